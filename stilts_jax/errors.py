@@ -1,0 +1,85 @@
+"""Errors that a person can act on: what went wrong, where, and what to do about it.
+
+Every mistake that a user can make ends in one of these, never in an ``assert`` or a bare traceback.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+# Exit codes of the ``stilts`` command. A launcher repeats a command that ended with EXIT_RUN_AGAIN.
+EXIT_OK = 0
+EXIT_ERROR = 1
+EXIT_USAGE = 2
+EXIT_RUN_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: preempted; progress was saved
+EXIT_INTERRUPTED = 130  # Ctrl-C pressed twice: stopped without saving
+
+
+class StiltsError(Exception):
+    """A failure with its three parts.
+
+    Attributes:
+        what: what went wrong, one sentence.
+        where: task, language, ``file:line``, parameter path, step: whatever finds the place.
+        fix: what the reader can do next.
+    """
+
+    exit_code = EXIT_ERROR
+
+    def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
+        self.what = what
+        self.where = where
+        self.fix = fix
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        lines = [self.what]
+        if self.where:
+            lines.append(f"  where: {self.where}")
+        if self.fix:
+            lines.append(f"  to do: {self.fix}")
+        return "\n".join(lines)
+
+    def __reduce__(self) -> tuple:
+        # Keyword-only arguments are lost by the default pickling of exceptions (process pools pickle them).
+        return _rebuild, (type(self), self.what, self.where, self.fix)
+
+
+def _rebuild(kind: type["StiltsError"], what: str, where: str, fix: str) -> "StiltsError":
+    return kind(what, where=where, fix=fix)
+
+
+class ConfigError(StiltsError):
+    """An option, argument or setting that is unknown, contradictory or out of range."""
+
+    exit_code = EXIT_USAGE
+
+
+class DataError(StiltsError):
+    """A data file that is missing, malformed, or does not say what a task needs."""
+
+
+class EncoderError(StiltsError):
+    """An encoder folder, tokenizer or weight file that can't be used."""
+
+
+class CheckpointError(StiltsError):
+    """A checkpoint or run directory that can't be used."""
+
+
+class TrainingError(StiltsError):
+    """Training that can't go on: a non-finite loss, memory that ran out."""
+
+
+class RunAgain(StiltsError):
+    """The run was preempted after saving; the same command goes on where it stopped."""
+
+    exit_code = EXIT_RUN_AGAIN
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Returns ``did you mean 'x'?`` or the list of what is known, for the ``fix`` of an error."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"known: {', '.join(names)}"

@@ -1,0 +1,125 @@
+"""One display of progress that a person can read, on a terminal and in a log file.
+
+A terminal gets one line that is redrawn; anything else gets a plain line now and then, so that a log of a
+long run stays short. Code that works for long takes a ``Progress`` and does not print by itself.
+"""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+_TERMINAL_INTERVAL = 0.2  # seconds between redraws: often enough to look alive
+_LOG_INTERVAL = 15.0  # seconds between lines where nothing can be redrawn
+
+
+def format_seconds(seconds: float) -> str:
+    """Returns a duration as people write it: ``8 s``, ``3:05``, ``2:04:10``."""
+    whole = int(round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class Bar:
+    """The progress of one piece of work; made by ``Progress.track``."""
+
+    def __init__(self, progress: "Progress", label: str, total: int | None, unit: str, start: int) -> None:
+        self._progress = progress
+        self._label = label
+        self._total = total
+        self._unit = unit
+        self._start = self._done = start
+        self._values: dict[str, float | str] = {}
+        self._began = time.monotonic()
+
+    def advance(self, count: int = 1, **values: float | str) -> None:
+        """Counts ``count`` more units as done; ``values`` (such as ``loss=0.3``) are shown behind."""
+        self._done += count
+        self._values.update(values)
+        self._progress.draw(self.line(), final=False)
+
+    def line(self) -> str:
+        """The state of the work in one line."""
+        elapsed = time.monotonic() - self._began
+        fresh = self._done - self._start
+        rate = fresh / elapsed if elapsed > 0 else 0.0
+        parts = [f"{self._done}/{self._total} {self._unit}" if self._total else f"{self._done} {self._unit}"]
+        for name, value in self._values.items():
+            parts.append(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}")
+        if fresh and elapsed > 0:
+            parts.append(f"{rate:.3g} {self._unit}/s")
+        if self._total and fresh and self._done < self._total:
+            parts.append(f"{format_seconds((self._total - self._done) / rate)} left")
+        else:
+            parts.append(format_seconds(elapsed))
+        return f"{self._label}: " + "  ".join(parts)
+
+
+class Progress:
+    """Writes progress to a stream (standard error by default).
+
+    Args:
+        stream: where to write; None is silent.
+    """
+
+    def __init__(self, stream: TextIO | None = sys.stderr) -> None:
+        self._stream = stream
+        self._terminal = bool(stream and stream.isatty())
+        self._last_draw = time.monotonic()
+        self._open_line = False
+        self._prefix = ""
+
+    def say(self, text: str) -> None:
+        """Writes a line that stays."""
+        if self._stream:
+            self._clear()
+            self._stream.write(self._prefix + text + "\n")
+            self._stream.flush()
+
+    @contextmanager
+    def part(self, prefix: str) -> Iterator[None]:
+        """Puts ``prefix`` (such as ``[3/12] mnli``) before every line inside the block."""
+        before, self._prefix = self._prefix, f"{prefix} "
+        try:
+            yield
+        finally:
+            self._prefix = before
+
+    @contextmanager
+    def track(self, label: str, total: int | None = None, unit: str = "steps", start: int = 0) -> Iterator[Bar]:
+        """Shows how far a piece of work has come.
+
+        Args:
+            label: what is being done.
+            total: how many units there are; None where that is not known.
+            unit: what is counted.
+            start: units that an earlier run had done already.
+        """
+        bar = Bar(self, label, total, unit, start)
+        yield bar
+        self.draw(bar.line(), final=True)
+
+    def draw(self, line: str, *, final: bool) -> None:
+        """Shows ``line`` now, or leaves it out if the last one is fresh."""
+        if not self._stream:
+            return
+        now = time.monotonic()
+        if not final and now - self._last_draw < (_TERMINAL_INTERVAL if self._terminal else _LOG_INTERVAL):
+            return
+        self._last_draw = now
+        self._clear()
+        self._stream.write(self._prefix + line + ("\n" if final or not self._terminal else ""))
+        self._open_line = self._terminal and not final
+        self._stream.flush()
+
+    def _clear(self) -> None:
+        if self._open_line and self._stream:
+            self._stream.write("\r\x1b[2K")
+            self._open_line = False
+
+
+SILENT = Progress(None)

@@ -1,0 +1,152 @@
+"""What a task is: one frozen record, and the plain examples that it yields.
+
+A task file defines ``TASK = Task(...)``; nothing registers it. ``kind`` is a column through four tables: how
+examples become features, which head reads the encoder, which loss trains it, how predictions are decoded.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+Kind = Literal["classify", "choice", "tag", "span", "embed", "mlm"]
+Group = Literal["classification", "tagging", "qa", "retrieval", "intermediate"]
+KINDS: tuple[Kind, ...] = ("classify", "choice", "tag", "span", "embed", "mlm")
+GROUPS: tuple[Group, ...] = ("classification", "tagging", "qa", "retrieval", "intermediate")
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifyExample:
+    """A sentence or a pair of sentences with one label (an index into ``Task.labels``)."""
+
+    id: str
+    text: str
+    pair: str | None = None
+    label: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceExample:
+    """A prompt and several ways to go on; ``label`` is the index of the right one."""
+
+    id: str
+    prompt: str
+    choices: tuple[str, ...]
+    label: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TagExample:
+    """A sentence of words with one tag a word (indices into ``Task.labels``)."""
+
+    id: str
+    words: tuple[str, ...]
+    tags: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SpanExample:
+    """A question about a context; each answer is ``(text, start)`` with a character offset.
+
+    ``answers`` is empty where the question has no answer (SQuAD 2.0: ``impossible``) or gold is blanked.
+    """
+
+    id: str
+    question: str
+    context: str
+    answers: tuple[tuple[str, int], ...] = ()
+    impossible: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedExample:
+    """A text to embed; ``positive`` is its partner where a dual encoder is trained."""
+
+    id: str
+    text: str
+    positive: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TextExample:
+    """A line of running text, for masked language modelling."""
+
+    id: str
+    text: str
+
+
+Example = ClassifyExample | ChoiceExample | TagExample | SpanExample | EmbedExample | TextExample
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalSet:
+    """What one language of a retrieval task is scored on.
+
+    Attributes:
+        queries: the texts that look for a partner.
+        candidates: the pool; the very same object for every language where ``Task.shared_candidates``.
+        gold: ids of the right candidates by query id; None where they are blanked.
+    """
+
+    queries: Sequence[EmbedExample]
+    candidates: Sequence[EmbedExample]
+    gold: Mapping[str, tuple[str, ...]] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Hyperparameters:
+    """How a task is fine-tuned, as far as the task decides it.
+
+    Attributes:
+        batch_size: examples that one optimizer step sees.
+        warmup: a share of all steps if below 1, else a number of steps.
+        max_query_length: subwords kept of a question (span), or of the first text of a pair (embed).
+        stride: subwords by which one window of a long context moves to the next (span).
+    """
+
+    learning_rate: float = 1e-5
+    batch_size: int = 32
+    epochs: float = 2.0
+    max_length: int = 256
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+    max_query_length: int = 64
+    stride: int = 128
+
+
+Preset = Literal["paper", "xtreme"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """Everything that the package knows about a task.
+
+    Attributes:
+        version: raised when reading or featurizing changes what is trained or scored.
+        languages: those that the task is evaluated in.
+        labels: label names in the order of their indices (classify, tag).
+        metric: a name in ``stilts_jax.evaluation.metrics``.
+        train_on: tasks whose training gives this task's model, in order; empty if it has its own train split
+            or needs no training.
+        selection: the split that picks the best checkpoint of a run on this task (always its English).
+        reported: the split whose scores the tables show.
+        hyperparameters: by preset; a preset that is absent falls back to "paper".
+        shared_candidates: one pool of candidates for all languages (embed).
+        retrieval: how an embed task is scored: nearest neighbour, bitext mining or a ranking.
+        sources: where the splits come from; see ``stilts_jax.data.sources``.
+    """
+
+    name: str
+    version: int
+    kind: Kind
+    group: Group
+    description: str
+    languages: tuple[str, ...] = ("en",)
+    labels: tuple[str, ...] = ()
+    metric: str = "accuracy"
+    train_on: tuple[str, ...] = ()
+    selection: str = "dev"
+    reported: str = "test"
+    hyperparameters: Mapping[str, Hyperparameters] = field(default_factory=lambda: {"paper": Hyperparameters()})
+    shared_candidates: bool = False
+    retrieval: Literal["", "nearest", "mining", "ranking"] = ""
+    sources: Callable[..., object] | Mapping[str, object] | None = None
