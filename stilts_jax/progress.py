@@ -16,7 +16,7 @@ _LOG_INTERVAL = 15.0  # seconds between lines where nothing can be redrawn
 
 def format_seconds(seconds: float) -> str:
     """Returns a duration as people write it: ``8 s``, ``3:05``, ``2:04:10``."""
-    whole = int(round(seconds))
+    whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
     minutes, rest = divmod(whole, 60)
@@ -90,7 +90,9 @@ class Progress:
             self._prefix = before
 
     @contextmanager
-    def track(self, label: str, total: int | None = None, unit: str = "steps", start: int = 0) -> Iterator[Bar]:
+    def track(
+        self, label: str, total: int | None = None, unit: str = "steps", start: int = 0
+    ) -> Iterator[Bar]:
         """Shows how far a piece of work has come.
 
         Args:

@@ -146,7 +146,9 @@ class Task:
     train_on: tuple[str, ...] = ()
     selection: str = "dev"
     reported: str = "test"
-    hyperparameters: Mapping[str, Hyperparameters] = field(default_factory=lambda: {"paper": Hyperparameters()})
+    hyperparameters: Mapping[str, Hyperparameters] = field(
+        default_factory=lambda: {"paper": Hyperparameters()}
+    )
     shared_candidates: bool = False
     retrieval: Literal["", "nearest", "mining", "ranking"] = ""
     sources: Callable[..., object] | Mapping[str, object] | None = None
