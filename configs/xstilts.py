@@ -1,0 +1,53 @@
+"""The paper's experiment: every intermediate task against every XTREME target, over seeds.
+
+Purpose: Phang et al. 2020 (arXiv 2005.13013), table 2, and any slice of it.
+Expected: XLM-R Large without an intermediate task scores 68.1 on XTREME, the best intermediates 73.5 (published).
+Time: `stilts grid --config=configs/xstilts.py --dry_run` prints steps, tokens, FLOPs and device-hours first.
+
+    stilts grid --config=configs/xstilts.py --data_root=D --workdir=W
+    stilts grid --config=configs/xstilts.py:intermediates=none+mnli,targets=xnli+panx+tatoeba,seeds=3 ...
+
+Arguments: intermediates, targets (joined by "+"; several tasks at once as "mnli/squad_v1", with masked language
+modelling as "mnli/mlm", another language as "mnli@de", a fine-tuned encoder as "hub:NAME"), benchmark (xtreme or
+xtreme-r: its targets), seeds, intermediate_seeds, target_seeds, preset, encoder, source_language, debug.
+"""
+
+from ml_collections import ConfigDict
+
+from stilts_jax.config import apply_debug, base_config, parse_argument
+
+INTERMEDIATES = (
+    "none+anli+mnli+qqp+squad_v1+squad_v2+hellaswag+ccg+cosmosqa+commonsenseqa"
+    "+anli/qqp/squad_v1/squad_v2/hellaswag/ccg/cosmosqa/commonsenseqa"
+)
+TARGETS = {
+    "xtreme": "xnli+pawsx+udpos+panx+xquad+mlqa+tydiqa+bucc+tatoeba",
+    "xtreme-r": "xnli+xcopa+udpos+panx+xquad+mlqa+tydiqa+tatoeba+lareqa+mewslix",
+}
+
+
+def get_config(argument: str = "") -> ConfigDict:
+    """Returns the grid that ``argument`` asks for."""
+    arg = parse_argument(
+        argument,
+        intermediates=INTERMEDIATES,
+        targets="",
+        benchmark="xtreme",
+        seeds=1,
+        intermediate_seeds=0,
+        target_seeds=0,
+        preset="paper",
+        encoder="",
+        source_language="en",
+        debug=False,
+        choices={"benchmark": tuple(TARGETS), "preset": ("paper", "xtreme")},
+    )
+    c = base_config()
+    c.preset = arg.preset
+    c.encoder = arg.encoder or c.encoder
+    c.experiment.intermediates = arg.intermediates
+    c.experiment.targets = arg.targets or TARGETS[arg.benchmark]
+    c.experiment.intermediate_seeds = arg.intermediate_seeds or arg.seeds
+    c.experiment.target_seeds = arg.target_seeds or arg.seeds
+    c.experiment.source_language = arg.source_language
+    return apply_debug(c) if arg.debug else c

@@ -1,0 +1,142 @@
+"""Configuration at the edge: ``configs/*.py`` give a ConfigDict; everything below gets frozen dataclasses.
+
+Only this file, ``main.py`` and ``configs/`` know ml_collections.
+"""
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, get_type_hints
+
+from ml_collections import ConfigDict
+
+from stilts_jax.errors import ConfigError, nearest
+from stilts_jax.experiment.settings import Settings
+
+
+def find_config(name: str) -> Path:
+    """Returns the file behind ``configs/xstilts.py`` or just ``xstilts``."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    # In a checkout the files lie beside the package, in an installed wheel inside it.
+    package = Path(__file__).parent
+    folders = [folder for folder in (package / "configs", package.parent / "configs") if folder.is_dir()]
+    for folder in folders:
+        candidate = folder / f"{path.stem}.py"
+        if candidate.is_file():
+            return candidate
+    known = [file.stem for folder in folders for file in folder.glob("[!_]*.py")]
+    raise ConfigError(f"There is no config {name!r}.", where="--config", fix=nearest(path.stem, known))
+
+
+def load_config(spec: str, overrides: Mapping[str, str] | None = None) -> ConfigDict:
+    """Returns the config that ``path/to/file.py:key=value,...`` and ``--config.x.y=z`` overrides describe."""
+    name, _, argument = spec.partition(":")
+    config = _run_get_config(find_config(name), argument)
+    for key, text in (overrides or {}).items():
+        _override(config, key, text)
+    return config
+
+
+def base_config() -> ConfigDict:
+    """Returns ``configs/base.py``'s options, with their types fixed."""
+    return _run_get_config(find_config("base"), "")
+
+
+def apply_debug(config: ConfigDict) -> ConfigDict:
+    """Makes a config small, float32 and strict: to see in a minute that everything runs."""
+    config.train.max_steps = 4
+    config.train.eval_every = 2
+    config.train.eval_examples = 16
+    config.train.checkpoint_every = 2
+    config.train.log_every = 1
+    config.train.batch_size = 4
+    config.data.limit = 64
+    config.compute.dtype = "float32"
+    config.compute.matmul_precision = "highest"
+    config.compute.check_nans = True
+    config.evaluation.tokens_per_batch = 1024
+    config.debug = True
+    return config
+
+
+def parse_argument(
+    text: str, *, choices: Mapping[str, Sequence[str]] | None = None, **defaults: Any
+) -> SimpleNamespace:
+    """Reads ``key=value,key=value`` with the types of ``defaults``; a bare ``key`` means ``key=True``."""
+    values = dict(defaults)
+    for item in filter(None, text.split(",")):
+        key, has_value, value = item.partition("=")
+        if key not in defaults:
+            raise ConfigError(
+                f"The config has no argument {key!r}.", where=f"--config=...:{text}", fix=nearest(key, defaults)
+            )
+        values[key] = _parse(value if has_value else "true", type(defaults[key]), f"argument {key!r}")
+        if choices and key in choices and values[key] not in choices[key]:
+            raise ConfigError(
+                f"{key}={values[key]!r} is not possible.",
+                where=f"--config=...:{text}",
+                fix=nearest(str(values[key]), choices[key]),
+            )
+    return SimpleNamespace(**values)
+
+
+def to_settings(config: ConfigDict) -> Settings:
+    """Turns a ConfigDict into checked, frozen settings."""
+    return _to_dataclass(config, Settings, "config")
+
+
+def _run_get_config(path: Path, argument: str) -> ConfigDict:
+    module_spec = importlib.util.spec_from_file_location(f"stilts_config_{path.stem}", path)
+    if module_spec is None or module_spec.loader is None:
+        raise ConfigError(f"{path} is no Python file.", where="--config", fix="name a file from configs/")
+    module = importlib.util.module_from_spec(module_spec)
+    module_spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise ConfigError("The file has no get_config.", where=str(path), fix="see configs/target.py")
+    return module.get_config(argument) if path.stem != "base" else module.get_config()
+
+
+def _override(config: ConfigDict, key: str, text: str) -> None:
+    *groups, last = key.split(".")
+    node = config
+    for depth, group in enumerate(groups):
+        if not isinstance(node.get(group), ConfigDict):
+            _unknown(node, group, ".".join(groups[: depth + 1]))
+        node = node[group]
+    if last not in node or isinstance(node.get(last), ConfigDict):
+        _unknown(node, last, key)
+    node[last] = _parse(text, node.get_type(last), f"--config.{key}")
+
+
+def _unknown(node: ConfigDict, name: str, key: str) -> None:
+    raise ConfigError(f"There is no option {key!r}.", where=f"--config.{key}", fix=nearest(name, node.keys()))
+
+
+def _parse(text: str, kind: type, where: str) -> Any:
+    if kind is bool:
+        if text.lower() not in ("true", "false", "1", "0"):
+            raise ConfigError(f"{text!r} is neither true nor false.", where=where, fix="say true or false")
+        return text.lower() in ("true", "1")
+    try:
+        return kind(text)
+    except ValueError as error:
+        raise ConfigError(f"{text!r} is no {kind.__name__}.", where=where, fix=f"give a {kind.__name__}") from error
+
+
+def _to_dataclass(node: ConfigDict, kind: type, path: str) -> Any:
+    hints = get_type_hints(kind)
+    names = {field.name for field in fields(kind)}
+    for name in set(node.keys()) - names:
+        raise ConfigError(f"There is no option {name!r}.", where=f"{path}.{name}", fix=nearest(name, names))
+    for name in names - set(node.keys()):
+        raise ConfigError(f"Option {name!r} is missing.", where=path, fix="start from base_config()")
+    values = {}
+    for name in names:
+        value = node[name]
+        values[name] = _to_dataclass(value, hints[name], f"{path}.{name}") if is_dataclass(hints[name]) else value
+    return kind(**values)
+

@@ -1,0 +1,137 @@
+"""What a phase depends on, as plain records, and the hashes that name it.
+
+A training key holds what defines training, so that a changed setting never meets an old checkpoint. What only
+defines how a finished model is scored (test files, reporting languages) is in the evaluation key: adding a test
+language evaluates again and never retrains. How a run is computed (mesh, accumulation, rematerialisation, how
+often it logs and saves) is in neither: it changes results by rounding at most.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from typing import Any
+
+from stilts_jax.experiment.phases import Phase, hyperparameters_of
+from stilts_jax.experiment.settings import Settings
+from stilts_jax.tasks.spec import Hyperparameters, Task
+
+FORMAT = 1  # raised when what these records mean changes
+
+# Settings of training that change how a run is computed or watched, not what it computes.
+_NOT_IN_KEY = {"accumulation", "checkpoint_every", "keep_latest", "log_every"}
+# These are in the phase's own hyperparameters, after presets and overrides have met.
+_IN_HYPERPARAMETERS = {"learning_rate", "batch_size", "epochs", "max_length", "warmup", "weight_decay"}
+
+Fingerprint = Callable[[Task, str, str], str]  # task, split, language -> hash of its data
+
+
+def hash_record(record: Any) -> str:
+    """Returns a hash of a record of plain values; the same in every process."""
+    text = json.dumps(record, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def phase_hyperparameters(phase: Phase, task: Task, settings: Settings) -> Hyperparameters:
+    """Returns how ``task`` is trained in ``phase``."""
+    return phase.hyperparameters or hyperparameters_of(task, settings)
+
+
+def training_record(
+    phase: Phase,
+    settings: Settings,
+    get_task: Callable[[str], Task],
+    start: str,
+    fingerprint: Fingerprint,
+    mlm_languages: tuple[str, ...] = (),
+) -> dict[str, Any]:
+    """Returns what the training of ``phase`` depends on.
+
+    Args:
+        start: the parent's training key, or the fingerprint of the encoder's files.
+        fingerprint: hashes the data of a task's split in a language.
+        mlm_languages: those that masked language modelling reads.
+    """
+    tasks = {}
+    for name in phase.train:
+        task = get_task(name)
+        languages = mlm_languages if task.kind == "mlm" else ("en",)
+        splits = ("train",) if task.kind == "mlm" else ("train", task.selection)
+        tasks[name] = {
+            "version": task.version,
+            "hyperparameters": asdict(phase_hyperparameters(phase, task, settings)),
+            "data": {
+                f"{split}/{language}": fingerprint(task, split, language)
+                for split in splits
+                for language in languages
+            },
+        }
+    train = {
+        name: value
+        for name, value in asdict(settings.train).items()
+        if name not in _NOT_IN_KEY | _IN_HYPERPARAMETERS
+    }
+    # Without MLM or several tasks the mixture has no say.
+    mixture = asdict(settings.mixture) if len(phase.train) > 1 or "mlm" in phase.train else {}
+    return {
+        "format": FORMAT,
+        "start": start,
+        "carry_head": phase.carry_head,
+        "tasks": tasks,
+        "seed": phase.seed,
+        "train": train,
+        "mixture": mixture,
+        "head": {"form": settings.model.head_form, "init": settings.model.head_init},
+        "precision": {
+            "dtype": settings.compute.dtype,
+            "param_dtype": settings.compute.param_dtype,
+            "matmul_precision": settings.compute.matmul_precision,
+            "rng": settings.compute.rng,
+        },
+        "limit": settings.data.limit,
+        "select_on": settings.experiment.select_on,
+        "debug": settings.debug,
+    }
+
+
+def evaluation_record(
+    phase: Phase,
+    settings: Settings,
+    get_task: Callable[[str], Task],
+    fingerprint: Fingerprint,
+    languages: Callable[[Task, str], Iterable[str]],
+) -> dict[str, Any]:
+    """Returns what the scores of ``phase`` depend on besides its training.
+
+    Args:
+        languages: those that a task's split is scored in.
+    """
+    tasks = {}
+    for name in phase.evaluate:
+        task = get_task(name)
+        tasks[name] = {
+            "version": task.version,
+            "data": {
+                f"{split}/{language}": fingerprint(task, split, language)
+                for split in evaluated_splits(phase, task)
+                for language in languages(task, split)
+            },
+        }
+    return {
+        "format": FORMAT,
+        "tasks": tasks,
+        "retrieval": {
+            "layer": settings.model.retrieval_layer,
+            "sweep": settings.model.sweep_layers,
+            "neighbours": settings.evaluation.mining_neighbours,
+            "max_length": settings.evaluation.max_length,
+        },
+    }
+
+
+def evaluated_splits(phase: Phase, task: Task) -> tuple[str, ...]:
+    """Returns the splits that are scored: an intermediate's own dev set, else what the tables report."""
+    if phase.stage == "intermediate":
+        return (task.selection,)
+    # BUCC's threshold is tuned on its dev set, as the benchmark defines it.
+    return ("dev", task.reported) if task.retrieval == "mining" else (task.reported,)

@@ -1,0 +1,181 @@
+"""Which phases an experiment has: a pure function from settings and tasks to a list, parents first.
+
+A phase is what is trained (or only evaluated) as one unit. Two targets that train on the same data with the same
+hyperparameters share a phase (XQuAD and MLQA), and every target shares the intermediate phase before it.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from stilts_jax.errors import ConfigError
+from stilts_jax.experiment.settings import Settings, split_names
+from stilts_jax.tasks.spec import Hyperparameters, Task
+
+NONE = "none"
+HUB = "hub:"  # a row that starts from another, already fine-tuned encoder
+
+Stage = Literal["intermediate", "target", "retrieval"]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One unit of an experiment.
+
+    Attributes:
+        name: readable and unique in its grid: ``mnli.s0``, ``mnli.s0+squad_v1.s1``.
+        train: tasks that are trained, one a step where there are several; empty where nothing is trained.
+        evaluate: tasks that are scored when it is done.
+        encoder: where the encoder comes from if there is no parent.
+        hyperparameters: the target's own where a target trains on another task's data.
+        carry_head: take over the parent's head too (the second step of a training in two steps).
+    """
+
+    name: str
+    stage: Stage
+    intermediate: str
+    train: tuple[str, ...]
+    evaluate: tuple[str, ...]
+    encoder: str
+    parent: "Phase | None" = None
+    intermediate_seed: int | None = None
+    target_seed: int | None = None
+    hyperparameters: Hyperparameters | None = None
+    carry_head: bool = False
+
+    @property
+    def seed(self) -> int:
+        """The seed of what this phase itself trains."""
+        if self.stage == "intermediate":
+            return self.intermediate_seed or 0
+        return self.target_seed or 0
+
+    def ancestors(self) -> Iterator["Phase"]:
+        """The parent, its parent, and so on."""
+        phase = self.parent
+        while phase is not None:
+            yield phase
+            phase = phase.parent
+
+
+def list_phases(settings: Settings, get_task: Callable[[str], Task]) -> list[Phase]:
+    """Returns every phase of the grid, parents before children, row by row."""
+    experiment = settings.experiment
+    targets = _target_trainings(settings, get_task)
+    phases: list[Phase] = []
+    for row in split_names(experiment.intermediates):
+        for start in _starts(row, settings, get_task):
+            if start.train:
+                phases.append(start)
+            phases.extend(_target_phases(start, targets, settings))
+    names = [phase.name for phase in phases]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(
+                f"{name!r} would be run twice.", where="config.experiment", fix="name each row and target once"
+            )
+    return phases
+
+
+@dataclass(frozen=True)
+class _Training:
+    """Target tasks that one run serves; ``steps`` is empty where nothing is trained."""
+
+    steps: tuple[str, ...]
+    hyperparameters: Hyperparameters | None
+    targets: tuple[str, ...]
+
+
+def _target_trainings(settings: Settings, get_task: Callable[[str], Task]) -> list[_Training]:
+    language = settings.experiment.source_language
+    trainings: dict[tuple, _Training] = {}
+    for name in split_names(settings.experiment.targets):
+        task = get_task(name)
+        if task.retrieval in ("nearest", "mining"):
+            steps: tuple[str, ...] = ()
+            chosen = None
+        else:
+            suffix = "" if language == "en" else f"@{language}"
+            steps = tuple(step + suffix for step in (task.train_on or (task.name,)))
+            chosen = hyperparameters_of(task, settings)
+        key = (steps, chosen)
+        known = trainings.get(key, _Training(steps, chosen, ()))
+        trainings[key] = replace(known, targets=(*known.targets, name))
+    return list(trainings.values())
+
+
+def hyperparameters_of(task: Task, settings: Settings) -> Hyperparameters:
+    """Returns the task's preset with what the settings override."""
+    preset = task.hyperparameters.get(settings.preset, task.hyperparameters["paper"])
+    names = ("learning_rate", "batch_size", "epochs", "max_length", "warmup", "weight_decay")
+    given = {name: getattr(settings.train, name) for name in names}
+    return replace(preset, **{name: value for name, value in given.items() if value is not None})
+
+
+def _starts(row: str, settings: Settings, get_task: Callable[[str], Task]) -> Iterator[Phase]:
+    """The encoders of a row: untouched, from elsewhere, or one phase a seed (without ``train``: nothing to do)."""
+    experiment = settings.experiment
+    if row == NONE or row.startswith(HUB):
+        encoder = settings.encoder if row == NONE else row.removeprefix(HUB)
+        yield Phase(row, "intermediate", row, (), (), encoder)
+        return
+    tasks = tuple(row.split("/"))
+    for name in tasks:
+        get_task(name)  # an unknown name is refused here, before anything runs
+    label = "+".join(tasks)
+    for seed in range(experiment.first_seed, experiment.first_seed + experiment.intermediate_seeds):
+        yield Phase(
+            f"{label}.s{seed}",
+            "intermediate",
+            label,
+            tasks,
+            tasks,
+            settings.encoder,
+            intermediate_seed=seed,
+        )
+
+
+def _target_phases(start: Phase, trainings: list[_Training], settings: Settings) -> Iterator[Phase]:
+    experiment = settings.experiment
+    common = {
+        "intermediate": start.intermediate,
+        "encoder": start.encoder,
+        "intermediate_seed": start.intermediate_seed,
+    }
+    parent = start if start.train else None
+    for training in trainings:
+        if not training.steps:
+            name = f"{start.name}+retrieval"
+            yield Phase(name, "retrieval", train=(), evaluate=training.targets, parent=parent, **common)
+            continue
+        for seed in range(experiment.first_seed, experiment.first_seed + experiment.target_seeds):
+            last = parent
+            for index, step in enumerate(training.steps):
+                is_last = index == len(training.steps) - 1
+                path = "-".join(training.steps[: index + 1])
+                # Runs on the same data with other hyperparameters need names of their own.
+                alone = sum(other.steps == training.steps for other in trainings) == 1
+                label = path if alone else f"{path}({training.targets[0]})"
+                last = Phase(
+                    f"{start.name}+{label}.s{seed}",
+                    "target",
+                    train=(step,),
+                    evaluate=training.targets if is_last else (),
+                    parent=last,
+                    target_seed=seed,
+                    hyperparameters=training.hyperparameters,
+                    carry_head=index > 0,
+                    **common,
+                )
+                yield last
+
+
+def select_part(phases: list[Phase], part: int, parts: int) -> list[Phase]:
+    """Returns the phases of one part: rows are dealt out whole, so that parents stay with their children.
+
+    Args:
+        part: 1 to ``parts``.
+    """
+    rows = list(dict.fromkeys((phase.intermediate, phase.intermediate_seed) for phase in phases))
+    mine = set(rows[part - 1 :: parts])
+    return [phase for phase in phases if (phase.intermediate, phase.intermediate_seed) in mine]

@@ -1,0 +1,125 @@
+"""The ``stilts`` command: reads the command line, runs one command, turns failures into messages and exit codes."""
+
+import argparse
+import errno
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+from typing import NoReturn
+
+from stilts_jax.errors import (
+    EXIT_ERROR,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    ConfigError,
+    StiltsError,
+    nearest,
+)
+
+# In the order in which a newcomer meets them.
+COMMANDS = ("demo", "tasks", "prepare", "train", "eval", "grid", "report", "score", "export", "mine", "plan", "bench")
+
+_DISK_ERRORS = {
+    errno.ENOSPC: "free some space, or name another folder; what was saved before is intact",
+    errno.EDQUOT: "the quota is used up: free some space; what was saved before is intact",
+    errno.EROFS: "the file system is read-only: name another folder",
+    errno.EACCES: "you may not write or read there: name another folder, or change its permissions",
+    errno.EPERM: "you may not write or read there: name another folder, or change its permissions",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Complains in three parts, with the nearest known name."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message[:1].upper()}{message[1:]}.", where=self.prog, fix=f"see {self.prog} --help")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs ``stilts``.
+
+    Returns:
+        The exit code: 0 done, 1 failed, 2 the command line is wrong, 75 run the same command again.
+    """
+    try:
+        return _run(list(sys.argv[1:] if argv is None else argv))
+    except StiltsError as error:
+        print(f"stilts: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("stilts: stopped; run the same command again to go on", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # `stilts tasks | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_ERROR
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS:
+            raise
+        failure = StiltsError(
+            f"{error.strerror}.", where=str(error.filename or ""), fix=_DISK_ERRORS[error.errno]
+        )
+        print(f"stilts: {failure}", file=sys.stderr)
+        return EXIT_ERROR
+
+
+def _run(argv: list[str]) -> int:
+    parser = _Parser(
+        prog="stilts",
+        description="Intermediate-task training for zero-shot cross-lingual transfer.",
+        epilog="stilts COMMAND --help explains a command.",
+        allow_abbrev=False,
+    )
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Parser)
+    if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
+        raise ConfigError(f"There is no command {argv[0]!r}.", where="stilts", fix=nearest(argv[0], COMMANDS))
+    modules: dict[str, ModuleType] = {}
+    for name in COMMANDS:
+        # Only the command that runs needs its arguments; the others only show their first line.
+        module = modules[name] = importlib.import_module(f"stilts_jax.commands.{name}")
+        summary = (module.__doc__ or "").splitlines()[0]
+        command = subparsers.add_parser(
+            name,
+            help=summary[:1].lower() + summary[1:].rstrip("."),
+            description=module.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        module.add_arguments(command)
+        command.set_defaults(command=name, parser=command)
+    plain, overrides = _split_overrides(argv)
+    arguments, unknown = parser.parse_known_args(plain)
+    if "command" not in arguments:
+        parser.print_help()
+        return EXIT_OK
+    if unknown:
+        options = [name for action in arguments.parser._actions for name in action.option_strings]
+        name = unknown[0].partition("=")[0]
+        raise ConfigError(
+            f"There is no option {name!r}.", where=f"stilts {arguments.command}", fix=nearest(name, options)
+        )
+    if overrides and "config" not in arguments:
+        raise ConfigError(
+            f"stilts {arguments.command} takes no config.", where=f"--config.{next(iter(overrides))}"
+        )
+    arguments.overrides = overrides
+    arguments.command_line = " ".join(["stilts", *argv])
+    return modules[arguments.command].run(arguments)
+
+
+def _split_overrides(argv: list[str]) -> tuple[list[str], dict[str, str]]:
+    """Takes ``--config.x.y=z`` out of the command line: argparse can't know these names."""
+    plain, overrides = [], {}
+    items = iter(argv)
+    for item in items:
+        if not item.startswith("--config."):
+            plain.append(item)
+            continue
+        name, equals, value = item.removeprefix("--config.").partition("=")
+        overrides[name] = value if equals else next(items, "")
+    return plain, overrides
+
+
+if __name__ == "__main__":
+    sys.exit(main())
