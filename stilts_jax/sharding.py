@@ -1,0 +1,300 @@
+"""How arrays lie on devices: the mesh, the rules for parameters and what follows from them.
+
+A mesh has three axes. ``data`` repeats the parameters, ``fsdp`` cuts parameters and batch alike, ``tensor``
+cuts the layers' inner dimension (heads, feed-forward) and leaves the batch whole. One list of rules says
+where each parameter goes; optimizer state goes where its parameter goes; a batch is cut over ``data`` and
+``fsdp``.
+
+The loop runs its jitted functions under ``with jax.set_mesh(mesh)``. That is what ``constrain_batch`` and
+``gather_rows`` look at; without a mesh they leave arrays alone, so that the model runs anywhere.
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import mesh_utils
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from stilts_jax.errors import ConfigError, StiltsError
+
+AXES = ("data", "fsdp", "tensor")
+BATCH_AXES = ("data", "fsdp")
+
+# (what a path ends with, how the array is cut), for both families and all heads; the first match counts.
+# Arrays of layers have the layer axis in front. Matrices are cut over both axes, so that state shrinks with
+# fsdp x tensor; of the biases only those of dimensions that `tensor` cuts.
+RULES: tuple[tuple[str, P], ...] = (
+    # Over columns: every device can look up its own columns of all rows (gather_rows) whatever the vocabulary.
+    (r"embeddings/word", P(None, ("fsdp", "tensor"))),
+    (r"embeddings/(position|type)", P()),
+    (r"layers/attention/(query|key|value)/kernel", P(None, "fsdp", "tensor")),
+    (r"layers/attention/(query|key|value)/bias", P(None, "tensor")),
+    (r"layers/attention/output/kernel", P(None, "tensor", "fsdp")),
+    (r"layers/ffn/up/kernel", P(None, "fsdp", "tensor")),
+    (r"layers/ffn/up/bias", P(None, "tensor")),
+    (r"layers/ffn/down/kernel", P(None, "tensor", "fsdp")),
+    (r"layers/(attention/output|ffn/down)/bias", P()),
+    (r"(norm|final_norm)/(scale|bias)", P()),
+    (r"(pooler|dense)/kernel", P("fsdp", "tensor")),
+    (r"(pooler|dense)/bias", P()),
+    (r"out/(kernel|bias)", P()),  # a few labels wide
+    (r"(heads/[^/]+|head)/bias", P()),  # one number a vocabulary row
+    (r"logit_scale", P()),
+)
+
+
+@dataclass(frozen=True)
+class MeshConfig:
+    """Sizes of the mesh's axes; one of them may be -1 and takes the devices that are left."""
+
+    data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+
+
+def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
+    """Arranges devices (all, if not given) as ``data`` x ``fsdp`` x ``tensor``.
+
+    Several slices (TPU pods joined by a data-centre network) lie along ``data``: its traffic is the smallest.
+    """
+    found = list(jax.devices() if devices is None else devices)
+    shape = _mesh_shape(config, len(found))
+    slices: dict[int, list[Any]] = {}
+    for device in found:
+        slices.setdefault(getattr(device, "slice_index", 0) or 0, []).append(device)
+    if shape[0] % len(slices):
+        raise ConfigError(
+            f"The {len(slices)} slices do not divide the data axis of {shape[0]}.",
+            where="mesh.data",
+            fix=f"make mesh.data a multiple of {len(slices)}: fsdp and tensor stay inside a slice",
+        )
+    part = (shape[0] // len(slices), *shape[1:])
+    grid = np.concatenate([_arrange(part, slices[index]) for index in sorted(slices)])
+    # Explicit axes would make an embedding look-up raise; constraints need Auto.
+    return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def _mesh_shape(config: MeshConfig, count: int) -> tuple[int, int, int]:
+    sizes = [config.data, config.fsdp, config.tensor]
+    known = math.prod(size for size in sizes if size != -1)
+    fits = min(sizes) >= -1 and known > 0 and sizes.count(-1) <= 1
+    if fits and -1 in sizes and count % known == 0:
+        sizes[sizes.index(-1)] = count // known
+    if not fits or math.prod(sizes) != count:
+        raise ConfigError(
+            f"data={config.data} fsdp={config.fsdp} tensor={config.tensor} does not fit {count} device(s).",
+            where="mesh",
+            fix="the product of the three must be the number of devices; one of them may be -1",
+        )
+    return sizes[0], sizes[1], sizes[2]
+
+
+def _arrange(shape: tuple[int, ...], devices: list[Any]) -> np.ndarray:
+    try:
+        # Neighbours on the mesh become neighbours on the chips' network, where the shape allows it.
+        return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    except (ValueError, NotImplementedError, AssertionError):
+        return np.array(devices, dtype=object).reshape(shape)
+
+
+def parameter_paths(tree: Any) -> list[tuple[str, Any]]:
+    """Returns every leaf with its path, such as ``encoder/layers/attention/query/kernel``."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return [(_name(path), leaf) for path, leaf in leaves]
+
+
+def match_rule(path: str, shape: Sequence[int]) -> int:
+    """Returns the number of the rule that decides about ``path``; an error names a path that has none."""
+    for number, (pattern, spec) in enumerate(RULES):
+        if re.search(rf"(^|/)({pattern})$", path):
+            if len(spec) > len(shape):
+                raise StiltsError(
+                    f"Rule {pattern!r} cuts {len(spec)} dimensions, the parameter has shape {tuple(shape)}.",
+                    where=path,
+                    fix="mend the rule in stilts_jax/sharding.py",
+                )
+            return number
+    raise StiltsError(
+        "No sharding rule says where this parameter goes.",
+        where=path,
+        fix="add one to stilts_jax/sharding.py",
+    )
+
+
+def check_rules(trees: Sequence[Any]) -> None:
+    """Raises unless every leaf of ``trees`` has a rule and every rule decides about some leaf of them."""
+    used = {match_rule(path, leaf.shape) for tree in trees for path, leaf in parameter_paths(tree)}
+    for number, (pattern, _) in enumerate(RULES):
+        if number not in used:
+            raise StiltsError(
+                "This sharding rule decides about no parameter.",
+                where=pattern,
+                fix="delete it from stilts_jax/sharding.py, or move it before the rule that hides it",
+            )
+
+
+def parameter_specs(tree: Any, mesh: Mesh) -> Any:
+    """Returns the PartitionSpec of every leaf of a parameter tree (or of a part of one)."""
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: _spec_of(path, leaf, mesh)[0], tree)
+
+
+def parameter_shardings(tree: Any, mesh: Mesh) -> Any:
+    """Returns the sharding of every leaf of a parameter tree (or of a part of one)."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: NamedSharding(mesh, _spec_of(path, leaf, mesh)[0]), tree
+    )
+
+
+def sharding_notes(tree: Any, mesh: Mesh) -> list[str]:
+    """Says which parameters stay whole along an axis because their size does not divide by it."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return [note for path, leaf in leaves if (note := _spec_of(path, leaf, mesh)[1])]
+
+
+def state_shardings(state: Any, mesh: Mesh, *, zero1: bool = False) -> Any:
+    """Returns the sharding of every leaf of a training state.
+
+    Moments lie where their parameters lie. With ``zero1`` they are cut over ``data`` as well: each replica
+    updates a part and the parts are gathered, so that moments shrink with the number of replicas.
+
+    Args:
+        state: a tree with the attributes (or keys) ``step``, ``params`` and ``moments``; shapes are enough.
+        mesh: where it will live.
+        zero1: whether moments are cut over ``data`` too.
+    """
+    parameters = {
+        tuple(path.split("/")): leaf.shape for path, leaf in parameter_paths(_part(state, "params"))
+    }
+
+    def sharding(path: tuple, leaf: Any) -> NamedSharding:
+        keys = tuple(_name(path).split("/"))
+        if keys[0] == "params":
+            return NamedSharding(mesh, _spec_of(path[1:], leaf, mesh)[0])
+        if not leaf.shape:
+            return NamedSharding(mesh, P())
+        # An optimizer puts keys of its own, such as `0/mu`, somewhere into a parameter's path.
+        cuts = [(start, end) for start in range(1, len(keys)) for end in range(start, len(keys))]
+        names = [keys[1:start] + keys[end:] for start, end in cuts]
+        owner = next((name for name in names if parameters.get(name) == leaf.shape), None)
+        if owner is None:
+            raise StiltsError("This optimizer state belongs to no parameter.", where=_name(path))
+        spec = _fit(RULES[match_rule("/".join(owner), leaf.shape)][1], leaf.shape, mesh.shape)
+        return NamedSharding(mesh, _cut_over_data(spec, leaf.shape, mesh) if zero1 else spec)
+
+    return jax.tree_util.tree_map_with_path(sharding, state)
+
+
+def _part(state: Any, name: str) -> Any:
+    return state[name] if isinstance(state, Mapping) else getattr(state, name)
+
+
+def _name(path: tuple) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _spec_of(path: tuple, leaf: Any, mesh: Mesh) -> tuple[P, str]:
+    name = _name(path)
+    wanted = RULES[match_rule(name, leaf.shape)][1]
+    spec = _fit(wanted, leaf.shape, mesh.shape)
+    if spec == wanted:
+        return spec, ""
+    return spec, f"{name} {tuple(leaf.shape)}: {spec} instead of {wanted}, which does not divide it"
+
+
+def _fit(spec: P, shape: Sequence[int], sizes: Mapping[str, int]) -> P:
+    """Leaves out of a spec the axes that do not divide the dimension they should cut."""
+    entries: list[Any] = []
+    for size, entry in zip(shape, spec):
+        names = () if entry is None else (entry,) if isinstance(entry, str) else tuple(entry)
+        while names and size % math.prod(sizes[name] for name in names):
+            names = names[:-1]
+        entries.append(names[0] if len(names) == 1 else names or None)
+    return spec if tuple(entries) == tuple(spec) else P(*entries)
+
+
+def _cut_over_data(spec: P, shape: Sequence[int], mesh: Mesh) -> P:
+    entries = list(spec) + [None] * (len(shape) - len(spec))
+    names = [
+        () if entry is None else (entry,) if isinstance(entry, str) else tuple(entry) for entry in entries
+    ]
+    # The longest dimension: the layer axis is short, and often does not divide.
+    for dimension in sorted(range(len(shape)), key=lambda index: -shape[index]):
+        wanted = (*names[dimension], "data")
+        if shape[dimension] % math.prod(mesh.shape[name] for name in wanted) == 0:
+            entries[dimension] = wanted if len(wanted) > 1 else "data"
+            return P(*entries)
+    return spec
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Returns how every array of a batch lies: rows over ``data`` and ``fsdp``."""
+    return NamedSharding(mesh, P(BATCH_AXES))
+
+
+def batch_multiple(mesh: Mesh) -> int:
+    """Returns what the number of a batch's rows must divide by."""
+    return math.prod(mesh.shape[name] for name in BATCH_AXES)
+
+
+def host_rows(mesh: Mesh, rows: int) -> np.ndarray:
+    """Returns which of a batch's ``rows`` rows this host holds, in order: what ``shard_batch`` takes.
+
+    Hosts need not hold neighbouring rows: the mesh follows the chips' network.
+    """
+    held = batch_sharding(mesh).addressable_devices_indices_map((rows,)).values()
+    return np.unique(np.concatenate([np.arange(rows)[index] for index in held if index is not None]))
+
+
+def shard_batch(arrays: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """Makes global arrays of the rows that each host holds (see ``host_rows``)."""
+    sharding = batch_sharding(mesh)
+    return {name: jax.make_array_from_process_local_data(sharding, array) for name, array in arrays.items()}
+
+
+def pad_batch_to(arrays: Mapping[str, np.ndarray], multiple: int) -> dict[str, np.ndarray]:
+    """Adds filler rows until ``multiple`` divides their number.
+
+    A filler row repeats the last row with a weight of zero: it is computed and does not count.
+    """
+    rows = len(next(iter(arrays.values())))
+    missing = -rows % multiple
+    if not missing:
+        return dict(arrays)
+    padded = {}
+    for name, array in arrays.items():
+        filler = np.repeat(array[-1:], missing, axis=0)
+        if name == "weight" or name.endswith("_weights"):
+            filler = np.zeros_like(filler)
+        padded[name] = np.concatenate([array, filler])
+    return padded
+
+
+def constrain(array: jax.Array, *entries: Any) -> jax.Array:
+    """Asks for an array to be cut as ``P(*entries)`` says, as far as that divides; free without a mesh."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or any(kind == AxisType.Manual for kind in mesh.axis_types):
+        return array
+    return jax.lax.with_sharding_constraint(array, _fit(P(*entries), array.shape, mesh.shape))
+
+
+def constrain_batch(array: jax.Array) -> jax.Array:
+    """Keeps activations ``[B, ...]`` cut by rows, so that weights are gathered to them, not the reverse."""
+    return constrain(array, BATCH_AXES)
+
+
+def gather_rows(table: jax.Array, rows: jax.Array) -> jax.Array:
+    """Looks up rows of an embedding table cut over columns: ``[V, D]``, ``[B, ...]`` -> ``[B, ..., D]``.
+
+    Every device looks up its own columns for the whole batch, then columns are exchanged for rows. What
+    travels is the size of the result; gathering the table, or summing its gradient, is far more.
+    """
+    everywhere = constrain(rows, *[None] * rows.ndim)
+    found = constrain(jnp.take(table, everywhere, axis=0), *[None] * rows.ndim, ("fsdp", "tensor"))
+    return constrain_batch(found)

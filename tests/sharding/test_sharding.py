@@ -1,0 +1,211 @@
+"""Rules both ways, meshes, where optimizer state goes; against hand-computed cases."""
+
+import re
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AbstractMesh, AxisType
+from jax.sharding import PartitionSpec as P
+
+from stilts_jax import sharding
+from stilts_jax.errors import ConfigError, StiltsError
+from stilts_jax.sharding import MeshConfig
+
+
+def array(*shape: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+
+def dense(*shape: int) -> dict:
+    return {"kernel": array(*shape), "bias": array(*shape[:-2], shape[-1])}
+
+
+def norm(*shape: int) -> dict:
+    return {"scale": array(*shape), "bias": array(*shape)}
+
+
+def tree(width: int = 16, vocabulary: int = 30, layers: int = 3) -> dict:
+    """The parameter tree as the contract between model and sharding writes it, both families in one."""
+    names = ("query", "key", "value", "output")
+    return {
+        "encoder": {
+            "embeddings": {
+                "word": array(vocabulary, width),
+                "position": array(514, width),
+                "type": array(1, width),
+                "norm": norm(width),
+            },
+            "layers": {
+                "attention": {name: dense(layers, width, width) for name in names}
+                | {"norm": norm(layers, width)},
+                "ffn": {
+                    "up": dense(layers, width, 4 * width),
+                    "down": dense(layers, 4 * width, width),
+                    "norm": norm(layers, width),
+                },
+            },
+            "final_norm": norm(width),
+            "pooler": dense(width, width),
+        },
+        "heads": {
+            "mnli": {"dense": dense(width, width), "out": dense(width, 3)},
+            "squad": {"out": dense(width, 2)},
+            "mlm": {"dense": dense(width, width), "norm": norm(width), "bias": array(vocabulary)},
+            "tatoeba": {"pooler": dense(width, width), "logit_scale": array()},
+        },
+    }
+
+
+def mesh(data: int = 2, fsdp: int = 2, tensor: int = 2) -> AbstractMesh:
+    return AbstractMesh((data, fsdp, tensor), sharding.AXES, axis_types=(AxisType.Auto,) * 3)
+
+
+def test_rules_and_leaves_match_both_ways() -> None:
+    sharding.check_rules([tree()])
+
+
+def test_a_leaf_without_a_rule_is_named() -> None:
+    grown = tree()
+    grown["encoder"]["layers"]["adapter"] = {"gate": array(3, 16)}
+    with pytest.raises(StiltsError) as caught:
+        sharding.check_rules([grown])
+    assert caught.value.where == "encoder/layers/adapter/gate"
+
+
+def test_a_rule_without_a_leaf_is_named() -> None:
+    shrunk = tree()
+    del shrunk["heads"]["tatoeba"]["logit_scale"]
+    with pytest.raises(StiltsError) as caught:
+        sharding.check_rules([shrunk])
+    assert caught.value.where == "logit_scale"
+
+
+def test_specs_of_known_parameters() -> None:
+    specs = sharding.parameter_specs(tree(), mesh())
+    assert specs["encoder"]["layers"]["attention"]["query"]["kernel"] == P(None, "fsdp", "tensor")
+    assert specs["encoder"]["layers"]["attention"]["output"]["kernel"] == P(None, "tensor", "fsdp")
+    assert specs["encoder"]["layers"]["ffn"]["down"]["bias"] == P()
+    assert specs["encoder"]["embeddings"]["word"] == P(None, ("fsdp", "tensor"))
+    assert specs["heads"]["mlm"]["bias"] == P()
+    assert sharding.sharding_notes(tree(), mesh()) == []
+
+
+def test_an_axis_that_does_not_divide_is_left_out_and_noted() -> None:
+    odd = mesh(1, 3, 2)  # 16 divides by 2 and not by 3
+    specs = sharding.parameter_specs(tree(), odd)
+    assert specs["encoder"]["layers"]["ffn"]["up"]["kernel"] == P(None, None, "tensor")
+    assert specs["encoder"]["embeddings"]["word"] == P(None, None)
+    notes = sharding.sharding_notes(tree(), odd)
+    assert any(note.startswith("encoder/layers/ffn/up/kernel (3, 16, 64)") for note in notes)
+
+
+def state_of(params: dict) -> SimpleNamespace:
+    moments = {
+        "encoder": ({"count": array(), "mu": params["encoder"], "nu": params["encoder"]},),
+        "heads": {
+            name: ({"count": array(), "mu": head, "nu": head},) for name, head in params["heads"].items()
+        },
+    }
+    return {"step": array(), "params": params, "moments": moments}
+
+
+def test_moments_lie_where_their_parameters_lie() -> None:
+    params = tree()
+    shardings = sharding.state_shardings(state_of(params), mesh())
+    assert shardings["params"] == sharding.parameter_shardings(params, mesh())
+    for moment in ("mu", "nu"):
+        assert shardings["moments"]["encoder"][0][moment] == shardings["params"]["encoder"]
+        for name, head in shardings["params"]["heads"].items():
+            assert shardings["moments"]["heads"][name][0][moment] == head
+    assert shardings["moments"]["encoder"][0]["count"].spec == P()
+
+
+def test_zero1_cuts_moments_over_data_and_leaves_parameters() -> None:
+    params = tree(layers=2)
+    plain = sharding.state_shardings(state_of(params), mesh())
+    zero1 = sharding.state_shardings(state_of(params), mesh(), zero1=True)
+    assert zero1["params"] == plain["params"]
+    moment = zero1["moments"]["encoder"][0]["mu"]
+    assert moment["layers"]["ffn"]["up"]["kernel"].spec == P(None, "fsdp", ("tensor", "data"))
+    assert moment["embeddings"]["word"].spec == P("data", ("fsdp", "tensor"))
+    assert moment["final_norm"]["scale"].spec == P("data")
+
+
+def test_state_of_no_parameter_is_refused() -> None:
+    state = state_of(tree())
+    state["moments"]["encoder"][0]["mu"] = {"layers": {"ffn": {"up": {"kernel": array(7, 7)}}}}
+    with pytest.raises(StiltsError, match="belongs to no parameter"):
+        sharding.state_shardings(state, mesh())
+
+
+@pytest.mark.parametrize(
+    ("config", "shape"),
+    [
+        (MeshConfig(), (8, 1, 1)),
+        (MeshConfig(1, -1, 2), (1, 4, 2)),
+        (MeshConfig(2, 2, 2), (2, 2, 2)),
+    ],
+)
+def test_mesh_shapes(config: MeshConfig, shape: tuple[int, int, int]) -> None:
+    made = sharding.make_mesh(config, fake_devices(8))
+    assert tuple(made.shape.values()) == shape
+    assert set(made.axis_types) == {AxisType.Auto}
+
+
+@pytest.mark.parametrize(
+    "config", [MeshConfig(3), MeshConfig(-1, -1), MeshConfig(-1, 3), MeshConfig(0), MeshConfig(-2)]
+)
+def test_meshes_that_do_not_fit_are_refused(config: MeshConfig) -> None:
+    with pytest.raises(ConfigError, match=re.escape("8 device(s)")):
+        sharding.make_mesh(config, fake_devices(8))
+
+
+def test_slices_lie_along_data() -> None:
+    made = sharding.make_mesh(MeshConfig(-1, 2), fake_devices(8, slices=2))
+    for replica, devices in enumerate(made.devices):
+        assert {device.slice_index for device in devices.flat} == {replica // 2}
+    with pytest.raises(ConfigError, match="slices do not divide"):
+        sharding.make_mesh(MeshConfig(1, -1), fake_devices(8, slices=2))
+
+
+class FakeDevice(SimpleNamespace):
+    __hash__ = object.__hash__
+
+
+def fake_devices(count: int, slices: int = 1) -> list:
+    # Interleaved, as a runtime may list them.
+    return [
+        FakeDevice(id=number, process_index=0, platform="cpu", device_kind="cpu", slice_index=number % slices)
+        for number in range(count)
+    ]
+
+
+def test_filler_rows_weigh_nothing() -> None:
+    batch = {
+        "tokens": np.arange(12).reshape(3, 4),
+        "weight": np.ones(3, np.float32),
+        "masked_weights": np.ones((3, 2), np.float32),
+    }
+    padded = sharding.pad_batch_to(batch, 4)
+    assert [len(column) for column in padded.values()] == [4, 4, 4]
+    assert padded["weight"].tolist() == [1, 1, 1, 0]
+    assert padded["masked_weights"].sum() == 6
+    assert padded["tokens"][:3].tolist() == batch["tokens"].tolist()
+    assert sharding.pad_batch_to(batch, 3)["tokens"] is batch["tokens"]
+
+
+def test_one_device_holds_every_row() -> None:
+    one = sharding.make_mesh(MeshConfig(), jax.devices()[:1])
+    assert sharding.host_rows(one, 5).tolist() == [0, 1, 2, 3, 4]
+    sharded = sharding.shard_batch({"tokens": np.arange(10).reshape(5, 2)}, one)
+    assert sharded["tokens"].tolist() == np.arange(10).reshape(5, 2).tolist()
+
+
+def test_constraints_are_free_without_a_mesh() -> None:
+    table = jnp.arange(12.0).reshape(4, 3)
+    assert sharding.constrain_batch(table) is table
+    rows = jnp.array([[3, 0]])
+    assert sharding.gather_rows(table, rows).tolist() == [[[9, 10, 11], [0, 1, 2]]]
