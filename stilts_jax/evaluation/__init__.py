@@ -1,0 +1,1 @@
+"""Predictions, the official metrics, retrieval and mining."""

@@ -1,0 +1,214 @@
+"""Prediction folders in XTREME's official formats: ``TASK/test-LL.EXT``, written and read.
+
+| task | file | content |
+|---|---|---|
+| xnli, pawsx | tsv | a label a line |
+| udpos, panx | tsv | a tag a line, a blank line after each sentence |
+| xquad, mlqa, tydiqa | json | ``{question id: answer}`` |
+| bucc2018 | tsv | ``LLid <tab> enid``; ``thresholds.json`` beside them has each language's threshold |
+| tatoeba | tsv | for each English line the 0-based line of its translation |
+| xcopa | jsonl | objects with ``label`` |
+| mewslix, lareqa | json | ``{query id: [up to twenty candidate ids]}`` (XTREME has no format for lareqa) |
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from stilts_jax.data.readers import Problems, read_bytes, read_lines
+from stilts_jax.errors import DataError, nearest
+
+EXTENSIONS: Mapping[str, str] = {
+    "xquad": "json",
+    "mlqa": "json",
+    "tydiqa": "json",
+    "mewslix": "json",
+    "lareqa": "json",
+    "xcopa": "jsonl",
+}
+THRESHOLDS_FILE = "thresholds.json"
+
+
+def prediction_path(folder: str | Path, task: str, language: str) -> Path:
+    """Where the predictions of one language lie in a submission."""
+    return Path(folder) / task / f"test-{language}.{EXTENSIONS.get(task, 'tsv')}"
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)  # mkstemp makes files that only their owner can read
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split("\n"))
+
+
+def format_predictions(task: str, metric: str, labels: Sequence[str], predictions: Any) -> str:
+    """The text of a prediction file; ``predictions`` as the metric takes them, labels also as indices."""
+
+    def name(value: Any) -> str:
+        return str(value) if isinstance(value, str) or not labels else labels[int(value)]
+
+    if EXTENSIONS.get(task) == "json":
+        return json.dumps(dict(predictions), ensure_ascii=False, indent=1) + "\n"
+    if EXTENSIONS.get(task) == "jsonl":
+        return "".join(json.dumps({"label": int(value)}) + "\n" for value in predictions)
+    if metric in ("chunk_f1", "token_accuracy"):
+        return "".join("".join(f"{name(tag)}\n" for tag in tags) + "\n" for tags in predictions)
+    if metric == "bucc_f1":
+        return "".join(f"{source}\t{english}\n" for source, english in predictions)
+    if metric == "nearest_accuracy":
+        return "".join(f"{int(index)}\n" for index in predictions)
+    return "".join(f"{_one_line(name(value))}\n" for value in predictions)
+
+
+def write_predictions(
+    folder: str | Path, task: str, metric: str, labels: Sequence[str], language: str, predictions: Any
+) -> Path:
+    """Writes one language's predictions where XTREME looks for them."""
+    path = prediction_path(folder, task, language)
+    write_whole(path, format_predictions(task, metric, labels, predictions))
+    return path
+
+
+def write_thresholds(folder: str | Path, task: str, thresholds: Mapping[str, float]) -> None:
+    """Stores the thresholds that were tuned on dev beside the predictions that they made."""
+    write_whole(Path(folder) / task / THRESHOLDS_FILE, json.dumps(dict(thresholds), indent=1) + "\n")
+
+
+def _lines(path: Path) -> list[tuple[int, str]]:
+    """The lines without the blank ones at the end."""
+    lines = [(number, text.strip()) for number, text in read_lines(path, Problems("predictions"))]
+    while lines and not lines[-1][1]:
+        lines.pop()
+    return lines
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds."""
+    try:
+        return json.loads(read_bytes(path))
+    except ValueError as error:
+        line = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise DataError(
+            f"The file is not JSON: {error}", where=f"{path}{line}", fix="write it again"
+        ) from error
+
+
+def read_labels(path: Path, labels: Sequence[str]) -> list[str]:
+    """One label a line, the last column where there are several; only ``labels`` where they are given."""
+    values = []
+    for line, text in _lines(path):
+        value = text.rpartition("\t")[2].strip()
+        if labels and value not in labels:
+            raise DataError(
+                f"{value[:60]!r} is not a label.",
+                where=f"{path}:{line}",
+                fix=f"the labels are {', '.join(labels)}; in gold: another text means that gold is blanked",
+            )
+        values.append(value)
+    return values
+
+
+def read_indices(path: Path) -> list[int]:
+    """One number a line."""
+    values = []
+    for line, text in _lines(path):
+        if not text.isascii() or not text.isdigit():
+            raise DataError(
+                f"{text[:60]!r} is not an index.", where=f"{path}:{line}", fix="write 0, 1, 2, ..."
+            )
+        values.append(int(text))
+    return values
+
+
+def read_pairs(path: Path) -> list[tuple[str, str]]:
+    """One pair of ids a line."""
+    pairs = []
+    for line, text in _lines(path):
+        source, tab, english = text.partition("\t")
+        if not tab or "\t" in english or not source or not english:
+            raise DataError(
+                f"{text[:60]!r} is not a pair of ids.", where=f"{path}:{line}", fix="write LLid <tab> enid"
+            )
+        pairs.append((source.strip(), english.strip()))
+    return pairs
+
+
+def read_tags(path: Path) -> tuple[list[list[str]], list[int]]:
+    """Sentences of tags, the last column where there are several, and the line where each sentence begins."""
+    sentences: list[list[str]] = []
+    starts: list[int] = []
+    inside = False
+    for line, text in _lines(path):
+        if text and not inside:
+            sentences.append([])
+            starts.append(line)
+        if text:
+            sentences[-1].append(text.rpartition("\t")[2])
+        inside = bool(text)
+    return sentences, starts
+
+
+def read_choices(path: Path) -> list[str]:
+    """The ``label`` of each JSON line."""
+    values = []
+    for line, text in _lines(path):
+        try:
+            values.append(str(json.loads(text)["label"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                "The line has no label.", where=f"{path}:{line}", fix='write {"label": 0} or {"label": 1}'
+            ) from error
+    return values
+
+
+def read_answers(path: Path) -> dict[str, str]:
+    """Answers by question id."""
+    content = read_json(path)
+    if not isinstance(content, dict) or not all(isinstance(answer, str) for answer in content.values()):
+        raise DataError(
+            "These are not answers.", where=str(path), fix="write {question id: answer text, ...}"
+        )
+    return content
+
+
+def read_rankings(path: Path) -> dict[str, list[str]]:
+    """Ranked candidate ids by query id."""
+    content = read_json(path)
+    if not isinstance(content, dict) or not all(
+        isinstance(ids, list) and all(isinstance(each, str) for each in ids) for ids in content.values()
+    ):
+        raise DataError(
+            "These are not rankings.", where=str(path), fix="write {query id: [candidate id, ...]}"
+        )
+    return content
+
+
+def check_ids(path: Path, predicted: Mapping[str, Any], gold: Mapping[str, Any]) -> None:
+    """Raises at the first predicted id that gold does not have, with its line."""
+    for identifier in predicted:
+        if identifier not in gold:
+            text = read_bytes(path).decode(errors="replace")
+            spelled = (json.dumps(identifier), json.dumps(identifier, ensure_ascii=False))
+            found = max(text.find(spelling) for spelling in spelled)
+            line = text.count("\n", 0, max(found, 0)) + 1
+            raise DataError(
+                f"There is no item {identifier!r} in gold.",
+                where=f"{path}:{line}",
+                fix=nearest(identifier, gold) if len(gold) <= 20 else "predict the test set of this language",
+            )
