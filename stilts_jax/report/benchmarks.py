@@ -1,0 +1,143 @@
+"""What the two benchmarks consist of: tasks in the order of the papers' tables, groups, languages."""
+
+from dataclasses import dataclass
+
+GROUP_TITLES = {
+    "classification": "Sentence pairs",
+    "tagging": "Structured",
+    "qa": "Question answering",
+    "retrieval": "Retrieval",
+    "other": "Other",
+}
+TASK_TITLES = {
+    "xnli": "XNLI",
+    "pawsx": "PAWS-X",
+    "xcopa": "XCOPA",
+    "udpos": "POS",
+    "panx": "NER",
+    "xquad": "XQuAD",
+    "mlqa": "MLQA",
+    "tydiqa": "TyDiQA",
+    "bucc2018": "BUCC",
+    "tatoeba": "Tatoeba",
+    "mewslix": "Mewsli-X",
+    "lareqa": "LAReQA",
+}
+_GROUPS = {
+    "classification": ("xnli", "pawsx", "xcopa"),
+    "tagging": ("udpos", "panx"),
+    "qa": ("xquad", "mlqa", "tydiqa"),
+    "retrieval": ("bucc2018", "tatoeba", "mewslix", "lareqa"),
+}
+_INTERMEDIATE_TITLES = {
+    "none": "none",
+    "anli": "ANLI",
+    "anliplus": "ANLI+",
+    "anli_plus": "ANLI+",
+    "mnli": "MNLI",
+    "qqp": "QQP",
+    "squad_v1": "SQuAD v1.1",
+    "squad_v2": "SQuAD v2.0",
+    "hellaswag": "HellaSwag",
+    "ccg": "CCG",
+    "cosmosqa": "Cosmos QA",
+    "commonsenseqa": "CSQA",
+    "mlm": "MLM",
+}
+METRIC_TITLES = {
+    "accuracy": "acc.",
+    "f1": "F1",
+    "em": "EM",
+    "map": "mAP",
+    "map20": "mAP@20",
+    "map_at_20": "mAP@20",
+    "mrr": "MRR",
+}
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A benchmark's tasks, and the number of languages that its own average of each task runs over."""
+
+    name: str
+    title: str
+    languages: dict[str, int]
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Task names in the order of the paper's table."""
+        return tuple(self.languages)
+
+
+BENCHMARKS = {
+    "xtreme": Benchmark(
+        "xtreme",
+        "XTREME",
+        {
+            "xnli": 15,
+            "pawsx": 7,
+            "udpos": 33,
+            "panx": 40,
+            "xquad": 11,
+            "mlqa": 7,
+            "tydiqa": 9,
+            "bucc2018": 4,
+            "tatoeba": 36,
+        },
+    ),
+    "xtreme_r": Benchmark(
+        "xtreme_r",
+        "XTREME-R",
+        {
+            "xnli": 15,
+            "xcopa": 11,
+            "udpos": 38,
+            "panx": 48,
+            "xquad": 12,
+            "mlqa": 7,
+            "tydiqa": 9,
+            "tatoeba": 41,
+            "mewslix": 11,
+            "lareqa": 11,
+        },
+    ),
+}
+
+
+def group_of(task: str) -> str:
+    """The group whose average ``task`` belongs to."""
+    for group, tasks in _GROUPS.items():
+        if task in tasks:
+            return group
+    return "other"
+
+
+def task_title(task: str) -> str:
+    """The name that the papers' tables use."""
+    return TASK_TITLES.get(task, task)
+
+
+def metric_title(metric: str) -> str:
+    """A short name for a column head."""
+    return METRIC_TITLES.get(metric, metric)
+
+
+def intermediate_title(name: str) -> str:
+    """``mnli+mlm`` -> ``MNLI + MLM``, ``mnli@de`` -> ``MNLI (de)``; what is not known stays as it is."""
+    if name.startswith("hub:"):
+        return name[4:]
+    titles = []
+    for part in name.split("+"):
+        task, _, language = part.partition("@")
+        titles.append(_INTERMEDIATE_TITLES.get(task, task) + (f" ({language})" if language else ""))
+    return " + ".join(titles)
+
+
+def intermediate_order(name: str) -> tuple[int, int, int, str]:
+    """Sorts as the paper does: single tasks, variants behind their base, mixtures, hub models."""
+    known = list(_INTERMEDIATE_TITLES)
+    parts = name.split("+")
+    base = parts[0].partition("@")[0]
+    mixture = len([part for part in parts if part != "mlm"]) > 1
+    place = known.index(base) if base in known else len(known)
+    return (2 if name.startswith("hub:") else int(mixture), place, len(parts), name)

@@ -1,0 +1,143 @@
+"""Scores of every language: one table and one chart a task."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from stilts_jax.report.benchmarks import metric_title, task_title
+from stilts_jax.report.charts import Series, dot_chart
+from stilts_jax.report.document import Block, Chart, Folded, Row, Section
+from stilts_jax.report.grid import Grid, summarize
+from stilts_jax.report.grid import Row as GridRow
+from stilts_jax.report.languages import language_label, language_name
+from stilts_jax.report.results import BASELINE
+from stilts_jax.report.tables import Cell, Column, Table, fixed, gain_tone, signed
+
+Stars = Mapping[tuple[GridRow, str, str], bool]  # (row, task, language) of differences that hold
+
+
+def language_section(grid: Grid, stars: Stars) -> Section:
+    """A chart for each task, and the numbers behind it.
+
+    Args:
+        stars: differences from the baseline that a corrected test calls significant.
+    """
+    charts: list[Block] = [_chart(grid, task) for task in grid.tasks if grid.languages(task)]
+    tables: list[Block] = [
+        Folded(f"{task_title(task)}: numbers for every language", [language_table(grid, task, stars)])
+        for task in grid.tasks
+        if grid.languages(task)
+    ]
+    reading = (
+        "One line a language, best baseline first: the hollow circle is the baseline, the filled marks are "
+        "the intermediates, the thin rule spans them. Means over seeds. Tables below say the same in numbers."
+    )
+    return Section("languages", "Languages", reading, [Row(charts), *tables])
+
+
+def language_means(grid: Grid, row: GridRow, task: str) -> dict[str, float]:
+    """The mean over seeds of each language's main value."""
+    cell = grid.cell(row, task)
+    values = cell.per_language()
+    return {
+        language: float(np.nanmean(values[:, place]))
+        for place, language in enumerate(cell.languages)
+        if np.isfinite(values[:, place]).any()
+    }
+
+
+def _ordered_languages(grid: Grid, task: str) -> list[str]:
+    """The languages that were trained on first, then from the baseline's best to its worst."""
+    base: dict[str, float] = {}
+    for row in grid.rows:
+        for language, value in language_means(grid, row, task).items():
+            base.setdefault(language, value)
+    sources = grid.source_languages
+    return sorted(base, key=lambda language: (language not in sources, -base[language], language))
+
+
+def _chart(grid: Grid, task: str) -> Chart:
+    languages = _ordered_languages(grid, task)
+    styles = row_styles(grid)
+    baseline, series = None, []
+    for row in grid.rows:
+        means = language_means(grid, row, task)
+        if not means:
+            continue
+        one = Series(grid.row_title(row), [means.get(code, math.nan) for code in languages], styles[row])
+        if row[0] == BASELINE and baseline is None:
+            baseline = one
+        else:
+            series.append(one)
+    metrics = " and ".join(metric_title(metric) for metric in grid.metrics(task))
+    title = f"{task_title(task)}, {grid.splits(task)}"
+    axis = f"mean of {metrics}, percent" if len(grid.metrics(task)) > 1 else f"{metrics}, percent"
+    return Chart(
+        title, dot_chart(title, [language_label(code) for code in languages], baseline, series, axis)
+    )
+
+
+def row_styles(grid: Grid) -> dict[GridRow, int]:
+    """One colour and shape for each row, the same in all charts."""
+    others = [row for row in grid.rows if row[0] != BASELINE]
+    baselines = [row for row in grid.rows if row[0] == BASELINE]
+    styles = {row: index for index, row in enumerate(others)}
+    return styles | {row: -1 if index == 0 else len(others) + index for index, row in enumerate(baselines)}
+
+
+def language_table(grid: Grid, task: str, stars: Stars) -> Table:
+    """Languages as rows, intermediates as columns; the baseline in percent, the others as differences."""
+    rows_here = [row for row in grid.rows if grid.cell(row, task)]
+    columns = [Column("Language", numeric=False)]
+    for row in rows_here:
+        is_difference = grid.baseline(row) not in (None, row) and grid.cell(grid.baseline(row) or row, task)
+        columns.append(Column(grid.row_title(row), "difference" if is_difference else "percent"))
+    rows = [
+        [Cell(language_label(language), hint=language_name(language))]
+        + [_cell(grid, row, task, language, stars) for row in rows_here]
+        for language in _ordered_languages(grid, task)
+    ]
+    rows.append([Cell("mean", strong=True), *(_mean_cell(grid, row, task) for row in rows_here)])
+    notes = ["± is the standard deviation over seeds."] if _has_seeds(grid, task) else []
+    if any(key[1] == task for key, holds in stars.items() if holds):
+        notes.append(
+            "* differs from the baseline beyond the sampling of test items, Holm-corrected over this table: "
+            "McNemar where items are right or wrong, else paired bootstrap; runs of the lowest seeds."
+        )
+    title = f"{task_title(task)} by language, {grid.splits(task)} split"
+    return Table(f"languages_{task}", title, columns, rows, notes, [len(rows) - 2] if len(rows) > 1 else [])
+
+
+def _has_seeds(grid: Grid, task: str) -> bool:
+    return any(len(grid.cell(row, task).runs) > 1 for row in grid.rows)
+
+
+def _cell(grid: Grid, row: GridRow, task: str, language: str, stars: Stars) -> Cell:
+    cell = grid.cell(row, task)
+    if language not in cell.languages:
+        return Cell("–", note="no score in this language")
+    values = cell.per_language()[:, cell.languages.index(language)]
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return Cell("–", note="no score in this language")
+    mean = float(np.mean(values))
+    detail = f"± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
+    base_row = grid.baseline(row)
+    base = language_means(grid, base_row, task).get(language) if base_row not in (None, row) else None
+    if base is None:
+        return Cell(fixed(mean), mean, detail)
+    star = "*" if stars.get((row, task, language)) else ""
+    difference = mean - base
+    return Cell(
+        signed(difference) + star, difference, detail, hint=f"{fixed(mean, 2)}", tone=gain_tone(difference)
+    )
+
+
+def _mean_cell(grid: Grid, row: GridRow, task: str) -> Cell:
+    summary = summarize(grid, row, task)
+    if summary is None:
+        return Cell("–")
+    if math.isfinite(summary.difference):
+        return Cell(signed(summary.difference), summary.difference, tone=gain_tone(summary.difference))
+    return Cell(fixed(summary.mean), summary.mean, strong=True)

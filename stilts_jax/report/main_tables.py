@@ -1,0 +1,292 @@
+"""The paper's main table, the averages, and the best intermediate of each target."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from stilts_jax.report.benchmarks import GROUP_TITLES, group_of, metric_title, task_title
+from stilts_jax.report.document import Block, Section, Text
+from stilts_jax.report.grid import CellScores, Grid, Row, Summary, average, summarize
+from stilts_jax.report.results import BASELINE
+from stilts_jax.report.tables import Cell, Column, Table, fixed, gain_tone, signed
+
+NO_VALUE = "–"
+
+
+def main_section(grid: Grid) -> Section:
+    """Intermediates x targets, and the averages."""
+    base = any(row[0] == BASELINE for row in grid.rows)
+    reading = (
+        "A row is what the encoder was trained on before the target task, a column is a target task; each "
+        "number is a mean over the languages of the task, then over seeds (± is the standard deviation over "
+        "seeds)."
+    )
+    if base:
+        reading += (
+            " The row “none” is the baseline, in percent; all other rows are differences from it in points, "
+            "blue where better and orange where worse."
+        )
+    blocks: list[Block] = [main_table(grid)]
+    if len(grid.tasks) > 1:
+        blocks.append(averages_table(grid))
+    warning = _retrieval_warning(grid)
+    if warning:
+        blocks.append(Text(warning))
+    return Section("main", "Main table", reading, blocks)
+
+
+def main_table(grid: Grid) -> Table:
+    """One column a task; splits and metrics are in the heads."""
+    columns = [Column("Intermediate", numeric=False)]
+    for task in grid.tasks:
+        metrics = "/".join(metric_title(metric) for metric in grid.metrics(task)) or "no scores"
+        group = GROUP_TITLES[group_of(task)]
+        columns.append(Column(task_title(task), f"{metrics}, {grid.splits(task) or '?'}", group))
+    rows = [_main_row(grid, row) for row in grid.rows]
+    notes = []
+    for task in grid.tasks:
+        known, here = grid.benchmark.languages.get(task), len(grid.languages(task))
+        if known and 0 < here != known:
+            notes.append(
+                f"{task_title(task)}: {here} language{'s' * (here > 1)}; {grid.benchmark.title} has {known}."
+            )
+    if any(cell.collapsed_runs for cell in map(_Collapsed, grid.cells.values())):
+        notes.append(
+            "† some runs ended at chance level; they count here. See “Seeds” for the means without them."
+        )
+    seeds = sorted({len(cell.runs) for cell in grid.cells.values() if cell})
+    if seeds:
+        notes.append(
+            f"Runs behind a number: {_span(seeds)}." + (" One run has no ±." if seeds[0] == 1 else "")
+        )
+    return Table("main", "Main table: intermediates by target tasks", columns, rows, notes, _ruled(grid))
+
+
+class _Collapsed:
+    def __init__(self, cell: CellScores) -> None:
+        self.collapsed_runs = sum(run.collapsed for run in cell.runs)
+
+
+def _span(numbers: Sequence[int]) -> str:
+    return str(numbers[0]) if numbers[0] == numbers[-1] else f"{numbers[0]} to {numbers[-1]}"
+
+
+def _ruled(grid: Grid) -> list[int]:
+    return [index for index, row in enumerate(grid.rows) if row[0] == BASELINE and len(grid.rows) > 1]
+
+
+def _main_row(grid: Grid, row: Row) -> list[Cell]:
+    cells = [Cell(grid.row_title(row), strong=row[0] == BASELINE)]
+    for task in grid.tasks:
+        cell, summary = grid.cell(row, task), summarize(grid, row, task)
+        if summary is None:
+            cells.append(Cell(NO_VALUE, note=cell.reason))
+            continue
+        notes = [cell.reason] if cell.reason else []
+        if summary.missing:
+            notes.append(
+                f"compared without {', '.join(summary.missing)}, which this row or the baseline lacks"
+            )
+        if "/" in grid.splits(task):
+            notes.append(f"on {cell.split}")
+        cells.append(_score_cell(grid, row, task, summary, "; ".join(notes)))
+    return cells
+
+
+def _score_cell(grid: Grid, row: Row, task: str, summary: Summary, note: str) -> Cell:
+    """Several metrics (F1 / EM) are shown beside each other, coloured by their mean."""
+    cell = grid.cell(row, task)
+    dagger = "†" if any(run.collapsed for run in cell.runs) else ""
+    deviation = f"± {summary.deviation:.1f}" if math.isfinite(summary.deviation) else ""
+    hint = f"{grid.row_title(row)}, {task_title(task)}: {fixed(summary.mean, 2)}, {summary.count} runs"
+    is_difference = math.isfinite(summary.difference)
+    parts = _metric_values(grid, row, task, is_difference)
+    shown = " / ".join(signed(part) if is_difference else fixed(part) for part in parts)
+    return Cell(
+        shown + dagger,
+        summary.difference if is_difference else summary.mean,
+        detail=deviation,
+        note=note,
+        hint=hint,
+        tone=gain_tone(summary.difference) if is_difference else None,
+    )
+
+
+def _metric_values(grid: Grid, row: Row, task: str, is_difference: bool) -> list[float]:
+    cell = grid.cell(row, task)
+    base_row = grid.baseline(row)
+    languages = list(cell.languages)
+    if is_difference and base_row is not None:
+        base = grid.cell(base_row, task)
+        languages = [language for language in languages if language in base.languages]
+        own = np.nanmean(cell.select(languages), axis=(0, 1))
+        return [float(value) for value in own - np.nanmean(base.select(languages), axis=(0, 1))]
+    return [float(value) for value in np.nanmean(cell.select(languages), axis=(0, 1))]
+
+
+def averages_table(grid: Grid) -> Table:
+    """Group means and overall means, with and without retrieval, with and without the source language."""
+    wanted = _average_columns(grid)
+    left_out = _names(grid.source_languages)
+    columns = [Column("Intermediate", numeric=False)]
+    for head, tasks, transfer, group in wanted:
+        columns.append(Column(head, f"{len(tasks)} task{'s' if len(tasks) > 1 else ''}", group))
+        del transfer
+    rows = []
+    for row in grid.rows:
+        cells = [Cell(grid.row_title(row), strong=row[0] == BASELINE)]
+        for _, tasks, transfer, _ in wanted:
+            summary = average(grid, row, tasks, transfer=transfer)
+            cells.append(_average_cell(grid, row, summary, tasks))
+        rows.append(cells)
+    notes = ["Every task weighs the same; a question answering task is the mean of F1 and EM."]
+    absent = [task_title(task) for task in grid.benchmark.tasks if task not in grid.tasks]
+    if absent:
+        notes.append(
+            f"No overall average here is {grid.benchmark.title}'s: not in this grid are {', '.join(absent)}. "
+            f"Averages run over the tasks that are here."
+        )
+    if any(transfer for _, _, transfer, _ in wanted):
+        notes.append(f"“Without {left_out}” leaves out the language that was trained on: transfer only.")
+    return Table("averages", "Averages over tasks", columns, rows, notes, _ruled(grid))
+
+
+def _names(languages: Sequence[str]) -> str:
+    return " and ".join("English" if language == "en" else language for language in languages)
+
+
+def _average_columns(grid: Grid) -> list[tuple[str, list[str], bool, str]]:
+    groups = [group for group in GROUP_TITLES if grid.tasks_in(group)]
+    columns = [(GROUP_TITLES[group], grid.tasks_in(group), False, "Groups") for group in groups]
+    everything = list(grid.tasks)
+    without = [task for task in grid.tasks if group_of(task) != "retrieval"]
+    complete = set(grid.benchmark.tasks) <= set(grid.tasks)
+    name = f"{grid.benchmark.title} average" if complete else "Average of the tasks here"
+    benchmark_tasks = list(grid.benchmark.tasks) if complete else everything
+    columns.append(("All", benchmark_tasks, False, name))
+    if without and without != everything:
+        columns.append(("Without retrieval", without, False, name))
+    if any(len(grid.transfer(grid.languages(task))) < len(grid.languages(task)) for task in grid.tasks):
+        transferable = [task for task in benchmark_tasks if grid.transfer(grid.languages(task))]
+        head = f"Without {_names(grid.source_languages)}"
+        if transferable:
+            columns.append((head, transferable, True, name))
+        both = [task for task in transferable if group_of(task) != "retrieval"]
+        if both and both != transferable:
+            columns.append(("Without either", both, True, name))
+    return columns
+
+
+def _average_cell(grid: Grid, row: Row, summary: Summary | None, tasks: Sequence[str]) -> Cell:
+    if summary is None:
+        return Cell(NO_VALUE, note="none of its tasks has scores in this row")
+    note = ""
+    if summary.missing:
+        missing = ", ".join(task_title(task) for task in summary.missing)
+        note = f"over {len(tasks) - len(summary.missing)} of {len(tasks)} tasks: this row lacks {missing}"
+    deviation = f"± {summary.deviation:.1f}" if math.isfinite(summary.deviation) else ""
+    hint = f"{grid.row_title(row)}: {fixed(summary.mean, 2)}"
+    if math.isfinite(summary.difference):
+        tone = gain_tone(summary.difference)
+        return Cell(signed(summary.difference), summary.difference, deviation, note, hint, tone)
+    return Cell(fixed(summary.mean), summary.mean, deviation, note, hint)
+
+
+def _retrieval_warning(grid: Grid) -> str:
+    """The paper's average gain is mostly retrieval: say how it is here."""
+    everything = list(grid.tasks)
+    without = [task for task in everything if group_of(task) != "retrieval"]
+    if not without or without == everything or not grid.compared:
+        return ""
+    pairs = []
+    for row, _ in grid.compared:
+        whole, rest = average(grid, row, everything), average(grid, row, without)
+        if whole and rest and math.isfinite(whole.difference) and math.isfinite(rest.difference):
+            pairs.append((whole.difference, rest.difference))
+    if not pairs:
+        return ""
+    whole, rest = np.mean(pairs, axis=0)
+    return (
+        f"Read the average with its parts: over all intermediates the mean gain is {signed(whole)} points "
+        f"with retrieval and {signed(rest)} without."
+    )
+
+
+def best_section(grid: Grid) -> Section | None:
+    """The best intermediate of each target, by the scores that it was chosen on."""
+    if len(grid.rows) < 2:
+        return None
+    columns = [
+        Column("Target", numeric=False),
+        Column("Best on target dev", "all languages", numeric=False),
+        Column("its score"),
+        Column("its gain"),
+        Column("Best on training dev", "source language", numeric=False),
+        Column("its score"),
+        Column("its gain"),
+    ]
+    rows = []
+    for task in grid.tasks:
+        on_target, on_source = _choose_on_target(grid, task), _choose_on_source(grid, task)
+        rows.append([Cell(task_title(task)), *_choice_cells(grid, task, on_target)])
+        rows[-1] += _choice_cells(grid, task, on_source)
+    table = Table("best", "Best intermediate for each target", columns, rows)
+    reading = (
+        "Which row to take for each target. The left choice looks at target-language scores, as the paper's "
+        "best row does: it is dev-selected, not zero-shot, and optimistic, the more so the more rows there are "
+        "to choose from. The right choice looks only at dev scores in the source language, those by which "
+        "training kept its checkpoint."
+    )
+    return Section("best", "Best intermediate for each target", reading, [table])
+
+
+def _choose_on_target(grid: Grid, task: str) -> tuple[Row, str] | None:
+    dev = {
+        row: float(np.nanmean(cell.per_language())) for row in grid.rows if (cell := grid.dev_cell(row, task))
+    }
+    if len(dev) == sum(bool(grid.cell(row, task)) for row in grid.rows) > 0:
+        note = "" if grid.splits(task) != "dev" else "the scores it was chosen on are the scores shown"
+        return max(dev, key=lambda row: dev[row]), note
+    shown = {row: summary.mean for row in grid.rows if (summary := summarize(grid, row, task))}
+    if not shown:
+        return None
+    return max(shown, key=lambda row: shown[row]), (
+        f"no dev scores of all languages were kept: chosen on the {grid.splits(task)} scores that are shown"
+    )
+
+
+def _choose_on_source(grid: Grid, task: str) -> tuple[Row, str] | None:
+    scores = {}
+    for row in grid.rows:
+        kept = [
+            value
+            for run in grid.cell(row, task).runs
+            if (value := _selected_score(run.selection)) is not None
+        ]
+        if kept:
+            scores[row] = float(np.mean(kept))
+    return (max(scores, key=lambda row: scores[row]), "") if scores else None
+
+
+def _selected_score(selection: object) -> float | None:
+    history = selection.get("history") if isinstance(selection, dict) else None
+    if not history:
+        return None
+    by_step = dict(history)
+    best = selection.get("best_step") if isinstance(selection, dict) else None
+    score = by_step.get(best, max(by_step.values()))
+    return float(score) if isinstance(score, int | float) and math.isfinite(score) else None
+
+
+def _choice_cells(grid: Grid, task: str, choice: tuple[Row, str] | None) -> list[Cell]:
+    if choice is None:
+        return [Cell(NO_VALUE, note="nothing to choose by"), Cell(NO_VALUE), Cell(NO_VALUE)]
+    row, note = choice
+    summary = summarize(grid, row, task)
+    if summary is None:
+        return [Cell(grid.row_title(row), note=note), Cell(NO_VALUE), Cell(NO_VALUE)]
+    gain = Cell(NO_VALUE)
+    if math.isfinite(summary.difference):
+        gain = Cell(signed(summary.difference), summary.difference, tone=gain_tone(summary.difference))
+    return [Cell(grid.row_title(row), note=note), Cell(fixed(summary.mean), summary.mean), gain]

@@ -1,0 +1,216 @@
+"""Reading ``result.json`` files: one record a phase, tolerant of what is broken or half there."""
+
+import base64
+import binascii
+import json
+import math
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+RESULT_FILE = "result.json"
+FORMAT = 1
+BASELINE = "none"
+_ITEM_TYPES = ("float32", "int32", "uint8")
+
+
+@dataclass(frozen=True)
+class Items:
+    """What one run scored on each item of one language.
+
+    Attributes:
+        statistic: ``mean``: values are [n] in 0..1; otherwise [n, 3] counts (right, predicted, gold).
+        values: [n] or [n, 3]
+        aligned: whether item i is the same item in every language.
+    """
+
+    statistic: str
+    values: np.ndarray
+    aligned: bool
+
+    def score(self) -> float:
+        """The percentage that the items add up to."""
+        if self.values.ndim == 1:
+            return 100.0 * float(np.mean(self.values, dtype=np.float64)) if len(self.values) else math.nan
+        right, predicted, gold = self.values.sum(axis=0, dtype=np.float64)
+        return 200.0 * right / (predicted + gold) if predicted + gold else 0.0
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished or failed phase. Fields are those of ``result.json``; ``path`` is where it was read."""
+
+    path: Path
+    key: str
+    name: str
+    stage: str
+    intermediate: str
+    target_training: str | None
+    source_language: str
+    intermediate_seed: int | None
+    target_seed: int | None
+    parent: str | None
+    scores: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]]
+    main_metric: Mapping[str, tuple[str, ...]]
+    reported_split: Mapping[str, str]
+    selection: Mapping[str, Any]
+    raw_items: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(repr=False)
+    curve: tuple[tuple[float, float], ...] = field(repr=False)
+    throughput: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    config: Mapping[str, Any] = field(repr=False)
+    data: Mapping[str, Any] = field(repr=False)
+    error: str
+
+    @property
+    def row(self) -> tuple[str, str]:
+        """What the tables' rows are: (intermediate, source language)."""
+        return self.intermediate, self.source_language
+
+    @property
+    def seeds(self) -> tuple[int | None, int | None]:
+        """(intermediate seed, target seed)"""
+        return self.intermediate_seed, self.target_seed
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether training ended at chance level."""
+        return bool(self.selection.get("collapsed"))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Remarks on how the checkpoint was selected."""
+        return tuple(str(note) for note in self.selection.get("notes") or ())
+
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks that this phase was to score."""
+        return tuple(dict.fromkeys([*self.main_metric, *self.reported_split, *self.scores]))
+
+    def split(self, task: str) -> str:
+        """The split that tables show of ``task``."""
+        return self.reported_split.get(task, "test")
+
+    def metrics(self, task: str) -> tuple[str, ...]:
+        """The metrics whose mean is the value of ``task``."""
+        return self.main_metric.get(task, ("accuracy",))
+
+    def language_scores(self, task: str, split: str | None = None) -> dict[str, tuple[float, ...]]:
+        """Returns the main metrics of each language that has all of them, in percent."""
+        by_metric = self.scores.get(task, {}).get(split or self.split(task), {})
+        metrics = self.metrics(task)
+        languages = by_metric.get(metrics[0], {})
+        found = {}
+        for language in languages:
+            values = tuple(by_metric.get(metric, {}).get(language, math.nan) for metric in metrics)
+            if all(math.isfinite(value) for value in values):
+                found[language] = values
+        return found
+
+    def items(self, task: str) -> dict[str, Items]:
+        """Decodes the items of ``task`` by language; what can't be decoded is left out."""
+        decoded = {}
+        for language, raw in self.raw_items.get(task, {}).items():
+            items = _decode_items(raw)
+            if items is not None:
+                decoded[language] = items
+        return decoded
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A file that is no usable result, and why."""
+
+    path: Path
+    reason: str
+
+
+def read_results(workdir: Path) -> tuple[list[Run], list[Broken]]:
+    """Reads every ``result.json`` below ``workdir``.
+
+    Returns:
+        The runs in the order of their paths, and the files (or phase folders without one) that are of no use.
+    """
+    runs: list[Run] = []
+    broken: list[Broken] = []
+    phases = workdir / "phases"
+    folders = sorted(path for path in phases.iterdir() if path.is_dir()) if phases.is_dir() else []
+    for folder in folders:
+        path = folder / RESULT_FILE
+        if not path.is_file():
+            broken.append(Broken(folder, "no result.json: not finished"))
+            continue
+        try:
+            runs.append(read_run(path))
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            broken.append(Broken(path, f"{type(error).__name__}: {error}"))
+    return runs, broken
+
+
+def read_run(path: Path) -> Run:
+    """Reads one ``result.json``; raises ValueError, TypeError or KeyError where it is malformed."""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    if record.get("format") != FORMAT:
+        raise ValueError(f"format {record.get('format')!r}, this version reads {FORMAT}")
+    phase = record["phase"]
+    error = record.get("error")
+    return Run(
+        path=path,
+        key=str(phase["key"]),
+        name=str(phase.get("name") or phase["key"]),
+        stage=str(phase["stage"]),
+        intermediate=str(phase.get("intermediate") or BASELINE),
+        target_training=phase.get("target_training"),
+        source_language=str(phase.get("source_language") or "en"),
+        intermediate_seed=phase.get("intermediate_seed"),
+        target_seed=phase.get("target_seed"),
+        parent=phase.get("parent"),
+        scores=_checked_scores(record.get("scores") or {}),
+        main_metric={
+            task: tuple(metrics) for task, metrics in (record.get("main_metric") or {}).items() if metrics
+        },
+        reported_split=dict(record.get("reported_split") or {}),
+        selection=dict(record.get("selection") or {}),
+        raw_items=dict(record.get("items") or {}),
+        curve=tuple((float(step), float(loss)) for step, loss in record.get("curve") or ()),
+        throughput=dict(record.get("throughput") or {}),
+        environment=dict(record.get("environment") or {}),
+        config=dict(record.get("config") or {}),
+        data=dict(record.get("data") or {}),
+        error=f"{error.get('type', 'Error')}: {error.get('message', '')}" if error else "",
+    )
+
+
+def _checked_scores(scores: dict) -> dict:
+    """Turns null and non-numbers into NaN, so that one bad value costs one cell and not the file."""
+    return {
+        task: {
+            split: {
+                metric: {language: _as_float(value) for language, value in by_language.items()}
+                for metric, by_language in by_metric.items()
+            }
+            for split, by_metric in by_split.items()
+        }
+        for task, by_split in scores.items()
+    }
+
+
+def _as_float(value: object) -> float:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+
+
+def _decode_items(raw: Mapping[str, Any]) -> Items | None:
+    try:
+        if raw["dtype"] not in _ITEM_TYPES:
+            return None
+        dtype = np.dtype(raw["dtype"]).newbyteorder("<")
+        shape = tuple(int(size) for size in raw["shape"])
+        values = np.frombuffer(zlib.decompress(base64.b64decode(raw["data"])), dtype).reshape(shape)
+        if len(shape) != (1 if raw["statistic"] == "mean" else 2):
+            return None
+        return Items(str(raw["statistic"]), values, bool(raw.get("aligned", False)))
+    except (KeyError, TypeError, ValueError, zlib.error, binascii.Error):
+        return None

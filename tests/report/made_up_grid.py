@@ -1,0 +1,204 @@
+"""Writes ``result.json`` files of made-up scores: reports are tested and timed without training."""
+
+import base64
+import json
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+LANGUAGES = {
+    "xnli": "ar bg de el en es fr hi ru sw th tr ur vi zh",
+    "pawsx": "de en es fr ja ko zh",
+    "udpos": "af ar bg de el en es et eu fa fi fr he hi hu id it ja kk ko mr nl pt ru ta te th tl tr ur vi "
+    "yo zh",
+    "panx": "ar he vi id jv tl eu ml ta te af nl en de el bn hi mr ur fa fr it pt es bg ru ja ka ko th sw "
+    "yo my zh kk tr et fi hu ms",
+    "xquad": "en es de el ru tr ar vi th zh hi",
+    "mlqa": "en es de ar hi vi zh",
+    "tydiqa": "en ar bn fi id ko ru sw te",
+    "bucc2018": "de fr ru zh",
+    "tatoeba": "ar he vi id jv tl eu ml ta te af nl de el bn hi mr ur fa fr it pt es bg ru ja ka ko th "
+    "sw zh kk tr et fi hu",
+}
+METRICS = {
+    "udpos": ("f1",),
+    "panx": ("f1",),
+    "xquad": ("f1", "em"),
+    "mlqa": ("f1", "em"),
+    "tydiqa": ("f1", "em"),
+    "bucc2018": ("f1",),
+}
+TRAININGS = {
+    "mnli": ("xnli",),
+    "pawsx": ("pawsx",),
+    "udpos": ("udpos",),
+    "panx": ("panx",),
+    "squad_v1": ("xquad", "mlqa"),
+    "tydiqa": ("tydiqa",),
+    None: ("bucc2018", "tatoeba"),
+}
+ALIGNED = ("xnli", "pawsx", "xquad", "tatoeba")
+INTERMEDIATES = [
+    *("none", "mnli", "qqp", "squad_v1", "squad_v2", "hellaswag", "ccg", "cosmosqa"),
+    *("commonsenseqa", "anli", "mnli+squad_v1"),
+]
+
+
+def encode_items(values: np.ndarray, statistic: str, aligned: bool) -> dict:
+    """Returns the ``items`` entry of one language."""
+    return {
+        "statistic": statistic,
+        "dtype": str(values.dtype),
+        "shape": list(values.shape),
+        "data": base64.b64encode(zlib.compress(values.tobytes(), 1)).decode(),
+        "aligned": aligned,
+    }
+
+
+def make_record(
+    intermediate: str,
+    training: str | None,
+    tasks: dict[str, dict[str, dict[str, float]]],
+    *,
+    seeds: tuple[int | None, int | None] = (0, 0),
+    stage: str = "target",
+    items: dict | None = None,
+    error: dict | None = None,
+    **changes: object,
+) -> dict:
+    """Returns a result: ``tasks`` is ``{task: {metric: {language: score}}}`` on the test split."""
+    name = f"{intermediate}.s{seeds[0]}+{training or 'retrieval'}.s{seeds[1]}"
+    if stage == "intermediate":
+        name = f"{intermediate}.s{seeds[0]}"
+    return {
+        "format": 1,
+        "phase": {
+            "key": f"{abs(hash(name)):016x}"[:16],
+            "name": name,
+            "stage": stage,
+            "intermediate": intermediate,
+            "target_training": training,
+            "source_language": "en",
+            "intermediate_seed": seeds[0],
+            "target_seed": seeds[1],
+            "parent": None,
+        },
+        "scores": {task: {"test": metrics} for task, metrics in tasks.items()},
+        "main_metric": {task: list(metrics) for task, metrics in tasks.items()},
+        "reported_split": dict.fromkeys(tasks, "test"),
+        "selection": {
+            "zero_shot": True,
+            "notes": [],
+            "metric": "accuracy",
+            "history": [[500, 70.0], [1000, 72.5 + (seeds[1] or 0) / 10]],
+            "best_step": 1000,
+            "collapsed": False,
+            "chance": 33.3,
+        },
+        "items": items or {},
+        "curve": [[step, 0.2 + 2 * 0.97 ** (step / 10)] for step in range(0, 1000, 20)],
+        "throughput": {
+            "examples_per_second": 120.0,
+            "real_tokens_per_second": 9000.0,
+            "padding_share": 0.07,
+            "seconds": 300.0,
+            "steps": 1000,
+        },
+        "environment": {
+            "device": "made up",
+            "device_count": 1,
+            "versions": {"jax": "0.10.2", "flax": "0.12.8", "python": "3.11.2"},
+            "command": "stilts grid --config=configs/xstilts.py --workdir=W",
+            "started": "2026-01-01T00:00:00Z",
+            "finished": "2026-01-01T00:05:00Z",
+        },
+        "config": {
+            "encoder": "made-up",
+            "title": "Made-up scores",
+            "seeds": list(seeds),
+            "train": {"epochs": 2},
+        },
+        "data": {task: {"test": {"fingerprint": "0123456789abcdef", "examples": 1000}} for task in tasks},
+        "error": error,
+        **changes,
+    }
+
+
+def write_record(workdir: Path, record: dict) -> Path:
+    """Writes ``record`` where a phase would have."""
+    folder = workdir / "phases" / record["phase"]["name"].replace("/", "_").replace(":", "_")
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "result.json"
+    path.write_text(json.dumps(record), encoding="utf-8")
+    return path
+
+
+def write_grid(
+    workdir: Path,
+    *,
+    intermediates: list[str],
+    trainings: list[str | None],
+    seeds: int = 1,
+    intermediate_seeds: int | None = None,
+    languages: int = 40,
+    items: int = 500,
+    seed: int = 0,
+) -> None:
+    """Writes a grid whose rows differ by a gain of each intermediate and noise of each seed."""
+    generator = np.random.default_rng(seed)
+    bases: dict[tuple[str, str], float] = {}
+    for row_number, intermediate in enumerate(intermediates):
+        first_seeds = [None] if intermediate == "none" else list(range(intermediate_seeds or seeds))
+        for first in first_seeds:
+            luck = generator.normal(0, 0.3)
+            for training in trainings:
+                for second in [None] if training is None else range(seeds):
+                    scores: dict = {}
+                    per_item: dict = {}
+                    for task in TRAININGS[training]:
+                        gain = row_number and (luck + (15 if training is None else generator.normal(1, 0.5)))
+                        names = LANGUAGES[task].split()
+                        names = names[:languages] if "en" not in names else ["en", *names][:languages]
+                        names = list(dict.fromkeys(names))
+                        scores[task], per_item[task] = {}, {}
+                        for language in names:
+                            base = bases.setdefault(
+                                (task, language), 88.0 if language == "en" else generator.uniform(45, 75)
+                            )
+                            values = _draw(generator, task, base + gain, items)
+                            statistic = "mean" if values.ndim == 1 else "chunk_f1"
+                            per_item[task][language] = encode_items(values, statistic, task in ALIGNED)
+                            score = _score(values)
+                            for metric in METRICS.get(task, ("accuracy",)):
+                                shift = (
+                                    {"em": -8.0, "f1": 8.0}[metric] if len(METRICS.get(task, "1")) > 1 else 0
+                                )
+                                scores[task].setdefault(metric, {})[language] = score + shift
+                    stage = "retrieval" if training is None else "target"
+                    record = make_record(
+                        intermediate, training, scores, seeds=(first, second), stage=stage, items=per_item
+                    )
+                    write_record(workdir, record)
+            if intermediate != "none":
+                write_record(
+                    workdir, make_record(intermediate, None, {}, seeds=(first, None), stage="intermediate")
+                )
+
+
+def _draw(generator: np.random.Generator, task: str, percent: float, count: int) -> np.ndarray:
+    chance = min(max(percent / 100, 0.02), 0.98)
+    if task in METRICS and len(METRICS[task]) == 1:
+        gold = generator.integers(1, 5, count)
+        right = generator.binomial(gold, chance)
+        return np.stack([right, gold, gold], axis=1).astype(np.uint8)
+    if task in METRICS:
+        return generator.binomial(4, chance, count).astype(np.float32) / 4
+    return (generator.random(count) < chance).astype(np.uint8)
+
+
+def _score(values: np.ndarray) -> float:
+    if values.ndim == 1:
+        return 100.0 * float(values.mean())
+    right, predicted, gold = values.sum(axis=0, dtype=np.int64)
+    return 200.0 * float(right) / float(predicted + gold)
