@@ -4,9 +4,10 @@ A task file defines ``TASK = Task(...)``; nothing registers it. ``kind`` is a co
 examples become features, which head reads the encoder, which loss trains it, how predictions are decoded.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from types import MappingProxyType
+from typing import Any, Literal
 
 Kind = Literal["classify", "choice", "tag", "span", "embed", "mlm"]
 Group = Literal["classification", "tagging", "qa", "retrieval", "intermediate"]
@@ -92,6 +93,104 @@ class RetrievalSet:
     gold: Mapping[str, tuple[str, ...]] | None
 
 
+EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Returns the words of a text, to write long lists of codes or labels in few lines."""
+    return tuple(text.split())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """One layout of release files under the data root.
+
+    Attributes:
+        paths: path patterns by split, tried in order. ``{language}`` stands for the language, ``*`` and
+            ``**`` for anything (all matches are read, in the order of their names); ``.gz`` may stand behind
+            any. A pattern without ``{language}`` is English; other languages have ``-LANGUAGE`` before the
+            extension.
+        read: ``read(path, language, problems)`` yields rows; see ``stilts_jax.data.readers``.
+        convert: makes an example of a row; None where the row does not belong to the data. Without it, rows
+            of words and tags are converted with the labels of ``Sources.labels_file``.
+        codes: the layout's own language codes, where they differ from ours.
+        language_of: the language of a row, for a file that holds several.
+        tolerated: rows that can't be used in the released files themselves; they don't count as skipped.
+    """
+
+    paths: Mapping[str, tuple[str, ...]]
+    read: Callable[..., Iterable[Any]]
+    convert: Callable[[Any], Example | None] | None
+    codes: Mapping[str, str] = field(default_factory=dict)
+    language_of: Callable[[Any], str] | None = None
+    tolerated: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pools:
+    """The files of a retrieval evaluation.
+
+    Attributes:
+        paths: path patterns by split and role (``queries``, ``candidates``, ``gold``, ...), as in ``Files``.
+        build: ``build(paths by role, language, problems)`` returns the ``RetrievalSet``.
+        optional: roles that may be absent (blanked gold).
+        codes: the layout's own language codes, where they differ from ours.
+    """
+
+    paths: Mapping[str, Mapping[str, str]]
+    build: Callable[..., RetrievalSet]
+    optional: tuple[str, ...] = ("gold",)
+    codes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A data set of the hub or a TFDS builder; its schema stands in ``data.hub`` or ``data.tfds``.
+
+    Attributes:
+        name: repository or builder.
+        convert: makes an example of a row; class labels arrive as names.
+        splits: their split names by ours; several, joined by ``+``, are read one after the other.
+        config: the configuration; ``{language}`` stands for the language, ``{name}`` for its English name.
+        codes: their language codes, where they differ from ours.
+        languages: those that it has; empty where the configuration does not depend on the language (English).
+        language_of: the language of a row, where one configuration holds several.
+        build: makes a ``RetrievalSet`` of the rows of a retrieval task (then ``convert`` is not used).
+    """
+
+    name: str
+    splits: Mapping[str, str]
+    convert: Callable[[Any], Example | None] | None = None
+    config: str = ""
+    codes: Mapping[str, str] = field(default_factory=dict)
+    languages: tuple[str, ...] = ()
+    language_of: Callable[[Any], str] | None = None
+    build: Callable[..., RetrievalSet] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """Where the splits of a task come from.
+
+    Attributes:
+        files: layouts, tried in order.
+        pools: layouts of the retrieval evaluation, tried in order.
+        hub: data sets of the Hugging Face hub, tried in order.
+        tfds: TFDS builders, tried in order.
+        parts: named sources that are read one after the other instead (ANLI+).
+        keep: ``keep(example, split)`` is false for examples of the same file that belong to another split.
+        labels_file: a JSON object from label to index, for a task whose labels come with its data (CCG).
+    """
+
+    files: tuple[Files, ...] = ()
+    pools: tuple[Pools, ...] = ()
+    hub: tuple[Prepared, ...] = ()
+    tfds: tuple[Prepared, ...] = ()
+    parts: tuple[tuple[str, "Sources"], ...] = ()
+    keep: Callable[[Example, str], bool] | None = None
+    labels_file: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Hyperparameters:
     """How a task is fine-tuned, as far as the task decides it.
@@ -133,6 +232,8 @@ class Task:
         shared_candidates: one pool of candidates for all languages (embed).
         retrieval: how an embed task is scored: nearest neighbour, bitext mining or a ranking.
         sources: where the splits come from; see ``stilts_jax.data.sources``.
+        counts: examples of the released data by split, for all languages alike or by language.
+        source_language: the language that it is trained in ("mnli@de": de).
     """
 
     name: str
@@ -151,4 +252,6 @@ class Task:
     )
     shared_candidates: bool = False
     retrieval: Literal["", "nearest", "mining", "ranking"] = ""
-    sources: Callable[..., object] | Mapping[str, object] | None = None
+    sources: Sources = Sources()
+    counts: Mapping[str, int | Mapping[str, int]] = field(default_factory=dict)
+    source_language: str = "en"

@@ -1,0 +1,167 @@
+"""Finds where a split of a task is, whatever kind of source it comes from, and opens its rows."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Literal
+
+from stilts_jax.data.files import fill, find_files, find_languages
+from stilts_jax.data.readers import Problems, Row
+from stilts_jax.errors import DataError, nearest
+from stilts_jax.tasks.spec import Example, Files, Pools, Prepared, Sources, Task
+
+SourceKind = Literal["files", "hub", "tfds"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """The data of one split in one language, found and ready to be read.
+
+    Attributes:
+        paths: the files that it is in.
+        open_rows: ``open_rows(problems)`` yields rows with the file that they stand in.
+        convert: makes an example of a row; None where that takes labels which come with the data.
+        is_ours: whether a row is in the language that is read.
+        tolerated: rows that can't be used in the released files themselves.
+    """
+
+    paths: tuple[Path, ...]
+    open_rows: Callable[[Problems], Iterator[tuple[Path, Row]]]
+    convert: Callable[[Row], Example | None] | None
+    is_ours: Callable[[Row], bool]
+    tolerated: int = 0
+
+
+def prepared_module(kind: SourceKind) -> ModuleType:
+    """Returns the module that reads one kind of prepared data; it and its library are imported only here."""
+    if kind == "hub":
+        from stilts_jax.data import hub
+
+        return hub
+    from stilts_jax.data import tfds
+
+    return tfds
+
+
+def prepared_sources(sources: Sources, kind: SourceKind) -> tuple[Prepared, ...]:
+    """Returns a task's data sets of one kind."""
+    return sources.hub if kind == "hub" else sources.tfds
+
+
+def find(sources: Sources, split: str, language: str, kind: SourceKind, root: Path) -> Found | None:
+    """Returns the first layout (or data set) that has a split in a language; None if there is none."""
+    if kind == "files":
+        for layout in sources.files:
+            for pattern in layout.paths.get(split, ()):
+                paths = find_files(root, fill(pattern, language, layout.codes))
+                if paths:
+                    return _found_files(layout, paths, language)
+        return None
+    for data_set in prepared_sources(sources, kind):
+        paths = prepared_module(kind).find(data_set, split, language, root)
+        if paths and data_set.convert:
+            return _found_prepared(data_set, paths, split, language, kind, root)
+    return None
+
+
+def _found_prepared(
+    data_set: Prepared, paths: tuple[Path, ...], split: str, language: str, kind: SourceKind, root: Path
+) -> Found:
+    def open_rows(problems: Problems) -> Iterator[tuple[Path, Row]]:
+        for row in prepared_module(kind).read_rows(data_set, split, language, root):
+            yield paths[0], row
+
+    return Found(paths, open_rows, data_set.convert, _ours(data_set, language))
+
+
+def _found_files(layout: Files, paths: tuple[Path, ...], language: str) -> Found:
+    def open_rows(problems: Problems) -> Iterator[tuple[Path, Row]]:
+        before = 0
+        for path in paths:
+            last = -1
+            for row in layout.read(path, layout.codes.get(language, language), problems):
+                last = row.number
+                yield path, replace(row, number=before + last) if before else row
+            before += last + 1
+
+    return Found(paths, open_rows, layout.convert, _ours(layout, language), layout.tolerated)
+
+
+def _ours(layout: Files | Prepared, language: str) -> Callable[[Row], bool]:
+    language_of = layout.language_of
+    return (lambda row: language_of(row) == language) if language_of else (lambda row: True)
+
+
+def find_pool(
+    sources: Sources, split: str, language: str, root: Path
+) -> tuple[Pools, Mapping[str, tuple[Path, ...]]] | None:
+    """Returns the first layout of a retrieval evaluation that is there, with its files by role."""
+    for layout in sources.pools:
+        roles = {
+            role: find_files(root, fill(pattern, language, layout.codes))
+            for role, pattern in layout.paths.get(split, {}).items()
+        }
+        if roles and all(paths or role in layout.optional for role, paths in roles.items()):
+            return layout, {role: paths for role, paths in roles.items() if paths}
+    return None
+
+
+def list_languages(sources: Sources, split: str, kind: SourceKind, root: Path) -> set[str]:
+    """Returns every language that a split has data for."""
+    if sources.parts:
+        return set.intersection(*(list_languages(part, split, kind, root) for _, part in sources.parts))
+    found: set[str] = set()
+    if kind != "files":
+        for data_set in prepared_sources(sources, kind):
+            found |= prepared_module(kind).list_languages(data_set, split, root)
+        return found
+    for layout in sources.files:
+        for pattern in layout.paths.get(split, ()):
+            if layout.language_of is None:
+                found |= find_languages(root, pattern, layout.codes)
+                continue
+            problems = Problems(f"{split} in any language", budget=1_000_000)  # reading them reports them
+            for path in find_files(root, pattern):
+                found |= {layout.language_of(row) for row in layout.read(path, "", problems)}
+    for pool in sources.pools:
+        roles = pool.paths.get(split, {})
+        named = [
+            find_languages(root, pattern, pool.codes)
+            for role, pattern in roles.items()
+            if role not in pool.optional and "{language}" in pattern
+        ]
+        if named:
+            found |= {
+                language for language in set.intersection(*named) if find_pool(sources, split, language, root)
+            }
+    return found
+
+
+def missing(task: Task, split: str, language: str, kind: SourceKind, root: Path, part: str = "") -> DataError:
+    """Returns the error that says what was looked for, and where."""
+    sources = dict(task.sources.parts)[part] if part else task.sources
+    what = f"no {split} data of {task.name} in language {language!r}" + (f": part {part}" if part else "")
+    there = list_languages(sources, split, kind, root)
+    if there - {language}:
+        fix = f"it is there in: {nearest(language, there)}"
+    elif kind == "files":
+        fix = "copy the released files there, or take them from the hub or TFDS: stilts prepare"
+    else:
+        fix = f"fetch it: stilts prepare --tasks={task.name} --source={kind} --download"
+    if kind == "files":
+        tried = [
+            fill(pattern, language, layout.codes)
+            for layout in sources.files
+            for pattern in layout.paths.get(split, ())
+        ]
+        tried += [
+            fill(pattern, language, pool.codes)
+            for pool in sources.pools
+            for role, pattern in pool.paths.get(split, {}).items()
+            if role not in pool.optional
+        ]
+    else:
+        tried = [f"{kind}/{data_set.name}" for data_set in prepared_sources(sources, kind)]
+    where = f"{root}: looked for {', '.join(tried)}" if tried else f"{task.name} has no {split} from {kind}"
+    return DataError(what, where=where, fix=fix)

@@ -1,0 +1,79 @@
+"""Reads the files of retrieval evaluations."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from stilts_jax.data.checks import check_example
+from stilts_jax.data.readers import BadRow, Problems, read_lines
+from stilts_jax.errors import DataError
+from stilts_jax.tasks.spec import EmbedExample
+
+
+def read_sentences(path: Path, language: str, problems: Problems) -> list[EmbedExample]:
+    """Returns one sentence a line; ids are ``LL-LINE``, counted from 0.
+
+    A line that can't be used is no skip: gold counts lines.
+    """
+    whole = Problems(problems.what)
+    sentences = [EmbedExample(f"{language}-{line - 1}", text) for line, text in read_lines(path, whole)]
+    for line, sentence in enumerate(sentences, start=1):
+        _check(sentence, path, line, whole)
+    return sentences
+
+
+def read_identified(path: Path, problems: Problems) -> list[EmbedExample]:
+    """Returns sentences of lines ``id TAB sentence``."""
+    found: dict[str, EmbedExample] = {}
+    for line, text in read_lines(path, problems):
+        name, tab, sentence = text.partition("\t")
+        if not tab:
+            problems.report(path, line, f"an id, a tab and a sentence were expected: {text!r}")
+        elif name in found:
+            problems.report(path, line, f"the id {name!r} occurred before")
+        elif _check(EmbedExample(name, sentence), path, line, problems):
+            found[name] = EmbedExample(name, sentence)
+    return list(found.values())
+
+
+def _check(sentence: EmbedExample, path: Path, line: int, problems: Problems) -> bool:
+    try:
+        check_example(sentence, gold=False)
+    except BadRow as error:
+        problems.report(path, line, str(error))
+        return False
+    return True
+
+
+def read_numbered(
+    path: Path, queries: Sequence[EmbedExample], candidates: Sequence[EmbedExample], problems: Problems
+) -> dict[str, tuple[str, ...]]:
+    """Returns gold of a file with the 0-based line of each query's candidate."""
+    lines = list(read_lines(path, problems))
+    if len(lines) != len(queries):
+        raise DataError(
+            f"there are {len(queries)} queries, and gold for {len(lines)}",
+            where=f"{problems.what}, {path}",
+            fix="get queries and gold of the same release",
+        )
+    gold: dict[str, tuple[str, ...]] = {}
+    for (line, text), query in zip(lines, queries):
+        index = int(text) if text.strip().isdecimal() else len(candidates)
+        if index < len(candidates):
+            gold[query.id] = (candidates[index].id,)
+        else:
+            problems.report(
+                path, line, f"{text!r} is no line of the {len(candidates)} candidates (from 0 on)"
+            )
+    return gold
+
+
+def read_pairs(path: Path, known: set[str], problems: Problems) -> dict[str, tuple[str, ...]]:
+    """Returns gold of lines ``query id TAB candidate id``; a query may have several."""
+    gold: dict[str, tuple[str, ...]] = {}
+    for line, text in read_lines(path, problems):
+        ids = text.split("\t")
+        if len(ids) == 2 and known.issuperset(ids):
+            gold[ids[0]] = (*gold.get(ids[0], ()), ids[1])
+        else:
+            problems.report(path, line, f"two ids of sentences were expected: {text!r}")
+    return gold

@@ -1,0 +1,220 @@
+"""Reads the splits of a task from release files, from prepared hub data or from prepared TFDS data.
+
+Nothing here downloads; ``stilts_jax.data.prepare`` does.
+"""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from stilts_jax.data.checks import check_example
+from stilts_jax.data.converters import tag
+from stilts_jax.data.files import find_files, hash_files
+from stilts_jax.data.locate import (
+    Found,
+    SourceKind,
+    find,
+    find_pool,
+    list_languages,
+    missing,
+    prepared_module,
+    prepared_sources,
+)
+from stilts_jax.data.readers import BadRow, Problems, find_line, read_json
+from stilts_jax.errors import ConfigError, DataError
+from stilts_jax.tasks.spec import Example, RetrievalSet, Task
+
+UNKNOWN_LABEL = "<other>"  # stands for tags of evaluation data that a labels file lacks; never right
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """Where tasks are read from.
+
+    Attributes:
+        root: the data root; hub data lies in its folder ``hub``, TFDS data in ``tfds``.
+        kind: how all tasks are read that ``per_task`` does not name.
+        per_task: how single tasks are read.
+        skip_budget: rows of one split and language that may be unusable; they are skipped and counted.
+    """
+
+    root: Path
+    kind: SourceKind = "files"
+    per_task: Mapping[str, SourceKind] = field(default_factory=dict)
+    skip_budget: int = 0
+
+    def kind_of(self, task: Task) -> SourceKind:
+        """Returns how a task is read."""
+        kind = self.per_task.get(task.name, self.per_task.get(task.name.partition("@")[0], self.kind))
+        if kind not in ("files", "hub", "tfds"):
+            raise ConfigError(
+                f"unknown kind of source {kind!r}", where=task.name, fix="take files, hub or tfds"
+            )
+        return kind
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read of one split in one language.
+
+    Attributes:
+        examples: in the order of the files.
+        skipped: place and reason of each row that can't be used.
+        dropped: how many rows do not belong to the data by the task's rules (SNLI's ``-``, PAWS-X's ``NS``).
+    """
+
+    examples: list[Example]
+    skipped: tuple[str, ...] = ()
+    dropped: int = 0
+
+
+def read_examples(task: Task, split: str, language: str, source: DataSource) -> list[Example]:
+    """Returns the examples of one split in one language.
+
+    Raises:
+        DataError: the data is not there, or more rows than ``source.skip_budget`` can't be used.
+    """
+    return read_counted(task, split, language, source).examples
+
+
+def read_counted(task: Task, split: str, language: str, source: DataSource) -> Reading:
+    """Returns the examples of one split in one language, with what was left out."""
+    labels = read_labels(task, source)
+    examples: list[Example] = []
+    skipped: list[str] = []
+    dropped = 0
+    for part, found in _locate(task, split, language, source):
+        budget = source.skip_budget - len(skipped) + found.tolerated
+        problems = Problems(f"{task.name}, {split}, {language}", budget)
+        # Labels that come with the data are known only here.
+        convert = found.convert or tag(labels, unknown=None if split == "train" else UNKNOWN_LABEL)
+        seen: set[str] = set()
+        for path, row in found.open_rows(problems):
+            try:
+                if not found.is_ours(row):
+                    continue
+                example = convert(row)
+                if example is None:
+                    dropped += 1
+                elif task.sources.keep is None or task.sources.keep(example, split):
+                    check_example(example, gold=split == "train")
+                    if example.id in seen:
+                        raise BadRow(f"the id {example.id!r} occurred before")
+                    seen.add(example.id)
+                    examples.append(replace(example, id=f"{part}/{example.id}") if part else example)
+            except BadRow as error:
+                problems.report(path, row.line or find_line(path, str(row.get("id"))), str(error))
+        skipped += problems.found
+    return Reading(examples, tuple(skipped), dropped)
+
+
+def read_retrieval(task: Task, split: str, language: str, source: DataSource) -> RetrievalSet:
+    """Returns queries, candidates and gold of one language of a retrieval task."""
+    kind = source.kind_of(task)
+    problems = Problems(f"{task.name}, {split}, {language}", source.skip_budget)
+    if kind == "files":
+        pool = find_pool(task.sources, split, language, source.root)
+        if pool:
+            return pool[0].build(pool[1], language, problems)
+    else:
+        module = prepared_module(kind)
+        for data_set in prepared_sources(task.sources, kind):
+            if data_set.build and module.find(data_set, split, language, source.root):
+                rows = module.read_rows(data_set, split, language, source.root)
+                return data_set.build(rows, language, problems)
+    raise missing(task, split, language, kind, source.root)
+
+
+def fingerprint(task: Task, split: str, language: str, source: DataSource) -> str:
+    """Returns a hash of a task's version and the bytes of the files that a split is read from."""
+    content = hash_files(find_paths(task, split, language, source))
+    return f"{task.name}-{task.version}-{split}-{language}-{content}"
+
+
+def find_paths(task: Task, split: str, language: str, source: DataSource) -> tuple[Path, ...]:
+    """Returns the files that a split is read from.
+
+    Raises:
+        DataError: there are none.
+    """
+    kind = source.kind_of(task)
+    if kind == "files":
+        pool = find_pool(task.sources, split, language, source.root)
+        if pool:
+            return tuple(path for role in sorted(pool[1]) for path in pool[1][role])
+    else:
+        for data_set in prepared_sources(task.sources, kind):
+            paths = prepared_module(kind).find(data_set, split, language, source.root)
+            if data_set.build and paths:
+                return paths
+    located = _locate(task, split, language, source)
+    labels = find_files(source.root, task.sources.labels_file) if task.sources.labels_file else ()
+    return (*(path for _, found in located for path in found.paths), *labels)
+
+
+def available_languages(
+    task: Task, split: str, source: DataSource, *, beyond: bool = False
+) -> tuple[str, ...]:
+    """Returns the languages that a split has data for, in the task's order.
+
+    Args:
+        task: the task.
+        split: the split.
+        source: where it is read from.
+        beyond: whether languages that the benchmark does not have are returned too (behind the others). A
+            task that names no languages (mlm) has all that are there.
+    """
+    found = list_languages(task.sources, split, source.kind_of(task), source.root)
+    if task.source_language != "en" and split != "train":
+        found |= {task.source_language} if "en" in found else set()
+    listed = tuple(language for language in task.languages if language in found)
+    if beyond or not task.languages:
+        return (*listed, *sorted(found - set(listed)))
+    return listed
+
+
+def read_labels(task: Task, source: DataSource) -> tuple[str, ...]:
+    """Returns the labels of a task; those of CCG come with its data."""
+    if not task.sources.labels_file:
+        return task.labels
+    paths = find_files(source.root, task.sources.labels_file)
+    if not paths:
+        raise DataError(
+            f"{task.name} has no labels file",
+            where=str(source.root / task.sources.labels_file),
+            fix="write a JSON object there from each tag to its number, as jiant has it",
+        )
+    return _read_labels(paths[0], paths[0].stat().st_mtime_ns)
+
+
+def with_labels(task: Task, source: DataSource) -> Task:
+    """Returns a task whose ``labels`` are filled in from its data, where they come with it."""
+    return replace(task, labels=read_labels(task, source)) if task.sources.labels_file else task
+
+
+@functools.lru_cache(maxsize=16)
+def _read_labels(path: Path, modified: int) -> tuple[str, ...]:
+    content = read_json(path)
+    numbers = sorted(content.values()) if isinstance(content, dict) else None
+    if numbers != list(range(len(content))):
+        raise DataError(
+            "labels are not numbered 0, 1, 2, ...",
+            where=str(path),
+            fix="give each label one number from 0 on",
+        )
+    return (*sorted(content, key=content.__getitem__), UNKNOWN_LABEL)
+
+
+def _locate(task: Task, split: str, language: str, source: DataSource) -> list[tuple[str, Found]]:
+    """Returns the parts of a task with where each is found."""
+    kind, located = source.kind_of(task), []
+    for name, part in task.sources.parts or (("", task.sources),):
+        found = find(part, split, language, kind, source.root)
+        if not found and language == task.source_language and split != "train":
+            # "mnli@de" without translated dev data is selected on English.
+            found = find(part, split, "en", kind, source.root)
+        if not found:
+            raise missing(task, split, language, kind, source.root, name)
+        located.append((name, found))
+    return located

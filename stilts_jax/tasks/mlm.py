@@ -1,0 +1,51 @@
+"""Masked language modelling on the user's text: ``text/LL.txt``, one line a piece of running text.
+
+Languages are those that have a file. One line in a hundred is kept for selection, by a hash of the line.
+``text/de-en.tsv`` with a sentence and its translation in each line is read as language "de-en", both halves
+as one text, so that either can be predicted from the other.
+"""
+
+from stilts_jax.data.converters import share_of
+from stilts_jax.data.readers import Row, Table, read_text
+from stilts_jax.tasks.spec import Example, Files, Hyperparameters, Sources, Task, TextExample
+
+
+def _line(row: Row) -> TextExample | None:
+    return TextExample(str(row.number), row["text"]) if row["text"].strip() else None
+
+
+def _pair(row: Row) -> TextExample:
+    return TextExample(str(row.number), f"{row['text']} {row['translation']}")
+
+
+def _keep(example: Example, split: str) -> bool:
+    assert isinstance(example, TextExample)
+    return (share_of(example.text) < 0.01) == (split == "dev")
+
+
+TASK = Task(
+    name="mlm",
+    version=1,
+    kind="mlm",
+    group="intermediate",
+    description="masked language modelling on text files",
+    languages=(),
+    metric="perplexity",
+    reported="dev",
+    hyperparameters={"paper": Hyperparameters(batch_size=8, epochs=1)},
+    sources=Sources(
+        files=(
+            Files(
+                paths=dict.fromkeys(("train", "dev"), ("text/{language}.txt",)),
+                read=read_text,
+                convert=_line,
+            ),
+            Files(
+                paths=dict.fromkeys(("train", "dev"), ("text/{language}.tsv",)),
+                read=Table(("text", "translation")),
+                convert=_pair,
+            ),
+        ),
+        keep=_keep,
+    ),
+)

@@ -1,0 +1,37 @@
+"""SQuAD 1.1: the answer to a question is a stretch of a paragraph. Its dev set selects and is reported."""
+
+from stilts_jax.data.converters import span
+from stilts_jax.data.readers import read_squad
+from stilts_jax.tasks.spec import Files, Hyperparameters, Prepared, Sources, Task
+
+TASK = Task(
+    name="squad_v1",
+    version=1,
+    kind="span",
+    group="intermediate",
+    description="extractive question answering in English (SQuAD 1.1)",
+    metric="squad",
+    reported="dev",
+    hyperparameters={
+        "paper": Hyperparameters(batch_size=8, epochs=3, max_length=384),
+        "xtreme": Hyperparameters(3e-5, 32, 3, max_length=384, warmup=500, weight_decay=1e-4),
+    },
+    counts={"train": 87_599, "dev": 10_570},
+    sources=Sources(
+        files=(
+            Files(
+                paths={"train": ("squad/train-v1.1.json",), "dev": ("squad/dev-v1.1.json",)},
+                read=read_squad,
+                convert=span(),
+            ),
+        ),
+        hub=(
+            Prepared(
+                name="rajpurkar/squad",
+                config="plain_text",
+                splits={"train": "train", "dev": "validation"},
+                convert=span(),
+            ),
+        ),
+    ),
+)

@@ -1,0 +1,85 @@
+"""Tatoeba: which sentence of a language translates an English one? Nearest neighbours, untrained, test only.
+
+Queries are English, candidates the other language. In XTREME the English side is sorted, and the hidden gold
+of English line i is the line of its translation; LASER's release has both sides in the same order, and is
+read into the same form.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from stilts_jax.data.readers import Problems
+from stilts_jax.data.retrieval import read_numbered, read_sentences
+from stilts_jax.tasks.panx import TASK as PANX
+from stilts_jax.tasks.spec import EmbedExample, Hyperparameters, Pools, RetrievalSet, Sources, Task, names
+
+LASER = dict(
+    pair.split(":")
+    for pair in names(
+        "af:afr ar:ara az:aze be:bel bg:bul bn:ben br:bre bs:bos ca:cat cs:ces cy:cym da:dan de:deu el:ell eo:epo "
+        "es:spa et:est eu:eus fa:pes fi:fin fo:fao fr:fra fy:fry ga:gle gd:gla gl:glg he:heb hi:hin hr:hrv hu:hun "
+        "hy:hye ia:ina id:ind io:ido is:isl it:ita ja:jpn jv:jav ka:kat kk:kaz km:khm ko:kor ku:kur kw:cor la:lat "
+        "lt:lit lv:lvs mk:mkd ml:mal mn:mon mr:mar ms:zsm nb:nob nl:nld nn:nno oc:oci pl:pol pt:por ro:ron ru:rus "
+        "sk:slk sl:slv sq:sqi sr:srp sv:swe sw:swh ta:tam te:tel th:tha tk:tuk tl:tgl tr:tur tt:tat ug:uig uk:ukr "
+        "ur:urd uz:uzb vi:vie yi:yid zh:cmn"
+    )
+)
+
+
+def _build_xtreme(paths: Mapping[str, tuple[Path, ...]], language: str, problems: Problems) -> RetrievalSet:
+    queries = read_sentences(paths["queries"][0], "en", problems)
+    candidates = read_sentences(paths["candidates"][0], language, problems)
+    if "gold" not in paths:
+        return RetrievalSet(queries, candidates, None)
+    return RetrievalSet(queries, candidates, read_numbered(paths["gold"][0], queries, candidates, problems))
+
+
+def _build_laser(paths: Mapping[str, tuple[Path, ...]], language: str, problems: Problems) -> RetrievalSet:
+    english = read_sentences(paths["queries"][0], "en", problems)
+    candidates = read_sentences(paths["candidates"][0], language, problems)
+    return sort_english([sentence.text for sentence in english], candidates, problems)
+
+
+def sort_english(english: list[str], candidates: list[EmbedExample], problems: Problems) -> RetrievalSet:
+    """Returns XTREME's form of sentences that stand in the order of their translations."""
+    order = sorted(range(len(english)), key=english.__getitem__)
+    queries = [EmbedExample(f"en-{line}", english[index]) for line, index in enumerate(order)]
+    gold = {query.id: (candidates[index].id,) for query, index in zip(queries, order)}
+    return RetrievalSet(queries, candidates, gold)
+
+
+TASK = Task(
+    name="tatoeba",
+    version=1,
+    kind="embed",
+    group="retrieval",
+    description="nearest translation of English sentences among up to 1,000 (Tatoeba)",
+    languages=tuple(language for language in PANX.languages if language not in ("en", "ms", "my", "yo")),
+    metric="accuracy",
+    retrieval="nearest",
+    hyperparameters={"paper": Hyperparameters(max_length=512)},
+    sources=Sources(
+        pools=(
+            Pools(
+                paths={
+                    "test": {
+                        "queries": "tatoeba/{language}-en.en",
+                        "candidates": "tatoeba/{language}-en.{language}",
+                        "gold": "tatoeba/{language}-en.gold",
+                    }
+                },
+                build=_build_xtreme,
+            ),
+            Pools(
+                paths={
+                    "test": {
+                        "queries": "tatoeba/tatoeba.{language}-eng.eng",
+                        "candidates": "tatoeba/tatoeba.{language}-eng.{language}",
+                    }
+                },
+                build=_build_laser,
+                codes=LASER,
+            ),
+        ),
+    ),
+)

@@ -1,0 +1,57 @@
+"""XNLI: natural language inference in fifteen languages, trained on MNLI.
+
+The same 2,490 dev and 5,010 test items in every language, in the same order: ids are row numbers, so that
+items pair. Test is reported. XTREME's download has no test labels; the original release and copies with a
+third column do.
+"""
+
+from stilts_jax.data.converters import classify
+from stilts_jax.data.readers import Table, read_jsonl
+from stilts_jax.tasks.mnli import LABELS, SPELLINGS
+from stilts_jax.tasks.mnli import TASK as MNLI
+from stilts_jax.tasks.spec import Files, Sources, Task
+
+_released = classify(
+    "sentence1", "sentence2", label="gold_label", labels=LABELS, renamed=SPELLINGS, id="pairID"
+)
+
+
+TASK = Task(
+    name="xnli",
+    version=1,
+    kind="classify",
+    group="classification",
+    description="natural language inference in 15 languages (XNLI 1.0)",
+    languages=("ar", "bg", "de", "el", "en", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur", "vi", "zh"),
+    labels=LABELS,
+    train_on=("mnli",),
+    hyperparameters=MNLI.hyperparameters,
+    counts={"dev": 2_490, "test": 5_010},
+    sources=Sources(
+        files=(
+            Files(
+                paths={split: (f"xnli/{split}-{{language}}.tsv",) for split in ("train", "dev", "test")},
+                read=Table(("premise", "hypothesis", "label"), optional=1),
+                convert=classify("premise", "hypothesis", labels=LABELS, renamed=SPELLINGS),
+            ),
+            Files(
+                paths={
+                    split: (f"xnli/xnli.{split}.tsv", f"xnli/XNLI-1.0/xnli.{split}.tsv")
+                    for split in ("dev", "test")
+                },
+                read=Table(wanted=("language", "gold_label", "sentence1", "sentence2")),
+                convert=_released,
+                language_of=lambda row: row["language"],
+            ),
+            Files(
+                paths={
+                    split: (f"xnli/xnli.{split}.jsonl", f"xnli/XNLI-1.0/xnli.{split}.jsonl")
+                    for split in ("dev", "test")
+                },
+                read=read_jsonl,
+                convert=_released,
+                language_of=lambda row: row["language"],
+            ),
+        ),
+    ),
+)

@@ -1,0 +1,27 @@
+"""XQuAD: 240 paragraphs of SQuAD's dev set in eleven languages (and Romanian), trained on SQuAD 1.1.
+
+There is only a test split. XTREME-R's download leaves Romanian out, though it is published beside the others.
+"""
+
+from stilts_jax.data.converters import span
+from stilts_jax.data.readers import read_squad
+from stilts_jax.tasks.spec import Files, Hyperparameters, Sources, Task
+
+TASK = Task(
+    name="xquad",
+    version=1,
+    kind="span",
+    group="qa",
+    description="extractive question answering, SQuAD paragraphs translated into 11 languages",
+    languages=("en", "es", "de", "el", "ru", "tr", "ar", "vi", "th", "zh", "hi"),
+    metric="squad",
+    train_on=("squad_v1",),
+    hyperparameters={
+        "paper": Hyperparameters(batch_size=16, epochs=2, max_length=384),
+        "xtreme": Hyperparameters(3e-5, 32, 3, max_length=384, warmup=500, weight_decay=1e-4),
+    },
+    counts={"test": 1_190},
+    sources=Sources(
+        files=(Files(paths={"test": ("xquad/xquad.{language}.json",)}, read=read_squad, convert=span()),),
+    ),
+)
