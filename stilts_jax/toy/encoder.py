@@ -1,0 +1,66 @@
+"""The folder of the toy encoder before it is trained: a Unigram tokenizer with XLM-R's ids, and a small shape."""
+
+import io
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from stilts_jax.files import write_whole
+
+
+def write_encoder_folder(folder: Path, texts: Iterable[str], vocabulary: int, shape: dict[str, int]) -> None:
+    """Trains a tokenizer on ``texts`` and writes it, with ``config.json``, as ``transformers`` reads it.
+
+    Args:
+        vocabulary: pieces to train for; the true number, with the special tokens, is in ``config.json``.
+        shape: sizes of the encoder, by their names in ``config.json``.
+    """
+    import sentencepiece
+
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts),
+        model_writer=model,
+        model_type="unigram",
+        vocab_size=vocabulary,
+        hard_vocab_limit=False,
+        character_coverage=1.0,
+        num_threads=1,  # with several, sums of probabilities depend on who comes first
+        minloglevel=2,
+    )
+    pieces = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue()).get_piece_size()
+    # <s> <pad> </s> <unk>, the pieces (the trainer's own three stand for <unk>, <s>, </s>), <mask>
+    config = {
+        "architectures": ["XLMRobertaForMaskedLM"],
+        "model_type": "xlm-roberta",
+        "vocab_size": pieces + 2,
+        **shape,
+        "type_vocab_size": 1,
+        "layer_norm_eps": 1e-5,
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.1,
+        "attention_probs_dropout_prob": 0.1,
+        "bos_token_id": 0,
+        "pad_token_id": 1,
+        "eos_token_id": 2,
+    }
+    _save_tokenizer(folder, model.getvalue(), shape["max_position_embeddings"] - 2)
+    write_whole(folder / "config.json", json.dumps(config, indent=2) + "\n")
+
+
+def _save_tokenizer(folder: Path, model: bytes, longest: int) -> None:
+    from transformers import AutoTokenizer
+
+    with tempfile.TemporaryDirectory() as name:
+        source, saved = Path(name, "source"), Path(name, "saved")
+        source.mkdir()
+        (source / "sentencepiece.bpe.model").write_bytes(model)
+        (source / "tokenizer_config.json").write_text(
+            json.dumps({"tokenizer_class": "XLMRobertaTokenizer", "model_max_length": longest})
+        )
+        AutoTokenizer.from_pretrained(source).save_pretrained(saved)
+        shutil.copy(source / "sentencepiece.bpe.model", saved)
+        for path in sorted(saved.iterdir()):
+            write_whole(folder / path.name, path.read_bytes())
