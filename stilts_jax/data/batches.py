@@ -1,0 +1,171 @@
+"""Training batches as a pure function of (seed, step).
+
+The plan: rows come in epochs, each a permutation of its own, one behind the other without a gap. The stream
+    is cut
+into windows of W batches; a window is sorted by length and cut into batches, whose order is permuted. So
+batches hold rows of nearly one length, every batch is exactly full, and an epoch's last batch is completed
+with the first rows of the next. Nothing depends on what was drawn before: any step can be asked for, on any
+number of hosts.
+"""
+
+import numpy as np
+
+from stilts_jax.data.buckets import bucket_lengths, find_bucket
+from stilts_jax.data.collate import COLLATORS, Arrays, flat, measure_rows, pad, ragged
+from stilts_jax.data.draws import draw_permutation
+from stilts_jax.data.masking import Masking, mask_tokens
+from stilts_jax.data.packing import lay_out, pack_by_group
+from stilts_jax.data.records import PAD_ID, Batch, Features
+from stilts_jax.data.schedule import Rows, ShuffledRows, SmoothedRows
+from stilts_jax.errors import ConfigError, DataError
+
+_SAMPLE = 512  # windows whose batches decide the buckets
+
+
+class TrainingBatches:
+    """The batches of one task.
+
+    Attributes:
+        task: goes into each batch.
+        num_rows: rows of an epoch (of mlm: packed rows).
+        steps_per_epoch: batches that see each row once; the last of them may be shared with the next epoch.
+        buckets: lengths that ``tokens`` may have (``pair_tokens``, where there are pairs).
+        query_buckets: lengths that ``tokens`` may have where there are pairs.
+    """
+
+    def __init__(
+        self,
+        task: str,
+        features: Features,
+        *,
+        batch_size: int,
+        seed: int,
+        max_length: int,
+        window: int = 8,
+        max_buckets: int = 8,
+        multiple: int = 8,
+        masking: Masking | None = None,
+        alpha: float = 0.3,
+        host_index: int = 0,
+        host_count: int = 1,
+    ) -> None:
+        """Makes the plan.
+
+        Args:
+            features: of one split, built for training.
+            batch_size: rows of a global batch.
+            max_length: what no bucket exceeds; of mlm the length of a packed row.
+            window: W, batches that are sorted together; 1 is a plain shuffle.
+            max_buckets: shapes at most.
+            multiple: what lengths are multiples of.
+            masking: for mlm.
+            alpha: for mlm, how often a language comes: its rows to this power.
+            host_index: which part of each batch this host takes, of ``host_count``.
+        """
+        if batch_size < 1 or window < 1:
+            raise ConfigError(f"batch_size={batch_size} and window={window} must be 1 or more")
+        if batch_size % host_count:
+            raise ConfigError(
+                f"batch_size={batch_size} does not divide over {host_count} hosts",
+                fix="choose a batch size that is a multiple of the number of hosts",
+            )
+        if not len(features):
+            raise DataError("there are no rows to train on", where=f"task {task}")
+        self.task = task
+        self._features = features
+        self._batch_size, self._seed, self._window = batch_size, seed, window
+        self._masking = masking
+        share = batch_size // host_count
+        self._host = slice(host_index * share, (host_index + 1) * share)
+        self.query_buckets: tuple[int, ...] = ()
+        self._rows: Rows
+        if features.kind == "mlm":
+            if masking is None:
+                raise ConfigError("masked language modelling needs a Masking")
+            self._packed, group = pack_by_group(
+                ragged(features, "tokens").lengths, flat(features, "language"), max_length
+            )
+            self.num_rows = len(self._packed)
+            self._lengths = np.full(self.num_rows, max_length)
+            self._rows = SmoothedRows(group, alpha, seed)
+            self.buckets: tuple[int, ...] = (max_length,)
+        else:
+            self.num_rows = len(features)
+            self._lengths = measure_rows(features)
+            self._rows = ShuffledRows(self.num_rows, seed)
+            paired = "pair_tokens" in features.columns
+            self.buckets = bucket_lengths(
+                self._sample_maxima(self._lengths),
+                int(self._lengths.max()),
+                max_count=max(max_buckets // 2, 1) if paired else max_buckets,
+                multiple=multiple,
+                limit=max_length,
+            )
+            if paired:
+                queries = ragged(features, "tokens").lengths
+                longest = int(queries.max())
+                maxima = self._sample_maxima(queries)
+                self.query_buckets = bucket_lengths(maxima, longest, max_count=2, multiple=multiple)
+        self.steps_per_epoch = -(-self.num_rows // batch_size)
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes that a batch can have: rows and lengths; each is compiled once."""
+        if self.query_buckets:
+            return tuple((self._batch_size, q, p) for q in self.query_buckets for p in self.buckets)
+        return tuple((self._batch_size, length) for length in self.buckets)
+
+    def describe(self) -> str:
+        """One line for the log."""
+        shapes = " ".join("x".join(map(str, shape)) for shape in self.shapes)
+        return (
+            f"{self.task}: {self.num_rows} rows, {self.steps_per_epoch} steps an epoch, "
+            f"{len(self.shapes)} shapes ({shapes})"
+        )
+
+    def rows_at(self, step: int) -> np.ndarray:
+        """int64 [batch_size]: the rows of the global batch."""
+        return self._order_window(step // self._window)[step % self._window]
+
+    def batch_at(self, step: int) -> Batch:
+        """Returns this host's part of the batch of ``step``."""
+        rows = self.rows_at(step)
+        mine = rows[self._host]
+        if self._masking is not None and self._features.kind == "mlm":
+            arrays = self._lay_out_masked(rows, step)
+        else:
+            arrays = COLLATORS[self._features.kind](self._features, mine, self._find_length(rows))
+            if self.query_buckets:
+                queries = ragged(self._features, "tokens")
+                length = find_bucket(self.query_buckets, int(queries.lengths[rows].max()))
+                pairs = pad(ragged(self._features, "pair_tokens"), mine, self._find_length(rows), PAD_ID)
+                arrays = {"tokens": pad(queries, mine, length, PAD_ID), "pair_tokens": pairs}
+        arrays["weight"] = np.ones(len(mine), np.float32)
+        return Batch(self.task, arrays, mine)
+
+    def _find_length(self, rows: np.ndarray) -> int:
+        return find_bucket(self.buckets, int(self._lengths[rows].max()))
+
+    def _lay_out_masked(self, rows: np.ndarray, step: int) -> Arrays:
+        assert self._masking is not None
+        # The whole batch is laid out and masked: draws belong to places of the global batch.
+        tokens, segments, positions = lay_out(
+            self._packed, ragged(self._features, "tokens"), rows, self.buckets[-1], PAD_ID
+        )
+        arrays = {"segments": segments, "positions": positions}
+        arrays.update(mask_tokens(tokens, self._masking, self._seed, step))
+        return {name: array[self._host] for name, array in arrays.items()}
+
+    def _order_window(self, window: int) -> np.ndarray:
+        """int64 [W, batch_size]"""
+        size = self._window * self._batch_size
+        rows = self._rows.take(np.arange(window * size, (window + 1) * size))
+        if self._window == 1:
+            return rows[None]
+        batches = rows[np.argsort(self._lengths[rows], kind="stable")].reshape(self._window, self._batch_size)
+        return batches[draw_permutation(self._seed, "batches", window, self._window)]
+
+    def _sample_maxima(self, lengths: np.ndarray) -> np.ndarray:
+        """The longest of each batch, over some windows from the beginning."""
+        count = min(_SAMPLE, -(-self.num_rows // (self._batch_size * self._window)))
+        return np.concatenate([lengths[self._order_window(window)].max(axis=1) for window in range(count)])

@@ -1,0 +1,168 @@
+"""The cache of features: one Arrow file and one manifest for each key, mapped into memory when read.
+
+The key is a hash of everything that the rows depend on. Both files are written under a temporary name and
+moved into place, the manifest last: a file without a manifest, or one that is not what its manifest says, is
+built again.
+"""
+
+import hashlib
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+
+from stilts_jax.data.features import FEATURE_VERSION
+from stilts_jax.data.records import Features, Ragged
+from stilts_jax.errors import DataError
+from stilts_jax.progress import SILENT, Progress
+
+FORMAT = 1
+_DAY = 86400.0
+
+
+def make_key(key_parts: Mapping[str, object]) -> str:
+    """Returns the hash of ``key_parts`` (plain JSON values), of the format and of the featurizers."""
+    parts = {"format": FORMAT, "features": FEATURE_VERSION, "parts": dict(key_parts)}
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def load_or_build(
+    cache_dir: str | Path,
+    key_parts: Mapping[str, object],
+    build: Callable[[], Features],
+    progress: Progress = SILENT,
+) -> Features:
+    """Returns the features of a key: from the cache, else built and put there.
+
+    Args:
+        key_parts: what the rows depend on: data fingerprint, tokenizer fingerprint, task version, settings.
+        build: makes the features; its ``fingerprint`` is kept, or is the key where it has none.
+
+    Raises:
+        DataError: the cache can't be written (full disk, no permission).
+    """
+    folder, key = Path(cache_dir), make_key(key_parts)
+    data, manifest = folder / f"{key[:32]}.arrow", folder / f"{key[:32]}.json"
+    try:
+        if manifest.is_file():
+            return _load(data, manifest, key)
+    except (DataError, OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        reason = error.what if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
+        progress.say(f"cached features are built again: {reason} ({data})")
+    features = build()
+    if not features.fingerprint:
+        features = replace(features, fingerprint=key)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_stale(folder)
+        # The manifest speaks of the file that stands beside it: while the file changes, there is none.
+        manifest.unlink(missing_ok=True)
+        _write(data, lambda path: _write_arrow(path, features))
+        record = _describe(features, key, key_parts, data)
+        _write(manifest, lambda path: path.write_text(json.dumps(record, indent=1), "utf-8"))
+    except OSError as error:
+        raise DataError(
+            f"features can't be written to the cache: {error.strerror or error}",
+            where=str(folder),
+            fix="make room or give permission there, or name another cache folder",
+        ) from error
+    return _load(data, manifest, key)
+
+
+def _describe(features: Features, key: str, key_parts: Mapping[str, object], data: Path) -> dict[str, Any]:
+    return {
+        "key": key,
+        "parts": dict(key_parts),
+        "kind": features.kind,
+        "languages": features.languages,
+        "num_examples": features.num_examples,
+        "fingerprint": features.fingerprint,
+        "rows": len(features),
+        "bytes": data.stat().st_size,
+        "sha256": _digest(data),
+    }
+
+
+def _load(data: Path, manifest: Path, key: str) -> Features:
+    record = json.loads(manifest.read_text("utf-8"))
+    if record["key"] != key:
+        raise DataError("the manifest has another key")
+    if not data.is_file():
+        raise DataError("the file is missing")
+    if data.stat().st_size != record["bytes"] or _digest(data) != record["sha256"]:
+        raise DataError("the file is not what its manifest says")
+    with pa.memory_map(str(data)) as source:
+        table = pa.ipc.open_file(source).get_batch(0)
+    columns = {name: _from_arrow(table.column(name)) for name in table.schema.names}
+    return Features(
+        record["kind"], columns, tuple(record["languages"]), record["num_examples"], record["fingerprint"]
+    )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_arrow(path: Path, features: Features) -> None:
+    columns = features.columns
+    arrays = {name: _to_arrow(column) for name, column in columns.items()}
+    if "first_choice" in columns:  # one list of sequences a row
+        borders = np.append(cast(np.ndarray, columns["first_choice"]), len(arrays["tokens"]))
+        arrays["tokens"] = pa.LargeListArray.from_arrays(pa.array(borders), arrays["tokens"])
+    batch = pa.record_batch(arrays)
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+
+
+def _to_arrow(column: np.ndarray | Ragged) -> pa.Array:
+    if isinstance(column, Ragged):
+        return pa.LargeListArray.from_arrays(pa.array(column.offsets), pa.array(column.values))
+    return pa.array(column)
+
+
+def _from_arrow(column: pa.Array) -> np.ndarray | Ragged:
+    """Returns views of the mapped file; nothing is copied."""
+    if pa.types.is_large_list(column.type) and pa.types.is_large_list(column.type.value_type):
+        column = column.values  # the lists of lists of choice; ``first_choice`` has the borders
+    if pa.types.is_large_list(column.type):
+        return Ragged(column.values.to_numpy(), column.offsets.to_numpy())
+    return column.to_numpy()
+
+
+def _write(path: Path, write: Callable[[Path], object]) -> None:
+    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _remove_stale(folder: Path) -> None:
+    """Removes what killed builds left: of processes of this host that are gone, or older than a day."""
+    for path in folder.glob(".*.tmp"):
+        _, host, process = path.name.removesuffix(".tmp").rsplit(".", 2)
+        gone = host == socket.gethostname() and not _is_alive(int(process))
+        if gone or time.time() - path.stat().st_mtime > _DAY:
+            path.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,197 @@
+"""XLM-R's tokenizer: a thin record around the fast one of ``transformers``.
+
+Ids follow fairseq: ``<s>`` 0, ``<pad>`` 1, ``</s>`` 2, ``<unk>`` 3, pieces behind them, ``<mask>`` last. What
+    is
+not so is refused, because every other part of the package relies on it.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from stilts_jax.errors import EncoderError
+
+CLS_ID, SEP_ID, UNK_ID = 0, 2, 3  # <pad> is data.records.PAD_ID, 1
+FIRST_PIECE_ID = 4
+VOCABULARY_FILES = ("tokenizer.json", "sentencepiece.bpe.model")  # one of them is enough
+OTHER_FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+_CHUNK = 2048  # texts a call: enough to keep all threads busy, few enough to bound the memory of encodings
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+class Encoded(NamedTuple):
+    """Texts as subwords, laid end to end.
+
+    Attributes:
+        ids: int32 [S]
+        offsets: int64 [N + 1]; text i is ``ids[offsets[i]:offsets[i + 1]]``.
+        starts: int32 [S], where the subword begins in its text, in characters; None unless asked for.
+        ends: int32 [S], likewise.
+    """
+
+    ids: np.ndarray
+    offsets: np.ndarray
+    starts: np.ndarray | None = None
+    ends: np.ndarray | None = None
+
+
+class Tokenizer:
+    """A fast XLM-R tokenizer; make it with ``load_tokenizer``.
+
+    The vocabulary is read on first use: a run whose features are in the cache never waits for it.
+
+    Attributes:
+        source: the folder or hub name that it comes from.
+        fingerprint: hash of its files.
+    """
+
+    def __init__(self, source: str, fingerprint: str | None = None) -> None:
+        self.source = source
+        self.fingerprint = (
+            fingerprint or hashlib.sha256(self._fast.backend_tokenizer.to_str().encode()).hexdigest()
+        )
+
+    def __repr__(self) -> str:
+        return f"Tokenizer({self.source!r})"
+
+    @cached_property
+    def _fast(self) -> Any:
+        # from_pretrained, never a class with vocab_file=...: that builds a vocabulary of five tokens in
+        # silence.
+        from transformers import AutoTokenizer
+
+        fix = "name the folder of an XLM-R encoder with its tokenizer.json or sentencepiece.bpe.model"
+        try:
+            fast = AutoTokenizer.from_pretrained(self.source)
+        except Exception as error:  # the library raises OSError, ValueError, KeyError and its own
+            raise EncoderError(f"the tokenizer can't be read: {error}", where=self.source, fix=fix) from error
+        special = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3}
+        found = {name: fast.convert_tokens_to_ids(name) for name in special}
+        if (
+            not fast.is_fast
+            or found != special
+            or fast.mask_token_id is None
+            or len(fast) <= FIRST_PIECE_ID + 1
+        ):
+            what = (
+                f"this is not an XLM-R tokenizer: of {special} it has {found}, and {len(fast)} pieces in all"
+            )
+            raise EncoderError(what, where=self.source, fix=fix)
+        return fast
+
+    @property
+    def vocab_size(self) -> int:
+        """How many ids there are, ``<mask>`` included."""
+        return len(self._fast)
+
+    @property
+    def mask_id(self) -> int:
+        """The id of ``<mask>``."""
+        return self._fast.mask_token_id
+
+    @cached_property
+    def space_id(self) -> int:
+        """The id of the piece that is only a word's beginning, ``▁``."""
+        return self._fast.convert_tokens_to_ids("▁")
+
+    def check_fits(self, vocab_size: int) -> None:
+        """Raises unless an encoder with ``vocab_size`` rows has a row for every id."""
+        if self.vocab_size > vocab_size:
+            raise EncoderError(
+                f"the tokenizer has {self.vocab_size} pieces, the encoder's embedding only {vocab_size} rows",
+                where=self.source,
+                fix="use the tokenizer that came with the encoder",
+            )
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        characters: bool = False,
+        advance: Callable[[int], object] | None = None,
+    ) -> Encoded:
+        """Splits texts into subwords, without special tokens, on all cores.
+
+        What looks like a special token in a text (``</s>``, ``<mask>``) becomes ``<unk>``: it is text, and
+        must not act as one. Lone surrogates count as U+FFFD.
+
+        Args:
+            characters: also where each subword stands, as the tokenizer says it (see ``data.offsets`` for
+                what is wrong with that).
+            advance: called with the number of texts done.
+        """
+        ids: list[np.ndarray] = []
+        spans: list[np.ndarray] = []
+        lengths = np.zeros(len(texts) + 1, np.int64)
+        done = 0
+        for encodings in self._encode_chunks(texts, characters):
+            count = [len(encoding) for encoding in encodings]
+            total = sum(count)
+            lengths[done + 1 : done + 1 + len(count)] = count
+            done += len(count)
+            ids.append(
+                np.fromiter(chain.from_iterable(encoding.ids for encoding in encodings), np.int32, total)
+            )
+            if characters:
+                pairs = chain.from_iterable(encoding.offsets for encoding in encodings)
+                spans.append(np.fromiter(chain.from_iterable(pairs), np.int32, 2 * total).reshape(-1, 2))
+            if advance:
+                advance(len(count))
+        flat = np.concatenate(ids) if ids else np.zeros(0, np.int32)
+        flat[(flat < UNK_ID) | (flat == self.mask_id)] = UNK_ID
+        offsets = np.cumsum(lengths)
+        if not characters:
+            return Encoded(flat, offsets)
+        both = np.concatenate(spans) if spans else np.zeros((0, 2), np.int32)
+        return Encoded(flat, offsets, np.ascontiguousarray(both[:, 0]), np.ascontiguousarray(both[:, 1]))
+
+    def _encode_chunks(self, texts: Sequence[str], characters: bool) -> Iterator[list[Any]]:
+        backend = self._fast.backend_tokenizer
+        encode = backend.encode_batch if characters else backend.encode_batch_fast  # fast: no offsets
+        for first in range(0, len(texts), _CHUNK):
+            chunk = list(texts[first : first + _CHUNK])
+            try:
+                yield encode(chunk, add_special_tokens=False)
+            except TypeError:  # a lone surrogate has no UTF-8
+                chunk = [_SURROGATES.sub("\ufffd", text) for text in chunk]
+                yield encode(chunk, add_special_tokens=False)
+
+    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
+        """Returns the text of ``ids``, without special tokens."""
+        return self._fast.decode([int(index) for index in ids], skip_special_tokens=True)
+
+    def save(self, folder: str | Path) -> None:
+        """Writes it as ``transformers`` reads it."""
+        self._fast.save_pretrained(str(folder))
+
+
+def load_tokenizer(folder_or_name: str | Path) -> Tokenizer:
+    """Finds a tokenizer in a folder, or on the hub by its name.
+
+    Raises:
+        EncoderError: there is none, or (on first use, for a folder) it isn't XLM-R's.
+    """
+    folder = Path(folder_or_name)
+    if not folder.is_dir():
+        if folder.is_absolute() or str(folder_or_name).startswith("."):
+            raise EncoderError(
+                "there is no such folder", where=str(folder), fix="name an encoder folder that exists"
+            )
+        return Tokenizer(str(folder_or_name))
+    if not any((folder / name).is_file() for name in VOCABULARY_FILES):
+        raise EncoderError(
+            f"the folder has no tokenizer: neither {' nor '.join(VOCABULARY_FILES)}",
+            where=str(folder),
+            fix="copy the tokenizer's files beside config.json",
+        )
+    digest = hashlib.sha256()
+    for name in VOCABULARY_FILES + OTHER_FILES:
+        if (folder / name).is_file():
+            digest.update(f"{name}\0".encode() + hashlib.sha256((folder / name).read_bytes()).digest())
+    return Tokenizer(str(folder), digest.hexdigest())
