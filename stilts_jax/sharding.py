@@ -31,7 +31,7 @@ BATCH_AXES = ("data", "fsdp")
 # Arrays of layers have the layer axis in front. Matrices are cut over both axes, so that state shrinks with
 # fsdp x tensor; of the biases only those of dimensions that `tensor` cuts.
 RULES: tuple[tuple[str, P], ...] = (
-    # Over columns: every device can look up its own columns of all rows (gather_rows) whatever the vocabulary.
+    # Over columns: every device can look up its own columns of all rows (gather_rows), whatever V is.
     (r"embeddings/word", P(None, ("fsdp", "tensor"))),
     (r"embeddings/(position|type)", P()),
     (r"layers/attention/(query|key|value)/kernel", P(None, "fsdp", "tensor")),

@@ -1,0 +1,138 @@
+"""One program over several hosts: how they find each other, and what happens when one of them is lost.
+
+``initialize`` goes first, before anything asks JAX for devices. On a TPU pod and under Slurm it needs nothing;
+on other machines every process is told its place by three environment variables (or arguments):
+
+    JAX_COORDINATOR_ADDRESS=host0:1234 JAX_NUM_PROCESSES=4 JAX_PROCESS_ID=0 stilts train ...
+
+All hosts run the same program on the same settings. ``is_main`` is for files and messages only: whatever
+makes hosts wait for each other (anything computed on global arrays) must not depend on it.
+"""
+
+import ctypes
+import glob
+import importlib.util
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import jax
+
+from stilts_jax.errors import EXIT_ERROR, EXIT_RUN_AGAIN, ConfigError, RunAgain, StiltsError
+
+HEARTBEAT_TIMEOUT = 60  # seconds of silence after which a host counts as lost
+
+
+def initialize(
+    coordinator: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+    *,
+    heartbeat_timeout: int = HEARTBEAT_TIMEOUT,
+) -> None:
+    """Joins the other processes of this run; does nothing where there is only one.
+
+    Args:
+        coordinator: ``host:port`` of process 0; taken from the environment if None, like the next two.
+        num_processes: how many processes there are.
+        process_id: which one this is.
+        heartbeat_timeout: seconds of silence after which a process counts as lost.
+    """
+    place = _explicit_place(coordinator, num_processes, process_id, os.environ)
+    if place is None and not _is_cluster(os.environ):
+        return
+    address, count, number = place or (None, None, None)
+    try:
+        jax.distributed.initialize(address, count, number, heartbeat_timeout_seconds=heartbeat_timeout)
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(
+            "The processes of this run did not find each other.",
+            where=f"{address or 'found automatically'}: {error}",
+            fix="start all processes, before anything uses a device; name the same coordinator to all of them",
+        ) from error
+    _exit_when_aborted()
+
+
+def is_main() -> bool:
+    """Says whether this host writes the files and messages of which there is one a run."""
+    return jax.process_index() == 0
+
+
+@contextmanager
+def leave_together(heartbeat_timeout: int = HEARTBEAT_TIMEOUT) -> Iterator[None]:
+    """Lets a failure on one of several hosts end the run on all; free on a single one.
+
+    When a host is lost, a collective of a survivor may fail long before the silence is noticed. So a failure of
+    the runtime waits for the verdict: if a host is lost indeed, this process ends with EXIT_RUN_AGAIN meanwhile.
+    A failure of this host's own ends this process at once: to wait for the others at the exit, which wait for
+    it in a collective, would take minutes.
+    """
+    try:
+        yield
+    except RunAgain:
+        raise  # agreed by all hosts, after saving
+    except Exception as error:
+        if not jax.distributed.is_initialized() or jax.process_count() == 1:
+            raise
+        if isinstance(error, StiltsError):
+            print(f"stilts: host {jax.process_index()}: {error}", file=sys.stderr)
+        else:
+            traceback.print_exc()
+            time.sleep(heartbeat_timeout + 10)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(error.exit_code if isinstance(error, StiltsError) else EXIT_ERROR)
+
+
+def _explicit_place(
+    coordinator: str | None, count: int | None, number: int | None, environment: Mapping[str, str]
+) -> tuple[str, int, int] | None:
+    """Returns (address, number of processes, this process), or None if none of the three is given."""
+    names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+    given = [
+        environment.get(name) if value is None else str(value)
+        for name, value in zip(names, (coordinator, count, number))
+    ]
+    if not any(given):
+        return None
+    address, total, index = given
+    whole = address and ":" in address and total and total.isdigit() and index and index.isdigit()
+    if not whole or not int(index or 0) < int(total or 0):
+        raise ConfigError(
+            "A process of several needs all three: coordinator, number of processes, its own number.",
+            where=" ".join(f"{name}={value or ''}" for name, value in zip(names, given)),
+            fix="such as JAX_COORDINATOR_ADDRESS=host0:1234 JAX_NUM_PROCESSES=4 JAX_PROCESS_ID=0 (to 3)",
+        )
+    return str(address), int(total or 0), int(index or 0)
+
+
+def _is_cluster(environment: Mapping[str, str]) -> bool:
+    """Says whether JAX can find the other processes by itself: a TPU machine, or a Slurm step of several tasks."""
+    if "SLURM_STEP_NODELIST" in environment:
+        return int(environment.get("SLURM_NTASKS", "1")) > 1
+    if environment.get("JAX_PLATFORMS", "") == "cpu":
+        return False
+    has_chips = bool(glob.glob("/dev/accel[0-9]*") or glob.glob("/dev/vfio/[0-9]*"))
+    return has_chips and importlib.util.find_spec("libtpu") is not None
+
+
+@ctypes.CFUNCTYPE(None, ctypes.c_int)
+def _leave_when_aborted(number: int) -> None:
+    os.write(2, b"stilts: another host is lost, or the runtime failed; run the same command again\n")
+    os._exit(EXIT_RUN_AGAIN)
+
+
+def _exit_when_aborted() -> None:
+    """Makes the end that JAX's coordination service puts to a survivor say EXIT_RUN_AGAIN.
+
+    The service notices a lost host and aborts the process from a thread of its own, also while Python waits in a
+    collective for ever. Python's signal handlers never run then, and JAX's own callback for this case can't be
+    used (it fails with std::bad_cast in jaxlib 0.10 and 0.12); so the handler is set below Python.
+    """
+    library = ctypes.CDLL(None)
+    library.signal.argtypes, library.signal.restype = [ctypes.c_int, ctypes.c_void_p], ctypes.c_void_p
+    library.signal(int(signal.SIGABRT), ctypes.cast(_leave_when_aborted, ctypes.c_void_p))
