@@ -28,7 +28,7 @@ def classify(
     labels: Sequence[str],
     id: str = "",
     renamed: Mapping[str, str] = EMPTY,
-    dropped: Mapping[str, str] = EMPTY,
+    dropped: Mapping[str, object] = EMPTY,
 ) -> Callable[[Row], ClassifyExample | None]:
     """Returns a converter for rows with one or two texts and a label.
 
@@ -50,6 +50,11 @@ def classify(
         return ClassifyExample(str(row[id]) if id else str(row.number), row[text], second, index)
 
     return convert
+
+
+def index_label(value: object, names: Sequence[str]) -> int | None:
+    """Returns the index of the right choice by what the choices are called; None where gold is blanked."""
+    return pick_label(value, list(names), EMPTY)
 
 
 def tag(

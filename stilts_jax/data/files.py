@@ -9,7 +9,7 @@ from pathlib import Path
 
 SUFFIXES = (".jsonl", ".json", ".tsv", ".csv", ".txt", ".conllu", ".xml")
 _MAGIC = re.compile(r"[*?]")
-_LANGUAGE = r"(?P<language>[a-z]{2,3}(?:[-_][A-Za-z]+)?)"
+_LANGUAGE = r"[a-z]{2,3}(?:[-_][A-Za-z]+)?"
 
 
 def add_language(pattern: str, language: str) -> str:
@@ -45,14 +45,15 @@ def find_languages(root: Path, pattern: str, codes: Mapping[str, str], base: str
         found = {base} if find_files(root, pattern) else set()
         suffixed = add_language(pattern, "{language}")
         return found | (find_languages(root, suffixed, codes) if "*" not in pattern else set())
+    theirs = {code: language for language, code in codes.items()}
+    language_group = f"(?P<language>{'|'.join((_LANGUAGE, *map(re.escape, theirs)))})"
     parts = re.split(r"(\{language\}|\*\*/|\*|\?)", pattern)
     expression, wildcards = "", {"**/": "(?:.*/)?", "*": "[^/]*", "?": "[^/]"}
     for part in parts:
         if part == "{language}":
-            expression += "(?P=language)" if "(?P<" in expression else _LANGUAGE
+            expression += "(?P=language)" if "(?P<" in expression else language_group
         else:
             expression += wildcards.get(part) or re.escape(part)
-    theirs = {code: language for language, code in codes.items()}
     found = set()
     for path in find_files(root, pattern.replace("{language}", "*")):
         name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()

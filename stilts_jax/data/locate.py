@@ -72,7 +72,7 @@ def _found_prepared(
         for row in prepared_module(kind).read_rows(data_set, split, language, root):
             yield paths[0], row
 
-    return Found(paths, open_rows, data_set.convert, _ours(data_set, language))
+    return Found(paths, open_rows, data_set.convert, _ours(data_set, language), data_set.tolerated)
 
 
 def _found_files(layout: Files, paths: tuple[Path, ...], language: str) -> Found:
@@ -99,7 +99,8 @@ def find_pool(
     """Returns the first layout of a retrieval evaluation that is there, with its files by role."""
     for layout in sources.pools:
         roles = {
-            role: find_files(root, fill(pattern, language, layout.codes))
+            # A pool of all languages has no language in its name.
+            role: find_files(root, fill(pattern, language, layout.codes, base=language))
             for role, pattern in layout.paths.get(split, {}).items()
         }
         if roles and all(paths or role in layout.optional for role, paths in roles.items()):
@@ -156,7 +157,7 @@ def missing(task: Task, split: str, language: str, kind: SourceKind, root: Path,
             for pattern in layout.paths.get(split, ())
         ]
         tried += [
-            fill(pattern, language, pool.codes)
+            fill(pattern, language, pool.codes, base=language)
             for pool in sources.pools
             for role, pattern in pool.paths.get(split, {}).items()
             if role not in pool.optional

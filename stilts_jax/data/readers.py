@@ -202,16 +202,19 @@ def read_json(path: Path) -> Any:
 
 
 def read_squad(path: Path, language: str, problems: Problems) -> Iterator[Row]:
-    """Yields one row a question of a file in SQuAD's form, with the fields of its paragraph and the title."""
+    """Yields one row a question of a file in SQuAD's form, with the fields of its paragraph.
+
+    ``paragraph`` counts the paragraphs of the file, from 1 on.
+    """
     content = read_json(path)
     number = 0
     try:
-        for article in content["data"]:
-            for paragraph in article["paragraphs"]:
-                shared = {key: value for key, value in paragraph.items() if key != "qas"}
-                for question in paragraph["qas"]:
-                    yield Row(0, number, {"title": article.get("title", ""), **shared, **question})
-                    number += 1
+        paragraphs = [paragraph for article in content["data"] for paragraph in article["paragraphs"]]
+        for place, paragraph in enumerate(paragraphs, start=1):
+            shared = {key: value for key, value in paragraph.items() if key != "qas"}
+            for question in paragraph["qas"]:
+                yield Row(0, number, {"paragraph": place, **shared, **question})
+                number += 1
     except (KeyError, TypeError) as error:
         raise DataError(
             f"this is not SQuAD's form (data > paragraphs > qas): {error!r} behind question {number}",

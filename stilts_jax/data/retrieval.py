@@ -21,6 +21,11 @@ def read_sentences(path: Path, language: str, problems: Problems) -> list[EmbedE
     return sentences
 
 
+def state_of(paths: Sequence[Path]) -> tuple[tuple[Path, int, int], ...]:
+    """Returns files with size and time of change: the key under which what they hold may be kept."""
+    return tuple((path, path.stat().st_size, path.stat().st_mtime_ns) for path in paths)
+
+
 def read_identified(path: Path, problems: Problems) -> list[EmbedExample]:
     """Returns sentences of lines ``id TAB sentence``."""
     found: dict[str, EmbedExample] = {}

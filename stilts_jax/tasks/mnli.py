@@ -24,10 +24,7 @@ TASK = Task(
     description="natural language inference, ten genres of English (MultiNLI 1.0)",
     labels=LABELS,
     reported="dev",
-    hyperparameters={
-        "paper": Hyperparameters(batch_size=24, epochs=2),
-        "xtreme": Hyperparameters(3e-5, 32, 5, max_length=128, warmup=0, weight_decay=0),
-    },
+    hyperparameters={"paper": Hyperparameters(batch_size=24, epochs=2)},
     counts={"train": 392_702, "dev": 9_815, "dev_mismatched": 9_832},
     sources=Sources(
         files=(

@@ -156,6 +156,7 @@ class Prepared:
         languages: those that it has; empty where the configuration does not depend on the language (English).
         language_of: the language of a row, where one configuration holds several.
         build: makes a ``RetrievalSet`` of the rows of a retrieval task (then ``convert`` is not used).
+        tolerated: rows that can't be used in the released data themselves; they don't count as skipped.
     """
 
     name: str
@@ -166,6 +167,7 @@ class Prepared:
     languages: tuple[str, ...] = ()
     language_of: Callable[[Any], str] | None = None
     build: Callable[..., RetrievalSet] | None = None
+    tolerated: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

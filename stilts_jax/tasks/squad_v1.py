@@ -12,10 +12,7 @@ TASK = Task(
     description="extractive question answering in English (SQuAD 1.1)",
     metric="squad",
     reported="dev",
-    hyperparameters={
-        "paper": Hyperparameters(batch_size=8, epochs=3, max_length=384),
-        "xtreme": Hyperparameters(3e-5, 32, 3, max_length=384, warmup=500, weight_decay=1e-4),
-    },
+    hyperparameters={"paper": Hyperparameters(batch_size=8, epochs=3, max_length=384)},
     counts={"train": 87_599, "dev": 10_570},
     sources=Sources(
         files=(

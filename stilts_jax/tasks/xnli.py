@@ -8,13 +8,13 @@ third column do.
 from stilts_jax.data.converters import classify
 from stilts_jax.data.readers import Table, read_jsonl
 from stilts_jax.tasks.mnli import LABELS, SPELLINGS
-from stilts_jax.tasks.mnli import TASK as MNLI
-from stilts_jax.tasks.spec import Files, Sources, Task
+from stilts_jax.tasks.spec import Files, Hyperparameters, Sources, Task, names
 
 _released = classify(
     "sentence1", "sentence2", label="gold_label", labels=LABELS, renamed=SPELLINGS, id="pairID"
 )
 
+LANGUAGES = names("ar bg de el en es fr hi ru sw th tr ur vi zh")
 
 TASK = Task(
     name="xnli",
@@ -22,10 +22,13 @@ TASK = Task(
     kind="classify",
     group="classification",
     description="natural language inference in 15 languages (XNLI 1.0)",
-    languages=("ar", "bg", "de", "el", "en", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur", "vi", "zh"),
+    languages=LANGUAGES,
     labels=LABELS,
     train_on=("mnli",),
-    hyperparameters=MNLI.hyperparameters,
+    hyperparameters={
+        "paper": Hyperparameters(batch_size=32, epochs=2),
+        "xtreme": Hyperparameters(3e-5, 32, 5, max_length=128, warmup=0, weight_decay=0),
+    },
     counts={"dev": 2_490, "test": 5_010},
     sources=Sources(
         files=(

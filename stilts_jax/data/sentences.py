@@ -1,0 +1,37 @@
+"""Finds the sentences of an English paragraph, and the sentence that holds a character."""
+
+import re
+from collections.abc import Sequence
+
+# Behind the end of a sentence stand perhaps quotes, brackets and a reference such as [12]; a capital, digit
+# or opening quote begins the next one.
+_END = re.compile(r"[.?!][)'\"\u201d\u2019\]]*(?:\[[\w .?]{1,20}\])*\s+(?=[\[('\"\u201c\u2018]*[A-Z0-9])")
+_ABBREVIATIONS = re.compile(
+    r"\b(?:Mrs?|Ms|Drs?|Prof|Fr|Rev|Sta?|Lt|Gen|Col|Maj|Adm|Capt|Sgt|Rep|Gov|Sen|Pres|Hon|Jr|Mt|Ft|Jan|Feb|Aug|Sept?"
+    r"|Oct|Nov|Dec|e\.g|i\.e|vs?|pp?|cf|ca?|approx|[Aa]rt|[Nn]o|Vol|ch|Sec|fl|et al|[A-Z]|[A-Z]\.[A-Z])\.\s+$"
+)
+
+
+def find_sentences(text: str) -> list[tuple[int, int]]:
+    """Returns start and end of each sentence, without the space between them."""
+    breaks = []
+    start = len(text) - len(text.lstrip())
+    for match in _END.finditer(text):
+        # An abbreviation or an initial goes on, unless a word that often begins a sentence comes next.
+        if _ABBREVIATIONS.search(text, start, match.end()) and not _OPENERS.match(text, match.end()):
+            continue
+        breaks.append((start, start + len(text[start : match.end()].rstrip())))
+        start = match.end()
+    end = len(text.rstrip())
+    return [*breaks, (start, end)] if start < end else breaks
+
+
+_OPENERS = re.compile(r"(?:The|This|That|These|It|In|On|However|Meanwhile|After|During|Although)\b")
+
+
+def sentence_at(position: int, breaks: Sequence[Sequence[int]]) -> int | None:
+    """Returns the index of the sentence that holds a character; None where it stands between sentences."""
+    for index, (start, end) in enumerate(breaks):
+        if start <= position < end:
+            return index
+    return None

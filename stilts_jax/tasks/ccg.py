@@ -1,0 +1,51 @@
+"""CCG supertags. CCGbank is licensed (LDC2005T13), so the user brings the files, in jiant's format.
+
+``ccg/train.tsv``, ``ccg/dev.tsv`` and perhaps ``ccg/test.tsv``: one sentence a line, its words joined by
+spaces, a tab, its tags joined by spaces. ``ccg/tags_to_id.json``: an object from each tag of the training set
+to its number. Tags of dev and test that training has not are one more label, which is never right. CCGbank's
+standard split is sections 2-21, 0 and 23.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from stilts_jax.data.readers import Problems, Row, Table
+from stilts_jax.tasks.spec import Files, Hyperparameters, Sources, Task
+
+_LINES = Table(("words", "tags"), optional=1)
+
+
+def _read(path: Path, language: str, problems: Problems) -> Iterator[Row]:
+    for row in _LINES(path, language, problems):
+        tags = row.get("tags")
+        yield replace(
+            row, fields={"words": row["words"].split(" "), "tags": None if tags is None else tags.split(" ")}
+        )
+
+
+TASK = Task(
+    name="ccg",
+    version=1,
+    kind="tag",
+    group="intermediate",
+    description="CCG supertagging (the user's CCGbank files, or others in their format)",
+    metric="token_accuracy",
+    reported="dev",
+    hyperparameters={"paper": Hyperparameters(batch_size=24, epochs=15)},
+    counts={"train": 38_015, "dev": 5_484},
+    sources=Sources(
+        files=(
+            Files(
+                paths={
+                    "train": ("ccg/train.tsv", "ccg/ccg.train"),
+                    "dev": ("ccg/dev.tsv", "ccg/ccg.dev"),
+                    "test": ("ccg/test-{language}.tsv", "ccg/test.tsv", "ccg/ccg.test"),
+                },
+                read=_read,
+                convert=None,
+            ),
+        ),
+        labels_file="ccg/tags_to_id.json",
+    ),
+)

@@ -1,0 +1,41 @@
+"""Cosmos QA: what is behind a story? Context and question together are the prompt of four answers."""
+
+from stilts_jax.data.converters import index_label
+from stilts_jax.data.readers import Row, read_csv
+from stilts_jax.tasks.spec import ChoiceExample, Files, Hyperparameters, Prepared, Sources, Task
+
+
+def _convert(row: Row) -> ChoiceExample:
+    answers = tuple(row[f"answer{index}"] for index in range(4))
+    prompt = f"{row['context']} {row['question']}"
+    return ChoiceExample(row["id"], prompt, answers, index_label(row.get("label"), "0123"))
+
+
+TASK = Task(
+    name="cosmosqa",
+    version=1,
+    kind="choice",
+    group="intermediate",
+    description="commonsense reading comprehension, four answers (Cosmos QA)",
+    reported="dev",
+    hyperparameters={"paper": Hyperparameters(batch_size=4, epochs=15)},
+    counts={"train": 25_262, "dev": 2_985},
+    sources=Sources(
+        files=(
+            Files(
+                paths={"train": ("cosmosqa/train.csv",), "dev": ("cosmosqa/valid.csv",)},
+                read=read_csv,
+                convert=_convert,
+            ),
+        ),
+        hub=(
+            Prepared(
+                name="allenai/cosmos_qa",
+                config="default",
+                splits={"train": "train", "dev": "validation"},
+                convert=_convert,
+            ),
+        ),
+        tfds=(Prepared(name="cosmos_qa", splits={"train": "train", "dev": "validation"}, convert=_convert),),
+    ),
+)

@@ -1,0 +1,43 @@
+"""HellaSwag: which of four endings goes on with a scene? The begun sentence stands before each of them."""
+
+from stilts_jax.data.converters import index_label
+from stilts_jax.data.readers import Row, read_jsonl
+from stilts_jax.tasks.spec import ChoiceExample, Files, Hyperparameters, Prepared, Sources, Task
+
+
+def _convert(row: Row) -> ChoiceExample:
+    endings = tuple(f"{row['ctx_b']} {ending}".strip() for ending in row["endings"])
+    return ChoiceExample(str(row["ind"]), row["ctx_a"], endings, index_label(row.get("label"), "0123"))
+
+
+TASK = Task(
+    name="hellaswag",
+    version=1,
+    kind="choice",
+    group="intermediate",
+    description="which ending goes on with a scene, of four (HellaSwag)",
+    reported="dev",
+    hyperparameters={"paper": Hyperparameters(batch_size=24, epochs=7)},
+    counts={"train": 39_905, "dev": 10_042},
+    sources=Sources(
+        files=(
+            Files(
+                paths={
+                    "train": ("hellaswag/hellaswag_train.jsonl",),
+                    "dev": ("hellaswag/hellaswag_val.jsonl",),
+                    "test": ("hellaswag/hellaswag_test.jsonl",),
+                },
+                read=read_jsonl,
+                convert=_convert,
+            ),
+        ),
+        hub=(
+            Prepared(
+                name="Rowan/hellaswag",
+                config="default",
+                splits={"train": "train", "dev": "validation", "test": "test"},
+                convert=_convert,
+            ),
+        ),
+    ),
+)

@@ -1,0 +1,130 @@
+"""LAReQA (XQuAD-R): the sentence that answers a question, among those of all languages.
+
+Trained as a dual encoder on SQuAD 1.1: question, and answer sentence with its whole paragraph behind it in
+one text (without a separator, as XTREME-R has it). SQuAD's dev set selects; the test set, ranked over the one
+pool of all languages, is reported. Every question has a right sentence in each language.
+"""
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+
+from stilts_jax.data.converters import span
+from stilts_jax.data.readers import BadRow, Problems, Row, read_squad
+from stilts_jax.data.retrieval import state_of
+from stilts_jax.data.sentences import find_sentences, sentence_at
+from stilts_jax.tasks.spec import (
+    EmbedExample,
+    Files,
+    Hyperparameters,
+    Pools,
+    Prepared,
+    RetrievalSet,
+    Sources,
+    Task,
+)
+from stilts_jax.tasks.xquad import TASK as XQUAD
+
+_read_answer = span()
+
+
+def _answer_text(sentence: str, paragraph: str) -> str:
+    return (sentence + paragraph).replace("\n", "")
+
+
+def _pair(row: Row) -> EmbedExample | None:
+    question = _read_answer(row)
+    if not question.answers:
+        raise BadRow("the question has no answer")
+    breaks = find_sentences(question.context)
+    found = sentence_at(question.answers[0][1], breaks)
+    if found is None:
+        return None
+    start, end = breaks[found]
+    return EmbedExample(
+        question.id, question.question, _answer_text(question.context[start:end], question.context)
+    )
+
+
+def _build(paths: Mapping[str, tuple[Path, ...]], language: str, problems: Problems) -> RetrievalSet:
+    queries, candidates, answers = _read_pool(state_of(paths["pool"]), problems.what, problems.budget)
+    ours = queries.get(language, [])
+    gold = {query.id: answers[query.id.rpartition("_")[0]] for query in ours}
+    return RetrievalSet(ours, candidates, gold)
+
+
+@functools.lru_cache(maxsize=1)  # every language has the same pool, the very same object
+def _read_pool(
+    states: tuple[tuple[Path, int, int], ...], what: str, budget: int
+) -> tuple[dict[str, list[EmbedExample]], list[EmbedExample], dict[str, tuple[str, ...]]]:
+    problems = Problems(what, budget)
+    queries: dict[str, list[EmbedExample]] = {}
+    candidates: list[EmbedExample] = []
+    answers: dict[str, tuple[str, ...]] = {}
+    for path, _, _ in states:
+        language = path.name.partition(".")[0]
+        paragraph, number, sentences = "", 0, []
+        for row in read_squad(path, language, problems):
+            context, breaks = row["context"], row["sentence_breaks"]
+            if (context, row["paragraph"]) != (paragraph, number):
+                paragraph, number = context, row["paragraph"]
+                sentences = [context[start:end] for start, end in breaks]
+                candidates += [
+                    EmbedExample(f"{language}_{number}_{index}", _answer_text(sentence, context))
+                    for index, sentence in enumerate(sentences)
+                ]
+            found = sentence_at(row["answers"][0]["answer_start"], breaks)
+            if found is None:
+                problems.report(path, 0, f"the answer of question {row['id']} is in no sentence")
+                continue
+            queries.setdefault(language, []).append(EmbedExample(f"{row['id']}_{language}", row["question"]))
+            # A sentence that stands twice in its paragraph is right at both places.
+            right = [index for index, sentence in enumerate(sentences) if sentence == sentences[found]]
+            answers[row["id"]] = (
+                *answers.get(row["id"], ()),
+                *(f"{language}_{number}_{index}" for index in right),
+            )
+    return queries, candidates, answers
+
+
+TASK = Task(
+    name="lareqa",
+    version=1,
+    kind="embed",
+    group="retrieval",
+    description="the sentence that answers a question, in any of 11 languages (XQuAD-R)",
+    languages=XQUAD.languages,
+    metric="map",
+    retrieval="ranking",
+    shared_candidates=True,
+    hyperparameters={
+        "paper": Hyperparameters(2e-5, 16, 3, max_length=256, weight_decay=0, max_query_length=96),
+        "xtreme": Hyperparameters(2e-5, 16, 3, max_length=256, weight_decay=0, max_query_length=96),
+    },
+    counts={"test": 1_190},
+    sources=Sources(
+        files=(
+            Files(
+                paths={"train": ("squad/train-v1.1.json",), "dev": ("squad/dev-v1.1.json",)},
+                read=read_squad,
+                convert=_pair,
+            ),
+        ),
+        pools=(
+            Pools(
+                paths={
+                    "test": {"queries": "lareqa/xquad-r/{language}.json", "pool": "lareqa/xquad-r/*.json"}
+                },
+                build=_build,
+            ),
+        ),
+        hub=(
+            Prepared(
+                name="rajpurkar/squad",
+                config="plain_text",
+                splits={"train": "train", "dev": "validation"},
+                convert=_pair,
+            ),
+        ),
+    ),
+)

@@ -1,0 +1,47 @@
+"""Social IQa: what people do, feel or want, three answers. The first of the two steps of XCOPA's training."""
+
+from stilts_jax.data.converters import index_label
+from stilts_jax.data.readers import Row, read_jsonl
+from stilts_jax.tasks.spec import ChoiceExample, Files, Hyperparameters, Prepared, Sources, Task
+
+
+def _convert(row: Row) -> ChoiceExample:
+    answers = tuple(row[f"answer{letter}"] for letter in "ABC")
+    letter = row.get("correct")
+    label = index_label(letter, "ABC") if letter else index_label(row.get("label"), "123")
+    return ChoiceExample(str(row.number), f"{row['context']} {row['question']}", answers, label)
+
+
+XTREME_CHOICE = Hyperparameters(3e-5, 32, 5, max_length=128, warmup=0, weight_decay=0)
+
+TASK = Task(
+    name="siqa",
+    version=1,
+    kind="choice",
+    group="intermediate",
+    description="commonsense about people, three answers (Social IQa 1.4)",
+    reported="dev",
+    hyperparameters={"paper": XTREME_CHOICE, "xtreme": XTREME_CHOICE},
+    counts={"train": 33_410, "dev": 1_954},
+    sources=Sources(
+        files=(
+            Files(
+                paths={
+                    "train": ("siqa/socialIQa_v1.4_trn.jsonl",),
+                    "dev": ("siqa/socialIQa_v1.4_dev.jsonl",),
+                    "test": ("siqa/socialIQa_v1.4_tst.jsonl",),
+                },
+                read=read_jsonl,
+                convert=_convert,
+            ),
+        ),
+        hub=(
+            Prepared(
+                name="allenai/social_i_qa",
+                config="default",
+                splits={"train": "train", "dev": "validation"},
+                convert=_convert,
+            ),
+        ),
+    ),
+)

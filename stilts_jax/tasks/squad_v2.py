@@ -1,0 +1,43 @@
+"""SQuAD 2.0: questions of which some have no answer, where a model has to say so."""
+
+from stilts_jax.data.converters import span
+from stilts_jax.data.readers import read_squad
+from stilts_jax.tasks.spec import Files, Prepared, Sources, Task
+from stilts_jax.tasks.squad_v1 import TASK as SQUAD
+
+TASK = Task(
+    name="squad_v2",
+    version=1,
+    kind="span",
+    group="intermediate",
+    description="extractive question answering with unanswerable questions (SQuAD 2.0)",
+    metric="squad_v2",
+    reported="dev",
+    hyperparameters=SQUAD.hyperparameters,
+    counts={"train": 130_319, "dev": 11_873},
+    sources=Sources(
+        files=(
+            Files(
+                paths={"train": ("squad/train-v2.0.json",), "dev": ("squad/dev-v2.0.json",)},
+                read=read_squad,
+                convert=span(unanswerable=True),
+            ),
+        ),
+        hub=(
+            Prepared(
+                name="rajpurkar/squad_v2",
+                config="squad_v2",
+                splits={"train": "train", "dev": "validation"},
+                convert=span(unanswerable=True),
+            ),
+        ),
+        tfds=(
+            Prepared(
+                name="squad",
+                config="v2.0",
+                splits={"train": "train", "dev": "validation"},
+                convert=span(unanswerable=True),
+            ),
+        ),
+    ),
+)
