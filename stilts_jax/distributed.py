@@ -1,7 +1,7 @@
 """One program over several hosts: how they find each other, and what happens when one of them is lost.
 
-``initialize`` goes first, before anything asks JAX for devices. On a TPU pod and under Slurm it needs nothing;
-on other machines every process is told its place by three environment variables (or arguments):
+``initialize`` goes first, before anything asks JAX for devices. On a TPU pod and under Slurm it needs
+nothing; on other machines every process is told its place by three environment variables (or arguments):
 
     JAX_COORDINATOR_ADDRESS=host0:1234 JAX_NUM_PROCESSES=4 JAX_PROCESS_ID=0 stilts train ...
 
@@ -52,7 +52,7 @@ def initialize(
         raise ConfigError(
             "The processes of this run did not find each other.",
             where=f"{address or 'found automatically'}: {error}",
-            fix="start all processes, before anything uses a device; name the same coordinator to all of them",
+            fix="start all processes before anything uses a device; name the same coordinator to all",
         ) from error
     _exit_when_aborted()
 
@@ -66,10 +66,10 @@ def is_main() -> bool:
 def leave_together(heartbeat_timeout: int = HEARTBEAT_TIMEOUT) -> Iterator[None]:
     """Lets a failure on one of several hosts end the run on all; free on a single one.
 
-    When a host is lost, a collective of a survivor may fail long before the silence is noticed. So a failure of
-    the runtime waits for the verdict: if a host is lost indeed, this process ends with EXIT_RUN_AGAIN meanwhile.
-    A failure of this host's own ends this process at once: to wait for the others at the exit, which wait for
-    it in a collective, would take minutes.
+    When a host is lost, a collective of a survivor may fail long before the silence is noticed. So a failure
+    of the runtime waits for the verdict: if a host is lost indeed, this process ends with EXIT_RUN_AGAIN
+    meanwhile. A failure of this host's own ends this process at once: to wait for the others at the exit,
+    while they wait for it in a collective, would take minutes.
     """
     try:
         yield
@@ -111,7 +111,7 @@ def _explicit_place(
 
 
 def _is_cluster(environment: Mapping[str, str]) -> bool:
-    """Says whether JAX can find the other processes by itself: a TPU machine, or a Slurm step of several tasks."""
+    """Says whether JAX can find the other processes by itself: on a TPU machine, in a Slurm step."""
     if "SLURM_STEP_NODELIST" in environment:
         return int(environment.get("SLURM_NTASKS", "1")) > 1
     if environment.get("JAX_PLATFORMS", "") == "cpu":
@@ -129,9 +129,9 @@ def _leave_when_aborted(number: int) -> None:
 def _exit_when_aborted() -> None:
     """Makes the end that JAX's coordination service puts to a survivor say EXIT_RUN_AGAIN.
 
-    The service notices a lost host and aborts the process from a thread of its own, also while Python waits in a
-    collective for ever. Python's signal handlers never run then, and JAX's own callback for this case can't be
-    used (it fails with std::bad_cast in jaxlib 0.10 and 0.12); so the handler is set below Python.
+    The service notices a lost host and aborts the process from a thread of its own, also while Python waits
+    in a collective for ever. Python's signal handlers never run then, and JAX's own callback for this case
+    can't be used (it fails with std::bad_cast in jaxlib 0.10 and 0.12); so the handler is set below Python.
     """
     library = ctypes.CDLL(None)
     library.signal.argtypes, library.signal.restype = [ctypes.c_int, ctypes.c_void_p], ctypes.c_void_p

@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Runs part i of n of a grid on this machine; the machines share the work directory.
+#
+#   launch/grid.sh [--dry_run] 2/4 --config=xstilts:seeds=3 --data_root=D --workdir=W      machine 2 of 4
+#   launch/grid.sh [--dry_run] all/8 --config=...                                          8 GPUs of this machine
+#
+# Runs of a grid are independent after their intermediate: one run a GPU beats one run over all GPUs.
+set -euo pipefail
+
+dry=()
+if [[ "${1:-}" == --dry_run ]]; then dry=(--dry_run); shift; fi
+part="${1:-}"
+if [[ ! "$part" =~ ^(all|[1-9][0-9]*)/[1-9][0-9]*$ ]]; then
+  sed -n '2,7s/^# \{0,1\}//p' "$0" >&2
+  exit 2
+fi
+shift
+count="${part#*/}"
+if [[ "$part" != all/* ]] && ((${part%/*} > count)); then
+  echo "There is no part ${part%/*} of $count." >&2
+  exit 2
+fi
+local_gpu="$(dirname "$0")/local_gpu.sh"
+
+if [[ "$part" != all/* ]]; then
+  exec "$local_gpu" "${dry[@]}" grid --part="$part" "$@"
+fi
+
+processes=()
+for ((index = 1; index <= count; index++)); do
+  GPUS=$((index - 1)) "$local_gpu" "${dry[@]}" grid --part="$index/$count" "$@" &
+  processes+=($!)
+  # In a dry run one after the other, so that what is printed keeps its order.
+  if ((${#dry[@]})); then wait $!; fi
+done
+trap 'kill "${processes[@]}" 2>/dev/null' INT TERM
+worst=0
+for process in "${processes[@]}"; do
+  code=0
+  wait "$process" || code=$?
+  if ((code > worst)); then worst=$code; fi
+done
+exit "$worst"

@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# Runs a stilts command on a TPU slice: asks for it, installs, runs on all hosts, comes back after preemptions.
+#
+#   NAME=my-run ZONE=us-east5-b TYPE=v6e-64 launch/tpu_vm.sh [--dry_run] grid --config=... --workdir=gs://B/work
+#   NAME=my-run ZONE=us-east5-b launch/tpu_vm.sh [--dry_run] --delete
+#
+# --dry_run prints the commands. OUT: where results are copied to; SPOT= (empty): on demand; VERSION: the image.
+set -euo pipefail
+
+dry=false
+if [[ "${1:-}" == --dry_run ]]; then dry=true; shift; fi
+if (($# == 0)) || [[ -z "${NAME:-}" || -z "${ZONE:-}" ]]; then sed -n '4,7s/^# \{0,1\}//p' "$0" >&2; exit 2; fi
+queue=(gcloud compute tpus queued-resources)
+ssh=(gcloud compute tpus tpu-vm ssh "$NAME" --zone="$ZONE" --worker=all)
+spot=(--spot)
+if [[ "${SPOT-yes}" == "" ]]; then spot=(); fi
+source="${TMPDIR:-/tmp}/$NAME.tar.gz"
+log="${TMPDIR:-/tmp}/$NAME.log"
+
+run() {
+  printf '%q ' "$@"; echo
+  "$dry" || "$@"
+}
+release() { run "${queue[@]}" delete "$NAME" --zone="$ZONE" --force --quiet; }
+state() { "${queue[@]}" describe "$NAME" --zone="$ZONE" --format='value(state.state)' 2>/dev/null || echo NONE; }
+
+if [[ "$1" == --delete ]]; then release; exit; fi
+
+acquire() {
+  if ! "$dry" && [[ "$(state)" == ACTIVE ]]; then return; fi
+  # What was preempted or failed keeps its name until it is deleted.
+  if ! "$dry" && [[ "$(state)" != NONE ]]; then release; fi
+  run "${queue[@]}" create "$NAME" --node-id="$NAME" --zone="$ZONE" --accelerator-type="${TYPE:?such as v6e-64}" \
+    --runtime-version="${VERSION:-v2-alpha-tpuv6e}" "${spot[@]}" || return
+  until "$dry" || [[ "$(state)" =~ ^(ACTIVE|FAILED|SUSPENDED)$ ]]; do sleep 30; done
+  run git -C "$(dirname "$0")/.." archive --format=tar.gz --output="$source" HEAD &&
+    run gcloud compute tpus tpu-vm scp "$source" "$NAME:stilts_jax.tar.gz" --zone="$ZONE" --worker=all &&
+    run "${ssh[@]}" --command='mkdir -p src && tar -xzf stilts_jax.tar.gz -C src && python3 -m venv venv &&
+      venv/bin/pip install "./src[tpu]"'
+}
+
+printf -v words ' %q' "$@"
+# gcloud's own exit code says nothing of the hosts' codes, so each host prints its own.
+remote="LIBTPU_INIT_ARGS='${LIBTPU_INIT_ARGS:-}' venv/bin/stilts$words; echo stilts-exit=\$?"
+for ((try = 1; try <= ${TRIES:-100}; try++)); do
+  acquire || { sleep 30; continue; }
+  run "${ssh[@]}" --command="$remote" | tee "$log" || true
+  "$dry" && break
+  # One code of a host's own failure is final. Codes 75, signals and silence: run it again.
+  code="$( (grep -Eo 'stilts-exit=[0-9]+' "$log" || echo '=75') | awk -F= '
+    $2 == 75 || $2 > 128 {again = 1} $2 != 75 && $2 <= 128 && $2 > worst {worst = $2}
+    END {print worst ? worst : again ? 75 : 0}')"
+  if ((code != 75)); then break; fi
+done
+for word in "$@"; do
+  if [[ "$word" == --workdir=gs://* ]]; then run gcloud storage rsync --recursive "${word#*=}/report" "${OUT:-results}"; fi
+done
+exit "${code:-0}"
