@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from stilts_jax.evaluation import benchmarks as evaluation
+
 GROUP_TITLES = {
     "classification": "Sentence pairs",
     "tagging": "Structured",
@@ -59,7 +61,6 @@ METRIC_TITLES = {
 class Benchmark:
     """A benchmark's tasks, and the number of languages that its own average of each task runs over."""
 
-    name: str
     title: str
     languages: dict[str, int]
 
@@ -69,39 +70,13 @@ class Benchmark:
         return tuple(self.languages)
 
 
-BENCHMARKS = {
-    "xtreme": Benchmark(
-        "xtreme",
-        "XTREME",
-        {
-            "xnli": 15,
-            "pawsx": 7,
-            "udpos": 33,
-            "panx": 40,
-            "xquad": 11,
-            "mlqa": 7,
-            "tydiqa": 9,
-            "bucc2018": 4,
-            "tatoeba": 36,
-        },
-    ),
-    "xtreme_r": Benchmark(
-        "xtreme_r",
-        "XTREME-R",
-        {
-            "xnli": 15,
-            "xcopa": 11,
-            "udpos": 38,
-            "panx": 48,
-            "xquad": 12,
-            "mlqa": 7,
-            "tydiqa": 9,
-            "tatoeba": 41,
-            "mewslix": 11,
-            "lareqa": 11,
-        },
-    ),
-}
+_TITLES = {"xtreme": "XTREME", "xtreme-r": "XTREME-R"}
+
+
+def find_benchmark(name: str) -> Benchmark:
+    """Returns a benchmark by the name that evaluation gives it; raises ConfigError for another."""
+    tasks = evaluation.get_benchmark(name)
+    return Benchmark(_TITLES[name], {task: len(one.languages) for task, one in tasks.items()})
 
 
 def group_of(task: str) -> str:

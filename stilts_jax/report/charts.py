@@ -212,7 +212,7 @@ def line_chart(title: str, curves: Sequence[Curve], x_axis: str, y_axis: str, he
         placed = [frame.place(x, y) for x, y in curve.points if math.isfinite(y)]
         if len(placed) == 1:
             drawing.marker(*placed[0], curve.style, curve.name, 3)
-        drawing.path(placed, f"curve c{curve.style % _COLOURS}")
+        drawing.path(placed, "curve cbase" if curve.style < 0 else f"curve c{curve.style % _COLOURS}")
     return drawing.svg()
 
 

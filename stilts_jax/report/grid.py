@@ -1,13 +1,14 @@
 """The grid of scores: rows (intermediates) x tasks, every cell a small array over runs and languages."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from stilts_jax.report.benchmarks import Benchmark, group_of, intermediate_order, intermediate_title
+from stilts_jax.report.languages import language_name
 from stilts_jax.report.results import BASELINE, Run
 
 Row = tuple[str, str]  # (intermediate, source language)
@@ -94,8 +95,11 @@ class Grid:
         source_languages: what was trained on; "without English" leaves all of them out.
     """
 
-    def __init__(self, runs: Sequence[Run], benchmark: Benchmark) -> None:
+    def __init__(
+        self, runs: Sequence[Run], benchmark: Benchmark, language_names: Mapping[str, str] | None = None
+    ) -> None:
         self.benchmark = benchmark
+        self._language_names = dict(language_names or {})
         self.runs = tuple(runs)
         self.evaluations = tuple(run for run in runs if run.stage in _EVALUATED)
         self.intermediates = tuple(run for run in runs if run.stage == "intermediate")
@@ -186,6 +190,11 @@ class Grid:
     def transfer(self, languages: Sequence[str]) -> list[str]:
         """``languages`` without those that were trained on."""
         return [language for language in languages if language not in self.source_languages]
+
+    def language_label(self, code: str) -> str:
+        """``Swahili sw``: the reader's own name of the language if there is one, else the usual one."""
+        name = self._language_names.get(code) or language_name(code)
+        return f"{name} {code}" if name else code
 
     def splits(self, task: str) -> str:
         """The split of the column; ``dev/test`` where cells differ."""

@@ -10,7 +10,6 @@ from stilts_jax.report.charts import Series, dot_chart
 from stilts_jax.report.document import Block, Chart, Folded, Row, Section
 from stilts_jax.report.grid import Grid, summarize
 from stilts_jax.report.grid import Row as GridRow
-from stilts_jax.report.languages import language_label, language_name
 from stilts_jax.report.results import BASELINE
 from stilts_jax.report.tables import Cell, Column, Table, fixed, gain_tone, signed
 
@@ -74,7 +73,7 @@ def _chart(grid: Grid, task: str) -> Chart:
     title = f"{task_title(task)}, {grid.splits(task)}"
     axis = f"mean of {metrics}, percent" if len(grid.metrics(task)) > 1 else f"{metrics}, percent"
     return Chart(
-        title, dot_chart(title, [language_label(code) for code in languages], baseline, series, axis)
+        title, dot_chart(title, [grid.language_label(code) for code in languages], baseline, series, axis)
     )
 
 
@@ -94,8 +93,7 @@ def language_table(grid: Grid, task: str, stars: Stars) -> Table:
         is_difference = grid.baseline(row) not in (None, row) and grid.cell(grid.baseline(row) or row, task)
         columns.append(Column(grid.row_title(row), "difference" if is_difference else "percent"))
     rows = [
-        [Cell(language_label(language), hint=language_name(language))]
-        + [_cell(grid, row, task, language, stars) for row in rows_here]
+        [Cell(grid.language_label(language))] + [_cell(grid, row, task, language, stars) for row in rows_here]
         for language in _ordered_languages(grid, task)
     ]
     rows.append([Cell("mean", strong=True), *(_mean_cell(grid, row, task) for row in rows_here)])

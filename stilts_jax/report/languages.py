@@ -51,9 +51,3 @@ def language_name(code: str) -> str:
     """``Swahili`` for ``sw``; an empty string for what is not known."""
     language = known_languages().get(code)
     return language.name if language else ""
-
-
-def language_label(code: str) -> str:
-    """``Swahili sw``; the code alone for what is not known."""
-    name = language_name(code)
-    return f"{name} {code}" if name else code

@@ -234,7 +234,7 @@ def best_section(grid: Grid) -> Section | None:
     table = Table("best", "Best intermediate for each target", columns, rows)
     reading = (
         "Which row to take for each target. The left choice looks at target-language scores, as the paper's "
-        "best row does: it is dev-selected, not zero-shot, and optimistic, the more so the more rows there are "
+        "best row does: it is dev-selected, not zero-shot, and optimistic, more so with more rows there are "
         "to choose from. The right choice looks only at dev scores in the source language, those by which "
         "training kept its checkpoint."
     )

@@ -1,21 +1,27 @@
 """``write_report``: from the ``result.json`` files of a work directory to a folder that can be passed on."""
 
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stilts_jax.errors import ConfigError, DataError, nearest
+from stilts_jax.errors import DataError
+from stilts_jax.files import write_whole
 from stilts_jax.progress import SILENT, Progress
-from stilts_jax.report.benchmarks import BENCHMARKS, Benchmark
+from stilts_jax.report.benchmarks import find_benchmark
 from stilts_jax.report.document import Section, walk_tables
 from stilts_jax.report.grid import Grid
 from stilts_jax.report.language_tables import language_section
 from stilts_jax.report.main_tables import averages_table, best_section, main_section, main_table
 from stilts_jax.report.page import write_html, write_markdown
+from stilts_jax.report.published_tables import is_large, published_section
 from stilts_jax.report.results import Broken, Run, read_results
+from stilts_jax.report.run_tables import repeat_section, run_section
+from stilts_jax.report.seed_tables import seed_section
+from stilts_jax.report.significance import SIGNIFICANT, compare_all
+from stilts_jax.report.significance_tables import significance_section
 from stilts_jax.report.tables import to_csv, to_latex, to_markdown
+from stilts_jax.report.typology import Typology, find_typology, read_distances
+from stilts_jax.report.typology_tables import typology_section
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,7 @@ def write_report(
     *,
     distances: Path | None = None,
     benchmark: str = "xtreme",
+    published: bool | None = None,
     progress: Progress = SILENT,
 ) -> ReportPaths:
     """Writes the report of a grid.
@@ -41,16 +48,31 @@ def write_report(
         workdir: a grid's work directory; its ``phases/*/result.json`` are read.
         out: the folder to write; ``workdir/report`` if None.
         distances: a CSV of languages with distances of the reader's own; see ``stilts_jax.report.typology``.
-        benchmark: ``xtreme`` or ``xtreme_r``: whose averages are formed.
+        benchmark: ``xtreme`` or ``xtreme-r``: whose averages are formed.
+        published: show others' numbers beside; None shows them where the encoder is XLM-R Large.
 
     Returns:
         The page, its Markdown, and the folder with every table as CSV and LaTeX.
     """
-    grid, broken = read_grid(workdir, benchmark)
-    with progress.track("report", total=2, unit="parts") as bar:
-        sections = _sections(grid, broken)
+    with progress.track("report", unit="parts") as bar:
+        grid, broken = read_grid(workdir, benchmark, distances)
         bar.advance()
-        paths = _write(sections, grid, out or workdir / "report")
+        comparisons, tests = compare_all(grid, bar.advance)
+        stars = {(test.row, test.task, test.language): test.holm < SIGNIFICANT for test in tests}
+        typology = _typology(grid, distances)
+        sections = [
+            main_section(grid),
+            best_section(grid),
+            language_section(grid, stars),
+            significance_section(grid, comparisons, tests),
+            seed_section(grid),
+            typology_section(grid, typology),
+            published_section(grid) if (is_large(grid) if published is None else published) else None,
+            run_section(grid, broken),
+            repeat_section(grid),
+        ]
+        bar.advance()
+        paths = _write([section for section in sections if section], grid, out or workdir / "report")
         bar.advance()
     return paths
 
@@ -62,10 +84,11 @@ def summary_text(workdir: Path, benchmark: str = "xtreme") -> str:
     return "\n".join(to_markdown(table) for table in tables)
 
 
-def read_grid(workdir: Path, benchmark: str) -> tuple[Grid, list[Broken]]:
+def read_grid(workdir: Path, benchmark: str, distances: Path | None = None) -> tuple[Grid, list[Broken]]:
     """Reads the results below ``workdir``; raises where there is nothing to report on."""
     runs, broken = read_results(workdir)
-    grid = Grid(runs, find_benchmark(benchmark))
+    names = read_distances(distances, "en").names if distances else None
+    grid = Grid(runs, find_benchmark(benchmark), names)
     if not grid.rows:
         raise DataError(
             "There is nothing to report on: no finished target phase.",
@@ -75,17 +98,9 @@ def read_grid(workdir: Path, benchmark: str) -> tuple[Grid, list[Broken]]:
     return grid, broken
 
 
-def find_benchmark(name: str) -> Benchmark:
-    """Returns a benchmark by name; ``xtreme-r`` will do for ``xtreme_r``."""
-    found = BENCHMARKS.get(name.lower().replace("-", "_"))
-    if found is None:
-        raise ConfigError(f"{name!r} is no benchmark.", where="benchmark", fix=nearest(name, BENCHMARKS))
-    return found
-
-
-def _sections(grid: Grid, broken: Sequence[Broken]) -> list[Section]:
-    sections = [main_section(grid), best_section(grid), language_section(grid, {})]
-    return [section for section in sections if section]
+def _typology(grid: Grid, distances: Path | None) -> Typology:
+    languages = sorted({code for task in grid.tasks for code in grid.languages(task)})
+    return find_typology(languages, grid.source_languages[0], distances)
 
 
 def _title(runs: Sequence[Run]) -> str:
@@ -111,18 +126,3 @@ def _write(sections: Sequence[Section], grid: Grid, out: Path) -> ReportPaths:
     write_whole(paths.markdown, write_markdown(title, subtitle, sections))
     write_whole(paths.html, write_html(title, subtitle, sections))
     return paths
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

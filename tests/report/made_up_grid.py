@@ -168,6 +168,7 @@ def write_grid(
                             )
                             values = _draw(generator, task, base + gain, items)
                             statistic = "mean" if values.ndim == 1 else "chunk_f1"
+                            statistic = "binary_f1" if task == "bucc2018" else statistic
                             per_item[task][language] = encode_items(values, statistic, task in ALIGNED)
                             score = _score(values)
                             for metric in METRICS.get(task, ("accuracy",)):
@@ -188,6 +189,10 @@ def write_grid(
 
 def _draw(generator: np.random.Generator, task: str, percent: float, count: int) -> np.ndarray:
     chance = min(max(percent / 100, 0.02), 0.98)
+    if task == "bucc2018":
+        right = generator.random(count) < chance
+        beside = np.tile([0, 1, 0], (int(generator.poisson(count * (1 - chance))), 1))
+        return np.concatenate([np.stack([right, right, np.ones(count)], 1), beside]).astype(np.uint8)
     if task in METRICS and len(METRICS[task]) == 1:
         gold = generator.integers(1, 5, count)
         right = generator.binomial(gold, chance)

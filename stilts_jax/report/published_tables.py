@@ -1,0 +1,148 @@
+"""Side by side with numbers that others published and that were read in the source named."""
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+from stilts_jax.report.benchmarks import GROUP_TITLES, group_of, metric_title, task_title
+from stilts_jax.report.document import Block, Section
+from stilts_jax.report.grid import Grid, Row
+from stilts_jax.report.language_tables import language_means
+from stilts_jax.report.results import BASELINE
+from stilts_jax.report.tables import Cell, Column, Table, fixed, signed
+
+_LARGE = ("xlm-roberta-large", "xlmr-large", "xlm-r-large", "xlmr.large")
+_MEAN = "mean"
+
+
+@dataclass(frozen=True)
+class Published:
+    """One number, percent."""
+
+    model: str
+    source: str
+    split: str
+    task: str
+    language: str
+    metric: str
+    value: float
+
+
+@cache
+def published_numbers() -> tuple[Published, ...]:
+    """Reads ``published.csv``."""
+    text = resources.files("stilts_jax.report").joinpath("published.csv").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    return tuple(
+        Published(
+            row["model"],
+            row["source"],
+            row["split"],
+            row["task"],
+            row["language"],
+            row["metric"],
+            float(row["value"]),
+        )
+        for row in csv.DictReader(lines)
+    )
+
+
+def is_large(grid: Grid) -> bool:
+    """Whether the baseline's encoder is XLM-R Large, by the name that the configuration gives it."""
+    encoders = {str(run.config.get("encoder", "")).lower() for run in grid.runs}
+    return any(name in encoder for encoder in encoders for name in _LARGE)
+
+
+def published_section(grid: Grid) -> Section | None:
+    """Returns nothing where no task here has a published number."""
+    tasks = [task for task in grid.tasks if any(one.task == task for one in published_numbers())]
+    if not tasks:
+        return None
+    encoders = ", ".join(sorted({str(run.config.get("encoder") or "unnamed") for run in grid.runs}))
+    reading = (
+        f"Rows of others beside the rows of this grid (encoder: {encoders}). Only numbers that were read in "
+        "the source named are here. Splits and model selection differ: X-STILTs is the best intermediate "
+        "for each task, chosen on dev. A gap of a few points may be the split, the layer of retrieval, or "
+        "the seed."
+    )
+    blocks: list[Block] = [_means(grid, tasks)]
+    blocks += [table for task in tasks if (table := _by_language(grid, task))]
+    return Section("published", "Published numbers", reading, blocks)
+
+
+def _means(grid: Grid, tasks: Sequence[str]) -> Table:
+    columns = [Column("Model", numeric=False), Column("from", numeric=False)]
+    for task in tasks:
+        metrics = "/".join(metric_title(metric) for metric in grid.metrics(task))
+        columns.append(Column(task_title(task), metrics, GROUP_TITLES[group_of(task)]))
+    means = [one for one in published_numbers() if one.language == _MEAN]
+    rows = []
+    for model, source, split in dict.fromkeys((one.model, one.source, one.split) for one in means):
+        here = {
+            (one.task, one.metric): one.value for one in means if (one.model, one.source) == (model, source)
+        }
+        cells = []
+        for task in tasks:
+            values = [here.get((task, metric), math.nan) for metric in grid.metrics(task)]
+            known = any(math.isfinite(value) for value in values)
+            cells.append(Cell(" / ".join(fixed(value) for value in values) if known else "–"))
+        rows.append([Cell(model), Cell(f"{source}" if split in source else f"{source}, {split}"), *cells])
+    rule = len(rows) - 1
+    for row in grid.rows:
+        rows.append([Cell(grid.row_title(row), strong=True), Cell("this grid"), *_own(grid, row, tasks)])
+    return Table("published", "Means over languages, percent", columns, rows, (), [rule])
+
+
+def _own(grid: Grid, row: Row, tasks: Sequence[str]) -> list[Cell]:
+    cells = []
+    for task in tasks:
+        cell = grid.cell(row, task)
+        if not cell:
+            cells.append(Cell("–", note=cell.reason))
+            continue
+        values = [
+            sum(float(value) for value in cell.values[:, :, index].ravel() if math.isfinite(value))
+            / max(sum(math.isfinite(value) for value in cell.values[:, :, index].ravel()), 1)
+            for index in range(len(cell.metrics))
+        ]
+        here, known = len(cell.languages), grid.benchmark.languages.get(task)
+        note = f"{here} of {known} languages" if known and here != known else ""
+        cells.append(Cell(" / ".join(fixed(value) for value in values), detail=cell.split, note=note))
+    return cells
+
+
+def _by_language(grid: Grid, task: str) -> Table | None:
+    numbers = [one for one in published_numbers() if one.task == task and one.language != _MEAN]
+    base = next((row for row in grid.rows if row[0] == BASELINE and grid.cell(row, task)), None)
+    if not numbers or base is None:
+        return None
+    own = language_means(grid, base, task)
+    by_language: dict[str, list[float]] = {}
+    for one in numbers:
+        by_language.setdefault(one.language, []).append(one.value)
+    shared = [code for code in by_language if code in own]
+    if not shared:
+        return None
+    columns = [
+        Column("Language", numeric=False),
+        Column("published", f"{numbers[0].model}, {numbers[0].split}"),
+        Column("here", f"{grid.row_title(base)}, {grid.splits(task)}"),
+        Column("difference"),
+    ]
+    rows = []
+    for code in shared:
+        theirs = sum(by_language[code]) / len(by_language[code])
+        difference = own[code] - theirs
+        rows.append(
+            [
+                Cell(grid.language_label(code)),
+                Cell(fixed(theirs), theirs),
+                Cell(fixed(own[code]), own[code]),
+                Cell(signed(difference), difference),
+            ]
+        )
+    title = f"{task_title(task)} by language: baseline here and published"
+    return Table(f"published_{task}", title, columns, rows, [f"Published: {numbers[0].source}."])

@@ -1,0 +1,312 @@
+"""The sections on the runs themselves: learning curves, speed, machines; and how to repeat them."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from stilts_jax.report.benchmarks import intermediate_title, task_title
+from stilts_jax.report.charts import Curve, line_chart
+from stilts_jax.report.document import Block, Chart, Code, Folded, Section, Text
+from stilts_jax.report.document import Row as SideBySide
+from stilts_jax.report.grid import Grid
+from stilts_jax.report.results import BASELINE, Broken, Run
+from stilts_jax.report.tables import Cell, Column, Table, fixed
+
+_POINTS = 60  # of a drawn curve; more can't be told apart at this size
+
+
+def run_section(grid: Grid, broken: Sequence[Broken]) -> Section:
+    """Learning curves, throughput, hardware and versions, remarks, what failed."""
+    reading = (
+        "How training went and what it cost. A curve is one run, coloured by the intermediate; loss on the "
+        "left, on the right the score on the selection set by which the checkpoint was chosen."
+    )
+    blocks: list[Block] = [SideBySide(_curves(grid))]
+    blocks += [_throughput(grid), _environments(grid)]
+    notes = _notes(grid)
+    if notes:
+        blocks.append(notes)
+    blocks += _problems(grid, broken)
+    return Section("runs", "Runs", reading, blocks)
+
+
+def _training(run: Run) -> str:
+    """What a run trained, in words."""
+    if run.stage == "intermediate":
+        return f"{intermediate_title(run.intermediate)} (intermediate)"
+    return f"{task_title(run.target_training)} (target)" if run.target_training else "retrieval"
+
+
+def _curves(grid: Grid) -> list[Block]:
+    names = dict.fromkeys([row[0] for row in grid.rows if row[0] != BASELINE])
+    styles = {BASELINE: -1} | {name: index for index, name in enumerate(names)}
+    charts: list[Block] = []
+    intermediates = [run for run in grid.intermediates if run.curve]
+    groups = {"Intermediate trainings": intermediates} if intermediates else {}
+    for run in grid.evaluations:
+        if run.curve and run.target_training:
+            groups.setdefault(f"{task_title(run.target_training)}, target training", []).append(run)
+    for title, runs in groups.items():
+        losses = [_curve(run, run.curve, styles) for run in runs]
+        charts.append(Chart(f"{title}: loss", line_chart(title, losses, "step", "training loss")))
+        scores = [_curve(run, _history(run), styles) for run in runs if len(_history(run)) > 1]
+        metric = next((str(run.selection.get("metric") or "") for run in runs), "")
+        if scores:
+            axis = f"selection {metric}".strip()
+            charts.append(Chart(f"{title}: selection score", line_chart(title, scores, "step", axis)))
+    return charts
+
+
+def _curve(run: Run, points: Sequence[tuple[float, float]], styles: Mapping[str, int]) -> Curve:
+    return Curve(
+        intermediate_title(run.intermediate), thin(points), styles.get(run.intermediate, len(styles))
+    )
+
+
+def thin(points: Sequence[tuple[float, float]], most: int = _POINTS) -> list[tuple[float, float]]:
+    """Averages neighbours until at most ``most`` points are left; the last one is kept."""
+    there = [(float(x), float(y)) for x, y in points if math.isfinite(y)]
+    if len(there) <= most:
+        return there
+    parts = np.array_split(np.array(there), most)
+    return [(float(part[-1, 0]), float(part[:, 1].mean())) for part in parts]
+
+
+def _history(run: Run) -> list[tuple[float, float]]:
+    history = run.selection.get("history") or []
+    return [(float(step), float(score)) for step, score in history if isinstance(score, int | float)]
+
+
+def _throughput(grid: Grid) -> Table:
+    columns = [
+        Column("Training", numeric=False),
+        Column("runs"),
+        Column("steps"),
+        Column("examples/s"),
+        Column("real tokens/s"),
+        Column("padding"),
+        Column("minutes", "a run"),
+        Column("hours", "all runs"),
+    ]
+    groups: dict[str, list[Run]] = {}
+    for run in grid.runs:
+        if run.throughput:
+            groups.setdefault(_training(run), []).append(run)
+    rows = []
+    for name, runs in groups.items():
+        seconds = _numbers(runs, "seconds")
+        padding = _average(runs, "padding_share")
+        cells = [Cell(name), Cell(str(len(runs)), len(runs))]
+        for field in ("steps", "examples_per_second", "real_tokens_per_second"):
+            value = _average(runs, field)
+            text = f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+            cells.append(Cell(text if math.isfinite(value) else "–", value))
+        cells.append(Cell(f"{100 * padding:.0f} %" if math.isfinite(padding) else "–", padding))
+        minutes, hours = (
+            (float(np.mean(seconds)) / 60, sum(seconds) / 3600) if seconds else (math.nan, math.nan)
+        )
+        rows.append([*cells, Cell(fixed(minutes), minutes), Cell(fixed(hours, 2), hours)])
+    total = sum(_numbers(grid.runs, "seconds")) / 3600
+    notes = [f"Means over runs; {total:.2f} hours of training and prediction in all."]
+    return Table("throughput", "Throughput", columns, rows, notes)
+
+
+def _numbers(runs: Sequence[Run], field: str) -> list[float]:
+    values = [run.throughput.get(field) for run in runs]
+    return [float(value) for value in values if isinstance(value, int | float)]
+
+
+def _average(runs: Sequence[Run], field: str) -> float:
+    values = _numbers(runs, field)
+    return float(np.mean(values)) if values else math.nan
+
+
+def _environments(grid: Grid) -> Table:
+    groups: dict[tuple[str, str, str], list[Run]] = {}
+    for run in grid.runs:
+        versions = run.environment.get("versions") or {}
+        text = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
+        key = (
+            str(run.environment.get("device") or "?"),
+            str(run.environment.get("device_count") or "?"),
+            text or "?",
+        )
+        groups.setdefault(key, []).append(run)
+    columns = [
+        Column("Device", numeric=False),
+        Column("count"),
+        Column("Versions", numeric=False),
+        Column("phases"),
+        Column("From", numeric=False),
+        Column("To", numeric=False),
+    ]
+    rows = []
+    for (device, count, versions), runs in groups.items():
+        started = sorted(str(run.environment["started"]) for run in runs if run.environment.get("started"))
+        finished = sorted(str(run.environment["finished"]) for run in runs if run.environment.get("finished"))
+        rows.append(
+            [
+                Cell(device),
+                Cell(count),
+                Cell(versions),
+                Cell(str(len(runs)), len(runs)),
+                Cell(_moment(started[0]) if started else "–"),
+                Cell(_moment(finished[-1]) if finished else "–"),
+            ]
+        )
+    return Table("environments", "Hardware and versions", columns, rows)
+
+
+def _moment(iso: str) -> str:
+    return iso[:16].replace("T", " ")
+
+
+def _notes(grid: Grid) -> Table | None:
+    """Remarks on selection, with how many phases carry each; what is not zero-shot comes first."""
+    groups: dict[tuple[bool, str], list[Run]] = {}
+    for run in grid.runs:
+        zero_shot = run.selection.get("zero_shot", True) is not False
+        notes = run.notes or (() if zero_shot else ("selected on target-language data",))
+        for note in notes:
+            groups.setdefault((zero_shot, note), []).append(run)
+    if not groups:
+        return None
+    columns = [
+        Column("Remark", numeric=False),
+        Column("zero-shot", numeric=False),
+        Column("phases"),
+        Column("for instance", numeric=False),
+    ]
+    rows = [
+        [
+            Cell(note),
+            Cell("yes" if zero_shot else "NO", strong=not zero_shot),
+            Cell(str(len(runs)), len(runs)),
+            Cell(runs[0].name),
+        ]
+        for (zero_shot, note), runs in sorted(groups.items(), key=lambda item: item[0])
+    ]
+    return Table("selection", "Remarks on model selection", columns, rows)
+
+
+def _problems(grid: Grid, broken: Sequence[Broken]) -> list[Block]:
+    rows = [[Cell(run.name), Cell("failed"), Cell(run.error)] for run in grid.runs if run.error]
+    rows += [[Cell(str(one.path.name)), Cell("not read"), Cell(one.reason)] for one in broken]
+    if not rows:
+        return [Text("No phase failed, and every result file could be read.")]
+    columns = [Column(name, numeric=False) for name in ("Phase", "What", "Why")]
+    return [Table("problems", "Phases without a result", columns, rows)]
+
+
+def repeat_section(grid: Grid) -> Section:
+    """Commands, configurations, seeds, data."""
+    reading = (
+        "Everything to run a cell again. A phase's key is a hash of what its training depends on; the same "
+        "command finds finished phases and runs only what is missing. So to repeat one cell, delete the "
+        "folders of its phases below WORKDIR/phases (the table lists them) and give the command again."
+    )
+    commands = dict.fromkeys(str(run.environment.get("command") or "") for run in grid.runs)
+    common, own = split_configs([run.config for run in grid.runs])
+    blocks: list[Block] = [
+        Code("\n".join(command for command in commands if command) or "no command was recorded")
+    ]
+    blocks.append(Folded("Phases, seeds and keys", [_phases(grid)]))
+    blocks.append(Folded("Configuration that all phases share", [Code(_pretty(common))]))
+    if any(own):
+        names: dict[str, list[str]] = {}
+        for run, config in zip(grid.runs, own):
+            names.setdefault(_pretty(config), []).append(run.name)
+        text = "\n\n".join(
+            f"# {', '.join(runs)}\n{config}" for config, runs in names.items() if config != "{}"
+        )
+        blocks.append(Folded("Configuration that differs", [Code(text)]))
+    blocks.append(Folded("Data", [_data(grid)]))
+    return Section("repeat", "Reproducibility", reading, blocks)
+
+
+def _pretty(record: Mapping[str, Any]) -> str:
+    return json.dumps(record, indent=2, ensure_ascii=False, sort_keys=True, default=str)
+
+
+def split_configs(
+    configs: Sequence[Mapping[str, Any]],
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Returns what all configurations agree on, and what each has beyond that."""
+    if not configs:
+        return {}, []
+    common: dict[str, Any] = {}
+    rest: list[dict[str, Any]] = [{} for _ in configs]
+    for name in sorted({name for config in configs for name in config}):
+        values = [config.get(name) for config in configs]
+        if all(isinstance(value, Mapping) for value in values):
+            shared, different = split_configs([value for value in values if isinstance(value, Mapping)])
+            if shared:
+                common[name] = shared
+            for own, value in zip(rest, different):
+                if value:
+                    own[name] = value
+        elif all(name in config for config in configs) and all(value == values[0] for value in values):
+            common[name] = values[0]
+        else:
+            for own, config in zip(rest, configs):
+                if name in config:
+                    own[name] = config[name]
+    return common, rest
+
+
+def _phases(grid: Grid) -> Table:
+    columns = [
+        Column("Phase", numeric=False),
+        Column("folder", numeric=False),
+        Column("stage", numeric=False),
+        Column("seeds", "intermediate, target"),
+        Column("key", numeric=False),
+        Column("parent", numeric=False),
+        Column("best step"),
+        Column("state", numeric=False),
+    ]
+    rows = []
+    for run in grid.runs:
+        seeds = ", ".join("–" if seed is None else str(seed) for seed in run.seeds)
+        best = run.selection.get("best_step")
+        rows.append(
+            [
+                Cell(run.name),
+                Cell(run.path.parent.name),
+                Cell(run.stage),
+                Cell(seeds),
+                Cell(run.key),
+                Cell(run.parent or "–"),
+                Cell("–" if best is None else str(best)),
+                Cell("failed" if run.error else "at chance" if run.collapsed else "finished"),
+            ]
+        )
+    return Table("phases", "Phases", columns, rows)
+
+
+def _data(grid: Grid) -> Table:
+    seen: dict[tuple[str, str, str, str], int] = {}
+    for run in grid.runs:
+        for task, splits in run.data.items():
+            for split, one in splits.items():
+                key = (task, split, str(one.get("fingerprint", "?")), str(one.get("examples", "?")))
+                seen[key] = seen.get(key, 0) + 1
+    columns = [
+        Column("Task", numeric=False),
+        Column("split", numeric=False),
+        Column("examples"),
+        Column("fingerprint", numeric=False),
+        Column("phases"),
+    ]
+    rows = [
+        [Cell(task), Cell(split), Cell(examples), Cell(fingerprint), Cell(str(count), count)]
+        for (task, split, fingerprint, examples), count in sorted(seen.items())
+    ]
+    changed = {(task, split) for task, split, _, _ in seen}
+    notes = []
+    if len(changed) < len(seen):
+        notes.append("A split with several fingerprints was not the same data in all phases.")
+    return Table("data", "Data", columns, rows, notes)

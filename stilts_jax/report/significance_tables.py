@@ -1,0 +1,163 @@
+"""The section on significance: one table of differences with intervals, one with every detail."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from stilts_jax.report.benchmarks import GROUP_TITLES, group_of, task_title
+from stilts_jax.report.document import Block, Folded, Section, Text
+from stilts_jax.report.grid import Grid, Row, summarize
+from stilts_jax.report.significance import SIGNIFICANT, Comparison, LanguageTest
+from stilts_jax.report.statistics import RESAMPLES, benjamini_hochberg
+from stilts_jax.report.tables import Cell, Column, Table, gain_tone, signed
+
+_FEW_ITEMS = 100  # below this the normal approximation of the bootstrap's p-value is a rough one
+
+
+def significance_section(
+    grid: Grid, comparisons: Sequence[Comparison], tests: Sequence[LanguageTest]
+) -> Section | None:
+    """Returns nothing where there is no baseline to compare with."""
+    if not grid.compared:
+        return None
+    reading = (
+        "Would the sign of a difference survive other test items? Each field is the difference from the "
+        f"baseline with its 95 % interval from {RESAMPLES} paired bootstrap resamples; bold with * where it "
+        "differs from zero after Holm's correction over this whole table. Translations of one item are "
+        "resampled together. The trained models are taken as given: what other seeds would do is in the "
+        "next section."
+    )
+    if not comparisons:
+        words = "No per-item scores of both a row and the baseline were kept, so nothing can be tested."
+        return Section("significance", "Significance", reading, [Text(words)])
+    blocks: list[Block] = [_overview(grid, comparisons), _sentence(comparisons)]
+    blocks.append(Folded("Every comparison", [_details(grid, comparisons)]))
+    if tests:
+        blocks.append(Folded("Every language", [_language_details(grid, tests)]))
+    return Section("significance", "Significance", reading, blocks)
+
+
+def _overview(grid: Grid, comparisons: Sequence[Comparison]) -> Table:
+    found = {(one.row, one.task): one for one in comparisons}
+    tasks = [task for task in grid.tasks if any(one.task == task for one in comparisons)]
+    columns = [Column("Intermediate", numeric=False)]
+    columns += [
+        Column(task_title(task), _clustered(comparisons, task), GROUP_TITLES[group_of(task)])
+        for task in tasks
+    ]
+    rows = [
+        [
+            Cell(grid.row_title(row)),
+            *(_overview_cell(grid, row, task, found.get((row, task))) for task in tasks),
+        ]
+        for row, _ in grid.compared
+    ]
+    return Table("significance", "Differences from the baseline, with 95 % intervals", columns, rows)
+
+
+def _clustered(comparisons: Sequence[Comparison], task: str) -> str:
+    one = next(one for one in comparisons if one.task == task)
+    return "by item" if one.aligned and len(one.languages) > 1 else "by language"
+
+
+def _overview_cell(grid: Grid, row: Row, task: str, one: Comparison | None) -> Cell:
+    if one is None:
+        reason = grid.cell(row, task).reason or "no items that pair with the baseline's"
+        return Cell("–", note=reason)
+    holds = one.holm < SIGNIFICANT
+    interval = f"{signed(one.low)} to {signed(one.high)}"
+    hint = f"p {_p(one.p)}, Holm {_p(one.holm)}, {one.items} items, {len(one.languages)} languages"
+    note = f"fewer than {_FEW_ITEMS} items: the test is rough" if one.items < _FEW_ITEMS else ""
+    shown = summarize(grid, row, task)
+    if shown and math.isfinite(shown.difference) and abs(shown.difference - one.difference) > 0.05:
+        note = "; ".join(
+            filter(None, [note, "the items cover other languages or metrics than the main table"])
+        )
+    text = signed(one.difference) + ("*" if holds else "")
+    return Cell(
+        text, one.difference, interval, note, hint, gain_tone(one.difference) if holds else None, holds
+    )
+
+
+def _p(value: float) -> str:
+    if not math.isfinite(value):
+        return "–"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _sentence(comparisons: Sequence[Comparison]) -> Text:
+    raw = sum(one.p < SIGNIFICANT for one in comparisons)
+    corrected = sum(one.holm < SIGNIFICANT for one in comparisons)
+    found = int(np.sum(benjamini_hochberg([one.p for one in comparisons]) < SIGNIFICANT))
+    total = len(comparisons)
+    by_luck = f"{SIGNIFICANT * total:.1f}".removesuffix(".0")
+    return Text(
+        f"Of {total} comparison{'s' * (total != 1)}, {raw} have p < {SIGNIFICANT} uncorrected (about "
+        f"{by_luck} would by luck alone), {corrected} after Holm (no false one expected), {found} after "
+        "Benjamini-Hochberg (5 % of them expected to be false)."
+    )
+
+
+def _details(grid: Grid, comparisons: Sequence[Comparison]) -> Table:
+    rates = benjamini_hochberg([one.p for one in comparisons])
+    columns = [
+        Column("Intermediate", numeric=False),
+        Column("Target", numeric=False),
+        Column("difference"),
+        Column("low"),
+        Column("high"),
+        Column("p"),
+        Column("p, Holm"),
+        Column("q, BH"),
+        Column("items"),
+        Column("languages"),
+        Column("resampled by", numeric=False),
+    ]
+    rows = [
+        [
+            Cell(grid.row_title(one.row)),
+            Cell(task_title(one.task)),
+            Cell(signed(one.difference, 2), one.difference),
+            Cell(signed(one.low, 2), one.low),
+            Cell(signed(one.high, 2), one.high),
+            Cell(_p(one.p), one.p),
+            Cell(_p(one.holm), one.holm),
+            Cell(_p(float(rate)), float(rate)),
+            Cell(str(one.items), one.items),
+            Cell(str(len(one.languages)), len(one.languages)),
+            Cell("item, over all languages" if one.aligned else "item, in each language"),
+        ]
+        for one, rate in zip(comparisons, rates)
+    ]
+    notes = ["p takes the difference over its bootstrap standard error as normal, two-sided."]
+    return Table("significance_details", "Every comparison with the baseline", columns, rows, notes)
+
+
+def _language_details(grid: Grid, tests: Sequence[LanguageTest]) -> Table:
+    columns = [
+        Column("Target", numeric=False),
+        Column("Language", numeric=False),
+        Column("Intermediate", numeric=False),
+        Column("test", numeric=False),
+        Column("p"),
+        Column("p, Holm"),
+    ]
+    rows = [
+        [
+            Cell(task_title(test.task)),
+            Cell(grid.language_label(test.language)),
+            Cell(grid.row_title(test.row)),
+            Cell(test.test),
+            Cell(_p(test.p), test.p),
+            Cell(_p(test.holm), test.holm),
+        ]
+        for test in tests
+        if test.p < SIGNIFICANT
+    ]
+    notes = [
+        f"Of {len(tests)} tests those with p < {SIGNIFICANT} before correction. Holm's correction is over "
+        "the rows and languages of each task. McNemar compares the runs of the lowest seeds, item by item; "
+        "where items are not just right or wrong, the paired bootstrap compares the means over seeds."
+    ]
+    return Table("significance_languages", "Differences in single languages", columns, rows, notes)

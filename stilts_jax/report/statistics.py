@@ -1,0 +1,225 @@
+"""Statistics on plain arrays: bootstrap, McNemar, corrections, variance components, rank correlation."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+RESAMPLES = 1000
+
+
+def resample_counts(generator: np.random.Generator, items: int, resamples: int = RESAMPLES) -> np.ndarray:
+    """Draws bootstrap samples of ``items`` items.
+
+    Returns:
+        float32 [resamples, items]: how often each item is in each sample; a matrix product with the items'
+        values then gives the sums over samples.
+    """
+    counts = np.empty((resamples, items), np.float32)
+    block = max(1, 2_000_000 // max(items, 1))
+    for start in range(0, resamples, block):
+        size = min(block, resamples - start)
+        drawn = generator.integers(0, items, (size, items), dtype=np.int64)
+        drawn += np.arange(size)[:, None] * items
+        counts[start : start + size] = np.bincount(drawn.ravel(), minlength=size * items).reshape(size, items)
+    return counts
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A difference, its 95 % bootstrap interval, and a two-sided p-value."""
+
+    difference: float
+    low: float
+    high: float
+    p: float
+
+
+def bootstrap_interval(difference: float, resampled: np.ndarray) -> Interval:
+    """Describes ``difference`` by its values in resampled data ([R]).
+
+    The interval is the percentile one. The p-value takes the difference over its bootstrap standard error as
+    normal: counting resamples beyond zero could not tell p-values below 1/R apart, which correcting for many
+    comparisons needs.
+    """
+    low, high = np.percentile(resampled, [2.5, 97.5])
+    error = float(np.std(resampled, ddof=1))
+    p = math.nan
+    if error > 1e-9:
+        p = float(2 * stats.norm.sf(abs(difference) / error))
+    elif abs(difference) < 1e-9:
+        p = 1.0
+    return Interval(difference, float(low), float(high), p)
+
+
+def mcnemar(only_first: np.ndarray | int, only_second: np.ndarray | int) -> np.ndarray:
+    """Exact two-sided McNemar test.
+
+    Args:
+        only_first: how many items only the first system has right; ``only_second`` likewise.
+
+    Returns:
+        p-values in the shape of the arguments.
+    """
+    first, second = np.asarray(only_first), np.asarray(only_second)
+    return np.minimum(1.0, 2 * stats.binom.cdf(np.minimum(first, second), first + second, 0.5))
+
+
+def holm(p_values: Sequence[float]) -> np.ndarray:
+    """Holm's step-down correction (family-wise error); NaN is left out of the family and stays NaN."""
+    p = np.asarray(p_values, np.float64)
+    adjusted = np.full(p.shape, math.nan)
+    there = np.flatnonzero(np.isfinite(p))
+    order = there[np.argsort(p[there], kind="stable")]
+    factors = len(order) - np.arange(len(order))
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * factors))
+    return adjusted
+
+
+def benjamini_hochberg(p_values: Sequence[float]) -> np.ndarray:
+    """Benjamini and Hochberg's step-up correction (false discovery rate); NaN is left out and stays NaN."""
+    p = np.asarray(p_values, np.float64)
+    adjusted = np.full(p.shape, math.nan)
+    there = np.flatnonzero(np.isfinite(p))
+    order = there[np.argsort(-p[there], kind="stable")]
+    factors = len(order) / (len(order) - np.arange(len(order)))
+    adjusted[order] = np.minimum(1.0, np.minimum.accumulate(p[order] * factors))
+    return adjusted
+
+
+@dataclass(frozen=True)
+class Components:
+    """Variance components of scores over two kinds of seeds; NaN where the design can't tell.
+
+    Attributes:
+        intermediate: variance between intermediate seeds, by the method of moments (may be below zero).
+        target: variance between target seeds.
+        rest: what neither explains: their interaction, and everything else.
+        shape: (intermediate seeds, target seeds)
+    """
+
+    intermediate: float
+    target: float
+    rest: float
+    shape: tuple[int, int]
+
+
+def crossed_components(scores: np.ndarray) -> Components:
+    """Splits the variance of a full table of scores [intermediate seeds, target seeds].
+
+    Two-way random effects without replication: with mean squares MS_I, MS_T and MS_R of rows, columns and
+    rest, rest = MS_R, intermediate = (MS_I - MS_R) / columns, target = (MS_T - MS_R) / rows. With one row or
+    column only the variance over the other is known, and it includes the rest.
+    """
+    rows, columns = scores.shape
+    if rows == 1 or columns == 1:
+        variance = float(np.var(scores, ddof=1)) if scores.size > 1 else math.nan
+        return Components(
+            variance if rows > 1 else math.nan,
+            variance if columns > 1 else math.nan,
+            math.nan,
+            (rows, columns),
+        )
+    grand = scores.mean()
+    by_row, by_column = scores.mean(axis=1), scores.mean(axis=0)
+    square_rows = columns * float(np.sum((by_row - grand) ** 2)) / (rows - 1)
+    square_columns = rows * float(np.sum((by_column - grand) ** 2)) / (columns - 1)
+    rest = scores - by_row[:, None] - by_column + grand
+    square_rest = float(np.sum(rest**2)) / ((rows - 1) * (columns - 1))
+    return Components(
+        (square_rows - square_rest) / columns,
+        (square_columns - square_rest) / rows,
+        square_rest,
+        (rows, columns),
+    )
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """Spearman's rho, its p-value, a 95 % bootstrap interval, and the partial correlation."""
+
+    rho: float
+    p: float
+    low: float
+    high: float
+    partial: float
+    partial_p: float
+    count: int
+
+
+def correlate(
+    x: np.ndarray,
+    y: np.ndarray,
+    controls: np.ndarray,
+    generator: np.random.Generator,
+    resamples: int = RESAMPLES,
+) -> Correlation:
+    """Rank correlation of ``x`` and ``y`` ([N]) over languages, and the same given ``controls`` ([N, K]).
+
+    Languages without a control (NaN) are left out of the partial correlation, and so is a control that no
+    language has.
+    """
+    rho, p = spearman(x, y)
+    low, high = bootstrap_spearman(x, y, generator, resamples)
+    controls = controls[:, np.isfinite(controls).any(axis=0)]
+    known = np.isfinite(controls).all(axis=1)
+    partial, partial_p = math.nan, math.nan
+    if controls.shape[1]:
+        partial, partial_p = partial_spearman(x[known], y[known], controls[known])
+    return Correlation(rho, p, low, high, partial, partial_p, len(x))
+
+
+def spearman(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Spearman's rho and its p-value (t approximation); NaN where one side is constant or N < 4."""
+    if len(x) < 4 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return math.nan, math.nan
+    found = stats.spearmanr(x, y)
+    return float(found.statistic), float(found.pvalue)
+
+
+def bootstrap_spearman(
+    x: np.ndarray, y: np.ndarray, generator: np.random.Generator, resamples: int = RESAMPLES
+) -> tuple[float, float]:
+    """The 95 % percentile interval of rho when languages are resampled."""
+    if len(x) < 4:
+        return math.nan, math.nan
+    drawn = generator.integers(0, len(x), (resamples, len(x)))
+    one = stats.rankdata(x[drawn], axis=1)
+    other = stats.rankdata(y[drawn], axis=1)
+    one -= one.mean(axis=1, keepdims=True)
+    other -= other.mean(axis=1, keepdims=True)
+    size = np.sqrt((one**2).sum(axis=1) * (other**2).sum(axis=1))
+    rho = np.divide((one * other).sum(axis=1), size, out=np.full(resamples, math.nan), where=size > 0)
+    rho = rho[np.isfinite(rho)]
+    if not len(rho):
+        return math.nan, math.nan
+    low, high = np.percentile(rho, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def partial_spearman(x: np.ndarray, y: np.ndarray, controls: np.ndarray) -> tuple[float, float]:
+    """Correlation of the ranks of ``x`` and ``y`` after linear regression on the ranks of ``controls``.
+
+    Returns:
+        The correlation and its two-sided p-value, with a degree of freedom taken off for each control.
+    """
+    controls = np.asarray(controls, np.float64).reshape(len(x), -1)
+    controls = controls[:, np.ptp(controls, axis=0) > 0] if len(x) else controls
+    degrees = len(x) - 2 - controls.shape[1]
+    if degrees < 2:
+        return math.nan, math.nan
+    ranks = stats.rankdata(controls, axis=0)
+    design = np.column_stack([np.ones(len(x)), ranks])
+    left, right = (
+        values - design @ np.linalg.lstsq(design, values, rcond=None)[0]
+        for values in (stats.rankdata(x), stats.rankdata(y))
+    )
+    size = math.sqrt(float(left @ left) * float(right @ right))
+    if size < 1e-9:
+        return math.nan, math.nan
+    rho = float(np.clip(left @ right / size, -1, 1))
+    if abs(rho) > 1 - 1e-12:
+        return rho, 0.0
+    return rho, float(2 * stats.t.sf(abs(rho) * math.sqrt(degrees / (1 - rho**2)), degrees))
