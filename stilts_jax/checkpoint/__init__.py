@@ -1,0 +1,7 @@
+"""Checkpoints with digests, and run directories that belong to one process and one set of settings."""
+
+from stilts_jax.checkpoint.digests import digest_leaves
+from stilts_jax.checkpoint.run_directory import check_settings, compare_settings, lock_run
+from stilts_jax.checkpoint.store import Checkpoints
+
+__all__ = ["Checkpoints", "check_settings", "compare_settings", "digest_leaves", "lock_run"]

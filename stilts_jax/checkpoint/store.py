@@ -1,0 +1,376 @@
+"""Checkpoints that can be trusted: orbax writes them, digests tell if what comes back is what was saved."""
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+from etils import epath
+from jax.experimental import multihost_utils
+from jax.sharding import SingleDeviceSharding
+
+from stilts_jax.checkpoint.digests import digest_leaves
+from stilts_jax.errors import CheckpointError
+from stilts_jax.progress import SILENT, Progress
+
+FORMAT = 1
+_RECORD = "record"  # the item that holds what is not an array
+
+
+class _Damaged(Exception):
+    """One step can't be read, or is not what was saved."""
+
+
+class Checkpoints:
+    """The checkpoints of one run: a folder with one folder a step.
+
+    Each step holds items (trees of arrays, such as ``params`` and ``moments``) and a record of plain values;
+    the record carries shape, dtype and digest of every array and a checksum of itself. All of it becomes
+    visible at once, when orbax commits the step.
+
+    Args:
+        directory: local, or anything that ``etils.epath`` knows, such as ``gs://bucket/run/checkpoints``.
+        keep: how many of the newest steps stay.
+        progress: is told about damage.
+        read_only: for folders that another process may be writing to.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike,
+        *,
+        keep: int = 2,
+        progress: Progress = SILENT,
+        read_only: bool = False,
+    ) -> None:
+        # Orbax wants absolute paths.
+        self._directory = epath.Path(directory).resolve()
+        self._keep = max(1, keep)
+        self._progress = progress
+        self._read_only = read_only
+        self._protected: frozenset[int] | None = None  # None: nothing saved yet, so nothing to delete
+        self._manager: ocp.CheckpointManager | None = None
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def steps(self) -> list[int]:
+        """Returns the steps that are there, oldest first; whether they are good shows when they are read."""
+        if self._manager is None and not self._directory.exists():
+            return []
+        return sorted(self._open().all_steps())
+
+    def save(
+        self, step: int, items: Mapping[str, Any], record: Mapping[str, Any], *, protect: Iterable[int] = ()
+    ) -> None:
+        """Starts saving a step and returns as soon as the arrays may change again.
+
+        Args:
+            items: trees of arrays by name.
+            record: plain values that JSON can hold.
+            protect: steps that stay although they are not among the newest, such as the best one.
+        """
+        leaves = {name: _describe(tree) for name, tree in items.items()}
+        payload = {"format": FORMAT, "step": step, "leaves": leaves, _RECORD: dict(record)}
+        arguments = {name: ocp.args.PyTreeSave(tree) for name, tree in items.items()}
+        arguments[_RECORD] = ocp.args.JsonSave({"payload": payload, "sha256": _checksum(payload)})
+        manager = self._open()
+        with _saving(self._directory / str(step)):
+            manager.wait_until_finished()
+            if step in manager.all_steps():
+                self._set_aside(step, "a step of this number was there already")
+            # Until the new step is committed, what the last save protected stays as well.
+            before, self._protected = self._protected or frozenset(), frozenset(protect)
+            self._prune(manager, before | self._protected)
+            manager.save(step, args=ocp.args.Composite(**arguments), force=True)
+
+    def wait(self) -> None:
+        """Returns when what was saved is on disk."""
+        if self._manager:
+            with _saving(self._directory):
+                self._manager.wait_until_finished()
+            if self._protected is not None:
+                self._prune(self._manager, self._protected)
+
+    def close(self) -> None:
+        """Waits and lets go of the folder."""
+        if self._manager:
+            try:
+                self.wait()
+            finally:
+                self._manager.close()
+                self._manager = None
+
+    def restore_newest(self, wanted: Mapping[str, Any]) -> tuple[int, dict[str, Any], dict[str, Any]] | None:
+        """Returns step, items and record of the newest undamaged step; None if there is no step at all.
+
+        A damaged step is named, moved out of the way and passed over.
+
+        Args:
+            wanted: trees of ``jax.ShapeDtypeStruct`` with shardings, exactly what the run holds.
+        """
+        steps = self.steps()
+        for step in reversed(steps):
+            try:
+                items, record = self._read(step, wanted, exact=True)
+            except _Damaged as damage:
+                self._set_aside(step, str(damage))
+                continue
+            return step, items, record
+        if steps:
+            raise CheckpointError(
+                f"None of the checkpoints can be used (steps {', '.join(map(str, steps))}).",
+                where=str(self._directory),
+                fix="start again in a new run directory; the damaged steps were kept beside this folder",
+            )
+        return None
+
+    def restore(self, step: int, wanted: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Returns items and record of one step; ``wanted`` may leave out items and whole subtrees.
+
+        An array is verified as it was saved and then cast to the dtype that is asked for.
+        """
+        try:
+            return self._read(step, wanted, exact=False)
+        except _Damaged as damage:
+            raise self._damage_error(step, damage) from damage
+
+    def record(self, step: int) -> dict[str, Any]:
+        """Returns the plain values that were saved with a step."""
+        return self.restore(step, {})[1]
+
+    def load(
+        self,
+        item: str,
+        part: str = "",
+        *,
+        step: int | None = None,
+        dtype: Any = None,
+        shardings: Callable[[Any], Any] | None = None,
+    ) -> Any:
+        """Reads a tree, or a subtree of it, whose form need not be known.
+
+        Args:
+            item: such as ``params``.
+            part: path of a subtree, such as ``encoder``; it is what is returned.
+            step: the newest undamaged one if not given.
+            dtype: to cast to, after the content was verified as it was saved.
+            shardings: makes shardings from the abstract item; None puts everything on the first device.
+        """
+        steps = self.steps() if step is None else [step]
+        for candidate in reversed(steps):
+            try:
+                wanted = self._abstract(candidate, item, part, dtype, shardings)
+                tree = self._read(candidate, {item: wanted}, exact=False)[0][item]
+            except _Damaged as damage:
+                self._progress.say(
+                    f"warning: checkpoint {self._directory}/{candidate} is passed over: {damage}"
+                )
+                last = self._damage_error(candidate, damage)
+                continue
+            for name in filter(None, part.split("/")):
+                tree = tree[name]
+            return tree
+        if steps:
+            raise last
+        raise CheckpointError(
+            "There is no checkpoint.",
+            where=str(self._directory),
+            fix="check the path, or train this phase first",
+        )
+
+    def _damage_error(self, step: int, damage: _Damaged) -> CheckpointError:
+        return CheckpointError(
+            f"The checkpoint is damaged: {damage}.",
+            where=f"{self._directory}/{step}",
+            fix="take another step, or train again in a new run directory",
+        )
+
+    def _abstract(
+        self, step: int, item: str, part: str, dtype: Any, shardings: Callable[[Any], Any] | None
+    ) -> Any:
+        tree: dict[str, Any] = {}
+        for path, (shape, saved_dtype, _) in self._payload(step)["leaves"].get(item, {}).items():
+            if f"{path}/".startswith(f"{part}/" if part else ""):
+                *folders, name = path.split("/")
+                folder = tree
+                for inner in folders:
+                    folder = folder.setdefault(inner, {})
+                folder[name] = jax.ShapeDtypeStruct(tuple(shape), jnp.dtype(dtype or saved_dtype))
+        if not tree:
+            raise CheckpointError(
+                f"The checkpoint has no {item}/{part}.",
+                where=f"{self._directory}/{step}",
+                fix="check the name",
+            )
+        if shardings is None:
+            return tree
+        return jax.tree.map(
+            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+            tree,
+            shardings(tree),
+        )
+
+    def _open(self) -> ocp.CheckpointManager:
+        if self._manager is None:
+            if self._read_only:
+                options = ocp.CheckpointManagerOptions(create=False, read_only=True)
+            else:
+                options = ocp.CheckpointManagerOptions(create=True, cleanup_tmp_directories=True)
+            self._manager = ocp.CheckpointManager(self._directory, options=options)
+        return self._manager
+
+    def _prune(self, manager: ocp.CheckpointManager, protected: frozenset[int]) -> None:
+        for step in sorted(manager.all_steps())[: -self._keep]:
+            if step not in protected:
+                manager.delete(step)
+
+    def _payload(self, step: int) -> dict[str, Any]:
+        try:
+            args = ocp.args.Composite(**{_RECORD: ocp.args.JsonRestore()})
+            stored = self._open().restore(step, args=args)[_RECORD]
+            payload, checksum = stored["payload"], stored["sha256"]
+        except Exception as error:  # orbax raises bare Exceptions, ValueErrors, KeyErrors
+            raise _Damaged(f"its record can't be read ({_short(error)})") from error
+        if checksum != _checksum(payload):
+            raise _Damaged("its record is not what was written")
+        if payload["format"] != FORMAT:
+            raise CheckpointError(
+                f"The checkpoint has format {payload['format']}, this version reads {FORMAT}.",
+                where=f"{self._directory}/{step}",
+                fix="use the version of stilts_jax that wrote it",
+            )
+        return payload
+
+    def _read(
+        self, step: int, wanted: Mapping[str, Any], *, exact: bool
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        payload = self._payload(step)
+        for name, tree in wanted.items():
+            _compare(f"{self._directory}/{step}/{name}", tree, payload["leaves"].get(name, {}), exact=exact)
+        if not wanted:
+            return {}, payload[_RECORD]
+        saved = {name: _as_saved(tree, payload["leaves"][name]) for name, tree in wanted.items()}
+        try:
+            args = {
+                name: ocp.args.PyTreeRestore(
+                    tree, restore_args=ocp.checkpoint_utils.construct_restore_args(tree), partial_restore=True
+                )
+                for name, tree in saved.items()
+            }
+            found = self._open().restore(step, args=ocp.args.Composite(**args))
+            items = {name: found[name] for name in wanted}
+            problem = next(
+                (p for name in wanted if (p := _verify(items[name], payload["leaves"][name], name))), ""
+            )
+        except Exception as error:
+            problem = _short(error)
+        if jax.process_count() > 1:
+            # All hosts must go back to the same step, also where only one of them could not read.
+            bad = multihost_utils.process_allgather(jnp.asarray(bool(problem)))
+            problem = problem or ("another host could not read it" if bad.any() else "")
+        if problem:
+            raise _Damaged(problem)
+        cast = {
+            name: jax.tree.map(lambda want, got: got.astype(want.dtype), wanted[name], items[name])
+            for name in wanted
+        }
+        return cast, payload[_RECORD]
+
+    def _set_aside(self, step: int, reason: str) -> None:
+        """Moves a damaged step out of the way: a good one of the same number will be written there."""
+        source = self._directory / str(step)
+        target = self._directory.parent / "damaged" / str(step)
+        self._progress.say(f"warning: checkpoint {source} is passed over: {reason}; moved to {target}")
+        if jax.process_index() == 0:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if target.exists():
+                target.rmtree()
+            source.rename(target)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices(f"set aside {source}")
+        self._open().reload()
+
+
+@contextmanager
+def _saving(where: epath.Path) -> Iterator[None]:
+    """Turns what goes wrong while saving, also in orbax's threads, into one named error."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except Exception as error:
+        full = any(f"errno {number}" in str(error).lower() for number in (errno.ENOSPC, errno.EDQUOT))
+        full = full or "no space left" in str(error).lower() or getattr(error, "errno", None) == errno.ENOSPC
+        raise CheckpointError(
+            f"The checkpoint could not be saved{': the disk is full' if full else ''} ({_short(error)}).",
+            where=str(where),
+            fix=f"{'make room' if full else 'mend the cause'} and run the same command again: "
+            "it goes on from the last checkpoint that is whole",
+        ) from error
+
+
+def _describe(tree: Any) -> dict[str, list]:
+    digests = digest_leaves(tree)
+    return {path: [list(leaf.shape), str(leaf.dtype), digests[path]] for path, leaf in _leaves(tree).items()}
+
+
+def _leaves(tree: Any) -> dict[str, Any]:
+    found, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(keys, simple=True, separator="/"): leaf for keys, leaf in found}
+
+
+def _checksum(payload: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()
+
+
+def _short(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0][:200]}" if text else type(error).__name__
+
+
+def _compare(where: str, wanted: Any, saved: Mapping[str, list], *, exact: bool) -> None:
+    """Raises unless the checkpoint has what is wanted; with ``exact`` nothing else, and in that dtype."""
+    leaves = _leaves(wanted)
+    problems = [f"{path}: not in the checkpoint" for path in leaves if path not in saved]
+    for path, (shape, dtype, _) in saved.items():
+        if path not in leaves:
+            if exact:
+                problems.append(f"{path}: only in the checkpoint")
+        elif tuple(shape) != tuple(leaves[path].shape):
+            problems.append(f"{path}: shape {tuple(shape)} saved, {tuple(leaves[path].shape)} wanted")
+        elif exact and dtype != str(leaves[path].dtype):
+            problems.append(f"{path}: {dtype} saved, {leaves[path].dtype} wanted")
+    if problems:
+        more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise CheckpointError(
+            f"The checkpoint is of another model or optimizer: {'; '.join(problems[:5])}{more}.",
+            where=where,
+            fix="use the settings that it was saved with, or a new run directory",
+        )
+
+
+def _as_saved(wanted: Any, saved: Mapping[str, list]) -> Any:
+    """Asks for each array in the dtype that it was saved in: a digest is one of the bits on disk."""
+    default = SingleDeviceSharding(jax.local_devices()[0])
+
+    def ask(keys: tuple, leaf: Any) -> jax.ShapeDtypeStruct:
+        dtype = saved[jax.tree_util.keystr(keys, simple=True, separator="/")][1]
+        sharding = getattr(leaf, "sharding", None) or default
+        return jax.ShapeDtypeStruct(leaf.shape, jnp.dtype(dtype), sharding=sharding)
+
+    return jax.tree_util.tree_map_with_path(ask, wanted)
+
+
+def _verify(tree: Any, saved: Mapping[str, list], name: str) -> str:
+    wrong = [path for path, digest in digest_leaves(tree).items() if digest != saved[path][2]]
+    return f"the content of {name}/{wrong[0]} is not what was saved" if wrong else ""

@@ -1,0 +1,90 @@
+"""The jitted steps of a run: one a task and form of batch."""
+
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from stilts_jax.errors import ConfigError, nearest
+from stilts_jax.sharding import batch_multiple, pad_batch_to, shard_batch
+from stilts_jax.train.optimizer import Optimizer
+from stilts_jax.train.state import TrainState
+from stilts_jax.train.step import LossFn, train_step
+
+
+class CompiledSteps:
+    """Calls ``train_step``, jitted: the state's memory is given to the next state, all stays where it lies.
+
+    Args:
+        losses: ``loss_fn`` by task; a task has the head of its name.
+        shardings: of the state; None without a mesh.
+    """
+
+    def __init__(
+        self,
+        losses: Mapping[str, LossFn],
+        optimizer: Optimizer,
+        *,
+        seed: int,
+        accumulation: int,
+        rng: str,
+        mesh: Mesh | None,
+        shardings: TrainState | None,
+    ) -> None:
+        self.count = 0
+        self.seconds = 0.0
+        self._losses, self._optimizer = losses, optimizer
+        self._seed, self._accumulation, self._rng = np.uint32(seed), accumulation, rng
+        self._mesh, self._shardings = mesh, shardings
+        self._functions: dict[str, Callable] = {}
+        self._forms: set[tuple] = set()
+
+    def __call__(
+        self, state: TrainState, task: str, arrays: Mapping[str, np.ndarray]
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        """Starts a step; ``count`` and ``seconds`` add up how many forms were compiled, and for how long."""
+        function = self._function(task)
+        placed = self._place(arrays)
+        form = (task, *((name, array.shape, str(array.dtype)) for name, array in sorted(placed.items())))
+        start = time.monotonic()
+        result = function(state, placed, self._seed)
+        if form not in self._forms:
+            self._forms.add(form)
+            self.count += 1
+            self.seconds += time.monotonic() - start
+        return result
+
+    def _function(self, task: str) -> Callable:
+        if task not in self._losses:
+            raise ConfigError(
+                f"There is no loss for task {task!r}.", where="losses", fix=nearest(task, self._losses)
+            )
+        if task not in self._functions:
+            step = partial(
+                train_step,
+                loss_fn=self._losses[task],
+                optimizer=self._optimizer,
+                head=task,
+                accumulation=self._accumulation,
+                rng=self._rng,
+            )
+            # The seed is an argument, so that runs of other seeds find this step in the compilation cache.
+            self._functions[task] = jax.jit(
+                lambda state, arrays, seed: step(state, arrays, seed=seed),
+                donate_argnums=0,
+                out_shardings=(self._shardings, NamedSharding(self._mesh, PartitionSpec()))
+                if self._mesh
+                else None,
+            )
+        return self._functions[task]
+
+    def _place(self, arrays: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
+        """Fills a batch up to what devices and microbatches divide, and cuts it over the devices."""
+        if not self._mesh:
+            return pad_batch_to(arrays, self._accumulation)
+        multiple = batch_multiple(self._mesh) * self._accumulation
+        return shard_batch(pad_batch_to(arrays, max(1, multiple // jax.process_count())), self._mesh)

@@ -1,0 +1,163 @@
+"""Two streams of JSON lines: metrics, which the run alone decides, and timings, which the machine decides."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, BinaryIO
+
+import jax
+import numpy as np
+from etils import epath
+
+from stilts_jax.errors import ConfigError
+
+# bfloat16 multiply-adds of one chip, in FLOP/s without sparsity; by what the device kind contains, first
+# match.
+PEAK_FLOPS = (
+    ("H200", 989e12),
+    ("H100", 989e12),
+    ("A100", 312e12),
+    ("TPU v6", 918e12),
+    ("TPU7x", 2307e12),
+    ("TPU v5p", 459e12),
+    ("TPU v5 lite", 197e12),
+    ("TPU v5", 459e12),
+    ("TPU v4", 275e12),
+)
+
+
+class JsonLines:
+    """A file of JSON lines that can be cut back to what a checkpoint knew.
+
+    Args:
+        path: where; in an object store, which can't append, the file is written anew at each ``sync``.
+        enabled: False on all hosts but the first: then nothing is written.
+    """
+
+    def __init__(self, path: str | os.PathLike, *, enabled: bool = True) -> None:
+        self._path = epath.Path(path)
+        self._enabled = enabled
+        self._text = bytearray()
+        self._file: BinaryIO | None = None
+        if enabled and "://" not in os.fspath(path):
+            self._file = open(path, "ab")  # noqa: SIM115 (closed by close)
+        elif enabled and self._path.exists():
+            self._text += self._path.read_bytes()
+
+    @property
+    def size(self) -> int:
+        """Bytes written."""
+        return self._file.tell() if self._file else len(self._text)
+
+    def cut(self, size: int) -> bool:
+        """Drops what lies behind the first ``size`` bytes; False if the file is shorter than that."""
+        whole = not self._enabled or self.size >= size
+        if self._file:
+            self._file.truncate(min(size, self.size))
+            self._file.seek(0, os.SEEK_END)
+        del self._text[size:]
+        return whole
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Appends one line."""
+        line = (json.dumps(record, ensure_ascii=False) + "\n").encode()
+        if self._file:
+            self._file.write(line)
+            self._file.flush()
+        elif self._enabled:
+            self._text += line
+
+    def sync(self) -> int:
+        """Makes sure that the lines are on disk; returns the size of the file."""
+        if self._file:
+            os.fsync(self._file.fileno())
+        elif self._enabled:
+            self._path.write_bytes(self._text)
+        return self.size
+
+    def close(self) -> None:
+        """Syncs and closes."""
+        self.sync()
+        if self._file:
+            self._file.close()
+
+
+@dataclass
+class Work:
+    """What was done in how much time; the fields add up over the launches of a run."""
+
+    steps: int = 0
+    examples: int = 0
+    tokens: int = 0  # of the batch arrays, padding included
+    real_tokens: int = 0
+    seconds: float = 0.0  # of training: without compiling, evaluating and saving
+    compile_seconds: float = 0.0
+    compilations: int = 0
+
+    def __add__(self, other: "Work") -> "Work":
+        return Work(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
+
+    def rates(self, flops_per_token: float | None) -> dict[str, float]:
+        """Returns speeds as the log and the result show them.
+
+        ``mfu`` is the share of the devices' peak that goes into the model: counted on real tokens only and
+        without what rematerialisation computes twice. It is there where ``flops_per_token`` is given and the
+        device's peak is known.
+        """
+        seconds = max(self.seconds, 1e-9)
+        rates = {
+            "examples_per_second": self.examples / seconds,
+            "real_tokens_per_second": self.real_tokens / seconds,
+            "padding_share": 1 - self.real_tokens / self.tokens if self.tokens else 0.0,
+        }
+        peak = peak_flops()
+        if flops_per_token and peak:
+            rates["mfu"] = flops_per_token * self.real_tokens / seconds / (peak * jax.device_count())
+        return rates
+
+
+def peak_flops() -> float | None:
+    """Returns the bfloat16 peak of one device, where it is known."""
+    kind = jax.devices()[0].device_kind
+    return next((peak for name, peak in PEAK_FLOPS if name.lower() in kind.lower()), None)
+
+
+def device_memory() -> int | None:
+    """Returns the peak of this host's first device in bytes, where the device says."""
+    return (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+
+
+def count_tokens(arrays: Mapping[str, np.ndarray], pad_id: int) -> tuple[int, int]:
+    """Returns the positions of a batch, and how many are not padding; filler rows are padding too."""
+    positions = real = 0
+    weight = arrays.get("weight")
+    for name in ("tokens", "pair_tokens"):
+        if name in arrays:
+            positions += arrays[name].size
+            rows = arrays[name] if weight is None else arrays[name][np.asarray(weight) > 0]
+            real += int((rows != pad_id).sum())
+    return positions, real
+
+
+class TensorBoard:
+    """Copies of the metrics for TensorBoard (the ``tensorboard`` extra)."""
+
+    def __init__(self, directory: str | os.PathLike) -> None:
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError as error:
+            raise ConfigError(
+                "TensorBoard's writer is not installed.", where="tensorboard", fix="pip install tensorboardX"
+            ) from error
+        self._writer = SummaryWriter(os.fspath(directory))
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Adds the numbers of a record under its step."""
+        for name, value in record.items():
+            if name != "step" and isinstance(value, int | float):
+                self._writer.add_scalar(name, value, record["step"])
+
+    def close(self) -> None:
+        """Flushes and closes."""
+        self._writer.close()

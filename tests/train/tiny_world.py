@@ -1,0 +1,134 @@
+"""A tiny model, its batches and a run of it: run as a script, to be killed and started again.
+
+The parameters have the paths of the real ones, so that the real rules for shardings and weight decay apply.
+"""
+
+import argparse
+import json
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from stilts_jax.checkpoint import digest_leaves
+from stilts_jax.errors import StiltsError
+from stilts_jax.sharding import MeshConfig, make_mesh
+from stilts_jax.train.loop import run_training
+from stilts_jax.train.optimizer import Optimizer, OptimizerConfig
+from stilts_jax.train.run import LoopConfig
+from stilts_jax.train.state import init_state
+
+VOCABULARY, WIDTH, LAYERS, CLASSES, LENGTH = 64, 8, 2, 3, 6
+
+
+def make_params(seed=0, dtype=np.float32):
+    random = np.random.default_rng(seed)
+
+    def normal(*shape):
+        return jnp.asarray(random.normal(0, 0.3, shape).astype(dtype))
+
+    return {
+        "encoder": {
+            "embeddings": {
+                "word": normal(VOCABULARY, WIDTH),
+                "norm": {"scale": jnp.ones(WIDTH, dtype), "bias": normal(WIDTH)},
+            },
+            "layers": {"ffn": {"up": {"kernel": normal(LAYERS, WIDTH, WIDTH), "bias": normal(LAYERS, WIDTH)}}},
+        },
+        "heads": {
+            "labels": {"out": {"kernel": normal(WIDTH, CLASSES), "bias": normal(CLASSES)}},
+            "mlm": {"bias": normal(VOCABULARY)},
+        },
+    }
+
+
+def encode(encoder, tokens, key, dropout=0.1):
+    """[B, T] -> [B, T, D]"""
+    embeddings = encoder["embeddings"]
+    hidden = embeddings["word"][tokens] * embeddings["norm"]["scale"] + embeddings["norm"]["bias"]
+
+    def layer(hidden, item):
+        weights, key = item
+        out = hidden + jnp.tanh(hidden @ weights["kernel"] + weights["bias"])
+        if key is not None:
+            out = out * jax.random.bernoulli(key, 1 - dropout, out.shape) / (1 - dropout)
+        return out, None
+
+    keys = None if key is None else jax.random.split(key, LAYERS)
+    return jax.lax.scan(layer, hidden, (encoder["layers"]["ffn"]["up"], keys))[0]
+
+
+def label_loss(params, batch, key):
+    out = params["head"]["out"]
+    hidden = encode(params["encoder"], batch["tokens"], key).mean(1)
+    scores = jax.nn.log_softmax(hidden @ out["kernel"] + out["bias"])
+    losses = -jnp.take_along_axis(scores, batch["label"][:, None], 1)[:, 0]
+    return (losses * batch["weight"]).sum(), batch["weight"].sum(), {}
+
+
+def word_loss(params, batch, key):
+    """Every token predicts itself: a full softmax over the word embeddings, as masked language modelling has it."""
+    hidden = encode(params["encoder"], batch["tokens"], key)
+    scores = jax.nn.log_softmax(hidden @ params["encoder"]["embeddings"]["word"].T + params["head"]["bias"])
+    losses = -jnp.take_along_axis(scores, batch["tokens"][..., None], 2)[..., 0]
+    weight = batch["weight"][:, None] * (batch["tokens"] != 1)
+    return (losses * weight).sum(), weight.sum(), {}
+
+
+def without_dropout(loss):
+    return lambda params, batch, key: loss(params, batch, None)
+
+
+LOSSES = {"labels": label_loss, "mlm": word_loss}
+
+
+def batch_at(step, *, rows=8, tasks=("labels", "labels", "mlm"), vocabulary=VOCABULARY):
+    random = np.random.default_rng(100 + step)
+    tokens = random.integers(4, vocabulary, (rows, LENGTH + 2 * (step % 2)))
+    tokens[rows // 2 :, -2:] = 1
+    arrays = {
+        "tokens": tokens.astype(np.int32),
+        "label": (tokens[:, 0] % CLASSES).astype(np.int32),
+        "weight": np.ones(rows, np.float32),
+    }
+    return SimpleNamespace(task=tasks[step % len(tasks)], arrays=arrays, rows=np.arange(rows) + rows * step)
+
+
+def run(directory, *, steps=24, devices=0, batch=batch_at, losses=LOSSES, **loop):
+    optimizer = Optimizer(OptimizerConfig(learning_rate=1e-2, total_steps=steps))
+    probe = batch_at(999, rows=64, tasks=("labels",))
+
+    def select(params):
+        active = {"encoder": params["encoder"], "head": params["heads"]["labels"]}
+        return -float(label_loss(active, probe.arrays, None)[0])
+
+    config = {"accumulation": 2, "log_every": 1, "evaluate_every": 6, "save_every": 4} | loop
+    return run_training(
+        init_state(make_params(), optimizer.init),
+        config=LoopConfig(total_steps=steps, seed=3, **config),
+        optimizer=optimizer,
+        losses=losses,
+        batch_at=batch,
+        directory=directory,
+        select=select,
+        mesh=make_mesh(MeshConfig(), jax.devices()[:devices]) if devices else None,
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("directory")
+    parser.add_argument("--devices", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=24)
+    options = parser.parse_args()
+    try:
+        result = run(options.directory, steps=options.steps, devices=options.devices)
+    except StiltsError as error:
+        print(error)
+        raise SystemExit(error.exit_code) from error
+    print(json.dumps({"digests": digest_leaves(result.params), "history": result.history, "step": result.step}))
+
+
+if __name__ == "__main__":
+    main()
