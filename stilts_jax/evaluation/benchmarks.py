@@ -1,8 +1,7 @@
 """What XTREME and XTREME-R consist of, and the averages that they define."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 from stilts_jax.errors import ConfigError, nearest
@@ -106,26 +105,15 @@ def _task_score(
     )
 
 
-def _describe_absent(
-    name: str, languages: Sequence[str], absent: Sequence[str], reasons: Mapping[tuple[str, str], str]
-) -> list[str]:
-    described = [(language, reasons.get((name, language), "no score")) for language in absent]
-    if len(absent) == len(languages) and len({reason for _, reason in described}) == 1:
-        return [f"{name} ({described[0][1]})"]
-    return [f"{name}/{language} ({reason})" for language, reason in described]
-
-
 def summarise(
     benchmark: str,
     scores: Mapping[str, Mapping[str, Mapping[str, float]]],
-    reasons: Mapping[tuple[str, str], str] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Averages as the benchmarks define them: over languages, then over tasks, all weighted equally.
 
     Args:
         benchmark: ``xtreme`` or ``xtreme-r``.
         scores: percent by task, metric and language.
-        reasons: why a task has no score in a language, by (task, language).
 
     Returns:
         ``overall``, ``averages``, ``groups``, ``tasks`` and ``missing``. A task's score is the mean over its

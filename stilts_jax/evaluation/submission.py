@@ -12,14 +12,13 @@
 """
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from stilts_jax.data.readers import Problems, read_bytes, read_lines
 from stilts_jax.errors import DataError, nearest
+from stilts_jax.files import write_json, write_whole
 
 EXTENSIONS: Mapping[str, str] = {
     "xquad": "json",
@@ -35,22 +34,6 @@ THRESHOLDS_FILE = "thresholds.json"
 def prediction_path(folder: str | Path, task: str, language: str) -> Path:
     """Where the predictions of one language lie in a submission."""
     return Path(folder) / task / f"test-{language}.{EXTENSIONS.get(task, 'tsv')}"
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)  # mkstemp makes files that only their owner can read
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def _one_line(text: str) -> str:
@@ -87,7 +70,7 @@ def write_predictions(
 
 def write_thresholds(folder: str | Path, task: str, thresholds: Mapping[str, float]) -> None:
     """Stores the thresholds that were tuned on dev beside the predictions that they made."""
-    write_whole(Path(folder) / task / THRESHOLDS_FILE, json.dumps(dict(thresholds), indent=1) + "\n")
+    write_json(Path(folder) / task / THRESHOLDS_FILE, dict(thresholds))
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:
