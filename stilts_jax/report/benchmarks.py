@@ -92,6 +92,11 @@ def task_title(task: str) -> str:
     return TASK_TITLES.get(task, task)
 
 
+def training_title(name: str) -> str:
+    """The name of what a target phase trains on: a target task, or a task of its own such as SQuAD."""
+    return TASK_TITLES.get(name) or intermediate_title(name)
+
+
 def metric_title(metric: str) -> str:
     """A short name for a column head."""
     return METRIC_TITLES.get(metric, metric)

@@ -141,17 +141,27 @@ def _plus() -> list[tuple[float, float]]:
     ]  # fmt: skip
 
 
-def _legend(drawing: Drawing, names: Sequence[tuple[str, int]], y: float) -> float:
-    """Draws markers with names, wrapped to the width; returns the y below."""
+def _legend(drawing: Drawing, names: Sequence[tuple[str, int]], y: float, *, lines: bool = False) -> float:
+    """Draws markers (or short lines) with names, wrapped to the width; returns the y below."""
     x = 8.0
     for name, style in names:
         width = 18 + text_width(name) + 12
         if x + width > WIDTH and x > 8:
             x, y = 8.0, y + 17
-        drawing.marker(x + 5, y - 4, style)
+        if lines:
+            drawing.path([(x - 3, y - 4), (x + 10, y - 4)], _curve_kind(style))
+        else:
+            drawing.marker(x + 5, y - 4, style)
         drawing.text(x + 14, y, name)
         x += width
     return y + 8
+
+
+def _curve_kind(style: int) -> str:
+    """The CSS classes of a curve; when the colours are used up, they come again dashed."""
+    if style < 0:
+        return "curve cbase"
+    return f"curve c{style % _COLOURS}" + (" dashed" if style // _COLOURS % 2 else "")
 
 
 def _legend_height(names: Sequence[tuple[str, int]]) -> float:
@@ -177,6 +187,7 @@ def dot_chart(
     def place(value: float) -> float:
         return left + (value - ticks[0]) / (ticks[-1] - ticks[0]) * (right - left)
 
+    radius = 4.2 if len(series) < 5 else 3.5
     bottom = top + LINE * len(labels)
     for tick in ticks:
         drawing.line(place(tick), top - 6, place(tick), bottom, "grid")
@@ -191,7 +202,7 @@ def dot_chart(
         for one in series:
             if math.isfinite(one.values[index]):
                 hint = f"{label}, {one.name}: {one.values[index]:.1f}"
-                drawing.marker(place(one.values[index]), y, one.style, hint)
+                drawing.marker(place(one.values[index]), y, one.style, hint, radius)
         if baseline and math.isfinite(baseline.values[index]):
             hint = f"{label}, {baseline.name}: {baseline.values[index]:.1f}"
             drawing.marker(place(baseline.values[index]), y, -1, hint)
@@ -204,7 +215,7 @@ def line_chart(title: str, curves: Sequence[Curve], x_axis: str, y_axis: str, he
     top = _legend_height(names) + 8
     height += top
     drawing = Drawing(height, title)
-    _legend(drawing, names, 16)
+    _legend(drawing, names, 16, lines=True)
     points = [point for curve in curves for point in curve.points if math.isfinite(point[1])]
     frame = _Frame(points, top, height)
     frame.draw(drawing, x_axis, y_axis)
@@ -212,24 +223,28 @@ def line_chart(title: str, curves: Sequence[Curve], x_axis: str, y_axis: str, he
         placed = [frame.place(x, y) for x, y in curve.points if math.isfinite(y)]
         if len(placed) == 1:
             drawing.marker(*placed[0], curve.style, curve.name, 3)
-        drawing.path(placed, "curve cbase" if curve.style < 0 else f"curve c{curve.style % _COLOURS}")
+        drawing.path(placed, _curve_kind(curve.style))
     return drawing.svg()
 
 
 class _Frame:
-    """Axes around a cloud of points."""
+    """Axes around a cloud of points; ``inset`` keeps marks and their labels off the edge."""
 
-    def __init__(self, points: Sequence[tuple[float, float]], top: float, height: float) -> None:
+    def __init__(
+        self, points: Sequence[tuple[float, float]], top: float, height: float, inset: float = 0
+    ) -> None:
         xs = [x for x, _ in points] or [0.0, 1.0]
         ys = [y for _, y in points] or [0.0, 1.0]
         self.x_ticks, self.y_ticks = nice_ticks(min(xs), max(xs)), nice_ticks(min(ys), max(ys))
         self.left = 26 + max(text_width(format_tick(tick)) for tick in self.y_ticks)
         self.right, self.top, self.bottom = WIDTH - 20.0, top, height - 40
+        self._inset = inset
 
     def place(self, x: float, y: float) -> tuple[float, float]:
         across = (x - self.x_ticks[0]) / (self.x_ticks[-1] - self.x_ticks[0])
         up = (y - self.y_ticks[0]) / (self.y_ticks[-1] - self.y_ticks[0])
-        return self.left + across * (self.right - self.left), self.bottom - up * (self.bottom - self.top)
+        width, height = self.right - self.left - 2 * self._inset, self.bottom - self.top - 2 * self._inset
+        return self.left + self._inset + across * width, self.bottom - self._inset - up * height
 
     def draw(self, drawing: Drawing, x_axis: str, y_axis: str) -> None:
         for tick in self.x_ticks:
@@ -247,9 +262,8 @@ class _Frame:
 def scatter_chart(title: str, points: Sequence[Point], x_axis: str, y_axis: str, height: float = 300) -> str:
     """Points with labels that overlap neither each other nor points nor the frame."""
     drawing = Drawing(height, title)
-    frame = _Frame(
-        [(point.x, point.y) for point in points] + [(points[0].x, 0.0)] if points else [], 14, height
-    )
+    cloud = [(point.x, point.y) for point in points]
+    frame = _Frame([*cloud, (cloud[0][0], 0.0)], 14, height, inset=14)
     frame.draw(drawing, x_axis, y_axis)
     places = [frame.place(point.x, point.y) for point in points]
     for (x, y), point in zip(places, points):
@@ -288,8 +302,8 @@ def place_labels(
                     middle_x + width / 2,
                     middle_y + height / 2,
                 )
-                inside = frame.left <= box[0] and box[2] <= frame.right + 16
-                inside = inside and frame.top - 10 <= box[1] and box[3] <= frame.bottom
+                inside = frame.left <= box[0] and box[2] <= frame.right
+                inside = inside and frame.top <= box[1] and box[3] <= frame.bottom
                 if inside and not any(_overlap(box, other) for other in taken):
                     found = box
                     break

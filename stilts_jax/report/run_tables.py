@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from stilts_jax.report.benchmarks import intermediate_title, task_title
+from stilts_jax.report.benchmarks import intermediate_title, training_title
 from stilts_jax.report.charts import Curve, line_chart
 from stilts_jax.report.document import Block, Chart, Code, Folded, Section, Text
 from stilts_jax.report.document import Row as SideBySide
@@ -15,6 +15,7 @@ from stilts_jax.report.grid import Grid
 from stilts_jax.report.results import BASELINE, Broken, Run
 from stilts_jax.report.tables import Cell, Column, Table, fixed
 
+_OPEN_CHARTS = 6  # more would bury the tables below them
 _POINTS = 60  # of a drawn curve; more can't be told apart at this size
 
 
@@ -24,7 +25,10 @@ def run_section(grid: Grid, broken: Sequence[Broken]) -> Section:
         "How training went and what it cost. A curve is one run, coloured by the intermediate; loss on the "
         "left, on the right the score on the selection set by which the checkpoint was chosen."
     )
-    blocks: list[Block] = [SideBySide(_curves(grid))]
+    curves = _curves(grid)
+    blocks: list[Block] = [SideBySide(curves[:_OPEN_CHARTS])]
+    if len(curves) > _OPEN_CHARTS:
+        blocks.append(Folded("All learning curves", [SideBySide(curves[_OPEN_CHARTS:])]))
     blocks += [_throughput(grid), _environments(grid)]
     notes = _notes(grid)
     if notes:
@@ -37,7 +41,7 @@ def _training(run: Run) -> str:
     """What a run trained, in words."""
     if run.stage == "intermediate":
         return f"{intermediate_title(run.intermediate)} (intermediate)"
-    return f"{task_title(run.target_training)} (target)" if run.target_training else "retrieval"
+    return f"{training_title(run.target_training)} (target)" if run.target_training else "retrieval"
 
 
 def _curves(grid: Grid) -> list[Block]:
@@ -48,8 +52,9 @@ def _curves(grid: Grid) -> list[Block]:
     groups = {"Intermediate trainings": intermediates} if intermediates else {}
     for run in grid.evaluations:
         if run.curve and run.target_training:
-            groups.setdefault(f"{task_title(run.target_training)}, target training", []).append(run)
+            groups.setdefault(f"{training_title(run.target_training)}, target training", []).append(run)
     for title, runs in groups.items():
+        runs.sort(key=lambda run: styles.get(run.intermediate, len(styles)))
         losses = [_curve(run, run.curve, styles) for run in runs]
         charts.append(Chart(f"{title}: loss", line_chart(title, losses, "step", "training loss")))
         scores = [_curve(run, _history(run), styles) for run in runs if len(_history(run)) > 1]

@@ -8,6 +8,7 @@ import numpy as np
 from scipy import stats
 
 RESAMPLES = 1000
+_FEWEST_DEGREES = 4  # of freedom, below which a partial correlation is no more than noise
 
 
 def resample_counts(generator: np.random.Generator, items: int, resamples: int = RESAMPLES) -> np.ndarray:
@@ -208,7 +209,7 @@ def partial_spearman(x: np.ndarray, y: np.ndarray, controls: np.ndarray) -> tupl
     controls = np.asarray(controls, np.float64).reshape(len(x), -1)
     controls = controls[:, np.ptp(controls, axis=0) > 0] if len(x) else controls
     degrees = len(x) - 2 - controls.shape[1]
-    if degrees < 2:
+    if degrees < _FEWEST_DEGREES:
         return math.nan, math.nan
     ranks = stats.rankdata(controls, axis=0)
     design = np.column_stack([np.ones(len(x)), ranks])

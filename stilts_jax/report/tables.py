@@ -103,7 +103,8 @@ def to_html(table: Table) -> str:
     parts.append("<tr>")
     for index, column in enumerate(table.columns):
         detail = f"<small>{html.escape(column.detail)}</small>" if column.detail else ""
-        kind = ' class="number"' if column.numeric and index else ""
+        classes = ["number"] * bool(column.numeric and index) + ["whole"] * (" " not in column.head)
+        kind = f' class="{" ".join(classes)}"' if classes else ""
         parts.append(f'<th scope="col"{kind}>{html.escape(column.head)}{detail}</th>')
     parts.append("</tr></thead><tbody>")
     for number, row in enumerate(table.rows):
@@ -180,7 +181,7 @@ def _join(text: str, detail: str) -> str:
 
 
 def _plain(cell: Cell, marks: dict[str, str]) -> str:
-    text = f"{cell.text} {cell.detail}".strip()
+    text = f"{cell.text} {cell.detail}".strip().replace("\n", "; ")
     return f"{text} [{marks[cell.note]}]" if cell.note else text
 
 
@@ -199,7 +200,7 @@ def _csv_field(cell: Cell) -> str:
         return repr(float(cell.value)) if math.isfinite(cell.value) else ""
     if cell.note and cell.text in ("", "–", "—"):
         return f"missing: {cell.note}"
-    return f"{cell.text} {cell.detail}".strip()
+    return f"{cell.text} {cell.detail}".strip().replace("\n", "; ")
 
 
 _LATEX = {
@@ -266,7 +267,7 @@ def _latex_cell(cell: Cell, marks: dict[str, str]) -> str:
     if cell.note:
         text += f"\\textsuperscript{{{marks[cell.note]}}}"
     if cell.detail:
-        text += f" {{\\scriptsize {escape_latex(cell.detail)}}}"
+        text += f" {{\\scriptsize {escape_latex(cell.detail.replace(chr(10), '; '))}}}"
     if cell.tone is not None:
         colour = "blue" if cell.tone > 0 else "orange"
         text = f"\\cellcolor{{{colour}!{abs(cell.tone) * 40:.0f}}}{text}"

@@ -67,16 +67,13 @@ def find_typology(languages: Sequence[str], source: str, own: Path | None = None
             "Syntactic, phonological and inventory distances need URIEL's features: install the lang2vec "
             "package, or give a CSV of distances."
         )
+    distances["geographic distance"] = {code: great_circle(one, origin) for code, one in here.items()}
+    sources["geographic distance"] = "great circle between central cities, share of the longest possible"
+    if "genetic distance" not in distances:
         distances["genealogical distance"] = {
             code: family_distance(one, origin) for code, one in here.items()
         }
-        sources["genealogical distance"] = (
-            "share of the genealogy (family, branch, sub-branch, language) not common"
-        )
-    distances["geographic distance"] = {code: great_circle(one, origin) for code, one in here.items()}
-    sources["geographic distance"] = (
-        "great circle between central cities, as a share of half the Earth's circumference"
-    )
+        sources["genealogical distance"] = "share of family, branch, sub-branch, language that is not common"
     sizes = {code: math.log(one.corpus_megabytes) for code, one in here.items() if one.corpus_megabytes > 0}
     same = {code: float(one.script == origin.script) for code, one in here.items()}
     return Typology(distances, sources, same, sizes, {}, tuple(notes))

@@ -13,6 +13,7 @@ from stilts_jax.report.document import Block, Chart, Folded, Section, Text
 from stilts_jax.report.document import Row as SideBySide
 from stilts_jax.report.grid import Grid, Row
 from stilts_jax.report.language_tables import language_means
+from stilts_jax.report.languages import language_name
 from stilts_jax.report.statistics import Correlation, benjamini_hochberg, correlate
 from stilts_jax.report.tables import Cell, Column, Table, signed
 from stilts_jax.report.typology import Typology
@@ -45,10 +46,10 @@ def typology_section(grid: Grid, typology: Typology) -> Section | None:
         return None
     source = grid.source_languages[0]
     reading = (
-        f"Do languages far from {grid.language_label(source)} gain more or less? Each point is a language, "
-        "its gain the mean over intermediates and seeds; languages that were trained on are left out. ρ is "
-        "Spearman's rank correlation, its interval from resampling languages; the partial ρ holds script "
-        "and the logarithm of pretraining text size constant."
+        f"Do languages far from {language_name(source) or source} gain more or less? Each point is a "
+        "language, its gain the mean over intermediates and seeds; languages that were trained on are left "
+        "out. ρ is Spearman's rank correlation, its interval from resampling languages; the partial ρ "
+        "holds script and the logarithm of pretraining text size constant."
     )
     notes: list[Block] = [Text(note) for note in typology.notes]
     kinds = [kind for kind in typology.distances if _has_points(grid, typology, kind)]
@@ -62,7 +63,7 @@ def typology_section(grid: Grid, typology: Typology) -> Section | None:
             [
                 Chart(f"{task_title(task)}, {kind}", _scatter(grid, typology, task, kind))
                 for task in grid.tasks
-                if len(_points(grid, typology, task, kind)) >= _FEWEST
+                if _spread(grid, typology, task, kind)
             ]
         )
         table = _table(grid, typology, relations, kind)
@@ -74,7 +75,13 @@ def typology_section(grid: Grid, typology: Typology) -> Section | None:
 
 
 def _has_points(grid: Grid, typology: Typology, kind: str) -> bool:
-    return any(len(_points(grid, typology, task, kind)) >= _FEWEST for task in grid.tasks)
+    return any(_spread(grid, typology, task, kind) for task in grid.tasks)
+
+
+def _spread(grid: Grid, typology: Typology, task: str, kind: str) -> bool:
+    """Whether there are enough languages, and not all of them equally far."""
+    points = _points(grid, typology, task, kind)
+    return len(points) >= _FEWEST and len({typology.distances[kind][code] for code in points}) > 1
 
 
 def gains(grid: Grid, row: Row, base: Row, task: str) -> dict[str, float]:
@@ -158,7 +165,7 @@ def _table(grid: Grid, typology: Typology, relations: Sequence[Relation], kind: 
     ]
     notes = [
         f"{kind.capitalize()}: {typology.sources[kind]}.",
-        "Second line: 95 % interval; partial ρ. * q < 0.05 (Benjamini-Hochberg over the gains in this "
+        "Small: 95 % interval, and the partial ρ. * q < 0.05 (Benjamini-Hochberg over the gains in this "
         "table).",
     ]
     title = f"Spearman's ρ of gain and {kind}"
@@ -173,7 +180,9 @@ def _cell(one: Relation | None, holds: bool) -> Cell:
     if one is None:
         return Cell("–", note=f"fewer than {_FEWEST} languages with a known distance")
     found = one.correlation
-    detail = f"{signed(found.low, 1)} to {signed(found.high, 1)}; {signed(found.partial, 2)}"
+    if not math.isfinite(found.rho):
+        return Cell("–", note="all languages are equally far, or all values are equal")
+    detail = f"{signed(found.low, 1)} to {signed(found.high, 1)}\npartial {signed(found.partial, 2)}"
     tone = found.rho if math.isfinite(found.rho) and one.is_gain else None
     hint = f"p {found.p:.3f}; partial p {found.partial_p:.3f}; {found.count} languages"
     return Cell(signed(found.rho, 2) + ("*" if holds else ""), found.rho, detail, hint=hint, tone=tone)
