@@ -2,10 +2,12 @@
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from stilts_jax.data.readers import BadRow, Row
 from stilts_jax.tasks.spec import EMPTY, ClassifyExample, SpanExample, TagExample
 
+_MOST_SPACE = 100  # characters before a context that a conversion may have cut off
 _BLANK = (None, "", "-1", -1, "hidden")
 
 
@@ -58,12 +60,19 @@ def index_label(value: object, names: Sequence[str]) -> int | None:
 
 
 def tag(
-    labels: Sequence[str], *, unknown: str | None = None, renamed: Mapping[str, str] = EMPTY
+    labels: Sequence[str],
+    *,
+    words: str = "words",
+    tags: str = "tags",
+    unknown: str | None = None,
+    renamed: Mapping[str, str] = EMPTY,
 ) -> Callable[[Row], TagExample]:
-    """Returns a converter for rows with ``words`` and ``tags`` (None where they are blanked).
+    """Returns a converter for rows of words and tags (None where they are blanked).
 
     Args:
         labels: the task's labels.
+        words: column of the words.
+        tags: column of the tags.
         unknown: the label that stands for tags which aren't among them; without it they are errors.
         renamed: other spellings of tags.
     """
@@ -71,30 +80,35 @@ def tag(
     index_of |= {other: index_of[label] for other, label in renamed.items()}
 
     def convert(row: Row) -> TagExample:
-        words, names = row["words"], row["tags"]
+        tokens, names = row[words], row[tags]
         if names is None:
-            return TagExample(str(row.number), tuple(words))
-        if len(words) != len(names):
-            raise BadRow(f"{len(words)} words have {len(names)} tags")
-        tags = tuple(index_of.get(name, -1) for name in names)
-        if -1 in tags:
+            return TagExample(str(row.number), tuple(tokens))
+        if len(tokens) != len(names):
+            raise BadRow(f"{len(tokens)} words have {len(names)} tags")
+        indices = tuple(index_of.get(name, -1) for name in names)
+        if -1 in indices:
             if unknown is None:
-                name = names[tags.index(-1)]
+                wrong = indices.index(-1)
                 raise BadRow(
-                    f"the tag {name!r} of {words[tags.index(-1)]!r} is none of the task's {len(labels)} tags"
+                    f"the tag {names[wrong]!r} of {tokens[wrong]!r} is none of the task's {len(labels)} tags"
                 )
-            tags = tuple(index_of[unknown] if index < 0 else index for index in tags)
-        return TagExample(str(row.number), tuple(words), tags)
+            indices = tuple(index_of[unknown] if index < 0 else index for index in indices)
+        return TagExample(str(row.number), tuple(tokens), indices)
 
     return convert
 
 
-def span(*, numbered: bool = False, unanswerable: bool = False) -> Callable[[Row], SpanExample]:
+def span(
+    *, numbered: bool = False, unanswerable: bool = False, stripped: bool = False
+) -> Callable[[Row], SpanExample]:
     """Returns a converter for SQuAD's questions.
 
     Args:
         numbered: puts the row's number before its id, where released ids are not unique.
         unanswerable: whether a question may have no answer (SQuAD 2.0).
+        stripped: whether contexts may have lost the space before them, but offsets were left as they were:
+            the hub's conversions did that. Then all offsets of a question are moved by the same few
+            characters, if that mends them.
     """
 
     def convert(row: Row) -> SpanExample:
@@ -105,15 +119,14 @@ def span(*, numbered: bool = False, unanswerable: bool = False) -> Callable[[Row
                 for text, start in zip(answers["text"], answers["answer_start"], strict=True)
             ]
         context = row["context"]
-        spans = []
-        for answer in answers:
-            text, start = answer.get("text"), answer.get("answer_start")
-            if not text:
-                continue  # XTREME blanks gold as ("", 0)
-            if not isinstance(start, int) or context[start : start + len(text)] != text or start < 0:
+        # XTREME blanks gold as ("", 0).
+        spans = [(answer["text"], answer["answer_start"]) for answer in answers if answer.get("text")]
+        if stripped and not all(map(partial(_is_at, context), spans)):
+            spans = _move(context, spans)
+        for text, start in spans:
+            if not _is_at(context, (text, start)):
                 there = context[start : start + len(text)] if isinstance(start, int) else ""
                 raise BadRow(f"the answer {text!r} is not at character {start} of the context, but {there!r}")
-            spans.append((text, start))
         impossible = unanswerable and bool(row.get("is_impossible", not spans))
         identifier = f"{row.number}-{row['id']}" if numbered else str(row["id"])
         return SpanExample(
@@ -121,6 +134,19 @@ def span(*, numbered: bool = False, unanswerable: bool = False) -> Callable[[Row
         )
 
     return convert
+
+
+def _is_at(context: str, answer: tuple[str, int]) -> bool:
+    text, start = answer
+    return isinstance(start, int) and start >= 0 and context.startswith(text, start)
+
+
+def _move(context: str, spans: list[tuple[str, int]]) -> list[tuple[str, int]]:
+    for distance in sorted(range(-_MOST_SPACE, _MOST_SPACE), key=abs):
+        moved = [(text, start + distance) for text, start in spans]
+        if all(map(partial(_is_at, context), moved)):
+            return moved
+    return spans
 
 
 def share_of(text: str) -> float:

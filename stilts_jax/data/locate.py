@@ -69,8 +69,7 @@ def _found_prepared(
     data_set: Prepared, paths: tuple[Path, ...], split: str, language: str, kind: SourceKind, root: Path
 ) -> Found:
     def open_rows(problems: Problems) -> Iterator[tuple[Path, Row]]:
-        for row in prepared_module(kind).read_rows(data_set, split, language, root):
-            yield paths[0], row
+        yield from prepared_module(kind).read_rows(data_set, split, language, root)
 
     return Found(paths, open_rows, data_set.convert, _ours(data_set, language), data_set.tolerated)
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from stilts_jax.errors import DataError
 
+LANGUAGE = "@language"  # field of prepared rows: the language that is read, where a row holds several
 _SHOWN = 5  # places that an error names when many rows are bad
 _SKIP = "mend the file, or let rows like this be skipped and counted: skip_budget"
 

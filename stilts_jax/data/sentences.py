@@ -1,5 +1,6 @@
 """Finds the sentences of an English paragraph, and the sentence that holds a character."""
 
+import functools
 import re
 from collections.abc import Sequence
 
@@ -12,7 +13,8 @@ _ABBREVIATIONS = re.compile(
 )
 
 
-def find_sentences(text: str) -> list[tuple[int, int]]:
+@functools.lru_cache(maxsize=16)  # the questions about a paragraph come one after the other
+def find_sentences(text: str) -> tuple[tuple[int, int], ...]:
     """Returns start and end of each sentence, without the space between them."""
     breaks = []
     start = len(text) - len(text.lstrip())
@@ -23,7 +25,7 @@ def find_sentences(text: str) -> list[tuple[int, int]]:
         breaks.append((start, start + len(text[start : match.end()].rstrip())))
         start = match.end()
     end = len(text.rstrip())
-    return [*breaks, (start, end)] if start < end else breaks
+    return (*breaks, (start, end)) if start < end else tuple(breaks)
 
 
 _OPENERS = re.compile(r"(?:The|This|That|These|It|In|On|However|Meanwhile|After|During|Although)\b")

@@ -122,7 +122,7 @@ def read_retrieval(task: Task, split: str, language: str, source: DataSource) ->
         for data_set in prepared_sources(task.sources, kind):
             if data_set.build and module.find(data_set, split, language, source.root):
                 rows = module.read_rows(data_set, split, language, source.root)
-                return data_set.build(rows, language, problems)
+                return data_set.build((row for _, row in rows), language, problems)
     raise missing(task, split, language, kind, source.root)
 
 

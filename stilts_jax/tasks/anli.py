@@ -13,8 +13,7 @@ from stilts_jax.tasks.spec import Files, Hyperparameters, Prepared, Sources, Tas
 
 def _round(number: int) -> Sources:
     folders = (f"anli/R{number}", f"anli/anli_v1.0/R{number}", f"anli/anli_v0.1/R{number}")
-    by_round = {"train": f"train_r{number}", "dev": f"dev_r{number}"}
-    by_name = classify("context", "hypothesis", labels=LABELS, renamed=SPELLINGS)
+    released = classify("context", "hypothesis", labels=LABELS, renamed=SPELLINGS, id="uid")
     return Sources(
         files=(
             Files(
@@ -23,14 +22,14 @@ def _round(number: int) -> Sources:
                     for split in ("train", "dev")
                 },
                 read=read_jsonl,
-                convert=classify("context", "hypothesis", labels=LABELS, renamed=SPELLINGS, id="uid"),
+                convert=released,
             ),
         ),
         hub=(
             Prepared(
                 name="facebook/anli",
                 config="plain_text",
-                splits=by_round,
+                splits={"train": f"train_r{number}", "dev": f"dev_r{number}"},
                 convert=classify("premise", "hypothesis", labels=LABELS),
             ),
         ),
@@ -39,7 +38,7 @@ def _round(number: int) -> Sources:
                 name="anli",
                 config=f"r{number}",
                 splits={"train": "train", "dev": "validation"},
-                convert=by_name,
+                convert=released,
             ),
         ),
     )

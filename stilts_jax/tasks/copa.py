@@ -60,5 +60,13 @@ TASK = Task(
                 convert=convert,
             ),
         ),
+        tfds=(
+            Prepared(
+                name="super_glue",
+                config="copa",
+                splits={"train": "train", "dev": "validation", "test": "test"},
+                convert=convert,
+            ),
+        ),
     ),
 )

@@ -25,7 +25,7 @@ from stilts_jax.tasks.spec import (
 )
 from stilts_jax.tasks.xquad import TASK as XQUAD
 
-_read_answer = span()
+_read_answer = span(stripped=True)
 
 
 def _answer_text(sentence: str, paragraph: str) -> str:

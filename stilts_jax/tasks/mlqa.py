@@ -41,6 +41,15 @@ TASK = Task(
                 config="MLQA.{language}.{language}",
                 splits={"dev": "validation", "test": "test"},
                 languages=LANGUAGES,
+                convert=span(stripped=True),
+            ),
+        ),
+        tfds=(
+            Prepared(
+                name="mlqa",
+                config="{language}",
+                splits={"dev": "validation", "test": "test"},
+                languages=LANGUAGES,
                 convert=span(),
             ),
         ),

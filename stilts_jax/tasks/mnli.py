@@ -3,9 +3,9 @@
 The label order is contradiction, entailment, neutral; the hub's is another one, so labels go by name.
 """
 
-from stilts_jax.data.converters import classify
-from stilts_jax.data.readers import Table, read_jsonl
-from stilts_jax.tasks.spec import Files, Hyperparameters, Prepared, Sources, Task
+from stilts_jax.data.converters import classify, pick_label
+from stilts_jax.data.readers import LANGUAGE, BadRow, Row, Table, read_jsonl
+from stilts_jax.tasks.spec import ClassifyExample, Files, Hyperparameters, Prepared, Sources, Task, names
 
 LABELS = ("contradiction", "entailment", "neutral")
 SPELLINGS = {"contradictory": "contradiction", "c": "contradiction", "e": "entailment", "n": "neutral"}
@@ -15,6 +15,20 @@ _released = classify(
 )
 _glue = classify("sentence1", "sentence2", label="gold_label", labels=LABELS)
 _xtreme = classify("premise", "hypothesis", labels=LABELS, renamed=SPELLINGS)
+_prepared = classify("premise", "hypothesis", labels=LABELS)
+_SPLITS = {"train": "train", "dev": "validation_matched", "dev_mismatched": "validation_mismatched"}
+_TRANSLATIONS = names("ar bg de el en es fr hi ru sw th tr ur vi zh")
+
+
+def convert_translated(row: Row) -> ClassifyExample:
+    """Returns the pair in the language that is read, of a row of TFDS that holds all languages."""
+    language, hypothesis = row[LANGUAGE], row["hypothesis"]
+    if language not in row["premise"] or language not in hypothesis["language"]:
+        raise BadRow(f"there is no translation into {language!r}")
+    translation = hypothesis["translation"][hypothesis["language"].index(language)]
+    label = pick_label(row["label"], LABELS, SPELLINGS)
+    return ClassifyExample(str(row.number), row["premise"][language], translation, label)
+
 
 TASK = Task(
     name="mnli",
@@ -70,15 +84,22 @@ TASK = Task(
             ),
         ),
         hub=(
+            Prepared(name="nyu-mll/glue", config="mnli", splits=_SPLITS, convert=_prepared),
             Prepared(
-                name="nyu-mll/glue",
-                config="mnli",
-                splits={
-                    "train": "train",
-                    "dev": "validation_matched",
-                    "dev_mismatched": "validation_mismatched",
-                },
-                convert=classify("premise", "hypothesis", labels=LABELS),
+                name="facebook/xnli",
+                config="{language}",
+                splits={"train": "train"},
+                languages=_TRANSLATIONS,
+                convert=_prepared,
+            ),
+        ),
+        tfds=(
+            Prepared(name="multi_nli", splits=_SPLITS, convert=_prepared),
+            Prepared(
+                name="xtreme_xnli",
+                splits={"train": "train"},
+                languages=_TRANSLATIONS,
+                convert=convert_translated,
             ),
         ),
     ),

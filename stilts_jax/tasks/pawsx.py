@@ -69,5 +69,20 @@ TASK = Task(
                 convert=_numbered,
             ),
         ),
+        tfds=(
+            Prepared(
+                name="paws_x_wiki",
+                config="{language}",
+                splits={"train": "train", "dev": "validation", "test": "test"},
+                languages=LANGUAGES,
+                convert=classify(
+                    "sentence1",
+                    "sentence2",
+                    labels=LABELS,
+                    renamed={"different_meaning": "0", "paraphrase": "1"},
+                    dropped=NO_SENTENCE,
+                ),
+            ),
+        ),
     ),
 )

@@ -5,6 +5,8 @@ from stilts_jax.data.readers import Table
 from stilts_jax.tasks.spec import Files, Hyperparameters, Prepared, Sources, Task
 
 LABELS = ("0", "1")
+_by_name = classify("question1", "question2", labels=LABELS, renamed={"not_duplicate": "0", "duplicate": "1"})
+_PREPARED = {"train": "train", "dev": "validation"}
 
 TASK = Task(
     name="qqp",
@@ -26,19 +28,7 @@ TASK = Task(
                 tolerated=8,  # GLUE's files hold a few lines that break off, and a few questions without text
             ),
         ),
-        hub=(
-            Prepared(
-                name="nyu-mll/glue",
-                config="qqp",
-                splits={"train": "train", "dev": "validation"},
-                convert=classify(
-                    "question1",
-                    "question2",
-                    labels=LABELS,
-                    renamed={"not_duplicate": "0", "duplicate": "1"},
-                ),
-                tolerated=8,
-            ),
-        ),
+        hub=(Prepared(name="nyu-mll/glue", config="qqp", splits=_PREPARED, convert=_by_name, tolerated=8),),
+        tfds=(Prepared(name="glue", config="qqp", splits=_PREPARED, convert=_by_name, tolerated=8),),
     ),
 )

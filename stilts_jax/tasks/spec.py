@@ -150,8 +150,8 @@ class Prepared:
     Attributes:
         name: repository or builder.
         convert: makes an example of a row; class labels arrive as names.
-        splits: their split names by ours; several, joined by ``+``, are read one after the other.
-        config: the configuration; ``{language}`` stands for the language, ``{name}`` for its English name.
+        splits: their split names by ours; ``{language}`` stands for the language.
+        config: the configuration; ``{language}`` likewise.
         codes: their language codes, where they differ from ours.
         languages: those that it has; empty where the configuration does not depend on the language (English).
         language_of: the language of a row, where one configuration holds several.

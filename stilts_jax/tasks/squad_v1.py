@@ -4,6 +4,8 @@ from stilts_jax.data.converters import span
 from stilts_jax.data.readers import read_squad
 from stilts_jax.tasks.spec import Files, Hyperparameters, Prepared, Sources, Task
 
+_PREPARED = {"train": "train", "dev": "validation"}
+
 TASK = Task(
     name="squad_v1",
     version=1,
@@ -26,9 +28,10 @@ TASK = Task(
             Prepared(
                 name="rajpurkar/squad",
                 config="plain_text",
-                splits={"train": "train", "dev": "validation"},
-                convert=span(),
+                splits=_PREPARED,
+                convert=span(stripped=True),
             ),
         ),
+        tfds=(Prepared(name="squad", config="v1.1", splits=_PREPARED, convert=span()),),
     ),
 )

@@ -5,6 +5,8 @@ from stilts_jax.data.readers import read_squad
 from stilts_jax.tasks.spec import Files, Prepared, Sources, Task
 from stilts_jax.tasks.squad_v1 import TASK as SQUAD
 
+_PREPARED = {"train": "train", "dev": "validation"}
+
 TASK = Task(
     name="squad_v2",
     version=1,
@@ -27,17 +29,10 @@ TASK = Task(
             Prepared(
                 name="rajpurkar/squad_v2",
                 config="squad_v2",
-                splits={"train": "train", "dev": "validation"},
-                convert=span(unanswerable=True),
+                splits=_PREPARED,
+                convert=span(unanswerable=True, stripped=True),
             ),
         ),
-        tfds=(
-            Prepared(
-                name="squad",
-                config="v2.0",
-                splits={"train": "train", "dev": "validation"},
-                convert=span(unanswerable=True),
-            ),
-        ),
+        tfds=(Prepared(name="squad", config="v2.0", splits=_PREPARED, convert=span(unanswerable=True)),),
     ),
 )

@@ -5,13 +5,23 @@ of English line i is the line of its translation; LASER's release has both sides
 read into the same form.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stilts_jax.data.readers import Problems
 from stilts_jax.data.retrieval import read_numbered, read_sentences
-from stilts_jax.tasks.panx import TASK as PANX
-from stilts_jax.tasks.spec import EmbedExample, Hyperparameters, Pools, RetrievalSet, Sources, Task, names
+from stilts_jax.errors import DataError
+from stilts_jax.tasks.panx import LANGUAGES as PANX
+from stilts_jax.tasks.spec import (
+    EmbedExample,
+    Hyperparameters,
+    Pools,
+    Prepared,
+    RetrievalSet,
+    Sources,
+    Task,
+    names,
+)
 
 _LASER = """
     af:afr ar:ara az:aze be:bel bg:bul bn:ben br:bre bs:bos ca:cat cs:ces cy:cym da:dan de:deu el:ell eo:epo
@@ -21,6 +31,7 @@ _LASER = """
     sk:slk sl:slv sq:sqi sr:srp sv:swe sw:swh ta:tam te:tel th:tha tk:tuk tl:tgl tr:tur tt:tat ug:uig uk:ukr
     ur:urd uz:uzb vi:vie yi:yid zh:cmn
 """
+LANGUAGES = tuple(language for language in PANX if language not in ("en", "ms", "my", "yo"))
 LASER = dict(pair.split(":") for pair in names(_LASER))
 
 
@@ -35,11 +46,25 @@ def _build_xtreme(paths: Mapping[str, tuple[Path, ...]], language: str, problems
 def _build_laser(paths: Mapping[str, tuple[Path, ...]], language: str, problems: Problems) -> RetrievalSet:
     english = read_sentences(paths["queries"][0], "en", problems)
     candidates = read_sentences(paths["candidates"][0], language, problems)
-    return sort_english([sentence.text for sentence in english], candidates, problems)
+    return _sort_english([sentence.text for sentence in english], candidates, problems)
 
 
-def sort_english(english: list[str], candidates: list[EmbedExample], problems: Problems) -> RetrievalSet:
+def _build_prepared(rows: Iterable[Row], language: str, problems: Problems) -> RetrievalSet:
+    pairs = [(row["source_sentence"].strip("\n"), row["target_sentence"].strip("\n")) for row in rows]
+    candidates = [EmbedExample(f"{language}-{line}", text) for line, (text, _) in enumerate(pairs)]
+    return _sort_english([english for _, english in pairs], candidates, problems)
+
+
+def _sort_english(
+    english: Sequence[str], candidates: Sequence[EmbedExample], problems: Problems
+) -> RetrievalSet:
     """Returns XTREME's form of sentences that stand in the order of their translations."""
+    if len(english) != len(candidates):
+        raise DataError(
+            f"{len(english)} English sentences have {len(candidates)} translations",
+            where=problems.what,
+            fix="get both sides of the same release",
+        )
     order = sorted(range(len(english)), key=english.__getitem__)
     queries = [EmbedExample(f"en-{line}", english[index]) for line, index in enumerate(order)]
     gold = {query.id: (candidates[index].id,) for query, index in zip(queries, order)}
@@ -52,7 +77,7 @@ TASK = Task(
     kind="embed",
     group="retrieval",
     description="nearest translation of English sentences among up to 1,000 (Tatoeba)",
-    languages=tuple(language for language in PANX.languages if language not in ("en", "ms", "my", "yo")),
+    languages=LANGUAGES,
     metric="nearest_accuracy",
     retrieval="nearest",
     hyperparameters={"paper": Hyperparameters(max_length=512)},
@@ -77,6 +102,25 @@ TASK = Task(
                 },
                 build=_build_laser,
                 codes=LASER,
+            ),
+        ),
+        hub=(
+            Prepared(
+                name="google/xtreme",
+                config="tatoeba.{language}",
+                splits={"test": "validation"},
+                codes=LASER,
+                languages=LANGUAGES,
+                build=_build_prepared,
+            ),
+        ),
+        tfds=(
+            Prepared(
+                name="tatoeba",
+                config="tatoeba_{language}",
+                splits={"test": "train"},
+                languages=LANGUAGES,
+                build=_build_prepared,
             ),
         ),
     ),

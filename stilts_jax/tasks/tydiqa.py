@@ -88,12 +88,22 @@ TASK = Task(
                 splits={"train": "train", "dev": "train", "test": "validation"},
                 languages=LANGUAGES,
                 language_of=_language_of,
-                convert=span(),
+                convert=span(stripped=True),
             )
             for name, config in (
                 ("google-research-datasets/tydiqa", "secondary_task"),
                 ("google/xtreme", "tydiqa"),
             )
+        ),
+        tfds=(
+            Prepared(
+                name="tydi_qa",
+                config="goldp",
+                splits={"train": "train", "dev": "train", "test": "validation-{language}"},
+                languages=LANGUAGES,
+                language_of=_language_of,
+                convert=span(),
+            ),
         ),
         keep=_keep,
     ),

@@ -6,10 +6,26 @@ the languages of XTREME-R), all treebanks of a language together, with multi-wor
 
 from stilts_jax.data.converters import tag
 from stilts_jax.data.readers import read_conllu, read_tagged
-from stilts_jax.tasks.spec import Files, Hyperparameters, Sources, Task, names
+from stilts_jax.tasks.spec import Files, Hyperparameters, Prepared, Sources, Task, names
 
 LABELS = names("ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X")
 SPLITS = ("train", "dev", "test")
+UNTAGGED = {"_": "X"}  # a few words of some treebanks have no tag
+LANGUAGES = names(
+    "af ar bg de el en es et eu fa fi fr he hi hu id it ja kk ko mr nl pt ru ta te th tl tr ur vi yo zh"
+)
+SPELLED_OUT = dict(
+    zip(
+        LANGUAGES,
+        names(
+            "Afrikaans Arabic Bulgarian German Greek English Spanish Estonian Basque Persian Finnish French "
+            "Hebrew Hindi Hungarian Indonesian Italian Japanese Kazakh Korean Marathi Dutch Portuguese Russian "
+            "Tamil Telugu Thai Tagalog Turkish Urdu Vietnamese Yoruba Chinese"
+        ),
+        strict=True,
+    )
+)
+_PREPARED = {"train": "train", "dev": "validation", "test": "test"}
 
 TASK = Task(
     name="udpos",
@@ -17,9 +33,7 @@ TASK = Task(
     kind="tag",
     group="tagging",
     description="part-of-speech tagging (Universal Dependencies)",
-    languages=names(
-        "af ar bg de el en es et eu fa fi fr he hi hu id it ja kk ko mr nl pt ru ta te th tl tr ur vi yo zh"
-    ),
+    languages=LANGUAGES,
     labels=LABELS,
     metric="chunk_f1",
     hyperparameters={
@@ -32,12 +46,32 @@ TASK = Task(
             Files(
                 paths={split: (f"udpos/{split}-{{language}}.tsv",) for split in SPLITS},
                 read=read_tagged,
-                convert=tag(LABELS),
+                convert=tag(LABELS, renamed=UNTAGGED),
             ),
             Files(
                 paths={split: (f"udpos/**/{{language}}_*-ud-{split}.conllu",) for split in SPLITS},
                 read=read_conllu,
-                convert=tag(LABELS),
+                convert=tag(LABELS, renamed=UNTAGGED),
+            ),
+        ),
+        hub=(
+            Prepared(
+                name="google/xtreme",
+                config="udpos.{language}",
+                splits=_PREPARED,
+                codes=SPELLED_OUT,
+                languages=LANGUAGES,
+                convert=tag(LABELS, words="tokens", tags="pos_tags"),
+            ),
+        ),
+        tfds=(
+            Prepared(
+                name="xtreme_pos",
+                config="xtreme_pos_{language}",
+                splits={"train": "train", "dev": "dev", "test": "test"},
+                codes={"ta": "tl", "tl": "ta"},  # the builder has Tamil and Tagalog the wrong way round
+                languages=LANGUAGES,
+                convert=tag(LABELS, words="tokens", tags="upos", renamed=UNTAGGED),
             ),
         ),
     ),

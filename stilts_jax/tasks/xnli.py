@@ -7,14 +7,15 @@ third column do.
 
 from stilts_jax.data.converters import classify
 from stilts_jax.data.readers import Table, read_jsonl
-from stilts_jax.tasks.mnli import LABELS, SPELLINGS
-from stilts_jax.tasks.spec import Files, Hyperparameters, Sources, Task, names
+from stilts_jax.tasks.mnli import LABELS, SPELLINGS, convert_translated
+from stilts_jax.tasks.spec import Files, Hyperparameters, Prepared, Sources, Task, names
 
 _released = classify(
     "sentence1", "sentence2", label="gold_label", labels=LABELS, renamed=SPELLINGS, id="pairID"
 )
 
 LANGUAGES = names("ar bg de el en es fr hi ru sw th tr ur vi zh")
+_PREPARED = {"dev": "validation", "test": "test"}
 
 TASK = Task(
     name="xnli",
@@ -56,5 +57,25 @@ TASK = Task(
                 language_of=lambda row: row["language"],
             ),
         ),
+        hub=(
+            Prepared(
+                name="facebook/xnli",
+                config="{language}",
+                splits=_PREPARED,
+                languages=LANGUAGES,
+                convert=classify("premise", "hypothesis", labels=LABELS),
+            ),
+            Prepared(
+                name="google/xtreme",
+                config="XNLI",
+                splits=_PREPARED,
+                languages=LANGUAGES,
+                language_of=lambda row: row["language"],
+                convert=classify(
+                    "sentence1", "sentence2", label="gold_label", labels=LABELS, renamed=SPELLINGS
+                ),
+            ),
+        ),
+        tfds=(Prepared(name="xnli", splits=_PREPARED, languages=LANGUAGES, convert=convert_translated),),
     ),
 )

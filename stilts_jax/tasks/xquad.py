@@ -5,7 +5,9 @@ There is only a test split. XTREME-R's download leaves Romanian out, though it i
 
 from stilts_jax.data.converters import span
 from stilts_jax.data.readers import read_squad
-from stilts_jax.tasks.spec import Files, Hyperparameters, Sources, Task
+from stilts_jax.tasks.spec import Files, Hyperparameters, Prepared, Sources, Task, names
+
+LANGUAGES = names("en es de el ru tr ar vi th zh hi")
 
 TASK = Task(
     name="xquad",
@@ -13,7 +15,7 @@ TASK = Task(
     kind="span",
     group="qa",
     description="extractive question answering, SQuAD paragraphs translated into 11 languages",
-    languages=("en", "es", "de", "el", "ru", "tr", "ar", "vi", "th", "zh", "hi"),
+    languages=LANGUAGES,
     metric="squad",
     train_on=("squad_v1",),
     hyperparameters={
@@ -23,5 +25,30 @@ TASK = Task(
     counts={"test": 1_190},
     sources=Sources(
         files=(Files(paths={"test": ("xquad/xquad.{language}.json",)}, read=read_squad, convert=span()),),
+        hub=(
+            Prepared(
+                name="google/xquad",
+                config="xquad.{language}",
+                splits={"test": "validation"},
+                languages=(*LANGUAGES, "ro"),
+                convert=span(stripped=True),
+            ),
+            Prepared(
+                name="google/xtreme",
+                config="XQuAD.{language}",
+                splits={"test": "validation"},
+                languages=LANGUAGES,
+                convert=span(stripped=True),
+            ),
+        ),
+        tfds=(
+            Prepared(
+                name="xquad",
+                config="{language}",
+                splits={"test": "test"},
+                languages=LANGUAGES,
+                convert=span(),
+            ),
+        ),
     ),
 )
