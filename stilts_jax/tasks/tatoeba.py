@@ -5,10 +5,10 @@ of English line i is the line of its translation; LASER's release has both sides
 read into the same form.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from stilts_jax.data.readers import Problems
+from stilts_jax.data.readers import Problems, Row
 from stilts_jax.data.retrieval import read_numbered, read_sentences
 from stilts_jax.errors import DataError
 from stilts_jax.tasks.panx import LANGUAGES as PANX

@@ -18,9 +18,9 @@ SPELLED_OUT = dict(
     zip(
         LANGUAGES,
         names(
-            "Afrikaans Arabic Bulgarian German Greek English Spanish Estonian Basque Persian Finnish French "
-            "Hebrew Hindi Hungarian Indonesian Italian Japanese Kazakh Korean Marathi Dutch Portuguese Russian "
-            "Tamil Telugu Thai Tagalog Turkish Urdu Vietnamese Yoruba Chinese"
+            "Afrikaans Arabic Bulgarian German Greek English Spanish Estonian Basque Persian Finnish "
+            "French Hebrew Hindi Hungarian Indonesian Italian Japanese Kazakh Korean Marathi Dutch Portuguese "
+            "Russian Tamil Telugu Thai Tagalog Turkish Urdu Vietnamese Yoruba Chinese"
         ),
         strict=True,
     )
