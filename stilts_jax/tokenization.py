@@ -62,8 +62,7 @@ class Tokenizer:
 
     @cached_property
     def _fast(self) -> Any:
-        # from_pretrained, never a class with vocab_file=...: that builds a vocabulary of five tokens in
-        # silence.
+        # Never a class with vocab_file=...: that builds a vocabulary of five tokens in silence.
         from transformers import AutoTokenizer
 
         fix = "name the folder of an XLM-R encoder with its tokenizer.json or sentencepiece.bpe.model"
@@ -83,6 +82,8 @@ class Tokenizer:
                 f"this is not an XLM-R tokenizer: of {special} it has {found}, and {len(fast)} pieces in all"
             )
             raise EncoderError(what, where=self.source, fix=fix)
+        fast.backend_tokenizer.no_truncation()  # files may ask for either
+        fast.backend_tokenizer.no_padding()
         return fast
 
     @property
