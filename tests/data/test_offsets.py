@@ -6,25 +6,7 @@ from hypothesis import strategies as st
 from stilts_jax.data.offsets import locate
 
 # Whole graphemes: a mark without a letter in front of it is lost in normalization.
-GRAPHEMES = [
-    "a",
-    "b",
-    " ",
-    "é",
-    "中",
-    "国",
-    "ครั",
-    "บ",
-    "🙂",
-    ",",
-    "1",
-    "\t",
-    "\u200b",
-    "½",
-    "e\u0301",
-    "\u00a0",
-    "น้ำ",
-]
+GRAPHEMES = [*"ab é中国บ🙂,1½\t\u200b\u00a0", "ครั", "e\u0301", "น้ำ"]
 TEXT = st.lists(st.sampled_from(GRAPHEMES), max_size=15).map("".join)
 
 
@@ -56,8 +38,7 @@ def test_every_subword_stands_inside_its_text_and_never_on_a_space(tokenizer, te
         for a, b in zip(located.starts[span], located.ends[span]):
             covered[a - located.text_starts[index] : b - located.text_starts[index]] = True
         for number, character in enumerate(text):
-            alone = unicodedata.category(character)[0] == "M" and not (number and covered[number - 1])
-            assert covered[number] or character in " \t\u200b\u00a0" or alone
+            assert covered[number] or character in " \t\u200b\u00a0"
 
 
 @pytest.mark.parametrize(
