@@ -94,6 +94,7 @@ TASK = Task(
     group="retrieval",
     description="the sentence that answers a question, in any of 11 languages (XQuAD-R)",
     languages=XQUAD.languages,
+    split_languages={"dev": ("en",)},
     metric="map",
     retrieval="ranking",
     shared_candidates=True,

@@ -105,6 +105,7 @@ TASK = Task(
     group="retrieval",
     description="entities that news in 11 languages mention (Mewsli-X)",
     languages=names("ar de en es fa ja pl ro ta tr uk"),
+    split_languages={"dev": ("en",)},
     metric="mrr",
     retrieval="ranking",
     shared_candidates=True,
@@ -122,7 +123,9 @@ TASK = Task(
         ),
         pools=(
             Pools(
-                paths={split: _roles(split) for split in ("dev", "test")}, build=_build, optional=("labels",)
+                paths={"mentions_dev": _roles("dev"), "test": _roles("test")},
+                build=_build,
+                optional=("labels",),
             ),
         ),
     ),

@@ -224,6 +224,7 @@ class Task:
     Attributes:
         version: raised when reading or featurizing changes what is trained or scored.
         languages: those that the task is evaluated in.
+        split_languages: those of a split that not all languages have (or need).
         labels: label names in the order of their indices (classify, tag).
         metric: a name in ``stilts_jax.evaluation.metrics``.
         train_on: tasks whose training gives this task's model, in order; empty if it has its own train split
@@ -244,6 +245,7 @@ class Task:
     group: Group
     description: str
     languages: tuple[str, ...] = ("en",)
+    split_languages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
     metric: str = "accuracy"
     train_on: tuple[str, ...] = ()

@@ -37,6 +37,7 @@ TASK = Task(
     group="qa",
     description="extractive question answering in 9 languages (TyDi QA, gold passage)",
     languages=LANGUAGES,
+    split_languages={"dev": ("en",)},
     metric="squad",
     hyperparameters=XQUAD.hyperparameters,
     counts={

@@ -1,0 +1,144 @@
+"""What tasks there are, how big they are, where their data was found and what is missing."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from stilts_jax.data.locate import prepared_sources
+from stilts_jax.data.sources import DataSource, available_languages, find_paths
+from stilts_jax.errors import StiltsError
+from stilts_jax.tasks.spec import Sources, Task
+
+_ORDER = ("train", "dev", "dev_mismatched", "test")
+
+
+@dataclass(frozen=True)
+class InventoryRow:
+    """One task as ``stilts tasks`` shows it.
+
+    Attributes:
+        sizes: examples of the released data by split, as text.
+        found: the folder where data was found by split, as text; empty if none was.
+        missing: splits and languages that weren't found, as text.
+    """
+
+    name: str
+    kind: str
+    group: str
+    languages: tuple[str, ...]
+    metric: str
+    sizes: str
+    found: str
+    missing: str
+
+
+def list_splits(task: Task, source: DataSource) -> tuple[str, ...]:
+    """Returns the splits that a task can have in its kind of source."""
+    kind = source.kind_of(task)
+
+    def collect(sources: Sources) -> set[str]:
+        found = {split for _, part in sources.parts for split in collect(part)}
+        if kind == "files":
+            paths = [set(layout.paths) for layout in sources.files] + [set(pool.paths) for pool in
+            sources.pools] return found.union(*paths)
+        return found.union(*(data_set.splits for data_set in prepared_sources(sources, kind)))
+
+    splits = collect(task.sources)
+    return (*(split for split in _ORDER if split in splits), *sorted(splits.difference(_ORDER)))
+
+
+def wanted_languages(task: Task, split: str) -> tuple[str, ...]:
+    """Returns the languages that a split is needed in; none if the task does without it."""
+    if split == "train":  # in one language; a task that is trained on others needs none of its own
+        return () if task.train_on or not task.languages else (task.source_language,)
+    if split not in (task.selection, task.reported):
+        return ()
+    return task.split_languages.get(split, task.languages)
+
+
+def expected_count(task: Task, split: str, language: str) -> int | None:
+    """Returns how many examples the released data has; None where that isn't known."""
+    count = task.counts.get(split)
+    return count.get(language) if isinstance(count, Mapping) else count
+
+
+def take_inventory(tasks: Iterable[Task], source: DataSource) -> list[InventoryRow]:
+    """Returns a row a task, without reading data."""
+    return [_describe(task, source) for task in tasks]
+
+
+def _describe(task: Task, source: DataSource) -> InventoryRow:
+    found, missing = [], []
+    for split in list_splits(task, source):
+        there = available_languages(task, split, source, beyond=True)
+        if there:
+            try:
+                folder = _common_folder(task, split, there, source)
+            except StiltsError as error:
+                missing.append(f"{split} ({error.what})")
+                continue
+            found.append(f"{split} {len(there)} in {folder}" if len(there) > 1 else f"{split} in {folder}")
+        absent = [language for language in wanted_languages(task, split) if language not in there]
+        if absent and not there:
+            missing.append(split)
+        elif absent and split != "train":
+            missing.append(f"{split} {' '.join(absent)}")
+    sizes = []
+    for split, count in task.counts.items():
+        numbers = list(count.values()) if isinstance(count, Mapping) else [count]
+        low, high = min(numbers), max(numbers)
+        sizes.append(f"{split} {high:,}" if low == high else f"{split} {low:,}-{high:,}")
+    return InventoryRow(
+        task.name,
+        task.kind,
+        task.group,
+        task.languages or available_languages(task, "train", source),
+        task.metric,
+        ", ".join(sizes),
+        "; ".join(found),
+        "; ".join(missing),
+    )
+
+
+def _common_folder(task: Task, split: str, languages: Sequence[str], source: DataSource) -> str:
+    paths = find_paths(task, split, languages[0], source)
+    folders = {os.path.relpath(path.parent, source.root) for path in paths}
+    tops = {folder.split(os.sep)[0] for folder in folders}
+    return os.path.commonpath(folders) if len(tops) == 1 else ", ".join(sorted(tops))
+
+
+def format_inventory(rows: Sequence[InventoryRow]) -> str:
+    """Returns the inventory as a table to print."""
+    header = ("task", "kind", "group", "languages", "metric", "released", "found", "missing")
+    cells = [
+        (
+            row.name,
+            row.kind,
+            row.group,
+            str(len(row.languages)),
+            row.metric,
+            row.sizes,
+            row.found or "-",
+            row.missing or "-",
+        )
+        for row in rows
+    ]
+    return format_table(header, cells)
+
+
+def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Returns aligned columns; columns of numbers stand on the right."""
+    table = [header, *rows]
+    widths = [max(len(row[index]) for row in table) for index in range(len(header))]
+    numeric = [
+        all(row[index].replace(",", "").isdecimal() or row[index] in ("", "-") for row in rows)
+        for index in range(len(header))
+    ]
+    lines = []
+    for row in table:
+        cells = [
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(row, widths, numeric)
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)

@@ -1,0 +1,233 @@
+"""Tasks on a user's own files, declared in a few lines.
+
+The file ``my_tasks.py`` somewhere on the Python path, used as ``my_tasks:REVIEWS``::
+
+    from stilts_jax.tasks.custom import classify_task
+
+    REVIEWS = classify_task(
+        "reviews",
+        files={"train": "reviews/train.jsonl", "test": "reviews/test-{language}.csv"},
+        labels=("bad", "good"),
+        text="review",
+        label="verdict",
+        languages=("en", "de"),
+    )
+
+The end of a file's name says how it is read: ``.jsonl`` (an object a line), ``.csv`` (quoted, with a header),
+``.tsv`` (never quoted, with a header), ``.json`` (SQuAD's form), ``.conllu``; ``.gz`` may stand behind any.
+Paths are relative to the data root, or absolute. What else a ``Task`` has (``metric``, ``hyperparameters``,
+``train_on``, ...) is passed on as it is.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from stilts_jax.data.converters import classify, pick_label, span, tag
+from stilts_jax.data.readers import (
+    BadRow,
+    Problems,
+    Row,
+    Table,
+    read_conllu,
+    read_csv,
+    read_jsonl,
+    read_squad,
+)
+from stilts_jax.errors import ConfigError
+from stilts_jax.tasks.spec import (
+    EMPTY,
+    ChoiceExample,
+    EmbedExample,
+    Example,
+    Files,
+    Kind,
+    Pools,
+    RetrievalSet,
+    Sources,
+    Task,
+)
+
+_READERS: Mapping[str, Callable[..., Any]] = {
+    ".jsonl": read_jsonl,
+    ".csv": read_csv,
+    ".tsv": Table(),
+    ".json": read_squad,
+    ".conllu": read_conllu,
+}
+
+
+def classify_task(
+    name: str,
+    *,
+    files: Mapping[str, str],
+    labels: Sequence[str],
+    text: str = "text",
+    pair: str = "",
+    label: str = "label",
+    id: str = "",
+    **task: Any,
+) -> Task:
+    """Declares a task with one label for a text or a pair of texts.
+
+    Args:
+        name: what the task is called in results.
+        files: path patterns by split.
+        labels: what the label column may say.
+        text: column of the (first) text.
+        pair: column of the second text; empty if there is none.
+        label: column of the label.
+        id: column of the id; rows are numbered where there is none.
+        **task: other fields of ``Task``.
+    """
+    convert = classify(text, pair, label=label, labels=labels, id=id)
+    settings = {"group": "classification", "labels": tuple(labels), **task}
+    return _make_task(name, "classify", files, convert, settings)
+
+
+def choice_task(
+    name: str,
+    *,
+    files: Mapping[str, str],
+    prompt: str = "prompt",
+    choices: Sequence[str] = ("choice1", "choice2"),
+    label: str = "label",
+    **task: Any,
+) -> Task:
+    """Declares a task of choosing the text that goes on; the label is the number of the right column, from 0 on.
+
+    Args:
+        name: what the task is called in results.
+        files: path patterns by split.
+        prompt: column of the prompt.
+        choices: columns of the choices.
+        label: column of the label.
+        **task: other fields of ``Task``.
+    """
+    numbers = [str(number) for number in range(len(choices))]
+
+    def convert(row: Row) -> ChoiceExample:
+        index = pick_label(row.get(label), numbers, EMPTY)
+        return ChoiceExample(str(row.number), row[prompt], tuple(row[choice] for choice in choices), index)
+
+    return _make_task(name, "choice", files, convert, {"group": "classification", **task})
+
+
+def tag_task(
+    name: str,
+    *,
+    files: Mapping[str, str],
+    labels: Sequence[str],
+    words: str = "words",
+    tags: str = "tags",
+    **task: Any,
+) -> Task:
+    """Declares a task with a tag for each word; words and tags are lists (JSONL) or joined by spaces.
+
+    Args:
+        name: what the task is called in results.
+        files: path patterns by split.
+        labels: what tags may say.
+        words: column of the words.
+        tags: column of the tags.
+        **task: other fields of ``Task``.
+    """
+    by_list = tag(labels)
+
+    def convert(row: Row) -> Example:
+        columns = {"words": row[words], "tags": row.get(tags) or None}
+        lists = {key: value.split() if isinstance(value, str) else value for key, value in columns.items()}
+        return by_list(Row(row.line, row.number, lists))
+
+    settings = {"group": "tagging", "labels": tuple(labels), "metric": "chunk_f1", **task}
+    return _make_task(name, "tag", files, convert, settings)
+
+
+def span_task(
+    name: str,
+    *,
+    files: Mapping[str, str],
+    question: str = "question",
+    context: str = "context",
+    answer: str = "answer",
+    start: str = "answer_start",
+    **task: Any,
+) -> Task:
+    """Declares a task of finding an answer in a context, from SQuAD's form or from rows with one answer each.
+
+    Args:
+        name: what the task is called in results.
+        files: path patterns by split.
+        question: column of the question.
+        context: column of the context.
+        answer: column of the answer's text.
+        start: column of the character of the context where the answer begins, from 0 on.
+        **task: other fields of ``Task``.
+    """
+    by_squad = span()
+
+    def convert(row: Row) -> Example:
+        if "answers" in row.fields:
+            return by_squad(row)
+        position = str(row.get(start) or "0")
+        if not position.isdecimal():
+            raise BadRow(f"{start} is {position!r}, not a number of characters")
+        answers = [{"text": row.get(answer), "answer_start": int(position)}]
+        fields = {"id": str(row.get("id", row.number)), "question": row[question], "context": row[context]}
+        return by_squad(Row(row.line, row.number, {**fields, "answers": answers}))
+
+    return _make_task(name, "span", files, convert, {"group": "qa", "metric": "squad", **task})
+
+
+def pair_task(
+    name: str, *, files: Mapping[str, str], first: str = "text", second: str = "positive", **task: Any
+) -> Task:
+    """Declares a retrieval task on pairs: trained as a dual encoder, scored by finding each text's partner.
+
+    Args:
+        name: what the task is called in results.
+        files: path patterns by split.
+        first: column of the text that looks for its partner.
+        second: column of the partner.
+        **task: other fields of ``Task``.
+    """
+
+    def convert(row: Row) -> EmbedExample:
+        return EmbedExample(str(row.number), row[first], row[second])
+
+    def build(paths: Mapping[str, tuple[Path, ...]], language: str, problems: Problems) -> RetrievalSet:
+        rows = [row for path in paths["pairs"] for row in _reader_of(path.name)(path, language, problems)]
+        queries = [EmbedExample(f"query-{index}", row[first]) for index, row in enumerate(rows)]
+        candidates = [EmbedExample(f"candidate-{index}", row[second]) for index, row in enumerate(rows)]
+        gold = {query.id: (candidate.id,) for query, candidate in zip(queries, candidates)}
+        return RetrievalSet(queries, candidates, gold)
+
+    pools = {split: {"pairs": pattern} for split, pattern in files.items() if split != "train"}
+    settings = {"group": "retrieval", "metric": "nearest_accuracy", "retrieval": "nearest", **task}
+    return _make_task(name, "embed", files, convert, settings, (Pools(paths=pools, build=build),))
+
+
+def _make_task(
+    name: str,
+    kind: Kind,
+    files: Mapping[str, str],
+    convert: Callable[[Row], Example | None],
+    settings: Mapping[str, Any],
+    pools: tuple[Pools, ...] = (),
+) -> Task:
+    layouts = tuple(
+        Files(paths={split: (pattern,)}, read=_reader_of(pattern), convert=convert)
+        for split, pattern in files.items()
+    )
+    fields = {"version": 1, "description": f"{kind} task on the user's own files", **settings}
+    return Task(name=name, kind=kind, sources=Sources(files=layouts, pools=pools), **fields)
+
+
+def _reader_of(pattern: str) -> Callable[..., Any]:
+    suffix = Path(pattern.removesuffix(".gz")).suffix
+    if suffix not in _READERS:
+        raise ConfigError(
+            f"the name of a file does not say how it is read: {pattern!r}",
+            fix=f"end it in {', '.join(_READERS)}",
+        )
+    return _READERS[suffix]
