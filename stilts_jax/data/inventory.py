@@ -39,8 +39,8 @@ def list_splits(task: Task, source: DataSource) -> tuple[str, ...]:
     def collect(sources: Sources) -> set[str]:
         found = {split for _, part in sources.parts for split in collect(part)}
         if kind == "files":
-            paths = [set(layout.paths) for layout in sources.files] + [set(pool.paths) for pool in
-            sources.pools] return found.union(*paths)
+            layouts = [set(layout.paths) for layout in sources.files]
+            return found.union(*layouts, *(set(pool.paths) for pool in sources.pools))
         return found.union(*(data_set.splits for data_set in prepared_sources(sources, kind)))
 
     splits = collect(task.sources)

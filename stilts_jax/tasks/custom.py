@@ -94,7 +94,7 @@ def choice_task(
     label: str = "label",
     **task: Any,
 ) -> Task:
-    """Declares a task of choosing the text that goes on; the label is the number of the right column, from 0 on.
+    """Declares a task of choosing a text; the label is the number of the right column, from 0 on.
 
     Args:
         name: what the task is called in results.
