@@ -177,6 +177,15 @@ class Grid:
         base = (BASELINE, row[1])
         return base if base in self.rows else None
 
+    def compared_with(self, row: Row, task: str) -> CellScores | None:
+        """The baseline's cell if ``row`` can be compared with it: same split, same metrics, some language."""
+        base_row = self.baseline(row)
+        if base_row in (None, row) or base_row is None:
+            return None
+        cell, base = self.cell(row, task), self.cell(base_row, task)
+        same = (cell.split, cell.metrics) == (base.split, base.metrics)
+        return base if cell and base and same and set(cell.languages) & set(base.languages) else None
+
     @cached_property
     def compared(self) -> tuple[tuple[Row, Row], ...]:
         """(row, its baseline row) for every row that has one."""
@@ -248,14 +257,14 @@ def summarize(grid: Grid, row: Row, task: str, *, transfer: bool = False) -> Sum
     values = values[np.isfinite(values)]
     if not len(values):
         return None
-    base_row = grid.baseline(row)
+    base = grid.compared_with(row, task)
     difference, missing = math.nan, tuple[str, ...]()
-    if base_row is not None and base_row != row and grid.cell(base_row, task):
-        base = grid.cell(base_row, task)
+    if base is not None:
         shared = [language for language in languages if language in base.languages]
         union = set(languages) | set(grid.transfer(base.languages) if transfer else base.languages)
         missing = tuple(sorted(union.difference(shared)))
-        difference = float(np.nanmean(cell.per_run(shared)) - np.nanmean(base.per_run(shared)))
+        if shared:
+            difference = float(np.nanmean(cell.per_run(shared)) - np.nanmean(base.per_run(shared)))
     return Summary(
         float(np.mean(values)),
         float(np.std(values, ddof=1)) if len(values) > 1 else math.nan,
@@ -275,6 +284,13 @@ def average(grid: Grid, row: Row, tasks: Sequence[str], *, transfer: bool = Fals
     own = {task: summary for task in tasks if (summary := summarize(grid, row, task, transfer=transfer))}
     if not own:
         return None
+    if base_row not in (
+        None,
+        row,
+    ):  # what can't be compared does not count, or the average would mean nothing
+        own = {task: summary for task, summary in own.items() if math.isfinite(summary.difference)}
+        if not own:
+            return None
     differences = [summary.difference for summary in own.values()]
     difference = float(np.mean(differences)) if base_row not in (None, row) else math.nan
     per_seed = [_by_seeds(grid.cell(row, task), grid, transfer) for task in own]

@@ -90,7 +90,7 @@ def language_table(grid: Grid, task: str, stars: Stars) -> Table:
     rows_here = [row for row in grid.rows if grid.cell(row, task)]
     columns = [Column("Language", numeric=False)]
     for row in rows_here:
-        is_difference = grid.baseline(row) not in (None, row) and grid.cell(grid.baseline(row) or row, task)
+        is_difference = grid.compared_with(row, task) is not None
         columns.append(Column(grid.row_title(row), "difference" if is_difference else "percent"))
     rows = [
         [Cell(grid.language_label(language))] + [_cell(grid, row, task, language, stars) for row in rows_here]
@@ -122,7 +122,9 @@ def _cell(grid: Grid, row: GridRow, task: str, language: str, stars: Stars) -> C
     mean = float(np.mean(values))
     detail = f"± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
     base_row = grid.baseline(row)
-    base = language_means(grid, base_row, task).get(language) if base_row not in (None, row) else None
+    base = None
+    if base_row is not None and grid.compared_with(row, task) is not None:
+        base = language_means(grid, base_row, task).get(language)
     if base is None:
         return Cell(fixed(mean), mean, detail)
     star = "*" if stars.get((row, task, language)) else ""

@@ -88,7 +88,9 @@ def _main_row(grid: Grid, row: Row) -> list[Cell]:
             notes.append(
                 f"compared without {', '.join(summary.missing)}, which this row or the baseline lacks"
             )
-        if "/" in grid.splits(task):
+        if grid.baseline(row) not in (None, row) and grid.compared_with(row, task) is None:
+            notes.append(f"percent on {cell.split}: the baseline has no such score to compare with")
+        elif "/" in grid.splits(task):
             notes.append(f"on {cell.split}")
         cells.append(_score_cell(grid, row, task, summary, "; ".join(notes)))
     return cells
@@ -115,10 +117,9 @@ def _score_cell(grid: Grid, row: Row, task: str, summary: Summary, note: str) ->
 
 def _metric_values(grid: Grid, row: Row, task: str, is_difference: bool) -> list[float]:
     cell = grid.cell(row, task)
-    base_row = grid.baseline(row)
+    base = grid.compared_with(row, task)
     languages = list(cell.languages)
-    if is_difference and base_row is not None:
-        base = grid.cell(base_row, task)
+    if is_difference and base is not None:
         languages = [language for language in languages if language in base.languages]
         own = np.nanmean(cell.select(languages), axis=(0, 1))
         return [float(value) for value in own - np.nanmean(base.select(languages), axis=(0, 1))]
@@ -142,10 +143,10 @@ def averages_table(grid: Grid) -> Table:
         rows.append(cells)
     notes = ["Every task weighs the same; a question answering task is the mean of F1 and EM."]
     absent = [task_title(task) for task in grid.benchmark.tasks if task not in grid.tasks]
-    if absent:
+    if wanted and wanted[-1][3].startswith("Average"):
+        why = f"not in this grid are {', '.join(absent)}" if absent else "some languages are missing"
         notes.append(
-            f"No overall average here is {grid.benchmark.title}'s: not in this grid are {', '.join(absent)}. "
-            f"Averages run over the tasks that are here."
+            f"No overall average here is {grid.benchmark.title}'s: {why}. Averages run over what is here."
         )
     if any(transfer for _, _, transfer, _ in wanted):
         notes.append(f"“Without {left_out}” leaves out the language that was trained on: transfer only.")
@@ -161,7 +162,10 @@ def _average_columns(grid: Grid) -> list[tuple[str, list[str], bool, str]]:
     columns = [(GROUP_TITLES[group], grid.tasks_in(group), False, "Groups") for group in groups]
     everything = list(grid.tasks)
     without = [task for task in grid.tasks if group_of(task) != "retrieval"]
-    complete = set(grid.benchmark.tasks) <= set(grid.tasks)
+    complete = all(
+        len(grid.languages(task)) == count if task in grid.tasks else False
+        for task, count in grid.benchmark.languages.items()
+    )
     name = f"{grid.benchmark.title} average" if complete else "Average of the tasks here"
     benchmark_tasks = list(grid.benchmark.tasks) if complete else everything
     columns.append(("All", benchmark_tasks, False, name))
@@ -180,11 +184,11 @@ def _average_columns(grid: Grid) -> list[tuple[str, list[str], bool, str]]:
 
 def _average_cell(grid: Grid, row: Row, summary: Summary | None, tasks: Sequence[str]) -> Cell:
     if summary is None:
-        return Cell(NO_VALUE, note="none of its tasks has scores in this row")
+        return Cell(NO_VALUE, note="no task of it can be compared in this row")
     note = ""
     if summary.missing:
         missing = ", ".join(task_title(task) for task in summary.missing)
-        note = f"over {len(tasks) - len(summary.missing)} of {len(tasks)} tasks: this row lacks {missing}"
+        note = f"without {missing}, which can't be compared in this row"
     deviation = f"± {summary.deviation:.1f}" if math.isfinite(summary.deviation) else ""
     hint = f"{grid.row_title(row)}: {fixed(summary.mean, 2)}"
     if math.isfinite(summary.difference):

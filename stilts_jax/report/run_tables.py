@@ -199,11 +199,15 @@ def _notes(grid: Grid) -> Table | None:
 
 def _problems(grid: Grid, broken: Sequence[Broken]) -> list[Block]:
     rows = [[Cell(run.name), Cell("failed"), Cell(run.error)] for run in grid.runs if run.error]
-    rows += [[Cell(str(one.path.name)), Cell("not read"), Cell(one.reason)] for one in broken]
+    rows += [[Cell(_place(one)), Cell("not read"), Cell(one.reason)] for one in broken]
     if not rows:
         return [Text("No phase failed, and every result file could be read.")]
     columns = [Column(name, numeric=False) for name in ("Phase", "What", "Why")]
     return [Table("problems", "Phases without a result", columns, rows)]
+
+
+def _place(one: Broken) -> str:
+    return one.path.name if one.path.is_dir() else f"{one.path.parent.name}/{one.path.name}"
 
 
 def repeat_section(grid: Grid) -> Section:

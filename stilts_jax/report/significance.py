@@ -64,7 +64,7 @@ def compare_task(
     decoded = {run.key: run.items(task) for row in grid.rows for run in grid.cell(row, task).runs}
     by_row = {row: [decoded[run.key] for run in grid.cell(row, task).runs] for row in grid.rows}
     by_row = {row: runs for row, runs in by_row.items() if runs and all(runs)}
-    pairs = [(row, base) for row, base in grid.compared if row in by_row and base in by_row]
+    pairs = [pair for pair in grid.compared if set(pair) <= set(by_row) and grid.compared_with(pair[0], task)]
     if not pairs:
         return [], []
     generator = np.random.default_rng(zlib.crc32(task.encode()))

@@ -86,6 +86,8 @@ def _spread(grid: Grid, typology: Typology, task: str, kind: str) -> bool:
 
 def gains(grid: Grid, row: Row, base: Row, task: str) -> dict[str, float]:
     """The gain in each language that was not trained on."""
+    if grid.compared_with(row, task) is None:
+        return {}
     own, before = language_means(grid, row, task), language_means(grid, base, task)
     return {code: own[code] - before[code] for code in grid.transfer(list(own)) if code in before}
 

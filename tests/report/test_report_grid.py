@@ -1,0 +1,169 @@
+import json
+from pathlib import Path
+
+import made_up_grid
+import numpy as np
+import pytest
+
+from stilts_jax.evaluation.benchmarks import BENCHMARKS, summarise
+from stilts_jax.report.benchmarks import find_benchmark, intermediate_order, intermediate_title
+from stilts_jax.report.grid import Grid, average, summarize
+from stilts_jax.report.results import read_results
+from stilts_jax.report.seed_tables import seed_table
+
+
+def read(workdir: Path, benchmark: str = "xtreme") -> Grid:
+    return Grid(read_results(workdir)[0], find_benchmark(benchmark))
+
+
+def write(workdir: Path, *records: dict) -> Grid:
+    for record in records:
+        made_up_grid.write_record(workdir, record)
+    return read(workdir)
+
+
+def xnli(scores: dict[str, float]) -> dict:
+    return {"xnli": {"accuracy": scores}}
+
+
+def test_a_cell_is_the_mean_over_languages_then_over_seeds(tmp_path):
+    grid = write(
+        tmp_path,
+        made_up_grid.make_record("none", "mnli", xnli({"en": 90.0, "sw": 60.0}), seeds=(None, 0)),
+        made_up_grid.make_record("mnli", "mnli", xnli({"en": 91.0, "sw": 65.0}), seeds=(0, 0)),
+        made_up_grid.make_record("mnli", "mnli", xnli({"en": 89.0, "sw": 71.0}), seeds=(0, 1)),
+    )
+    assert grid.rows == (("none", "en"), ("mnli", "en"))
+    assert summarize(grid, grid.rows[0], "xnli").mean == 75.0
+    found = summarize(grid, grid.rows[1], "xnli")
+    assert (found.mean, found.difference, found.count) == (79.0, 4.0, 2)
+    assert found.deviation == pytest.approx(np.std([78, 80], ddof=1))
+    assert summarize(grid, grid.rows[1], "xnli", transfer=True).difference == 8.0
+
+
+def test_a_language_that_one_side_lacks_is_not_compared(tmp_path):
+    grid = write(
+        tmp_path,
+        made_up_grid.make_record("none", "mnli", xnli({"en": 90.0, "sw": 60.0, "th": 10.0}), seeds=(None, 0)),
+        made_up_grid.make_record("mnli", "mnli", xnli({"en": 91.0, "sw": 65.0})),
+    )
+    found = summarize(grid, grid.rows[1], "xnli")
+    assert found.difference == 3.0
+    assert found.missing == ("th",)
+
+
+def test_another_split_is_not_compared(tmp_path):
+    dev = made_up_grid.make_record("mnli", "mnli", xnli({"en": 91.0}))
+    dev["scores"]["xnli"] = {"dev": dev["scores"]["xnli"].pop("test")}
+    dev["reported_split"]["xnli"] = "dev"
+    grid = write(tmp_path, made_up_grid.make_record("none", "mnli", xnli({"en": 90.0}), seeds=(None, 0)), dev)
+    assert np.isnan(summarize(grid, grid.rows[1], "xnli").difference)
+    assert grid.splits("xnli") == "test/dev"
+
+
+@pytest.mark.parametrize("benchmark", ["xtreme", "xtreme-r"])
+def test_averages_are_the_benchmarks(tmp_path, benchmark):
+    """The whole benchmark with random scores: the same numbers as the scorer of prediction folders gives."""
+    generator = np.random.default_rng(0)
+    names = {"squad": ("f1", "em"), "mlqa": ("f1", "em"), "chunk_f1": ("f1",), "bucc_f1": ("f1",)}
+    names |= {"mrr": ("mrr",), "map": ("map",)}
+    scores = {
+        task: {
+            metric: {language: float(generator.uniform(20, 90)) for language in one.languages}
+            for metric in names.get(one.metric, ("accuracy",))
+        }
+        for task, one in BENCHMARKS[benchmark].items()
+    }
+    for task, metrics in scores.items():
+        made_up_grid.write_record(
+            tmp_path, made_up_grid.make_record("none", task, {task: metrics}, seeds=(None, 0))
+        )
+    grid = read(tmp_path, benchmark)
+    expected = summarise(benchmark, scores)
+    row = grid.rows[0]
+    without = [task for task in grid.tasks if BENCHMARKS[benchmark][task].group != "retrieval"]
+    found = {
+        "all": average(grid, row, grid.tasks).mean,
+        "without_english": average(grid, row, grid.tasks, transfer=True).mean,
+        "without_retrieval": average(grid, row, without).mean,
+        "without_english_and_retrieval": average(grid, row, without, transfer=True).mean,
+    }
+    assert found == pytest.approx(expected["averages"])
+    for group, mean in expected["groups"].items():
+        assert average(grid, row, grid.tasks_in(group)).mean == pytest.approx(mean)
+
+
+def test_seeds_of_an_average_are_matched(tmp_path):
+    """Tatoeba has no target seed: its score for an intermediate seed goes with each of that seed's runs."""
+    for first in range(2):
+        for second in range(2):
+            record = made_up_grid.make_record(
+                "mnli", "mnli", xnli({"en": 60.0 + 10 * first + 2 * second}), seeds=(first, second)
+            )
+            made_up_grid.write_record(tmp_path, record)
+        retrieval = {"tatoeba": {"accuracy": {"sw": 50.0 + first}}}
+        made_up_grid.write_record(
+            tmp_path,
+            made_up_grid.make_record("mnli", None, retrieval, seeds=(first, None), stage="retrieval"),
+        )
+    grid = read(tmp_path)
+    found = average(grid, grid.rows[0], grid.tasks)
+    totals = [(60 + 10 * first + 2 * second + 50 + first) / 2 for first in range(2) for second in range(2)]
+    assert (found.mean, found.count) == (pytest.approx(np.mean(totals)), 4)
+    assert found.deviation == pytest.approx(np.std(totals, ddof=1))
+    assert seed_table(grid.cell(grid.rows[0], "xnli")).tolist() == [[60.0, 62.0], [70.0, 72.0]]
+    assert seed_table(grid.cell(grid.rows[0], "tatoeba")).shape == (2, 1)
+
+
+def test_missing_cells_say_why(tmp_path):
+    failed = {"type": "TrainingError", "message": "The loss is not finite."}
+    no_gold = made_up_grid.make_record("qqp", "pawsx", {})
+    no_gold["main_metric"], no_gold["reported_split"] = {"pawsx": ["accuracy"]}, {"pawsx": "test"}
+    grid = write(
+        tmp_path,
+        made_up_grid.make_record("none", "mnli", xnli({"en": 90.0}), seeds=(None, 0)),
+        made_up_grid.make_record("none", "pawsx", {"pawsx": {"accuracy": {"en": 90.0}}}, seeds=(None, 0)),
+        made_up_grid.make_record("qqp", "mnli", {}, error=failed),
+        no_gold,
+        made_up_grid.make_record("ccg", None, {}, stage="intermediate", seeds=(0, None), error=failed),
+        made_up_grid.make_record("hellaswag", "mnli", xnli({"en": 91.0})),
+    )
+    reasons = {(row[0], task): grid.cell(row, task).reason for row in grid.rows for task in grid.tasks}
+    assert reasons["none", "xnli"] == ""
+    assert reasons["qqp", "xnli"] == "failed: TrainingError: The loss is not finite."
+    assert "no gold labels" in reasons["qqp", "pawsx"]
+    assert reasons["ccg", "xnli"].startswith("not run: ccg.s0 failed")
+    assert reasons["hellaswag", "pawsx"] == "not run"
+
+
+def test_broken_files_cost_no_others(tmp_path):
+    made_up_grid.write_record(tmp_path, made_up_grid.make_record("none", "mnli", xnli({"en": 90.0})))
+    for name, text in {"cut": '{"format": 1, "pha', "list": "[]", "old": '{"format": 0}', "no": "{}"}.items():
+        (tmp_path / "phases" / name).mkdir()
+        (tmp_path / "phases" / name / "result.json").write_text(text)
+    (tmp_path / "phases" / "running").mkdir()
+    runs, broken = read_results(tmp_path)
+    assert len(runs) == 1
+    assert sorted(one.path.name if one.path.is_dir() else one.path.parent.name for one in broken) == [
+        *("cut", "list", "no", "old", "running")
+    ]
+
+
+def test_values_that_are_no_numbers_cost_one_cell(tmp_path):
+    record = made_up_grid.make_record("none", "mnli", xnli({"en": 90.0, "sw": None, "th": "x"}))
+    path = made_up_grid.write_record(tmp_path, record)
+    record["items"] = {"xnli": {"en": {"statistic": "mean", "dtype": "object", "shape": [1], "data": "AAAA"}}}
+    path.write_text(json.dumps(record))
+    run = read_results(tmp_path)[0][0]
+    assert run.language_scores("xnli") == {"en": (90.0,)}
+    assert run.items("xnli") == {}
+
+
+def test_names_of_rows():
+    assert intermediate_title("mnli+mlm") == "MNLI + MLM"
+    assert intermediate_title("mnli@de") == "MNLI (de)"
+    assert intermediate_title("hub:org/model") == "org/model"
+    names = ["hub:a/b", "squad_v1", "mnli+squad_v1", "mnli+mlm", "mnli", "my_task", "none"]
+    assert sorted(names, key=intermediate_order) == [
+        *("none", "mnli", "mnli+mlm", "squad_v1", "my_task", "mnli+squad_v1", "hub:a/b")
+    ]

@@ -1,0 +1,221 @@
+import csv
+import json
+import re
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+from pathlib import Path
+
+import made_up_grid
+import numpy as np
+import pytest
+
+from stilts_jax.errors import ConfigError, DataError
+from stilts_jax.report import summary_text, write_report
+from stilts_jax.report.published_tables import published_numbers
+from stilts_jax.report.run_tables import split_configs, thin
+
+
+class Page(HTMLParser):
+    """Checks nesting, collects text, ids and references."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: set[str] = set()
+        self.ids: list[str] = []
+        self.references: list[str] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.add(tag)
+        if tag not in ("br", "meta"):
+            self.open.append(tag)
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value)
+            if name in ("src", "href"):
+                self.references.append(value)
+
+    def handle_startendtag(self, tag, attrs):
+        self.seen.add(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture
+def odd_grid(tmp_path) -> Path:
+    """Three rows, eleven languages, nested seeds, and what goes wrong in real life."""
+    made_up_grid.write_grid(
+        tmp_path,
+        intermediates=["none", "mnli", "hub:org/other"],
+        trainings=["mnli", "panx", "squad_v1", None],
+        seeds=2,
+        intermediate_seeds=2,
+        languages=11,
+        items=60,
+    )
+    for path in sorted(tmp_path.glob("phases/*/result.json")):
+        record = json.loads(path.read_text())
+        name = record["phase"]["name"]
+        record["config"] |= {"title": "Scores <of> & for", "encoder": "org/xlm-roberta-large"}
+        if name == "mnli.s1+panx.s1":
+            record["selection"]["collapsed"] = True
+        if name.startswith("hub") and "panx" in name:
+            record |= {
+                "scores": {},
+                "main_metric": {},
+                "error": {"type": "TrainingError", "message": "<b>no"},
+            }
+        if name == "none.sNone+mnli.s0":
+            record["selection"] |= {"zero_shot": False, "notes": ["selected on target dev"]}
+        path.write_text(json.dumps(record))
+    (tmp_path / "phases" / "cut").mkdir()
+    (tmp_path / "phases" / "cut" / "result.json").write_text("{")
+    return tmp_path
+
+
+def test_the_page_is_whole_and_needs_nothing_else(odd_grid):
+    paths = write_report(odd_grid)
+    text = paths.html.read_text(encoding="utf-8")
+    page = Page(text)
+    assert len(page.ids) == len(set(page.ids))
+    assert {"script", "img", "link", "iframe"}.isdisjoint(page.seen)
+    assert all(reference.startswith("#") and reference[1:] in page.ids for reference in page.references)
+    assert "url(" not in text
+    assert "@import" not in text
+    assert "Scores <of> & for" in page.text
+    assert "<b>no" in page.text  # an error's message is text, not markup
+    for drawing in re.findall(r"<svg.*?</svg>", text):
+        ElementTree.fromstring(drawing)
+    assert "nan" not in re.sub(r"[a-zA-Z]+nan|nan[a-zA-Z]+", "", re.sub(r"<[^>]*>", " ", text))
+    for reason in (
+        "failed: TrainingError",
+        "JSONDecodeError",
+        "selected on target dev",
+        "ended at chance level",
+    ):
+        assert reason in page.text
+
+
+def test_every_table_is_there_in_every_form(odd_grid):
+    paths = write_report(odd_grid)
+    names = re.findall(r'id="table-(\w+)"', paths.html.read_text(encoding="utf-8"))
+    assert {
+        "main",
+        "averages",
+        "best",
+        "languages_xnli",
+        "significance",
+        "seeds",
+        "published",
+        "phases",
+    } <= set(names)
+    markdown = paths.markdown.read_text(encoding="utf-8")
+    for name in names:
+        rows = list(csv.reader((paths.tables / f"{name}.csv").read_text(encoding="utf-8").splitlines()))
+        assert len({len(row) for row in rows}) == 1
+        latex = (paths.tables / f"{name}.tex").read_text(encoding="utf-8")
+        assert latex.count(r"\begin{tabular}") == latex.count(r"\end{tabular}") == 1
+    assert markdown.count("\n## ") == 9
+    assert not list(paths.html.parent.glob(".*"))
+
+
+def test_the_numbers_on_the_page_are_those_of_the_files(odd_grid):
+    paths = write_report(odd_grid)
+    rows = list(csv.DictReader((paths.tables / "main.csv").read_text(encoding="utf-8").splitlines()))
+    by_row: dict[str, list[float]] = {"none": [], "mnli": []}
+    for path in odd_grid.glob("phases/*+mnli.s*/result.json"):
+        record = json.loads(path.read_text())
+        if record["phase"]["intermediate"] in by_row:
+            scores = record["scores"]["xnli"]["test"]["accuracy"]
+            by_row[record["phase"]["intermediate"]].append(np.mean(list(scores.values())))
+    column = next(name for name in rows[0] if name.startswith("XNLI"))
+    assert float(rows[0][column]) == pytest.approx(np.mean(by_row["none"]))
+    assert float(rows[1][column]) == pytest.approx(np.mean(by_row["mnli"]) - np.mean(by_row["none"]))
+
+
+def test_a_report_is_the_same_each_time(odd_grid):
+    first = write_report(odd_grid, odd_grid / "one")
+    second = write_report(odd_grid, odd_grid / "two")
+    assert first.html.read_bytes() == second.html.read_bytes()
+    assert first.markdown.read_bytes() == second.markdown.read_bytes()
+
+
+def test_own_names_and_distances(odd_grid):
+    distances = odd_grid / "distances.csv"
+    languages = made_up_grid.LANGUAGES["xnli"].split()
+    lines = [f"{code},toy {code},{index / 20},Latn,{index % 5}" for index, code in enumerate(languages)]
+    distances.write_text("code,name,distance,script,log_text_bytes\n" + "\n".join(lines))
+    page = Page(write_report(odd_grid, distances=distances).html.read_text(encoding="utf-8"))
+    assert "toy th" in page.text
+    assert "Thai" not in page.text
+    assert "column distance of distances.csv" in page.text
+
+
+def test_a_single_run_makes_a_page(tmp_path):
+    scores = {"xnli": {"accuracy": {"en": 80.0}}}
+    record = made_up_grid.make_record(
+        "none", "mnli", scores, curve=[], throughput={}, environment={}, config={}
+    )
+    record["selection"] = {}
+    made_up_grid.write_record(tmp_path, record)
+    Page(write_report(tmp_path, benchmark="xtreme-r").html.read_text(encoding="utf-8"))
+    assert "80.0" in summary_text(tmp_path)
+
+
+def test_an_empty_folder_and_an_unknown_benchmark(tmp_path):
+    with pytest.raises(DataError, match="nothing to report on"):
+        write_report(tmp_path)
+    with pytest.raises(ConfigError, match="glue"):
+        summary_text(tmp_path, "glue")
+
+
+def test_published_numbers_are_the_ones_that_were_read():
+    numbers = published_numbers()
+    tatoeba = [one.value for one in numbers if one.task == "tatoeba" and one.split == "dev"]
+    bucc = [one.value for one in numbers if one.task == "bucc2018" and one.split == "dev"]
+    # The authors give these means with their per-language values.
+    assert (len(tatoeba), round(float(np.mean(tatoeba)), 1)) == (36, 31.0)
+    assert (len(bucc), round(float(np.mean(bucc)), 1)) == (4, 71.5)
+    base = {
+        one.task: one.value
+        for one in numbers
+        if (one.model, one.language) == ("XLM-R Large", "mean") and one.metric != "em"
+    }
+    assert base["xnli"] == 79.2
+    assert len(base) == 9
+
+
+def test_published_numbers_are_for_the_model_they_are_of(tmp_path):
+    scores = {"xnli": {"accuracy": {"en": 80.0, "de": 75.0}}}
+    made_up_grid.write_record(tmp_path, made_up_grid.make_record("none", "mnli", scores))
+    assert "Published numbers" not in write_report(tmp_path).html.read_text(encoding="utf-8")
+    asked = write_report(tmp_path, published=True).html.read_text(encoding="utf-8")
+    assert "Published numbers" in asked
+    assert "encoder: made-up" in asked
+
+
+def test_configurations_come_apart_and_together():
+    configs = [
+        {"a": 1, "train": {"epochs": 2, "seed": 0}, "only": True},
+        {"a": 1, "train": {"epochs": 2, "seed": 1}},
+    ]
+    common, rest = split_configs(configs)
+    assert common == {"a": 1, "train": {"epochs": 2}}
+    assert rest == [{"only": True, "train": {"seed": 0}}, {"train": {"seed": 1}}]
+
+
+def test_thin_keeps_ends_and_means():
+    points = [(float(step), float(step)) for step in range(1000)]
+    thinned = thin(points, 50)
+    assert len(thinned) == 50
+    assert thinned[-1][0] == 999
+    assert np.mean([y for _, y in thinned]) == pytest.approx(499.5)
+    assert thin([(0.0, 1.0), (1.0, float("nan"))]) == [(0.0, 1.0)]
