@@ -289,12 +289,17 @@ def constrain_batch(array: jax.Array) -> jax.Array:
     return constrain(array, BATCH_AXES)
 
 
-def gather_rows(table: jax.Array, rows: jax.Array) -> jax.Array:
+def gather_rows(table: jax.Array, rows: jax.Array, dtype: Any = None) -> jax.Array:
     """Looks up rows of an embedding table cut over columns: ``[V, D]``, ``[B, ...]`` -> ``[B, ..., D]``.
 
     Every device looks up its own columns for the whole batch, then columns are exchanged for rows. What
     travels is the size of the result; gathering the table, or summing its gradient, is far more.
+
+    Args:
+        table: the embeddings.
+        rows: which of them.
+        dtype: of the result; what is looked up is cast before it travels. None: as the table.
     """
     everywhere = constrain(rows, *[None] * rows.ndim)
-    found = constrain(jnp.take(table, everywhere, axis=0), *[None] * rows.ndim, ("fsdp", "tensor"))
-    return constrain_batch(found)
+    found = jnp.take(table, everywhere, axis=0).astype(dtype or table.dtype)
+    return constrain_batch(constrain(found, *[None] * rows.ndim, ("fsdp", "tensor")))

@@ -1,0 +1,205 @@
+"""Plans in processes of their own, looks for a setting that fits, and writes down what came out."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import stilts_jax
+from stilts_jax.errors import ConfigError, StiltsError
+from stilts_jax.plan.chips import GIB
+from stilts_jax.plan.compile import environment
+from stilts_jax.plan.records import Plan, Setup, plan_from_json, to_json
+from stilts_jax.progress import SILENT, Progress
+from stilts_jax.sharding import MeshConfig
+
+USUAL_SHARE = 0.4  # of the bound that well-tuned training of encoders reaches
+
+
+def plan_training(setup: Setup) -> Plan:
+    """Compiles the training and evaluation steps of ``setup`` without its chips; see ``Plan``."""
+    package_root = str(Path(stilts_jax.__file__).parents[1])
+    paths = [package_root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    with tempfile.TemporaryDirectory() as folder:
+        answer = Path(folder) / "answer.json"
+        done = subprocess.run(
+            [sys.executable, "-m", "stilts_jax.plan.compile", str(answer)],
+            input=json.dumps(to_json(setup)),
+            env={**os.environ, **environment(setup.chips()), "PYTHONPATH": os.pathsep.join(paths)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        if not answer.exists():
+            last = [line for line in done.stderr.splitlines() if line.strip()][-1:]
+            raise StiltsError(
+                "The compiler failed.",
+                where=f"{setup.topology}, {setup.describe()}: {''.join(last)[:500]}",
+                fix="try another mesh or attention; cpu:N compiles almost anything",
+            )
+        found = json.loads(answer.read_text("utf-8"))
+    if "error" in found:
+        what, where, fix = found["error"]
+        raise ConfigError(what, where=where, fix=fix)
+    return plan_from_json(found["plan"])
+
+
+def find_fitting(setup: Setup, progress: Progress = SILENT, tries: int = 8) -> Plan | None:
+    """Returns the plan of the nearest setup that fits: with the fewest changes, the cheapest first."""
+    for number, candidate in enumerate(alternatives(setup)):
+        if number == tries:
+            return None
+        progress.say(f"trying {candidate.describe()}")
+        try:
+            plan = plan_training(candidate)
+        except StiltsError as error:
+            progress.say(f"  {error.what}")
+            continue
+        if plan.fits:
+            return plan
+    return None
+
+
+def alternatives(setup: Setup) -> Iterator[Setup]:
+    """Yields setups that need less memory, by what they cost: results stay the same until the last two."""
+    topology = setup.chips()
+    inside = topology.count // topology.slices
+    lighter = replace(setup, compute=replace(setup.compute, remat="full"))
+    cut = MeshConfig(topology.slices, inside, 1)
+
+    def halved(base: Setup) -> Iterator[Setup]:
+        accumulation = setup.accumulation * 2
+        while setup.rows % (accumulation * topology.count) == 0:
+            yield replace(base, accumulation=accumulation)
+            accumulation *= 4
+
+    seen = {setup}
+    least = replace(lighter, mesh=cut)
+    *_, last = [least, *halved(least)]
+    # In bfloat16 both results and checkpoints change.
+    moments = replace(last, optimizer=replace(setup.optimizer, moment_dtype="bfloat16"))
+    parameters = replace(moments, compute=replace(lighter.compute, param_dtype="bfloat16"))
+    for candidate in (
+        lighter,
+        replace(setup, mesh=cut),
+        *halved(setup),
+        least,
+        *halved(lighter),
+        *halved(least),
+        moments,
+        parameters,
+    ):
+        if candidate not in seen:
+            seen.add(candidate)
+            yield candidate
+
+
+def plan_command(
+    setup: Setup, *, steps: int = 0, as_json: bool = False, progress: Progress = SILENT
+) -> tuple[str, bool]:
+    """Plans a setup and, if it does not fit, the nearest one that does.
+
+    Args:
+        setup: what to plan.
+        steps: of a whole grid, for its chip-hours; 0: not asked for.
+        as_json: JSON instead of text.
+        progress: what is being tried.
+
+    Returns:
+        What to print, and whether the setup itself fits.
+    """
+    progress.say(f"compiling for {setup.topology}")
+    plan = plan_training(setup)
+    other = None if plan.fits else find_fitting(setup, progress)
+    if as_json:
+        record = {"plan": _with_results(plan), "proposal": other and _with_results(other), "steps": steps}
+        return json.dumps(record, indent=2), plan.fits
+    text = describe(plan, steps)
+    if not plan.fits:
+        text += "\nIt does not fit. "
+        text += f"This does:\n\n{describe(other, steps)}" if other else "Nothing that was tried fits."
+    return text, plan.fits
+
+
+def describe(plan: Plan, steps: int = 0) -> str:
+    """Returns a plan as a person reads it."""
+    setup, topology = plan.setup, plan.setup.chips()
+    shape = setup.encoder
+    lines = [
+        f"{shape.num_layers} x {shape.hidden_size}, {plan.num_parameters / 1e9:.2f} billion parameters, on "
+        f"{topology.count} x {topology.chip.name} ({topology.name})",
+        f"{setup.head.kind}, batch {setup.rows} x {setup.length}, {setup.describe()}",
+        "",
+        "GiB on a device            training  evaluation",
+    ]
+    available = topology.chip.memory
+    rows: list[tuple[str, int | None, int | None]] = [
+        ("parameters", plan.parameters, plan.parameters),
+        ("optimizer", plan.optimizer, 0),
+        ("batch", plan.batch, plan.batch),
+    ]
+    for name in ("arguments", "temporaries", "unaliased_outputs", "total"):
+        both = [getattr(memory, name) if memory else None for memory in (plan.train, plan.evaluate)]
+        rows.append((name.replace("_", " "), both[0], both[1]))
+    for name, *values in rows:
+        shown = "".join("  too much" if value is None else f"{value / GIB:10.3f}" for value in values)
+        lines.append(f"  {name:<22}{shown}")
+    if available:
+        verdict = "fits" if plan.fits else f"does not fit ({plan.failure or 'too much in all'})"
+        lines.append(f"  {'the chip has':<22}{available / GIB:10.3f}            {verdict}")
+    lines.extend(f"  note: {note}" for note in plan.notes)
+    if plan.collectives:
+        lines.extend(["", "collectives in a step       group    runs   GB sent by a device"])
+    for item in plan.collectives:
+        lines.append(f"  {item.kind:<24}{item.group:7}{item.runs:8}{item.bytes / 1e9:12.3f}")
+    executed = f"{plan.executed_flops / 1e12:.4g} with recomputation"
+    lines.extend(["", f"{plan.model_flops / 1e12:.4g} TFLOP a step, {executed}"])
+    if plan.bound:
+        parts = ", ".join(f"{name} {seconds:.3g}" for name, seconds in plan.seconds.items())
+        share = plan.model_flops / topology.count / topology.chip.flops / plan.bound
+        lines.append(
+            f"a step takes at least {plan.bound:.3g} s, limited by {plan.limit} ({parts}): "
+            f"at most {share:.0%} of the peak"
+        )
+    if plan.bound and steps:
+        hours = steps * plan.bound * topology.count / 3600
+        lines.append(f"{steps} steps: at least {hours:.3g} chip-hours; expect {hours / USUAL_SHARE:.3g}")
+    lines.append(
+        f"compiled in {plan.compile_seconds:.0f} s with {plan.host_memory / GIB:.1f} GiB of memory here"
+    )
+    return "\n".join(lines) + "\n"
+
+
+def tabulate(plans: Iterable[Plan], names: Sequence[str]) -> str:
+    """Returns plans as a Markdown table, a row each; ``names`` are the encoders'."""
+    lines = [
+        "| encoder | chips | mesh | rows a chip | GiB a chip | GB sent a step | bound s | limited by |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, plan in zip(names, plans, strict=True):
+        topology, mesh = plan.setup.chips(), plan.setup.mesh
+        memory = f"{plan.train.total / GIB:.2f}" if plan.train else "does not fit"
+        sent = sum(item.bytes for item in plan.collectives) / 1e9
+        cells = [name, f"{topology.name} ({topology.count})", f"{mesh.data} x {mesh.fsdp} x {mesh.tensor}"]
+        cells += [
+            f"{plan.setup.rows / topology.count:g}",
+            memory,
+            f"{sent:.1f}",
+            f"{plan.bound:.3g}",
+            plan.limit,
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _with_results(plan: Plan) -> dict:
+    derived = {"fits": plan.fits, "bound": plan.bound, "limit": plan.limit}
+    totals = {
+        f"{name}_total": memory.total if memory else None
+        for name, memory in (("train", plan.train), ("evaluate", plan.evaluate))
+    }
+    return to_json(plan) | derived | totals

@@ -1,0 +1,238 @@
+"""Compiles the real training and evaluation steps for chips that are not here.
+
+A process that compiles for other chips must be told so before JAX starts (``environment``), and a compiler
+that fails takes its process along. So ``plan_setup`` runs in a process of its own: ``command.py`` starts
+``python -m stilts_jax.plan.compile`` with a setup on its standard input.
+"""
+
+import json
+import os
+import re
+import resource
+import sys
+import time
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import topologies
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from stilts_jax.errors import ConfigError
+from stilts_jax.model.encoder import abstract_encoder
+from stilts_jax.model.heads import init_head
+from stilts_jax.plan import flops
+from stilts_jax.plan.chips import GIB, Topology
+from stilts_jax.plan.hlo import count_collectives
+from stilts_jax.plan.records import HEAD, Memory, Plan, Setup, setup_from_json, to_json
+from stilts_jax.sharding import batch_sharding, make_mesh, sharding_notes, state_shardings
+from stilts_jax.train.losses import make_loss
+from stilts_jax.train.optimizer import make_optimizer
+from stilts_jax.train.state import abstract_state, select_head
+from stilts_jax.train.step import eval_step, train_step
+
+# How the compiler for GPUs describes an H200 and an H100 to itself.
+_GPU = """gpu_device_info {{
+  threads_per_block_limit: 1024 threads_per_warp: 32 shared_memory_per_block: 49152
+  shared_memory_per_core: 233472 threads_per_core_limit: 2048 core_count: 132 fpus_per_core: 128
+  block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
+  memory_bandwidth: {bandwidth} l2_cache_size: {cache} clock_rate_ghz: 1.98 device_memory_size: {memory}
+  shared_memory_per_block_optin: 232448 cuda_compute_capability {{ major: 9 }}
+  registers_per_core_limit: 65536 registers_per_block_limit: 65536
+}}
+platform_name: "CUDA"
+dnn_version_info {{ major: 9 minor: 19 }}
+runtime_version {{ major: 13 }}
+device_description_str: "NVIDIA {name}"
+"""
+
+
+def environment(topology: Topology) -> dict[str, str]:
+    """Returns the environment variables that a compiling process needs from its start."""
+    if topology.platform == "cpu":
+        flags = f"--xla_force_host_platform_device_count={topology.count}"
+        return {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+    # No look-up of the machine this would run on, and no device here is touched.
+    return {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "CUDA_VISIBLE_DEVICES": "-1"}
+
+
+def topology_devices(topology: Topology) -> list[Any]:
+    """Returns the chips, as far as a compiler needs them."""
+    if topology.platform == "cpu":
+        return jax.devices("cpu")
+    arrangement = "x".join(map(str, topology.shape))
+    chip = topology.chip
+    try:
+        if topology.platform == "cuda":
+            target = _GPU.format(
+                bandwidth=int(chip.memory_bandwidth),
+                memory=chip.memory,
+                cache=(60 if chip.name == "h200" else 50) * 2**20,
+                name=chip.name.upper(),
+            )
+            found = topologies.get_topology_desc(
+                platform="cuda", target_config=target, topology=f"1x{arrangement}"
+            )
+        else:
+            # Without these a v4 chip counts as two devices.
+            cores = {"chip_config_name": "megacore"} if chip.name == "v4" else {}
+            hosts = {"chips_per_host_bounds": (2, 2, 1)} if chip.name == "v4" else {}
+            found = topologies.get_topology_desc(
+                platform="tpu",
+                topology_name=f"{chip.name}:{arrangement}",
+                num_slices=topology.slices,
+                **cores,
+                **hosts,
+            )
+    except Exception as error:  # whatever a missing or other library raises
+        extra = "cuda" if topology.platform == "cuda" else "tpu"
+        raise ConfigError(
+            f"There is no compiler for {topology.name} here, or it knows no such arrangement.",
+            where=f"topology: {error}"[:500],
+            fix=f"pip install 'stilts-jax[{extra}]' (no device needed); cpu:{topology.count} needs nothing",
+        ) from error
+    return list(found.devices)
+
+
+def plan_setup(setup: Setup) -> Plan:
+    """Compiles both steps of a setup in this process and says what they need."""
+    start = time.monotonic()
+    topology = setup.chips()
+    mesh = make_mesh(setup.mesh, topology_devices(topology))
+    optimizer, loss = make_optimizer(setup.optimizer), make_loss(setup.model, HEAD)
+    params = abstract_params(setup)
+    state = abstract_state(params, optimizer.init)
+    shardings = state_shardings(state, mesh, zero1=setup.zero1)
+    state = _place(state, shardings)
+    batch = _place(abstract_batch(setup), batch_sharding(mesh))
+    step = partial(
+        train_step, loss_fn=loss, optimizer=optimizer, head=HEAD, seed=0, accumulation=setup.accumulation
+    )
+    train = jax.jit(step, donate_argnums=0, out_shardings=(shardings, NamedSharding(mesh, P())))
+    evaluate = jax.jit(partial(eval_step, loss_fn=loss), out_shardings=NamedSharding(mesh, P()))
+    parts = select_head(state.params, HEAD)
+    # Gradients lie as parameters do, in float32 or more; without room for them there is nothing to compile.
+    least = _bytes_per_device(state) + _bytes_per_device(parts)
+    if topology.chip.memory and least > topology.chip.memory:
+        train_memory, text = None, ""
+        failure = f"parameters, moments and gradients alone take {least / GIB:.1f} GiB on a device"
+    else:
+        train_memory, text, failure = _compile(train, (state, batch), topology, mesh)
+    evaluate_memory, _, other = _compile(evaluate, (parts, batch), topology, mesh)
+    collectives = tuple(count_collectives(text, topology.count))
+    executed = flops.count_flops(jax.make_jaxpr(step)(state, batch))
+    return Plan(
+        setup=setup,
+        num_parameters=sum(leaf.size for leaf in jax.tree.leaves(params)),
+        parameters=_bytes_per_device(state.params),
+        optimizer=_bytes_per_device(state.moments),
+        batch=_bytes_per_device(batch),
+        train=train_memory,
+        evaluate=evaluate_memory,
+        failure=failure or other,
+        collectives=collectives,
+        model_flops=flops.model_flops(setup),
+        executed_flops=executed,
+        seconds=flops.bound_seconds(topology, setup, executed, train_memory, collectives),
+        notes=tuple(sharding_notes(params, mesh)),
+        compile_seconds=time.monotonic() - start,
+        host_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    )
+
+
+def abstract_params(setup: Setup) -> dict[str, Any]:
+    """Returns the shapes of ``{"encoder", "heads"}``."""
+    dtype = jnp.dtype(setup.compute.param_dtype)
+    head = jax.eval_shape(partial(init_head, setup.head, setup.encoder), jax.random.key(0))
+    head = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), head)
+    return {"encoder": abstract_encoder(setup.encoder, dtype), "heads": {HEAD: head}}
+
+
+def abstract_batch(setup: Setup) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns the shapes of a batch for the head's kind of task."""
+    rows, length = setup.rows, setup.length
+
+    def integers(*shape: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shape, jnp.int32)
+
+    weight = jax.ShapeDtypeStruct((rows,), jnp.float32)
+    batch = {"tokens": integers(rows, length), "weight": weight}
+    masked = flops.masked_positions(length)
+    columns = {
+        "classify": {"label": integers(rows)},
+        "choice": {
+            "tokens": integers(rows, flops.CHOICES, length),
+            "choice_mask": jax.ShapeDtypeStruct((rows, flops.CHOICES), jnp.float32),
+            "label": integers(rows),
+        },
+        "tag": {"tags": integers(rows, length)},
+        "span": {"start": integers(rows), "end": integers(rows)},
+        "embed": {"pair_tokens": integers(rows, length)},
+        "mlm": {
+            "segments": integers(rows, length),
+            "positions": integers(rows, length),
+            "masked_positions": integers(rows, masked),
+            "masked_targets": integers(rows, masked),
+            "masked_weights": jax.ShapeDtypeStruct((rows, masked), jnp.float32),
+        },
+    }
+    return batch | columns[setup.head.kind]
+
+
+def _place(tree: Any, shardings: Any) -> Any:
+    if isinstance(shardings, NamedSharding):
+        shardings = jax.tree.map(lambda _: shardings, tree)
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        tree,
+        shardings,
+    )
+
+
+def _bytes_per_device(tree: Any) -> int:
+    leaves = jax.tree.leaves(tree)
+    return sum(int(np.prod(leaf.sharding.shard_shape(leaf.shape))) * leaf.dtype.itemsize for leaf in leaves)
+
+
+def _compile(
+    function: Any, arguments: tuple, topology: Topology, mesh: Mesh
+) -> tuple[Memory | None, str, str]:
+    """Returns memory and program text, or nothing and the compiler's words where memory does not suffice."""
+    with jax.set_mesh(mesh):
+        traced = function.trace(*arguments)
+        lowered = (
+            traced.lower(lowering_platforms=("cuda",)) if topology.platform == "cuda" else traced.lower()
+        )
+        try:
+            compiled = lowered.compile()
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            used = re.search(r"Used [\d.]+\w+ of [\d.]+\w+ \w+", str(error))
+            return None, "", used[0] if used else str(error).splitlines()[0][:300]
+    found = compiled.memory_analysis()
+    memory = Memory(
+        arguments=found.argument_size_in_bytes,
+        temporaries=found.temp_size_in_bytes,
+        unaliased_outputs=found.output_size_in_bytes - found.alias_size_in_bytes,
+    )
+    return memory, compiled.as_text(), ""
+
+
+def main() -> None:
+    """Plans the setup on standard input; the plan, or the error's parts, go to the file that is named."""
+    try:
+        answer = {"plan": to_json(plan_setup(setup_from_json(json.load(sys.stdin))))}
+    except ConfigError as error:
+        answer = {"error": [error.what, error.where, error.fix]}
+    with open(sys.argv[1], "w", encoding="utf-8") as file:
+        json.dump(answer, file)
+    sys.stdout.flush()
+    os._exit(0)  # libraries for absent devices are slow, and at times loud, to shut down
+
+
+if __name__ == "__main__":
+    main()
