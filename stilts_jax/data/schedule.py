@@ -9,7 +9,7 @@ import numpy as np
 from stilts_jax.data.draws import draw_permutation
 from stilts_jax.errors import ConfigError
 
-_UNIT = 2**40  # shares are whole numbers of these, so that counts are exact at any step
+_UNIT = 2**60  # shares are whole numbers of these, so that counts are exact at any step
 
 
 class Rows(Protocol):
