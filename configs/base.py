@@ -26,13 +26,19 @@ def get_config() -> ConfigDict:
     c.experiment = experiment = ConfigDict()
     experiment.intermediates = "none"  # rows of the table, joined by "+"; "mnli/mlm" is one row of two tasks
     experiment.targets = "xnli"  # columns of the table, joined by "+"
-    experiment.languages = ""  # evaluation languages, joined by "+"; empty: all that the tasks and the data have
+    experiment.languages = (
+        ""  # evaluation languages, joined by "+"; empty: all that the tasks and the data have
+    )
     experiment.intermediate_seeds = 1
     experiment.target_seeds = 1
     experiment.first_seed = 0
     experiment.source_language = "en"  # language of the target tasks' training data
-    experiment.select_on = "en"  # "target-languages" selects on their dev sets: no longer zero-shot, and reported so
-    experiment.keep = "encoders"  # checkpoints kept when done: "none", "encoders" (of parents), "all"
+    experiment.select_on = (
+        "en"  # "target-languages" selects on their dev sets: no longer zero-shot, and reported so
+    )
+    experiment.keep = (
+        "models"  # of finished phases: "none", "encoders" (intermediates), "models", "all" (optimizer too)
+    )
 
     c.train = train = ConfigDict()
     train.learning_rate = placeholder(float)

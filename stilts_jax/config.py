@@ -72,7 +72,9 @@ def parse_argument(
         key, has_value, value = item.partition("=")
         if key not in defaults:
             raise ConfigError(
-                f"The config has no argument {key!r}.", where=f"--config=...:{text}", fix=nearest(key, defaults)
+                f"The config has no argument {key!r}.",
+                where=f"--config=...:{text}",
+                fix=nearest(key, defaults),
             )
         values[key] = _parse(value if has_value else "true", type(defaults[key]), f"argument {key!r}")
         if choices and key in choices and values[key] not in choices[key]:
@@ -124,7 +126,9 @@ def _parse(text: str, kind: type, where: str) -> Any:
     try:
         return kind(text)
     except ValueError as error:
-        raise ConfigError(f"{text!r} is no {kind.__name__}.", where=where, fix=f"give a {kind.__name__}") from error
+        raise ConfigError(
+            f"{text!r} is no {kind.__name__}.", where=where, fix=f"give a {kind.__name__}"
+        ) from error
 
 
 def _to_dataclass(node: ConfigDict, kind: type, path: str) -> Any:
@@ -137,6 +141,7 @@ def _to_dataclass(node: ConfigDict, kind: type, path: str) -> Any:
     values = {}
     for name in names:
         value = node[name]
-        values[name] = _to_dataclass(value, hints[name], f"{path}.{name}") if is_dataclass(hints[name]) else value
+        values[name] = (
+            _to_dataclass(value, hints[name], f"{path}.{name}") if is_dataclass(hints[name]) else value
+        )
     return kind(**values)
-

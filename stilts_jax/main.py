@@ -19,7 +19,7 @@ from stilts_jax.errors import (
 )
 
 # In the order in which a newcomer meets them.
-COMMANDS = ("demo", "tasks", "prepare", "train", "eval", "grid", "report", "score", "export", "mine", "plan", "bench")
+COMMANDS = ("train", "grid", "report", "score")
 
 _DISK_ERRORS = {
     errno.ENOSPC: "free some space, or name another folder; what was saved before is intact",
@@ -34,7 +34,9 @@ class _Parser(argparse.ArgumentParser):
     """Complains in three parts, with the nearest known name."""
 
     def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message[:1].upper()}{message[1:]}.", where=self.prog, fix=f"see {self.prog} --help")
+        raise ConfigError(
+            f"{message[:1].upper()}{message[1:]}.", where=self.prog, fix=f"see {self.prog} --help"
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -83,7 +83,7 @@ class Progress:
     @contextmanager
     def part(self, prefix: str) -> Iterator[None]:
         """Puts ``prefix`` (such as ``[3/12] mnli``) before every line inside the block."""
-        before, self._prefix = self._prefix, f"{prefix} "
+        before, self._prefix = self._prefix, f"{self._prefix}{prefix} "
         try:
             yield
         finally:

@@ -72,7 +72,9 @@ def list_phases(settings: Settings, get_task: Callable[[str], Task]) -> list[Pha
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(
-                f"{name!r} would be run twice.", where="config.experiment", fix="name each row and target once"
+                f"{name!r} would be run twice.",
+                where="config.experiment",
+                fix="name each row and target once",
             )
     return phases
 
@@ -120,8 +122,8 @@ def _starts(row: str, settings: Settings, get_task: Callable[[str], Task]) -> It
         yield Phase(row, "intermediate", row, (), (), encoder)
         return
     tasks = tuple(row.split("/"))
-    for name in tasks:
-        get_task(name)  # an unknown name is refused here, before anything runs
+    # An unknown name is refused here, before anything runs. Masked language modelling has no score to report.
+    scored = tuple(name for name in tasks if get_task(name).kind != "mlm")
     label = "+".join(tasks)
     for seed in range(experiment.first_seed, experiment.first_seed + experiment.intermediate_seeds):
         yield Phase(
@@ -129,7 +131,7 @@ def _starts(row: str, settings: Settings, get_task: Callable[[str], Task]) -> It
             "intermediate",
             label,
             tasks,
-            tasks,
+            scored,
             settings.encoder,
             intermediate_seed=seed,
         )

@@ -29,7 +29,9 @@ def split_pairs(text: str, where: str) -> dict[str, str]:
 
 def _one_of(name: str, value: str, known: Collection[str]) -> None:
     if value not in known:
-        raise ConfigError(f"{name}={value!r} is not possible.", where=f"config.{name}", fix=nearest(value, known))
+        raise ConfigError(
+            f"{name}={value!r} is not possible.", where=f"config.{name}", fix=nearest(value, known)
+        )
 
 
 def _in_range(name: str, value: float | None, low: float, high: float = float("inf")) -> None:
@@ -77,10 +79,12 @@ class ExperimentSettings:
         _in_range("experiment.target_seeds", self.target_seeds, 1)
         _in_range("experiment.first_seed", self.first_seed, 0)
         _one_of("experiment.select_on", self.select_on, ("en", "target-languages"))
-        _one_of("experiment.keep", self.keep, ("none", "encoders", "all"))
+        _one_of("experiment.keep", self.keep, ("none", "encoders", "models", "all"))
         if not split_names(self.intermediates):
             raise ConfigError(
-                "No intermediate is named.", where="config.experiment.intermediates", fix="write none for none"
+                "No intermediate is named.",
+                where="config.experiment.intermediates",
+                fix="write none for none",
             )
         if not split_names(self.targets) and split_names(self.intermediates) == ("none",):
             raise ConfigError(
@@ -269,7 +273,9 @@ class Settings:
     def __post_init__(self) -> None:
         _one_of("preset", self.preset, ("paper", "xtreme"))
         if not self.encoder:
-            raise ConfigError("No encoder is named.", where="config.encoder", fix="give a hub name or a folder")
+            raise ConfigError(
+                "No encoder is named.", where="config.encoder", fix="give a hub name or a folder"
+            )
         if self.train.phase_vocabulary and self.compute.param_dtype != "float32":
             raise ConfigError(
                 "The phase vocabulary needs float32 parameters.",

@@ -1,0 +1,62 @@
+"""Run a grid of intermediate and target phases: every row against every target, over seeds.
+
+Killed and typed again, it goes on where it stopped. Finished phases are kept; a failed one is recorded with its
+error, does not stop what does not depend on it, and is tried again by the next run of the command. The exit code
+is 1 if a phase failed and 75 if the run was preempted after saving.
+"""
+
+import argparse
+import re
+
+from stilts_jax.errors import ConfigError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds this command's arguments."""
+    from stilts_jax.commands.options import add_config_arguments
+
+    add_config_arguments(parser)
+    parser.add_argument(
+        "--dry_run",
+        action="store_true",
+        help="print phases, steps, tokens, FLOPs, disk and device-hours; run nothing",
+    )
+    parser.add_argument(
+        "--part",
+        default="1/1",
+        metavar="I/N",
+        help="run the rows of one of N machines that share the work directory",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the command."""
+    from stilts_jax.commands.options import open_context, read_settings
+    from stilts_jax.experiment.phases import list_phases, select_part
+    from stilts_jax.tasks import get_task
+
+    settings = read_settings(arguments)
+    phases = list_phases(settings, get_task)
+    part, parts = _read_part(arguments.part)
+    context = open_context(arguments, settings)
+    context.check(phases)
+    if arguments.dry_run:
+        from stilts_jax.experiment.estimate import estimate_text
+
+        print(estimate_text(phases, context))
+        return 0
+    from stilts_jax.experiment.grid import run_grid
+    from stilts_jax.report import summary_text
+
+    code = run_grid(phases, context, mine=select_part(phases, part, parts))
+    if context.is_main:
+        print(summary_text(arguments.workdir))
+        print(f"\nThe whole report: stilts report {arguments.workdir}")
+    return code
+
+
+def _read_part(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise ConfigError(f"{text!r} is no part.", where="--part", fix="write 1/4, 2/4, 3/4 or 4/4")
+    return int(match[1]), int(match[2])

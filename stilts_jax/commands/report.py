@@ -1,0 +1,36 @@
+"""Write the report of a work directory: one page, with Markdown, CSV and LaTeX of its tables.
+
+Only the result.json files below WORKDIR/phases are read.
+"""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds this command's arguments."""
+    parser.add_argument("workdir", type=Path)
+    parser.add_argument("--out", type=Path, help="the folder to write; WORKDIR/report by default")
+    parser.add_argument("--benchmark", choices=("xtreme", "xtreme-r"), default="xtreme")
+    parser.add_argument(
+        "--distances",
+        type=Path,
+        help="a CSV with a row a language: code, columns of distances, script, log_size",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the command."""
+    from stilts_jax.progress import Progress
+    from stilts_jax.report import summary_text, write_report
+
+    paths = write_report(
+        arguments.workdir,
+        arguments.out,
+        distances=arguments.distances,
+        benchmark=arguments.benchmark,
+        progress=Progress(),
+    )
+    print(summary_text(arguments.workdir, arguments.benchmark))
+    print(f"\nThe whole report: {paths.html}")
+    return 0

@@ -1,0 +1,32 @@
+"""Run one phase, or the few that it needs: an intermediate or a target task.
+
+Takes configs/intermediate.py, configs/target.py or any other config. The same as `stilts grid`, with a profile on
+request. Killed and typed again, it goes on where it stopped.
+"""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds this command's arguments."""
+    from stilts_jax.commands.options import add_config_arguments
+
+    add_config_arguments(parser)
+    parser.add_argument(
+        "--trace", type=Path, metavar="DIR", help="write a profile of ten steps, for TensorBoard or Perfetto"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the command."""
+    from stilts_jax.commands.options import open_context, read_settings
+    from stilts_jax.experiment.grid import run_grid
+    from stilts_jax.experiment.phases import list_phases
+    from stilts_jax.tasks import get_task
+
+    settings = read_settings(arguments)
+    phases = list_phases(settings, get_task)
+    context = open_context(arguments, settings)
+    context.check(phases)
+    return run_grid(phases, context)

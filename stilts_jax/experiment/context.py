@@ -1,0 +1,189 @@
+"""What all phases of one experiment share: settings, data, tokenizer, mesh, folders and keys."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from stilts_jax.data.features import FEATURE_VERSION, FeatureSettings, build_features
+from stilts_jax.data.records import Features
+from stilts_jax.data.sources import DataSource, available_languages, fingerprint, read_examples
+from stilts_jax.data.store import load_or_build
+from stilts_jax.errors import ConfigError, DataError
+from stilts_jax.experiment.keys import evaluation_record, hash_record, training_record
+from stilts_jax.experiment.phases import Phase
+from stilts_jax.experiment.settings import Settings, split_names
+from stilts_jax.experiment.start import encoder_fingerprint, tokenizer_folder
+from stilts_jax.progress import SILENT, Progress
+from stilts_jax.sharding import Mesh, MeshConfig, make_mesh
+from stilts_jax.tasks import get_task
+from stilts_jax.tasks.spec import Example, Task
+from stilts_jax.tokenization import Tokenizer, load_tokenizer
+
+
+@dataclass
+class Context:
+    """An experiment as it runs.
+
+    Attributes:
+        workdir: ``phases/`` (a folder each), ``features/``, ``report/`` lie in it.
+        command: the command line, for the record.
+        is_main: whether this process writes results.
+        trace: folder for a profile of some training steps.
+    """
+
+    settings: Settings
+    source: DataSource
+    workdir: Path
+    command: str = ""
+    progress: Progress = SILENT
+    is_main: bool = True
+    trace: Path | None = None
+    _keys: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def host(self) -> tuple[int, int]:
+        """This host's number, and how many there are."""
+        import jax
+
+        return jax.process_index(), jax.process_count()
+
+    @cached_property
+    def mesh(self) -> Mesh:
+        """All devices, arranged as the settings say."""
+        mesh = self.settings.mesh
+        return make_mesh(MeshConfig(mesh.data, mesh.fsdp, mesh.tensor))
+
+    def tokenizer(self, encoder: str) -> Tokenizer:
+        """The tokenizer that came with an encoder."""
+        if encoder not in self._tokenizers:
+            self._tokenizers[encoder] = load_tokenizer(tokenizer_folder(encoder))
+        return self._tokenizers[encoder]
+
+    @cached_property
+    def _tokenizers(self) -> dict[str, Tokenizer]:
+        return {}
+
+    # -- keys and folders
+
+    def training_record(self, phase: Phase) -> dict[str, Any]:
+        """What the training of ``phase`` depends on."""
+        start = self.key(phase.parent) if phase.parent else encoder_fingerprint(phase.encoder, self.settings)
+        return training_record(
+            phase, self.settings, get_task, start, self.fingerprint, self.mlm_languages(phase)
+        )
+
+    def key(self, phase: Phase) -> str:
+        """The hash that names what ``phase`` trains."""
+        if phase.name not in self._keys:
+            self._keys[phase.name] = hash_record(self.training_record(phase))
+        return self._keys[phase.name]
+
+    def evaluation_key(self, phase: Phase) -> str:
+        """The hash that names what ``phase`` is scored on."""
+        return hash_record(
+            evaluation_record(phase, self.settings, get_task, self.fingerprint, self.languages)
+        )
+
+    def folder(self, phase: Phase) -> Path:
+        """Where everything of ``phase`` is kept."""
+        readable = phase.name.replace("/", "_").replace(":", "_")
+        return self.workdir / "phases" / f"{readable}-{self.key(phase)[:8]}"
+
+    def fingerprint(self, task: Task, split: str, language: str) -> str:
+        """A hash of the bytes that a split is read from."""
+        return fingerprint(task, split, language, self.source)
+
+    # -- languages and data
+
+    def languages(self, task: Task, split: str) -> tuple[str, ...]:
+        """The languages in which ``split`` is scored: those that were asked for, as far as there are data."""
+        asked = split_names(self.settings.experiment.languages)
+        found = available_languages(task, split, self.source, beyond=bool(asked))
+        if not asked:
+            return found
+        return tuple(language for language in asked if language in found)
+
+    def mlm_languages(self, phase: Phase) -> tuple[str, ...]:
+        """The languages of masked language modelling; empty where a phase has none."""
+        if "mlm" not in phase.train:
+            return ()
+        task = get_task("mlm")
+        found = available_languages(task, "train", self.source, beyond=True)
+        asked = split_names(self.settings.mixture.mlm_languages) or found
+        missing = [language for language in asked if language not in found]
+        if missing or not asked:
+            raise DataError(
+                f"There is no text in {', '.join(missing) or 'any language'}.",
+                where=f"task mlm, {self.source.root}",
+                fix="put text/LANGUAGE.txt there, or set mixture.mlm_languages",
+            )
+        return asked
+
+    def examples(self, task: Task, split: str, languages: Sequence[str]) -> dict[str, list[Example]]:
+        """Reads a split in several languages."""
+        return {language: read_examples(task, split, language, self.source) for language in languages}
+
+    def features(
+        self,
+        task: Task,
+        split: str,
+        languages: Sequence[str],
+        tokenizer: Tokenizer,
+        settings: FeatureSettings,
+        *,
+        training: bool,
+        limit: int = 0,
+        examples: Mapping[str, Sequence[Example]] | None = None,
+    ) -> Features:
+        """Returns tokenized rows from the cache, or makes them.
+
+        Args:
+            limit: first examples of each language only; 0 takes all.
+            examples: the split, if it was read already.
+        """
+        parts = {
+            "feature_version": FEATURE_VERSION,
+            "task": task.name,
+            "kind": task.kind,
+            "split": split,
+            "data": {language: self.fingerprint(task, split, language) for language in languages},
+            "skip_budget": self.source.skip_budget,
+            "tokenizer": tokenizer.fingerprint,
+            "settings": vars(settings),
+            "training": training,
+            "limit": limit,
+        }
+
+        def build() -> Features:
+            read = examples or self.examples(task, split, languages)
+            chosen = {language: rows[:limit] if limit else rows for language, rows in read.items()}
+            return build_features(
+                task.kind,
+                chosen,
+                tokenizer,
+                settings,
+                training=training,
+                fingerprint=hash_record(parts),
+                progress=self.progress,
+            )
+
+        cache = Path(self.settings.data.cache) if self.settings.data.cache else self.workdir / "features"
+        return load_or_build(cache, parts, build, progress=self.progress)
+
+    def check(self, phases: Sequence[Phase]) -> None:
+        """Finds out before anything runs whether every phase has its data."""
+        if not phases:
+            raise ConfigError("There is nothing to run.", where="config.experiment", fix="name a target task")
+        for phase in phases:
+            self.key(phase)
+            for name in phase.evaluate:
+                task = get_task(name)
+                split = task.selection if phase.stage == "intermediate" else task.reported
+                if task.kind != "mlm" and not self.languages(task, split):
+                    raise DataError(
+                        f"There are no data to evaluate {name} on.",
+                        where=f"{self.source.root}, split {split}",
+                        fix="`stilts tasks --data_root=...` says which files are looked for",
+                    )

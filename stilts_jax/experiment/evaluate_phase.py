@@ -1,0 +1,199 @@
+"""Scores the tasks of a phase in all their languages."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+
+from stilts_jax.data.sources import read_retrieval, with_labels
+from stilts_jax.evaluation.embed import Embedder
+from stilts_jax.evaluation.evaluate import Evaluation, evaluate_task
+from stilts_jax.evaluation.metrics import MAIN_VALUES, Items
+from stilts_jax.evaluation.predict import default_layer
+from stilts_jax.evaluation.retrieve import evaluate_retrieval, sweep_layers
+from stilts_jax.experiment.context import Context
+from stilts_jax.experiment.keys import evaluated_splits, hash_record, phase_hyperparameters
+from stilts_jax.experiment.models import head_config, load_final, load_phase_start, make_compute
+from stilts_jax.experiment.phase_data import feature_settings
+from stilts_jax.experiment.phases import Phase
+from stilts_jax.model import EncoderConfig, HeadConfig, Model
+from stilts_jax.sharding import parameter_shardings
+from stilts_jax.tasks import get_task
+from stilts_jax.tasks.spec import Task
+
+# Targets whose languages are translations of the same items, in the same order.
+ALIGNED = frozenset(("xnli", "xquad", "xcopa"))
+
+
+@dataclass(frozen=True)
+class PhaseScores:
+    """What a phase scored, in the form of ``result.json``.
+
+    Attributes:
+        scores: {task: {split: {metric: {language: percent}}}}
+        main_metric: {task: metrics that make the table's cell}
+        reported_split: {task: split}
+        items: {task: {language: (per-item values of the reported split, whether they are aligned over languages)}}
+        data: {task: {split: {"fingerprint", "examples"}}}
+        thresholds: {task: {language: threshold}}, tuned on dev
+        notes: what a reader must know about how scores came about.
+        predictions: {task: {language: predictions of the reported split}}
+    """
+
+    scores: dict[str, Any] = field(default_factory=dict)
+    main_metric: dict[str, list[str]] = field(default_factory=dict)
+    reported_split: dict[str, str] = field(default_factory=dict)
+    items: dict[str, dict[str, tuple[Items, bool]]] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    thresholds: dict[str, dict[str, float]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    predictions: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def summary(self) -> str:
+        """One line for the log: each task's main metric, averaged over languages."""
+        parts = []
+        for task, splits in self.scores.items():
+            split = self.reported_split[task]
+            for metric in self.main_metric[task]:
+                values = splits.get(split, {}).get(metric, {})
+                if values:
+                    mean = sum(values.values()) / len(values)
+                    parts.append(f"{task} {split} {metric} {mean:.1f} ({len(values)} languages)")
+        return "; ".join(parts) or "trained"
+
+
+def evaluate_phase(phase: Phase, context: Context, trained: Mapping[str, Any] | None) -> PhaseScores:
+    """Scores every task of ``phase``.
+
+    Args:
+        trained: the record of its training; None where it trains nothing.
+    """
+    scores = PhaseScores()
+    if phase.evaluate:
+        scorer = _load(phase, context, trained)
+        for name in phase.evaluate:
+            scorer.score(with_labels(get_task(name), context.source), scores)
+    return scores
+
+
+@dataclass
+class _Scorer:
+    """A finished model with what is needed to score tasks."""
+
+    phase: Phase
+    context: Context
+    config: EncoderConfig
+    encoder: dict[str, Any]
+    heads: dict[str, dict[str, Any]]
+
+    def score(self, task: Task, scores: PhaseScores) -> None:
+        """Adds one task to ``scores``."""
+        context = self.context
+        splits = evaluated_splits(self.phase, task)
+        scores.scores[task.name] = {}
+        scores.reported_split[task.name] = splits[-1]
+        scores.main_metric[task.name] = list(MAIN_VALUES[task.metric])
+        for split in splits:
+            languages = context.languages(task, split)
+            if not languages:
+                continue
+            with context.progress.part(f"{task.name} {split}"):
+                found = (
+                    self._retrieve(task, split, languages, scores)
+                    if task.kind == "embed"
+                    else self._predict(task, split, languages)
+                )
+            scores.scores[task.name][split] = found.scores
+            scores.data.setdefault(task.name, {})[split] = {
+                "fingerprint": hash_record([context.fingerprint(task, split, one) for one in languages]),
+                "languages": list(languages),
+            }
+        scores.predictions[task.name] = found.predictions
+        sizes = {len(result.items.values) for result in found.results.values() if result.items}
+        scores.items[task.name] = {
+            language: (result.items, len(sizes) == 1 and task.name in ALIGNED)
+            for language, result in found.results.items()
+            if result.items is not None
+        }
+
+    def _predict(self, task: Task, split: str, languages: Sequence[str]) -> Evaluation:
+        context, phase = self.context, self.phase
+        head = task.name if task.name in self.heads else phase.train[-1]
+        settings = feature_settings(phase_hyperparameters(phase, task, context.settings))
+        examples = context.examples(task, split, languages)
+        features = context.features(
+            task,
+            split,
+            languages,
+            context.tokenizer(phase.encoder),
+            settings,
+            training=False,
+            examples=examples,
+        )
+        trained_task = with_labels(get_task(head), context.source)
+        return evaluate_task(
+            self._model({head: head_config(trained_task, context.settings)}),
+            {"encoder": self.encoder, "head": self.heads[head]},
+            task,
+            features,
+            examples,
+            head=head,
+            tokens_per_batch=context.settings.evaluation.tokens_per_batch,
+            mesh=context.mesh,
+            progress=context.progress,
+        )
+
+    def _retrieve(self, task: Task, split: str, languages: Sequence[str], scores: PhaseScores) -> Evaluation:
+        context, phase, settings = self.context, self.phase, self.context.settings
+        sets = {language: read_retrieval(task, split, language, context.source) for language in languages}
+        trained = task.retrieval == "ranking"
+        hyperparameters = phase_hyperparameters(phase, task, settings)
+        embedder = Embedder(
+            self._model({task.name: head_config(task, settings)} if trained else {}),
+            {"encoder": self.encoder, "head": self.heads[task.name]}
+            if trained
+            else {"encoder": self.encoder},
+            context.tokenizer(phase.encoder),
+            max_length=hyperparameters.max_length if trained else settings.evaluation.max_length,
+            layer=settings.model.retrieval_layer or None,
+            head=task.name if trained else None,
+            tokens_per_batch=settings.evaluation.tokens_per_batch,
+            mesh=context.mesh,
+            progress=context.progress,
+        )
+        queries = replace(embedder, max_length=hyperparameters.max_query_length) if trained else None
+        options: dict[str, Any] = {
+            "neighbours": settings.evaluation.mining_neighbours,
+            "thresholds": scores.thresholds.get(task.name),
+        }
+        if settings.model.sweep_layers and not trained:
+            layers = sweep_layers(task, sets, embedder, neighbours=options["neighbours"])
+            chosen = settings.model.retrieval_layer or default_layer(self.config.num_layers)
+            for layer, found in enumerate(layers):
+                scores.scores[task.name][f"{split}-layer{layer}"] = found.scores
+            if task.retrieval == "nearest":
+                return layers[chosen]
+        found = evaluate_retrieval(task, sets, embedder, embed_queries=queries, **options)
+        if task.retrieval == "mining" and split != task.reported:
+            scores.thresholds[task.name] = {
+                language: result.settings["threshold"] for language, result in found.results.items()
+            }
+            scores.notes.append(
+                f"{task.name}: each language's threshold was tuned on its dev set, as the benchmark defines it"
+            )
+        return found
+
+    def _model(self, heads: Mapping[str, HeadConfig]) -> Model:
+        return Model(self.config, tuple(heads.items()), make_compute(self.context.settings))
+
+
+def _load(phase: Phase, context: Context, trained: Mapping[str, Any] | None) -> _Scorer:
+    if trained is None:
+        start = load_phase_start(phase, context)
+        shardings = parameter_shardings({"encoder": start.encoder}, context.mesh)["encoder"]
+        encoder = jax.device_put(start.encoder, shardings)
+        return _Scorer(phase, context, start.config, encoder, {})
+    folder = context.folder(phase)
+    params = load_final(folder, "", context)
+    return _Scorer(phase, context, EncoderConfig(**trained["encoder"]), params["encoder"], params["heads"])

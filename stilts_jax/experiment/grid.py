@@ -1,0 +1,122 @@
+"""A list of phases, run in order of need: resumed, split over machines, failures contained, disk bounded."""
+
+import shutil
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stilts_jax.errors import EXIT_ERROR, EXIT_OK, RunAgain, StiltsError
+from stilts_jax.experiment.context import Context
+from stilts_jax.experiment.phases import Phase
+from stilts_jax.experiment.results import failed_result, read_result, write_result
+from stilts_jax.experiment.run import is_done, run_phase
+
+CHECKPOINTS = "checkpoints"
+FINAL = "final"
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """How long to wait for a parent that another machine trains."""
+
+    limit: float = 48 * 3600.0
+    interval: float = 20.0
+
+
+def run_grid(
+    phases: Sequence[Phase],
+    context: Context,
+    *,
+    mine: Sequence[Phase] | None = None,
+    waiting: Waiting = Waiting(),
+    run: Callable[[Phase, Context], None] = run_phase,
+) -> int:
+    """Runs every phase that is not done yet.
+
+    Args:
+        phases: the whole grid, parents first.
+        mine: the phases of this machine; all by default.
+        run: runs one phase.
+
+    Returns:
+        The exit code: 1 if a phase failed (its record says why), else 0.
+    """
+    mine = phases if mine is None else mine
+    failed: dict[str, str] = {}
+    for number, phase in enumerate(mine, 1):
+        with context.progress.part(f"[{number}/{len(mine)}] {phase.name}"):
+            lost = next((parent.name for parent in phase.ancestors() if parent.name in failed), None)
+            if lost:
+                failed[phase.name] = f"needs {lost}, which failed"
+                _record_failure(phase, context, StiltsError(f"It needs {lost}, which failed."))
+                continue
+            try:
+                if phase.parent is not None and phase.parent not in mine:
+                    _wait_for(phase.parent, context, waiting)
+                run(phase, context)
+            except RunAgain:
+                raise
+            except Exception as error:  # one phase's failure must not stop what does not depend on it
+                failed[phase.name] = str(error)
+                context.progress.say(f"failed: {error}")
+                if not isinstance(error, StiltsError):
+                    context.progress.say(traceback.format_exc())
+                _record_failure(phase, context, error)
+            else:
+                _free_disk(phase, phases, context)
+    for name, reason in failed.items():
+        context.progress.say(f"failed: {name}: {reason.splitlines()[0]}")
+    return EXIT_ERROR if failed else EXIT_OK
+
+
+def _record_failure(phase: Phase, context: Context, error: Exception) -> None:
+    if context.is_main:
+        parent_key = context.key(phase.parent) if phase.parent else None
+        write_result(context.folder(phase), failed_result(phase, context.key(phase), parent_key, error))
+
+
+def _wait_for(parent: Phase, context: Context, waiting: Waiting) -> None:
+    began = time.monotonic()
+    while not is_done(parent, context):
+        result = read_result(context.folder(parent))
+        if result and result.get("error"):
+            raise StiltsError(
+                f"{parent.name} failed on another machine.",
+                where=str(context.folder(parent)),
+                fix="run that part again, then this one",
+            )
+        if time.monotonic() - began > waiting.limit:
+            raise StiltsError(
+                f"{parent.name} was not done within {waiting.limit / 3600:g} hours.",
+                where=str(context.folder(parent)),
+                fix="see whether the part that trains it still runs",
+            )
+        context.progress.say(f"waiting for {parent.name}, which another part trains")
+        time.sleep(waiting.interval)
+
+
+def _free_disk(phase: Phase, phases: Sequence[Phase], context: Context) -> None:
+    """Removes what no later phase needs: optimizer states first, then models, as ``experiment.keep`` says."""
+    keep = context.settings.experiment.keep
+    if keep == "all" or not context.is_main:
+        return
+    _remove(context.folder(phase) / CHECKPOINTS)
+    if keep == "models":
+        return
+    for candidate in (phase, *phase.ancestors()):
+        if keep == "encoders" and candidate.stage == "intermediate":
+            continue
+        children = [other for other in phases if other.parent == candidate]
+        if all(is_done(child, context) for child in children):
+            _remove(context.folder(candidate) / FINAL)
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        # Renamed first, so that a kill leaves no half of a checkpoint under its own name.
+        doomed = folder.with_name(f".{folder.name}.removed")
+        shutil.rmtree(doomed, ignore_errors=True)
+        folder.rename(doomed)
+        shutil.rmtree(doomed)

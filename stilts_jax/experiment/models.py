@@ -1,0 +1,98 @@
+"""Models between phases: what a phase starts from, its heads, and the finished models on disk."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from stilts_jax.checkpoint import Checkpoints
+from stilts_jax.experiment.context import Context
+from stilts_jax.experiment.phases import Phase
+from stilts_jax.experiment.settings import Settings
+from stilts_jax.experiment.start import load_start
+from stilts_jax.model import Compute, EncoderConfig, HeadConfig, init_head, init_pooler
+from stilts_jax.sharding import parameter_shardings
+from stilts_jax.tasks.spec import Task
+
+FINAL = "final"  # folder of a finished model: parameters without an optimizer's state
+TRAINED = "trained.json"  # written last: what it speaks of is complete
+
+
+def read_trained(folder: Path, key: str) -> dict[str, Any] | None:
+    """Returns the record of a finished training; None if there is none of this key."""
+    try:
+        record = json.loads((folder / TRAINED).read_text("utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return record if record.get("key") == key else None
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a phase starts from.
+
+    Attributes:
+        encoder: parameters.
+        heads: parameters by head, as far as they are given.
+    """
+
+    config: EncoderConfig
+    encoder: dict[str, Any]
+    heads: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def load_phase_start(phase: Phase, context: Context) -> Start:
+    """Returns the parent's encoder, or the experiment's own; heads are new unless the phase carries them on."""
+    if phase.parent is None:
+        loaded = load_start(phase.encoder, context.settings)
+        heads = {"mlm": loaded.mlm_head} if loaded.mlm_head is not None else {}
+        return Start(loaded.config, loaded.params, heads)
+    folder = context.folder(phase.parent)
+    record = read_trained(folder, context.key(phase.parent)) or {}
+    config = EncoderConfig(**record["encoder"])
+    heads = {}
+    if phase.carry_head:
+        heads[phase.train[0]] = load_final(folder, f"heads/{phase.parent.train[-1]}", context)
+    return Start(config, load_final(folder, "encoder", context), heads)
+
+
+def load_final(folder: Path, part: str, context: Context) -> dict[str, Any]:
+    """Reads a part of a finished model, such as ``encoder`` or ``heads/mnli``, onto the mesh."""
+    with Checkpoints(folder / FINAL, progress=context.progress, read_only=True) as checkpoints:
+        return checkpoints.load(
+            "params", part, shardings=lambda tree: parameter_shardings(tree, context.mesh)
+        )
+
+
+def make_compute(settings: Settings) -> Compute:
+    """Returns how models are computed."""
+    compute = settings.compute
+    return Compute(
+        dtype=compute.dtype,  # type: ignore[arg-type]  # checked by the settings
+        param_dtype=compute.param_dtype,  # type: ignore[arg-type]
+        remat=compute.remat,
+        attention=compute.attention,  # type: ignore[arg-type]
+        matmul_precision=compute.matmul_precision or None,  # type: ignore[arg-type]
+    )
+
+
+def head_config(task: Task, settings: Settings) -> HeadConfig:
+    """Returns the head that a task is trained with."""
+    return HeadConfig(
+        kind=task.kind,
+        num_labels=len(task.labels) if task.kind in ("classify", "tag") else 0,
+        form=settings.model.head_form,  # type: ignore[arg-type]
+        init=settings.model.head_init,  # type: ignore[arg-type]
+    )
+
+
+def new_head(
+    head: HeadConfig, config: EncoderConfig, encoder: dict[str, Any], key: jax.Array
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns a freshly drawn head, and the encoder with a pooler if the head reads one that is not there yet."""
+    if head.needs_pooler and "pooler" not in encoder:
+        encoder = {**encoder, "pooler": init_pooler(config, jax.random.fold_in(key, 1))}
+    return init_head(head, config, key), encoder

@@ -1,0 +1,262 @@
+"""Trains one phase: data, model, batches and schedule put together, then the loop."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from stilts_jax.checkpoint import Checkpoints
+from stilts_jax.data.records import Batch, Features, Ragged
+from stilts_jax.evaluation.evaluate import evaluate_task
+from stilts_jax.evaluation.metrics import main_score
+from stilts_jax.experiment.ahead import BatchesAhead
+from stilts_jax.experiment.context import Context
+from stilts_jax.experiment.flops import training_flops_per_token
+from stilts_jax.experiment.models import (
+    FINAL,
+    TRAINED,
+    Start,
+    head_config,
+    load_phase_start,
+    make_compute,
+    new_head,
+)
+from stilts_jax.experiment.phase_data import (
+    SelectionData,
+    TrainingData,
+    load_selection,
+    load_training,
+    make_batches,
+)
+from stilts_jax.experiment.phases import Phase
+from stilts_jax.files import write_json
+from stilts_jax.model import Model
+from stilts_jax.sharding import parameter_shardings
+from stilts_jax.train.loop import LoopConfig, run_training
+from stilts_jax.train.losses import make_loss
+from stilts_jax.train.optimizer import Optimizer, OptimizerConfig
+from stilts_jax.train.run import TrainingResult
+from stilts_jax.train.selection import is_collapsed
+from stilts_jax.train.state import init_state
+from stilts_jax.train.vocabulary import PhaseVocabulary, fits_phase_vocabulary
+
+
+def train_phase(phase: Phase, context: Context) -> dict[str, Any]:
+    """Trains ``phase`` from its newest checkpoint on, keeps the best model, and returns the record of it."""
+    settings, folder = context.settings, context.folder(phase)
+    tokenizer = context.tokenizer(phase.encoder)
+    data = load_training(phase, context, tokenizer)
+    selection = load_selection(phase, context, tokenizer)
+    batches, total_steps = make_batches(phase, context, data, tokenizer)
+    start = load_phase_start(phase, context)
+    tokenizer.check_fits(start.config.vocab_size)
+    model = Model(
+        encoder=start.config,
+        heads=tuple((item.task.name, head_config(item.task, settings)) for item in data),
+        compute=make_compute(settings),
+    )
+    params = _first_params(model, start, phase, context)
+    vocabulary = _phase_vocabulary(data, selection, model, context)
+    word = params["encoder"]["embeddings"]["word"]
+    if vocabulary:
+        context.progress.say(f"training {len(vocabulary)} of {vocabulary.vocab_size} embedding rows")
+        # Kept on the host meanwhile: its rows come back when the phase is done.
+        word = np.asarray(word) if jax.process_count() == 1 else word
+        params = vocabulary.shrink(params)
+        selection = [replace(item, features=_remap(item.features, vocabulary)) for item in selection]
+        params = jax.device_put(params, parameter_shardings(params, context.mesh))
+    optimizer = Optimizer(_optimizer_config(data[0], total_steps, context))
+    batch_at = _remapped(batches.batch_at, vocabulary)
+    with BatchesAhead(batch_at) as ahead:
+        result = run_training(
+            init_state(params, optimizer.init),
+            config=_loop_config(phase, total_steps, context),
+            optimizer=optimizer,
+            losses={name: make_loss(model, name) for name, _ in model.heads},
+            batch_at=ahead,
+            directory=folder,
+            select=_make_select(model, selection, context) if selection else None,
+            mesh=context.mesh,
+            zero1=settings.mesh.zero1,
+            flops_per_token=training_flops_per_token(model.encoder),
+            progress=context.progress,
+        )
+    finished = result.params
+    if vocabulary:
+        finished = vocabulary.restore(
+            finished, word, optimizer=optimizer, steps=result.step, skipped=result.skipped
+        )
+    _save_final(folder, finished, result.step, context)
+    record = _record(context.key(phase), model, data, vocabulary, total_steps, result)
+    record |= _find_collapse(selection, result)
+    if record["collapsed"]:
+        context.progress.say(f"warning: the run ended at chance level ({record['chance']:.1f})")
+    if context.is_main:
+        write_json(folder / TRAINED, record)
+    return record
+
+
+def _first_params(model: Model, start: Start, phase: Phase, context: Context) -> dict[str, Any]:
+    key = jax.random.fold_in(jax.random.key(phase.seed, impl=context.settings.compute.rng), 0x68656164)
+    heads = {}
+    encoder = start.encoder
+    for number, (name, config) in enumerate(model.heads):
+        given = start.heads.get(name)
+        heads[name], encoder = (
+            (given, encoder)
+            if given is not None
+            else new_head(config, model.encoder, encoder, jax.random.fold_in(key, number))
+        )
+    params = {"encoder": encoder, "heads": heads}
+    return jax.device_put(params, parameter_shardings(params, context.mesh))
+
+
+def _phase_vocabulary(
+    data: Sequence[TrainingData], selection: Sequence[SelectionData], model: Model, context: Context
+) -> PhaseVocabulary | None:
+    kinds = [item.task.kind for item in data]
+    train = context.settings.train
+    if not train.phase_vocabulary or train.freeze_embeddings:
+        return None
+    if not fits_phase_vocabulary(model.compute.param_dtype, kinds):
+        return None
+    columns = [item.features.columns for item in (*data, *selection)]
+    arrays = [
+        column.values
+        for table in columns
+        for name in ("tokens", "pair_tokens")
+        if isinstance(column := table.get(name), Ragged)
+    ]
+    mask_id = context.tokenizer(context.settings.encoder).mask_id
+    return PhaseVocabulary.from_tokens(arrays, model.encoder.vocab_size, mask_id=mask_id)
+
+
+def _remap(features: Features, vocabulary: PhaseVocabulary) -> Features:
+    changed = {
+        name: replace(column, values=vocabulary.remap({"tokens": column.values})["tokens"])
+        for name in ("tokens", "pair_tokens")
+        if isinstance(column := features.columns.get(name), Ragged)
+    }
+    return replace(features, columns={**features.columns, **changed})
+
+
+def _remapped(batch_at: Callable[[int], Batch], vocabulary: PhaseVocabulary | None) -> Callable[[int], Batch]:
+    if vocabulary is None:
+        return batch_at
+
+    def remapped(step: int) -> Batch:
+        batch = batch_at(step)
+        return replace(batch, arrays=vocabulary.remap(batch.arrays))
+
+    return remapped
+
+
+def _optimizer_config(first: TrainingData, total_steps: int, context: Context) -> OptimizerConfig:
+    train = context.settings.train
+    chosen = first.hyperparameters
+    return OptimizerConfig(
+        learning_rate=chosen.learning_rate,
+        total_steps=total_steps,
+        warmup=chosen.warmup,
+        schedule=train.schedule,  # type: ignore[arg-type]  # checked by the settings
+        weight_decay=chosen.weight_decay,
+        epsilon=train.epsilon,
+        clip_norm=train.clip_norm,
+        layer_decay=train.layer_decay,
+        freeze_embeddings=train.freeze_embeddings,
+        freeze_layers=train.freeze_layers,
+        moment_dtype=train.moment_dtype,  # type: ignore[arg-type]
+    )
+
+
+def _loop_config(phase: Phase, total_steps: int, context: Context) -> LoopConfig:
+    train = context.settings.train
+    return LoopConfig(
+        total_steps=total_steps,
+        seed=phase.seed,
+        accumulation=train.accumulation,
+        log_every=train.log_every,
+        evaluate_every=train.eval_every,
+        save_every=train.checkpoint_every,
+        keep=train.keep_latest,
+        patience=train.patience,
+        max_skipped=train.skip_non_finite,
+        rng=context.settings.compute.rng,
+    )
+
+
+def _make_select(
+    model: Model, selection: Sequence[SelectionData], context: Context
+) -> Callable[[Mapping[str, Any]], float]:
+    """Returns what scores parameters: the mean over tasks of the mean over languages of the main metric."""
+
+    def select(params: Mapping[str, Any]) -> float:
+        scores = []
+        for item in selection:
+            found = evaluate_task(
+                model,
+                {"encoder": params["encoder"], "head": params["heads"][item.head]},
+                item.task,
+                item.features,
+                item.examples,
+                head=item.head,
+                tokens_per_batch=context.settings.evaluation.tokens_per_batch,
+                mesh=context.mesh,
+            )
+            values = [main_score(item.task.metric, result.values) for result in found.results.values()]
+            scores.append(sum(values) / len(values))
+        return sum(scores) / len(scores)
+
+    return select
+
+
+def _find_collapse(selection: Sequence[SelectionData], result: TrainingResult) -> dict[str, Any]:
+    """Returns what guessing would score on the selection data, and whether the run did no better.
+
+    Only where guessing has a known score: labels and choices.
+    """
+    if len(selection) != 1 or selection[0].task.metric != "accuracy" or not result.history:
+        return {"chance": None, "collapsed": False}
+    labels = [example.label for rows in selection[0].examples.values() for example in rows]  # type: ignore[union-attr]
+    counts = np.unique([label for label in labels if label is not None], return_counts=True)[1]
+    chance = 100.0 * float(counts.max()) / len(labels)
+    best = max(score for _, score in result.history)
+    return {"chance": chance, "collapsed": is_collapsed(best, chance, len(labels))}
+
+
+def _save_final(folder: Path, params: Mapping[str, Any], step: int, context: Context) -> None:
+    with Checkpoints(folder / FINAL, keep=1, progress=context.progress) as checkpoints:
+        checkpoints.save(step, {"params": params}, {"step": step})
+        checkpoints.wait()
+
+
+def _record(
+    key: str,
+    model: Model,
+    data: Sequence[TrainingData],
+    vocabulary: PhaseVocabulary | None,
+    total_steps: int,
+    result: TrainingResult,
+) -> dict[str, Any]:
+    """Returns what later phases and the result need to know of a finished training."""
+    return {
+        "key": key,
+        "step": result.step,
+        "total_steps": total_steps,
+        "history": result.history,
+        "curve": result.curve,
+        "skipped": list(result.skipped),
+        "work": {**asdict(result.work), **result.work.rates(None)},
+        "vocabulary": {"rows": len(vocabulary), "of": vocabulary.vocab_size} if vocabulary else None,
+        "encoder": asdict(model.encoder),
+        "heads": {name: asdict(config) for name, config in model.heads},
+        "data": {
+            item.task.name: {
+                "train": {"fingerprint": item.features.fingerprint, "examples": item.features.num_examples}
+            }
+            for item in data
+        },
+    }

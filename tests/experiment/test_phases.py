@@ -1,0 +1,91 @@
+"""Which phases a grid has: counted by hand from the paper's recipe."""
+
+import pytest
+
+from stilts_jax.config import load_config, to_settings
+from stilts_jax.errors import ConfigError
+from stilts_jax.experiment.phases import list_phases, select_part
+from stilts_jax.tasks import get_task
+
+NINE = "xnli+pawsx+udpos+panx+xquad+mlqa+tydiqa+bucc+tatoeba"
+
+
+def phases_of(**experiment):
+    overrides = {f"experiment.{name}": str(value) for name, value in experiment.items()}
+    return list_phases(to_settings(load_config("xstilts", overrides)), get_task)
+
+
+def test_nine_targets_are_six_trainings_and_one_evaluation():
+    phases = phases_of(intermediates="none", targets=NINE)
+    assert sum(bool(phase.train) for phase in phases) == 6
+    assert [phase.evaluate for phase in phases if not phase.train] == [("bucc", "tatoeba")]
+    shared = [phase for phase in phases if "xquad" in phase.evaluate]
+    assert [phase.evaluate for phase in shared] == [("xquad", "mlqa")]
+
+
+def test_parents_come_first_and_are_shared():
+    phases = phases_of(intermediates="mnli", targets=NINE, intermediate_seeds=2, target_seeds=3)
+    assert len(phases) == 2 * (1 + 6 * 3 + 1)
+    seen = set()
+    for phase in phases:
+        assert phase.parent is None or phase.parent.name in seen
+        seen.add(phase.name)
+    parents = {phase.parent.name for phase in phases if phase.parent}
+    assert parents == {"mnli.s0", "mnli.s1"}
+
+
+def test_the_row_without_an_intermediate_has_no_intermediate_seed():
+    phases = phases_of(intermediates="none", targets="panx+tatoeba", intermediate_seeds=5, target_seeds=2)
+    assert [phase.name for phase in phases] == ["none+panx.s0", "none+panx.s1", "none+retrieval"]
+    assert {phase.intermediate_seed for phase in phases} == {None}
+
+
+def test_xcopa_is_trained_in_two_steps_and_keeps_its_head():
+    phases = phases_of(intermediates="none", targets="xcopa")
+    assert [phase.train for phase in phases] == [("siqa",), ("copa",)]
+    assert [phase.evaluate for phase in phases] == [(), ("xcopa",)]
+    assert [phase.carry_head for phase in phases] == [False, True]
+    assert phases[1].parent is phases[0]
+
+
+def test_several_tasks_at_once_and_another_source_language():
+    phases = phases_of(intermediates="mnli/mlm", targets="panx", source_language="de")
+    assert phases[0].train == ("mnli", "mlm")
+    assert phases[0].intermediate == "mnli+mlm"
+    assert phases[1].train == ("panx@de",)
+
+
+def test_another_encoder_is_a_row_of_its_own():
+    (phase,) = phases_of(intermediates="hub:some/encoder", targets="tatoeba")
+    assert phase.encoder == "some/encoder"
+    assert phase.parent is None
+
+
+def test_the_xtreme_preset_changes_the_hyperparameters():
+    paper = phases_of(intermediates="none", targets="xnli")[0]
+    settings = to_settings(load_config("xstilts:preset=xtreme,targets=xnli,intermediates=none"))
+    xtreme = list_phases(settings, get_task)[0]
+    assert (paper.hyperparameters.learning_rate, paper.hyperparameters.epochs) == (1e-5, 2)
+    assert (xtreme.hyperparameters.learning_rate, xtreme.hyperparameters.epochs) == (3e-5, 5)
+
+
+def test_parts_are_disjoint_whole_and_keep_families_together():
+    phases = phases_of(intermediates="none+mnli+squad_v1", targets=NINE, intermediate_seeds=2)
+    parts = [select_part(phases, part, 3) for part in (1, 2, 3)]
+    assert sorted(phase.name for part in parts for phase in part) == sorted(phase.name for phase in phases)
+    for part in parts:
+        names = {phase.name for phase in part}
+        assert all(phase.parent is None or phase.parent.name in names for phase in part)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "words"),
+    [
+        ({"intermediates": "mnly", "targets": "panx"}, "mnli"),
+        ({"intermediates": "none", "targets": "pank"}, "panx"),
+        ({"intermediates": "mnli+mnli", "targets": "panx"}, "twice"),
+    ],
+)
+def test_mistakes_are_named_before_anything_runs(experiment, words):
+    with pytest.raises(ConfigError, match=words):
+        phases_of(**experiment)

@@ -1,0 +1,89 @@
+"""The edge: config files, typed arguments, overrides, and what is refused before anything is built."""
+
+import pytest
+
+from stilts_jax.config import apply_debug, base_config, find_config, load_config, parse_argument, to_settings
+from stilts_jax.errors import ConfigError
+
+
+def test_base_config_has_exactly_the_options_that_the_settings_have():
+    settings = to_settings(base_config())  # raises on an option too many or too few
+    assert settings.preset == "paper"
+
+
+@pytest.mark.parametrize("name", ["intermediate", "target", "xstilts"])
+@pytest.mark.parametrize("argument", ["", ":debug"])
+def test_every_config_file_gives_settings(name, argument):
+    settings = to_settings(load_config(name + argument))
+    assert settings.debug == bool(argument)
+    assert settings.compute.dtype == ("float32" if argument else "bfloat16")
+
+
+def test_arguments_are_typed():
+    arg = parse_argument("seeds=3,task=mnli,debug", task="x", seeds=1, debug=False, rate=0.5)
+    assert (arg.task, arg.seeds, arg.debug, arg.rate) == ("mnli", 3, True, 0.5)
+
+
+def test_an_override_reaches_its_option_and_keeps_its_type():
+    config = load_config(
+        "target:task=panx", {"train.learning_rate": "3e-5", "train.phase_vocabulary": "false"}
+    )
+    settings = to_settings(config)
+    assert settings.train.learning_rate == 3e-5
+    assert settings.train.phase_vocabulary is False
+    assert settings.experiment.targets == "panx"
+    assert settings.train.batch_size is None  # left to the preset
+
+
+@pytest.mark.parametrize(
+    ("spec", "overrides", "words"),
+    [
+        ("xstilt", {}, ["xstilts"]),
+        ("xstilts:seed=1", {}, ["seed", "seeds"]),
+        ("xstilts:seeds=many", {}, ["many", "int"]),
+        ("xstilts:preset=papers", {}, ["papers", "paper"]),
+        ("target", {"train.learning_rat": "1e-5"}, ["train.learning_rat", "learning_rate"]),
+        ("target", {"trian.learning_rate": "1e-5"}, ["trian", "train"]),
+        ("target", {"train": "1"}, ["train"]),
+        ("target", {"train.learning_rate": "fast"}, ["fast", "float"]),
+        ("target", {"train.phase_vocabulary": "perhaps"}, ["perhaps", "true"]),
+        ("target", {"train.learning_rate": "-1"}, ["train.learning_rate", "at least 0"]),
+        ("target", {"train.accumulation": "0"}, ["train.accumulation"]),
+        ("target", {"train.batch_size": "6", "train.accumulation": "4"}, ["divisor"]),
+        ("target", {"train.schedule": "linaer"}, ["linaer", "linear"]),
+        ("target", {"mesh.data": "-1", "mesh.fsdp": "-1"}, ["mesh"]),
+        ("target", {"mixture.sampler": "weights"}, ["mixture.weights"]),
+        ("target", {"compute.param_dtype": "bfloat16"}, ["phase_vocabulary"]),
+        ("target", {"encoder": ""}, ["encoder"]),
+        ("target", {"experiment.targets": "", "experiment.intermediates": "none"}, ["Nothing"]),
+    ],
+)
+def test_what_is_wrong_is_refused_with_the_nearest_name(spec, overrides, words):
+    with pytest.raises(ConfigError) as caught:
+        to_settings(load_config(spec, overrides))
+    for word in words:
+        assert word in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_a_file_without_get_config_is_named(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("x = 1\n")
+    with pytest.raises(ConfigError, match="get_config"):
+        load_config(str(path))
+
+
+def test_a_users_own_file_is_loaded(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from stilts_jax.config import base_config\n\n"
+        "def get_config(argument=''):\n    c = base_config()\n    c.title = 'mine ' + argument\n    return c\n"
+    )
+    assert to_settings(load_config(f"{path}:now")).title == "mine now"
+
+
+def test_debug_is_small_and_strict():
+    config = apply_debug(base_config())
+    assert config.train.max_steps <= 10
+    assert config.compute.check_nans
+    assert find_config("base").name == "base.py"

@@ -1,0 +1,110 @@
+"""The floors of the house: imports point down only, and nothing heavy or forbidden is imported where it must not be."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import stilts_jax
+
+PACKAGE = Path(stilts_jax.__file__).parent
+
+# From the ground up; a file may import from its own floor and from those below it.
+FLOORS = [
+    {"errors", "progress", "files"},
+    {"tasks.spec"},
+    {"data.records", "sharding", "distributed", "tokenization"},
+    {"data"},
+    {"tasks"},
+    {"model", "toy"},
+    {"checkpoint"},
+    {"train", "evaluation"},
+    {"report", "plan", "bench", "bench_data", "bench_mining"},
+    {"experiment"},
+    {"config"},
+    {"commands"},
+    {"main", "configs"},
+]
+# Rooms that must stay usable in other people's code.
+NEVER = {
+    "model": {"data", "tasks", "config", "experiment"},
+    "train": {"data", "tasks", "config", "experiment"},
+    "report": {"model", "train", "experiment", "config"},
+    "toy": {"model", "train", "experiment", "config"},
+}
+
+
+def _modules():
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        if parts[-1] == "__init__":
+            parts = parts[:-1]
+        if parts and parts[0] != "configs":
+            yield ".".join(parts), path
+
+
+def _floor(module: str) -> int:
+    for prefix in (".".join(module.split(".")[:2]), module.split(".")[0]):
+        for number, names in enumerate(FLOORS):
+            if prefix in names:
+                return number
+    raise AssertionError(f"{module} stands on no floor: add it to FLOORS")
+
+
+def _imports(path: Path, *, top_level_only: bool = False) -> set[str]:
+    tree = ast.parse(path.read_text("utf-8"))
+    found = set()
+    for node in tree.body if top_level_only else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return found
+
+
+def _own(path: Path) -> set[str]:
+    names = {name for name, _ in _modules()}
+    inside = {name.removeprefix("stilts_jax.") for name in _imports(path) if name.startswith("stilts_jax.")}
+    return inside & names
+
+
+@pytest.mark.parametrize(("module", "path"), list(_modules()), ids=lambda value: str(value))
+def test_imports_point_down(module, path):
+    for target in _own(path):
+        assert _floor(target) <= _floor(module), f"{module} imports {target}, which stands above it"
+        forbidden = NEVER.get(module.split(".")[0], set())
+        assert target.split(".")[0] not in forbidden, f"{module} must not know {target}"
+
+
+def test_the_config_library_lives_at_the_edge():
+    for module, path in _modules():
+        if any(name.split(".")[0] in ("ml_collections", "absl") for name in _imports(path)):
+            assert module == "config"
+
+
+def test_data_and_tasks_do_not_import_jax():
+    for module, path in _modules():
+        if module.split(".")[0] in ("data", "tasks", "tokenization", "toy", "report", "commands"):
+            assert not any(n.split(".")[0] in ("jax", "flax") for n in _imports(path, top_level_only=True)), (
+                module
+            )
+
+
+def test_no_file_is_two_things():
+    for module, path in _modules():
+        assert len(path.read_text("utf-8").splitlines()) <= 400, module
+
+
+def test_importing_everything_starts_no_backend():
+    names = [f"stilts_jax.{module}" for module, _ in _modules() if not module.startswith("configs")]
+    code = (
+        "import importlib, sys\n"
+        f"for name in {names!r}:\n    importlib.import_module(name)\n"
+        "from jax._src import xla_bridge\n"
+        "assert not xla_bridge.backends_are_initialized()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
