@@ -15,7 +15,7 @@ from etils import epath
 from jax.sharding import Mesh
 
 from stilts_jax.checkpoint import Checkpoints
-from stilts_jax.errors import TrainingError
+from stilts_jax.errors import ConfigError, TrainingError
 from stilts_jax.progress import Progress
 from stilts_jax.sharding import state_shardings
 from stilts_jax.train.compiled import CompiledSteps
@@ -52,7 +52,8 @@ class LoopConfig:
         accumulation: microbatches a step.
         log_every: steps between lines of the two logs.
         evaluate_every: steps between calls of ``select``; 0: only at the end.
-        save_every: steps between checkpoints; a step that is the best so far is saved in any case.
+        save_every: steps between checkpoints, 0: only the last; a step that is the best so far is saved
+            in any case.
         keep: newest checkpoints that stay, besides the best one.
         patience: evaluations without a gain after which the run stops; 0: never.
         max_skipped: steps with a non-finite loss that may be left out before the run stops.
@@ -71,6 +72,15 @@ class LoopConfig:
     max_skipped: int = 0
     rng: str = "threefry2x32"
     pad_id: int = 1
+
+    def __post_init__(self) -> None:
+        for name, low, high in (("seed", 0, 2**32 - 1), ("accumulation", 1, 2**31), ("log_every", 1, 2**31)):
+            if not low <= getattr(self, name) <= high:
+                raise ConfigError(
+                    f"{name}={getattr(self, name)} is out of range.",
+                    where=f"LoopConfig.{name}",
+                    fix=f"at least {low} and at most {high}",
+                )
 
 
 @dataclass(frozen=True)
@@ -205,7 +215,8 @@ class Run:
     def save(self, *, at_once: bool) -> None:
         """Saves if it is time to, if this step is the best so far, or ``at_once``."""
         best = best_step(self.history)
-        due = at_once or self.step % self.config.save_every == 0 or best == self.step
+        every = self.config.save_every
+        due = at_once or best == self.step or (every and self.step % every == 0)
         if not due or self.step == self._saved_step:
             return
         self._fetch()

@@ -4,14 +4,18 @@ The parameters have the paths of the real ones, so that the real rules for shard
 """
 
 import argparse
+import itertools
 import json
+import os
+import signal
+import threading
 from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stilts_jax.checkpoint import digest_leaves
+from stilts_jax.checkpoint import Checkpoints, digest_leaves
 from stilts_jax.errors import StiltsError
 from stilts_jax.sharding import MeshConfig, make_mesh
 from stilts_jax.train.loop import run_training
@@ -34,7 +38,9 @@ def make_params(seed=0, dtype=np.float32):
                 "word": normal(VOCABULARY, WIDTH),
                 "norm": {"scale": jnp.ones(WIDTH, dtype), "bias": normal(WIDTH)},
             },
-            "layers": {"ffn": {"up": {"kernel": normal(LAYERS, WIDTH, WIDTH), "bias": normal(LAYERS, WIDTH)}}},
+            "layers": {
+                "ffn": {"up": {"kernel": normal(LAYERS, WIDTH, WIDTH), "bias": normal(LAYERS, WIDTH)}}
+            },
         },
         "heads": {
             "labels": {"out": {"kernel": normal(WIDTH, CLASSES), "bias": normal(CLASSES)}},
@@ -68,7 +74,7 @@ def label_loss(params, batch, key):
 
 
 def word_loss(params, batch, key):
-    """Every token predicts itself: a full softmax over the word embeddings, as masked language modelling has it."""
+    """Every token predicts itself, by a full softmax over the word embeddings."""
     hidden = encode(params["encoder"], batch["tokens"], key)
     scores = jax.nn.log_softmax(hidden @ params["encoder"]["embeddings"]["word"].T + params["head"]["bias"])
     losses = -jnp.take_along_axis(scores, batch["tokens"][..., None], 2)[..., 0]
@@ -95,21 +101,22 @@ def batch_at(step, *, rows=8, tasks=("labels", "labels", "mlm"), vocabulary=VOCA
     return SimpleNamespace(task=tasks[step % len(tasks)], arrays=arrays, rows=np.arange(rows) + rows * step)
 
 
-def run(directory, *, steps=24, devices=0, batch=batch_at, losses=LOSSES, **loop):
+def run(directory, *, steps=24, devices=0, batch=batch_at, losses=LOSSES, watch=lambda: None, **loop):
     optimizer = Optimizer(OptimizerConfig(learning_rate=1e-2, total_steps=steps))
     probe = batch_at(999, rows=64, tasks=("labels",))
 
     def select(params):
+        watch()
         active = {"encoder": params["encoder"], "head": params["heads"]["labels"]}
         return -float(label_loss(active, probe.arrays, None)[0])
 
     config = {"accumulation": 2, "log_every": 1, "evaluate_every": 6, "save_every": 4} | loop
     return run_training(
         init_state(make_params(), optimizer.init),
-        config=LoopConfig(total_steps=steps, seed=3, **config),
+        config=LoopConfig(**({"total_steps": steps, "seed": 3} | config)),
         optimizer=optimizer,
         losses=losses,
-        batch_at=batch,
+        batch_at=lambda step: (watch(), batch(step))[1],
         directory=directory,
         select=select,
         mesh=make_mesh(MeshConfig(), jax.devices()[:devices]) if devices else None,
@@ -121,13 +128,27 @@ def main():
     parser.add_argument("directory")
     parser.add_argument("--devices", type=int, default=0)
     parser.add_argument("--steps", type=int, default=24)
+    parser.add_argument(
+        "--kill", type=int, default=0, help="before this batch, score or checkpoint from the start"
+    )
+    parser.add_argument("--delay", type=float, default=0.0, help="seconds from there to the SIGKILL")
     options = parser.parse_args()
+    events = itertools.count(1)
+
+    def watch():
+        if next(events) == options.kill:
+            threading.Timer(options.delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
+
+    save = Checkpoints.save
+    Checkpoints.save = lambda *args, **kwargs: (watch(), save(*args, **kwargs))[1]
     try:
-        result = run(options.directory, steps=options.steps, devices=options.devices)
+        result = run(options.directory, steps=options.steps, devices=options.devices, watch=watch)
     except StiltsError as error:
         print(error)
         raise SystemExit(error.exit_code) from error
-    print(json.dumps({"digests": digest_leaves(result.params), "history": result.history, "step": result.step}))
+    print(
+        json.dumps({"digests": digest_leaves(result.params), "history": result.history, "step": result.step})
+    )
 
 
 if __name__ == "__main__":

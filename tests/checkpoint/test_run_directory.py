@@ -1,0 +1,80 @@
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from stilts_jax.checkpoint import check_settings, compare_settings, lock_run
+from stilts_jax.errors import CheckpointError
+
+HOLD = """
+import sys, time
+from stilts_jax.checkpoint import lock_run
+with lock_run(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def _holder(folder):
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_second_process_is_refused_and_told_who_is_there(tmp_path):
+    process = _holder(tmp_path / "run")
+    try:
+        with (
+            pytest.raises(CheckpointError, match=rf"pid {process.pid} on {os.uname().nodename}"),
+            lock_run(tmp_path / "run"),
+        ):
+            pass
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_dead_process_does_not_hold_the_lock(tmp_path, number):
+    process = _holder(tmp_path)
+    process.send_signal(number)
+    process.wait()
+    assert str(process.pid) in (tmp_path / "run.lock").read_text()  # its record is still there
+    with lock_run(tmp_path):
+        assert str(os.getpid()) in (tmp_path / "run.lock").read_text()
+
+
+def test_the_lock_can_be_taken_again_after_it_was_left(tmp_path):
+    for _ in range(2):
+        with lock_run(tmp_path), pytest.raises(CheckpointError), lock_run(tmp_path):
+            pass
+
+
+SETTINGS = {"train": {"learning_rate": 1e-5, "steps": 100}, "seed": 1, "tasks": ["mnli"]}
+
+
+def test_the_same_settings_are_accepted_and_others_are_refused_with_a_diff(tmp_path):
+    check_settings(tmp_path / "run", SETTINGS)
+    check_settings(tmp_path / "run", {"tasks": ["mnli"], **SETTINGS})
+    other = {"train": {"learning_rate": 3e-5, "steps": 100, "warmup": 0.1}, "tasks": ("mnli",)}
+    with pytest.raises(CheckpointError) as caught:
+        check_settings(tmp_path / "run", other)
+    lines = [line.strip() for line in caught.value.what.splitlines()[1:]]
+    assert lines == [
+        "seed: 1 there, not set now",
+        "train.learning_rate: 1e-05 there, 3e-05 now",
+        "train.warmup: not set there, 0.1 now",
+    ]
+
+
+def test_a_garbled_record_is_named(tmp_path):
+    (tmp_path / "settings.json").write_text("{")
+    with pytest.raises(CheckpointError, match="can't be read"):
+        check_settings(tmp_path, SETTINGS)
+
+
+def test_differences_of_lists_are_shown_whole():
+    assert compare_settings({"a": [1, 2]}, {"a": [1, 3]}) == ["a: [1, 2] there, [1, 3] now"]
+    assert compare_settings(SETTINGS, SETTINGS) == []

@@ -1,0 +1,310 @@
+import io
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from stilts_jax.checkpoint import Checkpoints, store
+from stilts_jax.errors import CheckpointError
+from stilts_jax.progress import Progress
+
+
+def _items(seed):
+    random = np.random.default_rng(seed)
+    encoder = {
+        "word": jnp.asarray(random.normal(size=(64, 32)).astype(np.float32)),
+        "low": jnp.asarray(random.normal(size=5), jnp.bfloat16),
+    }
+    params = {
+        "encoder": encoder,
+        "heads": {"a": {"kernel": jnp.asarray(random.normal(size=(32, 3)), jnp.float32)}},
+    }
+    return {"params": params, "moments": {"count": jnp.asarray(seed, jnp.int32)}}
+
+
+def _abstract(items):
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), items)
+
+
+def _equal(one, other):
+    return jax.tree.all(jax.tree.map(lambda a, b: a.dtype == b.dtype and np.array_equal(a, b), one, other))
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A folder with checkpoints of steps 1 and 2."""
+    with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(step, _items(step), {"history": [[step, 0.5]]})
+    return tmp_path / "run" / "checkpoints"
+
+
+def _array_file(folder):
+    """The largest data file of the parameters."""
+    return max((folder / "params").rglob("d/*"), key=lambda path: path.stat().st_size)
+
+
+def test_the_newest_step_comes_back_bit_for_bit(saved):
+    with Checkpoints(saved) as checkpoints:
+        assert checkpoints.steps() == [1, 2]
+        step, items, record = checkpoints.restore_newest(_abstract(_items(0)))
+    assert step == 2 and _equal(items, _items(2)) and record == {"history": [[2, 0.5]]}
+
+
+def test_no_checkpoint_is_not_an_error(tmp_path):
+    with Checkpoints(tmp_path / "none") as checkpoints:
+        assert checkpoints.steps() == [] and checkpoints.restore_newest(_abstract(_items(0))) is None
+    assert not (tmp_path / "none").exists()
+
+
+def test_arrays_may_change_while_they_are_being_saved(tmp_path):
+    change = jax.jit(lambda tree: jax.tree.map(lambda x: x + 1, tree), donate_argnums=0)
+    params = {"w": jnp.zeros((1000, 1000))}
+    with Checkpoints(tmp_path / "c", keep=9) as checkpoints:
+        for step in range(1, 6):
+            for _ in range(3):
+                params = change(params)
+            checkpoints.save(step, {"params": params}, {})
+            params = change(params)
+        for step in range(1, 6):
+            word = checkpoints.load("params", "w", step=step)
+            np.testing.assert_array_equal(word, np.full((1000, 1000), 4 * step - 1, np.float32))
+
+
+def _flip(folder):
+    path = _array_file(folder)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def _flip_anywhere(folder):
+    """One byte in each data file, so that compressed ones are hit as well."""
+    for path in (folder / "params").rglob("d/*"):
+        data = bytearray(path.read_bytes())
+        data[-3] ^= 64
+        path.write_bytes(data)
+
+
+def _truncate(folder):
+    path = _array_file(folder)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _remove_array(folder):
+    _array_file(folder).unlink()
+
+
+def _remove_item(folder):
+    shutil.rmtree(folder / "moments")
+
+
+def _empty(folder):
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def _other_arrays(folder):
+    """The arrays of the other step: every file is sound."""
+    shutil.rmtree(folder / "params")
+    shutil.copytree(folder.parent / "1" / "params", folder / "params")
+
+
+def _edit_record(folder):
+    (path,) = (path for path in (folder / "record").iterdir() if '"payload"' in path.read_text())
+    record = json.loads(path.read_text())
+    record["payload"]["record"]["history"] = []
+    path.write_text(json.dumps(record))
+
+
+def _garbled_record(folder):
+    for path in (folder / "record").iterdir():
+        path.write_bytes(path.read_bytes()[:7])
+
+
+FAULTS = [
+    _flip,
+    _flip_anywhere,
+    _truncate,
+    _remove_array,
+    _remove_item,
+    _empty,
+    _other_arrays,
+    _edit_record,
+    _garbled_record,
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_a_damaged_step_is_named_and_passed_over(saved, fault):
+    fault(saved / "2")
+    heard = io.StringIO()
+    with Checkpoints(saved, progress=Progress(heard)) as checkpoints:
+        step, items, _ = checkpoints.restore_newest(_abstract(_items(0)))
+        assert step == 1 and _equal(items, _items(1))
+        assert "checkpoints/2 is passed over" in heard.getvalue()
+        # The run comes by step 2 once more, and it must be possible to save it.
+        checkpoints.save(2, _items(7), {})
+        checkpoints.wait()
+        assert _equal(checkpoints.restore(2, _abstract(_items(0)))[0], _items(7))
+    assert (saved.parent / "damaged" / "2").is_dir()
+
+
+@pytest.mark.parametrize("fault", [_flip_anywhere, _empty], ids=lambda fault: fault.__name__)
+def test_nothing_good_left_is_an_error(saved, fault):
+    fault(saved / "1")
+    fault(saved / "2")
+    with Checkpoints(saved) as checkpoints, pytest.raises(CheckpointError, match="None of the checkpoints"):
+        checkpoints.restore_newest(_abstract(_items(0)))
+
+
+def test_a_damaged_step_that_was_asked_for_is_an_error(saved):
+    _flip_anywhere(saved / "2")
+    with Checkpoints(saved) as checkpoints, pytest.raises(CheckpointError, match="damaged"):
+        checkpoints.restore(2, _abstract(_items(0)))
+
+
+def test_damage_to_what_is_not_read_does_not_matter(saved):
+    _remove_item(saved / "2")
+    with Checkpoints(saved, read_only=True) as checkpoints:
+        assert _equal(checkpoints.load("params", "encoder"), _items(2)["params"]["encoder"])
+
+
+def test_a_left_over_temporary_is_ignored_and_removed(saved):
+    leftover = saved / "3.orbax-checkpoint-tmp"
+    shutil.copytree(saved / "2", leftover)
+    (leftover / "commit_success.txt").unlink()
+    with Checkpoints(saved) as checkpoints:
+        assert checkpoints.restore_newest(_abstract(_items(0)))[0] == 2
+        checkpoints.save(3, _items(3), {})
+        checkpoints.wait()
+        assert checkpoints.steps() == [2, 3]
+    assert not leftover.exists()
+
+
+def test_another_shape_dtype_or_tree_is_an_error_that_names_it(saved):
+    def changed(path, leaf):
+        items = _abstract(_items(0))
+        folder = items["params"]["encoder"]
+        folder[path] = leaf
+        return items
+
+    cases = {
+        r"encoder/word: shape \(64, 32\) saved, \(65, 32\) wanted": ("word", ((65, 32), jnp.float32)),
+        "encoder/word: float32 saved, bfloat16 wanted": ("word", ((64, 32), jnp.bfloat16)),
+        "encoder/more: not in the checkpoint": ("more", ((2,), jnp.float32)),
+    }
+    with Checkpoints(saved) as checkpoints:
+        for message, (path, form) in cases.items():
+            with pytest.raises(CheckpointError, match=message):
+                checkpoints.restore_newest(changed(path, jax.ShapeDtypeStruct(*form)))
+        fewer = _abstract(_items(0))
+        del fewer["params"]["encoder"]["low"]
+        with pytest.raises(CheckpointError, match="encoder/low: only in the checkpoint"):
+            checkpoints.restore_newest(fewer)
+        assert checkpoints.steps() == [1, 2]  # nothing was taken for damage
+
+
+def test_the_encoder_alone_in_another_dtype(saved):
+    with Checkpoints(saved, read_only=True) as checkpoints:
+        encoder = checkpoints.load("params", "encoder", dtype=jnp.bfloat16)
+        expected = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), _items(2)["params"]["encoder"])
+        assert _equal(encoder, expected)
+        assert _equal(checkpoints.load("params", "heads/a", step=1), _items(1)["params"]["heads"]["a"])
+        with pytest.raises(CheckpointError, match="has no params/decoder"):
+            checkpoints.load("params", "decoder")
+
+
+def test_a_cast_is_verified_before_it_is_made(saved):
+    _flip_anywhere(saved / "2")
+    heard = io.StringIO()
+    with Checkpoints(saved, read_only=True, progress=Progress(heard)) as checkpoints:
+        encoder = checkpoints.load("params", "encoder", dtype=jnp.bfloat16)
+    np.testing.assert_array_equal(
+        encoder["word"], _items(1)["params"]["encoder"]["word"].astype(jnp.bfloat16)
+    )
+    assert "passed over" in heard.getvalue() and (saved / "2").exists()  # a reader moves nothing
+
+
+def test_the_newest_and_the_protected_steps_stay(tmp_path):
+    with Checkpoints(tmp_path / "c", keep=2) as checkpoints:
+        for step in range(1, 7):
+            checkpoints.save(step, _items(step), {}, protect=[min(step, 2)])
+        checkpoints.wait()
+        assert checkpoints.steps() == [2, 5, 6]
+    with Checkpoints(tmp_path / "c", keep=1) as checkpoints:
+        checkpoints.restore_newest(_abstract(_items(0)))
+    assert Checkpoints(tmp_path / "c").steps() == [2, 5, 6]  # opening deletes nothing
+
+
+def test_the_best_step_stays_until_a_better_one_is_on_disk(tmp_path):
+    with Checkpoints(tmp_path / "c", keep=1) as checkpoints:
+        checkpoints.save(1, _items(1), {}, protect=[1])
+        checkpoints.save(2, _items(2), {}, protect=[1])
+        checkpoints.save(3, _items(3), {}, protect=[3])
+        assert {1, 2} <= {int(path.name) for path in (tmp_path / "c").iterdir() if path.name.isdigit()}
+        checkpoints.wait()
+        assert checkpoints.steps() == [3]
+
+
+def test_another_format_is_refused(saved, monkeypatch):
+    monkeypatch.setattr(store, "FORMAT", 2)
+    with (
+        Checkpoints(saved) as checkpoints,
+        pytest.raises(CheckpointError, match="has format 1, this version reads 2"),
+    ):
+        checkpoints.restore_newest(_abstract(_items(0)))
+
+
+def test_no_space_left_is_an_error_that_says_so(saved, monkeypatch):
+    def write(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    with Checkpoints(saved) as checkpoints:
+        checkpoints.steps()
+        monkeypatch.setattr(store.ocp.CheckpointManager, "save", write)
+        with pytest.raises(CheckpointError, match="disk is full"):
+            checkpoints.save(3, _items(3), {})
+
+
+def _save_with_little_room():
+    """Run by the next test in a process of its own: files may not grow beyond 64 kB."""
+    folder = sys.argv[1]
+    with Checkpoints(folder) as checkpoints:
+        checkpoints.save(1, _items(1), {})
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
+    big = _items(2)
+    big["params"]["encoder"]["word"] = jnp.asarray(
+        np.random.default_rng(0).normal(size=(512, 512)), jnp.float32
+    )
+    try:
+        with Checkpoints(folder) as checkpoints:
+            checkpoints.save(2, big, {})
+    except CheckpointError as error:
+        print(f"NAMED {error}")
+
+
+def test_a_save_that_fails_half_way_leaves_the_older_step(tmp_path):
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        [sys.executable, __file__, str(tmp_path / "c")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert "NAMED The checkpoint could not be saved" in done.stdout, done.stdout + done.stderr
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        step, items, _ = checkpoints.restore_newest(_abstract(_items(0)))
+    assert step == 1 and _equal(items, _items(1))
+
+
+if __name__ == "__main__":
+    _save_with_little_room()

@@ -1,0 +1,160 @@
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from stilts_jax.errors import ConfigError
+from stilts_jax.train.optimizer import Optimizer, OptimizerConfig
+from stilts_jax.train.state import init_state, select_head
+from stilts_jax.train.step import eval_step, train_step
+from stilts_jax.train.trees import path_of
+
+OPTIMIZER = Optimizer(OptimizerConfig(learning_rate=1e-2, total_steps=20, warmup=0))
+# What it gets as a gradient is what it leaves as the first moment.
+GRADIENT = Optimizer(OptimizerConfig(learning_rate=0.0, total_steps=20, beta1=0.0, clip_norm=0))
+
+
+def _step(tiny, batch, *, optimizer=OPTIMIZER, loss=None, accumulation=1, seed=3, head="labels", params=None):
+    state = init_state(params or tiny.make_params(), optimizer.init)
+    loss = loss or tiny.without_dropout(tiny.label_loss)
+    step = partial(train_step, loss_fn=loss, optimizer=optimizer, head=head, accumulation=accumulation)
+    return jax.jit(lambda state, batch: step(state, batch, seed=seed))(state, batch)
+
+
+def _assert_close(one, other, tolerance=1e-6):
+    for (keys, a), b in zip(
+        jax.tree_util.tree_flatten_with_path(one)[0], jax.tree.leaves(other), strict=True
+    ):
+        scale = max(float(np.abs(b).max()), 1e-3)
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * scale, err_msg=path_of(keys))
+
+
+@pytest.mark.parametrize("head", ["labels", "mlm"])
+def test_accumulated_is_unaccumulated(tiny, head):
+    batch = tiny.batch_at(1, rows=8).arrays
+    batch["weight"][[2, 7]] = 0  # microbatches of unequal weight
+    loss = tiny.without_dropout(tiny.LOSSES[head])
+    whole, metrics = _step(tiny, batch, optimizer=GRADIENT, loss=loss, head=head)
+    for accumulation in (2, 4, 8):
+        parts, others = _step(
+            tiny, batch, optimizer=GRADIENT, loss=loss, head=head, accumulation=accumulation
+        )
+        _assert_close(parts.moments, whole.moments, 3e-6)
+        _assert_close(others, metrics, 3e-6)
+
+
+def test_accumulated_embedding_gradients_against_a_plain_sum(tiny):
+    # Scatter-adds inside a scan were once summed wrongly by a compiler (openxla/xla issue 49143).
+    batch = tiny.batch_at(0, rows=8).arrays
+    batch["tokens"][:] = batch["tokens"][0]  # every row hits the same embeddings
+    state, _ = _step(tiny, batch, optimizer=GRADIENT, accumulation=4)
+    params = select_head(tiny.make_params(), "labels")
+
+    def loss(params, rows):
+        return tiny.label_loss(params, jax.tree.map(lambda x: x[rows], batch), None)[0]
+
+    parts = [jax.grad(loss)(params, np.arange(2) + 2 * part) for part in range(4)]
+    expected = sum(np.asarray(part["encoder"]["embeddings"]["word"], np.float64) for part in parts) / 8
+    np.testing.assert_allclose(state.moments["encoder"]["mu"]["embeddings"]["word"], expected, atol=1e-7)
+
+
+def test_the_gradient_is_divided_once_by_the_weight(tiny):
+    batch = tiny.batch_at(0, rows=4).arrays
+    batch["weight"] = np.array([1, 0.5, 0, 1], np.float32)
+    state, metrics = _step(tiny, batch, optimizer=GRADIENT, accumulation=2)
+    params = select_head(tiny.make_params(), "labels")
+    expected = jax.grad(lambda p: tiny.label_loss(p, batch, None)[0] / 2.5)(params)
+    _assert_close(state.moments["encoder"]["mu"], expected["encoder"])
+    _assert_close(state.moments["heads"]["labels"]["mu"], expected["head"])
+    assert float(metrics["weight"]) == 2.5
+
+
+def test_filler_rows_change_nothing(tiny):
+    batch = tiny.batch_at(0, rows=4).arrays
+    filled = {name: np.concatenate([array, array[-1:], array[-1:]]) for name, array in batch.items()}
+    filled["weight"][4:] = 0
+    _assert_close(_step(tiny, filled)[0], _step(tiny, batch)[0])
+
+
+def test_a_head_that_is_not_in_the_batch_does_not_move(tiny):
+    before = init_state(tiny.make_params(), OPTIMIZER.init)
+    after, _ = _step(tiny, tiny.batch_at(0).arrays)
+    assert jax.tree.all(
+        jax.tree.map(np.array_equal, before.params["heads"]["mlm"], after.params["heads"]["mlm"])
+    )
+    assert int(after.moments["heads"]["mlm"]["count"]) == 0
+    assert int(after.moments["heads"]["labels"]["count"]) == int(after.moments["encoder"]["count"]) == 1
+    moved = (
+        before.params["heads"]["labels"]["out"]["kernel"] != after.params["heads"]["labels"]["out"]["kernel"]
+    )
+    assert moved.all()
+
+
+def test_dropout_depends_on_seed_step_and_microbatch(tiny):
+    batch = tiny.batch_at(0, rows=4).arrays
+    batch = {name: np.repeat(array[:1], 4, axis=0) for name, array in batch.items()}
+    run = partial(_step, tiny, batch, loss=tiny.label_loss)
+    assert float(run(seed=3)[1]["loss"]) == float(run(seed=3)[1]["loss"])
+    assert float(run(seed=3)[1]["loss"]) != float(run(seed=4)[1]["loss"])
+    losses = []
+
+    def spy(params, batch, key):
+        jax.debug.callback(
+            lambda data: losses.append(tuple(np.asarray(data).tolist())), jax.random.key_data(key)
+        )
+        return tiny.label_loss(params, batch, key)
+
+    state, _ = run(loss=spy, accumulation=4)
+    step = partial(train_step, loss_fn=spy, optimizer=OPTIMIZER, head="labels", accumulation=4)
+    step(state, batch, seed=3)
+    jax.effects_barrier()
+    assert len(losses) == len(set(losses)) == 8
+
+
+def test_a_step_that_is_not_finite_changes_nothing(tiny):
+    params = tiny.make_params()
+    batch = tiny.batch_at(0).arrays
+    before = init_state(params, OPTIMIZER.init)
+    batch["weight"][3] = np.inf
+    after, metrics = _step(tiny, batch)
+    assert bool(metrics["skipped"]) and int(after.step) == 1
+    assert jax.tree.all(
+        jax.tree.map(np.array_equal, (before.params, before.moments), (after.params, after.moments))
+    )
+    assert not bool(_step(tiny, tiny.batch_at(0).arrays)[1]["skipped"])
+
+
+def test_a_loss_over_the_whole_batch_is_not_accumulated(tiny):
+    loss = tiny.without_dropout(tiny.label_loss)
+    loss.needs_whole_batch = True
+    _step(tiny, tiny.batch_at(0).arrays, loss=loss)
+    with pytest.raises(ConfigError, match="in-batch negatives"):
+        _step(tiny, tiny.batch_at(0).arrays, loss=loss, accumulation=2)
+
+
+def test_mistakes_are_named(tiny):
+    with pytest.raises(ConfigError, match="8 rows does not fall into 3"):
+        _step(tiny, tiny.batch_at(0).arrays, accumulation=3)
+    with pytest.raises(ConfigError, match="no head 'label'") as caught:
+        _step(tiny, tiny.batch_at(0).arrays, head="label")
+    assert "'labels'" in caught.value.fix
+
+
+def test_eval_step_returns_sums_without_dropout(tiny):
+    params = select_head(tiny.make_params(), "labels")
+    batches = [tiny.batch_at(step).arrays for step in (0, 2)]
+    sums = [eval_step(params, batch, loss_fn=tiny.label_loss) for batch in batches]
+    both = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+    together = eval_step(params, both, loss_fn=tiny.label_loss)
+    np.testing.assert_allclose(together["loss"], sums[0]["loss"] + sums[1]["loss"], rtol=1e-6)
+    assert float(together["weight"]) == 16
+
+
+def test_bfloat16_parameters_stay_bfloat16(tiny):
+    params = jax.tree.map(lambda p: p.astype(jnp.bfloat16), tiny.make_params())
+    state, metrics = _step(tiny, tiny.batch_at(0).arrays, params=params, accumulation=2)
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(state.params)} == {"bfloat16"}
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(state.moments["encoder"]["mu"])} == {"float32"}
+    assert np.isfinite(metrics["loss"])
