@@ -92,7 +92,8 @@ class Grid:
     Attributes:
         rows: baseline first within each source language, then in the paper's order.
         tasks: those of the benchmark that any phase was to score, in its order, then others by name.
-        source_languages: what was trained on; "without English" leaves all of them out.
+        source_languages: what the targets were trained on.
+        trained_languages: these and English, the language of the intermediates: what transfer leaves out.
     """
 
     def __init__(
@@ -103,11 +104,14 @@ class Grid:
         self.runs = tuple(runs)
         self.evaluations = tuple(run for run in runs if run.stage in _EVALUATED)
         self.intermediates = tuple(run for run in runs if run.stage == "intermediate")
-        sources = dict.fromkeys(run.source_language for run in self.evaluations)
+        trained = [run for run in self.evaluations if run.stage == "target"] or self.evaluations
+        sources = {run.source_language for run in trained}
         self.source_languages = tuple(sorted(sources, key=lambda source: (source != "en", source)))
+        self.trained_languages = tuple(dict.fromkeys(["en", *self.source_languages]))
         self.rows: tuple[Row, ...] = tuple(
             sorted(
-                {run.row for run in self.evaluations} | self._failed_intermediate_rows(),
+                {(run.intermediate, source) for run in self.evaluations for source in self._sources_of(run)}
+                | self._failed_intermediate_rows(),
                 key=lambda row: (row[1] != "en", row[1], row[0] != BASELINE, intermediate_order(row[0])),
             )
         )
@@ -119,6 +123,10 @@ class Grid:
             (row, task): self._fill(row, task) for row in self.rows for task in self.tasks
         }
         self._dev: dict[tuple[Row, str], CellScores] = {}
+
+    def _sources_of(self, run: Run) -> tuple[str, ...]:
+        """The source languages that a run stands for: retrieval trains on none, and stands in every row."""
+        return self.source_languages if run.stage == "retrieval" else (run.source_language,)
 
     def _failed_intermediate_rows(self) -> set[Row]:
         sources = self.source_languages or ("en",)
@@ -139,7 +147,9 @@ class Grid:
         candidates = [
             run
             for run in self.evaluations
-            if run.row == row and task in (run.tasks() or self._tasks_of_training[run.target_training])
+            if run.intermediate == row[0]
+            and row[1] in self._sources_of(run)
+            and task in (run.tasks() or self._tasks_of_training[run.target_training])
         ]
         candidates.sort(key=lambda run: tuple(-1 if seed is None else seed for seed in run.seeds))
         return make_cell(task, candidates, self._explain(row, task, candidates))
@@ -157,7 +167,8 @@ class Grid:
             return f"no scores on the {candidates[0].split(task)} split: no data, or no gold labels{why}"
         if not candidates:
             before = [run for run in self.intermediates if run.intermediate == row[0] and run.error]
-            before += [run for run in self.evaluations if run.row == row and run.error and not run.tasks()]
+            rest = [run for run in self.evaluations if run.intermediate == row[0] and run.error]
+            before += [run for run in rest if row[1] in self._sources_of(run) and not run.tasks()]
             return f"not run: {before[0].name} failed ({before[0].error})" if before else "not run"
         without = [run for run in candidates if run not in scored]
         return f"{len(without)} of {len(candidates)} runs have no scores" if without else ""
@@ -197,8 +208,8 @@ class Grid:
         return tuple(sorted({code for row in self.rows for code in self.cell(row, task).languages}))
 
     def transfer(self, languages: Sequence[str]) -> list[str]:
-        """``languages`` without those that were trained on."""
-        return [language for language in languages if language not in self.source_languages]
+        """``languages`` without English and whatever else was trained on."""
+        return [language for language in languages if language not in self.trained_languages]
 
     def language_label(self, code: str) -> str:
         """``Swahili sw``: the reader's own name of the language if there is one, else the usual one."""

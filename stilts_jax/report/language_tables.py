@@ -52,7 +52,7 @@ def _ordered_languages(grid: Grid, task: str) -> list[str]:
     for row in grid.rows:
         for language, value in language_means(grid, row, task).items():
             base.setdefault(language, value)
-    sources = grid.source_languages
+    sources = grid.trained_languages
     return sorted(base, key=lambda language: (language not in sources, -base[language], language))
 
 

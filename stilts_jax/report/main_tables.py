@@ -129,7 +129,7 @@ def _metric_values(grid: Grid, row: Row, task: str, is_difference: bool) -> list
 def averages_table(grid: Grid) -> Table:
     """Group means and overall means, with and without retrieval, with and without the source language."""
     wanted = _average_columns(grid)
-    left_out = _names(grid.source_languages)
+    left_out = _names(grid.trained_languages)
     columns = [Column("Intermediate", numeric=False)]
     for head, tasks, transfer, group in wanted:
         columns.append(Column(head, f"{len(tasks)} task{'s' if len(tasks) > 1 else ''}", group))
@@ -149,7 +149,7 @@ def averages_table(grid: Grid) -> Table:
             f"No overall average here is {grid.benchmark.title}'s: {why}. Averages run over what is here."
         )
     if any(transfer for _, _, transfer, _ in wanted):
-        notes.append(f"“Without {left_out}” leaves out the language that was trained on: transfer only.")
+        notes.append(f"“Without {left_out}” leaves out what was trained on: transfer only.")
     return Table("averages", "Averages over tasks", columns, rows, notes, _ruled(grid))
 
 
@@ -173,7 +173,7 @@ def _average_columns(grid: Grid) -> list[tuple[str, list[str], bool, str]]:
         columns.append(("Without retrieval", without, False, name))
     if any(len(grid.transfer(grid.languages(task))) < len(grid.languages(task)) for task in grid.tasks):
         transferable = [task for task in benchmark_tasks if grid.transfer(grid.languages(task))]
-        head = f"Without {_names(grid.source_languages)}"
+        head = f"Without {_names(grid.trained_languages)}"
         if transferable:
             columns.append((head, transferable, True, name))
         both = [task for task in transferable if group_of(task) != "retrieval"]

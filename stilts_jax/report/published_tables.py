@@ -52,8 +52,13 @@ def published_numbers() -> tuple[Published, ...]:
 
 def is_large(grid: Grid) -> bool:
     """Whether the baseline's encoder is XLM-R Large, by the name that the configuration gives it."""
-    encoders = {str(run.config.get("encoder", "")).lower() for run in grid.runs}
-    return any(name in encoder for encoder in encoders for name in _LARGE)
+    return any(name in encoder.lower() for encoder in _encoders(grid) for name in _LARGE)
+
+
+def _encoders(grid: Grid) -> list[str]:
+    """What the grid starts from; rows of other people's models start from their own."""
+    own = (run for run in grid.runs if not run.intermediate.startswith("hub:"))
+    return sorted({str(run.config["encoder"]) for run in own if run.config.get("encoder")})
 
 
 def published_section(grid: Grid) -> Section | None:
@@ -61,7 +66,7 @@ def published_section(grid: Grid) -> Section | None:
     tasks = [task for task in grid.tasks if any(one.task == task for one in published_numbers())]
     if not tasks:
         return None
-    encoders = ", ".join(sorted({str(run.config.get("encoder") or "unnamed") for run in grid.runs}))
+    encoders = ", ".join(_encoders(grid)) or "not named"
     reading = (
         f"Rows of others beside the rows of this grid (encoder: {encoders}). Only numbers that were read in "
         "the source named are here. Splits and model selection differ: X-STILTs is the best intermediate "

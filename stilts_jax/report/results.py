@@ -67,11 +67,6 @@ class Run:
     error: str
 
     @property
-    def row(self) -> tuple[str, str]:
-        """What the tables' rows are: (intermediate, source language)."""
-        return self.intermediate, self.source_language
-
-    @property
     def seeds(self) -> tuple[int | None, int | None]:
         """(intermediate seed, target seed)"""
         return self.intermediate_seed, self.target_seed

@@ -1,15 +1,13 @@
-"""The sections on the runs themselves: learning curves, speed, machines; and how to repeat them."""
+"""The section on the runs themselves: learning curves, speed, machines, what failed."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
-from stilts_jax.report.benchmarks import intermediate_title, training_title
+from stilts_jax.report.benchmarks import intermediate_title, metric_title, training_title
 from stilts_jax.report.charts import Curve, line_chart
-from stilts_jax.report.document import Block, Chart, Code, Folded, Section, Text
+from stilts_jax.report.document import Block, Chart, Folded, Section, Text
 from stilts_jax.report.document import Row as SideBySide
 from stilts_jax.report.grid import Grid
 from stilts_jax.report.results import BASELINE, Broken, Run
@@ -29,6 +27,8 @@ def run_section(grid: Grid, broken: Sequence[Broken]) -> Section:
     blocks: list[Block] = [SideBySide(curves[:_OPEN_CHARTS])]
     if len(curves) > _OPEN_CHARTS:
         blocks.append(Folded("All learning curves", [SideBySide(curves[_OPEN_CHARTS:])]))
+    own_scores = _intermediate_scores(grid)
+    blocks += [own_scores] if own_scores else []
     blocks += [_throughput(grid), _environments(grid)]
     notes = _notes(grid)
     if notes:
@@ -58,10 +58,9 @@ def _curves(grid: Grid) -> list[Block]:
         losses = [_curve(run, run.curve, styles) for run in runs]
         charts.append(Chart(f"{title}: loss", line_chart(title, losses, "step", "training loss")))
         scores = [_curve(run, _history(run), styles) for run in runs if len(_history(run)) > 1]
-        metric = next((str(run.selection.get("metric") or "") for run in runs), "")
         if scores:
-            axis = f"selection {metric}".strip()
-            charts.append(Chart(f"{title}: selection score", line_chart(title, scores, "step", axis)))
+            chart = line_chart(title, scores, "step", "selection score")
+            charts.append(Chart(f"{title}: selection score", chart))
     return charts
 
 
@@ -83,6 +82,39 @@ def thin(points: Sequence[tuple[float, float]], most: int = _POINTS) -> list[tup
 def _history(run: Run) -> list[tuple[float, float]]:
     history = run.selection.get("history") or []
     return [(float(step), float(score)) for step, score in history if isinstance(score, int | float)]
+
+
+def _intermediate_scores(grid: Grid) -> Table | None:
+    """What intermediate trainings reached on their own tasks: a failed one explains its row."""
+    groups: dict[tuple[str, str, str, str], list[float]] = {}
+    for run in grid.intermediates:
+        for task in run.tasks():
+            values = [np.mean(scores) for scores in run.language_scores(task).values()]
+            if values:
+                metrics = "/".join(metric_title(metric) for metric in run.metrics(task))
+                key = (intermediate_title(run.intermediate), training_title(task), metrics, run.split(task))
+                groups.setdefault(key, []).append(float(np.mean(values)))
+    if not groups:
+        return None
+    columns = [
+        Column("Intermediate", numeric=False),
+        Column("its task", numeric=False),
+        Column("metric", numeric=False),
+        Column("split", numeric=False),
+        Column("score"),
+        Column("sd", "over seeds"),
+        Column("runs"),
+    ]
+    rows = []
+    for names, scores in groups.items():
+        mean, deviation = (
+            float(np.mean(scores)),
+            float(np.std(scores, ddof=1)) if len(scores) > 1 else math.nan,
+        )
+        cells = [Cell(name) for name in names]
+        cells += [Cell(fixed(mean), mean), Cell(fixed(deviation), deviation)]
+        rows.append([*cells, Cell(str(len(scores)), len(scores))])
+    return Table("intermediates", "Intermediate trainings on their own tasks", columns, rows)
 
 
 def _throughput(grid: Grid) -> Table:
@@ -208,114 +240,3 @@ def _problems(grid: Grid, broken: Sequence[Broken]) -> list[Block]:
 
 def _place(one: Broken) -> str:
     return one.path.name if one.path.is_dir() else f"{one.path.parent.name}/{one.path.name}"
-
-
-def repeat_section(grid: Grid) -> Section:
-    """Commands, configurations, seeds, data."""
-    reading = (
-        "Everything to run a cell again. A phase's key is a hash of what its training depends on; the same "
-        "command finds finished phases and runs only what is missing. So to repeat one cell, delete the "
-        "folders of its phases below WORKDIR/phases (the table lists them) and give the command again."
-    )
-    commands = dict.fromkeys(str(run.environment.get("command") or "") for run in grid.runs)
-    common, own = split_configs([run.config for run in grid.runs])
-    blocks: list[Block] = [
-        Code("\n".join(command for command in commands if command) or "no command was recorded")
-    ]
-    blocks.append(Folded("Phases, seeds and keys", [_phases(grid)]))
-    blocks.append(Folded("Configuration that all phases share", [Code(_pretty(common))]))
-    if any(own):
-        names: dict[str, list[str]] = {}
-        for run, config in zip(grid.runs, own):
-            names.setdefault(_pretty(config), []).append(run.name)
-        text = "\n\n".join(
-            f"# {', '.join(runs)}\n{config}" for config, runs in names.items() if config != "{}"
-        )
-        blocks.append(Folded("Configuration that differs", [Code(text)]))
-    blocks.append(Folded("Data", [_data(grid)]))
-    return Section("repeat", "Reproducibility", reading, blocks)
-
-
-def _pretty(record: Mapping[str, Any]) -> str:
-    return json.dumps(record, indent=2, ensure_ascii=False, sort_keys=True, default=str)
-
-
-def split_configs(
-    configs: Sequence[Mapping[str, Any]],
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Returns what all configurations agree on, and what each has beyond that."""
-    if not configs:
-        return {}, []
-    common: dict[str, Any] = {}
-    rest: list[dict[str, Any]] = [{} for _ in configs]
-    for name in sorted({name for config in configs for name in config}):
-        values = [config.get(name) for config in configs]
-        if all(isinstance(value, Mapping) for value in values):
-            shared, different = split_configs([value for value in values if isinstance(value, Mapping)])
-            if shared:
-                common[name] = shared
-            for own, value in zip(rest, different):
-                if value:
-                    own[name] = value
-        elif all(name in config for config in configs) and all(value == values[0] for value in values):
-            common[name] = values[0]
-        else:
-            for own, config in zip(rest, configs):
-                if name in config:
-                    own[name] = config[name]
-    return common, rest
-
-
-def _phases(grid: Grid) -> Table:
-    columns = [
-        Column("Phase", numeric=False),
-        Column("folder", numeric=False),
-        Column("stage", numeric=False),
-        Column("seeds", "intermediate, target"),
-        Column("key", numeric=False),
-        Column("parent", numeric=False),
-        Column("best step"),
-        Column("state", numeric=False),
-    ]
-    rows = []
-    for run in grid.runs:
-        seeds = ", ".join("–" if seed is None else str(seed) for seed in run.seeds)
-        best = run.selection.get("best_step")
-        rows.append(
-            [
-                Cell(run.name),
-                Cell(run.path.parent.name),
-                Cell(run.stage),
-                Cell(seeds),
-                Cell(run.key),
-                Cell(run.parent or "–"),
-                Cell("–" if best is None else str(best)),
-                Cell("failed" if run.error else "at chance" if run.collapsed else "finished"),
-            ]
-        )
-    return Table("phases", "Phases", columns, rows)
-
-
-def _data(grid: Grid) -> Table:
-    seen: dict[tuple[str, str, str, str], int] = {}
-    for run in grid.runs:
-        for task, splits in run.data.items():
-            for split, one in splits.items():
-                key = (task, split, str(one.get("fingerprint", "?")), str(one.get("examples", "?")))
-                seen[key] = seen.get(key, 0) + 1
-    columns = [
-        Column("Task", numeric=False),
-        Column("split", numeric=False),
-        Column("examples"),
-        Column("fingerprint", numeric=False),
-        Column("phases"),
-    ]
-    rows = [
-        [Cell(task), Cell(split), Cell(examples), Cell(fingerprint), Cell(str(count), count)]
-        for (task, split, fingerprint, examples), count in sorted(seen.items())
-    ]
-    changed = {(task, split) for task, split, _, _ in seen}
-    notes = []
-    if len(changed) < len(seen):
-        notes.append("A split with several fingerprints was not the same data in all phases.")
-    return Table("data", "Data", columns, rows, notes)

@@ -14,8 +14,9 @@ from stilts_jax.report.language_tables import language_section
 from stilts_jax.report.main_tables import averages_table, best_section, main_section, main_table
 from stilts_jax.report.page import write_html, write_markdown
 from stilts_jax.report.published_tables import is_large, published_section
+from stilts_jax.report.repeat_tables import repeat_section
 from stilts_jax.report.results import Broken, Run, read_results
-from stilts_jax.report.run_tables import repeat_section, run_section
+from stilts_jax.report.run_tables import run_section
 from stilts_jax.report.seed_tables import seed_section
 from stilts_jax.report.significance import SIGNIFICANT, compare_all
 from stilts_jax.report.significance_tables import significance_section

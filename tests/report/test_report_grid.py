@@ -167,3 +167,18 @@ def test_names_of_rows():
     assert sorted(names, key=intermediate_order) == [
         *("none", "mnli", "mnli+mlm", "squad_v1", "my_task", "mnli+squad_v1", "hub:a/b")
     ]
+
+
+def test_another_source_language_makes_rows_of_its_own(tmp_path):
+    """Retrieval trains on nothing: it stands beside the runs of every source language."""
+    german = made_up_grid.make_record("mnli", "mnli@de", xnli({"de": 80.0, "en": 81.0, "sw": 66.0}))
+    german["phase"]["source_language"] = "de"
+    english = made_up_grid.make_record("mnli", "mnli", xnli({"de": 78.0, "en": 85.0, "sw": 60.0}))
+    retrieval = made_up_grid.make_record(
+        "mnli", None, {"tatoeba": {"accuracy": {"de": 50.0, "sw": 10.0}}}, seeds=(0, None), stage="retrieval"
+    )
+    grid = write(tmp_path, german, english, retrieval)
+    assert grid.rows == (("mnli", "en"), ("mnli", "de"))
+    assert [grid.row_title(row) for row in grid.rows] == ["MNLI (from en)", "MNLI (from de)"]
+    assert [summarize(grid, row, "tatoeba").mean for row in grid.rows] == [30.0, 30.0]
+    assert [summarize(grid, row, "xnli", transfer=True).mean for row in grid.rows] == [60.0, 66.0]

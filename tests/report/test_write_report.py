@@ -12,7 +12,8 @@ import pytest
 from stilts_jax.errors import ConfigError, DataError
 from stilts_jax.report import summary_text, write_report
 from stilts_jax.report.published_tables import published_numbers
-from stilts_jax.report.run_tables import split_configs, thin
+from stilts_jax.report.repeat_tables import split_configs
+from stilts_jax.report.run_tables import thin
 
 
 class Page(HTMLParser):
