@@ -8,7 +8,7 @@ from typing import Literal
 
 from stilts_jax.data.files import fill, find_files, find_languages
 from stilts_jax.data.readers import Problems, Row
-from stilts_jax.errors import DataError, nearest
+from stilts_jax.errors import DataError
 from stilts_jax.tasks.spec import Example, Files, Pools, Prepared, Sources, Task
 
 SourceKind = Literal["files", "hub", "tfds"]
@@ -22,14 +22,15 @@ class Found:
         paths: the files that it is in.
         open_rows: ``open_rows(problems)`` yields rows with the file that they stand in.
         convert: makes an example of a row; None where that takes labels which come with the data.
-        is_ours: whether a row is in the language that is read.
+        language_of: the language of a row, where there are several; None where all rows are in the one that
+            is read.
         tolerated: rows that can't be used in the released files themselves.
     """
 
     paths: tuple[Path, ...]
     open_rows: Callable[[Problems], Iterator[tuple[Path, Row]]]
     convert: Callable[[Row], Example | None] | None
-    is_ours: Callable[[Row], bool]
+    language_of: Callable[[Row], str] | None
     tolerated: int = 0
 
 
@@ -54,7 +55,7 @@ def find(sources: Sources, split: str, language: str, kind: SourceKind, root: Pa
     if kind == "files":
         for layout in sources.files:
             for pattern in layout.paths.get(split, ()):
-                paths = find_files(root, fill(pattern, language, layout.codes))
+                paths = find_files(root, _fill(layout, pattern, language))
                 if paths:
                     return _found_files(layout, paths, language)
         return None
@@ -71,7 +72,12 @@ def _found_prepared(
     def open_rows(problems: Problems) -> Iterator[tuple[Path, Row]]:
         yield from prepared_module(kind).read_rows(data_set, split, language, root)
 
-    return Found(paths, open_rows, data_set.convert, _ours(data_set, language), data_set.tolerated)
+    return Found(paths, open_rows, data_set.convert, data_set.language_of, data_set.tolerated)
+
+
+def _fill(layout: Files, pattern: str, language: str) -> str:
+    # A file of several languages has none in its name.
+    return fill(pattern, language, layout.codes, base=language if layout.language_of else "en")
 
 
 def _found_files(layout: Files, paths: tuple[Path, ...], language: str) -> Found:
@@ -84,12 +90,7 @@ def _found_files(layout: Files, paths: tuple[Path, ...], language: str) -> Found
                 yield path, replace(row, number=before + last) if before else row
             before += last + 1
 
-    return Found(paths, open_rows, layout.convert, _ours(layout, language), layout.tolerated)
-
-
-def _ours(layout: Files | Prepared, language: str) -> Callable[[Row], bool]:
-    language_of = layout.language_of
-    return (lambda row: language_of(row) == language) if language_of else (lambda row: True)
+    return Found(paths, open_rows, layout.convert, layout.language_of, layout.tolerated)
 
 
 def find_pool(
@@ -144,14 +145,14 @@ def missing(task: Task, split: str, language: str, kind: SourceKind, root: Path,
     what = f"no {split} data of {task.name} in language {language!r}" + (f": part {part}" if part else "")
     there = list_languages(sources, split, kind, root)
     if there - {language}:
-        fix = f"it is there in: {nearest(language, there)}"
+        fix = f"take a language that is there: {' '.join(sorted(there))}"
     elif kind == "files":
         fix = "copy the released files there, or take them from the hub or TFDS: stilts prepare"
     else:
         fix = f"fetch it: stilts prepare --tasks={task.name} --source={kind} --download"
     if kind == "files":
         tried = [
-            fill(pattern, language, layout.codes)
+            _fill(layout, pattern, language)
             for layout in sources.files
             for pattern in layout.paths.get(split, ())
         ]

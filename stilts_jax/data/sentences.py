@@ -9,7 +9,7 @@ from collections.abc import Sequence
 _END = re.compile(r"[.?!][)'\"\u201d\u2019\]]*(?:\[[\w .?]{1,20}\])*\s+(?=[\[('\"\u201c\u2018]*[A-Z0-9])")
 _ABBREVIATIONS = re.compile(
     r"\b(?:Mrs?|Ms|Drs?|Prof|Fr|Rev|Sta?|Lt|Gen|Col|Maj|Adm|Capt|Sgt|Rep|Gov|Sen|Pres|Hon|Jr|Mt|Ft|Jan|Feb|Aug|Sept?"
-    r"|Oct|Nov|Dec|e\.g|i\.e|vs?|pp?|cf|ca?|approx|[Aa]rt|[Nn]o|Vol|ch|Sec|fl|et al|[A-Z]|[A-Z]\.[A-Z])\.\s+$"
+    r"|Oct|Nov|Dec|e\.g|i\.e|vs?|pp?|cf|ca?|approx|fl|et al|[A-Z]|[A-Z]\.[A-Z])\.\s+$"
 )
 
 
@@ -22,12 +22,15 @@ def find_sentences(text: str) -> tuple[tuple[int, int], ...]:
         # An abbreviation or an initial goes on, unless a word that often begins a sentence comes next.
         if _ABBREVIATIONS.search(text, start, match.end()) and not _OPENERS.match(text, match.end()):
             continue
+        if _NUMBERED.search(text, start, match.end()) and text[match.end()].isdecimal():
+            continue
         breaks.append((start, start + len(text[start : match.end()].rstrip())))
         start = match.end()
     end = len(text.rstrip())
     return (*breaks, (start, end)) if start < end else tuple(breaks)
 
 
+_NUMBERED = re.compile(r"\b(?:[Aa]rt|[Nn]o|[Vv]ol|ch|[Ss]ec)\.\s+$")
 _OPENERS = re.compile(r"(?:The|This|That|These|It|In|On|However|Meanwhile|After|During|Although)\b")
 
 

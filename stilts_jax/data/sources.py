@@ -90,10 +90,12 @@ def read_counted(task: Task, split: str, language: str, source: DataSource) -> R
         # Labels that come with the data are known only here.
         convert = found.convert or tag(labels, unknown=None if split == "train" else UNKNOWN_LABEL)
         seen: set[str] = set()
+        rows_in_language = 0
         for path, row in found.open_rows(problems):
             try:
-                if not found.is_ours(row):
+                if found.language_of and found.language_of(row) != language:
                     continue
+                rows_in_language += 1
                 example = convert(row)
                 if example is None:
                     dropped += 1
@@ -106,6 +108,8 @@ def read_counted(task: Task, split: str, language: str, source: DataSource) -> R
             except BadRow as error:
                 problems.report(path, row.line or find_line(path, str(row.get("id"))), str(error))
         skipped += problems.found
+        if found.language_of and not rows_in_language:
+            raise missing(task, split, language, source.kind_of(task), source.root, part)
     return Reading(examples, tuple(skipped), dropped)
 
 

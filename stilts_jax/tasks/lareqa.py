@@ -47,7 +47,7 @@ def _pair(row: Row) -> EmbedExample | None:
 
 
 def _build(paths: Mapping[str, tuple[Path, ...]], language: str, problems: Problems) -> RetrievalSet:
-    queries, candidates, answers = _read_pool(state_of(paths["pool"]), problems.what, problems.budget)
+    queries, candidates, answers = _read_pool(state_of(paths["pool"]), problems.budget)
     ours = queries.get(language, [])
     gold = {query.id: answers[query.id.rpartition("_")[0]] for query in ours}
     return RetrievalSet(ours, candidates, gold)
@@ -55,9 +55,9 @@ def _build(paths: Mapping[str, tuple[Path, ...]], language: str, problems: Probl
 
 @functools.lru_cache(maxsize=1)  # every language has the same pool, the very same object
 def _read_pool(
-    states: tuple[tuple[Path, int, int], ...], what: str, budget: int
+    states: tuple[tuple[Path, int, int], ...], budget: int
 ) -> tuple[dict[str, list[EmbedExample]], list[EmbedExample], dict[str, tuple[str, ...]]]:
-    problems = Problems(what, budget)
+    problems = Problems("lareqa, test, all languages", budget)
     queries: dict[str, list[EmbedExample]] = {}
     candidates: list[EmbedExample] = []
     answers: dict[str, tuple[str, ...]] = {}
