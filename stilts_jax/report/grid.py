@@ -52,6 +52,12 @@ class CellScores:
         """Returns [R, L]: the mean over the metrics."""
         return _mean(self.values, 2)
 
+    @cached_property
+    def language_means(self) -> dict[str, float]:
+        """The mean over seeds of each language's main value, where there is one."""
+        means = _mean(self.per_language(), 0)
+        return {code: float(mean) for code, mean in zip(self.languages, means) if math.isfinite(mean)}
+
     def without_collapsed(self) -> "CellScores":
         """The same cell without runs that ended at chance."""
         keep = [index for index, run in enumerate(self.runs) if not run.collapsed]

@@ -35,22 +35,11 @@ def language_section(grid: Grid, stars: Stars) -> Section:
     return Section("languages", "Languages", reading, [Row(charts), *tables])
 
 
-def language_means(grid: Grid, row: GridRow, task: str) -> dict[str, float]:
-    """The mean over seeds of each language's main value."""
-    cell = grid.cell(row, task)
-    values = cell.per_language()
-    return {
-        language: float(np.nanmean(values[:, place]))
-        for place, language in enumerate(cell.languages)
-        if np.isfinite(values[:, place]).any()
-    }
-
-
 def _ordered_languages(grid: Grid, task: str) -> list[str]:
     """The languages that were trained on first, then from the baseline's best to its worst."""
     base: dict[str, float] = {}
     for row in grid.rows:
-        for language, value in language_means(grid, row, task).items():
+        for language, value in grid.cell(row, task).language_means.items():
             base.setdefault(language, value)
     sources = grid.trained_languages
     return sorted(base, key=lambda language: (language not in sources, -base[language], language))
@@ -61,7 +50,7 @@ def _chart(grid: Grid, task: str) -> Chart:
     styles = row_styles(grid)
     baseline, series = None, []
     for row in grid.rows:
-        means = language_means(grid, row, task)
+        means = grid.cell(row, task).language_means
         if not means:
             continue
         one = Series(grid.row_title(row), [means.get(code, math.nan) for code in languages], styles[row])
@@ -124,7 +113,7 @@ def _cell(grid: Grid, row: GridRow, task: str, language: str, stars: Stars) -> C
     base_row = grid.baseline(row)
     base = None
     if base_row is not None and grid.compared_with(row, task) is not None:
-        base = language_means(grid, base_row, task).get(language)
+        base = grid.cell(base_row, task).language_means.get(language)
     if base is None:
         return Cell(fixed(mean), mean, detail)
     star = "*" if stars.get((row, task, language)) else ""

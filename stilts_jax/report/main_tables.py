@@ -28,11 +28,11 @@ def main_section(grid: Grid) -> Section:
             "blue where better and orange where worse."
         )
     blocks: list[Block] = [main_table(grid)]
+    headline = _headline(grid)
+    if headline:
+        blocks.insert(0, Text(headline))
     if len(grid.tasks) > 1:
         blocks.append(averages_table(grid))
-    warning = _retrieval_warning(grid)
-    if warning:
-        blocks.append(Text(warning))
     return Section("main", "Main table", reading, blocks)
 
 
@@ -197,24 +197,45 @@ def _average_cell(grid: Grid, row: Row, summary: Summary | None, tasks: Sequence
     return Cell(fixed(summary.mean), summary.mean, deviation, note, hint)
 
 
-def _retrieval_warning(grid: Grid) -> str:
-    """The paper's average gain is mostly retrieval: say how it is here."""
+def _headline(grid: Grid) -> str:
+    """What a reader would say after a minute with the tables."""
+    cells = [
+        (summary.difference, row, task)
+        for row, _ in grid.compared
+        for task in grid.tasks
+        if (summary := summarize(grid, row, task)) and math.isfinite(summary.difference)
+    ]
+    if not cells:
+        return ""
+    sentences = []
+    best, worst = max(cells), min(cells)
+    where = f"{grid.row_title(best[1])} on {task_title(best[2])}"
+    sentences.append(f"Largest difference upwards: {where}, {signed(best[0])} points")
+    if len(cells) > 1:
+        where = f"{grid.row_title(worst[1])} on {task_title(worst[2])}"
+        sentences[0] += f"; lowest: {where}, {signed(worst[0])}"
     everything = list(grid.tasks)
-    without = [task for task in everything if group_of(task) != "retrieval"]
-    if not without or without == everything or not grid.compared:
-        return ""
-    pairs = []
-    for row, _ in grid.compared:
-        whole, rest = average(grid, row, everything), average(grid, row, without)
-        if whole and rest and math.isfinite(whole.difference) and math.isfinite(rest.difference):
-            pairs.append((whole.difference, rest.difference))
-    if not pairs:
-        return ""
-    whole, rest = np.mean(pairs, axis=0)
-    return (
-        f"Read the average with its parts: over all intermediates the mean gain is {signed(whole)} points "
-        f"with retrieval and {signed(rest)} without."
-    )
+    rest = [task for task in everything if group_of(task) != "retrieval"]
+    whole = _mean_gains(grid, everything)
+    if len(everything) > 1 and whole:
+        gain, row = max(whole)
+        sentences.append(f"Best mean over all tasks here: {grid.row_title(row)}, {signed(gain)}")
+        without = _mean_gains(grid, rest) if rest != everything else []
+        if without:
+            gain, row = max(without)
+            sentences[-1] += f"; without retrieval: {grid.row_title(row)}, {signed(gain)}"
+        if without and len(whole) > 1:
+            mean_whole, mean_rest = (float(np.mean([one for one, _ in gains])) for gains in (whole, without))
+            sentences.append(
+                "Read an average with its parts: over all intermediates the mean gain is "
+                f"{signed(mean_whole)} points with retrieval and {signed(mean_rest)} without"
+            )
+    return ". ".join(sentences) + "."
+
+
+def _mean_gains(grid: Grid, tasks: Sequence[str]) -> list[tuple[float, Row]]:
+    found = [(average(grid, row, tasks), row) for row, _ in grid.compared]
+    return [(one.difference, row) for one, row in found if one and math.isfinite(one.difference)]
 
 
 def best_section(grid: Grid) -> Section | None:

@@ -10,7 +10,6 @@ from importlib import resources
 from stilts_jax.report.benchmarks import GROUP_TITLES, group_of, metric_title, task_title
 from stilts_jax.report.document import Block, Section
 from stilts_jax.report.grid import Grid, Row
-from stilts_jax.report.language_tables import language_means
 from stilts_jax.report.results import BASELINE
 from stilts_jax.report.tables import Cell, Column, Table, fixed, signed
 
@@ -124,7 +123,7 @@ def _by_language(grid: Grid, task: str) -> Table | None:
     base = next((row for row in grid.rows if row[0] == BASELINE and grid.cell(row, task)), None)
     if not numbers or base is None:
         return None
-    own = language_means(grid, base, task)
+    own = grid.cell(base, task).language_means
     by_language: dict[str, list[float]] = {}
     for one in numbers:
         by_language.setdefault(one.language, []).append(one.value)

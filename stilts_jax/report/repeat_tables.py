@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from stilts_jax.report.benchmarks import task_title
 from stilts_jax.report.document import Block, Code, Folded, Section
 from stilts_jax.report.grid import Grid
 from stilts_jax.report.tables import Cell, Column, Table
@@ -18,9 +19,12 @@ def repeat_section(grid: Grid) -> Section:
     )
     commands = dict.fromkeys(str(run.environment.get("command") or "") for run in grid.runs)
     common, own = split_configs([run.config for run in grid.runs])
-    blocks: list[Block] = [
-        Code("\n".join(command for command in commands if command) or "no command was recorded")
-    ]
+    example = next((run for run in grid.evaluations if run.environment.get("command")), None)
+    lines = [command for command in commands if command] or ["no command was recorded"]
+    if example is not None:
+        lines += ["", f"# {example.name} again:"]
+        lines += [f"rm -r WORKDIR/phases/{example.path.parent.name}", str(example.environment["command"])]
+    blocks: list[Block] = [Code("\n".join(lines))]
     blocks.append(Folded("Phases, seeds and keys", [_phases(grid)]))
     blocks.append(Folded("Configuration that all phases share", [Code(_pretty(common))]))
     if any(own):
@@ -69,7 +73,7 @@ def _phases(grid: Grid) -> Table:
     columns = [
         Column("Phase", numeric=False),
         Column("folder", numeric=False),
-        Column("stage", numeric=False),
+        Column("scores", numeric=False),
         Column("seeds", "intermediate, target"),
         Column("key", numeric=False),
         Column("parent", numeric=False),
@@ -84,7 +88,7 @@ def _phases(grid: Grid) -> Table:
             [
                 Cell(run.name),
                 Cell(run.path.parent.name),
-                Cell(run.stage),
+                Cell(", ".join(task_title(task) for task in run.tasks()) or "–"),
                 Cell(seeds),
                 Cell(run.key),
                 Cell(run.parent or "–"),

@@ -31,6 +31,9 @@ def run_section(grid: Grid, broken: Sequence[Broken]) -> Section:
     blocks += [own_scores] if own_scores else []
     blocks += [_throughput(grid), _environments(grid)]
     notes = _notes(grid)
+    zero_shot = all(run.selection.get("zero_shot", True) for run in grid.evaluations)
+    if zero_shot:
+        blocks.append(Text("Zero-shot: no checkpoint was selected on data of a target language."))
     if notes:
         blocks.append(notes)
     blocks += _problems(grid, broken)

@@ -93,9 +93,9 @@ def _sentence(comparisons: Sequence[Comparison]) -> Text:
     total = len(comparisons)
     by_luck = f"{SIGNIFICANT * total:.1f}".removesuffix(".0")
     return Text(
-        f"Of {total} comparison{'s' * (total != 1)}, {raw} have p < {SIGNIFICANT} uncorrected (about "
-        f"{by_luck} would by luck alone), {corrected} after Holm (no false one expected), {found} after "
-        "Benjamini-Hochberg (5 % of them expected to be false)."
+        f"p < {SIGNIFICANT} uncorrected in {raw} of {total} comparison{'s' * (total != 1)} (by luck alone "
+        f"it would be about {by_luck}); in {corrected} after Holm's correction (no false one expected); in "
+        f"{found} after Benjamini and Hochberg's (5 % of them expected to be false)."
     )
 
 

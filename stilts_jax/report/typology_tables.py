@@ -12,7 +12,6 @@ from stilts_jax.report.charts import Point, scatter_chart
 from stilts_jax.report.document import Block, Chart, Folded, Section, Text
 from stilts_jax.report.document import Row as SideBySide
 from stilts_jax.report.grid import Grid, Row
-from stilts_jax.report.language_tables import language_means
 from stilts_jax.report.languages import language_name
 from stilts_jax.report.statistics import Correlation, benjamini_hochberg, correlate
 from stilts_jax.report.tables import Cell, Column, Table, signed
@@ -88,7 +87,7 @@ def gains(grid: Grid, row: Row, base: Row, task: str) -> dict[str, float]:
     """The gain in each language that was not trained on."""
     if grid.compared_with(row, task) is None:
         return {}
-    own, before = language_means(grid, row, task), language_means(grid, base, task)
+    own, before = grid.cell(row, task).language_means, grid.cell(base, task).language_means
     return {code: own[code] - before[code] for code in grid.transfer(list(own)) if code in before}
 
 
@@ -121,7 +120,7 @@ def relate(grid: Grid, typology: Typology, kinds: Sequence[str]) -> list[Relatio
     for kind in kinds:
         for task in grid.tasks:
             for base in bases:
-                scores = language_means(grid, base, task)
+                scores = grid.cell(base, task).language_means
                 scores = {code: scores[code] for code in grid.transfer(list(scores))}
                 relations += _relate(typology, base, task, kind, scores, is_gain=False)
             for row, base in grid.compared:
@@ -170,6 +169,8 @@ def _table(grid: Grid, typology: Typology, relations: Sequence[Relation], kind: 
         "Small: 95 % interval, and the partial ρ. * q < 0.05 (Benjamini-Hochberg over the gains in this "
         "table).",
     ]
+    if not all(math.isfinite(one.correlation.partial) for one in here):
+        notes.append("No partial ρ with fewer than 8 languages whose script and text size are known.")
     title = f"Spearman's ρ of gain and {kind}"
     return Table(f"typology_{_stem(kind)}", title, columns, rows, notes, [len(bases) - 1])
 

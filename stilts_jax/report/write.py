@@ -1,5 +1,7 @@
 """``write_report``: from the ``result.json`` files of a work directory to a folder that can be passed on."""
 
+import csv
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,8 +114,17 @@ def _title(runs: Sequence[Run]) -> str:
 def _subtitle(grid: Grid) -> str:
     finished = sum(not run.error for run in grid.runs)
     failed = len(grid.runs) - finished
-    text = f"{len(grid.rows)} rows, {len(grid.tasks)} target tasks, {finished} finished phases"
-    return text + (f", {failed} failed" if failed else "")
+    parts = [f"{len(grid.rows)} rows", f"{len(grid.tasks)} target tasks", f"{finished} finished phases"]
+    parts += [f"{failed} failed"] if failed else []
+    encoders = dict.fromkeys(str(run.config["encoder"]) for run in grid.runs if run.config.get("encoder"))
+    devices = dict.fromkeys(
+        str(run.environment["device"]) for run in grid.runs if run.environment.get("device")
+    )
+    last = max((str(run.environment.get("finished") or "") for run in grid.runs), default="")
+    parts += [f"encoder {', '.join(encoders)}"] if encoders else []
+    parts += [f"on {', '.join(devices)}"] if devices else []
+    parts += [last[:10]] if last else []
+    return " · ".join(parts)
 
 
 def _write(sections: Sequence[Section], grid: Grid, out: Path) -> ReportPaths:
@@ -124,6 +135,24 @@ def _write(sections: Sequence[Section], grid: Grid, out: Path) -> ReportPaths:
         for table in walk_tables(section.blocks):
             write_whole(paths.tables / f"{table.name}.csv", to_csv(table))
             write_whole(paths.tables / f"{table.name}.tex", to_latex(table))
+    write_whole(paths.tables / "scores.csv", _every_score(grid.runs))
     write_whole(paths.markdown, write_markdown(title, subtitle, sections))
     write_whole(paths.html, write_html(title, subtitle, sections))
     return paths
+
+
+def _every_score(runs: Sequence[Run]) -> str:
+    """One line a number, for tables and plots of the reader's own."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    head = ("phase", "stage", "intermediate", "source_language", "intermediate_seed", "target_seed")
+    writer.writerow([*head, "task", "split", "metric", "language", "score"])
+    for run in runs:
+        seeds = ["" if seed is None else seed for seed in run.seeds]
+        for task, by_split in run.scores.items():
+            for split, by_metric in by_split.items():
+                for metric, by_language in by_metric.items():
+                    for language, score in by_language.items():
+                        who = (run.name, run.stage, run.intermediate, run.source_language, *seeds)
+                        writer.writerow([*who, task, split, metric, language, score])
+    return stream.getvalue()
