@@ -1,0 +1,226 @@
+"""Attention behind one interface: a plain reference, cuDNN for padded rows, a TPU kernel for packed ones.
+
+A row either holds one sequence and pads behind it (``key_mask``), or several sequences that must not see each
+other (``segments``). What a backend can't do raises; nothing falls back, and dropout is never dropped silently.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+
+from stilts_jax.errors import ConfigError
+from stilts_jax.model.config import Compute
+from stilts_jax.sharding import BATCH_AXES
+
+_LANES = 128  # what a TPU tile is wide: the splash kernel works on whole blocks of it
+_MAX_BLOCK = 512
+_CUDNN_MAX_HEAD_DIM = 128  # 256 from Hopper on, but then no other chip runs it
+
+
+class Backend(NamedTuple):
+    """What computes attention, and why."""
+
+    name: str
+    reason: str
+
+
+def choose_backend(
+    compute: Compute, platform: str, *, seq_len: int, head_dim: int, dropout: float, packed: bool
+) -> Backend:
+    """Decides what computes attention.
+
+    Args:
+        compute: ``compute.attention`` is a backend or "auto".
+        platform: "cpu", "gpu" or "tpu".
+        seq_len: tokens of a row.
+        head_dim: width of one head.
+        dropout: rate on the attention probabilities; 0 where nothing is trained.
+        packed: whether rows hold several segments.
+
+    Returns:
+        The backend and the reason to print and to record.
+
+    Raises:
+        ConfigError: the backend asked for can't be used here; says why.
+    """
+    obstacles = {
+        "cudnn": _cudnn_obstacle(compute, platform, head_dim, dropout, packed),
+        "splash": _splash_obstacle(platform, seq_len, dropout),
+        "splash-interpret": _splash_obstacle("tpu", seq_len, dropout),
+    }
+    if compute.attention == "auto":
+        fast = {"gpu": "cudnn", "tpu": "splash"}.get(platform)
+        if fast is None:
+            return Backend("xla", f"{platform} has no other backend")
+        if obstacles[fast]:
+            return Backend("xla", f"not {fast}: {obstacles[fast]}")
+        return Backend(
+            fast,
+            f"fastest on {platform} for bfloat16 rows without attention dropout"
+            if fast == "cudnn"
+            else f"fastest on {platform}; keeps segments apart in the kernel",
+        )
+    obstacle = obstacles.get(compute.attention)
+    if obstacle:
+        raise ConfigError(
+            f"Attention backend {compute.attention!r} can't be used: {obstacle}.",
+            where="compute.attention",
+            fix="take 'xla' or 'auto', or remove the obstacle",
+        )
+    return Backend(compute.attention, "asked for")
+
+
+def _cudnn_obstacle(compute: Compute, platform: str, head_dim: int, dropout: float, packed: bool) -> str:
+    if platform != "gpu":
+        return f"cuDNN runs on NVIDIA GPUs, this is {platform}"
+    if dropout:
+        return f"it would leave out attention dropout ({dropout})"
+    if packed:
+        return "it can't keep the segments of packed rows apart"
+    if compute.dtype != "bfloat16":
+        return f"it computes in bfloat16, compute.dtype is {compute.dtype}"
+    if head_dim % 8 or head_dim > _CUDNN_MAX_HEAD_DIM:
+        return f"heads must be a multiple of 8 and at most {_CUDNN_MAX_HEAD_DIM} wide, these are {head_dim}"
+    return ""
+
+
+def _splash_obstacle(platform: str, seq_len: int, dropout: float) -> str:
+    if platform != "tpu":
+        return f"splash is a TPU kernel, this is {platform}"
+    if dropout:
+        return f"it would leave out attention dropout ({dropout})"
+    if seq_len % _LANES:
+        return f"rows must be a multiple of {_LANES} long, these are {seq_len}"
+    return ""
+
+
+def attention(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    *,
+    key_mask: jax.Array | None = None,
+    segments: jax.Array | None = None,
+    backend: str = "xla",
+    dropout: float = 0.0,
+    dropout_key: jax.Array | None = None,
+) -> jax.Array:
+    """Lets every position look at the positions that it may see.
+
+    Args:
+        query: [B, T, N, H]
+        key: [B, T, N, H]
+        value: [B, T, N, H]
+        key_mask: bool [B, T], what may be looked at: a prefix of each row. Outputs behind it mean nothing.
+        segments: int32 [B, T] instead: positions see those of their own number.
+        backend: what ``choose_backend`` named.
+        dropout: rate on the probabilities ("xla" only).
+        dropout_key: None for no dropout.
+
+    Returns:
+        [B, T, N, H] in the dtype of ``value``.
+    """
+    if (key_mask is None) == (segments is None):
+        raise ConfigError("Attention takes either a key mask or segments.", where="attention")
+    if backend == "xla":
+        return _attend_plainly(query, key, value, key_mask, segments, dropout, dropout_key)
+    if dropout and dropout_key is not None:
+        raise ConfigError(f"Backend {backend!r} would leave out attention dropout.", where="attention")
+    if backend == "cudnn":
+        if key_mask is None:
+            raise ConfigError("Backend 'cudnn' can't keep segments apart.", where="attention")
+        return _attend_with_cudnn(query, key, value, key_mask)
+    if segments is None:
+        segments = key_mask.astype(jnp.int32)  # type: ignore[union-attr]
+    return _attend_with_splash(query, key, value, segments, interpret=backend == "splash-interpret")
+
+
+def _attend_plainly(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    key_mask: jax.Array | None,
+    segments: jax.Array | None,
+    dropout: float,
+    dropout_key: jax.Array | None,
+) -> jax.Array:
+    if segments is not None:
+        mask = segments[:, None, :, None] == segments[:, None, None, :]
+    else:
+        mask = key_mask[:, None, None, :]  # type: ignore[index]
+    exact = jnp.promote_types(value.dtype, jnp.float32)
+    scores = jnp.einsum("btnh,bsnh->bnts", query, key, preferred_element_type=exact)
+    # Large and finite: a row of nothing but pads must not give NaN, whose gradient would spoil the whole batch.
+    scores = jnp.where(mask, scores * query.shape[-1] ** -0.5, jnp.finfo(exact).min)
+    probabilities = jax.nn.softmax(scores, axis=-1)
+    probabilities = drop(probabilities, dropout, dropout_key).astype(value.dtype)
+    return jnp.einsum("bnts,bsnh->btnh", probabilities, value)
+
+
+def _attend_with_cudnn(query: jax.Array, key: jax.Array, value: jax.Array, key_mask: jax.Array) -> jax.Array:
+    # Lengths instead of a mask: cuDNN turns a mask into a dense bias. A row of pads keeps one key.
+    lengths = jnp.maximum(key_mask.sum(-1, dtype=jnp.int32), 1)
+    found = jax.nn.dot_product_attention(
+        query,
+        key,
+        value,
+        query_seq_lengths=lengths,
+        key_value_seq_lengths=lengths,
+        implementation="cudnn",
+    )
+    # What lies behind a row's length is undefined there.
+    return jnp.where(key_mask[:, :, None, None], found, 0)
+
+
+def _attend_with_splash(
+    query: jax.Array, key: jax.Array, value: jax.Array, segments: jax.Array, *, interpret: bool
+) -> jax.Array:
+    # Imported here: Pallas is slow to import and only TPUs (and tests) need it.
+    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
+    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
+
+    length = query.shape[1]
+    block = max(size for size in range(_LANES, _MAX_BLOCK + 1, _LANES) if length % size == 0)
+    sizes = splash.BlockSizes(
+        block_q=block,
+        block_kv=block,
+        block_q_dkv=block,
+        block_kv_dkv=block,
+        block_q_dq=block,
+        block_kv_dq=block,
+    )
+
+    def attend(query: jax.Array, key: jax.Array, value: jax.Array, segments: jax.Array) -> jax.Array:
+        heads = query.shape[2]
+        kernel = splash.make_splash_mha(
+            masks.MultiHeadMask([masks.FullMask((length, length))] * heads),
+            head_shards=1,
+            q_seq_shards=1,
+            block_sizes=sizes,
+            interpret=interpret,
+        )
+        by_head = (jnp.swapaxes(array, 1, 2) for array in (query * query.shape[-1] ** -0.5, key, value))
+        found = jax.vmap(kernel)(*by_head, segment_ids=splash.SegmentIds(segments, segments))
+        return jnp.swapaxes(found, 1, 2).astype(value.dtype)
+
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or any(kind == AxisType.Manual for kind in mesh.axis_types):
+        return attend(query, key, value, segments)
+    # The compiler can't cut a kernel of ours: each device calls it on its own rows and heads.
+    rows = BATCH_AXES if query.shape[0] % (mesh.shape["data"] * mesh.shape["fsdp"]) == 0 else None
+    heads = "tensor" if query.shape[2] % mesh.shape["tensor"] == 0 else None
+    whole, ids = P(rows, None, heads, None), P(rows, None)
+    return jax.shard_map(attend, in_specs=(whole, whole, whole, ids), out_specs=whole, check_vma=False)(
+        query, key, value, segments
+    )
+
+
+def drop(values: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
+    """Dropout: zeroes a share ``rate`` of ``values`` and scales up the rest; without a key, nothing."""
+    if key is None or not rate:
+        return values
+    kept = jax.random.bernoulli(key, 1.0 - rate, values.shape)
+    return jnp.where(kept, values / (1.0 - rate), jnp.zeros([], values.dtype))

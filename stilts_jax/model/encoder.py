@@ -1,0 +1,300 @@
+"""The encoder: XLM-R (norms after the blocks) and XLM-R XL and XXL (norms before them), layers stacked and scanned.
+
+Flax NNX defines the modules. Parameters cross this file's border as plain nested dicts:
+
+    {"embeddings": {"word" [V, D], "position" [P, D], "type" [1, D], "norm"},
+     "layers": {"attention": {"query", "key", "value", "output", "norm"}, "ffn": {"up", "down", "norm"}},
+     "final_norm"}
+
+with a leading axis of layers in ``layers``, ``norm`` of the embeddings in XLM-R only, ``final_norm`` in XL and XXL
+only, and ``pooler`` beside them where a head reads it.
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from stilts_jax.errors import ConfigError
+from stilts_jax.model.attention import attention, choose_backend, drop
+from stilts_jax.model.config import Compute, EncoderConfig
+from stilts_jax.sharding import constrain_batch, gather_rows
+
+Params = dict[str, Any]
+
+_normal = nnx.initializers.normal(0.02)
+
+
+def linear(inputs: int, outputs: int, compute: Compute, rngs: nnx.Rngs, **initializers: Any) -> nnx.Linear:
+    """Returns a dense layer that keeps parameters and computes as ``compute`` says."""
+    return nnx.Linear(
+        inputs,
+        outputs,
+        dtype=jnp.dtype(compute.dtype),
+        param_dtype=jnp.dtype(compute.param_dtype),
+        rngs=rngs,
+        **{"kernel_init": _normal, **initializers},
+    )
+
+
+class Norm(nnx.LayerNorm):
+    """Layer normalisation in float32 or better; gives back the dtype that it got."""
+
+    def __init__(self, config: EncoderConfig, compute: Compute, rngs: nnx.Rngs) -> None:
+        super().__init__(
+            config.hidden_size,
+            epsilon=config.layer_norm_eps,
+            dtype=jnp.promote_types(compute.dtype, jnp.float32),
+            param_dtype=jnp.dtype(compute.param_dtype),
+            # E[x^2] - E[x]^2 loses everything where the mean is large, as in XL's residual stream.
+            use_fast_variance=False,
+            rngs=rngs,
+        )
+
+    def __call__(self, inputs: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+        """Normalises the last axis."""
+        return super().__call__(inputs, mask=mask).astype(inputs.dtype)
+
+
+class Embeddings(nnx.Module):
+    """Word, position and type rows, summed."""
+
+    def __init__(self, config: EncoderConfig, compute: Compute, rngs: nnx.Rngs) -> None:
+        def table(rows: int) -> nnx.Param:
+            return nnx.Param(
+                _normal(rngs.params(), (rows, config.hidden_size), jnp.dtype(compute.param_dtype))
+            )
+
+        self.config, self.compute = config, compute
+        self.word = table(config.vocab_size)
+        self.position = table(config.max_positions)
+        self.type = table(config.type_vocab_size)
+        if config.post_norm:
+            self.norm = Norm(config, compute, rngs)
+
+    def __call__(self, tokens: jax.Array, position_ids: jax.Array, key: jax.Array | None) -> jax.Array:
+        """``[B, T]`` -> ``[B, T, D]``"""
+        dtype = jnp.dtype(self.compute.dtype)
+        words = gather_rows(jnp.asarray(self.word[...]), tokens).astype(dtype)
+        positions = jnp.take(jnp.asarray(self.position[...]), position_ids, axis=0).astype(dtype)
+        # The type vocabulary of XLM-R has one row: there are no sentence A and B.
+        hidden = words + self.type[...][0].astype(dtype) + positions
+        if self.config.post_norm:
+            hidden = self.norm(hidden)
+        return drop(hidden, self.config.hidden_dropout, key)
+
+
+class SelfAttention(nnx.Module):
+    """Multi-head attention with its projections; the residual sum is the layer's."""
+
+    def __init__(self, config: EncoderConfig, compute: Compute, rngs: nnx.Rngs) -> None:
+        width = config.hidden_size
+        self.config, self.compute = config, compute
+        self.query = linear(width, width, compute, rngs)
+        self.key = linear(width, width, compute, rngs)
+        self.value = linear(width, width, compute, rngs)
+        self.output = linear(width, width, compute, rngs)
+        self.norm = Norm(config, compute, rngs)
+
+    def __call__(self, hidden: jax.Array, visible: Mapping[str, Any], key: jax.Array | None) -> jax.Array:
+        """``[B, T, D]`` -> ``[B, T, D]``; ``visible``: the mask or segments, and the backend."""
+        probability_key, output_key = _split(key, 2)
+        heads = (*hidden.shape[:-1], self.config.num_heads, self.config.head_dim)
+        attend = partial(
+            attention, **visible, dropout=self.config.attention_dropout, dropout_key=probability_key
+        )
+        if self.compute.remat == "attention":
+            attend = jax.checkpoint(attend, prevent_cse=False)
+        found = attend(*(project(hidden).reshape(heads) for project in (self.query, self.key, self.value)))
+        return drop(self.output(found.reshape(hidden.shape)), self.config.hidden_dropout, output_key)
+
+
+class FeedForward(nnx.Module):
+    """Two dense layers with an exact GELU between them; the residual sum is the layer's."""
+
+    def __init__(self, config: EncoderConfig, compute: Compute, rngs: nnx.Rngs) -> None:
+        self.up = linear(config.hidden_size, config.intermediate_size, compute, rngs)
+        self.down = linear(config.intermediate_size, config.hidden_size, compute, rngs)
+        self.norm = Norm(config, compute, rngs)
+
+    def __call__(self, hidden: jax.Array) -> jax.Array:
+        """``[B, T, D]`` -> ``[B, T, D]``"""
+        return self.down(jax.nn.gelu(self.up(hidden), approximate=False))
+
+
+class Layer(nnx.Module):
+    """One block of the encoder."""
+
+    def __init__(self, config: EncoderConfig, compute: Compute, rngs: nnx.Rngs) -> None:
+        self.config = config
+        self.attention = SelfAttention(config, compute, rngs)
+        self.ffn = FeedForward(config, compute, rngs)
+
+    def __call__(self, hidden: jax.Array, visible: Mapping[str, Any], key: jax.Array | None) -> jax.Array:
+        """``[B, T, D]`` -> ``[B, T, D]``"""
+        attention_key, ffn_key = _split(key, 2)
+        if self.config.post_norm:
+            hidden = self.attention.norm(hidden + self.attention(hidden, visible, attention_key))
+            down = drop(self.ffn(hidden), self.config.hidden_dropout, ffn_key)
+            return self.ffn.norm(hidden + down)
+        hidden = hidden + self.attention(self.attention.norm(hidden), visible, attention_key)
+        # transformers' XL has no dropout behind the second dense layer.
+        return hidden + self.ffn(self.ffn.norm(hidden))
+
+
+class Encoder(nnx.Module):
+    """Embeddings, the stack of layers (every parameter with a leading axis of layers), XL's last norm."""
+
+    def __init__(self, config: EncoderConfig, compute: Compute, rngs: nnx.Rngs) -> None:
+        @nnx.split_rngs(splits=config.num_layers)
+        @nnx.vmap
+        def stack(rngs: nnx.Rngs) -> Layer:
+            return Layer(config, compute, rngs)
+
+        self.embeddings = Embeddings(config, compute, rngs)
+        self.layers = stack(rngs)
+        if not config.post_norm:
+            self.final_norm = Norm(config, compute, rngs)
+
+
+@lru_cache(maxsize=64)
+def _definition(config: EncoderConfig, compute: Compute) -> nnx.GraphDef:
+    """The encoder without its parameters; costs no memory."""
+    return nnx.split(nnx.eval_shape(lambda: Encoder(config, compute, nnx.Rngs(0))))[0]
+
+
+@partial(jax.jit, static_argnames=("config", "dtype"))
+def init_encoder(config: EncoderConfig, key: jax.Array, dtype: str = "float32") -> Params:
+    """Returns fresh parameters: normal(0, 0.02), zero biases, zero rows for pads, as transformers does."""
+    encoder = Encoder(config, Compute(param_dtype=dtype), nnx.Rngs(key))  # type: ignore[arg-type]
+    params = nnx.to_pure_dict(nnx.state(encoder))
+    for table in ("word", "position"):
+        params["embeddings"][table] = params["embeddings"][table].at[config.pad_id].set(0)
+    return params
+
+
+def abstract_encoder(config: EncoderConfig, dtype: str = "float32") -> Params:
+    """Returns the shapes and dtypes of an encoder's parameters; costs no memory."""
+    return jax.eval_shape(lambda key: init_encoder(config, key, dtype), jax.random.key(0))
+
+
+def encode(
+    params: Mapping[str, Any],
+    tokens: jax.Array,
+    *,
+    config: EncoderConfig,
+    compute: Compute,
+    segments: jax.Array | None = None,
+    positions: jax.Array | None = None,
+    num_layers: int | None = None,
+    all_hidden: bool = False,
+    dropout_key: jax.Array | None = None,
+) -> jax.Array:
+    """Runs the encoder.
+
+    Args:
+        params: the encoder's parameters; see the head of this file.
+        tokens: int32 [..., T], pads (``config.pad_id``) behind each row's tokens.
+        config: its shape.
+        compute: how it is computed.
+        segments: int32 [..., T] for packed rows: 1-based numbers of the sequences in a row, 0 is padding.
+        positions: int32 [..., T] for packed rows: 0-based in each segment.
+        num_layers: stop after so many layers (static; 0 gives the embeddings). Meant for inference: the
+            gradient of an encoder that stopped early is slow.
+        all_hidden: return all hidden states, the embeddings first.
+        dropout_key: of this step; None for no dropout.
+
+    Returns:
+        The last hidden state [..., T, D], or [num_layers + 1, ..., T, D]. XL's last norm belongs to its last
+        layer: states before it are the raw residual stream, as transformers counts them.
+    """
+    depth = config.num_layers if num_layers is None else num_layers
+    shape = jnp.shape(tokens)
+    if not 0 <= depth <= config.num_layers:
+        raise ConfigError(f"Layer {depth} of an encoder of {config.num_layers} layers.", where="num_layers")
+    if (segments is None) != (positions is None):
+        raise ConfigError("Packed rows have segments and positions, other rows neither.", where="encode")
+    if segments is None and shape[-1] > config.max_length:
+        raise ConfigError(
+            f"Rows of {shape[-1]} tokens; the encoder has positions for {config.max_length}.",
+            where="max_length",
+            fix=f"set it to {config.max_length} or less",
+        )
+    flat = lambda array: jnp.reshape(array, (-1, shape[-1]))  # noqa: E731
+    backend = choose_backend(
+        compute,
+        compute.platform or jax.default_backend(),
+        seq_len=shape[-1],
+        head_dim=config.head_dim,
+        dropout=0.0 if dropout_key is None else config.attention_dropout,
+        packed=segments is not None,
+    )
+    tokens = flat(tokens)
+    visible: dict[str, Any] = {"backend": backend.name}
+    if segments is None:
+        real = tokens != config.pad_id
+        visible["key_mask"] = real
+        position_ids = jnp.cumsum(real, axis=-1, dtype=jnp.int32) * real + config.pad_id
+    else:
+        visible["segments"] = flat(segments)
+        position_ids = jnp.where(visible["segments"] > 0, flat(positions) + config.pad_id + 1, config.pad_id)
+    with jax.default_matmul_precision(compute.matmul_precision):
+        parts = {name: params[name] for name in params if name != "pooler"}
+        encoder = nnx.merge(_definition(config, compute), parts)
+        hidden, states = _run(encoder, tokens, position_ids, visible, depth, all_hidden, dropout_key)
+    found = states if all_hidden else hidden
+    return found.reshape(*found.shape[:-3], *shape, config.hidden_size)
+
+
+def _run(
+    encoder: Encoder,
+    tokens: jax.Array,
+    position_ids: jax.Array,
+    visible: Mapping[str, Any],
+    depth: int,
+    all_hidden: bool,
+    dropout_key: jax.Array | None,
+) -> tuple[jax.Array, jax.Array | None]:
+    config, compute = encoder.embeddings.config, encoder.embeddings.compute
+    embedding_key, layers_key = _split(dropout_key, 2)
+    embedded = constrain_batch(encoder.embeddings(tokens, position_ids, embedding_key))
+    layer, stacked = nnx.split(encoder.layers)
+    keys = None if layers_key is None else jax.random.split(layers_key, config.num_layers)
+
+    def apply_layer(hidden: jax.Array, part: Any) -> tuple[jax.Array, jax.Array | None]:
+        state, key = part
+        hidden = constrain_batch(nnx.merge(layer, state)(hidden, visible, key))
+        return hidden, hidden if all_hidden else None
+
+    def apply_numbered(hidden: jax.Array, number: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+        return apply_layer(hidden, jax.tree.map(lambda array: jnp.asarray(array)[number], (stacked, keys)))
+
+    if depth == config.num_layers:
+        hidden, states = jax.lax.scan(_rematerialise(apply_layer, compute), embedded, (stacked, keys))
+    else:
+        # Scanning a slice of the stack would copy the slice, 25 GB of it for XXL.
+        hidden, states = jax.lax.scan(_rematerialise(apply_numbered, compute), embedded, jnp.arange(depth))
+    if depth == config.num_layers and not config.post_norm:
+        hidden = encoder.final_norm(hidden)
+        states = states.at[-1].set(hidden) if all_hidden else None
+    if all_hidden:
+        states = jnp.concatenate([embedded[None], states])
+    return hidden, states
+
+
+def _rematerialise(function: Any, compute: Compute) -> Any:
+    if compute.remat not in ("dots", "full"):
+        return function
+    policy = {
+        "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+        "full": jax.checkpoint_policies.nothing_saveable,
+    }[compute.remat]
+    # Inside a scan nothing can be merged over the border of a step: what prevents it would only cost time.
+    return jax.checkpoint(function, policy=policy, prevent_cse=False)
+
+
+def _split(key: jax.Array | None, count: int) -> Any:
+    return (None,) * count if key is None else jax.random.split(key, count)
