@@ -23,7 +23,8 @@ TEXT, INT = Value("string"), Value("int32")
 HUB_NLI = ClassLabel(names=["entailment", "neutral", "contradiction"])
 ANSWERS = {"text": List(TEXT), "answer_start": List(INT)}
 QUESTIONS = {"id": TEXT, "title": TEXT, "context": TEXT, "question": TEXT, "answers": ANSWERS}
-# Repository, configuration and file (as the repository lays them out), columns, rows; then what they are read as.
+# Repository, configuration and file (as the repository lays them out), columns, rows; then what they are
+# read as.
 REPOSITORIES = {
     "mnli": (
         "nyu-mll/glue/mnli/validation_matched-00000-of-00001.parquet",
@@ -141,13 +142,13 @@ REPOSITORIES = {
     ),
     "siqa": (
         "allenai/social_i_qa/data/validation-00000-of-00001.parquet",
-        {name: TEXT for name in ("context", "question", "answerA", "answerB", "answerC", "label")},
+        dict.fromkeys(("context", "question", "answerA", "answerB", "answerC", "label"), TEXT),
         [{"context": "A.", "question": "B?", "answerA": "x", "answerB": "y", "answerC": "z", "label": "3"}],
         lambda example: (example.prompt, example.label) == ("A. B?", 2),
     ),
     "copa": (
         "aps/super_glue/copa/validation-00000-of-00001.parquet",
-        {name: TEXT for name in ("premise", "choice1", "choice2", "question")}
+        dict.fromkeys(("premise", "choice1", "choice2", "question"), TEXT)
         | {"idx": INT, "label": ClassLabel(names=["choice1", "choice2"])},
         [{"premise": "A.", "choice1": "x", "choice2": "y", "question": "cause", "idx": 0, "label": 1}],
         lambda example: (example.prompt, example.label) == ("A. What was the cause?", 1),
@@ -227,7 +228,7 @@ def test_anli_rounds_are_splits_of_one_repository(source):
 
 
 def test_xtremes_one_configuration_of_all_languages(source):
-    columns = {name: TEXT for name in ("language", "sentence1", "sentence2", "gold_label")}
+    columns = dict.fromkeys(("language", "sentence1", "sentence2", "gold_label"), TEXT)
     rows = [
         {"language": language, "sentence1": language, "sentence2": "b", "gold_label": "neutral"}
         for language in ("de", "sw")
@@ -257,7 +258,7 @@ def test_offsets_that_a_conversion_left_behind_are_mended(source):
 
 
 def test_tatoeba_is_sorted_as_xtreme_sorts_it(source):
-    columns = {name: TEXT for name in ("source_sentence", "target_sentence", "source_lang", "target_lang")}
+    columns = dict.fromkeys(("source_sentence", "target_sentence", "source_lang", "target_lang"), TEXT)
     rows = [
         {
             "source_sentence": f"{text}\n",
