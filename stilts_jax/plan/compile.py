@@ -22,8 +22,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from stilts_jax.errors import ConfigError
-from stilts_jax.model.encoder import abstract_encoder
-from stilts_jax.model.heads import init_head
+from stilts_jax.model.heads import abstract_params
 from stilts_jax.plan import flops
 from stilts_jax.plan.chips import GIB, Topology
 from stilts_jax.plan.hlo import count_collectives
@@ -103,7 +102,7 @@ def plan_setup(setup: Setup) -> Plan:
     topology = setup.chips()
     mesh = make_mesh(setup.mesh, topology_devices(topology))
     optimizer, loss = make_optimizer(setup.optimizer), make_loss(setup.model, HEAD)
-    params = abstract_params(setup)
+    params = abstract_params(setup.model)
     state = abstract_state(params, optimizer.init)
     shardings = state_shardings(state, mesh, zero1=setup.zero1)
     state = _place(state, shardings)
@@ -141,14 +140,6 @@ def plan_setup(setup: Setup) -> Plan:
         compile_seconds=time.monotonic() - start,
         host_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     )
-
-
-def abstract_params(setup: Setup) -> dict[str, Any]:
-    """Returns the shapes of ``{"encoder", "heads"}``."""
-    dtype = jnp.dtype(setup.compute.param_dtype)
-    head = jax.eval_shape(partial(init_head, setup.head, setup.encoder), jax.random.key(0))
-    head = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), head)
-    return {"encoder": abstract_encoder(setup.encoder, dtype), "heads": {HEAD: head}}
 
 
 def abstract_batch(setup: Setup) -> dict[str, jax.ShapeDtypeStruct]:

@@ -1,5 +1,6 @@
 """Collectives of a compiled program, counted in its text: how often they run in a step and what they move."""
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable
@@ -20,6 +21,8 @@ _SHAPE = re.compile(r"\b([a-z]+\d*[a-z\d]*)\[([\d,]*)\]")
 _CALLED = re.compile(r"(body|condition|calls|to_apply|true_computation|false_computation)=%?([\w.\-]+)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 _TRIPS = re.compile(r'known_trip_count"?:\s*\{"?n"?:\s*"?(\d+)')
+_LIMIT = re.compile(r"= s\d+\[\](?:\{[^}]*\})? constant\((\d+)\)")
+_CHANNEL = re.compile(r"channel_id=(\d+)")
 
 
 @dataclass(frozen=True)
@@ -45,28 +48,39 @@ def count_collectives(text: str, num_devices: int) -> list[Collective]:
     runs: dict[tuple[str, int], int] = defaultdict(int)
     moved: dict[tuple[str, int], float] = defaultdict(float)
 
-    def visit(name: str, times: int) -> None:
+    seen: set[tuple[str, str, str]] = set()
+
+    def visit(name: str, times: int, loop: str) -> None:
         for line in computations.get(name, ()):
             match = _INSTRUCTION.match(line)
             if not match:
                 continue
             result, opcode, rest = match.groups()
             kind = opcode.removesuffix("-start")
-            if kind in _KINDS and not (opcode == kind and "_async_done" in rest):
+            if kind in _KINDS:
                 group = _group_size(rest, num_devices)
-                if group > 1:
+                # A TPU's compiler writes a collective into every computation that it overlaps with.
+                channel = _CHANNEL.search(rest)
+                place = (loop, kind, channel[1]) if channel else (loop, kind, line)
+                if group > 1 and place not in seen:
+                    seen.add(place)
                     runs[kind, group] += times
                     moved[kind, group] += times * _sent(kind, _largest(result, opcode != kind), group)
                 continue
-            trips = _TRIPS.search(rest) if opcode == "while" else None
-            for role, called in _CALLED.findall(rest):
-                if role != "to_apply" or opcode == "call":
-                    visit(called, times * int(trips[1]) if trips and role == "body" else times)
-            for branches in _BRANCHES.findall(rest):
-                for called in branches.split(","):
-                    visit(called.strip().lstrip("%"), times)
+            called = dict(_CALLED.findall(rest))
+            if opcode == "while":
+                trips = _count_trips(rest, computations.get(called.get("condition", ""), ()))
+                visit(called["body"], times * trips, called["body"])
+                continue
+            if opcode != "call":
+                called.pop("to_apply", None)  # what a reduction does to two numbers
+            branches = [
+                name.strip().lstrip("%") for names in _BRANCHES.findall(rest) for name in names.split(",")
+            ]
+            for inner in (*called.values(), *branches):
+                visit(inner, times, loop)
 
-    visit(entry, 1)
+    visit(entry, 1, entry)
     found = [Collective(kind, group, runs[kind, group], moved[kind, group]) for kind, group in runs]
     return sorted(found, key=lambda collective: -collective.bytes)
 
@@ -82,6 +96,14 @@ def _split(text: str) -> tuple[dict[str, list[str]], str]:
         else:
             lines.append(line.strip())
     return computations, entry
+
+
+def _count_trips(rest: str, condition: Iterable[str]) -> int:
+    """How often a loop runs: as the compiler says, or else the constant that its counter is compared with."""
+    if known := _TRIPS.search(rest):
+        return int(known[1])
+    limits = [int(match[1]) for line in condition if (match := _LIMIT.search(line))]
+    return max(limits, default=1)
 
 
 def _sizes(result: str) -> Iterable[int]:
@@ -103,6 +125,9 @@ def _largest(result: str, is_start: bool) -> int:
 
 
 def _group_size(rest: str, num_devices: int) -> int:
+    if match := re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", rest):
+        sizes = {name: int(size) for name, size in re.findall(r"'(\w+)'=(\d+)", match[1])}
+        return math.prod(sizes[name] for name in re.findall(r"'(\w+)'", match[2]))
     if match := re.search(r"replica_groups=\[[\d,]*?(\d+)\]<=", rest):
         return int(match[1])
     if match := re.search(r"replica_groups=\{\{([\d,]*)\}", rest):

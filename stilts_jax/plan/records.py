@@ -3,8 +3,8 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from stilts_jax.model.config import Compute, EncoderConfig, HeadConfig, Model
 from stilts_jax.plan.chips import Topology, parse_topology
@@ -38,8 +38,10 @@ class Setup:
 
     @property
     def model(self) -> Model:
-        """The model with its one head."""
-        return Model(self.encoder, ((HEAD, self.head),), self.compute)
+        """The model with its one head, compiled for the chips and not for what is here."""
+        platforms: dict[str, Literal["cpu", "gpu", "tpu"]] = {"cuda": "gpu", "tpu": "tpu", "cpu": "cpu"}
+        platform = platforms[self.chips().platform]
+        return Model(self.encoder, ((HEAD, self.head),), replace(self.compute, platform=platform))
 
     def chips(self) -> Topology:
         """The chips behind the topology's name."""

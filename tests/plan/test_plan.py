@@ -9,9 +9,10 @@ import pytest
 
 from stilts_jax.errors import ConfigError
 from stilts_jax.model.config import SHAPES, Compute, HeadConfig
+from stilts_jax.model.heads import abstract_params
 from stilts_jax.plan import command, flops
 from stilts_jax.plan.chips import GIB, parse_topology
-from stilts_jax.plan.compile import abstract_batch, abstract_params
+from stilts_jax.plan.compile import abstract_batch
 from stilts_jax.plan.hlo import Collective
 from stilts_jax.plan.records import Memory, Plan, Setup, plan_from_json, setup_from_json, to_json
 from stilts_jax.sharding import MeshConfig
@@ -21,7 +22,7 @@ from stilts_jax.train.optimizer import OptimizerConfig
 TINY = replace(SHAPES["tiny"], vocab_size=64, num_layers=3)
 SETUP = Setup(
     encoder=TINY,
-    head=HeadConfig("classify", 3),
+    head=HeadConfig(kind="classify", num_labels=3),
     compute=Compute(dtype="bfloat16", param_dtype="float32", remat="full", attention="xla"),
     optimizer=OptimizerConfig(learning_rate=1e-5, total_steps=10),
     rows=16,
@@ -66,7 +67,7 @@ def test_flops_by_formula_and_by_counting() -> None:
         remat: make_loss(replace(big.model, compute=Compute(remat=remat, attention="xla")), "task")
         for remat in ("none", "full")
     }
-    params = abstract_params(big)
+    params = abstract_params(big.model)
     active = {"encoder": params["encoder"], "head": params["heads"]["task"]}
     counted = {
         remat: flops.count_flops(
@@ -167,8 +168,8 @@ def test_topologies_that_do_not_exist(name: str) -> None:
 
 @pytest.mark.parametrize("kind", ["classify", "choice", "tag", "span", "embed", "mlm"])
 def test_every_kind_of_head_can_be_planned(kind: str) -> None:
-    setup = replace(SETUP, head=HeadConfig(kind, 3))
-    params = abstract_params(setup)
+    setup = replace(SETUP, head=HeadConfig(kind=kind, num_labels=3, pooling="pooler"))
+    params = abstract_params(setup.model)
     active = {"encoder": params["encoder"], "head": params["heads"]["task"]}
     sums = jax.eval_shape(
         lambda p, b: make_loss(setup.model, "task")(p, b, None)[:2], active, abstract_batch(setup)

@@ -31,7 +31,7 @@ TEXT = """HloModule step, is_scheduled=true
 
 ENTRY %main (x: f32[10]) -> f32[10] {
   %w = (s32[], bf16[64,32]{1,0}) while(%init), condition=%condition, body=%body, backend_config={"known_trip_count":{"n":"24"}}
-  %v = f32[10]{0} all-reduce(%x), replica_groups={}, to_apply=%sum
+  %v = f32[10]{0} all-reduce(%x), replica_groups=mesh['axis_0'=2,'axis_1'=4] {'axis_0','axis_1'}, to_apply=%sum
   %z = f32[10]{0} all-reduce(%x), replica_groups={{0},{1},{2},{3},{4},{5},{6},{7}}, to_apply=%sum
   %two = (f32[10]{0}, f32[6]{0}) all-reduce(%x, %y), replica_groups={{0,1},{2,3},{4,5},{6,7}}, to_apply=%sum
   ROOT %u = f32[10]{0} collective-permute(%v), source_target_pairs={{0,1},{1,0}}
@@ -48,6 +48,40 @@ def test_bytes_and_runs_by_hand() -> None:
         ("all-reduce", 2): (1, 2 * 64 / 2),
         ("collective-permute", 2): (1, 40.0),
     }
+
+
+TPU = """
+%start (p: bf16[1,16,64]) -> (bf16[1,16,64], bf16[1,64,64]) {
+  %g = bf16[1,64,64]{2,1,0} all-gather(%p), channel_id=62, replica_groups=mesh['axis_0'=4,'axis_1'=1] {'axis_0'}
+  ROOT %c = (bf16[1,16,64]{2,1,0}, bf16[1,64,64]{2,1,0}) custom-call(%g), custom_call_target="AsyncCollectiveStart"
+}
+
+%done (p: bf16[1,16,64]) -> bf16[1,64,64] {
+  %g.1 = bf16[1,64,64]{2,1,0} all-gather(%p), channel_id=62, replica_groups=mesh['axis_0'=4,'axis_1'=1] {'axis_0'}
+  ROOT %c = bf16[1,64,64]{2,1,0} custom-call(%g.1), custom_call_target="AsyncCollectiveDone"
+}
+
+%body (p: (s32[])) -> (s32[]) {
+  %a = (bf16[1,16,64]{2,1,0}, bf16[1,64,64]{2,1,0}) fusion(%p), kind=kCustom, calls=%start
+  %b = bf16[1,64,64]{2,1,0} fusion(%a), kind=kCustom, calls=%done
+  ROOT %t = (s32[]) tuple(%i)
+}
+
+%condition (p: (s32[])) -> pred[] {
+  %n = s32[]{:T(128)} constant(48)
+  ROOT %lt = pred[]{:T(512)} compare(%i, %n), direction=LT
+}
+
+ENTRY %main (x: f32[10]) -> f32[10] {
+  %w = (s32[]) while(%init), condition=%condition, body=%body
+}
+"""
+
+
+def test_a_tpu_writes_an_overlapped_collective_more_than_once() -> None:
+    (found,) = count_collectives(TPU, 4)
+    assert (found.kind, found.group, found.runs) == ("all-gather", 4, 48)
+    assert found.bytes == 48 * 64 * 64 * 2 * 3 / 4
 
 
 PROGRAM = """
