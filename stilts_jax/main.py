@@ -19,7 +19,7 @@ from stilts_jax.errors import (
 )
 
 # In the order in which a newcomer meets them.
-COMMANDS = ("train", "grid", "report", "score")
+COMMANDS = ("demo", "tasks", "prepare", "train", "grid", "report", "score", "export", "mine", "plan")
 
 _DISK_ERRORS = {
     errno.ENOSPC: "free some space, or name another folder; what was saved before is intact",

@@ -12,6 +12,7 @@ from typing import TextIO
 
 _TERMINAL_INTERVAL = 0.2  # seconds between redraws: often enough to look alive
 _LOG_INTERVAL = 15.0  # seconds between lines where nothing can be redrawn
+_WORTH_A_LINE = 3.0  # seconds that work must have taken for its end to stay on the screen or in the log
 
 
 def format_seconds(seconds: float) -> str:
@@ -42,9 +43,14 @@ class Bar:
         self._values.update(values)
         self._progress.draw(self.line(), final=False)
 
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the work began."""
+        return time.monotonic() - self._began
+
     def line(self) -> str:
         """The state of the work in one line."""
-        elapsed = time.monotonic() - self._began
+        elapsed = self.elapsed
         fresh = self._done - self._start
         rate = fresh / elapsed if elapsed > 0 else 0.0
         parts = [f"{self._done}/{self._total} {self._unit}" if self._total else f"{self._done} {self._unit}"]
@@ -103,7 +109,10 @@ class Progress:
         """
         bar = Bar(self, label, total, unit, start)
         yield bar
-        self.draw(bar.line(), final=True)
+        if bar.elapsed >= _WORTH_A_LINE:
+            self.draw(bar.line(), final=True)
+        else:
+            self._clear()
 
     def draw(self, line: str, *, final: bool) -> None:
         """Shows ``line`` now, or leaves it out if the last one is fresh."""

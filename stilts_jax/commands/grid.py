@@ -31,14 +31,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
-    from stilts_jax.commands.options import open_context, read_settings
+    from stilts_jax.commands.options import context_of, read_settings
     from stilts_jax.experiment.phases import list_phases, select_part
     from stilts_jax.tasks import get_task
 
     settings = read_settings(arguments)
     phases = list_phases(settings, get_task)
     part, parts = _read_part(arguments.part)
-    context = open_context(arguments, settings)
+    context = context_of(arguments, settings)
     context.check(phases)
     if arguments.dry_run:
         from stilts_jax.experiment.estimate import estimate_text

@@ -1,16 +1,19 @@
 """Arguments that several commands share, and what they make."""
 
 import argparse
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from stilts_jax.config import load_config, to_settings
+from stilts_jax.data.locate import SourceKind
 from stilts_jax.data.sources import DataSource
 from stilts_jax.errors import ConfigError
 from stilts_jax.experiment.settings import Settings, split_pairs
 
 if TYPE_CHECKING:
     from stilts_jax.experiment.context import Context
+    from stilts_jax.progress import Progress
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,13 +50,21 @@ def make_source(data_root: Path, settings: Settings) -> DataSource:
         )
     return DataSource(
         root=data_root,
-        kind=settings.data.source,
-        per_task=split_pairs(settings.data.sources, "config.data.sources"),
+        kind=cast(SourceKind, settings.data.source),  # checked by the settings, like the next line
+        per_task=cast(dict[str, SourceKind], split_pairs(settings.data.sources, "config.data.sources")),
         skip_budget=settings.data.skip_budget,
     )
 
 
-def open_context(arguments: argparse.Namespace, settings: Settings) -> "Context":
+def open_context(
+    settings: Settings,
+    *,
+    data_root: Path,
+    workdir: Path,
+    command: str,
+    progress: "Progress | None" = None,
+    trace: Path | None = None,
+) -> "Context":
     """Makes what all phases share, and starts JAX."""
     import jax
 
@@ -61,15 +72,27 @@ def open_context(arguments: argparse.Namespace, settings: Settings) -> "Context"
     from stilts_jax.experiment.runtime import start_runtime
     from stilts_jax.progress import Progress
 
-    source = make_source(arguments.data_root, settings)
-    arguments.workdir.mkdir(parents=True, exist_ok=True)
+    source = make_source(data_root, settings)
+    workdir.mkdir(parents=True, exist_ok=True)
     start_runtime(settings.compute)
+    is_main = jax.process_index() == 0
     return Context(
         settings=settings,
         source=source,
+        workdir=workdir.absolute(),
+        command=command,
+        progress=progress or Progress(sys.stderr if is_main else None),
+        is_main=is_main,
+        trace=trace,
+    )
+
+
+def context_of(arguments: argparse.Namespace, settings: Settings) -> "Context":
+    """The same, from a command line with ``add_config_arguments``."""
+    return open_context(
+        settings,
+        data_root=arguments.data_root,
         workdir=arguments.workdir,
         command=arguments.command_line,
-        progress=Progress(),
-        is_main=jax.process_index() == 0,
         trace=getattr(arguments, "trace", None),
     )

@@ -155,7 +155,10 @@ class _Scorer:
             if trained
             else {"encoder": self.encoder},
             context.tokenizer(phase.encoder),
-            max_length=hyperparameters.max_length if trained else settings.evaluation.max_length,
+            max_length=min(
+                hyperparameters.max_length if trained else settings.evaluation.max_length,
+                self.config.max_length,
+            ),
             layer=settings.model.retrieval_layer or None,
             head=task.name if trained else None,
             tokens_per_batch=settings.evaluation.tokens_per_batch,

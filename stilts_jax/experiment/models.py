@@ -1,19 +1,15 @@
 """Models between phases: what a phase starts from, its heads, and the finished models on disk."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import jax
 
 from stilts_jax.checkpoint import Checkpoints
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.experiment.settings import Settings
-from stilts_jax.experiment.start import load_start
-from stilts_jax.model import Compute, EncoderConfig, HeadConfig, init_head, init_pooler
+from stilts_jax.experiment.start import Start, load_start
+from stilts_jax.model import Compute, EncoderConfig, HeadConfig
 from stilts_jax.sharding import parameter_shardings
 from stilts_jax.tasks.spec import Task
 
@@ -30,26 +26,10 @@ def read_trained(folder: Path, key: str) -> dict[str, Any] | None:
     return record if record.get("key") == key else None
 
 
-@dataclass(frozen=True)
-class Start:
-    """What a phase starts from.
-
-    Attributes:
-        encoder: parameters.
-        heads: parameters by head, as far as they are given.
-    """
-
-    config: EncoderConfig
-    encoder: dict[str, Any]
-    heads: Mapping[str, dict[str, Any]] = field(default_factory=dict)
-
-
 def load_phase_start(phase: Phase, context: Context) -> Start:
     """Returns the parent's encoder, or the experiment's own; heads are new unless the phase carries them on."""
     if phase.parent is None:
-        loaded = load_start(phase.encoder, context.settings)
-        heads = {"mlm": loaded.mlm_head} if loaded.mlm_head is not None else {}
-        return Start(loaded.config, loaded.params, heads)
+        return load_start(phase.encoder, context.settings)
     folder = context.folder(phase.parent)
     record = read_trained(folder, context.key(phase.parent)) or {}
     config = EncoderConfig(**record["encoder"])
@@ -73,7 +53,7 @@ def make_compute(settings: Settings) -> Compute:
     return Compute(
         dtype=compute.dtype,  # type: ignore[arg-type]  # checked by the settings
         param_dtype=compute.param_dtype,  # type: ignore[arg-type]
-        remat=compute.remat,
+        remat=compute.remat,  # type: ignore[arg-type]
         attention=compute.attention,  # type: ignore[arg-type]
         matmul_precision=compute.matmul_precision or None,  # type: ignore[arg-type]
     )
@@ -86,13 +66,5 @@ def head_config(task: Task, settings: Settings) -> HeadConfig:
         num_labels=len(task.labels) if task.kind in ("classify", "tag") else 0,
         form=settings.model.head_form,  # type: ignore[arg-type]
         init=settings.model.head_init,  # type: ignore[arg-type]
+        pooling="pooler",  # of dual encoders; retrieval without training has no head at all
     )
-
-
-def new_head(
-    head: HeadConfig, config: EncoderConfig, encoder: dict[str, Any], key: jax.Array
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns a freshly drawn head, and the encoder with a pooler if the head reads one that is not there yet."""
-    if head.needs_pooler and "pooler" not in encoder:
-        encoder = {**encoder, "pooler": init_pooler(config, jax.random.fold_in(key, 1))}
-    return init_head(head, config, key), encoder

@@ -139,16 +139,13 @@ def _starts(row: str, settings: Settings, get_task: Callable[[str], Task]) -> It
 
 def _target_phases(start: Phase, trainings: list[_Training], settings: Settings) -> Iterator[Phase]:
     experiment = settings.experiment
-    common = {
-        "intermediate": start.intermediate,
-        "encoder": start.encoder,
-        "intermediate_seed": start.intermediate_seed,
-    }
     parent = start if start.train else None
     for training in trainings:
         if not training.steps:
             name = f"{start.name}+retrieval"
-            yield Phase(name, "retrieval", train=(), evaluate=training.targets, parent=parent, **common)
+            yield replace(
+                start, name=name, stage="retrieval", train=(), evaluate=training.targets, parent=parent
+            )
             continue
         for seed in range(experiment.first_seed, experiment.first_seed + experiment.target_seeds):
             last = parent
@@ -158,16 +155,16 @@ def _target_phases(start: Phase, trainings: list[_Training], settings: Settings)
                 # Runs on the same data with other hyperparameters need names of their own.
                 alone = sum(other.steps == training.steps for other in trainings) == 1
                 label = path if alone else f"{path}({training.targets[0]})"
-                last = Phase(
-                    f"{start.name}+{label}.s{seed}",
-                    "target",
+                last = replace(
+                    start,
+                    name=f"{start.name}+{label}.s{seed}",
+                    stage="target",
                     train=(step,),
                     evaluate=training.targets if is_last else (),
                     parent=last,
                     target_seed=seed,
                     hyperparameters=training.hyperparameters,
                     carry_head=index > 0,
-                    **common,
                 )
                 yield last
 

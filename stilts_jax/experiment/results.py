@@ -26,6 +26,7 @@ def phase_record(phase: Phase, key: str, parent_key: str | None) -> dict[str, An
         "name": phase.name,
         "stage": phase.stage,
         "intermediate": phase.intermediate,
+        "evaluates": list(phase.evaluate),
         "target_training": phase.train[0] if phase.stage == "target" else None,
         "source_language": phase.train[0].partition("@")[2] or "en" if phase.train else "en",
         "intermediate_seed": phase.intermediate_seed,

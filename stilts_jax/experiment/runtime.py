@@ -1,5 +1,6 @@
 """Sets JAX up for an experiment: hosts, precision, checks, and the cache of compiled programs."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -11,11 +12,13 @@ from stilts_jax.experiment.settings import ComputeSettings
 
 def start_runtime(compute: ComputeSettings) -> None:
     """Joins the other hosts, if there are any, and applies the settings that JAX keeps globally."""
+    # Orbax tells of every read-only folder through absl's logger: nothing that a reader could act on.
+    logging.getLogger("absl").setLevel(logging.ERROR)
     initialize()
     if compute.matmul_precision:
         jax.config.update("jax_default_matmul_precision", compute.matmul_precision)
     jax.config.update("jax_debug_nans", compute.check_nans)
-    if not jax.config.jax_compilation_cache_dir:  # JAX_COMPILATION_CACHE_DIR names another one
+    if not jax.config.values["jax_compilation_cache_dir"]:  # JAX_COMPILATION_CACHE_DIR names another one
         jax.config.update("jax_compilation_cache_dir", str(compilation_cache()))
     # Small programs are worth keeping too: a demo compiles dozens that take half a second each.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

@@ -10,6 +10,7 @@ import numpy as np
 
 from stilts_jax.checkpoint import Checkpoints
 from stilts_jax.data.records import Batch, Features, Ragged
+from stilts_jax.errors import ConfigError
 from stilts_jax.evaluation.evaluate import evaluate_task
 from stilts_jax.evaluation.metrics import main_score
 from stilts_jax.experiment.ahead import BatchesAhead
@@ -18,11 +19,9 @@ from stilts_jax.experiment.flops import training_flops_per_token
 from stilts_jax.experiment.models import (
     FINAL,
     TRAINED,
-    Start,
     head_config,
     load_phase_start,
     make_compute,
-    new_head,
 )
 from stilts_jax.experiment.phase_data import (
     SelectionData,
@@ -32,8 +31,9 @@ from stilts_jax.experiment.phase_data import (
     make_batches,
 )
 from stilts_jax.experiment.phases import Phase
+from stilts_jax.experiment.start import Start
 from stilts_jax.files import write_json
-from stilts_jax.model import Model
+from stilts_jax.model import Model, init_params
 from stilts_jax.sharding import parameter_shardings
 from stilts_jax.train.loop import LoopConfig, run_training
 from stilts_jax.train.losses import make_loss
@@ -53,6 +53,7 @@ def train_phase(phase: Phase, context: Context) -> dict[str, Any]:
     batches, total_steps = make_batches(phase, context, data, tokenizer)
     start = load_phase_start(phase, context)
     tokenizer.check_fits(start.config.vocab_size)
+    _check_lengths(data, start)
     model = Model(
         encoder=start.config,
         heads=tuple((item.task.name, head_config(item.task, settings)) for item in data),
@@ -91,6 +92,7 @@ def train_phase(phase: Phase, context: Context) -> dict[str, Any]:
         )
     _save_final(folder, finished, result.step, context)
     record = _record(context.key(phase), model, data, vocabulary, total_steps, result)
+    record["tokenizer"] = tokenizer.source
     record |= _find_collapse(selection, result)
     if record["collapsed"]:
         context.progress.say(f"warning: the run ended at chance level ({record['chance']:.1f})")
@@ -99,18 +101,24 @@ def train_phase(phase: Phase, context: Context) -> dict[str, Any]:
     return record
 
 
+def _check_lengths(data: Sequence[TrainingData], start: Start) -> None:
+    for item in data:
+        if item.hyperparameters.max_length > start.config.max_length:
+            raise ConfigError(
+                f"{item.task.name} has rows of {item.hyperparameters.max_length} tokens, "
+                f"the encoder takes {start.config.max_length}.",
+                where="config.train.max_length",
+                fix=f"set train.max_length (of MLM beside a task: mixture.mlm_max_length) to "
+                f"{start.config.max_length} or less",
+            )
+
+
 def _first_params(model: Model, start: Start, phase: Phase, context: Context) -> dict[str, Any]:
-    key = jax.random.fold_in(jax.random.key(phase.seed, impl=context.settings.compute.rng), 0x68656164)
-    heads = {}
-    encoder = start.encoder
-    for number, (name, config) in enumerate(model.heads):
-        given = start.heads.get(name)
-        heads[name], encoder = (
-            (given, encoder)
-            if given is not None
-            else new_head(config, model.encoder, encoder, jax.random.fold_in(key, number))
-        )
-    params = {"encoder": encoder, "heads": heads}
+    """Returns the encoder with fresh heads, or those that the start brings along."""
+    key = jax.random.key(phase.seed, impl=context.settings.compute.rng)
+    params = init_params(model, key, start.encoder)
+    names = {name for name, _ in model.heads}
+    params["heads"] |= {name: head for name, head in start.heads.items() if name in names}
     return jax.device_put(params, parameter_shardings(params, context.mesh))
 
 
@@ -123,10 +131,10 @@ def _phase_vocabulary(
         return None
     if not fits_phase_vocabulary(model.compute.param_dtype, kinds):
         return None
-    columns = [item.features.columns for item in (*data, *selection)]
+    features = [item.features for item in data] + [item.features for item in selection]
     arrays = [
         column.values
-        for table in columns
+        for table in (one.columns for one in features)
         for name in ("tokens", "pair_tokens")
         if isinstance(column := table.get(name), Ragged)
     ]
@@ -253,6 +261,7 @@ def _record(
         "vocabulary": {"rows": len(vocabulary), "of": vocabulary.vocab_size} if vocabulary else None,
         "encoder": asdict(model.encoder),
         "heads": {name: asdict(config) for name, config in model.heads},
+        "labels": {item.task.name: list(item.task.labels) for item in data},
         "data": {
             item.task.name: {
                 "train": {"fingerprint": item.features.fingerprint, "examples": item.features.num_examples}

@@ -1,0 +1,29 @@
+"""Write a finished phase as a transformers folder that PyTorch loads with equal outputs.
+
+PHASE is a folder below WORKDIR/phases. Without --head the folder holds the bare encoder; with it, the head as
+the matching ...ForSequenceClassification, ForTokenClassification, ForQuestionAnswering, ForMaskedLM or
+ForMultipleChoice, where our head has that form.
+"""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds this command's arguments."""
+    parser.add_argument("phase", type=Path, metavar="PHASE")
+    parser.add_argument("--out", type=Path, required=True, help="the folder to write")
+    parser.add_argument("--head", metavar="TASK", help="take this head along")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the command."""
+    from stilts_jax.experiment.finished import export_phase
+    from stilts_jax.progress import Progress
+
+    export_phase(
+        arguments.phase, arguments.out, head=arguments.head, dtype=arguments.dtype, progress=Progress()
+    )
+    print(f"wrote {arguments.out}")
+    return 0

@@ -1,0 +1,66 @@
+"""Find translations of each other in two text files, one sentence a line.
+
+Embeds both with an encoder, scores pairs by ratio margin, and writes score, source and target, best first, each
+sentence in one pair at most. Killed and typed again, it goes on where it stopped.
+"""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds this command's arguments."""
+    parser.add_argument(
+        "--encoder", required=True, help="a transformers folder, a hub name, or a phase's folder"
+    )
+    parser.add_argument("--source", type=Path, required=True)
+    parser.add_argument("--target", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="tab-separated: score, source, target")
+    parser.add_argument(
+        "--layer", type=int, help="hidden states to average; 14 of 24 by default, or the same share"
+    )
+    parser.add_argument("--neighbours", type=int, default=4, help="k of the margin")
+    parser.add_argument(
+        "--threshold", type=float, default=0.0, help="least score of a pair; around 1.05 is strict"
+    )
+    parser.add_argument("--max_length", type=int, default=512, help="tokens of a sentence at most")
+    parser.add_argument("--tokens_per_batch", type=int, default=16384)
+    parser.add_argument(
+        "--precision", choices=("float32", "bfloat16"), default="float32", help="of the search"
+    )
+    parser.add_argument("--keep_embeddings", action="store_true", help="leave OUT.work behind")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the command."""
+    from stilts_jax.evaluation.embed import Embedder
+    from stilts_jax.evaluation.mine import mine_files
+    from stilts_jax.experiment.finished import open_encoder
+    from stilts_jax.model import Compute, Model
+    from stilts_jax.progress import Progress
+
+    progress = Progress()
+    encoder = open_encoder(arguments.encoder, progress)
+    embedder = Embedder(
+        Model(encoder.config, (), Compute()),
+        {"encoder": encoder.params},
+        encoder.tokenizer,
+        max_length=min(arguments.max_length, encoder.config.max_length),
+        layer=arguments.layer,
+        tokens_per_batch=arguments.tokens_per_batch,
+        mesh=encoder.mesh,
+        progress=progress,
+    )
+    count = mine_files(
+        embedder,
+        arguments.source,
+        arguments.target,
+        arguments.out,
+        k=arguments.neighbours,
+        threshold=arguments.threshold,
+        precision=arguments.precision,
+        keep_embeddings=arguments.keep_embeddings,
+        progress=progress,
+    )
+    print(f"{count} pairs in {arguments.out}")
+    return 0

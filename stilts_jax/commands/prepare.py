@@ -1,0 +1,42 @@
+"""Fetch what is missing and check what is there: the only command that ever downloads.
+
+Reads every split once and prints its count beside the released data's, names what is missing or differs, and warns
+where training text overlaps evaluation text. Typed again, it goes on where it stopped. Release files can't be
+fetched: the table says where each is looked for.
+"""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds this command's arguments."""
+    parser.add_argument("names", nargs="*", metavar="TASK", help="these only; all tasks by default")
+    parser.add_argument("--data_root", type=Path, required=True, help="the folder that holds the data")
+    parser.add_argument("--source", choices=("files", "hub", "tfds"), default="files")
+    parser.add_argument("--encoder", metavar="NAME", help="fetch this encoder from the hub too")
+    parser.add_argument("--no_download", action="store_true", help="only look at what is there")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the command."""
+    from stilts_jax.data.prepare import format_preparation, prepare
+    from stilts_jax.data.sources import DataSource
+    from stilts_jax.progress import Progress
+    from stilts_jax.tasks import get_task, list_tasks
+
+    progress = Progress()
+    if arguments.encoder:
+        from stilts_jax.model import find_encoder_folder
+
+        folder = find_encoder_folder(arguments.encoder, download=not arguments.no_download)
+        progress.say(f"encoder {arguments.encoder}: {folder}")
+    arguments.data_root.mkdir(parents=True, exist_ok=True)
+    found = prepare(
+        [get_task(name) for name in arguments.names or list_tasks()],
+        DataSource(root=arguments.data_root, kind=arguments.source),
+        download=not arguments.no_download,
+        progress=progress,
+    )
+    print(format_preparation(found))
+    return 0 if found.complete else 1
