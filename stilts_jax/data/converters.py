@@ -126,7 +126,10 @@ def span(
         for text, start in spans:
             if not _is_at(context, (text, start)):
                 there = context[start : start + len(text)] if isinstance(start, int) else ""
-                raise BadRow(f"the answer {text!r} is not at character {start} of the context, but {there!r}")
+                raise BadRow(
+                    f"question {row['id']}: the answer {text!r} is not at character {start} of the context, "
+                    f"but {there!r}"
+                )
         impossible = unanswerable and bool(row.get("is_impossible", not spans))
         identifier = f"{row.number}-{row['id']}" if numbered else str(row["id"])
         return SpanExample(
