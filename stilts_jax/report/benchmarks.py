@@ -20,7 +20,7 @@ TASK_TITLES = {
     "xquad": "XQuAD",
     "mlqa": "MLQA",
     "tydiqa": "TyDiQA",
-    "bucc2018": "BUCC",
+    "bucc": "BUCC",
     "tatoeba": "Tatoeba",
     "mewslix": "Mewsli-X",
     "lareqa": "LAReQA",
@@ -29,7 +29,7 @@ _GROUPS = {
     "classification": ("xnli", "pawsx", "xcopa"),
     "tagging": ("udpos", "panx"),
     "qa": ("xquad", "mlqa", "tydiqa"),
-    "retrieval": ("bucc2018", "tatoeba", "mewslix", "lareqa"),
+    "retrieval": ("bucc", "tatoeba", "mewslix", "lareqa"),
 }
 _INTERMEDIATE_TITLES = {
     "none": "none",
@@ -37,6 +37,7 @@ _INTERMEDIATE_TITLES = {
     "anliplus": "ANLI+",
     "anli_plus": "ANLI+",
     "mnli": "MNLI",
+    "snli": "SNLI",
     "qqp": "QQP",
     "squad_v1": "SQuAD v1.1",
     "squad_v2": "SQuAD v2.0",
@@ -44,8 +45,11 @@ _INTERMEDIATE_TITLES = {
     "ccg": "CCG",
     "cosmosqa": "Cosmos QA",
     "commonsenseqa": "CSQA",
+    "siqa": "SIQA",
+    "copa": "COPA",
     "mlm": "MLM",
 }
+_MANY_TASKS = 4
 METRIC_TITLES = {
     "accuracy": "acc.",
     "f1": "F1",
@@ -70,13 +74,16 @@ class Benchmark:
         return tuple(self.languages)
 
 
+_TASKS = {"bucc2018": "bucc"}  # the folder in predictions has another name than the task
 _TITLES = {"xtreme": "XTREME", "xtreme-r": "XTREME-R"}
 
 
 def find_benchmark(name: str) -> Benchmark:
     """Returns a benchmark by the name that evaluation gives it; raises ConfigError for another."""
     tasks = evaluation.get_benchmark(name)
-    return Benchmark(_TITLES[name], {task: len(one.languages) for task, one in tasks.items()})
+    return Benchmark(
+        _TITLES[name], {_TASKS.get(task, task): len(one.languages) for task, one in tasks.items()}
+    )
 
 
 def group_of(task: str) -> str:
@@ -111,6 +118,14 @@ def intermediate_title(name: str) -> str:
         task, _, language = part.partition("@")
         titles.append(_INTERMEDIATE_TITLES.get(task, task) + (f" ({language})" if language else ""))
     return " + ".join(titles)
+
+
+def short_title(name: str) -> str:
+    """The same, but ``Multi-task (8)`` where a list of tasks would be too long for a table."""
+    tasks = [part for part in name.split("+") if part != "mlm"]
+    if name.startswith("hub:") or len(tasks) < _MANY_TASKS:
+        return intermediate_title(name)
+    return f"Multi-task ({len(tasks)})" + (" + MLM" if "mlm" in name.split("+") else "")
 
 
 def intermediate_order(name: str) -> tuple[int, int, int, str]:

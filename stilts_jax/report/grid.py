@@ -7,7 +7,13 @@ from functools import cached_property
 
 import numpy as np
 
-from stilts_jax.report.benchmarks import Benchmark, group_of, intermediate_order, intermediate_title
+from stilts_jax.report.benchmarks import (
+    Benchmark,
+    group_of,
+    intermediate_order,
+    intermediate_title,
+    short_title,
+)
 from stilts_jax.report.languages import language_name
 from stilts_jax.report.results import BASELINE, Run
 
@@ -231,14 +237,25 @@ class Grid:
         """The metrics of the column's cells."""
         return next((cell.metrics for row in self.rows if (cell := self.cell(row, task))), ())
 
+    def intermediate_label(self, name: str) -> str:
+        """A short name of an intermediate; the long one where the short one could be another's."""
+        label = short_title(name)
+        alike = {other for other, _ in self.rows if short_title(other) == label}
+        return label if alike <= {name} else intermediate_title(name)
+
     def row_title(self, row: Row) -> str:
         """The name of a row; says the source language where it is not the same everywhere."""
-        title = intermediate_title(row[0])
+        title = self.intermediate_label(row[0])
         return title if len(self.source_languages) < 2 else f"{title} (from {row[1]})"
 
+    @cached_property
+    def scored(self) -> tuple[str, ...]:
+        """The tasks that some row has scores of: those that averages run over."""
+        return tuple(task for task in self.tasks if any(self.cell(row, task) for row in self.rows))
+
     def tasks_in(self, group: str) -> list[str]:
-        """The tasks of ``group`` here."""
-        return [task for task in self.tasks if group_of(task) == group]
+        """The scored tasks of ``group``."""
+        return [task for task in self.scored if group_of(task) == group]
 
 
 @dataclass(frozen=True)

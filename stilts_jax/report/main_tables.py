@@ -5,7 +5,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from stilts_jax.report.benchmarks import GROUP_TITLES, group_of, metric_title, task_title
+from stilts_jax.report.benchmarks import (
+    GROUP_TITLES,
+    group_of,
+    intermediate_title,
+    metric_title,
+    task_title,
+    training_title,
+)
 from stilts_jax.report.document import Block, Section, Text
 from stilts_jax.report.grid import CellScores, Grid, Row, Summary, average, summarize
 from stilts_jax.report.results import BASELINE
@@ -31,7 +38,7 @@ def main_section(grid: Grid) -> Section:
     headline = _headline(grid)
     if headline:
         blocks.insert(0, Text(headline))
-    if len(grid.tasks) > 1:
+    if len(grid.scored) > 1:
         blocks.append(averages_table(grid))
     return Section("main", "Main table", reading, blocks)
 
@@ -42,7 +49,8 @@ def main_table(grid: Grid) -> Table:
     for task in grid.tasks:
         metrics = "/".join(metric_title(metric) for metric in grid.metrics(task)) or "no scores"
         group = GROUP_TITLES[group_of(task)]
-        columns.append(Column(task_title(task), f"{metrics}, {grid.splits(task) or '?'}", group))
+        splits = f", {grid.splits(task)}" if grid.splits(task) else ""
+        columns.append(Column(training_title(task), metrics + splits, group))
     rows = [_main_row(grid, row) for row in grid.rows]
     notes = []
     for task in grid.tasks:
@@ -55,6 +63,9 @@ def main_table(grid: Grid) -> Table:
         notes.append(
             "† some runs ended at chance level; they count here. See “Seeds” for the means without them."
         )
+    for row in grid.rows:
+        if row[1] == grid.rows[0][1] and grid.intermediate_label(row[0]) != intermediate_title(row[0]):
+            notes.append(f"{grid.intermediate_label(row[0])}: {intermediate_title(row[0])}.")
     seeds = sorted({len(cell.runs) for cell in grid.cells.values() if cell})
     if seeds:
         notes.append(
@@ -142,7 +153,7 @@ def averages_table(grid: Grid) -> Table:
             cells.append(_average_cell(grid, row, summary, tasks))
         rows.append(cells)
     notes = ["Every task weighs the same; a question answering task is the mean of F1 and EM."]
-    absent = [task_title(task) for task in grid.benchmark.tasks if task not in grid.tasks]
+    absent = [task_title(task) for task in grid.benchmark.tasks if task not in grid.scored]
     if wanted and wanted[-1][3].startswith("Average"):
         why = f"not in this grid are {', '.join(absent)}" if absent else "some languages are missing"
         notes.append(
@@ -160,10 +171,10 @@ def _names(languages: Sequence[str]) -> str:
 def _average_columns(grid: Grid) -> list[tuple[str, list[str], bool, str]]:
     groups = [group for group in GROUP_TITLES if grid.tasks_in(group)]
     columns = [(GROUP_TITLES[group], grid.tasks_in(group), False, "Groups") for group in groups]
-    everything = list(grid.tasks)
-    without = [task for task in grid.tasks if group_of(task) != "retrieval"]
+    everything = list(grid.scored)
+    without = [task for task in everything if group_of(task) != "retrieval"]
     complete = all(
-        len(grid.languages(task)) == count if task in grid.tasks else False
+        task in grid.scored and len(grid.languages(task)) == count
         for task, count in grid.benchmark.languages.items()
     )
     name = f"{grid.benchmark.title} average" if complete else "Average of the tasks here"
@@ -171,7 +182,7 @@ def _average_columns(grid: Grid) -> list[tuple[str, list[str], bool, str]]:
     columns.append(("All", benchmark_tasks, False, name))
     if without and without != everything:
         columns.append(("Without retrieval", without, False, name))
-    if any(len(grid.transfer(grid.languages(task))) < len(grid.languages(task)) for task in grid.tasks):
+    if any(len(grid.transfer(grid.languages(task))) < len(grid.languages(task)) for task in everything):
         transferable = [task for task in benchmark_tasks if grid.transfer(grid.languages(task))]
         head = f"Without {_names(grid.trained_languages)}"
         if transferable:
@@ -188,7 +199,8 @@ def _average_cell(grid: Grid, row: Row, summary: Summary | None, tasks: Sequence
     note = ""
     if summary.missing:
         missing = ", ".join(task_title(task) for task in summary.missing)
-        note = f"without {missing}, which can't be compared in this row"
+        why = "has no score" if grid.baseline(row) in (None, row) else "can't be compared"
+        note = f"without {missing}, which {why} in this row"
     deviation = f"± {summary.deviation:.1f}" if math.isfinite(summary.deviation) else ""
     hint = f"{grid.row_title(row)}: {fixed(summary.mean, 2)}"
     if math.isfinite(summary.difference):
@@ -214,7 +226,7 @@ def _headline(grid: Grid) -> str:
     if len(cells) > 1:
         where = f"{grid.row_title(worst[1])} on {task_title(worst[2])}"
         sentences[0] += f"; lowest: {where}, {signed(worst[0])}"
-    everything = list(grid.tasks)
+    everything = list(grid.scored)
     rest = [task for task in everything if group_of(task) != "retrieval"]
     whole = _mean_gains(grid, everything)
     if len(everything) > 1 and whole:

@@ -5,7 +5,7 @@ import binascii
 import json
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -142,7 +142,23 @@ def read_results(workdir: Path) -> tuple[list[Run], list[Broken]]:
             runs.append(read_run(path))
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             broken.append(Broken(path, f"{type(error).__name__}: {error}"))
-    return runs, broken
+    kept, superseded = _drop_superseded(runs)
+    return kept, broken + superseded
+
+
+def _drop_superseded(runs: Sequence[Run]) -> tuple[list[Run], list[Broken]]:
+    """Of phases of one name, run with several settings in one work directory, keeps the one that finished last.
+
+    Two settings in one cell would look like two seeds.
+    """
+    newest: dict[str, Run] = {}
+    for run in sorted(runs, key=lambda run: (not run.error, str(run.environment.get("finished") or ""))):
+        newest[run.name] = run
+    old = [run for run in runs if newest[run.name] is not run]
+    return [run for run in runs if newest[run.name] is run], [
+        Broken(run.path, f"{run.name} was run with other settings too ({newest[run.name].path.parent.name})")
+        for run in old
+    ]
 
 
 def read_run(path: Path) -> Run:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from stilts_jax.report.benchmarks import intermediate_title, metric_title, training_title
+from stilts_jax.report.benchmarks import metric_title, training_title
 from stilts_jax.report.charts import Curve, line_chart
 from stilts_jax.report.document import Block, Chart, Folded, Section, Text
 from stilts_jax.report.document import Row as SideBySide
@@ -40,10 +40,10 @@ def run_section(grid: Grid, broken: Sequence[Broken]) -> Section:
     return Section("runs", "Runs", reading, blocks)
 
 
-def _training(run: Run) -> str:
+def _training(grid: Grid, run: Run) -> str:
     """What a run trained, in words."""
     if run.stage == "intermediate":
-        return f"{intermediate_title(run.intermediate)} (intermediate)"
+        return f"{grid.intermediate_label(run.intermediate)} (intermediate)"
     return f"{training_title(run.target_training)} (target)" if run.target_training else "retrieval"
 
 
@@ -58,18 +58,18 @@ def _curves(grid: Grid) -> list[Block]:
             groups.setdefault(f"{training_title(run.target_training)}, target training", []).append(run)
     for title, runs in groups.items():
         runs.sort(key=lambda run: styles.get(run.intermediate, len(styles)))
-        losses = [_curve(run, run.curve, styles) for run in runs]
+        losses = [_curve(grid, run, run.curve, styles) for run in runs]
         charts.append(Chart(f"{title}: loss", line_chart(title, losses, "step", "training loss")))
-        scores = [_curve(run, _history(run), styles) for run in runs if len(_history(run)) > 1]
+        scores = [_curve(grid, run, _history(run), styles) for run in runs if len(_history(run)) > 1]
         if scores:
             chart = line_chart(title, scores, "step", "selection score")
             charts.append(Chart(f"{title}: selection score", chart))
     return charts
 
 
-def _curve(run: Run, points: Sequence[tuple[float, float]], styles: Mapping[str, int]) -> Curve:
+def _curve(grid: Grid, run: Run, points: Sequence[tuple[float, float]], styles: Mapping[str, int]) -> Curve:
     return Curve(
-        intermediate_title(run.intermediate), thin(points), styles.get(run.intermediate, len(styles))
+        grid.intermediate_label(run.intermediate), thin(points), styles.get(run.intermediate, len(styles))
     )
 
 
@@ -95,7 +95,12 @@ def _intermediate_scores(grid: Grid) -> Table | None:
             values = [np.mean(scores) for scores in run.language_scores(task).values()]
             if values:
                 metrics = "/".join(metric_title(metric) for metric in run.metrics(task))
-                key = (intermediate_title(run.intermediate), training_title(task), metrics, run.split(task))
+                key = (
+                    grid.intermediate_label(run.intermediate),
+                    training_title(task),
+                    metrics,
+                    run.split(task),
+                )
                 groups.setdefault(key, []).append(float(np.mean(values)))
     if not groups:
         return None
@@ -134,7 +139,7 @@ def _throughput(grid: Grid) -> Table:
     groups: dict[str, list[Run]] = {}
     for run in grid.runs:
         if run.throughput:
-            groups.setdefault(_training(run), []).append(run)
+            groups.setdefault(_training(grid, run), []).append(run)
     rows = []
     for name, runs in groups.items():
         seconds = _numbers(runs, "seconds")
@@ -234,7 +239,7 @@ def _notes(grid: Grid) -> Table | None:
 
 def _problems(grid: Grid, broken: Sequence[Broken]) -> list[Block]:
     rows = [[Cell(run.name), Cell("failed"), Cell(run.error)] for run in grid.runs if run.error]
-    rows += [[Cell(_place(one)), Cell("not read"), Cell(one.reason)] for one in broken]
+    rows += [[Cell(_place(one)), Cell("left out"), Cell(one.reason)] for one in broken]
     if not rows:
         return [Text("No phase failed, and every result file could be read.")]
     columns = [Column(name, numeric=False) for name in ("Phase", "What", "Why")]

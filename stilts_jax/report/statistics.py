@@ -19,12 +19,8 @@ def resample_counts(generator: np.random.Generator, items: int, resamples: int =
         values then gives the sums over samples.
     """
     counts = np.empty((resamples, items), np.float32)
-    block = max(1, 2_000_000 // max(items, 1))
-    for start in range(0, resamples, block):
-        size = min(block, resamples - start)
-        drawn = generator.integers(0, items, (size, items), dtype=np.int64)
-        drawn += np.arange(size)[:, None] * items
-        counts[start : start + size] = np.bincount(drawn.ravel(), minlength=size * items).reshape(size, items)
+    for sample in counts:
+        sample[:] = np.bincount(generator.integers(0, items, items, dtype=np.int32), minlength=items)
     return counts
 
 

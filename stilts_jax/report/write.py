@@ -83,7 +83,7 @@ def write_report(
 def summary_text(workdir: Path, benchmark: str = "xtreme") -> str:
     """Returns the main table and the averages as Markdown that reads well on a terminal."""
     grid, _ = read_grid(workdir, benchmark)
-    tables = [main_table(grid)] + ([averages_table(grid)] if len(grid.tasks) > 1 else [])
+    tables = [main_table(grid)] + ([averages_table(grid)] if len(grid.scored) > 1 else [])
     return "\n".join(to_markdown(table) for table in tables)
 
 

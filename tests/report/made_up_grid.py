@@ -18,7 +18,7 @@ LANGUAGES = {
     "xquad": "en es de el ru tr ar vi th zh hi",
     "mlqa": "en es de ar hi vi zh",
     "tydiqa": "en ar bn fi id ko ru sw te",
-    "bucc2018": "de fr ru zh",
+    "bucc": "de fr ru zh",
     "tatoeba": "ar he vi id jv tl eu ml ta te af nl de el bn hi mr ur fa fr it pt es bg ru ja ka ko th "
     "sw zh kk tr et fi hu",
 }
@@ -28,7 +28,7 @@ METRICS = {
     "xquad": ("f1", "em"),
     "mlqa": ("f1", "em"),
     "tydiqa": ("f1", "em"),
-    "bucc2018": ("f1",),
+    "bucc": ("f1",),
 }
 TRAININGS = {
     "mnli": ("xnli",),
@@ -37,7 +37,7 @@ TRAININGS = {
     "panx": ("panx",),
     "squad_v1": ("xquad", "mlqa"),
     "tydiqa": ("tydiqa",),
-    None: ("bucc2018", "tatoeba"),
+    None: ("bucc", "tatoeba"),
 }
 ALIGNED = ("xnli", "pawsx", "xquad", "tatoeba")
 INTERMEDIATES = [
@@ -169,7 +169,7 @@ def write_grid(
                             )
                             values = _draw(generator, task, base + gain, items)
                             statistic = "mean" if values.ndim == 1 else "chunk_f1"
-                            statistic = "binary_f1" if task == "bucc2018" else statistic
+                            statistic = "binary_f1" if task == "bucc" else statistic
                             per_item[task][language] = encode_items(values, statistic, task in ALIGNED)
                             score = _score(values)
                             for metric in METRICS.get(task, ("accuracy",)):
@@ -190,7 +190,7 @@ def write_grid(
 
 def _draw(generator: np.random.Generator, task: str, percent: float, count: int) -> np.ndarray:
     chance = min(max(percent / 100, 0.02), 0.98)
-    if task == "bucc2018":
+    if task == "bucc":
         right = generator.random(count) < chance
         beside = np.tile([0, 1, 0], (int(generator.poisson(count * (1 - chance))), 1))
         return np.concatenate([np.stack([right, right, np.ones(count)], 1), beside]).astype(np.uint8)

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from stilts_jax.evaluation.benchmarks import BENCHMARKS, summarise
-from stilts_jax.report.benchmarks import find_benchmark, intermediate_order, intermediate_title
+from stilts_jax.report.benchmarks import (
+    find_benchmark,
+    group_of,
+    intermediate_order,
+    intermediate_title,
+    short_title,
+)
 from stilts_jax.report.grid import Grid, average, summarize
 from stilts_jax.report.results import read_results
 from stilts_jax.report.seed_tables import seed_table
@@ -74,14 +80,16 @@ def test_averages_are_the_benchmarks(tmp_path, benchmark):
         }
         for task, one in BENCHMARKS[benchmark].items()
     }
-    for task, metrics in scores.items():
+    for name, metrics in scores.items():
+        task = name.replace("bucc2018", "bucc")  # the task's own name
         made_up_grid.write_record(
             tmp_path, made_up_grid.make_record("none", task, {task: metrics}, seeds=(None, 0))
         )
     grid = read(tmp_path, benchmark)
     expected = summarise(benchmark, scores)
     row = grid.rows[0]
-    without = [task for task in grid.tasks if BENCHMARKS[benchmark][task].group != "retrieval"]
+    assert len(grid.tasks) == len(scores)
+    without = [task for task in grid.tasks if group_of(task) != "retrieval"]
     found = {
         "all": average(grid, row, grid.tasks).mean,
         "without_english": average(grid, row, grid.tasks, transfer=True).mean,
@@ -163,6 +171,8 @@ def test_names_of_rows():
     assert intermediate_title("mnli+mlm") == "MNLI + MLM"
     assert intermediate_title("mnli@de") == "MNLI (de)"
     assert intermediate_title("hub:org/model") == "org/model"
+    assert short_title("mnli+mlm") == "MNLI + MLM"
+    assert short_title("anli+qqp+squad_v1+mlm+ccg") == "Multi-task (4) + MLM"
     names = ["hub:a/b", "squad_v1", "mnli+squad_v1", "mnli+mlm", "mnli", "my_task", "none"]
     assert sorted(names, key=intermediate_order) == [
         *("none", "mnli", "mnli+mlm", "squad_v1", "my_task", "mnli+squad_v1", "hub:a/b")
@@ -182,3 +192,25 @@ def test_another_source_language_makes_rows_of_its_own(tmp_path):
     assert [grid.row_title(row) for row in grid.rows] == ["MNLI (from en)", "MNLI (from de)"]
     assert [summarize(grid, row, "tatoeba").mean for row in grid.rows] == [30.0, 30.0]
     assert [summarize(grid, row, "xnli", transfer=True).mean for row in grid.rows] == [60.0, 66.0]
+
+
+def test_of_two_settings_of_one_phase_the_last_counts(tmp_path):
+    """The same work directory with another learning rate is another run of the phase, not another seed."""
+    for folder, score, day in (("a", 60.0, "01"), ("b", 70.0, "03"), ("c", 65.0, "02")):
+        record = made_up_grid.make_record("none", "mnli", xnli({"en": score}))
+        record["environment"]["finished"] = f"2026-01-{day}T00:00:00+00:00"
+        (tmp_path / "phases" / folder).mkdir(parents=True)
+        (tmp_path / "phases" / folder / "result.json").write_text(json.dumps(record))
+    runs, superseded = read_results(tmp_path)
+    assert [run.path.parent.name for run in runs] == ["b"]
+    assert [one.path.parent.name for one in superseded] == ["a", "c"]
+    assert "other settings" in superseded[0].reason
+
+
+def test_two_mixtures_of_one_size_keep_their_long_names(tmp_path):
+    rows = ("anli+qqp+ccg+mnli", "anli+qqp+ccg+squad_v1", "none")
+    grid = write(tmp_path, *(made_up_grid.make_record(row, "mnli", xnli({"en": 80.0})) for row in rows))
+    assert [grid.row_title(row) for row in grid.rows] == [
+        *("none", "ANLI + QQP + CCG + MNLI", "ANLI + QQP + CCG + SQuAD v1.1")
+    ]
+    assert short_title(rows[0]) == "Multi-task (4)"

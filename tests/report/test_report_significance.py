@@ -81,8 +81,8 @@ def test_pairs_found_beside_the_gold_set_need_not_match_between_runs(tmp_path):
     right = (generator.random((2, 800)) < 0.6).astype(int)
     right[1] |= (generator.random(800) < 0.2).astype(int)
     items = {"none": {"de": pairs(right[0], 300)}, "mnli": {"de": pairs(right[1], 90)}}
-    grid = make_grid(tmp_path, "bucc2018", None, items, "binary_f1", False, "f1")
-    [found], _ = compare_task(grid, "bucc2018")
+    grid = make_grid(tmp_path, "bucc", None, items, "binary_f1", False, "f1")
+    [found], _ = compare_task(grid, "bucc")
     assert found.items == 800
     assert found.low < found.difference < found.high
     assert found.p < 1e-6
