@@ -1,10 +1,6 @@
 """Hub data: local repositories with exactly the documented columns, read offline; others are refused by name."""
 
-import datasets
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 
 from stilts_jax.data import hub
 from stilts_jax.data.prepare import prepare
@@ -18,6 +14,12 @@ from stilts_jax.data.sources import (
 )
 from stilts_jax.errors import DataError
 from stilts_jax.tasks import get_task
+
+datasets = pytest.importorskip("datasets")
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+ClassLabel, Dataset, Features = datasets.ClassLabel, datasets.Dataset, datasets.Features
+List, Value = datasets.List, datasets.Value
 
 TEXT, INT = Value("string"), Value("int32")
 HUB_NLI = ClassLabel(names=["entailment", "neutral", "contradiction"])
@@ -311,7 +313,7 @@ def test_parquet_without_the_librarys_notes_takes_the_documented_names(source):
 def test_folders_that_the_library_saved_are_read(source):
     columns = Features({"premise": TEXT, "hypothesis": TEXT, "label": HUB_NLI})
     data = Dataset.from_list([{"premise": "a", "hypothesis": "b", "label": 2}], features=columns)
-    DatasetDict({"test": data}).save_to_disk(str(source.root / "hub/facebook/xnli/de"))
+    datasets.DatasetDict({"test": data}).save_to_disk(str(source.root / "hub/facebook/xnli/de"))
     (example,) = read_examples(get_task("xnli"), "test", "de", source)
     assert get_task("xnli").labels[example.label] == "contradiction"
 
@@ -376,3 +378,26 @@ def test_preparing_fetches_once_and_whole(source, monkeypatch):
     with pytest.raises(DataError, match="the line went dead"):
         hub.fetch(data_set, "dev_mismatched", "en", source.root)
     assert not list((source.root / "hub").rglob("*mismatched*"))
+
+
+def test_a_repository_that_is_a_script_is_fetched_as_the_hubs_parquet(source, monkeypatch):
+    columns = Features(
+        dict.fromkeys(("context", "question", "answerA", "answerB", "answerC", "label"), TEXT)
+    )
+    row = {"context": "A.", "question": "B?", "answerA": "x", "answerB": "y", "answerC": "z", "label": "1"}
+    calls = []
+
+    def load_dataset(name, config=None, data_files=None, split=None):
+        calls.append(name)
+        if name != "parquet":
+            raise RuntimeError("Dataset scripts are no longer supported")
+        (pattern,) = data_files.values()
+        assert (
+            pattern == f"hf://datasets/allenai/social_i_qa@refs%2Fconvert%2Fparquet/default/{split}/*.parquet"
+        )
+        return Dataset.from_list([row], features=columns)
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    prepare([get_task("siqa")], source, download=True)
+    assert calls == ["allenai/social_i_qa", "parquet"] * 2
+    assert [example.label for example in read_examples(get_task("siqa"), "dev", "en", source)] == [0]
