@@ -1,10 +1,10 @@
 """XLM-R's tokenizer: a thin record around the fast one of ``transformers``.
 
-Ids follow fairseq: ``<s>`` 0, ``<pad>`` 1, ``</s>`` 2, ``<unk>`` 3, pieces behind them, ``<mask>`` last. What
-    is
-not so is refused, because every other part of the package relies on it.
+Ids follow fairseq: ``<s>`` 0, ``<pad>`` 1, ``</s>`` 2, ``<unk>`` 3, pieces behind them, ``<mask>`` last. A
+tokenizer of another kind is refused, because every other part of the package relies on these.
 """
 
+import copy
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -166,6 +166,10 @@ class Tokenizer:
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         """Returns the text of ``ids``, without special tokens."""
         return self._fast.decode([int(index) for index in ids], skip_special_tokens=True)
+
+    def copy_fast(self) -> Any:
+        """Returns an own copy of the tokenizer of ``transformers`` (calling one changes its state)."""
+        return copy.deepcopy(self._fast)
 
     def save(self, folder: str | Path) -> None:
         """Writes it as ``transformers`` reads it."""

@@ -12,15 +12,16 @@ from collections.abc import Iterator
 import numpy as np
 
 from stilts_jax.data.buckets import bucket_lengths, find_bucket, round_up
-from stilts_jax.data.collate import COLLATORS, Arrays, flat, measure_rows, pad, ragged
+from stilts_jax.data.collate import COLLATORS, flat, measure_rows, pad, ragged
 from stilts_jax.data.draws import draw_permutation
-from stilts_jax.data.masking import Masking, mask_tokens
-from stilts_jax.data.packing import lay_out, pack_by_group
+from stilts_jax.data.masking import Masking
+from stilts_jax.data.packing import PackedText
 from stilts_jax.data.records import PAD_ID, Batch, Features
 from stilts_jax.data.schedule import Rows, ShuffledRows, SmoothedRows
 from stilts_jax.errors import ConfigError, DataError
 
 _SAMPLE = 512  # windows whose batches decide the buckets
+_MASKING_SEED = 0  # of predictions: two checkpoints are scored on the same masked tokens
 
 
 class TrainingBatches:
@@ -83,12 +84,10 @@ class TrainingBatches:
         if features.kind == "mlm":
             if masking is None:
                 raise ConfigError("masked language modelling needs a Masking")
-            self._packed, group = pack_by_group(
-                ragged(features, "tokens").lengths, flat(features, "language"), max_length
-            )
+            self._packed = PackedText(features, max_length)
             self.num_rows = len(self._packed)
             self._lengths = np.full(self.num_rows, max_length)
-            self._rows = SmoothedRows(group, alpha, seed)
+            self._rows = SmoothedRows(self._packed.group, alpha, seed)
             self.buckets: tuple[int, ...] = (max_length,)
         else:
             self.num_rows = len(features)
@@ -132,8 +131,10 @@ class TrainingBatches:
         """Returns this host's part of the batch of ``step``."""
         rows = self.rows_at(step)
         mine = rows[self._host]
-        if self._masking is not None and self._features.kind == "mlm":
-            arrays = self._lay_out_masked(rows, step)
+        if self._features.kind == "mlm":
+            assert self._masking is not None
+            arrays = self._packed.mask(rows, self._masking, self._seed, step)
+            arrays = {name: array[self._host] for name, array in arrays.items()}
         else:
             arrays = COLLATORS[self._features.kind](self._features, mine, self._find_length(rows))
             if self.query_buckets:
@@ -146,16 +147,6 @@ class TrainingBatches:
 
     def _find_length(self, rows: np.ndarray) -> int:
         return find_bucket(self.buckets, int(self._lengths[rows].max()))
-
-    def _lay_out_masked(self, rows: np.ndarray, step: int) -> Arrays:
-        assert self._masking is not None
-        # The whole batch is laid out and masked: draws belong to places of the global batch.
-        tokens, segments, positions = lay_out(
-            self._packed, ragged(self._features, "tokens"), rows, self.buckets[-1], PAD_ID
-        )
-        arrays = {"segments": segments, "positions": positions}
-        arrays.update(mask_tokens(tokens, self._masking, self._seed, step))
-        return {name: array[self._host] for name, array in arrays.items()}
 
     def _order_window(self, window: int) -> np.ndarray:
         """int64 [W, batch_size]"""
@@ -194,6 +185,7 @@ class PredictionStream:
         max_buckets: int = 8,
         multiple: int = 8,
         row_multiple: int = 8,
+        masking: Masking | None = None,
         host_index: int = 0,
         host_count: int = 1,
     ) -> None:
@@ -205,15 +197,20 @@ class PredictionStream:
             max_buckets: lengths at most.
             multiple: what lengths are multiples of.
             row_multiple: what numbers of rows are multiples of (devices of all hosts).
+            masking: for mlm; the same tokens are masked whenever the stream is read.
             host_index: which part of each batch this host takes, of ``host_count``.
         """
-        if features.kind not in COLLATORS:
-            raise ConfigError(f"kind {features.kind} has no predictions", where=f"task {task}")
         if row_multiple % host_count:
             raise ConfigError(f"row_multiple={row_multiple} does not divide over {host_count} hosts")
         self.task, self._features = task, features
         self._host_index, self._host_count = host_index, host_count
         lengths = measure_rows(features)
+        self._masking = masking
+        if features.kind == "mlm" and len(features):
+            if masking is None:
+                raise ConfigError("masked language modelling needs a Masking")
+            self._packed = PackedText(features, round_up(int(lengths.max()), multiple))
+            lengths = np.full(len(self._packed), self._packed.length)
         self._order = np.argsort(-lengths, kind="stable")
         sorted_lengths = lengths[self._order]
         longest = int(sorted_lengths[0]) if len(lengths) else 1
@@ -240,10 +237,18 @@ class PredictionStream:
     def batch_at(self, index: int) -> Batch:
         """Returns this host's part of a batch; ``rows`` is -1 where a row only fills up."""
         first, count, length = self._plan[index]
-        share = count // self._host_count
-        place = first + self._host_index * share + np.arange(share)
+        place = first + np.arange(count)
         real = place < len(self._order)
         rows = self._order[np.where(real, place, first)]
-        arrays = COLLATORS[self._features.kind](self._features, rows, length)
-        arrays["weight"] = real.astype(np.float32)
-        return Batch(self.task, arrays, np.where(real, rows, -1))
+        share = count // self._host_count
+        host = slice(self._host_index * share, (self._host_index + 1) * share)
+        weight = real[host].astype(np.float32)
+        if self._features.kind == "mlm":
+            assert self._masking is not None
+            arrays = self._packed.mask(rows, self._masking, _MASKING_SEED, index)
+            arrays = {name: array[host] for name, array in arrays.items()}
+            arrays["masked_weights"] = arrays["masked_weights"] * weight[:, None]
+        else:
+            arrays = COLLATORS[self._features.kind](self._features, rows[host], length)
+        arrays["weight"] = weight
+        return Batch(self.task, arrays, np.where(real, rows, -1)[host])

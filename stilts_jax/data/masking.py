@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from stilts_jax.data.draws import draw_uniform
-from stilts_jax.data.records import PAD_ID
 from stilts_jax.errors import ConfigError
-from stilts_jax.tokenization import CLS_ID, FIRST_PIECE_ID, SEP_ID
+from stilts_jax.tokenization import FIRST_PIECE_ID
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ def mask_tokens(tokens: np.ndarray, masking: Masking, seed: int, step: int) -> d
     """Masks a global batch.
 
     In each row exactly the rate's share of the tokens is predicted (one at least, where there is any);
-    specials and padding never.
+    specials (``<unk>`` among them) and padding never.
 
     Args:
         tokens: int32 [B, T]
@@ -59,7 +58,7 @@ def mask_tokens(tokens: np.ndarray, masking: Masking, seed: int, step: int) -> d
     """
     rows, length = tokens.shape
     places = masking.count_places(length)
-    eligible = (tokens != PAD_ID) & (tokens != CLS_ID) & (tokens != SEP_ID)
+    eligible = tokens >= FIRST_PIECE_ID
     order_draw, kind_draw, token_draw = draw_uniform(seed, "masking", step, 3 * tokens.size).reshape(
         3, rows, length
     )

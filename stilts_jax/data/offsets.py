@@ -1,9 +1,9 @@
 """Where subwords stand in their text: the tokenizer's own answer, repaired.
 
 What is wrong with it: a lone ``▁`` claims the first character of its word (Chinese, Thai); other pipelines
-    count
-the space in front of a word as its part; a combining mark that normalization merged into its letter belongs
-to no subword. After the repair a subword never begins with a space, and none that composes a letter is lost.
+count the space in front of a word as its part; a mark that normalization merged into its letter, or dropped,
+belongs to no subword. After the repair a subword never begins with a space, and none that composes a letter is
+lost.
 """
 
 import unicodedata
@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from stilts_jax.tokenization import Encoded, Tokenizer
+
+_JOINER = 0x200D  # shapes the letter before it (Malayalam, Sinhala), and is dropped by the tokenizer
 
 
 @dataclass(frozen=True)
@@ -76,5 +78,5 @@ def _classify(characters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     space, mark = np.zeros(0x110000, bool), np.zeros(0x110000, bool)
     for code in np.flatnonzero(seen):
         space[code] = chr(code).isspace()
-        mark[code] = unicodedata.category(chr(code))[0] == "M"
+        mark[code] = unicodedata.category(chr(code))[0] == "M" or code == _JOINER
     return space[characters], mark[characters]

@@ -2,8 +2,10 @@
 
 import numpy as np
 
+from stilts_jax.data.collate import Arrays, flat, ragged
 from stilts_jax.data.features.ragged import Segments, copy_ranges, join
-from stilts_jax.data.records import Ragged
+from stilts_jax.data.masking import Masking, mask_tokens
+from stilts_jax.data.records import PAD_ID, Features, Ragged
 
 
 def pack(lengths: np.ndarray, capacity: int) -> Ragged:
@@ -46,6 +48,33 @@ def pack_by_group(lengths: np.ndarray, group: np.ndarray, capacity: int) -> tupl
     starts = np.cumsum([0] + [len(packed.values) for packed in packs])
     offsets = np.concatenate([[0]] + [packed.offsets[1:] + start for packed, start in zip(packs, starts)])
     return Ragged(np.concatenate([packed.values for packed in packs]), offsets), np.concatenate(groups)
+
+
+class PackedText:
+    """The chunks of mlm features, packed into rows of one language each.
+
+    Attributes:
+        group: [rows] the language of each row, numbered from 0.
+        length: tokens of a row.
+    """
+
+    def __init__(self, features: Features, length: int) -> None:
+        self._tokens = ragged(features, "tokens")
+        self._rows, self.group = pack_by_group(self._tokens.lengths, flat(features, "language"), length)
+        self.length = length
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def mask(self, rows: np.ndarray, masking: Masking, seed: int, step: int) -> Arrays:
+        """Lays out the rows of a global batch and masks them.
+
+        Every host masks the whole batch and takes its part then: draws belong to places of the global batch.
+        """
+        tokens, segments, positions = lay_out(self._rows, self._tokens, rows, self.length, PAD_ID)
+        arrays = {"segments": segments, "positions": positions}
+        arrays.update(mask_tokens(tokens, masking, seed, step))
+        return arrays
 
 
 def lay_out(

@@ -25,6 +25,7 @@ from stilts_jax.progress import SILENT, Progress
 
 FORMAT = 1
 _DAY = 86400.0
+_UNREADABLE = (DataError, OSError, ValueError, KeyError, TypeError, pa.ArrowException)
 
 
 def make_key(key_parts: Mapping[str, object]) -> str:
@@ -51,12 +52,12 @@ def load_or_build(
     """
     folder, key = Path(cache_dir), make_key(key_parts)
     data, manifest = folder / f"{key[:32]}.arrow", folder / f"{key[:32]}.json"
-    try:
-        if manifest.is_file():
+    if manifest.is_file():
+        try:
             return _load(data, manifest, key)
-    except (DataError, OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
-        reason = error.what if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
-        progress.say(f"cached features are built again: {reason} ({data})")
+        except _UNREADABLE as error:
+            reason = error.what if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
+            progress.say(f"cached features are built again: {reason} ({data})")
     features = build()
     if not features.fingerprint:
         features = replace(features, fingerprint=key)
@@ -74,7 +75,10 @@ def load_or_build(
             where=str(folder),
             fix="make room or give permission there, or name another cache folder",
         ) from error
-    return _load(data, manifest, key)
+    try:
+        return _load(data, manifest, key)
+    except _UNREADABLE:  # another process is just building the same
+        return features
 
 
 def _describe(features: Features, key: str, key_parts: Mapping[str, object], data: Path) -> dict[str, Any]:

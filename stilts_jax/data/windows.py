@@ -20,8 +20,7 @@ class Windows(NamedTuple):
 
 
 def plan_windows(lengths: np.ndarray, capacity: np.ndarray, stride: int) -> Windows:
-    """Covers documents with windows that begin at multiples of ``stride``; an empty one gets one empty
-    window.
+    """Covers documents with windows that begin at multiples of ``stride``; an empty one gets an empty one.
 
     Args:
         lengths: int64 [D] tokens of each document.

@@ -1,5 +1,6 @@
 """A real, very small Unigram tokenizer in the layout of an XLM-R encoder folder."""
 
+import os
 import random
 from pathlib import Path
 
@@ -66,3 +67,19 @@ def encoded_texts(tokenizer, monkeypatch):
 
     monkeypatch.setattr(type(tokenizer), "encode", record)
     return seen
+
+
+@pytest.fixture(scope="session")
+def real_root() -> Path:
+    """The data root of real release files."""
+    if not os.environ.get("STILTS_REAL_DATA"):
+        pytest.skip("no real data")
+    return Path(os.environ["STILTS_REAL_DATA"])
+
+
+@pytest.fixture(scope="session")
+def real_tokenizer() -> Tokenizer:
+    """XLM-R's own vocabulary of 250,002."""
+    if not os.environ.get("STILTS_REAL_ENCODER"):
+        pytest.skip("no real encoder")
+    return load_tokenizer(os.environ["STILTS_REAL_ENCODER"])

@@ -5,9 +5,10 @@ from hypothesis import strategies as st
 
 from stilts_jax.data.batches import PredictionStream
 from stilts_jax.data.features import FeatureSettings, build_features
+from stilts_jax.data.masking import Masking
 from stilts_jax.data.records import Features, Ragged
 from stilts_jax.errors import ConfigError
-from stilts_jax.tasks.spec import ChoiceExample, SpanExample
+from stilts_jax.tasks.spec import ChoiceExample, SpanExample, TextExample
 
 
 def make_features(lengths) -> Features:
@@ -98,7 +99,26 @@ def test_the_choices_of_a_row_count_as_tokens(tokenizer, lines):
         assert batch.arrays["tokens"].ndim == 3 and batch.arrays["tokens"].size <= 1024
 
 
-def test_running_text_has_no_predictions():
-    features = Features("mlm", make_features([3]).columns, ("en",), 1, "")
+def test_running_text_is_masked_the_same_whenever_it_is_read(tokenizer, lines):
+    examples = {"en": [TextExample("", line) for line in lines], "de": [TextExample("", lines[0])] * 3}
+    features = build_features("mlm", examples, tokenizer, FeatureSettings(40), training=False)
+    masking = Masking(tokenizer.mask_id, tokenizer.vocab_size)
+    stream = PredictionStream("t", features, rows_per_batch=16, masking=masking)
+    parts = [
+        PredictionStream("t", features, rows_per_batch=16, masking=masking, host_index=i, host_count=2)
+        for i in range(2)
+    ]
+    rows, tokens = [], 0
+    for index, batch in enumerate(stream):
+        found = [part.batch_at(index).arrays for part in parts]
+        for name, array in batch.arrays.items():
+            np.testing.assert_array_equal(array, stream.batch_at(index).arrays[name])
+            np.testing.assert_array_equal(array, np.concatenate([part[name] for part in found]))
+        rows.extend(batch.rows[batch.rows >= 0].tolist())
+        real = batch.arrays["weight"] > 0
+        tokens += int((batch.arrays["tokens"][real] != 1).sum())
+        assert (batch.arrays["masked_weights"].sum(axis=1) > 0).tolist() == real.tolist()
+    assert sorted(rows) == list(range(len(rows)))
+    assert tokens == features.columns["tokens"].lengths.sum()  # all of the text, once
     with pytest.raises(ConfigError):
         PredictionStream("t", features)

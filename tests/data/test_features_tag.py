@@ -1,5 +1,3 @@
-import os
-
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -66,20 +64,15 @@ def test_blanked_tags_are_ignored_but_not_trained_on(tokenizer):
 
 @pytest.mark.real
 @pytest.mark.parametrize("name", ["panx", "udpos"])
-def test_every_real_word_gets_one_slot(name):
-    root, folder = os.environ.get("STILTS_REAL_DATA"), os.environ.get("STILTS_REAL_ENCODER")
-    if not root or not folder:
-        pytest.skip("no real data")
-    from pathlib import Path
+def test_every_real_word_gets_one_slot(name, real_root, real_tokenizer):
 
     from stilts_jax.data.sources import DataSource, available_languages, read_examples
     from stilts_jax.tasks import get_task
-    from stilts_jax.tokenization import load_tokenizer
 
-    task, source = get_task(name), DataSource(Path(root))
+    task, source = get_task(name), DataSource(real_root)
     languages = available_languages(task, "test", source)
     examples = {language: read_examples(task, "test", language, source) for language in languages}
-    features = build_features("tag", examples, load_tokenizer(folder), FeatureSettings(128), training=False)
+    features = build_features("tag", examples, real_tokenizer, FeatureSettings(128), training=False)
     word, example = features.columns["word"], features.columns["example"]
     everything = [each for language in languages for each in examples[language]]
     counts = np.array([len(each.words) for each in everything])

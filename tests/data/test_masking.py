@@ -23,14 +23,14 @@ def test_specials_and_padding_are_never_masked(rows, step):
     for number, row in enumerate(rows):
         used = masked["masked_weights"][number] > 0
         places = masked["masked_positions"][number][used]
-        eligible = [t for t in row if t > 2]
+        eligible = [t for t in row if t > 3]
         expected = 0 if not eligible else min(max(1, round(0.15 * len(eligible))), 6)
         assert len(places) == len(set(places.tolist())) == expected
-        assert (tokens[number][places] > 2).all()
+        assert (tokens[number][places] > 3).all()
         np.testing.assert_array_equal(masked["masked_targets"][number][used], tokens[number][places])
         untouched = np.setdiff1d(np.arange(40), places)
         np.testing.assert_array_equal(masked["tokens"][number][untouched], tokens[number][untouched])
-        assert (masked["tokens"][number][places] > 2).all()
+        assert (masked["tokens"][number][places] > 3).all()
     again = mask_tokens(tokens, MASKING, seed=3, step=step)
     assert all((masked[name] == again[name]).all() for name in masked)
 

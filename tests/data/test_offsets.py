@@ -48,6 +48,7 @@ def test_every_subword_stands_inside_its_text_and_never_on_a_space(tokenizer, te
         ("ครับ  กรุงเทพ", "กรุงเทพ"),
         ("\u200bمدينة كتاب", "كتاب"),
         ("a e\u0301te\u0301", "e\u0301te\u0301"),
+        ("a അവന്\u200d", "അവന്\u200d"),
     ],
 )
 def test_the_last_word_is_sliced_exactly(tokenizer, text, word):

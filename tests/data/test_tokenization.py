@@ -131,15 +131,12 @@ def test_a_tokenizer_with_other_special_ids_is_refused(tmp_path):
 
 
 @pytest.mark.real
-def test_real_text_of_every_language_survives_a_round_trip():
-    root, folder = os.environ.get("STILTS_REAL_DATA"), os.environ.get("STILTS_REAL_ENCODER")
-    if not root or not folder:
-        pytest.skip("no real data")
-    real = load_tokenizer(folder)
+def test_real_text_of_every_language_survives_a_round_trip(real_root, real_tokenizer):
+    real = real_tokenizer
     assert (real.vocab_size, real.mask_id) == (250002, 250001)
     normalize = real._fast.backend_tokenizer.normalizer.normalize_str
     with_unknown = set()
-    files = sorted(os.scandir(os.path.join(root, "text")), key=lambda entry: entry.name)
+    files = sorted(os.scandir(real_root / "text"), key=lambda entry: entry.name)
     for entry in files:
         with open(entry, encoding="utf-8") as file:
             texts = [line.strip() for line in file][:50]

@@ -16,8 +16,7 @@ def truncate_longest_first(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the lengths that two texts keep when the longer one loses its end, token by token.
 
-    The closed form of ``tokenizers``: both keep half where both are longer than half; an odd token goes to
-        the
+    The closed form of ``tokenizers``: both keep half where both are longer than half; an odd token goes to the
     longer one, to the second if they are equal.
 
     Args:

@@ -1,12 +1,15 @@
 """Rows put together from pieces of flat arrays, without a loop over the rows."""
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
 from stilts_jax.data.records import Ragged
 from stilts_jax.tokenization import Encoded, Tokenizer
+
+_BLOCK = 2**20  # values that are copied at a time
 
 
 class Segments(NamedTuple):
@@ -64,11 +67,17 @@ def copy_ranges(
     lengths: np.ndarray,
 ) -> None:
     """``target[target_starts[i] + k] = source[source_starts[i] + k]`` for every i and ``k < lengths[i]``."""
-    before = np.cumsum(lengths) - lengths
-    index = np.arange(lengths.sum(), dtype=np.int64)
-    target[np.repeat(target_starts - before, lengths) + index] = source[
-        np.repeat(source_starts - before, lengths) + index
-    ]
+    ends = np.cumsum(lengths)
+    before = ends - lengths
+    total = int(ends[-1]) if len(ends) else 0
+    # In blocks of rows: the index arrays are several times what is copied.
+    borders = np.searchsorted(ends, np.arange(0, total, _BLOCK), side="right")
+    for first, last in pairwise([*borders.tolist(), len(lengths)]):
+        rows = slice(first, last)
+        index = np.arange(int(before[first]), int(ends[last - 1])) if last > first else np.arange(0)
+        target[np.repeat(target_starts[rows] - before[rows], lengths[rows]) + index] = source[
+            np.repeat(source_starts[rows] - before[rows], lengths[rows]) + index
+        ]
 
 
 def join(*parts: Segments | int, rows: int) -> Ragged:

@@ -88,6 +88,5 @@ def _find_answers(
     # The first token that ends behind the answer's beginning, the last that begins before its end.
     first = np.searchsorted(located.ends, base + begin, side="right") - located.offsets[context_of]
     last = np.searchsorted(located.starts, base + end, side="left") - 1 - located.offsets[context_of]
-    # A subword without characters (a lone ▁) at the answer's end belongs to what follows.
     found = (begin >= 0) & (last >= first)
     return np.where(found, first, -1), np.where(found, last, -1)
