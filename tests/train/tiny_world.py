@@ -17,6 +17,7 @@ import numpy as np
 
 from stilts_jax.checkpoint import Checkpoints, digest_leaves
 from stilts_jax.errors import StiltsError
+from stilts_jax.progress import SILENT
 from stilts_jax.sharding import MeshConfig, make_mesh
 from stilts_jax.train.loop import run_training
 from stilts_jax.train.optimizer import Optimizer, OptimizerConfig
@@ -101,7 +102,17 @@ def batch_at(step, *, rows=8, tasks=("labels", "labels", "mlm"), vocabulary=VOCA
     return SimpleNamespace(task=tasks[step % len(tasks)], arrays=arrays, rows=np.arange(rows) + rows * step)
 
 
-def run(directory, *, steps=24, devices=0, batch=batch_at, losses=LOSSES, watch=lambda: None, **loop):
+def run(
+    directory,
+    *,
+    steps=24,
+    devices=0,
+    batch=batch_at,
+    losses=LOSSES,
+    watch=lambda: None,
+    progress=SILENT,
+    **loop,
+):
     optimizer = Optimizer(OptimizerConfig(learning_rate=1e-2, total_steps=steps))
     probe = batch_at(999, rows=64, tasks=("labels",))
 
@@ -119,6 +130,7 @@ def run(directory, *, steps=24, devices=0, batch=batch_at, losses=LOSSES, watch=
         batch_at=lambda step: (watch(), batch(step))[1],
         directory=directory,
         select=select,
+        progress=progress,
         mesh=make_mesh(MeshConfig(), jax.devices()[:devices]) if devices else None,
     )
 

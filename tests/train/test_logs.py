@@ -1,0 +1,97 @@
+import json
+import sys
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+
+from stilts_jax.errors import ConfigError
+from stilts_jax.train import logs
+from stilts_jax.train.logs import JsonLines, TensorBoard, Work, count_tokens
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_lines_are_cut_back_and_written_on(tmp_path, remote, monkeypatch):
+    path = tmp_path / "metrics.jsonl"
+
+    def open_log():
+        log = JsonLines(path)
+        if remote:  # what an object store gets: the file is written whole
+            log._file.close()
+            log._file, log._text = None, bytearray(path.read_bytes() if path.exists() else b"")
+        return log
+
+    log = open_log()
+    log.write({"step": 0})
+    size = log.sync()
+    log.write({"step": 1, "text": "ü"})
+    log.close()
+    with open(path, "ab") as file:
+        file.write(b'{"step": 2, "lo')  # torn by a kill
+    log = open_log()
+    assert log.cut(size)
+    log.write({"step": 1})
+    log.close()
+    assert path.read_text() == '{"step": 0}\n{"step": 1}\n'
+    assert not open_log().cut(10**6)
+
+
+def test_other_hosts_write_nothing(tmp_path):
+    log = JsonLines(tmp_path / "metrics.jsonl", enabled=False)
+    log.write({"step": 0})
+    assert log.sync() == 0 and log.cut(99)
+    log.close()
+    assert not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_padding_and_filler_rows_are_not_real_tokens():
+    tokens = np.array([[0, 5, 2, 1], [0, 5, 6, 2], [0, 5, 6, 2]])
+    arrays = {
+        "tokens": tokens,
+        "weight": np.array([1, 1, 0]),
+        "pair_tokens": np.array([[0, 1], [0, 2], [0, 2]]),
+    }
+    assert count_tokens(arrays, 1) == (18, 10)
+    assert count_tokens({"tokens": tokens[:, None, :]}, 1) == (12, 11)
+
+
+def test_utilisation_is_counted_on_real_tokens(monkeypatch):
+    work = Work(steps=2, examples=6, tokens=100, real_tokens=80, seconds=0.5) + Work(compilations=1)
+    assert work.compilations == 1
+    monkeypatch.setattr(jax, "devices", lambda: [SimpleNamespace(device_kind="NVIDIA H200")])
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    rates = work.rates(flops_per_token=1e9)
+    assert rates["examples_per_second"] == 12 and rates["real_tokens_per_second"] == 160
+    assert rates["padding_share"] == pytest.approx(0.2)
+    assert rates["mfu"] == pytest.approx(160 * 1e9 / 989e12)
+    monkeypatch.setattr(jax, "devices", lambda: [SimpleNamespace(device_kind="cpu")])
+    assert "mfu" not in work.rates(flops_per_token=1e9) and logs.peak_flops() is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "peak"),
+    [("TPU v5 lite", 197e12), ("TPU v5p", 459e12), ("TPU v4", 275e12), ("NVIDIA A100-SXM4-80GB", 312e12)],
+)
+def test_peaks_are_found_by_the_kind_of_device(kind, peak, monkeypatch):
+    monkeypatch.setattr(jax, "devices", lambda: [SimpleNamespace(device_kind=kind)])
+    assert logs.peak_flops() == peak
+
+
+def test_tensorboard_gets_the_numbers(tmp_path, monkeypatch):
+    written = []
+    writer = SimpleNamespace(
+        add_scalar=lambda *args: written.append(args), close=lambda: written.append("closed")
+    )
+    monkeypatch.setitem(sys.modules, "tensorboardX", SimpleNamespace(SummaryWriter=lambda folder: writer))
+    board = TensorBoard(tmp_path)
+    board.write(json.loads('{"step": 3, "task": "mnli", "loss": 0.5}'))
+    board.close()
+    assert written == [("loss", 0.5, 3), "closed"]
+
+
+def test_tensorboard_is_an_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with pytest.raises(ConfigError, match="not installed") as caught:
+        TensorBoard(tmp_path)
+    assert "tensorboardX" in caught.value.fix

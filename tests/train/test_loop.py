@@ -1,0 +1,203 @@
+import io
+import json
+import os
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from stilts_jax.checkpoint import Checkpoints, digest_leaves
+from stilts_jax.errors import EXIT_RUN_AGAIN, CheckpointError, ConfigError, RunAgain, TrainingError
+from stilts_jax.progress import Progress
+from stilts_jax.train.loop import run_training
+from stilts_jax.train.optimizer import Optimizer, OptimizerConfig
+from stilts_jax.train.run import LoopConfig, read_curve
+from stilts_jax.train.state import init_state
+
+
+def _labels(tiny):
+    """One task in one form, so that there is little to compile."""
+    return lambda step: tiny.batch_at(2 * step, tasks=("labels",))
+
+
+def _lines(folder, name="metrics"):
+    return [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
+
+
+def _steps(folder):
+    return Checkpoints(folder / "checkpoints", read_only=True).steps()
+
+
+class _Asking:
+    """Batches that send a signal when a step is asked for."""
+
+    def __init__(self, batch_at, steps, number=signal.SIGTERM):
+        self.batch_at, self.steps, self.number = batch_at, dict.fromkeys(steps, 1), number
+
+    def __call__(self, step):
+        for _ in range(self.steps.pop(step, 0)):
+            os.kill(os.getpid(), self.number)
+        return self.batch_at(step)
+
+
+def test_stopped_and_started_again_is_the_run_in_peace(tiny, tmp_path):
+    peaceful = tiny.run(tmp_path / "a", steps=12, batch=_labels(tiny))
+    before = signal.getsignal(signal.SIGTERM)
+    asking = _Asking(_labels(tiny), [2, 5, 11])  # step 6 and 12 are evaluated
+    for step in (3, 6, 12):
+        with pytest.raises(RunAgain, match=f"SIGTERM after step {step};") as caught:
+            tiny.run(tmp_path / "b", steps=12, batch=asking)
+        assert caught.value.exit_code == EXIT_RUN_AGAIN
+        assert _steps(tmp_path / "b")[-1] == step
+    stopped = tiny.run(tmp_path / "b", steps=12, batch=asking)
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert digest_leaves(stopped.params) == digest_leaves(peaceful.params)
+    assert stopped.history == peaceful.history and stopped.step == peaceful.step
+    assert (tmp_path / "a/metrics.jsonl").read_bytes() == (tmp_path / "b/metrics.jsonl").read_bytes()
+    assert stopped.work.steps == peaceful.work.steps == 12
+    again = tiny.run(tmp_path / "b", steps=12, batch=asking)  # a finished run is only read
+    assert digest_leaves(again.params) == digest_leaves(peaceful.params) and again.work.compilations == 3
+
+
+def test_a_second_ctrl_c_stops_at_once(tiny, tmp_path):
+    asking = _Asking(_labels(tiny), [1], signal.SIGINT)
+    asking.steps[1] = 2
+    with pytest.raises(KeyboardInterrupt):
+        tiny.run(tmp_path, steps=12, batch=asking)
+    assert _steps(tmp_path) == []
+
+
+def test_the_logs(tiny, tmp_path):
+    result = tiny.run(tmp_path, steps=7, batch=_labels(tiny), log_every=2)
+    lines = _lines(tmp_path)
+    assert [line["step"] for line in lines] == [0, 2, 4, 6, 6, 7]
+    assert [list(line) for line in lines if "score" in line] == [["step", "score"]] * 2
+    training = [line for line in lines if "loss" in line]
+    assert all(
+        line.keys() == {"step", "task", "loss", "grad_norm", "learning_rate", "weight"} for line in training
+    )
+    assert result.curve == read_curve(tmp_path) == [[line["step"], line["loss"]] for line in training]
+    timings = _lines(tmp_path, "timings")
+    assert [line["step"] for line in timings] == [0, 2, 4, 6] and timings[-1]["compilations"] == 1
+    assert timings[-1]["padding_share"] == pytest.approx(1 / 6)
+    assert result.work.examples == 56 and result.work.compilations == 1
+
+
+def test_forms_of_batches_are_compiled_once_and_counted(tiny, tmp_path):
+    result = tiny.run(tmp_path, steps=12, save_every=0, evaluate_every=0)
+    assert result.work.compilations == 4  # two tasks, two lengths
+
+
+def test_a_loss_that_is_not_finite_names_its_rows(tiny, tmp_path):
+    def batch_at(step):
+        batch = _labels(tiny)(step)
+        if step == 5:
+            batch.arrays["weight"][0] = np.inf
+            batch.rows[-1] = -1
+        return batch
+
+    with pytest.raises(TrainingError, match="not finite") as caught:
+        tiny.run(tmp_path, steps=12, batch=batch_at)
+    assert caught.value.where == "step 5, task labels, rows 80, 81, 82, 83, 84, 85, 86"
+    assert "after step 4" in caught.value.fix and _steps(tmp_path) == [4]
+
+    spared = tiny.run(tmp_path, steps=12, batch=batch_at, max_skipped=1)
+    assert spared.skipped == (5,)
+    assert [line["loss"] for line in _lines(tmp_path) if line["step"] == 5] == [None]
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(spared.params))
+
+
+def test_the_best_step_is_what_comes_back(tiny, tmp_path):
+    asked = []
+
+    def score(params):
+        asked.append(jax.tree.map(np.array, params))
+        return [1.0, 3.0, 2.0, 2.5, 2.9][len(asked) - 1]
+
+    result = _run_with_select(tiny, tmp_path, score, steps=20, evaluate_every=2, patience=2, save_every=3)
+    assert result.history == [[2, 1.0], [4, 3.0], [6, 2.0], [8, 2.5]]  # and no fifth evaluation
+    assert result.step == 4
+    assert jax.tree.all(jax.tree.map(np.array_equal, result.params, asked[1]))
+    assert _steps(tmp_path) == [4, 6, 8]
+    again = _run_with_select(tiny, tmp_path, score, steps=20, evaluate_every=2, patience=2, save_every=3)
+    assert len(asked) == 4 and again.step == 4
+    assert digest_leaves(again.params) == digest_leaves(result.params)
+
+
+def _run_with_select(tiny, folder, select, *, steps, **config):
+    optimizer = Optimizer(OptimizerConfig(learning_rate=1e-2, total_steps=steps))
+    return run_training(
+        init_state(tiny.make_params(), optimizer.init),
+        config=LoopConfig(total_steps=steps, seed=3, **config),
+        optimizer=optimizer,
+        losses=tiny.LOSSES,
+        batch_at=_labels(tiny),
+        directory=folder,
+        select=select,
+    )
+
+
+def test_damage_is_passed_over_and_made_good(tiny, tmp_path):
+    peaceful = tiny.run(tmp_path / "a", steps=12, batch=_labels(tiny))
+    with pytest.raises(RunAgain):
+        tiny.run(tmp_path / "b", steps=12, batch=_Asking(_labels(tiny), [9]))
+    newest = tmp_path / "b/checkpoints/10"
+    for path in newest.rglob("params/**/d/*"):
+        data = bytearray(path.read_bytes())
+        data[-3] ^= 8
+        path.write_bytes(data)
+    result = tiny.run(tmp_path / "b", steps=12, batch=_labels(tiny))
+    assert (tmp_path / "b/damaged/10").is_dir()
+    assert digest_leaves(result.params) == digest_leaves(peaceful.params)
+    assert (tmp_path / "a/metrics.jsonl").read_bytes() == (tmp_path / "b/metrics.jsonl").read_bytes()
+
+
+def test_a_run_of_another_model_is_refused(tiny, tmp_path):
+    tiny.run(tmp_path, steps=2, batch=_labels(tiny))
+    before = tiny.make_params
+
+    def wider():
+        params = before()
+        params["heads"]["labels"]["out"]["bias"] = jnp.zeros(7)
+        return params
+
+    tiny.make_params = wider
+    try:
+        with pytest.raises(CheckpointError, match=r"out/bias: shape \(3,\) saved, \(7,\) wanted"):
+            tiny.run(tmp_path, steps=2, batch=_labels(tiny))
+    finally:
+        tiny.make_params = before
+    assert _steps(tmp_path) == [2]
+
+
+def test_running_out_of_memory_names_what_helps(tiny, tmp_path):
+    def full(step):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes.")
+
+    with pytest.raises(TrainingError, match="memory ran out") as caught:
+        tiny.run(tmp_path, steps=2, batch=full)
+    assert all(name in caught.value.fix for name in ("accumulation", "remat", "max_length", "bfloat16"))
+
+
+def test_an_unknown_task_is_named(tiny, tmp_path):
+    with pytest.raises(ConfigError, match="no loss for task 'label'") as caught:
+        tiny.run(tmp_path, steps=2, batch=lambda step: tiny.batch_at(step, tasks=("label",)))
+    assert "'labels'" in caught.value.fix
+
+
+def test_what_the_loop_says(tiny, tmp_path):
+    heard = io.StringIO()
+    with pytest.raises(RunAgain):
+        tiny.run(tmp_path, steps=4, batch=_Asking(_labels(tiny), [1]))
+    (tmp_path / "metrics.jsonl").write_text("")
+    tiny.run(tmp_path, steps=4, batch=_labels(tiny), progress=Progress(heard))
+    assert "going on after step 2" in heard.getvalue() and "lacks lines" in heard.getvalue()
+    assert "training: 4/4 steps" in heard.getvalue()
+
+
+@pytest.mark.parametrize("wrong", [{"seed": -1}, {"accumulation": 0}, {"log_every": 0}])
+def test_settings_out_of_range_are_refused(wrong):
+    with pytest.raises(ConfigError, match="out of range"):
+        LoopConfig(**({"total_steps": 3, "seed": 0} | wrong))
