@@ -25,6 +25,7 @@ TEXT, INT = Value("string"), Value("int32")
 HUB_NLI = ClassLabel(names=["entailment", "neutral", "contradiction"])
 ANSWERS = {"text": List(TEXT), "answer_start": List(INT)}
 QUESTIONS = {"id": TEXT, "title": TEXT, "context": TEXT, "question": TEXT, "answers": ANSWERS}
+ASKED = {"id": "q", "title": "t", "context": "Ann came.", "question": "?"}
 # Repository, configuration and file (as the repository lays them out), columns, rows; then what they are
 # read as.
 REPOSITORIES = {
@@ -54,29 +55,13 @@ REPOSITORIES = {
     "squad_v1": (
         "rajpurkar/squad/plain_text/validation-00000-of-00001.parquet",
         QUESTIONS,
-        [
-            {
-                "id": "q",
-                "title": "t",
-                "context": "Ann came.",
-                "question": "?",
-                "answers": {"text": ["Ann", "came"], "answer_start": [0, 4]},
-            }
-        ],
+        [{**ASKED, "answers": {"text": ["Ann", "came"], "answer_start": [0, 4]}}],
         lambda example: example.answers == (("Ann", 0), ("came", 4)),
     ),
     "squad_v2": (
         "rajpurkar/squad_v2/squad_v2/validation-00000-of-00001.parquet",
         QUESTIONS,
-        [
-            {
-                "id": "q",
-                "title": "t",
-                "context": "Ann came.",
-                "question": "?",
-                "answers": {"text": [], "answer_start": []},
-            }
-        ],
+        [{**ASKED, "answers": {"text": [], "answer_start": []}}],
         lambda example: example.impossible and not example.answers,
     ),
     "hellaswag": (
@@ -381,9 +366,7 @@ def test_preparing_fetches_once_and_whole(source, monkeypatch):
 
 
 def test_a_repository_that_is_a_script_is_fetched_as_the_hubs_parquet(source, monkeypatch):
-    columns = Features(
-        dict.fromkeys(("context", "question", "answerA", "answerB", "answerC", "label"), TEXT)
-    )
+    columns = Features(dict.fromkeys(("context", "question", "answerA", "answerB", "answerC", "label"), TEXT))
     row = {"context": "A.", "question": "B?", "answerA": "x", "answerB": "y", "answerC": "z", "label": "1"}
     calls = []
 
