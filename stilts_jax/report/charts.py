@@ -236,8 +236,8 @@ class _Frame:
         xs = [x for x, _ in points] or [0.0, 1.0]
         ys = [y for _, y in points] or [0.0, 1.0]
         self.x_ticks, self.y_ticks = nice_ticks(min(xs), max(xs)), nice_ticks(min(ys), max(ys))
-        self.left = 26 + max(text_width(format_tick(tick)) for tick in self.y_ticks)
-        self.right, self.top, self.bottom = WIDTH - 20.0, top, height - 40
+        self.left = 30 + max(text_width(format_tick(tick)) for tick in self.y_ticks)
+        self.right, self.top, self.bottom = WIDTH - 20.0, top, height - 42
         self._inset = inset
 
     def place(self, x: float, y: float) -> tuple[float, float]:
@@ -250,13 +250,13 @@ class _Frame:
         for tick in self.x_ticks:
             x, _ = self.place(tick, self.y_ticks[0])
             drawing.line(x, self.top, x, self.bottom, "grid")
-            drawing.text(x, self.bottom + 15, format_tick(tick), "middle", "axis")
+            drawing.text(x, self.bottom + 18, format_tick(tick), "middle", "axis")
         for tick in self.y_ticks:
             _, y = self.place(self.x_ticks[0], tick)
             drawing.line(self.left, y, self.right, y, "zero" if tick == 0 else "grid")
             drawing.text(self.left - 6, y + 4, format_tick(tick), "end", "axis")
-        drawing.text((self.left + self.right) / 2, self.bottom + 32, x_axis, "middle", "axis")
-        drawing.upright(11, (self.top + self.bottom) / 2, y_axis)
+        drawing.text((self.left + self.right) / 2, self.bottom + 35, x_axis, "middle", "axis")
+        drawing.upright(14, (self.top + self.bottom) / 2, y_axis)
 
 
 def scatter_chart(title: str, points: Sequence[Point], x_axis: str, y_axis: str, height: float = 300) -> str:
