@@ -12,7 +12,7 @@ _PARTS = {"S": "subject", "O": "noun", "P": "place", "T": "time", "C": "count"}
 
 def person(draw: Random) -> Entity:
     """Somebody, now and then with a family name."""
-    names = (draw.choice(meaning.FIRST_NAMES),)
+    names: tuple[str, ...] = (draw.choice(meaning.FIRST_NAMES),)
     if draw.random() < 0.35:
         names += (draw.choice(meaning.LAST_NAMES),)
     return Entity("person", names)
@@ -130,11 +130,11 @@ def question(said: Clause, draw: Random, *, asked: str = "") -> Utterance:
     asked = asked or draw.choice(askable(said))
     for part in ("place", "time"):
         if _PARTS[asked] != part and draw.random() < 0.4:
-            said = meaning.without(said, part)
+            said = meaning.change(said, part, None)
     if isinstance(said.object, Thing):
         for part in ("adjective", "count"):
             if _PARTS[asked] != part and draw.random() < 0.5:
-                said = meaning.without(said, part)
+                said = meaning.change(said, part, None)
     return Utterance((said,), asked=asked)
 
 
@@ -142,15 +142,14 @@ def weaker(said: Clause, draw: Random) -> Clause:
     """A clause that leaves out or generalises some of ``said``; `meaning.implies` holds."""
     for part in ("place", "time"):
         if draw.random() < 0.4:
-            said = meaning.without(said, part)
+            said = meaning.change(said, part, None)
     if isinstance(said.object, Thing):
+        noun = said.object.noun
         for part in ("adjective", "count"):
             if draw.random() < 0.4:
-                said = meaning.without(said, part)
-        if draw.random() < 0.3:
-            said = replace(
-                said, object=replace(said.object, noun=CLASS_OF.get(said.object.noun, said.object.noun))
-            )
+                said = meaning.change(said, part, None)
+        if noun in CLASS_OF and draw.random() < 0.3:
+            said = meaning.change(said, "noun", CLASS_OF[noun])
     return said
 
 

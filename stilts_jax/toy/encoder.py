@@ -1,13 +1,19 @@
-"""The folder of the toy encoder before it is trained: a Unigram tokenizer with XLM-R's ids, and a small shape."""
+"""The folder of the toy encoder before training: a Unigram tokenizer with XLM-R's ids, and a small shape."""
 
 import io
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import sentencepiece
+
 from stilts_jax.files import write_whole
+
+_LONGEST = 12  # characters of a piece
 
 
 def write_encoder_folder(folder: Path, texts: Iterable[str], vocabulary: int, shape: dict[str, int]) -> None:
@@ -17,20 +23,8 @@ def write_encoder_folder(folder: Path, texts: Iterable[str], vocabulary: int, sh
         vocabulary: pieces to train for; the true number, with the special tokens, is in ``config.json``.
         shape: sizes of the encoder, by their names in ``config.json``.
     """
-    import sentencepiece
-
-    model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(texts),
-        model_writer=model,
-        model_type="unigram",
-        vocab_size=vocabulary,
-        hard_vocab_limit=False,
-        character_coverage=1.0,
-        num_threads=1,  # with several, sums of probabilities depend on who comes first
-        minloglevel=2,
-    )
-    pieces = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue()).get_piece_size()
+    model = _train_unigram(list(texts), vocabulary)
+    pieces = sentencepiece.SentencePieceProcessor(model_proto=model).get_piece_size()
     # <s> <pad> </s> <unk>, the pieces (the trainer's own three stand for <unk>, <s>, </s>), <mask>
     config = {
         "architectures": ["XLMRobertaForMaskedLM"],
@@ -46,8 +40,38 @@ def write_encoder_folder(folder: Path, texts: Iterable[str], vocabulary: int, sh
         "pad_token_id": 1,
         "eos_token_id": 2,
     }
-    _save_tokenizer(folder, model.getvalue(), shape["max_position_embeddings"] - 2)
+    _save_tokenizer(folder, model, shape["max_position_embeddings"] - 2)
     write_whole(folder / "config.json", json.dumps(config, indent=2) + "\n")
+
+
+def _train_unigram(texts: Sequence[str], vocabulary: int) -> bytes:
+    # The trainer takes its first candidates from substrings that occur in two different words. In a language of a
+    # few hundred words most whole words are no part of another, so it is given the candidates.
+    words = Counter(word for text in texts for word in unicodedata.normalize("NFKC", text).split())
+    candidates: Counter[str] = Counter()
+    for word, count in words.items():
+        marked = "\u2581" + word
+        longest = 2 if any("\u4e00" <= letter <= "\u9fff" for letter in word) else _LONGEST
+        for start in range(len(marked)):
+            for end in range(start + 1, min(start + longest, len(marked)) + 1):
+                candidates[marked[start:end]] += count
+    common = sorted(candidates.items(), key=lambda item: (-item[1] * len(item[0]), item[0]))
+    model = io.BytesIO()
+    with tempfile.TemporaryDirectory() as folder:
+        seeds = Path(folder, "candidates.tsv")
+        seeds.write_text("".join(f"{piece}\t{count}\n" for piece, count in common), encoding="utf-8")
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(texts),
+            model_writer=model,
+            model_type="unigram",
+            vocab_size=vocabulary,
+            hard_vocab_limit=False,
+            character_coverage=1.0,
+            seed_sentencepieces_file=str(seeds),
+            num_threads=1,  # with several, sums of probabilities depend on who comes first
+            minloglevel=2,
+        )
+    return model.getvalue()
 
 
 def _save_tokenizer(folder: Path, model: bytes, longest: int) -> None:

@@ -86,7 +86,7 @@ def _paragraph(passage: Passage, number: int, language: Language, *, breaks: boo
         words_of.append((words, [(start + len(context), end + len(context)) for start, end in offsets]))
         spans.append((len(context), len(context) + len(text)))
         context += text
-    questions = []
+    questions: list[dict] = []
     for index, question in enumerate(passage.questions):
         words, offsets = words_of[question.sentence]
         parts = "OC" if question.asked.asked == "O" else question.asked.asked
@@ -98,7 +98,7 @@ def _paragraph(passage: Passage, number: int, language: Language, *, breaks: boo
         identifier = hashlib.sha256(f"{number}/{index}/{passage}".encode()).hexdigest()[:24]
         text = spell(say(question.asked, language), language)
         questions.append({"id": identifier, "question": text, "answers": [answer]})
-    paragraph = {"context": context, "qas": questions}
+    paragraph: dict[str, object] = {"context": context, "qas": questions}
     if breaks:
         paragraph["sentence_breaks"] = [list(span) for span in spans]
     return paragraph

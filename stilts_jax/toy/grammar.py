@@ -99,12 +99,9 @@ def spell_with_offsets(words: Iterable[Word], language: Language) -> tuple[str, 
     text = ""
     offsets = []
     for word in words:
-        if (
-            text
-            and word.tag != "PUNCT"
-            and (language.spaces or (text[-1].isascii() and word.text[0].isascii()))
-        ):
-            text += " "  # a language without spaces still keeps Latin names and figures apart
+        foreign = text and (text[-1].isascii() or word.text[0].isascii())
+        if text and word.tag != "PUNCT" and (language.spaces or foreign):
+            text += " "  # a language without spaces still sets off Latin names and figures
         offsets.append((len(text), len(text) + len(word.text)))
         text += word.text
     return text, offsets

@@ -6,22 +6,22 @@ unknown. `judge` compares two clauses about the same event, and every label of t
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 CLASSES: Mapping[str, tuple[str, ...]] = {
-    "animal": ("dog", "cat", "horse", "bird", "fish"),
-    "food": ("bread", "apple", "rice", "cake", "cheese"),
-    "tool": ("hammer", "knife", "rope", "pen", "lamp"),
-    "vehicle": ("car", "boat", "train", "cart", "plane"),
-    "clothing": ("coat", "hat", "shirt", "boot", "glove"),
+    "animal": ("dog", "cat", "horse", "bird"),
+    "food": ("bread", "apple", "rice", "cake"),
+    "tool": ("hammer", "knife", "rope", "lamp"),
+    "vehicle": ("car", "boat", "train", "plane"),
+    "clothing": ("coat", "hat", "shirt", "glove"),
 }
 CLASS_OF: Mapping[str, str] = {noun: name for name, nouns in CLASSES.items() for noun in nouns}
 NOUNS: tuple[str, ...] = tuple(CLASS_OF)
-COLOURS = ("red", "blue", "green", "black", "white")
-QUALITIES = ("old", "new", "big", "small")
+COLOURS = ("red", "blue", "green", "black")
+QUALITIES = ("old", "big", "small")
 ADJECTIVES = COLOURS + QUALITIES
 TIMES = ("yesterday", "today", "monday", "friday", "tonight")
-COUNTS = ("2", "3", "4", "5", "6", "7", "8", "9")
+COUNTS = ("2", "3", "4", "5", "6", "7")
 
 HANDLE_VERBS = (
     "buys",
@@ -32,27 +32,30 @@ HANDLE_VERBS = (
     "wants",
     "steals",
 )  # a person or firm and a thing
-MEET_VERBS = ("sees", "helps", "calls", "visits")  # a person and a person
+MEET_VERBS = ("sees", "helps", "calls")  # a person and a person
 MOTION_VERBS = ("leaves", "reaches")  # a person and a place
 STATES = ("hungry", "tired", "sick", "happy", "rich", "cold")
 CAUSED_VERBS = ("eats", "repairs", "seeks", "breaks", "cooks", "washes", "wears", "sleeps", "rests", "smiles")
 
 FIRST_NAMES = (
-    *("Mira", "Tomas", "Elna", "Rubo", "Sanka", "Dario", "Lenka", "Pavo"),
-    *("Ilse", "Koren", "Yara", "Bensi", "Orla", "Fenno", "Zita", "Halim"),
+    "Mira",
+    "Tomas",
+    "Elna",
+    "Rubo",
+    "Sanka",
+    "Dario",
+    "Lenka",
+    "Pavo",
+    "Yara",
+    "Fenno",
+    "Zita",
+    "Halim",
 )
-LAST_NAMES = ("Bareno", "Tolvik", "Sardu", "Velar", "Kunze", "Moradi", "Lusson", "Petrak")
-PLACES = ("Torva", "Kelmar", "Ostia", "Brunna", "Sardu", "Nevka", "Alteo", "Pirgo", "Moradi", "Zelun")
-FIRMS = (
-    "Velar",
-    "Karvo",
-    "Nevka",
-    "Quint",
-    "Dosana",
-    "Luxor",
-)  # some are also people and places: context tells
+LAST_NAMES = ("Bareno", "Tolvik", "Sardu", "Velar", "Moradi", "Petrak")
+PLACES = ("Torva", "Kelmar", "Ostia", "Sardu", "Nevka", "Alteo", "Moradi", "Zelun")
+FIRMS = ("Velar", "Karvo", "Nevka", "Quint", "Dosana")  # some are also people and places: only context tells
 FIRM_NOUNS = ("bank", "company", "school")
-PEOPLE_NOUNS = ("doctor", "teacher", "farmer", "child", "singer", "cook")
+PEOPLE_NOUNS = ("doctor", "teacher", "farmer", "child", "singer")
 
 EntityKind = Literal["person", "place", "organisation"]
 Label = Literal["entailment", "neutral", "contradiction"]
@@ -182,9 +185,14 @@ def cause_clauses(rule: Cause, subject: Entity | Thing, thing: Thing) -> tuple[C
     return clause(rule.cause), clause(rule.effect)
 
 
-def without(clause: Clause, part: str) -> Clause:
-    """The clause with one part left out: place, time, adjective or count."""
-    if part in ("adjective", "count"):
+def change(clause: Clause, part: str, value: object) -> Clause:
+    """The clause with another value of one part; None leaves the part out.
+
+    Args:
+        part: a field of `Clause`, or "noun", "adjective" or "count" of the thing that is its object.
+    """
+    changes: dict[str, Any] = {part: value}
+    if part in ("noun", "adjective", "count"):
         assert isinstance(clause.object, Thing)
-        return replace(clause, object=replace(clause.object, **{part: None}))
-    return replace(clause, **{part: None})
+        changes = {"object": replace(clause.object, **changes)}
+    return replace(clause, **changes)

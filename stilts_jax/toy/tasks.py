@@ -88,28 +88,22 @@ def _vary(premise: Clause, draw: Random, label: Label) -> Clause:
     varied = weaker(premise, draw)
     if label == "entailment" and draw.random() < 0.8:
         return varied
-    other = event(draw, detail=1.0)
-    assert isinstance(varied.object, Thing) and isinstance(other.object, Thing)
     part = draw.choice(
-        ("subject", "verb", "noun", "adjective", "count", "place", "time", "adjective", "count")
+        ("subject", "verb", "noun", "adjective", "adjective", "count", "count", "place", "time")
     )
-    if part in ("noun", "adjective", "count"):
-        return replace(varied, object=replace(varied.object, **{part: getattr(other.object, part)}))
-    return replace(varied, **{part: getattr(other, part)})
+    other = meaning.constraints(event(draw, detail=1.0))
+    while part not in other:
+        other = meaning.constraints(event(draw, detail=1.0))
+    return meaning.change(varied, part, next(iter(other[part])))
 
 
 def paraphrase(draw: Random) -> Pair:
     """Two sentences of the same words that do ("1") or do not ("0") say the same."""
     same = draw.random() < 0.5
     if draw.random() < 0.5:  # who does it to whom
-        said = Clause(
-            person(draw),
-            draw.choice(meaning.MEET_VERBS),
-            person(draw),
-            place(draw),
-            draw.choice(meaning.TIMES),
-        )
-        changed = said if same else replace(said, subject=said.object, object=said.subject)
+        one, other = person(draw), person(draw)
+        said = Clause(one, draw.choice(meaning.MEET_VERBS), other, place(draw), draw.choice(meaning.TIMES))
+        changed = said if same else replace(said, subject=other, object=one)
         fronts = [*draw.sample(("", "P", "T"), 2)]
         return Pair(Utterance((said,), front=fronts[0]), Utterance((changed,), front=fronts[1]), "01"[same])
     first, second = event(draw, detail=0.2), event(draw, detail=0.2)
@@ -169,8 +163,11 @@ def causal(options: int) -> Callable[[Random], Choice]:
         cause, effect = fill(rule, draw)
         asked = draw.choice(("cause", "effect"))
         premise, right = (effect, cause) if asked == "cause" else (cause, effect)
-        wrong = list(dict.fromkeys(_other_ends(premise, right, asked, draw) for _ in range(options * 20)))
-        chosen = draw.sample(wrong, options - 1)
+        chosen: list[Clause] = []
+        while len(chosen) < options - 1:
+            wrong = _other_end(premise, asked, draw)
+            if wrong not in chosen:
+                chosen.append(wrong)
         label = draw.randrange(options)
         chosen.insert(label, right)
         return Choice(Utterance((premise,)), asked, tuple(Utterance((option,)) for option in chosen), label)
@@ -186,7 +183,7 @@ def continuation(draw: Random) -> Choice:
             return choice
 
 
-def _other_ends(premise: Clause, right: Clause, asked: str, draw: Random) -> Clause:
+def _other_end(premise: Clause, asked: str, draw: Random) -> Clause:
     """A cause or effect about the same people and things that does not belong to the premise."""
     while True:
         pair = fill(draw.choice(CAUSES), draw)

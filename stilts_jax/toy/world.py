@@ -43,17 +43,17 @@ class Size:
 
 SIZES = {
     "test": Size(
-        train=240, dev=32, test=40, pool=40, text=300, parallel=200, vocabulary=1100, hidden=32, layers=2
+        train=240, dev=32, test=40, pool=40, text=300, parallel=200, vocabulary=1000, hidden=32, layers=2
     ),
     "small": Size(
         train=4000,
         dev=200,
         test=300,
         pool=200,
-        text=4000,
-        parallel=3000,
-        vocabulary=1500,
-        hidden=96,
+        text=2500,
+        parallel=5000,
+        vocabulary=1200,
+        hidden=64,
         layers=4,
     ),
     "full": Size(
@@ -61,9 +61,9 @@ SIZES = {
         dev=500,
         test=1000,
         pool=500,
-        text=20000,
-        parallel=12000,
-        vocabulary=1500,
+        text=10000,
+        parallel=20000,
+        vocabulary=1200,
         hidden=128,
         layers=4,
     ),
@@ -227,8 +227,8 @@ def _write_retrieval(world: World, size: Size, draw: Random, said: set[Hashable]
 
 
 def _write_text(world: World, size: Size, seed: int, said: set[Hashable]) -> list[str]:
-    """Running text of every language and, as "an English sentence and its translation", parallel text."""
-    english = world.languages[0]
+    """Running text of every language, and sentences with their English translations; returns all of it."""
+    english, folder = world.languages[0], world.data_root / "text"
     texts = []
     for language in world.languages:
         draw = Random(f"text/{seed}/{language.code}")
@@ -239,13 +239,11 @@ def _write_text(world: World, size: Size, seed: int, said: set[Hashable]) -> lis
             # The tasks themselves ask in English; so its text has such questions too.
             lines += [_told_cause(draw, english) for _ in range(size.text // 10)]
         else:
-            for _ in range(size.parallel):
-                pair = _parallel(draw, said)
-                both = [formats.text_of([pair], english), formats.text_of([pair], language)]
-                draw.shuffle(both)
-                lines.append(" ".join(both))
-            draw.shuffle(lines)
-        formats.write_lines(world.data_root / "text" / f"{language.code}.txt", lines)
+            pairs = [(_parallel(draw, said),) for _ in range(size.parallel)]
+            halves = [[formats.text_of(pair, spoken) for pair in pairs] for spoken in (language, english)]
+            formats.write_lines(folder / f"{language.code}-en.tsv", ["\t".join(row) for row in zip(*halves)])
+            texts += halves[0] + halves[1]
+        formats.write_lines(folder / f"{language.code}.txt", lines)
         texts += lines
     return texts
 
