@@ -1,6 +1,6 @@
-"""One loss a kind of task: outputs and batch -> (sum of losses, sum of weights, sums to report), float32.
+"""One loss a kind of task: outputs and batch -> (sum of losses, sum of weights, sums to report).
 
-Nothing is averaged here: the step divides once by the weight of the whole batch.
+In float32 at least. Nothing is averaged here: the step divides once by the weight of the whole batch.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,9 +11,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from stilts_jax.model.config import Model
-from stilts_jax.model.heads import apply_model
-from stilts_jax.model.losses import chunked_cross_entropy
+from stilts_jax.model import Model, apply_model, chunked_cross_entropy
+from stilts_jax.train.optimizer import wide_dtype
 from stilts_jax.train.trees import Params
 
 Arrays = Mapping[str, jax.Array]
@@ -50,9 +49,9 @@ def pair_loss(outputs: Arrays, batch: Arrays) -> Sums:
     of a batch is another loss: it is not to be accumulated. Partners of filler rows are no negatives.
     """
     weight = batch["weight"].astype(jnp.float32)
-    vectors, pairs = (outputs[name].astype(jnp.float32) for name in ("vectors", "pair_vectors"))
-    logits = outputs["logit_scale"].astype(jnp.float32) * (vectors @ pairs.T)
-    logits = jnp.where(weight[None, :] > 0, logits, jnp.finfo(jnp.float32).min)
+    vectors, pairs = (outputs[name].astype(wide_dtype(outputs[name])) for name in ("vectors", "pair_vectors"))
+    logits = outputs["logit_scale"].astype(vectors.dtype) * (vectors @ pairs.T)
+    logits = jnp.where(weight[None, :] > 0, logits, jnp.finfo(logits.dtype).min)
     return _scored(logits, jnp.arange(len(weight)), weight)
 
 
@@ -85,7 +84,7 @@ class Loss:
     @property
     def kind(self) -> str:
         """Which kind of task the head is for."""
-        return dict(self.model.heads)[self.head].kind
+        return self.model.head(self.head).kind
 
     @property
     def needs_whole_batch(self) -> bool:
@@ -100,6 +99,10 @@ class Loss:
             key: of dropout; None for none.
         """
         outputs = apply_model(self.model, params, batch, head=self.head, dropout_key=key)
+        if self.kind == "span":
+            # A pad can't be the answer, and the loss must not depend on the length that a batch is padded to.
+            real = batch["tokens"] != self.model.encoder.pad_id
+            outputs = {name: jnp.where(real, x, jnp.finfo(x.dtype).min) for name, x in outputs.items()}
         return LOSSES[self.kind](outputs, batch)
 
 
@@ -109,7 +112,7 @@ def make_loss(model: Model, head: str) -> Loss:
 
 
 def _cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    return optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), labels)
+    return optax.softmax_cross_entropy_with_integer_labels(logits.astype(wide_dtype(logits)), labels)
 
 
 def _weigh(values: jax.Array, weight: jax.Array) -> jax.Array:

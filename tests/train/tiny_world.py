@@ -18,7 +18,6 @@ import numpy as np
 from stilts_jax.checkpoint import Checkpoints, digest_leaves
 from stilts_jax.errors import StiltsError
 from stilts_jax.progress import SILENT
-from stilts_jax.sharding import MeshConfig, make_mesh
 from stilts_jax.train.loop import run_training
 from stilts_jax.train.optimizer import Optimizer, OptimizerConfig
 from stilts_jax.train.run import LoopConfig
@@ -106,7 +105,7 @@ def run(
     directory,
     *,
     steps=24,
-    devices=0,
+    mesh=None,
     batch=batch_at,
     losses=LOSSES,
     watch=lambda: None,
@@ -131,14 +130,13 @@ def run(
         directory=directory,
         select=select,
         progress=progress,
-        mesh=make_mesh(MeshConfig(), jax.devices()[:devices]) if devices else None,
+        mesh=mesh,
     )
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("directory")
-    parser.add_argument("--devices", type=int, default=0)
     parser.add_argument("--steps", type=int, default=24)
     parser.add_argument(
         "--kill", type=int, default=0, help="before this batch, score or checkpoint from the start"
@@ -154,7 +152,7 @@ def main():
     save = Checkpoints.save
     Checkpoints.save = lambda *args, **kwargs: (watch(), save(*args, **kwargs))[1]
     try:
-        result = run(options.directory, steps=options.steps, devices=options.devices, watch=watch)
+        result = run(options.directory, steps=options.steps, watch=watch)
     except StiltsError as error:
         print(error)
         raise SystemExit(error.exit_code) from error
