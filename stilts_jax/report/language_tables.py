@@ -90,7 +90,7 @@ def language_table(grid: Grid, task: str, stars: Stars) -> Table:
     if any(key[1] == task for key, holds in stars.items() if holds):
         notes.append(
             "* differs from the baseline beyond the sampling of test items, Holm-corrected over this table: "
-            "McNemar where items are right or wrong, else paired bootstrap; runs of the lowest seeds."
+            "McNemar on the runs of the lowest seeds where items are right or wrong, else paired bootstrap."
         )
     title = f"{task_title(task)} by language, {grid.splits(task)} split"
     return Table(f"languages_{task}", title, columns, rows, notes, [len(rows) - 2] if len(rows) > 1 else [])

@@ -15,7 +15,7 @@ from stilts_jax.report.benchmarks import (
 )
 from stilts_jax.report.document import Block, Section, Text
 from stilts_jax.report.grid import CellScores, Grid, Row, Summary, average, summarize
-from stilts_jax.report.results import BASELINE
+from stilts_jax.report.results import BASELINE, Run
 from stilts_jax.report.tables import Cell, Column, Table, fixed, gain_tone, signed
 
 NO_VALUE = "–"
@@ -296,24 +296,15 @@ def _choose_on_target(grid: Grid, task: str) -> tuple[Row, str] | None:
 def _choose_on_source(grid: Grid, task: str) -> tuple[Row, str] | None:
     scores = {}
     for row in grid.rows:
-        kept = [
-            value
-            for run in grid.cell(row, task).runs
-            if (value := _selected_score(run.selection)) is not None
-        ]
+        kept = [value for run in grid.cell(row, task).runs if (value := _selected_score(run)) is not None]
         if kept:
             scores[row] = float(np.mean(kept))
     return (max(scores, key=lambda row: scores[row]), "") if scores else None
 
 
-def _selected_score(selection: object) -> float | None:
-    history = selection.get("history") if isinstance(selection, dict) else None
-    if not history:
-        return None
-    by_step = dict(history)
-    best = selection.get("best_step") if isinstance(selection, dict) else None
-    score = by_step.get(best, max(by_step.values()))
-    return float(score) if isinstance(score, int | float) and math.isfinite(score) else None
+def _selected_score(run: Run) -> float | None:
+    at_best = [score for step, score in run.history if step == run.selection.get("best_step")]
+    return (at_best or [max(score for _, score in run.history)])[0] if run.history else None
 
 
 def _choice_cells(grid: Grid, task: str, choice: tuple[Row, str] | None) -> list[Cell]:

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -58,6 +58,7 @@ class Run:
     main_metric: Mapping[str, tuple[str, ...]]
     reported_split: Mapping[str, str]
     selection: Mapping[str, Any]
+    history: tuple[tuple[float, float], ...]
     raw_items: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(repr=False)
     curve: tuple[tuple[float, float], ...] = field(repr=False)
     throughput: Mapping[str, Any]
@@ -79,7 +80,7 @@ class Run:
     @property
     def notes(self) -> tuple[str, ...]:
         """Remarks on how the checkpoint was selected."""
-        return tuple(str(note) for note in self.selection.get("notes") or ())
+        return tuple(self.selection["notes"])
 
     def tasks(self) -> tuple[str, ...]:
         """The tasks that this phase was to score."""
@@ -168,29 +169,37 @@ def read_run(path: Path) -> Run:
         raise ValueError(f"format {record.get('format')!r}, this version reads {FORMAT}")
     phase = record["phase"]
     error = record.get("error")
+    environment = dict(record.get("environment") or {})
+    selection = dict(record.get("selection") or {})
     return Run(
         path=path,
         key=str(phase["key"]),
         name=str(phase.get("name") or phase["key"]),
         stage=str(phase["stage"]),
         intermediate=str(phase.get("intermediate") or BASELINE),
-        target_training=phase.get("target_training"),
+        target_training=_optional(phase.get("target_training"), str),
         source_language=str(phase.get("source_language") or "en"),
-        intermediate_seed=phase.get("intermediate_seed"),
-        target_seed=phase.get("target_seed"),
-        parent=phase.get("parent"),
+        intermediate_seed=_optional(phase.get("intermediate_seed"), int),
+        target_seed=_optional(phase.get("target_seed"), int),
+        parent=_optional(phase.get("parent"), str),
         scores=_checked_scores(record.get("scores") or {}),
         main_metric={
-            task: tuple(metrics) for task, metrics in (record.get("main_metric") or {}).items() if metrics
+            task: tuple(str(metric) for metric in metrics)
+            for task, metrics in (record.get("main_metric") or {}).items()
+            if metrics
         },
-        reported_split=dict(record.get("reported_split") or {}),
-        selection=dict(record.get("selection") or {}),
-        raw_items=dict(record.get("items") or {}),
-        curve=tuple((float(step), float(loss)) for step, loss in record.get("curve") or ()),
+        reported_split={task: str(split) for task, split in (record.get("reported_split") or {}).items()},
+        selection=selection | {"notes": [str(note) for note in selection.get("notes") or ()]},
+        history=_as_points(selection.get("history")),
+        raw_items={task: dict(items) for task, items in (record.get("items") or {}).items()},
+        curve=_as_points(record.get("curve")),
         throughput=dict(record.get("throughput") or {}),
-        environment=dict(record.get("environment") or {}),
+        environment=environment | {"versions": dict(environment.get("versions") or {})},
         config=dict(record.get("config") or {}),
-        data=dict(record.get("data") or {}),
+        data={
+            task: {split: dict(one) for split, one in splits.items()}
+            for task, splits in (record.get("data") or {}).items()
+        },
         error=f"{error.get('type', 'Error')}: {error.get('message', '')}" if error else "",
     )
 
@@ -207,6 +216,20 @@ def _checked_scores(scores: dict) -> dict:
         }
         for task, by_split in scores.items()
     }
+
+
+T = TypeVar("T")
+
+
+def _optional(value: object, kind: type[T]) -> T | None:
+    if value is None or isinstance(value, kind):
+        return value
+    raise TypeError(f"{value!r} is not {kind.__name__}")
+
+
+def _as_points(pairs: Sequence[Sequence[object]] | None) -> tuple[tuple[float, float], ...]:
+    points = ((_as_float(step), _as_float(value)) for step, value in pairs or ())
+    return tuple(point for point in points if all(map(math.isfinite, point)))
 
 
 def _as_float(value: object) -> float:

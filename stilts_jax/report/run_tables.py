@@ -60,7 +60,7 @@ def _curves(grid: Grid) -> list[Block]:
         runs.sort(key=lambda run: styles.get(run.intermediate, len(styles)))
         losses = [_curve(grid, run, run.curve, styles) for run in runs]
         charts.append(Chart(f"{title}: loss", line_chart(title, losses, "step", "training loss")))
-        scores = [_curve(grid, run, _history(run), styles) for run in runs if len(_history(run)) > 1]
+        scores = [_curve(grid, run, run.history, styles) for run in runs if len(run.history) > 1]
         if scores:
             chart = line_chart(title, scores, "step", "selection score")
             charts.append(Chart(f"{title}: selection score", chart))
@@ -80,11 +80,6 @@ def thin(points: Sequence[tuple[float, float]], most: int = _POINTS) -> list[tup
         return there
     parts = np.array_split(np.array(there), most)
     return [(float(part[-1, 0]), float(part[:, 1].mean())) for part in parts]
-
-
-def _history(run: Run) -> list[tuple[float, float]]:
-    history = run.selection.get("history") or []
-    return [(float(step), float(score)) for step, score in history if isinstance(score, int | float)]
 
 
 def _intermediate_scores(grid: Grid) -> Table | None:
@@ -172,7 +167,7 @@ def _average(runs: Sequence[Run], field: str) -> float:
 def _environments(grid: Grid) -> Table:
     groups: dict[tuple[str, str, str], list[Run]] = {}
     for run in grid.runs:
-        versions = run.environment.get("versions") or {}
+        versions = run.environment["versions"]
         text = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
         key = (
             str(run.environment.get("device") or "?"),

@@ -75,10 +75,12 @@ def compare_task(
     aligned_counts: dict[int, np.ndarray] = {}
     for language in grid.languages(task):
         ready = {row: found for row, runs in by_row.items() if (found := _of_language(runs, language))}
-        common = {_size(runs[0]) for runs in ready.values()}
-        if len(common) != 1:
-            continue  # another test set in some row: nothing can be paired
-        sizes[language] = common.pop()
+        of_baselines = {_size(ready[base][0]) for _, base in pairs if base in ready}
+        if len(of_baselines) != 1:
+            continue
+        sizes[language] = of_baselines.pop()
+        # A row that was scored on another test set can't be paired.
+        ready = {row: runs for row, runs in ready.items() if _size(runs[0]) == sizes[language]}
         first = next(iter(ready.values()))[0]
         aligned_language[language] = first.aligned
         if first.aligned:

@@ -10,7 +10,7 @@ from stilts_jax.report.document import Block, Folded, Section, Text
 from stilts_jax.report.grid import Grid, Row, summarize
 from stilts_jax.report.significance import SIGNIFICANT, Comparison, LanguageTest
 from stilts_jax.report.statistics import RESAMPLES, benjamini_hochberg
-from stilts_jax.report.tables import Cell, Column, Table, gain_tone, signed
+from stilts_jax.report.tables import Cell, Column, Table, format_p, gain_tone, signed
 
 _FEW_ITEMS = 100  # below this the normal approximation of the bootstrap's p-value is a rough one
 
@@ -67,7 +67,9 @@ def _overview_cell(grid: Grid, row: Row, task: str, one: Comparison | None) -> C
         return Cell("–", note=reason)
     holds = one.holm < SIGNIFICANT
     interval = f"{signed(one.low)} to {signed(one.high)}"
-    hint = f"p {_p(one.p)}, Holm {_p(one.holm)}, {one.items} items, {len(one.languages)} languages"
+    hint = (
+        f"p {format_p(one.p)}, Holm {format_p(one.holm)}, {one.items} items, {len(one.languages)} languages"
+    )
     note = f"fewer than {_FEW_ITEMS} items: the test is rough" if one.items < _FEW_ITEMS else ""
     shown = summarize(grid, row, task)
     if shown and math.isfinite(shown.difference) and abs(shown.difference - one.difference) > 0.05:
@@ -78,12 +80,6 @@ def _overview_cell(grid: Grid, row: Row, task: str, one: Comparison | None) -> C
     return Cell(
         text, one.difference, interval, note, hint, gain_tone(one.difference) if holds else None, holds
     )
-
-
-def _p(value: float) -> str:
-    if not math.isfinite(value):
-        return "–"
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _sentence(comparisons: Sequence[Comparison]) -> Text:
@@ -121,9 +117,9 @@ def _details(grid: Grid, comparisons: Sequence[Comparison]) -> Table:
             Cell(signed(one.difference, 2), one.difference),
             Cell(signed(one.low, 2), one.low),
             Cell(signed(one.high, 2), one.high),
-            Cell(_p(one.p), one.p),
-            Cell(_p(one.holm), one.holm),
-            Cell(_p(float(rate)), float(rate)),
+            Cell(format_p(one.p), one.p),
+            Cell(format_p(one.holm), one.holm),
+            Cell(format_p(float(rate)), float(rate)),
             Cell(str(one.items), one.items),
             Cell(str(len(one.languages)), len(one.languages)),
             Cell("item, over all languages" if one.aligned else "item, in each language"),
@@ -149,8 +145,8 @@ def _language_details(grid: Grid, tests: Sequence[LanguageTest]) -> Table:
             Cell(grid.language_label(test.language)),
             Cell(grid.row_title(test.row)),
             Cell(test.test),
-            Cell(_p(test.p), test.p),
-            Cell(_p(test.holm), test.holm),
+            Cell(format_p(test.p), test.p),
+            Cell(format_p(test.holm), test.holm),
         ]
         for test in tests
         if test.p < SIGNIFICANT

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 
 RESAMPLES = 1000
-_FEWEST_DEGREES = 4  # of freedom, below which a partial correlation is no more than noise
+_FEWEST_DEGREES = 3  # of freedom, below which a partial correlation is no more than noise
 
 
 def resample_counts(generator: np.random.Generator, items: int, resamples: int = RESAMPLES) -> np.ndarray:

@@ -82,6 +82,13 @@ def fixed(value: float, digits: int = 1) -> str:
     return f"{value:.{digits}f}".replace("-", "−") if math.isfinite(value) else "–"
 
 
+def format_p(value: float) -> str:
+    """``0.032``, ``< 0.001``; an en dash for NaN."""
+    if not math.isfinite(value):
+        return "–"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
 def gain_tone(difference: float, full: float = 20.0) -> float | None:
     """Where a difference in points lies on the colour scale; the root shows small differences too."""
     if not math.isfinite(difference) or round(difference, 1) == 0:

@@ -14,7 +14,7 @@ from stilts_jax.report.document import Row as SideBySide
 from stilts_jax.report.grid import Grid, Row
 from stilts_jax.report.languages import language_name
 from stilts_jax.report.statistics import Correlation, benjamini_hochberg, correlate
-from stilts_jax.report.tables import Cell, Column, Table, signed
+from stilts_jax.report.tables import Cell, Column, Table, format_p, signed
 from stilts_jax.report.typology import Typology
 
 _FEWEST = 5  # languages below which a rank correlation says nothing
@@ -60,7 +60,7 @@ def typology_section(grid: Grid, typology: Typology) -> Section | None:
     for index, kind in enumerate(kinds):
         charts = SideBySide(
             [
-                Chart(f"{task_title(task)}, {kind}", _scatter(grid, typology, task, kind))
+                Chart(f"{task_title(task)}: gain against {kind}", _scatter(grid, typology, task, kind))
                 for task in grid.tasks
                 if _spread(grid, typology, task, kind)
             ]
@@ -170,7 +170,7 @@ def _table(grid: Grid, typology: Typology, relations: Sequence[Relation], kind: 
         "table).",
     ]
     if not all(math.isfinite(one.correlation.partial) for one in here):
-        notes.append("No partial ρ with fewer than 8 languages whose script and text size are known.")
+        notes.append("No partial ρ with fewer than 7 languages whose script and text size are known.")
     title = f"Spearman's ρ of gain and {kind}"
     return Table(f"typology_{_stem(kind)}", title, columns, rows, notes, [len(bases) - 1])
 
@@ -208,7 +208,6 @@ def _details(grid: Grid, relations: Sequence[Relation]) -> Table:
     rows = []
     for one in relations:
         found = one.correlation
-        numbers = (found.rho, found.low, found.high, found.p, found.partial, found.partial_p)
         rows.append(
             [
                 Cell(grid.row_title(one.row)),
@@ -216,7 +215,10 @@ def _details(grid: Grid, relations: Sequence[Relation]) -> Table:
                 Cell(one.kind),
                 Cell("gain" if one.is_gain else "score"),
                 Cell(str(found.count), found.count),
-                *(Cell(signed(number, 3).removeprefix("+"), number) for number in numbers),
+                *(Cell(signed(number, 2), number) for number in (found.rho, found.low, found.high)),
+                Cell(format_p(found.p), found.p),
+                Cell(signed(found.partial, 2), found.partial),
+                Cell(format_p(found.partial_p), found.partial_p),
             ]
         )
     return Table("typology_details", "Every correlation with a distance", columns, rows)

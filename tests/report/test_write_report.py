@@ -220,3 +220,37 @@ def test_thin_keeps_ends_and_means():
     assert thinned[-1][0] == 999
     assert np.mean([y for _, y in thinned]) == pytest.approx(499.5)
     assert thin([(0.0, 1.0), (1.0, float("nan"))]) == [(0.0, 1.0)]
+
+
+def _places(value, path=()):
+    """Every place inside a record of plain values."""
+    yield path
+    if isinstance(value, dict):
+        for key in value:
+            yield from _places(value[key], (*path, key))
+    elif isinstance(value, list) and value:
+        yield from _places(value[0], (*path, 0))
+
+
+def test_no_junk_in_one_file_breaks_the_report(tmp_path):
+    """Each place of a result in turn holds junk: the file is left out, or what it says is; nothing raises."""
+    values = np.array([0, 1, 1, 0], np.uint8)
+    items = {"xnli": {"en": made_up_grid.encode_items(values, "mean", True)}}
+    scores = {"xnli": {"accuracy": {"en": 50.0}}}
+    made_up_grid.write_record(tmp_path, made_up_grid.make_record("none", "mnli", scores, items=items))
+    record = made_up_grid.make_record("mnli", "mnli", scores, items=items)
+    path = made_up_grid.write_record(tmp_path, record)
+    junk = [None, 5, "x", [], {}, [[]], {"a": "b"}, True]
+    for number, place in enumerate(_places(record)):
+        changed = json.loads(json.dumps(record))
+        if not place:
+            continue
+        inner = changed
+        for key in place[:-1]:
+            inner = inner[key]
+        inner[place[-1]] = junk[number % len(junk)]
+        path.write_text(json.dumps(changed))
+        try:
+            write_report(tmp_path)
+        except Exception as error:
+            raise AssertionError(f"{place} = {junk[number % len(junk)]!r}") from error
