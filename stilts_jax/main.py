@@ -3,6 +3,7 @@
 import argparse
 import errno
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from stilts_jax.errors import (
 )
 
 # In the order in which a newcomer meets them.
-COMMANDS = ("demo", "tasks", "prepare", "train", "grid", "report", "score", "export", "mine", "plan")
+COMMANDS = ("demo", "tasks", "prepare", "train", "eval", "grid", "report", "score", "export", "mine", "plan")
 
 _DISK_ERRORS = {
     errno.ENOSPC: "free some space, or name another folder; what was saved before is intact",
@@ -45,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 done, 1 failed, 2 the command line is wrong, 75 run the same command again.
     """
+    # Orbax tells of every folder that it only reads through absl's logger: nothing that a reader could act on.
+    logging.getLogger("absl").setLevel(logging.ERROR)
     try:
         return _run(list(sys.argv[1:] if argv is None else argv))
     except StiltsError as error:

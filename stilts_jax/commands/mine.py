@@ -35,12 +35,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
     from stilts_jax.evaluation.embed import Embedder
     from stilts_jax.evaluation.mine import mine_files
-    from stilts_jax.experiment.finished import open_encoder
+    from stilts_jax.experiment.finished import open_model
     from stilts_jax.model import Compute, Model
     from stilts_jax.progress import Progress
 
     progress = Progress()
-    encoder = open_encoder(arguments.encoder, progress)
+    encoder = open_model(arguments.encoder, progress=progress)
     embedder = Embedder(
         Model(encoder.config, (), Compute()),
         {"encoder": encoder.params},

@@ -27,9 +27,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     progress = Progress()
     if arguments.encoder:
-        from stilts_jax.model import find_encoder_folder
+        from stilts_jax.model import find_folder
 
-        folder = find_encoder_folder(arguments.encoder, download=not arguments.no_download)
+        folder = find_folder(arguments.encoder, download=not arguments.no_download)
         progress.say(f"encoder {arguments.encoder}: {folder}")
     arguments.data_root.mkdir(parents=True, exist_ok=True)
     found = prepare(

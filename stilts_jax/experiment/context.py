@@ -61,6 +61,10 @@ class Context:
             self._tokenizers[encoder] = load_tokenizer(tokenizer_folder(encoder))
         return self._tokenizers[encoder]
 
+    def adopt_tokenizer(self, encoder: str, tokenizer: Tokenizer) -> None:
+        """Lets ``encoder`` stand for a tokenizer that was found elsewhere."""
+        self._tokenizers[encoder] = tokenizer
+
     @cached_property
     def _tokenizers(self) -> dict[str, Tokenizer]:
         return {}

@@ -14,7 +14,7 @@ from stilts_jax.evaluation.predict import default_layer
 from stilts_jax.evaluation.retrieve import evaluate_retrieval, sweep_layers
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.keys import evaluated_splits, hash_record, phase_hyperparameters
-from stilts_jax.experiment.models import head_config, load_final, load_phase_start, make_compute
+from stilts_jax.experiment.models import load_final, load_phase_start, make_compute
 from stilts_jax.experiment.phase_data import feature_settings
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.model import EncoderConfig, HeadConfig, Model
@@ -78,14 +78,15 @@ def evaluate_phase(phase: Phase, context: Context, trained: Mapping[str, Any] | 
 
 
 @dataclass
-class _Scorer:
-    """A finished model with what is needed to score tasks."""
+class Scorer:
+    """A finished model with what is needed to score tasks: parameters and descriptions of its heads by name."""
 
     phase: Phase
     context: Context
     config: EncoderConfig
     encoder: dict[str, Any]
     heads: dict[str, dict[str, Any]]
+    head_configs: dict[str, HeadConfig]
 
     def score(self, task: Task, scores: PhaseScores) -> None:
         """Adds one task to ``scores``."""
@@ -131,9 +132,8 @@ class _Scorer:
             training=False,
             examples=examples,
         )
-        trained_task = with_labels(get_task(head), context.source)
         return evaluate_task(
-            self._model({head: head_config(trained_task, context.settings)}),
+            self._model({head: self.head_configs[head]}),
             {"encoder": self.encoder, "head": self.heads[head]},
             task,
             features,
@@ -148,19 +148,18 @@ class _Scorer:
         context, phase, settings = self.context, self.phase, self.context.settings
         sets = {language: read_retrieval(task, split, language, context.source) for language in languages}
         trained = task.retrieval == "ranking"
+        head = phase.train[-1] if trained else ""
         hyperparameters = phase_hyperparameters(phase, task, settings)
         embedder = Embedder(
-            self._model({task.name: head_config(task, settings)} if trained else {}),
-            {"encoder": self.encoder, "head": self.heads[task.name]}
-            if trained
-            else {"encoder": self.encoder},
+            self._model({head: self.head_configs[head]} if trained else {}),
+            {"encoder": self.encoder, "head": self.heads[head]} if trained else {"encoder": self.encoder},
             context.tokenizer(phase.encoder),
             max_length=min(
                 hyperparameters.max_length if trained else settings.evaluation.max_length,
                 self.config.max_length,
             ),
             layer=settings.model.retrieval_layer or None,
-            head=task.name if trained else None,
+            head=head if trained else None,
             tokens_per_batch=settings.evaluation.tokens_per_batch,
             mesh=context.mesh,
             progress=context.progress,
@@ -191,12 +190,15 @@ class _Scorer:
         return Model(self.config, tuple(heads.items()), make_compute(self.context.settings))
 
 
-def _load(phase: Phase, context: Context, trained: Mapping[str, Any] | None) -> _Scorer:
+def _load(phase: Phase, context: Context, trained: Mapping[str, Any] | None) -> Scorer:
     if trained is None:
         start = load_phase_start(phase, context)
         shardings = parameter_shardings({"encoder": start.encoder}, context.mesh)["encoder"]
         encoder = jax.device_put(start.encoder, shardings)
-        return _Scorer(phase, context, start.config, encoder, {})
+        return Scorer(phase, context, start.config, encoder, {}, {})
     folder = context.folder(phase)
     params = load_final(folder, "", context)
-    return _Scorer(phase, context, EncoderConfig(**trained["encoder"]), params["encoder"], params["heads"])
+    configs = {name: HeadConfig(**record) for name, record in trained["heads"].items()}
+    return Scorer(
+        phase, context, EncoderConfig(**trained["encoder"]), params["encoder"], params["heads"], configs
+    )

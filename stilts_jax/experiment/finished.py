@@ -2,48 +2,66 @@
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from stilts_jax.checkpoint import Checkpoints
 from stilts_jax.errors import CheckpointError, nearest
 from stilts_jax.experiment.models import FINAL, TRAINED
-from stilts_jax.model import EncoderConfig, HeadConfig, export_encoder, load_encoder
+from stilts_jax.model import EncoderConfig, HeadConfig, TaskHead, export_encoder, load_encoder
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.sharding import Mesh, MeshConfig, make_mesh, parameter_shardings
 from stilts_jax.tokenization import Tokenizer, load_tokenizer
 
+FileType = Literal["float32", "bfloat16"]
+
 
 @dataclass(frozen=True)
-class OpenEncoder:
-    """An encoder on this machine's devices, with its tokenizer."""
+class OpenModel:
+    """A model on this machine's devices, with its tokenizer.
+
+    Attributes:
+        params: of the encoder.
+        heads: what each head is, and its parameters, by name.
+    """
 
     config: EncoderConfig
     params: dict[str, Any]
+    heads: dict[str, tuple[HeadConfig, dict[str, Any]]]
     tokenizer: Tokenizer
     mesh: Mesh
 
 
-def open_encoder(name: str, progress: Progress = SILENT) -> OpenEncoder:
+def open_model(name: str, mesh: Mesh | None = None, progress: Progress = SILENT) -> OpenModel:
     """Opens a phase's folder, a transformers folder or a hub name."""
-    mesh = make_mesh(MeshConfig())
+    mesh = mesh or make_mesh(MeshConfig())
     folder = Path(name)
     if (folder / TRAINED).is_file():
         record = _read_record(folder)
         with Checkpoints(folder / FINAL, progress=progress, read_only=True) as checkpoints:
-            params = checkpoints.load(
-                "params", "encoder", shardings=lambda tree: parameter_shardings(tree, mesh)
-            )
-        config = EncoderConfig(**record["encoder"])
-        return OpenEncoder(config, params, load_tokenizer(record["tokenizer"]), mesh)
-    loaded = load_encoder(name)
-    tokenizer = load_tokenizer(loaded.tokenizer_folder)
-    tokenizer.check_fits(loaded.config.vocab_size)
-    return OpenEncoder(loaded.config, loaded.params, tokenizer, mesh)
+            params = checkpoints.load("params", shardings=lambda tree: parameter_shardings(tree, mesh))
+        config, encoder = EncoderConfig(**record["encoder"]), params["encoder"]
+        heads = {
+            head: (HeadConfig(**record["heads"][head]), values) for head, values in params["heads"].items()
+        }
+        tokenizer = load_tokenizer(record["tokenizer"])
+    else:
+        loaded = load_encoder(name, sharding=partial(parameter_shardings, mesh=mesh))
+        config, encoder, head = loaded.config, loaded.params, loaded.task_head
+        heads = {head.config.kind: (head.config, head.params)} if head is not None else {}
+        tokenizer = load_tokenizer(loaded.tokenizer_folder)
+    tokenizer.check_fits(config.vocab_size)
+    return OpenModel(config, encoder, heads, tokenizer, mesh)
 
 
 def export_phase(
-    folder: Path, out: Path, *, head: str | None = None, dtype: str = "float32", progress: Progress = SILENT
+    folder: Path,
+    out: Path,
+    *,
+    head: str | None = None,
+    dtype: FileType = "float32",
+    progress: Progress = SILENT,
 ) -> None:
     """Writes the model of a finished phase as a transformers folder."""
     record = _read_record(folder)
@@ -55,7 +73,8 @@ def export_phase(
         params = checkpoints.load("params")
     chosen = None
     if head is not None:
-        chosen = (HeadConfig(**record["heads"][head]), params["heads"][head], record["labels"].get(head))
+        labels = tuple(record["labels"].get(head, ()))
+        chosen = TaskHead(HeadConfig(**record["heads"][head]), params["heads"][head], labels)
     export_encoder(
         out,
         EncoderConfig(**record["encoder"]),

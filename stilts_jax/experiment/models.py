@@ -1,6 +1,7 @@
 """Models between phases: what a phase starts from, its heads, and the finished models on disk."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def read_trained(folder: Path, key: str) -> dict[str, Any] | None:
 def load_phase_start(phase: Phase, context: Context) -> Start:
     """Returns the parent's encoder, or the experiment's own; heads are new unless the phase carries them on."""
     if phase.parent is None:
-        return load_start(phase.encoder, context.settings)
+        return load_start(phase.encoder, context.settings, partial(parameter_shardings, mesh=context.mesh))
     folder = context.folder(phase.parent)
     record = read_trained(folder, context.key(phase.parent)) or {}
     config = EncoderConfig(**record["encoder"])
@@ -51,11 +52,11 @@ def make_compute(settings: Settings) -> Compute:
     """Returns how models are computed."""
     compute = settings.compute
     return Compute(
-        dtype=compute.dtype,  # type: ignore[arg-type]  # checked by the settings
+        dtype=compute.dtype,  # type: ignore[arg-type]  # checked by the settings, like those below
         param_dtype=compute.param_dtype,  # type: ignore[arg-type]
         remat=compute.remat,  # type: ignore[arg-type]
         attention=compute.attention,  # type: ignore[arg-type]
-        matmul_precision=compute.matmul_precision or None,  # type: ignore[arg-type]
+        matmul_precision=compute.matmul_precision or None,
     )
 
 

@@ -1,6 +1,5 @@
 """Sets JAX up for an experiment: hosts, precision, checks, and the cache of compiled programs."""
 
-import logging
 import os
 from pathlib import Path
 
@@ -12,8 +11,6 @@ from stilts_jax.experiment.settings import ComputeSettings
 
 def start_runtime(compute: ComputeSettings) -> None:
     """Joins the other hosts, if there are any, and applies the settings that JAX keeps globally."""
-    # Orbax tells of every read-only folder through absl's logger: nothing that a reader could act on.
-    logging.getLogger("absl").setLevel(logging.ERROR)
     initialize()
     if compute.matmul_precision:
         jax.config.update("jax_default_matmul_precision", compute.matmul_precision)

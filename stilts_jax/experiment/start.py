@@ -12,7 +12,7 @@ import jax
 from stilts_jax.data.files import hash_files
 from stilts_jax.errors import EncoderError
 from stilts_jax.experiment.settings import DEBUG_SHAPE, Settings
-from stilts_jax.model import SHAPES, EncoderConfig, init_encoder
+from stilts_jax.model import SHAPES, EncoderConfig, init_encoder, load_encoder
 
 RANDOM = "random:"  # "random:FOLDER" draws the weights that FOLDER/config.json describes
 _FILES = ("config.json", "*.safetensors", "*.bin")
@@ -54,8 +54,6 @@ def load_start(encoder: str, settings: Settings, sharding: Any = None) -> Start:
         sharding: from parameter path and shape to sharding; see ``load_encoder``.
     """
     if not (encoder.startswith(RANDOM) or settings.debug):
-        from stilts_jax.model import load_encoder
-
         loaded = load_encoder(encoder, dtype=settings.compute.param_dtype, sharding=sharding)
         heads = {} if loaded.mlm_head is None else {"mlm": loaded.mlm_head}
         return Start(loaded.config, loaded.params, heads)

@@ -1,0 +1,191 @@
+"""The whole recipe on the toy world, through the command line, on eight forced CPU devices."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+LANGUAGES = {"de", "es", "sw", "tr", "ru", "ar", "zh"}  # the toy world's, besides English
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory):
+    return {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        # One cache of compiled steps for all runs of this file, and none of the user's.
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
+    }
+
+
+def stilts(environment, *arguments, check=True):
+    command = [sys.executable, "-m", "stilts_jax.main", *map(str, arguments)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if check:
+        assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def results_below(folder: Path) -> dict[str, dict]:
+    found = (json.loads(path.read_text()) for path in folder.glob("phases/*/result.json"))
+    return {result["phase"]["name"]: result for result in found}
+
+
+@pytest.fixture(scope="session")
+def demo(environment, tmp_path_factory):
+    """A finished demo, and what it printed."""
+    workdir = tmp_path_factory.mktemp("demo")
+    return workdir, stilts(environment, "demo", "--size=test", f"--workdir={workdir}")
+
+
+def grid_arguments(demo_workdir, workdir, *more):
+    return (
+        "grid",
+        "--config=toy:size=test",
+        f"--data_root={demo_workdir / 'world' / 'data'}",
+        f"--workdir={workdir}",
+        f"--config.encoder={demo_workdir / 'encoder'}",
+        "--config.experiment.intermediates=none",
+        *more,
+    )
+
+
+def test_the_demo_trains_and_scores_every_phase_in_every_language(demo):
+    workdir, done = demo
+    results = results_below(workdir / "grid")
+    assert set(results) == {
+        "none+udpos.s0",
+        "none+squad_v1.s0",
+        "none+retrieval",
+        "mnli.s0",
+        "mnli.s0+udpos.s0",
+        "mnli.s0+squad_v1.s0",
+        "mnli.s0+retrieval",
+    }
+    for name, result in results.items():
+        assert result["error"] is None
+        assert result["environment"]["device_count"] == 8
+        if name != "mnli.s0":
+            (scores,) = result["scores"].values()
+            for by_language in scores["test"].values():
+                assert by_language.keys() - {"en"} == LANGUAGES
+                assert all(0 <= value <= 100 for value in by_language.values())
+    assert results["mnli.s0+udpos.s0"]["phase"]["parent"] == results["mnli.s0"]["phase"]["key"]
+    assert "Tatoeba" in done.stdout
+    page = (workdir / "grid" / "report" / "report.html").read_text()
+    assert "toy results" in page.lower()
+
+
+def test_the_same_command_again_does_nothing_twice(demo, environment):
+    workdir, _ = demo
+    before = {path: path.read_bytes() for path in workdir.rglob("result.json")}
+    done = stilts(environment, "demo", "--size=test", f"--workdir={workdir}")
+    assert done.stderr.count("done before") == 7
+    assert "training:" not in done.stderr
+    assert {path: path.read_bytes() for path in workdir.rglob("result.json")} == before
+
+
+def test_a_killed_grid_ends_with_the_same_scores_and_metrics(demo, environment, tmp_path):
+    workdir, _ = demo
+    arguments = grid_arguments(workdir, tmp_path, "--config.experiment.targets=udpos")
+    more = ["--config.train.checkpoint_every=4", "--config.train.log_every=1"]
+    command = [sys.executable, "-m", "stilts_jax.main", *arguments, *more]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:  # until a checkpoint is there and training goes on behind it
+        saved = list(tmp_path.glob("phases/*/checkpoints/4/_CHECKPOINT_METADATA"))
+        lines = [len(path.read_text().splitlines()) for path in tmp_path.glob("phases/*/metrics.jsonl")]
+        if saved and max(lines) > 4:
+            break
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not results_below(tmp_path)
+    done = stilts(environment, *arguments, *more)
+    assert "going on after step" in done.stderr
+    whole = results_below(workdir / "grid")["none+udpos.s0"]
+    killed = results_below(tmp_path)["none+udpos.s0"]
+    assert killed["phase"]["key"] == whole["phase"]["key"]
+    assert killed["scores"] == whole["scores"]
+    assert killed["items"] == whole["items"]
+
+
+def test_another_test_language_scores_again_and_never_trains_again(demo, environment, tmp_path):
+    workdir, _ = demo
+    arguments = grid_arguments(workdir, tmp_path, "--config.experiment.targets=udpos")
+    stilts(environment, *arguments, "--config.experiment.languages=de")
+    (trained,) = tmp_path.glob("phases/*/trained.json")
+    before = trained.stat().st_mtime_ns
+    assert set(results_below(tmp_path)["none+udpos.s0"]["scores"]["udpos"]["test"]["f1"]) == {"de"}
+    stilts(environment, *arguments, "--config.experiment.languages=de+ru")
+    assert set(results_below(tmp_path)["none+udpos.s0"]["scores"]["udpos"]["test"]["f1"]) == {"de", "ru"}
+    assert trained.stat().st_mtime_ns == before
+    assert len(list(tmp_path.glob("phases/*"))) == 1
+
+
+def test_a_failed_phase_does_not_stop_the_others(demo, environment, tmp_path):
+    workdir, _ = demo
+    data = tmp_path / "data"
+    data.mkdir()
+    for folder in (workdir / "world" / "data").iterdir():
+        if folder.name != "squad":
+            (data / folder.name).symlink_to(folder)
+    (data / "squad").mkdir()
+    for path in (workdir / "world" / "data" / "squad").iterdir():
+        (data / "squad" / path.name).write_text("{not json")
+    arguments = list(grid_arguments(workdir, tmp_path / "w", "--config.experiment.targets=xquad+tatoeba"))
+    arguments[2] = f"--data_root={data}"
+    done = stilts(environment, *arguments, check=False)
+    assert done.returncode == 1
+    results = results_below(tmp_path / "w")
+    assert "squad" in results["none+squad_v1.s0"]["error"]["message"]
+    assert results["none+retrieval"]["error"] is None
+    assert "none+squad_v1.s0" in done.stderr
+
+
+def test_an_exported_phase_scores_the_same(demo, environment, tmp_path):
+    workdir, _ = demo
+    (phase,) = (workdir / "grid" / "phases").glob("mnli.s0-*")
+    stilts(environment, "export", phase, f"--out={tmp_path / 'folder'}", "--head=mnli")
+    common = (
+        f"--data_root={workdir / 'world' / 'data'}",
+        "--config=toy:size=test",
+        "--task=xnli",
+        "--task=tatoeba",
+    )
+    stilts(environment, "eval", phase, *common, f"--out={tmp_path / 'a'}")
+    stilts(environment, "eval", tmp_path / "folder", *common, f"--out={tmp_path / 'b'}")
+    scores = [json.loads((tmp_path / name / "scores.json").read_text())["scores"] for name in "ab"]
+    assert scores[0] == scores[1]
+    reported = results_below(workdir / "grid")["mnli.s0+retrieval"]["scores"]["tatoeba"]
+    assert scores[0]["tatoeba"] == reported
+    predictions = (tmp_path / "a" / "predictions" / "xnli" / "test-de.tsv").read_text().splitlines()
+    assert set(predictions) <= {"contradiction", "entailment", "neutral"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words", "code"),
+    [
+        (("gird",), ["gird", "grid"], 2),
+        (("grid", "--config=xstilt", "--data_root=.", "--workdir=w"), ["xstilts"], 2),
+        (("grid", "--config=xstilts", "--data_rot=."), ["--data_rot"], 2),
+        (("grid", "--config=xstilts", "--data_root=nowhere", "--workdir=w"), ["nowhere", "prepare"], 2),
+        (("score", "--predictions=nowhere", "--gold=nowhere"), ["nowhere"], 1),
+        (("export", "nowhere", "--out=x"), ["nowhere", "phases"], 1),
+    ],
+)
+def test_mistakes_end_in_a_message_and_a_code(environment, tmp_path, arguments, words, code):
+    command = [sys.executable, "-m", "stilts_jax.main", *arguments]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in done.stderr
