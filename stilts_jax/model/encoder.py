@@ -10,7 +10,7 @@ with a leading axis of layers in ``layers``, ``norm`` of the embeddings in XLM-R
 only, and ``pooler`` beside them where a head reads it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from typing import Any
 
@@ -28,7 +28,7 @@ Params = dict[str, Any]
 _normal = nnx.initializers.normal(0.02)
 
 
-def linear(inputs: int, outputs: int, compute: Compute, rngs: nnx.Rngs, **initializers: Any) -> nnx.Linear:
+def linear(inputs: int, outputs: int, *, compute: Compute, rngs: nnx.Rngs, **initializers: Any) -> nnx.Linear:
     """Returns a dense layer that keeps parameters and computes as ``compute`` says."""
     return nnx.Linear(
         inputs,
@@ -93,17 +93,17 @@ class SelfAttention(nnx.Module):
     def __init__(self, config: EncoderConfig, compute: Compute, rngs: nnx.Rngs) -> None:
         width = config.hidden_size
         self.config, self.compute = config, compute
-        self.query = linear(width, width, compute, rngs)
-        self.key = linear(width, width, compute, rngs)
-        self.value = linear(width, width, compute, rngs)
-        self.output = linear(width, width, compute, rngs)
+        self.query = linear(width, width, compute=compute, rngs=rngs)
+        self.key = linear(width, width, compute=compute, rngs=rngs)
+        self.value = linear(width, width, compute=compute, rngs=rngs)
+        self.output = linear(width, width, compute=compute, rngs=rngs)
         self.norm = Norm(config, compute, rngs)
 
     def __call__(self, hidden: jax.Array, visible: Mapping[str, Any], key: jax.Array | None) -> jax.Array:
         """``[B, T, D]`` -> ``[B, T, D]``; ``visible``: the mask or segments, and the backend."""
         probability_key, output_key = _split(key, 2)
         heads = (*hidden.shape[:-1], self.config.num_heads, self.config.head_dim)
-        attend = partial(
+        attend: Callable[..., jax.Array] = partial(
             attention, **visible, dropout=self.config.attention_dropout, dropout_key=probability_key
         )
         if self.compute.remat == "attention":
@@ -116,8 +116,8 @@ class FeedForward(nnx.Module):
     """Two dense layers with an exact GELU between them; the residual sum is the layer's."""
 
     def __init__(self, config: EncoderConfig, compute: Compute, rngs: nnx.Rngs) -> None:
-        self.up = linear(config.hidden_size, config.intermediate_size, compute, rngs)
-        self.down = linear(config.intermediate_size, config.hidden_size, compute, rngs)
+        self.up = linear(config.hidden_size, config.intermediate_size, compute=compute, rngs=rngs)
+        self.down = linear(config.intermediate_size, config.hidden_size, compute=compute, rngs=rngs)
         self.norm = Norm(config, compute, rngs)
 
     def __call__(self, hidden: jax.Array) -> jax.Array:
@@ -178,7 +178,7 @@ def init_encoder(config: EncoderConfig, key: jax.Array, dtype: str = "float32") 
 
 def abstract_encoder(config: EncoderConfig, dtype: str = "float32") -> Params:
     """Returns the shapes and dtypes of an encoder's parameters; costs no memory."""
-    return jax.eval_shape(lambda key: init_encoder(config, key, dtype), jax.random.key(0))
+    return jax.eval_shape(lambda: init_encoder(config, jax.random.key(0), dtype))
 
 
 def encode(
@@ -244,8 +244,7 @@ def encode(
     with jax.default_matmul_precision(compute.matmul_precision):
         parts = {name: params[name] for name in params if name != "pooler"}
         encoder = nnx.merge(_definition(config, compute), parts)
-        hidden, states = _run(encoder, tokens, position_ids, visible, depth, all_hidden, dropout_key)
-    found = states if all_hidden else hidden
+        found = _run(encoder, tokens, position_ids, visible, depth, all_hidden, dropout_key)
     return found.reshape(*found.shape[:-3], *shape, config.hidden_size)
 
 
@@ -257,7 +256,7 @@ def _run(
     depth: int,
     all_hidden: bool,
     dropout_key: jax.Array | None,
-) -> tuple[jax.Array, jax.Array | None]:
+) -> jax.Array:
     config, compute = encoder.embeddings.config, encoder.embeddings.compute
     embedding_key, layers_key = _split(dropout_key, 2)
     embedded = constrain_batch(encoder.embeddings(tokens, position_ids, embedding_key))
@@ -277,12 +276,13 @@ def _run(
     else:
         # Scanning a slice of the stack would copy the slice, 25 GB of it for XXL.
         hidden, states = jax.lax.scan(_rematerialise(apply_numbered, compute), embedded, jnp.arange(depth))
-    if depth == config.num_layers and not config.post_norm:
+    normalised = depth == config.num_layers and not config.post_norm
+    if normalised:
         hidden = encoder.final_norm(hidden)
-        states = states.at[-1].set(hidden) if all_hidden else None
-    if all_hidden:
-        states = jnp.concatenate([embedded[None], states])
-    return hidden, states
+    if not all_hidden:
+        return hidden
+    states = jnp.concatenate([embedded[None], states])
+    return states.at[-1].set(hidden) if normalised else states
 
 
 def _rematerialise(function: Any, compute: Compute) -> Any:

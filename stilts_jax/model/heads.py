@@ -32,7 +32,10 @@ class Head(nnx.Module):
     def __init__(self, head: HeadConfig, encoder: EncoderConfig, compute: Compute, rngs: nnx.Rngs) -> None:
         width = encoder.hidden_size
         outputs = {"classify": head.num_labels, "choice": 1, "tag": head.num_labels, "span": 2}
-        dense = partial(linear, width, compute=compute, rngs=rngs, **_initializers(head, width))
+
+        def dense(size: int) -> nnx.Linear:
+            return linear(width, size, compute=compute, rngs=rngs, **_initializers(head, width))
+
         if head.kind in ("classify", "choice", "mlm"):
             self.dense = dense(width)
         if head.kind in outputs:
@@ -49,7 +52,7 @@ class Pooler(nnx.Module):
     """The encoder's own pooler, which transformers gives every bare model."""
 
     def __init__(self, encoder: EncoderConfig, compute: Compute, rngs: nnx.Rngs) -> None:
-        self.pooler = linear(encoder.hidden_size, encoder.hidden_size, compute, rngs)
+        self.pooler = linear(encoder.hidden_size, encoder.hidden_size, compute=compute, rngs=rngs)
 
 
 def _initializers(head: HeadConfig, fan_in: int) -> dict[str, Any]:
@@ -103,7 +106,7 @@ def init_params(model: Model, key: jax.Array, encoder: Params | None = None) -> 
 
 def abstract_params(model: Model) -> Params:
     """Returns the shapes and dtypes of ``init_params``; costs no memory."""
-    return jax.eval_shape(lambda key: init_params(model, key), jax.random.key(0))
+    return jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
 
 
 @lru_cache(maxsize=64)

@@ -1,0 +1,143 @@
+"""Weight files of transformers, read tensor by tensor: safetensors in one file or many, or torch's own."""
+
+import json
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from stilts_jax.errors import EncoderError
+
+_SAFETENSORS = "model.safetensors"
+_TORCH = "pytorch_model.bin"
+_FETCH_AGAIN = "fetch the file again: it is cut off or damaged"
+
+
+class Weights(Protocol):
+    """Tensors by name, read when asked for."""
+
+    shapes: Mapping[str, tuple[int, ...]]
+
+    def read(self, key: str, index: tuple[slice, ...] = ()) -> np.ndarray:
+        """Returns a part of a tensor (all of it for an empty index)."""
+
+
+def open_weights(folder: Path) -> Weights:
+    """Finds the weights in a folder; safetensors come first, as torch's files need torch."""
+    for name, kind in ((_SAFETENSORS, SafetensorsFiles), (_TORCH, TorchFiles)):
+        single, index = folder / name, folder / f"{name}.index.json"
+        if single.is_file():
+            return kind([single])
+        if index.is_file():
+            listed = _read_index(index)
+            weights = kind([folder / file for file in sorted(set(listed.values()))])
+            absent = sorted(set(listed) - set(weights.shapes))
+            if absent:
+                raise EncoderError(
+                    f"The index lists tensors that its files lack: {', '.join(absent[:5])}.",
+                    where=str(index),
+                    fix=_FETCH_AGAIN,
+                )
+            return weights
+    raise EncoderError(
+        "The folder holds no weights.",
+        where=str(folder),
+        fix=f"it should have {_SAFETENSORS} or {_TORCH}, or the index of several such files",
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON object; raises where the file is damaged."""
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise EncoderError(f"The file can't be read as JSON: {error}", where=str(path)) from error
+    if not isinstance(found, dict):
+        raise EncoderError("The file holds no JSON object.", where=str(path))
+    return found
+
+
+def _read_index(path: Path) -> dict[str, str]:
+    listed = read_json(path).get("weight_map")
+    if not isinstance(listed, dict) or not listed:
+        raise EncoderError("The index has no weight_map.", where=str(path), fix=_FETCH_AGAIN)
+    for name in sorted(set(listed.values())):
+        # A name is a file beside the index, not a way out of the folder.
+        if Path(name).name != name or not (path.parent / name).is_file():
+            raise EncoderError(
+                f"The index names {name!r}, which is not in the folder.", where=str(path), fix=_FETCH_AGAIN
+            )
+    return listed
+
+
+class SafetensorsFiles:
+    """Tensors of one or several safetensors files."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        self._paths: dict[str, Path] = {}
+        shapes: dict[str, tuple[int, ...]] = {}
+        for path in paths:
+            try:
+                # Opening checks the header against the length of the file.
+                with safe_open(path, framework="numpy") as file:
+                    for key in file.keys():  # noqa: SIM118  (the file is no dict)
+                        self._paths[key] = path
+                        shapes[key] = tuple(file.get_slice(key).get_shape())
+            except (SafetensorError, OSError, ValueError) as error:
+                raise EncoderError(
+                    f"The weights can't be read: {error}", where=str(path), fix=_FETCH_AGAIN
+                ) from error
+        self.shapes: Mapping[str, tuple[int, ...]] = shapes
+
+    def read(self, key: str, index: tuple[slice, ...] = ()) -> np.ndarray:
+        """Returns a part of a tensor (all of it for an empty index)."""
+        # Opened for each read: pages of a file that stays mapped count as this process's memory.
+        with safe_open(self._paths[key], framework="numpy") as file:
+            return file.get_slice(key)[index or tuple(slice(0, size) for size in self.shapes[key])]
+
+
+class TorchFiles:
+    """Tensors of one or several files of ``torch.save``; only tensors are unpickled."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        try:
+            import torch
+        except ImportError as error:
+            raise EncoderError(
+                "These weights are in torch's own format, and torch is not installed.",
+                where=str(paths[0]),
+                fix="install torch (pip install 'stilts-jax[parity]'), or take a folder with model.safetensors",
+            ) from error
+        self._torch = torch
+        self._tensors: dict[str, Any] = {}
+        for path in paths:
+            self._tensors.update(self._load(path))
+        self.shapes: Mapping[str, tuple[int, ...]] = {
+            key: tuple(tensor.shape) for key, tensor in self._tensors.items()
+        }
+
+    def _load(self, path: Path) -> dict[str, Any]:
+        failures = []
+        for mapped in (True, False):  # files from before torch 1.6 can't be mapped
+            try:
+                found = self._torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+            except (RuntimeError, ValueError, EOFError, OSError, pickle.UnpicklingError) as error:
+                failures.append(error)
+                continue
+            if isinstance(found, dict) and all(
+                isinstance(value, self._torch.Tensor) for value in found.values()
+            ):
+                return found
+            raise EncoderError("The file holds something else than named tensors.", where=str(path))
+        raise EncoderError(
+            f"The weights can't be read: {failures[-1]}", where=str(path), fix=_FETCH_AGAIN
+        ) from failures[-1]
+
+    def read(self, key: str, index: tuple[slice, ...] = ()) -> np.ndarray:
+        """Returns a part of a tensor (all of it for an empty index)."""
+        part = self._tensors[key][index]
+        # numpy has no bfloat16 that torch knows; float32 holds every one exactly.
+        return (part.float() if part.dtype is self._torch.bfloat16 else part).numpy()
