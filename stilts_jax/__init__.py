@@ -1,0 +1,62 @@
+"""Intermediate-task training for zero-shot cross-lingual transfer, in JAX.
+
+The names below are the parts that other people's code uses; they are imported when they are asked for, so that
+``stilts_jax.data`` and ``stilts_jax.tasks`` work on machines without an accelerator and without loading JAX.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stilts_jax.evaluation.evaluate import evaluate_task
+    from stilts_jax.evaluation.predict import predict
+    from stilts_jax.model import apply_model, encode, export_encoder, init_params, load_encoder
+    from stilts_jax.tasks import get_task, list_tasks
+    from stilts_jax.train.losses import make_loss
+    from stilts_jax.train.optimizer import Optimizer, OptimizerConfig
+    from stilts_jax.train.state import TrainState, init_state
+    from stilts_jax.train.step import eval_step, train_step
+
+_HOMES = {
+    "Optimizer": "train.optimizer",
+    "OptimizerConfig": "train.optimizer",
+    "TrainState": "train.state",
+    "apply_model": "model",
+    "encode": "model",
+    "eval_step": "train.step",
+    "evaluate_task": "evaluation.evaluate",
+    "export_encoder": "model",
+    "get_task": "tasks",
+    "init_params": "model",
+    "init_state": "train.state",
+    "list_tasks": "tasks",
+    "load_encoder": "model",
+    "make_loss": "train.losses",
+    "predict": "evaluation.predict",
+    "train_step": "train.step",
+}
+
+__all__ = [
+    "Optimizer",
+    "OptimizerConfig",
+    "TrainState",
+    "apply_model",
+    "encode",
+    "eval_step",
+    "evaluate_task",
+    "export_encoder",
+    "get_task",
+    "init_params",
+    "init_state",
+    "list_tasks",
+    "load_encoder",
+    "make_loss",
+    "predict",
+    "train_step",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'stilts_jax' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"stilts_jax.{_HOMES[name]}"), name)

@@ -1,0 +1,28 @@
+"""What `from stilts_jax import ...` promises."""
+
+import subprocess
+import sys
+
+import pytest
+
+import stilts_jax
+
+
+def test_every_public_name_can_be_imported():
+    assert stilts_jax.__all__ == sorted(stilts_jax._HOMES)
+    for name in stilts_jax.__all__:
+        assert callable(getattr(stilts_jax, name))
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="trian_step"):
+        _ = stilts_jax.trian_step
+
+
+def test_tasks_and_data_do_not_load_jax():
+    code = (
+        "import sys, stilts_jax.tasks, stilts_jax.data.sources, stilts_jax.data.batches, stilts_jax.data.store\n"
+        "stilts_jax.tasks.get_task('xnli')\n"
+        "assert 'jax' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
