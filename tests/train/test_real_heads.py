@@ -1,0 +1,189 @@
+"""The step on the package's own encoder and heads, all kinds of them."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from stilts_jax.model import SHAPES, Compute, HeadConfig, Model, init_params
+from stilts_jax.sharding import check_rules
+from stilts_jax.train.losses import LOSSES, make_loss
+from stilts_jax.train.optimizer import Optimizer, OptimizerConfig, is_decayed
+from stilts_jax.train.state import abstract_state, init_state, select_head
+from stilts_jax.train.step import train_step
+from stilts_jax.train.trees import path_of
+from stilts_jax.train.vocabulary import PhaseVocabulary
+
+HEADS = {
+    "classify": HeadConfig(kind="classify", num_labels=3),
+    "jiant": HeadConfig(kind="classify", num_labels=3, form="jiant"),
+    "choice": HeadConfig(kind="choice"),
+    "tag": HeadConfig(kind="tag", num_labels=5),
+    "span": HeadConfig(kind="span"),
+    "embed": HeadConfig(kind="embed", pooling="pooler"),
+    "mlm": HeadConfig(kind="mlm"),
+}
+FAMILIES = ("xlm-roberta", "xlm-roberta-xl")
+OPTIMIZER = Optimizer(OptimizerConfig(learning_rate=1e-3, total_steps=20, warmup=0))
+
+
+def _model(family="xlm-roberta", dtype="float32"):
+    shape = replace(SHAPES["tiny"], family=family, hidden_size=16, intermediate_size=32, vocab_size=200)
+    return Model(shape, tuple(HEADS.items()), Compute(param_dtype=dtype, dtype=dtype))
+
+
+def _params(model):
+    """Parameters of which no bias and no norm is where it starts."""
+    random = np.random.default_rng(0)
+    fresh = init_params(model, jax.random.key(0))
+    return jax.tree.map(lambda p: p + jnp.asarray(random.normal(0, 0.1, p.shape), p.dtype), fresh)
+
+
+def _batch(kind, rows=8, length=10, *, vocabulary=120, extra=0):
+    """A batch of one kind; ``extra`` more columns of padding change nothing."""
+    random = np.random.default_rng(5)
+    shape = (rows, 4, length) if kind == "choice" else (rows, length)
+    tokens = random.integers(4, vocabulary, shape).astype(np.int32)
+    tokens[: rows // 2, ..., -3:] = 1
+    tokens[..., 0] = 0
+    wide = np.pad(tokens, [(0, 0)] * (tokens.ndim - 1) + [(0, extra)], constant_values=1)
+    batch = {"tokens": wide, "weight": np.ones(rows, np.float32)}
+    batch["weight"][-1] = 0
+    if kind in ("classify", "choice"):
+        batch["label"] = random.integers(0, 3, rows).astype(np.int32)
+        batch["choice_mask"] = np.ones((rows, 4), np.float32)
+    elif kind == "tag":
+        tags = np.where(
+            (tokens != 1) & (random.random(tokens.shape) < 0.5), random.integers(0, 5, tokens.shape), -1
+        )
+        batch["tags"] = np.pad(tags, [(0, 0), (0, extra)], constant_values=-1).astype(np.int32)
+    elif kind == "span":
+        batch["start"], batch["end"] = random.integers(0, 6, (2, rows)).astype(np.int32)
+    elif kind == "embed":
+        batch["pair_tokens"] = np.roll(wide, 1, axis=0)
+    elif kind == "mlm":
+        batch["segments"] = (wide != 1).astype(np.int32)
+        batch["positions"] = np.broadcast_to(np.arange(length + extra, dtype=np.int32), wide.shape) * (
+            wide != 1
+        )
+        batch["masked_positions"] = np.tile(np.array([[1, 4, 6]], np.int32), (rows, 1))
+        batch["masked_targets"] = random.integers(4, vocabulary, (rows, 3)).astype(np.int32)
+        batch["masked_weights"] = (random.random((rows, 3)) < 0.7).astype(np.float32)
+    return batch
+
+
+def _gradients(model, head, batch, accumulation=1):
+    """Gradients through a whole step: with these settings they are what stays as the first moment."""
+    optimizer = Optimizer(OptimizerConfig(learning_rate=0.0, total_steps=20, beta1=0.0, clip_norm=0))
+    params = _params(model)
+    loss = make_loss(model, head)
+
+    def step(params, batch):
+        state = init_state(params, optimizer.init)
+        return train_step(
+            state,
+            batch,
+            loss_fn=lambda p, b, key: loss(p, b, None),
+            optimizer=optimizer,
+            head=head,
+            seed=0,
+            accumulation=accumulation,
+        )
+
+    state, metrics = jax.jit(step)(params, batch)
+    moments = select_head(state.moments, head)
+    return {part: moments[part]["mu"] for part in moments}, metrics
+
+
+def _assert_close(one, other, tolerance):
+    for (keys, a), b in zip(
+        jax.tree_util.tree_flatten_with_path(one)[0], jax.tree.leaves(other), strict=True
+    ):
+        # Relative to the largest, with a floor: key biases have no gradient but rounding.
+        scale = max(float(np.abs(b).max()), 1e-3)
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * scale, err_msg=path_of(keys))
+
+
+def test_the_heads_here_are_of_every_kind():
+    assert {head.kind for head in HEADS.values()} == set(LOSSES)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_decays_in_real_trees(family):
+    """As in transformers' examples: no bias and no LayerNorm weight."""
+    params = jax.eval_shape(lambda: init_params(_model(family), jax.random.key(0)))
+    paths = [path_of(keys) for keys, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
+    spared = {path for path in paths if not is_decayed(path)}
+    matrices = {path for path in paths if path.endswith(("/kernel", "/word", "/position", "/type"))}
+    assert spared == set(paths) - matrices
+    assert any("norm/scale" in path for path in spared) and "heads/embed/logit_scale" in spared
+    assert ("encoder/final_norm/scale" in spared) is (family == "xlm-roberta-xl")
+
+
+def test_the_rules_for_shardings_know_all_of_the_state():
+    states = [
+        abstract_state(jax.eval_shape(lambda f=f: init_params(_model(f), jax.random.key(0))), OPTIMIZER.init)
+        for f in FAMILIES
+    ]
+    moments = [
+        part[name]
+        for state in states
+        for part in (state.moments["encoder"], *state.moments["heads"].values())
+        for name in ("mu", "nu")
+    ]
+    check_rules([state.params for state in states])
+    assert sum(len(jax.tree.leaves(tree)) for tree in moments) == 2 * sum(
+        len(jax.tree.leaves(state.params)) for state in states
+    )
+
+
+@pytest.mark.parametrize("head", ["choice", "span", "mlm"])
+def test_accumulated_is_unaccumulated(head):
+    model = _model()
+    batch = _batch(HEADS[head].kind)
+    whole, metrics = _gradients(model, head, batch)
+    parts, others = _gradients(model, head, batch, accumulation=4)
+    _assert_close(parts, whole, 2e-5)
+    np.testing.assert_allclose(others["loss"], metrics["loss"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("head", ["jiant", "tag", "span", "embed", "mlm"])
+def test_a_loss_does_not_depend_on_the_length_that_a_batch_is_padded_to(head):
+    model = _model()
+    params = select_head(_params(model), head)
+    loss = jax.jit(make_loss(model, head))
+    sums, longer = (loss(params, _batch(HEADS[head].kind, extra=extra), None) for extra in (0, 6))
+    np.testing.assert_allclose(sums[0], longer[0], rtol=1e-5)
+    assert float(sums[1]) == float(longer[1]) > 0
+
+
+def test_in_batch_negatives_need_the_whole_batch():
+    loss = make_loss(_model(), "embed")
+    assert loss.needs_whole_batch and not make_loss(_model(), "mlm").needs_whole_batch
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_phase_vocabulary_on_a_real_encoder_in_float64(family):
+    with jax.enable_x64(True):
+        model = _model(family, "float64")
+        batches = [_batch("tag", rows=4, vocabulary=60 + 10 * step) for step in range(6)]
+        vocabulary = PhaseVocabulary.from_tokens([b["tokens"] for b in batches], 200, multiple=8)
+        small = Model(replace(model.encoder, vocab_size=len(vocabulary)), model.heads, model.compute)
+        ends = []
+        for one, prepare, form in ((model, dict, lambda p: p), (small, vocabulary.remap, vocabulary.shrink)):
+            params = form({**(full := _params(model)), "heads": {"tag": full["heads"]["tag"]}})
+            step = jax.jit(
+                lambda state, batch, one=one: train_step(
+                    state, batch, loss_fn=make_loss(one, "tag"), optimizer=OPTIMIZER, head="tag", seed=0
+                )
+            )
+            state = init_state(params, OPTIMIZER.init)
+            for batch in batches:
+                state, _ = step(state, prepare(batch))
+            ends.append(state.params)
+        original = _params(model)["encoder"]["embeddings"]["word"]
+        restored = vocabulary.restore(ends[1], original, optimizer=OPTIMIZER, steps=len(batches))
+        for ours, theirs in zip(jax.tree.leaves(restored), jax.tree.leaves(ends[0]), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-10)
