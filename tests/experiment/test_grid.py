@@ -1,0 +1,128 @@
+"""Running a list of phases: order, failures, waiting for another part, disk; with a stand-in for the run itself."""
+
+import threading
+from types import SimpleNamespace
+
+import pytest
+
+from stilts_jax.errors import RunAgain, StiltsError
+from stilts_jax.experiment.grid import Waiting, run_grid
+from stilts_jax.experiment.phases import Phase
+from stilts_jax.experiment.results import FORMAT, read_result, write_result
+from stilts_jax.progress import SILENT
+
+
+class Experiment:
+    """What run_grid needs of a context, on a folder."""
+
+    def __init__(self, folder, keep="models"):
+        self.workdir, self.progress, self.is_main = folder, SILENT, True
+        self.settings = SimpleNamespace(experiment=SimpleNamespace(keep=keep))
+        self.ran = []
+
+    def folder(self, phase):
+        return self.workdir / phase.name
+
+    def key(self, phase):
+        return phase.name
+
+    evaluation_key = key
+
+    def run(self, phase, context):
+        self.ran.append(phase.name)
+        for part in ("checkpoints", "final"):
+            (self.folder(phase) / part).mkdir(parents=True)
+        write_result(
+            self.folder(phase),
+            {"format": FORMAT, "error": None, "evaluation_key": self.evaluation_key(phase)},
+        )
+
+
+def phase(name, parent=None, stage="target"):
+    return Phase(name, stage, "row", ("task",), (), "encoder", parent=parent)
+
+
+@pytest.fixture
+def family():
+    parent = phase("parent", stage="intermediate")
+    return [parent, phase("a", parent), phase("b", parent), phase("other")]
+
+
+def test_phases_run_in_the_order_of_the_list(tmp_path, family):
+    experiment = Experiment(tmp_path)
+    assert run_grid(family, experiment, run=experiment.run) == 0
+    assert experiment.ran == ["parent", "a", "b", "other"]
+
+
+def test_a_failure_is_recorded_and_stops_only_what_depends_on_it(tmp_path, family):
+    experiment = Experiment(tmp_path)
+
+    def run(phase, context):
+        if phase.name == "parent":
+            raise StiltsError("The sky fell.", where="above", fix="look up")
+        experiment.run(phase, context)
+
+    assert run_grid(family, experiment, run=run) == 1
+    assert experiment.ran == ["other"]
+    assert "The sky fell." in read_result(tmp_path / "parent")["error"]["message"]
+    assert "parent" in read_result(tmp_path / "a")["error"]["message"]
+
+
+def test_a_preemption_ends_the_grid(tmp_path, family):
+    experiment = Experiment(tmp_path)
+
+    def run(phase, context):
+        raise RunAgain("Stopped.")
+
+    with pytest.raises(RunAgain):
+        run_grid(family, experiment, run=run)
+
+
+def test_a_parent_of_another_part_is_waited_for(tmp_path, family):
+    experiment = Experiment(tmp_path)
+    elsewhere = threading.Timer(0.3, experiment.run, (family[0], experiment))
+    elsewhere.start()
+    waiting = Waiting(limit=30, interval=0.05)
+    assert run_grid(family, experiment, mine=family[1:3], waiting=waiting, run=experiment.run) == 0
+    assert experiment.ran == ["parent", "a", "b"]
+
+
+def test_waiting_has_a_limit_and_ends_at_once_if_the_parent_failed(tmp_path, family):
+    experiment = Experiment(tmp_path)
+    waiting = Waiting(limit=0.2, interval=0.05)
+    assert run_grid(family, experiment, mine=family[1:2], waiting=waiting, run=experiment.run) == 1
+    assert "within" in read_result(tmp_path / "a")["error"]["message"]
+    write_result(tmp_path / "parent", {"format": FORMAT, "error": {"type": "E", "message": "no"}})
+    forever = Waiting(limit=1e9, interval=1e9)
+    assert run_grid(family, experiment, mine=family[2:3], waiting=forever, run=experiment.run) == 1
+    assert "another machine" in read_result(tmp_path / "b")["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("keep", "left"),
+    [
+        ("all", {"parent/checkpoints", "parent/final", "a/checkpoints", "a/final"}),
+        ("models", {"parent/final", "a/final"}),
+        ("encoders", {"parent/final"}),
+        ("none", set()),
+    ],
+)
+def test_disk_keeps_what_the_settings_say(tmp_path, family, keep, left):
+    experiment = Experiment(tmp_path, keep)
+    assert run_grid(family[:2], experiment, run=experiment.run) == 0
+    found = {f"{path.parent.name}/{path.name}" for path in tmp_path.glob("*/*") if path.is_dir()}
+    assert found == left
+
+
+def test_a_parent_stays_until_its_last_child_is_done(tmp_path, family):
+    experiment = Experiment(tmp_path, "none")
+    seen = []
+
+    def run(phase, context):
+        if phase.parent:
+            seen.append((context.folder(phase.parent) / "final").exists())
+        experiment.run(phase, context)
+
+    run_grid(family, experiment, run=run)
+    assert seen == [True, True]
+    assert not (tmp_path / "parent" / "final").exists()
