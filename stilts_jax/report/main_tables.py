@@ -63,6 +63,9 @@ def main_table(grid: Grid) -> Table:
         notes.append(
             "† some runs ended at chance level; they count here. See “Seeds” for the means without them."
         )
+    lost = [run.name for run in grid.intermediates if run.collapsed]
+    if lost:
+        notes.append(f"Intermediate trainings that ended at chance level: {', '.join(lost)}.")
     for row in grid.rows:
         if row[1] == grid.rows[0][1] and grid.intermediate_label(row[0]) != intermediate_title(row[0]):
             notes.append(f"{grid.intermediate_label(row[0])}: {intermediate_title(row[0])}.")

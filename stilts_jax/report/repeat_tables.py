@@ -15,7 +15,7 @@ def repeat_section(grid: Grid) -> Section:
     reading = (
         "Everything to run a cell again. A phase's key is a hash of what its training depends on; the same "
         "command finds finished phases and runs only what is missing. So to repeat one cell, delete the "
-        "folders of its phases below WORKDIR/phases (the table lists them) and give the command again."
+        "folders of its phases (the table lists them) and give the command again."
     )
     commands = dict.fromkeys(str(run.environment.get("command") or "") for run in grid.runs)
     common, own = split_configs([run.config for run in grid.runs])
@@ -23,7 +23,7 @@ def repeat_section(grid: Grid) -> Section:
     lines = [command for command in commands if command] or ["no command was recorded"]
     if example is not None:
         lines += ["", f"# {example.name} again:"]
-        lines += [f"rm -r WORKDIR/phases/{example.path.parent.name}", str(example.environment["command"])]
+        lines += [f"rm -r {example.path.parent}", str(example.environment["command"])]
     blocks: list[Block] = [Code("\n".join(lines))]
     blocks.append(Folded("Phases, seeds and keys", [_phases(grid)]))
     blocks.append(Folded("Configuration that all phases share", [Code(_pretty(common))]))

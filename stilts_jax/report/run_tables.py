@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from stilts_jax.progress import format_seconds
 from stilts_jax.report.benchmarks import metric_title, training_title
 from stilts_jax.report.charts import Curve, line_chart
 from stilts_jax.report.document import Block, Chart, Folded, Section, Text
@@ -128,12 +129,12 @@ def _throughput(grid: Grid) -> Table:
         Column("examples/s"),
         Column("real tokens/s"),
         Column("padding"),
-        Column("minutes", "a run"),
-        Column("hours", "all runs"),
+        Column("time", "a run"),
+        Column("time", "all runs"),
     ]
     groups: dict[str, list[Run]] = {}
     for run in grid.runs:
-        if run.throughput:
+        if run.throughput.get("steps"):  # retrieval takes none
             groups.setdefault(_training(grid, run), []).append(run)
     rows = []
     for name, runs in groups.items():
@@ -145,18 +146,20 @@ def _throughput(grid: Grid) -> Table:
             text = f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
             cells.append(Cell(text if math.isfinite(value) else "–", value))
         cells.append(Cell(f"{100 * padding:.0f} %" if math.isfinite(padding) else "–", padding))
-        minutes, hours = (
-            (float(np.mean(seconds)) / 60, sum(seconds) / 3600) if seconds else (math.nan, math.nan)
-        )
-        rows.append([*cells, Cell(fixed(minutes), minutes), Cell(fixed(hours, 2), hours)])
-    total = sum(_numbers(grid.runs, "seconds")) / 3600
-    notes = [f"Means over runs; {total:.2f} hours of training and prediction in all."]
+        mean, total = (float(np.mean(seconds)), sum(seconds)) if seconds else (math.nan, math.nan)
+        rows.append([*cells, _time(mean), _time(total)])
+    whole = format_seconds(sum(_numbers(grid.runs, "seconds")))
+    notes = [f"Means over runs; {whole} in all."]
     return Table("throughput", "Throughput", columns, rows, notes)
+
+
+def _time(seconds: float) -> Cell:
+    return Cell(format_seconds(seconds) if math.isfinite(seconds) else "–", seconds)
 
 
 def _numbers(runs: Sequence[Run], field: str) -> list[float]:
     values = [run.throughput.get(field) for run in runs]
-    return [float(value) for value in values if isinstance(value, int | float)]
+    return [float(value) for value in values if isinstance(value, int | float) and math.isfinite(value)]
 
 
 def _average(runs: Sequence[Run], field: str) -> float:
