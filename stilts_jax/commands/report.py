@@ -17,6 +17,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="a CSV with a row a language: code, columns of distances, script, log_size",
     )
+    parser.add_argument(
+        "--published",
+        action="store_true",
+        default=None,
+        help="show published numbers beside these; by default only where the encoder is XLM-R Large",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -29,6 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.out,
         distances=arguments.distances,
         benchmark=arguments.benchmark,
+        published=arguments.published,
         progress=Progress(),
     )
     print(summary_text(arguments.workdir, arguments.benchmark))

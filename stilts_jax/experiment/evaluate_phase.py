@@ -100,7 +100,7 @@ class Scorer:
             if not languages:
                 continue
             with context.progress.part(f"{task.name} {split}"):
-                found = (
+                found, examples = (
                     self._retrieve(task, split, languages, scores)
                     if task.kind == "embed"
                     else self._predict(task, split, languages)
@@ -109,6 +109,7 @@ class Scorer:
             scores.data.setdefault(task.name, {})[split] = {
                 "fingerprint": hash_record([context.fingerprint(task, split, one) for one in languages]),
                 "languages": list(languages),
+                "examples": examples,
             }
         scores.predictions[task.name] = found.predictions
         sizes = {len(result.items.values) for result in found.results.values() if result.items}
@@ -118,7 +119,8 @@ class Scorer:
             if result.items is not None
         }
 
-    def _predict(self, task: Task, split: str, languages: Sequence[str]) -> Evaluation:
+    def _predict(self, task: Task, split: str, languages: Sequence[str]) -> tuple[Evaluation, int]:
+        """Returns what was scored, and how many examples that were."""
         context, phase = self.context, self.phase
         head = task.name if task.name in self.heads else phase.train[-1]
         settings = feature_settings(phase_hyperparameters(phase, task, context.settings))
@@ -132,7 +134,7 @@ class Scorer:
             training=False,
             examples=examples,
         )
-        return evaluate_task(
+        found = evaluate_task(
             self._model({head: self.head_configs[head]}),
             {"encoder": self.encoder, "head": self.heads[head]},
             task,
@@ -143,10 +145,15 @@ class Scorer:
             mesh=context.mesh,
             progress=context.progress,
         )
+        return found, sum(map(len, examples.values()))
 
-    def _retrieve(self, task: Task, split: str, languages: Sequence[str], scores: PhaseScores) -> Evaluation:
+    def _retrieve(
+        self, task: Task, split: str, languages: Sequence[str], scores: PhaseScores
+    ) -> tuple[Evaluation, int]:
+        """Returns what was scored, and how many queries that were."""
         context, phase, settings = self.context, self.phase, self.context.settings
         sets = {language: read_retrieval(task, split, language, context.source) for language in languages}
+        num_queries = sum(len(one.queries) for one in sets.values())
         trained = task.retrieval == "ranking"
         head = phase.train[-1] if trained else ""
         hyperparameters = phase_hyperparameters(phase, task, settings)
@@ -175,7 +182,7 @@ class Scorer:
             for layer, found in enumerate(layers):
                 scores.scores[task.name][f"{split}-layer{layer}"] = found.scores
             if task.retrieval == "nearest":
-                return layers[chosen]
+                return layers[chosen], num_queries
         found = evaluate_retrieval(task, sets, embedder, embed_queries=queries, **options)
         if task.retrieval == "mining" and split != task.reported:
             scores.thresholds[task.name] = {
@@ -184,7 +191,7 @@ class Scorer:
             scores.notes.append(
                 f"{task.name}: each language's threshold was tuned on its dev set, as the benchmark defines it"
             )
-        return found
+        return found, num_queries
 
     def _model(self, heads: Mapping[str, HeadConfig]) -> Model:
         return Model(self.config, tuple(heads.items()), make_compute(self.context.settings))

@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from stilts_jax.evaluation.metrics import MAIN_VALUES
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.files import write_json
+from stilts_jax.tasks import get_task
 
 FORMAT = 1
 RESULT = "result.json"
@@ -66,11 +68,17 @@ def environment_record(command: str, started: datetime, device: str, device_coun
 
 
 def failed_result(phase: Phase, key: str, parent_key: str | None, error: BaseException) -> dict[str, Any]:
-    """Returns the record of a phase that did not come through."""
+    """Returns the record of a phase that did not come through; what it would have scored is named."""
+    tasks = [get_task(name) for name in phase.evaluate]
     return {
         "format": FORMAT,
         "phase": phase_record(phase, key, parent_key),
         "scores": {},
+        "main_metric": {task.name: list(MAIN_VALUES[task.metric]) for task in tasks},
+        "reported_split": {
+            task.name: task.selection if phase.stage == "intermediate" else task.reported for task in tasks
+        },
+        "environment": {"finished": datetime.now(UTC).isoformat(timespec="seconds")},
         "error": {"type": type(error).__name__, "message": str(error)},
     }
 
