@@ -2,7 +2,6 @@
 
 import io
 import json
-import shutil
 import tempfile
 import unicodedata
 from collections import Counter
@@ -34,8 +33,8 @@ def write_encoder_folder(folder: Path, texts: Iterable[str], vocabulary: int, sh
         "type_vocab_size": 1,
         "layer_norm_eps": 1e-5,
         "hidden_act": "gelu",
-        "hidden_dropout_prob": 0.1,
-        "attention_probs_dropout_prob": 0.1,
+        "hidden_dropout_prob": 0.0,  # so small an encoder is far from learning its text by heart
+        "attention_probs_dropout_prob": 0.0,
         "bos_token_id": 0,
         "pad_token_id": 1,
         "eos_token_id": 2,
@@ -85,6 +84,5 @@ def _save_tokenizer(folder: Path, model: bytes, longest: int) -> None:
             json.dumps({"tokenizer_class": "XLMRobertaTokenizer", "model_max_length": longest})
         )
         AutoTokenizer.from_pretrained(source).save_pretrained(saved)
-        shutil.copy(source / "sentencepiece.bpe.model", saved)
         for path in sorted(saved.iterdir()):
             write_whole(folder / path.name, path.read_bytes())

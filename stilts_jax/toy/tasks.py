@@ -101,15 +101,19 @@ def paraphrase(draw: Random) -> Pair:
     """Two sentences of the same words that do ("1") or do not ("0") say the same."""
     same = draw.random() < 0.5
     if draw.random() < 0.5:  # who does it to whom
-        one, other = person(draw), person(draw)
+        one, other = distinct(person, 2, draw, set())
         said = Clause(one, draw.choice(meaning.MEET_VERBS), other, place(draw), draw.choice(meaning.TIMES))
         changed = said if same else replace(said, subject=other, object=one)
-        fronts = [*draw.sample(("", "P", "T"), 2)]
+        fronts = draw.sample(("", "P", "T"), 2)
         return Pair(Utterance((said,), front=fronts[0]), Utterance((changed,), front=fronts[1]), "01"[same])
-    first, second = event(draw, detail=0.2), event(draw, detail=0.2)
+    first, second = (event(draw, detail=0.2) for _ in range(2))
+    if first.object == second.object:
+        return paraphrase(draw)
     third, fourth = first, second
     if not same:
         third, fourth = replace(first, object=second.object), replace(second, object=first.object)
+        if {third, fourth} == {first, second}:
+            return paraphrase(draw)
     if draw.random() < 0.5 or same:
         third, fourth = fourth, third
     return Pair(Utterance((first, second), "and"), Utterance((third, fourth), "and"), "01"[same])

@@ -7,6 +7,7 @@ from pathlib import Path
 from random import Random
 from typing import Literal
 
+from stilts_jax.errors import ConfigError, nearest
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.toy import formats, tasks
 from stilts_jax.toy.draw import event, passage, question, statement
@@ -100,6 +101,8 @@ def write_world(
 
     Items are drawn once, as meanings, and said in every language, so that the languages' files are aligned.
     """
+    if size not in SIZES:
+        raise ConfigError(f"there is no toy world of size {size!r}", fix=nearest(size, SIZES))
     world = World(root / "data", root / "encoder", root / "languages.csv", build_languages(seed))
     amounts = SIZES[size]
     steps = (
