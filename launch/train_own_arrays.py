@@ -1,0 +1,38 @@
+"""Trains a classifier on arrays of your own: no config, no tasks, no loop of ours.
+
+Usage: python launch/train_own_arrays.py [ENCODER], a transformers folder; without one a tiny random encoder.
+"""
+
+import sys
+
+import jax
+import numpy as np
+
+import stilts_jax as sj
+from stilts_jax.model import SHAPES, HeadConfig, Model
+
+# Yours: token ids [N, T] with 1 as padding, labels [N], and a weight [N] that is 0 where a row does not count.
+label = np.random.default_rng(1).integers(0, 2, 1024, dtype=np.int32)
+tokens = np.random.default_rng(0).integers(4, 40, (1024, 16), dtype=np.int32) + 10 * label[:, None]
+tokens[:, 0], tokens[512:, 10:] = 0, 1
+data = {"tokens": tokens, "label": label, "weight": np.ones(1024, np.float32)}
+
+loaded = sj.load_encoder(sys.argv[1]) if len(sys.argv) > 1 else None
+shape = loaded.config if loaded else SHAPES["tiny"]
+model = Model(shape, (("mine", HeadConfig(kind="classify", num_labels=2)),))
+optimizer = sj.Optimizer(sj.OptimizerConfig(learning_rate=2e-5 if loaded else 5e-3, total_steps=100))
+loss = sj.make_loss(model, "mine")
+params = sj.init_params(model, jax.random.key(0), loaded.params if loaded else None)
+state = sj.init_state(params, optimizer.init)
+step = jax.jit(
+    lambda state, batch: sj.train_step(state, batch, loss_fn=loss, optimizer=optimizer, head="mine", seed=0),
+    donate_argnums=0,  # the new state takes the old one's memory
+)
+for number in range(100):
+    rows = np.random.default_rng(number).choice(960, 32, replace=False)
+    state, metrics = step(state, {name: array[rows] for name, array in data.items()})
+    if number % 20 == 0:
+        print(f"step {number}  loss {float(metrics['loss']):.3f}  accuracy {float(metrics['accuracy']):.2f}")
+params = {"encoder": state.params["encoder"], "head": state.params["heads"]["mine"]}
+sums = sj.eval_step(params, {name: array[960:] for name, array in data.items()}, loss_fn=loss)
+print(f"held out: accuracy {float(sums['accuracy'] / sums['weight']):.2f}")
