@@ -32,6 +32,7 @@ from stilts_jax.experiment.phase_data import (
 )
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.experiment.start import Start
+from stilts_jax.experiment.trace import Traced
 from stilts_jax.files import write_json
 from stilts_jax.model import Model, init_params
 from stilts_jax.sharding import parameter_shardings
@@ -71,13 +72,13 @@ def train_phase(phase: Phase, context: Context) -> dict[str, Any]:
         params = jax.device_put(params, parameter_shardings(params, context.mesh))
     optimizer = Optimizer(_optimizer_config(data[0], total_steps, context))
     batch_at = _remapped(batches.batch_at, vocabulary)
-    with BatchesAhead(batch_at) as ahead:
+    with BatchesAhead(batch_at) as ahead, Traced(ahead, context.trace) as traced:
         result = run_training(
             init_state(params, optimizer.init),
             config=_loop_config(phase, total_steps, context),
             optimizer=optimizer,
             losses={name: make_loss(model, name) for name, _ in model.heads},
-            batch_at=ahead,
+            batch_at=traced,
             directory=folder,
             select=_make_select(model, selection, context) if selection else None,
             mesh=context.mesh,
