@@ -29,6 +29,8 @@ class Size:
         text: lines of English text.
         parallel: sentence pairs of English with each other language.
         vocabulary: pieces of the tokenizer.
+        hidden: width of the encoder.
+        layers: depth of the encoder.
     """
 
     train: int
@@ -65,7 +67,7 @@ SIZES = {
         text=10000,
         parallel=20000,
         vocabulary=1200,
-        hidden=128,
+        hidden=96,
         layers=4,
     ),
 }
@@ -274,7 +276,7 @@ def _write_distances(world: World) -> None:
                 "name": language.name,
                 "script": language.script,
                 "distance": round(language.distance, 4),
-                "shared_spelling": round(language.shared_spelling, 4),
+                "spelling_difference": round(1 - language.shared_spelling, 4),
                 "order_difference": round(language.order_difference, 4),
                 "log_text_bytes": round(log10(size), 4),
             }

@@ -242,3 +242,7 @@ def test_table_of_distances(world):
     assert [row["code"] for row in rows] == list(CODES)
     distances = [float(row["distance"]) for row in rows]
     assert distances[0] == 0 and distances == sorted(set(distances)) and distances[-1] < 1
+    spelling = [
+        float(row["spelling_difference"]) for row in rows
+    ]  # every column of numbers grows with distance
+    assert spelling[0] == 0 and spelling == sorted(spelling)
