@@ -4,6 +4,7 @@ Every mistake that a user can make ends in one of these, never in an ``assert`` 
 """
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 # Exit codes of the ``stilts`` command. A launcher repeats a command that ended with EXIT_RUN_AGAIN.
@@ -74,6 +75,27 @@ class RunAgain(StiltsError):
     """The run was preempted after saving; the same command goes on where it stopped."""
 
     exit_code = EXIT_RUN_AGAIN
+
+
+_DISK_ERRORS = {
+    errno.ENOSPC: "free some space, or name another folder; what was saved before is intact",
+    errno.EDQUOT: "the quota is used up: free some space; what was saved before is intact",
+    errno.EFBIG: "files may not grow so large here: raise the limit (ulimit -f), or name another folder",
+    errno.EROFS: "the file system is read-only: name another folder",
+    errno.EACCES: "you may not write or read there: name another folder, or change its permissions",
+    errno.EPERM: "you may not write or read there: name another folder, or change its permissions",
+}
+
+
+def explain(error: BaseException) -> StiltsError | None:
+    """Returns the error in three parts, if it is one of ours or of the disk's; None if it is a defect."""
+    if isinstance(error, StiltsError):
+        return error
+    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+        return StiltsError(
+            f"{error.strerror}.", where=str(error.filename or "a file"), fix=_DISK_ERRORS[error.errno]
+        )
+    return None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

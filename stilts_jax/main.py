@@ -1,7 +1,6 @@
 """The ``stilts`` command: reads the command line, runs one command, turns failures into messages and exit codes."""
 
 import argparse
-import errno
 import importlib
 import logging
 import os
@@ -15,20 +14,12 @@ from stilts_jax.errors import (
     EXIT_INTERRUPTED,
     EXIT_OK,
     ConfigError,
-    StiltsError,
+    explain,
     nearest,
 )
 
 # In the order in which a newcomer meets them.
 COMMANDS = ("demo", "tasks", "prepare", "train", "eval", "grid", "report", "score", "export", "mine", "plan")
-
-_DISK_ERRORS = {
-    errno.ENOSPC: "free some space, or name another folder; what was saved before is intact",
-    errno.EDQUOT: "the quota is used up: free some space; what was saved before is intact",
-    errno.EROFS: "the file system is read-only: name another folder",
-    errno.EACCES: "you may not write or read there: name another folder, or change its permissions",
-    errno.EPERM: "you may not write or read there: name another folder, or change its permissions",
-}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -46,27 +37,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 done, 1 failed, 2 the command line is wrong, 75 run the same command again.
     """
-    # Orbax tells of every folder that it only reads through absl's logger: nothing that a reader could act on.
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    # What orbax says through absl's logger is either nothing to act on or raised as well.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     try:
         return _run(list(sys.argv[1:] if argv is None else argv))
-    except StiltsError as error:
-        print(f"stilts: {error}", file=sys.stderr)
-        return error.exit_code
     except KeyboardInterrupt:
         print("stilts: stopped; run the same command again to go on", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # `stilts tasks | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_ERROR
-    except OSError as error:
-        if error.errno not in _DISK_ERRORS:
-            raise
-        failure = StiltsError(
-            f"{error.strerror}.", where=str(error.filename or ""), fix=_DISK_ERRORS[error.errno]
-        )
-        print(f"stilts: {failure}", file=sys.stderr)
-        return EXIT_ERROR
+    except Exception as error:
+        explained = explain(error)
+        if explained is None:
+            raise  # a defect of ours: the traceback is what a report of it needs
+        print(f"stilts: {explained}", file=sys.stderr)
+        return explained.exit_code
 
 
 def _run(argv: list[str]) -> int:

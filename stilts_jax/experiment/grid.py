@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stilts_jax.errors import EXIT_ERROR, EXIT_OK, RunAgain, StiltsError
+from stilts_jax.errors import EXIT_ERROR, EXIT_OK, RunAgain, StiltsError, explain
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.experiment.results import failed_result, read_result, write_result
@@ -59,11 +59,10 @@ def run_grid(
             except RunAgain:
                 raise
             except Exception as error:  # one phase's failure must not stop what does not depend on it
-                failed[phase.name] = str(error)
-                context.progress.say(f"failed: {error}")
-                if not isinstance(error, StiltsError):
-                    context.progress.say(traceback.format_exc())
-                _record_failure(phase, context, error)
+                explained = explain(error)
+                failed[phase.name] = str(explained or error)
+                context.progress.say(f"failed: {explained or traceback.format_exc()}")
+                _record_failure(phase, context, explained or error)
             else:
                 _free_disk(phase, phases, context)
     for name, reason in failed.items():

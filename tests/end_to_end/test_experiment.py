@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import resource
 import signal
 import subprocess
 import sys
@@ -171,6 +173,28 @@ def test_an_exported_phase_scores_the_same(demo, environment, tmp_path):
     assert scores[0]["tatoeba"] == reported
     predictions = (tmp_path / "a" / "predictions" / "xnli" / "test-de.tsv").read_text().splitlines()
     assert set(predictions) <= {"contradiction", "entailment", "neutral"}
+
+
+def test_a_full_disk_is_named_and_what_was_saved_is_used_again(demo, environment, tmp_path):
+    workdir, _ = demo
+    arguments = grid_arguments(workdir, tmp_path, "--config.experiment.targets=udpos")
+    command = [sys.executable, "-m", "stilts_jax.main", *arguments]
+    done = subprocess.run(
+        command,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        # No file may grow beyond 64 KiB: features and logs fit, a checkpoint does not.
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16)),
+    )
+    assert done.returncode == 1
+    assert not re.search(r'File ".*stilts_jax', done.stderr)  # orbax's own threads do print theirs
+    message = results_below(tmp_path)["none+udpos.s0"]["error"]["message"]
+    assert "to do:" in message
+    assert str(tmp_path) in message
+    stilts(environment, *arguments)
+    assert results_below(tmp_path)["none+udpos.s0"]["error"] is None
 
 
 @pytest.mark.parametrize(
