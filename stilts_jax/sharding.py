@@ -65,7 +65,7 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
     Several slices (TPU pods joined by a data-centre network) lie along ``data``: its traffic is the smallest.
     """
     found = list(jax.devices() if devices is None else devices)
-    shape = _mesh_shape(config, len(found))
+    shape = mesh_shape(config, len(found))
     slices: dict[int, list[Any]] = {}
     for device in found:
         slices.setdefault(getattr(device, "slice_index", 0) or 0, []).append(device)
@@ -81,7 +81,8 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
     return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
-def _mesh_shape(config: MeshConfig, count: int) -> tuple[int, int, int]:
+def mesh_shape(config: MeshConfig, count: int) -> tuple[int, int, int]:
+    """Returns the sizes of the axes over ``count`` devices."""
     sizes = [config.data, config.fsdp, config.tensor]
     known = math.prod(size for size in sizes if size != -1)
     fits = min(sizes) >= -1 and known > 0 and sizes.count(-1) <= 1

@@ -1,6 +1,7 @@
 """Plans in processes of their own, looks for a setting that fits, and writes down what came out."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -11,11 +12,11 @@ from pathlib import Path
 
 import stilts_jax
 from stilts_jax.errors import ConfigError, StiltsError
-from stilts_jax.plan.chips import GIB
+from stilts_jax.plan.chips import GIB, Topology
 from stilts_jax.plan.compile import environment
 from stilts_jax.plan.records import Plan, Setup, plan_from_json, to_json
 from stilts_jax.progress import SILENT, Progress
-from stilts_jax.sharding import MeshConfig
+from stilts_jax.sharding import MeshConfig, mesh_shape
 
 USUAL_SHARE = 0.4  # of the bound that well-tuned training of encoders reaches
 
@@ -67,13 +68,13 @@ def find_fitting(setup: Setup, progress: Progress = SILENT, tries: int = 8) -> P
 def alternatives(setup: Setup) -> Iterator[Setup]:
     """Yields setups that need less memory, by what they cost: results stay the same until the last two."""
     topology = setup.chips()
-    inside = topology.count // topology.slices
     lighter = replace(setup, compute=replace(setup.compute, remat="full"))
-    cut = MeshConfig(topology.slices, inside, 1)
+    cut = _cut_mesh(setup.rows, topology)
 
     def halved(base: Setup) -> Iterator[Setup]:
         accumulation = setup.accumulation * 2
-        while setup.rows % (accumulation * topology.count) == 0:
+        devices = math.prod(mesh_shape(base.mesh, topology.count)[:2])
+        while setup.rows % (accumulation * devices) == 0:
             yield replace(base, accumulation=accumulation)
             accumulation *= 4
 
@@ -96,6 +97,14 @@ def alternatives(setup: Setup) -> Iterator[Setup]:
         if candidate not in seen:
             seen.add(candidate)
             yield candidate
+
+
+def _cut_mesh(rows: int, topology: Topology) -> MeshConfig:
+    """The mesh with the least state on a device: fsdp as far as it divides the rows, tensor beyond."""
+    inside = topology.count // topology.slices
+    fitting = [size for size in range(1, inside + 1) if inside % size == rows % (size * topology.slices) == 0]
+    fsdp = max(fitting, default=inside)
+    return MeshConfig(topology.slices, fsdp, inside // fsdp)
 
 
 def plan_command(

@@ -11,6 +11,7 @@ import re
 import resource
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -27,7 +28,15 @@ from stilts_jax.plan import flops
 from stilts_jax.plan.chips import GIB, Topology
 from stilts_jax.plan.hlo import count_collectives
 from stilts_jax.plan.records import HEAD, Memory, Plan, Setup, setup_from_json, to_json
-from stilts_jax.sharding import batch_sharding, make_mesh, sharding_notes, state_shardings
+from stilts_jax.sharding import (
+    AXES,
+    MeshConfig,
+    batch_multiple,
+    batch_sharding,
+    make_mesh,
+    sharding_notes,
+    state_shardings,
+)
 from stilts_jax.train.losses import make_loss
 from stilts_jax.train.optimizer import make_optimizer
 from stilts_jax.train.state import abstract_state, select_head
@@ -54,8 +63,14 @@ def environment(topology: Topology) -> dict[str, str]:
     if topology.platform == "cpu":
         flags = f"--xla_force_host_platform_device_count={topology.count}"
         return {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
-    # No look-up of the machine this would run on, and no device here is touched.
-    return {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "CUDA_VISIBLE_DEVICES": "-1"}
+    # The compiler for TPUs runs on threads of 64 KiB stacks; XXL on v6e overflows them (libtpu 0.0.42).
+    arguments = f"{os.environ.get('LIBTPU_INIT_ARGS', '')} --fibers_default_thread_stack_size=1048576"
+    return {
+        "JAX_PLATFORMS": "cpu",
+        "TPU_SKIP_MDS_QUERY": "1",  # no look-up of the machine this would run on
+        "LIBTPU_INIT_ARGS": arguments.strip(),
+        "CUDA_VISIBLE_DEVICES": "-1",  # no device here is touched
+    }
 
 
 def topology_devices(topology: Topology) -> list[Any]:
@@ -101,6 +116,7 @@ def plan_setup(setup: Setup) -> Plan:
     start = time.monotonic()
     topology = setup.chips()
     mesh = make_mesh(setup.mesh, topology_devices(topology))
+    setup, notes = _complete(setup, mesh)
     optimizer, loss = make_optimizer(setup.optimizer), make_loss(setup.model, HEAD)
     params = abstract_params(setup.model)
     state = abstract_state(params, optimizer.init)
@@ -136,10 +152,19 @@ def plan_setup(setup: Setup) -> Plan:
         model_flops=flops.model_flops(setup),
         executed_flops=executed,
         seconds=flops.bound_seconds(topology, setup, executed, train_memory, collectives),
-        notes=tuple(sharding_notes(params, mesh)),
+        notes=(*notes, *sharding_notes(params, mesh)),
         compile_seconds=time.monotonic() - start,
         host_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     )
+
+
+def _complete(setup: Setup, mesh: Mesh) -> tuple[Setup, list[str]]:
+    """Fills in what the loop would: sizes of the mesh, filler rows."""
+    multiple = batch_multiple(mesh) * setup.accumulation
+    filler = -setup.rows % multiple
+    notes = [f"{filler} filler rows: {multiple} does not divide {setup.rows}"] if filler else []
+    sizes = MeshConfig(*(mesh.shape[axis] for axis in AXES))
+    return replace(setup, mesh=sizes, rows=setup.rows + filler), notes
 
 
 def abstract_batch(setup: Setup) -> dict[str, jax.ShapeDtypeStruct]:

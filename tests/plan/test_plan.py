@@ -131,10 +131,15 @@ def test_alternatives_are_new_and_divide_the_batch() -> None:
     found = list(command.alternatives(ONE))
     assert len(set(found)) == len(found)
     assert ONE not in found
-    assert all(setup.rows % (setup.accumulation * 8) == 0 for setup in found)
+    assert all(setup.rows % (setup.accumulation * setup.mesh.data * setup.mesh.fsdp) == 0 for setup in found)
     assert found[-1].compute.param_dtype == "bfloat16"
     assert found[-1].optimizer.moment_dtype == "bfloat16"
     assert all(setup.compute.param_dtype == "float32" for setup in found[:-1])
+
+
+def test_a_small_batch_is_met_by_cutting_layers() -> None:
+    few = replace(ONE, rows=4)
+    assert MeshConfig(1, 4, 2) in [setup.mesh for setup in command.alternatives(few)]
 
 
 def test_table(monkeypatch: pytest.MonkeyPatch) -> None:
