@@ -6,13 +6,14 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import stilts_jax
 from stilts_jax.errors import ConfigError, StiltsError
-from stilts_jax.plan.chips import GIB, Topology
+from stilts_jax.model.config import EncoderConfig
+from stilts_jax.plan.chips import GIB, Topology, parse_topology
 from stilts_jax.plan.compile import environment
 from stilts_jax.plan.records import Plan, Setup, plan_from_json, to_json
 from stilts_jax.progress import SILENT, Progress
@@ -132,6 +133,32 @@ def plan_command(
         text += "\nIt does not fit. "
         text += f"This does:\n\n{describe(other, steps)}" if other else "Nothing that was tried fits."
     return text, plan.fits
+
+
+def sweep_command(
+    setup: Setup,
+    *,
+    shapes: Mapping[str, EncoderConfig],
+    topologies: Sequence[str],
+    rows_a_chip: int,
+    progress: Progress = SILENT,
+) -> str:
+    """Plans weak scaling: encoders by name on growing numbers of chips, as many rows a chip on all.
+
+    Returns:
+        A Markdown table with a row for each encoder and topology.
+    """
+    names, plans = [], []
+    for name, encoder in shapes.items():
+        for topology in map(parse_topology, topologies):
+            rows = rows_a_chip * topology.count
+            progress.say(f"{name} on {topology.name}")
+            mesh = _cut_mesh(rows, topology)
+            plans.append(
+                plan_training(replace(setup, encoder=encoder, topology=topology.name, rows=rows, mesh=mesh))
+            )
+            names.append(name)
+    return tabulate(plans, names)
 
 
 def describe(plan: Plan, steps: int = 0) -> str:
