@@ -81,9 +81,10 @@ def export_encoder(
         )
         _write_weights(made, entries, dtype, file_bytes)
         for path in made.iterdir():
+            path.chmod(0o644)  # safetensors makes its files private; an export is to be shared
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-        made.chmod(0o755)  # mkdtemp makes folders private; an export is to be shared
+        made.chmod(0o755)  # and mkdtemp its folder
         made.rename(folder)
     except BaseException:
         shutil.rmtree(made, ignore_errors=True)
@@ -171,7 +172,7 @@ def _describe(config: EncoderConfig, head: TaskHead | None, dtype: str) -> dict[
     }
     if head:
         described["classifier_dropout"] = head.config.dropout
-    if head and head.config.num_labels:
+    if head and head.config.kind in ("classify", "tag"):
         labels = head.labels or tuple(f"LABEL_{number}" for number in range(head.config.num_labels))
         if len(labels) != head.config.num_labels:
             raise ConfigError(

@@ -86,9 +86,9 @@ def load_encoder(
     weights = open_weights(folder)
     prefix = ENCODER_PREFIX if any(key.startswith(ENCODER_PREFIX) for key in weights.shapes) else ""
 
-    abstract = abstract_encoder(config, dtype)
+    abstract = abstract_encoder(config)
     if any(key.startswith(f"{prefix}pooler.") for key in weights.shapes):
-        abstract["pooler"] = jax.eval_shape(lambda: init_pooler(config, jax.random.key(0), dtype))
+        abstract["pooler"] = jax.eval_shape(lambda: init_pooler(config, jax.random.key(0)))
     tensors = encoder_tensors(config, abstract, prefix)
     heads = {head.kind: head for head in _find_heads(weights, described, config)}
     head_lists = {

@@ -1,0 +1,235 @@
+"""Backends agree, packed rows equal the rows they were packed from, and what can't be done says why."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from stilts_jax.errors import ConfigError
+from stilts_jax.model import Compute, choose_backend, encode
+from stilts_jax.model.attention import attention, drop
+
+
+def heads(shape, count=3, seed=0, dtype=np.float32):
+    draw = np.random.default_rng(seed)
+    return [draw.normal(size=shape).astype(dtype) for _ in range(count)]
+
+
+def by_hand(query, key, value, visible):
+    """Row by row and head by head, in float64."""
+    out = np.zeros(query.shape)
+    for row in range(query.shape[0]):
+        for head in range(query.shape[2]):
+            for place in range(query.shape[1]):
+                seen = np.flatnonzero(visible[row, place])
+                scores = key[row, seen, head].astype(np.float64) @ query[row, place, head] / np.sqrt(query.shape[-1])
+                shares = np.exp(scores - scores.max())
+                out[row, place, head] = shares / shares.sum() @ value[row, seen, head]
+    return out
+
+
+def test_plain_attention_equals_attention_by_hand():
+    query, key, value = heads((3, 6, 2, 4))
+    lengths = np.array([6, 2, 1])
+    mask = np.arange(6) < lengths[:, None]
+    found = attention(query, key, value, key_mask=jnp.asarray(mask))
+    np.testing.assert_allclose(
+        found, by_hand(query, key, value, np.repeat(mask[:, None], 6, 1)), rtol=0, atol=1e-6
+    )
+    segments = np.array([[1, 1, 2, 2, 2, 0], [1, 2, 3, 4, 5, 6], [1, 1, 1, 1, 1, 1]], np.int32)
+    found = attention(query, key, value, segments=jnp.asarray(segments))
+    visible = segments[:, :, None] == segments[:, None]
+    np.testing.assert_allclose(found, by_hand(query, key, value, visible), rtol=0, atol=1e-6)
+
+
+def test_a_row_of_pads_is_finite_and_so_is_its_gradient():
+    query, key, value = heads((1, 4, 1, 4))
+    mask = jnp.zeros((1, 4), bool)
+    gradient = jax.grad(lambda q: attention(q, key, value, key_mask=mask).sum())(query)
+    assert np.isfinite(gradient).all()
+
+
+def test_splash_equals_plain_attention_with_gradients():
+    query, key, value = heads((1, 256, 2, 16))
+    segments = jnp.asarray(np.repeat([[1, 2, 3, 0]], 64, axis=1).reshape(1, 256))
+    weights = heads((1, 256, 2, 16), 1, seed=1)[0] * (np.asarray(segments) > 0)[..., None, None]
+
+    def loss(arrays, backend):
+        found = attention(*arrays, segments=segments, backend=backend)
+        return (found * weights).sum(), found
+
+    run = jax.jit(jax.value_and_grad(loss, has_aux=True), static_argnums=1)
+    (_, plain), plain_gradients = run((query, key, value), "xla")
+    (_, fast), fast_gradients = run((query, key, value), "splash-interpret")
+    np.testing.assert_allclose(fast, plain, rtol=0, atol=1e-5)
+    for ours, theirs in zip(fast_gradients, plain_gradients):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("backend", ["xla", "splash-interpret"])
+@pytest.mark.parametrize("family", ["xlm-roberta", "xlm-roberta-xl"])
+def test_packed_equals_unpacked(maker, exact, family, backend):
+    config = maker.config(family, num_layers=2, max_positions=130)
+    lengths = [[40, 3, 60, 20], [1, 90, 30]]  # 123 and 121 of 128
+    draw = np.random.default_rng(4)
+    tokens, segments, positions = (np.zeros((2, 128), np.int32) for _ in range(3))
+    tokens[:] = config.pad_id
+    alone, places = [], []
+    for row, counts in enumerate(lengths):
+        start = 0
+        for number, count in enumerate(counts, start=1):
+            part = slice(start, start + count)
+            tokens[row, part] = draw.integers(4, config.vocab_size, count)
+            segments[row, part], positions[row, part] = number, np.arange(count)
+            alone.append(np.concatenate([tokens[row, part], np.full(96 - count, config.pad_id)]))
+            places.append((row, part, count))
+            start += count
+    alone = np.array(alone, np.int32)
+    weights = draw.normal(size=(len(alone), 96, config.hidden_size)).astype(np.float32)
+    weights /= np.sqrt(weights.size)
+    packed_weights = np.zeros((2, 128, config.hidden_size), np.float32)
+    for number, (row, part, count) in enumerate(places):
+        weights[number, count:] = 0
+        packed_weights[row, part] = weights[number, :count]
+    params = maker.encoder(config)
+
+    @jax.jit
+    def run_alone(params):
+        return jax.value_and_grad(
+            lambda p: both(encode(p, alone, config=config, compute=exact), weights), has_aux=True
+        )(params)
+
+    @jax.jit
+    def run_packed(params):
+        compute = maker.replace(exact, attention=backend)
+        return jax.value_and_grad(
+            lambda p: both(
+                encode(p, tokens, config=config, compute=compute, segments=segments, positions=positions),
+                packed_weights,
+            ),
+            has_aux=True,
+        )(params)
+
+    def both(hidden, weights):
+        return (hidden * weights).sum(), hidden
+
+    (_, expected), expected_gradients = run_alone(params)
+    (_, found), gradients = run_packed(params)
+    for number, (row, part, count) in enumerate(places):
+        np.testing.assert_allclose(found[row, part], expected[number, :count], rtol=0, atol=1e-5)
+    for ours, theirs in zip(jax.tree.leaves(gradients), jax.tree.leaves(expected_gradients)):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
+
+
+BFLOAT = Compute(dtype="bfloat16")
+FITS = {"seq_len": 256, "head_dim": 64, "dropout": 0.0, "packed": False}
+
+
+@pytest.mark.parametrize(
+    ("platform", "changes", "name", "because"),
+    [
+        ("cpu", {}, "xla", "cpu has no other"),
+        ("gpu", {}, "cudnn", "fastest"),
+        ("gpu", {"dropout": 0.1}, "xla", "attention dropout"),
+        ("gpu", {"packed": True}, "xla", "segments"),
+        ("gpu", {"head_dim": 12}, "xla", "multiple of 8"),
+        ("gpu", {"head_dim": 136}, "xla", "at most 128"),
+        ("tpu", {}, "splash", "fastest"),
+        ("tpu", {"packed": True}, "splash", "fastest"),
+        ("tpu", {"dropout": 0.1}, "xla", "attention dropout"),
+        ("tpu", {"seq_len": 96}, "xla", "multiple of 128"),
+    ],
+)
+def test_auto_picks_what_can_do_it_and_says_why(platform, changes, name, because):
+    found = choose_backend(BFLOAT, platform, **{**FITS, **changes})
+    assert found.name == name
+    assert because in found.reason
+
+
+@pytest.mark.parametrize(
+    ("backend", "platform", "changes", "because"),
+    [
+        ("cudnn", "cpu", {}, "NVIDIA"),
+        ("cudnn", "gpu", {"dropout": 0.1}, "leave out attention dropout"),
+        ("cudnn", "gpu", {"packed": True}, "segments"),
+        ("cudnn", "gpu", {"head_dim": 20}, "multiple of 8"),
+        ("splash", "gpu", {}, "TPU kernel"),
+        ("splash", "tpu", {"dropout": 0.1}, "leave out attention dropout"),
+        ("splash", "tpu", {"seq_len": 200}, "multiple of 128"),
+        ("splash-interpret", "cpu", {"seq_len": 200}, "multiple of 128"),
+    ],
+)
+def test_a_backend_that_cannot_be_used_says_why(backend, platform, changes, because):
+    compute = Compute(dtype="bfloat16", attention=backend)
+    with pytest.raises(ConfigError, match=because):
+        choose_backend(compute, platform, **{**FITS, **changes})
+
+
+def test_float32_keeps_off_cudnn():
+    with pytest.raises(ConfigError, match="bfloat16"):
+        choose_backend(Compute(attention="cudnn"), "gpu", **FITS)
+
+
+@pytest.mark.parametrize(
+    ("options", "because"),
+    [
+        ({}, "either a key mask or segments"),
+        ({"segments": 1, "backend": "cudnn"}, "segments apart"),
+        ({"key_mask": 1, "backend": "splash", "dropout": 0.5, "dropout_key": 0}, "leave out"),
+    ],
+)
+def test_attention_refuses_what_a_backend_would_do_wrongly(options, because):
+    arrays = heads((1, 128, 1, 8))
+    ids = {name: jnp.ones((1, 128), jnp.int32) for name in ("segments", "key_mask") if name in options}
+    with pytest.raises(ConfigError, match=because):
+        attention(*arrays, **{**options, **ids})
+
+
+def test_the_encoder_uses_what_was_chosen(maker):
+    config = maker.config(attention_dropout=0.1)
+    tokens = maker.tokens(config)
+    compute = Compute(attention="cudnn", dtype="bfloat16", platform="gpu")
+    run = lambda key: encode(  # noqa: E731
+        maker.encoder(config), tokens, config=config, compute=compute, dropout_key=key
+    )
+    with pytest.raises(ConfigError, match="leave out attention dropout"):
+        run(jax.random.key(0))
+
+
+def test_cudnn_lowers_for_padded_rows(monkeypatch):
+    """Nothing runs here: what is lowered is cuDNN's own call, with lengths and without a dense bias."""
+    from jax._src.cudnn import fused_attention_stablehlo as cudnn
+
+    monkeypatch.setattr(cudnn, "check_cudnn_version", lambda: 91900)
+    monkeypatch.setattr(cudnn, "check_compute_capability", lambda _: True)
+    monkeypatch.setattr(cudnn, "is_cuda_compute_capability_equal", lambda _: False)
+    shape = jax.ShapeDtypeStruct((2, 128, 4, 64), jnp.bfloat16)
+    mask = jax.ShapeDtypeStruct((2, 128), bool)
+
+    def loss(query, key, value, mask):
+        return attention(query, key, value, key_mask=mask, backend="cudnn").astype(jnp.float32).sum()
+
+    lowered = jax.jit(jax.grad(loss, argnums=(0, 1, 2))).trace(shape, shape, shape, mask)
+    text = lowered.lower(lowering_platforms=("cuda",)).as_text()
+    assert "__cudnn$fmhaSoftmaxBackward" in text
+    assert "PADDING" in text and "ScaleBias" not in text
+
+
+def test_dropout_keeps_the_mean_and_the_share():
+    values = jnp.ones((400, 500))
+    found = np.asarray(drop(values, 0.2, jax.random.key(3)))
+    assert set(np.unique(found)) == {0.0, 1.25}
+    assert abs((found == 0).mean() - 0.2) < 0.005
+    assert drop(values, 0.2, None) is values
+
+
+def test_attention_dropout_is_on_the_probabilities():
+    """With values of one, an output is the sum of the probabilities that were kept, scaled up."""
+    query, key, _ = heads((2, 8, 2, 4))
+    value = jnp.ones((2, 8, 2, 4))
+    mask = jnp.ones((2, 8), bool)
+    plain = attention(query, key, value, key_mask=mask)
+    np.testing.assert_allclose(plain, 1, rtol=0, atol=1e-6)
+    found = attention(query, key, value, key_mask=mask, dropout=0.5, dropout_key=jax.random.key(0))
+    assert np.ptp(np.asarray(found), axis=(0, 1)).min() > 0.1
+    np.testing.assert_allclose(found, np.broadcast_to(found[..., :1], found.shape))
