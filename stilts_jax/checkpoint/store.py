@@ -80,14 +80,17 @@ class Checkpoints:
             protect: steps that stay although they are not among the newest, such as the best one.
         """
         leaves = {name: _describe(tree) for name, tree in items.items()}
-        payload = {"format": FORMAT, "step": step, "leaves": leaves, _RECORD: dict(record)}
+        # Copied, as orbax writes it later, when the caller's lists may have grown.
+        payload = json.loads(
+            json.dumps({"format": FORMAT, "step": step, "leaves": leaves, _RECORD: dict(record)})
+        )
         arguments = {name: ocp.args.PyTreeSave(tree) for name, tree in items.items()}
         arguments[_RECORD] = ocp.args.JsonSave({"payload": payload, "sha256": _checksum(payload)})
         manager = self._open()
         with _saving(self._directory / str(step)):
             manager.wait_until_finished()
             if step in manager.all_steps():
-                self._set_aside(step, "a step of this number was there already")
+                manager.delete(step)  # orbax would keep it, and leave the new one out without a word
             # Until the new step is committed, what the last save protected stays as well.
             before, self._protected = self._protected or frozenset(), frozenset(protect)
             self._prune(manager, before | self._protected)

@@ -254,6 +254,17 @@ def test_the_best_step_stays_until_a_better_one_is_on_disk(tmp_path):
         assert checkpoints.steps() == [3]
 
 
+def test_a_step_can_be_saved_again_and_its_record_is_that_of_the_call(tmp_path):
+    history = []
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        for seed in (1, 2):
+            checkpoints.save(3, _items(seed), {"history": history})
+            history.append([seed, 0.5])  # while orbax is still writing
+        checkpoints.wait()
+        step, items, record = checkpoints.restore_newest(_abstract(_items(0)))
+    assert step == 3 and _equal(items, _items(2)) and record == {"history": [[1, 0.5]]}
+
+
 def test_another_format_is_refused(saved, monkeypatch):
     monkeypatch.setattr(store, "FORMAT", 2)
     with (
