@@ -57,7 +57,7 @@ SIZES = {
         parallel=5000,
         vocabulary=1200,
         hidden=64,
-        layers=4,
+        layers=3,
     ),
     "full": Size(
         train=12000,
@@ -125,7 +125,7 @@ def write_world(
         shape = {
             "hidden_size": amounts.hidden,
             "num_hidden_layers": amounts.layers,
-            "num_attention_heads": max(amounts.hidden // 32, 2),
+            "num_attention_heads": amounts.hidden // 16,
             "intermediate_size": 4 * amounts.hidden,
             "max_position_embeddings": 130,
         }
