@@ -1,6 +1,6 @@
 """Bitext mining by the ratio margin: which sentences of two collections translate each other?"""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -168,9 +168,3 @@ def tune_threshold(
 def keep_above(scores: Mapping[tuple[str, str], float], threshold: float) -> list[tuple[str, str]]:
     """The pairs that score at least ``threshold``, best first."""
     return [pair for pair, score in scores.items() if score >= threshold]
-
-
-def format_pairs(pairs: Pairs, source: Sequence[str], target: Sequence[str]) -> str:
-    """Lines of ``score <tab> source <tab> target``."""
-    rows = zip(pairs.score.tolist(), pairs.source.tolist(), pairs.target.tolist())
-    return "".join(f"{score:.6f}\t{source[x]}\t{target[y]}\n" for score, x, y in rows)

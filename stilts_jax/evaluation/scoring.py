@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from stilts_jax.data.sources import DataSource, read_retrieval
 from stilts_jax.errors import DataError
 from stilts_jax.evaluation import submission
 from stilts_jax.evaluation.benchmarks import BenchmarkTask, get_benchmark, summarise
 from stilts_jax.evaluation.metrics import METRICS, MetricResult
+from stilts_jax.tasks.lareqa import TASK as LAREQA
 
 # Where releases keep the gold that XTREME's layout would have in TASK/test-LL.EXT.
 _RELEASES: Mapping[str, tuple[str, ...]] = {
@@ -52,36 +54,13 @@ def _read_gold_answers(path: Path) -> dict[str, list[str]]:
     return gold
 
 
-def read_xquad_r(path: Path, language: str) -> dict[str, list[str]]:
-    """Question ids of an XQuAD-R file, each with the id of the sentence that holds its answer.
-
-    Candidates are named ``LL_PARAGRAPH_SENTENCE`` as XTREME-R does: paragraphs count from 1 through the file,
-    sentences from 0 within their paragraph.
-    """
-    gold: dict[str, list[str]] = {}
-    number = 0
-    for article in submission.read_json(path)["data"]:
-        for paragraph in article["paragraphs"]:
-            number += 1
-            for question in paragraph["qas"]:
-                start = question["answers"][0]["answer_start"]
-                gold[question["id"]] = [
-                    f"{language}_{number}_{sentence}"
-                    for sentence, (first, end) in enumerate(paragraph["sentence_breaks"])
-                    if first <= start < end
-                ]
-    return gold
-
-
-def _read_lareqa_gold(path: Path, language: str) -> dict[str, list[str]]:
-    """A question's right candidates are in every language that lies beside its file."""
+def _read_lareqa_gold(path: Path, language: str) -> Mapping[str, Sequence[str]]:
+    """Right candidates are in every language that lies beside the file; ids are those of the task."""
     if path.parent.name != "xquad-r":
         return submission.read_rankings(path)
-    answers = {other.stem: read_xquad_r(other, other.stem) for other in sorted(path.parent.glob("*.json"))}
-    return {
-        question: [candidate for gold in answers.values() for candidate in gold.get(question, ())]
-        for question in answers[language]
-    }
+    found = read_retrieval(LAREQA, "test", language, DataSource(path.parents[2])).gold
+    assert found is not None
+    return found
 
 
 def _check_lengths(predicted: Path, gold: Path, unit: str, counts: tuple[int, int]) -> None:

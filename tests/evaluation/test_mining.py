@@ -1,7 +1,5 @@
 """Mining and thresholds against brute force."""
 
-import itertools
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +7,6 @@ from hypothesis import strategies as st
 
 from stilts_jax.errors import ConfigError
 from stilts_jax.evaluation.mining import (
-    format_pairs,
     keep_above,
     mine_pairs,
     mine_sentences,
@@ -115,10 +112,3 @@ def test_threshold_at_the_last_candidate():
     assert tune_threshold(scores, [("a", "x")]) == (1.375, 100.0)
     assert tune_threshold({}, [("a", "x")]) == (0.0, 0.0)
     assert tune_threshold(scores, [("c", "z")]) == (0.0, 0.0)
-
-
-def test_pairs_as_lines():
-    pairs = mine_pairs(np.eye(2), np.eye(2)[::-1], 1)
-    lines = format_pairs(pairs, ["a", "b"], ["B", "A"])
-    assert lines == "1.000000\ta\tA\n1.000000\tb\tB\n"
-    assert all(len(line.split("\t")) == 3 for line in itertools.islice(lines.splitlines(), 2))

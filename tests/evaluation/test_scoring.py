@@ -145,7 +145,7 @@ def test_gold_of_the_releases(world):
     gold = world / "gold"
     answer = [{"text": "cat", "answer_start": 4}]
     paragraph = {"context": "Dog. cat.", "sentence_breaks": [[0, 4], [4, 9]]}
-    paragraph["qas"] = [{"id": "q1", "question": "?", "answers": answer}]
+    paragraph["qas"] = [{"id": "q1", "question": "Who?", "answers": answer}]
     xquad_r = json.dumps({"data": [{"paragraphs": [paragraph]}]})
     for folder, pattern, text, task in (
         ("xquad", "xquad.{}.json", GOLD_TEXT["xquad"], "xquad"),
@@ -163,7 +163,9 @@ def test_gold_of_the_releases(world):
             write(gold / folder / pattern.format(language), text)
     scores = score_predictions("xtreme", world / "predictions", gold)
     assert scores["overall"] == pytest.approx((8 * 100 + 50) / 9)
-    everyone = {"q1": [f"{language}_1_1" for language in ("de", "en", "xx")]}
+    for language in BENCHMARKS["xtreme-r"]["lareqa"].languages:
+        (world / "predictions" / "lareqa" / f"test-{language}.json").unlink()
+    everyone = {"q1_en": [f"{language}_1_1" for language in ("de", "en", "xx")]}
     write(world / "predictions" / "lareqa" / "test-en.json", json.dumps(everyone))
     second = score_predictions("xtreme-r", world / "predictions", gold)
     assert second["tasks"]["lareqa"]["metrics"]["map"]["en"] == pytest.approx(100 * 2 / 11)

@@ -1,0 +1,140 @@
+"""Evaluates a model on a task: one pass over the rows of all languages, then each language by itself."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Any
+
+from jax.sharding import Mesh
+
+from stilts_jax.data.records import Features
+from stilts_jax.errors import StiltsError
+from stilts_jax.evaluation.decode import DECODERS
+from stilts_jax.evaluation.metrics import METRICS, MetricResult
+from stilts_jax.evaluation.metrics_qa import NullableAnswer, answers_at
+from stilts_jax.evaluation.predict import predict
+from stilts_jax.model.config import Model
+from stilts_jax.progress import SILENT, Progress
+from stilts_jax.tasks.spec import Example, SpanExample, Task
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model says about one split of a task, and how good that is.
+
+    Attributes:
+        results: by language; a language whose gold is blanked has none.
+        predictions: by language, as metrics and submissions take them.
+    """
+
+    results: Mapping[str, MetricResult]
+    predictions: Mapping[str, Any]
+
+    @property
+    def scores(self) -> dict[str, dict[str, float]]:
+        """Percent by metric and language."""
+        names = dict.fromkeys(name for result in self.results.values() for name in result.values)
+        return {
+            name: {
+                language: result.values[name]
+                for language, result in self.results.items()
+                if name in result.values
+            }
+            for name in names
+        }
+
+
+def evaluate_task(
+    model: Model,
+    params: Mapping[str, Any],
+    task: Task,
+    features: Features,
+    examples: Mapping[str, Sequence[Example]],
+    *,
+    head: str,
+    tokens_per_batch: int = 16384,
+    mesh: Mesh | None = None,
+    progress: Progress = SILENT,
+) -> Evaluation:
+    """Predicts and scores a task that is no retrieval.
+
+    Args:
+        model: what to compute.
+        params: ``{"encoder", "head"}``.
+        task: says how to score.
+        features: of ``examples``, built for prediction.
+        examples: by language, in the order in which the features were built.
+        head: name of the head in ``model.heads``.
+        tokens_per_batch: padded tokens of a batch on all devices together.
+        mesh: devices that share each batch.
+        progress: counts rows.
+    """
+    everything = list(chain.from_iterable(examples.values()))
+    if len(everything) != features.num_examples or tuple(examples) != features.languages:
+        raise StiltsError(
+            f"The features are of {features.num_examples} examples in {', '.join(features.languages)}; given "
+            f"are {len(everything)} in {', '.join(examples)}.",
+            where=task.name,
+            fix="build the features of these examples",
+        )
+    rows = predict(
+        model, params, features, head=head, tokens_per_batch=tokens_per_batch, mesh=mesh, progress=progress
+    )
+    decoded = iter(DECODERS[features.kind](rows, features, everything))
+    return score_decoded(
+        task, {name: list(islice(decoded, len(part))) for name, part in examples.items()}, examples
+    )
+
+
+def score_decoded(
+    task: Task, decoded: Mapping[str, Sequence[Any]], examples: Mapping[str, Sequence[Example]]
+) -> Evaluation:
+    """Scores what was decoded for the examples of each language."""
+    predictions = {
+        language: _shape_predictions(task, values, examples[language]) for language, values in decoded.items()
+    }
+    results = {}
+    for language, values in predictions.items():
+        gold = find_gold(task, examples[language])
+        if gold is not None:
+            results[language] = METRICS[task.metric](task, values, gold, language)
+    if task.metric == "squad_v2":  # what is submitted has its threshold applied
+        predictions = {
+            language: answers_at(
+                values, results[language].settings["f1_threshold"] if language in results else 0.0
+            )
+            for language, values in predictions.items()
+        }
+    return Evaluation(results, predictions)
+
+
+def _shape_predictions(task: Task, decoded: Sequence[Any], examples: Sequence[Example]) -> Any:
+    """What was decoded, as the task's metric takes it."""
+    if task.kind == "tag":
+        return [[task.labels[tag] for tag in tags] for tags in decoded]
+    if task.kind == "span":
+        answers: dict[str, NullableAnswer] = {
+            example.id: answer for example, answer in zip(examples, decoded)
+        }
+        if task.metric == "squad_v2":
+            return answers
+        return {question: answer.text for question, answer in answers.items()}
+    return list(decoded)
+
+
+def find_gold(task: Task, examples: Sequence[Any]) -> Any | None:
+    """The gold of one language as the metric takes it; None where it is blanked (in part, too)."""
+    if task.kind == "tag":
+        if any(example.tags is None for example in examples):
+            return None
+        return [[task.labels[tag] for tag in example.tags] for example in examples]
+    if task.kind == "span":
+        return _find_answers(examples)
+    labels = [example.label for example in examples]
+    return None if None in labels else labels
+
+
+def _find_answers(examples: Sequence[SpanExample]) -> dict[str, list[str]] | None:
+    gold = {example.id: [text for text, _ in example.answers] for example in examples}
+    known = any(example.impossible or any(gold[example.id]) for example in examples)
+    return gold if known or not examples else None

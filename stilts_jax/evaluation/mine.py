@@ -1,0 +1,219 @@
+"""Mines translated sentences from anybody's two text files: what ``stilts mine`` does.
+
+Embeddings go to disk as they are made, with a manifest that says how far they have come, so that a run that
+was killed goes on. Memory is bounded by the chunk of texts that is embedded at once, by the tile of
+similarities and by some fifty bytes a line.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stilts_jax.errors import DataError
+from stilts_jax.evaluation.embed import Embedder
+from stilts_jax.evaluation.mining import Pairs, pair_up
+from stilts_jax.evaluation.retrieval import Precision, find_neighbours, normalise
+from stilts_jax.files import write_json
+from stilts_jax.progress import SILENT, Progress
+
+_FORMAT = 1
+_READ = 1 << 24  # bytes
+
+
+@dataclass(frozen=True)
+class Lines:
+    """The distinct lines of a text file that are not blank, read when they are asked for.
+
+    Attributes:
+        path: the file, UTF-8.
+        begin: int64 [N], where each line begins, in bytes; of equal lines the first.
+        end: int64 [N]
+        fingerprint: hash of the file's bytes.
+    """
+
+    path: Path
+    begin: np.ndarray
+    end: np.ndarray
+    fingerprint: str
+
+    def __len__(self) -> int:
+        return len(self.begin)
+
+    def read(self, numbers: np.ndarray | slice) -> list[str]:
+        """The texts of some lines, in the order asked for; a tab becomes a space."""
+        texts = []
+        with self.path.open("rb") as file:
+            for begin, end in zip(self.begin[numbers].tolist(), self.end[numbers].tolist()):
+                file.seek(begin)
+                texts.append(_tidy(file.read(end - begin)).decode().replace("\t", " "))
+        return texts
+
+
+def _tidy(line: bytes) -> bytes:
+    return line.strip(b" \t\r\n")
+
+
+def index_lines(path: Path) -> Lines:
+    """Finds the distinct lines of a file without keeping their texts."""
+    begins, ends, keys = array("q"), array("q"), bytearray()
+    digest = hashlib.blake2b(digest_size=16)
+    position = 0
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                digest.update(line)
+                text = _tidy(line)
+                if text:
+                    try:
+                        text.decode()
+                    except UnicodeDecodeError as error:
+                        raise DataError(
+                            f"Byte {error.start + 1} of the line is not UTF-8.",
+                            where=f"{path}:{number}",
+                            fix="convert the file to UTF-8",
+                        ) from error
+                    begins.append(position)
+                    ends.append(position + len(line))
+                    keys += hashlib.blake2b(text, digest_size=16).digest()
+                position += len(line)
+    except OSError as error:
+        raise DataError(f"The file can't be read: {error.strerror}.", where=str(path)) from error
+    _, first = np.unique(np.frombuffer(keys, "V16"), return_index=True)
+    first.sort()
+    return Lines(path, np.array(begins, np.int64)[first], np.array(ends, np.int64)[first], digest.hexdigest())
+
+
+def embed_lines(
+    lines: Lines, embedder: Embedder, folder: Path, name: str, *, chunk: int, progress: Progress = SILENT
+) -> np.ndarray:
+    """Embeds lines into a file on disk, going on where an earlier run stopped.
+
+    Args:
+        lines: what to embed.
+        embedder: how.
+        folder: where ``NAME.npy`` and ``NAME.json``, which says how many rows are done, lie.
+        name: of the files.
+        chunk: lines that are embedded at once.
+        progress: counts lines.
+
+    Returns:
+        float32 [N, D] of length one, memory-mapped.
+    """
+    vectors, manifest = folder / f"{name}.npy", folder / f"{name}.json"
+    dimension = embedder.model.encoder.hidden_size
+    wanted = {
+        "format": _FORMAT,
+        "text": lines.fingerprint,
+        "embedder": embedder.fingerprint,
+        "shape": [len(lines), dimension],
+    }
+    done = _read_done(manifest, vectors, wanted)
+    if done:
+        mapped = np.lib.format.open_memmap(vectors, mode="r+")
+    else:
+        mapped = np.lib.format.open_memmap(
+            vectors, mode="w+", dtype=np.float32, shape=(len(lines), dimension)
+        )
+    with progress.track(f"embedding {lines.path.name}", total=len(lines), unit="lines", start=done) as bar:
+        for start in range(done, len(lines), chunk):
+            stop = min(start + chunk, len(lines))
+            mapped[start:stop] = normalise(embedder(lines.read(slice(start, stop))))
+            mapped.flush()  # before the manifest says that they are there
+            write_json(manifest, {**wanted, "done": stop})
+            bar.advance(stop - start)
+    return mapped
+
+
+def _read_done(manifest: Path, vectors: Path, wanted: dict[str, Any]) -> int:
+    """How many rows an earlier run of the same work has left."""
+    try:
+        found = json.loads(manifest.read_bytes())
+        return int(found.pop("done")) if vectors.is_file() and found.items() >= wanted.items() else 0
+    except (OSError, ValueError, KeyError, AttributeError):
+        return 0  # nothing there, or nothing that can be used
+
+
+def mine_files(
+    embedder: Embedder,
+    source: str | Path,
+    target: str | Path,
+    out: str | Path,
+    *,
+    k: int = 4,
+    threshold: float = 0.0,
+    precision: Precision = "float32",
+    tile: tuple[int, int] | None = None,
+    chunk: int = 32768,
+    keep_embeddings: bool = False,
+    progress: Progress = SILENT,
+) -> int:
+    """Mines sentence pairs from two text files, one sentence a line, and writes ``score, source, target``.
+
+    Blank lines take no part, and equal lines of a file take part once. The same call after a crash goes on
+    with the embeddings in ``OUT.work``, which is removed at the end.
+
+    Args:
+        embedder: makes vectors of texts.
+        source: text file.
+        target: text file.
+        out: tab-separated file to write; best pairs first, each sentence in one pair at most.
+        k: neighbours that a margin looks at.
+        threshold: the least score of a pair that is written.
+        precision: of the search; see ``retrieval``.
+        tile: rows and columns of similarities that are computed at once.
+        chunk: lines that are embedded at once.
+        keep_embeddings: whether ``OUT.work`` stays.
+        progress: shows how far it has come.
+
+    Returns:
+        How many pairs were written.
+    """
+    out = Path(out)
+    folder = out.with_name(f"{out.name}.work")
+    sides = [index_lines(Path(path)) for path in (source, target)]
+    for lines in sides:
+        if not len(lines):
+            raise DataError("The file has no sentences.", where=str(lines.path), fix="write one a line")
+        progress.say(f"{lines.path}: {len(lines)} distinct sentences")
+    folder.mkdir(parents=True, exist_ok=True)
+    first, second = (
+        embed_lines(lines, embedder, folder, name, chunk=chunk, progress=progress)
+        for lines, name in zip(sides, ("source", "target"))
+    )
+    forward, backward = find_neighbours(
+        first, second, k, precision=precision, tile=tile, mesh=embedder.mesh, progress=progress
+    )
+    pairs = pair_up(forward, backward)
+    kept = int((pairs.score >= threshold).sum())  # best first
+    _write_pairs(out, pairs, kept, *sides)
+    if not keep_embeddings:
+        del first, second
+        shutil.rmtree(folder)
+    progress.say(f"{out}: {kept} pairs")
+    return kept
+
+
+def _write_pairs(out: Path, pairs: Pairs, count: int, source: Lines, target: Lines) -> None:
+    """Writes the first ``count`` pairs, whole or not at all, without holding all texts."""
+    partial = out.with_name(f".{out.name}.partial")
+    with partial.open("w", encoding="utf-8", newline="\n") as file:
+        for rows in _slices(count, 65536):
+            texts = zip(
+                pairs.score[rows].tolist(), source.read(pairs.source[rows]), target.read(pairs.target[rows])
+            )
+            file.writelines(f"{score:.6f}\t{left}\t{right}\n" for score, left, right in texts)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, out)
+
+
+def _slices(count: int, size: int) -> Iterator[slice]:
+    return (slice(start, min(start + size, count)) for start in range(0, count, size))

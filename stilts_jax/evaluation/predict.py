@@ -1,0 +1,224 @@
+"""One jitted pass over the rows of a task, all languages together; only what decides travels to the host.
+
+The device takes the argmax, the n best spans or the pooled vector; what comes back is one number a row, one a
+token, or one short vector. Rows come sorted by length (``PredictionStream``), and each is predicted exactly
+once, which is checked. What is compiled is kept by model and head, so that later calls find it.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from stilts_jax.data.batches import PredictionStream
+from stilts_jax.data.prefetch import prefetch
+from stilts_jax.data.records import PAD_ID, Batch, Features, Ragged
+from stilts_jax.errors import StiltsError
+from stilts_jax.model.config import Model
+from stilts_jax.model.encoder import encode
+from stilts_jax.model.heads import apply_model
+from stilts_jax.progress import SILENT, Progress
+from stilts_jax.sharding import batch_multiple, host_rows, shard_batch
+from stilts_jax.tokenization import SEP_ID
+
+Arrays = Mapping[str, jax.Array]
+Rows = dict[str, np.ndarray]
+Layer = int | Literal["all"]
+
+NUM_BEST = 20  # spans that a window offers
+MAX_ANSWER_TOKENS = 30
+_ROW_MULTIPLE = 8
+
+
+def predict(
+    model: Model,
+    params: Mapping[str, Any],
+    features: Features,
+    *,
+    head: str | None,
+    layer: Layer | None = None,
+    tokens_per_batch: int = 16384,
+    length_multiple: int = 8,
+    mesh: Mesh | None = None,
+    progress: Progress = SILENT,
+) -> Rows:
+    """Predicts every row of ``features`` once.
+
+    Args:
+        model: what to compute.
+        params: ``{"encoder", "head"}``, already on the devices of ``mesh``.
+        features: rows of all languages, built for prediction.
+        head: name of the head in ``model.heads``; None pools the hidden states of ``layer``.
+        layer: without a head: the layer whose hidden states are averaged over all tokens (0: the embeddings;
+            None: 14 of 24), or "all" of them in one pass.
+        tokens_per_batch: padded tokens of a batch on all devices together.
+        length_multiple: what padded lengths are multiples of; more means fewer shapes to compile.
+        mesh: devices that share each batch.
+        progress: counts rows.
+
+    Returns:
+        By kind, arrays [N, ...] in the order of the rows:
+        classify, choice: ``label``; tag: ``tags``, flat and aligned with the tokens' values;
+        span: ``starts``, ``ends``, ``scores`` [N, 20] (-inf: no such span) and ``null`` [N];
+        embed: ``vectors`` [N, D], or [N, L + 1, D] for "all" layers.
+    """
+    multiple = batch_multiple(mesh) if mesh is not None else 1
+    stream = PredictionStream(
+        head or "embed",
+        features,
+        tokens_per_batch=tokens_per_batch,
+        multiple=length_multiple,
+        row_multiple=int(np.lcm(multiple, _ROW_MULTIPLE)),
+    )
+    run = _compile(model, head, layer, features.kind, mesh)
+    sequences = features.columns["tokens"]
+    assert isinstance(sequences, Ragged)
+    kept: Rows = {}
+    seen = np.zeros(len(features), np.int64)
+    waiting: tuple[Batch, Any] | None = None
+    with progress.track("predicting", total=len(features), unit="rows") as bar:
+        for batch in prefetch(stream.batch_at, range(len(stream))):
+            ahead = batch, run(params, _to_device(batch, mesh))
+            # The device computes this batch while the host takes in the one before it.
+            if waiting is not None:
+                bar.advance(_take_in(*waiting, kept, seen, sequences))
+            waiting = ahead
+        if waiting is not None:
+            bar.advance(_take_in(*waiting, kept, seen, sequences))
+    wrong = np.flatnonzero(seen != 1)
+    if len(wrong):
+        raise StiltsError(
+            f"{len(wrong)} of {len(features)} rows were not predicted exactly once.",
+            where=f"{head or 'embed'}, first row {wrong[0]}: {seen[wrong[0]]} times",
+            fix="report this: the batches of the stream do not cover the rows",
+        )
+    return kept
+
+
+def _to_device(batch: Batch, mesh: Mesh | None) -> Mapping[str, Any]:
+    if mesh is None:
+        return batch.arrays
+    mine = host_rows(mesh, len(batch.rows))
+    return shard_batch({name: array[mine] for name, array in batch.arrays.items()}, mesh)
+
+
+def _take_in(batch: Batch, outputs: Arrays, kept: Rows, seen: np.ndarray, sequences: Ragged) -> int:
+    """Puts what came back of one batch where its rows are; returns how many rows that were."""
+    real = batch.rows >= 0
+    rows = batch.rows[real]
+    np.add.at(seen, rows, 1)
+    for name, array in outputs.items():
+        values = np.asarray(array)[real]
+        if name == "tags":  # [B, T]: kept flat, without the padding
+            flat = kept.setdefault(name, np.full(len(sequences.values), -1, np.int32))
+            lengths = sequences.lengths[rows]
+            inside = np.arange(values.shape[1]) < lengths[:, None]
+            places = sequences.offsets[rows][:, None] + np.arange(values.shape[1])
+            flat[places[inside]] = values[inside]
+        else:
+            if name not in kept:
+                kept[name] = np.empty((len(seen), *values.shape[1:]), values.dtype)
+            kept[name][rows] = values
+    return len(rows)
+
+
+@cache
+def _compile(
+    model: Model, head: str | None, layer: Layer | None, kind: str, mesh: Mesh | None
+) -> Callable[[Any, Any], dict[str, jax.Array]]:
+    """The function for a batch; jax compiles it once a bucket."""
+
+    def run(params: Any, batch: Arrays) -> dict[str, jax.Array]:
+        if head is None:
+            return {"vectors": pool(model, params["encoder"], batch["tokens"], layer)}
+        return PREDICTORS[kind](apply_model(model, params, batch, head=head), batch)
+
+    if mesh is None:
+        return jax.jit(run)
+    # Every host gets all results; they are small.
+    compiled = jax.jit(run, out_shardings=NamedSharding(mesh, P()))
+
+    def run_on_mesh(params: Any, batch: Arrays) -> dict[str, jax.Array]:
+        with jax.set_mesh(mesh):
+            return compiled(params, batch)
+
+    return run_on_mesh
+
+
+def default_layer(num_layers: int) -> int:
+    """The layer whose states are averaged for retrieval: 14 of 24, the same share of other depths."""
+    return (14 * num_layers + 12) // 24
+
+
+def pool(model: Model, encoder: Any, tokens: jax.Array, layer: Layer | None = None) -> jax.Array:
+    """Averages hidden states over all tokens, special ones too: [B, T] -> [B, D] ([B, L + 1, D] for "all").
+
+    The encoder stops at the layer asked for.
+    """
+    everything = layer == "all"
+    hidden = encode(
+        encoder,
+        tokens,
+        config=model.encoder,
+        compute=model.compute,
+        num_layers=None
+        if everything
+        else default_layer(model.encoder.num_layers)
+        if layer is None
+        else layer,
+        all_hidden=everything,
+    )
+    inside = (tokens != PAD_ID).astype(jnp.float32)
+    total = jnp.einsum("...btd,bt->...bd", hidden.astype(jnp.float32), inside, precision="highest")
+    mean = total / jnp.maximum(inside.sum(axis=1), 1)[:, None]
+    return jnp.moveaxis(mean, 0, 1) if everything else mean
+
+
+def _best_label(outputs: Arrays, batch: Arrays) -> dict[str, jax.Array]:
+    return {"label": outputs["logits"].argmax(axis=-1).astype(jnp.int32)}
+
+
+def _best_tags(outputs: Arrays, batch: Arrays) -> dict[str, jax.Array]:
+    return {"tags": outputs["logits"].argmax(axis=-1).astype(jnp.int32)}
+
+
+def best_spans(outputs: Arrays, batch: Arrays) -> dict[str, jax.Array]:
+    """The n best spans of each window by BERT's rule.
+
+    The best starts, of the tokens that this window sees with the most context, meet the best ends, of all
+    tokens of the context; what is not longer than thirty tokens is ranked by the sum of its logits.
+    """
+    start, end = (outputs[name].astype(jnp.float32) for name in ("start_logits", "end_logits"))
+    tokens = batch["tokens"]
+    context = (jnp.cumsum(tokens == SEP_ID, axis=1) == 2) & (tokens != SEP_ID) & (tokens != PAD_ID)
+    count = min(NUM_BEST, tokens.shape[1])
+    start_scores, starts = jax.lax.top_k(jnp.where(batch["context_mask"], start, -jnp.inf), count)
+    end_scores, ends = jax.lax.top_k(jnp.where(context, end, -jnp.inf), count)
+    length = ends[:, None, :] - starts[:, :, None] + 1
+    fits = (length > 0) & (length <= MAX_ANSWER_TOKENS)
+    scores = jnp.where(fits, start_scores[:, :, None] + end_scores[:, None, :], -jnp.inf)
+    scores, place = jax.lax.top_k(scores.reshape(len(scores), -1), count)
+    return {
+        "starts": jnp.take_along_axis(starts, place // count, axis=1),
+        "ends": jnp.take_along_axis(ends, place % count, axis=1),
+        "scores": scores,
+        "null": start[:, 0] + end[:, 0],
+    }
+
+
+def _vectors(outputs: Arrays, batch: Arrays) -> dict[str, jax.Array]:
+    return {"vectors": outputs["vectors"].astype(jnp.float32)}
+
+
+PREDICTORS: Mapping[str, Callable[[Arrays, Arrays], dict[str, jax.Array]]] = {
+    "classify": _best_label,
+    "choice": _best_label,
+    "tag": _best_tags,
+    "span": best_spans,
+    "embed": _vectors,
+}
