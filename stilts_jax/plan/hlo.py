@@ -65,7 +65,9 @@ def count_collectives(text: str, num_devices: int) -> list[Collective]:
                 if group > 1 and place not in seen:
                     seen.add(place)
                     runs[kind, group] += times
-                    moved[kind, group] += times * _sent(kind, _largest(result, opcode != kind), group)
+                    moved[kind, group] += times * _sent(
+                        kind, _result_bytes(kind, result, opcode != kind), group
+                    )
                 continue
             called = dict(_CALLED.findall(rest))
             if opcode == "while":
@@ -115,13 +117,15 @@ def _sizes(result: str) -> Iterable[int]:
         yield bits // 8
 
 
-def _largest(result: str, is_start: bool) -> int:
-    """Bytes of a result; an asynchronous start returns operands and results, the larger ones count."""
+def _result_bytes(kind: str, result: str, is_start: bool) -> int:
+    """Bytes of a collective's results; an asynchronous start returns its operands in front of them."""
     sizes = list(_sizes(re.sub(r"\{[^{}]*\}", "", result)))
-    if not is_start or len(sizes) < 2:
+    if not is_start or kind == "all-reduce":
         return sum(sizes)
+    if kind == "collective-permute":
+        return sizes[0]
     half = len(sizes) // 2
-    return max(sum(sizes[:half]), sum(sizes[half : 2 * half]))
+    return sum(sizes[half : 2 * half])
 
 
 def _group_size(rest: str, num_devices: int) -> int:

@@ -34,6 +34,8 @@ ENTRY %main (x: f32[10]) -> f32[10] {
   %v = f32[10]{0} all-reduce(%x), replica_groups=mesh['axis_0'=2,'axis_1'=4] {'axis_0','axis_1'}, to_apply=%sum
   %z = f32[10]{0} all-reduce(%x), replica_groups={{0},{1},{2},{3},{4},{5},{6},{7}}, to_apply=%sum
   %two = (f32[10]{0}, f32[6]{0}) all-reduce(%x, %y), replica_groups={{0,1},{2,3},{4,5},{6,7}}, to_apply=%sum
+  %k = ((bf16[8,4]{1,0}, bf16[8,8]{1,0}), (bf16[2,4]{1,0}, bf16[2,8]{1,0})) reduce-scatter-start(%a, %b), channel_id=9, replica_groups={{0,1,2,3},{4,5,6,7}}, to_apply=%sum
+  %l = (f32[10]{0}, f32[10]{0}, u32[], u32[]) collective-permute-start(%v), channel_id=10, source_target_pairs={{0,1},{1,0}}
   ROOT %u = f32[10]{0} collective-permute(%v), source_target_pairs={{0,1},{1,0}}
 }
 """  # noqa: E501
@@ -43,10 +45,10 @@ def test_bytes_and_runs_by_hand() -> None:
     found = {(item.kind, item.group): (item.runs, item.bytes) for item in count_collectives(TEXT, 8)}
     assert found == {
         ("all-gather", 4): (48, 48 * 64 * 32 * 2 * 3 / 4),
-        ("reduce-scatter", 4): (24, 24 * 16 * 32 * 2 * 3),
+        ("reduce-scatter", 4): (25, 24 * 16 * 32 * 2 * 3 + 2 * (4 + 8) * 2 * 3),
         ("all-reduce", 8): (1, 2 * 40 * 7 / 8),
         ("all-reduce", 2): (1, 2 * 64 / 2),
-        ("collective-permute", 2): (1, 40.0),
+        ("collective-permute", 2): (2, 80.0),
     }
 
 
