@@ -22,7 +22,11 @@ def by_hand(query, key, value, visible):
         for head in range(query.shape[2]):
             for place in range(query.shape[1]):
                 seen = np.flatnonzero(visible[row, place])
-                scores = key[row, seen, head].astype(np.float64) @ query[row, place, head] / np.sqrt(query.shape[-1])
+                scores = (
+                    key[row, seen, head].astype(np.float64)
+                    @ query[row, place, head]
+                    / np.sqrt(query.shape[-1])
+                )
                 shares = np.exp(scores - scores.max())
                 out[row, place, head] = shares / shares.sum() @ value[row, seen, head]
     return out

@@ -1,6 +1,5 @@
 """Against transformers' PyTorch classes, live: our parameters go out through a folder, and come back as theirs."""
 
-import json
 from functools import partial
 
 import jax

@@ -1,0 +1,140 @@
+"""Folders out: bit-equal on the way back, whole or not at all."""
+
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from stilts_jax.errors import ConfigError, EncoderError
+from stilts_jax.model import HeadConfig, TaskHead, export_encoder, load_encoder
+
+FAMILIES = ["xlm-roberta", "xlm-roberta-xl"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_out_and_back_is_bit_equal(maker, family, dtype, tmp_path):
+    config = maker.config(family, layer_norm_eps=3e-6, hidden_dropout=0.25)
+    params = {**maker.encoder(config), "pooler": maker.pooler(config)}
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), params)
+    export_encoder(tmp_path / "out", config, params, dtype=dtype)
+    back = load_encoder(tmp_path / "out", dtype=dtype)
+    assert back.config == config
+    assert (back.mlm_head, back.task_head, back.unused) == (None, None, ())
+    jax.tree.map(np.testing.assert_array_equal, back.params, params)
+
+
+@pytest.mark.parametrize("kind", ["classify", "choice", "tag", "span", "mlm"])
+def test_a_head_comes_back(maker, kind, tmp_path):
+    config = maker.config()
+    head = maker.heads()[kind]
+    params = maker.head(config, head)
+    labels = ("yes", "no", "maybe") if kind in ("classify", "tag") else ()
+    export_encoder(tmp_path / "out", config, maker.encoder(config), head=TaskHead(head, params, labels))
+    back = load_encoder(tmp_path / "out")
+    if kind == "mlm":
+        found = back.mlm_head
+    else:
+        found = back.task_head.params
+        assert back.task_head.labels == labels
+        assert back.task_head.config.kind == kind
+    jax.tree.map(np.testing.assert_array_equal, found, params)
+    encoder = {name: part for name, part in back.params.items() if name != "pooler"}
+    jax.tree.map(np.testing.assert_array_equal, encoder, maker.encoder(config))
+    assert ("pooler" in back.params) == (kind == "choice")
+
+
+def test_a_dual_encoder_keeps_its_pooler(maker, tmp_path):
+    config, head = maker.config(), HeadConfig(kind="embed", pooling="pooler")
+    params = maker.head(config, head)
+    export_encoder(tmp_path / "out", config, maker.encoder(config), head=TaskHead(head, params))
+    back = load_encoder(tmp_path / "out")
+    jax.tree.map(np.testing.assert_array_equal, back.params["pooler"], params["pooler"])
+
+
+def test_large_weights_are_cut_into_files(maker, tmp_path):
+    config = maker.config()
+    params = maker.encoder(config)
+    export_encoder(tmp_path / "out", config, params, file_bytes=10_000)
+    files = sorted(path.name for path in (tmp_path / "out").glob("*.safetensors"))
+    assert len(files) > 3
+    assert files[0] == f"model-00001-of-{len(files):05d}.safetensors"
+    sizes = [(tmp_path / "out" / name).stat().st_size for name in files]
+    index = json.loads((tmp_path / "out" / "model.safetensors.index.json").read_text())
+    assert (
+        index["metadata"]["total_size"] == sum(leaf.nbytes for leaf in jax.tree.leaves(params)) < sum(sizes)
+    )
+    back = load_encoder(tmp_path / "out")
+    jax.tree.map(np.testing.assert_array_equal, back.params, params)
+
+
+def test_the_tokenizer_goes_along(maker, tmp_path):
+    config = maker.config()
+    source = tmp_path / "source"
+    source.mkdir()
+    with pytest.raises(EncoderError, match="no tokenizer"):
+        export_encoder(tmp_path / "out", config, maker.encoder(config), tokenizer_folder=source)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["source"]
+    (source / "tokenizer.json").write_text("{}")
+    (source / "notes.txt").write_text("not ours")
+    out = export_encoder(tmp_path / "out", config, maker.encoder(config), tokenizer_folder=source)
+    assert sorted(path.name for path in out.iterdir()) == [
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+    ]
+    assert {path.stat().st_mode & 0o777 for path in out.iterdir()} == {0o644}
+
+
+def test_a_failure_leaves_nothing_behind(maker, tmp_path, monkeypatch):
+    from stilts_jax.model import export
+
+    def fail(*_args, **_options):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(export, "save_file", fail)
+    with pytest.raises(OSError, match="No space"):
+        export_encoder(tmp_path / "out", maker.config(), maker.encoder(maker.config()))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_stands_there_is_not_overwritten(maker, tmp_path):
+    config = maker.config()
+    (tmp_path / "out").mkdir()
+    export_encoder(tmp_path / "out", config, maker.encoder(config))
+    with pytest.raises(EncoderError, match="exists"):
+        export_encoder(tmp_path / "out", config, maker.encoder(config))
+    shutil.rmtree(tmp_path / "out")
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(EncoderError, match="exists"):
+        export_encoder(tmp_path / "out", config, maker.encoder(config))
+
+
+def test_what_transformers_has_no_class_for(maker, tmp_path):
+    config = maker.config()
+    head = HeadConfig(kind="classify", num_labels=3, form="jiant")
+    with pytest.raises(ConfigError, match="jiant"):
+        export_encoder(
+            tmp_path / "out", config, maker.encoder(config), head=TaskHead(head, maker.head(config, head))
+        )
+
+
+def test_labels_that_do_not_fit(maker, tmp_path):
+    config, head = maker.config(), maker.heads()["tag"]
+    with pytest.raises(ConfigError, match="2 label names"):
+        export_encoder(
+            tmp_path / "out",
+            config,
+            maker.encoder(config),
+            head=TaskHead(head, maker.head(config, head), ("a", "b")),
+        )
+
+
+def test_parameters_of_another_shape(maker, tmp_path):
+    config = maker.config()
+    with pytest.raises(EncoderError) as caught:
+        export_encoder(tmp_path / "out", config, maker.encoder(maker.config(intermediate_size=48)))
+    assert caught.value.where.startswith("layers/ffn/")

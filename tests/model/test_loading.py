@@ -1,0 +1,242 @@
+"""Folders in: what is used, what is expected and unused, and what is wrong, each named."""
+
+import json
+import shutil
+import sys
+
+import jax
+import ml_dtypes
+import numpy as np
+import pytest
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from safetensors.numpy import load_file, save_file
+
+from stilts_jax.errors import EncoderError
+from stilts_jax.model import TaskHead, export_encoder, load_encoder
+
+WORD = "embeddings.word_embeddings.weight"
+
+
+@pytest.fixture(scope="module")
+def original(maker, tmp_path_factory):
+    """A folder with an encoder and a masked-language-model head."""
+    folder = tmp_path_factory.mktemp("original") / "encoder"
+    config = maker.config()
+    head = maker.heads()["mlm"]
+    export_encoder(folder, config, maker.encoder(config), head=TaskHead(head, maker.head(config, head)))
+    return folder
+
+
+@pytest.fixture
+def folder(original, tmp_path):
+    shutil.copytree(original, tmp_path / "encoder")
+    return tmp_path / "encoder"
+
+
+def change_weights(folder, change):
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def change_config(folder, **changes):
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def cut_off(path, share=0.5):
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+
+
+def split_in_two(folder):
+    weights = load_file(folder / "model.safetensors")
+    names = sorted(weights)
+    parts = {"a.safetensors": names[::2], "b.safetensors": names[1::2]}
+    for file, keys in parts.items():
+        save_file({key: weights[key] for key in keys}, folder / file)
+    index = {"weight_map": {key: file for file, keys in parts.items() for key in keys}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / "model.safetensors").unlink()
+    return index
+
+
+def drop_from_index(folder):
+    split_in_two(folder)
+    (folder / "b.safetensors").unlink()
+
+
+def lie_in_index(folder):
+    index = split_in_two(folder)
+    index["weight_map"]["roberta.encoder.layer.9.output.dense.bias"] = "a.safetensors"
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def point_outside(folder):
+    index = split_in_two(folder)
+    index["weight_map"]["x"] = "../../model.safetensors"
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def rename(old, new):
+    return lambda folder: change_weights(folder, lambda weights: weights.update({new: weights.pop(old)}))
+
+
+LAYER = "roberta.encoder.layer.1.intermediate.dense.weight"
+BAD_FOLDERS = {
+    "no config.json": (lambda f: (f / "config.json").unlink(), "no config.json"),
+    "a config.json that is no JSON": (lambda f: cut_off(f / "config.json"), "can't be read as JSON"),
+    "a config.json that is a list": (lambda f: (f / "config.json").write_text("[]"), "no JSON object"),
+    "another architecture": (lambda f: change_config(f, model_type="bert"), "'bert' model"),
+    "no weights": (lambda f: (f / "model.safetensors").unlink(), "holds no weights"),
+    "weights cut off": (lambda f: cut_off(f / "model.safetensors"), "can't be read"),
+    "weights cut off in the header": (lambda f: cut_off(f / "model.safetensors", 0.01), "can't be read"),
+    "weights that are text": (
+        lambda f: (f / "model.safetensors").write_text("hello, world"),
+        "can't be read",
+    ),
+    "empty weights": (lambda f: (f / "model.safetensors").write_bytes(b""), "can't be read"),
+    "a tensor missing": (
+        lambda f: change_weights(f, lambda w: w.pop(LAYER)),
+        "1 tensors are missing: roberta.encoder.layer.1.intermediate.dense.weight",
+    ),
+    "a head half there": (
+        lambda f: change_weights(f, lambda w: w.pop("lm_head.dense.bias")),
+        "1 tensors are missing: lm_head.dense.bias",
+    ),
+    "an unknown tensor": (rename("lm_head.bias", "lm_head.offset"), "missing: lm_head.bias"),
+    "a tensor too many": (
+        lambda f: change_weights(f, lambda w: w.update(adapter=np.zeros(2, np.float32))),
+        "no place in this model: adapter",
+    ),
+    "more layers than config.json says": (
+        lambda f: change_config(f, num_hidden_layers=2),
+        "no place in this model",
+    ),
+    "fewer layers than config.json says": (
+        lambda f: change_config(f, num_hidden_layers=4),
+        "16 tensors are missing",
+    ),
+    "another width than config.json says": (lambda f: change_config(f, intermediate_size=41), "has shape"),
+    "a matrix lying on its side": (
+        lambda f: change_weights(f, lambda w: w.update({LAYER: np.ascontiguousarray(w[LAYER].T)})),
+        "has shape",
+    ),
+    "the norms of the other family": (
+        lambda f: change_config(f, model_type="xlm-roberta-xl"),
+        "tensors are missing",
+    ),
+    "a decoder of its own": (
+        lambda f: change_weights(f, lambda w: w.update({"lm_head.decoder.weight": w["roberta." + WORD] + 1})),
+        "word table of its own",
+    ),
+    "an index that is no JSON": (
+        lambda f: (split_in_two(f), cut_off(f / "model.safetensors.index.json")),
+        "can't be read as JSON",
+    ),
+    "an index without its map": (
+        lambda f: (split_in_two(f), (f / "model.safetensors.index.json").write_text("{}")),
+        "no weight_map",
+    ),
+    "a file of the index missing": (drop_from_index, "not in the folder"),
+    "an index that lists what is not there": (lie_in_index, "its files lack"),
+    "an index that points outside": (point_outside, "not in the folder"),
+    "one file of several cut off": (
+        lambda f: (split_in_two(f), cut_off(f / "b.safetensors")),
+        "can't be read",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", sorted(BAD_FOLDERS))
+def test_a_folder_that_cannot_be_used_is_named(folder, case):
+    spoil, because = BAD_FOLDERS[case]
+    spoil(folder)
+    with pytest.raises(EncoderError) as caught:
+        load_encoder(folder)
+    assert because in caught.value.what
+    assert str(folder) in caught.value.where
+
+
+@pytest.mark.parametrize("name", ["no/such/folder", "/nowhere/at/all", "../x", "", "two words"])
+def test_a_place_that_is_none(name, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(EncoderError):
+        load_encoder(name or "missing folder")
+
+
+def test_a_hub_name_that_is_not_cached_says_what_to_run(monkeypatch, tmp_path):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(EncoderError) as caught:
+        load_encoder("example/encoder-that-is-not-here")
+    assert "stilts prepare" in caught.value.fix
+
+
+def test_a_cached_hub_snapshot_is_found(original, monkeypatch, tmp_path):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / "models--example--encoder"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("0" * 40)
+    shutil.copytree(original, repository / "snapshots" / ("0" * 40))
+    assert load_encoder("example/encoder").tokenizer_folder.name == "0" * 40
+
+
+def test_torch_files_without_torch_say_what_to_install(folder, monkeypatch):
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(EncoderError) as caught:
+        load_encoder(folder)
+    assert "torch is not installed" in caught.value.what
+
+
+def test_what_older_versions_saved_is_left_aside(folder):
+    extra = {
+        "roberta.embeddings.position_ids": np.arange(20)[None],
+        "lm_head.decoder.weight": load_file(folder / "model.safetensors")["roberta." + WORD],
+        "lm_head.decoder.bias": load_file(folder / "model.safetensors")["lm_head.bias"],
+    }
+    expected = load_encoder(folder)
+    assert expected.unused == ()
+    change_weights(folder, lambda weights: weights.update(extra))
+    found = load_encoder(folder)
+    assert sorted(found.unused) == sorted(extra)
+    jax.tree.map(np.testing.assert_array_equal, found.params, expected.params)
+
+
+def test_several_files_equal_one(folder):
+    expected = load_encoder(folder)
+    split_in_two(folder)
+    found = load_encoder(folder)
+    jax.tree.map(np.testing.assert_array_equal, found.params, expected.params)
+    jax.tree.map(np.testing.assert_array_equal, found.mlm_head, expected.mlm_head)
+
+
+@pytest.mark.parametrize("stored", [ml_dtypes.bfloat16, np.float16])
+def test_half_precision_becomes_what_was_asked_for(folder, stored):
+    wide = load_file(folder / "model.safetensors")
+    change_weights(folder, lambda w: w.update({key: value.astype(stored) for key, value in w.items()}))
+    found = load_encoder(folder)
+    kernel = found.params["layers"]["ffn"]["up"]["kernel"]
+    assert kernel.dtype == np.float32
+    np.testing.assert_array_equal(kernel[1], wide[LAYER].astype(stored).astype(np.float32).T)
+    narrow = load_encoder(folder, dtype="bfloat16")
+    assert {leaf.dtype for leaf in jax.tree.leaves(narrow.params)} == {np.dtype(ml_dtypes.bfloat16)}
+
+
+def test_the_epsilon_of_config_json_is_kept(folder):
+    change_config(folder, layer_norm_eps=1e-12)
+    assert load_encoder(folder).config.layer_norm_eps == 1e-12
+
+
+def test_straight_into_a_sharding(folder):
+    """On one device here; test_loading_memory.py has eight."""
+    mesh = Mesh(np.array(jax.devices()[:1]), ("fsdp",), axis_types=(AxisType.Auto,))
+    place = lambda tree: jax.tree.map(lambda _: NamedSharding(mesh, P()), tree)  # noqa: E731
+    found, expected = load_encoder(folder, sharding=place), load_encoder(folder)
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(found.params))
+    jax.tree.map(np.testing.assert_array_equal, found.params, expected.params)

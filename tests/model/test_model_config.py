@@ -1,0 +1,113 @@
+"""Records: what they refuse, and the way to transformers' config.json and back."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from stilts_jax.errors import ConfigError, EncoderError
+from stilts_jax.model import SHAPES, Compute, EncoderConfig, HeadConfig, Model, abstract_encoder
+
+
+@pytest.mark.parametrize("name", ["base", "large", "xl", "xxl", "e5-small"])
+def test_shapes_have_the_sizes_of_the_published_models(name):
+    c = SHAPES[name]
+    count = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(abstract_encoder(c)))
+    width, inner = c.hidden_size, c.intermediate_size
+    layer = 4 * (width * width + width) + 2 * width * inner + inner + width + 4 * width
+    # one norm beside the layers: behind the embeddings, or at the end
+    assert count == (c.vocab_size + 514 + 1) * width + c.num_layers * layer + 2 * width
+    published = {"base": 277.5e6, "large": 558.8e6, "xl": 3.48e9, "xxl": 10.70e9, "e5-small": 117.5e6}
+    assert count == pytest.approx(published[name], rel=2e-3)
+
+
+@pytest.mark.parametrize("name", sorted(SHAPES))
+def test_the_way_through_config_json(name):
+    described = SHAPES[name].to_transformers()
+    assert EncoderConfig.from_transformers(described) == SHAPES[name]
+
+
+@pytest.mark.parametrize(
+    ("changes", "because"),
+    [
+        ({"family": "bert"}, "not known"),
+        ({"vocab_size": 0}, "above 0"),
+        ({"num_layers": -1}, "above 0"),
+        ({"hidden_size": 2.5}, "above 0"),
+        ({"num_layers": True}, "above 0"),
+        ({"num_heads": 5}, "do not divide"),
+        ({"pad_id": 61}, "not in a vocabulary"),
+        ({"max_positions": 2}, "no room"),
+        ({"layer_norm_eps": 0.0}, "layer_norm_eps"),
+        ({"hidden_dropout": 1.0}, "dropout rate"),
+        ({"attention_dropout": -0.1}, "dropout rate"),
+    ],
+    ids=lambda value: str(value),
+)
+def test_a_shape_that_makes_no_sense(maker, changes, because):
+    with pytest.raises(ConfigError, match=because):
+        maker.config(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "because"),
+    [
+        ({"model_type": "bert"}, "'bert' model"),
+        ({"model_type": None}, "None model"),
+        ({"hidden_act": "gelu_new"}, "hidden_act"),
+        ({"position_embedding_type": "relative_key"}, "position_embedding_type"),
+        ({"is_decoder": True}, "is_decoder"),
+        ({"tie_word_embeddings": False}, "tie_word_embeddings"),
+        ({"hidden_size": None}, "lacks hidden_size"),
+        ({"layer_norm_eps": None}, "lacks layer_norm_eps"),
+        ({"vocab_size": "many"}, "makes no sense"),
+        ({"num_attention_heads": 7}, "makes no sense"),
+    ],
+    ids=lambda value: str(value),
+)
+def test_a_config_json_that_describes_something_else(changes, because):
+    described = {**SHAPES["tiny"].to_transformers(), **changes}
+    with pytest.raises(EncoderError, match=because):
+        EncoderConfig.from_transformers(described, where="some/config.json")
+
+
+@pytest.mark.parametrize(
+    ("values", "because"),
+    [
+        ({"kind": "rank"}, "not known"),
+        ({"kind": "classify"}, "needs labels"),
+        ({"kind": "tag", "num_labels": 0}, "needs labels"),
+        ({"kind": "span", "form": "bert"}, "not known"),
+        ({"kind": "span", "init": "zeros"}, "not known"),
+        ({"kind": "embed", "pooling": "max"}, "not known"),
+        ({"kind": "span", "dropout": 1.5}, "dropout rate"),
+        ({"kind": "span", "layer": 3}, "only embed heads"),
+        ({"kind": "embed", "layer": -1}, "count from 0"),
+    ],
+    ids=lambda value: str(value),
+)
+def test_a_head_that_makes_no_sense(values, because):
+    with pytest.raises(ConfigError) as caught:
+        HeadConfig(**values)
+    assert because in str(caught.value)
+
+
+@pytest.mark.parametrize("field", ["dtype", "param_dtype", "remat", "attention"])
+def test_an_unknown_way_to_compute(field):
+    with pytest.raises(ConfigError, match="not known"):
+        Compute(**{field: "fast"})
+
+
+def test_models(maker):
+    span, deep = HeadConfig(kind="span"), HeadConfig(kind="embed", layer=4)
+    with pytest.raises(ConfigError, match="one name"):
+        Model(maker.config(), (("a", span), ("a", span)))
+    with pytest.raises(ConfigError, match="Layer 4 of an encoder of 3"):
+        Model(maker.config(), (("a", deep),))
+    with pytest.raises(ConfigError) as caught:
+        Model(maker.config(), (("squad", span),)).head("squat")
+    assert "did you mean 'squad'" in str(caught.value)
+    one, other = (Model(maker.config(), (("squad", span),)) for _ in range(2))
+    assert hash(one) == hash(other) and one == other
+    assert hash(dataclasses.replace(one, compute=Compute(dtype="bfloat16"))) != hash(one)
