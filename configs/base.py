@@ -74,6 +74,7 @@ def get_config() -> ConfigDict:
     mixture.weights = ""  # as in "mnli=2,mlm=1"
     mixture.mlm_weight = 0.2  # share of the steps that "+mlm" gets
     mixture.mlm_alpha = 0.3  # languages of MLM are drawn with p ~ n^alpha
+    mixture.mlm_rate = 0.15  # share of the tokens that are predicted
     mixture.mlm_languages = ""  # joined by "+"; empty: all that the data root has
     mixture.mlm_batch_size = 8
     mixture.mlm_max_length = 256

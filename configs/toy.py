@@ -14,14 +14,14 @@ from ml_collections import ConfigDict
 
 from stilts_jax.config import base_config, parse_argument
 
-PRETRAINING_STEPS = {"test": 20, "small": 400, "full": 3000}
+PRETRAINING_STEPS = {"test": 20, "small": 1200, "full": 5000}
 TARGETS = {
     "test": "udpos+xquad+tatoeba",
     "small": "xnli+udpos+panx+xquad+tatoeba+bucc",
     "full": "xnli+pawsx+udpos+panx+xquad+xcopa+tatoeba+bucc+lareqa",
 }
 INTERMEDIATES = {"test": "none+mnli", "small": "none+mnli+squad_v1", "full": "none+mnli+squad_v1+mnli/mlm"}
-STEPS = {"test": 20, "small": 120, "full": 600}
+EPOCHS = {"test": 1.5, "small": 1.5, "full": 2.0}
 
 
 def get_config(argument: str = "") -> ConfigDict:
@@ -31,7 +31,7 @@ def get_config(argument: str = "") -> ConfigDict:
         stage="grid",
         size="small",
         seeds=1,
-        choices={"stage": ("pretrain", "grid"), "size": tuple(STEPS)},
+        choices={"stage": ("pretrain", "grid"), "size": tuple(EPOCHS)},
     )
     c = base_config()
     c.title = f"Toy world ({arg.size}): toy results"
@@ -41,25 +41,24 @@ def get_config(argument: str = "") -> ConfigDict:
     c.evaluation.tokens_per_batch = 8192
     c.train.buckets = 2  # every shape is a compilation, and here these cost more than padding
     c.train.log_every = 10
+    c.train.max_length = 64
+    c.train.batch_size = 16
     if arg.stage == "pretrain":
         c.experiment.intermediates = "mlm"
         c.experiment.targets = ""
-        c.train.learning_rate = 2e-3
-        c.train.batch_size = 32
-        c.train.max_length = 64
-        c.train.max_steps = PRETRAINING_STEPS[arg.size]
+        c.train.learning_rate = 3e-3
         c.train.epochs = 1000.0
+        c.train.max_steps = PRETRAINING_STEPS[arg.size]
+        c.mixture.mlm_rate = 0.3  # a small vocabulary and short lines: more to learn from each
         c.mixture.mlm_alpha = 1.0
         return c
     c.experiment.intermediates = INTERMEDIATES[arg.size]
     c.experiment.targets = TARGETS[arg.size]
     c.experiment.intermediate_seeds = arg.seeds
     c.experiment.target_seeds = arg.seeds
-    c.train.learning_rate = 5e-4
-    c.train.batch_size = 32
-    c.train.max_length = 64
-    c.train.epochs = 1000.0
-    c.train.max_steps = STEPS[arg.size]
-    c.train.eval_every = STEPS[arg.size] // 2
+    c.train.learning_rate = 1e-3
+    c.train.epochs = EPOCHS[arg.size]
+    c.train.eval_every = 200
     c.train.eval_examples = 200
+    c.mixture.mlm_max_length = 64
     return c

@@ -120,6 +120,7 @@ def make_batches(
     """Returns the batches of a phase and how many steps it takes."""
     settings, train = context.settings, context.settings.train
     host = context.host
+    masking = Masking(tokenizer.mask_id, tokenizer.vocab_size, rate=settings.mixture.mlm_rate)
     batches = {
         item.task.name: TrainingBatches(
             item.task.name,
@@ -129,7 +130,7 @@ def make_batches(
             max_length=item.hyperparameters.max_length,
             window=train.window,
             max_buckets=train.buckets,
-            masking=Masking(tokenizer.mask_id, tokenizer.vocab_size) if item.task.kind == "mlm" else None,
+            masking=masking if item.task.kind == "mlm" else None,
             alpha=settings.mixture.mlm_alpha,
             host_index=host[0],
             host_count=host[1],

@@ -158,6 +158,7 @@ class MixtureSettings:
     weights: str
     mlm_weight: float
     mlm_alpha: float
+    mlm_rate: float
     mlm_languages: str
     mlm_batch_size: int
     mlm_max_length: int
@@ -172,6 +173,7 @@ class MixtureSettings:
         _in_range("mixture.temperature", self.temperature, 1.0)
         _in_range("mixture.mlm_weight", self.mlm_weight, 0.0, 1.0)
         _in_range("mixture.mlm_alpha", self.mlm_alpha, 0.0, 1.0)
+        _in_range("mixture.mlm_rate", self.mlm_rate, 0.01, 0.99)
         _in_range("mixture.mlm_batch_size", self.mlm_batch_size, 1)
         _in_range("mixture.mlm_max_length", self.mlm_max_length, 8)
         if (self.sampler == "weights") != bool(self.weights):
