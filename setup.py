@@ -13,7 +13,9 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.11",
-    packages=find_packages(include=["stilts_jax", "stilts_jax.*", "configs"]),
+    # The configs lie beside the package in a checkout, inside it in an installation: `--config=xstilts` finds both.
+    packages=[*find_packages(include=["stilts_jax", "stilts_jax.*"]), "stilts_jax.configs"],
+    package_dir={"stilts_jax.configs": "configs"},
     package_data={"stilts_jax": ["py.typed", "report/*.css", "report/*.csv"]},
     install_requires=[
         "jax>=0.10.2,<0.13",
@@ -25,20 +27,22 @@ setup(
         "tokenizers>=0.23.2,<0.24",
         "sentencepiece>=0.2.2,<0.3",
         "safetensors>=0.8,<0.9",
-        "datasets>=5.2,<6",
         "pyarrow>=24",
         "numpy>=2.0",
         "scipy>=1.14",
         "ml-collections>=1.1,<2",
-        "absl-py>=2.3",
     ],
     extras_require={
         "tpu": ["jax[tpu]>=0.10.2,<0.13"],
         "cuda": ["jax[cuda13]>=0.10.2,<0.13"],
+        "hub": ["datasets>=5.2,<6"],
         # importlib_resources: tensorflow-datasets needs it and does not say so.
         "tfds": ["tensorflow-datasets>=4.9.10,<5", "importlib_resources", "array-record>=0.8.1"],
+        "tfds-prepare": ["tensorflow"],  # some builders can't be prepared without it; none needs it to be read
+        "typology": ["lang2vec"],
+        "tensorboard": ["tensorboardX>=2.6"],
         "parity": ["torch>=2.8"],
-        "test": ["pytest>=9", "hypothesis>=6"],
+        "test": ["pytest>=9", "hypothesis>=6", "datasets>=5.2,<6"],
         "lint": ["ruff==0.17.5", "mypy==2.4.1"],
     },
     entry_points={"console_scripts": ["stilts=stilts_jax.main:main"]},

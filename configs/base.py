@@ -66,6 +66,7 @@ def get_config() -> ConfigDict:
     train.keep_latest = 1
     train.skip_non_finite = 0  # steps with a non-finite loss that may be left out before the run stops
     train.log_every = 50
+    train.tensorboard = False  # a copy of the metrics for TensorBoard (needs the extra of that name)
 
     c.mixture = mixture = ConfigDict()
     mixture.sampler = "capped"  # "uniform", "proportional", "capped", "temperature" or "weights"

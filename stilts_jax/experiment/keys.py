@@ -19,7 +19,7 @@ from stilts_jax.tasks.spec import Hyperparameters, Task
 FORMAT = 1  # raised when what these records mean changes
 
 # Settings of training that change how a run is computed or watched, not what it computes.
-_NOT_IN_KEY = {"accumulation", "checkpoint_every", "keep_latest", "log_every"}
+_NOT_IN_KEY = {"accumulation", "checkpoint_every", "keep_latest", "log_every", "tensorboard"}
 # These are in the phase's own hyperparameters, after presets and overrides have met.
 _IN_HYPERPARAMETERS = {"learning_rate", "batch_size", "epochs", "max_length", "warmup", "weight_decay"}
 

@@ -123,6 +123,7 @@ class TrainSettings:
     keep_latest: int
     skip_non_finite: int
     log_every: int
+    tensorboard: bool
 
     def __post_init__(self) -> None:
         _in_range("train.learning_rate", self.learning_rate, 0.0, 1.0)

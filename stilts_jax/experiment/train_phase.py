@@ -84,6 +84,7 @@ def train_phase(phase: Phase, context: Context) -> dict[str, Any]:
             mesh=context.mesh,
             zero1=settings.mesh.zero1,
             flops_per_token=training_flops_per_token(model.encoder),
+            tensorboard=settings.train.tensorboard,
             progress=context.progress,
         )
     finished = result.params
