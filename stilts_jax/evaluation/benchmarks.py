@@ -74,9 +74,6 @@ BENCHMARKS: Mapping[str, Mapping[str, BenchmarkTask]] = {
     },
 }
 
-# Item i of the test set is the same item in every language, so that languages are not independent samples.
-ALIGNED_TASKS = frozenset({"xnli", "xcopa", "xquad", "lareqa"})
-
 
 def get_benchmark(name: str) -> Mapping[str, BenchmarkTask]:
     """The tasks of ``xtreme`` or ``xtreme-r``."""

@@ -1,19 +1,32 @@
 """Texts to vectors: the mean of a layer's hidden states, or what a trained dual encoder says."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
 
 from stilts_jax.data.features import FeatureSettings, build_features
 from stilts_jax.data.features.ragged import find_unique
 from stilts_jax.evaluation.predict import Layer, predict
-from stilts_jax.model.config import Model
+from stilts_jax.model import Model
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.tasks.spec import EmbedExample
 from stilts_jax.tokenization import Tokenizer
+
+
+@jax.jit
+def _sample_entries(params: Any) -> Any:
+    """256 entries of every array, spread over it."""
+
+    def sample(array: jax.Array) -> jax.Array:
+        places = np.linspace(0, max(array.size - 1, 0), 256, dtype=np.int64)
+        return array[np.unravel_index(places, array.shape)]
+
+    return jax.tree.map(sample, params)
 
 
 @dataclass(frozen=True)
@@ -29,7 +42,6 @@ class Embedder:
         head: name of a dual encoder's head; None averages.
         tokens_per_batch: padded tokens of a batch.
         mesh: devices that share each batch.
-        fingerprint: names encoder and weights where vectors are kept on disk.
         progress: counts texts.
     """
 
@@ -41,8 +53,16 @@ class Embedder:
     head: str | None = None
     tokens_per_batch: int = 16384
     mesh: Mesh | None = None
-    fingerprint: str = ""
     progress: Progress = SILENT
+
+    @property
+    def fingerprint(self) -> str:
+        """Names what decides the vectors: model, tokenizer, settings, and some hundred entries of each weight."""
+        what = (self.model, self.layer, self.head, self.max_length, self.tokenizer.fingerprint)
+        digest = hashlib.blake2b(repr(what).encode(), digest_size=16)
+        for sample in jax.tree.leaves(_sample_entries(dict(self.params))):
+            digest.update(np.asarray(sample).tobytes())
+        return digest.hexdigest()
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """float32 [N, D] (for all layers [N, L + 1, D])."""

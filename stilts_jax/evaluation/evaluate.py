@@ -7,13 +7,14 @@ from typing import Any
 
 from jax.sharding import Mesh
 
+from stilts_jax.data.masking import Masking
 from stilts_jax.data.records import Features
 from stilts_jax.errors import StiltsError
 from stilts_jax.evaluation.decode import DECODERS
 from stilts_jax.evaluation.metrics import METRICS, MetricResult
 from stilts_jax.evaluation.metrics_qa import NullableAnswer, answers_at
 from stilts_jax.evaluation.predict import predict
-from stilts_jax.model.config import Model
+from stilts_jax.model import Model
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.tasks.spec import Example, SpanExample, Task
 
@@ -53,6 +54,7 @@ def evaluate_task(
     *,
     head: str,
     tokens_per_batch: int = 16384,
+    masking: Masking | None = None,
     mesh: Mesh | None = None,
     progress: Progress = SILENT,
 ) -> Evaluation:
@@ -66,6 +68,7 @@ def evaluate_task(
         examples: by language, in the order in which the features were built.
         head: name of the head in ``model.heads``.
         tokens_per_batch: padded tokens of a batch on all devices together.
+        masking: of masked language modelling; its one result stands under the language "all".
         mesh: devices that share each batch.
         progress: counts rows.
     """
@@ -78,11 +81,21 @@ def evaluate_task(
             fix="build the features of these examples",
         )
     rows = predict(
-        model, params, features, head=head, tokens_per_batch=tokens_per_batch, mesh=mesh, progress=progress
+        model,
+        params,
+        features,
+        head=head,
+        tokens_per_batch=tokens_per_batch,
+        masking=masking,
+        mesh=mesh,
+        progress=progress,
     )
-    decoded = iter(DECODERS[features.kind](rows, features, everything))
+    decoded = DECODERS[features.kind](rows, features, everything)
+    if features.kind == "mlm":  # packed rows mix examples
+        return Evaluation({"all": METRICS[task.metric](task, decoded, None, "all")}, {})
+    values = iter(decoded)
     return score_decoded(
-        task, {name: list(islice(decoded, len(part))) for name, part in examples.items()}, examples
+        task, {name: list(islice(values, len(part))) for name, part in examples.items()}, examples
     )
 
 

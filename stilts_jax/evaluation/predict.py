@@ -16,14 +16,13 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from stilts_jax.data.batches import PredictionStream
+from stilts_jax.data.masking import Masking
 from stilts_jax.data.prefetch import prefetch
 from stilts_jax.data.records import PAD_ID, Batch, Features, Ragged
 from stilts_jax.errors import StiltsError
-from stilts_jax.model.config import Model
-from stilts_jax.model.encoder import encode
-from stilts_jax.model.heads import apply_model
+from stilts_jax.model import Model, apply_model, chunked_cross_entropy, encode, pool_mean
 from stilts_jax.progress import SILENT, Progress
-from stilts_jax.sharding import batch_multiple, host_rows, shard_batch
+from stilts_jax.sharding import batch_multiple, host_rows, parameter_shardings, shard_batch
 from stilts_jax.tokenization import SEP_ID
 
 Arrays = Mapping[str, jax.Array]
@@ -44,6 +43,7 @@ def predict(
     layer: Layer | None = None,
     tokens_per_batch: int = 16384,
     length_multiple: int = 8,
+    masking: Masking | None = None,
     mesh: Mesh | None = None,
     progress: Progress = SILENT,
 ) -> Rows:
@@ -51,35 +51,44 @@ def predict(
 
     Args:
         model: what to compute.
-        params: ``{"encoder", "head"}``, already on the devices of ``mesh``.
+        params: ``{"encoder", "head"}``; numpy arrays are put on the devices first.
         features: rows of all languages, built for prediction.
         head: name of the head in ``model.heads``; None pools the hidden states of ``layer``.
         layer: without a head: the layer whose hidden states are averaged over all tokens (0: the embeddings;
             None: 14 of 24), or "all" of them in one pass.
         tokens_per_batch: padded tokens of a batch on all devices together.
         length_multiple: what padded lengths are multiples of; more means fewer shapes to compile.
+        masking: of masked language modelling.
         mesh: devices that share each batch.
-        progress: counts rows.
+        progress: says what there is to do, and counts tokens.
 
     Returns:
         By kind, arrays [N, ...] in the order of the rows:
         classify, choice: ``label``; tag: ``tags``, flat and aligned with the tokens' values;
         span: ``starts``, ``ends``, ``scores`` [N, 20] (-inf: no such span) and ``null`` [N];
-        embed: ``vectors`` [N, D], or [N, L + 1, D] for "all" layers.
+        embed: ``vectors`` [N, D], or [N, L + 1, D] for "all" layers;
+        mlm: ``loss`` and ``weight``, sums over the masked tokens of the rows that texts were packed into.
     """
+    name = head or "embed"
     multiple = batch_multiple(mesh) if mesh is not None else 1
     stream = PredictionStream(
-        head or "embed",
+        name,
         features,
         tokens_per_batch=tokens_per_batch,
         multiple=length_multiple,
         row_multiple=int(np.lcm(multiple, _ROW_MULTIPLE)),
+        masking=masking,
     )
     run = _compile(model, head, layer, features.kind, mesh)
+    params = _place(params, mesh)
     sequences = features.columns["tokens"]
     assert isinstance(sequences, Ragged)
     kept: Rows = {}
     seen = np.zeros(len(features), np.int64)
+    progress.say(
+        f"{name}: {len(features)} rows, {len(sequences.values) / 1e6:.3g} M tokens, {len(stream)} batches of "
+        f"{len(stream.shapes)} shapes"
+    )
     waiting: tuple[Batch, Any] | None = None
     with progress.track("predicting", total=len(features), unit="rows") as bar:
         for batch in prefetch(stream.batch_at, range(len(stream))):
@@ -90,14 +99,29 @@ def predict(
             waiting = ahead
         if waiting is not None:
             bar.advance(_take_in(*waiting, kept, seen, sequences))
+    if features.kind == "mlm":  # texts were packed into fewer rows
+        packed = int(np.count_nonzero(seen))
+        seen, kept = seen[:packed], {key: values[:packed] for key, values in kept.items()}
     wrong = np.flatnonzero(seen != 1)
     if len(wrong):
         raise StiltsError(
-            f"{len(wrong)} of {len(features)} rows were not predicted exactly once.",
-            where=f"{head or 'embed'}, first row {wrong[0]}: {seen[wrong[0]]} times",
+            f"{len(wrong)} of {len(seen)} rows were not predicted exactly once.",
+            where=f"{name}, first row {wrong[0]}: {seen[wrong[0]]} times",
             fix="report this: the batches of the stream do not cover the rows",
         )
     return kept
+
+
+def _place(params: Mapping[str, Any], mesh: Mesh | None) -> Any:
+    """Puts what is not yet on a device there: once, not with every batch."""
+    tree = dict(params)
+    if mesh is None:
+        return jax.device_put(tree)
+    return jax.tree.map(
+        lambda leaf, sharding: jax.device_put(leaf, sharding) if isinstance(leaf, np.ndarray) else leaf,
+        tree,
+        parameter_shardings(tree, mesh),
+    )
 
 
 def _to_device(batch: Batch, mesh: Mesh | None) -> Mapping[str, Any]:
@@ -160,23 +184,17 @@ def pool(model: Model, encoder: Any, tokens: jax.Array, layer: Layer | None = No
 
     The encoder stops at the layer asked for.
     """
-    everything = layer == "all"
+    wanted = default_layer(model.encoder.num_layers) if layer is None else layer
     hidden = encode(
         encoder,
         tokens,
         config=model.encoder,
         compute=model.compute,
-        num_layers=None
-        if everything
-        else default_layer(model.encoder.num_layers)
-        if layer is None
-        else layer,
-        all_hidden=everything,
+        num_layers=None if wanted == "all" else wanted,
+        all_hidden=wanted == "all",
     )
-    inside = (tokens != PAD_ID).astype(jnp.float32)
-    total = jnp.einsum("...btd,bt->...bd", hidden.astype(jnp.float32), inside, precision="highest")
-    mean = total / jnp.maximum(inside.sum(axis=1), 1)[:, None]
-    return jnp.moveaxis(mean, 0, 1) if everything else mean
+    mean = pool_mean(hidden, tokens, model.encoder.pad_id).astype(jnp.float32)
+    return jnp.moveaxis(mean, 0, 1) if wanted == "all" else mean
 
 
 def _best_label(outputs: Arrays, batch: Arrays) -> dict[str, jax.Array]:
@@ -215,10 +233,19 @@ def _vectors(outputs: Arrays, batch: Arrays) -> dict[str, jax.Array]:
     return {"vectors": outputs["vectors"].astype(jnp.float32)}
 
 
+def _masked_losses(outputs: Arrays, batch: Arrays) -> dict[str, jax.Array]:
+    weight = batch["masked_weights"].astype(jnp.float32)
+    losses = chunked_cross_entropy(
+        outputs["features"], outputs["table"], outputs["bias"], batch["masked_targets"]
+    )
+    return {"loss": jnp.where(weight > 0, losses * weight, 0.0).sum(axis=1), "weight": weight.sum(axis=1)}
+
+
 PREDICTORS: Mapping[str, Callable[[Arrays, Arrays], dict[str, jax.Array]]] = {
     "classify": _best_label,
     "choice": _best_label,
     "tag": _best_tags,
     "span": best_spans,
     "embed": _vectors,
+    "mlm": _masked_losses,
 }

@@ -1,0 +1,105 @@
+"""A tiny encoder with random weights and a tiny tokenizer that belongs to it."""
+
+import random
+from dataclasses import replace
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+import sentencepiece
+
+from stilts_jax.model import SHAPES, HeadConfig, Model, apply_model, init_params
+from stilts_jax.tokenization import load_tokenizer
+
+TEXT = (
+    "the house river teacher walked quickly because birds paper end été naïve 中国 是一个 国家 北京 今天 天气 "
+    "สวัสดี ครับ ประเทศไทย السلام عليكم مدينة Привет город книга Berlin 1995 seventeen"
+)
+WORDS = TEXT.split()
+HEADS = {
+    "classify": HeadConfig(kind="classify", num_labels=3),
+    "choice": HeadConfig(kind="choice"),
+    "tag": HeadConfig(kind="tag", num_labels=4),
+    "span": HeadConfig(kind="span"),
+    "embed": HeadConfig(kind="embed", pooling="pooler"),
+    "mlm": HeadConfig(kind="mlm"),
+}
+
+
+@pytest.fixture(scope="session")
+def make_text():
+    """Makes lines of words in several scripts."""
+
+    def make(seed, low=1, high=30):
+        draw = random.Random(seed)
+        return " ".join(draw.choices(WORDS, k=draw.randint(low, high)))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tokenizer_folder(tmp_path_factory, make_text):
+    folder = tmp_path_factory.mktemp("tokenizer")
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([make_text(seed) for seed in range(300)]),
+        model_prefix=str(folder / "sentencepiece.bpe"),
+        vocab_size=200,
+        model_type="unigram",
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    (folder / "config.json").write_text('{"model_type": "xlm-roberta"}')
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tokenizer_folder):
+    return load_tokenizer(tokenizer_folder)
+
+
+@pytest.fixture(scope="session")
+def encoder_config():
+    return replace(SHAPES["tiny"], num_layers=3)
+
+
+@pytest.fixture(scope="session")
+def model(encoder_config):
+    return Model(encoder_config, tuple(HEADS.items()))
+
+
+@pytest.fixture(scope="session")
+def params(model):
+    """Wide embeddings, attention and heads, so that predictions differ from token to token."""
+    drawn = init_params(model, jax.random.key(0))
+    for name in ("word", "position"):
+        drawn["encoder"]["embeddings"][name] = 50 * drawn["encoder"]["embeddings"][name]
+    attention = drawn["encoder"]["layers"]["attention"]
+    for name in ("query", "key", "value", "output"):
+        attention[name]["kernel"] = 12 * attention[name]["kernel"]
+    drawn["heads"] = jax.tree.map(lambda leaf: 20 * leaf if leaf.ndim == 2 else leaf, drawn["heads"])
+    return drawn
+
+
+@pytest.fixture(scope="session")
+def head_params(params):
+    """``{"encoder", "head"}`` of one head."""
+    return lambda head: {"encoder": params["encoder"], "head": params["heads"][head]}
+
+
+@pytest.fixture(scope="session")
+def run_at_once(model, head_params):
+    """Runs token rows as one batch in their own order, all padded to one length: outputs as numpy."""
+
+    def run(head, rows, length=48, **arrays):
+        tokens = np.full((len(rows), length), 1, np.int32)
+        for row, ids in zip(tokens, rows):
+            row[: len(ids)] = ids
+        if head == "choice":
+            tokens = tokens[:, None]
+        apply = jax.jit(partial(apply_model, model, head=head))
+        return {
+            name: np.asarray(a) for name, a in apply(head_params(head), {"tokens": tokens, **arrays}).items()
+        }
+
+    return run

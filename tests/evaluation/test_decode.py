@@ -1,0 +1,181 @@
+"""Decoding by hand: windows, long sentences, characters of the original text; then a task from end to end."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from stilts_jax.data.features import FeatureSettings, build_features
+from stilts_jax.data.records import Features, Ragged
+from stilts_jax.errors import StiltsError
+from stilts_jax.evaluation.decode import decode_labels, decode_losses, decode_spans, decode_tags
+from stilts_jax.evaluation.evaluate import evaluate_task, find_gold, score_decoded
+from stilts_jax.evaluation.metrics_qa import NullableAnswer
+from stilts_jax.tasks import get_task
+from stilts_jax.tasks.spec import ChoiceExample, ClassifyExample, SpanExample, TagExample
+
+
+def test_labels_stand_in_the_order_of_the_examples():
+    columns = {"example": np.array([2, 0, 1]), "tokens": Ragged.from_list([[0], [0], [0]])}
+    features = Features("classify", columns, ("en",), 3, "")
+    assert decode_labels({"label": np.array([7, 8, 9])}, features, []) == [8, 9, 7]
+    with pytest.raises(StiltsError, match="3 rows do not stand for 4 examples"):
+        decode_labels({"label": np.array([7, 8, 9])}, replace(features, num_examples=4), [])
+
+
+def test_a_sentence_in_two_rows_gets_all_its_tags():
+    examples = [TagExample("a", ("x", "y", "z")), TagExample("b", ("u",))]
+    words = [[-1, 2, -1, -1], [-1, 0, -1], [-1, 0, -1, 1, -1]]  # the second row of "a" comes first
+    columns = {
+        "example": np.array([0, 1, 0]),
+        "tokens": Ragged.from_list(words),
+        "word": Ragged.from_list(words),
+    }
+    features = Features("tag", columns, ("en",), 2, "")
+    tags = np.array([0, 3, 9, 0, 0, 4, 0, 0, 1, 9, 2, 0], np.int32)
+    assert decode_tags({"tags": tags}, features, examples) == [(1, 2, 3), (4,)]
+    more = [replace(examples[0], words=("x", "y", "z", "w")), examples[1]]
+    with pytest.raises(StiltsError, match="1 words got no tag") as caught:
+        decode_tags({"tags": tags}, features, more)
+    assert caught.value.where.endswith(" a")
+
+
+def span_features(rows):
+    """Features of (example, characters of each token) a window."""
+    columns = {
+        "example": np.array([example for example, _ in rows]),
+        "char_start": Ragged.from_list([[begin for begin, _ in tokens] for _, tokens in rows]),
+        "char_end": Ragged.from_list([[end for _, end in tokens] for _, tokens in rows]),
+    }
+    return Features("span", columns, ("zh",), 2, "")
+
+
+def test_answers_are_cut_from_the_original_text():
+    examples = [SpanExample("q1", "?", "他在 北京市出生。"), SpanExample("q2", "?", "a  b")]
+    outside = (-1, -1)
+    features = span_features(
+        [
+            (0, [outside, (0, 1), (1, 2)]),
+            (0, [outside, (2, 3), (3, 5), (5, 6)]),
+            (1, [outside, (0, 1), (1, 2), (2, 4)]),
+        ]
+    )
+    low = -np.inf
+    rows = {
+        "starts": np.array([[1, 2], [1, 2], [2, 2]]),
+        "ends": np.array([[2, 2], [3, 2], [2, 3]]),
+        "scores": np.array([[4.0, 3.0], [6.0, 5.0], [3.0, 1.0]]),
+        "null": np.array([2.0, 9.0, -4.0]),
+    }
+    first, second = decode_spans(rows, features, examples)
+    # The window with the better span wins; the space before it is no part of the answer. "No answer" is the least
+    # of the windows: 2 - 6.
+    assert first == NullableAnswer("北京市", -4.0)
+    # The best span holds nothing but a space: the next one is taken.
+    assert second == NullableAnswer("b", -5.0)
+    nothing = {**rows, "scores": np.full((3, 2), low)}
+    assert decode_spans(nothing, features, examples)[0] == NullableAnswer("", np.inf)
+
+
+def test_equal_spans_of_two_windows_are_the_first_ones():
+    examples = [SpanExample("q1", "?", "a b"), SpanExample("q2", "?", "")]
+    features = span_features([(0, [(0, 1)]), (0, [(2, 3)]), (1, [(-1, -1)])])
+    rows = {
+        "starts": np.zeros((3, 1), int),
+        "ends": np.zeros((3, 1), int),
+        "scores": np.array([[1.0], [1.0], [-np.inf]]),
+        "null": np.zeros(3),
+    }
+    assert [answer.text for answer in decode_spans(rows, features, examples)] == ["a", ""]
+
+
+def test_losses_are_sums_of_rows():
+    rows = {"loss": np.array([1.0, 2.0]), "weight": np.array([3.0, 4.0])}
+    assert decode_losses(rows, None, []) == [(1.0, 3.0), (2.0, 4.0)]
+
+
+def test_blanked_gold_gives_predictions_without_scores():
+    xnli, panx, xquad = (get_task(name) for name in ("xnli", "panx", "xquad"))
+    assert find_gold(xnli, [ClassifyExample("1", "a", "b", 2), ClassifyExample("2", "a", "b", None)]) is None
+    assert find_gold(panx, [TagExample("1", ("a",), None)]) is None
+    assert find_gold(xquad, [SpanExample("1", "?", "c", (("", 0),))]) is None
+    found = score_decoded(xnli, {"de": [0, 2]}, {"de": [ClassifyExample(str(i), "a", "b") for i in range(2)]})
+    assert found.results == {} and found.predictions == {"de": [0, 2]} and found.scores == {}
+
+
+def test_tags_become_names():
+    panx = get_task("panx")
+    inside, outside = panx.labels.index("B-LOC"), panx.labels.index("O")
+    examples = {"de": [TagExample("1", ("a", "b"), (inside, outside))]}
+    found = score_decoded(panx, {"de": [(inside, outside)]}, examples)
+    assert found.predictions == {"de": [["B-LOC", "O"]]}
+    assert found.scores["f1"] == {"de": 100.0}
+
+
+def test_squad_v2_submits_what_its_threshold_leaves():
+    task = get_task("squad_v2")
+    examples = {
+        "en": [
+            SpanExample("1", "?", "a", (("a", 0),)),
+            SpanExample("2", "?", "b", (), impossible=True),
+        ]
+    }
+    decoded = {"en": [NullableAnswer("a", -1.0), NullableAnswer("b", 1.0)]}
+    found = score_decoded(task, decoded, examples)
+    assert found.scores == {"f1": {"en": 100.0}, "em": {"en": 100.0}}
+    assert found.predictions == {"en": {"1": "a", "2": ""}}
+
+
+SETTINGS = FeatureSettings(max_length=48, max_query_length=10, stride=12)
+
+
+@pytest.mark.parametrize("name", ["xnli", "xcopa", "udpos", "xquad"])
+def test_a_task_from_examples_to_scores(name, model, params, tokenizer, make_text):
+    task = get_task(name)
+    kind = task.kind
+    head = replace(model.head(kind), num_labels=len(task.labels) if kind in ("classify", "tag") else 0)
+    makers = {
+        "classify": lambda s: ClassifyExample(str(s), make_text(s), make_text(s + 9), s % 3),
+        "choice": lambda s: ChoiceExample(str(s), make_text(s), (make_text(s + 1), make_text(s + 2)), s % 2),
+        "tag": lambda s: TagExample(str(s), (w := tuple(make_text(s, 1, 60).split())), (0,) * len(w)),
+        "span": lambda s: SpanExample(
+            str(s), make_text(s, 2, 5), "Berlin " + make_text(s, 9, 60), (("Berlin", 0),)
+        ),
+    }
+    examples = {
+        language: [makers[kind](seed) for seed in range(count)] for language, count in (("de", 5), ("ar", 3))
+    }
+    features = build_features(kind, examples, tokenizer, SETTINGS, training=False)
+    from jax import random
+
+    from stilts_jax.model import init_head
+
+    found = evaluate_task(
+        replace(model, heads=((name, head),)),
+        {"encoder": params["encoder"], "head": init_head(head, model.encoder, random.key(1))},
+        task,
+        features,
+        examples,
+        head=name,
+        tokens_per_batch=2048,
+    )
+    assert list(found.results) == ["de", "ar"]
+    for language, part in examples.items():
+        predictions = found.predictions[language]
+        assert len(predictions) == len(part)
+        if kind == "tag":
+            assert [len(tags) for tags in predictions] == [len(example.words) for example in part]
+        if kind == "span":
+            assert all(predictions[example.id] in example.context for example in part)
+        if kind in ("classify", "choice"):
+            right = sum(p == example.label for p, example in zip(predictions, part))
+            assert found.scores["accuracy"][language] == pytest.approx(100 * right / len(part))
+        items = found.results[language].items
+        assert len(items.values) == len(part)
+
+
+def test_features_of_other_examples_are_refused(model, params, tokenizer):
+    examples = {"de": [ClassifyExample("1", "a", None, 0)]}
+    features = build_features("classify", examples, tokenizer, SETTINGS, training=False)
+    with pytest.raises(StiltsError, match="1 examples in de; given are 1 in fr"):
+        evaluate_task(model, params, get_task("xnli"), features, {"fr": examples["de"]}, head="classify")
