@@ -1,0 +1,140 @@
+"""Mining of two files: what is written, and going on after a crash."""
+
+import json
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from stilts_jax.errors import DataError
+from stilts_jax.evaluation.mine import index_lines, mine_files
+from stilts_jax.evaluation.mining import mine_pairs
+
+
+@dataclass
+class Letters:
+    """Embeds a text by counting letters; may die on the way."""
+
+    fingerprint: str = "letters"
+    mesh: None = None
+    model: SimpleNamespace = field(
+        default_factory=lambda: SimpleNamespace(encoder=SimpleNamespace(hidden_size=26))
+    )
+    calls: list[int] = field(default_factory=list)
+    dies_after: int = 10**9
+
+    def __call__(self, texts):
+        if len(self.calls) >= self.dies_after:
+            raise KeyboardInterrupt
+        self.calls.append(len(texts))
+        return (
+            np.array([[text.lower().count(chr(97 + c)) for c in range(26)] for text in texts], np.float32)
+            + 0.1
+        )
+
+
+def write(path, lines):
+    path.write_bytes("\n".join(lines).encode() + b"\n")
+    return path
+
+
+@pytest.fixture
+def files(tmp_path):
+    draw = np.random.default_rng(0)
+    words = ["".join(draw.choice(list("abcdefghijklmnop"), 12)) for _ in range(60)]
+    source = write(tmp_path / "a.txt", [*words[:50], "", "   ", words[3]])
+    target = write(tmp_path / "b.txt", [word[::-1].upper() for word in words[10:]])
+    return source, target, words
+
+
+def read(path):
+    return [line.split("\t") for line in path.read_text().splitlines()]
+
+
+def test_pairs_best_first(tmp_path, files):
+    source, target, words = files
+    out = tmp_path / "pairs.tsv"
+    count = mine_files(Letters(), source, target, out, chunk=16)
+    rows = read(out)
+    assert len(rows) == count
+    scores = [float(score) for score, _, _ in rows]
+    assert scores == sorted(scores, reverse=True)
+    embed = Letters()
+    expected = mine_pairs(embed(words[:50]), embed(words[10:]))
+    targets = [word[::-1].upper() for word in words[10:]]
+    assert [(x, y) for _, x, y in rows] == [
+        (words[i], targets[j]) for i, j in zip(expected.source, expected.target)
+    ]
+    found = {(x, y) for _, x, y in rows}
+    assert len(found & {(word, word[::-1].upper()) for word in words[10:50]}) > 35
+    assert not (tmp_path / "pairs.tsv.work").exists()
+    strict = mine_files(Letters(), source, target, out, threshold=scores[4] - 1e-5, keep_embeddings=True)
+    assert read(out) == rows[:strict] and strict >= 5
+    assert (tmp_path / "pairs.tsv.work" / "source.npy").exists()
+
+
+def test_a_killed_run_goes_on(tmp_path, files):
+    source, target, _ = files
+    whole, out = tmp_path / "whole.tsv", tmp_path / "pairs.tsv"
+    mine_files(Letters(), source, target, whole, chunk=16)
+    for dies_after in (2, 3, 0):  # in the source, in the target, at once
+        with pytest.raises(KeyboardInterrupt):
+            mine_files(Letters(dies_after=dies_after), source, target, out, chunk=16)
+        assert not out.exists()
+    last = Letters()
+    mine_files(last, source, target, out, chunk=16)
+    assert last.calls == [16, 16, 2]  # all of the source and 16 lines of the target were done
+    assert out.read_bytes() == whole.read_bytes()
+
+
+def test_embeddings_of_another_encoder_or_text_are_not_used(tmp_path, files):
+    source, target, _ = files
+    out = tmp_path / "pairs.tsv"
+    mine_files(Letters(), source, target, out, keep_embeddings=True)
+    again = Letters()
+    mine_files(again, source, target, out, keep_embeddings=True)
+    assert again.calls == []
+    other = Letters(fingerprint="other")
+    mine_files(other, source, target, out, keep_embeddings=True)
+    assert other.calls == [50, 50]
+    write(target, ["changed", "lines"])
+    mine_files(other, source, target, out, keep_embeddings=True)
+    assert other.calls[2:] == [2]
+    (tmp_path / "pairs.tsv.work" / "source.json").write_text("{")
+    mine_files(other, source, target, out, keep_embeddings=True)
+    assert other.calls[3:] == [50]
+
+
+def test_lines_are_distinct_and_read_on_demand(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_bytes("eins\r\nzwei\tdrei\n\n  eins \nvier\u2028fünf".encode())
+    lines = index_lines(path)
+    assert lines.read(slice(None)) == ["eins", "zwei drei", "vier\u2028fünf"]
+    assert lines.read(np.array([2, 0])) == ["vier\u2028fünf", "eins"]
+
+
+def test_files_that_cannot_be_mined(tmp_path):
+    good = write(tmp_path / "good.txt", ["a"])
+    blank = write(tmp_path / "blank.txt", ["", " "])
+    with pytest.raises(DataError, match="no sentences"):
+        mine_files(Letters(), good, blank, tmp_path / "out.tsv")
+    with pytest.raises(DataError, match="can't be read") as caught:
+        mine_files(Letters(), tmp_path / "absent.txt", good, tmp_path / "out.tsv")
+    assert "absent.txt" in caught.value.where
+    (tmp_path / "latin.txt").write_bytes(b"ok\ncaf\xe9\n")
+    with pytest.raises(DataError, match="Byte 4 of the line") as caught:
+        mine_files(Letters(), tmp_path / "latin.txt", good, tmp_path / "out.tsv")
+    assert caught.value.where.endswith("latin.txt:2")
+    assert not (tmp_path / "out.tsv").exists()
+
+
+def test_the_manifest_says_how_far(tmp_path, files):
+    source, target, _ = files
+    with pytest.raises(KeyboardInterrupt):
+        mine_files(Letters(dies_after=2), source, target, tmp_path / "pairs.tsv", chunk=16)
+    manifest = json.loads((tmp_path / "pairs.tsv.work" / "source.json").read_text())
+    assert manifest["done"] == 32 and manifest["shape"] == [50, 26]
+    vectors = np.load(tmp_path / "pairs.tsv.work" / "source.npy", allow_pickle=False)
+    np.testing.assert_allclose(np.linalg.norm(vectors[:32], axis=1), 1, atol=1e-6)
+    assert not vectors[32:].any()

@@ -1,0 +1,145 @@
+"""Retrieval tasks over vectors that are known."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from stilts_jax.errors import ConfigError
+from stilts_jax.evaluation.embed import Embedder
+from stilts_jax.evaluation.retrieve import evaluate_retrieval, sweep_layers
+from stilts_jax.tasks import get_task
+from stilts_jax.tasks.spec import EmbedExample, RetrievalSet
+
+
+def embed(texts):
+    """A text is a direction: its numbers."""
+    return np.array([[float(number) for number in text.split()] for text in texts], np.float32).reshape(-1, 3)
+
+
+def sentences(prefix, *texts):
+    return [EmbedExample(f"{prefix}-{line}", text) for line, text in enumerate(texts)]
+
+
+def test_nearest_neighbours_are_line_numbers():
+    task = get_task("tatoeba")
+    part = RetrievalSet(
+        sentences("en", "1 0 0", "0 1 0"),
+        sentences("de", "0 2 0", "0 0 1", "3 1 0"),
+        {"en-0": ("de-2",), "en-1": ("de-1",)},
+    )
+    blank = replace(part, gold=None)
+    found = evaluate_retrieval(task, {"de": part, "fr": blank}, embed)
+    assert found.predictions == {"de": [2, 0], "fr": [2, 0]}
+    assert found.scores == {"accuracy": {"de": 50.0}}
+
+
+def test_all_languages_are_embedded_together():
+    calls = []
+
+    def counting(texts):
+        calls.append(len(texts))
+        return embed(texts)
+
+    part = RetrievalSet(sentences("en", "1 0 0"), sentences("de", "0 2 0"), None)
+    evaluate_retrieval(get_task("tatoeba"), {"de": part, "fr": part}, counting)
+    assert calls == [2, 2]
+    shared = sentences("c", "1 0 0", "0 1 0")
+    sets = {lang: RetrievalSet(sentences(lang, "1 0 0"), shared, None) for lang in ("de", "fr", "zh")}
+    calls.clear()
+    evaluate_retrieval(get_task("lareqa"), sets, counting)
+    assert calls == [3, 2]
+
+
+def test_rankings_hold_each_name_once():
+    task = get_task("mewslix")
+    pool = [EmbedExample("Q1", "0 1 0"), EmbedExample("Q2", "1 0.5 0"), EmbedExample("Q1", "1 0 0")]
+    sets = {"de": RetrievalSet(sentences("m", "1 0 0"), pool, {"m-0": ("Q2",)})}
+    found = evaluate_retrieval(task, sets, embed)
+    assert found.predictions == {"de": {"m-0": ["Q1", "Q2"]}}
+    assert found.scores == {"mrr": {"de": 50.0}}
+
+
+def test_queries_may_be_embedded_their_own_way():
+    part = RetrievalSet(sentences("en", "1 0 0"), sentences("de", "1 0 0", "0 1 0"), None)
+    found = evaluate_retrieval(
+        get_task("tatoeba"), {"de": part}, embed, embed_queries=lambda texts: embed(texts)[:, [1, 0, 2]]
+    )
+    assert found.predictions == {"de": [1]}
+
+
+def make_pool(rows, noise, seed):
+    draw = np.random.default_rng(seed)
+    vectors = draw.standard_normal((rows, 3)) + 4
+    words = [" ".join(map(str, vector)) for vector in vectors]
+    others = [" ".join(map(str, vector + noise * draw.standard_normal(3))) for vector in vectors]
+    return RetrievalSet(
+        sentences("de", *words, "-4 9 1"),
+        sentences("en", *others),
+        {f"de-{row}": (f"en-{row}",) for row in range(rows)},
+    )
+
+
+def test_the_threshold_is_tuned_on_dev_and_applied_to_test():
+    task = get_task("bucc")
+    dev, test = ({"de": make_pool(40, 0.05, seed)} for seed in (0, 1))
+    tuned = evaluate_retrieval(task, dev, embed)
+    threshold = tuned.results["de"].settings["threshold"]
+    assert threshold > 0
+    found = evaluate_retrieval(task, test, embed, thresholds={"de": threshold})
+    everything = evaluate_retrieval(task, {"de": replace(test["de"], gold=None)}, embed)
+    assert found.results["de"].settings == {"threshold": threshold}
+    assert set(found.predictions["de"]) <= set(everything.predictions["de"])
+    gold = {(query, right) for query, (right,) in test["de"].gold.items()}
+    right = len(gold & set(found.predictions["de"]))
+    assert found.scores["f1"]["de"] == pytest.approx(200 * right / (len(found.predictions["de"]) + 40))
+    blanked = {"de": replace(test["de"], gold=None)}
+    submitted = evaluate_retrieval(task, blanked, embed, thresholds={"de": threshold})
+    assert submitted.predictions == found.predictions and submitted.results == {}
+    with pytest.raises(ConfigError, match="no threshold") as caught:
+        evaluate_retrieval(task, {"fr": test["de"]}, embed, thresholds={"de": threshold})
+    assert caught.value.where == "bucc, fr"
+
+
+def test_a_task_that_retrieves_nothing():
+    with pytest.raises(ConfigError, match="xnli is no retrieval task"):
+        evaluate_retrieval(get_task("xnli"), {}, embed)
+
+
+@pytest.fixture(scope="module")
+def embedder(model, params, tokenizer):
+    return Embedder(
+        replace(model, heads=()), {"encoder": params["encoder"]}, tokenizer, tokens_per_batch=2048
+    )
+
+
+def test_embedder_and_layers(embedder, make_text):
+    texts = [make_text(seed) for seed in range(12)]
+    part = RetrievalSet(sentences("en", *texts), sentences("de", *reversed(texts)), None)
+    task = get_task("tatoeba")
+    layers = sweep_layers(task, {"de": part}, embedder)
+    # The very same sentences: the nearest is itself at every layer.
+    assert [found.predictions["de"] for found in layers] == [list(range(11, -1, -1))] * 4
+    vectors = embedder([*texts, texts[3]])
+    assert vectors.shape == (13, 32)
+    np.testing.assert_array_equal(vectors[12], vectors[3])  # embedded once
+    everything = replace(embedder, layer="all")(texts)
+    np.testing.assert_allclose(everything[:, 2], vectors[:12], atol=2e-5)
+    assert embedder([]).shape == (0, 32)
+
+
+def test_fingerprint_names_what_decides_the_vectors(embedder, params):
+    moved = {"encoder": {**params["encoder"], "embeddings": {**params["encoder"]["embeddings"]}}}
+    moved["encoder"]["embeddings"]["type"] = moved["encoder"]["embeddings"]["type"] + 1e-3
+    others = [replace(embedder, layer=1), replace(embedder, max_length=9), replace(embedder, params=moved)]
+    found = {one.fingerprint for one in (embedder, *others)}
+    assert len(found) == 4
+    assert replace(embedder, tokens_per_batch=4096).fingerprint == embedder.fingerprint
+
+
+def test_dual_encoder(model, head_params, tokenizer, make_text):
+    dual = Embedder(
+        model, head_params("embed"), tokenizer, max_length=24, head="embed", tokens_per_batch=2048
+    )
+    vectors = dual([make_text(seed) for seed in range(5)])
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
