@@ -69,6 +69,7 @@ def environment(topology: Topology) -> dict[str, str]:
         "JAX_PLATFORMS": "cpu",
         "TPU_SKIP_MDS_QUERY": "1",  # no look-up of the machine this would run on
         "LIBTPU_INIT_ARGS": arguments.strip(),
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # two plans at once: neither has a chip to itself
         "CUDA_VISIBLE_DEVICES": "-1",  # no device here is touched
     }
 

@@ -1,6 +1,6 @@
 """One host of a small training run; `test_distributed.py` starts one, two or more of them.
 
-Arguments: folder for the record, steps, step at which host 1 (or the one named) comes to an end, and how.
+Arguments: folder for the record, steps, then (or empty) the host that comes to an end, at which step, and how.
 """
 
 import hashlib
@@ -48,12 +48,19 @@ def end(how: str) -> None:
     time.sleep(3600)  # "stuck": the others wait for it until somebody kills it
 
 
-def main() -> None:
-    folder, steps, victim, at, how = Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:6]
-    initialize(heartbeat_timeout=HEARTBEAT)
-    mesh = make_mesh(MeshConfig(2, 2, 1))
+def add_up(mesh: jax.sharding.Mesh, steps: int, end_at: int, how: str) -> None:
+    """Only a collective a step; this host comes to an end at step ``end_at``."""
+    total = jax.jit(lambda batch: batch["label"].sum())
+    rows = host_rows(mesh, ROWS)
+    for step in range(steps):
+        if step == end_at:
+            end(how)
+        int(total(shard_batch({"label": batch_at(step)["label"][rows]}, mesh)))
+
+
+def train(mesh: jax.sharding.Mesh, steps: int) -> dict:
     optimizer = make_optimizer(OptimizerConfig(learning_rate=1e-3, total_steps=100))
-    state = init_state(init_params(MODEL, jax.random.key(0)), optimizer.init)
+    state = init_state(jax.jit(partial(init_params, MODEL))(jax.random.key(0)), optimizer.init)
     shardings = state_shardings(state, mesh, zero1=True)
     state = jax.device_put(jax.tree.map(np.asarray, state), shardings)
     step_function = jax.jit(
@@ -64,10 +71,7 @@ def main() -> None:
     rows = host_rows(mesh, ROWS)
     losses, norms, digests = [], [], {}
     for step in range(steps):
-        if (str(jax.process_index()), str(step)) == (victim, at):
-            end(how)
-        batch = {name: column[rows] for name, column in batch_at(step).items()}
-        placed = shard_batch(batch, mesh)
+        placed = shard_batch({name: column[rows] for name, column in batch_at(step).items()}, mesh)
         for shard in placed["tokens"].addressable_shards:
             for row, values in zip(range(ROWS)[shard.index[0]], np.asarray(shard.data)):
                 digests[f"{step}/{row}"] = hashlib.sha256(values.tobytes()).hexdigest()
@@ -75,8 +79,17 @@ def main() -> None:
             state, metrics = step_function(state, placed)
         losses.append(float(metrics["loss"]))
         norms.append(float(metrics["grad_norm"]))
-    record = {"losses": losses, "norms": norms, "digests": digests, "main": is_main()}
-    (folder / f"host{jax.process_index()}.json").write_text(json.dumps(record))
+    return {"losses": losses, "norms": norms, "digests": digests, "main": is_main()}
+
+
+def main() -> None:
+    folder, steps, victim, end_at, how = Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:6]
+    initialize(heartbeat_timeout=HEARTBEAT)
+    mesh = make_mesh(MeshConfig(2, 2, 1))
+    if victim:
+        add_up(mesh, steps, int(end_at) if victim == str(jax.process_index()) else -1, how)
+    else:
+        (folder / f"host{jax.process_index()}.json").write_text(json.dumps(train(mesh, steps)))
 
 
 if __name__ == "__main__":
