@@ -99,9 +99,9 @@ class SelfAttention(nnx.Module):
         self.output = linear(width, width, compute=compute, rngs=rngs)
         self.norm = Norm(config, compute, rngs)
 
-    def __call__(self, hidden: jax.Array, visible: Mapping[str, Any], key: jax.Array | None) -> jax.Array:
+    def __call__(self, hidden: jax.Array, visible: Mapping[str, Any], keys: Any) -> jax.Array:
         """``[B, T, D]`` -> ``[B, T, D]``; ``visible``: the mask or segments, and the backend."""
-        probability_key, output_key = _split(key, 2)
+        probability_key, output_key = keys
         heads = (*hidden.shape[:-1], self.config.num_heads, self.config.head_dim)
         attend: Callable[..., jax.Array] = partial(
             attention, **visible, dropout=self.config.attention_dropout, dropout_key=probability_key
@@ -133,14 +133,14 @@ class Layer(nnx.Module):
         self.attention = SelfAttention(config, compute, rngs)
         self.ffn = FeedForward(config, compute, rngs)
 
-    def __call__(self, hidden: jax.Array, visible: Mapping[str, Any], key: jax.Array | None) -> jax.Array:
-        """``[B, T, D]`` -> ``[B, T, D]``"""
-        attention_key, ffn_key = _split(key, 2)
+    def __call__(self, hidden: jax.Array, visible: Mapping[str, Any], keys: Any) -> jax.Array:
+        """``[B, T, D]`` -> ``[B, T, D]``; ``keys``: three for dropout, or None."""
+        *attention_keys, ffn_key = (None,) * 3 if keys is None else keys
         if self.config.post_norm:
-            hidden = self.attention.norm(hidden + self.attention(hidden, visible, attention_key))
+            hidden = self.attention.norm(hidden + self.attention(hidden, visible, attention_keys))
             down = drop(self.ffn(hidden), self.config.hidden_dropout, ffn_key)
             return self.ffn.norm(hidden + down)
-        hidden = hidden + self.attention(self.attention.norm(hidden), visible, attention_key)
+        hidden = hidden + self.attention(self.attention.norm(hidden), visible, attention_keys)
         # transformers' XL has no dropout behind the second dense layer.
         return hidden + self.ffn(self.ffn.norm(hidden))
 
@@ -258,14 +258,15 @@ def _run(
     dropout_key: jax.Array | None,
 ) -> jax.Array:
     config, compute = encoder.embeddings.config, encoder.embeddings.compute
-    embedding_key, layers_key = _split(dropout_key, 2)
+    # All keys at once: a split in the scanned body would be compiled, and run, twice a layer.
+    all_keys = None if dropout_key is None else jax.random.split(dropout_key, (config.num_layers + 1, 3))
+    embedding_key, keys = (None, None) if all_keys is None else (all_keys[0, 0], all_keys[1:])
     embedded = constrain_batch(encoder.embeddings(tokens, position_ids, embedding_key))
     layer, stacked = nnx.split(encoder.layers)
-    keys = None if layers_key is None else jax.random.split(layers_key, config.num_layers)
 
     def apply_layer(hidden: jax.Array, part: Any) -> tuple[jax.Array, jax.Array | None]:
-        state, key = part
-        hidden = constrain_batch(nnx.merge(layer, state)(hidden, visible, key))
+        state, layer_keys = part
+        hidden = constrain_batch(nnx.merge(layer, state)(hidden, visible, layer_keys))
         return hidden, hidden if all_hidden else None
 
     def apply_numbered(hidden: jax.Array, number: jax.Array) -> tuple[jax.Array, jax.Array | None]:
@@ -294,7 +295,3 @@ def _rematerialise(function: Any, compute: Compute) -> Any:
     }[compute.remat]
     # Inside a scan nothing can be merged over the border of a step: what prevents it would only cost time.
     return jax.checkpoint(function, policy=policy, prevent_cse=False)
-
-
-def _split(key: jax.Array | None, count: int) -> Any:
-    return (None,) * count if key is None else jax.random.split(key, count)

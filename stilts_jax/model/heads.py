@@ -145,7 +145,7 @@ def apply_model(
         are at least float32.
     """
     settings = model.head(head)
-    keys = (None,) * 3 if dropout_key is None else jax.random.split(dropout_key, 3)
+    keys = (None,) * 4 if dropout_key is None else jax.random.split(dropout_key, 4)
     with jax.default_matmul_precision(model.compute.matmul_precision):
         module = nnx.merge(_definition(settings, model.encoder, model.compute), dict(params["head"]))
         run = partial(_run_encoder, model, settings, params["encoder"])
@@ -161,7 +161,7 @@ def apply_model(
                         where=f"model.heads.{head}.pooling",
                         fix="set it to 'pooler'",
                     )
-                vectors["pair_vectors"] = _embed(model, settings, module, run, batch["pair_tokens"], keys[2])
+                vectors["pair_vectors"] = _embed(model, settings, module, run, batch["pair_tokens"], keys[3])
                 vectors["logit_scale"] = module.logit_scale[...]
             return vectors
         hidden = run(batch["tokens"], keys[0])
@@ -170,7 +170,7 @@ def apply_model(
             if settings.kind == "tag":
                 return {"logits": logits}
             return {"start_logits": logits[..., 0], "end_logits": logits[..., 1]}
-        logits = _classify(model, settings, module, params["encoder"], hidden[..., 0, :], keys[1])
+        logits = _classify(model, settings, module, params["encoder"], hidden[..., 0, :], keys[1:3])
         if settings.kind == "classify":
             return {"logits": logits}
         logits = jnp.squeeze(logits, -1)
@@ -192,9 +192,9 @@ def _run_encoder(
 
 
 def _classify(
-    model: Model, head: HeadConfig, module: Head, encoder: Mapping[str, Any], first: jax.Array, key: Any
+    model: Model, head: HeadConfig, module: Head, encoder: Mapping[str, Any], first: jax.Array, keys: Any
 ) -> jax.Array:
-    inner, outer = (None, None) if key is None else jax.random.split(key)
+    inner, outer = keys
     if head.form == "jiant":
         pooler = nnx.merge(
             _pooler_definition(model.encoder, model.compute), {"pooler": dict(encoder["pooler"])}

@@ -1,0 +1,148 @@
+"""What the encoder promises beside being right: policies change nothing, depth costs no compile, misuse says so."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from stilts_jax.errors import ConfigError
+from stilts_jax.model import Compute, encode, init_encoder
+from stilts_jax.model.encoder import Norm, _definition
+
+
+def loss_and_gradients(maker, config, compute, key=None):
+    tokens = maker.tokens(config)
+    weights = np.random.default_rng(0).normal(size=(*tokens.shape, config.hidden_size)).astype(np.float32)
+
+    @jax.jit
+    def run(params):
+        def loss(params):
+            return (encode(params, tokens, config=config, compute=compute, dropout_key=key) * weights).sum()
+
+        return jax.value_and_grad(loss)(params)
+
+    return run(maker.encoder(config))
+
+
+@pytest.mark.parametrize("family", ["xlm-roberta", "xlm-roberta-xl"])
+def test_computing_again_changes_nothing(maker, exact, family):
+    """With dropout on: what is computed again must draw the same numbers again."""
+    config = maker.config(family, hidden_dropout=0.2, attention_dropout=0.2)
+    key = jax.random.key(1)
+    expected, expected_gradients = loss_and_gradients(maker, config, exact, key)
+    for remat in ("attention", "dots", "full"):
+        found, gradients = loss_and_gradients(maker, config, maker.replace(exact, remat=remat), key)
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+        for ours, theirs in zip(jax.tree.leaves(gradients), jax.tree.leaves(expected_gradients)):
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * max(1, np.abs(theirs).max()))
+
+
+def test_full_rematerialisation_saves_memory(maker):
+    config = maker.config(num_layers=8, hidden_size=96, intermediate_size=384, max_positions=130)
+    params = jax.eval_shape(lambda: init_encoder(config, jax.random.key(0)))
+    tokens = jax.ShapeDtypeStruct((8, 128), jnp.int32)
+
+    def size(remat):
+        def loss(params, tokens):
+            compute = Compute(remat=remat, attention="xla")
+            return encode(params, tokens, config=config, compute=compute).sum()
+
+        compiled = jax.jit(jax.grad(loss)).lower(params, tokens).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    none, attention, dots, full = (size(remat) for remat in ("none", "attention", "dots", "full"))
+    assert full < dots < none
+    assert full < attention < none
+
+
+def test_the_program_does_not_grow_with_depth(maker, exact):
+    def length(layers):
+        config = maker.config(num_layers=layers)
+        shapes = jax.eval_shape(lambda: init_encoder(config, jax.random.key(0)))
+        tokens = jax.ShapeDtypeStruct((2, 8), jnp.int32)
+        run = jax.grad(lambda p, t: encode(p, t, config=config, compute=exact).sum())
+        return len(jax.jit(run).lower(shapes, tokens).as_text().splitlines())
+
+    assert length(2) == length(40)
+
+
+def test_hidden_dropout_is_where_transformers_has_it(maker, exact):
+    """With a rate near one nearly everything that is dropped is zero; what is left shows where it happens."""
+    tokens = maker.tokens(maker.config())
+    states = {}
+    for family in ("xlm-roberta", "xlm-roberta-xl"):
+        config = maker.config(family, hidden_dropout=0.999, num_layers=1)
+        params = maker.encoder(config)
+        params["layers"]["attention"]["output"]["bias"][:] = 1e6  # would be seen at once
+        states[family] = encode(
+            params, tokens, config=config, compute=exact, all_hidden=True, dropout_key=jax.random.key(0)
+        )
+    for state in states.values():  # the embeddings
+        assert (np.asarray(state[0]) == 0).mean() > 0.99
+    # Behind XL's second dense layer nothing is dropped: its last norm sees all of it, so no output is flat.
+    assert np.asarray(states["xlm-roberta-xl"][1]).std(-1).min() > 0.1
+
+
+def test_a_large_mean_does_not_spoil_the_norm(maker):
+    config = maker.config()
+    norm = Norm(config, Compute(), nnx.Rngs(0))
+    values = np.random.default_rng(0).normal(size=(4, config.hidden_size)).astype(np.float32)
+    expected = (values - values.mean(-1, keepdims=True)) / np.sqrt(values.var(-1, keepdims=True) + 1e-5)
+    np.testing.assert_allclose(norm(jnp.asarray(values + 300)), expected, rtol=0, atol=1e-4)
+
+
+def test_stopping_early_equals_the_state_there_with_gradients(maker, exact):
+    config = maker.config()
+    tokens, params = maker.tokens(config), maker.encoder(config)
+
+    def loss(params, **options):
+        found = encode(params, tokens, config=config, compute=exact, **options)
+        return (found[2] if options.get("all_hidden") else found).sum(where=(tokens != 1)[..., None])
+
+    stopped = jax.grad(loss)(params, num_layers=2)
+    whole = jax.grad(loss)(params, all_hidden=True)
+    for ours, theirs in zip(jax.tree.leaves(stopped), jax.tree.leaves(whole)):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
+
+
+def test_leading_axes_and_jax_arrays_change_nothing(maker, exact):
+    config = maker.config()
+    tokens, params = maker.tokens(config), maker.encoder(config)
+    expected = encode(params, tokens, config=config, compute=exact)
+    found = encode(
+        jax.tree.map(jnp.asarray, params), jnp.asarray(tokens).reshape(2, 2, -1), config=config, compute=exact
+    )
+    np.testing.assert_allclose(found.reshape(expected.shape), expected, rtol=0, atol=1e-6)
+
+
+def test_more_pads_change_nothing(maker, exact):
+    config = maker.config()
+    params = maker.encoder(config)
+    short, long = maker.tokens(config, length=9), maker.tokens(config, length=17)
+    long[:, :9] = short
+    expected, found = (encode(params, tokens, config=config, compute=exact) for tokens in (short, long))
+    real = short != 1
+    np.testing.assert_allclose(found[:, :9][real], expected[real], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "because"),
+    [
+        ({"num_layers": 4}, "Layer 4 of an encoder of 3"),
+        ({"num_layers": -1}, "Layer -1"),
+        ({"segments": np.ones((4, 9), np.int32)}, "segments and positions"),
+        ({"tokens": np.full((1, 19), 5, np.int32)}, "positions for 18"),
+        ({"compute": Compute(attention="splash")}, "TPU kernel"),
+    ],
+    ids=["too deep", "negative", "segments alone", "too long", "no such chip"],
+)
+def test_misuse_says_what_is_wrong(maker, exact, options, because):
+    config = maker.config()
+    call = {"tokens": maker.tokens(config), "config": config, "compute": exact, **options}
+    with pytest.raises(ConfigError, match=because):
+        encode(maker.encoder(config), **call)
+
+
+def test_definitions_are_made_once(maker, exact):
+    assert _definition(maker.config(), exact) is _definition(maker.config(), exact)
