@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stilts_jax.model import SHAPES, Compute, HeadConfig, Model, init_params
+from stilts_jax.model import SHAPES, Compute, HeadConfig, Model, abstract_params
 from stilts_jax.sharding import MeshConfig, make_mesh, state_shardings
 from stilts_jax.train.losses import LOSSES, make_loss
 from stilts_jax.train.optimizer import Optimizer, OptimizerConfig, is_decayed
@@ -35,10 +35,14 @@ def _model(family="xlm-roberta", dtype="float32"):
 
 
 def _params(model):
-    """Parameters of which no bias and no norm is where it starts."""
+    """Random parameters; no bias and no norm is where it would start."""
     random = np.random.default_rng(0)
-    fresh = init_params(model, jax.random.key(0))
-    return jax.tree.map(lambda p: p + jnp.asarray(random.normal(0, 0.1, p.shape), p.dtype), fresh)
+
+    def draw(keys, leaf):
+        one = path_of(keys).endswith("scale")
+        return random.normal(1.0 if one else 0.0, 0.1, leaf.shape).astype(leaf.dtype)
+
+    return jax.tree_util.tree_map_with_path(draw, abstract_params(model))
 
 
 def _batch(kind, rows=8, length=10, *, vocabulary=120, extra=0):
@@ -75,26 +79,29 @@ def _batch(kind, rows=8, length=10, *, vocabulary=120, extra=0):
 
 
 def _gradients(model, head, batch, accumulation=1):
-    """Gradients through a whole step: with these settings they are what stays as the first moment."""
-    optimizer = Optimizer(OptimizerConfig(learning_rate=0.0, total_steps=20, beta1=0.0, clip_norm=0))
-    params = _params(model)
+    """What the step hands to its optimizer."""
+
+    class Catching:
+        split = OPTIMIZER.split
+
+        def update(self, gradients, moments, trained, step):
+            return gradients, moments, jnp.zeros([]), jnp.zeros([])
+
     loss = make_loss(model, head)
 
     def step(params, batch):
-        state = init_state(params, optimizer.init)
-        return train_step(
-            state,
+        state, metrics = train_step(
+            init_state(params, OPTIMIZER.init),
             batch,
             loss_fn=lambda p, b, key: loss(p, b, None),
-            optimizer=optimizer,
+            optimizer=Catching(),
             head=head,
             seed=0,
             accumulation=accumulation,
         )
+        return select_head(state.params, head), metrics
 
-    state, metrics = jax.jit(step)(params, batch)
-    moments = select_head(state.moments, head)
-    return {part: moments[part]["mu"] for part in moments}, metrics
+    return jax.jit(step)(_params(model), batch)
 
 
 def _assert_close(one, other, tolerance):
@@ -102,7 +109,7 @@ def _assert_close(one, other, tolerance):
         jax.tree_util.tree_flatten_with_path(one)[0], jax.tree.leaves(other), strict=True
     ):
         # Relative to the largest, with a floor: key biases have no gradient but rounding.
-        scale = max(float(np.abs(b).max()), 1e-3)
+        scale = max(float(np.abs(b).max()), 1e-2)
         np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * scale, err_msg=path_of(keys))
 
 
@@ -113,7 +120,7 @@ def test_the_heads_here_are_of_every_kind():
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_decays_in_real_trees(family):
     """As in transformers' examples: no bias and no LayerNorm weight."""
-    params = jax.eval_shape(lambda: init_params(_model(family), jax.random.key(0)))
+    params = abstract_params(_model(family))
     paths = [path_of(keys) for keys, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
     spared = {path for path in paths if not is_decayed(path)}
     matrices = {path for path in paths if path.endswith(("/kernel", "/word", "/position", "/type"))}
@@ -124,7 +131,7 @@ def test_what_decays_in_real_trees(family):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_moments_lie_where_their_parameters_lie(family):
-    params = jax.eval_shape(lambda: init_params(_model(family), jax.random.key(0)))
+    params = abstract_params(_model(family))
     shardings = state_shardings(
         abstract_state(params, OPTIMIZER.init), make_mesh(MeshConfig(), jax.devices()[:1])
     )
@@ -135,7 +142,7 @@ def test_moments_lie_where_their_parameters_lie(family):
         ]
 
 
-@pytest.mark.parametrize("head", ["choice", "span", "mlm"])
+@pytest.mark.parametrize("head", ["choice", "mlm"])
 def test_accumulated_is_unaccumulated(head):
     model = _model()
     batch = _batch(HEADS[head].kind)
@@ -160,10 +167,10 @@ def test_in_batch_negatives_need_the_whole_batch():
     assert loss.needs_whole_batch and not make_loss(_model(), "mlm").needs_whole_batch
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_the_phase_vocabulary_on_a_real_encoder_in_float64(family):
+@pytest.mark.slow
+def test_the_phase_vocabulary_on_a_real_encoder_in_float64():
     with jax.enable_x64(True):
-        model = _model(family, "float64")
+        model = _model(dtype="float64")
         batches = [_batch("tag", rows=4, vocabulary=60 + 10 * step) for step in range(6)]
         vocabulary = PhaseVocabulary.from_tokens([b["tokens"] for b in batches], 200, multiple=8)
         small = Model(replace(model.encoder, vocab_size=len(vocabulary)), model.heads, model.compute)
