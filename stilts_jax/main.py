@@ -37,6 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 done, 1 failed, 2 the command line is wrong, 75 run the same command again.
     """
+    # Tokenizers come from transformers, which would tell at each start that it finds no PyTorch.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     # What orbax says through absl's logger is either nothing to act on or raised as well.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     try:

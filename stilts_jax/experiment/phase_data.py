@@ -8,7 +8,8 @@ from stilts_jax.data.features import FeatureSettings
 from stilts_jax.data.masking import Masking
 from stilts_jax.data.mixture import Mixture, Sampler, count_steps
 from stilts_jax.data.records import Features
-from stilts_jax.data.sources import with_labels
+from stilts_jax.data.sources import find_paths, with_labels
+from stilts_jax.errors import DataError
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.keys import phase_hyperparameters
 from stilts_jax.experiment.phases import Phase
@@ -73,6 +74,13 @@ def load_training(phase: Phase, context: Context, tokenizer: Tokenizer) -> list[
             training=True,
             limit=settings.data.limit,
         )
+        if not len(features):
+            paths = [path for one in languages for path in find_paths(task, "train", one, context.source)]
+            raise DataError(
+                "There is nothing to train on: the data are empty.",
+                where=f"task {name}: {', '.join(map(str, paths))}",
+                fix="put the training data there",
+            )
         found.append(TrainingData(task, hyperparameters, features))
     return found
 

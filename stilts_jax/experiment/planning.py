@@ -6,7 +6,7 @@ from stilts_jax.errors import ConfigError, nearest
 from stilts_jax.experiment.models import head_config, make_compute
 from stilts_jax.experiment.phases import hyperparameters_of
 from stilts_jax.experiment.settings import Settings, split_names
-from stilts_jax.experiment.start import read_shape, tokenizer_folder
+from stilts_jax.experiment.start import RANDOM, read_shape
 from stilts_jax.model import SHAPES, EncoderConfig
 from stilts_jax.plan.records import Setup
 from stilts_jax.sharding import MeshConfig
@@ -71,7 +71,7 @@ def find_shape(encoder: str) -> EncoderConfig:
     """Returns the shape of a name, a hub name or a folder."""
     known = {**{name: name for name in SHAPES}, **_KNOWN}
     short = encoder.rpartition("/")[2]
-    folder = Path(tokenizer_folder(encoder))
+    folder = Path(encoder.removeprefix(RANDOM))
     if folder.is_dir():
         return read_shape(folder)
     if short not in known:

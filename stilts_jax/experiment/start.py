@@ -12,22 +12,20 @@ import jax
 from stilts_jax.data.files import hash_files
 from stilts_jax.errors import EncoderError
 from stilts_jax.experiment.settings import DEBUG_SHAPE, Settings
-from stilts_jax.model import SHAPES, EncoderConfig, init_encoder, load_encoder
+from stilts_jax.model import SHAPES, EncoderConfig, find_folder, init_encoder, load_encoder
 
 RANDOM = "random:"  # "random:FOLDER" draws the weights that FOLDER/config.json describes
 _FILES = ("config.json", "*.safetensors", "*.bin")
 
 
-def tokenizer_folder(encoder: str) -> str:
-    """Returns where the tokenizer of ``encoder`` lies."""
-    return encoder.removeprefix(RANDOM)
+def tokenizer_folder(encoder: str) -> Path:
+    """Returns where the tokenizer of ``encoder`` lies; one of the hub must have been fetched by ``prepare``."""
+    return find_folder(encoder.removeprefix(RANDOM))
 
 
 def encoder_fingerprint(encoder: str, settings: Settings) -> str:
-    """Returns a hash of an encoder's files; for the hub its name and revision."""
-    folder = Path(tokenizer_folder(encoder))
-    if not folder.is_dir():
-        return encoder
+    """Returns a hash of an encoder's files."""
+    folder = tokenizer_folder(encoder)
     patterns = _FILES[:1] if encoder.startswith(RANDOM) or settings.debug else _FILES
     paths = sorted(path for pattern in patterns for path in folder.glob(pattern))
     return f"{RANDOM if encoder.startswith(RANDOM) else ''}{hash_files(paths)}"
@@ -57,7 +55,7 @@ def load_start(encoder: str, settings: Settings, sharding: Any = None) -> Start:
         loaded = load_encoder(encoder, dtype=settings.compute.param_dtype, sharding=sharding)
         heads = {} if loaded.mlm_head is None else {"mlm": loaded.mlm_head}
         return Start(loaded.config, loaded.params, heads)
-    config = read_shape(Path(tokenizer_folder(encoder)))
+    config = read_shape(tokenizer_folder(encoder))
     if settings.debug:
         config = _shrink(config)
     key = jax.random.key(settings.experiment.first_seed)
