@@ -74,8 +74,9 @@ def bound_seconds(
     """Returns lower bounds of a step's seconds by what limits it; empty for a chip of unknown speed.
 
     Memory: parameters and moments are read and written once, and the layers' weights are read in every pass.
-    Links: all that collectives send, at the speed of all links together. Groups of more devices than a slice
-    (or host) has cross the network with at least one share of what they move.
+    Links: all that collectives send, at the speed of all links together. Network: between hosts of GPUs, a share
+    of what larger groups move; between slices of TPUs, whose exchange the program's text does not show as a
+    collective, the sum of every device's own part of the gradient.
     """
     chip = topology.chip
     if not chip.flops:
@@ -87,8 +88,13 @@ def bound_seconds(
     tensor = max(1, setup.mesh.tensor)
     weights = passes * width * shape.num_layers * layer / tensor
     state = 2 * memory.arguments if memory else 0
-    inside = topology.shape[-1] if topology.platform == "cuda" else topology.count // topology.slices
-    crossing = sum(item.bytes * inside / item.group for item in collectives if item.group > inside)
+    if topology.platform == "cuda":
+        inside = topology.shape[-1]
+        crossing = sum(item.bytes * inside / item.group for item in collectives if item.group > inside)
+    else:
+        parts = max(1, setup.mesh.fsdp * setup.mesh.tensor)
+        gradient = width * (shape.num_layers * layer + shape.vocab_size * shape.hidden_size) / parts
+        crossing = 2 * gradient * (topology.slices - 1) / topology.slices
     return {
         "compute": executed / topology.count / chip.flops,
         "memory": (state + weights) / chip.memory_bandwidth,

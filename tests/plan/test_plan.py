@@ -187,3 +187,14 @@ def test_every_kind_of_head_can_be_planned(kind: str) -> None:
     )
     assert all(leaf.shape == () for leaf in sums)
     assert dataclasses.asdict(setup)["head"]["kind"] == kind
+
+
+def test_slices_exchange_gradients_over_the_network() -> None:
+    width, inner, layers, rows = 1024, 4096, 24, 250002
+    setup = replace(SETUP, encoder=SHAPES["large"], topology="v5e:16x16*4", mesh=MeshConfig(4, 256, 1))
+    gradient = 2 * (layers * (4 * width**2 + 2 * width * inner) + rows * width) / 256  # bfloat16
+    bounds = flops.bound_seconds(parse_topology(setup.topology), setup, 1e15, Memory(GIB, 0, 0), ())
+    assert bounds["network"] == pytest.approx(2 * gradient * 3 / 4 / 3.125e9)
+    assert bounds["compute"] == pytest.approx(1e15 / 1024 / 197e12)
+    one = replace(setup, topology="v5e:16x16")
+    assert flops.bound_seconds(parse_topology(one.topology), one, 1e15, None, ())["network"] == 0
