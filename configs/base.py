@@ -63,7 +63,7 @@ def get_config() -> ConfigDict:
     train.eval_examples = 500  # of the English selection set; 0: all
     train.patience = 30  # evaluations without a gain before a run stops; 0: never
     train.checkpoint_every = 1000
-    train.keep_latest = 1
+    train.keep_latest = 2  # newest checkpoints kept while a phase trains, besides the best: what a damaged one falls back on
     train.skip_non_finite = 0  # steps with a non-finite loss that may be left out before the run stops
     train.log_every = 50
     train.tensorboard = False  # a copy of the metrics for TensorBoard (needs the extra of that name)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -38,7 +39,10 @@ class CompiledSteps:
         self.count = 0
         self.seconds = 0.0
         self._losses, self._optimizer = losses, optimizer
-        self._seed, self._accumulation, self._rng = np.uint32(seed), accumulation, rng
+        self._accumulation, self._rng = accumulation, rng
+        self._seed: Any = np.uint32(seed)
+        if mesh:
+            self._seed = jax.device_put(self._seed, NamedSharding(mesh, PartitionSpec()))
         self._mesh, self._shardings = mesh, shardings
         self._functions: dict[str, Callable] = {}
         self._forms: set[tuple] = set()
@@ -51,7 +55,10 @@ class CompiledSteps:
         placed = self._place(arrays)
         form = (task, *((name, array.shape, str(array.dtype)) for name, array in sorted(placed.items())))
         start = time.monotonic()
-        result = function(state, placed, self._seed)
+        # Once a step is compiled, everything that it takes lies on the mesh: another transfer would be a defect.
+        guarded = self._mesh is not None and form in self._forms
+        with jax.transfer_guard("disallow") if guarded else nullcontext():
+            result = function(state, placed, self._seed)
         if form not in self._forms:
             self._forms.add(form)
             self.count += 1
