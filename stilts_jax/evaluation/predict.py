@@ -16,6 +16,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from stilts_jax.data.batches import PredictionStream
+from stilts_jax.data.collate import measure_rows
 from stilts_jax.data.masking import Masking
 from stilts_jax.data.prefetch import prefetch
 from stilts_jax.data.records import PAD_ID, Batch, Features, Ragged
@@ -89,16 +90,18 @@ def predict(
         f"{name}: {len(features)} rows, {len(sequences.values) / 1e6:.3g} M tokens, {len(stream)} batches of "
         f"{len(stream.shapes)} shapes"
     )
+    # The longest rows come first: counted in tokens, the time that is left can be believed from the start.
+    costs = np.ones_like(seen) if features.kind == "mlm" else measure_rows(features)
     waiting: tuple[Batch, Any] | None = None
-    with progress.track("predicting", total=len(features), unit="rows") as bar:
+    with progress.track("predicting", total=int(costs.sum()), unit="tokens") as bar:
         for batch in prefetch(stream.batch_at, range(len(stream))):
             ahead = batch, run(params, _to_device(batch, mesh))
             # The device computes this batch while the host takes in the one before it.
             if waiting is not None:
-                bar.advance(_take_in(*waiting, kept, seen, sequences))
+                bar.advance(int(costs[_take_in(*waiting, kept, seen, sequences)].sum()))
             waiting = ahead
         if waiting is not None:
-            bar.advance(_take_in(*waiting, kept, seen, sequences))
+            bar.advance(int(costs[_take_in(*waiting, kept, seen, sequences)].sum()))
     if features.kind == "mlm":  # texts were packed into fewer rows
         packed = int(np.count_nonzero(seen))
         seen, kept = seen[:packed], {key: values[:packed] for key, values in kept.items()}
@@ -131,8 +134,8 @@ def _to_device(batch: Batch, mesh: Mesh | None) -> Mapping[str, Any]:
     return shard_batch({name: array[mine] for name, array in batch.arrays.items()}, mesh)
 
 
-def _take_in(batch: Batch, outputs: Arrays, kept: Rows, seen: np.ndarray, sequences: Ragged) -> int:
-    """Puts what came back of one batch where its rows are; returns how many rows that were."""
+def _take_in(batch: Batch, outputs: Arrays, kept: Rows, seen: np.ndarray, sequences: Ragged) -> np.ndarray:
+    """Puts what came back of one batch where its rows are; returns the rows."""
     real = batch.rows >= 0
     rows = batch.rows[real]
     np.add.at(seen, rows, 1)
@@ -148,7 +151,7 @@ def _take_in(batch: Batch, outputs: Arrays, kept: Rows, seen: np.ndarray, sequen
             if name not in kept:
                 kept[name] = np.empty((len(seen), *values.shape[1:]), values.dtype)
             kept[name][rows] = values
-    return len(rows)
+    return rows
 
 
 @cache
