@@ -63,7 +63,7 @@ def get_config() -> ConfigDict:
     train.eval_examples = 500  # of the English selection set; 0: all
     train.patience = 30  # evaluations without a gain before a run stops; 0: never
     train.checkpoint_every = 1000
-    train.keep_latest = 2  # newest checkpoints kept while a phase trains, besides the best: what a damaged one falls back on
+    train.keep_latest = 2  # newest checkpoints kept besides the best one: what a damaged one falls back on
     train.skip_non_finite = 0  # steps with a non-finite loss that may be left out before the run stops
     train.log_every = 50
     train.tensorboard = False  # a copy of the metrics for TensorBoard (needs the extra of that name)
@@ -105,5 +105,5 @@ def get_config() -> ConfigDict:
     evaluation.tokens_per_batch = 16384
     evaluation.max_length = 512  # of texts to embed
     evaluation.mining_neighbours = 4
-    evaluation.tile = 8192  # rows and columns of a similarity tile; bounds the memory of retrieval
+    evaluation.tile = 0  # rows and columns of a similarity tile, which bounds the memory of retrieval; 0: fits the device
     return c

@@ -176,6 +176,8 @@ class Scorer:
             "neighbours": settings.evaluation.mining_neighbours,
             "thresholds": scores.thresholds.get(task.name),
         }
+        if settings.evaluation.tile:
+            options["tile"] = (settings.evaluation.tile, settings.evaluation.tile)
         if settings.model.sweep_layers and not trained:
             layers = sweep_layers(task, sets, embedder, neighbours=options["neighbours"])
             chosen = settings.model.retrieval_layer or default_layer(self.config.num_layers)

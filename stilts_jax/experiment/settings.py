@@ -253,7 +253,7 @@ class EvaluationSettings:
         _in_range("evaluation.tokens_per_batch", self.tokens_per_batch, 8)
         _in_range("evaluation.max_length", self.max_length, 8)
         _in_range("evaluation.mining_neighbours", self.mining_neighbours, 1)
-        _in_range("evaluation.tile", self.tile, 16)
+        _in_range("evaluation.tile", self.tile, 0)
 
 
 @dataclass(frozen=True)
