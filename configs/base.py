@@ -105,5 +105,5 @@ def get_config() -> ConfigDict:
     evaluation.tokens_per_batch = 16384
     evaluation.max_length = 512  # of texts to embed
     evaluation.mining_neighbours = 4
-    evaluation.tile = 0  # rows and columns of a similarity tile, which bounds the memory of retrieval; 0: fits the device
+    evaluation.tile = 0  # side of a similarity tile, which bounds the memory of retrieval; 0: fits the device
     return c
