@@ -1,5 +1,7 @@
 """What the encoder promises beside being right: policies change nothing, depth costs no compile, misuse says so."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,13 +27,15 @@ def loss_and_gradients(maker, config, compute, key=None):
     return run(maker.encoder(config))
 
 
-@pytest.mark.parametrize("family", ["xlm-roberta", "xlm-roberta-xl"])
-def test_computing_again_changes_nothing(maker, exact, family):
+@pytest.mark.parametrize(
+    ("family", "policies"), [("xlm-roberta", ("attention", "dots", "full")), ("xlm-roberta-xl", ("full",))]
+)
+def test_computing_again_changes_nothing(maker, exact, family, policies):
     """With dropout on: what is computed again must draw the same numbers again."""
     config = maker.config(family, hidden_dropout=0.2, attention_dropout=0.2)
-    key = jax.random.key(1)
+    key = jax.random.key(1, impl="unsafe_rbg")  # compiles much faster than the default
     expected, expected_gradients = loss_and_gradients(maker, config, exact, key)
-    for remat in ("attention", "dots", "full"):
+    for remat in policies:
         found, gradients = loss_and_gradients(maker, config, maker.replace(exact, remat=remat), key)
         np.testing.assert_allclose(found, expected, rtol=1e-6)
         for ours, theirs in zip(jax.tree.leaves(gradients), jax.tree.leaves(expected_gradients)):
@@ -100,8 +104,8 @@ def test_stopping_early_equals_the_state_there_with_gradients(maker, exact):
         found = encode(params, tokens, config=config, compute=exact, **options)
         return (found[2] if options.get("all_hidden") else found).sum(where=(tokens != 1)[..., None])
 
-    stopped = jax.grad(loss)(params, num_layers=2)
-    whole = jax.grad(loss)(params, all_hidden=True)
+    stopped = jax.jit(jax.grad(partial(loss, num_layers=2)))(params)
+    whole = jax.jit(jax.grad(partial(loss, all_hidden=True)))(params)
     for ours, theirs in zip(jax.tree.leaves(stopped), jax.tree.leaves(whole)):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
 
@@ -109,11 +113,10 @@ def test_stopping_early_equals_the_state_there_with_gradients(maker, exact):
 def test_leading_axes_and_jax_arrays_change_nothing(maker, exact):
     config = maker.config()
     tokens, params = maker.tokens(config), maker.encoder(config)
-    expected = encode(params, tokens, config=config, compute=exact)
-    found = encode(
-        jax.tree.map(jnp.asarray, params), jnp.asarray(tokens).reshape(2, 2, -1), config=config, compute=exact
-    )
-    np.testing.assert_allclose(found.reshape(expected.shape), expected, rtol=0, atol=1e-6)
+    expected = encode(params, tokens, config=config, compute=exact)  # numpy arrays, not compiled as one
+    run = jax.jit(partial(encode, config=config, compute=exact))
+    found = run(jax.tree.map(jnp.asarray, params), jnp.asarray(tokens).reshape(2, 2, -1))
+    np.testing.assert_allclose(found.reshape(expected.shape), expected, rtol=0, atol=1e-5)
 
 
 def test_more_pads_change_nothing(maker, exact):
@@ -121,7 +124,8 @@ def test_more_pads_change_nothing(maker, exact):
     params = maker.encoder(config)
     short, long = maker.tokens(config, length=9), maker.tokens(config, length=17)
     long[:, :9] = short
-    expected, found = (encode(params, tokens, config=config, compute=exact) for tokens in (short, long))
+    run = jax.jit(partial(encode, config=config, compute=exact))
+    expected, found = run(params, short), run(params, long)
     real = short != 1
     np.testing.assert_allclose(found[:, :9][real], expected[real], rtol=0, atol=1e-5)
 

@@ -121,7 +121,9 @@ def test_nothing_but_pads_has_the_vector_zero_and_a_finite_gradient():
     assert np.isfinite(gradient).all()
 
 
-@pytest.mark.parametrize("name", [name for name, _ in ALL])
+@pytest.mark.parametrize(
+    "name", ["classify-transformers", "choice-jiant", "embed-transformers", "mlm-transformers"]
+)
 def test_dropout_changes_with_the_key_and_only_with_it(setup, name):
     model, _, _, tokens, _ = setup
     shape = setup[0].encoder
@@ -138,16 +140,12 @@ def test_dropout_changes_with_the_key_and_only_with_it(setup, name):
         "masked_positions": np.zeros((4, 1), np.int32),
     }
     params = {"encoder": setup[1], "head": setup[2][name]}
-    call = jax.jit(
-        lambda key: jax.tree.leaves(apply_model(model, params, batch, head=name, dropout_key=key))[0]
-    )
-    if name.startswith("mlm"):
-        call = jax.jit(lambda key: apply_model(model, params, batch, head=name, dropout_key=key)["features"])
-    one, again, other = (np.asarray(call(jax.random.key(seed))) for seed in (0, 0, 1))
-    dry = jax.tree.leaves(apply_model(model, params, batch, head=name))[0]
+    output = {"embed": "vectors", "mlm": "features"}.get(name.split("-")[0], "logits")
+    call = jax.jit(lambda key: apply_model(model, params, batch, head=name, dropout_key=key)[output])
+    one, again, other = (np.asarray(call(jax.random.key(seed, impl="unsafe_rbg"))) for seed in (0, 0, 1))
     np.testing.assert_array_equal(one, again)
     assert np.abs(one - other).max() > 1e-3
-    assert dry is not None and np.isfinite(one).all()
+    assert np.isfinite(one).all()
 
 
 @pytest.mark.parametrize("head", [head for _, head in ALL], ids=[name for name, _ in ALL])
