@@ -293,14 +293,15 @@ def constrain_batch(array: jax.Array) -> jax.Array:
 def gather_rows(table: jax.Array, rows: jax.Array, dtype: Any = None) -> jax.Array:
     """Looks up rows of an embedding table cut over columns: ``[V, D]``, ``[B, ...]`` -> ``[B, ..., D]``.
 
-    Every device looks up its own columns for the whole batch, then columns are exchanged for rows. What
-    travels is the size of the result; gathering the table, or summing its gradient, is far more.
+    Every device looks up its own columns for all rows of its replica (of ``data``), then columns are exchanged
+    for rows. What travels is the size of the result; gathering the table, or summing its gradient, is far more.
 
     Args:
         table: the embeddings.
         rows: which of them.
         dtype: of the result; what is looked up is cast before it travels. None: as the table.
     """
-    everywhere = constrain(rows, *[None] * rows.ndim)
+    rest = [None] * (rows.ndim - 1)
+    everywhere = constrain(rows, "data", *rest)
     found = jnp.take(table, everywhere, axis=0).astype(dtype or table.dtype)
-    return constrain_batch(constrain(found, *[None] * rows.ndim, ("fsdp", "tensor")))
+    return constrain_batch(constrain(found, "data", *rest, ("fsdp", "tensor")))
