@@ -26,7 +26,7 @@ from stilts_jax.model.convert import (
 )
 from stilts_jax.model.encoder import Params, abstract_encoder
 from stilts_jax.model.heads import init_head, init_pooler
-from stilts_jax.model.weights import Weights, open_weights, read_json
+from stilts_jax.model.weights import Weights, holds_weights, open_weights, read_json
 
 _ROWS_AT_A_TIME = 8192  # of the word table, where two copies of it are compared
 
@@ -137,20 +137,29 @@ def find_folder(name_or_folder: str | Path, *, download: bool = False) -> Path:
 def _find_snapshot(name: str, download: bool) -> Path:
     from huggingface_hub import list_repo_files, snapshot_download
 
+    try:
+        cached = Path(snapshot_download(name, local_files_only=True))
+    except Exception as error:  # the hub client's errors follow its HTTP library, which has changed before
+        if not download:
+            raise EncoderError(
+                f"{name!r} is neither a folder here nor a repository in the cache.",
+                where=name,
+                fix="check the path; `stilts prepare` fetches hub repositories, training never does",
+            ) from error
+    else:
+        # What is there whole is not looked up again: a repository may change, a run should not.
+        if not download or ((cached / "config.json").is_file() and holds_weights(cached)):
+            return cached
     wanted = ["*.json", "*.safetensors", "sentencepiece.bpe.model"]
     try:
-        if download and not any(file.endswith(".safetensors") for file in list_repo_files(name)):
+        if not any(file.endswith(".safetensors") for file in list_repo_files(name)):
             wanted.append("pytorch_model*.bin")
-        return Path(snapshot_download(name, local_files_only=not download, allow_patterns=wanted))
-    except (OSError, ValueError) as error:  # the hub client's own errors are of these kinds
+        return Path(snapshot_download(name, allow_patterns=wanted))
+    except Exception as error:
         raise EncoderError(
-            f"{name!r} is neither a folder here nor a repository in the cache."
-            if not download
-            else f"The hub repository {name!r} can't be fetched: {error}",
+            f"The hub repository {name!r} can't be fetched: {error}",
             where=name,
-            fix="check the path; `stilts prepare` fetches hub repositories, training never does"
-            if not download
-            else "check the name and the network, or give a local folder",
+            fix="check the name and the network, or give a local folder",
         ) from error
 
 

@@ -49,6 +49,17 @@ def open_weights(folder: Path) -> Weights:
     )
 
 
+def holds_weights(folder: Path) -> bool:
+    """Says whether there are weights in a folder, and all files that an index lists; opens none of them."""
+    if any((folder / name).is_file() for name in (_SAFETENSORS, _TORCH)):
+        return True
+    indices = [folder / f"{name}.index.json" for name in (_SAFETENSORS, _TORCH)]
+    try:
+        return any(bool(index.is_file() and _read_index(index)) for index in indices)
+    except EncoderError:
+        return False
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Reads a JSON object; raises where the file is damaged."""
     try:

@@ -175,15 +175,37 @@ def test_a_hub_name_that_is_not_cached_says_what_to_run(monkeypatch, tmp_path):
     assert "stilts prepare" in caught.value.fix
 
 
-def test_a_cached_hub_snapshot_is_found(original, monkeypatch, tmp_path):
-    from huggingface_hub import constants
+@pytest.fixture
+def cache(original, monkeypatch, tmp_path):
+    """A hub cache with one repository, and a hub that is out of reach."""
+    import huggingface_hub
 
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    def fail(*_args, **_options):
+        raise RuntimeError("no network")
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub, "list_repo_files", fail)
     repository = tmp_path / "models--example--encoder"
     (repository / "refs").mkdir(parents=True)
     (repository / "refs" / "main").write_text("0" * 40)
     shutil.copytree(original, repository / "snapshots" / ("0" * 40))
-    assert load_encoder("example/encoder").tokenizer_folder.name == "0" * 40
+    return repository / "snapshots" / ("0" * 40)
+
+
+@pytest.mark.parametrize("download", [True, False])
+def test_a_cached_hub_snapshot_needs_no_network(cache, download):
+    assert load_encoder("example/encoder", download=download).tokenizer_folder == cache
+    split_in_two(cache)
+    assert load_encoder("example/encoder", download=download).tokenizer_folder == cache
+
+
+def test_what_cannot_be_fetched_says_so(cache):
+    for name in ("example/other", "example/encoder"):
+        (cache / "model.safetensors").unlink(missing_ok=True)  # half of a repository
+        with pytest.raises(EncoderError) as caught:
+            load_encoder(name, download=True)
+        assert "no network" in caught.value.what
+        assert "network" in caught.value.fix
 
 
 def test_torch_files_without_torch_say_what_to_install(folder, monkeypatch):
