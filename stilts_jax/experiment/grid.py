@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from stilts_jax.distributed import leave_together
 from stilts_jax.errors import EXIT_ERROR, EXIT_OK, RunAgain, StiltsError, explain
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.phases import Phase
@@ -55,7 +56,8 @@ def run_grid(
             try:
                 if phase.parent is not None and phase.parent not in mine:
                     _wait_for(phase.parent, context, waiting)
-                run(phase, context)
+                with leave_together():  # over several hosts a failure of one ends all: they would wait for it
+                    run(phase, context)
             except RunAgain:
                 raise
             except Exception as error:  # one phase's failure must not stop what does not depend on it
