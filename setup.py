@@ -38,7 +38,9 @@ setup(
         "hub": ["datasets>=5.2,<6"],
         # importlib_resources: tensorflow-datasets needs it and does not say so.
         "tfds": ["tensorflow-datasets>=4.9.10,<5", "importlib_resources", "array-record>=0.8.1"],
-        "tfds-prepare": ["tensorflow"],  # some builders can't be prepared without it; none needs it to be read
+        "tfds-prepare": [
+            "tensorflow"
+        ],  # some builders can't be prepared without it; none needs it to be read
         "typology": ["lang2vec"],
         "tensorboard": ["tensorboardX>=2.6"],
         "parity": ["torch>=2.8"],
