@@ -148,6 +148,32 @@ def test_dropout_changes_with_the_key_and_only_with_it(setup, name):
     assert np.isfinite(one).all()
 
 
+@pytest.mark.parametrize("kind", ["classify", "choice"])
+def test_only_multiple_choice_has_no_dropout_in_front(setup, kind):
+    """One unit alone reaches the output: it is dropped or doubled, and nothing else if nothing before it was."""
+    model, encoder, heads, tokens, hidden = setup
+    head = HeadConfig(kind=kind, num_labels=1, dropout=0.5)
+    params = {
+        "dense": heads["choice-transformers"]["dense"],
+        "out": {"kernel": np.eye(24, 1), "bias": np.zeros(1)},
+    }
+    unit = np.tanh(dense(hidden[:, 0], params["dense"]))[:, 0].reshape(-1, 1)
+    batch = {"tokens": tokens, "choice_mask": np.ones((4, 1), np.float32)}
+    if kind == "choice":
+        batch["tokens"] = tokens[:, None]
+    model = Model(model.encoder, ((kind, head),), model.compute)
+    run = jax.jit(
+        lambda key: apply_model(
+            model, {"encoder": encoder, "head": params}, batch, head=kind, dropout_key=key
+        )["logits"]
+    )
+    found = np.concatenate([run(jax.random.key(seed)) for seed in range(5)], 1)
+    kept = found != 0
+    assert 4 <= kept.sum() <= 16
+    same = np.isclose(found[kept], np.broadcast_to(2 * unit, found.shape)[kept], rtol=0, atol=1e-5)
+    assert same.all() if kind == "choice" else not same.any()
+
+
 @pytest.mark.parametrize("head", [head for _, head in ALL], ids=[name for name, _ in ALL])
 def test_initial_values(maker, head):
     config = maker.config(hidden_size=120, num_heads=4, vocab_size=300)
