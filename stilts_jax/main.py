@@ -80,18 +80,15 @@ def _run(argv: list[str]) -> int:
             allow_abbrev=False,
         )
         module.add_arguments(command)
-        command.set_defaults(command=name, parser=command)
+        command.set_defaults(command=name)
     plain, overrides = _split_overrides(argv)
-    arguments, unknown = parser.parse_known_args(plain)
+    if plain and plain[0] in modules:
+        # Before argparse, which would speak of a missing option where one is only misspelt.
+        _check_options(plain[1:], subparsers.choices[plain[0]])
+    arguments = parser.parse_args(plain)
     if "command" not in arguments:
         parser.print_help()
         return EXIT_OK
-    if unknown:
-        options = [name for action in arguments.parser._actions for name in action.option_strings]
-        name = unknown[0].partition("=")[0]
-        raise ConfigError(
-            f"There is no option {name!r}.", where=f"stilts {arguments.command}", fix=nearest(name, options)
-        )
     if overrides and "config" not in arguments:
         raise ConfigError(
             f"stilts {arguments.command} takes no config.", where=f"--config.{next(iter(overrides))}"
@@ -99,6 +96,14 @@ def _run(argv: list[str]) -> int:
     arguments.overrides = overrides
     arguments.command_line = " ".join(["stilts", *argv])
     return modules[arguments.command].run(arguments)
+
+
+def _check_options(items: list[str], command: argparse.ArgumentParser) -> None:
+    known = [name for action in command._actions for name in action.option_strings]
+    for item in items:
+        name = item.partition("=")[0]
+        if name.startswith("--") and name not in known:
+            raise ConfigError(f"There is no option {name!r}.", where=command.prog, fix=nearest(name, known))
 
 
 def _split_overrides(argv: list[str]) -> tuple[list[str], dict[str, str]]:
