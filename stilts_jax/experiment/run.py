@@ -77,7 +77,8 @@ def _result(
             "seconds": work.get("seconds", 0.0),
             "steps": work.get("steps", 0),
         },
-        "environment": environment_record(context.command, started, device.device_kind, jax.device_count()),
+        "environment": environment_record(context.command, started, device.device_kind, jax.device_count())
+        | {"attention": (trained or {}).get("attention")},
         "config": context.training_record(phase)
         | {"title": context.settings.title, "encoder": phase.encoder},
         "data": (trained or {}).get("data", {}) | scores.data,

@@ -34,7 +34,7 @@ from stilts_jax.experiment.phases import Phase
 from stilts_jax.experiment.start import Start
 from stilts_jax.experiment.trace import Traced
 from stilts_jax.files import write_json
-from stilts_jax.model import Model, init_params
+from stilts_jax.model import Model, choose_backend, init_params
 from stilts_jax.sharding import parameter_shardings
 from stilts_jax.train.loop import LoopConfig, run_training
 from stilts_jax.train.losses import make_loss
@@ -60,6 +60,15 @@ def train_phase(phase: Phase, context: Context) -> dict[str, Any]:
         heads=tuple((item.task.name, head_config(item.task, settings)) for item in data),
         compute=make_compute(settings),
     )
+    attention = choose_backend(
+        model.compute,
+        jax.default_backend(),
+        seq_len=max(item.hyperparameters.max_length for item in data),
+        head_dim=start.config.head_dim,
+        dropout=start.config.attention_dropout,
+        packed=any(item.task.kind == "mlm" for item in data),
+    )
+    context.progress.say(f"attention: {attention.name} ({attention.reason})")
     params = _first_params(model, start, phase, context)
     vocabulary = _phase_vocabulary(data, selection, model, context)
     word = params["encoder"]["embeddings"]["word"]
@@ -94,7 +103,8 @@ def train_phase(phase: Phase, context: Context) -> dict[str, Any]:
         )
     _save_final(folder, finished, result.step, context)
     record = _record(context.key(phase), model, data, vocabulary, total_steps, result)
-    record["tokenizer"] = tokenizer.source
+    record["tokenizer"] = str(tokenizer.source)
+    record["attention"] = {"backend": attention.name, "reason": attention.reason}
     record |= _find_collapse(selection, result)
     if record["collapsed"]:
         context.progress.say(f"warning: the run ended at chance level ({record['chance']:.1f})")
