@@ -149,7 +149,7 @@ def missing(task: Task, split: str, language: str, kind: SourceKind, root: Path,
     elif kind == "files":
         fix = "copy the released files there, or take them from the hub or TFDS: stilts prepare"
     else:
-        fix = f"fetch it: stilts prepare --tasks={task.name} --source={kind} --download"
+        fix = f"fetch it: stilts prepare {task.name} --source={kind} --data_root=..."
     if kind == "files":
         tried = [
             _fill(layout, pattern, language)
