@@ -70,7 +70,7 @@ def train_phase(phase: Phase, context: Context) -> dict[str, Any]:
     )
     context.progress.say(f"attention: {attention.name} ({attention.reason})")
     params = _first_params(model, start, phase, context)
-    vocabulary = _phase_vocabulary(data, selection, model, context)
+    vocabulary = _phase_vocabulary(data, selection, model, tokenizer.mask_id, context)
     word = params["encoder"]["embeddings"]["word"]
     if vocabulary:
         context.progress.say(f"training {len(vocabulary)} of {vocabulary.vocab_size} embedding rows")
@@ -135,7 +135,11 @@ def _first_params(model: Model, start: Start, phase: Phase, context: Context) ->
 
 
 def _phase_vocabulary(
-    data: Sequence[TrainingData], selection: Sequence[SelectionData], model: Model, context: Context
+    data: Sequence[TrainingData],
+    selection: Sequence[SelectionData],
+    model: Model,
+    mask_id: int,
+    context: Context,
 ) -> PhaseVocabulary | None:
     kinds = [item.task.kind for item in data]
     train = context.settings.train
@@ -150,7 +154,6 @@ def _phase_vocabulary(
         for name in ("tokens", "pair_tokens")
         if isinstance(column := table.get(name), Ragged)
     ]
-    mask_id = context.tokenizer(context.settings.encoder).mask_id
     return PhaseVocabulary.from_tokens(arrays, model.encoder.vocab_size, mask_id=mask_id)
 
 

@@ -175,6 +175,21 @@ def test_an_exported_phase_scores_the_same(demo, environment, tmp_path):
     assert set(predictions) <= {"contradiction", "entailment", "neutral"}
 
 
+def test_a_row_from_another_encoder_needs_nothing_of_the_experiments_own(demo, environment, tmp_path):
+    workdir, _ = demo
+    arguments = grid_arguments(
+        workdir,
+        tmp_path,
+        "--config.encoder=not/here",
+        f"--config.experiment.intermediates=hub:{workdir / 'encoder'}",
+        "--config.experiment.targets=udpos",
+    )
+    stilts(environment, *arguments)
+    (result,) = results_below(tmp_path).values()
+    # It starts from the same files as the row without an intermediate task: the same training, the same scores.
+    assert result["scores"] == results_below(workdir / "grid")["none+udpos.s0"]["scores"]
+
+
 def test_a_full_disk_is_named_and_what_was_saved_is_used_again(demo, environment, tmp_path):
     workdir, _ = demo
     arguments = grid_arguments(workdir, tmp_path, "--config.experiment.targets=udpos")
