@@ -70,10 +70,12 @@ class Progress:
 
     Args:
         stream: where to write; None is silent.
+        patience: seconds that a piece of work must have taken for its last line to stay.
     """
 
-    def __init__(self, stream: TextIO | None = sys.stderr) -> None:
+    def __init__(self, stream: TextIO | None = sys.stderr, patience: float = _WORTH_A_LINE) -> None:
         self._stream = stream
+        self._patience = patience
         self._terminal = bool(stream and stream.isatty())
         self._last_draw = time.monotonic()
         self._open_line = False
@@ -109,7 +111,7 @@ class Progress:
         """
         bar = Bar(self, label, total, unit, start)
         yield bar
-        if bar.elapsed >= _WORTH_A_LINE:
+        if bar.elapsed >= self._patience:
             self.draw(bar.line(), final=True)
         else:
             self._clear()

@@ -191,7 +191,7 @@ def test_what_the_loop_says(tiny, tmp_path):
     with pytest.raises(RunAgain):
         tiny.run(tmp_path, steps=4, batch=_Asking(_labels(tiny), [1]))
     (tmp_path / "metrics.jsonl").write_text("")
-    tiny.run(tmp_path, steps=4, batch=_labels(tiny), progress=Progress(heard))
+    tiny.run(tmp_path, steps=4, batch=_labels(tiny), progress=Progress(heard, patience=0.0))
     assert "going on after step 2" in heard.getvalue() and "lacks lines" in heard.getvalue()
     assert "training: 4/4 steps" in heard.getvalue()
 
