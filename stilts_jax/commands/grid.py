@@ -25,7 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--part",
         default="1/1",
         metavar="I/N",
-        help="run the rows of one of N machines that share the work directory",
+        help="run the share of one of N machines that share the work directory: whole rows, or targets of a row "
+        "where there are more machines than rows",
     )
 
 
@@ -46,10 +47,12 @@ def run(arguments: argparse.Namespace) -> int:
         print(estimate_text(phases, context))
         return 0
     from stilts_jax.experiment.grid import run_grid
+    from stilts_jax.experiment.results import read_result
     from stilts_jax.report import summary_text
 
     code = run_grid(phases, context, mine=select_part(phases, part, parts))
-    if context.is_main:
+    targets = (phase for phase in phases if phase.stage != "intermediate")
+    if context.is_main and any(read_result(context.folder(phase)) for phase in targets):
         print(summary_text(arguments.workdir))
         print(f"\nThe whole report: stilts report {arguments.workdir}")
     return code

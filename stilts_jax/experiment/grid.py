@@ -1,5 +1,7 @@
 """A list of phases, run in order of need: resumed, split over machines, failures contained, disk bounded."""
 
+import contextlib
+import math
 import shutil
 import time
 import traceback
@@ -7,12 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stilts_jax.distributed import leave_together
+from stilts_jax.distributed import from_main, leave_together
 from stilts_jax.errors import EXIT_ERROR, EXIT_OK, RunAgain, StiltsError, explain
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.experiment.results import failed_result, read_result, write_result
 from stilts_jax.experiment.run import is_done, run_phase
+from stilts_jax.progress import format_seconds
 
 CHECKPOINTS = "checkpoints"
 FINAL = "final"
@@ -20,10 +23,10 @@ FINAL = "final"
 
 @dataclass(frozen=True)
 class Waiting:
-    """How long to wait for a parent that another machine trains."""
+    """How long to wait for a parent that another machine trains, and the longest pause between two looks."""
 
     limit: float = 48 * 3600.0
-    interval: float = 20.0
+    interval: float = 60.0
 
 
 def run_grid(
@@ -54,9 +57,9 @@ def run_grid(
                 _record_failure(phase, context, StiltsError(f"It needs {lost}, which failed."))
                 continue
             try:
-                if phase.parent is not None and phase.parent not in mine:
-                    _wait_for(phase.parent, context, waiting)
                 with leave_together():  # over several hosts a failure of one ends all: they would wait for it
+                    if phase.parent is not None and phase.parent not in mine:
+                        _wait_for(phase.parent, context, waiting)
                     run(phase, context)
             except RunAgain:
                 raise
@@ -79,23 +82,31 @@ def _record_failure(phase: Phase, context: Context, error: Exception) -> None:
 
 
 def _wait_for(parent: Phase, context: Context, waiting: Waiting) -> None:
-    began = time.monotonic()
-    while not is_done(parent, context):
-        result = read_result(context.folder(parent))
-        if result and result.get("error"):
+    began, pause = time.monotonic(), min(1.0, waiting.interval)
+    said = -math.inf
+    while not from_main(lambda: is_done(parent, context)):
+        if from_main(lambda: bool((read_result(context.folder(parent)) or {}).get("error"))):
             raise StiltsError(
                 f"{parent.name} failed on another machine.",
                 where=str(context.folder(parent)),
                 fix="run that part again, then this one",
             )
-        if time.monotonic() - began > waiting.limit:
+        waited = time.monotonic() - began
+        if waited > waiting.limit:
             raise StiltsError(
                 f"{parent.name} was not done within {waiting.limit / 3600:g} hours.",
                 where=str(context.folder(parent)),
                 fix="see whether the part that trains it still runs",
             )
-        context.progress.say(f"waiting for {parent.name}, which another part trains")
-        time.sleep(waiting.interval)
+        if waited > 2 * said:  # at ever longer intervals: two days of waiting are a few lines
+            so_far = f", for {format_seconds(waited)} so far" if waited > 1 else ""
+            context.progress.say(
+                f"waiting for {parent.name}, which another part trains{so_far} "
+                f"(at most {format_seconds(waiting.limit)})"
+            )
+            said = max(waited, 5.0)
+        time.sleep(pause)
+        pause = min(2 * pause, waiting.interval)
 
 
 def _free_disk(phase: Phase, phases: Sequence[Phase], context: Context) -> None:
@@ -115,9 +126,9 @@ def _free_disk(phase: Phase, phases: Sequence[Phase], context: Context) -> None:
 
 
 def _remove(folder: Path) -> None:
-    if folder.exists():
-        # Renamed first, so that a kill leaves no half of a checkpoint under its own name.
-        doomed = folder.with_name(f".{folder.name}.removed")
-        shutil.rmtree(doomed, ignore_errors=True)
+    # Renamed first, so that a kill leaves no half of a checkpoint under its own name.
+    doomed = folder.with_name(f".{folder.name}.removed")
+    shutil.rmtree(doomed, ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError):  # never there, or another part was faster
         folder.rename(doomed)
-        shutil.rmtree(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)

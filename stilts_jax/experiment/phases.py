@@ -170,11 +170,29 @@ def _target_phases(start: Phase, trainings: list[_Training], settings: Settings)
 
 
 def select_part(phases: list[Phase], part: int, parts: int) -> list[Phase]:
-    """Returns the phases of one part: rows are dealt out whole, so that parents stay with their children.
+    """Returns the phases of one part.
+
+    Rows (an intermediate with one of its seeds) are dealt out whole, so that parents stay with their children.
+    Where there are more parts than rows, several parts share a row: the first trains the intermediate, and the
+    others wait for it and take their share of the targets.
 
     Args:
         part: 1 to ``parts``.
     """
-    rows = list(dict.fromkeys((phase.intermediate, phase.intermediate_seed) for phase in phases))
-    mine = set(rows[part - 1 :: parts])
-    return [phase for phase in phases if (phase.intermediate, phase.intermediate_seed) in mine]
+    rows: dict[tuple[str, int | None], list[Phase]] = {}
+    for phase in phases:
+        rows.setdefault((phase.intermediate, phase.intermediate_seed), []).append(phase)
+    mine: list[Phase] = []
+    for number, row in enumerate(rows.values()):
+        takers = [taker for taker in range(parts) if taker % len(rows) == number] or [number % parts]
+        # A training in two steps stays together.
+        units = list(dict.fromkeys(_first_of_target(phase).name for phase in row))
+        turn = {unit: takers[index % len(takers)] for index, unit in enumerate(units)}
+        mine += [phase for phase in row if turn[_first_of_target(phase).name] == part - 1]
+    return mine
+
+
+def _first_of_target(phase: Phase) -> Phase:
+    while phase.parent is not None and phase.parent.stage == phase.stage:
+        phase = phase.parent
+    return phase

@@ -122,6 +122,30 @@ def test_a_killed_grid_ends_with_the_same_scores_and_metrics(demo, environment, 
     assert killed["items"] == whole["items"]
 
 
+def test_two_parts_at_once_give_the_results_of_one_process(demo, environment, tmp_path):
+    """Both parts share one row: the second trains on the intermediate that the first is still training."""
+    workdir, _ = demo
+    arguments = list(grid_arguments(workdir, tmp_path))
+    arguments[-1] = "--config.experiment.intermediates=mnli"
+    command = [sys.executable, "-m", "stilts_jax.main", *arguments]
+    parts = [
+        subprocess.Popen([*command, f"--part={part}/2"], env=environment, stderr=subprocess.PIPE, text=True)
+        for part in (2, 1)
+    ]
+    said = [part.communicate(timeout=300)[1] for part in parts]
+    assert [part.returncode for part in parts] == [0, 0], said
+    assert "waiting for mnli.s0, which another part trains" in said[0]
+    for words in said:  # each did some of it
+        assert "training:" in words
+        assert "done before" not in words
+    one = {name: found for name, found in results_below(workdir / "grid").items() if name.startswith("mnli")}
+    two = results_below(tmp_path)
+    assert set(one) == set(two)
+    for name, found in two.items():
+        for part in ("phase", "evaluation_key", "scores", "items", "selection", "curve", "config", "data"):
+            assert found[part] == one[name][part], (name, part)
+
+
 def test_another_test_language_scores_again_and_never_trains_again(demo, environment, tmp_path):
     workdir, _ = demo
     arguments = grid_arguments(workdir, tmp_path, "--config.experiment.targets=udpos")

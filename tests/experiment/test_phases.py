@@ -78,6 +78,16 @@ def test_parts_are_disjoint_whole_and_keep_families_together():
         assert all(phase.parent is None or phase.parent.name in names for phase in part)
 
 
+def test_parts_beyond_the_rows_share_a_row_and_never_a_training_in_two_steps():
+    phases = phases_of(intermediates="none+mnli", targets="panx+udpos+xcopa+tatoeba")
+    parts = [{phase.name for phase in select_part(phases, part, 5)} for part in (1, 2, 3, 4, 5)]
+    assert sorted(name for part in parts for name in part) == sorted(phase.name for phase in phases)
+    assert all(parts)
+    assert "mnli.s0" in parts[1]
+    assert {name.partition("+")[0] for name in parts[3]} == {"mnli.s0"}
+    assert sum(any("siqa" in name for name in part) for part in parts) == 2
+
+
 @pytest.mark.parametrize(
     ("experiment", "words"),
     [
