@@ -4,9 +4,11 @@ import argparse
 import importlib
 import logging
 import os
+import signal
 import sys
-from collections.abc import Sequence
-from types import ModuleType
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType, ModuleType
 from typing import NoReturn
 
 from stilts_jax.errors import (
@@ -14,6 +16,7 @@ from stilts_jax.errors import (
     EXIT_INTERRUPTED,
     EXIT_OK,
     ConfigError,
+    RunAgain,
     explain,
     nearest,
 )
@@ -42,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # What orbax says through absl's logger is either nothing to act on or raised as well.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     try:
-        return _run(list(sys.argv[1:] if argv is None else argv))
+        with _stop_on_sigterm():
+            return _run(list(sys.argv[1:] if argv is None else argv))
     except KeyboardInterrupt:
         print("stilts: stopped; run the same command again to go on", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -55,6 +59,22 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise  # a defect of ours: the traceback is what a report of it needs
         print(f"stilts: {explained}", file=sys.stderr)
         return explained.exit_code
+
+
+@contextmanager
+def _stop_on_sigterm() -> Iterator[None]:
+    """Ends whatever runs with EXIT_RUN_AGAIN; a training loop takes over meanwhile, to save its last step first."""
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        raise RunAgain(
+            "Stopped by SIGTERM; whatever was finished is kept.", fix="run the same command again to go on"
+        )
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _run(argv: list[str]) -> int:
