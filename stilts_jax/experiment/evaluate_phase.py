@@ -9,7 +9,7 @@ import jax
 from stilts_jax.data.sources import read_retrieval, with_labels
 from stilts_jax.evaluation.embed import Embedder
 from stilts_jax.evaluation.evaluate import Evaluation, evaluate_task
-from stilts_jax.evaluation.metrics import MAIN_VALUES, Items
+from stilts_jax.evaluation.metrics import MAIN_VALUES, Items, main_score
 from stilts_jax.evaluation.predict import default_layer
 from stilts_jax.evaluation.retrieve import evaluate_retrieval, sweep_layers
 from stilts_jax.experiment.context import Context
@@ -39,6 +39,8 @@ class PhaseScores:
         thresholds: {task: {language: threshold}}, tuned on dev
         notes: what a reader must know about how scores came about.
         predictions: {task: {language: predictions of the reported split}}
+        source_dev: what the phase's own training task scores on its dev set, in the language that it was trained in:
+            what intermediates may be chosen by without a look at another language.
     """
 
     scores: dict[str, Any] = field(default_factory=dict)
@@ -49,6 +51,7 @@ class PhaseScores:
     thresholds: dict[str, dict[str, float]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     predictions: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    source_dev: dict[str, Any] | None = None
 
     def summary(self) -> str:
         """One line for the log: each task's main metric, averaged over languages."""
@@ -74,6 +77,8 @@ def evaluate_phase(phase: Phase, context: Context, trained: Mapping[str, Any] | 
         scorer = _load(phase, context, trained)
         for name in phase.evaluate:
             scorer.score(with_labels(get_task(name), context.source), scores)
+        if phase.stage == "target":
+            return replace(scores, source_dev=scorer.score_source_dev())
     return scores
 
 
@@ -117,6 +122,24 @@ class Scorer:
             language: (result.items, len(sizes) == 1 and task.name in ALIGNED)
             for language, result in found.results.items()
             if result.items is not None
+        }
+
+    def score_source_dev(self) -> dict[str, Any] | None:
+        """Scores what was trained on its own dev set; None where it has none (dual encoders) or no gold."""
+        task = with_labels(get_task(self.phase.train[-1]), self.context.source)
+        if task.kind == "embed":
+            return None
+        language = task.source_language
+        with self.context.progress.part(f"{task.name} {task.selection} {language}"):
+            found, examples = self._predict(task, task.selection, (language,))
+        if language not in found.results:
+            return None
+        return {
+            "task": task.name,
+            "split": task.selection,
+            "language": language,
+            "examples": examples,
+            "score": main_score(task.metric, found.results[language].values),
         }
 
     def _predict(self, task: Task, split: str, languages: Sequence[str]) -> tuple[Evaluation, int]:

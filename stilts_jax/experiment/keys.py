@@ -55,7 +55,7 @@ def training_record(
     tasks = {}
     for name in phase.train:
         task = get_task(name)
-        languages = mlm_languages if task.kind == "mlm" else ("en",)
+        languages = mlm_languages if task.kind == "mlm" else (task.source_language,)
         splits = ("train",) if task.kind == "mlm" else ("train", task.selection)
         tasks[name] = {
             "version": task.version,

@@ -86,7 +86,7 @@ def load_training(phase: Phase, context: Context, tokenizer: Tokenizer) -> list[
 
 
 def load_selection(phase: Phase, context: Context, tokenizer: Tokenizer) -> list[SelectionData]:
-    """Returns what the best step is chosen on: English dev sets, unless other languages were asked for by name.
+    """Returns what the best step is chosen on: dev sets in the source language, unless others were asked for by name.
 
     Masked language modelling has no say: its loss is no measure of the task that it accompanies. A dual encoder has
     none either: it is trained to the end, as XTREME-R does.
@@ -98,7 +98,7 @@ def load_selection(phase: Phase, context: Context, tokenizer: Tokenizer) -> list
         if task.kind in ("mlm", "embed"):
             continue
         length = feature_settings(phase_hyperparameters(phase, task, settings))
-        scored: list[tuple[Task, Sequence[str]]] = [(task, ("en",))]
+        scored: list[tuple[Task, Sequence[str]]] = [(task, (task.source_language,))]
         if settings.experiment.select_on == "target-languages" and phase.evaluate:
             targets = [with_labels(get_task(target), context.source) for target in phase.evaluate]
             scored = [(target, context.languages(target, "dev")) for target in targets]

@@ -112,4 +112,5 @@ def _selection(
         "best_step": (trained or {}).get("step"),
         "collapsed": (trained or {}).get("collapsed", False),
         "chance": (trained or {}).get("chance"),
+        "source_dev": scores.source_dev,
     }

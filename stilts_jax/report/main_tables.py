@@ -15,7 +15,7 @@ from stilts_jax.report.benchmarks import (
 )
 from stilts_jax.report.document import Block, Section, Text
 from stilts_jax.report.grid import CellScores, Grid, Row, Summary, average, summarize
-from stilts_jax.report.results import BASELINE, Run
+from stilts_jax.report.results import BASELINE
 from stilts_jax.report.tables import Cell, Column, Table, fixed, gain_tone, signed
 
 NO_VALUE = "–"
@@ -251,73 +251,3 @@ def _headline(grid: Grid) -> str:
 def _mean_gains(grid: Grid, tasks: Sequence[str]) -> list[tuple[float, Row]]:
     found = [(average(grid, row, tasks), row) for row, _ in grid.compared]
     return [(one.difference, row) for one, row in found if one and math.isfinite(one.difference)]
-
-
-def best_section(grid: Grid) -> Section | None:
-    """The best intermediate of each target, by the scores that it was chosen on."""
-    if len(grid.rows) < 2:
-        return None
-    columns = [
-        Column("Target", numeric=False),
-        Column("Best on target dev", "all languages", numeric=False),
-        Column("its score"),
-        Column("its gain"),
-        Column("Best on training dev", "source language", numeric=False),
-        Column("its score"),
-        Column("its gain"),
-    ]
-    rows = []
-    for task in grid.tasks:
-        on_target, on_source = _choose_on_target(grid, task), _choose_on_source(grid, task)
-        rows.append([Cell(task_title(task)), *_choice_cells(grid, task, on_target)])
-        rows[-1] += _choice_cells(grid, task, on_source)
-    table = Table("best", "Best intermediate for each target", columns, rows)
-    reading = (
-        "Which row to take for each target. The left choice looks at target-language scores, as the paper's "
-        "best row does: it is dev-selected, not zero-shot, and optimistic, more so with more rows there are "
-        "to choose from. The right choice looks only at dev scores in the source language, those by which "
-        "training kept its checkpoint."
-    )
-    return Section("best", "Best intermediate for each target", reading, [table])
-
-
-def _choose_on_target(grid: Grid, task: str) -> tuple[Row, str] | None:
-    dev = {
-        row: float(np.nanmean(cell.per_language())) for row in grid.rows if (cell := grid.dev_cell(row, task))
-    }
-    if len(dev) == sum(bool(grid.cell(row, task)) for row in grid.rows) > 0:
-        note = "" if grid.splits(task) != "dev" else "the scores it was chosen on are the scores shown"
-        return max(dev, key=lambda row: dev[row]), note
-    shown = {row: summary.mean for row in grid.rows if (summary := summarize(grid, row, task))}
-    if not shown:
-        return None
-    return max(shown, key=lambda row: shown[row]), (
-        f"no dev scores of all languages were kept: chosen on the {grid.splits(task)} scores that are shown"
-    )
-
-
-def _choose_on_source(grid: Grid, task: str) -> tuple[Row, str] | None:
-    scores = {}
-    for row in grid.rows:
-        kept = [value for run in grid.cell(row, task).runs if (value := _selected_score(run)) is not None]
-        if kept:
-            scores[row] = float(np.mean(kept))
-    return (max(scores, key=lambda row: scores[row]), "") if scores else None
-
-
-def _selected_score(run: Run) -> float | None:
-    at_best = [score for step, score in run.history if step == run.selection.get("best_step")]
-    return (at_best or [max(score for _, score in run.history)])[0] if run.history else None
-
-
-def _choice_cells(grid: Grid, task: str, choice: tuple[Row, str] | None) -> list[Cell]:
-    if choice is None:
-        return [Cell(NO_VALUE, note="nothing to choose by"), Cell(NO_VALUE), Cell(NO_VALUE)]
-    row, note = choice
-    summary = summarize(grid, row, task)
-    if summary is None:
-        return [Cell(grid.row_title(row), note=note), Cell(NO_VALUE), Cell(NO_VALUE)]
-    gain = Cell(NO_VALUE)
-    if math.isfinite(summary.difference):
-        gain = Cell(signed(summary.difference), summary.difference, tone=gain_tone(summary.difference))
-    return [Cell(grid.row_title(row), note=note), Cell(fixed(summary.mean), summary.mean), gain]

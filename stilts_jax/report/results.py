@@ -82,6 +82,17 @@ class Run:
         """Remarks on how the checkpoint was selected."""
         return tuple(self.selection["notes"])
 
+    @property
+    def source_dev_score(self) -> float | None:
+        """The score on the dev set of the language that was trained on; of the selected step where that is all."""
+        recorded = self.selection["source_dev"]["score"]
+        if math.isfinite(recorded):
+            return recorded
+        if not self.selection.get("zero_shot", True):
+            return None
+        at_best = [score for step, score in self.history if step == self.selection.get("best_step")]
+        return max(at_best or [score for _, score in self.history], default=None)
+
     def tasks(self) -> tuple[str, ...]:
         """The tasks that this phase was to score."""
         return tuple(dict.fromkeys([*self.main_metric, *self.reported_split, *self.scores]))
@@ -171,6 +182,7 @@ def read_run(path: Path) -> Run:
     error = record.get("error")
     environment = dict(record.get("environment") or {})
     selection = dict(record.get("selection") or {})
+    source_dev = dict(selection.get("source_dev") or {})
     return Run(
         path=path,
         key=str(phase["key"]),
@@ -189,7 +201,11 @@ def read_run(path: Path) -> Run:
             if metrics
         },
         reported_split={task: str(split) for task, split in (record.get("reported_split") or {}).items()},
-        selection=selection | {"notes": [str(note) for note in selection.get("notes") or ()]},
+        selection=selection
+        | {
+            "notes": [str(note) for note in selection.get("notes") or ()],
+            "source_dev": source_dev | {"score": _as_float(source_dev.get("score"))},
+        },
         history=_as_points(selection.get("history")),
         raw_items={task: dict(items) for task, items in (record.get("items") or {}).items()},
         curve=_as_points(record.get("curve")),

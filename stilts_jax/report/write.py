@@ -10,10 +10,11 @@ from stilts_jax.errors import DataError
 from stilts_jax.files import write_whole
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.report.benchmarks import find_benchmark
+from stilts_jax.report.best_tables import best_section
 from stilts_jax.report.document import Section, walk_tables
 from stilts_jax.report.grid import Grid
 from stilts_jax.report.language_tables import language_section
-from stilts_jax.report.main_tables import averages_table, best_section, main_section, main_table
+from stilts_jax.report.main_tables import averages_table, main_section, main_table
 from stilts_jax.report.page import write_html, write_markdown
 from stilts_jax.report.published_tables import is_large, published_section
 from stilts_jax.report.repeat_tables import repeat_section

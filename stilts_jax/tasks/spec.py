@@ -229,7 +229,7 @@ class Task:
         metric: a name in ``stilts_jax.evaluation.metrics``.
         train_on: tasks whose training gives this task's model, in order; empty if it has its own train split
             or needs no training.
-        selection: the split that picks the best checkpoint of a run on this task (always its English).
+        selection: the split that picks the best checkpoint of a run on this task (in its source language).
         reported: the split whose scores the tables show.
         hyperparameters: by preset; a preset that is absent falls back to "paper".
         shared_candidates: one pool of candidates for all languages (embed).

@@ -82,6 +82,9 @@ def test_the_demo_trains_and_scores_every_phase_in_every_language(demo):
             for by_language in scores["test"].values():
                 assert by_language.keys() - {"en"} == LANGUAGES & set(get_task(task).languages)
                 assert all(0 <= value <= 100 for value in by_language.values())
+    dev = results["mnli.s0+squad_v1.s0"]["selection"]["source_dev"]
+    assert (dev["task"], dev["split"], dev["language"]) == ("squad_v1", "dev", "en")
+    assert 0 <= dev["score"] <= 100
     assert results["mnli.s0+udpos.s0"]["phase"]["parent"] == results["mnli.s0"]["phase"]["key"]
     assert "Tatoeba" in done.stdout
     page = (workdir / "grid" / "report" / "report.html").read_text()

@@ -73,6 +73,13 @@ def test_test_data_and_languages_only_change_the_evaluation():
     assert changed[0] != BEFORE[0]  # every split's data looks different there, the training data too
 
 
+def test_training_in_another_language_depends_on_that_languages_data():
+    german = {"experiment.source_language": "de"}
+    before = keys_of(german)[0]
+    assert keys_of(german, data=lambda *names: fingerprint(*names) + "!" * (names[2] == "de"))[0] != before
+    assert keys_of(german, data=lambda *names: fingerprint(*names) + "!" * (names[2] == "en"))[0] == before
+
+
 def test_another_encoder_or_parent_is_another_key():
     assert keys_of(start="another")[0] != BEFORE[0]
 

@@ -94,6 +94,9 @@ def make_record(
             "metric": "accuracy",
             "history": [[500, 70.0], [1000, 72.5 + (seeds[1] or 0) / 10]],
             "best_step": 1000,
+            "source_dev": {"task": training, "split": "dev", "language": "en", "score": 72.0}
+            if training
+            else None,
             "collapsed": False,
             "chance": 33.3,
         },

@@ -13,6 +13,7 @@ from stilts_jax.report.benchmarks import (
     intermediate_title,
     short_title,
 )
+from stilts_jax.report.best_tables import best_section
 from stilts_jax.report.grid import Grid, average, summarize
 from stilts_jax.report.results import read_results
 from stilts_jax.report.seed_tables import seed_table
@@ -142,6 +143,29 @@ def test_missing_cells_say_why(tmp_path):
     assert "no gold labels" in reasons["qqp", "pawsx"]
     assert reasons["ccg", "xnli"].startswith("not run: ccg.s0 failed")
     assert reasons["hellaswag", "pawsx"] == "not run"
+
+
+def test_the_best_row_is_chosen_on_english_dev_and_stands_beside_the_oracle(tmp_path):
+    """Chosen on dev is mnli (+2), on test it would have been qqp (+4); Tatoeba has no dev, BUCC no English one."""
+    records = []
+    for row, dev, test in (("none", 70.0, 60.0), ("mnli", 80.0, 62.0), ("qqp", 75.0, 64.0)):
+        seed = None if row == "none" else 0
+        target = made_up_grid.make_record(
+            row, "mnli", xnli({"en": test + 1, "sw": test - 1}), seeds=(seed, 0)
+        )
+        target["selection"]["source_dev"]["score"] = dev
+        tasks = {"bucc": {"f1": {"de": test}}, "tatoeba": {"accuracy": {"sw": test}}}
+        retrieval = made_up_grid.make_record(row, None, tasks, seeds=(seed, None), stage="retrieval")
+        retrieval["selection"]["history"] = []
+        retrieval["scores"]["bucc"]["dev"] = {"f1": {"de": dev}}
+        records += [target, retrieval]
+    (table,) = best_section(write(tmp_path, *records)).blocks
+    rows = {row[0].text: row for row in table.rows}
+    assert [cell.text for cell in rows["XNLI"][1:]] == ["MNLI", "80.0", "62.0", "+2.0", "QQP", "64.0", "+4.0"]
+    assert [cell.text for cell in rows["BUCC"][1:5]] == ["MNLI", "80.0", "62.0", "+2.0"]
+    assert "not zero-shot" in rows["BUCC"][1].note
+    assert [cell.text for cell in rows["Tatoeba"][1:]] == ["–", "–", "–", "–", "QQP", "64.0", "+4.0"]
+    assert [rows["mean of 2 targets"][place].text for place in (4, 7)] == ["+2.0", "+4.0"]
 
 
 def test_broken_files_cost_no_others(tmp_path):
