@@ -147,7 +147,10 @@ class Scorer:
         context, phase = self.context, self.phase
         head = task.name if task.name in self.heads else phase.train[-1]
         settings = feature_settings(phase_hyperparameters(phase, task, context.settings))
+        limit = context.settings.evaluation.limit
         examples = context.examples(task, split, languages)
+        if limit:
+            examples = {language: rows[:limit] for language, rows in examples.items()}
         features = context.features(
             task,
             split,
@@ -155,6 +158,7 @@ class Scorer:
             context.tokenizer(phase.encoder),
             settings,
             training=False,
+            limit=limit,
             examples=examples,
         )
         found = evaluate_task(

@@ -126,6 +126,7 @@ def evaluation_record(
             "neighbours": settings.evaluation.mining_neighbours,
             "max_length": settings.evaluation.max_length,
         },
+        "limit": settings.evaluation.limit,
     }
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from stilts_jax.errors import ConfigError
-from stilts_jax.experiment.settings import Settings, split_names
+from stilts_jax.experiment.settings import Settings, split_names, split_pairs
 from stilts_jax.tasks.spec import Hyperparameters, Task
 
 NONE = "none"
@@ -90,6 +90,7 @@ class _Training:
 
 def _target_trainings(settings: Settings, get_task: Callable[[str], Task]) -> list[_Training]:
     language = settings.experiment.source_language
+    instead = split_pairs(settings.experiment.train_on, "config.experiment.train_on")
     trainings: dict[tuple, _Training] = {}
     for name in split_names(settings.experiment.targets):
         task = get_task(name)
@@ -98,7 +99,10 @@ def _target_trainings(settings: Settings, get_task: Callable[[str], Task]) -> li
             chosen = None
         else:
             suffix = "" if language == "en" else f"@{language}"
-            steps = tuple(step + suffix for step in (task.train_on or (task.name,)))
+            wanted = instead[name].split("/") if name in instead else task.train_on or (task.name,)
+            for step in wanted:
+                get_task(step)  # an unknown name is refused here, before anything runs
+            steps = tuple(step + suffix for step in wanted)
             chosen = hyperparameters_of(task, settings)
         key = (steps, chosen)
         known = trainings.get(key, _Training(steps, chosen, ()))

@@ -71,6 +71,7 @@ class ExperimentSettings:
     target_seeds: int
     first_seed: int
     source_language: str
+    train_on: str
     select_on: str
     keep: str
 
@@ -80,6 +81,13 @@ class ExperimentSettings:
         _in_range("experiment.first_seed", self.first_seed, 0)
         _one_of("experiment.select_on", self.select_on, ("en", "target-languages"))
         _one_of("experiment.keep", self.keep, ("none", "encoders", "models", "all"))
+        unused = set(split_pairs(self.train_on, "config.experiment.train_on")) - set(split_names(self.targets))
+        if unused:
+            raise ConfigError(
+                f"{', '.join(sorted(unused))} is no target of this experiment.",
+                where="config.experiment.train_on",
+                fix=f"targets: {self.targets or 'none'}",
+            )
         if not split_names(self.intermediates):
             raise ConfigError(
                 "No intermediate is named.",
@@ -245,12 +253,14 @@ class EvaluationSettings:
     """Prediction and retrieval."""
 
     tokens_per_batch: int
+    limit: int
     max_length: int
     mining_neighbours: int
     tile: int
 
     def __post_init__(self) -> None:
         _in_range("evaluation.tokens_per_batch", self.tokens_per_batch, 8)
+        _in_range("evaluation.limit", self.limit, 0)
         _in_range("evaluation.max_length", self.max_length, 8)
         _in_range("evaluation.mining_neighbours", self.mining_neighbours, 1)
         _in_range("evaluation.tile", self.tile, 0)

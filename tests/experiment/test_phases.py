@@ -48,6 +48,15 @@ def test_xcopa_is_trained_in_two_steps_and_keeps_its_head():
     assert phases[1].parent is phases[0]
 
 
+def test_a_target_can_be_trained_on_something_else():
+    phases = phases_of(intermediates="none", targets="xcopa+xnli", train_on="xcopa=copa,xnli=snli/mnli")
+    assert [(phase.train, phase.evaluate) for phase in phases] == [
+        (("copa",), ("xcopa",)),
+        (("snli",), ()),
+        (("mnli",), ("xnli",)),
+    ]
+
+
 def test_several_tasks_at_once_and_another_source_language():
     phases = phases_of(intermediates="mnli/mlm", targets="panx", source_language="de")
     assert phases[0].train == ("mnli", "mlm")
@@ -94,6 +103,8 @@ def test_parts_beyond_the_rows_share_a_row_and_never_a_training_in_two_steps():
         ({"intermediates": "mnly", "targets": "panx"}, "mnli"),
         ({"intermediates": "none", "targets": "pank"}, "panx"),
         ({"intermediates": "mnli+mnli", "targets": "panx"}, "twice"),
+        ({"intermediates": "none", "targets": "xnli", "train_on": "xcopa=copa"}, "xcopa"),
+        ({"intermediates": "none", "targets": "xcopa", "train_on": "xcopa=copper"}, "copper"),
     ],
 )
 def test_mistakes_are_named_before_anything_runs(experiment, words):
