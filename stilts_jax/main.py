@@ -22,7 +22,10 @@ from stilts_jax.errors import (
 )
 
 # In the order in which a newcomer meets them.
-COMMANDS = ("demo", "tasks", "prepare", "train", "eval", "grid", "report", "score", "export", "mine", "plan")
+COMMANDS = (
+    *("demo", "tasks", "prepare", "train", "eval", "grid", "report"),
+    *("score", "export", "mine", "plan", "bench"),
+)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -195,6 +195,11 @@ class Run:
             self._shardings,
         )
 
+    @property
+    def work(self) -> Work:
+        """What was done so far, over all launches."""
+        return self._work
+
     def is_finished(self) -> bool:
         """Says whether all steps are taken, or patience is at an end."""
         return self.step >= self.config.total_steps or is_out_of_patience(self.history, self.config.patience)
@@ -205,7 +210,7 @@ class Run:
         due = last or (every and self.step and self.step % every == 0)
         if not self._select or not due or (self.history and self.history[-1][0] == self.step):
             return
-        self._fetch()
+        self.fetch()
         score = float(self._select(self._state.params))
         self.history.append([self.step, score])
         self._write({"step": self.step, "score": score})
@@ -219,7 +224,7 @@ class Run:
         due = at_once or best == self.step or (every and self.step % every == 0)
         if not due or self.step == self._saved_step:
             return
-        self._fetch()
+        self.fetch()
         record = {
             "history": self.history,
             "skipped": self.skipped,
@@ -236,7 +241,7 @@ class Run:
         count, seconds = self._steps.count, self._steps.seconds
         self._state, metrics = self._steps(self._state, batch.task, batch.arrays)
         compiling = self._steps.seconds - seconds
-        self._fetch()
+        self.fetch()
         self._pending = (self.step, batch, metrics)
         self.step += 1
         positions, real = count_tokens(batch.arrays, self.config.pad_id)
@@ -271,7 +276,7 @@ class Run:
             work=self._work,
         )
 
-    def _fetch(self) -> None:
+    def fetch(self) -> None:
         """Takes the metrics of the last step that was started."""
         if self._pending is None:
             return

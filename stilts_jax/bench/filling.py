@@ -1,12 +1,8 @@
-"""How well batches are filled, how fast features are built and batches delivered.
+"""The input pipeline: how well batches are filled, how fast features are built and batches delivered.
 
-``python -m stilts_jax.bench_data --data_root D --encoder E`` prints a table; ``--json`` a record. Needs no accelerator.
-Rates are ratios of two loops that take turns in one run, so that a busy machine disturbs both alike.
+Needs no accelerator. Rates are ratios of two loops that take turns, so that a busy machine disturbs both alike.
 """
 
-import argparse
-import json
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -208,18 +204,3 @@ def format_table(record: dict[str, list[dict[str, Any]]]) -> str:
             f"{case['ratio']:6.2f}"
         )
     return "\n".join(lines)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data_root", type=Path, required=True, help="folder of the release files")
-    parser.add_argument("--encoder", required=True, help="folder or hub name with the tokenizer")
-    parser.add_argument("--json", action="store_true", help="print a record instead of a table")
-    options = parser.parse_args(arguments)
-    record = measure(options.data_root, options.encoder, Progress(sys.stderr))
-    print(json.dumps(record, indent=1) if options.json else format_table(record))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 import pytest
 
-from stilts_jax import bench_data
+from stilts_jax.bench import filling
 from stilts_jax.data.features import FeatureSettings, build_features
 from stilts_jax.tasks.spec import ClassifyExample, SpanExample
 
@@ -9,7 +9,7 @@ def test_the_plain_loop_does_the_same_work(tokenizer, lines):
     pairs = [ClassifyExample("", a, b, 1) for a, b in zip(lines, reversed(lines))]
     settings = FeatureSettings(20, 500, 10_000)
     features = build_features("classify", {"en": pairs}, tokenizer, settings, training=True)
-    loop = bench_data._loop_over_pairs(tokenizer.copy_fast(), pairs, settings)
+    loop = filling._loop_over_pairs(tokenizer.copy_fast(), pairs, settings)
     assert [features.columns["tokens"][row].tolist() for row in range(len(features))] == [
         ids for ids, _ in loop
     ]
@@ -21,7 +21,7 @@ def test_the_plain_loop_does_the_same_work(tokenizer, lines):
     ]
     settings = FeatureSettings(1000, 500, 1)
     features = build_features("span", {"en": asked}, tokenizer, settings, training=True)
-    loop = bench_data._loop_over_questions(tokenizer.copy_fast(), asked, settings)
+    loop = filling._loop_over_questions(tokenizer.copy_fast(), asked, settings)
     assert len(loop) == len(features)
     for row, (ids, _, last) in enumerate(loop):
         assert features.columns["tokens"][row].tolist() == ids
@@ -35,5 +35,5 @@ def test_the_plain_loop_does_the_same_work(tokenizer, lines):
 def test_few_computed_tokens_are_padding(task, least, real_root, real_tokenizer):
     from stilts_jax.data.sources import DataSource
 
-    found = bench_data.measure_filling(task, real_tokenizer, DataSource(real_root))
+    found = filling.measure_filling(task, real_tokenizer, DataSource(real_root))
     assert found.share >= least and found.shapes <= 8

@@ -1,17 +1,15 @@
-"""How fast exact mining is on this machine, beside faiss where that is installed.
+"""How fast exact mining is here, beside its floor, and beside faiss where that is installed."""
 
-Run it as ``python -m stilts_jax.bench_mining 20000 1024 4``.
-"""
-
-import sys
 import time
 from typing import Any
 
+import jax
 import numpy as np
 
+from stilts_jax.bench.device import measure_matmul
 from stilts_jax.evaluation.mining import pair_up
-from stilts_jax.evaluation.retrieval import find_neighbours, normalise
-from stilts_jax.progress import Progress
+from stilts_jax.evaluation.retrieval import Precision, find_neighbours, normalise
+from stilts_jax.progress import SILENT, Progress
 
 
 def make_vectors(count: int, dimension: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -31,38 +29,56 @@ def _search_faiss(
     return index.search(queries, k)
 
 
-def benchmark_mining(count: int = 20_000, dimension: int = 1024, k: int = 4) -> dict[str, float]:
+def benchmark_mining(
+    count: int = 20_000,
+    dimension: int = 1024,
+    k: int = 4,
+    *,
+    precision: Precision = "float32",
+    traffic: float = 0.0,
+    progress: Progress = SILENT,
+) -> dict[str, Any]:
     """Measures the search for k neighbours in both directions, and the mining behind it.
 
     faiss searches its exact flat index both ways with the same k, on the same cores, in the same run.
 
+    Args:
+        precision: of the search; see ``find_neighbours``.
+        traffic: bytes a second that the device reads and writes; 0: the floor counts products only.
+
     Returns:
-        Seconds, and ``ratio``: ours divided by faiss's (absent without faiss); ``agreement``: the share of
-        equal neighbours.
+        Seconds; ``floor_seconds``: of one product of all pairs at the device's own rate in this precision, and of
+        writing and reading each score once; ``ratio``: ours divided by faiss's (absent without faiss);
+        ``agreement``: the share of equal neighbours.
     """
-    progress = Progress()
     source, target = make_vectors(count, dimension)
-    find_neighbours(source[:4097], target[:4097], k)  # compiles whole tiles and those at the edge
+    # Compiles whole tiles and those at the edge.
+    whole = 4097 if jax.default_backend() == "cpu" else 16385
+    find_neighbours(source[:whole], target[:whole], k, precision=precision)
     began = time.perf_counter()
-    forward, backward = find_neighbours(source, target, k, progress=progress)
+    forward, backward = find_neighbours(source, target, k, precision=precision, progress=progress)
     searched = time.perf_counter()
     pairs = pair_up(forward, backward)
     mined = time.perf_counter()
-    measured = {
+    side = 2048 if jax.default_backend() == "cpu" else 8192
+    rate = measure_matmul(side, precision, jax.lax.Precision.HIGHEST)
+    products = 2.0 * count * count * dimension / rate
+    scores = 8.0 * count * count / traffic if traffic else 0.0
+    measured: dict[str, Any] = {
+        "count": count,
+        "dimension": dimension,
+        "k": k,
+        "precision": precision,
         "search_seconds": searched - began,
         "mine_seconds": mined - searched,
-        "pairs": float(len(pairs)),
+        "pairs": len(pairs),
+        "floor_seconds": products + scores,
+        "floor": {"products": products, "scores": scores},
+        "matmul": rate,
     }
-    operations = 2.0 * count * count * dimension
-    progress.say(
-        f"{count} x {count} x {dimension}, k={k}: {measured['search_seconds']:.1f} s both ways "
-        f"({operations / measured['search_seconds'] / 1e9:.0f} GFLOP/s), {measured['mine_seconds']:.1f} s "
-        f"for {len(pairs)} pairs"
-    )
     try:
         import faiss
     except ImportError:
-        progress.say("faiss is not installed: nothing to compare with")
         return measured
     began = time.perf_counter()
     _, there = _search_faiss(faiss, source, target, k)
@@ -71,12 +87,5 @@ def benchmark_mining(count: int = 20_000, dimension: int = 1024, k: int = 4) -> 
     measured["ratio"] = measured["search_seconds"] / measured["faiss_seconds"]
     same = np.concatenate([(there == forward.index).ravel(), (here == backward.index).ravel()])
     measured["agreement"] = float(same.mean())
-    progress.say(
-        f"faiss {faiss.__version__}, flat index, both ways: {measured['faiss_seconds']:.1f} s; ratio "
-        f"{measured['ratio']:.2f}; {100 * measured['agreement']:.3f} % of the neighbours are the same"
-    )
+    measured["faiss_version"] = faiss.__version__
     return measured
-
-
-if __name__ == "__main__":
-    benchmark_mining(*map(int, sys.argv[1:]))

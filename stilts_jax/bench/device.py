@@ -1,0 +1,98 @@
+"""What the machine can do, measured in the same run: matrix products, memory traffic, memory used."""
+
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from stilts_jax.train.logs import device_memory, peak_flops
+
+_SIDES = {
+    "cpu": (1024, 2048),
+    "other": (4096, 8192, 16384),
+}  # of the square matrices; the best of them counts
+_SECONDS = 0.15  # that one timing of a product lasts at least, so that launching it costs nothing
+
+
+@dataclass(frozen=True)
+class Device:
+    """The machine's speeds.
+
+    Attributes:
+        matmul: FLOP/s of the best square matrix product in the dtype of the run, on one device.
+        peak: the published bfloat16 peak of one device, where it is known.
+        traffic: bytes a second that one device reads and writes.
+    """
+
+    kind: str
+    count: int
+    dtype: str
+    matmul: float
+    peak: float | None
+    traffic: float
+
+
+def measure_device(dtype: str) -> Device:
+    """Measures this process's devices; one of them, as all are of a kind."""
+    device = jax.devices()[0]
+    kind = jax.default_backend()
+    sides = _SIDES.get(kind, _SIDES["other"])
+    return Device(
+        kind=device.device_kind,
+        count=jax.device_count(),
+        dtype=dtype,
+        matmul=max(measure_matmul(side, dtype) for side in sides),
+        peak=peak_flops(),
+        traffic=_measure_traffic(2**26 if kind == "cpu" else 2**30),
+    )
+
+
+def measure_matmul(side: int, dtype: str, precision: Any = None) -> float:
+    """Returns FLOP/s of the product of two square matrices."""
+    one = jnp.full((side, side), 1.0 / side, dtype)
+    multiply = jax.jit(lambda a, b: jnp.matmul(a, b, precision=precision))
+    return 2.0 * side**3 / _best_seconds(lambda: multiply(one, one))
+
+
+def _measure_traffic(size: int) -> float:
+    array = jnp.zeros(size // 4, jnp.float32)
+    add = jax.jit(lambda a: a + 1.0)
+    return 2.0 * size / _best_seconds(lambda: add(array))
+
+
+def _best_seconds(launch: Callable[[], Any]) -> float:
+    """Returns the least seconds of a launch, launched so often in a row that they last."""
+    jax.block_until_ready(launch())
+    repeats, best = 1, float("inf")
+    for _ in range(6):
+        began = time.perf_counter()
+        for _ in range(repeats):
+            last = launch()
+        jax.block_until_ready(last)
+        seconds = (time.perf_counter() - began) / repeats
+        best, repeats = min(best, seconds), max(1, round(_SECONDS / seconds))
+    return best
+
+
+def memory_used() -> dict[str, float]:
+    """Returns peaks so far in GiB: of the first device, where it says, and of the process on the host."""
+    unit = 1024 if sys.platform != "darwin" else 1
+    used = {"host_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30}
+    on_device = device_memory()
+    return used | ({} if on_device is None else {"device_gib": on_device / 2**30})
+
+
+def seconds_since_start() -> float | None:
+    """Returns for how long this process has run; None where the system does not say."""
+    try:
+        started = float(Path("/proc/self/stat").read_text("utf-8").rpartition(")")[2].split()[19])
+    except (OSError, ValueError):
+        return None
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started / os.sysconf("SC_CLK_TCK")

@@ -1,0 +1,221 @@
+"""The loop that people use today: transformers' PyTorch model of the same shape, on the same rows."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stilts_jax.bench.measured import Round
+from stilts_jax.bench.workload import Workload
+from stilts_jax.data.collate import COLLATORS
+from stilts_jax.data.records import PAD_ID
+from stilts_jax.errors import ConfigError
+from stilts_jax.model import EncoderConfig
+
+_IGNORED = -100  # PyTorch's label that is not scored
+_CLASSES = {"classify": "SequenceClassification", "tag": "TokenClassification", "span": "QuestionAnswering"}
+
+
+@dataclass(frozen=True)
+class PeerSettings:
+    """One way to run PyTorch.
+
+    Attributes:
+        attention: of transformers: "sdpa" or "eager"; None: whatever it takes by itself.
+        sorted: batches of rows of nearly one length (training: of the whole measurement's rows).
+        fused: AdamW in one kernel; else PyTorch's default, which is ``foreach`` on a GPU.
+        compiled: ``torch.compile``.
+    """
+
+    name: str
+    attention: str | None = None
+    sorted: bool = False
+    fused: bool = False
+    compiled: bool = False
+
+    def describe(self, *, training: bool) -> str:
+        """What is set, in words."""
+        order = "length grouping" if self.sorted else "shuffled" if training else "in the data's order"
+        adam = f", AdamW {'fused' if self.fused else 'as by default'}, clipping at 1" if training else ""
+        compiled = ", torch.compile" if self.compiled else ", eager"
+        attention = (
+            f"attention {self.attention}" if self.attention else "transformers' own choice of attention"
+        )
+        return f"{order}, padded to the longest row{compiled}, {attention}{adam}"
+
+
+def list_peers(*, training: bool, gpu: bool) -> list[PeerSettings]:
+    """Returns the loop as people run it and the best common settings; on a GPU also eager attention."""
+    if training:
+        peers = [
+            PeerSettings("torch, as people run it"),
+            PeerSettings("torch, best common settings", "sdpa", sorted=True, fused=True, compiled=gpu),
+        ]
+    else:
+        peers = [
+            PeerSettings("torch, unsorted", "sdpa"),
+            PeerSettings("torch, sorted by length", "sdpa", sorted=True),
+        ]
+        if gpu:
+            peers.append(PeerSettings("torch, sorted, compiled", "sdpa", sorted=True, compiled=True))
+    if gpu:
+        peers.append(PeerSettings("torch, eager attention", "eager"))
+    return peers
+
+
+class TorchPeer:
+    """A model of the shape with fresh weights, trained or predicting, in rounds.
+
+    Args:
+        dtype: "bfloat16" computes under autocast and keeps float32 weights, as we do.
+    """
+
+    def __init__(
+        self,
+        settings: PeerSettings,
+        workload: Workload,
+        encoder: EncoderConfig,
+        dtype: str,
+        *,
+        training: bool,
+    ) -> None:
+        try:
+            import torch
+            import transformers as library
+        except ImportError as error:
+            raise ConfigError(
+                "The peer is not installed.", where="--peer=torch", fix="pip install torch transformers"
+            ) from error
+        self._torch: Any = torch
+        transformers: Any = library
+        self.settings, self._workload, self._dtype, self._training = settings, workload, dtype, training
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        config = transformers.XLMRobertaConfig(**encoder.to_transformers(), num_labels=workload.num_labels)
+        if settings.attention:
+            config._attn_implementation = settings.attention
+        kind = getattr(transformers, f"XLMRobertaFor{_CLASSES[workload.features.kind]}")
+        self._model: Any = kind(config).to(self._device).train(training)
+        self.attention = self._model.config._attn_implementation
+        plain = self._model
+        if settings.compiled:
+            self._model = torch.compile(self._model, dynamic=True)
+        if training:
+            decayed = [p for p in plain.parameters() if p.ndim > 1]
+            rest = [p for p in plain.parameters() if p.ndim <= 1]
+            self._optimizer = torch.optim.AdamW(
+                [{"params": decayed, "weight_decay": 0.01}, {"params": rest, "weight_decay": 0.0}],
+                lr=1e-5,
+                fused=settings.fused or None,
+            )
+            self._parameters = decayed + rest
+
+    def describe(self) -> str:
+        """What is set and used, in words."""
+        return f"{self.settings.describe(training=self._training)} ({self.attention}); {self.versions}"
+
+    @property
+    def versions(self) -> str:
+        """Of the libraries."""
+        import transformers
+
+        return f"torch {self._torch.__version__}, transformers {transformers.__version__}"
+
+    def take_round(self, batches: Sequence[np.ndarray]) -> Round:
+        """Trains on batches of rows, or predicts them."""
+        shapes = []
+        self._synchronise()
+        began = time.perf_counter()
+        work: Callable[[dict[str, Any]], None] = self._train if self._training else self._predict
+        with nullcontext() if self._training else self._torch.inference_mode():
+            for inputs in self._collate(batches):
+                shapes.append(tuple(inputs["input_ids"].shape))
+                work(inputs)
+            self._synchronise()
+        seconds = time.perf_counter() - began
+        return Round(seconds, self._workload.lengths[np.concatenate(batches)], shapes)
+
+    def memory_used(self) -> dict[str, float]:
+        """Returns the peak of the GPU in GiB, where there is one."""
+        if self._device == "cpu":
+            return {}
+        return {"device_gib": self._torch.cuda.max_memory_allocated() / 2**30}
+
+    def _collate(self, batches: Sequence[np.ndarray]) -> Iterator[dict[str, Any]]:
+        features, lengths = self._workload.features, self._workload.lengths
+        for rows in batches:
+            arrays = COLLATORS[features.kind](features, rows, int(lengths[rows].max()))
+            tokens = arrays["tokens"].astype(np.int64)
+            inputs = {"input_ids": tokens, "attention_mask": (tokens != PAD_ID).astype(np.int64)}
+            if self._training and features.kind == "span":
+                inputs |= {
+                    "start_positions": arrays["start"].astype(np.int64),
+                    "end_positions": arrays["end"].astype(np.int64),
+                }
+            elif self._training:
+                labels = arrays["label" if features.kind == "classify" else "tags"].astype(np.int64)
+                inputs["labels"] = np.where(labels < 0, _IGNORED, labels)
+            yield {
+                name: self._torch.from_numpy(array).to(self._device, non_blocking=True)
+                for name, array in inputs.items()
+            }
+
+    def _precision(self) -> AbstractContextManager:
+        if self._dtype == "float32":
+            return nullcontext()
+        return self._torch.autocast(self._device, getattr(self._torch, self._dtype))
+
+    def _train(self, inputs: dict[str, Any]) -> None:
+        with self._precision():
+            loss = self._model(**inputs).loss
+        loss.backward()
+        self._torch.nn.utils.clip_grad_norm_(self._parameters, 1.0)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+
+    def _predict(self, inputs: dict[str, Any]) -> None:
+        with self._precision():
+            outputs = self._model(**inputs)
+        if self._workload.features.kind == "span":
+            outputs.start_logits.argmax(-1).cpu(), outputs.end_logits.argmax(-1).cpu()
+        else:
+            outputs.logits.argmax(-1).cpu()
+
+    def _synchronise(self) -> None:
+        if self._device == "cuda":
+            self._torch.cuda.synchronize()
+
+
+def plan_training(
+    rows: Sequence[np.ndarray], lengths: np.ndarray, batch_size: int, *, sort: bool
+) -> list[list[np.ndarray]]:
+    """Cuts the rows of our rounds into the peer's batches.
+
+    Sorted, all rows of the measurement are one group, as ``group_by_length`` makes groups of fifty batches; round r
+    of R gets every R-th batch, so that all rounds have rows of all lengths.
+
+    Returns:
+        Batches by round.
+    """
+    generator = np.random.default_rng(0)
+    if not sort:
+        return [_cut(generator.permutation(part), batch_size) for part in rows]
+    everything = np.concatenate(rows)
+    batches = _cut(everything[np.argsort(-lengths[everything], kind="stable")], batch_size)
+    return [
+        [batches[index] for index in generator.permutation(np.arange(first, len(batches), len(rows)))]
+        for first in range(len(rows))
+    ]
+
+
+def plan_prediction(
+    rows: np.ndarray, lengths: np.ndarray, batch_size: int, *, sort: bool
+) -> list[np.ndarray]:
+    """Cuts rows into batches, the longest first or as they come."""
+    return _cut(rows[np.argsort(-lengths[rows], kind="stable")] if sort else rows, batch_size)
+
+
+def _cut(rows: np.ndarray, size: int) -> list[np.ndarray]:
+    return [rows[start : start + size] for start in range(0, len(rows), size)]

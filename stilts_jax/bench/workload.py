@@ -1,0 +1,178 @@
+"""What is timed: the rows of a prepared task, or rows drawn from a simple law for machines without data."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from stilts_jax.data.collate import ragged
+from stilts_jax.data.features import FeatureSettings, build_features
+from stilts_jax.data.records import Features, Ragged
+from stilts_jax.data.sources import DataSource, read_examples, with_labels
+from stilts_jax.errors import ConfigError, nearest
+from stilts_jax.model import HeadConfig
+from stilts_jax.tasks import get_task
+from stilts_jax.tasks.spec import Kind
+from stilts_jax.tokenization import CLS_ID, SEP_ID, UNK_ID, load_tokenizer
+
+KINDS = ("classify", "tag", "span")  # what both sides have a head for
+
+
+@dataclass(frozen=True)
+class Law:
+    """Row lengths and tokens of a made-up task: log-normal lengths, tokens by Zipf's law.
+
+    Attributes:
+        log_mean: of the natural logarithm of a row's tokens.
+        longest: what rows are cut to.
+        rows: how many, which are the rows that the law was fitted to.
+        pieces: distinct vocabulary rows that all of them use together.
+        source: what it was fitted to, cut into XLM-R's pieces.
+    """
+
+    kind: Kind
+    num_labels: int
+    log_mean: float
+    log_sd: float
+    longest: int
+    rows: int
+    pieces: int
+    source: str
+
+
+LAWS = {
+    "nli": Law("classify", 3, 3.70, 0.46, 128, 18_000, 13_463, "premise and hypothesis, MNLI's dev sets"),
+    "tagging": Law("tag", 17, 2.90, 0.71, 128, 12_551, 13_657, "English EWT sentences, UD train"),
+    "qa": Law("span", 2, 5.29, 0.37, 384, 28_216, 22_221, "windows of SQuADShifts, stride 128"),
+}
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Rows, and what they are.
+
+    Attributes:
+        origin: where they come from, to print.
+        mask_id: of the vocabulary that the rows are in.
+    """
+
+    name: str
+    origin: str
+    features: Features
+    num_labels: int
+    max_length: int
+    vocab_size: int
+    mask_id: int
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """int64 [N]"""
+        return ragged(self.features, "tokens").lengths
+
+    @property
+    def head(self) -> HeadConfig:
+        """The head that it is trained with."""
+        labels = self.num_labels if self.features.kind in ("classify", "tag") else 0
+        return HeadConfig(kind=self.features.kind, num_labels=labels)
+
+    def take(self, rows: np.ndarray) -> Features:
+        """Returns some of the rows as features of their own."""
+        columns = {
+            name: Ragged.from_list([column[row] for row in rows])
+            if isinstance(column, Ragged)
+            else column[rows]
+            for name, column in self.features.columns.items()
+        }
+        return replace(
+            self.features, columns={**columns, "example": np.arange(len(rows))}, num_examples=len(rows)
+        )
+
+    def describe(self) -> str:
+        """One line for people."""
+        lengths, tokens = self.lengths, ragged(self.features, "tokens").values
+        return (
+            f"{self.name}: {len(lengths)} rows of {lengths.mean():.1f} tokens (sd {lengths.std():.1f}, at most "
+            f"{lengths.max()}), {len(np.unique(tokens))} of {self.vocab_size} vocabulary rows; {self.origin}"
+        )
+
+
+def draw_workload(name: str, vocab_size: int, *, rows: int = 0, longest: int = 0, seed: int = 0) -> Workload:
+    """Draws the rows of a law."""
+    law = LAWS[name]
+    generator = np.random.default_rng(seed)
+    count, most = rows or law.rows, min(law.longest, longest or law.longest)
+    lengths = np.exp(generator.normal(law.log_mean, law.log_sd, count)).round().astype(np.int64)
+    offsets = np.concatenate([[0], np.cumsum(lengths.clip(8, most))])
+    pieces = min(law.pieces, vocab_size - UNK_ID - 2)
+    ids = generator.permutation(np.arange(UNK_ID + 1, vocab_size - 1, dtype=np.int32))[:pieces]
+    share = 1 / (np.arange(pieces) + 2.7)  # Zipf and Mandelbrot's law
+    values = ids[np.searchsorted(np.cumsum(share) / share.sum(), generator.random(offsets[-1]))]
+    once = generator.permutation(len(values))[:pieces]
+    values[once] = ids[: len(once)]  # rare pieces occur too, as many as the law says
+    middle = offsets[:-1] + (offsets[1:] - offsets[:-1]) // 3
+    values[offsets[:-1]], values[offsets[1:] - 1] = CLS_ID, SEP_ID
+    if law.kind != "tag":  # <s> A </s></s> B </s>
+        values[middle], values[middle + 1] = SEP_ID, SEP_ID
+    tokens, example = Ragged(values, offsets), np.arange(count)
+    columns: dict[str, np.ndarray | Ragged] = {
+        "tokens": tokens,
+        "example": example,
+        "language": np.zeros(count, np.int32),
+    }
+    if law.kind == "classify":
+        columns["label"] = generator.integers(0, law.num_labels, count, np.int32)
+    elif law.kind == "tag":
+        columns["tags"] = Ragged(generator.integers(0, law.num_labels, len(values), np.int32), offsets)
+    else:
+        columns["start"] = columns["end"] = (lengths.clip(8, most) - 3).astype(np.int32)
+        columns["max_context"] = Ragged(np.ones(len(values), np.int32), offsets)
+    origin = (
+        f"drawn: log-normal lengths and Zipf's law, with the means and the {pieces} pieces of {law.source}"
+    )
+    features = Features(law.kind, columns, ("en",), count, "")
+    return Workload(name, origin, features, law.num_labels, most, vocab_size, vocab_size - 1)
+
+
+def read_workload(name: str, source: DataSource, encoder: str, max_length: int = 0) -> Workload:
+    """Reads the English training rows of a task."""
+    task = with_labels(get_task(name), source)
+    if task.kind not in KINDS:
+        raise ConfigError(
+            f"{name} is a task of kind {task.kind}; there is no peer for it to be timed beside.",
+            where="--lengths",
+            fix=f"take a task of kind {', '.join(KINDS)}, or one of {', '.join(LAWS)}",
+        )
+    chosen = task.hyperparameters["paper"]
+    length = max_length or chosen.max_length
+    tokenizer = load_tokenizer(encoder)
+    features = build_features(
+        task.kind,
+        {"en": read_examples(task, "train", "en", source)},
+        tokenizer,
+        FeatureSettings(length, chosen.max_query_length, chosen.stride),
+        training=task.kind != "span",  # rows of span tasks for prediction have all columns
+    )
+    return Workload(
+        name,
+        f"train rows of {Path(encoder).name}'s tokenizer",
+        features,
+        len(task.labels),
+        length,
+        tokenizer.vocab_size,
+        tokenizer.mask_id,
+    )
+
+
+def find_workload(
+    name: str, vocab_size: int, data_root: Path | None, encoder: str | None, max_length: int = 0
+) -> Workload:
+    """Returns the rows behind ``--lengths``."""
+    if name in LAWS:
+        return draw_workload(name, vocab_size, longest=max_length)
+    if data_root is None or encoder is None:
+        raise ConfigError(
+            f"There is no law of lengths {name!r}.",
+            where="--lengths",
+            fix=f"{nearest(name, LAWS)}; or a task's name, with --data_root and --encoder",
+        )
+    return read_workload(name, DataSource(data_root), encoder, max_length)
