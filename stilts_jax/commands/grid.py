@@ -19,7 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry_run",
         action="store_true",
-        help="print phases, steps, tokens, FLOPs, disk and device-hours; run nothing",
+        help="print phases, steps, tokens, FLOPs, disk and device-hours; run nothing (training data are tokenized, "
+        "and kept for the run)",
     )
     parser.add_argument(
         "--part",

@@ -1,31 +1,50 @@
 """What a grid will cost, before it runs: phases, steps, tokens, FLOPs, disk and device-hours.
 
-Rows are counted by reading the data; their lengths are measured on a sample of the first examples.
+The training data are read, tokenized and planned by the code that the run itself uses, so that steps are the run's
+own; the features stay in the cache for it. What is scored is measured on a sample of the first examples.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
+import numpy as np
 
 from stilts_jax.data.features import build_features
 from stilts_jax.data.inventory import format_table
-from stilts_jax.data.mixture import count_steps
+from stilts_jax.data.mixture import Mixture
 from stilts_jax.data.records import Features, Ragged
 from stilts_jax.data.sources import read_retrieval, with_labels
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.flops import training_flops_per_token
 from stilts_jax.experiment.keys import evaluated_splits, phase_hyperparameters
-from stilts_jax.experiment.phase_data import MLM, feature_settings
+from stilts_jax.experiment.models import head_config, make_compute
+from stilts_jax.experiment.phase_data import MLM, feature_settings, load_training, make_batches
 from stilts_jax.experiment.phases import Phase
-from stilts_jax.experiment.planning import find_shape
+from stilts_jax.experiment.results import read_result
 from stilts_jax.experiment.run import is_done
+from stilts_jax.experiment.start import read_shape, tokenizer_folder
+from stilts_jax.model import Model, abstract_params
+from stilts_jax.progress import SILENT
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.spec import EmbedExample, Example, Task
-from stilts_jax.train.logs import peak_flops
+from stilts_jax.train.logs import PEAK_FLOPS
 
-SAMPLE = 512  # examples whose lengths stand for a split's
+SAMPLE = 512  # examples whose lengths stand for a scored split's
 UTILISATION = 0.4  # share of a chip's peak that training reaches at a good batch size
+_CHIPS = ("H200", "A100", "TPU v6", "TPU v5 lite")
+_MOMENTS = 8  # bytes a parameter of AdamW's two moments
+
+
+@dataclass(frozen=True)
+class Training:
+    """What training takes: steps, real tokens, parameters and their bytes in the finished model."""
+
+    steps: int = 0
+    tokens: float = 0.0
+    parameters: int = 0
+    model_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -33,94 +52,80 @@ class Cost:
     """What one phase costs."""
 
     phase: Phase
-    steps: int
-    training_tokens: float
+    training: Training
     evaluation_tokens: float
     flops: float
-    disk: float
     done: bool
 
 
-def estimate(phase: Phase, context: Context, samples: dict[str, tuple[float, int]]) -> Cost:
-    """Returns the cost of one phase.
+class Estimator:
+    """Counts phases one after the other; what they share is counted once."""
 
-    Args:
-        samples: tokens a row and rows, by task and split; filled on the way.
-    """
-    settings = context.settings
-    encoder = find_shape(phase.encoder)
-    sizes, tokens = [], 0.0
-    for name in phase.train:
-        task = with_labels(get_task(name), context.source)
-        chosen = phase_hyperparameters(phase, task, settings)
-        languages = context.mlm_languages(phase) if task.kind == "mlm" else (task.source_language,)
-        length, rows = _measure(context, phase, name, "train", languages, samples)
-        if name != MLM or len(phase.train) == 1:
-            rows = min(rows, settings.data.limit) if settings.data.limit else rows
-            cap = settings.mixture.cap if len(phase.train) > 1 else rows
-            sizes.append((rows, chosen.epochs, chosen.batch_size))
-            steps = count_steps([sizes[-1]], cap)
-            limit = settings.train.max_steps
-            tokens += (min(steps, limit) if limit else steps) * chosen.batch_size * length
-    steps = count_steps(
-        sizes, settings.mixture.cap if len(sizes) > 1 else max((s[0] for s in sizes), default=1)
-    )
-    if settings.train.max_steps:
-        steps = min(steps, settings.train.max_steps)
-    scored = 0.0
-    for name in phase.evaluate:
-        task = get_task(name)
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._trainings: dict[Any, Training] = {}
+        self._samples: dict[tuple[str, str], float] = {}
+
+    def estimate(self, phase: Phase) -> Cost:
+        """Returns the cost of one phase."""
+        shape = read_shape(tokenizer_folder(phase.encoder))
+        key = (phase.train, phase.hyperparameters, phase.encoder)
+        if key not in self._trainings:
+            self._trainings[key] = self._count_training(phase) if phase.train else Training()
+        training = self._trainings[key]
+        scored = sum(self._tokens_of(phase, name) for name in phase.evaluate)
+        per_token = training_flops_per_token(shape)
+        flops = training.tokens * per_token + scored * per_token / 3
+        return Cost(phase, training, scored, flops, is_done(phase, self._context))
+
+    def _count_training(self, phase: Phase) -> Training:
+        context, settings = self._context, self._context.settings
+        tokenizer = context.tokenizer(phase.encoder)
+        data = load_training(phase, context, tokenizer)
+        batches, steps = make_batches(phase, replace(context, progress=SILENT), data, tokenizer)
+        shares = batches.shares if isinstance(batches, Mixture) else {data[0].task.name: 1.0}
+        tokens = 0.0
+        for item in data:
+            # Rows of MLM are packed full.
+            length = item.hyperparameters.max_length if item.task.name == MLM else _mean_length(item.features)
+            tokens += shares[item.task.name] * steps * item.hyperparameters.batch_size * length
+        model = Model(
+            read_shape(tokenizer_folder(phase.encoder)),
+            tuple((item.task.name, head_config(item.task, settings)) for item in data),
+            make_compute(settings),
+        )
+        leaves = jax.tree.leaves(abstract_params(model))
+        size = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+        return Training(steps, tokens, sum(leaf.size for leaf in leaves), size)
+
+    def _tokens_of(self, phase: Phase, name: str) -> float:
+        """Returns how many tokens scoring one task reads."""
+        context, task = self._context, with_labels(get_task(name), self._context.source)
+        total = 0.0
         for split in evaluated_splits(phase, task):
             languages = context.languages(task, split)
-            if languages:
-                length, rows = _measure(context, phase, name, split, languages, samples)
-                scored += length * rows
-    per_token = training_flops_per_token(encoder)
-    parameters = encoder_parameters(encoder)
-    return Cost(
-        phase,
-        steps,
-        tokens,
-        scored,
-        tokens * per_token + scored * per_token / 3,
-        (4.0 * parameters if phase.train else 0.0),
-        is_done(phase, context),
-    )
+            if languages and (name, split) not in self._samples:
+                self._samples[name, split] = self._measure(phase, task, split, languages)
+            total += self._samples.get((name, split), 0.0)
+        return total
 
-
-def encoder_parameters(encoder: object) -> int:
-    """Returns how many numbers an encoder has."""
-    from stilts_jax.model import abstract_encoder
-
-    return sum(leaf.size for leaf in jax.tree.leaves(abstract_encoder(encoder)))  # type: ignore[arg-type]
-
-
-def _measure(
-    context: Context,
-    phase: Phase,
-    name: str,
-    split: str,
-    languages: Sequence[str],
-    samples: dict[str, tuple[float, int]],
-) -> tuple[float, int]:
-    """Returns mean tokens a row and the number of rows."""
-    key = f"{name}/{split}"
-    if key not in samples:
-        task = with_labels(get_task(name), context.source)
+    def _measure(self, phase: Phase, task: Task, split: str, languages: Sequence[str]) -> float:
+        context = self._context
         settings = feature_settings(phase_hyperparameters(phase, task, context.settings))
-        tokenizer = context.tokenizer(phase.encoder)
         examples: Mapping[str, Sequence[Example]]
-        if task.retrieval and split != "train":
+        if task.retrieval:
             examples = {one: _pool(task, split, one, context) for one in languages}
         else:
             examples = context.examples(task, split, languages)
-        count = sum(map(len, examples.values()))
         some = {language: rows[:SAMPLE] for language, rows in examples.items()}
-        features = build_features(task.kind, some, tokenizer, settings, training=False)
-        used = sum(map(len, some.values()))
-        rows = count * len(features) / max(1, used)
-        samples[key] = (_tokens(features) / max(1, len(features)), round(rows))
-    return samples[key]
+        features = build_features(task.kind, some, context.tokenizer(phase.encoder), settings, training=False)
+        share = sum(map(len, examples.values())) / max(1, sum(map(len, some.values())))
+        return _mean_length(features) * len(features) * share
+
+
+def _mean_length(features: Features) -> float:
+    columns = [features.columns.get(name) for name in ("tokens", "pair_tokens")]
+    return sum(len(one.values) for one in columns if isinstance(one, Ragged)) / max(1, len(features))
 
 
 def _pool(task: Task, split: str, language: str, context: Context) -> list[EmbedExample]:
@@ -130,52 +135,88 @@ def _pool(task: Task, split: str, language: str, context: Context) -> list[Embed
     return [*found.queries, *(() if shared else found.candidates)]
 
 
-def _tokens(features: Features) -> int:
-    column = features.columns["tokens"]
-    assert isinstance(column, Ragged)
-    return len(column.values)
-
-
 def estimate_text(phases: Sequence[Phase], context: Context) -> str:
     """Returns the table that ``--dry_run`` prints."""
-    samples: dict[str, tuple[float, int]] = {}
+    estimator = Estimator(context)
     with context.progress.track("estimating", len(phases), "phases") as bar:
         costs = []
         for phase in phases:
-            costs.append(estimate(phase, context, samples))
+            costs.append(estimator.estimate(phase))
             bar.advance()
     rows = [
         (
             cost.phase.name,
-            "done" if cost.done else str(cost.steps),
-            f"{cost.training_tokens / 1e6:.2f}",
-            f"{cost.evaluation_tokens / 1e6:.2f}",
-            f"{cost.flops / 1e15:.3g}",
+            "done" if cost.done else str(cost.training.steps),
+            _short(cost.training.tokens),
+            _short(cost.evaluation_tokens),
+            _short(cost.flops),
+            _short(cost.training.model_bytes) + "B",
         )
         for cost in costs
     ]
-    open_costs = [cost for cost in costs if not cost.done]
-    flops = sum(cost.flops for cost in open_costs)
-    header = ("phase", "steps", "training Mtokens", "scoring Mtokens", "PFLOP")
+    left = [cost for cost in costs if not cost.done]
+    flops = sum(cost.flops for cost in left)
     lines = [
-        format_table(header, rows),
+        format_table(("phase", "steps", "tokens trained on", "tokens scored", "FLOP", "model"), rows),
         "",
-        f"{len(phases)} phases, {len(open_costs)} of them open: {sum(c.steps for c in open_costs)} steps, "
-        f"{sum(c.training_tokens for c in open_costs) / 1e6:.1f} million real tokens to train on, "
-        f"{flops / 1e15:.3g} PFLOP in the layers",
-        f"disk: {sum(cost.disk for cost in costs) / 2**30:.1f} GiB of finished models "
-        f"(experiment.keep={context.settings.experiment.keep}), and an optimizer's state while a phase trains",
+        f"{len(phases)} phases, {len(left)} of them open: {sum(cost.training.steps for cost in left)} steps, "
+        f"{_short(sum(cost.training.tokens for cost in left))} real tokens to train on, "
+        f"{_short(sum(cost.evaluation_tokens for cost in left))} to score, {_short(flops)} FLOP in the layers",
+        _disk_text(costs, context),
+        *_hours(flops, costs, context),
     ]
-    for chip, peak in _chips():
-        hours = flops / (UTILISATION * peak) / 3600
-        lines.append(f"{hours:8.2f} device-hours on {chip}, at {UTILISATION:.0%} of its peak (assumed)")
     return "\n".join(lines)
 
 
-def _chips() -> list[tuple[str, float]]:
-    from stilts_jax.train.logs import PEAK_FLOPS
+def _disk_text(costs: Sequence[Cost], context: Context) -> str:
+    keep, train = context.settings.experiment.keep, context.settings.train
+    kept = [
+        cost.training
+        for cost in costs
+        if keep in ("models", "all") or (keep == "encoders" and cost.phase.stage == "intermediate")
+    ]
+    largest = max(
+        (cost.training.model_bytes + _MOMENTS * cost.training.parameters for cost in costs), default=0
+    )
+    return (
+        f"disk: {_short(sum(one.model_bytes for one in kept))}B of finished models "
+        f"(experiment.keep={keep}); {'each phase keeps' if keep == 'all' else 'while a phase trains,'} up to "
+        f"{train.keep_latest + 1} checkpoints of at most {_short(largest)}B each"
+    )
 
-    here = peak_flops()
-    found = [(jax.devices()[0].device_kind, here)] if here else []
-    wanted = ("H200", "A100", "TPU v5 lite", "TPU v6")
-    return found + [(name, peak) for name, peak in PEAK_FLOPS if name in wanted]
+
+def _hours(flops: float, costs: Sequence[Cost], context: Context) -> list[str]:
+    """Device-hours at the speed of what is finished here, and at an assumed share of known peaks."""
+    lines = []
+    rates: dict[str, list[float]] = {}
+    for cost in costs:
+        result = read_result(context.folder(cost.phase)) if cost.done and cost.training.steps else None
+        if result:
+            environment, throughput = result["environment"], result["throughput"]
+            per_token = training_flops_per_token(read_shape(tokenizer_folder(cost.phase.encoder)))
+            rate = throughput["real_tokens_per_second"] * per_token / environment["device_count"]
+            rates.setdefault(environment["device"], []).append(rate)
+    for device, found in rates.items():
+        rate = float(np.mean(found))
+        lines.append(
+            f"{_hour_text(flops / rate)} on {device}, as fast as the {len(found)} phases trained on it"
+        )
+    peaks = [(name, peak) for name, peak in PEAK_FLOPS if name in _CHIPS]
+    return lines + [
+        f"{_hour_text(flops / (UTILISATION * peak))} on {name}, assuming {UTILISATION:.0%} of its peak of "
+        f"{_short(peak)}FLOP/s"
+        for name, peak in peaks
+    ]
+
+
+def _hour_text(seconds: float) -> str:
+    hours = seconds / 3600
+    return f"{hours:8.2f} device-hours" if hours >= 0.01 else "under 0.01 device-hours"
+
+
+def _short(value: float) -> str:
+    """``1.53 G``: three digits and a prefix."""
+    for size, prefix in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g} {prefix}"
+    return f"{value:.3g} "

@@ -91,6 +91,38 @@ def test_the_demo_trains_and_scores_every_phase_in_every_language(demo):
     assert "toy results" in page.lower()
 
 
+def test_a_dry_run_says_what_the_grid_then_takes(demo, environment, tmp_path):
+    workdir, _ = demo
+    arguments = list(grid_arguments(workdir, tmp_path, "--dry_run"))
+    arguments[5] = "--config.experiment.intermediates=none+mnli"
+    text = stilts(environment, *arguments).stdout
+    rows = dict(re.split(r"  +", line.strip(), maxsplit=1) for line in text.split("\n\n")[0].splitlines())
+    results = results_below(workdir / "grid")
+    for name, result in results.items():
+        steps, trained_on, _, _, model = re.split(r"  +", rows[name])
+        assert int(steps) == result["throughput"]["steps"]
+        (folder,) = (workdir / "grid" / "phases").glob(f"{name}-*")
+        if int(steps):
+            work = json.loads((folder / "trained.json").read_text())["work"]
+            assert read_number(trained_on) == pytest.approx(work["real_tokens"], rel=0.05)
+            there = sum(path.stat().st_size for path in (folder / "final").rglob("*"))
+            # Within a tenth, and what orbax writes beside the numbers (much, for a toy).
+            assert read_number(model[:-1]) < there < 1.1 * read_number(model[:-1]) + 300_000
+    assert f"{sum(result['throughput']['steps'] for result in results.values())} steps" in text
+    assert "assuming 40% of its peak" in text
+    # What is done counts no more, and tells how fast the rest will be.
+    arguments[3] = f"--workdir={workdir / 'grid'}"
+    text = stilts(environment, *arguments).stdout
+    assert f"{len(results)} phases, 0 of them open: 0 steps" in text
+    assert f"on {results['mnli.s0']['environment']['device']}, as fast as the 5 phases" in text
+
+
+def read_number(text):
+    """Returns 1530 for ``1.53 k``."""
+    number, _, prefix = text.partition(" ")
+    return float(number) * 1000 ** " kMGT".index(prefix or " ")
+
+
 def test_the_same_command_again_does_nothing_twice(demo, environment):
     workdir, _ = demo
     before = {path: path.read_bytes() for path in workdir.rglob("result.json")}
