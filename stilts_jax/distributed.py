@@ -5,26 +5,37 @@ nothing; on other machines every process is told its place by three environment 
 
     JAX_COORDINATOR_ADDRESS=host0:1234 JAX_NUM_PROCESSES=4 JAX_PROCESS_ID=0 stilts train ...
 
-All hosts run the same program on the same settings. ``is_main`` is for files and messages only: whatever
-makes hosts wait for each other (anything computed on global arrays) must not depend on it.
+All hosts run the same program on the same settings, and share the work directory. ``is_main`` is for files and
+messages only: whatever makes hosts wait for each other (anything computed on global arrays) must not depend on it.
+What is read from such a file, and decides what is done next, comes from the main host too (``from_main``): a shared
+file system may show a new file to one host before the others.
+
+STILTS_HEARTBEAT=SECONDS changes after how much silence a host counts as lost (60).
 """
 
 import ctypes
 import glob
 import importlib.util
+import itertools
+import json
 import os
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import TypeVar
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
 from stilts_jax.errors import EXIT_ERROR, EXIT_RUN_AGAIN, ConfigError, RunAgain, StiltsError
 
-HEARTBEAT_TIMEOUT = 60  # seconds of silence after which a host counts as lost
+HEARTBEAT_TIMEOUT = int(os.environ.get("STILTS_HEARTBEAT") or 60)  # seconds
+
+Value = TypeVar("Value")
 
 
 def initialize(
@@ -62,14 +73,27 @@ def is_main() -> bool:
     return jax.process_index() == 0
 
 
+def from_main(read: Callable[[], Value]) -> Value:
+    """Returns on all hosts what ``read`` returns on the main one, the only one that calls it; a plain JSON value."""
+    if jax.process_count() == 1:
+        return read()
+    text = json.dumps(read()).encode() if is_main() else b""
+    size = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
+    # Powers of two, so that few sizes are compiled.
+    room = np.zeros(1 << size.bit_length(), np.uint8)
+    room[: len(text)] = np.frombuffer(text, np.uint8)
+    return json.loads(np.asarray(multihost_utils.broadcast_one_to_all(room))[:size].tobytes())
+
+
 @contextmanager
 def leave_together(heartbeat_timeout: int = HEARTBEAT_TIMEOUT) -> Iterator[None]:
     """Lets a failure on one of several hosts end the run on all; free on a single one.
 
-    When a host is lost, a collective of a survivor may fail long before the silence is noticed. So a failure
-    of the runtime waits for the verdict: if a host is lost indeed, this process ends with EXIT_RUN_AGAIN
-    meanwhile. A failure of this host's own ends this process at once: to wait for the others at the exit,
-    while they wait for it in a collective, would take minutes.
+    A failure that all hosts have alike (a damaged file) is raised: they can go on together with something else.
+    A failure of this host's own ends this process: to wait for the others at the exit, while they wait for it in
+    a collective, would take minutes. When a host is lost, a collective of a survivor may fail long before the
+    silence is noticed. So a failure of the runtime waits for the verdict: if a host is lost indeed, this process
+    ends with EXIT_RUN_AGAIN meanwhile.
     """
     try:
         yield
@@ -79,6 +103,8 @@ def leave_together(heartbeat_timeout: int = HEARTBEAT_TIMEOUT) -> Iterator[None]
         if not jax.distributed.is_initialized() or jax.process_count() == 1:
             raise
         if isinstance(error, StiltsError):
+            if _all_arrive(f"failure {next(_failures)}", heartbeat_timeout):
+                raise
             print(f"stilts: host {jax.process_index()}: {error}", file=sys.stderr)
         else:
             traceback.print_exc()
@@ -86,6 +112,23 @@ def leave_together(heartbeat_timeout: int = HEARTBEAT_TIMEOUT) -> Iterator[None]
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(error.exit_code if isinstance(error, StiltsError) else EXIT_ERROR)
+
+
+_failures = itertools.count()
+
+
+def _all_arrive(name: str, timeout: float) -> bool:
+    """Says whether all hosts come here in time: without a device, as those of the others may be waiting."""
+    from jax._src import distributed  # the service has no public interface
+
+    client = distributed.global_state.client
+    if client is None:
+        return False
+    try:
+        client.wait_at_barrier(name, timeout_in_ms=int(timeout * 1000))
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True
 
 
 def _explicit_place(

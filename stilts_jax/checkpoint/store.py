@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 from jax.experimental import multihost_utils
@@ -257,32 +258,27 @@ class Checkpoints:
     def _read(
         self, step: int, wanted: Mapping[str, Any], *, exact: bool
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        payload = self._payload(step)
+        with _together():
+            payload = self._payload(step)
         for name, tree in wanted.items():
             _compare(f"{self._directory}/{step}/{name}", tree, payload["leaves"].get(name, {}), exact=exact)
         if not wanted:
             return {}, payload[_RECORD]
         saved = {name: _as_saved(tree, payload["leaves"][name]) for name, tree in wanted.items()}
-        try:
+        with _together():
             args = {
                 name: ocp.args.PyTreeRestore(
                     tree, restore_args=ocp.checkpoint_utils.construct_restore_args(tree), partial_restore=True
                 )
                 for name, tree in saved.items()
             }
-            found = self._open().restore(step, args=ocp.args.Composite(**args))
+            try:
+                found = self._open().restore(step, args=ocp.args.Composite(**args))
+            except Exception as error:
+                raise _Damaged(_short(error)) from error
             items = {name: found[name] for name in wanted}
-            problem = next(
-                (p for name in wanted if (p := _verify(items[name], payload["leaves"][name], name))), ""
-            )
-        except Exception as error:
-            problem = _short(error)
-        if jax.process_count() > 1:
-            # All hosts must go back to the same step, also where only one of them could not read.
-            bad = multihost_utils.process_allgather(jnp.asarray(bool(problem)))
-            problem = problem or ("another host could not read it" if bad.any() else "")
-        if problem:
-            raise _Damaged(problem)
+            for name in wanted:
+                _verify(items[name], payload["leaves"][name], name)
         cast = {
             name: jax.tree.map(lambda want, got: got.astype(want.dtype), wanted[name], items[name])
             for name in wanted
@@ -302,6 +298,23 @@ class Checkpoints:
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices(f"set aside {source}")
         self._open().reload()
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    """All hosts must go back to the same step, also where only one of them could not read."""
+    problem: _Damaged | None = None
+    try:
+        yield
+    except _Damaged as damage:
+        problem = damage
+    if jax.process_count() > 1:
+        # numpy: under a mesh, jax.numpy would make a global array of it.
+        bad = multihost_utils.process_allgather(np.asarray(problem is not None))
+        if bad.any() and problem is None:
+            problem = _Damaged("another host could not read it")
+    if problem:
+        raise problem
 
 
 @contextmanager
@@ -374,6 +387,7 @@ def _as_saved(wanted: Any, saved: Mapping[str, list]) -> Any:
     return jax.tree_util.tree_map_with_path(ask, wanted)
 
 
-def _verify(tree: Any, saved: Mapping[str, list], name: str) -> str:
+def _verify(tree: Any, saved: Mapping[str, list], name: str) -> None:
     wrong = [path for path, digest in digest_leaves(tree).items() if digest != saved[path][2]]
-    return f"the content of {name}/{wrong[0]} is not what was saved" if wrong else ""
+    if wrong:
+        raise _Damaged(f"the content of {name}/{wrong[0]} is not what was saved")

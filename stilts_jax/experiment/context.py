@@ -43,13 +43,6 @@ class Context:
     _keys: dict[str, str] = field(default_factory=dict)
 
     @cached_property
-    def host(self) -> tuple[int, int]:
-        """This host's number, and how many there are."""
-        import jax
-
-        return jax.process_index(), jax.process_count()
-
-    @cached_property
     def mesh(self) -> Mesh:
         """All devices, arranged as the settings say."""
         mesh = self.settings.mesh

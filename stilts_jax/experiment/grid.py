@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stilts_jax.distributed import leave_together
+from stilts_jax.distributed import from_main, leave_together
 from stilts_jax.errors import EXIT_ERROR, EXIT_OK, RunAgain, StiltsError, explain
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.phases import Phase
@@ -57,9 +57,9 @@ def run_grid(
                 _record_failure(phase, context, StiltsError(f"It needs {lost}, which failed."))
                 continue
             try:
-                if phase.parent is not None and phase.parent not in mine:
-                    _wait_for(phase.parent, context, waiting)
                 with leave_together():  # over several hosts a failure of one ends all: they would wait for it
+                    if phase.parent is not None and phase.parent not in mine:
+                        _wait_for(phase.parent, context, waiting)
                     run(phase, context)
             except RunAgain:
                 raise
@@ -84,8 +84,8 @@ def _record_failure(phase: Phase, context: Context, error: Exception) -> None:
 def _wait_for(parent: Phase, context: Context, waiting: Waiting) -> None:
     began, pause = time.monotonic(), min(1.0, waiting.interval)
     said = -math.inf
-    while not is_done(parent, context):
-        if (read_result(context.folder(parent)) or {}).get("error"):
+    while not from_main(lambda: is_done(parent, context)):
+        if from_main(lambda: bool((read_result(context.folder(parent)) or {}).get("error"))):
             raise StiltsError(
                 f"{parent.name} failed on another machine.",
                 where=str(context.folder(parent)),

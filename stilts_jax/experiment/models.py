@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from stilts_jax.checkpoint import Checkpoints
+from stilts_jax.distributed import from_main
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.experiment.settings import Settings
@@ -32,7 +33,8 @@ def load_phase_start(phase: Phase, context: Context) -> Start:
     if phase.parent is None:
         return load_start(phase.encoder, context.settings, partial(parameter_shardings, mesh=context.mesh))
     folder = context.folder(phase.parent)
-    record = read_trained(folder, context.key(phase.parent)) or {}
+    parent_key = context.key(phase.parent)
+    record = from_main(lambda: read_trained(folder, parent_key)) or {}
     config = EncoderConfig(**record["encoder"])
     heads = {}
     if phase.carry_head:

@@ -127,7 +127,6 @@ def make_batches(
 ) -> tuple[TrainingBatches | Mixture, int]:
     """Returns the batches of a phase and how many steps it takes."""
     settings, train = context.settings, context.settings.train
-    host = context.host
     masking = Masking(tokenizer.mask_id, tokenizer.vocab_size, rate=settings.mixture.mlm_rate)
     batches = {
         item.task.name: TrainingBatches(
@@ -140,8 +139,6 @@ def make_batches(
             max_buckets=train.buckets,
             masking=masking if item.task.kind == "mlm" else None,
             alpha=settings.mixture.mlm_alpha,
-            host_index=host[0],
-            host_count=host[1],
         )
         for item in data
     }

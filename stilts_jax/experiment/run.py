@@ -1,11 +1,13 @@
 """Runs one phase: trains it if it is not trained, scores it if it is not scored, writes ``result.json``."""
 
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import Any
 
 import jax
 
 from stilts_jax.checkpoint import check_settings, lock_run
+from stilts_jax.distributed import from_main
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.evaluate_phase import PhaseScores, evaluate_phase
 from stilts_jax.experiment.models import read_trained
@@ -32,16 +34,18 @@ def is_done(phase: Phase, context: Context) -> bool:
 
 def run_phase(phase: Phase, context: Context) -> None:
     """Does whatever is left to do of ``phase``."""
-    if is_done(phase, context):
+    if from_main(lambda: is_done(phase, context)):
         context.progress.say("done before")
         return
     folder = context.folder(phase)
     started = datetime.now(UTC)
-    with lock_run(folder):
-        check_settings(folder, context.training_record(phase))
+    with lock_run(folder) if context.is_main else nullcontext():
+        if context.is_main:
+            check_settings(folder, context.training_record(phase))
         trained = None
         if phase.train:
-            trained = read_trained(folder, context.key(phase)) or train_phase(phase, context)
+            found = from_main(lambda: read_trained(folder, context.key(phase)))
+            trained = found or train_phase(phase, context)
         scores = evaluate_phase(phase, context, trained)
         if context.is_main:
             write_result(folder, _result(phase, context, trained, scores, started))

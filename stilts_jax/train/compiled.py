@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from stilts_jax.errors import ConfigError, nearest
-from stilts_jax.sharding import batch_multiple, pad_batch_to, shard_batch
+from stilts_jax.sharding import batch_multiple, host_rows, pad_batch_to, shard_batch
 from stilts_jax.train.optimizer import Optimizer
 from stilts_jax.train.state import TrainState
 from stilts_jax.train.step import LossFn, train_step
@@ -90,8 +90,12 @@ class CompiledSteps:
         return self._functions[task]
 
     def _place(self, arrays: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
-        """Fills a batch up to what devices and microbatches divide, and cuts it over the devices."""
+        """Fills a batch up to what devices and microbatches divide, and cuts it over the devices.
+
+        Every host has the whole batch and puts the rows of its own devices there: several hosts may share rows.
+        """
         if not self._mesh:
             return pad_batch_to(arrays, self._accumulation)
-        multiple = batch_multiple(self._mesh) * self._accumulation
-        return shard_batch(pad_batch_to(arrays, max(1, multiple // jax.process_count())), self._mesh)
+        padded = pad_batch_to(arrays, batch_multiple(self._mesh) * self._accumulation)
+        mine = host_rows(self._mesh, len(next(iter(padded.values()))))
+        return shard_batch({name: array[mine] for name, array in padded.items()}, self._mesh)

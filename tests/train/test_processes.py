@@ -20,7 +20,7 @@ def _train(folder, place):
 
     from stilts_jax.distributed import initialize
     from stilts_jax.errors import RunAgain
-    from stilts_jax.sharding import MeshConfig, host_rows, make_mesh
+    from stilts_jax.sharding import MeshConfig, make_mesh
 
     if place:
         address, number = place
@@ -29,11 +29,7 @@ def _train(folder, place):
     losses = {name: tiny_world.without_dropout(loss) for name, loss in tiny_world.LOSSES.items()}
 
     def batch_at(step):
-        batch = tiny_world.batch_at(step - step % 2, rows=12)
-        own = host_rows(mesh, 12)
-        batch.arrays = {name: array[own] for name, array in batch.arrays.items()}
-        batch.rows = batch.rows[own]
-        return batch
+        return tiny_world.batch_at(step - step % 2, rows=12)
 
     try:
         tiny_world.run(folder, steps=STEPS, mesh=mesh, batch=batch_at, losses=losses)
