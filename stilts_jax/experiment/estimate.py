@@ -116,7 +116,9 @@ class Estimator:
         if task.retrieval:
             examples = {one: _pool(task, split, one, context) for one in languages}
         else:
-            examples = context.examples(task, split, languages)
+            limit = context.settings.evaluation.limit or None
+            found = context.examples(task, split, languages)
+            examples = {language: rows[:limit] for language, rows in found.items()}
         some = {language: rows[:SAMPLE] for language, rows in examples.items()}
         features = build_features(task.kind, some, context.tokenizer(phase.encoder), settings, training=False)
         share = sum(map(len, examples.values())) / max(1, sum(map(len, some.values())))
