@@ -21,7 +21,7 @@ from stilts_jax.experiment.results import (
     write_result,
 )
 from stilts_jax.experiment.settings import split_names
-from stilts_jax.experiment.train_phase import train_phase
+from stilts_jax.experiment.train_phase import adopt_training, train_phase
 
 
 def is_done(phase: Phase, context: Context) -> bool:
@@ -44,8 +44,11 @@ def run_phase(phase: Phase, context: Context) -> None:
             check_settings(folder, context.training_record(phase))
         trained = None
         if phase.train:
-            found = from_main(lambda: read_trained(folder, context.key(phase)))
-            trained = found or train_phase(phase, context)
+            trained = (
+                from_main(lambda: read_trained(folder, context.key(phase)))
+                or adopt_training(phase, context)
+                or train_phase(phase, context)
+            )
         scores = evaluate_phase(phase, context, trained)
         if context.is_main:
             write_result(folder, _result(phase, context, trained, scores, started))
@@ -105,6 +108,10 @@ def _selection(
     limit = settings.data.limit
     if limit:
         notes.append(f"trained on the first {limit} examples only")
+    if settings.evaluation.limit:
+        notes.append(f"scored on the first {settings.evaluation.limit} examples of each language only")
+    if settings.experiment.train_on:
+        notes.append(f"targets trained on something else than usual: {settings.experiment.train_on}")
     if split_names(settings.experiment.languages):
         notes.append("only some of the languages were asked for")
     history = (trained or {}).get("history", [])

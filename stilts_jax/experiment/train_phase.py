@@ -10,6 +10,7 @@ import numpy as np
 
 from stilts_jax.checkpoint import Checkpoints
 from stilts_jax.data.records import Batch, Features, Ragged
+from stilts_jax.distributed import from_main
 from stilts_jax.errors import ConfigError
 from stilts_jax.evaluation.evaluate import evaluate_task
 from stilts_jax.evaluation.metrics import main_score
@@ -20,8 +21,10 @@ from stilts_jax.experiment.models import (
     FINAL,
     TRAINED,
     head_config,
+    load_final,
     load_phase_start,
     make_compute,
+    read_trained,
 )
 from stilts_jax.experiment.phase_data import (
     SelectionData,
@@ -108,6 +111,34 @@ def train_phase(phase: Phase, context: Context) -> dict[str, Any]:
     record |= _find_collapse(selection, result)
     if record["collapsed"]:
         context.progress.say(f"warning: the run ended at chance level ({record['chance']:.1f})")
+    if context.is_main:
+        write_json(folder / TRAINED, record)
+    return record
+
+
+def adopt_training(phase: Phase, context: Context) -> dict[str, Any] | None:
+    """Takes over the model of another phase that trained the very same; returns its record.
+
+    An intermediate phase on MNLI is also XNLI's target run on the untouched encoder. Its model is copied, so that
+    each folder stays whole by itself, whichever of them is removed first.
+    """
+    folder, key = context.folder(phase), context.key(phase)
+    if context.settings.experiment.select_on != "en":
+        return None  # target languages then select for the one, but not for the other
+
+    def find() -> tuple[str, dict[str, Any]] | None:
+        for other in sorted(folder.parent.glob(f"*-{key[:8]}")):
+            record = read_trained(other, key)
+            if record and (other / FINAL).is_dir():
+                return other.name, record
+        return None
+
+    found = from_main(find)
+    if not found:
+        return None
+    name, record = found
+    context.progress.say(f"{name} trained the same: its model is taken over")
+    _save_final(folder, load_final(folder.parent / name, "", context), record["step"], context)
     if context.is_main:
         write_json(folder / TRAINED, record)
     return record

@@ -49,7 +49,7 @@ SIZES = {
         train=240, dev=32, test=40, pool=40, text=300, parallel=200, vocabulary=1000, hidden=32, layers=2
     ),
     "small": Size(
-        train=4000,
+        train=3200,
         dev=200,
         test=300,
         pool=200,

@@ -190,8 +190,27 @@ def test_another_test_language_scores_again_and_never_trains_again(demo, environ
     assert set(results_below(tmp_path)["none+udpos.s0"]["scores"]["udpos"]["test"]["f1"]) == {"de"}
     stilts(environment, *arguments, "--config.experiment.languages=de+ru")
     assert set(results_below(tmp_path)["none+udpos.s0"]["scores"]["udpos"]["test"]["f1"]) == {"de", "ru"}
+    stilts(environment, *arguments, "--config.experiment.languages=ru", "--config.evaluation.limit=8")
+    limited = results_below(tmp_path)["none+udpos.s0"]
+    assert limited["data"]["udpos"]["test"]["examples"] == 8
+    assert "scored on the first 8 examples of each language only" in limited["selection"]["notes"]
     assert trained.stat().st_mtime_ns == before
     assert len(list(tmp_path.glob("phases/*"))) == 1
+
+
+def test_what_trains_the_same_is_trained_once(demo, environment, tmp_path):
+    """MNLI as an intermediate task is XNLI's target run on the untouched encoder."""
+    workdir, _ = demo
+    arguments = list(grid_arguments(workdir, tmp_path, "--config.experiment.targets=xnli"))
+    arguments[5] = "--config.experiment.intermediates=none+mnli"
+    done = stilts(environment, *arguments)
+    assert done.stderr.count("taken over") == 1
+    assert len(list(tmp_path.glob("phases/*/metrics.jsonl"))) == 2  # of three phases
+    results = results_below(tmp_path)
+    alike = results["none+mnli.s0"], results["mnli.s0"]
+    assert alike[0]["curve"] == alike[1]["curve"]
+    trained_alone = results_below(workdir / "grid")["mnli.s0"]
+    assert alike[1]["scores"] == trained_alone["scores"]
 
 
 def test_a_failed_phase_does_not_stop_the_others(demo, environment, tmp_path):
