@@ -4,21 +4,19 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from stilts_jax.experiment.speed import best_seconds, measure_matmul
 from stilts_jax.train.logs import device_memory, peak_flops
 
 _SIDES = {
     "cpu": (1024, 2048),
     "other": (4096, 8192, 16384),
 }  # of the square matrices; the best of them counts
-_SECONDS = 0.15  # that one timing of a product lasts at least, so that launching it costs nothing
 
 
 @dataclass(frozen=True)
@@ -54,31 +52,10 @@ def measure_device(dtype: str) -> Device:
     )
 
 
-def measure_matmul(side: int, dtype: str, precision: Any = None) -> float:
-    """Returns FLOP/s of the product of two square matrices."""
-    one = jnp.full((side, side), 1.0 / side, dtype)
-    multiply = jax.jit(lambda a, b: jnp.matmul(a, b, precision=precision))
-    return 2.0 * side**3 / _best_seconds(lambda: multiply(one, one))
-
-
 def _measure_traffic(size: int) -> float:
     array = jnp.zeros(size // 4, jnp.float32)
     add = jax.jit(lambda a: a + 1.0)
-    return 2.0 * size / _best_seconds(lambda: add(array))
-
-
-def _best_seconds(launch: Callable[[], Any]) -> float:
-    """Returns the least seconds of a launch, launched so often in a row that they last."""
-    jax.block_until_ready(launch())
-    repeats, best = 1, float("inf")
-    for _ in range(6):
-        began = time.perf_counter()
-        for _ in range(repeats):
-            last = launch()
-        jax.block_until_ready(last)
-        seconds = (time.perf_counter() - began) / repeats
-        best, repeats = min(best, seconds), max(1, round(_SECONDS / seconds))
-    return best
+    return 2.0 * size / best_seconds(lambda: add(array))
 
 
 def memory_used() -> dict[str, float]:

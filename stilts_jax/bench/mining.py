@@ -6,9 +6,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from stilts_jax.bench.device import measure_matmul
 from stilts_jax.evaluation.mining import pair_up
 from stilts_jax.evaluation.retrieval import Precision, find_neighbours, normalise
+from stilts_jax.experiment.speed import measure_matmul
 from stilts_jax.progress import SILENT, Progress
 
 

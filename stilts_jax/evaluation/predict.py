@@ -61,7 +61,7 @@ def predict(
         length_multiple: what padded lengths are multiples of; more means fewer shapes to compile.
         masking: of masked language modelling.
         mesh: devices that share each batch.
-        progress: says what there is to do, and counts tokens.
+        progress: counts tokens.
 
     Returns:
         By kind, arrays [N, ...] in the order of the rows:
@@ -86,14 +86,11 @@ def predict(
     assert isinstance(sequences, Ragged)
     kept: Rows = {}
     seen = np.zeros(len(features), np.int64)
-    progress.say(
-        f"{name}: {len(features)} rows, {len(sequences.values) / 1e6:.3g} M tokens, {len(stream)} batches of "
-        f"{len(stream.shapes)} shapes"
-    )
+    label = f"{name}: {len(features)} rows in {len(stream)} batches of {len(stream.shapes)} shapes"
     # The longest rows come first: counted in tokens, the time that is left can be believed from the start.
     costs = np.ones_like(seen) if features.kind == "mlm" else measure_rows(features)
     waiting: tuple[Batch, Any] | None = None
-    with progress.track("predicting", total=int(costs.sum()), unit="tokens") as bar:
+    with progress.track(label, total=int(costs.sum()), unit="tokens") as bar:
         for batch in prefetch(stream.batch_at, range(len(stream))):
             ahead = batch, run(params, _to_device(batch, mesh))
             # The device computes this batch while the host takes in the one before it.

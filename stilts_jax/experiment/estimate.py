@@ -24,9 +24,10 @@ from stilts_jax.experiment.phase_data import MLM, feature_settings, load_trainin
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.experiment.results import read_result
 from stilts_jax.experiment.run import is_done
+from stilts_jax.experiment.speed import measure_matmul
 from stilts_jax.experiment.start import read_shape, tokenizer_folder
-from stilts_jax.model import Model, abstract_params
-from stilts_jax.progress import SILENT
+from stilts_jax.model import EncoderConfig, Model, abstract_params
+from stilts_jax.progress import SILENT, format_seconds
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.spec import EmbedExample, Example, Task
 from stilts_jax.train.logs import PEAK_FLOPS
@@ -58,13 +59,22 @@ class Cost:
     done: bool
 
 
+@dataclass(frozen=True)
+class Scored:
+    """What scoring reads."""
+
+    languages: int = 0
+    rows: int = 0
+    tokens: float = 0.0
+
+
 class Estimator:
     """Counts phases one after the other; what they share is counted once."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._trainings: dict[Any, Training] = {}
-        self._samples: dict[tuple[str, str], float] = {}
+        self._samples: dict[tuple[str, str], Scored] = {}
 
     def estimate(self, phase: Phase) -> Cost:
         """Returns the cost of one phase."""
@@ -73,7 +83,7 @@ class Estimator:
         if key not in self._trainings:
             self._trainings[key] = self._count_training(phase) if phase.train else Training()
         training = self._trainings[key]
-        scored = sum(self._tokens_of(phase, name) for name in phase.evaluate)
+        scored = sum(self.count_scored(phase, name).tokens for name in phase.evaluate)
         per_token = training_flops_per_token(shape)
         flops = training.tokens * per_token + scored * per_token / 3
         return Cost(phase, training, scored, flops, is_done(phase, self._context))
@@ -98,18 +108,17 @@ class Estimator:
         size = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
         return Training(steps, tokens, sum(leaf.size for leaf in leaves), size)
 
-    def _tokens_of(self, phase: Phase, name: str) -> float:
-        """Returns how many tokens scoring one task reads."""
+    def count_scored(self, phase: Phase, name: str) -> Scored:
+        """Returns what scoring one task reads, over its splits."""
         context, task = self._context, with_labels(get_task(name), self._context.source)
-        total = 0.0
-        for split in evaluated_splits(phase, task):
+        splits = evaluated_splits(phase, task)
+        for split in splits:
             languages = context.languages(task, split)
             if languages and (name, split) not in self._samples:
                 self._samples[name, split] = self._measure(phase, task, split, languages)
-            total += self._samples.get((name, split), 0.0)
-        return total
+        return _add([self._samples[name, split] for split in splits if (name, split) in self._samples])
 
-    def _measure(self, phase: Phase, task: Task, split: str, languages: Sequence[str]) -> float:
+    def _measure(self, phase: Phase, task: Task, split: str, languages: Sequence[str]) -> Scored:
         context = self._context
         settings = feature_settings(phase_hyperparameters(phase, task, context.settings))
         examples: Mapping[str, Sequence[Example]]
@@ -122,7 +131,8 @@ class Estimator:
         some = {language: rows[:SAMPLE] for language, rows in examples.items()}
         features = build_features(task.kind, some, context.tokenizer(phase.encoder), settings, training=False)
         share = sum(map(len, examples.values())) / max(1, sum(map(len, some.values())))
-        return _mean_length(features) * len(features) * share
+        rows = round(len(features) * share)
+        return Scored(len(languages), rows, _mean_length(features) * rows)
 
 
 def _mean_length(features: Features) -> float:
@@ -168,6 +178,28 @@ def estimate_text(phases: Sequence[Phase], context: Context) -> str:
         *_hours(flops, costs, context),
     ]
     return "\n".join(lines)
+
+
+def scoring_text(phases: Sequence[Phase], encoder: EncoderConfig, context: Context) -> str:
+    """Returns what scoring, one task a phase, will read, and about how long that takes on these devices."""
+    estimator = Estimator(context)
+    found = [(phase.evaluate[0], estimator.count_scored(phase, phase.evaluate[0])) for phase in phases]
+    peak = jax.device_count() * measure_matmul(1024, context.settings.compute.dtype)
+    seconds = training_flops_per_token(encoder) / 3 / (UTILISATION * peak)  # a token
+    rows = [
+        (name, str(one.languages), str(one.rows), _short(one.tokens), format_seconds(one.tokens * seconds))
+        for name, one in (*found, ("all", _add([one for _, one in found])))
+    ]
+    table = format_table(("task", "languages", "rows", "tokens", "about"), rows)
+    return f"{table}\n(at {UTILISATION:.0%} of the {_short(peak)}FLOP/s that matrix products reach here)"
+
+
+def _add(parts: Sequence[Scored]) -> Scored:
+    return Scored(
+        max((one.languages for one in parts), default=0),
+        sum(one.rows for one in parts),
+        sum(one.tokens for one in parts),
+    )
 
 
 def _disk_text(costs: Sequence[Cost], context: Context) -> str:

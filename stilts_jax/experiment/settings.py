@@ -81,7 +81,9 @@ class ExperimentSettings:
         _in_range("experiment.first_seed", self.first_seed, 0)
         _one_of("experiment.select_on", self.select_on, ("en", "target-languages"))
         _one_of("experiment.keep", self.keep, ("none", "encoders", "models", "all"))
-        unused = set(split_pairs(self.train_on, "config.experiment.train_on")) - set(split_names(self.targets))
+        unused = set(split_pairs(self.train_on, "config.experiment.train_on")) - set(
+            split_names(self.targets)
+        )
         if unused:
             raise ConfigError(
                 f"{', '.join(sorted(unused))} is no target of this experiment.",
