@@ -4,6 +4,7 @@ import argparse
 import importlib
 import logging
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -117,7 +118,7 @@ def _run(argv: list[str]) -> int:
             f"stilts {arguments.command} takes no config.", where=f"--config.{next(iter(overrides))}"
         )
     arguments.overrides = overrides
-    arguments.command_line = " ".join(["stilts", *argv])
+    arguments.command_line = shlex.join(["stilts", *argv])
     return modules[arguments.command].run(arguments)
 
 

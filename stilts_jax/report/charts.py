@@ -101,10 +101,10 @@ class Drawing:
             self._parts.append(f'<polyline points="{steps}" class="{kind}"/>')
 
     def marker(self, x: float, y: float, style: int, hint: str = "", radius: float = 4.2) -> None:
-        """One mark; ``style`` is told by shape and by colour. Style -1 is the baseline's hollow circle."""
+        """One mark; ``style`` is told by shape and by colour; -1 is the baseline's."""
         colour = "base" if style < 0 else f"c{style % _COLOURS}"
         title = f"<title>{html.escape(hint)}</title>" if hint else ""
-        shape = "circle" if style < 0 else _SHAPES[style % len(_SHAPES)]
+        shape = _SHAPES[max(style, 0) % len(_SHAPES)]
         self._parts.append(f'<g class="mark {colour}">{title}{_outline(shape, x, y, radius)}</g>')
 
     def svg(self) -> str:
@@ -169,19 +169,20 @@ def _legend_height(names: Sequence[tuple[str, int]]) -> float:
 
 
 def dot_chart(
-    title: str, labels: Sequence[str], baseline: Series | None, series: Sequence[Series], axis: str
+    title: str, labels: Sequence[str], series: Sequence[Series], axis: str, *, zero: bool = False
 ) -> str:
-    """One line a label: the baseline hollow, the others filled, a thin rule over their range."""
-    names = [(baseline.name, -1)] if baseline else []
-    names += [(one.name, one.style) for one in series]
+    """One line a label with a mark for each series, and a thin rule over their range.
+
+    Args:
+        zero: values are differences: the axis shows where there is none.
+    """
+    names = [(one.name, one.style) for one in series]
     top = _legend_height(names) + 14
-    height = top + LINE * len(labels) + 36
-    drawing = Drawing(height, title)
+    drawing = Drawing(top + LINE * len(labels) + 36, title)
     _legend(drawing, names, 16)
     left = max((text_width(label) for label in labels), default=0) + 16
     right = WIDTH - 16.0
-    every = [*([baseline] if baseline else []), *series]
-    finite = [value for one in every for value in one.values if math.isfinite(value)]
+    finite = [value for one in series for value in one.values if math.isfinite(value)] + [0.0] * zero
     ticks = nice_ticks(min(finite, default=0.0), max(finite, default=1.0), 6)
 
     def place(value: float) -> float:
@@ -190,22 +191,19 @@ def dot_chart(
     radius = 4.2 if len(series) < 5 else 3.5
     bottom = top + LINE * len(labels)
     for tick in ticks:
-        drawing.line(place(tick), top - 6, place(tick), bottom, "grid")
+        drawing.line(place(tick), top - 6, place(tick), bottom, "zero" if zero and tick == 0 else "grid")
         drawing.text(place(tick), bottom + 14, format_tick(tick), "middle", "axis")
     drawing.text((left + right) / 2, bottom + 30, axis, "middle", "axis")
     for index, label in enumerate(labels):
         y = top + LINE * (index + 0.5)
         drawing.text(left - 8, y + 4, label, "end")
-        there = [one.values[index] for one in every if math.isfinite(one.values[index])]
+        there = [one for one in series if math.isfinite(one.values[index])]
         if there:
-            drawing.line(place(min(there)), y, place(max(there)), y, "range")
-        for one in series:
-            if math.isfinite(one.values[index]):
-                hint = f"{label}, {one.name}: {one.values[index]:.1f}"
-                drawing.marker(place(one.values[index]), y, one.style, hint, radius)
-        if baseline and math.isfinite(baseline.values[index]):
-            hint = f"{label}, {baseline.name}: {baseline.values[index]:.1f}"
-            drawing.marker(place(baseline.values[index]), y, -1, hint)
+            ends = [place(one.values[index]) for one in there] + [place(0)] * zero
+            drawing.line(min(ends), y, max(ends), y, "range")
+        for one in there:
+            hint = f"{label}, {one.name}: {one.values[index]:.1f}"
+            drawing.marker(place(one.values[index]), y, one.style, hint, radius)
     return drawing.svg()
 
 

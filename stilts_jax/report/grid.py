@@ -209,6 +209,14 @@ class Grid:
         same = (cell.split, cell.metrics) == (base.split, base.metrics)
         return base if cell and base and same and set(cell.languages) & set(base.languages) else None
 
+    def language_gains(self, row: Row, task: str) -> dict[str, float]:
+        """The difference from the baseline in each language that both have; empty where nothing compares."""
+        base = self.compared_with(row, task)
+        if base is None:
+            return {}
+        own, before = self.cell(row, task).language_means, base.language_means
+        return {code: own[code] - before[code] for code in own if code in before}
+
     @cached_property
     def compared(self) -> tuple[tuple[Row, Row], ...]:
         """(row, its baseline row) for every row that has one."""

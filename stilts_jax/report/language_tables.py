@@ -1,7 +1,7 @@
 """Scores of every language: one table and one chart a task."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -29,8 +29,8 @@ def language_section(grid: Grid, stars: Stars) -> Section:
         if grid.languages(task)
     ]
     reading = (
-        "One line a language, best baseline first: the hollow circle is the baseline, the filled marks are "
-        "the intermediates, the thin rule spans them. Means over seeds. Tables below say the same in numbers."
+        "One line a language, from the best to the worst baseline, whose percentage stands beside the name; marks "
+        "are what each intermediate adds to it. Means over seeds. Tables below say the same in numbers."
     )
     return Section("languages", "Languages", reading, [Row(charts), *tables])
 
@@ -46,32 +46,36 @@ def _ordered_languages(grid: Grid, task: str) -> list[str]:
 
 
 def _chart(grid: Grid, task: str) -> Chart:
+    """Gains over the baseline, whose own percentage stands beside the language; scores where there is none."""
     languages = _ordered_languages(grid, task)
-    styles = row_styles(grid)
-    baseline, series = None, []
-    for row in grid.rows:
-        means = grid.cell(row, task).language_means
-        if not means:
-            continue
-        one = Series(grid.row_title(row), [means.get(code, math.nan) for code in languages], styles[row])
-        if row[0] == BASELINE and baseline is None:
-            baseline = one
-        else:
-            series.append(one)
-    metrics = " and ".join(metric_title(metric) for metric in grid.metrics(task))
+    styles = {row: index for index, row in enumerate(row for row in grid.rows if row[0] != BASELINE)}
+    differences = {row: gains for row in styles if (gains := grid.language_gains(row, task))}
+    labels = [grid.language_label(code) for code in languages]
     title = f"{task_title(task)}, {grid.splits(task)}"
-    axis = f"mean of {metrics}, percent" if len(grid.metrics(task)) > 1 else f"{metrics}, percent"
-    return Chart(
-        title, dot_chart(title, [grid.language_label(code) for code in languages], baseline, series, axis)
-    )
+    metrics = " and ".join(metric_title(metric) for metric in grid.metrics(task))
+    what = f"mean of {metrics}" if len(grid.metrics(task)) > 1 else metrics
+    if not differences:
+        shown = {row: grid.cell(row, task).language_means for row in grid.rows if grid.cell(row, task)}
+        series = _series(grid, shown, languages, {row: index for index, row in enumerate(shown)})
+        return Chart(title, dot_chart(title, labels, series, f"{what}, percent"))
+    bases = {grid.baseline(row) for row in differences}
+    if len(bases) == 1:
+        base = grid.cell(bases.pop() or grid.rows[0], task).language_means
+        labels = [f"{label} {fixed(base.get(code, math.nan))}" for label, code in zip(labels, languages)]
+    series = _series(grid, differences, languages, styles)
+    return Chart(title, dot_chart(title, labels, series, f"gain in {what}, points", zero=True))
 
 
-def row_styles(grid: Grid) -> dict[GridRow, int]:
-    """One colour and shape for each row, the same in all charts."""
-    others = [row for row in grid.rows if row[0] != BASELINE]
-    baselines = [row for row in grid.rows if row[0] == BASELINE]
-    styles = {row: index for index, row in enumerate(others)}
-    return styles | {row: -1 if index == 0 else len(others) + index for index, row in enumerate(baselines)}
+def _series(
+    grid: Grid,
+    values: Mapping[GridRow, Mapping[str, float]],
+    languages: Sequence[str],
+    styles: Mapping[GridRow, int],
+) -> list[Series]:
+    return [
+        Series(grid.row_title(row), [own.get(code, math.nan) for code in languages], styles[row])
+        for row, own in values.items()
+    ]
 
 
 def language_table(grid: Grid, task: str, stars: Stars) -> Table:

@@ -14,7 +14,7 @@ from stilts_jax.report.benchmarks import (
     training_title,
 )
 from stilts_jax.report.document import Block, Section, Text
-from stilts_jax.report.grid import CellScores, Grid, Row, Summary, average, summarize
+from stilts_jax.report.grid import Grid, Row, Summary, average, summarize
 from stilts_jax.report.results import BASELINE
 from stilts_jax.report.tables import Cell, Column, Table, fixed, gain_tone, signed
 
@@ -53,13 +53,15 @@ def main_table(grid: Grid) -> Table:
         columns.append(Column(training_title(task), metrics + splits, group))
     rows = [_main_row(grid, row) for row in grid.rows]
     notes = []
-    for task in grid.tasks:
-        known, here = grid.benchmark.languages.get(task), len(grid.languages(task))
-        if known and 0 < here != known:
-            notes.append(
-                f"{task_title(task)}: {here} language{'s' * (here > 1)}; {grid.benchmark.title} has {known}."
-            )
-    if any(cell.collapsed_runs for cell in map(_Collapsed, grid.cells.values())):
+    sizes = {task: len(grid.languages(task)) for task in grid.tasks}
+    fewer = [
+        f"{task_title(task)} {sizes[task]} of {count}"
+        for task, count in grid.benchmark.languages.items()
+        if sizes.get(task) and sizes[task] != count
+    ]
+    if fewer:
+        notes.append(f"Languages of {grid.benchmark.title} that are here: {', '.join(fewer)}.")
+    if any(run.collapsed for cell in grid.cells.values() for run in cell.runs):
         notes.append(
             "† some runs ended at chance level; they count here. See “Seeds” for the means without them."
         )
@@ -75,11 +77,6 @@ def main_table(grid: Grid) -> Table:
             f"Runs behind a number: {_span(seeds)}." + (" One run has no ±." if seeds[0] == 1 else "")
         )
     return Table("main", "Main table: intermediates by target tasks", columns, rows, notes, _ruled(grid))
-
-
-class _Collapsed:
-    def __init__(self, cell: CellScores) -> None:
-        self.collapsed_runs = sum(run.collapsed for run in cell.runs)
 
 
 def _span(numbers: Sequence[int]) -> str:
@@ -145,9 +142,8 @@ def averages_table(grid: Grid) -> Table:
     wanted = _average_columns(grid)
     left_out = _names(grid.trained_languages)
     columns = [Column("Intermediate", numeric=False)]
-    for head, tasks, transfer, group in wanted:
+    for head, tasks, _, group in wanted:
         columns.append(Column(head, f"{len(tasks)} task{'s' if len(tasks) > 1 else ''}", group))
-        del transfer
     rows = []
     for row in grid.rows:
         cells = [Cell(grid.row_title(row), strong=row[0] == BASELINE)]
@@ -172,7 +168,7 @@ def _names(languages: Sequence[str]) -> str:
 
 
 def _average_columns(grid: Grid) -> list[tuple[str, list[str], bool, str]]:
-    groups = [group for group in GROUP_TITLES if grid.tasks_in(group)]
+    groups = [group for group in GROUP_TITLES if len(grid.tasks_in(group)) > 1]
     columns = [(GROUP_TITLES[group], grid.tasks_in(group), False, "Groups") for group in groups]
     everything = list(grid.scored)
     without = [task for task in everything if group_of(task) != "retrieval"]

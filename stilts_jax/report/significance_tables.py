@@ -24,8 +24,9 @@ def significance_section(
     reading = (
         "Would the sign of a difference survive other test items? Each field is the difference from the "
         f"baseline with its 95 % interval from {RESAMPLES} paired bootstrap resamples; bold with * where it "
-        "differs from zero after Holm's correction over this whole table. Translations of one item are "
-        "resampled together. The trained models are taken as given: what other seeds would do is in the "
+        "differs from zero after Holm's correction over this whole table. Where the languages have the same items, "
+        "translated, an item is drawn for all of them at once (“by item”), else each language's items are drawn by "
+        "themselves (“by language”). The trained models are taken as given: what other seeds would do is in the "
         "next section."
     )
     if not comparisons:

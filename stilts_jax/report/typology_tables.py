@@ -83,19 +83,17 @@ def _spread(grid: Grid, typology: Typology, task: str, kind: str) -> bool:
     return len(points) >= _FEWEST and len({typology.distances[kind][code] for code in points}) > 1
 
 
-def gains(grid: Grid, row: Row, base: Row, task: str) -> dict[str, float]:
+def gains(grid: Grid, row: Row, task: str) -> dict[str, float]:
     """The gain in each language that was not trained on."""
-    if grid.compared_with(row, task) is None:
-        return {}
-    own, before = grid.cell(row, task).language_means, grid.cell(base, task).language_means
-    return {code: own[code] - before[code] for code in grid.transfer(list(own)) if code in before}
+    found = grid.language_gains(row, task)
+    return {code: found[code] for code in grid.transfer(list(found))}
 
 
 def _points(grid: Grid, typology: Typology, task: str, kind: str) -> dict[str, float]:
     """The mean gain over intermediates of every language whose distance is known."""
     collected: dict[str, list[float]] = {}
-    for row, base in grid.compared:
-        for code, gain in gains(grid, row, base, task).items():
+    for row, _ in grid.compared:
+        for code, gain in gains(grid, row, task).items():
             if code in typology.distances[kind]:
                 collected.setdefault(code, []).append(gain)
     return {code: float(np.mean(values)) for code, values in collected.items()}
@@ -123,8 +121,8 @@ def relate(grid: Grid, typology: Typology, kinds: Sequence[str]) -> list[Relatio
                 scores = grid.cell(base, task).language_means
                 scores = {code: scores[code] for code in grid.transfer(list(scores))}
                 relations += _relate(typology, base, task, kind, scores, is_gain=False)
-            for row, base in grid.compared:
-                relations += _relate(typology, row, task, kind, gains(grid, row, base, task), is_gain=True)
+            for row, _ in grid.compared:
+                relations += _relate(typology, row, task, kind, gains(grid, row, task), is_gain=True)
     return relations
 
 

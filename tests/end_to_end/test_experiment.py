@@ -123,6 +123,25 @@ def read_number(text):
     return float(number) * 1000 ** " kMGT".index(prefix or " ")
 
 
+def test_the_command_in_the_report_runs_a_cell_again(demo, environment, tmp_path):
+    workdir, _ = demo
+    text = (workdir / "grid" / "report" / "report.md").read_text()
+    command = text.partition("# none on Tatoeba\n")[2].partition("\n")[0]
+    program = tmp_path / "stilts"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m stilts_jax.main "$@"\n')
+    program.chmod(0o755)
+    before = results_below(workdir / "grid")
+    environment = environment | {"PATH": f"{tmp_path}:{environment['PATH']}"}
+    done = subprocess.run(command, shell=True, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("done before") == 6
+    after = results_below(workdir / "grid")
+    for name, result in after.items():
+        again = result["environment"]["started"] > before[name]["environment"]["finished"]
+        assert again == (name == "none+retrieval")
+        assert result["scores"] == before[name]["scores"]
+
+
 def test_the_same_command_again_does_nothing_twice(demo, environment):
     workdir, _ = demo
     before = {path: path.read_bytes() for path in workdir.rglob("result.json")}

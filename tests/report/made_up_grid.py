@@ -92,7 +92,7 @@ def make_record(
             "zero_shot": True,
             "notes": [],
             "metric": "accuracy",
-            "history": [[500, 70.0], [1000, 72.5 + (seeds[1] or 0) / 10]],
+            "history": [[500, 70.0], [1000, 72.5 + (seeds[1] or 0) / 10]] if training else [],
             "best_step": 1000,
             "source_dev": {"task": training, "split": "dev", "language": "en", "score": 72.0}
             if training
@@ -163,8 +163,8 @@ def write_grid(
                     for task in TRAININGS[training]:
                         gain = row_number and (luck + (15 if training is None else generator.normal(1, 0.5)))
                         names = LANGUAGES[task].split()
-                        names = names[:languages] if "en" not in names else ["en", *names][:languages]
-                        names = list(dict.fromkeys(names))
+                        names = names if "en" not in names else list(dict.fromkeys(["en", *names]))
+                        names = names[:languages]
                         scores[task], per_item[task] = {}, {}
                         for language in names:
                             base = bases.setdefault(
@@ -184,6 +184,8 @@ def write_grid(
                     record = make_record(
                         intermediate, training, scores, seeds=(first, second), stage=stage, items=per_item
                     )
+                    if training:  # English dev scores say something of the others, and not all
+                        record["selection"]["source_dev"]["score"] = 80.0 + gain + generator.normal(0, 0.5)
                     write_record(workdir, record)
             if intermediate != "none":
                 write_record(

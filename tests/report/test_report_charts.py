@@ -54,9 +54,9 @@ def test_charts_are_well_formed_and_inside_their_frame():
     labels = ["Swahili sw", "a < b & c", "日本語 ja"]
     many = [Series(f"intermediate {index}", [50.0 + index, math.nan, 70.0], index) for index in range(12)]
     drawings = [
-        dot_chart("t & u", labels, Series("none", [40.0, 60.0, math.nan], -1), many, "acc., percent"),
-        dot_chart("one", ["x"], None, [Series("a", [5.0])], "percent"),
-        dot_chart("none at all", ["x"], Series("none", [math.nan]), [], "percent"),
+        dot_chart("t & u", labels, many, "gain in acc., points", zero=True),
+        dot_chart("one", ["x"], [Series("a", [5.0])], "percent"),
+        dot_chart("nothing at all", ["x"], [Series("a", [math.nan])], "percent"),
         line_chart(
             "c", [Curve("a", [(0, 2.0), (100, 1.0)], 0), Curve("b", [(0, math.nan), (9, 1)], 1)], "s", "l"
         ),
@@ -71,6 +71,6 @@ def test_charts_are_well_formed_and_inside_their_frame():
 
 
 def test_a_missing_value_is_not_drawn():
-    svg = dot_chart("t", ["a", "b"], None, [Series("s", [1.0, math.nan])], "percent")
+    svg = dot_chart("t", ["a", "b"], [Series("s", [1.0, math.nan])], "percent")
     titles = [element.text for element in ElementTree.fromstring(svg).iter("title")]
     assert titles == ["a, s: 1.0"]
