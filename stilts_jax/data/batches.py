@@ -4,7 +4,7 @@ The plan of training: rows come in epochs, each a permutation of its own, one be
 gap. The stream is cut into windows of W batches; a window is sorted by length and cut into batches, whose
 order is permuted. So batches hold rows of nearly one length, every batch is exactly full, and an epoch's
 last batch is completed with the first rows of the next. Nothing depends on what was drawn before: any step
-can be asked for, on any number of hosts.
+can be asked for, and every host asks for the whole batch: which rows it places is a matter of the mesh.
 """
 
 from collections.abc import Iterator
@@ -48,8 +48,6 @@ class TrainingBatches:
         multiple: int = 8,
         masking: Masking | None = None,
         alpha: float = 0.3,
-        host_index: int = 0,
-        host_count: int = 1,
     ) -> None:
         """Makes the plan.
 
@@ -62,23 +60,15 @@ class TrainingBatches:
             multiple: what lengths are multiples of.
             masking: for mlm.
             alpha: for mlm, how often a language comes: its rows to this power.
-            host_index: which part of each batch this host takes, of ``host_count``.
         """
         if batch_size < 1 or window < 1:
             raise ConfigError(f"batch_size={batch_size} and window={window} must be 1 or more")
-        if batch_size % host_count:
-            raise ConfigError(
-                f"batch_size={batch_size} does not divide over {host_count} hosts",
-                fix="choose a batch size that is a multiple of the number of hosts",
-            )
         if not len(features):
             raise DataError("there are no rows to train on", where=f"task {task}")
         self.task = task
         self._features = features
         self._batch_size, self._seed, self._window = batch_size, seed, window
         self._masking = masking
-        share = batch_size // host_count
-        self._host = slice(host_index * share, (host_index + 1) * share)
         self.query_buckets: tuple[int, ...] = ()
         self._rows: Rows
         if features.kind == "mlm":
@@ -128,22 +118,20 @@ class TrainingBatches:
         return self._order_window(step // self._window)[step % self._window]
 
     def batch_at(self, step: int) -> Batch:
-        """Returns this host's part of the batch of ``step``."""
+        """Returns the batch of ``step``."""
         rows = self.rows_at(step)
-        mine = rows[self._host]
         if self._features.kind == "mlm":
             assert self._masking is not None
             arrays = self._packed.mask(rows, self._masking, self._seed, step)
-            arrays = {name: array[self._host] for name, array in arrays.items()}
         else:
-            arrays = COLLATORS[self._features.kind](self._features, mine, self._find_length(rows))
+            arrays = COLLATORS[self._features.kind](self._features, rows, self._find_length(rows))
             if self.query_buckets:
                 queries = ragged(self._features, "tokens")
                 length = find_bucket(self.query_buckets, int(queries.lengths[rows].max()))
-                pairs = pad(ragged(self._features, "pair_tokens"), mine, self._find_length(rows), PAD_ID)
-                arrays = {"tokens": pad(queries, mine, length, PAD_ID), "pair_tokens": pairs}
-        arrays["weight"] = np.ones(len(mine), np.float32)
-        return Batch(self.task, arrays, mine)
+                pairs = pad(ragged(self._features, "pair_tokens"), rows, self._find_length(rows), PAD_ID)
+                arrays = {"tokens": pad(queries, rows, length, PAD_ID), "pair_tokens": pairs}
+        arrays["weight"] = np.ones(len(rows), np.float32)
+        return Batch(self.task, arrays, rows)
 
     def _find_length(self, rows: np.ndarray) -> int:
         return find_bucket(self.buckets, int(self._lengths[rows].max()))
@@ -186,8 +174,6 @@ class PredictionStream:
         multiple: int = 8,
         row_multiple: int = 8,
         masking: Masking | None = None,
-        host_index: int = 0,
-        host_count: int = 1,
     ) -> None:
         """Plans the batches.
 
@@ -198,12 +184,8 @@ class PredictionStream:
             multiple: what lengths are multiples of.
             row_multiple: what numbers of rows are multiples of (devices of all hosts).
             masking: for mlm; the same tokens are masked whenever the stream is read.
-            host_index: which part of each batch this host takes, of ``host_count``.
         """
-        if row_multiple % host_count:
-            raise ConfigError(f"row_multiple={row_multiple} does not divide over {host_count} hosts")
         self.task, self._features = task, features
-        self._host_index, self._host_count = host_index, host_count
         lengths = measure_rows(features)
         self._masking = masking
         if features.kind == "mlm" and len(features):
@@ -235,20 +217,17 @@ class PredictionStream:
         return (self.batch_at(index) for index in range(len(self)))
 
     def batch_at(self, index: int) -> Batch:
-        """Returns this host's part of a batch; ``rows`` is -1 where a row only fills up."""
+        """Returns a batch; ``rows`` is -1 where a row only fills up."""
         first, count, length = self._plan[index]
         place = first + np.arange(count)
         real = place < len(self._order)
         rows = self._order[np.where(real, place, first)]
-        share = count // self._host_count
-        host = slice(self._host_index * share, (self._host_index + 1) * share)
-        weight = real[host].astype(np.float32)
+        weight = real.astype(np.float32)
         if self._features.kind == "mlm":
             assert self._masking is not None
             arrays = self._packed.mask(rows, self._masking, _MASKING_SEED, index)
-            arrays = {name: array[host] for name, array in arrays.items()}
             arrays["masked_weights"] = arrays["masked_weights"] * weight[:, None]
         else:
-            arrays = COLLATORS[self._features.kind](self._features, rows[host], length)
+            arrays = COLLATORS[self._features.kind](self._features, rows, length)
         arrays["weight"] = weight
-        return Batch(self.task, arrays, np.where(real, rows, -1)[host])
+        return Batch(self.task, arrays, np.where(real, rows, -1))

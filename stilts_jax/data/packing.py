@@ -67,10 +67,7 @@ class PackedText:
         return len(self._rows)
 
     def mask(self, rows: np.ndarray, masking: Masking, seed: int, step: int) -> Arrays:
-        """Lays out the rows of a global batch and masks them.
-
-        Every host masks the whole batch and takes its part then: draws belong to places of the global batch.
-        """
+        """Lays out the rows of a batch and masks them."""
         tokens, segments, positions = lay_out(self._rows, self._tokens, rows, self.length, PAD_ID)
         arrays = {"segments": segments, "positions": positions}
         arrays.update(mask_tokens(tokens, masking, seed, step))

@@ -69,7 +69,7 @@ class Features:
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's input on this host.
+    """One step's input, the same on all hosts.
 
     Attributes:
         task: whose head and loss it takes.

@@ -5,6 +5,7 @@ moved into place, the manifest last: a file without a manifest, or one that is n
 built again.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -158,8 +159,9 @@ def _remove_stale(folder: Path) -> None:
     for path in folder.glob(".*.tmp"):
         _, host, process = path.name.removesuffix(".tmp").rsplit(".", 2)
         gone = host == socket.gethostname() and not _is_alive(int(process))
-        if gone or time.time() - path.stat().st_mtime > _DAY:
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # another process has just moved it into place
+            if gone or time.time() - path.stat().st_mtime > _DAY:
+                path.unlink()
 
 
 def _is_alive(process: int) -> bool:

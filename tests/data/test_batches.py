@@ -94,24 +94,6 @@ def test_rows_arrive_padded_to_a_bucket_with_their_labels():
     assert f"{len(batches.shapes)} shapes" in batches.describe()
 
 
-@pytest.mark.parametrize("hosts", [2, 4])
-@pytest.mark.parametrize("kind", ["classify", "mlm"])
-def test_hosts_hold_parts_of_the_same_batch(tokenizer, lines, hosts, kind):
-    if kind == "classify":
-        features, masking = make_features(np.random.default_rng(0).integers(1, 60, 90)), None
-    else:
-        examples = {"en": [TextExample("", line) for line in lines]}
-        features = build_features("mlm", examples, tokenizer, FeatureSettings(40), training=True)
-        masking = Masking(tokenizer.mask_id, tokenizer.vocab_size)
-    whole = make_batches(features, masking=masking)
-    parts = [make_batches(features, masking=masking, host_index=i, host_count=hosts) for i in range(hosts)]
-    for step in range(12):
-        expected, found = whole.batch_at(step), [part.batch_at(step) for part in parts]
-        np.testing.assert_array_equal(np.concatenate([part.rows for part in found]), expected.rows)
-        for name, array in expected.arrays.items():
-            np.testing.assert_array_equal(np.concatenate([part.arrays[name] for part in found]), array)
-
-
 def test_choices_have_an_axis_of_their_own(tokenizer, lines):
     examples = [ChoiceExample("", lines[i], tuple(lines[i : i + 2 + i % 3]), 0) for i in range(20)]
     features = build_features("choice", {"en": examples}, tokenizer, FeatureSettings(40), training=True)
@@ -190,8 +172,6 @@ def test_running_text_is_packed_and_masked_anew_each_step(tokenizer, lines):
 
 def test_mistakes_are_refused():
     features = make_features([5] * 9)
-    with pytest.raises(ConfigError, match="hosts"):
-        make_batches(features, batch_size=9, host_count=2)
     with pytest.raises(ConfigError, match="window"):
         make_batches(features, window=0)
     with pytest.raises(DataError, match="no rows"):

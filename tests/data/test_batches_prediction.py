@@ -67,19 +67,6 @@ def test_a_small_set_is_not_blown_up():
     assert batch.arrays["tokens"].shape[0] == 4
 
 
-def test_hosts_hold_parts_of_the_same_batch():
-    features = make_features(np.random.default_rng(0).integers(1, 99, 77))
-    whole = PredictionStream("t", features, rows_per_batch=16)
-    parts = [PredictionStream("t", features, rows_per_batch=16, host_index=i, host_count=4) for i in range(4)]
-    for index in range(len(whole)):
-        expected, found = whole.batch_at(index), [part.batch_at(index) for part in parts]
-        np.testing.assert_array_equal(np.concatenate([part.rows for part in found]), expected.rows)
-        tokens = np.concatenate([part.arrays["tokens"] for part in found])
-        np.testing.assert_array_equal(tokens, expected.arrays["tokens"])
-    with pytest.raises(ConfigError):
-        PredictionStream("t", features, row_multiple=8, host_count=3)
-
-
 def test_spans_say_which_positions_may_answer(tokenizer, lines):
     examples = [SpanExample("", lines[i], " ".join(lines[i : i + 4])) for i in range(20)]
     features = build_features("span", {"en": examples}, tokenizer, FeatureSettings(40, 9, 9), training=False)
@@ -104,16 +91,10 @@ def test_running_text_is_masked_the_same_whenever_it_is_read(tokenizer, lines):
     features = build_features("mlm", examples, tokenizer, FeatureSettings(40), training=False)
     masking = Masking(tokenizer.mask_id, tokenizer.vocab_size)
     stream = PredictionStream("t", features, rows_per_batch=16, masking=masking)
-    parts = [
-        PredictionStream("t", features, rows_per_batch=16, masking=masking, host_index=i, host_count=2)
-        for i in range(2)
-    ]
     rows, tokens = [], 0
     for index, batch in enumerate(stream):
-        found = [part.batch_at(index).arrays for part in parts]
         for name, array in batch.arrays.items():
             np.testing.assert_array_equal(array, stream.batch_at(index).arrays[name])
-            np.testing.assert_array_equal(array, np.concatenate([part[name] for part in found]))
         rows.extend(batch.rows[batch.rows >= 0].tolist())
         real = batch.arrays["weight"] > 0
         tokens += int((batch.arrays["tokens"][real] != 1).sum())

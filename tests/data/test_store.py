@@ -126,6 +126,8 @@ store.load_or_build({str(tmp_path)!r}, KEY, tiny)
 def test_temporary_files_of_the_living_stay(tmp_path):
     tmp_path.joinpath(f".x.arrow.{store.socket.gethostname()}.{os.getpid()}.tmp").touch()
     tmp_path.joinpath(".x.arrow.elsewhere.1.tmp").touch()
+    # What another process moves into place meanwhile is listed and then gone.
+    tmp_path.joinpath(".z.arrow.elsewhere.1.tmp").symlink_to("gone")
     old = tmp_path / ".y.arrow.elsewhere.1.tmp"
     old.touch()
     os.utime(old, (time.time() - 2e5,) * 2)
