@@ -2,14 +2,15 @@
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from stilts_jax.report.benchmarks import task_title
 from stilts_jax.report.document import Section
 from stilts_jax.report.grid import Grid, Row, summarize
-from stilts_jax.report.tables import Cell, Column, Table, fixed, gain_tone, signed
+from stilts_jax.report.tables import Cell, Table, change, numbers, score, words
 
 _NO_DEV = "no dev set in the source language: choosing would need target-language data"
 _TARGET_DEV = "dev-selected on target languages: not zero-shot"
@@ -27,16 +28,10 @@ def best_section(grid: Grid) -> Section | None:
         "is what perfect choice would give, and it flatters more the more rows there are. The paper's “best” row "
         "lies between: it was chosen on dev sets of all languages."
     )
-    columns = [
-        Column("Target", numeric=False),
-        Column("row", group="Chosen on dev", numeric=False),
-        Column("dev score", group="Chosen on dev"),
-        Column("score", "main table", "Chosen on dev"),
-        Column("gain", "over none", "Chosen on dev"),
-        Column("row", group="Oracle", numeric=False),
-        Column("score", "main table", "Oracle"),
-        Column("gain", "over none", "Oracle"),
-    ]
+    outcome = numbers("score: main table", "gain: over none")
+    chosen_columns = [*words("row"), *numbers("dev score"), *outcome]
+    columns = words("Target") + [replace(column, group="Chosen on dev") for column in chosen_columns]
+    columns += [replace(column, group="Oracle") for column in [*words("row"), *outcome]]
     rows, gains = [], []
     # Dev scores in different languages can't be compared: each source language has its own choice.
     for source, task in itertools.product(grid.source_languages, grid.tasks):
@@ -45,17 +40,18 @@ def best_section(grid: Grid) -> Section | None:
         if not shown:
             continue
         dev, note = _dev_scores(grid, candidates, task)
-        chosen = _best(dev)
+        chosen = max(dev, key=lambda row: dev[row], default=None)
         lacking = [grid.row_title(row) for row in shown if row not in dev]
         if dev and lacking:
             note = "; ".join(filter(None, [note, f"no dev score of {', '.join(lacking)}"]))
         name = task_title(task) + (f" (from {source})" if len(grid.source_languages) > 1 else "")
         cells = [Cell(name), Cell(grid.row_title(chosen) if chosen else "–", note=note)]
-        cells.append(Cell(fixed(dev[chosen]), dev[chosen]) if chosen else Cell("–"))
-        oracle = _best(shown)
+        cells.append(score(dev[chosen] if chosen else math.nan))
+        oracle = max(shown, key=lambda row: shown[row])
         here = [_gain(grid, row, task) for row in (chosen, oracle)]
-        cells += [*_outcome(shown, chosen, here[0]), Cell(grid.row_title(oracle) if oracle else "–")]
-        rows.append([*cells, *_outcome(shown, oracle, here[1])])
+        cells += [score(shown[chosen] if chosen else math.nan), change(here[0], coloured=True)]
+        cells += [Cell(grid.row_title(oracle)), score(shown[oracle]), change(here[1], coloured=True)]
+        rows.append(cells)
         if all(map(math.isfinite, here)):
             gains.append(here)
     ruled = []
@@ -63,9 +59,9 @@ def best_section(grid: Grid) -> Section | None:
         ruled = [len(rows) - 1]
         means = [float(mean) for mean in np.mean(gains, axis=0)]
         count = f"mean of {len(gains)} targets"
+        gain_cells = [change(mean, coloured=True) for mean in means]
         empty = Cell()
-        cells = [Cell(count, strong=True), empty, empty, empty, _gain_cell(means[0]), empty, empty]
-        rows.append([*cells, _gain_cell(means[1])])
+        rows.append([Cell(count, strong=True), *[empty] * 3, gain_cells[0], *[empty] * 2, gain_cells[1]])
     table = Table(
         "best", "Best intermediate for each target: dev-selected, and oracle", columns, rows, (), ruled
     )
@@ -87,22 +83,9 @@ def _dev_scores(grid: Grid, rows: Sequence[Row], task: str) -> tuple[dict[Row, f
     return scores, _TARGET_DEV if scores else _NO_DEV
 
 
-def _best(scores: Mapping[Row, float]) -> Row | None:
-    return max(scores, key=lambda row: scores[row], default=None)
-
-
 def _gain(grid: Grid, row: Row | None, task: str) -> float:
     """The gain over the baseline; the baseline's own is zero."""
     summary = summarize(grid, row, task) if row else None
     if row is None or summary is None:
         return math.nan
     return 0.0 if grid.baseline(row) == row else summary.difference
-
-
-def _outcome(shown: Mapping[Row, float], row: Row | None, gain: float) -> list[Cell]:
-    score = shown.get(row, math.nan) if row else math.nan
-    return [Cell(fixed(score), score if math.isfinite(score) else None), _gain_cell(gain)]
-
-
-def _gain_cell(gain: float) -> Cell:
-    return Cell(signed(gain), gain, tone=gain_tone(gain)) if math.isfinite(gain) else Cell("–")

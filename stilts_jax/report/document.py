@@ -15,11 +15,10 @@ class Text:
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawing: its title, the SVG, and a sentence that says what it shows where it can't be seen."""
+    """A drawing: its title and the SVG."""
 
     title: str
     svg: str
-    summary: str = ""
 
 
 @dataclass(frozen=True)

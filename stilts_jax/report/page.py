@@ -74,8 +74,8 @@ def _markdown_block(block: Block) -> str:
             return f"\n{text}\n"
         case Code(text):
             return f"\n```\n{text}\n```\n"
-        case Chart(title, _, summary):
-            return f"\n{title}: {summary}\n" if summary else ""
+        case Chart():
+            return ""
         case Folded(title, blocks):
             return f"\n### {title}\n" + "".join(_markdown_block(inner) for inner in blocks)
         case Row(blocks):

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
+import numpy as np
+
 from stilts_jax.report.benchmarks import GROUP_TITLES, group_of, metric_title, task_title
 from stilts_jax.report.document import Block, Section
 from stilts_jax.report.grid import Grid, Row
 from stilts_jax.report.results import BASELINE
-from stilts_jax.report.tables import Cell, Column, Table, fixed, signed
+from stilts_jax.report.tables import Cell, Column, Table, cells, change, fixed, numbers, score, words
 
 _LARGE = ("xlm-roberta-large", "xlmr-large", "xlm-r-large", "xlmr.large")
 _MEAN = "mean"
@@ -35,18 +37,7 @@ def published_numbers() -> tuple[Published, ...]:
     """Reads ``published.csv``."""
     text = resources.files("stilts_jax.report").joinpath("published.csv").read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
-    return tuple(
-        Published(
-            row["model"],
-            row["source"],
-            row["split"],
-            row["task"],
-            row["language"],
-            row["metric"],
-            float(row["value"]),
-        )
-        for row in csv.DictReader(lines)
-    )
+    return tuple(Published(value=float(row.pop("value")), **row) for row in csv.DictReader(lines))
 
 
 def is_large(grid: Grid) -> bool:
@@ -78,7 +69,7 @@ def published_section(grid: Grid) -> Section | None:
 
 
 def _means(grid: Grid, tasks: Sequence[str]) -> Table:
-    columns = [Column("Model", numeric=False), Column("from", numeric=False)]
+    columns = words("Model", "from")
     for task in tasks:
         metrics = "/".join(metric_title(metric) for metric in grid.metrics(task))
         columns.append(Column(task_title(task), metrics, GROUP_TITLES[group_of(task)]))
@@ -107,11 +98,7 @@ def _own(grid: Grid, row: Row, tasks: Sequence[str]) -> list[Cell]:
         if not cell:
             cells.append(Cell("–", note=cell.reason))
             continue
-        values = [
-            sum(float(value) for value in cell.values[:, :, index].ravel() if math.isfinite(value))
-            / max(sum(math.isfinite(value) for value in cell.values[:, :, index].ravel()), 1)
-            for index in range(len(cell.metrics))
-        ]
+        values = np.nanmean(cell.values, axis=(0, 1))
         here, known = len(cell.languages), grid.benchmark.languages.get(task)
         note = f"{here} of {known} languages" if known and here != known else ""
         cells.append(Cell(" / ".join(fixed(value) for value in values), detail=cell.split, note=note))
@@ -119,34 +106,27 @@ def _own(grid: Grid, row: Row, tasks: Sequence[str]) -> list[Cell]:
 
 
 def _by_language(grid: Grid, task: str) -> Table | None:
-    numbers = [one for one in published_numbers() if one.task == task and one.language != _MEAN]
+    others = [one for one in published_numbers() if one.task == task and one.language != _MEAN]
     base = next((row for row in grid.rows if row[0] == BASELINE and grid.cell(row, task)), None)
-    if not numbers or base is None:
+    if not others or base is None:
         return None
     own = grid.cell(base, task).language_means
     by_language: dict[str, list[float]] = {}
-    for one in numbers:
+    for one in others:
         by_language.setdefault(one.language, []).append(one.value)
     shared = [code for code in by_language if code in own]
     if not shared:
         return None
+    here = f"here: {grid.row_title(base)}, {grid.splits(task)}"
     columns = [
-        Column("Language", numeric=False),
-        Column("published", f"{numbers[0].model}, {numbers[0].split}"),
-        Column("here", f"{grid.row_title(base)}, {grid.splits(task)}"),
-        Column("difference"),
+        *words("Language"),
+        *numbers(f"published: {others[0].model}, {others[0].split}", here, "difference"),
     ]
     rows = []
     for code in shared:
-        theirs = sum(by_language[code]) / len(by_language[code])
-        difference = own[code] - theirs
+        theirs = float(np.mean(by_language[code]))
         rows.append(
-            [
-                Cell(grid.language_label(code)),
-                Cell(fixed(theirs), theirs),
-                Cell(fixed(own[code]), own[code]),
-                Cell(signed(difference), difference),
-            ]
+            cells(grid.language_label(code), score(theirs), score(own[code]), change(own[code] - theirs))
         )
     title = f"{task_title(task)} by language: baseline here and published"
-    return Table(f"published_{task}", title, columns, rows, [f"Published: {numbers[0].source}."])
+    return Table(f"published_{task}", title, columns, rows, [f"Published: {others[0].source}."])

@@ -9,7 +9,7 @@ from stilts_jax.report.benchmarks import task_title, training_title
 from stilts_jax.report.document import Block, Code, Folded, Section
 from stilts_jax.report.grid import Grid
 from stilts_jax.report.results import Run
-from stilts_jax.report.tables import Cell, Column, Table
+from stilts_jax.report.tables import Table, cells, numbers, words
 
 
 def repeat_section(grid: Grid) -> Section:
@@ -92,32 +92,16 @@ def split_configs(
 
 
 def _phases(grid: Grid) -> Table:
-    columns = [
-        Column("Phase", numeric=False),
-        Column("folder", numeric=False),
-        Column("scores", numeric=False),
-        Column("seeds", "intermediate, target"),
-        Column("key", numeric=False),
-        Column("parent", numeric=False),
-        Column("best step"),
-        Column("state", numeric=False),
-    ]
+    columns = [*words("Phase", "folder", "scores"), *numbers("seeds: intermediate, target")]
+    columns += [*words("key", "parent"), *numbers("best step"), *words("state")]
     rows = []
     for run in grid.runs:
         seeds = ", ".join("–" if seed is None else str(seed) for seed in run.seeds)
+        scored = ", ".join(task_title(task) for task in run.tasks()) or "–"
         best = run.selection.get("best_step")
-        rows.append(
-            [
-                Cell(run.name),
-                Cell(run.path.parent.name),
-                Cell(", ".join(task_title(task) for task in run.tasks()) or "–"),
-                Cell(seeds),
-                Cell(run.key),
-                Cell(run.parent or "–"),
-                Cell("–" if best is None else str(best)),
-                Cell("failed" if run.error else "at chance" if run.collapsed else "finished"),
-            ]
-        )
+        state = "failed" if run.error else "at chance" if run.collapsed else "finished"
+        who = run.name, run.path.parent.name, scored, seeds, run.key, run.parent or "–"
+        rows.append(cells(*who, "–" if best is None else str(best), state))
     return Table("phases", "Phases", columns, rows)
 
 
@@ -135,15 +119,9 @@ def _data(grid: Grid) -> Table:
             for split, one in splits.items():
                 key = (task, split, str(one.get("fingerprint", "?")), _count(one))
                 seen[key] = seen.get(key, 0) + 1
-    columns = [
-        Column("Task", numeric=False),
-        Column("split", numeric=False),
-        Column("examples"),
-        Column("fingerprint", numeric=False),
-        Column("phases"),
-    ]
+    columns = [*words("Task", "split"), *numbers("examples"), *words("fingerprint"), *numbers("phases")]
     rows = [
-        [Cell(task), Cell(split), Cell(examples), Cell(fingerprint), Cell(str(count), count)]
+        cells(task, split, examples, fingerprint, count)
         for (task, split, fingerprint, examples), count in sorted(seen.items())
     ]
     changed = {(task, split) for task, split, _, _ in seen}

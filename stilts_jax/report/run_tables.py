@@ -12,7 +12,7 @@ from stilts_jax.report.document import Block, Chart, Folded, Section, Text
 from stilts_jax.report.document import Row as SideBySide
 from stilts_jax.report.grid import Grid
 from stilts_jax.report.results import BASELINE, Broken, Run
-from stilts_jax.report.tables import Cell, Column, Table, fixed
+from stilts_jax.report.tables import Cell, Table, cells, numbers, score, words
 
 _OPEN_CHARTS = 6  # more would bury the tables below them
 _POINTS = 60  # of a drawn curve; more can't be told apart at this size
@@ -91,47 +91,22 @@ def _intermediate_scores(grid: Grid) -> Table | None:
             values = [np.mean(scores) for scores in run.language_scores(task).values()]
             if values:
                 metrics = "/".join(metric_title(metric) for metric in run.metrics(task))
-                key = (
-                    grid.intermediate_label(run.intermediate),
-                    training_title(task),
-                    metrics,
-                    run.split(task),
-                )
-                groups.setdefault(key, []).append(float(np.mean(values)))
+                who = grid.intermediate_label(run.intermediate), training_title(task)
+                groups.setdefault((*who, metrics, run.split(task)), []).append(float(np.mean(values)))
     if not groups:
         return None
-    columns = [
-        Column("Intermediate", numeric=False),
-        Column("its task", numeric=False),
-        Column("metric", numeric=False),
-        Column("split", numeric=False),
-        Column("score"),
-        Column("sd", "over seeds"),
-        Column("runs"),
-    ]
+    columns = [*words("Intermediate", "its task", "metric", "split")]
+    columns += numbers("score", "sd: over seeds", "runs")
     rows = []
     for names, scores in groups.items():
-        mean, deviation = (
-            float(np.mean(scores)),
-            float(np.std(scores, ddof=1)) if len(scores) > 1 else math.nan,
-        )
-        cells = [Cell(name) for name in names]
-        cells += [Cell(fixed(mean), mean), Cell(fixed(deviation), deviation)]
-        rows.append([*cells, Cell(str(len(scores)), len(scores))])
+        deviation = float(np.std(scores, ddof=1)) if len(scores) > 1 else math.nan
+        rows.append(cells(*names, score(float(np.mean(scores))), score(deviation), len(scores)))
     return Table("intermediates", "Intermediate trainings on their own tasks", columns, rows)
 
 
 def _throughput(grid: Grid) -> Table:
-    columns = [
-        Column("Training", numeric=False),
-        Column("runs"),
-        Column("steps"),
-        Column("examples/s"),
-        Column("real tokens/s"),
-        Column("padding"),
-        Column("time", "a run"),
-        Column("time", "all runs"),
-    ]
+    columns = [*words("Training"), *numbers("runs", "steps", "examples/s", "real tokens/s", "padding")]
+    columns += numbers("time: a run", "time: all runs")
     groups: dict[str, list[Run]] = {}
     for run in grid.runs:
         if run.throughput.get("steps"):  # retrieval takes none
@@ -140,14 +115,14 @@ def _throughput(grid: Grid) -> Table:
     for name, runs in groups.items():
         seconds = _numbers(runs, "seconds")
         padding = _average(runs, "padding_share")
-        cells = [Cell(name), Cell(str(len(runs)), len(runs))]
+        row = cells(name, len(runs))
         for field in ("steps", "examples_per_second", "real_tokens_per_second"):
             value = _average(runs, field)
             text = f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-            cells.append(Cell(text if math.isfinite(value) else "–", value))
-        cells.append(Cell(f"{100 * padding:.0f} %" if math.isfinite(padding) else "–", padding))
+            row.append(Cell(text if math.isfinite(value) else "–", value))
+        row.append(Cell(f"{100 * padding:.0f} %" if math.isfinite(padding) else "–", padding))
         mean, total = (float(np.mean(seconds)), sum(seconds)) if seconds else (math.nan, math.nan)
-        rows.append([*cells, _time(mean), _time(total)])
+        rows.append([*row, _time(mean), _time(total)])
     whole = format_seconds(sum(_numbers(grid.runs, "seconds")))
     notes = [f"Means over runs; {whole} in all."]
     return Table("throughput", "Throughput", columns, rows, notes)
@@ -179,32 +154,23 @@ def _environments(grid: Grid) -> Table:
         )
         groups.setdefault(key, []).append(run)
     columns = [
-        Column("Device", numeric=False),
-        Column("count"),
-        Column("Versions", numeric=False),
-        Column("phases"),
-        Column("From", numeric=False),
-        Column("To", numeric=False),
+        *words("Device"),
+        *numbers("count"),
+        *words("Versions"),
+        *numbers("phases"),
+        *words("From", "To"),
     ]
     rows = []
     for (device, count, versions), runs in groups.items():
         started = sorted(str(run.environment["started"]) for run in runs if run.environment.get("started"))
         finished = sorted(str(run.environment["finished"]) for run in runs if run.environment.get("finished"))
-        rows.append(
-            [
-                Cell(device),
-                Cell(count),
-                Cell(versions),
-                Cell(str(len(runs)), len(runs)),
-                Cell(_moment(started[0]) if started else "–"),
-                Cell(_moment(finished[-1]) if finished else "–"),
-            ]
-        )
+        span = [_moment(times) for times in (started[:1], finished[-1:])]
+        rows.append(cells(device, count, versions, len(runs), *span))
     return Table("environments", "Hardware and versions", columns, rows)
 
 
-def _moment(iso: str) -> str:
-    return iso[:16].replace("T", " ")
+def _moment(times: Sequence[str]) -> str:
+    return times[0][:16].replace("T", " ") if times else "–"
 
 
 def _notes(grid: Grid) -> Table | None:
@@ -217,31 +183,20 @@ def _notes(grid: Grid) -> Table | None:
             groups.setdefault((zero_shot, note), []).append(run)
     if not groups:
         return None
-    columns = [
-        Column("Remark", numeric=False),
-        Column("zero-shot", numeric=False),
-        Column("phases"),
-        Column("for instance", numeric=False),
-    ]
+    columns = [*words("Remark", "zero-shot"), *numbers("phases"), *words("for instance")]
     rows = [
-        [
-            Cell(note),
-            Cell("yes" if zero_shot else "NO", strong=not zero_shot),
-            Cell(str(len(runs)), len(runs)),
-            Cell(runs[0].name),
-        ]
+        cells(note, Cell("yes" if zero_shot else "NO", strong=not zero_shot), len(runs), runs[0].name)
         for (zero_shot, note), runs in sorted(groups.items(), key=lambda item: item[0])
     ]
     return Table("selection", "Remarks on model selection", columns, rows)
 
 
 def _problems(grid: Grid, broken: Sequence[Broken]) -> list[Block]:
-    rows = [[Cell(run.name), Cell("failed"), Cell(run.error)] for run in grid.runs if run.error]
-    rows += [[Cell(_place(one)), Cell("left out"), Cell(one.reason)] for one in broken]
+    rows = [cells(run.name, "failed", run.error) for run in grid.runs if run.error]
+    rows += [cells(_place(one), "left out", one.reason) for one in broken]
     if not rows:
         return [Text("No phase failed, and every result file could be read.")]
-    columns = [Column(name, numeric=False) for name in ("Phase", "What", "Why")]
-    return [Table("problems", "Phases without a result", columns, rows)]
+    return [Table("problems", "Phases without a result", words("Phase", "What", "Why"), rows)]
 
 
 def _place(one: Broken) -> str:

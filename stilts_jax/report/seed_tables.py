@@ -10,7 +10,7 @@ from stilts_jax.report.document import Block, Folded, Section, Text
 from stilts_jax.report.grid import CellScores, Grid, Row
 from stilts_jax.report.results import BASELINE
 from stilts_jax.report.statistics import Components, crossed_components
-from stilts_jax.report.tables import Cell, Column, Table, fixed, signed
+from stilts_jax.report.tables import Cell, Table, cells, change, numbers, score, words
 
 
 def seed_section(grid: Grid) -> Section:
@@ -56,14 +56,8 @@ Known = Sequence[tuple[Row, str, Components]]
 
 
 def _pooled(grid: Grid, known: Known) -> Table:
-    columns = [
-        Column("Target", numeric=False),
-        Column("intermediate seed"),
-        Column("target seed"),
-        Column("rest"),
-        Column("rows", "pooled"),
-        Column("target seed", "baseline row"),
-    ]
+    columns = [*words("Target"), *numbers("intermediate seed", "target seed", "rest")]
+    columns += numbers("rows: pooled", "target seed: baseline row")
     rows = []
     for task in grid.tasks:
         here = [components for row, name, components in known if name == task and row[0] != BASELINE]
@@ -71,14 +65,7 @@ def _pooled(grid: Grid, known: Known) -> Table:
         if not here and not base:
             continue
         rows.append(
-            [
-                Cell(task_title(task)),
-                _deviation([one.intermediate for one in here]),
-                _deviation([one.target for one in here]),
-                _deviation([one.rest for one in here]),
-                Cell(str(len(here)), len(here)),
-                _deviation([one.target for one in base]),
-            ]
+            cells(task_title(task), *_deviations(here), len(here), _deviation([one.target for one in base]))
         )
     notes = [
         "Variances are pooled over rows by their mean (method of moments, two-way random effects); an "
@@ -88,40 +75,33 @@ def _pooled(grid: Grid, known: Known) -> Table:
     return Table("seeds", "Standard deviation by source, pooled over intermediates", columns, rows, notes)
 
 
+def _deviations(found: Sequence[Components]) -> list[Cell]:
+    return [_deviation([getattr(one, name) for one in found]) for name in ("intermediate", "target", "rest")]
+
+
 def _deviation(variances: Sequence[float]) -> Cell:
     there = [variance for variance in variances if math.isfinite(variance)]
     if not there:
         return Cell("–")
-    pooled = math.sqrt(max(float(np.mean(there)), 0.0))
-    return Cell(fixed(pooled, 2), pooled)
+    return score(math.sqrt(max(float(np.mean(there)), 0.0)), 2)
 
 
 def _every(grid: Grid, known: Known) -> Table:
-    columns = [
-        Column("Intermediate", numeric=False),
-        Column("Target", numeric=False),
-        Column("seeds", "intermediate x target"),
-        Column("intermediate seed"),
-        Column("target seed"),
-        Column("rest"),
-    ]
+    columns = [*words("Intermediate", "Target")]
+    columns += numbers("seeds: intermediate x target", "intermediate seed", "target seed", "rest")
     rows = [
-        [
-            Cell(grid.row_title(row)),
-            Cell(task_title(task)),
-            Cell(f"{one.shape[0]} x {one.shape[1]}"),
-            _deviation([one.intermediate]),
-            _deviation([one.target]),
-            _deviation([one.rest]),
-        ]
+        cells(grid.row_title(row), task_title(task), " x ".join(map(str, one.shape)), *_deviations([one]))
         for row, task, one in known
     ]
     return Table("seeds_details", "Standard deviation by source, every row and target", columns, rows)
 
 
 def _collapsed(grid: Grid) -> list[Block]:
-    cells = [(row, task, grid.cell(row, task)) for row in grid.rows for task in grid.tasks]
-    bad = [(row, task, cell) for row, task, cell in cells if any(run.collapsed for run in cell.runs)]
+    bad = [
+        (row, task, cell)
+        for (row, task), cell in grid.cells.items()
+        if any(run.collapsed for run in cell.runs)
+    ]
     lost = [run for run in grid.intermediates if run.collapsed]
     blocks: list[Block] = []
     if lost:
@@ -129,29 +109,14 @@ def _collapsed(grid: Grid) -> list[Block]:
         blocks.append(Text(f"Intermediate phases that ended at chance level: {names}."))
     if not bad:
         return [*blocks, Text("No target run ended at chance level.")]
-    columns = [
-        Column("Intermediate", numeric=False),
-        Column("Target", numeric=False),
-        Column("runs"),
-        Column("at chance"),
-        Column("mean with them"),
-        Column("mean without"),
-        Column("change"),
-    ]
+    columns = [*words("Intermediate", "Target")]
+    columns += numbers("runs", "at chance", "mean with them", "mean without", "change")
     rows = []
     for row, task, cell in bad:
         rest = cell.without_collapsed()
         whole = float(np.nanmean(cell.per_run(cell.languages)))
         without = float(np.nanmean(rest.per_run(cell.languages))) if rest else math.nan
-        rows.append(
-            [
-                Cell(grid.row_title(row)),
-                Cell(task_title(task)),
-                Cell(str(len(cell.runs)), len(cell.runs)),
-                Cell(str(len(cell.runs) - len(rest.runs)), len(cell.runs) - len(rest.runs)),
-                Cell(fixed(whole), whole),
-                Cell(fixed(without), without),
-                Cell(signed(without - whole), without - whole),
-            ]
-        )
+        who = grid.row_title(row), task_title(task)
+        counts = len(cell.runs), len(cell.runs) - len(rest.runs)
+        rows.append(cells(*who, *counts, score(whole), score(without), change(without - whole)))
     return [*blocks, Table("collapsed", "Runs that ended at chance level", columns, rows)]

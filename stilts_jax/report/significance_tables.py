@@ -10,7 +10,19 @@ from stilts_jax.report.document import Block, Folded, Section, Text
 from stilts_jax.report.grid import Grid, Row, summarize
 from stilts_jax.report.significance import SIGNIFICANT, Comparison, LanguageTest
 from stilts_jax.report.statistics import RESAMPLES, benjamini_hochberg
-from stilts_jax.report.tables import Cell, Column, Table, format_p, gain_tone, signed
+from stilts_jax.report.tables import (
+    Cell,
+    Column,
+    Table,
+    cells,
+    change,
+    format_p,
+    gain_tone,
+    numbers,
+    probability,
+    signed,
+    words,
+)
 
 _FEW_ITEMS = 100  # below this the normal approximation of the bootstrap's p-value is a rough one
 
@@ -42,7 +54,7 @@ def significance_section(
 def _overview(grid: Grid, comparisons: Sequence[Comparison]) -> Table:
     found = {(one.row, one.task): one for one in comparisons}
     tasks = [task for task in grid.tasks if any(one.task == task for one in comparisons)]
-    columns = [Column("Intermediate", numeric=False)]
+    columns = words("Intermediate")
     columns += [
         Column(task_title(task), _clustered(comparisons, task), GROUP_TITLES[group_of(task)])
         for task in tasks
@@ -99,32 +111,20 @@ def _sentence(comparisons: Sequence[Comparison]) -> Text:
 def _details(grid: Grid, comparisons: Sequence[Comparison]) -> Table:
     rates = benjamini_hochberg([one.p for one in comparisons])
     columns = [
-        Column("Intermediate", numeric=False),
-        Column("Target", numeric=False),
-        Column("difference"),
-        Column("low"),
-        Column("high"),
-        Column("p"),
-        Column("p, Holm"),
-        Column("q, BH"),
-        Column("items"),
-        Column("languages"),
-        Column("resampled by", numeric=False),
+        *words("Intermediate", "Target"),
+        *numbers("difference", "low", "high", "p", "p, Holm", "q, BH"),
     ]
+    columns += [*numbers("items", "languages"), *words("resampled by")]
     rows = [
-        [
-            Cell(grid.row_title(one.row)),
-            Cell(task_title(one.task)),
-            Cell(signed(one.difference, 2), one.difference),
-            Cell(signed(one.low, 2), one.low),
-            Cell(signed(one.high, 2), one.high),
-            Cell(format_p(one.p), one.p),
-            Cell(format_p(one.holm), one.holm),
-            Cell(format_p(float(rate)), float(rate)),
-            Cell(str(one.items), one.items),
-            Cell(str(len(one.languages)), len(one.languages)),
-            Cell("item, over all languages" if one.aligned else "item, in each language"),
-        ]
+        cells(
+            grid.row_title(one.row),
+            task_title(one.task),
+            *(change(value, 2) for value in (one.difference, one.low, one.high)),
+            *(probability(value) for value in (one.p, one.holm, float(rate))),
+            one.items,
+            len(one.languages),
+            "item, over all languages" if one.aligned else "item, in each language",
+        )
         for one, rate in zip(comparisons, rates)
     ]
     notes = ["p takes the difference over its bootstrap standard error as normal, two-sided."]
@@ -132,23 +132,16 @@ def _details(grid: Grid, comparisons: Sequence[Comparison]) -> Table:
 
 
 def _language_details(grid: Grid, tests: Sequence[LanguageTest]) -> Table:
-    columns = [
-        Column("Target", numeric=False),
-        Column("Language", numeric=False),
-        Column("Intermediate", numeric=False),
-        Column("test", numeric=False),
-        Column("p"),
-        Column("p, Holm"),
-    ]
+    columns = [*words("Target", "Language", "Intermediate", "test"), *numbers("p", "p, Holm")]
     rows = [
-        [
-            Cell(task_title(test.task)),
-            Cell(grid.language_label(test.language)),
-            Cell(grid.row_title(test.row)),
-            Cell(test.test),
-            Cell(format_p(test.p), test.p),
-            Cell(format_p(test.holm), test.holm),
-        ]
+        cells(
+            task_title(test.task),
+            grid.language_label(test.language),
+            grid.row_title(test.row),
+            test.test,
+            probability(test.p),
+            probability(test.holm),
+        )
         for test in tests
         if test.p < SIGNIFICANT
     ]

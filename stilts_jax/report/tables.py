@@ -67,6 +67,44 @@ def _mark(index: int) -> str:
     return letters[index] if index < 26 else _mark(index // 26 - 1) + letters[index % 26]
 
 
+def words(*heads: str) -> list[Column]:
+    """Columns of text; ``head: detail`` names the smaller line too."""
+    return [Column(*_split_head(head), numeric=False) for head in heads]
+
+
+def numbers(*heads: str) -> list[Column]:
+    """Columns of numbers."""
+    return [Column(*_split_head(head)) for head in heads]
+
+
+def _split_head(head: str) -> tuple[str, str]:
+    name, _, detail = head.partition(": ")
+    return name, detail
+
+
+def cells(*values: "str | int | Cell") -> list[Cell]:
+    """Fields from what they show: texts, counts, or cells that are made already."""
+    return [
+        value if isinstance(value, Cell) else Cell(str(value), value if isinstance(value, int) else None)
+        for value in values
+    ]
+
+
+def score(value: float, digits: int = 1) -> Cell:
+    """``71.3``."""
+    return Cell(fixed(value, digits), value)
+
+
+def change(value: float, digits: int = 1, *, coloured: bool = False) -> Cell:
+    """``+1.3``; an en dash for NaN."""
+    return Cell(signed(value, digits), value, tone=gain_tone(value) if coloured else None)
+
+
+def probability(value: float) -> Cell:
+    """``0.032``, ``< 0.001``."""
+    return Cell(format_p(value), value)
+
+
 def signed(value: float, digits: int = 1) -> str:
     """``+1.3``, ``−0.4`` (with a real minus), ``0.0``; an en dash for NaN."""
     if not math.isfinite(value):
@@ -210,6 +248,8 @@ def _csv_field(cell: Cell) -> str:
     return f"{cell.text} {cell.detail}".strip().replace("\n", "; ")
 
 
+_PAGE = 40  # rows that fit on a page; a longer table is broken over several
+
 _LATEX = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -240,10 +280,11 @@ def escape_latex(text: str) -> str:
 def to_latex(table: Table) -> str:
     """Returns a ``booktabs`` table; colours need the ``table`` option of xcolor."""
     marks = table.footnotes()
+    frame = "longtable" if len(table.rows) > _PAGE else "tabular"
     form = "l" + "".join("r" if column.numeric else "l" for column in table.columns[1:])
     lines = [
-        "% needs \\usepackage{booktabs} and \\usepackage[table]{xcolor}",
-        "\\begin{tabular}{" + form + "}",
+        "% needs \\usepackage{booktabs,longtable} and \\usepackage[table]{xcolor}",
+        f"\\begin{{{frame}}}{{{form}}}",
         "\\toprule",
     ]
     if any(column.group for column in table.columns):
@@ -257,7 +298,7 @@ def to_latex(table: Table) -> str:
         lines.append(_latex_line(_latex_cell(cell, marks) for cell in row))
         if number in table.ruled:
             lines.append("\\midrule")
-    lines += ["\\bottomrule", "\\end{tabular}"]
+    lines += ["\\bottomrule", f"\\end{{{frame}}}"]
     notes = [f"[{mark}] {text}" for text, mark in marks.items()] + list(table.notes)
     lines += [f"\n\\par\\noindent\\footnotesize {escape_latex(note)}" for note in notes]
     return f"% {' '.join(table.title.split())}\n" + "\n".join(lines) + "\n"

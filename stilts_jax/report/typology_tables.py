@@ -14,7 +14,18 @@ from stilts_jax.report.document import Row as SideBySide
 from stilts_jax.report.grid import Grid, Row
 from stilts_jax.report.languages import language_name
 from stilts_jax.report.statistics import Correlation, benjamini_hochberg, correlate
-from stilts_jax.report.tables import Cell, Column, Table, format_p, signed
+from stilts_jax.report.tables import (
+    Cell,
+    Column,
+    Table,
+    cells,
+    change,
+    numbers,
+    probability,
+    score,
+    signed,
+    words,
+)
 from stilts_jax.report.typology import Typology
 
 _FEWEST = 5  # languages below which a rank correlation says nothing
@@ -150,7 +161,7 @@ def _table(grid: Grid, typology: Typology, relations: Sequence[Relation], kind: 
     tested = [one for one in here if one.is_gain]
     rates = benjamini_hochberg([one.correlation.p for one in tested])
     holds = {(one.row, one.task) for one, rate in zip(tested, rates) if rate < _SIGNIFICANT}
-    columns = [Column("Intermediate", numeric=False)]
+    columns = words("Intermediate")
     for task in tasks:
         count = max(one.correlation.count for one in here if one.task == task)
         columns.append(Column(task_title(task), f"{count} languages", GROUP_TITLES[group_of(task)]))
@@ -190,51 +201,38 @@ def _cell(one: Relation | None, holds: bool) -> Cell:
 
 
 def _details(grid: Grid, relations: Sequence[Relation]) -> Table:
-    columns = [
-        Column("Row", numeric=False),
-        Column("Target", numeric=False),
-        Column("distance", numeric=False),
-        Column("of", numeric=False),
-        Column("languages"),
-        Column("ρ"),
-        Column("low"),
-        Column("high"),
-        Column("p"),
-        Column("partial ρ"),
-        Column("partial p"),
-    ]
-    rows = []
-    for one in relations:
-        found = one.correlation
-        rows.append(
-            [
-                Cell(grid.row_title(one.row)),
-                Cell(task_title(one.task)),
-                Cell(one.kind),
-                Cell("gain" if one.is_gain else "score"),
-                Cell(str(found.count), found.count),
-                *(Cell(signed(number, 2), number) for number in (found.rho, found.low, found.high)),
-                Cell(format_p(found.p), found.p),
-                Cell(signed(found.partial, 2), found.partial),
-                Cell(format_p(found.partial_p), found.partial_p),
-            ]
+    columns = [*words("Row", "Target", "distance", "of")]
+    columns += numbers("languages", "ρ", "low", "high", "p", "partial ρ", "partial p")
+    rows = [
+        cells(
+            grid.row_title(one.row),
+            task_title(one.task),
+            one.kind,
+            "gain" if one.is_gain else "score",
+            found.count,
+            *(change(number, 2) for number in (found.rho, found.low, found.high)),
+            probability(found.p),
+            change(found.partial, 2),
+            probability(found.partial_p),
         )
+        for one in relations
+        for found in [one.correlation]
+    ]
     return Table("typology_details", "Every correlation with a distance", columns, rows)
 
 
 def _distances(typology: Typology, grid: Grid) -> Table:
     kinds = list(typology.distances)
     codes = sorted({code for task in grid.tasks for code in grid.languages(task)})
-    columns = [Column("Language", numeric=False), *(Column(kind) for kind in kinds)]
-    columns += [Column("script"), Column("log size")]
-    rows = []
-    for code in codes:
-        cells = [Cell(grid.language_label(code))]
-        for kind in kinds:
-            value = typology.distances[kind].get(code, math.nan)
-            cells.append(Cell(f"{value:.3f}" if math.isfinite(value) else "–", value))
-        same = {1.0: "same", 0.0: "other"}.get(typology.same_script.get(code, math.nan), "–")
-        size = typology.log_size.get(code, math.nan)
-        rows.append([*cells, Cell(same), Cell(f"{size:.1f}" if math.isfinite(size) else "–", size)])
+    columns = [*words("Language"), *map(Column, kinds), *numbers("script", "log size")]
+    rows = [
+        cells(
+            grid.language_label(code),
+            *(score(typology.distances[kind].get(code, math.nan), 3) for kind in kinds),
+            {1.0: "same", 0.0: "other"}.get(typology.same_script.get(code, math.nan), "–"),
+            score(typology.log_size.get(code, math.nan)),
+        )
+        for code in codes
+    ]
     notes = [f"{kind}: {source}." for kind, source in typology.sources.items()]
     return Table("distances", "Distances from the language that was trained on", columns, rows, notes)
