@@ -9,7 +9,7 @@ from stilts_jax.data.masking import Masking
 from stilts_jax.data.mixture import Mixture, Sampler, count_steps
 from stilts_jax.data.records import Features
 from stilts_jax.data.sources import find_paths, with_labels
-from stilts_jax.errors import DataError
+from stilts_jax.errors import ConfigError, DataError
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.keys import phase_hyperparameters
 from stilts_jax.experiment.phases import Phase
@@ -101,7 +101,14 @@ def load_selection(phase: Phase, context: Context, tokenizer: Tokenizer) -> list
         scored: list[tuple[Task, Sequence[str]]] = [(task, (task.source_language,))]
         if settings.experiment.select_on == "target-languages" and phase.evaluate:
             targets = [with_labels(get_task(target), context.source) for target in phase.evaluate]
-            scored = [(target, context.languages(target, "dev")) for target in targets]
+            scored = [(target, context.languages(target, target.selection)) for target in targets]
+            bare = [target.name for target, languages in scored if not languages]
+            if bare:
+                raise ConfigError(
+                    f"{', '.join(bare)} has no dev set in any language to select on.",
+                    where="config.experiment.select_on",
+                    fix="set it to en for this target",
+                )
         for chosen, languages in scored:
             limit = settings.train.eval_examples
             examples = {

@@ -217,6 +217,25 @@ def test_another_test_language_scores_again_and_never_trains_again(demo, environ
     assert len(list(tmp_path.glob("phases/*"))) == 1
 
 
+def test_selection_on_target_languages_is_asked_for_by_name_and_printed(demo, environment, tmp_path):
+    workdir, _ = demo
+    arguments = grid_arguments(workdir, tmp_path, "--config.experiment.targets=udpos")
+    mistyped = stilts(environment, *arguments, "--config.experiment.select_on=target", check=False)
+    assert mistyped.returncode == 2
+    assert "target-languages" in mistyped.stderr
+    stilts(environment, *arguments, "--config.experiment.select_on=target-languages")
+    english = results_below(workdir / "grid")["none+udpos.s0"]
+    result = results_below(tmp_path)["none+udpos.s0"]
+    assert english["selection"]["zero_shot"]
+    assert not result["selection"]["zero_shot"]
+    assert result["phase"]["key"] != english["phase"]["key"]
+    assert result["curve"] == english["curve"]  # the same training, looked at with other eyes
+    assert result["selection"]["history"] != english["selection"]["history"]
+    stilts(environment, "report", tmp_path)
+    page = (tmp_path / "report" / "report.md").read_text()
+    assert re.search(r"dev sets of the target languages +\| \**NO", page)
+
+
 def test_what_trains_the_same_is_trained_once(demo, environment, tmp_path):
     """MNLI as an intermediate task is XNLI's target run on the untouched encoder."""
     workdir, _ = demo
