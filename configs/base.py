@@ -33,7 +33,7 @@ def get_config() -> ConfigDict:
     experiment.target_seeds = 1
     experiment.first_seed = 0
     experiment.source_language = "en"  # language of the target tasks' training data
-    experiment.train_on = ""  # exceptions to what targets are trained on, as in "xcopa=copa" (without SIQA first)
+    experiment.train_on = ""  # exceptions, as in "xcopa=copa": on COPA alone, without SIQA first
     experiment.select_on = (
         "en"  # "target-languages" selects on their dev sets: no longer zero-shot, and reported so
     )
@@ -104,7 +104,7 @@ def get_config() -> ConfigDict:
 
     c.evaluation = evaluation = ConfigDict()
     evaluation.tokens_per_batch = 16384
-    evaluation.limit = 0  # score the first n examples of each language only (not of retrieval's pools); 0: all
+    evaluation.limit = 0  # score the first n examples of each language only; 0: all. Pools stay whole
     evaluation.max_length = 512  # of texts to embed
     evaluation.mining_neighbours = 4
     evaluation.tile = 0  # side of a similarity tile, which bounds the memory of retrieval; 0: fits the device

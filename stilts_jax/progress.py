@@ -57,7 +57,7 @@ class Bar:
         for name, value in self._values.items():
             parts.append(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}")
         if fresh and elapsed > 0:
-            parts.append(f"{rate:.3g} {self._unit}/s")
+            parts.append(f"{rate:,.0f} {self._unit}/s" if rate >= 100 else f"{rate:.3g} {self._unit}/s")
         if self._total and fresh and self._done < self._total:
             parts.append(f"{format_seconds((self._total - self._done) / rate)} left")
         else:
@@ -79,6 +79,7 @@ class Progress:
         self._terminal = bool(stream and stream.isatty())
         self._last_draw = time.monotonic()
         self._open_line = False
+        self._last_line = ""
         self._prefix = ""
 
     def say(self, text: str) -> None:
@@ -123,7 +124,9 @@ class Progress:
         now = time.monotonic()
         if not final and now - self._last_draw < (_TERMINAL_INTERVAL if self._terminal else _LOG_INTERVAL):
             return
-        self._last_draw = now
+        if line == self._last_line and not self._terminal:
+            return  # the end came with the last unit
+        self._last_draw, self._last_line = now, line
         self._clear()
         self._stream.write(self._prefix + line + ("\n" if final or not self._terminal else ""))
         self._open_line = self._terminal and not final

@@ -20,7 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workdir", type=Path, default=Path("stilts-demo"), help="where everything is written"
     )
     parser.add_argument("--size", choices=("test", "small", "full"), default="small")
-    parser.add_argument("--seeds", type=int, default=1, help="seeds of every phase")
+    parser.add_argument(
+        "--seeds", type=int, default=0, help="seeds of every phase; full has 2 by itself, else 1"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
