@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
     from stilts_jax.progress import Progress
-    from stilts_jax.report import summary_text, write_report
+    from stilts_jax.report import write_report
 
     paths = write_report(
         arguments.workdir,
@@ -38,6 +38,6 @@ def run(arguments: argparse.Namespace) -> int:
         published=arguments.published,
         progress=Progress(),
     )
-    print(summary_text(arguments.workdir, arguments.benchmark))
+    print(paths.summary)
     print(f"\nThe whole report: {paths.html}")
     return 0

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 WIDTH = 560
 FONT = 11.5  # of labels; the page's CSS says the same
 LINE = 17.0  # height of a row of a dot chart
-_SHAPES = ("circle", "square", "triangle", "diamond", "cross", "plus", "wedge", "bar")
+_SHAPES = ("circle", "square", "triangle", "diamond", "wedge", "bar")
 _COLOURS = 7
 
 
@@ -126,19 +126,9 @@ def _outline(shape: str, x: float, y: float, r: float) -> str:
         "wedge": [(0, 1.1), (1.05, -0.8), (-1.05, -0.8)],
         "diamond": [(0, -1.25), (1.1, 0), (0, 1.25), (-1.1, 0)],
         "bar": [(-0.4, -1.3), (0.4, -1.3), (0.4, 1.3), (-0.4, 1.3)],
-        "plus": _plus(),
-        "cross": [((a - b) * 0.72, (a + b) * 0.72) for a, b in _plus()],
     }[shape]
     points = " ".join(f"{x + r * dx:.1f},{y + r * dy:.1f}" for dx, dy in corners)
     return f'<polygon points="{points}"/>'
-
-
-def _plus() -> list[tuple[float, float]]:
-    a, b = 0.36, 1.2
-    return [
-        (-a, -b), (a, -b), (a, -a), (b, -a), (b, a), (a, a),
-        (a, b), (-a, b), (-a, a), (-b, a), (-b, -a), (-a, -a),
-    ]  # fmt: skip
 
 
 def _legend(drawing: Drawing, names: Sequence[tuple[str, int]], y: float, *, lines: bool = False) -> float:

@@ -2,16 +2,18 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from stilts_jax.report.benchmarks import metric_title, task_title
 from stilts_jax.report.charts import Series, dot_chart
 from stilts_jax.report.document import Block, Chart, Folded, Row, Section
-from stilts_jax.report.grid import Grid, summarize
+from stilts_jax.report.grid import Grid, Summary, summarize
 from stilts_jax.report.grid import Row as GridRow
+from stilts_jax.report.main_tables import summary_cell
 from stilts_jax.report.results import BASELINE
-from stilts_jax.report.tables import Cell, Column, Table, fixed, gain_tone, signed
+from stilts_jax.report.tables import Cell, Column, Table, fixed, words
 
 Stars = Mapping[tuple[GridRow, str, str], bool]  # (row, task, language) of differences that hold
 
@@ -81,7 +83,7 @@ def _series(
 def language_table(grid: Grid, task: str, stars: Stars) -> Table:
     """Languages as rows, intermediates as columns; the baseline in percent, the others as differences."""
     rows_here = [row for row in grid.rows if grid.cell(row, task)]
-    columns = [Column("Language", numeric=False)]
+    columns = words("Language")
     for row in rows_here:
         is_difference = grid.compared_with(row, task) is not None
         columns.append(Column(grid.row_title(row), "difference" if is_difference else "percent"))
@@ -110,27 +112,15 @@ def _cell(grid: Grid, row: GridRow, task: str, language: str, stars: Stars) -> C
         return Cell("–", note="no score in this language")
     values = cell.per_language()[:, cell.languages.index(language)]
     values = values[np.isfinite(values)]
-    if not len(values):
-        return Cell("–", note="no score in this language")
-    mean = float(np.mean(values))
-    detail = f"± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
-    base_row = grid.baseline(row)
-    base = None
-    if base_row is not None and grid.compared_with(row, task) is not None:
-        base = grid.cell(base_row, task).language_means.get(language)
-    if base is None:
-        return Cell(fixed(mean), mean, detail)
+    mean = float(np.mean(values)) if len(values) else math.nan
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+    difference = grid.language_gains(row, task).get(language, math.nan)
+    shown = summary_cell(Summary(mean, deviation, difference, len(values)))
     star = "*" if stars.get((row, task, language)) else ""
-    difference = mean - base
-    return Cell(
-        signed(difference) + star, difference, detail, hint=f"{fixed(mean, 2)}", tone=gain_tone(difference)
-    )
+    hint = fixed(mean, 2) if math.isfinite(difference) else ""
+    return replace(shown, text=shown.text + star, hint=hint)
 
 
 def _mean_cell(grid: Grid, row: GridRow, task: str) -> Cell:
     summary = summarize(grid, row, task)
-    if summary is None:
-        return Cell("–")
-    if math.isfinite(summary.difference):
-        return Cell(signed(summary.difference), summary.difference, tone=gain_tone(summary.difference))
-    return Cell(fixed(summary.mean), summary.mean, strong=True)
+    return replace(summary_cell(summary), detail="") if summary else Cell("–")

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from stilts_jax.report.benchmarks import (
 from stilts_jax.report.document import Block, Section, Text
 from stilts_jax.report.grid import Grid, Row, Summary, average, summarize
 from stilts_jax.report.results import BASELINE
-from stilts_jax.report.tables import Cell, Column, Table, fixed, gain_tone, signed
+from stilts_jax.report.tables import Cell, Column, Table, change, fixed, score, signed, words
 
 NO_VALUE = "–"
 
@@ -45,7 +46,7 @@ def main_section(grid: Grid) -> Section:
 
 def main_table(grid: Grid) -> Table:
     """One column a task; splits and metrics are in the heads."""
-    columns = [Column("Intermediate", numeric=False)]
+    columns = words("Intermediate")
     for task in grid.tasks:
         metrics = "/".join(metric_title(metric) for metric in grid.metrics(task)) or "no scores"
         group = GROUP_TITLES[group_of(task)]
@@ -109,39 +110,29 @@ def _main_row(grid: Grid, row: Row) -> list[Cell]:
 
 def _score_cell(grid: Grid, row: Row, task: str, summary: Summary, note: str) -> Cell:
     """Several metrics (F1 / EM) are shown beside each other, coloured by their mean."""
-    cell = grid.cell(row, task)
-    dagger = "†" if any(run.collapsed for run in cell.runs) else ""
-    deviation = f"± {summary.deviation:.1f}" if math.isfinite(summary.deviation) else ""
+    dagger = "†" if any(run.collapsed for run in grid.cell(row, task).runs) else ""
     hint = f"{grid.row_title(row)}, {task_title(task)}: {fixed(summary.mean, 2)}, {summary.count} runs"
     is_difference = math.isfinite(summary.difference)
     parts = _metric_values(grid, row, task, is_difference)
     shown = " / ".join(signed(part) if is_difference else fixed(part) for part in parts)
-    return Cell(
-        shown + dagger,
-        summary.difference if is_difference else summary.mean,
-        detail=deviation,
-        note=note,
-        hint=hint,
-        tone=gain_tone(summary.difference) if is_difference else None,
-    )
+    return replace(summary_cell(summary), text=shown + dagger, note=note, hint=hint)
 
 
 def _metric_values(grid: Grid, row: Row, task: str, is_difference: bool) -> list[float]:
-    cell = grid.cell(row, task)
-    base = grid.compared_with(row, task)
-    languages = list(cell.languages)
-    if is_difference and base is not None:
-        languages = [language for language in languages if language in base.languages]
-        own = np.nanmean(cell.select(languages), axis=(0, 1))
-        return [float(value) for value in own - np.nanmean(base.select(languages), axis=(0, 1))]
-    return [float(value) for value in np.nanmean(cell.select(languages), axis=(0, 1))]
+    cell, base = grid.cell(row, task), grid.compared_with(row, task)
+    if not is_difference or base is None:
+        return np.nanmean(cell.values, axis=(0, 1)).tolist()
+    shared = [language for language in cell.languages if language in base.languages]
+    return (
+        np.nanmean(cell.select(shared), axis=(0, 1)) - np.nanmean(base.select(shared), axis=(0, 1))
+    ).tolist()
 
 
 def averages_table(grid: Grid) -> Table:
     """Group means and overall means, with and without retrieval, with and without the source language."""
     wanted = _average_columns(grid)
     left_out = _names(grid.trained_languages)
-    columns = [Column("Intermediate", numeric=False)]
+    columns = words("Intermediate")
     for head, tasks, _, group in wanted:
         columns.append(Column(head, f"{len(tasks)} task{'s' if len(tasks) > 1 else ''}", group))
     rows = []
@@ -200,12 +191,15 @@ def _average_cell(grid: Grid, row: Row, summary: Summary | None, tasks: Sequence
         missing = ", ".join(task_title(task) for task in summary.missing)
         why = "has no score" if grid.baseline(row) in (None, row) else "can't be compared"
         note = f"without {missing}, which {why} in this row"
+    return replace(summary_cell(summary), note=note, hint=f"{grid.row_title(row)}: {fixed(summary.mean, 2)}")
+
+
+def summary_cell(summary: Summary) -> Cell:
+    """The difference from the baseline, or the score where there is none; its spread over seeds below."""
     deviation = f"± {summary.deviation:.1f}" if math.isfinite(summary.deviation) else ""
-    hint = f"{grid.row_title(row)}: {fixed(summary.mean, 2)}"
-    if math.isfinite(summary.difference):
-        tone = gain_tone(summary.difference)
-        return Cell(signed(summary.difference), summary.difference, deviation, note, hint, tone)
-    return Cell(fixed(summary.mean), summary.mean, deviation, note, hint)
+    is_difference = math.isfinite(summary.difference)
+    cell = change(summary.difference, coloured=True) if is_difference else score(summary.mean)
+    return replace(cell, detail=deviation)
 
 
 def _headline(grid: Grid) -> str:
@@ -218,28 +212,22 @@ def _headline(grid: Grid) -> str:
     ]
     if not cells:
         return ""
-    sentences = []
-    best, worst = max(cells), min(cells)
-    where = f"{grid.row_title(best[1])} on {task_title(best[2])}"
-    sentences.append(f"Largest difference upwards: {where}, {signed(best[0])} points")
-    if len(cells) > 1:
-        where = f"{grid.row_title(worst[1])} on {task_title(worst[2])}"
-        sentences[0] += f"; lowest: {where}, {signed(worst[0])}"
-    everything = list(grid.scored)
-    rest = [task for task in everything if group_of(task) != "retrieval"]
-    whole = _mean_gains(grid, everything)
-    if len(everything) > 1 and whole:
-        gain, row = max(whole)
-        sentences.append(f"Best mean over all tasks here: {grid.row_title(row)}, {signed(gain)}")
-        without = _mean_gains(grid, rest) if rest != everything else []
-        if without:
-            gain, row = max(without)
-            sentences[-1] += f"; without retrieval: {grid.row_title(row)}, {signed(gain)}"
+    named = [f"{grid.row_title(row)} on {task_title(task)}, {signed(gain)}" for gain, row, task in cells]
+    best, worst = named[cells.index(max(cells))], named[cells.index(min(cells))]
+    sentences = [f"Largest difference upwards: {best} points" + f"; lowest: {worst}" * (len(cells) > 1)]
+    rest = [task for task in grid.scored if group_of(task) != "retrieval"]
+    whole = _mean_gains(grid, grid.scored)
+    if len(grid.scored) > 1 and whole:
+        without = _mean_gains(grid, rest) if len(rest) < len(grid.scored) else []
+        bests = [
+            f"{grid.row_title(row)}, {signed(gain)}" for gain, row in map(max, filter(None, (whole, without)))
+        ]
+        sentences.append("Best mean over all tasks here: " + "; without retrieval: ".join(bests))
         if without and len(whole) > 1:
-            mean_whole, mean_rest = (float(np.mean([one for one, _ in gains])) for gains in (whole, without))
+            means = [signed(float(np.mean([one for one, _ in gains]))) for gains in (whole, without)]
             sentences.append(
                 "Read an average with its parts: over all intermediates the mean gain is "
-                f"{signed(mean_whole)} points with retrieval and {signed(mean_rest)} without"
+                f"{means[0]} points with retrieval and {means[1]} without"
             )
     return ". ".join(sentences) + "."
 

@@ -30,11 +30,12 @@ from stilts_jax.report.typology_tables import typology_section
 
 @dataclass(frozen=True)
 class ReportPaths:
-    """Where a report lies."""
+    """Where a report lies, and its main tables as text."""
 
     html: Path
     markdown: Path
     tables: Path
+    summary: str
 
 
 def write_report(
@@ -83,7 +84,10 @@ def write_report(
 
 def summary_text(workdir: Path, benchmark: str = "xtreme") -> str:
     """Returns the main table and the averages as Markdown that reads well on a terminal."""
-    grid, _ = read_grid(workdir, benchmark)
+    return _summary(read_grid(workdir, benchmark)[0])
+
+
+def _summary(grid: Grid) -> str:
     tables = [main_table(grid)] + ([averages_table(grid)] if len(grid.scored) > 1 else [])
     return "\n".join(to_markdown(table) for table in tables)
 
@@ -129,7 +133,7 @@ def _subtitle(grid: Grid) -> str:
 
 
 def _write(sections: Sequence[Section], grid: Grid, out: Path) -> ReportPaths:
-    paths = ReportPaths(out / "report.html", out / "report.md", out / "tables")
+    paths = ReportPaths(out / "report.html", out / "report.md", out / "tables", _summary(grid))
     paths.tables.mkdir(parents=True, exist_ok=True)
     title, subtitle = _title(grid.runs), _subtitle(grid)
     for section in sections:

@@ -94,6 +94,17 @@ def test_components_recover_what_was_simulated():
     assert found.rest == pytest.approx(0.25, rel=0.05)
 
 
+def test_components_are_those_of_a_mixed_model():
+    """On a full table with positive components, restricted maximum likelihood gives the same numbers.
+
+    Those here are of statsmodels 0.15, ``MixedLM`` with crossed random effects.
+    """
+    scores = np.array([[71.2, 70.4, 72.9, 71.0], [69.8, 69.1, 70.6, 70.9], [73.0, 71.5, 74.2, 72.1]])
+    found = crossed_components(scores)
+    expected = (1.60499, 0.72222, 0.34083)
+    assert (found.intermediate, found.target, found.rest) == pytest.approx(expected, abs=2e-5)
+
+
 def test_components_of_one_kind_of_seed():
     found = crossed_components(np.array([[1.0, 2.0, 4.0]]))
     assert found.target == pytest.approx(np.var([1, 2, 4], ddof=1))

@@ -105,6 +105,33 @@ def test_the_page_is_whole_and_needs_nothing_else(odd_grid):
         assert reason in page.text
 
 
+def check_latex(text: str, columns: int) -> None:
+    """What LaTeX's tabular insists on: every field is closed, every row has as many as the table."""
+    (frame,) = re.findall(r"\\begin\{(\w+)\}", text)
+    body, _, notes = text.partition(f"\\end{{{frame}}}")
+    body = body.partition(r"\toprule")[2]
+    assert body
+    lines = [
+        line for line in body.splitlines() if line.strip() and not re.fullmatch(r"\\\w+rule", line.strip())
+    ]
+    for line in lines:
+        assert line.endswith(r" \\")
+        fields = re.split(r"(?<!\\)&", line.removesuffix(r" \\"))
+        spans = [
+            int(found[1]) if (found := re.search(r"\\multicolumn\{(\d+)\}", one)) else 1 for one in fields
+        ]
+        assert sum(spans) == columns
+    for piece in (*lines, notes):
+        bare = re.sub(r"\\[\\{}&%$#_]", "", piece)
+        depth = 0
+        for character in bare:
+            depth += {"{": 1, "}": -1}.get(character, 0)
+            assert depth >= 0
+        assert depth == 0
+        assert bare.count("$") % 2 == 0
+        assert not set("#%_^~") & set(bare)
+
+
 def test_every_table_is_there_in_every_form(odd_grid):
     paths = write_report(odd_grid)
     names = re.findall(r'id="table-(\w+)"', paths.html.read_text(encoding="utf-8"))
@@ -122,8 +149,7 @@ def test_every_table_is_there_in_every_form(odd_grid):
     for name in names:
         rows = list(csv.reader((paths.tables / f"{name}.csv").read_text(encoding="utf-8").splitlines()))
         assert len({len(row) for row in rows}) == 1
-        latex = (paths.tables / f"{name}.tex").read_text(encoding="utf-8")
-        assert latex.count(r"\begin{tabular}") == latex.count(r"\end{tabular}") == 1
+        check_latex((paths.tables / f"{name}.tex").read_text(encoding="utf-8"), len(rows[0]))
     assert markdown.count("\n## ") == 9
     assert not list(paths.html.parent.glob(".*"))
 
