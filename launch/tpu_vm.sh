@@ -12,8 +12,7 @@ if [[ "${1:-}" == --dry_run ]]; then dry=true; shift; fi
 if (($# == 0)) || [[ -z "${NAME:-}" || -z "${ZONE:-}" ]]; then sed -n '4,7s/^# \{0,1\}//p' "$0" >&2; exit 2; fi
 queue=(gcloud compute tpus queued-resources)
 ssh=(gcloud compute tpus tpu-vm ssh "$NAME" --zone="$ZONE" --worker=all)
-spot=(--spot)
-if [[ "${SPOT-yes}" == "" ]]; then spot=(); fi
+if [[ "${SPOT-yes}" == "" ]]; then spot=(); else spot=(--spot); fi
 source="${TMPDIR:-/tmp}/$NAME.tar.gz"
 log="${TMPDIR:-/tmp}/$NAME.log"
 
@@ -36,7 +35,7 @@ acquire() {
   run git -C "$(dirname "$0")/.." archive --format=tar.gz --output="$source" HEAD &&
     run gcloud compute tpus tpu-vm scp "$source" "$NAME:stilts_jax.tar.gz" --zone="$ZONE" --worker=all &&
     run "${ssh[@]}" --command='mkdir -p src && tar -xzf stilts_jax.tar.gz -C src && python3 -m venv venv &&
-      venv/bin/pip install "./src[tpu]"'
+      venv/bin/pip install "./src[tpu,gcs]"'
 }
 
 printf -v words ' %q' "$@"
@@ -53,6 +52,8 @@ for ((try = 1; try <= ${TRIES:-100}; try++)); do
   if ((code != 75)); then break; fi
 done
 for word in "$@"; do
-  if [[ "$word" == --workdir=gs://* ]]; then run gcloud storage rsync --recursive "${word#*=}/report" "${OUT:-results}"; fi
+  [[ "$word" == --workdir=gs://* ]] || continue
+  run "${ssh[@]/--worker=all/--worker=0}" --command="venv/bin/stilts report ${word#*=}" || true
+  run gcloud storage rsync --recursive "${word#*=}/report" "${OUT:-results}" || true
 done
 exit "${code:-0}"

@@ -6,12 +6,12 @@ import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from etils import epath
 
 from stilts_jax.errors import CheckpointError
+from stilts_jax.files import local_folder
 
 try:
     import fcntl
@@ -27,10 +27,10 @@ def lock_run(directory: str | os.PathLike) -> Iterator[None]:
     """Keeps a second process out of a run directory.
 
     The lock is the operating system's, so it ends with the process that holds it, however that ends; the
-    file only says who it is. Object stores (``gs://``) have no locks, and a file there can't tell a process
-    that works from one that died: not to start two is left to the user.
+    file only says who it is. Object stores (``gs://``) have no locks, so a file in this machine's cache has it:
+    not to start two on different machines is left to the user.
     """
-    folder = epath.Path(directory)
+    folder = local_folder(directory)
     folder.mkdir(parents=True, exist_ok=True)
     owner = json.dumps(
         {
@@ -39,12 +39,12 @@ def lock_run(directory: str | os.PathLike) -> Iterator[None]:
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
         }
     )
-    if fcntl is None or "://" in os.fspath(directory):
+    if fcntl is None:
         (folder / LOCK).write_text(owner)
         yield
         return
     # Opened for appending: the record of the owner must survive until the lock is ours.
-    with open(Path(directory) / LOCK, "a+", encoding="utf-8") as file:
+    with open(folder / LOCK, "a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

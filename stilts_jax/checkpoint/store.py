@@ -18,6 +18,7 @@ from jax.sharding import SingleDeviceSharding
 
 from stilts_jax.checkpoint.digests import digest_leaves
 from stilts_jax.errors import CheckpointError
+from stilts_jax.files import open_path
 from stilts_jax.progress import SILENT, Progress
 
 FORMAT = 1
@@ -51,7 +52,7 @@ class Checkpoints:
         read_only: bool = False,
     ) -> None:
         # Orbax wants absolute paths.
-        self._directory = epath.Path(directory).resolve()
+        self._directory = epath.Path(open_path(directory))
         self._keep = max(1, keep)
         self._progress = progress
         self._read_only = read_only

@@ -48,6 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
         head=arguments.head,
         out=arguments.out / "predictions",
     )
+    if not context.is_main:
+        return 0
     if not arguments.submission:
         write_json(
             arguments.out / "scores.json",

@@ -8,10 +8,12 @@ ForMultipleChoice, where our head has that form.
 import argparse
 from pathlib import Path
 
+from stilts_jax.files import open_path
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds this command's arguments."""
-    parser.add_argument("phase", type=Path, metavar="PHASE")
+    parser.add_argument("phase", type=open_path, metavar="PHASE")
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")
     parser.add_argument("--head", metavar="TASK", help="take this head along")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")

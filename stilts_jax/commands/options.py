@@ -10,6 +10,7 @@ from stilts_jax.data.locate import SourceKind
 from stilts_jax.data.sources import DataSource
 from stilts_jax.errors import ConfigError
 from stilts_jax.experiment.settings import Settings, split_pairs
+from stilts_jax.files import open_path
 
 if TYPE_CHECKING:
     from stilts_jax.experiment.context import Context
@@ -26,7 +27,7 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_data_arguments(parser)
     parser.add_argument(
-        "--workdir", type=Path, required=True, help="where runs, results and reports are kept"
+        "--workdir", type=open_path, required=True, help="where all is kept; a folder or gs://BUCKET/FOLDER"
     )
 
 
@@ -79,7 +80,7 @@ def open_context(
     return Context(
         settings=settings,
         source=source,
-        workdir=workdir.absolute(),
+        workdir=open_path(workdir),
         command=command,
         progress=progress or Progress(sys.stderr if is_main else None),
         is_main=is_main,

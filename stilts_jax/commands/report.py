@@ -6,11 +6,13 @@ Only the result.json files below WORKDIR/phases are read.
 import argparse
 from pathlib import Path
 
+from stilts_jax.files import open_path
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds this command's arguments."""
-    parser.add_argument("workdir", type=Path)
-    parser.add_argument("--out", type=Path, help="the folder to write; WORKDIR/report by default")
+    parser.add_argument("workdir", type=open_path)
+    parser.add_argument("--out", type=open_path, help="the folder to write; WORKDIR/report by default")
     parser.add_argument("--benchmark", choices=("xtreme", "xtreme-r"), default="xtreme")
     parser.add_argument(
         "--distances",

@@ -15,6 +15,7 @@ from stilts_jax.experiment.keys import evaluation_record, hash_record, training_
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.experiment.settings import Settings, split_names
 from stilts_jax.experiment.start import encoder_fingerprint, tokenizer_folder
+from stilts_jax.files import local_folder
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.sharding import Mesh, MeshConfig, make_mesh
 from stilts_jax.tasks import get_task
@@ -27,7 +28,8 @@ class Context:
     """An experiment as it runs.
 
     Attributes:
-        workdir: ``phases/`` (a folder each), ``features/``, ``report/`` lie in it.
+        workdir: ``phases/`` (a folder each), ``features/``, ``report/`` lie in it. In an object store, features
+            and locks are in this machine's cache instead.
         command: the command line, for the record.
         is_main: whether this process writes results.
         trace: folder for a profile of some training steps.
@@ -166,7 +168,8 @@ class Context:
                 progress=self.progress,
             )
 
-        cache = Path(self.settings.data.cache) if self.settings.data.cache else self.workdir / "features"
+        # They are mapped into memory, which needs a file system.
+        cache = Path(self.settings.data.cache or local_folder(self.workdir) / "features")
         return load_or_build(cache, parts, build, progress=self.progress)
 
     def check(self, phases: Sequence[Phase]) -> None:

@@ -9,7 +9,8 @@ from typing import Any, Literal
 from stilts_jax.checkpoint import Checkpoints
 from stilts_jax.errors import CheckpointError, nearest
 from stilts_jax.experiment.models import FINAL, TRAINED
-from stilts_jax.model import EncoderConfig, HeadConfig, TaskHead, export_encoder, load_encoder
+from stilts_jax.files import open_path
+from stilts_jax.model import EncoderConfig, HeadConfig, TaskHead, export_encoder, find_folder, load_encoder
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.sharding import Mesh, MeshConfig, make_mesh, parameter_shardings
 from stilts_jax.tokenization import Tokenizer, load_tokenizer
@@ -36,7 +37,7 @@ class OpenModel:
 def open_model(name: str, mesh: Mesh | None = None, progress: Progress = SILENT) -> OpenModel:
     """Opens a phase's folder, a transformers folder or a hub name."""
     mesh = mesh or make_mesh(MeshConfig())
-    folder = Path(name)
+    folder = open_path(name)
     if (folder / TRAINED).is_file():
         record = _read_record(folder)
         with Checkpoints(folder / FINAL, progress=progress, read_only=True) as checkpoints:
@@ -45,7 +46,7 @@ def open_model(name: str, mesh: Mesh | None = None, progress: Progress = SILENT)
         heads = {
             head: (HeadConfig(**record["heads"][head]), values) for head, values in params["heads"].items()
         }
-        tokenizer = load_tokenizer(record["tokenizer"])
+        tokenizer = load_tokenizer(find_folder(record["tokenizer"]))
     else:
         loaded = load_encoder(name, sharding=partial(parameter_shardings, mesh=mesh))
         config, encoder, head = loaded.config, loaded.params, loaded.task_head
@@ -79,7 +80,7 @@ def export_phase(
         out,
         EncoderConfig(**record["encoder"]),
         params["encoder"],
-        tokenizer_folder=record["tokenizer"],
+        tokenizer_folder=find_folder(record["tokenizer"]),
         head=chosen,
         dtype=dtype,
     )

@@ -9,12 +9,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from etils import epath
+
 from stilts_jax.distributed import from_main, leave_together
 from stilts_jax.errors import EXIT_ERROR, EXIT_OK, RunAgain, StiltsError, explain
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.experiment.results import failed_result, read_result, write_result
 from stilts_jax.experiment.run import is_done, run_phase
+from stilts_jax.files import is_remote
 from stilts_jax.progress import format_seconds
 
 CHECKPOINTS = "checkpoints"
@@ -126,6 +129,9 @@ def _free_disk(phase: Phase, phases: Sequence[Phase], context: Context) -> None:
 
 
 def _remove(folder: Path) -> None:
+    if is_remote(folder):
+        epath.Path(folder).rmtree(missing_ok=True)
+        return
     # Renamed first, so that a kill leaves no half of a checkpoint under its own name.
     doomed = folder.with_name(f".{folder.name}.removed")
     shutil.rmtree(doomed, ignore_errors=True)

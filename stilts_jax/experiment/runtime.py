@@ -1,12 +1,12 @@
 """Sets JAX up for an experiment: hosts, precision, checks, and the cache of compiled programs."""
 
-import os
 from pathlib import Path
 
 import jax
 
 from stilts_jax.distributed import initialize
 from stilts_jax.experiment.settings import ComputeSettings
+from stilts_jax.files import cache_root
 
 
 def start_runtime(compute: ComputeSettings) -> None:
@@ -23,5 +23,4 @@ def start_runtime(compute: ComputeSettings) -> None:
 
 def compilation_cache() -> Path:
     """Returns the folder of compiled programs."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "stilts_jax" / "compiled"
+    return cache_root() / "compiled"

@@ -34,9 +34,9 @@ from stilts_jax.experiment.phase_data import (
     make_batches,
 )
 from stilts_jax.experiment.phases import Phase
-from stilts_jax.experiment.start import Start
+from stilts_jax.experiment.start import RANDOM, Start
 from stilts_jax.experiment.trace import Traced
-from stilts_jax.files import write_json
+from stilts_jax.files import is_remote, write_json
 from stilts_jax.model import Model, choose_backend, init_params
 from stilts_jax.sharding import parameter_shardings
 from stilts_jax.train.loop import LoopConfig, run_training
@@ -106,7 +106,8 @@ def train_phase(phase: Phase, context: Context) -> dict[str, Any]:
         )
     _save_final(folder, finished, result.step, context)
     record = _record(context.key(phase), model, data, vocabulary, total_steps, result)
-    record["tokenizer"] = str(tokenizer.source)
+    encoder = phase.encoder.removeprefix(RANDOM)
+    record["tokenizer"] = encoder if is_remote(encoder) else str(tokenizer.source)
     record["attention"] = {"backend": attention.name, "reason": attention.reason}
     record |= _find_collapse(selection, result)
     if record["collapsed"]:

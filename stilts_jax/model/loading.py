@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from stilts_jax.errors import EncoderError
+from stilts_jax.files import fetch_folder, is_remote
 from stilts_jax.model.config import EncoderConfig, HeadConfig
 from stilts_jax.model.convert import (
     DECODER_TABLE,
@@ -121,7 +122,7 @@ def find_folder(name_or_folder: str | Path, *, download: bool = False) -> Path:
         name_or_folder: see ``load_encoder``.
         download: whether what is not in the cache may be fetched.
     """
-    folder = Path(name_or_folder).expanduser()
+    folder = fetch_folder(name_or_folder) if is_remote(name_or_folder) else Path(name_or_folder).expanduser()
     if folder.is_dir():
         return folder
     name = str(name_or_folder)

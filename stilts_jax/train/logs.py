@@ -11,6 +11,7 @@ import numpy as np
 from etils import epath
 
 from stilts_jax.errors import ConfigError
+from stilts_jax.files import is_remote
 
 # bfloat16 multiply-adds of one chip, in FLOP/s without sparsity; by what the device kind contains, first
 # match.
@@ -40,7 +41,7 @@ class JsonLines:
         self._enabled = enabled
         self._text = bytearray()
         self._file: BinaryIO | None = None
-        if enabled and "://" not in os.fspath(path):
+        if enabled and not is_remote(path):
             self._file = open(path, "ab")  # noqa: SIM115 (closed by close)
         elif enabled and self._path.exists():
             self._text += self._path.read_bytes()

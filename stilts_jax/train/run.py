@@ -145,8 +145,8 @@ class Run:
             shardings=self._shardings,
         )
         self._checkpoints = Checkpoints(folder / "checkpoints", keep=config.keep, progress=progress)
-        self._metrics = JsonLines(os.fspath(directory) + "/metrics.jsonl", enabled=first)
-        self._timings = JsonLines(os.fspath(directory) + "/timings.jsonl", enabled=first)
+        self._metrics = JsonLines(folder / "metrics.jsonl", enabled=first)
+        self._timings = JsonLines(folder / "timings.jsonl", enabled=first)
         self._board = TensorBoard(folder / "tensorboard") if tensorboard and first else None
         self._state = self._restore(state)
         self._mark = time.monotonic()
