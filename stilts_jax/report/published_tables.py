@@ -11,7 +11,7 @@ import numpy as np
 
 from stilts_jax.report.benchmarks import GROUP_TITLES, group_of, metric_title, task_title
 from stilts_jax.report.document import Block, Section
-from stilts_jax.report.grid import Grid, Row
+from stilts_jax.report.grid import Grid, Row, average
 from stilts_jax.report.results import BASELINE
 from stilts_jax.report.tables import Cell, Column, Table, cells, change, fixed, numbers, score, words
 
@@ -73,6 +73,10 @@ def _means(grid: Grid, tasks: Sequence[str]) -> Table:
     for task in tasks:
         metrics = "/".join(metric_title(metric) for metric in grid.metrics(task))
         columns.append(Column(task_title(task), metrics, GROUP_TITLES[group_of(task)]))
+    wholes = _benchmark_averages(grid)
+    columns += [
+        Column(GROUP_TITLES.get(name, "All"), f"{len(of)} tasks", "Averages") for name, of in wholes.items()
+    ]
     means = [one for one in published_numbers() if one.language == _MEAN]
     rows = []
     for model, source, split in dict.fromkeys((one.model, one.source, one.split) for one in means):
@@ -84,11 +88,28 @@ def _means(grid: Grid, tasks: Sequence[str]) -> Table:
             values = [here.get((task, metric), math.nan) for metric in grid.metrics(task)]
             known = any(math.isfinite(value) for value in values)
             cells.append(Cell(" / ".join(fixed(value) for value in values) if known else "–"))
-        rows.append([Cell(model), Cell(f"{source}" if split in source else f"{source}, {split}"), *cells])
+        cells += [score(here.get((name, "average"), math.nan)) for name in wholes]
+        rows.append([Cell(model), Cell(source if source.endswith(split) else f"{source}, {split}"), *cells])
     rule = len(rows) - 1
     for row in grid.rows:
-        rows.append([Cell(grid.row_title(row), strong=True), Cell("this grid"), *_own(grid, row, tasks)])
-    return Table("published", "Means over languages, percent", columns, rows, (), [rule])
+        found = [average(grid, row, of) for of in wholes.values()]
+        averages = [score(one.mean if one and not one.missing else math.nan) for one in found]
+        own = _own(grid, row, tasks)
+        rows.append([Cell(grid.row_title(row), strong=True), Cell("this grid"), *own, *averages])
+    notes = ["The average of XLM-R Large over the nine tasks of XTREME is given as 68.1 and as 68.2."]
+    return Table("published", "Means over languages, percent", columns, rows, notes, [rule])
+
+
+def _benchmark_averages(grid: Grid) -> dict[str, list[str]]:
+    """The groups, and all tasks, that have a published average and are whole in this grid."""
+    tasks = [task for task in grid.benchmark.tasks if grid.benchmark.title == "XTREME"]
+    groups = {name: [task for task in tasks if group_of(task) == name] for name in GROUP_TITLES}
+    published = {one.task for one in published_numbers()}
+    return {
+        name: of
+        for name, of in (groups | {"average": tasks}).items()
+        if name in published and of and set(of) <= set(grid.scored)
+    }
 
 
 def _own(grid: Grid, row: Row, tasks: Sequence[str]) -> list[Cell]:

@@ -27,9 +27,7 @@ def seed_section(grid: Grid) -> Section:
         blocks.append(_pooled(grid, known))
         blocks.append(Folded("Every row and target", [_every(grid, known)]))
     else:
-        blocks.append(
-            Text("Every number here is a single run: nothing is known about seeds. Run with seeds=3.")
-        )
+        reading = "Every number here is a single run: nothing is known about seeds. Run with seeds=3."
     blocks += _collapsed(grid)
     return Section("seeds", "Seeds", reading, blocks)
 
