@@ -196,8 +196,15 @@ class PredictionStream:
         self._order = np.argsort(-lengths, kind="stable")
         sorted_lengths = lengths[self._order]
         longest = int(sorted_lengths[0]) if len(lengths) else 1
-        self.buckets = bucket_lengths(lengths, longest, max_count=max_buckets, multiple=multiple)
         width = int(flat(features, "num_choices").max()) if features.kind == "choice" and len(lengths) else 1
+        batches = (
+            len(lengths) / rows_per_batch
+            if rows_per_batch
+            else width * int(lengths.sum()) / tokens_per_batch
+        )
+        # A length that a single batch would have takes longer to compile than it saves.
+        worthwhile = min(max_buckets, max(1, int(batches / 2)))
+        self.buckets = bucket_lengths(lengths, longest, max_count=worthwhile, multiple=multiple)
         self._plan: list[tuple[int, int, int]] = []  # first place in the order, rows, length
         first = 0
         while first < len(lengths):
