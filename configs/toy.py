@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from stilts_jax.config import base_config, parse_argument
 
-PRETRAINING_STEPS = {"test": 20, "small": 1200, "full": 3000}
+PRETRAINING_STEPS = {"test": 20, "small": 1000, "full": 3000}
 TARGETS = {
     "test": "udpos+xquad+tatoeba",
     "small": "xnli+udpos+panx+xquad+tatoeba+bucc",
