@@ -52,6 +52,7 @@ def list_peers(*, training: bool, gpu: bool) -> list[PeerSettings]:
     if training:
         peers = [
             PeerSettings("torch, as people run it"),
+            PeerSettings("the same, length grouping", sorted=True),
             PeerSettings("torch, best common settings", "sdpa", sorted=True, fused=True, compiled=gpu),
         ]
     else:

@@ -7,6 +7,7 @@ times transformers' PyTorch model in turns with ours. Without --config, float32 
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
 from stilts_jax.errors import EXIT_OK, ConfigError, nearest
@@ -69,10 +70,8 @@ def run(arguments: argparse.Namespace) -> int:
         )
     overrides = arguments.overrides
     if not arguments.config:
-        overrides = {
-            "compute.remat": "none",
-            "compute.dtype": "float32" if jax.default_backend() == "cpu" else "bfloat16",
-        } | overrides
+        dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+        overrides = {"compute.dtype": dtype} | overrides
     settings = to_settings(load_config(arguments.config or "base", overrides))
     start_runtime(settings.compute)
     plan = Plan(
@@ -89,6 +88,6 @@ def run(arguments: argparse.Namespace) -> int:
         mining_precision=arguments.mining_precision,
         peer=bool(arguments.peer),
     )
-    record = run_bench(plan, settings, Progress()) | {"command": arguments.command_line}
+    record = run_bench(plan, settings, Progress(sys.stderr)) | {"command": arguments.command_line}
     print(json.dumps(record, indent=1) if arguments.json else format_record(record))
     return EXIT_OK
