@@ -109,13 +109,13 @@ def _cut_mesh(rows: int, topology: Topology) -> MeshConfig:
 
 
 def plan_command(
-    setup: Setup, *, steps: int = 0, as_json: bool = False, progress: Progress = SILENT
+    setup: Setup, *, work: float = 0, as_json: bool = False, progress: Progress = SILENT
 ) -> tuple[str, bool]:
     """Plans a setup and, if it does not fit, the nearest one that does.
 
     Args:
         setup: what to plan.
-        steps: of a whole grid, for its chip-hours; 0: not asked for.
+        work: FLOP of a whole grid, for its chip-hours; 0: not asked for.
         as_json: JSON instead of text.
         progress: what is being tried.
 
@@ -126,12 +126,12 @@ def plan_command(
     plan = plan_training(setup)
     other = None if plan.fits else find_fitting(setup, progress)
     if as_json:
-        record = {"plan": _with_results(plan), "proposal": other and _with_results(other), "steps": steps}
+        record = {"plan": _with_results(plan), "proposal": other and _with_results(other), "work": work}
         return json.dumps(record, indent=2), plan.fits
-    text = describe(plan, steps)
+    text = describe(plan, work)
     if not plan.fits:
         text += "\nIt does not fit. "
-        text += f"This does:\n\n{describe(other, steps)}" if other else "Nothing that was tried fits."
+        text += f"This does:\n\n{describe(other, work)}" if other else "Nothing that was tried fits."
     return text, plan.fits
 
 
@@ -154,14 +154,13 @@ def sweep_command(
             rows = rows_a_chip * topology.count
             progress.say(f"{name} on {topology.name}")
             mesh = _cut_mesh(rows, topology)
-            plans.append(
-                plan_training(replace(setup, encoder=encoder, topology=topology.name, rows=rows, mesh=mesh))
-            )
+            cell = replace(setup, encoder=encoder, topology=topology.name, rows=rows, mesh=mesh)
+            plans.append(plan_training(replace(cell, evaluation=False)))
             names.append(name)
     return tabulate(plans, names)
 
 
-def describe(plan: Plan, steps: int = 0) -> str:
+def describe(plan: Plan, work: float = 0) -> str:
     """Returns a plan as a person reads it."""
     setup, topology = plan.setup, plan.setup.chips()
     shape = setup.encoder
@@ -201,9 +200,13 @@ def describe(plan: Plan, steps: int = 0) -> str:
             f"a step takes at least {plan.bound:.3g} s, limited by {plan.limit} ({parts}): "
             f"at most {share:.0%} of the peak"
         )
-    if plan.bound and steps:
+    if plan.bound and work:
+        steps = work / plan.model_flops
         hours = steps * plan.bound * topology.count / 3600
-        lines.append(f"{steps} steps: at least {hours:.3g} chip-hours; expect {hours / USUAL_SHARE:.3g}")
+        lines.append(
+            f"the grid's {work:.3g} FLOP are {steps:.0f} such steps: at least {hours:.3g} chip-hours; expect "
+            f"{hours / USUAL_SHARE:.3g}, assuming {USUAL_SHARE:.0%} of the bound"
+        )
     lines.append(
         f"compiled in {plan.compile_seconds:.0f} s with {plan.host_memory / GIB:.1f} GiB of memory here"
     )

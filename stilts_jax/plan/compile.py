@@ -11,6 +11,7 @@ import re
 import resource
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -132,14 +133,20 @@ def plan_setup(setup: Setup) -> Plan:
     parts = select_head(state.params, HEAD)
     # Gradients lie as parameters do, in float32 or more; without room for them there is nothing to compile.
     least = _bytes_per_device(state) + _bytes_per_device(parts)
-    if topology.chip.memory and least > topology.chip.memory:
-        train_memory, text = None, ""
-        failure = f"parameters, moments and gradients alone take {least / GIB:.1f} GiB on a device"
-    else:
-        train_memory, text, failure = _compile(train, (state, batch), topology, mesh)
-    evaluate_memory, _, other = _compile(evaluate, (parts, batch), topology, mesh)
+    with jax.set_mesh(mesh):
+        traced = train.trace(state, batch)
+        others = [evaluate.trace(parts, batch)] if setup.evaluation else []
+    # Compilers keep no more than one or two threads busy for most of their time: both steps at once.
+    with ThreadPoolExecutor() as pool:
+        evaluated = [pool.submit(_compile, other, topology) for other in others]
+        if topology.chip.memory and least > topology.chip.memory:
+            train_memory, text = None, ""
+            failure = f"parameters, moments and gradients alone take {least / GIB:.1f} GiB on a device"
+        else:
+            train_memory, text, failure = _compile(traced, topology)
+        evaluate_memory, _, other = evaluated[0].result() if evaluated else (None, "", "")
     collectives = tuple(count_collectives(text, topology.count))
-    executed = flops.count_flops(jax.make_jaxpr(step)(state, batch))
+    executed = flops.count_flops(traced.jaxpr)
     return Plan(
         setup=setup,
         num_parameters=sum(leaf.size for leaf in jax.tree.leaves(params)),
@@ -214,22 +221,16 @@ def _bytes_per_device(tree: Any) -> int:
     return sum(int(np.prod(leaf.sharding.shard_shape(leaf.shape))) * leaf.dtype.itemsize for leaf in leaves)
 
 
-def _compile(
-    function: Any, arguments: tuple, topology: Topology, mesh: Mesh
-) -> tuple[Memory | None, str, str]:
+def _compile(traced: Any, topology: Topology) -> tuple[Memory | None, str, str]:
     """Returns memory and program text, or nothing and the compiler's words where memory does not suffice."""
-    with jax.set_mesh(mesh):
-        traced = function.trace(*arguments)
-        lowered = (
-            traced.lower(lowering_platforms=("cuda",)) if topology.platform == "cuda" else traced.lower()
-        )
-        try:
-            compiled = lowered.compile()
-        except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
-                raise
-            used = re.search(r"Used [\d.]+\w+ of [\d.]+\w+ \w+", str(error))
-            return None, "", used[0] if used else str(error).splitlines()[0][:300]
+    lowered = traced.lower(lowering_platforms=("cuda",)) if topology.platform == "cuda" else traced.lower()
+    try:
+        compiled = lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        used = re.search(r"Used [\d.]+\w+ of [\d.]+\w+ \w+", str(error))
+        return None, "", used[0] if used else str(error).splitlines()[0][:300]
     found = compiled.memory_analysis()
     memory = Memory(
         arguments=found.argument_size_in_bytes,

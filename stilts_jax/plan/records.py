@@ -23,6 +23,7 @@ class Setup:
         rows: of a step's batch, over all devices and microbatches.
         length: tokens a row.
         topology: see ``parse_topology``.
+        evaluation: whether the evaluation step is compiled too; it needs less than the training step.
     """
 
     encoder: EncoderConfig
@@ -35,6 +36,7 @@ class Setup:
     mesh: MeshConfig = field(default_factory=MeshConfig)
     accumulation: int = 1
     zero1: bool = False
+    evaluation: bool = True
 
     @property
     def model(self) -> Model:
@@ -116,9 +118,10 @@ class Plan:
 
     @property
     def fits(self) -> bool:
-        """Whether both steps fit the chip; a CPU's memory is not judged."""
+        """Whether the steps fit the chip; a CPU's memory is not judged."""
         available = self.setup.chips().chip.memory or math.inf
-        return all(memory is not None and memory.total <= available for memory in (self.train, self.evaluate))
+        needed = (self.train, self.evaluate) if self.setup.evaluation else (self.train,)
+        return all(memory is not None and memory.total <= available for memory in needed)
 
     @property
     def bound(self) -> float:

@@ -8,6 +8,7 @@ import jax
 import pytest
 
 from stilts_jax.errors import ConfigError
+from stilts_jax.main import main
 from stilts_jax.model.config import SHAPES, Compute, HeadConfig
 from stilts_jax.model.heads import abstract_params
 from stilts_jax.plan import command, flops
@@ -117,14 +118,14 @@ ONE = replace(SETUP, topology="v5e:2x4", mesh=MeshConfig(8, 1, 1), rows=64, comp
 
 def test_what_fits_with_the_fewest_changes_is_proposed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "plan_training", faked)
-    text, fits = command.plan_command(ONE, steps=3600)
+    text, fits = command.plan_command(ONE, work=3600e15)
     assert not fits
     proposed = command.find_fitting(ONE)
     assert proposed is not None
     # Rematerialisation alone leaves 20 GiB of 15.75; cutting the state does it, and changes no result.
     assert proposed.setup == replace(ONE, mesh=MeshConfig(1, 8, 1))
     assert "does not fit" in text and "This does:" in text
-    assert "at least 16 chip-hours" in text  # 3600 steps x 2 s x 8 chips
+    assert "3600 such steps: at least 16 chip-hours" in text  # 3600 x 2 s x 8 chips
 
 
 def test_alternatives_are_new_and_divide_the_batch() -> None:
@@ -151,6 +152,17 @@ def test_table(monkeypatch: pytest.MonkeyPatch) -> None:
         "| Large | v5e:2x4 (8) | 1 x 8 x 1 | 8 | 5.00 | 5.0 | 2 | compute |",
         "| Large | v5e:16x16*4 (1024) | 4 x 256 x 1 | 8 | 0.16 | 5.0 | 2 | compute |",
     ]
+
+
+def test_the_command_sweeps(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(command, "plan_training", faked)
+    arguments = ["--encoder=large+xl", "--topology=v5e:2x4+v6e:2x4", "--rows=16"]
+    assert main(["plan", "--sweep", "--config=target:task=xnli", *arguments]) == 0
+    rows = capsys.readouterr().out.splitlines()[2:6]
+    assert [row.split(" | ")[:2] for row in rows] == [
+        [f"| {encoder}", f"{chip}:2x4 (8)"] for encoder in ("large", "xl") for chip in ("v5e", "v6e")
+    ]
+    assert all("| 16 |" in row for row in rows)
 
 
 @pytest.mark.parametrize(
