@@ -198,9 +198,7 @@ class PredictionStream:
         longest = int(sorted_lengths[0]) if len(lengths) else 1
         width = int(flat(features, "num_choices").max()) if features.kind == "choice" and len(lengths) else 1
         batches = (
-            len(lengths) / rows_per_batch
-            if rows_per_batch
-            else width * int(lengths.sum()) / tokens_per_batch
+            len(lengths) / rows_per_batch if rows_per_batch else width * int(lengths.sum()) / tokens_per_batch
         )
         # A length that a single batch would have takes longer to compile than it saves.
         worthwhile = min(max_buckets, max(1, int(batches / 2)))

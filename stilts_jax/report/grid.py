@@ -103,7 +103,7 @@ class Grid:
 
     Attributes:
         rows: baseline first within each source language, then in the paper's order.
-        tasks: those of the benchmark that any phase was to score, in its order, then others by name.
+        tasks: those of the benchmark that any phase was to score, in its order, then others; each group together.
         source_languages: what the targets were trained on.
         trained_languages: these and English, the language of the intermediates: what transfer leaves out.
     """
@@ -130,7 +130,9 @@ class Grid:
         self._tasks_of_training = self._find_tasks_of_trainings()
         names = {task for tasks in self._tasks_of_training.values() for task in tasks}
         known = [task for task in benchmark.tasks if task in names]
-        self.tasks: tuple[str, ...] = (*known, *sorted(names.difference(known)))
+        found = [*known, *sorted(names.difference(known))]
+        groups = list(dict.fromkeys(map(group_of, found)))
+        self.tasks: tuple[str, ...] = tuple(sorted(found, key=lambda task: groups.index(group_of(task))))
         self.cells: dict[tuple[Row, str], CellScores] = {
             (row, task): self._fill(row, task) for row in self.rows for task in self.tasks
         }
