@@ -317,6 +317,8 @@ class Run:
             **{name: value - getattr(self._logged, name) for name, value in asdict(self._work).items()}
         )
         self._logged = self._work
+        if self._work.steps > 1:  # the first step is known by its compilation only
+            self.shown["examples/s"] = self._work.rates(None)["examples_per_second"]
         self._timings.write(
             {
                 "step": step,
