@@ -2,7 +2,7 @@
 
 Compiles the real training and evaluation step for TOPOLOGY: a TPU slice by name (v5e:4x4, v6e:16x16, v5p:2x2x1,
 v4:8x8x4; needs the extra `tpu`), GPUs (h200:8, h100:1; needs the extra `cuda`), or cpu:N. If it does not fit, the
-nearest setting that does is proposed, compiled too. --target says what is trained; the batch and length are its own.
+nearest setting that does is proposed, compiled too. --task says what is trained; the batch and length are its own.
 With --data_root the chip-hours of the config's whole grid are counted. --sweep makes a table of weak scaling.
 """
 
