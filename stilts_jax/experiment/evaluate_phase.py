@@ -77,8 +77,6 @@ def evaluate_phase(phase: Phase, context: Context, trained: Mapping[str, Any] | 
         scorer = _load(phase, context, trained)
         for name in phase.evaluate:
             scorer.score(with_labels(get_task(name), context.source), scores)
-        if context.settings.evaluation.limit:
-            scores.notes.append(f"scored on the first {context.settings.evaluation.limit} examples only")
         if phase.stage == "target":
             return replace(scores, source_dev=scorer.score_source_dev())
     return scores
