@@ -6,6 +6,7 @@ once, which is checked. What is compiled is kept by model and head, so that late
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any, Literal
 
@@ -156,6 +157,8 @@ def _compile(
     model: Model, head: str | None, layer: Layer | None, kind: str, mesh: Mesh | None
 ) -> Callable[[Any, Any], dict[str, jax.Array]]:
     """The function for a batch; jax compiles it once a bucket."""
+    # Nothing is kept for a gradient, so there is nothing to compute again.
+    model = replace(model, compute=replace(model.compute, remat="none"))
 
     def run(params: Any, batch: Arrays) -> dict[str, jax.Array]:
         if head is None:

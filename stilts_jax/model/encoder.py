@@ -21,23 +21,18 @@ from flax import nnx
 from stilts_jax.errors import ConfigError
 from stilts_jax.model.attention import attention, choose_backend, drop
 from stilts_jax.model.config import Compute, EncoderConfig
+from stilts_jax.model.dense import PRODUCT, linear
 from stilts_jax.sharding import constrain_batch, gather_rows
 
 Params = dict[str, Any]
 
 _normal = nnx.initializers.normal(0.02)
 
-
-def linear(inputs: int, outputs: int, *, compute: Compute, rngs: nnx.Rngs, **initializers: Any) -> nnx.Linear:
-    """Returns a dense layer that keeps parameters and computes as ``compute`` says."""
-    return nnx.Linear(
-        inputs,
-        outputs,
-        dtype=jnp.dtype(compute.dtype),
-        param_dtype=jnp.dtype(compute.param_dtype),
-        rngs=rngs,
-        **{"kernel_init": _normal, **initializers},
-    )
+# On a CPU a loop over layers copies every layer's parameters and activations in and out of stacks, a fifth of a
+# step. Written out, the program compiles twice as long, which narrow toy encoders never get back, and all that is
+# rematerialised lives at once.
+_WRITTEN_OUT = 12  # layers at most
+_WIDE = 256
 
 
 class Norm(nnx.LayerNorm):
@@ -99,17 +94,26 @@ class SelfAttention(nnx.Module):
         self.output = linear(width, width, compute=compute, rngs=rngs)
         self.norm = Norm(config, compute, rngs)
 
-    def __call__(self, hidden: jax.Array, visible: Mapping[str, Any], keys: Any) -> jax.Array:
-        """``[B, T, D]`` -> ``[B, T, D]``; ``visible``: the mask or segments, and the backend."""
+    def __call__(
+        self, hidden: jax.Array, visible: Mapping[str, Any], keys: Any, queries: int | None = None
+    ) -> jax.Array:
+        """``[B, T, D]`` -> ``[B, T, D]``.
+
+        Args:
+            visible: the mask or segments, and the backend.
+            queries: only so many positions of each row look; None: all.
+        """
         probability_key, output_key = keys
-        heads = (*hidden.shape[:-1], self.config.num_heads, self.config.head_dim)
         attend: Callable[..., jax.Array] = partial(
             attention, **visible, dropout=self.config.attention_dropout, dropout_key=probability_key
         )
         if self.compute.remat == "attention":
             attend = jax.checkpoint(attend, prevent_cse=False)
-        found = attend(*(project(hidden).reshape(heads) for project in (self.query, self.key, self.value)))
-        return drop(self.output(found.reshape(hidden.shape)), self.config.hidden_dropout, output_key)
+        looking = hidden[:, :queries]
+        projected = (self.query(looking), self.key(hidden), self.value(hidden))
+        heads = (self.config.num_heads, self.config.head_dim)
+        found = attend(*(array.reshape(*array.shape[:-1], *heads) for array in projected))
+        return drop(self.output(found.reshape(looking.shape)), self.config.hidden_dropout, output_key)
 
 
 class FeedForward(nnx.Module):
@@ -133,14 +137,21 @@ class Layer(nnx.Module):
         self.attention = SelfAttention(config, compute, rngs)
         self.ffn = FeedForward(config, compute, rngs)
 
-    def __call__(self, hidden: jax.Array, visible: Mapping[str, Any], keys: Any) -> jax.Array:
-        """``[B, T, D]`` -> ``[B, T, D]``; ``keys``: three for dropout, or None."""
+    def __call__(
+        self, hidden: jax.Array, visible: Mapping[str, Any], keys: Any, queries: int | None = None
+    ) -> jax.Array:
+        """``[B, T, D]`` -> ``[B, T, D]``, or of the first ``queries`` positions only.
+
+        Args:
+            keys: three for dropout, or None.
+        """
         *attention_keys, ffn_key = (None,) * 3 if keys is None else keys
+        attend = partial(self.attention, visible=visible, keys=attention_keys, queries=queries)
         if self.config.post_norm:
-            hidden = self.attention.norm(hidden + self.attention(hidden, visible, attention_keys))
+            hidden = self.attention.norm(hidden[:, :queries] + attend(hidden))
             down = drop(self.ffn(hidden), self.config.hidden_dropout, ffn_key)
             return self.ffn.norm(hidden + down)
-        hidden = hidden + self.attention(self.attention.norm(hidden), visible, attention_keys)
+        hidden = hidden[:, :queries] + attend(self.attention.norm(hidden))
         # transformers' XL has no dropout behind the second dense layer.
         return hidden + self.ffn(self.ffn.norm(hidden))
 
@@ -191,6 +202,7 @@ def encode(
     positions: jax.Array | None = None,
     num_layers: int | None = None,
     all_hidden: bool = False,
+    first_only: bool = False,
     dropout_key: jax.Array | None = None,
 ) -> jax.Array:
     """Runs the encoder.
@@ -205,6 +217,8 @@ def encode(
         num_layers: stop after so many layers (static; 0 gives the embeddings). Meant for inference: the
             gradient of an encoder that stopped early is slow.
         all_hidden: return all hidden states, the embeddings first.
+        first_only: only the first token of each row will be read, so the last layer need not compute the rest.
+            T may then be 1 in the result.
         dropout_key: of this step; None for no dropout.
 
     Returns:
@@ -244,8 +258,8 @@ def encode(
     with jax.default_matmul_precision(compute.matmul_precision):
         parts = {name: params[name] for name in params if name != "pooler"}
         encoder = nnx.merge(_definition(config, compute), parts)
-        found = _run(encoder, tokens, position_ids, visible, depth, all_hidden, dropout_key)
-    return found.reshape(*found.shape[:-3], *shape, config.hidden_size)
+        found = _run(encoder, tokens, position_ids, visible, depth, all_hidden, first_only, dropout_key)
+    return found.reshape(*found.shape[:-3], *shape[:-1], *found.shape[-2:])
 
 
 def _run(
@@ -255,6 +269,7 @@ def _run(
     visible: Mapping[str, Any],
     depth: int,
     all_hidden: bool,
+    first_only: bool,
     dropout_key: jax.Array | None,
 ) -> jax.Array:
     config, compute = encoder.embeddings.config, encoder.embeddings.compute
@@ -272,11 +287,18 @@ def _run(
     def apply_numbered(hidden: jax.Array, number: jax.Array) -> tuple[jax.Array, jax.Array | None]:
         return apply_layer(hidden, jax.tree.map(lambda array: jnp.asarray(array)[number], (stacked, keys)))
 
-    if depth == config.num_layers:
-        hidden, states = jax.lax.scan(_rematerialise(apply_layer, compute), embedded, (stacked, keys))
-    else:
+    on_cpu = (compute.platform or jax.default_backend()) == "cpu"
+    written_out = on_cpu and compute.remat == "none" and config.hidden_size >= _WIDE
+    scan = partial(jax.lax.scan, unroll=_WRITTEN_OUT if written_out else 1)
+    if depth < config.num_layers:
         # Scanning a slice of the stack would copy the slice, 25 GB of it for XXL.
-        hidden, states = jax.lax.scan(_rematerialise(apply_numbered, compute), embedded, jnp.arange(depth))
+        hidden, states = scan(_rematerialise(apply_numbered, compute), embedded, jnp.arange(depth))
+    elif first_only and written_out and not all_hidden:
+        lower, last = _split_last((stacked, keys))
+        hidden, states = scan(_rematerialise(apply_layer, compute), embedded, lower)
+        hidden = constrain_batch(nnx.merge(layer, last[0])(hidden, visible, last[1], queries=1))
+    else:
+        hidden, states = scan(_rematerialise(apply_layer, compute), embedded, (stacked, keys))
     normalised = depth == config.num_layers and not config.post_norm
     if normalised:
         hidden = encoder.final_norm(hidden)
@@ -286,12 +308,19 @@ def _run(
     return states.at[-1].set(hidden) if normalised else states
 
 
+def _split_last(stacked: Any) -> tuple[Any, Any]:
+    """Splits arrays [L, ...] into [L - 1, ...] and the last one."""
+    parts = jax.tree.map(lambda array: jnp.split(jnp.asarray(array), [array.shape[0] - 1]), stacked)
+    lower, last = jax.tree.transpose(jax.tree.structure(stacked), jax.tree.structure([0, 0]), parts)
+    return lower, jax.tree.map(lambda array: array[0], last)
+
+
 def _rematerialise(function: Any, compute: Compute) -> Any:
     if compute.remat not in ("dots", "full"):
         return function
     policy = {
-        "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+        "dots": jax.checkpoint_policies.save_only_these_names(PRODUCT),
         "full": jax.checkpoint_policies.nothing_saveable,
     }[compute.remat]
-    # Inside a scan nothing can be merged over the border of a step: what prevents it would only cost time.
+    # Inside a loop nothing can be merged over the border of a step: what prevents it would only cost time.
     return jax.checkpoint(function, policy=policy, prevent_cse=False)

@@ -19,7 +19,8 @@ from flax import nnx
 from stilts_jax.errors import ConfigError
 from stilts_jax.model.attention import drop
 from stilts_jax.model.config import Compute, EncoderConfig, HeadConfig, Model
-from stilts_jax.model.encoder import Norm, Params, encode, init_encoder, linear
+from stilts_jax.model.dense import linear
+from stilts_jax.model.encoder import Norm, Params, encode, init_encoder
 
 Arrays = dict[str, jax.Array]
 
@@ -186,6 +187,7 @@ def _run_encoder(
         config=model.encoder,
         compute=model.compute,
         num_layers=head.layer,
+        first_only=head.kind in ("classify", "choice"),
         dropout_key=key,
         **packing,
     )

@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from stilts_jax.errors import ConfigError
-from stilts_jax.model import Compute, encode, init_encoder
+from stilts_jax.model import Compute, HeadConfig, Model, apply_model, dense, encode, encoder, init_encoder
 from stilts_jax.model.encoder import Norm, _definition
 
 
@@ -40,6 +40,42 @@ def test_computing_again_changes_nothing(maker, exact, family, policies):
         np.testing.assert_allclose(found, expected, rtol=1e-6)
         for ours, theirs in zip(jax.tree.leaves(gradients), jax.tree.leaves(expected_gradients)):
             np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * max(1, np.abs(theirs).max()))
+
+
+@pytest.mark.parametrize("family", ["xlm-roberta", "xlm-roberta-xl"])
+@pytest.mark.parametrize("written_out", [2, 12])
+def test_layers_written_out_are_those_of_the_loop(maker, exact, family, written_out, monkeypatch):
+    """On a CPU wide layers are written out, and of the last one only what a sentence head reads is computed."""
+    monkeypatch.setattr(encoder, "_WRITTEN_OUT", written_out)
+    config = maker.config(family, hidden_size=encoder._WIDE, num_heads=4)
+    head = HeadConfig(kind="classify", num_labels=3)
+    params = {"encoder": maker.encoder(config), "head": maker.head(config, head)}
+    batch = {"tokens": maker.tokens(config)}
+
+    def run(remat):
+        model = Model(config, (("h", head),), maker.replace(exact, remat=remat))
+
+        def loss(params):
+            logits = apply_model(model, params, batch, head="h")["logits"]
+            return (logits * jnp.arange(logits.size).reshape(logits.shape)).sum(), logits
+
+        (_, logits), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+        return logits, gradients
+
+    found, looped = run("none"), run("attention")
+    for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(looped)):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4 * max(1, np.abs(theirs).max()))
+
+
+def test_gradient_of_a_dense_layer():
+    """Written out by hand; automatic differentiation knows it too."""
+    with jax.enable_x64(True):
+        draw = np.random.default_rng(0)
+        inputs, kernel, weights = (draw.normal(size=shape) for shape in ((2, 3, 5), (5, 4), (2, 3, 4)))
+        found = jax.grad(lambda *a: (dense._multiply(None, *a) * weights).sum(), (0, 1))(inputs, kernel)
+        expected = jax.grad(lambda x, k: ((x @ k) * weights).sum(), (0, 1))(inputs, kernel)
+    for ours, theirs in zip(found, expected):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12)
 
 
 def test_full_rematerialisation_saves_memory(maker):
