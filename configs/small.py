@@ -1,0 +1,58 @@
+"""The recipe with a small encoder (12 layers of 384, multilingual-e5-small's shape) on real languages.
+
+Purpose: every part of the experiment in about an hour on two CPU cores (size=cpu), or all of it on a GPU (size=gpu).
+A twentieth of XLM-R Large's layers, part of the data, few languages: nothing here compares to the paper.
+Expected and time: the README has what was measured.
+
+    stilts grid --config=small:encoder=E --data_root=D --workdir=W
+
+Arguments: encoder (a folder or hub name), size (cpu or gpu), seeds.
+"""
+
+from ml_collections import ConfigDict
+
+from stilts_jax.config import base_config, parse_argument
+
+TARGETS = {
+    "cpu": "xnli+udpos+panx+tatoeba+bucc",
+    "gpu": "xnli+udpos+panx+xquad+xcopa+tatoeba+lareqa+bucc",
+}
+INTERMEDIATES = {
+    "cpu": "none+mnli+squad_v1",
+    "gpu": "none+mnli+squad_v1+hellaswag+cosmosqa+commonsenseqa+ccg"
+    "+mnli/squad_v1/hellaswag/cosmosqa/commonsenseqa/ccg+mnli/mlm",
+}
+
+
+def get_config(argument: str = "") -> ConfigDict:
+    """Returns the grid of one size."""
+    arg = parse_argument(
+        argument,
+        encoder="intfloat/multilingual-e5-small",
+        size="cpu",
+        seeds=2,
+        choices={"size": tuple(TARGETS)},
+    )
+    c = base_config()
+    c.encoder = arg.encoder
+    c.experiment.intermediates = INTERMEDIATES[arg.size]
+    c.experiment.targets = TARGETS[arg.size]
+    c.experiment.intermediate_seeds = arg.seeds if arg.size == "gpu" else 1
+    c.experiment.target_seeds = arg.seeds
+    c.train.learning_rate = 1e-4  # the paper's rates are for encoders thirty times as large
+    c.model.retrieval_layer = 12  # sentences were compared by the last layer when this encoder was trained
+    if arg.size == "gpu":
+        c.experiment.train_on = "xcopa=copa"
+    else:
+        c.compute.dtype = "float32"
+        c.compute.remat = "none"
+        c.data.limit = 4000
+        c.experiment.languages = "en+de+es+ru+sw+th+ur+zh"
+        c.train.batch_size = 16
+        c.train.epochs = 1.0
+        c.train.max_length = 192
+        c.train.eval_every = 100
+        c.train.eval_examples = 200
+        c.evaluation.limit = 250
+        c.evaluation.tokens_per_batch = 2048  # what pads least on few rows
+    return c
