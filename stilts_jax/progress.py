@@ -4,10 +4,12 @@ A terminal gets one line that is redrawn; anything else gets a plain line now an
 long run stays short. Code that works for long takes a ``Progress`` and does not print by itself.
 """
 
+import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TextIO
 
 _TERMINAL_INTERVAL = 0.2  # seconds between redraws: often enough to look alive
@@ -23,6 +25,15 @@ def format_seconds(seconds: float) -> str:
     minutes, rest = divmod(whole, 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def seconds_since_start() -> float | None:
+    """Returns for how long this process has run; None where the system does not say."""
+    try:
+        started = float(Path("/proc/self/stat").read_text("utf-8").rpartition(")")[2].split()[19])
+    except (OSError, ValueError):
+        return None
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started / os.sysconf("SC_CLK_TCK")
 
 
 class Bar:

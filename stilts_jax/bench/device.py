@@ -1,11 +1,8 @@
 """What the machine can do, measured in the same run: matrix products, memory traffic, memory used."""
 
-import os
 import resource
 import sys
-import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -64,12 +61,3 @@ def memory_used() -> dict[str, float]:
     used = {"host_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30}
     on_device = device_memory()
     return used | ({} if on_device is None else {"device_gib": on_device / 2**30})
-
-
-def seconds_since_start() -> float | None:
-    """Returns for how long this process has run; None where the system does not say."""
-    try:
-        started = float(Path("/proc/self/stat").read_text("utf-8").rpartition(")")[2].split()[19])
-    except (OSError, ValueError):
-        return None
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - started / os.sysconf("SC_CLK_TCK")

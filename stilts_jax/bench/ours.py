@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from stilts_jax.bench.device import seconds_since_start
 from stilts_jax.bench.measured import Round
 from stilts_jax.bench.workload import Workload
 from stilts_jax.data.batches import PredictionStream, TrainingBatches
@@ -18,7 +17,7 @@ from stilts_jax.evaluation.predict import predict
 from stilts_jax.experiment.ahead import BatchesAhead
 from stilts_jax.experiment.settings import Settings
 from stilts_jax.model import Model, init_params
-from stilts_jax.progress import Progress
+from stilts_jax.progress import Progress, seconds_since_start
 from stilts_jax.sharding import Mesh, parameter_shardings
 from stilts_jax.train.loop import LoopConfig
 from stilts_jax.train.losses import make_loss
@@ -28,7 +27,6 @@ from stilts_jax.train.state import init_state
 from stilts_jax.train.vocabulary import PhaseVocabulary, fits_phase_vocabulary
 
 TASK = "bench"
-_CACHE_HIT = "/jax/compilation_cache/cache_hits"
 
 
 class OurTraining:
@@ -115,25 +113,17 @@ class OurTraining:
             if len(steps) == len(self._batches.buckets):
                 break
         times: dict[str, float] = {}
-        hits: list[str] = []
-
-        def count_hit(event: str, **_: Any) -> None:
-            if event == _CACHE_HIT:
-                hits.append(event)
-
-        jax.monitoring.register_event_listener(count_hit)
         for step in sorted(steps.values()):
             self._take([step])
             if not times:
                 since = seconds_since_start()
                 times = {"to_first_step": time.perf_counter() - began if since is None else since}
         compiled = self._run.work
-        cached = len(hits)
         self._take(self._steps(0))
         return times | {
             "compile": compiled.compile_seconds,
             "shapes": compiled.compilations,
-            "cached": min(cached, compiled.compilations),
+            "cached": self._run.cached,
         }
 
     def take_round(self, number: int) -> Round:

@@ -16,6 +16,17 @@ from stilts_jax.train.optimizer import Optimizer
 from stilts_jax.train.state import TrainState
 from stilts_jax.train.step import LossFn, train_step
 
+_CACHE_HIT = "/jax/compilation_cache/cache_hits"
+_hits: list[str] = []
+
+
+def _count_hit(event: str, **_: Any) -> None:
+    if event == _CACHE_HIT:
+        _hits.append(event)
+
+
+jax.monitoring.register_event_listener(_count_hit)  # of the process: listeners can't be taken back
+
 
 class CompiledSteps:
     """Calls ``train_step``, jitted: the state's memory is given to the next state, all stays where it lies.
@@ -37,6 +48,7 @@ class CompiledSteps:
         shardings: TrainState | None,
     ) -> None:
         self.count = 0
+        self.cached = 0
         self.seconds = 0.0
         self._losses, self._optimizer = losses, optimizer
         self._accumulation, self._rng = accumulation, rng
@@ -50,11 +62,15 @@ class CompiledSteps:
     def __call__(
         self, state: TrainState, task: str, arrays: Mapping[str, np.ndarray]
     ) -> tuple[TrainState, dict[str, jax.Array]]:
-        """Starts a step; ``count`` and ``seconds`` add up how many forms were compiled, and for how long."""
+        """Starts a step.
+
+        ``count`` and ``seconds`` add up how many forms were compiled and for how long, ``cached`` how many of them
+        came from the cache on disk.
+        """
         function = self._function(task)
         placed = self._place(arrays)
         form = (task, *((name, array.shape, str(array.dtype)) for name, array in sorted(placed.items())))
-        start = time.monotonic()
+        start, hits = time.monotonic(), len(_hits)
         # Once a step is compiled, everything that it takes lies on the mesh: another transfer would be a defect.
         guarded = self._mesh is not None and form in self._forms
         with jax.transfer_guard("disallow") if guarded else nullcontext():
@@ -62,6 +78,7 @@ class CompiledSteps:
         if form not in self._forms:
             self._forms.add(form)
             self.count += 1
+            self.cached += len(_hits) > hits
             self.seconds += time.monotonic() - start
         return result
 

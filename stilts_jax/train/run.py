@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 
 from stilts_jax.checkpoint import Checkpoints
 from stilts_jax.errors import ConfigError, TrainingError
-from stilts_jax.progress import Progress
+from stilts_jax.progress import Progress, format_seconds, seconds_since_start
 from stilts_jax.sharding import state_shardings
 from stilts_jax.train.compiled import CompiledSteps
 from stilts_jax.train.logs import JsonLines, TensorBoard, Work, count_tokens, device_memory
@@ -106,6 +106,8 @@ class TrainingResult:
 
 class Run:
     """What the loop holds on the host, and the four things that it does in turn; see ``run_training``."""
+
+    _announced = False
 
     def __init__(
         self,
@@ -200,6 +202,11 @@ class Run:
         """What was done so far, over all launches."""
         return self._work
 
+    @property
+    def cached(self) -> int:
+        """How many compiled steps of this launch came from the cache on disk."""
+        return self._steps.cached
+
     def is_finished(self) -> bool:
         """Says whether all steps are taken, or patience is at an end."""
         return self.step >= self.config.total_steps or is_out_of_patience(self.history, self.config.patience)
@@ -241,6 +248,8 @@ class Run:
         count, seconds = self._steps.count, self._steps.seconds
         self._state, metrics = self._steps(self._state, batch.task, batch.arrays)
         compiling = self._steps.seconds - seconds
+        if count == 0:
+            self._announce_first_step()
         self.fetch()
         self._pending = (self.step, batch, metrics)
         self.step += 1
@@ -257,6 +266,17 @@ class Run:
             compile_seconds=compiling,
         )
         self._mark = now
+
+    def _announce_first_step(self) -> None:
+        """Says once a process how long people had to wait for it."""
+        waited = None if Run._announced else seconds_since_start()
+        if waited is not None:
+            Run._announced = True
+            source = ", from the cache on disk" if self._steps.cached else ""
+            self._progress.say(
+                f"first step {format_seconds(waited)} after the command; "
+                f"it compiled for {self._steps.seconds:.1f} s{source}"
+            )
 
     def result(self) -> TrainingResult:
         """Waits for the last checkpoint and returns the best parameters."""

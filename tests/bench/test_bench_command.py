@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -33,6 +36,27 @@ def test_training_and_prediction_are_measured(capsys):
         assert 0 < ours["utilisation"] <= ours["utilisation_padded"]
         assert record[part]["ratios"] == []
     assert "phase vocabulary of" in record["train"]["contenders"][0]["settings"]
+
+
+def test_what_was_compiled_before_comes_from_the_cache(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "stilts_jax.main",
+        *ARGUMENTS,
+        "--what=train",
+        "--config.train.buckets=2",
+    ]
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
+    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    times = [
+        json.loads(subprocess.run(command, env=environment, capture_output=True, check=True).stdout)["train"][
+            "times"
+        ]
+        for _ in range(2)
+    ]
+    assert [(one["shapes"], one["cached"]) for one in times] == [(1, 0), (1, 1)]
+    assert all(one["to_first_step"] > 0 for one in times)
 
 
 def test_attention_and_mining_are_measured(capsys):

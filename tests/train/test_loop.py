@@ -2,6 +2,7 @@ import io
 import json
 import re
 import signal
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from stilts_jax.errors import EXIT_RUN_AGAIN, CheckpointError, ConfigError, RunA
 from stilts_jax.progress import Progress
 from stilts_jax.train.loop import run_training
 from stilts_jax.train.optimizer import Optimizer, OptimizerConfig
-from stilts_jax.train.run import LoopConfig, read_curve
+from stilts_jax.train.run import LoopConfig, Run, read_curve
 from stilts_jax.train.state import init_state
 
 
@@ -187,13 +188,19 @@ def test_an_unknown_task_is_named(tiny, tmp_path):
     assert "'labels'" in caught.value.fix
 
 
-def test_what_the_loop_says(tiny, tmp_path):
+def test_what_the_loop_says(tiny, tmp_path, monkeypatch):
     heard = io.StringIO()
     with pytest.raises(RunAgain):
         tiny.run(tmp_path, steps=4, batch=_Asking(_labels(tiny), [1]))
     (tmp_path / "metrics.jsonl").write_text("")
+    monkeypatch.setattr(Run, "_announced", False)
     tiny.run(tmp_path, steps=4, batch=_labels(tiny), progress=Progress(heard, patience=0.0))
     assert "going on after step 2" in heard.getvalue() and "lacks lines" in heard.getvalue()
+    if Path("/proc/self/stat").exists():
+        assert (
+            len(re.findall(r"first step .+ after the command; it compiled for [\d.]+ s", heard.getvalue()))
+            == 1
+        )
     assert re.search(r"training: 4/4 steps  loss [\d.]+  examples/s [\d.]+ ", heard.getvalue())
 
 
