@@ -56,8 +56,12 @@ def _measure_traffic(size: int) -> float:
 
 
 def memory_used() -> dict[str, float]:
-    """Returns peaks so far in GiB: of the first device, where it says, and of the process on the host."""
-    unit = 1024 if sys.platform != "darwin" else 1
-    used = {"host_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30}
+    """Returns peaks so far in GiB: of the process on the host, and of the first device, where it says."""
     on_device = device_memory()
-    return used | ({} if on_device is None else {"device_gib": on_device / 2**30})
+    return host_memory_used() | ({} if on_device is None else {"device_gib": on_device / 2**30})
+
+
+def host_memory_used() -> dict[str, float]:
+    """Returns the peak of the process on the host in GiB."""
+    unit = 1024 if sys.platform != "darwin" else 1
+    return {"host_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30}

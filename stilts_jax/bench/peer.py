@@ -1,18 +1,21 @@
 """The loop that people use today: transformers' PyTorch model of the same shape, on the same rows."""
 
+import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
 
+from stilts_jax.bench.device import host_memory_used
 from stilts_jax.bench.measured import Round
 from stilts_jax.bench.workload import Workload
 from stilts_jax.data.collate import COLLATORS
 from stilts_jax.data.records import PAD_ID
-from stilts_jax.errors import ConfigError
+from stilts_jax.errors import ConfigError, StiltsError
 from stilts_jax.model import EncoderConfig
 
 _IGNORED = -100  # PyTorch's label that is not scored
@@ -139,10 +142,11 @@ class TorchPeer:
         return Round(seconds, self._workload.lengths[np.concatenate(batches)], shapes)
 
     def memory_used(self) -> dict[str, float]:
-        """Returns the peak of the GPU in GiB, where there is one."""
+        """Returns the peaks of this process, and of the GPU where there is one, in GiB."""
+        used = host_memory_used()
         if self._device == "cpu":
-            return {}
-        return {"device_gib": self._torch.cuda.max_memory_allocated() / 2**30}
+            return used
+        return used | {"device_gib": self._torch.cuda.max_memory_allocated() / 2**30}
 
     def _collate(self, batches: Sequence[np.ndarray]) -> Iterator[dict[str, Any]]:
         features, lengths = self._workload.features, self._workload.lengths
@@ -187,6 +191,81 @@ class TorchPeer:
     def _synchronise(self) -> None:
         if self._device == "cuda":
             self._torch.cuda.synchronize()
+
+
+class PeerProcess:
+    """A ``TorchPeer`` in a process of its own, as who uses PyTorch has it: our allocator and threads stay out of it.
+
+    Args:
+        arguments: of the ``TorchPeer``.
+    """
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, arguments, more), daemon=True)
+        self._process.start()
+        theirs.close()
+        self.description: str = self._receive()
+
+    def __enter__(self) -> "PeerProcess":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._process.terminate()
+        self._process.join()
+
+    def take_round(self, batches: Sequence[np.ndarray]) -> Round:
+        """Lets the peer take a round."""
+        return self._ask(("take_round", batches))
+
+    def memory_used(self) -> dict[str, float]:
+        """Returns the peer's peaks in GiB."""
+        return self._ask(("memory_used",))
+
+    def _ask(self, question: tuple[Any, ...]) -> Any:
+        self._pipe.send(question)
+        return self._receive()
+
+    def _receive(self) -> Any:
+        try:
+            answer = self._pipe.recv()
+        except EOFError:
+            self._process.join()
+            raise StiltsError(
+                f"The PyTorch process ended with {self._process.exitcode}.",
+                where="--peer=torch",
+                fix="its own message stands above; where memory ran out, take a smaller --batch_size",
+            ) from None
+        if isinstance(answer, StiltsError):
+            raise answer
+        return answer
+
+
+def _serve(pipe: Connection, arguments: tuple[Any, ...], more: dict[str, Any]) -> None:
+    try:
+        peer = TorchPeer(*arguments, **more)
+    except StiltsError as error:
+        pipe.send(error)
+        return
+    pipe.send(peer.describe())
+    while True:
+        name, *rest = pipe.recv()
+        pipe.send(getattr(peer, name)(*rest))
+
+
+def plan_rounds(
+    settings: PeerSettings,
+    rows: Sequence[np.ndarray],
+    lengths: np.ndarray,
+    batch_size: int,
+    *,
+    training: bool,
+) -> list[list[np.ndarray]]:
+    """Cuts the rows of each of our rounds into the peer's batches; returns batches by round."""
+    if training:
+        return plan_training(rows, lengths, batch_size, sort=settings.sorted)
+    return [plan_prediction(part, lengths, batch_size, sort=settings.sorted) for part in rows]
 
 
 def plan_training(

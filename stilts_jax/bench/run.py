@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -16,13 +17,13 @@ from stilts_jax.bench.filling import measure as measure_input
 from stilts_jax.bench.measured import Contender, Round, compare
 from stilts_jax.bench.mining import benchmark_mining
 from stilts_jax.bench.ours import TASK, OurPrediction, OurTraining
-from stilts_jax.bench.peer import TorchPeer, list_peers, plan_prediction, plan_training
+from stilts_jax.bench.peer import PeerProcess, list_peers, plan_rounds
 from stilts_jax.bench.workload import Workload, find_workload
 from stilts_jax.errors import ConfigError
 from stilts_jax.evaluation.retrieval import Precision
 from stilts_jax.experiment.models import make_compute
 from stilts_jax.experiment.settings import Settings
-from stilts_jax.model import SHAPES, EncoderConfig, Model, choose_backend
+from stilts_jax.model import SHAPES, Model, choose_backend
 from stilts_jax.progress import Progress
 from stilts_jax.sharding import Mesh, MeshConfig, make_mesh
 
@@ -68,7 +69,6 @@ def run_bench(plan: Plan, settings: Settings, progress: Progress) -> dict[str, A
     }
     device = measure_device(compute.dtype)
     record["device"] = asdict(device)
-    gpu = jax.default_backend() == "gpu"
     if {"train", "predict", "attention"} & set(plan.what):
         workload = find_workload(
             plan.lengths, encoder.vocab_size, plan.data_root, plan.encoder, plan.max_length
@@ -92,10 +92,11 @@ def run_bench(plan: Plan, settings: Settings, progress: Progress) -> dict[str, A
             packed=False,
         )
         record["attention_backend"] = f"training: {backend.name} ({backend.reason})"
-    if "train" in plan.what:
-        record["train"] = _bench_training(plan, settings, workload, model, mesh, device, gpu, progress)
-    if "predict" in plan.what:
-        record["predict"] = _bench_prediction(plan, settings, workload, model, mesh, device, gpu, progress)
+    for part in ("train", "predict"):
+        if part in plan.what:
+            record[part] = _bench_steps(
+                plan, settings, workload, model, mesh, device, progress, training=part == "train"
+            )
     if "attention" in plan.what:
         record["attention"] = check_attention(encoder, compute, workload.lengths, plan.batch_size)
     if "mining" in plan.what:
@@ -114,81 +115,70 @@ def run_bench(plan: Plan, settings: Settings, progress: Progress) -> dict[str, A
     return record
 
 
-def _bench_training(
+def _bench_steps(
     plan: Plan,
     settings: Settings,
     workload: Workload,
     model: Model,
     mesh: Mesh,
     device: Device,
-    gpu: bool,
     progress: Progress,
+    *,
+    training: bool,
 ) -> dict[str, Any]:
-    with OurTraining(workload, model, settings, mesh, plan.batch_size, progress) as ours:
-        progress.say("training: compiling")
-        times = ours.warm_up()
-        contender = Contender("stilts_jax", ours.settings, memory=memory_used())
-        progress.say(
-            f"training: {times['shapes']} shapes in {times['compile']:.1f} s, "
-            f"{times['cached']} of them from the compilation cache; "
-            f"first step {times['to_first_step']:.1f} s after the command"
-        )
-        numbers = range(1, plan.rounds + 1)
-        rows = [ours.rows_of(number) for number in numbers]
-        peers = []
-        for one in list_peers(training=True, gpu=gpu) if plan.peer else []:
-            batches = plan_training(rows, workload.lengths, plan.batch_size, sort=one.sorted)
-            peer = _make_peer(one, workload, model, training=True)
-            peers.append((peer, batches))
-            progress.say(f"training: warming up {one.name}")
-            # Compiled graphs want to see the shortest and the longest batch too.
-            peer.take_round(
-                sorted(batches[0], key=lambda part: workload.lengths[part].max())[:: len(batches[0]) - 1]
+    label = "training" if training else "prediction"
+    with ExitStack() as stack:
+        ours: OurTraining | OurPrediction
+        if training:
+            ours = stack.enter_context(
+                OurTraining(workload, model, settings, mesh, plan.batch_size, progress)
             )
-        turns: list[tuple[Contender, Callable[[int], Round]]] = [(contender, ours.take_round)]
-        for peer, batches in peers:
-            told = Contender(peer.settings.name, peer.describe())
-            turns.append((told, partial(_take_numbered, peer, batches)))
-        _take_turns(turns, numbers, "training", progress)
-        for (told, _), (peer, _) in zip(turns[1:], peers):
-            told.memory = peer.memory_used()
-    return {"times": times} | _conclude([one for one, _ in turns], model.encoder, device, training=True)
+        else:
+            ours = OurPrediction(workload, model, settings, mesh, plan.rows)
+        progress.say(f"{label}: compiling")
+        times = ours.warm_up()
+        if training:
+            progress.say(
+                f"training: {times['shapes']} shapes in {times['compile']:.1f} s, "
+                f"{times['cached']} of them from the compilation cache; "
+                f"first step {times['to_first_step']:.1f} s after the command"
+            )
+        numbers = range(1, plan.rounds + 1)
+        turns: list[tuple[Contender, Callable[[int], Round]]] = [
+            (Contender("stilts_jax", ours.settings, memory=memory_used()), ours.take_round)
+        ]
+        peers = list_peers(training=training, gpu=jax.default_backend() == "gpu") if plan.peer else []
+        for one in peers:
+            batches = plan_rounds(
+                one,
+                [ours.rows_of(number) for number in numbers],
+                workload.lengths,
+                plan.batch_size,
+                training=training,
+            )
+            progress.say(f"{label}: warming up {one.name}")
+            peer = stack.enter_context(
+                PeerProcess(one, workload, model.encoder, model.compute.dtype, training=training)
+            )
+            # Compiled graphs want to see the shortest and the longest batch too.
+            by_length = sorted(batches[0], key=lambda part: workload.lengths[part].max())
+            peer.take_round([by_length[0], by_length[-1]])
+            told = Contender(one.name, f"{peer.description}, batches of {plan.batch_size}")
+            turns.append((told, partial(_take_numbered, peer, batches, told)))
+        _take_turns(turns, numbers, label, progress)
+    contenders = [one for one, _ in turns]
+    return ({"times": times} if times else {}) | {
+        "contenders": [one.summarise(model.encoder, device, training=training) for one in contenders],
+        "ratios": [compare(contenders[0], peer) for peer in contenders[1:]],
+    }
 
 
-def _bench_prediction(
-    plan: Plan,
-    settings: Settings,
-    workload: Workload,
-    model: Model,
-    mesh: Mesh,
-    device: Device,
-    gpu: bool,
-    progress: Progress,
-) -> dict[str, Any]:
-    rows = np.random.default_rng(1).permutation(len(workload.lengths))[: plan.rows]
-    ours = OurPrediction(workload, model, settings, mesh, rows)
-    progress.say("prediction: compiling")
-    ours.take_round()
-    turns: list[tuple[Contender, Callable[[int], Round]]] = [
-        (Contender("stilts_jax", ours.settings, memory=memory_used()), ours.take_round)
-    ]
-    for one in list_peers(training=False, gpu=gpu) if plan.peer else []:
-        peer = _make_peer(one, workload, model, training=False)
-        batches = plan_prediction(rows, workload.lengths, plan.batch_size, sort=one.sorted)
-        progress.say(f"prediction: warming up {one.name}")
-        peer.take_round(batches if one.compiled else batches[:2])
-        told = Contender(one.name, f"{peer.describe()}, batches of {plan.batch_size}")
-        turns.append((told, partial(_take_numbered, peer, [batches] * plan.rounds)))
-    _take_turns(turns, range(1, plan.rounds + 1), "prediction", progress)
-    return _conclude([one for one, _ in turns], model.encoder, device, training=False)
-
-
-def _make_peer(settings: Any, workload: Workload, model: Model, *, training: bool) -> TorchPeer:
-    return TorchPeer(settings, workload, model.encoder, model.compute.dtype, training=training)
-
-
-def _take_numbered(peer: TorchPeer, batches: Sequence[Sequence[np.ndarray]], number: int) -> Round:
-    return peer.take_round(batches[number - 1])
+def _take_numbered(
+    peer: PeerProcess, batches: Sequence[Sequence[np.ndarray]], told: Contender, number: int
+) -> Round:
+    done = peer.take_round(batches[number - 1])
+    told.memory = peer.memory_used()
+    return done
 
 
 def _take_turns(
@@ -200,12 +190,3 @@ def _take_turns(
             for contender, take_round in turns if number % 2 else reversed(turns):
                 contender.rounds.append(take_round(number))
                 bar.advance(1)
-
-
-def _conclude(
-    contenders: Sequence[Contender], encoder: EncoderConfig, device: Device, *, training: bool
-) -> dict[str, Any]:
-    return {
-        "contenders": [one.summarise(encoder, device, training=training) for one in contenders],
-        "ratios": [compare(contenders[0], peer) for peer in contenders[1:]],
-    }
