@@ -53,6 +53,6 @@ def _keep_memory() -> None:
     if mallopt is None:  # another C library
         return
     trim_threshold, mmap_max, arena_max = -1, -4, -8  # names of malloc.h
-    mallopt(trim_threshold, 2**31 - 1)  # what is free beyond 2 GiB goes back: large models need their memory
+    mallopt(trim_threshold, -1)
     mallopt(mmap_max, 0)
     mallopt(arena_max, 1)
