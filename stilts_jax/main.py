@@ -21,6 +21,7 @@ from stilts_jax.errors import (
     explain,
     nearest,
 )
+from stilts_jax.host_memory import keep_freed_memory
 
 # In the order in which a newcomer meets them.
 COMMANDS = (
@@ -44,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 done, 1 failed, 2 the command line is wrong, 75 run the same command again.
     """
+    if argv is None:  # a process of our own, not a caller's
+        keep_freed_memory()
     # Tokenizers come from transformers, which would tell at each start that it finds no PyTorch.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     # What orbax says through absl's logger is either nothing to act on or raised as well.
