@@ -273,8 +273,8 @@ def plan_training(
 ) -> list[list[np.ndarray]]:
     """Cuts the rows of our rounds into the peer's batches.
 
-    Sorted, all rows of the measurement are one group, as ``group_by_length`` makes groups of fifty batches; round r
-    of R gets every R-th batch, so that all rounds have rows of all lengths.
+    Sorted, groups of fifty batches are, as ``group_by_length`` makes them; round r of R gets every R-th batch, so that
+    all rounds have rows of all lengths.
 
     Returns:
         Batches by round.
@@ -283,7 +283,10 @@ def plan_training(
     if not sort:
         return [_cut(generator.permutation(part), batch_size) for part in rows]
     everything = np.concatenate(rows)
-    batches = _cut(everything[np.argsort(-lengths[everything], kind="stable")], batch_size)
+    groups = [
+        group[np.argsort(-lengths[group], kind="stable")] for group in _cut(everything, 50 * batch_size)
+    ]
+    batches = _cut(np.concatenate(groups), batch_size)
     return [
         [batches[index] for index in generator.permutation(np.arange(first, len(batches), len(rows)))]
         for first in range(len(rows))
