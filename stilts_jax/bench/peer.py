@@ -4,7 +4,7 @@ import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -38,6 +38,11 @@ class PeerSettings:
     sorted: bool = False
     fused: bool = False
     compiled: bool = False
+
+    @property
+    def model(self) -> "PeerSettings":
+        """What concerns the model, the same for peers that can share one."""
+        return replace(self, name="", sorted=False)
 
     def describe(self, *, training: bool) -> str:
         """What is set, in words."""
@@ -95,7 +100,7 @@ class TorchPeer:
             ) from error
         self._torch: Any = torch
         transformers: Any = library
-        self.settings, self._workload, self._dtype, self._training = settings, workload, dtype, training
+        self._workload, self._dtype, self._training = workload, dtype, training
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         config = transformers.XLMRobertaConfig(**encoder.to_transformers(), num_labels=workload.num_labels)
         if settings.attention:
@@ -116,9 +121,9 @@ class TorchPeer:
             )
             self._parameters = decayed + rest
 
-    def describe(self) -> str:
-        """What is set and used, in words."""
-        return f"{self.settings.describe(training=self._training)} ({self.attention}); {self.versions}"
+    def describe(self, settings: PeerSettings) -> str:
+        """What is set and used, in words; ``settings`` may differ from our own in what concerns batches."""
+        return f"{settings.describe(training=self._training)} ({self.attention}); {self.versions}"
 
     @property
     def versions(self) -> str:
@@ -206,7 +211,7 @@ class PeerProcess:
         self._process = context.Process(target=_serve, args=(theirs, arguments, more), daemon=True)
         self._process.start()
         theirs.close()
-        self.description: str = self._receive()
+        self._receive()
 
     def __enter__(self) -> "PeerProcess":
         return self
@@ -218,6 +223,10 @@ class PeerProcess:
     def take_round(self, batches: Sequence[np.ndarray]) -> Round:
         """Lets the peer take a round."""
         return self._ask(("take_round", batches))
+
+    def describe(self, settings: PeerSettings) -> str:
+        """What is set and used, in words."""
+        return self._ask(("describe", settings))
 
     def memory_used(self) -> dict[str, float]:
         """Returns the peer's peaks in GiB."""
@@ -248,10 +257,13 @@ def _serve(pipe: Connection, arguments: tuple[Any, ...], more: dict[str, Any]) -
     except StiltsError as error:
         pipe.send(error)
         return
-    pipe.send(peer.describe())
-    while True:
-        name, *rest = pipe.recv()
-        pipe.send(getattr(peer, name)(*rest))
+    try:
+        pipe.send(None)
+        while True:
+            name, *rest = pipe.recv()
+            pipe.send(getattr(peer, name)(*rest))
+    except (EOFError, BrokenPipeError):
+        return  # who asked is gone
 
 
 def plan_rounds(

@@ -17,7 +17,7 @@ from stilts_jax.bench.filling import measure as measure_input
 from stilts_jax.bench.measured import Contender, Round, compare
 from stilts_jax.bench.mining import benchmark_mining
 from stilts_jax.bench.ours import TASK, OurPrediction, OurTraining
-from stilts_jax.bench.peer import PeerProcess, list_peers, plan_rounds
+from stilts_jax.bench.peer import PeerProcess, PeerSettings, list_peers, plan_rounds
 from stilts_jax.bench.workload import Workload, find_workload
 from stilts_jax.errors import ConfigError
 from stilts_jax.evaluation.retrieval import Precision
@@ -148,6 +148,7 @@ def _bench_steps(
             (Contender("stilts_jax", ours.settings, memory=memory_used()), ours.take_round)
         ]
         peers = list_peers(training=training, gpu=jax.default_backend() == "gpu") if plan.peer else []
+        processes: dict[PeerSettings, PeerProcess] = {}  # each has a model, moments and gradients in memory
         for one in peers:
             batches = plan_rounds(
                 one,
@@ -157,13 +158,15 @@ def _bench_steps(
                 training=training,
             )
             progress.say(f"{label}: warming up {one.name}")
-            peer = stack.enter_context(
-                PeerProcess(one, workload, model.encoder, model.compute.dtype, training=training)
-            )
+            if one.model not in processes:
+                processes[one.model] = stack.enter_context(
+                    PeerProcess(one.model, workload, model.encoder, model.compute.dtype, training=training)
+                )
+            peer = processes[one.model]
             # Compiled graphs want to see the shortest and the longest batch too.
             by_length = sorted(batches[0], key=lambda part: workload.lengths[part].max())
             peer.take_round([by_length[0], by_length[-1]])
-            told = Contender(one.name, f"{peer.description}, batches of {plan.batch_size}")
+            told = Contender(one.name, f"{peer.describe(one)}, batches of {plan.batch_size}")
             turns.append((told, partial(_take_numbered, peer, batches, told)))
         _take_turns(turns, numbers, label, progress)
     contenders = [one for one, _ in turns]

@@ -245,6 +245,8 @@ class Run:
 
     def take_step(self, batch: BatchLike) -> None:
         """Starts a step, then waits for the one before it: the device never waits for the log."""
+        if jax.default_backend() == "cpu":
+            self.fetch()  # nothing would overlap, and the memory of two steps be taken
         count, seconds = self._steps.count, self._steps.seconds
         self._state, metrics = self._steps(self._state, batch.task, batch.arrays)
         compiling = self._steps.seconds - seconds

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -149,3 +150,15 @@ def test_processes_that_were_killed_end_as_one_process_does(
     # What is done is done, also for another number of processes.
     finish(some, start(some, 1, grid), [0])
     assert (some / "log0").read_text().count("done before") == len(read(one))
+
+
+def test_what_fails_on_all_hosts_is_a_failed_phase(start, world: Path, tmp_path: Path) -> None:
+    """They go on together with what does not depend on it, and end with the code of a failure."""
+    data, work = tmp_path / "data", tmp_path / "work"
+    shutil.copytree(world / "data", data)
+    damaged = sorted((data / "tatoeba").glob("*-en.en"))[0]
+    damaged.write_text("\n".join(damaged.read_text().splitlines()[:-1]) + "\n")
+    finish(work, start(work, 2, "--config.experiment.intermediates=none", f"--data_root={data}"), [1, 1])
+    results = read(work)
+    (failed,) = [one for one in results.values() if one["error"]]
+    assert "tatoeba" in failed["error"]["message"] and len(results) == 2
