@@ -65,7 +65,10 @@ def test_every_layer_gathers_its_weights(plan: Plan) -> None:
 def test_flops_by_formula_and_by_counting() -> None:
     big = replace(SETUP, encoder=replace(SHAPES["base"], vocab_size=64), rows=4, length=128)
     loss = {
-        remat: make_loss(replace(big.model, compute=Compute(remat=remat, attention="xla")), "task")
+        # On a CPU less of the last layer is computed.
+        remat: make_loss(
+            replace(big.model, compute=Compute(remat=remat, attention="xla", platform="tpu")), "task"
+        )
         for remat in ("none", "full")
     }
     params = abstract_params(big.model)
