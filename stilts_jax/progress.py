@@ -37,7 +37,11 @@ def seconds_since_start() -> float | None:
 
 
 class Bar:
-    """The progress of one piece of work; made by ``Progress.track``."""
+    """The progress of one piece of work; made by ``Progress.track``.
+
+    Attributes:
+        aside: seconds that went into what does not come with every unit (compiling); the rate leaves them out.
+    """
 
     def __init__(self, progress: "Progress", label: str, total: int | None, unit: str, start: int) -> None:
         self._progress = progress
@@ -47,6 +51,7 @@ class Bar:
         self._start = self._done = start
         self._values: dict[str, float | str] = {}
         self._began = time.monotonic()
+        self.aside = 0.0
 
     def advance(self, count: int = 1, **values: float | str) -> None:
         """Counts ``count`` more units as done; ``values`` (such as ``loss=0.3``) are shown behind."""
@@ -63,13 +68,14 @@ class Bar:
         """The state of the work in one line."""
         elapsed = self.elapsed
         fresh = self._done - self._start
-        rate = fresh / elapsed if elapsed > 0 else 0.0
+        worked = elapsed - self.aside
+        rate = fresh / worked if worked > 0 else 0.0
         parts = [f"{self._done}/{self._total} {self._unit}" if self._total else f"{self._done} {self._unit}"]
         for name, value in self._values.items():
             parts.append(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}")
-        if fresh and elapsed > 0:
+        if rate:
             parts.append(f"{rate:,.0f} {self._unit}/s" if rate >= 100 else f"{rate:.3g} {self._unit}/s")
-        if self._total and fresh and self._done < self._total:
+        if self._total and rate and self._done < self._total:
             parts.append(f"{format_seconds((self._total - self._done) / rate)} left")
         else:
             parts.append(format_seconds(elapsed))

@@ -33,7 +33,8 @@ class Round:
     def flops(self, encoder: EncoderConfig, *, padded: bool) -> float:
         """Multiply-adds, times two, of layers and attention in a training step; a third of it forward.
 
-        Embeddings, heads and what is computed twice do not count.
+        Embeddings, heads and what is computed twice do not count. The last layer counts in full for everybody,
+        though before a sentence head we compute but one token of it on a CPU.
         """
         if padded:
             return sum(

@@ -26,6 +26,7 @@ from stilts_jax.experiment.results import read_result
 from stilts_jax.experiment.run import is_done
 from stilts_jax.experiment.speed import measure_matmul
 from stilts_jax.experiment.start import read_shape, tokenizer_folder
+from stilts_jax.experiment.train_phase import can_adopt
 from stilts_jax.model import EncoderConfig, Model, abstract_params
 from stilts_jax.progress import SILENT, format_seconds
 from stilts_jax.tasks import get_task
@@ -50,13 +51,18 @@ class Training:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one phase costs."""
+    """What one phase costs.
+
+    Attributes:
+        again: another phase before it trains the same, and its model will be taken over.
+    """
 
     phase: Phase
     training: Training
     evaluation_tokens: float
     flops: float
     done: bool
+    again: bool
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,7 @@ class Estimator:
         self._context = context
         self._trainings: dict[Any, Training] = {}
         self._samples: dict[tuple[str, str], Scored] = {}
+        self._trained: set[str] = set()  # keys of the phases so far
 
     def estimate(self, phase: Phase) -> Cost:
         """Returns the cost of one phase."""
@@ -85,8 +92,11 @@ class Estimator:
         training = self._trainings[key]
         scored = sum(self.count_scored(phase, name).tokens for name in phase.evaluate)
         per_token = training_flops_per_token(shape)
-        flops = training.tokens * per_token + scored * per_token / 3
-        return Cost(phase, training, scored, flops, is_done(phase, self._context))
+        trained = self._context.key(phase)
+        again = can_adopt(self._context) and trained in self._trained
+        self._trained.add(trained)
+        flops = (0.0 if again else training.tokens * per_token) + scored * per_token / 3
+        return Cost(phase, training, scored, flops, is_done(phase, self._context), again)
 
     def _count_training(self, phase: Phase) -> Training:
         context, settings = self._context, self._context.settings
@@ -167,12 +177,13 @@ def estimate_text(phases: Sequence[Phase], context: Context) -> str:
         for cost in costs
     ]
     left = [cost for cost in costs if not cost.done]
+    trained = [cost.training for cost in left if not cost.again]
     flops = sum(cost.flops for cost in left)
     lines = [
         format_table(("phase", "steps", "tokens trained on", "tokens scored", "FLOP", "model"), rows),
         "",
-        f"{len(phases)} phases, {len(left)} of them open: {sum(cost.training.steps for cost in left)} steps, "
-        f"{_short(sum(cost.training.tokens for cost in left))} real tokens to train on, "
+        f"{len(phases)} phases, {len(left)} of them open: {sum(one.steps for one in trained)} steps, "
+        f"{_short(sum(one.tokens for one in trained))} real tokens to train on (what trains the same counts once), "
         f"{_short(sum(cost.evaluation_tokens for cost in left))} to score, {_short(flops)} FLOP in the layers",
         _disk_text(costs, context),
         *_hours(flops, costs, context),

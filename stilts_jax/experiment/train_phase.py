@@ -117,6 +117,11 @@ def train_phase(phase: Phase, context: Context) -> dict[str, Any]:
     return record
 
 
+def can_adopt(context: Context) -> bool:
+    """Says whether phases that train the same may share it: not where target languages select for only one of them."""
+    return context.settings.experiment.select_on == "en"
+
+
 def adopt_training(phase: Phase, context: Context) -> dict[str, Any] | None:
     """Takes over the model of another phase that trained the very same; returns its record.
 
@@ -124,8 +129,8 @@ def adopt_training(phase: Phase, context: Context) -> dict[str, Any] | None:
     each folder stays whole by itself, whichever of them is removed first.
     """
     folder, key = context.folder(phase), context.key(phase)
-    if context.settings.experiment.select_on != "en":
-        return None  # target languages then select for the one, but not for the other
+    if not can_adopt(context):
+        return None
 
     def find() -> tuple[str, dict[str, Any]] | None:
         for other in sorted(folder.parent.glob(f"*-{key[:8]}")):

@@ -90,6 +90,7 @@ def run_training(
             if run.is_finished():
                 return run.result()
             run.take_step(batch_at(run.step))
+            bar.aside = run.compile_seconds
             bar.advance(1, **run.shown)
 
 

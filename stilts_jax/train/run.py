@@ -203,6 +203,11 @@ class Run:
         return self._work
 
     @property
+    def compile_seconds(self) -> float:
+        """How long this launch has compiled."""
+        return self._steps.seconds
+
+    @property
     def cached(self) -> int:
         """How many compiled steps of this launch came from the cache on disk."""
         return self._steps.cached
