@@ -69,9 +69,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.sweep:
         shapes = {name: find_shape(name) for name in encoders}
         rows = arguments.rows or ROWS_A_CHIP
-        print(
-            sweep_command(setup, shapes=shapes, topologies=topologies, rows_a_chip=rows, progress=Progress())
-        )
+        for line in sweep_command(
+            setup, shapes=shapes, topologies=topologies, rows_a_chip=rows, progress=Progress()
+        ):
+            print(line, flush=True)
         return EXIT_OK
     work = _count_work(arguments, settings) if arguments.data_root else 0
     text, fits = plan_command(setup, work=work, as_json=arguments.json, progress=Progress())

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -142,22 +142,21 @@ def sweep_command(
     topologies: Sequence[str],
     rows_a_chip: int,
     progress: Progress = SILENT,
-) -> str:
+) -> Iterator[str]:
     """Plans weak scaling: encoders by name on growing numbers of chips, as many rows a chip on all.
 
-    Returns:
-        A Markdown table with a row for each encoder and topology.
+    Yields:
+        The lines of a Markdown table as they are found: a row for each encoder and topology.
     """
-    names, plans = [], []
+    yield "| encoder | chips | mesh | rows a chip | GiB a chip | GB sent a step | bound s | limited by |"
+    yield "|---|---|---|---|---|---|---|---|"
     for name, encoder in shapes.items():
         for topology in map(parse_topology, topologies):
             rows = rows_a_chip * topology.count
             progress.say(f"{name} on {topology.name}")
             mesh = _cut_mesh(rows, topology)
             cell = replace(setup, encoder=encoder, topology=topology.name, rows=rows, mesh=mesh)
-            plans.append(plan_training(replace(cell, evaluation=False)))
-            names.append(name)
-    return tabulate(plans, names)
+            yield _table_row(name, plan_training(replace(cell, evaluation=False)))
 
 
 def describe(plan: Plan, work: float = 0) -> str:
@@ -213,26 +212,20 @@ def describe(plan: Plan, work: float = 0) -> str:
     return "\n".join(lines) + "\n"
 
 
-def tabulate(plans: Iterable[Plan], names: Sequence[str]) -> str:
-    """Returns plans as a Markdown table, a row each; ``names`` are the encoders'."""
-    lines = [
-        "| encoder | chips | mesh | rows a chip | GiB a chip | GB sent a step | bound s | limited by |",
-        "|---|---|---|---|---|---|---|---|",
+def _table_row(name: str, plan: Plan) -> str:
+    topology, mesh = plan.setup.chips(), plan.setup.mesh
+    sent = sum(item.bytes for item in plan.collectives) / 1e9
+    cells = [
+        name,
+        f"{topology.name} ({topology.count})",
+        f"{mesh.data} x {mesh.fsdp} x {mesh.tensor}",
+        f"{plan.setup.rows / topology.count:g}",
+        f"{plan.train.total / GIB:.2f}" if plan.train else "does not fit",
+        f"{sent:.1f}",
+        f"{plan.bound:.3g}",
+        plan.limit,
     ]
-    for name, plan in zip(names, plans, strict=True):
-        topology, mesh = plan.setup.chips(), plan.setup.mesh
-        memory = f"{plan.train.total / GIB:.2f}" if plan.train else "does not fit"
-        sent = sum(item.bytes for item in plan.collectives) / 1e9
-        cells = [name, f"{topology.name} ({topology.count})", f"{mesh.data} x {mesh.fsdp} x {mesh.tensor}"]
-        cells += [
-            f"{plan.setup.rows / topology.count:g}",
-            memory,
-            f"{sent:.1f}",
-            f"{plan.bound:.3g}",
-            plan.limit,
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    return f"| {' | '.join(cells)} |"
 
 
 def _with_results(plan: Plan) -> dict:

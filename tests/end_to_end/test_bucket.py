@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from stilts_jax.toy.world import write_world
-
 pytestmark = pytest.mark.slow
 
 PROGRAM = Path(__file__).with_name("bucket_program.py")
@@ -23,13 +21,6 @@ OPTIONS = (
     "--config.train.log_every=1",
     "--config.train.buckets=1",
 )
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("world")
-    write_world(folder, size="test")
-    return folder
 
 
 @pytest.fixture

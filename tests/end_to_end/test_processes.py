@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from stilts_jax.errors import EXIT_RUN_AGAIN
-from stilts_jax.toy.world import write_world
 
 PATIENCE = 500  # seconds; far more than a quiet machine needs
 DEVICES = 4
@@ -32,13 +31,6 @@ OPTIONS = (
     "--config.mesh.fsdp=2",
     "--config.mesh.tensor=2",
 )
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("world")
-    write_world(folder, size="test")
-    return folder
 
 
 @pytest.fixture

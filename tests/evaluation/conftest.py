@@ -1,22 +1,14 @@
-"""A tiny encoder with random weights and a tiny tokenizer that belongs to it."""
+"""A tiny encoder with random weights."""
 
-import random
 from dataclasses import replace
 from functools import partial
 
 import jax
 import numpy as np
 import pytest
-import sentencepiece
 
 from stilts_jax.model import SHAPES, HeadConfig, Model, apply_model, init_params
-from stilts_jax.tokenization import load_tokenizer
 
-TEXT = (
-    "the house river teacher walked quickly because birds paper end été naïve 中国 是一个 国家 北京 今天 天气 "
-    "สวัสดี ครับ ประเทศไทย السلام عليكم مدينة Привет город книга Berlin 1995 seventeen"
-)
-WORDS = TEXT.split()
 HEADS = {
     "classify": HeadConfig(kind="classify", num_labels=3),
     "choice": HeadConfig(kind="choice"),
@@ -25,37 +17,6 @@ HEADS = {
     "embed": HeadConfig(kind="embed", pooling="pooler"),
     "mlm": HeadConfig(kind="mlm"),
 }
-
-
-@pytest.fixture(scope="session")
-def make_text():
-    """Makes lines of words in several scripts."""
-
-    def make(seed, low=1, high=30):
-        draw = random.Random(seed)
-        return " ".join(draw.choices(WORDS, k=draw.randint(low, high)))
-
-    return make
-
-
-@pytest.fixture(scope="session")
-def tokenizer_folder(tmp_path_factory, make_text):
-    folder = tmp_path_factory.mktemp("tokenizer")
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter([make_text(seed) for seed in range(300)]),
-        model_prefix=str(folder / "sentencepiece.bpe"),
-        vocab_size=200,
-        model_type="unigram",
-        hard_vocab_limit=False,
-        minloglevel=2,
-    )
-    (folder / "config.json").write_text('{"model_type": "xlm-roberta"}')
-    return folder
-
-
-@pytest.fixture(scope="session")
-def tokenizer(tokenizer_folder):
-    return load_tokenizer(tokenizer_folder)
 
 
 @pytest.fixture(scope="session")
