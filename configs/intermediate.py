@@ -6,12 +6,12 @@ Time: MNLI, 2 epochs of 392,702 pairs; ask `stilts plan` for your machine.
 
     stilts train --config=configs/intermediate.py:task=mnli --data_root=D --workdir=W
 
-Arguments: task (several at once: "mnli/squad_v1"; with MLM: "mnli/mlm"), seed, preset, encoder, debug.
+Arguments: task (several at once: "mnli/squad_v1"; with MLM: "mnli/mlm"), seed, preset, encoder.
 """
 
 from ml_collections import ConfigDict
 
-from stilts_jax.config import apply_debug, base_config, parse_argument
+from stilts_jax.config import base_config, parse_argument
 
 
 def get_config(argument: str = "") -> ConfigDict:
@@ -22,7 +22,6 @@ def get_config(argument: str = "") -> ConfigDict:
         seed=0,
         preset="paper",
         encoder="",
-        debug=False,
         choices={"preset": ("paper", "xtreme")},
     )
     c = base_config()
@@ -32,4 +31,4 @@ def get_config(argument: str = "") -> ConfigDict:
     c.experiment.targets = ""
     c.experiment.first_seed = arg.seed
     c.experiment.keep = "all"
-    return apply_debug(c) if arg.debug else c
+    return c

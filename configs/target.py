@@ -6,12 +6,12 @@ Time: XNLI trains on MNLI, 2 epochs of 392,702 pairs; ask `stilts plan` for your
 
     stilts train --config=configs/target.py:task=xnli --data_root=D --workdir=W
 
-Arguments: task, seed, preset, encoder, source_language (of the training data), debug.
+Arguments: task, seed, preset, encoder, source_language (of the training data).
 """
 
 from ml_collections import ConfigDict
 
-from stilts_jax.config import apply_debug, base_config, parse_argument
+from stilts_jax.config import base_config, parse_argument
 
 
 def get_config(argument: str = "") -> ConfigDict:
@@ -23,7 +23,6 @@ def get_config(argument: str = "") -> ConfigDict:
         preset="paper",
         encoder="",
         source_language="en",
-        debug=False,
         choices={"preset": ("paper", "xtreme")},
     )
     c = base_config()
@@ -34,4 +33,4 @@ def get_config(argument: str = "") -> ConfigDict:
     c.experiment.first_seed = arg.seed
     c.experiment.source_language = arg.source_language
     c.experiment.keep = "all"
-    return apply_debug(c) if arg.debug else c
+    return c

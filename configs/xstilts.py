@@ -9,12 +9,12 @@ Time: `stilts grid --config=configs/xstilts.py --dry_run` prints steps, tokens, 
 
 Arguments: intermediates, targets (joined by "+"; several tasks at once as "mnli/squad_v1", with masked language
 modelling as "mnli/mlm", another language as "mnli@de", a fine-tuned encoder as "hub:NAME"), benchmark (xtreme or
-xtreme-r: its targets), seeds, intermediate_seeds, target_seeds, preset, encoder, source_language, debug.
+xtreme-r: its targets), seeds, intermediate_seeds, target_seeds, preset, encoder, source_language.
 """
 
 from ml_collections import ConfigDict
 
-from stilts_jax.config import apply_debug, base_config, parse_argument
+from stilts_jax.config import base_config, parse_argument
 
 INTERMEDIATES = (
     "none+anli+mnli+qqp+squad_v1+squad_v2+hellaswag+ccg+cosmosqa+commonsenseqa"
@@ -39,7 +39,6 @@ def get_config(argument: str = "") -> ConfigDict:
         preset="paper",
         encoder="",
         source_language="en",
-        debug=False,
         choices={"benchmark": tuple(TARGETS), "preset": ("paper", "xtreme")},
     )
     c = base_config()
@@ -50,4 +49,4 @@ def get_config(argument: str = "") -> ConfigDict:
     c.experiment.intermediate_seeds = arg.intermediate_seeds or arg.seeds
     c.experiment.target_seeds = arg.target_seeds or arg.seeds
     c.experiment.source_language = arg.source_language
-    return apply_debug(c) if arg.debug else c
+    return c

@@ -33,9 +33,16 @@ def find_config(name: str) -> Path:
 
 
 def load_config(spec: str, overrides: Mapping[str, str] | None = None) -> ConfigDict:
-    """Returns the config that ``path/to/file.py:key=value,...`` and ``--config.x.y=z`` overrides describe."""
+    """Returns the config that ``path/to/file.py:key=value,...`` and ``--config.x.y=z`` overrides describe.
+
+    Every config takes ``:debug``, alone or behind its arguments; see ``apply_debug``.
+    """
     name, _, argument = spec.partition(":")
-    config = _run_get_config(find_config(name), argument)
+    given = argument.removesuffix(":debug").split(",")
+    kept = [item for item in given if item != "debug"]
+    config = _run_get_config(find_config(name), ",".join(kept))
+    if kept != given or argument.endswith(":debug"):
+        apply_debug(config)
     for key, text in (overrides or {}).items():
         _override(config, key, text)
     return config
@@ -46,7 +53,7 @@ def base_config() -> ConfigDict:
     return _run_get_config(find_config("base"), "")
 
 
-def apply_debug(config: ConfigDict) -> ConfigDict:
+def apply_debug(config: ConfigDict) -> None:
     """Makes a config small, float32 and strict: to see in a minute that everything runs."""
     config.train.max_steps = 4
     config.train.eval_every = 2
@@ -59,8 +66,8 @@ def apply_debug(config: ConfigDict) -> ConfigDict:
     config.compute.matmul_precision = "highest"
     config.compute.check_nans = True
     config.evaluation.tokens_per_batch = 1024
+    config.evaluation.limit = 64
     config.debug = True
-    return config
 
 
 def parse_argument(

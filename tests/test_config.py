@@ -11,17 +11,27 @@ def test_base_config_has_exactly_the_options_that_the_settings_have():
     assert settings.preset == "paper"
 
 
-@pytest.mark.parametrize("name", ["intermediate", "target", "xstilts"])
-@pytest.mark.parametrize("argument", ["", ":debug"])
-def test_every_config_file_gives_settings(name, argument):
-    settings = to_settings(load_config(name + argument))
-    assert settings.debug == bool(argument)
-    assert settings.compute.dtype == ("float32" if argument else "bfloat16")
+CONFIGS = sorted(path.stem for path in find_config("base").parent.glob("*.py"))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("debug", [False, True])
+def test_every_config_file_gives_settings_and_takes_debug(name, debug):
+    settings = to_settings(load_config(name + ":debug" * debug))
+    assert settings.debug == debug
+    assert settings.compute.check_nans == debug
+
+
+@pytest.mark.parametrize("argument", ["task=panx,debug", "debug,task=panx", "task=panx:debug"])
+def test_debug_stands_among_or_behind_arguments(argument):
+    settings = to_settings(load_config(f"target:{argument}"))
+    assert (settings.debug, settings.experiment.targets) == (True, "panx")
+    assert not to_settings(load_config("target:task=my.module:TASK")).debug
 
 
 def test_arguments_are_typed():
-    arg = parse_argument("seeds=3,task=mnli,debug", task="x", seeds=1, debug=False, rate=0.5)
-    assert (arg.task, arg.seeds, arg.debug, arg.rate) == ("mnli", 3, True, 0.5)
+    arg = parse_argument("seeds=3,task=mnli,bare", task="x", seeds=1, bare=False, rate=0.5)
+    assert (arg.task, arg.seeds, arg.bare, arg.rate) == ("mnli", 3, True, 0.5)
 
 
 def test_an_override_reaches_its_option_and_keeps_its_type():
@@ -83,7 +93,7 @@ def test_a_users_own_file_is_loaded(tmp_path):
 
 
 def test_debug_is_small_and_strict():
-    config = apply_debug(base_config())
+    apply_debug(config := base_config())
     assert config.train.max_steps <= 10
     assert config.compute.check_nans
     assert find_config("base").name == "base.py"

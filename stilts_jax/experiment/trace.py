@@ -6,15 +6,26 @@ from typing import Any
 
 import jax
 
+from stilts_jax.progress import Progress
+
 FIRST = 10  # steps after the start that are left alone: they compile
 COUNT = 10
 
 
 class Traced:
-    """``batch_at`` that profiles what happens between its calls, from the tenth to the twentieth."""
+    """``batch_at`` that profiles what happens between its calls: ten steps from the tenth on, earlier in a short run.
 
-    def __init__(self, batch_at: Callable[[int], Any], folder: Path | None) -> None:
-        self._batch_at, self._folder = batch_at, folder
+    Args:
+        folder: for the profile; None profiles nothing.
+        steps: of the whole run.
+        progress: says where the profile is.
+    """
+
+    def __init__(
+        self, batch_at: Callable[[int], Any], folder: Path | None, steps: int, progress: Progress
+    ) -> None:
+        self._batch_at, self._folder, self._progress = batch_at, folder, progress
+        self._first = min(FIRST, steps // 2)
         self._calls = 0
         self._running = False
 
@@ -23,14 +34,16 @@ class Traced:
 
     def __exit__(self, *_: object) -> None:
         self._stop()
+        if self._folder is not None and self._calls <= self._first:
+            self._progress.say(f"warning: no profile was written, {self._calls} steps were left to take")
 
     def __call__(self, step: int) -> Any:
         """Returns the batch of ``step``."""
         if self._folder is not None:
-            if self._calls == FIRST:
+            if self._calls == self._first:
                 jax.profiler.start_trace(str(self._folder))
                 self._running = True
-            elif self._calls == FIRST + COUNT:
+            elif self._calls == self._first + COUNT:
                 self._stop()
             self._calls += 1
         return self._batch_at(step)
@@ -39,3 +52,6 @@ class Traced:
         if self._running:
             jax.profiler.stop_trace()
             self._running = False
+            self._progress.say(
+                f"a profile of {min(self._calls - self._first, COUNT)} steps is in {self._folder}"
+            )

@@ -84,7 +84,10 @@ def train_phase(phase: Phase, context: Context) -> dict[str, Any]:
         params = jax.device_put(params, parameter_shardings(params, context.mesh))
     optimizer = Optimizer(_optimizer_config(data[0], total_steps, context))
     batch_at = _remapped(batches.batch_at, vocabulary)
-    with BatchesAhead(batch_at) as ahead, Traced(ahead, context.trace) as traced:
+    with (
+        BatchesAhead(batch_at) as ahead,
+        Traced(ahead, context.trace, total_steps, context.progress) as traced,
+    ):
         result = run_training(
             init_state(params, optimizer.init),
             config=_loop_config(phase, total_steps, context),
