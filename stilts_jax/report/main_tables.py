@@ -220,7 +220,10 @@ def _headline(grid: Grid) -> str:
     if len(grid.scored) > 1 and whole:
         without = _mean_gains(grid, rest) if len(rest) < len(grid.scored) else []
         bests = [
-            f"{grid.row_title(row)}, {signed(gain)}" for gain, row in map(max, filter(None, (whole, without)))
+            f"{grid.row_title(row)}, {signed(gain)}"
+            if gain > 0
+            else f"the baseline ({grid.row_title(row)}: {signed(gain)})"
+            for gain, row in map(max, filter(None, (whole, without)))
         ]
         sentences.append("Best mean over all tasks here: " + "; without retrieval: ".join(bests))
         if without and len(whole) > 1:

@@ -197,6 +197,20 @@ def test_a_single_run_makes_a_page(tmp_path):
     assert "80.0" in summary_text(tmp_path)
 
 
+def test_the_headline_names_the_baseline_where_nothing_beats_it(tmp_path):
+    for intermediate, seed, xnli, tatoeba in (("none", None, 50.0, 90.0), ("mnli", 0, 58.0, 40.0)):
+        scores = {"xnli": {"accuracy": {"en": xnli}}}
+        made_up_grid.write_record(
+            tmp_path, made_up_grid.make_record(intermediate, "mnli", scores, seeds=(seed, 0))
+        )
+        scores = {"tatoeba": {"accuracy": {"de": tatoeba}}}
+        record = made_up_grid.make_record(intermediate, None, scores, seeds=(seed, None), stage="retrieval")
+        made_up_grid.write_record(tmp_path, record)
+    text = Page(write_report(tmp_path).html.read_text(encoding="utf-8")).text
+    assert "Largest difference upwards: MNLI on XNLI, +8.0 points; lowest: MNLI on Tatoeba, −50.0." in text
+    assert "Best mean over all tasks here: the baseline (MNLI: −21.0); without retrieval: MNLI, +8.0." in text
+
+
 def test_an_empty_folder_and_an_unknown_benchmark(tmp_path):
     with pytest.raises(DataError, match="nothing to report on"):
         write_report(tmp_path)
