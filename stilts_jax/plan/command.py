@@ -214,17 +214,17 @@ def describe(plan: Plan, work: float = 0) -> str:
 
 def _table_row(name: str, plan: Plan) -> str:
     topology, mesh = plan.setup.chips(), plan.setup.mesh
-    sent = sum(item.bytes for item in plan.collectives) / 1e9
     cells = [
         name,
         f"{topology.name} ({topology.count})",
         f"{mesh.data} x {mesh.fsdp} x {mesh.tensor}",
         f"{plan.setup.rows / topology.count:g}",
-        f"{plan.train.total / GIB:.2f}" if plan.train else "does not fit",
-        f"{sent:.1f}",
-        f"{plan.bound:.3g}",
-        plan.limit,
     ]
+    if plan.train:
+        sent = sum(item.bytes for item in plan.collectives) / 1e9
+        cells += [f"{plan.train.total / GIB:.2f}", f"{sent:.1f}", f"{plan.bound:.3g}", plan.limit]
+    else:
+        cells += ["does not fit", "–", "–", "–"]
     return f"| {' | '.join(cells)} |"
 
 

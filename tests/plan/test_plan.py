@@ -157,6 +157,12 @@ def test_table(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
+def test_what_does_not_compile_has_no_numbers_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "plan_training", lambda setup: replace(faked(setup), train=None))
+    *_, row = command.sweep_command(ONE, shapes={"Large": TINY}, topologies=["v5e:2x4"], rows_a_chip=8)
+    assert row == "| Large | v5e:2x4 (8) | 1 x 8 x 1 | 8 | does not fit | – | – | – |"
+
+
 def test_the_command_sweeps(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(command, "plan_training", faked)
     arguments = ["--encoder=large+xl", "--topology=v5e:2x4+v6e:2x4", "--rows=16"]
