@@ -93,7 +93,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     add_config_arguments(parser)
     parser.add_argument("phases", nargs="+", metavar="PHASE")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(namespace=argparse.Namespace(overrides={}, command_line=""))
     settings = read_settings(arguments)
     context = context_of(arguments, settings)
     known = {phase.name: phase for phase in list_phases(settings, get_task)}
