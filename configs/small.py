@@ -1,7 +1,7 @@
 """The recipe with a small encoder (12 layers of 384, multilingual-e5-small's shape) on real languages.
 
 Purpose: a slice of the experiment for two CPU cores (size=cpu), or all of it on a GPU (size=gpu).
-A twentieth of XLM-R Large's layers, part of the data, few languages: nothing here compares to the paper.
+A fourteenth of XLM-R Large's layers, part of the data, few languages: nothing here compares to the paper.
 Expected: the README's section on real languages.
 Time: size=cpu took 85 minutes of two cores that had other work too; by ``--dry_run`` it has 0.23 PFLOP.
 
