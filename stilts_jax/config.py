@@ -81,7 +81,7 @@ def parse_argument(
             raise ConfigError(
                 f"The config has no argument {key!r}.",
                 where=f"--config=...:{text}",
-                fix=nearest(key, defaults),
+                fix=nearest(key, (*defaults, "debug")),  # which load_config takes for every config
             )
         values[key] = _parse(value if has_value else "true", type(defaults[key]), f"argument {key!r}")
         if choices and key in choices and values[key] not in choices[key]:

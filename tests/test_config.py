@@ -29,6 +29,12 @@ def test_debug_stands_among_or_behind_arguments(argument):
     assert not to_settings(load_config("target:task=my.module:TASK")).debug
 
 
+def test_a_misspelt_debug_is_told():
+    with pytest.raises(ConfigError) as caught:
+        load_config("small:debgu")
+    assert caught.value.fix == "did you mean 'debug'?"
+
+
 def test_arguments_are_typed():
     arg = parse_argument("seeds=3,task=mnli,bare", task="x", seeds=1, bare=False, rate=0.5)
     assert (arg.task, arg.seeds, arg.bare, arg.rate) == ("mnli", 3, True, 0.5)
