@@ -1,5 +1,6 @@
 """What the two benchmarks consist of: tasks in the order of the papers' tables, groups, languages."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stilts_jax.evaluation import benchmarks as evaluation
@@ -63,15 +64,26 @@ METRIC_TITLES = {
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A benchmark's tasks, and the number of languages that its own average of each task runs over."""
+    """A benchmark's tasks, and the languages that its own average of each task runs over."""
 
     title: str
-    languages: dict[str, int]
+    languages: dict[str, tuple[str, ...]]
 
     @property
     def tasks(self) -> tuple[str, ...]:
         """Task names in the order of the paper's table."""
         return tuple(self.languages)
+
+    def coverage(self, task: str, languages: Sequence[str]) -> str:
+        """``2 of 4 (and sw)``: how many of its languages of ``task`` are there, and what is not one of them.
+
+        Empty where they are just its own, and for a task of others.
+        """
+        own, here = set(self.languages.get(task, ())), set(languages)
+        if not own or own == here:
+            return ""
+        others = f" (and {', '.join(sorted(here - own))})" if here - own else ""
+        return f"{len(here & own)} of {len(own)}{others}"
 
 
 _TASKS = {"bucc2018": "bucc"}  # the folder in predictions has another name than the task
@@ -81,9 +93,7 @@ _TITLES = {"xtreme": "XTREME", "xtreme-r": "XTREME-R"}
 def find_benchmark(name: str) -> Benchmark:
     """Returns a benchmark by the name that evaluation gives it; raises ConfigError for another."""
     tasks = evaluation.get_benchmark(name)
-    return Benchmark(
-        _TITLES[name], {_TASKS.get(task, task): len(one.languages) for task, one in tasks.items()}
-    )
+    return Benchmark(_TITLES[name], {_TASKS.get(task, task): one.languages for task, one in tasks.items()})
 
 
 def group_of(task: str) -> str:

@@ -54,11 +54,12 @@ def main_table(grid: Grid) -> Table:
         columns.append(Column(training_title(task), metrics + splits, group))
     rows = [_main_row(grid, row) for row in grid.rows]
     notes = []
-    sizes = {task: len(grid.languages(task)) for task in grid.tasks}
     fewer = [
-        f"{task_title(task)} {sizes[task]} of {count}"
-        for task, count in grid.benchmark.languages.items()
-        if sizes.get(task) and sizes[task] != count
+        f"{task_title(task)} {coverage}"
+        for task in grid.benchmark.tasks
+        if task in grid.tasks
+        and (here := grid.languages(task))
+        and (coverage := grid.benchmark.coverage(task, here))
     ]
     if fewer:
         notes.append(f"Languages of {grid.benchmark.title} that are here: {', '.join(fewer)}.")
@@ -164,8 +165,8 @@ def _average_columns(grid: Grid) -> list[tuple[str, list[str], bool, str]]:
     everything = list(grid.scored)
     without = [task for task in everything if group_of(task) != "retrieval"]
     complete = all(
-        task in grid.scored and len(grid.languages(task)) == count
-        for task, count in grid.benchmark.languages.items()
+        task in grid.scored and not grid.benchmark.coverage(task, grid.languages(task))
+        for task in grid.benchmark.tasks
     )
     name = f"{grid.benchmark.title} average" if complete else "Average of the tasks here"
     benchmark_tasks = list(grid.benchmark.tasks) if complete else everything

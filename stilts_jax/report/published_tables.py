@@ -120,8 +120,8 @@ def _own(grid: Grid, row: Row, tasks: Sequence[str]) -> list[Cell]:
             cells.append(Cell("–", note=cell.reason))
             continue
         values = np.nanmean(cell.values, axis=(0, 1))
-        here, known = len(cell.languages), grid.benchmark.languages.get(task)
-        note = f"{here} of {known} languages" if known and here != known else ""
+        coverage = grid.benchmark.coverage(task, cell.languages)
+        note = f"languages: {coverage}" if coverage else ""
         cells.append(Cell(" / ".join(fixed(value) for value in values), detail=cell.split, note=note))
     return cells
 

@@ -238,3 +238,11 @@ def test_two_mixtures_of_one_size_keep_their_long_names(tmp_path):
         *("none", "ANLI + QQP + CCG + MNLI", "ANLI + QQP + CCG + SQuAD v1.1")
     ]
     assert short_title(rows[0]) == "Multi-task (4)"
+
+
+def test_languages_that_a_benchmark_lacks_are_not_counted_as_its_own():
+    xtreme = find_benchmark("xtreme")
+    assert xtreme.coverage("bucc", ("ru", "sw", "zh")) == "2 of 4 (and sw)"
+    assert xtreme.coverage("bucc", ("de", "ru", "sw", "zh")) == "3 of 4 (and sw)"  # four, and not all
+    assert xtreme.coverage("bucc", ("zh", "ru", "fr", "de")) == ""
+    assert xtreme.coverage("mytask", ("en",)) == ""
