@@ -5,7 +5,7 @@ token, or one short vector. Rows come sorted by length (``PredictionStream``), a
 once, which is checked. What is compiled is kept by model and head, so that later calls find it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from typing import Any, Literal
@@ -22,7 +22,15 @@ from stilts_jax.data.masking import Masking
 from stilts_jax.data.prefetch import prefetch
 from stilts_jax.data.records import PAD_ID, Batch, Features, Ragged
 from stilts_jax.errors import StiltsError
-from stilts_jax.model import Model, apply_model, chunked_cross_entropy, encode, pool_mean
+from stilts_jax.model import (
+    Model,
+    apply_model,
+    chunked_cross_entropy,
+    encode,
+    pool_mean,
+    take_layers_apart,
+    writes_layers_out,
+)
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.sharding import batch_multiple, host_rows, parameter_shardings, shard_batch
 from stilts_jax.tokenization import SEP_ID
@@ -81,8 +89,10 @@ def predict(
         row_multiple=int(np.lcm(multiple, _ROW_MULTIPLE)),
         masking=masking,
     )
+    # Nothing is kept for a gradient, so there is nothing to compute again.
+    model = replace(model, compute=replace(model.compute, remat="none"))
     run = _compile(model, head, layer, features.kind, mesh)
-    params = _place(params, mesh)
+    placed = _place(params, model, mesh)
     sequences = features.columns["tokens"]
     assert isinstance(sequences, Ragged)
     kept: Rows = {}
@@ -90,16 +100,13 @@ def predict(
     label = f"{name}: {len(features)} rows in {len(stream)} batches of {len(stream.shapes)} shapes"
     # The longest rows come first: counted in tokens, the time that is left can be believed from the start.
     costs = np.ones_like(seen) if features.kind == "mlm" else measure_rows(features)
-    waiting: tuple[Batch, Any] | None = None
+
+    def compute(batch: Batch) -> Arrays:
+        return run(placed, _to_device(batch, mesh))
+
     with progress.track(label, total=int(costs.sum()), unit="tokens") as bar:
-        for batch in prefetch(stream.batch_at, range(len(stream))):
-            ahead = batch, run(params, _to_device(batch, mesh))
-            # The device computes this batch while the host takes in the one before it.
-            if waiting is not None:
-                bar.advance(int(costs[_take_in(*waiting, kept, seen, sequences)].sum()))
-            waiting = ahead
-        if waiting is not None:
-            bar.advance(int(costs[_take_in(*waiting, kept, seen, sequences)].sum()))
+        for batch, outputs in _compute_ahead(compute, stream, mesh):
+            bar.advance(int(costs[_take_in(batch, outputs, kept, seen, sequences)].sum()))
     if features.kind == "mlm":  # texts were packed into fewer rows
         packed = int(np.count_nonzero(seen))
         seen, kept = seen[:packed], {key: values[:packed] for key, values in kept.items()}
@@ -113,16 +120,45 @@ def predict(
     return kept
 
 
-def _place(params: Mapping[str, Any], mesh: Mesh | None) -> Any:
-    """Puts what is not yet on a device there: once, not with every batch."""
+def _compute_ahead(
+    compute: Callable[[Batch], Arrays], stream: PredictionStream, mesh: Mesh | None
+) -> Iterator[tuple[Batch, Arrays]]:
+    """Yields every batch with what was computed of it; others are computed meanwhile."""
+    if jax.default_backend() == "cpu" and (mesh is None or mesh.size == 1):
+        # A CPU's cores wait for each other at the end of every operation: of two batches at a time the one fills
+        # the gaps of the other. (jax compiles once what both want.)
+        def make(index: int) -> tuple[Batch, Arrays]:
+            batch = stream.batch_at(index)
+            return batch, jax.block_until_ready(compute(batch))
+
+        yield from prefetch(make, range(len(stream)), threads=2, ahead=3)
+        return
+    waiting: tuple[Batch, Arrays] | None = None
+    for batch in prefetch(stream.batch_at, range(len(stream))):
+        # The device computes this batch while the host takes in the one before it.
+        ahead = batch, compute(batch)
+        if waiting is not None:
+            yield waiting
+        waiting = ahead
+    if waiting is not None:
+        yield waiting
+
+
+def _place(params: Mapping[str, Any], model: Model, mesh: Mesh | None) -> Any:
+    """Puts what is not yet on a device there, and in the form that is read: once, not with every batch."""
     tree = dict(params)
     if mesh is None:
-        return jax.device_put(tree)
-    return jax.tree.map(
-        lambda leaf, sharding: jax.device_put(leaf, sharding) if isinstance(leaf, np.ndarray) else leaf,
-        tree,
-        parameter_shardings(tree, mesh),
-    )
+        tree = jax.device_put(tree)
+    else:
+        tree = jax.tree.map(
+            lambda leaf, sharding: jax.device_put(leaf, sharding) if isinstance(leaf, np.ndarray) else leaf,
+            tree,
+            parameter_shardings(tree, mesh),
+        )
+    if writes_layers_out(model.encoder, model.compute):
+        layers = jax.jit(take_layers_apart)(tree["encoder"]["layers"])
+        tree["encoder"] = {**tree["encoder"], "layers": layers}
+    return tree
 
 
 def _to_device(batch: Batch, mesh: Mesh | None) -> Mapping[str, Any]:
@@ -157,8 +193,6 @@ def _compile(
     model: Model, head: str | None, layer: Layer | None, kind: str, mesh: Mesh | None
 ) -> Callable[[Any, Any], dict[str, jax.Array]]:
     """The function for a batch; jax compiles it once a bucket."""
-    # Nothing is kept for a gradient, so there is nothing to compute again.
-    model = replace(model, compute=replace(model.compute, remat="none"))
 
     def run(params: Any, batch: Arrays) -> dict[str, jax.Array]:
         if head is None:

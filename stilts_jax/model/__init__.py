@@ -2,7 +2,13 @@
 
 from stilts_jax.model.attention import Backend, choose_backend
 from stilts_jax.model.config import SHAPES, Compute, EncoderConfig, HeadConfig, Model
-from stilts_jax.model.encoder import abstract_encoder, encode, init_encoder
+from stilts_jax.model.encoder import (
+    abstract_encoder,
+    encode,
+    init_encoder,
+    take_layers_apart,
+    writes_layers_out,
+)
 from stilts_jax.model.export import export_encoder
 from stilts_jax.model.heads import abstract_params, apply_model, init_head, init_params, normalise, pool_mean
 from stilts_jax.model.loading import LoadedEncoder, TaskHead, find_folder, load_encoder
@@ -31,4 +37,6 @@ __all__ = [
     "load_encoder",
     "normalise",
     "pool_mean",
+    "take_layers_apart",
+    "writes_layers_out",
 ]

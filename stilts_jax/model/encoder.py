@@ -31,7 +31,7 @@ _normal = nnx.initializers.normal(0.02)
 # On a CPU a loop over layers copies every layer's parameters and activations in and out of stacks, a fifth of a
 # step. Written out, the program compiles twice as long, which narrow toy encoders never get back, and all that is
 # rematerialised lives at once.
-_WRITTEN_OUT = 12  # layers at most
+_WRITTEN_OUT = 24  # layers at most
 _WIDE = 256
 
 
@@ -171,10 +171,10 @@ class Encoder(nnx.Module):
             self.final_norm = Norm(config, compute, rngs)
 
 
-@lru_cache(maxsize=64)
-def _definition(config: EncoderConfig, compute: Compute) -> nnx.GraphDef:
-    """The encoder without its parameters; costs no memory."""
-    return nnx.split(nnx.eval_shape(lambda: Encoder(config, compute, nnx.Rngs(0))))[0]
+@lru_cache(maxsize=256)
+def _definition(module: type[nnx.Module], config: EncoderConfig, compute: Compute) -> nnx.GraphDef:
+    """A part of the encoder without its parameters; costs no memory."""
+    return nnx.split(nnx.eval_shape(lambda: module(config, compute, nnx.Rngs(0))))[0]  # type: ignore[call-arg]
 
 
 @partial(jax.jit, static_argnames=("config", "dtype"))
@@ -256,63 +256,81 @@ def encode(
         visible["segments"] = flat(segments)
         position_ids = jnp.where(visible["segments"] > 0, flat(positions) + config.pad_id + 1, config.pad_id)
     with jax.default_matmul_precision(compute.matmul_precision):
-        parts = {name: params[name] for name in params if name != "pooler"}
-        encoder = nnx.merge(_definition(config, compute), parts)
-        found = _run(encoder, tokens, position_ids, visible, depth, all_hidden, first_only, dropout_key)
+        found = _run(
+            params, tokens, position_ids, visible, config, compute, depth, all_hidden, first_only, dropout_key
+        )
     return found.reshape(*found.shape[:-3], *shape[:-1], *found.shape[-2:])
 
 
+def writes_layers_out(config: EncoderConfig, compute: Compute) -> bool:
+    """Whether the program will have the layers one behind the other instead of a loop over their stack."""
+    on_cpu = (compute.platform or jax.default_backend()) == "cpu"
+    fits = config.hidden_size >= _WIDE and config.num_layers <= _WRITTEN_OUT
+    return on_cpu and compute.remat == "none" and fits
+
+
+def take_layers_apart(stack: Any) -> list[Any]:
+    """Returns the parameters of each layer; an encoder takes them in place of their stack.
+
+    Where layers are written out, a program that gets the stack first copies each layer out of it: a twentieth
+    of a prediction's time, and most of what there is to compile.
+    """
+    leaves, structure = jax.tree.flatten(stack)
+    # The gradient of a split is one concatenation; that of an index would be a sum of stacks.
+    cut = [[part[0] for part in jnp.split(jnp.asarray(leaf), leaf.shape[0])] for leaf in leaves]
+    return [jax.tree.unflatten(structure, layer) for layer in zip(*cut, strict=True)]
+
+
 def _run(
-    encoder: Encoder,
+    params: Mapping[str, Any],
     tokens: jax.Array,
     position_ids: jax.Array,
     visible: Mapping[str, Any],
+    config: EncoderConfig,
+    compute: Compute,
     depth: int,
     all_hidden: bool,
     first_only: bool,
     dropout_key: jax.Array | None,
 ) -> jax.Array:
-    config, compute = encoder.embeddings.config, encoder.embeddings.compute
     # All keys at once: a split in the scanned body would be compiled, and run, twice a layer.
     all_keys = None if dropout_key is None else jax.random.split(dropout_key, (config.num_layers + 1, 3))
     embedding_key, keys = (None, None) if all_keys is None else (all_keys[0, 0], all_keys[1:])
-    embedded = constrain_batch(encoder.embeddings(tokens, position_ids, embedding_key))
-    layer, stacked = nnx.split(encoder.layers)
+    embeddings = nnx.merge(_definition(Embeddings, config, compute), params["embeddings"])
+    embedded = hidden = constrain_batch(embeddings(tokens, position_ids, embedding_key))
+    layer = _definition(Layer, config, compute)
 
-    def apply_layer(hidden: jax.Array, part: Any) -> tuple[jax.Array, jax.Array | None]:
+    def apply_layer(
+        hidden: jax.Array, part: Any, queries: int | None = None
+    ) -> tuple[jax.Array, jax.Array | None]:
         state, layer_keys = part
-        hidden = constrain_batch(nnx.merge(layer, state)(hidden, visible, layer_keys))
+        hidden = constrain_batch(nnx.merge(layer, state)(hidden, visible, layer_keys, queries))
         return hidden, hidden if all_hidden else None
 
     def apply_numbered(hidden: jax.Array, number: jax.Array) -> tuple[jax.Array, jax.Array | None]:
         return apply_layer(hidden, jax.tree.map(lambda array: jnp.asarray(array)[number], (stacked, keys)))
 
-    on_cpu = (compute.platform or jax.default_backend()) == "cpu"
-    written_out = on_cpu and compute.remat == "none" and config.hidden_size >= _WIDE
-    scan = partial(jax.lax.scan, unroll=_WRITTEN_OUT if written_out else 1)
-    if depth < config.num_layers:
+    stacked = params["layers"]
+    states: list[Any] = []
+    if writes_layers_out(config, compute):
+        layers = stacked if isinstance(stacked, list) else take_layers_apart(stacked)
+        for number in range(depth):
+            queries = 1 if first_only and not all_hidden and number == config.num_layers - 1 else None
+            part = layers[number], None if keys is None else keys[number]
+            hidden, state = apply_layer(hidden, part, queries)
+            states.append(state if state is None else state[None])
+    elif depth < config.num_layers:
         # Scanning a slice of the stack would copy the slice, 25 GB of it for XXL.
-        hidden, states = scan(_rematerialise(apply_numbered, compute), embedded, jnp.arange(depth))
-    elif first_only and written_out and not all_hidden:
-        lower, last = _split_last((stacked, keys))
-        hidden, states = scan(_rematerialise(apply_layer, compute), embedded, lower)
-        hidden = constrain_batch(nnx.merge(layer, last[0])(hidden, visible, last[1], queries=1))
+        hidden, *states = jax.lax.scan(_rematerialise(apply_numbered, compute), hidden, jnp.arange(depth))
     else:
-        hidden, states = scan(_rematerialise(apply_layer, compute), embedded, (stacked, keys))
+        hidden, *states = jax.lax.scan(_rematerialise(apply_layer, compute), hidden, (stacked, keys))
     normalised = depth == config.num_layers and not config.post_norm
     if normalised:
-        hidden = encoder.final_norm(hidden)
+        hidden = nnx.merge(_definition(Norm, config, compute), params["final_norm"])(hidden)
     if not all_hidden:
         return hidden
-    states = jnp.concatenate([embedded[None], states])
-    return states.at[-1].set(hidden) if normalised else states
-
-
-def _split_last(stacked: Any) -> tuple[Any, Any]:
-    """Splits arrays [L, ...] into [L - 1, ...] and the last one."""
-    parts = jax.tree.map(lambda array: jnp.split(jnp.asarray(array), [array.shape[0] - 1]), stacked)
-    lower, last = jax.tree.transpose(jax.tree.structure(stacked), jax.tree.structure([0, 0]), parts)
-    return lower, jax.tree.map(lambda array: array[0], last)
+    found = jnp.concatenate([embedded[None], *states])
+    return found.at[-1].set(hidden) if normalised else found
 
 
 def _rematerialise(function: Any, compute: Compute) -> Any:

@@ -3,19 +3,22 @@
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
+from functools import partial
 
 import jax
 import numpy as np
 import pytest
 
+from stilts_jax.data.batches import PredictionStream
 from stilts_jax.data.features import FeatureSettings, build_features
 from stilts_jax.data.masking import Masking
 from stilts_jax.data.records import Features
 from stilts_jax.errors import StiltsError
 from stilts_jax.evaluation import predict as predict_module
 from stilts_jax.evaluation.predict import default_layer, predict
-from stilts_jax.model import encode
+from stilts_jax.model import encode, encoder
 from stilts_jax.tasks.spec import (
     ChoiceExample,
     ClassifyExample,
@@ -69,6 +72,31 @@ def test_labels(features, model, head_params, run_at_once):
     expected = run_at_once("classify", token_rows(features["classify"]))["logits"].argmax(axis=1)
     np.testing.assert_array_equal(found["label"], expected)
     assert len(set(expected.tolist())) > 1
+
+
+def test_shapes_are_compiled_once_and_layers_taken_apart(
+    features, model, head_params, run_at_once, monkeypatch
+):
+    """Two batches at a time on a CPU: the first of a shape goes alone."""
+    traced = []
+
+    def label(outputs, batch):
+        traced.append(batch["tokens"].shape)
+        time.sleep(0.2)  # so that another batch would be traced meanwhile
+        return best_label(outputs, batch)
+
+    best_label = predict_module.PREDICTORS["classify"]
+    monkeypatch.setitem(predict_module.PREDICTORS, "classify", label)
+    monkeypatch.setattr(predict_module, "PredictionStream", partial(PredictionStream, max_buckets=1))
+    monkeypatch.setattr(encoder, "_WIDE", 1)
+    predict_module._compile.cache_clear()
+    found = predict(
+        model, head_params("classify"), features["classify"], head="classify", tokens_per_batch=64
+    )
+    predict_module._compile.cache_clear()
+    assert traced == [(8, 48)]
+    expected = run_at_once("classify", token_rows(features["classify"]))["logits"].argmax(axis=1)
+    np.testing.assert_array_equal(found["label"], expected)
 
 
 def test_tags(features, model, head_params, run_at_once):
@@ -159,6 +187,7 @@ def test_one_compilation_a_shape_kept_over_calls(features, model, head_params, m
 
     def counting(model, params, batch, *, head):
         traced.append(batch["tokens"].shape)
+        time.sleep(0.2)  # so that another batch would be traced meanwhile
         return original(model, params, batch, head=head)
 
     original = predict_module.apply_model
