@@ -3,7 +3,9 @@
 import numpy as np
 
 _WORTH = 1.01  # fewer lengths are taken where they compute no more than this beside the best
-_SHORT = 32  # up to here lengths are multiples of a quarter: a fixed step would be half of a short row
+# Up to here lengths are multiples of a quarter, and up to twice that of a half, of what longer ones are multiples of: a
+# fixed step would be half of a short row.
+_SHORT = 32
 
 
 def round_up(value: int, multiple: int) -> int:
@@ -12,9 +14,12 @@ def round_up(value: int, multiple: int) -> int:
 
 
 def round_lengths(lengths: np.ndarray, multiple: int) -> np.ndarray:
-    """Rounds lengths up to what buckets may have: multiples of ``multiple``, of a quarter of it up to 32."""
-    fine = max(multiple // 4, 1)
-    return np.where(lengths <= _SHORT, -(-lengths // fine) * fine, -(-lengths // multiple) * multiple)
+    """Rounds up to what buckets may have: multiples of ``multiple``, of a quarter of it up to 32, of half up to 64."""
+    step = np.where(
+        lengths <= _SHORT, multiple // 4, np.where(lengths <= 2 * _SHORT, multiple // 2, multiple)
+    )
+    step = np.maximum(step, 1)
+    return -(-lengths // step) * step
 
 
 def bucket_lengths(

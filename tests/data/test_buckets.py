@@ -31,8 +31,9 @@ def test_no_choice_of_as_many_lengths_pads_less(lengths, count):
 
 def test_by_hand():
     lengths = np.array([10] * 100 + [60] * 100)
-    assert bucket_lengths(lengths, 60, max_count=8, multiple=8) == (10, 64)
-    assert bucket_lengths(lengths, 60, max_count=1, multiple=8) == (64,)
+    assert bucket_lengths(lengths, 60, max_count=8, multiple=8) == (10, 60)
+    assert bucket_lengths(lengths, 60, max_count=1, multiple=8) == (60,)
+    assert bucket_lengths(lengths + 9, 69, max_count=8, multiple=8) == (20, 72)
     assert bucket_lengths(lengths, 100, max_count=8, multiple=8, limit=100)[-1] == 100  # the limit wins
-    assert bucket_lengths(lengths, 60, max_count=8, multiple=128) == (32, 128)
+    assert bucket_lengths(lengths, 60, max_count=8, multiple=128) == (32, 64)
     assert bucket_lengths(np.zeros(0, int), 5, max_count=8, multiple=8) == (6,)
