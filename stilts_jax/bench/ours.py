@@ -63,7 +63,8 @@ class OurTraining:
         self.window, self._batches, self._vocabulary = train.window, batches, vocabulary
         self.settings = (
             f"{'phase vocabulary of ' + str(len(vocabulary)) + ' rows' if vocabulary else 'whole vocabulary'}, "
-            f"windows of {train.window}, {len(batches.shapes)} shapes, remat {model.compute.remat}, {rng}"
+            f"windows of {train.window}, {len(batches.shapes)} shapes, {train.accumulation} microbatches, "
+            f"remat {model.compute.remat}, {rng}"
         )
         with jax.set_mesh(mesh):
             params = init_params(model, jax.random.key(0, impl=rng))
