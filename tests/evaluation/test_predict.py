@@ -77,12 +77,12 @@ def test_labels(features, model, head_params, run_at_once):
 def test_shapes_are_compiled_once_and_layers_taken_apart(
     features, model, head_params, run_at_once, monkeypatch
 ):
-    """Two batches at a time on a CPU: the first of a shape goes alone."""
+    """Two batches at a time on a CPU want the same program at once: jax makes it for both."""
     traced = []
 
     def label(outputs, batch):
         traced.append(batch["tokens"].shape)
-        time.sleep(0.2)  # so that another batch would be traced meanwhile
+        time.sleep(0.2)  # the other batch asks for it meanwhile
         return best_label(outputs, batch)
 
     best_label = predict_module.PREDICTORS["classify"]
@@ -187,7 +187,6 @@ def test_one_compilation_a_shape_kept_over_calls(features, model, head_params, m
 
     def counting(model, params, batch, *, head):
         traced.append(batch["tokens"].shape)
-        time.sleep(0.2)  # so that another batch would be traced meanwhile
         return original(model, params, batch, head=head)
 
     original = predict_module.apply_model
