@@ -59,9 +59,11 @@ def count_collectives(text: str, num_devices: int) -> list[Collective]:
             kind = opcode.removesuffix("-start")
             if kind in _KINDS:
                 group = _group_size(rest, num_devices)
-                # A TPU's compiler writes a collective into every computation that it overlaps with.
+                # A TPU's compiler writes a collective into every computation that it overlaps with; what
+                # jax.shard_map writes out is all on one channel.
                 channel = _CHANNEL.search(rest)
-                place = (loop, kind, channel[1]) if channel else (loop, kind, line)
+                shapes = " ".join(match[0] for match in _SHAPE.finditer(result))
+                place = (loop, kind, f"{channel[1]} {shapes}" if channel else line)
                 if group > 1 and place not in seen:
                     seen.add(place)
                     runs[kind, group] += times

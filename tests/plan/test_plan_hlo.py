@@ -86,6 +86,17 @@ def test_a_tpu_writes_an_overlapped_collective_more_than_once() -> None:
     assert found.bytes == 48 * 64 * 64 * 2 * 3 / 4
 
 
+def test_what_is_written_out_by_hand_is_all_on_one_channel() -> None:
+    text = """
+ENTRY %main (x: bf16[8,4]) -> bf16[4,8] {
+  %a = bf16[8,4]{1,0} all-to-all(%x), channel_id=1, replica_groups={{0,1,2,3}}, dimensions={0}
+  ROOT %b = bf16[4,8]{1,0} all-to-all(%y), channel_id=1, replica_groups={{0,1,2,3}}, dimensions={0}
+}
+"""
+    (found,) = count_collectives(text, 4)
+    assert (found.runs, found.bytes) == (2, 2 * 8 * 4 * 2 * 3 / 4)
+
+
 PROGRAM = """
 import json, sys
 import jax, jax.numpy as jnp, numpy as np
