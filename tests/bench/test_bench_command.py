@@ -38,6 +38,7 @@ def test_training_and_prediction_are_measured(capsys):
     assert "phase vocabulary of" in record["train"]["contenders"][0]["settings"]
 
 
+@pytest.mark.slow
 def test_what_was_compiled_before_comes_from_the_cache(tmp_path):
     command = [
         sys.executable,

@@ -76,7 +76,8 @@ def read(folder: Path, processes: list[subprocess.Popen]) -> list[dict]:
     return [json.loads((folder / f"host{number}.json").read_text()) for number in range(len(processes))]
 
 
-@pytest.mark.parametrize("hosts", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("hosts", [2, 4])
 def test_hosts_train_as_one_process_does(hosts: int, start, tmp_path: Path) -> None:
     (one,) = read(tmp_path / "one", start(tmp_path / "one", 1))
     records = read(tmp_path / "some", start(tmp_path / "some", hosts))
@@ -89,6 +90,7 @@ def test_hosts_train_as_one_process_does(hosts: int, start, tmp_path: Path) -> N
     assert [record["main"] for record in records] == [True] + [False] * (hosts - 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_survivors_of_a_lost_host_ask_to_be_run_again(victim: int, start, tmp_path: Path) -> None:
     processes = start(tmp_path / "run", 2, end=(str(victim), "2", "killed"))
@@ -99,6 +101,7 @@ def test_survivors_of_a_lost_host_ask_to_be_run_again(victim: int, start, tmp_pa
     ]
 
 
+@pytest.mark.slow
 def test_a_survivor_that_waits_in_a_collective_does_not_hang(start, tmp_path: Path) -> None:
     processes = start(tmp_path / "run", 2, end=("1", "2", "stuck"))
     with pytest.raises(subprocess.TimeoutExpired):
@@ -107,6 +110,7 @@ def test_a_survivor_that_waits_in_a_collective_does_not_hang(start, tmp_path: Pa
     assert processes[0].wait(timeout=PATIENCE) == EXIT_RUN_AGAIN
 
 
+@pytest.mark.slow
 def test_a_hosts_own_failure_ends_all(start, tmp_path: Path) -> None:
     processes = start(tmp_path / "run", 2, end=("1", "2", "failed"))
     assert processes[1].wait(timeout=PATIENCE) == EXIT_ERROR
