@@ -69,7 +69,8 @@ class Bar:
         elapsed = self.elapsed
         fresh = self._done - self._start
         worked = elapsed - self.aside
-        rate = fresh / worked if worked > 0 else 0.0
+        # Right after compiling, a step was only sent off.
+        rate = fresh / worked if worked > (1.0 if self.aside else 0.0) else 0.0
         parts = [f"{self._done}/{self._total} {self._unit}" if self._total else f"{self._done} {self._unit}"]
         for name, value in self._values.items():
             parts.append(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}")

@@ -32,6 +32,14 @@ def test_what_comes_once_does_not_count_towards_the_time_left(clock):
         assert bar.line() == "training: 1/10 steps  0.5 steps/s  18 s left"
 
 
+def test_a_step_that_was_only_sent_off_tells_no_rate(clock):
+    with Progress(io.StringIO()).track("training", 10) as bar:
+        clock[0] += 60.003
+        bar.aside = 60.0
+        bar.advance()
+        assert bar.line() == "training: 1/10 steps  1:00"
+
+
 def test_a_run_that_goes_on_counts_its_own_steps_only(clock):
     with Progress(io.StringIO()).track("training", 100, start=90) as bar:
         clock[0] += 5.0
