@@ -16,6 +16,9 @@ def keep_freed_memory() -> None:
     system and gives back each time, and a gigabyte of fresh, zeroed pages is a fifth of a small step. It keeps blocks
     that large only if all threads share one heap, and has decided about that once the first thread has its own: this
     comes before anything that starts threads.
+
+    The price: steps of several lengths leave holes, so that the heap gets about twice as large as the largest step
+    needs by ``stilts plan`` (10 GB for 4.7 GiB: 16 rows of up to 192 in five lengths, a small encoder).
     """
     if not (sys.platform.startswith("linux") and _only_cpu()):
         return
