@@ -1,13 +1,16 @@
-"""What tests of several folders share: a small real tokenizer, texts for it, and real data where there are some."""
+"""What tests of several folders share: a small real tokenizer, the toy world, a finished demo, and real data."""
 
 import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import sentencepiece
 
 from stilts_jax.tokenization import Tokenizer, load_tokenizer
+from stilts_jax.toy.world import write_world
 
 TEXT = """
 the house river teacher walked quickly because seventeen birds 1995 unbelievable paper, end. été naïve Berlin
@@ -68,3 +71,34 @@ def real_tokenizer() -> Tokenizer:
     if not os.environ.get("STILTS_REAL_ENCODER"):
         pytest.skip("no real encoder")
     return load_tokenizer(os.environ["STILTS_REAL_ENCODER"])
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory) -> Path:
+    """The smallest toy world."""
+    folder = tmp_path_factory.mktemp("world")
+    write_world(folder, size="test")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory) -> dict[str, str]:
+    """The environment of commands: eight forced CPU devices, and one cache of compiled steps for all of them."""
+    return {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        # None of the user's own, unless whoever runs the tests names one.
+        "JAX_COMPILATION_CACHE_DIR": os.environ.get("JAX_COMPILATION_CACHE_DIR")
+        or str(tmp_path_factory.mktemp("compiled")),
+    }
+
+
+@pytest.fixture(scope="session")
+def demo(environment, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
+    """The work directory of a finished demo of the smallest size (only read it), and what the demo printed."""
+    workdir = tmp_path_factory.mktemp("demo")
+    command = [sys.executable, "-m", "stilts_jax.main", "demo", "--size=test", f"--workdir={workdir}"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return workdir, done

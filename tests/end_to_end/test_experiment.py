@@ -1,7 +1,6 @@
 """The whole recipe on the toy world, through the command line, on eight forced CPU devices."""
 
 import json
-import os
 import re
 import resource
 import signal
@@ -19,17 +18,6 @@ pytestmark = pytest.mark.slow
 LANGUAGES = {"de", "es", "sw", "tr", "ru", "ar", "zh"}  # the toy world's, besides English
 
 
-@pytest.fixture(scope="session")
-def environment(tmp_path_factory):
-    return {
-        **os.environ,
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-        # One cache of compiled steps for all runs of this file, and none of the user's.
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
-    }
-
-
 def stilts(environment, *arguments, check=True):
     command = [sys.executable, "-m", "stilts_jax.main", *map(str, arguments)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -41,13 +29,6 @@ def stilts(environment, *arguments, check=True):
 def results_below(folder: Path) -> dict[str, dict]:
     found = (json.loads(path.read_text()) for path in folder.glob("phases/*/result.json"))
     return {result["phase"]["name"]: result for result in found}
-
-
-@pytest.fixture(scope="session")
-def demo(environment, tmp_path_factory):
-    """A finished demo, and what it printed."""
-    workdir = tmp_path_factory.mktemp("demo")
-    return workdir, stilts(environment, "demo", "--size=test", f"--workdir={workdir}")
 
 
 def grid_arguments(demo_workdir, workdir, *more):
