@@ -1,7 +1,7 @@
 """Evaluates a model on a task: one pass over the rows of all languages, then each language by itself."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import Any
 
@@ -12,7 +12,7 @@ from stilts_jax.data.records import Features
 from stilts_jax.errors import StiltsError
 from stilts_jax.evaluation.decode import DECODERS
 from stilts_jax.evaluation.metrics import METRICS, MetricResult
-from stilts_jax.evaluation.metrics_qa import NullableAnswer, answers_at
+from stilts_jax.evaluation.metrics_qa import NullableAnswer, answers_at, tune_null_threshold
 from stilts_jax.evaluation.predict import predict
 from stilts_jax.model import Model
 from stilts_jax.progress import SILENT, Progress
@@ -53,6 +53,7 @@ def evaluate_task(
     examples: Mapping[str, Sequence[Example]],
     *,
     head: str,
+    thresholds: Mapping[str, float] | None = None,
     tokens_per_batch: int = 16384,
     masking: Masking | None = None,
     mesh: Mesh | None = None,
@@ -67,6 +68,7 @@ def evaluate_task(
         features: of ``examples``, built for prediction.
         examples: by language, in the order in which the features were built.
         head: name of the head in ``model.heads``.
+        thresholds: see ``score_decoded``.
         tokens_per_batch: padded tokens of a batch on all devices together.
         masking: of masked language modelling; its one result stands under the language "all".
         mesh: devices that share each batch.
@@ -95,29 +97,42 @@ def evaluate_task(
         return Evaluation({"all": METRICS[task.metric](task, decoded, None, "all")}, {})
     values = iter(decoded)
     return score_decoded(
-        task, {name: list(islice(values, len(part))) for name, part in examples.items()}, examples
+        task, {name: list(islice(values, len(part))) for name, part in examples.items()}, examples, thresholds
     )
 
 
 def score_decoded(
-    task: Task, decoded: Mapping[str, Sequence[Any]], examples: Mapping[str, Sequence[Example]]
+    task: Task,
+    decoded: Mapping[str, Sequence[Any]],
+    examples: Mapping[str, Sequence[Example]],
+    thresholds: Mapping[str, float] | None = None,
 ) -> Evaluation:
-    """Scores what was decoded for the examples of each language."""
-    predictions = {
-        language: _shape_predictions(task, values, examples[language]) for language, values in decoded.items()
-    }
-    results = {}
-    for language, values in predictions.items():
+    """Scores what was decoded for the examples of each language.
+
+    Args:
+        task: says how to score.
+        decoded: by language, in the order of ``examples``.
+        examples: by language.
+        thresholds: SQuAD 2.0's metric: by language, from dev; a language without one is left out of results and
+            predictions. None (for dev itself) tunes each language's threshold on its own gold and puts it into its
+            result's ``settings``.
+    """
+    results, predictions = {}, {}
+    for language, values in decoded.items():
+        predicted = _shape_predictions(task, values, examples[language])
         gold = find_gold(task, examples[language])
+        settings = {}
+        if task.metric == "squad_v2":
+            known = gold is not None if thresholds is None else language in thresholds
+            if not known:
+                continue  # there is nothing that a threshold could come from
+            tuned = tune_null_threshold(predicted, gold) if thresholds is None else thresholds[language]
+            settings = {"threshold": tuned}
+            predicted = answers_at(predicted, tuned)
+        predictions[language] = predicted
         if gold is not None:
-            results[language] = METRICS[task.metric](task, values, gold, language)
-    if task.metric == "squad_v2":  # what is submitted has its threshold applied
-        predictions = {
-            language: answers_at(
-                values, results[language].settings["f1_threshold"] if language in results else 0.0
-            )
-            for language, values in predictions.items()
-        }
+            result = METRICS[task.metric](task, predicted, gold, language)
+            results[language] = replace(result, settings=settings)
     return Evaluation(results, predictions)
 
 

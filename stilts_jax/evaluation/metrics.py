@@ -257,7 +257,10 @@ def mlqa(
 def _answers(
     predictions: Mapping[str, str], gold: Mapping[str, Sequence[str]], normalise: Callable[[str], list[str]]
 ) -> MetricResult:
-    exact, overlap = metrics_qa.score_answers(predictions, gold, normalise)
+    return _answer_means(*metrics_qa.score_answers(predictions, gold, normalise))
+
+
+def _answer_means(exact: Sequence[float], overlap: Sequence[float]) -> MetricResult:
     count = max(len(exact), 1)
     values = {"f1": 100 * (sum(overlap) / count), "em": 100 * (sum(exact) / count)}
     items = (np.array(exact, np.float64) + np.array(overlap, np.float64)) / 2
@@ -266,22 +269,12 @@ def _answers(
 
 def squad_v2(
     task: Task | None,
-    predictions: Mapping[str, metrics_qa.NullableAnswer],
+    predictions: Mapping[str, str],
     gold: Mapping[str, Sequence[str]],
     language: str,
 ) -> MetricResult:
-    """SQuAD 2.0's best exact match and best F1, each at the no-answer threshold that is best for it."""
-    exact, overlap = metrics_qa.score_nullable(predictions, gold)
-    gaps = [predictions[question].null_gap if question in predictions else np.inf for question in gold]
-    answered = [bool(question in predictions and predictions[question].text) for question in gold]
-    answerable = [metrics_qa.is_answerable(answers) for answers in gold.values()]
-    best_f1, f1_threshold = metrics_qa.tune_null_threshold(overlap, gaps, answered, answerable)
-    best_em, em_threshold = metrics_qa.tune_null_threshold(exact, gaps, answered, answerable)
-    kept = np.array(gaps) <= f1_threshold
-    nothing = ~np.array(answerable, bool)
-    items = np.where(kept, (np.array(exact) + np.array(overlap)) / 2, nothing).astype(np.float32)
-    settings = {"f1_threshold": f1_threshold, "em_threshold": em_threshold}
-    return MetricResult({"f1": best_f1, "em": best_em}, Items("mean", items), settings)
+    """Exact match and token F1 by SQuAD 2.0's rules; "" says that there is no answer."""
+    return _answer_means(*metrics_qa.score_nullable(predictions, gold))
 
 
 METRICS: Mapping[str, Callable[[Task | None, Any, Any, str], MetricResult]] = {
@@ -298,6 +291,9 @@ METRICS: Mapping[str, Callable[[Task | None, Any, Any, str], MetricResult]] = {
     "map": mean_average_precision,
     "perplexity": perplexity,
 }
+
+# Scored with a threshold that comes from a dev set: see ``experiment.keys.evaluated_splits``.
+TUNED_METRICS = frozenset(("bucc_f1", "squad_v2"))
 
 # The values whose mean is a task's one number.
 MAIN_VALUES: Mapping[str, tuple[str, ...]] = {

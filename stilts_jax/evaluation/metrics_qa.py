@@ -108,25 +108,16 @@ def _real_answers(answers: Sequence[str]) -> list[list[str]]:
     return [tokens for tokens in map(normalise_english, answers) if tokens]
 
 
-def is_answerable(answers: Sequence[str]) -> bool:
-    """Whether SQuAD 2.0's gold has an answer."""
-    return bool(answers)
-
-
 def score_nullable(
-    predictions: Mapping[str, NullableAnswer], gold: Mapping[str, Sequence[str]]
+    predictions: Mapping[str, str], gold: Mapping[str, Sequence[str]]
 ) -> tuple[list[float], list[float]]:
-    """Exact match and F1 by SQuAD 2.0's rules, as if each question were answered with its text."""
+    """Exact match and F1 (0..1) of each gold question by SQuAD 2.0's rules, where "" is right if gold has no answer."""
     exact, overlap = [], []
     for question, answers in gold.items():
-        if question not in predictions:
-            exact.append(0.0)
-            overlap.append(0.0)
-            continue
-        prediction = normalise_english(predictions[question].text)
-        # An answer that is nothing but articles and punctuation does not count; without any, "" is right.
+        # A gold answer that is nothing but articles and punctuation does not count.
         targets = _real_answers(answers) or [[]]
-        exact.append(float(max(prediction == target for target in targets)))
+        prediction = normalise_english(predictions[question]) if question in predictions else None
+        exact.append(float(prediction in targets))
         overlap.append(
             max(
                 token_f1(prediction, target) if prediction and target else float(prediction == target)
@@ -137,31 +128,27 @@ def score_nullable(
 
 
 def tune_null_threshold(
-    scores: Sequence[float], gaps: Sequence[float], answered: Sequence[bool], answerable: Sequence[bool]
-) -> tuple[float, float]:
-    """Finds the no-answer threshold that is best for a metric, in one pass over the sorted gaps.
+    predictions: Mapping[str, NullableAnswer], gold: Mapping[str, Sequence[str]]
+) -> float:
+    """The no-answer threshold with the best F1: questions are answered whose gap is at most as large.
 
-    A question is answered where its gap is at most the threshold. As in SQuAD 2.0's script the search starts
-    from answering nothing, and questions with equal gaps follow each other in the order of the data.
-
-    Args:
-        scores: 0..1 of each question if it is answered.
-        gaps: score of "no answer" minus score of the answer.
-        answered: whether there is a text to answer with.
-        answerable: whether gold has an answer.
-
-    Returns:
-        The best mean in percent, and its threshold (0 where answering nothing is best).
+    As in SQuAD 2.0's script the search begins with answering nothing, which here has a threshold of its own, below
+    every gap (gaps may be negative). Equal gaps stand or fall together; of equal F1 the lower threshold is taken.
     """
-    if not scores:
-        return 0.0, 0.0
-    current = best = float(len(answerable) - sum(answerable))
-    threshold = 0.0
-    for index in np.argsort(np.array(gaps, np.float64), kind="stable"):
-        current += scores[index] if answerable[index] else -float(answered[index])
-        if current > best:
-            best, threshold = current, float(gaps[index])
-    return 100 * best / len(scores), threshold
+    gaps = np.array(
+        [predictions[question].null_gap for question in gold if question in predictions], np.float64
+    )
+    if not len(gaps):
+        return 0.0
+    known = {question: answers for question, answers in gold.items() if question in predictions}
+    answered = score_nullable({question: answer.text for question, answer in predictions.items()}, known)[1]
+    silent = score_nullable(dict.fromkeys(known, ""), known)[1]
+    order = np.argsort(gaps, kind="stable")
+    gains = np.concatenate([[0.0], np.cumsum((np.array(answered) - np.array(silent))[order])])
+    ordered = gaps[order]
+    gains[1:-1][ordered[1:] == ordered[:-1]] = -np.inf  # no threshold parts equal gaps
+    best = int(gains.argmax())
+    return float(ordered[best - 1] if best else np.nextafter(ordered[0], -np.inf))
 
 
 def answers_at(predictions: Mapping[str, NullableAnswer], threshold: float) -> dict[str, str]:

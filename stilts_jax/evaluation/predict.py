@@ -1,8 +1,8 @@
-"""One jitted pass over the rows of a task, all languages together; only what decides travels to the host.
+"""Predicts every row of a task in one jitted pass over all languages.
 
-The device takes the argmax, the n best spans or the pooled vector; what comes back is one number a row, one a
-token, or one short vector. Rows come sorted by length (``PredictionStream``), and each is predicted exactly
-once, which is checked. What is compiled is kept by model and head, so that later calls find it.
+The device computes the argmax labels, the best spans or the pooled vectors, and only these are copied to the host:
+one number per row, one per token, or one vector per row. ``PredictionStream`` sorts the rows by length; a check makes
+sure that each is predicted exactly once. Compiled functions are cached by model and head for later calls.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -245,17 +245,21 @@ def _best_tags(outputs: Arrays, batch: Arrays) -> dict[str, jax.Array]:
 def best_spans(outputs: Arrays, batch: Arrays) -> dict[str, jax.Array]:
     """The n best spans of each window by BERT's rule.
 
-    The best starts, of the tokens that this window sees with the most context, meet the best ends, of all
-    tokens of the context; what is not longer than thirty tokens is ranked by the sum of its logits.
+    The twenty best starts and the twenty best ends of all tokens of the window, special tokens and question included,
+    are combined. Kept are spans of at most thirty tokens that lie in the context and start at a token that this window
+    shows with the most context; they are ranked by the sum of their logits.
     """
     start, end = (outputs[name].astype(jnp.float32) for name in ("start_logits", "end_logits"))
     tokens = batch["tokens"]
     context = (jnp.cumsum(tokens == SEP_ID, axis=1) == 2) & (tokens != SEP_ID) & (tokens != PAD_ID)
     count = min(NUM_BEST, tokens.shape[1])
-    start_scores, starts = jax.lax.top_k(jnp.where(batch["context_mask"], start, -jnp.inf), count)
-    end_scores, ends = jax.lax.top_k(jnp.where(context, end, -jnp.inf), count)
+    real = tokens != PAD_ID
+    start_scores, starts = jax.lax.top_k(jnp.where(real, start, -jnp.inf), count)
+    end_scores, ends = jax.lax.top_k(jnp.where(real, end, -jnp.inf), count)
+    may_start = jnp.take_along_axis(batch["context_mask"], starts, axis=1)
+    may_end = jnp.take_along_axis(context, ends, axis=1)
     length = ends[:, None, :] - starts[:, :, None] + 1
-    fits = (length > 0) & (length <= MAX_ANSWER_TOKENS)
+    fits = (length > 0) & (length <= MAX_ANSWER_TOKENS) & may_start[:, :, None] & may_end[:, None, :]
     scores = jnp.where(fits, start_scores[:, :, None] + end_scores[:, None, :], -jnp.inf)
     scores, place = jax.lax.top_k(scores.reshape(len(scores), -1), count)
     return {

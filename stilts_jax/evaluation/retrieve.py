@@ -35,8 +35,9 @@ def evaluate_retrieval(
         sets: by language.
         embed: makes vectors [N, D] of texts; see ``Embedder``.
         embed_queries: the same for queries, where they are cut at another length.
-        thresholds: mining: by language, from dev. Without them each language's is tuned on its own gold and
-            stands in its result's ``settings``; that is what dev is for.
+        thresholds: mining: by language, from dev; a language without one is left out of results and predictions.
+            None (for dev itself) tunes each language's threshold on its own gold and puts it into its result's
+            ``settings``; a dev set without gold gives none.
         neighbours: mining: k of the margin.
         duplicates: mining: see ``mine_sentences``.
         **search: options of ``find_neighbours``.
@@ -59,11 +60,21 @@ def evaluate_retrieval(
     choose = _choose_nearest if task.retrieval == "nearest" else _rank
     results, predictions = {}, {}
     for language, part in sets.items():
-        predicted, gold = choose(part, queries[language], candidates[language], search)
-        predictions[language] = predicted
+        predictions[language] = choose(part, queries[language], candidates[language], search)
+        gold = retrieval_gold(task, part)
         if gold is not None:
-            results[language] = METRICS[task.metric](task, predicted, gold, language)
+            results[language] = METRICS[task.metric](task, predictions[language], gold, language)
     return Evaluation(results, predictions)
+
+
+def retrieval_gold(task: Task, part: RetrievalSet) -> Any | None:
+    """The gold of one language as the task's metric takes it; None where it is blanked."""
+    if part.gold is None or task.retrieval == "ranking":
+        return part.gold
+    if task.retrieval == "mining":
+        return {(query, right) for query, all_right in part.gold.items() for right in all_right}
+    numbers = {candidate.id: number for number, candidate in enumerate(part.candidates)}
+    return [numbers[part.gold[query.id][0]] if query.id in part.gold else -1 for query in part.queries]
 
 
 def _embed_together(
@@ -77,27 +88,21 @@ def _embed_together(
 
 def _choose_nearest(
     part: RetrievalSet, queries: np.ndarray, candidates: np.ndarray, search: Mapping[str, Any]
-) -> tuple[list[int], list[int] | None]:
-    nearest = find_nearest(queries, candidates, **search).tolist()
-    if part.gold is None:
-        return nearest, None
-    numbers = {candidate.id: number for number, candidate in enumerate(part.candidates)}
-    gold = part.gold
-    return nearest, [numbers[gold[query.id][0]] if query.id in gold else -1 for query in part.queries]
+) -> list[int]:
+    return find_nearest(queries, candidates, **search).tolist()
 
 
 def _rank(
     part: RetrievalSet, queries: np.ndarray, candidates: np.ndarray, search: Mapping[str, Any]
-) -> tuple[dict[str, list[str]], Mapping[str, Sequence[str]] | None]:
+) -> dict[str, list[str]]:
     names = [candidate.id for candidate in part.candidates]
     # A name may stand for several candidates (an entity described in two languages): its best place counts.
     spare = 1 if len(set(names)) == len(names) else 4
     rankings = rank_candidates(queries, candidates, names, RANKING_DEPTH * spare, **search)
-    ranked = {
+    return {
         query.id: list(dict.fromkeys(ranking))[:RANKING_DEPTH]
         for query, ranking in zip(part.queries, rankings)
     }
-    return ranked, part.gold
 
 
 def _mine(
@@ -113,6 +118,10 @@ def _mine(
     results: dict[str, MetricResult] = {}
     predictions: dict[str, list[tuple[str, str]]] = {}
     for language, part in sets.items():  # one by one: pools may be large
+        gold = retrieval_gold(task, part)
+        known = bool(gold) if thresholds is None else language in thresholds
+        if not known:
+            continue  # there is nothing that a threshold could come from
         scores = mine_sentences(
             {example.id: example.text for example in part.queries},
             {example.id: example.text for example in part.candidates},
@@ -122,19 +131,7 @@ def _mine(
             duplicates=duplicates,
             **search,
         )
-        gold = None
-        if part.gold is not None:
-            gold = {(query, right) for query, all_right in part.gold.items() for right in all_right}
-        if thresholds is not None:
-            if language not in thresholds:
-                raise ConfigError(
-                    "There is no threshold for this language.",
-                    where=f"{task.name}, {language}",
-                    fix="evaluate its dev split first",
-                )
-            threshold = thresholds[language]
-        else:
-            threshold = tune_threshold(scores, gold)[0] if gold else 0.0
+        threshold = tune_threshold(scores, gold)[0] if thresholds is None else thresholds[language]
         predictions[language] = keep_above(scores, threshold)
         if gold is not None:
             result = METRICS[task.metric](task, predictions[language], gold, language)
@@ -143,11 +140,23 @@ def _mine(
 
 
 def sweep_layers(
-    task: Task, sets: Mapping[str, RetrievalSet], embedder: Embedder, **options: Any
+    task: Task,
+    sets: Mapping[str, RetrievalSet],
+    embedder: Embedder,
+    *,
+    thresholds: Sequence[Mapping[str, float]] | None = None,
+    **options: Any,
 ) -> list[Evaluation]:
     """Evaluates a retrieval task at every layer, from the embeddings (0) to the last, in one pass a language.
 
     Choosing a layer by these scores is a choice on target languages.
+
+    Args:
+        task: says how it is scored.
+        sets: by language.
+        embedder: makes vectors of texts; its ``layer`` and ``head`` are not used.
+        thresholds: mining: each layer's, as for ``evaluate_retrieval``.
+        **options: as for ``evaluate_retrieval``.
     """
     layers = embedder.model.encoder.num_layers + 1
     everything = replace(embedder, layer="all", head=None)
@@ -160,7 +169,13 @@ def sweep_layers(
         for layer, (results, predictions) in enumerate(found):
             vectors = iter((sides[id(part.queries)][:, layer], sides[id(part.candidates)][:, layer]))
             one = {language: part}
-            evaluation = evaluate_retrieval(task, one, lambda _: next(vectors), **options)  # noqa: B023
+            evaluation = evaluate_retrieval(
+                task,
+                one,
+                lambda _: next(vectors),  # noqa: B023
+                thresholds=None if thresholds is None else thresholds[layer],
+                **options,
+            )
             results.update(evaluation.results)
             predictions.update(evaluation.predictions)
     return [Evaluation(results, predictions) for results, predictions in found]

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from stilts_jax.data.sources import read_retrieval, with_labels
+from stilts_jax.errors import DataError
 from stilts_jax.evaluation.embed import Embedder
 from stilts_jax.evaluation.evaluate import Evaluation, evaluate_task
 from stilts_jax.evaluation.metrics import MAIN_VALUES, Items, main_score
@@ -36,7 +37,8 @@ class PhaseScores:
         reported_split: {task: split}
         items: {task: {language: (per-item values of the reported split, whether they are aligned over languages)}}
         data: {task: {split: {"fingerprint", "examples"}}}
-        thresholds: {task: {language: threshold}}, tuned on dev
+        thresholds: {task: {language: threshold}}, tuned on dev.
+        layer_thresholds: {task: such thresholds of every layer}, for a sweep over layers.
         notes: what a reader must know about how scores came about.
         predictions: {task: {language: predictions of the reported split}}
         source_dev: what the phase's own training task scores on its dev set, in the language that it was trained in:
@@ -49,6 +51,7 @@ class PhaseScores:
     items: dict[str, dict[str, tuple[Items, bool]]] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     thresholds: dict[str, dict[str, float]] = field(default_factory=dict)
+    layer_thresholds: dict[str, list[dict[str, float]]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     predictions: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     source_dev: dict[str, Any] | None = None
@@ -96,26 +99,21 @@ class Scorer:
     def score(self, task: Task, scores: PhaseScores) -> None:
         """Adds one task to ``scores``."""
         context = self.context
-        splits = evaluated_splits(self.phase, task)
+        *tuned_on, reported = evaluated_splits(self.phase, task)
+        asked = context.languages(task, reported)
+        if not asked:
+            raise DataError(
+                f"There are no data to evaluate {task.name} on.",
+                where=f"{context.source.root}, split {reported}",
+                fix="`stilts tasks --data_root=...` says which files are looked for",
+            )
         scores.scores[task.name] = {}
-        scores.reported_split[task.name] = splits[-1]
+        scores.reported_split[task.name] = reported
         scores.main_metric[task.name] = list(MAIN_VALUES[task.metric])
-        for split in splits:
-            languages = context.languages(task, split)
-            if not languages:
-                continue
-            with context.progress.part(f"{task.name} {split}"):
-                found, examples = (
-                    self._retrieve(task, split, languages, scores)
-                    if task.kind == "embed"
-                    else self._predict(task, split, languages)
-                )
-            scores.scores[task.name][split] = found.scores
-            scores.data.setdefault(task.name, {})[split] = {
-                "fingerprint": hash_record([context.fingerprint(task, split, one) for one in languages]),
-                "languages": list(languages),
-                "examples": examples,
-            }
+        thresholds = None
+        if tuned_on:
+            thresholds = scores.thresholds[task.name] = self._tune(task, tuned_on[0], asked, scores)
+        found = self._score_split(task, reported, asked, scores, thresholds)
         scores.predictions[task.name] = found.predictions
         sizes = {len(result.items.values) for result in found.results.values() if result.items}
         scores.items[task.name] = {
@@ -123,6 +121,54 @@ class Scorer:
             for language, result in found.results.items()
             if result.items is not None
         }
+
+    def _tune(self, task: Task, split: str, asked: Sequence[str], scores: PhaseScores) -> dict[str, float]:
+        """Scores ``split`` (dev) and returns the threshold that each language of ``asked`` takes from it.
+
+        BUCC tunes each language on its own dev set, as it is defined; other tasks take the source language's.
+        """
+        found = self.context.languages(task, split)
+        if task.retrieval != "mining":
+            found = tuple(language for language in found if language == task.source_language)
+        results = self._score_split(task, split, found, scores, None).results if found else {}
+        tuned = {
+            language: results[language].settings["threshold"] for language in found if language in results
+        }
+        if task.retrieval != "mining":
+            tuned = dict.fromkeys(asked, tuned[task.source_language]) if tuned else {}
+        if tuned:
+            where = "each language's" if task.retrieval == "mining" else f"the {task.source_language}"
+            scores.notes.append(f"{task.name}: the threshold was tuned on {where} dev set ({split})")
+        lost = [language for language in asked if language not in tuned]
+        if lost:
+            scores.notes.append(
+                f"{task.name}: not scored in {', '.join(lost)}, because there is no dev set ({split}) with gold to tune "
+                "the threshold on"
+            )
+        return tuned
+
+    def _score_split(
+        self,
+        task: Task,
+        split: str,
+        languages: Sequence[str],
+        scores: PhaseScores,
+        thresholds: Mapping[str, float] | None,
+    ) -> Evaluation:
+        """Scores one split into ``scores``; without ``thresholds`` a task that needs one tunes it on this split."""
+        context = self.context
+        with context.progress.part(f"{task.name} {split}"):
+            if task.kind == "embed":
+                found, examples = self._retrieve(task, split, languages, scores, thresholds)
+            else:
+                found, examples = self._predict(task, split, languages, thresholds)
+        scores.scores[task.name][split] = found.scores
+        scores.data.setdefault(task.name, {})[split] = {
+            "fingerprint": hash_record([context.fingerprint(task, split, one) for one in languages]),
+            "languages": list(languages),
+            "examples": examples,
+        }
+        return found
 
     def score_source_dev(self) -> dict[str, Any] | None:
         """Scores what was trained on its own dev set; None where it has none (dual encoders) or no gold."""
@@ -142,7 +188,9 @@ class Scorer:
             "score": main_score(task.metric, found.results[language].values),
         }
 
-    def _predict(self, task: Task, split: str, languages: Sequence[str]) -> tuple[Evaluation, int]:
+    def _predict(
+        self, task: Task, split: str, languages: Sequence[str], thresholds: Mapping[str, float] | None = None
+    ) -> tuple[Evaluation, int]:
         """Returns what was scored, and how many examples that were."""
         context, phase = self.context, self.phase
         head = task.name if task.name in self.heads else phase.train[-1]
@@ -168,6 +216,7 @@ class Scorer:
             features,
             examples,
             head=head,
+            thresholds=thresholds,
             tokens_per_batch=context.settings.evaluation.tokens_per_batch,
             mesh=context.mesh,
             progress=context.progress,
@@ -175,7 +224,12 @@ class Scorer:
         return found, sum(map(len, examples.values()))
 
     def _retrieve(
-        self, task: Task, split: str, languages: Sequence[str], scores: PhaseScores
+        self,
+        task: Task,
+        split: str,
+        languages: Sequence[str],
+        scores: PhaseScores,
+        thresholds: Mapping[str, float] | None,
     ) -> tuple[Evaluation, int]:
         """Returns what was scored, and how many queries that were."""
         context, phase, settings = self.context, self.phase, self.context.settings
@@ -199,27 +253,25 @@ class Scorer:
             progress=context.progress,
         )
         queries = replace(embedder, max_length=hyperparameters.max_query_length) if trained else None
-        options: dict[str, Any] = {
-            "neighbours": settings.evaluation.mining_neighbours,
-            "thresholds": scores.thresholds.get(task.name),
-        }
+        options: dict[str, Any] = {"neighbours": settings.evaluation.mining_neighbours}
         if settings.evaluation.tile:
             options["tile"] = (settings.evaluation.tile, settings.evaluation.tile)
         if settings.model.sweep_layers and not trained:
-            layers = sweep_layers(task, sets, embedder, neighbours=options["neighbours"])
-            chosen = settings.model.retrieval_layer or default_layer(self.config.num_layers)
+            by_layer = None if thresholds is None else scores.layer_thresholds[task.name]
+            layers = sweep_layers(task, sets, embedder, thresholds=by_layer, **options)
+            if task.retrieval == "mining" and thresholds is None:
+                scores.layer_thresholds[task.name] = [
+                    {language: result.settings["threshold"] for language, result in found.results.items()}
+                    for found in layers
+                ]
             for layer, found in enumerate(layers):
                 scores.scores[task.name][f"{split}-layer{layer}"] = found.scores
-            if task.retrieval == "nearest":
-                return layers[chosen], num_queries
-        found = evaluate_retrieval(task, sets, embedder, embed_queries=queries, **options)
-        if task.retrieval == "mining" and split != task.reported:
-            scores.thresholds[task.name] = {
-                language: result.settings["threshold"] for language, result in found.results.items()
-            }
-            scores.notes.append(
-                f"{task.name}: each language's threshold was tuned on its dev set, as the benchmark defines it"
-            )
+            return layers[
+                settings.model.retrieval_layer or default_layer(self.config.num_layers)
+            ], num_queries
+        found = evaluate_retrieval(
+            task, sets, embedder, embed_queries=queries, thresholds=thresholds, **options
+        )
         return found, num_queries
 
     def _model(self, heads: Mapping[str, HeadConfig]) -> Model:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any
 
+from stilts_jax.evaluation.metrics import TUNED_METRICS
 from stilts_jax.experiment.phases import Phase, hyperparameters_of
 from stilts_jax.experiment.settings import Settings
 from stilts_jax.tasks.spec import Hyperparameters, Task
@@ -131,8 +132,11 @@ def evaluation_record(
 
 
 def evaluated_splits(phase: Phase, task: Task) -> tuple[str, ...]:
-    """Returns the splits that are scored: an intermediate's own dev set, else what the tables report."""
+    """Returns the splits that are scored, the reported one last: before it the one that a threshold is tuned on.
+
+    An intermediate reports its own dev set. So does SQuAD 2.0, whose own script tunes the threshold there.
+    """
     if phase.stage == "intermediate":
         return (task.selection,)
-    # BUCC's threshold is tuned on its dev set, as the benchmark defines it.
-    return ("dev", task.reported) if task.retrieval == "mining" else (task.reported,)
+    tuned = task.metric in TUNED_METRICS and task.selection != task.reported
+    return (task.selection, task.reported) if tuned else (task.reported,)

@@ -116,14 +116,20 @@ def test_squad_v2_submits_what_its_threshold_leaves():
     task = get_task("squad_v2")
     examples = {
         "en": [
-            SpanExample("1", "?", "a", (("a", 0),)),
+            SpanExample("1", "?", "x", (("x", 0),)),
             SpanExample("2", "?", "b", (), impossible=True),
         ]
     }
-    decoded = {"en": [NullableAnswer("a", -1.0), NullableAnswer("b", 1.0)]}
+    decoded = {"en": [NullableAnswer("x", -1.0), NullableAnswer("b", 1.0)]}
     found = score_decoded(task, decoded, examples)
     assert found.scores == {"f1": {"en": 100.0}, "em": {"en": 100.0}}
-    assert found.predictions == {"en": {"1": "a", "2": ""}}
+    assert found.predictions == {"en": {"1": "x", "2": ""}}
+    again = score_decoded(
+        task, {**decoded, "de": decoded["en"]}, {**examples, "de": examples["en"]}, {"en": 1.0}
+    )
+    # Another set's threshold is taken as it is, and without one nothing is answered.
+    assert again.predictions == {"en": {"1": "x", "2": "b"}}
+    assert again.scores == {"f1": {"en": 50.0}, "em": {"en": 50.0}}
 
 
 SETTINGS = FeatureSettings(max_length=48, max_query_length=10, stride=12)

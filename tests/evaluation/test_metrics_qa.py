@@ -9,8 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stilts_jax.errors import DataError
-from stilts_jax.evaluation.metrics import METRICS
-from stilts_jax.evaluation.metrics_qa import NullableAnswer, answers_at
+from stilts_jax.evaluation.evaluate import score_decoded
+from stilts_jax.evaluation.metrics import METRICS, main_score
+from stilts_jax.evaluation.metrics_qa import NullableAnswer
+from stilts_jax.tasks import get_task
+from stilts_jax.tasks.spec import SpanExample
 
 BOUNDED = settings(max_examples=120, deadline=None)
 ARTICLES = {
@@ -123,60 +126,115 @@ def test_squad_counts_the_best_gold_answer_and_unanswered_as_zero():
     assert result.items.values.tolist() == [1.0, 0.0]
 
 
-nullable = st.dictionaries(
-    st.sampled_from("abcdef"),
-    st.tuples(
-        st.sampled_from(["", "x", "the", "x y"]),
-        st.floats(-5, 5, allow_nan=False),
-        st.sampled_from([[], ["x"], ["x y", "z"], ["the"]]),
-    ),
-    min_size=1,
-)
+def official_raw(predictions, gold):
+    """evaluate-v2.0's get_raw_scores: (exact match, F1) by question."""
+    scores = {}
+    for question, answers in gold.items():
+        targets = [english(answer) for answer in answers if english(answer)] or [[]]
+        ours = english(predictions[question])
+        f1 = max(overlap(ours, target) if ours and target else int(ours == target) for target in targets)
+        scores[question] = max(int(ours == target) for target in targets), f1
+    return scores
 
 
-@BOUNDED
-@given(nullable)
-def test_null_threshold_is_the_best_of_all(cases):
-    gaps = [gap for _, gap, _ in cases.values()]
-    predictions = {question: NullableAnswer(text, gap) for question, (text, gap, _) in cases.items()}
+def official_best_f1(predictions, chances, gold):
+    """evaluate-v2.0's find_best_thresh, with scores of "no answer" that may be negative: percent, threshold."""
+    scores = {question: f1 for question, (_, f1) in official_raw(predictions, gold).items()}
+    current = best = sum(not answers for answers in gold.values())
+    threshold = None
+    for question in sorted(chances, key=chances.get):
+        if gold[question]:
+            current += scores[question]
+        elif predictions[question]:
+            current -= 1
+        if current > best + 1e-12:
+            best, threshold = current, chances[question]
+    return 100 * best / len(gold), threshold
+
+
+def score_nullable_task(cases):
+    """Predicts and scores SQuAD 2.0's dev set of ``{id: (text, gap, gold)}``: result, written answers, gold."""
     gold = {question: targets for question, (_, _, targets) in cases.items()}
-    result = METRICS["squad_v2"](None, predictions, gold, "en")
-    if len(set(gaps)) < len(gaps):
-        return  # among equal gaps the script's order decides; a threshold can't part them
+    examples = [
+        SpanExample(question, "?", "c", tuple((target, 0) for target in targets), not targets)
+        for question, targets in gold.items()
+    ]
+    decoded = [NullableAnswer(text, gap) for text, gap, _ in cases.values()]
+    found = score_decoded(get_task("squad_v2"), {"en": decoded}, {"en": examples})
+    return found.results["en"], found.predictions["en"], gold
 
-    def at(threshold):
-        em = f1 = 0.0
-        for question, text in answers_at(predictions, threshold).items():
-            ours = english(text)
-            if gold[question] and text == "" and predictions[question].null_gap > threshold:
-                continue  # the script gives "no answer" nothing where there is one, whatever the gold text
-            targets = [english(target) for target in gold[question] if english(target)] or [[]]
-            if not gold[question]:
-                em += text == ""
-                f1 += text == ""
-                continue
-            em += max(ours == target for target in targets)
-            f1 += max(overlap(ours, target) if ours and target else ours == target for target in targets)
-        return 100 * em / len(gold), 100 * f1 / len(gold)
 
-    thresholds = [-100.0, *gaps]
-    assert result.values["em"] == pytest.approx(max(at(threshold)[0] for threshold in thresholds))
-    assert result.values["f1"] == pytest.approx(max(at(threshold)[1] for threshold in thresholds))
-    assert (
-        result.values["f1"] == pytest.approx(at(result.settings["f1_threshold"])[1])
-        or result.settings["f1_threshold"] == 0.0
+gaps = st.sampled_from([-3.0, -1.5, -1.0, 0.0, 0.5, 2.0])
+
+
+def nullable(answers, golds, **options):
+    return st.lists(st.tuples(answers, gaps, golds), min_size=1, max_size=6, **options).map(
+        lambda cases: dict(zip("abcdef", cases))
     )
 
 
-def test_null_threshold_by_hand():
-    predictions = {
-        "has": NullableAnswer("x", -2.0),
-        "has not": NullableAnswer("y", 1.0),
-        "half": NullableAnswer("x y", 0.5),
+@BOUNDED
+@given(
+    nullable(st.sampled_from(["", "x", "the", "x y"]), st.sampled_from([[], ["x"], ["x y", "z"], ["the"]]))
+)
+def test_squad_v2_reports_the_best_file_that_a_threshold_can_write(cases):
+    result, written, gold = score_nullable_task(cases)
+
+    def score(file):
+        em, f1 = (100 * sum(values) / len(gold) for values in zip(*official_raw(file, gold).values()))
+        return {"em": em, "f1": f1}
+
+    at = {
+        threshold: {q: "" if gap > threshold else text for q, (text, gap, _) in cases.items()}
+        for threshold in (-100.0, *(gap for _, gap, _ in cases.values()))
     }
-    gold = {"has": ["x"], "has not": [], "half": ["x"]}
-    result = METRICS["squad_v2"](None, predictions, gold, "en")
-    # Exact match: 2 of 3 from -2 on; F1: answering "half" as well adds 2/3.
-    assert result.values == pytest.approx({"em": 200 / 3, "f1": 100 * (2 + 2 / 3) / 3})
-    assert result.settings == {"em_threshold": -2.0, "f1_threshold": 0.5}
-    assert answers_at(predictions, 0.5) == {"has": "x", "has not": "", "half": "x y"}
+    assert written == {
+        q: "" if gap > result.settings["threshold"] else text for q, (text, gap, _) in cases.items()
+    }
+    assert result.values == pytest.approx(score(written))
+    assert result.values["f1"] == pytest.approx(max(score(file)["f1"] for file in at.values()))
+    assert 100 * result.items.values.mean() == pytest.approx(main_score("squad_v2", result.values), abs=1e-4)
+
+
+@BOUNDED
+@given(
+    nullable(
+        st.sampled_from(["x", "x y", "q"]),
+        st.sampled_from([[], ["x"], ["x y", "z"]]),
+        unique_by=lambda case: case[1],
+    )
+)
+def test_squad_v2_tunes_as_the_official_script(cases):
+    result, _, gold = score_nullable_task(cases)
+    predictions, chances = ({q: case[part] for q, case in cases.items()} for part in (0, 1))
+    best, threshold = official_best_f1(predictions, chances, gold)
+    assert result.values["f1"] == pytest.approx(best)
+    if threshold is None:
+        assert result.settings["threshold"] < min(chances.values())
+    else:
+        assert result.settings["threshold"] == threshold
+
+
+@pytest.mark.parametrize(
+    ("cases", "f1", "written"),
+    [
+        # Answering "half" as well adds 2/3.
+        (
+            {"has": ("x", -2.0, ["x"]), "not": ("y", 1.0, []), "half": ("x y", 0.5, ["x"])},
+            100 * (2 + 2 / 3) / 3,
+            {"has": "x", "not": "", "half": "x y"},
+        ),
+        # Nothing should be answered, though every gap is negative.
+        (
+            {"a": ("x", -2.0, []), "b": ("y", -1.0, []), "c": ("z", -3.0, ["other"])},
+            200 / 3,
+            dict.fromkeys("abc", ""),
+        ),
+        # Equal gaps stand or fall together.
+        ({"a": ("x", 1.0, ["x"]), "b": ("y", 1.0, [])}, 50.0, {"a": "", "b": ""}),
+    ],
+)
+def test_null_threshold_by_hand(cases, f1, written):
+    result, answers, _ = score_nullable_task(cases)
+    assert result.values["f1"] == pytest.approx(f1)
+    assert answers == written

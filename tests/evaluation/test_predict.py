@@ -125,12 +125,16 @@ def test_best_spans_follow_the_rule(features, model, head_params, run_at_once):
     found = predict(model, head_params("span"), rows, head="span", tokens_per_batch=2048)
     assert len(rows) > rows.num_examples  # some contexts have several windows
     outputs = run_at_once("span", token_rows(rows))
+    dropped = 0
     for row, (start, end) in enumerate(zip(outputs["start_logits"], outputs["end_logits"])):
         inside = np.flatnonzero(rows.columns["char_start"][row] >= 0)
         seen = np.flatnonzero(rows.columns["max_context"][row])
-        starts = seen[np.argsort(-start[seen], kind="stable")[:20]]
-        ends = inside[np.argsort(-end[inside], kind="stable")[:20]]
+        real = len(rows.columns["tokens"][row])
+        # BERT's script ranks all tokens first, and drops those of the question and the special ones afterwards.
+        starts, ends = (np.argsort(-logits[:real], kind="stable")[:20] for logits in (start, end))
         spans = [(start[s] + end[e], s, e) for s in starts for e in ends if s <= e < s + 30]
+        spans = [span for span in spans if span[1] in seen and span[2] in inside]
+        dropped += len(set(starts) - set(seen))
         spans.sort(key=lambda span: -span[0])
         assert found["null"][row] == pytest.approx(start[0] + end[0], abs=1e-4)
         real = np.isfinite(found["scores"][row])
@@ -138,6 +142,7 @@ def test_best_spans_follow_the_rule(features, model, head_params, run_at_once):
         np.testing.assert_allclose(found["scores"][row][real], [s[0] for s in spans[:20]], atol=1e-4)
         if spans and (len(spans) == 1 or spans[0][0] - spans[1][0] > 1e-4):
             assert (found["starts"][row][0], found["ends"][row][0]) == spans[0][1:]
+    assert dropped  # else the order of ranking and dropping would make no difference
 
 
 def test_pooled_layers(features, model, params):

@@ -87,7 +87,7 @@ def test_the_threshold_is_tuned_on_dev_and_applied_to_test():
     threshold = tuned.results["de"].settings["threshold"]
     assert threshold > 0
     found = evaluate_retrieval(task, test, embed, thresholds={"de": threshold})
-    everything = evaluate_retrieval(task, {"de": replace(test["de"], gold=None)}, embed)
+    everything = evaluate_retrieval(task, test, embed, thresholds={"de": 0.0})
     assert found.results["de"].settings == {"threshold": threshold}
     assert set(found.predictions["de"]) <= set(everything.predictions["de"])
     gold = {(query, right) for query, (right,) in test["de"].gold.items()}
@@ -96,9 +96,10 @@ def test_the_threshold_is_tuned_on_dev_and_applied_to_test():
     blanked = {"de": replace(test["de"], gold=None)}
     submitted = evaluate_retrieval(task, blanked, embed, thresholds={"de": threshold})
     assert submitted.predictions == found.predictions and submitted.results == {}
-    with pytest.raises(ConfigError, match="no threshold") as caught:
-        evaluate_retrieval(task, {"fr": test["de"]}, embed, thresholds={"de": threshold})
-    assert caught.value.where == "bucc, fr"
+    # Nothing is tuned on the gold of test, and there is nothing to tune on where dev is blanked.
+    for sets, thresholds in (({"fr": test["de"]}, {"de": threshold}), (blanked, None)):
+        empty = evaluate_retrieval(task, sets, embed, thresholds=thresholds)
+        assert empty.results == {} and empty.predictions == {}
 
 
 def test_a_task_that_retrieves_nothing():
