@@ -1,1 +1,1 @@
-"""How fast training, prediction, mining and the input pipeline are here, beside what people use."""
+"""``stilts bench``: how fast this machine trains and predicts."""

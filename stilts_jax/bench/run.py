@@ -1,195 +1,342 @@
-"""What ``stilts bench`` runs: contenders take turns, so that a busy machine disturbs all of them alike."""
+"""How fast training and prediction are on this machine, with the settings that ``stilts train`` and ``eval`` take.
 
-import platform
-from collections.abc import Callable, Sequence
+Weights are drawn, as only their shape counts. ``tests/benchmarks/speed.py`` runs the same classes in turns with
+PyTorch.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
-from functools import partial
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from stilts_jax.bench.attention import check_attention
-from stilts_jax.bench.device import Device, measure_device, memory_used
-from stilts_jax.bench.filling import measure as measure_input
-from stilts_jax.bench.measured import Contender, Round, compare
-from stilts_jax.bench.mining import benchmark_mining
-from stilts_jax.bench.ours import TASK, OurPrediction, OurTraining
-from stilts_jax.bench.peer import PeerProcess, PeerSettings, list_peers, plan_rounds
-from stilts_jax.bench.workload import Workload, find_workload
+from stilts_jax.bench.workload import Workload
+from stilts_jax.data.batches import PredictionStream, TrainingBatches
+from stilts_jax.data.collate import ragged
+from stilts_jax.data.records import Batch
 from stilts_jax.errors import ConfigError
-from stilts_jax.evaluation.retrieval import Precision
+from stilts_jax.evaluation.predict import predict
+from stilts_jax.experiment.ahead import BatchesAhead
+from stilts_jax.experiment.flops import training_flops_per_token
 from stilts_jax.experiment.models import make_compute
 from stilts_jax.experiment.settings import Settings
-from stilts_jax.model import SHAPES, Model, choose_backend
-from stilts_jax.progress import Progress
-from stilts_jax.sharding import Mesh, MeshConfig, make_mesh
+from stilts_jax.model import SHAPES, EncoderConfig, Model, init_params
+from stilts_jax.progress import Progress, seconds_since_start
+from stilts_jax.sharding import Mesh, MeshConfig, make_mesh, parameter_shardings
+from stilts_jax.train.loop import LoopConfig
+from stilts_jax.train.losses import make_loss
+from stilts_jax.train.optimizer import Optimizer, OptimizerConfig
+from stilts_jax.train.run import Run
+from stilts_jax.train.state import init_state
+from stilts_jax.train.vocabulary import PhaseVocabulary, fits_phase_vocabulary
 
-WHAT = ("train", "predict", "mining", "input", "attention")
+TASK = "bench"
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What to time.
+class Round:
+    """One turn of one contender.
 
     Attributes:
-        lengths: a law of lengths or a prepared task.
-        max_length: what rows are cut to; 0: the law's or task's own.
-        rounds: turns of each contender.
-        rows: that one turn of prediction predicts.
-        mining: vectors a side, their width, and k.
+        lengths: int64 [rows], real tokens of each row that was computed.
+        shapes: [[rows, length], ...] of the batches as they were computed.
     """
 
-    what: tuple[str, ...]
-    shape: str
-    lengths: str
-    data_root: Path | None
-    encoder: str | None
-    batch_size: int
-    max_length: int
-    rounds: int
-    rows: int
-    mining: tuple[int, int, int]
-    mining_precision: Precision
-    peer: bool
+    seconds: float
+    lengths: np.ndarray
+    shapes: Sequence[tuple[int, int]]
+
+    def flops(self, encoder: EncoderConfig, *, padded: bool) -> float:
+        """Multiply-adds, times two, of layers and attention in a training step; a third of it forward.
+
+        Embeddings, heads and what is computed twice do not count. The last layer counts in full for everybody,
+        though before a sentence head we compute but one token of it on a CPU.
+        """
+        if padded:
+            return sum(
+                rows * length * training_flops_per_token(encoder, length) for rows, length in self.shapes
+            )
+        return float(
+            sum(length * training_flops_per_token(encoder, length) for length in self.lengths.tolist())
+        )
 
 
-def run_bench(plan: Plan, settings: Settings, progress: Progress) -> dict[str, Any]:
-    """Times what ``plan`` says; returns plain records."""
-    encoder = SHAPES[plan.shape]
-    compute = make_compute(settings)
-    mesh = make_mesh(MeshConfig(settings.mesh.data, settings.mesh.fsdp, settings.mesh.tensor))
-    record: dict[str, Any] = {
-        "shape": plan.shape,
-        "dtype": compute.dtype,
-        "batch_size": plan.batch_size,
-        "versions": {"python": platform.python_version(), "jax": jax.__version__},
+class Training:
+    """The training loop's own steps, cut into rounds of one window: phase vocabulary, padded lengths, prefetching."""
+
+    def __init__(
+        self,
+        workload: Workload,
+        model: Model,
+        settings: Settings,
+        mesh: Mesh,
+        batch_size: int,
+        progress: Progress,
+    ) -> None:
+        train, rng = settings.train, settings.compute.rng
+        self.window, self._lengths, self._mesh = train.window, workload.lengths, mesh
+        self._batches = TrainingBatches(
+            TASK,
+            workload.features,
+            batch_size=batch_size,
+            seed=0,
+            max_length=workload.max_length,
+            window=train.window,
+            max_buckets=train.buckets,
+        )
+        self._vocabulary = None
+        if train.phase_vocabulary and fits_phase_vocabulary(
+            model.compute.param_dtype, [workload.features.kind]
+        ):
+            self._vocabulary = PhaseVocabulary.from_tokens(
+                [ragged(workload.features, "tokens").values],
+                model.encoder.vocab_size,
+                mask_id=workload.mask_id,
+            )
+        rows = f"phase vocabulary of {len(self._vocabulary)} rows" if self._vocabulary else "whole vocabulary"
+        self.settings = (
+            f"{rows}, windows of {train.window}, {len(self._batches.shapes)} shapes, {train.accumulation} "
+            f"microbatches, remat {model.compute.remat}, {rng}"
+        )
+        self._stack = ExitStack()
+        with jax.set_mesh(mesh):
+            params = init_params(model, jax.random.key(0, impl=rng))
+            params = params if self._vocabulary is None else self._vocabulary.shrink(params)
+            params = jax.device_put(params, parameter_shardings(params, mesh))
+            moment_dtype: Any = train.moment_dtype  # checked by the settings
+            optimizer = Optimizer(
+                OptimizerConfig(learning_rate=1e-5, total_steps=10**6, moment_dtype=moment_dtype)
+            )
+            self._run = self._stack.enter_context(
+                Run(
+                    init_state(params, optimizer.init),
+                    LoopConfig(total_steps=10**6, seed=0, accumulation=train.accumulation, rng=rng),
+                    optimizer,
+                    {TASK: make_loss(model, TASK)},
+                    self._stack.enter_context(tempfile.TemporaryDirectory()),
+                    None,
+                    mesh,
+                    settings.mesh.zero1,
+                    None,
+                    False,
+                    progress,
+                )
+            )
+        self._batch_at = self._stack.enter_context(BatchesAhead(self._make_batch))
+
+    def __enter__(self) -> "Training":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.__exit__(None, None, None)
+
+    def rows_of(self, number: int) -> np.ndarray:
+        """int64 [window * batch]: the rows of a round."""
+        return np.concatenate([self._batches.rows_at(step) for step in self._steps(number)])
+
+    def warm_up(self) -> dict[str, float]:
+        """Compiles every shape and takes a round; returns seconds and counts of that."""
+        began = time.perf_counter()
+        steps: dict[int, int] = {}
+        for step in range(self._batches.steps_per_epoch):
+            length = int(self._lengths[self._batches.rows_at(step)].max())
+            steps.setdefault(next(size for size in self._batches.buckets if size >= length), step)
+        self._take([first := min(steps.values())])
+        since = seconds_since_start() or time.perf_counter() - began
+        self._take(step for step in steps.values() if step != first)
+        work = self._run.work
+        self._take(self._steps(0))
+        return {
+            "to_first_step": since,
+            "compile": work.compile_seconds,
+            "shapes": work.compilations,
+            "cached": self._run.cached,
+        }
+
+    def take_round(self, number: int) -> Round:
+        """Takes the steps of one window, as the loop does, and waits for the last."""
+        began = time.perf_counter()
+        shapes = self._take(self._steps(number))
+        return Round(time.perf_counter() - began, self._lengths[self.rows_of(number)], shapes)
+
+    def _make_batch(self, step: int) -> Batch:
+        batch = self._batches.batch_at(step)
+        return replace(batch, arrays=self._vocabulary.remap(batch.arrays)) if self._vocabulary else batch
+
+    def _steps(self, number: int) -> range:
+        return range(number * self.window, (number + 1) * self.window)
+
+    def _take(self, steps: Iterable[int]) -> list[tuple[int, int]]:
+        shapes = []
+        with jax.set_mesh(self._mesh):
+            for step in steps:
+                batch = self._batch_at(step)
+                shapes.append(batch.arrays["tokens"].shape)
+                self._run.take_step(batch)
+            self._run.fetch()
+        return shapes
+
+
+class Prediction:
+    """Our predictor over one stream of rows, sorted by length; every round predicts the same rows."""
+
+    def __init__(self, workload: Workload, model: Model, settings: Settings, mesh: Mesh, count: int) -> None:
+        self._model, self._mesh = model, mesh
+        self._rows = np.random.default_rng(1).permutation(len(workload.lengths))[:count]
+        self._features, self._lengths = workload.take(self._rows), workload.lengths[self._rows]
+        self._budget = settings.evaluation.tokens_per_batch
+        self.settings = f"batches of {self._budget} tokens"
+        params = init_params(model, jax.random.key(0))
+        params = jax.device_put(params, parameter_shardings(params, mesh))
+        self._params = {"encoder": params["encoder"], "head": params["heads"][TASK]}
+
+    def rows_of(self, number: int) -> np.ndarray:
+        """int64 [rows]: the rows of a round, the same in all."""
+        return self._rows
+
+    def warm_up(self) -> dict[str, float]:
+        """Compiles every shape; the seconds are not told apart."""
+        self.take_round(0)
+        return {}
+
+    def take_round(self, number: int) -> Round:
+        """Predicts every row once."""
+        began = time.perf_counter()
+        predict(
+            self._model,
+            self._params,
+            self._features,
+            head=TASK,
+            tokens_per_batch=self._budget,
+            mesh=self._mesh,
+        )
+        seconds = time.perf_counter() - began
+        stream = PredictionStream(TASK, self._features, tokens_per_batch=self._budget)
+        return Round(seconds, self._lengths, [batch.arrays["tokens"].shape for batch in stream])
+
+
+def summarise(
+    rounds: Sequence[Round], encoder: EncoderConfig, matmul: float, *, training: bool
+) -> dict[str, Any]:
+    """Returns medians over rounds and their spread.
+
+    Args:
+        rounds: of one contender.
+        encoder: whose products count.
+        matmul: FLOP/s that matrix products reach on all devices.
+        training: forward and backward pass; else a third of their products.
+    """
+    share = 1.0 if training else 1 / 3
+    seconds = sum(one.seconds for one in rounds)
+    real, padded = (
+        sum(one.flops(encoder, padded=padded) for one in rounds) * share / seconds for padded in (False, True)
+    )
+    rates = np.array([len(one.lengths) / one.seconds for one in rounds])
+    tokens = sum(int(one.lengths.sum()) for one in rounds)
+    return {
+        "examples_per_second": float(np.median(rates)),
+        "spread": [float(rates.min()), float(rates.max())],
+        "real_tokens_per_second": float(np.median([one.lengths.sum() / one.seconds for one in rounds])),
+        "padding_share": 1 - tokens / sum(rows * length for one in rounds for rows, length in one.shapes),
+        "utilisation": real / matmul,
+        "utilisation_padded": padded / matmul,
     }
-    device = measure_device(compute.dtype)
-    record["device"] = asdict(device)
-    if {"train", "predict", "attention"} & set(plan.what):
-        workload = find_workload(
-            plan.lengths, encoder.vocab_size, plan.data_root, plan.encoder, plan.max_length
+
+
+def open_model(shape: str, workload: Workload, settings: Settings) -> Model:
+    """Returns a model of a named shape with the workload's head."""
+    if workload.vocab_size > SHAPES[shape].vocab_size:
+        raise ConfigError(
+            f"The tokenizer has {workload.vocab_size} pieces, the shape {SHAPES[shape].vocab_size} rows.",
+            where="--encoder",
+            fix="take a shape with that vocabulary",
         )
-        if workload.vocab_size > encoder.vocab_size:
-            raise ConfigError(
-                f"The tokenizer has {workload.vocab_size} pieces, the shape {encoder.vocab_size} rows.",
-                where=f"--encoder={plan.encoder} --shape={plan.shape}",
-                fix="take a shape with that vocabulary",
-            )
-        record["workload"] = workload.describe()
-        progress.say(record["workload"])
-        model = Model(encoder, ((TASK, workload.head),), compute)
-        longest = min(workload.max_length, int(workload.lengths.max()))
-        backend = choose_backend(
-            compute,
-            jax.default_backend(),
-            seq_len=longest,
-            head_dim=encoder.head_dim,
-            dropout=encoder.attention_dropout,
-            packed=False,
-        )
-        record["attention_backend"] = f"training: {backend.name} ({backend.reason})"
-    for part in ("train", "predict"):
-        if part in plan.what:
-            record[part] = _bench_steps(
-                plan, settings, workload, model, mesh, device, progress, training=part == "train"
-            )
-    if "attention" in plan.what:
-        record["attention"] = check_attention(encoder, compute, workload.lengths, plan.batch_size)
-    if "mining" in plan.what:
-        record["mining"] = benchmark_mining(
-            *plan.mining, precision=plan.mining_precision, traffic=device.traffic, progress=progress
-        )
-    if "input" in plan.what:
-        if plan.data_root is None or plan.encoder is None:
-            raise ConfigError(
-                "The input pipeline is timed on real text.",
-                where="--what=input",
-                fix="name the data with --data_root and the tokenizer with --encoder",
-            )
-        record["input"] = measure_input(plan.data_root, plan.encoder, progress)
-    record["memory"] = memory_used()
+    return Model(SHAPES[shape], ((TASK, workload.head),), make_compute(settings))
+
+
+def run_bench(
+    workload: Workload,
+    model: Model,
+    settings: Settings,
+    *,
+    batch_size: int,
+    rounds: int,
+    rows: int,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Times rounds of training and of prediction; returns plain records."""
+    mesh = make_mesh(MeshConfig(settings.mesh.data, settings.mesh.fsdp, settings.mesh.tensor))
+    matmul = measure_matmul(model.compute.dtype)
+    record: dict[str, Any] = {
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "dtype": model.compute.dtype,
+        "workload": workload.describe(),
+        "matmul": matmul,
+    }
+    with Training(workload, model, settings, mesh, batch_size, progress) as training:
+        for name, work in (
+            ("train", training),
+            ("predict", Prediction(workload, model, settings, mesh, rows)),
+        ):
+            progress.say(f"{name}: compiling")
+            times = work.warm_up()
+            with progress.track(name, rounds, "rounds") as bar:
+                done = []
+                for number in range(1, rounds + 1):
+                    done.append(work.take_round(number))
+                    bar.advance()
+            numbers = summarise(done, model.encoder, matmul * jax.device_count(), training=name == "train")
+            record[name] = {"settings": work.settings, **numbers, **times}
     return record
 
 
-def _bench_steps(
-    plan: Plan,
-    settings: Settings,
-    workload: Workload,
-    model: Model,
-    mesh: Mesh,
-    device: Device,
-    progress: Progress,
-    *,
-    training: bool,
-) -> dict[str, Any]:
-    label = "training" if training else "prediction"
-    with ExitStack() as stack:
-        ours: OurTraining | OurPrediction
-        if training:
-            ours = stack.enter_context(
-                OurTraining(workload, model, settings, mesh, plan.batch_size, progress)
-            )
-        else:
-            ours = OurPrediction(workload, model, settings, mesh, plan.rows)
-        progress.say(f"{label}: compiling")
-        times = ours.warm_up()
-        if training:
-            progress.say(
-                f"training: {times['shapes']} shapes in {times['compile']:.1f} s, "
-                f"{times['cached']} of them from the compilation cache; "
-                f"first step {times['to_first_step']:.1f} s after the command"
-            )
-        numbers = range(1, plan.rounds + 1)
-        turns: list[tuple[Contender, Callable[[int], Round]]] = [
-            (Contender("stilts_jax", ours.settings, memory=memory_used()), ours.take_round)
-        ]
-        peers = list_peers(training=training, gpu=jax.default_backend() == "gpu") if plan.peer else []
-        processes: dict[PeerSettings, PeerProcess] = {}  # each has a model, moments and gradients in memory
-        for one in peers:
-            batches = plan_rounds(
-                one,
-                [ours.rows_of(number) for number in numbers],
-                workload.lengths,
-                plan.batch_size,
-                training=training,
-            )
-            progress.say(f"{label}: warming up {one.name}")
-            if one.model not in processes:
-                processes[one.model] = stack.enter_context(
-                    PeerProcess(one.model, workload, model.encoder, model.compute.dtype, training=training)
-                )
-            peer = processes[one.model]
-            # Compiled graphs want to see the shortest and the longest batch too.
-            by_length = sorted(batches[0], key=lambda part: workload.lengths[part].max())
-            peer.take_round([by_length[0], by_length[-1]])
-            told = Contender(one.name, f"{peer.describe(one)}, batches of {plan.batch_size}")
-            turns.append((told, partial(_take_numbered, peer, batches, told)))
-        _take_turns(turns, numbers, label, progress)
-    contenders = [one for one, _ in turns]
-    return ({"times": times} if times else {}) | {
-        "contenders": [one.summarise(model.encoder, device, training=training) for one in contenders],
-        "ratios": [compare(contenders[0], peer) for peer in contenders[1:]],
-    }
+def describe(record: dict[str, Any]) -> str:
+    """Returns a record as a person reads it."""
+    lines = [
+        record["workload"],
+        f"{record['device']}, {record['dtype']}; matrix products reach {record['matmul'] / 1e9:.0f} GFLOP/s a device",
+        "           examples/s      (spread)   real tokens/s  padding  utilisation  padded",
+    ]
+    for name in ("train", "predict"):
+        one = record[name]
+        low, high = one["spread"]
+        lines.append(
+            f"{name:8} {one['examples_per_second']:12.4g}  {f'({low:.4g}-{high:.4g})':>14} "
+            f"{one['real_tokens_per_second']:13.4g} {one['padding_share']:8.1%} {one['utilisation']:12.1%} "
+            f"{one['utilisation_padded']:7.1%}"
+        )
+    for name in ("train", "predict"):
+        lines.append(f"{name}: {record[name]['settings']}")
+    one = record["train"]
+    lines.append(
+        f"{one['shapes']} shapes compiled in {one['compile']:.1f} s ({one['cached']} from the cache on disk); first "
+        f"step {one['to_first_step']:.1f} s after the command"
+    )
+    return "\n".join(lines)
 
 
-def _take_numbered(
-    peer: PeerProcess, batches: Sequence[Sequence[np.ndarray]], told: Contender, number: int
-) -> Round:
-    done = peer.take_round(batches[number - 1])
-    told.memory = peer.memory_used()
-    return done
+def measure_matmul(dtype: str, side: int = 0, precision: Any = None) -> float:
+    """Returns FLOP/s of the product of two square matrices on the first device."""
+    side = side or (2048 if jax.default_backend() == "cpu" else 8192)
+    one = jnp.full((side, side), 1.0 / side, dtype)
+    multiply = jax.jit(lambda a, b: jnp.matmul(a, b, precision=precision))
+    return 2.0 * side**3 / best_seconds(lambda: multiply(one, one))
 
 
-def _take_turns(
-    turns: Sequence[tuple[Contender, Callable[[int], Round]]], numbers: range, label: str, progress: Progress
-) -> None:
-    with progress.track(label, len(numbers) * len(turns), "turns") as bar:
-        for number in numbers:
-            # Who comes first changes, so that nobody always follows the same neighbour.
-            for contender, take_round in turns if number % 2 else reversed(turns):
-                contender.rounds.append(take_round(number))
-                bar.advance(1)
+def best_seconds(launch: Callable[[], Any], least: float = 0.15) -> float:
+    """Returns the seconds of one launch, the best of six turns that each last at least ``least`` seconds."""
+    jax.block_until_ready(launch())
+    repeats, best = 1, float("inf")
+    for _ in range(6):
+        began = time.perf_counter()
+        for _ in range(repeats):
+            last = launch()
+        jax.block_until_ready(last)
+        seconds = (time.perf_counter() - began) / repeats
+        best, repeats = min(best, seconds), max(1, round(least / seconds))
+    return best

@@ -1,4 +1,4 @@
-"""What is timed: the rows of a prepared task, or rows drawn from a simple law for machines without data."""
+"""What ``stilts bench`` times: the rows of a task, or rows drawn from a law of lengths for machines without data."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +10,7 @@ from stilts_jax.data.features import FeatureSettings, build_features
 from stilts_jax.data.records import Features, Ragged
 from stilts_jax.data.sources import DataSource, read_examples, with_labels
 from stilts_jax.errors import ConfigError, nearest
-from stilts_jax.model import HeadConfig
+from stilts_jax.model import SHAPES, HeadConfig
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.spec import Kind
 from stilts_jax.tokenization import CLS_ID, SEP_ID, UNK_ID, load_tokenizer
@@ -164,11 +164,13 @@ def read_workload(name: str, source: DataSource, encoder: str, max_length: int =
 
 
 def find_workload(
-    name: str, vocab_size: int, data_root: Path | None, encoder: str | None, max_length: int = 0
+    name: str, shape: str, data_root: Path | None, encoder: str | None, max_length: int = 0
 ) -> Workload:
-    """Returns the rows behind ``--lengths``."""
+    """Returns the rows behind ``--lengths``, in the vocabulary of a named shape or of the encoder's tokenizer."""
+    if shape not in SHAPES:
+        raise ConfigError(f"There is no shape {shape!r}.", where="--shape", fix=nearest(shape, SHAPES))
     if name in LAWS:
-        return draw_workload(name, vocab_size, longest=max_length)
+        return draw_workload(name, SHAPES[shape].vocab_size, longest=max_length)
     if data_root is None or encoder is None:
         raise ConfigError(
             f"There is no law of lengths {name!r}.",

@@ -1,18 +1,20 @@
-"""Measure how fast training and prediction are on this machine, beside PyTorch if asked to.
+"""Measure how fast training and prediction are on this machine, at the options that a run would take.
 
 Needs no data: --lengths=nli, tagging or qa draws rows with the lengths of such tasks; the name of a task times its
-own rows (with --data_root, and --encoder for the tokenizer). Weights are drawn; only their shape counts. --peer=torch
-times transformers' PyTorch model in turns with ours. Without --config, float32 on a CPU, else bfloat16.
+own rows (with --data_root, and --encoder for the tokenizer). Weights are drawn; only their shape counts. Without
+--config, float32 on a CPU, else bfloat16.
 """
 
 import argparse
-import os
-import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from stilts_jax.errors import EXIT_OK, ConfigError, nearest
+from stilts_jax.config import load_config, to_settings
+from stilts_jax.errors import EXIT_OK
 
-_DEFAULT = "train,predict"
+if TYPE_CHECKING:
+    from stilts_jax.experiment.settings import Settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,20 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lengths", default="nli", help="nli, tagging, qa, or a task of the data root")
     parser.add_argument("--data_root", type=Path, help="the folder that holds the data")
     parser.add_argument("--encoder", help="a folder or hub name; only its tokenizer is read")
-    parser.add_argument(
-        "--what",
-        default=_DEFAULT,
-        help=f"train, predict, mining, input, attention, joined by commas; {_DEFAULT} by default",
-    )
-    parser.add_argument("--peer", choices=("torch",), help="what to run beside it")
-    parser.add_argument("--batch_size", type=int, default=32, help="rows a step, the peer's too")
+    parser.add_argument("--batch_size", type=int, default=32, help="rows per training step")
     parser.add_argument(
         "--max_length", type=int, default=0, help="tokens that rows are cut to; 0: the task's own"
     )
-    parser.add_argument("--rounds", type=int, default=5, help="turns that each contender takes")
-    parser.add_argument("--rows", type=int, default=512, help="rows that a turn of prediction predicts")
-    parser.add_argument("--mining", default="20000x1024x4", metavar="COUNTxWIDTHxK")
-    parser.add_argument("--mining_precision", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each is timed")
+    parser.add_argument("--rows", type=int, default=512, help="rows that a round of prediction predicts")
     parser.add_argument("--json", action="store_true", help="print a record instead of tables")
 
 
@@ -43,51 +37,38 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
     import json
 
-    if arguments.peer:  # two libraries share the device
-        os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.5")
-    import jax
-
-    from stilts_jax.bench.run import WHAT, Plan, run_bench
-    from stilts_jax.bench.tables import format_record
-    from stilts_jax.config import load_config, to_settings
-    from stilts_jax.experiment.runtime import start_runtime
-    from stilts_jax.model import SHAPES
+    from stilts_jax.bench.run import describe, open_model, run_bench
+    from stilts_jax.bench.workload import find_workload
     from stilts_jax.progress import Progress
 
-    what = tuple(arguments.what.split(","))
-    for name in what:
-        if name not in WHAT:
-            raise ConfigError(f"{name!r} can't be timed.", where="--what", fix=nearest(name, WHAT))
-    if arguments.shape not in SHAPES:
-        raise ConfigError(
-            f"There is no shape {arguments.shape!r}.", where="--shape", fix=nearest(arguments.shape, SHAPES)
-        )
-    count, _, rest = arguments.mining.partition("x")
-    width, _, k = rest.partition("x")
-    if not (count.isdigit() and width.isdigit() and k.isdigit()):
-        raise ConfigError(
-            f"{arguments.mining!r} names no search.", where="--mining", fix="such as 20000x1024x4"
-        )
-    overrides = arguments.overrides
-    if not arguments.config:
-        dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-        overrides = {"compute.dtype": dtype} | overrides
-    settings = to_settings(load_config(arguments.config or "base", overrides))
-    start_runtime(settings.compute)
-    plan = Plan(
-        what=what,
-        shape=arguments.shape,
-        lengths=arguments.lengths,
-        data_root=arguments.data_root,
-        encoder=arguments.encoder,
+    settings = read_settings(arguments.config, arguments.overrides)
+    workload = find_workload(
+        arguments.lengths, arguments.shape, arguments.data_root, arguments.encoder, arguments.max_length
+    )
+    record = run_bench(
+        workload,
+        open_model(arguments.shape, workload, settings),
+        settings,
         batch_size=arguments.batch_size,
-        max_length=arguments.max_length,
         rounds=arguments.rounds,
         rows=arguments.rows,
-        mining=(int(count), int(width), int(k)),
-        mining_precision=arguments.mining_precision,
-        peer=bool(arguments.peer),
+        progress=Progress(),
     )
-    record = run_bench(plan, settings, Progress(sys.stderr)) | {"command": arguments.command_line}
-    print(json.dumps(record, indent=1) if arguments.json else format_record(record))
+    print(json.dumps(record, indent=1) if arguments.json else describe(record))
     return EXIT_OK
+
+
+def read_settings(config: str | None, overrides: Mapping[str, str]) -> "Settings":
+    """Returns the settings behind ``--config``, in float32 on a CPU and bfloat16 elsewhere if none is named."""
+    import jax
+
+    from stilts_jax.experiment.runtime import start_runtime
+
+    if not config:
+        overrides = {
+            "compute.dtype": "float32" if jax.default_backend() == "cpu" else "bfloat16",
+            **overrides,
+        }
+    settings = to_settings(load_config(config or "base", overrides))
+    start_runtime(settings.compute)
+    return settings

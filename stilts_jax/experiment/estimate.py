@@ -24,11 +24,10 @@ from stilts_jax.experiment.phase_data import MLM, feature_settings, load_trainin
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.experiment.results import read_result
 from stilts_jax.experiment.run import is_done
-from stilts_jax.experiment.speed import measure_matmul
 from stilts_jax.experiment.start import read_shape, tokenizer_folder
 from stilts_jax.experiment.train_phase import can_adopt
-from stilts_jax.model import EncoderConfig, Model, abstract_params
-from stilts_jax.progress import SILENT, format_seconds
+from stilts_jax.model import Model, abstract_params
+from stilts_jax.progress import SILENT
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.spec import EmbedExample, Example, Task
 from stilts_jax.train.logs import PEAK_FLOPS
@@ -189,20 +188,6 @@ def estimate_text(phases: Sequence[Phase], context: Context) -> str:
         *_hours(flops, costs, context),
     ]
     return "\n".join(lines)
-
-
-def scoring_text(phases: Sequence[Phase], encoder: EncoderConfig, context: Context) -> str:
-    """Returns what scoring, one task a phase, will read, and about how long that takes on these devices."""
-    estimator = Estimator(context)
-    found = [(phase.evaluate[0], estimator.count_scored(phase, phase.evaluate[0])) for phase in phases]
-    peak = jax.device_count() * measure_matmul(1024, context.settings.compute.dtype)
-    seconds = training_flops_per_token(encoder) / 3 / (UTILISATION * peak)  # a token
-    rows = [
-        (name, str(one.languages), str(one.rows), _short(one.tokens), format_seconds(one.tokens * seconds))
-        for name, one in (*found, ("all", _add([one for _, one in found])))
-    ]
-    table = format_table(("task", "languages", "rows", "tokens", "about"), rows)
-    return f"{table}\n(at {UTILISATION:.0%} of the {_short(peak)}FLOP/s that matrix products reach here)"
 
 
 def _add(parts: Sequence[Scored]) -> Scored:

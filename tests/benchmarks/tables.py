@@ -1,8 +1,8 @@
-"""A record of ``stilts bench`` as text for people."""
+"""A record of the benchmark as text for people."""
 
 from typing import Any
 
-from stilts_jax.bench.filling import format_table as format_input
+from filling import format_table as format_input
 
 
 def format_record(record: dict[str, Any]) -> str:
@@ -11,15 +11,12 @@ def format_record(record: dict[str, Any]) -> str:
     lines = [
         f"{record['shape']}, {record['dtype']}, batches of {record['batch_size']}; "
         + ", ".join(f"{name} {version}" for name, version in record["versions"].items()),
-        f"{device['count']} x {device['kind']}: matrix products at {_flops(device['matmul'])} (measured, "
-        f"{device['dtype']})"
-        + (f", {_flops(device['peak'])} (published peak, bfloat16)" if device["peak"] else "")
-        + f", memory at {device['traffic'] / 1e9:.0f} GB/s",
+        f"{device['count']} x {device['kind']}: matrix products at {_flops(device['matmul'])} (measured)",
     ]
     lines += [record[name] for name in ("workload", "attention_backend") if name in record]
     for name, title in (("train", "Training"), ("predict", "Prediction")):
         if name in record:
-            lines += ["", title, *_rounds(record[name], bool(device["peak"]))]
+            lines += ["", title, *_rounds(record[name])]
     if "attention" in record:
         lines += ["", "Attention, forward and backward, against float32", *_attention(record["attention"])]
     if "mining" in record:
@@ -31,7 +28,7 @@ def format_record(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _rounds(found: dict[str, Any], peak: bool) -> list[str]:
+def _rounds(found: dict[str, Any]) -> list[str]:
     lines = []
     if "times" in found:
         times = found["times"]
@@ -39,15 +36,15 @@ def _rounds(found: dict[str, Any], peak: bool) -> list[str]:
             f"compiled {times['shapes']} shapes in {times['compile']:.1f} s ({times['cached']} from the cache on "
             f"disk); first step {times['to_first_step']:.1f} s after the command"
         )
-    head = f"{'':27} examples/s      (spread)   real tokens/s  padding  ms a batch  utilisation  padded"
-    lines.append(head + ("  of peak" if peak else ""))
+    lines.append(
+        f"{'':27} examples/s      (spread)   real tokens/s  padding  ms a batch  utilisation  padded"
+    )
     for one in found["contenders"]:
         low, high = one["spread"]
         lines.append(
             f"{one['name']:27} {one['examples_per_second']:10.4g}  {f'({low:.4g}-{high:.4g})':>14} "
             f"{one['real_tokens_per_second']:14.4g}  {one['padding_share']:7.1%}  {one['milliseconds_a_batch']:10.1f} "
             f"{one['utilisation']:12.1%}  {one['utilisation_padded']:6.1%}"
-            + (f"  {one['utilisation_of_peak']:7.1%}" if peak else "")
         )
     for one in found["contenders"]:
         used = f"; memory {_memory(one['memory'])}" if one["memory"] else ""
@@ -71,12 +68,10 @@ def _attention(found: list[dict[str, Any]]) -> list[str]:
 
 
 def _mining(found: dict[str, Any]) -> list[str]:
-    floor, over = found["floor"], found["search_seconds"] / found["floor_seconds"]
     lines = [
         f"{found['count']} x {found['count']} x {found['dimension']}, k={found['k']}, {found['precision']}: "
         f"{found['search_seconds']:.2f} s both ways, {found['mine_seconds']:.2f} s for {found['pairs']} pairs",
-        f"floor {found['floor_seconds']:.2f} s: products {floor['products']:.2f} s at {_flops(found['matmul'])}, "
-        f"score traffic {floor['scores']:.2f} s; {over:.2f} times the floor",
+        f"the products alone take {found['floor_seconds']:.2f} s at {_flops(found['matmul'])}",
     ]
     if "ratio" in found:
         lines.append(

@@ -9,9 +9,9 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
+from measured import host_memory_used
 
-from stilts_jax.bench.device import host_memory_used
-from stilts_jax.bench.measured import Round
+from stilts_jax.bench.run import Round
 from stilts_jax.bench.workload import Workload
 from stilts_jax.data.collate import COLLATORS
 from stilts_jax.data.records import PAD_ID

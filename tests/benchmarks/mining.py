@@ -6,9 +6,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from stilts_jax.bench.run import measure_matmul
 from stilts_jax.evaluation.mining import pair_up
 from stilts_jax.evaluation.retrieval import Precision, find_neighbours, normalise
-from stilts_jax.experiment.speed import measure_matmul
 from stilts_jax.progress import SILENT, Progress
 
 
@@ -35,7 +35,6 @@ def benchmark_mining(
     k: int = 4,
     *,
     precision: Precision = "float32",
-    traffic: float = 0.0,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
     """Measures the search for k neighbours in both directions, and the mining behind it.
@@ -44,12 +43,10 @@ def benchmark_mining(
 
     Args:
         precision: of the search; see ``find_neighbours``.
-        traffic: bytes a second that the device reads and writes; 0: the floor counts products only.
 
     Returns:
-        Seconds; ``floor_seconds``: of one product of all pairs at the device's own rate in this precision, and of
-        writing and reading each score once; ``ratio``: ours divided by faiss's (absent without faiss);
-        ``agreement``: the share of equal neighbours.
+        Seconds; ``floor_seconds``: of one product of all pairs at the device's own rate; ``ratio``: ours
+        divided by faiss's (absent without faiss); ``agreement``: the share of equal neighbours.
     """
     source, target = make_vectors(count, dimension)
     # Compiles whole tiles and those at the edge.
@@ -60,10 +57,7 @@ def benchmark_mining(
     searched = time.perf_counter()
     pairs = pair_up(forward, backward)
     mined = time.perf_counter()
-    side = 2048 if jax.default_backend() == "cpu" else 8192
-    rate = measure_matmul(side, precision, jax.lax.Precision.HIGHEST)
-    products = 2.0 * count * count * dimension / rate
-    scores = 8.0 * count * count / traffic if traffic else 0.0
+    rate = measure_matmul(precision, precision=jax.lax.Precision.HIGHEST)
     measured: dict[str, Any] = {
         "count": count,
         "dimension": dimension,
@@ -72,8 +66,7 @@ def benchmark_mining(
         "search_seconds": searched - began,
         "mine_seconds": mined - searched,
         "pairs": len(pairs),
-        "floor_seconds": products + scores,
-        "floor": {"products": products, "scores": scores},
+        "floor_seconds": 2.0 * count * count * dimension / rate,
         "matmul": rate,
     }
     try:
