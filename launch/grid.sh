@@ -11,6 +11,7 @@ dry=()
 if [[ "${1:-}" == --dry_run ]]; then dry=(--dry_run); shift; fi
 part="${1:-}"
 if [[ ! "$part" =~ ^(all|[1-9][0-9]*)/[1-9][0-9]*$ ]]; then
+  echo "The first argument must be the part of the grid, such as 2/4 or all/8, and not '$part'." >&2
   sed -n '2,7s/^# \{0,1\}//p' "$0" >&2
   exit 2
 fi
@@ -26,18 +27,25 @@ if [[ "$part" != all/* ]]; then
   exec "$local_gpu" "${dry[@]}" grid --part="$part" "$@"
 fi
 
+set -m # without job control commands in the background would ignore Ctrl-C
 processes=()
+signals=0
+pass_on() { signals=$((signals + 1)); kill -"$1" "${processes[@]}" 2>/dev/null || true; }
+trap 'pass_on INT' INT
+trap 'pass_on TERM' TERM HUP
 for ((index = 1; index <= count; index++)); do
   GPUS=$((index - 1)) "$local_gpu" "${dry[@]}" grid --part="$index/$count" "$@" &
   processes+=($!)
   # In a dry run one after the other, so that what is printed keeps its order.
   if ((${#dry[@]})); then wait $!; fi
 done
-trap 'kill "${processes[@]}" 2>/dev/null' INT TERM
 worst=0
 for process in "${processes[@]}"; do
-  code=0
-  wait "$process" || code=$?
+  while true; do # a signal ends `wait` early
+    seen=$signals code=0
+    wait "$process" || code=$?
+    if ((signals == seen)); then break; fi
+  done
   if ((code > worst)); then worst=$code; fi
 done
 exit "$worst"

@@ -9,7 +9,14 @@ set -euo pipefail
 
 dry=false
 if [[ "${1:-}" == --dry_run ]]; then dry=true; shift; fi
-if (($# == 0)) || [[ -z "${NAME:-}" || -z "${ZONE:-}" ]]; then sed -n '4,7s/^# \{0,1\}//p' "$0" >&2; exit 2; fi
+missing=""
+for name in NAME ZONE TYPE; do
+  if [[ -z "${!name:-}" && "${1:-} $name" != "--delete TYPE" ]]; then missing+="$name is not set. "; fi
+done
+if (($# == 0)); then missing="No stilts command is given."; fi
+if [[ -n "$missing" ]]; then echo "$missing" >&2; sed -n '4,7s/^# \{0,1\}//p' "$0" >&2; exit 2; fi
+# Ctrl-C is meant: what gcloud makes of it would be taken for a lost connection.
+trap 'echo "stopped; the slice is still held: $0 --delete gives it back" >&2; exit 130' INT
 queue=(gcloud compute tpus queued-resources)
 ssh=(gcloud compute tpus tpu-vm ssh "$NAME" --zone="$ZONE" --worker=all)
 if [[ "${SPOT-yes}" == "" ]]; then spot=(); else spot=(--spot); fi
@@ -29,7 +36,7 @@ acquire() {
   if ! "$dry" && [[ "$(state)" == ACTIVE ]]; then return; fi
   # What was preempted or failed keeps its name until it is deleted.
   if ! "$dry" && [[ "$(state)" != NONE ]]; then release; fi
-  run "${queue[@]}" create "$NAME" --node-id="$NAME" --zone="$ZONE" --accelerator-type="${TYPE:?such as v6e-64}" \
+  run "${queue[@]}" create "$NAME" --node-id="$NAME" --zone="$ZONE" --accelerator-type="$TYPE" \
     --runtime-version="${VERSION:-v2-alpha-tpuv6e}" "${spot[@]}" || return
   until "$dry" || [[ "$(state)" =~ ^(ACTIVE|FAILED|SUSPENDED)$ ]]; do sleep 30; done
   run git -C "$(dirname "$0")/.." archive --format=tar.gz --output="$source" HEAD &&
@@ -47,7 +54,7 @@ for ((try = 1; try <= ${TRIES:-100}; try++)); do
   "$dry" && break
   # One code of a host's own failure is final. Codes 75, signals and silence: run it again.
   code="$( (grep -Eo 'stilts-exit=[0-9]+' "$log" || echo '=75') | awk -F= '
-    $2 == 75 || $2 > 128 {again = 1} $2 != 75 && $2 <= 128 && $2 > worst {worst = $2}
+    $2 == 75 || $2 > 128 && $2 != 130 {again = 1; next} $2 > worst {worst = $2}
     END {print worst ? worst : again ? 75 : 0}')"
   if ((code != 75)); then break; fi
 done

@@ -31,7 +31,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from stilts_jax.errors import EXIT_ERROR, EXIT_RUN_AGAIN, ConfigError, RunAgain, StiltsError
+from stilts_jax.errors import EXIT_ERROR, EXIT_RUN_AGAIN, ConfigError, StiltsError
 
 HEARTBEAT_TIMEOUT = int(os.environ.get("STILTS_HEARTBEAT") or 60)  # seconds
 
@@ -97,8 +97,6 @@ def leave_together(heartbeat_timeout: int = HEARTBEAT_TIMEOUT) -> Iterator[None]
     """
     try:
         yield
-    except RunAgain:
-        raise  # agreed by all hosts, after saving
     except Exception as error:
         if not jax.distributed.is_initialized() or jax.process_count() == 1:
             raise

@@ -12,18 +12,10 @@ EXIT_OK = 0
 EXIT_ERROR = 1
 EXIT_USAGE = 2
 EXIT_RUN_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: preempted; progress was saved
-EXIT_INTERRUPTED = 130  # Ctrl-C pressed twice: stopped without saving
+EXIT_INTERRUPTED = 130  # Ctrl-C: progress was saved, and a launcher does not repeat the command
 
 
-class StiltsError(Exception):
-    """A failure with its three parts.
-
-    Attributes:
-        what: what went wrong, one sentence.
-        where: task, language, ``file:line``, parameter path, step: whatever finds the place.
-        fix: what the reader can do next.
-    """
-
+class _ThreeParts(BaseException):
     exit_code = EXIT_ERROR
 
     def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
@@ -45,8 +37,18 @@ class StiltsError(Exception):
         return _rebuild, (type(self), self.what, self.where, self.fix)
 
 
-def _rebuild(kind: type["StiltsError"], what: str, where: str, fix: str) -> "StiltsError":
+def _rebuild(kind: type[_ThreeParts], what: str, where: str, fix: str) -> _ThreeParts:
     return kind(what, where=where, fix=fix)
+
+
+class StiltsError(_ThreeParts, Exception):
+    """A failure with its three parts.
+
+    Attributes:
+        what: what went wrong, one sentence.
+        where: task, language, ``file:line``, parameter path, step: whatever finds the place.
+        fix: what the reader can do next.
+    """
 
 
 class ConfigError(StiltsError):
@@ -71,10 +73,19 @@ class TrainingError(StiltsError):
     """Training that can't go on: a non-finite loss, memory that ran out."""
 
 
-class RunAgain(StiltsError):
-    """The run was preempted after saving; the same command goes on where it stopped."""
+class RunAgain(_ThreeParts):
+    """SIGTERM stopped the run after saving; the same command goes on where it stopped.
+
+    No ``Exception``: what handles failures, here or in a library, must not handle this.
+    """
 
     exit_code = EXIT_RUN_AGAIN
+
+
+class Interrupted(RunAgain):
+    """The same, but a person pressed Ctrl-C: a launcher must not repeat the command."""
+
+    exit_code = EXIT_INTERRUPTED
 
 
 _DISK_ERRORS = {

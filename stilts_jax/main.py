@@ -7,11 +7,11 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType, ModuleType
+from collections.abc import Sequence
+from types import ModuleType
 from typing import NoReturn
 
+from stilts_jax import interruption
 from stilts_jax.errors import (
     EXIT_ERROR,
     EXIT_INTERRUPTED,
@@ -43,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs ``stilts``.
 
     Returns:
-        The exit code: 0 done, 1 failed, 2 the command line is wrong, 75 run the same command again.
+        The exit code: 0 done, 1 failed, 2 the command line is wrong, 75 stopped by SIGTERM (run the same command
+        again), 130 stopped by Ctrl-C.
     """
     if argv is None:  # a process of our own, not a caller's
         keep_freed_memory()
@@ -52,10 +53,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     # What orbax says through absl's logger is either nothing to act on or raised as well.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     try:
-        with _stop_on_sigterm():
-            return _run(list(sys.argv[1:] if argv is None else argv))
+        with interruption.catch_signals(signal.default_int_handler if argv is not None else signal.SIG_DFL):
+            try:
+                return _run(list(sys.argv[1:] if argv is None else argv))
+            finally:
+                interruption.check()  # a library may have ignored a signal, or made an error of its own of it
+    except RunAgain as stopped:
+        print(f"stilts: {stopped}", file=sys.stderr)
+        return stopped.exit_code
     except KeyboardInterrupt:
-        print("stilts: stopped; run the same command again to go on", file=sys.stderr)
+        print("stilts: aborted; run the same command again to go on", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # `stilts tasks | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -66,22 +73,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise  # a defect of ours: the traceback is what a report of it needs
         print(f"stilts: {explained}", file=sys.stderr)
         return explained.exit_code
-
-
-@contextmanager
-def _stop_on_sigterm() -> Iterator[None]:
-    """Ends whatever runs with EXIT_RUN_AGAIN; a training loop takes over meanwhile, to save its last step first."""
-
-    def stop(number: int, frame: FrameType | None) -> NoReturn:
-        raise RunAgain(
-            "Stopped by SIGTERM; whatever was finished is kept.", fix="run the same command again to go on"
-        )
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _run(argv: list[str]) -> int:

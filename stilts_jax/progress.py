@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from stilts_jax.interruption import check
+
 _TERMINAL_INTERVAL = 0.2  # seconds between redraws: often enough to look alive
 _LOG_INTERVAL = 15.0  # seconds between lines where nothing can be redrawn
 _WORTH_A_LINE = 3.0  # seconds that work must have taken for its end to stay on the screen or in the log
@@ -57,6 +59,7 @@ class Bar:
         """Counts ``count`` more units as done; ``values`` (such as ``loss=0.3``) are shown behind."""
         self._done += count
         self._values.update(values)
+        check()
         self._progress.draw(self.line(), final=False)
 
     @property

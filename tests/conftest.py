@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -102,3 +103,13 @@ def demo(environment, tmp_path_factory) -> tuple[Path, subprocess.CompletedProce
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return workdir, done
+
+
+@pytest.fixture
+def usual_handlers():
+    """Those of a command in the foreground: a shell starts one in the background with SIGINT ignored."""
+    usual = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)

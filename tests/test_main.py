@@ -11,16 +11,6 @@ from stilts_jax.errors import EXIT_INTERRUPTED, EXIT_RUN_AGAIN
 from stilts_jax.main import main
 
 
-@pytest.fixture
-def usual_handlers():
-    """Those of a command in the foreground: a shell starts one in the background with SIGINT ignored."""
-    usual = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
-    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
 @pytest.mark.usefixtures("usual_handlers")
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGTERM, EXIT_RUN_AGAIN), (signal.SIGINT, EXIT_INTERRUPTED)]

@@ -12,12 +12,13 @@ from pathlib import Path
 from etils import epath
 
 from stilts_jax.distributed import from_main, leave_together
-from stilts_jax.errors import EXIT_ERROR, EXIT_OK, RunAgain, StiltsError, explain
+from stilts_jax.errors import EXIT_ERROR, EXIT_OK, StiltsError, explain
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.experiment.results import failed_result, read_result, write_result
 from stilts_jax.experiment.run import is_done, run_phase
 from stilts_jax.files import is_remote
+from stilts_jax.interruption import check
 from stilts_jax.progress import format_seconds
 
 CHECKPOINTS = "checkpoints"
@@ -53,6 +54,7 @@ def run_grid(
     mine = phases if mine is None else mine
     failed: dict[str, str] = {}
     for number, phase in enumerate(mine, 1):
+        check()
         with context.progress.part(f"[{number}/{len(mine)}] {phase.name}"):
             lost = next((parent.name for parent in phase.ancestors() if parent.name in failed), None)
             if lost:
@@ -64,9 +66,8 @@ def run_grid(
                     if phase.parent is not None and phase.parent not in mine:
                         _wait_for(phase.parent, context, waiting)
                     run(phase, context)
-            except RunAgain:
-                raise
             except Exception as error:  # one phase's failure must not stop what does not depend on it
+                check()
                 explained = explain(error)
                 failed[phase.name] = str(explained or error)
                 context.progress.say(f"failed: {explained or traceback.format_exc()}")

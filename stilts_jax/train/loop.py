@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 
 import jax
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
+from stilts_jax import interruption
 from stilts_jax.errors import RunAgain, TrainingError
 from stilts_jax.progress import SILENT, Progress
-from stilts_jax.train.interruption import catch_interruption
 from stilts_jax.train.optimizer import Optimizer
 from stilts_jax.train.run import BatchLike, LoopConfig, Run, TrainingResult
 from stilts_jax.train.state import TrainState
@@ -48,11 +49,14 @@ def run_training(
         tensorboard: write a copy of the metrics for TensorBoard.
 
     Raises:
-        RunAgain: SIGTERM or Ctrl-C came; a checkpoint was saved.
+        RunAgain: SIGTERM or Ctrl-C (then an Interrupted) came; a checkpoint was saved.
         TrainingError: the loss is not finite, or memory ran out.
     """
     with ExitStack() as stack:
         stack.enter_context(jax.set_mesh(mesh) if mesh else nullcontext())
+        if jax.process_count() == 1:  # over several hosts SIGTERM belongs to JAX's coordination service
+            stack.enter_context(interruption.catch_signals())
+            stack.enter_context(interruption.deferred())
         stack.enter_context(_explain_memory())
         run = stack.enter_context(
             Run(
@@ -70,28 +74,34 @@ def run_training(
             )
         )
         del state
-        interruption = stack.enter_context(catch_interruption())
         bar = stack.enter_context(progress.track("training", config.total_steps, start=run.step))
         while True:
             # Do not change the order. Evaluation comes before saving, so that a checkpoint holds the score
             # of its own step and a restart neither repeats nor forgets it. Saving comes before the batch, so
             # that everything after a checkpoint follows from the step's number, and a restart does exactly
             # what would have come.
-            interrupted = interruption.is_due(run.step)
+            interrupted = _is_asked(run.step)
             if not interrupted:
-                run.evaluate()
+                try:
+                    run.evaluate()
+                except RunAgain:  # the evaluation is begun anew after the restart
+                    interrupted = True
             run.save(at_once=interrupted or run.is_finished())
             if interrupted:
-                raise RunAgain(
-                    f"Stopped by {interruption.name} after step {run.step}; everything was saved.",
-                    where=str(directory),
-                    fix="run the same command again",
-                )
+                raise interruption.stop(f" after step {run.step}; everything was saved.", str(directory))
             if run.is_finished():
                 return run.result()
             run.take_step(batch_at(run.step))
             bar.aside = run.compile_seconds
             bar.advance(1, **run.shown)
+
+
+def _is_asked(step: int) -> bool:
+    """Says whether to save and stop at this border between steps; the same on all hosts."""
+    if jax.process_count() > 1:
+        # The coordination service catches SIGTERM of any host and agrees on one step.
+        return multihost_utils.reached_preemption_sync_point(step)
+    return interruption.is_asked()
 
 
 @contextmanager

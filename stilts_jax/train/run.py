@@ -14,6 +14,7 @@ import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 
+from stilts_jax import interruption
 from stilts_jax.checkpoint import Checkpoints
 from stilts_jax.errors import ConfigError, TrainingError
 from stilts_jax.progress import Progress, format_seconds, seconds_since_start
@@ -223,7 +224,8 @@ class Run:
         if not self._select or not due or (self.history and self.history[-1][0] == self.step):
             return
         self.fetch()
-        score = float(self._select(self._state.params))
+        with interruption.deferred(False):  # may take long, and nothing is lost when it is left
+            score = float(self._select(self._state.params))
         self.history.append([self.step, score])
         self._write({"step": self.step, "score": score})
         self.shown["score"] = score

@@ -2,7 +2,9 @@
 
 import os
 import shutil
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -40,7 +42,7 @@ def call(tmp_path: Path):
 
 @pytest.mark.parametrize("name", [*SCRIPTS, "skypilot.yaml"])
 def test_scripts_are_short(name: str) -> None:
-    assert len((LAUNCH / name).read_text().splitlines()) < 60
+    assert len((LAUNCH / name).read_text().splitlines()) < 70
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -122,7 +124,59 @@ def test_a_machine_runs_again_what_asks_for_it(codes: str, end: int, runs: int, 
     assert (done.returncode, len(calls)) == (end, runs)
 
 
-@pytest.mark.parametrize(("codes", "end", "runs"), [("75\n134\n0\n", 0, 3), ("2\n", 2, 1)])
+# Saves and ends as stilts does.
+STOPPABLE = """echo stilts >> "$TMPDIR/calls"
+trap 'exit 130' INT
+trap 'exit 75' TERM
+while true; do sleep 0.1; done"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+@pytest.mark.parametrize(
+    ("script", "processes"),
+    [(("local_gpu.sh", "train"), 1), (("grid.sh", "1/2"), 1), (("grid.sh", "all/2"), 2)],
+)
+@pytest.mark.parametrize("to_all", [True, False], ids=["terminal", "kill"])
+def test_a_signal_stops_for_good(script, processes, number, code, to_all, tmp_path: Path) -> None:
+    """A terminal sends Ctrl-C to all processes of the foreground, ``kill`` a signal to the script alone."""
+    stub = tmp_path / "stilts"
+    stub.write_text(f"#!/usr/bin/env bash\n{STOPPABLE}\n")
+    stub.chmod(0o755)
+    started = subprocess.Popen(
+        ["bash", str(LAUNCH / script[0]), *script[1:]],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "TMPDIR": str(tmp_path)},
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+    )
+    calls, deadline = tmp_path / "calls", time.monotonic() + 30
+    while not calls.exists() or len(calls.read_text().splitlines()) < processes:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(0.2)  # the stand-in sets its traps
+    (os.killpg if to_all else os.kill)(started.pid, number)
+    assert started.wait(timeout=30) == code
+    assert len(calls.read_text().splitlines()) == processes
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "environment", "word"),
+    [
+        ("tpu_vm.sh", ["grid"], {"NAME": "run", "ZONE": "z"}, "TYPE"),
+        ("tpu_vm.sh", ["grid"], {"NAME": "run", "TYPE": "v6e-8"}, "ZONE"),
+        ("tpu_vm.sh", ["--delete"], {"ZONE": "z"}, "NAME"),
+        ("tpu_vm.sh", ["--dry_run"], TPU, "command"),
+        ("local_gpu.sh", ["--dry_run"], {}, "command"),
+        ("slurm.sbatch", [], {}, "command"),
+        ("grid.sh", ["--config=xstilts"], {}, "part"),
+    ],
+)
+def test_what_is_missing_is_said(script, arguments, environment, word, call) -> None:
+    done, calls = call(script, *arguments, stubs={"gcloud": "", "stilts": "", "srun": ""}, **environment)
+    assert (done.returncode, calls) == (2, [])
+    assert word in done.stderr.splitlines()[0]
+
+
+@pytest.mark.parametrize(("codes", "end", "runs"), [("75\n134\n0\n", 0, 3), ("2\n", 2, 1), ("130\n", 130, 1)])
 def test_a_tpu_runs_again_what_asks_for_it(codes: str, end: int, runs: int, call, tmp_path: Path) -> None:
     (tmp_path / "codes").write_text(codes)
     gcloud = f"""case "$*" in
@@ -148,7 +202,9 @@ def test_a_preempted_tpu_is_asked_for_again(call, tmp_path: Path) -> None:
     assert verbs == ["delete", "create", "scp"]
 
 
-@pytest.mark.parametrize(("code", "requeued"), [(75, True), (137, True), (1, False), (0, False)])
+@pytest.mark.parametrize(
+    ("code", "requeued"), [(75, True), (137, True), (130, False), (1, False), (0, False)]
+)
 def test_slurm_takes_back_what_was_preempted(code: int, requeued: bool, call) -> None:
     done, calls = call(
         "slurm.sbatch", "train", stubs={"srun": f"exit {code}", "scontrol": ""}, SLURM_JOB_ID="7"

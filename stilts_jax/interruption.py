@@ -1,0 +1,92 @@
+"""SIGTERM and Ctrl-C: the first one asks for a save and an end; a second Ctrl-C aborts at once.
+
+A signal is written down, and from then on every ``check`` raises ``RunAgain``, so that it is never lost: ``check`` is
+called with every unit of progress and around every phase. The handler itself raises too, which ends downloads and
+pauses, except where that does harm: below JAX, which ignores what its own callbacks raise, and in a training loop,
+which saves first (``deferred``).
+"""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from stilts_jax.errors import Interrupted, RunAgain
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_LIBRARIES = ("jax", "jaxlib", "orbax", "flax", "asyncio")  # nothing is raised into these
+_asked: list[int] = []  # signals since catch_signals; only ever appended to
+_deferred = False
+_abort: Any = signal.default_int_handler
+
+
+@contextmanager
+def catch_signals(abort: Any = signal.default_int_handler) -> Iterator[None]:
+    """Writes down SIGTERM and Ctrl-C inside the block, unless a block around it does so already.
+
+    Args:
+        abort: handles a second Ctrl-C. SIG_DFL ends the process even in the middle of a compilation.
+    """
+    global _abort
+    before: dict[int, Callable | int | None] = {number: signal.getsignal(number) for number in _SIGNALS}
+    # Only the main thread may set handlers.
+    if threading.current_thread() is not threading.main_thread() or before[signal.SIGTERM] is _note:
+        yield
+        return
+    _asked.clear()
+    _abort = abort
+    caught = [
+        # A command in the background of a script is started with Ctrl-C ignored, which is meant.
+        number
+        for number in _SIGNALS
+        if before[number] is not signal.SIG_IGN
+    ]
+    for number in caught:
+        signal.signal(number, _note)
+    try:
+        yield
+    finally:
+        for number in caught:
+            signal.signal(number, before[number])
+        _asked.clear()
+
+
+@contextmanager
+def deferred(wanted: bool = True) -> Iterator[None]:
+    """Lets the block see to a signal itself: neither the handler nor ``check`` raises. ``False`` takes this back."""
+    global _deferred
+    before, _deferred = _deferred, wanted
+    try:
+        yield
+    finally:
+        _deferred = before
+
+
+def is_asked() -> bool:
+    """Says whether a signal asked for an end."""
+    return bool(_asked)
+
+
+def check() -> None:
+    """Raises ``RunAgain`` if a signal asked for an end."""
+    if _asked and not _deferred:
+        raise stop("; whatever was finished is kept.")
+
+
+def stop(text: str, where: str = "") -> RunAgain:
+    """Returns what is raised for a signal; ``text`` says what was saved."""
+    kind, name = (Interrupted, "Ctrl-C") if signal.SIGINT in _asked else (RunAgain, "SIGTERM")
+    return kind(f"Stopped by {name}{text}", where=where, fix="run the same command again to go on")
+
+
+def _note(number: int, frame: FrameType | None) -> None:
+    _asked.append(number)
+    if number == signal.SIGINT:
+        signal.signal(signal.SIGINT, _abort)
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").partition(".")[0] in _LIBRARIES:
+            return
+        frame = frame.f_back
+    check()

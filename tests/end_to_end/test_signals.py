@@ -1,0 +1,112 @@
+"""SIGTERM and Ctrl-C at named moments of a grid: none is lost, and what comes out in the end is the same."""
+
+import json
+import pkgutil
+import signal
+from pathlib import Path
+
+import jax
+import pytest
+
+from stilts_jax import main
+from stilts_jax.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_RUN_AGAIN
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("usual_handlers")]
+
+ROOM = "stilts_jax.experiment"
+# Functions in the order in which a grid of two phases calls them; at the first call of each the signal is sent.
+MOMENTS = (
+    "stilts_jax.commands.options.load_config",
+    f"{ROOM}.context.read_examples",
+    f"{ROOM}.context.build_features",
+    f"{ROOM}.models.load_start",
+    f"{ROOM}.train_phase.init_params",
+    "stilts_jax.train.compiled.train_step",  # called by JAX while it traces
+    "stilts_jax.train.compiled.CompiledSteps._place",
+    f"{ROOM}.train_phase.evaluate_task",
+    "stilts_jax.checkpoint.store.Checkpoints.save",
+    f"{ROOM}.train_phase._save_final",
+    f"{ROOM}.evaluate_phase.evaluate_task",
+    "stilts_jax.evaluation.predict._take_in",
+    f"{ROOM}.grid._free_disk",
+    f"{ROOM}.evaluate_phase.evaluate_retrieval",
+    "stilts_jax.evaluation.embed.predict",
+    "stilts_jax.report.summary_text",
+)
+
+
+@pytest.fixture(autouse=True)
+def unchanged_jax():
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = {name: getattr(jax.config, name) for name in names}
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+def send_at(patch: pytest.MonkeyPatch, moment: str, number: int, swallowed: bool) -> list[int]:
+    """Sends a signal at the first call of a function; returns where to see afterwards that it was sent."""
+    place, _, name = moment.rpartition(".")
+    owner = pkgutil.resolve_name(place)
+    function, sent = getattr(owner, name), []
+
+    def called(*arguments, **options):
+        if not sent:
+            sent.append(number)
+            try:
+                signal.raise_signal(number)
+            except BaseException:
+                if not swallowed:
+                    raise
+        return function(*arguments, **options)
+
+    patch.setattr(owner, name, called)
+    return sent
+
+
+def results_below(workdir: Path) -> dict[str, tuple]:
+    found = {}
+    for path in workdir.glob("phases/*/result.json"):
+        result = json.loads(path.read_text())
+        metrics = path.with_name("metrics.jsonl")
+        lines = metrics.read_bytes() if metrics.exists() else b""
+        found[result["phase"]["name"]] = (result["scores"], result["items"], result["error"], lines)
+    return found
+
+
+@pytest.fixture(scope="module")
+def grid(world: Path):
+    return [
+        *("grid", "--config=toy:size=test", f"--data_root={world}/data"),
+        *(f"--config.encoder=random:{world}/encoder", "--config.experiment.targets=udpos+tatoeba"),
+        *("--config.experiment.intermediates=none", "--config.train.max_steps=6", "--config.train.buckets=1"),
+        *("--config.train.eval_every=3", "--config.train.eval_examples=16", "--config.evaluation.limit=16"),
+        *("--config.train.log_every=1", "--config.train.checkpoint_every=1"),
+    ]
+
+
+@pytest.fixture(scope="module")
+def peaceful(grid, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("peaceful")
+    assert main.main([*grid, f"--workdir={workdir}"]) == EXIT_OK
+    return results_below(workdir)
+
+
+@pytest.mark.parametrize("swallowed", [False, True], ids=["raised", "swallowed"])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGTERM, EXIT_RUN_AGAIN), (signal.SIGINT, EXIT_INTERRUPTED)],
+    ids=["SIGTERM", "Ctrl-C"],
+)
+def test_a_grid_that_is_stopped_at_every_moment_ends_as_one_in_peace(
+    grid, peaceful, tmp_path, capsys, number, code, swallowed
+):
+    for moment in MOMENTS:
+        with pytest.MonkeyPatch.context() as patch:
+            sent = send_at(patch, moment, number, swallowed)
+            found = main.main([*grid, f"--workdir={tmp_path}"])
+        assert sent, f"{moment} was not called"
+        assert found == code, f"lost at {moment}"
+        assert "run the same command again" in capsys.readouterr().err, moment
+    assert main.main([*grid, f"--workdir={tmp_path}"]) == EXIT_OK
+    assert results_below(tmp_path) == peaceful
