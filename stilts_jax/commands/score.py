@@ -1,40 +1,59 @@
 """Score folders of predictions in XTREME's official formats.
 
-PREDICTIONS holds TASK/test-LL.tsv (or .json, .jsonl); GOLD holds the same layout with labels, or the releases'
-own files. Needs no accelerator. What is absent is listed as missing, and the averages that need it stay empty.
+PREDICTIONS holds TASK/test-LL.tsv (or .json, .jsonl); GOLD holds the same layout with labels, or the releases' own
+files. Needs no accelerator. Prints a task per line with the mean over the languages that are there; the averages of
+the benchmark need all of them.
 """
 
 import argparse
-import sys
 from pathlib import Path
+from typing import Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds this command's arguments."""
     parser.add_argument("--benchmark", choices=("xtreme", "xtreme-r"), default="xtreme")
+    parser.add_argument(
+        "--task",
+        action="append",
+        metavar="TASK",
+        help="score this task instead of a benchmark; may be given several times; also my.module:TASK",
+    )
     parser.add_argument("--predictions", type=Path, required=True)
     parser.add_argument("--gold", type=Path, required=True)
-    parser.add_argument("--out", type=Path, help="write the scores as JSON; else they are printed")
+    parser.add_argument("--out", type=Path, help="write all scores, language by language, as JSON too")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
-    import json
-
-    from stilts_jax.evaluation.scoring import score_predictions
+    from stilts_jax.evaluation.scoring import score_predictions, score_tasks
     from stilts_jax.files import write_json
 
-    scores = score_predictions(arguments.benchmark, arguments.predictions, arguments.gold)
-    if arguments.out is None:
-        json.dump(scores, sys.stdout, indent=1)
-        print()
-        return 0
-    write_json(arguments.out, scores)
-    for name, task in scores["tasks"].items():
-        value = "-" if task["score"] is None else f"{task['score']:.2f}"
-        print(f"{name:10} {value:>7}")
-    overall = scores["overall"]
-    print(f"{'overall':10} {'-' if overall is None else f'{overall:.2f}':>7}")
-    if scores["missing"]:
-        print(f"missing: {len(scores['missing'])} files, listed in {arguments.out}")
+    if arguments.task:
+        scores = score_tasks(arguments.task, arguments.predictions, arguments.gold)
+    else:
+        scores = score_predictions(arguments.benchmark, arguments.predictions, arguments.gold)
+    print(_format(scores))
+    if arguments.out is not None:
+        write_json(arguments.out, scores)
     return 0
+
+
+def _format(scores: dict[str, Any]) -> str:
+    """A task per line: the mean over its languages that are there, and which are missing."""
+    missing: dict[str, list[str]] = {}
+    for name in scores["missing"]:
+        task, _, language = name.partition("/")
+        missing.setdefault(task, []).append(language)
+    lines = [f"{'task':12} {'mean':>7}  languages"]
+    for name, task in scores["tasks"].items():
+        lost = f", missing: {' '.join(missing[name])}" if name in missing else ""
+        lines.append(f"{name:12} {task['mean']:7.2f}  {len(task['languages'])}{lost}")
+    lines.append(f"{'mean':12} {scores['mean']:7.2f}  of {len(scores['tasks'])} tasks")
+    if "benchmark" in scores:
+        overall = scores["overall"]
+        absent = [name for name in missing if name not in scores["tasks"]]
+        lines.append(f"{scores['benchmark']:12} {'-' if overall is None else f'{overall:.2f}':>7}")
+        if absent:
+            lines.append(f"tasks without predictions or gold: {', '.join(absent)}")
+    return "\n".join(lines)

@@ -1,7 +1,7 @@
 """What XTREME and XTREME-R consist of, and the averages that they define."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from stilts_jax.errors import ConfigError, nearest
@@ -13,8 +13,6 @@ _TATOEBA = (
 )
 _PANX = f"{_TATOEBA} en ms my yo"
 _UDPOS = "af ar bg de el en es et eu fa fi fr he hi hu id it ja kk ko mr nl pt ru ta te th tl tr ur vi yo zh"
-_UPOS_TAGS = "ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X _"
-_PANX_TAGS = "O B-LOC B-ORG B-PER I-LOC I-ORG I-PER"
 _XQUAD = "en es de el ru tr ar vi th zh hi"
 
 
@@ -26,34 +24,27 @@ class BenchmarkTask:
         group: whose average it belongs to.
         metric: a name in ``METRICS``.
         languages: those that its average runs over.
-        labels: what gold may say; empty where anything goes.
     """
 
     group: str
     metric: str
     languages: tuple[str, ...]
-    labels: tuple[str, ...] = ()
 
 
-def _task(group: str, metric: str, languages: str, labels: str = "") -> BenchmarkTask:
-    return BenchmarkTask(group, metric, tuple(languages.split()), tuple(labels.split()))
+def _task(group: str, metric: str, languages: str) -> BenchmarkTask:
+    return BenchmarkTask(group, metric, tuple(languages.split()))
 
 
-_XNLI = _task(
-    "classification",
-    "accuracy",
-    "ar bg de el en es fr hi ru sw th tr ur vi zh",
-    "contradiction entailment neutral",
-)
+_XNLI = _task("classification", "accuracy", "ar bg de el en es fr hi ru sw th tr ur vi zh")
 _MLQA = _task("qa", "mlqa", "en es de ar hi vi zh")
 _TYDIQA = _task("qa", "squad", "en ar bn fi id ko ru sw te")
 
 BENCHMARKS: Mapping[str, Mapping[str, BenchmarkTask]] = {
     "xtreme": {
         "xnli": _XNLI,
-        "pawsx": _task("classification", "accuracy", "de en es fr ja ko zh", "0 1"),
-        "udpos": _task("tagging", "chunk_f1", _UDPOS, _UPOS_TAGS),
-        "panx": _task("tagging", "chunk_f1", _PANX, _PANX_TAGS),
+        "pawsx": _task("classification", "accuracy", "de en es fr ja ko zh"),
+        "udpos": _task("tagging", "chunk_f1", _UDPOS),
+        "panx": _task("tagging", "chunk_f1", _PANX),
         "xquad": _task("qa", "squad", _XQUAD),
         "mlqa": _MLQA,
         "tydiqa": _TYDIQA,
@@ -62,9 +53,9 @@ BENCHMARKS: Mapping[str, Mapping[str, BenchmarkTask]] = {
     },
     "xtreme-r": {
         "xnli": _XNLI,
-        "xcopa": _task("classification", "accuracy", "et ht id it qu sw ta th tr vi zh", "0 1"),
-        "udpos": _task("tagging", "chunk_f1", f"{_UDPOS} lt pl uk wo ro", _UPOS_TAGS),
-        "panx": _task("tagging", "chunk_f1", f"{_PANX} qu pl uk az lt pa gu ro", _PANX_TAGS),
+        "xcopa": _task("classification", "accuracy", "et ht id it qu sw ta th tr vi zh"),
+        "udpos": _task("tagging", "chunk_f1", f"{_UDPOS} lt pl uk wo ro"),
+        "panx": _task("tagging", "chunk_f1", f"{_PANX} qu pl uk az lt pa gu ro"),
         "xquad": _task("qa", "squad", f"{_XQUAD} ro"),
         "mlqa": _MLQA,
         "tydiqa": _TYDIQA,
@@ -113,33 +104,13 @@ def summarise(
         scores: percent by task, metric and language.
 
     Returns:
-        ``overall``, ``averages``, ``groups``, ``tasks`` and ``missing``. A task's score is the mean over its
-        languages (for question answering the mean of F1 and EM); an average that needs something absent is
-        None. ``averages`` has the overall one with English, without, and both without the retrieval tasks.
+        ``overall``, ``averages``, ``groups``, ``tasks``, ``mean`` and ``missing``. A task's score is the mean over
+        its languages (for question answering the mean of F1 and EM); an average that needs something absent is
+        None. ``averages`` has the overall one with English, without, and both without the retrieval tasks. The
+        ``mean`` of a task is over the languages that are there, and the overall one over the tasks that are there.
     """
     tasks = get_benchmark(benchmark)
-    missing = []
-    shown: dict[str, Any] = {}
-    for name, task in tasks.items():
-        metrics = scores.get(name, {})
-        main = metrics.get(MAIN_VALUES[task.metric][0], {})
-        absent = [language for language in task.languages if language not in main]
-        missing.extend(
-            [name] if len(absent) == len(task.languages) else [f"{name}/{lang}" for lang in absent]
-        )
-        if not metrics:
-            continue
-        shown[name] = {
-            "score": _task_score(task, metrics, english=True),
-            "score_without_english": _task_score(task, metrics, english=False),
-            "metrics": {
-                metric: {
-                    "avg": _mean(by_language.get(language) for language in task.languages),
-                    **by_language,
-                }
-                for metric, by_language in metrics.items()
-            },
-        }
+    shown, missing = summarise_tasks(tasks, scores)
 
     def average(names: Iterable[str], key: str) -> float | None:
         return _mean(shown[name][key] if name in shown else None for name in names)
@@ -161,5 +132,35 @@ def summarise(
             for group in groups
         },
         "tasks": shown,
+        "mean": _mean(task["mean"] for task in shown.values()),
         "missing": missing,
     }
+
+
+def summarise_tasks(
+    tasks: Mapping[str, BenchmarkTask], scores: Mapping[str, Mapping[str, Mapping[str, float]]]
+) -> tuple[dict[str, Any], list[str]]:
+    """``tasks`` and ``missing`` of ``summarise``, for any tasks with the languages that their averages run over."""
+    missing: list[str] = []
+    shown: dict[str, Any] = {}
+    for name, task in tasks.items():
+        metrics = scores.get(name, {})
+        present = [lang for lang in task.languages if lang in metrics.get(MAIN_VALUES[task.metric][0], {})]
+        absent = [lang for lang in task.languages if lang not in present]
+        missing.extend([f"{name}/{lang}" for lang in absent] if present else [name])
+        if not present:
+            continue
+        shown[name] = {
+            "score": _task_score(task, metrics, english=True),
+            "score_without_english": _task_score(task, metrics, english=False),
+            "mean": _task_score(replace(task, languages=tuple(present)), metrics, english=True),
+            "languages": present,
+            "metrics": {
+                metric: {
+                    "avg": _mean(by_language.get(language) for language in task.languages),
+                    **by_language,
+                }
+                for metric, by_language in metrics.items()
+            },
+        }
+    return shown, missing

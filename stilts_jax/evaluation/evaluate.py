@@ -11,12 +11,13 @@ from stilts_jax.data.masking import Masking
 from stilts_jax.data.records import Features
 from stilts_jax.errors import StiltsError
 from stilts_jax.evaluation.decode import DECODERS
+from stilts_jax.evaluation.gold import find_gold
 from stilts_jax.evaluation.metrics import METRICS, MetricResult
 from stilts_jax.evaluation.metrics_qa import NullableAnswer, answers_at, tune_null_threshold
 from stilts_jax.evaluation.predict import predict
 from stilts_jax.model import Model
 from stilts_jax.progress import SILENT, Progress
-from stilts_jax.tasks.spec import Example, SpanExample, Task
+from stilts_jax.tasks.spec import Example, Task
 
 
 @dataclass(frozen=True)
@@ -148,21 +149,3 @@ def _shape_predictions(task: Task, decoded: Sequence[Any], examples: Sequence[Ex
             return answers
         return {question: answer.text for question, answer in answers.items()}
     return list(decoded)
-
-
-def find_gold(task: Task, examples: Sequence[Any]) -> Any | None:
-    """The gold of one language as the metric takes it; None where it is blanked (in part, too)."""
-    if task.kind == "tag":
-        if any(example.tags is None for example in examples):
-            return None
-        return [[task.labels[tag] for tag in example.tags] for example in examples]
-    if task.kind == "span":
-        return _find_answers(examples)
-    labels = [example.label for example in examples]
-    return None if None in labels else labels
-
-
-def _find_answers(examples: Sequence[SpanExample]) -> dict[str, list[str]] | None:
-    gold = {example.id: [text for text, _ in example.answers] for example in examples}
-    known = any(example.impossible or any(gold[example.id]) for example in examples)
-    return gold if known or not examples else None

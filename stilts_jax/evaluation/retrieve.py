@@ -9,6 +9,7 @@ import numpy as np
 from stilts_jax.errors import ConfigError
 from stilts_jax.evaluation.embed import Embedder
 from stilts_jax.evaluation.evaluate import Evaluation
+from stilts_jax.evaluation.gold import retrieval_gold
 from stilts_jax.evaluation.metrics import METRICS, RANKING_DEPTH, MetricResult
 from stilts_jax.evaluation.mining import Duplicates, keep_above, mine_sentences, tune_threshold
 from stilts_jax.evaluation.retrieval import find_nearest, normalise, rank_candidates
@@ -65,16 +66,6 @@ def evaluate_retrieval(
         if gold is not None:
             results[language] = METRICS[task.metric](task, predictions[language], gold, language)
     return Evaluation(results, predictions)
-
-
-def retrieval_gold(task: Task, part: RetrievalSet) -> Any | None:
-    """The gold of one language as the task's metric takes it; None where it is blanked."""
-    if part.gold is None or task.retrieval == "ranking":
-        return part.gold
-    if task.retrieval == "mining":
-        return {(query, right) for query, all_right in part.gold.items() for right in all_right}
-    numbers = {candidate.id: number for number, candidate in enumerate(part.candidates)}
-    return [numbers[part.gold[query.id][0]] if query.id in part.gold else -1 for query in part.queries]
 
 
 def _embed_together(

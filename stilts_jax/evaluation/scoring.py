@@ -1,39 +1,50 @@
 """Scores folders of predictions against folders of gold, without an accelerator.
 
-Gold may lie in XTREME's label layout (``TASK/test-LL.EXT``, as predictions do) or as data sets release it.
+Gold may lie as predictions do (``TASK/test-LL.EXT`` with labels alone, which is XTREME's layout), or as the data sets
+release it, where it is read as training and evaluation read it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stilts_jax.data.sources import DataSource, read_retrieval
+from stilts_jax.data.files import fill, find_files
+from stilts_jax.data.readers import Problems, read_lines
+from stilts_jax.data.sources import DataSource, find_paths, read_examples, read_retrieval, with_labels
 from stilts_jax.errors import DataError
 from stilts_jax.evaluation import submission
-from stilts_jax.evaluation.benchmarks import BenchmarkTask, get_benchmark, summarise
+from stilts_jax.evaluation.benchmarks import BenchmarkTask, get_benchmark, summarise, summarise_tasks
+from stilts_jax.evaluation.gold import find_gold, retrieval_gold
 from stilts_jax.evaluation.metrics import METRICS, MetricResult
-from stilts_jax.tasks.lareqa import TASK as LAREQA
+from stilts_jax.tasks import get_task
+from stilts_jax.tasks.spec import Task
+from stilts_jax.tasks.udpos import UNTAGGED
 
-# Where releases keep the gold that XTREME's layout would have in TASK/test-LL.EXT.
-_RELEASES: Mapping[str, tuple[str, ...]] = {
-    "xquad": ("xquad/xquad.{}.json",),
-    "mlqa": ("mlqa/MLQA_V1/test/test-context-{0}-question-{0}.json",),
-    "tydiqa": ("tydiqa/tydiqa-goldp-v1.1-dev/tydiqa.goldp.{}.dev.json",),
-    "bucc2018": ("bucc2018/{}-en.test.gold",),
-    "tatoeba": ("tatoeba/{}-en.gold",),
-    "mewslix": ("mewslix/wikinews_labels/test-{}.json",),
-    "lareqa": ("lareqa/xquad-r/{}.json",),
-}
+_OURS = {"bucc2018": "bucc"}  # a benchmark's name of a task -> ours
+_BLANKED = "take gold from the data set's own release; XTREME's download blanks it"
 
 
-def find_gold(folder: str | Path, task: str, language: str) -> Path | None:
-    """The file with a language's gold; None if there is none."""
-    places = [submission.prediction_path(folder, task, language)]
-    places += [Path(folder) / pattern.format(language) for pattern in _RELEASES.get(task, ())]
-    return next((path for path in places if path.is_file()), None)
+def _bare_gold(folder: Path, task: Task, language: str) -> Path | None:
+    """The file that has nothing but labels; None if there is none, or if it is the release's, which has texts too."""
+    path = submission.prediction_path(folder, task, language)
+    if not path.is_file():
+        return None
+    form = submission.format_of(task)
+    if form in ("answers", "rankings", "pairs"):
+        return path
+    first = next((text for _, text in read_lines(path, Problems("gold")) if text.strip()), "")
+    if form == "choices":
+        try:
+            return path if list(json.loads(first)) == ["label"] else None
+        except ValueError:
+            return path  # refused with its line when it is read
+    return None if "\t" in first else path
 
 
-def _read_gold_answers(path: Path) -> dict[str, list[str]]:
+def _read_bare_gold(path: Path, task: Task) -> Any:
+    if submission.format_of(task) != "answers":
+        return submission.read_predictions(path, task)
     content = submission.read_json(path)
     articles = content["data"] if isinstance(content, dict) and "data" in content else content
     try:
@@ -44,23 +55,55 @@ def _read_gold_answers(path: Path) -> dict[str, list[str]]:
             for question in paragraph["qas"]
         }
     except (KeyError, TypeError) as error:
-        raise DataError(f"The file is not in SQuAD's format: {error!r}.", where=str(path)) from error
-    if not any(text for answers in gold.values() for text in answers):
         raise DataError(
-            "Every answer is blank.",
+            f"The file is not in SQuAD's format: {error!r}.",
             where=str(path),
-            fix="take gold from the data set's own release; XTREME's download blanks it",
-        )
-    return gold
+            fix="write {'data': [{'paragraphs': [{'context', 'qas'}]}]} as SQuAD does",
+        ) from error
+    return gold if any(text for answers in gold.values() for text in answers) else None
 
 
-def _read_lareqa_gold(path: Path, language: str) -> Mapping[str, Sequence[str]]:
-    """Right candidates are in every language that lies beside the file; ids are those of the task."""
-    if path.parent.name != "xquad-r":
-        return submission.read_rankings(path)
-    found = read_retrieval(LAREQA, "test", language, DataSource(path.parents[2])).gold
-    assert found is not None
+def _read_gold_file(folder: Path, task: Task, language: str) -> tuple[Any, Path] | None:
+    """Gold of a release that keeps it in a file of its own, so that nobody needs the texts or a pool of millions."""
+    for layout in task.sources.pools:
+        for role in layout.optional:
+            pattern = layout.paths.get(task.reported, {}).get(role)
+            found = (
+                find_files(folder, fill(pattern, language, layout.codes, base=language)) if pattern else ()
+            )
+            if found:
+                return submission.read_predictions(found[0], task), found[0]
+    return None
+
+
+def read_gold(folder: Path, task: Task, language: str) -> tuple[Any, Path] | None:
+    """Gold as the task's metric takes it, labels and tags as names, and where it lies; None if there is none."""
+    bare = _bare_gold(folder, task, language)
+    if bare is not None:
+        found: tuple[Any, Path] | None = (_read_bare_gold(bare, task), bare)
+    else:
+        found = _read_gold_file(folder, task, language) or _read_release(folder, task, language)
+    if found is not None and found[0] is None:
+        raise DataError("Gold is blank, all of it or a part.", where=str(found[1]), fix=_BLANKED)
     return found
+
+
+def _read_release(folder: Path, task: Task, language: str) -> tuple[Any, Path] | None:
+    source = DataSource(folder)
+    try:
+        where = find_paths(task, task.reported, language, source)[0]
+    except DataError:
+        return None  # no file: what is there and can't be read is refused below
+    if task.kind == "embed":
+        part = read_retrieval(task, task.reported, language, source)
+        known = retrieval_gold(task, part)
+        if task.retrieval == "ranking" and known is not None:
+            known = {query.id: known.get(query.id, ()) for query in part.queries}
+        return known, where
+    gold = find_gold(task, read_examples(task, task.reported, language, source))
+    if gold is not None and task.kind == "classify":
+        gold = [task.labels[label] for label in gold]
+    return gold, where
 
 
 def _check_lengths(predicted: Path, gold: Path, unit: str, counts: tuple[int, int]) -> None:
@@ -72,60 +115,70 @@ def _check_lengths(predicted: Path, gold: Path, unit: str, counts: tuple[int, in
         )
 
 
-def _read_tags(predicted: Path, gold: Path, tags: Sequence[str]) -> tuple[list[list[str]], list[list[str]]]:
-    predictions, starts = submission.read_tags(predicted)
-    labels, gold_starts = submission.read_tags(gold)
-    for sentence, start in zip(labels, gold_starts):
-        for offset, tag in enumerate(sentence):
-            if tag not in tags:
-                raise DataError(
-                    f"{tag[:60]!r} is not a tag.",
-                    where=f"{gold}:{start + offset}",
-                    fix="take gold from the data set's own release; XTREME's download blanks it",
-                )
+def _check_tags(
+    predicted: Path, predictions: Sequence[Sequence[str]], gold: Path, labels: Any, task: Task
+) -> None:
+    """Refuses sentences of other lengths, and gold that has words where tags should be."""
+    known = {*task.labels, *(UNTAGGED if task.name == "udpos" else ())}
+    for sentence, tags in enumerate(labels):
+        for place, tag in enumerate(tags):
+            if tag not in known:
+                start = submission.read_tags(gold)[1][sentence]
+                raise DataError(f"{tag[:60]!r} is not a tag.", where=f"{gold}:{start + place}", fix=_BLANKED)
     _check_lengths(predicted, gold, "sentences", (len(predictions), len(labels)))
     for index, (ours, theirs) in enumerate(zip(predictions, labels)):
         if len(ours) != len(theirs):
             raise DataError(
                 f"Sentence {index + 1} has {len(ours)} tags, gold has {len(theirs)}.",
-                where=f"{predicted}:{starts[index]} (gold: {gold}:{gold_starts[index]})",
+                where=f"{predicted}:{submission.read_tags(predicted)[1][index]} (gold: {gold})",
                 fix="give every word of the file one tag, also behind the encoder's longest input",
             )
-    return predictions, labels
 
 
-def _read_both(name: str, task: BenchmarkTask, predicted: Path, gold: Path, language: str) -> tuple[Any, Any]:
-    """Predictions and gold as the metric takes them."""
-    if task.metric == "chunk_f1":
-        return _read_tags(predicted, gold, task.labels)
-    if task.metric == "bucc_f1":
-        return submission.read_pairs(predicted), submission.read_pairs(gold)
-    by_id: Mapping[str, tuple[Callable[[Path], Any], Callable[[Path], Any]]] = {
-        "squad": (submission.read_answers, _read_gold_answers),
-        "mlqa": (submission.read_answers, _read_gold_answers),
-        "mrr": (submission.read_rankings, submission.read_rankings),
-        "map": (submission.read_rankings, lambda path: _read_lareqa_gold(path, language)),
-    }
-    if task.metric in by_id:
-        read_predictions, read_gold = by_id[task.metric]
-        predictions, labels = read_predictions(predicted), read_gold(gold)
-        submission.check_ids(predicted, predictions, labels)
-        return predictions, labels
-    if task.metric == "nearest_accuracy":
-        predictions, labels = submission.read_indices(predicted), submission.read_indices(gold)
-    elif submission.EXTENSIONS.get(name) == "jsonl":
-        predictions, labels = submission.read_choices(predicted), submission.read_choices(gold)
-    else:
-        predictions = submission.read_labels(predicted, task.labels)
-        labels = submission.read_labels(gold, task.labels)
-    _check_lengths(predicted, gold, "items", (len(predictions), len(labels)))
-    return predictions, labels
+def score_file(task: Task, language: str, predicted: Path, gold: Any, gold_path: Path) -> MetricResult:
+    """Scores one language of one task; ``gold`` as ``read_gold`` gives it."""
+    predictions = submission.read_predictions(predicted, task)
+    form = submission.format_of(task)
+    if form in ("answers", "rankings"):
+        submission.check_ids(predicted, predictions, gold)
+        if form == "rankings":  # queries without a right candidate do not count
+            gold = {query: right for query, right in gold.items() if right}
+    elif form == "tags":
+        _check_tags(predicted, predictions, gold_path, gold, task)
+        # Words without a part of speech have the tag that they have in an experiment.
+        renamed = UNTAGGED if task.name == "udpos" else {}
+        predictions, gold = (
+            [[renamed.get(tag, tag) for tag in tags] for tags in side] for side in (predictions, gold)
+        )
+    elif form != "pairs":
+        _check_lengths(predicted, gold_path, "items", (len(predictions), len(gold)))
+    return METRICS[task.metric](task, predictions, gold, language)
 
 
-def score_file(name: str, task: BenchmarkTask, predicted: Path, gold: Path, language: str) -> MetricResult:
-    """Scores one language of one task."""
-    predictions, labels = _read_both(name, task, predicted, gold, language)
-    return METRICS[task.metric](None, predictions, labels, language)
+def _score(
+    tasks: Mapping[str, tuple[Task, Sequence[str]]], predictions: str | Path, gold: str | Path, what: str
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Percent by task, metric and language, of all that has both predictions and gold."""
+    for folder, kind in ((predictions, "predictions"), (gold, "gold")):
+        if not Path(folder).is_dir():
+            raise DataError(f"There is no folder of {kind}.", where=str(folder), fix=f"name it with --{kind}")
+    scores: dict[str, dict[str, dict[str, float]]] = {}
+    for name, (task, languages) in tasks.items():
+        for language in languages:
+            predicted = submission.prediction_path(predictions, task, language)
+            found = read_gold(Path(gold), task, language) if predicted.is_file() else None
+            if found is None:
+                continue
+            for metric, value in score_file(task, language, predicted, *found).values.items():
+                scores.setdefault(name, {}).setdefault(metric, {})[language] = value
+    if not scores:
+        raise DataError(
+            f"No task of {what} has both predictions and gold.",
+            where=f"{predictions} and {gold}",
+            fix="both hold one folder per task: "
+            + ", ".join(submission.official_name(task) for task, _ in tasks.values()),
+        )
+    return scores
 
 
 def score_predictions(benchmark: str, predictions: str | Path, gold: str | Path) -> dict[str, Any]:
@@ -137,27 +190,34 @@ def score_predictions(benchmark: str, predictions: str | Path, gold: str | Path)
         gold: folder in XTREME's label layout, or in the layouts of the releases.
 
     Returns:
-        Percent in full precision: ``{"benchmark", "overall", "averages", "groups", "tasks": {task: {"score",
-        "score_without_english", "metrics": {metric: {"avg", language: value}}}}, "missing"}``. What is absent
-        is listed under ``missing``, and the averages that would need it are None.
+        What ``summarise`` returns, in full precision.
     """
-    tasks = get_benchmark(benchmark)
-    for folder, what in ((predictions, "predictions"), (gold, "gold")):
-        if not Path(folder).is_dir():
-            raise DataError(f"There is no folder of {what}.", where=str(folder), fix=f"name it with --{what}")
-    scores: dict[str, dict[str, dict[str, float]]] = {}
-    for name, task in tasks.items():
-        for language in task.languages:
-            predicted = submission.prediction_path(predictions, name, language)
-            right = find_gold(gold, name, language)
-            if not predicted.is_file() or right is None:
-                continue
-            for metric, value in score_file(name, task, predicted, right, language).values.items():
-                scores.setdefault(name, {}).setdefault(metric, {})[language] = value
-    if not scores:
-        raise DataError(
-            f"No task of {benchmark} has both predictions and gold.",
-            where=f"{predictions} and {gold}",
-            fix="both hold one folder a task: " + ", ".join(tasks),
-        )
-    return summarise(benchmark, scores)
+    tasks = {
+        name: (get_task(_OURS.get(name, name)), one.languages)
+        for name, one in get_benchmark(benchmark).items()
+    }
+    return summarise(benchmark, _score(tasks, predictions, gold, benchmark))
+
+
+def score_tasks(names: Sequence[str], predictions: str | Path, gold: str | Path) -> dict[str, Any]:
+    """Scores tasks by name, any that ``get_task`` knows, in every language that has predictions.
+
+    Returns:
+        ``tasks``, ``mean`` and ``missing`` as ``summarise`` has them.
+    """
+    tasks: dict[str, tuple[Task, Sequence[str]]] = {}
+    for name in names:
+        task = with_labels(get_task(name), DataSource(Path(gold)))
+        pattern = submission.prediction_path(predictions, task, "*")
+        found = [path.stem.removeprefix("test-") for path in sorted(pattern.parent.glob(pattern.name))]
+        tasks[task.name] = (task, found)
+    scores = _score(tasks, predictions, gold, ", ".join(names))
+    listed = {
+        name: BenchmarkTask(task.group, task.metric, tuple(found)) for name, (task, found) in tasks.items()
+    }
+    shown, missing = summarise_tasks(listed, scores)
+    return {
+        "tasks": shown,
+        "mean": sum(task["mean"] for task in shown.values()) / len(shown),
+        "missing": missing,
+    }

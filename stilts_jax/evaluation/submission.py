@@ -1,76 +1,120 @@
-"""Prediction folders in XTREME's official formats: ``TASK/test-LL.EXT``, written and read.
+"""Prediction folders: ``TASK/test-LL.EXT``, written and read. A task's kind decides the format.
 
-| task | file | content |
+| kind | file | content |
 |---|---|---|
-| xnli, pawsx | tsv | a label a line |
-| udpos, panx | tsv | a tag a line, a blank line after each sentence |
-| xquad, mlqa, tydiqa | json | ``{question id: answer}`` |
-| bucc2018 | tsv | ``LLid <tab> enid``; ``thresholds.json`` beside them has each language's threshold |
-| tatoeba | tsv | for each English line the 0-based line of its translation |
-| xcopa | jsonl | objects with ``label`` |
-| mewslix, lareqa | json | ``{query id: [up to twenty candidate ids]}`` (XTREME has no format for lareqa) |
+| classify | tsv | a label per line |
+| choice | jsonl | objects with ``label``, the number of the choice |
+| tag | tsv | a tag per line, a blank line after each sentence |
+| span | json | ``{question id: answer}`` |
+| embed, mining (BUCC) | tsv | ``LLid <tab> enid``; ``thresholds.json`` beside them has each language's threshold |
+| embed, nearest (Tatoeba) | tsv | for each English line the 0-based line of its translation |
+| embed, ranking | json | ``{query id: [up to twenty candidate ids]}`` |
+
+Where XTREME or XTREME-R has a format for a task, it is this one. Tasks that neither has are written alike.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from stilts_jax.data.readers import Problems, read_bytes, read_lines
-from stilts_jax.errors import DataError, nearest
+from stilts_jax.errors import ConfigError, DataError, nearest
 from stilts_jax.files import write_json, write_whole
+from stilts_jax.tasks.spec import Task
 
-EXTENSIONS: Mapping[str, str] = {
-    "xquad": "json",
-    "mlqa": "json",
-    "tydiqa": "json",
-    "mewslix": "json",
-    "lareqa": "json",
-    "xcopa": "jsonl",
+# What a file of predictions holds, by kind or, for tasks that compare vectors, by way of retrieval.
+FORMATS: Mapping[str, str] = {
+    "classify": "labels",
+    "choice": "choices",
+    "tag": "tags",
+    "span": "answers",
+    "mining": "pairs",
+    "nearest": "lines",
+    "ranking": "rankings",
 }
+_EXTENSIONS = {"choices": "jsonl", "answers": "json", "rankings": "json"}
+_OFFICIAL_NAMES = {"bucc": "bucc2018"}  # XTREME's names of tasks, where they are not ours
 THRESHOLDS_FILE = "thresholds.json"
 
 
-def prediction_path(folder: str | Path, task: str, language: str) -> Path:
-    """Where the predictions of one language lie in a submission."""
-    return Path(folder) / task / f"test-{language}.{EXTENSIONS.get(task, 'tsv')}"
+def format_of(task: Task) -> str:
+    """What a file of the task's predictions holds: a value of ``FORMATS``."""
+    found = FORMATS.get(task.retrieval or task.kind)
+    if found is None:
+        raise ConfigError(
+            f"The task {task.name} predicts nothing that a file could hold.",
+            where=f"task {task.name}, kind {task.kind}",
+            fix="name a task with labels, tags, answers or retrieved candidates",
+        )
+    return found
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split("\n"))
+def official_name(task: Task) -> str:
+    """The name of the task's folder."""
+    name = _OFFICIAL_NAMES.get(task.name, task.name)
+    if Path(name).name != name:
+        raise ConfigError(
+            f"The task's name {name!r} can't be the name of a folder.",
+            where="Task.name",
+            fix="leave out / and ..",
+        )
+    return name
 
 
-def format_predictions(task: str, metric: str, labels: Sequence[str], predictions: Any) -> str:
+def prediction_path(folder: str | Path, task: Task, language: str) -> Path:
+    """Where the predictions of one language lie."""
+    return Path(folder) / official_name(task) / f"test-{language}.{_EXTENSIONS.get(format_of(task), 'tsv')}"
+
+
+def format_predictions(task: Task, predictions: Any) -> str:
     """The text of a prediction file; ``predictions`` as the metric takes them, labels also as indices."""
 
     def name(value: Any) -> str:
-        return str(value) if isinstance(value, str) or not labels else labels[int(value)]
+        text = str(value) if isinstance(value, str) or not task.labels else task.labels[int(value)]
+        return " ".join(text.split("\n"))
 
-    if EXTENSIONS.get(task) == "json":
+    form = format_of(task)
+    if form in ("answers", "rankings"):
         return json.dumps(dict(predictions), ensure_ascii=False, indent=1) + "\n"
-    if EXTENSIONS.get(task) == "jsonl":
+    if form == "choices":
         return "".join(json.dumps({"label": int(value)}) + "\n" for value in predictions)
-    if metric in ("chunk_f1", "token_accuracy"):
+    if form == "tags":
         return "".join("".join(f"{name(tag)}\n" for tag in tags) + "\n" for tags in predictions)
-    if metric == "bucc_f1":
+    if form == "pairs":
         return "".join(f"{source}\t{english}\n" for source, english in predictions)
-    if metric == "nearest_accuracy":
+    if form == "lines":
         return "".join(f"{int(index)}\n" for index in predictions)
-    return "".join(f"{_one_line(name(value))}\n" for value in predictions)
+    return "".join(f"{name(value)}\n" for value in predictions)
 
 
-def write_predictions(
-    folder: str | Path, task: str, metric: str, labels: Sequence[str], language: str, predictions: Any
-) -> Path:
+def write_predictions(folder: str | Path, task: Task, language: str, predictions: Any) -> Path:
     """Writes one language's predictions where XTREME looks for them."""
     path = prediction_path(folder, task, language)
-    write_whole(path, format_predictions(task, metric, labels, predictions))
+    write_whole(path, format_predictions(task, predictions))
     return path
 
 
-def write_thresholds(folder: str | Path, task: str, thresholds: Mapping[str, float]) -> None:
+def read_predictions(path: Path, task: Task) -> Any:
+    """What ``write_predictions`` wrote, as the metric takes it; labels and tags as names."""
+    form = format_of(task)
+    if form == "labels":
+        return read_labels(path, task.labels)
+    if form == "tags":
+        return read_tags(path)[0]
+    readers: Mapping[str, Callable[[Path], Any]] = {
+        "choices": read_choices,
+        "answers": read_answers,
+        "pairs": read_pairs,
+        "lines": read_indices,
+        "rankings": read_rankings,
+    }
+    return readers[form](path)
+
+
+def write_thresholds(folder: str | Path, task: Task, thresholds: Mapping[str, float]) -> None:
     """Stores the thresholds that were tuned on dev beside the predictions that they made."""
-    write_json(Path(folder) / task / THRESHOLDS_FILE, dict(thresholds))
+    write_json(Path(folder) / official_name(task) / THRESHOLDS_FILE, dict(thresholds))
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:
@@ -147,15 +191,15 @@ def read_tags(path: Path) -> tuple[list[list[str]], list[int]]:
     return sentences, starts
 
 
-def read_choices(path: Path) -> list[str]:
+def read_choices(path: Path) -> list[int]:
     """The ``label`` of each JSON line."""
     values = []
     for line, text in _lines(path):
         try:
-            values.append(str(json.loads(text)["label"]))
+            values.append(int(str(json.loads(text)["label"])))
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(
-                "The line has no label.", where=f"{path}:{line}", fix='write {"label": 0} or {"label": 1}'
+                "The line has no label.", where=f"{path}:{line}", fix='write {"label": 0}, {"label": 1}, ...'
             ) from error
     return values
 

@@ -11,8 +11,6 @@ from stilts_jax.experiment.finished import open_model
 from stilts_jax.experiment.phases import Phase, hyperparameters_of
 from stilts_jax.tasks import get_task
 
-SUBMITTED_AS = {"bucc": "bucc2018"}  # XTREME's name of a task, where it is not ours
-
 
 def evaluate_model(
     model: str, names: tuple[str, ...], context: Context, *, out: Path, head: str | None = None
@@ -53,10 +51,9 @@ def evaluate_model(
         scorer.score(task, scores)
         if context.is_main:
             for language, predictions in scores.predictions[task.name].items():
-                submitted = SUBMITTED_AS.get(task.name, task.name)
-                write_predictions(out, submitted, task.metric, task.labels, language, predictions)
+                write_predictions(out, task, language, predictions)
             if task.name in scores.thresholds:
-                write_thresholds(out, SUBMITTED_AS.get(task.name, task.name), scores.thresholds[task.name])
+                write_thresholds(out, task, scores.thresholds[task.name])
     return scores
 
 

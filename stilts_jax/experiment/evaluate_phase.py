@@ -142,8 +142,8 @@ class Scorer:
         lost = [language for language in asked if language not in tuned]
         if lost:
             scores.notes.append(
-                f"{task.name}: not scored in {', '.join(lost)}, because there is no dev set ({split}) with gold to tune "
-                "the threshold on"
+                f"{task.name}: not scored in {', '.join(lost)}, because there is no dev set ({split}) with gold "
+                "to tune the threshold on"
             )
         return tuned
 

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,10 @@ import pytest
 from stilts_jax.errors import ConfigError, DataError
 from stilts_jax.evaluation import submission
 from stilts_jax.evaluation.benchmarks import BENCHMARKS, summarise
-from stilts_jax.evaluation.scoring import score_predictions
+from stilts_jax.evaluation.metrics import METRICS
+from stilts_jax.evaluation.scoring import score_predictions, score_tasks
+from stilts_jax.main import main
+from stilts_jax.tasks import get_task, list_tasks
 
 GOLDEN = {
     "pawsx": {"accuracy": 51.42857142857143},
@@ -64,9 +68,13 @@ def write(path, text):
     path.write_text(text, encoding="utf-8")
 
 
+def path_of(folder, name, language):
+    return submission.prediction_path(folder, get_task(name.replace("bucc2018", "bucc")), language)
+
+
 def squad_file(answer):
     question = {"id": "q1", "question": "?", "answers": [{"text": answer, "answer_start": 0}]}
-    return json.dumps({"data": [{"paragraphs": [{"context": "c", "qas": [question]}]}]})
+    return json.dumps({"data": [{"paragraphs": [{"context": answer or "c", "qas": [question]}]}]})
 
 
 GOLD_TEXT = {
@@ -101,7 +109,7 @@ def world(tmp_path):
         for name, task in tasks.items():
             for language in task.languages:
                 for side, text in (("gold", GOLD_TEXT), ("predictions", PREDICTED_TEXT)):
-                    write(submission.prediction_path(tmp_path / side, name, language), text[name])
+                    write(path_of(tmp_path / side, name, language), text[name])
     return tmp_path
 
 
@@ -122,7 +130,7 @@ def test_a_whole_benchmark(world):
 
 
 def test_what_is_absent_is_listed_and_blocks_its_averages(world):
-    submission.prediction_path(world / "predictions", "mlqa", "vi").unlink()
+    path_of(world / "predictions", "mlqa", "vi").unlink()
     shutil.rmtree(world / "gold" / "tatoeba")
     scores = score_predictions("xtreme", world / "predictions", world / "gold")
     assert scores["missing"] == ["mlqa/vi", "tatoeba"]
@@ -131,6 +139,8 @@ def test_what_is_absent_is_listed_and_blocks_its_averages(world):
     assert scores["groups"]["tagging"] == 100.0
     assert scores["tasks"]["mlqa"]["score"] is None
     assert scores["tasks"]["mlqa"]["metrics"]["f1"]["de"] == 100.0
+    assert scores["tasks"]["mlqa"]["mean"] == 100.0
+    assert scores["mean"] == pytest.approx((7 * 100 + 50) / 8)  # over the tasks that are there
     assert scores["averages"]["without_retrieval"] is None
 
 
@@ -176,21 +186,21 @@ def test_gold_of_the_releases(world):
     [
         ("xnli", "predictions", "neutral\nmaybe\n", "'maybe' is not a label", "test-en.tsv:2"),
         ("xnli", "predictions", "neutral\n", "1 items are predicted, gold has 2", "test-en.tsv"),
-        ("xnli", "gold", "p\th\np\th\n", "is not a label", "test-en.tsv:1"),
+        ("xnli", "gold", "p\th\np\th\n", "Gold is blank", "test-en.tsv"),
         ("udpos", "predictions", "NOUN\nVERB\n\n", "1 sentences are predicted, gold has 2", "test-en.tsv"),
         ("udpos", "predictions", "NOUN\nVERB\n\nADP\nADP\n", "Sentence 2 has 2 tags", "test-en.tsv:4"),
         ("udpos", "gold", "dog\nruns\n\nup\n", "'dog' is not a tag", "test-en.tsv:1"),
         ("xquad", "predictions", '{"q1": "x",\n "q9": "y"}', "no item 'q9' in gold", "test-en.json:2"),
         ("xquad", "predictions", '{"q1": ', "not JSON", "test-en.json:1"),
         ("xquad", "predictions", '{"q1": 3}', "not answers", "test-en.json"),
-        ("xquad", "gold", squad_file(""), "Every answer is blank", "test-en.json"),
+        ("xquad", "gold", squad_file(""), "Gold is blank", "test-en.json"),
         ("bucc2018", "predictions", "de-1 en-1\n", "not a pair of ids", "test-de.tsv:1"),
         ("tatoeba", "predictions", "1\n-1\n", "'-1' is not an index", "test-de.tsv:2"),
     ],
 )
 def test_mistakes_are_named_with_their_place(world, task, side, text, what, where):
     language = "de" if task in ("bucc2018", "tatoeba") else "en"
-    write(submission.prediction_path(world / side, task, language), text)
+    write(path_of(world / side, task, language), text)
     with pytest.raises(DataError, match=what) as caught:
         score_predictions("xtreme", world / "predictions", world / "gold")
     assert where in caught.value.where
@@ -205,21 +215,104 @@ def test_unknown_names_and_folders(tmp_path):
         score_predictions("xtreme", tmp_path, tmp_path)
 
 
-def test_written_predictions_are_read_again(tmp_path):
-    labels = ("contradiction", "entailment", "neutral")
-    path = submission.write_predictions(tmp_path, "xnli", "accuracy", labels, "sw", [2, 0])
-    assert path == tmp_path / "xnli" / "test-sw.tsv"
-    assert submission.read_labels(path, labels) == ["neutral", "contradiction"]
-    path = submission.write_predictions(tmp_path, "panx", "chunk_f1", ("B-LOC", "O"), "sw", [(0, 1), (1,)])
-    assert path.read_text() == "B-LOC\nO\n\nO\n\n"
-    assert submission.read_tags(path) == ([["B-LOC", "O"], ["O"]], [1, 4])
-    path = submission.write_predictions(tmp_path, "xcopa", "accuracy", (), "sw", [1, 0])
-    assert submission.read_choices(path) == ["1", "0"]
-    answers = {"q": "ein\u2028Haus"}
-    path = submission.write_predictions(tmp_path, "xquad", "squad", (), "de", answers)
-    assert submission.read_answers(path) == answers
-    path = submission.write_predictions(tmp_path, "bucc2018", "bucc_f1", (), "de", [("de-1", "en-2")])
-    assert submission.read_pairs(path) == [("de-1", "en-2")]
-    submission.write_thresholds(tmp_path, "bucc2018", {"de": 1.0625})
-    assert json.loads((tmp_path / "bucc2018" / "thresholds.json").read_text()) == {"de": 1.0625}
+def test_part_of_the_languages_prints_a_short_table(world, capsys):
+    """What `stilts score` prints when only some files are there: no JSON, and means over what is there."""
+    for task in BENCHMARKS["xtreme"]:
+        for language in BENCHMARKS["xtreme"][task].languages:
+            if (task, language) not in (("pawsx", "de"), ("pawsx", "fr"), ("xquad", "en")):
+                path_of(world / "predictions", task, language).unlink()
+    out = world / "scores.json"
+    assert main(["score", f"--predictions={world}/predictions", f"--gold={world}/gold", f"--out={out}"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert rows[1] == ["pawsx", "50.00", "2,", "missing:", "en", "es", "ja", "ko", "zh"]
+    assert rows[2][:3] == ["xquad", "100.00", "1,"]
+    assert rows[3][:2] == ["mean", "75.00"] and rows[4] == ["xtreme", "-"]
+    assert len(rows) == 6  # and the tasks that are not there at all
+    assert json.loads(out.read_text())["tasks"]["pawsx"]["languages"] == ["de", "fr"]
+
+
+def test_words_without_a_tag_are_scored_as_in_an_experiment(tmp_path):
+    write(tmp_path / "gold" / "udpos" / "test-en.tsv", "a\tNOUN\nb\t_\n")
+    write(tmp_path / "bare" / "udpos" / "test-en.tsv", "NOUN\n_\n")
+    for tag, accuracy in (("X", 100.0), ("_", 100.0), ("NOUN", 50.0)):
+        write(tmp_path / "predictions" / "udpos" / "test-en.tsv", f"NOUN\n{tag}\n")
+        for gold in ("gold", "bare"):
+            found = score_tasks(["udpos"], tmp_path / "predictions", tmp_path / gold)["tasks"]["udpos"]
+            assert found["metrics"]["accuracy"]["en"] == accuracy
+
+
+@pytest.fixture
+def own_tasks(tmp_path, monkeypatch):
+    """A task of each kind that is declared outside of the package."""
+    (tmp_path / "own_tasks.py").write_text(
+        "from stilts_jax.tasks.custom import choice_task, classify_task, span_task, tag_task\n"
+        "files = {'test': 'x/test-{language}.jsonl'}\n"
+        "CLASSIFY = classify_task('reviews', files=files, labels=('very bad', 'good'))\n"
+        "CHOICE = choice_task('endings', files=files)\n"
+        "TAG = tag_task('chunks', files=files, labels=('B', 'O'))\n"
+        "SPAN = span_task('answers', files=files, languages=('en', 'xx'))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return [f"own_tasks:{name}" for name in ("CLASSIFY", "CHOICE", "TAG", "SPAN")]
+
+
+def items_of(task):
+    """Predictions and gold as the task's metric takes them, in part right, and gold as a file of labels alone."""
+    form = submission.format_of(task)
+    if form == "labels":
+        names = (task.labels * 3)[:3]
+        return [0, 0, 1], [names[0], names[1], names[0]], None
+    if form == "choices":
+        return [1, 0, 1], [1, 1, 0], None
+    if form == "tags":
+        tags = task.labels or ("N", "N/N")
+        return [[tags[0], tags[1]], [tags[1]]], [[tags[0], tags[0]], [tags[1]]], None
+    if form == "answers":
+        predictions, gold = {"q1": "x\u2028y", "q2": "", "q3": "Ö"}, {"q1": ["x"], "q2": ["z"], "q3": ["Ö"]}
+        if task.metric == "squad_v2":
+            gold["q2"] = []
+        questions = [{"id": q, "answers": [{"text": a} for a in found]} for q, found in gold.items()]
+        return predictions, gold, json.dumps({"data": [{"paragraphs": [{"qas": questions}]}]})
+    if form == "pairs":
+        return [("de-1", "en-1"), ("de-2", "en-2")], [("de-1", "en-1"), ("de-3", "en-2")], None
+    if form == "lines":
+        return [1, 0, 2], [1, 2, 2], None
+    return {"m1": ["Q2", "Q1"], "m2": ["Q3"]}, {"m1": ["Q1"], "m2": ["Q3"]}, None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name for name in list_tasks() if name != "mlm"]
+    + ["mnli@de", *(f"own_tasks:{kind}" for kind in ("CLASSIFY", "CHOICE", "TAG", "SPAN"))],
+)
+def test_what_is_written_is_scored_as_it_was_in_memory(tmp_path, own_tasks, name):
+    if name == "ccg":  # whose labels come with its data
+        write(tmp_path / "gold" / "ccg" / "tags_to_id.json", '{"N": 0, "N/N": 1}')
+    task = get_task(name)
+    predictions, gold, text = items_of(task)
+    path = submission.write_predictions(tmp_path / "predictions", task, "en", predictions)
+    read = submission.read_predictions(path, task)
+    named = submission.format_of(task) == "labels"
+    assert read == ([task.labels[label] for label in predictions] if named else predictions)
+    if text is None:
+        submission.write_predictions(tmp_path / "gold", task, "en", gold)
+    else:
+        write(submission.prediction_path(tmp_path / "gold", task, "en"), text)
+    expected = METRICS[task.metric](task, read, gold, "en").values
+    assert 0 < max(expected.values()) <= 100
+    found = score_tasks([name], tmp_path / "predictions", tmp_path / "gold")
+    assert list(found["tasks"]) == [task.name]
+    assert {metric: by["en"] for metric, by in found["tasks"][task.name]["metrics"].items()} == expected
     assert not list(tmp_path.rglob(".*"))
+
+
+def test_names_that_are_no_folder_and_kinds_without_a_file_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="can't be the name of a folder"):
+        submission.prediction_path(tmp_path, replace(get_task("xnli"), name="../x"), "en")
+    with pytest.raises(ConfigError, match="mlm predicts nothing"):
+        submission.prediction_path(tmp_path, get_task("mlm"), "en")
+
+
+def test_thresholds_lie_beside_predictions(tmp_path):
+    submission.write_thresholds(tmp_path, get_task("bucc"), {"de": 1.0625})
+    assert json.loads((tmp_path / "bucc2018" / "thresholds.json").read_text()) == {"de": 1.0625}
