@@ -127,7 +127,7 @@ def score_decoded(
             known = gold is not None if thresholds is None else language in thresholds
             if not known:
                 continue  # there is nothing that a threshold could come from
-            tuned = tune_null_threshold(predicted, gold) if thresholds is None else thresholds[language]
+            tuned = tune_null_threshold(predicted, gold or {}) if thresholds is None else thresholds[language]
             settings = {"threshold": tuned}
             predicted = answers_at(predicted, tuned)
         predictions[language] = predicted

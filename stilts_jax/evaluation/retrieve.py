@@ -122,7 +122,7 @@ def _mine(
             duplicates=duplicates,
             **search,
         )
-        threshold = tune_threshold(scores, gold)[0] if thresholds is None else thresholds[language]
+        threshold = tune_threshold(scores, gold or ())[0] if thresholds is None else thresholds[language]
         predictions[language] = keep_above(scores, threshold)
         if gold is not None:
             result = METRICS[task.metric](task, predictions[language], gold, language)
