@@ -7,6 +7,8 @@ sentence in one pair at most. Killed and typed again, it goes on where it stoppe
 import argparse
 from pathlib import Path
 
+from stilts_jax.commands.options import finite, positive
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds this command's arguments."""
@@ -19,12 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--layer", type=int, help="hidden states to average; 14 of 24 by default, or the same share"
     )
-    parser.add_argument("--neighbours", type=int, default=4, help="k of the margin")
+    parser.add_argument("--neighbours", type=positive, default=4, help="k of the margin")
     parser.add_argument(
-        "--threshold", type=float, default=0.0, help="least score of a pair; around 1.05 is strict"
+        "--threshold", type=finite, default=0.0, help="least score of a pair; around 1.05 is strict"
     )
-    parser.add_argument("--max_length", type=int, default=512, help="tokens of a sentence at most")
-    parser.add_argument("--tokens_per_batch", type=int, default=16384)
+    parser.add_argument("--max_length", type=positive, default=512, help="tokens of a sentence at most")
+    parser.add_argument("--tokens_per_batch", type=positive, default=16384)
     parser.add_argument(
         "--precision", choices=("float32", "bfloat16"), default="float32", help="of the search"
     )

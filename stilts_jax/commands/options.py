@@ -1,6 +1,7 @@
 """Arguments that several commands share, and what they make."""
 
 import argparse
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -15,6 +16,24 @@ from stilts_jax.files import open_path
 if TYPE_CHECKING:
     from stilts_jax.experiment.context import Context
     from stilts_jax.progress import Progress
+
+
+def positive(text: str) -> int:
+    """The type of an argument that counts something."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
+
+
+def finite(text: str) -> float:
+    """The type of an argument that is a number, and neither infinite nor "not a number"."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number")
+    return number
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:

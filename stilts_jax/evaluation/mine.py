@@ -1,14 +1,16 @@
-"""Mines translated sentences from anybody's two text files: what ``stilts mine`` does.
+"""Mines translated sentences from any two text files: what ``stilts mine`` does.
 
-Embeddings go to disk as they are made, with a manifest that says how far they have come, so that a run that
-was killed goes on. Memory is bounded by the chunk of texts that is embedded at once, by the tile of
-similarities and by some fifty bytes a line.
+Embeddings are written to disk in chunks, with a manifest that holds a digest of each chunk, so that a run that was
+killed continues after the last good chunk. Memory is bounded by the chunk of texts that is embedded at once, by the
+tile of similarities, and by some fifty bytes per line.
 """
 
 import hashlib
 import json
+import math
 import os
 import shutil
+import tempfile
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,14 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from stilts_jax.errors import DataError
+from stilts_jax.errors import ConfigError, DataError
 from stilts_jax.evaluation.embed import Embedder
 from stilts_jax.evaluation.mining import Pairs, pair_up
 from stilts_jax.evaluation.retrieval import Precision, find_neighbours, normalise
 from stilts_jax.files import write_json
 from stilts_jax.progress import SILENT, Progress
 
-_FORMAT = 1
+_FORMAT = 2
 _READ = 1 << 24  # bytes
 
 
@@ -114,31 +116,60 @@ def embed_lines(
         "text": lines.fingerprint,
         "embedder": embedder.fingerprint,
         "shape": [len(lines), dimension],
+        "chunk": chunk,
     }
-    done = _read_done(manifest, vectors, wanted)
-    if done:
-        mapped = np.lib.format.open_memmap(vectors, mode="r+")
-    else:
+    mapped, digests = _open_done(manifest, vectors, wanted)
+    if mapped is None:
+        vectors.unlink(missing_ok=True)  # a link that lies there is not followed
         mapped = np.lib.format.open_memmap(
             vectors, mode="w+", dtype=np.float32, shape=(len(lines), dimension)
         )
+    _take_space(vectors)
+    done = min(len(digests) * chunk, len(lines))
     with progress.track(f"embedding {lines.path.name}", total=len(lines), unit="lines", start=done) as bar:
         for start in range(done, len(lines), chunk):
             stop = min(start + chunk, len(lines))
             mapped[start:stop] = normalise(embedder(lines.read(slice(start, stop))))
             mapped.flush()  # before the manifest says that they are there
-            write_json(manifest, {**wanted, "done": stop})
+            digests.append(_digest(mapped[start:stop]))
+            write_json(manifest, {**wanted, "digests": digests})
             bar.advance(stop - start)
     return mapped
 
 
-def _read_done(manifest: Path, vectors: Path, wanted: dict[str, Any]) -> int:
-    """How many rows an earlier run of the same work has left."""
+def _digest(rows: np.ndarray) -> str:
+    return hashlib.blake2b(np.ascontiguousarray(rows), digest_size=16).hexdigest()
+
+
+def _take_space(path: Path) -> None:
+    """Takes the disk space of a whole file now: a full disk under a memory-mapped file would kill the process."""
+    if not hasattr(os, "posix_fallocate"):  # macOS
+        return
+    with path.open("r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            error.filename = str(path)
+            raise
+
+
+def _open_done(manifest: Path, vectors: Path, wanted: dict[str, Any]) -> tuple[np.ndarray | None, list[str]]:
+    """What an earlier run of the same work has left: its vectors, and the digests of its chunks up to a damaged one."""
     try:
         found = json.loads(manifest.read_bytes())
-        return int(found.pop("done")) if vectors.is_file() and found.items() >= wanted.items() else 0
+        digests = found.pop("digests")
+        if vectors.is_symlink() or found != wanted or not isinstance(digests, list):
+            return None, []
+        mapped = np.lib.format.open_memmap(vectors, mode="r+")
     except (OSError, ValueError, KeyError, AttributeError):
-        return 0  # nothing there, or nothing that can be used
+        return None, []  # nothing there, or nothing that can be used
+    if list(mapped.shape) != wanted["shape"] or mapped.dtype != np.float32:
+        return None, []
+    size = wanted["chunk"]
+    for number, digest in enumerate(digests):
+        if _digest(mapped[number * size : (number + 1) * size]) != digest:
+            return mapped, digests[:number]
+    return mapped, digests
 
 
 def mine_files(
@@ -178,12 +209,22 @@ def mine_files(
     """
     out = Path(out)
     folder = out.with_name(f"{out.name}.work")
+    if k < 1 or chunk < 1:
+        raise ConfigError(f"neighbours={k}, chunk={chunk}: both must be at least 1.", where="--neighbours")
+    if math.isnan(threshold):
+        raise ConfigError(
+            "The threshold is not a number.", where="--threshold", fix="give a number such as 1.05"
+        )
+    if folder.is_symlink():
+        raise DataError(
+            "The work folder is a link.", where=str(folder), fix="remove it, or name another --out"
+        )
     sides = [index_lines(Path(path)) for path in (source, target)]
     for lines in sides:
         if not len(lines):
             raise DataError("The file has no sentences.", where=str(lines.path), fix="write one a line")
         progress.say(f"{lines.path}: {len(lines)} distinct sentences")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     first, second = (
         embed_lines(lines, embedder, folder, name, chunk=chunk, progress=progress)
         for lines, name in zip(sides, ("source", "target"))
@@ -203,16 +244,23 @@ def mine_files(
 
 def _write_pairs(out: Path, pairs: Pairs, count: int, source: Lines, target: Lines) -> None:
     """Writes the first ``count`` pairs, whole or not at all, without holding all texts."""
-    partial = out.with_name(f".{out.name}.partial")
-    with partial.open("w", encoding="utf-8", newline="\n") as file:
-        for rows in _slices(count, 65536):
-            texts = zip(
-                pairs.score[rows].tolist(), source.read(pairs.source[rows]), target.read(pairs.target[rows])
-            )
-            file.writelines(f"{score:.6f}\t{left}\t{right}\n" for score, left, right in texts)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, out)
+    descriptor, partial = tempfile.mkstemp(
+        dir=out.parent, prefix=f".{out.name}."
+    )  # never a file that is there
+    try:
+        with open(descriptor, "w", encoding="utf-8", newline="\n") as file:
+            for rows in _slices(count, 65536):
+                texts = zip(
+                    pairs.score[rows].tolist(),
+                    source.read(pairs.source[rows]),
+                    target.read(pairs.target[rows]),
+                )
+                file.writelines(f"{score:.6f}\t{left}\t{right}\n" for score, left, right in texts)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, out)
+    finally:
+        Path(partial).unlink(missing_ok=True)
 
 
 def _slices(count: int, size: int) -> Iterator[slice]:

@@ -52,14 +52,7 @@ def format_of(task: Task) -> str:
 
 def official_name(task: Task) -> str:
     """The name of the task's folder."""
-    name = _OFFICIAL_NAMES.get(task.name, task.name)
-    if Path(name).name != name:
-        raise ConfigError(
-            f"The task's name {name!r} can't be the name of a folder.",
-            where="Task.name",
-            fix="leave out / and ..",
-        )
-    return name
+    return _OFFICIAL_NAMES.get(task.name, task.name)
 
 
 def prediction_path(folder: str | Path, task: Task, language: str) -> Path:

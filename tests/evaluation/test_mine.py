@@ -1,15 +1,18 @@
 """Mining of two files: what is written, and going on after a crash."""
 
+import errno
 import json
+import os
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from stilts_jax.errors import DataError
+from stilts_jax.errors import DataError, explain
 from stilts_jax.evaluation.mine import index_lines, mine_files
 from stilts_jax.evaluation.mining import mine_pairs
+from stilts_jax.main import main
 
 
 @dataclass
@@ -134,7 +137,76 @@ def test_the_manifest_says_how_far(tmp_path, files):
     with pytest.raises(KeyboardInterrupt):
         mine_files(Letters(dies_after=2), source, target, tmp_path / "pairs.tsv", chunk=16)
     manifest = json.loads((tmp_path / "pairs.tsv.work" / "source.json").read_text())
-    assert manifest["done"] == 32 and manifest["shape"] == [50, 26]
+    assert len(manifest["digests"]) == 2 and manifest["shape"] == [50, 26]
     vectors = np.load(tmp_path / "pairs.tsv.work" / "source.npy", allow_pickle=False)
     np.testing.assert_allclose(np.linalg.norm(vectors[:32], axis=1), 1, atol=1e-6)
     assert not vectors[32:].any()
+
+
+@pytest.mark.parametrize(
+    ("damage", "again"),
+    [
+        (lambda data: data[:-8] + bytes(8), [2]),  # in the last of four chunks
+        (lambda data: data[: len(data) // 2] + bytes(len(data) - len(data) // 2), [16, 16, 2]),
+        (lambda data: data[:-200], [2]),  # cut off
+        (lambda data: b"", [16, 16, 16, 2]),
+        (lambda data: data.replace(b"<f4", b"<i4"), [16, 16, 16, 2]),
+    ],
+)
+def test_damaged_vectors_are_made_again(tmp_path, files, damage, again):
+    source, target, _ = files
+    out = tmp_path / "pairs.tsv"
+    mine_files(Letters(), source, target, out, chunk=16, keep_embeddings=True)
+    right = out.read_bytes()
+    vectors = tmp_path / "pairs.tsv.work" / "source.npy"
+    vectors.write_bytes(damage(vectors.read_bytes()))
+    embed = Letters()
+    mine_files(embed, source, target, out, chunk=16, keep_embeddings=True)
+    assert embed.calls == again
+    assert out.read_bytes() == right
+
+
+def test_planted_links_are_not_followed(tmp_path, files):
+    source, target, _ = files
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    out, work = tmp_path / "pairs.tsv", tmp_path / "pairs.tsv.work"
+    work.mkdir()
+    for name in (tmp_path / ".pairs.tsv.partial", work / "source.npy", out):
+        name.symlink_to(victim)
+    mine_files(Letters(), source, target, out)
+    assert victim.read_text() == "mine" and not out.is_symlink()
+    work.symlink_to(tmp_path)
+    with pytest.raises(DataError, match="work folder is a link"):
+        mine_files(Letters(), source, target, out)
+
+
+def test_a_full_disk_is_an_error_and_no_signal(tmp_path, files, monkeypatch):
+    def full(descriptor, start, size):
+        assert size > 50 * 26 * 4
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    source, target, _ = files
+    embed = Letters()
+    with pytest.raises(OSError, match="No space left") as caught:
+        mine_files(embed, source, target, tmp_path / "pairs.tsv")
+    assert "source.npy" in explain(caught.value).where
+    assert embed.calls == []  # nothing is computed before there is room for it
+
+
+@pytest.mark.parametrize("option", ["--threshold=nan", "--neighbours=-1", "--neighbours=0"])
+def test_options_that_mine_nothing_are_refused(tmp_path, files, option, capsys):
+    source, target, _ = files
+    out = tmp_path / "pairs.tsv"
+    command = ["mine", "--encoder=x", f"--source={source}", f"--target={target}", f"--out={out}", option]
+    assert exit_code(command) == 2
+    assert option.partition("=")[0] in capsys.readouterr().err
+    assert not out.exists()
+
+
+def exit_code(command):
+    try:
+        return main(command)
+    except SystemExit as end:
+        return end.code
