@@ -1,6 +1,7 @@
 """What every example has to be, whichever source it comes from."""
 
-from stilts_jax.data.readers import BadRow
+from stilts_jax.data.documents import BadRow
+from stilts_jax.data.rows import check_text
 from stilts_jax.tasks.spec import (
     ChoiceExample,
     ClassifyExample,
@@ -12,18 +13,15 @@ from stilts_jax.tasks.spec import (
 )
 
 
-def check_example(example: Example, *, gold: bool) -> None:
-    """Checks one example.
-
-    Args:
-        example: what a converter made of a row.
-        gold: whether it has to have its gold label.
+def check_example(example: Example) -> bool:
+    """Checks what a converter made of a row, and returns whether it has its gold.
 
     Raises:
-        BadRow: a text is empty or no text, or gold is missing.
+        BadRow: a text is empty or no text, or the example can't be what its kind is.
     """
     texts: dict[str, str] = {}
     has_gold = True
+    check_text("the id", example.id)
     match example:
         case ClassifyExample(text=text, pair=pair, label=label):
             texts = {"text": text} if pair is None else {"first text": text, "second text": pair}
@@ -31,9 +29,13 @@ def check_example(example: Example, *, gold: bool) -> None:
         case ChoiceExample(prompt=prompt, choices=choices, label=label):
             texts = {"prompt": prompt, **{f"choice {index}": choice for index, choice in enumerate(choices)}}
             has_gold = label is not None
+            if len(choices) < 2:
+                raise BadRow(f"{len(choices)} choices are there, and a question needs two")
             if label is not None and not 0 <= label < len(choices):
                 raise BadRow(f"the label {label} is none of the {len(choices)} choices")
         case TagExample(words=words, tags=tags):
+            if not words:
+                raise BadRow("the sentence has no words")
             # A word may be empty: UD and WikiANN have tokens of nothing but invisible characters.
             texts = {"sentence": "\n".join(words) or "_"}
             has_gold = tags is not None
@@ -45,20 +47,5 @@ def check_example(example: Example, *, gold: bool) -> None:
         case TextExample(text=text):
             texts = {"text": text}
     for name, text in texts.items():
-        _check_text(name, text)
-    if gold and not has_gold:
-        raise BadRow("gold is blank, and training needs it")
-
-
-def _check_text(name: str, text: object) -> None:
-    if not isinstance(text, str):
-        raise BadRow(f"the {name} is {text!r}, not a text")
-    if not text.strip():
-        raise BadRow(f"the {name} is empty")
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise BadRow(
-                f"the {name} holds half a character (lone surrogate U+{ord(text[error.start]):04X})"
-            ) from None
+        check_text(f"the {name}", text)
+    return has_gold

@@ -4,22 +4,24 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from stilts_jax.data.readers import BadRow, Row
+from stilts_jax.data.documents import BadRow
+from stilts_jax.data.rows import Row, describe
 from stilts_jax.tasks.spec import EMPTY, ClassifyExample, SpanExample, TagExample
 
 _MOST_SPACE = 100  # characters before a context that a conversion may have cut off
 _BLANK = (None, "", "-1", -1, "hidden")
 
 
-def pick_label(value: object, labels: Sequence[str], renamed: Mapping[str, str]) -> int | None:
-    """Returns the index of a label; None where gold is blanked."""
+def pick_label(row: Row, name: str, labels: Sequence[str], renamed: Mapping[str, str] = EMPTY) -> int | None:
+    """Returns the index of a row's label; None where gold is blanked, or the column is not there."""
+    value = row.get(name)
     if value in _BLANK:
         return None
-    name = renamed.get(str(value), str(value))
+    spelled = str(value) if type(value) in (str, int) else ""
     try:
-        return labels.index(name)
+        return tuple(labels).index(renamed.get(spelled, spelled))
     except ValueError:
-        raise BadRow(f"the label {value!r} is none of {', '.join(labels)}") from None
+        raise BadRow(f"{name} is {describe(value)}, and none of {', '.join(labels)}") from None
 
 
 def classify(
@@ -47,16 +49,11 @@ def classify(
     def convert(row: Row) -> ClassifyExample | None:
         if any(row.get(column) == value for column, value in dropped.items()):
             return None
-        index = pick_label(row.get(label), labels, renamed)
+        index = pick_label(row, label, labels, renamed)
         second = row[pair] if pair else None
-        return ClassifyExample(str(row[id]) if id else str(row.number), row[text], second, index)
+        return ClassifyExample(row.id(id) if id else str(row.number), row[text], second, index)
 
     return convert
-
-
-def index_label(value: object, names: Sequence[str]) -> int | None:
-    """Returns the index of the right choice by what the choices are called; None where gold is blanked."""
-    return pick_label(value, list(names), EMPTY)
 
 
 def tag(
@@ -80,11 +77,12 @@ def tag(
     index_of |= {other: index_of[label] for other, label in renamed.items()}
 
     def convert(row: Row) -> TagExample:
-        tokens, names = row[words], row[tags]
-        if names is None:
+        tokens = row.texts(words)
+        if row.value(tags) is None:
             return TagExample(str(row.number), tuple(tokens))
+        names = row.texts(tags)
         if len(tokens) != len(names):
-            raise BadRow(f"{len(tokens)} words have {len(names)} tags")
+            raise BadRow(f"{words} has {len(tokens)} entries, {tags} has {len(names)}")
         indices = tuple(index_of.get(name, -1) for name in names)
         if -1 in indices:
             if unknown is None:
@@ -112,36 +110,48 @@ def span(
     """
 
     def convert(row: Row) -> SpanExample:
-        answers = row.get("answers") or ()
-        if isinstance(answers, Mapping):  # the hub's form: lists by column
-            answers = [
-                {"text": text, "answer_start": start}
-                for text, start in zip(answers["text"], answers["answer_start"], strict=True)
-            ]
-        context = row["context"]
-        # XTREME blanks gold as ("", 0).
-        spans = [(answer["text"], answer["answer_start"]) for answer in answers if answer.get("text")]
+        question, context = row["question"], row["context"]
+        spans = _read_answers(row)
         if stripped and not all(map(partial(_is_at, context), spans)):
             spans = _move(context, spans)
         for text, start in spans:
-            if not _is_at(context, (text, start)):
-                there = context[start : start + len(text)] if isinstance(start, int) else ""
+            if not context.startswith(text, start):
                 raise BadRow(
-                    f"question {row['id']}: the answer {text!r} is not at character {start} of the context, "
-                    f"but {there!r}"
+                    f"question {row.id('id')!r}: the answer {describe(text)} is not at character {start} of the "
+                    f"context, but {describe(context[start : start + len(text)])}"
                 )
-        impossible = unanswerable and bool(row.get("is_impossible", not spans))
-        identifier = f"{row.number}-{row['id']}" if numbered else str(row["id"])
-        return SpanExample(
-            identifier, row["question"], context, () if impossible else tuple(spans), impossible
+        impossible = unanswerable and (
+            row.flag("is_impossible") if "is_impossible" in row.fields else not spans
         )
+        if impossible and spans:
+            raise BadRow("is_impossible is true, and answers are given")
+        identifier = f"{row.number}-{row.id('id')}" if numbered else row.id("id")
+        return SpanExample(identifier, question, context, tuple(spans), impossible)
 
     return convert
 
 
+def _read_answers(row: Row) -> list[tuple[str, int]]:
+    """Returns text and place of each answer; none where there are none, or XTREME has blanked them as ("", 0)."""
+    if row.get("answers") is None:
+        return []
+    if type(row.value("answers")) is dict:  # the hub's form: lists by column
+        columns = row.part("answers")
+        texts, starts = columns.texts("text"), columns.integers("answer_start")
+        if len(texts) != len(starts):
+            raise BadRow(f"answers has {len(texts)} texts and {len(starts)} places")
+    else:
+        answers = row.parts("answers")
+        texts = [answer.text("text") for answer in answers]
+        starts = [answer.integer("answer_start") for answer in answers]
+    if "" in texts and any(texts):
+        raise BadRow("one of the answers is empty, and others are not")
+    return [(text, start) for text, start in zip(texts, starts) if text]
+
+
 def _is_at(context: str, answer: tuple[str, int]) -> bool:
     text, start = answer
-    return isinstance(start, int) and start >= 0 and context.startswith(text, start)
+    return start >= 0 and context.startswith(text, start)
 
 
 def _move(context: str, spans: list[tuple[str, int]]) -> list[tuple[str, int]]:

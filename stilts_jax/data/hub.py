@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from stilts_jax.data.files import find_files
-from stilts_jax.data.readers import LANGUAGE, Row
+from stilts_jax.data.rows import LANGUAGE, Row
 from stilts_jax.data.schemas import HUB, Column, check_columns, name_classes
 from stilts_jax.errors import DataError
 from stilts_jax.tasks.spec import Prepared

@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Literal
 
 from stilts_jax.data.files import fill, find_files, find_languages
-from stilts_jax.data.readers import Problems, Row
+from stilts_jax.data.rows import Problems, Row
 from stilts_jax.errors import DataError
 from stilts_jax.tasks.spec import Example, Files, Pools, Prepared, Sources, Task
 

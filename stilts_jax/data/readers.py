@@ -6,95 +6,19 @@ they are.
 """
 
 import csv
-import gzip
 import io
-import json
 import re
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
+from stilts_jax.data.documents import BadRow, find_line, parse_json, read_bytes, read_object
+from stilts_jax.data.rows import Problems, Row, describe
 from stilts_jax.errors import DataError
-
-LANGUAGE = "@language"  # field of prepared rows: the language that is read, where a row holds several
-_SHOWN = 5  # places that an error names when many rows are bad
-_SKIP = "mend the file, or let rows like this be skipped and counted: skip_budget"
-
-
-class BadRow(Exception):
-    """A row that can't be used; whoever reads the row knows its place."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One row of a source.
-
-    Attributes:
-        line: 1-based line in the file (of the first line, where a row has several); 0 where there are no
-            lines.
-        number: 0-based count of the rows before it.
-        fields: values by column.
-    """
-
-    line: int
-    number: int
-    fields: Mapping[str, Any]
-
-    def __getitem__(self, name: str) -> Any:
-        try:
-            return self.fields[name]
-        except KeyError:
-            raise BadRow(f"there is no {name!r}, only {', '.join(map(repr, self.fields))}") from None
-
-    def get(self, name: str, default: Any = None) -> Any:
-        return self.fields.get(name, default)
-
-
-@dataclass
-class Problems:
-    """Rows that can't be used: each raises, until as many as ``budget`` may be skipped.
-
-    Attributes:
-        what: task, split and language that are read.
-        budget: how many rows may be skipped.
-        found: what was skipped, with its place.
-    """
-
-    what: str
-    budget: int = 0
-    found: list[str] = field(default_factory=list)
-
-    def report(self, path: Path, line: int, message: str) -> None:
-        """Counts a row as skipped, or raises."""
-        place = f"{path}:{line}" if line else str(path)
-        if not self.budget:
-            raise DataError(message, where=f"{self.what}, {place}", fix=_SKIP)
-        self.found.append(f"{place}: {message}")
-        if len(self.found) > self.budget:
-            places = "\n    ".join(self.found[:_SHOWN])
-            raise DataError(
-                f"{len(self.found)} rows can't be used, and only {self.budget} may be skipped",
-                where=f"{self.what}; the first:\n    {places}",
-                fix="mend the file, or raise skip_budget",
-            )
-
-
-def read_bytes(path: Path) -> bytes:
-    """Returns what a file holds, unzipped where its name ends in ``.gz``."""
-    try:
-        content = path.read_bytes()
-        return gzip.decompress(content) if path.suffix == ".gz" else content
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(
-            f"the file can't be read: {error}", where=str(path), fix="fetch or copy it again"
-        ) from error
 
 
 def read_lines(path: Path, problems: Problems) -> Iterator[tuple[int, str]]:
-    """Yields ``(line number, text)`` without line ends; a byte order mark goes."""
-    lines = read_bytes(path).removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    """Yields ``(line number, text)`` without line ends and byte order mark."""
+    lines = read_bytes(path).split(b"\n")
     if not lines[-1]:
         lines.pop()
     for number, line in enumerate(lines, start=1):
@@ -124,20 +48,17 @@ class Table:
         if not names:
             names = next(lines, (0, ""))[1].split("\t")
             _check_header(path, names, self._wanted, problems)
-        width = 0
-        number = 0
-        for line, text in lines:
-            if not text:
-                continue
-            values = text.split("\t")
-            if not width:
-                low = len(names) - self._optional
-                width = len(values) if low <= len(values) <= len(names) else len(names)
+        rows = [(line, text.split("\t")) for line, text in lines if text]
+        low = len(names) - self._optional
+        # The widest that may be: one row that has lost its label does not make a file of blanked labels.
+        width = max(
+            (len(values) for _, values in rows if low <= len(values) <= len(names)), default=len(names)
+        )
+        for number, (line, values) in enumerate(rows):
             if len(values) == width:
                 yield Row(line, number, dict(zip(names, map(_unquote, values))))
             else:
                 problems.report(path, line, f"{width} columns were expected, {len(values)} are there")
-            number += 1
 
 
 def _unquote(value: str) -> str:
@@ -164,74 +85,76 @@ def _check_header(path: Path, names: Sequence[str], wanted: Sequence[str], probl
 
 def read_csv(path: Path, language: str, problems: Problems) -> Iterator[Row]:
     """Yields the rows of comma-separated values with quoting and a header."""
-    text = "\n".join(line for _, line in read_lines(path, problems))
-    reader = csv.reader(io.StringIO(text, newline=""))
-    names = next(reader, [])
-    line = reader.line_num + 1
-    for number, values in enumerate(row for row in reader if row):
-        if len(values) == len(names):
+    numbered = list(read_lines(path, problems))
+    lines = [1, *(line for line, _ in numbered), 0]  # bytes that are no text have left gaps
+    reader = csv.reader(io.StringIO("\n".join(text for _, text in numbered), newline=""), strict=True)
+    names: list[str] = []
+    number = -1
+    while True:
+        line = lines[min(reader.line_num + 1, len(lines) - 1)]
+        try:
+            values = next(reader, None)
+        except csv.Error as error:
+            # Nobody can say where the next row begins.
+            raise DataError(
+                f"this is not CSV: {error}",
+                where=f"{problems.what}, {path}:{line}",
+                fix="look for a quote that is not closed, or closed too early",
+            ) from error
+        if values is None:
+            return
+        if not values:
+            continue
+        if number < 0:
+            names = values
+        elif len(values) == len(names):
             yield Row(line, number, dict(zip(names, values)))
         else:
             problems.report(path, line, f"{len(names)} columns were expected, {len(values)} are there")
-        line = reader.line_num + 1
+        number += 1
 
 
 def read_jsonl(path: Path, language: str, problems: Problems) -> Iterator[Row]:
-    """Yields one row a line, each a JSON object."""
+    """Yields one row for each line, which is a JSON object."""
     number = 0
     for line, text in read_lines(path, problems):
         if not text.strip():
             continue
         try:
-            fields = json.loads(text)
-        except json.JSONDecodeError as error:
-            problems.report(path, line, f"this is not JSON: {error}")
-            continue
-        if isinstance(fields, dict):
-            yield Row(line, number, fields)
+            fields = parse_json(text)
+            if type(fields) is not dict:
+                raise BadRow(f"the line is {describe(fields)}, not a JSON object")
+        except BadRow as error:
+            problems.report(path, line, str(error))
         else:
-            problems.report(path, line, f"a JSON object was expected, not {type(fields).__name__}")
+            yield Row(line, number, fields)
         number += 1
 
 
-def read_json(path: Path) -> Any:
-    """Returns what a JSON file holds."""
-    try:
-        return json.loads(read_bytes(path).decode("utf-8-sig"))
-    except ValueError as error:  # of decoding or of JSON
-        raise DataError(f"this is not JSON in UTF-8: {error}", where=str(path), fix="get it again") from error
-
-
 def read_squad(path: Path, language: str, problems: Problems) -> Iterator[Row]:
-    """Yields one row a question of a file in SQuAD's form, with the fields of its paragraph.
+    """Yields one row for each question of a file in SQuAD's form, with the fields of its paragraph.
 
     ``paragraph`` counts the paragraphs of the file, from 1 on.
     """
-    content = read_json(path)
-    number = 0
+    document = here = Row(0, 0, read_object(path))
+    number, paragraph_number = -1, 0
     try:
-        paragraphs = [paragraph for article in content["data"] for paragraph in article["paragraphs"]]
-        for place, paragraph in enumerate(paragraphs, start=1):
-            shared = {key: value for key, value in paragraph.items() if key != "qas"}
-            for question in paragraph["qas"]:
-                yield Row(0, number, {"paragraph": place, **shared, **question})
-                number += 1
-    except (KeyError, TypeError) as error:
+        for article in document.parts("data"):
+            here = article
+            for paragraph in article.parts("paragraphs"):
+                here = paragraph
+                paragraph_number += 1
+                shared = {key: value for key, value in paragraph.fields.items() if key != "qas"}
+                for question in paragraph.parts("qas"):
+                    number += 1
+                    fields = {"paragraph": paragraph_number, **shared, **question.fields}
+                    yield Row(0, number, fields, question.place)
+    except BadRow as error:
         raise DataError(
-            f"this is not SQuAD's form (data > paragraphs > qas): {error!r} behind question {number}",
-            where=f"{problems.what}, {path}",
+            f"this is not SQuAD's form (data > paragraphs > qas): {error}",
+            where=f"{problems.what}, {path}:{find_line(path, here.place)}",
             fix="give it the form of SQuAD v1.1 or v2.0",
         ) from error
-
-
-def find_line(path: Path, text: str) -> int:
-    """Returns the line of a JSON file where a string stands, to name it in an error; 0 if it isn't there."""
-    content = read_bytes(path)
-    for quoted in (json.dumps(text), json.dumps(text, ensure_ascii=False)):
-        position = content.find(quoted.encode("utf-8", "surrogatepass"))
-        if position >= 0:
-            return content.count(b"\n", 0, position) + 1
-    return 0
 
 
 def read_tagged(path: Path, language: str, problems: Problems) -> Iterator[Row]:
@@ -241,10 +164,18 @@ def read_tagged(path: Path, language: str, problems: Problems) -> Iterator[Row]:
     (WikiANN as released), that is cut off, at the first colon only: a token may itself be or hold a colon.
     """
     lines = list(read_lines(path, problems))
+    filled = [(line, text) for line, text in lines if text.strip(" ")]
     prefix = f"{language}:"
-    if not all(text.startswith(prefix) for _, text in lines if text.strip(" ")):
+    prefixed = sum(text.startswith(prefix) for _, text in filled)
+    if prefixed <= len(filled) / 2:  # a token may happen to begin like that
         prefix = ""
-    tagged = any(text.rstrip(" ").partition("\t")[2] for _, text in lines)
+    tagged = any(text.rstrip(" ").partition("\t")[2] for _, text in filled)
+    if filled and not tagged and all(" " in text.strip(" ") for _, text in filled):
+        raise DataError(
+            "words and tags are separated by spaces, where a tab was expected",
+            where=f"{problems.what}, {path}:{filled[0][0]}",
+            fix="put a tab between a word and its tag",
+        )
     number = start = 0
     words: list[str] = []
     tags: list[str] = []
@@ -253,8 +184,9 @@ def read_tagged(path: Path, language: str, problems: Problems) -> Iterator[Row]:
         if text.strip(" "):
             start = start or line
             word, _, tag = text.removeprefix(prefix).partition("\t")
-            if sound and ("\t" in tag or (tagged and not tag)):
-                problems.report(path, line, f"a word and its tag were expected: {text!r}")
+            if sound and ("\t" in tag or (tagged and not tag) or not text.startswith(prefix)):
+                expected = f"{prefix} before a word" if tag and "\t" not in tag else "a word and its tag"
+                problems.report(path, line, f"{expected} was expected, not {describe(text)}")
                 sound = False
             words.append(word)
             tags.append(tag.strip())
@@ -279,36 +211,40 @@ _NOT_IN_TOKENS = re.compile(r"[\s\u200c]")
 def read_conllu(path: Path, language: str, problems: Problems) -> Iterator[Row]:
     """Yields one row a sentence of Universal Dependencies, as XTREME reads them.
 
-    A multi-word token is one word, empty nodes go, spaces and U+200C are taken out of tokens, and a sentence
-    whose text is withheld (its tokens are ``_``) goes.
+    A multi-word token is one word, empty nodes are dropped, spaces and U+200C are taken out of tokens, and a
+    sentence whose text is withheld (its tokens are ``_``) is dropped.
     """
     precedence = _FUSED_PRECEDENCE_OF.get(language, _FUSED_PRECEDENCE).split()
     number = start = 0
     lines: list[list[str]] = []
+    sound = True
     for line, text in [*read_lines(path, problems), (0, "")]:
         columns = text.split("\t")
         if text.startswith("#"):
             continue
-        if text and len(columns) != 10:
-            problems.report(path, line, f"10 columns were expected, {len(columns)} are there")
-        elif text:
+        if text:
             start = start or line
             lines.append(columns)
+            if sound and len(columns) != 10:
+                problems.report(path, line, f"10 columns were expected, {len(columns)} are there")
+                sound = False
         elif lines:
             try:
-                words, tags = _fuse(lines, precedence)
-            except (ValueError, KeyError, IndexError) as error:
-                problems.report(path, start, f"the sentence's ids or heads are not CoNLL-U's: {error!r}")
+                words, tags = _fuse(lines, precedence) if sound else ([], [])
+            except (ValueError, KeyError, IndexError):
+                problems.report(path, start, "the ids or heads of the sentence are not CoNLL-U's")
             else:
                 withheld = words.count("_")
-                if not withheld or withheld < len(words) - 1:
+                if sound and (not withheld or withheld < len(words) - 1):
                     yield Row(start, number, {"words": words, "tags": tags})
                     number += 1
-            lines, start = [], 0
+            lines, start, sound = [], 0, True
 
 
 def _fuse(lines: Sequence[Sequence[str]], precedence: Sequence[str]) -> tuple[list[str], list[str]]:
     nodes = {int(columns[0]): columns for columns in lines if columns[0].isdecimal()}
+    if list(nodes) != list(range(1, sum(columns[0].isdecimal() for columns in lines) + 1)):
+        raise ValueError("words are numbered 1, 2, 3, ...")
 
     def rank(node: int) -> tuple[int, int]:
         depth, above = 0, node

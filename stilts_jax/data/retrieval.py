@@ -1,10 +1,12 @@
 """Reads the files of retrieval evaluations."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from stilts_jax.data.checks import check_example
-from stilts_jax.data.readers import BadRow, Problems, read_lines
+from stilts_jax.data.documents import BadRow
+from stilts_jax.data.readers import read_lines
+from stilts_jax.data.rows import Problems
 from stilts_jax.errors import DataError
 from stilts_jax.tasks.spec import EmbedExample
 
@@ -12,13 +14,21 @@ from stilts_jax.tasks.spec import EmbedExample
 def read_sentences(path: Path, language: str, problems: Problems) -> list[EmbedExample]:
     """Returns one sentence a line; ids are ``LL-LINE``, counted from 0.
 
-    A line that can't be used is no skip: gold counts lines.
+    A line that can't be used is never skipped: gold counts lines.
     """
     whole = Problems(problems.what)
     sentences = [EmbedExample(f"{language}-{line - 1}", text) for line, text in read_lines(path, whole)]
     for line, sentence in enumerate(sentences, start=1):
         _check(sentence, path, line, whole)
     return sentences
+
+
+def check_sentences(sentences: Iterable[EmbedExample]) -> list[EmbedExample]:
+    """Returns the sentences; raises ``BadRow`` if one can't be used."""
+    found = list(sentences)
+    for sentence in found:
+        check_example(sentence)
+    return found
 
 
 def state_of(paths: Sequence[Path]) -> tuple[tuple[Path, int, int], ...]:
@@ -42,7 +52,7 @@ def read_identified(path: Path, problems: Problems) -> list[EmbedExample]:
 
 def _check(sentence: EmbedExample, path: Path, line: int, problems: Problems) -> bool:
     try:
-        check_example(sentence, gold=False)
+        check_example(sentence)
     except BadRow as error:
         problems.report(path, line, str(error))
         return False
@@ -61,24 +71,25 @@ def read_numbered(
             fix="get queries and gold of the same release",
         )
     gold: dict[str, tuple[str, ...]] = {}
+    numbers = {str(number): (candidate.id,) for number, candidate in enumerate(candidates)}
+    whole = Problems(problems.what)  # a query without gold would count as wrong
     for (line, text), query in zip(lines, queries):
-        index = int(text) if text.strip().isdecimal() else len(candidates)
-        if index < len(candidates):
-            gold[query.id] = (candidates[index].id,)
-        else:
-            problems.report(
-                path, line, f"{text!r} is no line of the {len(candidates)} candidates (from 0 on)"
-            )
+        if text.strip() not in numbers:
+            whole.report(path, line, f"{text!r} is no line of the {len(candidates)} candidates (from 0 on)")
+        gold[query.id] = numbers[text.strip()]
     return gold
 
 
-def read_pairs(path: Path, known: set[str], problems: Problems) -> dict[str, tuple[str, ...]]:
+def read_pairs(
+    path: Path, queries: Sequence[EmbedExample], candidates: Sequence[EmbedExample], problems: Problems
+) -> dict[str, tuple[str, ...]]:
     """Returns gold of lines ``query id TAB candidate id``; a query may have several."""
+    query_ids, candidate_ids = {query.id for query in queries}, {candidate.id for candidate in candidates}
     gold: dict[str, tuple[str, ...]] = {}
     for line, text in read_lines(path, problems):
-        ids = text.split("\t")
-        if len(ids) == 2 and known.issuperset(ids):
-            gold[ids[0]] = (*gold.get(ids[0], ()), ids[1])
+        query, _, candidate = text.partition("\t")
+        if query in query_ids and candidate in candidate_ids:
+            gold[query] = (*gold.get(query, ()), candidate)
         else:
-            problems.report(path, line, f"two ids of sentences were expected: {text!r}")
+            problems.report(path, line, f"the ids of a query and of a candidate were expected: {text!r}")
     return gold

@@ -4,8 +4,10 @@ import functools
 import re
 from collections.abc import Sequence
 
-# Behind the end of a sentence stand perhaps quotes, brackets and a reference such as [12]; a capital, digit
-# or opening quote begins the next one.
+from stilts_jax.data.documents import BadRow
+
+# The end of a sentence may be followed by quotes, brackets and a reference such as [12]; the next sentence begins
+# with a capital, a digit or an opening quote.
 _END = re.compile(r"[.?!][)'\"\u201d\u2019\]]*(?:\[[\w .?]{1,20}\])*\s+(?=[\[('\"\u201c\u2018]*[A-Z0-9])")
 _ABBREVIATIONS = re.compile(
     r"\b(?:Mrs?|Ms|Drs?|Prof|Fr|Rev|Sta?|Lt|Gen|Col|Maj|Adm|Capt|Sgt|Rep|Gov|Sen|Pres|Hon|Jr|Mt|Ft|Jan|Feb|Aug|Sept?"
@@ -32,6 +34,18 @@ def find_sentences(text: str) -> tuple[tuple[int, int], ...]:
 
 _NUMBERED = re.compile(r"\b(?:[Aa]rt|[Nn]o|[Vv]ol|ch|[Ss]ec)\.\s+$")
 _OPENERS = re.compile(r"(?:The|This|That|These|It|In|On|However|Meanwhile|After|During|Although)\b")
+
+
+def check_spans(name: str, spans: Sequence[tuple[int, int]], text: str) -> Sequence[tuple[int, int]]:
+    """Returns stretches of a text, given as start and end.
+
+    Raises:
+        BadRow: one is empty or lies outside of the text; ``name`` says what was read.
+    """
+    for index, (start, end) in enumerate(spans):
+        if not 0 <= start < end <= len(text):
+            raise BadRow(f"{name}[{index}] is {start} to {end}, in a text of {len(text)} characters")
+    return spans
 
 
 def sentence_at(position: int, breaks: Sequence[Sequence[int]]) -> int | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from stilts_jax.data.checks import check_example
 from stilts_jax.data.converters import tag
+from stilts_jax.data.documents import BadRow, read_object
 from stilts_jax.data.files import find_files, hash_files
 from stilts_jax.data.locate import (
     Found,
@@ -21,7 +22,7 @@ from stilts_jax.data.locate import (
     prepared_module,
     prepared_sources,
 )
-from stilts_jax.data.readers import BadRow, Problems, find_line, read_json
+from stilts_jax.data.rows import Problems, Row
 from stilts_jax.errors import ConfigError, DataError
 from stilts_jax.tasks.spec import Example, RetrievalSet, Task
 
@@ -60,11 +61,13 @@ class Reading:
 
     Attributes:
         examples: in the order of the files.
+        has_gold: whether they have their gold; all have it, or none has.
         skipped: place and reason of each row that can't be used.
         dropped: how many rows do not belong to the data by the task's rules (SNLI's ``-``, PAWS-X's ``NS``).
     """
 
     examples: list[Example]
+    has_gold: bool = True
     skipped: tuple[str, ...] = ()
     dropped: int = 0
 
@@ -82,11 +85,11 @@ def read_counted(task: Task, split: str, language: str, source: DataSource) -> R
     """Returns the examples of one split in one language, with what was left out."""
     labels = read_labels(task, source)
     examples: list[Example] = []
-    skipped: list[str] = []
+    blank: dict[int, tuple[Path, Row]] = {}  # examples without gold, by index
+    problems = Problems(f"{task.name}, {split}, {language}", source.skip_budget)
     dropped = 0
     for part, found in _locate(task, split, language, source):
-        budget = source.skip_budget - len(skipped) + found.tolerated
-        problems = Problems(f"{task.name}, {split}, {language}", budget)
+        problems.budget += found.tolerated
         # Labels that come with the data are known only here.
         convert = found.convert or tag(labels, unknown=None if split == "train" else UNKNOWN_LABEL)
         seen: set[str] = set()
@@ -100,34 +103,45 @@ def read_counted(task: Task, split: str, language: str, source: DataSource) -> R
                 if example is None:
                     dropped += 1
                 elif task.sources.keep is None or task.sources.keep(example, split):
-                    check_example(example, gold=split == "train")
+                    has_gold = check_example(example)
                     if example.id in seen:
                         raise BadRow(f"the id {example.id!r} occurred before")
                     seen.add(example.id)
+                    if not has_gold:
+                        blank[len(examples)] = path, row
                     examples.append(replace(example, id=f"{part}/{example.id}") if part else example)
             except BadRow as error:
-                problems.report(path, row.line or find_line(path, str(row.get("id"))), str(error))
-        skipped += problems.found
+                problems.report_row(path, row, error)
         if found.language_of and not rows_in_language:
             raise missing(task, split, language, source.kind_of(task), source.root, part)
-    return Reading(examples, tuple(skipped), dropped)
+    if blank and (split == "train" or len(blank) < len(examples)):
+        reason = "training needs it" if split == "train" else "other rows of the file have it"
+        for path, row in blank.values():
+            problems.report_row(path, row, BadRow(f"gold is blank, and {reason}"))
+        examples = [example for index, example in enumerate(examples) if index not in blank]
+        blank = {}
+    return Reading(examples, not blank, tuple(problems.found), dropped)
 
 
 def read_retrieval(task: Task, split: str, language: str, source: DataSource) -> RetrievalSet:
     """Returns queries, candidates and gold of one language of a retrieval task."""
     kind = source.kind_of(task)
     problems = Problems(f"{task.name}, {split}, {language}", source.skip_budget)
+    found = None
     if kind == "files":
         pool = find_pool(task.sources, split, language, source.root)
         if pool:
-            return pool[0].build(pool[1], language, problems)
+            found = pool[0].build(pool[1], language, problems)
     else:
         module = prepared_module(kind)
         for data_set in prepared_sources(task.sources, kind):
             if data_set.build and module.find(data_set, split, language, source.root):
                 rows = module.read_rows(data_set, split, language, source.root)
-                return data_set.build((row for _, row in rows), language, problems)
-    raise missing(task, split, language, kind, source.root)
+                found = data_set.build(rows, language, problems)
+                break
+    if found is None:
+        raise missing(task, split, language, kind, source.root)
+    return replace(found, skipped=tuple(problems.found))
 
 
 def fingerprint(task: Task, split: str, language: str, source: DataSource) -> str:
@@ -199,9 +213,9 @@ def with_labels(task: Task, source: DataSource) -> Task:
 
 @functools.lru_cache(maxsize=16)
 def _read_labels(path: Path, modified: int) -> tuple[str, ...]:
-    content = read_json(path)
-    numbers = sorted(content.values()) if isinstance(content, dict) else None
-    if numbers != list(range(len(content))):
+    content = read_object(path)
+    numbers = [number for number in content.values() if type(number) is int]
+    if len(numbers) < len(content) or sorted(numbers) != list(range(len(content))):
         raise DataError(
             "labels are not numbered 0, 1, 2, ...",
             where=str(path),

@@ -8,7 +8,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from stilts_jax.data.readers import LANGUAGE, Row, read_json
+from stilts_jax.data.documents import read_json
+from stilts_jax.data.rows import LANGUAGE, Row
 from stilts_jax.data.schemas import TFDS, Column, check_columns, name_classes
 from stilts_jax.errors import DataError
 from stilts_jax.tasks.spec import Prepared

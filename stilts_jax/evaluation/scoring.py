@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from stilts_jax.data.files import fill, find_files
-from stilts_jax.data.readers import Problems, read_lines
+from stilts_jax.data.readers import read_lines
+from stilts_jax.data.rows import Problems
 from stilts_jax.data.sources import DataSource, find_paths, read_examples, read_retrieval, with_labels
 from stilts_jax.errors import DataError
 from stilts_jax.evaluation import submission

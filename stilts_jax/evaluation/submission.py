@@ -18,7 +18,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stilts_jax.data.readers import Problems, read_bytes, read_lines
+from stilts_jax.data.documents import read_bytes
+from stilts_jax.data.readers import read_lines
+from stilts_jax.data.rows import Problems
 from stilts_jax.errors import ConfigError, DataError, nearest
 from stilts_jax.files import write_json, write_whole
 from stilts_jax.tasks.spec import Task

@@ -7,8 +7,8 @@ original training set, its dev the original sample; ids are not unique texts.
 from collections.abc import Mapping
 from pathlib import Path
 
-from stilts_jax.data.readers import Problems
 from stilts_jax.data.retrieval import read_identified, read_pairs
+from stilts_jax.data.rows import Problems
 from stilts_jax.tasks.spec import Hyperparameters, Pools, RetrievalSet, Sources, Task, names
 
 
@@ -17,8 +17,7 @@ def _build(paths: Mapping[str, tuple[Path, ...]], language: str, problems: Probl
     candidates = read_identified(paths["candidates"][0], problems)
     if "gold" not in paths:
         return RetrievalSet(queries, candidates, None)
-    known = {sentence.id for sentence in (*queries, *candidates)}
-    return RetrievalSet(queries, candidates, read_pairs(paths["gold"][0], known, problems))
+    return RetrievalSet(queries, candidates, read_pairs(paths["gold"][0], queries, candidates, problems))
 
 
 def _roles(stem: str) -> Mapping[str, str]:

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from stilts_jax.data.readers import Problems, Row, Table
+from stilts_jax.data.readers import Table
+from stilts_jax.data.rows import Problems, Row
 from stilts_jax.tasks.spec import Files, Hyperparameters, Sources, Task
 
 _LINES = Table(("words", "tags"), optional=1)
@@ -18,10 +19,8 @@ _LINES = Table(("words", "tags"), optional=1)
 
 def _read(path: Path, language: str, problems: Problems) -> Iterator[Row]:
     for row in _LINES(path, language, problems):
-        tags = row.get("tags")
-        yield replace(
-            row, fields={"words": row["words"].split(" "), "tags": None if tags is None else tags.split(" ")}
-        )
+        words, tags = row.fields["words"], row.get("tags")
+        yield replace(row, fields={"words": words.split(" "), "tags": tags.split(" ") if tags else None})
 
 
 TASK = Task(

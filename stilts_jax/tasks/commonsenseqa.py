@@ -1,25 +1,22 @@
 """CommonsenseQA: a question and five words, of which one answers it (random split, version 1.11)."""
 
-from collections.abc import Sequence
-
-from stilts_jax.data.converters import index_label
-from stilts_jax.data.readers import Row, read_jsonl
+from stilts_jax.data.converters import pick_label
+from stilts_jax.data.readers import read_jsonl
+from stilts_jax.data.rows import Row
 from stilts_jax.tasks.spec import ChoiceExample, Files, Hyperparameters, Prepared, Sources, Task
 
 
-def _make(row: Row, question: str, letters: Sequence[str], texts: Sequence[str]) -> ChoiceExample:
-    return ChoiceExample(row["id"], question, tuple(texts), index_label(row.get("answerKey"), letters))
-
-
 def _released(row: Row) -> ChoiceExample:
-    question = row["question"]
-    choices = question["choices"]
-    letters = [choice["label"] for choice in choices]
-    return _make(row, question["stem"], letters, [choice["text"] for choice in choices])
+    question = row.part("question")
+    choices = question.parts("choices")
+    label = pick_label(row, "answerKey", [choice["label"] for choice in choices])
+    return ChoiceExample(row.id("id"), question["stem"], tuple(choice["text"] for choice in choices), label)
 
 
 def _hub(row: Row) -> ChoiceExample:
-    return _make(row, row["question"], row["choices"]["label"], row["choices"]["text"])
+    choices = row.part("choices")
+    label = pick_label(row, "answerKey", choices.texts("label"))
+    return ChoiceExample(row.id("id"), row["question"], tuple(choices.texts("text")), label)
 
 
 TASK = Task(

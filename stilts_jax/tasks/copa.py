@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from stilts_jax.data.converters import index_label
-from stilts_jax.data.readers import Problems, Row, read_jsonl
+from stilts_jax.data.converters import pick_label
+from stilts_jax.data.readers import read_jsonl
+from stilts_jax.data.rows import Problems, Row
 from stilts_jax.tasks.siqa import TASK as SIQA
 from stilts_jax.tasks.spec import ChoiceExample, Files, Prepared, Sources, Task
 
@@ -20,16 +21,15 @@ _ROWS_THAT_VARY = 20
 def read_copa(path: Path, language: str, problems: Problems) -> Iterator[Row]:
     """Yields the rows of COPA or XCOPA; ``label`` is None where it is overwritten."""
     rows = list(read_jsonl(path, language, problems))
-    blanked = len(rows) >= _ROWS_THAT_VARY and {row.get("label") for row in rows} == {0}
+    blanked = len(rows) >= _ROWS_THAT_VARY and all(row.get("label") == 0 for row in rows)
     yield from (replace(row, fields={**row.fields, "label": None}) if blanked else row for row in rows)
 
 
 def convert(row: Row) -> ChoiceExample:
     """Returns the question of a row of COPA or XCOPA."""
     choices = (row["choice1"], row["choice2"])
-    label = row.get("label")
-    index = index_label(label, ("choice1", "choice2")) if isinstance(label, str) else index_label(label, "01")
-    return ChoiceExample(str(row["idx"]), f"{row['premise']} What was the {row['question']}?", choices, index)
+    label = pick_label(row, "label", "01", {"choice1": "0", "choice2": "1"})
+    return ChoiceExample(row.id("idx"), f"{row['premise']} What was the {row['question']}?", choices, label)
 
 
 TASK = Task(

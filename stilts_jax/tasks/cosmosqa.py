@@ -1,14 +1,15 @@
 """Cosmos QA: what is behind a story? Context and question together are the prompt of four answers."""
 
-from stilts_jax.data.converters import index_label
-from stilts_jax.data.readers import Row, read_csv
+from stilts_jax.data.converters import pick_label
+from stilts_jax.data.readers import read_csv
+from stilts_jax.data.rows import Row
 from stilts_jax.tasks.spec import ChoiceExample, Files, Hyperparameters, Prepared, Sources, Task
 
 
 def _convert(row: Row) -> ChoiceExample:
     answers = tuple(row[f"answer{index}"] for index in range(4))
     prompt = f"{row['context']} {row['question']}"
-    return ChoiceExample(row["id"], prompt, answers, index_label(row.get("label"), "0123"))
+    return ChoiceExample(row.id("id"), prompt, answers, pick_label(row, "label", "0123"))
 
 
 TASK = Task(

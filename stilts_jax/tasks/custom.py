@@ -24,19 +24,11 @@ from pathlib import Path
 from typing import Any
 
 from stilts_jax.data.converters import classify, pick_label, span, tag
-from stilts_jax.data.readers import (
-    BadRow,
-    Problems,
-    Row,
-    Table,
-    read_conllu,
-    read_csv,
-    read_jsonl,
-    read_squad,
-)
+from stilts_jax.data.documents import BadRow
+from stilts_jax.data.readers import Table, read_conllu, read_csv, read_jsonl, read_squad
+from stilts_jax.data.rows import Problems, Row, describe
 from stilts_jax.errors import ConfigError
 from stilts_jax.tasks.spec import (
-    EMPTY,
     ChoiceExample,
     EmbedExample,
     Example,
@@ -48,6 +40,7 @@ from stilts_jax.tasks.spec import (
     Task,
 )
 
+_DIGITS = 9  # of the place of an answer
 _READERS: Mapping[str, Callable[..., Any]] = {
     ".jsonl": read_jsonl,
     ".csv": read_csv,
@@ -107,7 +100,7 @@ def choice_task(
     numbers = [str(number) for number in range(len(choices))]
 
     def convert(row: Row) -> ChoiceExample:
-        index = pick_label(row.get(label), numbers, EMPTY)
+        index = pick_label(row, label, numbers)
         return ChoiceExample(str(row.number), row[prompt], tuple(row[choice] for choice in choices), index)
 
     return _make_task(name, "choice", files, convert, {"group": "classification", **task})
@@ -132,10 +125,10 @@ def tag_task(
         tags: column of the tags.
         **task: other fields of ``Task``.
     """
-    by_list = tag(labels)
+    by_list = tag(labels, words=words, tags=tags)
 
     def convert(row: Row) -> Example:
-        columns = {"words": row[words], "tags": row.get(tags) or None}
+        columns = {words: row.value(words), tags: row.get(tags) or None}
         lists = {key: value.split() if isinstance(value, str) else value for key, value in columns.items()}
         return by_list(Row(row.line, row.number, lists))
 
@@ -169,14 +162,19 @@ def span_task(
     def convert(row: Row) -> Example:
         if "answers" in row.fields:
             return by_squad(row)
-        position = str(row.get(start) or "0")
-        if not position.isdecimal():
-            raise BadRow(f"{start} is {position!r}, not a number of characters")
-        answers = [{"text": row.get(answer), "answer_start": int(position)}]
-        fields = {"id": str(row.get("id", row.number)), "question": row[question], "context": row[context]}
-        return by_squad(Row(row.line, row.number, {**fields, "answers": answers}))
+        answers = [{"text": row.get(answer) or "", "answer_start": _read_place(row, start)}]
+        identifier = row.id("id") if "id" in row.fields else str(row.number)
+        fields = {"id": identifier, "question": row[question], "context": row[context], "answers": answers}
+        return by_squad(Row(row.line, row.number, fields))
 
     return _make_task(name, "span", files, convert, {"group": "qa", "metric": "squad", **task})
+
+
+def _read_place(row: Row, name: str) -> int:
+    text = str(row.get(name) or "0")
+    if not text.isdecimal() or len(text) > _DIGITS:
+        raise BadRow(f"{name} is {describe(row.get(name))}, not a number of characters")
+    return int(text)
 
 
 def pair_task(
@@ -196,9 +194,13 @@ def pair_task(
         return EmbedExample(str(row.number), row[first], row[second])
 
     def build(paths: Mapping[str, tuple[Path, ...]], language: str, problems: Problems) -> RetrievalSet:
-        rows = [row for path in paths["pairs"] for row in _reader_of(path.name)(path, language, problems)]
-        queries = [EmbedExample(f"query-{index}", row[first]) for index, row in enumerate(rows)]
-        candidates = [EmbedExample(f"candidate-{index}", row[second]) for index, row in enumerate(rows)]
+        texts: list[tuple[str, str]] = []
+        for path in paths["pairs"]:
+            for row in _reader_of(path.name)(path, language, problems):
+                with problems.skipping(path, row):
+                    texts.append((row[first], row[second]))
+        queries = [EmbedExample(f"query-{index}", text) for index, (text, _) in enumerate(texts)]
+        candidates = [EmbedExample(f"candidate-{index}", text) for index, (_, text) in enumerate(texts)]
         gold = {query.id: (candidate.id,) for query, candidate in zip(queries, candidates)}
         return RetrievalSet(queries, candidates, gold)
 

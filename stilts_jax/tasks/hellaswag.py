@@ -1,13 +1,15 @@
 """HellaSwag: which of four endings goes on with a scene? The begun sentence stands before each of them."""
 
-from stilts_jax.data.converters import index_label
-from stilts_jax.data.readers import Row, read_jsonl
+from stilts_jax.data.converters import pick_label
+from stilts_jax.data.readers import read_jsonl
+from stilts_jax.data.rows import Row
 from stilts_jax.tasks.spec import ChoiceExample, Files, Hyperparameters, Prepared, Sources, Task
 
 
 def _convert(row: Row) -> ChoiceExample:
-    endings = tuple(f"{row['ctx_b']} {ending}".strip() for ending in row["endings"])
-    return ChoiceExample(str(row["ind"]), row["ctx_a"], endings, index_label(row.get("label"), "0123"))
+    begun = row.text("ctx_b")
+    endings = tuple(f"{begun} {ending}".strip() for ending in row.texts("endings", empty=False))
+    return ChoiceExample(row.id("ind"), row["ctx_a"], endings, pick_label(row, "label", "0123"))
 
 
 TASK = Task(

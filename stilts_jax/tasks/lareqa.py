@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from stilts_jax.data.converters import span
-from stilts_jax.data.readers import BadRow, Problems, Row, read_squad
-from stilts_jax.data.retrieval import state_of
-from stilts_jax.data.sentences import find_sentences, sentence_at
+from stilts_jax.data.documents import BadRow
+from stilts_jax.data.readers import read_squad
+from stilts_jax.data.retrieval import check_sentences, state_of
+from stilts_jax.data.rows import Problems, Row
+from stilts_jax.data.sentences import check_spans, find_sentences, sentence_at
 from stilts_jax.tasks.spec import (
     EmbedExample,
     Files,
@@ -47,7 +49,8 @@ def _pair(row: Row) -> EmbedExample | None:
 
 
 def _build(paths: Mapping[str, tuple[Path, ...]], language: str, problems: Problems) -> RetrievalSet:
-    queries, candidates, answers = _read_pool(state_of(paths["pool"]), problems.budget)
+    queries, candidates, answers, skipped = _read_pool(state_of(paths["pool"]), problems.budget)
+    problems.found += skipped
     ours = queries.get(language, [])
     gold = {query.id: answers[query.id.rpartition("_")[0]] for query in ours}
     return RetrievalSet(ours, candidates, gold)
@@ -56,35 +59,50 @@ def _build(paths: Mapping[str, tuple[Path, ...]], language: str, problems: Probl
 @functools.lru_cache(maxsize=1)  # every language has the same pool, the very same object
 def _read_pool(
     states: tuple[tuple[Path, int, int], ...], budget: int
-) -> tuple[dict[str, list[EmbedExample]], list[EmbedExample], dict[str, tuple[str, ...]]]:
+) -> tuple[dict[str, list[EmbedExample]], list[EmbedExample], dict[str, tuple[str, ...]], list[str]]:
+    """Returns queries by language, candidates, the right ones by question, and what was skipped."""
     problems = Problems("lareqa, test, all languages", budget)
     queries: dict[str, list[EmbedExample]] = {}
     candidates: list[EmbedExample] = []
     answers: dict[str, tuple[str, ...]] = {}
     for path, _, _ in states:
         language = path.name.partition(".")[0]
-        paragraph, number, sentences = "", 0, []
+        ours = queries[language] = []
+        seen: set[str] = set()
+        number, sentences = 0, []
         for row in read_squad(path, language, problems):
-            context, breaks = row["context"], row["sentence_breaks"]
-            if (context, row["paragraph"]) != (paragraph, number):
-                paragraph, number = context, row["paragraph"]
-                sentences = [context[start:end] for start, end in breaks]
-                candidates += [
-                    EmbedExample(f"{language}_{number}_{index}", _answer_text(sentence, context))
-                    for index, sentence in enumerate(sentences)
-                ]
-            found = sentence_at(row["answers"][0]["answer_start"], breaks)
-            if found is None:
-                problems.report(path, 0, f"the answer of question {row['id']} is in no sentence")
-                continue
-            queries.setdefault(language, []).append(EmbedExample(f"{row['id']}_{language}", row["question"]))
-            # A sentence that stands twice in its paragraph is right at both places.
-            right = [index for index, sentence in enumerate(sentences) if sentence == sentences[found]]
-            answers[row["id"]] = (
-                *answers.get(row["id"], ()),
-                *(f"{language}_{number}_{index}" for index in right),
-            )
-    return queries, candidates, answers
+            with problems.skipping(path, row):
+                context, place = row["context"], row.integer("paragraph")
+                breaks = check_spans("sentence_breaks", row.pairs("sentence_breaks"), context)
+                if place != number:
+                    cut = [context[start:end] for start, end in breaks]
+                    candidates += check_sentences(
+                        EmbedExample(f"{language}_{place}_{index}", _answer_text(sentence, context))
+                        for index, sentence in enumerate(cut)
+                    )
+                    number, sentences = place, cut
+                name = row.id("id")
+                if name in seen:
+                    raise BadRow(f"the id {name!r} occurred before")
+                seen.add(name)
+                found = sentence_at(_answer_place(row), breaks)
+                if found is None:
+                    raise BadRow(f"the answer of question {name!r} is in no sentence")
+                ours += check_sentences([EmbedExample(f"{name}_{language}", row["question"])])
+                # A sentence that stands twice in its paragraph is right at both places.
+                right = [index for index, sentence in enumerate(sentences) if sentence == sentences[found]]
+                answers[name] = (
+                    *answers.get(name, ()),
+                    *(f"{language}_{number}_{index}" for index in right),
+                )
+    return queries, candidates, answers, problems.found
+
+
+def _answer_place(row: Row) -> int:
+    answers = row.parts("answers")
+    if not answers:
+        raise BadRow("answers is empty")
+    return answers[0].integer("answer_start")
 
 
 TASK = Task(

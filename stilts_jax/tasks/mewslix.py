@@ -9,11 +9,12 @@ import functools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from stilts_jax.data.readers import BadRow, Problems, Row, read_json, read_jsonl
-from stilts_jax.data.retrieval import state_of
-from stilts_jax.data.sentences import sentence_at
+from stilts_jax.data.documents import BadRow, read_object
+from stilts_jax.data.readers import read_jsonl
+from stilts_jax.data.retrieval import check_sentences, state_of
+from stilts_jax.data.rows import Problems, Row
+from stilts_jax.data.sentences import check_spans, sentence_at
 from stilts_jax.tasks.spec import (
     EmbedExample,
     Files,
@@ -30,21 +31,24 @@ def _tidy(text: str) -> str:
     return " ".join(text.splitlines()).replace("  ", " ").strip()
 
 
-def _describe(entity: Mapping[str, Any]) -> str:
-    spans = ((span["start"], span["end"]) for span in entity["sentence_spans"])
-    return _tidy(" ".join(entity["description"][start:end] for start, end in spans))
+def _read_spans(row: Row, text: str) -> Sequence[tuple[int, int]]:
+    spans = [(span.integer("start"), span.integer("end")) for span in row.parts("sentence_spans")]
+    return check_spans("sentence_spans", spans, text)
 
 
-def _mention_text(context: Mapping[str, Any], mention: Mapping[str, Any]) -> str:
+def _describe(entity: Row) -> str:
+    description = entity["description"]
+    return _tidy(" ".join(description[start:end] for start, end in _read_spans(entity, description)))
+
+
+def _mention_text(context: Row, mention: Row) -> str:
     """Returns ``NAME: left { NAME } right`` with the one sentence that holds the mention."""
-    span, text = mention["mention_span"], context["text"]
-    start, end, name = span["start"], span["end"], span["text"]
-    breaks: Sequence[tuple[int, int]] = [
-        (sentence["start"], sentence["end"]) for sentence in context["sentence_spans"]
-    ]
+    span, text = mention.part("mention_span"), context["text"]
+    start, end, name = span.integer("start"), span.integer("end"), span["text"]
+    breaks = _read_spans(context, text)
     found = sentence_at(start, breaks)
     if found is None or end > breaks[found][1]:
-        raise BadRow(f"the mention {mention['example_id']} is not inside one sentence")
+        raise BadRow(f"the mention {mention.id('example_id')!r} is not inside one sentence")
     if text[start:end] != name:
         raise BadRow(f"the mention {name!r} is not at characters {start} to {end}, but {text[start:end]!r}")
     # Braces of the text itself become round, so that only the mention stands in braces.
@@ -56,38 +60,52 @@ def _mention_text(context: Mapping[str, Any], mention: Mapping[str, Any]) -> str
 
 
 def _pair(row: Row) -> EmbedExample:
-    contextual = row["contextual_mention"]
-    mention = contextual["mention"]
-    return EmbedExample(
-        mention["example_id"], _mention_text(contextual["context"], mention), _describe(row["entity"])
-    )
+    contextual = row.part("contextual_mention")
+    mention = contextual.part("mention")
+    text = _mention_text(contextual.part("context"), mention)
+    return EmbedExample(mention.id("example_id"), text, _describe(row.part("entity")))
 
 
 def _build(paths: Mapping[str, tuple[Path, ...]], language: str, problems: Problems) -> RetrievalSet:
-    queries: list[EmbedExample] = []
+    queries: dict[str, EmbedExample] = {}
     gold: dict[str, tuple[str, ...]] = {}
     (path,) = paths["queries"]
     for row in read_jsonl(path, language, problems):
-        for mention in row["mentions"]:
-            try:
-                queries.append(EmbedExample(mention["example_id"], _mention_text(row["context"], mention)))
-            except BadRow as error:
-                problems.report(path, row.line, str(error))
-            if mention.get("entity_id"):
-                gold[mention["example_id"]] = (mention["entity_id"],)
+        with problems.skipping(path, row):
+            for mention in row.parts("mentions"):
+                name = mention.id("example_id")
+                if name in queries:
+                    raise BadRow(f"the id {name!r} occurred before")
+                text = _mention_text(row.part("context"), mention)
+                (queries[name],) = check_sentences([EmbedExample(name, text)])
+                if mention.get("entity_id"):
+                    gold[name] = (mention.id("entity_id"),)
     if "labels" in paths:
-        gold = {
-            name: tuple(entities) for name, entities in read_json(paths["labels"][0]).items() if any(entities)
-        }
-    entities = _read_entities(state_of(paths["candidates"]), problems.budget)
-    return RetrievalSet(queries, entities, gold or None)
+        (path,) = paths["labels"]
+        labels = Row(1, 0, read_object(path))
+        gold = {}
+        for name in labels.fields:
+            with problems.skipping(path, labels):
+                right = labels.texts(name)
+                if any(right):
+                    gold[name] = tuple(right)
+    entities, skipped = _read_entities(state_of(paths["candidates"]), problems.budget)
+    problems.found += skipped
+    return RetrievalSet(list(queries.values()), entities, gold or None)
 
 
 @functools.lru_cache(maxsize=1)  # every language has the same pool, the very same object
-def _read_entities(states: tuple[tuple[Path, int, int], ...], budget: int) -> list[EmbedExample]:
+def _read_entities(
+    states: tuple[tuple[Path, int, int], ...], budget: int
+) -> tuple[list[EmbedExample], list[str]]:
+    """Returns the entities, and what was skipped."""
     problems = Problems("mewslix, candidates", budget)
-    rows = (row for path, _, _ in states for row in read_jsonl(path, "", problems))
-    return [EmbedExample(row["entity_id"], _describe(row.fields)) for row in rows]
+    entities: list[EmbedExample] = []
+    for path, _, _ in states:
+        for row in read_jsonl(path, "", problems):
+            with problems.skipping(path, row):
+                entities += check_sentences([EmbedExample(row.id("entity_id"), _describe(row))])
+    return entities, problems.found
 
 
 def _roles(split: str) -> Mapping[str, str]:

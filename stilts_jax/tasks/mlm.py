@@ -6,12 +6,13 @@ as one text, so that either can be predicted from the other.
 """
 
 from stilts_jax.data.converters import share_of
-from stilts_jax.data.readers import Row, Table, read_text
+from stilts_jax.data.readers import Table, read_text
+from stilts_jax.data.rows import Row
 from stilts_jax.tasks.spec import Example, Files, Hyperparameters, Sources, Task, TextExample
 
 
 def _line(row: Row) -> TextExample | None:
-    return TextExample(str(row.number), row["text"]) if row["text"].strip() else None
+    return TextExample(str(row.number), row["text"]) if row.text("text").strip() else None
 
 
 def _pair(row: Row) -> TextExample:

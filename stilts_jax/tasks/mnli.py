@@ -1,10 +1,12 @@
 """MultiNLI: does a premise entail, contradict or say nothing about a hypothesis?
 
-The label order is contradiction, entailment, neutral; the hub's is another one, so labels go by name.
+The label order is contradiction, entailment, neutral; the hub's is another one, so labels are read by their names.
 """
 
 from stilts_jax.data.converters import classify, pick_label
-from stilts_jax.data.readers import LANGUAGE, BadRow, Row, Table, read_jsonl
+from stilts_jax.data.documents import BadRow
+from stilts_jax.data.readers import Table, read_jsonl
+from stilts_jax.data.rows import LANGUAGE, Row
 from stilts_jax.tasks.spec import ClassifyExample, Files, Hyperparameters, Prepared, Sources, Task, names
 
 LABELS = ("contradiction", "entailment", "neutral")
@@ -22,12 +24,12 @@ _TRANSLATIONS = names("ar bg de el en es fr hi ru sw th tr ur vi zh")
 
 def convert_translated(row: Row) -> ClassifyExample:
     """Returns the pair in the language that is read, of a row of TFDS that holds all languages."""
-    language, hypothesis = row[LANGUAGE], row["hypothesis"]
-    if language not in row["premise"] or language not in hypothesis["language"]:
-        raise BadRow(f"there is no translation into {language!r}")
-    translation = hypothesis["translation"][hypothesis["language"].index(language)]
-    label = pick_label(row["label"], LABELS, SPELLINGS)
-    return ClassifyExample(str(row.number), row["premise"][language], translation, label)
+    language, hypothesis = row[LANGUAGE], row.part("hypothesis")
+    translations = dict(zip(hypothesis.texts("language"), hypothesis.texts("translation")))
+    if language not in translations:
+        raise BadRow(f"there is no translation of the hypothesis into {language!r}")
+    label = pick_label(row, "label", LABELS, SPELLINGS)
+    return ClassifyExample(str(row.number), row.part("premise")[language], translations[language], label)
 
 
 TASK = Task(

@@ -1,14 +1,14 @@
 """Social IQa: what people do, feel or want, three answers. The first of the two steps of XCOPA's training."""
 
-from stilts_jax.data.converters import index_label
-from stilts_jax.data.readers import Row, read_jsonl
+from stilts_jax.data.converters import pick_label
+from stilts_jax.data.readers import read_jsonl
+from stilts_jax.data.rows import Row
 from stilts_jax.tasks.spec import ChoiceExample, Files, Hyperparameters, Prepared, Sources, Task
 
 
 def _convert(row: Row) -> ChoiceExample:
     answers = tuple(row[f"answer{letter}"] for letter in "ABC")
-    letter = row.get("correct")
-    label = index_label(letter, "ABC") if letter else index_label(row.get("label"), "123")
+    label = pick_label(row, "correct", "ABC") if "correct" in row.fields else pick_label(row, "label", "123")
     return ChoiceExample(str(row.number), f"{row['context']} {row['question']}", answers, label)
 
 

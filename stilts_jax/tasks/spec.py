@@ -86,11 +86,13 @@ class RetrievalSet:
         queries: the texts that look for a partner.
         candidates: the pool; the very same object for every language where ``Task.shared_candidates``.
         gold: ids of the right candidates by query id; None where they are blanked.
+        skipped: place and reason of each row that can't be used.
     """
 
     queries: Sequence[EmbedExample]
     candidates: Sequence[EmbedExample]
     gold: Mapping[str, tuple[str, ...]] | None
+    skipped: tuple[str, ...] = ()
 
 
 EMPTY: Mapping[str, Any] = MappingProxyType({})

@@ -8,8 +8,8 @@ read into the same form.
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from stilts_jax.data.readers import Problems, Row
 from stilts_jax.data.retrieval import read_numbered, read_sentences
+from stilts_jax.data.rows import Problems, Row
 from stilts_jax.errors import DataError
 from stilts_jax.tasks.panx import LANGUAGES as PANX
 from stilts_jax.tasks.spec import (
@@ -49,8 +49,11 @@ def _build_laser(paths: Mapping[str, tuple[Path, ...]], language: str, problems:
     return _sort_english([sentence.text for sentence in english], candidates, problems)
 
 
-def _build_prepared(rows: Iterable[Row], language: str, problems: Problems) -> RetrievalSet:
-    pairs = [(row["source_sentence"].strip("\n"), row["target_sentence"].strip("\n")) for row in rows]
+def _build_prepared(rows: Iterable[tuple[Path, Row]], language: str, problems: Problems) -> RetrievalSet:
+    pairs = []
+    for path, row in rows:
+        with problems.skipping(path, row):
+            pairs.append((row["source_sentence"].strip("\n"), row["target_sentence"].strip("\n")))
     candidates = [EmbedExample(f"{language}-{line}", text) for line, (text, _) in enumerate(pairs)]
     return _sort_english([english for _, english in pairs], candidates, problems)
 

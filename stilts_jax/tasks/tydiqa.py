@@ -6,7 +6,8 @@ XTREME's download cuts training ids down to their last part, which is not unique
 """
 
 from stilts_jax.data.converters import share_of, span
-from stilts_jax.data.readers import Row, read_squad
+from stilts_jax.data.readers import read_squad
+from stilts_jax.data.rows import Row
 from stilts_jax.tasks.spec import Example, Files, Prepared, Sources, SpanExample, Task, names
 from stilts_jax.tasks.xquad import TASK as XQUAD
 
@@ -19,7 +20,7 @@ _TRAIN, _DEV = "tydiqa/tydiqa-goldp-v1.1-train", "tydiqa/tydiqa-goldp-v1.1-dev"
 
 
 def _language_of(row: Row) -> str:
-    name = str(row["id"]).partition("-")[0]
+    name = row.id("id").partition("-")[0]
     return _CODES.get(name, name)
 
 

@@ -5,10 +5,9 @@ import json
 
 import pytest
 
+from stilts_jax.data.documents import find_line
 from stilts_jax.data.readers import (
-    Problems,
     Table,
-    find_line,
     read_conllu,
     read_csv,
     read_jsonl,
@@ -16,6 +15,7 @@ from stilts_jax.data.readers import (
     read_squad,
     read_tagged,
 )
+from stilts_jax.data.rows import Problems
 from stilts_jax.errors import DataError
 
 PROBLEMS = Problems("a task, dev, de")
@@ -105,23 +105,23 @@ def test_a_skip_budget_stops_silent_loss(write):
 def test_a_prefix_is_cut_at_the_first_colon_only(write):
     path = write("de:Um\tO\nde:12:30\tB-ORG\nde::\tO\n\nde:Ende\tO\n")
     rows = list(read_tagged(path, "de", PROBLEMS))
-    assert rows[0]["words"] == ["Um", "12:30", ":"]
-    assert rows[0]["tags"] == ["O", "B-ORG", "O"]
+    assert rows[0].value("words") == ["Um", "12:30", ":"]
+    assert rows[0].value("tags") == ["O", "B-ORG", "O"]
     # A token that happens to begin like that, among others, is kept.
     rows = list(read_tagged(write("de:mo\tO\nx\tO\n"), "de", PROBLEMS))
-    assert rows[0]["words"] == ["de:mo", "x"]
+    assert rows[0].value("words") == ["de:mo", "x"]
 
 
 def test_tagged_words_of_nothing_visible_keep_their_place(write):
     path = write("a\tX\n\u200b\tX\n\tY\n\u00a0\tX\n\nb\tX")
     rows = list(read_tagged(path, "en", PROBLEMS))
-    assert [row["words"] for row in rows] == [["a", "\u200b", "", "\u00a0"], ["b"]]
+    assert [row.value("words") for row in rows] == [["a", "\u200b", "", "\u00a0"], ["b"]]
     assert [row.line for row in rows] == [1, 6]
 
 
 def test_tags_may_be_blanked_in_a_whole_file_only(write):
     rows = list(read_tagged(write("a\nb\n\nc\t\n"), "en", PROBLEMS))
-    assert [row["tags"] for row in rows] == [None, None] and rows[1]["words"] == ["c"]
+    assert [row.value("tags") for row in rows] == [None, None] and rows[1].value("words") == ["c"]
     with pytest.raises(DataError) as caught:
         list(read_tagged(write("a\tX\nb\n"), "en", PROBLEMS))
     assert ":2" in caught.value.where
@@ -149,8 +149,8 @@ def test_multi_word_tokens_are_fused_as_xtreme_fuses_them(write):
         + conllu(("1", "_", "X", "0"), ("2", "_", "X", "1"))  # text withheld
     )
     rows = list(read_conllu(path, "fr", PROBLEMS))
-    assert [row["words"] for row in rows] == [["Fin", "du", "1000jours"], ["dámelo"]]
-    assert [row["tags"] for row in rows] == [["NOUN", "ADP", "NUM"], ["PRON"]]
+    assert [row.value("words") for row in rows] == [["Fin", "du", "1000jours"], ["dámelo"]]
+    assert [row.value("tags") for row in rows] == [["NOUN", "ADP", "NUM"], ["PRON"]]
 
 
 def test_a_broken_sentence_of_a_treebank_is_named(write):
@@ -164,11 +164,15 @@ def test_squad_rows_carry_their_paragraph(write):
     paragraphs = [{"context": text, "qas": [{"id": text, "question": "?"}]} for text in ("one", "two")]
     path = write(json.dumps({"data": [{"paragraphs": paragraphs}]}, indent=1))
     rows = list(read_squad(path, "en", PROBLEMS))
-    assert [(row.number, row["context"], row["paragraph"]) for row in rows] == [(0, "one", 1), (1, "two", 2)]
-    # Of a value that stands twice, the first place is named.
-    lines = path.read_text().split("\n")
-    assert '"two"' in lines[find_line(path, "two") - 1]
+    assert [(row.number, row["context"], row.value("paragraph")) for row in rows] == [
+        (0, "one", 1),
+        (1, "two", 2),
+    ]
+    assert (
+        '"context": "two"'
+        in path.read_text().split("\n")[find_line(path, (*rows[1].place[:4], "context")) - 1]
+    )
     with pytest.raises(DataError, match="SQuAD's form"):
         list(read_squad(write('{"data": [{"title": "x"}]}'), "en", PROBLEMS))
-    with pytest.raises(DataError, match="not JSON"):
+    with pytest.raises(DataError, match="not UTF-8"):
         list(read_squad(write(b'{"data": "\xff"}'), "en", PROBLEMS))

@@ -23,12 +23,12 @@ def line_of(text, part):
 TWICE = json.dumps({"data": [{"paragraphs": [{"context": "Ann came.", "qas": [QUESTION, QUESTION]}]}]})
 BAD = {
     "column count": ("xnli/dev-de.tsv", "a\tb\tneutral\nc\td\n", 2, "3 columns were expected"),
-    "bad label": ("xnli/dev-de.tsv", "a\tb\tneutral\nc\td\tmaybe\n", 2, "'maybe' is none of"),
+    "bad label": ("xnli/dev-de.tsv", "a\tb\tneutral\nc\td\tmaybe\n", 2, "label is 'maybe'"),
     "bad tag": ("panx/dev-de.tsv", "a\tO\n\nb\tB-CITY\n", 3, "'B-CITY' of 'b'"),
     "a word without its tag": ("panx/dev-de.tsv", "a\tO\nb\n", 2, "a word and its tag"),
-    "words and tags": ("ccg/dev.tsv", "one two\tn\n", 1, "2 words have 1 tags"),
+    "words and tags": ("ccg/dev.tsv", "one two\tn\n", 1, "words has 2 entries, tags has 1"),
     "invalid UTF-8": ("xnli/dev-de.tsv", b"a\tb\tneutral\nc\xe9\td\tneutral\n", 2, "not UTF-8"),
-    "empty text": ("xnli/dev-de.tsv", "a\t \tneutral\n", 1, "second text is empty"),
+    "empty text": ("xnli/dev-de.tsv", "a\t \tneutral\n", 1, "hypothesis is empty"),
     "answer elsewhere": ("xquad/xquad.de.json", squad(context="So Ann came."), None, "not at character 0"),
     "answer beyond": (
         "xquad/xquad.de.json",
@@ -44,7 +44,7 @@ BAD = {
         "xcopa/val-et.jsonl",
         '{"premise": "a", "choice1": "b", "choice2": "c", "question": "cause", "idx": 0, "label": 2}\n',
         1,
-        "label 2",
+        "label is 2",
     ),
 }
 TASK_OF = {"xnli": "de", "panx": "de", "ccg": "en", "xquad": "de", "xcopa": "et"}
@@ -67,7 +67,7 @@ def test_bad_rows_are_named(tmp_path, case):
     with pytest.raises(DataError) as caught:
         read_examples(task, split, language, DataSource(tmp_path))
     assert message in caught.value.what
-    place = f"{path}:{line or line_of(content, 'q7')}"
+    place = f"{path}:{line or line_of(content, 'q7') - 1}"
     assert place in caught.value.where
     assert task.name in caught.value.where and language in caught.value.where and caught.value.fix
 

@@ -59,7 +59,7 @@ def test_buccs_test_set_is_its_original_training_set(write, source, stem):
     # Ids are not unique texts; both sentences stay, and what to do about them is the miner's choice.
     assert [query.text for query in pool.queries] == ["ja", "ja"]
     write(f"{stem}.gold", "de-1\ten-8\n")
-    with pytest.raises(DataError, match="two ids"):
+    with pytest.raises(DataError, match="query and of a candidate"):
         read_retrieval(task, "test", "de", source)
 
 

@@ -43,7 +43,7 @@ def test_choice(tmp_path):
         ChoiceExample("1", "Sun.", ("wet", "dry"), 1),
     ]
     (tmp_path / "a.csv").write_text("prompt,choice1,choice2,label\nIt rained.,wet,dry,2\n")
-    with pytest.raises(DataError, match="label '2'"):
+    with pytest.raises(DataError, match="label is '2'"):
         read_examples(task, "train", "en", DataSource(tmp_path))
 
 
