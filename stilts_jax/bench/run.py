@@ -22,7 +22,6 @@ from stilts_jax.data.records import Batch
 from stilts_jax.errors import ConfigError
 from stilts_jax.evaluation.predict import predict
 from stilts_jax.experiment.ahead import BatchesAhead
-from stilts_jax.experiment.flops import training_flops_per_token
 from stilts_jax.experiment.models import make_compute
 from stilts_jax.experiment.settings import Settings
 from stilts_jax.model import SHAPES, EncoderConfig, Model, init_params
@@ -58,12 +57,8 @@ class Round:
         though before a sentence head we compute but one token of it on a CPU.
         """
         if padded:
-            return sum(
-                rows * length * training_flops_per_token(encoder, length) for rows, length in self.shapes
-            )
-        return float(
-            sum(length * training_flops_per_token(encoder, length) for length in self.lengths.tolist())
-        )
+            return sum(rows * length * encoder.training_flops(length) for rows, length in self.shapes)
+        return float(sum(length * encoder.training_flops(length) for length in self.lengths.tolist()))
 
 
 class Training:

@@ -11,12 +11,21 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stilts_jax.errors import EXIT_ERROR, EXIT_OK
+from stilts_jax.errors import EXIT_ERROR, EXIT_OK, ConfigError, nearest
 
 if TYPE_CHECKING:
     from stilts_jax.experiment.settings import Settings
+    from stilts_jax.model import EncoderConfig
+    from stilts_jax.plan.setup import Setup
 
 ROWS_A_CHIP = 8
+# Hub names whose shape is known without their files.
+KNOWN = {
+    "xlm-roberta-base": "base",
+    "xlm-roberta-large": "large",
+    "xlm-roberta-xl": "xl",
+    "xlm-roberta-xxl": "xxl",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +59,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
     from stilts_jax.commands.options import read_settings
-    from stilts_jax.experiment.planning import find_shape, make_setup
     from stilts_jax.experiment.settings import split_names
     from stilts_jax.plan.command import plan_command, sweep_command
     from stilts_jax.progress import Progress
@@ -61,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     setup = make_setup(
         settings,
         topology=topologies[0] if arguments.sweep else arguments.topology,
-        shape=encoders[0] if arguments.sweep else arguments.encoder,
+        shape=find_shape(encoders[0] if arguments.sweep else arguments.encoder or settings.encoder),
         task_name=arguments.task,
         rows=arguments.rows,
         length=arguments.length,
@@ -98,3 +106,63 @@ def _count_work(arguments: argparse.Namespace, settings: "Settings") -> float:
         context.check(phases)
         estimator = Estimator(context)
         return sum(estimator.estimate(phase).flops for phase in phases)
+
+
+def make_setup(
+    settings: "Settings",
+    *,
+    topology: str,
+    shape: "EncoderConfig",
+    task_name: str | None,
+    rows: int | None,
+    length: int | None,
+) -> "Setup":
+    """Returns the training step that the settings describe: of ``task_name``, or of the first task they name."""
+    from stilts_jax.experiment.models import head_config, make_compute
+    from stilts_jax.experiment.phases import hyperparameters_of
+    from stilts_jax.experiment.settings import split_names
+    from stilts_jax.plan.setup import Setup
+    from stilts_jax.sharding import MeshConfig
+    from stilts_jax.tasks import get_task
+    from stilts_jax.train.optimizer import OptimizerConfig
+
+    experiment = settings.experiment
+    named = [*split_names(experiment.targets), *split_names(experiment.intermediates)]
+    task = get_task(task_name or next(name for name in named if name != "none").partition("/")[0])
+    chosen = hyperparameters_of(task, settings)
+    trained = get_task(task.train_on[-1]) if task.train_on else task
+    train = settings.train
+    return Setup(
+        encoder=shape,
+        head=head_config(trained, settings),
+        compute=make_compute(settings),
+        optimizer=OptimizerConfig(
+            learning_rate=chosen.learning_rate,
+            total_steps=1000,
+            moment_dtype=train.moment_dtype,  # type: ignore[arg-type]  # checked by the settings
+            layer_decay=train.layer_decay,
+            freeze_embeddings=train.freeze_embeddings,
+            freeze_layers=train.freeze_layers,
+        ),
+        rows=rows or chosen.batch_size,
+        length=length or chosen.max_length,
+        topology=topology,
+        mesh=MeshConfig(settings.mesh.data, settings.mesh.fsdp, settings.mesh.tensor),
+        accumulation=train.accumulation,
+        zero1=settings.mesh.zero1,
+    )
+
+
+def find_shape(encoder: str) -> "EncoderConfig":
+    """Returns the shape of a name, a hub name or a folder."""
+    from stilts_jax.experiment.start import RANDOM, read_shape
+    from stilts_jax.model import SHAPES
+
+    known = {**{name: name for name in SHAPES}, **KNOWN}
+    short = encoder.rpartition("/")[2]
+    folder = Path(encoder.removeprefix(RANDOM))
+    if folder.is_dir():
+        return read_shape(folder)
+    if short not in known:
+        raise ConfigError(f"There is no shape {encoder!r}.", where="--encoder", fix=nearest(short, known))
+    return SHAPES[known[short]]

@@ -11,13 +11,13 @@ from typing import Any
 import jax
 import numpy as np
 
+from stilts_jax.chips import CHIPS
 from stilts_jax.data.features import build_features
 from stilts_jax.data.inventory import format_table
 from stilts_jax.data.mixture import Mixture
 from stilts_jax.data.records import Features, Ragged
 from stilts_jax.data.sources import read_retrieval, with_labels
 from stilts_jax.experiment.context import Context
-from stilts_jax.experiment.flops import training_flops_per_token
 from stilts_jax.experiment.keys import evaluated_splits, phase_hyperparameters
 from stilts_jax.experiment.models import head_config, make_compute
 from stilts_jax.experiment.phase_data import MLM, feature_settings, load_training, make_batches
@@ -30,11 +30,10 @@ from stilts_jax.model import Model, abstract_params
 from stilts_jax.progress import SILENT
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.spec import EmbedExample, Example, Task
-from stilts_jax.train.logs import PEAK_FLOPS
 
 SAMPLE = 512  # examples whose lengths stand for a scored split's
 UTILISATION = 0.4  # share of a chip's peak that training reaches at a good batch size
-_CHIPS = ("H200", "A100", "TPU v6", "TPU v5 lite")
+_CHIPS = ("h200", "a100", "v6e", "v5e")
 _MOMENTS = 8  # bytes a parameter of AdamW's two moments
 
 
@@ -90,7 +89,7 @@ class Estimator:
             self._trainings[key] = self._count_training(phase) if phase.train else Training()
         training = self._trainings[key]
         scored = sum(self.count_scored(phase, name).tokens for name in phase.evaluate)
-        per_token = training_flops_per_token(shape)
+        per_token = shape.training_flops()
         trained = self._context.key(phase)
         again = can_adopt(self._context) and trained in self._trained
         self._trained.add(trained)
@@ -223,7 +222,7 @@ def _hours(flops: float, costs: Sequence[Cost], context: Context) -> list[str]:
         result = read_result(context.folder(cost.phase)) if cost.done and cost.training.steps else None
         if result:
             environment, throughput = result["environment"], result["throughput"]
-            per_token = training_flops_per_token(read_shape(tokenizer_folder(cost.phase.encoder)))
+            per_token = read_shape(tokenizer_folder(cost.phase.encoder)).training_flops()
             rate = throughput["real_tokens_per_second"] * per_token / environment["device_count"]
             rates.setdefault(environment["device"], []).append(rate)
     for device, found in rates.items():
@@ -231,12 +230,12 @@ def _hours(flops: float, costs: Sequence[Cost], context: Context) -> list[str]:
         lines.append(
             f"{_hour_text(flops / rate)} on {device}, as fast as the {len(found)} phases trained on it"
         )
-    peaks = [(name, peak) for name, peak in PEAK_FLOPS if name in _CHIPS]
-    return lines + [
-        f"{_hour_text(flops / (UTILISATION * peak))} on {name}, assuming {UTILISATION:.0%} of its peak of "
-        f"{_short(peak)}FLOP/s"
-        for name, peak in peaks
-    ]
+    for chip in map(CHIPS.__getitem__, _CHIPS):
+        lines.append(
+            f"{_hour_text(flops / (UTILISATION * chip.flops))} on {chip.name}, assuming {UTILISATION:.0%} of its "
+            f"peak of {_short(chip.flops)}FLOP/s"
+        )
+    return lines
 
 
 def _hour_text(seconds: float) -> str:

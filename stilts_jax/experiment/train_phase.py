@@ -16,7 +16,6 @@ from stilts_jax.evaluation.evaluate import evaluate_task
 from stilts_jax.evaluation.metrics import main_score
 from stilts_jax.experiment.ahead import BatchesAhead
 from stilts_jax.experiment.context import Context
-from stilts_jax.experiment.flops import training_flops_per_token
 from stilts_jax.experiment.models import (
     FINAL,
     TRAINED,
@@ -98,7 +97,7 @@ def train_phase(phase: Phase, context: Context) -> dict[str, Any]:
             select=_make_select(model, selection, context) if selection else None,
             mesh=context.mesh,
             zero1=settings.mesh.zero1,
-            flops_per_token=training_flops_per_token(model.encoder),
+            flops_per_token=model.encoder.training_flops(),
             tensorboard=settings.train.tensorboard,
             progress=context.progress,
         )

@@ -126,6 +126,17 @@ class EncoderConfig:
         """Most tokens of a sequence, specials included."""
         return self.max_positions - self.pad_id - 1
 
+    def training_flops(self, length: int = 0) -> float:
+        """Returns multiply-adds, times two, of forward and backward pass of the layers for one token.
+
+        Embeddings, heads and recomputation do not count.
+
+        Args:
+            length: tokens that a token attends to; 0 leaves the attention's products out.
+        """
+        dense = 2 * (4 * self.hidden_size**2 + 2 * self.hidden_size * self.intermediate_size)
+        return 3.0 * self.num_layers * (dense + 4 * length * self.hidden_size)
+
     @property
     def post_norm(self) -> bool:
         """Whether a block's sum is normalised (XLM-R) or its input (XL, XXL)."""

@@ -7,15 +7,15 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import stilts_jax
+from stilts_jax.chips import GIB, Topology, parse_topology
 from stilts_jax.errors import ConfigError, StiltsError
 from stilts_jax.model.config import EncoderConfig
-from stilts_jax.plan.chips import GIB, Topology, parse_topology
 from stilts_jax.plan.compile import environment
-from stilts_jax.plan.records import Plan, Setup, plan_from_json, to_json
+from stilts_jax.plan.setup import Plan, Setup
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.sharding import MeshConfig, mesh_shape
 
@@ -30,8 +30,8 @@ def plan_training(setup: Setup) -> Plan:
         answer = Path(folder) / "answer.json"
         done = subprocess.run(
             [sys.executable, "-m", "stilts_jax.plan.compile", str(answer)],
-            input=json.dumps(to_json(setup)),
-            env={**os.environ, **environment(setup.chips()), "PYTHONPATH": os.pathsep.join(paths)},
+            input=json.dumps(asdict(setup)),
+            env={**os.environ, **environment(setup.chips), "PYTHONPATH": os.pathsep.join(paths)},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -47,11 +47,11 @@ def plan_training(setup: Setup) -> Plan:
     if "error" in found:
         what, where, fix = found["error"]
         raise ConfigError(what, where=where, fix=fix)
-    return plan_from_json(found["plan"])
+    return Plan(**found["plan"])
 
 
-def find_fitting(setup: Setup, progress: Progress = SILENT, tries: int = 8) -> Plan | None:
-    """Returns the plan of the nearest setup that fits: with the fewest changes, the cheapest first."""
+def find_fitting(setup: Setup, progress: Progress = SILENT, tries: int = 8) -> tuple[Setup, Plan] | None:
+    """Returns the nearest setup that fits, and its plan: with the fewest changes, the cheapest first."""
     for number, candidate in enumerate(alternatives(setup)):
         if number == tries:
             return None
@@ -61,14 +61,14 @@ def find_fitting(setup: Setup, progress: Progress = SILENT, tries: int = 8) -> P
         except StiltsError as error:
             progress.say(f"  {error.what}")
             continue
-        if plan.fits:
-            return plan
+        if plan.fits(candidate):
+            return candidate, plan
     return None
 
 
 def alternatives(setup: Setup) -> Iterator[Setup]:
-    """Yields setups that need less memory, by what they cost: results stay the same until the last two."""
-    topology = setup.chips()
+    """Yields setups that need less memory, by what they cost: results stay the same until the last."""
+    topology = setup.chips
     lighter = replace(setup, compute=replace(setup.compute, remat="full"))
     cut = _cut_mesh(setup.rows, topology)
 
@@ -79,12 +79,11 @@ def alternatives(setup: Setup) -> Iterator[Setup]:
             yield replace(base, accumulation=accumulation)
             accumulation *= 4
 
-    seen = {setup}
+    seen = {setup.completed()}
     least = replace(lighter, mesh=cut)
     *_, last = [least, *halved(least)]
     # In bfloat16 both results and checkpoints change.
     moments = replace(last, optimizer=replace(setup.optimizer, moment_dtype="bfloat16"))
-    parameters = replace(moments, compute=replace(lighter.compute, param_dtype="bfloat16"))
     for candidate in (
         lighter,
         replace(setup, mesh=cut),
@@ -93,11 +92,10 @@ def alternatives(setup: Setup) -> Iterator[Setup]:
         *halved(lighter),
         *halved(least),
         moments,
-        parameters,
     ):
-        if candidate not in seen:
-            seen.add(candidate)
-            yield candidate
+        if candidate.completed() not in seen:
+            seen.add(candidate.completed())
+            yield candidate.completed()
 
 
 def _cut_mesh(rows: int, topology: Topology) -> MeshConfig:
@@ -122,17 +120,19 @@ def plan_command(
     Returns:
         What to print, and whether the setup itself fits.
     """
+    setup = setup.completed()
     progress.say(f"compiling for {setup.topology}")
     plan = plan_training(setup)
-    other = None if plan.fits else find_fitting(setup, progress)
+    fits = plan.fits(setup)
+    other = None if fits else find_fitting(setup, progress)
     if as_json:
-        record = {"plan": _with_results(plan), "proposal": other and _with_results(other), "work": work}
-        return json.dumps(record, indent=2), plan.fits
-    text = describe(plan, work)
-    if not plan.fits:
+        record = {"plan": _record(setup, plan), "proposal": other and _record(*other), "work": work}
+        return json.dumps(record, indent=2), fits
+    text = describe(setup, plan, work)
+    if not fits:
         text += "\nIt does not fit. "
-        text += f"This does:\n\n{describe(other, work)}" if other else "Nothing that was tried fits."
-    return text, plan.fits
+        text += f"This does:\n\n{describe(*other, work)}" if other else "Nothing that was tried fits."
+    return text, fits
 
 
 def sweep_command(
@@ -155,14 +155,15 @@ def sweep_command(
             rows = rows_a_chip * topology.count
             progress.say(f"{name} on {topology.name}")
             mesh = _cut_mesh(rows, topology)
-            cell = replace(setup, encoder=encoder, topology=topology.name, rows=rows, mesh=mesh)
-            yield _table_row(name, plan_training(replace(cell, evaluation=False)))
+            cell = replace(
+                setup, encoder=encoder, topology=topology.name, rows=rows, mesh=mesh, evaluation=False
+            ).completed()
+            yield _table_row(name, cell, plan_training(cell))
 
 
-def describe(plan: Plan, work: float = 0) -> str:
+def describe(setup: Setup, plan: Plan, work: float = 0) -> str:
     """Returns a plan as a person reads it."""
-    setup, topology = plan.setup, plan.setup.chips()
-    shape = setup.encoder
+    topology, shape = setup.chips, setup.encoder
     lines = [
         f"{shape.num_layers} x {shape.hidden_size}, {plan.num_parameters / 1e9:.2f} billion parameters, on "
         f"{topology.count} x {topology.chip.name} ({topology.name})",
@@ -170,33 +171,34 @@ def describe(plan: Plan, work: float = 0) -> str:
         "",
         "GiB on a device            training  evaluation",
     ]
-    available = topology.chip.memory
-    rows: list[tuple[str, int | None, int | None]] = [
-        ("parameters", plan.parameters, plan.parameters),
-        ("optimizer", plan.optimizer, 0),
-        ("batch", plan.batch, plan.batch),
-    ]
-    for name in ("arguments", "temporaries", "unaliased_outputs", "total"):
-        both = [getattr(memory, name) if memory else None for memory in (plan.train, plan.evaluate)]
-        rows.append((name.replace("_", " "), both[0], both[1]))
-    for name, *values in rows:
+    parts: dict[str, tuple[int | None, int | None]] = {
+        "parameters": (plan.parameters, plan.parameters),
+        "optimizer": (plan.optimizer, 0),
+        "batch": (plan.batch, plan.batch),
+    }
+    for name in plan.train or plan.evaluate:
+        parts[name] = (plan.train.get(name), plan.evaluate.get(name))
+    totals = [sum(memory.values()) if memory else None for memory in (plan.train, plan.evaluate)]
+    parts["total"] = (totals[0], totals[1])
+    for name, values in parts.items():
         shown = "".join("  too much" if value is None else f"{value / GIB:10.3f}" for value in values)
         lines.append(f"  {name:<22}{shown}")
-    if available:
-        verdict = "fits" if plan.fits else f"does not fit ({plan.failure or 'too much in all'})"
-        lines.append(f"  {'the chip has':<22}{available / GIB:10.3f}            {verdict}")
-    lines.extend(f"  note: {note}" for note in plan.notes)
-    if plan.collectives:
-        lines.extend(["", "collectives in a step       group    runs   GB sent by a device"])
-    for item in plan.collectives:
-        lines.append(f"  {item.kind:<24}{item.group:7}{item.runs:8}{item.bytes / 1e9:12.3f}")
-    executed = f"{plan.executed_flops / 1e12:.4g} with recomputation"
-    lines.extend(["", f"{plan.model_flops / 1e12:.4g} TFLOP a step, {executed}"])
+    if topology.chip.memory:
+        fits = plan.fits(setup)
+        verdict = "fits" if fits else f"does not fit ({plan.failure or 'too much in all'})"
+        lines.append(f"  {'the chip has':<22}{topology.chip.memory / GIB:10.3f}            {verdict}")
+    filler = [f"{setup.filler} filler rows, so that the devices share them evenly"] if setup.filler else []
+    lines.extend(f"  note: {note}" for note in (*filler, *plan.notes))
+    lines += [
+        "",
+        f"{plan.model_flops / 1e12:.4g} TFLOP per step, {plan.executed_flops / 1e12:.4g} with recomputation; "
+        f"a device sends at least {plan.sent / 1e9:.3g} GB",
+    ]
     if plan.bound:
-        parts = ", ".join(f"{name} {seconds:.3g}" for name, seconds in plan.seconds.items())
+        bounds = ", ".join(f"{name} {seconds:.3g}" for name, seconds in plan.seconds.items())
         share = plan.model_flops / topology.count / topology.chip.flops / plan.bound
         lines.append(
-            f"a step takes at least {plan.bound:.3g} s, limited by {plan.limit} ({parts}): "
+            f"a step takes at least {plan.bound:.3g} s, limited by {plan.limit} ({bounds}): "
             f"at most {share:.0%} of the peak"
         )
     if plan.bound and work:
@@ -212,26 +214,23 @@ def describe(plan: Plan, work: float = 0) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _table_row(name: str, plan: Plan) -> str:
-    topology, mesh = plan.setup.chips(), plan.setup.mesh
+def _table_row(name: str, setup: Setup, plan: Plan) -> str:
+    topology, mesh = setup.chips, setup.mesh
     cells = [
         name,
         f"{topology.name} ({topology.count})",
         f"{mesh.data} x {mesh.fsdp} x {mesh.tensor}",
-        f"{plan.setup.rows / topology.count:g}",
+        f"{setup.rows / topology.count:g}",
     ]
     if plan.train:
-        sent = sum(item.bytes for item in plan.collectives) / 1e9
-        cells += [f"{plan.train.total / GIB:.2f}", f"{sent:.1f}", f"{plan.bound:.3g}", plan.limit]
+        memory = sum(plan.train.values()) / GIB
+        cells += [f"{memory:.2f}", f"{plan.sent / 1e9:.1f}", f"{plan.bound:.3g}", plan.limit]
     else:
         cells += ["does not fit", "–", "–", "–"]
     return f"| {' | '.join(cells)} |"
 
 
-def _with_results(plan: Plan) -> dict:
-    derived = {"fits": plan.fits, "bound": plan.bound, "limit": plan.limit}
-    totals = {
-        f"{name}_total": memory.total if memory else None
-        for name, memory in (("train", plan.train), ("evaluate", plan.evaluate))
-    }
-    return to_json(plan) | derived | totals
+def _record(setup: Setup, plan: Plan) -> dict:
+    derived = {"fits": plan.fits(setup), "bound": plan.bound, "limit": plan.limit}
+    totals = {"train_total": sum(plan.train.values()), "evaluate_total": sum(plan.evaluate.values())}
+    return {"setup": asdict(setup), **asdict(plan), **derived, **totals}

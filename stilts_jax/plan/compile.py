@@ -1,18 +1,20 @@
 """Compiles the real training and evaluation steps for chips that are not here.
 
-A process that compiles for other chips must be told so before JAX starts (``environment``), and a compiler
-that fails takes its process along. So ``plan_setup`` runs in a process of its own: ``command.py`` starts
-``python -m stilts_jax.plan.compile`` with a setup on its standard input.
+A process that compiles for other chips must be told so before JAX starts (``environment``), and a compiler that fails
+takes its process along. So ``plan_setup`` runs in a process of its own: ``command.py`` starts ``python -m
+stilts_jax.plan.compile`` with a setup on its standard input.
 """
 
 import json
+import math
 import os
 import re
 import resource
 import sys
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -20,19 +22,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import topologies
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from stilts_jax.chips import GIB, Topology
 from stilts_jax.errors import ConfigError
 from stilts_jax.model.heads import abstract_params
-from stilts_jax.plan import flops
-from stilts_jax.plan.chips import GIB, Topology
-from stilts_jax.plan.hlo import count_collectives
-from stilts_jax.plan.records import HEAD, Memory, Plan, Setup, setup_from_json, to_json
+from stilts_jax.plan.setup import (
+    CHOICES,
+    HEAD,
+    Plan,
+    Setup,
+    bound_seconds,
+    bytes_sent,
+    masked_positions,
+    model_flops,
+    setup_from_json,
+)
 from stilts_jax.sharding import (
-    AXES,
-    MeshConfig,
-    batch_multiple,
     batch_sharding,
     make_mesh,
     sharding_notes,
@@ -116,9 +123,8 @@ def topology_devices(topology: Topology) -> list[Any]:
 def plan_setup(setup: Setup) -> Plan:
     """Compiles both steps of a setup in this process and says what they need."""
     start = time.monotonic()
-    topology = setup.chips()
+    topology = setup.chips
     mesh = make_mesh(setup.mesh, topology_devices(topology))
-    setup, notes = _complete(setup, mesh)
     optimizer, loss = make_optimizer(setup.optimizer), make_loss(setup.model, HEAD)
     params = abstract_params(setup.model)
     state = abstract_state(params, optimizer.init)
@@ -140,15 +146,13 @@ def plan_setup(setup: Setup) -> Plan:
     with ThreadPoolExecutor() as pool:
         evaluated = [pool.submit(_compile, other, topology, hasty=True) for other in others]
         if topology.chip.memory and least > topology.chip.memory:
-            train_memory, text = None, ""
+            train_memory: dict[str, int] = {}
             failure = f"parameters, moments and gradients alone take {least / GIB:.1f} GiB on a device"
         else:
-            train_memory, text, failure = _compile(traced, topology)
-        evaluate_memory, _, other = evaluated[0].result() if evaluated else (None, "", "")
-    collectives = tuple(count_collectives(text, topology.count))
-    executed = flops.count_flops(traced.jaxpr)
+            train_memory, failure = _compile(traced, topology)
+        evaluate_memory, other = evaluated[0].result() if evaluated else ({}, "")
+    executed, sent = count_flops(traced.jaxpr), bytes_sent(setup, params, mesh)
     return Plan(
-        setup=setup,
         num_parameters=sum(leaf.size for leaf in jax.tree.leaves(params)),
         parameters=_bytes_per_device(state.params),
         optimizer=_bytes_per_device(state.moments),
@@ -156,23 +160,14 @@ def plan_setup(setup: Setup) -> Plan:
         train=train_memory,
         evaluate=evaluate_memory,
         failure=failure or other,
-        collectives=collectives,
-        model_flops=flops.model_flops(setup),
+        sent=sent,
+        model_flops=model_flops(setup),
         executed_flops=executed,
-        seconds=flops.bound_seconds(topology, setup, executed, train_memory, collectives),
-        notes=(*notes, *sharding_notes(params, mesh)),
+        seconds=bound_seconds(setup, executed, train_memory.get("arguments", 0), sent),
+        notes=tuple(sharding_notes(params, mesh)),
         compile_seconds=time.monotonic() - start,
         host_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     )
-
-
-def _complete(setup: Setup, mesh: Mesh) -> tuple[Setup, list[str]]:
-    """Fills in what the loop would: sizes of the mesh, filler rows."""
-    multiple = batch_multiple(mesh) * setup.accumulation
-    filler = -setup.rows % multiple
-    notes = [f"{filler} filler rows: {multiple} does not divide {setup.rows}"] if filler else []
-    sizes = MeshConfig(*(mesh.shape[axis] for axis in AXES))
-    return replace(setup, mesh=sizes, rows=setup.rows + filler), notes
 
 
 def abstract_batch(setup: Setup) -> dict[str, jax.ShapeDtypeStruct]:
@@ -184,12 +179,12 @@ def abstract_batch(setup: Setup) -> dict[str, jax.ShapeDtypeStruct]:
 
     weight = jax.ShapeDtypeStruct((rows,), jnp.float32)
     batch = {"tokens": integers(rows, length), "weight": weight}
-    masked = flops.masked_positions(length)
+    masked = masked_positions(length)
     columns = {
         "classify": {"label": integers(rows)},
         "choice": {
-            "tokens": integers(rows, flops.CHOICES, length),
-            "choice_mask": jax.ShapeDtypeStruct((rows, flops.CHOICES), jnp.float32),
+            "tokens": integers(rows, CHOICES, length),
+            "choice_mask": jax.ShapeDtypeStruct((rows, CHOICES), jnp.float32),
             "label": integers(rows),
         },
         "tag": {"tags": integers(rows, length)},
@@ -221,8 +216,8 @@ def _bytes_per_device(tree: Any) -> int:
     return sum(int(np.prod(leaf.sharding.shard_shape(leaf.shape))) * leaf.dtype.itemsize for leaf in leaves)
 
 
-def _compile(traced: Any, topology: Topology, *, hasty: bool = False) -> tuple[Memory | None, str, str]:
-    """Returns memory and program text, or nothing and the compiler's words where memory does not suffice.
+def _compile(traced: Any, topology: Topology, *, hasty: bool = False) -> tuple[dict[str, int], str]:
+    """Returns bytes by part, or nothing and the compiler's words where memory does not suffice.
 
     Args:
         traced: a step.
@@ -232,25 +227,50 @@ def _compile(traced: Any, topology: Topology, *, hasty: bool = False) -> tuple[M
     options = {"exec_time_optimization_effort": -1.0} if hasty and topology.platform == "tpu" else None
     lowered = traced.lower(lowering_platforms=("cuda",)) if topology.platform == "cuda" else traced.lower()
     try:
-        compiled = lowered.compile(compiler_options=options)
+        found = lowered.compile(compiler_options=options).memory_analysis()
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         used = re.search(r"Used [\d.]+\w+ of [\d.]+\w+ \w+", str(error))
-        return None, "", used[0] if used else str(error).splitlines()[0][:300]
-    found = compiled.memory_analysis()
-    memory = Memory(
-        arguments=found.argument_size_in_bytes,
-        temporaries=found.temp_size_in_bytes,
-        unaliased_outputs=found.output_size_in_bytes - found.alias_size_in_bytes,
-    )
-    return memory, compiled.as_text(), ""
+        return {}, used[0] if used else str(error).splitlines()[0][:300]
+    memory = {
+        "arguments": found.argument_size_in_bytes,
+        "temporaries": found.temp_size_in_bytes,
+        "unaliased outputs": found.output_size_in_bytes - found.alias_size_in_bytes,
+    }
+    return memory, ""
+
+
+def count_flops(jaxpr: Any) -> float:
+    """Multiply-adds, times two, of all matrix products in a (closed) jaxpr, a loop as often as it runs.
+
+    The compiler's own count takes the body of a loop over layers once.
+    """
+    total = 0.0
+    for equation in getattr(jaxpr, "jaxpr", jaxpr).eqns:
+        if equation.primitive.name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            left = equation.invars[0].aval.shape
+            products = math.prod(equation.outvars[0].aval.shape)
+            total += 2.0 * products * math.prod(left[axis] for axis in contracted)
+            continue
+        times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
+        total += times * sum(count_flops(inner) for inner in _inner_jaxprs(equation.params.values()))
+    return total
+
+
+def _inner_jaxprs(values: Iterable[Any]) -> Iterable[Any]:
+    for value in values:
+        if hasattr(value, "eqns") or hasattr(value, "jaxpr"):
+            yield value
+        elif isinstance(value, tuple | list):
+            yield from _inner_jaxprs(value)
 
 
 def main() -> None:
     """Plans the setup on standard input; the plan, or the error's parts, go to the file that is named."""
     try:
-        answer = {"plan": to_json(plan_setup(setup_from_json(json.load(sys.stdin))))}
+        answer = {"plan": asdict(plan_setup(setup_from_json(json.load(sys.stdin))))}
     except ConfigError as error:
         answer = {"error": [error.what, error.where, error.fix]}
     with open(sys.argv[1], "w", encoding="utf-8") as file:

@@ -10,22 +10,9 @@ import jax
 import numpy as np
 from etils import epath
 
+from stilts_jax.chips import find_chip
 from stilts_jax.errors import ConfigError
 from stilts_jax.files import is_remote
-
-# bfloat16 multiply-adds of one chip, in FLOP/s without sparsity; by what the device kind contains, first
-# match.
-PEAK_FLOPS = (
-    ("H200", 989e12),
-    ("H100", 989e12),
-    ("A100", 312e12),
-    ("TPU v6", 918e12),
-    ("TPU7x", 2307e12),
-    ("TPU v5p", 459e12),
-    ("TPU v5 lite", 197e12),
-    ("TPU v5", 459e12),
-    ("TPU v4", 275e12),
-)
 
 
 class JsonLines:
@@ -120,8 +107,8 @@ class Work:
 
 def peak_flops() -> float | None:
     """Returns the bfloat16 peak of one device, where it is known."""
-    kind = jax.devices()[0].device_kind
-    return next((peak for name, peak in PEAK_FLOPS if name.lower() in kind.lower()), None)
+    chip = find_chip(jax.devices()[0].device_kind)
+    return chip.flops if chip and chip.flops else None
 
 
 def device_memory() -> int | None:

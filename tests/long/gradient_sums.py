@@ -9,7 +9,7 @@ itself. Needs TPU's compiler (``pip install '.[tpu]'``):
 
 import os
 
-from stilts_jax.plan.chips import parse_topology
+from stilts_jax.chips import parse_topology
 from stilts_jax.plan.compile import environment, topology_devices
 
 TOPOLOGY = parse_topology("v5e:16x16")
@@ -18,9 +18,8 @@ os.environ.update(environment(TOPOLOGY))
 import jax  # noqa: E402 - reads the environment when it starts
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
+from collectives import count_collectives  # noqa: E402
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec  # noqa: E402
-
-from stilts_jax.plan.hlo import count_collectives  # noqa: E402
 
 LAYERS, WIDTH, INNER, ROWS, LENGTH = 4, 4096, 16384, 2048, 512
 DEVICES = topology_devices(TOPOLOGY)

@@ -1,0 +1,107 @@
+"""What chips can do at best, and how many of them a topology's name means."""
+
+import math
+import re
+from dataclasses import dataclass
+
+from stilts_jax.errors import ConfigError, nearest
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Chip:
+    """What one chip can do at best; published figures, rounded.
+
+    Attributes:
+        kind: what JAX's name of the device contains.
+        flops: bfloat16 multiply-adds per second, times two, without sparsity; 0: not known.
+        memory: bytes that a program can have.
+        memory_bandwidth: bytes per second.
+        link_bandwidth: bytes per second that a chip can send to its neighbours, over all of its links.
+        network_bandwidth: the same beyond the slice (TPU) or host (GPU).
+        dimensions: how many numbers an arrangement of such chips may have; none where nothing can be planned.
+    """
+
+    name: str
+    kind: str
+    flops: float
+    memory: int
+    memory_bandwidth: float
+    link_bandwidth: float
+    network_bandwidth: float
+    dimensions: tuple[int, ...] = ()
+
+
+# The first whose kind matches counts. Memory of TPUs as their compiler counts it: a little less than on the label.
+CHIPS = {
+    chip.name: chip
+    for chip in (
+        Chip("h200", "H200", 989e12, 150754820096, 4.8e12, 450e9, 50e9, (1, 2)),
+        Chip("h100", "H100", 989e12, 80 * 10**9, 3.35e12, 450e9, 50e9, (1, 2)),
+        Chip("a100", "A100", 312e12, 80 * 10**9, 2.04e12, 300e9, 25e9),
+        Chip("v6e", "TPU v6", 918e12, int(31.25 * GIB), 1.64e12, 360e9, 12.5e9, (2,)),
+        Chip("tpu7x", "TPU7x", 2307e12, 192 * 10**9, 7.4e12, 600e9, 12.5e9),
+        Chip("v5e", "TPU v5 lite", 197e12, int(15.75 * GIB), 0.82e12, 180e9, 3.125e9, (2,)),
+        Chip("v5p", "TPU v5", 459e12, int(94.75 * GIB), 2.76e12, 540e9, 6.25e9, (3,)),
+        Chip("v4", "TPU v4", 275e12, int(30.75 * GIB), 1.2e12, 270e9, 6.25e9, (3,)),
+        Chip("cpu", "cpu", 0.0, 0, 0.0, 0.0, 0.0, (1,)),
+    )
+}
+
+
+def find_chip(device_kind: str) -> Chip | None:
+    """Returns the chip behind JAX's name of a device."""
+    return next((chip for chip in CHIPS.values() if chip.kind.lower() in device_kind.lower()), None)
+
+
+@dataclass(frozen=True)
+class Topology:
+    """Chips and their arrangement.
+
+    Attributes:
+        shape: of one slice of TPUs; (hosts, GPUs a host); (devices,) of a CPU.
+        slices: how many equal slices of TPUs are joined by a data-centre network.
+    """
+
+    chip: Chip
+    shape: tuple[int, ...]
+    slices: int = 1
+
+    @property
+    def platform(self) -> str:
+        """``tpu``, ``cuda`` or ``cpu``."""
+        name = self.chip.name
+        return "cpu" if name == "cpu" else "tpu" if name.startswith("v") else "cuda"
+
+    @property
+    def count(self) -> int:
+        """How many chips there are."""
+        return self.slices * math.prod(self.shape)
+
+    @property
+    def name(self) -> str:
+        """The name that ``parse_topology`` reads."""
+        shape = self.shape[1:] if self.platform == "cuda" and self.shape[0] == 1 else self.shape
+        slices = f"*{self.slices}" if self.slices > 1 else ""
+        return f"{self.chip.name}:{'x'.join(map(str, shape))}{slices}"
+
+
+def parse_topology(name: str) -> Topology:
+    """Reads ``v5e:16x16``, ``v5e:16x16*4`` (slices), ``v4:4x4x8``, ``h200:8``, ``h200:4x8``, ``cpu:8``."""
+    kind, _, arrangement = name.partition(":")
+    known = [chip.name for chip in CHIPS.values() if chip.dimensions]
+    if kind not in known:
+        raise ConfigError(f"There is no chip {kind!r}.", where=f"topology {name}", fix=nearest(kind, known))
+    match = re.fullmatch(r"([1-9]\d*(?:x[1-9]\d*){0,2})(?:\*([1-9]\d*))?", arrangement)
+    shape = tuple(map(int, match[1].split("x"))) if match else ()
+    topology = Topology(CHIPS[kind], shape, int(match[2] or 1) if match else 1)
+    if len(shape) not in topology.chip.dimensions or (topology.slices > 1 and topology.platform != "tpu"):
+        raise ConfigError(
+            f"{name!r} names no arrangement of chips.",
+            where="topology",
+            fix="such as v5e:16x16, v6e:8x8*2 (two slices), v4:4x4x8, h200:8 (GPUs), h200:4x8 (hosts), cpu:8",
+        )
+    if topology.platform == "cuda" and len(shape) == 1:
+        return Topology(topology.chip, (1, *shape))
+    return topology

@@ -1,0 +1,206 @@
+"""What is planned, what came out, and what follows from the shapes alone: products, bytes sent, least seconds."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+import jax
+from jax.sharding import Mesh
+
+from stilts_jax.chips import Topology, parse_topology
+from stilts_jax.model.config import Compute, EncoderConfig, HeadConfig, Model
+from stilts_jax.sharding import AXES, MeshConfig, mesh_shape, parameter_shardings
+from stilts_jax.train.optimizer import OptimizerConfig
+
+HEAD = "task"  # the one head that a planned model has
+CHOICES = 4  # of a multiple-choice task
+
+
+@dataclass(frozen=True)
+class Setup:
+    """One training step on one arrangement of chips: all that its compilation depends on.
+
+    Attributes:
+        rows: of a step's batch, over all devices and microbatches.
+        length: tokens per row.
+        topology: see ``parse_topology``.
+        evaluation: whether the evaluation step is compiled too; it needs less than the training step.
+        filler: how many of the rows only fill up the devices.
+    """
+
+    encoder: EncoderConfig
+    head: HeadConfig
+    compute: Compute
+    optimizer: OptimizerConfig
+    rows: int
+    length: int
+    topology: str
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    accumulation: int = 1
+    zero1: bool = False
+    evaluation: bool = True
+    filler: int = 0
+
+    def completed(self) -> "Setup":
+        """Returns the setup as the loop would run it: sizes of all axes, and rows that the devices can share."""
+        mesh = MeshConfig(*mesh_shape(self.mesh, self.chips.count))
+        filler = -self.rows % (mesh.data * mesh.fsdp * self.accumulation)
+        return replace(self, mesh=mesh, rows=self.rows + filler, filler=self.filler + filler)
+
+    @property
+    def model(self) -> Model:
+        """The model with its one head, compiled for the chips and not for what is here."""
+        platforms: dict[str, Literal["cpu", "gpu", "tpu"]] = {"cuda": "gpu", "tpu": "tpu", "cpu": "cpu"}
+        platform = platforms[self.chips.platform]
+        return Model(self.encoder, ((HEAD, self.head),), replace(self.compute, platform=platform))
+
+    @property
+    def chips(self) -> Topology:
+        """The chips behind the topology's name."""
+        return parse_topology(self.topology)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that the encoder sees in a step: choices and pairs are several sequences per row."""
+        return self.rows * {"choice": CHOICES, "embed": 2}.get(self.head.kind, 1) * self.length
+
+    def describe(self) -> str:
+        """The settings that a plan may change, in one line."""
+        mesh = " ".join(f"{name}={size}" for name, size in asdict(self.mesh).items())
+        zero1 = ", zero1" if self.zero1 else ""
+        return (
+            f"mesh {mesh}{zero1}, remat {self.compute.remat}, accumulation {self.accumulation}, "
+            f"first moment {self.optimizer.moment_dtype}"
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a setup needs, and how fast it can be at best; memory is bytes on one device.
+
+    Attributes:
+        num_parameters: of encoder and head.
+        parameters: bytes, like the two next.
+        optimizer: the moments.
+        batch: a step's batch.
+        train: what the compiled training step takes, by part; empty where memory did not suffice.
+        evaluate: of the evaluation step, likewise.
+        failure: the compiler's words about that.
+        sent: bytes that a device sends in a step, by the shapes of its shards.
+        model_flops: multiply-adds (times two) that the method needs for a step, without recomputation.
+        executed_flops: those of all matrix products that the step runs, with recomputation.
+        seconds: lower bounds of a step's time, by what limits it: compute, memory, links, network.
+        notes: parameters that could not be cut as the rules say.
+        compile_seconds: for both steps.
+        host_memory: peak of the planning process in bytes.
+    """
+
+    num_parameters: int
+    parameters: int
+    optimizer: int
+    batch: int
+    train: Mapping[str, int]
+    evaluate: Mapping[str, int]
+    failure: str
+    sent: float
+    model_flops: float
+    executed_flops: float
+    seconds: Mapping[str, float]
+    notes: tuple[str, ...]
+    compile_seconds: float
+    host_memory: int
+
+    @property
+    def bound(self) -> float:
+        """Seconds that a step takes at least; 0 if the chip's speed is not known."""
+        return max(self.seconds.values(), default=0.0)
+
+    @property
+    def limit(self) -> str:
+        """What bounds the step's time."""
+        return max(self.seconds, key=lambda name: self.seconds[name], default="")
+
+    def fits(self, setup: Setup) -> bool:
+        """Whether the steps fit the setup's chip; a CPU's memory is not judged."""
+        available = setup.chips.chip.memory or math.inf
+        needed = (self.train, self.evaluate) if setup.evaluation else (self.train,)
+        return all(memory and sum(memory.values()) <= available for memory in needed)
+
+
+def setup_from_json(values: Mapping[str, Any]) -> Setup:
+    """Returns a setup from ``dataclasses.asdict`` of it."""
+    kinds = {
+        "encoder": EncoderConfig,
+        "head": HeadConfig,
+        "compute": Compute,
+        "optimizer": OptimizerConfig,
+        "mesh": MeshConfig,
+    }
+    return Setup(**{name: kinds[name](**value) if name in kinds else value for name, value in values.items()})
+
+
+def model_flops(setup: Setup) -> float:
+    """Multiply-adds, times two, that training on a batch needs: forward, and twice that backward.
+
+    Embedding look-ups and heads that only read one position count as nothing, as usual.
+    """
+    shape, total = setup.encoder, setup.tokens * setup.encoder.training_flops(setup.length)
+    if setup.head.kind == "mlm":
+        positions = setup.rows * masked_positions(setup.length)
+        total += 3.0 * positions * 2 * shape.hidden_size * (shape.hidden_size + shape.vocab_size)
+    return total
+
+
+def masked_positions(length: int) -> int:
+    """Masked positions in a row of masked language modelling."""
+    return math.ceil(0.15 * length)
+
+
+def bytes_sent(setup: Setup, params: Any, mesh: Mesh) -> float:
+    """Returns the bytes that one device sends in a step at least, by the best ring algorithms.
+
+    Under ``fsdp`` every pass gathers each parameter and the backward pass sums its gradient; under ``data`` the
+    gradient is summed over copies; under ``tensor`` each layer sums its activations twice per pass. What a compiler
+    adds to that is not counted.
+    """
+    data, fsdp, tensor = (mesh.shape[axis] for axis in AXES)
+    width = 2 if setup.compute.dtype == "bfloat16" else 4
+    passes = 3 if setup.compute.remat == "full" else 2
+    total = 0.0
+    for leaf, sharding in zip(jax.tree.leaves(params), jax.tree.leaves(parameter_shardings(params, mesh))):
+        shard = math.prod(sharding.shard_shape(leaf.shape))
+        cut_by_tensor = "tensor" in jax.tree.leaves(tuple(sharding.spec))
+        whole = leaf.size / (tensor if cut_by_tensor else 1)
+        if whole > shard:
+            total += (passes + 1) * setup.accumulation * width * (whole - shard)
+        total += 2 * width * shard * (data - 1) / data
+    rows = setup.tokens / (data * fsdp)
+    sums = 2 * passes * setup.encoder.num_layers * width * rows * setup.encoder.hidden_size
+    return total + sums * 2 * (tensor - 1) / tensor
+
+
+def bound_seconds(setup: Setup, executed: float, arguments: int, sent: float) -> Mapping[str, float]:
+    """Returns lower bounds of a step's seconds by what limits it; empty for a chip of unknown speed.
+
+    Memory: parameters and moments (``arguments``) are read and written once, and the layers' weights are read in every
+    pass. Links: all that is sent, at the speed of all links together. Network: every device's own part of the gradient
+    is summed over slices of TPUs, or over hosts of GPUs.
+    """
+    topology, shape = setup.chips, setup.encoder
+    chip = topology.chip
+    if not chip.flops:
+        return {}
+    layers = shape.num_layers * (4 * shape.hidden_size**2 + 2 * shape.hidden_size * shape.intermediate_size)
+    width = 2 if setup.compute.dtype == "bfloat16" else 4
+    passes = (3 if setup.compute.remat != "none" else 2) * setup.accumulation
+    parts = max(1, setup.mesh.fsdp * setup.mesh.tensor)
+    groups = topology.shape[0] if topology.platform == "cuda" else topology.slices
+    gradient = width * (layers + shape.vocab_size * shape.hidden_size) / parts
+    return {
+        "compute": executed / topology.count / chip.flops,
+        "memory": (2 * arguments + passes * width * layers / max(1, setup.mesh.tensor))
+        / chip.memory_bandwidth,
+        "links": sent / chip.link_bandwidth,
+        "network": 2 * gradient * (groups - 1) / groups / chip.network_bandwidth,
+    }
