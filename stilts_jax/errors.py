@@ -69,6 +69,14 @@ class CheckpointError(StiltsError):
     """A checkpoint or run directory that can't be used."""
 
 
+class RecordError(CheckpointError):
+    """A record (``result.json``, ``trained.json``, ...) that is damaged or of another version."""
+
+
+class LockedError(CheckpointError):
+    """A run directory in which another process is at work."""
+
+
 class TrainingError(StiltsError):
     """Training that can't go on: a non-finite loss, memory that ran out."""
 

@@ -1,13 +1,24 @@
 """Paths here and in object stores, and files that are written whole or not at all."""
 
+import contextlib
 import hashlib
+import itertools
 import json
 import os
-import tempfile
+import re
+import socket
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from stilts_jax.errors import ConfigError
+from stilts_jax.errors import ConfigError, RecordError
+
+_DAY = 86400.0
+_TEMPORARY = re.compile(r"\..+\.(\d+)-\d+\.tmp")
+_count = itertools.count()  # two threads may write the same file
+_DIGEST = "digest"
+_FETCHED = ".fetched.json"  # what an object store said of the files that were copied
 
 
 def open_path(name: str | os.PathLike) -> Path:
@@ -53,40 +64,149 @@ def cache_root() -> Path:
 
 
 def fetch_folder(name: str | os.PathLike) -> Path:
-    """Returns a local copy of the files directly in a folder of an object store; what is there is not copied again."""
+    """Returns a local copy of the files directly in a folder of an object store.
+
+    A file is copied again when what the store says of it (generation, ETag, time of change) is not what it said
+    when the file was copied: another encoder of the same size is another encoder.
+    """
     source: Any = open_path(name)
     target = local_folder(name)
-    for path in source.iterdir() if source.is_dir() else ():
-        copy = target / path.name
-        if path.is_dir() or (copy.is_file() and copy.stat().st_size == path.stat().length):
+    if not source.is_dir():
+        return target
+    from fsspec.core import url_to_fs
+
+    store, folder = url_to_fs(str(name).rstrip("/"))
+    try:
+        known = read_record(target / _FETCHED)
+    except (OSError, RecordError):
+        known = {}
+    for path in source.iterdir():
+        if path.is_dir():
             continue
-        target.mkdir(parents=True, exist_ok=True)
-        temporary = target / f".{path.name}.{os.getpid()}.tmp"
-        path.copy(temporary, overwrite=True)
-        os.replace(temporary, copy)
+        copy, state = target / path.name, store.ukey(f"{folder}/{path.name}")
+        if copy.is_file() and known.get(path.name) == [state, copy.stat().st_size]:
+            continue
+        with replacing(copy) as temporary:
+            path.copy(temporary, overwrite=True)
+        known[path.name] = [state, copy.stat().st_size]
+        write_record(target / _FETCHED, known)
+    there = {path.name for path in source.iterdir()}
+    for gone in known.keys() - there:
+        (target / gone).unlink(missing_ok=True)
     return target
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives the name of a file to write, which becomes ``path`` when the block ends without an error.
+
+    A reader, or a crash, sees the old content or the new and nothing between. What killed processes left in the
+    folder is removed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_stale(path.parent)
+    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}-{next(_count)}.tmp")
+    try:
+        temporary.unlink(missing_ok=True)  # a link that somebody put there must not be followed
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None  # what the user knows, not the temporary name
+        raise
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _remove_stale(folder: Path) -> None:
+    """Removes temporary files of processes of this host that are gone, and those older than a day."""
+    for path in folder.glob(".*.tmp"):
+        match = _TEMPORARY.fullmatch(path.name)
+        if not match:  # not one of ours
+            continue
+        ours = f".{socket.gethostname()}.{match[1]}-" in path.name
+        with contextlib.suppress(OSError):  # another process has just moved it into place
+            if (ours and not _is_alive(int(match[1]))) or time.time() - path.stat().st_mtime > _DAY:
+                path.unlink()
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
     """Writes a file so that a reader, or a crash, sees the old content or the new and nothing between."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     data = content.encode() if isinstance(content, str) else content
     if is_remote(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)  # an object appears when it is whole
         return
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes files private; results are to be shared
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def write_json(path: Path, record: Any) -> None:
-    """Writes a record of plain values as readable JSON."""
+    """Writes plain values as readable JSON."""
     write_whole(path, json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_record(path: Path, record: dict[str, Any]) -> None:
+    """Writes a record that this package reads again: JSON with a digest of its values.
+
+    The digest stands under ``digest``; ``read_record`` refuses values that do not match it.
+    """
+    # As it is read again: lists for tuples, names for numbers.
+    plain = json.loads(json.dumps(record, allow_nan=False))
+    plain.pop(_DIGEST, None)  # of a record that was read as plain JSON, changed and written again
+    write_json(path, plain | {_DIGEST: _digest(plain)})
+
+
+def read_record(path: Path, version: int | None = None) -> dict[str, Any]:
+    """Returns a record that ``write_record`` wrote.
+
+    Args:
+        version: what must stand under ``format``.
+
+    Raises:
+        FileNotFoundError: there is none.
+        RecordError: it was written by another version, or it is not what was written.
+    """
+    try:
+        found = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise _damage(path, error.strerror or "it can't be read") from error
+    except (ValueError, RecursionError) as error:
+        raise _damage(path, "it is not JSON") from error
+    if not isinstance(found, dict):
+        raise _damage(path, "it is not a record")
+    if version is not None and found.get("format") != version:
+        raise RecordError(
+            f"{path.name} has format {str(found.get('format'))[:20]}, this version reads {version}.",
+            where=str(path),
+            fix="use the version of stilts_jax that wrote it, or another folder",
+        )
+    digest = found.pop(_DIGEST, None)
+    if digest != _digest(found):
+        raise _damage(path, "its content does not match its digest")
+    return found
+
+
+def _damage(path: Path, reason: str) -> RecordError:
+    return RecordError(
+        f"{path.name} is damaged: {reason}.", where=str(path), fix="remove it; it is then made again"
+    )
+
+
+def _digest(values: dict[str, Any]) -> str:
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

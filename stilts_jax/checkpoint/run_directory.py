@@ -3,15 +3,15 @@
 import json
 import os
 import socket
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, TextIO
 
-from etils import epath
-
-from stilts_jax.errors import CheckpointError
-from stilts_jax.files import local_folder
+from stilts_jax.errors import CheckpointError, LockedError, RecordError
+from stilts_jax.files import local_folder, open_path, read_record, write_record
 
 try:
     import fcntl
@@ -26,9 +26,12 @@ SETTINGS = "settings.json"
 def lock_run(directory: str | os.PathLike) -> Iterator[None]:
     """Keeps a second process out of a run directory.
 
-    The lock is the operating system's, so it ends with the process that holds it, however that ends; the
-    file only says who it is. Object stores (``gs://``) have no locks, so a file in this machine's cache has it:
-    not to start two on different machines is left to the user.
+    The lock is the operating system's: it ends with the process that holds it, however that ends. The file only
+    says who holds it. Object stores (``gs://``) have no locks, so a file in this machine's cache is locked instead:
+    that no second machine works in the same directory is left to the user.
+
+    Raises:
+        LockedError: another process holds the lock.
     """
     folder = local_folder(directory)
     folder.mkdir(parents=True, exist_ok=True)
@@ -43,24 +46,40 @@ def lock_run(directory: str | os.PathLike) -> Iterator[None]:
         (folder / LOCK).write_text(owner)
         yield
         return
-    # Opened for appending: the record of the owner must survive until the lock is ours.
-    with open(folder / LOCK, "a+", encoding="utf-8") as file:
+    with _open_lock(folder / LOCK) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            file.seek(0)
-            raise CheckpointError(
-                f"Another process is at work in this run directory: {_owner(file.read())}.",
+            raise LockedError(
+                f"Another process is at work in this run directory: {_owner(file.read(4096))}.",
                 where=str(directory),
                 fix="wait for it, stop it, or take another directory",
             ) from error
-        file.truncate(0)
-        file.write(owner)
-        file.flush()
         try:
+            file.truncate(0)
+            file.write(owner)
+            file.flush()
             yield
         finally:
             fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _open_lock(path: Path) -> TextIO:
+    """Opens the lock file without emptying it: the owner's record must survive until the lock is ours."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    reason = "it is no plain file"
+    try:
+        descriptor = os.open(path, flags, 0o666)
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return os.fdopen(descriptor, "r+", encoding="utf-8", errors="replace")
+        os.close(descriptor)
+    except OSError as error:
+        reason = error.strerror or reason
+    raise CheckpointError(
+        f"The lock file can't be opened: {reason}.",
+        where=str(path),
+        fix="remove what stands there (a folder or a link), or give permission to write",
+    )
 
 
 def check_settings(directory: str | os.PathLike, settings: Mapping[str, Any]) -> None:
@@ -69,24 +88,20 @@ def check_settings(directory: str | os.PathLike, settings: Mapping[str, Any]) ->
     Args:
         settings: plain values that JSON can hold, nested as they like.
     """
-    folder = epath.Path(directory)
-    path = folder / SETTINGS
-    text = json.dumps(settings, indent=1, sort_keys=True, ensure_ascii=False)
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".{SETTINGS}.{os.getpid()}"
-        temporary.write_text(text)
-        temporary.replace(path)
-        return
+    path = open_path(directory) / SETTINGS
+    now = json.loads(json.dumps(settings))
     try:
-        before = json.loads(path.read_text())
-    except ValueError as error:
+        before = read_record(path)
+    except FileNotFoundError:
+        write_record(path, now)
+        return
+    except RecordError as error:
         raise CheckpointError(
-            "The record of this run's settings can't be read.",
+            f"This run's record of its settings can't be trusted: {error.what}",
             where=str(path),
-            fix="take a new run directory",
+            fix="remove that file if this run has the settings of now, or take a new run directory",
         ) from error
-    differing = compare_settings(before, json.loads(text))
+    differing = compare_settings(before, now)
     if differing:
         raise CheckpointError(
             "This run directory holds a run with other settings:\n    " + "\n    ".join(differing),
@@ -115,5 +130,5 @@ def _owner(text: str) -> str:
     try:
         record = json.loads(text)
         return f"pid {record['pid']} on {record['host']}, since {record['since']}"
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError):
         return "its record can't be read"

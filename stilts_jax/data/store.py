@@ -1,16 +1,12 @@
 """The cache of features: one Arrow file and one manifest for each key, mapped into memory when read.
 
-The key is a hash of everything that the rows depend on. Both files are written under a temporary name and
-moved into place, the manifest last: a file without a manifest, or one that is not what its manifest says, is
-built again.
+The key is a hash of everything that the rows depend on. Both files are written under a temporary name and moved
+into place, the manifest last. The features are built again where the manifest is missing or damaged, and where the
+file is not the one that the manifest describes.
 """
 
-import contextlib
 import hashlib
 import json
-import os
-import socket
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,12 +17,12 @@ import pyarrow as pa
 
 from stilts_jax.data.features import FEATURE_VERSION
 from stilts_jax.data.records import Features, Ragged
-from stilts_jax.errors import DataError
+from stilts_jax.errors import DataError, RecordError
+from stilts_jax.files import read_record, replacing, write_record
 from stilts_jax.progress import SILENT, Progress
 
-FORMAT = 1
-_DAY = 86400.0
-_UNREADABLE = (DataError, OSError, ValueError, KeyError, TypeError, pa.ArrowException)
+FORMAT = 2
+_UNREADABLE = (DataError, RecordError, OSError, ValueError, pa.ArrowException)
 
 
 def make_key(key_parts: Mapping[str, object]) -> str:
@@ -53,28 +49,28 @@ def load_or_build(
     """
     folder, key = Path(cache_dir), make_key(key_parts)
     data, manifest = folder / f"{key[:32]}.arrow", folder / f"{key[:32]}.json"
-    if manifest.is_file():
-        try:
-            return _load(data, manifest, key)
-        except _UNREADABLE as error:
-            reason = error.what if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
-            progress.say(f"cached features are built again: {reason} ({data})")
+    try:
+        return _load(data, manifest, key)
+    except FileNotFoundError:
+        pass
+    except _UNREADABLE as error:
+        reason = error.what if isinstance(error, DataError | RecordError) else str(error)
+        progress.say(f"cached features are built again: {reason} ({data})")
     features = build()
     if not features.fingerprint:
         features = replace(features, fingerprint=key)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _remove_stale(folder)
-        # The manifest speaks of the file that stands beside it: while the file changes, there is none.
+        # Removed before the data file is rewritten, so that a stale manifest never describes new data.
         manifest.unlink(missing_ok=True)
-        _write(data, lambda path: _write_arrow(path, features))
-        record = _describe(features, key, key_parts, data)
-        _write(manifest, lambda path: path.write_text(json.dumps(record, indent=1), "utf-8"))
+        with replacing(data) as temporary:
+            _write_arrow(temporary, features)
+        write_record(manifest, _describe(features, key, key_parts, data))
     except OSError as error:
         raise DataError(
             f"features can't be written to the cache: {error.strerror or error}",
-            where=str(folder),
-            fix="make room or give permission there, or name another cache folder",
+            where=str(error.filename or folder),
+            fix="make room, give permission or remove what stands there, or set data.cache to another folder",
         ) from error
     try:
         return _load(data, manifest, key)
@@ -84,6 +80,7 @@ def load_or_build(
 
 def _describe(features: Features, key: str, key_parts: Mapping[str, object], data: Path) -> dict[str, Any]:
     return {
+        "format": FORMAT,
         "key": key,
         "parts": dict(key_parts),
         "kind": features.kind,
@@ -97,7 +94,7 @@ def _describe(features: Features, key: str, key_parts: Mapping[str, object], dat
 
 
 def _load(data: Path, manifest: Path, key: str) -> Features:
-    record = json.loads(manifest.read_text("utf-8"))
+    record = read_record(manifest, FORMAT)
     if record["key"] != key:
         raise DataError("the manifest has another key")
     if not data.is_file():
@@ -141,34 +138,3 @@ def _from_arrow(column: pa.Array) -> np.ndarray | Ragged:
     if pa.types.is_large_list(column.type):
         return Ragged(column.values.to_numpy(), column.offsets.to_numpy())
     return column.to_numpy()
-
-
-def _write(path: Path, write: Callable[[Path], object]) -> None:
-    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _remove_stale(folder: Path) -> None:
-    """Removes what killed builds left: of processes of this host that are gone, or older than a day."""
-    for path in folder.glob(".*.tmp"):
-        _, host, process = path.name.removesuffix(".tmp").rsplit(".", 2)
-        gone = host == socket.gethostname() and not _is_alive(int(process))
-        with contextlib.suppress(FileNotFoundError):  # another process has just moved it into place
-            if gone or time.time() - path.stat().st_mtime > _DAY:
-                path.unlink()
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -1,6 +1,5 @@
 """Finished models from outside an experiment: opened for use, or exported to a transformers folder."""
 
-import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -8,8 +7,8 @@ from typing import Any, Literal
 
 from stilts_jax.checkpoint import Checkpoints
 from stilts_jax.errors import CheckpointError, nearest
-from stilts_jax.experiment.models import FINAL, TRAINED
-from stilts_jax.files import open_path
+from stilts_jax.experiment.models import FINAL, FORMAT, TRAINED
+from stilts_jax.files import open_path, read_record
 from stilts_jax.model import EncoderConfig, HeadConfig, TaskHead, export_encoder, find_folder, load_encoder
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.sharding import Mesh, MeshConfig, make_mesh, parameter_shardings
@@ -88,8 +87,8 @@ def export_phase(
 
 def _read_record(folder: Path) -> dict[str, Any]:
     try:
-        return json.loads((folder / TRAINED).read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        return read_record(folder / TRAINED, FORMAT)
+    except FileNotFoundError as error:
         raise CheckpointError(
             "This is no folder of a trained phase.",
             where=str(folder / TRAINED),

@@ -7,15 +7,17 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from etils import epath
 
+from stilts_jax.checkpoint import lock_run
 from stilts_jax.distributed import from_main, leave_together
-from stilts_jax.errors import EXIT_ERROR, EXIT_OK, StiltsError, explain
+from stilts_jax.errors import EXIT_ERROR, EXIT_OK, LockedError, StiltsError, explain
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.phases import Phase
-from stilts_jax.experiment.results import failed_result, read_result, write_result
+from stilts_jax.experiment.results import clear_failure, failed_result, read_failure, write_failure
 from stilts_jax.experiment.run import is_done, run_phase
 from stilts_jax.files import is_remote
 from stilts_jax.interruption import check
@@ -27,10 +29,18 @@ FINAL = "final"
 
 @dataclass(frozen=True)
 class Waiting:
-    """How long to wait for a parent that another machine trains, and the longest pause between two looks."""
+    """How long to wait for a parent that another machine trains.
+
+    Attributes:
+        limit: seconds after which waiting ends.
+        interval: the longest pause between two looks.
+        grace: seconds from the start of this command in which the failure of a parent may be one of an earlier
+            launch: the part that trains the parent removes it when it starts.
+    """
 
     limit: float = 48 * 3600.0
     interval: float = 60.0
+    grace: float = 600.0
 
 
 def run_grid(
@@ -49,49 +59,66 @@ def run_grid(
         run: runs one phase.
 
     Returns:
-        The exit code: 1 if a phase failed (its record says why), else 0.
+        The exit code: 1 if a phase failed (its ``failure.json`` says why), else 0.
     """
     mine = phases if mine is None else mine
-    failed: dict[str, str] = {}
+    failed: dict[str, Exception] = {}
+    began = time.monotonic()
+    if context.is_main:
+        for phase in mine:
+            clear_failure(context.folder(phase))
     for number, phase in enumerate(mine, 1):
         check()
         with context.progress.part(f"[{number}/{len(mine)}] {phase.name}"):
             lost = next((parent.name for parent in phase.ancestors() if parent.name in failed), None)
-            if lost:
-                failed[phase.name] = f"needs {lost}, which failed"
-                _record_failure(phase, context, StiltsError(f"It needs {lost}, which failed."))
+            done = from_main(partial(is_done, phase, context))
+            if lost and not done:
+                kind = LockedError if isinstance(failed[lost], LockedError) else StiltsError
+                failed[phase.name] = kind(f"It needs {lost}, which failed.")
+                _record_failure(phase, context, failed[phase.name])
                 continue
             try:
                 with leave_together():  # over several hosts a failure of one ends all: they would wait for it
-                    if phase.parent is not None and phase.parent not in mine:
-                        _wait_for(phase.parent, context, waiting)
+                    if phase.parent is not None and phase.parent not in mine and not done:
+                        _wait_for(phase.parent, context, waiting, began)
                     run(phase, context)
             except Exception as error:  # one phase's failure must not stop what does not depend on it
                 check()
                 explained = explain(error)
-                failed[phase.name] = str(explained or error)
+                failed[phase.name] = explained or error
                 context.progress.say(f"failed: {explained or traceback.format_exc()}")
-                _record_failure(phase, context, explained or error)
+                _record_failure(phase, context, failed[phase.name])
             else:
                 _free_disk(phase, phases, context)
     for name, reason in failed.items():
-        context.progress.say(f"failed: {name}: {reason.splitlines()[0]}")
+        context.progress.say(f"failed: {name}: {str(reason).partition(chr(10))[0]}")
     return EXIT_ERROR if failed else EXIT_OK
 
 
 def _record_failure(phase: Phase, context: Context, error: Exception) -> None:
-    if context.is_main:
-        parent_key = context.key(phase.parent) if phase.parent else None
-        write_result(context.folder(phase), failed_result(phase, context.key(phase), parent_key, error))
+    """Writes ``failure.json``, but nothing into a folder in which another process is at work."""
+    if not context.is_main or isinstance(error, LockedError):
+        return
+    folder = context.folder(phase)
+    parent_key = context.key(phase.parent) if phase.parent else None
+    try:
+        with lock_run(folder):
+            write_failure(folder, failed_result(phase, context.key(phase), parent_key, error))
+    except LockedError:
+        pass
+    except (StiltsError, OSError) as problem:
+        context.progress.say(f"warning: the failure could not be recorded: {problem}")
 
 
-def _wait_for(parent: Phase, context: Context, waiting: Waiting) -> None:
+def _wait_for(parent: Phase, context: Context, waiting: Waiting, launched: float) -> None:
+    """Returns when the parent is done; ``launched`` is when this command began."""
     began, pause = time.monotonic(), min(1.0, waiting.interval)
     said = -math.inf
     while not from_main(lambda: is_done(parent, context)):
-        if from_main(lambda: bool((read_result(context.folder(parent)) or {}).get("error"))):
+        failure = from_main(lambda: (read_failure(context.folder(parent)) or {}).get("error"))
+        if failure and from_main(lambda: time.monotonic() - launched >= waiting.grace):
             raise StiltsError(
-                f"{parent.name} failed on another machine.",
+                f"{parent.name} failed on another machine: {failure['message'].splitlines()[0]}",
                 where=str(context.folder(parent)),
                 fix="run that part again, then this one",
             )
@@ -104,6 +131,7 @@ def _wait_for(parent: Phase, context: Context, waiting: Waiting) -> None:
             )
         if waited > 2 * said:  # at ever longer intervals: two days of waiting are a few lines
             so_far = f", for {format_seconds(waited)} so far" if waited > 1 else ""
+            so_far += ", and which failed before" if failure else ""
             context.progress.say(
                 f"waiting for {parent.name}, which another part trains{so_far} "
                 f"(at most {format_seconds(waiting.limit)})"

@@ -1,8 +1,11 @@
-"""``result.json``: the record that a finished (or failed) phase leaves, and the only thing a report reads."""
+"""``result.json`` and ``failure.json``: what a phase scored, and why its last attempt failed.
+
+They are two files, so that a failure never replaces scores. A report reads nothing else.
+"""
 
 import base64
+import contextlib
 import importlib.metadata
-import json
 import platform
 import zlib
 from datetime import UTC, datetime
@@ -11,13 +14,16 @@ from typing import Any
 
 import numpy as np
 
+from stilts_jax.errors import RecordError
 from stilts_jax.evaluation.metrics import MAIN_VALUES
 from stilts_jax.experiment.phases import Phase
-from stilts_jax.files import write_json
+from stilts_jax.files import read_record, write_record
+from stilts_jax.progress import SILENT, Progress
 from stilts_jax.tasks import get_task
 
-FORMAT = 1
+FORMAT = 2
 RESULT = "result.json"
+FAILURE = "failure.json"
 _PACKAGES = ("stilts-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "numpy")
 
 
@@ -68,7 +74,7 @@ def environment_record(command: str, started: datetime, device: str, device_coun
 
 
 def failed_result(phase: Phase, key: str, parent_key: str | None, error: BaseException) -> dict[str, Any]:
-    """Returns the record of a phase that did not come through; what it would have scored is named."""
+    """Returns ``failure.json`` of a phase: the error, and the tasks that the phase would have scored."""
     tasks = [get_task(name) for name in phase.evaluate]
     return {
         "format": FORMAT,
@@ -83,15 +89,38 @@ def failed_result(phase: Phase, key: str, parent_key: str | None, error: BaseExc
     }
 
 
-def read_result(folder: Path) -> dict[str, Any] | None:
-    """Returns the result in a phase's folder; None if there is none, or none that can be read."""
-    try:
-        result = json.loads((folder / RESULT).read_text("utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
-    return result if isinstance(result, dict) and result.get("format") == FORMAT else None
+def read_result(folder: Path, progress: Progress = SILENT) -> dict[str, Any] | None:
+    """Returns the result in a phase's folder; None if there is none, or none that can be trusted, which is said."""
+    return _read(folder / RESULT, progress)
 
 
 def write_result(folder: Path, result: dict[str, Any]) -> None:
-    """Writes ``result.json``."""
-    write_json(folder / RESULT, result)
+    """Writes ``result.json``, and removes the failure of an earlier attempt."""
+    write_record(folder / RESULT, result)
+    clear_failure(folder)
+
+
+def read_failure(folder: Path) -> dict[str, Any] | None:
+    """Returns why the last attempt of a phase failed; None if it did not."""
+    return _read(folder / FAILURE, SILENT)
+
+
+def write_failure(folder: Path, failure: dict[str, Any]) -> None:
+    """Writes ``failure.json`` beside whatever was scored before."""
+    write_record(folder / FAILURE, failure)
+
+
+def clear_failure(folder: Path) -> None:
+    """Removes ``failure.json``: the phase is about to be tried again, or it came through."""
+    with contextlib.suppress(OSError):  # a read-only disk: a stale remark in the report is all that is left
+        (folder / FAILURE).unlink(missing_ok=True)
+
+
+def _read(path: Path, progress: Progress) -> dict[str, Any] | None:
+    try:
+        return read_record(path, FORMAT)
+    except FileNotFoundError:
+        return None
+    except RecordError as error:
+        progress.say(f"warning: {error.what} It is not used ({path})")
+        return None

@@ -22,19 +22,30 @@ from stilts_jax.experiment.results import (
 )
 from stilts_jax.experiment.settings import split_names
 from stilts_jax.experiment.train_phase import adopt_training, train_phase
+from stilts_jax.progress import SILENT, Progress
 
 
 def is_done(phase: Phase, context: Context) -> bool:
     """Says whether ``phase`` is trained and scored on what the settings ask for."""
-    result = read_result(context.folder(phase))
+    return _is_done(phase, context, SILENT)
+
+
+def _is_done(phase: Phase, context: Context, progress: Progress) -> bool:
+    """Says damaged records to ``progress``."""
+    folder, key = context.folder(phase), context.key(phase)
+    result = read_result(folder, progress)
+    trained = not phase.train or read_trained(folder, key, progress) is not None
     return bool(
-        result and not result.get("error") and result.get("evaluation_key") == context.evaluation_key(phase)
+        trained
+        and result
+        and result["phase"]["key"] == key
+        and result["evaluation_key"] == context.evaluation_key(phase)
     )
 
 
 def run_phase(phase: Phase, context: Context) -> None:
     """Does whatever is left to do of ``phase``."""
-    if from_main(lambda: is_done(phase, context)):
+    if from_main(lambda: _is_done(phase, context, context.progress)):
         context.progress.say("done before")
         return
     folder = context.folder(phase)
@@ -90,7 +101,6 @@ def _result(
         | {"title": context.settings.title, "encoder": phase.encoder},
         "data": (trained or {}).get("data", {}) | scores.data,
         "thresholds": scores.thresholds,
-        "error": None,
     }
 
 

@@ -11,13 +11,14 @@ import numpy as np
 from stilts_jax.checkpoint import Checkpoints
 from stilts_jax.data.records import Batch, Features, Ragged
 from stilts_jax.distributed import from_main
-from stilts_jax.errors import ConfigError
+from stilts_jax.errors import CheckpointError, ConfigError
 from stilts_jax.evaluation.evaluate import evaluate_task
 from stilts_jax.evaluation.metrics import main_score
 from stilts_jax.experiment.ahead import BatchesAhead
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.models import (
     FINAL,
+    FORMAT,
     TRAINED,
     head_config,
     load_final,
@@ -35,7 +36,7 @@ from stilts_jax.experiment.phase_data import (
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.experiment.start import RANDOM, Start
 from stilts_jax.experiment.trace import Traced
-from stilts_jax.files import is_remote, write_json
+from stilts_jax.files import is_remote, write_record
 from stilts_jax.model import Model, choose_backend, init_params
 from stilts_jax.sharding import parameter_shardings
 from stilts_jax.train.loop import LoopConfig, run_training
@@ -115,7 +116,7 @@ def train_phase(phase: Phase, context: Context) -> dict[str, Any]:
     if record["collapsed"]:
         context.progress.say(f"warning: the run ended at chance level ({record['chance']:.1f})")
     if context.is_main:
-        write_json(folder / TRAINED, record)
+        write_record(folder / TRAINED, record)
     return record
 
 
@@ -135,7 +136,7 @@ def adopt_training(phase: Phase, context: Context) -> dict[str, Any] | None:
         return None
 
     def find() -> tuple[str, dict[str, Any]] | None:
-        for other in sorted(folder.parent.glob(f"*-{key[:8]}")):
+        for other in sorted(set(folder.parent.glob(f"*-{key[:8]}")) - {folder}):
             record = read_trained(other, key)
             if record and (other / FINAL).is_dir():
                 return other.name, record
@@ -145,10 +146,17 @@ def adopt_training(phase: Phase, context: Context) -> dict[str, Any] | None:
     if not found:
         return None
     name, record = found
+    try:
+        params = load_final(folder.parent / name, "", context)
+    except CheckpointError as error:
+        context.progress.say(
+            f"warning: {error.what} {name} trained the same, but its model can't be taken over"
+        )
+        return None
     context.progress.say(f"{name} trained the same: its model is taken over")
-    _save_final(folder, load_final(folder.parent / name, "", context), record["step"], context)
+    _save_final(folder, params, record["step"], context)
     if context.is_main:
-        write_json(folder / TRAINED, record)
+        write_record(folder / TRAINED, record)
     return record
 
 
@@ -305,6 +313,7 @@ def _record(
 ) -> dict[str, Any]:
     """Returns what later phases and the result need to know of a finished training."""
     return {
+        "format": FORMAT,
         "key": key,
         "step": result.step,
         "total_steps": total_steps,

@@ -2,18 +2,21 @@
 
 import base64
 import binascii
-import json
 import math
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
+from stilts_jax.errors import RecordError
+from stilts_jax.files import read_record
+
 RESULT_FILE = "result.json"
-FORMAT = 1
+FAILURE_FILE = "failure.json"
+FORMAT = 2
 BASELINE = "none"
 _ITEM_TYPES = ("float32", "int32", "uint8")
 
@@ -42,7 +45,12 @@ class Items:
 
 @dataclass(frozen=True)
 class Run:
-    """One finished or failed phase. Fields are those of ``result.json``; ``path`` is where it was read."""
+    """One finished or failed phase. Fields are those of ``result.json``; ``path`` is where it was read.
+
+    Attributes:
+        error: why the phase failed; empty where it has scores.
+        later_error: why a later attempt of a phase with scores failed.
+    """
 
     path: Path
     key: str
@@ -66,6 +74,7 @@ class Run:
     config: Mapping[str, Any] = field(repr=False)
     data: Mapping[str, Any] = field(repr=False)
     error: str
+    later_error: str = ""
 
     @property
     def seeds(self) -> tuple[int | None, int | None]:
@@ -136,7 +145,7 @@ class Broken:
 
 
 def read_results(workdir: Path) -> tuple[list[Run], list[Broken]]:
-    """Reads every ``result.json`` below ``workdir``.
+    """Reads every ``result.json`` and ``failure.json`` below ``workdir``.
 
     Returns:
         The runs in the order of their paths, and the files (or phase folders without one) that are of no use.
@@ -146,16 +155,28 @@ def read_results(workdir: Path) -> tuple[list[Run], list[Broken]]:
     phases = workdir / "phases"
     folders = sorted(path for path in phases.iterdir() if path.is_dir()) if phases.is_dir() else []
     for folder in folders:
-        path = folder / RESULT_FILE
-        if not path.is_file():
+        result = _try_to_read(folder / RESULT_FILE, broken)
+        failure = _try_to_read(folder / FAILURE_FILE, broken)
+        if result:
+            runs.append(replace(result, later_error=failure.error if failure else ""))
+        elif failure:
+            runs.append(failure)
+        elif not (folder / RESULT_FILE).exists():
             broken.append(Broken(folder, "no result.json: not finished"))
-            continue
-        try:
-            runs.append(read_run(path))
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            broken.append(Broken(path, f"{type(error).__name__}: {error}"))
     kept, superseded = _drop_superseded(runs)
     return kept, broken + superseded
+
+
+def _try_to_read(path: Path, broken: list[Broken]) -> Run | None:
+    try:
+        return read_run(path)
+    except FileNotFoundError:
+        return None
+    except RecordError as error:
+        broken.append(Broken(path, error.what))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        broken.append(Broken(path, f"{type(error).__name__}: {error}"))
+    return None
 
 
 def _drop_superseded(runs: Sequence[Run]) -> tuple[list[Run], list[Broken]]:
@@ -174,10 +195,14 @@ def _drop_superseded(runs: Sequence[Run]) -> tuple[list[Run], list[Broken]]:
 
 
 def read_run(path: Path) -> Run:
-    """Reads one ``result.json``; raises ValueError, TypeError or KeyError where it is malformed."""
-    record = json.loads(path.read_text(encoding="utf-8"))
-    if record.get("format") != FORMAT:
-        raise ValueError(f"format {record.get('format')!r}, this version reads {FORMAT}")
+    """Reads one ``result.json`` or ``failure.json``.
+
+    Raises:
+        FileNotFoundError: there is none.
+        RecordError: it is damaged, or of another version.
+        ValueError, TypeError, KeyError, AttributeError: it does not hold what a result holds.
+    """
+    record = read_record(path, FORMAT)
     phase = record["phase"]
     error = record.get("error")
     environment = dict(record.get("environment") or {})

@@ -193,10 +193,20 @@ def _notes(grid: Grid) -> Table | None:
 
 def _problems(grid: Grid, broken: Sequence[Broken]) -> list[Block]:
     rows = [cells(run.name, "failed", run.error) for run in grid.runs if run.error]
+    rows += [
+        cells(run.name, "a later attempt failed", run.later_error) for run in grid.runs if run.later_error
+    ]
     rows += [cells(_place(one), "left out", one.reason) for one in broken]
     if not rows:
         return [Text("No phase failed, and every result file could be read.")]
-    return [Table("problems", "Phases without a result", words("Phase", "What", "Why"), rows)]
+    return [
+        Table(
+            "problems",
+            "Phases that failed, and files that can't be read",
+            words("Phase", "What", "Why"),
+            rows,
+        )
+    ]
 
 
 def _place(one: Broken) -> str:

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from stilts_jax.checkpoint import check_settings, compare_settings, lock_run
-from stilts_jax.errors import CheckpointError
+from stilts_jax.errors import CheckpointError, LockedError
 
 HOLD = """
 import sys, time
@@ -69,10 +69,32 @@ def test_the_same_settings_are_accepted_and_others_are_refused_with_a_diff(tmp_p
     ]
 
 
-def test_a_garbled_record_is_named(tmp_path):
-    (tmp_path / "settings.json").write_text("{")
-    with pytest.raises(CheckpointError, match="can't be read"):
-        check_settings(tmp_path, SETTINGS)
+def test_a_damaged_record_of_settings_is_named(tmp_path):
+    check_settings(tmp_path, SETTINGS)
+    path = tmp_path / "settings.json"
+    for text in ("{", path.read_text().replace("100", "101")):
+        path.write_text(text)
+        with pytest.raises(CheckpointError, match="damaged") as caught:
+            check_settings(tmp_path, SETTINGS)
+        assert caught.value.where == str(path)
+
+
+@pytest.mark.parametrize("kind", ["folder", "link", "dangling link", "pipe"])
+def test_a_lock_that_is_no_plain_file_is_refused_and_nothing_is_overwritten(tmp_path, kind):
+    (tmp_path / "run").mkdir()
+    lock, other = tmp_path / "run/run.lock", tmp_path / "other"
+    if kind == "folder":
+        lock.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(lock)
+    else:
+        lock.symlink_to(other)
+    if kind == "link":
+        other.write_text("precious")
+    with pytest.raises(CheckpointError, match="lock") as caught, lock_run(tmp_path / "run"):
+        pass
+    assert caught.value.where == str(lock) and not isinstance(caught.value, LockedError)
+    assert other.read_text() == "precious" if kind == "link" else not other.exists()
 
 
 def test_differences_of_lists_are_shown_whole():

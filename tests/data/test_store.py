@@ -2,6 +2,7 @@ import errno
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -9,7 +10,6 @@ import time
 import numpy as np
 import pytest
 
-from stilts_jax.data import store
 from stilts_jax.data.features import FeatureSettings, build_features
 from stilts_jax.data.records import Features, Ragged
 from stilts_jax.data.store import load_or_build, make_key
@@ -124,11 +124,11 @@ store.load_or_build({str(tmp_path)!r}, KEY, tiny)
 
 
 def test_temporary_files_of_the_living_stay(tmp_path):
-    tmp_path.joinpath(f".x.arrow.{store.socket.gethostname()}.{os.getpid()}.tmp").touch()
-    tmp_path.joinpath(".x.arrow.elsewhere.1.tmp").touch()
+    tmp_path.joinpath(f".x.arrow.{socket.gethostname()}.{os.getpid()}-0.tmp").touch()
+    tmp_path.joinpath(".x.arrow.elsewhere.1-0.tmp").touch()
     # What another process moves into place meanwhile is listed and then gone.
-    tmp_path.joinpath(".z.arrow.elsewhere.1.tmp").symlink_to("gone")
-    old = tmp_path / ".y.arrow.elsewhere.1.tmp"
+    tmp_path.joinpath(".z.arrow.elsewhere.1-0.tmp").symlink_to("gone")
+    old = tmp_path / ".y.arrow.elsewhere.1-0.tmp"
     old.touch()
     os.utime(old, (time.time() - 2e5,) * 2)
     load_or_build(tmp_path, KEY, tiny)
@@ -169,7 +169,7 @@ def test_a_cache_that_cannot_be_written_is_an_error_with_the_folder(tmp_path, mo
     def fail(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(store.os, "fsync", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(DataError, match="No space left"):
         load_or_build(tmp_path / "cache", KEY, tiny)
     monkeypatch.undo()

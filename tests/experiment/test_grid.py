@@ -5,10 +5,14 @@ from types import SimpleNamespace
 
 import pytest
 
+from stilts_jax.checkpoint import lock_run
 from stilts_jax.errors import RunAgain, StiltsError
 from stilts_jax.experiment.grid import Waiting, run_grid
+from stilts_jax.experiment.models import FORMAT as TRAINED_FORMAT
 from stilts_jax.experiment.phases import Phase
-from stilts_jax.experiment.results import FORMAT, read_result, write_result
+from stilts_jax.experiment.results import FORMAT, read_failure, write_failure, write_result
+from stilts_jax.experiment.run import is_done
+from stilts_jax.files import write_record
 from stilts_jax.progress import SILENT
 
 
@@ -31,11 +35,11 @@ class Experiment:
     def run(self, phase, context):
         self.ran.append(phase.name)
         for part in ("checkpoints", "final"):
-            (self.folder(phase) / part).mkdir(parents=True)
-        write_result(
-            self.folder(phase),
-            {"format": FORMAT, "error": None, "evaluation_key": self.evaluation_key(phase)},
-        )
+            (self.folder(phase) / part).mkdir(parents=True, exist_ok=True)
+        key = self.key(phase)
+        write_record(self.folder(phase) / "trained.json", {"format": TRAINED_FORMAT, "key": key})
+        result = {"format": FORMAT, "phase": {"key": key}, "evaluation_key": self.evaluation_key(phase)}
+        write_result(self.folder(phase), result)
 
 
 def phase(name, parent=None, stage="target"):
@@ -64,8 +68,8 @@ def test_a_failure_is_recorded_and_stops_only_what_depends_on_it(tmp_path, famil
 
     assert run_grid(family, experiment, run=run) == 1
     assert experiment.ran == ["other"]
-    assert "The sky fell." in read_result(tmp_path / "parent")["error"]["message"]
-    assert "parent" in read_result(tmp_path / "a")["error"]["message"]
+    assert "The sky fell." in read_failure(tmp_path / "parent")["error"]["message"]
+    assert "parent" in read_failure(tmp_path / "a")["error"]["message"]
 
 
 def test_a_preemption_ends_the_grid(tmp_path, family):
@@ -91,11 +95,11 @@ def test_waiting_has_a_limit_and_ends_at_once_if_the_parent_failed(tmp_path, fam
     experiment = Experiment(tmp_path)
     waiting = Waiting(limit=0.2, interval=0.05)
     assert run_grid(family, experiment, mine=family[1:2], waiting=waiting, run=experiment.run) == 1
-    assert "within" in read_result(tmp_path / "a")["error"]["message"]
-    write_result(tmp_path / "parent", {"format": FORMAT, "error": {"type": "E", "message": "no"}})
-    forever = Waiting(limit=1e9, interval=1e9)
+    assert "within" in read_failure(tmp_path / "a")["error"]["message"]
+    write_failure(tmp_path / "parent", {"format": FORMAT, "error": {"type": "E", "message": "no"}})
+    forever = Waiting(limit=1e9, interval=1e9, grace=0)
     assert run_grid(family, experiment, mine=family[2:3], waiting=forever, run=experiment.run) == 1
-    assert "another machine" in read_result(tmp_path / "b")["error"]["message"]
+    assert "another machine" in read_failure(tmp_path / "b")["error"]["message"]
 
 
 @pytest.mark.parametrize(
@@ -126,3 +130,59 @@ def test_a_parent_stays_until_its_last_child_is_done(tmp_path, family):
     run_grid(family, experiment, run=run)
     assert seen == [True, True]
     assert not (tmp_path / "parent" / "final").exists()
+
+
+def fail(phase, context):
+    if not is_done(phase, context):
+        raise StiltsError(f"No {phase.name}.")
+
+
+def test_a_failure_stands_beside_scores_and_children_that_are_done_are_kept(tmp_path, family):
+    experiment = Experiment(tmp_path)
+    run_grid(family[:3], experiment, run=experiment.run)
+    before = {path: path.read_bytes() for path in tmp_path.glob("*/result.json")}
+    experiment.evaluation_key = lambda phase: {"a": "a"}.get(phase.name, "other languages")
+    assert run_grid(family[:3], experiment, run=fail) == 1
+    assert {path: path.read_bytes() for path in tmp_path.glob("*/result.json")} == before
+    failures = {name: read_failure(tmp_path / name) for name in ("parent", "a", "b")}
+    assert failures["parent"]["error"]["message"] == "No parent."
+    assert failures["a"] is None and "parent" in failures["b"]["error"]["message"]
+    assert run_grid(family[:3], experiment, run=experiment.run) == 0
+    assert not list(tmp_path.glob("*/failure.json"))
+
+
+def test_nothing_is_written_where_another_process_is_at_work(tmp_path, family):
+    experiment = Experiment(tmp_path)
+
+    def run(phase, context):
+        with lock_run(context.folder(phase)):
+            experiment.run(phase, context)
+
+    with lock_run(tmp_path / "parent"):
+        before = {path: path.read_bytes() for path in (tmp_path / "parent").iterdir()}
+        assert run_grid(family, experiment, run=run) == 1
+        assert {path: path.read_bytes() for path in (tmp_path / "parent").iterdir()} == before
+    assert experiment.ran == ["other"] and not list(tmp_path.glob("*/failure.json"))
+    assert run_grid(family, experiment, run=run) == 0
+
+
+def test_a_failure_of_an_earlier_launch_is_waited_out(tmp_path, family):
+    experiment = Experiment(tmp_path)
+    write_failure(tmp_path / "parent", {"format": FORMAT, "error": {"type": "E", "message": "yesterday"}})
+    relaunched = threading.Timer(0.3, run_grid, (family[:1], experiment), {"run": experiment.run})
+    relaunched.start()
+    waiting = Waiting(limit=30, interval=0.05)
+    assert run_grid(family, experiment, mine=family[1:3], waiting=waiting, run=experiment.run) == 0
+
+
+@pytest.mark.parametrize("record", ["result.json", "trained.json"])
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": 1}', "digit", "folder"])
+def test_a_phase_with_a_damaged_record_is_not_done(tmp_path, family, record, content):
+    experiment = Experiment(tmp_path)
+    experiment.run(family[0], experiment)
+    assert is_done(family[0], experiment)
+    path = tmp_path / "parent" / record
+    content = path.read_text().replace("parent", "parenT", 1) if content == "digit" else content
+    path.unlink()
+    path.mkdir() if content == "folder" else path.write_text(content)
+    assert not is_done(family[0], experiment)

@@ -2,11 +2,12 @@
 
 import base64
 import hashlib
-import json
 import zlib
 from pathlib import Path
 
 import numpy as np
+
+from stilts_jax.files import write_record as write_with_digest
 
 LANGUAGES = {
     "xnli": "ar bg de el en es fr hi ru sw th tr ur vi zh",
@@ -73,7 +74,7 @@ def make_record(
     if stage == "intermediate":
         name = f"{intermediate}.s{seeds[0]}"
     return {
-        "format": 1,
+        "format": 2,
         "phase": {
             "key": hashlib.sha256(name.encode()).hexdigest()[:16],
             "name": name,
@@ -132,9 +133,8 @@ def make_record(
 def write_record(workdir: Path, record: dict) -> Path:
     """Writes ``record`` where a phase would have."""
     folder = workdir / "phases" / record["phase"]["name"].replace("/", "_").replace(":", "_")
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "result.json"
-    path.write_text(json.dumps(record), encoding="utf-8")
+    path = folder / ("failure.json" if record["error"] else "result.json")
+    write_with_digest(path, record)
     return path
 
 

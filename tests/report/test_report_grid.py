@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 
 import made_up_grid
@@ -6,6 +5,7 @@ import numpy as np
 import pytest
 
 from stilts_jax.evaluation.benchmarks import BENCHMARKS, summarise
+from stilts_jax.files import write_record
 from stilts_jax.report.benchmarks import (
     find_benchmark,
     group_of,
@@ -185,7 +185,7 @@ def test_values_that_are_no_numbers_cost_one_cell(tmp_path):
     record = made_up_grid.make_record("none", "mnli", xnli({"en": 90.0, "sw": None, "th": "x"}))
     path = made_up_grid.write_record(tmp_path, record)
     record["items"] = {"xnli": {"en": {"statistic": "mean", "dtype": "object", "shape": [1], "data": "AAAA"}}}
-    path.write_text(json.dumps(record))
+    write_record(path, record)
     run = read_results(tmp_path)[0][0]
     assert run.language_scores("xnli") == {"en": (90.0,)}
     assert run.items("xnli") == {}
@@ -223,8 +223,7 @@ def test_of_two_settings_of_one_phase_the_last_counts(tmp_path):
     for folder, score, day in (("a", 60.0, "01"), ("b", 70.0, "03"), ("c", 65.0, "02")):
         record = made_up_grid.make_record("none", "mnli", xnli({"en": score}))
         record["environment"]["finished"] = f"2026-01-{day}T00:00:00+00:00"
-        (tmp_path / "phases" / folder).mkdir(parents=True)
-        (tmp_path / "phases" / folder / "result.json").write_text(json.dumps(record))
+        write_record(tmp_path / "phases" / folder / "result.json", record)
     runs, superseded = read_results(tmp_path)
     assert [run.path.parent.name for run in runs] == ["b"]
     assert [one.path.parent.name for one in superseded] == ["a", "c"]
