@@ -1,4 +1,4 @@
-"""From what the device predicted for rows to predictions for examples."""
+"""Turns what the device predicted for rows into predictions for examples."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -25,11 +25,11 @@ def _ragged(features: Features, name: str) -> Ragged:
 
 
 def _by_example(values: np.ndarray, features: Features) -> np.ndarray:
-    """Puts one value a row where its example is; every example has one row."""
+    """Sorts one value per row by example; every example must have exactly one row."""
     example = _column(features, "example")
     if len(example) != features.num_examples or len(np.unique(example)) != len(example):
         raise StiltsError(
-            f"{len(example)} rows do not stand for {features.num_examples} examples one by one."
+            f"There are {len(example)} rows for {features.num_examples} examples; each needs exactly one."
         )
     ordered = np.empty_like(values)
     ordered[example] = values
@@ -42,7 +42,7 @@ def decode_labels(rows: Rows, features: Features, examples: Sequence[Any]) -> li
 
 
 def decode_tags(rows: Rows, features: Features, examples: Sequence[TagExample]) -> list[tuple[int, ...]]:
-    """The tag of each word of each example: the one of its first subword, from whichever row has it."""
+    """The tag of each word of each example: that of its first subword, in whichever row of the example that is."""
     starts = np.zeros(len(examples) + 1, np.int64)
     np.cumsum([len(example.words) for example in examples], out=starts[1:])
     word = _ragged(features, "word")
@@ -85,7 +85,7 @@ def decode_vectors(rows: Rows, features: Features, examples: Sequence[Any]) -> n
 
 
 def decode_losses(rows: Rows, features: Features, examples: Sequence[Any]) -> list[tuple[float, float]]:
-    """(sum of losses, sum of weights) of each row; rows of text are no examples."""
+    """(sum of losses, sum of weights) of each row; a row holds several texts."""
     return list(zip(rows["loss"].tolist(), rows["weight"].tolist()))
 
 

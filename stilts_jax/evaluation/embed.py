@@ -1,4 +1,4 @@
-"""Texts to vectors: the mean of a layer's hidden states, or what a trained dual encoder says."""
+"""Embeds texts: the mean of a layer's hidden states, or the output of a trained dual encoder."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from stilts_jax.tokenization import Tokenizer
 
 @jax.jit
 def _sample_entries(params: Any) -> Any:
-    """256 entries of every array, spread over it."""
+    """Takes 256 entries of every array, evenly spread."""
 
     def sample(array: jax.Array) -> jax.Array:
         places = np.linspace(0, max(array.size - 1, 0), 256, dtype=np.int64)
@@ -57,7 +57,7 @@ class Embedder:
 
     @property
     def fingerprint(self) -> str:
-        """Names what decides the vectors: model, tokenizer, settings, and some hundred entries of each weight."""
+        """A hash of all that the vectors depend on; of each weight, 256 entries stand for the whole."""
         what = (self.model, self.layer, self.head, self.max_length, self.tokenizer.fingerprint)
         digest = hashlib.blake2b(repr(what).encode(), digest_size=16)
         for sample in jax.tree.leaves(_sample_entries(dict(self.params))):

@@ -1,4 +1,4 @@
-"""Evaluates a model on a task: one pass over the rows of all languages, then each language by itself."""
+"""Evaluates a model on a task: predicts the rows of all languages in one pass, then scores each language."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ from stilts_jax.tasks.spec import Example, Task
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model says about one split of a task, and how good that is.
+    """Predictions and scores of one split of a task.
 
     Attributes:
         results: by language; a language whose gold is blanked has none.
@@ -60,7 +60,7 @@ def evaluate_task(
     mesh: Mesh | None = None,
     progress: Progress = SILENT,
 ) -> Evaluation:
-    """Predicts and scores a task that is no retrieval.
+    """Predicts and scores a task of any kind but retrieval.
 
     Args:
         model: what to compute.
@@ -71,15 +71,15 @@ def evaluate_task(
         head: name of the head in ``model.heads``.
         thresholds: see ``score_decoded``.
         tokens_per_batch: padded tokens of a batch on all devices together.
-        masking: of masked language modelling; its one result stands under the language "all".
+        masking: for masked language modelling, whose one result is called "all" instead of a language.
         mesh: devices that share each batch.
         progress: counts rows.
     """
     everything = list(chain.from_iterable(examples.values()))
     if len(everything) != features.num_examples or tuple(examples) != features.languages:
         raise StiltsError(
-            f"The features are of {features.num_examples} examples in {', '.join(features.languages)}; given "
-            f"are {len(everything)} in {', '.join(examples)}.",
+            f"The features are of {features.num_examples} examples in {', '.join(features.languages)}, but "
+            f"{len(everything)} in {', '.join(examples)} were given.",
             where=task.name,
             fix="build the features of these examples",
         )

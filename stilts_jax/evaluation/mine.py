@@ -138,7 +138,7 @@ def embed_lines(
 
 
 def _digest(rows: np.ndarray) -> str:
-    return hashlib.blake2b(np.ascontiguousarray(rows), digest_size=16).hexdigest()
+    return hashlib.blake2b(np.ascontiguousarray(rows).data, digest_size=16).hexdigest()
 
 
 def _take_space(path: Path) -> None:
@@ -153,7 +153,7 @@ def _take_space(path: Path) -> None:
             raise
 
 
-def _open_done(manifest: Path, vectors: Path, wanted: dict[str, Any]) -> tuple[np.ndarray | None, list[str]]:
+def _open_done(manifest: Path, vectors: Path, wanted: dict[str, Any]) -> tuple[np.memmap | None, list[str]]:
     """What an earlier run of the same work has left: its vectors, and the digests of its chunks up to a damaged one."""
     try:
         found = json.loads(manifest.read_bytes())

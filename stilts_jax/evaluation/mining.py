@@ -1,4 +1,4 @@
-"""Bitext mining by the ratio margin: which sentences of two collections translate each other?"""
+"""Bitext mining by the ratio margin: finds sentences of two collections that translate each other."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -57,8 +57,8 @@ def score_margins(forward: Neighbours, backward: Neighbours) -> tuple[np.ndarray
 def pair_up(forward: Neighbours, backward: Neighbours) -> Pairs:
     """Mines pairs of both directions: the best target of each source and the best source of each target.
 
-    They are accepted greedily from the best score on, one to one; among equal scores the smaller source comes
-    first, then the smaller target. Pairs whose score is not positive are left out.
+    They are accepted greedily from the best score down, one to one; among equal scores the smaller source number
+    comes first, then the smaller target number. Pairs whose score is not positive are dropped.
     """
     ahead, back = score_margins(forward, backward)
     if not ahead.size:
@@ -111,8 +111,8 @@ def mine_sentences(
         source_vectors: embeddings.
         target_vectors: embeddings.
         k: neighbours that a margin looks at.
-        duplicates: what a pair of texts says about ids. "xtreme": nothing where a text has several ids;
-            "all": every combination of the ids.
+        duplicates: which ids a pair of texts gives where a text has several. "xtreme": none; "all": every
+            combination.
         **options: as for ``find_neighbours``.
 
     Returns:

@@ -141,10 +141,12 @@ class Scorer:
             scores.notes.append(f"{task.name}: the threshold was tuned on {where} dev set ({split})")
         lost = [language for language in asked if language not in tuned]
         if lost:
-            scores.notes.append(
+            note = (
                 f"{task.name}: not scored in {', '.join(lost)}, because there is no dev set ({split}) with gold "
                 "to tune the threshold on"
             )
+            scores.notes.append(note)
+            self.context.progress.say(note)
         return tuned
 
     def _score_split(

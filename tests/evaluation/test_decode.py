@@ -19,7 +19,7 @@ def test_labels_stand_in_the_order_of_the_examples():
     columns = {"example": np.array([2, 0, 1]), "tokens": Ragged.from_list([[0], [0], [0]])}
     features = Features("classify", columns, ("en",), 3, "")
     assert decode_labels({"label": np.array([7, 8, 9])}, features, []) == [8, 9, 7]
-    with pytest.raises(StiltsError, match="3 rows do not stand for 4 examples"):
+    with pytest.raises(StiltsError, match="3 rows for 4 examples"):
         decode_labels({"label": np.array([7, 8, 9])}, replace(features, num_examples=4), [])
 
 
@@ -183,5 +183,5 @@ def test_a_task_from_examples_to_scores(name, model, params, tokenizer, make_tex
 def test_features_of_other_examples_are_refused(model, params, tokenizer):
     examples = {"de": [ClassifyExample("1", "a", None, 0)]}
     features = build_features("classify", examples, tokenizer, SETTINGS, training=False)
-    with pytest.raises(StiltsError, match="1 examples in de; given are 1 in fr"):
+    with pytest.raises(StiltsError, match="1 examples in de, but 1 in fr"):
         evaluate_task(model, params, get_task("xnli"), features, {"fr": examples["de"]}, head="classify")
