@@ -4,7 +4,7 @@ Only this file, ``main.py`` and ``configs/`` know ml_collections.
 """
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 
 from ml_collections import ConfigDict
 
-from stilts_jax.errors import ConfigError, nearest
+from stilts_jax.errors import ConfigError, StiltsError, nearest
 from stilts_jax.experiment.settings import Settings
 
 
@@ -103,38 +103,63 @@ def _run_get_config(path: Path, argument: str) -> ConfigDict:
     if module_spec is None or module_spec.loader is None:
         raise ConfigError(f"{path} is no Python file.", where="--config", fix="name a file from configs/")
     module = importlib.util.module_from_spec(module_spec)
-    module_spec.loader.exec_module(module)
-    if not hasattr(module, "get_config"):
-        raise ConfigError("The file has no get_config.", where=str(path), fix="see configs/target.py")
-    return module.get_config(argument) if path.stem != "base" else module.get_config()
+    try:
+        module_spec.loader.exec_module(module)
+        if not hasattr(module, "get_config"):
+            raise ConfigError("The file has no get_config.", where=str(path), fix="see configs/target.py")
+        config = module.get_config(argument) if path.stem != "base" else module.get_config()
+    except StiltsError:
+        raise
+    except Exception as error:  # whatever a user's own file can do
+        raise ConfigError(
+            f"The config file fails with {type(error).__name__}: {error}",
+            where=str(path),
+            fix="mend the file; --traceback shows the line",
+        ) from error
+    if not isinstance(config, ConfigDict):
+        raise ConfigError(
+            f"get_config returns a {type(config).__name__}.", where=str(path), fix="return a ConfigDict"
+        )
+    return config
 
 
 def _override(config: ConfigDict, key: str, text: str) -> None:
-    *groups, last = key.split(".")
-    node = config
-    for depth, group in enumerate(groups):
-        if not isinstance(node.get(group), ConfigDict):
-            _unknown(node, group, ".".join(groups[: depth + 1]))
-        node = node[group]
-    if last not in node or isinstance(node.get(last), ConfigDict):
-        _unknown(node, last, key)
-    node[last] = _parse(text, node.get_type(last), f"--config.{key}")
+    group, _, last = key.rpartition(".")
+    if key not in (known := dict(_options(config))):
+        same = [name for name in known if name.rpartition(".")[2] == last]
+        fix = f"did you mean {' or '.join(map(repr, same))}?" if same else nearest(key, known)
+        if fix.startswith("known"):
+            fix = "configs/base.py lists all options"
+        raise ConfigError(f"There is no option {key!r}.", where=f"--config.{key}", fix=fix)
+    node = config[group] if group else config
+    node[last] = _parse(text, known[key], f"--config.{key}")
 
 
-def _unknown(node: ConfigDict, name: str, key: str) -> None:
-    raise ConfigError(f"There is no option {key!r}.", where=f"--config.{key}", fix=nearest(name, node.keys()))
+def _options(node: ConfigDict, prefix: str = "") -> Iterator[tuple[str, type]]:
+    """Yields the full name and type of every option."""
+    for name in node:
+        if isinstance(node.get(name), ConfigDict):
+            yield from _options(node[name], f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", node.get_type(name)
+
+
+_KINDS = {int: ("a whole number", "3"), float: ("a number", "0.5")}
 
 
 def _parse(text: str, kind: type, where: str) -> Any:
     if kind is bool:
         if text.lower() not in ("true", "false", "1", "0"):
-            raise ConfigError(f"{text!r} is neither true nor false.", where=where, fix="say true or false")
+            raise ConfigError(
+                f"{text[:60]!r} is neither true nor false.", where=where, fix="say true or false"
+            )
         return text.lower() in ("true", "1")
     try:
         return kind(text)
     except ValueError as error:
+        name, example = _KINDS[kind]
         raise ConfigError(
-            f"{text!r} is no {kind.__name__}.", where=where, fix=f"give a {kind.__name__}"
+            f"{text[:60]!r} is not {name}.", where=where, fix=f"give {name}, such as {example}"
         ) from error
 
 

@@ -5,6 +5,7 @@ Every mistake that a user can make ends in one of these, never in an ``assert`` 
 
 import difflib
 import errno
+import traceback
 from collections.abc import Iterable
 
 # Exit codes of the ``stilts`` command. A launcher repeats a command that ended with EXIT_RUN_AGAIN.
@@ -101,6 +102,13 @@ _DISK_ERRORS = {
     errno.EDQUOT: "the quota is used up: free some space; what was saved before is intact",
     errno.EFBIG: "files may not grow so large here: raise the limit (ulimit -f), or name another folder",
     errno.EROFS: "the file system is read-only: name another folder",
+    errno.ENOENT: "it is missing: name the right path; if it was removed while this ran, run the command again",
+    errno.ENOTDIR: "a part of this path is a file, not a folder: name another path",
+    errno.EISDIR: "this is a folder where a file is needed: name another path, or remove it",
+    errno.EEXIST: "something is there already: name another path, or remove it",
+    errno.ENAMETOOLONG: "the path is too long: name a shorter one",
+    errno.ELOOP: "the links of this path go round in a circle: name another path",
+    errno.EIO: "the disk or the network file system failed: look after it, then run the command again",
     errno.EACCES: "you may not write or read there: name another folder, or change its permissions",
     errno.EPERM: "you may not write or read there: name another folder, or change its permissions",
 }
@@ -117,10 +125,28 @@ def explain(error: BaseException) -> StiltsError | None:
     return None
 
 
+_tracebacks = False
+
+
+def show_tracebacks(wanted: bool) -> None:
+    """Makes ``describe`` show where errors that a person can act on were raised."""
+    global _tracebacks
+    _tracebacks = wanted
+
+
+def describe(error: Exception) -> str:
+    """Returns an error as it is printed: in three parts, or with its traceback if it is a defect."""
+    explained = explain(error)
+    where = "".join(traceback.format_exception(error))
+    if explained:
+        return f"{where}{explained}" if _tracebacks else str(explained)
+    return f"{where}This is a defect of stilts_jax: please report the lines above and the command line."
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Returns ``did you mean 'x'?`` or the list of what is known, for the ``fix`` of an error."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if close:
         return f"did you mean {close[0]!r}?"
     return f"known: {', '.join(names)}"

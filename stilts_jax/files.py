@@ -1,6 +1,7 @@
 """Paths here and in object stores, and files that are written whole or not at all."""
 
 import contextlib
+import errno
 import hashlib
 import itertools
 import json
@@ -29,12 +30,19 @@ def open_path(name: str | os.PathLike) -> Path:
     """
     text = str(name)
     if "://" not in text:
-        return Path(text).expanduser().absolute()
+        return local_path(text)
+    scheme = text.partition("://")[0]
+    if scheme not in ("gs", "s3"):
+        raise ConfigError(
+            f"Paths that begin with {scheme}:// can't be used.",
+            where=text,
+            fix="name a local folder, or one in a bucket with gs://BUCKET/FOLDER or s3://BUCKET/FOLDER",
+        )
     import fsspec  # both take a while, and most paths are local
     from etils import epath
 
     try:
-        fsspec.get_filesystem_class(text.partition("://")[0])
+        fsspec.get_filesystem_class(scheme)
     except (ImportError, ValueError) as error:
         raise ConfigError(
             "The packages that open this URL are missing.",
@@ -43,6 +51,34 @@ def open_path(name: str | os.PathLike) -> Path:
         ) from error
     remote: Any = epath.Path(text)
     return remote
+
+
+def local_path(name: str) -> Path:
+    """Returns the absolute path of a name that must be one of this machine."""
+    if "://" in name:
+        raise ConfigError(
+            "This path must be a local one.", where=name, fix="name a folder or file of this machine"
+        )
+    if not name:
+        raise ConfigError("A path is empty.", fix="name a folder or file, or leave the option out")
+    try:
+        return Path(name).expanduser().absolute()
+    except RuntimeError as error:  # ~NAME of nobody
+        raise ConfigError(f"{error}", where=name, fix="write the whole path") from error
+
+
+def make_folder(path: Path, option: str, *, to_write: bool = True) -> None:
+    """Makes the folder that an option names, before any work is done for it."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if to_write and not is_remote(path) and not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, "Nothing can be written there")
+    except OSError as error:
+        raise ConfigError(
+            f"The folder of {option} can't be used: {error.strerror or error}.",
+            where=str(path),
+            fix=f"name another folder with {option}",
+        ) from error
 
 
 def is_remote(path: str | os.PathLike) -> bool:

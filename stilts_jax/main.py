@@ -7,7 +7,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import NoReturn
 
@@ -18,8 +18,10 @@ from stilts_jax.errors import (
     EXIT_OK,
     ConfigError,
     RunAgain,
+    describe,
     explain,
     nearest,
+    show_tracebacks,
 )
 from stilts_jax.host_memory import keep_freed_memory
 
@@ -68,18 +70,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_ERROR
     except Exception as error:
+        print(f"stilts: {describe(error)}", file=sys.stderr)
         explained = explain(error)
-        if explained is None:
-            raise  # a defect of ours: the traceback is what a report of it needs
-        print(f"stilts: {explained}", file=sys.stderr)
-        return explained.exit_code
+        return explained.exit_code if explained else EXIT_ERROR
 
 
 def _run(argv: list[str]) -> int:
+    argv = _check_text(argv)
     parser = _Parser(
         prog="stilts",
         description="Intermediate-task training for zero-shot cross-lingual transfer.",
-        epilog="stilts COMMAND --help explains a command.",
+        epilog="stilts COMMAND --help explains a command. --traceback shows where an error comes from.",
         allow_abbrev=False,
     )
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Parser)
@@ -102,7 +103,7 @@ def _run(argv: list[str]) -> int:
     plain, overrides = _split_overrides(argv)
     if plain and plain[0] in modules:
         # Before argparse, which would speak of a missing option where one is only misspelt.
-        _check_options(plain[1:], subparsers.choices[plain[0]])
+        _check_options(plain[1:], plain[0], subparsers.choices)
     arguments = parser.parse_args(plain)
     if "command" not in arguments:
         parser.print_help()
@@ -116,12 +117,34 @@ def _run(argv: list[str]) -> int:
     return modules[arguments.command].run(arguments)
 
 
-def _check_options(items: list[str], command: argparse.ArgumentParser) -> None:
-    known = [name for action in command._actions for name in action.option_strings]
+def _check_text(argv: list[str]) -> list[str]:
+    """Returns the command line without ``--traceback``; raises where it holds what no file could hold later."""
+    for item in argv:
+        try:
+            item.encode()
+        except UnicodeEncodeError:
+            item += "\0"
+        if "\0" in item:
+            raise ConfigError(
+                "The command line has bytes that are no text (UTF-8).",
+                where=ascii(item.rstrip("\0")),
+                fix="write it anew; folders and files need names in UTF-8",
+            )
+    show_tracebacks("--traceback" in argv)
+    return [item for item in argv if item != "--traceback"]
+
+
+def _check_options(items: list[str], command: str, parsers: Mapping[str, argparse.ArgumentParser]) -> None:
+    known = {
+        name: [option for action in parser._actions for option in action.option_strings]
+        for name, parser in parsers.items()
+    }
     for item in items:
-        name = item.partition("=")[0]
-        if name.startswith("--") and name not in known:
-            raise ConfigError(f"There is no option {name!r}.", where=command.prog, fix=nearest(name, known))
+        option = item.partition("=")[0]
+        if option.startswith("--") and option not in known[command]:
+            others = [f"stilts {name}" for name in known if option in known[name]]
+            fix = f"{' and '.join(others)} has it" if others else nearest(option, known[command])
+            raise ConfigError(f"There is no option {option!r}.", where=parsers[command].prog, fix=fix)
 
 
 def _split_overrides(argv: list[str]) -> tuple[list[str], dict[str, str]]:
@@ -133,7 +156,11 @@ def _split_overrides(argv: list[str]) -> tuple[list[str], dict[str, str]]:
             plain.append(item)
             continue
         name, equals, value = item.removeprefix("--config.").partition("=")
-        overrides[name] = value if equals else next(items, "")
+        if not equals:
+            value = next(items, "--")
+            if value.startswith("--"):
+                raise ConfigError("The option has no value.", where=item, fix=f"write {item}=VALUE")
+        overrides[name] = value
     return plain, overrides
 
 

@@ -56,15 +56,26 @@ def test_an_override_reaches_its_option_and_keeps_its_type():
     [
         ("xstilt", {}, ["xstilts"]),
         ("xstilts:seed=1", {}, ["seed", "seeds"]),
-        ("xstilts:seeds=many", {}, ["many", "int"]),
+        ("xstilts:seeds=many", {}, ["many", "whole number"]),
         ("xstilts:preset=papers", {}, ["papers", "paper"]),
         ("target", {"train.learning_rat": "1e-5"}, ["train.learning_rat", "learning_rate"]),
         ("target", {"trian.learning_rate": "1e-5"}, ["trian", "train"]),
         ("target", {"train": "1"}, ["train"]),
-        ("target", {"train.learning_rate": "fast"}, ["fast", "float"]),
+        ("target", {"train.learning_rate": "fast"}, ["fast", "a number"]),
         ("target", {"train.phase_vocabulary": "perhaps"}, ["perhaps", "true"]),
         ("target", {"train.learning_rate": "-1"}, ["train.learning_rate", "at least 0"]),
         ("target", {"train.accumulation": "0"}, ["train.accumulation"]),
+        ("target", {"train.epsilon": "inf"}, ["train.epsilon", "at most"]),
+        ("target", {"train.warmup": "1e300"}, ["train.warmup", "at most"]),
+        ("target", {"train.window": str(10**20)}, ["train.window", "at most"]),
+        ("target", {"train.batch_size": "9" * 5000}, ["train.batch_size", "999"]),
+        ("target", {"train.clip_norm": "nan"}, ["train.clip_norm", "nan"]),
+        ("target", {"mesh.fsdp": "0"}, ["mesh.fsdp"]),
+        ("target", {"compute.remat": "dot"}, ["compute.remat", "dots"]),
+        ("target", {"data.cache": "a\0b"}, ["data.cache", "printed"]),
+        ("target", {"learning_rate": "1e-5"}, ["did you mean 'train.learning_rate'"]),
+        ("target", {"limit": "1"}, ["data.limit", "evaluation.limit"]),
+        ("target", {"qqqqqq": "1"}, ["configs/base.py"]),
         ("target", {"train.batch_size": "6", "train.accumulation": "4"}, ["divisor"]),
         ("target", {"train.schedule": "linaer"}, ["linaer", "linear"]),
         ("target", {"mesh.data": "-1", "mesh.fsdp": "-1"}, ["mesh"]),
@@ -87,6 +98,17 @@ def test_a_file_without_get_config_is_named(tmp_path):
     path.write_text("x = 1\n")
     with pytest.raises(ConfigError, match="get_config"):
         load_config(str(path))
+
+
+@pytest.mark.parametrize(
+    "text", ["x = ", "import nothing_like_this", "def get_config(a):\n  return 1", "1 / 0"]
+)
+def test_a_file_that_fails_is_named(tmp_path, text):
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(str(path))
+    assert caught.value.where == str(path)
 
 
 def test_a_users_own_file_is_loaded(tmp_path):

@@ -2,12 +2,15 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from stilts_jax.commands import tasks
-from stilts_jax.errors import EXIT_INTERRUPTED, EXIT_RUN_AGAIN
+from stilts_jax.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_RUN_AGAIN, EXIT_USAGE
 from stilts_jax.main import main
 
 
@@ -26,3 +29,77 @@ def test_a_signal_outside_of_training_ends_with_its_code(monkeypatch, capsys, nu
     assert main(["tasks"]) == code
     assert signal.getsignal(number) is before
     assert "run the same command again" in capsys.readouterr().err
+
+
+TRAIN = "train --config=target --data_root={root} "
+MINE = "mine --encoder={root} --source={file} --target={file} --out={root}/out "
+BAD_LINES = (
+    (TRAIN + "--workdir={file}", "--workdir"),
+    (TRAIN + "--workdir={file}/below", "--workdir"),
+    (TRAIN + "--workdir=/proc/nope", "--workdir"),
+    (TRAIN + "--workdir=memory://x", "memory://"),
+    (TRAIN + "--workdir=file:///tmp/x", "file://"),
+    (TRAIN + "--workdir=", "empty"),
+    (TRAIN + "--workdir={root}/" + 300 * "x", "too long"),
+    (TRAIN + "--workdir={root}/w --trace={file}", "--trace"),
+    (TRAIN + "--workdir={root}/w --trace=gs://x/y", "local"),
+    (TRAIN + "--workdir={root}/w --dry_run", "stilts grid has it"),
+    (TRAIN + "--workdir={root}/w --config.train.max_steps", "--config.train.max_steps=VALUE"),
+    (TRAIN + "--config.title --workdir={root}/w", "--config.title=VALUE"),
+    (TRAIN + "--workdir={root}/w --config.train.epsilon=inf", "train.epsilon"),
+    (TRAIN + "--workdir={root}/w\0", "UTF-8"),
+    (TRAIN + "--workdir={root}/\udcff", "UTF-8"),
+    ("train --config= --data_root={root} --workdir={root}/w", "--config"),
+    ("train --config=target --data_root={file} --workdir={root}/w", "no folder"),
+    ("train --config=target --data_root={root}/none --workdir={root}/w", "does not exist"),
+    (MINE + "--neighbours=-1", "--neighbours"),
+    (MINE + "--tokens_per_batch=0", "--tokens_per_batch"),
+    (MINE + "--threshold=nan", "--threshold"),
+    (MINE + "--layer=-3", "--layer"),
+    (MINE + "--max_length=1", "--max_length"),
+    (MINE + "--out={file}/below", "--out"),
+    ("bench --rows=0", "--rows"),
+    ("bench --batch_size=-1", "--batch_size"),
+    ("plan --topology=cpu:1 --rows=x", "--rows"),
+    ("demo --workdir={file}", "--workdir"),
+    ("demo --seeds=-1", "--seeds"),
+    ("export {root} --out=gs://x/y", "local"),
+    ("export {root} --out={file}/below", "--out"),
+    ("eval {root} --task=xnli --data_root={root} --out={file}", "--out"),
+    ("tasks --data_root=/no/such", "--data_root"),
+    ("prepare --data_root={file}", "--data_root"),
+    ("score --predictions=gs://x/y --gold={root}", "local"),
+    ("report s9://x/y", "s9://"),
+    ("tasks --data_rot=x", "did you mean '--data_root'"),
+    ("gird", "did you mean 'grid'"),
+    ("tasks --config.title=x", "takes no config"),
+)
+
+
+@pytest.mark.parametrize(("line", "word"), BAD_LINES, ids=[line for line, _ in BAD_LINES])
+def test_a_wrong_command_line_is_refused_in_plain_words(line, word, tmp_path, capsys):
+    (tmp_path / "file").write_text("x\n")
+    (tmp_path / "root").mkdir()
+    places = {"root": tmp_path / "root", "file": tmp_path / "file"}
+    assert main([item.format(**places) for item in line.split(" ") if item]) == EXIT_USAGE
+    said = capsys.readouterr().err
+    assert word in said and "Traceback" not in said
+    assert not list((tmp_path / "root").rglob("*")) and not list(Path().glob("gs:*"))
+
+
+def test_a_traceback_is_shown_where_it_is_asked_for_or_the_defect_is_ours(monkeypatch, capsys):
+    assert main(["tasks", "--data_root=/no/such", "--traceback"]) == EXIT_USAGE
+    assert "Traceback" in capsys.readouterr().err
+    assert main(["tasks", "--data_root=/no/such"]) == EXIT_USAGE
+    assert "Traceback" not in capsys.readouterr().err
+    monkeypatch.setattr(tasks, "run", lambda arguments: {}[1])
+    assert main(["tasks"]) == EXIT_ERROR
+    said = capsys.readouterr().err
+    assert "Traceback" in said and "defect" in said
+
+
+def test_help_loads_nothing_heavy():
+    code = "import sys; from stilts_jax.main import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    code += "print(sorted({'jax', 'numpy', 'pyarrow', 'transformers', 'datasets'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

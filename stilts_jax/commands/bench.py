@@ -7,11 +7,12 @@ own rows (with --data_root, and --encoder for the tokenizer). Weights are drawn;
 
 import argparse
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stilts_jax.config import load_config, to_settings
 from stilts_jax.errors import EXIT_OK
+from stilts_jax.experiment.settings import LENGTH, ROWS, Range
+from stilts_jax.files import local_path
 
 if TYPE_CHECKING:
     from stilts_jax.experiment.settings import Settings
@@ -22,14 +23,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="FILE[:key=value,...]", help="--config.x.y=z alone works too")
     parser.add_argument("--shape", default="e5-small", help="tiny, e5-small, base, large, xl or xxl")
     parser.add_argument("--lengths", default="nli", help="nli, tagging, qa, or a task of the data root")
-    parser.add_argument("--data_root", type=Path, help="the folder that holds the data")
+    parser.add_argument("--data_root", type=local_path, help="the folder that holds the data")
     parser.add_argument("--encoder", help="a folder or hub name; only its tokenizer is read")
-    parser.add_argument("--batch_size", type=int, default=32, help="rows per training step")
+    parser.add_argument("--batch_size", type=ROWS, default=32, help="rows per training step")
     parser.add_argument(
-        "--max_length", type=int, default=0, help="tokens that rows are cut to; 0: the task's own"
+        "--max_length",
+        type=Range(0, LENGTH.high),
+        default=0,
+        help="tokens that rows are cut to; 0: the task's own",
     )
-    parser.add_argument("--rounds", type=int, default=5, help="how often each is timed")
-    parser.add_argument("--rows", type=int, default=512, help="rows that a round of prediction predicts")
+    parser.add_argument("--rounds", type=Range(1, 10**6), default=5, help="how often each is timed")
+    parser.add_argument(
+        "--rows", type=Range(1, 10**8), default=512, help="rows that a round of prediction predicts"
+    )
     parser.add_argument("--json", action="store_true", help="print a record instead of tables")
 
 

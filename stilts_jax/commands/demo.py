@@ -9,6 +9,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stilts_jax.experiment.settings import SEEDS, Range
+from stilts_jax.files import local_path, make_folder
+
 if TYPE_CHECKING:
     from stilts_jax.experiment.settings import Settings
     from stilts_jax.progress import Progress
@@ -17,11 +20,14 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds this command's arguments."""
     parser.add_argument(
-        "--workdir", type=Path, default=Path("stilts-demo"), help="where everything is written"
+        "--workdir", type=local_path, default="stilts-demo", help="where everything is written"
     )
     parser.add_argument("--size", choices=("test", "small", "full"), default="small")
     parser.add_argument(
-        "--seeds", type=int, default=0, help="seeds of every phase; full has 2 by itself, else 1"
+        "--seeds",
+        type=Range(0, SEEDS.high),
+        default=0,
+        help="seeds of every phase; full has 2 by itself, else 1",
     )
 
 
@@ -33,6 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     from stilts_jax.report import summary_text, write_report
     from stilts_jax.toy.world import write_world
 
+    make_folder(arguments.workdir, "--workdir", to_write=False)
     workdir, size, progress = arguments.workdir, arguments.size, Progress()
     world, encoder, grid = workdir / "world", workdir / "encoder", workdir / "grid"
     written = world / "written.json"  # the world is written first, whole, and never again

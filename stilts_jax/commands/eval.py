@@ -6,7 +6,8 @@ BUCC's threshold as tuned on dev, and scores.json. With --submission, gold may b
 """
 
 import argparse
-from pathlib import Path
+
+from stilts_jax.files import local_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--task", action="append", required=True, metavar="TASK", help="may be given several times"
     )
     add_data_arguments(parser)
-    parser.add_argument("--out", type=Path, required=True, help="the folder to write")
+    parser.add_argument("--out", type=local_path, required=True, help="the folder to write")
     parser.add_argument("--head", help="the head to use, where a model has several")
     parser.add_argument("--submission", action="store_true", help="write predictions only")
     parser.add_argument(
@@ -39,6 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
         read_settings(arguments),
         data_root=arguments.data_root,
         workdir=arguments.out,
+        workdir_option="--out",
         command=arguments.command_line,
     )
     scores = evaluate_model(

@@ -6,15 +6,14 @@ ForMultipleChoice, where our head has that form.
 """
 
 import argparse
-from pathlib import Path
 
-from stilts_jax.files import open_path
+from stilts_jax.files import local_path, make_folder, open_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds this command's arguments."""
     parser.add_argument("phase", type=open_path, metavar="PHASE")
-    parser.add_argument("--out", type=Path, required=True, help="the folder to write")
+    parser.add_argument("--out", type=local_path, required=True, help="the folder to write")
     parser.add_argument("--head", metavar="TASK", help="take this head along")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
 
@@ -24,6 +23,7 @@ def run(arguments: argparse.Namespace) -> int:
     from stilts_jax.experiment.finished import export_phase
     from stilts_jax.progress import Progress
 
+    make_folder(arguments.out.parent, "--out")
     export_phase(
         arguments.phase, arguments.out, head=arguments.head, dtype=arguments.dtype, progress=Progress()
     )

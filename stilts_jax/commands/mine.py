@@ -5,9 +5,9 @@ sentence in one pair at most. Killed and typed again, it goes on where it stoppe
 """
 
 import argparse
-from pathlib import Path
 
-from stilts_jax.commands.options import finite, positive
+from stilts_jax.experiment.settings import LAYER, LENGTH, NEIGHBOURS, TOKENS_PER_BATCH, Range
+from stilts_jax.files import local_path, make_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,18 +15,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--encoder", required=True, help="a transformers folder, a hub name, or a phase's folder"
     )
-    parser.add_argument("--source", type=Path, required=True)
-    parser.add_argument("--target", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True, help="tab-separated: score, source, target")
+    parser.add_argument("--source", type=local_path, required=True)
+    parser.add_argument("--target", type=local_path, required=True)
+    parser.add_argument("--out", type=local_path, required=True, help="tab-separated: score, source, target")
     parser.add_argument(
-        "--layer", type=int, help="hidden states to average; 14 of 24 by default, or the same share"
+        "--layer", type=LAYER, help="hidden states to average; 14 of 24 by default, or the same share"
     )
-    parser.add_argument("--neighbours", type=positive, default=4, help="k of the margin")
+    parser.add_argument("--neighbours", type=NEIGHBOURS, default=4, help="k of the margin")
     parser.add_argument(
-        "--threshold", type=finite, default=0.0, help="least score of a pair; around 1.05 is strict"
+        "--threshold", type=Range(-1e6, 1e6), default=0.0, help="least score of a pair; around 1.05 is strict"
     )
-    parser.add_argument("--max_length", type=positive, default=512, help="tokens of a sentence at most")
-    parser.add_argument("--tokens_per_batch", type=positive, default=16384)
+    parser.add_argument("--max_length", type=LENGTH, default=512, help="tokens of a sentence at most")
+    parser.add_argument("--tokens_per_batch", type=TOKENS_PER_BATCH, default=16384)
     parser.add_argument(
         "--precision", choices=("float32", "bfloat16"), default="float32", help="of the search"
     )
@@ -41,6 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     from stilts_jax.model import Compute, Model
     from stilts_jax.progress import Progress
 
+    make_folder(arguments.out.parent, "--out")
     progress = Progress()
     encoder = open_model(arguments.encoder, progress=progress)
     embedder = Embedder(

@@ -1,7 +1,6 @@
 """Arguments that several commands share, and what they make."""
 
 import argparse
-import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -9,31 +8,13 @@ from typing import TYPE_CHECKING, cast
 from stilts_jax.config import load_config, to_settings
 from stilts_jax.data.locate import SourceKind
 from stilts_jax.data.sources import DataSource
-from stilts_jax.errors import ConfigError
+from stilts_jax.errors import ConfigError, show_tracebacks
 from stilts_jax.experiment.settings import Settings, split_pairs
-from stilts_jax.files import open_path
+from stilts_jax.files import local_path, make_folder, open_path
 
 if TYPE_CHECKING:
     from stilts_jax.experiment.context import Context
     from stilts_jax.progress import Progress
-
-
-def positive(text: str) -> int:
-    """The type of an argument that counts something."""
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
-    return int(text)
-
-
-def finite(text: str) -> float:
-    """The type of an argument that is a number, and neither infinite nor "not a number"."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number")
-    return number
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,22 +33,30 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     """``--data_root``."""
-    parser.add_argument("--data_root", type=Path, required=True, help="the folder that holds the data")
+    parser.add_argument("--data_root", type=local_path, required=True, help="the folder that holds the data")
 
 
 def read_settings(arguments: argparse.Namespace) -> Settings:
     """Returns the checked settings behind ``--config``."""
-    return to_settings(load_config(arguments.config, arguments.overrides))
+    settings = to_settings(load_config(arguments.config, arguments.overrides))
+    if settings.debug:
+        show_tracebacks(True)
+    return settings
+
+
+def check_data_root(folder: Path) -> None:
+    """Raises unless ``--data_root`` names a folder."""
+    if not folder.is_dir():
+        raise ConfigError(
+            f"The data root {'is no folder' if folder.exists() else 'does not exist'}.",
+            where=str(folder),
+            fix="name the folder that holds the data with --data_root; `stilts prepare` fills it",
+        )
 
 
 def make_source(data_root: Path, settings: Settings) -> DataSource:
     """Returns where the experiment's examples come from."""
-    if not data_root.is_dir():
-        raise ConfigError(
-            "The data root does not exist.",
-            where=str(data_root),
-            fix="name the folder with --data_root; `stilts prepare` fills it",
-        )
+    check_data_root(data_root)
     return DataSource(
         root=data_root,
         kind=cast(SourceKind, settings.data.source),  # checked by the settings, like the next line
@@ -82,6 +71,7 @@ def open_context(
     data_root: Path,
     workdir: Path,
     command: str,
+    workdir_option: str = "--workdir",
     progress: "Progress | None" = None,
     trace: Path | None = None,
 ) -> "Context":
@@ -93,7 +83,10 @@ def open_context(
     from stilts_jax.progress import Progress
 
     source = make_source(data_root, settings)
-    workdir.mkdir(parents=True, exist_ok=True)
+    if trace is not None:
+        make_folder(trace, "--trace")
+    # A finished grid can be read where nothing can be written.
+    make_folder(workdir, workdir_option, to_write=workdir_option == "--out")
     start_runtime(settings.compute)
     is_main = jax.process_index() == 0
     return Context(

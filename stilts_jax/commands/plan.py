@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stilts_jax.errors import EXIT_ERROR, EXIT_OK, ConfigError, nearest
+from stilts_jax.experiment.settings import LENGTH, ROWS
+from stilts_jax.files import local_path
 
 if TYPE_CHECKING:
     from stilts_jax.experiment.settings import Settings
@@ -43,12 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", help="the task that is trained; the config's first by default")
     parser.add_argument(
         "--rows",
-        type=int,
+        type=ROWS,
         help=f"rows of a step's batch over all devices; of a sweep: a chip ({ROWS_A_CHIP})",
     )
-    parser.add_argument("--length", type=int, help="tokens a row")
+    parser.add_argument("--length", type=LENGTH, help="tokens a row")
     parser.add_argument(
-        "--data_root", type=Path, help="the data, to count what the config's whole grid takes"
+        "--data_root", type=local_path, help="the data, to count what the config's whole grid takes"
     )
     parser.add_argument(
         "--sweep", action="store_true", help="plan each encoder on each topology, as many rows a chip on all"

@@ -6,13 +6,14 @@ fetched: the table says where each is looked for.
 """
 
 import argparse
-from pathlib import Path
+
+from stilts_jax.files import local_path, make_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds this command's arguments."""
     parser.add_argument("names", nargs="*", metavar="TASK", help="these only; all tasks by default")
-    parser.add_argument("--data_root", type=Path, required=True, help="the folder that holds the data")
+    parser.add_argument("--data_root", type=local_path, required=True, help="the folder that holds the data")
     parser.add_argument("--source", choices=("files", "hub", "tfds"), default="files")
     parser.add_argument("--encoder", metavar="NAME", help="fetch this encoder from the hub too")
     parser.add_argument("--no_download", action="store_true", help="only look at what is there")
@@ -31,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
 
         folder = find_folder(arguments.encoder, download=not arguments.no_download)
         progress.say(f"encoder {arguments.encoder}: {folder}")
-    arguments.data_root.mkdir(parents=True, exist_ok=True)
+    make_folder(arguments.data_root, "--data_root", to_write=not arguments.no_download)
     found = prepare(
         [get_task(name) for name in arguments.names or list_tasks()],
         DataSource(root=arguments.data_root, kind=arguments.source),

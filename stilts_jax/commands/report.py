@@ -4,9 +4,8 @@ Only the result.json files below WORKDIR/phases are read.
 """
 
 import argparse
-from pathlib import Path
 
-from stilts_jax.files import open_path
+from stilts_jax.files import local_path, open_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--benchmark", choices=("xtreme", "xtreme-r"), default="xtreme")
     parser.add_argument(
         "--distances",
-        type=Path,
+        type=local_path,
         help="a CSV with a row a language: code, columns of distances, script, log_size",
     )
     parser.add_argument(

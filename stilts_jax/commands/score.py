@@ -6,8 +6,9 @@ the benchmark need all of them.
 """
 
 import argparse
-from pathlib import Path
 from typing import Any
+
+from stilts_jax.files import local_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,9 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TASK",
         help="score this task instead of a benchmark; may be given several times; also my.module:TASK",
     )
-    parser.add_argument("--predictions", type=Path, required=True)
-    parser.add_argument("--gold", type=Path, required=True)
-    parser.add_argument("--out", type=Path, help="write all scores, language by language, as JSON too")
+    parser.add_argument("--predictions", type=local_path, required=True)
+    parser.add_argument("--gold", type=local_path, required=True)
+    parser.add_argument("--out", type=local_path, help="write all scores, language by language, as JSON too")
 
 
 def run(arguments: argparse.Namespace) -> int:

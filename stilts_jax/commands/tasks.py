@@ -3,23 +3,30 @@
 import argparse
 from pathlib import Path
 
+from stilts_jax.files import local_path
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds this command's arguments."""
     parser.add_argument(
         "names", nargs="*", metavar="TASK", help="these only; also my.module:TASK and mnli@de"
     )
-    parser.add_argument("--data_root", type=Path, default=Path("data"), help="the folder that holds the data")
+    parser.add_argument(
+        "--data_root", type=local_path, help="the folder that holds the data; ./data by default"
+    )
     parser.add_argument("--source", choices=("files", "hub", "tfds"), default="files")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
+    from stilts_jax.commands.options import check_data_root
     from stilts_jax.data.inventory import format_inventory, take_inventory
     from stilts_jax.data.sources import DataSource
     from stilts_jax.tasks import get_task, list_tasks
 
     names = arguments.names or list_tasks()
-    source = DataSource(root=arguments.data_root, kind=arguments.source)
+    if arguments.data_root:
+        check_data_root(arguments.data_root)
+    source = DataSource(root=arguments.data_root or Path("data"), kind=arguments.source)
     print(format_inventory(take_inventory([get_task(name) for name in names], source)))
     return 0

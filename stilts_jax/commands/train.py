@@ -5,7 +5,8 @@ request. Killed and typed again, it goes on where it stopped.
 """
 
 import argparse
-from pathlib import Path
+
+from stilts_jax.files import local_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,7 +15,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     add_config_arguments(parser)
     parser.add_argument(
-        "--trace", type=Path, metavar="DIR", help="write a profile of ten steps, for TensorBoard or Perfetto"
+        "--trace",
+        type=local_path,
+        metavar="DIR",
+        help="write a profile of ten steps, for TensorBoard or Perfetto",
     )
 
 

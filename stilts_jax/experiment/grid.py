@@ -4,7 +4,6 @@ import contextlib
 import math
 import shutil
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +13,7 @@ from etils import epath
 
 from stilts_jax.checkpoint import lock_run
 from stilts_jax.distributed import from_main, leave_together
-from stilts_jax.errors import EXIT_ERROR, EXIT_OK, LockedError, StiltsError, explain
+from stilts_jax.errors import EXIT_ERROR, EXIT_OK, LockedError, StiltsError, describe, explain
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.experiment.results import clear_failure, failed_result, read_failure, write_failure
@@ -86,12 +85,12 @@ def run_grid(
                 check()
                 explained = explain(error)
                 failed[phase.name] = explained or error
-                context.progress.say(f"failed: {explained or traceback.format_exc()}")
+                context.progress.say(f"failed: {describe(error)}")
                 _record_failure(phase, context, failed[phase.name])
             else:
                 _free_disk(phase, phases, context)
-    for name, reason in failed.items():
-        context.progress.say(f"failed: {name}: {str(reason).partition(chr(10))[0]}")
+    if failed:
+        context.progress.say(f"{len(failed)} of {len(mine)} phases failed: {', '.join(failed)}")
     return EXIT_ERROR if failed else EXIT_OK
 
 

@@ -3,8 +3,9 @@
 ``configs/base.py`` has the same names with defaults and comments; ``config.py`` turns one into the other.
 """
 
-from collections.abc import Collection
+from argparse import ArgumentTypeError
 from dataclasses import dataclass
+from typing import Annotated, ClassVar, get_type_hints
 
 from stilts_jax.errors import ConfigError, nearest
 
@@ -27,60 +28,114 @@ def split_pairs(text: str, where: str) -> dict[str, str]:
     return pairs
 
 
-def _one_of(name: str, value: str, known: Collection[str]) -> None:
-    if value not in known:
-        raise ConfigError(
-            f"{name}={value!r} is not possible.", where=f"config.{name}", fix=nearest(value, known)
-        )
+@dataclass(frozen=True)
+class Range:
+    """The numbers that an option takes; as the ``type`` of a command's argument it reads one, whole if ``low`` is."""
 
+    low: float
+    high: float
 
-def _in_range(name: str, value: float | None, low: float, high: float = float("inf")) -> None:
-    if value is not None and not low <= value <= high:
-        upper = "" if high == float("inf") else f" and at most {high:g}"
-        raise ConfigError(
-            f"{name}={value:g} is out of range.", where=f"config.{name}", fix=f"at least {low:g}{upper}"
-        )
+    def __call__(self, text: str) -> float:
+        whole = isinstance(self.low, int)
+        try:
+            value = int(text) if whole else float(text)
+        except ValueError as error:
+            raise ArgumentTypeError(f"{text[:60]!r} is no {'whole ' * whole}number") from error
+        if not self.low <= value <= self.high:
+            raise ArgumentTypeError(f"{text[:60]} is out of range: {self}")
+        return value
+
+    def check(self, value: float | None, name: str) -> None:
+        """Raises unless ``value`` is in range (NaN never is), or left to the preset."""
+        if value is not None and not self.low <= value <= self.high:
+            shown = str(value)[:60]
+            raise ConfigError(f"{name}={shown} is out of range.", where=f"config.{name}", fix=f"take {self}")
+
+    def __str__(self) -> str:
+        return f"at least {self.low} and at most {self.high}"
 
 
 @dataclass(frozen=True)
-class DataSettings:
-    """Where examples come from."""
+class OneOf:
+    """The names that an option takes."""
 
-    source: str
-    sources: str
-    skip_budget: int
-    cache: str
-    limit: int
+    known: tuple[str, ...]
+
+    def check(self, value: str, name: str) -> None:
+        """Raises unless ``value`` is one of them."""
+        if value not in self.known:
+            raise ConfigError(
+                f"{name}={value!r} is not possible.", where=f"config.{name}", fix=nearest(value, self.known)
+            )
+
+
+# Where nothing tighter is known, what the arrays behind an option can hold.
+COUNT, POSITIVE = Range(0, 2**31 - 1), Range(1, 2**31 - 1)
+ROWS = Range(1, 2**16)  # of a batch
+LENGTH = Range(8, 2**16)  # of a row, in tokens
+TOKENS_PER_BATCH = Range(8, 2**26)
+NEIGHBOURS = Range(1, 1024)
+SEEDS = Range(1, 1000)
+LAYER = Range(0, 1000)
+AXIS = Range(-1, 2**20)
+SHARE = Range(0.0, 1.0)
+FLOATS = OneOf(("float32", "bfloat16"))
+SOURCES = ("files", "hub", "tfds")
+
+
+class _Checked:
+    """Compares every option with what its type declares."""
+
+    group: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
-        _one_of("data.source", self.source, ("files", "hub", "tfds"))
-        for task, kind in split_pairs(self.sources, "config.data.sources").items():
-            _one_of(f"data.sources ({task})", kind, ("files", "hub", "tfds"))
-        _in_range("data.skip_budget", self.skip_budget, 0)
-        _in_range("data.limit", self.limit, 0)
+        for name, hint in get_type_hints(type(self), include_extras=True).items():
+            value, full = getattr(self, name, None), f"{self.group}{name}"
+            if isinstance(value, str) and not value.isprintable():
+                raise ConfigError(
+                    f"{full} has a character that can't be printed.",
+                    where=f"config.{full}",
+                    fix=f"write it anew: {value!r}",
+                )
+            for rule in getattr(hint, "__metadata__", ()):
+                rule.check(value, full)
 
 
 @dataclass(frozen=True)
-class ExperimentSettings:
+class DataSettings(_Checked):
+    """Where examples come from."""
+
+    group: ClassVar[str] = "data."
+    source: Annotated[str, OneOf(SOURCES)]
+    sources: str
+    skip_budget: Annotated[int, COUNT]
+    cache: str
+    limit: Annotated[int, COUNT]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for task, kind in split_pairs(self.sources, "config.data.sources").items():
+            OneOf(SOURCES).check(kind, f"data.sources ({task})")
+
+
+@dataclass(frozen=True)
+class ExperimentSettings(_Checked):
     """Which phases there are."""
 
+    group: ClassVar[str] = "experiment."
     intermediates: str
     targets: str
     languages: str
-    intermediate_seeds: int
-    target_seeds: int
-    first_seed: int
+    intermediate_seeds: Annotated[int, SEEDS]
+    target_seeds: Annotated[int, SEEDS]
+    first_seed: Annotated[int, Range(0, 2**32 - 1001)]  # seeds have 32 bits
     source_language: str
     train_on: str
-    select_on: str
-    keep: str
+    select_on: Annotated[str, OneOf(("en", "target-languages"))]
+    keep: Annotated[str, OneOf(("none", "encoders", "models", "all"))]
 
     def __post_init__(self) -> None:
-        _in_range("experiment.intermediate_seeds", self.intermediate_seeds, 1)
-        _in_range("experiment.target_seeds", self.target_seeds, 1)
-        _in_range("experiment.first_seed", self.first_seed, 0)
-        _one_of("experiment.select_on", self.select_on, ("en", "target-languages"))
-        _one_of("experiment.keep", self.keep, ("none", "encoders", "models", "all"))
+        super().__post_init__()
         unused = set(split_pairs(self.train_on, "config.experiment.train_on")) - set(
             split_names(self.targets)
         )
@@ -105,52 +160,39 @@ class ExperimentSettings:
 
 
 @dataclass(frozen=True)
-class TrainSettings:
+class TrainSettings(_Checked):
     """How a phase is trained; None leaves it to the task's preset."""
 
-    learning_rate: float | None
-    batch_size: int | None
-    epochs: float | None
-    max_length: int | None
-    warmup: float | None
-    weight_decay: float | None
-    max_steps: int
-    schedule: str
-    clip_norm: float
-    epsilon: float
-    layer_decay: float
+    group: ClassVar[str] = "train."
+    learning_rate: Annotated[float | None, SHARE]
+    batch_size: Annotated[int | None, ROWS]
+    epochs: Annotated[float | None, Range(0.0, 1e6)]
+    max_length: Annotated[int | None, LENGTH]
+    warmup: Annotated[float | None, Range(0.0, 2**31 - 1)]
+    weight_decay: Annotated[float | None, SHARE]
+    max_steps: Annotated[int, COUNT]
+    schedule: Annotated[str, OneOf(("linear", "cosine", "constant"))]
+    clip_norm: Annotated[float, Range(0.0, 1e6)]
+    epsilon: Annotated[float, Range(1e-30, 1.0)]
+    layer_decay: Annotated[float, Range(0.01, 1.0)]
     freeze_embeddings: bool
-    freeze_layers: int
-    moment_dtype: str
-    accumulation: int
-    window: int
-    buckets: int
+    freeze_layers: Annotated[int, COUNT]
+    moment_dtype: Annotated[str, FLOATS]
+    accumulation: Annotated[int, ROWS]
+    window: Annotated[int, Range(1, 1024)]
+    buckets: Annotated[int, Range(1, 1024)]
     phase_vocabulary: bool
-    eval_every: int
-    eval_examples: int
-    patience: int
-    checkpoint_every: int
-    keep_latest: int
-    skip_non_finite: int
-    log_every: int
+    eval_every: Annotated[int, POSITIVE]
+    eval_examples: Annotated[int, COUNT]
+    patience: Annotated[int, COUNT]
+    checkpoint_every: Annotated[int, POSITIVE]
+    keep_latest: Annotated[int, Range(1, 1000)]
+    skip_non_finite: Annotated[int, COUNT]
+    log_every: Annotated[int, POSITIVE]
     tensorboard: bool
 
     def __post_init__(self) -> None:
-        _in_range("train.learning_rate", self.learning_rate, 0.0, 1.0)
-        _in_range("train.batch_size", self.batch_size, 1)
-        _in_range("train.epochs", self.epochs, 0.0)
-        _in_range("train.max_length", self.max_length, 8)
-        _in_range("train.warmup", self.warmup, 0.0)
-        _in_range("train.weight_decay", self.weight_decay, 0.0, 1.0)
-        _in_range("train.layer_decay", self.layer_decay, 0.01, 1.0)
-        for name in ("max_steps", "freeze_layers", "eval_examples", "patience", "skip_non_finite"):
-            _in_range(f"train.{name}", getattr(self, name), 0)
-        for name in ("accumulation", "window", "buckets", "eval_every", "checkpoint_every", "keep_latest"):
-            _in_range(f"train.{name}", getattr(self, name), 1)
-        _in_range("train.log_every", self.log_every, 1)
-        _in_range("train.clip_norm", self.clip_norm, 0.0)
-        _one_of("train.schedule", self.schedule, ("linear", "cosine", "constant"))
-        _one_of("train.moment_dtype", self.moment_dtype, ("float32", "bfloat16"))
+        super().__post_init__()
         if self.batch_size and self.batch_size % self.accumulation:
             raise ConfigError(
                 f"A batch of {self.batch_size} does not fall into {self.accumulation} equal microbatches.",
@@ -160,122 +202,97 @@ class TrainSettings:
 
 
 @dataclass(frozen=True)
-class MixtureSettings:
+class MixtureSettings(_Checked):
     """How several tasks, and the languages of masked language modelling, are mixed."""
 
-    sampler: str
-    cap: int
-    temperature: float
+    group: ClassVar[str] = "mixture."
+    sampler: Annotated[str, OneOf(("uniform", "proportional", "capped", "temperature", "weights"))]
+    cap: Annotated[int, POSITIVE]
+    temperature: Annotated[float, Range(1.0, 1e6)]
     weights: str
-    mlm_weight: float
-    mlm_alpha: float
-    mlm_rate: float
+    mlm_weight: Annotated[float, SHARE]
+    mlm_alpha: Annotated[float, SHARE]
+    mlm_rate: Annotated[float, Range(0.01, 0.99)]
     mlm_languages: str
-    mlm_batch_size: int
-    mlm_max_length: int
+    mlm_batch_size: Annotated[int, ROWS]
+    mlm_max_length: Annotated[int, LENGTH]
 
     def __post_init__(self) -> None:
-        _one_of(
-            "mixture.sampler",
-            self.sampler,
-            ("uniform", "proportional", "capped", "temperature", "weights"),
-        )
-        _in_range("mixture.cap", self.cap, 1)
-        _in_range("mixture.temperature", self.temperature, 1.0)
-        _in_range("mixture.mlm_weight", self.mlm_weight, 0.0, 1.0)
-        _in_range("mixture.mlm_alpha", self.mlm_alpha, 0.0, 1.0)
-        _in_range("mixture.mlm_rate", self.mlm_rate, 0.01, 0.99)
-        _in_range("mixture.mlm_batch_size", self.mlm_batch_size, 1)
-        _in_range("mixture.mlm_max_length", self.mlm_max_length, 8)
+        super().__post_init__()
         if (self.sampler == "weights") != bool(self.weights):
             raise ConfigError(
-                "Sampling by weights needs weights, and weights need that sampler.",
+                "The sampler 'weights' and the weights themselves are only of use together.",
                 where="config.mixture",
                 fix="set mixture.sampler=weights and mixture.weights=mnli=2,mlm=1 together",
             )
 
 
 @dataclass(frozen=True)
-class ModelSettings:
+class ModelSettings(_Checked):
     """The form of the heads, and the layer that retrieval reads."""
 
-    head_form: str
-    head_init: str
-    retrieval_layer: int
+    group: ClassVar[str] = "model."
+    head_form: Annotated[str, OneOf(("transformers", "jiant"))]
+    head_init: Annotated[str, OneOf(("transformers", "jiant"))]
+    retrieval_layer: Annotated[int, LAYER]
     sweep_layers: bool
 
-    def __post_init__(self) -> None:
-        _one_of("model.head_form", self.head_form, ("transformers", "jiant"))
-        _one_of("model.head_init", self.head_init, ("transformers", "jiant"))
-        _in_range("model.retrieval_layer", self.retrieval_layer, 0)
-
 
 @dataclass(frozen=True)
-class ComputeSettings:
+class ComputeSettings(_Checked):
     """Precision and memory."""
 
-    dtype: str
-    param_dtype: str
-    remat: str
-    attention: str
-    matmul_precision: str
-    rng: str
+    group: ClassVar[str] = "compute."
+    dtype: Annotated[str, FLOATS]
+    param_dtype: Annotated[str, FLOATS]
+    remat: Annotated[str, OneOf(("none", "attention", "dots", "full"))]
+    attention: Annotated[str, OneOf(("auto", "xla", "cudnn", "splash"))]
+    matmul_precision: Annotated[str, OneOf(("", "highest", "high", "default"))]
+    rng: Annotated[str, OneOf(("threefry2x32", "rbg", "unsafe_rbg"))]
     check_nans: bool
-
-    def __post_init__(self) -> None:
-        _one_of("compute.dtype", self.dtype, ("float32", "bfloat16"))
-        _one_of("compute.param_dtype", self.param_dtype, ("float32", "bfloat16"))
-        _one_of("compute.attention", self.attention, ("auto", "xla", "cudnn", "splash"))
-        _one_of("compute.matmul_precision", self.matmul_precision, ("", "highest", "high", "default"))
-        _one_of("compute.rng", self.rng, ("threefry2x32", "rbg", "unsafe_rbg"))
 
 
 @dataclass(frozen=True)
-class MeshSettings:
+class MeshSettings(_Checked):
     """How devices are arranged."""
 
-    data: int
-    fsdp: int
-    tensor: int
+    group: ClassVar[str] = "mesh."
+    data: Annotated[int, AXIS]
+    fsdp: Annotated[int, AXIS]
+    tensor: Annotated[int, AXIS]
     zero1: bool
 
     def __post_init__(self) -> None:
-        for name in ("data", "fsdp", "tensor"):
-            size = getattr(self, name)
-            if size != -1:
-                _in_range(f"mesh.{name}", size, 1)
-        if [self.data, self.fsdp, self.tensor].count(-1) > 1:
+        super().__post_init__()
+        sizes = [self.data, self.fsdp, self.tensor]
+        if 0 in sizes or sizes.count(-1) > 1:
             raise ConfigError(
-                "Two axes of the mesh can't both take what is left.", where="config.mesh", fix="keep one -1"
+                "An axis of the mesh takes 1 device or more; one of the axes can be -1 and takes all that is left.",
+                where="config.mesh",
+                fix="set mesh.data, mesh.fsdp and mesh.tensor so that their product is the number of devices",
             )
 
 
 @dataclass(frozen=True)
-class EvaluationSettings:
+class EvaluationSettings(_Checked):
     """Prediction and retrieval."""
 
-    tokens_per_batch: int
-    limit: int
-    max_length: int
-    mining_neighbours: int
-    tile: int
-
-    def __post_init__(self) -> None:
-        _in_range("evaluation.tokens_per_batch", self.tokens_per_batch, 8)
-        _in_range("evaluation.limit", self.limit, 0)
-        _in_range("evaluation.max_length", self.max_length, 8)
-        _in_range("evaluation.mining_neighbours", self.mining_neighbours, 1)
-        _in_range("evaluation.tile", self.tile, 0)
+    group: ClassVar[str] = "evaluation."
+    tokens_per_batch: Annotated[int, TOKENS_PER_BATCH]
+    limit: Annotated[int, COUNT]
+    max_length: Annotated[int, LENGTH]
+    mining_neighbours: Annotated[int, NEIGHBOURS]
+    tile: Annotated[int, Range(0, 2**20)]
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(_Checked):
     """A whole experiment."""
 
     title: str
     encoder: str
     debug: bool
-    preset: str
+    preset: Annotated[str, OneOf(("paper", "xtreme"))]
     data: DataSettings
     experiment: ExperimentSettings
     train: TrainSettings
@@ -286,7 +303,7 @@ class Settings:
     evaluation: EvaluationSettings
 
     def __post_init__(self) -> None:
-        _one_of("preset", self.preset, ("paper", "xtreme"))
+        super().__post_init__()
         if not self.encoder:
             raise ConfigError(
                 "No encoder is named.", where="config.encoder", fix="give a hub name or a folder"
