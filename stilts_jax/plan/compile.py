@@ -269,6 +269,7 @@ def _inner_jaxprs(values: Iterable[Any]) -> Iterable[Any]:
 
 def main() -> None:
     """Plans the setup on standard input; the plan, or the error's parts, go to the file that is named."""
+    answer: dict[str, Any]
     try:
         answer = {"plan": asdict(plan_setup(setup_from_json(json.load(sys.stdin))))}
     except ConfigError as error:
