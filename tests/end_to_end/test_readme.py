@@ -1,0 +1,329 @@
+"""README.md, typed: every command block, every row of its table of uses and every Python block, at toy size.
+
+``PROMISES`` says for each what is typed instead (toy data, few steps) and looks at what the sentence beside it
+promises. What can't be run here says why, and as much of it as can be is run.
+"""
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stilts_jax.main import main
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def commands() -> list[str]:
+    """The commands of indented blocks, as they are typed: continued lines joined, comments cut."""
+    text = re.sub(r"```.*?```", "", README, flags=re.DOTALL)
+    lines = re.findall(r"(?m)^ {4}(\S.*)$", text.replace("\\\n", " "))
+    return [" ".join(re.sub(r"\s#\s.*$", "", line).split()) for line in lines]
+
+
+def uses() -> list[str]:
+    """The first code of each row of the table of uses."""
+    table = README.partition("| to | type |")[2].partition("\n\n")[0]
+    return [
+        row.split("|")[2].strip() for row in table.splitlines() if row.startswith("| ") and "---" not in row
+    ]
+
+
+def python_blocks() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+class Toy:
+    """Where commands run at toy size: data, an encoder and a finished grid of the toy world."""
+
+    def __init__(self, demo: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.demo, self.folder, self.capsys = demo, folder, capsys
+        self.data, self.encoder = demo / "world" / "data", demo / "encoder"
+
+    def run(self, *arguments: object, code: int = 0) -> str:
+        """Types a command; returns what it prints."""
+        assert main([str(one) for one in arguments]) == code
+        return self.capsys.readouterr().out
+
+    def grid(
+        self, config: str, *more: object, data: Path | None = None, folder: str = "w"
+    ) -> dict[str, dict]:
+        """Runs a grid in debug size and returns its results by phase."""
+        workdir = self.folder / folder
+        arguments = [f"--config={config}:debug", f"--data_root={data or self.data}", f"--workdir={workdir}"]
+        self.run("grid", *arguments, f"--config.encoder={self.encoder}", *more)
+        return self.results(workdir)
+
+    def results(self, workdir: Path) -> dict[str, dict]:
+        found = [json.loads(path.read_text("utf-8")) for path in workdir.glob("phases/*/result.json")]
+        return {one["phase"]["name"]: one for one in found}
+
+    def phase(self, name: str) -> Path:
+        """A finished phase of the demo."""
+        return next((self.demo / "grid" / "phases").glob(f"{name}-*"))
+
+
+@pytest.fixture
+def toy(demo, tmp_path, capsys, monkeypatch) -> Toy:
+    monkeypatch.chdir(tmp_path)
+    return Toy(demo[0], tmp_path, capsys)
+
+
+SLICE = "xstilts:intermediates=none+mnli,targets=xnli+panx+tatoeba"  # instead of three rows and three seeds
+
+
+def show_the_demo(toy: Toy) -> None:
+    page = (toy.demo / "grid" / "report" / "report.html").read_text("utf-8")
+    assert "toy results" in page.lower()
+    assert len(toy.results(toy.demo / "grid")) == 7
+
+
+def run_the_tests(toy: Toy) -> None:
+    """Not run here, as this is one of them: .ci/run types it in a fresh environment."""
+    assert "pytest" in (ROOT / ".ci" / "run").read_text("utf-8")
+
+
+def list_tasks(toy: Toy) -> None:
+    printed = toy.run("tasks", f"--data_root={toy.data}")
+    assert all(name in printed for name in ("mnli", "xnli", "tatoeba", "panx"))
+
+
+def prepare_an_encoder(toy: Toy) -> None:
+    """The hub is not asked: tests/tasks/test_hub.py answers in its place on this machine."""
+    printed = toy.run(
+        "prepare", "udpos", f"--data_root={toy.data}", f"--encoder={toy.encoder}", "--no_download", code=1
+    )
+    assert "udpos" in printed
+
+
+def look_first(toy: Toy) -> None:
+    printed = toy.run(
+        *("grid", f"--config={SLICE}:debug", f"--data_root={toy.data}", f"--workdir={toy.folder / 'w'}"),
+        *(f"--config.encoder={toy.encoder}", "--dry_run"),
+    )
+    assert all(word in printed for word in ("phase", "steps", "tokens", "FLOP", "disk", "device-hours"))
+    assert not list(toy.folder.glob("w/phases/*/result.json"))
+
+
+def run_a_slice(toy: Toy) -> None:
+    results = toy.grid(SLICE)
+    assert set(results) == {
+        *("none+mnli.s0", "none+panx.s0", "none+retrieval"),
+        *("mnli.s0", "mnli.s0+mnli.s0", "mnli.s0+panx.s0", "mnli.s0+retrieval"),
+    }
+    assert set(results["mnli.s0+retrieval"]["scores"]) == {"tatoeba"}
+    toy.run("report", toy.folder / "w")
+    names = {path.suffix for path in (toy.folder / "w" / "report").iterdir()}
+    assert {".html", ".md", ".csv", ".tex"} <= names
+    before = {path: path.read_bytes() for path in toy.folder.glob("w/phases/*/result.json")}
+    toy.grid(SLICE)  # typed again: nothing is done twice
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def report(toy: Toy) -> None:
+    shutil.copytree(toy.demo / "grid", toy.folder / "w")
+    toy.run("report", toy.folder / "w")
+    assert (toy.folder / "w" / "report" / "report.html").is_file()
+
+
+def bench(toy: Toy) -> None:
+    printed = toy.run(
+        *("bench", "--shape=tiny", "--lengths=mnli", "--max_length=16", f"--data_root={toy.data}"),
+        *(
+            f"--encoder={toy.encoder}",
+            "--rounds=1",
+            "--rows=16",
+            "--batch_size=4",
+            "--config.train.buckets=1",
+        ),
+    )
+    assert "train" in printed and "examples/s" in printed
+
+
+def several_at_once(toy: Toy) -> None:
+    results = toy.grid("xstilts:intermediates=mnli/squad_v1+mnli/mlm,targets=tatoeba")
+    assert {"mnli+squad_v1.s0", "mnli+mlm.s0"} <= set(results)
+
+
+def translated(toy: Toy) -> None:
+    data = toy.folder / "data"
+    shutil.copytree(toy.data, data)
+    for split in ("train", "dev_matched"):
+        path = data / "mnli" / f"multinli_1.0_{split}.jsonl"
+        shutil.copy(path, path.with_name(f"multinli_1.0_{split}-de.jsonl"))
+    results = toy.grid("xstilts:intermediates=mnli@de,targets=tatoeba", data=data)
+    assert results["mnli@de.s0"]["phase"]["source_language"] == "de"
+
+
+def another_encoder(toy: Toy) -> None:
+    results = toy.grid(f"xstilts:intermediates=hub:{toy.encoder},targets=tatoeba")
+    assert [one["scores"].keys() for one in results.values()] == [{"tatoeba"}]
+
+
+def other_source_language(toy: Toy) -> None:
+    data = toy.folder / "data"
+    shutil.copytree(toy.data, data)
+    for split in ("train", "dev"):
+        shutil.copy(data / "panx" / f"{split}-en.tsv", data / "panx" / f"{split}-de.tsv")
+    results = toy.grid("xstilts:intermediates=none,targets=panx,source_language=de", data=data)
+    assert {one["phase"]["source_language"] for one in results.values()} == {"de"}
+
+
+def xtreme_preset(toy: Toy) -> None:
+    results = toy.grid("xstilts:intermediates=none,targets=panx,preset=xtreme")
+    (config,) = (one["config"] for one in results.values())
+    assert config["preset"] == "xtreme"
+
+
+def xtreme_r(toy: Toy) -> None:
+    results = toy.grid("xstilts:benchmark=xtreme-r,intermediates=none", "--available")
+    scored = {task for one in results.values() for task in one["scores"]}
+    assert {"xnli", "udpos", "panx", "xquad", "tatoeba", "xcopa"} <= scored
+
+
+def parts(toy: Toy) -> None:
+    first = toy.grid("xstilts:intermediates=none,targets=udpos+panx", "--part=1/2")
+    both = toy.grid("xstilts:intermediates=none,targets=udpos+panx", "--part=2/2")
+    assert len(first) == 1 and set(first) < set(both) == {"none+udpos.s0", "none+panx.s0"}
+
+
+def copa_alone(toy: Toy) -> None:
+    results = toy.grid("xstilts:intermediates=none,targets=xcopa", "--config.experiment.train_on=xcopa=copa")
+    assert set(results) == {"none+copa.s0"}
+
+
+def quick_look(toy: Toy) -> None:
+    results = toy.grid("xstilts:intermediates=none,targets=udpos", "--config.evaluation.limit=8")
+    test = results["none+udpos.s0"]["data"]["udpos"]["test"]
+    assert test["examples"] == 8 * len(results["none+udpos.s0"]["scores"]["udpos"]["test"]["f1"])
+
+
+def one_task(toy: Toy) -> None:
+    arguments = [f"--data_root={toy.data}", f"--workdir={toy.folder / 'w'}"]
+    toy.run("train", "--config=target:task=panx:debug", *arguments, f"--config.encoder={toy.encoder}")
+    assert set(toy.results(toy.folder / "w")) == {"none+panx.s0"}
+
+
+def does_it_fit(toy: Toy) -> None:
+    """The compiler for TPUs is in no extra that tests install: the same command for CPU devices."""
+    printed = toy.run("plan", "--encoder=tiny", "--topology=cpu:8", "--task=xnli", "--rows=8", "--length=16")
+    assert all(word in printed for word in ("GiB on a device", "training", "parameters", "total"))
+
+
+def pytorch_folder(toy: Toy) -> None:
+    export(toy)
+    toy.run(
+        *("eval", toy.folder / "exported", "--task=xnli", f"--data_root={toy.data}"),
+        *(f"--out={toy.folder / 'o'}", "--config.compute.dtype=float32"),
+    )
+    scores = json.loads((toy.folder / "o" / "scores.json").read_text("utf-8"))["scores"]["xnli"]
+    assert len(scores["test"]["accuracy"]) == 8
+
+
+def submission(toy: Toy) -> None:
+    out = toy.folder / "o"
+    common = ["--task=udpos", f"--data_root={toy.data}"]
+    toy.run("eval", toy.phase("none+udpos.s0"), *common, f"--out={out}", "--submission")
+    printed = toy.run("score", f"--predictions={out / 'predictions'}", f"--gold={toy.data}")
+    experiment = toy.results(toy.demo / "grid")["none+udpos.s0"]["scores"]["udpos"]["test"]["f1"]
+    assert f"{np.mean(list(experiment.values())):.2f}" in printed
+
+
+def export(toy: Toy) -> None:
+    toy.run("export", toy.phase("mnli.s0"), f"--out={toy.folder / 'exported'}", "--head=mnli")
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(os.listdir(toy.folder / "exported"))
+
+
+def predict(toy: Toy) -> None:
+    rows = [("text", "pair"), ("A house.", "It is a house."), ("A river.", "No river.")]
+    with open(toy.folder / "in.tsv", "w", encoding="utf-8", newline="") as file:
+        csv.writer(file, delimiter="\t").writerows(rows)
+    toy.run(
+        "predict", toy.phase("mnli.s0"), f"--input={toy.folder / 'in.tsv'}", f"--out={toy.folder / 'out.tsv'}"
+    )
+    assert len((toy.folder / "out.tsv").read_text("utf-8").splitlines()) == 3
+
+
+def mine(toy: Toy) -> None:
+    source, target = toy.data / "tatoeba" / "de-en.de", toy.data / "tatoeba" / "de-en.en"
+    toy.run("mine", f"--encoder={toy.encoder}", f"--source={source}", f"--target={target}", "--out=pairs.tsv")
+    best = (toy.folder / "pairs.tsv").read_text("utf-8").splitlines()[0].split("\t")
+    assert len(best) == 3 and best[1] in source.read_text("utf-8")
+
+
+def laboratory(toy: Toy) -> None:
+    """Without PyTorch, which no extra that tests install brings; tests/benchmarks runs the peers where it is there."""
+    options = "--shape=tiny --lengths=nli --max_length=16 --rounds=1 --rows=16 --batch_size=4 --config.train.buckets=1"
+    command = [sys.executable, ROOT / "tests" / "benchmarks" / "speed.py", *options.split()]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "Training" in done.stdout and "stilts_jax" in done.stdout
+
+
+GRID = (
+    "stilts grid --config=xstilts:intermediates=none+mnli+squad_v1,targets=xnli+panx+tatoeba,seeds=3 "
+    "--data_root=D --workdir=W"
+)
+PROMISES: dict[str, Callable[[Toy], None]] = {
+    "pip install . && stilts demo": show_the_demo,
+    "pip install '.[test]' && pytest": run_the_tests,
+    "stilts tasks --data_root=D": list_tasks,
+    "stilts prepare --data_root=D --encoder=FacebookAI/xlm-roberta-large": prepare_an_encoder,
+    f"{GRID} --dry_run": look_first,
+    GRID: run_a_slice,
+    "stilts report W": report,
+    "stilts bench --lengths=mnli --data_root=D --encoder=E": bench,
+    "python tests/benchmarks/speed.py --shape=e5-small --lengths=mnli --max_length=128 --data_root=D --encoder=E "
+    "--peer=torch": laboratory,
+    "`intermediates=mnli/squad_v1+mnli/mlm`": several_at_once,
+    "`intermediates=mnli@de`": translated,
+    "`intermediates=hub:NAME` (or a folder)": another_encoder,
+    "`xstilts:source_language=de`": other_source_language,
+    "`xstilts:preset=xtreme`": xtreme_preset,
+    "`xstilts:benchmark=xtreme-r`": xtreme_r,
+    "`stilts grid ... --available`": xtreme_r,
+    "`stilts grid ... --part=1/4`": parts,
+    "`--config.experiment.train_on=xcopa=copa`": copa_alone,
+    "`--config.evaluation.limit=200`": quick_look,
+    "`stilts train --config=target:task=panx ...`": one_task,
+    "`stilts plan --encoder=xxl --topology=v5e:16x16`": does_it_fit,
+    "`stilts eval FOLDER --task=xnli --data_root=D --out=O`": pytorch_folder,
+    "`stilts eval ... --submission`, `stilts score --predictions=P --gold=G`": submission,
+    "`stilts export W/phases/PHASE --out=FOLDER --head=mnli`": export,
+    "`stilts predict FOLDER --input=x.tsv --out=y.tsv`": predict,
+    "`stilts mine --encoder=E --source=a.txt --target=b.txt --out=pairs.tsv`": mine,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("promise", [*commands(), *uses()])
+def test_what_the_readme_types(promise: str, toy: Toy) -> None:
+    PROMISES[promise](toy)
+
+
+def test_every_promise_is_listed() -> None:
+    assert set(PROMISES) == {*commands(), *uses()}
+
+
+def test_the_imports_are_there(toy: Toy) -> None:
+    for block in python_blocks():
+        exec(block, {})
+
+
+@pytest.mark.slow
+def test_own_arrays() -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "launch" / "train_own_arrays.py")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "held out: accuracy" in done.stdout
