@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from stilts_jax.chips import Topology, parse_topology
 from stilts_jax.model.config import Compute, EncoderConfig, HeadConfig, Model
-from stilts_jax.sharding import AXES, MeshConfig, mesh_shape, parameter_shardings
+from stilts_jax.sharding import AXES, MeshConfig, mesh_shape, parameter_paths, parameter_shardings
 from stilts_jax.train.optimizer import OptimizerConfig
 
 HEAD = "task"  # the one head that a planned model has
@@ -160,24 +160,26 @@ def masked_positions(length: int) -> int:
 def bytes_sent(setup: Setup, params: Any, mesh: Mesh) -> float:
     """Returns the bytes that one device sends in a step at least, by the best ring algorithms.
 
-    Under ``fsdp`` every pass gathers each parameter and the backward pass sums its gradient; under ``data`` the
-    gradient is summed over copies; under ``tensor`` each layer sums its activations twice per pass. What a compiler
-    adds to that is not counted.
+    Under ``fsdp`` the forward and the backward pass gather each parameter, and its gradient is summed and cut; under
+    ``data`` the gradient is summed over copies; under ``tensor`` each layer sums its activations twice per pass. What
+    a compiler adds to that is not counted.
     """
     data, fsdp, tensor = (mesh.shape[axis] for axis in AXES)
     width = 2 if setup.compute.dtype == "bfloat16" else 4
     passes = 3 if setup.compute.remat == "full" else 2
     total = 0.0
-    for leaf, sharding in zip(jax.tree.leaves(params), jax.tree.leaves(parameter_shardings(params, mesh))):
+    shardings = jax.tree.leaves(parameter_shardings(params, mesh))
+    for (path, leaf), sharding in zip(parameter_paths(params), shardings):
         shard = math.prod(sharding.shard_shape(leaf.shape))
         cut_by_tensor = "tensor" in jax.tree.leaves(tuple(sharding.spec))
         whole = leaf.size / (tensor if cut_by_tensor else 1)
-        if whole > shard:
-            total += (passes + 1) * setup.accumulation * width * (whole - shard)
+        if not path.endswith("embeddings/word"):  # devices exchange the rows that they look up, as below
+            total += 3 * setup.accumulation * width * (whole - shard)
         total += 2 * width * shard * (data - 1) / data
     rows = setup.tokens / (data * fsdp)
-    sums = 2 * passes * setup.encoder.num_layers * width * rows * setup.encoder.hidden_size
-    return total + sums * 2 * (tensor - 1) / tensor
+    hidden = width * rows * setup.encoder.hidden_size
+    sums = 2 * passes * setup.encoder.num_layers * hidden * 2 * (tensor - 1) / tensor
+    return total + sums + 2 * hidden * (fsdp - 1) / fsdp
 
 
 def bound_seconds(setup: Setup, executed: float, arguments: int, sent: float) -> Mapping[str, float]:

@@ -57,14 +57,15 @@ def test_bytes_on_a_device(plan: Plan) -> None:
 
 def test_bytes_sent_by_hand() -> None:
     """One dense layer's matrices over fsdp, activations over tensor, and the gradient over data."""
-    width, inner, layers, words = TINY.hidden_size, TINY.intermediate_size, TINY.num_layers, TINY.vocab_size
+    width, inner, layers = TINY.hidden_size, TINY.intermediate_size, TINY.num_layers
     layer = 4 * width * width + 2 * width * inner
     mesh = jax.sharding.AbstractMesh((1, 4, 2), ("data", "fsdp", "tensor"))
     params = abstract_params(SETUP.model)
-    # Forward, recomputation, backward and the gradient's sum, in bfloat16; words are cut over both axes.
-    gathers = 4 * 2 * (layers * layer / 2 + words * width / 2 + width * width / 2) * 3 / 4
-    sums = 2 * 3 * layers * 2 * (16 * 32 / 4) * width * 2 * 1 / 2
-    assert bytes_sent(SETUP, params, mesh) == pytest.approx(gathers + sums, rel=0.02)
+    # Forward, backward and the gradient's sum, in bfloat16; biases are a hundredth.
+    gathers = 3 * 2 * (layers * layer / 2 + width * width / 2) * 3 / 4
+    hidden = 2 * (16 * 32 / 4) * width
+    sums = 2 * 3 * layers * hidden * 2 * 1 / 2
+    assert bytes_sent(SETUP, params, mesh) == pytest.approx(gathers + sums + 2 * hidden * 3 / 4, rel=0.02)
     copies = jax.sharding.AbstractMesh((8, 1, 1), ("data", "fsdp", "tensor"))
     total = sum(leaf.size for leaf in jax.tree.leaves(params))
     assert bytes_sent(SETUP, params, copies) == pytest.approx(2 * 2 * total * 7 / 8)
