@@ -74,6 +74,7 @@ def _run(
     """Runs all phases of ``settings``; returns the exit code and the phases' folders."""
     from stilts_jax.commands.options import open_context
     from stilts_jax.experiment.grid import run_grid
+    from stilts_jax.experiment.needs import check_data
     from stilts_jax.experiment.phases import list_phases
     from stilts_jax.tasks import get_task
 
@@ -85,7 +86,7 @@ def _run(
         command=arguments.command_line,
         progress=progress,
     )
-    context.check(phases)
+    check_data(phases, context)
     return run_grid(phases, context), [context.folder(phase) for phase in phases]
 
 

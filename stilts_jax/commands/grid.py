@@ -23,6 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "and kept for the run)",
     )
     parser.add_argument(
+        "--available",
+        action="store_true",
+        help="run the rows and targets whose data are there, and name the others",
+    )
+    parser.add_argument(
         "--part",
         default="1/1",
         metavar="I/N",
@@ -34,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
     from stilts_jax.commands.options import context_of, read_settings
+    from stilts_jax.experiment.needs import check_data, keep_available
     from stilts_jax.experiment.phases import list_phases, select_part
     from stilts_jax.tasks import get_task
 
@@ -41,7 +47,10 @@ def run(arguments: argparse.Namespace) -> int:
     phases = list_phases(settings, get_task)
     part, parts = _read_part(arguments.part)
     context = context_of(arguments, settings)
-    context.check(phases)
+    if arguments.available:
+        context = keep_available(context)
+        phases = list_phases(context.settings, get_task)
+    check_data(phases, context)
     if arguments.dry_run:
         from stilts_jax.experiment.estimate import estimate_text
 

@@ -94,6 +94,7 @@ def _count_work(arguments: argparse.Namespace, settings: "Settings") -> float:
     """Returns the FLOP of all phases of the grid, training and scoring."""
     from stilts_jax.commands.options import open_context
     from stilts_jax.experiment.estimate import Estimator
+    from stilts_jax.experiment.needs import check_data
     from stilts_jax.experiment.phases import list_phases
     from stilts_jax.tasks import get_task
 
@@ -105,7 +106,7 @@ def _count_work(arguments: argparse.Namespace, settings: "Settings") -> float:
             workdir=Path(folder),
             command=arguments.command_line,
         )
-        context.check(phases)
+        check_data(phases, context)
         estimator = Estimator(context)
         return sum(estimator.estimate(phase).flops for phase in phases)
 

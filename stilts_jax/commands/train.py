@@ -26,11 +26,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
     from stilts_jax.commands.options import context_of, read_settings
     from stilts_jax.experiment.grid import run_grid
+    from stilts_jax.experiment.needs import check_data
     from stilts_jax.experiment.phases import list_phases
     from stilts_jax.tasks import get_task
 
     settings = read_settings(arguments)
     phases = list_phases(settings, get_task)
     context = context_of(arguments, settings)
-    context.check(phases)
+    check_data(phases, context)
     return run_grid(phases, context)

@@ -51,6 +51,8 @@ def wanted_languages(task: Task, split: str) -> tuple[str, ...]:
     """Returns the languages that a split is needed in; none if the task does without it."""
     if split == "train":  # in one language; a task that is trained on others needs none of its own
         return () if task.train_on or not task.languages else (task.source_language,)
+    if "@" in task.name:
+        return ()  # what was only translated for training is selected on English
     if split not in (task.selection, task.reported):
         return ()
     return task.split_languages.get(split, task.languages)

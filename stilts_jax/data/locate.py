@@ -25,6 +25,7 @@ class Found:
         language_of: the language of a row, where there are several; None where all rows are in the one that
             is read.
         tolerated: rows that can't be used in the released files themselves.
+        layout: what was declared of these files.
     """
 
     paths: tuple[Path, ...]
@@ -32,6 +33,7 @@ class Found:
     convert: Callable[[Row], Example | None] | None
     language_of: Callable[[Row], str] | None
     tolerated: int = 0
+    layout: Files | Prepared | None = None
 
 
 def prepared_module(kind: SourceKind) -> ModuleType:
@@ -72,12 +74,12 @@ def _found_prepared(
     def open_rows(problems: Problems) -> Iterator[tuple[Path, Row]]:
         yield from prepared_module(kind).read_rows(data_set, split, language, root)
 
-    return Found(paths, open_rows, data_set.convert, data_set.language_of, data_set.tolerated)
+    return Found(paths, open_rows, data_set.convert, data_set.language_of, data_set.tolerated, data_set)
 
 
 def _fill(layout: Files, pattern: str, language: str) -> str:
     # A file of several languages has none in its name.
-    return fill(pattern, language, layout.codes, base=language if layout.language_of else "en")
+    return fill(pattern, language, layout.codes, base=language if layout.language_of else layout.language)
 
 
 def _found_files(layout: Files, paths: tuple[Path, ...], language: str) -> Found:
@@ -90,7 +92,7 @@ def _found_files(layout: Files, paths: tuple[Path, ...], language: str) -> Found
                 yield path, replace(row, number=before + last) if before else row
             before += last + 1
 
-    return Found(paths, open_rows, layout.convert, layout.language_of, layout.tolerated)
+    return Found(paths, open_rows, layout.convert, layout.language_of, layout.tolerated, layout)
 
 
 def find_pool(
@@ -120,7 +122,7 @@ def list_languages(sources: Sources, split: str, kind: SourceKind, root: Path) -
     for layout in sources.files:
         for pattern in layout.paths.get(split, ()):
             if layout.language_of is None:
-                found |= find_languages(root, pattern, layout.codes)
+                found |= find_languages(root, pattern, layout.codes, layout.language)
                 continue
             problems = Problems(f"{split} in any language", budget=1_000_000)  # reading them reports them
             for path in find_files(root, pattern):
@@ -137,6 +139,18 @@ def list_languages(sources: Sources, split: str, kind: SourceKind, root: Path) -
                 language for language in set.intersection(*named) if find_pool(sources, split, language, root)
             }
     return found
+
+
+def list_patterns(sources: Sources, split: str, kind: SourceKind) -> list[str]:
+    """Returns every path that is looked for, as it is declared (with ``{language}``), or the names of data sets."""
+    parts = [part for _, part in sources.parts] or [sources]
+    if kind != "files":
+        named = (one for part in parts for one in prepared_sources(part, kind) if split in one.splits)
+        return [f"{kind}/{data_set.name}" for data_set in named]
+    found = [pattern for part in parts for layout in part.files for pattern in layout.paths.get(split, ())]
+    pools = (pool.paths.get(split, {}) for part in parts for pool in part.pools)
+    found += [pattern for roles in pools for pattern in roles.values()]
+    return list(dict.fromkeys(found))
 
 
 def missing(task: Task, split: str, language: str, kind: SourceKind, root: Path, part: str = "") -> DataError:

@@ -4,6 +4,8 @@ Nothing here downloads; ``stilts_jax.data.prepare`` does.
 """
 
 import functools
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,7 +26,8 @@ from stilts_jax.data.locate import (
 )
 from stilts_jax.data.rows import Problems, Row
 from stilts_jax.errors import ConfigError, DataError
-from stilts_jax.tasks.spec import Example, RetrievalSet, Task
+from stilts_jax.tasks.declaration import describe
+from stilts_jax.tasks.spec import Example, Files, Pools, Prepared, RetrievalSet, Task
 
 UNKNOWN_LABEL = "<other>"  # stands for tags of evaluation data that a labels file lacks; never right
 
@@ -144,10 +147,32 @@ def read_retrieval(task: Task, split: str, language: str, source: DataSource) ->
     return replace(found, skipped=tuple(problems.found))
 
 
+_CONVERSION = (
+    "read",
+    "convert",
+    "build",
+    "language_of",
+    "codes",
+)  # what a layout says of how rows are understood
+
+
 def fingerprint(task: Task, split: str, language: str, source: DataSource) -> str:
-    """Returns a hash of a task's version and the bytes of the files that a split is read from."""
-    content = hash_files(find_paths(task, split, language, source))
-    return f"{task.name}-{task.version}-{split}-{language}-{content}"
+    """Returns a hash of what a split is read from: its bytes, and how the task declares that they become examples.
+
+    Paths and languages are not in it: a file of another name with the same bytes is the same data, and what a task
+    is evaluated in has a fingerprint for each language.
+    """
+    paths, layouts = _find(task, split, language, source)
+    declared = [
+        task.kind,
+        # Those of a labels file are in its bytes.
+        [] if task.sources.labels_file else task.labels,
+        task.sources.keep,
+        *(getattr(layout, role, None) for layout in layouts for role in _CONVERSION),
+    ]
+    text = json.dumps(describe(declared), ensure_ascii=True)
+    made_of = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    return f"{task.name}-{task.version}-{split}-{language}-{made_of}-{hash_files(paths)}"
 
 
 def find_paths(task: Task, split: str, language: str, source: DataSource) -> tuple[Path, ...]:
@@ -156,19 +181,27 @@ def find_paths(task: Task, split: str, language: str, source: DataSource) -> tup
     Raises:
         DataError: there are none.
     """
+    return _find(task, split, language, source)[0]
+
+
+def _find(
+    task: Task, split: str, language: str, source: DataSource
+) -> tuple[tuple[Path, ...], list[Files | Pools | Prepared | None]]:
+    """Returns the files that a split is read from, and what is declared of them."""
     kind = source.kind_of(task)
     if kind == "files":
         pool = find_pool(task.sources, split, language, source.root)
         if pool:
-            return tuple(path for role in sorted(pool[1]) for path in pool[1][role])
+            return tuple(path for role in sorted(pool[1]) for path in pool[1][role]), [pool[0]]
     else:
         for data_set in prepared_sources(task.sources, kind):
             paths = prepared_module(kind).find(data_set, split, language, source.root)
             if data_set.build and paths:
-                return paths
+                return paths, [data_set]
     located = _locate(task, split, language, source)
     labels = find_files(source.root, task.sources.labels_file) if task.sources.labels_file else ()
-    return (*(path for _, found in located for path in found.paths), *labels)
+    paths = (*(path for _, found in located for path in found.paths), *labels)
+    return paths, [found.layout for _, found in located]
 
 
 def available_languages(
@@ -184,12 +217,21 @@ def available_languages(
             task that names no languages (mlm) has all that are there.
     """
     found = list_languages(task.sources, split, source.kind_of(task), source.root)
-    if task.source_language != "en" and split != "train":
-        found |= {task.source_language} if "en" in found else set()
     listed = tuple(language for language in task.languages if language in found)
+    if not listed and split != "train" and "@" in task.name:
+        listed = tuple({"en"} & found)
     if beyond or not task.languages:
         return (*listed, *sorted(found - set(listed)))
     return listed
+
+
+def selection_language(task: Task, source: DataSource) -> str:
+    """Returns the language of the dev set that selects: what the task is trained in, or English if there is none.
+
+    "mnli@de" without a translated dev set is selected, and as an intermediate scored, on English.
+    """
+    found = available_languages(task, task.selection, source, beyond=True)
+    return "en" if "@" in task.name and task.source_language not in found else task.source_language
 
 
 def read_labels(task: Task, source: DataSource) -> tuple[str, ...]:
@@ -229,9 +271,6 @@ def _locate(task: Task, split: str, language: str, source: DataSource) -> list[t
     kind, located = source.kind_of(task), []
     for name, part in task.sources.parts or (("", task.sources),):
         found = find(part, split, language, kind, source.root)
-        if not found and language == task.source_language and split != "train":
-            # "mnli@de" without translated dev data is selected on English.
-            found = find(part, split, "en", kind, source.root)
         if not found:
             raise missing(task, split, language, kind, source.root, name)
         located.append((name, found))

@@ -295,6 +295,15 @@ METRICS: Mapping[str, Callable[[Task | None, Any, Any, str], MetricResult]] = {
 # Scored with a threshold that comes from a dev set: see ``experiment.keys.evaluated_splits``.
 TUNED_METRICS = frozenset(("bucc_f1", "squad_v2"))
 
+# Raised (from 1) when a metric, or what decodes for it, gives another score than before: then it scores again.
+VERSIONS: Mapping[str, int] = {"squad": 2, "squad_v2": 2, "mlqa": 2, "bucc_f1": 2}
+
+
+def metric_version(name: str) -> int:
+    """Returns the version of a metric, which is part of an evaluation's key."""
+    return VERSIONS.get(name, 1)
+
+
 # The values whose mean is a task's one number.
 MAIN_VALUES: Mapping[str, tuple[str, ...]] = {
     "accuracy": ("accuracy",),

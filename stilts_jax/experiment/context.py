@@ -8,7 +8,13 @@ from typing import Any
 
 from stilts_jax.data.features import FEATURE_VERSION, FeatureSettings, build_features
 from stilts_jax.data.records import Features
-from stilts_jax.data.sources import DataSource, available_languages, fingerprint, read_examples
+from stilts_jax.data.sources import (
+    DataSource,
+    available_languages,
+    fingerprint,
+    read_examples,
+    selection_language,
+)
 from stilts_jax.data.store import load_or_build
 from stilts_jax.errors import ConfigError, DataError
 from stilts_jax.experiment.keys import evaluation_record, hash_record, training_record
@@ -70,7 +76,13 @@ class Context:
         """What the training of ``phase`` depends on."""
         start = self.key(phase.parent) if phase.parent else encoder_fingerprint(phase.encoder, self.settings)
         return training_record(
-            phase, self.settings, get_task, start, self.fingerprint, self.mlm_languages(phase)
+            phase,
+            self.settings,
+            get_task,
+            start,
+            self.fingerprint,
+            self.selection,
+            self.mlm_languages(phase),
         )
 
     def key(self, phase: Phase) -> str:
@@ -91,18 +103,45 @@ class Context:
         return self.workdir / "phases" / f"{readable}-{self.key(phase)[:8]}"
 
     def fingerprint(self, task: Task, split: str, language: str) -> str:
-        """A hash of the bytes that a split is read from."""
+        """A hash of the bytes that a split is read from, and of how the task understands them."""
         return fingerprint(task, split, language, self.source)
 
     # -- languages and data
 
-    def languages(self, task: Task, split: str) -> tuple[str, ...]:
-        """The languages in which ``split`` is scored: those that were asked for, as far as there are data."""
+    def languages(self, phase: Phase, task: Task, split: str) -> tuple[str, ...]:
+        """The languages in which a phase scores ``split``: those that were asked for, as far as there are data.
+
+        What was asked for filters what is reported only: an intermediate phase is always scored in its source
+        language, and a threshold is tuned on the source language's dev set (of mining, on each language's own).
+        """
         asked = split_names(self.settings.experiment.languages)
         found = available_languages(task, split, self.source, beyond=bool(asked))
-        if not asked:
-            return found
-        return tuple(language for language in asked if language in found)
+        if phase.stage != "intermediate" and split != task.reported and task.retrieval != "mining":
+            return tuple({task.source_language}.intersection(found))
+        if asked and phase.stage == "intermediate":
+            asked = tuple(dict.fromkeys((selection_language(task, self.source), *asked)))
+        return tuple(language for language in asked or found if language in found)
+
+    def selection(self, phase: Phase, task: Task) -> list[tuple[Task, tuple[str, ...]]]:
+        """The dev sets that pick the best step of ``task`` in ``phase``: in its source language, or the targets' own.
+
+        Masked language modelling has none: its loss is no measure of the task that it accompanies. Neither has a dual
+        encoder, which is trained to the end, as XTREME-R does, nor a task without dev files.
+        """
+        if task.kind in ("mlm", "embed") or not task.selection:
+            return []
+        if self.settings.experiment.select_on == "en" or not phase.evaluate:
+            return [(task, (selection_language(task, self.source),))]
+        targets = [get_task(name) for name in phase.evaluate]
+        scored = [(one, available_languages(one, one.selection, self.source)) for one in targets]
+        bare = [target.name for target, languages in scored if not languages]
+        if bare:
+            raise ConfigError(
+                f"{', '.join(bare)} has no dev set in any language to select on.",
+                where="config.experiment.select_on",
+                fix="set it to en for this target",
+            )
+        return scored
 
     def mlm_languages(self, phase: Phase) -> tuple[str, ...]:
         """The languages of masked language modelling; empty where a phase has none."""
@@ -171,19 +210,3 @@ class Context:
         # They are mapped into memory, which needs a file system.
         cache = Path(self.settings.data.cache or local_folder(self.workdir) / "features")
         return load_or_build(cache, parts, build, progress=self.progress)
-
-    def check(self, phases: Sequence[Phase]) -> None:
-        """Finds out before anything runs whether every phase has its data."""
-        if not phases:
-            raise ConfigError("There is nothing to run.", where="config.experiment", fix="name a target task")
-        for phase in phases:
-            self.key(phase)
-            for name in phase.evaluate:
-                task = get_task(name)
-                split = task.selection if phase.stage == "intermediate" else task.reported
-                if task.kind != "mlm" and not self.languages(task, split):
-                    raise DataError(
-                        f"There are no data to evaluate {name} on.",
-                        where=f"{self.source.root}, split {split}",
-                        fix="`stilts tasks --data_root=...` says which files are looked for",
-                    )

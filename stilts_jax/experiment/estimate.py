@@ -121,7 +121,7 @@ class Estimator:
         context, task = self._context, with_labels(get_task(name), self._context.source)
         splits = evaluated_splits(phase, task)
         for split in splits:
-            languages = context.languages(task, split)
+            languages = context.languages(phase, task, split)
             if languages and (name, split) not in self._samples:
                 self._samples[name, split] = self._measure(phase, task, split, languages)
         return _add([self._samples[name, split] for split in splits if (name, split) in self._samples])
@@ -131,7 +131,7 @@ class Estimator:
         settings = feature_settings(phase_hyperparameters(phase, task, context.settings))
         examples: Mapping[str, Sequence[Example]]
         if task.retrieval:
-            examples = {one: _pool(task, split, one, context) for one in languages}
+            examples = {one: _pool(task, split, one, one == languages[0], context) for one in languages}
         else:
             limit = context.settings.evaluation.limit or None
             found = context.examples(task, split, languages)
@@ -148,11 +148,10 @@ def _mean_length(features: Features) -> float:
     return sum(len(one.values) for one in columns if isinstance(one, Ragged)) / max(1, len(features))
 
 
-def _pool(task: Task, split: str, language: str, context: Context) -> list[EmbedExample]:
+def _pool(task: Task, split: str, language: str, first: bool, context: Context) -> list[EmbedExample]:
     """Returns the texts that a language of a retrieval task embeds; a shared pool counts with the first."""
     found = read_retrieval(task, split, language, context.source)
-    shared = task.shared_candidates and language != context.languages(task, split)[0]
-    return [*found.queries, *(() if shared else found.candidates)]
+    return [*found.queries, *(found.candidates if first or not task.shared_candidates else ())]
 
 
 def estimate_text(phases: Sequence[Phase], context: Context) -> str:

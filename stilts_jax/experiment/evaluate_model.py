@@ -29,8 +29,9 @@ def evaluate_model(
     for name in names:
         task = with_labels(get_task(name), context.source)
         chosen = None
-        if task.retrieval not in ("nearest", "mining"):
-            chosen = head or _fitting_head(task.name, (*task.train_on[-1:], task.name), opened.heads)
+        if task.is_trained:
+            wanted = (*(get_task(one).name for one in task.train_on[-1:]), task.name)
+            chosen = head or _fitting_head(task.name, wanted, opened.heads)
         phase = Phase(
             name=f"eval {model}",
             stage="target",

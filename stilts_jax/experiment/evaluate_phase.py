@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from stilts_jax.data.sources import read_retrieval, with_labels
+from stilts_jax.data.sources import read_retrieval, selection_language, with_labels
 from stilts_jax.errors import DataError
 from stilts_jax.evaluation.embed import Embedder
 from stilts_jax.evaluation.evaluate import Evaluation, evaluate_task
@@ -100,7 +100,7 @@ class Scorer:
         """Adds one task to ``scores``."""
         context = self.context
         *tuned_on, reported = evaluated_splits(self.phase, task)
-        asked = context.languages(task, reported)
+        asked = context.languages(self.phase, task, reported)
         if not asked:
             raise DataError(
                 f"There are no data to evaluate {task.name} on.",
@@ -127,9 +127,7 @@ class Scorer:
 
         BUCC tunes each language on its own dev set, as it is defined; other tasks take the source language's.
         """
-        found = self.context.languages(task, split)
-        if task.retrieval != "mining":
-            found = tuple(language for language in found if language == task.source_language)
+        found = self.context.languages(self.phase, task, split)
         results = self._score_split(task, split, found, scores, None).results if found else {}
         tuned = {
             language: results[language].settings["threshold"] for language in found if language in results
@@ -173,11 +171,11 @@ class Scorer:
         return found
 
     def score_source_dev(self) -> dict[str, Any] | None:
-        """Scores what was trained on its own dev set; None where it has none (dual encoders) or no gold."""
+        """Scores what was trained on its own dev set; None for dual encoders, and where there is none or no gold."""
         task = with_labels(get_task(self.phase.train[-1]), self.context.source)
-        if task.kind == "embed":
+        if task.kind == "embed" or not task.selection:
             return None
-        language = task.source_language
+        language = selection_language(task, self.context.source)
         with self.context.progress.part(f"{task.name} {task.selection} {language}"):
             found, examples = self._predict(task, task.selection, (language,))
         if language not in found.results:
@@ -195,7 +193,7 @@ class Scorer:
     ) -> tuple[Evaluation, int]:
         """Returns what was scored, and how many examples that were."""
         context, phase = self.context, self.phase
-        head = task.name if task.name in self.heads else phase.train[-1]
+        head = self._head_of(task)
         settings = feature_settings(phase_hyperparameters(phase, task, context.settings))
         limit = context.settings.evaluation.limit
         examples = context.examples(task, split, languages)
@@ -237,8 +235,8 @@ class Scorer:
         context, phase, settings = self.context, self.phase, self.context.settings
         sets = {language: read_retrieval(task, split, language, context.source) for language in languages}
         num_queries = sum(len(one.queries) for one in sets.values())
-        trained = task.retrieval == "ranking"
-        head = phase.train[-1] if trained else ""
+        trained = task.is_trained
+        head = self._head_of(task) if trained else ""
         hyperparameters = phase_hyperparameters(phase, task, settings)
         embedder = Embedder(
             self._model({head: self.head_configs[head]} if trained else {}),
@@ -275,6 +273,10 @@ class Scorer:
             task, sets, embedder, embed_queries=queries, thresholds=thresholds, **options
         )
         return found, num_queries
+
+    def _head_of(self, task: Task) -> str:
+        """The task's own head, or that of the one task that was trained in its place."""
+        return task.name if task.name in self.heads else next(iter(self.heads))
 
     def _model(self, heads: Mapping[str, HeadConfig]) -> Model:
         return Model(self.config, tuple(heads.items()), make_compute(self.context.settings))

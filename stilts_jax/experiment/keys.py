@@ -8,16 +8,17 @@ often it logs and saves) is in neither: it changes results by rounding at most.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from stilts_jax.evaluation.metrics import TUNED_METRICS
+from stilts_jax.data.features import FEATURE_VERSION
+from stilts_jax.evaluation.metrics import TUNED_METRICS, metric_version
 from stilts_jax.experiment.phases import Phase, hyperparameters_of
 from stilts_jax.experiment.settings import Settings
 from stilts_jax.tasks.spec import Hyperparameters, Task
 
-FORMAT = 1  # raised when what these records mean changes
+FORMAT = 2  # raised when what these records mean changes
 
 # Settings of training that change how a run is computed or watched, not what it computes.
 _NOT_IN_KEY = {"accumulation", "checkpoint_every", "keep_latest", "log_every", "tensorboard"}
@@ -25,6 +26,9 @@ _NOT_IN_KEY = {"accumulation", "checkpoint_every", "keep_latest", "log_every", "
 _IN_HYPERPARAMETERS = {"learning_rate", "batch_size", "epochs", "max_length", "warmup", "weight_decay"}
 
 Fingerprint = Callable[[Task, str, str], str]  # task, split, language -> hash of its data
+Selection = Callable[
+    [Phase, Task], Sequence[tuple[Task, Sequence[str]]]
+]  # -> tasks, and languages of their dev sets
 
 
 def hash_record(record: Any) -> str:
@@ -44,6 +48,7 @@ def training_record(
     get_task: Callable[[str], Task],
     start: str,
     fingerprint: Fingerprint,
+    selection: Selection,
     mlm_languages: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """Returns what the training of ``phase`` depends on.
@@ -51,20 +56,21 @@ def training_record(
     Args:
         start: the parent's training key, or the fingerprint of the encoder's files.
         fingerprint: hashes the data of a task's split in a language.
+        selection: what picks the best step of a task in a phase.
         mlm_languages: those that masked language modelling reads.
     """
     tasks = {}
     for name in phase.train:
         task = get_task(name)
         languages = mlm_languages if task.kind == "mlm" else (task.source_language,)
-        splits = ("train",) if task.kind == "mlm" else ("train", task.selection)
-        tasks[name] = {
+        tasks[task.name] = {
             "version": task.version,
             "hyperparameters": asdict(phase_hyperparameters(phase, task, settings)),
-            "data": {
-                f"{split}/{language}": fingerprint(task, split, language)
-                for split in splits
-                for language in languages
+            "data": {f"train/{language}": fingerprint(task, "train", language) for language in languages},
+            "selection": {
+                f"{chosen.name}/{chosen.metric}/{language}": fingerprint(chosen, chosen.selection, language)
+                for chosen, scored in selection(phase, task)
+                for language in scored
             },
         }
     train = {
@@ -76,6 +82,7 @@ def training_record(
     mixture = asdict(settings.mixture) if len(phase.train) > 1 or "mlm" in phase.train else {}
     return {
         "format": FORMAT,
+        "features": FEATURE_VERSION,
         "start": start,
         "carry_head": phase.carry_head,
         "tasks": tasks,
@@ -100,26 +107,28 @@ def evaluation_record(
     settings: Settings,
     get_task: Callable[[str], Task],
     fingerprint: Fingerprint,
-    languages: Callable[[Task, str], Iterable[str]],
+    languages: Callable[[Phase, Task, str], Iterable[str]],
 ) -> dict[str, Any]:
     """Returns what the scores of ``phase`` depend on besides its training.
 
     Args:
-        languages: those that a task's split is scored in.
+        languages: those in which a phase scores a task's split.
     """
     tasks = {}
     for name in phase.evaluate:
         task = get_task(name)
-        tasks[name] = {
+        tasks[task.name] = {
             "version": task.version,
+            "metric": [task.metric, metric_version(task.metric)],
             "data": {
                 f"{split}/{language}": fingerprint(task, split, language)
                 for split in evaluated_splits(phase, task)
-                for language in languages(task, split)
+                for language in languages(phase, task, split)
             },
         }
     return {
         "format": FORMAT,
+        "features": FEATURE_VERSION,
         "tasks": tasks,
         "retrieval": {
             "layer": settings.model.retrieval_layer,

@@ -15,6 +15,7 @@ from stilts_jax.files import read_record
 from stilts_jax.model import Compute, EncoderConfig, HeadConfig
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.sharding import parameter_shardings
+from stilts_jax.tasks import get_task
 from stilts_jax.tasks.spec import Task
 
 FORMAT = 2  # of ``trained.json``
@@ -53,7 +54,8 @@ def load_phase_start(phase: Phase, context: Context) -> Start:
     config = EncoderConfig(**record["encoder"])
     heads = {}
     if phase.carry_head:
-        heads[phase.train[0]] = load_final(folder, f"heads/{phase.parent.train[-1]}", context)
+        before, here = (get_task(name).name for name in (phase.parent.train[-1], phase.train[0]))
+        heads[here] = load_final(folder, f"heads/{before}", context)
     return Start(config, load_final(folder, "encoder", context), heads)
 
 

@@ -9,7 +9,7 @@ from stilts_jax.data.masking import Masking
 from stilts_jax.data.mixture import Mixture, Sampler, count_steps
 from stilts_jax.data.records import Features
 from stilts_jax.data.sources import find_paths, with_labels
-from stilts_jax.errors import ConfigError, DataError
+from stilts_jax.errors import DataError
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.keys import phase_hyperparameters
 from stilts_jax.experiment.phases import Phase
@@ -86,30 +86,14 @@ def load_training(phase: Phase, context: Context, tokenizer: Tokenizer) -> list[
 
 
 def load_selection(phase: Phase, context: Context, tokenizer: Tokenizer) -> list[SelectionData]:
-    """Returns what the best step is chosen on: dev sets in the source language, unless others were asked for by name.
-
-    Masked language modelling has no say: its loss is no measure of the task that it accompanies. A dual encoder has
-    none either: it is trained to the end, as XTREME-R does.
-    """
+    """Returns what the best step is chosen on; see ``Context.selection``."""
     settings = context.settings
     found = []
     for name in phase.train:
         task = with_labels(get_task(name), context.source)
-        if task.kind in ("mlm", "embed"):
-            continue
         length = feature_settings(phase_hyperparameters(phase, task, settings))
-        scored: list[tuple[Task, Sequence[str]]] = [(task, (task.source_language,))]
-        if settings.experiment.select_on == "target-languages" and phase.evaluate:
-            targets = [with_labels(get_task(target), context.source) for target in phase.evaluate]
-            scored = [(target, context.languages(target, target.selection)) for target in targets]
-            bare = [target.name for target, languages in scored if not languages]
-            if bare:
-                raise ConfigError(
-                    f"{', '.join(bare)} has no dev set in any language to select on.",
-                    where="config.experiment.select_on",
-                    fix="set it to en for this target",
-                )
-        for chosen, languages in scored:
+        for target, languages in context.selection(phase, task):
+            chosen = with_labels(target, context.source)
             limit = settings.train.eval_examples
             examples = {
                 language: rows[:limit] if limit else rows
@@ -125,7 +109,7 @@ def load_selection(phase: Phase, context: Context, tokenizer: Tokenizer) -> list
                 limit=limit,
                 examples=examples,
             )
-            found.append(SelectionData(chosen, name, features, examples, length.max_length))
+            found.append(SelectionData(chosen, task.name, features, examples, length.max_length))
     return found
 
 
@@ -174,7 +158,8 @@ def _shorten(steps: int, limit: int) -> int:
 def _make_sampler(context: Context, batches: Mapping[str, TrainingBatches]) -> Sampler:
     """Returns how often each task comes; MLM has a share of its own."""
     mixture = context.settings.mixture
-    given = {name: float(w) for name, w in split_pairs(mixture.weights, "config.mixture.weights").items()}
+    pairs = split_pairs(mixture.weights, "config.mixture.weights")
+    given = {get_task(name).name: float(weight) for name, weight in pairs.items()}
     sampler = Sampler(
         kind=mixture.sampler,  # type: ignore[arg-type]  # checked by the settings
         cap=mixture.cap,

@@ -24,7 +24,8 @@ class Phase:
 
     Attributes:
         name: readable and unique in its grid: ``mnli.s0``, ``mnli.s0+squad_v1.s1``.
-        train: tasks that are trained, one a step where there are several; empty where nothing is trained.
+        train: tasks that are trained, one per step where there are several; empty where nothing is trained. Like
+            those of ``evaluate``, they are references for ``get_task``: ``my.module:TASK``, ``mnli@de``.
         evaluate: tasks that are scored when it is done.
         encoder: where the encoder comes from if there is no parent.
         hyperparameters: the target's own where a target trains on another task's data.
@@ -67,7 +68,12 @@ def list_phases(settings: Settings, get_task: Callable[[str], Task]) -> list[Pha
         for start in _starts(row, settings, get_task):
             if start.train:
                 phases.append(start)
-            phases.extend(_target_phases(start, targets, settings))
+            phases.extend(_target_phases(start, targets, settings, get_task))
+    _check_names(phases, get_task)
+    return phases
+
+
+def _check_names(phases: list[Phase], get_task: Callable[[str], Task]) -> None:
     names = [phase.name for phase in phases]
     for name in names:
         if names.count(name) > 1:
@@ -76,7 +82,12 @@ def list_phases(settings: Settings, get_task: Callable[[str], Task]) -> list[Pha
                 where="config.experiment",
                 fix="name each row and target once",
             )
-    return phases
+    tasks: dict[str, Task] = {}
+    for task in (get_task(name) for phase in phases for name in (*phase.train, *phase.evaluate)):
+        if tasks.setdefault(task.name, task) != task:
+            raise ConfigError(
+                f"Two tasks are called {task.name!r}.", where="config.experiment", fix="rename one of them"
+            )
 
 
 @dataclass(frozen=True)
@@ -89,25 +100,39 @@ class _Training:
 
 
 def _target_trainings(settings: Settings, get_task: Callable[[str], Task]) -> list[_Training]:
-    language = settings.experiment.source_language
     instead = split_pairs(settings.experiment.train_on, "config.experiment.train_on")
     trainings: dict[tuple, _Training] = {}
     for name in split_names(settings.experiment.targets):
         task = get_task(name)
-        if task.retrieval in ("nearest", "mining"):
-            steps: tuple[str, ...] = ()
-            chosen = None
-        else:
-            suffix = "" if language == "en" else f"@{language}"
-            wanted = instead[name].split("/") if name in instead else task.train_on or (task.name,)
-            for step in wanted:
-                get_task(step)  # an unknown name is refused here, before anything runs
-            steps = tuple(step + suffix for step in wanted)
+        steps: tuple[str, ...] = ()
+        chosen = None
+        if task.is_trained:
+            wanted = instead[name].split("/") if name in instead else task.train_on or (name,)
+            language = name.partition("@")[2] or settings.experiment.source_language
+            steps = tuple(
+                step if language == "en" or "@" in step else f"{step}@{language}" for step in wanted
+            )
+            _check_training(name, task, [get_task(step) for step in steps])
             chosen = hyperparameters_of(task, settings)
         key = (steps, chosen)
         known = trainings.get(key, _Training(steps, chosen, ()))
         trainings[key] = replace(known, targets=(*known.targets, name))
     return list(trainings.values())
+
+
+def _check_training(name: str, task: Task, steps: list[Task]) -> None:
+    """Refuses a training whose head can't answer for the target; unknown names were refused before."""
+    for step in steps:
+        if step.kind != task.kind or (step.labels and task.labels and step.labels != task.labels):
+            raise ConfigError(
+                f"{name} ({_form(task)}) can't be scored by a model of {step.name} ({_form(step)}).",
+                where="config.experiment.train_on, or train_on of the task",
+                fix="train it on a task of its kind with the same labels in the same order",
+            )
+
+
+def _form(task: Task) -> str:
+    return f"{task.kind} of {', '.join(task.labels)}" if task.labels else task.kind
 
 
 def hyperparameters_of(task: Task, settings: Settings) -> Hyperparameters:
@@ -126,9 +151,9 @@ def _starts(row: str, settings: Settings, get_task: Callable[[str], Task]) -> It
         yield Phase(row, "intermediate", row, (), (), encoder)
         return
     tasks = tuple(row.split("/"))
-    # An unknown name is refused here, before anything runs. Masked language modelling has no score to report.
-    scored = tuple(name for name in tasks if get_task(name).kind != "mlm")
-    label = "+".join(tasks)
+    # An unknown name is refused here, before anything runs.
+    scored = tuple(name for name in tasks if get_task(name).is_scored_on_selection)
+    label = "+".join(get_task(name).name for name in tasks)
     for seed in range(experiment.first_seed, experiment.first_seed + experiment.intermediate_seeds):
         yield Phase(
             f"{label}.s{seed}",
@@ -141,7 +166,9 @@ def _starts(row: str, settings: Settings, get_task: Callable[[str], Task]) -> It
         )
 
 
-def _target_phases(start: Phase, trainings: list[_Training], settings: Settings) -> Iterator[Phase]:
+def _target_phases(
+    start: Phase, trainings: list[_Training], settings: Settings, get_task: Callable[[str], Task]
+) -> Iterator[Phase]:
     experiment = settings.experiment
     parent = start if start.train else None
     for training in trainings:
@@ -155,10 +182,10 @@ def _target_phases(start: Phase, trainings: list[_Training], settings: Settings)
             last = parent
             for index, step in enumerate(training.steps):
                 is_last = index == len(training.steps) - 1
-                path = "-".join(training.steps[: index + 1])
+                path = "-".join(get_task(one).name for one in training.steps[: index + 1])
                 # Runs on the same data with other hyperparameters need names of their own.
                 alone = sum(other.steps == training.steps for other in trainings) == 1
-                label = path if alone else f"{path}({training.targets[0]})"
+                label = path if alone else f"{path}({get_task(training.targets[0]).name})"
                 last = replace(
                     start,
                     name=f"{start.name}+{label}.s{seed}",

@@ -28,19 +28,34 @@ _PACKAGES = ("stilts-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint",
 
 
 def phase_record(phase: Phase, key: str, parent_key: str | None) -> dict[str, Any]:
-    """Returns who a phase is."""
+    """Returns who a phase is; tasks by ``Task.name``, as everywhere in ``result.json``."""
+    trained = get_task(phase.train[0]) if phase.train else None
     return {
         "key": key,
         "name": phase.name,
         "stage": phase.stage,
         "intermediate": phase.intermediate,
-        "evaluates": list(phase.evaluate),
-        "target_training": phase.train[0] if phase.stage == "target" else None,
-        "source_language": phase.train[0].partition("@")[2] or "en" if phase.train else "en",
+        "evaluates": [get_task(name).name for name in phase.evaluate],
+        "target_training": trained.name if trained and phase.stage == "target" else None,
+        "source_language": trained.source_language if trained else "en",
         "intermediate_seed": phase.intermediate_seed,
         "target_seed": phase.target_seed,
         "parent": parent_key,
     }
+
+
+def task_records(phase: Phase) -> dict[str, dict[str, str]]:
+    """Returns the entry ``tasks`` of ``result.json``: what a report must know of each task that ``phase`` names.
+
+    By ``Task.name``: ``reference`` (what ``get_task`` takes), ``title`` (empty where the name serves), ``group``,
+    ``kind``, ``metric``.
+    """
+    found = {}
+    for reference in dict.fromkeys((*phase.train, *phase.evaluate)):
+        task = get_task(reference)
+        words = {name: getattr(task, name) for name in ("title", "group", "kind", "metric")}
+        found[task.name] = {"reference": reference, **words}
+    return found
 
 
 def encode_items(statistic: str, values: np.ndarray, aligned: bool) -> dict[str, Any]:
@@ -79,6 +94,7 @@ def failed_result(phase: Phase, key: str, parent_key: str | None, error: BaseExc
     return {
         "format": FORMAT,
         "phase": phase_record(phase, key, parent_key),
+        "tasks": task_records(phase),
         "scores": {},
         "main_metric": {task.name: list(MAIN_VALUES[task.metric]) for task in tasks},
         "reported_split": {

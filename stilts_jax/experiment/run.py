@@ -18,6 +18,7 @@ from stilts_jax.experiment.results import (
     environment_record,
     phase_record,
     read_result,
+    task_records,
     write_result,
 )
 from stilts_jax.experiment.settings import split_names
@@ -75,6 +76,7 @@ def _result(
     return {
         "format": FORMAT,
         "phase": phase_record(phase, context.key(phase), parent_key),
+        "tasks": task_records(phase),
         "evaluation_key": context.evaluation_key(phase),
         "scores": scores.scores,
         "main_metric": scores.main_metric,

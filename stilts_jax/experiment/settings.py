@@ -145,6 +145,13 @@ class ExperimentSettings(_Checked):
                 where="config.experiment.train_on",
                 fix=f"targets: {self.targets or 'none'}",
             )
+        for name in ("intermediates", "targets", "languages"):
+            if "," in getattr(self, name):
+                raise ConfigError(
+                    f"{name}={getattr(self, name)!r} is not possible.",
+                    where=f"config.experiment.{name}",
+                    fix="join names by +, as in a+b",
+                )
         if not split_names(self.intermediates):
             raise ConfigError(
                 "No intermediate is named.",

@@ -1,19 +1,23 @@
 """Every task is one object in one file of this folder; nothing registers it.
 
-``get_task("pawsx")`` imports ``stilts_jax.tasks.pawsx``; ``get_task("my.module:TASK")`` serves code from
-outside; ``get_task("mnli@de")`` is the task in another language, read from files whose names end in ``-de``
-(such as ``mnli/multinli_1.0_train-de.jsonl``), for training data that was translated. Where no translated dev
-data is there, such a task is selected on English.
+``get_task("pawsx")`` imports ``stilts_jax.tasks.pawsx``. ``get_task("my.module:TASK")`` takes a task from other code;
+the module is looked for in the current directory too. ``get_task("mnli@de")`` is the task in another language, read
+from files whose names end in ``-de`` (such as ``mnli/multinli_1.0_train-de.jsonl``), for training data that was
+translated. Where there is no translated dev set, such a task is selected on English.
 """
 
 import importlib
 import pkgutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
-from stilts_jax.errors import ConfigError, nearest
+from stilts_jax.errors import ConfigError, StiltsError, nearest
 from stilts_jax.tasks.spec import Task
 
-_NOT_TASKS = ("spec", "custom")
+_NOT_TASKS = ("spec", "custom", "declaration")
 
 
 def list_tasks() -> tuple[str, ...]:
@@ -22,36 +26,73 @@ def list_tasks() -> tuple[str, ...]:
     return tuple(sorted(name for name in names if name not in _NOT_TASKS))
 
 
-def get_task(name: str) -> Task:
+def get_task(reference: str) -> Task:
     """Returns a task.
 
+    What a reference names and ``Task.name`` differ for tasks of other code: ``my.module:TASK`` may be called "reviews"
+    in results.
+
     Args:
-        name: a task of this package, ``module:OBJECT`` for one from outside, either with ``@LANGUAGE`` behind
-            it to train on it in another language.
+        reference: the name of a task of this package, or ``module:OBJECT``; either with ``@LANGUAGE`` behind it to
+            train on it in another language.
 
     Raises:
         ConfigError: there is no such task.
     """
-    plain, _, language = name.partition("@")
-    task = _import_task(plain)
+    plain, _, language = reference.partition("@")
+    task = _import_task(plain) if ":" in plain else _own_task(plain)
     if not language:
         return task
-    return replace(task, name=name, languages=(language,), source_language=language)
+    return replace(task, name=f"{task.name}@{language}", languages=(language,), source_language=language)
 
 
-def _import_task(name: str) -> Task:
-    module, _, attribute = name.partition(":")
-    if not attribute:
-        if name not in list_tasks():
-            raise ConfigError(f"there is no task {name!r}", fix=nearest(name, list_tasks()))
-        module, attribute = f"{__name__}.{name}", "TASK"
+def _own_task(name: str) -> Task:
+    if name not in list_tasks():
+        hint = "names are joined by +, as in xnli+panx" if "," in name else nearest(name, list_tasks())
+        raise ConfigError(f"there is no task {name!r}", fix=f"{hint} (a task of your own is my.module:TASK)")
+    return importlib.import_module(f"{__name__}.{name}").TASK
+
+
+def _import_task(reference: str) -> Task:
+    module, _, attribute = reference.partition(":")
     try:
-        task = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+        with _current_directory_first():
+            found = importlib.import_module(module)
+    except StiltsError:
+        raise  # it says what is wrong with the declaration
+    except Exception as error:  # whatever the user's module does when it is imported
         raise ConfigError(
-            f"the task {name!r} can't be imported: {error}",
-            fix="give module:OBJECT of a module on the Python path",
+            f"the task {reference!r} can't be imported: {type(error).__name__}: {error}",
+            where=f"module {module!r}",
+            fix=f"put it into the current directory ({Path.cwd()}) or on the Python path",
         ) from error
+    task = getattr(found, attribute, None)
     if not isinstance(task, Task):
-        raise ConfigError(f"{name!r} is a {type(task).__name__}, not a Task", fix="name a stilts_jax Task")
+        tasks = [name for name, value in vars(found).items() if isinstance(value, Task)]
+        raise ConfigError(
+            f"{reference!r} is no Task",
+            where=str(getattr(found, "__file__", module)),
+            fix=nearest(attribute, tasks) if tasks else "make one with stilts_jax.tasks.custom",
+        )
+    if task.name in list_tasks() and task is not _own_task(task.name):
+        raise ConfigError(
+            f"{task.name!r} is the name of a task of this package",
+            where=reference,
+            fix="give yours another name",
+        )
     return task
+
+
+@contextmanager
+def _current_directory_first() -> Iterator[None]:
+    """Lets a module be found in the current directory, as ``python -m`` does, but only while it is imported.
+
+    Later imports of libraries must not find a user's folder instead, such as one that is called ``datasets``.
+    """
+    folder = str(Path.cwd())
+    importlib.invalidate_caches()
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)

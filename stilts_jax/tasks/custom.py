@@ -1,25 +1,31 @@
 """Tasks on a user's own files, declared in a few lines.
 
-The file ``my_tasks.py`` somewhere on the Python path, used as ``my_tasks:REVIEWS``::
+The file ``my_tasks.py`` in the current directory (or on the Python path), used as ``my_tasks:REVIEWS``::
 
     from stilts_jax.tasks.custom import classify_task
 
     REVIEWS = classify_task(
         "reviews",
-        files={"train": "reviews/train.jsonl", "test": "reviews/test-{language}.csv"},
+        files={
+            "train": "reviews/train.jsonl",
+            "dev": "reviews/dev.jsonl",
+            "test": "reviews/test-{language}.csv",
+        },
         labels=("bad", "good"),
         text="review",
         label="verdict",
         languages=("en", "de"),
     )
 
-The end of a file's name says how it is read: ``.jsonl`` (an object a line), ``.csv`` (quoted, with a header),
+The end of a file's name says how it is read: ``.jsonl`` (an object per line), ``.csv`` (quoted, with a header),
 ``.tsv`` (never quoted, with a header), ``.json`` (SQuAD's form), ``.conllu``; ``.gz`` may stand behind any.
-Paths are relative to the data root, or absolute. What else a ``Task`` has (``metric``, ``hyperparameters``,
-``train_on``, ...) is passed on as it is.
+Paths are relative to the data root, or absolute. ``dev`` picks the best step (without it the last one is kept), and
+``test`` is reported (without it ``dev`` is). A path without ``{language}`` names the file in the task's source
+language. Other fields of ``Task`` (``title``, ``metric``, ``hyperparameters``, ``train_on``, ...) may be given by name.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +33,7 @@ from stilts_jax.data.converters import classify, pick_label, span, tag
 from stilts_jax.data.documents import BadRow
 from stilts_jax.data.readers import Table, read_conllu, read_csv, read_jsonl, read_squad
 from stilts_jax.data.rows import Problems, Row, describe
-from stilts_jax.errors import ConfigError
+from stilts_jax.errors import ConfigError, nearest
 from stilts_jax.tasks.spec import (
     ChoiceExample,
     EmbedExample,
@@ -48,6 +54,9 @@ _READERS: Mapping[str, Callable[..., Any]] = {
     ".json": read_squad,
     ".conllu": read_conllu,
 }
+
+
+_SPLITS = ("train", "dev", "test")
 
 
 def classify_task(
@@ -73,9 +82,11 @@ def classify_task(
         id: column of the id; rows are numbered where there is none.
         **task: other fields of ``Task``.
     """
+    columns = {"text": text, "pair": pair, "label": label, "id": id}
+    labels = _texts(name, "labels", labels)
     convert = classify(text, pair, label=label, labels=labels, id=id)
-    settings = {"group": "classification", "labels": tuple(labels), **task}
-    return _make_task(name, "classify", files, convert, settings)
+    settings = {"group": "classification", "labels": labels, **task}
+    return _make_task(name, "classify", files, convert, settings, columns)
 
 
 def choice_task(
@@ -97,13 +108,15 @@ def choice_task(
         label: column of the label.
         **task: other fields of ``Task``.
     """
+    choices = _texts(name, "choices", choices)
     numbers = [str(number) for number in range(len(choices))]
 
     def convert(row: Row) -> ChoiceExample:
         index = pick_label(row, label, numbers)
         return ChoiceExample(str(row.number), row[prompt], tuple(row[choice] for choice in choices), index)
 
-    return _make_task(name, "choice", files, convert, {"group": "classification", **task})
+    columns = {"prompt": prompt, "label": label}
+    return _make_task(name, "choice", files, convert, {"group": "classification", **task}, columns)
 
 
 def tag_task(
@@ -125,6 +138,7 @@ def tag_task(
         tags: column of the tags.
         **task: other fields of ``Task``.
     """
+    labels = _texts(name, "labels", labels)
     by_list = tag(labels, words=words, tags=tags)
 
     def convert(row: Row) -> Example:
@@ -132,8 +146,8 @@ def tag_task(
         lists = {key: value.split() if isinstance(value, str) else value for key, value in columns.items()}
         return by_list(Row(row.line, row.number, lists))
 
-    settings = {"group": "tagging", "labels": tuple(labels), "metric": "chunk_f1", **task}
-    return _make_task(name, "tag", files, convert, settings)
+    settings = {"group": "tagging", "labels": _texts(name, "labels", labels), "metric": "chunk_f1", **task}
+    return _make_task(name, "tag", files, convert, settings, {"words": words, "tags": tags})
 
 
 def span_task(
@@ -157,7 +171,7 @@ def span_task(
         start: column of the character of the context where the answer begins, from 0 on.
         **task: other fields of ``Task``.
     """
-    by_squad = span()
+    by_squad = span(unanswerable=task.get("metric") == "squad_v2")
 
     def convert(row: Row) -> Example:
         if "answers" in row.fields:
@@ -167,7 +181,8 @@ def span_task(
         fields = {"id": identifier, "question": row[question], "context": row[context], "answers": answers}
         return by_squad(Row(row.line, row.number, fields))
 
-    return _make_task(name, "span", files, convert, {"group": "qa", "metric": "squad", **task})
+    columns = {"question": question, "context": context, "answer": answer, "start": start}
+    return _make_task(name, "span", files, convert, {"group": "qa", "metric": "squad", **task}, columns)
 
 
 def _read_place(row: Row, name: str) -> int:
@@ -181,6 +196,8 @@ def pair_task(
     name: str, *, files: Mapping[str, str], first: str = "text", second: str = "positive", **task: Any
 ) -> Task:
     """Declares a retrieval task on pairs: trained as a dual encoder, scored by finding each text's partner.
+
+    Without training files the encoder is scored as it is. A dual encoder is trained to its last step.
 
     Args:
         name: what the task is called in results.
@@ -206,7 +223,8 @@ def pair_task(
 
     pools = {split: {"pairs": pattern} for split, pattern in files.items() if split != "train"}
     settings = {"group": "retrieval", "metric": "nearest_accuracy", "retrieval": "nearest", **task}
-    return _make_task(name, "embed", files, convert, settings, (Pools(paths=pools, build=build),))
+    made = Pools(paths=pools, build=build)
+    return _make_task(name, "embed", files, convert, settings, {"first": first, "second": second}, (made,))
 
 
 def _make_task(
@@ -215,14 +233,59 @@ def _make_task(
     files: Mapping[str, str],
     convert: Callable[[Row], Example | None],
     settings: Mapping[str, Any],
+    columns: Mapping[str, str],
     pools: tuple[Pools, ...] = (),
 ) -> Task:
+    where = f"the declaration of task {name!r}"
+    known = {field.name for field in fields(Task)} - {"name", "kind", "sources"}
+    for word in settings:
+        if word not in known:
+            raise ConfigError(
+                f"There is no {word!r}.", where=where, fix=nearest(word, known | {*columns, "files"})
+            )
+    for word, column in columns.items():
+        if not isinstance(column, str):
+            raise ConfigError(f"{word}={column!r} is no text.", where=where, fix="name a column")
+    if not isinstance(files, Mapping) or not files:
+        raise ConfigError(
+            f"files={files!r} is no mapping.", where=where, fix='write files={"train": "a.csv"}'
+        )
+    for split in files:
+        if split not in _SPLITS:
+            raise ConfigError(f"There is no split {split!r}.", where=where, fix=nearest(split, _SPLITS))
+    language = settings.get("source_language", "en")
     layouts = tuple(
-        Files(paths={split: (pattern,)}, read=_reader_of(pattern), convert=convert)
+        Files(paths={split: (pattern,)}, read=_reader_of(pattern), convert=convert, language=language)
         for split, pattern in files.items()
     )
-    fields = {"version": 1, "description": f"{kind} task on the user's own files", **settings}
-    return Task(name=name, kind=kind, sources=Sources(files=layouts, pools=pools), **fields)
+    given = {
+        "version": 1,
+        "description": f"{kind} task on the user's own files",
+        "languages": (language,),
+        "selection": "dev" if "dev" in files else "",
+        "reported": "test" if "test" in files else "dev",
+        **settings,
+    }
+    for role in ("selection", "reported"):
+        if role in settings and given[role] not in files:
+            raise ConfigError(
+                f"{role}={given[role]!r} has no file.", where=where, fix=nearest(given[role], files)
+            )
+    for word in ("languages", "train_on"):
+        if isinstance(given.get(word), list):
+            given[word] = tuple(given[word])
+    return Task(name=name, kind=kind, sources=Sources(files=layouts, pools=pools), **given)
+
+
+def _texts(name: str, word: str, values: Sequence[str]) -> tuple[str, ...]:
+    many = isinstance(values, Sequence) and not isinstance(values, str) and len(values) > 1
+    if not many or not all(isinstance(value, str) for value in values):
+        raise ConfigError(
+            f"{word}={values!r} is no sequence of two or more texts.",
+            where=f"the declaration of task {name!r}",
+            fix=f'write {word}=("a", "b")',
+        )
+    return tuple(values)
 
 
 def _reader_of(pattern: str) -> Callable[..., Any]:

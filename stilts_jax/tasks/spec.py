@@ -1,18 +1,35 @@
 """What a task is: one frozen record, and the plain examples that it yields.
 
-A task file defines ``TASK = Task(...)``; nothing registers it. ``kind`` is a column through four tables: how
-examples become features, which head reads the encoder, which loss trains it, how predictions are decoded.
+A task file defines ``TASK = Task(...)``; nothing registers it. ``kind`` decides four things: how examples become
+features, which head reads the encoder, which loss trains it, and how predictions are decoded.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+
+from stilts_jax.errors import ConfigError, nearest
 
 Kind = Literal["classify", "choice", "tag", "span", "embed", "mlm"]
 Group = Literal["classification", "tagging", "qa", "retrieval", "intermediate"]
-KINDS: tuple[Kind, ...] = ("classify", "choice", "tag", "span", "embed", "mlm")
-GROUPS: tuple[Group, ...] = ("classification", "tagging", "qa", "retrieval", "intermediate")
+Retrieval = Literal["", "nearest", "mining", "ranking"]
+Preset = Literal["paper", "xtreme"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+GROUPS: tuple[Group, ...] = get_args(Group)
+# The metrics that can score a kind of task; of retrieval tasks, a way of retrieval.
+METRICS_OF: Mapping[str, tuple[str, ...]] = {
+    "classify": ("accuracy", "accuracy_f1"),
+    "choice": ("accuracy",),
+    "tag": ("chunk_f1", "token_accuracy"),
+    "span": ("squad", "squad_v2", "mlqa"),
+    "nearest": ("nearest_accuracy",),
+    "mining": ("bucc_f1",),
+    "ranking": ("mrr", "map"),
+    "mlm": ("perplexity",),
+}
+_NAME = re.compile(r"[\w.-]+(@[\w-]+)?")  # it names folders, and + / : , = join names on the command line
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +54,7 @@ class ChoiceExample:
 
 @dataclass(frozen=True, slots=True)
 class TagExample:
-    """A sentence of words with one tag a word (indices into ``Task.labels``)."""
+    """A sentence of words with one tag for each word (indices into ``Task.labels``)."""
 
     id: str
     words: tuple[str, ...]
@@ -110,14 +127,15 @@ class Files:
     Attributes:
         paths: path patterns by split, tried in order. ``{language}`` stands for the language, ``*`` and
             ``**`` for anything (all matches are read, in the order of their names); ``.gz`` may stand behind
-            any. A pattern without ``{language}`` is English; other languages have ``-LANGUAGE`` before the
-            extension.
+            any. A pattern without ``{language}`` names the file in ``language``; the files of other languages
+            have ``-LANGUAGE`` before the extension.
         read: ``read(path, language, problems)`` yields rows; see ``stilts_jax.data.readers``.
         convert: makes an example of a row; None where the row does not belong to the data. Without it, rows
             of words and tags are converted with the labels of ``Sources.labels_file``.
         codes: the layout's own language codes, where they differ from ours.
         language_of: the language of a row, for a file that holds several.
         tolerated: rows that can't be used in the released files themselves; they don't count as skipped.
+        language: the language of files whose pattern does not name one.
     """
 
     paths: Mapping[str, tuple[str, ...]]
@@ -126,6 +144,7 @@ class Files:
     codes: Mapping[str, str] = field(default_factory=dict)
     language_of: Callable[[Any], str] | None = None
     tolerated: int = 0
+    language: str = "en"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,7 +219,7 @@ class Hyperparameters:
     """How a task is fine-tuned, as far as the task decides it.
 
     Attributes:
-        batch_size: examples that one optimizer step sees.
+        batch_size: examples of one optimizer step.
         warmup: a share of all steps if below 1, else a number of steps.
         max_query_length: subwords kept of a question (span), or of the first text of a pair (embed).
         stride: subwords by which one window of a long context moves to the next (span).
@@ -216,22 +235,22 @@ class Hyperparameters:
     stride: int = 128
 
 
-Preset = Literal["paper", "xtreme"]
-
-
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """Everything that the package knows about a task.
 
     Attributes:
+        name: what the task is called in results, in files of predictions and as a head.
         version: raised when reading or featurizing changes what is trained or scored.
+        title: its name in tables and on the report's page; the name itself if empty.
         languages: those that the task is evaluated in.
         split_languages: those of a split that not all languages have (or need).
         labels: label names in the order of their indices (classify, tag).
-        metric: a name in ``stilts_jax.evaluation.metrics``.
+        metric: one of ``METRICS_OF`` its kind.
         train_on: tasks whose training gives this task's model, in order; empty if it has its own train split
             or needs no training.
-        selection: the split that picks the best checkpoint of a run on this task (in its source language).
+        selection: the split that picks the best checkpoint of a run on this task (in its source language); empty
+            if there is none: then the last step is kept.
         reported: the split whose scores the tables show.
         hyperparameters: by preset; a preset that is absent falls back to "paper".
         shared_candidates: one pool of candidates for all languages (embed).
@@ -246,6 +265,7 @@ class Task:
     kind: Kind
     group: Group
     description: str
+    title: str = ""
     languages: tuple[str, ...] = ("en",)
     split_languages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
@@ -257,7 +277,59 @@ class Task:
         default_factory=lambda: {"paper": Hyperparameters()}
     )
     shared_candidates: bool = False
-    retrieval: Literal["", "nearest", "mining", "ranking"] = ""
+    retrieval: Retrieval = ""
     sources: Sources = Sources()
     counts: Mapping[str, int | Mapping[str, int]] = field(default_factory=dict)
     source_language: str = "en"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+            raise ConfigError(
+                f"{self.name!r} can't be the name of a task.",
+                where="name",
+                fix="use letters, digits, _ - and .",
+            )
+        self._check_lists()
+        self._one_of("kind", self.kind, KINDS)
+        self._one_of("group", self.group, GROUPS)
+        if (self.kind == "embed") != bool(self.retrieval):
+            self._refuse(
+                f"retrieval={self.retrieval!r} does not suit kind {self.kind!r}", "only embed has one"
+            )
+        self._one_of("retrieval", self.retrieval, get_args(Retrieval))
+        self._one_of("metric", self.metric, METRICS_OF[self.retrieval or self.kind])
+        if not all(isinstance(one, Hyperparameters) for one in self.hyperparameters.values()):
+            self._refuse("hyperparameters holds something else", "give Hyperparameters(...) by preset")
+        for preset in self.hyperparameters:
+            self._one_of("the preset", preset, get_args(Preset))
+        if "paper" not in self.hyperparameters:
+            self._refuse("hyperparameters has no 'paper'", "other presets fall back to it: add it")
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether scoring takes a trained head; only retrieval from an encoder as it is needs none."""
+        own = any("train" in source.paths for source in self.sources.files)
+        return self.retrieval in ("", "ranking") or bool(self.train_on) or own
+
+    @property
+    def is_scored_on_selection(self) -> bool:
+        """Whether an intermediate phase has a score to report: on its selection split, where there is one."""
+        pools = any(self.selection in pool.paths for pool in self.sources.pools)
+        return bool(self.selection) and self.kind != "mlm" and (self.kind != "embed" or pools)
+
+    def _check_lists(self) -> None:
+        for name in ("languages", "labels", "train_on"):
+            value = getattr(self, name)
+            if not isinstance(value, tuple) or not all(isinstance(item, str) for item in value):
+                self._refuse(f"{name}={value!r} is no tuple of texts", f'write {name}=("a", "b")')
+            if len(set(value)) < len(value):
+                self._refuse(f"{name}={value!r} names something twice", "name each once")
+        if not isinstance(self.hyperparameters, Mapping):
+            self._refuse("hyperparameters is no mapping", 'write {"paper": Hyperparameters(...)}')
+
+    def _one_of(self, name: str, value: str, known: Sequence[str]) -> None:
+        if value not in known:
+            self._refuse(f"{name}={value!r} is not possible", nearest(str(value), known))
+
+    def _refuse(self, what: str, fix: str) -> None:
+        raise ConfigError(f"{what}.", where=f"the declaration of task {self.name!r}", fix=fix)

@@ -13,6 +13,7 @@ from stilts_jax.data.sources import (
     read_counted,
     read_examples,
     read_labels,
+    selection_language,
     with_labels,
 )
 from stilts_jax.errors import ConfigError, DataError
@@ -111,12 +112,16 @@ def test_a_translated_task_reads_files_of_its_language(write, source):
     write("mnli/multinli_1.0_train-de.jsonl", [row])
     write("mnli/multinli_1.0_dev_matched.jsonl", [{**row, "sentence1": "one"}])
     assert [example.text for example in read_examples(task, "train", "de", source)] == ["eins"]
-    # Without a translated dev set it is selected on English ...
-    assert [example.text for example in read_examples(task, "dev", "de", source)] == ["one"]
-    assert available_languages(task, "dev", source) == ("de",)
+    # Without a translated dev set it is selected on English, once and under that name ...
+    assert selection_language(task, source) == "en"
+    assert available_languages(task, "dev", source) == ("en",)
+    assert available_languages(task, "dev", source, beyond=True) == ("en",)
     # ... but is never trained on English by mistake.
     with pytest.raises(DataError):
         read_examples(get_task("mnli@ru"), "train", "ru", source)
+    write("mnli/multinli_1.0_dev_matched-de.jsonl", [row])
+    assert selection_language(task, source) == "de"
+    assert available_languages(task, "dev", source) == ("de",)
 
 
 def test_snli_without_a_majority_is_dropped(write, source):

@@ -1,22 +1,32 @@
 """What is in a phase's key and what is not."""
 
+from dataclasses import replace
+
 import pytest
 
 from stilts_jax.config import load_config, to_settings
+from stilts_jax.data.sources import DataSource
+from stilts_jax.data.sources import fingerprint as fingerprint_of
 from stilts_jax.experiment.keys import evaluation_record, hash_record, training_record
 from stilts_jax.experiment.phases import list_phases
 from stilts_jax.tasks import get_task
+from stilts_jax.tasks.custom import classify_task
+from stilts_jax.tasks.spec import Sources
 
 
 def fingerprint(task, split, language):
     return f"{task.name}/{split}/{language}"
 
 
+def selection(phase, task):
+    return [(task, (task.source_language,))]
+
+
 def keys_of(overrides=None, *, data=fingerprint, languages=("de", "ru"), start="encoder"):
     settings = to_settings(load_config("target:task=panx", overrides or {}))
     (phase,) = list_phases(settings, get_task)
-    trained = training_record(phase, settings, get_task, start, data)
-    scored = evaluation_record(phase, settings, get_task, data, lambda task, split: languages)
+    trained = training_record(phase, settings, get_task, start, data, selection)
+    scored = evaluation_record(phase, settings, get_task, data, lambda phase, task, split: languages)
     return hash_record(trained), hash_record(scored)
 
 
@@ -86,3 +96,67 @@ def test_another_encoder_or_parent_is_another_key():
 
 def test_the_mixture_counts_only_where_tasks_are_mixed():
     assert keys_of({"mixture.cap": "5"}) == BEFORE
+
+
+def made(name="reviews", **words):
+    columns = {"labels": ("bad", "good"), "text": "review", "label": "verdict", **words}
+    return classify_task(name, files={"train": "train.csv", "test": "test.csv"}, **columns)
+
+
+DECLARATIONS = {
+    "another column": made(text="verdict"),
+    "labels the other way round": made(labels=("good", "bad")),
+    "a second text": made(pair="verdict"),
+    "another version": made(version=2),
+    "another conversion": replace(
+        made(),
+        sources=Sources(files=tuple(replace(one, convert=lambda row: None) for one in made().sources.files)),
+    ),
+}
+
+
+@pytest.mark.parametrize("change", DECLARATIONS)
+def test_another_declaration_is_another_key_of_features_and_of_phases(change, tmp_path):
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.csv").write_text("review,verdict\nFine.,good\n")
+    source = DataSource(tmp_path)
+
+    def both(task):
+        prints = [fingerprint_of(task, split, "en", source) for split in ("train", "test")]
+        (phase,) = list_phases(settings, lambda name: task)
+        trained = training_record(
+            phase,
+            settings,
+            lambda name: task,
+            "encoder",
+            lambda *what: fingerprint_of(*what, source),
+            no_selection,
+        )
+        return [*prints, hash_record(trained)]
+
+    settings = to_settings(load_config("target:task=my:TASK"))
+    before, after = both(made()), both(DECLARATIONS[change])
+    assert both(made()) == before
+    assert not set(before) & set(after)
+
+
+def no_selection(phase, task):
+    return []
+
+
+def test_a_test_file_or_language_more_keeps_what_was_trained(tmp_path):
+    (tmp_path / "train.csv").write_text("review,verdict\nFine.,good\n")
+    more = replace(made(languages=("en", "de")), reported="dev", metric="accuracy_f1", title="Reviews")
+    prints = {fingerprint_of(task, "train", "en", DataSource(tmp_path)) for task in (made(), more)}
+    assert len(prints) == 1
+
+
+@pytest.mark.parametrize("name", ["stilts_jax.experiment.keys.FEATURE_VERSION", "metric"])
+def test_a_changed_featurizer_or_metric_is_another_key(monkeypatch, name):
+    if name == "metric":
+        monkeypatch.setattr("stilts_jax.evaluation.metrics.VERSIONS", {"chunk_f1": 99})
+    else:
+        monkeypatch.setattr(name, 99)
+    trained, scored = keys_of()
+    assert scored != BEFORE[1]
+    assert (trained != BEFORE[0]) == (name != "metric")  # a mended metric scores again and retrains nothing

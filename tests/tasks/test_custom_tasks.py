@@ -1,6 +1,7 @@
 """A user's own data in a few lines: each kind from each format, read back value by value."""
 
 import json
+import sys
 
 import pytest
 
@@ -8,7 +9,14 @@ from stilts_jax.data.sources import DataSource, available_languages, read_exampl
 from stilts_jax.errors import ConfigError, DataError
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.custom import choice_task, classify_task, pair_task, span_task, tag_task
-from stilts_jax.tasks.spec import ChoiceExample, ClassifyExample, EmbedExample, SpanExample, TagExample
+from stilts_jax.tasks.spec import (
+    ChoiceExample,
+    ClassifyExample,
+    EmbedExample,
+    Hyperparameters,
+    SpanExample,
+    TagExample,
+)
 
 DECLARATION = """
 from stilts_jax.tasks.custom import classify_task
@@ -28,7 +36,7 @@ def test_a_declaration_in_one_file(tmp_path, monkeypatch):
     (tmp_path / "my_reviews.py").write_text(DECLARATION)
     (tmp_path / "train.jsonl").write_text('{"review": "Fine.", "verdict": "good"}\n')
     (tmp_path / "test-de.csv").write_text('review,verdict\n"Na, ""gut"".",bad\n')
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
     task, source = get_task("my_reviews:REVIEWS"), DataSource(tmp_path)
     assert read_examples(task, "train", "en", source) == [ClassifyExample("0", "Fine.", None, 1)]
     assert read_examples(task, "test", "de", source) == [ClassifyExample("0", 'Na, "gut".', None, 0)]
@@ -84,6 +92,89 @@ def test_pairs_train_and_are_found_again(tmp_path):
         assert [texts[name] for name in pool.gold[query.id]] == [f"answer {index}"]
 
 
-def test_a_file_of_unknown_format_is_refused():
-    with pytest.raises(ConfigError, match="how it is read"):
-        classify_task("x", files={"train": "train.xlsx"}, labels=("a",))
+REVIEWS = {"name": "reviews", "labels": ("bad", "good"), "files": {"train": "a.csv", "dev": "b.csv"}}
+
+
+@pytest.mark.parametrize(
+    ("make", "words", "said"),
+    [
+        (classify_task, {"files": {"train": "train.xlsx"}}, "xlsx"),
+        (classify_task, {"files": {"training": "a.csv"}}, "'train'"),
+        (classify_task, {"files": "a.csv"}, "files"),
+        (classify_task, {"metric": "acc"}, "'accuracy'"),
+        (classify_task, {"metric": "squad"}, "accuracy"),
+        (classify_task, {"txet": "review"}, "'text'"),
+        (classify_task, {"lagnuages": ("en",)}, "'languages'"),
+        (classify_task, {"languages": "en"}, "languages"),
+        (classify_task, {"labels": "bad"}, "labels"),
+        (classify_task, {"labels": (0, 1)}, "labels"),
+        (classify_task, {"labels": ("bad", "bad")}, "twice"),
+        (classify_task, {"text": 3}, "text"),
+        (classify_task, {"group": "sentiment"}, "classification"),
+        (classify_task, {"name": "good reviews"}, "name"),
+        (classify_task, {"reported": "test"}, "test"),
+        (classify_task, {"train_on": "mnli"}, "train_on"),
+        (classify_task, {"hyperparameters": {"papers": Hyperparameters()}}, "'paper'"),
+        (classify_task, {"hyperparameters": Hyperparameters()}, "hyperparameters"),
+        (classify_task, {"hyperparameters": {"paper": {"epochs": 3}}}, "Hyperparameters"),
+        (tag_task, {"metric": "f1"}, "chunk_f1"),
+        (choice_task, {"labels": (), "choices": "choice1"}, "choices"),
+        (span_task, {"labels": (), "metric": "accuracy"}, "squad"),
+        (pair_task, {"labels": (), "metric": "map"}, "nearest_accuracy"),
+    ],
+)
+def test_a_wrong_word_is_refused_where_it_is_written(make, words, said):
+    given = {**REVIEWS, **words}
+    if make in (choice_task, span_task, pair_task):
+        del given["labels"]
+    with pytest.raises(ConfigError) as caught:
+        make(**given)
+    assert said in f"{caught.value.what} {caught.value.fix}" and caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("splits", "selection", "reported"),
+    [
+        (("train", "dev", "test"), "dev", "test"),
+        (("train", "dev"), "dev", "dev"),
+        (("train", "test"), "", "test"),
+        (("test",), "", "test"),
+    ],
+)
+def test_the_files_decide_what_selects_and_what_is_reported(splits, selection, reported):
+    task = classify_task("a", files={split: f"{split}.csv" for split in splits}, labels=("x", "y"))
+    assert (task.selection, task.reported) == (selection, reported)
+    assert task.is_scored_on_selection == ("dev" in splits)
+
+
+def test_files_without_a_language_in_their_name_are_in_the_tasks_own(tmp_path):
+    (tmp_path / "train.csv").write_text("text,label\nGut.,good\n")
+    (tmp_path / "train-en.csv").write_text("text,label\nGood.,good\n")
+    task = classify_task("a", files={"train": "train.csv"}, labels=("bad", "good"), source_language="de")
+    source = DataSource(tmp_path)
+    assert task.languages == ("de",)
+    assert available_languages(task, "train", source, beyond=True) == ("de", "en")
+    assert [read_examples(task, "train", one, source)[0].text for one in ("de", "en")] == ["Gut.", "Good."]
+
+
+@pytest.mark.parametrize(
+    ("module", "reference", "said"),
+    [
+        ("", "no_such_module:TASK", "current directory"),
+        ("import no_such_library", "broken:TASK", "no_such_library"),
+        ("x = (", "broken:TASK", "SyntaxError"),
+        ("TASK = 1", "broken:TASK", "stilts_jax.tasks.custom"),
+        (DECLARATION, "broken:REVIEW", "'REVIEWS'"),
+        (DECLARATION.replace("labels=", "lables="), "broken:REVIEWS", "labels"),
+        (DECLARATION.replace('"reviews"', '"mnli"'), "broken:REVIEWS", "another name"),
+        (DECLARATION, "reviews", "my.module:TASK"),
+    ],
+)
+def test_a_module_that_holds_no_task_is_named(tmp_path, monkeypatch, module, reference, said):
+    (tmp_path / "broken.py").write_text(module)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "broken", raising=False)
+    with pytest.raises(ConfigError) as caught:
+        get_task(reference)
+    assert said in str(caught.value) and caught.value.fix
+    assert str(tmp_path) not in sys.path
