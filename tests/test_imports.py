@@ -12,7 +12,7 @@ PACKAGE = Path(stilts_jax.__file__).parent
 # From the ground up; a file may import from its own floor and from those below it.
 FLOORS = [
     {"errors", "progress", "files", "host_memory", "interruption", "chips"},
-    {"tasks.spec"},
+    {"tasks.spec", "tasks.declaration"},
     {"data.records", "sharding", "distributed", "tokenization"},
     {"data"},
     {"tasks"},

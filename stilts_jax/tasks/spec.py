@@ -29,7 +29,7 @@ METRICS_OF: Mapping[str, tuple[str, ...]] = {
     "ranking": ("mrr", "map"),
     "mlm": ("perplexity",),
 }
-_NAME = re.compile(r"[\w.-]+(@[\w-]+)?")  # it names folders, and + / : , = join names on the command line
+_NAME = re.compile(r"\w[\w.-]*(@[\w-]+)?")  # it names folders, and + / : , = join names on the command line
 
 
 @dataclass(frozen=True, slots=True)
