@@ -111,7 +111,7 @@ REVIEWS = {"name": "reviews", "labels": ("bad", "good"), "files": {"train": "a.c
         (classify_task, {"labels": ("bad", "bad")}, "twice"),
         (classify_task, {"text": 3}, "text"),
         (classify_task, {"group": "sentiment"}, "classification"),
-        (classify_task, {"name": "good reviews"}, "name"),
+        *((classify_task, {"name": name}, "name") for name in ("good reviews", "../x", "..", "a\n")),
         (classify_task, {"reported": "test"}, "test"),
         (classify_task, {"train_on": "mnli"}, "train_on"),
         (classify_task, {"hyperparameters": {"papers": Hyperparameters()}}, "'paper'"),
