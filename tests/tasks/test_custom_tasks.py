@@ -101,7 +101,7 @@ REVIEWS = {"name": "reviews", "labels": ("bad", "good"), "files": {"train": "a.c
         (classify_task, {"files": {"train": "train.xlsx"}}, "xlsx"),
         (classify_task, {"files": {"training": "a.csv"}}, "'train'"),
         (classify_task, {"files": "a.csv"}, "files"),
-        (classify_task, {"metric": "acc"}, "'accuracy'"),
+        (classify_task, {"metric": "acc"}, "accuracy"),
         (classify_task, {"metric": "squad"}, "accuracy"),
         (classify_task, {"txet": "review"}, "'text'"),
         (classify_task, {"lagnuages": ("en",)}, "'languages'"),
