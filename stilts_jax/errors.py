@@ -137,9 +137,11 @@ def show_tracebacks(wanted: bool) -> None:
 def describe(error: Exception) -> str:
     """Returns an error as it is printed: in three parts, or with its traceback if it is a defect."""
     explained = explain(error)
+    if explained and not _tracebacks:
+        return str(explained)
     where = "".join(traceback.format_exception(error))
     if explained:
-        return f"{where}{explained}" if _tracebacks else str(explained)
+        return where if explained is error else f"{where}{explained}"
     return f"{where}This is a defect of stilts_jax: please report the lines above and the command line."
 
 

@@ -50,31 +50,44 @@ class Bar:
         self._label = label
         self._total = total
         self._unit = unit
-        self._start = self._done = start
+        self._done = start
         self._values: dict[str, float | str] = {}
         self._began = time.monotonic()
+        self._first: tuple[int, float] | None = None
+        self._note = ""
         self.aside = 0.0
+
+    def tell(self, note: str) -> None:
+        """Says what the work waits for (compiling), until the next unit is done."""
+        if note:
+            self._note = note
+            self._progress.draw(*self.parts(), final=False, at_once=True)
 
     def advance(self, count: int = 1, **values: float | str) -> None:
         """Counts ``count`` more units as done; ``values`` (such as ``loss=0.3``) are shown behind."""
         self._done += count
+        self._note = ""
         self._values.update(values)
+        if self._first is None:
+            self._first = self._done, time.monotonic() - self.aside
         check()
-        self._progress.draw(self.line(), final=False)
+        self._progress.draw(*self.parts(), final=False)
 
     @property
     def elapsed(self) -> float:
         """Seconds since the work began."""
         return time.monotonic() - self._began
 
-    def line(self) -> str:
-        """The state of the work in one line."""
+    def parts(self) -> tuple[str, str]:
+        """Returns the label and the state of the work."""
         elapsed = self.elapsed
-        fresh = self._done - self._start
-        worked = elapsed - self.aside
-        # Right after compiling, a step was only sent off.
-        rate = fresh / worked if worked > (1.0 if self.aside else 0.0) else 0.0
+        # The first unit came with all that is done only once, such as loading and compiling.
+        done, began = self._first or (self._done, 0.0)
+        worked = time.monotonic() - self.aside - began
+        rate = (self._done - done) / worked if self._done > done and worked > 0 else 0.0
         parts = [f"{self._done}/{self._total} {self._unit}" if self._total else f"{self._done} {self._unit}"]
+        if self._note:
+            parts.append(self._note)
         for name, value in self._values.items():
             parts.append(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}")
         if rate:
@@ -83,7 +96,7 @@ class Bar:
             parts.append(f"{format_seconds((self._total - self._done) / rate)} left")
         else:
             parts.append(format_seconds(elapsed))
-        return f"{self._label}: " + "  ".join(parts)
+        return self._label, "  ".join(parts)
 
 
 class Progress:
@@ -132,26 +145,45 @@ class Progress:
             start: units that an earlier run had done already.
         """
         bar = Bar(self, label, total, unit, start)
-        yield bar
+        if self._terminal:  # at once: what comes first may take long
+            self.draw(*bar.parts(), final=False, at_once=True)
+        try:
+            yield bar
+        except BaseException:
+            self._clear()  # what is printed now begins on a line of its own
+            raise
         if bar.elapsed >= self._patience:
-            self.draw(bar.line(), final=True)
+            self.draw(*bar.parts(), final=True)
         else:
             self._clear()
 
-    def draw(self, line: str, *, final: bool) -> None:
-        """Shows ``line`` now, or leaves it out if the last one is fresh."""
+    def draw(self, label: str, state: str, *, final: bool, at_once: bool = False) -> None:
+        """Shows how far ``label`` has come, unless the last line is fresh and this is not wanted ``at_once``."""
         if not self._stream:
             return
         now = time.monotonic()
-        if not final and now - self._last_draw < (_TERMINAL_INTERVAL if self._terminal else _LOG_INTERVAL):
+        line = f"{self._prefix}{label}: {state}"
+        if not (final or at_once) and now - self._last_draw < (
+            _TERMINAL_INTERVAL if self._terminal else _LOG_INTERVAL
+        ):
             return
         if line == self._last_line and not self._terminal:
             return  # the end came with the last unit
         self._last_draw, self._last_line = now, line
         self._clear()
-        self._stream.write(self._prefix + line + ("\n" if final or not self._terminal else ""))
+        if self._terminal and not final:  # a line that wraps could not be cleared
+            width = self._width() - 1
+            if len(line) > width:
+                line = f"{line[: max(0, width - len(state) - 3)]}…: {state}"[:width]
+        self._stream.write(line + ("\n" if final or not self._terminal else ""))
         self._open_line = self._terminal and not final
         self._stream.flush()
+
+    def _width(self) -> int:
+        try:
+            return os.get_terminal_size(self._stream.fileno()).columns or 80  # type: ignore[union-attr]
+        except OSError:  # not every terminal knows
+            return 80
 
     def _clear(self) -> None:
         if self._open_line and self._stream:

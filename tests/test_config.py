@@ -123,5 +123,6 @@ def test_a_users_own_file_is_loaded(tmp_path):
 def test_debug_is_small_and_strict():
     apply_debug(config := base_config())
     assert config.train.max_steps <= 10
+    assert config.train.buckets == 1
     assert config.compute.check_nans
     assert find_config("base").name == "base.py"

@@ -1,10 +1,10 @@
-"""Batches: of training as a pure function of (seed, step), of prediction as one stream.
+"""Training batches are computed from (seed, step). Prediction reads every row once, longest first.
 
-The plan of training: rows come in epochs, each a permutation of its own, one behind the other without a
-gap. The stream is cut into windows of W batches; a window is sorted by length and cut into batches, whose
-order is permuted. So batches hold rows of nearly one length, every batch is exactly full, and an epoch's
-last batch is completed with the first rows of the next. Nothing depends on what was drawn before: any step
-can be asked for, and every host asks for the whole batch: which rows it places is a matter of the mesh.
+In training, every epoch is a new permutation of the rows, and epochs follow each other without a gap. This stream is
+cut into windows of W batches. The rows of a window are sorted by length and cut into batches, and the order of these
+batches is drawn. So a batch holds rows of nearly one length, every batch is exactly full, and the last batch of an
+epoch is completed with the first rows of the next. No draw depends on an earlier one, so that any step can be asked
+for. Every host makes the whole batch and puts the rows of its own devices there.
 """
 
 from collections.abc import Iterator
@@ -52,19 +52,21 @@ class TrainingBatches:
         """Makes the plan.
 
         Args:
-            features: of one split, built for training.
+            features: one split, built for training.
             batch_size: rows of a global batch.
-            max_length: what no bucket exceeds; of mlm the length of a packed row.
-            window: W, batches that are sorted together; 1 is a plain shuffle.
-            max_buckets: shapes at most.
-            multiple: what lengths are multiples of.
-            masking: for mlm.
-            alpha: for mlm, how often a language comes: its rows to this power.
+            max_length: the longest padded length; in masked language modelling the length of every packed row.
+            window: W, the number of batches that are sorted together; 1 is a plain shuffle.
+            max_buckets: the largest number of padded lengths.
+            multiple: padded lengths are multiples of this.
+            masking: needed by masked language modelling only.
+            alpha: in masked language modelling, a language is drawn in proportion to its rows to this power.
         """
         if batch_size < 1 or window < 1:
             raise ConfigError(f"batch_size={batch_size} and window={window} must be 1 or more")
         if not len(features):
-            raise DataError("there are no rows to train on", where=f"task {task}")
+            raise DataError(
+                "There are no rows to train on.", where=f"task {task}", fix="give the task training data"
+            )
         self.task = task
         self._features = features
         self._batch_size, self._seed, self._window = batch_size, seed, window
@@ -95,7 +97,9 @@ class TrainingBatches:
                 queries = ragged(features, "tokens").lengths
                 longest = int(queries.max())
                 maxima = self._sample_maxima(queries)
-                self.query_buckets = bucket_lengths(maxima, longest, max_count=2, multiple=multiple)
+                self.query_buckets = bucket_lengths(
+                    maxima, longest, max_count=min(2, max_buckets), multiple=multiple
+                )
         self.steps_per_epoch = -(-self.num_rows // batch_size)
 
     @property

@@ -74,6 +74,11 @@ class Mixture:
         )
         self.shares = {name: float(share) for (name, _), share in zip(self._tasks, self._schedule.shares)}
 
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes that a batch can have, task by task; each is compiled once."""
+        return tuple(shape for _, batches in self._tasks for shape in batches.shapes)
+
     def task_at(self, step: int) -> str:
         """The task whose turn it is."""
         return self._tasks[self._schedule.at(step)[0]][0]

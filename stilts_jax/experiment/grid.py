@@ -89,7 +89,7 @@ def run_grid(
                 _record_failure(phase, context, failed[phase.name])
             else:
                 _free_disk(phase, phases, context)
-    if failed:
+    if failed and len(mine) > 1:
         context.progress.say(f"{len(failed)} of {len(mine)} phases failed: {', '.join(failed)}")
     return EXIT_ERROR if failed else EXIT_OK
 

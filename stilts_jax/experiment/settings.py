@@ -173,7 +173,7 @@ class TrainSettings(_Checked):
     group: ClassVar[str] = "train."
     learning_rate: Annotated[float | None, SHARE]
     batch_size: Annotated[int | None, ROWS]
-    epochs: Annotated[float | None, Range(0.0, 1e6)]
+    epochs: Annotated[float | None, Range(1e-6, 1e6)]
     max_length: Annotated[int | None, LENGTH]
     warmup: Annotated[float | None, Range(0.0, 2**31 - 1)]
     weight_decay: Annotated[float | None, SHARE]
@@ -217,7 +217,7 @@ class MixtureSettings(_Checked):
     cap: Annotated[int, POSITIVE]
     temperature: Annotated[float, Range(1.0, 1e6)]
     weights: str
-    mlm_weight: Annotated[float, SHARE]
+    mlm_weight: Annotated[float, Range(0.0, 0.99)]
     mlm_alpha: Annotated[float, SHARE]
     mlm_rate: Annotated[float, Range(0.01, 0.99)]
     mlm_languages: str
@@ -226,6 +226,15 @@ class MixtureSettings(_Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for task, weight in split_pairs(self.weights, "config.mixture.weights").items():
+            try:
+                Range(1e-6, 1e6)(weight)
+            except ArgumentTypeError as error:
+                raise ConfigError(
+                    f"The weight of {task}: {error}.",
+                    where="config.mixture.weights",
+                    fix="such as mnli=2,mlm=1",
+                ) from error
         if (self.sampler == "weights") != bool(self.weights):
             raise ConfigError(
                 "The sampler 'weights' and the weights themselves are only of use together.",

@@ -90,7 +90,7 @@ def train_phase(phase: Phase, context: Context) -> dict[str, Any]:
     ):
         result = run_training(
             init_state(params, optimizer.init),
-            config=_loop_config(phase, total_steps, context),
+            config=_loop_config(phase, total_steps, context, len(batches.shapes)),
             optimizer=optimizer,
             losses={name: make_loss(model, name) for name, _ in model.heads},
             batch_at=traced,
@@ -113,7 +113,7 @@ def train_phase(phase: Phase, context: Context) -> dict[str, Any]:
     record["tokenizer"] = encoder if is_remote(encoder) else str(tokenizer.source)
     record["attention"] = {"backend": attention.name, "reason": attention.reason}
     record |= _find_collapse(selection, result)
-    if record["collapsed"]:
+    if record["collapsed"] and not settings.debug:  # a few steps of :debug prove nothing
         context.progress.say(f"warning: the run ended at chance level ({record['chance']:.1f})")
     if context.is_main:
         write_record(folder / TRAINED, record)
@@ -242,7 +242,7 @@ def _optimizer_config(first: TrainingData, total_steps: int, context: Context) -
     )
 
 
-def _loop_config(phase: Phase, total_steps: int, context: Context) -> LoopConfig:
+def _loop_config(phase: Phase, total_steps: int, context: Context, shapes: int) -> LoopConfig:
     train = context.settings.train
     return LoopConfig(
         total_steps=total_steps,
@@ -255,6 +255,7 @@ def _loop_config(phase: Phase, total_steps: int, context: Context) -> LoopConfig
         patience=train.patience,
         max_skipped=train.skip_non_finite,
         rng=context.settings.compute.rng,
+        shapes=shapes,
     )
 
 

@@ -1,4 +1,4 @@
-"""The jitted steps of a run: one a task and form of batch."""
+"""The compiled training steps of a run: one for each task and shape of batch."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -29,7 +29,7 @@ jax.monitoring.register_event_listener(_count_hit)  # of the process: listeners 
 
 
 class CompiledSteps:
-    """Calls ``train_step``, jitted: the state's memory is given to the next state, all stays where it lies.
+    """Calls ``train_step``, jitted: it donates the state, and output shardings equal input shardings.
 
     Args:
         losses: ``loss_fn`` by task; a task has the head of its name.
@@ -64,14 +64,14 @@ class CompiledSteps:
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         """Starts a step.
 
-        ``count`` and ``seconds`` add up how many forms were compiled and for how long, ``cached`` how many of them
-        came from the cache on disk.
+        ``count`` is how many shapes were compiled so far, ``seconds`` how long that took, and ``cached`` how many of
+        them came from the cache on disk.
         """
         function = self._function(task)
         placed = self._place(arrays)
-        form = (task, *((name, array.shape, str(array.dtype)) for name, array in sorted(placed.items())))
+        form = _form(task, arrays)
         start, hits = time.monotonic(), len(_hits)
-        # Once a step is compiled, everything that it takes lies on the mesh: another transfer would be a defect.
+        # Once a step is compiled, all its arguments are on the mesh: another transfer would be a defect.
         guarded = self._mesh is not None and form in self._forms
         with jax.transfer_guard("disallow") if guarded else nullcontext():
             result = function(state, placed, self._seed)
@@ -81,6 +81,10 @@ class CompiledSteps:
             self.cached += len(_hits) > hits
             self.seconds += time.monotonic() - start
         return result
+
+    def is_compiled(self, task: str, arrays: Mapping[str, np.ndarray]) -> bool:
+        """Says whether a step on arrays of these shapes was compiled before."""
+        return _form(task, arrays) in self._forms
 
     def _function(self, task: str) -> Callable:
         if task not in self._losses:
@@ -107,12 +111,17 @@ class CompiledSteps:
         return self._functions[task]
 
     def _place(self, arrays: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
-        """Fills a batch up to what devices and microbatches divide, and cuts it over the devices.
+        """Fills a batch up until devices and microbatches divide it, and shards it over the devices.
 
-        Every host has the whole batch and puts the rows of its own devices there: several hosts may share rows.
+        Every host has the whole batch and places the rows of its own devices; several hosts may share rows.
         """
         if not self._mesh:
             return pad_batch_to(arrays, self._accumulation)
         padded = pad_batch_to(arrays, batch_multiple(self._mesh) * self._accumulation)
         mine = host_rows(self._mesh, len(next(iter(padded.values()))))
         return shard_batch({name: array[mine] for name, array in padded.items()}, self._mesh)
+
+
+def _form(task: str, arrays: Mapping[str, np.ndarray]) -> tuple:
+    """Returns what decides whether two batches share a compiled step."""
+    return (task, *((name, array.shape, str(array.dtype)) for name, array in sorted(arrays.items())))

@@ -1,4 +1,4 @@
-"""Two streams of JSON lines: metrics, which the run alone decides, and timings, which the machine decides."""
+"""Two logs of JSON lines: ``metrics.jsonl`` is deterministic; ``timings.jsonl`` depends on the hardware."""
 
 import json
 import os

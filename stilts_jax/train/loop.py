@@ -91,7 +91,9 @@ def run_training(
                 raise interruption.stop(f" after step {run.step}; everything was saved.", str(directory))
             if run.is_finished():
                 return run.result()
-            run.take_step(batch_at(run.step))
+            batch = batch_at(run.step)
+            bar.tell(run.compiling(batch))
+            run.take_step(batch)
             bar.aside = run.compile_seconds
             bar.advance(1, **run.shown)
 

@@ -48,13 +48,17 @@ class OptimizerConfig:
     moment_dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
-        if self.total_steps < 1:
+        if not 1 <= self.total_steps < 2**31:
             raise ConfigError(
-                f"{self.total_steps} steps are no training.", where="OptimizerConfig.total_steps"
+                f"total_steps must be at least 1 and below 2**31, got {self.total_steps}.",
+                where="OptimizerConfig.total_steps",
+                fix="change train.epochs, or set train.max_steps",
             )
-        if self.warmup < 0:
+        if not 0 <= self.warmup < 2**31:
             raise ConfigError(
-                f"A warm-up of {self.warmup:g} is not possible.", where="OptimizerConfig.warmup"
+                f"warmup must be a share below 1 or a number of steps, got {self.warmup:g}.",
+                where="OptimizerConfig.warmup",
+                fix="set train.warmup=0.1 for a tenth of the steps",
             )
         for name, known in (
             ("schedule", ("linear", "cosine", "constant")),

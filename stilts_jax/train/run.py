@@ -50,7 +50,7 @@ class LoopConfig:
 
     Attributes:
         seed: of dropout.
-        accumulation: microbatches a step.
+        accumulation: microbatches per step.
         log_every: steps between lines of the two logs.
         evaluate_every: steps between calls of ``select``; 0: only at the end.
         save_every: steps between checkpoints, 0: only the last; a step that is the best so far is saved
@@ -60,6 +60,7 @@ class LoopConfig:
         max_skipped: steps with a non-finite loss that may be left out before the run stops.
         rng: implementation of the random keys.
         pad_id: the padding in ``tokens``, for counting the rest.
+        shapes: how many shapes batches have, to say how many of them are compiled; 0: not known.
     """
 
     total_steps: int
@@ -73,6 +74,7 @@ class LoopConfig:
     max_skipped: int = 0
     rng: str = "threefry2x32"
     pad_id: int = 1
+    shapes: int = 0
 
     def __post_init__(self) -> None:
         for name, low, high in (("seed", 0, 2**32 - 1), ("accumulation", 1, 2**31), ("log_every", 1, 2**31)):
@@ -203,6 +205,13 @@ class Run:
         """What was done so far, over all launches."""
         return self._work
 
+    def compiling(self, batch: BatchLike) -> str:
+        """Says which shape has to be compiled before a step on ``batch``; nothing where that is done."""
+        if self._steps.is_compiled(batch.task, batch.arrays):
+            return ""
+        total = f" of {self.config.shapes}" if self.config.shapes else ""
+        return f"compiling {self._steps.count + 1}{total}"
+
     @property
     def compile_seconds(self) -> float:
         """How long this launch has compiled."""
@@ -251,9 +260,9 @@ class Run:
         self._mark = time.monotonic()
 
     def take_step(self, batch: BatchLike) -> None:
-        """Starts a step, then waits for the one before it: the device never waits for the log."""
+        """Starts a step, then reads the metrics of the one before it, so that the device never waits for the host."""
         if jax.default_backend() == "cpu":
-            self.fetch()  # nothing would overlap, and the memory of two steps be taken
+            self.fetch()  # nothing would overlap, and two steps would be in memory
         count, seconds = self._steps.count, self._steps.seconds
         self._state, metrics = self._steps(self._state, batch.task, batch.arrays)
         compiling = self._steps.seconds - seconds
@@ -331,7 +340,7 @@ class Run:
                 f"The loss or its gradient is not finite ({values['loss']}, {values['grad_norm']}).",
                 where=text,
                 fix=f"the last checkpoint (after step {self._saved_step}) is good; lower the "
-                "learning rate, look at these rows, or allow such steps to be left out (max_skipped)",
+                "learning rate, look at these rows, or allow such steps to be left out (train.skip_non_finite)",
             )
         self.skipped.append(step)
         self._progress.say(f"warning: left out, the loss is not finite: {text}")
