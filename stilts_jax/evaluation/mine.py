@@ -10,7 +10,6 @@ import json
 import math
 import os
 import shutil
-import tempfile
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from stilts_jax.errors import ConfigError, DataError
 from stilts_jax.evaluation.embed import Embedder
 from stilts_jax.evaluation.mining import Pairs, pair_up
 from stilts_jax.evaluation.retrieval import Precision, find_neighbours, normalise
-from stilts_jax.files import write_json
+from stilts_jax.files import replacing, write_json
 from stilts_jax.progress import SILENT, Progress
 
 _FORMAT = 2
@@ -244,23 +243,12 @@ def mine_files(
 
 def _write_pairs(out: Path, pairs: Pairs, count: int, source: Lines, target: Lines) -> None:
     """Writes the first ``count`` pairs, whole or not at all, without holding all texts."""
-    descriptor, partial = tempfile.mkstemp(
-        dir=out.parent, prefix=f".{out.name}."
-    )  # never a file that is there
-    try:
-        with open(descriptor, "w", encoding="utf-8", newline="\n") as file:
-            for rows in _slices(count, 65536):
-                texts = zip(
-                    pairs.score[rows].tolist(),
-                    source.read(pairs.source[rows]),
-                    target.read(pairs.target[rows]),
-                )
-                file.writelines(f"{score:.6f}\t{left}\t{right}\n" for score, left, right in texts)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, out)
-    finally:
-        Path(partial).unlink(missing_ok=True)
+    with replacing(out) as partial, partial.open("x", encoding="utf-8", newline="\n") as file:
+        for rows in _slices(count, 65536):
+            texts = zip(
+                pairs.score[rows].tolist(), source.read(pairs.source[rows]), target.read(pairs.target[rows])
+            )
+            file.writelines(f"{score:.6f}\t{left}\t{right}\n" for score, left, right in texts)
 
 
 def _slices(count: int, size: int) -> Iterator[slice]:
