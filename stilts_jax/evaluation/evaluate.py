@@ -12,7 +12,7 @@ from stilts_jax.data.records import Features
 from stilts_jax.errors import StiltsError
 from stilts_jax.evaluation.decode import DECODERS
 from stilts_jax.evaluation.gold import find_gold
-from stilts_jax.evaluation.metrics import METRICS, MetricResult
+from stilts_jax.evaluation.metrics import METRICS, MetricResult, name_items
 from stilts_jax.evaluation.metrics_qa import NullableAnswer, answers_at, tune_null_threshold
 from stilts_jax.evaluation.predict import predict
 from stilts_jax.model import Model
@@ -133,6 +133,7 @@ def score_decoded(
         predictions[language] = predicted
         if gold is not None:
             result = METRICS[task.metric](task, predicted, gold, language)
+            result = name_items(result, [example.id for example in examples[language]])
             results[language] = replace(result, settings=settings)
     return Evaluation(results, predictions)
 

@@ -4,8 +4,9 @@ Each metric is ``metric(task, predictions, gold, language) -> MetricResult``; ``
 that ``Task.metric`` holds. What predictions and gold look like is said at each.
 """
 
+import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -24,10 +25,12 @@ class Items:
     Attributes:
         statistic: how the score follows: ``mean`` of values in 0..1, or F1 of the summed counts.
         values: [n] float32 or uint8 for ``mean``; int32 [n, 3] (right, predicted, gold) for F1.
+        ids: a digest of the items' ids in their order: only items of equal digests are the same items.
     """
 
     statistic: Literal["mean", "chunk_f1", "binary_f1"]
     values: np.ndarray
+    ids: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,14 @@ class MetricResult:
     values: Mapping[str, float]
     items: Items | None = None
     settings: Mapping[str, float] = field(default_factory=dict)
+
+
+def name_items(result: MetricResult, ids: Sequence[str]) -> MetricResult:
+    """Returns ``result`` with the digest of its items' ids, where it has one item for each id."""
+    if result.items is None or len(result.items.values) != len(ids):
+        return result  # words, or pairs that were found: what they belong to differs between runs
+    digest = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:16]
+    return replace(result, items=replace(result.items, ids=digest))
 
 
 def _same_length(predictions: Sequence, gold: Sequence, language: str) -> None:

@@ -10,7 +10,7 @@ from stilts_jax.errors import ConfigError
 from stilts_jax.evaluation.embed import Embedder
 from stilts_jax.evaluation.evaluate import Evaluation
 from stilts_jax.evaluation.gold import retrieval_gold
-from stilts_jax.evaluation.metrics import METRICS, RANKING_DEPTH, MetricResult
+from stilts_jax.evaluation.metrics import METRICS, RANKING_DEPTH, MetricResult, name_items
 from stilts_jax.evaluation.mining import Duplicates, keep_above, mine_sentences, tune_threshold
 from stilts_jax.evaluation.retrieval import find_nearest, normalise, rank_candidates
 from stilts_jax.tasks.spec import EmbedExample, RetrievalSet, Task
@@ -64,7 +64,8 @@ def evaluate_retrieval(
         predictions[language] = choose(part, queries[language], candidates[language], search)
         gold = retrieval_gold(task, part)
         if gold is not None:
-            results[language] = METRICS[task.metric](task, predictions[language], gold, language)
+            result = METRICS[task.metric](task, predictions[language], gold, language)
+            results[language] = name_items(result, [query.id for query in part.queries])
     return Evaluation(results, predictions)
 
 

@@ -115,9 +115,9 @@ class Scorer:
             thresholds = scores.thresholds[task.name] = self._tune(task, tuned_on[0], asked, scores)
         found = self._score_split(task, reported, asked, scores, thresholds)
         scores.predictions[task.name] = found.predictions
-        sizes = {len(result.items.values) for result in found.results.values() if result.items}
+        same = {(len(one.items.values), one.items.ids) for one in found.results.values() if one.items}
         scores.items[task.name] = {
-            language: (result.items, len(sizes) == 1 and task.name in ALIGNED)
+            language: (result.items, len(same) == 1 and task.name in ALIGNED)
             for language, result in found.results.items()
             if result.items is not None
         }

@@ -58,7 +58,7 @@ def task_records(phase: Phase) -> dict[str, dict[str, str]]:
     return found
 
 
-def encode_items(statistic: str, values: np.ndarray, aligned: bool) -> dict[str, Any]:
+def encode_items(statistic: str, values: np.ndarray, aligned: bool, ids: str = "") -> dict[str, Any]:
     """Returns per-item scores in the compact form that a report reads."""
     array = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))
     return {
@@ -67,6 +67,7 @@ def encode_items(statistic: str, values: np.ndarray, aligned: bool) -> dict[str,
         "shape": list(values.shape),
         "data": base64.b64encode(zlib.compress(array.tobytes(), 6)).decode(),
         "aligned": aligned,
+        "ids": ids,
     }
 
 

@@ -24,6 +24,7 @@ from stilts_jax.experiment.results import (
 from stilts_jax.experiment.settings import split_names
 from stilts_jax.experiment.train_phase import adopt_training, train_phase
 from stilts_jax.progress import SILENT, Progress
+from stilts_jax.tasks import get_task
 
 
 def is_done(phase: Phase, context: Context) -> bool:
@@ -84,7 +85,7 @@ def _result(
         "selection": _selection(phase, context, trained, scores),
         "items": {
             task: {
-                language: encode_items(items.statistic, items.values, aligned)
+                language: encode_items(items.statistic, items.values, aligned, items.ids)
                 for language, (items, aligned) in languages.items()
             }
             for task, languages in scores.items.items()
@@ -120,8 +121,13 @@ def _selection(
     limit = settings.data.limit
     if limit:
         notes.append(f"trained on the first {limit} examples only")
-    if settings.evaluation.limit:
-        notes.append(f"scored on the first {settings.evaluation.limit} examples of each language only")
+    limited = [
+        task.name for task in map(get_task, phase.evaluate) if task.kind != "embed"
+    ]  # pools stay whole
+    if settings.evaluation.limit and limited:
+        notes.append(
+            f"{', '.join(limited)}: scored on the first {settings.evaluation.limit} examples of each language only"
+        )
     if settings.experiment.train_on:
         notes.append(f"targets trained on something else than usual: {settings.experiment.train_on}")
     if split_names(settings.experiment.languages):

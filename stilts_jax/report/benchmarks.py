@@ -1,5 +1,6 @@
 """What the two benchmarks consist of: tasks in the order of the papers' tables, groups, languages."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -133,7 +134,10 @@ def intermediate_title(name: str) -> str:
 def short_title(name: str) -> str:
     """The same, but ``Multi-task (8)`` where a list of tasks would be too long for a table."""
     tasks = [part for part in name.split("+") if part != "mlm"]
-    if name.startswith("hub:") or len(tasks) < _MANY_TASKS:
+    if name.startswith("hub:"):  # ORG/MODEL as it is; of a folder its name
+        model = name[4:].rstrip("/")
+        return model if re.fullmatch(r"[\w.-]+/[\w.-]+", model) and model[0] != "." else model.split("/")[-1]
+    if len(tasks) < _MANY_TASKS:
         return intermediate_title(name)
     return f"Multi-task ({len(tasks)})" + (" + MLM" if "mlm" in name.split("+") else "")
 

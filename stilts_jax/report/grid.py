@@ -16,6 +16,7 @@ from stilts_jax.report.benchmarks import (
 )
 from stilts_jax.report.languages import language_name
 from stilts_jax.report.results import BASELINE, Run
+from stilts_jax.report.statistics import standard_deviation
 
 Row = tuple[str, str]  # (intermediate, source language)
 _EVALUATED = ("target", "retrieval")
@@ -105,7 +106,7 @@ class Grid:
         rows: baseline first within each source language, then in the paper's order.
         tasks: those of the benchmark that any phase was to score, in its order, then others; each group together.
         source_languages: what the targets were trained on.
-        trained_languages: these and English, the language of the intermediates: what transfer leaves out.
+        trained_languages: these, English, and what intermediates were trained on: what transfer leaves out.
     """
 
     def __init__(
@@ -119,7 +120,8 @@ class Grid:
         trained = [run for run in self.evaluations if run.stage == "target"] or self.evaluations
         sources = {run.source_language for run in trained}
         self.source_languages = tuple(sorted(sources, key=lambda source: (source != "en", source)))
-        self.trained_languages = tuple(dict.fromkeys(["en", *self.source_languages]))
+        before = sorted({run.source_language for run in self.intermediates})
+        self.trained_languages = tuple(dict.fromkeys(["en", *self.source_languages, *before]))
         self.rows: tuple[Row, ...] = tuple(
             sorted(
                 {(run.intermediate, source) for run in self.evaluations for source in self._sources_of(run)}
@@ -270,14 +272,16 @@ class Grid:
 
 @dataclass(frozen=True)
 class Summary:
-    """A number over seeds, and the same for the baseline.
+    """A number over seeds, and its difference from the baseline.
 
     Attributes:
         mean: of the row itself.
-        deviation: sd over the seeds (NaN with fewer than two).
-        difference: mean minus the baseline's, over what both have (NaN for the baseline or without one).
+        deviation: sd over the seeds (NaN with fewer than two): of ``difference`` where there is one, each run
+            minus the baseline's run of the same target seed; else of ``mean``.
+        difference: minus the baseline, over what both have (NaN for the baseline or without one).
         count: runs.
         missing: languages or tasks that the row lacks beside the baseline, or the baseline beside the row.
+        own_deviation: of ``mean``, where ``deviation`` is of the difference.
     """
 
     mean: float
@@ -285,6 +289,7 @@ class Summary:
     difference: float
     count: int
     missing: tuple[str, ...] = ()
+    own_deviation: float = math.nan
 
 
 def summarize(grid: Grid, row: Row, task: str, *, transfer: bool = False) -> Summary | None:
@@ -302,26 +307,43 @@ def summarize(grid: Grid, row: Row, task: str, *, transfer: bool = False) -> Sum
     if not len(values):
         return None
     base = grid.compared_with(row, task)
-    difference, missing = math.nan, tuple[str, ...]()
+    difference, missing, spread = math.nan, tuple[str, ...](), values
     if base is not None:
         shared = [language for language in languages if language in base.languages]
         union = set(languages) | set(grid.transfer(base.languages) if transfer else base.languages)
         missing = tuple(sorted(union.difference(shared)))
         if shared:
-            difference = float(np.nanmean(cell.per_run(shared)) - np.nanmean(base.per_run(shared)))
-    return Summary(
-        float(np.mean(values)),
-        float(np.std(values, ddof=1)) if len(values) > 1 else math.nan,
-        difference,
-        len(values),
-        missing,
-    )
+            spread = np.array(list(paired_differences(cell, base, shared).values()))
+            difference = (
+                float(np.mean(spread))
+                if len(spread)
+                else float(np.nanmean(cell.per_run(shared)) - np.nanmean(base.per_run(shared)))
+            )
+    own = standard_deviation(values)
+    return Summary(float(np.mean(values)), standard_deviation(spread), difference, len(values), missing, own)
+
+
+def paired_differences(
+    cell: CellScores, base: CellScores, languages: Sequence[str]
+) -> dict[tuple[int | None, int | None], float]:
+    """Each run minus the baseline's of the same target seed, by the seeds of the run."""
+    before: dict[int | None, np.ndarray] = {}
+    for seed in {run.target_seed for run in base.runs}:
+        same = [run.target_seed == seed for run in base.runs]
+        before[seed] = _mean(base.select(languages)[same], 0)
+    found = {
+        run.seeds: float(_mean(_mean(values - before[run.target_seed], 1), 0))
+        for run, values in zip(cell.runs, cell.select(languages))
+        if run.target_seed in before
+    }
+    return {seeds: value for seeds, value in found.items() if math.isfinite(value)}
 
 
 def average(grid: Grid, row: Row, tasks: Sequence[str], *, transfer: bool = False) -> Summary | None:
     """The mean over ``tasks``, each weighing the same; ``missing`` names those that the row lacks.
 
-    The deviation is over seed pairs that all trained tasks have; a task without a target seed (retrieval)
+    The deviation is over the pairs of seeds that all trained tasks have, of the differences where there are any;
+    a task without a target seed (retrieval)
     takes part with its score for the same intermediate seed.
     """
     base_row = grid.baseline(row)
@@ -337,7 +359,7 @@ def average(grid: Grid, row: Row, tasks: Sequence[str], *, transfer: bool = Fals
             return None
     differences = [summary.difference for summary in own.values()]
     difference = float(np.mean(differences)) if base_row not in (None, row) else math.nan
-    per_seed = [_by_seeds(grid.cell(row, task), grid, transfer) for task in own]
+    per_seed = [_by_seeds(grid, row, task, transfer) for task in own]
     pairs = (
         set.intersection(*(set(seeds) for seeds in per_seed if not _untrained(seeds)))
         if any(not _untrained(seeds) for seeds in per_seed)
@@ -350,7 +372,7 @@ def average(grid: Grid, row: Row, tasks: Sequence[str], *, transfer: bool = Fals
     totals = [total for total in totals if math.isfinite(total)]
     return Summary(
         float(np.mean([summary.mean for summary in own.values()])),
-        float(np.std(totals, ddof=1)) if len(totals) > 1 else math.nan,
+        standard_deviation(np.array(totals)),
         difference,
         len(totals),
         tuple(task for task in tasks if task not in own),
@@ -360,8 +382,11 @@ def average(grid: Grid, row: Row, tasks: Sequence[str], *, transfer: bool = Fals
 Seeds = tuple[int | None, int | None]
 
 
-def _by_seeds(cell: CellScores, grid: Grid, transfer: bool) -> dict[Seeds, float]:
-    languages = grid.transfer(cell.languages) if transfer else cell.languages
+def _by_seeds(grid: Grid, row: Row, task: str, transfer: bool) -> dict[Seeds, float]:
+    cell, base = grid.cell(row, task), grid.compared_with(row, task)
+    languages = grid.transfer(cell.languages) if transfer else list(cell.languages)
+    if base is not None:
+        return paired_differences(cell, base, [code for code in languages if code in base.languages])
     return {run.seeds: float(value) for run, value in zip(cell.runs, cell.per_run(languages))}
 
 

@@ -9,11 +9,12 @@ import numpy as np
 from stilts_jax.report.benchmarks import metric_title, task_title
 from stilts_jax.report.charts import Series, dot_chart
 from stilts_jax.report.document import Block, Chart, Folded, Row, Section
-from stilts_jax.report.grid import Grid, Summary, summarize
+from stilts_jax.report.grid import Grid, Summary, paired_differences, summarize
 from stilts_jax.report.grid import Row as GridRow
 from stilts_jax.report.main_tables import summary_cell
 from stilts_jax.report.results import BASELINE
-from stilts_jax.report.tables import Cell, Column, Table, fixed, words
+from stilts_jax.report.statistics import standard_deviation
+from stilts_jax.report.tables import Cell, Column, Table, fixed, stem, words
 
 Stars = Mapping[tuple[GridRow, str, str], bool]  # (row, task, language) of differences that hold
 
@@ -92,14 +93,22 @@ def language_table(grid: Grid, task: str, stars: Stars) -> Table:
         for language in _ordered_languages(grid, task)
     ]
     rows.append([Cell("mean", strong=True), *(_mean_cell(grid, row, task) for row in rows_here)])
-    notes = ["± is the standard deviation over seeds."] if _has_seeds(grid, task) else []
+    notes = (
+        ["± is the standard deviation over seeds, of a difference that of its pairs of equal target seed."]
+        if _has_seeds(grid, task)
+        else []
+    )
     if any(key[1] == task for key, holds in stars.items() if holds):
         notes.append(
             "* differs from the baseline beyond the sampling of test items, Holm-corrected over this table: "
             "McNemar on the runs of the lowest seeds where items are right or wrong, else paired bootstrap."
         )
-    title = f"{task_title(task)} by language, {grid.splits(task)} split"
-    return Table(f"languages_{task}", title, columns, rows, notes, [len(rows) - 2] if len(rows) > 1 else [])
+    metrics = " and ".join(metric_title(metric) for metric in grid.metrics(task))
+    what = f"mean of {metrics}" if len(grid.metrics(task)) > 1 else metrics
+    title = f"{task_title(task)} by language, {what}, {grid.splits(task)} split"
+    return Table(
+        f"languages_{stem(task)}", title, columns, rows, notes, [len(rows) - 2] if len(rows) > 1 else []
+    )
 
 
 def _has_seeds(grid: Grid, task: str) -> bool:
@@ -113,9 +122,12 @@ def _cell(grid: Grid, row: GridRow, task: str, language: str, stars: Stars) -> C
     values = cell.per_language()[:, cell.languages.index(language)]
     values = values[np.isfinite(values)]
     mean = float(np.mean(values)) if len(values) else math.nan
-    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
-    difference = grid.language_gains(row, task).get(language, math.nan)
-    shown = summary_cell(Summary(mean, deviation, difference, len(values)))
+    base, spread, difference = grid.compared_with(row, task), values, math.nan
+    if base is not None and language in base.languages:
+        spread = np.array(list(paired_differences(cell, base, [language]).values()))
+        difference = float(np.mean(spread)) if len(spread) else grid.language_gains(row, task)[language]
+    own = standard_deviation(values)
+    shown = summary_cell(Summary(mean, standard_deviation(spread), difference, len(values), (), own))
     star = "*" if stars.get((row, task, language)) else ""
     hint = fixed(mean, 2) if math.isfinite(difference) else ""
     return replace(shown, text=shown.text + star, hint=hint)

@@ -16,19 +16,21 @@ from stilts_jax.report.benchmarks import (
 )
 from stilts_jax.report.document import Block, Section, Text
 from stilts_jax.report.grid import Grid, Row, Summary, average, summarize
+from stilts_jax.report.languages import language_name
 from stilts_jax.report.results import BASELINE
+from stilts_jax.report.significance import SIGNIFICANT, Comparison, Mean
 from stilts_jax.report.tables import Cell, Column, Table, change, fixed, score, signed, words
 
 NO_VALUE = "–"
 
 
-def main_section(grid: Grid) -> Section:
+def main_section(grid: Grid, comparisons: Sequence[Comparison], means: Sequence[Mean]) -> Section:
     """Intermediates x targets, and the averages."""
     base = any(row[0] == BASELINE for row in grid.rows)
     reading = (
         "A row is what the encoder was trained on before the target task, a column is a target task; each "
         "number is a mean over the languages of the task, then over seeds (± is the standard deviation over "
-        "seeds)."
+        "seeds; beside a difference, that of the differences between runs of equal target seed)."
     )
     if base:
         reading += (
@@ -36,7 +38,7 @@ def main_section(grid: Grid) -> Section:
             "blue where better and orange where worse."
         )
     blocks: list[Block] = [main_table(grid)]
-    headline = _headline(grid)
+    headline = _headline(grid, comparisons, means)
     if headline:
         blocks.insert(0, Text(headline))
     if len(grid.scored) > 1:
@@ -51,7 +53,8 @@ def main_table(grid: Grid) -> Table:
         metrics = "/".join(metric_title(metric) for metric in grid.metrics(task)) or "no scores"
         group = GROUP_TITLES[group_of(task)]
         splits = f", {grid.splits(task)}" if grid.splits(task) else ""
-        columns.append(Column(training_title(task), metrics + splits, group))
+        what = "mean of " + metrics.replace("/", " and ") if "/" in metrics else metrics
+        columns.append(Column(training_title(task), metrics + splits, group, meaning=what + splits))
     rows = [_main_row(grid, row) for row in grid.rows]
     notes = []
     fewer = [
@@ -156,7 +159,7 @@ def averages_table(grid: Grid) -> Table:
 
 
 def _names(languages: Sequence[str]) -> str:
-    return " and ".join("English" if language == "en" else language for language in languages)
+    return " and ".join(language_name(language) or language for language in languages)
 
 
 def _average_columns(grid: Grid) -> list[tuple[str, list[str], bool, str]]:
@@ -200,42 +203,39 @@ def summary_cell(summary: Summary) -> Cell:
     deviation = f"± {summary.deviation:.1f}" if math.isfinite(summary.deviation) else ""
     is_difference = math.isfinite(summary.difference)
     cell = change(summary.difference, coloured=True) if is_difference else score(summary.mean)
-    return replace(cell, detail=deviation)
+    numbers = {
+        "percent": summary.mean,
+        "percent_sd": summary.own_deviation if is_difference else summary.deviation,
+        "difference": summary.difference,
+        "difference_sd": summary.deviation if is_difference else math.nan,
+        "runs": summary.count,
+    }
+    return replace(cell, detail=deviation, numbers=numbers)
 
 
-def _headline(grid: Grid) -> str:
-    """What a reader would say after a minute with the tables."""
-    cells = [
-        (summary.difference, row, task)
-        for row, _ in grid.compared
-        for task in grid.tasks
-        if (summary := summarize(grid, row, task)) and math.isfinite(summary.difference)
-    ]
-    if not cells:
+def _headline(grid: Grid, comparisons: Sequence[Comparison], means: Sequence[Mean]) -> str:
+    """Means over all that was compared: the largest of many cells would owe part of its size to chance."""
+    if not grid.compared:
         return ""
-    named = [f"{grid.row_title(row)} on {task_title(task)}, {signed(gain)}" for gain, row, task in cells]
-    best, worst = named[cells.index(max(cells))], named[cells.index(min(cells))]
-    sentences = [f"Largest difference upwards: {best} points" + f"; lowest: {worst}" * (len(cells) > 1)]
+    sentences = []
     rest = [task for task in grid.scored if group_of(task) != "retrieval"]
-    whole = _mean_gains(grid, grid.scored)
-    if len(grid.scored) > 1 and whole:
-        without = _mean_gains(grid, rest) if len(rest) < len(grid.scored) else []
-        bests = [
-            f"{grid.row_title(row)}, {signed(gain)}"
-            if gain > 0
-            else f"the baseline ({grid.row_title(row)}: {signed(gain)})"
-            for gain, row in map(max, filter(None, (whole, without)))
-        ]
-        sentences.append("Best mean over all tasks here: " + "; without retrieval: ".join(bests))
-        if without and len(whole) > 1:
-            means = [signed(float(np.mean([one for one, _ in gains]))) for gains in (whole, without)]
+    for name, tasks in (("", grid.scored), (" without retrieval", rest)):
+        found = [average(grid, row, tasks) for row, _ in grid.compared]
+        gains = [one.difference for one in found if one and math.isfinite(one.difference)]
+        if gains and (not name or 0 < len(rest) < len(grid.scored)):
+            many = f" and {len(gains)} intermediates" if len(gains) > 1 else ""
             sentences.append(
-                "Read an average with its parts: over all intermediates the mean gain is "
-                f"{means[0]} points with retrieval and {means[1]} without"
+                f"Mean difference from the baseline{name}: {signed(float(np.mean(gains)))} points over "
+                f"{len(tasks)} task{'s' * (len(tasks) > 1)}{many}"
             )
+    if means:
+        interval = means[-1].interval
+        sentences[0] += f" (95 % interval over test items {signed(interval.low)} to {signed(interval.high)})"
+    if comparisons:
+        holds = [one for one in comparisons if one.holm < SIGNIFICANT]
+        up = sum(one.difference > 0 for one in holds)
+        sentences.append(
+            f"Of {len(comparisons)} differences {up} are above zero and {len(holds) - up} below beyond the luck of "
+            "test items (Holm)"
+        )
     return ". ".join(sentences) + "."
-
-
-def _mean_gains(grid: Grid, tasks: Sequence[str]) -> list[tuple[float, Row]]:
-    found = [(average(grid, row, tasks), row) for row, _ in grid.compared]
-    return [(one.difference, row) for one, row in found if one and math.isfinite(one.difference)]

@@ -1,11 +1,12 @@
 """Writers of a whole report: one self-contained HTML page, and Markdown."""
 
 import html
+import re
 from collections.abc import Sequence
 from importlib import resources
 
 from stilts_jax.report.document import Block, Chart, Code, Folded, Row, Section, Text
-from stilts_jax.report.tables import Table, to_html, to_markdown
+from stilts_jax.report.tables import Table, escape_markdown, to_html, to_markdown
 
 SCALE = (("−20", "loss", 100), ("−5", "loss", 50), ("−1", "loss", 22), ("+1", "gain", 22), ("+5", "gain", 50))
 
@@ -61,9 +62,9 @@ def _html_block(block: Block) -> str:
 
 def write_markdown(title: str, subtitle: str, sections: Sequence[Section]) -> str:
     """Returns the same report without its charts."""
-    parts = [f"# {title}\n\n{subtitle}\n"]
+    parts = [f"# {escape_markdown(title)}\n\n{escape_markdown(subtitle)}\n"]
     for section in sections:
-        parts.append(f"\n## {section.title}\n\n{section.reading}\n")
+        parts.append(f"\n## {section.title}\n\n{escape_markdown(section.reading)}\n")
         parts += [_markdown_block(block) for block in section.blocks]
     return "".join(parts)
 
@@ -71,14 +72,15 @@ def write_markdown(title: str, subtitle: str, sections: Sequence[Section]) -> st
 def _markdown_block(block: Block) -> str:
     match block:
         case Text(text):
-            return f"\n{text}\n"
+            return f"\n{escape_markdown(text)}\n"
         case Code(text):
-            return f"\n```\n{text}\n```\n"
+            fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+            return f"\n{fence}\n{text}\n{fence}\n"
         case Chart():
             return ""
         case Folded(title, blocks):
-            return f"\n### {title}\n" + "".join(_markdown_block(inner) for inner in blocks)
+            return f"\n### {escape_markdown(title)}\n" + "".join(_markdown_block(inner) for inner in blocks)
         case Row(blocks):
             return "".join(_markdown_block(inner) for inner in blocks)
         case Table():
-            return f"\n**{block.title}**\n\n{to_markdown(block)}"
+            return f"\n**{escape_markdown(block.title)}**\n\n{to_markdown(block)}"

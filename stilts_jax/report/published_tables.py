@@ -13,7 +13,7 @@ from stilts_jax.report.benchmarks import GROUP_TITLES, group_of, metric_title, t
 from stilts_jax.report.document import Block, Section
 from stilts_jax.report.grid import Grid, Row, average
 from stilts_jax.report.results import BASELINE
-from stilts_jax.report.tables import Cell, Column, Table, cells, change, fixed, numbers, score, words
+from stilts_jax.report.tables import Cell, Column, Table, cells, change, fixed, numbers, score, stem, words
 
 _LARGE = ("xlm-roberta-large", "xlmr-large", "xlm-r-large", "xlmr.large")
 _MEAN = "mean"
@@ -150,4 +150,4 @@ def _by_language(grid: Grid, task: str) -> Table | None:
             cells(grid.language_label(code), score(theirs), score(own[code]), change(own[code] - theirs))
         )
     title = f"{task_title(task)} by language: baseline here and published"
-    return Table(f"published_{task}", title, columns, rows, [f"Published: {others[0].source}."])
+    return Table(f"published_{stem(task)}", title, columns, rows, [f"Published: {others[0].source}."])

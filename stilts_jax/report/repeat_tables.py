@@ -1,14 +1,13 @@
 """The section on reproducibility: commands, configurations, seeds, data."""
 
 import json
-import shlex
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stilts_jax.report.benchmarks import task_title, training_title
+from stilts_jax.report.benchmarks import task_title
 from stilts_jax.report.document import Block, Code, Folded, Section
 from stilts_jax.report.grid import Grid
-from stilts_jax.report.results import Run
 from stilts_jax.report.tables import Table, cells, numbers, words
 
 
@@ -16,13 +15,12 @@ def repeat_section(grid: Grid) -> Section:
     """Commands, configurations, seeds, data."""
     reading = (
         "Everything to run a cell again. The same command finds finished phases and runs only what is missing, so a "
-        "cell is repeated by removing the folders of its phases and giving the command again, in the folder where "
-        "it was given. A phase's key is a hash of what its training depends on."
+        "cell is repeated by removing the folders of its phases (below) and giving the command again, in the folder "
+        "where it was given. A phase's key is a hash of what its training depends on."
     )
     commands = dict.fromkeys(str(run.environment.get("command") or "") for run in grid.runs)
     blocks: list[Block] = [
-        Code("\n".join(command for command in commands if command) or "no command was recorded"),
-        Folded("Commands that run a cell again", [Code(_cell_commands(grid))]),
+        Code(redact("\n".join(filter(None, commands))) or "no command was recorded"),
         Folded("Phases, seeds and keys", [_phases(grid)]),
     ]
     common, own = split_configs([run.config for run in grid.runs])
@@ -37,32 +35,14 @@ def repeat_section(grid: Grid) -> Section:
     return Section("repeat", "Reproducibility", reading, blocks)
 
 
-def _cell_commands(grid: Grid) -> str:
-    """For each row and training: what removes its phases and what runs them again."""
-    by_key = {run.key: run for run in grid.runs}
-    cells: dict[tuple[str, ...], list[Run]] = {}
-    for run in grid.evaluations:
-        tasks = ", ".join(map(task_title, run.tasks())) or training_title(run.target_training or "retrieval")
-        cells.setdefault((grid.intermediate_label(run.intermediate), tasks, run.source_language), []).append(
-            run
-        )
-    lines = []
-    for (label, tasks, source), runs in cells.items():
-        # Of a parent whose model was removed to save disk, the model has to be made again.
-        parents = [by_key[run.parent] for run in runs if run.parent in by_key]
-        gone = [parent for parent in parents if not (parent.path.parent / "final").is_dir()]
-        again = list({run.key: run for run in [*gone, *runs]}.values())
-        commands = dict.fromkeys(str(run.environment.get("command") or "") for run in again)
-        folders = " ".join(shlex.quote(run.path.parent.name) for run in again)
-        phases = shlex.quote(str(runs[0].path.parent.parent.resolve()))
-        where = "" if source == "en" else f", trained in {source}"
-        lines.append(f"# {label} on {tasks}{where}")
-        lines.append(" && ".join([f"(cd {phases} && rm -r {folders})", *filter(None, commands)]) + "\n")
-    return "\n".join(lines)
-
-
 def _pretty(record: Mapping[str, Any]) -> str:
-    return json.dumps(record, indent=2, ensure_ascii=False, sort_keys=True, default=str)
+    return redact(json.dumps(record, indent=2, ensure_ascii=False, sort_keys=True, default=str))
+
+
+def redact(text: str) -> str:
+    """Takes out what opens other people's doors: names and passwords in URLs, values of options for secrets."""
+    text = re.sub(r"://[^/@\s\"']+@", "://", text)
+    return re.sub(r"(?i)(--[\w.]*(?:token|secret|password|key|credentials)[= ])\S+", r"\1...", text)
 
 
 def split_configs(

@@ -29,11 +29,13 @@ class Items:
         statistic: ``mean``: values are [n] in 0..1; otherwise [n, 3] counts (right, predicted, gold).
         values: [n] or [n, 3]
         aligned: whether item i is the same item in every language.
+        ids: a digest of the items' ids in their order; empty in results of before they were kept.
     """
 
     statistic: str
     values: np.ndarray
     aligned: bool
+    ids: str = ""
 
     def score(self) -> float:
         """The percentage that the items add up to."""
@@ -50,6 +52,7 @@ class Run:
     Attributes:
         error: why the phase failed; empty where it has scores.
         later_error: why a later attempt of a phase with scores failed.
+        tuned: the tasks with thresholds that were tuned on dev sets of target languages.
     """
 
     path: Path
@@ -75,6 +78,7 @@ class Run:
     data: Mapping[str, Any] = field(repr=False)
     error: str
     later_error: str = ""
+    tuned: tuple[str, ...] = ()
 
     @property
     def seeds(self) -> tuple[int | None, int | None]:
@@ -242,6 +246,11 @@ def read_run(path: Path) -> Run:
             for task, splits in (record.get("data") or {}).items()
         },
         error=f"{error.get('type', 'Error')}: {error.get('message', '')}" if error else "",
+        tuned=tuple(
+            task
+            for task, found in (record.get("thresholds") or {}).items()
+            if set(found) - {str(phase.get("source_language") or "en")}
+        ),
     )
 
 
@@ -286,6 +295,7 @@ def _decode_items(raw: Mapping[str, Any]) -> Items | None:
         values = np.frombuffer(zlib.decompress(base64.b64decode(raw["data"])), dtype).reshape(shape)
         if len(shape) != (1 if raw["statistic"] == "mean" else 2):
             return None
-        return Items(str(raw["statistic"]), values, bool(raw.get("aligned", False)))
+        ids = str(raw.get("ids") or "")
+        return Items(str(raw["statistic"]), values, bool(raw.get("aligned", False)), ids)
     except (KeyError, TypeError, ValueError, zlib.error, binascii.Error):
         return None

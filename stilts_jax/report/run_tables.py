@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from stilts_jax.progress import format_seconds
-from stilts_jax.report.benchmarks import metric_title, training_title
+from stilts_jax.report.benchmarks import metric_title, task_title, training_title
 from stilts_jax.report.charts import Curve, line_chart
 from stilts_jax.report.document import Block, Chart, Folded, Section, Text
 from stilts_jax.report.document import Row as SideBySide
@@ -34,7 +34,10 @@ def run_section(grid: Grid, broken: Sequence[Broken]) -> Section:
     notes = _notes(grid)
     zero_shot = all(run.selection.get("zero_shot", True) for run in grid.evaluations)
     if zero_shot:
-        blocks.append(Text("Zero-shot: no checkpoint was selected on data of a target language."))
+        tuned = dict.fromkeys(task_title(task) for run in grid.evaluations for task in run.tuned)
+        claim = "checkpoint was selected on data of a target language"
+        but = f"No {claim}, but thresholds of {', '.join(tuned)} were tuned on it."
+        blocks.append(Text(but if tuned else f"Zero-shot: no {claim}."))
     if notes:
         blocks.append(notes)
     blocks += _problems(grid, broken)

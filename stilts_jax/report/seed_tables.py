@@ -35,40 +35,45 @@ def seed_section(grid: Grid) -> Section:
 def seed_table(cell: CellScores) -> np.ndarray:
     """Returns [intermediate seeds, target seeds]: the largest full table that the runs fill.
 
-    Scores are means over languages. Target seeds that some intermediate seed lacks are left out.
+    Scores are means over languages. Of equally large tables the one nearer to a square is taken.
     """
     values = dict(zip((run.seeds for run in cell.runs), cell.per_run(cell.languages)))
     values = {seeds: value for seeds, value in values.items() if math.isfinite(value)}
-    firsts = list(dict.fromkeys(first for first, _ in values))
-    seconds = [
-        second
-        for second in dict.fromkeys(second for _, second in values)
-        if all((first, second) in values for first in firsts)
+    seconds_of: dict[int | None, set[int | None]] = {}
+    for first, second in values:
+        seconds_of.setdefault(first, set()).add(second)
+    # The columns of a full table are those that some rows share: each row's, cut with others', are tried.
+    shared = {frozenset(seconds) for seconds in seconds_of.values()}
+    while more := {one & other for one in shared for other in shared} - shared:
+        shared |= more
+    order = list(dict.fromkeys(second for _, second in values))
+    tables = [
+        np.array([[values[first, second] for second in order if second in seconds] for first in firsts])
+        for seconds in sorted(shared, key=lambda seconds: sorted(map(order.index, seconds)))
+        if (firsts := [first for first, own in seconds_of.items() if seconds <= own]) and seconds
     ]
-    return np.array([[values[first, second] for second in seconds] for first in firsts]).reshape(
-        len(firsts), len(seconds)
-    )
+    return max(tables, key=lambda table: (table.size, min(table.shape)), default=np.empty((0, 0)))
 
 
 Known = Sequence[tuple[Row, str, Components]]
 
 
 def _pooled(grid: Grid, known: Known) -> Table:
-    columns = [*words("Target"), *numbers("intermediate seed", "target seed", "rest")]
-    columns += numbers("rows: pooled", "target seed: baseline row")
+    columns = [*words("Target"), *numbers("seeds: intermediate x target")]
+    columns += numbers("intermediate seed", "target seed", "rest", "rows: pooled")
     rows = []
     for task in grid.tasks:
-        here = [components for row, name, components in known if name == task and row[0] != BASELINE]
-        base = [components for row, name, components in known if name == task and row[0] == BASELINE]
-        if not here and not base:
-            continue
-        rows.append(
-            cells(task_title(task), *_deviations(here), len(here), _deviation([one.target for one in base]))
-        )
+        designs: dict[tuple[bool, tuple[int, int]], list[Components]] = {}
+        for row, name, components in known:
+            if name == task:
+                designs.setdefault((row[0] == BASELINE, components.shape), []).append(components)
+        for (is_base, shape), pooled in sorted(designs.items(), reverse=True):
+            name = task_title(task) + (" (baseline)" if is_base else "")
+            rows.append(cells(name, " x ".join(map(str, shape)), *_deviations(pooled), len(pooled)))
     notes = [
-        "Variances are pooled over rows by their mean (method of moments, two-way random effects); an "
-        "estimate below zero is shown as 0.0. Where only one kind of seed varies, its column includes the "
-        "rest."
+        "Variances are pooled over rows of the same design by their mean (method of moments, two-way random "
+        "effects); an estimate below zero is shown as 0.0. Where only one kind of seed varies, its column includes "
+        "the rest."
     ]
     return Table("seeds", "Standard deviation by source, pooled over intermediates", columns, rows, notes)
 

@@ -2,8 +2,8 @@
 
 import math
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from stilts_jax.report.grid import Grid, Row
 from stilts_jax.report.results import Items
 from stilts_jax.report.statistics import (
     RESAMPLES,
+    Interval,
     bootstrap_interval,
     holm,
     mcnemar,
@@ -26,6 +27,7 @@ class Comparison:
 
     Attributes:
         difference: of the items' statistic, mean over ``languages``, points.
+        resampled: [R] the difference in every resample.
         items: items resampled: of one language where they are aligned, else of all languages together.
     """
 
@@ -39,6 +41,16 @@ class Comparison:
     aligned: bool
     languages: tuple[str, ...]
     holm: float = math.nan
+    resampled: np.ndarray = field(default_factory=lambda: np.empty(0), repr=False)
+
+
+@dataclass(frozen=True)
+class Mean:
+    """The difference from the baseline, mean over tasks (and rows, where ``row`` is None), and its interval."""
+
+    row: Row | None
+    tasks: tuple[str, ...]
+    interval: Interval
 
 
 @dataclass(frozen=True)
@@ -72,23 +84,23 @@ def compare_task(
     scores: dict[tuple[Row, str], float] = {}
     sizes: dict[str, int] = {}
     aligned_language: dict[str, bool] = {}
-    aligned_counts: dict[int, np.ndarray] = {}
+    aligned_counts: dict[tuple[int, str], np.ndarray] = {}
     for language in grid.languages(task):
         ready = {row: found for row, runs in by_row.items() if (found := _of_language(runs, language))}
-        of_baselines = {_size(ready[base][0]) for _, base in pairs if base in ready}
+        of_baselines = {_identity(ready[base]) for _, base in pairs if base in ready}
         if len(of_baselines) != 1:
             continue
-        sizes[language] = of_baselines.pop()
-        # A row that was scored on another test set can't be paired.
-        ready = {row: runs for row, runs in ready.items() if _size(runs[0]) == sizes[language]}
+        size, ids = of_baselines.pop()
+        sizes[language] = size
+        # A row that was scored on other items can't be paired.
+        ready = {row: runs for row, runs in ready.items() if _same(_identity(runs), (size, ids))}
         first = next(iter(ready.values()))[0]
         aligned_language[language] = first.aligned
-        if first.aligned:
-            if sizes[language] not in aligned_counts:
-                aligned_counts[sizes[language]] = resample_counts(generator, sizes[language], resamples)
-            counts = aligned_counts[sizes[language]]
-        else:
-            counts = resample_counts(generator, sizes[language], resamples)
+        counts = aligned_counts.get((size, ids)) if first.aligned else None
+        if counts is None:
+            counts = resample_counts(generator, size, resamples)
+            if first.aligned:
+                aligned_counts[size, ids] = counts
         for row, values in _resample(ready, counts, generator).items():
             scores[row, language] = float(np.mean([items.score() for items in ready[row]]))
             resampled[row, language] = values
@@ -99,9 +111,8 @@ def compare_task(
             continue
         differences = {code: resampled[row, code] - resampled[base, code] for code in languages}
         shown = {code: scores[row, code] - scores[base, code] for code in languages}
-        interval = bootstrap_interval(
-            float(np.mean(list(shown.values()))), np.mean(list(differences.values()), axis=0)
-        )
+        resampled_mean = np.mean(list(differences.values()), axis=0)
+        interval = bootstrap_interval(float(np.mean(list(shown.values()))), resampled_mean)
         aligned = all(aligned_language[code] for code in languages)
         total = max(sizes[code] for code in languages) if aligned else sum(sizes[code] for code in languages)
         comparisons.append(
@@ -115,6 +126,7 @@ def compare_task(
                 total,
                 aligned,
                 languages,
+                resampled=resampled_mean,
             )
         )
         for code in languages:
@@ -128,11 +140,22 @@ def compare_task(
 
 
 def _of_language(runs: list[dict[str, Items]], language: str) -> list[Items]:
-    """The items of every run in ``language``; nothing if some run lacks them or has another number."""
+    """The items of every run in ``language``; nothing if some run lacks them or has others."""
     found = [run[language] for run in runs if language in run]
-    if len(found) < len(runs) or len({_size(items) for items in found}) != 1 or not _size(found[0]):
+    sizes, names = {_size(items) for items in found}, {items.ids for items in found if items.ids}
+    if len(found) < len(runs) or len(sizes) != 1 or len(names) > 1 or not _size(found[0]):
         return []
     return found
+
+
+def _identity(runs: list[Items]) -> tuple[int, str]:
+    """How many items, and the digest of their ids where one was kept."""
+    return _size(runs[0]), next((items.ids for items in runs if items.ids), "")
+
+
+def _same(one: tuple[int, str], other: tuple[int, str]) -> bool:
+    """Whether items are the same: equally many, and of equal ids where both have them."""
+    return one[0] == other[0] and (one[1] == other[1] or not (one[1] and other[1]))
 
 
 def _size(items: Items) -> int:
@@ -212,3 +235,30 @@ def compare_all(
         tick()
     corrected = holm([comparison.p for comparison in comparisons])
     return [replace(one, holm=float(p)) for one, p in zip(comparisons, corrected)], tests
+
+
+def compare_means(comparisons: Sequence[Comparison], tasks: Sequence[str]) -> list[Mean]:
+    """The mean over all tasks of each row that has all of them, and last that of these rows together.
+
+    Tasks have different items and were resampled apart; rows have the same, and were resampled together.
+    """
+    tasks = tuple(task for task in tasks if any(one.task == task for one in comparisons))
+    by_row: dict[Row, list[Comparison]] = {}
+    for one in comparisons:
+        if one.task in tasks:
+            by_row.setdefault(one.row, []).append(one)
+    whole = {row: found for row, found in by_row.items() if len(found) == len(tasks)}
+    groups: list[tuple[Row | None, list[Comparison]]] = list(whole.items())
+    groups += [(None, [one for found in whole.values() for one in found])] if len(whole) > 1 else []
+    return [
+        Mean(
+            row,
+            tasks,
+            bootstrap_interval(
+                float(np.mean([one.difference for one in found])),
+                np.mean([one.resampled for one in found], axis=0),
+            ),
+        )
+        for row, found in groups
+        if len(tasks) > 1 or row is None
+    ]

@@ -8,7 +8,7 @@ import numpy as np
 from stilts_jax.report.benchmarks import GROUP_TITLES, group_of, task_title
 from stilts_jax.report.document import Block, Folded, Section, Text
 from stilts_jax.report.grid import Grid, Row, summarize
-from stilts_jax.report.significance import SIGNIFICANT, Comparison, LanguageTest
+from stilts_jax.report.significance import SIGNIFICANT, Comparison, LanguageTest, Mean
 from stilts_jax.report.statistics import RESAMPLES, benjamini_hochberg
 from stilts_jax.report.tables import (
     Cell,
@@ -28,7 +28,7 @@ _FEW_ITEMS = 100  # below this the normal approximation of the bootstrap's p-val
 
 
 def significance_section(
-    grid: Grid, comparisons: Sequence[Comparison], tests: Sequence[LanguageTest]
+    grid: Grid, comparisons: Sequence[Comparison], tests: Sequence[LanguageTest], means: Sequence[Mean]
 ) -> Section | None:
     """Returns nothing where there is no baseline to compare with."""
     if not grid.compared:
@@ -44,14 +44,15 @@ def significance_section(
     if not comparisons:
         words = "No per-item scores of both a row and the baseline were kept, so nothing can be tested."
         return Section("significance", "Significance", reading, [Text(words)])
-    blocks: list[Block] = [_overview(grid, comparisons), _sentence(comparisons)]
-    blocks.append(Folded("Every comparison", [_details(grid, comparisons)]))
+    blocks: list[Block] = [_overview(grid, comparisons, means), _sentence(comparisons)]
+    details = [_details(grid, comparisons)] + ([_means(grid, means)] if means else [])
+    blocks.append(Folded("Every comparison", details))
     if tests:
         blocks.append(Folded("Every language", [_language_details(grid, tests)]))
     return Section("significance", "Significance", reading, blocks)
 
 
-def _overview(grid: Grid, comparisons: Sequence[Comparison]) -> Table:
+def _overview(grid: Grid, comparisons: Sequence[Comparison], means: Sequence[Mean]) -> Table:
     found = {(one.row, one.task): one for one in comparisons}
     tasks = [task for task in grid.tasks if any(one.task == task for one in comparisons)]
     columns = words("Intermediate")
@@ -59,14 +60,44 @@ def _overview(grid: Grid, comparisons: Sequence[Comparison]) -> Table:
         Column(task_title(task), _clustered(comparisons, task), GROUP_TITLES[group_of(task)])
         for task in tasks
     ]
+    of_rows = {one.row: one for one in means}
+    if means:
+        columns.append(Column("Mean", f"{len(means[0].tasks)} tasks", "Average"))
     rows = [
         [
             Cell(grid.row_title(row)),
             *(_overview_cell(grid, row, task, found.get((row, task))) for task in tasks),
+            *([_mean_cell(of_rows.get(row))] if means else []),
         ]
         for row, _ in grid.compared
     ]
-    return Table("significance", "Differences from the baseline, with 95 % intervals", columns, rows)
+    notes = (
+        ["The mean over tasks is in no correction: it is one number a row, with its own interval."]
+        if means
+        else []
+    )
+    return Table("significance", "Differences from the baseline, with 95 % intervals", columns, rows, notes)
+
+
+def _means(grid: Grid, means: Sequence[Mean]) -> Table:
+    columns = [*words("Intermediate"), *numbers("tasks", "difference", "low", "high", "p")]
+    rows = [
+        cells(
+            grid.row_title(one.row) if one.row else "mean of these rows",
+            len(one.tasks),
+            *(change(value, 2) for value in (one.interval.difference, one.interval.low, one.interval.high)),
+            probability(one.interval.p),
+        )
+        for one in means
+    ]
+    return Table("significance_means", "Mean over tasks, compared with the baseline", columns, rows)
+
+
+def _mean_cell(one: Mean | None) -> Cell:
+    if one is None:
+        return Cell("–", note="some task has no items that pair with the baseline's")
+    found = one.interval
+    return Cell(signed(found.difference), found.difference, f"{signed(found.low)} to {signed(found.high)}")
 
 
 def _clustered(comparisons: Sequence[Comparison], task: str) -> str:

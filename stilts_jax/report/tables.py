@@ -4,7 +4,9 @@ import csv
 import html
 import io
 import math
-from collections.abc import Iterable, Sequence
+import re
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -19,6 +21,7 @@ class Cell:
         note: a footnote: why the cell is empty, what is incomplete.
         hint: what a pointer over the cell shows (HTML only; never the only place of a fact).
         tone: -1..1 on the diverging scale; None is uncoloured.
+        numbers: what CSV has in columns of their own: percent, difference, their standard deviations, runs.
     """
 
     text: str = ""
@@ -28,16 +31,21 @@ class Cell:
     hint: str = ""
     tone: float | None = None
     strong: bool = False
+    numbers: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its head, a smaller line below it, the head that it shares with neighbours."""
+    """A column: its head, a smaller line below it, the head that it shares with neighbours.
+
+    ``meaning`` is what CSV says in place of the smaller line.
+    """
 
     head: str
     detail: str = ""
     group: str = ""
     numeric: bool = True
+    meaning: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,14 @@ class Table:
 def _mark(index: int) -> str:
     letters = "abcdefghijklmnopqrstuvwxyz"
     return letters[index] if index < 26 else _mark(index // 26 - 1) + letters[index % 26]
+
+
+def stem(name: str) -> str:
+    """A part of a file's name for what a result or a CSV calls ``name``: letters and digits, and not too many."""
+    plain = re.sub(r"\W", "_", name.lower(), flags=re.ASCII)
+    if re.fullmatch("[a-z0-9_ ]{1,80}", name):
+        return plain
+    return f"{plain[:60]}_{zlib.crc32(name.encode()):08x}"
 
 
 def words(*heads: str) -> list[Column]:
@@ -195,13 +211,22 @@ def _spans(columns: Sequence[Column]) -> list[tuple[str, int]]:
     return spans
 
 
-def to_markdown(table: Table) -> str:
-    """Returns the table with padded columns, so that it also reads well as plain text."""
+def escape_markdown(text: str) -> str:
+    """Makes ``text`` one line in which nothing is markup; underscores inside words never are."""
+    return re.sub(r"([\\`*|<>\[\]~]|(?<!\w)_|_(?!\w))", r"\\\1", " ".join(text.split()))
+
+
+def to_markdown(table: Table, escape: Callable[[str], str] = escape_markdown) -> str:
+    """Returns the table with padded columns, so that it also reads well as plain text.
+
+    Args:
+        escape: ``str`` for a terminal, where nobody renders it.
+    """
     marks = table.footnotes()
     lines = [[_join(column.head, column.detail) for column in table.columns]]
     for row in table.rows:
         lines.append([_plain(cell, marks) for cell in row])
-    lines = [[text.replace("|", "\\|").replace("\n", " ") for text in line] for line in lines]
+    lines = [[escape(text) for text in line] for line in lines]
     widths = [max(len(line[index]) for line in lines) for index in range(len(table.columns))]
     numeric = [column.numeric and index > 0 for index, column in enumerate(table.columns)]
 
@@ -217,7 +242,7 @@ def to_markdown(table: Table) -> str:
         for width, right in zip(widths, numeric)
     )
     out = [write(lines[0]), "| " + " | ".join(rule) + " |", *map(write, lines[1:])]
-    notes = [f"[{mark}] {text}" for text, mark in marks.items()] + list(table.notes)
+    notes = [escape(f"[{mark}] {text}") for text, mark in marks.items()] + list(map(escape, table.notes))
     return "\n".join(out) + "\n" + "".join(f"\n{note}  " for note in notes) + ("\n" if notes else "")
 
 
@@ -231,9 +256,23 @@ def _plain(cell: Cell, marks: dict[str, str]) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """Returns one header line and one line a row, numbers unrounded; a missing value says why."""
+    """Returns one header line and one line a row, numbers unrounded; a missing value says why.
+
+    Where cells have several numbers, a cell is a line, so that percent and differences never share a column.
+    """
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
+    names = list(dict.fromkeys(name for row in table.rows for cell in row for name in cell.numbers))
+    if names:
+        writer.writerow([table.columns[0].head.lower(), "column", "detail", *names, "note"])
+        for row in table.rows:
+            for column, cell in zip(table.columns[1:], row[1:]):
+                values = [cell.numbers.get(name, math.nan) for name in names]
+                shown = [repr(value) if math.isfinite(value) else "" for value in values]
+                writer.writerow(
+                    [row[0].text, column.head, column.meaning or column.detail, *shown, cell.note]
+                )
+        return stream.getvalue()
     writer.writerow([_join(column.head, column.detail) for column in table.columns])
     for row in table.rows:
         writer.writerow([_csv_field(cell) for cell in row])
@@ -284,9 +323,13 @@ def to_latex(table: Table) -> str:
     form = "l" + "".join("r" if column.numeric else "l" for column in table.columns[1:])
     lines = [
         "% needs \\usepackage{booktabs,longtable} and \\usepackage[table]{xcolor}",
-        f"\\begin{{{frame}}}{{{form}}}",
-        "\\toprule",
     ]
+    named = f"\\caption{{{escape_latex(table.title)}}}\\label{{tab:{table.name}}}"
+    if frame == "longtable":
+        lines += [f"\\begin{{longtable}}{{{form}}}", named + r" \\\\"]
+    else:
+        lines += [r"\begin{table}", r"\centering", named, f"\\begin{{tabular}}{{{form}}}"]
+    lines.append(r"\toprule")
     if any(column.group for column in table.columns):
         spans = _spans(table.columns)
         lines.append(_latex_line(f"\\multicolumn{{{n}}}{{c}}{{{escape_latex(group)}}}" for group, n in spans))
@@ -301,6 +344,7 @@ def to_latex(table: Table) -> str:
     lines += ["\\bottomrule", f"\\end{{{frame}}}"]
     notes = [f"[{mark}] {text}" for text, mark in marks.items()] + list(table.notes)
     lines += [f"\n\\par\\noindent\\footnotesize {escape_latex(note)}" for note in notes]
+    lines += [r"\end{table}"] * (frame == "tabular")
     return f"% {' '.join(table.title.split())}\n" + "\n".join(lines) + "\n"
 
 

@@ -169,9 +169,11 @@ def read_distances(path: Path, source: str) -> Typology:
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             rows = list(csv.DictReader(stream))
-    except OSError as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(
-            "The CSV of distances can't be read.", where=f"{path}: {error}", fix="check the path"
+            "The CSV of distances can't be read.",
+            where=f"{path}: {error}",
+            fix="give --distances a text file in UTF-8, with a head `code,DISTANCE,...`",
         ) from error
     head = [name for name in (rows[0] if rows else {}) if name]
     size_column = next((name for name in head if name.startswith(_SIZE)), "")

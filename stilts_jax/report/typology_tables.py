@@ -1,9 +1,8 @@
 """The section on typology: gain against distance, correlations with and without controls."""
 
 import math
-import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -24,6 +23,7 @@ from stilts_jax.report.tables import (
     probability,
     score,
     signed,
+    stem,
     words,
 )
 from stilts_jax.report.typology import Typology
@@ -41,13 +41,18 @@ CAUTION = (
 
 @dataclass(frozen=True)
 class Relation:
-    """One correlation: a row's gain (or the baseline's score) on a task against one distance."""
+    """One correlation: a row's gain (or the baseline's score) on a task against one distance.
+
+    ``q`` and ``partial_q`` are Benjamini and Hochberg's, over all correlations of the report.
+    """
 
     row: Row
     task: str
     kind: str
     is_gain: bool
     correlation: Correlation
+    q: float = math.nan
+    partial_q: float = math.nan
 
 
 def typology_section(grid: Grid, typology: Typology) -> Section | None:
@@ -58,7 +63,7 @@ def typology_section(grid: Grid, typology: Typology) -> Section | None:
     reading = (
         f"Do languages far from {language_name(source) or source} gain more or less? Each point is a "
         "language, its gain the mean over intermediates and seeds; languages that were trained on are left "
-        "out. ρ is Spearman's rank correlation, its interval from resampling languages; the partial ρ "
+        "out. ρ is Spearman's rank correlation with its 95 % interval; the partial ρ "
         "holds script and the logarithm of pretraining text size constant."
     )
     notes: list[Block] = [Text(note) for note in typology.notes]
@@ -134,7 +139,9 @@ def relate(grid: Grid, typology: Typology, kinds: Sequence[str]) -> list[Relatio
                 relations += _relate(typology, base, task, kind, scores, is_gain=False)
             for row, _ in grid.compared:
                 relations += _relate(typology, row, task, kind, gains(grid, row, task), is_gain=True)
-    return relations
+    p_values = [(one.correlation.p, one.correlation.partial_p) for one in relations]
+    rates = benjamini_hochberg(np.ravel(p_values).tolist()).reshape(-1, 2).tolist()
+    return [replace(one, q=q, partial_q=partial_q) for one, (q, partial_q) in zip(relations, rates)]
 
 
 def _relate(
@@ -148,19 +155,15 @@ def _relate(
     controls = np.array(
         [[typology.same_script.get(code, nothing), typology.log_size.get(code, nothing)] for code in codes]
     )
-    generator = np.random.default_rng(zlib.crc32(f"{row}{task}{kind}".encode()))
     x = np.array([distance[code] for code in codes])
     y = np.array([values[code] for code in codes])
-    return [Relation(row, task, kind, is_gain, correlate(x, y, controls, generator))]
+    return [Relation(row, task, kind, is_gain, correlate(x, y, controls))]
 
 
 def _table(grid: Grid, typology: Typology, relations: Sequence[Relation], kind: str) -> Table:
     here = [one for one in relations if one.kind == kind]
     tasks = [task for task in grid.tasks if any(one.task == task for one in here)]
     found = {(one.row, one.task): one for one in here}
-    tested = [one for one in here if one.is_gain]
-    rates = benjamini_hochberg([one.correlation.p for one in tested])
-    holds = {(one.row, one.task) for one, rate in zip(tested, rates) if rate < _SIGNIFICANT}
     columns = words("Intermediate")
     for task in tasks:
         count = max(one.correlation.count for one in here if one.task == task)
@@ -169,26 +172,22 @@ def _table(grid: Grid, typology: Typology, relations: Sequence[Relation], kind: 
     rows = [
         [
             Cell(f"{grid.row_title(row)} (its score)" if row in bases else grid.row_title(row)),
-            *(_cell(found.get((row, task)), (row, task) in holds) for task in tasks),
+            *(_cell(found.get((row, task))) for task in tasks),
         ]
         for row in [*bases, *(row for row, _ in grid.compared)]
     ]
     notes = [
         f"{kind.capitalize()}: {typology.sources[kind]}.",
-        "Small: 95 % interval, and the partial ρ. * q < 0.05 (Benjamini-Hochberg over the gains in this "
-        "table).",
+        "Small: 95 % interval, and the partial ρ. * q < 0.05 (Benjamini-Hochberg over all correlations of this "
+        "report: every distance, row and target, with and without controls).",
     ]
     if not all(math.isfinite(one.correlation.partial) for one in here):
         notes.append("No partial ρ with fewer than 7 languages whose script and text size are known.")
     title = f"Spearman's ρ of gain and {kind}"
-    return Table(f"typology_{_stem(kind)}", title, columns, rows, notes, [len(bases) - 1])
+    return Table(f"typology_{stem(kind)}", title, columns, rows, notes, [len(bases) - 1])
 
 
-def _stem(kind: str) -> str:
-    return "".join(character if character.isalnum() else "_" for character in kind.lower())
-
-
-def _cell(one: Relation | None, holds: bool) -> Cell:
+def _cell(one: Relation | None) -> Cell:
     if one is None:
         return Cell("–", note=f"fewer than {_FEWEST} languages with a known distance")
     found = one.correlation
@@ -197,12 +196,14 @@ def _cell(one: Relation | None, holds: bool) -> Cell:
     detail = f"{signed(found.low, 1)} to {signed(found.high, 1)}\npartial {signed(found.partial, 2)}"
     tone = found.rho if math.isfinite(found.rho) and one.is_gain else None
     hint = f"p {found.p:.3f}; partial p {found.partial_p:.3f}; {found.count} languages"
-    return Cell(signed(found.rho, 2) + ("*" if holds else ""), found.rho, detail, hint=hint, tone=tone)
+    return Cell(
+        signed(found.rho, 2) + ("*" if one.q < _SIGNIFICANT else ""), found.rho, detail, hint=hint, tone=tone
+    )
 
 
 def _details(grid: Grid, relations: Sequence[Relation]) -> Table:
     columns = [*words("Row", "Target", "distance", "of")]
-    columns += numbers("languages", "ρ", "low", "high", "p", "partial ρ", "partial p")
+    columns += numbers("languages", "ρ", "low", "high", "p", "q", "partial ρ", "partial p", "partial q")
     rows = [
         cells(
             grid.row_title(one.row),
@@ -212,8 +213,10 @@ def _details(grid: Grid, relations: Sequence[Relation]) -> Table:
             found.count,
             *(change(number, 2) for number in (found.rho, found.low, found.high)),
             probability(found.p),
+            probability(one.q),
             change(found.partial, 2),
             probability(found.partial_p),
+            probability(one.partial_q),
         )
         for one in relations
         for found in [one.correlation]

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from stilts_jax.report.repeat_tables import repeat_section
 from stilts_jax.report.results import Broken, Run, read_results
 from stilts_jax.report.run_tables import run_section
 from stilts_jax.report.seed_tables import seed_section
-from stilts_jax.report.significance import SIGNIFICANT, compare_all
+from stilts_jax.report.significance import SIGNIFICANT, compare_all, compare_means
 from stilts_jax.report.significance_tables import significance_section
 from stilts_jax.report.tables import to_csv, to_latex, to_markdown
 from stilts_jax.report.typology import Typology, find_typology, read_distances
@@ -52,24 +53,27 @@ def write_report(
     Args:
         workdir: a grid's work directory; its ``phases/*/result.json`` are read.
         out: the folder to write; ``workdir/report`` if None.
-        distances: a CSV of languages with distances of the reader's own; see ``stilts_jax.report.typology``.
+        distances: a CSV of languages with distances of the reader's own; see ``stilts_jax.report.typology``. A copy
+            in ``workdir/distances.csv`` serves later reports that name none.
         benchmark: ``xtreme`` or ``xtreme-r``: whose averages are formed.
         published: show others' numbers beside; None shows them where the encoder is XLM-R Large.
 
     Returns:
         The page, its Markdown, and the folder with every table as CSV and LaTeX.
     """
+    distances = _remembered(workdir, distances)
     with progress.track("report", unit="parts") as bar:
         grid, broken = read_grid(workdir, benchmark, distances)
         bar.advance()
         comparisons, tests = compare_all(grid, bar.advance)
+        means = compare_means(comparisons, grid.scored)
         stars = {(test.row, test.task, test.language): test.holm < SIGNIFICANT for test in tests}
         typology = _typology(grid, distances)
         sections = [
-            main_section(grid),
+            main_section(grid, comparisons, means),
             best_section(grid),
             language_section(grid, stars),
-            significance_section(grid, comparisons, tests),
+            significance_section(grid, comparisons, tests, means),
             seed_section(grid),
             typology_section(grid, typology),
             published_section(grid) if (is_large(grid) if published is None else published) else None,
@@ -82,6 +86,20 @@ def write_report(
     return paths
 
 
+def _remembered(workdir: Path, distances: Path | None) -> Path | None:
+    """Keeps a readable CSV of distances in the work directory; returns the one that is kept there."""
+    kept = workdir / "distances.csv"
+    if distances is not None:
+        read_distances(distances, "en")
+        text = distances.read_bytes()
+        try:
+            if not kept.is_file() or kept.read_bytes() != text:
+                write_whole(kept, text)
+        except OSError:
+            return distances  # a work directory that is only read remembers nothing
+    return kept if kept.is_file() else None
+
+
 def summary_text(workdir: Path, benchmark: str = "xtreme") -> str:
     """Returns the main table and the averages as Markdown that reads well on a terminal."""
     return _summary(read_grid(workdir, benchmark)[0])
@@ -89,7 +107,7 @@ def summary_text(workdir: Path, benchmark: str = "xtreme") -> str:
 
 def _summary(grid: Grid) -> str:
     tables = [main_table(grid)] + ([averages_table(grid)] if len(grid.scored) > 1 else [])
-    return "\n".join(to_markdown(table) for table in tables)
+    return "\n".join(to_markdown(table, str) for table in tables)
 
 
 def read_grid(workdir: Path, benchmark: str, distances: Path | None = None) -> tuple[Grid, list[Broken]]:
@@ -136,14 +154,25 @@ def _write(sections: Sequence[Section], grid: Grid, out: Path) -> ReportPaths:
     paths = ReportPaths(out / "report.html", out / "report.md", out / "tables", _summary(grid))
     paths.tables.mkdir(parents=True, exist_ok=True)
     title, subtitle = _title(grid.runs), _subtitle(grid)
+    files = {paths.tables / "scores.csv": _every_score(grid.runs)}
     for section in sections:
         for table in walk_tables(section.blocks):
-            write_whole(paths.tables / f"{table.name}.csv", to_csv(table))
-            write_whole(paths.tables / f"{table.name}.tex", to_latex(table))
-    write_whole(paths.tables / "scores.csv", _every_score(grid.runs))
-    write_whole(paths.markdown, write_markdown(title, subtitle, sections))
-    write_whole(paths.html, write_html(title, subtitle, sections))
+            files[paths.tables / f"{table.name}.csv"] = to_csv(table)
+            files[paths.tables / f"{table.name}.tex"] = to_latex(table)
+    files[paths.markdown] = write_markdown(title, subtitle, sections)
+    files[paths.html] = write_html(title, subtitle, sections)
+    for path, text in files.items():
+        write_whole(path, text)
+    _sweep(paths.tables, {path.name for path in files})
     return paths
+
+
+def _sweep(folder: Path, written: set[str]) -> None:
+    """Removes tables of an earlier report that this one has no more."""
+    for path in folder.iterdir():
+        ours = re.fullmatch(r"(languages|typology|published)_.*\.(csv|tex)", path.name)
+        if ours and path.name not in written:
+            path.unlink(missing_ok=True)
 
 
 def _every_score(runs: Sequence[Run]) -> str:

@@ -1,0 +1,271 @@
+"""What the report claims, against other programs' numbers, through ``write_report`` and the files that it writes."""
+
+import csv
+import json
+import os
+import socket
+from pathlib import Path
+
+import made_up_grid
+import numpy as np
+import pytest
+from scipy import stats
+
+from stilts_jax.errors import DataError
+from stilts_jax.files import write_record
+from stilts_jax.main import main
+from stilts_jax.report import write_report
+
+
+def table(workdir: Path, name: str, **options) -> list[dict[str, str]]:
+    paths = write_report(workdir, **options)
+    return list(csv.DictReader((paths.tables / f"{name}.csv").read_text(encoding="utf-8").splitlines()))
+
+
+def write(
+    workdir: Path, row: str, seeds: tuple, scores: dict, training: str | None = "mnli", **changes
+) -> None:
+    stage = "target" if training else "retrieval"
+    record = made_up_grid.make_record(row, training, scores, seeds=seeds, stage=stage, **changes)
+    made_up_grid.write_record(workdir, record)
+
+
+def xnli(**scores: float) -> dict:
+    return {"xnli": {"accuracy": scores}}
+
+
+def test_the_deviation_of_a_difference_is_that_of_its_seed_pairs(tmp_path):
+    """Both vary together over seeds: the differences 8, 9, 7 vary less than either side."""
+    base, own, tatoeba = [50.0, 55.0, 60.0], [58.0, 64.0, 67.0], [40.0, 41.0]
+    for seed in range(3):
+        write(tmp_path, "none", (None, seed), xnli(en=base[seed] + 1, sw=base[seed] - 1))
+        for first in range(2):
+            write(tmp_path, "mnli", (first, seed), xnli(en=own[seed] + first, sw=own[seed] + first))
+    write(tmp_path, "none", (None, None), {"tatoeba": {"accuracy": {"sw": 30.0}}}, None)
+    for first in range(2):
+        write(tmp_path, "mnli", (first, None), {"tatoeba": {"accuracy": {"sw": tatoeba[first]}}}, None)
+    pairs = np.array([[own[seed] + first - base[seed] for seed in range(3)] for first in range(2)])
+    ranks = np.array(tatoeba) - 30.0
+    expected = {
+        "XNLI": (pairs.mean(), pairs.std(ddof=1)),
+        "Tatoeba": (ranks.mean(), ranks.std(ddof=1)),
+        "All": ((pairs.mean() + ranks.mean()) / 2, ((pairs + ranks[:, None]) / 2).std(ddof=1)),
+    }
+    found = table(tmp_path, "main") + table(tmp_path, "averages")
+    for column, numbers in expected.items():
+        (line,) = [one for one in found if (one["intermediate"], one["column"]) == ("MNLI", column)]
+        assert (float(line["difference"]), float(line["difference_sd"])) == pytest.approx(numbers)
+    (line,) = [one for one in found if (one["intermediate"], one["column"]) == ("none", "XNLI")]
+    assert (float(line["percent"]), float(line["percent_sd"])) == pytest.approx((55.0, 5.0))
+    assert line["difference"] == line["difference_sd"] == ""
+    by_language = table(tmp_path, "languages_xnli")
+    (line,) = [one for one in by_language if (one["language"], one["column"]) == ("Swahili sw", "MNLI")]
+    assert float(line["difference_sd"]) == pytest.approx((pairs + 1).std(ddof=1))
+
+
+def items(values: np.ndarray, ids: str = "", aligned: bool = True) -> dict:
+    return made_up_grid.encode_items(values, "mean", aligned) | {"ids": ids}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_interval_and_p_agree_with_each_other_and_with_the_paired_t_test(tmp_path, seed):
+    generator = np.random.default_rng(seed)
+    rows = {name: (generator.random(700) < 0.6).astype(np.uint8) for name in ("none", "mnli", "qqp", "ccg")}
+    rows["qqp"] |= (generator.random(700) < 0.1).astype(np.uint8)
+    rows["ccg"] |= (generator.random(700) < 0.4).astype(np.uint8)
+    for name, values in rows.items():
+        scores = xnli(en=100 * float(values.mean()))
+        write(tmp_path, name, (0, 0), scores, items={"xnli": {"en": items(values)}})
+    found = {line["Intermediate"]: line for line in table(tmp_path, "significance_details")}
+    for title, name in (("MNLI", "mnli"), ("QQP", "qqp"), ("CCG", "ccg")):
+        expected = stats.ttest_rel(100.0 * rows[name], 100.0 * rows["none"])
+        low, high = expected.confidence_interval()
+        line = {key: float(value) for key, value in found[title].items() if key in ("low", "high", "p")}
+        assert (line["low"], line["high"]) == pytest.approx((low, high), abs=0.35)
+        assert (line["p"] < 0.05) == (line["low"] > 0 or line["high"] < 0)
+        z = stats.norm.isf(line["p"] / 2)
+        assert z == pytest.approx(stats.norm.isf(expected.pvalue / 2), rel=0.1)
+
+
+@pytest.mark.parametrize(("ids", "compared"), [(("a", "a"), 1), (("", "a"), 1), (("a", "b"), 0)])
+def test_items_of_other_ids_are_not_paired(tmp_path, ids, compared):
+    """Equally many items after another skipped row are not the same items."""
+    for name, digest in zip(("none", "mnli"), ids):
+        values = np.tile([0, 1], 50).astype(np.uint8)
+        write(tmp_path, name, (0, 0), xnli(en=50.0), items={"xnli": {"en": items(values, digest)}})
+    paths = write_report(tmp_path)
+    assert (paths.tables / "significance_details.csv").exists() == bool(compared)
+
+
+def test_the_mean_over_tasks_has_the_interval_of_independent_tasks(tmp_path):
+    """Its standard error is the root of the sum of squares, over the number of tasks; the headline has it."""
+    generator = np.random.default_rng(5)
+    errors, differences = [], []
+    for task, training in (("xnli", "mnli"), ("pawsx", "pawsx")):
+        base, own = ((generator.random((2, 900)) + shift < 0.5).astype(np.uint8) for shift in (0, -0.05))
+        for name, values in (("none", base[0]), ("mnli", own[1])):
+            scores = {task: {"accuracy": {"de": 100 * float(values.mean())}}}
+            write(tmp_path, name, (0, 0), scores, training, items={task: {"de": items(values)}})
+        differences.append(100 * (own[1].mean() - base[0].mean()))
+        errors.append(100 * stats.sem(own[1].astype(float) - base[0]))
+    error = np.hypot(*errors) / 2
+    middle = np.mean(differences)
+    (line,) = table(tmp_path, "significance_means")
+    assert float(line["difference"]) == pytest.approx(middle)
+    assert [float(line[name]) for name in ("low", "high")] == pytest.approx(
+        [middle - 1.96 * error, middle + 1.96 * error], abs=0.3
+    )
+    page = write_report(tmp_path).html.read_text("utf-8")
+    assert "95 % interval over test items" in page
+    assert "Largest difference" not in page
+
+
+def test_one_family_of_correlations_has_scipys_q(tmp_path):
+    made_up_grid.write_grid(
+        tmp_path, intermediates=["none", "mnli", "qqp"], trainings=["mnli", "panx"], items=40
+    )
+    lines = table(tmp_path, "typology_details")
+    assert len({line["distance"] for line in lines}) > 1
+    p = np.array([[float(line[name] or "nan") for name in ("p", "partial p")] for line in lines]).ravel()
+    q = np.array([[float(line[name] or "nan") for name in ("q", "partial q")] for line in lines]).ravel()
+    assert q[np.isfinite(p)] == pytest.approx(stats.false_discovery_control(p[np.isfinite(p)]))
+
+
+def test_seed_components_are_of_the_largest_full_table_and_of_one_design(tmp_path):
+    """Seven runs of which one intermediate seed lacks two: 2 x 3 is there. Another row has 3 x 2."""
+    scores = {
+        (0, 0): 60.0,
+        (0, 1): 62.0,
+        (0, 2): 61.0,
+        (1, 0): 66.0,
+        (1, 1): 67.0,
+        (1, 2): 69.0,
+        (2, 0): 70.0,
+    }
+    for seeds, value in scores.items():
+        write(tmp_path, "mnli", seeds, xnli(en=value))
+    for first in range(3):
+        for second in range(2):
+            write(tmp_path, "qqp", (first, second), xnli(en=50.0 + 3 * first + second * second * first))
+    full = np.array([[scores[first, second] for second in range(3)] for first in range(2)])
+    residual = full - full.mean(1, keepdims=True) - full.mean(0) + full.mean()
+    rest = (residual**2).sum() / 2
+    by_hand = [3 * full.mean(1).var(ddof=1), 2 * full.mean(0).var(ddof=1)]
+    expected = [max((by_hand[0] - rest) / 3, 0) ** 0.5, max((by_hand[1] - rest) / 2, 0) ** 0.5, rest**0.5]
+    lines = {next(v for k, v in one.items() if "seeds" in k): one for one in table(tmp_path, "seeds")}
+    assert set(lines) == {"2 x 3", "3 x 2"}
+    names = ("intermediate seed", "target seed", "rest")
+    assert [float(lines["2 x 3"][name]) for name in names] == pytest.approx(expected)
+
+
+DISTANCES = (
+    "code,name,far,script\nde,toy de,0.1,Latn\nen,toy en,0.2,Latn\nes,toy es,0.3,Latn\nfr,toy fr,0.4,Latn\n"
+)
+DISTANCES += "ja,toy ja,0.5,Latn\nko,toy ko,0.6,Latn\nzh,toy zh,0.7,Latn\n"
+
+
+@pytest.fixture
+def small(tmp_path) -> Path:
+    made_up_grid.write_grid(
+        tmp_path / "W", intermediates=["none", "mnli"], trainings=["pawsx", None], items=40
+    )
+    return tmp_path / "W"
+
+
+def test_the_work_directory_remembers_distances_and_drops_old_tables(small, tmp_path):
+    write_report(small)
+    old = small / "report" / "tables" / "typology_geographic_distance.csv"
+    assert old.is_file()
+    (tmp_path / "own.csv").write_text(DISTANCES)
+    assert main(["report", str(small), f"--distances={tmp_path / 'own.csv'}"]) == 0
+    (tmp_path / "own.csv").unlink()
+    assert main(["report", str(small)]) == 0
+    page = (small / "report" / "report.html").read_text("utf-8")
+    assert "toy ja" in page
+    assert "Japanese" not in page
+    assert not old.exists()
+
+
+@pytest.mark.parametrize("content", [b"\x00\xff\xfe\x93" * 40, b"code,far\nen,\x00", None])
+def test_distances_that_are_no_text(small, tmp_path, content):
+    path = tmp_path / "distances.csv"
+    path.mkdir() if content is None else path.write_bytes(content)
+    with pytest.raises(DataError, match=r"distances\.csv"):
+        write_report(small, distances=path)
+
+
+def test_files_keep_to_their_folder_and_their_mode_and_leave_no_temporaries(small):
+    scores = {"../../x": {"accuracy": {"en": 50.0}}, "<b>|x": {"accuracy": {"en": 50.0}}}
+    write(small, "none", (0, 0), scores, "../../x")
+    (small / "report" / "tables").mkdir(parents=True)
+    for name in (".report.html", "tables/.main.csv"):
+        left = small / "report" / f"{name}.{socket.gethostname()}.999999999-0.tmp"
+        left.write_text("half")
+    before = os.umask(0o077)
+    try:
+        paths = write_report(small)
+    finally:
+        os.umask(before)
+    files = [path for path in small.rglob("*") if path.is_file() and "phases" not in path.parts]
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
+    assert not any(path.name.startswith(".") for path in files)
+    assert {path.parent for path in files} <= {small / "report", paths.tables, small / "report" / "figures"}
+    assert not list(small.parent.glob("*.csv"))
+    assert r"\<b\>\|x" in paths.markdown.read_text("utf-8")
+
+
+def test_the_page_has_the_command_without_what_is_secret(small):
+    path = next(small.glob("phases/*/result.json"))
+    record = json.loads(path.read_text())
+    record["environment"]["command"] = (
+        "stilts grid --config.encoder=https://me:pw1@host/x --hub_token=pw2 --workdir=W"
+    )
+    write_record(path, record)
+    for text in (
+        write_report(small).html.read_text("utf-8"),
+        write_report(small).markdown.read_text("utf-8"),
+    ):
+        assert "host/x" in text
+        assert "--workdir=W" in text
+        assert "pw1" not in text
+        assert "pw2" not in text
+        assert str(small) not in text
+
+
+def test_latex_is_ready_to_paste_and_a_folder_has_a_short_name(small):
+    write(small, "hub:/data/models/mine", (0, 0), {"pawsx": {"accuracy": {"en": 50.0}}}, "pawsx")
+    paths = write_report(small)
+    text = (paths.tables / "main.tex").read_text("utf-8")
+    for part in (r"\caption{", r"\label{tab:main}", r"\toprule", "mine"):
+        assert part in text
+    assert "/data/models" not in (paths.tables / "main.csv").read_text("utf-8")
+
+
+def test_question_answering_is_named_for_what_is_shown(tmp_path):
+    for row, f1 in (("none", 70.0), ("mnli", 74.0)):
+        write(tmp_path, row, (0, 0), {"xquad": {"f1": {"en": f1}, "em": {"en": f1 - 20}}}, "squad_v1")
+    line = table(tmp_path, "main")[1]
+    assert "mean of F1 and EM" in line["detail"]
+    assert (float(line["percent"]), float(line["difference"])) == (64.0, 4.0)
+
+
+@pytest.mark.parametrize("thresholds", [{}, {"bucc": {"de": 0.5}}])
+def test_tuned_thresholds_are_no_zero_shot(tmp_path, thresholds):
+    write(tmp_path, "none", (0, 0), {"bucc": {"f1": {"de": 50.0}}}, None, thresholds=thresholds)
+    page = write_report(tmp_path).html.read_text("utf-8")
+    assert ("Zero-shot:" in page) == (not thresholds)
+    assert ("thresholds of BUCC were tuned" in page) == bool(thresholds)
+
+
+def test_a_language_of_intermediate_training_is_no_transfer(tmp_path):
+    """Of `mnli@de` neither English nor German is transfer, in any row."""
+    write(tmp_path, "none", (None, 0), xnli(en=90.0, de=80.0, sw=60.0))
+    write(tmp_path, "mnli@de", (0, 0), xnli(en=91.0, de=86.0, sw=61.0))
+    record = made_up_grid.make_record("mnli@de", None, {}, seeds=(0, None), stage="intermediate")
+    record["phase"]["source_language"] = "de"
+    made_up_grid.write_record(tmp_path, record)
+    for row, seed in (("none", None), ("mnli@de", 0)):
+        write(tmp_path, row, (seed, 0), {"pawsx": {"accuracy": {"fr": 70.0, "de": 71.0 + len(row)}}}, "pawsx")
+    (head, line) = [one for one in table(tmp_path, "averages") if one["column"].startswith("Without English")]
+    assert head["column"] == "Without English and German"
+    assert float(line["difference"]) == 0.5  # Swahili gains 1, French nothing
