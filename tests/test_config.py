@@ -80,7 +80,6 @@ def test_an_override_reaches_its_option_and_keeps_its_type():
         ("target", {"train.schedule": "linaer"}, ["linaer", "linear"]),
         ("target", {"mesh.data": "-1", "mesh.fsdp": "-1"}, ["mesh"]),
         ("target", {"mixture.sampler": "weights"}, ["mixture.weights"]),
-        ("target", {"compute.param_dtype": "bfloat16"}, ["phase_vocabulary"]),
         ("target", {"encoder": ""}, ["encoder"]),
         ("target", {"experiment.targets": "", "experiment.intermediates": "none"}, ["Nothing"]),
     ],

@@ -13,7 +13,7 @@ from etils import epath
 
 from stilts_jax.checkpoint import lock_run
 from stilts_jax.distributed import from_main, leave_together
-from stilts_jax.errors import EXIT_ERROR, EXIT_OK, LockedError, StiltsError, describe, explain
+from stilts_jax.errors import EXIT_ERROR, EXIT_OK, ConfigError, LockedError, StiltsError, describe, explain
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.experiment.results import clear_failure, failed_result, read_failure, write_failure
@@ -61,6 +61,7 @@ def run_grid(
         The exit code: 1 if a phase failed (its ``failure.json`` says why), else 0.
     """
     mine = phases if mine is None else mine
+    _check_precision(mine, context)
     failed: dict[str, Exception] = {}
     began = time.monotonic()
     if context.is_main:
@@ -92,6 +93,17 @@ def run_grid(
     if failed and len(mine) > 1:
         context.progress.say(f"{len(failed)} of {len(mine)} phases failed: {', '.join(failed)}")
     return EXIT_ERROR if failed else EXIT_OK
+
+
+def _check_precision(phases: Sequence[Phase], context: Context) -> None:
+    if context.settings.compute.param_dtype != "float32" and any(phase.train for phase in phases):
+        raise ConfigError(
+            "Parameters in bfloat16 can't be trained: a step at the usual learning rates is smaller than their last "
+            "digit (0.02 + 0.00001 is rounded to 0.02), so that most of them would never change.",
+            where="config.compute.param_dtype",
+            fix="set compute.param_dtype=float32; compute.dtype=bfloat16 is what saves time, and "
+            "train.moment_dtype=bfloat16 saves memory",
+        )
 
 
 def _record_failure(phase: Phase, context: Context, error: Exception) -> None:

@@ -104,6 +104,7 @@ def _result(
         | {"title": context.settings.title, "encoder": phase.encoder},
         "data": (trained or {}).get("data", {}) | scores.data,
         "thresholds": scores.thresholds,
+        "error": None,
     }
 
 

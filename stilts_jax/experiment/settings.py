@@ -324,9 +324,3 @@ class Settings(_Checked):
             raise ConfigError(
                 "No encoder is named.", where="config.encoder", fix="give a hub name or a folder"
             )
-        if self.train.phase_vocabulary and self.compute.param_dtype != "float32":
-            raise ConfigError(
-                "The phase vocabulary needs float32 parameters.",
-                where="config.train.phase_vocabulary",
-                fix="set train.phase_vocabulary=false or compute.param_dtype=float32",
-            )

@@ -1,7 +1,10 @@
 """Where the first encoder of an experiment comes from: the hub, a folder, or (said so by name) a random draw."""
 
+import contextlib
 import dataclasses
+import hashlib
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,12 +13,14 @@ from typing import Any
 import jax
 
 from stilts_jax.data.files import hash_files
-from stilts_jax.errors import EncoderError
+from stilts_jax.errors import EncoderError, RecordError
 from stilts_jax.experiment.settings import DEBUG_SHAPE, Settings
+from stilts_jax.files import cache_root, read_record, write_record
 from stilts_jax.model import SHAPES, EncoderConfig, find_folder, init_encoder, load_encoder
 
 RANDOM = "random:"  # "random:FOLDER" draws the weights that FOLDER/config.json describes
 _FILES = ("config.json", "*.safetensors", "*.bin")
+_WORTH_REMEMBERING = 2**26  # bytes: smaller files are hashed in a moment
 
 
 def tokenizer_folder(encoder: str) -> Path:
@@ -28,7 +33,32 @@ def encoder_fingerprint(encoder: str, settings: Settings) -> str:
     folder = tokenizer_folder(encoder)
     patterns = _FILES[:1] if encoder.startswith(RANDOM) or settings.debug else _FILES
     paths = sorted(path for pattern in patterns for path in folder.glob(pattern))
-    return f"{RANDOM if encoder.startswith(RANDOM) else ''}{hash_files(paths)}"
+    hashes = [_remembered_hash(path.resolve()) for path in paths]
+    whole = hashlib.sha256("".join(hashes).encode()).hexdigest()[:32]
+    return f"{RANDOM if encoder.startswith(RANDOM) else ''}{whole}"
+
+
+def _remembered_hash(path: Path) -> str:
+    """Returns the hash of a file's bytes; of a large one that is as it was, the hash that was found last time.
+
+    Whether it is as it was is told from its size, its time of change and its inode, as ``make`` and ``git`` do.
+    """
+    found = path.stat()
+    if found.st_size < _WORTH_REMEMBERING:
+        return hash_files([path])
+    state = {"path": str(path), "size": found.st_size, "changed": found.st_mtime_ns, "inode": found.st_ino}
+    memory = cache_root() / "hashes" / f"{hashlib.sha256(str(path).encode()).hexdigest()[:32]}.json"
+    with contextlib.suppress(OSError, RecordError):
+        record = read_record(memory)
+        value = record.pop("hash")
+        if record == state:
+            return value
+    value = hash_files([path])
+    # A file that was written a moment ago may be written once more within one tick of the clock.
+    if time.time_ns() - found.st_mtime_ns > 2e9:
+        with contextlib.suppress(OSError):
+            write_record(memory, state | {"hash": value})
+    return value
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,9 @@ def stilts(environment, *arguments, check=True):
 
 
 def results_below(folder: Path) -> dict[str, dict]:
-    found = (json.loads(path.read_text()) for path in folder.glob("phases/*/result.json"))
+    """Returns the records of phases by name; of a phase whose last attempt failed, that failure."""
+    paths = [path for name in ("result", "failure") for path in folder.glob(f"phases/*/{name}.json")]
+    found = (json.loads(path.read_text()) for path in paths)
     return {result["phase"]["name"]: result for result in found}
 
 

@@ -93,7 +93,7 @@ def kill_in_training(workdir: Path, processes: list[subprocess.Popen], victim: i
 def read(workdir: Path) -> dict[str, dict]:
     """Returns results by phase, with the lines of metrics.jsonl."""
     found = {}
-    for path in workdir.glob("phases/*/result.json"):
+    for path in [*workdir.glob("phases/*/result.json"), *workdir.glob("phases/*/failure.json")]:
         result = json.loads(path.read_text())
         metrics = path.with_name("metrics.jsonl")
         result["lines"] = list(map(json.loads, metrics.read_text().splitlines())) if metrics.exists() else []

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from stilts_jax.checkpoint import lock_run
-from stilts_jax.errors import RunAgain, StiltsError
+from stilts_jax.errors import ConfigError, RunAgain, StiltsError
 from stilts_jax.experiment.grid import Waiting, run_grid
 from stilts_jax.experiment.models import FORMAT as TRAINED_FORMAT
 from stilts_jax.experiment.phases import Phase
@@ -21,7 +21,9 @@ class Experiment:
 
     def __init__(self, folder, keep="models"):
         self.workdir, self.progress, self.is_main = folder, SILENT, True
-        self.settings = SimpleNamespace(experiment=SimpleNamespace(keep=keep))
+        self.settings = SimpleNamespace(
+            experiment=SimpleNamespace(keep=keep), compute=SimpleNamespace(param_dtype="float32")
+        )
         self.ran = []
 
     def folder(self, phase):
@@ -173,6 +175,16 @@ def test_a_failure_of_an_earlier_launch_is_waited_out(tmp_path, family):
     relaunched.start()
     waiting = Waiting(limit=30, interval=0.05)
     assert run_grid(family, experiment, mine=family[1:3], waiting=waiting, run=experiment.run) == 0
+
+
+def test_bfloat16_parameters_are_refused_where_something_is_trained(tmp_path, family):
+    experiment = Experiment(tmp_path)
+    experiment.settings.compute.param_dtype = "bfloat16"
+    with pytest.raises(ConfigError, match="bfloat16") as caught:
+        run_grid(family, experiment, run=experiment.run)
+    assert "param_dtype" in caught.value.where and not experiment.ran
+    scored = Phase("scored", "retrieval", "row", (), (), "encoder")
+    assert run_grid([scored], experiment, run=experiment.run) == 0
 
 
 @pytest.mark.parametrize("record", ["result.json", "trained.json"])
