@@ -45,7 +45,7 @@ class Experiment:
 
 
 def phase(name, parent=None, stage="target"):
-    return Phase(name, stage, "row", ("task",), (), "encoder", parent=parent)
+    return Phase(name, stage, "row", ("mnli",), (), "encoder", parent=parent)
 
 
 @pytest.fixture
