@@ -36,7 +36,7 @@ setup(
         "tpu": ["jax[tpu]>=0.10.2,<0.13"],
         "cuda": ["jax[cuda13]>=0.10.2,<0.13"],
         "gcs": ["gcsfs"],
-        "hub": ["datasets>=5.2,<6"],
+        "hub": ["datasets>=5.2,<6", "huggingface_hub>=1"],
         # importlib_resources: tensorflow-datasets needs it and does not say so.
         "tfds": ["tensorflow-datasets>=4.9.10,<5", "importlib_resources", "array-record>=0.8.1"],
         "tfds-prepare": [

@@ -1,8 +1,8 @@
 """Fetch what is missing and check what is there: the only command that ever downloads.
 
-Reads every split once and prints its count beside the released data's, names what is missing or differs, and warns
-where training text overlaps evaluation text. Typed again, it goes on where it stopped. Release files can't be
-fetched: the table says where each is looked for.
+Reads every split once and prints its count beside that of the released data, names what is missing or differs, and
+warns where training text is also evaluation text. The same command again fetches only what is not there yet. Tasks
+that no hub or TFDS data set has are looked for as released files, which are not downloaded: the table says where.
 """
 
 import argparse
@@ -12,9 +12,20 @@ from stilts_jax.files import local_path, make_folder
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds this command's arguments."""
-    parser.add_argument("names", nargs="*", metavar="TASK", help="these only; all tasks by default")
+    parser.add_argument("names", nargs="*", metavar="TASK", help="only these tasks; all by default")
     parser.add_argument("--data_root", type=local_path, required=True, help="the folder that holds the data")
-    parser.add_argument("--source", choices=("files", "hub", "tfds"), default="files")
+    parser.add_argument(
+        "--source",
+        choices=("files", "hub", "tfds"),
+        default="files",
+        help="fetch from the Hugging Face hub or from TFDS; files are only checked",
+    )
+    parser.add_argument(
+        "--languages",
+        metavar="LL+LL",
+        default="",
+        help="only these languages, and the one that each task is trained in; all by default",
+    )
     parser.add_argument("--encoder", metavar="NAME", help="fetch this encoder from the hub too")
     parser.add_argument("--no_download", action="store_true", help="only look at what is there")
 
@@ -27,6 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     from stilts_jax.tasks import get_task, list_tasks
 
     progress = Progress()
+    tasks = [get_task(name) for name in arguments.names or list_tasks()]
     if arguments.encoder:
         from stilts_jax.model import find_folder
 
@@ -34,8 +46,9 @@ def run(arguments: argparse.Namespace) -> int:
         progress.say(f"encoder {arguments.encoder}: {folder}")
     make_folder(arguments.data_root, "--data_root", to_write=not arguments.no_download)
     found = prepare(
-        [get_task(name) for name in arguments.names or list_tasks()],
+        tasks,
         DataSource(root=arguments.data_root, kind=arguments.source),
+        languages=[language for language in arguments.languages.split("+") if language],
         download=not arguments.no_download,
         progress=progress,
     )

@@ -52,6 +52,13 @@ def prepared_sources(sources: Sources, kind: SourceKind) -> tuple[Prepared, ...]
     return sources.hub if kind == "hub" else sources.tfds
 
 
+def source_kinds(sources: Sources) -> tuple[SourceKind, ...]:
+    """Returns the kinds of source that a task has."""
+    parts = [part for _, part in sources.parts] or [sources]
+    kinds: tuple[SourceKind, ...] = ("hub", "tfds")
+    return ("files", *(kind for kind in kinds if all(prepared_sources(part, kind) for part in parts)))
+
+
 def find(sources: Sources, split: str, language: str, kind: SourceKind, root: Path) -> Found | None:
     """Returns the first layout (or data set) that has a split in a language; None if there is none."""
     if kind == "files":
@@ -117,7 +124,9 @@ def list_languages(sources: Sources, split: str, kind: SourceKind, root: Path) -
     found: set[str] = set()
     if kind != "files":
         for data_set in prepared_sources(sources, kind):
-            found |= prepared_module(kind).list_languages(data_set, split, root)
+            languages = data_set.languages or ("en",)
+            find_split = prepared_module(kind).find
+            found |= {language for language in languages if find_split(data_set, split, language, root)}
         return found
     for layout in sources.files:
         for pattern in layout.paths.get(split, ()):
@@ -161,7 +170,10 @@ def missing(task: Task, split: str, language: str, kind: SourceKind, root: Path,
     if there - {language}:
         fix = f"take a language that is there: {' '.join(sorted(there))}"
     elif kind == "files":
-        fix = "copy the released files there, or take them from the hub or TFDS: stilts prepare"
+        fix = "copy the released files there"
+        offers = [f"--source={other}" for other in source_kinds(task.sources)[1:]]
+        if offers:
+            fix += f", or fetch it: stilts prepare {task.name} {' or '.join(offers)} --data_root=..."
     else:
         fix = f"fetch it: stilts prepare {task.name} --source={kind} --data_root=..."
     if kind == "files":

@@ -1,7 +1,7 @@
 """Makes data ready: the only part of the package that downloads.
 
-A run that was stopped goes on with what is not there yet: every split is put in its place whole. At the end
-stands what was found beside what the released data has, and where training text is also evaluation text.
+The same command after an interruption fetches only what is not complete. At the end come the counts beside those
+of the released data, and where training text is also evaluation text.
 """
 
 import hashlib
@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from stilts_jax.data.inventory import expected_count, format_table, list_splits, wanted_languages
 from stilts_jax.data.locate import prepared_module, prepared_sources
+from stilts_jax.data.prepared import SourceFailure, has_language
 from stilts_jax.data.sources import DataSource, available_languages, read_counted, read_retrieval
-from stilts_jax.errors import DataError
+from stilts_jax.errors import ConfigError, DataError, nearest
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.tasks.spec import (
     ChoiceExample,
@@ -76,31 +77,51 @@ class Preparation:
 
 
 def prepare(
-    tasks: Sequence[Task], source: DataSource, *, download: bool = False, progress: Progress = SILENT
+    tasks: Sequence[Task],
+    source: DataSource,
+    *,
+    languages: Sequence[str] = (),
+    download: bool = False,
+    progress: Progress = SILENT,
 ) -> Preparation:
     """Fetches what is missing (if ``download``), reads everything once, and says what is there.
 
     Args:
         tasks: the tasks.
         source: where they are read from; only hub and TFDS data can be fetched.
+        languages: only these, and the language that each task is trained in; all if empty.
         download: whether to fetch what is missing.
         progress: shows what is being done.
     """
+    _check_languages(tasks, languages)
     wanted = [
         (task, split, language)
         for task in tasks
         for split in list_splits(task, source)
         for language in _languages(task, split, source)
+        if not languages or language in (task.source_language, *languages)
     ]
     splits: list[PreparedSplit] = []
     texts: dict[tuple[str, str], set[bytes]] = {}
+    failures: dict[str, str] = {}
     with progress.track("prepare", len(wanted), "splits") as bar:
         for task, split, language in wanted:
-            problem = _fetch(task, split, language, source, progress) if download else ""
+            problem = _fetch(task, split, language, source, failures, progress) if download else ""
             splits.append(_read(task, split, language, source, problem, texts))
             bar.advance(task=task.name)
     totals = list(_check_totals(tasks, splits))
     return Preparation((*splits, *totals), tuple(_find_overlaps(texts)))
+
+
+def _check_languages(tasks: Sequence[Task], languages: Sequence[str]) -> None:
+    known = {language for task in tasks for language in (*task.languages, task.source_language)}
+    for language in languages:
+        if known and language not in known:
+            raise ConfigError(
+                f"no task here has the language {language!r}",
+                where="--languages",
+                fix=f"codes are joined by +; {nearest(language, known)}",
+            )
 
 
 def _languages(task: Task, split: str, source: DataSource) -> tuple[str, ...]:
@@ -110,28 +131,47 @@ def _languages(task: Task, split: str, source: DataSource) -> tuple[str, ...]:
     return (*wanted, *(language for language in there if language not in wanted))
 
 
-def _fetch(task: Task, split: str, language: str, source: DataSource, progress: Progress) -> str:
-    """Fetches a split from the first data set that has it; returns what went wrong with the last one."""
-    kind, problem = source.kind_of(task), ""
+def _fetch(
+    task: Task, split: str, language: str, source: DataSource, failures: dict[str, str], progress: Progress
+) -> str:
+    """Fetches each part of a split from the first data set that has it.
+
+    Args:
+        failures: what went wrong with data sets that can't be had at all; they are not tried again.
+
+    Returns:
+        What went wrong with the data sets that were tried, if a part can't be had.
+    """
+    kind = source.kind_of(task)
     if kind == "files":
         return ""
     module = prepared_module(kind)
-    parts = [part for _, part in task.sources.parts] or [task.sources]
-    for part in parts:
-        for data_set in prepared_sources(part, kind):
-            languages = data_set.languages or ("en",)
-            if split not in data_set.splits or language not in languages:
+    problems: list[str] = []
+    for part in [part for _, part in task.sources.parts] or [task.sources]:
+        data_sets = [
+            data_set
+            for data_set in prepared_sources(part, kind)
+            if split in data_set.splits and has_language(data_set, language)
+        ]
+        if any(module.find(data_set, split, language, source.root) for data_set in data_sets):
+            continue
+        tried: list[str] = []
+        for data_set in data_sets:
+            if data_set.name in failures:
+                tried.append(failures[data_set.name])
                 continue
-            if module.find(data_set, split, language, source.root):
-                break
             progress.say(f"{task.name}: fetching {split} in {language} from {data_set.name}")
             try:
                 module.fetch(data_set, split, language, source.root)
+                tried = []
                 break
             except DataError as error:
-                problem = str(error)
-                progress.say(problem)
-    return problem
+                progress.say(str(error))
+                tried.append(error.what)
+                if isinstance(error, SourceFailure):
+                    failures[data_set.name] = error.what
+        problems += tried
+    return "; ".join(problems)
 
 
 def _read(
@@ -146,7 +186,7 @@ def _read(
     found, skipped, note = None, 0, ""
     try:
         if language not in available_languages(task, split, source, beyond=True):
-            note = problem.partition("\n")[0] or "missing"
+            note = problem or "missing"
         elif _is_pool(task, split, source):
             pool = read_retrieval(task, split, language, source)
             # Only a mining task's count is of pairs: its pools hold much besides.

@@ -23,6 +23,7 @@ from stilts_jax.data.locate import (
     missing,
     prepared_module,
     prepared_sources,
+    source_kinds,
 )
 from stilts_jax.data.rows import Problems, Row
 from stilts_jax.errors import ConfigError, DataError
@@ -38,7 +39,8 @@ class DataSource:
 
     Attributes:
         root: the data root; hub data lies in its folder ``hub``, TFDS data in ``tfds``.
-        kind: how all tasks are read that ``per_task`` does not name.
+        kind: how all tasks are read that ``per_task`` does not name; a task that has no source of this kind is
+            read from files.
         per_task: how single tasks are read.
         skip_budget: rows of one split and language that may be unusable; they are skipped and counted.
     """
@@ -50,12 +52,13 @@ class DataSource:
 
     def kind_of(self, task: Task) -> SourceKind:
         """Returns how a task is read."""
-        kind = self.per_task.get(task.name, self.per_task.get(task.name.partition("@")[0], self.kind))
+        named = self.per_task.get(task.name, self.per_task.get(task.name.partition("@")[0]))
+        kind = named or self.kind
         if kind not in ("files", "hub", "tfds"):
             raise ConfigError(
                 f"unknown kind of source {kind!r}", where=task.name, fix="take files, hub or tfds"
             )
-        return kind
+        return kind if named or kind in source_kinds(task.sources) else "files"
 
 
 @dataclass(frozen=True)

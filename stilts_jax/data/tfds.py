@@ -9,19 +9,20 @@ from types import ModuleType
 from typing import Any
 
 from stilts_jax.data.documents import read_json
+from stilts_jax.data.prepared import PreparedRow, SourceFailure, fill_names, has_language, name_classes
 from stilts_jax.data.rows import LANGUAGE, Row
-from stilts_jax.data.schemas import TFDS, Column, check_columns, name_classes
-from stilts_jax.errors import DataError
+from stilts_jax.errors import DataError, explain
 from stilts_jax.tasks.spec import Prepared
 
 FILE_FORMAT = "array_record"
+_LONGEST = 300  # characters of an error of TFDS that are shown; some list every builder there is
 
 
-def _folder(data_set: Prepared, language: str, root: Path) -> Path | None:
+def _folder(data_set: Prepared, config: str, root: Path) -> Path | None:
     """Returns the folder of the newest version that is there."""
-    code = data_set.codes.get(language, language)
-    parent = root / "tfds" / data_set.name / data_set.config.replace("{language}", code)
-    versions = [path.parent for path in parent.glob("*.*.*/dataset_info.json")]
+    versions = [
+        path.parent for path in (root / "tfds" / data_set.name / config).glob("*.*.*/dataset_info.json")
+    ]
     return max(versions, key=_version, default=None)
 
 
@@ -29,39 +30,31 @@ def _version(folder: Path) -> tuple[int, ...]:
     return tuple(int(part) if part.isdecimal() else 0 for part in folder.name.split("."))
 
 
-def _split_name(data_set: Prepared, split: str, language: str) -> str:
-    return data_set.splits.get(split, "").replace("{language}", data_set.codes.get(language, language))
-
-
 def find(data_set: Prepared, split: str, language: str, root: Path) -> tuple[Path, ...]:
-    """Returns the files of a split in a language; none if it isn't there."""
-    if language not in data_set.languages if data_set.languages else language != "en":
-        return ()
-    folder, name = _folder(data_set, language, root), _split_name(data_set, split, language)
-    if folder is None or not name:
+    """Returns the files of a split in a language; none if it is not there."""
+    config, name = fill_names(data_set, split, language)
+    folder = _folder(data_set, config, root)
+    if folder is None or not name or not has_language(data_set, language):
         return ()
     known = {entry["name"] for entry in read_json(folder / "dataset_info.json").get("splits", ())}
     return tuple(sorted(folder.glob(f"*-{name}.*"))) if name in known else ()
 
 
-def list_languages(data_set: Prepared, split: str, root: Path) -> set[str]:
-    """Returns the languages that a split has data for."""
-    return {language for language in data_set.languages or ("en",) if find(data_set, split, language, root)}
-
-
 def read_rows(data_set: Prepared, split: str, language: str, root: Path) -> Iterator[tuple[Path, Row]]:
     """Yields the rows of a split; class labels are names.
 
-    The file that is named with a row is the folder of the data set, and ``Row.line`` its number from 1 on.
+    The path beside each row is the folder of the data set, and ``Row.line`` is the row's number, from 1.
     """
-    tfds = import_tfds()
-    folder = _folder(data_set, language, root)
+    tfds = _import_tfds()
+    config, name = fill_names(data_set, split, language)
+    folder = _folder(data_set, config, root)
     assert folder is not None
-    schema = TFDS[data_set.name, data_set.config]
     builder = tfds.builder_from_directory(folder)
-    name = name_classes(check_columns(schema, _describe_all(builder.info.features), str(folder)))
+    features = builder.info.features
+    # A list's own attributes are those of what it is a list of.
+    classes = {key: feature.names for key, feature in features.items() if getattr(feature, "names", None)}
     try:
-        source = builder.as_data_source(_split_name(data_set, split, language))
+        source = builder.as_data_source(name)
     except (ImportError, NotImplementedError) as error:
         raise DataError(
             f"this data can't be read without tensorflow: {error}",
@@ -69,7 +62,8 @@ def read_rows(data_set: Prepared, split: str, language: str, root: Path) -> Iter
             fix=f"prepare it again in the format {FILE_FORMAT}: stilts prepare",
         ) from error
     for number in range(len(source)):
-        yield folder, Row(number + 1, number, {**name(_plain(source[number])), LANGUAGE: language})
+        fields = name_classes(classes, _plain(source[number]))
+        yield folder, PreparedRow(number + 1, number, {**fields, LANGUAGE: language})
 
 
 def _plain(value: Any) -> Any:
@@ -85,59 +79,52 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _describe_all(features: Any) -> dict[str, Column]:
-    return {name: _describe(features[name]) for name in features}
-
-
-def _describe(feature: Any) -> Column:
-    # By the name of the class, since the library is imported only where data is read.
-    kind = type(feature).__name__
-    if kind == "TranslationVariableLanguages":
-        return {"language": ["text"], "translation": ["text"]}
-    if kind in ("FeaturesDict", "Translation"):
-        return {name: _describe(feature[name]) for name in feature}
-    if kind == "Sequence":
-        inner = _describe(feature.feature)
-        return {name: [column] for name, column in inner.items()} if isinstance(inner, dict) else [inner]
-    if kind == "ClassLabel":
-        return tuple(feature.names) if feature.names else "int"
-    dtype = str(getattr(feature, "np_dtype", feature))
-    if kind == "Text" or "str" in dtype or "object" in dtype:
-        return "text"
-    return next((name for name in ("bool", "int") if name in dtype), dtype)
-
-
-def import_tfds() -> ModuleType:
-    """Returns the TFDS library."""
+def _import_tfds() -> ModuleType:
     try:
         import tensorflow_datasets
     except ImportError as error:
-        raise DataError(
-            "reading TFDS data needs tensorflow_datasets",
-            where=str(error),
-            fix="pip install 'stilts-jax[tfds]'",
+        raise SourceFailure(
+            "TFDS data needs tensorflow_datasets", where=str(error), fix="pip install 'stilts-jax[tfds]'"
         ) from error
     return tensorflow_datasets
 
 
 def fetch(data_set: Prepared, split: str, language: str, root: Path) -> None:
-    """Downloads and prepares a data set in a language; TFDS prepares all its splits at once."""
-    tfds = import_tfds()
-    code = data_set.codes.get(language, language)
-    config = data_set.config.replace("{language}", code)
+    """Downloads a configuration and writes it in a format that can be read without tensorflow.
+
+    Raises:
+        SourceFailure: the builder does not work here.
+    """
+    tfds = _import_tfds()
+    config, _ = fill_names(data_set, split, language)
     name = f"{data_set.name}/{config}" if config else data_set.name
     try:
+        # Without tensorflow TFDS does not find the builders of these modules by name unless they are imported.
+        import tensorflow_datasets.question_answering
+        import tensorflow_datasets.text
+        import tensorflow_datasets.translate  # noqa: F401
+
         builder = tfds.builder(name, data_dir=str(root / "tfds"), file_format=FILE_FORMAT)
         builder.download_and_prepare()
-    except ImportError as error:
-        raise DataError(
-            f"TFDS needs another library to prepare {name}: {error}",
-            where=str(root / "tfds"),
-            fix="pip install 'stilts-jax[tfds-prepare]' (it has tensorflow); reading does not need it",
-        ) from error
-    except Exception as error:  # downloads fail in many ways, and all mean the same here
-        raise DataError(
-            f"{name} can't be prepared: {type(error).__name__}: {error}",
-            where=f"https://www.tensorflow.org/datasets/catalog/{data_set.name}",
-            fix="check the connection, or read the task from files or the hub",
-        ) from error
+    except Exception as error:  # builders fail in many ways, and say it in many kinds
+        if explain(error):  # a full disk
+            raise
+        absent = _absent_library(error)
+        if absent:
+            what = f"{name} can't be prepared without another library: {absent}"
+            fix = "pip install 'stilts-jax[tfds-prepare]' (it has tensorflow); reading does not need it"
+        else:
+            what = f"{name} can't be prepared: {type(error).__name__}: {str(error).strip()[:_LONGEST]}"
+            fix = "check the connection, or read the task from files or the hub"
+        address = f"https://www.tensorflow.org/datasets/catalog/{data_set.name}"
+        raise SourceFailure(what, where=address, fix=fix) from error
+
+
+def _absent_library(error: BaseException) -> ImportError | None:
+    """Returns the import that failed at the bottom of an error, which TFDS wraps in others."""
+    found: ImportError | None = None
+    link: BaseException | None = error
+    while link:
+        found = link if isinstance(link, ImportError) else found
+        link = link.__cause__ or link.__context__
+    return found

@@ -1,4 +1,8 @@
-"""Cosmos QA: what is behind a story? Context and question together are the prompt of four answers."""
+"""Cosmos QA: what is behind a story? Context and question together are the prompt of four answers.
+
+The repository on the hub is a script, of which only what the hub has converted can be fetched; the files are those of
+the folder ``data`` of https://github.com/wilburOne/cosmosqa.
+"""
 
 from stilts_jax.data.converters import pick_label
 from stilts_jax.data.readers import read_csv

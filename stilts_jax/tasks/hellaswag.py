@@ -1,4 +1,7 @@
-"""HellaSwag: which of four endings goes on with a scene? The begun sentence stands before each of them."""
+"""HellaSwag: which of four endings continues a scene? The begun sentence stands before each of them.
+
+Ids are row numbers: the field ``ind`` is not unique, since ActivityNet and WikiHow each number their own rows.
+"""
 
 from stilts_jax.data.converters import pick_label
 from stilts_jax.data.readers import read_jsonl
@@ -9,12 +12,12 @@ from stilts_jax.tasks.spec import ChoiceExample, Files, Hyperparameters, Prepare
 def _convert(row: Row) -> ChoiceExample:
     begun = row.text("ctx_b")
     endings = tuple(f"{begun} {ending}".strip() for ending in row.texts("endings", empty=False))
-    return ChoiceExample(row.id("ind"), row["ctx_a"], endings, pick_label(row, "label", "0123"))
+    return ChoiceExample(str(row.number), row["ctx_a"], endings, pick_label(row, "label", "0123"))
 
 
 TASK = Task(
     name="hellaswag",
-    version=1,
+    version=2,
     kind="choice",
     group="intermediate",
     description="which ending goes on with a scene, of four (HellaSwag)",

@@ -35,13 +35,14 @@ TASK = Task(
                 convert=_convert,
             ),
         ),
-        hub=(
+        hub=tuple(
             Prepared(
-                name="allenai/social_i_qa",
-                config="default",
-                splits={"train": "train", "dev": "validation"},
-                convert=_convert,
-            ),
+                name=name, config="default", splits={"train": "train", "dev": "validation"}, convert=_convert
+            )
+            for name in (
+                "lighteval/siqa",
+                "allenai/social_i_qa",
+            )  # the second is a script, converted by the hub
         ),
     ),
 )

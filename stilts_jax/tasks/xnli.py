@@ -5,10 +5,23 @@ items pair. Test is reported. XTREME's download has no test labels; the original
 third column do.
 """
 
-from stilts_jax.data.converters import classify
+from stilts_jax.data.converters import classify, pick_label
+from stilts_jax.data.documents import BadRow
 from stilts_jax.data.readers import Table, read_jsonl
-from stilts_jax.tasks.mnli import LABELS, SPELLINGS, convert_translated
-from stilts_jax.tasks.spec import Files, Hyperparameters, Prepared, Sources, Task, names
+from stilts_jax.data.rows import LANGUAGE, Row
+from stilts_jax.tasks.mnli import LABELS, SPELLINGS
+from stilts_jax.tasks.spec import ClassifyExample, Files, Hyperparameters, Prepared, Sources, Task, names
+
+
+def _convert_translated(row: Row) -> ClassifyExample:
+    """Returns the pair in the language that is read; a row of TFDS holds all languages."""
+    language, hypothesis = row[LANGUAGE], row.part("hypothesis")
+    translations = dict(zip(hypothesis.texts("language"), hypothesis.texts("translation")))
+    if language not in translations:
+        raise BadRow(f"there is no translation of the hypothesis into {language!r}")
+    label = pick_label(row, "label", LABELS, SPELLINGS)
+    return ClassifyExample(str(row.number), row.part("premise")[language], translations[language], label)
+
 
 _released = classify(
     "sentence1", "sentence2", label="gold_label", labels=LABELS, renamed=SPELLINGS, id="pairID"
@@ -76,6 +89,6 @@ TASK = Task(
                 ),
             ),
         ),
-        tfds=(Prepared(name="xnli", splits=_PREPARED, languages=LANGUAGES, convert=convert_translated),),
+        tfds=(Prepared(name="xnli", splits=_PREPARED, languages=LANGUAGES, convert=_convert_translated),),
     ),
 )

@@ -98,7 +98,7 @@ def test_the_inventory_lists_every_task_without_reading_it(source):
     )
     assert (rows["squad_v1"].found, rows["squad_v1"].missing) == ("train in squad", "dev")
     assert rows["qqp"].found == "" and rows["qqp"].missing == "train; dev"
-    assert rows["udpos"].sizes == "train 21,253, dev 3,974"
+    assert rows["udpos"].sizes == "train 21,253, dev 46-3,974, test 47-5,440"
     text = format_inventory(list(rows.values()))
     (line,) = (line for line in text.splitlines() if line.startswith("mlqa "))
     assert line.split()[:5] == ["mlqa", "span", "qa", "7", "mlqa"]

@@ -5,7 +5,6 @@ import sys
 
 import pytest
 
-from stilts_jax.data.schemas import HUB, TFDS
 from stilts_jax.data.sources import DataSource, read_examples
 from stilts_jax.errors import ConfigError
 from stilts_jax.evaluation.metrics import METRICS
@@ -61,17 +60,6 @@ def test_a_task_says_what_it_has_to(name):
     for earlier in task.train_on:
         trained = get_task(earlier)
         assert trained.kind == task.kind and (task.kind == "choice" or trained.labels == task.labels)
-
-
-@pytest.mark.parametrize("name", list_tasks())
-def test_prepared_data_has_a_documented_schema(name):
-    sources = get_task(name).sources
-    parts = [part for _, part in sources.parts] or [sources]
-    for part in parts:
-        for data_set in part.hub:
-            assert HUB[data_set.name, data_set.config].documentation.startswith("https://")
-        for data_set in part.tfds:
-            assert TFDS[data_set.name, data_set.config].documentation.startswith("https://")
 
 
 # Counted by hand from the lists of XTREME and XTREME-R.
