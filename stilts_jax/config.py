@@ -32,10 +32,15 @@ def find_config(name: str) -> Path:
     raise ConfigError(f"There is no config {name!r}.", where="--config", fix=nearest(path.stem, known))
 
 
-def load_config(spec: str, overrides: Mapping[str, str] | None = None) -> ConfigDict:
+def load_config(
+    spec: str, overrides: Mapping[str, str] | None = None, own: Mapping[str, Any] | None = None
+) -> ConfigDict:
     """Returns the config that ``path/to/file.py:key=value,...`` and ``--config.x.y=z`` overrides describe.
 
     Every config takes ``:debug``, alone or behind its arguments; see ``apply_debug``.
+
+    Args:
+        own: values by dotted names, as an earlier run recorded them: before the overrides.
     """
     name, _, argument = spec.partition(":")
     given = argument.removesuffix(":debug").split(",")
@@ -43,6 +48,7 @@ def load_config(spec: str, overrides: Mapping[str, str] | None = None) -> Config
     config = _run_get_config(find_config(name), ",".join(kept))
     if kept != given or argument.endswith(":debug"):
         apply_debug(config)
+    config.update_from_flattened_dict(dict(own or {}))
     for key, text in (overrides or {}).items():
         _override(config, key, text)
     return config

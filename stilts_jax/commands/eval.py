@@ -1,8 +1,11 @@
 """Evaluate a model on tasks in all their languages, and write a submission.
 
 MODEL is a folder below WORKDIR/phases, or a transformers folder: an encoder (for retrieval), or one that was
-fine-tuned in PyTorch (its head is taken). OUT gets predictions/TASK/test-LL in XTREME's official formats, with
-BUCC's threshold as tuned on dev, and scores.json. With --submission, gold may be blanked: nothing is scored then.
+fine-tuned in PyTorch. Labels are matched by their names (id2label in config.json). A phase is scored with the
+precision and lengths that it was trained with, a transformers folder in its own precision.
+
+OUT gets predictions/TASK/test-LL in XTREME's official formats, with BUCC's threshold as tuned on dev, and
+scores.json. With --submission, gold may be blanked: nothing is scored then.
 """
 
 import argparse
@@ -21,12 +24,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data_arguments(parser)
     parser.add_argument("--out", type=local_path, required=True, help="the folder to write")
     parser.add_argument("--head", help="the head to use, where a model has several")
+    parser.add_argument(
+        "--labels",
+        metavar="A,B,...",
+        help="what the head's outputs mean, the first output first, where the model does not name them",
+    )
     parser.add_argument("--submission", action="store_true", help="write predictions only")
     parser.add_argument(
         "--config",
-        default="target",
         metavar="FILE",
-        help="options of evaluation; --config.x.y=z overrides one",
+        help="take all options from this file, not the model's own; --config.x.y=z overrides one",
     )
 
 
@@ -34,20 +41,24 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
     from stilts_jax.commands.options import open_context, read_settings
     from stilts_jax.experiment.evaluate_model import evaluate_model
+    from stilts_jax.experiment.finished import own_options
     from stilts_jax.files import write_json
 
+    settings = read_settings(arguments, lambda: own_options(arguments.model))
     context = open_context(
-        read_settings(arguments),
+        settings,
         data_root=arguments.data_root,
         workdir=arguments.out,
         workdir_option="--out",
         command=arguments.command_line,
     )
+    context.progress.say(f"computing in {settings.compute.dtype}")
     scores = evaluate_model(
         arguments.model,
         tuple(arguments.task),
         context,
         head=arguments.head,
+        labels=tuple(label.strip() for label in (arguments.labels or "").split(",") if label.strip()),
         out=arguments.out / "predictions",
     )
     if not context.is_main:

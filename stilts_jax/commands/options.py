@@ -2,8 +2,9 @@
 
 import argparse
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from stilts_jax.config import load_config, to_settings
 from stilts_jax.data.locate import SourceKind
@@ -36,9 +37,12 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data_root", type=local_path, required=True, help="the folder that holds the data")
 
 
-def read_settings(arguments: argparse.Namespace) -> Settings:
-    """Returns the checked settings behind ``--config``."""
-    settings = to_settings(load_config(arguments.config, arguments.overrides))
+def read_settings(
+    arguments: argparse.Namespace, own_options: Callable[[], Mapping[str, Any]] = dict
+) -> Settings:
+    """Returns the checked settings behind ``--config``; without it the defaults with a model's own options."""
+    own = own_options() if arguments.config is None else {}
+    settings = to_settings(load_config(arguments.config or "target", arguments.overrides, own))
     if settings.debug:
         show_tracebacks(True)
     return settings

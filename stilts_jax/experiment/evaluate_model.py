@@ -1,19 +1,30 @@
 """Evaluates one model from outside an experiment: a phase's folder, or a transformers folder."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from stilts_jax.data.sources import with_labels
-from stilts_jax.errors import ConfigError, nearest
+from stilts_jax.errors import ConfigError, DataError, nearest
 from stilts_jax.evaluation.submission import write_predictions, write_thresholds
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.evaluate_phase import PhaseScores, Scorer
-from stilts_jax.experiment.finished import open_model
+from stilts_jax.experiment.finished import OpenModel, open_model
+from stilts_jax.experiment.labels import fit_head
 from stilts_jax.experiment.phases import Phase, hyperparameters_of
+from stilts_jax.model import TaskHead
 from stilts_jax.tasks import get_task
+from stilts_jax.tasks.spec import Task
 
 
 def evaluate_model(
-    model: str, names: tuple[str, ...], context: Context, *, out: Path, head: str | None = None
+    model: str,
+    names: tuple[str, ...],
+    context: Context,
+    *,
+    out: Path,
+    head: str | None = None,
+    labels: tuple[str, ...] = (),
 ) -> PhaseScores:
     """Scores ``names`` and writes their predictions.
 
@@ -21,23 +32,24 @@ def evaluate_model(
         model: a phase's folder, a transformers folder or a hub name.
         names: tasks.
         out: folder of predictions.
-        head: which of the model's heads; None if it has one, or one that fits the task's training.
+        head: which of the model's heads; None takes the one that fits the task.
+        labels: names of the head's outputs, the first output first; empty takes those that the model names.
     """
+    tasks = [with_labels(get_task(name), context.source) for name in names]
+    for task in tasks:
+        _check_data(task, context)
     opened = open_model(model, context.mesh, context.progress)
     context.adopt_tokenizer(model, opened.tokenizer)
+    chosen = {task.name: _choose_head(task, opened, head, labels) for task in tasks}
     scores = PhaseScores()
-    for name in names:
-        task = with_labels(get_task(name), context.source)
-        chosen = None
-        if task.is_trained:
-            wanted = (*(get_task(one).name for one in task.train_on[-1:]), task.name)
-            chosen = head or _fitting_head(task.name, wanted, opened.heads)
+    for task in tasks:
+        heads = chosen[task.name]
         phase = Phase(
             name=f"eval {model}",
             stage="target",
             intermediate="none",
-            train=(chosen,) if chosen else (),
-            evaluate=(name,),
+            train=tuple(heads),
+            evaluate=(task.name,),
             encoder=model,
             hyperparameters=hyperparameters_of(task, context.settings),
         )
@@ -46,8 +58,9 @@ def evaluate_model(
             context,
             opened.config,
             opened.params,
-            {chosen: opened.heads[chosen][1]} if chosen else {},
-            {chosen: opened.heads[chosen][0]} if chosen else {},
+            {name: one.params for name, one in heads.items()},
+            {name: one.config for name, one in heads.items()},
+            {name: one.labels for name, one in heads.items()},
         )
         scorer.score(task, scores)
         if context.is_main:
@@ -58,14 +71,57 @@ def evaluate_model(
     return scores
 
 
-def _fitting_head(task: str, wanted: tuple[str, ...], heads: dict) -> str:
-    for name in wanted:
+def _check_data(task: Task, context: Context) -> None:
+    if task.kind == "mlm":
+        raise ConfigError(
+            "Masked language modelling has no score to report.", where="--task=mlm", fix="name another task"
+        )
+    if not context.languages(task, task.reported):
+        raise DataError(
+            f"There are no data to evaluate {task.name} on.",
+            where=f"{context.source.root}, split {task.reported}, languages "
+            f"{context.settings.experiment.languages or ', '.join(task.languages)}",
+            fix=f"`stilts tasks {task.name} --data_root=...` says which files are looked for",
+        )
+
+
+def _choose_head(
+    task: Task, model: OpenModel, asked: str | None, labels: tuple[str, ...]
+) -> dict[str, TaskHead]:
+    """Returns the head that predicts ``task``, by its name; none for retrieval, which reads the encoder alone."""
+    if not task.is_trained:
+        return {}
+    name = find_head(task, model.heads, asked)
+    found = model.heads[name]
+    if labels:
+        found = replace(found, labels=labels)
+    # Refused now, and not when the tasks before this one have been scored.
+    fit_head(task, name, found.config, found.params, found.labels)
+    return {name: found}
+
+
+def find_head(task: Task, heads: Mapping[str, TaskHead], asked: str | None) -> str:
+    """Returns the name of a task's head: the one asked for, the task's own, or the only one of its kind."""
+    listed = "; ".join(
+        f"{name} ({head.config.kind}{': ' if head.labels else ''}{', '.join(head.labels)})"
+        for name, head in heads.items()
+    )
+    if asked is not None:
+        if asked in heads:
+            return asked
+        raise ConfigError(
+            f"The model has no head {asked!r}.",
+            where="--head",
+            fix=nearest(asked, heads) if heads else "it has no head at all: leave --head out",
+        )
+    for name in (*(get_task(one).name for one in task.train_on[-1:]), task.name):
         if name in heads:
             return name
-    if len(heads) == 1:
-        return next(iter(heads))
+    fitting = [name for name, head in heads.items() if head.config.kind == task.kind]
+    if len(fitting) == 1:
+        return fitting[0]
     raise ConfigError(
-        f"The model has no head for {task}." if heads else f"The model has no head at all; {task} needs one.",
-        where="--head",
-        fix=nearest(task, heads) if heads else "name the folder of a model that was fine-tuned for the task",
+        f"The model has {'several heads' if fitting else 'no head'} of the kind {task.kind}, as {task.name} needs one.",
+        where=f"heads: {listed or 'none'}",
+        fix="name one with --head" if fitting else f"evaluate a model that was fine-tuned for {task.name}",
     )

@@ -15,6 +15,7 @@ from stilts_jax.evaluation.predict import default_layer
 from stilts_jax.evaluation.retrieve import evaluate_retrieval, sweep_layers
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.keys import evaluated_splits, hash_record, phase_hyperparameters
+from stilts_jax.experiment.labels import fit_head
 from stilts_jax.experiment.models import load_final, load_phase_start, make_compute
 from stilts_jax.experiment.phase_data import feature_settings
 from stilts_jax.experiment.phases import Phase
@@ -87,7 +88,7 @@ def evaluate_phase(phase: Phase, context: Context, trained: Mapping[str, Any] | 
 
 @dataclass
 class Scorer:
-    """A finished model with what is needed to score tasks: parameters and descriptions of its heads by name."""
+    """A finished model with what is needed to score tasks: parameters, descriptions and labels of its heads by name."""
 
     phase: Phase
     context: Context
@@ -95,6 +96,7 @@ class Scorer:
     encoder: dict[str, Any]
     heads: dict[str, dict[str, Any]]
     head_configs: dict[str, HeadConfig]
+    labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def score(self, task: Task, scores: PhaseScores) -> None:
         """Adds one task to ``scores``."""
@@ -194,6 +196,7 @@ class Scorer:
         """Returns what was scored, and how many examples that were."""
         context, phase = self.context, self.phase
         head = self._head_of(task)
+        fitted = fit_head(task, head, self.head_configs[head], self.heads[head], self.labels.get(head, ()))
         settings = feature_settings(phase_hyperparameters(phase, task, context.settings))
         limit = context.settings.evaluation.limit
         examples = context.examples(task, split, languages)
@@ -211,7 +214,7 @@ class Scorer:
         )
         found = evaluate_task(
             self._model({head: self.head_configs[head]}),
-            {"encoder": self.encoder, "head": self.heads[head]},
+            {"encoder": self.encoder, "head": fitted},
             task,
             features,
             examples,
@@ -292,5 +295,11 @@ def _load(phase: Phase, context: Context, trained: Mapping[str, Any] | None) -> 
     params = load_final(folder, "", context)
     configs = {name: HeadConfig(**record) for name, record in trained["heads"].items()}
     return Scorer(
-        phase, context, EncoderConfig(**trained["encoder"]), params["encoder"], params["heads"], configs
+        phase,
+        context,
+        EncoderConfig(**trained["encoder"]),
+        params["encoder"],
+        params["heads"],
+        configs,
+        trained["labels"],
     )

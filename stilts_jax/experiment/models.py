@@ -20,6 +20,7 @@ from stilts_jax.tasks.spec import Task
 
 FORMAT = 2  # of ``trained.json``
 FINAL = "final"  # folder of a finished model: parameters without an optimizer's state
+TOKENIZER = "tokenizer"  # folder in it: the files of the tokenizer that the model was trained with
 TRAINED = "trained.json"  # written after the model was saved; removed, the phase is trained again
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import hashlib
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,13 +12,16 @@ from typing import Any
 import jax
 
 from stilts_jax.data.files import hash_files
-from stilts_jax.errors import EncoderError, RecordError
+from stilts_jax.errors import RecordError
 from stilts_jax.experiment.settings import DEBUG_SHAPE, Settings
 from stilts_jax.files import cache_root, read_record, write_record
 from stilts_jax.model import SHAPES, EncoderConfig, find_folder, init_encoder, load_encoder
+from stilts_jax.model.weights import read_json
+from stilts_jax.tokenization import OTHER_FILES, VOCABULARY_FILES
 
 RANDOM = "random:"  # "random:FOLDER" draws the weights that FOLDER/config.json describes
-_FILES = ("config.json", "*.safetensors", "*.bin")
+_FILES = ("config.json", *VOCABULARY_FILES, *OTHER_FILES)
+_WEIGHTS = ("*.safetensors", "*.bin")
 _WORTH_REMEMBERING = 2**26  # bytes: smaller files are hashed in a moment
 
 
@@ -29,9 +31,10 @@ def tokenizer_folder(encoder: str) -> Path:
 
 
 def encoder_fingerprint(encoder: str, settings: Settings) -> str:
-    """Returns a hash of an encoder's files."""
+    """Returns a hash of an encoder's files, its tokenizer's among them; refuses an encoder of another family."""
     folder = tokenizer_folder(encoder)
-    patterns = _FILES[:1] if encoder.startswith(RANDOM) or settings.debug else _FILES
+    read_shape(folder)
+    patterns = _FILES if encoder.startswith(RANDOM) or settings.debug else _FILES + _WEIGHTS
     paths = sorted(path for pattern in patterns for path in folder.glob(pattern))
     hashes = [_remembered_hash(path.resolve()) for path in paths]
     whole = hashlib.sha256("".join(hashes).encode()).hexdigest()[:32]
@@ -95,15 +98,7 @@ def load_start(encoder: str, settings: Settings, sharding: Any = None) -> Start:
 def read_shape(folder: Path) -> EncoderConfig:
     """Returns the shape that a folder's ``config.json`` describes."""
     path = folder / "config.json"
-    try:
-        values = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise EncoderError(
-            "The encoder's config.json can't be read.",
-            where=str(path),
-            fix="name the folder of a transformers encoder",
-        ) from error
-    return EncoderConfig.from_transformers(values, where=str(path))
+    return EncoderConfig.from_transformers(read_json(path), where=str(path))
 
 
 def _shrink(config: EncoderConfig) -> EncoderConfig:

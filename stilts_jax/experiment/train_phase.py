@@ -16,6 +16,8 @@ from stilts_jax.evaluation.evaluate import evaluate_task
 from stilts_jax.evaluation.metrics import main_score
 from stilts_jax.experiment.ahead import BatchesAhead
 from stilts_jax.experiment.context import Context
+from stilts_jax.experiment.finished import decisive_options, keep_tokenizer
+from stilts_jax.experiment.labels import fit_head
 from stilts_jax.experiment.models import (
     FINAL,
     FORMAT,
@@ -34,9 +36,9 @@ from stilts_jax.experiment.phase_data import (
     make_batches,
 )
 from stilts_jax.experiment.phases import Phase
-from stilts_jax.experiment.start import RANDOM, Start
+from stilts_jax.experiment.start import Start
 from stilts_jax.experiment.trace import Traced
-from stilts_jax.files import is_remote, write_record
+from stilts_jax.files import write_record
 from stilts_jax.model import Model, choose_backend, init_params
 from stilts_jax.sharding import parameter_shardings
 from stilts_jax.train.loop import LoopConfig, run_training
@@ -95,7 +97,7 @@ def train_phase(phase: Phase, context: Context) -> dict[str, Any]:
             losses={name: make_loss(model, name) for name, _ in model.heads},
             batch_at=traced,
             directory=folder,
-            select=_make_select(model, selection, context) if selection else None,
+            select=_make_select(model, data, selection, context) if selection else None,
             mesh=context.mesh,
             zero1=settings.mesh.zero1,
             flops_per_token=model.encoder.training_flops(),
@@ -109,13 +111,14 @@ def train_phase(phase: Phase, context: Context) -> dict[str, Any]:
         )
     _save_final(folder, finished, result.step, context)
     record = _record(context.key(phase), model, data, vocabulary, total_steps, result)
-    encoder = phase.encoder.removeprefix(RANDOM)
-    record["tokenizer"] = encoder if is_remote(encoder) else str(tokenizer.source)
+    record["tokenizer"] = tokenizer.fingerprint
+    record["settings"] = decisive_options(settings)
     record["attention"] = {"backend": attention.name, "reason": attention.reason}
     record |= _find_collapse(selection, result)
     if record["collapsed"] and not settings.debug:  # a few steps of :debug prove nothing
         context.progress.say(f"warning: the run ended at chance level ({record['chance']:.1f})")
     if context.is_main:
+        keep_tokenizer(folder, tokenizer)
         write_record(folder / TRAINED, record)
     return record
 
@@ -156,6 +159,7 @@ def adopt_training(phase: Phase, context: Context) -> dict[str, Any] | None:
     context.progress.say(f"{name} trained the same: its model is taken over")
     _save_final(folder, params, record["step"], context)
     if context.is_main:
+        keep_tokenizer(folder, context.tokenizer(phase.encoder))
         write_record(folder / TRAINED, record)
     return record
 
@@ -260,20 +264,23 @@ def _loop_config(phase: Phase, total_steps: int, context: Context, shapes: int) 
 
 
 def _make_select(
-    model: Model, selection: Sequence[SelectionData], context: Context
+    model: Model, data: Sequence[TrainingData], selection: Sequence[SelectionData], context: Context
 ) -> Callable[[Mapping[str, Any]], float]:
     """Returns what scores parameters: the mean over tasks of the mean over languages of the main metric."""
+    labels = {item.task.name: item.task.labels for item in data}
 
     def select(params: Mapping[str, Any]) -> float:
         scores = []
         for item in selection:
+            name, config = item.head, model.head(item.head)
+            head = fit_head(item.task, name, config, params["heads"][name], labels[name])
             found = evaluate_task(
                 model,
-                {"encoder": params["encoder"], "head": params["heads"][item.head]},
+                {"encoder": params["encoder"], "head": head},
                 item.task,
                 item.features,
                 item.examples,
-                head=item.head,
+                head=name,
                 tokens_per_batch=context.settings.evaluation.tokens_per_batch,
                 mesh=context.mesh,
             )

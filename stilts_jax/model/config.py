@@ -42,6 +42,7 @@ _FIXED = {
     "is_decoder": False,
     "add_cross_attention": False,
     "tie_word_embeddings": True,
+    "pad_token_id": 1,  # batches are padded with it, and positions of tokens are counted from it
 }
 
 
@@ -91,7 +92,7 @@ class EncoderConfig:
             "type_vocab_size",
         ):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**31:
                 raise ConfigError(
                     f"{name} is {value!r}.", where=f"encoder.{name}", fix="give a whole number above 0"
                 )
@@ -157,6 +158,7 @@ class EncoderConfig:
                 raise EncoderError(
                     f"{key} is {values[key]!r}; the encoder here computes {key}={fixed!r}.",
                     where=f"{where}: {key}",
+                    fix="take an encoder that XLM-R's own code was made for; this one can't be computed here",
                 )
         found = {**_TRANSFORMERS_DEFAULTS, **values}
         missing = sorted(key for key in _TRANSFORMERS_KEYS.values() if found.get(key) is None)
@@ -169,7 +171,11 @@ class EncoderConfig:
         try:
             return cls(**{ours: found[key] for ours, key in _TRANSFORMERS_KEYS.items()})
         except (ConfigError, TypeError) as error:
-            raise EncoderError(f"The configuration makes no sense: {error}", where=where) from error
+            raise EncoderError(
+                f"The configuration makes no sense: {error}",
+                where=where,
+                fix="take the config.json that came with the weights",
+            ) from error
 
     def to_transformers(self) -> dict[str, Any]:
         """Returns what a ``config.json`` of transformers says about this shape."""

@@ -25,14 +25,8 @@ from stilts_jax.model.convert import (
 )
 from stilts_jax.model.encoder import abstract_encoder
 from stilts_jax.model.loading import TaskHead
+from stilts_jax.tokenization import OTHER_FILES, VOCABULARY_FILES
 
-_TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "sentencepiece.bpe.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-)
 _FILE_BYTES = 5_000_000_000  # as transformers cuts its files
 
 _Entry = tuple[str, tuple[int, ...], Callable[[], np.ndarray]]  # key, shape, how to get it
@@ -185,12 +179,12 @@ def _describe(config: EncoderConfig, head: TaskHead | None, dtype: str) -> dict[
 
 
 def _copy_tokenizer(source: Path, target: Path) -> None:
-    found = [name for name in _TOKENIZER_FILES if (source / name).is_file()]
-    if not {"tokenizer.json", "sentencepiece.bpe.model"} & set(found):
+    found = [name for name in VOCABULARY_FILES + OTHER_FILES if (source / name).is_file()]
+    if not set(VOCABULARY_FILES) & set(found):
         raise EncoderError(
             "The folder has no tokenizer.",
             where=str(source),
-            fix="it should have tokenizer.json or sentencepiece.bpe.model",
+            fix=f"it should have {' or '.join(VOCABULARY_FILES)}",
         )
     for name in found:
         shutil.copyfile(source / name, target / name)

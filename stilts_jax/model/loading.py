@@ -1,7 +1,7 @@
-"""Reads an encoder from a folder of transformers: strictly, tensor by tensor, straight to where it shall lie.
+"""Reads an encoder from a folder of transformers: strictly, tensor by tensor, each straight to its devices.
 
-Every tensor in the files is used, known to be of no use here, or named in an error; every parameter is found or
-named in an error. Nothing is ever filled with random numbers.
+Every tensor in the files is used, known to be useless here, or named in an error; every parameter is found or
+named in an error; every number is finite. Nothing is ever filled with random numbers.
 """
 
 import re
@@ -27,7 +27,14 @@ from stilts_jax.model.convert import (
 )
 from stilts_jax.model.encoder import Params, abstract_encoder
 from stilts_jax.model.heads import init_head, init_pooler
-from stilts_jax.model.weights import Weights, holds_weights, open_weights, read_json
+from stilts_jax.model.weights import (
+    Weights,
+    check_numbers,
+    holds_weights,
+    import_torch,
+    open_weights,
+    read_json,
+)
 
 _ROWS_AT_A_TIME = 8192  # of the word table, where two copies of it are compared
 
@@ -155,7 +162,10 @@ def _find_snapshot(name: str, download: bool) -> Path:
     try:
         if not any(file.endswith(".safetensors") for file in list_repo_files(name)):
             wanted.append("pytorch_model*.bin")
+            import_torch(name)  # before gigabytes are fetched that could not be read
         return Path(snapshot_download(name, allow_patterns=wanted))
+    except EncoderError:
+        raise
     except Exception as error:
         raise EncoderError(
             f"The hub repository {name!r} can't be fetched: {error}",
@@ -185,7 +195,7 @@ def _find_heads(weights: Weights, described: dict[str, Any], config: EncoderConf
         heads.append(HeadConfig(kind="classify", num_labels=_rows(shapes, "classifier.out_proj.weight")))
     elif any(key.startswith("classifier.") for key in shapes):
         # Two classes call one layer by one name.
-        if any(str(name).endswith("ForMultipleChoice") for name in described.get("architectures") or ()):
+        if "ForMultipleChoice" in str(described.get("architectures")):
             heads.append(HeadConfig(kind="choice"))
         else:
             heads.append(HeadConfig(kind="tag", num_labels=_rows(shapes, "classifier.weight")))
@@ -193,11 +203,13 @@ def _find_heads(weights: Weights, described: dict[str, Any], config: EncoderConf
 
 
 def _rows(shapes: Any, key: str) -> int:
-    return max(1, *shapes.get(key, (1,))[:1])  # a missing tensor is reported with all others
+    return max((1, *shapes.get(key, ())[:1]))  # a missing tensor is reported with all others
 
 
 def _labels(described: dict[str, Any], count: int) -> tuple[str, ...]:
-    named = described.get("id2label") or {}
+    named = described.get("id2label")
+    if not isinstance(named, dict):
+        return ()
     labels = tuple(str(named[str(number)]) for number in range(count) if str(number) in named)
     return labels if len(labels) == count else ()
 
@@ -227,6 +239,7 @@ def _account(folder: Path, weights: Weights, tensors: Sequence[Tensor], prefix: 
                 where=f"{folder}: {key}",
                 fix="weights and config.json do not belong together",
             )
+    check_numbers(weights, expected)
     return unused
 
 
@@ -280,6 +293,13 @@ def _read_part(weights: Weights, tensor: Tensor, index: tuple[slice, ...], dtype
     targets = part if tensor.stacked else part[None]
     first = index[0].start if tensor.stacked else 0
     for number, target in enumerate(targets):
-        found = weights.read(tensor.keys[first + number], theirs)
+        key = tensor.keys[first + number]
+        found = weights.read(key, theirs)
+        if not np.isfinite(found).all():  # one pass more over what was just read
+            raise EncoderError(
+                "The tensor holds numbers that are not finite (NaN or infinity).",
+                where=weights.where(key),
+                fix="fetch the weights again: they are damaged, or saved from a training that failed",
+            )
         target[...] = found.T if tensor.transposed else found
     return part

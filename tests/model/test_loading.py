@@ -82,12 +82,46 @@ def rename(old, new):
     return lambda folder: change_weights(folder, lambda weights: weights.update({new: weights.pop(old)}))
 
 
+def spoil_value(value):
+    return lambda folder: change_weights(folder, lambda weights: weights[LAYER].__setitem__((0, 3), value))
+
+
+def flip(name, place):
+    """Turns all bits of one byte."""
+
+    def change(folder):
+        content = bytearray((folder / name).read_bytes())
+        content[place] ^= 0xFF
+        (folder / name).write_bytes(content)
+
+    return change
+
+
+def be_a_pointer(folder):
+    (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+
+
+def quantize(folder):
+    change_weights(folder, lambda weights: weights.update({LAYER: weights[LAYER].astype(np.int8)}))
+
+
 LAYER = "roberta.encoder.layer.1.intermediate.dense.weight"
 BAD_FOLDERS = {
     "no config.json": (lambda f: (f / "config.json").unlink(), "no config.json"),
     "a config.json that is no JSON": (lambda f: cut_off(f / "config.json"), "can't be read as JSON"),
     "a config.json that is a list": (lambda f: (f / "config.json").write_text("[]"), "no JSON object"),
     "another architecture": (lambda f: change_config(f, model_type="bert"), "'bert' model"),
+    "another padding, 0": (lambda f: change_config(f, pad_token_id=0), "pad_token_id is 0"),
+    "another padding, 5": (lambda f: change_config(f, pad_token_id=5), "pad_token_id is 5"),
+    "a width that is text": (lambda f: change_config(f, hidden_size="24"), "makes no sense"),
+    "a width beyond reason": (lambda f: change_config(f, intermediate_size=10**30), "makes no sense"),
+    "an epsilon that is text": (lambda f: change_config(f, layer_norm_eps="small"), "makes no sense"),
+    "a byte of config.json turned": (flip("config.json", 5), "can't be read as JSON"),
+    "a byte of the header turned": (flip("model.safetensors", 30), "can't be read"),
+    "not a number": (spoil_value(np.nan), "not finite"),
+    "infinity": (spoil_value(-np.inf), "not finite"),
+    "eight bits without scales": (quantize, "numbers of the type I8"),
+    "a pointer of Git LFS": (be_a_pointer, "can't be read"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "holds no weights"),
     "weights cut off": (lambda f: cut_off(f / "model.safetensors"), "can't be read"),
     "weights cut off in the header": (lambda f: cut_off(f / "model.safetensors", 0.01), "can't be read"),
@@ -156,6 +190,7 @@ def test_a_folder_that_cannot_be_used_is_named(folder, case):
         load_encoder(folder)
     assert because in caught.value.what
     assert str(folder) in caught.value.where
+    assert caught.value.fix
 
 
 @pytest.mark.parametrize("name", ["no/such/folder", "/nowhere/at/all", "../x", "", "two words"])
@@ -206,6 +241,18 @@ def test_what_cannot_be_fetched_says_so(cache):
             load_encoder(name, download=True)
         assert "no network" in caught.value.what
         assert "network" in caught.value.fix
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_torch_files_are_not_fetched_where_torch_is_missing(cache, monkeypatch, sharded):
+    import huggingface_hub
+
+    files = ["pytorch_model-00001-of-00002.bin"] if sharded else ["config.json", "pytorch_model.bin"]
+    monkeypatch.setattr(huggingface_hub, "list_repo_files", lambda name: files)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(EncoderError, match="torch is not installed") as caught:
+        load_encoder("example/large", download=True)
+    assert "stilts-jax[parity]" in caught.value.fix
 
 
 def test_torch_files_without_torch_say_what_to_install(folder, monkeypatch):
@@ -262,3 +309,53 @@ def test_straight_into_a_sharding(folder):
     found, expected = load_encoder(folder, sharding=place), load_encoder(folder)
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(found.params))
     jax.tree.map(np.testing.assert_array_equal, found.params, expected.params)
+
+
+class Stranger:
+    """An object whose unpickling runs code."""
+
+    def __reduce__(self):
+        return print, ("this ran",)
+
+
+TORCH_FILES = {
+    "code": (lambda torch, weights, path: torch.save({"a": Stranger(), **weights}, path), "Python objects"),
+    "numpy": (lambda torch, weights, path: torch.save({"a": np.zeros(3)}, path), "Python objects"),
+    "a training state": (lambda torch, weights, path: torch.save({"model": weights}, path), "something else"),
+    "a text": (lambda torch, weights, path: path.write_text("hello"), "can't be read"),
+    "nothing": (lambda torch, weights, path: path.write_bytes(b""), "can't be read"),
+    "the half": (lambda torch, weights, path: (torch.save(weights, path), cut_off(path)), "can't be read"),
+    "eight bits": (
+        lambda torch, weights, path: torch.save({**weights, LAYER: weights[LAYER].to(torch.int8)}, path),
+        "numbers of the type int8",
+    ),
+}
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("case", sorted(TORCH_FILES))
+def test_torch_files_that_cannot_be_used_are_named(folder, case, capsys):
+    torch = pytest.importorskip("torch")
+    write, because = TORCH_FILES[case]
+    weights = {key: torch.tensor(value) for key, value in load_file(folder / "model.safetensors").items()}
+    (folder / "model.safetensors").unlink()
+    write(torch, weights, folder / "pytorch_model.bin")
+    with pytest.raises(EncoderError, match=because) as caught:
+        load_encoder(folder)
+    assert caught.value.fix
+    assert "ran" not in capsys.readouterr().out
+
+
+@pytest.mark.parity
+def test_torch_files_equal_safetensors(folder):
+    torch = pytest.importorskip("torch")
+    expected = load_encoder(folder)
+    weights = {key: torch.tensor(value) for key, value in load_file(folder / "model.safetensors").items()}
+    (folder / "model.safetensors").unlink()
+    places = {key: f"pytorch_model-{1 + index % 2}.bin" for index, key in enumerate(weights)}
+    for file in set(places.values()):
+        torch.save({key: value for key, value in weights.items() if places[key] == file}, folder / file)
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": places}))
+    found = load_encoder(folder)
+    jax.tree.map(np.testing.assert_array_equal, found.params, expected.params)
+    jax.tree.map(np.testing.assert_array_equal, found.mlm_head, expected.mlm_head)
