@@ -6,6 +6,8 @@ ForMultipleChoice, where our head has that form.
 """
 
 import argparse
+import sys
+from pathlib import Path
 
 from stilts_jax.files import local_path, make_folder, open_path
 
@@ -25,7 +27,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     make_folder(arguments.out.parent, "--out")
     export_phase(
-        arguments.phase, arguments.out, head=arguments.head, dtype=arguments.dtype, progress=Progress()
+        arguments.phase,
+        arguments.out,
+        head=arguments.head,
+        dtype=arguments.dtype,
+        progress=Progress(sys.stderr),
     )
     print(f"wrote {arguments.out}")
     return 0

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -35,14 +36,14 @@ def evaluate(model, task, demo, capsys, *options):
     code = main(["eval", str(model), f"--task={task}", f"--data_root={data}", "--out=out", *options])
     said = capsys.readouterr()
     assert "Traceback" not in said.err
-    found = json.loads(open("out/scores.json").read())["scores"] if code == 0 else None
+    found = json.loads(Path("out/scores.json").read_text())["scores"] if code == 0 else None
     return code, said.out + said.err, found
 
 
 def test_a_moved_phase_is_scored_as_its_grid_scored_it(phase, phases, demo, capsys):
-    assert str(demo[0]) not in json.dumps(json.loads(open(f"{phase}/trained.json").read()))
+    assert str(demo[0]) not in Path(phase, "trained.json").read_text()
     for folder, task in ((phase, "udpos"), (next(phases.glob("mnli.s0+squad_v1.s0-*")), "xquad")):
-        expected = json.loads(open(f"{folder}/result.json").read())["scores"]
+        expected = json.loads(Path(folder, "result.json").read_text())["scores"]
         code, said, found = evaluate(folder, task, demo, capsys)
         assert code == 0, said
         assert found == expected
@@ -53,7 +54,7 @@ def test_a_moved_phase_is_scored_as_its_grid_scored_it(phase, phases, demo, caps
 
 def test_an_export_of_a_moved_phase_scores_the_same(phase, demo, capsys):
     assert main(["export", phase, "--out=exported", "--head=udpos"]) == 0
-    expected = json.loads(open(f"{phase}/result.json").read())["scores"]
+    expected = json.loads(Path(phase, "result.json").read_text())["scores"]
     code, said, found = evaluate("exported", "udpos", demo, capsys)
     assert code == 0, said
     assert found == expected
@@ -66,18 +67,18 @@ def test_an_export_of_a_moved_phase_scores_the_same(phase, demo, capsys):
 @pytest.mark.parametrize("damage", ["replaced", "removed", "damaged", "record"])
 @pytest.mark.parametrize("command", ["eval", "export"])
 def test_a_phase_with_another_tokenizer_is_refused(phase, demo, capsys, damage, command):
-    vocabulary = f"{phase}/final/tokenizer/tokenizer.json"
-    content = json.loads(open(vocabulary).read())
+    vocabulary = Path(phase, "final", "tokenizer", "tokenizer.json")
+    content = json.loads(vocabulary.read_text())
     if damage == "replaced":
         pieces = content["model"]["vocab"]
         pieces[5:] = pieces[:4:-1]
-        open(vocabulary, "w").write(json.dumps(content))
+        vocabulary.write_text(json.dumps(content))
     elif damage == "removed":
-        shutil.rmtree(f"{phase}/final/tokenizer")
+        shutil.rmtree(vocabulary.parent)
     elif damage == "damaged":
-        open(vocabulary, "w").write(json.dumps(content)[:1000])
+        vocabulary.write_text(json.dumps(content)[:1000])
     else:
-        open(f"{phase}/trained.json", "w").write("[1]")
+        Path(phase, "trained.json").write_text("[1]")
     if command == "eval":
         code, said, _ = evaluate(phase, "udpos", demo, capsys)
     else:
@@ -85,7 +86,7 @@ def test_a_phase_with_another_tokenizer_is_refused(phase, demo, capsys, damage, 
         said = capsys.readouterr().err
     assert code == 1
     assert phase in said
-    assert ("record" if damage == "record" else "tokenizer") in said
+    assert ("trained.json" if damage == "record" else "tokenizer") in said
 
 
 def test_another_tokenizer_or_family_is_another_phase(demo, tmp_path):
