@@ -7,7 +7,6 @@ ForMultipleChoice, where our head has that form.
 
 import argparse
 import sys
-from pathlib import Path
 
 from stilts_jax.files import local_path, make_folder, open_path
 
