@@ -36,23 +36,15 @@ def evaluate_model(
         labels: names of the head's outputs, the first output first; empty takes those that the model names.
     """
     tasks = [with_labels(get_task(name), context.source) for name in names]
-    for task in tasks:
-        _check_data(task, context)
+    phases = [_phase(model, name, task, context) for name, task in zip(names, tasks)]
+    for phase, task in zip(phases, tasks):
+        _check_data(phase, task, context)
     opened = open_model(model, context.mesh, context.progress)
     context.adopt_tokenizer(model, opened.tokenizer)
     chosen = {task.name: _choose_head(task, opened, head, labels) for task in tasks}
     scores = PhaseScores()
-    for task in tasks:
+    for phase, task in zip(phases, tasks):
         heads = chosen[task.name]
-        phase = Phase(
-            name=f"eval {model}",
-            stage="target",
-            intermediate="none",
-            train=tuple(heads),
-            evaluate=(task.name,),
-            encoder=model,
-            hyperparameters=hyperparameters_of(task, context.settings),
-        )
         scorer = Scorer(
             phase,
             context,
@@ -71,12 +63,25 @@ def evaluate_model(
     return scores
 
 
-def _check_data(task: Task, context: Context) -> None:
+def _phase(model: str, name: str, task: Task, context: Context) -> Phase:
+    """Returns what a grid would call the evaluation of a model that another program trained."""
+    return Phase(
+        name=f"eval {model}",
+        stage="target",
+        intermediate="none",
+        train=(),
+        evaluate=(name,),
+        encoder=model,
+        hyperparameters=hyperparameters_of(task, context.settings),
+    )
+
+
+def _check_data(phase: Phase, task: Task, context: Context) -> None:
     if task.kind == "mlm":
         raise ConfigError(
             "Masked language modelling has no score to report.", where="--task=mlm", fix="name another task"
         )
-    if not context.languages(task, task.reported):
+    if not context.languages(phase, task, task.reported):
         raise DataError(
             f"There are no data to evaluate {task.name} on.",
             where=f"{context.source.root}, split {task.reported}, languages "
