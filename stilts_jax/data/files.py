@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from stilts_jax.errors import DataError
+
 SUFFIXES = (".jsonl", ".json", ".tsv", ".csv", ".txt", ".conllu", ".xml")
 _MAGIC = re.compile(r"[*?]")
 _LANGUAGE = r"[a-z]{2,3}(?:[-_][A-Za-z]+)?"
@@ -32,11 +34,16 @@ def find_files(root: Path, pattern: str) -> tuple[Path, ...]:
     if not _MAGIC.search(pattern):
         path = root / pattern
         zipped = path.with_name(path.name + ".gz")
-        return (path,) if path.is_file() else (zipped,) if zipped.is_file() else ()
+        return (path,) if _is_there(path) else (zipped,) if _is_there(zipped) else ()
     whole = pattern if pattern.startswith("/") else f"{glob.escape(str(root))}/{pattern}"
     names = set(glob.glob(whole, recursive=True))
     names |= {name for name in glob.glob(f"{whole}.gz", recursive=True) if name[:-3] not in names}
-    return tuple(path for path in map(Path, sorted(names)) if path.is_file())
+    return tuple(path for path in map(Path, sorted(names)) if _is_there(path))
+
+
+def _is_there(path: Path) -> bool:
+    # A broken link is there: whoever reads it says so, while a language that is not found is left out.
+    return path.is_file() or (path.is_symlink() and not path.exists())
 
 
 def find_languages(root: Path, pattern: str, codes: Mapping[str, str], base: str = "en") -> set[str]:
@@ -64,12 +71,33 @@ def find_languages(root: Path, pattern: str, codes: Mapping[str, str], base: str
     return found
 
 
+def state_of(paths: Iterable[Path]) -> tuple[tuple[Path, int, int], ...]:
+    """Returns files with size and time of change: the key under which what they hold may be kept."""
+    found = []
+    for path in paths:
+        try:
+            state = path.stat()
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        found.append((path, state.st_size, state.st_mtime_ns))
+    return tuple(found)
+
+
+def _unreadable(path: Path, error: OSError) -> DataError:
+    return DataError(
+        f"the file can't be read: {error.strerror}", where=str(path), fix="fetch or copy it again"
+    )
+
+
 def hash_files(paths: Iterable[Path]) -> str:
     """Returns a hash of the bytes of files, in their order."""
     digest = hashlib.blake2b(digest_size=16)
     for path in paths:
-        state = path.stat()
-        digest.update(_hash_file(path, state.st_size, state.st_mtime_ns, state.st_ino))
+        try:
+            state = path.stat()
+            digest.update(_hash_file(path, state.st_size, state.st_mtime_ns, state.st_ino))
+        except OSError as error:
+            raise _unreadable(path, error) from error
     return digest.hexdigest()
 
 

@@ -1,12 +1,16 @@
 """Finds where a split of a task is, whatever kind of source it comes from, and opens its rows."""
 
-from collections.abc import Callable, Iterator, Mapping
+import contextlib
+import functools
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
-from stilts_jax.data.files import fill, find_files, find_languages
+from stilts_jax.data.documents import BadRow
+from stilts_jax.data.files import fill, find_files, find_languages, state_of
 from stilts_jax.data.rows import Problems, Row
 from stilts_jax.errors import DataError
 from stilts_jax.tasks.spec import Example, Files, Pools, Prepared, Sources, Task
@@ -133,9 +137,8 @@ def list_languages(sources: Sources, split: str, kind: SourceKind, root: Path) -
             if layout.language_of is None:
                 found |= find_languages(root, pattern, layout.codes, layout.language)
                 continue
-            problems = Problems(f"{split} in any language", budget=1_000_000)  # reading them reports them
-            for path in find_files(root, pattern):
-                found |= {layout.language_of(row) for row in layout.read(path, "", problems)}
+            for path, size, changed in state_of(find_files(root, pattern)):
+                found |= _languages_in(path, size, changed, layout.read, layout.language_of)
     for pool in sources.pools:
         roles = pool.paths.get(split, {})
         named = [
@@ -160,6 +163,19 @@ def list_patterns(sources: Sources, split: str, kind: SourceKind) -> list[str]:
     pools = (pool.paths.get(split, {}) for part in parts for pool in part.pools)
     found += [pattern for roles in pools for pattern in roles.values()]
     return list(dict.fromkeys(found))
+
+
+@functools.lru_cache(maxsize=64)
+def _languages_in(
+    path: Path, size: int, changed: int, read: Callable[..., Iterable[Row]], language_of: Callable[[Row], str]
+) -> set[str]:
+    """Returns the languages of a file that holds several; a changed file is read again."""
+    problems = Problems("rows in any language", budget=sys.maxsize)  # reading a language reports them
+    found = set()
+    for row in read(path, "", problems):
+        with contextlib.suppress(BadRow):
+            found.add(language_of(row))
+    return found
 
 
 def missing(task: Task, split: str, language: str, kind: SourceKind, root: Path, part: str = "") -> DataError:

@@ -20,6 +20,16 @@ def read_sentences(path: Path, language: str, problems: Problems) -> list[EmbedE
     sentences = [EmbedExample(f"{language}-{line - 1}", text) for line, text in read_lines(path, whole)]
     for line, sentence in enumerate(sentences, start=1):
         _check(sentence, path, line, whole)
+    return _refuse_empty(sentences, path, problems)
+
+
+def _refuse_empty(sentences: list[EmbedExample], path: Path, problems: Problems) -> list[EmbedExample]:
+    if not sentences:
+        raise DataError(
+            "the file is empty: it has no sentences",
+            where=f"{problems.what}, {path}",
+            fix="fetch or copy it again, or remove it to leave this language out",
+        )
     return sentences
 
 
@@ -29,11 +39,6 @@ def check_sentences(sentences: Iterable[EmbedExample]) -> list[EmbedExample]:
     for sentence in found:
         check_example(sentence)
     return found
-
-
-def state_of(paths: Sequence[Path]) -> tuple[tuple[Path, int, int], ...]:
-    """Returns files with size and time of change: the key under which what they hold may be kept."""
-    return tuple((path, path.stat().st_size, path.stat().st_mtime_ns) for path in paths)
 
 
 def read_identified(path: Path, problems: Problems) -> list[EmbedExample]:
@@ -47,7 +52,7 @@ def read_identified(path: Path, problems: Problems) -> list[EmbedExample]:
             problems.report(path, line, f"the id {name!r} occurred before")
         elif _check(EmbedExample(name, sentence), path, line, problems):
             found[name] = EmbedExample(name, sentence)
-    return list(found.values())
+    return _refuse_empty(list(found.values()), path, problems)
 
 
 def _check(sentence: EmbedExample, path: Path, line: int, problems: Problems) -> bool:

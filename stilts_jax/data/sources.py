@@ -126,6 +126,15 @@ def read_counted(task: Task, split: str, language: str, source: DataSource) -> R
             problems.report_row(path, row, BadRow(f"gold is blank, and {reason}"))
         examples = [example for index, example in enumerate(examples) if index not in blank]
         blank = {}
+    if not examples and task.kind != "mlm":  # of a few lines of text none may be kept for dev
+        paths = ", ".join(map(str, find_paths(task, split, language, source)))
+        left_out = f": {dropped} rows are dropped, {len(problems.found)} skipped"
+        left_out += f"; {problems.found[0]}" if problems.found else ""
+        raise DataError(
+            f"there are no examples{left_out}",
+            where=f"{problems.what}, {paths}",
+            fix="fetch or copy the file again, or remove it to leave this language out",
+        )
     return Reading(examples, not blank, tuple(problems.found), dropped)
 
 
@@ -147,6 +156,14 @@ def read_retrieval(task: Task, split: str, language: str, source: DataSource) ->
                 break
     if found is None:
         raise missing(task, split, language, kind, source.root)
+    if not found.queries or not found.candidates or found.gold == {}:
+        empty = "queries" if not found.queries else "candidates" if not found.candidates else "gold"
+        paths = ", ".join(map(str, find_paths(task, split, language, source)))
+        raise DataError(
+            f"the {empty} are empty" if empty != "gold" else "the file of gold is empty",
+            where=f"{problems.what}, {paths}",
+            fix="fetch or copy the files again, or remove them to leave this language out",
+        )
     return replace(found, skipped=tuple(problems.found))
 
 

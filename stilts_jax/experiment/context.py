@@ -10,9 +10,10 @@ from stilts_jax.data.features import FEATURE_VERSION, FeatureSettings, build_fea
 from stilts_jax.data.records import Features
 from stilts_jax.data.sources import (
     DataSource,
+    Reading,
     available_languages,
     fingerprint,
-    read_examples,
+    read_counted,
     selection_language,
 )
 from stilts_jax.data.store import load_or_build
@@ -39,6 +40,7 @@ class Context:
         command: the command line, for the record.
         is_main: whether this process writes results.
         trace: folder for a profile of some training steps.
+        data_notes: what is known of the data of a task's split; see ``data_notes.describe_data``.
     """
 
     settings: Settings
@@ -48,7 +50,9 @@ class Context:
     progress: Progress = SILENT
     is_main: bool = True
     trace: Path | None = None
+    data_notes: dict[tuple[str, str, tuple[str, ...]], list[str]] = field(default_factory=dict)
     _keys: dict[str, str] = field(default_factory=dict)
+    _readings: dict[tuple[str, str, str], Reading] = field(default_factory=dict)
 
     @cached_property
     def mesh(self) -> Mesh:
@@ -161,7 +165,16 @@ class Context:
 
     def examples(self, task: Task, split: str, languages: Sequence[str]) -> dict[str, list[Example]]:
         """Reads a split in several languages."""
-        return {language: read_examples(task, split, language, self.source) for language in languages}
+        return {language: self.reading(task, split, language).examples for language in languages}
+
+    def reading(self, task: Task, split: str, language: str) -> Reading:
+        """Reads a split in one language; what is scored is kept, because every phase asks for it."""
+        if split == "train":
+            return read_counted(task, split, language, self.source)
+        key = (split, language, self.fingerprint(task, split, language))
+        if key not in self._readings:
+            self._readings[key] = read_counted(task, split, language, self.source)
+        return self._readings[key]
 
     def features(
         self,

@@ -14,6 +14,7 @@ from stilts_jax.evaluation.metrics import MAIN_VALUES, Items, main_score
 from stilts_jax.evaluation.predict import default_layer
 from stilts_jax.evaluation.retrieve import evaluate_retrieval, sweep_layers
 from stilts_jax.experiment.context import Context
+from stilts_jax.experiment.data_notes import describe_data
 from stilts_jax.experiment.keys import evaluated_splits, hash_record, phase_hyperparameters
 from stilts_jax.experiment.labels import fit_head
 from stilts_jax.experiment.models import load_final, load_phase_start, make_compute
@@ -159,6 +160,7 @@ class Scorer:
     ) -> Evaluation:
         """Scores one split into ``scores``; without ``thresholds`` a task that needs one tunes it on this split."""
         context = self.context
+        scores.notes.extend(describe_data(self.phase, task, split, context))
         with context.progress.part(f"{task.name} {split}"):
             if task.kind == "embed":
                 found, examples = self._retrieve(task, split, languages, scores, thresholds)

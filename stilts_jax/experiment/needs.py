@@ -1,4 +1,4 @@
-"""Which data a grid needs and does not have: all of it is named at once, before anything runs."""
+"""Which data a grid needs, and does not have or can't read: found out before anything runs."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -7,18 +7,20 @@ from stilts_jax.data.locate import list_patterns
 from stilts_jax.data.sources import available_languages, find_paths, with_labels
 from stilts_jax.errors import ConfigError, DataError, StiltsError, nearest
 from stilts_jax.experiment.context import Context
+from stilts_jax.experiment.data_notes import describe_data
 from stilts_jax.experiment.keys import evaluated_splits
 from stilts_jax.experiment.phases import HUB, NONE, Phase, list_phases
+from stilts_jax.experiment.run import is_done
 from stilts_jax.experiment.settings import split_names, split_pairs
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.spec import Task
 
 
 def check_data(phases: Sequence[Phase], context: Context) -> None:
-    """Finds out before anything runs whether every phase has its data.
+    """Finds out before anything runs whether every phase has its data, and says what will have no score.
 
     Raises:
-        DataError: something is missing; it names everything.
+        DataError: something is missing; it names everything. Or what is scored is damaged.
         ConfigError: there is no phase, or a language that was asked for is in no data.
     """
     if not phases:
@@ -33,7 +35,26 @@ def check_data(phases: Sequence[Phase], context: Context) -> None:
             "`stilts grid --available` runs what is there",
         )
     for phase in phases:
-        context.key(phase)
+        if not is_done(phase, context):
+            _read_scored(phase, context)
+
+
+def _read_scored(phase: Phase, context: Context) -> None:
+    """Reads what a phase is selected and scored on, so that damaged files are found before anything is trained."""
+    for name in phase.train:
+        for task, languages in context.selection(phase, get_task(name)):
+            for language in languages:
+                if not context.reading(task, task.selection, language).has_gold:
+                    paths = find_paths(task, task.selection, language, context.source)
+                    raise DataError(
+                        "The dev set has no gold, and the best step is chosen by it.",
+                        where=f"{task.name}, {task.selection}, {language}: {', '.join(map(str, paths))}",
+                        fix="take the released file, whose labels are not blanked",
+                    )
+    for name in phase.evaluate:
+        task = get_task(name)
+        for split in () if task.kind == "mlm" else evaluated_splits(phase, task):
+            describe_data(phase, task, split, context)
 
 
 def find_missing(phases: Sequence[Phase], context: Context) -> list[str]:

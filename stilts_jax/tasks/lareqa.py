@@ -11,8 +11,9 @@ from pathlib import Path
 
 from stilts_jax.data.converters import span
 from stilts_jax.data.documents import BadRow
+from stilts_jax.data.files import state_of
 from stilts_jax.data.readers import read_squad
-from stilts_jax.data.retrieval import check_sentences, state_of
+from stilts_jax.data.retrieval import check_sentences
 from stilts_jax.data.rows import Problems, Row
 from stilts_jax.data.sentences import check_spans, find_sentences, sentence_at
 from stilts_jax.tasks.spec import (

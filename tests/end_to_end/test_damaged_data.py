@@ -1,0 +1,104 @@
+"""A grid on damaged data: refused before anything is trained, with the file's name, or said with what is lost."""
+
+import json
+import re
+import shutil
+
+import pytest
+
+from stilts_jax.main import main
+
+pytestmark = pytest.mark.slow
+
+
+def without_tags(text):
+    return re.sub("\t.*", "", text)
+
+
+def cut_one_tag(text):
+    return re.sub("\t.*", "", text, count=1)
+
+
+def lose_answers(count):
+    return lambda text: re.sub(r'"answers": \[.*?\]', '"answers": []', text, count=count, flags=re.DOTALL)
+
+
+def nothing(text):
+    return ""
+
+
+# What is damaged, how (None: a link to nothing), and what the error says.
+REFUSED = {
+    "an empty file": ("udpos", "udpos/test-de.tsv", nothing, "no examples"),
+    "one tag is lost": ("udpos", "udpos/test-de.tsv", cut_one_tag, "a word and its tag"),
+    "tabs became spaces": ("udpos", "udpos/test-de.tsv", lambda text: text.replace("\t", " "), "spaces"),
+    "NULs": ("udpos", "udpos/test-de.tsv", lambda text: text[:50] + "\0" * 4096 + text[4146:], "NUL"),
+    "a broken link": ("udpos", "udpos/test-de.tsv", None, "can't be read"),
+    "an empty dev set": ("udpos", "udpos/dev-en.tsv", nothing, "no examples"),
+    "a dev set without tags": ("udpos", "udpos/dev-en.tsv", without_tags, "no gold"),
+    "one label is lost": ("xnli", "xnli/test-de.tsv", cut_one_tag, "columns"),
+    "one label is blank": (
+        "xnli",
+        "xnli/test-de.tsv",
+        lambda t: re.sub("\t\\w+\n", "\t\n", t, count=1),
+        "blank",
+    ),
+    "one question's answers are lost": ("xquad", "xquad/xquad.de.json", lose_answers(1), "blank"),
+    "null for a question": (
+        "xquad",
+        "xquad/xquad.de.json",
+        lambda text: re.sub('"question": ".*?"', '"question": null', text, count=1),
+        "question is null",
+    ),
+    "an empty pool": ("tatoeba", "tatoeba/de-en.de", nothing, "empty"),
+    "empty gold": ("bucc", "bucc2018/de-en.test.gold", nothing, "empty"),
+}
+
+
+@pytest.fixture
+def grid(demo, tmp_path):
+    """Runs a grid on a copy of the toy world's data in which one file is damaged."""
+    data = tmp_path / "data"
+    shutil.copytree(demo[0] / "world" / "data", data)
+
+    def run(target, name, damage):
+        path = data / name
+        text = path.read_text()
+        path.unlink()
+        if damage is None:
+            path.symlink_to("nowhere")
+        else:
+            path.write_text(damage(text))
+            assert path.read_text() != text
+        return path, main(
+            [
+                "grid",
+                "--config=toy:size=test",
+                f"--data_root={data}",
+                f"--workdir={tmp_path / 'work'}",
+                f"--config.encoder={demo[0] / 'encoder'}",
+                f"--config.experiment.targets={target}",
+                "--config.experiment.intermediates=none",
+                "--config.train.max_steps=2",
+            ]
+        )
+
+    return run
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_damaged_files_are_refused_before_training(grid, tmp_path, capfd, case):
+    target, name, damage, reason = REFUSED[case]
+    path, code = grid(target, name, damage)
+    said = capfd.readouterr().err
+    assert code == 1 and reason in said and str(path) in said and "Traceback" not in said
+    assert not (tmp_path / "work" / "phases").exists()
+
+
+def test_a_language_without_gold_is_predicted_and_said(grid, tmp_path, capfd):
+    _, code = grid("udpos", "udpos/test-de.tsv", without_tags)
+    assert code == 0 and "gold is blank in de" in capfd.readouterr().err
+    (result,) = [json.loads(path.read_text()) for path in tmp_path.glob("work/phases/*/result.json")]
+    assert "de" not in result["scores"]["udpos"]["test"]["f1"]
+    notes = [note for note in result["selection"]["notes"] if note.startswith("udpos test")]
+    assert "gold is blank in de" in notes[0] and "no data in af" in notes[1]
