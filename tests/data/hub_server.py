@@ -86,7 +86,7 @@ class Hub:
         parts = path.strip("/").split("/")
         kind = "api" if parts.pop(0) == "api" else "file"
         parts = parts[1:] if kind == "api" else parts
-        repository, (action, *rest) = "/".join(parts[:2]), parts[2:]
+        repository, (action, *rest) = "/".join(parts[:2]), parts[2:] or [""]
         branches = {branch: files for (name, branch), files in self.files.items() if name == repository}
         if not branches:
             return self.send(request, 404, b"{}", {"X-Error-Code": "RepoNotFound"})

@@ -7,6 +7,7 @@ import pytest
 from stilts_jax.data.inventory import format_inventory, take_inventory
 from stilts_jax.data.prepare import format_preparation, prepare
 from stilts_jax.data.sources import DataSource
+from stilts_jax.main import main
 from stilts_jax.tasks import get_task, list_tasks
 
 PARAGRAPH = "Ann came to the town in the morning. She left at night."
@@ -84,6 +85,37 @@ def test_carved_splits_are_counted_together(source):
     assert (total.found, total.expected, total.note) == (3696, 3696, "")
     assert rows["train", "en"].found + rows["dev", "en"].found == 3696
     assert ("dev", "fi") not in rows  # only English is carved
+
+
+def test_a_treebank_belongs_to_the_language_of_its_code(tmp_path):
+    def write(treebank, *words):
+        path = (
+            tmp_path / "udpos" / "ud-treebanks-v2.5" / treebank.replace("-ud-", "/", 1) / f"{treebank}.conllu"
+        )
+        path.parent.mkdir(parents=True)
+        lines = [f"{n}\t{word}\t_\tNOUN\t_\t_\t{n - 1}\t_\t_\t_" for n, word in enumerate(words, start=1)]
+        path.write_text("\n".join([*lines, "", ""]))
+
+    write("el_gdt-ud-test", "Νέα", "πόλη")
+    write("grc_proiel-ud-test", "μῆνιν", "ἄειδε")
+    write("fr_gsd-ud-test", "Une", "ville")
+    write("fr_ftb-ud-test", "_", "_")  # a treebank whose words are withheld
+    write("fro_srcmf-ud-test", "Une", "cit")
+    # XTREME's copy on the hub mixes the two Greeks; this task is read from files, whatever the source.
+    rows = prepare([get_task("udpos")], DataSource(tmp_path, kind="hub")).splits
+    found = {row.language: row for row in rows if row.split == "test" and row.found is not None}
+    assert {language: row.found for language, row in found.items()} == {"el": 1, "fr": 1}
+    assert (found["el"].expected, found["el"].note) == (456, "another count")
+
+
+def test_only_the_languages_that_were_asked_for(source, capsys):
+    assert main(["prepare", "xnli", "squad_v1", f"--data_root={source.root}", "--languages=sw+de"]) == 1
+    printed = capsys.readouterr().out
+    assert "xnli      dev    de" in printed and "xnli test (de en sw): missing" in printed
+    assert "squad_v1  train  en" in printed  # what a task is trained in is always looked at
+    for wrong in ("de,sw", "xx"):
+        assert main(["prepare", "xnli", f"--data_root={source.root}", f"--languages={wrong}"]) == 2
+        assert "joined by +" in capsys.readouterr().err
 
 
 def test_the_inventory_lists_every_task_without_reading_it(source):
