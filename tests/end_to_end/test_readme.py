@@ -59,9 +59,19 @@ class Toy:
     ) -> dict[str, dict]:
         """Runs a grid in debug size and returns its results by phase."""
         workdir = self.folder / folder
-        arguments = [f"--config={config}:debug", f"--data_root={data or self.data}", f"--workdir={workdir}"]
-        self.run("grid", *arguments, f"--config.encoder={self.encoder}", *more)
+        self.run("grid", *self.tiny(config, data), f"--workdir={workdir}", *more)
         return self.results(workdir)
+
+    def tiny(self, config: str, data: Path | None = None) -> list[str]:
+        """The options that make any config small enough: debug, and rows that the toy encoder takes."""
+        return [
+            *(
+                f"--config={config}:debug",
+                f"--data_root={data or self.data}",
+                f"--config.encoder={self.encoder}",
+            ),
+            *("--config.train.max_length=64", "--config.mixture.mlm_max_length=64"),
+        ]
 
     def results(self, workdir: Path) -> dict[str, dict]:
         found = [json.loads(path.read_text("utf-8")) for path in workdir.glob("phases/*/result.json")]
@@ -106,10 +116,7 @@ def prepare_an_encoder(toy: Toy) -> None:
 
 
 def look_first(toy: Toy) -> None:
-    printed = toy.run(
-        *("grid", f"--config={SLICE}:debug", f"--data_root={toy.data}", f"--workdir={toy.folder / 'w'}"),
-        *(f"--config.encoder={toy.encoder}", "--dry_run"),
-    )
+    printed = toy.run("grid", *toy.tiny(SLICE), f"--workdir={toy.folder / 'w'}", "--dry_run")
     assert all(word in printed for word in ("phase", "steps", "tokens", "FLOP", "disk", "device-hours"))
     assert not list(toy.folder.glob("w/phases/*/result.json"))
 
@@ -208,8 +215,7 @@ def quick_look(toy: Toy) -> None:
 
 
 def one_task(toy: Toy) -> None:
-    arguments = [f"--data_root={toy.data}", f"--workdir={toy.folder / 'w'}"]
-    toy.run("train", "--config=target:task=panx:debug", *arguments, f"--config.encoder={toy.encoder}")
+    toy.run("train", *toy.tiny("target:task=panx"), f"--workdir={toy.folder / 'w'}")
     assert set(toy.results(toy.folder / "w")) == {"none+panx.s0"}
 
 
