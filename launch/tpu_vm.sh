@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs a stilts command on a TPU slice: asks for it, installs, runs on all hosts, comes back after preemptions.
+# Asks for a TPU slice, installs stilts on all its hosts, runs a command there, and repeats this after preemptions.
 #
 #   NAME=my-run ZONE=us-east5-b TYPE=v6e-64 launch/tpu_vm.sh [--dry_run] grid --config=... --workdir=gs://B/work
 #   NAME=my-run ZONE=us-east5-b launch/tpu_vm.sh [--dry_run] --delete

@@ -1,7 +1,7 @@
 """One program over several hosts: how they find each other, and what happens when one of them is lost.
 
-``initialize`` goes first, before anything asks JAX for devices. On a TPU pod and under Slurm it needs
-nothing; on other machines every process is told its place by three environment variables (or arguments):
+``initialize`` must be called before anything asks JAX for devices. On a TPU pod and under Slurm it needs no
+arguments. On other machines three environment variables (or arguments) tell every process its place:
 
     JAX_COORDINATOR_ADDRESS=host0:1234 JAX_NUM_PROCESSES=4 JAX_PROCESS_ID=0 stilts train ...
 
@@ -10,7 +10,7 @@ messages only: whatever makes hosts wait for each other (anything computed on gl
 What is read from such a file, and decides what is done next, comes from the main host too (``from_main``): a shared
 file system may show a new file to one host before the others.
 
-STILTS_HEARTBEAT=SECONDS changes after how much silence a host counts as lost (60).
+A host counts as lost after 60 seconds of silence, or STILTS_HEARTBEAT=SECONDS.
 """
 
 import ctypes
@@ -33,7 +33,19 @@ from jax.experimental import multihost_utils
 
 from stilts_jax.errors import EXIT_ERROR, EXIT_RUN_AGAIN, ConfigError, StiltsError
 
-HEARTBEAT_TIMEOUT = int(os.environ.get("STILTS_HEARTBEAT") or 60)  # seconds
+
+def _read_heartbeat() -> int:
+    text = os.environ.get("STILTS_HEARTBEAT") or "60"
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 2**31):
+        raise ConfigError(
+            f"STILTS_HEARTBEAT={text!r} is no number of seconds.",
+            where="the environment",
+            fix="set it to a whole number, such as 60, or unset it",
+        )
+    return int(text)
+
+
+HEARTBEAT_TIMEOUT = _read_heartbeat()  # seconds
 
 Value = TypeVar("Value")
 
@@ -89,11 +101,11 @@ def from_main(read: Callable[[], Value]) -> Value:
 def leave_together(heartbeat_timeout: int = HEARTBEAT_TIMEOUT) -> Iterator[None]:
     """Lets a failure on one of several hosts end the run on all; free on a single one.
 
-    A failure that all hosts have alike (a damaged file) is raised: they can go on together with something else.
-    A failure of this host's own ends this process: to wait for the others at the exit, while they wait for it in
-    a collective, would take minutes. When a host is lost, a collective of a survivor may fail long before the
-    silence is noticed. So a failure of the runtime waits for the verdict: if a host is lost indeed, this process
-    ends with EXIT_RUN_AGAIN meanwhile.
+    A failure that all hosts share (a damaged file) is raised: they can go on together with the next phase.
+    A failure of this host alone ends this process at once. It could otherwise wait for the others at its exit for
+    minutes, while they wait for it in a collective. When a host is lost, a collective of a survivor may fail long
+    before the silence is noticed. So after a failure of the runtime this process waits: if a host is really lost,
+    the coordination service ends this process with EXIT_RUN_AGAIN meanwhile.
     """
     try:
         yield

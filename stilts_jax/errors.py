@@ -147,7 +147,7 @@ def describe(error: Exception) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Returns ``did you mean 'x'?`` or the list of what is known, for the ``fix`` of an error."""
-    names = sorted(known)
+    names = sorted(one or '""' for one in known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if close:
         return f"did you mean {close[0]!r}?"

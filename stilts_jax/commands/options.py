@@ -105,7 +105,7 @@ def open_context(
 
 
 def context_of(arguments: argparse.Namespace, settings: Settings) -> "Context":
-    """The same, from a command line with ``add_config_arguments``."""
+    """Makes the context of a command that has ``add_config_arguments``."""
     return open_context(
         settings,
         data_root=arguments.data_root,

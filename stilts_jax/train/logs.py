@@ -16,11 +16,11 @@ from stilts_jax.files import is_remote
 
 
 class JsonLines:
-    """A file of JSON lines that can be cut back to what a checkpoint knew.
+    """A file of JSON lines that can be cut back to the size that it had at a checkpoint.
 
     Args:
-        path: where; in an object store, which can't append, the file is written anew at each ``sync``.
-        enabled: False on all hosts but the first: then nothing is written.
+        path: the file. An object store can't append, so there it is written anew at each ``sync``.
+        enabled: False on all hosts but the first, which alone writes.
     """
 
     def __init__(self, path: str | os.PathLike, *, enabled: bool = True) -> None:
@@ -39,7 +39,7 @@ class JsonLines:
         return self._file.tell() if self._file else len(self._text)
 
     def cut(self, size: int) -> bool:
-        """Drops what lies behind the first ``size`` bytes; False if the file is shorter than that."""
+        """Drops everything after the first ``size`` bytes; returns False if the file is shorter than that."""
         whole = not self._enabled or self.size >= size
         if self._file:
             self._file.truncate(min(size, self.size))
@@ -73,7 +73,7 @@ class JsonLines:
 
 @dataclass
 class Work:
-    """What was done in how much time; the fields add up over the launches of a run."""
+    """How much was done in how much time, added up over all launches of a run."""
 
     steps: int = 0
     examples: int = 0
@@ -89,9 +89,8 @@ class Work:
     def rates(self, flops_per_token: float | None) -> dict[str, float]:
         """Returns speeds as the log and the result show them.
 
-        ``mfu`` is the share of the devices' peak that goes into the model: counted on real tokens only and
-        without what rematerialisation computes twice. It is there where ``flops_per_token`` is given and the
-        device's peak is known.
+        ``mfu`` is the share of the devices' peak that the model itself uses. Padding and what rematerialisation
+        computes again do not count. It is left out unless ``flops_per_token`` and the device's peak are known.
         """
         seconds = max(self.seconds, 1e-9)
         rates = {
@@ -112,7 +111,7 @@ def peak_flops() -> float | None:
 
 
 def device_memory() -> int | None:
-    """Returns the peak of this host's first device in bytes, where the device says."""
+    """Returns the peak memory of this host's first device in bytes, if the device reports it."""
     return (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
 
 

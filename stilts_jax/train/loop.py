@@ -39,13 +39,13 @@ def run_training(
     however often it was killed) and ``timings.jsonl``. The caller holds the directory's lock (``lock_run``).
 
     Args:
-        state: before the first step. It is used up: its arrays are given to the first step.
+        state: before the first step. Its arrays are donated to the first step.
         losses: ``loss_fn`` by task; a task has the head of its name.
         batch_at: the batch of a step, a pure function of the step's number.
-        select: scores parameters (higher is better); must not keep them, the next step takes their memory.
+        select: scores parameters (higher is better); must not keep them, because the next step donates them.
         mesh: where to run; None: on the default device.
-        zero1: cut the moments over the mesh's ``data`` axis too.
-        flops_per_token: of forward and backward pass, to log the share of the devices' peak that is used.
+        zero1: shard the moments over the mesh's ``data`` axis too.
+        flops_per_token: of the forward and backward pass; with it the log shows the used share of the peak.
         tensorboard: write a copy of the metrics for TensorBoard.
 
     Raises:

@@ -19,14 +19,14 @@ LAYERS = "encoder/layers/"
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """How parameters move.
+    """The options of AdamW and of its learning rate schedule.
 
     Attributes:
         total_steps: where the schedule ends.
         warmup: a share of all steps if below 1, else a number of steps.
-        schedule: what follows the warm-up: down to zero in a line or a half cosine, or nothing.
+        schedule: how the rate falls to zero after the warm-up: linearly or as a half cosine; or constant.
         clip_norm: limit of the gradient's norm over encoder and active head together; 0: no limit.
-        layer_decay: learning rate of a layer over that of the layer above it; heads have the full rate.
+        layer_decay: the learning rate of a layer divided by that of the layer above it; heads have the full rate.
         freeze_embeddings: all embeddings (and their norm) stay as they are, and have no moments.
         freeze_layers: how many of the lowest layers stay as they are.
         moment_dtype: of the first moment. The second one always has float32: its decay of 0.999 would be lost

@@ -108,7 +108,7 @@ class TrainingResult:
 
 
 class Run:
-    """What the loop holds on the host, and the four things that it does in turn; see ``run_training``."""
+    """The host's side of a run: its state, logs and checkpoints, with the actions that the loop repeats."""
 
     _announced = False
 
@@ -168,7 +168,7 @@ class Run:
                 stack.callback(self._board.close)
 
     def _restore(self, state: TrainState) -> TrainState:
-        """Returns the newest good state, or ``state`` itself, laid out over the mesh."""
+        """Returns the state of the newest intact checkpoint, or ``state``, sharded over the mesh."""
         abstract = self._abstract(state)
         found = None
         if self._checkpoints.steps():
@@ -227,7 +227,7 @@ class Run:
         return self.step >= self.config.total_steps or is_out_of_patience(self.history, self.config.patience)
 
     def evaluate(self) -> None:
-        """Scores the parameters if it is time to; an evaluation that a checkpoint knows is not repeated."""
+        """Scores the parameters if an evaluation is due and the checkpoint does not hold its score already."""
         every, last = self.config.evaluate_every, self.step >= self.config.total_steps
         due = last or (every and self.step and self.step % every == 0)
         if not self._select or not due or (self.history and self.history[-1][0] == self.step):
@@ -241,7 +241,7 @@ class Run:
         self._mark = time.monotonic()
 
     def save(self, *, at_once: bool) -> None:
-        """Saves if it is time to, if this step is the best so far, or ``at_once``."""
+        """Saves if a checkpoint is due, if this step is the best so far, or if ``at_once``."""
         best = best_step(self.history)
         every = self.config.save_every
         due = at_once or best == self.step or (every and self.step % every == 0)
@@ -286,7 +286,7 @@ class Run:
         self._mark = now
 
     def _announce_first_step(self) -> None:
-        """Says once a process how long people had to wait for it."""
+        """Says, once per process, how long after the command the first step was taken."""
         waited = None if Run._announced else seconds_since_start()
         if waited is not None:
             Run._announced = True
@@ -315,7 +315,7 @@ class Run:
         )
 
     def fetch(self) -> None:
-        """Takes the metrics of the last step that was started."""
+        """Reads the metrics of the last step that was started, and logs them."""
         if self._pending is None:
             return
         (step, batch, metrics), self._pending = self._pending, None
@@ -332,7 +332,7 @@ class Run:
             self._write_timings(step)
 
     def _skip(self, step: int, batch: BatchLike, values: Mapping[str, float]) -> None:
-        """Counts a step that changed nothing, or gives up."""
+        """Counts a step whose loss was not finite; raises if there were too many."""
         rows = [int(row) for row in batch.rows if row >= 0]
         text = f"step {step}, task {batch.task}, rows {', '.join(map(str, rows[:64]))}"
         if len(self.skipped) >= self.config.max_skipped:
@@ -343,7 +343,7 @@ class Run:
                 "learning rate, look at these rows, or allow such steps to be left out (train.skip_non_finite)",
             )
         self.skipped.append(step)
-        self._progress.say(f"warning: left out, the loss is not finite: {text}")
+        self._progress.say(f"warning: this step was left out because its loss is not finite: {text}")
 
     def _write(self, record: Mapping[str, Any]) -> None:
         self._metrics.write(record)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stilts_jax.distributed import _explicit_place, _is_cluster
+from stilts_jax.distributed import _explicit_place, _is_cluster, _read_heartbeat
 from stilts_jax.errors import EXIT_ERROR, EXIT_RUN_AGAIN, ConfigError
 
 PROGRAM = Path(__file__).with_name("host_program.py")
@@ -137,3 +137,10 @@ def test_slurm_is_found_where_there_are_several_tasks() -> None:
     assert _is_cluster({"SLURM_STEP_NODELIST": "node[1-2]", "SLURM_NTASKS": "2"})
     assert not _is_cluster({"SLURM_STEP_NODELIST": "node1", "SLURM_NTASKS": "1"})
     assert not _is_cluster({"JAX_PLATFORMS": "cpu"})
+
+
+@pytest.mark.parametrize("text", ["soon", "-1", "0", "1.5", "٣"])
+def test_a_heartbeat_that_is_no_number_is_refused(monkeypatch, text):
+    monkeypatch.setenv("STILTS_HEARTBEAT", text)
+    with pytest.raises(ConfigError, match="STILTS_HEARTBEAT"):
+        _read_heartbeat()
