@@ -17,7 +17,9 @@ def get_config() -> ConfigDict:
     c.preset = "paper"  # hyperparameters by task: "paper" (Phang et al.) or "xtreme" (XTREME's scripts)
 
     c.data = data = ConfigDict()
-    data.source = "files"  # "files" (release files), "hub" (datasets) or "tfds"
+    data.source = (
+        "files"  # "files" (release files), "hub" or "tfds"; a task without such a source is read from files
+    )
     data.sources = ""  # exceptions by task, as in "mnli=hub,panx=tfds"
     data.skip_budget = 0  # malformed rows that may be skipped (and counted) in a file before it is refused
     data.cache = ""  # folder for tokenized features; empty: features/ in the work directory

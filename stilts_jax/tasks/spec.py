@@ -166,7 +166,7 @@ class Pools:
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A data set of the hub or a TFDS builder; its schema stands in ``data.hub`` or ``data.tfds``.
+    """A data set of the hub or a TFDS builder; the data itself says what its columns and classes are.
 
     Attributes:
         name: repository or builder.

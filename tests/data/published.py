@@ -1,14 +1,14 @@
 """Hub data sets as they are published: file names, features and two rows of each, written from the sources named.
 
 The features, split sizes and the first rows of several data sets are those of the dataset cards at one commit of
-github.com/huggingface/datasets; file names are those of huggingface.co (commits in brackets). None of it is made from
-what the package expects. ``features`` has one ``name:kind`` a column: kinds are those of the cards, class names are
+github.com/huggingface/datasets. File names are those of huggingface.co where a commit stands in brackets; the others
+follow the same convention and were not seen. None of it is made from what the package expects. ``features`` has one ``name:kind`` a column: kinds are those of the cards, class names are
 joined by ``|``, ``*`` stands for a list, and a dot for a column inside a column.
 """
 
 from dataclasses import dataclass
 
-CARD = "huggingface/datasets@040102f1 datasets/{}/README.md"
+CARD = "huggingface/datasets@040102f100964a33fd334e2695f1c493fa6b92db datasets/{}/README.md"
 MAIN, CONVERTED = "main", "refs/convert/parquet"
 
 
@@ -92,7 +92,7 @@ PUBLISHED = [
         [(4, "x", "A.", "then", "A. then", ["c", "d", "e", "f"], "activitynet~v_1", "val", "indomain", "3"),
             (4, "y", "B.", "", "B.", ["g", "h", "i", "j"], "wikihow~4", "val", "zeroshot", "0")],
         ("A.", ("then c", "then d", "then e", "then f"), 3), 10042,
-        "huggingface/datasets@0129d93b datasets/hellaswag/README.md"),
+        "huggingface/datasets@0129d93b38026ee51eb079480e77fd8202f6091a datasets/hellaswag/README.md"),
     Published("cosmosqa", "dev", "en", "allenai/cosmos_qa", CONVERTED, "default/validation/0000.parquet",
         f"id:string context:string question:string {ANSWERS} label:int32",
         [("3BFF##1", "Do i need it ?", "Why ask ?", *"abcd", 1), ("3BFF##2", "No .", "Why not ?", *"efgh", 3)],
