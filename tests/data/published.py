@@ -2,8 +2,9 @@
 
 The features, split sizes and the first rows of several data sets are those of the dataset cards at one commit of
 github.com/huggingface/datasets. File names are those of huggingface.co where a commit stands in brackets; the others
-follow the same convention and were not seen. None of it is made from what the package expects. ``features`` has one ``name:kind`` a column: kinds are those of the cards, class names are
-joined by ``|``, ``*`` stands for a list, and a dot for a column inside a column.
+follow the same convention and were not seen. None of it is made from what the package expects. ``features`` has one
+``name:kind`` a column: kinds are those of the cards, class names are joined by ``|``, ``*`` stands for a list, and a
+dot for a column inside a column.
 """
 
 from dataclasses import dataclass
