@@ -86,10 +86,11 @@ def parse_argument(
     for item in filter(None, text.split(",")):
         key, has_value, value = item.partition("=")
         if key not in defaults:
+            hint = nearest(key, (*defaults, "debug"))  # load_config takes debug for every config
             raise ConfigError(
                 f"The config has no argument {key!r}.",
                 where=f"--config=...:{text}",
-                fix=nearest(key, (*defaults, "debug")),  # which load_config takes for every config
+                fix=f"{hint} (several names are joined by +, as in a+b)" if "=" in text else hint,
             )
         values[key] = _parse(value if has_value else "true", type(defaults[key]), f"argument {key!r}")
         if choices and key in choices and values[key] not in choices[key]:

@@ -1,4 +1,7 @@
-"""List every task: kind, languages, metric, sizes, where its data was found and what is missing."""
+"""List every task: kind, languages, metric, sizes, where its data was found and what is missing.
+
+With TASK, every path of these tasks is listed too, found or looked for.
+"""
 
 import argparse
 from pathlib import Path
@@ -20,13 +23,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
     from stilts_jax.commands.options import check_data_root
-    from stilts_jax.data.inventory import format_inventory, take_inventory
+    from stilts_jax.data.inventory import format_inventory, format_paths, take_inventory
     from stilts_jax.data.sources import DataSource
     from stilts_jax.tasks import get_task, list_tasks
 
-    names = arguments.names or list_tasks()
+    tasks = [get_task(name) for name in arguments.names or list_tasks()]
     if arguments.data_root:
         check_data_root(arguments.data_root)
     source = DataSource(root=arguments.data_root or Path("data"), kind=arguments.source)
-    print(format_inventory(take_inventory([get_task(name) for name in names], source)))
+    print(format_inventory(take_inventory(tasks, source)))
+    for task in tasks if arguments.names else ():
+        print(f"\n{format_paths(task, source)}")
     return 0

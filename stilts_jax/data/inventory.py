@@ -1,10 +1,9 @@
 """What tasks there are, how big they are, where their data was found and what is missing."""
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from stilts_jax.data.locate import prepared_sources
+from stilts_jax.data.locate import list_patterns, prepared_sources
 from stilts_jax.data.sources import DataSource, available_languages, find_paths
 from stilts_jax.errors import StiltsError
 from stilts_jax.tasks.spec import Sources, Task
@@ -18,7 +17,7 @@ class InventoryRow:
 
     Attributes:
         sizes: examples of the released data by split, as text.
-        found: the folder where data was found by split, as text; empty if none was.
+        found: a file that was found by split, and in how many languages more, as text; empty if none was.
         missing: splits and languages that weren't found, as text.
     """
 
@@ -65,7 +64,7 @@ def expected_count(task: Task, split: str, language: str) -> int | None:
 
 
 def take_inventory(tasks: Iterable[Task], source: DataSource) -> list[InventoryRow]:
-    """Returns a row a task, without reading data."""
+    """Returns a row for each task, without reading data."""
     return [_describe(task, source) for task in tasks]
 
 
@@ -75,11 +74,12 @@ def _describe(task: Task, source: DataSource) -> InventoryRow:
         there = available_languages(task, split, source, beyond=True)
         if there:
             try:
-                folder = _common_folder(task, split, there, source)
+                paths = _list_paths(task, split, there[0], source)
             except StiltsError as error:
                 missing.append(f"{split} ({error.what})")
                 continue
-            found.append(f"{split} {len(there)} in {folder}" if len(there) > 1 else f"{split} in {folder}")
+            more = f" ({len(there)} languages)" if len(there) > 1 else ""
+            found.append(f"{split} {paths[0]}{more}")
         absent = [language for language in wanted_languages(task, split) if language not in there]
         if absent and not there:
             missing.append(split)
@@ -102,11 +102,32 @@ def _describe(task: Task, source: DataSource) -> InventoryRow:
     )
 
 
-def _common_folder(task: Task, split: str, languages: Sequence[str], source: DataSource) -> str:
-    paths = find_paths(task, split, languages[0], source)
-    folders = {os.path.relpath(path.parent, source.root) for path in paths}
-    tops = {folder.split(os.sep)[0] for folder in folders}
-    return os.path.commonpath(folders) if len(tops) == 1 else ", ".join(sorted(tops))
+def _list_paths(task: Task, split: str, language: str, source: DataSource) -> list[str]:
+    paths = find_paths(task, split, language, source)
+    return [
+        str(path.relative_to(source.root) if path.is_relative_to(source.root) else path) for path in paths
+    ]
+
+
+def format_paths(task: Task, source: DataSource) -> str:
+    """Returns every path of a task that was found, by split and language, and what was looked for in vain."""
+    lines = [f"{task.name}, below {source.root}:"]
+    for split in list_splits(task, source):
+        there = available_languages(task, split, source, beyond=True)
+        for language in there:
+            try:
+                paths = _list_paths(task, split, language, source)
+            except StiltsError as error:
+                paths = [str(error).replace("\n", ";")]
+            lines.append(f"  {split} {language}: {', '.join(paths)}")
+        absent = [language for language in wanted_languages(task, split) if language not in there]
+        if absent or not there:
+            patterns = list_patterns(task.sources, split, source.kind_of(task))
+            codes = f" ({' '.join(absent)})" if absent else ""
+            lines.append(f"  {split} not found{codes}: looked for {', '.join(patterns)}")
+    if task.train_on:
+        lines.append(f"  trained on {', then '.join(task.train_on)}")
+    return "\n".join(lines)
 
 
 def format_inventory(rows: Sequence[InventoryRow]) -> str:

@@ -162,6 +162,7 @@ def list_patterns(sources: Sources, split: str, kind: SourceKind) -> list[str]:
     found = [pattern for part in parts for layout in part.files for pattern in layout.paths.get(split, ())]
     pools = (pool.paths.get(split, {}) for part in parts for pool in part.pools)
     found += [pattern for roles in pools for pattern in roles.values()]
+    found += [part.labels_file for part in parts if part.labels_file]
     return list(dict.fromkeys(found))
 
 

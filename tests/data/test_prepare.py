@@ -123,12 +123,12 @@ def test_the_inventory_lists_every_task_without_reading_it(source):
     rows = {row.name: row for row in take_inventory(map(get_task, list_tasks()), source)}
     assert set(rows) == set(list_tasks())
     xnli = rows["xnli"]
-    assert xnli.found == "dev 2 in xnli; test in xnli"
+    assert xnli.found == "dev xnli/dev-de.tsv (2 languages); test xnli/test-de.tsv"
     assert (
         xnli.missing
         == "dev ar bg el en es fr hi ru th tr ur vi zh; test ar bg el en es fr hi ru sw th tr ur vi zh"
     )
-    assert (rows["squad_v1"].found, rows["squad_v1"].missing) == ("train in squad", "dev")
+    assert (rows["squad_v1"].found, rows["squad_v1"].missing) == ("train squad/train-v1.1.json", "dev")
     assert rows["qqp"].found == "" and rows["qqp"].missing == "train; dev"
     assert rows["udpos"].sizes == "train 21,253, dev 46-3,974, test 47-5,440"
     text = format_inventory(list(rows.values()))
