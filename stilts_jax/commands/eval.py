@@ -43,6 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     from stilts_jax.experiment.evaluate_model import evaluate_model
     from stilts_jax.experiment.finished import own_options
     from stilts_jax.files import write_json
+    from stilts_jax.tasks import task_name
 
     settings = read_settings(arguments, lambda: own_options(arguments.model))
     context = open_context(
@@ -57,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.model,
         tuple(arguments.task),
         context,
-        head=arguments.head,
+        head=arguments.head and task_name(arguments.head),
         labels=tuple(label.strip() for label in (arguments.labels or "").split(",") if label.strip()),
         out=arguments.out / "predictions",
     )

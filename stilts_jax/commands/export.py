@@ -23,12 +23,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
     from stilts_jax.experiment.finished import export_phase
     from stilts_jax.progress import Progress
+    from stilts_jax.tasks import task_name
 
     make_folder(arguments.out.parent, "--out")
     export_phase(
         arguments.phase,
         arguments.out,
-        head=arguments.head,
+        head=arguments.head and task_name(arguments.head),
         dtype=arguments.dtype,
         progress=Progress(sys.stderr),
     )

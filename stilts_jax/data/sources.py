@@ -28,9 +28,7 @@ from stilts_jax.data.locate import (
 from stilts_jax.data.rows import Problems, Row
 from stilts_jax.errors import ConfigError, DataError
 from stilts_jax.tasks.declaration import describe
-from stilts_jax.tasks.spec import Example, Files, Pools, Prepared, RetrievalSet, Task
-
-UNKNOWN_LABEL = "<other>"  # stands for tags of evaluation data that a labels file lacks; never right
+from stilts_jax.tasks.spec import UNKNOWN_LABEL, Example, Files, Pools, Prepared, RetrievalSet, Task
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,8 @@ def read_counted(task: Task, split: str, language: str, source: DataSource) -> R
     for part, found in _locate(task, split, language, source):
         problems.budget += found.tolerated
         # Labels that come with the data are known only here.
-        convert = found.convert or tag(labels, unknown=None if split == "train" else UNKNOWN_LABEL)
+        gold_tags = labels if split == "train" else (*labels, UNKNOWN_LABEL)
+        convert = found.convert or tag(gold_tags, unknown=None if split == "train" else UNKNOWN_LABEL)
         seen: set[str] = set()
         rows_in_language = 0
         for path, row in found.open_rows(problems):
@@ -283,7 +282,7 @@ def _read_labels(path: Path, modified: int) -> tuple[str, ...]:
             where=str(path),
             fix="give each label one number from 0 on",
         )
-    return (*sorted(content, key=content.__getitem__), UNKNOWN_LABEL)
+    return tuple(sorted(content, key=content.__getitem__))
 
 
 def _locate(task: Task, split: str, language: str, source: DataSource) -> list[tuple[str, Found]]:

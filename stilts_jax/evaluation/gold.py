@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from stilts_jax.tasks.spec import RetrievalSet, SpanExample, Task
+from stilts_jax.tasks.spec import UNKNOWN_LABEL, RetrievalSet, SpanExample, Task
 
 
 def find_gold(task: Task, examples: Sequence[Any]) -> Any | None:
@@ -11,7 +11,8 @@ def find_gold(task: Task, examples: Sequence[Any]) -> Any | None:
     if task.kind == "tag":
         if any(example.tags is None for example in examples):
             return None
-        return [[task.labels[tag] for tag in example.tags] for example in examples]
+        names = (*task.labels, UNKNOWN_LABEL)
+        return [[names[tag] for tag in example.tags] for example in examples]
     if task.kind == "span":
         return _find_answers(examples)
     labels = [example.label for example in examples]

@@ -19,7 +19,7 @@ from stilts_jax.evaluation.benchmarks import BenchmarkTask, get_benchmark, summa
 from stilts_jax.evaluation.gold import find_gold, retrieval_gold
 from stilts_jax.evaluation.metrics import METRICS, MetricResult
 from stilts_jax.tasks import get_task
-from stilts_jax.tasks.spec import Task
+from stilts_jax.tasks.spec import UNKNOWN_LABEL, Task
 from stilts_jax.tasks.udpos import UNTAGGED
 
 _OURS = {"bucc2018": "bucc"}  # a benchmark's name of a task -> ours
@@ -120,7 +120,7 @@ def _check_tags(
     predicted: Path, predictions: Sequence[Sequence[str]], gold: Path, labels: Any, task: Task
 ) -> None:
     """Refuses sentences of other lengths, and gold that has words where tags should be."""
-    known = {*task.labels, *(UNTAGGED if task.name == "udpos" else ())}
+    known = {*task.labels, UNKNOWN_LABEL, *(UNTAGGED if task.name == "udpos" else ())}
     for sentence, tags in enumerate(labels):
         for place, tag in enumerate(tags):
             if tag not in known:

@@ -46,6 +46,11 @@ def get_task(reference: str) -> Task:
     return replace(task, name=f"{task.name}@{language}", languages=(language,), source_language=language)
 
 
+def task_name(name: str) -> str:
+    """Returns what a task is called in results, of ``my.module:TASK`` too; a name stays as it is."""
+    return get_task(name).name if ":" in name else name
+
+
 def _own_task(name: str) -> Task:
     if name not in list_tasks():
         hint = "names are joined by +, as in xnli+panx" if "," in name else nearest(name, list_tasks())

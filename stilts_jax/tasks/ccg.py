@@ -1,9 +1,9 @@
 """CCG supertags. CCGbank is licensed (LDC2005T13), so the user brings the files, in jiant's format.
 
-``ccg/train.tsv``, ``ccg/dev.tsv`` and perhaps ``ccg/test.tsv``: one sentence a line, its words joined by
+``ccg/train.tsv``, ``ccg/dev.tsv`` and perhaps ``ccg/test.tsv``: one sentence per line, its words joined by
 spaces, a tab, its tags joined by spaces. ``ccg/tags_to_id.json``: an object from each tag of the training set
-to its number. Tags of dev and test that training has not are one more label, which is never right. CCGbank's
-standard split is sections 2-21, 0 and 23.
+to its number. Words of dev and test whose tag is not among them count as wrong. CCGbank's standard split is
+sections 2-21, 0 and 23.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ def _read(path: Path, language: str, problems: Problems) -> Iterator[Row]:
 
 TASK = Task(
     name="ccg",
-    version=1,
+    version=2,
     kind="tag",
     group="intermediate",
     description="CCG supertagging (the user's CCGbank files, or others in their format)",

@@ -20,7 +20,7 @@ TASK = Task(
     version=2,
     kind="choice",
     group="intermediate",
-    description="which ending goes on with a scene, of four (HellaSwag)",
+    description="which ending continues a scene, of four (HellaSwag)",
     reported="dev",
     hyperparameters={"paper": Hyperparameters(batch_size=24, epochs=7)},
     counts={"train": 39_905, "dev": 10_042},

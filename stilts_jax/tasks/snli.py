@@ -1,4 +1,4 @@
-"""SNLI: natural language inference on captions of pictures. Pairs without a majority label (``-``) go."""
+"""SNLI: natural language inference on captions of pictures. Pairs without a majority label (``-``) are dropped."""
 
 from stilts_jax.data.converters import classify
 from stilts_jax.data.readers import read_jsonl

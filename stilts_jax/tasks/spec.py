@@ -29,6 +29,8 @@ METRICS_OF: Mapping[str, tuple[str, ...]] = {
     "ranking": ("mrr", "map"),
     "mlm": ("perplexity",),
 }
+# The gold tag of evaluation data that training data lack. No head has an output for it, so it is never predicted.
+UNKNOWN_LABEL = "<other>"
 _NAME = re.compile(r"\w[\w.-]*(@[\w-]+)?")  # it names folders, and + / : , = join names on the command line
 
 

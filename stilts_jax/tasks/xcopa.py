@@ -1,4 +1,4 @@
-"""XCOPA: COPA in eleven languages. Training has two steps: Social IQa, then COPA, whose head goes on.
+"""XCOPA: COPA in eleven languages. Training has two steps: Social IQa, then COPA with the same head.
 
 English COPA trains and selects; test is reported. Items pair across languages.
 """

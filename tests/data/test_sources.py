@@ -17,6 +17,7 @@ from stilts_jax.data.sources import (
     with_labels,
 )
 from stilts_jax.errors import ConfigError, DataError
+from stilts_jax.evaluation.evaluate import score_decoded
 from stilts_jax.tasks import get_task
 
 
@@ -281,13 +282,16 @@ def test_xcopas_overwritten_labels_are_blanks(write, source):
 def test_choices_of_every_released_form(write, source):
     write(
         "hellaswag/hellaswag_val.jsonl",
-        [{"ind": 4, "ctx_a": "He sits.", "ctx_b": "then", "endings": ["he", "she", "it", "a"], "label": 3}],
+        # ActivityNet and WikiHow are numbered separately.
+        [{"ind": 4, "ctx_a": "He sits.", "ctx_b": "then", "endings": ["he", "she", "it", "a"], "label": 3}]
+        * 2,
     )
     write(
         "hellaswag/hellaswag_test.jsonl",
         [{"ind": 5, "ctx_a": "He sits.", "ctx_b": "", "endings": ["he", "she", "it", "a"]}],
     )
-    (example,) = read_examples(get_task("hellaswag"), "dev", "en", source)
+    example, second = read_examples(get_task("hellaswag"), "dev", "en", source)
+    assert example.id != second.id
     assert example.prompt == "He sits." and example.choices[1] == "then she" and example.label == 3
     (example,) = read_examples(get_task("hellaswag"), "test", "en", source)
     assert example.choices[1] == "she" and example.label is None
@@ -319,15 +323,19 @@ def test_qqp_bears_the_broken_lines_of_its_release(write, source):
     assert [example.label for example in reading.examples] == [1] and len(reading.skipped) == 2
 
 
-def test_ccg_tags_that_training_lacks_are_one_label_that_is_never_right(write, source):
+def test_ccg_tags_that_training_lacks_are_never_right(write, source):
     task = get_task("ccg")
     write("ccg/tags_to_id.json", {"n": 1, "np/n": 0})
     write("ccg/train.tsv", "the dog\tnp/n n\n")
     write("ccg/dev.tsv", "the dog barks\tnp/n n s\\np\n")
     labels = read_labels(task, source)
-    assert labels[:2] == ("np/n", "n") and len(labels) == 3 and with_labels(task, source).labels == labels
+    assert labels == ("np/n", "n") == with_labels(task, source).labels  # the head has no output for others
     assert read_examples(task, "train", "en", source)[0].tags == (0, 1)
-    assert read_examples(task, "dev", "en", source)[0].tags == (0, 1, 2)
+    dev = read_examples(task, "dev", "en", source)
+    assert dev[0].tags == (0, 1, 2)
+    for predicted in ((0, 1, 0), (0, 1, 1)):
+        scored = score_decoded(with_labels(task, source), {"en": [predicted]}, {"en": dev})
+        assert scored.scores["accuracy"]["en"] == pytest.approx(200 / 3)
     write("ccg/train.tsv", "barks\ts\\np\n")
     with pytest.raises(DataError, match=r"s\\\\np"):
         read_examples(task, "train", "en", source)
