@@ -26,7 +26,8 @@ def find_config(name: str) -> Path:
     folders = [folder for folder in (package / "configs", package.parent / "configs") if folder.is_dir()]
     for folder in folders:
         candidate = folder / f"{path.stem}.py"
-        if candidate.is_file():
+        # Another folder's file of the same name is not what was asked for.
+        if candidate.is_file() and name in (path.stem, candidate.name, f"configs/{candidate.name}"):
             return candidate
     known = [file.stem for folder in folders for file in folder.glob("[!_]*.py")]
     raise ConfigError(f"There is no config {name!r}.", where="--config", fix=nearest(path.stem, known))

@@ -140,7 +140,9 @@ def _check_options(items: list[str], command: str, parsers: Mapping[str, argpars
         for name, parser in parsers.items()
     }
     for item in items:
-        option = item.partition("=")[0]
+        option, _, value = item.partition("=")
+        if value == "--":  # argparse would take it for no value at all
+            raise ConfigError("'--' is no value.", where=option, fix=f"write {option}=VALUE")
         if option.startswith("--") and option not in known[command]:
             others = [f"stilts {name}" for name in known if option in known[name]]
             fix = f"{' and '.join(others)} has it" if others else nearest(option, known[command])

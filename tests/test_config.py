@@ -55,6 +55,8 @@ def test_an_override_reaches_its_option_and_keeps_its_type():
     ("spec", "overrides", "words"),
     [
         ("xstilt", {}, ["xstilts"]),
+        ("/no/such/xstilts.py", {}, ["There is no config"]),
+        ("xstilts.yaml", {}, ["There is no config", "xstilts"]),
         ("xstilts:seed=1", {}, ["seed", "seeds"]),
         ("xstilts:seeds=many", {}, ["many", "whole number"]),
         ("xstilts:preset=papers", {}, ["papers", "paper"]),

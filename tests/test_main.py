@@ -70,6 +70,7 @@ BAD_LINES = (
     ("prepare --data_root={file}", "--data_root"),
     ("score --predictions=gs://x/y --gold={root}", "local"),
     ("report s9://x/y", "s9://"),
+    ("score --predictions={root} --gold={root} --benchmark=--", "--benchmark=VALUE"),
     ("tasks --data_rot=x", "did you mean '--data_root'"),
     ("gird", "did you mean 'grid'"),
     ("tasks --config.title=x", "takes no config"),

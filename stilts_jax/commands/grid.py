@@ -2,7 +2,7 @@
 
 Killed and typed again, it goes on where it stopped. Finished phases are kept; a failed one is recorded with its
 error, does not stop what does not depend on it, and is tried again by the next run of the command. The exit code
-is 1 if a phase failed and 75 if the run was preempted after saving.
+is 1 if a phase failed, 75 if SIGTERM and 130 if Ctrl-C stopped the run after saving. A second Ctrl-C aborts at once.
 """
 
 import argparse

@@ -42,7 +42,9 @@ def read_settings(
 ) -> Settings:
     """Returns the checked settings behind ``--config``; without it the defaults with a model's own options."""
     own = own_options() if arguments.config is None else {}
-    settings = to_settings(load_config(arguments.config or "target", arguments.overrides, own))
+    settings = to_settings(
+        load_config("target" if arguments.config is None else arguments.config, arguments.overrides, own)
+    )
     if settings.debug:
         show_tracebacks(True)
     return settings
