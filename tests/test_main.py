@@ -65,7 +65,7 @@ BAD_LINES = (
     ("demo --seeds=-1", "--seeds"),
     ("export {root} --out=gs://x/y", "local"),
     ("export {root} --out={file}/below", "--out"),
-    ("eval {root} --task=xnli --data_root={root} --out={file}", "--out"),
+    ("eval {root} --config=target --task=xnli --data_root={root} --out={file}", "--out"),
     ("tasks --data_root=/no/such", "--data_root"),
     ("prepare --data_root={file}", "--data_root"),
     ("score --predictions=gs://x/y --gold={root}", "local"),

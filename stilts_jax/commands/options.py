@@ -41,10 +41,8 @@ def read_settings(
     arguments: argparse.Namespace, own_options: Callable[[], Mapping[str, Any]] = dict
 ) -> Settings:
     """Returns the checked settings behind ``--config``; without it the defaults with a model's own options."""
-    own = own_options() if arguments.config is None else {}
-    settings = to_settings(
-        load_config("target" if arguments.config is None else arguments.config, arguments.overrides, own)
-    )
+    spec, own = ("target", own_options()) if arguments.config is None else (arguments.config, {})
+    settings = to_settings(load_config(spec, arguments.overrides, own))
     if settings.debug:
         show_tracebacks(True)
     return settings
