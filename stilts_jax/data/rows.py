@@ -11,7 +11,7 @@ from stilts_jax.errors import DataError
 
 LANGUAGE = "@language"  # field of prepared rows: the language that is read, where a row holds several
 _SHOWN = 5  # places that an error names when many rows are bad
-_SKIP = "mend the file, or let rows like this be skipped and counted: skip_budget"
+_SKIP = "mend the file, or let rows like this be skipped and counted with --config.data.skip_budget=N"
 _LONGEST = 60  # characters of a value that an error shows
 
 T = TypeVar("T")
@@ -179,7 +179,7 @@ class Problems:
             raise DataError(
                 f"{len(self.found)} rows can't be used, and only {self.budget} may be skipped",
                 where=f"{self.what}; the first:\n    {places}",
-                fix="mend the file, or raise skip_budget",
+                fix="mend the file, or raise --config.data.skip_budget",
             )
 
     def report_row(self, path: Path, row: Row, error: BadRow) -> None:
