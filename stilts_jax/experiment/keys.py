@@ -78,7 +78,7 @@ def training_record(
         for name, value in asdict(settings.train).items()
         if name not in _NOT_IN_KEY | _IN_HYPERPARAMETERS
     }
-    # Without MLM or several tasks the mixture has no say.
+    # The mixture matters only where tasks are mixed, or languages of MLM.
     mixture = asdict(settings.mixture) if len(phase.train) > 1 or "mlm" in phase.train else {}
     return {
         "format": FORMAT,

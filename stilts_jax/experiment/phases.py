@@ -144,7 +144,7 @@ def hyperparameters_of(task: Task, settings: Settings) -> Hyperparameters:
 
 
 def _starts(row: str, settings: Settings, get_task: Callable[[str], Task]) -> Iterator[Phase]:
-    """The encoders of a row: untouched, from elsewhere, or one phase a seed (without ``train``: nothing to do)."""
+    """The starts of a row: its encoder as it is (then ``train`` is empty), or one intermediate phase for each seed."""
     experiment = settings.experiment
     if row == NONE or row.startswith(HUB):
         encoder = settings.encoder if row == NONE else row.removeprefix(HUB)

@@ -1,4 +1,4 @@
-"""Masked language modelling on the user's text: ``text/LL.txt``, one line a piece of running text.
+"""Masked language modelling on the user's text: ``text/LL.txt``, with one piece of running text per line.
 
 Languages are those that have a file. One line in a hundred is kept for selection, by a hash of the line.
 ``text/de-en.tsv`` with a sentence and its translation in each line is read as language "de-en", both halves

@@ -46,7 +46,7 @@ class ClassifyExample:
 
 @dataclass(frozen=True, slots=True)
 class ChoiceExample:
-    """A prompt and several ways to go on; ``label`` is the index of the right one."""
+    """A prompt and several continuations; ``label`` is the index of the right one."""
 
     id: str
     prompt: str

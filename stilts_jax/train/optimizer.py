@@ -113,6 +113,14 @@ class Optimizer:
 
     config: OptimizerConfig
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.config, OptimizerConfig):
+            raise ConfigError(
+                f"Optimizer({self.config!r}) is not possible.",
+                where="Optimizer",
+                fix="write Optimizer(OptimizerConfig(learning_rate=..., total_steps=...))",
+            )
+
     def is_trained(self, path: str) -> bool:
         """Says whether the parameter at ``path`` (such as ``encoder/embeddings/word``) moves at all."""
         return not (self.config.freeze_embeddings and path.startswith(EMBEDDINGS))

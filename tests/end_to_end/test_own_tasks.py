@@ -87,14 +87,13 @@ def folder(tmp_path_factory, world):
 
 
 @pytest.fixture(scope="module")
-def grid(folder):
-    """The options of a grid that has one own task in between and all of them as targets, and its work directory."""
-    here, encoder = folder
-    targets = "+".join(f"my_tasks:{name}" for name in KINDS.values())
-    options = {
-        "config": f"xstilts:intermediates=my_tasks:REVIEWS/my_tasks:PARTS,targets={targets},encoder={encoder}",
+def options(folder) -> list[str]:
+    """What all commands that train have in common."""
+    _, encoder = folder
+    values = {
         "data_root": "data",
         "workdir": "W",
+        "config.encoder": encoder,
         "config.train.max_steps": 2,
         "config.train.buckets": 1,
         "config.train.max_length": 32,
@@ -102,10 +101,21 @@ def grid(folder):
         "config.mixture.sampler": "weights",
         "config.mixture.weights": "my_tasks:REVIEWS=2,my_tasks:PARTS=1",
     }
-    command = ["grid", *(f"--{name}={value}" for name, value in options.items())]
-    assert main([*command, "--dry_run"]) == 0
+    return [f"--{name}={value}" for name, value in values.items()]
+
+
+BETWEEN = "my_tasks:REVIEWS/my_tasks:PARTS"
+TARGETS = "+".join(f"my_tasks:{name}" for name in KINDS.values())
+GRID = ["grid", f"--config=xstilts:intermediates={BETWEEN},targets={TARGETS}"]
+
+
+@pytest.fixture(scope="module")
+def grid(folder, options):
+    """The work directory of a grid that has two own tasks in between and all of them as targets."""
+    here, _ = folder
+    assert main([*GRID, *options, "--dry_run"]) == 0
     assert not (here / "W/phases").exists()
-    assert main(command) == 0
+    assert main([*GRID, *options]) == 0
     return here / "W"
 
 
@@ -165,3 +175,36 @@ def test_the_report_has_own_tasks_in_their_groups(grid):
     assert main(["report", str(grid)]) == 0
     page = (grid / "report/report.html").read_text()
     assert all(name in page for name in ("reviews", "weather", "who", "faq"))
+
+
+def _open_phases(capsys, options: list[str]) -> set[str]:
+    """The phases that a dry run does not call done."""
+    assert main([*GRID, *options, "--dry_run"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    return {row[0] for row in rows if row and row[0].startswith("reviews+") and row[1] != "done"}
+
+
+@pytest.mark.slow
+def test_train_finds_what_the_grid_trained_and_another_declaration_does_not(grid, options, capsys):
+    phases = len(list(grid.glob("phases/*")))
+    assert main(["train", f"--config=intermediate:task={BETWEEN}", *options]) == 0
+    assert len(list(grid.glob("phases/*"))) == phases
+    capsys.readouterr()
+    assert _open_phases(capsys, options) == set()
+    module = Path("my_tasks.py")
+    try:
+        module.write_text(
+            MODULE.replace('name="weather",', 'name="weather", choices=("choice2", "choice1"),')
+        )
+        sys.modules.pop("my_tasks")
+        assert _open_phases(capsys, options) == {"reviews+parts.s0+weather.s0"}
+    finally:
+        module.write_text(MODULE)
+        sys.modules.pop("my_tasks", None)
+
+
+def test_tasks_lists_the_paths_of_an_own_task(folder, capsys):
+    assert main(["tasks", "my_tasks:PARTS", "my_tasks:REVIEWS@de", "--data_root=data"]) == 0
+    printed = capsys.readouterr().out
+    assert "parts/test-de.jsonl" in printed and "reviews/dev.csv" in printed
+    assert "train not found (de)" in printed

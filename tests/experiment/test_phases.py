@@ -1,10 +1,13 @@
 """Which phases a grid has: counted by hand from the paper's recipe."""
 
+import sys
+
 import pytest
 
 from stilts_jax.config import load_config, to_settings
 from stilts_jax.errors import ConfigError
 from stilts_jax.experiment.phases import list_phases, select_part
+from stilts_jax.experiment.results import phase_record
 from stilts_jax.tasks import get_task
 
 NINE = "xnli+pawsx+udpos+panx+xquad+mlqa+tydiqa+bucc+tatoeba"
@@ -110,3 +113,75 @@ def test_parts_beyond_the_rows_share_a_row_and_never_a_training_in_two_steps():
 def test_mistakes_are_named_before_anything_runs(experiment, words):
     with pytest.raises(ConfigError, match=words):
         phases_of(**experiment)
+
+
+OWN = """
+from stilts_jax.tasks.custom import classify_task, pair_task
+
+files = {split: f"{split}.csv" for split in ("train", "dev", "test")}
+A = classify_task("reviews", labels=("bad", "good"), files=files)
+B = classify_task("hotels", labels=("bad", "good"), files=files, source_language="de")
+C = pair_task("faq", files=files)
+LIKE_A = classify_task("reviews", labels=("bad", "good"), files=files, text="review")
+OTHER_LABELS = classify_task("stars", labels=("good", "bad"), files=files)
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A module ``own`` of tasks in the current directory."""
+    (tmp_path / "own.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    yield
+    sys.modules.pop("own", None)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "names"),
+    [
+        ({"intermediates": "none", "targets": "own:A"}, ["none+reviews.s0"]),
+        ({"intermediates": "own:A", "targets": "panx"}, ["reviews.s0", "reviews.s0+panx.s0"]),
+        ({"intermediates": "mnli/own:A", "targets": ""}, ["mnli+reviews.s0"]),
+        (
+            {"intermediates": "own:A@de", "targets": "own:B@fr"},
+            ["reviews@de.s0", "reviews@de.s0+hotels@fr.s0"],
+        ),
+        ({"intermediates": "none", "targets": "own:A", "source_language": "de"}, ["none+reviews@de.s0"]),
+        ({"intermediates": "none", "targets": "own:A", "train_on": "own:A=own:B"}, ["none+hotels.s0"]),
+        ({"intermediates": "none", "targets": "own:C+tatoeba"}, ["none+faq.s0", "none+retrieval"]),
+        ({"intermediates": "none", "targets": "panx@de"}, ["none+panx@de.s0"]),
+        ({"intermediates": "none", "targets": "xnli@de"}, ["none+mnli@de.s0"]),
+    ],
+)
+def test_own_tasks_and_languages_are_named_wherever_a_task_is(own, experiment, names):
+    assert [phase.name for phase in phases_of(**experiment)] == names
+
+
+@pytest.mark.parametrize(
+    ("experiment", "words"),
+    [
+        ({"intermediates": "own:A", "targets": "own:LIKE_A"}, "Two tasks are called 'reviews'"),
+        ({"targets": "own:A", "train_on": "own:A=own:OTHER_LABELS"}, "same labels in the same order"),
+        ({"targets": "panx", "train_on": "panx=udpos"}, "same labels in the same order"),
+        ({"targets": "xquad", "train_on": "xquad=mnli"}, "span"),
+    ],
+)
+def test_tasks_that_do_not_fit_each_other_are_refused(own, experiment, words):
+    with pytest.raises(ConfigError) as caught:
+        phases_of(**{"intermediates": "none", **experiment})
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("target", "settings", "language"),
+    [
+        ("own:A", {}, "en"),
+        ("own:B", {}, "de"),
+        ("own:A", {"source_language": "ru"}, "ru"),
+        ("own:B", {"source_language": "ru"}, "ru"),
+        ("xnli@de", {}, "de"),
+    ],
+)
+def test_a_result_says_what_its_phase_was_trained_in(own, target, settings, language):
+    (phase,) = phases_of(intermediates="none", targets=target, **settings)
+    assert phase_record(phase, "key", None)["source_language"] == language
