@@ -1,5 +1,6 @@
 """Running a list of phases: order, failures, waiting for another part, disk; with a stand-in for the run itself."""
 
+import io
 import threading
 from types import SimpleNamespace
 
@@ -13,7 +14,7 @@ from stilts_jax.experiment.phases import Phase
 from stilts_jax.experiment.results import FORMAT, read_failure, write_failure, write_result
 from stilts_jax.experiment.run import is_done
 from stilts_jax.files import write_record
-from stilts_jax.progress import SILENT
+from stilts_jax.progress import SILENT, Progress
 
 
 class Experiment:
@@ -68,7 +69,10 @@ def test_a_failure_is_recorded_and_stops_only_what_depends_on_it(tmp_path, famil
             raise StiltsError("The sky fell.", where="above", fix="look up")
         experiment.run(phase, context)
 
+    experiment.progress = Progress(heard := io.StringIO())
     assert run_grid(family, experiment, run=run) == 1
+    assert heard.getvalue().count("The sky fell.") == 1
+    assert heard.getvalue().splitlines()[-1] == "3 of 4 phases failed: parent, a, b"
     assert experiment.ran == ["other"]
     assert "The sky fell." in read_failure(tmp_path / "parent")["error"]["message"]
     assert "parent" in read_failure(tmp_path / "a")["error"]["message"]
