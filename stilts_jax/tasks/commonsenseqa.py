@@ -1,22 +1,28 @@
 """CommonsenseQA: a question and five words, of which one answers it (random split, version 1.11)."""
 
 from stilts_jax.data.converters import pick_label
+from stilts_jax.data.documents import BadRow
 from stilts_jax.data.readers import read_jsonl
 from stilts_jax.data.rows import Row
 from stilts_jax.tasks.spec import ChoiceExample, Files, Hyperparameters, Prepared, Sources, Task
 
 
+def _make(row: Row, question: str, letters: list[str], texts: list[str]) -> ChoiceExample:
+    if letters != list("ABCDE")[: len(texts)]:
+        raise BadRow(f"the choices are labelled {', '.join(letters)}, and not A, B, C, D, E")
+    return ChoiceExample(row.id("id"), question, tuple(texts), pick_label(row, "answerKey", letters))
+
+
 def _released(row: Row) -> ChoiceExample:
     question = row.part("question")
     choices = question.parts("choices")
-    label = pick_label(row, "answerKey", [choice["label"] for choice in choices])
-    return ChoiceExample(row.id("id"), question["stem"], tuple(choice["text"] for choice in choices), label)
+    texts = [choice["text"] for choice in choices]
+    return _make(row, question["stem"], [choice["label"] for choice in choices], texts)
 
 
 def _hub(row: Row) -> ChoiceExample:
     choices = row.part("choices")
-    label = pick_label(row, "answerKey", choices.texts("label"))
-    return ChoiceExample(row.id("id"), row["question"], tuple(choices.texts("text")), label)
+    return _make(row, row["question"], choices.texts("label"), choices.texts("text"))
 
 
 TASK = Task(

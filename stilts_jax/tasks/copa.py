@@ -10,8 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from stilts_jax.data.converters import pick_label
+from stilts_jax.data.documents import BadRow
 from stilts_jax.data.readers import read_jsonl
-from stilts_jax.data.rows import Problems, Row
+from stilts_jax.data.rows import Problems, Row, describe
 from stilts_jax.tasks.siqa import TASK as SIQA
 from stilts_jax.tasks.spec import ChoiceExample, Files, Prepared, Sources, Task
 
@@ -28,6 +29,8 @@ def read_copa(path: Path, language: str, problems: Problems) -> Iterator[Row]:
 def convert(row: Row) -> ChoiceExample:
     """Returns the question of a row of COPA or XCOPA."""
     choices = (row["choice1"], row["choice2"])
+    if row["question"] not in ("cause", "effect"):
+        raise BadRow(f"question is {describe(row['question'])}, neither cause nor effect")
     label = pick_label(row, "label", "01", {"choice1": "0", "choice2": "1"})
     return ChoiceExample(row.id("idx"), f"{row['premise']} What was the {row['question']}?", choices, label)
 

@@ -176,7 +176,8 @@ def span_task(
     def convert(row: Row) -> Example:
         if "answers" in row.fields:
             return by_squad(row)
-        answers = [{"text": row.get(answer) or "", "answer_start": _read_place(row, start)}]
+        text = row.get(answer) or ""
+        answers = [{"text": text, "answer_start": _read_place(row, start) if text else 0}]
         identifier = row.id("id") if "id" in row.fields else str(row.number)
         fields = {"id": identifier, "question": row[question], "context": row[context], "answers": answers}
         return by_squad(Row(row.line, row.number, fields))
@@ -186,9 +187,9 @@ def span_task(
 
 
 def _read_place(row: Row, name: str) -> int:
-    text = str(row.get(name) or "0")
+    text = row.id(name)  # a number in JSON, digits in tables
     if not text.isdecimal() or len(text) > _DIGITS:
-        raise BadRow(f"{name} is {describe(row.get(name))}, not a number of characters")
+        raise BadRow(f"{name} is {describe(text)}, not a number of characters")
     return int(text)
 
 

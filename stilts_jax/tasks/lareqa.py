@@ -73,7 +73,10 @@ def _read_pool(
         number, sentences = 0, []
         for row in read_squad(path, language, problems):
             with problems.skipping(path, row):
-                context, place = row["context"], row.integer("paragraph")
+                question = _read_answer(row)
+                if not question.answers:
+                    raise BadRow("answers is empty")
+                context, place = question.context, row.integer("paragraph")
                 breaks = check_spans("sentence_breaks", row.pairs("sentence_breaks"), context)
                 if place != number:
                     cut = [context[start:end] for start, end in breaks]
@@ -82,14 +85,14 @@ def _read_pool(
                         for index, sentence in enumerate(cut)
                     )
                     number, sentences = place, cut
-                name = row.id("id")
+                name = question.id
                 if name in seen:
                     raise BadRow(f"the id {name!r} occurred before")
                 seen.add(name)
-                found = sentence_at(_answer_place(row), breaks)
+                found = sentence_at(question.answers[0][1], breaks)
                 if found is None:
                     raise BadRow(f"the answer of question {name!r} is in no sentence")
-                ours += check_sentences([EmbedExample(f"{name}_{language}", row["question"])])
+                ours += check_sentences([EmbedExample(f"{name}_{language}", question.question)])
                 # A sentence that stands twice in its paragraph is right at both places.
                 right = [index for index, sentence in enumerate(sentences) if sentence == sentences[found]]
                 answers[name] = (
@@ -97,13 +100,6 @@ def _read_pool(
                     *(f"{language}_{number}_{index}" for index in right),
                 )
     return queries, candidates, answers, problems.found
-
-
-def _answer_place(row: Row) -> int:
-    answers = row.parts("answers")
-    if not answers:
-        raise BadRow("answers is empty")
-    return answers[0].integer("answer_start")
 
 
 TASK = Task(

@@ -70,6 +70,7 @@ def _pair(row: Row) -> EmbedExample:
 def _build(paths: Mapping[str, tuple[Path, ...]], language: str, problems: Problems) -> RetrievalSet:
     queries: dict[str, EmbedExample] = {}
     gold: dict[str, tuple[str, ...]] = {}
+    blank: list[tuple[Row, str]] = []
     (path,) = paths["queries"]
     for row in read_jsonl(path, language, problems):
         with problems.skipping(path, row):
@@ -81,6 +82,12 @@ def _build(paths: Mapping[str, tuple[Path, ...]], language: str, problems: Probl
                 (queries[name],) = check_sentences([EmbedExample(name, text)])
                 if mention.get("entity_id"):
                     gold[name] = (mention.id("entity_id"),)
+                else:
+                    blank.append(
+                        (row, f"gold of the mention {name!r} is blank (entity_id), and others have it")
+                    )
+    for row, reason in blank if gold and "labels" not in paths else ():
+        problems.report(path, row.line, reason)
     if "labels" in paths:
         (path,) = paths["labels"]
         labels = Row(1, 0, read_object(path))

@@ -38,6 +38,8 @@ LASER = dict(pair.split(":") for pair in names(_LASER))
 def _build_xtreme(paths: Mapping[str, tuple[Path, ...]], language: str, problems: Problems) -> RetrievalSet:
     queries = read_sentences(paths["queries"][0], "en", problems)
     candidates = read_sentences(paths["candidates"][0], language, problems)
+    if len(queries) != len(candidates):
+        raise _unequal(queries, candidates, f"{problems.what}, {paths['candidates'][0]}")
     if "gold" not in paths:
         return RetrievalSet(queries, candidates, None)
     return RetrievalSet(queries, candidates, read_numbered(paths["gold"][0], queries, candidates, problems))
@@ -46,7 +48,8 @@ def _build_xtreme(paths: Mapping[str, tuple[Path, ...]], language: str, problems
 def _build_laser(paths: Mapping[str, tuple[Path, ...]], language: str, problems: Problems) -> RetrievalSet:
     english = read_sentences(paths["queries"][0], "en", problems)
     candidates = read_sentences(paths["candidates"][0], language, problems)
-    return _sort_english([sentence.text for sentence in english], candidates, problems)
+    where = f"{problems.what}, {paths['queries'][0]} and {paths['candidates'][0]}"
+    return _sort_english([sentence.text for sentence in english], candidates, where)
 
 
 def _build_prepared(rows: Iterable[tuple[Path, Row]], language: str, problems: Problems) -> RetrievalSet:
@@ -55,23 +58,25 @@ def _build_prepared(rows: Iterable[tuple[Path, Row]], language: str, problems: P
         with problems.skipping(path, row):
             pairs.append((row["source_sentence"].strip("\n"), row["target_sentence"].strip("\n")))
     candidates = [EmbedExample(f"{language}-{line}", text) for line, (text, _) in enumerate(pairs)]
-    return _sort_english([english for _, english in pairs], candidates, problems)
+    return _sort_english([english for _, english in pairs], candidates, problems.what)
 
 
-def _sort_english(
-    english: Sequence[str], candidates: Sequence[EmbedExample], problems: Problems
-) -> RetrievalSet:
+def _sort_english(english: Sequence[str], candidates: Sequence[EmbedExample], where: str) -> RetrievalSet:
     """Returns XTREME's form of sentences that stand in the order of their translations."""
     if len(english) != len(candidates):
-        raise DataError(
-            f"{len(english)} English sentences have {len(candidates)} translations",
-            where=problems.what,
-            fix="get both sides of the same release",
-        )
+        raise _unequal(english, candidates, where)
     order = sorted(range(len(english)), key=english.__getitem__)
     queries = [EmbedExample(f"en-{line}", english[index]) for line, index in enumerate(order)]
     gold = {query.id: (candidates[index].id,) for query, index in zip(queries, order)}
     return RetrievalSet(queries, candidates, gold)
+
+
+def _unequal(english: Sequence[object], candidates: Sequence[object], where: str) -> DataError:
+    return DataError(
+        f"{len(english)} English sentences have {len(candidates)} translations",
+        where=where,
+        fix="get both sides of the same release",
+    )
 
 
 TASK = Task(

@@ -1,0 +1,339 @@
+"""A tiny data root for every kind of file that a task reads: what is mutated in tests of bad input."""
+
+import json
+from typing import NamedTuple
+
+from stilts_jax.tasks import get_task
+from stilts_jax.tasks.custom import choice_task, classify_task, pair_task, span_task, tag_task
+from stilts_jax.tasks.spec import Task
+
+
+class Seed(NamedTuple):
+    """Files by path, and what is read of them."""
+
+    task: Task
+    split: str
+    language: str
+    files: dict[str, str]
+
+
+def jsonl(*records):
+    return "".join(json.dumps(record) + "\n" for record in records)
+
+
+def tsv(*rows):
+    return "".join("\t".join(row) + "\n" for row in rows)
+
+
+def squad(*contexts, **extra):
+    def question(number, context):
+        word = context.split()[0]
+        answers = [{"text": word, "answer_start": 0}]
+        return {"id": f"q{number}", "question": f"Who came {number}?", "answers": answers}
+
+    paragraphs = [
+        {
+            "context": context,
+            "qas": [question(number, context)],
+            **{key: make(context) for key, make in extra.items()},
+        }
+        for number, context in enumerate(contexts)
+    ]
+    return json.dumps({"version": "1", "data": [{"title": "t", "paragraphs": paragraphs}]}, indent=1)
+
+
+def nli(number, label):
+    texts = {"sentence1": f"A dog runs {number}.", "sentence2": f"An animal moves {number}."}
+    return {"gold_label": label, "pairID": f"p{number}", **texts}
+
+
+def copa(number):
+    texts = {"premise": f"It rained {number}.", "choice1": "The street was wet.", "choice2": "The sun shone."}
+    return {**texts, "question": "effect", "label": number % 2, "idx": number, "changed": False}
+
+
+def mention(number):
+    span = {"start": 0, "end": 6, "text": "Berlin"}
+    return {"example_id": f"m{number}", "mention_span": span, "entity_id": f"Q{number}"}
+
+
+def entity(number):
+    description = f"Capital number {number} of a country."
+    spans = [{"start": 0, "end": len(description)}]
+    return {"entity_id": f"Q{number}", "description": description, "sentence_spans": spans}
+
+
+MENTION_TEXT = "Berlin is large. It lies in Germany."
+CONTEXT = {
+    "text": MENTION_TEXT,
+    "sentence_spans": [{"start": 0, "end": 16}, {"start": 17, "end": len(MENTION_TEXT)}],
+}
+NLI = [nli(number, label) for number, label in enumerate(("neutral", "entailment", "contradiction"))]
+ANLI = [
+    {"uid": f"u{number}", "context": f"A {number}.", "hypothesis": f"B {number}.", "label": label}
+    for number, label in enumerate("enc")
+]
+CONTEXTS = ("Ann came home. She slept.", "Bob left town. He was sad.")
+BREAKS = {"sentence_breaks": lambda context: [[0, 14], [15, len(context)]]}
+TAGGED = "Ann\tNOUN\ncame\tVERB\n\nBob\tNOUN\nleft\tVERB\n.\tPUNCT\n"
+CONLLU = "".join(
+    "".join(f"{i}\t{word}\t_\t{tag}\t_\t_\t{i - 1}\t_\t_\t_\n" for i, (word, tag) in enumerate(sentence, 1))
+    + "\n"
+    for sentence in ((("Ann", "NOUN"), ("came", "VERB")), (("Bob", "NOUN"), ("left", "VERB")))
+)
+PAIRS = [(f"Rain {number}.", f"It is wet {number}.", label) for number, label in enumerate(("0", "1", "0"))]
+XNLI_ROWS = [{"language": "de", **nli(number, "neutral")} for number in range(3)]
+FRUIT = [{"label": letter, "text": f"fruit {letter}"} for letter in "ABCDE"]
+QUESTION = {"stem": "Which is red?", "choices": FRUIT, "question_concept": "fruit"}
+SCENES = [
+    {"ind": number, "ctx_a": f"A man {number}", "ctx_b": "he", "endings": list("wxyz"), "label": number}
+    for number in range(3)
+]
+SOCIAL = {"context": "Kim fell.", "question": "Why?", "answerA": "ice", "answerB": "luck", "answerC": "joy"}
+COSMOS = "id,context,question,answer0,answer1,answer2,answer3,label\n" + "".join(
+    f'i{number},"It rained, hard.",Why?,a,b,c,d,{number}\n' for number in range(3)
+)
+LABELS = ("bad", "good")
+
+
+def _own(make, suffix, **options):
+    return make("mine", files={"test": f"mine/test{suffix}"}, **options)
+
+
+# By a name: task, split, language and files.
+_SEEDS = {
+    "mnli": ("mnli", "dev", "en", {"mnli/multinli_1.0_dev_matched.jsonl": jsonl(*NLI)}),
+    "mnli glue": (
+        "mnli",
+        "dev",
+        "en",
+        {"mnli/dev_matched.tsv": tsv(tuple(NLI[0]), *(tuple(row.values()) for row in NLI))},
+    ),
+    "mnli translated": (
+        "mnli@de",
+        "train",
+        "de",
+        {"mnli/multinli.train.de.tsv": tsv(("premise", "hypo", "label"), ("Ja.", "Nein.", "contradictory"))},
+    ),
+    "snli": ("snli", "dev", "en", {"snli/snli_1.0_dev.jsonl": jsonl(nli(9, "-"), *NLI)}),
+    "anli": (
+        "anli",
+        "dev",
+        "en",
+        {
+            "anli/R1/dev.jsonl": jsonl(*ANLI),
+            "anli/R2/dev.jsonl": jsonl(*ANLI),
+            "anli/R3/dev.jsonl": jsonl(*ANLI),
+            "snli/snli_1.0_dev.jsonl": jsonl(*NLI),
+            "mnli/multinli_1.0_dev_matched.jsonl": jsonl(*NLI),
+        },
+    ),
+    "qqp": (
+        "qqp",
+        "dev",
+        "en",
+        {
+            "qqp/dev.tsv": tsv(
+                ("id", "question1", "question2", "is_duplicate"), *(("7", *pair) for pair in PAIRS)
+            )
+        },
+    ),
+    "xnli": (
+        "xnli",
+        "test",
+        "de",
+        {"xnli/test-de.tsv": tsv(("a", "b", "neutral"), ("c", "d", "entailment"))},
+    ),
+    "xnli all": (
+        "xnli",
+        "test",
+        "de",
+        {"xnli/xnli.test.tsv": tsv(tuple(XNLI_ROWS[0]), *(tuple(row.values()) for row in XNLI_ROWS))},
+    ),
+    "xnli jsonl": ("xnli", "test", "de", {"xnli/xnli.test.jsonl": jsonl(*XNLI_ROWS)}),
+    "pawsx": ("pawsx", "test", "de", {"pawsx/test-de.tsv": tsv(*PAIRS)}),
+    "pawsx released": (
+        "pawsx",
+        "test",
+        "de",
+        {
+            "pawsx/x-final/de/test_2k.tsv": tsv(
+                ("id", "sentence1", "sentence2", "label"), *((str(n), *pair) for n, pair in enumerate(PAIRS))
+            )
+        },
+    ),
+    "xcopa": ("xcopa", "test", "et", {"xcopa/test-et.jsonl": jsonl(*map(copa, range(4)))}),
+    "copa": ("copa", "dev", "en", {"copa/val.jsonl": jsonl(*map(copa, range(4)))}),
+    "siqa": (
+        "siqa",
+        "dev",
+        "en",
+        {"siqa/socialIQa_v1.4_dev.jsonl": jsonl(*({**SOCIAL, "correct": c} for c in "ABC"))},
+    ),
+    "hellaswag": ("hellaswag", "dev", "en", {"hellaswag/hellaswag_val.jsonl": jsonl(*SCENES)}),
+    "commonsenseqa": (
+        "commonsenseqa",
+        "dev",
+        "en",
+        {
+            "commonsenseqa/dev_rand_split.jsonl": jsonl(
+                *(
+                    {"id": f"c{number}", "question": QUESTION, "answerKey": "ABC"[number]}
+                    for number in range(3)
+                )
+            )
+        },
+    ),
+    "cosmosqa": ("cosmosqa", "dev", "en", {"cosmosqa/valid.csv": COSMOS}),
+    "panx": (
+        "panx",
+        "test",
+        "de",
+        {"panx/test-de.tsv": "de:Ann\tB-PER\nde:kam\tO\n\nde:Bob\tB-PER\nde::\tO\n"},
+    ),
+    "udpos": ("udpos", "test", "de", {"udpos/test-de.tsv": TAGGED}),
+    "udpos conllu": ("udpos", "test", "de", {"udpos/UD_German-GSD/de_gsd-ud-test.conllu": CONLLU}),
+    "ccg": (
+        "ccg",
+        "dev",
+        "en",
+        {"ccg/dev.tsv": "Ann came\tN V\nBob left town\tN V N\n", "ccg/tags_to_id.json": '{"N": 0, "V": 1}'},
+    ),
+    "squad": ("squad_v1", "dev", "en", {"squad/dev-v1.1.json": squad(*CONTEXTS)}),
+    "squad 2": (
+        "squad_v2",
+        "dev",
+        "en",
+        {"squad/dev-v2.0.json": squad(*CONTEXTS).replace('"answers"', '"is_impossible": false,\n "answers"')},
+    ),
+    "xquad": ("xquad", "test", "de", {"xquad/xquad.de.json": squad(*CONTEXTS)}),
+    "mlqa": (
+        "mlqa",
+        "test",
+        "de",
+        {"mlqa/MLQA_V1/test/test-context-de-question-de.json": squad(*CONTEXTS)},
+    ),
+    "tydiqa": (
+        "tydiqa",
+        "test",
+        "fi",
+        {"tydiqa/tydiqa-goldp-v1.1-dev.json": squad(*CONTEXTS).replace('"id": "', '"id": "finnish-')},
+    ),
+    "lareqa": (
+        "lareqa",
+        "test",
+        "de",
+        {
+            "lareqa/xquad-r/de.json": squad(*CONTEXTS, **BREAKS),
+            "lareqa/xquad-r/en.json": squad(*CONTEXTS, **BREAKS),
+        },
+    ),
+    "mewslix": (
+        "mewslix",
+        "test",
+        "de",
+        {
+            "mewslix/wikinews_mentions/test-de.jsonl": jsonl(
+                *({"context": CONTEXT, "mentions": [mention(number)]} for number in range(3))
+            ),
+            "mewslix/candidate_set_entities.jsonl": jsonl(*map(entity, range(3))),
+        },
+    ),
+    "mewslix labels": (
+        "mewslix",
+        "test",
+        "de",
+        {
+            "mewslix/wikinews_labels/test-de.json": json.dumps(
+                {f"m{number}": [f"Q{number}"] for number in range(3)}
+            ),
+            "mewslix/wikinews_mentions/test-de.jsonl": jsonl(
+                *({"context": CONTEXT, "mentions": [mention(number)]} for number in range(3))
+            ),
+            "mewslix/candidate_set_entities.jsonl": jsonl(*map(entity, range(3))),
+        },
+    ),
+    "mewslix pairs": (
+        "mewslix",
+        "dev",
+        "en",
+        {
+            "mewslix/wikipedia_pairs-dev.jsonl": jsonl(
+                *(
+                    {"contextual_mention": {"context": CONTEXT, "mention": mention(n)}, "entity": entity(n)}
+                    for n in range(3)
+                )
+            )
+        },
+    ),
+    "tatoeba": (
+        "tatoeba",
+        "test",
+        "de",
+        {
+            "tatoeba/de-en.gold": "1\n0\n2\n",
+            "tatoeba/de-en.de": "eins\nzwei\ndrei\n",
+            "tatoeba/de-en.en": "a\nb\nc\n",
+        },
+    ),
+    "tatoeba laser": (
+        "tatoeba",
+        "test",
+        "de",
+        {"tatoeba/tatoeba.deu-eng.deu": "eins\nzwei\n", "tatoeba/tatoeba.deu-eng.eng": "two\none\n"},
+    ),
+    "bucc": (
+        "bucc",
+        "test",
+        "de",
+        {
+            "bucc2018/de-en.test.gold": "de-1\ten-2\nde-2\ten-1\n",
+            "bucc2018/de-en.test.de": "de-1\teins\nde-2\tzwei\n",
+            "bucc2018/de-en.test.en": "en-1\ttwo\nen-2\tone\n",
+        },
+    ),
+    "mlm": ("mlm", "train", "de", {"text/de.txt": "".join(f"Zeile {number}.\n" for number in range(5))}),
+    "mlm pairs": ("mlm", "train", "de-en", {"text/de-en.tsv": "eins\tone\nzwei\ttwo\n"}),
+    "own labels": (
+        _own(classify_task, ".jsonl", labels=LABELS),
+        "test",
+        "en",
+        {"mine/test.jsonl": jsonl({"text": "x", "label": "bad"}, {"text": "y", "label": "good"})},
+    ),
+    "own choices": (
+        _own(choice_task, ".csv"),
+        "test",
+        "en",
+        {"mine/test.csv": "prompt,choice1,choice2,label\nRain,wet,dry,0\nSun,wet,dry,1\n"},
+    ),
+    "own tags": (
+        _own(tag_task, ".jsonl", labels=("N", "V")),
+        "test",
+        "en",
+        {
+            "mine/test.jsonl": jsonl(
+                {"words": ["Ann", "came"], "tags": ["N", "V"]}, {"words": "Bob left", "tags": "N V"}
+            )
+        },
+    ),
+    "own answers": (
+        _own(span_task, ".jsonl"),
+        "test",
+        "en",
+        {
+            "mine/test.jsonl": jsonl(
+                *({"question": "Who?", "context": c, "answer": c[:3], "answer_start": 0} for c in CONTEXTS)
+            )
+        },
+    ),
+    "own pairs": (
+        _own(pair_task, ".tsv"),
+        "test",
+        "en",
+        {"mine/test.tsv": tsv(("text", "positive"), ("one", "eins"), ("two", "zwei"))},
+    ),
+}
+SEEDS = {
+    name: Seed(get_task(task) if isinstance(task, str) else task, split, language, files)
+    for name, (task, split, language, files) in _SEEDS.items()
+}
