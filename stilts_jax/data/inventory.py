@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from stilts_jax.data.locate import list_patterns, prepared_sources
+from stilts_jax.data.locate import list_patterns
 from stilts_jax.data.sources import DataSource, available_languages, find_paths
 from stilts_jax.errors import StiltsError
-from stilts_jax.tasks.spec import Sources, Task
+from stilts_jax.tasks.spec import Task
 
 _ORDER = ("train", "dev", "dev_mismatched", "test")
 
@@ -32,17 +32,12 @@ class InventoryRow:
 
 
 def list_splits(task: Task, source: DataSource) -> tuple[str, ...]:
-    """Returns the splits that a task can have in its kind of source."""
-    kind = source.kind_of(task)
-
-    def collect(sources: Sources) -> set[str]:
-        found = {split for _, part in sources.parts for split in collect(part)}
-        if kind == "files":
-            layouts = [set(layout.paths) for layout in sources.files]
-            return found.union(*layouts, *(set(pool.paths) for pool in sources.pools))
-        return found.union(*(data_set.splits for data_set in prepared_sources(sources, kind)))
-
-    splits = collect(task.sources)
+    """Returns the splits that a task can have in its kind of source, and in files where that lacks them."""
+    splits: set[str] = set()
+    for part in [part for _, part in task.sources.parts] or [task.sources]:
+        splits.update(*(layout.paths for layout in part.files), *(pool.paths for pool in part.pools))
+        for data_set in (*part.hub, *part.tfds):
+            splits |= {split for split in data_set.splits if source.kind_of(task, split) != "files"}
     return (*(split for split in _ORDER if split in splits), *sorted(splits.difference(_ORDER)))
 
 
@@ -122,7 +117,7 @@ def format_paths(task: Task, source: DataSource) -> str:
             lines.append(f"  {split} {language}: {', '.join(paths)}")
         absent = [language for language in wanted_languages(task, split) if language not in there]
         if absent or not there:
-            patterns = list_patterns(task.sources, split, source.kind_of(task))
+            patterns = list_patterns(task.sources, split, source.kind_of(task, split))
             codes = f" ({' '.join(absent)})" if absent else ""
             lines.append(f"  {split} not found{codes}: looked for {', '.join(patterns)}")
     if task.train_on:

@@ -56,11 +56,15 @@ def prepared_sources(sources: Sources, kind: SourceKind) -> tuple[Prepared, ...]
     return sources.hub if kind == "hub" else sources.tfds
 
 
-def source_kinds(sources: Sources) -> tuple[SourceKind, ...]:
-    """Returns the kinds of source that a task has."""
+def source_kinds(sources: Sources, split: str) -> tuple[SourceKind, ...]:
+    """Returns the kinds of source that a split can be read from."""
+
+    def has(part: Sources, kind: SourceKind) -> bool:
+        return any(split in data_set.splits for data_set in prepared_sources(part, kind))
+
     parts = [part for _, part in sources.parts] or [sources]
     kinds: tuple[SourceKind, ...] = ("hub", "tfds")
-    return ("files", *(kind for kind in kinds if all(prepared_sources(part, kind) for part in parts)))
+    return ("files", *(kind for kind in kinds if all(has(part, kind) for part in parts)))
 
 
 def find(sources: Sources, split: str, language: str, kind: SourceKind, root: Path) -> Found | None:
@@ -188,7 +192,7 @@ def missing(task: Task, split: str, language: str, kind: SourceKind, root: Path,
         fix = f"take a language that is there: {' '.join(sorted(there))}"
     elif kind == "files":
         fix = "copy the released files there"
-        offers = [f"--source={other}" for other in source_kinds(task.sources)[1:]]
+        offers = [f"--source={other}" for other in source_kinds(task.sources, split)[1:]]
         if offers:
             fix += f", or fetch it: stilts prepare {task.name} {' or '.join(offers)} --data_root=..."
     else:

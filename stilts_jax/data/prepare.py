@@ -142,7 +142,7 @@ def _fetch(
     Returns:
         What went wrong with the data sets that were tried, if a part can't be had.
     """
-    kind = source.kind_of(task)
+    kind = source.kind_of(task, split)
     if kind == "files":
         return ""
     module = prepared_module(kind)
@@ -204,7 +204,7 @@ def _read(
 
 
 def _is_pool(task: Task, split: str, source: DataSource) -> bool:
-    kind = source.kind_of(task)
+    kind = source.kind_of(task, split)
     if kind == "files":
         return any(split in pool.paths for pool in task.sources.pools)
     return any(

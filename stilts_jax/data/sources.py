@@ -37,8 +37,8 @@ class DataSource:
 
     Attributes:
         root: the data root; hub data lies in its folder ``hub``, TFDS data in ``tfds``.
-        kind: how all tasks are read that ``per_task`` does not name; a task that has no source of this kind is
-            read from files.
+        kind: how all tasks are read that ``per_task`` does not name. A split that no source of this kind has
+            (LAReQA's pools, Universal Dependencies) is read from files.
         per_task: how single tasks are read.
         skip_budget: rows of one split and language that may be unusable; they are skipped and counted.
     """
@@ -48,15 +48,14 @@ class DataSource:
     per_task: Mapping[str, SourceKind] = field(default_factory=dict)
     skip_budget: int = 0
 
-    def kind_of(self, task: Task) -> SourceKind:
-        """Returns how a task is read."""
-        named = self.per_task.get(task.name, self.per_task.get(task.name.partition("@")[0]))
-        kind = named or self.kind
+    def kind_of(self, task: Task, split: str) -> SourceKind:
+        """Returns how a split is read."""
+        kind = self.per_task.get(task.name, self.per_task.get(task.name.partition("@")[0], self.kind))
         if kind not in ("files", "hub", "tfds"):
             raise ConfigError(
                 f"unknown kind of source {kind!r}", where=task.name, fix="take files, hub or tfds"
             )
-        return kind if named or kind in source_kinds(task.sources) else "files"
+        return kind if kind in source_kinds(task.sources, split) else "files"
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,7 @@ def read_counted(task: Task, split: str, language: str, source: DataSource) -> R
             except BadRow as error:
                 problems.report_row(path, row, error)
         if found.language_of and not rows_in_language:
-            raise missing(task, split, language, source.kind_of(task), source.root, part)
+            raise missing(task, split, language, source.kind_of(task, split), source.root, part)
     if blank and (split == "train" or len(blank) < len(examples)):
         reason = "training needs it" if split == "train" else "other rows of the file have it"
         for path, row in blank.values():
@@ -139,7 +138,7 @@ def read_counted(task: Task, split: str, language: str, source: DataSource) -> R
 
 def read_retrieval(task: Task, split: str, language: str, source: DataSource) -> RetrievalSet:
     """Returns queries, candidates and gold of one language of a retrieval task."""
-    kind = source.kind_of(task)
+    kind = source.kind_of(task, split)
     problems = Problems(f"{task.name}, {split}, {language}", source.skip_budget)
     found = None
     if kind == "files":
@@ -207,7 +206,7 @@ def _find(
     task: Task, split: str, language: str, source: DataSource
 ) -> tuple[tuple[Path, ...], list[Files | Pools | Prepared | None]]:
     """Returns the files that a split is read from, and what is declared of them."""
-    kind = source.kind_of(task)
+    kind = source.kind_of(task, split)
     if kind == "files":
         pool = find_pool(task.sources, split, language, source.root)
         if pool:
@@ -235,7 +234,7 @@ def available_languages(
         beyond: whether languages that the benchmark does not have are returned too (behind the others). A
             task that names no languages (mlm) has all that are there.
     """
-    found = list_languages(task.sources, split, source.kind_of(task), source.root)
+    found = list_languages(task.sources, split, source.kind_of(task, split), source.root)
     listed = tuple(language for language in task.languages if language in found)
     if not listed and split != "train" and "@" in task.name:
         listed = tuple({"en"} & found)
@@ -287,7 +286,7 @@ def _read_labels(path: Path, modified: int) -> tuple[str, ...]:
 
 def _locate(task: Task, split: str, language: str, source: DataSource) -> list[tuple[str, Found]]:
     """Returns the parts of a task with where each is found."""
-    kind, located = source.kind_of(task), []
+    kind, located = source.kind_of(task, split), []
     for name, part in task.sources.parts or (("", task.sources),):
         found = find(part, split, language, kind, source.root)
         if not found:

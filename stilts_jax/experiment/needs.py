@@ -92,7 +92,7 @@ def _missing_of(phase: Phase, context: Context) -> Iterator[str]:
 
 
 def _line(task: Task, split: str, languages: str, context: Context) -> str:
-    patterns = list_patterns(task.sources, split, context.source.kind_of(task))
+    patterns = list_patterns(task.sources, split, context.source.kind_of(task, split))
     looked = f"looked for {', '.join(patterns)}" if patterns else "the task has none"
     return f"{task.name} {split} {languages}: {looked}"
 

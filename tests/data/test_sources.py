@@ -366,6 +366,13 @@ def test_a_fingerprint_follows_bytes_and_version(write, source):
 
 def test_sources_are_chosen_by_task(tmp_path):
     source = DataSource(tmp_path, kind="hub", per_task={"mnli": "files"})
-    assert source.kind_of(get_task("mnli@de")) == "files" and source.kind_of(get_task("xnli")) == "hub"
+    for name, split, kind in (
+        ("mnli@de", "train", "files"),
+        ("xnli", "test", "hub"),
+        ("udpos", "test", "files"),  # no right data set on the hub
+        ("lareqa", "train", "hub"),
+        ("lareqa", "test", "files"),
+    ):
+        assert source.kind_of(get_task(name), split) == kind
     with pytest.raises(ConfigError):
-        DataSource(tmp_path, kind="ftp").kind_of(get_task("xnli"))
+        DataSource(tmp_path, kind="ftp").kind_of(get_task("xnli"), "test")
