@@ -39,7 +39,9 @@ def get_task(reference: str) -> Task:
     Raises:
         ConfigError: there is no such task.
     """
-    plain, _, language = reference.partition("@")
+    plain, at, language = reference.partition("@")
+    if at and not language:
+        raise ConfigError(f"{reference!r} names no language", fix="write it behind the @, as in mnli@de")
     task = _import_task(plain) if ":" in plain else _own_task(plain)
     if not language:
         return task

@@ -161,6 +161,11 @@ def test_files_without_a_language_in_their_name_are_in_the_tasks_own(tmp_path):
     ("module", "reference", "said"),
     [
         ("", "no_such_module:TASK", "current directory"),
+        ("", ".broken:TASK", "current directory"),
+        ("", ":TASK", "current directory"),
+        (DECLARATION, "broken:", "known: REVIEWS"),
+        (DECLARATION, "broken:REVIEWS@", "mnli@de"),
+        (DECLARATION, "broken:REVIEWS@d e", "name of a task"),
         ("import no_such_library", "broken:TASK", "no_such_library"),
         ("x = (", "broken:TASK", "SyntaxError"),
         ("TASK = 1", "broken:TASK", "stilts_jax.tasks.custom"),
