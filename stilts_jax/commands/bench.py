@@ -9,7 +9,6 @@ import argparse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from stilts_jax.config import load_config, to_settings
 from stilts_jax.errors import EXIT_OK
 from stilts_jax.experiment.settings import LENGTH, ROWS, Range
 from stilts_jax.files import local_path
@@ -68,6 +67,7 @@ def read_settings(config: str | None, overrides: Mapping[str, str]) -> "Settings
     """Returns the settings behind ``--config``, in float32 on a CPU and bfloat16 elsewhere if none is named."""
     import jax
 
+    from stilts_jax.config import load_config, to_settings
     from stilts_jax.experiment.runtime import start_runtime
 
     if not config:

@@ -6,14 +6,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from stilts_jax.config import load_config, to_settings
-from stilts_jax.data.locate import SourceKind
-from stilts_jax.data.sources import DataSource
 from stilts_jax.errors import ConfigError, show_tracebacks
 from stilts_jax.experiment.settings import Settings, split_pairs
 from stilts_jax.files import local_path, make_folder, open_path
 
 if TYPE_CHECKING:
+    from stilts_jax.data.locate import SourceKind
+    from stilts_jax.data.sources import DataSource
     from stilts_jax.experiment.context import Context
     from stilts_jax.progress import Progress
 
@@ -41,6 +40,8 @@ def read_settings(
     arguments: argparse.Namespace, own_options: Callable[[], Mapping[str, Any]] = dict
 ) -> Settings:
     """Returns the checked settings behind ``--config``; without it the defaults with a model's own options."""
+    from stilts_jax.config import load_config, to_settings
+
     spec, own = ("target", own_options()) if arguments.config is None else (arguments.config, {})
     settings = to_settings(load_config(spec, arguments.overrides, own))
     if settings.debug:
@@ -58,13 +59,15 @@ def check_data_root(folder: Path) -> None:
         )
 
 
-def make_source(data_root: Path, settings: Settings) -> DataSource:
+def make_source(data_root: Path, settings: Settings) -> "DataSource":
     """Returns where the experiment's examples come from."""
+    from stilts_jax.data.sources import DataSource
+
     check_data_root(data_root)
     return DataSource(
         root=data_root,
-        kind=cast(SourceKind, settings.data.source),  # checked by the settings, like the next line
-        per_task=cast(dict[str, SourceKind], split_pairs(settings.data.sources, "config.data.sources")),
+        kind=cast("SourceKind", settings.data.source),  # checked by the settings, like the next line
+        per_task=cast("dict[str, SourceKind]", split_pairs(settings.data.sources, "config.data.sources")),
         skip_budget=settings.data.skip_budget,
     )
 

@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("usual_handlers")]
 ROOM = "stilts_jax.experiment"
 # Functions in the order in which a grid of two phases calls them; at the first call of each the signal is sent.
 MOMENTS = (
-    "stilts_jax.commands.options.load_config",
+    "stilts_jax.config.load_config",
     f"{ROOM}.context.read_examples",
     f"{ROOM}.context.build_features",
     f"{ROOM}.models.load_start",
