@@ -5,11 +5,13 @@ The names below are the parts that other people's code uses; they are imported w
 """
 
 import importlib
+import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stilts_jax.evaluation.evaluate import evaluate_task
     from stilts_jax.evaluation.predict import predict
+    from stilts_jax.experiment.predict_texts import predict_texts
     from stilts_jax.model import apply_model, encode, export_encoder, init_params, load_encoder
     from stilts_jax.tasks import get_task, list_tasks
     from stilts_jax.train.losses import make_loss
@@ -33,6 +35,7 @@ _HOMES = {
     "load_encoder": "model",
     "make_loss": "train.losses",
     "predict": "evaluation.predict",
+    "predict_texts": "experiment.predict_texts",
     "train_step": "train.step",
 }
 
@@ -52,11 +55,21 @@ __all__ = [
     "load_encoder",
     "make_loss",
     "predict",
+    "predict_texts",
     "train_step",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        try:
+            return importlib.metadata.version("stilts-jax")
+        except importlib.metadata.PackageNotFoundError:  # a checkout that is not installed
+            return "unknown"
     if name not in _HOMES:
         raise AttributeError(f"module 'stilts_jax' has no attribute {name!r}")
     return getattr(importlib.import_module(f"stilts_jax.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

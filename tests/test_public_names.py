@@ -12,6 +12,8 @@ def test_every_public_name_can_be_imported():
     assert stilts_jax.__all__ == sorted(stilts_jax._HOMES)
     for name in stilts_jax.__all__:
         assert callable(getattr(stilts_jax, name))
+    assert {*stilts_jax.__all__, "__version__"} <= set(dir(stilts_jax))
+    assert isinstance(stilts_jax.__version__, str)
 
 
 def test_an_unknown_name_is_an_attribute_error():

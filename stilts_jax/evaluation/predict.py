@@ -34,6 +34,7 @@ from stilts_jax.model import (
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.sharding import batch_multiple, host_rows, parameter_shardings, shard_batch
 from stilts_jax.tokenization import SEP_ID
+from stilts_jax.train.checks import check_tokens
 
 Arrays = Mapping[str, jax.Array]
 Rows = dict[str, np.ndarray]
@@ -95,6 +96,7 @@ def predict(
     placed = _place(params, model, mesh)
     sequences = features.columns["tokens"]
     assert isinstance(sequences, Ragged)
+    check_tokens(sequences.values, model.encoder.vocab_size, name)
     kept: Rows = {}
     seen = np.zeros(len(features), np.int64)
     label = f"{name}: {len(features)} rows in {len(stream)} batches of {len(stream.shapes)} shapes"

@@ -19,6 +19,7 @@ from stilts_jax.checkpoint import Checkpoints
 from stilts_jax.errors import ConfigError, TrainingError
 from stilts_jax.progress import Progress, format_seconds, seconds_since_start
 from stilts_jax.sharding import state_shardings
+from stilts_jax.train.checks import check_batch
 from stilts_jax.train.compiled import CompiledSteps
 from stilts_jax.train.logs import JsonLines, TensorBoard, Work, count_tokens, device_memory
 from stilts_jax.train.optimizer import Optimizer
@@ -263,6 +264,7 @@ class Run:
         """Starts a step, then reads the metrics of the one before it, so that the device never waits for the host."""
         if jax.default_backend() == "cpu":
             self.fetch()  # nothing would overlap, and two steps would be in memory
+        check_batch(batch.arrays, self._state.params, batch.task)
         count, seconds = self._steps.count, self._steps.seconds
         self._state, metrics = self._steps(self._state, batch.task, batch.arrays)
         compiling = self._steps.seconds - seconds

@@ -208,3 +208,28 @@ def test_what_the_loop_says(tiny, tmp_path, monkeypatch):
 def test_settings_out_of_range_are_refused(wrong):
     with pytest.raises(ConfigError, match="out of range"):
         LoopConfig(**({"total_steps": 3, "seed": 0} | wrong))
+
+
+STRANGE = {
+    "a token id beyond the table": ("tokens", 64, "token ids", "tokenizer"),
+    "a token id below it": ("tokens", -1, "token ids", "tokenizer"),
+    "a label that the head lacks": ("label", 7, "labels", "numbered from 0"),
+}
+
+
+@pytest.mark.parametrize("case", sorted(STRANGE))
+def test_ids_and_labels_out_of_range_are_named_before_the_step(tiny, tmp_path, case):
+    name, value, what, fix = STRANGE[case]
+
+    def batch_at(step):
+        batch = tiny.batch_at(2 * step, tasks=("labels",))
+        arrays = {key: array.copy() for key, array in batch.arrays.items()}
+        arrays[name][(1,) * arrays[name].ndim] = value
+        batch.arrays = arrays
+        return batch
+
+    with pytest.raises(TrainingError) as caught:
+        tiny.run(tmp_path, steps=4, batch=batch_at)
+    assert what in caught.value.what and str(value) in caught.value.what
+    assert name in caught.value.where and ", first at 1" in caught.value.where
+    assert fix in caught.value.fix
