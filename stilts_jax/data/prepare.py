@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from stilts_jax.data.inventory import expected_count, format_table, list_splits, wanted_languages
-from stilts_jax.data.locate import prepared_module, prepared_sources
+from stilts_jax.data.locate import list_patterns, prepared_module, prepared_sources
 from stilts_jax.data.prepared import SourceFailure, has_language
 from stilts_jax.data.sources import DataSource, available_languages, read_counted, read_retrieval
 from stilts_jax.errors import ConfigError, DataError, nearest
@@ -186,7 +186,8 @@ def _read(
     found, skipped, note = None, 0, ""
     try:
         if language not in available_languages(task, split, source, beyond=True):
-            note = problem or "missing"
+            looked = ", ".join(list_patterns(task.sources, split, source.kind_of(task, split)))
+            note = problem or f"missing; looked for {looked}"
         elif _is_pool(task, split, source):
             pool = read_retrieval(task, split, language, source)
             # Only a mining task's count is of pairs: its pools hold much besides.
