@@ -90,6 +90,10 @@ def tag(
                 raise BadRow(
                     f"the tag {names[wrong]!r} of {tokens[wrong]!r} is none of the task's {len(labels)} tags"
                 )
+            if len(indices) > 1 and set(indices) == {-1}:
+                raise BadRow(
+                    f"no entry of {tags} is a tag: {describe(names[0])}; are words and tags swapped?"
+                )
             indices = tuple(index_of[unknown] if index < 0 else index for index in indices)
         return TagExample(str(row.number), tuple(tokens), indices)
 

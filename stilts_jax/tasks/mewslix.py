@@ -97,6 +97,8 @@ def _build(paths: Mapping[str, tuple[Path, ...]], language: str, problems: Probl
                 right = labels.texts(name)
                 if any(right):
                     gold[name] = tuple(right)
+        for name in sorted(queries.keys() - labels.fields.keys()) if gold else ():
+            problems.report(path, 0, f"the mention {name!r} is missing")
     entities, skipped = _read_entities(state_of(paths["candidates"]), problems.budget)
     problems.found += skipped
     return RetrievalSet(list(queries.values()), entities, gold or None)

@@ -21,12 +21,25 @@ def line_of(text, part):
 
 
 TWICE = json.dumps({"data": [{"paragraphs": [{"context": "Ann came.", "qas": [QUESTION, QUESTION]}]}]})
+COPA = '{"premise": "a", "choice1": "b", "choice2": "c", "question": "cause", "idx": 0, "label": %s}\n'
 BAD = {
     "column count": ("xnli/dev-de.tsv", "a\tb\tneutral\nc\td\n", 2, "3 columns were expected"),
     "bad label": ("xnli/dev-de.tsv", "a\tb\tneutral\nc\td\tmaybe\n", 2, "label is 'maybe'"),
     "bad tag": ("panx/dev-de.tsv", "a\tO\n\nb\tB-CITY\n", 3, "'B-CITY' of 'b'"),
     "a word without its tag": ("panx/dev-de.tsv", "a\tO\nb\n", 2, "a word and its tag"),
     "words and tags": ("ccg/dev.tsv", "one two\tn\n", 1, "words has 2 entries, tags has 1"),
+    "words and tags are swapped": ("ccg/dev.tsv", "n n\tAnn came\n", 1, "swapped"),
+    "lost tabs": ("panx/dev-de.tsv", "a O\nb O\n", 1, "tab"),
+    "a label of many is lost": ("pawsx/dev-de.tsv", "a\tb\nc\td\t1\n", 1, "3 columns"),
+    "a label of many is blank": (
+        "xcopa/val-et.jsonl",
+        COPA % "null" + COPA.replace('idx": 0', 'idx": 1') % 1,
+        1,
+        "blank",
+    ),
+    "NULs": ("xnli/dev-de.tsv", "a\tb\tneutral\n" + "\0" * 4096, 2, "4096 NUL"),
+    "absurd JSON": ("xcopa/val-et.jsonl", "[" * 100_000, 1, "nested too deeply"),
+    "a long number": ("xcopa/val-et.jsonl", '{"idx": ' + "9" * 5000 + "}", 1, "digits"),
     "invalid UTF-8": ("xnli/dev-de.tsv", b"a\tb\tneutral\nc\xe9\td\tneutral\n", 2, "not UTF-8"),
     "empty text": ("xnli/dev-de.tsv", "a\t \tneutral\n", 1, "hypothesis is empty"),
     "answer elsewhere": ("xquad/xquad.de.json", squad(context="So Ann came."), None, "not at character 0"),
@@ -47,7 +60,7 @@ BAD = {
         "label is 2",
     ),
 }
-TASK_OF = {"xnli": "de", "panx": "de", "ccg": "en", "xquad": "de", "xcopa": "et"}
+TASK_OF = {"xnli": "de", "pawsx": "de", "panx": "de", "ccg": "en", "xquad": "de", "xcopa": "et"}
 
 
 def put(tmp_path, name, content):
@@ -72,7 +85,9 @@ def test_bad_rows_are_named(tmp_path, case):
     assert task.name in caught.value.where and language in caught.value.where and caught.value.fix
 
 
-@pytest.mark.parametrize("case", BAD)
+@pytest.mark.parametrize(
+    "case", [case for case in BAD if case not in ("NULs", "lost tabs")]
+)  # whole files are damaged there
 def test_bad_rows_are_skipped_and_counted_when_asked(tmp_path, case):
     name, content, _, message = BAD[case]
     path, task, split, language = put(tmp_path, name, content)
