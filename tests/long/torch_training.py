@@ -75,10 +75,10 @@ def score(model, selection, settings):
         model.save_pretrained(folder)
         transformers.AutoTokenizer.from_pretrained(model.config.name_or_path).save_pretrained(folder)
         opened = open_model(folder)
-    ((name, (head, params)),) = opened.heads.items()
+    ((name, head),) = opened.heads.items()
     found = evaluate_task(
-        Model(opened.config, ((name, head),), make_compute(settings)),
-        {"encoder": opened.params, "head": params},
+        Model(opened.config, ((name, head.config),), make_compute(settings)),
+        {"encoder": opened.params, "head": head.params},
         selection.task,
         selection.features,
         selection.examples,
