@@ -81,9 +81,18 @@ def main():
             seed = options.seed * 100_000 + number
             draw, scratch = random.Random(seed), folder / "scratch"
             workdir = whole.copy(scratch)
-            victim, damage = choose(draw, workdir.files()), draw.choice(DAMAGES)
             command = draw.choice(("grid", "grid", "report", "eval"))
-            damage(workdir.files()[victim], draw)
+            if command == "grid" and draw.random() < 0.7:  # so that models and checkpoints are needed
+                (phase,) = workdir.path.glob("phases/none+udpos.s0-*")
+                for name in draw.choice((("result.json",), ("result.json", "trained.json"))):
+                    (phase / name).unlink()
+            files = workdir.files()
+            if command != "report":  # what they read
+                files = {
+                    name: path for name, path in files.items() if "phases" not in name or "none+udpos" in name
+                }
+            victim, damage = choose(draw, files), draw.choice(DAMAGES)
+            damage(files[victim], draw)
             code, text, silent = commands[command](workdir, scratch, expected)
             verdict = {-1: "TRACEBACK", -2: "HANG"}.get(code, "SILENT" if silent else f"exit {code}")
             counts[verdict] += 1

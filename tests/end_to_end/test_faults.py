@@ -1,0 +1,183 @@
+"""Files of a finished grid are damaged, one kind after the other, and the same command is run again.
+
+It must give the same scores, or end with an error that names the file and leaves the other scores alone; and then, with
+the file back in its place, give the same scores again. Never a traceback.
+"""
+
+import builtins
+import errno
+import io
+import os
+import random
+import resource
+import shutil
+from pathlib import Path
+
+import damage
+import pytest
+from damage import Workdir, run
+
+pytestmark = pytest.mark.slow
+
+RESULT, TRAINED, FINAL = "result.json", "trained.json", "final"
+# What is removed before, so that the damaged file is needed.
+STATES = {"done": (), "unscored": (RESULT,), "untrained": (RESULT, TRAINED, FINAL)}
+PHASE = "phases/none+udpos.s0-*"
+FILES = [
+    ("done", f"{PHASE}/result.json"),
+    ("done", f"{PHASE}/trained.json"),
+    ("done", "phases/mnli.s0-*/trained.json"),
+    ("done", f"{PHASE}/settings.json"),
+    ("done", f"{PHASE}/run.lock"),
+    ("unscored", f"{PHASE}/settings.json"),
+    ("unscored", f"{PHASE}/run.lock"),
+    ("unscored", f"{PHASE}/trained.json"),
+    ("unscored", f"{PHASE}/final/*/record/metadata"),
+    ("unscored", f"{PHASE}/final/*/params/_METADATA"),
+    ("unscored", f"{PHASE}/final/*/params/manifest.ocdbt"),
+    ("unscored", f"{PHASE}/final/*/params/ocdbt.process_0/d/*"),
+    ("unscored", f"{PHASE}/final/*/_CHECKPOINT_METADATA"),
+    ("untrained", f"{PHASE}/checkpoints/*/record/metadata"),
+    ("untrained", f"{PHASE}/checkpoints/*/params/ocdbt.process_0/d/*"),
+    ("untrained", f"{PHASE}/checkpoints/*/moments/_METADATA"),
+    ("untrained", f"{PHASE}/metrics.jsonl"),
+    ("untrained", f"{PHASE}/timings.jsonl"),
+    ("untrained", "features/*.arrow"),
+    ("untrained", "features/*.json"),
+    ("untrained", "encoder/config.json"),
+    ("untrained", "encoder/model.safetensors"),
+    ("untrained", "encoder/tokenizer.json"),
+    ("untrained", "encoder/tokenizer_config.json"),
+]
+
+
+@pytest.fixture(scope="module")
+def finished(demo, tmp_path_factory) -> Workdir:
+    """A finished grid with all its models and checkpoints."""
+    workdir = Workdir(tmp_path_factory.mktemp("whole"), demo[0] / "world/data", demo[0] / "encoder")
+    code, text = workdir.grid()
+    assert code == 0, text
+    return workdir
+
+
+def copy(finished: Workdir, folder: Path, state: str = "done") -> Workdir:
+    shutil.rmtree(folder, ignore_errors=True)
+    workdir = finished.copy(folder)
+    (phase,) = workdir.path.glob(PHASE)
+    for name in STATES[state]:
+        remove(phase / name)
+    return workdir
+
+
+def remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def find(workdir: Workdir, pattern: str) -> Path:
+    """Returns the largest file of a kind: in a checkpoint, that is the one with the arrays."""
+    found = list((workdir.path.parent if pattern.startswith("encoder") else workdir.path).glob(pattern))
+    return max(found, key=lambda path: path.stat().st_size)
+
+
+def check(workdir: Workdir, finished: Workdir, case: str, named: Path) -> int:
+    """Runs the grid: it gives the same scores, or names the file and leaves other scores alone."""
+    before = {path: path.read_bytes() for path in workdir.path.glob("phases/*/result.json") if path != named}
+    code, text = workdir.grid()
+    assert code in (0, 1, 2), f"{case}: {code}\n{text}"
+    if code == 0:
+        assert workdir.scores() == finished.scores(), f"{case}: other scores\n{text}"
+    else:
+        assert named.name in text or str(named.parent) in text or PHASE[7:-2] in text, f"{case}:\n{text}"
+        assert before.items() <= {path: path.read_bytes() for path in before if path.is_file()}.items(), case
+    return code
+
+
+@pytest.mark.parametrize(("state", "pattern"), FILES, ids=lambda value: value.replace("/", "."))
+def test_a_damaged_file_is_made_again_or_named(finished, tmp_path, state, pattern):
+    for function in damage.DAMAGES:
+        workdir = copy(finished, tmp_path / "copy", state)
+        path = find(workdir, pattern)
+        content = path.read_bytes()
+        function(path, random.Random(1))
+        if check(workdir, finished, f"{function.__name__} {pattern}", path):
+            remove(path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+            code, text = workdir.grid()
+            assert (code, workdir.scores()) == (0, finished.scores()), f"{function.__name__}, back: {text}"
+
+
+def test_a_damaged_model_of_a_parent_is_named_and_made_again_as_the_error_says(finished, tmp_path):
+    workdir = copy(finished, tmp_path / "copy")
+    (child,) = workdir.path.glob("phases/mnli.s0+udpos.s0-*")
+    remove(child)
+    arrays = find(workdir, "phases/mnli.s0-*/final/*/params/ocdbt.process_0/d/*")
+    damage.flip(arrays, random.Random(0))
+    code, text = workdir.grid()
+    (trained,) = workdir.path.glob("phases/mnli.s0-*/trained.json")
+    assert code == 1 and str(trained) in text
+    remove(trained)
+    remove(trained.with_name("checkpoints"))  # as experiment.keep=models leaves it
+    code, text = workdir.grid()
+    assert (code, workdir.scores()) == (0, finished.scores()), text
+
+
+def test_scores_outlive_the_models_that_made_them(finished, tmp_path):
+    workdir = copy(finished, tmp_path / "copy")
+    assert workdir.grid("--config.experiment.keep=none")[0] == 0
+    assert not list(workdir.path.glob("phases/*/final"))
+    code, text = workdir.grid("--config.experiment.keep=none", "--config.evaluation.limit=5")
+    assert code == 1 and "experiment.keep" in text and "trained.json" in text
+    assert workdir.scores() == finished.scores()
+    code, text = run("report", str(workdir.path))
+    assert code == 0 and "later attempt failed" in (workdir.path / "report/report.md").read_text()
+    assert workdir.grid("--config.experiment.keep=none")[0] == 0
+    assert workdir.scores() == finished.scores() and not list(workdir.path.glob("phases/*/failure.json"))
+
+
+@pytest.mark.parametrize("size", [0, 1, 100, 1500, 5000, 20_000, 100_000])
+def test_a_full_disk_is_named_and_the_same_command_goes_on(finished, tmp_path, size):
+    """Every file that grows beyond a size fails to: the work directory is that of a grid that has not begun."""
+    workdir = copy(finished, tmp_path / "copy")
+    for name in ("phases", "features"):
+        remove(workdir.path / name)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        code, text = workdir.grid()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert code == 1 and str(workdir.path) in text, text
+    code, text = workdir.grid()
+    assert (code, workdir.scores()) == (0, finished.scores()), text
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_read_only_disk_shows_what_is_finished_and_names_what_is_not(
+    finished, tmp_path, monkeypatch, state
+):
+    workdir = copy(finished, tmp_path / "copy", state)
+
+    def guarded(function, *, writes=lambda arguments: True):
+        def call(path, *arguments, **options):
+            inside = not isinstance(path, int) and str(path).startswith(str(workdir.path))
+            if inside and writes([*arguments, *options.values()]):
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+            return function(path, *arguments, **options)
+
+        return call
+
+    def writing(arguments):
+        return any(isinstance(one, str) and set(one) & set("wax+") for one in arguments[:1])
+
+    with monkeypatch.context() as patch:
+        for name in ("mkdir", "unlink", "replace", "rename", "rmdir", "link", "symlink"):
+            patch.setattr(os, name, guarded(getattr(os, name)))
+        patch.setattr(os, "open", guarded(os.open, writes=lambda found: found[0] & (os.O_RDWR | os.O_WRONLY)))
+        for module in (builtins, io):
+            patch.setattr(module, "open", guarded(module.open, writes=writing))
+        code, text = workdir.grid()
+    assert code == (0 if state == "done" else 1), text
+    assert "| Intermediate |" in text and (state == "done" or os.strerror(errno.EROFS) in text), text
+    code, text = workdir.grid()
+    assert (code, workdir.scores()) == (0, finished.scores()), text
