@@ -1,5 +1,6 @@
 """Two logs of JSON lines: ``metrics.jsonl`` is deterministic; ``timings.jsonl`` depends on the hardware."""
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -38,14 +39,18 @@ class JsonLines:
         """Bytes written."""
         return self._file.tell() if self._file else len(self._text)
 
-    def cut(self, size: int) -> bool:
-        """Drops everything after the first ``size`` bytes; returns False if the file is shorter than that."""
-        whole = not self._enabled or self.size >= size
+    def cut(self, size: int) -> None:
+        """Drops everything after the first ``size`` bytes."""
         if self._file:
             self._file.truncate(min(size, self.size))
             self._file.seek(0, os.SEEK_END)
         del self._text[size:]
-        return whole
+
+    def digest(self) -> str:
+        """Returns a hash of all lines; empty on hosts that write none."""
+        if not self._enabled:
+            return ""
+        return hashlib.sha256(self._path.read_bytes() if self._file else self._text).hexdigest()
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Appends one line."""

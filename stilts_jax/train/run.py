@@ -4,7 +4,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -184,8 +184,12 @@ class Run:
         self._saved_step = self.step
         self.history, self.skipped = record["history"], record["skipped"]
         self._work = self._logged = Work(**record["work"])
-        if not self._metrics.cut(record["metrics_size"]):
-            self._progress.say(f"warning: {self._directory}/metrics.jsonl lacks lines of earlier steps")
+        self._metrics.cut(record["metrics_size"])
+        if self._metrics.digest() not in ("", record["metrics_digest"]):
+            self._progress.say(
+                f"warning: {self._directory}/metrics.jsonl is not what it was: lines of earlier steps are missing or "
+                "wrong in the curve; the training itself is not affected"
+            )
         self._progress.say(f"going on after step {self.step}")
         step = jnp.asarray(self.step, jnp.int32)
         if self._shardings:
@@ -254,6 +258,7 @@ class Run:
             "skipped": self.skipped,
             "work": asdict(self._work),
             "metrics_size": self._metrics.sync(),
+            "metrics_digest": self._metrics.digest(),
         }
         items = {"params": self._state.params, "moments": self._state.moments}
         self._checkpoints.save(self.step, items, record, protect=[] if best is None else [best])
@@ -375,5 +380,11 @@ def read_curve(directory: str | os.PathLike) -> list[list[float]]:
     path = epath.Path(directory) / "metrics.jsonl"
     if not path.exists():
         return []
-    records = [json.loads(line) for line in path.read_text().splitlines()]
-    return [[record["step"], record["loss"]] for record in records if record.get("loss") is not None]
+    points = []
+    for line in path.read_bytes().splitlines():
+        # A damaged line is left out; that the file is damaged was said when the run went on.
+        with suppress(ValueError, TypeError, KeyError, AttributeError):
+            record = json.loads(line)
+            if record.get("loss") is not None:
+                points.append([record["step"], record["loss"]])
+    return points

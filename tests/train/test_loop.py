@@ -195,7 +195,7 @@ def test_what_the_loop_says(tiny, tmp_path, monkeypatch):
     (tmp_path / "metrics.jsonl").write_text("")
     monkeypatch.setattr(Run, "_announced", False)
     tiny.run(tmp_path, steps=4, batch=_labels(tiny), progress=Progress(heard, patience=0.0))
-    assert "going on after step 2" in heard.getvalue() and "lacks lines" in heard.getvalue()
+    assert "going on after step 2" in heard.getvalue() and "not what it was" in heard.getvalue()
     if Path("/proc/self/stat").exists():
         assert (
             len(re.findall(r"first step .+ after the command; it compiled for [\d.]+ s", heard.getvalue()))
