@@ -133,6 +133,16 @@ def fetch_folder(name: str | os.PathLike) -> Path:
 
 
 @contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Lets an error of the disk name the file that the user knows; writing to an open file names none."""
+    try:
+        yield
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
+
+
+@contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Gives the name of a file to write, which becomes ``path`` when the block ends without an error.
 
@@ -143,14 +153,12 @@ def replacing(path: Path) -> Iterator[Path]:
     _remove_stale(path.parent)
     temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}-{next(_count)}.tmp")
     try:
-        temporary.unlink(missing_ok=True)  # a link that somebody put there must not be followed
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        error.filename, error.filename2 = str(path), None  # what the user knows, not the temporary name
-        raise
+        with naming(path):
+            temporary.unlink(missing_ok=True)  # a link that somebody put there must not be followed
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

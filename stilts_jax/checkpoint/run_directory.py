@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from stilts_jax.errors import CheckpointError, LockedError, RecordError
-from stilts_jax.files import local_folder, open_path, read_record, write_record
+from stilts_jax.files import local_folder, naming, open_path, read_record, write_record
 
 try:
     import fcntl
@@ -56,9 +56,9 @@ def lock_run(directory: str | os.PathLike) -> Iterator[None]:
                 fix="wait for it, stop it, or take another directory",
             ) from error
         try:
-            file.truncate(0)
-            file.write(owner)
-            file.flush()
+            with naming(folder / LOCK):
+                os.ftruncate(file.fileno(), 0)
+                os.pwrite(file.fileno(), owner.encode(), 0)
             yield
         finally:
             fcntl.flock(file, fcntl.LOCK_UN)

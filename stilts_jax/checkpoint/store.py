@@ -135,7 +135,8 @@ class Checkpoints:
             raise CheckpointError(
                 f"None of the checkpoints can be used (steps {', '.join(map(str, steps))}).",
                 where=str(self._directory),
-                fix="start again in a new run directory; the damaged steps were kept beside this folder",
+                fix="run the same command again to train from the start; the damaged steps were kept in the folder "
+                "`damaged` beside this one",
             )
         return None
 

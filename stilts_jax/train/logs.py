@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import jax
@@ -13,7 +14,7 @@ from etils import epath
 
 from stilts_jax.chips import find_chip
 from stilts_jax.errors import ConfigError
-from stilts_jax.files import is_remote
+from stilts_jax.files import is_remote, naming
 
 
 class JsonLines:
@@ -56,15 +57,17 @@ class JsonLines:
         """Appends one line."""
         line = (json.dumps(record, ensure_ascii=False) + "\n").encode()
         if self._file:
-            self._file.write(line)
-            self._file.flush()
+            with naming(Path(self._path)):
+                self._file.write(line)
+                self._file.flush()
         elif self._enabled:
             self._text += line
 
     def sync(self) -> int:
         """Makes sure that the lines are on disk; returns the size of the file."""
         if self._file:
-            os.fsync(self._file.fileno())
+            with naming(Path(self._path)):
+                os.fsync(self._file.fileno())
         elif self._enabled:
             self._path.write_bytes(self._text)
         return self.size
@@ -73,7 +76,8 @@ class JsonLines:
         """Syncs and closes."""
         self.sync()
         if self._file:
-            self._file.close()
+            with naming(Path(self._path)):
+                self._file.close()
 
 
 @dataclass
