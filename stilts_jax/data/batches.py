@@ -160,7 +160,7 @@ class PredictionStream:
     never).
 
     A batch takes the next longest rows, padded to the bucket of the longest; the number of rows is static for
-    a bucket. So only the very last batch has rows that fill up; they repeat a row, at weight 0.
+    a bucket. So only the last batch is filled up: it repeats a row with weight 0.
 
     Attributes:
         buckets: lengths that ``tokens`` may have.
@@ -226,7 +226,7 @@ class PredictionStream:
         return (self.batch_at(index) for index in range(len(self)))
 
     def batch_at(self, index: int) -> Batch:
-        """Returns a batch; ``rows`` is -1 where a row only fills up."""
+        """Returns a batch; ``rows`` is -1 where a repeated row fills it up."""
         first, count, length = self._plan[index]
         place = first + np.arange(count)
         real = place < len(self._order)

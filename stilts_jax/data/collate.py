@@ -56,7 +56,7 @@ def _collate_choice(features: Features, rows: np.ndarray, length: int) -> Arrays
     counts = flat(features, "num_choices")
     number = np.arange(int(counts.max()))
     mask = number < counts[rows][:, None]
-    # A choice that is missing shows the first one: a row of padding alone has no softmax.
+    # The first choice is repeated where one is missing: a softmax over nothing but padding is undefined.
     sequences = flat(features, "first_choice")[rows][:, None] + np.where(mask, number, 0)
     tokens = pad(ragged(features, "tokens"), sequences.reshape(-1), length, PAD_ID)
     return {

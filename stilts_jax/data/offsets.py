@@ -1,9 +1,8 @@
-"""Where subwords stand in their text: the tokenizer's own answer, repaired.
+"""Character offsets of subwords: what the tokenizer says, with three of its errors corrected.
 
-What is wrong with it: a lone ``▁`` claims the first character of its word (Chinese, Thai); other pipelines
-count the space in front of a word as its part; a mark that normalization merged into its letter, or dropped,
-belongs to no subword. After the repair a subword never begins with a space, and none that composes a letter is
-lost.
+A lone ``▁`` claims the first character of its word (in Chinese and Thai). Some tokenizers count the space before a
+word as a part of the word. A combining mark that normalization merged into its letter, or dropped, belongs to no
+subword. After the correction no subword begins with a space, and every combining mark belongs to a subword.
 """
 
 import unicodedata

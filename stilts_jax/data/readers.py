@@ -1,4 +1,4 @@
-"""Reads the formats that data sets are released in: rows with their place, and what is wrong with them.
+"""Reads the formats that data sets are released in, and yields their rows with the line of each.
 
 Lines end at a line feed (or CR LF) only: ``str.splitlines`` would also cut at U+2028 and others inside a
 sentence. Tables are read without quoting, since XNLI and PAWS-X hold bare quotes. ``.gz`` files are read as
@@ -158,7 +158,7 @@ def read_squad(path: Path, language: str, problems: Problems) -> Iterator[Row]:
 
 
 def read_tagged(path: Path, language: str, problems: Problems) -> Iterator[Row]:
-    """Yields one row a sentence: ``words`` and ``tags`` (None where they are blanked).
+    """Yields one row for each sentence: ``words`` and ``tags`` (None where they are blanked).
 
     A line is ``token TAB tag``; an empty line ends a sentence. Where every token stands behind ``LL:``
     (WikiANN as released), that is cut off, at the first colon only: a token may itself be or hold a colon.
@@ -209,7 +209,7 @@ _NOT_IN_TOKENS = re.compile(r"[\s\u200c]")
 
 
 def read_conllu(path: Path, language: str, problems: Problems) -> Iterator[Row]:
-    """Yields one row a sentence of Universal Dependencies, as XTREME reads them.
+    """Yields one row for each sentence of Universal Dependencies, as XTREME reads them.
 
     A multi-word token is one word, empty nodes are dropped, spaces and U+200C are taken out of tokens, and a
     sentence whose text is withheld (its tokens are ``_``) is dropped.

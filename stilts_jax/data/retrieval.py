@@ -12,7 +12,7 @@ from stilts_jax.tasks.spec import EmbedExample
 
 
 def read_sentences(path: Path, language: str, problems: Problems) -> list[EmbedExample]:
-    """Returns one sentence a line; ids are ``LL-LINE``, counted from 0.
+    """Returns a sentence for each line; ids are ``LL-LINE``, counted from 0.
 
     A line that can't be used is never skipped: gold counts lines.
     """

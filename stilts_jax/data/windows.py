@@ -20,12 +20,13 @@ class Windows(NamedTuple):
 
 
 def plan_windows(lengths: np.ndarray, capacity: np.ndarray, stride: int) -> Windows:
-    """Covers documents with windows that begin at multiples of ``stride``; an empty one gets an empty one.
+    """Covers documents with windows that begin at multiples of ``stride``; an empty document has one empty window.
 
     Args:
         lengths: int64 [D] tokens of each document.
         capacity: int64 [D] tokens that a window of it may have, 1 or more.
-        stride: the step; where it is more than the capacity, the capacity (no token is left out).
+        stride: tokens from the start of one window to that of the next; at most the capacity is taken, so that no
+            token is left out.
     """
     step = np.minimum(stride, capacity)
     counts = 1 + np.maximum(-(-(lengths - capacity) // step), 0)

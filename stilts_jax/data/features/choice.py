@@ -12,7 +12,7 @@ from stilts_jax.tokenization import CLS_ID, SEP_ID
 
 
 def build_choice(examples: Sequence[ChoiceExample], work: Work) -> dict[str, np.ndarray | Ragged]:
-    """Columns ``tokens`` (one entry a choice), ``first_choice``, ``num_choices`` and ``label``.
+    """Columns ``tokens`` (one entry for each choice), ``first_choice``, ``num_choices`` and ``label``.
 
     A prompt that is too long loses its beginning, and a choice stays whole. Only a choice that is longer than
     a whole row by itself loses its end; how many do is said.

@@ -13,7 +13,7 @@ _BLOCK = 2**20  # values that are copied at a time
 
 
 class Segments(NamedTuple):
-    """One stretch of ``values`` a row: ``values[starts[i] : starts[i] + lengths[i]]``.
+    """One stretch of ``values`` for each row: ``values[starts[i] : starts[i] + lengths[i]]``.
 
     Rows may share a stretch, so that a text that occurs often is tokenized and kept once.
 

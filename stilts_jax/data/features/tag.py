@@ -10,7 +10,7 @@ from stilts_jax.data.records import IGNORE, Ragged
 from stilts_jax.tasks.spec import TagExample
 from stilts_jax.tokenization import CLS_ID, SEP_ID, UNK_ID
 
-MAX_SUBWORDS = 100  # a "word" of more is no word (a URL, a line of dashes): one <unk> stands for it
+MAX_SUBWORDS = 100  # a longer "word" (a URL, a line of dashes) becomes one <unk>
 
 
 def build_tag(examples: Sequence[TagExample], work: Work) -> dict[str, np.ndarray | Ragged]:
