@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -352,8 +353,12 @@ def _checksum(payload: Mapping[str, Any]) -> str:
 
 
 def _short(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0][:200]}" if text else type(error).__name__
+    """Returns the line of an error that says something, without the drivers and source lines of tensorstore."""
+    text = str(error).strip().partition("\n")[0]
+    text = re.sub(
+        r'Error opening "[^"]*" driver: | \[(source locations|tensorstore_spec|domain)=.*', "", text
+    )
+    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
 
 
 def _compare(where: str, wanted: Any, saved: Mapping[str, list], *, exact: bool) -> None:
