@@ -17,7 +17,7 @@ ROOM = "stilts_jax.experiment"
 # Functions in the order in which a grid of two phases calls them; at the first call of each the signal is sent.
 MOMENTS = (
     "stilts_jax.config.load_config",
-    f"{ROOM}.context.",
+    f"{ROOM}.context.read_counted",
     f"{ROOM}.context.build_features",
     f"{ROOM}.models.load_start",
     f"{ROOM}.train_phase.init_params",
