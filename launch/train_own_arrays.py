@@ -20,12 +20,12 @@ data = {"tokens": tokens, "label": label, "weight": np.ones(1024, np.float32)}
 loaded = sj.load_encoder(sys.argv[1]) if len(sys.argv) > 1 else None
 shape = loaded.config if loaded else SHAPES["tiny"]
 model = Model(shape, (("mine", HeadConfig(kind="classify", num_labels=2)),))
-optimizer = sj.Optimizer(sj.OptimizerConfig(learning_rate=2e-5 if loaded else 5e-3, total_steps=100))
+optimizer = sj.make_optimizer(sj.OptimizerConfig(learning_rate=2e-5 if loaded else 5e-3, total_steps=100))
 loss = sj.make_loss(model, "mine")
 params = sj.init_params(model, jax.random.key(0), loaded.params if loaded else None)
 state = sj.init_state(params, optimizer.init)
 step = jax.jit(
-    lambda state, batch: sj.train_step(state, batch, loss_fn=loss, optimizer=optimizer, head="mine", seed=0),
+    lambda state, batch: sj.train_step(state, batch, loss_fn=loss, tx=optimizer, key=jax.random.key(0)),
     donate_argnums=0,  # the new state takes the old one's memory
 )
 for number in range(100):

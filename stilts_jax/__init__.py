@@ -15,12 +15,11 @@ if TYPE_CHECKING:
     from stilts_jax.model import apply_model, encode, export_encoder, init_params, load_encoder
     from stilts_jax.tasks import get_task, list_tasks
     from stilts_jax.train.losses import make_loss
-    from stilts_jax.train.optimizer import Optimizer, OptimizerConfig
+    from stilts_jax.train.optimizer import OptimizerConfig, make_optimizer
     from stilts_jax.train.state import TrainState, init_state
     from stilts_jax.train.step import eval_step, train_step
 
 _HOMES = {
-    "Optimizer": "train.optimizer",
     "OptimizerConfig": "train.optimizer",
     "TrainState": "train.state",
     "apply_model": "model",
@@ -34,13 +33,13 @@ _HOMES = {
     "list_tasks": "tasks",
     "load_encoder": "model",
     "make_loss": "train.losses",
+    "make_optimizer": "train.optimizer",
     "predict": "evaluation.predict",
     "predict_texts": "experiment.predict_texts",
     "train_step": "train.step",
 }
 
 __all__ = [
-    "Optimizer",
     "OptimizerConfig",
     "TrainState",
     "apply_model",
@@ -54,6 +53,7 @@ __all__ = [
     "list_tasks",
     "load_encoder",
     "make_loss",
+    "make_optimizer",
     "predict",
     "predict_texts",
     "train_step",

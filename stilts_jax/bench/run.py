@@ -29,7 +29,7 @@ from stilts_jax.progress import Progress, seconds_since_start
 from stilts_jax.sharding import Mesh, MeshConfig, make_mesh, parameter_shardings
 from stilts_jax.train.loop import LoopConfig
 from stilts_jax.train.losses import make_loss
-from stilts_jax.train.optimizer import Optimizer, OptimizerConfig
+from stilts_jax.train.optimizer import OptimizerConfig, make_optimizer
 from stilts_jax.train.run import Run
 from stilts_jax.train.state import init_state
 from stilts_jax.train.vocabulary import PhaseVocabulary, fits_phase_vocabulary
@@ -104,12 +104,10 @@ class Training:
             params = params if self._vocabulary is None else self._vocabulary.shrink(params)
             params = jax.device_put(params, parameter_shardings(params, mesh))
             moment_dtype: Any = train.moment_dtype  # checked by the settings
-            optimizer = Optimizer(
-                OptimizerConfig(learning_rate=1e-5, total_steps=10**6, moment_dtype=moment_dtype)
-            )
+            optimizer = OptimizerConfig(learning_rate=1e-5, total_steps=10**6, moment_dtype=moment_dtype)
             self._run = self._stack.enter_context(
                 Run(
-                    init_state(params, optimizer.init),
+                    init_state(params, make_optimizer(optimizer).init),
                     LoopConfig(total_steps=10**6, seed=0, accumulation=train.accumulation, rng=rng),
                     optimizer,
                     {TASK: make_loss(model, TASK)},

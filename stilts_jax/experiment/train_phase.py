@@ -43,7 +43,7 @@ from stilts_jax.model import Model, choose_backend, init_params
 from stilts_jax.sharding import parameter_shardings
 from stilts_jax.train.loop import LoopConfig, run_training
 from stilts_jax.train.losses import make_loss
-from stilts_jax.train.optimizer import Optimizer, OptimizerConfig
+from stilts_jax.train.optimizer import OptimizerConfig, make_optimizer
 from stilts_jax.train.run import TrainingResult
 from stilts_jax.train.selection import is_collapsed
 from stilts_jax.train.state import init_state
@@ -84,14 +84,14 @@ def train_phase(phase: Phase, context: Context) -> dict[str, Any]:
         params = vocabulary.shrink(params)
         selection = [replace(item, features=_remap(item.features, vocabulary)) for item in selection]
         params = jax.device_put(params, parameter_shardings(params, context.mesh))
-    optimizer = Optimizer(_optimizer_config(data[0], total_steps, context))
+    optimizer = _optimizer_config(data[0], total_steps, context)
     batch_at = _remapped(batches.batch_at, vocabulary)
     with (
         BatchesAhead(batch_at) as ahead,
         Traced(ahead, context.trace, total_steps, context.progress) as traced,
     ):
         result = run_training(
-            init_state(params, optimizer.init),
+            init_state(params, make_optimizer(optimizer).init),
             config=_loop_config(phase, total_steps, context, len(batches.shapes)),
             optimizer=optimizer,
             losses={name: make_loss(model, name) for name, _ in model.heads},

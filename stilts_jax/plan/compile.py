@@ -132,7 +132,12 @@ def plan_setup(setup: Setup) -> Plan:
     state = _place(state, shardings)
     batch = _place(abstract_batch(setup), batch_sharding(mesh))
     step = partial(
-        train_step, loss_fn=loss, optimizer=optimizer, head=HEAD, seed=0, accumulation=setup.accumulation
+        train_step,
+        loss_fn=loss,
+        tx=optimizer,
+        key=jax.random.key(0),
+        accumulation=setup.accumulation,
+        freeze=setup.optimizer.freeze,
     )
     train = jax.jit(step, donate_argnums=0, out_shardings=(shardings, NamedSharding(mesh, P())))
     evaluate = jax.jit(partial(eval_step, loss_fn=loss), out_shardings=NamedSharding(mesh, P()))

@@ -7,12 +7,13 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from stilts_jax.errors import ConfigError, nearest
 from stilts_jax.sharding import batch_multiple, host_rows, pad_batch_to, shard_batch
-from stilts_jax.train.optimizer import Optimizer
+from stilts_jax.train.optimizer import OptimizerConfig, make_optimizer
 from stilts_jax.train.state import TrainState
 from stilts_jax.train.step import LossFn, train_step
 
@@ -39,7 +40,7 @@ class CompiledSteps:
     def __init__(
         self,
         losses: Mapping[str, LossFn],
-        optimizer: Optimizer,
+        optimizer: OptimizerConfig,
         *,
         seed: int,
         accumulation: int,
@@ -95,14 +96,21 @@ class CompiledSteps:
             step = partial(
                 train_step,
                 loss_fn=self._losses[task],
-                optimizer=self._optimizer,
-                head=task,
+                tx=make_optimizer(self._optimizer),
                 accumulation=self._accumulation,
-                rng=self._rng,
+                freeze=self._optimizer.freeze,
             )
+            rates = self._optimizer.rates()
+
             # The seed is an argument, so that runs of other seeds find this step in the compilation cache.
+            def run(
+                state: TrainState, arrays: Any, seed: jax.Array
+            ) -> tuple[TrainState, dict[str, jax.Array]]:
+                new, metrics = step(state, arrays, key=jax.random.key(seed, impl=self._rng))
+                return new, metrics | {"learning_rate": jnp.asarray(rates(state.step))}
+
             self._functions[task] = jax.jit(
-                lambda state, arrays, seed: step(state, arrays, seed=seed),
+                run,
                 donate_argnums=0,
                 out_shardings=(self._shardings, NamedSharding(self._mesh, PartitionSpec()))
                 if self._mesh

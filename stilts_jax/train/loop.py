@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from stilts_jax import interruption
 from stilts_jax.errors import RunAgain, TrainingError
 from stilts_jax.progress import SILENT, Progress
-from stilts_jax.train.optimizer import Optimizer
+from stilts_jax.train.optimizer import OptimizerConfig
 from stilts_jax.train.run import BatchLike, LoopConfig, Run, TrainingResult
 from stilts_jax.train.state import TrainState
 from stilts_jax.train.step import LossFn
@@ -22,7 +22,7 @@ def run_training(
     state: TrainState,
     *,
     config: LoopConfig,
-    optimizer: Optimizer,
+    optimizer: OptimizerConfig,
     losses: Mapping[str, LossFn],
     batch_at: Callable[[int], BatchLike],
     directory: str | os.PathLike,

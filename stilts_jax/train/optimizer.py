@@ -1,8 +1,8 @@
-"""AdamW over the parts of the parameters that a batch works on."""
+"""The recipe's optimizer as an optax transformation: AdamW by parts, with warm-up, clipping, layer rates, freezing."""
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any, Literal
 
 import jax
@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from stilts_jax.errors import ConfigError
-from stilts_jax.train.trees import Params, map_with_path, prune
+from stilts_jax.train.trees import Params, map_with_path, merge, prune
 
 EMBEDDINGS = "encoder/embeddings/"
 LAYERS = "encoder/layers/"
@@ -76,24 +76,77 @@ class OptimizerConfig:
         """Steps until the full learning rate is reached."""
         return math.ceil(self.total_steps * self.warmup) if self.warmup < 1 else int(self.warmup)
 
+    def rates(self) -> optax.Schedule:
+        """Returns the learning rate by step: the first step of a warm-up has rate 0, as in PyTorch."""
+        rise, fall = self.warmup_steps, max(1, self.total_steps - self.warmup_steps)
+        after = {
+            "linear": optax.linear_schedule(self.learning_rate, 0.0, fall),
+            "cosine": optax.cosine_decay_schedule(self.learning_rate, fall),
+            "constant": optax.constant_schedule(self.learning_rate),
+        }[self.schedule]
+        if rise:
+            after = optax.join_schedules(
+                [optax.linear_schedule(0.0, self.learning_rate, rise), after], [rise]
+            )
+        return lambda step: after(
+            jnp.asarray(step, float)
+        )  # an int32 would be divided in float32, whatever x64 says
 
-def learning_rate_at(config: OptimizerConfig, step: Any, numeric: ModuleType = jnp) -> Any:
-    """Returns the learning rate of ``step`` (0-based: the first step of a warm-up has rate 0, as in PyTorch).
+    def frozen_whole(self, path: str) -> bool:
+        """Says whether the parameter at ``path`` (such as ``encoder/embeddings/word``) stays as it is."""
+        return self.freeze_embeddings and path.startswith(EMBEDDINGS)
 
-    Args:
-        step: a number or an array of numbers.
-        numeric: ``jax.numpy`` inside a step, ``numpy`` for float64 on the host.
-    """
-    step = numeric.asarray(step, float)
-    ramp = step / max(1, config.warmup_steps)
-    done = (step - config.warmup_steps) / max(1, config.total_steps - config.warmup_steps)
-    done = numeric.clip(done, 0.0, 1.0)
-    after = {
-        "linear": 1.0 - done,
-        "cosine": 0.5 * (1.0 + numeric.cos(math.pi * done)),
-        "constant": numeric.ones_like(done),
-    }[config.schedule]
-    return config.learning_rate * numeric.where(step < config.warmup_steps, ramp, after)
+    def frozen_layers(self, num_layers: int) -> np.ndarray:
+        """Returns which of the encoder's layers stay as they are, bool [L]."""
+        if self.freeze_layers > num_layers:
+            raise ConfigError(
+                f"{self.freeze_layers} layers can't be frozen.",
+                where="OptimizerConfig.freeze_layers",
+                fix=f"the encoder has {num_layers}",
+            )
+        return np.arange(num_layers) < self.freeze_layers
+
+    def freeze(self, params: Params) -> Params:
+        """Returns the same parameters, of which those that are frozen have no gradient."""
+        num_layers = count_layers(params)
+
+        def stop(path: str, value: jax.Array) -> jax.Array:
+            if self.frozen_whole(path):
+                return jax.lax.stop_gradient(value)
+            if self.freeze_layers and path.startswith(LAYERS):
+                frozen = _spread(self.frozen_layers(num_layers), value)
+                return jnp.where(frozen, jax.lax.stop_gradient(value), value)
+            return value
+
+        return map_with_path(stop, params)
+
+    def rate_scale(self, path: str, num_layers: int) -> float | np.ndarray:
+        """Returns what the learning rate is multiplied by at ``path``; [L] for stacked layers."""
+        if path.startswith(EMBEDDINGS):
+            return 0.0 if self.freeze_embeddings else self.layer_decay ** (num_layers + 1)
+        if not path.startswith(LAYERS) or (self.layer_decay == 1.0 and not self.freeze_layers):
+            return 1.0
+        rates = self.layer_decay ** np.arange(num_layers, 0, -1).astype(float)
+        return rates * ~self.frozen_layers(num_layers)
+
+    def untouched_factor(
+        self, path: str, num_layers: int, steps: int, skipped: Collection[int] = ()
+    ) -> float:
+        """Returns what ``steps`` steps make of a value at ``path`` (of the embeddings) that never has a gradient.
+
+        Adam's direction is zero there, so weight decay alone is left: a product of ``1 - rate * decay``.
+
+        Args:
+            path: such as ``encoder/embeddings/word``.
+            num_layers: of the encoder.
+            steps: that were taken.
+            skipped: steps that were left out because their loss was not finite.
+        """
+        taken = np.setdiff1d(np.arange(steps), list(skipped))
+        if not is_decayed(path) or not len(taken):
+            return 1.0
+        rates = np.asarray(jax.vmap(self.rates())(jnp.asarray(taken)), np.float64)
+        return float(np.prod(1.0 - rates * self.rate_scale(path, num_layers) * self.weight_decay))
 
 
 def is_decayed(path: str) -> bool:
@@ -103,129 +156,75 @@ def is_decayed(path: str) -> bool:
     return not (in_norm or name in ("bias", "logit_scale"))
 
 
-@dataclass(frozen=True)
-class Optimizer:
-    """AdamW by parts: the encoder and the active head, clipped together, each with moments of its own.
+def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformationExtraArgs:
+    """Returns the recipe's optimizer for ``{"encoder": E, "heads": {name: H}}``.
 
-    Adam itself is optax's. The rest is written out because its pieces depend on paths: what decays, what is
-    frozen, which rate a layer has.
+    The encoder and each head have moments of their own, ``{"count", "mu", "nu"}``, so that a head without a batch stays
+    exactly as it is; all of them follow the schedule by the step of the whole run. What is frozen has no moments where
+    it is frozen whole.
+
+    Its ``update`` takes ``step``, the number of the run's step, and ``head``, the name of the only head that has
+    gradients (None: all have).
     """
+    if not isinstance(config, OptimizerConfig):
+        raise ConfigError(
+            f"make_optimizer({config!r}) is not possible.",
+            where="make_optimizer",
+            fix="write make_optimizer(OptimizerConfig(learning_rate=..., total_steps=...))",
+        )
+    low = config.moment_dtype == "bfloat16"
+    adam = optax.scale_by_adam(
+        config.beta1, config.beta2, config.epsilon, mu_dtype=jnp.bfloat16 if low else None
+    )
+    clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
+    schedule = config.rates()
 
-    config: OptimizerConfig
+    def trained(part: Params, prefix: str) -> Params:
+        return prune(part, lambda path: not config.frozen_whole(path), prefix)
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.config, OptimizerConfig):
-            raise ConfigError(
-                f"Optimizer({self.config!r}) is not possible.",
-                where="Optimizer",
-                fix="write Optimizer(OptimizerConfig(learning_rate=..., total_steps=...))",
-            )
-
-    def is_trained(self, path: str) -> bool:
-        """Says whether the parameter at ``path`` (such as ``encoder/embeddings/word``) moves at all."""
-        return not (self.config.freeze_embeddings and path.startswith(EMBEDDINGS))
-
-    def split(self, active: Params) -> tuple[Params, Params]:
-        """Splits ``{"encoder", "head"}`` into what is trained and what is not; ``trees.merge`` undoes it."""
-        return prune(active, self.is_trained), prune(active, lambda path: not self.is_trained(path))
-
-    def init(self, params: Params) -> Params:
-        """Returns the moments of ``{"encoder": E, "heads": {name: H}}``."""
-        heads = {name: self._init_part(head, "head/") for name, head in params["heads"].items()}
-        return {"encoder": self._init_part(params["encoder"], "encoder/"), "heads": heads}
-
-    def update(
-        self, gradients: Params, moments: Params, trained: Params, step: jax.Array
-    ) -> tuple[Params, Params, jax.Array, jax.Array]:
-        """Takes one step.
-
-        Args:
-            gradients: of ``trained``.
-            moments: of the same parts, ``{"encoder", "head"}``.
-            trained: the parameters, from ``split``.
-            step: of the whole run; every part follows the schedule by it, whenever a head was last used.
-
-        Returns:
-            Parameters, moments, the gradient's norm before clipping, the learning rate.
-        """
-        config = self.config
-        num_layers = count_layers(trained)
-        if config.freeze_layers:
-            mask = self._unfrozen(num_layers)
-            gradients = map_with_path(
-                lambda path, g: g * _spread(mask, g) if path.startswith(LAYERS) else g, gradients
-            )
-        norm = optax.global_norm(gradients)
-        if config.clip_norm:
-            gradients = jax.tree.map(
-                lambda g: g * (config.clip_norm / jnp.maximum(norm, config.clip_norm)), gradients
-            )
-        mu_dtype = jnp.bfloat16 if config.moment_dtype == "bfloat16" else None
-        adam = optax.scale_by_adam(config.beta1, config.beta2, config.epsilon, mu_dtype=mu_dtype)
-        directions, new_moments = {}, {}
-        for part, old in moments.items():
-            # A part without parameters (a head that only pools, a frozen encoder) has no gradients either.
-            directions[part], new = adam.update(gradients.get(part, {}), optax.ScaleByAdamState(**old))
-            new_moments[part] = new._asdict()
-        rate = learning_rate_at(config, step)
-
-        def move(path: str, value: jax.Array, direction: jax.Array) -> jax.Array:
-            wide = value.astype(direction.dtype)
-            if config.weight_decay and is_decayed(path):
-                direction = direction + config.weight_decay * wide
-            scale = _spread(self.rate_scale(path, num_layers), direction)
-            return (wide - rate * scale * direction).astype(value.dtype)
-
-        moved = map_with_path(move, trained, {part: directions[part] for part in trained})
-        return moved, new_moments, norm, rate
-
-    def rate_scale(self, path: str, num_layers: int) -> float | np.ndarray:
-        """Returns what the learning rate is multiplied by at ``path``; [L] for stacked layers."""
-        decay = self.config.layer_decay
-        if path.startswith(EMBEDDINGS):
-            return 0.0 if self.config.freeze_embeddings else decay ** (num_layers + 1)
-        if not path.startswith(LAYERS) or (decay == 1.0 and not self.config.freeze_layers):
-            return 1.0
-        return decay ** np.arange(num_layers, 0, -1).astype(float) * self._unfrozen(num_layers)
-
-    def untouched_factor(
-        self, path: str, num_layers: int, steps: int, skipped: tuple[int, ...] = ()
-    ) -> float:
-        """Returns what ``steps`` steps make of a value at ``path`` (of the embeddings) that never has a
-        gradient.
-
-        Adam's direction is zero there, so weight decay alone is left: a product of ``1 - rate * decay``.
-
-        Args:
-            skipped: steps that were left out because their loss was not finite.
-        """
-        if not is_decayed(path):
-            return 1.0
-        rates = learning_rate_at(self.config, np.setdiff1d(np.arange(steps), skipped), np)
-        return float(np.prod(1.0 - rates * self.rate_scale(path, num_layers) * self.config.weight_decay))
-
-    def _unfrozen(self, num_layers: int) -> np.ndarray:
-        if self.config.freeze_layers > num_layers:
-            raise ConfigError(
-                f"{self.config.freeze_layers} layers can't be frozen.",
-                where="OptimizerConfig.freeze_layers",
-                fix=f"the encoder has {num_layers}",
-            )
-        return (np.arange(num_layers) >= self.config.freeze_layers).astype(float)
-
-    def _init_part(self, part: Params, prefix: str) -> Params:
-        trained = prune(part, self.is_trained, prefix)
-        low = self.config.moment_dtype == "bfloat16"
+    def init_part(part: Params, prefix: str) -> Params:
+        part = trained(part, prefix)
         return {
             "count": jnp.zeros([], jnp.int32),
-            "mu": jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.bfloat16 if low else wide_dtype(p)), trained),
-            "nu": jax.tree.map(lambda p: jnp.zeros(p.shape, wide_dtype(p)), trained),
+            "mu": jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.bfloat16 if low else wide_dtype(p)), part),
+            "nu": jax.tree.map(lambda p: jnp.zeros(p.shape, wide_dtype(p)), part),
         }
 
+    def init(params: Params) -> Params:
+        heads = {name: init_part(head, "heads/") for name, head in params["heads"].items()}
+        return {"encoder": init_part(params["encoder"], "encoder/"), "heads": heads}
 
-def make_optimizer(config: OptimizerConfig) -> Optimizer:
-    """Returns the optimizer that ``config`` describes."""
-    return Optimizer(config)
+    def update_part(
+        gradients: Params, moments: Params, params: Params, prefix: str, num_layers: int, rate: Any
+    ) -> tuple[Params, Params]:
+        directions, new = adam.update(trained(gradients, prefix), optax.ScaleByAdamState(**moments))
+
+        def move(path: str, direction: jax.Array, value: jax.Array) -> jax.Array:
+            if config.weight_decay and is_decayed(path):
+                direction = direction + config.weight_decay * value.astype(direction.dtype)
+            scale = _spread(config.rate_scale(prefix + path, num_layers), direction)
+            return -(rate * scale * direction)
+
+        moved = map_with_path(move, directions, trained(params, prefix))
+        frozen = prune(gradients, config.frozen_whole, prefix)
+        return merge(moved, jax.tree.map(jnp.zeros_like, frozen)), new._asdict()
+
+    def update(
+        gradients: Params, moments: Params, params: Params, *, step: Any, head: str | None = None, **_: Any
+    ) -> tuple[Params, Params]:
+        gradients, _state = clip.update(gradients, optax.EmptyState())
+        num_layers, rate = count_layers(params), schedule(step)
+        updates: Params = {"heads": jax.tree.map(jnp.zeros_like, gradients["heads"])}
+        new: Params = {"heads": dict(moments["heads"])}
+        updates["encoder"], new["encoder"] = update_part(
+            gradients["encoder"], moments["encoder"], params["encoder"], "encoder/", num_layers, rate
+        )
+        for name in gradients["heads"] if head is None else [head]:
+            parts = (tree["heads"][name] for tree in (gradients, moments, params))
+            updates["heads"][name], new["heads"][name] = update_part(*parts, "heads/", num_layers, rate)
+        return updates, new
+
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def wide_dtype(leaf: Any) -> jnp.dtype:

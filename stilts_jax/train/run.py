@@ -22,7 +22,7 @@ from stilts_jax.sharding import state_shardings
 from stilts_jax.train.checks import check_batch
 from stilts_jax.train.compiled import CompiledSteps
 from stilts_jax.train.logs import JsonLines, TensorBoard, Work, count_tokens, device_memory
-from stilts_jax.train.optimizer import Optimizer
+from stilts_jax.train.optimizer import OptimizerConfig
 from stilts_jax.train.selection import best_step, is_out_of_patience
 from stilts_jax.train.state import TrainState
 from stilts_jax.train.step import LossFn
@@ -117,7 +117,7 @@ class Run:
         self,
         state: TrainState,
         config: LoopConfig,
-        optimizer: Optimizer,
+        optimizer: OptimizerConfig,
         losses: Mapping[str, LossFn],
         directory: str | os.PathLike,
         select: Callable[[Params], float] | None,

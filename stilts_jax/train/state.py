@@ -35,7 +35,7 @@ def init_state(params: Params, init_moments: Callable[[Params], Params]) -> Trai
 
     Args:
         params: ``{"encoder": E, "heads": {name: H}}``.
-        init_moments: ``Optimizer.init``.
+        init_moments: ``init`` of any optax transformation.
     """
     return TrainState(step=jnp.zeros([], jnp.int32), params=params, moments=init_moments(params))
 

@@ -6,11 +6,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from stilts_jax.errors import ConfigError
-from stilts_jax.train.optimizer import Optimizer, wide_dtype
+from stilts_jax.train.optimizer import wide_dtype
 from stilts_jax.train.state import TrainState, replace_head, select_head
-from stilts_jax.train.trees import Params, merge
+from stilts_jax.train.trees import Params
 
 Arrays = Mapping[str, jax.Array]
 # loss_fn({"encoder", "head"}, batch, dropout key or None) -> (sum of losses, sum of weights, sums to report)
@@ -22,58 +23,61 @@ def train_step(
     batch: Arrays,
     *,
     loss_fn: LossFn,
-    optimizer: Optimizer,
-    head: str,
-    seed: Any,
+    tx: optax.GradientTransformation,
+    key: jax.Array,
     accumulation: int = 1,
-    rng: str = "threefry2x32",
+    freeze: Callable[[Params], Params] | None = None,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """Takes one optimizer step.
 
-    The gradient is that of the summed loss, divided once by the weight of the whole batch, so it does not
-    depend on how rows fall on microbatches, devices or hosts. A step whose loss or gradient is not finite
-    changes nothing but ``step``; its metrics say ``skipped``.
+    The gradient is that of the summed loss, divided once by the weight of the whole batch, so it does not depend on how
+    rows fall on microbatches, devices or hosts. A step whose loss or gradient is not finite changes nothing but
+    ``step``; its metrics say ``skipped``.
+
+    A loss with a ``head`` is given ``{"encoder", "head"}`` and reaches no other head. The transformation of
+    ``make_optimizer`` then leaves the other heads and their moments as they are; with any other one, optax's own
+    behaviour holds: their gradients are zero, and momentum or weight decay may move them.
 
     Args:
+        state: what the last step returned, or ``init_state``.
         batch: arrays with a common leading axis [B, ...], ``B`` a multiple of ``accumulation``.
-        loss_fn: see ``losses.make_loss``, or any function of that form.
-        head: which head of ``state.params["heads"]`` the batch is for.
-        seed: of dropout; a number, or a scalar array so that runs of other seeds share a compiled step.
+        loss_fn: see ``losses.make_loss``, or any function of that form; one without ``head`` gets all parameters.
+        tx: any optax transformation; ``make_optimizer`` makes the recipe's.
+        key: of the run; the step's own key is folded from it and the number of the step.
         accumulation: microbatches that the batch is worked off in; on a CPU two at a time.
-        rng: implementation of the random keys.
+        freeze: stops the gradients of some parameters; see ``OptimizerConfig.freeze``.
 
     Returns:
-        The next state, and scalars: loss, grad_norm, weight, learning_rate, skipped, and what ``loss_fn``
-        reports.
+        The next state, and scalars: loss, grad_norm, weight, skipped, and what ``loss_fn`` reports.
     """
-    key = jax.random.fold_in(jax.random.key(seed, impl=rng), state.step)
-    params, moments = (select_head(parts, head) for parts in (state.params, state.moments))
-    trained, frozen = optimizer.split(params)
+    key = jax.random.fold_in(key, state.step)
+    head = getattr(loss_fn, "head", None)
+    params = state.params if head is None else select_head(state.params, head)
 
-    def summed_loss(trained: Params, batch: Arrays, key: Any) -> tuple[jax.Array, tuple]:
-        loss, weight, report = loss_fn(merge(trained, frozen), batch, key)
+    def summed_loss(params: Params, batch: Arrays, key: Any) -> tuple[jax.Array, tuple]:
+        loss, weight, report = loss_fn(freeze(params) if freeze else params, batch, key)
         return loss, (weight, report)
 
-    gradients, loss, weight, report = _accumulate(summed_loss, loss_fn, trained, batch, key, accumulation)
+    gradients, loss, weight, report = _accumulate(summed_loss, loss_fn, params, batch, key, accumulation)
     divisor = jnp.where(weight > 0, weight, 1)
     gradients = jax.tree.map(lambda g: g / divisor.astype(g.dtype), gradients)
-    moved, new_moments, norm, rate = optimizer.update(gradients, moments, trained, state.step)
-    finite = jnp.isfinite(loss) & jnp.isfinite(norm)
-    moved, new_moments = jax.tree.map(partial(jnp.where, finite), (moved, new_moments), (trained, moments))
-    next_state = TrainState(
-        step=state.step + 1,
-        params=replace_head(state.params, head, merge(moved, frozen)),
-        moments=replace_head(state.moments, head, new_moments),
+    norm = optax.global_norm(gradients)
+    if head is not None:  # the other heads have no gradient
+        gradients = replace_head(jax.tree.map(jnp.zeros_like, state.params), head, gradients)
+    updates, moments = optax.with_extra_args_support(tx).update(
+        gradients, state.moments, state.params, step=state.step, head=head
     )
+    moved = optax.apply_updates(state.params, updates)
+    finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+    moved, moments = jax.tree.map(partial(jnp.where, finite), (moved, moments), (state.params, state.moments))
     metrics = {
         **{name: total / divisor for name, total in report.items()},
         "loss": loss / divisor,
         "grad_norm": norm,
         "weight": weight,
-        "learning_rate": rate,
         "skipped": ~finite,
     }
-    return next_state, metrics
+    return TrainState(step=state.step + 1, params=moved, moments=moments), metrics
 
 
 def eval_step(params: Params, batch: Arrays, *, loss_fn: LossFn) -> dict[str, jax.Array]:

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stilts_jax.errors import TrainingError
-from stilts_jax.train.optimizer import Optimizer, count_layers
+from stilts_jax.train.optimizer import OptimizerConfig, count_layers
 from stilts_jax.train.trees import Params
 
 WORD = "encoder/embeddings/word"
@@ -118,7 +118,7 @@ class PhaseVocabulary:
         params: Params,
         original: Any,
         *,
-        optimizer: Optimizer,
+        optimizer: OptimizerConfig,
         steps: int,
         skipped: Collection[int] = (),
     ) -> Params:

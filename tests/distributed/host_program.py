@@ -64,7 +64,7 @@ def train(mesh: jax.sharding.Mesh, steps: int) -> dict:
     shardings = state_shardings(state, mesh, zero1=True)
     state = jax.device_put(jax.tree.map(np.asarray, state), shardings)
     step_function = jax.jit(
-        partial(train_step, loss_fn=make_loss(MODEL, "task"), optimizer=optimizer, head="task", seed=3),
+        partial(train_step, loss_fn=make_loss(MODEL, "task"), tx=optimizer, key=jax.random.key(3)),
         donate_argnums=0,
         out_shardings=(shardings, jax.sharding.NamedSharding(mesh, jax.P())),
     )

@@ -13,7 +13,7 @@ from stilts_jax.checkpoint import Checkpoints, digest_leaves
 from stilts_jax.errors import EXIT_RUN_AGAIN, CheckpointError, ConfigError, RunAgain, TrainingError
 from stilts_jax.progress import Progress
 from stilts_jax.train.loop import run_training
-from stilts_jax.train.optimizer import Optimizer, OptimizerConfig
+from stilts_jax.train.optimizer import OptimizerConfig, make_optimizer
 from stilts_jax.train.run import LoopConfig, Run, read_curve
 from stilts_jax.train.state import init_state
 
@@ -128,9 +128,9 @@ def test_the_best_step_is_what_comes_back(tiny, tmp_path):
 
 
 def _run_with_select(tiny, folder, select, *, steps, **config):
-    optimizer = Optimizer(OptimizerConfig(learning_rate=1e-2, total_steps=steps))
+    optimizer = OptimizerConfig(learning_rate=1e-2, total_steps=steps)
     return run_training(
-        init_state(tiny.make_params(), optimizer.init),
+        init_state(tiny.make_params(), make_optimizer(optimizer).init),
         config=LoopConfig(total_steps=steps, seed=3, **config),
         optimizer=optimizer,
         losses=tiny.LOSSES,

@@ -4,7 +4,7 @@ import pytest
 
 from stilts_jax.model import SHAPES, Compute, HeadConfig, Model, abstract_params
 from stilts_jax.train.losses import make_loss
-from stilts_jax.train.optimizer import Optimizer, OptimizerConfig
+from stilts_jax.train.optimizer import OptimizerConfig, make_optimizer
 from stilts_jax.train.state import abstract_state
 from stilts_jax.train.step import train_step
 
@@ -13,7 +13,7 @@ def _temporary_bytes(remat):
     """What the compiler sets aside for a step of XLM-R Large on 32 x 128 tokens, besides the state."""
     heads = (("xnli", HeadConfig(kind="classify", num_labels=3)),)
     model = Model(SHAPES["large"], heads, Compute(dtype="bfloat16", remat=remat))
-    optimizer = Optimizer(OptimizerConfig(learning_rate=1e-5, total_steps=10))
+    optimizer = make_optimizer(OptimizerConfig(learning_rate=1e-5, total_steps=10))
     state = abstract_state(abstract_params(model), optimizer.init)
     batch = {
         "tokens": jax.ShapeDtypeStruct((32, 128), jnp.int32),
@@ -22,9 +22,7 @@ def _temporary_bytes(remat):
     }
 
     def step(state, batch):
-        return train_step(
-            state, batch, loss_fn=make_loss(model, "xnli"), optimizer=optimizer, head="xnli", seed=0
-        )
+        return train_step(state, batch, loss_fn=make_loss(model, "xnli"), tx=optimizer, key=jax.random.key(0))
 
     # What is set aside is decided before the code is optimised, which takes longest.
     unoptimised = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}

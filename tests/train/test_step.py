@@ -3,24 +3,26 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+import optax.contrib
 import pytest
 
 from stilts_jax.errors import ConfigError
-from stilts_jax.train.optimizer import Optimizer, OptimizerConfig
+from stilts_jax.train.optimizer import OptimizerConfig, make_optimizer
 from stilts_jax.train.state import init_state, select_head
 from stilts_jax.train.step import eval_step, train_step
 from stilts_jax.train.trees import path_of
 
-OPTIMIZER = Optimizer(OptimizerConfig(learning_rate=1e-2, total_steps=20, warmup=0))
+OPTIMIZER = make_optimizer(OptimizerConfig(learning_rate=1e-2, total_steps=20, warmup=0))
 # What it gets as a gradient is what it leaves as the first moment.
-GRADIENT = Optimizer(OptimizerConfig(learning_rate=0.0, total_steps=20, beta1=0.0, clip_norm=0))
+GRADIENT = make_optimizer(OptimizerConfig(learning_rate=0.0, total_steps=20, beta1=0.0, clip_norm=0))
 
 
-def _step(tiny, batch, *, optimizer=OPTIMIZER, loss=None, accumulation=1, seed=3, head="labels", params=None):
+def _step(tiny, batch, *, optimizer=OPTIMIZER, loss=None, accumulation=1, seed=3, params=None):
     state = init_state(params or tiny.make_params(), optimizer.init)
     loss = loss or tiny.without_dropout(tiny.label_loss)
-    step = partial(train_step, loss_fn=loss, optimizer=optimizer, head=head, accumulation=accumulation)
-    return jax.jit(lambda state, batch: step(state, batch, seed=seed))(state, batch)
+    step = partial(train_step, loss_fn=loss, tx=optimizer, accumulation=accumulation)
+    return jax.jit(lambda state, batch: step(state, batch, key=jax.random.key(seed)))(state, batch)
 
 
 def _assert_close(one, other, tolerance=1e-6):
@@ -36,11 +38,9 @@ def test_accumulated_is_unaccumulated(tiny, head):
     batch = tiny.batch_at(1, rows=8).arrays
     batch["weight"][[2, 7]] = 0  # microbatches of unequal weight
     loss = tiny.without_dropout(tiny.LOSSES[head])
-    whole, metrics = _step(tiny, batch, optimizer=GRADIENT, loss=loss, head=head)
+    whole, metrics = _step(tiny, batch, optimizer=GRADIENT, loss=loss)
     for accumulation in (2, 4, 8):
-        parts, others = _step(
-            tiny, batch, optimizer=GRADIENT, loss=loss, head=head, accumulation=accumulation
-        )
+        parts, others = _step(tiny, batch, optimizer=GRADIENT, loss=loss, accumulation=accumulation)
         _assert_close(parts.moments, whole.moments, 3e-6)
         _assert_close(others, metrics, 3e-6)
 
@@ -106,9 +106,9 @@ def test_dropout_depends_on_seed_step_and_microbatch(tiny):
         )
         return tiny.label_loss(params, batch, key)
 
+    spy.head = "labels"
     state, _ = run(loss=spy, accumulation=4)
-    step = partial(train_step, loss_fn=spy, optimizer=OPTIMIZER, head="labels", accumulation=4)
-    step(state, batch, seed=3)
+    train_step(state, batch, loss_fn=spy, tx=OPTIMIZER, key=jax.random.key(3), accumulation=4)
     jax.effects_barrier()
     assert len(losses) == len(set(losses)) == 8
 
@@ -137,8 +137,10 @@ def test_a_loss_over_the_whole_batch_is_not_accumulated(tiny):
 def test_mistakes_are_named(tiny):
     with pytest.raises(ConfigError, match="8 rows does not fall into 3"):
         _step(tiny, tiny.batch_at(0).arrays, accumulation=3)
+    loss = tiny.without_dropout(tiny.label_loss)
+    loss.head = "label"
     with pytest.raises(ConfigError, match="no head 'label'") as caught:
-        _step(tiny, tiny.batch_at(0).arrays, head="label")
+        _step(tiny, tiny.batch_at(0).arrays, loss=loss)
     assert "'labels'" in caught.value.fix
 
 
@@ -158,3 +160,41 @@ def test_bfloat16_parameters_stay_bfloat16(tiny):
     assert {leaf.dtype.name for leaf in jax.tree.leaves(state.params)} == {"bfloat16"}
     assert {leaf.dtype.name for leaf in jax.tree.leaves(state.moments["encoder"]["mu"])} == {"float32"}
     assert np.isfinite(metrics["loss"])
+
+
+@pytest.mark.parametrize(
+    "tx",
+    [
+        optax.adamw(1e-2),
+        optax.lion(1e-3),
+        optax.adafactor(1e-2),
+        optax.chain(optax.clip(0.1), optax.sgd(1e-2, momentum=0.9)),
+        optax.MultiSteps(optax.adamw(1e-2), 2),
+        optax.contrib.schedule_free_adamw(1e-2),
+    ],
+)
+def test_any_optax_transformation_takes_the_steps_that_it_takes_alone(tiny, tx):
+    """Beside a plain loop of jax.grad and tx.update on all parameters."""
+    loss = tiny.without_dropout(tiny.label_loss)
+    state = init_state(tiny.make_params(), tx.init)
+    params, memory = tiny.make_params(), tx.init(tiny.make_params())
+    step = jax.jit(partial(train_step, loss_fn=loss, tx=tx, key=jax.random.key(0)))
+    for number in range(4):
+        batch = tiny.batch_at(number).arrays
+        state, _ = step(state, batch)
+        gradients = jax.grad(lambda p, b=batch: loss(select_head(p, "labels"), b, None)[0] / 8)(params)
+        updates, memory = tx.update(gradients, memory, params)
+        params = optax.apply_updates(params, updates)
+    _assert_close(state.params, params, 1e-5)
+
+
+def test_a_loss_without_a_head_gets_all_parameters(tiny):
+    def both(params, batch, key):
+        parts = [tiny.LOSSES[name](select_head(params, name), batch, None) for name in ("labels", "mlm")]
+        return parts[0][0] + parts[1][0], parts[0][1], {}
+
+    before = tiny.make_params()
+    after, _ = _step(tiny, tiny.batch_at(0).arrays, loss=both)
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), before, after.params)
+    assert all(jax.tree.leaves(moved))
+    assert int(after.moments["heads"]["mlm"]["count"]) == int(after.moments["heads"]["labels"]["count"]) == 1

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stilts_jax.errors import TrainingError
-from stilts_jax.train.optimizer import Optimizer, OptimizerConfig
+from stilts_jax.train.optimizer import OptimizerConfig, make_optimizer
 from stilts_jax.train.state import init_state
 from stilts_jax.train.step import train_step
 from stilts_jax.train.vocabulary import PhaseVocabulary, fits_phase_vocabulary
@@ -18,10 +18,11 @@ def _batches(tiny, count):
 
 
 def _train(tiny, params, batches, optimizer, loss):
-    state = init_state(params, optimizer.init)
+    tx = make_optimizer(optimizer)
+    state = init_state(params, tx.init)
     step = jax.jit(
         lambda state, batch: train_step(
-            state, batch, loss_fn=loss, optimizer=optimizer, head="labels", seed=0
+            state, batch, loss_fn=loss, tx=tx, key=jax.random.key(0), freeze=optimizer.freeze
         )
     )
     losses, norms = [], []
@@ -33,7 +34,7 @@ def _train(tiny, params, batches, optimizer, loss):
 
 
 def _both_ways(tiny, dtype, steps, **config):
-    optimizer = Optimizer(OptimizerConfig(learning_rate=2e-3, total_steps=steps, weight_decay=0.1, **config))
+    optimizer = OptimizerConfig(learning_rate=2e-3, total_steps=steps, weight_decay=0.1, **config)
     batches = _batches(tiny, steps)
     vocabulary = PhaseVocabulary.from_tokens((b["tokens"] for b in batches), tiny.VOCABULARY, multiple=8)
     params = tiny.make_params(dtype=dtype)
@@ -82,7 +83,7 @@ def test_a_long_product_in_float32_rounds_at_most_by_half_a_bit_a_step(tiny):
 
 
 def test_steps_that_were_left_out_do_not_decay(tiny):
-    optimizer = Optimizer(OptimizerConfig(learning_rate=1e-2, total_steps=8, warmup=0, weight_decay=0.1))
+    optimizer = OptimizerConfig(learning_rate=1e-2, total_steps=8, warmup=0, weight_decay=0.1)
     batches = _batches(tiny, 8)
     batches[5]["weight"][0] = np.inf
     vocabulary = PhaseVocabulary.from_tokens((b["tokens"] for b in batches), tiny.VOCABULARY, multiple=8)

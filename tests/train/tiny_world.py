@@ -19,7 +19,7 @@ from stilts_jax.checkpoint import Checkpoints, digest_leaves
 from stilts_jax.errors import StiltsError
 from stilts_jax.progress import SILENT
 from stilts_jax.train.loop import run_training
-from stilts_jax.train.optimizer import Optimizer, OptimizerConfig
+from stilts_jax.train.optimizer import OptimizerConfig, make_optimizer
 from stilts_jax.train.run import LoopConfig
 from stilts_jax.train.state import init_state
 
@@ -82,8 +82,15 @@ def word_loss(params, batch, key):
     return (losses * weight).sum(), weight.sum(), {}
 
 
+label_loss.head, word_loss.head = "labels", "mlm"
+
+
 def without_dropout(loss):
-    return lambda params, batch, key: loss(params, batch, None)
+    def same(params, batch, key):
+        return loss(params, batch, None)
+
+    same.head = loss.head
+    return same
 
 
 LOSSES = {"labels": label_loss, "mlm": word_loss}
@@ -112,7 +119,7 @@ def run(
     progress=SILENT,
     **loop,
 ):
-    optimizer = Optimizer(OptimizerConfig(learning_rate=1e-2, total_steps=steps))
+    optimizer = OptimizerConfig(learning_rate=1e-2, total_steps=steps)
     probe = batch_at(999, rows=64, tasks=("labels",))
 
     def select(params):
@@ -122,7 +129,7 @@ def run(
 
     config = {"accumulation": 2, "log_every": 1, "evaluate_every": 6, "save_every": 4} | loop
     return run_training(
-        init_state(make_params(), optimizer.init),
+        init_state(make_params(), make_optimizer(optimizer).init),
         config=LoopConfig(**({"total_steps": steps, "seed": 3} | config)),
         optimizer=optimizer,
         losses=losses,
