@@ -1,7 +1,7 @@
 """Intermediate-task training for zero-shot cross-lingual transfer, in JAX.
 
 The names below are the parts that other people's code uses; they are imported when they are asked for, so that
-``stilts_jax.data`` and ``stilts_jax.tasks`` work on machines without an accelerator and without loading JAX.
+``stilts_jax.tasks`` and ``stilts_jax.features`` work on machines without an accelerator and without loading JAX.
 """
 
 import importlib

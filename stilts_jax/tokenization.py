@@ -123,7 +123,7 @@ class Tokenizer:
         must not act as one. Lone surrogates count as U+FFFD.
 
         Args:
-            characters: also where each subword stands, as the tokenizer says it (see ``data.offsets`` for
+            characters: also where each subword stands, as the tokenizer says it (see ``features.offsets`` for
                 what is wrong with that).
             advance: called with the number of texts done.
         """

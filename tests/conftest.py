@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import sentencepiece
+from transformers import AutoTokenizer
 
 from stilts_jax.tokenization import Tokenizer, load_tokenizer
 from stilts_jax.toy.world import write_world
@@ -56,6 +57,26 @@ def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory, make_text) -> Pat
 @pytest.fixture(scope="session")
 def tokenizer(tokenizer_folder: Path) -> Tokenizer:
     return load_tokenizer(tokenizer_folder)
+
+
+@pytest.fixture(scope="session")
+def plain(tokenizer_folder):
+    """The tokenizer as ``transformers`` has it; an own copy, because calling it changes its state."""
+    return AutoTokenizer.from_pretrained(tokenizer_folder)
+
+
+@pytest.fixture
+def encoded_texts(tokenizer, monkeypatch):
+    """What is given to the tokenizer."""
+    seen: list[str] = []
+    encode = type(tokenizer).encode
+
+    def record(self, texts, **options):
+        seen.extend(texts)
+        return encode(self, texts, **options)
+
+    monkeypatch.setattr(type(tokenizer), "encode", record)
+    return seen
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,9 @@
 
 import jax
 
-from stilts_jax.data.features import FEATURIZERS
 from stilts_jax.evaluation.decode import DECODERS
 from stilts_jax.evaluation.metrics import MAIN_VALUES, METRICS
+from stilts_jax.features.build import FEATURIZERS
 from stilts_jax.model import SHAPES, HeadConfig, abstract_encoder, init_head
 from stilts_jax.tasks import get_task, list_tasks
 from stilts_jax.tasks.spec import KINDS

@@ -15,15 +15,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from stilts_jax.batches.ahead import BatchesAhead
+from stilts_jax.batches.collate import ragged
+from stilts_jax.batches.plan import PredictionStream, TrainingBatches
 from stilts_jax.bench.workload import Workload
-from stilts_jax.data.batches import PredictionStream, TrainingBatches
-from stilts_jax.data.collate import ragged
-from stilts_jax.data.records import Batch
 from stilts_jax.errors import ConfigError
 from stilts_jax.evaluation.predict import predict
-from stilts_jax.experiment.ahead import BatchesAhead
 from stilts_jax.experiment.models import make_compute
 from stilts_jax.experiment.settings import Settings
+from stilts_jax.features.records import Batch
 from stilts_jax.model import SHAPES, EncoderConfig, Model, init_params
 from stilts_jax.progress import Progress, seconds_since_start
 from stilts_jax.sharding import Mesh, MeshConfig, make_mesh, parameter_shardings

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from stilts_jax.data.collate import ragged
-from stilts_jax.data.features import FeatureSettings, build_features
-from stilts_jax.data.records import Features, Ragged
-from stilts_jax.data.sources import DataSource, read_examples, with_labels
+from stilts_jax.batches.collate import ragged
 from stilts_jax.errors import ConfigError, nearest
+from stilts_jax.features.build import FeatureSettings, build_features
+from stilts_jax.features.records import Features, Ragged
 from stilts_jax.model import SHAPES, HeadConfig
 from stilts_jax.tasks import get_task
+from stilts_jax.tasks.sources.read import DataSource, read_examples, with_labels
 from stilts_jax.tasks.spec import Kind
 from stilts_jax.tokenization import CLS_ID, SEP_ID, UNK_ID, load_tokenizer
 

@@ -11,10 +11,10 @@ from stilts_jax.experiment.settings import Settings, split_pairs
 from stilts_jax.files import local_path, make_folder, open_path
 
 if TYPE_CHECKING:
-    from stilts_jax.data.locate import SourceKind
-    from stilts_jax.data.sources import DataSource
     from stilts_jax.experiment.context import Context
     from stilts_jax.progress import Progress
+    from stilts_jax.tasks.sources.locate import SourceKind
+    from stilts_jax.tasks.sources.read import DataSource
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +61,7 @@ def check_data_root(folder: Path) -> None:
 
 def make_source(data_root: Path, settings: Settings) -> "DataSource":
     """Returns where the experiment's examples come from."""
-    from stilts_jax.data.sources import DataSource
+    from stilts_jax.tasks.sources.read import DataSource
 
     check_data_root(data_root)
     return DataSource(

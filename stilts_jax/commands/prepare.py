@@ -32,10 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
-    from stilts_jax.data.prepare import format_preparation, prepare
-    from stilts_jax.data.sources import DataSource
     from stilts_jax.progress import Progress
     from stilts_jax.tasks import get_task, list_tasks
+    from stilts_jax.tasks.sources.prepare import format_preparation, prepare
+    from stilts_jax.tasks.sources.read import DataSource
 
     progress = Progress()
     tasks = [get_task(name) for name in arguments.names or list_tasks()]

@@ -23,9 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
     from stilts_jax.commands.options import check_data_root
-    from stilts_jax.data.inventory import format_inventory, format_paths, take_inventory
-    from stilts_jax.data.sources import DataSource
     from stilts_jax.tasks import get_task, list_tasks
+    from stilts_jax.tasks.sources.inventory import format_inventory, format_paths, take_inventory
+    from stilts_jax.tasks.sources.read import DataSource
 
     tasks = [get_task(name) for name in arguments.names or list_tasks()]
     if arguments.data_root:

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from stilts_jax.data.records import IGNORE, Features, Ragged
 from stilts_jax.errors import StiltsError
 from stilts_jax.evaluation.metrics_qa import NullableAnswer
 from stilts_jax.evaluation.predict import Rows
+from stilts_jax.features.records import IGNORE, Features, Ragged
 from stilts_jax.tasks.spec import Kind, SpanExample, TagExample
 
 

@@ -9,9 +9,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from stilts_jax.data.features import FeatureSettings, build_features
-from stilts_jax.data.features.ragged import find_unique
 from stilts_jax.evaluation.predict import Layer, predict
+from stilts_jax.features.build import FeatureSettings, build_features
+from stilts_jax.features.ragged import find_unique
 from stilts_jax.model import Model
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.tasks.spec import EmbedExample

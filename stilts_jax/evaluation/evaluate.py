@@ -7,14 +7,14 @@ from typing import Any
 
 from jax.sharding import Mesh
 
-from stilts_jax.data.masking import Masking
-from stilts_jax.data.records import Features
+from stilts_jax.batches.masking import Masking
 from stilts_jax.errors import StiltsError
 from stilts_jax.evaluation.decode import DECODERS
 from stilts_jax.evaluation.gold import find_gold
 from stilts_jax.evaluation.metrics import METRICS, MetricResult, name_items
 from stilts_jax.evaluation.metrics_qa import NullableAnswer, answers_at, tune_null_threshold
 from stilts_jax.evaluation.predict import predict
+from stilts_jax.features.records import Features
 from stilts_jax.model import Model
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.tasks.spec import Example, Task

@@ -16,12 +16,12 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from stilts_jax.data.batches import PredictionStream
-from stilts_jax.data.collate import measure_rows
-from stilts_jax.data.masking import Masking
-from stilts_jax.data.prefetch import prefetch
-from stilts_jax.data.records import PAD_ID, Batch, Features, Ragged
+from stilts_jax.batches.collate import measure_rows
+from stilts_jax.batches.masking import Masking
+from stilts_jax.batches.plan import PredictionStream
+from stilts_jax.batches.prefetch import prefetch
 from stilts_jax.errors import StiltsError
+from stilts_jax.features.records import PAD_ID, Batch, Features, Ragged
 from stilts_jax.model import (
     Model,
     apply_model,

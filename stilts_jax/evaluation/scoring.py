@@ -9,16 +9,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stilts_jax.data.files import fill, find_files
-from stilts_jax.data.readers import read_lines
-from stilts_jax.data.rows import Problems
-from stilts_jax.data.sources import DataSource, find_paths, read_examples, read_retrieval, with_labels
 from stilts_jax.errors import DataError
 from stilts_jax.evaluation import submission
 from stilts_jax.evaluation.benchmarks import BenchmarkTask, get_benchmark, summarise, summarise_tasks
 from stilts_jax.evaluation.gold import find_gold, retrieval_gold
 from stilts_jax.evaluation.metrics import METRICS, MetricResult
 from stilts_jax.tasks import get_task
+from stilts_jax.tasks.sources.files import fill, find_files
+from stilts_jax.tasks.sources.read import DataSource, find_paths, read_examples, read_retrieval, with_labels
+from stilts_jax.tasks.sources.readers import read_lines
+from stilts_jax.tasks.sources.rows import Problems
 from stilts_jax.tasks.spec import UNKNOWN_LABEL, Task
 from stilts_jax.tasks.udpos import UNTAGGED
 

@@ -18,11 +18,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stilts_jax.data.documents import read_bytes
-from stilts_jax.data.readers import read_lines
-from stilts_jax.data.rows import Problems
 from stilts_jax.errors import ConfigError, DataError, nearest
 from stilts_jax.files import write_json, write_whole
+from stilts_jax.tasks.sources.documents import read_bytes
+from stilts_jax.tasks.sources.readers import read_lines
+from stilts_jax.tasks.sources.rows import Problems
 from stilts_jax.tasks.spec import Task
 
 # What a file of predictions holds, by kind or, for tasks that compare vectors, by way of retrieval.

@@ -6,9 +6,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from stilts_jax.data.features import FEATURE_VERSION, FeatureSettings, build_features
-from stilts_jax.data.records import Features
-from stilts_jax.data.sources import (
+from stilts_jax.errors import ConfigError, DataError
+from stilts_jax.experiment.keys import evaluation_record, hash_record, training_record
+from stilts_jax.experiment.phases import Phase
+from stilts_jax.experiment.settings import Settings, split_names
+from stilts_jax.experiment.start import encoder_fingerprint, tokenizer_folder
+from stilts_jax.features.build import FEATURE_VERSION, FeatureSettings, build_features
+from stilts_jax.features.records import Features
+from stilts_jax.features.store import load_or_build
+from stilts_jax.files import local_folder
+from stilts_jax.progress import SILENT, Progress
+from stilts_jax.sharding import Mesh, MeshConfig, make_mesh
+from stilts_jax.tasks import get_task
+from stilts_jax.tasks.sources.read import (
     DataSource,
     Reading,
     available_languages,
@@ -16,16 +26,6 @@ from stilts_jax.data.sources import (
     read_counted,
     selection_language,
 )
-from stilts_jax.data.store import load_or_build
-from stilts_jax.errors import ConfigError, DataError
-from stilts_jax.experiment.keys import evaluation_record, hash_record, training_record
-from stilts_jax.experiment.phases import Phase
-from stilts_jax.experiment.settings import Settings, split_names
-from stilts_jax.experiment.start import encoder_fingerprint, tokenizer_folder
-from stilts_jax.files import local_folder
-from stilts_jax.progress import SILENT, Progress
-from stilts_jax.sharding import Mesh, MeshConfig, make_mesh
-from stilts_jax.tasks import get_task
 from stilts_jax.tasks.spec import Example, Task
 from stilts_jax.tokenization import Tokenizer, load_tokenizer
 

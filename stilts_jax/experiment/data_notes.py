@@ -1,10 +1,10 @@
 """What a reader of scores must know about the data that they come from."""
 
-from stilts_jax.data.inventory import wanted_languages
-from stilts_jax.data.sources import read_retrieval
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.experiment.settings import split_names
+from stilts_jax.tasks.sources.inventory import wanted_languages
+from stilts_jax.tasks.sources.read import read_retrieval
 from stilts_jax.tasks.spec import Task
 
 

@@ -11,12 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from stilts_jax.batches.mixture import Mixture
 from stilts_jax.chips import CHIPS
-from stilts_jax.data.features import build_features
-from stilts_jax.data.inventory import format_table
-from stilts_jax.data.mixture import Mixture
-from stilts_jax.data.records import Features, Ragged
-from stilts_jax.data.sources import read_retrieval, with_labels
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.keys import evaluated_splits, phase_hyperparameters
 from stilts_jax.experiment.models import head_config, make_compute
@@ -26,9 +22,13 @@ from stilts_jax.experiment.results import read_result
 from stilts_jax.experiment.run import is_done
 from stilts_jax.experiment.start import read_shape, tokenizer_folder
 from stilts_jax.experiment.train_phase import can_adopt
+from stilts_jax.features.build import build_features
+from stilts_jax.features.records import Features, Ragged
 from stilts_jax.model import Model, abstract_params
 from stilts_jax.progress import SILENT
 from stilts_jax.tasks import get_task
+from stilts_jax.tasks.sources.inventory import format_table
+from stilts_jax.tasks.sources.read import read_retrieval, with_labels
 from stilts_jax.tasks.spec import EmbedExample, Example, Task
 
 SAMPLE = 512  # examples whose lengths stand for a scored split's

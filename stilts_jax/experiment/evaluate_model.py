@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from stilts_jax.data.sources import with_labels
 from stilts_jax.errors import ConfigError, DataError, nearest
 from stilts_jax.evaluation.submission import write_predictions, write_thresholds
 from stilts_jax.experiment.context import Context
@@ -14,6 +13,7 @@ from stilts_jax.experiment.labels import fit_head
 from stilts_jax.experiment.phases import Phase, hyperparameters_of
 from stilts_jax.model import TaskHead
 from stilts_jax.tasks import get_task
+from stilts_jax.tasks.sources.read import with_labels
 from stilts_jax.tasks.spec import Task
 
 

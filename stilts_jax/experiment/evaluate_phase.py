@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 
-from stilts_jax.data.sources import read_retrieval, selection_language, with_labels
 from stilts_jax.errors import DataError
 from stilts_jax.evaluation.embed import Embedder
 from stilts_jax.evaluation.evaluate import Evaluation, evaluate_task
@@ -23,6 +22,7 @@ from stilts_jax.experiment.phases import Phase
 from stilts_jax.model import EncoderConfig, HeadConfig, Model
 from stilts_jax.sharding import parameter_shardings
 from stilts_jax.tasks import get_task
+from stilts_jax.tasks.sources.read import read_retrieval, selection_language, with_labels
 from stilts_jax.tasks.spec import Task
 
 # Targets whose languages are translations of the same items, in the same order.

@@ -3,8 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from stilts_jax.data.locate import list_patterns
-from stilts_jax.data.sources import available_languages, find_paths, with_labels
 from stilts_jax.errors import ConfigError, DataError, StiltsError, nearest
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.data_notes import describe_data
@@ -13,6 +11,8 @@ from stilts_jax.experiment.phases import HUB, NONE, Phase, list_phases
 from stilts_jax.experiment.run import is_done
 from stilts_jax.experiment.settings import split_names, split_pairs
 from stilts_jax.tasks import get_task
+from stilts_jax.tasks.sources.locate import list_patterns
+from stilts_jax.tasks.sources.read import available_languages, find_paths, with_labels
 from stilts_jax.tasks.spec import Task
 
 

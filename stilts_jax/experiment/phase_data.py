@@ -3,18 +3,18 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from stilts_jax.data.batches import TrainingBatches
-from stilts_jax.data.features import FeatureSettings
-from stilts_jax.data.masking import Masking
-from stilts_jax.data.mixture import Mixture, Sampler, count_steps
-from stilts_jax.data.records import Features
-from stilts_jax.data.sources import find_paths, with_labels
+from stilts_jax.batches.masking import Masking
+from stilts_jax.batches.mixture import Mixture, Sampler, count_steps
+from stilts_jax.batches.plan import TrainingBatches
 from stilts_jax.errors import DataError
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.keys import phase_hyperparameters
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.experiment.settings import split_pairs
+from stilts_jax.features.build import FeatureSettings
+from stilts_jax.features.records import Features
 from stilts_jax.tasks import get_task
+from stilts_jax.tasks.sources.read import find_paths, with_labels
 from stilts_jax.tasks.spec import Example, Hyperparameters, Task
 from stilts_jax.tokenization import Tokenizer
 

@@ -7,18 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from stilts_jax.data.documents import BadRow
-from stilts_jax.data.features import FeatureSettings, build_features
-from stilts_jax.data.readers import Table, read_csv, read_jsonl
-from stilts_jax.data.rows import Problems, Row
 from stilts_jax.errors import ConfigError, DataError, nearest
 from stilts_jax.evaluation.decode import DECODERS
 from stilts_jax.evaluation.embed import Embedder
 from stilts_jax.evaluation.predict import predict
 from stilts_jax.experiment.finished import open_model, own_options
+from stilts_jax.features.build import FeatureSettings, build_features
 from stilts_jax.files import write_whole
 from stilts_jax.model import Compute, HeadConfig, Model, TaskHead
 from stilts_jax.progress import SILENT, Progress
+from stilts_jax.tasks.sources.documents import BadRow
+from stilts_jax.tasks.sources.readers import Table, read_csv, read_jsonl
+from stilts_jax.tasks.sources.rows import Problems, Row
 from stilts_jax.tasks.spec import ChoiceExample, ClassifyExample, EmbedExample, SpanExample, TagExample
 
 READERS: Mapping[str, Callable[..., Any]] = {".tsv": Table(), ".csv": read_csv, ".jsonl": read_jsonl}

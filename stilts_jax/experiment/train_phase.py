@@ -8,13 +8,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from stilts_jax.batches.ahead import BatchesAhead
 from stilts_jax.checkpoint import Checkpoints
-from stilts_jax.data.records import Batch, Features, Ragged
 from stilts_jax.distributed import from_main
 from stilts_jax.errors import CheckpointError, ConfigError
 from stilts_jax.evaluation.evaluate import evaluate_task
 from stilts_jax.evaluation.metrics import main_score
-from stilts_jax.experiment.ahead import BatchesAhead
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.finished import decisive_options, keep_tokenizer
 from stilts_jax.experiment.labels import fit_head
@@ -38,6 +37,7 @@ from stilts_jax.experiment.phase_data import (
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.experiment.start import Start
 from stilts_jax.experiment.trace import Traced
+from stilts_jax.features.records import Batch, Features, Ragged
 from stilts_jax.files import write_record
 from stilts_jax.model import Model, choose_backend, init_params
 from stilts_jax.sharding import parameter_shardings

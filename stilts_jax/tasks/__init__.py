@@ -22,7 +22,7 @@ _NOT_TASKS = ("spec", "custom", "declaration")
 
 def list_tasks() -> tuple[str, ...]:
     """Returns the names of all tasks of this package."""
-    names = (module.name for module in pkgutil.iter_modules(__path__))
+    names = (module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg)
     return tuple(sorted(name for name in names if name not in _NOT_TASKS))
 
 

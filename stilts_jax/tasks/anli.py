@@ -3,11 +3,11 @@
 The parts are laid end to end, so that sampling is proportional to their sizes; dev is laid together likewise.
 """
 
-from stilts_jax.data.converters import classify
-from stilts_jax.data.readers import read_jsonl
 from stilts_jax.tasks.mnli import LABELS, SPELLINGS
 from stilts_jax.tasks.mnli import TASK as MNLI
 from stilts_jax.tasks.snli import TASK as SNLI
+from stilts_jax.tasks.sources.converters import classify
+from stilts_jax.tasks.sources.readers import read_jsonl
 from stilts_jax.tasks.spec import Files, Hyperparameters, Prepared, Sources, Task
 
 

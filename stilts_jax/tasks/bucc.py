@@ -7,8 +7,8 @@ original training set, its dev the original sample; ids are not unique texts.
 from collections.abc import Mapping
 from pathlib import Path
 
-from stilts_jax.data.retrieval import read_identified, read_pairs
-from stilts_jax.data.rows import Problems
+from stilts_jax.tasks.sources.retrieval import read_identified, read_pairs
+from stilts_jax.tasks.sources.rows import Problems
 from stilts_jax.tasks.spec import Hyperparameters, Pools, RetrievalSet, Sources, Task, names
 
 

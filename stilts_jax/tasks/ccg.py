@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from stilts_jax.data.readers import Table
-from stilts_jax.data.rows import Problems, Row
+from stilts_jax.tasks.sources.readers import Table
+from stilts_jax.tasks.sources.rows import Problems, Row
 from stilts_jax.tasks.spec import Files, Hyperparameters, Sources, Task
 
 _LINES = Table(("words", "tags"), optional=1)

@@ -1,9 +1,9 @@
 """CommonsenseQA: a question and five words, of which one answers it (random split, version 1.11)."""
 
-from stilts_jax.data.converters import pick_label
-from stilts_jax.data.documents import BadRow
-from stilts_jax.data.readers import read_jsonl
-from stilts_jax.data.rows import Row
+from stilts_jax.tasks.sources.converters import pick_label
+from stilts_jax.tasks.sources.documents import BadRow
+from stilts_jax.tasks.sources.readers import read_jsonl
+from stilts_jax.tasks.sources.rows import Row
 from stilts_jax.tasks.spec import ChoiceExample, Files, Hyperparameters, Prepared, Sources, Task
 
 

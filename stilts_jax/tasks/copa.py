@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from stilts_jax.data.converters import pick_label
-from stilts_jax.data.documents import BadRow
-from stilts_jax.data.readers import read_jsonl
-from stilts_jax.data.rows import Problems, Row, describe
 from stilts_jax.tasks.siqa import TASK as SIQA
+from stilts_jax.tasks.sources.converters import pick_label
+from stilts_jax.tasks.sources.documents import BadRow
+from stilts_jax.tasks.sources.readers import read_jsonl
+from stilts_jax.tasks.sources.rows import Problems, Row, describe
 from stilts_jax.tasks.spec import ChoiceExample, Files, Prepared, Sources, Task
 
 _ROWS_THAT_VARY = 20

@@ -4,9 +4,9 @@ The repository on the hub is a script, of which only what the hub has converted 
 the folder ``data`` of https://github.com/wilburOne/cosmosqa.
 """
 
-from stilts_jax.data.converters import pick_label
-from stilts_jax.data.readers import read_csv
-from stilts_jax.data.rows import Row
+from stilts_jax.tasks.sources.converters import pick_label
+from stilts_jax.tasks.sources.readers import read_csv
+from stilts_jax.tasks.sources.rows import Row
 from stilts_jax.tasks.spec import ChoiceExample, Files, Hyperparameters, Prepared, Sources, Task
 
 

@@ -29,11 +29,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from stilts_jax.data.converters import classify, pick_label, span, tag
-from stilts_jax.data.documents import BadRow
-from stilts_jax.data.readers import Table, read_conllu, read_csv, read_jsonl, read_squad
-from stilts_jax.data.rows import Problems, Row, describe
 from stilts_jax.errors import ConfigError, nearest
+from stilts_jax.tasks.sources.converters import classify, pick_label, span, tag
+from stilts_jax.tasks.sources.documents import BadRow
+from stilts_jax.tasks.sources.readers import Table, read_conllu, read_csv, read_jsonl, read_squad
+from stilts_jax.tasks.sources.rows import Problems, Row, describe
 from stilts_jax.tasks.spec import (
     ChoiceExample,
     EmbedExample,

@@ -3,9 +3,9 @@
 Ids are row numbers: the field ``ind`` is not unique, since ActivityNet and WikiHow each number their own rows.
 """
 
-from stilts_jax.data.converters import pick_label
-from stilts_jax.data.readers import read_jsonl
-from stilts_jax.data.rows import Row
+from stilts_jax.tasks.sources.converters import pick_label
+from stilts_jax.tasks.sources.readers import read_jsonl
+from stilts_jax.tasks.sources.rows import Row
 from stilts_jax.tasks.spec import ChoiceExample, Files, Hyperparameters, Prepared, Sources, Task
 
 

@@ -9,13 +9,13 @@ import functools
 from collections.abc import Mapping
 from pathlib import Path
 
-from stilts_jax.data.converters import span
-from stilts_jax.data.documents import BadRow
-from stilts_jax.data.files import state_of
-from stilts_jax.data.readers import read_squad
-from stilts_jax.data.retrieval import check_sentences
-from stilts_jax.data.rows import Problems, Row
-from stilts_jax.data.sentences import check_spans, find_sentences, sentence_at
+from stilts_jax.tasks.sources.converters import span
+from stilts_jax.tasks.sources.documents import BadRow
+from stilts_jax.tasks.sources.files import state_of
+from stilts_jax.tasks.sources.readers import read_squad
+from stilts_jax.tasks.sources.retrieval import check_sentences
+from stilts_jax.tasks.sources.rows import Problems, Row
+from stilts_jax.tasks.sources.sentences import check_spans, find_sentences, sentence_at
 from stilts_jax.tasks.spec import (
     EmbedExample,
     Files,

@@ -10,12 +10,12 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from stilts_jax.data.documents import BadRow, read_object
-from stilts_jax.data.files import state_of
-from stilts_jax.data.readers import read_jsonl
-from stilts_jax.data.retrieval import check_sentences
-from stilts_jax.data.rows import Problems, Row
-from stilts_jax.data.sentences import check_spans, sentence_at
+from stilts_jax.tasks.sources.documents import BadRow, read_object
+from stilts_jax.tasks.sources.files import state_of
+from stilts_jax.tasks.sources.readers import read_jsonl
+from stilts_jax.tasks.sources.retrieval import check_sentences
+from stilts_jax.tasks.sources.rows import Problems, Row
+from stilts_jax.tasks.sources.sentences import check_spans, sentence_at
 from stilts_jax.tasks.spec import (
     EmbedExample,
     Files,

@@ -5,9 +5,9 @@ Languages are those that have a file. One line in a hundred is kept for selectio
 as one text, so that either can be predicted from the other.
 """
 
-from stilts_jax.data.converters import share_of
-from stilts_jax.data.readers import Table, read_text
-from stilts_jax.data.rows import Row
+from stilts_jax.tasks.sources.converters import share_of
+from stilts_jax.tasks.sources.readers import Table, read_text
+from stilts_jax.tasks.sources.rows import Row
 from stilts_jax.tasks.spec import Example, Files, Hyperparameters, Sources, Task, TextExample
 
 

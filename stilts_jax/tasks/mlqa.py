@@ -3,8 +3,8 @@
 Dev and test; test is reported. The files that mix languages lie beside these and are not read.
 """
 
-from stilts_jax.data.converters import span
-from stilts_jax.data.readers import read_squad
+from stilts_jax.tasks.sources.converters import span
+from stilts_jax.tasks.sources.readers import read_squad
 from stilts_jax.tasks.spec import Files, Prepared, Sources, Task, names
 from stilts_jax.tasks.xquad import TASK as XQUAD
 

@@ -3,8 +3,8 @@
 The label order is contradiction, entailment, neutral. Data of the hub has another one, so labels are matched by name.
 """
 
-from stilts_jax.data.converters import classify
-from stilts_jax.data.readers import Table, read_jsonl
+from stilts_jax.tasks.sources.converters import classify
+from stilts_jax.tasks.sources.readers import Table, read_jsonl
 from stilts_jax.tasks.spec import Files, Hyperparameters, Prepared, Sources, Task, names
 
 LABELS = ("contradiction", "entailment", "neutral")

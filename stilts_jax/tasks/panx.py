@@ -3,8 +3,8 @@
 English trains and its dev set selects; test is reported. As released, each token stands behind ``LL:``.
 """
 
-from stilts_jax.data.converters import tag
-from stilts_jax.data.readers import read_tagged
+from stilts_jax.tasks.sources.converters import tag
+from stilts_jax.tasks.sources.readers import read_tagged
 from stilts_jax.tasks.spec import Files, Prepared, Sources, Task, names
 from stilts_jax.tasks.udpos import SPLITS
 from stilts_jax.tasks.udpos import TASK as UDPOS

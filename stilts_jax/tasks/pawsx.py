@@ -5,8 +5,8 @@ English dev selects, test is reported. The released files have a header, ids and
 TFDS builder and the copy in the hub's XTREME: both were made with quoting, which merged rows (49,175 in English).
 """
 
-from stilts_jax.data.converters import classify
-from stilts_jax.data.readers import Table
+from stilts_jax.tasks.sources.converters import classify
+from stilts_jax.tasks.sources.readers import Table
 from stilts_jax.tasks.spec import Files, Hyperparameters, Prepared, Sources, Task, names
 
 LABELS = ("0", "1")

@@ -1,7 +1,7 @@
 """QQP: do two questions that were asked on Quora mean the same?"""
 
-from stilts_jax.data.converters import classify
-from stilts_jax.data.readers import Table
+from stilts_jax.tasks.sources.converters import classify
+from stilts_jax.tasks.sources.readers import Table
 from stilts_jax.tasks.spec import Files, Hyperparameters, Prepared, Sources, Task
 
 LABELS = ("0", "1")

@@ -1,8 +1,8 @@
 """Social IQa: what people do, feel or want, three answers. The first of the two steps of XCOPA's training."""
 
-from stilts_jax.data.converters import pick_label
-from stilts_jax.data.readers import read_jsonl
-from stilts_jax.data.rows import Row
+from stilts_jax.tasks.sources.converters import pick_label
+from stilts_jax.tasks.sources.readers import read_jsonl
+from stilts_jax.tasks.sources.rows import Row
 from stilts_jax.tasks.spec import ChoiceExample, Files, Hyperparameters, Prepared, Sources, Task
 
 

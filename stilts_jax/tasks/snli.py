@@ -1,8 +1,8 @@
 """SNLI: natural language inference on captions of pictures. Pairs without a majority label (``-``) are dropped."""
 
-from stilts_jax.data.converters import classify
-from stilts_jax.data.readers import read_jsonl
 from stilts_jax.tasks.mnli import LABELS
+from stilts_jax.tasks.sources.converters import classify
+from stilts_jax.tasks.sources.readers import read_jsonl
 from stilts_jax.tasks.spec import Files, Hyperparameters, Prepared, Sources, Task
 
 SPLITS = ("train", "dev", "test")

@@ -131,7 +131,7 @@ class Files:
             ``**`` for anything (all matches are read, in the order of their names); ``.gz`` may stand behind
             any. A pattern without ``{language}`` names the file in ``language``; the files of other languages
             have ``-LANGUAGE`` before the extension.
-        read: ``read(path, language, problems)`` yields rows; see ``stilts_jax.data.readers``.
+        read: ``read(path, language, problems)`` yields rows; see ``stilts_jax.tasks.sources.readers``.
         convert: makes an example of a row; None where the row does not belong to the data. Without it, rows
             of words and tags are converted with the labels of ``Sources.labels_file``.
         codes: the layout's own language codes, where they differ from ours.
@@ -257,7 +257,7 @@ class Task:
         hyperparameters: by preset; a preset that is absent falls back to "paper".
         shared_candidates: one pool of candidates for all languages (embed).
         retrieval: how an embed task is scored: nearest neighbour, bitext mining or a ranking.
-        sources: where the splits come from; see ``stilts_jax.data.sources``.
+        sources: where the splits come from; see ``stilts_jax.tasks.sources.read``.
         counts: examples of the released data by split, for all languages alike or by language.
         source_language: the language that it is trained in ("mnli@de": de).
     """

@@ -1,7 +1,7 @@
 """SQuAD 1.1: the answer to a question is a stretch of a paragraph. Its dev set selects and is reported."""
 
-from stilts_jax.data.converters import span
-from stilts_jax.data.readers import read_squad
+from stilts_jax.tasks.sources.converters import span
+from stilts_jax.tasks.sources.readers import read_squad
 from stilts_jax.tasks.spec import Files, Hyperparameters, Prepared, Sources, Task
 
 _PREPARED = {"train": "train", "dev": "validation"}

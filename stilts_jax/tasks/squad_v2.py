@@ -1,7 +1,7 @@
 """SQuAD 2.0: questions of which some have no answer, where a model has to say so."""
 
-from stilts_jax.data.converters import span
-from stilts_jax.data.readers import read_squad
+from stilts_jax.tasks.sources.converters import span
+from stilts_jax.tasks.sources.readers import read_squad
 from stilts_jax.tasks.spec import Files, Prepared, Sources, Task
 from stilts_jax.tasks.squad_v1 import TASK as SQUAD
 

@@ -8,10 +8,10 @@ read into the same form.
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from stilts_jax.data.retrieval import read_numbered, read_sentences
-from stilts_jax.data.rows import Problems, Row
 from stilts_jax.errors import DataError
 from stilts_jax.tasks.panx import LANGUAGES as PANX
+from stilts_jax.tasks.sources.retrieval import read_numbered, read_sentences
+from stilts_jax.tasks.sources.rows import Problems, Row
 from stilts_jax.tasks.spec import (
     EmbedExample,
     Hyperparameters,

@@ -5,9 +5,9 @@ questions is set apart, whole paragraphs at a time and the same ones everywhere 
 XTREME's download cuts training ids down to their last part, which is not unique, so there rows are numbered.
 """
 
-from stilts_jax.data.converters import share_of, span
-from stilts_jax.data.readers import read_squad
-from stilts_jax.data.rows import Row
+from stilts_jax.tasks.sources.converters import share_of, span
+from stilts_jax.tasks.sources.readers import read_squad
+from stilts_jax.tasks.sources.rows import Row
 from stilts_jax.tasks.spec import Example, Files, Prepared, Sources, SpanExample, Task, names
 from stilts_jax.tasks.xquad import TASK as XQUAD
 

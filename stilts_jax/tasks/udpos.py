@@ -7,8 +7,8 @@ It is read from files only. The hub's XTREME and the TFDS builder xtreme_pos tak
 that of the language (Ancient Greek with Greek, Classical Chinese with Chinese), and they split fused words.
 """
 
-from stilts_jax.data.converters import tag
-from stilts_jax.data.readers import read_conllu, read_tagged
+from stilts_jax.tasks.sources.converters import tag
+from stilts_jax.tasks.sources.readers import read_conllu, read_tagged
 from stilts_jax.tasks.spec import Files, Hyperparameters, Sources, Task, names
 
 LABELS = names("ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X")

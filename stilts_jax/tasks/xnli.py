@@ -5,11 +5,11 @@ items pair. Test is reported. XTREME's download has no test labels; the original
 third column do.
 """
 
-from stilts_jax.data.converters import classify, pick_label
-from stilts_jax.data.documents import BadRow
-from stilts_jax.data.readers import Table, read_jsonl
-from stilts_jax.data.rows import LANGUAGE, Row
 from stilts_jax.tasks.mnli import LABELS, SPELLINGS
+from stilts_jax.tasks.sources.converters import classify, pick_label
+from stilts_jax.tasks.sources.documents import BadRow
+from stilts_jax.tasks.sources.readers import Table, read_jsonl
+from stilts_jax.tasks.sources.rows import LANGUAGE, Row
 from stilts_jax.tasks.spec import ClassifyExample, Files, Hyperparameters, Prepared, Sources, Task, names
 
 

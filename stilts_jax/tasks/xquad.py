@@ -4,8 +4,8 @@ There is only a test split. XTREME-R's download leaves Romanian out, though it i
 TFDS's builder is not read: it downloads 3.3 GB for these 12 MB.
 """
 
-from stilts_jax.data.converters import span
-from stilts_jax.data.readers import read_squad
+from stilts_jax.tasks.sources.converters import span
+from stilts_jax.tasks.sources.readers import read_squad
 from stilts_jax.tasks.spec import Files, Hyperparameters, Prepared, Sources, Task, names
 
 LANGUAGES = names("en es de el ru tr ar vi th zh hi")

@@ -3,9 +3,9 @@ import json
 import numpy as np
 import pytest
 
+from stilts_jax.batches.plan import PredictionStream, TrainingBatches
 from stilts_jax.bench.run import Round, summarise
 from stilts_jax.bench.workload import LAWS, draw_workload, find_workload
-from stilts_jax.data.batches import PredictionStream, TrainingBatches
 from stilts_jax.errors import ConfigError
 from stilts_jax.main import main
 from stilts_jax.model import EncoderConfig

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from stilts_jax.data.batches import TrainingBatches
-from stilts_jax.data.features import FeatureSettings, build_features
-from stilts_jax.data.masking import Masking
-from stilts_jax.data.prefetch import prefetch
-from stilts_jax.data.records import PAD_ID
-from stilts_jax.data.sources import DataSource, available_languages, read_examples
+from stilts_jax.batches.masking import Masking
+from stilts_jax.batches.plan import TrainingBatches
+from stilts_jax.batches.prefetch import prefetch
+from stilts_jax.features.build import FeatureSettings, build_features
+from stilts_jax.features.records import PAD_ID
 from stilts_jax.progress import Progress
 from stilts_jax.tasks import get_task
+from stilts_jax.tasks.sources.read import DataSource, available_languages, read_examples
 from stilts_jax.tasks.spec import ClassifyExample, Example, SpanExample
 from stilts_jax.tokenization import Tokenizer, load_tokenizer
 

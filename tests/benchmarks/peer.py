@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from measured import host_memory_used
 
+from stilts_jax.batches.collate import COLLATORS
 from stilts_jax.bench.run import Round
 from stilts_jax.bench.workload import Workload
-from stilts_jax.data.collate import COLLATORS
-from stilts_jax.data.records import PAD_ID
 from stilts_jax.errors import ConfigError, StiltsError
+from stilts_jax.features.records import PAD_ID
 from stilts_jax.model import EncoderConfig
 
 _IGNORED = -100  # PyTorch's label that is not scored

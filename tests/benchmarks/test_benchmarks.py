@@ -9,9 +9,9 @@ import pytest
 
 from stilts_jax.bench.run import Round
 from stilts_jax.bench.workload import LAWS, draw_workload
-from stilts_jax.data.features import FeatureSettings, build_features
-from stilts_jax.data.sources import DataSource
+from stilts_jax.features.build import FeatureSettings, build_features
 from stilts_jax.model import SHAPES
+from stilts_jax.tasks.sources.read import DataSource
 from stilts_jax.tasks.spec import ClassifyExample, SpanExample
 
 sys.path.insert(0, str(Path(__file__).parent))

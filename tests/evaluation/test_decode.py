@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from stilts_jax.data.features import FeatureSettings, build_features
-from stilts_jax.data.records import Features, Ragged
 from stilts_jax.errors import StiltsError
 from stilts_jax.evaluation.decode import decode_labels, decode_losses, decode_spans, decode_tags
 from stilts_jax.evaluation.evaluate import evaluate_task, find_gold, score_decoded
 from stilts_jax.evaluation.metrics_qa import NullableAnswer
+from stilts_jax.features.build import FeatureSettings, build_features
+from stilts_jax.features.records import Features, Ragged
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.spec import ChoiceExample, ClassifyExample, SpanExample, TagExample
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from stilts_jax.data.features import FeatureSettings, build_features
 from stilts_jax.evaluation.decode import DECODERS
 from stilts_jax.evaluation.predict import predict
+from stilts_jax.features.build import FeatureSettings, build_features
 from stilts_jax.model import Compute, Model, load_encoder
 from stilts_jax.tasks.spec import ChoiceExample, ClassifyExample, SpanExample, TagExample
 from stilts_jax.tokenization import load_tokenizer

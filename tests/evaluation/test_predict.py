@@ -11,13 +11,13 @@ import jax
 import numpy as np
 import pytest
 
-from stilts_jax.data.batches import PredictionStream
-from stilts_jax.data.features import FeatureSettings, build_features
-from stilts_jax.data.masking import Masking
-from stilts_jax.data.records import Features
+from stilts_jax.batches.masking import Masking
+from stilts_jax.batches.plan import PredictionStream
 from stilts_jax.errors import StiltsError
 from stilts_jax.evaluation import predict as predict_module
 from stilts_jax.evaluation.predict import default_layer, predict
+from stilts_jax.features.build import FeatureSettings, build_features
+from stilts_jax.features.records import Features
 from stilts_jax.model import encode, encoder
 from stilts_jax.tasks.spec import (
     ChoiceExample,
@@ -205,7 +205,7 @@ def test_one_compilation_a_shape_kept_over_calls(features, model, head_params, m
 
 _ON_DEVICES = """
 import jax, numpy as np
-from stilts_jax.data.records import Features, Ragged
+from stilts_jax.features.records import Features, Ragged
 from stilts_jax.evaluation.predict import predict
 from stilts_jax.model import SHAPES, HeadConfig, Model, init_params
 from stilts_jax.sharding import MeshConfig, make_mesh

@@ -5,12 +5,12 @@ import os
 import numpy as np
 import pytest
 
-from stilts_jax.data.sources import DataSource, read_retrieval
 from stilts_jax.evaluation.embed import Embedder
 from stilts_jax.evaluation.retrieval import find_nearest, normalise
 from stilts_jax.experiment.finished import open_model
 from stilts_jax.model import Model
 from stilts_jax.tasks import get_task
+from stilts_jax.tasks.sources.read import DataSource, read_retrieval
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 

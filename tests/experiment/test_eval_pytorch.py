@@ -6,9 +6,9 @@ import shutil
 import numpy as np
 import pytest
 
-from stilts_jax.data.sources import DataSource, read_examples, read_retrieval
 from stilts_jax.main import main
 from stilts_jax.tasks import get_task
+from stilts_jax.tasks.sources.read import DataSource, read_examples, read_retrieval
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 
 from stilts_jax.config import load_config, to_settings
-from stilts_jax.data.sources import DataSource
-from stilts_jax.data.sources import fingerprint as fingerprint_of
 from stilts_jax.experiment.keys import evaluation_record, hash_record, training_record
 from stilts_jax.experiment.phases import list_phases
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.custom import classify_task
+from stilts_jax.tasks.sources.read import DataSource
+from stilts_jax.tasks.sources.read import fingerprint as fingerprint_of
 from stilts_jax.tasks.spec import Sources
 
 

@@ -18,12 +18,18 @@ from pathlib import Path
 
 import sentencepiece
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tasks"))
 import seed_files  # lies there
 
-from stilts_jax.data.features import FeatureSettings, build_features
-from stilts_jax.data.sources import DataSource, available_languages, read_counted, read_retrieval, with_labels
 from stilts_jax.errors import DataError
+from stilts_jax.features.build import FeatureSettings, build_features
+from stilts_jax.tasks.sources.read import (
+    DataSource,
+    available_languages,
+    read_counted,
+    read_retrieval,
+    with_labels,
+)
 from stilts_jax.tokenization import load_tokenizer
 from stilts_jax.toy.world import write_world
 
@@ -251,7 +257,7 @@ def main():
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_world(folder / "world", size="test")
-        seeds = list(collect_seeds(folder / "world" / "data"))
+        seeds = list(collect_seeds(folder / "world" / "tasks"))
         texts = [text for _, seed, _ in seeds for text in seed.files.values()]
         tokenizer = train_tokenizer(
             folder, [line for text in texts for line in text.splitlines() if line.strip()]

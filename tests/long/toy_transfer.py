@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from stilts_jax.data.sources import DataSource, read_examples, read_retrieval
 from stilts_jax.evaluation.metrics import chunk_f1, squad
 from stilts_jax.report.results import Items, read_run
 from stilts_jax.report.statistics import spearman
 from stilts_jax.tasks import get_task
+from stilts_jax.tasks.sources.read import DataSource, read_examples, read_retrieval
 
 
 def guess(task, language, source):

@@ -5,10 +5,10 @@ import sys
 
 import pytest
 
-from stilts_jax.data.sources import DataSource, available_languages, read_examples, read_retrieval
 from stilts_jax.errors import ConfigError, DataError
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.custom import choice_task, classify_task, pair_task, span_task, tag_task
+from stilts_jax.tasks.sources.read import DataSource, available_languages, read_examples, read_retrieval
 from stilts_jax.tasks.spec import (
     ChoiceExample,
     ClassifyExample,

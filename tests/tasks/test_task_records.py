@@ -5,10 +5,10 @@ import sys
 
 import pytest
 
-from stilts_jax.data.sources import DataSource, read_examples
 from stilts_jax.errors import ConfigError
 from stilts_jax.evaluation.metrics import METRICS
 from stilts_jax.tasks import get_task, list_tasks
+from stilts_jax.tasks.sources.read import DataSource, read_examples
 from stilts_jax.tasks.spec import GROUPS, KINDS
 
 INTERMEDIATE = [
@@ -118,8 +118,8 @@ def test_a_task_in_another_language_keeps_its_code_and_has_its_own_name():
 
 
 OUTSIDE = """
-from stilts_jax.data.converters import classify
-from stilts_jax.data.readers import read_jsonl
+from stilts_jax.tasks.sources.converters import classify
+from stilts_jax.tasks.sources.readers import read_jsonl
 from stilts_jax.tasks.spec import Files, Sources, Task
 
 LABELS = ("no", "yes")
@@ -159,8 +159,8 @@ def test_reading_imports_neither_jax_nor_datasets(tmp_path):
     (tmp_path / "xnli" / "dev-de.tsv").write_text("a\tb\tneutral\n")
     program = (
         "import sys; from pathlib import Path\n"
-        "from stilts_jax.data.sources import DataSource, read_examples\n"
-        "from stilts_jax.data import inventory, prepare\n"
+        "from stilts_jax.tasks.sources.read import DataSource, read_examples\n"
+        "from stilts_jax.tasks.sources import inventory, prepare\n"
         "from stilts_jax.tasks import get_task, list_tasks\n"
         "tasks = [get_task(name) for name in list_tasks()]\n"
         "source = DataSource(Path(sys.argv[1]))\n"

@@ -1,0 +1,140 @@
+"""The cache of features: one Arrow file and one manifest for each key, mapped into memory when read.
+
+The key is a hash of everything that the rows depend on. Both files are written under a temporary name and moved
+into place, the manifest last. The features are built again where the manifest is missing or damaged, and where the
+file is not the one that the manifest describes.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+
+from stilts_jax.errors import DataError, RecordError
+from stilts_jax.features.build import FEATURE_VERSION
+from stilts_jax.features.records import Features, Ragged
+from stilts_jax.files import read_record, replacing, write_record
+from stilts_jax.progress import SILENT, Progress
+
+FORMAT = 2
+_UNREADABLE = (DataError, RecordError, OSError, ValueError, pa.ArrowException)
+
+
+def make_key(key_parts: Mapping[str, object]) -> str:
+    """Returns the hash of ``key_parts`` (plain JSON values), of the format and of the featurizers."""
+    parts = {"format": FORMAT, "features": FEATURE_VERSION, "parts": dict(key_parts)}
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def load_or_build(
+    cache_dir: str | Path,
+    key_parts: Mapping[str, object],
+    build: Callable[[], Features],
+    progress: Progress = SILENT,
+) -> Features:
+    """Returns the features of a key: from the cache, else built and put there.
+
+    Args:
+        key_parts: what the rows depend on: data fingerprint, tokenizer fingerprint, task version, settings.
+        build: makes the features; its ``fingerprint`` is kept, or is the key where it has none.
+
+    Raises:
+        DataError: the cache can't be written (full disk, no permission).
+    """
+    folder, key = Path(cache_dir), make_key(key_parts)
+    data, manifest = folder / f"{key[:32]}.arrow", folder / f"{key[:32]}.json"
+    try:
+        return _load(data, manifest, key)
+    except FileNotFoundError:
+        pass
+    except _UNREADABLE as error:
+        reason = error.what if isinstance(error, DataError | RecordError) else str(error)
+        progress.say(f"cached features are built again: {reason} ({data})")
+    features = build()
+    if not features.fingerprint:
+        features = replace(features, fingerprint=key)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Removed before the data file is rewritten, so that a stale manifest never describes new data.
+        manifest.unlink(missing_ok=True)
+        with replacing(data) as temporary:
+            _write_arrow(temporary, features)
+        write_record(manifest, _describe(features, key, key_parts, data))
+    except OSError as error:
+        raise DataError(
+            f"features can't be written to the cache: {error.strerror or error}",
+            where=str(error.filename or folder),
+            fix="make room, give permission or remove what stands there, or set data.cache to another folder",
+        ) from error
+    try:
+        return _load(data, manifest, key)
+    except _UNREADABLE:  # another process is just building the same
+        return features
+
+
+def _describe(features: Features, key: str, key_parts: Mapping[str, object], data: Path) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "key": key,
+        "parts": dict(key_parts),
+        "kind": features.kind,
+        "languages": features.languages,
+        "num_examples": features.num_examples,
+        "fingerprint": features.fingerprint,
+        "rows": len(features),
+        "bytes": data.stat().st_size,
+        "sha256": _digest(data),
+    }
+
+
+def _load(data: Path, manifest: Path, key: str) -> Features:
+    record = read_record(manifest, FORMAT)
+    if record["key"] != key:
+        raise DataError("the manifest has another key")
+    if not data.is_file():
+        raise DataError("the file is missing")
+    if data.stat().st_size != record["bytes"] or _digest(data) != record["sha256"]:
+        raise DataError("the file is not what its manifest says")
+    with pa.memory_map(str(data)) as source:
+        table = pa.ipc.open_file(source).get_batch(0)
+    columns = {name: _from_arrow(table.column(name)) for name in table.schema.names}
+    return Features(
+        record["kind"], columns, tuple(record["languages"]), record["num_examples"], record["fingerprint"]
+    )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_arrow(path: Path, features: Features) -> None:
+    columns = features.columns
+    arrays = {name: _to_arrow(column) for name, column in columns.items()}
+    if "first_choice" in columns:  # one list of sequences a row
+        borders = np.append(cast(np.ndarray, columns["first_choice"]), len(arrays["tokens"]))
+        arrays["tokens"] = pa.LargeListArray.from_arrays(pa.array(borders), arrays["tokens"])
+    batch = pa.record_batch(arrays)
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+
+
+def _to_arrow(column: np.ndarray | Ragged) -> pa.Array:
+    if isinstance(column, Ragged):
+        return pa.LargeListArray.from_arrays(pa.array(column.offsets), pa.array(column.values))
+    return pa.array(column)
+
+
+def _from_arrow(column: pa.Array) -> np.ndarray | Ragged:
+    """Returns views of the mapped file; nothing is copied."""
+    if pa.types.is_large_list(column.type) and pa.types.is_large_list(column.type.value_type):
+        column = column.values  # the lists of lists of choice; ``first_choice`` has the borders
+    if pa.types.is_large_list(column.type):
+        return Ragged(column.values.to_numpy(), column.offsets.to_numpy())
+    return column.to_numpy()

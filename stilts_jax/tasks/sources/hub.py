@@ -1,0 +1,201 @@
+"""Reads data sets of the Hugging Face hub from ``ROOT/hub/OWNER/NAME``, and fetches them there.
+
+The folder has the layout of the repository, so a copy of a repository can be used as it is:
+``CONFIG/SPLIT-*.parquet`` (``data/SPLIT-*.parquet`` where there is one configuration), or the layout of the branch
+in which the hub keeps parquet files of all data sets. Folders that ``datasets`` has written with ``save_to_disk``
+can be read too. Only the files of the wanted split are fetched; reading never asks the hub.
+"""
+
+import fnmatch
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from stilts_jax.errors import DataError, explain
+from stilts_jax.tasks.sources.files import find_files
+from stilts_jax.tasks.sources.prepared import (
+    PreparedRow,
+    SourceFailure,
+    fill_names,
+    has_language,
+    name_classes,
+)
+from stilts_jax.tasks.sources.rows import LANGUAGE, Row
+from stilts_jax.tasks.spec import Prepared
+
+_BATCH = 1000
+_CONVERTED = "refs/convert/parquet"  # the branch for parquet files of repositories that hold other files
+
+
+def _patterns(config: str, split: str) -> list[str]:
+    """Returns where a split is in a repository; the first pattern that finds anything holds."""
+    patterns = [
+        f"{config}/{split}-*.parquet",
+        f"{config}/{split}.parquet",
+        f"{config}/{split}/*.parquet",
+        f"{config}/*-{split}.parquet",
+    ]
+    return patterns + ([f"data/{split}-*.parquet", f"{split}-*.parquet"] if config == "default" else [])
+
+
+def _unfinished(folder: Path, config: str, split: str) -> Path:
+    """Returns the file that is there while a split is being fetched: its files may not be complete."""
+    return folder / f".{config}.{split}.unfinished"
+
+
+def find(data_set: Prepared, split: str, language: str, root: Path) -> tuple[Path, ...]:
+    """Returns the files of a split in a language; none if it is not there, or only in part."""
+    config, name = fill_names(data_set, split, language)
+    folder = root / "hub" / data_set.name
+    if not name or not has_language(data_set, language) or _unfinished(folder, config, name).exists():
+        return ()
+    patterns = [*_patterns(config, name), f"{config}/{name}/*.arrow"]  # the last is what save_to_disk writes
+    return next(filter(None, (find_files(folder, pattern) for pattern in patterns)), ())
+
+
+def read_rows(data_set: Prepared, split: str, language: str, root: Path) -> Iterator[tuple[Path, Row]]:
+    """Yields the rows of a split with the file that they are in; class labels are names.
+
+    ``Row.line`` counts the rows of the file, from 1.
+    """
+    number = 0
+    for path in find(data_set, split, language, root):
+        classes, batches = _open(path)
+        line = 0
+        for batch in batches:
+            for fields in batch:
+                line += 1
+                yield path, PreparedRow(line, number, {**name_classes(classes, fields), LANGUAGE: language})
+                number += 1
+
+
+def _open(path: Path) -> tuple[Mapping[str, Sequence[str]], Iterator[list[dict[str, Any]]]]:
+    """Returns the class names of a file's columns, and its rows in batches."""
+    try:
+        import datasets
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise DataError(
+            "reading data of the hub needs the datasets library",
+            where=str(error),
+            fix="pip install 'stilts-jax[hub]'",
+        ) from error
+    try:
+        if path.suffix == ".parquet":
+            file = pyarrow.parquet.ParquetFile(path)
+            schema, batches = file.schema_arrow, file.iter_batches(_BATCH)
+        else:
+            reader = pyarrow.ipc.open_stream(path)
+            schema, batches = reader.schema, reader
+    except (OSError, pyarrow.ArrowException) as error:
+        raise DataError(
+            f"the file can't be read: {error}",
+            where=str(path),
+            fix="remove it and fetch it again: stilts prepare",
+        ) from error
+    classes = {}
+    for name, feature in datasets.Features.from_arrow_schema(schema).items():
+        feature = getattr(feature, "feature", feature)  # what a list is a list of
+        if isinstance(feature, datasets.ClassLabel) and feature.names:
+            classes[name] = feature.names
+    return classes, (batch.to_pylist() for batch in batches)
+
+
+def fetch(data_set: Prepared, split: str, language: str, root: Path) -> None:
+    """Downloads the files of a split in a language; what an interrupted download left is not read as data.
+
+    Raises:
+        SourceFailure: the repository can't be reached at all.
+        DataError: it does not have this split.
+    """
+    import huggingface_hub
+
+    config, name = fill_names(data_set, split, language)
+    folder = root / "hub" / data_set.name
+    unfinished = _unfinished(folder, config, name)
+    try:
+        commit, files = _find_remote(data_set.name, config, name)
+        folder.mkdir(parents=True, exist_ok=True)
+        unfinished.touch()
+        huggingface_hub.snapshot_download(
+            data_set.name, repo_type="dataset", revision=commit, allow_patterns=list(files), local_dir=folder
+        )
+    except Exception as error:  # the hub's client raises many kinds
+        if explain(error):  # one of ours, or a full disk
+            raise
+        raise _describe(error, data_set.name) from error
+    absent = [file for file in files if not (folder / file).is_file()]
+    if absent:  # the client only warns where a folder is there and the hub does not answer
+        raise SourceFailure(
+            f"{data_set.name}: {absent[0]} was not fetched",
+            where=_address(data_set.name),
+            fix="check the connection, and type the command again",
+        )
+    unfinished.unlink()
+
+
+def _find_remote(repository: str, config: str, split: str) -> tuple[str, tuple[str, ...]]:
+    """Returns the commit and the names of a split's files on the hub, of its main or its converted branch."""
+    import huggingface_hub.errors
+
+    seen: list[str] = []
+    for branch in ("main", _CONVERTED):
+        try:
+            commit, listing = _list_remote(repository, branch)
+        except huggingface_hub.errors.RevisionNotFoundError:
+            continue
+        for pattern in _patterns(config, split):
+            files = [
+                name
+                for name in fnmatch.filter(listing, pattern)
+                if name.count("/") == pattern.count("/")  # a * does not stand for a folder
+            ]
+            if files:
+                return commit, tuple(sorted(files))
+        seen += [name for name in listing if name.endswith(".parquet")]
+    folders = sorted({name.rpartition("/")[0] for name in seen})
+    raise DataError(
+        f"{repository} has no parquet files of split {split!r} in configuration {config!r}",
+        where=f"{_address(repository)}: parquet files are in {', '.join(folders[:20]) or 'no folder'}",
+        fix="read the task from files, or from a copy of the repository that has them",
+    )
+
+
+@functools.lru_cache(maxsize=64)  # an anonymous user may send few requests
+def _list_remote(repository: str, branch: str) -> tuple[str, tuple[str, ...]]:
+    """Returns the newest commit of a branch, and the names of its files."""
+    from urllib.parse import quote
+
+    from huggingface_hub import constants
+    from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, http_backoff
+
+    url = f"{constants.ENDPOINT}/api/datasets/{repository}/revision/{quote(branch, safe='')}"
+    response = http_backoff("GET", url, headers=build_hf_headers())  # waits as long as the hub asks for
+    hf_raise_for_status(response)
+    content = response.json()
+    return content["sha"], tuple(file["rfilename"] for file in content["siblings"])
+
+
+def _address(repository: str) -> str:
+    from huggingface_hub import constants
+
+    return f"{constants.ENDPOINT}/datasets/{repository}"
+
+
+def _describe(error: Exception, repository: str) -> SourceFailure:
+    """Returns the error in three parts for a failure of the hub's client."""
+    chain: list[BaseException] = [error]
+    while chain[-1].__cause__:
+        chain.append(chain[-1].__cause__)
+    statuses = [getattr(getattr(link, "response", None), "status_code", None) for link in chain]
+    what = f"{repository} can't be fetched: {str(chain[-1]).strip().partition(chr(10))[0]}"
+    if 429 in statuses:
+        what = f"{repository} can't be fetched: the hub answers 429, too many requests"
+        fix = "wait some minutes, or set HF_TOKEN to a token of yours, which may ask more often; then type it again"
+    elif {401, 403, 404} & set(statuses):
+        fix = "check the name; where a data set asks for permission, set HF_TOKEN to a token that has it"
+    else:
+        fix = "check the connection (and HF_HUB_OFFLINE, HF_ENDPOINT), and type it again: what is there stays"
+    return SourceFailure(what, where=_address(repository), fix=fix)

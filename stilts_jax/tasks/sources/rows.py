@@ -1,0 +1,195 @@
+"""Rows of data files: values are checked where they are taken, and rows that can't be used are counted."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from stilts_jax.errors import DataError
+from stilts_jax.tasks.sources.documents import BadRow, find_line
+
+LANGUAGE = "@language"  # field of prepared rows: the language that is read, where a row holds several
+_SHOWN = 5  # places that an error names when many rows are bad
+_SKIP = "mend the file, or let rows like this be skipped and counted with --config.data.skip_budget=N"
+_LONGEST = 60  # characters of a value that an error shows
+
+T = TypeVar("T")
+_KINDS = {bool: "true or false", list: "a list", dict: "an object"}
+
+
+def describe(value: object) -> str:
+    """Returns what a value is, in a few words for an error."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | dict):
+        return f"{_KINDS[type(value)]} of {len(value)}"
+    shown = repr(value)
+    return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}..."
+
+
+def check_text(name: str, text: object, *, empty: bool = False) -> str:
+    """Returns a text that can be tokenized and written; ``empty`` allows blank ones.
+
+    Raises:
+        BadRow: it is something else; ``name`` says what was read.
+    """
+    if type(text) is not str:
+        raise BadRow(f"{name} is {describe(text)}, not a text")
+    if not empty and not text.strip():
+        raise BadRow(f"{name} is empty")
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            half = ord(text[error.start])
+            raise BadRow(f"{name} holds half a character (lone surrogate U+{half:04X})") from None
+    if "\0" in text:
+        raise BadRow(f"{name} holds a NUL")
+    return text
+
+
+def _check_integer(name: str, value: object) -> int:
+    if type(value) is not int or value < 0:
+        raise BadRow(f"{name} is {describe(value)}, not a whole number from 0 on")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a source, or an object within a row; ``row[name]`` is a text that is not empty.
+
+    Attributes:
+        line: 1-based line in the file (of the first line, where a row has several); 0 in JSON documents.
+        number: 0-based count of the rows before it.
+        fields: values by column, unchecked.
+        place: the keys that lead to the row in a JSON document.
+        within: the names that lead to an object within a row, for errors: ``question.choices[2].``
+    """
+
+    line: int
+    number: int
+    fields: Mapping[str, Any]
+    place: tuple[str | int, ...] = ()
+    within: str = ""
+
+    def __getitem__(self, name: str) -> str:
+        return check_text(self.within + name, self.value(name))
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Returns a value unchecked, or ``default``: only for what may be absent, and is checked afterwards."""
+        return self.fields.get(name, default)
+
+    def value(self, name: str) -> Any:
+        """Returns a value unchecked."""
+        try:
+            return self.fields[name]
+        except KeyError:
+            there = ", ".join(map(repr, self.fields)) or "nothing"
+            raise BadRow(f"there is no {self.within + name!r}, only {there}") from None
+
+    def text(self, name: str) -> str:
+        """Returns a text that may be empty."""
+        return check_text(self.within + name, self.value(name), empty=True)
+
+    def id(self, name: str) -> str:
+        """Returns an id, which is a text or a whole number."""
+        value = self.value(name)
+        return check_text(self.within + name, str(value) if type(value) is int else value)
+
+    def integer(self, name: str) -> int:
+        """Returns a whole number, 0 or more."""
+        return _check_integer(self.within + name, self.value(name))
+
+    def flag(self, name: str) -> bool:
+        """Returns true or false."""
+        return self._take(name, bool)
+
+    def texts(self, name: str, *, empty: bool = True) -> list[str]:
+        """Returns a list of texts, which may be empty if ``empty`` says so."""
+        items = self._take(name, list)
+        for index, item in enumerate(items):
+            if type(item) is not str or not (empty or item.strip()):
+                check_text(f"{self.within}{name}[{index}]", item)
+        check_text(self.within + name, "".join(items), empty=True)  # at once: there may be millions of words
+        return items
+
+    def integers(self, name: str) -> list[int]:
+        """Returns a list of whole numbers, 0 or more."""
+        items = self._take(name, list)
+        for index, item in enumerate(items):
+            _check_integer(f"{self.within}{name}[{index}]", item)
+        return items
+
+    def pairs(self, name: str) -> list[tuple[int, int]]:
+        """Returns a list of pairs of whole numbers, 0 or more."""
+        items = {f"{name}[{index}]": item for index, item in enumerate(self._take(name, list))}
+        found = Row(self.line, self.number, items, self.place, self.within)
+        for entry in items:
+            if len(found.integers(entry)) != 2:
+                raise BadRow(f"{self.within}{entry} is {describe(items[entry])}, not two numbers")
+        return [(first, second) for first, second in items.values()]
+
+    def part(self, name: str) -> "Row":
+        """Returns an object."""
+        fields = self._take(name, dict)
+        return Row(self.line, self.number, fields, (*self.place, name), f"{self.within}{name}.")
+
+    def parts(self, name: str) -> list["Row"]:
+        """Returns a list of objects."""
+        found = []
+        for index, fields in enumerate(self._take(name, list)):
+            here = f"{self.within}{name}[{index}]"
+            if type(fields) is not dict:
+                raise BadRow(f"{here} is {describe(fields)}, not an object")
+            found.append(Row(self.line, self.number, fields, (*self.place, name, index), f"{here}."))
+        return found
+
+    def _take(self, name: str, kind: type[T]) -> T:
+        value = self.value(name)
+        if type(value) is not kind:
+            raise BadRow(f"{self.within}{name} is {describe(value)}, not {_KINDS[kind]}")
+        return value
+
+
+@dataclass
+class Problems:
+    """Rows that can't be used: each raises, until as many as ``budget`` may be skipped.
+
+    Attributes:
+        what: task, split and language that are read.
+        budget: how many rows may be skipped.
+        found: what was skipped, with its place.
+    """
+
+    what: str
+    budget: int = 0
+    found: list[str] = field(default_factory=list)
+
+    def report(self, path: Path, line: int, message: str) -> None:
+        """Counts a row as skipped, or raises."""
+        place = f"{path}:{line}" if line else str(path)
+        if not self.budget:
+            raise DataError(message, where=f"{self.what}, {place}", fix=_SKIP)
+        self.found.append(f"{place}: {message}")
+        if len(self.found) > self.budget:
+            places = "\n    ".join(self.found[:_SHOWN])
+            raise DataError(
+                f"{len(self.found)} rows can't be used, and only {self.budget} may be skipped",
+                where=f"{self.what}; the first:\n    {places}",
+                fix="mend the file, or raise --config.data.skip_budget",
+            )
+
+    def report_row(self, path: Path, row: Row, error: BadRow) -> None:
+        """Counts a row as skipped, or raises."""
+        self.report(path, row.line or (find_line(path, row.place) if row.place else 0), str(error))
+
+    @contextmanager
+    def skipping(self, path: Path, row: Row) -> Iterator[None]:
+        """What is done with ``row`` ends where it turns out to be bad."""
+        try:
+            yield
+        except BadRow as error:
+            self.report_row(path, row, error)

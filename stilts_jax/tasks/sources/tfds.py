@@ -1,0 +1,136 @@
+"""Reads data sets that TFDS has prepared in ``ROOT/tfds/NAME/CONFIG/VERSION``, and prepares them there.
+
+Reading needs no tensorflow: it takes data in the array_record or parquet format through ``as_data_source``.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from stilts_jax.errors import DataError, explain
+from stilts_jax.tasks.sources.documents import read_json
+from stilts_jax.tasks.sources.prepared import (
+    PreparedRow,
+    SourceFailure,
+    fill_names,
+    has_language,
+    name_classes,
+)
+from stilts_jax.tasks.sources.rows import LANGUAGE, Row
+from stilts_jax.tasks.spec import Prepared
+
+FILE_FORMAT = "array_record"
+_LONGEST = 300  # characters of an error of TFDS that are shown; some list every builder there is
+
+
+def _folder(data_set: Prepared, config: str, root: Path) -> Path | None:
+    """Returns the folder of the newest version that is there."""
+    versions = [
+        path.parent for path in (root / "tfds" / data_set.name / config).glob("*.*.*/dataset_info.json")
+    ]
+    return max(versions, key=_version, default=None)
+
+
+def _version(folder: Path) -> tuple[int, ...]:
+    return tuple(int(part) if part.isdecimal() else 0 for part in folder.name.split("."))
+
+
+def find(data_set: Prepared, split: str, language: str, root: Path) -> tuple[Path, ...]:
+    """Returns the files of a split in a language; none if it is not there."""
+    config, name = fill_names(data_set, split, language)
+    folder = _folder(data_set, config, root)
+    if folder is None or not name or not has_language(data_set, language):
+        return ()
+    known = {entry["name"] for entry in read_json(folder / "dataset_info.json").get("splits", ())}
+    return tuple(sorted(folder.glob(f"*-{name}.*"))) if name in known else ()
+
+
+def read_rows(data_set: Prepared, split: str, language: str, root: Path) -> Iterator[tuple[Path, Row]]:
+    """Yields the rows of a split; class labels are names.
+
+    The path beside each row is the folder of the data set, and ``Row.line`` is the row's number, from 1.
+    """
+    tfds = _import_tfds()
+    config, name = fill_names(data_set, split, language)
+    folder = _folder(data_set, config, root)
+    assert folder is not None
+    builder = tfds.builder_from_directory(folder)
+    features = builder.info.features
+    # A list's own attributes are those of what it is a list of.
+    classes = {key: feature.names for key, feature in features.items() if getattr(feature, "names", None)}
+    try:
+        source = builder.as_data_source(name)
+    except (ImportError, NotImplementedError) as error:
+        raise DataError(
+            f"this data can't be read without tensorflow: {error}",
+            where=str(folder),
+            fix=f"prepare it again in the format {FILE_FORMAT}: stilts prepare",
+        ) from error
+    for number in range(len(source)):
+        fields = name_classes(classes, _plain(source[number]))
+        yield folder, PreparedRow(number + 1, number, {**fields, LANGUAGE: language})
+
+
+def _plain(value: Any) -> Any:
+    """Returns what TFDS decodes to as plain Python values."""
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if hasattr(value, "tolist"):  # numpy
+        return _plain(value.tolist())
+    return value
+
+
+def _import_tfds() -> ModuleType:
+    try:
+        import tensorflow_datasets
+    except ImportError as error:
+        raise SourceFailure(
+            "TFDS data needs tensorflow_datasets", where=str(error), fix="pip install 'stilts-jax[tfds]'"
+        ) from error
+    return tensorflow_datasets
+
+
+def fetch(data_set: Prepared, split: str, language: str, root: Path) -> None:
+    """Downloads a configuration and writes it in a format that can be read without tensorflow.
+
+    Raises:
+        SourceFailure: the builder does not work here.
+    """
+    tfds = _import_tfds()
+    config, _ = fill_names(data_set, split, language)
+    name = f"{data_set.name}/{config}" if config else data_set.name
+    try:
+        # Without tensorflow TFDS does not find the builders of these modules by name unless they are imported.
+        import tensorflow_datasets.question_answering
+        import tensorflow_datasets.text
+        import tensorflow_datasets.translate  # noqa: F401
+
+        builder = tfds.builder(name, data_dir=str(root / "tfds"), file_format=FILE_FORMAT)
+        builder.download_and_prepare()
+    except Exception as error:  # builders fail in many ways, and say it in many kinds
+        if explain(error):  # a full disk
+            raise
+        absent = _absent_library(error)
+        if absent:
+            what = f"{name} can't be prepared without another library: {absent}"
+            fix = "pip install 'stilts-jax[tfds-prepare]' (it has tensorflow); reading does not need it"
+        else:
+            what = f"{name} can't be prepared: {type(error).__name__}: {str(error).strip()[:_LONGEST]}"
+            fix = "check the connection, or read the task from files or the hub"
+        address = f"https://www.tensorflow.org/datasets/catalog/{data_set.name}"
+        raise SourceFailure(what, where=address, fix=fix) from error
+
+
+def _absent_library(error: BaseException) -> ImportError | None:
+    """Returns the import that failed at the bottom of an error, which TFDS wraps in others."""
+    found: ImportError | None = None
+    link: BaseException | None = error
+    while link:
+        found = link if isinstance(link, ImportError) else found
+        link = link.__cause__ or link.__context__
+    return found

@@ -1,0 +1,178 @@
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from stilts_jax.batches.masking import Masking
+from stilts_jax.batches.plan import TrainingBatches
+from stilts_jax.errors import ConfigError, DataError
+from stilts_jax.features.build import FeatureSettings, build_features
+from stilts_jax.features.records import Features, Ragged
+from stilts_jax.tasks.spec import ChoiceExample, EmbedExample, SpanExample, TagExample, TextExample
+
+QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def make_features(lengths, seed=0) -> Features:
+    """classify rows whose label is the row's number."""
+    draw = np.random.default_rng(seed)
+    columns = {
+        "example": np.arange(len(lengths)),
+        "language": np.zeros(len(lengths), np.int32),
+        "tokens": Ragged.from_list([draw.integers(4, 99, length) for length in lengths]),
+        "label": np.arange(len(lengths), dtype=np.int32),
+    }
+    return Features("classify", columns, ("en",), len(lengths), "")
+
+
+def make_batches(features, **options) -> TrainingBatches:
+    return TrainingBatches("t", features, **{"batch_size": 4, "seed": 7, "max_length": 64, **options})
+
+
+@QUICK
+@given(
+    lengths=st.lists(st.integers(1, 64), min_size=1, max_size=70),
+    batch_size=st.integers(1, 9),
+    window=st.integers(1, 5),
+    seed=st.integers(-3, 2**70),
+)
+def test_batches_are_exactly_full_and_epochs_see_each_row_once(lengths, batch_size, window, seed):
+    batches = make_batches(make_features(lengths), batch_size=batch_size, window=window, seed=seed)
+    assert batches.steps_per_epoch == -(-len(lengths) // batch_size)
+    steps = window * 3 * batches.steps_per_epoch  # whole windows
+    rows = [batches.rows_at(step) for step in range(steps)]
+    assert all(len(each) == batch_size for each in rows)
+    # At any window's end each row has come as often as any other, or once more.
+    for windows in range(1, steps // window + 1):
+        counts = np.bincount(np.concatenate(rows[: windows * window]), minlength=len(lengths))
+        assert counts.max() - counts.min() <= 1
+    if window > 1:  # inside a window no batch overlaps another in length
+        sizes = np.array(lengths)
+        for first in range(0, steps, window):
+            spans = sorted((sizes[each].min(), sizes[each].max()) for each in rows[first : first + window])
+            assert all(before[1] <= after[0] for before, after in pairwise(spans))
+
+
+def test_without_windows_it_is_a_plain_shuffle_and_epochs_differ():
+    batches = make_batches(make_features([5] * 40), window=1)
+    epochs = [np.concatenate([batches.rows_at(e * 10 + s) for s in range(10)]) for e in range(2)]
+    assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(40))
+    assert epochs[0].tolist() != epochs[1].tolist() and epochs[0].tolist() != list(range(40))
+
+
+def test_any_step_can_be_asked_for_first():
+    features = make_features(np.random.default_rng(0).integers(1, 60, 90))
+    inorder = [make_batches(features).batch_at(step) for step in range(50)]
+    batches = make_batches(features)
+    for step in (49, 3, 48, 0, 3):
+        batch = batches.batch_at(step)
+        np.testing.assert_array_equal(batch.rows, inorder[step].rows)
+        for name, array in batch.arrays.items():
+            np.testing.assert_array_equal(array, inorder[step].arrays[name])
+    other = make_batches(features, seed=8)
+    assert any((other.rows_at(step) != inorder[step].rows).any() for step in range(5))
+
+
+def test_rows_arrive_padded_to_a_bucket_with_their_labels():
+    features = make_features(np.random.default_rng(0).integers(1, 64, 200))
+    batches = make_batches(features, max_buckets=4)
+    shapes = set()
+    for step in range(60):
+        batch = batches.batch_at(step)
+        assert batch.task == "t" and batch.arrays["weight"].tolist() == [1.0] * 4
+        tokens = batch.arrays["tokens"]
+        shapes.add(tokens.shape)
+        for number, row in enumerate(batch.rows):
+            expected = features.columns["tokens"][row]
+            np.testing.assert_array_equal(tokens[number][: len(expected)], expected)
+            assert (tokens[number][len(expected) :] == 1).all()
+        np.testing.assert_array_equal(batch.arrays["label"], batch.rows)
+        assert tokens.dtype == batch.arrays["label"].dtype == np.int32
+    assert shapes <= set(batches.shapes) and len(batches.shapes) <= 4
+    assert f"{len(batches.shapes)} shapes" in batches.describe()
+
+
+def test_choices_have_an_axis_of_their_own(tokenizer, lines):
+    examples = [ChoiceExample("", lines[i], tuple(lines[i : i + 2 + i % 3]), 0) for i in range(20)]
+    features = build_features("choice", {"en": examples}, tokenizer, FeatureSettings(40), training=True)
+    batches = make_batches(features)
+    for step in range(8):
+        batch = batches.batch_at(step)
+        tokens, mask = batch.arrays["tokens"], batch.arrays["choice_mask"]
+        assert tokens.shape[:2] == mask.shape == (4, 4) and tokens.shape[2] <= 40
+        for number, row in enumerate(batch.rows):
+            count = 2 + row % 3
+            assert mask[number].tolist() == [True] * count + [False] * (4 - count)
+            for choice in range(4):
+                first = features.columns["first_choice"][row]
+                expected = features.columns["tokens"][first + choice if choice < count else first]
+                np.testing.assert_array_equal(tokens[number, choice][: len(expected)], expected)
+                assert (tokens[number, choice][len(expected) :] == 1).all()
+
+
+def test_tags_and_spans_stay_aligned(tokenizer, lines):
+    tagged = [TagExample("", tuple(line.split()), tuple(range(len(line.split())))) for line in lines]
+    features = build_features("tag", {"en": tagged}, tokenizer, FeatureSettings(30), training=True)
+    batch = make_batches(features).batch_at(3)
+    assert batch.arrays["tags"].shape == batch.arrays["tokens"].shape
+    for number, row in enumerate(batch.rows):
+        expected = features.columns["tags"][row]
+        np.testing.assert_array_equal(batch.arrays["tags"][number][: len(expected)], expected)
+        assert (batch.arrays["tags"][number][len(expected) :] == -1).all()
+    asked = [SpanExample("", "a b", line, ((line[:3].strip(), 0),)) for line in lines if line[0] != " "]
+    features = build_features("span", {"en": asked}, tokenizer, FeatureSettings(30, 8, 9), training=True)
+    batch = make_batches(features).batch_at(2)
+    np.testing.assert_array_equal(batch.arrays["start"], features.columns["start"][batch.rows])
+    np.testing.assert_array_equal(batch.arrays["end"], features.columns["end"][batch.rows])
+    assert "context_mask" not in batch.arrays
+
+
+def test_pairs_have_two_lengths_and_few_shapes(tokenizer, lines):
+    examples = [EmbedExample("", line, " ".join(lines[i : i + 3])) for i, line in enumerate(lines)]
+    features = build_features("embed", {"en": examples}, tokenizer, FeatureSettings(128, 32), training=True)
+    batches = make_batches(features, max_length=128)
+    assert 1 <= len(batches.shapes) <= 8
+    for step in range(40):
+        batch = batches.batch_at(step)
+        first, second = batch.arrays["tokens"], batch.arrays["pair_tokens"]
+        assert (4, first.shape[1], second.shape[1]) in batches.shapes
+        for name, array in batch.arrays.items():
+            for number, row in enumerate(batch.rows):
+                if name != "weight":
+                    expected = features.columns[name][row]
+                    np.testing.assert_array_equal(array[number][: len(expected)], expected)
+
+
+def test_running_text_is_packed_and_masked_anew_each_step(tokenizer, lines):
+    examples = {"en": [TextExample("", line) for line in lines], "de": [TextExample("", lines[0])] * 9}
+    features = build_features("mlm", examples, tokenizer, FeatureSettings(64), training=True)
+    batches = make_batches(features, masking=Masking(tokenizer.mask_id, tokenizer.vocab_size))
+    whole = {tuple(features.columns["tokens"][row].tolist()) for row in range(len(features))}
+    again: dict[int, set[bytes]] = {}
+    for step in range(40):
+        batch = batches.batch_at(step)
+        arrays = dict(batch.arrays)
+        assert arrays["tokens"].shape == (4, 64) and arrays["masked_positions"].shape == (4, 10)
+        used = arrays["masked_weights"] > 0
+        row = np.broadcast_to(np.arange(4)[:, None], used.shape)
+        restored = arrays["tokens"].copy()
+        restored[row[used], arrays["masked_positions"][used]] = arrays["masked_targets"][used]
+        for number in range(4):
+            segments = arrays["segments"][number]
+            assert ((segments == 0) == (restored[number] == 1)).all()
+            for segment in range(1, segments.max() + 1):
+                inside = segments == segment
+                assert tuple(restored[number][inside].tolist()) in whole
+                assert arrays["positions"][number][inside].tolist() == list(range(inside.sum()))
+            again.setdefault(int(batch.rows[number]), set()).add(arrays["tokens"][number].tobytes())
+    assert max(len(versions) for versions in again.values()) > 1  # the same row, masked in another way
+
+
+def test_mistakes_are_refused():
+    features = make_features([5] * 9)
+    with pytest.raises(ConfigError, match="window"):
+        make_batches(features, window=0)
+    with pytest.raises(DataError, match="no rows"):
+        make_batches(make_features([]))

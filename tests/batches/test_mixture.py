@@ -1,0 +1,97 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from stilts_jax.batches.mixture import Mixture, Sampler, count_steps
+from stilts_jax.batches.plan import TrainingBatches
+from stilts_jax.batches.schedule import Schedule, SmoothedRows
+from stilts_jax.errors import ConfigError
+from stilts_jax.features.records import Features, Ragged
+
+
+def make_batches(task, rows, batch_size=4, seed=0):
+    columns = {
+        "example": np.arange(rows),
+        "language": np.zeros(rows, np.int32),
+        "tokens": Ragged.from_list([[0, 5, 2]] * rows),
+        "label": np.zeros(rows, np.int32),
+    }
+    features = Features("classify", columns, ("en",), rows, "")
+    return TrainingBatches(task, features, batch_size=batch_size, seed=seed, max_length=8)
+
+
+@pytest.mark.parametrize("weights", [[1, 1], [3, 1, 7.5], [1, 1000], [0.2, 0.3, 0.5, 1e-4]])
+def test_every_block_gives_each_its_share_and_occurrences_count_up(weights):
+    schedule = Schedule(weights, seed=5, block=50, purpose="test")
+    shares = np.array(weights) / sum(weights)
+    np.testing.assert_allclose(schedule.shares, shares, rtol=1e-6)
+    blocks = 6
+    steps = [schedule.at(step) for step in range(blocks * schedule.block)]
+    seen: Counter[int] = Counter()
+    for step, (item, occurrence) in enumerate(steps):
+        assert occurrence == seen[item]
+        seen[item] += 1
+        if (step + 1) % schedule.block == 0:
+            counts = np.array([seen[number] for number in range(len(weights))])
+            assert (np.abs(counts - shares * (step + 1)) <= 1 + 1e-6).all()
+    item, occurrence = schedule.take(np.arange(blocks * schedule.block))
+    assert list(zip(item.tolist(), occurrence.tolist())) == steps
+
+
+def test_far_steps_are_exact_and_orders_differ_between_blocks():
+    schedule = Schedule([1, 2], seed=0, block=30, purpose="test")
+    item, occurrence = schedule.at(30 * 10**9)
+    assert abs(occurrence - (10**10 if item == 0 else 2 * 10**10)) <= 1
+    first, second = ([schedule.at(block * 30 + i)[0] for i in range(30)] for block in range(2))
+    assert first != second
+    assert first != [Schedule([1, 2], seed=1, block=30, purpose="test").at(i)[0] for i in range(30)]
+
+
+def test_weights_that_make_no_mixture():
+    for weights in ([], [1, 0], [1, -1], [1, float("nan")], [1, 1e-30]):
+        with pytest.raises(ConfigError):
+            Schedule(weights, seed=0, block=8, purpose="test")
+
+
+def test_a_mixture_hands_out_each_task_s_batches_in_order():
+    tasks = {"a": make_batches("a", 40), "b": make_batches("b", 120)}
+    mixture = Mixture(tasks, Sampler("proportional"), seed=1, block=8)
+    assert mixture.shares == {"a": 0.25, "b": 0.75}
+    seen: Counter[str] = Counter()
+    for step in range(64):
+        batch = mixture.batch_at(step)
+        assert batch.task == mixture.task_at(step)
+        np.testing.assert_array_equal(batch.rows, tasks[batch.task].batch_at(seen[batch.task]).rows)
+        seen[batch.task] += 1
+    assert seen == {"a": 16, "b": 48}
+    np.testing.assert_array_equal(mixture.batch_at(17).rows, mixture.batch_at(17).rows)
+
+
+def test_samplers_by_hand():
+    sizes = {"a": 100, "b": 400, "c": 900}
+    assert Sampler("uniform").weigh(sizes) == {"a": 1, "b": 1, "c": 1}
+    assert Sampler("capped", cap=300).weigh(sizes) == {"a": 100, "b": 300, "c": 300}
+    assert Sampler("temperature", temperature=2).weigh(sizes) == {"a": 10, "b": 20, "c": 30}
+    chosen = (("c", 1.0), ("a", 2.0), ("b", 3.0))
+    assert Sampler("weights", weights=chosen).weigh(sizes) == {"a": 2.0, "b": 3.0, "c": 1.0}
+    with pytest.raises(ConfigError, match="weights are given"):
+        Sampler("weights", weights=(("a", 1.0),)).weigh(sizes)
+
+
+def test_the_length_of_a_phase_by_hand():
+    # 392702 rows capped at 131072 are 4096 batches of 32; 100 rows are 4.
+    assert count_steps([(392702, 2.0, 32), (100, 10.0, 32)]) == 2 * 4096 + 40
+    assert count_steps([(392702, 2.0, 32)], cap=10**9) == 2 * 12272
+    assert count_steps([(100, 0.5, 32)]) == 2
+
+
+def test_languages_come_as_the_power_of_their_rows():
+    group = np.array([0] * 16 + [1] * 4 + [2])
+    rows = SmoothedRows(group, alpha=0.5, seed=0)  # weights 4, 2, 1
+    taken = rows.take(np.arange(7 * 256 * 4))
+    assert np.bincount(group[taken]).tolist() == pytest.approx([4096, 2048, 1024], abs=3)
+    for number, size in enumerate((16, 4, 1)):  # and inside a language each row equally often
+        counts = np.bincount(taken[group[taken] == number], minlength=21)[group == number]
+        assert counts.max() - counts.min() <= 1 and len(counts) == size
+    np.testing.assert_array_equal(rows.take(np.arange(500, 520)), taken[500:520])

@@ -1,0 +1,50 @@
+import threading
+
+import pytest
+
+from stilts_jax.batches.prefetch import prefetch
+
+
+def running():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]
+
+
+def test_results_come_in_order_whatever_finishes_first():
+    gates = {step: threading.Event() for step in range(4)}
+    gates[3].set()
+
+    def make(step):
+        # A step waits for the one behind it, so that they finish in the reverse order.
+        assert gates[step].wait(10)
+        if step:
+            gates[step - 1].set()
+        return step * step
+
+    assert list(prefetch(make, range(4), threads=4, ahead=4)) == [0, 1, 4, 9]
+    assert not running()
+
+
+def test_no_more_is_made_than_asked_for():
+    made = []
+    batches = prefetch(lambda step: made.append(step) or step, range(100, 200), threads=1, ahead=3)
+    assert made == []
+    assert next(batches) == 100
+    batches.close()
+    assert len(made) <= 4 and not running()
+
+
+def test_an_error_comes_where_its_batch_would_have_come():
+    def make(step):
+        if step == 2:
+            raise ValueError("broken row")
+        return step
+
+    batches = prefetch(make, range(9), threads=2)
+    assert [next(batches), next(batches)] == [0, 1]
+    with pytest.raises(ValueError, match="broken row"):
+        next(batches)
+    assert not running()
+
+
+def test_nothing_to_make():
+    assert list(prefetch(lambda step: step, [])) == []

@@ -1,0 +1,177 @@
+import errno
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from stilts_jax.errors import DataError
+from stilts_jax.features.build import FeatureSettings, build_features
+from stilts_jax.features.records import Features, Ragged
+from stilts_jax.features.store import load_or_build, make_key
+from stilts_jax.progress import Progress
+from stilts_jax.tasks.spec import (
+    KINDS,
+    ChoiceExample,
+    ClassifyExample,
+    EmbedExample,
+    SpanExample,
+    TagExample,
+    TextExample,
+)
+
+EXAMPLES = {
+    "classify": [ClassifyExample("1", "a b", "中国", 0), ClassifyExample("2", "b", None, 1)],
+    "choice": [ChoiceExample("1", "a", ("b", "c", "d"), 0), ChoiceExample("2", "a", ("b", "c"), 1)],
+    "tag": [TagExample("1", ("a", "b"), (0, 1)), TagExample("2", (), ())],
+    "span": [SpanExample("1", "a", "b c " * 40, (("b", 0),))],
+    "embed": [EmbedExample("1", "a", "b"), EmbedExample("2", "a b c", "b")],
+    "mlm": [TextExample("1", "a b c " * 30)],
+}
+KEY = {"task": "t", "version": 1}
+
+
+def tiny() -> Features:
+    tokens = Ragged.from_list([[0, 5, 2], [0, 2]])
+    columns = {"example": np.arange(2), "language": np.zeros(2, np.int32), "tokens": tokens}
+    return Features("embed", {**columns}, ("en",), 2, "")
+
+
+class Spy:
+    """Builds, and counts how often."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self):
+        self.calls += 1
+        return tiny()
+
+
+def assert_same(first, second):
+    assert (first.kind, first.languages, first.num_examples) == (
+        second.kind,
+        second.languages,
+        second.num_examples,
+    )
+    assert set(first.columns) == set(second.columns)
+    for name, column in first.columns.items():
+        other = second.columns[name]
+        pairs = [(column, other)]
+        if isinstance(column, Ragged):
+            pairs = [(column.values, other.values), (column.offsets, other.offsets)]
+        for a, b in pairs:
+            np.testing.assert_array_equal(a, b)
+            assert a.dtype == b.dtype, name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("training", [True, False])
+def test_what_is_read_is_what_was_built(tokenizer, tmp_path, kind, training):
+    examples = {"en": EXAMPLES[kind], "de": []}
+    features = build_features(kind, examples, tokenizer, FeatureSettings(20, 8, 5), training=training)
+    for _ in range(2):
+        assert_same(features, load_or_build(tmp_path, KEY, lambda: features))
+    empty = build_features(kind, {"en": []}, tokenizer, FeatureSettings(), training=training)
+    assert_same(empty, load_or_build(tmp_path, {"empty": True}, lambda: empty))
+
+
+def test_the_second_time_reads_a_mapped_file(tmp_path):
+    build = Spy()
+    load_or_build(tmp_path, KEY, build)
+    features = load_or_build(tmp_path, KEY, build)
+    assert build.calls == 1
+    tokens = features.columns["tokens"]
+    for array in (tokens.values, tokens.offsets, features.columns["example"]):
+        assert not array.flags.owndata and not array.flags.writeable
+    assert features.fingerprint == make_key(KEY)
+
+
+def test_another_key_is_another_file(tmp_path):
+    build = Spy()
+    for key in (KEY, {**KEY, "version": 2}, dict(reversed(KEY.items()))):
+        load_or_build(tmp_path, key, build)
+    assert build.calls == 2
+
+
+def test_a_killed_build_leaves_nothing_that_is_used(tmp_path):
+    code = f"""
+import os, signal, sys
+sys.path.insert(0, {os.path.dirname(__file__)!r})
+from test_store import KEY, tiny
+from stilts_jax.features import store
+whole = store._write_arrow
+def half(path, features):
+    whole(path, features)
+    os.truncate(path, path.stat().st_size // 2)
+    os.kill(os.getpid(), signal.SIGKILL)
+store._write_arrow = half
+store.load_or_build({str(tmp_path)!r}, KEY, tiny)
+"""
+    killed = subprocess.run([sys.executable, "-c", code], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    assert left.name.endswith(".tmp")
+    build = Spy()
+    assert_same(tiny(), load_or_build(tmp_path, KEY, build))
+    assert build.calls == 1
+    assert not list(tmp_path.glob(".*"))  # what the dead process left is gone
+
+
+def test_temporary_files_of_the_living_stay(tmp_path):
+    tmp_path.joinpath(f".x.arrow.{socket.gethostname()}.{os.getpid()}-0.tmp").touch()
+    tmp_path.joinpath(".x.arrow.elsewhere.1-0.tmp").touch()
+    # What another process moves into place meanwhile is listed and then gone.
+    tmp_path.joinpath(".z.arrow.elsewhere.1-0.tmp").symlink_to("gone")
+    old = tmp_path / ".y.arrow.elsewhere.1-0.tmp"
+    old.touch()
+    os.utime(old, (time.time() - 2e5,) * 2)
+    load_or_build(tmp_path, KEY, tiny)
+    assert len(list(tmp_path.glob(".x*"))) == 2 and not old.exists()
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "gone", "manifest", "other key", "not json"])
+def test_a_damaged_file_is_built_again_and_said(tmp_path, damage, capsys):
+    build = Spy()
+    load_or_build(tmp_path, KEY, build)
+    (data,), (manifest,) = tmp_path.glob("*.arrow"), tmp_path.glob("*.json")
+    if damage == "flip":
+        content = bytearray(data.read_bytes())
+        content[len(content) // 2] ^= 1
+        data.write_bytes(content)
+    elif damage == "cut":
+        data.write_bytes(data.read_bytes()[:-8])
+    elif damage == "gone":
+        data.unlink()
+    elif damage == "manifest":
+        manifest.write_text("{}")
+    elif damage == "other key":
+        manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "key": "x"}))
+    else:
+        manifest.write_text("no")
+    assert_same(tiny(), load_or_build(tmp_path, KEY, build, Progress(sys.stderr)))
+    assert build.calls == 2 and "built again" in capsys.readouterr().err
+    load_or_build(tmp_path, KEY, build)
+    assert build.calls == 2
+
+
+def test_a_cache_that_cannot_be_written_is_an_error_with_the_folder(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError) as caught:
+        load_or_build(tmp_path / "file", KEY, tiny)
+    assert "file" in caught.value.where and caught.value.fix
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(DataError, match="No space left"):
+        load_or_build(tmp_path / "cache", KEY, tiny)
+    monkeypatch.undo()
+    assert not list((tmp_path / "cache").iterdir())
+    assert_same(tiny(), load_or_build(tmp_path / "cache", KEY, tiny))

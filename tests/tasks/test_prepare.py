@@ -1,0 +1,139 @@
+"""What prepare and tasks say: counts beside those of the releases, what is missing, and what overlaps."""
+
+import json
+
+import pytest
+
+from stilts_jax.main import main
+from stilts_jax.tasks import get_task, list_tasks
+from stilts_jax.tasks.sources.inventory import format_inventory, take_inventory
+from stilts_jax.tasks.sources.prepare import format_preparation, prepare
+from stilts_jax.tasks.sources.read import DataSource
+
+PARAGRAPH = "Ann came to the town in the morning. She left at night."
+
+
+@pytest.fixture
+def source(tmp_path):
+    (tmp_path / "squad").mkdir()
+    (tmp_path / "xquad").mkdir()
+    (tmp_path / "xnli").mkdir()
+
+    def squad(*contexts):
+        answer = {"text": "A", "answer_start": 0}
+        paragraphs = [
+            {"context": text, "qas": [{"id": str(n), "question": "Who came?", "answers": [answer]}]}
+            for n, text in enumerate(contexts)
+        ]
+        return json.dumps({"data": [{"paragraphs": paragraphs}]})
+
+    (tmp_path / "squad" / "train-v1.1.json").write_text(squad(PARAGRAPH, "Another text that is long enough."))
+    # The same paragraph in other case and spacing, and one that is not in training.
+    upper = PARAGRAPH.upper().replace(" ", "  ")
+    (tmp_path / "xquad" / "xquad.en.json").write_text(squad(upper, "A paragraph that training has not."))
+    (tmp_path / "xnli" / "dev-de.tsv").write_text("a\tb\tneutral\n" * 2490)
+    (tmp_path / "xnli" / "dev-sw.tsv").write_text("a\tb\tneutral\nc\td\toops\n")
+    return DataSource(tmp_path)
+
+
+def test_counts_stand_beside_those_of_the_release(source):
+    done = prepare([get_task("xnli"), get_task("squad_v1")], source)
+    rows = {(row.task, row.split, row.language): row for row in done.splits}
+    german = rows["xnli", "dev", "de"]
+    assert (german.found, german.expected, german.note) == (2490, 2490, "")
+    assert (
+        rows["xnli", "dev", "fr"].found is None
+        and "xnli/dev-{language}.tsv" in rows["xnli", "dev", "fr"].note
+    )
+    assert "oops" in rows["xnli", "dev", "sw"].note and "dev-sw.tsv:2" in rows["xnli", "dev", "sw"].note
+    assert (rows["squad_v1", "train", "en"].found, rows["squad_v1", "train", "en"].note) == (
+        2,
+        "another count",
+    )
+    assert ("xnli", "train", "en") not in rows  # it is trained on MNLI
+    assert not done.complete
+    text = format_preparation(done)
+    assert "xnli dev (ar bg el en es fr hi ru th tr ur vi zh): missing" in text
+    assert any(
+        line.split() == ["squad_v1", "train", "en", "2", "87599", "0", "another", "count"]
+        for line in text.splitlines()
+    )
+
+
+def test_skipped_rows_are_counted(source):
+    skipping = DataSource(source.root, skip_budget=5)
+    rows = {row.language: row for row in prepare([get_task("xnli")], skipping).splits if row.split == "dev"}
+    assert (rows["sw"].found, rows["sw"].skipped) == (1, 1)
+
+
+def test_evaluation_text_that_is_training_text_is_named(source):
+    done = prepare([get_task("squad_v1"), get_task("xquad"), get_task("xnli")], source)
+    (overlap,) = done.overlaps
+    assert (overlap.training, overlap.evaluation) == ("squad_v1 train", "xquad test")
+    assert (overlap.shared, overlap.texts) == (1, 2)
+    assert "1 of 2 texts of xquad test are in squad_v1 train" in format_preparation(done)
+
+
+def test_carved_splits_are_counted_together(source):
+    folder = source.root / "tydiqa" / "tydiqa-goldp-v1.1-train"
+    folder.mkdir(parents=True)
+    answer = {"text": "A", "answer_start": 0}
+    paragraphs = [
+        {"context": f"A paragraph, number {n}.", "qas": [{"id": "0", "question": "?", "answers": [answer]}]}
+        for n in range(3696)
+    ]
+    (folder / "tydiqa.goldp.en.train.json").write_text(json.dumps({"data": [{"paragraphs": paragraphs}]}))
+    rows = {(row.split, row.language): row for row in prepare([get_task("tydiqa")], source).splits}
+    total = rows["train+dev", "en"]
+    assert (total.found, total.expected, total.note) == (3696, 3696, "")
+    assert rows["train", "en"].found + rows["dev", "en"].found == 3696
+    assert ("dev", "fi") not in rows  # only English is carved
+
+
+def test_a_treebank_belongs_to_the_language_of_its_code(tmp_path):
+    def write(treebank, *words):
+        path = (
+            tmp_path / "udpos" / "ud-treebanks-v2.5" / treebank.replace("-ud-", "/", 1) / f"{treebank}.conllu"
+        )
+        path.parent.mkdir(parents=True)
+        lines = [f"{n}\t{word}\t_\tNOUN\t_\t_\t{n - 1}\t_\t_\t_" for n, word in enumerate(words, start=1)]
+        path.write_text("\n".join([*lines, "", ""]))
+
+    write("el_gdt-ud-test", "Νέα", "πόλη")
+    write("grc_proiel-ud-test", "μῆνιν", "ἄειδε")
+    write("fr_gsd-ud-test", "Une", "ville")
+    write("fr_ftb-ud-test", "_", "_")  # a treebank whose words are withheld
+    write("fro_srcmf-ud-test", "Une", "cit")
+    # XTREME's copy on the hub mixes the two Greeks; this task is read from files, whatever the source.
+    rows = prepare([get_task("udpos")], DataSource(tmp_path, kind="hub")).splits
+    found = {row.language: row for row in rows if row.split == "test" and row.found is not None}
+    assert {language: row.found for language, row in found.items()} == {"el": 1, "fr": 1}
+    assert (found["el"].expected, found["el"].note) == (456, "another count")
+
+
+def test_only_the_languages_that_were_asked_for(source, capsys):
+    assert main(["prepare", "xnli", "squad_v1", f"--data_root={source.root}", "--languages=sw+de"]) == 1
+    printed = capsys.readouterr().out
+    assert "xnli      dev    de" in printed and "xnli test (de en sw): missing" in printed
+    assert "squad_v1  train  en" in printed  # what a task is trained in is always looked at
+    for wrong in ("de,sw", "xx"):
+        assert main(["prepare", "xnli", f"--data_root={source.root}", f"--languages={wrong}"]) == 2
+        assert "joined by +" in capsys.readouterr().err
+
+
+def test_the_inventory_lists_every_task_without_reading_it(source):
+    (source.root / "xnli" / "test-de.tsv").write_text("this is not read")
+    rows = {row.name: row for row in take_inventory(map(get_task, list_tasks()), source)}
+    assert set(rows) == set(list_tasks())
+    xnli = rows["xnli"]
+    assert xnli.found == "dev xnli/dev-de.tsv (2 languages); test xnli/test-de.tsv"
+    assert (
+        xnli.missing
+        == "dev ar bg el en es fr hi ru th tr ur vi zh; test ar bg el en es fr hi ru sw th tr ur vi zh"
+    )
+    assert (rows["squad_v1"].found, rows["squad_v1"].missing) == ("train squad/train-v1.1.json", "dev")
+    assert rows["qqp"].found == "" and rows["qqp"].missing == "train; dev"
+    assert rows["udpos"].sizes == "train 21,253, dev 46-3,974, test 47-5,440"
+    text = format_inventory(list(rows.values()))
+    (line,) = (line for line in text.splitlines() if line.startswith("mlqa "))
+    assert line.split()[:5] == ["mlqa", "span", "qa", "7", "mlqa"]

@@ -1,0 +1,111 @@
+"""Ordinary slips in every kind of file: refused with the file's line and the name of the field, never a traceback."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from stilts_jax.errors import DataError
+from stilts_jax.tasks.sources.read import DataSource, read_counted, read_retrieval
+
+_spec = importlib.util.spec_from_file_location("seed_files", Path(__file__).with_name("seed_files.py"))
+_module = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_module)
+SEEDS = _module.SEEDS
+
+# Fields that no task reads, or that may be absent; and gold, whose absence is said as such.
+UNREAD = {"ind", "changed", "question_concept", "title", "version", "pairID", "uid"}
+GOLD = {
+    "label",
+    "gold_label",
+    "correct",
+    "answerKey",
+    "answers",
+    "entity_id",
+    "answer",
+    "tags",
+    "is_impossible",
+}
+DEEP = json.loads("[" * 60 + "]" * 60)
+
+
+def read(seed, root, **options):
+    source = DataSource(root, **options)
+    if seed.task.retrieval and seed.split == seed.task.reported:
+        return read_retrieval(seed.task, seed.split, seed.language, source)
+    return read_counted(seed.task, seed.split, seed.language, source)
+
+
+def put(root, files):
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+
+
+def spots(value, *way):
+    """Yields the way to each key of nested objects."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield (*way, key)
+            yield from spots(inner, *way, key)
+    elif isinstance(value, list) and value:
+        yield from spots(value[0], *way, 0)
+
+
+def replaced(document, way, *value):
+    """Returns a copy in which what ``way`` leads to is another value, or is missing."""
+    copy = json.loads(json.dumps(document))
+    inner = copy
+    for key in way[:-1]:
+        inner = inner[key]
+    del inner[way[-1]]
+    if value:
+        inner[way[-1]] = value[0]
+    return copy
+
+
+CASES = [
+    (name, path)
+    for name, seed in SEEDS.items()
+    for path in seed.files
+    if path.endswith((".jsonl", ".json")) and not path.endswith("labels/test-de.json")
+]
+
+
+@pytest.mark.parametrize("name", SEEDS)
+def test_the_seeds_are_sound(tmp_path, name):
+    put(tmp_path, SEEDS[name].files)
+    found = read(SEEDS[name], tmp_path)
+    assert not found.skipped and (getattr(found, "examples", None) or found.queries)
+
+
+@pytest.mark.parametrize(("name", "path"), CASES)
+def test_a_missing_null_or_misplaced_value_is_a_bad_row(tmp_path, name, path):
+    seed = SEEDS[name]
+    put(tmp_path, seed.files)
+    text = seed.files[path]
+    by_line = path.endswith(".jsonl")
+    documents = [json.loads(line) for line in text.splitlines()] if by_line else [json.loads(text)]
+    for way in spots(documents[-1]):
+        if way[-1] in UNREAD or path.endswith("tags_to_id.json"):
+            continue
+        for slip in ((), (None,), (7.5,), (DEEP,), ({},)):
+            changed = [*documents[:-1], replaced(documents[-1], way, *slip)]
+            (tmp_path / path).write_text(
+                "".join(json.dumps(one, indent=None if by_line else 1) + "\n" for one in changed)
+            )
+            if way[-1] == "is_impossible" and not slip:
+                continue  # may be absent
+            if (
+                way[-1] == "entity_id"
+                and name in ("mewslix labels", "mewslix pairs")
+                and way[0] != "entity_id"
+            ):
+                continue  # read from elsewhere
+            with pytest.raises(DataError) as caught:
+                pytest.fail(f"{way} {slip}: {read(seed, tmp_path)}")
+            what, where = caught.value.what, caught.value.where
+            assert str(way[-1]) in what or (way[-1] in GOLD and "blank" in what), (way, slip, what)
+            line = f":{len(documents)}" if by_line else ":"
+            assert f"{path}{line}" in where, (way, slip, where)
