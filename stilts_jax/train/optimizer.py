@@ -220,8 +220,14 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformationExtra
             gradients["encoder"], moments["encoder"], params["encoder"], "encoder/", num_layers, rate
         )
         for name in gradients["heads"] if head is None else [head]:
-            parts = (tree["heads"][name] for tree in (gradients, moments, params))
-            updates["heads"][name], new["heads"][name] = update_part(*parts, "heads/", num_layers, rate)
+            updates["heads"][name], new["heads"][name] = update_part(
+                gradients["heads"][name],
+                moments["heads"][name],
+                params["heads"][name],
+                "heads/",
+                num_layers,
+                rate,
+            )
         return updates, new
 
     return optax.GradientTransformationExtraArgs(init, update)
