@@ -16,7 +16,7 @@ setup(
     # The configs lie beside the package in a checkout, inside it in an installation: `--config=xstilts` finds both.
     packages=[*find_packages(include=["stilts_jax", "stilts_jax.*"]), "stilts_jax.configs"],
     package_dir={"stilts_jax.configs": "configs"},
-    package_data={"stilts_jax": ["py.typed", "report/*.css", "report/*.csv"]},
+    package_data={"stilts_jax": ["py.typed", "report/*.css", "report/*.csv", "report/*.jinja"]},
     install_requires=[
         "jax>=0.10.2,<0.13",
         "flax>=0.12.8,<0.13",
@@ -30,6 +30,9 @@ setup(
         "pyarrow>=24",
         "numpy>=2.0",
         "scipy>=1.14",
+        "pandas>=2.2",
+        "jinja2>=3.1",
+        "matplotlib>=3.9",
         "ml-collections>=1.1,<2",
     ],
     extras_require={

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from stilts_jax.evaluation.predict import predict
     from stilts_jax.experiment.predict_texts import predict_texts
     from stilts_jax.model import apply_model, encode, export_encoder, init_params, load_encoder
+    from stilts_jax.report import load_results
     from stilts_jax.tasks import get_task, list_tasks
     from stilts_jax.train.losses import make_loss
     from stilts_jax.train.optimizer import OptimizerConfig, make_optimizer
@@ -32,6 +33,7 @@ _HOMES = {
     "init_state": "train.state",
     "list_tasks": "tasks",
     "load_encoder": "model",
+    "load_results": "report",
     "make_loss": "train.losses",
     "make_optimizer": "train.optimizer",
     "predict": "evaluation.predict",
@@ -52,6 +54,7 @@ __all__ = [
     "init_state",
     "list_tasks",
     "load_encoder",
+    "load_results",
     "make_loss",
     "make_optimizer",
     "predict",

@@ -11,11 +11,6 @@ RESAMPLES = 1000
 _FEWEST_DEGREES = 3  # of freedom, below which a partial correlation is no more than noise
 
 
-def standard_deviation(values: np.ndarray) -> float:
-    """Over seeds; NaN with fewer than two."""
-    return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
-
-
 def resample_counts(generator: np.random.Generator, items: int, resamples: int = RESAMPLES) -> np.ndarray:
     """Draws bootstrap samples of ``items`` items.
 
@@ -56,19 +51,6 @@ def bootstrap_interval(difference: float, resampled: np.ndarray) -> Interval:
     return Interval(difference, float(low), float(high), p)
 
 
-def mcnemar(only_first: np.ndarray | int, only_second: np.ndarray | int) -> np.ndarray:
-    """Exact two-sided McNemar test.
-
-    Args:
-        only_first: how many items only the first system has right; ``only_second`` likewise.
-
-    Returns:
-        p-values in the shape of the arguments.
-    """
-    first, second = np.asarray(only_first), np.asarray(only_second)
-    return np.minimum(1.0, 2 * stats.binom.cdf(np.minimum(first, second), first + second, 0.5))
-
-
 def holm(p_values: Sequence[float]) -> np.ndarray:
     """Holm's step-down correction (family-wise error); NaN is left out of the family and stays NaN."""
     p = np.asarray(p_values, np.float64)
@@ -81,13 +63,10 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
 
 
 def benjamini_hochberg(p_values: Sequence[float]) -> np.ndarray:
-    """Benjamini and Hochberg's step-up correction (false discovery rate); NaN is left out and stays NaN."""
+    """Benjamini and Hochberg's correction (false discovery rate); NaN is left out and stays NaN."""
     p = np.asarray(p_values, np.float64)
-    adjusted = np.full(p.shape, math.nan)
-    there = np.flatnonzero(np.isfinite(p))
-    order = there[np.argsort(-p[there], kind="stable")]
-    factors = len(order) / (len(order) - np.arange(len(order)))
-    adjusted[order] = np.minimum(1.0, np.minimum.accumulate(p[order] * factors))
+    adjusted, there = np.full(p.shape, math.nan), np.isfinite(p)
+    adjusted[there] = stats.false_discovery_control(p[there])
     return adjusted
 
 

@@ -1,13 +1,13 @@
-"""One table record, four writers: HTML, Markdown, CSV, LaTeX."""
+"""What a report consists of - sections of blocks, tables of cells - and its forms beside HTML: Markdown, CSV, LaTeX."""
 
 import csv
-import html
 import io
 import math
 import re
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 
 
 @dataclass(frozen=True)
@@ -54,20 +54,65 @@ class Table:
 
     Attributes:
         name: stem of the CSV and LaTeX files.
-        title: what a reader of the CSV alone has to know.
+        title: what a reader of the table alone has to know.
+        ruled: rows with a rule below them.
+        latex: whether a paper would show it.
     """
 
     name: str
     title: str
     columns: Sequence[Column]
     rows: Sequence[Sequence[Cell]]
-    notes: Sequence[str] = field(default_factory=tuple)
-    ruled: Sequence[int] = field(default_factory=tuple)  # rows with a rule below them
+    notes: Sequence[str] = ()
+    ruled: Sequence[int] = ()
+    latex: bool = False
 
-    def footnotes(self) -> dict[str, str]:
-        """Marks (``a``, ``b``, ...) by note text, in reading order."""
+    @property
+    def marks(self) -> dict[str, str]:
+        """Marks (``a``, ``b``, ...) of footnotes by their text, in reading order."""
         texts = dict.fromkeys(cell.note for row in self.rows for cell in row if cell.note)
         return {text: _mark(index) for index, text in enumerate(texts)}
+
+    @property
+    def spans(self) -> list[tuple[str, int]]:
+        """Heads that several columns share, with their widths; empty where there is none."""
+        found = [(name, len(list(columns))) for name, columns in groupby(self.columns, lambda one: one.group)]
+        return found if any(name for name, _ in found) else []
+
+
+@dataclass(frozen=True)
+class Block:
+    """A part of a section: ``text``, ``code``, ``chart`` (title and SVG), or blocks: ``folded``, or in a ``row``."""
+
+    kind: str
+    title: str = ""
+    text: str = ""
+    table: Table | None = None
+    blocks: Sequence["Block"] = ()
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of the report; ``reading`` says how to read it."""
+
+    identifier: str
+    title: str
+    reading: str
+    blocks: Sequence[Block | Table]
+
+
+def walk_tables(blocks: Sequence[Block | Table]) -> Iterator[Table]:
+    """Yields every table below ``blocks``."""
+    for block in blocks:
+        if isinstance(block, Table):
+            yield block
+        else:
+            yield from walk_tables(block.blocks)
+
+
+def folded(title: str, *blocks: Block | Table) -> Block:
+    """Detail that opens on a click (and is always open in print)."""
+    return Block("folded", title, blocks=blocks)  # type: ignore[arg-type]
 
 
 def _mark(index: int) -> str:
@@ -85,17 +130,12 @@ def stem(name: str) -> str:
 
 def words(*heads: str) -> list[Column]:
     """Columns of text; ``head: detail`` names the smaller line too."""
-    return [Column(*_split_head(head), numeric=False) for head in heads]
+    return [replace(column, numeric=False) for column in numbers(*heads)]
 
 
 def numbers(*heads: str) -> list[Column]:
     """Columns of numbers."""
-    return [Column(*_split_head(head)) for head in heads]
-
-
-def _split_head(head: str) -> tuple[str, str]:
-    name, _, detail = head.partition(": ")
-    return name, detail
+    return [Column(name, detail) for name, _, detail in (head.partition(": ") for head in heads)]
 
 
 def cells(*values: "str | int | Cell") -> list[Cell]:
@@ -117,18 +157,15 @@ def change(value: float, digits: int = 1, *, coloured: bool = False) -> Cell:
 
 
 def probability(value: float) -> Cell:
-    """``0.032``, ``< 0.001``."""
-    return Cell(format_p(value), value)
+    """``0.032``, ``< 0.001``; an en dash for NaN."""
+    return Cell("< 0.001" if value < 0.001 else fixed(value, 3), value)
 
 
 def signed(value: float, digits: int = 1) -> str:
     """``+1.3``, ``−0.4`` (with a real minus), ``0.0``; an en dash for NaN."""
-    if not math.isfinite(value):
-        return "–"
-    rounded = round(value, digits)
-    if rounded == 0:
-        return f"{0:.{digits}f}"
-    return f"{'+' if rounded > 0 else '−'}{abs(rounded):.{digits}f}"
+    if not math.isfinite(value) or round(value, digits) == 0:
+        return fixed(abs(round(value, digits)) if math.isfinite(value) else value, digits)
+    return f"{value:+.{digits}f}".replace("-", "−")
 
 
 def fixed(value: float, digits: int = 1) -> str:
@@ -136,79 +173,11 @@ def fixed(value: float, digits: int = 1) -> str:
     return f"{value:.{digits}f}".replace("-", "−") if math.isfinite(value) else "–"
 
 
-def format_p(value: float) -> str:
-    """``0.032``, ``< 0.001``; an en dash for NaN."""
-    if not math.isfinite(value):
-        return "–"
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
 def gain_tone(difference: float, full: float = 20.0) -> float | None:
     """Where a difference in points lies on the colour scale; the root shows small differences too."""
     if not math.isfinite(difference) or round(difference, 1) == 0:
         return None
     return math.copysign(math.sqrt(min(abs(difference), full) / full), difference)
-
-
-def to_html(table: Table) -> str:
-    """Returns a ``figure`` with the table in a box that scrolls sideways where the page is narrow."""
-    marks = table.footnotes()
-    parts = [f'<figure class="table" id="table-{html.escape(table.name)}"><div class="scroll"><table>']
-    parts.append(f"<caption>{html.escape(table.title)}</caption><thead>")
-    if any(column.group for column in table.columns):
-        parts.append("<tr>")
-        for group, span in _spans(table.columns):
-            kind = ' class="group"' if group else ""
-            parts.append(f'<th colspan="{span}"{kind} scope="colgroup">{html.escape(group)}</th>')
-        parts.append("</tr>")
-    parts.append("<tr>")
-    for index, column in enumerate(table.columns):
-        detail = f"<small>{html.escape(column.detail)}</small>" if column.detail else ""
-        classes = ["number"] * bool(column.numeric and index) + ["whole"] * (" " not in column.head)
-        kind = f' class="{" ".join(classes)}"' if classes else ""
-        parts.append(f'<th scope="col"{kind}>{html.escape(column.head)}{detail}</th>')
-    parts.append("</tr></thead><tbody>")
-    for number, row in enumerate(table.rows):
-        parts.append('<tr class="ruled">' if number in table.ruled else "<tr>")
-        for index, (cell, column) in enumerate(zip(row, table.columns)):
-            parts.append(_html_cell(cell, column, index == 0, marks))
-        parts.append("</tr>")
-    parts.append("</tbody></table></div>")
-    if marks or table.notes:
-        lines = [f"<sup>{mark}</sup> {html.escape(text)}" for text, mark in marks.items()]
-        lines += [html.escape(note) for note in table.notes]
-        parts.append("<figcaption>" + "<br>".join(lines) + "</figcaption>")
-    parts.append("</figure>\n")
-    return "".join(parts)
-
-
-def _html_cell(cell: Cell, column: Column, first: bool, marks: dict[str, str]) -> str:
-    classes = ["number"] if column.numeric and not first else []
-    style = ""
-    if cell.tone is not None:
-        classes.append("gain" if cell.tone > 0 else "loss")
-        style = f' style="--tone:{abs(cell.tone) * 100:.0f}%"'
-    attributes = (f' class="{" ".join(classes)}"' if classes else "") + style
-    if cell.hint:
-        attributes += f' title="{html.escape(cell.hint)}"'
-    text = html.escape(cell.text)
-    if cell.strong:
-        text = f"<b>{text}</b>"
-    if cell.note:
-        text += f"<sup>{marks[cell.note]}</sup>"
-    if cell.detail:
-        text += f"<small>{html.escape(cell.detail)}</small>"
-    return f'<th scope="row"{attributes}>{text}</th>' if first else f"<td{attributes}>{text}</td>"
-
-
-def _spans(columns: Sequence[Column]) -> list[tuple[str, int]]:
-    spans: list[tuple[str, int]] = []
-    for column in columns:
-        if spans and spans[-1][0] == column.group:
-            spans[-1] = (column.group, spans[-1][1] + 1)
-        else:
-            spans.append((column.group, 1))
-    return spans
 
 
 def escape_markdown(text: str) -> str:
@@ -222,37 +191,50 @@ def to_markdown(table: Table, escape: Callable[[str], str] = escape_markdown) ->
     Args:
         escape: ``str`` for a terminal, where nobody renders it.
     """
-    marks = table.footnotes()
-    lines = [[_join(column.head, column.detail) for column in table.columns]]
+    marks = table.marks
+    lines = [[f"{one.head} ({one.detail})" if one.detail else one.head for one in table.columns]]
     for row in table.rows:
-        lines.append([_plain(cell, marks) for cell in row])
-    lines = [[escape(text) for text in line] for line in lines]
-    widths = [max(len(line[index]) for line in lines) for index in range(len(table.columns))]
-    numeric = [column.numeric and index > 0 for index, column in enumerate(table.columns)]
-
-    def write(line: Sequence[str]) -> str:
-        padded = (
-            text.rjust(width) if right else text.ljust(width)
-            for text, width, right in zip(line, widths, numeric)
+        texts = [f"{cell.text} {cell.detail}".strip().replace("\n", "; ") for cell in row]
+        lines.append(
+            [f"{text} [{marks[cell.note]}]" if cell.note else text for text, cell in zip(texts, row)]
         )
-        return "| " + " | ".join(padded) + " |"
-
-    rule = (
-        "-" * (max(width, 3) - 1) + ":" if right else "-" * max(width, 3)
-        for width, right in zip(widths, numeric)
+    lines = [[escape(text) for text in line] for line in lines]
+    widths = [max(3, *(len(line[index]) for line in lines)) for index in range(len(table.columns))]
+    right = [column.numeric and index > 0 for index, column in enumerate(table.columns)]
+    lines = [
+        [
+            text.rjust(width) if to_right else text.ljust(width)
+            for text, width, to_right in zip(line, widths, right)
+        ]
+        for line in lines
+    ]
+    lines.insert(
+        1, ["-" * (width - 1) + (":" if to_right else "-") for width, to_right in zip(widths, right)]
     )
-    out = [write(lines[0]), "| " + " | ".join(rule) + " |", *map(write, lines[1:])]
-    notes = [escape(f"[{mark}] {text}") for text, mark in marks.items()] + list(map(escape, table.notes))
-    return "\n".join(out) + "\n" + "".join(f"\n{note}  " for note in notes) + ("\n" if notes else "")
+    notes = [f"[{mark}] {text}" for text, mark in marks.items()] + list(table.notes)
+    body = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return body + "".join(f"\n{escape(note)}  " for note in notes) + ("\n" if notes else "")
 
 
-def _join(text: str, detail: str) -> str:
-    return f"{text} ({detail})" if detail else text
+def sections_to_markdown(title: str, subtitle: str, sections: Sequence[Section]) -> str:
+    """Returns the whole report without its charts."""
 
+    def write(block: Block | Table) -> str:
+        if isinstance(block, Table):
+            return f"\n**{escape_markdown(block.title)}**\n\n{to_markdown(block)}"
+        if block.kind == "code":
+            fence = "`" * max(3, 1 + max(map(len, re.findall("`+", block.text)), default=0))
+            return f"\n{fence}\n{block.text}\n{fence}\n"
+        if block.kind == "text":
+            return f"\n{escape_markdown(block.text)}\n"
+        head = f"\n### {escape_markdown(block.title)}\n" if block.kind == "folded" else ""
+        return head + "".join(map(write, block.blocks))
 
-def _plain(cell: Cell, marks: dict[str, str]) -> str:
-    text = f"{cell.text} {cell.detail}".strip().replace("\n", "; ")
-    return f"{text} [{marks[cell.note]}]" if cell.note else text
+    parts = [f"# {escape_markdown(title)}\n\n{escape_markdown(subtitle)}\n"]
+    for one in sections:
+        parts.append(f"\n## {one.title}\n\n{escape_markdown(one.reading)}\n")
+        parts += map(write, one.blocks)
+    return "".join(parts)
 
 
 def to_csv(table: Table) -> str:
@@ -260,54 +242,36 @@ def to_csv(table: Table) -> str:
 
     Where cells have several numbers, a cell is a line, so that percent and differences never share a column.
     """
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
     names = list(dict.fromkeys(name for row in table.rows for cell in row for name in cell.numbers))
     if names:
-        writer.writerow([table.columns[0].head.lower(), "column", "detail", *names, "note"])
+        lines = [[table.columns[0].head.lower(), "column", "detail", *names, "note"]]
         for row in table.rows:
             for column, cell in zip(table.columns[1:], row[1:]):
-                values = [cell.numbers.get(name, math.nan) for name in names]
-                shown = [repr(value) if math.isfinite(value) else "" for value in values]
-                writer.writerow(
-                    [row[0].text, column.head, column.meaning or column.detail, *shown, cell.note]
-                )
-        return stream.getvalue()
-    writer.writerow([_join(column.head, column.detail) for column in table.columns])
-    for row in table.rows:
-        writer.writerow([_csv_field(cell) for cell in row])
+                shown = [_plain(cell.numbers.get(name, math.nan)) for name in names]
+                lines.append([row[0].text, column.head, column.meaning or column.detail, *shown, cell.note])
+    else:
+        lines = [[f"{one.head} ({one.detail})" if one.detail else one.head for one in table.columns]]
+        lines += [[_csv_field(cell) for cell in row] for row in table.rows]
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows(lines)
     return stream.getvalue()
+
+
+def _plain(value: float) -> str:
+    return repr(float(value)) if math.isfinite(value) else ""
 
 
 def _csv_field(cell: Cell) -> str:
     if cell.value is not None:
-        return repr(float(cell.value)) if math.isfinite(cell.value) else ""
-    if cell.note and cell.text in ("", "–", "—"):
+        return _plain(cell.value)
+    if cell.note and cell.text in ("", "–"):
         return f"missing: {cell.note}"
     return f"{cell.text} {cell.detail}".strip().replace("\n", "; ")
 
 
-_PAGE = 40  # rows that fit on a page; a longer table is broken over several
-
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "−": "$-$",
-    "±": r"$\pm$",
-    "–": "--",
-    "ρ": r"$\rho$",
-    "†": r"\dag{}",
-    "≤": r"$\le$",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
+_LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
+    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}"},
+    **{">": r"\textgreater{}", "−": "$-$", "±": r"$\pm$", "–": "--", "ρ": r"$\rho$", "†": r"\dag{}"},
 }
 
 
@@ -317,50 +281,40 @@ def escape_latex(text: str) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """Returns a ``booktabs`` table; colours need the ``table`` option of xcolor."""
-    marks = table.footnotes()
-    frame = "longtable" if len(table.rows) > _PAGE else "tabular"
-    form = "l" + "".join("r" if column.numeric else "l" for column in table.columns[1:])
-    lines = [
-        "% needs \\usepackage{booktabs,longtable} and \\usepackage[table]{xcolor}",
-    ]
-    named = f"\\caption{{{escape_latex(table.title)}}}\\label{{tab:{table.name}}}"
-    if frame == "longtable":
-        lines += [f"\\begin{{longtable}}{{{form}}}", named + r" \\\\"]
-    else:
-        lines += [r"\begin{table}", r"\centering", named, f"\\begin{{tabular}}{{{form}}}"]
-    lines.append(r"\toprule")
-    if any(column.group for column in table.columns):
-        spans = _spans(table.columns)
-        lines.append(_latex_line(f"\\multicolumn{{{n}}}{{c}}{{{escape_latex(group)}}}" for group, n in spans))
-    lines.append(_latex_line(escape_latex(column.head) for column in table.columns))
-    if any(column.detail for column in table.columns):
-        lines.append(_latex_line(f"\\scriptsize {escape_latex(column.detail)}" for column in table.columns))
-    lines.append("\\midrule")
+    """Returns a ``booktabs`` table with caption and label; colours need the ``table`` option of xcolor."""
+    marks, columns = table.marks, table.columns
+
+    def write(cell: Cell) -> str:
+        text = f"\\textbf{{{escape_latex(cell.text)}}}" if cell.strong else escape_latex(cell.text)
+        text += f"\\textsuperscript{{{marks[cell.note]}}}" if cell.note else ""
+        text += f" {{\\scriptsize {escape_latex(cell.detail)}}}" if cell.detail else ""
+        if cell.tone is not None:
+            text = f"\\cellcolor{{{'blue' if cell.tone > 0 else 'orange'}!{abs(cell.tone) * 40:.0f}}}{text}"
+        return text
+
+    body = (
+        [[f"\\multicolumn{{{n}}}{{c}}{{{escape_latex(name)}}}" for name, n in table.spans]]
+        if table.spans
+        else []
+    )
+    body.append([escape_latex(column.head) for column in columns])
+    if any(column.detail for column in columns):
+        body.append([f"\\scriptsize {escape_latex(column.detail)}" for column in columns])
+    lines = [" & ".join(line) + r" \\" for line in body] + [r"\midrule"]
     for number, row in enumerate(table.rows):
-        lines.append(_latex_line(_latex_cell(cell, marks) for cell in row))
-        if number in table.ruled:
-            lines.append("\\midrule")
-    lines += ["\\bottomrule", f"\\end{{{frame}}}"]
+        lines += [" & ".join(map(write, row)) + r" \\"] + [r"\midrule"] * (number in table.ruled)
+    form = "l" + "".join("r" if column.numeric else "l" for column in columns[1:])
     notes = [f"[{mark}] {text}" for text, mark in marks.items()] + list(table.notes)
-    lines += [f"\n\\par\\noindent\\footnotesize {escape_latex(note)}" for note in notes]
-    lines += [r"\end{table}"] * (frame == "tabular")
-    return f"% {' '.join(table.title.split())}\n" + "\n".join(lines) + "\n"
-
-
-def _latex_line(fields: Iterable[str]) -> str:
-    return " & ".join(fields) + r" \\"
-
-
-def _latex_cell(cell: Cell, marks: dict[str, str]) -> str:
-    text = escape_latex(cell.text)
-    if cell.strong:
-        text = f"\\textbf{{{text}}}"
-    if cell.note:
-        text += f"\\textsuperscript{{{marks[cell.note]}}}"
-    if cell.detail:
-        text += f" {{\\scriptsize {escape_latex(cell.detail.replace(chr(10), '; '))}}}"
-    if cell.tone is not None:
-        colour = "blue" if cell.tone > 0 else "orange"
-        text = f"\\cellcolor{{{colour}!{abs(cell.tone) * 40:.0f}}}{text}"
-    return text
+    return "\n".join(
+        [
+            r"% needs \usepackage{booktabs} and \usepackage[table]{xcolor}",
+            rf"\begin{{table}}\centering\caption{{{escape_latex(table.title)}}}\label{{tab:{table.name}}}",
+            rf"\begin{{tabular}}{{{form}}}",
+            r"\toprule",
+            *lines,
+            r"\bottomrule",
+            r"\end{tabular}",
+            *(f"\n\\par\\noindent\\footnotesize {escape_latex(note)}" for note in notes),
+            r"\end{table}",
+        ]
+    )

@@ -129,7 +129,7 @@ def run_a_slice(toy: Toy) -> None:
     }
     assert set(results["mnli.s0+retrieval"]["scores"]) == {"tatoeba"}
     toy.run("report", toy.folder / "w")
-    names = {path.suffix for path in (toy.folder / "w" / "report").iterdir()}
+    names = {path.suffix for path in (toy.folder / "w" / "report").rglob("*")}
     assert {".html", ".md", ".csv", ".tex"} <= names
     before = {path: path.read_bytes() for path in toy.folder.glob("w/phases/*/result.json")}
     toy.grid(SLICE)  # typed again: nothing is done twice

@@ -20,18 +20,20 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "end_to_end"))
 from damage import DAMAGES, Workdir, run
 
+NAMES = ("phase", "task", "split", "metric", "language")
+
 
 def read_scores(path):
     """Returns the report's scores by everything that names one."""
     if not path.is_file():
         return {}
     with path.open() as file:
-        return {tuple(row[:-1]): row[-1] for row in csv.reader(file)}
+        return {tuple(row[name] for name in NAMES): row["value"] for row in csv.DictReader(file)}
 
 
 def try_report(workdir, scratch, expected):
     code, text = run("report", str(workdir.path), f"--out={scratch / 'report'}")
-    found = read_scores(scratch / "report/tables/scores.csv")
+    found = read_scores(scratch / "report/scores.csv")
     return code, text, code == 0 and not found.items() <= expected["report"].items()
 
 
@@ -74,7 +76,7 @@ def main():
             raise SystemExit(text)
         expected = {"grid": whole.scores(), "report": {}, "eval": None}
         try_report(whole, folder, expected)
-        expected["report"] = read_scores(folder / "report/tables/scores.csv")
+        expected["report"] = read_scores(folder / "report/scores.csv")
         try_eval(whole, folder, expected)
         expected["eval"] = json.loads((folder / "eval/scores.json").read_text())["scores"]
         for number in range(options.count):

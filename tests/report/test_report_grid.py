@@ -6,17 +6,11 @@ import pytest
 
 from stilts_jax.evaluation.benchmarks import BENCHMARKS, summarise
 from stilts_jax.files import write_record
-from stilts_jax.report.benchmarks import (
-    find_benchmark,
-    group_of,
-    intermediate_order,
-    intermediate_title,
-    short_title,
-)
-from stilts_jax.report.best_tables import best_section
-from stilts_jax.report.grid import Grid, average, summarize
+from stilts_jax.report.details import seed_table
+from stilts_jax.report.grid import Grid
+from stilts_jax.report.main_tables import best_section
+from stilts_jax.report.names import find_benchmark, intermediate_order, intermediate_title, short_title
 from stilts_jax.report.results import read_results
-from stilts_jax.report.seed_tables import seed_table
 
 
 def read(workdir: Path, benchmark: str = "xtreme") -> Grid:
@@ -40,13 +34,13 @@ def test_a_cell_is_the_mean_over_languages_then_over_seeds(tmp_path):
         made_up_grid.make_record("mnli", "mnli", xnli({"en": 91.0, "sw": 65.0}), seeds=(0, 0)),
         made_up_grid.make_record("mnli", "mnli", xnli({"en": 89.0, "sw": 71.0}), seeds=(0, 1)),
     )
-    assert grid.rows == (("none", "en"), ("mnli", "en"))
-    assert summarize(grid, grid.rows[0], "xnli").mean == 75.0
-    found = summarize(grid, grid.rows[1], "xnli")
-    assert (found.mean, found.difference, found.count) == (79.0, 3.0, 2)
-    assert np.isnan(found.deviation)  # one pair of equal target seeds
-    assert found.own_deviation == pytest.approx(np.std([78, 80], ddof=1))
-    assert summarize(grid, grid.rows[1], "xnli", transfer=True).difference == 5.0
+    assert grid.rows == [("none", "en"), ("mnli", "en")]
+    assert grid.number(grid.rows[0], "xnli").mean == 75.0
+    found = grid.number(grid.rows[1], "xnli")
+    assert (found.mean, found.difference, found.runs) == (79.0, 3.0, 2)
+    assert np.isnan(found.difference_sd)  # one pair of equal target seeds
+    assert found.sd == pytest.approx(np.std([78, 80], ddof=1))
+    assert grid.number(grid.rows[1], "xnli", transfer=True).difference == 5.0
 
 
 def test_a_language_that_one_side_lacks_is_not_compared(tmp_path):
@@ -55,7 +49,7 @@ def test_a_language_that_one_side_lacks_is_not_compared(tmp_path):
         made_up_grid.make_record("none", "mnli", xnli({"en": 90.0, "sw": 60.0, "th": 10.0}), seeds=(None, 0)),
         made_up_grid.make_record("mnli", "mnli", xnli({"en": 91.0, "sw": 65.0})),
     )
-    found = summarize(grid, grid.rows[1], "xnli")
+    found = grid.number(grid.rows[1], "xnli")
     assert found.difference == 3.0
     assert found.missing == ("th",)
 
@@ -65,7 +59,7 @@ def test_another_split_is_not_compared(tmp_path):
     dev["scores"]["xnli"] = {"dev": dev["scores"]["xnli"].pop("test")}
     dev["reported_split"]["xnli"] = "dev"
     grid = write(tmp_path, made_up_grid.make_record("none", "mnli", xnli({"en": 90.0}), seeds=(None, 0)), dev)
-    assert np.isnan(summarize(grid, grid.rows[1], "xnli").difference)
+    assert np.isnan(grid.number(grid.rows[1], "xnli").difference)
     assert grid.splits("xnli") == "test/dev"
 
 
@@ -91,16 +85,16 @@ def test_averages_are_the_benchmarks(tmp_path, benchmark):
     expected = summarise(benchmark, scores)
     row = grid.rows[0]
     assert len(grid.tasks) == len(scores)
-    without = [task for task in grid.tasks if group_of(task) != "retrieval"]
+    without = [task for task in grid.tasks if grid.group(task) != "retrieval"]
     found = {
-        "all": average(grid, row, grid.tasks).mean,
-        "without_english": average(grid, row, grid.tasks, transfer=True).mean,
-        "without_retrieval": average(grid, row, without).mean,
-        "without_english_and_retrieval": average(grid, row, without, transfer=True).mean,
+        "all": grid.average(row, grid.tasks).mean,
+        "without_english": grid.average(row, grid.tasks, transfer=True).mean,
+        "without_retrieval": grid.average(row, without).mean,
+        "without_english_and_retrieval": grid.average(row, without, transfer=True).mean,
     }
     assert found == pytest.approx(expected["averages"])
     for group, mean in expected["groups"].items():
-        assert average(grid, row, grid.tasks_in(group)).mean == pytest.approx(mean)
+        assert grid.average(row, grid.tasks_in(group)).mean == pytest.approx(mean)
 
 
 def test_seeds_of_an_average_are_matched(tmp_path):
@@ -117,10 +111,10 @@ def test_seeds_of_an_average_are_matched(tmp_path):
             made_up_grid.make_record("mnli", None, retrieval, seeds=(first, None), stage="retrieval"),
         )
     grid = read(tmp_path)
-    found = average(grid, grid.rows[0], grid.tasks)
+    found = grid.average(grid.rows[0], grid.tasks)
     totals = [(60 + 10 * first + 2 * second + 50 + first) / 2 for first in range(2) for second in range(2)]
-    assert (found.mean, found.count) == (pytest.approx(np.mean(totals)), 4)
-    assert found.deviation == pytest.approx(np.std(totals, ddof=1))
+    assert (found.mean, found.runs) == (pytest.approx(np.mean(totals)), 4)
+    assert found.sd == pytest.approx(np.std(totals, ddof=1))
     assert seed_table(grid.cell(grid.rows[0], "xnli")).tolist() == [[60.0, 62.0], [70.0, 72.0]]
     assert seed_table(grid.cell(grid.rows[0], "tatoeba")).shape == (2, 1)
 
@@ -213,10 +207,10 @@ def test_another_source_language_makes_rows_of_its_own(tmp_path):
         "mnli", None, {"tatoeba": {"accuracy": {"de": 50.0, "sw": 10.0}}}, seeds=(0, None), stage="retrieval"
     )
     grid = write(tmp_path, german, english, retrieval)
-    assert grid.rows == (("mnli", "en"), ("mnli", "de"))
+    assert grid.rows == [("mnli", "en"), ("mnli", "de")]
     assert [grid.row_title(row) for row in grid.rows] == ["MNLI (from en)", "MNLI (from de)"]
-    assert [summarize(grid, row, "tatoeba").mean for row in grid.rows] == [30.0, 30.0]
-    assert [summarize(grid, row, "xnli", transfer=True).mean for row in grid.rows] == [60.0, 66.0]
+    assert [grid.number(row, "tatoeba").mean for row in grid.rows] == [30.0, 30.0]
+    assert [grid.number(row, "xnli", transfer=True).mean for row in grid.rows] == [60.0, 66.0]
 
 
 def test_of_two_settings_of_one_phase_the_last_counts(tmp_path):

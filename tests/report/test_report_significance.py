@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from stilts_jax.report.benchmarks import find_benchmark
 from stilts_jax.report.grid import Grid
+from stilts_jax.report.names import find_benchmark
 from stilts_jax.report.results import read_results
 from stilts_jax.report.significance import compare_all, compare_task
 
@@ -34,8 +34,8 @@ def test_translations_are_resampled_together(tmp_path):
         }
         grid = make_grid(tmp_path / str(aligned), "xnli", "mnli", items, "mean", aligned)
         [found], _ = compare_task(grid, "xnli")
-        assert found.difference == pytest.approx(100 * (second.mean() - first.mean()))
-        widths[aligned] = found.high - found.low
+        assert found.interval.difference == pytest.approx(100 * (second.mean() - first.mean()))
+        widths[aligned] = found.interval.high - found.interval.low
         assert found.items == (1500 if aligned else 6000)
     standard_error = 100 * np.std(second.astype(float) - first) / np.sqrt(1500)
     assert widths[True] == pytest.approx(2 * 1.96 * standard_error, rel=0.1)
@@ -65,10 +65,12 @@ def test_chunk_f1_is_recomputed_in_each_resample(tmp_path):
         drawn = generator.integers(0, 400, 400)
         scores = [made_up_grid._score(rows[name][drawn]) for name in ("none", "mnli")]
         slow.append(scores[1] - scores[0])
-    assert found.difference == pytest.approx(
+    assert found.interval.difference == pytest.approx(
         made_up_grid._score(rows["mnli"]) - made_up_grid._score(rows["none"])
     )
-    assert (found.low, found.high) == pytest.approx(tuple(np.percentile(slow, [2.5, 97.5])), abs=0.6)
+    assert (found.interval.low, found.interval.high) == pytest.approx(
+        tuple(np.percentile(slow, [2.5, 97.5])), abs=0.6
+    )
     assert test.test == "paired bootstrap"
 
 
@@ -84,8 +86,8 @@ def test_pairs_found_beside_the_gold_set_need_not_match_between_runs(tmp_path):
     grid = make_grid(tmp_path, "bucc", None, items, "binary_f1", False, "f1")
     [found], _ = compare_task(grid, "bucc")
     assert found.items == 800
-    assert found.low < found.difference < found.high
-    assert found.p < 1e-6
+    assert found.interval.low < found.interval.difference < found.interval.high
+    assert found.interval.p < 1e-6
 
 
 def test_mcnemar_of_each_language(tmp_path):
@@ -109,4 +111,4 @@ def test_mcnemar_of_each_language(tmp_path):
 def test_another_number_of_items_is_not_paired(tmp_path):
     rows = {"none": {"en": np.ones(10, np.uint8)}, "mnli": {"en": np.ones(11, np.uint8)}}
     grid = make_grid(tmp_path, "xnli", "mnli", rows, "mean", True)
-    assert compare_all(grid) == ([], [])
+    assert compare_all(grid) == ([], [], [])

@@ -3,12 +3,10 @@ import pytest
 from scipy import stats
 
 from stilts_jax.report.statistics import (
-    benjamini_hochberg,
     bootstrap_interval,
     correlate,
     crossed_components,
     holm,
-    mcnemar,
     partial_spearman,
     resample_counts,
     spearman,
@@ -43,26 +41,12 @@ def test_a_difference_without_any_variance_is_not_called_significant():
     assert np.isnan(bootstrap_interval(2.0, np.full(100, 2.0)).p)
 
 
-@pytest.mark.parametrize(("first", "second"), [(0, 0), (3, 10), (10, 3), (7, 7), (0, 12), (40, 61)])
-def test_mcnemar_is_the_binomial_test_of_discordant_items(first, second):
-    total = first + second
-    expected = stats.binomtest(first, total).pvalue if total else 1.0
-    assert float(mcnemar(first, second)) == pytest.approx(expected, rel=1e-9)
-
-
 def test_holm_by_hand():
     # Sorted 0.01 x4, 0.02 x3, 0.03 x2, 0.04 x1, each at least the one before it.
     assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
     adjusted = holm([0.01, np.nan, 0.5])
     assert adjusted[[0, 2]] == pytest.approx([0.02, 0.5])
     assert np.isnan(adjusted[1])
-
-
-def test_benjamini_hochberg_is_scipys():
-    p = np.random.default_rng(2).random(50) ** 2
-    assert benjamini_hochberg(p) == pytest.approx(stats.false_discovery_control(p))
-    with_gap = benjamini_hochberg([*p, np.nan])
-    assert with_gap[:-1] == pytest.approx(stats.false_discovery_control(p))
 
 
 def test_components_by_hand():

@@ -1,7 +1,6 @@
 import csv
 import io
 import math
-from html.parser import HTMLParser
 
 import pytest
 
@@ -13,7 +12,6 @@ from stilts_jax.report.tables import (
     gain_tone,
     signed,
     to_csv,
-    to_html,
     to_latex,
     to_markdown,
 )
@@ -28,37 +26,6 @@ TABLE = Table(
     ],
     ["A note."],
 )
-
-
-class Balance(HTMLParser):
-    """Fails where a tag is closed that is not the open one."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.text: list[str] = []
-
-    def handle_starttag(self, tag, attrs):
-        if tag not in ("br", "meta", "link"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text.append(data)
-
-
-def test_html_is_balanced_and_escaped():
-    page = to_html(TABLE)
-    parser = Balance()
-    parser.feed(page)
-    parser.close()
-    assert parser.open == []
-    assert "x < y" in parser.text
-    assert "<title>" not in page
-    assert 'colspan="2"' in page
-    assert page.count("not run") == 1  # one footnote for both cells
 
 
 def test_csv_has_full_numbers_and_says_why_there_is_none():

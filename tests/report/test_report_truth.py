@@ -269,3 +269,17 @@ def test_a_language_of_intermediate_training_is_no_transfer(tmp_path):
     (head, line) = [one for one in table(tmp_path, "averages") if one["column"].startswith("Without English")]
     assert head["column"] == "Without English and German"
     assert float(line["difference"]) == 0.5  # Swahili gains 1, French nothing
+
+
+def test_an_own_task_has_the_title_and_group_of_its_declaration(tmp_path):
+    scores = {"reviews": {"accuracy": {"en": 50.0}}}
+    for name, group in (("reviews", "classification"), ("finds", "retrieval")):
+        tasks = {name: {"title": f"My {name}", "group": group, "reference": f"my.module:{name.upper()}"}}
+        scores = {name: {"accuracy": {"en": 60.0}}}
+        record = made_up_grid.make_record("none", name, scores, seeds=(None, 0)) | {"tasks": tasks}
+        made_up_grid.write_record(tmp_path, record)
+    paths = write_report(tmp_path)
+    page = paths.html.read_text("utf-8")
+    for text in ("My reviews", "Sentence pairs", "My finds", "Retrieval", "Without retrieval"):
+        assert text in page
+    assert "Other" not in page

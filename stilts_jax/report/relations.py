@@ -1,24 +1,26 @@
 """The section on typology: gain against distance, correlations with and without controls."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from stilts_jax.report.benchmarks import GROUP_TITLES, group_of, task_title
-from stilts_jax.report.charts import Point, scatter_chart
-from stilts_jax.report.document import Block, Chart, Folded, Section, Text
-from stilts_jax.report.document import Row as SideBySide
+from stilts_jax.report.figures import Figures, scatter
 from stilts_jax.report.grid import Grid, Row
 from stilts_jax.report.languages import language_name
+from stilts_jax.report.names import GROUP_TITLES
 from stilts_jax.report.statistics import Correlation, benjamini_hochberg, correlate
 from stilts_jax.report.tables import (
+    Block,
     Cell,
     Column,
+    Section,
     Table,
     cells,
     change,
+    fixed,
+    folded,
     numbers,
     probability,
     score,
@@ -55,7 +57,7 @@ class Relation:
     partial_q: float = math.nan
 
 
-def typology_section(grid: Grid, typology: Typology) -> Section | None:
+def typology_section(grid: Grid, typology: Typology, figures: Figures) -> Section | None:
     """Returns nothing where there is no baseline to gain over."""
     if not grid.compared:
         return None
@@ -63,81 +65,71 @@ def typology_section(grid: Grid, typology: Typology) -> Section | None:
     reading = (
         f"Do languages far from {language_name(source) or source} gain more or less? Each point is a "
         "language, its gain the mean over intermediates and seeds; languages that were trained on are left "
-        "out. ρ is Spearman's rank correlation with its 95 % interval; the partial ρ "
-        "holds script and the logarithm of pretraining text size constant."
+        "out. ρ is Spearman's rank correlation with its 95 % interval; the partial ρ holds script and the logarithm "
+        "of pretraining text size constant."
     )
-    notes: list[Block] = [Text(note) for note in typology.notes]
-    kinds = [kind for kind in typology.distances if _has_points(grid, typology, kind)]
+    notes = [Block("text", text=note) for note in typology.notes]
+    points = {
+        (kind, task): _points(grid, typology.distances[kind], task)
+        for kind in typology.distances
+        for task in grid.tasks
+    }
+    points = {
+        names: found
+        for names, found in points.items()
+        if len(found) >= _FEWEST and len({x for x, _ in found.values()}) > 1
+    }
+    kinds = list(dict.fromkeys(kind for kind, _ in points))
     if not kinds:
-        words = f"No target has {_FEWEST} languages with a known distance beside those trained on."
-        return Section("typology", "Typology", reading, [*notes, Text(words)])
+        text = f"No target has {_FEWEST} languages with a known distance beside those trained on."
+        return Section("typology", "Typology", reading, [*notes, Block("text", text=text)])
     relations = relate(grid, typology, kinds)
-    blocks: list[Block] = [Text(CAUTION), *notes]
-    for index, kind in enumerate(kinds):
-        charts = SideBySide(
-            [
-                Chart(f"{task_title(task)}: gain against {kind}", _scatter(grid, typology, task, kind))
-                for task in grid.tasks
-                if _spread(grid, typology, task, kind)
-            ]
-        )
+    blocks: list[Block | Table] = [Block("text", text=CAUTION), *notes]
+    for kind in kinds:
+        charts = []
+        for task in grid.tasks:
+            if kind == kinds[0] and (kind, task) in points:
+                drawing = figures.draw(
+                    f"typology_{stem(task)}", *scatter(points[kind, task], kind, "gain, points"), files=False
+                )
+                charts.append(Block("chart", f"{grid.title(task)}: gain against {kind}", drawing))
         table = _table(grid, typology, relations, kind)
-        title = kind.capitalize()
-        blocks += [charts, table] if index == 0 else [Folded(title, [charts, table])]
-    blocks.append(Folded("Every correlation", [_details(grid, relations)]))
-    blocks.append(Folded("Distances used", [_distances(typology, grid)]))
+        blocks += (
+            [Block("row", blocks=charts), table] if kind == kinds[0] else [folded(kind.capitalize(), table)]
+        )
+    blocks.append(folded("Every correlation", _details(grid, relations)))
+    blocks.append(folded("Distances used", _distances(typology, grid)))
     return Section("typology", "Typology", reading, blocks)
-
-
-def _has_points(grid: Grid, typology: Typology, kind: str) -> bool:
-    return any(_spread(grid, typology, task, kind) for task in grid.tasks)
-
-
-def _spread(grid: Grid, typology: Typology, task: str, kind: str) -> bool:
-    """Whether there are enough languages, and not all of them equally far."""
-    points = _points(grid, typology, task, kind)
-    return len(points) >= _FEWEST and len({typology.distances[kind][code] for code in points}) > 1
 
 
 def gains(grid: Grid, row: Row, task: str) -> dict[str, float]:
     """The gain in each language that was not trained on."""
-    found = grid.language_gains(row, task)
-    return {code: found[code] for code in grid.transfer(list(found))}
+    found = grid.gains(row, task)
+    means = {} if found is None else found.mean().dropna().to_dict()
+    return {code: means[code] for code in grid.transfer(list(means))}
 
 
-def _points(grid: Grid, typology: Typology, task: str, kind: str) -> dict[str, float]:
-    """The mean gain over intermediates of every language whose distance is known."""
+def _points(grid: Grid, distance: Mapping[str, float], task: str) -> dict[str, tuple[float, float]]:
+    """(distance, mean gain over intermediates) of every language whose distance is known."""
     collected: dict[str, list[float]] = {}
-    for row, _ in grid.compared:
+    for row in grid.compared:
         for code, gain in gains(grid, row, task).items():
-            if code in typology.distances[kind]:
+            if code in distance:
                 collected.setdefault(code, []).append(gain)
-    return {code: float(np.mean(values)) for code, values in collected.items()}
-
-
-def _scatter(grid: Grid, typology: Typology, task: str, kind: str) -> str:
-    distance = typology.distances[kind]
-    points = [
-        Point(
-            distance[code], gain, code, f"{grid.language_label(code)}: {signed(gain)} at {distance[code]:.2f}"
-        )
-        for code, gain in sorted(_points(grid, typology, task, kind).items())
-    ]
-    title = f"{task_title(task)}: gain against {kind}"
-    return scatter_chart(title, points, kind, "gain, points")
+    return {code: (distance[code], float(np.mean(collected[code]))) for code in sorted(collected)}
 
 
 def relate(grid: Grid, typology: Typology, kinds: Sequence[str]) -> list[Relation]:
     """Correlates every row's gain, and the baseline's score, with every distance."""
     relations = []
-    bases = list(dict.fromkeys(base for _, base in grid.compared))
+    bases = list(dict.fromkeys(map(grid.baseline, grid.compared)))
     for kind in kinds:
         for task in grid.tasks:
             for base in bases:
-                scores = grid.cell(base, task).language_means
-                scores = {code: scores[code] for code in grid.transfer(list(scores))}
+                means = grid.cell(base, task).means if grid.cell(base, task) else {}
+                scores = {code: means[code] for code in grid.transfer(list(means.keys()))}
                 relations += _relate(typology, base, task, kind, scores, is_gain=False)
-            for row, _ in grid.compared:
+            for row in grid.compared:
                 relations += _relate(typology, row, task, kind, gains(grid, row, task), is_gain=True)
     p_values = [(one.correlation.p, one.correlation.partial_p) for one in relations]
     rates = benjamini_hochberg(np.ravel(p_values).tolist()).reshape(-1, 2).tolist()
@@ -145,36 +137,38 @@ def relate(grid: Grid, typology: Typology, kinds: Sequence[str]) -> list[Relatio
 
 
 def _relate(
-    typology: Typology, row: Row, task: str, kind: str, values: dict[str, float], *, is_gain: bool
+    typology: Typology, row: Row, task: str, kind: str, values: Mapping[str, float], *, is_gain: bool
 ) -> list[Relation]:
-    distance = typology.distances[kind]
+    distance, nothing = typology.distances[kind], math.nan
     codes = sorted(code for code in values if code in distance)
     if len(codes) < _FEWEST:
         return []
-    nothing = math.nan
-    controls = np.array(
-        [[typology.same_script.get(code, nothing), typology.log_size.get(code, nothing)] for code in codes]
-    )
-    x = np.array([distance[code] for code in codes])
-    y = np.array([values[code] for code in codes])
-    return [Relation(row, task, kind, is_gain, correlate(x, y, controls))]
+    controls = [
+        [typology.same_script.get(code, nothing), typology.log_size.get(code, nothing)] for code in codes
+    ]
+    # Rounded, so that what is equal but for the order of sums stays a tie.
+    x, y = (np.array([side[code] for code in codes]).round(9) for side in (distance, values))
+    return [Relation(row, task, kind, is_gain, correlate(x, y, np.array(controls)))]
 
 
 def _table(grid: Grid, typology: Typology, relations: Sequence[Relation], kind: str) -> Table:
     here = [one for one in relations if one.kind == kind]
-    tasks = [task for task in grid.tasks if any(one.task == task for one in here)]
+    counts: dict[str, int] = {}
+    for one in here:
+        counts[one.task] = max(one.correlation.count, counts.get(one.task, 0))
     found = {(one.row, one.task): one for one in here}
     columns = words("Intermediate")
-    for task in tasks:
-        count = max(one.correlation.count for one in here if one.task == task)
-        columns.append(Column(task_title(task), f"{count} languages", GROUP_TITLES[group_of(task)]))
-    bases = list(dict.fromkeys(base for _, base in grid.compared))
+    columns += [
+        Column(grid.title(task), f"{n} languages", GROUP_TITLES[grid.group(task)])
+        for task, n in counts.items()
+    ]
+    bases = list(dict.fromkeys(map(grid.baseline, grid.compared)))
     rows = [
         [
-            Cell(f"{grid.row_title(row)} (its score)" if row in bases else grid.row_title(row)),
-            *(_cell(found.get((row, task))) for task in tasks),
+            Cell(grid.row_title(row) + " (its score)" * (row in bases)),
+            *(_cell(found.get((row, task))) for task in counts),
         ]
-        for row in [*bases, *(row for row, _ in grid.compared)]
+        for row in [*bases, *grid.compared]
     ]
     notes = [
         f"{kind.capitalize()}: {typology.sources[kind]}.",
@@ -194,11 +188,9 @@ def _cell(one: Relation | None) -> Cell:
     if not math.isfinite(found.rho):
         return Cell("–", note="all languages are equally far, or all values are equal")
     detail = f"{signed(found.low, 1)} to {signed(found.high, 1)}\npartial {signed(found.partial, 2)}"
-    tone = found.rho if math.isfinite(found.rho) and one.is_gain else None
-    hint = f"p {found.p:.3f}; partial p {found.partial_p:.3f}; {found.count} languages"
-    return Cell(
-        signed(found.rho, 2) + ("*" if one.q < _SIGNIFICANT else ""), found.rho, detail, hint=hint, tone=tone
-    )
+    hint = f"p {fixed(found.p, 3)}; partial p {fixed(found.partial_p, 3)}; {found.count} languages"
+    text = signed(found.rho, 2) + "*" * (one.q < _SIGNIFICANT)
+    return Cell(text, found.rho, detail, hint=hint, tone=found.rho if one.is_gain else None)
 
 
 def _details(grid: Grid, relations: Sequence[Relation]) -> Table:
@@ -207,19 +199,19 @@ def _details(grid: Grid, relations: Sequence[Relation]) -> Table:
     rows = [
         cells(
             grid.row_title(one.row),
-            task_title(one.task),
+            grid.title(one.task),
             one.kind,
             "gain" if one.is_gain else "score",
-            found.count,
-            *(change(number, 2) for number in (found.rho, found.low, found.high)),
-            probability(found.p),
-            probability(one.q),
-            change(found.partial, 2),
-            probability(found.partial_p),
-            probability(one.partial_q),
+            one.correlation.count,
+            *(
+                change(number, 2)
+                for number in (one.correlation.rho, one.correlation.low, one.correlation.high)
+            ),
+            *(probability(number) for number in (one.correlation.p, one.q)),
+            change(one.correlation.partial, 2),
+            *(probability(number) for number in (one.correlation.partial_p, one.partial_q)),
         )
         for one in relations
-        for found in [one.correlation]
     ]
     return Table("typology_details", "Every correlation with a distance", columns, rows)
 

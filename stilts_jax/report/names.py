@@ -1,0 +1,111 @@
+"""Names on the page: tasks, metrics, intermediates; and which languages a benchmark's averages run over."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stilts_jax.evaluation import benchmarks as evaluation
+
+GROUP_TITLES = {
+    "classification": "Sentence pairs",
+    "tagging": "Structured",
+    "qa": "Question answering",
+    "retrieval": "Retrieval",
+    "other": "Other",
+}
+# Targets, then intermediates in the order of the paper's rows.
+_TITLES = {
+    **{"xnli": "XNLI", "pawsx": "PAWS-X", "xcopa": "XCOPA", "udpos": "POS", "panx": "NER", "xquad": "XQuAD"},
+    **{"mlqa": "MLQA", "tydiqa": "TyDiQA", "bucc": "BUCC", "tatoeba": "Tatoeba", "mewslix": "Mewsli-X"},
+    "lareqa": "LAReQA",
+}
+_INTERMEDIATES = {
+    **{"none": "none", "anli": "ANLI", "anliplus": "ANLI+", "mnli": "MNLI", "snli": "SNLI", "qqp": "QQP"},
+    **{"squad_v1": "SQuAD v1.1", "squad_v2": "SQuAD v2.0", "hellaswag": "HellaSwag", "ccg": "CCG"},
+    **{"cosmosqa": "Cosmos QA", "commonsenseqa": "CSQA", "siqa": "SIQA", "copa": "COPA", "mlm": "MLM"},
+}
+_METRICS = {"accuracy": "acc.", "f1": "F1", "em": "EM", "map": "mAP", "map20": "mAP@20", "mrr": "MRR"}
+_MANY_TASKS = 4
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A benchmark's tasks in the order of its paper, and the languages that its own average of each runs over."""
+
+    title: str
+    languages: dict[str, tuple[str, ...]]
+    groups: dict[str, str]
+
+    def coverage(self, task: str, languages: Sequence[str]) -> str:
+        """``2 of 4 (and sw)``: how many of its languages of ``task`` are there, and what is not one of them.
+
+        Empty where they are just its own, and for a task of others.
+        """
+        own, here = set(self.languages.get(task, ())), set(languages)
+        if not own or own == here:
+            return ""
+        others = f" (and {', '.join(sorted(here - own))})" if here - own else ""
+        return f"{len(here & own)} of {len(own)}{others}"
+
+
+def find_benchmark(name: str) -> Benchmark:
+    """Returns a benchmark by the name that evaluation gives it; raises ConfigError for another."""
+    # The folder in predictions has another name than the task.
+    tasks = {"bucc" if key == "bucc2018" else key: one for key, one in evaluation.get_benchmark(name).items()}
+    languages = {key: one.languages for key, one in tasks.items()}
+    return Benchmark(name.upper(), languages, {key: one.group for key, one in tasks.items()})
+
+
+def known_group(task: str) -> str:
+    """The group of a task of either benchmark."""
+    groups = [find_benchmark(name).groups.get(task, "") for name in evaluation.BENCHMARKS]
+    return next(filter(None, groups), "other")
+
+
+def task_title(task: str) -> str:
+    """The name that the papers' tables use."""
+    return _TITLES.get(task) or intermediate_title(task)
+
+
+def metric_titles(metrics: Sequence[str]) -> list[str]:
+    """Short names for a column head."""
+    return [_METRICS.get(metric, metric) for metric in metrics]
+
+
+def meaning(metrics: Sequence[str]) -> str:
+    """What a task's value is: ``acc.``, ``mean of F1 and EM``."""
+    titles = metric_titles(metrics)
+    return "mean of " * (len(titles) > 1) + " and ".join(titles)
+
+
+def intermediate_title(name: str) -> str:
+    """``mnli+mlm`` -> ``MNLI + MLM``, ``mnli@de`` -> ``MNLI (de)``; what is not known stays as it is."""
+    if name.startswith("hub:"):
+        return name[4:]
+    titles = []
+    for part in name.split("+"):
+        task, _, language = part.partition("@")
+        titles.append(_INTERMEDIATES.get(task) or _TITLES.get(task) or task)
+        titles[-1] += f" ({language})" if language else ""
+    return " + ".join(titles)
+
+
+def short_title(name: str) -> str:
+    """The same, but ``Multi-task (8)`` for a long list of tasks, and of a model's folder only its name."""
+    tasks = [part for part in name.split("+") if part != "mlm"]
+    if name.startswith("hub:"):
+        model = name[4:].rstrip("/")
+        return model if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", model) else model.split("/")[-1]
+    if len(tasks) < _MANY_TASKS:
+        return intermediate_title(name)
+    return f"Multi-task ({len(tasks)})" + (" + MLM" if "mlm" in name.split("+") else "")
+
+
+def intermediate_order(name: str) -> tuple[int, int, int, str]:
+    """Sorts as the paper does: single tasks, variants behind their base, mixtures, hub models."""
+    known = list(_INTERMEDIATES)
+    parts = name.split("+")
+    base = parts[0].partition("@")[0]
+    mixture = len([part for part in parts if part != "mlm"]) > 1
+    place = known.index(base) if base in known else len(known)
+    return (2 if name.startswith("hub:") else int(mixture), place, len(parts), name)
