@@ -1,14 +1,12 @@
 """Rows of pairs, choices, texts to embed and running text, beside the tokenizer of ``transformers``."""
 
-import subprocess
-import sys
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from stilts_jax.errors import ConfigError, DataError
-from stilts_jax.features.build import FEATURIZERS, FeatureSettings, build_features
+from stilts_jax.features.build import FeatureSettings, build_features
 from stilts_jax.features.classify import truncate_longest_first
 from stilts_jax.tasks.spec import KINDS, ChoiceExample, ClassifyExample, EmbedExample, TextExample
 
@@ -20,10 +18,6 @@ def ids(plain, text):
 
 def rows(ragged):
     return [ragged[index].tolist() for index in range(len(ragged))]
-
-
-def test_every_kind_has_a_featurizer():
-    assert set(FEATURIZERS) == set(KINDS)
 
 
 def test_pairs_are_those_of_transformers(tokenizer, plain, lines):
@@ -138,23 +132,3 @@ def test_settings_that_leave_no_room_are_refused():
         FeatureSettings(max_length=5)
     with pytest.raises(ConfigError):
         FeatureSettings(stride=0)
-
-
-def test_features_and_batches_need_no_jax(tokenizer_folder):
-    code = f"""
-import sys
-from itertools import pairwise
-from stilts_jax.batches.plan import TrainingBatches
-from stilts_jax.batches import mixture, prefetch
-from stilts_jax.features import store
-from stilts_jax.features.build import FeatureSettings, build_features
-from stilts_jax.tasks.spec import ClassifyExample
-from stilts_jax.tokenization import load_tokenizer
-examples = [ClassifyExample("", "a", "b", 0)]
-features = build_features(
-    "classify", dict(en=examples), load_tokenizer({str(tokenizer_folder)!r}), FeatureSettings(), training=True
-)
-TrainingBatches("t", features, batch_size=1, seed=0, max_length=128).batch_at(0)
-sys.exit("jax" in sys.modules)
-"""
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

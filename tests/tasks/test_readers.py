@@ -46,13 +46,6 @@ def test_zipped_files_are_read_as_they_are(write):
         list(read_lines(write(gzip.compress(b"a\nb\n" * 99)[:-9], "y.gz"), PROBLEMS))
 
 
-def test_bytes_that_are_not_text_are_named_by_line(write):
-    path = write(b"good\nbad \xff\n")
-    with pytest.raises(DataError) as caught:
-        list(read_lines(path, PROBLEMS))
-    assert f"{path}:2" in caught.value.where and "a task, dev, de" in caught.value.where
-
-
 def test_tables_are_read_without_quoting(write):
     path = write('He said "no\tand left"\tneutral\n"All quoted"\t"x\tcontradiction\n')
     rows = list(Table(("first", "second", "label"))(path, "en", PROBLEMS))
@@ -90,16 +83,6 @@ def test_a_line_that_is_no_object_is_named(write, line):
     with pytest.raises(DataError) as caught:
         list(read_jsonl(write(f'{{"a": 1}}\n{line}\n'), "en", PROBLEMS))
     assert ":2" in caught.value.where
-
-
-def test_a_skip_budget_stops_silent_loss(write):
-    path = write("{}\n" + "oops\n" * 3)
-    problems = Problems("a task", budget=3)
-    assert len(list(read_jsonl(path, "en", problems))) == 1
-    assert len(problems.found) == 3 and f"{path}:4" in problems.found[-1]
-    with pytest.raises(DataError, match="3 rows can't be used, and only 2") as caught:
-        list(read_jsonl(path, "en", Problems("a task", budget=2)))
-    assert f"{path}:2" in caught.value.where
 
 
 def test_a_prefix_is_cut_at_the_first_colon_only(write):

@@ -1,7 +1,5 @@
 """Reading splits: original release layouts, traps of XTREME's download, languages, fingerprints."""
 
-import gzip
-import json
 import os
 
 import pytest
@@ -19,28 +17,6 @@ from stilts_jax.tasks.sources.read import (
     selection_language,
     with_labels,
 )
-
-
-@pytest.fixture
-def source(tmp_path):
-    return DataSource(tmp_path)
-
-
-@pytest.fixture
-def write(tmp_path):
-    def write_file(name, content):
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not isinstance(content, str):
-            content = (
-                json.dumps(content)
-                if isinstance(content, dict)
-                else "".join(f"{json.dumps(row)}\n" for row in content)
-            )
-        path.write_bytes(gzip.compress(content.encode()) if name.endswith(".gz") else content.encode())
-        return path
-
-    return write_file
 
 
 def squad(*questions):

@@ -107,13 +107,6 @@ def test_a_budget_that_is_used_up_says_how_many_and_where(tmp_path):
     assert "dev-de.tsv:2" in caught.value.where and "dev-de.tsv:5" in caught.value.where
 
 
-def test_marks_and_line_ends_of_other_systems_do_no_harm(tmp_path):
-    (tmp_path / "xnli").mkdir()
-    (tmp_path / "xnli" / "dev-de.tsv").write_bytes("\ufeffa\tb\tneutral\r\nc\td\tentailment\r\n".encode())
-    examples = read_examples(get_task("xnli"), "dev", "de", DataSource(tmp_path))
-    assert [(example.text, example.label) for example in examples] == [("a", 2), ("c", 1)]
-
-
 def test_blanked_gold_is_refused_where_training_needs_it(tmp_path):
     (tmp_path / "pawsx").mkdir()
     for name in ("train-en", "test-en"):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stilts_jax.tasks import get_task, list_tasks
+from stilts_jax.tasks import get_task
 from stilts_jax.tasks.sources.read import (
     DataSource,
     available_languages,
@@ -153,10 +153,3 @@ def test_gold_is_there_and_answers_are_slices():
     # README.txt: "ccg/dev.tsv: 13 of 7368 words have a tag that train.tsv has not."
     said = re.search(r"ccg/dev\.tsv: (\d+) of (\d+) words", (ROOT / "README.txt").read_text("utf-8"))
     assert (sum(unseen), len(unseen)) == (int(said[1]), int(said[2]))
-
-
-@pytest.mark.parametrize("name", list_tasks())
-def test_what_is_there_in_english_or_elsewhere_can_be_trained_on(name):
-    task, source = get_task(name), DataSource(ROOT)
-    for language in available_languages(task, "train", source)[:1]:
-        assert read_counted(task, "train", language, source).examples

@@ -1,31 +1,10 @@
 """Retrieval evaluations: queries, candidates and gold, from blanked and original files."""
 
-import json
-
 import pytest
 
 from stilts_jax.errors import DataError
 from stilts_jax.tasks import get_task
-from stilts_jax.tasks.sources.read import DataSource, available_languages, read_examples, read_retrieval
-
-
-@pytest.fixture
-def source(tmp_path):
-    return DataSource(tmp_path)
-
-
-@pytest.fixture
-def write(tmp_path):
-    def write_file(name, content):
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(content, dict):
-            content = json.dumps(content)
-        elif not isinstance(content, str):
-            content = "".join(f"{json.dumps(row)}\n" for row in content)
-        path.write_text(content)
-
-    return write_file
+from stilts_jax.tasks.sources.read import available_languages, read_examples, read_retrieval
 
 
 def test_tatoeba_asks_in_english_in_both_layouts(write, source):
