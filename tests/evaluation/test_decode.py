@@ -12,7 +12,7 @@ from stilts_jax.evaluation.metrics_qa import NullableAnswer
 from stilts_jax.features.build import FeatureSettings, build_features
 from stilts_jax.features.records import Features, Ragged
 from stilts_jax.tasks import get_task
-from stilts_jax.tasks.spec import ChoiceExample, ClassifyExample, SpanExample, TagExample
+from stilts_jax.tasks.spec import ClassifyExample, SpanExample, TagExample
 
 
 def test_labels_stand_in_the_order_of_the_examples():
@@ -133,51 +133,6 @@ def test_squad_v2_submits_what_its_threshold_leaves():
 
 
 SETTINGS = FeatureSettings(max_length=48, max_query_length=10, stride=12)
-
-
-@pytest.mark.parametrize("name", ["xnli", "xcopa", "udpos", "xquad"])
-def test_a_task_from_examples_to_scores(name, model, params, tokenizer, make_text):
-    task = get_task(name)
-    kind = task.kind
-    head = replace(model.head(kind), num_labels=len(task.labels) if kind in ("classify", "tag") else 0)
-    makers = {
-        "classify": lambda s: ClassifyExample(str(s), make_text(s), make_text(s + 9), s % 3),
-        "choice": lambda s: ChoiceExample(str(s), make_text(s), (make_text(s + 1), make_text(s + 2)), s % 2),
-        "tag": lambda s: TagExample(str(s), (w := tuple(make_text(s, 1, 60).split())), (0,) * len(w)),
-        "span": lambda s: SpanExample(
-            str(s), make_text(s, 2, 5), "Berlin " + make_text(s, 9, 60), (("Berlin", 0),)
-        ),
-    }
-    examples = {
-        language: [makers[kind](seed) for seed in range(count)] for language, count in (("de", 5), ("ar", 3))
-    }
-    features = build_features(kind, examples, tokenizer, SETTINGS, training=False)
-    from jax import random
-
-    from stilts_jax.model import init_head
-
-    found = evaluate_task(
-        replace(model, heads=((name, head),)),
-        {"encoder": params["encoder"], "head": init_head(head, model.encoder, random.key(1))},
-        task,
-        features,
-        examples,
-        head=name,
-        tokens_per_batch=2048,
-    )
-    assert list(found.results) == ["de", "ar"]
-    for language, part in examples.items():
-        predictions = found.predictions[language]
-        assert len(predictions) == len(part)
-        if kind == "tag":
-            assert [len(tags) for tags in predictions] == [len(example.words) for example in part]
-        if kind == "span":
-            assert all(predictions[example.id] in example.context for example in part)
-        if kind in ("classify", "choice"):
-            right = sum(p == example.label for p, example in zip(predictions, part))
-            assert found.scores["accuracy"][language] == pytest.approx(100 * right / len(part))
-        items = found.results[language].items
-        assert len(items.values) == len(part)
 
 
 def test_features_of_other_examples_are_refused(model, params, tokenizer):

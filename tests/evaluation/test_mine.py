@@ -1,7 +1,6 @@
 """Mining of two files: what is written, and going on after a crash."""
 
 import errno
-import json
 import os
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -12,7 +11,6 @@ import pytest
 from stilts_jax.errors import DataError, explain
 from stilts_jax.evaluation.mine import index_lines, mine_files
 from stilts_jax.evaluation.mining import mine_pairs
-from stilts_jax.main import main
 
 
 @dataclass
@@ -132,17 +130,6 @@ def test_files_that_cannot_be_mined(tmp_path):
     assert not (tmp_path / "out.tsv").exists()
 
 
-def test_the_manifest_says_how_far(tmp_path, files):
-    source, target, _ = files
-    with pytest.raises(KeyboardInterrupt):
-        mine_files(Letters(dies_after=2), source, target, tmp_path / "pairs.tsv", chunk=16)
-    manifest = json.loads((tmp_path / "pairs.tsv.work" / "source.json").read_text())
-    assert len(manifest["digests"]) == 2 and manifest["shape"] == [50, 26]
-    vectors = np.load(tmp_path / "pairs.tsv.work" / "source.npy", allow_pickle=False)
-    np.testing.assert_allclose(np.linalg.norm(vectors[:32], axis=1), 1, atol=1e-6)
-    assert not vectors[32:].any()
-
-
 @pytest.mark.parametrize(
     ("damage", "again"),
     [
@@ -193,20 +180,3 @@ def test_a_full_disk_is_an_error_and_no_signal(tmp_path, files, monkeypatch):
         mine_files(embed, source, target, tmp_path / "pairs.tsv")
     assert "source.npy" in explain(caught.value).where
     assert embed.calls == []  # nothing is computed before there is room for it
-
-
-@pytest.mark.parametrize("option", ["--threshold=nan", "--neighbours=-1", "--neighbours=0"])
-def test_options_that_mine_nothing_are_refused(tmp_path, files, option, capsys):
-    source, target, _ = files
-    out = tmp_path / "pairs.tsv"
-    command = ["mine", "--encoder=x", f"--source={source}", f"--target={target}", f"--out={out}", option]
-    assert exit_code(command) == 2
-    assert option.partition("=")[0] in capsys.readouterr().err
-    assert not out.exists()
-
-
-def exit_code(command):
-    try:
-        return main(command)
-    except SystemExit as end:
-        return end.code

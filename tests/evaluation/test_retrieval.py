@@ -101,15 +101,6 @@ def test_nearest_and_ranking():
     assert rank_candidates(queries, candidates, ["b", "a", "c"], 2) == [["a", "c"], ["b", "c"]]
 
 
-def test_memory_mapped_vectors(tmp_path):
-    vectors = normalise(np.random.default_rng(3).standard_normal((100, 8)))
-    np.save(tmp_path / "vectors.npy", vectors)
-    mapped = np.load(tmp_path / "vectors.npy", mmap_mode="r")
-    np.testing.assert_array_equal(
-        find_neighbours(mapped, mapped, 4)[0].index, find_neighbours(vectors, vectors, 4)[0].index
-    )
-
-
 _ON_DEVICES = """
 import numpy as np, jax
 from jax.sharding import Mesh
