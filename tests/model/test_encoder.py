@@ -9,8 +9,8 @@ import pytest
 from flax import nnx
 
 from stilts_jax.errors import ConfigError
-from stilts_jax.model import Compute, HeadConfig, Model, apply_model, dense, encode, encoder, init_encoder
-from stilts_jax.model.encoder import Layer, Norm, _definition, take_layers_apart, writes_layers_out
+from stilts_jax.model import Compute, HeadConfig, Model, apply_model, encode, encoder, init_encoder
+from stilts_jax.model.encoder import Norm, take_layers_apart, writes_layers_out
 
 
 def loss_and_gradients(maker, config, compute, key=None):
@@ -78,17 +78,6 @@ def test_layers_apart_are_those_of_the_stack(maker, exact, family, options):
     np.testing.assert_allclose(run(apart), run(params), rtol=0, atol=1e-6)
     looped = run(params, compute=maker.replace(exact, remat="full"))
     np.testing.assert_allclose(run(apart), looped, rtol=0, atol=1e-5)
-
-
-def test_gradient_of_a_dense_layer():
-    """Written out by hand; automatic differentiation knows it too."""
-    with jax.enable_x64(True):
-        draw = np.random.default_rng(0)
-        inputs, kernel, weights = (draw.normal(size=shape) for shape in ((2, 3, 5), (5, 4), (2, 3, 4)))
-        found = jax.grad(lambda *a: (dense._multiply(None, *a) * weights).sum(), (0, 1))(inputs, kernel)
-        expected = jax.grad(lambda x, k: ((x @ k) * weights).sum(), (0, 1))(inputs, kernel)
-    for ours, theirs in zip(found, expected):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-12)
 
 
 def test_full_rematerialisation_saves_memory(maker):
@@ -195,7 +184,3 @@ def test_misuse_says_what_is_wrong(maker, exact, options, because):
     call = {"tokens": maker.tokens(config), "config": config, "compute": exact, **options}
     with pytest.raises(ConfigError, match=because):
         encode(maker.encoder(config), **call)
-
-
-def test_definitions_are_made_once(maker, exact):
-    assert _definition(Layer, maker.config(), exact) is _definition(Layer, maker.config(), exact)

@@ -18,7 +18,6 @@ from stilts_jax.model import (
     normalise,
     pool_mean,
 )
-from stilts_jax.sharding import check_rules
 
 ALL = tuple(
     (f"{kind}-{form}", HeadConfig(kind=kind, num_labels=3, form=form, pooling=pooling))
@@ -220,11 +219,6 @@ def test_parameters_of_a_model(maker):
     kept = init_params(model, jax.random.key(0), trained)["encoder"]
     jax.tree.map(np.testing.assert_array_equal, kept, trained)
     assert "pooler" not in init_params(Model(config, ALL[:1]), jax.random.key(0), trained)["encoder"]
-
-
-def test_every_parameter_has_a_sharding_rule(maker):
-    families = [Model(maker.config(family), ALL) for family in ("xlm-roberta", "xlm-roberta-xl")]
-    check_rules([abstract_params(model) for model in families])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

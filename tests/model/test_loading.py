@@ -347,14 +347,16 @@ def test_torch_files_that_cannot_be_used_are_named(folder, case, capsys):
 
 
 @pytest.mark.parity
-def test_torch_files_equal_safetensors(folder):
+@pytest.mark.parametrize("zipped", [True, False])
+def test_torch_files_equal_safetensors(folder, zipped):
     torch = pytest.importorskip("torch")
     expected = load_encoder(folder)
     weights = {key: torch.tensor(value) for key, value in load_file(folder / "model.safetensors").items()}
     (folder / "model.safetensors").unlink()
     places = {key: f"pytorch_model-{1 + index % 2}.bin" for index, key in enumerate(weights)}
     for file in set(places.values()):
-        torch.save({key: value for key, value in weights.items() if places[key] == file}, folder / file)
+        part = {key: value for key, value in weights.items() if places[key] == file}
+        torch.save(part, folder / file, _use_new_zipfile_serialization=zipped)
     (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": places}))
     found = load_encoder(folder)
     jax.tree.map(np.testing.assert_array_equal, found.params, expected.params)

@@ -5,7 +5,6 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from safetensors.numpy import save_file
 
@@ -170,40 +169,6 @@ def compare_gradients(ours, theirs, tolerance):
         assert np.linalg.norm(np.asarray(found) - expected) <= bound, jax.tree_util.keystr(path)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_twenty_steps_of_adamw(maker, exact, family, tmp_path):
-    model, params, theirs = build(maker, exact, family, "classify", tmp_path / "out", "float32")
-    batches = [maker.tokens(model.encoder, seed=seed) for seed in range(20)]
-    labels = np.random.default_rng(7).integers(0, 3, (20, 4))
-    optimizer = torch.optim.AdamW(theirs.parameters(), lr=1e-3, eps=1e-8, weight_decay=0.01)
-    expected = []
-    for tokens, label in zip(batches, labels):
-        optimizer.zero_grad()
-        loss = run_theirs(theirs, tokens, labels=torch.tensor(label)).loss
-        loss.backward()
-        optimizer.step()
-        expected.append(loss.item())
-
-    ours = optax.adamw(1e-3, eps=1e-8, weight_decay=0.01)
-
-    @jax.jit
-    def step(params, state, tokens, label):
-        def loss(params):
-            logits = apply_model(model, params, {"tokens": tokens}, head="classify")["logits"]
-            return optax.softmax_cross_entropy_with_integer_labels(logits, label).mean()
-
-        value, gradients = jax.value_and_grad(loss)(params)
-        updates, state = ours.update(gradients, state, params)
-        return optax.apply_updates(params, updates), state, value
-
-    state, found = ours.init(params), []
-    for tokens, label in zip(batches, labels):
-        params, state, value = step(params, state, tokens, label)
-        found.append(float(value))
-    np.testing.assert_allclose(found, expected, rtol=1e-4)
-    assert expected[0] != pytest.approx(expected[-1], rel=0.05)  # they did learn something
-
-
 def test_what_torch_saves_is_what_was_exported(maker, tmp_path):
     config = maker.config()
     head = maker.heads()["mlm"]
@@ -214,30 +179,6 @@ def test_what_torch_saves_is_what_was_exported(maker, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, back.params, encoder)
     jax.tree.map(np.testing.assert_array_equal, back.mlm_head, params)
     assert back.config == config
-
-
-@pytest.mark.parametrize("mapped", [True, False], ids=["zip", "legacy"])
-def test_torch_files_equal_safetensors(maker, mapped, tmp_path):
-    config = maker.config()
-    export_encoder(tmp_path / "out", config, maker.encoder(config))
-    expected = load_encoder(tmp_path / "out")
-    state = load_file(tmp_path / "out" / "model.safetensors")
-    state["embeddings.position_ids"] = torch.arange(20)[None]
-    torch.save(state, tmp_path / "out" / "pytorch_model.bin", _use_new_zipfile_serialization=mapped)
-    (tmp_path / "out" / "model.safetensors").unlink()
-    found = load_encoder(tmp_path / "out")
-    jax.tree.map(np.testing.assert_array_equal, found.params, expected.params)
-    assert found.unused == ("embeddings.position_ids",)
-
-
-def test_a_torch_file_with_code_in_it_is_refused(maker, tmp_path):
-    from stilts_jax.errors import EncoderError
-
-    export_encoder(tmp_path / "out", maker.config(), maker.encoder(maker.config()))
-    (tmp_path / "out" / "model.safetensors").unlink()
-    torch.save({"embeddings.word_embeddings.weight": slice(3)}, tmp_path / "out" / "pytorch_model.bin")
-    with pytest.raises(EncoderError, match="can't be read"):
-        load_encoder(tmp_path / "out")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
