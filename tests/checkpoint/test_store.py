@@ -274,17 +274,6 @@ def test_another_format_is_refused(saved, monkeypatch):
         checkpoints.restore_newest(_abstract(_items(0)))
 
 
-def test_no_space_left_is_an_error_that_says_so(saved, monkeypatch):
-    def write(*_, **__):
-        raise OSError(28, "No space left on device")
-
-    with Checkpoints(saved) as checkpoints:
-        checkpoints.steps()
-        monkeypatch.setattr(store.ocp.CheckpointManager, "save", write)
-        with pytest.raises(CheckpointError, match="disk is full"):
-            checkpoints.save(3, _items(3), {})
-
-
 def _save_with_little_room():
     """Run by the next test in a process of its own: files may not grow beyond 64 kB."""
     folder = sys.argv[1]

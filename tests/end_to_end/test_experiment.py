@@ -2,7 +2,6 @@
 
 import json
 import re
-import resource
 import signal
 import subprocess
 import sys
@@ -137,15 +136,6 @@ def test_the_command_in_the_report_runs_a_cell_again(demo, environment, tmp_path
         assert result["scores"] == before[name]["scores"]
 
 
-def test_the_same_command_again_does_nothing_twice(demo, environment):
-    workdir, _ = demo
-    before = {path: path.read_bytes() for path in workdir.rglob("result.json")}
-    done = stilts(environment, "demo", "--size=test", f"--workdir={workdir}")
-    assert done.stderr.count("done before") == 7
-    assert "training:" not in done.stderr
-    assert {path: path.read_bytes() for path in workdir.rglob("result.json")} == before
-
-
 def test_a_killed_grid_ends_with_the_same_scores_and_metrics(demo, environment, tmp_path):
     workdir, _ = demo
     arguments = grid_arguments(workdir, tmp_path, "--config.experiment.targets=udpos")
@@ -246,46 +236,6 @@ def test_what_trains_the_same_is_trained_once(demo, environment, tmp_path):
     assert alike[1]["scores"] == trained_alone["scores"]
 
 
-def test_a_failed_phase_does_not_stop_the_others(demo, environment, tmp_path):
-    workdir, _ = demo
-    data = tmp_path / "data"
-    data.mkdir()
-    for folder in (workdir / "world" / "data").iterdir():
-        if folder.name != "squad":
-            (data / folder.name).symlink_to(folder)
-    (data / "squad").mkdir()
-    for path in (workdir / "world" / "data" / "squad").iterdir():
-        (data / "squad" / path.name).write_text("{not json")
-    arguments = list(grid_arguments(workdir, tmp_path / "w", "--config.experiment.targets=xquad+tatoeba"))
-    arguments[2] = f"--data_root={data}"
-    done = stilts(environment, *arguments, check=False)
-    assert done.returncode == 1
-    results = results_below(tmp_path / "w")
-    assert "squad" in results["none+squad_v1.s0"]["error"]["message"]
-    assert results["none+retrieval"]["error"] is None
-    assert "none+squad_v1.s0" in done.stderr
-
-
-def test_an_exported_phase_scores_the_same(demo, environment, tmp_path):
-    workdir, _ = demo
-    (phase,) = (workdir / "grid" / "phases").glob("mnli.s0-*")
-    stilts(environment, "export", phase, f"--out={tmp_path / 'folder'}", "--head=mnli")
-    common = (
-        f"--data_root={workdir / 'world' / 'data'}",
-        "--config=toy:size=test",
-        "--task=xnli",
-        "--task=tatoeba",
-    )
-    stilts(environment, "eval", phase, *common, f"--out={tmp_path / 'a'}")
-    stilts(environment, "eval", tmp_path / "folder", *common, f"--out={tmp_path / 'b'}")
-    scores = [json.loads((tmp_path / name / "scores.json").read_text())["scores"] for name in "ab"]
-    assert scores[0] == scores[1]
-    reported = results_below(workdir / "grid")["mnli.s0+retrieval"]["scores"]["tatoeba"]
-    assert scores[0]["tatoeba"] == reported
-    predictions = (tmp_path / "a" / "predictions" / "xnli" / "test-de.tsv").read_text().splitlines()
-    assert set(predictions) <= {"contradiction", "entailment", "neutral"}
-
-
 def test_a_row_from_another_encoder_needs_nothing_of_the_experiments_own(demo, environment, tmp_path):
     workdir, _ = demo
     arguments = grid_arguments(
@@ -299,45 +249,3 @@ def test_a_row_from_another_encoder_needs_nothing_of_the_experiments_own(demo, e
     (result,) = results_below(tmp_path).values()
     # It starts from the same files as the row without an intermediate task: the same training, the same scores.
     assert result["scores"] == results_below(workdir / "grid")["none+udpos.s0"]["scores"]
-
-
-def test_a_full_disk_is_named_and_what_was_saved_is_used_again(demo, environment, tmp_path):
-    workdir, _ = demo
-    arguments = grid_arguments(workdir, tmp_path, "--config.experiment.targets=udpos")
-    command = [sys.executable, "-m", "stilts_jax.main", *arguments]
-    done = subprocess.run(
-        command,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        # No file may grow beyond 64 KiB: features and logs fit, a checkpoint does not.
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16)),
-    )
-    assert done.returncode == 1
-    assert not re.search(r'File ".*stilts_jax', done.stderr)  # orbax's own threads do print theirs
-    message = results_below(tmp_path)["none+udpos.s0"]["error"]["message"]
-    assert "to do:" in message
-    assert str(tmp_path) in message
-    stilts(environment, *arguments)
-    assert results_below(tmp_path)["none+udpos.s0"]["error"] is None
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words", "code"),
-    [
-        (("gird",), ["gird", "grid"], 2),
-        (("grid", "--config=xstilt", "--data_root=.", "--workdir=w"), ["xstilts"], 2),
-        (("grid", "--config=xstilts", "--data_rot=."), ["--data_rot"], 2),
-        (("grid", "--config=xstilts", "--data_root=nowhere", "--workdir=w"), ["nowhere", "prepare"], 2),
-        (("score", "--predictions=nowhere", "--gold=nowhere"), ["nowhere"], 1),
-        (("export", "nowhere", "--out=x"), ["nowhere", "phases"], 1),
-    ],
-)
-def test_mistakes_end_in_a_message_and_a_code(environment, tmp_path, arguments, words, code):
-    command = [sys.executable, "-m", "stilts_jax.main", *arguments]
-    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == code
-    assert "Traceback" not in done.stderr
-    for word in words:
-        assert word in done.stderr
