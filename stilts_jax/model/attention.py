@@ -1,7 +1,8 @@
 """Attention behind one interface: a plain reference, cuDNN for padded rows, a TPU kernel for packed ones.
 
 A row either holds one sequence and pads behind it (``key_mask``), or several sequences that must not see each
-other (``segments``). What a backend can't do raises; nothing falls back, and dropout is never dropped silently.
+other (``segments``). A backend that is named and cannot do what is asked raises an error; only ``auto`` chooses another
+one, and says which and why. Dropout is never left out silently.
 """
 
 from typing import NamedTuple
