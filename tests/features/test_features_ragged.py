@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from stilts_jax.features.build import ragged
+from stilts_jax.features import ragged
 from stilts_jax.features.ragged import Segments, copy_ranges, find_unique, join
 
 
