@@ -25,6 +25,10 @@ def tsv(*rows):
     return "".join("\t".join(row) + "\n" for row in rows)
 
 
+def table(rows):
+    return tsv(tuple(rows[0]), *(tuple(row.values()) for row in rows))
+
+
 def squad(*contexts, **extra):
     def question(number, context):
         word = context.split()[0]
@@ -89,203 +93,87 @@ SCENES = [
     {"ind": number, "ctx_a": f"A man {number}", "ctx_b": "he", "endings": list("wxyz"), "label": number}
     for number in range(3)
 ]
-SOCIAL = {"context": "Kim fell.", "question": "Why?", "answerA": "ice", "answerB": "luck", "answerC": "joy"}
+REACTION = {"context": "Kim fell.", "question": "Why?", "answerA": "ice", "answerB": "luck", "answerC": "joy"}
+SOCIAL = [REACTION | {"correct": letter} for letter in "ABC"]
+SENSE = [{"id": f"c{letter}", "question": QUESTION, "answerKey": letter} for letter in "ABC"]
 COSMOS = "id,context,question,answer0,answer1,answer2,answer3,label\n" + "".join(
     f'i{number},"It rained, hard.",Why?,a,b,c,d,{number}\n' for number in range(3)
 )
-LABELS = ("bad", "good")
+TRANSLATED = tsv(("premise", "hypo", "label"), ("Ja.", "Nein.", "contradictory"))
+NLI_FILES = {f"{name}.jsonl": jsonl(*NLI) for name in ("snli/snli_1.0_dev", "mnli/multinli_1.0_dev_matched")}
+QUESTION_PAIRS = tsv(("id", "question1", "question2", "is_duplicate"), *(("7", *pair) for pair in PAIRS))
+RELEASED_PAIRS = tsv(
+    ("id", "sentence1", "sentence2", "label"), *((str(n), *pair) for n, pair in enumerate(PAIRS))
+)
+ENTITIES = "de:Ann\tB-PER\nde:kam\tO\n\nde:Bob\tB-PER\nde::\tO\n"
+CATEGORIES = "Ann came\tN V\nBob left town\tN V N\n"
+SQUAD, BROKEN_SQUAD = squad(*CONTEXTS), squad(*CONTEXTS, **BREAKS)
+POSSIBLE = '"is_impossible": false,\n "answers"'
+FINNISH = SQUAD.replace('"id": "', '"id": "finnish-')
+MENTIONS = [{"context": CONTEXT, "mentions": [mention(number)]} for number in range(3)]
+MEWSLIX = {
+    "mewslix/wikinews_mentions/test-de.jsonl": jsonl(*MENTIONS),
+    "mewslix/candidate_set_entities.jsonl": jsonl(*map(entity, range(3))),
+}
+LINKS = json.dumps({f"m{number}": [f"Q{number}"] for number in range(3)})
+LINKED = [
+    {"contextual_mention": {"context": CONTEXT, "mention": mention(n)}, "entity": entity(n)} for n in range(3)
+]
+REVIEWS = [{"text": "x", "label": "bad"}, {"text": "y", "label": "good"}]
+SENTENCES = [{"words": ["Ann", "came"], "tags": ["N", "V"]}, {"words": "Bob left", "tags": "N V"}]
+ASKED = [{"question": "Who?", "context": c, "answer": c[:3], "answer_start": 0} for c in CONTEXTS]
 
 
-def _own(make, suffix, **options):
-    return make("mine", files={"test": f"mine/test{suffix}"}, **options)
+def _own(make, suffix, content, **options):
+    task = make("mine", files={"test": f"mine/test{suffix}"}, **options)
+    return task, "test", "en", {f"mine/test{suffix}": content}
 
 
 # By a name: task, split, language and files.
 _SEEDS = {
     "mnli": ("mnli", "dev", "en", {"mnli/multinli_1.0_dev_matched.jsonl": jsonl(*NLI)}),
-    "mnli glue": (
-        "mnli",
-        "dev",
-        "en",
-        {"mnli/dev_matched.tsv": tsv(tuple(NLI[0]), *(tuple(row.values()) for row in NLI))},
-    ),
-    "mnli translated": (
-        "mnli@de",
-        "train",
-        "de",
-        {"mnli/multinli.train.de.tsv": tsv(("premise", "hypo", "label"), ("Ja.", "Nein.", "contradictory"))},
-    ),
+    "mnli glue": ("mnli", "dev", "en", {"mnli/dev_matched.tsv": table(NLI)}),
+    "mnli translated": ("mnli@de", "train", "de", {"mnli/multinli.train.de.tsv": TRANSLATED}),
     "snli": ("snli", "dev", "en", {"snli/snli_1.0_dev.jsonl": jsonl(nli(9, "-"), *NLI)}),
-    "anli": (
-        "anli",
-        "dev",
-        "en",
-        {
-            "anli/R1/dev.jsonl": jsonl(*ANLI),
-            "anli/R2/dev.jsonl": jsonl(*ANLI),
-            "anli/R3/dev.jsonl": jsonl(*ANLI),
-            "snli/snli_1.0_dev.jsonl": jsonl(*NLI),
-            "mnli/multinli_1.0_dev_matched.jsonl": jsonl(*NLI),
-        },
-    ),
-    "qqp": (
-        "qqp",
-        "dev",
-        "en",
-        {
-            "qqp/dev.tsv": tsv(
-                ("id", "question1", "question2", "is_duplicate"), *(("7", *pair) for pair in PAIRS)
-            )
-        },
-    ),
-    "xnli": (
-        "xnli",
-        "test",
-        "de",
-        {"xnli/test-de.tsv": tsv(("a", "b", "neutral"), ("c", "d", "entailment"))},
-    ),
-    "xnli all": (
-        "xnli",
-        "test",
-        "de",
-        {"xnli/xnli.test.tsv": tsv(tuple(XNLI_ROWS[0]), *(tuple(row.values()) for row in XNLI_ROWS))},
-    ),
+    "anli": ("anli", "dev", "en", {**{f"anli/R{n}/dev.jsonl": jsonl(*ANLI) for n in (1, 2, 3)}, **NLI_FILES}),
+    "qqp": ("qqp", "dev", "en", {"qqp/dev.tsv": QUESTION_PAIRS}),
+    "xnli": ("xnli", "test", "de", {"xnli/test-de.tsv": "a\tb\tneutral\nc\td\tentailment\n"}),
+    "xnli all": ("xnli", "test", "de", {"xnli/xnli.test.tsv": table(XNLI_ROWS)}),
     "xnli jsonl": ("xnli", "test", "de", {"xnli/xnli.test.jsonl": jsonl(*XNLI_ROWS)}),
     "pawsx": ("pawsx", "test", "de", {"pawsx/test-de.tsv": tsv(*PAIRS)}),
-    "pawsx released": (
-        "pawsx",
-        "test",
-        "de",
-        {
-            "pawsx/x-final/de/test_2k.tsv": tsv(
-                ("id", "sentence1", "sentence2", "label"), *((str(n), *pair) for n, pair in enumerate(PAIRS))
-            )
-        },
-    ),
+    "pawsx released": ("pawsx", "test", "de", {"pawsx/x-final/de/test_2k.tsv": RELEASED_PAIRS}),
     "xcopa": ("xcopa", "test", "et", {"xcopa/test-et.jsonl": jsonl(*map(copa, range(4)))}),
     "copa": ("copa", "dev", "en", {"copa/val.jsonl": jsonl(*map(copa, range(4)))}),
-    "siqa": (
-        "siqa",
-        "dev",
-        "en",
-        {"siqa/socialIQa_v1.4_dev.jsonl": jsonl(*({**SOCIAL, "correct": c} for c in "ABC"))},
-    ),
+    "siqa": ("siqa", "dev", "en", {"siqa/socialIQa_v1.4_dev.jsonl": jsonl(*SOCIAL)}),
     "hellaswag": ("hellaswag", "dev", "en", {"hellaswag/hellaswag_val.jsonl": jsonl(*SCENES)}),
-    "commonsenseqa": (
-        "commonsenseqa",
-        "dev",
-        "en",
-        {
-            "commonsenseqa/dev_rand_split.jsonl": jsonl(
-                *(
-                    {"id": f"c{number}", "question": QUESTION, "answerKey": "ABC"[number]}
-                    for number in range(3)
-                )
-            )
-        },
-    ),
+    "commonsenseqa": ("commonsenseqa", "dev", "en", {"commonsenseqa/dev_rand_split.jsonl": jsonl(*SENSE)}),
     "cosmosqa": ("cosmosqa", "dev", "en", {"cosmosqa/valid.csv": COSMOS}),
-    "panx": (
-        "panx",
-        "test",
-        "de",
-        {"panx/test-de.tsv": "de:Ann\tB-PER\nde:kam\tO\n\nde:Bob\tB-PER\nde::\tO\n"},
-    ),
+    "panx": ("panx", "test", "de", {"panx/test-de.tsv": ENTITIES}),
     "udpos": ("udpos", "test", "de", {"udpos/test-de.tsv": TAGGED}),
     "udpos conllu": ("udpos", "test", "de", {"udpos/UD_German-GSD/de_gsd-ud-test.conllu": CONLLU}),
-    "ccg": (
-        "ccg",
-        "dev",
-        "en",
-        {"ccg/dev.tsv": "Ann came\tN V\nBob left town\tN V N\n", "ccg/tags_to_id.json": '{"N": 0, "V": 1}'},
-    ),
-    "squad": ("squad_v1", "dev", "en", {"squad/dev-v1.1.json": squad(*CONTEXTS)}),
-    "squad 2": (
-        "squad_v2",
-        "dev",
-        "en",
-        {"squad/dev-v2.0.json": squad(*CONTEXTS).replace('"answers"', '"is_impossible": false,\n "answers"')},
-    ),
-    "xquad": ("xquad", "test", "de", {"xquad/xquad.de.json": squad(*CONTEXTS)}),
-    "mlqa": (
-        "mlqa",
-        "test",
-        "de",
-        {"mlqa/MLQA_V1/test/test-context-de-question-de.json": squad(*CONTEXTS)},
-    ),
-    "tydiqa": (
-        "tydiqa",
-        "test",
-        "fi",
-        {"tydiqa/tydiqa-goldp-v1.1-dev.json": squad(*CONTEXTS).replace('"id": "', '"id": "finnish-')},
-    ),
-    "lareqa": (
-        "lareqa",
-        "test",
-        "de",
-        {
-            "lareqa/xquad-r/de.json": squad(*CONTEXTS, **BREAKS),
-            "lareqa/xquad-r/en.json": squad(*CONTEXTS, **BREAKS),
-        },
-    ),
-    "mewslix": (
-        "mewslix",
-        "test",
-        "de",
-        {
-            "mewslix/wikinews_mentions/test-de.jsonl": jsonl(
-                *({"context": CONTEXT, "mentions": [mention(number)]} for number in range(3))
-            ),
-            "mewslix/candidate_set_entities.jsonl": jsonl(*map(entity, range(3))),
-        },
-    ),
-    "mewslix labels": (
-        "mewslix",
-        "test",
-        "de",
-        {
-            "mewslix/wikinews_labels/test-de.json": json.dumps(
-                {f"m{number}": [f"Q{number}"] for number in range(3)}
-            ),
-            "mewslix/wikinews_mentions/test-de.jsonl": jsonl(
-                *({"context": CONTEXT, "mentions": [mention(number)]} for number in range(3))
-            ),
-            "mewslix/candidate_set_entities.jsonl": jsonl(*map(entity, range(3))),
-        },
-    ),
-    "mewslix pairs": (
-        "mewslix",
-        "dev",
-        "en",
-        {
-            "mewslix/wikipedia_pairs-dev.jsonl": jsonl(
-                *(
-                    {"contextual_mention": {"context": CONTEXT, "mention": mention(n)}, "entity": entity(n)}
-                    for n in range(3)
-                )
-            )
-        },
-    ),
+    "ccg": ("ccg", "dev", "en", {"ccg/dev.tsv": CATEGORIES, "ccg/tags_to_id.json": '{"N": 0, "V": 1}'}),
+    "squad": ("squad_v1", "dev", "en", {"squad/dev-v1.1.json": SQUAD}),
+    "squad 2": ("squad_v2", "dev", "en", {"squad/dev-v2.0.json": SQUAD.replace('"answers"', POSSIBLE)}),
+    "xquad": ("xquad", "test", "de", {"xquad/xquad.de.json": SQUAD}),
+    "mlqa": ("mlqa", "test", "de", {"mlqa/MLQA_V1/test/test-context-de-question-de.json": SQUAD}),
+    "tydiqa": ("tydiqa", "test", "fi", {"tydiqa/tydiqa-goldp-v1.1-dev.json": FINNISH}),
+    "lareqa": ("lareqa", "test", "de", {f"lareqa/xquad-r/{one}.json": BROKEN_SQUAD for one in ("de", "en")}),
+    "mewslix": ("mewslix", "test", "de", MEWSLIX),
+    "mewslix labels": ("mewslix", "test", "de", {"mewslix/wikinews_labels/test-de.json": LINKS, **MEWSLIX}),
+    "mewslix pairs": ("mewslix", "dev", "en", {"mewslix/wikipedia_pairs-dev.jsonl": jsonl(*LINKED)}),
     "tatoeba": (
-        "tatoeba",
-        "test",
-        "de",
+        *("tatoeba", "test", "de"),
         {
-            "tatoeba/de-en.gold": "1\n0\n2\n",
-            "tatoeba/de-en.de": "eins\nzwei\ndrei\n",
-            "tatoeba/de-en.en": "a\nb\nc\n",
+            **{"tatoeba/de-en.gold": "1\n0\n2\n", "tatoeba/de-en.de": "eins\nzwei\ndrei\n"},
+            **{"tatoeba/de-en.en": "a\nb\nc\n"},
         },
     ),
     "tatoeba laser": (
-        "tatoeba",
-        "test",
-        "de",
+        *("tatoeba", "test", "de"),
         {"tatoeba/tatoeba.deu-eng.deu": "eins\nzwei\n", "tatoeba/tatoeba.deu-eng.eng": "two\none\n"},
     ),
     "bucc": (
-        "bucc",
-        "test",
-        "de",
+        *("bucc", "test", "de"),
         {
             "bucc2018/de-en.test.gold": "de-1\ten-2\nde-2\ten-1\n",
             "bucc2018/de-en.test.de": "de-1\teins\nde-2\tzwei\n",
@@ -294,44 +182,11 @@ _SEEDS = {
     ),
     "mlm": ("mlm", "train", "de", {"text/de.txt": "".join(f"Zeile {number}.\n" for number in range(5))}),
     "mlm pairs": ("mlm", "train", "de-en", {"text/de-en.tsv": "eins\tone\nzwei\ttwo\n"}),
-    "own labels": (
-        _own(classify_task, ".jsonl", labels=LABELS),
-        "test",
-        "en",
-        {"mine/test.jsonl": jsonl({"text": "x", "label": "bad"}, {"text": "y", "label": "good"})},
-    ),
-    "own choices": (
-        _own(choice_task, ".csv"),
-        "test",
-        "en",
-        {"mine/test.csv": "prompt,choice1,choice2,label\nRain,wet,dry,0\nSun,wet,dry,1\n"},
-    ),
-    "own tags": (
-        _own(tag_task, ".jsonl", labels=("N", "V")),
-        "test",
-        "en",
-        {
-            "mine/test.jsonl": jsonl(
-                {"words": ["Ann", "came"], "tags": ["N", "V"]}, {"words": "Bob left", "tags": "N V"}
-            )
-        },
-    ),
-    "own answers": (
-        _own(span_task, ".jsonl"),
-        "test",
-        "en",
-        {
-            "mine/test.jsonl": jsonl(
-                *({"question": "Who?", "context": c, "answer": c[:3], "answer_start": 0} for c in CONTEXTS)
-            )
-        },
-    ),
-    "own pairs": (
-        _own(pair_task, ".tsv"),
-        "test",
-        "en",
-        {"mine/test.tsv": tsv(("text", "positive"), ("one", "eins"), ("two", "zwei"))},
-    ),
+    "own labels": _own(classify_task, ".jsonl", jsonl(*REVIEWS), labels=("bad", "good")),
+    "own choices": _own(choice_task, ".csv", "prompt,choice1,choice2,label\nRain,wet,dry,0\nSun,wet,dry,1\n"),
+    "own tags": _own(tag_task, ".jsonl", jsonl(*SENTENCES), labels=("N", "V")),
+    "own answers": _own(span_task, ".jsonl", jsonl(*ASKED)),
+    "own pairs": _own(pair_task, ".tsv", tsv(("text", "positive"), ("one", "eins"), ("two", "zwei"))),
 }
 SEEDS = {
     name: Seed(get_task(task) if isinstance(task, str) else task, split, language, files)

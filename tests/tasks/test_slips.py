@@ -1,18 +1,12 @@
 """Ordinary slips in every kind of file: refused with the file's line and the name of the field, never a traceback."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
 
 from stilts_jax.errors import DataError
 from stilts_jax.tasks.sources.read import DataSource, read_counted, read_retrieval
-
-_spec = importlib.util.spec_from_file_location("seed_files", Path(__file__).with_name("seed_files.py"))
-_module = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_module)
-SEEDS = _module.SEEDS
+from tests.tasks.seed_files import SEEDS
 
 # Fields that no task reads, or that may be absent; and gold, whose absence is said as such.
 UNREAD = {"ind", "changed", "question_concept", "title", "version", "pairID", "uid"}

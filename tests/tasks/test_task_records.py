@@ -7,21 +7,10 @@ from stilts_jax.evaluation.metrics import METRICS
 from stilts_jax.tasks import get_task, list_tasks
 from stilts_jax.tasks.spec import GROUPS, KINDS
 
-INTERMEDIATE = [
-    "anli",
-    "mnli",
-    "qqp",
-    "squad_v1",
-    "squad_v2",
-    "hellaswag",
-    "ccg",
-    "cosmosqa",
-    "commonsenseqa",
-    "snli",
-    "siqa",
-    "copa",
-    "mlm",
-]
+INTERMEDIATE = {
+    *("anli", "mnli", "qqp", "squad_v1", "squad_v2", "hellaswag", "ccg"),
+    *("cosmosqa", "commonsenseqa", "snli", "siqa", "copa", "mlm"),
+}
 # Counted by hand from the lists of XTREME and XTREME-R.
 LANGUAGES = {
     **{"xnli": 15, "pawsx": 7, "udpos": 33, "panx": 40, "xquad": 11, "mlqa": 7, "tydiqa": 9},
