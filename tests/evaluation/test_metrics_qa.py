@@ -213,28 +213,3 @@ def test_squad_v2_tunes_as_the_official_script(cases):
         assert result.settings["threshold"] < min(chances.values())
     else:
         assert result.settings["threshold"] == threshold
-
-
-@pytest.mark.parametrize(
-    ("cases", "f1", "written"),
-    [
-        # Answering "half" as well adds 2/3.
-        (
-            {"has": ("x", -2.0, ["x"]), "not": ("y", 1.0, []), "half": ("x y", 0.5, ["x"])},
-            100 * (2 + 2 / 3) / 3,
-            {"has": "x", "not": "", "half": "x y"},
-        ),
-        # Nothing should be answered, though every gap is negative.
-        (
-            {"a": ("x", -2.0, []), "b": ("y", -1.0, []), "c": ("z", -3.0, ["other"])},
-            200 / 3,
-            dict.fromkeys("abc", ""),
-        ),
-        # Equal gaps stand or fall together.
-        ({"a": ("x", 1.0, ["x"]), "b": ("y", 1.0, [])}, 50.0, {"a": "", "b": ""}),
-    ],
-)
-def test_null_threshold_by_hand(cases, f1, written):
-    result, answers, _ = score_nullable_task(cases)
-    assert result.values["f1"] == pytest.approx(f1)
-    assert answers == written

@@ -225,6 +225,7 @@ for shape in (MeshConfig(), MeshConfig(data=1, fsdp=2, tensor=2)):
 """
 
 
+@pytest.mark.slow
 def test_devices_share_batches():
     flags = "--xla_force_host_platform_device_count=4"
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}

@@ -120,6 +120,7 @@ for largest in (1, 1000):
 """
 
 
+@pytest.mark.slow
 def test_devices_share_the_rows():
     flags = "--xla_force_host_platform_device_count=4"
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
