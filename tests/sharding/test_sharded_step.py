@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import jax
+import pytest
 
 from stilts_jax import sharding
 from stilts_jax.model.config import SHAPES, HeadConfig, Model
@@ -17,6 +18,7 @@ PROGRAM = Path(__file__).with_name("sharded_step.py")
 FAST_COMPILATION = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 
+@pytest.mark.slow
 def test_eight_devices_agree_with_one() -> None:
     environment = {
         "JAX_PLATFORMS": "cpu",
