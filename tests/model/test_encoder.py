@@ -134,29 +134,6 @@ def test_a_large_mean_does_not_spoil_the_norm(maker):
     np.testing.assert_allclose(norm(jnp.asarray(values + 300)), expected, rtol=0, atol=1e-4)
 
 
-def test_stopping_early_equals_the_state_there_with_gradients(maker, exact):
-    config = maker.config()
-    tokens, params = maker.tokens(config), maker.encoder(config)
-
-    def loss(params, **options):
-        found = encode(params, tokens, config=config, compute=exact, **options)
-        return (found[2] if options.get("all_hidden") else found).sum(where=(tokens != 1)[..., None])
-
-    stopped = jax.jit(jax.grad(partial(loss, num_layers=2)))(params)
-    whole = jax.jit(jax.grad(partial(loss, all_hidden=True)))(params)
-    for ours, theirs in zip(jax.tree.leaves(stopped), jax.tree.leaves(whole)):
-        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
-
-
-def test_leading_axes_and_jax_arrays_change_nothing(maker, exact):
-    config = maker.config()
-    tokens, params = maker.tokens(config), maker.encoder(config)
-    expected = encode(params, tokens, config=config, compute=exact)  # numpy arrays, not compiled as one
-    run = jax.jit(partial(encode, config=config, compute=exact))
-    found = run(jax.tree.map(jnp.asarray, params), jnp.asarray(tokens).reshape(2, 2, -1))
-    np.testing.assert_allclose(found.reshape(expected.shape), expected, rtol=0, atol=1e-5)
-
-
 def test_more_pads_change_nothing(maker, exact):
     config = maker.config()
     params = maker.encoder(config)
