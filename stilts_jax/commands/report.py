@@ -1,6 +1,7 @@
-"""Write the report of a work directory: one page, with Markdown, CSV and LaTeX of its tables.
+"""Write the report of a work directory: one page, its tables as CSV and LaTeX, its figures as PDF and PNG.
 
-Only the result.json files below WORKDIR/phases are read.
+Only the results below WORKDIR/phases are read. All scores are in scores.csv, a row a score; in Python
+stilts_jax.load_results(WORKDIR) returns the same frame.
 """
 
 import argparse
@@ -16,7 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--distances",
         type=local_path,
-        help="a CSV with a row a language: code, columns of distances, script, log_size",
+        help="a CSV with a row a language: code, columns of distances, script, log_size; kept as "
+        "WORKDIR/distances.csv, which later reports use",
     )
     parser.add_argument(
         "--published",

@@ -19,7 +19,7 @@ _VARIABLES = {_INK: "--ink", _QUIET: "--quiet", _LINE: "--line", _PAPER: "--pape
 }
 _MARKERS = "os^Dv|"
 _STYLE: dict[str, Any] = {
-    **{"svg.fonttype": "none", "svg.hashsalt": "stilts", "pdf.fonttype": 42, "text.parse_math": False},
+    **{"svg.fonttype": "none", "svg.hashsalt": "stilts", "text.parse_math": False},
     **{
         "font.size": 8.5,
         "text.color": _INK,
@@ -73,7 +73,7 @@ class Figures:
                 )
             for form in ("pdf", "png") if files else ():
                 stream, metadata = io.BytesIO(), {"CreationDate": None} if form == "pdf" else {}
-                figure.savefig(stream, format=form, dpi=150, facecolor="white", metadata=metadata)
+                figure.savefig(stream, format=form, dpi=120, facecolor="white", metadata=metadata)
                 self.files[f"{name}.{form}"] = stream.getvalue()
             text = io.StringIO()
             figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
@@ -127,16 +127,17 @@ def dots(
 def curves(
     lines: Sequence[tuple[str, int, Sequence[tuple[float, float]]]], axis: str
 ) -> tuple[float, Callable[["Axes"], None]]:
-    """Curves over steps: (name, style, points); several of one name are drawn alike."""
+    """Curves over steps: (name, style, points); several of one name are one line with gaps."""
+    joined: dict[tuple[str, int], list[tuple[float, float]]] = {}
+    for name, index, points in lines:
+        joined.setdefault((name, index), []).extend([*points, (math.nan, math.nan)])
 
     def plot(axes: "Axes") -> None:
-        named = set[str]()
-        for name, index, points in lines:
-            look = style(index) | {"marker": "." if len(points) == 1 else ""}
-            dashed = "--" if index >= len(_COLOURS) else "-"
-            label = "" if name in named else name
-            axes.plot(*zip(*points), linestyle=dashed, linewidth=1.1, label=label or "_", **look)
-            named.add(name)
+        for (name, index), points in joined.items():
+            look = style(index) | {"marker": "." if len(points) == 2 else ""}
+            axes.plot(
+                *zip(*points), "--" if index >= len(_COLOURS) else "-", linewidth=1.1, label=name, **look
+            )
         axes.set_xlabel("step")
         axes.set_ylabel(axis)
 
@@ -158,10 +159,10 @@ def scatter(
         for label, place, (x, y) in zip(points, places, scaled):
             # Offsets in points, and about where that is on the scale of the axes.
             sides = {
-                (0, 6): (x, y + 0.05),
-                (0, -6): (x, y - 0.05),
-                (8, 0): (x + 0.04, y),
-                (-8, 0): (x - 0.04, y),
+                (0, 8): (x, y + 0.05),
+                (0, -8): (x, y - 0.05),
+                (9, 0): (x + 0.04, y),
+                (-9, 0): (x - 0.04, y),
             }
             others = [one for one in taken if one != (x, y)]
             free = {

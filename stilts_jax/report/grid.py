@@ -174,8 +174,11 @@ class Grid:
             [tuple(_NONE if one is None else one for one in run.seeds) for run in there]
         )
         metrics = there[0].metrics(task)
-        rows = [self._wide[task, split or run.split(task)].loc[run.key] for run in there]
-        whole = pd.concat(rows, axis=1).T.set_axis(seeds)
+        keys: dict[str, list[str]] = {}
+        for run in there:
+            keys.setdefault(split or run.split(task), []).append(run.key)
+        whole = pd.concat([self._wide[task, one].loc[found] for one, found in keys.items()])
+        whole = whole.loc[[run.key for run in there]].set_axis(seeds)
         whole = whole.reindex(
             columns=pd.MultiIndex.from_product([metrics, sorted(set(whole.columns.levels[1]))])
         )

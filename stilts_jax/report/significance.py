@@ -122,7 +122,7 @@ def compare_task(
 def _mcnemar(first: Items, second: Items) -> float | None:
     """The exact test of the items that only one side has right; None where items are not just right or wrong."""
     sides = first.values, second.values
-    if any(side.ndim != 1 or not np.isin(side, (0, 1)).all() for side in sides):
+    if any(side.ndim != 1 or not ((side == 0) | (side == 1)).all() for side in sides):
         return None
     one, other = (side > 0.5 for side in sides)
     only = int(np.sum(one & ~other)), int(np.sum(other & ~one))
