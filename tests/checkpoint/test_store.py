@@ -93,19 +93,6 @@ def _flip_anywhere(folder):
         path.write_bytes(data)
 
 
-def _truncate(folder):
-    path = _array_file(folder)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def _remove_array(folder):
-    _array_file(folder).unlink()
-
-
-def _remove_item(folder):
-    shutil.rmtree(folder / "moments")
-
-
 def _empty(folder):
     shutil.rmtree(folder)
     folder.mkdir()
@@ -124,27 +111,22 @@ def _edit_record(folder):
     path.write_text(json.dumps(record))
 
 
-def _garbled_record(folder):
-    for path in (folder / "record").iterdir():
-        path.write_bytes(path.read_bytes()[:7])
+FAULTS = {
+    "flip": _flip,
+    "flip anywhere": _flip_anywhere,
+    "cut": lambda folder: os.truncate(_array_file(folder), _array_file(folder).stat().st_size // 2),
+    "no array": lambda folder: _array_file(folder).unlink(),
+    "no moments": lambda folder: shutil.rmtree(folder / "moments"),
+    "empty": _empty,
+    "other arrays": _other_arrays,
+    "edited record": _edit_record,
+    "cut record": lambda folder: [os.truncate(path, 7) for path in (folder / "record").iterdir()],
+}
 
 
-FAULTS = [
-    _flip,
-    _flip_anywhere,
-    _truncate,
-    _remove_array,
-    _remove_item,
-    _empty,
-    _other_arrays,
-    _edit_record,
-    _garbled_record,
-]
-
-
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+@pytest.mark.parametrize("fault", FAULTS)
 def test_a_damaged_step_is_named_and_passed_over(saved, fault):
-    fault(saved / "2")
+    FAULTS[fault](saved / "2")
     heard = io.StringIO()
     with Checkpoints(saved, progress=Progress(heard)) as checkpoints:
         step, items, _ = checkpoints.restore_newest(_abstract(_items(0)))
@@ -172,7 +154,7 @@ def test_a_damaged_step_that_was_asked_for_is_an_error(saved):
 
 
 def test_damage_to_what_is_not_read_does_not_matter(saved):
-    _remove_item(saved / "2")
+    shutil.rmtree(saved / "2" / "moments")
     with Checkpoints(saved, read_only=True) as checkpoints:
         assert _equal(checkpoints.load("params", "encoder"), _items(2)["params"]["encoder"])
 

@@ -135,25 +135,23 @@ def test_temporary_files_of_the_living_stay(tmp_path):
     assert len(list(tmp_path.glob(".x*"))) == 2 and not old.exists()
 
 
-@pytest.mark.parametrize("damage", ["flip", "cut", "gone", "manifest", "other key", "not json"])
+DAMAGES = {
+    "flip": (".arrow", lambda content: content[:99] + bytes([content[99] ^ 1]) + content[100:]),
+    "cut": (".arrow", lambda content: content[:-8]),
+    "gone": (".arrow", None),
+    "manifest": (".json", lambda content: b"{}"),
+    "other key": (".json", lambda content: json.dumps({**json.loads(content), "key": "x"}).encode()),
+    "not json": (".json", lambda content: b"no"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_file_is_built_again_and_said(tmp_path, damage, capsys):
     build = Spy()
     load_or_build(tmp_path, KEY, build)
-    (data,), (manifest,) = tmp_path.glob("*.arrow"), tmp_path.glob("*.json")
-    if damage == "flip":
-        content = bytearray(data.read_bytes())
-        content[len(content) // 2] ^= 1
-        data.write_bytes(content)
-    elif damage == "cut":
-        data.write_bytes(data.read_bytes()[:-8])
-    elif damage == "gone":
-        data.unlink()
-    elif damage == "manifest":
-        manifest.write_text("{}")
-    elif damage == "other key":
-        manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "key": "x"}))
-    else:
-        manifest.write_text("no")
+    suffix, change = DAMAGES[damage]
+    (path,) = tmp_path.glob(f"*{suffix}")
+    path.write_bytes(change(path.read_bytes())) if change else path.unlink()
     assert_same(tiny(), load_or_build(tmp_path, KEY, build, Progress(sys.stderr)))
     assert build.calls == 2 and "built again" in capsys.readouterr().err
     load_or_build(tmp_path, KEY, build)

@@ -43,37 +43,30 @@ def test_a_declaration_in_one_file(tmp_path, monkeypatch):
     assert available_languages(task, "test", source) == ("de",)
 
 
-def test_choice(tmp_path):
-    (tmp_path / "a.csv").write_text("prompt,choice1,choice2,label\nIt rained.,wet,dry,0\nSun.,wet,dry,1\n")
-    task = choice_task("weather", files={"train": "a.csv"})
-    assert read_examples(task, "train", "en", DataSource(tmp_path)) == [
-        ChoiceExample("0", "It rained.", ("wet", "dry"), 0),
-        ChoiceExample("1", "Sun.", ("wet", "dry"), 1),
-    ]
-    (tmp_path / "a.csv").write_text("prompt,choice1,choice2,label\nIt rained.,wet,dry,2\n")
-    with pytest.raises(DataError, match="label is '2'"):
-        read_examples(task, "train", "en", DataSource(tmp_path))
+WEATHER = "prompt,choice1,choice2,label\nIt rained.,wet,dry,0\nSun.,wet,dry,"
+WHO = "question,context,answer,answer_start\nWho?,Here is Ann.,Ann,"
+READ = [
+    (choice_task, {}, ".csv", WEATHER + "1\n",
+        [ChoiceExample("0", "It rained.", ("wet", "dry"), 0), ChoiceExample("1", "Sun.", ("wet", "dry"), 1)]),
+    (tag_task, {"labels": ("X", "Y")}, ".jsonl", '{"words": ["A", "b c"], "tags": ["X", "Y"]}\n',
+        [TagExample("0", ("A", "b c"), (0, 1))]),
+    (tag_task, {"labels": ("X", "Y")}, ".csv", "words,tags\nA b,X Y\n", [TagExample("0", ("A", "b"), (0, 1))]),
+    (span_task, {}, ".csv", WHO + "8\n", [SpanExample("0", "Who?", "Here is Ann.", (("Ann", 8),))]),
+    (choice_task, {}, ".csv", WEATHER + "2\n", "label is '2'"),
+    (span_task, {}, ".csv", WHO + "7\n", "not at character 7"),
+]  # fmt: skip
 
 
-def test_tag_from_lists_and_from_text(tmp_path):
-    rows = [{"words": ["A", "b c"], "tags": ["X", "Y"]}]
-    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (tmp_path / "b.csv").write_text("words,tags\nA b,X Y\n")
-    task = tag_task("parts", files={"train": "a.jsonl", "dev": "b.csv"}, labels=("X", "Y"))
-    source = DataSource(tmp_path)
-    assert read_examples(task, "train", "en", source) == [TagExample("0", ("A", "b c"), (0, 1))]
-    assert read_examples(task, "dev", "en", source) == [TagExample("0", ("A", "b"), (0, 1))]
-
-
-def test_span_from_rows(tmp_path):
-    (tmp_path / "a.csv").write_text("question,context,answer,answer_start\nWho?,Here is Ann.,Ann,8\n")
-    task = span_task("who", files={"train": "a.csv"})
-    (example,) = read_examples(task, "train", "en", DataSource(tmp_path))
-    assert example == SpanExample("0", "Who?", "Here is Ann.", (("Ann", 8),))
-    (tmp_path / "a.csv").write_text("question,context,answer,answer_start\nWho?,Here is Ann.,Ann,7\n")
-    with pytest.raises(DataError, match="not at character 7") as caught:
-        read_examples(task, "train", "en", DataSource(tmp_path))
-    assert "a.csv:2" in caught.value.where
+@pytest.mark.parametrize(("make", "options", "suffix", "content", "expected"), READ)
+def test_each_kind_is_read_value_by_value(tmp_path, make, options, suffix, content, expected):
+    (tmp_path / f"a{suffix}").write_text(content)
+    task = make("mine", files={"train": f"a{suffix}"}, **options)
+    if isinstance(expected, list):
+        assert read_examples(task, "train", "en", DataSource(tmp_path)) == expected
+    else:
+        with pytest.raises(DataError, match=expected) as caught:
+            read_examples(task, "train", "en", DataSource(tmp_path))
+        assert f"a.csv:{len(content.splitlines())}" in caught.value.where
 
 
 def test_pairs_train_and_are_found_again(tmp_path):
