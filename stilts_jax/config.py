@@ -5,15 +5,16 @@ Only this file, ``main.py`` and ``configs/`` know ml_collections.
 
 import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 from stilts_jax.errors import ConfigError, StiltsError, nearest
-from stilts_jax.experiment.settings import Settings
+from stilts_jax.settings import Settings, option_names
 
 
 def find_config(name: str) -> Path:
@@ -56,8 +57,8 @@ def load_config(
 
 
 def base_config() -> ConfigDict:
-    """Returns ``configs/base.py``'s options, with their types fixed."""
-    return _run_get_config(find_config("base"), "")
+    """Returns every option's default, with its type fixed."""
+    return _to_config(Settings())
 
 
 def apply_debug(config: ConfigDict) -> None:
@@ -117,7 +118,7 @@ def _run_get_config(path: Path, argument: str) -> ConfigDict:
         module_spec.loader.exec_module(module)
         if not hasattr(module, "get_config"):
             raise ConfigError("The file has no get_config.", where=str(path), fix="see configs/target.py")
-        config = module.get_config(argument) if path.stem != "base" else module.get_config()
+        config = module.get_config(argument)
     except StiltsError:
         raise
     except Exception as error:  # whatever a user's own file can do
@@ -139,7 +140,7 @@ def _override(config: ConfigDict, key: str, text: str) -> None:
         same = [name for name in known if name.rpartition(".")[2] == last]
         fix = f"did you mean {' or '.join(map(repr, same))}?" if same else nearest(key, known)
         if fix.startswith("known"):
-            fix = "configs/base.py lists all options"
+            fix = "stilts_jax/settings.py lists all options"
         raise ConfigError(f"There is no option {key!r}.", where=f"--config.{key}", fix=fix)
     node = config[group] if group else config
     node[last] = _parse(text, known[key], f"--config.{key}")
@@ -173,9 +174,19 @@ def _parse(text: str, kind: type, where: str) -> Any:
         ) from error
 
 
+def _to_config(settings: Any) -> ConfigDict:
+    config, hints = ConfigDict(), get_type_hints(type(settings))
+    for name in option_names(type(settings)):
+        value = getattr(settings, name)
+        if is_dataclass(value):
+            config[name] = _to_config(value)
+        else:  # None keeps the type of the values that replace it
+            config[name] = placeholder(get_args(hints[name])[0]) if value is None else value
+    return config
+
+
 def _to_dataclass(node: ConfigDict, kind: type, path: str) -> Any:
-    hints = get_type_hints(kind)
-    names = {field.name for field in fields(kind)}
+    hints, names = get_type_hints(kind), set(option_names(kind))
     for name in set(node.keys()) - names:
         raise ConfigError(f"There is no option {name!r}.", where=f"{path}.{name}", fix=nearest(name, names))
     for name in names - set(node.keys()):

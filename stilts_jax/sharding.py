@@ -12,7 +12,6 @@ The loop runs its jitted functions under ``with jax.set_mesh(mesh)``. That is wh
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -23,6 +22,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from stilts_jax.errors import ConfigError, StiltsError
+from stilts_jax.settings import MeshConfig
 
 AXES = ("data", "fsdp", "tensor")
 BATCH_AXES = ("data", "fsdp")
@@ -50,15 +50,6 @@ RULES: tuple[tuple[str, P], ...] = (
 )
 
 
-@dataclass(frozen=True)
-class MeshConfig:
-    """Sizes of the mesh's axes; one of them may be -1 and takes the devices that are left."""
-
-    data: int = -1
-    fsdp: int = 1
-    tensor: int = 1
-
-
 def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
     """Arranges devices (all, if not given) as ``data`` x ``fsdp`` x ``tensor``.
 
@@ -84,11 +75,9 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
 def mesh_shape(config: MeshConfig, count: int) -> tuple[int, int, int]:
     """Returns the sizes of the axes over ``count`` devices."""
     sizes = [config.data, config.fsdp, config.tensor]
-    known = math.prod(size for size in sizes if size != -1)
-    fits = min(sizes) >= -1 and known > 0 and sizes.count(-1) <= 1
-    if fits and -1 in sizes and count % known == 0:
-        sizes[sizes.index(-1)] = count // known
-    if not fits or math.prod(sizes) != count:
+    if -1 in sizes:
+        sizes[sizes.index(-1)] = count // -math.prod(sizes)
+    if math.prod(sizes) != count:
         raise ConfigError(
             f"data={config.data} fsdp={config.fsdp} tensor={config.tensor} does not fit {count} device(s).",
             where="mesh",

@@ -77,7 +77,7 @@ def test_an_override_reaches_its_option_and_keeps_its_type():
         ("target", {"data.cache": "a\0b"}, ["data.cache", "printed"]),
         ("target", {"learning_rate": "1e-5"}, ["did you mean 'train.learning_rate'"]),
         ("target", {"limit": "1"}, ["data.limit", "evaluation.limit"]),
-        ("target", {"qqqqqq": "1"}, ["configs/base.py"]),
+        ("target", {"qqqqqq": "1"}, ["settings.py"]),
         ("target", {"train.batch_size": "6", "train.accumulation": "4"}, ["divisor"]),
         ("target", {"train.schedule": "linaer"}, ["linaer", "linear"]),
         ("target", {"mesh.data": "-1", "mesh.fsdp": "-1"}, ["mesh"]),

@@ -21,12 +21,11 @@ from stilts_jax.batches.plan import PredictionStream, TrainingBatches
 from stilts_jax.bench.workload import Workload
 from stilts_jax.errors import ConfigError
 from stilts_jax.evaluation.predict import predict
-from stilts_jax.experiment.models import make_compute
-from stilts_jax.experiment.settings import Settings
 from stilts_jax.features.records import Batch
 from stilts_jax.model import SHAPES, EncoderConfig, Model, init_params
 from stilts_jax.progress import Progress, seconds_since_start
-from stilts_jax.sharding import Mesh, MeshConfig, make_mesh, parameter_shardings
+from stilts_jax.settings import Settings
+from stilts_jax.sharding import Mesh, make_mesh, parameter_shardings
 from stilts_jax.train.loop import LoopConfig
 from stilts_jax.train.losses import make_loss
 from stilts_jax.train.optimizer import OptimizerConfig, make_optimizer
@@ -103,8 +102,9 @@ class Training:
             params = init_params(model, jax.random.key(0, impl=rng))
             params = params if self._vocabulary is None else self._vocabulary.shrink(params)
             params = jax.device_put(params, parameter_shardings(params, mesh))
-            moment_dtype: Any = train.moment_dtype  # checked by the settings
-            optimizer = OptimizerConfig(learning_rate=1e-5, total_steps=10**6, moment_dtype=moment_dtype)
+            optimizer = OptimizerConfig(
+                learning_rate=1e-5, total_steps=10**6, moment_dtype=train.moment_dtype
+            )
             self._run = self._stack.enter_context(
                 Run(
                     init_state(params, make_optimizer(optimizer).init),
@@ -249,7 +249,7 @@ def open_model(shape: str, workload: Workload, settings: Settings) -> Model:
             where="--encoder",
             fix="take a shape with that vocabulary",
         )
-    return Model(SHAPES[shape], ((TASK, workload.head),), make_compute(settings))
+    return Model(SHAPES[shape], ((TASK, workload.head),), settings.compute)
 
 
 def run_bench(
@@ -263,7 +263,7 @@ def run_bench(
     progress: Progress,
 ) -> dict[str, Any]:
     """Times rounds of training and of prediction; returns plain records."""
-    mesh = make_mesh(MeshConfig(settings.mesh.data, settings.mesh.fsdp, settings.mesh.tensor))
+    mesh = make_mesh(settings.mesh)
     matmul = measure_matmul(model.compute.dtype)
     record: dict[str, Any] = {
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from stilts_jax.errors import EXIT_OK
-from stilts_jax.experiment.settings import LENGTH, ROWS, Range
 from stilts_jax.files import local_path
+from stilts_jax.settings import LENGTH, ROWS, Range
 
 if TYPE_CHECKING:
-    from stilts_jax.experiment.settings import Settings
+    from stilts_jax.settings import Settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

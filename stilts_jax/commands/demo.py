@@ -9,12 +9,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stilts_jax.experiment.settings import SEEDS, Range
 from stilts_jax.files import local_path, make_folder
+from stilts_jax.settings import SEEDS, Range
 
 if TYPE_CHECKING:
-    from stilts_jax.experiment.settings import Settings
     from stilts_jax.progress import Progress
+    from stilts_jax.settings import Settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

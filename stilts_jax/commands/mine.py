@@ -6,8 +6,8 @@ sentence in one pair at most. Killed and typed again, it goes on where it stoppe
 
 import argparse
 
-from stilts_jax.experiment.settings import LAYER, LENGTH, NEIGHBOURS, TOKENS_PER_BATCH, Range
 from stilts_jax.files import local_path, make_folder
+from stilts_jax.settings import LAYER, LENGTH, NEIGHBOURS, TOKENS_PER_BATCH, Range
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

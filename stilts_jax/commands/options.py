@@ -4,16 +4,15 @@ import argparse
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from stilts_jax.errors import ConfigError, show_tracebacks
-from stilts_jax.experiment.settings import Settings, split_pairs
 from stilts_jax.files import local_path, make_folder, open_path
+from stilts_jax.settings import Settings
 
 if TYPE_CHECKING:
     from stilts_jax.experiment.context import Context
     from stilts_jax.progress import Progress
-    from stilts_jax.tasks.sources.locate import SourceKind
     from stilts_jax.tasks.sources.read import DataSource
 
 
@@ -66,8 +65,8 @@ def make_source(data_root: Path, settings: Settings) -> "DataSource":
     check_data_root(data_root)
     return DataSource(
         root=data_root,
-        kind=cast("SourceKind", settings.data.source),  # checked by the settings, like the next line
-        per_task=cast("dict[str, SourceKind]", split_pairs(settings.data.sources, "config.data.sources")),
+        kind=settings.data.source,
+        per_task=settings.data.kinds,
         skip_budget=settings.data.skip_budget,
     )
 

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stilts_jax.errors import EXIT_ERROR, EXIT_OK, ConfigError, nearest
-from stilts_jax.experiment.settings import LENGTH, ROWS
 from stilts_jax.files import local_path
+from stilts_jax.settings import LENGTH, ROWS
 
 if TYPE_CHECKING:
-    from stilts_jax.experiment.settings import Settings
     from stilts_jax.model import EncoderConfig
     from stilts_jax.plan.setup import Setup
+    from stilts_jax.settings import Settings
 
 ROWS_A_CHIP = 8
 # Hub names whose shape is known without their files.
@@ -61,9 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
     from stilts_jax.commands.options import read_settings
-    from stilts_jax.experiment.settings import split_names
     from stilts_jax.plan.command import plan_command, sweep_command
     from stilts_jax.progress import Progress
+    from stilts_jax.settings import split_names
 
     settings = read_settings(arguments)
     topologies = split_names(arguments.topology)
@@ -121,38 +121,27 @@ def make_setup(
     length: int | None,
 ) -> "Setup":
     """Returns the training step that the settings describe: of ``task_name``, or of the first task they name."""
-    from stilts_jax.experiment.models import head_config, make_compute
+    from stilts_jax.experiment.models import head_config, optimizer_config
     from stilts_jax.experiment.phases import hyperparameters_of
-    from stilts_jax.experiment.settings import split_names
     from stilts_jax.plan.setup import Setup
-    from stilts_jax.sharding import MeshConfig
+    from stilts_jax.settings import split_names
     from stilts_jax.tasks import get_task
-    from stilts_jax.train.optimizer import OptimizerConfig
 
     experiment = settings.experiment
     named = [*split_names(experiment.targets), *split_names(experiment.intermediates)]
     task = get_task(task_name or next(name for name in named if name != "none").partition("/")[0])
     chosen = hyperparameters_of(task, settings)
     trained = get_task(task.train_on[-1]) if task.train_on else task
-    train = settings.train
     return Setup(
         encoder=shape,
         head=head_config(trained, settings),
-        compute=make_compute(settings),
-        optimizer=OptimizerConfig(
-            learning_rate=chosen.learning_rate,
-            total_steps=1000,
-            moment_dtype=train.moment_dtype,  # type: ignore[arg-type]  # checked by the settings
-            layer_decay=train.layer_decay,
-            freeze_embeddings=train.freeze_embeddings,
-            freeze_layers=train.freeze_layers,
-        ),
+        compute=settings.compute,
+        optimizer=optimizer_config(settings, chosen, 1000),
         rows=rows or chosen.batch_size,
         length=length or chosen.max_length,
         topology=topology,
-        mesh=MeshConfig(settings.mesh.data, settings.mesh.fsdp, settings.mesh.tensor),
-        accumulation=train.accumulation,
-        zero1=settings.mesh.zero1,
+        mesh=settings.mesh,
+        accumulation=settings.train.accumulation,
     )
 
 

@@ -9,8 +9,8 @@ without a head embeds the column text, and OUT, then a .npy file, gets a vector 
 import argparse
 import sys
 
-from stilts_jax.experiment.settings import LENGTH, TOKENS_PER_BATCH
 from stilts_jax.files import local_path
+from stilts_jax.settings import LENGTH, TOKENS_PER_BATCH
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,14 +9,14 @@ from typing import Any
 from stilts_jax.errors import ConfigError, DataError
 from stilts_jax.experiment.keys import evaluation_record, hash_record, training_record
 from stilts_jax.experiment.phases import Phase
-from stilts_jax.experiment.settings import Settings, split_names
 from stilts_jax.experiment.start import encoder_fingerprint, tokenizer_folder
 from stilts_jax.features.build import FEATURE_VERSION, FeatureSettings, build_features
 from stilts_jax.features.records import Features
 from stilts_jax.features.store import load_or_build
 from stilts_jax.files import local_folder
 from stilts_jax.progress import SILENT, Progress
-from stilts_jax.sharding import Mesh, MeshConfig, make_mesh
+from stilts_jax.settings import Settings, split_names
+from stilts_jax.sharding import Mesh, make_mesh
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.sources.read import (
     DataSource,
@@ -57,8 +57,7 @@ class Context:
     @cached_property
     def mesh(self) -> Mesh:
         """All devices, arranged as the settings say."""
-        mesh = self.settings.mesh
-        return make_mesh(MeshConfig(mesh.data, mesh.fsdp, mesh.tensor))
+        return make_mesh(self.settings.mesh)
 
     def tokenizer(self, encoder: str) -> Tokenizer:
         """The tokenizer that came with an encoder."""

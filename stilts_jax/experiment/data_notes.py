@@ -2,7 +2,7 @@
 
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.phases import Phase
-from stilts_jax.experiment.settings import split_names
+from stilts_jax.settings import split_names
 from stilts_jax.tasks.sources.inventory import wanted_languages
 from stilts_jax.tasks.sources.read import read_retrieval
 from stilts_jax.tasks.spec import Task

@@ -15,7 +15,7 @@ from stilts_jax.batches.mixture import Mixture
 from stilts_jax.chips import CHIPS
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.keys import evaluated_splits, phase_hyperparameters
-from stilts_jax.experiment.models import head_config, make_compute
+from stilts_jax.experiment.models import head_config
 from stilts_jax.experiment.phase_data import MLM, feature_settings, load_training, make_batches
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.experiment.results import read_result
@@ -110,7 +110,7 @@ class Estimator:
         model = Model(
             read_shape(tokenizer_folder(phase.encoder)),
             tuple((item.task.name, head_config(item.task, settings)) for item in data),
-            make_compute(settings),
+            settings.compute,
         )
         leaves = jax.tree.leaves(abstract_params(model))
         size = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)

@@ -16,7 +16,7 @@ from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.data_notes import describe_data
 from stilts_jax.experiment.keys import evaluated_splits, hash_record, phase_hyperparameters
 from stilts_jax.experiment.labels import fit_head
-from stilts_jax.experiment.models import load_final, load_phase_start, make_compute
+from stilts_jax.experiment.models import load_final, load_phase_start
 from stilts_jax.experiment.phase_data import feature_settings
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.model import EncoderConfig, HeadConfig, Model
@@ -284,7 +284,7 @@ class Scorer:
         return task.name if task.name in self.heads else next(iter(self.heads))
 
     def _model(self, heads: Mapping[str, HeadConfig]) -> Model:
-        return Model(self.config, tuple(heads.items()), make_compute(self.context.settings))
+        return Model(self.config, tuple(heads.items()), self.context.settings.compute)
 
 
 def _load(phase: Phase, context: Context, trained: Mapping[str, Any] | None) -> Scorer:

@@ -10,11 +10,11 @@ from typing import Any, Literal
 from stilts_jax.checkpoint import Checkpoints
 from stilts_jax.errors import CheckpointError, EncoderError, nearest
 from stilts_jax.experiment.models import FINAL, FORMAT, TOKENIZER, TRAINED
-from stilts_jax.experiment.settings import Settings
 from stilts_jax.files import open_path, read_record, write_whole
 from stilts_jax.model import EncoderConfig, HeadConfig, TaskHead, export_encoder, find_folder, load_encoder
 from stilts_jax.model.weights import read_json
 from stilts_jax.progress import SILENT, Progress
+from stilts_jax.settings import Settings
 from stilts_jax.sharding import Mesh, MeshConfig, make_mesh, parameter_shardings
 from stilts_jax.tokenization import OTHER_FILES, VOCABULARY_FILES, Tokenizer, load_tokenizer
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from stilts_jax.evaluation.metrics import TUNED_METRICS, metric_version
 from stilts_jax.experiment.phases import Phase, hyperparameters_of
-from stilts_jax.experiment.settings import Settings
 from stilts_jax.features.build import FEATURE_VERSION
+from stilts_jax.settings import Settings
 from stilts_jax.tasks.spec import Hyperparameters, Task
 
 FORMAT = 2  # raised when what these records mean changes

@@ -1,5 +1,6 @@
 """Models between phases: what a phase starts from, its heads, and the finished models on disk."""
 
+from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,15 @@ from stilts_jax.distributed import from_main
 from stilts_jax.errors import CheckpointError, RecordError
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.phases import Phase
-from stilts_jax.experiment.settings import Settings
 from stilts_jax.experiment.start import Start, load_start
 from stilts_jax.files import read_record
-from stilts_jax.model import Compute, EncoderConfig, HeadConfig
+from stilts_jax.model import EncoderConfig, HeadConfig
 from stilts_jax.progress import SILENT, Progress
+from stilts_jax.settings import Settings
 from stilts_jax.sharding import parameter_shardings
 from stilts_jax.tasks import get_task
-from stilts_jax.tasks.spec import Task
+from stilts_jax.tasks.spec import Hyperparameters, Task
+from stilts_jax.train.optimizer import OptimizerConfig
 
 FORMAT = 2  # of ``trained.json``
 FINAL = "final"  # folder of a finished model: parameters without an optimizer's state
@@ -80,16 +82,13 @@ def load_final(folder: Path, part: str, context: Context) -> dict[str, Any]:
         raise CheckpointError(error.what, where=error.where, fix=fix) from error
 
 
-def make_compute(settings: Settings) -> Compute:
-    """Returns how models are computed."""
-    compute = settings.compute
-    return Compute(
-        dtype=compute.dtype,  # type: ignore[arg-type]  # checked by the settings, like those below
-        param_dtype=compute.param_dtype,  # type: ignore[arg-type]
-        remat=compute.remat,  # type: ignore[arg-type]
-        attention=compute.attention,  # type: ignore[arg-type]
-        matmul_precision=compute.matmul_precision or None,
-    )
+def optimizer_config(
+    settings: Settings, hyperparameters: Hyperparameters, total_steps: int
+) -> OptimizerConfig:
+    """Returns how a phase's steps are taken: what its task decides, and what the settings do."""
+    given = asdict(settings.train) | asdict(hyperparameters) | {"total_steps": total_steps}
+    names = {one.name for one in fields(OptimizerConfig)}
+    return OptimizerConfig(**{name: value for name, value in given.items() if name in names})
 
 
 def head_config(task: Task, settings: Settings) -> HeadConfig:
@@ -97,7 +96,7 @@ def head_config(task: Task, settings: Settings) -> HeadConfig:
     return HeadConfig(
         kind=task.kind,
         num_labels=len(task.labels) if task.kind in ("classify", "tag") else 0,
-        form=settings.model.head_form,  # type: ignore[arg-type]
-        init=settings.model.head_init,  # type: ignore[arg-type]
+        form=settings.model.head_form,
+        init=settings.model.head_init,
         pooling="pooler",  # of dual encoders; retrieval without training has no head at all
     )

@@ -9,7 +9,7 @@ from stilts_jax.experiment.data_notes import describe_data
 from stilts_jax.experiment.keys import evaluated_splits
 from stilts_jax.experiment.phases import HUB, NONE, Phase, list_phases
 from stilts_jax.experiment.run import is_done
-from stilts_jax.experiment.settings import split_names, split_pairs
+from stilts_jax.settings import split_names, split_pairs
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.sources.locate import list_patterns
 from stilts_jax.tasks.sources.read import available_languages, find_paths, with_labels

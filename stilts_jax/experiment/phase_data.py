@@ -10,9 +10,9 @@ from stilts_jax.errors import DataError
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.keys import phase_hyperparameters
 from stilts_jax.experiment.phases import Phase
-from stilts_jax.experiment.settings import split_pairs
 from stilts_jax.features.build import FeatureSettings
 from stilts_jax.features.records import Features
+from stilts_jax.settings import split_pairs
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.sources.read import find_paths, with_labels
 from stilts_jax.tasks.spec import Example, Hyperparameters, Task
@@ -161,7 +161,7 @@ def _make_sampler(context: Context, batches: Mapping[str, TrainingBatches]) -> S
     pairs = split_pairs(mixture.weights, "config.mixture.weights")
     given = {get_task(name).name: float(weight) for name, weight in pairs.items()}
     sampler = Sampler(
-        kind=mixture.sampler,  # type: ignore[arg-type]  # checked by the settings
+        kind=mixture.sampler,
         cap=mixture.cap,
         temperature=mixture.temperature,
         weights=tuple(given.items()),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from stilts_jax.errors import ConfigError
-from stilts_jax.experiment.settings import Settings, split_names, split_pairs
+from stilts_jax.settings import Settings, split_names, split_pairs
 from stilts_jax.tasks.spec import Hyperparameters, Task
 
 NONE = "none"

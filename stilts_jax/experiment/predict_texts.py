@@ -101,7 +101,7 @@ class _Predictor:
         longest = self._opened.config.max_length
         self._length = min(max_length or own.get("train.max_length") or MAX_LENGTH, longest)
         compute = Compute(
-            dtype=own["compute.dtype"], matmul_precision=own.get("compute.matmul_precision") or None
+            dtype=own["compute.dtype"], matmul_precision=own.get("compute.matmul_precision", "")
         )
         heads = ((self._name, self._head.config),) if self._name else ()
         self._model = Model(self._opened.config, heads, compute)

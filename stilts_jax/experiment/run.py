@@ -21,9 +21,9 @@ from stilts_jax.experiment.results import (
     task_records,
     write_result,
 )
-from stilts_jax.experiment.settings import split_names
 from stilts_jax.experiment.train_phase import adopt_training, train_phase
 from stilts_jax.progress import SILENT, Progress
+from stilts_jax.settings import split_names
 from stilts_jax.tasks import get_task
 
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import jax
 
 from stilts_jax.distributed import initialize
-from stilts_jax.experiment.settings import ComputeSettings
 from stilts_jax.files import cache_root
+from stilts_jax.settings import Compute
 
 
-def start_runtime(compute: ComputeSettings) -> None:
+def start_runtime(compute: Compute) -> None:
     """Joins the other hosts, if there are any, and applies the settings that JAX keeps globally."""
     initialize()
     if compute.matmul_precision:

@@ -12,10 +12,10 @@ from typing import Any
 import jax
 
 from stilts_jax.errors import RecordError
-from stilts_jax.experiment.settings import DEBUG_SHAPE, Settings
 from stilts_jax.files import cache_root, read_record, write_record
 from stilts_jax.model import SHAPES, EncoderConfig, find_folder, init_encoder, load_encoder
 from stilts_jax.model.weights import read_json
+from stilts_jax.settings import DEBUG_SHAPE, Settings
 from stilts_jax.tasks.sources.files import hash_files
 from stilts_jax.tokenization import OTHER_FILES, VOCABULARY_FILES
 

@@ -24,7 +24,7 @@ from stilts_jax.experiment.models import (
     head_config,
     load_final,
     load_phase_start,
-    make_compute,
+    optimizer_config,
     read_trained,
 )
 from stilts_jax.experiment.phase_data import (
@@ -43,7 +43,7 @@ from stilts_jax.model import Model, choose_backend, init_params
 from stilts_jax.sharding import parameter_shardings
 from stilts_jax.train.loop import LoopConfig, run_training
 from stilts_jax.train.losses import make_loss
-from stilts_jax.train.optimizer import OptimizerConfig, make_optimizer
+from stilts_jax.train.optimizer import make_optimizer
 from stilts_jax.train.run import TrainingResult
 from stilts_jax.train.selection import is_collapsed
 from stilts_jax.train.state import init_state
@@ -63,7 +63,7 @@ def train_phase(phase: Phase, context: Context) -> dict[str, Any]:
     model = Model(
         encoder=start.config,
         heads=tuple((item.task.name, head_config(item.task, settings)) for item in data),
-        compute=make_compute(settings),
+        compute=settings.compute,
     )
     attention = choose_backend(
         model.compute,
@@ -84,7 +84,7 @@ def train_phase(phase: Phase, context: Context) -> dict[str, Any]:
         params = vocabulary.shrink(params)
         selection = [replace(item, features=_remap(item.features, vocabulary)) for item in selection]
         params = jax.device_put(params, parameter_shardings(params, context.mesh))
-    optimizer = _optimizer_config(data[0], total_steps, context)
+    optimizer = optimizer_config(settings, data[0].hyperparameters, total_steps)
     batch_at = _remapped(batches.batch_at, vocabulary)
     with (
         BatchesAhead(batch_at) as ahead,
@@ -226,24 +226,6 @@ def _remapped(batch_at: Callable[[int], Batch], vocabulary: PhaseVocabulary | No
         return replace(batch, arrays=vocabulary.remap(batch.arrays))
 
     return remapped
-
-
-def _optimizer_config(first: TrainingData, total_steps: int, context: Context) -> OptimizerConfig:
-    train = context.settings.train
-    chosen = first.hyperparameters
-    return OptimizerConfig(
-        learning_rate=chosen.learning_rate,
-        total_steps=total_steps,
-        warmup=chosen.warmup,
-        schedule=train.schedule,  # type: ignore[arg-type]  # checked by the settings
-        weight_decay=chosen.weight_decay,
-        epsilon=train.epsilon,
-        clip_norm=train.clip_norm,
-        layer_decay=train.layer_decay,
-        freeze_embeddings=train.freeze_embeddings,
-        freeze_layers=train.freeze_layers,
-        moment_dtype=train.moment_dtype,  # type: ignore[arg-type]
-    )
 
 
 def _loop_config(phase: Phase, total_steps: int, context: Context, shapes: int) -> LoopConfig:

@@ -1,18 +1,15 @@
 """What an encoder and its heads are, and how they are computed: records that hash, so that `jit` can key on them."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from stilts_jax.errors import ConfigError, EncoderError, nearest
+from stilts_jax.settings import COUNT, POSITIVE, Checked, Compute, HeadForm, Range
 
 Family = Literal["xlm-roberta", "xlm-roberta-xl"]
 HeadKind = Literal["classify", "choice", "tag", "span", "embed", "mlm"]
-HeadForm = Literal["transformers", "jiant"]
 Pooling = Literal["mean", "pooler"]
-Remat = Literal["none", "attention", "dots", "full"]
-Attention = Literal["auto", "xla", "cudnn", "splash", "splash-interpret"]
-FloatName = Literal["float32", "bfloat16", "float64"]
 
 # Ours -> the key in a transformers config.json. Those without a default there are never guessed: transformers'
 # own class defaults are not XLM-R's (30,522 words, 512 positions, 2 types, epsilon 1e-12).
@@ -46,20 +43,11 @@ _FIXED = {
 }
 
 
-def _one_of(where: str, value: Any, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ConfigError(f"{value!r} is not known here.", where=where, fix=nearest(str(value), known))
-
-
-def _probability(where: str, value: float) -> None:
-    if not 0 <= value < 1:
-        raise ConfigError(
-            f"A dropout rate of {value}.", where=where, fix="take one from 0 up to, not including, 1"
-        )
+DROPOUT = Range(0.0, 0.999)
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncoderConfig:
+class EncoderConfig(Checked):
     """The shape of an encoder.
 
     Attributes:
@@ -68,34 +56,22 @@ class EncoderConfig:
         pad_id: the token that is not attended to; positions of tokens start one above it.
     """
 
+    group: ClassVar[str] = "encoder."
     family: Family = "xlm-roberta"
-    vocab_size: int
-    hidden_size: int
-    num_layers: int
-    num_heads: int
-    intermediate_size: int
-    max_positions: int = 514
-    type_vocab_size: int = 1
-    layer_norm_eps: float = 1e-5
-    pad_id: int = 1
-    hidden_dropout: float = 0.1
-    attention_dropout: float = 0.1
+    vocab_size: Annotated[int, POSITIVE]
+    hidden_size: Annotated[int, POSITIVE]
+    num_layers: Annotated[int, POSITIVE]
+    num_heads: Annotated[int, POSITIVE]
+    intermediate_size: Annotated[int, POSITIVE]
+    max_positions: Annotated[int, POSITIVE] = 514
+    type_vocab_size: Annotated[int, POSITIVE] = 1
+    layer_norm_eps: Annotated[float, Range(1e-30, 1.0)] = 1e-5
+    pad_id: Annotated[int, COUNT] = 1
+    hidden_dropout: Annotated[float, DROPOUT] = 0.1
+    attention_dropout: Annotated[float, DROPOUT] = 0.1
 
     def __post_init__(self) -> None:
-        _one_of("encoder.family", self.family, get_args(Family))
-        for name in (
-            "vocab_size",
-            "hidden_size",
-            "num_layers",
-            "num_heads",
-            "intermediate_size",
-            "type_vocab_size",
-        ):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**31:
-                raise ConfigError(
-                    f"{name} is {value!r}.", where=f"encoder.{name}", fix="give a whole number above 0"
-                )
+        super().__post_init__()
         if self.hidden_size % self.num_heads:
             raise ConfigError(
                 f"{self.num_heads} heads do not divide a hidden size of {self.hidden_size}.",
@@ -112,10 +88,6 @@ class EncoderConfig:
                 where="encoder.max_positions",
                 fix=f"positions start at pad_id + 1 = {self.pad_id + 1}; XLM-R has 514 rows for 512 tokens",
             )
-        if not self.layer_norm_eps > 0:
-            raise ConfigError(f"layer_norm_eps is {self.layer_norm_eps}.", where="encoder.layer_norm_eps")
-        for name in ("hidden_dropout", "attention_dropout"):
-            _probability(f"encoder.{name}", getattr(self, name))
 
     @property
     def head_dim(self) -> int:
@@ -190,7 +162,7 @@ class EncoderConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeadConfig:
+class HeadConfig(Checked):
     """What reads the encoder for one kind of task.
 
     Attributes:
@@ -204,20 +176,17 @@ class HeadConfig:
         layer: which hidden state an embed head pools (0 is the embeddings); None is the last.
     """
 
+    group: ClassVar[str] = "head."
     kind: HeadKind
-    num_labels: int = 0
+    num_labels: Annotated[int, COUNT] = 0
     form: HeadForm = "transformers"
     init: HeadForm = "transformers"
-    dropout: float = 0.1
+    dropout: Annotated[float, DROPOUT] = 0.1
     pooling: Pooling = "mean"
     layer: int | None = None
 
     def __post_init__(self) -> None:
-        _one_of("head.kind", self.kind, get_args(HeadKind))
-        _one_of("head.form", self.form, get_args(HeadForm))
-        _one_of("head.init", self.init, get_args(HeadForm))
-        _one_of("head.pooling", self.pooling, get_args(Pooling))
-        _probability("head.dropout", self.dropout)
+        super().__post_init__()
         if self.kind in ("classify", "tag") and self.num_labels < 1:
             raise ConfigError(
                 f"A {self.kind} head needs labels, num_labels is {self.num_labels}.", where="head.num_labels"
@@ -235,42 +204,13 @@ class HeadConfig:
         return self.form == "jiant" and self.kind in ("classify", "choice")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Compute:
-    """How a model is computed, not what it is.
-
-    Attributes:
-        dtype: of activations and matrix products; norms, softmax and losses are at least float32.
-        param_dtype: what parameters are kept in.
-        remat: what the backward pass computes again: nothing; "attention", the attention probabilities;
-            "dots", all but the results of the layers' matrix products; "full", everything but layer inputs.
-        attention: the backend, or "auto"; see ``stilts_jax.model.attention``. "splash-interpret" runs the TPU
-            kernel in the interpreter, for tests.
-        matmul_precision: as ``jax.default_matmul_precision`` takes it; None leaves the platform's default.
-        platform: what the model is compiled for where that is not this process's own backend.
-    """
-
-    dtype: FloatName = "float32"
-    param_dtype: FloatName = "float32"
-    remat: Remat = "none"
-    attention: Attention = "auto"
-    matmul_precision: str | None = None
-    platform: Literal["cpu", "gpu", "tpu"] | None = None
-
-    def __post_init__(self) -> None:
-        _one_of("compute.dtype", self.dtype, get_args(FloatName))
-        _one_of("compute.param_dtype", self.param_dtype, get_args(FloatName))
-        _one_of("compute.remat", self.remat, get_args(Remat))
-        _one_of("compute.attention", self.attention, get_args(Attention))
-
-
 @dataclass(frozen=True)
 class Model:
     """An encoder with its heads by name; hashable, so that a jitted function can take it as static."""
 
     encoder: EncoderConfig
     heads: tuple[tuple[str, HeadConfig], ...] = ()
-    compute: Compute = Compute()
+    compute: Compute = field(default_factory=Compute)
 
     def __post_init__(self) -> None:
         names = [name for name, _ in self.heads]

@@ -22,7 +22,7 @@ def linear(inputs: int, outputs: int, *, compute: Compute, rngs: nnx.Rngs, **ini
         outputs,
         dtype=jnp.dtype(compute.dtype),
         param_dtype=jnp.dtype(compute.param_dtype),
-        precision=compute.matmul_precision,
+        precision=compute.matmul_precision or None,
         dot_general=_dot_general,
         rngs=rngs,
         **{"kernel_init": _normal, **initializers},

@@ -255,7 +255,7 @@ def encode(
     else:
         visible["segments"] = flat(segments)
         position_ids = jnp.where(visible["segments"] > 0, flat(positions) + config.pad_id + 1, config.pad_id)
-    with jax.default_matmul_precision(compute.matmul_precision):
+    with jax.default_matmul_precision(compute.matmul_precision or None):
         found = _run(
             params, tokens, position_ids, visible, config, compute, depth, all_hidden, first_only, dropout_key
         )

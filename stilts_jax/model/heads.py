@@ -147,7 +147,7 @@ def apply_model(
     """
     settings = model.head(head)
     keys = (None,) * 4 if dropout_key is None else jax.random.split(dropout_key, 4)
-    with jax.default_matmul_precision(model.compute.matmul_precision):
+    with jax.default_matmul_precision(model.compute.matmul_precision or None):
         module = nnx.merge(_definition(settings, model.encoder, model.compute), dict(params["head"]))
         run = partial(_run_encoder, model, settings, params["encoder"])
         if settings.kind == "mlm":

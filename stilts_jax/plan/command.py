@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import stilts_jax
-from stilts_jax.chips import GIB, Topology, parse_topology
+from stilts_jax.chips import GIB, parse_topology
 from stilts_jax.errors import ConfigError, StiltsError
 from stilts_jax.model.config import EncoderConfig
 from stilts_jax.plan.compile import environment
@@ -70,7 +70,7 @@ def alternatives(setup: Setup) -> Iterator[Setup]:
     """Yields setups that need less memory, by what they cost: results stay the same until the last."""
     topology = setup.chips
     lighter = replace(setup, compute=replace(setup.compute, remat="full"))
-    cut = _cut_mesh(setup.rows, topology)
+    cut = _cut_mesh(setup)
 
     def halved(base: Setup) -> Iterator[Setup]:
         accumulation = setup.accumulation * 2
@@ -98,12 +98,12 @@ def alternatives(setup: Setup) -> Iterator[Setup]:
             yield candidate.completed()
 
 
-def _cut_mesh(rows: int, topology: Topology) -> MeshConfig:
+def _cut_mesh(setup: Setup) -> MeshConfig:
     """The mesh with the least state on a device: fsdp as far as it divides the rows, tensor beyond."""
-    inside = topology.count // topology.slices
-    fitting = [size for size in range(1, inside + 1) if inside % size == rows % (size * topology.slices) == 0]
+    slices, inside = setup.chips.slices, setup.chips.count // setup.chips.slices
+    fitting = [size for size in range(1, inside + 1) if inside % size == setup.rows % (size * slices) == 0]
     fsdp = max(fitting, default=inside)
-    return MeshConfig(topology.slices, fsdp, inside // fsdp)
+    return replace(setup.mesh, data=slices, fsdp=fsdp, tensor=inside // fsdp)
 
 
 def plan_command(
@@ -154,10 +154,8 @@ def sweep_command(
         for topology in map(parse_topology, topologies):
             rows = rows_a_chip * topology.count
             progress.say(f"{name} on {topology.name}")
-            mesh = _cut_mesh(rows, topology)
-            cell = replace(
-                setup, encoder=encoder, topology=topology.name, rows=rows, mesh=mesh, evaluation=False
-            ).completed()
+            cell = replace(setup, encoder=encoder, topology=topology.name, rows=rows, evaluation=False)
+            cell = replace(cell, mesh=_cut_mesh(cell)).completed()
             yield _table_row(name, cell, plan_training(cell))
 
 

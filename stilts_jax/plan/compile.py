@@ -128,7 +128,7 @@ def plan_setup(setup: Setup) -> Plan:
     optimizer, loss = make_optimizer(setup.optimizer), make_loss(setup.model, HEAD)
     params = abstract_params(setup.model)
     state = abstract_state(params, optimizer.init)
-    shardings = state_shardings(state, mesh, zero1=setup.zero1)
+    shardings = state_shardings(state, mesh, zero1=setup.mesh.zero1)
     state = _place(state, shardings)
     batch = _place(abstract_batch(setup), batch_sharding(mesh))
     step = partial(

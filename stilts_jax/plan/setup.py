@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import jax
@@ -38,13 +38,12 @@ class Setup:
     topology: str
     mesh: MeshConfig = field(default_factory=MeshConfig)
     accumulation: int = 1
-    zero1: bool = False
     evaluation: bool = True
     filler: int = 0
 
     def completed(self) -> "Setup":
         """Returns the setup as the loop would run it: sizes of all axes, and rows that the devices can share."""
-        mesh = MeshConfig(*mesh_shape(self.mesh, self.chips.count))
+        mesh = MeshConfig(*mesh_shape(self.mesh, self.chips.count), zero1=self.mesh.zero1)
         filler = -self.rows % (mesh.data * mesh.fsdp * self.accumulation)
         return replace(self, mesh=mesh, rows=self.rows + filler, filler=self.filler + filler)
 
@@ -67,8 +66,8 @@ class Setup:
 
     def describe(self) -> str:
         """The settings that a plan may change, in one line."""
-        mesh = " ".join(f"{name}={size}" for name, size in asdict(self.mesh).items())
-        zero1 = ", zero1" if self.zero1 else ""
+        mesh = " ".join(f"{name}={getattr(self.mesh, name)}" for name in AXES)
+        zero1 = ", zero1" if self.mesh.zero1 else ""
         return (
             f"mesh {mesh}{zero1}, remat {self.compute.remat}, accumulation {self.accumulation}, "
             f"first moment {self.optimizer.moment_dtype}"

@@ -11,11 +11,11 @@ from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from stilts_jax.errors import ConfigError, nearest
+from stilts_jax.settings import Preset
 
 Kind = Literal["classify", "choice", "tag", "span", "embed", "mlm"]
 Group = Literal["classification", "tagging", "qa", "retrieval", "intermediate"]
 Retrieval = Literal["", "nearest", "mining", "ranking"]
-Preset = Literal["paper", "xtreme"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 GROUPS: tuple[Group, ...] = get_args(Group)
 # The metrics that can score a kind of task; of retrieval tasks, a way of retrieval.

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -11,65 +11,37 @@ import numpy as np
 import optax
 
 from stilts_jax.errors import ConfigError
+from stilts_jax.settings import SHARE, WARMUP, OptimizerSettings
 from stilts_jax.train.trees import Params, map_with_path, merge, prune
 
 EMBEDDINGS = "encoder/embeddings/"
 LAYERS = "encoder/layers/"
 
 
-@dataclass(frozen=True)
-class OptimizerConfig:
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig(OptimizerSettings):
     """The options of AdamW and of its learning rate schedule.
 
     Attributes:
         total_steps: where the schedule ends.
         warmup: a share of all steps if below 1, else a number of steps.
-        schedule: how the rate falls to zero after the warm-up: linearly or as a half cosine; or constant.
-        clip_norm: limit of the gradient's norm over encoder and active head together; 0: no limit.
-        layer_decay: the learning rate of a layer divided by that of the layer above it; heads have the full rate.
-        freeze_embeddings: all embeddings (and their norm) stay as they are, and have no moments.
-        freeze_layers: how many of the lowest layers stay as they are.
-        moment_dtype: of the first moment. The second one always has float32: its decay of 0.999 would be lost
-            in bfloat16's rounding, so that it could only grow.
     """
 
-    learning_rate: float
+    learning_rate: Annotated[float, SHARE]
     total_steps: int
-    warmup: float = 0.1
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
-    weight_decay: float = 0.01
+    warmup: Annotated[float, WARMUP] = 0.1
+    weight_decay: Annotated[float, SHARE] = 0.01
     beta1: float = 0.9
     beta2: float = 0.999
-    epsilon: float = 1e-8
-    clip_norm: float = 1.0
-    layer_decay: float = 1.0
-    freeze_embeddings: bool = False
-    freeze_layers: int = 0
-    moment_dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 1 <= self.total_steps < 2**31:
             raise ConfigError(
                 f"total_steps must be at least 1 and below 2**31, got {self.total_steps}.",
                 where="OptimizerConfig.total_steps",
                 fix="change train.epochs, or set train.max_steps",
             )
-        if not 0 <= self.warmup < 2**31:
-            raise ConfigError(
-                f"warmup must be a share below 1 or a number of steps, got {self.warmup:g}.",
-                where="OptimizerConfig.warmup",
-                fix="set train.warmup=0.1 for a tenth of the steps",
-            )
-        for name, known in (
-            ("schedule", ("linear", "cosine", "constant")),
-            ("moment_dtype", ("float32", "bfloat16")),
-        ):
-            if getattr(self, name) not in known:
-                raise ConfigError(
-                    f"{name}={getattr(self, name)!r} is not possible.",
-                    where=f"OptimizerConfig.{name}",
-                    fix=f"take one of {', '.join(known)}",
-                )
 
     @property
     def warmup_steps(self) -> int:

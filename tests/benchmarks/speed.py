@@ -37,10 +37,10 @@ from stilts_jax.bench.run import (
 from stilts_jax.bench.workload import Workload, find_workload
 from stilts_jax.commands.bench import read_settings
 from stilts_jax.errors import StiltsError
-from stilts_jax.experiment.settings import Settings
 from stilts_jax.model import Model, choose_backend
 from stilts_jax.progress import Progress
-from stilts_jax.sharding import Mesh, MeshConfig, make_mesh
+from stilts_jax.settings import Settings
+from stilts_jax.sharding import Mesh, make_mesh
 
 WHAT = ("train", "predict", "mining", "input", "attention")
 
@@ -77,7 +77,7 @@ def run(options: argparse.Namespace, overrides: dict[str, str], progress: Progre
     """Times what the options name; returns plain records."""
     what = options.what.split(",")
     settings = read_settings(options.config, overrides)
-    mesh = make_mesh(MeshConfig(settings.mesh.data, settings.mesh.fsdp, settings.mesh.tensor))
+    mesh = make_mesh(settings.mesh)
     workload = find_workload(
         options.lengths, options.shape, options.data_root, options.encoder, options.max_length
     )

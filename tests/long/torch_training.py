@@ -18,7 +18,7 @@ from stilts_jax.commands.options import add_config_arguments, context_of, read_s
 from stilts_jax.evaluation.evaluate import evaluate_task
 from stilts_jax.evaluation.metrics import main_score
 from stilts_jax.experiment.finished import open_model
-from stilts_jax.experiment.models import make_compute, read_trained
+from stilts_jax.experiment.models import read_trained
 from stilts_jax.experiment.phase_data import load_selection, load_training, make_batches
 from stilts_jax.experiment.phases import list_phases
 from stilts_jax.features.records import PAD_ID
@@ -77,7 +77,7 @@ def score(model, selection, settings):
         opened = open_model(folder)
     ((name, head),) = opened.heads.items()
     found = evaluate_task(
-        Model(opened.config, ((name, head.config),), make_compute(settings)),
+        Model(opened.config, ((name, head.config),), settings.compute),
         {"encoder": opened.params, "head": head.params},
         selection.task,
         selection.features,

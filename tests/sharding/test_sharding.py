@@ -132,11 +132,18 @@ def test_mesh_shapes(config: MeshConfig, shape: tuple[int, int, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    "config", [MeshConfig(3), MeshConfig(-1, -1), MeshConfig(-1, 3), MeshConfig(0), MeshConfig(-2)]
+    ("sizes", "words"),
+    [
+        ((3,), "8 device(s)"),
+        ((-1, 3), "8 device(s)"),
+        ((-1, -1), "one of the axes"),
+        ((0,), "one of the axes"),
+        ((-2,), "mesh.data=-2"),
+    ],
 )
-def test_meshes_that_do_not_fit_are_refused(config: MeshConfig) -> None:
-    with pytest.raises(ConfigError, match=re.escape("8 device(s)")):
-        sharding.make_mesh(config, fake_devices(8))
+def test_meshes_that_do_not_fit_are_refused(sizes: tuple[int, ...], words: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        sharding.make_mesh(MeshConfig(*sizes), fake_devices(8))
 
 
 def test_slices_lie_along_data() -> None:

@@ -7,15 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Literal
 
 from stilts_jax.errors import DataError
+from stilts_jax.settings import SourceKind
 from stilts_jax.tasks.sources.documents import BadRow
 from stilts_jax.tasks.sources.files import fill, find_files, find_languages, state_of
 from stilts_jax.tasks.sources.rows import Problems, Row
 from stilts_jax.tasks.spec import Example, Files, Pools, Prepared, Sources, Task
-
-SourceKind = Literal["files", "hub", "tfds"]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,392 @@
+"""Every option, once: name, type, default, meaning and what it takes. An experiment's settings are these records.
+
+``configs/*.py`` and ``--config.x.y=z`` change them (``config.py`` makes a ConfigDict of the defaults, and settings of
+that), everything below gets them frozen and checked. Change one for a run with ``--config.train.learning_rate=3e-5``.
+"""
+
+from argparse import ArgumentTypeError
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from numbers import Integral, Real
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+
+from stilts_jax.errors import ConfigError, nearest
+
+DEBUG_SHAPE = "tiny"  # what `:debug` puts in the encoder's place
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """Splits names joined by ``+``."""
+    return tuple(name.strip() for name in text.split("+") if name.strip())
+
+
+def split_pairs(text: str, where: str) -> dict[str, str]:
+    """Reads ``a=x,b=y``."""
+    pairs = {}
+    for item in filter(None, text.split(",")):
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise ConfigError(f"{item!r} is not of the form name=value.", where=where, fix="write a=x,b=y")
+        pairs[key.strip()] = value.strip()
+    return pairs
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers that an option takes; as the ``type`` of a command's argument it reads one, whole if ``low`` is."""
+
+    low: float
+    high: float
+
+    def __call__(self, text: str) -> float:
+        whole = isinstance(self.low, int)
+        try:
+            value = int(text) if whole else float(text)
+        except ValueError as error:
+            raise ArgumentTypeError(f"{text[:60]!r} is no {'whole ' * whole}number") from error
+        if not self.low <= value <= self.high:
+            raise ArgumentTypeError(f"{text[:60]} is out of range: {self}")
+        return value
+
+    def check(self, value: Any, name: str) -> None:
+        """Raises unless ``value`` is a number in range (NaN never is), or None."""
+        kind: Any = Integral if isinstance(self.low, int) else Real
+        if value is None or (
+            isinstance(value, kind) and self.low <= value <= self.high and value is not True
+        ):
+            return
+        shown = f"{name.removeprefix('config.')}={str(value)[:60]}"
+        raise ConfigError(f"{shown} is out of range.", where=name, fix=f"take a number of {self}")
+
+    def __str__(self) -> str:
+        return f"at least {self.low} and at most {self.high}"
+
+
+def check_name(value: Any, known: Iterable[str], name: str) -> None:
+    """Raises unless ``value`` is one of ``known``."""
+    if value not in known:
+        shown = f"{name.removeprefix('config.')}={value!r}"
+        raise ConfigError(f"{shown} is not possible.", where=name, fix=nearest(str(value), known))
+
+
+class Checked:
+    """A record that compares every field with what its type declares.
+
+    Attributes:
+        group: what stands before a field's name in messages.
+    """
+
+    group: ClassVar[str] = "config."
+
+    def __post_init__(self) -> None:
+        for name, hint in get_type_hints(type(self), include_extras=True).items():
+            value, full = getattr(self, name, None), f"{self.group}{name}"
+            if isinstance(value, str) and not value.isprintable():
+                raise ConfigError(
+                    f"{full.removeprefix('config.')} has a character that can't be printed.",
+                    where=full,
+                    fix=f"write it anew: {value!r}",
+                )
+            if get_origin(hint) is Literal:
+                check_name(value, get_args(hint), full)
+            for rule in getattr(hint, "__metadata__", ()):
+                rule.check(value, full)
+
+
+def option_names(kind: Any) -> list[str]:
+    """Returns the fields of a record that are options: those without ``metadata={"option": False}``."""
+    return [one.name for one in fields(kind) if one.metadata.get("option", True)]
+
+
+# Where nothing tighter is known, what the arrays behind an option can hold.
+COUNT, POSITIVE = Range(0, 2**31 - 1), Range(1, 2**31 - 1)
+ROWS = Range(1, 2**16)  # of a batch
+LENGTH = Range(8, 2**16)  # of a row, in tokens
+TOKENS_PER_BATCH = Range(8, 2**26)
+NEIGHBOURS = Range(1, 1024)
+SEEDS = Range(1, 1000)
+LAYER = Range(0, 1000)
+AXIS = Range(-1, 2**20)
+SHARE = Range(0.0, 1.0)
+WARMUP = Range(0.0, 2**31 - 1)
+
+Preset = Literal["paper", "xtreme"]
+SourceKind = Literal["files", "hub", "tfds"]
+HeadForm = Literal["transformers", "jiant"]
+FloatName = Literal["float32", "bfloat16", "float64"]
+Remat = Literal["none", "attention", "dots", "full"]
+Attention = Literal["auto", "xla", "cudnn", "splash", "splash-interpret"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings(Checked):
+    """Where examples come from."""
+
+    group: ClassVar[str] = "config.data."
+    source: SourceKind = (
+        "files"  # release files, "hub" or "tfds"; a task without such a source is read from files
+    )
+    sources: str = ""  # exceptions by task, as in "mnli=hub,panx=tfds"
+    skip_budget: Annotated[int, COUNT] = (
+        0  # malformed rows that may be skipped (and counted) before a file is refused
+    )
+    cache: str = ""  # folder for tokenized features; empty: features/ in the work directory
+    limit: Annotated[int, COUNT] = 0  # train on the first n examples only; 0: all
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for task, kind in self.kinds.items():
+            check_name(kind, get_args(SourceKind), f"config.data.sources ({task})")
+
+    @property
+    def kinds(self) -> dict[str, Any]:
+        """The exceptions by task."""
+        return split_pairs(self.sources, "config.data.sources")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentSettings(Checked):
+    """Which phases there are."""
+
+    group: ClassVar[str] = "config.experiment."
+    intermediates: str = "none"  # rows of the table, joined by "+"; "mnli/mlm" is one row of two tasks
+    targets: str = "xnli"  # columns of the table, joined by "+"
+    languages: str = ""  # evaluation languages, joined by "+"; empty: all that the tasks and the data have
+    intermediate_seeds: Annotated[int, SEEDS] = 1
+    target_seeds: Annotated[int, SEEDS] = 1
+    first_seed: Annotated[int, Range(0, 2**32 - 1001)] = 0  # seeds have 32 bits
+    source_language: str = "en"  # language of the target tasks' training data
+    train_on: str = ""  # exceptions, as in "xcopa=copa": on COPA alone, without SIQA first
+    # "target-languages" selects on their dev sets: no longer zero-shot, and reported so.
+    select_on: Literal["en", "target-languages"] = "en"
+    # Of finished phases: "encoders" (of intermediates), "models", or "all" (the optimizer's state too).
+    keep: Literal["none", "encoders", "models", "all"] = "models"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        targets, intermediates = split_names(self.targets), split_names(self.intermediates)
+        unused = set(split_pairs(self.train_on, "config.experiment.train_on")) - set(targets)
+        if unused:
+            raise ConfigError(
+                f"{', '.join(sorted(unused))} is no target of this experiment.",
+                where="config.experiment.train_on",
+                fix=f"targets: {self.targets or 'none'}",
+            )
+        for name in ("intermediates", "targets", "languages"):
+            if "," in getattr(self, name):
+                raise ConfigError(
+                    f"{name}={getattr(self, name)!r} is not possible.",
+                    where=f"config.experiment.{name}",
+                    fix="join names by +, as in a+b",
+                )
+        if not intermediates:
+            raise ConfigError(
+                "No intermediate is named.",
+                where="config.experiment.intermediates",
+                fix="write none for none",
+            )
+        if not targets and intermediates == ("none",):
+            raise ConfigError(
+                "Nothing is to be trained or evaluated.",
+                where="config.experiment",
+                fix="name an intermediate or a target task",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerSettings(Checked):
+    """The options of AdamW and its schedule that no task decides."""
+
+    group: ClassVar[str] = "config.train."
+    # How the rate falls to zero after the warm-up: linearly or as a half cosine; or constant.
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    clip_norm: Annotated[float, Range(0.0, 1e6)] = (
+        1.0  # limit of the norm of encoder's and head's gradient; 0: none
+    )
+    epsilon: Annotated[float, Range(1e-30, 1.0)] = 1e-8
+    layer_decay: Annotated[float, Range(0.01, 1.0)] = (
+        1.0  # learning rate of a layer over that of the layer above it
+    )
+    freeze_embeddings: bool = False  # all embeddings (and their norm) stay as they are, and have no moments
+    freeze_layers: Annotated[int, COUNT] = 0  # lowest layers that stay as they are
+    # Of the first moment; "bfloat16" halves its memory. The second one always has float32: its decay of 0.999 would
+    # be lost in bfloat16's rounding, so that it could only grow.
+    moment_dtype: Literal["float32", "bfloat16"] = "float32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings(OptimizerSettings):
+    """How a phase is trained; None leaves it to the task's preset."""
+
+    learning_rate: Annotated[float | None, SHARE] = None
+    batch_size: Annotated[int | None, ROWS] = None
+    epochs: Annotated[float | None, Range(1e-6, 1e6)] = None
+    max_length: Annotated[int | None, LENGTH] = None
+    warmup: Annotated[float | None, WARMUP] = None  # below 1: share of the steps; else a number of steps
+    weight_decay: Annotated[float | None, SHARE] = None
+    max_steps: Annotated[int, COUNT] = (
+        0  # stop (and shorten the schedule) after so many steps; 0: what the epochs need
+    )
+    # Microbatches of a step; a CPU works on two at a time, so 2 are faster there than 1.
+    accumulation: Annotated[int, ROWS] = 1
+    window: Annotated[int, Range(1, 1024)] = 8  # batches that are sorted by length together; 1: plain shuffle
+    buckets: Annotated[int, Range(1, 1024)] = (
+        6  # at most so many padded lengths, so many compiled steps of a task
+    )
+    phase_vocabulary: bool = True  # train only the embedding rows that the phase's data use
+    eval_every: Annotated[int, POSITIVE] = 1000
+    eval_examples: Annotated[int, COUNT] = 500  # of the English selection set; 0: all
+    patience: Annotated[int, COUNT] = 30  # evaluations without a gain before a run stops; 0: never
+    checkpoint_every: Annotated[int, POSITIVE] = 1000
+    # Newest checkpoints that are kept besides the best one: what a damaged one falls back on.
+    keep_latest: Annotated[int, Range(1, 1000)] = 2
+    skip_non_finite: Annotated[int, COUNT] = (
+        0  # steps with a non-finite loss that are left out before the run stops
+    )
+    log_every: Annotated[int, POSITIVE] = 50
+    tensorboard: bool = False  # a copy of the metrics for TensorBoard (needs the extra of that name)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.batch_size and self.batch_size % self.accumulation:
+            raise ConfigError(
+                f"A batch of {self.batch_size} does not fall into {self.accumulation} equal microbatches.",
+                where="config.train.accumulation",
+                fix="take a divisor of the batch size",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixtureSettings(Checked):
+    """How several tasks, and the languages of masked language modelling, are mixed."""
+
+    group: ClassVar[str] = "config.mixture."
+    sampler: Literal["uniform", "proportional", "capped", "temperature", "weights"] = "capped"
+    # Examples at which a task's size is cut (recalled from the paper, not verified).
+    cap: Annotated[int, POSITIVE] = 131072
+    temperature: Annotated[float, Range(1.0, 1e6)] = 2.0
+    weights: str = ""  # as in "mnli=2,mlm=1"
+    mlm_weight: Annotated[float, Range(0.0, 0.99)] = 0.2  # share of the steps that "+mlm" gets
+    mlm_alpha: Annotated[float, SHARE] = 0.3  # languages of MLM are drawn with p ~ n^alpha
+    mlm_rate: Annotated[float, Range(0.01, 0.99)] = 0.15  # share of the tokens that are predicted
+    mlm_languages: str = ""  # joined by "+"; empty: all that the data root has
+    mlm_batch_size: Annotated[int, ROWS] = 8
+    mlm_max_length: Annotated[int, LENGTH] = 256
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for task, weight in split_pairs(self.weights, "config.mixture.weights").items():
+            try:
+                Range(1e-6, 1e6)(weight)
+            except ArgumentTypeError as error:
+                raise ConfigError(
+                    f"The weight of {task}: {error}.",
+                    where="config.mixture.weights",
+                    fix="such as mnli=2,mlm=1",
+                ) from error
+        if (self.sampler == "weights") != bool(self.weights):
+            raise ConfigError(
+                "The sampler 'weights' and the weights themselves are only of use together.",
+                where="config.mixture",
+                fix="set mixture.sampler=weights and mixture.weights=mnli=2,mlm=1 together",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings(Checked):
+    """The form of the heads, and the layer that retrieval reads."""
+
+    group: ClassVar[str] = "config.model."
+    head_form: HeadForm = "transformers"  # "jiant" is the paper authors' (pooler, then dense, tanh, out)
+    head_init: HeadForm = "transformers"  # normal(0, 0.02); "jiant": uniform(+-1/sqrt(fan-in))
+    retrieval_layer: Annotated[int, LAYER] = 0  # 0: 14 of 24, the same share of other depths
+    sweep_layers: bool = False  # retrieval at every layer; picking one of them by its score is not zero-shot
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compute(Checked):
+    """How a model is computed, not what it is; hashable, as a jitted function's static argument."""
+
+    group: ClassVar[str] = "config.compute."
+    dtype: FloatName = (
+        "float32"  # of activations and matrix products; norms, softmax and losses: at least float32
+    )
+    param_dtype: FloatName = "float32"  # what parameters are kept in
+    # What the backward pass computes again: nothing; "attention", the attention probabilities; "dots", all but the
+    # results of the layers' matrix products; "full", everything but layer inputs.
+    remat: Remat = "none"
+    attention: Attention = "auto"  # see stilts_jax.model.attention; "splash-interpret" is for tests
+    matmul_precision: Literal["", "highest", "high", "default"] = (
+        ""  # "highest" for exact float32 on accelerators
+    )
+    rng: Literal["threefry2x32", "rbg", "unsafe_rbg"] = (
+        "threefry2x32"  # "rbg" is faster on TPU, depends on the mesh
+    )
+    check_nans: bool = False
+    # What the model is compiled for where that is not this process's own backend.
+    platform: Literal["cpu", "gpu", "tpu"] | None = field(default=None, metadata={"option": False})
+
+
+@dataclass(frozen=True)
+class MeshConfig(Checked):
+    """How devices are arranged: sizes of the axes, of which one may be -1 and takes all devices that are left."""
+
+    group: ClassVar[str] = "config.mesh."
+    data: Annotated[int, AXIS] = -1
+    fsdp: Annotated[int, AXIS] = 1
+    tensor: Annotated[int, AXIS] = 1
+    zero1: bool = False  # shard the optimizer's state over `data` too
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        sizes = [self.data, self.fsdp, self.tensor]
+        if 0 in sizes or sizes.count(-1) > 1:
+            raise ConfigError(
+                "An axis of the mesh takes 1 device or more; one of the axes can be -1 and takes all that is left.",
+                where="config.mesh",
+                fix="set mesh.data, mesh.fsdp and mesh.tensor so that their product is the number of devices",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings(Checked):
+    """Prediction and retrieval."""
+
+    group: ClassVar[str] = "config.evaluation."
+    tokens_per_batch: Annotated[int, TOKENS_PER_BATCH] = 16384
+    limit: Annotated[int, COUNT] = (
+        0  # score the first n examples of each language only; 0: all. Pools stay whole
+    )
+    max_length: Annotated[int, LENGTH] = 512  # of texts to embed
+    mining_neighbours: Annotated[int, NEIGHBOURS] = 4
+    # Side of a similarity tile, which bounds the memory of retrieval; 0: fits the device.
+    tile: Annotated[int, Range(0, 2**20)] = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(Checked):
+    """A whole experiment."""
+
+    title: str = ""  # heading of the report; empty: made from the encoder's name
+    encoder: str = "FacebookAI/xlm-roberta-large"  # a hub name (`stilts prepare` fetches it) or a folder
+    debug: bool = False  # set by `:debug`: a tiny randomly initialised encoder of the same family, few steps
+    preset: Preset = "paper"  # hyperparameters by task: "paper" (Phang et al.) or "xtreme" (XTREME's scripts)
+    data: DataSettings = DataSettings()
+    experiment: ExperimentSettings = ExperimentSettings()
+    train: TrainSettings = TrainSettings()
+    mixture: MixtureSettings = MixtureSettings()
+    model: ModelSettings = ModelSettings()
+    compute: Compute = Compute(
+        dtype="bfloat16", remat="dots"
+    )  # an experiment's defaults; a model's own are exact
+    mesh: MeshConfig = MeshConfig()
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("dtype", "param_dtype"):  # float64 is for tests, which switch it on in JAX
+            check_name(getattr(self.compute, name), ("float32", "bfloat16"), f"config.compute.{name}")
+        if not self.encoder:
+            raise ConfigError(
+                "No encoder is named.", where="config.encoder", fix="give a hub name or a folder"
+            )
