@@ -5,7 +5,7 @@ import json
 import tempfile
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import sentencepiece
@@ -13,23 +13,31 @@ import sentencepiece
 from stilts_jax.files import write_whole
 
 _LONGEST = 12  # characters of a piece
+_LONGEST_TEXT = 128  # tokens
 
 
-def write_encoder_folder(folder: Path, texts: Iterable[str], vocabulary: int, shape: dict[str, int]) -> None:
+def write_encoder_folder(
+    folder: Path, texts: Sequence[str], vocabulary: int, hidden: int, layers: int
+) -> None:
     """Trains a tokenizer on ``texts`` and writes it, with ``config.json``, as ``transformers`` reads it.
 
     Args:
         vocabulary: pieces to train for; the true number, with the special tokens, is in ``config.json``.
-        shape: sizes of the encoder, by their names in ``config.json``.
+        hidden: width of the encoder.
+        layers: depth of the encoder.
     """
-    model = _train_unigram(list(texts), vocabulary)
+    model = _train_unigram(texts, vocabulary)
     pieces = sentencepiece.SentencePieceProcessor(model_proto=model).get_piece_size()
     # <s> <pad> </s> <unk>, the pieces (the trainer's own three stand for <unk>, <s>, </s>), <mask>
     config = {
         "architectures": ["XLMRobertaForMaskedLM"],
         "model_type": "xlm-roberta",
         "vocab_size": pieces + 2,
-        **shape,
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": hidden // 16,
+        "intermediate_size": 4 * hidden,
+        "max_position_embeddings": _LONGEST_TEXT + 2,
         "type_vocab_size": 1,
         "layer_norm_eps": 1e-5,
         "hidden_act": "gelu",
@@ -39,7 +47,7 @@ def write_encoder_folder(folder: Path, texts: Iterable[str], vocabulary: int, sh
         "pad_token_id": 1,
         "eos_token_id": 2,
     }
-    _save_tokenizer(folder, model, shape["max_position_embeddings"] - 2)
+    _save_tokenizer(folder, model)
     write_whole(folder / "config.json", json.dumps(config, indent=2) + "\n")
 
 
@@ -73,16 +81,11 @@ def _train_unigram(texts: Sequence[str], vocabulary: int) -> bytes:
     return model.getvalue()
 
 
-def _save_tokenizer(folder: Path, model: bytes, longest: int) -> None:
+def _save_tokenizer(folder: Path, model: bytes) -> None:
     from transformers import AutoTokenizer
 
-    with tempfile.TemporaryDirectory() as name:
-        source, saved = Path(name, "source"), Path(name, "saved")
-        source.mkdir()
-        (source / "sentencepiece.bpe.model").write_bytes(model)
-        (source / "tokenizer_config.json").write_text(
-            json.dumps({"tokenizer_class": "XLMRobertaTokenizer", "model_max_length": longest})
-        )
-        AutoTokenizer.from_pretrained(source).save_pretrained(saved)
-        for path in sorted(saved.iterdir()):
-            write_whole(folder / path.name, path.read_bytes())
+    settings = {"tokenizer_class": "XLMRobertaTokenizer", "model_max_length": _LONGEST_TEXT}
+    with tempfile.TemporaryDirectory() as source:
+        Path(source, "sentencepiece.bpe.model").write_bytes(model)
+        Path(source, "tokenizer_config.json").write_text(json.dumps(settings))
+        AutoTokenizer.from_pretrained(source).save_pretrained(folder)

@@ -1,39 +1,35 @@
-"""The toy languages: how each one differs from toy English, and how far that makes it.
+"""The toy languages: how each differs from toy English, how far that makes it, and how it says what `meaning` means.
 
 The codes are those of real languages, so that the ordinary tasks find the toy data under their own names, but
 "de" here is an invented language that shares with real German only its place near English. Toy English is
-real English words without inflection; every other lexicon is made up from a seed.
+real English words without inflection; every other lexicon is made up from a seed. Words carry their part of speech,
+their entity tag and the part of the clause that they say, so that tags and answer offsets need no second look.
 """
 
+import itertools
 import random
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from stilts_jax.toy import meaning
+from stilts_jax.toy.meaning import CLASS_OF, CLASSES, Clause, Entity, Thing
 
-FUNCTION_WORDS = (
-    *("the", "in", "to", "for", "not", "is", "and", "because", "so", "someone"),
-    *("who", "what", "where", "when", "how many", "?"),
-)
-CONTENT_WORDS = (
-    *meaning.CLASSES,
-    *meaning.NOUNS,
-    *meaning.ADJECTIVES,
-    *meaning.TIMES,
-    *meaning.HANDLE_VERBS,
-    *meaning.MEET_VERBS,
-    *meaning.MOTION_VERBS,
-    *meaning.STATES,
-    *meaning.CAUSED_VERBS,
-    *meaning.FIRM_NOUNS,
-    *meaning.PEOPLE_NOUNS,
+CONCEPTS = (
+    *("the", "in", "to", "for", "not", "is", "and", "because", "so"),
+    "someone",  # nobody says it, but the lexicon of a seed is drawn for all concepts, in this order
+    *("who", "what", "where", "when", "how many"),
+    *(*meaning.CLASSES, *meaning.NOUNS, *meaning.ADJECTIVES, *meaning.TIMES),
+    *(*meaning.HANDLE_VERBS, *meaning.MEET_VERBS, *meaning.MOTION_VERBS),
+    *(*meaning.STATES, *meaning.CAUSED_VERBS, *meaning.FIRM_NOUNS, *meaning.PEOPLE_NOUNS),
     *("works", "person", "city"),
 )
-CONCEPTS = tuple(word for word in FUNCTION_WORDS if word != "?") + CONTENT_WORDS
 NAMES = tuple(dict.fromkeys(meaning.FIRST_NAMES + meaning.LAST_NAMES + meaning.PLACES + meaning.FIRMS))
 
-_CYRILLIC = dict(zip("abcdefghijklmnopqrstuvwxyz", "абцдефгхийклмнопкрстувшкыз", strict=True))
-_ARABIC = dict(zip("abcdefghijklmnopqrstuvwxyz", "ابكدهفغحيجكلمنوبقرستوفوكيز", strict=True))
+_LETTERS = {
+    "Cyrl": str.maketrans("abcdefghijklmnopqrstuvwxyz", "абцдефгхийклмнопкрстувшкыз"),
+    "Arab": str.maketrans("abcdefghijklmnopqrstuvwxyz", "ابكدهفغحيجكلمنوبقرستوفوكيز"),
+}
 _HAN = (
     "天地人山水火木金土日月星云雨风雪花草树林石田竹米麦豆茶马牛羊鸟鱼虫龙虎犬口目耳手足心头身面衣食住行门户车舟刀弓"
     "东西南北中上下左右前后内外大小多少高低长短新古明白黑青红黄方圆平正直曲开关出入来去立坐飞走生老学文字书言语音乐"
@@ -47,179 +43,241 @@ _SYLLABLES: Mapping[str, tuple[str, str, str]] = {  # onsets, vowels, codas; eac
     "ru": ("б в г д ж з к л м н п р с т х ч ш", "а е и о у ы", " л н р с т к"),
     "ar": ("ب ت ج ح خ د ر ز س ش ص ط ع غ ف ق ك ل م ن ه", "ا و ي", " ب ت د ر س ل م ن"),
 }
+_ENTITY_TAG = {"person": "PER", "place": "LOC", "organisation": "ORG"}
+_QUESTION_WORDS = {  # by the part asked for, with their parts of speech
+    "S": ("who", ("PRON",)),
+    "O": ("what", ("PRON",)),
+    "P": ("where", ("ADV",)),
+    "T": ("when", ("ADV",)),
+    "C": ("how many", ("ADV", "ADJ")),
+}
+# The fields of `Language` up to its lexicon; a "-" stands for none.
+_DESIGN = """
+en English Latn 1.00 1.00 1.0 SNVOPT -                   -              -                   .?
+de German  Latn 0.60 1.00 0.9 SVNOPT -                   -              -                   .?
+es Spanish Latn 0.45 1.00 1.0 SNVOPT adjective           -              -                   .?
+sw Swahili Latn 0.30 1.00 0.7 SNVOPT adjective           article        noun=ki-,not=ha-    .?
+tr Turkish Latn 0.15 1.00 0.8 STPOVN adposition,question article,copula object=yi,in=da,not=maz .?
+ru Russian Cyrl 0.00 0.60 1.0 TSNVOP -                   article,copula object=у            .?
+ar Arabic  Arab 0.00 0.40 0.8 NVSOPT adjective           article,copula the=ال-             .؟
+zh Chinese Hani 0.00 0.25 0.9 STPNVO question            article,spaces -                   。？
+"""
 
 
 @dataclass(frozen=True)
 class Language:
-    """One toy language.
-
-    Attributes:
-        cognates: share of words that are spelled as in English (Latin script only).
-        latin_names: share of names that keep their Latin spelling; the others are written in the script.
-        text_share: how much monolingual text there is of it, English being 1.
-        order: places of subject S, verb V, object O, place P, time T and negation N.
-        adjective_first, adposition_first, question_first: adjectives before nouns, "in" before places, question
-            words at the front.
-        affixes: morphemes glued to words: "object", "place" (instead of "in"), "negation" (instead of "not"),
-            "noun", "verb", "definite"; a trailing hyphen marks a prefix.
-        words: spelling of each concept; `build_languages` fills it.
-        names: spelling of each name.
-    """
+    """One toy language."""
 
     code: str
     name: str
-    script: str = "Latn"
-    cognates: float = 0.0
-    latin_names: float = 1.0
-    text_share: float = 1.0
-    order: str = "SNVOPT"
-    adjective_first: bool = True
-    adposition_first: bool = True
-    question_first: bool = True
-    article: bool = True
-    copula: bool = True
-    spaces: bool = True
-    right_to_left: bool = False
-    stop: str = "."
-    question_mark: str = "?"
-    affixes: Mapping[str, str] = field(default_factory=dict)
-    words: Mapping[str, str] = field(default_factory=dict)
-    names: Mapping[str, str] = field(default_factory=dict)
+    script: str
+    cognates: float  # share of words that are spelled as in English (Latin script only)
+    latin_names: float  # share of names that keep their Latin spelling; the others are written in the script
+    text_share: float  # how much monolingual text there is of it, English being 1
+    order: str  # places of subject S, verb V, object O, place P, time T and negation N
+    last: frozenset[str]  # what stands last, not first: "adjective", "adposition" (as "in"), "question" word
+    lacks: frozenset[str]  # "article" ("the"), "copula" ("is"), "spaces" between words
+    # Morphemes glued to words in place of "in", "not" or "the", or to any "object" or "noun"; "ki-" is a prefix.
+    affixes: Mapping[str, str]
+    marks: str  # its full stop and its question mark
+    words: Mapping[str, str]  # spelling of each concept
+    names: Mapping[str, str]  # spelling of each name
 
     @property
     def shared_spelling(self) -> float:
         """The share of word types, names included, that are spelled as in English, as it was designed."""
-        if self.code == "en":
-            return 1.0
         return (self.cognates * len(CONCEPTS) + self.latin_names * len(NAMES)) / (len(CONCEPTS) + len(NAMES))
 
     @property
     def order_difference(self) -> float:
         """Share of pairs of clause parts, and of parts of phrases, that stand in another order than in English."""
-        english = "SNVOPT"
-        pairs = [(a, b) for i, a in enumerate(english) for b in english[i + 1 :]]
+        pairs = itertools.combinations("SNVOPT", 2)
         swapped = [self.order.index(a) > self.order.index(b) for a, b in pairs]
-        swapped += (
-            [not self.adjective_first] * 2 + [not self.adposition_first] * 2 + [not self.question_first] * 2
-        )
-        return sum(swapped) / len(swapped)
+        # Each of the three orders within phrases is worth two pairs.
+        return (sum(swapped) + 2 * len(self.last)) / (len(swapped) + 2 * 3)
 
     @property
     def distance(self) -> float:
         """The known distance from English, 0 to 1: half lexicon, the rest order, script and morphology."""
-        script = 0.0 if self.script == "Latn" else 1.0 if not self.spaces else 0.8
-        morphology = min(len(self.affixes) / 3, 1.0)
-        return (
-            0.50 * (1 - self.shared_spelling)
-            + 0.20 * self.order_difference
-            + 0.15 * script
-            + 0.15 * morphology
-        )
-
-
-DESIGN: tuple[Language, ...] = (
-    Language("en", "toy English", cognates=1.0),
-    Language("de", "toy German", cognates=0.60, order="SVNOPT", text_share=0.9),
-    Language("es", "toy Spanish", cognates=0.45, adjective_first=False),
-    Language(
-        "sw",
-        "toy Swahili",
-        cognates=0.30,
-        text_share=0.7,
-        adjective_first=False,
-        article=False,
-        affixes={"noun": "ki-", "negation": "ha-"},
-    ),
-    Language(
-        "tr",
-        "toy Turkish",
-        cognates=0.15,
-        text_share=0.8,
-        order="STPOVN",
-        adposition_first=False,
-        question_first=False,
-        article=False,
-        copula=False,
-        affixes={"object": "yi", "place": "da", "negation": "maz"},
-    ),
-    Language(
-        "ru",
-        "toy Russian",
-        script="Cyrl",
-        latin_names=0.6,
-        order="TSNVOP",
-        article=False,
-        copula=False,
-        affixes={"object": "у"},
-    ),
-    Language(
-        "ar",
-        "toy Arabic",
-        script="Arab",
-        latin_names=0.4,
-        text_share=0.8,
-        order="NVSOPT",
-        adjective_first=False,
-        copula=False,
-        right_to_left=True,
-        question_mark="؟",
-        affixes={"definite": "ال-"},
-    ),
-    Language(
-        "zh",
-        "toy Chinese",
-        script="Hani",
-        latin_names=0.25,
-        text_share=0.9,
-        order="STPNVO",
-        question_first=False,
-        article=False,
-        spaces=False,
-        stop="。",
-        question_mark="？",
-    ),
-)
+        lexicon, order = 0.50 * (1 - self.shared_spelling), 0.20 * self.order_difference
+        script = 0.0 if self.script == "Latn" else 1.0 if "spaces" in self.lacks else 0.8
+        return lexicon + order + 0.15 * script + 0.15 * min(len(self.affixes) / 3, 1.0)
 
 
 def build_languages(seed: int) -> tuple[Language, ...]:
-    """The languages of `DESIGN` with their lexicons, all drawn from ``seed``; English comes first."""
+    """The designed languages with their lexicons, all drawn from ``seed``; English comes first."""
     taken = {word for concept in CONCEPTS for word in concept.split()} | {name.lower() for name in NAMES}
-    built = [
-        replace(DESIGN[0], words={word: word for word in CONCEPTS}, names={name: name for name in NAMES})
-    ]
-    for language in DESIGN[1:]:
-        draw = random.Random(f"lexicon/{seed}/{language.code}")
-        cognates = set(draw.sample(CONCEPTS, round(language.cognates * len(CONCEPTS))))
-        words = {
-            concept: concept if concept in cognates else _invent(language, draw, taken)
-            for concept in CONCEPTS
-        }
-        latin = set(draw.sample(NAMES, round(language.latin_names * len(NAMES))))
-        names = {
-            name: name if name in latin else _transliterate(name, language, draw, taken) for name in NAMES
-        }
-        built.append(replace(language, words=words, names=names))
-    return tuple(built)
+    return tuple(_build(row.split(), seed, taken) for row in _DESIGN.strip().splitlines())
 
 
-def _invent(language: Language, draw: random.Random, taken: set[str]) -> str:
+def _build(row: list[str], seed: int, taken: set[str]) -> Language:
+    code, name, script, cognates, latin_names, text_share, order, last, lacks, affixes, marks = row
+    draw = random.Random(f"lexicon/{seed}/{code}")
+    same = set(draw.sample(CONCEPTS, round(float(cognates) * len(CONCEPTS))))
+    words = {word: word if word in same else _invent(code, draw, taken) for word in CONCEPTS}
+    latin = set(draw.sample(NAMES, round(float(latin_names) * len(NAMES))))
+
+    def written(name: str) -> str:
+        if script in _LETTERS:
+            return name.lower().translate(_LETTERS[script]).capitalize()
+        return _invent(code, draw, taken)  # by sound, as far as two signs can
+
+    return Language(
+        *(code, f"toy {name}", script, float(cognates), float(latin_names), float(text_share), order),
+        last=frozenset(re.findall(r"\w+", last)),
+        lacks=frozenset(re.findall(r"\w+", lacks)),
+        affixes=dict(re.findall(r"(\w+)=([^,]+)", affixes)),
+        marks=marks,
+        words=words,
+        names={name: name if name in latin else written(name) for name in NAMES},
+    )
+
+
+def _invent(code: str, draw: random.Random, taken: set[str]) -> str:
     while True:
-        if language.script == "Hani":
-            word = "".join(draw.sample(_HAN, 1 if draw.random() < 0.4 else 2))
-        else:
-            onsets, vowels, codas = (part.split(" ") for part in _SYLLABLES[language.code])
+        if code in _SYLLABLES:
+            onsets, vowels, codas = (part.split(" ") for part in _SYLLABLES[code])
             word = "".join(
                 draw.choice(onsets) + draw.choice(vowels) + (draw.choice(codas) if last else "")
                 for last in ((True,) if draw.random() < 0.1 else (False, True))
             )
+        else:
+            word = "".join(draw.sample(_HAN, 1 if draw.random() < 0.4 else 2))
         if word not in taken:
             taken.add(word)
             return word
 
 
-def _transliterate(name: str, language: Language, draw: random.Random, taken: set[str]) -> str:
-    if language.script == "Hani":  # by sound, as far as two signs can
-        return _invent(language, draw, taken)
-    letters = {"Cyrl": _CYRILLIC, "Arab": _ARABIC}[language.script]
-    word = "".join(letters[letter] for letter in name.lower())
-    return word.capitalize()
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word of a sentence."""
+
+    text: str
+    tag: str  # its universal part of speech
+    entity: str = "O"  # its tag in the BIO scheme
+    part: str = ""  # the part of the clause that it says (S, V, O, P, T, N, C a count), if any
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """What a sentence is to say, in whatever language."""
+
+    clauses: tuple[Clause, ...]  # one, or two that the connective joins
+    connective: str = ""  # "and", "because" or "so"
+    front: str = ""  # "T" or "P" moves the first clause's time or place to the beginning
+    asked: str = ""  # the part (S, O, P, T or C) that the sentence asks for; "" for a statement
+
+
+def say(utterance: Utterance, language: Language) -> list[Word]:
+    """The sentence for ``utterance`` in ``language``."""
+    words: list[Word] = []
+    for number, clause in enumerate(utterance.clauses):
+        phrases, front = _phrases(clause, language), "" if number else utterance.front
+        if number:
+            tag = "CCONJ" if utterance.connective == "and" else "SCONJ"
+            words.append(Word(language.words[utterance.connective], tag))
+        if utterance.asked:
+            part = "O" if utterance.asked == "C" else utterance.asked
+            phrases[part] = _question(clause, utterance.asked, language)
+            front = "" if "question" in language.last else part
+        order = front + language.order.replace(front, "")
+        words += [word for part in order for word in phrases.get(part, ())]
+    return [*words, Word(language.marks[bool(utterance.asked)], "PUNCT")]
+
+
+def spell(sentences: Iterable[list[Word]], language: Language) -> tuple[str, list[list[tuple[int, int]]]]:
+    """The text of sentences one after the other, and where each word of each begins and ends in it."""
+    text, spaces = "", "spaces" not in language.lacks
+    offsets: list[list[tuple[int, int]]] = []
+    for words in sentences:
+        text += " " if text and spaces else ""
+        offsets.append([])
+        for number, word in enumerate(words):
+            # A language without spaces still sets off Latin names and figures.
+            apart = spaces or text[-1:].isascii() or word.text[0].isascii()
+            text += " " if number and word.tag != "PUNCT" and apart else ""
+            offsets[-1].append((len(text), len(text) + len(word.text)))
+            text += word.text
+    return text, offsets
+
+
+def text_of(utterances: Utterance | Iterable[Utterance], language: Language) -> str:
+    """The text of one sentence, or of several one after the other."""
+    several = [utterances] if isinstance(utterances, Utterance) else utterances
+    return spell((say(said, language) for said in several), language)[0]
+
+
+def _question(clause: Clause, part: str, language: Language) -> list[Word]:
+    """The words that ask for a part of the clause; with a count's ones stands what is counted."""
+    concept, tags = _QUESTION_WORDS[part]
+    # An invented language has one word for "how many".
+    words = [Word(text, tag, part="Q") for text, tag in zip(language.words[concept].split(), tags)]
+    if part == "C":
+        assert isinstance(clause.object, Thing)
+        words += _noun_phrase(replace(clause.object, count=None), language, "O", definite=False)
+    return words
+
+
+def _phrases(clause: Clause, language: Language) -> dict[str, list[Word]]:
+    words, target, copula = language.words, clause.object, clause.verb == "is"
+    phrases = {"S": _noun_phrase(clause.subject, language, "S", definite=True)}
+    if not copula or "copula" not in language.lacks:
+        phrases["V"] = [Word(words[clause.verb], "AUX" if copula else "VERB", part="V")]
+    if isinstance(target, str):
+        phrases["O"] = [Word(words[target], "ADJ", part="O")]
+    elif target is not None:
+        kind = "thing" if isinstance(target, Thing) else target.kind
+        role = "" if copula else {"organisation": "for", "place": "to"}.get(kind, "object")
+        phrases["O"] = _in_role(role, _noun_phrase(target, language, "O", definite=not copula), language)
+    if clause.place:
+        place = _noun_phrase(clause.place, language, "P", definite=False)
+        phrases["P"] = _in_role("in", place, language)
+    if clause.time:
+        phrases["T"] = [Word(words[clause.time], "ADV", part="T")]
+    if clause.negated and "not" in language.affixes and "V" in phrases:
+        phrases["V"] = [_glue(phrases["V"][0], language.affixes["not"])]
+    elif clause.negated:
+        phrases["N"] = [Word(words["not"], "PART", part="N")]
+    return phrases
+
+
+def _noun_phrase(what: Entity | Thing, language: Language, part: str, *, definite: bool) -> list[Word]:
+    if isinstance(what, Entity):
+        texts = [(language.names[name], "PROPN") for name in what.names]
+        if what.noun:
+            noun = (language.words[what.noun], "NOUN")
+            texts = [noun, *texts] if "adjective" in language.last else [*texts, noun]
+        tag = _ENTITY_TAG[what.kind]
+        return [Word(text, pos, ("I-" if i else "B-") + tag, part) for i, (text, pos) in enumerate(texts)]
+    head = Word(language.words[what.noun], "NOUN", part=part)
+    if "noun" in language.affixes and (what.noun in CLASS_OF or what.noun in CLASSES):
+        head = _glue(head, language.affixes["noun"])
+    definite = definite and what.count is None
+    if definite and "the" in language.affixes:
+        head = _glue(head, language.affixes["the"])
+    phrase = [head]
+    if what.adjective:
+        adjective = Word(language.words[what.adjective], "ADJ", part=part)
+        phrase = [head, adjective] if "adjective" in language.last else [adjective, head]
+    if what.count:
+        return [Word(what.count, "NUM", part="C"), *phrase]
+    article = definite and "article" not in language.lacks
+    return [Word(language.words["the"], "DET"), *phrase] if article else phrase
+
+
+def _in_role(role: str, phrase: list[Word], language: Language) -> list[Word]:
+    """A phrase as an object, or with its adposition "in", "to" or "for"; some languages have a suffix instead."""
+    if role in language.affixes:
+        return [*phrase[:-1], _glue(phrase[-1], language.affixes[role])]
+    if role not in language.words:
+        return phrase
+    word = Word(language.words[role], "ADP")
+    return [*phrase, word] if "adposition" in language.last else [word, *phrase]
+
+
+def _glue(word: Word, affix: str) -> Word:
+    # A name keeps its own letters: an apostrophe parts it from a suffix, and foreign letters take none.
+    if word.entity != "O" and word.tag == "PROPN":
+        foreign = word.text[0].isascii() != affix[0].isascii()
+        return word if foreign else replace(word, text=f"{word.text}'{affix}")
+    return replace(word, text=affix[:-1] + word.text if affix.endswith("-") else word.text + affix)

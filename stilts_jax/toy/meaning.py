@@ -17,39 +17,20 @@ CLASSES: Mapping[str, tuple[str, ...]] = {
 }
 CLASS_OF: Mapping[str, str] = {noun: name for name, nouns in CLASSES.items() for noun in nouns}
 NOUNS: tuple[str, ...] = tuple(CLASS_OF)
-COLOURS = ("red", "blue", "green", "black")
-QUALITIES = ("old", "big", "small")
-ADJECTIVES = COLOURS + QUALITIES
+ADJECTIVES = ("red", "blue", "green", "black", "old", "big", "small")
 TIMES = ("yesterday", "today", "monday", "friday", "tonight")
 COUNTS = ("2", "3", "4", "5", "6", "7")
 
-HANDLE_VERBS = (
-    "buys",
-    "sells",
-    "finds",
-    "loses",
-    "paints",
-    "wants",
-    "steals",
-)  # a person or firm and a thing
-MEET_VERBS = ("sees", "helps", "calls")  # a person and a person
-MOTION_VERBS = ("leaves", "reaches")  # a person and a place
+# Verbs by what they join: a person or firm and a thing, two persons, a person and a place.
+HANDLE_VERBS = ("buys", "sells", "finds", "loses", "paints", "wants", "steals")
+MEET_VERBS = ("sees", "helps", "calls")
+MOTION_VERBS = ("leaves", "reaches")
 STATES = ("hungry", "tired", "sick", "happy", "rich", "cold")
 CAUSED_VERBS = ("eats", "repairs", "seeks", "breaks", "cooks", "washes", "wears", "sleeps", "rests", "smiles")
 
 FIRST_NAMES = (
-    "Mira",
-    "Tomas",
-    "Elna",
-    "Rubo",
-    "Sanka",
-    "Dario",
-    "Lenka",
-    "Pavo",
-    "Yara",
-    "Fenno",
-    "Zita",
-    "Halim",
+    *("Mira", "Tomas", "Elna", "Rubo", "Sanka", "Dario"),
+    *("Lenka", "Pavo", "Yara", "Fenno", "Zita", "Halim"),
 )
 LAST_NAMES = ("Bareno", "Tolvik", "Sardu", "Velar", "Moradi", "Petrak")
 PLACES = ("Torva", "Kelmar", "Ostia", "Sardu", "Nevka", "Alteo", "Moradi", "Zelun")
@@ -57,7 +38,6 @@ FIRMS = ("Velar", "Karvo", "Nevka", "Quint", "Dosana")  # some are also people a
 FIRM_NOUNS = ("bank", "company", "school")
 PEOPLE_NOUNS = ("doctor", "teacher", "farmer", "child", "singer")
 
-EntityKind = Literal["person", "place", "organisation"]
 Label = Literal["entailment", "neutral", "contradiction"]
 
 
@@ -65,7 +45,7 @@ Label = Literal["entailment", "neutral", "contradiction"]
 class Entity:
     """Somebody or something with a name: ``Mira Bareno``, ``Torva``, ``Karvo bank`` (noun behind the name)."""
 
-    kind: EntityKind
+    kind: Literal["person", "place", "organisation"]
     names: tuple[str, ...]
     noun: str | None = None
 
@@ -81,41 +61,42 @@ class Thing:
 
 @dataclass(frozen=True, slots=True)
 class Clause:
-    """One event or state; what is None is not said.
-
-    Attributes:
-        verb: a verb, or "is" with a state or class as its object.
-        object: a Thing, an Entity, or a state's name.
-    """
+    """One event or state; what is None is not said."""
 
     subject: Entity | Thing
-    verb: str
-    object: Entity | Thing | str | None = None
+    verb: str  # a verb, or "is" with a state or class as its object
+    object: Entity | Thing | str | None = None  # a string is a state
     place: Entity | None = None
     time: str | None = None
     negated: bool = False
 
 
+# Cause, effect, and the classes of the things that they are about. A cause or effect is a verb and its object:
+# a state, none, or "?" for the thing that both are about.
+Side = tuple[str, str | None]
+CAUSES: tuple[tuple[Side, Side, tuple[str, ...]], ...] = (
+    (("is", "hungry"), ("eats", "?"), ("food",)),
+    (("is", "tired"), ("sleeps", None), ()),
+    (("is", "sick"), ("rests", None), ()),
+    (("is", "cold"), ("wears", "?"), ("clothing",)),
+    (("is", "happy"), ("smiles", None), ()),
+    (("loses", "?"), ("seeks", "?"), ("animal", "tool", "clothing")),
+    (("breaks", "?"), ("repairs", "?"), ("tool", "vehicle")),
+    (("sells", "?"), ("is", "rich"), ("vehicle", "animal")),
+    (("cooks", "?"), ("eats", "?"), ("food",)),
+    (("finds", "?"), ("is", "happy"), ("animal", "tool", "clothing")),
+)
+
+
 def constraints(clause: Clause) -> dict[str, frozenset]:
     """What a clause (without its negation) demands of the event, by part: the values that it allows."""
-    demanded: dict[str, frozenset] = {
-        "subject": frozenset([clause.subject]),
-        "verb": frozenset([clause.verb]),
-    }
+    said: dict[str, Any] = {"subject": clause.subject, "verb": clause.verb, "noun": clause.object}
     if isinstance(clause.object, Thing):
-        noun = clause.object.noun
-        demanded["noun"] = frozenset(CLASSES.get(noun, (noun,)))
-        if clause.object.adjective:
-            demanded["adjective"] = frozenset([clause.object.adjective])
-        if clause.object.count:
-            demanded["count"] = frozenset([clause.object.count])
-    elif clause.object is not None:
-        demanded["noun"] = frozenset([clause.object])
-    if clause.place:
-        demanded["place"] = frozenset([clause.place])
-    if clause.time:
-        demanded["time"] = frozenset([clause.time])
-    return demanded
+        said |= {part: getattr(clause.object, part) for part in ("noun", "adjective", "count")}
+    said |= {"place": clause.place, "time": clause.time}
+    return {
+        part: frozenset(CLASSES.get(value, (value,))) for part, value in said.items() if value is not None
+    }
 
 
 def implies(first: Clause, second: Clause) -> bool:
@@ -124,10 +105,9 @@ def implies(first: Clause, second: Clause) -> bool:
     return all(part in known and known[part] <= allowed for part, allowed in constraints(second).items())
 
 
-def excludes(first: Clause, second: Clause) -> bool:
-    """Whether no event fits both (negations aside)."""
-    known = constraints(first)
-    return any(part in known and not known[part] & allowed for part, allowed in constraints(second).items())
+def compatible(known: Mapping[str, frozenset], wanted: Mapping[str, frozenset]) -> bool:
+    """Whether some event meets the constraints of both."""
+    return all(part not in known or known[part] & allowed for part, allowed in wanted.items())
 
 
 def judge(premise: Clause, hypothesis: Clause) -> Label:
@@ -142,47 +122,9 @@ def judge(premise: Clause, hypothesis: Clause) -> Label:
         return "entailment" if hypothesis.negated else "contradiction"
     if implies(premise, hypothesis):
         return "contradiction" if hypothesis.negated else "entailment"
-    if excludes(premise, hypothesis):
+    if not compatible(constraints(premise), constraints(hypothesis)):
         return "entailment" if hypothesis.negated else "contradiction"
     return "neutral"
-
-
-@dataclass(frozen=True, slots=True)
-class Cause:
-    """One rule of how things lead to each other; ``{}`` objects are filled with the same thing on both sides.
-
-    Attributes:
-        cause, effect: ``(verb, object)``; the object is a state, None, or "?" for the shared thing.
-        classes: the classes of things that the rule is about.
-    """
-
-    cause: tuple[str, str | None]
-    effect: tuple[str, str | None]
-    classes: tuple[str, ...] = ()
-
-
-CAUSES: tuple[Cause, ...] = (
-    Cause(("is", "hungry"), ("eats", "?"), ("food",)),
-    Cause(("is", "tired"), ("sleeps", None)),
-    Cause(("is", "sick"), ("rests", None)),
-    Cause(("is", "cold"), ("wears", "?"), ("clothing",)),
-    Cause(("is", "happy"), ("smiles", None)),
-    Cause(("loses", "?"), ("seeks", "?"), ("animal", "tool", "clothing")),
-    Cause(("breaks", "?"), ("repairs", "?"), ("tool", "vehicle")),
-    Cause(("sells", "?"), ("is", "rich"), ("vehicle", "animal")),
-    Cause(("cooks", "?"), ("eats", "?"), ("food",)),
-    Cause(("finds", "?"), ("is", "happy"), ("animal", "tool", "clothing")),
-)
-
-
-def cause_clauses(rule: Cause, subject: Entity | Thing, thing: Thing) -> tuple[Clause, Clause]:
-    """The two clauses of a rule about ``subject`` (and ``thing``, where the rule has one)."""
-
-    def clause(side: tuple[str, str | None]) -> Clause:
-        verb, target = side
-        return Clause(subject, verb, thing if target == "?" else target)
-
-    return clause(rule.cause), clause(rule.effect)
 
 
 def change(clause: Clause, part: str, value: object) -> Clause:

@@ -1,284 +1,285 @@
 """Writes the embedded world: data of every kind in the real release formats, and an encoder to be trained."""
 
-from collections.abc import Hashable
-from dataclasses import dataclass
+import csv
+import hashlib
+import io
+import json
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from math import log10
 from pathlib import Path
 from random import Random
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
-from stilts_jax.errors import ConfigError, nearest
+from stilts_jax.files import write_whole
 from stilts_jax.progress import SILENT, Progress
-from stilts_jax.toy import formats, tasks
-from stilts_jax.toy.draw import event, passage, question, statement
+from stilts_jax.toy import tasks
 from stilts_jax.toy.encoder import write_encoder_folder
-from stilts_jax.toy.grammar import Utterance
-from stilts_jax.toy.languages import Language, build_languages
-from stilts_jax.toy.tasks import distinct
+from stilts_jax.toy.languages import Language, Utterance, build_languages, say, spell, text_of
+from stilts_jax.toy.tasks import Choice, Pair, Passage, distinct
 
 
-@dataclass(frozen=True)
-class Size:
-    """How much of everything there is.
+class Size(NamedTuple):
+    """How much of everything there is."""
 
-    Attributes:
-        train: items of an English training set.
-        dev: items of a development set, in each language.
-        test: items of a test set, in each language.
-        pool: sentences of a retrieval pool.
-        text: lines of English text.
-        parallel: sentence pairs of English with each other language.
-        vocabulary: pieces of the tokenizer.
-        hidden: width of the encoder.
-        layers: depth of the encoder.
-    """
-
-    train: int
-    dev: int
-    test: int
-    pool: int
-    text: int
-    parallel: int
-    vocabulary: int
-    hidden: int
-    layers: int
+    train: int  # items of an English training set
+    copa: int  # items of COPA's English training set: the real one is small too
+    dev: int  # items of a development set, in each language
+    test: int  # items of a test set, in each language
+    pool: int  # sentences of a retrieval pool
+    text: int  # lines of English text
+    parallel: int  # sentence pairs of English with each other language
+    vocabulary: int  # pieces of the tokenizer
+    hidden: int  # width of the encoder
+    layers: int  # depth of the encoder
 
 
 SIZES = {
-    "test": Size(
-        train=240, dev=32, test=40, pool=40, text=300, parallel=200, vocabulary=1000, hidden=32, layers=2
-    ),
-    "small": Size(
-        train=3200,
-        dev=200,
-        test=300,
-        pool=200,
-        text=2500,
-        parallel=5000,
-        vocabulary=1200,
-        hidden=64,
-        layers=3,
-    ),
-    "full": Size(
-        train=6000,
-        dev=300,
-        test=500,
-        pool=300,
-        text=5000,
-        parallel=10000,
-        vocabulary=1200,
-        hidden=96,
-        layers=4,
-    ),
+    "test": Size(240, 240, 32, 40, 40, 300, 200, 1000, 32, 2),
+    "small": Size(3200, 400, 200, 300, 200, 2500, 5000, 1200, 64, 3),
+    "full": Size(6000, 400, 300, 500, 300, 5000, 10000, 1200, 96, 4),
 }
-XNLI_LANGUAGES = frozenset(("en", "de", "es", "ru", "zh", "ar", "tr", "sw"))
-PAWSX_LANGUAGES = frozenset(("en", "de", "es", "zh"))
-UDPOS_LANGUAGES = XNLI_LANGUAGES - {"sw"}
-XQUAD_LANGUAGES = XNLI_LANGUAGES - {"sw"}
-XCOPA_LANGUAGES = frozenset(("sw", "tr", "zh"))
-BUCC_LANGUAGES = frozenset(("de", "ru", "zh"))
-
-
-@dataclass(frozen=True)
-class World:
-    """Where the written world is, and what is known of it.
-
-    Attributes:
-        data_root: folder of the tasks' data, as XTREME lays it out; ``text/`` has running and parallel text.
-        encoder: folder with a tokenizer and ``config.json``; its weights are to be trained.
-        distances: CSV file of the languages with their distances from English.
-        languages: English first.
-    """
-
-    data_root: Path
-    encoder: Path
-    distances: Path
-    languages: tuple[Language, ...]
+# The languages of the tasks (by folder) that are not in all languages.
+_SPOKEN = {
+    "pawsx": ("en", "de", "es", "zh"),
+    **dict.fromkeys(("udpos", "xquad", "lareqa"), ("en", "de", "es", "tr", "ru", "ar", "zh")),
+    "xcopa": ("en", "sw", "tr", "zh"),
+    "bucc2018": ("de", "ru", "zh"),
+}
+# Sets of items: whose random numbers they take, what draws one, how many (a field of `Size`), and the files that say
+# them. A path with {} is written in every language of its task, others in English. Sets that the same function draws
+# share no item. Whoever changes the order, or the names that seed the random numbers, changes the world of every seed.
+_SETS: tuple[tuple[str, Callable[[Random], Hashable], str, tuple[str, ...]], ...] = (
+    ("_write_inference", tasks.inference, "test", ("xnli/test-{}.tsv",)),
+    ("_write_inference", tasks.inference, "dev", ("xnli/dev-{}.tsv",)),
+    ("_write_inference", tasks.inference, "dev", ("mnli/multinli_1.0_dev_matched.jsonl",)),
+    ("_write_inference", tasks.inference, "train", ("xnli/train-en.tsv", "mnli/multinli_1.0_train.jsonl")),
+    ("_write_paraphrases", tasks.paraphrase, "test", ("pawsx/test-{}.tsv",)),
+    ("_write_paraphrases", tasks.paraphrase, "dev", ("pawsx/dev-{}.tsv",)),
+    ("_write_paraphrases", tasks.paraphrase, "train", ("pawsx/train-en.tsv",)),
+    ("_write_tagging", tasks.udpos, "test", ("udpos/test-{}.tsv",)),
+    ("_write_tagging", tasks.udpos, "dev", ("udpos/dev-{}.tsv",)),
+    ("_write_tagging", tasks.udpos, "train", ("udpos/train-en.tsv",)),
+    ("_write_tagging", tasks.panx, "test", ("panx/test-{}.tsv",)),
+    ("_write_tagging", tasks.panx, "dev", ("panx/dev-{}.tsv",)),
+    ("_write_tagging", tasks.panx, "train", ("panx/train-en.tsv",)),
+    ("_write_questions", tasks.passage, "test", ("xquad/xquad.{}.json", "lareqa/xquad-r/{}.json")),
+    ("_write_questions", tasks.passage, "dev", ("squad/dev-v1.1.json",)),
+    ("_write_questions", tasks.passage, "train", ("squad/train-v1.1.json",)),
+    ("_write_choices", tasks.copa, "test", ("xcopa/test-{}.jsonl",)),
+    ("_write_choices", tasks.copa, "dev", ("xcopa/val-{}.jsonl",)),
+    ("_write_choices", tasks.copa, "copa", ("xcopa/train-en.jsonl",)),
+    ("_write_choices", tasks.siqa, "dev", ("siqa/socialIQa_v1.4_dev.jsonl",)),
+    ("_write_choices", tasks.siqa, "train", ("siqa/socialIQa_v1.4_trn.jsonl",)),
+    ("_write_choices", tasks.continuation, "dev", ("hellaswag/hellaswag_val.jsonl",)),
+    ("_write_choices", tasks.continuation, "train", ("hellaswag/hellaswag_train.jsonl",)),
+    ("_write_choices", tasks.kind_question, "dev", ("commonsenseqa/dev_rand_split.jsonl",)),
+    ("_write_choices", tasks.kind_question, "train", ("commonsenseqa/train_rand_split.jsonl",)),
+)
 
 
 def write_world(
     root: Path, *, size: Literal["test", "small", "full"], seed: int = 0, progress: Progress = SILENT
-) -> World:
+) -> None:
     """Writes the toy world below ``root``; the same size and seed give the same bytes.
 
     Items are drawn once, as meanings, and said in every language, so that the languages' files are aligned.
+    ``root/data`` has the tasks' data as XTREME lays them out, and ``data/text`` running and parallel text;
+    ``root/encoder`` a tokenizer and ``config.json`` (its weights are to be trained); ``root/languages.csv`` the
+    languages' distances from English.
     """
-    if size not in SIZES:
-        raise ConfigError(f"there is no toy world of size {size!r}", fix=nearest(size, SIZES))
-    world = World(root / "data", root / "encoder", root / "languages.csv", build_languages(seed))
-    amounts = SIZES[size]
-    steps = (
-        _write_inference,
-        _write_paraphrases,
-        _write_tagging,
-        _write_questions,
-        _write_choices,
-        _write_retrieval,
-    )
-    with progress.track("toy world", len(steps) + 2, "parts") as bar:
-        said: set[Hashable] = set()  # sentences of retrieval pools: they must not be parallel text too
-        for step in steps:
-            step(world, amounts, Random(f"{step.__name__}/{seed}"), said)
+    languages, amounts, data = build_languages(seed), SIZES[size], root / "data"
+    draws = {stream: Random(f"{stream}/{seed}") for stream in {row[0] for row in _SETS}}
+    taken: defaultdict[Callable, set[Hashable]] = defaultdict(set)
+    with progress.track("toy world", len(_SETS) + 3, "parts") as bar:
+        for stream, make, amount, paths in _SETS:
+            items = distinct(make, getattr(amounts, amount), draws[stream], taken[make])
+            for path in paths:
+                _write_files(data, path, items, languages)
             bar.advance()
-        texts = _write_text(world, amounts, seed, said)
+        said = _write_retrieval(data, languages, amounts.pool, Random(f"_write_retrieval/{seed}"))
         bar.advance()
-        shape = {
-            "hidden_size": amounts.hidden,
-            "num_hidden_layers": amounts.layers,
-            "num_attention_heads": amounts.hidden // 16,
-            "intermediate_size": 4 * amounts.hidden,
-            "max_position_embeddings": 130,
-        }
-        write_encoder_folder(world.encoder, texts, amounts.vocabulary, shape)
-        _write_distances(world)
+        texts: list[str] = []
+        for language in languages:
+            texts += _write_text(data / "text", (language, languages[0]), amounts, seed, said)
         bar.advance()
-    return world
+        write_encoder_folder(root / "encoder", texts, amounts.vocabulary, amounts.hidden, amounts.layers)
+        _write_distances(root, languages)
+        bar.advance()
 
 
-def _spoken(world: World, codes: frozenset[str]) -> list[Language]:
-    return [language for language in world.languages if language.code in codes]
+def _write_files(data: Path, path: str, items: Sequence[Any], languages: Sequence[Language]) -> None:
+    task = path.split("/")[0]
+    for language in _speakers(task, languages) if "{}" in path else languages[:1]:
+        write_whole(data / path.format(language.code), _text_of_file(task, items, language))
 
 
-def _write_inference(world: World, size: Size, draw: Random, said: set[Hashable]) -> None:
-    taken: set[Hashable] = set()
-    english, root = world.languages[0], world.data_root
-    test = distinct(tasks.inference, size.test, draw, taken)
-    dev = distinct(tasks.inference, size.dev, draw, taken)
-    matched = distinct(tasks.inference, size.dev, draw, taken)
-    train = distinct(tasks.inference, size.train, draw, taken)
-    for language in _spoken(world, XNLI_LANGUAGES):
-        formats.write_pairs(root / "xnli" / f"dev-{language.code}.tsv", dev, language)
-        formats.write_pairs(root / "xnli" / f"test-{language.code}.tsv", test, language)
-    formats.write_pairs(root / "xnli" / "train-en.tsv", train, english)
-    formats.write_mnli(root / "mnli" / "multinli_1.0_train.jsonl", train, english)
-    formats.write_mnli(root / "mnli" / "multinli_1.0_dev_matched.jsonl", matched, english)
+def _speakers(task: str, languages: Sequence[Language]) -> list[Language]:
+    return [language for language in languages if task not in _SPOKEN or language.code in _SPOKEN[task]]
 
 
-def _write_paraphrases(world: World, size: Size, draw: Random, said: set[Hashable]) -> None:
-    taken: set[Hashable] = set()
-    test = distinct(tasks.paraphrase, size.test, draw, taken)
-    dev = distinct(tasks.paraphrase, size.dev, draw, taken)
-    train = distinct(tasks.paraphrase, size.train, draw, taken)
-    folder = world.data_root / "pawsx"
-    for language in _spoken(world, PAWSX_LANGUAGES):
-        formats.write_pairs(folder / f"dev-{language.code}.tsv", dev, language)
-        formats.write_pairs(folder / f"test-{language.code}.tsv", test, language)
-    formats.write_pairs(folder / "train-en.tsv", train, world.languages[0])
+def _write_lines(path: Path, lines: Sequence[str]) -> None:
+    write_whole(path, "".join(line + "\n" for line in lines))
 
 
-def _write_tagging(world: World, size: Size, draw: Random, said: set[Hashable]) -> None:
-    for name, column, spoken in (
-        ("udpos", "tag", UDPOS_LANGUAGES),
-        ("panx", "entity", XNLI_LANGUAGES),
-    ):
-        taken: set[Hashable] = set()
-        for split, count in (("test", size.test), ("dev", size.dev), ("train", size.train)):
-            items = distinct(tasks.tagged, count, draw, taken)
-            for language in _spoken(world, spoken) if split != "train" else world.languages[:1]:
-                path = world.data_root / name / f"{split}-{language.code}.tsv"
-                formats.write_tagged(path, items, language, column)
+def _write_retrieval(data: Path, languages: Sequence[Language], size: int, draw: Random) -> set[Hashable]:
+    """Pools of sentences, and which are translations; returns what they say: it must not be parallel text too."""
+    english, said = languages[0], set[Hashable]()
+    shared = distinct(tasks.retrieved, size, draw, said)
+    # The English side is sorted, and the gold says where each partner stands.
+    pairs = sorted((text_of(sentence, english), number) for number, sentence in enumerate(shared))
+    for language in languages[1:]:
+        stem = f"{data}/tatoeba/{language.code}-en"
+        _write_lines(Path(f"{stem}.{language.code}"), [text_of(sentence, language) for sentence in shared])
+        _write_lines(Path(f"{stem}.en"), [text for text, _ in pairs])
+        _write_lines(Path(f"{stem}.gold"), [str(number) for _, number in pairs])
+    for language in _speakers("bucc2018", languages):
+        for split, count in (("dev", size // 2), ("test", size)):
+            stem = f"{data}/bucc2018/{language.code}-en.{split}"
+            shared, *others = (distinct(tasks.retrieved, n, draw, said) for n in (count // 2, count, count))
+            numbers = []
+            for spoken, only in zip((language, english), others, strict=True):
+                pool = [*shared, *only]
+                draw.shuffle(pool)
+                names = {sentence: f"{spoken.code}-{n:09d}" for n, sentence in enumerate(pool, start=1)}
+                rows = [f"{name}\t{text_of(sentence, spoken)}" for sentence, name in names.items()]
+                _write_lines(Path(f"{stem}.{spoken.code}"), rows)
+                numbers.append(names)
+            gold = sorted(f"{numbers[0][sentence]}\t{numbers[1][sentence]}" for sentence in shared)
+            _write_lines(Path(f"{stem}.gold"), gold)
+    return said
 
 
-def _write_questions(world: World, size: Size, draw: Random, said: set[Hashable]) -> None:
-    taken: set[Hashable] = set()
-    root, english = world.data_root, world.languages[0]
-    test = distinct(tasks.passage, size.test, draw, taken)
-    dev = distinct(tasks.passage, size.dev, draw, taken)
-    train = distinct(tasks.passage, size.train, draw, taken)
-    for language in _spoken(world, XQUAD_LANGUAGES):
-        formats.write_squad(root / "xquad" / f"xquad.{language.code}.json", test, language)
-        formats.write_squad(
-            root / "lareqa" / "xquad-r" / f"{language.code}.json", test, language, breaks=True
-        )
-    formats.write_squad(root / "squad" / "dev-v1.1.json", dev, english)
-    formats.write_squad(root / "squad" / "train-v1.1.json", train, english)
+def _write_text(
+    folder: Path, languages: tuple[Language, Language], size: Size, seed: int, said: set[Hashable]
+) -> list[str]:
+    """Running text of a language, and sentences with their English translations; returns all of it."""
+    language, english = languages
+    draw, texts = Random(f"text/{seed}/{language.code}"), []
+    amount = round(size.text * language.text_share)
+    lines = [text_of(tasks.running_text(draw), language) for _ in range(amount)]
+    if language is english:
+        # The tasks themselves ask in English; so its text has such questions too.
+        for _ in range(size.text // 10):
+            premise, asked, options, label = tasks.copa(draw)
+            told, right = text_of(premise, english), text_of(options[label], english)
+            lines.append(f"{told} What was the {asked}? {right}")
+    else:
+        pairs: list[Utterance] = []
+        while len(pairs) < size.parallel:
+            sentence = tasks.sentence(draw, questions=0.2)
+            pairs += [sentence] if sentence not in said else []
+        halves = [[text_of(sentence, spoken) for sentence in pairs] for spoken in languages]
+        _write_lines(folder / f"{language.code}-en.tsv", ["\t".join(row) for row in zip(*halves)])
+        texts = halves[0] + halves[1]
+    _write_lines(folder / f"{language.code}.txt", lines)
+    return texts + lines
 
 
-def _write_choices(world: World, size: Size, draw: Random, said: set[Hashable]) -> None:
-    root, english = world.data_root, world.languages[0]
-    taken: set[Hashable] = set()
-    test = distinct(tasks.causal(2), size.test, draw, taken)
-    val = distinct(tasks.causal(2), size.dev, draw, taken)
-    train = distinct(tasks.causal(2), min(size.train, 400), draw, taken)
-    for language in (english, *_spoken(world, XCOPA_LANGUAGES)):
-        formats.write_copa(root / "xcopa" / f"val-{language.code}.jsonl", val, language)
-        formats.write_copa(root / "xcopa" / f"test-{language.code}.jsonl", test, language)
-    formats.write_copa(root / "xcopa" / "train-en.jsonl", train, english)
-    siqa_dev = distinct(tasks.causal(3), size.dev, draw, taken)
-    siqa_train = distinct(tasks.causal(3), size.train, draw, taken)
-    formats.write_siqa(root / "siqa" / "socialIQa_v1.4_dev.jsonl", siqa_dev, english)
-    formats.write_siqa(root / "siqa" / "socialIQa_v1.4_trn.jsonl", siqa_train, english)
-    endings_dev = distinct(tasks.continuation, size.dev, draw, taken)
-    endings = distinct(tasks.continuation, size.train, draw, taken)
-    formats.write_hellaswag(root / "hellaswag" / "hellaswag_val.jsonl", endings_dev, english)
-    formats.write_hellaswag(root / "hellaswag" / "hellaswag_train.jsonl", endings, english)
-    kinds_dev = distinct(tasks.kind_question, size.dev, draw, taken)
-    kinds = distinct(tasks.kind_question, size.train, draw, taken)
-    formats.write_commonsenseqa(root / "commonsenseqa" / "dev_rand_split.jsonl", kinds_dev, english)
-    formats.write_commonsenseqa(root / "commonsenseqa" / "train_rand_split.jsonl", kinds, english)
+def _write_distances(root: Path, languages: Sequence[Language]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    measures = ("distance", "spelling_difference", "order_difference", "log_text_bytes")
+    writer.writerow(("code", "name", "script", *measures))
+    for language in languages:
+        size = (root / "data" / "text" / f"{language.code}.txt").stat().st_size
+        numbers = (language.distance, 1 - language.shared_spelling, language.order_difference, log10(size))
+        writer.writerow((language.code, language.name, language.script, *(round(n, 4) for n in numbers)))
+    write_whole(root / "languages.csv", text.getvalue())
 
 
-def _write_retrieval(world: World, size: Size, draw: Random, said: set[Hashable]) -> None:
-    english = world.languages[0]
-    pool = distinct(tasks.sentence, size.pool, draw, said)
-    for language in world.languages[1:]:
-        formats.write_tatoeba(world.data_root / "tatoeba", pool, english, language)
-    for language in _spoken(world, BUCC_LANGUAGES):
-        for split, count in (("dev", size.pool // 2), ("test", size.pool)):
-            shared = distinct(tasks.sentence, count // 2, draw, said)
-            only = (distinct(tasks.sentence, count, draw, said), distinct(tasks.sentence, count, draw, said))
-            folder = world.data_root / "bucc2018"
-            formats.write_bucc(folder, split, shared, only, (language, english), draw)
+def _text_of_file(task: str, items: Sequence[Any], language: Language) -> str:
+    """The text of a file of items: SQuAD's JSON, or a record an item, which is a line or a JSON object on a line."""
+    if task not in _RECORDS:
+        return _squad(items, language, breaks=task == "lareqa")
+    records = [_RECORDS[task](item, number, language) for number, item in enumerate(items)]
+    lines = [line if isinstance(line, str) else json.dumps(line, ensure_ascii=False) for line in records]
+    return "".join(line + "\n" for line in lines)
 
 
-def _write_text(world: World, size: Size, seed: int, said: set[Hashable]) -> list[str]:
-    """Running text of every language, and sentences with their English translations; returns all of it."""
-    english, folder = world.languages[0], world.data_root / "text"
-    texts = []
-    for language in world.languages:
-        draw = Random(f"text/{seed}/{language.code}")
-        lines = [
-            formats.text_of(passage(draw), language) for _ in range(round(size.text * language.text_share))
-        ]
-        if language is english:
-            # The tasks themselves ask in English; so its text has such questions too.
-            lines += [_told_cause(draw, english) for _ in range(size.text // 10)]
-        else:
-            pairs = [(_parallel(draw, said),) for _ in range(size.parallel)]
-            halves = [[formats.text_of(pair, spoken) for pair in pairs] for spoken in (language, english)]
-            formats.write_lines(folder / f"{language.code}-en.tsv", ["\t".join(row) for row in zip(*halves)])
-            texts += halves[0] + halves[1]
-        formats.write_lines(folder / f"{language.code}.txt", lines)
-        texts += lines
-    return texts
+def _pair(item: Pair, number: int, language: Language) -> str:
+    first, second, label = item
+    return f"{text_of(first, language)}\t{text_of(second, language)}\t{label}"
 
 
-def _parallel(draw: Random, said: set[Hashable]) -> Utterance:
-    while True:
-        pair = question(event(draw), draw) if draw.random() < 0.2 else statement(draw)
-        if pair not in said:
-            return pair
+def _mnli(item: Pair, number: int, language: Language) -> dict:
+    first, second = (text_of(said, language) for said in item[:2])
+    return {"gold_label": item[2], "pairID": f"toy-{number}", "sentence1": first, "sentence2": second}
 
 
-def _told_cause(draw: Random, english: Language) -> str:
-    choice = tasks.causal(2)(draw)
-    right = formats.text_of([choice.options[choice.label]], english)
-    return f"{formats.text_of([choice.premise], english)} What was the {choice.asked}? {right}"
+def _words(column: str, item: Utterance, number: int, language: Language) -> str:
+    return "".join(f"{word.text}\t{getattr(word, column)}\n" for word in say(item, language))
 
 
-def _write_distances(world: World) -> None:
-    rows: list[dict[str, object]] = []
-    for language in world.languages:
-        size = (world.data_root / "text" / f"{language.code}.txt").stat().st_size
-        rows.append(
-            {
-                "code": language.code,
-                "name": language.name,
-                "script": language.script,
-                "distance": round(language.distance, 4),
-                "spelling_difference": round(1 - language.shared_spelling, 4),
-                "order_difference": round(language.order_difference, 4),
-                "log_text_bytes": round(log10(size), 4),
-            }
-        )
-    formats.write_table(world.distances, rows)
+def _squad(items: Sequence[Passage], language: Language, *, breaks: bool) -> str:
+    """SQuAD v1.1's JSON; with ``breaks`` XQuAD-R's, which says where the sentences of a paragraph are."""
+    paragraphs = [_paragraph(item, number, language, breaks=breaks) for number, item in enumerate(items)]
+    articles = [
+        {"title": f"Toy_{first // 5}", "paragraphs": paragraphs[first : first + 5]}
+        for first in range(0, len(paragraphs), 5)
+    ]
+    return json.dumps({"version": "1.1", "data": articles}, ensure_ascii=False, indent=1) + "\n"
+
+
+def _paragraph(item: Passage, number: int, language: Language, *, breaks: bool) -> dict:
+    sentences = [say(said, language) for said in item.sentences]
+    context, offsets = spell(sentences, language)
+    questions = []
+    for index, question in enumerate(item.questions):
+        words = zip(sentences[question.sentence], offsets[question.sentence], strict=True)
+        parts = ("O", "C") if question.asked.asked == "O" else (question.asked.asked,)
+        spans = [span for word, span in words if word.part in parts]
+        start, end = spans[0][0], spans[-1][1]
+        identifier = hashlib.sha256(f"{number}/{index}/{item}".encode()).hexdigest()[:24]
+        answers = [{"text": context[start:end], "answer_start": start}]
+        asked = text_of(question.asked, language)
+        questions.append({"id": identifier, "question": asked, "answers": answers})
+    paragraph: dict[str, Any] = {"context": context, "qas": questions}
+    if breaks:
+        paragraph["sentence_breaks"] = [[spans[0][0], spans[-1][1]] for spans in offsets]
+    return paragraph
+
+
+def _copa(item: Choice, number: int, language: Language) -> dict:
+    premise, asked, options, label = item
+    choices = {f"choice{i}": text_of(option, language) for i, option in enumerate(options, start=1)}
+    gold = {"question": asked, "label": label, "idx": number, "changed": False}
+    return {"premise": text_of(premise, language), **choices, **gold}
+
+
+def _siqa(item: Choice, number: int, language: Language) -> dict:
+    premise, asked, options, label = item
+    question = {"cause": "Why is that so?", "effect": "What is next?"}[asked]
+    answers = {f"answer{'ABC'[i]}": text_of(option, language) for i, option in enumerate(options)}
+    context = text_of(premise, language)
+    return {"context": context, "question": question, **answers, "correct": "ABC"[label]}
+
+
+def _hellaswag(item: Choice, number: int, language: Language) -> dict:
+    premise, _, options, label = item
+    context = text_of(premise, language)
+    head = {"ind": number, "activity_label": "toy", "ctx_a": context, "ctx_b": "", "ctx": context}
+    return {**head, "endings": [text_of(option, language) for option in options], "label": label}
+
+
+def _commonsenseqa(item: tuple[str, Sequence[str], int], number: int, language: Language) -> dict:
+    name, nouns, label = item
+    words = language.words
+    choices = [{"label": "ABCDE"[i], "text": words[noun]} for i, noun in enumerate(nouns)]
+    stem = f"{words['what']} {words['is']} {words[name]}?"
+    question = {"question_concept": words[name], "choices": choices, "stem": stem}
+    return {"answerKey": "ABCDE"[label], "id": f"toy-{number}", "question": question}
+
+
+_RECORDS: dict[str, Callable[[Any, int, Language], str | dict]] = {
+    "xnli": _pair,
+    "pawsx": _pair,
+    "mnli": _mnli,
+    "udpos": partial(_words, "tag"),
+    "panx": partial(_words, "entity"),
+    "xcopa": _copa,
+    "siqa": _siqa,
+    "hellaswag": _hellaswag,
+    "commonsenseqa": _commonsenseqa,
+}

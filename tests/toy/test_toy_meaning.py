@@ -1,28 +1,23 @@
-"""The truth model against brute force over possible worlds, and what the tasks draw from it."""
+"""The truth model against brute force over possible worlds; scripts and word orders against their design."""
 
 import itertools
 import random
+import re
+import unicodedata
+from dataclasses import replace
 
-import pytest
-
-from stilts_jax.toy import meaning, tasks
+from stilts_jax.toy import tasks
+from stilts_jax.toy.languages import Utterance, build_languages, say, spell, text_of
 from stilts_jax.toy.meaning import CLASSES, Clause, Entity, Thing, judge
 
+LANGUAGES = build_languages(0)
+BY_CODE = {language.code: language for language in LANGUAGES}
 MIRA, ELNA = Entity("person", ("Mira",)), Entity("person", ("Elna",))
 TORVA, OSTIA = Entity("place", ("Torva",)), Entity("place", ("Ostia",))
 # A small universe. A world is one full event: who, what is done, noun, adjective, count, place, time.
 NOUNS = ("dog", "cat", "bread")
-WORLDS = list(
-    itertools.product(
-        (MIRA, ELNA),
-        ("buys", "sells"),
-        NOUNS,
-        ("red", "old"),
-        ("2", "3"),
-        (TORVA, OSTIA),
-        ("today", "friday"),
-    )
-)
+DETAILS = (("red", "old"), ("2", "3"), (TORVA, OSTIA), ("today", "friday"))
+WORLDS = list(itertools.product((MIRA, ELNA), ("buys", "sells"), NOUNS, *DETAILS))
 
 
 def holds(said: Clause, world: tuple) -> bool:
@@ -63,12 +58,10 @@ def test_judge_equals_enumeration_of_worlds():
     draw = random.Random(7)
 
     def some_clause() -> Clause:
-        thing = Thing(
-            draw.choice((*NOUNS, "animal")), draw.choice((None, "red", "old")), draw.choice((None, "2", "3"))
-        )
-        place, time = draw.choice((None, TORVA, OSTIA)), draw.choice((None, "today", "friday"))
-        negated = draw.random() < 0.3
-        return Clause(draw.choice((MIRA, ELNA)), draw.choice(("buys", "sells")), thing, place, time, negated)
+        adjective, count, place, time = (draw.choice((None, *values)) for values in DETAILS)
+        thing = Thing(draw.choice((*NOUNS, "animal")), adjective, count)
+        who, verb = draw.choice((MIRA, ELNA)), draw.choice(("buys", "sells"))
+        return Clause(who, verb, thing, place, time, negated=draw.random() < 0.3)
 
     seen = set()
     for _ in range(400):
@@ -76,85 +69,65 @@ def test_judge_equals_enumeration_of_worlds():
         # Often a variation of the premise: unrelated clauses nearly always contradict each other.
         hypothesis = some_clause()
         if draw.random() < 0.7:
-            hypothesis = meaning.replace(premise, place=hypothesis.place, negated=hypothesis.negated)
+            hypothesis = replace(premise, place=hypothesis.place, negated=hypothesis.negated)
         expected = judge_by_worlds(premise, hypothesis)
         seen.add((expected, premise.negated, hypothesis.negated))
         assert judge(premise, hypothesis) == expected, (premise, hypothesis)
     assert len(seen) >= 9  # every label, with and without negations
 
 
-def test_labels_of_drawn_inferences_follow_from_their_clauses():
+def test_drawn_inferences_are_balanced_and_a_negation_gives_nothing_away():
     draw = random.Random(3)
     pairs = [tasks.inference(draw) for _ in range(300)]
-    for pair in pairs:
-        assert judge(pair.first.clauses[0], pair.second.clauses[0]) == pair.label
-    counts = [sum(pair.label == label for pair in pairs) for label in tasks.LABELS]
-    assert min(counts) > 70  # about a third each
-    for label in tasks.LABELS:  # a negation gives nothing away
-        share = [pair.second.clauses[0].negated for pair in pairs if pair.label == label]
-        assert 0.05 < sum(share) / len(share) < 0.3
+    for label in tasks.LABELS:
+        negated = [second.clauses[0].negated for _, second, given in pairs if given == label]
+        assert len(negated) > 70  # about a third each
+        assert 0.05 < sum(negated) / len(negated) < 0.3
 
 
-def test_paraphrases_say_the_same_and_others_do_not():
-    draw = random.Random(5)
-    for _ in range(200):
-        pair = tasks.paraphrase(draw)
-        same = set(pair.first.clauses) == set(pair.second.clauses)
-        assert same == (pair.label == "1")
+def test_scripts_are_what_they_are_called():
+    names = {"Latn": "LATIN", "Cyrl": "CYRILLIC", "Arab": "ARABIC", "Hani": "CJK"}
+    for language in LANGUAGES:
+        letters = [letter for word in language.words.values() for letter in word if letter.isalpha()]
+        assert {unicodedata.name(letter).split()[0] for letter in letters} == {names[language.script]}
+    arabic = [unicodedata.bidirectional(letter) for word in BY_CODE["ar"].words.values() for letter in word]
+    assert set(arabic) <= {"AL", "R"}
 
 
-@pytest.mark.parametrize("options", [2, 3, 4])
-def test_one_option_alone_follows_a_causal_rule(options):
-    draw = random.Random(options)
+def test_word_order_by_hand():
+    clause = Clause(
+        Entity("person", ("Mira",)), "buys", Thing("apple", "red", "3"), Entity("place", ("Torva",)), "friday"
+    )
+    order = {}
+    for language in LANGUAGES:
+        parts = [word.part for word in say(Utterance((clause,)), language) if word.part in tuple("SVOPT")]
+        order[language.code] = "".join(dict.fromkeys(parts))
+    assert order == {
+        **dict.fromkeys(("en", "de", "es", "sw"), "SVOPT"),
+        "tr": "STPOV",
+        "ru": "TSVOP",
+        "ar": "VSOPT",
+        "zh": "STPVO",
+    }
+    english, turkish = BY_CODE["en"], BY_CODE["tr"]
+    assert text_of(Utterance((clause,)), english) == "Mira buys 3 red apple in Torva friday."
+    assert text_of(Utterance((clause,), front="P"), english) == "in Torva Mira buys 3 red apple friday."
+    assert text_of(Utterance((clause,), asked="O"), english) == "what Mira buys in Torva friday?"
+    assert (
+        text_of(Utterance((clause,), asked="C"), english) == "how many red apple Mira buys in Torva friday?"
+    )
+    words = text_of(Utterance((clause,)), turkish).split()
+    assert words[2] == "Torva'" + turkish.affixes["in"]  # a suffix instead of "in"
+    assert words[5] == turkish.words["apple"] + turkish.affixes["object"]
 
-    def leads(cause: Clause, effect: Clause) -> bool:
-        for rule in meaning.CAUSES:
-            sides = zip((rule.cause, rule.effect), (cause, effect), strict=True)
-            if all(
-                said.verb == verb
-                and (isinstance(said.object, Thing) if target == "?" else said.object == target)
-                for (verb, target), said in sides
-            ):
-                return True
-        return False
 
-    for _ in range(150):
-        choice = tasks.causal(options)(draw)
-        premise = choice.premise.clauses[0]
-        right = [
-            leads(option.clauses[0], premise)
-            if choice.asked == "cause"
-            else leads(premise, option.clauses[0])
-            for option in choice.options
-        ]
-        assert right == [index == choice.label for index in range(options)]
-        assert len(set(choice.options)) == options
-
-
-def test_each_question_fits_one_sentence():
-    draw = random.Random(11)
-    parts = {"S": "subject", "O": "noun", "P": "place", "T": "time", "C": "count"}
-    for _ in range(150):
-        passage = tasks.passage(draw)
-        for question in passage.questions:
-            asked = question.asked.clauses[0]
-            for number, sentence in enumerate(passage.sentences):
-                told = sentence.clauses[0]
-                clash = told.verb != asked.verb
-                clash |= parts[question.asked.asked] != "subject" and told.subject != asked.subject
-                for part in ("place", "time"):
-                    both = getattr(told, part), getattr(asked, part)
-                    clash |= parts[question.asked.asked] != part and None not in both and both[0] != both[1]
-                if number == question.sentence:
-                    assert not clash
-                elif isinstance(told.object, Thing) and isinstance(asked.object, Thing):
-                    if question.asked.asked != "O":
-                        clash |= told.object.noun != asked.object.noun
-                        for part in ("adjective", "count"):
-                            both = getattr(told.object, part), getattr(asked.object, part)
-                            clash |= (
-                                parts[question.asked.asked] != part
-                                and None not in both
-                                and both[0] != both[1]
-                            )
-                    assert clash, (question, told)
+def test_offsets_slice_the_words():
+    draw = random.Random(2)
+    for language in LANGUAGES:
+        for _ in range(30):
+            sentences = [say(tasks.statement(draw), language) for _ in range(2)]
+            text, offsets = spell(sentences, language)
+            for words, spans in zip(sentences, offsets, strict=True):
+                assert [text[start:end] for start, end in spans] == [word.text for word in words]
+            assert text == text.strip() and "  " not in text
+            assert language.code != "zh" or not re.search(r"[\u4e00-\u9fff] [\u4e00-\u9fff]", text)

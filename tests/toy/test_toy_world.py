@@ -9,31 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from stilts_jax.errors import StiltsError
+from stilts_jax.toy.languages import build_languages
 from stilts_jax.toy.world import write_world
 
 CODES = ("en", "de", "es", "sw", "tr", "ru", "ar", "zh")
-UPOS = {
-    "ADJ",
-    "ADP",
-    "ADV",
-    "AUX",
-    "CCONJ",
-    "DET",
-    "NOUN",
-    "NUM",
-    "PART",
-    "PRON",
-    "PROPN",
-    "PUNCT",
-    "SCONJ",
-    "VERB",
-}
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    return write_world(tmp_path_factory.mktemp("world"), size="test")
+UPOS = set("ADJ ADP ADV AUX CCONJ DET NOUN NUM PART PRON PROPN PUNCT SCONJ VERB".split())  # noqa: SIM905
 
 
 def lines(path: Path) -> list[str]:
@@ -48,6 +28,15 @@ def table(path: Path, columns: int) -> list[list[str]]:
     return rows
 
 
+def json_lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in lines(path)]
+
+
+def figures(text: str) -> list[str]:
+    """The figures of a sentence, which are the same in every language."""
+    return sorted(letter for letter in text if letter in "234567")
+
+
 def tagged(path: Path) -> list[list[tuple[str, str]]]:
     sentences = path.read_text("utf-8").strip("\n").split("\n\n")
     return [[tuple(line.split("\t")) for line in sentence.split("\n")] for sentence in sentences]
@@ -58,53 +47,42 @@ def digests(root: Path) -> dict[str, str]:
     return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def test_two_writings_are_byte_equal(world, tmp_path):
-    write_world(tmp_path, size="test")
-    first, second = digests(world.data_root.parent), digests(tmp_path)
-    assert first == second
-    assert len(first) > 100 and not [name for name in first if "/." in name]
-
-
-def test_another_seed_is_another_world(world, tmp_path):
-    write_world(tmp_path, size="test", seed=1)
-    first, second = digests(world.data_root.parent), digests(tmp_path)
-    assert first.keys() == second.keys()
-    assert first["data/xnli/test-en.tsv"] != second["data/xnli/test-en.tsv"]
-
-
-def test_unknown_size_is_refused(tmp_path):
-    with pytest.raises(StiltsError, match="huge"):
-        write_world(tmp_path, size="huge")
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_world(world, tmp_path):
+    for seed in (0, 1):
+        write_world(tmp_path / str(seed), size="test", seed=seed)
+    first, second, other = digests(world), digests(tmp_path / "0"), digests(tmp_path / "1")
+    assert first == second and len(first) > 100 and not [name for name in first if "/." in name]
+    assert first.keys() == other.keys()
+    assert first["data/xnli/test-en.tsv"] != other["data/xnli/test-en.tsv"]
 
 
 def test_xnli_is_aligned_and_its_splits_are_disjoint(world):
-    folder = world.data_root / "xnli"
+    folder = world / "data" / "xnli"
     labels = {"entailment", "neutral", "contradiction"}
     splits = {split: table(folder / f"{split}-en.tsv", 3) for split in ("train", "dev", "test")}
     for rows in splits.values():
         assert {row[2] for row in rows} == labels
     for split in ("dev", "test"):
         for code in CODES:
-            assert [row[2] for row in table(folder / f"{split}-{code}.tsv", 3)] == [
-                row[2] for row in splits[split]
-            ]
+            rows = table(folder / f"{split}-{code}.tsv", 3)
+            assert [row[2] for row in rows] == [row[2] for row in splits[split]]
     seen = [(premise, hypothesis) for rows in splits.values() for premise, hypothesis, _ in rows]
     assert len(set(seen)) == len(seen)
-    mnli = [json.loads(line) for line in lines(world.data_root / "mnli/multinli_1.0_train.jsonl")]
+    mnli = json_lines(world / "data/mnli/multinli_1.0_train.jsonl")
     assert [[r["sentence1"], r["sentence2"], r["gold_label"]] for r in mnli] == splits["train"]
 
 
 def test_pawsx_pairs_share_their_words(world):
     for code in ("en", "de", "es", "zh"):
-        rows = table(world.data_root / "pawsx" / f"test-{code}.tsv", 3)
+        rows = table(world / "data" / "pawsx" / f"test-{code}.tsv", 3)
         assert {row[2] for row in rows} == {"0", "1"}
-    for first, second, _ in table(world.data_root / "pawsx" / "train-en.tsv", 3):
+    for first, second, _ in table(world / "data" / "pawsx" / "train-en.tsv", 3):
         assert Counter(first.strip(".").split()) == Counter(second.strip(".").split())
 
 
 def test_tags(world):
     for code in CODES:
-        entities = tagged(world.data_root / "panx" / f"test-{code}.tsv")
+        entities = tagged(world / "data" / "panx" / f"test-{code}.tsv")
         assert len(entities) == 40
         for sentence in entities:
             before = "O"
@@ -114,90 +92,81 @@ def test_tags(world):
                     assert before[2:] == tag[2:]  # a chunk goes on only where it began
                 before = tag
         if code != "sw":
-            parts = tagged(world.data_root / "udpos" / f"test-{code}.tsv")
+            parts = tagged(world / "data" / "udpos" / f"test-{code}.tsv")
             assert {tag for sentence in parts for _, tag in sentence} <= UPOS
             assert all(" " not in word for sentence in parts for word, _ in sentence)
-    assert {tag for s in tagged(world.data_root / "udpos" / "train-en.tsv") for _, tag in s} == UPOS
-    train = {tuple(s) for s in tagged(world.data_root / "panx" / "train-en.tsv")}
-    assert not train & {tuple(s) for s in tagged(world.data_root / "panx" / "test-en.tsv")}
+    assert {tag for s in tagged(world / "data" / "udpos" / "train-en.tsv") for _, tag in s} == UPOS
+    train = {tuple(s) for s in tagged(world / "data" / "panx" / "train-en.tsv")}
+    assert not train & {tuple(s) for s in tagged(world / "data" / "panx" / "test-en.tsv")}
+
+
+def questions(path: Path) -> list[tuple[dict, dict]]:
+    """Each question with its paragraph."""
+    articles = json.loads(path.read_text("utf-8"))["data"]
+    return [(paragraph, qa) for a in articles for paragraph in a["paragraphs"] for qa in paragraph["qas"]]
 
 
 def test_answers_stand_where_they_are_said_to(world):
-    def read(path):
-        articles = json.loads(path.read_text("utf-8"))["data"]
-        return [(p["context"], qa) for a in articles for p in a["paragraphs"] for qa in p["qas"]]
-
-    english = read(world.data_root / "xquad" / "xquad.en.json")
-    for code in set(CODES) - {"sw"}:
-        ours = read(world.data_root / "xquad" / f"xquad.{code}.json")
-        assert [qa["id"] for _, qa in ours] == [qa["id"] for _, qa in english]
-        for context, qa in ours:
-            (answer,) = qa["answers"]
-            start = answer["answer_start"]
-            assert answer["text"] and context[start : start + len(answer["text"])] == answer["text"]
-            assert answer["text"] == answer["text"].strip(" .。")
-    # An answer of several words is one phrase: it never runs over a full stop.
-    assert not any("." in qa["answers"][0]["text"] for _, qa in english)
-    train = {context for context, _ in read(world.data_root / "squad" / "train-v1.1.json")}
-    assert not train & {context for context, _ in english}
+    english = questions(world / "data/xquad/xquad.en.json")
     ids = [qa["id"] for _, qa in english]
     assert len(set(ids)) == len(ids)
-
-
-def test_sentence_breaks_of_xquad_r_cover_the_answers(world):
-    for code in ("en", "ar", "zh"):
-        data = json.loads((world.data_root / f"lareqa/xquad-r/{code}.json").read_text("utf-8"))["data"]
-        for paragraph in (p for article in data for p in article["paragraphs"]):
-            breaks, context = paragraph["sentence_breaks"], paragraph["context"]
-            assert len(breaks) == 3 and "".join(context[s:e] for s, e in breaks) == context.replace(". ", ".")
-            for qa in paragraph["qas"]:
-                start = qa["answers"][0]["answer_start"]
-                assert sum(s <= start and start + len(qa["answers"][0]["text"]) <= e for s, e in breaks) == 1
+    for code in set(CODES) - {"sw"}:
+        ours = questions(world / f"data/lareqa/xquad-r/{code}.json")
+        xquad = questions(world / f"data/xquad/xquad.{code}.json")
+        assert [qa for _, qa in ours] == [qa for _, qa in xquad] and [qa["id"] for _, qa in ours] == ids
+        for paragraph, qa in ours:
+            (answer,) = qa["answers"]
+            start, end = answer["answer_start"], answer["answer_start"] + len(answer["text"])
+            assert answer["text"] and paragraph["context"][start:end] == answer["text"]
+            assert answer["text"] == answer["text"].strip(" .。")
+            breaks = paragraph[
+                "sentence_breaks"
+            ]  # three sentences that are the paragraph, one of them answers
+            text = "".join(paragraph["context"][first:last] for first, last in breaks)
+            assert len(breaks) == 3 and text == paragraph["context"].replace(". ", ".")
+            assert sum(first <= start and end <= last for first, last in breaks) == 1
+    train = {paragraph["context"] for paragraph, _ in questions(world / "data/squad/train-v1.1.json")}
+    assert not train & {paragraph["context"] for paragraph, _ in english}
 
 
 def test_tatoeba_gold_leads_to_the_translation(world):
-    folder = world.data_root / "tatoeba"
+    folder = world / "data" / "tatoeba"
     # All languages have the same sentences in the same order, so the gold must agree over languages.
     golds = {code: [int(n) for n in lines(folder / f"{code}-en.gold")] for code in CODES[1:]}
     for code, gold in golds.items():
         english = lines(folder / f"{code}-en.en")
         assert english == sorted(english) and sorted(gold) == list(range(40))
         assert gold == golds["de"]
-        numerals = [[c for c in line if c in "234567"] for line in lines(folder / f"{code}-en.{code}")]
-        for line, target in zip(english, gold, strict=True):  # figures are the same in every language
-            assert sorted(c for c in line if c in "234567") == sorted(numerals[target])
+        others = lines(folder / f"{code}-en.{code}")
+        assert all(figures(line) == figures(others[n]) for line, n in zip(english, gold, strict=True))
 
 
 def test_bucc_pairs_are_in_both_pools_and_in_no_other_text(world):
     texts = set()
-    for path in (world.data_root / "text").glob("*-en.tsv"):
+    for path in (world / "data" / "text").glob("*-en.tsv"):
         texts |= {row[1] for row in table(path, 2)}
     for code in ("de", "ru", "zh"):
         for split in ("dev", "test"):
             stem = f"bucc2018/{code}-en.{split}"
-            pools = [dict(table(world.data_root / f"{stem}.{side}", 2)) for side in (code, "en")]
-            gold = table(world.data_root / f"{stem}.gold", 2)
+            pools = [dict(table(world / "data" / f"{stem}.{side}", 2)) for side in (code, "en")]
+            gold = table(world / "data" / f"{stem}.gold", 2)
             assert all(first in pools[0] and second in pools[1] for first, second in gold)
             assert 0 < len(gold) < min(map(len, pools))
-            for first, second in gold:
-                figures = [
-                    sorted(c for c in text if c in "234567") for text in (pools[0][first], pools[1][second])
-                ]
-                assert figures[0] == figures[1]
+            assert all(figures(pools[0][one]) == figures(pools[1][other]) for one, other in gold)
             assert not texts & set(pools[1].values())
 
 
 def test_choices(world):
     for code in ("en", "sw", "tr", "zh"):
         for split in ("val", "test"):
-            rows = [json.loads(line) for line in lines(world.data_root / f"xcopa/{split}-{code}.jsonl")]
+            rows = json_lines(world / "data" / f"xcopa/{split}-{code}.jsonl")
             assert {row["label"] for row in rows} == {0, 1}
             assert {row["question"] for row in rows} == {"cause", "effect"}
-    siqa = [json.loads(line) for line in lines(world.data_root / "siqa/socialIQa_v1.4_trn.jsonl")]
+    siqa = json_lines(world / "data/siqa/socialIQa_v1.4_trn.jsonl")
     assert all(row["correct"] in "ABC" and len({row[f"answer{x}"] for x in "ABC"}) == 3 for row in siqa)
-    endings = [json.loads(line) for line in lines(world.data_root / "hellaswag/hellaswag_train.jsonl")]
+    endings = json_lines(world / "data/hellaswag/hellaswag_train.jsonl")
     assert all(len(set(row["endings"])) == 4 and 0 <= row["label"] < 4 for row in endings)
-    kinds = [json.loads(line) for line in lines(world.data_root / "commonsenseqa/train_rand_split.jsonl")]
+    kinds = json_lines(world / "data/commonsenseqa/train_rand_split.jsonl")
     assert all([c["label"] for c in row["question"]["choices"]] == list("ABCDE") for row in kinds)
 
 
@@ -218,31 +187,31 @@ def best_pieces(text: str, scores: dict[str, float]) -> list[str]:
 
 def test_tokenizer_has_the_layout_of_xlm_r(world):
     transformers = pytest.importorskip("transformers")
-    tokenizer = transformers.AutoTokenizer.from_pretrained(world.encoder)
-    config = json.loads((world.encoder / "config.json").read_text())
+    tokenizer = transformers.AutoTokenizer.from_pretrained(world / "encoder")
+    config = json.loads((world / "encoder/config.json").read_text())
     assert tokenizer.convert_ids_to_tokens([0, 1, 2, 3]) == ["<s>", "<pad>", "</s>", "<unk>"]
     assert tokenizer.mask_token_id == len(tokenizer) - 1 == config["vocab_size"] - 1
     assert tokenizer("a", "b")["input_ids"].count(2) == 3  # <s> a </s></s> b </s>
-    pieces = json.loads((world.encoder / "tokenizer.json").read_text("utf-8"))["model"]["vocab"]
+    pieces = json.loads((world / "encoder" / "tokenizer.json").read_text("utf-8"))["model"]["vocab"]
     scores, number = dict(pieces[4:-1]), {piece: index for index, (piece, _) in enumerate(pieces)}
     for code in CODES:
-        for line in lines(world.data_root / "text" / f"{code}.txt")[:40]:
+        for line in lines(world / "data" / "text" / f"{code}.txt")[:40]:
             marked = "\u2581" + unicodedata.normalize("NFKC", line).replace(" ", "\u2581")
             ids = tokenizer(line, add_special_tokens=False)["input_ids"]
             assert 3 not in ids
             assert ids == [number[piece] for piece in best_pieces(marked, scores)]
-    english = lines(world.data_root / "text" / "en.txt")
+    english = lines(world / "data" / "text" / "en.txt")
     count = sum(len(tokenizer.tokenize(line)) for line in english)
     assert count < 1.4 * sum(len(line.split()) for line in english)  # common words are whole pieces
     assert all(len(tokenizer.tokenize(word)) == 1 for word in ("the", "in", "buys", "Torva"))
 
 
 def test_table_of_distances(world):
-    rows = list(csv.DictReader(lines(world.distances)))
+    rows = list(csv.DictReader(lines(world / "languages.csv")))
     assert [row["code"] for row in rows] == list(CODES)
     distances = [float(row["distance"]) for row in rows]
     assert distances[0] == 0 and distances == sorted(set(distances)) and distances[-1] < 1
-    spelling = [
-        float(row["spelling_difference"]) for row in rows
-    ]  # every column of numbers grows with distance
-    assert spelling[0] == 0 and spelling == sorted(spelling)
+    for row, language in zip(rows, build_languages(0), strict=True):
+        spellings = {**language.words, **language.names}.items()
+        measured = sum(meaning != spelling for meaning, spelling in spellings) / len(spellings)
+        assert float(row["spelling_difference"]) == pytest.approx(measured, abs=0.01)
