@@ -61,29 +61,37 @@ def split_in_two(folder):
     return index
 
 
-def drop_from_index(folder):
-    split_in_two(folder)
-    (folder / "b.safetensors").unlink()
+def change_index(change):
+    def damage(folder):
+        index = split_in_two(folder)
+        change(index["weight_map"])
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+    return damage
 
 
-def lie_in_index(folder):
-    index = split_in_two(folder)
-    index["weight_map"]["roberta.encoder.layer.9.output.dense.bias"] = "a.safetensors"
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+def gone(name):
+    return lambda folder: (folder / name).unlink()
 
 
-def point_outside(folder):
-    index = split_in_two(folder)
-    index["weight_map"]["x"] = "../../model.safetensors"
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+def write(name, content):
+    return lambda folder: (folder / name).write_text(content)
 
 
-def rename(old, new):
-    return lambda folder: change_weights(folder, lambda weights: weights.update({new: weights.pop(old)}))
+def cut(name, share=0.5):
+    return lambda folder: cut_off(folder / name, share)
 
 
-def spoil_value(value):
-    return lambda folder: change_weights(folder, lambda weights: weights[LAYER].__setitem__((0, 3), value))
+def config(**changes):
+    return lambda folder: change_config(folder, **changes)
+
+
+def weights(change):
+    return lambda folder: change_weights(folder, change)
+
+
+def in_parts(damage):
+    return lambda folder: (split_in_two(folder), damage(folder))
 
 
 def flip(name, place):
@@ -97,87 +105,60 @@ def flip(name, place):
     return change
 
 
-def be_a_pointer(folder):
-    (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
-
-
-def quantize(folder):
-    change_weights(folder, lambda weights: weights.update({LAYER: weights[LAYER].astype(np.int8)}))
-
-
 LAYER = "roberta.encoder.layer.1.intermediate.dense.weight"
+INDEX = "model.safetensors.index.json"
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\n"
 BAD_FOLDERS = {
-    "no config.json": (lambda f: (f / "config.json").unlink(), "no config.json"),
-    "a config.json that is no JSON": (lambda f: cut_off(f / "config.json"), "can't be read as JSON"),
-    "a config.json that is a list": (lambda f: (f / "config.json").write_text("[]"), "no JSON object"),
-    "another architecture": (lambda f: change_config(f, model_type="bert"), "'bert' model"),
-    "another padding, 0": (lambda f: change_config(f, pad_token_id=0), "pad_token_id is 0"),
-    "another padding, 5": (lambda f: change_config(f, pad_token_id=5), "pad_token_id is 5"),
-    "a width that is text": (lambda f: change_config(f, hidden_size="24"), "makes no sense"),
-    "a width beyond reason": (lambda f: change_config(f, intermediate_size=10**30), "makes no sense"),
-    "an epsilon that is text": (lambda f: change_config(f, layer_norm_eps="small"), "makes no sense"),
+    "no config.json": (gone("config.json"), "no config.json"),
+    "a config.json that is no JSON": (cut("config.json"), "can't be read as JSON"),
+    "a config.json that is a list": (write("config.json", "[]"), "no JSON object"),
     "a byte of config.json turned": (flip("config.json", 5), "can't be read as JSON"),
+    "another architecture": (config(model_type="bert"), "'bert' model"),
+    "another padding, 0": (config(pad_token_id=0), "pad_token_id is 0"),
+    "another padding, 5": (config(pad_token_id=5), "pad_token_id is 5"),
+    "a width that is text": (config(hidden_size="24"), "makes no sense"),
+    "a width beyond reason": (config(intermediate_size=10**30), "makes no sense"),
+    "an epsilon that is text": (config(layer_norm_eps="small"), "makes no sense"),
     "a byte of the header turned": (flip("model.safetensors", 30), "can't be read"),
-    "not a number": (spoil_value(np.nan), "not finite"),
-    "infinity": (spoil_value(-np.inf), "not finite"),
-    "eight bits without scales": (quantize, "numbers of the type I8"),
-    "a pointer of Git LFS": (be_a_pointer, "can't be read"),
-    "no weights": (lambda f: (f / "model.safetensors").unlink(), "holds no weights"),
-    "weights cut off": (lambda f: cut_off(f / "model.safetensors"), "can't be read"),
-    "weights cut off in the header": (lambda f: cut_off(f / "model.safetensors", 0.01), "can't be read"),
-    "weights that are text": (
-        lambda f: (f / "model.safetensors").write_text("hello, world"),
-        "can't be read",
+    "not a number": (weights(lambda w: w[LAYER].__setitem__((0, 3), np.nan)), "not finite"),
+    "infinity": (weights(lambda w: w[LAYER].__setitem__((0, 3), -np.inf)), "not finite"),
+    "eight bits": (weights(lambda w: w.update({LAYER: w[LAYER].astype(np.int8)})), "numbers of the type I8"),
+    "a pointer of Git LFS": (write("model.safetensors", POINTER), "can't be read"),
+    "no weights": (gone("model.safetensors"), "holds no weights"),
+    "weights cut off": (cut("model.safetensors"), "can't be read"),
+    "weights cut off in the header": (cut("model.safetensors", 0.01), "can't be read"),
+    "weights that are text": (write("model.safetensors", "hello, world"), "can't be read"),
+    "empty weights": (write("model.safetensors", ""), "can't be read"),
+    "a tensor missing": (weights(lambda w: w.pop(LAYER)), f"1 tensors are missing: {LAYER}"),
+    "a head half there": (weights(lambda w: w.pop("lm_head.dense.bias")), "missing: lm_head.dense.bias"),
+    "an unknown tensor": (
+        weights(lambda w: w.update({"lm_head.offset": w.pop("lm_head.bias")})),
+        "missing: lm_head.bias",
     ),
-    "empty weights": (lambda f: (f / "model.safetensors").write_bytes(b""), "can't be read"),
-    "a tensor missing": (
-        lambda f: change_weights(f, lambda w: w.pop(LAYER)),
-        "1 tensors are missing: roberta.encoder.layer.1.intermediate.dense.weight",
-    ),
-    "a head half there": (
-        lambda f: change_weights(f, lambda w: w.pop("lm_head.dense.bias")),
-        "1 tensors are missing: lm_head.dense.bias",
-    ),
-    "an unknown tensor": (rename("lm_head.bias", "lm_head.offset"), "missing: lm_head.bias"),
     "a tensor too many": (
-        lambda f: change_weights(f, lambda w: w.update(adapter=np.zeros(2, np.float32))),
+        weights(lambda w: w.update(adapter=np.zeros(2, np.float32))),
         "no place in this model: adapter",
     ),
-    "more layers than config.json says": (
-        lambda f: change_config(f, num_hidden_layers=2),
-        "no place in this model",
-    ),
-    "fewer layers than config.json says": (
-        lambda f: change_config(f, num_hidden_layers=4),
-        "16 tensors are missing",
-    ),
-    "another width than config.json says": (lambda f: change_config(f, intermediate_size=41), "has shape"),
-    "a matrix lying on its side": (
-        lambda f: change_weights(f, lambda w: w.update({LAYER: np.ascontiguousarray(w[LAYER].T)})),
-        "has shape",
-    ),
-    "the norms of the other family": (
-        lambda f: change_config(f, model_type="xlm-roberta-xl"),
-        "tensors are missing",
-    ),
+    "more layers than config.json says": (config(num_hidden_layers=2), "no place in this model"),
+    "fewer layers than config.json says": (config(num_hidden_layers=4), "16 tensors are missing"),
+    "another width than config.json says": (config(intermediate_size=41), "has shape"),
+    "a matrix lying on its side": (weights(lambda w: w.update({LAYER: w[LAYER].T.copy()})), "has shape"),
+    "the norms of the other family": (config(model_type="xlm-roberta-xl"), "tensors are missing"),
     "a decoder of its own": (
-        lambda f: change_weights(f, lambda w: w.update({"lm_head.decoder.weight": w["roberta." + WORD] + 1})),
+        weights(lambda w: w.update({"lm_head.decoder.weight": w["roberta." + WORD] + 1})),
         "word table of its own",
     ),
-    "an index that is no JSON": (
-        lambda f: (split_in_two(f), cut_off(f / "model.safetensors.index.json")),
-        "can't be read as JSON",
+    "an index that is no JSON": (in_parts(cut(INDEX)), "can't be read as JSON"),
+    "an index without its map": (in_parts(write(INDEX, "{}")), "no weight_map"),
+    "a file of the index missing": (in_parts(gone("b.safetensors")), "not in the folder"),
+    "one file of several cut off": (in_parts(cut("b.safetensors")), "can't be read"),
+    "an index that lists what is not there": (
+        change_index(lambda m: m.update({"roberta.encoder.layer.9.output.dense.bias": "a.safetensors"})),
+        "its files lack",
     ),
-    "an index without its map": (
-        lambda f: (split_in_two(f), (f / "model.safetensors.index.json").write_text("{}")),
-        "no weight_map",
-    ),
-    "a file of the index missing": (drop_from_index, "not in the folder"),
-    "an index that lists what is not there": (lie_in_index, "its files lack"),
-    "an index that points outside": (point_outside, "not in the folder"),
-    "one file of several cut off": (
-        lambda f: (split_in_two(f), cut_off(f / "b.safetensors")),
-        "can't be read",
+    "an index that points outside": (
+        change_index(lambda m: m.update(x="../../model.safetensors")),
+        "not in the folder",
     ),
 }
 
