@@ -26,10 +26,9 @@ from stilts_jax.model import SHAPES, EncoderConfig, Model, init_params
 from stilts_jax.progress import Progress, seconds_since_start
 from stilts_jax.settings import Settings
 from stilts_jax.sharding import Mesh, make_mesh, parameter_shardings
-from stilts_jax.train.loop import LoopConfig
+from stilts_jax.train.loop import Run, RunConfig
 from stilts_jax.train.losses import make_loss
 from stilts_jax.train.optimizer import OptimizerConfig, make_optimizer
-from stilts_jax.train.run import Run
 from stilts_jax.train.state import init_state
 from stilts_jax.train.vocabulary import PhaseVocabulary, fits_phase_vocabulary
 
@@ -105,22 +104,19 @@ class Training:
             optimizer = OptimizerConfig(
                 learning_rate=1e-5, total_steps=10**6, moment_dtype=train.moment_dtype
             )
-            self._run = self._stack.enter_context(
-                Run(
-                    init_state(params, make_optimizer(optimizer).init),
-                    LoopConfig(total_steps=10**6, seed=0, accumulation=train.accumulation, rng=rng),
-                    optimizer,
-                    {TASK: make_loss(model, TASK)},
-                    self._stack.enter_context(tempfile.TemporaryDirectory()),
-                    None,
-                    mesh,
-                    settings.mesh.zero1,
-                    None,
-                    False,
-                    progress,
-                )
+            config = RunConfig(
+                optimizer=optimizer,
+                losses={TASK: make_loss(model, TASK)},
+                batch_at=self._stack.enter_context(BatchesAhead(self._make_batch)),
+                directory=self._stack.enter_context(tempfile.TemporaryDirectory()),
+                mesh=mesh,
+                seed=0,
+                zero1=settings.mesh.zero1,
+                accumulation=train.accumulation,
+                rng=rng,
+                progress=progress,
             )
-        self._batch_at = self._stack.enter_context(BatchesAhead(self._make_batch))
+            self._run = Run(init_state(params, make_optimizer(optimizer).init), config, self._stack)
 
     def __enter__(self) -> "Training":
         return self
@@ -168,7 +164,7 @@ class Training:
         shapes = []
         with jax.set_mesh(self._mesh):
             for step in steps:
-                batch = self._batch_at(step)
+                batch = self._run.config.batch_at(step)
                 shapes.append(batch.arrays["tokens"].shape)
                 self._run.take_step(batch)
             self._run.fetch()

@@ -1,5 +1,6 @@
 """Trains one phase: data, model, batches and schedule put together, then the loop."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -36,16 +37,13 @@ from stilts_jax.experiment.phase_data import (
 )
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.experiment.start import Start
-from stilts_jax.experiment.trace import Traced
 from stilts_jax.features.records import Batch, Features, Ragged
 from stilts_jax.files import write_record
-from stilts_jax.model import Model, choose_backend, init_params
+from stilts_jax.model import Backend, Model, choose_backend, init_params
 from stilts_jax.sharding import parameter_shardings
-from stilts_jax.train.loop import LoopConfig, run_training
+from stilts_jax.train.loop import RunConfig, TrainingResult, run_training
 from stilts_jax.train.losses import make_loss
 from stilts_jax.train.optimizer import make_optimizer
-from stilts_jax.train.run import TrainingResult
-from stilts_jax.train.selection import is_collapsed
 from stilts_jax.train.state import init_state
 from stilts_jax.train.vocabulary import PhaseVocabulary, fits_phase_vocabulary
 
@@ -65,15 +63,7 @@ def train_phase(phase: Phase, context: Context) -> dict[str, Any]:
         heads=tuple((item.task.name, head_config(item.task, settings)) for item in data),
         compute=settings.compute,
     )
-    attention = choose_backend(
-        model.compute,
-        jax.default_backend(),
-        seq_len=max(item.hyperparameters.max_length for item in data),
-        head_dim=start.config.head_dim,
-        dropout=start.config.attention_dropout,
-        packed=any(item.task.kind == "mlm" for item in data),
-    )
-    context.progress.say(f"attention: {attention.name} ({attention.reason})")
+    attention = _choose_attention(model, data, context)
     params = _first_params(model, start, phase, context)
     vocabulary = _phase_vocabulary(data, selection, model, tokenizer.mask_id, context)
     word = params["encoder"]["embeddings"]["word"]
@@ -85,25 +75,32 @@ def train_phase(phase: Phase, context: Context) -> dict[str, Any]:
         selection = [replace(item, features=_remap(item.features, vocabulary)) for item in selection]
         params = jax.device_put(params, parameter_shardings(params, context.mesh))
     optimizer = optimizer_config(settings, data[0].hyperparameters, total_steps)
-    batch_at = _remapped(batches.batch_at, vocabulary)
-    with (
-        BatchesAhead(batch_at) as ahead,
-        Traced(ahead, context.trace, total_steps, context.progress) as traced,
-    ):
-        result = run_training(
-            init_state(params, make_optimizer(optimizer).init),
-            config=_loop_config(phase, total_steps, context, len(batches.shapes)),
+    train = settings.train
+    with BatchesAhead(_remapped(batches.batch_at, vocabulary)) as batch_at:
+        config = RunConfig(
             optimizer=optimizer,
             losses={name: make_loss(model, name) for name, _ in model.heads},
-            batch_at=traced,
+            batch_at=batch_at,
             directory=folder,
-            select=_make_select(model, data, selection, context) if selection else None,
             mesh=context.mesh,
+            seed=phase.seed,
+            select=_make_select(model, data, selection, context) if selection else None,
             zero1=settings.mesh.zero1,
+            accumulation=train.accumulation,
+            log_every=train.log_every,
+            evaluate_every=train.eval_every,
+            save_every=train.checkpoint_every,
+            keep=train.keep_latest,
+            patience=train.patience,
+            max_skipped=train.skip_non_finite,
+            rng=settings.compute.rng,
+            shapes=len(batches.shapes),
             flops_per_token=model.encoder.training_flops(),
-            tensorboard=settings.train.tensorboard,
+            tensorboard=train.tensorboard,
+            trace=context.trace,
             progress=context.progress,
         )
+        result = run_training(init_state(params, make_optimizer(optimizer).init), config)
     finished = result.params
     if vocabulary:
         finished = vocabulary.restore(
@@ -176,6 +173,20 @@ def _check_lengths(data: Sequence[TrainingData], start: Start) -> None:
             )
 
 
+def _choose_attention(model: Model, data: Sequence[TrainingData], context: Context) -> Backend:
+    """Returns the implementation of attention that the model will take, and says so."""
+    chosen = choose_backend(
+        model.compute,
+        jax.default_backend(),
+        seq_len=max(item.hyperparameters.max_length for item in data),
+        head_dim=model.encoder.head_dim,
+        dropout=model.encoder.attention_dropout,
+        packed=any(item.task.kind == "mlm" for item in data),
+    )
+    context.progress.say(f"attention: {chosen.name} ({chosen.reason})")
+    return chosen
+
+
 def _first_params(model: Model, start: Start, phase: Phase, context: Context) -> dict[str, Any]:
     """Returns the encoder with fresh heads, or those that the start brings along."""
     key = jax.random.key(phase.seed, impl=context.settings.compute.rng)
@@ -228,23 +239,6 @@ def _remapped(batch_at: Callable[[int], Batch], vocabulary: PhaseVocabulary | No
     return remapped
 
 
-def _loop_config(phase: Phase, total_steps: int, context: Context, shapes: int) -> LoopConfig:
-    train = context.settings.train
-    return LoopConfig(
-        total_steps=total_steps,
-        seed=phase.seed,
-        accumulation=train.accumulation,
-        log_every=train.log_every,
-        evaluate_every=train.eval_every,
-        save_every=train.checkpoint_every,
-        keep=train.keep_latest,
-        patience=train.patience,
-        max_skipped=train.skip_non_finite,
-        rng=context.settings.compute.rng,
-        shapes=shapes,
-    )
-
-
 def _make_select(
     model: Model, data: Sequence[TrainingData], selection: Sequence[SelectionData], context: Context
 ) -> Callable[[Mapping[str, Any]], float]:
@@ -285,6 +279,16 @@ def _find_collapse(selection: Sequence[SelectionData], result: TrainingResult) -
     chance = 100.0 * float(counts.max()) / len(labels)
     best = max(score for _, score in result.history)
     return {"chance": chance, "collapsed": is_collapsed(best, chance, len(labels))}
+
+
+def is_collapsed(score: float, chance: float, examples: int) -> bool:
+    """Says whether a score is no better than chance, as far as so many examples can tell.
+
+    Fine-tuning large models from some seeds ends at chance level; such a run must not go unnoticed into a mean. Two
+    standard errors above chance still count as chance.
+    """
+    share = chance / 100
+    return score <= chance + 200 * math.sqrt(share * (1 - share) / max(1, examples))
 
 
 def _save_final(folder: Path, params: Mapping[str, Any], step: int, context: Context) -> None:

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,6 +17,7 @@ from etils import epath
 from stilts_jax.chips import find_chip
 from stilts_jax.errors import ConfigError
 from stilts_jax.files import is_remote, naming
+from stilts_jax.progress import Progress
 
 
 class JsonLines:
@@ -95,6 +98,9 @@ class Work:
     def __add__(self, other: "Work") -> "Work":
         return Work(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
 
+    def __sub__(self, other: "Work") -> "Work":
+        return Work(**{f.name: getattr(self, f.name) - getattr(other, f.name) for f in fields(self)})
+
     def rates(self, flops_per_token: float | None) -> dict[str, float]:
         """Returns speeds as the log and the result show them.
 
@@ -124,16 +130,67 @@ def device_memory() -> int | None:
     return (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
 
 
-def count_tokens(arrays: Mapping[str, np.ndarray], pad_id: int) -> tuple[int, int]:
-    """Returns the positions of a batch, and how many are not padding; filler rows are padding too."""
-    positions = real = 0
+def count_rows(arrays: Mapping[str, np.ndarray], rows: np.ndarray, pad_id: int) -> Work:
+    """Returns the rows of a batch, its positions, and how many are not padding; filler rows are padding too."""
+    work = Work(examples=int(np.sum(np.asarray(rows) >= 0)))
     weight = arrays.get("weight")
     for name in ("tokens", "pair_tokens"):
         if name in arrays:
-            positions += arrays[name].size
-            rows = arrays[name] if weight is None else arrays[name][np.asarray(weight) > 0]
-            real += int((rows != pad_id).sum())
-    return positions, real
+            counted = arrays[name] if weight is None else arrays[name][np.asarray(weight) > 0]
+            work += Work(tokens=arrays[name].size, real_tokens=int((counted != pad_id).sum()))
+    return work
+
+
+def read_curve(directory: str | os.PathLike) -> list[list[float]]:
+    """Returns [[step, loss], ...] from a run's ``metrics.jsonl``."""
+    path = epath.Path(directory) / "metrics.jsonl"
+    points = []
+    for line in path.read_bytes().splitlines() if path.exists() else ():
+        # A damaged line is left out; that the file is damaged was said when the run went on.
+        with suppress(ValueError, TypeError, KeyError, AttributeError):
+            record = json.loads(line)
+            if record.get("loss") is not None:
+                points.append([record["step"], record["loss"]])
+    return points
+
+
+def best_step(history: Sequence[Sequence[float]]) -> int | None:
+    """Returns the step with the highest score in [[step, score], ...], the first of them if several share it."""
+    scored = [(score, -step) for step, score in history if not math.isnan(score)]
+    return int(-max(scored)[1]) if scored else None
+
+
+def is_out_of_patience(history: Sequence[Sequence[float]], patience: int) -> bool:
+    """Says whether the last ``patience`` evaluations brought no gain; 0 is endless patience."""
+    best = best_step(history)
+    since = sum(1 for step, _ in history if best is None or step > best)
+    return bool(patience) and since >= patience
+
+
+@contextmanager
+def profile_steps(folder: Path | None, steps: int, progress: Progress) -> Iterator[Callable[[], None]]:
+    """Profiles ten steps from the tenth on, earlier in a run of few ``steps``, for TensorBoard or Perfetto.
+
+    What is given is to be called before every step. The first steps are left alone, because they compile. Without a
+    ``folder`` nothing is profiled.
+    """
+    first, count, begun = min(10, steps // 2), 10, 0
+
+    def mark_step() -> None:
+        nonlocal begun
+        if folder and begun == first:
+            stack.callback(
+                lambda: progress.say(f"a profile of {min(begun - first, count)} steps is in {folder}")
+            )
+            stack.enter_context(jax.profiler.trace(str(folder)))
+        elif begun == first + count:
+            stack.close()
+        begun += 1
+
+    with ExitStack() as stack:
+        yield mark_step
+    if folder and begun <= first:
+        progress.say(f"warning: no profile was written, {begun} steps were left to take")
 
 
 class TensorBoard:

@@ -1,80 +1,140 @@
 """The training loop: it can be killed at any moment and goes on as if nothing had happened."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from stilts_jax import interruption
-from stilts_jax.errors import RunAgain, TrainingError
-from stilts_jax.progress import SILENT, Progress
+from stilts_jax.checkpoint import Checkpoints
+from stilts_jax.errors import ConfigError, RunAgain, TrainingError, nearest
+from stilts_jax.progress import SILENT, Progress, format_seconds, seconds_since_start
+from stilts_jax.sharding import state_shardings
+from stilts_jax.train import compiled, logs
+from stilts_jax.train.checks import check_batch
+from stilts_jax.train.compiled import BatchLike
 from stilts_jax.train.optimizer import OptimizerConfig
-from stilts_jax.train.run import BatchLike, LoopConfig, Run, TrainingResult
 from stilts_jax.train.state import TrainState
 from stilts_jax.train.step import LossFn
 from stilts_jax.train.trees import Params
 
 
-def run_training(
-    state: TrainState,
-    *,
-    config: LoopConfig,
-    optimizer: OptimizerConfig,
-    losses: Mapping[str, LossFn],
-    batch_at: Callable[[int], BatchLike],
-    directory: str | os.PathLike,
-    select: Callable[[Params], float] | None = None,
-    mesh: Mesh | None = None,
-    zero1: bool = False,
-    flops_per_token: float | None = None,
-    tensorboard: bool = False,
-    progress: Progress = SILENT,
-) -> TrainingResult:
-    """Trains, from the newest good checkpoint in ``directory`` if there is one.
+@dataclass(frozen=True)
+class RunConfig:
+    """All that a run needs besides its first state.
 
-    ``directory`` gets ``checkpoints/``, ``metrics.jsonl`` (a function of the run alone, bit for bit the same
-    however often it was killed) and ``timings.jsonl``. The caller holds the directory's lock (``lock_run``).
+    Attributes:
+        optimizer: also says how many steps the run has.
+        losses: ``loss_fn`` by task; a task has the head of its name.
+        batch_at: the batch of a step, a pure function of the step's number.
+        directory: gets ``checkpoints/``, ``metrics.jsonl`` (a function of the run alone, bit for bit the same however
+            often it was killed) and ``timings.jsonl``. The caller holds its lock (``lock_run``).
+        mesh: where to run.
+        seed: of dropout.
+        select: scores parameters (higher is better); must not keep them, because the next step donates them.
+        zero1: shard the moments over the mesh's ``data`` axis too.
+        accumulation: microbatches per step.
+        log_every: steps between lines of the two logs.
+        evaluate_every: steps between calls of ``select``; 0: only at the end.
+        save_every: steps between checkpoints, 0: only the last; a step that is the best so far is saved in any case.
+        keep: newest checkpoints that stay, besides the best one.
+        patience: evaluations without a gain after which the run stops; 0: never.
+        max_skipped: steps with a non-finite loss that may be left out before the run stops.
+        rng: implementation of the random keys.
+        pad_id: the padding in ``tokens``, for counting the rest.
+        shapes: how many shapes batches have, to say how many of them are compiled; 0: not known.
+        flops_per_token: of the forward and backward pass; with it the log shows the used share of the peak.
+        tensorboard: write a copy of the metrics for TensorBoard.
+        trace: folder for a profile of some steps.
+        progress: is told how far the run is.
+    """
+
+    optimizer: OptimizerConfig
+    losses: Mapping[str, LossFn]
+    batch_at: Callable[[int], BatchLike]
+    directory: str | os.PathLike
+    mesh: Mesh
+    seed: int
+    select: Callable[[Params], float] | None = None
+    zero1: bool = False
+    accumulation: int = 1
+    log_every: int = 10
+    evaluate_every: int = 0
+    save_every: int = 1000
+    keep: int = 2
+    patience: int = 0
+    max_skipped: int = 0
+    rng: str = "threefry2x32"
+    pad_id: int = 1
+    shapes: int = 0
+    flops_per_token: float | None = None
+    tensorboard: bool = False
+    trace: Path | None = None
+    progress: Progress = SILENT
+
+    def __post_init__(self) -> None:
+        for name, low, high in (("seed", 0, 2**32 - 1), ("accumulation", 1, 2**31), ("log_every", 1, 2**31)):
+            if not low <= getattr(self, name) <= high:
+                raise ConfigError(
+                    f"{name}={getattr(self, name)} is out of range.",
+                    where=f"RunConfig.{name}",
+                    fix=f"at least {low} and at most {high}",
+                )
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a finished run leaves behind.
+
+    Attributes:
+        params: of the best step if there was a selection, else of the last.
+        step: that step.
+        skipped: steps that were left out because their loss was not finite.
+        history: [[step, score], ...] of all evaluations.
+        curve: [[step, loss], ...] as logged.
+        work: what was done over all launches.
+    """
+
+    params: Params
+    step: int
+    skipped: tuple[int, ...]
+    history: list[list[float]]
+    curve: list[list[float]]
+    work: logs.Work
+
+
+def run_training(state: TrainState, config: RunConfig) -> TrainingResult:
+    """Trains, from the newest good checkpoint in the run's directory if there is one.
 
     Args:
         state: before the first step. Its arrays are donated to the first step.
-        losses: ``loss_fn`` by task; a task has the head of its name.
-        batch_at: the batch of a step, a pure function of the step's number.
-        select: scores parameters (higher is better); must not keep them, because the next step donates them.
-        mesh: where to run; None: on the default device.
-        zero1: shard the moments over the mesh's ``data`` axis too.
-        flops_per_token: of the forward and backward pass; with it the log shows the used share of the peak.
-        tensorboard: write a copy of the metrics for TensorBoard.
+        config: everything else.
 
     Raises:
         RunAgain: SIGTERM or Ctrl-C (then an Interrupted) came; a checkpoint was saved.
         TrainingError: the loss is not finite, or memory ran out.
     """
     with ExitStack() as stack:
-        stack.enter_context(jax.set_mesh(mesh) if mesh else nullcontext())
+        stack.enter_context(jax.set_mesh(config.mesh))
         if jax.process_count() == 1:  # over several hosts SIGTERM belongs to JAX's coordination service
             stack.enter_context(interruption.catch_signals())
             stack.enter_context(interruption.deferred())
-        stack.enter_context(_explain_memory())
-        run = stack.enter_context(
-            Run(
-                state,
-                config,
-                optimizer,
-                losses,
-                directory,
-                select,
-                mesh,
-                zero1,
-                flops_per_token,
-                tensorboard,
-                progress,
-            )
-        )
+        stack.enter_context(compiled.explain_memory())
+        run = Run(state, config, stack)
         del state
-        bar = stack.enter_context(progress.track("training", config.total_steps, start=run.step))
+        total, progress = config.optimizer.total_steps, config.progress
+        mark_step = stack.enter_context(logs.profile_steps(config.trace, total, progress))
+        bar = stack.enter_context(progress.track("training", total, start=run.step))
         while True:
             # Do not change the order. Evaluation comes before saving, so that a checkpoint holds the score
             # of its own step and a restart neither repeats nor forgets it. Saving comes before the batch, so
@@ -88,14 +148,241 @@ def run_training(
                     interrupted = True
             run.save(at_once=interrupted or run.is_finished())
             if interrupted:
-                raise interruption.stop(f" after step {run.step}; everything was saved.", str(directory))
+                where = str(config.directory)
+                raise interruption.stop(f" after step {run.step}; everything was saved.", where)
             if run.is_finished():
                 return run.result()
-            batch = batch_at(run.step)
+            mark_step()
+            batch = config.batch_at(run.step)
             bar.tell(run.compiling(batch))
             run.take_step(batch)
             bar.aside = run.compile_seconds
             bar.advance(1, **run.shown)
+
+
+class Run:
+    """The host's side of a run: its state, logs and checkpoints, with the actions that the loop repeats.
+
+    ``stack`` closes its files.
+
+    Attributes:
+        step: steps taken.
+        work: what was done so far, over all launches.
+        compile_seconds: how long this launch has compiled.
+        cached: how many compiled steps of this launch came from the cache on disk.
+        shown: what stands beside the progress.
+    """
+
+    _announced = False
+
+    def __init__(self, state: TrainState, config: RunConfig, stack: ExitStack) -> None:
+        self.config, self.step = config, 0
+        self.history: list[list[float]] = []
+        self.skipped: list[int] = []
+        self.shown: dict[str, float | str] = {}
+        self.work, self._logged = logs.Work(), logs.Work()
+        self.compile_seconds, self.cached = 0.0, 0
+        self._forms: set[tuple] = set()  # those that are compiled
+        self._pending: tuple[int, BatchLike, dict[str, jax.Array]] | None = None
+        self._saved_step = 0
+        self._directory = epath.Path(config.directory)
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self._shardings = state_shardings(state, config.mesh, zero1=config.zero1)
+        self._seed = jax.device_put(np.uint32(config.seed), self._shardings.step)
+        options: Any = {"accumulation": config.accumulation, "rng": config.rng}
+        self._functions = {
+            task: compiled.compile_step(loss, config.optimizer, self._shardings, **options)
+            for task, loss in config.losses.items()
+        }
+        self._abstract = jax.tree.map(
+            lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+            state,
+            self._shardings,
+        )
+        folder, first = self._directory, jax.process_index() == 0
+        self._checkpoints = Checkpoints(folder / "checkpoints", keep=config.keep, progress=config.progress)
+        self._metrics = logs.JsonLines(folder / "metrics.jsonl", enabled=first)
+        self._timings = logs.JsonLines(folder / "timings.jsonl", enabled=first)
+        self._boards = [logs.TensorBoard(folder / "tensorboard")] if config.tensorboard and first else []
+        for close in (self._timings.close, self._metrics.close, self._checkpoints.close):
+            stack.callback(close)  # all of them, whatever the others do
+        for board in self._boards:
+            stack.callback(board.close)
+        self._state = self._restore(state)
+        self._mark = time.monotonic()
+
+    def _restore(self, state: TrainState) -> TrainState:
+        """Returns the state of the newest intact checkpoint, or ``state``, sharded over the mesh."""
+        found = None
+        if self._checkpoints.steps():
+            for leaf in jax.tree.leaves(state):
+                if isinstance(leaf, jax.Array):
+                    leaf.delete()  # make room
+            wanted = {"params": self._abstract.params, "moments": self._abstract.moments}
+            found = self._checkpoints.restore_newest(wanted)
+        if not found:
+            self._metrics.cut(0)
+            return jax.device_put(state, self._shardings)
+        self.step, items, record = found
+        self._saved_step = self.step
+        self.history, self.skipped = record["history"], record["skipped"]
+        self.work = self._logged = logs.Work(**record["work"])
+        self._metrics.cut(record["metrics_size"])
+        if self._metrics.digest() not in ("", record["metrics_digest"]):
+            self.config.progress.say(
+                f"warning: {self._directory}/metrics.jsonl is not what it was: lines of earlier steps are missing or "
+                "wrong in the curve; the training itself is not affected"
+            )
+        self.config.progress.say(f"going on after step {self.step}")
+        step = jax.device_put(jnp.asarray(self.step, jnp.int32), self._shardings.step)
+        return TrainState(step=step, params=items["params"], moments=items["moments"])
+
+    def is_finished(self) -> bool:
+        """Says whether all steps are taken, or patience is at an end."""
+        out_of_patience = logs.is_out_of_patience(self.history, self.config.patience)
+        return self.step >= self.config.optimizer.total_steps or out_of_patience
+
+    def evaluate(self) -> None:
+        """Scores the parameters if an evaluation is due and the checkpoint does not hold its score already."""
+        every, last = self.config.evaluate_every, self.step >= self.config.optimizer.total_steps
+        due = last or (every and self.step and self.step % every == 0)
+        if not self.config.select or not due or (self.history and self.history[-1][0] == self.step):
+            return
+        self.fetch()
+        with interruption.deferred(False):  # may take long, and nothing is lost when it is left
+            score = float(self.config.select(self._state.params))
+        self.history.append([self.step, score])
+        self._write({"step": self.step, "score": score})
+        self.shown["score"] = score
+        self._mark = time.monotonic()
+
+    def save(self, *, at_once: bool) -> None:
+        """Saves if a checkpoint is due, if this step is the best so far, or if ``at_once``."""
+        best, every = logs.best_step(self.history), self.config.save_every
+        due = at_once or best == self.step or (every and self.step % every == 0)
+        if not due or self.step == self._saved_step:
+            return
+        self.fetch()
+        record = {
+            "history": self.history,
+            "skipped": self.skipped,
+            "work": asdict(self.work),
+            "metrics_size": self._metrics.sync(),
+            "metrics_digest": self._metrics.digest(),
+        }
+        items = {"params": self._state.params, "moments": self._state.moments}
+        self._checkpoints.save(self.step, items, record, protect=[] if best is None else [best])
+        self._saved_step = self.step
+        self._mark = time.monotonic()
+
+    def compiling(self, batch: BatchLike) -> str:
+        """Says which shape has to be compiled before a step on ``batch``; nothing where that is done."""
+        if compiled.form_of(batch) in self._forms:
+            return ""
+        total = f" of {self.config.shapes}" if self.config.shapes else ""
+        return f"compiling {len(self._forms) + 1}{total}"
+
+    def take_step(self, batch: BatchLike) -> None:
+        """Starts a step, then reads the metrics of the one before it, so that the device never waits for the host."""
+        if jax.default_backend() == "cpu":
+            self.fetch()  # nothing would overlap, and two steps would be in memory
+        check_batch(batch.arrays, self._state.params, batch.task)
+        if batch.task not in self._functions:
+            fix = nearest(batch.task, self._functions)
+            raise ConfigError(f"There is no loss for task {batch.task!r}.", where="losses", fix=fix)
+        placed = compiled.place_batch(batch.arrays, self.config.mesh, self.config.accumulation)
+        form, hits, start = compiled.form_of(batch), compiled.count_cache_hits(), time.monotonic()
+        is_new = form not in self._forms
+        # Once a step is compiled, all its arguments are on the mesh: another transfer would be a defect.
+        with nullcontext() if is_new else jax.transfer_guard("disallow"):
+            self._state, metrics = self._functions[batch.task](self._state, placed, self._seed)
+        compiling = time.monotonic() - start if is_new else 0.0
+        if is_new:
+            self._forms.add(form)
+            self.cached += compiled.count_cache_hits() > hits
+            self.compile_seconds += compiling
+            self._announce_first_step()
+        self.fetch()
+        self._pending = (self.step, batch, metrics)
+        self.step += 1
+        now = time.monotonic()
+        self.work += logs.count_rows(batch.arrays, batch.rows, self.config.pad_id) + logs.Work(
+            steps=1,
+            seconds=now - self._mark - compiling,
+            compilations=int(is_new),
+            compile_seconds=compiling,
+        )
+        self._mark = now
+
+    def _announce_first_step(self) -> None:
+        """Says, once per process, how long after the command the first step was taken."""
+        waited = None if Run._announced else seconds_since_start()
+        if waited is not None:
+            Run._announced = True
+            source = ", from the cache on disk" if self.cached else ""
+            self.config.progress.say(
+                f"first step {format_seconds(waited)} after the command; "
+                f"it compiled for {self.compile_seconds:.1f} s{source}"
+            )
+
+    def result(self) -> TrainingResult:
+        """Waits for the last checkpoint and returns the best parameters."""
+        self._checkpoints.wait()
+        self._metrics.sync()
+        params, step = self._state.params, self.step
+        best = logs.best_step(self.history)
+        if best is not None and best != self.step:
+            step = best
+            params = self._checkpoints.restore(best, {"params": self._abstract.params})[0]["params"]
+        curve = logs.read_curve(self._directory)
+        return TrainingResult(params, step, tuple(self.skipped), self.history, curve, self.work)
+
+    def fetch(self) -> None:
+        """Reads the metrics of the last step that was started, and logs them."""
+        if self._pending is None:
+            return
+        (step, batch, metrics), self._pending = self._pending, None
+        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        if values.pop("skipped"):
+            self._skip(step, batch, values)
+        self.shown["loss"] = values["loss"]
+        if step % self.config.log_every == 0:
+            # JSON has no NaN.
+            finite = {name: value if np.isfinite(value) else None for name, value in values.items()}
+            self._write({"step": step, "task": batch.task} | finite)
+            self._write_timings(step)
+
+    def _skip(self, step: int, batch: BatchLike, values: Mapping[str, float]) -> None:
+        """Counts a step whose loss was not finite; raises if there were too many."""
+        rows = [int(row) for row in batch.rows if row >= 0]
+        text = f"step {step}, task {batch.task}, rows {', '.join(map(str, rows[:64]))}"
+        if len(self.skipped) >= self.config.max_skipped:
+            raise TrainingError(
+                f"The loss or its gradient is not finite ({values['loss']}, {values['grad_norm']}).",
+                where=text,
+                fix=f"the last checkpoint (after step {self._saved_step}) is good; lower the "
+                "learning rate, look at these rows, or allow such steps to be left out (train.skip_non_finite)",
+            )
+        self.skipped.append(step)
+        self.config.progress.say(f"warning: this step was left out because its loss is not finite: {text}")
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        self._metrics.write(record)
+        for board in self._boards:
+            board.write(record)
+
+    def _write_timings(self, step: int) -> None:
+        window, self._logged = self.work - self._logged, self.work
+        if self.work.steps > 1:  # the first step is known by its compilation only
+            self.shown["examples/s"] = self.work.rates(None)["examples_per_second"]
+        self._timings.write(
+            {"step": step, **window.rates(self.config.flops_per_token), "steps": window.steps}
+            | {
+                "seconds": window.seconds,
+                "compilations": self.work.compilations,
+                "memory": logs.device_memory(),
+            }
+        )
 
 
 def _is_asked(step: int) -> bool:
@@ -104,19 +391,3 @@ def _is_asked(step: int) -> bool:
         # The coordination service catches SIGTERM of any host and agrees on one step.
         return multihost_utils.reached_preemption_sync_point(step)
     return interruption.is_asked()
-
-
-@contextmanager
-def _explain_memory() -> Iterator[None]:
-    """Says what helps when a device's memory ran out."""
-    try:
-        yield
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        raise TrainingError(
-            "The device's memory ran out.",
-            where=str(error).splitlines()[0][:300],
-            fix="what helps most, in this order: more microbatches (train.accumulation), rematerialisation "
-            "(compute.remat=full), shorter inputs (train.max_length) or bfloat16 (compute.dtype)",
-        ) from error

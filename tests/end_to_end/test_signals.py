@@ -22,7 +22,7 @@ MOMENTS = (
     f"{ROOM}.models.load_start",
     f"{ROOM}.train_phase.init_params",
     "stilts_jax.train.compiled.train_step",  # called by JAX while it traces
-    "stilts_jax.train.compiled.CompiledSteps._place",
+    "stilts_jax.train.compiled.place_batch",
     f"{ROOM}.train_phase.evaluate_task",
     "stilts_jax.checkpoint.store.Checkpoints.save",
     f"{ROOM}.train_phase._save_final",

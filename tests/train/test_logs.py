@@ -1,14 +1,26 @@
+import io
 import json
+import math
 import sys
 from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from stilts_jax.errors import ConfigError
+from stilts_jax.progress import Progress
 from stilts_jax.train import logs
-from stilts_jax.train.logs import JsonLines, TensorBoard, Work, count_tokens
+from stilts_jax.train.logs import (
+    JsonLines,
+    TensorBoard,
+    Work,
+    best_step,
+    count_rows,
+    is_out_of_patience,
+    profile_steps,
+)
 
 
 @pytest.mark.parametrize("remote", [False, True])
@@ -57,8 +69,9 @@ def test_padding_and_filler_rows_are_not_real_tokens():
         "weight": np.array([1, 1, 0]),
         "pair_tokens": np.array([[0, 1], [0, 2], [0, 2]]),
     }
-    assert count_tokens(arrays, 1) == (18, 10)
-    assert count_tokens({"tokens": tokens[:, None, :]}, 1) == (12, 11)
+    rows = np.array([7, 3, -1])
+    assert count_rows(arrays, rows, 1) == Work(examples=2, tokens=18, real_tokens=10)
+    assert count_rows({"tokens": tokens[:, None, :]}, rows, 1) == Work(examples=2, tokens=12, real_tokens=11)
 
 
 def test_utilisation_is_counted_on_real_tokens(monkeypatch):
@@ -100,3 +113,46 @@ def test_tensorboard_is_an_extra(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="not installed") as caught:
         TensorBoard(tmp_path)
     assert "tensorboardX" in caught.value.fix
+
+
+def test_the_first_of_equal_scores_is_the_best():
+    assert best_step([[10, 0.5], [20, 0.7], [30, 0.7]]) == 20
+    assert best_step([[10, math.nan], [20, -3.0]]) == 20
+    assert best_step([]) is None and best_step([[10, math.nan]]) is None
+
+
+@pytest.mark.parametrize(
+    ("scores", "patience", "expected"),
+    [
+        ([1, 2, 2, 2], 2, True),
+        ([1, 2, 2], 2, False),
+        ([1, 2, 1, 3], 2, False),
+        ([3, 2, 1], 0, False),
+        ([math.nan, math.nan], 2, True),
+        ([], 1, False),
+    ],
+)
+def test_patience_counts_evaluations_without_a_gain(scores, patience, expected):
+    history = [[10 * (number + 1), score] for number, score in enumerate(scores)]
+    assert is_out_of_patience(history, patience) is expected
+
+
+@pytest.mark.parametrize(("steps", "profiled"), [(4, 2), (30, 10)])
+def test_a_profile_that_viewers_open(steps, profiled, tmp_path):
+    said, folder = io.StringIO(), tmp_path / "trace"
+    with profile_steps(folder, steps, Progress(said)) as mark_step:
+        for step in range(steps):
+            mark_step()
+            assert float(jnp.ones(step + 1).sum()) == step + 1
+    assert said.getvalue() == f"a profile of {profiled} steps is in {folder}\n"
+    assert list(folder.rglob("*.xplane.pb"))  # what TensorBoard reads
+    assert list(folder.rglob("*.trace.json.gz"))  # what Perfetto reads
+
+
+def test_a_run_that_was_done_before_says_that_there_is_no_profile(tmp_path):
+    said = io.StringIO()
+    for folder in (None, tmp_path / "trace"):  # nothing is profiled unasked
+        assert not said.getvalue()
+        with profile_steps(folder, 30, Progress(said)):
+            pass
+    assert "no profile was written" in said.getvalue() and not (tmp_path / "trace").exists()

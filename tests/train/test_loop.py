@@ -12,10 +12,8 @@ import pytest
 from stilts_jax.checkpoint import Checkpoints, digest_leaves
 from stilts_jax.errors import EXIT_RUN_AGAIN, CheckpointError, ConfigError, RunAgain, TrainingError
 from stilts_jax.progress import Progress
-from stilts_jax.train.loop import run_training
-from stilts_jax.train.optimizer import OptimizerConfig, make_optimizer
-from stilts_jax.train.run import LoopConfig, Run, read_curve
-from stilts_jax.train.state import init_state
+from stilts_jax.train.logs import read_curve
+from stilts_jax.train.loop import Run
 
 
 def _labels(tiny):
@@ -117,27 +115,22 @@ def test_the_best_step_is_what_comes_back(tiny, tmp_path):
         asked.append(jax.tree.map(np.array, params))
         return [1.0, 3.0, 2.0, 2.5, 2.9][len(asked) - 1]
 
-    result = _run_with_select(tiny, tmp_path, score, steps=20, evaluate_every=2, patience=2, save_every=3)
+    rest = {
+        "steps": 20,
+        "accumulation": 1,
+        "evaluate_every": 2,
+        "patience": 2,
+        "save_every": 3,
+        "select": score,
+    }
+    result = tiny.run(tmp_path, batch=_labels(tiny), **rest)
     assert result.history == [[2, 1.0], [4, 3.0], [6, 2.0], [8, 2.5]]  # and no fifth evaluation
     assert result.step == 4
     assert jax.tree.all(jax.tree.map(np.array_equal, result.params, asked[1]))
     assert _steps(tmp_path) == [4, 6, 8]
-    again = _run_with_select(tiny, tmp_path, score, steps=20, evaluate_every=2, patience=2, save_every=3)
+    again = tiny.run(tmp_path, batch=_labels(tiny), **rest)
     assert len(asked) == 4 and again.step == 4
     assert digest_leaves(again.params) == digest_leaves(result.params)
-
-
-def _run_with_select(tiny, folder, select, *, steps, **config):
-    optimizer = OptimizerConfig(learning_rate=1e-2, total_steps=steps)
-    return run_training(
-        init_state(tiny.make_params(), make_optimizer(optimizer).init),
-        config=LoopConfig(total_steps=steps, seed=3, **config),
-        optimizer=optimizer,
-        losses=tiny.LOSSES,
-        batch_at=_labels(tiny),
-        directory=folder,
-        select=select,
-    )
 
 
 def test_damage_is_passed_over_and_made_good(tiny, tmp_path):
@@ -205,9 +198,9 @@ def test_what_the_loop_says(tiny, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("wrong", [{"seed": -1}, {"accumulation": 0}, {"log_every": 0}])
-def test_settings_out_of_range_are_refused(wrong):
+def test_settings_out_of_range_are_refused(tiny, tmp_path, wrong):
     with pytest.raises(ConfigError, match="out of range"):
-        LoopConfig(**({"total_steps": 3, "seed": 0} | wrong))
+        tiny.run(tmp_path, **wrong)
 
 
 STRANGE = {

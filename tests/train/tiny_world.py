@@ -18,9 +18,9 @@ import numpy as np
 from stilts_jax.checkpoint import Checkpoints, digest_leaves
 from stilts_jax.errors import StiltsError
 from stilts_jax.progress import SILENT
-from stilts_jax.train.loop import run_training
+from stilts_jax.sharding import MeshConfig, make_mesh
+from stilts_jax.train.loop import RunConfig, run_training
 from stilts_jax.train.optimizer import OptimizerConfig, make_optimizer
-from stilts_jax.train.run import LoopConfig
 from stilts_jax.train.state import init_state
 
 VOCABULARY, WIDTH, LAYERS, CLASSES, LENGTH = 64, 8, 2, 3, 6
@@ -108,6 +108,10 @@ def batch_at(step, *, rows=8, tasks=("labels", "labels", "mlm"), vocabulary=VOCA
     return SimpleNamespace(task=tasks[step % len(tasks)], arrays=arrays, rows=np.arange(rows) + rows * step)
 
 
+def one_device():
+    return make_mesh(MeshConfig(), jax.devices()[:1])
+
+
 def run(
     directory,
     *,
@@ -128,17 +132,16 @@ def run(
         return -float(label_loss(active, probe.arrays, None)[0])
 
     config = {"accumulation": 2, "log_every": 1, "evaluate_every": 6, "save_every": 4} | loop
-    return run_training(
-        init_state(make_params(), make_optimizer(optimizer).init),
-        config=LoopConfig(**({"total_steps": steps, "seed": 3} | config)),
+    config = RunConfig(
         optimizer=optimizer,
         losses=losses,
         batch_at=lambda step: (watch(), batch(step))[1],
         directory=directory,
-        select=select,
+        mesh=mesh or one_device(),
         progress=progress,
-        mesh=mesh,
+        **({"seed": 3, "select": select} | config),
     )
+    return run_training(init_state(make_params(), make_optimizer(optimizer).init), config)
 
 
 def main():
