@@ -21,10 +21,7 @@ def write_encoder_folder(
 ) -> None:
     """Trains a tokenizer on ``texts`` and writes it, with ``config.json``, as ``transformers`` reads it.
 
-    Args:
-        vocabulary: pieces to train for; the true number, with the special tokens, is in ``config.json``.
-        hidden: width of the encoder.
-        layers: depth of the encoder.
+    ``vocabulary`` pieces are trained for; the true number, with the special tokens, is in ``config.json``.
     """
     model = _train_unigram(texts, vocabulary)
     pieces = sentencepiece.SentencePieceProcessor(model_proto=model).get_piece_size()

@@ -44,13 +44,14 @@ _SYLLABLES: Mapping[str, tuple[str, str, str]] = {  # onsets, vowels, codas; eac
     "ar": ("ب ت ج ح خ د ر ز س ش ص ط ع غ ف ق ك ل م ن ه", "ا و ي", " ب ت د ر س ل م ن"),
 }
 _ENTITY_TAG = {"person": "PER", "place": "LOC", "organisation": "ORG"}
-_QUESTION_WORDS = {  # by the part asked for, with their parts of speech
-    "S": ("who", ("PRON",)),
-    "O": ("what", ("PRON",)),
-    "P": ("where", ("ADV",)),
-    "T": ("when", ("ADV",)),
-    "C": ("how many", ("ADV", "ADJ")),
-}
+_QUESTION_WORDS = {
+    "S": "who",
+    "O": "what",
+    "P": "where",
+    "T": "when",
+    "C": "how many",
+}  # by what they ask for
+_QUESTION_TAGS = {"who": ("PRON",), "what": ("PRON",), "how many": ("ADV", "ADJ")}  # the others are adverbs
 # The fields of `Language` up to its lexicon; a "-" stands for none.
 _DESIGN = """
 en English Latn 1.00 1.00 1.0 SNVOPT -                   -              -                   .?
@@ -209,18 +210,18 @@ def text_of(utterances: Utterance | Iterable[Utterance], language: Language) -> 
 
 def _question(clause: Clause, part: str, language: Language) -> list[Word]:
     """The words that ask for a part of the clause; with a count's ones stands what is counted."""
-    concept, tags = _QUESTION_WORDS[part]
+    concept = _QUESTION_WORDS[part]
+    tags = _QUESTION_TAGS.get(concept, ("ADV",))
     # An invented language has one word for "how many".
     words = [Word(text, tag, part="Q") for text, tag in zip(language.words[concept].split(), tags)]
-    if part == "C":
-        assert isinstance(clause.object, Thing)
+    if part == "C" and isinstance(clause.object, Thing):
         words += _noun_phrase(replace(clause.object, count=None), language, "O", definite=False)
     return words
 
 
 def _phrases(clause: Clause, language: Language) -> dict[str, list[Word]]:
     words, target, copula = language.words, clause.object, clause.verb == "is"
-    phrases = {"S": _noun_phrase(clause.subject, language, "S", definite=True)}
+    phrases = {"S": _noun_phrase(clause.subject, language, "S")}
     if not copula or "copula" not in language.lacks:
         phrases["V"] = [Word(words[clause.verb], "AUX" if copula else "VERB", part="V")]
     if isinstance(target, str):
@@ -230,8 +231,7 @@ def _phrases(clause: Clause, language: Language) -> dict[str, list[Word]]:
         role = "" if copula else {"organisation": "for", "place": "to"}.get(kind, "object")
         phrases["O"] = _in_role(role, _noun_phrase(target, language, "O", definite=not copula), language)
     if clause.place:
-        place = _noun_phrase(clause.place, language, "P", definite=False)
-        phrases["P"] = _in_role("in", place, language)
+        phrases["P"] = _in_role("in", _noun_phrase(clause.place, language, "P"), language)
     if clause.time:
         phrases["T"] = [Word(words[clause.time], "ADV", part="T")]
     if clause.negated and "not" in language.affixes and "V" in phrases:
@@ -241,7 +241,7 @@ def _phrases(clause: Clause, language: Language) -> dict[str, list[Word]]:
     return phrases
 
 
-def _noun_phrase(what: Entity | Thing, language: Language, part: str, *, definite: bool) -> list[Word]:
+def _noun_phrase(what: Entity | Thing, language: Language, part: str, definite: bool = True) -> list[Word]:
     if isinstance(what, Entity):
         texts = [(language.names[name], "PROPN") for name in what.names]
         if what.noun:
@@ -277,7 +277,7 @@ def _in_role(role: str, phrase: list[Word], language: Language) -> list[Word]:
 
 def _glue(word: Word, affix: str) -> Word:
     # A name keeps its own letters: an apostrophe parts it from a suffix, and foreign letters take none.
-    if word.entity != "O" and word.tag == "PROPN":
+    if word.tag == "PROPN":
         foreign = word.text[0].isascii() != affix[0].isascii()
         return word if foreign else replace(word, text=f"{word.text}'{affix}")
     return replace(word, text=affix[:-1] + word.text if affix.endswith("-") else word.text + affix)

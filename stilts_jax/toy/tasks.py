@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from stilts_jax.toy import meaning
 from stilts_jax.toy.languages import Utterance
-from stilts_jax.toy.meaning import CAUSES, CLASS_OF, CLASSES, Clause, Entity, Label, Side, Thing, judge
+from stilts_jax.toy.meaning import CAUSES, CLASS_OF, CLASSES, Clause, Entity, Label, Thing, judge
 
 LABELS: tuple[Label, ...] = ("entailment", "neutral", "contradiction")
 _PARTS = {"S": "subject", "O": "noun", "P": "place", "T": "time", "C": "count"}  # what a question can ask for
@@ -131,9 +131,8 @@ def statement(draw: Random) -> Utterance:
         return Utterance((_fact(draw),))
     if chance < 0.3:
         cause, effect = _cause_and_effect(draw)
-        if draw.random() < 0.5:
-            return Utterance((effect, cause), "because")
-        return Utterance((cause, effect), "so")
+        because = draw.random() < 0.5
+        return Utterance((effect, cause), "because") if because else Utterance((cause, effect), "so")
     if chance < 0.42:
         return Utterance((clause(draw), clause(draw)), "and")
     return _fronted(clause(draw), draw)
@@ -222,9 +221,8 @@ def _vary(premise: Clause, draw: Random, label: Label) -> Clause:
         return varied
     details = ("adjective", "adjective", "count", "count")
     part = draw.choice(("subject", "verb", "noun", *details, "place", "time"))
-    other: dict[str, frozenset] = {}
-    while part not in other:
-        other = meaning.constraints(event(draw, detail=1.0))
+    while part not in (other := meaning.constraints(event(draw, detail=1.0))):
+        pass
     return meaning.change(varied, part, next(iter(other[part])))
 
 
@@ -306,15 +304,10 @@ def _other_end(premise: Clause, asked: str, draw: Random) -> Clause:
         wrong = replace(_cause_and_effect(draw)[asked == "effect"], subject=premise.subject)
         if isinstance(wrong.object, Thing) and isinstance(premise.object, Thing) and draw.random() < 0.5:
             wrong = replace(wrong, object=premise.object)
-        sides = (_side(wrong), _side(premise)) if asked == "cause" else (_side(premise), _side(wrong))
+        pair = (wrong, premise) if asked == "cause" else (premise, wrong)
+        sides = tuple((said.verb, "?" if isinstance(said.object, Thing) else said.object) for said in pair)
         if all(rule[:2] != sides for rule in CAUSES):
             return wrong
-
-
-def _side(said: Clause) -> Side:
-    """The cause or effect of a rule that the clause is about."""
-    assert not isinstance(said.object, Entity)
-    return said.verb, "?" if isinstance(said.object, Thing) else said.object
 
 
 def kind_question(draw: Random) -> tuple[str, tuple[str, ...], int]:

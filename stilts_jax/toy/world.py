@@ -1,12 +1,9 @@
 """Writes the embedded world: data of every kind in the real release formats, and an encoder to be trained."""
 
-import csv
 import hashlib
-import io
 import json
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
-from functools import partial
 from math import log10
 from pathlib import Path
 from random import Random
@@ -17,7 +14,7 @@ from stilts_jax.progress import SILENT, Progress
 from stilts_jax.toy import tasks
 from stilts_jax.toy.encoder import write_encoder_folder
 from stilts_jax.toy.languages import Language, Utterance, build_languages, say, spell, text_of
-from stilts_jax.toy.tasks import Choice, Pair, Passage, distinct
+from stilts_jax.toy.tasks import Passage, distinct
 
 
 class Size(NamedTuple):
@@ -47,35 +44,27 @@ _SPOKEN = {
     "xcopa": ("en", "sw", "tr", "zh"),
     "bucc2018": ("de", "ru", "zh"),
 }
-# Sets of items: whose random numbers they take, what draws one, how many (a field of `Size`), and the files that say
-# them. A path with {} is written in every language of its task, others in English. Sets that the same function draws
-# share no item. Whoever changes the order, or the names that seed the random numbers, changes the world of every seed.
-_SETS: tuple[tuple[str, Callable[[Random], Hashable], str, tuple[str, ...]], ...] = (
-    ("_write_inference", tasks.inference, "test", ("xnli/test-{}.tsv",)),
-    ("_write_inference", tasks.inference, "dev", ("xnli/dev-{}.tsv",)),
-    ("_write_inference", tasks.inference, "dev", ("mnli/multinli_1.0_dev_matched.jsonl",)),
-    ("_write_inference", tasks.inference, "train", ("xnli/train-en.tsv", "mnli/multinli_1.0_train.jsonl")),
-    ("_write_paraphrases", tasks.paraphrase, "test", ("pawsx/test-{}.tsv",)),
-    ("_write_paraphrases", tasks.paraphrase, "dev", ("pawsx/dev-{}.tsv",)),
-    ("_write_paraphrases", tasks.paraphrase, "train", ("pawsx/train-en.tsv",)),
-    ("_write_tagging", tasks.udpos, "test", ("udpos/test-{}.tsv",)),
-    ("_write_tagging", tasks.udpos, "dev", ("udpos/dev-{}.tsv",)),
-    ("_write_tagging", tasks.udpos, "train", ("udpos/train-en.tsv",)),
-    ("_write_tagging", tasks.panx, "test", ("panx/test-{}.tsv",)),
-    ("_write_tagging", tasks.panx, "dev", ("panx/dev-{}.tsv",)),
-    ("_write_tagging", tasks.panx, "train", ("panx/train-en.tsv",)),
-    ("_write_questions", tasks.passage, "test", ("xquad/xquad.{}.json", "lareqa/xquad-r/{}.json")),
-    ("_write_questions", tasks.passage, "dev", ("squad/dev-v1.1.json",)),
-    ("_write_questions", tasks.passage, "train", ("squad/train-v1.1.json",)),
-    ("_write_choices", tasks.copa, "test", ("xcopa/test-{}.jsonl",)),
-    ("_write_choices", tasks.copa, "dev", ("xcopa/val-{}.jsonl",)),
-    ("_write_choices", tasks.copa, "copa", ("xcopa/train-en.jsonl",)),
-    ("_write_choices", tasks.siqa, "dev", ("siqa/socialIQa_v1.4_dev.jsonl",)),
-    ("_write_choices", tasks.siqa, "train", ("siqa/socialIQa_v1.4_trn.jsonl",)),
-    ("_write_choices", tasks.continuation, "dev", ("hellaswag/hellaswag_val.jsonl",)),
-    ("_write_choices", tasks.continuation, "train", ("hellaswag/hellaswag_train.jsonl",)),
-    ("_write_choices", tasks.kind_question, "dev", ("commonsenseqa/dev_rand_split.jsonl",)),
-    ("_write_choices", tasks.kind_question, "train", ("commonsenseqa/train_rand_split.jsonl",)),
+# Sets of items: whose random numbers they take, what draws one, the splits (whose sizes are fields of `Size`), and the
+# files that say them. A path with {code} is written in every language of its task, but for training in English. Sets
+# that the same function draws share no item. Whoever changes the order, or the names that seed the random numbers,
+# changes the world of every seed.
+_SETS: tuple[tuple[str, Callable[[Random], Hashable], str, str], ...] = (
+    ("_write_inference", tasks.inference, "test dev", "xnli/{split}-{code}.tsv"),
+    ("_write_inference", tasks.inference, "dev", "mnli/multinli_1.0_dev_matched.jsonl"),
+    ("_write_inference", tasks.inference, "train", "xnli/train-en.tsv mnli/multinli_1.0_train.jsonl"),
+    ("_write_paraphrases", tasks.paraphrase, "test dev train", "pawsx/{split}-{code}.tsv"),
+    ("_write_tagging", tasks.udpos, "test dev train", "udpos/{split}-{code}.tsv"),
+    ("_write_tagging", tasks.panx, "test dev train", "panx/{split}-{code}.tsv"),
+    ("_write_questions", tasks.passage, "test", "xquad/xquad.{code}.json lareqa/xquad-r/{code}.json"),
+    ("_write_questions", tasks.passage, "dev train", "squad/{split}-v1.1.json"),
+    ("_write_choices", tasks.copa, "test", "xcopa/test-{code}.jsonl"),
+    ("_write_choices", tasks.copa, "dev", "xcopa/val-{code}.jsonl"),
+    ("_write_choices", tasks.copa, "copa", "xcopa/train-en.jsonl"),
+    ("_write_choices", tasks.siqa, "dev", "siqa/socialIQa_v1.4_dev.jsonl"),
+    ("_write_choices", tasks.siqa, "train", "siqa/socialIQa_v1.4_trn.jsonl"),
+    ("_write_choices", tasks.continuation, "dev", "hellaswag/hellaswag_val.jsonl"),
+    ("_write_choices", tasks.continuation, "train", "hellaswag/hellaswag_train.jsonl"),
+    ("_write_choices", tasks.kind_question, "dev train", "commonsenseqa/{split}_rand_split.jsonl"),
 )
 
 
@@ -93,10 +82,14 @@ def write_world(
     draws = {stream: Random(f"{stream}/{seed}") for stream in {row[0] for row in _SETS}}
     taken: defaultdict[Callable, set[Hashable]] = defaultdict(set)
     with progress.track("toy world", len(_SETS) + 3, "parts") as bar:
-        for stream, make, amount, paths in _SETS:
-            items = distinct(make, getattr(amounts, amount), draws[stream], taken[make])
-            for path in paths:
-                _write_files(data, path, items, languages)
+        for stream, make, splits, paths in _SETS:
+            for split in splits.split():
+                items = distinct(make, getattr(amounts, split), draws[stream], taken[make])
+                for path in paths.split():
+                    task, several = path.split("/")[0], "{code}" in path and split != "train"
+                    for language in _speakers(task, languages) if several else languages[:1]:
+                        text = _text_of_file(task, items, language)
+                        write_whole(data / path.format(split=split, code=language.code), text)
             bar.advance()
         said = _write_retrieval(data, languages, amounts.pool, Random(f"_write_retrieval/{seed}"))
         bar.advance()
@@ -107,12 +100,6 @@ def write_world(
         write_encoder_folder(root / "encoder", texts, amounts.vocabulary, amounts.hidden, amounts.layers)
         _write_distances(root, languages)
         bar.advance()
-
-
-def _write_files(data: Path, path: str, items: Sequence[Any], languages: Sequence[Language]) -> None:
-    task = path.split("/")[0]
-    for language in _speakers(task, languages) if "{}" in path else languages[:1]:
-        write_whole(data / path.format(language.code), _text_of_file(task, items, language))
 
 
 def _speakers(task: str, languages: Sequence[Language]) -> list[Language]:
@@ -178,38 +165,62 @@ def _write_text(
 
 
 def _write_distances(root: Path, languages: Sequence[Language]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     measures = ("distance", "spelling_difference", "order_difference", "log_text_bytes")
-    writer.writerow(("code", "name", "script", *measures))
+    rows: list[tuple] = [("code", "name", "script", *measures)]
     for language in languages:
         size = (root / "data" / "text" / f"{language.code}.txt").stat().st_size
         numbers = (language.distance, 1 - language.shared_spelling, language.order_difference, log10(size))
-        writer.writerow((language.code, language.name, language.script, *(round(n, 4) for n in numbers)))
-    write_whole(root / "languages.csv", text.getvalue())
+        known = (language.code, language.name, language.script)
+        rows.append((*known, *(round(number, 4) for number in numbers)))
+    _write_lines(root / "languages.csv", [",".join(map(str, row)) for row in rows])
 
 
 def _text_of_file(task: str, items: Sequence[Any], language: Language) -> str:
-    """The text of a file of items: SQuAD's JSON, or a record an item, which is a line or a JSON object on a line."""
-    if task not in _RECORDS:
+    """The text of a file of items in the format of the task's release."""
+    if task in ("squad", "xquad", "lareqa"):
         return _squad(items, language, breaks=task == "lareqa")
-    records = [_RECORDS[task](item, number, language) for number, item in enumerate(items)]
-    lines = [line if isinstance(line, str) else json.dumps(line, ensure_ascii=False) for line in records]
-    return "".join(line + "\n" for line in lines)
+    if task in ("udpos", "panx"):  # a word and its tag a line, an empty line behind each sentence
+        column = "tag" if task == "udpos" else "entity"
+        sentences = [say(item, language) for item in items]
+        records = [
+            "".join(f"{word.text}\t{getattr(word, column)}\n" for word in words) for words in sentences
+        ]
+    elif task in ("xnli", "pawsx"):
+        records = ["\t".join(_spoken(item, language)) for item in items]
+    else:
+        objects = [_record(task, _spoken(item, language), number) for number, item in enumerate(items)]
+        records = [json.dumps(record, ensure_ascii=False) for record in objects]
+    return "".join(record + "\n" for record in records)
 
 
-def _pair(item: Pair, number: int, language: Language) -> str:
-    first, second, label = item
-    return f"{text_of(first, language)}\t{text_of(second, language)}\t{label}"
+def _spoken(item: Any, language: Language) -> Any:
+    """An item with texts in place of what is to be said."""
+    if isinstance(item, tuple):
+        return tuple(_spoken(part, language) for part in item)
+    return text_of(item, language) if isinstance(item, Utterance) else item
 
 
-def _mnli(item: Pair, number: int, language: Language) -> dict:
-    first, second = (text_of(said, language) for said in item[:2])
-    return {"gold_label": item[2], "pairID": f"toy-{number}", "sentence1": first, "sentence2": second}
-
-
-def _words(column: str, item: Utterance, number: int, language: Language) -> str:
-    return "".join(f"{word.text}\t{getattr(word, column)}\n" for word in say(item, language))
+def _record(task: str, item: Any, number: int) -> dict:
+    """The JSON object of an item whose sentences are said."""
+    if task == "mnli":
+        first, second, label = item
+        return {"gold_label": label, "pairID": f"toy-{number}", "sentence1": first, "sentence2": second}
+    if task == "commonsenseqa":  # only in English, whose words are the concepts
+        name, nouns, label = item
+        choices = [{"label": letter, "text": noun} for letter, noun in zip("ABCDE", nouns, strict=True)]
+        question = {"question_concept": name, "choices": choices, "stem": f"what is {name}?"}
+        return {"answerKey": "ABCDE"[label], "id": f"toy-{number}", "question": question}
+    premise, asked, options, label = item
+    if task == "xcopa":
+        given = {"premise": premise, "choice1": options[0], "choice2": options[1], "question": asked}
+        return {**given, "label": label, "idx": number, "changed": False}
+    if task == "siqa":
+        words = {"cause": "Why is that so?", "effect": "What is next?"}[asked]
+        answers = {f"answer{letter}": option for letter, option in zip("ABC", options, strict=True)}
+        return {"context": premise, "question": words, **answers, "correct": "ABC"[label]}
+    assert task == "hellaswag"
+    context = {"ind": number, "activity_label": "toy", "ctx_a": premise, "ctx_b": "", "ctx": premise}
+    return {**context, "endings": options, "label": label}
 
 
 def _squad(items: Sequence[Passage], language: Language, *, breaks: bool) -> str:
@@ -239,47 +250,3 @@ def _paragraph(item: Passage, number: int, language: Language, *, breaks: bool) 
     if breaks:
         paragraph["sentence_breaks"] = [[spans[0][0], spans[-1][1]] for spans in offsets]
     return paragraph
-
-
-def _copa(item: Choice, number: int, language: Language) -> dict:
-    premise, asked, options, label = item
-    choices = {f"choice{i}": text_of(option, language) for i, option in enumerate(options, start=1)}
-    gold = {"question": asked, "label": label, "idx": number, "changed": False}
-    return {"premise": text_of(premise, language), **choices, **gold}
-
-
-def _siqa(item: Choice, number: int, language: Language) -> dict:
-    premise, asked, options, label = item
-    question = {"cause": "Why is that so?", "effect": "What is next?"}[asked]
-    answers = {f"answer{'ABC'[i]}": text_of(option, language) for i, option in enumerate(options)}
-    context = text_of(premise, language)
-    return {"context": context, "question": question, **answers, "correct": "ABC"[label]}
-
-
-def _hellaswag(item: Choice, number: int, language: Language) -> dict:
-    premise, _, options, label = item
-    context = text_of(premise, language)
-    head = {"ind": number, "activity_label": "toy", "ctx_a": context, "ctx_b": "", "ctx": context}
-    return {**head, "endings": [text_of(option, language) for option in options], "label": label}
-
-
-def _commonsenseqa(item: tuple[str, Sequence[str], int], number: int, language: Language) -> dict:
-    name, nouns, label = item
-    words = language.words
-    choices = [{"label": "ABCDE"[i], "text": words[noun]} for i, noun in enumerate(nouns)]
-    stem = f"{words['what']} {words['is']} {words[name]}?"
-    question = {"question_concept": words[name], "choices": choices, "stem": stem}
-    return {"answerKey": "ABCDE"[label], "id": f"toy-{number}", "question": question}
-
-
-_RECORDS: dict[str, Callable[[Any, int, Language], str | dict]] = {
-    "xnli": _pair,
-    "pawsx": _pair,
-    "mnli": _mnli,
-    "udpos": partial(_words, "tag"),
-    "panx": partial(_words, "entity"),
-    "xcopa": _copa,
-    "siqa": _siqa,
-    "hellaswag": _hellaswag,
-    "commonsenseqa": _commonsenseqa,
-}
