@@ -43,7 +43,7 @@ _FIXED = {
 }
 
 
-DROPOUT = Range(0.0, 0.999)
+DROPOUT = Range(0.0, 0.999999)
 
 
 @dataclass(frozen=True, kw_only=True)
