@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stilts_jax.batches.ahead import BatchesAhead
 from stilts_jax.batches.collate import ragged
 from stilts_jax.batches.plan import PredictionStream, TrainingBatches
+from stilts_jax.batches.prefetch import made_ahead
 from stilts_jax.bench.workload import Workload
 from stilts_jax.errors import ConfigError
 from stilts_jax.evaluation.predict import predict
@@ -107,7 +107,7 @@ class Training:
             config = RunConfig(
                 optimizer=optimizer,
                 losses={TASK: make_loss(model, TASK)},
-                batch_at=self._stack.enter_context(BatchesAhead(self._make_batch)),
+                batch_at=self._stack.enter_context(made_ahead(self._make_batch)),
                 directory=self._stack.enter_context(tempfile.TemporaryDirectory()),
                 mesh=mesh,
                 seed=0,

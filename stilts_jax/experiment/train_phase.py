@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from stilts_jax.batches.ahead import BatchesAhead
+from stilts_jax.batches.prefetch import made_ahead
 from stilts_jax.checkpoint import Checkpoints
 from stilts_jax.distributed import from_main
 from stilts_jax.errors import CheckpointError, ConfigError
@@ -76,7 +76,7 @@ def train_phase(phase: Phase, context: Context) -> dict[str, Any]:
         params = jax.device_put(params, parameter_shardings(params, context.mesh))
     optimizer = optimizer_config(settings, data[0].hyperparameters, total_steps)
     train = settings.train
-    with BatchesAhead(_remapped(batches.batch_at, vocabulary)) as batch_at:
+    with made_ahead(_remapped(batches.batch_at, vocabulary)) as batch_at:
         config = RunConfig(
             optimizer=optimizer,
             losses={name: make_loss(model, name) for name, _ in model.heads},

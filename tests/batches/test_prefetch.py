@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from stilts_jax.batches.prefetch import prefetch
+from stilts_jax.batches.prefetch import made_ahead, prefetch
 
 
 def running():
@@ -48,3 +48,10 @@ def test_an_error_comes_where_its_batch_would_have_come():
 
 def test_nothing_to_make():
     assert list(prefetch(lambda step: step, [])) == []
+
+
+def test_batches_are_made_ahead_from_any_step():
+    made = []
+    with made_ahead(lambda step: made.append(step) or 2 * step) as batch_at:
+        assert [batch_at(step) for step in (7, 8, 3, 4, 4)] == [14, 16, 6, 8, 8]
+    assert not running() and {7, 8, 9, 3, 4, 5} <= set(made) and max(made) <= 12
