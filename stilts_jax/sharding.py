@@ -94,10 +94,15 @@ def _arrange(shape: tuple[int, ...], devices: list[Any]) -> np.ndarray:
         return np.array(devices, dtype=object).reshape(shape)
 
 
+def path_of(keys: tuple) -> str:
+    """Returns a pytree path as text."""
+    return jax.tree_util.keystr(keys, simple=True, separator="/")
+
+
 def parameter_paths(tree: Any) -> list[tuple[str, Any]]:
     """Returns every leaf with its path, such as ``encoder/layers/attention/query/kernel``."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return [(_name(path), leaf) for path, leaf in leaves]
+    return [(path_of(path), leaf) for path, leaf in leaves]
 
 
 def match_rule(path: str, shape: Sequence[int]) -> int:
@@ -130,11 +135,6 @@ def check_rules(trees: Sequence[Any]) -> None:
             )
 
 
-def parameter_specs(tree: Any, mesh: Mesh) -> Any:
-    """Returns the PartitionSpec of every leaf of a parameter tree (or of a part of one)."""
-    return jax.tree_util.tree_map_with_path(lambda path, leaf: _spec_of(path, leaf, mesh)[0], tree)
-
-
 def parameter_shardings(tree: Any, mesh: Mesh) -> Any:
     """Returns the sharding of every leaf of a parameter tree (or of a part of one)."""
     return jax.tree_util.tree_map_with_path(
@@ -164,7 +164,7 @@ def state_shardings(state: Any, mesh: Mesh, *, zero1: bool = False) -> Any:
     }
 
     def sharding(path: tuple, leaf: Any) -> NamedSharding:
-        keys = tuple(_name(path).split("/"))
+        keys = tuple(path_of(path).split("/"))
         if keys[0] == "params":
             return NamedSharding(mesh, _spec_of(path[1:], leaf, mesh)[0])
         if not leaf.shape:
@@ -174,7 +174,7 @@ def state_shardings(state: Any, mesh: Mesh, *, zero1: bool = False) -> Any:
         names = [keys[1:start] + keys[end:] for start, end in cuts]
         owner = next((name for name in names if parameters.get(name) == leaf.shape), None)
         if owner is None:
-            raise StiltsError("This optimizer state belongs to no parameter.", where=_name(path))
+            raise StiltsError("This optimizer state belongs to no parameter.", where=path_of(path))
         spec = _fit(RULES[match_rule("/".join(owner), leaf.shape)][1], leaf.shape, mesh.shape)
         return NamedSharding(mesh, _cut_over_data(spec, leaf.shape, mesh) if zero1 else spec)
 
@@ -185,12 +185,8 @@ def _part(state: Any, name: str) -> Any:
     return state[name] if isinstance(state, Mapping) else getattr(state, name)
 
 
-def _name(path: tuple) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
-
-
 def _spec_of(path: tuple, leaf: Any, mesh: Mesh) -> tuple[P, str]:
-    name = _name(path)
+    name = path_of(path)
     wanted = RULES[match_rule(name, leaf.shape)][1]
     spec = _fit(wanted, leaf.shape, mesh.shape)
     if spec == wanted:
@@ -279,18 +275,13 @@ def constrain_batch(array: jax.Array) -> jax.Array:
     return constrain(array, BATCH_AXES)
 
 
-def gather_rows(table: jax.Array, rows: jax.Array, dtype: Any = None) -> jax.Array:
+def gather_rows(table: jax.Array, rows: jax.Array) -> jax.Array:
     """Looks up rows of an embedding table cut over columns: ``[V, D]``, ``[B, ...]`` -> ``[B, ..., D]``.
 
     Every device looks up its own columns for all rows of its replica (of ``data``), then columns are exchanged
     for rows. What travels is the size of the result; gathering the table, or summing its gradient, is far more.
-
-    Args:
-        table: the embeddings.
-        rows: which of them.
-        dtype: of the result; what is looked up is cast before it travels. None: as the table.
     """
     rest = [None] * (rows.ndim - 1)
     everywhere = constrain(rows, "data", *rest)
-    found = jnp.take(table, everywhere, axis=0).astype(dtype or table.dtype)
+    found = jnp.take(table, everywhere, axis=0)
     return constrain_batch(constrain(found, "data", *rest, ("fsdp", "tensor")))

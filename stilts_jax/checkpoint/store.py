@@ -151,10 +151,6 @@ class Checkpoints:
         except _Damaged as damage:
             raise self._damage_error(step, damage) from damage
 
-    def record(self, step: int) -> dict[str, Any]:
-        """Returns the plain values that were saved with a step."""
-        return self.restore(step, {})[1]
-
     def load(
         self,
         item: str,
@@ -265,8 +261,6 @@ class Checkpoints:
             payload = self._payload(step)
         for name, tree in wanted.items():
             _compare(f"{self._directory}/{step}/{name}", tree, payload["leaves"].get(name, {}), exact=exact)
-        if not wanted:
-            return {}, payload[_RECORD]
         saved = {name: _as_saved(tree, payload["leaves"][name]) for name, tree in wanted.items()}
         with _together():
             args = {

@@ -5,12 +5,9 @@ from typing import Any
 
 import jax
 
+from stilts_jax.sharding import path_of
+
 Params = Any  # nested dicts of arrays
-
-
-def path_of(keys: tuple) -> str:
-    """Returns a pytree path as text."""
-    return jax.tree_util.keystr(keys, simple=True, separator="/")
 
 
 def map_with_path(change: Callable[..., Any], tree: Params, *rest: Params) -> Params:

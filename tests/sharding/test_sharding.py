@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AbstractMesh, AxisType
+from jax.sharding import AbstractMesh, AxisType, Mesh
 from jax.sharding import PartitionSpec as P
 
 from stilts_jax import sharding
@@ -59,8 +59,12 @@ def test_a_rule_without_a_leaf_is_named() -> None:
     assert caught.value.where == "logit_scale"
 
 
+def specs_of(mesh: Mesh | AbstractMesh) -> dict:
+    return jax.tree.map(lambda found: found.spec, sharding.parameter_shardings(tree(), mesh))
+
+
 def test_specs_of_known_parameters() -> None:
-    specs = sharding.parameter_specs(tree(), mesh())
+    specs = specs_of(mesh())
     assert specs["encoder"]["layers"]["attention"]["query"]["kernel"] == P(None, "fsdp", "tensor")
     assert specs["encoder"]["layers"]["attention"]["output"]["kernel"] == P(None, "tensor", "fsdp")
     assert specs["encoder"]["layers"]["ffn"]["down"]["bias"] == P()
@@ -71,7 +75,7 @@ def test_specs_of_known_parameters() -> None:
 
 def test_an_axis_that_does_not_divide_is_left_out_and_noted() -> None:
     odd = mesh(1, 3, 2)  # 16 divides by 2 and not by 3
-    specs = sharding.parameter_specs(tree(), odd)
+    specs = specs_of(odd)
     assert specs["encoder"]["layers"]["ffn"]["up"]["kernel"] == P(None, None, "tensor")
     assert specs["encoder"]["embeddings"]["word"] == P(None, None)
     notes = sharding.sharding_notes(tree(), odd)

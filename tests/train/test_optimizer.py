@@ -7,9 +7,9 @@ import optax
 import pytest
 
 from stilts_jax.errors import ConfigError
+from stilts_jax.sharding import path_of
 from stilts_jax.train.optimizer import OptimizerConfig, is_decayed, make_optimizer
 from stilts_jax.train.state import abstract_state, select_head
-from stilts_jax.train.trees import path_of
 
 
 def _paths(tree):

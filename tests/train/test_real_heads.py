@@ -9,12 +9,11 @@ import optax
 import pytest
 
 from stilts_jax.model import SHAPES, Compute, HeadConfig, Model, abstract_params
-from stilts_jax.sharding import MeshConfig, make_mesh, state_shardings
+from stilts_jax.sharding import MeshConfig, make_mesh, path_of, state_shardings
 from stilts_jax.train.losses import LOSSES, make_loss
 from stilts_jax.train.optimizer import OptimizerConfig, is_decayed, make_optimizer
 from stilts_jax.train.state import abstract_state, init_state, select_head
 from stilts_jax.train.step import train_step
-from stilts_jax.train.trees import path_of
 from stilts_jax.train.vocabulary import PhaseVocabulary
 
 HEADS = {

@@ -8,10 +8,10 @@ import optax.contrib
 import pytest
 
 from stilts_jax.errors import ConfigError
+from stilts_jax.sharding import path_of
 from stilts_jax.train.optimizer import OptimizerConfig, make_optimizer
 from stilts_jax.train.state import init_state, select_head
 from stilts_jax.train.step import eval_step, train_step
-from stilts_jax.train.trees import path_of
 
 OPTIMIZER = make_optimizer(OptimizerConfig(learning_rate=1e-2, total_steps=20, warmup=0))
 # What it gets as a gradient is what it leaves as the first moment.
