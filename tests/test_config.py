@@ -2,14 +2,8 @@
 
 import pytest
 
-from stilts_jax.config import apply_debug, base_config, find_config, load_config, parse_argument, to_settings
+from stilts_jax.config import find_config, load_config, parse_argument, to_settings
 from stilts_jax.errors import ConfigError
-
-
-def test_base_config_has_exactly_the_options_that_the_settings_have():
-    settings = to_settings(base_config())  # raises on an option too many or too few
-    assert settings.preset == "paper"
-
 
 CONFIGS = sorted(path.stem for path in find_config("base").parent.glob("*.py"))
 
@@ -17,9 +11,10 @@ CONFIGS = sorted(path.stem for path in find_config("base").parent.glob("*.py"))
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("debug", [False, True])
 def test_every_config_file_gives_settings_and_takes_debug(name, debug):
-    settings = to_settings(load_config(name + ":debug" * debug))
+    settings = to_settings(load_config(name + ":debug" * debug))  # raises on an option too many or too few
     assert settings.debug == debug
     assert settings.compute.check_nans == debug
+    assert not debug or (settings.train.max_steps <= 10 and settings.train.buckets == 1)
 
 
 @pytest.mark.parametrize("argument", ["task=panx,debug", "debug,task=panx", "task=panx:debug"])
@@ -94,15 +89,8 @@ def test_what_is_wrong_is_refused_with_the_nearest_name(spec, overrides, words):
     assert caught.value.exit_code == 2
 
 
-def test_a_file_without_get_config_is_named(tmp_path):
-    path = tmp_path / "mine.py"
-    path.write_text("x = 1\n")
-    with pytest.raises(ConfigError, match="get_config"):
-        load_config(str(path))
-
-
 @pytest.mark.parametrize(
-    "text", ["x = ", "import nothing_like_this", "def get_config(a):\n  return 1", "1 / 0"]
+    "text", ["x = 1", "x = ", "import nothing_like_this", "def get_config(a):\n  return 1", "1 / 0"]
 )
 def test_a_file_that_fails_is_named(tmp_path, text):
     path = tmp_path / "mine.py"
@@ -119,11 +107,3 @@ def test_a_users_own_file_is_loaded(tmp_path):
         "def get_config(argument=''):\n    c = base_config()\n    c.title = 'mine ' + argument\n    return c\n"
     )
     assert to_settings(load_config(f"{path}:now")).title == "mine now"
-
-
-def test_debug_is_small_and_strict():
-    apply_debug(config := base_config())
-    assert config.train.max_steps <= 10
-    assert config.train.buckets == 1
-    assert config.compute.check_nans
-    assert find_config("base").name == "base.py"

@@ -3,7 +3,6 @@ import json
 import numpy as np
 import pytest
 
-from stilts_jax.batches.plan import PredictionStream, TrainingBatches
 from stilts_jax.bench.run import Round, summarise
 from stilts_jax.bench.workload import LAWS, draw_workload, find_workload
 from stilts_jax.errors import ConfigError
@@ -58,16 +57,6 @@ def test_drawn_rows_follow_their_law(name):
     assert law.pieces * 0.95 <= len(used) <= law.pieces + 2
     tokens = workload.features.columns["tokens"]
     assert all(tokens[row][0] == 0 and tokens[row][-1] == 2 for row in range(50))
-
-
-@pytest.mark.parametrize("name", LAWS)
-def test_drawn_rows_can_be_batched(name):
-    workload = draw_workload(name, 320, rows=40, longest=64)
-    batches = TrainingBatches("bench", workload.features, batch_size=8, seed=0, max_length=64)
-    assert set(batches.batch_at(0).arrays) >= {"tokens", "weight"}
-    taken = workload.take(np.array([5, 3, 8]))
-    assert sum(len(batch.rows[batch.rows >= 0]) for batch in PredictionStream("bench", taken)) == 3
-    assert taken.columns["tokens"][1].tolist() == workload.features.columns["tokens"][3].tolist()
 
 
 def test_an_unknown_law_is_named():

@@ -22,12 +22,6 @@ def test_shapes_have_the_sizes_of_the_published_models(name):
     assert count == pytest.approx(published[name], rel=2e-3)
 
 
-@pytest.mark.parametrize("name", sorted(SHAPES))
-def test_the_way_through_config_json(name):
-    described = SHAPES[name].to_transformers()
-    assert EncoderConfig.from_transformers(described) == SHAPES[name]
-
-
 @pytest.mark.parametrize(
     ("changes", "because"),
     [
