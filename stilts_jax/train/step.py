@@ -96,13 +96,12 @@ def _accumulate(
     """Returns gradients, loss, weight and reports, summed over the batch."""
     gradient = jax.value_and_grad(summed_loss, has_aux=True)
 
-    def one(batch: Arrays, key: Any) -> tuple:
-        (loss, (weight, report)), gradients = gradient(trained, batch, key)
-        gradients = jax.tree.map(lambda g: g.astype(wide_dtype(g)), gradients)
-        return gradients, loss, weight, report
+    def widen(found: tuple) -> tuple:
+        (loss, (weight, report)), gradients = found
+        return jax.tree.map(lambda g: g.astype(wide_dtype(g)), gradients), loss, weight, report
 
     if accumulation == 1:
-        return one(batch, jax.random.fold_in(key, 0))
+        return widen(gradient(trained, batch, jax.random.fold_in(key, 0)))
     if getattr(loss_fn, "needs_whole_batch", False):
         raise ConfigError(
             "A loss with in-batch negatives can't be accumulated: every row's negatives are the whole batch.",
@@ -123,10 +122,12 @@ def _accumulate(
 
     def body(sums: tuple, item: tuple) -> tuple[tuple, None]:
         number, microbatch = item
-        return jax.tree.map(jnp.add, sums, one(microbatch, jax.random.fold_in(key, number))), None
+        found = widen(gradient(trained, microbatch, jax.random.fold_in(key, number)))
+        return jax.tree.map(jnp.add, sums, found), None
 
     first = jax.tree.map(lambda x: x[0], microbatches)
-    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(one, first, key))
+    shapes = jax.eval_shape(lambda *inputs: widen(gradient(trained, *inputs)), first, key)
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
     items = (jnp.arange(accumulation), microbatches)
     return jax.lax.platform_dependent(
         # A CPU's cores wait for each other at the end of every operation: two microbatches fill each other's gaps.
