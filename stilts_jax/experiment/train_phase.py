@@ -43,7 +43,7 @@ from stilts_jax.model import Backend, Model, choose_backend, init_params
 from stilts_jax.sharding import parameter_shardings
 from stilts_jax.train.loop import RunConfig, TrainingResult, run_training
 from stilts_jax.train.losses import make_loss
-from stilts_jax.train.optimizer import make_optimizer
+from stilts_jax.train.optimizer import OptimizerConfig, make_optimizer
 from stilts_jax.train.state import init_state
 from stilts_jax.train.vocabulary import PhaseVocabulary, fits_phase_vocabulary
 
@@ -75,31 +75,10 @@ def train_phase(phase: Phase, context: Context) -> dict[str, Any]:
         selection = [replace(item, features=_remap(item.features, vocabulary)) for item in selection]
         params = jax.device_put(params, parameter_shardings(params, context.mesh))
     optimizer = optimizer_config(settings, data[0].hyperparameters, total_steps)
-    train = settings.train
+    select = _make_select(model, data, selection, context) if selection else None
     with made_ahead(_remapped(batches.batch_at, vocabulary)) as batch_at:
-        config = RunConfig(
-            optimizer=optimizer,
-            losses={name: make_loss(model, name) for name, _ in model.heads},
-            batch_at=batch_at,
-            directory=folder,
-            mesh=context.mesh,
-            seed=phase.seed,
-            select=_make_select(model, data, selection, context) if selection else None,
-            zero1=settings.mesh.zero1,
-            accumulation=train.accumulation,
-            log_every=train.log_every,
-            evaluate_every=train.eval_every,
-            save_every=train.checkpoint_every,
-            keep=train.keep_latest,
-            patience=train.patience,
-            max_skipped=train.skip_non_finite,
-            rng=settings.compute.rng,
-            shapes=len(batches.shapes),
-            flops_per_token=model.encoder.training_flops(),
-            tensorboard=train.tensorboard,
-            trace=context.trace,
-            progress=context.progress,
-        )
+        config = _run_config(phase, context, model, optimizer, batch_at, len(batches.shapes), select)
+        # No name for the state: the loop gives its memory back.
         result = run_training(init_state(params, make_optimizer(optimizer).init), config)
     finished = result.params
     if vocabulary:
@@ -118,6 +97,41 @@ def train_phase(phase: Phase, context: Context) -> dict[str, Any]:
         keep_tokenizer(folder, tokenizer)
         write_record(folder / TRAINED, record)
     return record
+
+
+def _run_config(
+    phase: Phase,
+    context: Context,
+    model: Model,
+    optimizer: OptimizerConfig,
+    batch_at: Callable[[int], Batch],
+    shapes: int,
+    select: Callable[[Mapping[str, Any]], float] | None,
+) -> RunConfig:
+    settings, train = context.settings, context.settings.train
+    return RunConfig(
+        optimizer=optimizer,
+        losses={name: make_loss(model, name) for name, _ in model.heads},
+        batch_at=batch_at,
+        directory=context.folder(phase),
+        mesh=context.mesh,
+        seed=phase.seed,
+        select=select,
+        zero1=settings.mesh.zero1,
+        accumulation=train.accumulation,
+        log_every=train.log_every,
+        evaluate_every=train.eval_every,
+        save_every=train.checkpoint_every,
+        keep=train.keep_latest,
+        patience=train.patience,
+        max_skipped=train.skip_non_finite,
+        rng=settings.compute.rng,
+        shapes=shapes,
+        flops_per_token=model.encoder.training_flops(),
+        tensorboard=train.tensorboard,
+        trace=context.trace,
+        progress=context.progress,
+    )
 
 
 def can_adopt(context: Context) -> bool:
