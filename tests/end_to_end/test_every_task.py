@@ -4,8 +4,6 @@ The encoder is random and each phase takes two steps: what is tested are the joi
 smallest toy world's, and a few rows made here for the tasks that it lacks.
 """
 
-import csv
-import io
 import json
 import re
 from collections.abc import Iterator
@@ -17,6 +15,7 @@ from stilts_jax.evaluation.metrics import MAIN_VALUES
 from stilts_jax.main import main
 from stilts_jax.report.results import read_run
 from stilts_jax.tasks import get_task, list_tasks
+from tests.tasks.seed_files import SEEDS
 
 pytestmark = pytest.mark.slow
 
@@ -41,27 +40,9 @@ def write_what_the_world_lacks(root: Path) -> None:
     write(root / "pawsx/train-de.tsv", (root / "pawsx/dev-de.tsv").read_text())
     for split in ("train", "dev"):
         write(root / f"snli/snli_1.0_{split}.jsonl", pairs[:8])
-        for number in (1, 2, 3):
-            rows = [
-                {
-                    "uid": row["pairID"],
-                    "context": row["sentence1"],
-                    "hypothesis": row["sentence2"],
-                    "label": row["gold_label"][0],
-                }
-                for row in pairs[8:16]
-            ]
-            write(root / f"anli/R{number}/{split}.jsonl", rows)
-        lines = [f"{row['sentence1']}\t{row['sentence2']}\t{number % 2}" for number, row in enumerate(pairs)]
-        write(root / f"qqp/{split}.tsv", "\n".join(["question1\tquestion2\tis_duplicate", *lines]) + "\n")
         # A tag that training does not have.
         tags = "N N/N" if split == "train" else "N NEW"
         write(root / f"ccg/{split}.tsv", f"two words\t{tags}\n" * 8)
-        table = io.StringIO()
-        columns = ["id", "context", "question", "answer0", "answer1", "answer2", "answer3", "label"]
-        rows = [[f"c{number}", "a, b", "why?", *"pqrs", number % 4] for number in range(8)]
-        csv.writer(table).writerows([columns, *rows])
-        write(root / f"cosmosqa/{'train' if split == 'train' else 'valid'}.csv", table.getvalue())
         squad = json.loads((root / f"squad/{split}-v1.1.json").read_text())
         questions = [q for article in squad["data"] for part in article["paragraphs"] for q in part["qas"]]
         for question in questions[::2]:
@@ -74,41 +55,11 @@ def write_what_the_world_lacks(root: Path) -> None:
         text = (root / f"xquad/xquad.{language}.json").read_text()
         write(root / f"mlqa/MLQA_V1/test/test-context-{language}-question-{language}.json", text)
         write(root / f"tydiqa/tydiqa-goldp-v1.1-dev/tydiqa.goldp.{ours}.dev.json", text)
-    write_mewslix(root / "mewslix")
-
-
-def write_mewslix(folder: Path) -> None:
-    def entity(number):
-        text = f"Thing {number}. It is blue."
-        return {
-            "entity_id": f"Q{number}",
-            "description": text,
-            "sentence_spans": [{"start": 0, "end": len(text)}],
-        }
-
-    def mention(number, language):
-        text, start = f"Here is thing {number} again.", len("Here is ")
-        span = {"start": start, "end": start + len(f"thing {number}"), "text": f"thing {number}"}
-        context = {"text": text, "language": language, "sentence_spans": [{"start": 0, "end": len(text)}]}
-        found = {"example_id": f"m{number}", "mention_span": span, "entity_id": f"Q{number}"}
-        return context, found
-
-    write(folder / "candidate_set_entities.jsonl", [entity(number) for number in range(30)])
-    for split in ("train", "dev"):
-        rows = [mention(number, "en") for number in range(8)]
-        pairs = [
-            {"contextual_mention": {"context": context, "mention": found}, "entity": entity(number)}
-            for number, (context, found) in enumerate(rows)
-        ]
-        write(folder / f"wikipedia_pairs-{split}.jsonl", pairs)
-    for language in ("en", "de"):
-        rows = [mention(number, language) for number in range(5)]
-        write(
-            folder / f"wikinews_mentions/test-{language}.jsonl",
-            [{"context": context, "mentions": [found]} for context, found in rows],
-        )
-        labels = {found["example_id"]: [found["entity_id"]] for _, found in rows[:4]}
-        write(folder / f"wikinews_labels/test-{language}.json", labels | {"m4": []})
+    for name in ("anli", "qqp", "cosmosqa", "mewslix labels", "mewslix pairs"):
+        for path, text in SEEDS[name].files.items():
+            if not path.startswith(("snli", "mnli")):
+                write(root / path, text)
+                write(root / re.sub("dev|valid", "train", path).replace("test-de", "test-en"), text)
 
 
 @pytest.fixture(scope="module")
