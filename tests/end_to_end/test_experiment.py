@@ -32,14 +32,14 @@ def results_below(folder: Path) -> dict[str, dict]:
     return {result["phase"]["name"]: result for result in found}
 
 
-def grid_arguments(demo_workdir, workdir, *more):
+def grid_arguments(demo_workdir, workdir, *more, intermediates="none"):
     return (
         "grid",
         "--config=toy:size=test",
         f"--data_root={demo_workdir / 'world' / 'data'}",
         f"--workdir={workdir}",
         f"--config.encoder={demo_workdir / 'encoder'}",
-        "--config.experiment.intermediates=none",
+        f"--config.experiment.intermediates={intermediates}",
         *more,
     )
 
@@ -75,8 +75,7 @@ def test_the_demo_trains_and_scores_every_phase_in_every_language(demo):
 
 def test_a_dry_run_says_what_the_grid_then_takes(demo, environment, tmp_path):
     workdir, _ = demo
-    arguments = list(grid_arguments(workdir, tmp_path, "--dry_run"))
-    arguments[5] = "--config.experiment.intermediates=none+mnli"
+    arguments = grid_arguments(workdir, tmp_path, "--dry_run", intermediates="none+mnli")
     text = stilts(environment, *arguments).stdout
     rows = dict(re.split(r"  +", line.strip(), maxsplit=1) for line in text.split("\n\n")[0].splitlines())
     results = results_below(workdir / "grid")
@@ -93,8 +92,8 @@ def test_a_dry_run_says_what_the_grid_then_takes(demo, environment, tmp_path):
     assert f"{sum(result['throughput']['steps'] for result in results.values())} steps" in text
     assert "assuming 40% of its peak" in text
     # What is done counts no more, and tells how fast the rest will be.
-    arguments[3] = f"--workdir={workdir / 'grid'}"
-    text = stilts(environment, *arguments).stdout
+    done = grid_arguments(workdir, workdir / "grid", "--dry_run", intermediates="none+mnli")
+    text = stilts(environment, *done).stdout
     assert f"{len(results)} phases, 0 of them open: 0 steps" in text
     assert f"on {results['mnli.s0']['environment']['device']}, as fast as the 5 phases" in text
 
@@ -102,8 +101,9 @@ def test_a_dry_run_says_what_the_grid_then_takes(demo, environment, tmp_path):
 def test_a_dry_run_counts_once_what_is_trained_once(demo, environment, tmp_path):
     """MNLI between is XNLI's target run on the untouched encoder too."""
     workdir, _ = demo
-    arguments = list(grid_arguments(workdir, tmp_path, "--config.experiment.targets=xnli", "--dry_run"))
-    arguments[5] = "--config.experiment.intermediates=none+mnli"
+    arguments = grid_arguments(
+        workdir, tmp_path, "--config.experiment.targets=xnli", "--dry_run", intermediates="none+mnli"
+    )
     text = stilts(environment, *arguments).stdout
     steps = {line.split()[0]: int(line.split()[1]) for line in text.split("\n\n")[0].splitlines()[1:]}
     assert list(steps) == ["none+mnli.s0", "mnli.s0", "mnli.s0+mnli.s0"]
@@ -164,8 +164,7 @@ def test_a_killed_grid_ends_with_the_same_scores_and_metrics(demo, environment, 
 def test_two_parts_at_once_give_the_results_of_one_process(demo, environment, tmp_path):
     """Both parts share one row: the second trains on the intermediate that the first is still training."""
     workdir, _ = demo
-    arguments = list(grid_arguments(workdir, tmp_path))
-    arguments[-1] = "--config.experiment.intermediates=mnli"
+    arguments = grid_arguments(workdir, tmp_path, intermediates="mnli")
     command = [sys.executable, "-m", "stilts_jax.main", *arguments]
     parts = [
         subprocess.Popen([*command, f"--part={part}/2"], env=environment, stderr=subprocess.PIPE, text=True)
@@ -224,8 +223,9 @@ def test_selection_on_target_languages_is_asked_for_by_name_and_printed(demo, en
 def test_what_trains_the_same_is_trained_once(demo, environment, tmp_path):
     """MNLI as an intermediate task is XNLI's target run on the untouched encoder."""
     workdir, _ = demo
-    arguments = list(grid_arguments(workdir, tmp_path, "--config.experiment.targets=xnli"))
-    arguments[5] = "--config.experiment.intermediates=none+mnli"
+    arguments = grid_arguments(
+        workdir, tmp_path, "--config.experiment.targets=xnli", intermediates="none+mnli"
+    )
     done = stilts(environment, *arguments)
     assert done.stderr.count("taken over") == 1
     assert len(list(tmp_path.glob("phases/*/metrics.jsonl"))) == 2  # of three phases
@@ -238,13 +238,9 @@ def test_what_trains_the_same_is_trained_once(demo, environment, tmp_path):
 
 def test_a_row_from_another_encoder_needs_nothing_of_the_experiments_own(demo, environment, tmp_path):
     workdir, _ = demo
-    arguments = grid_arguments(
-        workdir,
-        tmp_path,
-        "--config.encoder=not/here",
-        f"--config.experiment.intermediates=hub:{workdir / 'encoder'}",
-        "--config.experiment.targets=udpos",
-    )
+    other = ("--config.encoder=not/here", "--config.experiment.targets=udpos")
+    row = f"hub:{workdir / 'encoder'}"
+    arguments = grid_arguments(workdir, tmp_path, *other, intermediates=row)
     stilts(environment, *arguments)
     (result,) = results_below(tmp_path).values()
     # It starts from the same files as the row without an intermediate task: the same training, the same scores.
