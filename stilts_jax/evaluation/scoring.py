@@ -11,7 +11,7 @@ from typing import Any
 
 from stilts_jax.errors import DataError
 from stilts_jax.evaluation import submission
-from stilts_jax.evaluation.benchmarks import BenchmarkTask, get_benchmark, summarise, summarise_tasks
+from stilts_jax.evaluation.benchmarks import OURS, BenchmarkTask, get_benchmark, summarise, summarise_tasks
 from stilts_jax.evaluation.gold import find_gold, retrieval_gold
 from stilts_jax.evaluation.metrics import METRICS, MetricResult
 from stilts_jax.tasks import get_task
@@ -22,7 +22,6 @@ from stilts_jax.tasks.sources.rows import Problems
 from stilts_jax.tasks.spec import UNKNOWN_LABEL, Task
 from stilts_jax.tasks.udpos import UNTAGGED
 
-_OURS = {"bucc2018": "bucc"}  # a benchmark's name of a task -> ours
 _BLANKED = "take gold from the data set's own release; XTREME's download blanks it"
 
 
@@ -194,7 +193,7 @@ def score_predictions(benchmark: str, predictions: str | Path, gold: str | Path)
         What ``summarise`` returns, in full precision.
     """
     tasks = {
-        name: (get_task(_OURS.get(name, name)), one.languages)
+        name: (get_task(OURS.get(name, name)), one.languages)
         for name, one in get_benchmark(benchmark).items()
     }
     return summarise(benchmark, _score(tasks, predictions, gold, benchmark))

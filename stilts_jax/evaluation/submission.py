@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from stilts_jax.errors import ConfigError, DataError, nearest
+from stilts_jax.evaluation.benchmarks import OURS
 from stilts_jax.files import write_json, write_whole
 from stilts_jax.tasks.sources.documents import read_bytes
 from stilts_jax.tasks.sources.readers import read_lines
@@ -36,7 +37,6 @@ FORMATS: Mapping[str, str] = {
     "ranking": "rankings",
 }
 _EXTENSIONS = {"choices": "jsonl", "answers": "json", "rankings": "json"}
-_OFFICIAL_NAMES = {"bucc": "bucc2018"}  # XTREME's names of tasks, where they are not ours
 THRESHOLDS_FILE = "thresholds.json"
 
 
@@ -54,7 +54,7 @@ def format_of(task: Task) -> str:
 
 def official_name(task: Task) -> str:
     """The name of the task's folder."""
-    return _OFFICIAL_NAMES.get(task.name, task.name)
+    return next((theirs for theirs, ours in OURS.items() if ours == task.name), task.name)
 
 
 def prediction_path(folder: str | Path, task: Task, language: str) -> Path:

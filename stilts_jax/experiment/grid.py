@@ -15,6 +15,7 @@ from stilts_jax.checkpoint import lock_run
 from stilts_jax.distributed import from_main, leave_together
 from stilts_jax.errors import EXIT_ERROR, EXIT_OK, ConfigError, LockedError, StiltsError, describe, explain
 from stilts_jax.experiment.context import Context
+from stilts_jax.experiment.models import FINAL
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.experiment.results import clear_failure, failed_result, read_failure, write_failure
 from stilts_jax.experiment.run import is_done, run_phase
@@ -23,7 +24,6 @@ from stilts_jax.interruption import check
 from stilts_jax.progress import format_seconds
 
 CHECKPOINTS = "checkpoints"
-FINAL = "final"
 
 
 @dataclass(frozen=True)

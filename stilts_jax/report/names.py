@@ -51,7 +51,7 @@ class Benchmark:
 def find_benchmark(name: str) -> Benchmark:
     """Returns a benchmark by the name that evaluation gives it; raises ConfigError for another."""
     # The folder in predictions has another name than the task.
-    tasks = {"bucc" if key == "bucc2018" else key: one for key, one in evaluation.get_benchmark(name).items()}
+    tasks = {evaluation.OURS.get(key, key): one for key, one in evaluation.get_benchmark(name).items()}
     languages = {key: one.languages for key, one in tasks.items()}
     return Benchmark(name.upper(), languages, {key: one.group for key, one in tasks.items()})
 
