@@ -14,6 +14,13 @@ from transformers import AutoTokenizer
 from stilts_jax.tokenization import Tokenizer, load_tokenizer
 from stilts_jax.toy.world import write_world
 
+
+def pytest_configure() -> None:
+    """A shell that starts the tests in the background has them ignore Ctrl-C, and so would what they start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 TEXT = """
 the house river teacher walked quickly because seventeen birds 1995 unbelievable paper, end. été naïve Berlin
 中国 是一个 国家 北京 上海 今天 天气 很好 กรุงเทพ สวัสดี ครับ ประเทศไทย

@@ -35,11 +35,11 @@ def check_attention(
     query, key, value, weight = (jax.random.normal(one, shape, jnp.float32) for one in keys)
     weight = jnp.where(mask[:, :, None, None], weight, 0)  # what lies behind a row's end means nothing
 
-    def run(backend: str, dtype: str, precision: str | None) -> tuple[list[jax.Array], float]:
+    def run(backend: str, dtype: str, precision: str) -> tuple[list[jax.Array], float]:
         @jax.jit
         def work(query: jax.Array, key: jax.Array, value: jax.Array) -> tuple[jax.Array, ...]:
             def weigh(query: jax.Array, key: jax.Array, value: jax.Array) -> tuple[jax.Array, jax.Array]:
-                with jax.default_matmul_precision(precision):
+                with jax.default_matmul_precision(precision or None):
                     found = attention(query, key, value, key_mask=mask, backend=backend)
                 found = jnp.where(mask[:, :, None, None], found, 0).astype(jnp.float32)
                 return (found * weight).sum(), found
