@@ -86,7 +86,8 @@ def test_a_dry_run_says_what_the_grid_then_takes(demo, environment, tmp_path):
         if int(steps):
             work = json.loads((folder / "trained.json").read_text())["work"]
             assert read_number(trained_on) == pytest.approx(work["real_tokens"], rel=0.05)
-            there = sum(path.stat().st_size for path in (folder / "final").rglob("*"))
+            files = [path for path in (folder / "final").rglob("*") if "tokenizer" not in path.parts]
+            there = sum(path.stat().st_size for path in files)
             # Within a tenth, and what orbax writes beside the numbers (much, for a toy).
             assert read_number(model[:-1]) < there < 1.1 * read_number(model[:-1]) + 300_000
     assert f"{sum(result['throughput']['steps'] for result in results.values())} steps" in text
@@ -115,25 +116,6 @@ def read_number(text):
     """Returns 1530 for ``1.53 k``."""
     number, _, prefix = text.partition(" ")
     return float(number) * 1000 ** " kMGT".index(prefix or " ")
-
-
-def test_the_command_in_the_report_runs_a_cell_again(demo, environment, tmp_path):
-    workdir, _ = demo
-    text = (workdir / "grid" / "report" / "report.md").read_text()
-    command = text.partition("# none on Tatoeba\n")[2].partition("\n")[0]
-    program = tmp_path / "stilts"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m stilts_jax.main "$@"\n')
-    program.chmod(0o755)
-    before = results_below(workdir / "grid")
-    environment = environment | {"PATH": f"{tmp_path}:{environment['PATH']}"}
-    done = subprocess.run(command, shell=True, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count("done before") == 6
-    after = results_below(workdir / "grid")
-    for name, result in after.items():
-        again = result["environment"]["started"] > before[name]["environment"]["finished"]
-        assert again == (name == "none+retrieval")
-        assert result["scores"] == before[name]["scores"]
 
 
 def test_a_killed_grid_ends_with_the_same_scores_and_metrics(demo, environment, tmp_path):
