@@ -178,7 +178,7 @@ def test_another_test_language_scores_again_and_never_trains_again(demo, environ
     stilts(environment, *arguments, "--config.experiment.languages=ru", "--config.evaluation.limit=8")
     limited = results_below(tmp_path)["none+udpos.s0"]
     assert limited["data"]["udpos"]["test"]["examples"] == 8
-    assert "scored on the first 8 examples of each language only" in limited["selection"]["notes"]
+    assert "udpos: scored on the first 8 examples of each language only" in limited["selection"]["notes"]
     assert trained.stat().st_mtime_ns == before
     assert len(list(tmp_path.glob("phases/*"))) == 1
 

@@ -137,7 +137,7 @@ def test_what_decays_in_real_trees(family):
 def test_moments_lie_where_their_parameters_lie(family):
     params = abstract_params(_model(family))
     shardings = state_shardings(
-        abstract_state(params, OPTIMIZER.init), make_mesh(MeshConfig(), jax.devices()[:1])
+        abstract_state(params, make_optimizer(OPTIMIZER).init), make_mesh(MeshConfig(), jax.devices()[:1])
     )
     for name in ("mu", "nu"):
         assert shardings.moments["encoder"][name] == shardings.params["encoder"]
