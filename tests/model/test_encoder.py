@@ -30,6 +30,7 @@ def loss_and_gradients(maker, config, compute, key=None):
 @pytest.mark.parametrize(
     ("family", "policies"), [("xlm-roberta", ("attention", "dots", "full")), ("xlm-roberta-xl", ("full",))]
 )
+@pytest.mark.slow
 def test_computing_again_changes_nothing(maker, exact, family, policies):
     """With dropout on: what is computed again must draw the same numbers again."""
     config = maker.config(family, hidden_dropout=0.2, attention_dropout=0.2)
@@ -80,6 +81,7 @@ def test_layers_apart_are_those_of_the_stack(maker, exact, family, options):
     np.testing.assert_allclose(run(apart), looped, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_full_rematerialisation_saves_memory(maker):
     config = maker.config(num_layers=8, hidden_size=96, intermediate_size=384, max_positions=130)
     params = jax.eval_shape(lambda: init_encoder(config, jax.random.key(0)))

@@ -62,6 +62,7 @@ def matching(patterns, path):
     return None
 
 
+@pytest.mark.slow
 def test_every_row_of_every_task_is_read():
     source = DataSource(ROOT)
     seen = set()

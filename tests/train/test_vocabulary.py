@@ -45,6 +45,7 @@ def _both_ways(tiny, dtype, steps, **config):
     return vocabulary, optimizer, params, plain, small
 
 
+@pytest.mark.slow
 def test_two_hundred_steps_in_float64(tiny):
     with jax.enable_x64(True):
         vocabulary, optimizer, params, plain, small = _both_ways(tiny, np.float64, STEPS, layer_decay=0.9)
@@ -71,6 +72,7 @@ def test_losses_and_gradients_in_float32(tiny):
     np.testing.assert_allclose(small[2], plain[2], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_long_product_in_float32_rounds_at_most_by_half_a_bit_a_step(tiny):
     vocabulary, optimizer, params, plain, small = _both_ways(tiny, np.float32, STEPS)
     original = params["encoder"]["embeddings"]["word"]
