@@ -1,13 +1,13 @@
 """Rows put together from pieces of flat arrays, without a loop over the rows."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
 from stilts_jax.features.records import Ragged
-from stilts_jax.tokenization import Encoded, Tokenizer
+from stilts_jax.tokenization import Encoded
 
 _BLOCK = 2**20  # values that are copied at a time
 
@@ -31,6 +31,10 @@ class Segments(NamedTuple):
         """Keeps the first ``count`` values of each."""
         return self._replace(lengths=np.minimum(self.lengths, count))
 
+    def pick(self, rows: np.ndarray) -> "Segments":
+        """Returns the stretches of ``rows``."""
+        return self._replace(starts=self.starts[rows], lengths=self.lengths[rows])
+
     def tail(self, count: np.ndarray | int) -> "Segments":
         """Keeps the last ``count`` values of each."""
         lengths = np.minimum(self.lengths, count)
@@ -47,16 +51,6 @@ def find_unique(texts: Iterable[str]) -> tuple[list[str], np.ndarray]:
 def select(encoded: Encoded, numbers: np.ndarray) -> Segments:
     """Returns the texts ``numbers`` [N] of ``encoded``."""
     return Segments(encoded.ids, encoded.offsets[numbers], np.diff(encoded.offsets)[numbers])
-
-
-def tokenize(
-    tokenizer: Tokenizer, *columns: Sequence[str], advance: Callable[[int], object] | None = None
-) -> list[Segments]:
-    """Tokenizes columns of texts; each distinct text once."""
-    unique, inverse = find_unique(text for column in columns for text in column)
-    encoded = tokenizer.encode(unique, advance=advance)
-    borders = np.cumsum([len(column) for column in columns])[:-1]
-    return [select(encoded, numbers) for numbers in np.split(inverse, borders)]
 
 
 def copy_ranges(

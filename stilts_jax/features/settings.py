@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, ClassVar
 
 import numpy as np
 
-from stilts_jax.errors import ConfigError, DataError
-from stilts_jax.features.records import IGNORE
-from stilts_jax.progress import SILENT, Progress
+from stilts_jax.features.ragged import Segments, find_unique, select
+from stilts_jax.settings import LENGTH, POSITIVE, Checked, Range
 from stilts_jax.tokenization import Tokenizer
 
 PAIR_SPECIALS = 4  # <s> A </s></s> B </s>
@@ -16,7 +15,7 @@ SINGLE_SPECIALS = 2  # <s> A </s>
 
 
 @dataclass(frozen=True)
-class FeatureSettings:
+class FeatureSettings(Checked):
     """The settings of a task that change its rows; part of the cache's key.
 
     Attributes:
@@ -25,20 +24,10 @@ class FeatureSettings:
         stride: subwords from the beginning of one window of a long context to that of the next (span).
     """
 
-    max_length: int = 256
-    max_query_length: int = 64
-    stride: int = 128
-
-    def __post_init__(self) -> None:
-        if self.max_length < PAIR_SPECIALS + 2:
-            raise ConfigError(
-                f"max_length={self.max_length} leaves no room for two texts and special tokens",
-                fix=f"set max_length to {PAIR_SPECIALS + 2} or more",
-            )
-        if self.max_query_length < 1 or self.stride < 1:
-            raise ConfigError(
-                f"max_query_length={self.max_query_length} and stride={self.stride} must be 1 or more"
-            )
+    group: ClassVar[str] = ""
+    max_length: Annotated[int, Range(PAIR_SPECIALS + 2, int(LENGTH.high))] = 256
+    max_query_length: Annotated[int, POSITIVE] = 64
+    stride: Annotated[int, POSITIVE] = 128
 
 
 @dataclass(frozen=True)
@@ -46,33 +35,20 @@ class Work:
     """What a featurizer is given besides the examples.
 
     Attributes:
-        training: rows must have gold; what only predictions need is left out.
-        language_of: the language of an example by its index; for messages.
+        training: rows have gold; columns that only predictions need are left out.
         advance: counts tokenized texts.
+        say: tells the user something.
     """
 
     tokenizer: Tokenizer
     settings: FeatureSettings
     training: bool
-    language_of: Callable[[int], str]
     advance: Callable[[int], object]
-    progress: Progress = SILENT
+    say: Callable[[str], None]
 
-    def read_labels(self, examples: Sequence[Any]) -> np.ndarray:
-        """int32 [N]; IGNORE where gold is blanked, which is an error in training."""
-        labels = np.fromiter(
-            (IGNORE if example.label is None else example.label for example in examples),
-            np.int32,
-            len(examples),
-        )
-        if self.training and (labels == IGNORE).any():
-            raise self.missing_gold(examples, int(np.argmax(labels == IGNORE)))
-        return labels
-
-    def missing_gold(self, examples: Sequence[Any], index: int) -> DataError:
-        """The error for an example that can't be trained on."""
-        return DataError(
-            "an example to train on has no gold label",
-            where=f"language {self.language_of(index)}, example {examples[index].id!r}",
-            fix="train on a split whose labels are not blanked",
-        )
+    def tokenize(self, *columns: Sequence[str]) -> list[Segments]:
+        """Tokenizes columns of texts; each distinct text once."""
+        unique, inverse = find_unique(text for column in columns for text in column)
+        encoded = self.tokenizer.encode(unique, advance=self.advance)
+        borders = np.cumsum([len(column) for column in columns])[:-1]
+        return [select(encoded, numbers) for numbers in np.split(inverse, borders)]

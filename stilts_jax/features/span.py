@@ -1,24 +1,64 @@
-"""span: ``<s> question </s></s> window of the context </s>``, with each token's place in the context."""
+"""span: ``<s> question </s></s> window of the context </s>``, with each token's place in the context.
 
+The character offsets that the tokenizer gives have three errors, which are corrected here. A lone ``▁`` claims the
+first character of its word (in Chinese and Thai). Some tokenizers count the space before a word as a part of the
+word. A combining mark that normalization merged into its letter, or dropped, belongs to no subword.
+"""
+
+import unicodedata
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from stilts_jax.errors import ConfigError
-from stilts_jax.features.offsets import Located, locate
-from stilts_jax.features.ragged import Segments, find_unique, join, select
+from stilts_jax.features.ragged import Segments, find_unique, join
 from stilts_jax.features.records import IGNORE, Ragged
 from stilts_jax.features.settings import PAIR_SPECIALS, Work
-from stilts_jax.features.windows import find_max_context, plan_windows
 from stilts_jax.tasks.spec import SpanExample
-from stilts_jax.tokenization import CLS_ID, SEP_ID
+from stilts_jax.tokenization import CLS_ID, SEP_ID, Encoded, Tokenizer
 
 DOCUMENT_OFFSET = 3  # <s>, </s>, </s> stand before the context, beside the question
+_JOINER = 0x200D  # shapes the letter before it (Malayalam, Sinhala), and is dropped by the tokenizer
+
+
+class Located(NamedTuple):
+    """Texts with the place of each subword, in characters of all texts laid end to end.
+
+    Neither ``starts`` nor ``ends`` ever decreases, so that places are found by bisection. No subword begins with a
+    space, and every combining mark belongs to a subword.
+
+    Attributes:
+        ids: int32 [S]
+        offsets: int64 [N + 1] into ``ids``, by text.
+        starts: int64 [S]
+        ends: int64 [S]; equal to the start where a subword has no character of its own.
+        text_starts: int64 [N + 1], where each text begins.
+    """
+
+    ids: np.ndarray
+    offsets: np.ndarray
+    starts: np.ndarray
+    ends: np.ndarray
+    text_starts: np.ndarray
+
+
+class Windows(NamedTuple):
+    """Stretches of documents.
+
+    Attributes:
+        document: int64 [W]
+        start: int64 [W], first token.
+        length: int64 [W]
+    """
+
+    document: np.ndarray
+    start: np.ndarray
+    length: np.ndarray
 
 
 def build_span(examples: Sequence[SpanExample], work: Work) -> dict[str, np.ndarray | Ragged]:
-    """Columns ``tokens``, ``start``, ``end``; for predictions also ``char_start``, ``char_end``,
-    ``max_context``.
+    """Columns ``tokens``, ``start``, ``end``; for predictions also ``char_start``, ``char_end``, ``max_context``.
 
     ``start`` and ``end`` point at the first and last token of the first answer, at ``<s>`` where the window
     doesn't hold all of it. Each distinct context is tokenized once for all its questions.
@@ -27,8 +67,7 @@ def build_span(examples: Sequence[SpanExample], work: Work) -> dict[str, np.ndar
     contexts, context_of = find_unique(example.context for example in examples)
     encoded = work.tokenizer.encode(contexts, characters=True, advance=work.advance)
     located = locate(contexts, encoded, work.tokenizer)
-    questions, question_of = find_unique(example.question for example in examples)
-    query = select(work.tokenizer.encode(questions, advance=work.advance), question_of)
+    (query,) = work.tokenize([example.question for example in examples])
     query = query.head(settings.max_query_length)
     capacity = settings.max_length - PAIR_SPECIALS - query.lengths
     if len(capacity) and capacity.min() < 1:
@@ -36,44 +75,42 @@ def build_span(examples: Sequence[SpanExample], work: Work) -> dict[str, np.ndar
             f"a question of {query.lengths.max()} tokens leaves no room in max_length={settings.max_length}",
             fix="lower max_query_length or raise max_length",
         )
-
     lengths = np.diff(located.offsets)[context_of]
     windows = plan_windows(lengths, capacity, settings.stride)
-    rows = len(windows.document)
-    query = Segments(query.values, query.starts[windows.document], query.lengths[windows.document])
-    first_token = located.offsets[context_of[windows.document]] + windows.start
-    document = Segments(located.ids, first_token, windows.length)
-    answer_first, answer_last = _find_answers(examples, context_of, located, work)
-    begin = answer_first[windows.document] - windows.start
-    stop = answer_last[windows.document] - windows.start
-    inside = (answer_first[windows.document] >= 0) & (begin >= 0) & (stop < windows.length)
+    of, rows = windows.document, len(windows.document)
+    query = query.pick(of)
+    document = Segments(located.ids, located.offsets[context_of[of]] + windows.start, windows.length)
+    first, last = (found[of] for found in _find_answers(examples, context_of, located))
+    begin, stop = first - windows.start, last - windows.start
+    inside = (first >= 0) & (begin >= 0) & (stop < windows.length)
     shift = query.lengths + DOCUMENT_OFFSET
+
+    def lay_out(special: int, beside: Segments, values: Segments) -> Ragged:
+        return join(special, beside, special, special, values, special, rows=rows)
+
     columns: dict[str, np.ndarray | Ragged] = {
-        "example": windows.document,
+        "example": of,
         "tokens": join(CLS_ID, query, SEP_ID, SEP_ID, document, SEP_ID, rows=rows),
         "start": np.where(inside, begin + shift, 0).astype(np.int32),
         "end": np.where(inside, stop + shift, 0).astype(np.int32),
     }
     if work.training:
         return columns
+    beside = Segments(np.zeros(settings.max_query_length, np.int32), np.zeros(rows, np.int64), query.lengths)
+    ignored = beside._replace(values=np.full_like(beside.values, IGNORE))
     in_text = np.repeat(located.text_starts[:-1], np.diff(located.offsets))
-    ignore = Segments(
-        np.full(settings.max_query_length, IGNORE, np.int32), np.zeros(rows, np.int64), query.lengths
-    )
     for name, places in (("char_start", located.starts), ("char_end", located.ends)):
-        local = (places - in_text).astype(np.int32)
-        columns[name] = join(
-            IGNORE, ignore, IGNORE, IGNORE, document._replace(values=local), IGNORE, rows=rows
-        )
+        values = document._replace(values=(places - in_text).astype(np.int32))
+        columns[name] = lay_out(IGNORE, ignored, values)
     best = find_max_context(windows, lengths).astype(np.int32)
-    seen = Segments(best, np.cumsum(windows.length) - windows.length, windows.length)
-    nothing = ignore._replace(values=np.zeros_like(ignore.values))
-    columns["max_context"] = join(0, nothing, 0, 0, seen, 0, rows=rows)
+    columns["max_context"] = lay_out(
+        0, beside, Segments(best, np.cumsum(windows.length) - windows.length, windows.length)
+    )
     return columns
 
 
 def _find_answers(
-    examples: Sequence[SpanExample], context_of: np.ndarray, located: Located, work: Work
+    examples: Sequence[SpanExample], context_of: np.ndarray, located: Located
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the first and last token of each example's first answer in its context; -1 if it has none."""
     begin = np.full(len(examples), -1, np.int64)
@@ -82,11 +119,91 @@ def _find_answers(
         if example.answers and not example.impossible:
             text, start = example.answers[0]
             begin[index], end[index] = start, start + len(text)
-        elif work.training and not example.impossible:
-            raise work.missing_gold(examples, index)
     base = located.text_starts[context_of]
     # The first token that ends behind the answer's beginning, the last that begins before its end.
     first = np.searchsorted(located.ends, base + begin, side="right") - located.offsets[context_of]
     last = np.searchsorted(located.starts, base + end, side="left") - 1 - located.offsets[context_of]
     found = (begin >= 0) & (last >= first)
     return np.where(found, first, -1), np.where(found, last, -1)
+
+
+def locate(texts: Sequence[str], encoded: Encoded, tokenizer: Tokenizer) -> Located:
+    """Corrects the character offsets of ``encoded``, which ``tokenizer`` made of ``texts``."""
+    assert encoded.starts is not None and encoded.ends is not None  # of us, not of a user
+    text_starts = np.concatenate([[0], np.cumsum([len(text) for text in texts], dtype=np.int64)])
+    characters = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32)
+    space, mark = _find_spaces_and_marks(characters)
+    counts = np.diff(encoded.offsets)
+    shift = np.repeat(text_starts[:-1], counts)
+
+    # Spaces at the edges do not count.
+    starts = np.minimum(_next_without(space)[encoded.starts + shift], encoded.ends + shift)
+    after_solid = np.where(space, 0, np.arange(1, len(characters) + 1))
+    after_solid = np.maximum.accumulate(np.concatenate([[0], after_solid]))
+    ends = np.maximum(after_solid[encoded.ends + shift], starts)
+    ends = np.where(encoded.ids == tokenizer.space_id, starts, ends)
+
+    # Marks behind a subword that belong to no other are its own.
+    limit = np.append(starts[1:], len(characters))
+    last = encoded.offsets[1:][counts > 0] - 1
+    limit[last] = text_starts[1:][counts > 0]
+    after_marks = np.minimum(_next_without(mark)[ends], limit)
+    ends = np.where(ends > starts, np.maximum(ends, after_marks), ends)
+    # Normalization can reorder or split one character; bisection needs order all the same.
+    starts, ends = np.maximum.accumulate(starts), np.maximum.accumulate(ends)
+    return Located(encoded.ids, encoded.offsets, starts, ends, text_starts)
+
+
+def _next_without(flags: np.ndarray) -> np.ndarray:
+    """int64 [N + 1]: for each place the first one from there on where ``flags`` [N] is not set."""
+    place = np.where(np.append(flags, False), len(flags), np.arange(len(flags) + 1))
+    return np.minimum.accumulate(place[::-1])[::-1]
+
+
+def _find_spaces_and_marks(characters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns bool [N] twice: is it a space; is it a mark that combines with the character before."""
+    space, mark = np.zeros((2, 0x110000), bool)
+    for code in np.flatnonzero(np.bincount(characters)):
+        space[code] = chr(code).isspace()
+        mark[code] = unicodedata.category(chr(code))[0] == "M" or code == _JOINER
+    return space[characters], mark[characters]
+
+
+def plan_windows(lengths: np.ndarray, capacity: np.ndarray, stride: int) -> Windows:
+    """Covers documents with windows that begin at multiples of ``stride``; an empty document has one empty window.
+
+    Args:
+        lengths: int64 [D] tokens of each document.
+        capacity: int64 [D] tokens that a window of it may have, 1 or more.
+        stride: tokens from the start of one window to that of the next; at most the capacity is taken, so that no
+            token is left out.
+    """
+    step = np.minimum(stride, capacity)
+    counts = 1 + np.maximum(-(-(lengths - capacity) // step), 0)
+    document = np.repeat(np.arange(len(lengths)), counts)
+    number = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    start = number * step[document]
+    return Windows(document, start, np.minimum(capacity[document], lengths[document] - start))
+
+
+def find_max_context(windows: Windows, lengths: np.ndarray) -> np.ndarray:
+    """Says which window sees the most context on both sides of each token.
+
+    The score is BERT's: the smaller of the tokens on its left and on its right, plus a hundredth of the
+    window's length; the first window wins a tie. Each token of a document is True in exactly one window.
+
+    Args:
+        lengths: int64 [D] tokens of each document.
+
+    Returns:
+        bool [sum of ``windows.length``], window by window.
+    """
+    window = np.repeat(np.arange(len(windows.start)), windows.length)
+    size = windows.length[window]
+    left = np.arange(len(window)) - (np.cumsum(windows.length) - windows.length)[window]
+    # One number that orders by score, then by the earlier window; so that the maximum is unique.
+    score = (100 * np.minimum(left, size - 1 - left) + size) * len(windows.start) - window
+    token = ((np.cumsum(lengths) - lengths)[windows.document] + windows.start)[window] + left
+    best = np.full(int(lengths.sum()), np.iinfo(np.int64).min)
+    np.maximum.at(best, token, score)
+    return best[token] == score

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -65,7 +65,9 @@ def load_or_build(
         manifest.unlink(missing_ok=True)
         with replacing(data) as temporary:
             _write_arrow(temporary, features)
-        write_record(manifest, _describe(features, key, key_parts, data))
+        record = {name: value for name, value in vars(features).items() if name != "columns"}
+        record |= {"format": FORMAT, "key": key, "parts": dict(key_parts), "rows": len(features)}
+        write_record(manifest, {**record, "sha256": _digest(data)})
     except OSError as error:
         raise DataError(
             f"features can't be written to the cache: {error.strerror or error}",
@@ -78,28 +80,13 @@ def load_or_build(
         return features
 
 
-def _describe(features: Features, key: str, key_parts: Mapping[str, object], data: Path) -> dict[str, Any]:
-    return {
-        "format": FORMAT,
-        "key": key,
-        "parts": dict(key_parts),
-        "kind": features.kind,
-        "languages": features.languages,
-        "num_examples": features.num_examples,
-        "fingerprint": features.fingerprint,
-        "rows": len(features),
-        "bytes": data.stat().st_size,
-        "sha256": _digest(data),
-    }
-
-
 def _load(data: Path, manifest: Path, key: str) -> Features:
     record = read_record(manifest, FORMAT)
     if record["key"] != key:
         raise DataError("the manifest has another key")
     if not data.is_file():
         raise DataError("the file is missing")
-    if data.stat().st_size != record["bytes"] or _digest(data) != record["sha256"]:
+    if _digest(data) != record["sha256"]:
         raise DataError("the file is not what its manifest says")
     with pa.memory_map(str(data)) as source:
         table = pa.ipc.open_file(source).get_batch(0)

@@ -1,10 +1,11 @@
 """tag: each word tokenized alone; its tag stands on its first subword."""
 
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 
-from stilts_jax.features.ragged import Segments, copy_ranges, find_unique, join, select
+from stilts_jax.features.ragged import Segments, join
 from stilts_jax.features.records import IGNORE, Ragged
 from stilts_jax.features.settings import SINGLE_SPECIALS, Work
 from stilts_jax.tasks.spec import TagExample
@@ -17,55 +18,40 @@ def build_tag(examples: Sequence[TagExample], work: Work) -> dict[str, np.ndarra
     """Columns ``tokens``, ``tags`` and ``word``, the latter two aligned with the tokens.
 
     A word without subwords, or with absurdly many, becomes one ``<unk>``, so that every word has exactly one
-    first subword. A sentence that is too long goes on in the next row, at a word's border.
+    first subword. A sentence that is too long goes on in the next row, at a word's border. Tags are IGNORE where
+    gold is blanked.
     """
-    counts = np.fromiter((len(example.words) for example in examples), np.int64, len(examples))
+    counts = np.array([len(example.words) for example in examples], np.int64)
     budget = work.settings.max_length - SINGLE_SPECIALS
     words = _tokenize_words(examples, min(MAX_SUBWORDS, budget), work)
     # All words in reading order, laid end to end: a row is then one stretch of it.
-    word_starts = np.zeros(len(words.lengths) + 1, np.int64)
-    np.cumsum(words.lengths, out=word_starts[1:])
-    text = np.empty(word_starts[-1], np.int32)
-    copy_ranges(text, word_starts[:-1], words.values, words.starts, words.lengths)
-    tags = np.full(len(text), IGNORE, np.int32)
-    tags[word_starts[:-1]] = _read_tags(examples, counts, work)
-    word = np.full(len(text), IGNORE, np.int32)
-    sentence_starts = np.zeros(len(counts) + 1, np.int64)
-    np.cumsum(counts, out=sentence_starts[1:])
-    word[word_starts[:-1]] = np.arange(len(words.lengths)) - np.repeat(sentence_starts[:-1], counts)
+    text = join(words, rows=len(words.lengths))
+    word_starts, sentence_starts = text.offsets, np.concatenate([[0], np.cumsum(counts)])
+    tags, word = (np.full(len(text.values), IGNORE, np.int32) for _ in range(2))
+    gold = [example.tags or [IGNORE] * len(example.words) for example in examples]
+    tags[word_starts[:-1]] = np.fromiter(chain.from_iterable(gold), np.int32, len(text))
+    word[word_starts[:-1]] = np.arange(len(text)) - np.repeat(sentence_starts[:-1], counts)
 
     example, first_word, last_word = _cut_rows(word_starts, sentence_starts, budget)
-    starts, lengths = word_starts[first_word], word_starts[last_word] - word_starts[first_word]
+    stretch = Segments(text.values, word_starts[first_word], word_starts[last_word] - word_starts[first_word])
     rows = len(example)
     return {
         "example": example,
-        "tokens": join(CLS_ID, Segments(text, starts, lengths), SEP_ID, rows=rows),
-        "tags": join(IGNORE, Segments(tags, starts, lengths), IGNORE, rows=rows),
-        "word": join(IGNORE, Segments(word, starts, lengths), IGNORE, rows=rows),
+        "tokens": join(CLS_ID, stretch, SEP_ID, rows=rows),
+        "tags": join(IGNORE, stretch._replace(values=tags), IGNORE, rows=rows),
+        "word": join(IGNORE, stretch._replace(values=word), IGNORE, rows=rows),
     }
 
 
 def _tokenize_words(examples: Sequence[TagExample], limit: int, work: Work) -> Segments:
     """The subwords of each word, from 1 to ``limit`` of them."""
-    unique, inverse = find_unique(word for example in examples for word in example.words)
-    encoded = work.tokenizer.encode(unique, advance=work.advance)
-    words = select(encoded, inverse)
+    (words,) = work.tokenize([word for example in examples for word in example.words])
     odd = (words.lengths == 0) | (words.lengths > limit)
     return Segments(
         np.append(words.values, np.int32(UNK_ID)),
         np.where(odd, len(words.values), words.starts),
         np.where(odd, 1, words.lengths),
     )
-
-
-def _read_tags(examples: Sequence[TagExample], counts: np.ndarray, work: Work) -> np.ndarray:
-    """int32 [words]; IGNORE where gold is blanked."""
-    tags: list[int] = []
-    for index, example in enumerate(examples):
-        if example.tags is None and work.training:
-            raise work.missing_gold(examples, index)
-        tags.extend(example.tags if example.tags is not None else [IGNORE] * int(counts[index]))
-    return np.asarray(tags, np.int32)
 
 
 def _cut_rows(

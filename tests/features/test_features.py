@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from stilts_jax.errors import ConfigError, DataError
-from stilts_jax.features.build import FeatureSettings, build_features
-from stilts_jax.features.classify import truncate_longest_first
+from stilts_jax.features.build import FeatureSettings, build_features, truncate_longest_first
 from stilts_jax.tasks.spec import KINDS, ChoiceExample, ClassifyExample, EmbedExample, TextExample
 
 
