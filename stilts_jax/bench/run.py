@@ -19,7 +19,6 @@ from stilts_jax.batches.collate import ragged
 from stilts_jax.batches.plan import PredictionStream, TrainingBatches
 from stilts_jax.batches.prefetch import made_ahead
 from stilts_jax.bench.workload import Workload
-from stilts_jax.errors import ConfigError
 from stilts_jax.evaluation.predict import predict
 from stilts_jax.features.records import Batch
 from stilts_jax.model import SHAPES, EncoderConfig, Model, init_params
@@ -238,14 +237,10 @@ def summarise(
 
 
 def open_model(shape: str, workload: Workload, settings: Settings) -> Model:
-    """Returns a model of a named shape with the workload's head."""
-    if workload.vocab_size > SHAPES[shape].vocab_size:
-        raise ConfigError(
-            f"The tokenizer has {workload.vocab_size} pieces, the shape {SHAPES[shape].vocab_size} rows.",
-            where="--encoder",
-            fix="take a shape with that vocabulary",
-        )
-    return Model(SHAPES[shape], ((TASK, workload.head),), settings.compute)
+    """Returns a model of a named shape with the workload's head; it has a row for each piece of the tokenizer."""
+    named = SHAPES[shape]
+    rows = max(workload.vocab_size, named.vocab_size)
+    return Model(replace(named, vocab_size=rows), ((TASK, workload.head),), settings.compute)
 
 
 def run_bench(

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from stilts_jax.main import main
+from stilts_jax.tasks import get_task
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -190,7 +191,9 @@ def other_source_language(toy: Toy) -> None:
 def xtreme_preset(toy: Toy) -> None:
     results = toy.grid("xstilts:intermediates=none,targets=panx,preset=xtreme")
     (config,) = (one["config"] for one in results.values())
-    assert config["preset"] == "xtreme"
+    presets = get_task("panx").hyperparameters
+    assert config["tasks"]["panx"]["hyperparameters"]["learning_rate"] == presets["xtreme"].learning_rate
+    assert presets["xtreme"].learning_rate != presets["paper"].learning_rate
 
 
 def xtreme_r(toy: Toy) -> None:
