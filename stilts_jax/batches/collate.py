@@ -1,14 +1,15 @@
 """Rows of features as the padded arrays of one batch."""
 
-from collections.abc import Callable, Mapping
-from typing import cast
+from typing import Any
 
 import numpy as np
 
 from stilts_jax.features.records import IGNORE, PAD_ID, Features, Ragged
-from stilts_jax.tasks.spec import Kind
 
 Arrays = dict[str, np.ndarray]
+# What fills up the sequences of a column; a batch has the numbers of _NUMBERS as they are, and no other columns.
+_FILL = {"tokens": PAD_ID, "pair_tokens": PAD_ID, "tags": IGNORE, "max_context": 0}
+_NUMBERS = ("label", "start", "end")
 
 
 def pad(ragged: Ragged, rows: np.ndarray, length: int, fill: int) -> np.ndarray:
@@ -25,73 +26,34 @@ def pad(ragged: Ragged, rows: np.ndarray, length: int, fill: int) -> np.ndarray:
 
 def measure_rows(features: Features) -> np.ndarray:
     """int64 [N]: the tokens of each row; of its longest choice, and of the partner of a pair."""
-    tokens = ragged(features, "tokens")
+    columns: Any = features.columns
+    lengths = columns["pair_tokens" if "pair_tokens" in columns else "tokens"].lengths
+    if features.kind == "choice" and len(features):
+        return np.maximum.reduceat(lengths, columns["first_choice"])
+    return lengths
+
+
+def collate(features: Features, rows: np.ndarray, length: int, query_length: int = 0) -> Arrays:
+    """Returns the arrays of ``rows`` [B], leading axis B.
+
+    Args:
+        length: what sequences are padded to.
+        query_length: what ``tokens`` are padded to where they have partners, ``pair_tokens``.
+    """
+    columns: Any = features.columns
+    arrays = {name: columns[name][rows] for name in _NUMBERS if name in columns}
     if features.kind == "choice":
-        return (
-            np.maximum.reduceat(tokens.lengths, flat(features, "first_choice"))
-            if len(features)
-            else tokens.lengths
-        )
-    return ragged(features, "pair_tokens" if "pair_tokens" in features.columns else "tokens").lengths
-
-
-def ragged(features: Features, name: str) -> Ragged:
-    """A column of sequences."""
-    return cast(Ragged, features.columns[name])
-
-
-def flat(features: Features, name: str) -> np.ndarray:
-    """A column of numbers."""
-    return cast(np.ndarray, features.columns[name])
-
-
-def _collate_classify(features: Features, rows: np.ndarray, length: int) -> Arrays:
-    return {
-        "tokens": pad(ragged(features, "tokens"), rows, length, PAD_ID),
-        "label": flat(features, "label")[rows],
-    }
-
-
-def _collate_choice(features: Features, rows: np.ndarray, length: int) -> Arrays:
-    counts = flat(features, "num_choices")
-    number = np.arange(int(counts.max()))
-    mask = number < counts[rows][:, None]
-    # The first choice is repeated where one is missing: a softmax over nothing but padding is undefined.
-    sequences = flat(features, "first_choice")[rows][:, None] + np.where(mask, number, 0)
-    tokens = pad(ragged(features, "tokens"), sequences.reshape(-1), length, PAD_ID)
-    return {
-        "tokens": tokens.reshape(*sequences.shape, length),
-        "choice_mask": mask,
-        "label": flat(features, "label")[rows],
-    }
-
-
-def _collate_tag(features: Features, rows: np.ndarray, length: int) -> Arrays:
-    return {
-        "tokens": pad(ragged(features, "tokens"), rows, length, PAD_ID),
-        "tags": pad(ragged(features, "tags"), rows, length, IGNORE),
-    }
-
-
-def _collate_span(features: Features, rows: np.ndarray, length: int) -> Arrays:
-    arrays = {
-        "tokens": pad(ragged(features, "tokens"), rows, length, PAD_ID),
-        "start": flat(features, "start")[rows],
-        "end": flat(features, "end")[rows],
-    }
-    if "max_context" in features.columns:
-        arrays["context_mask"] = pad(ragged(features, "max_context"), rows, length, 0).astype(bool)
+        counts = columns["num_choices"]
+        number = np.arange(int(counts.max()))
+        arrays["choice_mask"] = mask = number < counts[rows][:, None]
+        # The first choice is repeated where one is missing: a softmax over nothing but padding is undefined.
+        sequences = columns["first_choice"][rows][:, None] + np.where(mask, number, 0)
+        tokens = pad(columns["tokens"], sequences.reshape(-1), length, PAD_ID)
+        arrays["tokens"] = tokens.reshape(*sequences.shape, length)
+        return arrays
+    for name in _FILL.keys() & columns.keys():
+        short = query_length and name == "tokens"
+        arrays[name] = pad(columns[name], rows, query_length if short else length, _FILL[name])
+    if "max_context" in arrays:
+        arrays["context_mask"] = arrays.pop("max_context").astype(bool)
     return arrays
-
-
-def _collate_embed(features: Features, rows: np.ndarray, length: int) -> Arrays:
-    return {"tokens": pad(ragged(features, "tokens"), rows, length, PAD_ID)}
-
-
-COLLATORS: Mapping[Kind, Callable[[Features, np.ndarray, int], Arrays]] = {
-    "classify": _collate_classify,
-    "choice": _collate_choice,
-    "tag": _collate_tag,
-    "span": _collate_span,
-    "embed": _collate_embed,
-}

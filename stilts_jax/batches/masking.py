@@ -1,14 +1,18 @@
-"""Masked language modelling: which tokens are predicted, and what stands in their place.
+"""Masked language modelling: short sequences are packed into full rows, and tokens masked in them.
 
 Masks are drawn anew at every step (dynamic masking), as a function of (seed, step).
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from stilts_jax.batches.draws import draw_uniform
+from stilts_jax.batches.collate import Arrays
+from stilts_jax.batches.schedule import draw_uniform
 from stilts_jax.errors import ConfigError
+from stilts_jax.features.ragged import Segments, copy_ranges, join
+from stilts_jax.features.records import PAD_ID, Features, Ragged
 from stilts_jax.tokenization import FIRST_PIECE_ID
 
 
@@ -31,19 +35,16 @@ class Masking:
     random_share: float = 0.1
 
     def __post_init__(self) -> None:
-        if not 0 < self.rate < 1 or min(self.mask_share, self.random_share) < 0:
-            raise ConfigError(f"mask rate {self.rate} must be between 0 and 1, and shares not negative")
-        if self.mask_share + self.random_share > 1:
-            raise ConfigError(
-                f"mask shares {self.mask_share} and {self.random_share} are more than 1 together"
-            )
+        shares = self.mask_share, self.random_share
+        if not 0 < self.rate < 1 or min(shares) < 0 or sum(shares) > 1:
+            raise ConfigError(f"A mask rate of {self.rate} with shares of {shares} is not possible.")
 
     def count_places(self, length: int) -> int:
         """How many places a row of ``length`` has for predicted tokens; static, whatever is in the row."""
         return max(1, round(self.rate * length))
 
 
-def mask_tokens(tokens: np.ndarray, masking: Masking, seed: int, step: int) -> dict[str, np.ndarray]:
+def mask_tokens(tokens: np.ndarray, masking: Masking, seed: int, step: int) -> Arrays:
     """Masks a global batch.
 
     In each row exactly the rate's share of the tokens is predicted (one at least, where there is any);
@@ -59,32 +60,108 @@ def mask_tokens(tokens: np.ndarray, masking: Masking, seed: int, step: int) -> d
     rows, length = tokens.shape
     places = masking.count_places(length)
     eligible = tokens >= FIRST_PIECE_ID
-    order_draw, kind_draw, token_draw = draw_uniform(seed, "masking", step, 3 * tokens.size).reshape(
-        3, rows, length
-    )
+    draws = draw_uniform(seed, "masking", step, 3 * tokens.size).reshape(3, rows, length)
     available = eligible.sum(axis=1)
     counts = np.minimum(np.maximum(np.rint(masking.rate * available), available > 0), places).astype(np.int64)
     # The tokens with the smallest draws, in the order of the row; unused places stand behind at position 0.
-    order = np.argsort(np.where(eligible, order_draw, 2.0), axis=1, kind="stable")[:, :places]
+    order = np.argsort(np.where(eligible, draws[0], 2.0), axis=1, kind="stable")[:, :places]
     used = np.arange(places) < counts[:, None]
     positions = np.sort(np.where(used, order, length), axis=1)
     positions = np.where(used, positions, 0)
-    targets = np.where(used, np.take_along_axis(tokens, positions, axis=1), 0)
-
-    kind = np.take_along_axis(kind_draw, positions, axis=1)
-    pieces = masking.vocab_size - FIRST_PIECE_ID - (masking.mask_id >= FIRST_PIECE_ID)
-    drawn = FIRST_PIECE_ID + np.floor(np.take_along_axis(token_draw, positions, axis=1) * pieces).astype(
-        np.int32
+    original, kind, share = (
+        np.take_along_axis(array, positions, axis=1) for array in (tokens, draws[1], draws[2])
     )
+    targets = np.where(used, original, 0)
+
+    pieces = masking.vocab_size - FIRST_PIECE_ID - (masking.mask_id >= FIRST_PIECE_ID)
+    drawn = FIRST_PIECE_ID + np.floor(share * pieces).astype(np.int32)
     drawn += drawn >= masking.mask_id  # any piece but <mask>
     shown = np.where(kind < masking.mask_share + masking.random_share, drawn, targets)
     shown = np.where(kind < masking.mask_share, masking.mask_id, shown)
     masked = tokens.copy()
-    row = np.broadcast_to(np.arange(rows)[:, None], positions.shape)
-    masked[row[used], positions[used]] = shown[used]
+    masked[np.nonzero(used)[0], positions[used]] = shown[used]
     return {
         "tokens": masked,
         "masked_positions": positions.astype(np.int32),
         "masked_targets": targets.astype(np.int32),
         "masked_weights": used.astype(np.float32),
     }
+
+
+def pack(lengths: np.ndarray, capacity: int) -> Ragged:
+    """Puts sequences into as few rows as it can: the longest first, each into the fullest row that holds it.
+
+    Args:
+        lengths: [N], each at most ``capacity``.
+
+    Returns:
+        The sequence numbers of each row.
+    """
+    rows: list[list[int]] = []
+    by_space: list[list[int]] = [[] for _ in range(capacity + 1)]
+    spaces = 0  # bit s is set where a row with s free places exists
+    for number in np.argsort(-lengths, kind="stable").tolist():
+        length = int(lengths[number])
+        if fitting := spaces >> length:
+            space = length + (fitting & -fitting).bit_length() - 1
+            row = by_space[space].pop()
+            if not by_space[space]:
+                spaces &= ~(1 << space)
+            rows[row].append(number)
+        else:
+            space, row = capacity, len(rows)
+            rows.append([number])
+        by_space[space - length].append(row)
+        spaces |= 1 << (space - length)
+    return Ragged.from_list(rows, np.int64)
+
+
+class PackedText:
+    """The chunks of mlm features, packed into rows of one language each.
+
+    Attributes:
+        group: [rows] the language of each row, numbered from 0.
+        length: tokens of a row.
+    """
+
+    def __init__(self, features: Features, length: int) -> None:
+        columns: Any = features.columns
+        self._tokens, self.length = columns["tokens"], length
+        rows: list[np.ndarray] = []
+        groups: list[int] = []
+        for number, language in enumerate(np.unique(columns["language"])):
+            members = np.flatnonzero(columns["language"] == language)
+            packed = pack(self._tokens.lengths[members], length)
+            rows += [members[packed[row]] for row in range(len(packed))]
+            groups += [number] * len(packed)
+        self._rows, self.group = Ragged.from_list(rows, np.int64), np.array(groups)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def mask(self, rows: np.ndarray, masking: Masking, seed: int, step: int) -> Arrays:
+        """Lays out the rows of a batch and masks them."""
+        tokens, segments, positions = self.lay_out(rows)
+        return {
+            "segments": segments,
+            "positions": positions,
+            **mask_tokens(tokens, masking, seed, step),
+        }
+
+    def lay_out(self, rows: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Returns tokens, segments (from 1; 0 = pad) and positions (from 0 in each segment), [B, length]."""
+        tokens, packed, shape = self._tokens, self._rows, (len(rows), self.length)
+        members = join(Segments(packed.values, packed.offsets[rows], packed.lengths[rows]), rows=len(rows))
+        sizes = tokens.lengths[members.values]
+        row = np.repeat(np.arange(len(rows)), members.lengths)
+        before = np.cumsum(sizes) - sizes
+        first_of_row = members.offsets[:-1][row]
+        starts = row * self.length + before - before[first_of_row]
+        result = np.full(len(rows) * self.length, PAD_ID, np.int32)
+        copy_ranges(result, starts, tokens.values, tokens.offsets[members.values], sizes)
+        segments, positions = np.zeros_like(result), np.zeros_like(result)
+        inside = np.arange(sizes.sum()) - np.repeat(before, sizes)
+        place = np.repeat(starts, sizes) + inside
+        segments[place] = np.repeat(np.arange(len(members.values)) - first_of_row + 1, sizes)
+        positions[place] = inside
+        return result.reshape(shape), segments.reshape(shape), positions.reshape(shape)

@@ -28,23 +28,20 @@ class Sampler:
 
     def weigh(self, sizes: Mapping[str, int]) -> dict[str, float]:
         """Returns the weight of each task from its number of rows."""
-        if self.kind == "uniform":
-            return dict.fromkeys(sizes, 1.0)
-        if self.kind == "proportional":
-            return {name: float(size) for name, size in sizes.items()}
-        if self.kind == "capped":
-            return {name: float(min(size, self.cap)) for name, size in sizes.items()}
-        if self.kind == "temperature":
-            return {name: size ** (1 / self.temperature) for name, size in sizes.items()}
-        if self.kind != "weights":
-            raise ConfigError(f"there is no sampler {self.kind!r}")
         given = dict(self.weights)
-        if set(given) != set(sizes):
+        if self.kind == "weights" and set(given) != set(sizes):
             raise ConfigError(
                 f"weights are given for {sorted(given)}, but the tasks are {sorted(sizes)}",
                 fix="give exactly one weight for each task",
             )
-        return {name: given[name] for name in sizes}
+        rules = {
+            "uniform": lambda name, size: 1.0,
+            "proportional": lambda name, size: float(size),
+            "capped": lambda name, size: float(min(size, self.cap)),
+            "temperature": lambda name, size: size ** (1 / self.temperature),
+            "weights": lambda name, size: given[name],
+        }
+        return {name: rules[self.kind](name, size) for name, size in sizes.items()}
 
 
 def count_steps(tasks: Sequence[tuple[int, float, int]], cap: int = 131072) -> int:
@@ -62,28 +59,19 @@ class Mixture:
 
     Attributes:
         shares: of the steps, by task.
+        shapes: those that a batch can have, task by task; each is compiled once.
     """
 
     def __init__(
         self, tasks: Mapping[str, TrainingBatches], sampler: Sampler, seed: int, *, block: int = 64
     ) -> None:
-        self._tasks = list(tasks.items())
-        weights = sampler.weigh({name: batches.num_rows for name, batches in self._tasks})
-        self._schedule = Schedule(
-            [weights[name] for name, _ in self._tasks], seed, block=block, purpose="tasks"
-        )
-        self.shares = {name: float(share) for (name, _), share in zip(self._tasks, self._schedule.shares)}
-
-    @property
-    def shapes(self) -> tuple[tuple[int, ...], ...]:
-        """The shapes that a batch can have, task by task; each is compiled once."""
-        return tuple(shape for _, batches in self._tasks for shape in batches.shapes)
-
-    def task_at(self, step: int) -> str:
-        """The task whose turn it is."""
-        return self._tasks[self._schedule.at(step)[0]][0]
+        self._tasks = list(tasks.values())
+        weights = sampler.weigh({name: batches.num_rows for name, batches in tasks.items()})
+        self._schedule = Schedule([weights[name] for name in tasks], seed, block=block, purpose="tasks")
+        self.shares = dict(zip(tasks, self._schedule.shares.tolist()))
+        self.shapes = tuple(shape for batches in self._tasks for shape in batches.shapes)
 
     def batch_at(self, step: int) -> Batch:
         """The next batch of the task whose turn it is."""
         number, occurrence = self._schedule.at(step)
-        return self._tasks[number][1].batch_at(occurrence)
+        return self._tasks[number].batch_at(occurrence)

@@ -8,20 +8,83 @@ for. Every host makes the whole batch and puts the rows of its own devices there
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
-from stilts_jax.batches.buckets import bucket_lengths, find_bucket, round_up
-from stilts_jax.batches.collate import COLLATORS, flat, measure_rows, pad, ragged
-from stilts_jax.batches.draws import draw_permutation
-from stilts_jax.batches.masking import Masking
-from stilts_jax.batches.packing import PackedText
-from stilts_jax.batches.schedule import Rows, ShuffledRows, SmoothedRows
-from stilts_jax.errors import ConfigError, DataError
-from stilts_jax.features.records import PAD_ID, Batch, Features
+from stilts_jax.batches.collate import Arrays, collate, measure_rows
+from stilts_jax.batches.masking import Masking, PackedText
+from stilts_jax.batches.schedule import Rows, ShuffledRows, SmoothedRows, draw_permutation
+from stilts_jax.errors import DataError
+from stilts_jax.features.records import Batch, Features
 
-_SAMPLE = 512  # windows whose batches decide the buckets
+_SAMPLE = 512  # windows whose batches decide the lengths
 _MASKING_SEED = 0  # of predictions: two checkpoints are scored on the same masked tokens
+_WORTH = 1.01  # fewer lengths are taken where they cost no more than this beside the best
+# Up to here lengths are multiples of a quarter, and up to twice that of a half, of what longer ones are multiples of: a
+# fixed step would be half of a short row.
+_SHORT = 32
+
+
+def round_up(value: int, multiple: int) -> int:
+    """Returns the least multiple that is not below ``value``."""
+    return -(-value // multiple) * multiple
+
+
+def round_lengths(lengths: np.ndarray, multiple: int) -> np.ndarray:
+    """Rounds up to what padded lengths may be: multiples of ``multiple``, for the hardware; short ones of less."""
+    divisor = np.where(lengths <= _SHORT, 4, np.where(lengths <= 2 * _SHORT, 2, 1))
+    step = np.maximum(multiple // divisor, 1)
+    return -(-lengths // step) * step
+
+
+def bucket_lengths(
+    lengths: np.ndarray,
+    longest: int,
+    *,
+    max_count: int = 8,
+    multiple: int = 8,
+    limit: int | None = None,
+    price: float = 0.0,
+) -> tuple[int, ...]:
+    """Chooses the few lengths to pad to that cost least, by dynamic programming; each is a compilation.
+
+    Args:
+        lengths: [N] the lengths to pad: of batches in training, of rows in prediction.
+        longest: what must fit, whether or not it is among ``lengths``.
+        max_count: takes fewer where more would save next to nothing.
+        multiple: see ``round_lengths``.
+        limit: what no length may exceed (the encoder's positions); wins over ``multiple``.
+        price: padding that one more length must save, in the tokens of ``lengths``.
+
+    Returns:
+        Ascending lengths; the last one holds ``longest``.
+    """
+    rounded = round_lengths(np.append(lengths, longest), multiple)
+    sizes, counts = np.unique(np.minimum(rounded, limit or rounded[-1]), return_counts=True)
+    before = np.concatenate([[0], np.cumsum(counts)])
+    # costs[j]: the least padded size of the first j sizes, with k lengths; cut[k][j]: where the last one
+    # begins.
+    costs = np.where(np.arange(len(sizes) + 1) == 0, 0.0, np.inf)
+    totals, cuts = [], []
+    for number in range(min(max_count, len(sizes))):
+        step = costs[:-1, None] + (before[None, 1:] - before[:-1, None]) * sizes[None, :]
+        step[np.tril_indices(len(sizes), -1)] = np.inf
+        cut = np.argmin(step, axis=0)
+        costs = np.concatenate([[np.inf], step[cut, np.arange(len(sizes))]])
+        totals.append(costs[-1] + price * number)
+        cuts.append(cut)
+    count = next(k for k, total in enumerate(totals) if total <= _WORTH * min(totals))
+    chosen, end = [], len(sizes) - 1
+    for cut in reversed(cuts[: count + 1]):
+        chosen.append(int(sizes[end]))
+        end = int(cut[end]) - 1
+    return tuple(reversed(chosen))
+
+
+def find_bucket(buckets: tuple[int, ...], length: int) -> int:
+    """Returns the least of the ascending ``buckets`` that holds ``length``."""
+    return buckets[int(np.searchsorted(buckets, length))]
 
 
 class TrainingBatches:
@@ -45,7 +108,7 @@ class TrainingBatches:
         max_length: int,
         window: int = 8,
         max_buckets: int = 8,
-        multiple: int = 8,
+        price: float = 0.0,
         masking: Masking | None = None,
         alpha: float = 0.3,
     ) -> None:
@@ -57,49 +120,34 @@ class TrainingBatches:
             max_length: the longest padded length; in masked language modelling the length of every packed row.
             window: W, the number of batches that are sorted together; 1 is a plain shuffle.
             max_buckets: the largest number of padded lengths.
-            multiple: padded lengths are multiples of this.
+            price: tokens of padding that one more padded length must save in a step, on average.
             masking: needed by masked language modelling only.
             alpha: in masked language modelling, a language is drawn in proportion to its rows to this power.
         """
-        if batch_size < 1 or window < 1:
-            raise ConfigError(f"batch_size={batch_size} and window={window} must be 1 or more")
         if not len(features):
             raise DataError(
                 "There are no rows to train on.", where=f"task {task}", fix="give the task training data"
             )
-        self.task = task
-        self._features = features
+        self.task, self._features = task, features
+        self._masking = masking if features.kind == "mlm" else None
         self._batch_size, self._seed, self._window = batch_size, seed, window
-        self._masking = masking
         self.query_buckets: tuple[int, ...] = ()
         self._rows: Rows
-        if features.kind == "mlm":
-            if masking is None:
-                raise ConfigError("masked language modelling needs a Masking")
+        if self._masking:
             self._packed = PackedText(features, max_length)
-            self.num_rows = len(self._packed)
-            self._lengths = np.full(self.num_rows, max_length)
+            self._lengths = np.full(len(self._packed), max_length)
             self._rows = SmoothedRows(self._packed.group, alpha, seed)
             self.buckets: tuple[int, ...] = (max_length,)
         else:
-            self.num_rows = len(features)
+            columns: Any = features.columns
             self._lengths = measure_rows(features)
-            self._rows = ShuffledRows(self.num_rows, seed)
-            paired = "pair_tokens" in features.columns
-            self.buckets = bucket_lengths(
-                self._sample_maxima(self._lengths),
-                int(self._lengths.max()),
-                max_count=max(max_buckets // 2, 1) if paired else max_buckets,
-                multiple=multiple,
-                limit=max_length,
-            )
+            self._rows = ShuffledRows(len(features), seed)
+            paired = "pair_tokens" in columns
+            count = max(max_buckets // 2, 1) if paired else max_buckets
+            self.buckets = self._choose(self._lengths, count, price, max_length)
             if paired:
-                queries = ragged(features, "tokens").lengths
-                longest = int(queries.max())
-                maxima = self._sample_maxima(queries)
-                self.query_buckets = bucket_lengths(
-                    maxima, longest, max_count=min(2, max_buckets), multiple=multiple
-                )
+                self.query_buckets = self._choose(columns["tokens"].lengths, min(2, max_buckets), price, None)
+        self.num_rows = len(self._lengths)
         self.steps_per_epoch = -(-self.num_rows // batch_size)
 
     @property
@@ -124,21 +172,16 @@ class TrainingBatches:
     def batch_at(self, step: int) -> Batch:
         """Returns the batch of ``step``."""
         rows = self.rows_at(step)
-        if self._features.kind == "mlm":
-            assert self._masking is not None
+        length = find_bucket(self.buckets, int(self._lengths[rows].max()))
+        if self._masking:
             arrays = self._packed.mask(rows, self._masking, self._seed, step)
         else:
-            arrays = COLLATORS[self._features.kind](self._features, rows, self._find_length(rows))
-            if self.query_buckets:
-                queries = ragged(self._features, "tokens")
-                length = find_bucket(self.query_buckets, int(queries.lengths[rows].max()))
-                pairs = pad(ragged(self._features, "pair_tokens"), rows, self._find_length(rows), PAD_ID)
-                arrays = {"tokens": pad(queries, rows, length, PAD_ID), "pair_tokens": pairs}
-        arrays["weight"] = np.ones(len(rows), np.float32)
-        return Batch(self.task, arrays, rows)
-
-    def _find_length(self, rows: np.ndarray) -> int:
-        return find_bucket(self.buckets, int(self._lengths[rows].max()))
+            columns: Any = self._features.columns
+            query = self.query_buckets and find_bucket(
+                self.query_buckets, int(columns["tokens"].lengths[rows].max())
+            )
+            arrays = collate(self._features, rows, length, query or 0)
+        return Batch(self.task, arrays | {"weight": np.ones(len(rows), np.float32)}, rows)
 
     def _order_window(self, window: int) -> np.ndarray:
         """int64 [W, batch_size]"""
@@ -149,10 +192,14 @@ class TrainingBatches:
         batches = rows[np.argsort(self._lengths[rows], kind="stable")].reshape(self._window, self._batch_size)
         return batches[draw_permutation(self._seed, "batches", window, self._window)]
 
-    def _sample_maxima(self, lengths: np.ndarray) -> np.ndarray:
-        """The longest of each batch, over some windows from the beginning."""
-        count = min(_SAMPLE, -(-self.num_rows // (self._batch_size * self._window)))
-        return np.concatenate([lengths[self._order_window(window)].max(axis=1) for window in range(count)])
+    def _choose(self, lengths: np.ndarray, count: int, price: float, limit: int | None) -> tuple[int, ...]:
+        """Returns the lengths that serve best the longest rows of the batches of some windows."""
+        windows = min(_SAMPLE, -(-len(lengths) // (self._batch_size * self._window)))
+        maxima = np.concatenate(
+            [lengths[self._order_window(window)].max(axis=1) for window in range(windows)]
+        )
+        price *= len(maxima) / self._batch_size
+        return bucket_lengths(maxima, int(lengths.max()), max_count=count, limit=limit, price=price)
 
 
 class PredictionStream:
@@ -172,47 +219,43 @@ class PredictionStream:
         task: str,
         features: Features,
         *,
-        rows_per_batch: int | None = None,
         tokens_per_batch: int = 16384,
         max_buckets: int = 8,
         multiple: int = 8,
+        price: float = 0.0,
         row_multiple: int = 8,
         masking: Masking | None = None,
     ) -> None:
         """Plans the batches.
 
         Args:
-            rows_per_batch: rows of every batch; None sizes a batch by ``tokens_per_batch``.
             tokens_per_batch: tokens, padding included, that a batch has at most (if its rows can be so few).
             max_buckets: lengths at most.
             multiple: what lengths are multiples of.
+            price: tokens of padding that one more length must save.
             row_multiple: what numbers of rows are multiples of (devices of all hosts).
             masking: for mlm; the same tokens are masked whenever the stream is read.
         """
         self.task, self._features = task, features
-        lengths = measure_rows(features)
-        self._masking = masking
-        if features.kind == "mlm" and len(features):
-            if masking is None:
-                raise ConfigError("masked language modelling needs a Masking")
+        self._masking = masking if features.kind == "mlm" else None
+        lengths, columns = measure_rows(features), dict[str, Any](features.columns)
+        if self._masking and len(features):
             self._packed = PackedText(features, round_up(int(lengths.max()), multiple))
             lengths = np.full(len(self._packed), self._packed.length)
         self._order = np.argsort(-lengths, kind="stable")
-        sorted_lengths = lengths[self._order]
-        longest = int(sorted_lengths[0]) if len(lengths) else 1
-        width = int(flat(features, "num_choices").max()) if features.kind == "choice" and len(lengths) else 1
-        batches = (
-            len(lengths) / rows_per_batch if rows_per_batch else width * int(lengths.sum()) / tokens_per_batch
-        )
+        ordered = lengths[self._order]
+        width = int(columns["num_choices"].max()) if features.kind == "choice" and len(lengths) else 1
         # A length that a single batch would have takes longer to compile than it saves.
-        worthwhile = min(max_buckets, max(1, int(batches / 2)))
-        self.buckets = bucket_lengths(lengths, longest, max_count=worthwhile, multiple=multiple)
+        worthwhile = min(max_buckets, max(1, int(width * int(lengths.sum()) / tokens_per_batch / 2)))
+        longest = int(ordered[0]) if len(ordered) else 1
+        self.buckets = bucket_lengths(
+            lengths, longest, max_count=worthwhile, multiple=multiple, price=price / width
+        )
         self._plan: list[tuple[int, int, int]] = []  # first place in the order, rows, length
         first = 0
         while first < len(lengths):
-            length = find_bucket(self.buckets, int(sorted_lengths[first]))
-            wanted = rows_per_batch or tokens_per_batch // (length * width)
-            rows = max(wanted // row_multiple, 1) * row_multiple
+            length = find_bucket(self.buckets, int(ordered[first]))
+            rows = max(tokens_per_batch // (length * width) // row_multiple, 1) * row_multiple
             if first + rows > len(lengths) and all(shape[1:] != (rows, length) for shape in self._plan):
                 rows = round_up(len(lengths) - first, row_multiple)  # alone of its shape: no need to be full
             self._plan.append((first, rows, length))
@@ -232,11 +275,10 @@ class PredictionStream:
         real = place < len(self._order)
         rows = self._order[np.where(real, place, first)]
         weight = real.astype(np.float32)
-        if self._features.kind == "mlm":
-            assert self._masking is not None
+        arrays: Arrays
+        if self._masking:
             arrays = self._packed.mask(rows, self._masking, _MASKING_SEED, index)
             arrays["masked_weights"] = arrays["masked_weights"] * weight[:, None]
         else:
-            arrays = COLLATORS[self._features.kind](self._features, rows, length)
-        arrays["weight"] = weight
-        return Batch(self.task, arrays, np.where(real, rows, -1))
+            arrays = collate(self._features, rows, length)
+        return Batch(self.task, arrays | {"weight": weight}, np.where(real, rows, -1))

@@ -1,11 +1,17 @@
 """Batches made ahead of their use, by threads (numpy and the copying of memory let others run meanwhile)."""
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import count, islice
 from typing import TypeVar
+
+import numpy as np
+
+from stilts_jax.batches.collate import Arrays
+from stilts_jax.features.records import Batch
 
 Made = TypeVar("Made")
 
@@ -35,22 +41,32 @@ def prefetch(
 
 
 @contextmanager
-def made_ahead(batch_at: Callable[[int], Made]) -> Iterator[Callable[[int], Made]]:
-    """Gives a ``batch_at`` for a loop that asks for one step after the other, from whatever step it begins with."""
-    coming: Generator[Made, None, None] | None = None
+def made_ahead(
+    batch_at: Callable[[int], Batch], remap: Callable[[Mapping[str, np.ndarray]], Arrays] | None = None
+) -> Iterator[Callable[[int], Batch]]:
+    """Gives a ``batch_at`` for a loop that asks for one step after the other, from whatever step it begins with.
+
+    Args:
+        batch_at: makes the batch of a step.
+        remap: changes the arrays of every batch (the numbers of a phase vocabulary).
+    """
+
+    def make(step: int) -> Batch:
+        batch = batch_at(step)
+        return replace(batch, arrays=remap(batch.arrays)) if remap else batch
+
+    coming: Generator[Batch, None, None] = prefetch(make, ())
     following = -1
 
-    def next_batch(step: int) -> Made:
+    def next_batch(step: int) -> Batch:
         nonlocal coming, following
-        if coming is None or step != following:
-            if coming is not None:
-                coming.close()
-            coming = prefetch(batch_at, count(step))
+        if step != following:
+            coming.close()
+            coming = prefetch(make, count(step))
         following = step + 1
         return next(coming)
 
     try:
         yield next_batch
     finally:
-        if coming is not None:
-            coming.close()
+        coming.close()

@@ -1,15 +1,43 @@
-"""Endless orders that can be entered anywhere: of rows, and of what to take next of several things."""
+"""Endless orders that can be entered anywhere: of rows, and of what to take next of several things.
 
-from collections.abc import Sequence
+Random numbers are a function of where they are used, not of what was drawn before, so that a run that is resumed sees
+the same batches. Only raw bits of a counter-based generator are used: numpy keeps those the same from version to
+version, which it does not promise of ``permutation`` or ``integers``.
+"""
+
+import zlib
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from stilts_jax.batches.draws import draw_permutation
 from stilts_jax.errors import ConfigError
 
 _UNIT = 2**60  # shares are whole numbers of these, so that counts are exact at any step
+
+
+def draw_bits(seed: int, purpose: str, index: int, count: int) -> np.ndarray:
+    """Returns uint64 [count], a pure function of its arguments.
+
+    Args:
+        seed: the run's seed.
+        purpose: keeps streams apart (order, masking, ...).
+        index: epoch, window, step: what the draw belongs to.
+    """
+    key = np.array([seed % 2**64, zlib.crc32(purpose.encode())], np.uint64)
+    counter = np.array([0, 0, index, 0], np.uint64)  # the lowest word counts the draws
+    return np.random.Philox(key=key, counter=counter).random_raw(count)
+
+
+def draw_permutation(seed: int, purpose: str, index: int, count: int) -> np.ndarray:
+    """Returns int64 [count], the numbers below ``count`` in random order."""
+    return np.argsort(draw_bits(seed, purpose, index, count), kind="stable")
+
+
+def draw_uniform(seed: int, purpose: str, index: int, count: int) -> np.ndarray:
+    """Returns float64 [count] in [0, 1)."""
+    return (draw_bits(seed, purpose, index, count) >> np.uint64(11)) * 2.0**-53
 
 
 class Rows(Protocol):
@@ -19,35 +47,27 @@ class Rows(Protocol):
         """Returns the rows at ``positions`` [P]."""
 
 
+def _by_block(positions: np.ndarray, size: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Yields the number of each block of ``size``, which of the positions lie in it, and their places there."""
+    numbers, places = np.divmod(positions, size)
+    for number in range(int(numbers.min()), int(numbers.max()) + 1):
+        chosen = numbers == number
+        yield number, chosen, places[chosen]
+
+
 class ShuffledRows:
     """Epoch after epoch, each a permutation of its own of rows 0 to ``count - 1``."""
 
     def __init__(self, count: int, seed: int, purpose: str = "rows") -> None:
         self._count = count
-        self._permutation = lru_cache(maxsize=4)(
-            lambda epoch: draw_permutation(seed, purpose, epoch, count),
-        )
+        self._permutation = lru_cache(maxsize=4)(lambda epoch: draw_permutation(seed, purpose, epoch, count))
 
     def take(self, positions: np.ndarray) -> np.ndarray:
         """Returns the rows at ``positions`` [P]."""
-        epochs, places = np.divmod(positions, self._count)
         rows = np.empty(len(positions), np.int64)
-        for epoch in range(int(epochs.min()), int(epochs.max()) + 1):
-            chosen = epochs == epoch
-            rows[chosen] = self._permutation(epoch)[places[chosen]]
+        for epoch, chosen, places in _by_block(positions, self._count):
+            rows[chosen] = self._permutation(epoch)[places]
         return rows
-
-
-class Block(NamedTuple):
-    """One block of a schedule.
-
-    Attributes:
-        item: int64 [K], which of the things.
-        occurrence: int64 [K], how often it came before, from the beginning of time.
-    """
-
-    item: np.ndarray
-    occurrence: np.ndarray
 
 
 class Schedule:
@@ -77,34 +97,29 @@ class Schedule:
 
     def at(self, step: int) -> tuple[int, int]:
         """Returns which thing comes at ``step``, and how often it came before."""
-        block = self._make(step // self.block)
-        return int(block.item[step % self.block]), int(block.occurrence[step % self.block])
-
-    def take(self, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The same for many steps [P] that lie close together."""
-        item, occurrence = np.empty(len(steps), np.int64), np.empty(len(steps), np.int64)
-        numbers, places = np.divmod(steps, self.block)
-        for number in range(int(numbers.min()), int(numbers.max()) + 1):
-            chosen = numbers == number
-            block = self._make(number)
-            item[chosen] = block.item[places[chosen]]
-            occurrence[chosen] = block.occurrence[places[chosen]]
+        item, occurrence = self._make(step // self.block)[:, step % self.block].tolist()
         return item, occurrence
+
+    def take(self, steps: np.ndarray) -> np.ndarray:
+        """Returns both for many steps [P] that lie close together: int64 [2, P]."""
+        found = np.empty((2, len(steps)), np.int64)
+        for number, chosen, places in _by_block(steps, self.block):
+            found[:, chosen] = self._make(number)[:, places]
+        return found
 
     def _count_before(self, block: int) -> np.ndarray:
         """int64 [things]: how often each comes in the first ``block`` blocks. Python ints don't overflow."""
         return np.diff([0, *(block * self.block * border // _UNIT for border in self._borders)])
 
-    def _make_block(self, number: int) -> Block:
+    def _make_block(self, number: int) -> np.ndarray:
         before = self._count_before(number)
         counts = self._count_before(number + 1) - before
+        item, occurrence = block = np.empty((2, self.block), np.int64)
         order = draw_permutation(self._seed, self._purpose, number, self.block)
-        item = np.empty(self.block, np.int64)
         item[order] = np.repeat(np.arange(len(counts)), counts)
-        occurrence = np.empty(self.block, np.int64)
         for thing in np.flatnonzero(counts):
             occurrence[item == thing] = before[thing] + np.arange(counts[thing])
-        return Block(item, occurrence)
+        return block
 
 
 class SmoothedRows:

@@ -8,19 +8,17 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stilts_jax.batches.collate import ragged
 from stilts_jax.batches.plan import PredictionStream, TrainingBatches
 from stilts_jax.batches.prefetch import made_ahead
 from stilts_jax.bench.workload import Workload
 from stilts_jax.evaluation.predict import predict
-from stilts_jax.features.records import Batch
 from stilts_jax.model import SHAPES, EncoderConfig, Model, init_params
 from stilts_jax.progress import Progress, seconds_since_start
 from stilts_jax.settings import Settings
@@ -86,7 +84,7 @@ class Training:
             model.compute.param_dtype, [workload.features.kind]
         ):
             self._vocabulary = PhaseVocabulary.from_tokens(
-                [ragged(workload.features, "tokens").values],
+                [workload.tokens.values],
                 model.encoder.vocab_size,
                 mask_id=workload.mask_id,
             )
@@ -106,7 +104,9 @@ class Training:
             config = RunConfig(
                 optimizer=optimizer,
                 losses={TASK: make_loss(model, TASK)},
-                batch_at=self._stack.enter_context(made_ahead(self._make_batch)),
+                batch_at=self._stack.enter_context(
+                    made_ahead(self._batches.batch_at, self._vocabulary and self._vocabulary.remap)
+                ),
                 directory=self._stack.enter_context(tempfile.TemporaryDirectory()),
                 mesh=mesh,
                 seed=0,
@@ -151,10 +151,6 @@ class Training:
         began = time.perf_counter()
         shapes = self._take(self._steps(number))
         return Round(time.perf_counter() - began, self._lengths[self.rows_of(number)], shapes)
-
-    def _make_batch(self, step: int) -> Batch:
-        batch = self._batches.batch_at(step)
-        return replace(batch, arrays=self._vocabulary.remap(batch.arrays)) if self._vocabulary else batch
 
     def _steps(self, number: int) -> range:
         return range(number * self.window, (number + 1) * self.window)

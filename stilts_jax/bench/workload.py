@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
-from stilts_jax.batches.collate import ragged
 from stilts_jax.errors import ConfigError, nearest
 from stilts_jax.features.build import FeatureSettings, build_features
 from stilts_jax.features.records import Features, Ragged
@@ -65,9 +65,14 @@ class Workload:
     mask_id: int
 
     @property
+    def tokens(self) -> Ragged:
+        """All rows."""
+        return cast(Ragged, self.features.columns["tokens"])
+
+    @property
     def lengths(self) -> np.ndarray:
         """int64 [N]"""
-        return ragged(self.features, "tokens").lengths
+        return self.tokens.lengths
 
     @property
     def head(self) -> HeadConfig:
@@ -89,7 +94,7 @@ class Workload:
 
     def describe(self) -> str:
         """One line for people."""
-        lengths, tokens = self.lengths, ragged(self.features, "tokens").values
+        lengths, tokens = self.lengths, self.tokens.values
         return (
             f"{self.name}: {len(lengths)} rows of {lengths.mean():.1f} tokens (sd {lengths.std():.1f}, at most "
             f"{lengths.max()}), {len(np.unique(tokens))} of {self.vocab_size} vocabulary rows; {self.origin}"

@@ -76,7 +76,7 @@ def train_phase(phase: Phase, context: Context) -> dict[str, Any]:
         params = jax.device_put(params, parameter_shardings(params, context.mesh))
     optimizer = optimizer_config(settings, data[0].hyperparameters, total_steps)
     select = _make_select(model, data, selection, context) if selection else None
-    with made_ahead(_remapped(batches.batch_at, vocabulary)) as batch_at:
+    with made_ahead(batches.batch_at, vocabulary.remap if vocabulary else None) as batch_at:
         config = _run_config(phase, context, model, optimizer, batch_at, len(batches.shapes), select)
         # No name for the state: the loop gives its memory back.
         result = run_training(init_state(params, make_optimizer(optimizer).init), config)
@@ -240,17 +240,6 @@ def _remap(features: Features, vocabulary: PhaseVocabulary) -> Features:
         if isinstance(column := features.columns.get(name), Ragged)
     }
     return replace(features, columns={**features.columns, **changed})
-
-
-def _remapped(batch_at: Callable[[int], Batch], vocabulary: PhaseVocabulary | None) -> Callable[[int], Batch]:
-    if vocabulary is None:
-        return batch_at
-
-    def remapped(step: int) -> Batch:
-        batch = batch_at(step)
-        return replace(batch, arrays=vocabulary.remap(batch.arrays))
-
-    return remapped
 
 
 def _make_select(

@@ -1,8 +1,10 @@
 import threading
 
+import numpy as np
 import pytest
 
 from stilts_jax.batches.prefetch import made_ahead, prefetch
+from stilts_jax.features.records import Batch
 
 
 def running():
@@ -52,6 +54,11 @@ def test_nothing_to_make():
 
 def test_batches_are_made_ahead_from_any_step():
     made = []
-    with made_ahead(lambda step: made.append(step) or 2 * step) as batch_at:
-        assert [batch_at(step) for step in (7, 8, 3, 4, 4)] == [14, 16, 6, 8, 8]
+
+    def make(step):
+        made.append(step)
+        return Batch("t", {"tokens": np.array([step])}, np.zeros(1, int))
+
+    with made_ahead(make, lambda arrays: {"tokens": 2 * arrays["tokens"]}) as batch_at:
+        assert [int(batch_at(step).arrays["tokens"][0]) for step in (7, 8, 3, 4, 4)] == [14, 16, 6, 8, 8]
     assert not running() and {7, 8, 9, 3, 4, 5} <= set(made) and max(made) <= 12

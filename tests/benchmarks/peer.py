@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from measured import host_memory_used
 
-from stilts_jax.batches.collate import COLLATORS
+from stilts_jax.batches.collate import collate
 from stilts_jax.bench.run import Round
 from stilts_jax.bench.workload import Workload
 from stilts_jax.errors import ConfigError, StiltsError
@@ -156,7 +156,7 @@ class TorchPeer:
     def _collate(self, batches: Sequence[np.ndarray]) -> Iterator[dict[str, Any]]:
         features, lengths = self._workload.features, self._workload.lengths
         for rows in batches:
-            arrays = COLLATORS[features.kind](features, rows, int(lengths[rows].max()))
+            arrays = collate(features, rows, int(lengths[rows].max()))
             tokens = arrays["tokens"].astype(np.int64)
             inputs = {"input_ids": tokens, "attention_mask": (tokens != PAD_ID).astype(np.int64)}
             if self._training and features.kind == "span":
