@@ -175,7 +175,7 @@ def state_shardings(state: Any, mesh: Mesh, *, zero1: bool = False) -> Any:
         owner = next((name for name in names if parameters.get(name) == leaf.shape), None)
         if owner is None:
             raise StiltsError("This optimizer state belongs to no parameter.", where=path_of(path))
-        spec = _fit(RULES[match_rule("/".join(owner), leaf.shape)][1], leaf.shape, mesh.shape)
+        spec = fit(RULES[match_rule("/".join(owner), leaf.shape)][1], leaf.shape, mesh.shape)
         return NamedSharding(mesh, _cut_over_data(spec, leaf.shape, mesh) if zero1 else spec)
 
     return jax.tree_util.tree_map_with_path(sharding, state)
@@ -188,28 +188,30 @@ def _part(state: Any, name: str) -> Any:
 def _spec_of(path: tuple, leaf: Any, mesh: Mesh) -> tuple[P, str]:
     name = path_of(path)
     wanted = RULES[match_rule(name, leaf.shape)][1]
-    spec = _fit(wanted, leaf.shape, mesh.shape)
+    spec = fit(wanted, leaf.shape, mesh.shape)
     if spec == wanted:
         return spec, ""
     return spec, f"{name} {tuple(leaf.shape)}: {spec} instead of {wanted}, which does not divide it"
 
 
-def _fit(spec: P, shape: Sequence[int], sizes: Mapping[str, int]) -> P:
-    """Leaves out of a spec the axes that do not divide the dimension they should cut."""
+def fit(spec: P, shape: Sequence[int], sizes: Mapping[str, int]) -> P:
+    """Leaves out of a spec the axes that a mesh of such ``sizes`` lacks or that do not divide their dimension."""
     entries: list[Any] = []
     for size, entry in zip(shape, spec):
-        names = () if entry is None else (entry,) if isinstance(entry, str) else tuple(entry)
+        names = tuple(name for name in _names(entry) if name in sizes)
         while names and size % math.prod(sizes[name] for name in names):
             names = names[:-1]
         entries.append(names[0] if len(names) == 1 else names or None)
     return spec if tuple(entries) == tuple(spec) else P(*entries)
 
 
+def _names(entry: Any) -> tuple[str, ...]:
+    return () if entry is None else (entry,) if isinstance(entry, str) else tuple(entry)
+
+
 def _cut_over_data(spec: P, shape: Sequence[int], mesh: Mesh) -> P:
     entries = list(spec) + [None] * (len(shape) - len(spec))
-    names = [
-        () if entry is None else (entry,) if isinstance(entry, str) else tuple(entry) for entry in entries
-    ]
+    names = [_names(entry) for entry in entries]
     # The longest dimension: the layer axis is short, and often does not divide.
     for dimension in sorted(range(len(shape)), key=lambda index: -shape[index]):
         wanted = (*names[dimension], "data")
@@ -262,12 +264,18 @@ def pad_batch_to(arrays: Mapping[str, np.ndarray], multiple: int) -> dict[str, n
     return padded
 
 
-def constrain(array: jax.Array, *entries: Any) -> jax.Array:
-    """Asks for an array to be cut as ``P(*entries)`` says, as far as that divides; free without a mesh."""
+def constrained_mesh() -> Any:
+    """Returns the mesh of ``jax.set_mesh`` where it is the compiler that cuts arrays over it, else None."""
     mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or any(kind == AxisType.Manual for kind in mesh.axis_types):
+    return mesh if not mesh.empty and set(mesh.axis_types) == {AxisType.Auto} else None
+
+
+def constrain(array: jax.Array, *entries: Any) -> jax.Array:
+    """Asks for an array to be cut as ``P(*entries)`` says, as far as the mesh has such axes and they divide it."""
+    mesh = constrained_mesh()
+    if mesh is None:
         return array
-    return jax.lax.with_sharding_constraint(array, _fit(P(*entries), array.shape, mesh.shape))
+    return jax.lax.with_sharding_constraint(array, fit(P(*entries), array.shape, mesh.shape))
 
 
 def constrain_batch(array: jax.Array) -> jax.Array:

@@ -5,16 +5,15 @@ other (``segments``). A backend that is named and cannot do what is asked raises
 one, and says which and why. Dropout is never left out silently.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from stilts_jax.errors import ConfigError
 from stilts_jax.model.config import Compute
-from stilts_jax.sharding import BATCH_AXES
+from stilts_jax.sharding import BATCH_AXES, constrained_mesh, fit
 
 _LANES = 128  # what a TPU tile is wide: the splash kernel works on whole blocks of it
 _MAX_BLOCK = 512
@@ -47,55 +46,44 @@ def choose_backend(
     Raises:
         ConfigError: the backend asked for can't be used here; says why.
     """
-    obstacles = {
-        "cudnn": _cudnn_obstacle(compute, platform, head_dim, dropout, packed),
-        "splash": _splash_obstacle(platform, seq_len, dropout),
-        "splash-interpret": _splash_obstacle("tpu", seq_len, dropout),
+    name = compute.attention
+    if name == "auto":
+        name = {"gpu": "cudnn", "tpu": "splash"}.get(platform, "xla")
+    without_dropout = (dropout, f"it would leave out attention dropout ({dropout})")
+    whole_tiles = (seq_len % _LANES, f"rows must be a multiple of {_LANES} long, these are {seq_len}")
+    obstacles: dict[str, list[tuple[Any, str]]] = {
+        "xla": [],
+        "cudnn": [
+            (platform != "gpu", f"cuDNN runs on NVIDIA GPUs, this is {platform}"),
+            without_dropout,
+            (packed, "it can't keep the segments of packed rows apart"),
+            (compute.dtype != "bfloat16", f"it computes in bfloat16, compute.dtype is {compute.dtype}"),
+            (
+                head_dim % 8 or head_dim > _CUDNN_MAX_HEAD_DIM,
+                f"heads must be a multiple of 8 and at most {_CUDNN_MAX_HEAD_DIM} wide, these are {head_dim}",
+            ),
+        ],
+        "splash": [
+            (platform != "tpu", f"splash is a TPU kernel, this is {platform}"),
+            without_dropout,
+            whole_tiles,
+        ],
+        "splash-interpret": [without_dropout, whole_tiles],
     }
+    obstacle = next((reason for stands, reason in obstacles[name] if stands), "")
     if compute.attention == "auto":
-        fast = {"gpu": "cudnn", "tpu": "splash"}.get(platform)
-        if fast is None:
-            return Backend("xla", f"{platform} has no other backend")
-        if obstacles[fast]:
-            return Backend("xla", f"not {fast}: {obstacles[fast]}")
+        if obstacle:
+            return Backend("xla", f"not {name}: {obstacle}")
         return Backend(
-            fast,
-            f"fastest on {platform} for bfloat16 rows without attention dropout"
-            if fast == "cudnn"
-            else f"fastest on {platform}; keeps segments apart in the kernel",
+            name, f"{platform} has no other backend" if name == "xla" else f"fastest on {platform}"
         )
-    obstacle = obstacles.get(compute.attention)
     if obstacle:
         raise ConfigError(
-            f"Attention backend {compute.attention!r} can't be used: {obstacle}.",
+            f"Attention backend {name!r} can't be used: {obstacle}.",
             where="compute.attention",
             fix="take 'xla' or 'auto', or remove the obstacle",
         )
-    return Backend(compute.attention, "asked for")
-
-
-def _cudnn_obstacle(compute: Compute, platform: str, head_dim: int, dropout: float, packed: bool) -> str:
-    if platform != "gpu":
-        return f"cuDNN runs on NVIDIA GPUs, this is {platform}"
-    if dropout:
-        return f"it would leave out attention dropout ({dropout})"
-    if packed:
-        return "it can't keep the segments of packed rows apart"
-    if compute.dtype != "bfloat16":
-        return f"it computes in bfloat16, compute.dtype is {compute.dtype}"
-    if head_dim % 8 or head_dim > _CUDNN_MAX_HEAD_DIM:
-        return f"heads must be a multiple of 8 and at most {_CUDNN_MAX_HEAD_DIM} wide, these are {head_dim}"
-    return ""
-
-
-def _splash_obstacle(platform: str, seq_len: int, dropout: float) -> str:
-    if platform != "tpu":
-        return f"splash is a TPU kernel, this is {platform}"
-    if dropout:
-        return f"it would leave out attention dropout ({dropout})"
-    if seq_len % _LANES:
-        return f"rows must be a multiple of {_LANES} long, these are {seq_len}"
-    return ""
+    return Backend(name, "asked for")
 
 
 def attention(
@@ -165,12 +153,7 @@ def _attend_with_cudnn(query: jax.Array, key: jax.Array, value: jax.Array, key_m
     # Lengths instead of a mask: cuDNN turns a mask into a dense bias. A row of pads keeps one key.
     lengths = jnp.maximum(key_mask.sum(-1, dtype=jnp.int32), 1)
     found = jax.nn.dot_product_attention(
-        query,
-        key,
-        value,
-        query_seq_lengths=lengths,
-        key_value_seq_lengths=lengths,
-        implementation="cudnn",
+        query, key, value, query_seq_lengths=lengths, key_value_seq_lengths=lengths, implementation="cudnn"
     )
     # What lies behind a row's length is undefined there.
     return jnp.where(key_mask[:, :, None, None], found, 0)
@@ -185,14 +168,8 @@ def _attend_with_splash(
 
     length = query.shape[1]
     block = max(size for size in range(_LANES, _MAX_BLOCK + 1, _LANES) if length % size == 0)
-    sizes = splash.BlockSizes(
-        block_q=block,
-        block_kv=block,
-        block_q_dkv=block,
-        block_kv_dkv=block,
-        block_q_dq=block,
-        block_kv_dq=block,
-    )
+    names = ("block_q", "block_kv", "block_q_dkv", "block_kv_dkv", "block_q_dq", "block_kv_dq")
+    sizes = splash.BlockSizes(**dict.fromkeys(names, block))
 
     def attend(query: jax.Array, key: jax.Array, value: jax.Array, segments: jax.Array) -> jax.Array:
         heads = query.shape[2]
@@ -207,13 +184,12 @@ def _attend_with_splash(
         found = jax.vmap(kernel)(*by_head, segment_ids=splash.SegmentIds(segments, segments))
         return jnp.swapaxes(found, 1, 2).astype(value.dtype)
 
-    mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or any(kind == AxisType.Manual for kind in mesh.axis_types):
+    mesh = constrained_mesh()
+    if mesh is None:
         return attend(query, key, value, segments)
     # The compiler can't cut a kernel of ours: each device calls it on its own rows and heads.
-    rows = BATCH_AXES if query.shape[0] % (mesh.shape["data"] * mesh.shape["fsdp"]) == 0 else None
-    heads = "tensor" if query.shape[2] % mesh.shape["tensor"] == 0 else None
-    whole, ids = P(rows, None, heads, None), P(rows, None)
+    whole = fit(P(BATCH_AXES, None, "tensor", None), query.shape, mesh.shape)
+    ids = P(whole[0], None)
     return jax.shard_map(attend, in_specs=(whole, whole, whole, ids), out_specs=whole, check_vma=False)(
         query, key, value, segments
     )

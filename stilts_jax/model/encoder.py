@@ -226,40 +226,42 @@ def encode(
         layer: states before it are the raw residual stream, as transformers counts them.
     """
     depth = config.num_layers if num_layers is None else num_layers
-    shape = jnp.shape(tokens)
+    length = jnp.shape(tokens)[-1]
+    _check_input(config, depth, length, segments, positions)
+    flat = lambda array: jnp.reshape(array, (-1, length))  # noqa: E731
+    ids = flat(tokens)
+    if segments is None:
+        real = ids != config.pad_id
+        visible: dict[str, Any] = {"key_mask": real}
+        position_ids = jnp.cumsum(real, axis=-1, dtype=jnp.int32) * real + config.pad_id
+    else:
+        visible = {"segments": flat(segments)}
+        position_ids = jnp.where(visible["segments"] > 0, flat(positions) + config.pad_id + 1, config.pad_id)
+    visible["backend"] = choose_backend(
+        compute,
+        compute.platform or jax.default_backend(),
+        seq_len=length,
+        head_dim=config.head_dim,
+        dropout=0.0 if dropout_key is None else config.attention_dropout,
+        packed=segments is not None,
+    ).name
+    run = partial(_run, params, config, compute, depth, all_hidden, first_only and not all_hidden)
+    with jax.default_matmul_precision(compute.matmul_precision or None):
+        found = run(ids, position_ids, visible, dropout_key)
+    return found.reshape(*found.shape[:-3], *jnp.shape(tokens)[:-1], *found.shape[-2:])
+
+
+def _check_input(config: EncoderConfig, depth: int, length: int, segments: Any, positions: Any) -> None:
     if not 0 <= depth <= config.num_layers:
         raise ConfigError(f"Layer {depth} of an encoder of {config.num_layers} layers.", where="num_layers")
     if (segments is None) != (positions is None):
         raise ConfigError("Packed rows have segments and positions, other rows neither.", where="encode")
-    if segments is None and shape[-1] > config.max_length:
+    if segments is None and length > config.max_length:
         raise ConfigError(
-            f"Rows of {shape[-1]} tokens; the encoder has positions for {config.max_length}.",
+            f"Rows of {length} tokens; the encoder has positions for {config.max_length}.",
             where="max_length",
             fix=f"set it to {config.max_length} or less",
         )
-    flat = lambda array: jnp.reshape(array, (-1, shape[-1]))  # noqa: E731
-    backend = choose_backend(
-        compute,
-        compute.platform or jax.default_backend(),
-        seq_len=shape[-1],
-        head_dim=config.head_dim,
-        dropout=0.0 if dropout_key is None else config.attention_dropout,
-        packed=segments is not None,
-    )
-    tokens = flat(tokens)
-    visible: dict[str, Any] = {"backend": backend.name}
-    if segments is None:
-        real = tokens != config.pad_id
-        visible["key_mask"] = real
-        position_ids = jnp.cumsum(real, axis=-1, dtype=jnp.int32) * real + config.pad_id
-    else:
-        visible["segments"] = flat(segments)
-        position_ids = jnp.where(visible["segments"] > 0, flat(positions) + config.pad_id + 1, config.pad_id)
-    with jax.default_matmul_precision(compute.matmul_precision or None):
-        found = _run(
-            params, tokens, position_ids, visible, config, compute, depth, all_hidden, first_only, dropout_key
-        )
-    return found.reshape(*found.shape[:-3], *shape[:-1], *found.shape[-2:])
 
 
 def writes_layers_out(config: EncoderConfig, compute: Compute) -> bool:
@@ -283,14 +285,14 @@ def take_layers_apart(stack: Any) -> list[Any]:
 
 def _run(
     params: Mapping[str, Any],
-    tokens: jax.Array,
-    position_ids: jax.Array,
-    visible: Mapping[str, Any],
     config: EncoderConfig,
     compute: Compute,
     depth: int,
     all_hidden: bool,
     first_only: bool,
+    tokens: jax.Array,
+    position_ids: jax.Array,
+    visible: Mapping[str, Any],
     dropout_key: jax.Array | None,
 ) -> jax.Array:
     # All keys at once: a split in the scanned body would be compiled, and run, twice a layer.
@@ -298,39 +300,38 @@ def _run(
     embedding_key, keys = (None, None) if all_keys is None else (all_keys[0, 0], all_keys[1:])
     embeddings = nnx.merge(_definition(Embeddings, config, compute), params["embeddings"])
     embedded = hidden = constrain_batch(embeddings(tokens, position_ids, embedding_key))
-    layer = _definition(Layer, config, compute)
+    stacked, layer = params["layers"], _definition(Layer, config, compute)
 
-    def apply_layer(
-        hidden: jax.Array, part: Any, queries: int | None = None
-    ) -> tuple[jax.Array, jax.Array | None]:
+    def apply_layer(hidden: jax.Array, part: Any, queries: int | None = None) -> tuple[jax.Array, Any]:
         state, layer_keys = part
         hidden = constrain_batch(nnx.merge(layer, state)(hidden, visible, layer_keys, queries))
         return hidden, hidden if all_hidden else None
 
-    def apply_numbered(hidden: jax.Array, number: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+    def apply_numbered(hidden: jax.Array, number: jax.Array) -> tuple[jax.Array, Any]:
         return apply_layer(hidden, jax.tree.map(lambda array: jnp.asarray(array)[number], (stacked, keys)))
 
-    stacked = params["layers"]
-    states: list[Any] = []
     if writes_layers_out(config, compute):
         layers = stacked if isinstance(stacked, list) else take_layers_apart(stacked)
+        found = []
         for number in range(depth):
-            queries = 1 if first_only and not all_hidden and number == config.num_layers - 1 else None
-            part = layers[number], None if keys is None else keys[number]
-            hidden, state = apply_layer(hidden, part, queries)
-            states.append(state if state is None else state[None])
+            queries = 1 if first_only and number == config.num_layers - 1 else None
+            hidden, state = apply_layer(
+                hidden, (layers[number], None if keys is None else keys[number]), queries
+            )
+            found.append(state)
+        states = jnp.stack(found) if all_hidden and found else jnp.zeros((0, *hidden.shape), hidden.dtype)
     elif depth < config.num_layers:
         # Scanning a slice of the stack would copy the slice, 25 GB of it for XXL.
-        hidden, *states = jax.lax.scan(_rematerialise(apply_numbered, compute), hidden, jnp.arange(depth))
+        hidden, states = jax.lax.scan(_rematerialise(apply_numbered, compute), hidden, jnp.arange(depth))
     else:
-        hidden, *states = jax.lax.scan(_rematerialise(apply_layer, compute), hidden, (stacked, keys))
-    normalised = depth == config.num_layers and not config.post_norm
-    if normalised:
+        hidden, states = jax.lax.scan(_rematerialise(apply_layer, compute), hidden, (stacked, keys))
+    is_normed = depth == config.num_layers and not config.post_norm
+    if is_normed:
         hidden = nnx.merge(_definition(Norm, config, compute), params["final_norm"])(hidden)
     if not all_hidden:
         return hidden
-    found = jnp.concatenate([embedded[None], *states])
-    return found.at[-1].set(hidden) if normalised else found
+    states = jnp.concatenate([embedded[None], states])
+    return states.at[-1].set(hidden) if is_normed else states
 
 
 def _rematerialise(function: Any, compute: Compute) -> Any:
