@@ -1,73 +1,41 @@
 """What XTREME and XTREME-R consist of, and the averages that they define."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from stilts_jax.errors import ConfigError, nearest
 from stilts_jax.evaluation.metrics import MAIN_VALUES
-
-_TATOEBA = (
-    "ar he vi id jv tl eu ml ta te af nl de el bn hi mr ur fa fr it pt es bg ru ja ka ko th sw zh kk tr et "
-    "fi hu"
-)
-_PANX = f"{_TATOEBA} en ms my yo"
-_UDPOS = "af ar bg de el en es et eu fa fi fr he hi hu id it ja kk ko mr nl pt ru ta te th tl tr ur vi yo zh"
-_XQUAD = "en es de el ru tr ar vi th zh hi"
-
-
-@dataclass(frozen=True)
-class BenchmarkTask:
-    """One task of a benchmark.
-
-    Attributes:
-        group: whose average it belongs to.
-        metric: a name in ``METRICS``.
-        languages: those that its average runs over.
-    """
-
-    group: str
-    metric: str
-    languages: tuple[str, ...]
-
-
-def _task(group: str, metric: str, languages: str) -> BenchmarkTask:
-    return BenchmarkTask(group, metric, tuple(languages.split()))
-
+from stilts_jax.tasks import get_task
+from stilts_jax.tasks.spec import Task
 
 OURS = {"bucc2018": "bucc"}  # a benchmark's name of a task -> ours, where they differ
-_XNLI = _task("classification", "accuracy", "ar bg de el en es fr hi ru sw th tr ur vi zh")
-_MLQA = _task("qa", "mlqa", "en es de ar hi vi zh")
-_TYDIQA = _task("qa", "squad", "en ar bn fi id ko ru sw te")
 
-BENCHMARKS: Mapping[str, Mapping[str, BenchmarkTask]] = {
-    "xtreme": {
-        "xnli": _XNLI,
-        "pawsx": _task("classification", "accuracy", "de en es fr ja ko zh"),
-        "udpos": _task("tagging", "chunk_f1", _UDPOS),
-        "panx": _task("tagging", "chunk_f1", _PANX),
-        "xquad": _task("qa", "squad", _XQUAD),
-        "mlqa": _MLQA,
-        "tydiqa": _TYDIQA,
-        "bucc2018": _task("retrieval", "bucc_f1", "de fr ru zh"),
-        "tatoeba": _task("retrieval", "nearest_accuracy", _TATOEBA),
-    },
-    "xtreme-r": {
-        "xnli": _XNLI,
-        "xcopa": _task("classification", "accuracy", "et ht id it qu sw ta th tr vi zh"),
-        "udpos": _task("tagging", "chunk_f1", f"{_UDPOS} lt pl uk wo ro"),
-        "panx": _task("tagging", "chunk_f1", f"{_PANX} qu pl uk az lt pa gu ro"),
-        "xquad": _task("qa", "squad", f"{_XQUAD} ro"),
-        "mlqa": _MLQA,
-        "tydiqa": _TYDIQA,
-        "tatoeba": _task("retrieval", "nearest_accuracy", f"{_TATOEBA} az lt pl uk ro"),
-        "mewslix": _task("retrieval", "mrr", "ar de en es fa ja pl ro ta tr uk"),
-        "lareqa": _task("retrieval", "map", _XQUAD),
-    },
+# Tasks in the order of the papers, and the languages that XTREME-R adds to those of ``Task.languages``.
+_TASKS = {
+    "xtreme": "xnli pawsx udpos panx xquad mlqa tydiqa bucc2018 tatoeba",
+    "xtreme-r": "xnli xcopa udpos panx xquad mlqa tydiqa tatoeba mewslix lareqa",
+}
+_ADDED = {
+    **{"udpos": "lt pl uk wo ro", "panx": "qu pl uk az lt pa gu ro", "xquad": "ro"},
+    "tatoeba": "az lt pl uk ro",
 }
 
 
-def get_benchmark(name: str) -> Mapping[str, BenchmarkTask]:
+def _with_languages(name: str, benchmark: str) -> Task:
+    task = get_task(OURS.get(name, name))
+    added = _ADDED.get(name, "").split() if benchmark == "xtreme-r" else ()
+    return replace(task, languages=(*task.languages, *added))
+
+
+# The tasks of each benchmark by their official names, with the languages that averages run over.
+BENCHMARKS: Mapping[str, Mapping[str, Task]] = {
+    benchmark: {name: _with_languages(name, benchmark) for name in names.split()}
+    for benchmark, names in _TASKS.items()
+}
+
+
+def get_benchmark(name: str) -> Mapping[str, Task]:
     """The tasks of ``xtreme`` or ``xtreme-r``."""
     if name not in BENCHMARKS:
         raise ConfigError(
@@ -79,30 +47,24 @@ def get_benchmark(name: str) -> Mapping[str, BenchmarkTask]:
 def _mean(values: Iterable[float | None]) -> float | None:
     """The unweighted mean; None where something that it needs is absent."""
     numbers = list(values)
-    if not numbers or any(number is None for number in numbers):
-        return None
-    return sum(number for number in numbers if number is not None) / len(numbers)
+    known = [number for number in numbers if number is not None]
+    return sum(known) / len(known) if numbers and len(known) == len(numbers) else None
 
 
-def _task_score(
-    task: BenchmarkTask, metrics: Mapping[str, Mapping[str, float | None]], *, english: bool
+def _average(
+    metrics: Mapping[str, Mapping[str, float]], names: Iterable[str], languages: Iterable[str]
 ) -> float | None:
-    languages = [language for language in task.languages if english or language != "en"]
-    return _mean(
-        _mean(metrics.get(name, {}).get(language) for language in languages)
-        for name in MAIN_VALUES[task.metric]
-    )
+    """The mean over languages, then over metrics."""
+    codes = list(languages)
+    return _mean(_mean(metrics.get(name, {}).get(code) for code in codes) for name in names)
 
 
-def summarise(
-    benchmark: str,
-    scores: Mapping[str, Mapping[str, Mapping[str, float]]],
-) -> dict[str, Any]:
+def summarise(benchmark: str, scores: Mapping[str, Mapping[str, Mapping[str, float]]]) -> dict[str, Any]:
     """Averages as the benchmarks define them: over languages, then over tasks, all weighted equally.
 
     Args:
         benchmark: ``xtreme`` or ``xtreme-r``.
-        scores: percent by task, metric and language.
+        scores: percent by task (its official name), metric and language.
 
     Returns:
         ``overall``, ``averages``, ``groups``, ``tasks``, ``mean`` and ``missing``. A task's score is the mean over
@@ -113,25 +75,23 @@ def summarise(
     tasks = get_benchmark(benchmark)
     shown, missing = summarise_tasks(tasks, scores)
 
-    def average(names: Iterable[str], key: str) -> float | None:
-        return _mean(shown[name][key] if name in shown else None for name in names)
+    def average(key: str, *groups: str) -> float | None:
+        chosen = [name for name, task in tasks.items() if not groups or task.group in groups]
+        return _mean(shown[name][key] if name in shown else None for name in chosen)
 
-    unretrieved = [name for name, task in tasks.items() if task.group != "retrieval"]
-    groups = dict.fromkeys(task.group for task in tasks.values())
+    groups = list(dict.fromkeys(task.group for task in tasks.values()))
+    others = [group for group in groups if group != "retrieval"]
     averages = {
-        "all": average(tasks, "score"),
-        "without_english": average(tasks, "score_without_english"),
-        "without_retrieval": average(unretrieved, "score"),
-        "without_english_and_retrieval": average(unretrieved, "score_without_english"),
+        "all": average("score"),
+        "without_english": average("score_without_english"),
+        "without_retrieval": average("score", *others),
+        "without_english_and_retrieval": average("score_without_english", *others),
     }
     return {
         "benchmark": benchmark,
         "overall": averages["all"],
         "averages": averages,
-        "groups": {
-            group: average([name for name, task in tasks.items() if task.group == group], "score")
-            for group in groups
-        },
+        "groups": {group: average("score", group) for group in groups},
         "tasks": shown,
         "mean": _mean(task["mean"] for task in shown.values()),
         "missing": missing,
@@ -139,28 +99,25 @@ def summarise(
 
 
 def summarise_tasks(
-    tasks: Mapping[str, BenchmarkTask], scores: Mapping[str, Mapping[str, Mapping[str, float]]]
+    tasks: Mapping[str, Task], scores: Mapping[str, Mapping[str, Mapping[str, float]]]
 ) -> tuple[dict[str, Any], list[str]]:
-    """``tasks`` and ``missing`` of ``summarise``, for any tasks with the languages that their averages run over."""
+    """``tasks`` and ``missing`` of ``summarise``, for any tasks; averages run over ``Task.languages``."""
     missing: list[str] = []
     shown: dict[str, Any] = {}
     for name, task in tasks.items():
-        metrics = scores.get(name, {})
-        present = [lang for lang in task.languages if lang in metrics.get(MAIN_VALUES[task.metric][0], {})]
-        absent = [lang for lang in task.languages if lang not in present]
-        missing.extend([f"{name}/{lang}" for lang in absent] if present else [name])
+        metrics, main = scores.get(name, {}), MAIN_VALUES[task.metric]
+        present = [code for code in task.languages if code in metrics.get(main[0], {})]
+        absent = [f"{name}/{code}" for code in task.languages if code not in present]
+        missing.extend(absent if present else [name])
         if not present:
             continue
         shown[name] = {
-            "score": _task_score(task, metrics, english=True),
-            "score_without_english": _task_score(task, metrics, english=False),
-            "mean": _task_score(replace(task, languages=tuple(present)), metrics, english=True),
+            "score": _average(metrics, main, task.languages),
+            "score_without_english": _average(metrics, main, (c for c in task.languages if c != "en")),
+            "mean": _average(metrics, main, present),
             "languages": present,
             "metrics": {
-                metric: {
-                    "avg": _mean(by_language.get(language) for language in task.languages),
-                    **by_language,
-                }
+                metric: {"avg": _average(metrics, (metric,), task.languages), **by_language}
                 for metric, by_language in metrics.items()
             },
         }

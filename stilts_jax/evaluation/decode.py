@@ -8,25 +8,13 @@ import numpy as np
 from stilts_jax.errors import StiltsError
 from stilts_jax.evaluation.metrics_qa import NullableAnswer
 from stilts_jax.evaluation.predict import Rows
-from stilts_jax.features.records import IGNORE, Features, Ragged
+from stilts_jax.features.records import IGNORE, Features
 from stilts_jax.tasks.spec import Kind, SpanExample, TagExample
-
-
-def _column(features: Features, name: str) -> np.ndarray:
-    column = features.columns[name]
-    assert isinstance(column, np.ndarray)
-    return column
-
-
-def _ragged(features: Features, name: str) -> Ragged:
-    column = features.columns[name]
-    assert isinstance(column, Ragged)
-    return column
 
 
 def _by_example(values: np.ndarray, features: Features) -> np.ndarray:
     """Sorts one value per row by example; every example must have exactly one row."""
-    example = _column(features, "example")
+    example: Any = features.columns["example"]
     if len(example) != features.num_examples or len(np.unique(example)) != len(example):
         raise StiltsError(
             f"There are {len(example)} rows for {features.num_examples} examples; each needs exactly one."
@@ -45,8 +33,9 @@ def decode_tags(rows: Rows, features: Features, examples: Sequence[TagExample]) 
     """The tag of each word of each example: that of its first subword, in whichever row of the example that is."""
     starts = np.zeros(len(examples) + 1, np.int64)
     np.cumsum([len(example.words) for example in examples], out=starts[1:])
-    word = _ragged(features, "word")
-    first_word = np.repeat(starts[_column(features, "example")], word.lengths)
+    columns: Mapping[str, Any] = features.columns
+    word = columns["word"]
+    first_word = np.repeat(starts[columns["example"]], word.lengths)
     is_first = word.values != IGNORE
     tags = np.full(starts[-1], IGNORE, np.int32)
     tags[first_word[is_first] + word.values[is_first]] = rows["tags"][is_first]
@@ -63,10 +52,11 @@ def decode_spans(rows: Rows, features: Features, examples: Sequence[SpanExample]
 
     "No answer" scores the least that any window gives it.
     """
-    first, last = _ragged(features, "char_start"), _ragged(features, "char_end")
+    first, last = features.columns["char_start"], features.columns["char_end"]
     best: list[tuple[float, str]] = [(-np.inf, "")] * len(examples)
     null = np.full(len(examples), np.inf)
-    for row, example in enumerate(_column(features, "example").tolist()):
+    owners: Any = features.columns["example"]
+    for row, example in enumerate(owners.tolist()):
         null[example] = min(null[example], float(rows["null"][row]))
         begins, ends = first[row], last[row]
         for start, end, score in zip(rows["starts"][row], rows["ends"][row], rows["scores"][row].tolist()):
@@ -79,21 +69,12 @@ def decode_spans(rows: Rows, features: Features, examples: Sequence[SpanExample]
     return [NullableAnswer(text, float(empty - score)) for (score, text), empty in zip(best, null.tolist())]
 
 
-def decode_vectors(rows: Rows, features: Features, examples: Sequence[Any]) -> np.ndarray:
-    """float32 [examples, D]"""
-    return _by_example(rows["vectors"], features)
-
-
-def decode_losses(rows: Rows, features: Features, examples: Sequence[Any]) -> list[tuple[float, float]]:
-    """(sum of losses, sum of weights) of each row; a row holds several texts."""
-    return list(zip(rows["loss"].tolist(), rows["weight"].tolist()))
-
-
 DECODERS: Mapping[Kind, Callable[[Rows, Features, Sequence[Any]], Any]] = {
     "classify": decode_labels,
     "choice": decode_labels,
     "tag": decode_tags,
     "span": decode_spans,
-    "embed": decode_vectors,
-    "mlm": decode_losses,
+    "embed": lambda rows, features, examples: _by_example(rows["vectors"], features),
+    # (sum of losses, sum of weights) of each row; a row holds several texts.
+    "mlm": lambda rows, features, examples: list(zip(rows["loss"].tolist(), rows["weight"].tolist())),
 }

@@ -10,14 +10,13 @@ from jax.sharding import Mesh
 from stilts_jax.batches.masking import Masking
 from stilts_jax.errors import StiltsError
 from stilts_jax.evaluation.decode import DECODERS
-from stilts_jax.evaluation.gold import find_gold
 from stilts_jax.evaluation.metrics import METRICS, MetricResult, name_items
-from stilts_jax.evaluation.metrics_qa import NullableAnswer, answers_at, tune_null_threshold
+from stilts_jax.evaluation.metrics_qa import answers_at, tune_null_threshold
 from stilts_jax.evaluation.predict import predict
 from stilts_jax.features.records import Features
 from stilts_jax.model import Model
 from stilts_jax.progress import SILENT, Progress
-from stilts_jax.tasks.spec import Example, Task
+from stilts_jax.tasks.spec import UNKNOWN_LABEL, Example, Task
 
 
 @dataclass(frozen=True)
@@ -35,15 +34,17 @@ class Evaluation:
     @property
     def scores(self) -> dict[str, dict[str, float]]:
         """Percent by metric and language."""
-        names = dict.fromkeys(name for result in self.results.values() for name in result.values)
-        return {
-            name: {
-                language: result.values[name]
-                for language, result in self.results.items()
-                if name in result.values
-            }
-            for name in names
-        }
+        found: dict[str, dict[str, float]] = {}
+        for language, result in self.results.items():
+            for name, value in result.values.items():
+                found.setdefault(name, {})[language] = value
+        return found
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """The threshold of each language whose metric needs one."""
+        found = {language: result.settings.get("threshold") for language, result in self.results.items()}
+        return {language: value for language, value in found.items() if value is not None}
 
 
 def evaluate_task(
@@ -72,8 +73,8 @@ def evaluate_task(
         thresholds: see ``score_decoded``.
         tokens_per_batch: padded tokens of a batch on all devices together.
         masking: for masked language modelling, whose one result is called "all" instead of a language.
-        mesh: devices that share each batch.
-        progress: counts rows.
+        mesh: devices that share each batch; one device if None.
+        progress: counts tokens.
     """
     everything = list(chain.from_iterable(examples.values()))
     if len(everything) != features.num_examples or tuple(examples) != features.languages:
@@ -83,23 +84,14 @@ def evaluate_task(
             where=task.name,
             fix="build the features of these examples",
         )
-    rows = predict(
-        model,
-        params,
-        features,
-        head=head,
-        tokens_per_batch=tokens_per_batch,
-        masking=masking,
-        mesh=mesh,
-        progress=progress,
-    )
+    options: dict[str, Any] = {"tokens_per_batch": tokens_per_batch, "mesh": mesh, "progress": progress}
+    rows = predict(model, params, features, head=head, masking=masking, **options)
     decoded = DECODERS[features.kind](rows, features, everything)
     if features.kind == "mlm":  # packed rows mix examples
         return Evaluation({"all": METRICS[task.metric](task, decoded, None, "all")}, {})
     values = iter(decoded)
-    return score_decoded(
-        task, {name: list(islice(values, len(part))) for name, part in examples.items()}, examples, thresholds
-    )
+    parts = {language: list(islice(values, len(part))) for language, part in examples.items()}
+    return score_decoded(task, parts, examples, thresholds)
 
 
 def score_decoded(
@@ -108,12 +100,9 @@ def score_decoded(
     examples: Mapping[str, Sequence[Example]],
     thresholds: Mapping[str, float] | None = None,
 ) -> Evaluation:
-    """Scores what was decoded for the examples of each language.
+    """Scores what was decoded for the examples of each language, in their order.
 
     Args:
-        task: says how to score.
-        decoded: by language, in the order of ``examples``.
-        examples: by language.
         thresholds: SQuAD 2.0's metric: by language, from dev; a language without one is left out of results and
             predictions. None (for dev itself) tunes each language's threshold on its own gold and puts it into its
             result's ``settings``.
@@ -143,10 +132,20 @@ def _shape_predictions(task: Task, decoded: Sequence[Any], examples: Sequence[Ex
     if task.kind == "tag":
         return [[task.labels[tag] for tag in tags] for tags in decoded]
     if task.kind == "span":
-        answers: dict[str, NullableAnswer] = {
-            example.id: answer for example, answer in zip(examples, decoded)
-        }
-        if task.metric == "squad_v2":
-            return answers
-        return {question: answer.text for question, answer in answers.items()}
+        nullable = task.metric == "squad_v2"
+        return {example.id: answer if nullable else answer.text for example, answer in zip(examples, decoded)}
     return list(decoded)
+
+
+def find_gold(task: Task, examples: Sequence[Any]) -> Any | None:
+    """The gold of one language as the metric takes it; None where it is blanked (in part, too)."""
+    if task.kind == "tag":
+        names = (*task.labels, UNKNOWN_LABEL)
+        blank = any(example.tags is None for example in examples)
+        return None if blank else [[names[tag] for tag in example.tags] for example in examples]
+    if task.kind == "span":
+        gold = {example.id: [text for text, _ in example.answers] for example in examples}
+        known = any(example.impossible or any(gold[example.id]) for example in examples)
+        return gold if known or not examples else None
+    labels = [example.label for example in examples]
+    return None if None in labels else labels

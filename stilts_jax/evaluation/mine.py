@@ -7,26 +7,24 @@ tile of similarities, and by some fifty bytes per line.
 
 import hashlib
 import json
-import math
 import os
 import shutil
 from array import array
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from stilts_jax.errors import ConfigError, DataError
-from stilts_jax.evaluation.embed import Embedder
-from stilts_jax.evaluation.mining import Pairs, pair_up
-from stilts_jax.evaluation.retrieval import Precision, find_neighbours, normalise
+from stilts_jax.errors import DataError
+from stilts_jax.evaluation.retrieval import Embedder, Pairs, pair_up
+from stilts_jax.evaluation.search import Precision, find_neighbours, normalise
 from stilts_jax.files import replacing, write_json
 from stilts_jax.progress import SILENT, Progress
 
 _FORMAT = 2
-_READ = 1 << 24  # bytes
+_BLANK = b" \t\r\n"
+_WRITTEN = 65536  # pairs whose texts are in memory at once
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,6 @@ class Lines:
     """The distinct lines of a text file that are not blank, read when they are asked for.
 
     Attributes:
-        path: the file, UTF-8.
         begin: int64 [N], where each line begins, in bytes; of equal lines the first.
         end: int64 [N]
         fingerprint: hash of the file's bytes.
@@ -54,85 +51,75 @@ class Lines:
         with self.path.open("rb") as file:
             for begin, end in zip(self.begin[numbers].tolist(), self.end[numbers].tolist()):
                 file.seek(begin)
-                texts.append(_tidy(file.read(end - begin)).decode().replace("\t", " "))
+                texts.append(file.read(end - begin).strip(_BLANK).decode().replace("\t", " "))
         return texts
-
-
-def _tidy(line: bytes) -> bytes:
-    return line.strip(b" \t\r\n")
 
 
 def index_lines(path: Path) -> Lines:
     """Finds the distinct lines of a file without keeping their texts."""
     begins, ends, keys = array("q"), array("q"), bytearray()
-    digest = hashlib.blake2b(digest_size=16)
-    position = 0
+    digest, position = hashlib.blake2b(digest_size=16), 0
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 digest.update(line)
-                text = _tidy(line)
-                if text:
-                    try:
-                        text.decode()
-                    except UnicodeDecodeError as error:
-                        raise DataError(
-                            f"Byte {error.start + 1} of the line is not UTF-8.",
-                            where=f"{path}:{number}",
-                            fix="convert the file to UTF-8",
-                        ) from error
+                if text := line.strip(_BLANK):
+                    _check_text(text, path, number)
                     begins.append(position)
                     ends.append(position + len(line))
                     keys += hashlib.blake2b(text, digest_size=16).digest()
                 position += len(line)
     except OSError as error:
         raise DataError(f"The file can't be read: {error.strerror}.", where=str(path)) from error
-    _, first = np.unique(np.frombuffer(keys, "V16"), return_index=True)
-    first.sort()
+    if not keys:
+        raise DataError("The file has no sentences.", where=str(path), fix="write one a line")
+    first = np.sort(np.unique(np.frombuffer(keys, "V16"), return_index=True)[1])
     return Lines(path, np.array(begins, np.int64)[first], np.array(ends, np.int64)[first], digest.hexdigest())
 
 
-def embed_lines(
-    lines: Lines, embedder: Embedder, folder: Path, name: str, *, chunk: int, progress: Progress = SILENT
-) -> np.ndarray:
+def _check_text(text: bytes, path: Path, line: int) -> None:
+    try:
+        text.decode()
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"Byte {error.start + 1} of the line is not UTF-8.",
+            where=f"{path}:{line}",
+            fix="convert the file to UTF-8",
+        ) from error
+
+
+def embed_lines(lines: Lines, embedder: Embedder, path: Path, chunk: int, progress: Progress) -> np.ndarray:
     """Embeds lines into a file on disk, going on where an earlier run stopped.
 
     Args:
-        lines: what to embed.
-        embedder: how.
-        folder: where ``NAME.npy`` and ``NAME.json``, which says how many rows are done, lie.
-        name: of the files.
+        path: the file; beside it a manifest with the suffix ``.json`` says which rows are done.
         chunk: lines that are embedded at once.
-        progress: counts lines.
 
     Returns:
         float32 [N, D] of length one, memory-mapped.
     """
-    vectors, manifest = folder / f"{name}.npy", folder / f"{name}.json"
-    dimension = embedder.model.encoder.hidden_size
+    manifest, shape = path.with_suffix(".json"), (len(lines), embedder.model.encoder.hidden_size)
     wanted = {
         "format": _FORMAT,
         "text": lines.fingerprint,
         "embedder": embedder.fingerprint,
-        "shape": [len(lines), dimension],
+        "shape": list(shape),
         "chunk": chunk,
     }
-    mapped, digests = _open_done(manifest, vectors, wanted)
+    mapped, digests = _open_done(manifest, path, wanted)
     if mapped is None:
-        vectors.unlink(missing_ok=True)  # a link that lies there is not followed
-        mapped = np.lib.format.open_memmap(
-            vectors, mode="w+", dtype=np.float32, shape=(len(lines), dimension)
-        )
-    _take_space(vectors)
+        path.unlink(missing_ok=True)  # a link that lies there is not followed
+        mapped = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+    _take_space(path)
     done = min(len(digests) * chunk, len(lines))
     with progress.track(f"embedding {lines.path.name}", total=len(lines), unit="lines", start=done) as bar:
         for start in range(done, len(lines), chunk):
-            stop = min(start + chunk, len(lines))
-            mapped[start:stop] = normalise(embedder(lines.read(slice(start, stop))))
+            rows = slice(start, min(start + chunk, len(lines)))
+            mapped[rows] = normalise(embedder(lines.read(rows)))
             mapped.flush()  # before the manifest says that they are there
-            digests.append(_digest(mapped[start:stop]))
+            digests.append(_digest(mapped[rows]))
             write_json(manifest, {**wanted, "digests": digests})
-            bar.advance(stop - start)
+            bar.advance(rows.stop - start)
     return mapped
 
 
@@ -180,7 +167,6 @@ def mine_files(
     k: int = 4,
     threshold: float = 0.0,
     precision: Precision = "float32",
-    tile: tuple[int, int] | None = None,
     chunk: int = 32768,
     keep_embeddings: bool = False,
     progress: Progress = SILENT,
@@ -191,49 +177,32 @@ def mine_files(
     with the embeddings in ``OUT.work``, which is removed at the end.
 
     Args:
-        embedder: makes vectors of texts.
-        source: text file.
-        target: text file.
         out: tab-separated file to write; best pairs first, each sentence in one pair at most.
         k: neighbours that a margin looks at.
         threshold: the least score of a pair that is written.
-        precision: of the search; see ``retrieval``.
-        tile: rows and columns of similarities that are computed at once.
+        precision: of the search; see ``search``.
         chunk: lines that are embedded at once.
         keep_embeddings: whether ``OUT.work`` stays.
-        progress: shows how far it has come.
 
     Returns:
         How many pairs were written.
     """
     out = Path(out)
     folder = out.with_name(f"{out.name}.work")
-    if k < 1 or chunk < 1:
-        raise ConfigError(f"neighbours={k}, chunk={chunk}: both must be at least 1.", where="--neighbours")
-    if math.isnan(threshold):
-        raise ConfigError(
-            "The threshold is not a number.", where="--threshold", fix="give a number such as 1.05"
-        )
     if folder.is_symlink():
         raise DataError(
             "The work folder is a link.", where=str(folder), fix="remove it, or name another --out"
         )
-    sides = [index_lines(Path(path)) for path in (source, target)]
-    for lines in sides:
-        if not len(lines):
-            raise DataError("The file has no sentences.", where=str(lines.path), fix="write one a line")
+    left, right = (index_lines(Path(path)) for path in (source, target))
+    for lines in (left, right):
         progress.say(f"{lines.path}: {len(lines)} distinct sentences")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    first, second = (
-        embed_lines(lines, embedder, folder, name, chunk=chunk, progress=progress)
-        for lines, name in zip(sides, ("source", "target"))
-    )
-    forward, backward = find_neighbours(
-        first, second, k, precision=precision, tile=tile, mesh=embedder.mesh, progress=progress
-    )
-    pairs = pair_up(forward, backward)
+    first = embed_lines(left, embedder, folder / "source.npy", chunk, progress)
+    second = embed_lines(right, embedder, folder / "target.npy", chunk, progress)
+    options: dict[str, Any] = {"precision": precision, "mesh": embedder.mesh, "progress": progress}
+    pairs = pair_up(*find_neighbours(first, second, k, **options))
     kept = int((pairs.score >= threshold).sum())  # best first
-    _write_pairs(out, pairs, kept, *sides)
+    _write_pairs(out, pairs, kept, left, right)
     if not keep_embeddings:
         del first, second
         shutil.rmtree(folder)
@@ -244,12 +213,8 @@ def mine_files(
 def _write_pairs(out: Path, pairs: Pairs, count: int, source: Lines, target: Lines) -> None:
     """Writes the first ``count`` pairs, whole or not at all, without holding all texts."""
     with replacing(out) as partial, partial.open("x", encoding="utf-8", newline="\n") as file:
-        for rows in _slices(count, 65536):
-            texts = zip(
-                pairs.score[rows].tolist(), source.read(pairs.source[rows]), target.read(pairs.target[rows])
-            )
-            file.writelines(f"{score:.6f}\t{left}\t{right}\n" for score, left, right in texts)
-
-
-def _slices(count: int, size: int) -> Iterator[slice]:
-    return (slice(start, min(start + size, count)) for start in range(0, count, size))
+        for start in range(0, count, _WRITTEN):
+            rows = slice(start, min(start + _WRITTEN, count))
+            texts = source.read(pairs.source[rows]), target.read(pairs.target[rows])
+            scores = pairs.score[rows].tolist()
+            file.writelines(f"{score:.6f}\t{left}\t{right}\n" for score, left, right in zip(scores, *texts))

@@ -5,6 +5,7 @@ one number per row, one per token, or one vector per row. ``PredictionStream`` s
 sure that each is predicted exactly once. Compiled functions are cached by model and head for later calls.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
@@ -32,7 +33,8 @@ from stilts_jax.model import (
     writes_layers_out,
 )
 from stilts_jax.progress import SILENT, Progress
-from stilts_jax.sharding import batch_multiple, host_rows, parameter_shardings, shard_batch
+from stilts_jax.settings import MeshConfig
+from stilts_jax.sharding import batch_multiple, host_rows, make_mesh, parameter_shardings, shard_batch
 from stilts_jax.tokenization import SEP_ID
 from stilts_jax.train.checks import check_tokens
 
@@ -43,6 +45,12 @@ Layer = int | Literal["all"]
 NUM_BEST = 20  # spans that a window offers
 MAX_ANSWER_TOKENS = 30
 _ROW_MULTIPLE = 8
+
+
+@cache
+def one_device() -> Mesh:
+    """Returns the mesh of one device, for callers that have none."""
+    return make_mesh(MeshConfig(data=1), jax.local_devices()[:1])
 
 
 def predict(
@@ -61,17 +69,15 @@ def predict(
     """Predicts every row of ``features`` once.
 
     Args:
-        model: what to compute.
-        params: ``{"encoder", "head"}``; numpy arrays are put on the devices first.
-        features: rows of all languages, built for prediction.
+        params: ``{"encoder", "head"}``; what is not yet on the devices is put there first.
+        features: built for prediction.
         head: name of the head in ``model.heads``; None pools the hidden states of ``layer``.
         layer: without a head: the layer whose hidden states are averaged over all tokens (0: the embeddings;
             None: 14 of 24), or "all" of them in one pass.
         tokens_per_batch: padded tokens of a batch on all devices together.
         length_multiple: what padded lengths are multiples of; more means fewer shapes to compile.
         masking: of masked language modelling.
-        mesh: devices that share each batch.
-        progress: counts tokens.
+        mesh: devices that share each batch; one device if None.
 
     Returns:
         By kind, arrays [N, ...] in the order of the rows:
@@ -80,38 +86,40 @@ def predict(
         embed: ``vectors`` [N, D], or [N, L + 1, D] for "all" layers;
         mlm: ``loss`` and ``weight``, sums over the masked tokens of the rows that texts were packed into.
     """
-    name = head or "embed"
-    multiple = batch_multiple(mesh) if mesh is not None else 1
+    name, mesh = head or "embed", mesh or one_device()
     stream = PredictionStream(
         name,
         features,
         tokens_per_batch=tokens_per_batch,
         multiple=length_multiple,
-        row_multiple=int(np.lcm(multiple, _ROW_MULTIPLE)),
+        row_multiple=int(np.lcm(batch_multiple(mesh), _ROW_MULTIPLE)),
         masking=masking,
     )
     # Nothing is kept for a gradient, so there is nothing to compute again.
     model = replace(model, compute=replace(model.compute, remat="none"))
-    run = _compile(model, head, layer, features.kind, mesh)
-    placed = _place(params, model, mesh)
-    sequences = features.columns["tokens"]
-    assert isinstance(sequences, Ragged)
+    run, placed = _compile(model, head, layer, features.kind, mesh), _place(params, model, mesh)
+    sequences: Any = features.columns["tokens"]
     check_tokens(sequences.values, model.encoder.vocab_size, name)
-    kept: Rows = {}
-    seen = np.zeros(len(features), np.int64)
+    kept, seen = Rows(), np.zeros(len(features), np.int64)
     label = f"{name}: {len(features)} rows in {len(stream)} batches of {len(stream.shapes)} shapes"
     # The longest rows come first: counted in tokens, the time that is left can be believed from the start.
     costs = np.ones_like(seen) if features.kind == "mlm" else measure_rows(features)
 
     def compute(batch: Batch) -> Arrays:
-        return run(placed, _to_device(batch, mesh))
+        mine = host_rows(mesh, len(batch.rows))
+        return run(placed, shard_batch({key: array[mine] for key, array in batch.arrays.items()}, mesh))
 
     with progress.track(label, total=int(costs.sum()), unit="tokens") as bar:
         for batch, outputs in _compute_ahead(compute, stream, mesh):
             bar.advance(int(costs[_take_in(batch, outputs, kept, seen, sequences)].sum()))
-    if features.kind == "mlm":  # texts were packed into fewer rows
-        packed = int(np.count_nonzero(seen))
-        seen, kept = seen[:packed], {key: values[:packed] for key, values in kept.items()}
+    return _check_whole(kept, seen, name, packed=features.kind == "mlm")
+
+
+def _check_whole(kept: Rows, seen: np.ndarray, name: str, *, packed: bool) -> Rows:
+    """Returns what was predicted if every row was, once; of texts that were packed into fewer rows, only these."""
+    if packed:
+        count = int(np.count_nonzero(seen))
+        seen, kept = seen[:count], {key: values[:count] for key, values in kept.items()}
     wrong = np.flatnonzero(seen != 1)
     if len(wrong):
         raise StiltsError(
@@ -123,10 +131,10 @@ def predict(
 
 
 def _compute_ahead(
-    compute: Callable[[Batch], Arrays], stream: PredictionStream, mesh: Mesh | None
+    compute: Callable[[Batch], Arrays], stream: PredictionStream, mesh: Mesh
 ) -> Iterator[tuple[Batch, Arrays]]:
     """Yields every batch with what was computed of it; others are computed meanwhile."""
-    if jax.default_backend() == "cpu" and (mesh is None or mesh.size == 1):
+    if jax.default_backend() == "cpu" and mesh.size == 1:
         # A CPU's cores wait for each other at the end of every operation: of two batches at a time the one fills
         # the gaps of the other. (jax compiles once what both want.)
         def make(index: int) -> tuple[Batch, Arrays]:
@@ -135,39 +143,22 @@ def _compute_ahead(
 
         yield from prefetch(make, range(len(stream)), threads=2, ahead=3)
         return
-    waiting: tuple[Batch, Arrays] | None = None
+    waiting: deque[tuple[Batch, Arrays]] = deque()
     for batch in prefetch(stream.batch_at, range(len(stream))):
-        # The device computes this batch while the host takes in the one before it.
-        ahead = batch, compute(batch)
-        if waiting is not None:
-            yield waiting
-        waiting = ahead
-    if waiting is not None:
-        yield waiting
+        waiting.append((batch, compute(batch)))
+        if len(waiting) > 1:  # the device computes this batch while the host takes in the one before it
+            yield waiting.popleft()
+    yield from waiting
 
 
-def _place(params: Mapping[str, Any], model: Model, mesh: Mesh | None) -> Any:
-    """Puts what is not yet on a device there, and in the form that is read: once, not with every batch."""
+def _place(params: Mapping[str, Any], model: Model, mesh: Mesh) -> Any:
+    """Puts parameters on the devices, in the form in which they are read: once, not with every batch."""
     tree = dict(params)
-    if mesh is None:
-        tree = jax.device_put(tree)
-    else:
-        tree = jax.tree.map(
-            lambda leaf, sharding: jax.device_put(leaf, sharding) if isinstance(leaf, np.ndarray) else leaf,
-            tree,
-            parameter_shardings(tree, mesh),
-        )
+    tree = jax.device_put(tree, parameter_shardings(tree, mesh))
     if writes_layers_out(model.encoder, model.compute):
         layers = jax.jit(take_layers_apart)(tree["encoder"]["layers"])
         tree["encoder"] = {**tree["encoder"], "layers": layers}
     return tree
-
-
-def _to_device(batch: Batch, mesh: Mesh | None) -> Mapping[str, Any]:
-    if mesh is None:
-        return batch.arrays
-    mine = host_rows(mesh, len(batch.rows))
-    return shard_batch({name: array[mine] for name, array in batch.arrays.items()}, mesh)
 
 
 def _take_in(batch: Batch, outputs: Arrays, kept: Rows, seen: np.ndarray, sequences: Ragged) -> np.ndarray:
@@ -179,8 +170,7 @@ def _take_in(batch: Batch, outputs: Arrays, kept: Rows, seen: np.ndarray, sequen
         values = np.asarray(array)[real]
         if name == "tags":  # [B, T]: kept flat, without the padding
             flat = kept.setdefault(name, np.full(len(sequences.values), -1, np.int32))
-            lengths = sequences.lengths[rows]
-            inside = np.arange(values.shape[1]) < lengths[:, None]
+            inside = np.arange(values.shape[1]) < sequences.lengths[rows][:, None]
             places = sequences.offsets[rows][:, None] + np.arange(values.shape[1])
             flat[places[inside]] = values[inside]
         else:
@@ -192,21 +182,18 @@ def _take_in(batch: Batch, outputs: Arrays, kept: Rows, seen: np.ndarray, sequen
 
 @cache
 def _compile(
-    model: Model, head: str | None, layer: Layer | None, kind: str, mesh: Mesh | None
-) -> Callable[[Any, Any], dict[str, jax.Array]]:
-    """The function for a batch; jax compiles it once a bucket."""
+    model: Model, head: str | None, layer: Layer | None, kind: str, mesh: Mesh
+) -> Callable[[Any, Any], Arrays]:
+    """The function for a batch; jax compiles it once a bucket, and every host gets all results: they are small."""
 
-    def run(params: Any, batch: Arrays) -> dict[str, jax.Array]:
+    def run(params: Any, batch: Arrays) -> Arrays:
         if head is None:
             return {"vectors": pool(model, params["encoder"], batch["tokens"], layer)}
         return PREDICTORS[kind](apply_model(model, params, batch, head=head), batch)
 
-    if mesh is None:
-        return jax.jit(run)
-    # Every host gets all results; they are small.
     compiled = jax.jit(run, out_shardings=NamedSharding(mesh, P()))
 
-    def run_on_mesh(params: Any, batch: Arrays) -> dict[str, jax.Array]:
+    def run_on_mesh(params: Any, batch: Arrays) -> Arrays:
         with jax.set_mesh(mesh):
             return compiled(params, batch)
 
@@ -236,15 +223,7 @@ def pool(model: Model, encoder: Any, tokens: jax.Array, layer: Layer | None = No
     return jnp.moveaxis(mean, 0, 1) if wanted == "all" else mean
 
 
-def _best_label(outputs: Arrays, batch: Arrays) -> dict[str, jax.Array]:
-    return {"label": outputs["logits"].argmax(axis=-1).astype(jnp.int32)}
-
-
-def _best_tags(outputs: Arrays, batch: Arrays) -> dict[str, jax.Array]:
-    return {"tags": outputs["logits"].argmax(axis=-1).astype(jnp.int32)}
-
-
-def best_spans(outputs: Arrays, batch: Arrays) -> dict[str, jax.Array]:
+def best_spans(outputs: Arrays, batch: Arrays) -> Arrays:
     """The n best spans of each window by BERT's rule.
 
     The twenty best starts and the twenty best ends of all tokens of the window, special tokens and question included,
@@ -272,11 +251,7 @@ def best_spans(outputs: Arrays, batch: Arrays) -> dict[str, jax.Array]:
     }
 
 
-def _vectors(outputs: Arrays, batch: Arrays) -> dict[str, jax.Array]:
-    return {"vectors": outputs["vectors"].astype(jnp.float32)}
-
-
-def _masked_losses(outputs: Arrays, batch: Arrays) -> dict[str, jax.Array]:
+def _masked_losses(outputs: Arrays, batch: Arrays) -> Arrays:
     weight = batch["masked_weights"].astype(jnp.float32)
     losses = chunked_cross_entropy(
         outputs["features"], outputs["table"], outputs["bias"], batch["masked_targets"]
@@ -284,11 +259,15 @@ def _masked_losses(outputs: Arrays, batch: Arrays) -> dict[str, jax.Array]:
     return {"loss": jnp.where(weight > 0, losses * weight, 0.0).sum(axis=1), "weight": weight.sum(axis=1)}
 
 
-PREDICTORS: Mapping[str, Callable[[Arrays, Arrays], dict[str, jax.Array]]] = {
-    "classify": _best_label,
-    "choice": _best_label,
-    "tag": _best_tags,
+def _best(name: str) -> Callable[[Arrays, Arrays], Arrays]:
+    return lambda outputs, batch: {name: outputs["logits"].argmax(axis=-1).astype(jnp.int32)}
+
+
+PREDICTORS: Mapping[str, Callable[[Arrays, Arrays], Arrays]] = {
+    "classify": _best("label"),
+    "choice": _best("label"),
+    "tag": _best("tags"),
     "span": best_spans,
-    "embed": _vectors,
+    "embed": lambda outputs, batch: {"vectors": outputs["vectors"].astype(jnp.float32)},
     "mlm": _masked_losses,
 }

@@ -1,315 +1,360 @@
-"""Exact nearest neighbours by cosine, in tiles: both directions from one product, memory bounded by the tile.
+"""Retrieval tasks: embed texts, search, and score: nearest neighbour (Tatoeba), mining (BUCC), rankings (LAReQA)."""
 
-Rows and columns of each tile of similarities are reduced to their best k on the device and merged into
-running results, so that nothing of the size of the product is ever kept: a tile takes ``4 * rows * columns``
-bytes, its inputs ``4 * (rows + columns) * dimension``, the results ``8 * k`` a vector. Among equal
-similarities the smaller index comes first.
-
-Precision: ``float32`` multiplies in full float32 on every device (``Precision.HIGHEST``). ``bfloat16`` makes
-a first pass with inputs rounded to bfloat16 that keeps more candidates, and scores these again in float32; a
-neighbour is lost only if rounding pushes more than the spare candidates before it.
-"""
-
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache, partial
-from typing import Any, Literal
+import hashlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax.sharding import Mesh
 
-from stilts_jax.errors import DataError
+from stilts_jax.errors import ConfigError, DataError
+from stilts_jax.evaluation.evaluate import Evaluation
+from stilts_jax.evaluation.metrics import METRICS, RANKING_DEPTH, MetricResult, name_items
+from stilts_jax.evaluation.predict import Layer, predict
+from stilts_jax.evaluation.search import Neighbours, find_neighbours, normalise
+from stilts_jax.features.build import FeatureSettings, build_features
+from stilts_jax.features.ragged import find_unique
+from stilts_jax.model import Model
 from stilts_jax.progress import SILENT, Progress
+from stilts_jax.tasks.spec import EmbedExample, RetrievalSet, Task
+from stilts_jax.tokenization import Tokenizer
 
-Precision = Literal["float32", "bfloat16"]
+Embed = Callable[[Sequence[str]], np.ndarray]
+Scored = Mapping[tuple[str, str], float]
 
-_BLOCK = 32  # entries that are compared by their maximum before any of them is looked at
-_SPARE = 16  # candidates that the bfloat16 pass keeps beyond twice k
-_CPU_TILE = (2048, 4096)  # 32 MiB of similarities
-_DEVICE_TILE = (16384, 8192)  # 512 MiB; many rows, so that loading columns costs less than multiplying them
-_SMALLEST_TILE = 128
-_AXIS = "rows"
+
+@jax.jit
+def _sample_entries(params: Any) -> Any:
+    """Takes 256 entries of every array, evenly spread."""
+
+    def sample(array: jax.Array) -> jax.Array:
+        places = np.linspace(0, max(array.size - 1, 0), 256, dtype=np.int64)
+        return array[np.unravel_index(places, array.shape)]
+
+    return jax.tree.map(sample, params)
 
 
 @dataclass(frozen=True)
-class Neighbours:
-    """The nearest vectors of each vector, nearest first.
+class Embedder:
+    """Embeds texts; equal texts get equal vectors.
 
     Attributes:
-        values: float32 [N, k], cosine; k is less than asked for where there are fewer vectors.
-        index: int64 [N, k]
+        params: ``{"encoder"}`` or, with a head, ``{"encoder", "head"}``.
+        max_length: tokens of a text at most, special ones included; a longer text loses its end.
+        layer: without a head, whose states are averaged; None is 14 of 24, "all" gives every layer.
+        head: name of a dual encoder's head; None averages.
+        tokens_per_batch: padded tokens of a batch.
+        mesh: devices that share each batch; one device if None.
     """
 
-    values: np.ndarray
-    index: np.ndarray
+    model: Model
+    params: Mapping[str, Any]
+    tokenizer: Tokenizer
+    max_length: int = 512
+    layer: Layer | None = None
+    head: str | None = None
+    tokens_per_batch: int = 16384
+    mesh: Mesh | None = None
+    progress: Progress = SILENT
 
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all that the vectors depend on; of each weight, 256 entries stand for the whole."""
+        what = (self.model, self.layer, self.head, self.max_length, self.tokenizer.fingerprint)
+        digest = hashlib.blake2b(repr(what).encode(), digest_size=16)
+        for sample in jax.tree.leaves(_sample_entries(dict(self.params))):
+            digest.update(np.asarray(sample).tobytes())
+        return digest.hexdigest()
 
-def normalise(vectors: np.ndarray) -> np.ndarray:
-    """Scales vectors [N, D] to length one, in float32; a zero vector stays zero."""
-    vectors = np.asarray(vectors, np.float32)
-    lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64))
-    bad = np.flatnonzero(~np.isfinite(lengths))
-    if len(bad):
-        raise DataError(
-            f"{len(bad)} of {len(vectors)} embeddings are not finite.",
-            where=f"the first is number {bad[0]}",
-            fix="compute in float32, or look at the encoder: its weights may be damaged",
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        """float32 [N, D] (for all layers [N, L + 1, D])."""
+        unique, numbers = find_unique(texts)
+        if not unique:
+            return np.zeros((0, self.model.encoder.hidden_size), np.float32)
+        features = build_features(
+            "embed",
+            {"": [EmbedExample(str(number), text) for number, text in enumerate(unique)]},
+            self.tokenizer,
+            FeatureSettings(max_length=self.max_length),
+            training=False,
+            progress=self.progress,
         )
-    return vectors / np.maximum(lengths, np.finfo(np.float32).tiny)[:, None].astype(np.float32)
+        rows = predict(
+            self.model,
+            self.params,
+            features,
+            head=self.head,
+            layer=self.layer,
+            tokens_per_batch=self.tokens_per_batch,
+            length_multiple=16,
+            mesh=self.mesh,
+            progress=self.progress,
+        )
+        return rows["vectors"][numbers]
 
 
-def find_neighbours(
-    source: np.ndarray,
-    target: np.ndarray,
-    k: int,
-    *,
-    precision: Precision = "float32",
-    tile: tuple[int, int] | None = None,
-    mesh: Mesh | None = None,
-    progress: Progress = SILENT,
-) -> tuple[Neighbours, Neighbours]:
-    """Finds the k nearest targets of each source, and the k nearest sources of each target.
+@dataclass(frozen=True)
+class Pairs:
+    """Mined pairs (int64 numbers of sources and targets), best first, each side in one pair at most."""
 
-    Args:
-        source: float32 [N, D] of length one (see ``normalise``); may be memory-mapped.
-        target: float32 [M, D], likewise.
-        k: neighbours wanted; all there are if that is less.
-        precision: see above.
-        tile: rows and columns of a tile, if not those that suit the device.
-        mesh: devices that share the rows of each tile; one device if None.
-        progress: counts tiles.
+    source: np.ndarray
+    target: np.ndarray
+    score: np.ndarray
+
+
+def score_margins(forward: Neighbours, backward: Neighbours) -> tuple[np.ndarray, np.ndarray]:
+    """Ratio margins of the neighbours: ``cos(x, y) / ((mean of x's neighbours + mean of y's) / 2)``.
 
     Returns:
-        The neighbours of the sources, and those of the targets.
+        float64 [N, k] for the sources' neighbours and [M, k] for the targets'; 0 where the means cancel out.
     """
-    wanted = 2 * k + _SPARE if precision == "bfloat16" else k
-    forward, backward = _search(source, target, wanted, precision, tile, mesh, progress)
-    if precision == "bfloat16":
-        forward = _rescore(source, target, forward, k)
-        backward = _rescore(target, source, backward, k)
-    return forward, backward
+    means = [side.values.mean(axis=1, dtype=np.float64) for side in (forward, backward)]
+
+    def margins(found: Neighbours, own: np.ndarray, others: np.ndarray) -> np.ndarray:
+        density = (own[:, None] + others[found.index]) / 2
+        return np.divide(found.values, density, out=np.zeros(density.shape), where=density != 0)
+
+    return margins(forward, *means), margins(backward, *means[::-1])
 
 
-def find_nearest(queries: np.ndarray, candidates: np.ndarray, **options: Any) -> np.ndarray:
-    """int64 [N]: the nearest candidate of each query; arguments as for ``find_neighbours``."""
-    if not len(candidates) and len(queries):
-        raise DataError("There are no candidates to choose from.", fix="look at the files of the task")
-    return find_neighbours(queries, candidates, 1, **options)[0].index.reshape(-1)
+def pair_up(forward: Neighbours, backward: Neighbours) -> Pairs:
+    """Mines pairs of both directions: the best target of each source and the best source of each target.
+
+    They are accepted greedily from the best score down, one to one; among equal scores the smaller source number
+    comes first, then the smaller target number. Pairs whose score is not positive are dropped.
+    """
+    if not forward.values.size:
+        return Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
+    ahead, back = score_margins(forward, backward)
+    sources, targets = np.arange(len(ahead)), np.arange(len(back))
+    best_ahead, best_back = ahead.argmax(axis=1), back.argmax(axis=1)
+    source = np.concatenate([sources, backward.index[targets, best_back]])
+    target = np.concatenate([forward.index[sources, best_ahead], targets])
+    score = np.concatenate([ahead[sources, best_ahead], back[targets, best_back]])
+    order = np.lexsort((target, source, -score))
+    free_source, free_target = bytearray(b"\1") * len(ahead), bytearray(b"\1") * len(back)
+    accepted = []
+    for candidate, x, y in zip(order.tolist(), source[order].tolist(), target[order].tolist()):
+        if free_source[x] and free_target[y]:
+            free_source[x] = free_target[y] = 0
+            accepted.append(candidate)
+    kept = np.array(accepted, np.int64)
+    kept = kept[score[kept] > 0]
+    return Pairs(source[kept], target[kept], score[kept])
 
 
-def rank_candidates(
-    queries: np.ndarray, candidates: np.ndarray, names: Sequence[str], depth: int = 20, **options: Any
-) -> list[list[str]]:
-    """The names of the ``depth`` nearest candidates of each query, nearest first."""
-    forward, _ = find_neighbours(queries, candidates, depth, **options)
-    return [[names[position] for position in row] for row in forward.index]
+def mine_pairs(source: np.ndarray, target: np.ndarray, k: int = 4, **options: Any) -> Pairs:
+    """Mines pairs from embeddings [N, D] and [M, D]; options as for ``find_neighbours``."""
+    return pair_up(*find_neighbours(normalise(source), normalise(target), k, **options))
 
 
-def _search(
-    source: np.ndarray,
-    target: np.ndarray,
-    k: int,
-    precision: Precision,
-    tile: tuple[int, int] | None,
-    mesh: Mesh | None,
-    progress: Progress,
-) -> tuple[Neighbours, Neighbours]:
-    devices = mesh.devices.reshape(-1) if mesh is not None else np.array(jax.local_devices()[:1])
-    rows, columns = tile or (_CPU_TILE if devices[0].platform == "cpu" else _DEVICE_TILE)
-    rows = _fit(rows, len(source), len(devices))
-    columns = _fit(columns, len(target), 1)
-    flat = Mesh(devices, (_AXIS,), axis_types=(AxisType.Auto,))
-    whole = NamedSharding(flat, P())
-    divided = NamedSharding(flat, P(_AXIS))
-    replicate = jax.jit(lambda state: state, out_shardings=whole)
-
-    starts = range(0, len(source), rows)
-    column_starts = range(0, len(target), columns)
-    found: list[tuple[np.ndarray, np.ndarray]] = []
-    column_states = [_empty_state(columns, k, whole) for _ in column_starts]
-    with progress.track("comparing", total=len(starts) * len(column_starts), unit="tiles") as bar:
-        for start in starts:
-            x = _load(source, start, rows, divided)
-            state = _empty_state(rows, k, divided)
-            for number, column_start in enumerate(column_starts):
-                y = _load(target, column_start, columns, whole)
-                full = start + rows <= len(source) and column_start + columns <= len(target)
-                step = _compile_step(flat, k, precision, full)
-                bounds = np.array([start, len(source), column_start, len(target)], np.int32)
-                state, column_states[number] = step(x, y, state, column_states[number], bounds)
-                bar.advance()
-            values, index = replicate(state)
-            found.append((np.asarray(values), np.asarray(index)))
-    forward = _collect(found, len(source), min(k, len(target)))
-    backward = _collect(
-        [(np.asarray(values), np.asarray(index)) for values, index in column_states],
-        len(target),
-        min(k, len(source)),
-    )
-    return forward, backward
-
-
-def _fit(size: int, count: int, devices: int) -> int:
-    """A tile side no longer than needed; powers of two, so that few shapes are compiled."""
-    needed = _SMALLEST_TILE
-    while needed < min(size, count):
-        needed *= 2
-    needed = min(needed, -(-size // _BLOCK) * _BLOCK)
-    return -(-needed // (_BLOCK * devices)) * _BLOCK * devices
-
-
-def _load(vectors: np.ndarray, start: int, count: int, sharding: NamedSharding) -> jax.Array:
-    part = np.asarray(vectors[start : start + count], np.float32)
-    if len(part) < count:
-        part = np.concatenate([part, np.zeros((count - len(part), part.shape[1]), np.float32)])
-    return jax.make_array_from_callback(part.shape, sharding, lambda index: part[index])
-
-
-def _empty_state(count: int, k: int, sharding: NamedSharding) -> tuple[jax.Array, jax.Array]:
-    values, index = np.full((count, k), -np.inf, np.float32), np.zeros((count, k), np.int32)
-    return (
-        jax.make_array_from_callback(values.shape, sharding, lambda where: values[where]),
-        jax.make_array_from_callback(index.shape, sharding, lambda where: index[where]),
-    )
-
-
-def _collect(parts: Sequence[tuple[np.ndarray, np.ndarray]], count: int, k: int) -> Neighbours:
-    if not parts:
-        return Neighbours(np.zeros((count, k), np.float32), np.zeros((count, k), np.int64))
-    values = np.concatenate([values for values, _ in parts])[:count, :k]
-    index = np.concatenate([index for _, index in parts])[:count, :k].astype(np.int64)
-    return Neighbours(values, index)
-
-
-@cache
-def _compile_step(mesh: Mesh, k: int, precision: Precision, full: bool) -> Any:
-    """The function that takes one tile: rows over the devices, columns on each of them."""
-    body = partial(_take_tile, k=k, precision=precision, devices=mesh.size, full=full)
-    if mesh.size > 1:
-        body = jax.shard_map(
-            body,
-            mesh=mesh,
-            in_specs=(P(_AXIS), P(), P(_AXIS), P(), P()),
-            out_specs=(P(_AXIS), P()),
-            check_vma=False,  # every device merges the same gathered columns
-        )
-    return jax.jit(body)
-
-
-def _take_tile(
-    x: jax.Array,
-    y: jax.Array,
-    row_state: Any,
-    column_state: Any,
-    bounds: jax.Array,
+def mine_sentences(
+    source: Mapping[str, str],
+    target: Mapping[str, str],
+    source_vectors: np.ndarray,
+    target_vectors: np.ndarray,
     *,
-    k: int,
-    precision: Precision,
-    devices: int,
-    full: bool,
-) -> tuple[Any, Any]:
-    """Merges one tile into the best of its rows and of its columns.
+    k: int = 4,
+    **options: Any,
+) -> dict[tuple[str, str], float]:
+    """Mines BUCC's sentences (texts by id), with vectors [N, D] in their order; options as for ``find_neighbours``.
+
+    Each distinct text takes part once, with the embedding of its last occurrence; as in XTREME, a text that occurs
+    under several ids is in no pair. Returns the score of each pair of ids, best first.
+    """
+    source_ids, source_rows = _group_by_text(source)
+    target_ids, target_rows = _group_by_text(target)
+    pairs = mine_pairs(source_vectors[source_rows], target_vectors[target_rows], k, **options)
+    found = {}
+    for x, y, score in zip(pairs.source.tolist(), pairs.target.tolist(), pairs.score.tolist()):
+        if len(source_ids[x]) == len(target_ids[y]) == 1:
+            found[source_ids[x][0], target_ids[y][0]] = score
+    return found
+
+
+def _group_by_text(texts: Mapping[str, str]) -> tuple[list[list[str]], list[int]]:
+    """The ids of each distinct text, in order of first occurrence, and the row of its last."""
+    ids: dict[str, list[str]] = {}
+    last: dict[str, int] = {}
+    for row, (identifier, text) in enumerate(texts.items()):
+        ids.setdefault(text.strip(), []).append(identifier)
+        last[text.strip()] = row
+    return list(ids.values()), list(last.values())
+
+
+def tune_threshold(scores: Scored, gold: Collection[tuple[str, str]]) -> tuple[float, float]:
+    """Finds the threshold with the best F1: keep what scores at least as much.
+
+    It lies midway between the last score that is kept and the next smaller one, or at the last score where
+    all are kept. Equal scores stand or fall together; of equal F1 the higher threshold is taken.
+
+    Returns:
+        The threshold and its F1 in percent; (0, 0) where no pair is right.
+    """
+    right_pairs = set(gold)
+    pairs = sorted(scores.items(), key=lambda item: -item[1])
+    values = np.array([score for _, score in pairs], np.float64)
+    right = np.cumsum([pair in right_pairs for pair, _ in pairs])
+    if not len(pairs) or not right[-1]:
+        return 0.0, 0.0
+    f1 = 2 * right / (np.arange(1, len(pairs) + 1) + len(right_pairs))
+    f1[:-1][values[:-1] == values[1:]] = -1  # no threshold parts equal scores
+    best = int(f1.argmax())
+    threshold = values[best] if best + 1 == len(values) else (values[best] + values[best + 1]) / 2
+    return float(threshold), 100 * float(f1[best])
+
+
+def keep_above(scores: Scored, threshold: float) -> list[tuple[str, str]]:
+    """The pairs that score at least ``threshold``, best first."""
+    return [pair for pair, score in scores.items() if score >= threshold]
+
+
+def retrieval_gold(task: Task, part: RetrievalSet) -> Any | None:
+    """The gold of one language as the task's metric takes it; None where it is blanked."""
+    if part.gold is None or task.retrieval == "ranking":
+        return part.gold
+    if task.retrieval == "mining":
+        return {(query, right) for query, all_right in part.gold.items() for right in all_right}
+    numbers = {candidate.id: number for number, candidate in enumerate(part.candidates)}
+    return [numbers[part.gold[query.id][0]] if query.id in part.gold else -1 for query in part.queries]
+
+
+def evaluate_retrieval(
+    task: Task,
+    sets: Mapping[str, RetrievalSet],
+    embed: Embed,
+    *,
+    embed_queries: Embed | None = None,
+    thresholds: Mapping[str, float] | None = None,
+    neighbours: int = 4,
+    **search: Any,
+) -> Evaluation:
+    """Embeds and scores one split of a retrieval task.
 
     Args:
-        x: [R, D], this device's rows; zeros behind the last vector.
-        y: [C, D]
-        row_state: best values and indices so far, [R, k] each.
-        column_state: likewise [C, k].
-        bounds: first row of the tile, number of sources, first column, number of targets.
-        k: how many to keep.
-        precision: of the product.
-        devices: how many share the rows.
-        full: whether the tile has no row or column behind the last; spares a pass over it.
+        sets: by language.
+        embed: makes vectors [N, D] of texts; see ``Embedder``.
+        embed_queries: the same for queries, where they are cut at another length.
+        thresholds: mining: by language, from dev; a language without one is left out of results and predictions.
+            None (for dev itself) tunes each language's threshold on its own gold and puts it into its result's
+            ``settings``; a dev set without gold gives none.
+        neighbours: mining: k of the margin.
+        **search: options of ``find_neighbours``.
+
+    Returns:
+        Predictions as metrics and submissions take them: line numbers, pairs of ids, or rankings.
     """
-    row_start = bounds[0] + (jax.lax.axis_index(_AXIS) * x.shape[0] if devices > 1 else 0)
-    if precision == "bfloat16":
-        x, y = x.astype(jnp.bfloat16), y.astype(jnp.bfloat16)
-    similar = jax.lax.dot_general(
-        x,
-        y,
-        (((1,), (1,)), ((), ())),
-        precision=jax.lax.Precision.HIGHEST,
-        preferred_element_type=jnp.float32,
-    )
-    if not full:
-        in_rows = row_start + jnp.arange(x.shape[0]) < bounds[1]
-        in_columns = bounds[2] + jnp.arange(y.shape[0]) < bounds[3]
-        similar = jnp.where(in_rows[:, None] & in_columns[None, :], similar, -jnp.inf)
-    values, index = _best_of_rows(similar, k)
-    row_state = _merge(row_state, values, index + bounds[2], k)
-    values, index = _best_of_columns(similar, k)
-    index = index + row_start
-    if devices > 1:  # [devices, C, k'] -> [C, devices * k'], in the order of the rows
-        values, index = (
-            jnp.moveaxis(jax.lax.all_gather(part, _AXIS), 0, 1).reshape(part.shape[0], -1)
-            for part in (values, index)
-        )
-    return row_state, _merge(column_state, values, index, k)
+    if task.retrieval == "mining":
+        mine = partial(mine_sentences, k=neighbours, **search)
+        return _mine(task, sets, embed, embed_queries or embed, thresholds, mine)
+    if task.retrieval not in ("nearest", "ranking"):
+        raise ConfigError(f"{task.name} is no retrieval task.", where=f"task {task.name}")
+    queries = _embed_together({name: part.queries for name, part in sets.items()}, embed_queries or embed)
+    pools = {name: part.candidates for name, part in sets.items()}
+    if task.shared_candidates and sets:
+        shared = _embed_together(dict(list(pools.items())[:1]), embed)
+        candidates = dict.fromkeys(sets, next(iter(shared.values())))
+    else:
+        candidates = _embed_together(pools, embed)
+    choose = _choose_nearest if task.retrieval == "nearest" else _rank
+    results, predictions = {}, {}
+    for language, part in sets.items():
+        predictions[language] = choose(part, queries[language], candidates[language], search)
+        gold = retrieval_gold(task, part)
+        if gold is not None:
+            result = METRICS[task.metric](task, predictions[language], gold, language)
+            results[language] = name_items(result, [query.id for query in part.queries])
+    return Evaluation(results, predictions)
 
 
-def _merge(state: Any, values: jax.Array, index: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
-    """The best k of what was found and what comes; the former has smaller indices, and top_k keeps order."""
-    values = jnp.concatenate([state[0], values], axis=1)
-    index = jnp.concatenate([state[1], index], axis=1)
-    values, place = jax.lax.top_k(values, k)
-    return values, jnp.take_along_axis(index, place, axis=1)
+def _embed_together(parts: Mapping[str, Sequence[EmbedExample]], embed: Embed) -> dict[str, np.ndarray]:
+    """Embeds the texts of all languages in one stream; vectors of length one by language."""
+    vectors = normalise(embed([example.text for part in parts.values() for example in part]))
+    borders = np.cumsum([len(part) for part in parts.values()])[:-1]
+    return dict(zip(parts, np.split(vectors, borders)))
 
 
-def _top(values: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
-    """top_k, for which alone -0.0 would be less than 0.0."""
-    return jax.lax.top_k(jnp.where(values == 0, 0.0, values), k)
+def _choose_nearest(
+    part: RetrievalSet, queries: np.ndarray, candidates: np.ndarray, search: Mapping[str, Any]
+) -> list[int]:
+    if not len(candidates) and len(queries):
+        raise DataError("There are no candidates to choose from.", fix="look at the files of the task")
+    return find_neighbours(queries, candidates, 1, **search)[0].index.reshape(-1).tolist()
 
 
-def _best_of_rows(similar: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
-    """The best k of each row of [R, C] and their columns.
+def _rank(
+    part: RetrievalSet, queries: np.ndarray, candidates: np.ndarray, search: Mapping[str, Any]
+) -> dict[str, list[str]]:
+    names = [candidate.id for candidate in part.candidates]
+    # A name may stand for several candidates (an entity described in two languages): its best place counts.
+    spare = 1 if len(set(names)) == len(names) else 4
+    found = find_neighbours(queries, candidates, RANKING_DEPTH * spare, **search)[0]
+    return {
+        query.id: list(dict.fromkeys(names[place] for place in row))[:RANKING_DEPTH]
+        for query, row in zip(part.queries, found.index)
+    }
 
-    Only the k blocks with the largest maxima are looked at: an entry outside them has k entries before it,
-    one in each, also by the rule for ties. That leaves little more work than reading the tile once.
+
+def _mine(
+    task: Task,
+    sets: Mapping[str, RetrievalSet],
+    embed: Embed,
+    embed_queries: Embed,
+    thresholds: Mapping[str, float] | None,
+    mine: Callable[..., Scored],
+) -> Evaluation:
+    results: dict[str, MetricResult] = {}
+    predictions: dict[str, list[tuple[str, str]]] = {}
+    for language, part in sets.items():  # one by one: pools may be large
+        gold = retrieval_gold(task, part)
+        known = bool(gold) if thresholds is None else language in thresholds
+        if not known:
+            continue  # there is nothing that a threshold could come from
+        left, right = ({one.id: one.text for one in side} for side in (part.queries, part.candidates))
+        scores = mine(left, right, embed_queries(list(left.values())), embed(list(right.values())))
+        threshold = tune_threshold(scores, gold or ())[0] if thresholds is None else thresholds[language]
+        predictions[language] = keep_above(scores, threshold)
+        if gold is not None:
+            result = METRICS[task.metric](task, predictions[language], gold, language)
+            results[language] = replace(result, settings={"threshold": threshold})
+    return Evaluation(results, predictions)
+
+
+def sweep_layers(
+    task: Task,
+    sets: Mapping[str, RetrievalSet],
+    embedder: Embedder,
+    *,
+    thresholds: Sequence[Mapping[str, float]] | None = None,
+    **options: Any,
+) -> list[Evaluation]:
+    """Evaluates a retrieval task at every layer, from the embeddings (0) to the last, in one pass a language.
+
+    Choosing a layer by these scores is a choice on target languages. ``thresholds`` of mining are each layer's;
+    they and the options are those of ``evaluate_retrieval``, the embedder's layer and head are not used.
     """
-    rows, columns = similar.shape
-    blocks = columns // _BLOCK
-    if blocks <= 2 * k:
-        return _top(similar, min(k, columns))
-    blocked = similar.reshape(rows, blocks, _BLOCK)
-    _, chosen = _top(blocked.max(axis=2), k)
-    chosen = jnp.sort(chosen, axis=1)
-    entries = jnp.take_along_axis(blocked, chosen[:, :, None], axis=1).reshape(rows, -1)
-    return _best_of_chosen(entries, chosen, k)
+    everything = replace(embedder, layer="all", head=None)
+    found: list[Evaluation] = [Evaluation({}, {}) for _ in range(embedder.model.encoder.num_layers + 1)]
+    for language, part in sets.items():  # vectors of all layers of all languages may not fit into memory
+        sides = [everything([one.text for one in texts]) for texts in (part.queries, part.candidates)]
+        for layer, before in enumerate(found):
+            queries, candidates = (side[:, layer] for side in sides)
+            here = evaluate_retrieval(
+                task,
+                {language: part},
+                _already(candidates),
+                embed_queries=_already(queries),
+                thresholds=None if thresholds is None else thresholds[layer],
+                **options,
+            )
+            found[layer] = Evaluation(
+                {**before.results, **here.results}, {**before.predictions, **here.predictions}
+            )
+    return found
 
 
-def _best_of_columns(similar: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
-    """The best k of each column of [R, C] and their rows: [C, k] each."""
-    rows, columns = similar.shape
-    blocks = rows // _BLOCK
-    if blocks <= 2 * k:
-        return _top(similar.T, min(k, rows))
-    blocked = similar.reshape(blocks, _BLOCK, columns)
-    _, chosen = _top(blocked.max(axis=1).T, k)
-    chosen = jnp.sort(chosen, axis=1)
-    entries = jnp.take_along_axis(blocked, chosen.T[:, None, :], axis=0)  # [k, block, C]
-    return _best_of_chosen(jnp.moveaxis(entries, 2, 0).reshape(columns, -1), chosen, k)
-
-
-def _best_of_chosen(entries: jax.Array, chosen: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
-    values, place = _top(entries, k)
-    return values, jnp.take_along_axis(chosen, place // _BLOCK, axis=1) * _BLOCK + place % _BLOCK
-
-
-def _rescore(source: np.ndarray, target: np.ndarray, found: Neighbours, k: int) -> Neighbours:
-    """Scores candidates again in float32 and keeps the best k."""
-    values = np.empty(found.index.shape, np.float32)
-    width = max(found.index.shape[1], 1)
-    step = max(1, (1 << 24) // (width * max(source.shape[1], 1)))  # 64 MiB of gathered vectors
-    for start in range(0, len(source), step):
-        part = np.asarray(source[start : start + step], np.float32)
-        index = found.index[start : start + step]
-        values[start : start + step] = np.einsum(
-            "nd,nkd->nk", part, target[index.reshape(-1)].reshape(*index.shape, -1)
-        )
-    order = np.lexsort((found.index, -values), axis=1)[:, :k]
-    return Neighbours(
-        np.take_along_axis(values, order, axis=1), np.take_along_axis(found.index, order, axis=1)
-    )
+def _already(vectors: np.ndarray) -> Embed:
+    return lambda texts: vectors

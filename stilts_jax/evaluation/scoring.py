@@ -6,15 +6,18 @@ release it, where it is read as training and evaluation read it.
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from stilts_jax.errors import DataError
+from stilts_jax.errors import DataError, nearest
 from stilts_jax.evaluation import submission
-from stilts_jax.evaluation.benchmarks import OURS, BenchmarkTask, get_benchmark, summarise, summarise_tasks
-from stilts_jax.evaluation.gold import find_gold, retrieval_gold
+from stilts_jax.evaluation.benchmarks import get_benchmark, summarise, summarise_tasks
+from stilts_jax.evaluation.evaluate import find_gold
 from stilts_jax.evaluation.metrics import METRICS, MetricResult
+from stilts_jax.evaluation.retrieval import retrieval_gold
 from stilts_jax.tasks import get_task
+from stilts_jax.tasks.sources.documents import read_bytes, read_json
 from stilts_jax.tasks.sources.files import fill, find_files
 from stilts_jax.tasks.sources.read import DataSource, find_paths, read_examples, read_retrieval, with_labels
 from stilts_jax.tasks.sources.readers import read_lines
@@ -23,34 +26,49 @@ from stilts_jax.tasks.spec import UNKNOWN_LABEL, Task
 from stilts_jax.tasks.udpos import UNTAGGED
 
 _BLANKED = "take gold from the data set's own release; XTREME's download blanks it"
+Found = tuple[Any, Path]  # gold as a metric takes it, labels and tags as names, and where it lies
+Scores = dict[str, dict[str, dict[str, float]]]  # percent by task, metric and language
 
 
-def _bare_gold(folder: Path, task: Task, language: str) -> Path | None:
-    """The file that has nothing but labels; None if there is none, or if it is the release's, which has texts too."""
-    path = submission.prediction_path(folder, task, language)
+def read_gold(folder: Path, task: Task, language: str) -> Found | None:
+    """The gold of one language; None if there is none."""
+    found = (
+        _read_bare_gold(folder, task, language)
+        or _read_gold_file(folder, task, language)
+        or _read_release(folder, task, language)
+    )
+    if found is not None and found[0] is None:
+        raise DataError("Gold is blank, all of it or a part.", where=str(found[1]), fix=_BLANKED)
+    return found
+
+
+def _read_bare_gold(folder: Path, task: Task, language: str) -> Found | None:
+    """Gold of a file that holds nothing but labels; None where there is none, or one of the release, with texts."""
+    path, form = submission.prediction_path(folder, task, language), submission.format_of(task)
     if not path.is_file():
         return None
-    form = submission.format_of(task)
-    if form in ("answers", "rankings", "pairs"):
-        return path
-    first = next((text for _, text in read_lines(path, Problems("gold")) if text.strip()), "")
-    if form == "choices":
-        try:
-            return path if list(json.loads(first)) == ["label"] else None
-        except ValueError:
-            return path  # refused with its line when it is read
-    return None if "\t" in first else path
+    if form == "answers":
+        return _read_squad(path), path
+    if form in ("labels", "tags", "lines", "choices"):
+        first = next((text for _, text in read_lines(path, Problems("gold")) if text.strip()), "")
+        if "\t" in first or (form == "choices" and not _is_bare_choice(first)):
+            return None
+    return submission.read_predictions(path, task), path
 
 
-def _read_bare_gold(path: Path, task: Task) -> Any:
-    if submission.format_of(task) != "answers":
-        return submission.read_predictions(path, task)
-    content = submission.read_json(path)
-    articles = content["data"] if isinstance(content, dict) and "data" in content else content
+def _is_bare_choice(text: str) -> bool:
+    try:
+        return list(json.loads(text)) == ["label"]
+    except ValueError:
+        return True  # refused with its line when it is read
+
+
+def _read_squad(path: Path) -> dict[str, list[str]] | None:
+    content = read_json(path)
     try:
         gold = {
             question["id"]: [answer["text"] for answer in question["answers"]]
-            for article in articles
+            for article in (content["data"] if isinstance(content, dict) else content)
             for paragraph in article["paragraphs"]
             for question in paragraph["qas"]
         }
@@ -63,32 +81,18 @@ def _read_bare_gold(path: Path, task: Task) -> Any:
     return gold if any(text for answers in gold.values() for text in answers) else None
 
 
-def _read_gold_file(folder: Path, task: Task, language: str) -> tuple[Any, Path] | None:
+def _read_gold_file(folder: Path, task: Task, language: str) -> Found | None:
     """Gold of a release that keeps it in a file of its own, so that nobody needs the texts or a pool of millions."""
     for layout in task.sources.pools:
         for role in layout.optional:
             pattern = layout.paths.get(task.reported, {}).get(role)
-            found = (
-                find_files(folder, fill(pattern, language, layout.codes, base=language)) if pattern else ()
-            )
-            if found:
+            path = fill(pattern, language, layout.codes, base=language) if pattern else ""
+            if path and (found := find_files(folder, path)):
                 return submission.read_predictions(found[0], task), found[0]
     return None
 
 
-def read_gold(folder: Path, task: Task, language: str) -> tuple[Any, Path] | None:
-    """Gold as the task's metric takes it, labels and tags as names, and where it lies; None if there is none."""
-    bare = _bare_gold(folder, task, language)
-    if bare is not None:
-        found: tuple[Any, Path] | None = (_read_bare_gold(bare, task), bare)
-    else:
-        found = _read_gold_file(folder, task, language) or _read_release(folder, task, language)
-    if found is not None and found[0] is None:
-        raise DataError("Gold is blank, all of it or a part.", where=str(found[1]), fix=_BLANKED)
-    return found
-
-
-def _read_release(folder: Path, task: Task, language: str) -> tuple[Any, Path] | None:
+def _read_release(folder: Path, task: Task, language: str) -> Found | None:
     source = DataSource(folder)
     try:
         where = find_paths(task, task.reported, language, source)[0]
@@ -106,26 +110,24 @@ def _read_release(folder: Path, task: Task, language: str) -> tuple[Any, Path] |
     return gold, where
 
 
-def _check_lengths(predicted: Path, gold: Path, unit: str, counts: tuple[int, int]) -> None:
-    if counts[0] != counts[1]:
+def _check_lengths(predicted: Path, gold: Path, unit: str, ours: Sequence, theirs: Sequence) -> None:
+    if len(ours) != len(theirs):
         raise DataError(
-            f"{counts[0]} {unit} are predicted, gold has {counts[1]}.",
+            f"{len(ours)} {unit} are predicted, gold has {len(theirs)}.",
             where=f"{predicted} (gold: {gold})",
             fix="predict every item of the test set once, in its order",
         )
 
 
-def _check_tags(
-    predicted: Path, predictions: Sequence[Sequence[str]], gold: Path, labels: Any, task: Task
-) -> None:
+def _check_tags(predicted: Path, predictions: Any, gold: Path, labels: Any, task: Task) -> None:
     """Refuses sentences of other lengths, and gold that has words where tags should be."""
     known = {*task.labels, UNKNOWN_LABEL, *(UNTAGGED if task.name == "udpos" else ())}
     for sentence, tags in enumerate(labels):
         for place, tag in enumerate(tags):
             if tag not in known:
-                start = submission.read_tags(gold)[1][sentence]
-                raise DataError(f"{tag[:60]!r} is not a tag.", where=f"{gold}:{start + place}", fix=_BLANKED)
-    _check_lengths(predicted, gold, "sentences", (len(predictions), len(labels)))
+                line = submission.read_tags(gold)[1][sentence] + place
+                raise DataError(f"{tag[:60]!r} is not a tag.", where=f"{gold}:{line}", fix=_BLANKED)
+    _check_lengths(predicted, gold, "sentences", predictions, labels)
     for index, (ours, theirs) in enumerate(zip(predictions, labels)):
         if len(ours) != len(theirs):
             raise DataError(
@@ -135,12 +137,25 @@ def _check_tags(
             )
 
 
-def score_file(task: Task, language: str, predicted: Path, gold: Any, gold_path: Path) -> MetricResult:
-    """Scores one language of one task; ``gold`` as ``read_gold`` gives it."""
+def _check_ids(path: Path, predicted: Mapping[str, Any], gold: Mapping[str, Any]) -> None:
+    """Raises at the first predicted id that gold does not have, with its line."""
+    for identifier in predicted:
+        if identifier not in gold:
+            text = read_bytes(path).decode(errors="replace")
+            spelled = (json.dumps(identifier), json.dumps(identifier, ensure_ascii=False))
+            found = max(text.find(spelling) for spelling in spelled)
+            raise DataError(
+                f"There is no item {identifier!r} in gold.",
+                where=f"{path}:{text.count(chr(10), 0, max(found, 0)) + 1}",
+                fix=nearest(identifier, gold) if len(gold) <= 20 else "predict the test set of this language",
+            )
+
+
+def _score_file(task: Task, language: str, predicted: Path, gold: Any, gold_path: Path) -> MetricResult:
     predictions = submission.read_predictions(predicted, task)
     form = submission.format_of(task)
     if form in ("answers", "rankings"):
-        submission.check_ids(predicted, predictions, gold)
+        _check_ids(predicted, predictions, gold)
         if form == "rankings":  # queries without a right candidate do not count
             gold = {query: right for query, right in gold.items() if right}
     elif form == "tags":
@@ -151,52 +166,41 @@ def score_file(task: Task, language: str, predicted: Path, gold: Any, gold_path:
             [[renamed.get(tag, tag) for tag in tags] for tags in side] for side in (predictions, gold)
         )
     elif form != "pairs":
-        _check_lengths(predicted, gold_path, "items", (len(predictions), len(gold)))
+        _check_lengths(predicted, gold_path, "items", predictions, gold)
     return METRICS[task.metric](task, predictions, gold, language)
 
 
-def _score(
-    tasks: Mapping[str, tuple[Task, Sequence[str]]], predictions: str | Path, gold: str | Path, what: str
-) -> dict[str, dict[str, dict[str, float]]]:
-    """Percent by task, metric and language, of all that has both predictions and gold."""
+def _score(tasks: Mapping[str, Task], predictions: str | Path, gold: str | Path, what: str) -> Scores:
+    """Scores all that has both predictions and gold."""
     for folder, kind in ((predictions, "predictions"), (gold, "gold")):
         if not Path(folder).is_dir():
             raise DataError(f"There is no folder of {kind}.", where=str(folder), fix=f"name it with --{kind}")
-    scores: dict[str, dict[str, dict[str, float]]] = {}
-    for name, (task, languages) in tasks.items():
-        for language in languages:
+    scores: Scores = {}
+    for name, task in tasks.items():
+        for language in task.languages:
             predicted = submission.prediction_path(predictions, task, language)
             found = read_gold(Path(gold), task, language) if predicted.is_file() else None
             if found is None:
                 continue
-            for metric, value in score_file(task, language, predicted, *found).values.items():
+            for metric, value in _score_file(task, language, predicted, *found).values.items():
                 scores.setdefault(name, {}).setdefault(metric, {})[language] = value
     if not scores:
         raise DataError(
             f"No task of {what} has both predictions and gold.",
             where=f"{predictions} and {gold}",
-            fix="both hold one folder per task: "
-            + ", ".join(submission.official_name(task) for task, _ in tasks.values()),
+            fix=f"both hold one folder per task: {', '.join(map(submission.official_name, tasks.values()))}",
         )
     return scores
 
 
 def score_predictions(benchmark: str, predictions: str | Path, gold: str | Path) -> dict[str, Any]:
-    """Scores a folder of predictions.
+    """Scores a folder of predictions (``TASK/test-LL.EXT``); returns what ``summarise`` returns, in full precision.
 
     Args:
         benchmark: ``xtreme`` or ``xtreme-r``.
-        predictions: folder with ``TASK/test-LL.EXT`` in XTREME's formats; see ``submission``.
         gold: folder in XTREME's label layout, or in the layouts of the releases.
-
-    Returns:
-        What ``summarise`` returns, in full precision.
     """
-    tasks = {
-        name: (get_task(OURS.get(name, name)), one.languages)
-        for name, one in get_benchmark(benchmark).items()
-    }
-    return summarise(benchmark, _score(tasks, predictions, gold, benchmark))
+    return summarise(benchmark, _score(get_benchmark(benchmark), predictions, gold, benchmark))
 
 
 def score_tasks(names: Sequence[str], predictions: str | Path, gold: str | Path) -> dict[str, Any]:
@@ -205,19 +209,12 @@ def score_tasks(names: Sequence[str], predictions: str | Path, gold: str | Path)
     Returns:
         ``tasks``, ``mean`` and ``missing`` as ``summarise`` has them.
     """
-    tasks: dict[str, tuple[Task, Sequence[str]]] = {}
+    tasks = {}
     for name in names:
         task = with_labels(get_task(name), DataSource(Path(gold)))
         pattern = submission.prediction_path(predictions, task, "*")
         found = [path.stem.removeprefix("test-") for path in sorted(pattern.parent.glob(pattern.name))]
-        tasks[task.name] = (task, found)
-    scores = _score(tasks, predictions, gold, ", ".join(names))
-    listed = {
-        name: BenchmarkTask(task.group, task.metric, tuple(found)) for name, (task, found) in tasks.items()
-    }
-    shown, missing = summarise_tasks(listed, scores)
-    return {
-        "tasks": shown,
-        "mean": sum(task["mean"] for task in shown.values()) / len(shown),
-        "missing": missing,
-    }
+        tasks[task.name] = replace(task, languages=tuple(found))
+    shown, missing = summarise_tasks(tasks, _score(tasks, predictions, gold, ", ".join(names)))
+    mean = sum(task["mean"] for task in shown.values()) / len(shown)
+    return {"tasks": shown, "mean": mean, "missing": missing}

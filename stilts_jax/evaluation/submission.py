@@ -1,4 +1,4 @@
-"""Prediction folders: ``TASK/test-LL.EXT``, written and read. A task's kind decides the format.
+"""Prediction folders: ``TASK/test-LL.EXT``, written and read. A task's kind decides the form.
 
 | kind | file | content |
 |---|---|---|
@@ -14,27 +14,22 @@ Where XTREME or XTREME-R has a format for a task, it is this one. Tasks that nei
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from stilts_jax.errors import ConfigError, DataError, nearest
+from stilts_jax.errors import ConfigError, DataError
 from stilts_jax.evaluation.benchmarks import OURS
 from stilts_jax.files import write_json, write_whole
-from stilts_jax.tasks.sources.documents import read_bytes
+from stilts_jax.tasks.sources.documents import read_json
 from stilts_jax.tasks.sources.readers import read_lines
 from stilts_jax.tasks.sources.rows import Problems
 from stilts_jax.tasks.spec import Task
 
 # What a file of predictions holds, by kind or, for tasks that compare vectors, by way of retrieval.
 FORMATS: Mapping[str, str] = {
-    "classify": "labels",
-    "choice": "choices",
-    "tag": "tags",
-    "span": "answers",
-    "mining": "pairs",
-    "nearest": "lines",
-    "ranking": "rankings",
+    **{"classify": "labels", "choice": "choices", "tag": "tags", "span": "answers"},
+    **{"mining": "pairs", "nearest": "lines", "ranking": "rankings"},
 }
 _EXTENSIONS = {"choices": "jsonl", "answers": "json", "rankings": "json"}
 THRESHOLDS_FILE = "thresholds.json"
@@ -62,49 +57,26 @@ def prediction_path(folder: str | Path, task: Task, language: str) -> Path:
     return Path(folder) / official_name(task) / f"test-{language}.{_EXTENSIONS.get(format_of(task), 'tsv')}"
 
 
-def format_predictions(task: Task, predictions: Any) -> str:
-    """The text of a prediction file; ``predictions`` as the metric takes them, labels also as indices."""
+def write_predictions(folder: str | Path, task: Task, language: str, predictions: Any) -> Path:
+    """Writes one language's predictions, as the metric takes them (labels also as indices), where XTREME looks."""
 
     def name(value: Any) -> str:
         text = str(value) if isinstance(value, str) or not task.labels else task.labels[int(value)]
         return " ".join(text.split("\n"))
 
-    form = format_of(task)
+    form, path = format_of(task), prediction_path(folder, task, language)
     if form in ("answers", "rankings"):
-        return json.dumps(dict(predictions), ensure_ascii=False, indent=1) + "\n"
-    if form == "choices":
-        return "".join(json.dumps({"label": int(value)}) + "\n" for value in predictions)
-    if form == "tags":
-        return "".join("".join(f"{name(tag)}\n" for tag in tags) + "\n" for tags in predictions)
-    if form == "pairs":
-        return "".join(f"{source}\t{english}\n" for source, english in predictions)
-    if form == "lines":
-        return "".join(f"{int(index)}\n" for index in predictions)
-    return "".join(f"{name(value)}\n" for value in predictions)
-
-
-def write_predictions(folder: str | Path, task: Task, language: str, predictions: Any) -> Path:
-    """Writes one language's predictions where XTREME looks for them."""
-    path = prediction_path(folder, task, language)
-    write_whole(path, format_predictions(task, predictions))
+        lines = [json.dumps(dict(predictions), ensure_ascii=False, indent=1)]
+    elif form == "choices":
+        lines = [json.dumps({"label": int(value)}) for value in predictions]
+    elif form == "tags":
+        lines = ["".join(f"{name(tag)}\n" for tag in tags) for tags in predictions]
+    elif form == "pairs":
+        lines = [f"{source}\t{english}" for source, english in predictions]
+    else:
+        lines = [str(int(value)) if form == "lines" else name(value) for value in predictions]
+    write_whole(path, "".join(f"{line}\n" for line in lines))
     return path
-
-
-def read_predictions(path: Path, task: Task) -> Any:
-    """What ``write_predictions`` wrote, as the metric takes it; labels and tags as names."""
-    form = format_of(task)
-    if form == "labels":
-        return read_labels(path, task.labels)
-    if form == "tags":
-        return read_tags(path)[0]
-    readers: Mapping[str, Callable[[Path], Any]] = {
-        "choices": read_choices,
-        "answers": read_answers,
-        "pairs": read_pairs,
-        "lines": read_indices,
-        "rankings": read_rankings,
-    }
-    return readers[form](path)
 
 
 def write_thresholds(folder: str | Path, task: Task, thresholds: Mapping[str, float]) -> None:
@@ -112,63 +84,29 @@ def write_thresholds(folder: str | Path, task: Task, thresholds: Mapping[str, fl
     write_json(Path(folder) / official_name(task) / THRESHOLDS_FILE, dict(thresholds))
 
 
-def _lines(path: Path) -> list[tuple[int, str]]:
-    """The lines without the blank ones at the end."""
-    lines = [(number, text.strip()) for number, text in read_lines(path, Problems("predictions"))]
-    while lines and not lines[-1][1]:
-        lines.pop()
-    return lines
-
-
-def read_json(path: Path) -> Any:
-    """What a JSON file holds."""
-    try:
-        return json.loads(read_bytes(path))
-    except ValueError as error:
-        line = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise DataError(
-            f"The file is not JSON: {error}", where=f"{path}{line}", fix="write it again"
-        ) from error
-
-
-def read_labels(path: Path, labels: Sequence[str]) -> list[str]:
-    """One label a line, the last column where there are several; only ``labels`` where they are given."""
+def read_predictions(path: Path, task: Task) -> Any:
+    """What ``write_predictions`` wrote, as the metric takes it; labels and tags as names."""
+    form = format_of(task)
+    if form == "tags":
+        return read_tags(path)[0]
+    if form in _OBJECTS:
+        fits, what = _OBJECTS[form]
+        content = read_json(path)
+        if not isinstance(content, dict) or not all(map(fits, content.values())):
+            raise DataError(f"These are not {form}.", where=str(path), fix=f"write {what}")
+        return content
+    parse, what, fix = _LINES[form]
     values = []
     for line, text in _lines(path):
-        value = text.rpartition("\t")[2].strip()
-        if labels and value not in labels:
+        try:
+            values.append(parse(text, task))
+        except (ValueError, KeyError, TypeError) as error:
             raise DataError(
-                f"{value[:60]!r} is not a label.",
+                f"{text[:60]!r} is not {what}.",
                 where=f"{path}:{line}",
-                fix=f"the labels are {', '.join(labels)}; in gold: another text means that gold is blanked",
-            )
-        values.append(value)
+                fix=fix.replace("LABELS", ", ".join(task.labels)),
+            ) from error
     return values
-
-
-def read_indices(path: Path) -> list[int]:
-    """One number a line."""
-    values = []
-    for line, text in _lines(path):
-        if not text.isascii() or not text.isdigit():
-            raise DataError(
-                f"{text[:60]!r} is not an index.", where=f"{path}:{line}", fix="write 0, 1, 2, ..."
-            )
-        values.append(int(text))
-    return values
-
-
-def read_pairs(path: Path) -> list[tuple[str, str]]:
-    """One pair of ids a line."""
-    pairs = []
-    for line, text in _lines(path):
-        source, tab, english = text.partition("\t")
-        if not tab or "\t" in english or not source or not english:
-            raise DataError(
-                f"{text[:60]!r} is not a pair of ids.", where=f"{path}:{line}", fix="write LLid <tab> enid"
-            )
-        pairs.append((source.strip(), english.strip()))
-    return pairs
 
 
 def read_tags(path: Path) -> tuple[list[list[str]], list[int]]:
@@ -186,51 +124,51 @@ def read_tags(path: Path) -> tuple[list[list[str]], list[int]]:
     return sentences, starts
 
 
-def read_choices(path: Path) -> list[int]:
-    """The ``label`` of each JSON line."""
-    values = []
-    for line, text in _lines(path):
-        try:
-            values.append(int(str(json.loads(text)["label"])))
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                "The line has no label.", where=f"{path}:{line}", fix='write {"label": 0}, {"label": 1}, ...'
-            ) from error
-    return values
+def _lines(path: Path) -> list[tuple[int, str]]:
+    """The lines without the blank ones at the end."""
+    lines = [(number, text.strip()) for number, text in read_lines(path, Problems("predictions"))]
+    while lines and not lines[-1][1]:
+        lines.pop()
+    return lines
 
 
-def read_answers(path: Path) -> dict[str, str]:
-    """Answers by question id."""
-    content = read_json(path)
-    if not isinstance(content, dict) or not all(isinstance(answer, str) for answer in content.values()):
-        raise DataError(
-            "These are not answers.", where=str(path), fix="write {question id: answer text, ...}"
-        )
-    return content
+def _parse_label(text: str, task: Task) -> str:
+    value = text.rpartition("\t")[2].strip()  # the last column where there are several
+    if task.labels and value not in task.labels:
+        raise ValueError
+    return value
 
 
-def read_rankings(path: Path) -> dict[str, list[str]]:
-    """Ranked candidate ids by query id."""
-    content = read_json(path)
-    if not isinstance(content, dict) or not all(
-        isinstance(ids, list) and all(isinstance(each, str) for each in ids) for ids in content.values()
-    ):
-        raise DataError(
-            "These are not rankings.", where=str(path), fix="write {query id: [candidate id, ...]}"
-        )
-    return content
+def _parse_index(text: str, task: Task) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise ValueError
+    return int(text)
 
 
-def check_ids(path: Path, predicted: Mapping[str, Any], gold: Mapping[str, Any]) -> None:
-    """Raises at the first predicted id that gold does not have, with its line."""
-    for identifier in predicted:
-        if identifier not in gold:
-            text = read_bytes(path).decode(errors="replace")
-            spelled = (json.dumps(identifier), json.dumps(identifier, ensure_ascii=False))
-            found = max(text.find(spelling) for spelling in spelled)
-            line = text.count("\n", 0, max(found, 0)) + 1
-            raise DataError(
-                f"There is no item {identifier!r} in gold.",
-                where=f"{path}:{line}",
-                fix=nearest(identifier, gold) if len(gold) <= 20 else "predict the test set of this language",
-            )
+def _parse_pair(text: str, task: Task) -> tuple[str, str]:
+    source, english = text.split("\t")
+    if not source or not english:
+        raise ValueError
+    return source.strip(), english.strip()
+
+
+# How a line is read, what it is, and what to do where it is something else.
+_LINES: Mapping[str, tuple[Callable[[str, Task], Any], str, str]] = {
+    "labels": (
+        *(_parse_label, "a label"),
+        "the labels are LABELS; in gold: another text means that gold is blanked",
+    ),
+    "choices": (
+        *(lambda text, task: int(str(json.loads(text)["label"])), "an object with a label"),
+        'write {"label": 0}, {"label": 1}, ...',
+    ),
+    "lines": (_parse_index, "an index", "write 0, 1, 2, ..."),
+    "pairs": (_parse_pair, "a pair of ids", "write LLid <tab> enid"),
+}
+_OBJECTS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "answers": (lambda value: isinstance(value, str), "{question id: answer text, ...}"),
+    "rankings": (
+        lambda value: isinstance(value, list) and all(isinstance(each, str) for each in value),
+        "{query id: [candidate id, ...]}",
+    ),
+}

@@ -7,11 +7,10 @@ from typing import Any
 import jax
 
 from stilts_jax.errors import DataError
-from stilts_jax.evaluation.embed import Embedder
 from stilts_jax.evaluation.evaluate import Evaluation, evaluate_task
 from stilts_jax.evaluation.metrics import MAIN_VALUES, Items, main_score
 from stilts_jax.evaluation.predict import default_layer
-from stilts_jax.evaluation.retrieve import evaluate_retrieval, sweep_layers
+from stilts_jax.evaluation.retrieval import Embedder, evaluate_retrieval, sweep_layers
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.data_notes import describe_data
 from stilts_jax.experiment.keys import evaluated_splits, hash_record, phase_hyperparameters

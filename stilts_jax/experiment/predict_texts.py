@@ -9,8 +9,8 @@ import numpy as np
 
 from stilts_jax.errors import ConfigError, DataError, nearest
 from stilts_jax.evaluation.decode import DECODERS
-from stilts_jax.evaluation.embed import Embedder
 from stilts_jax.evaluation.predict import predict
+from stilts_jax.evaluation.retrieval import Embedder
 from stilts_jax.experiment.finished import open_model, own_options
 from stilts_jax.features.build import FeatureSettings, build_features
 from stilts_jax.files import write_whole

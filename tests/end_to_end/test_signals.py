@@ -30,7 +30,7 @@ MOMENTS = (
     "stilts_jax.evaluation.predict._take_in",
     f"{ROOM}.grid._free_disk",
     f"{ROOM}.evaluate_phase.evaluate_retrieval",
-    "stilts_jax.evaluation.embed.predict",
+    "stilts_jax.evaluation.retrieval.predict",
     "stilts_jax.report.summary_text",
 )
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stilts_jax.errors import StiltsError
-from stilts_jax.evaluation.decode import decode_labels, decode_losses, decode_spans, decode_tags
+from stilts_jax.evaluation.decode import DECODERS, decode_labels, decode_spans, decode_tags
 from stilts_jax.evaluation.evaluate import evaluate_task, find_gold, score_decoded
 from stilts_jax.evaluation.metrics_qa import NullableAnswer
 from stilts_jax.features.build import FeatureSettings, build_features
@@ -91,7 +91,7 @@ def test_equal_spans_of_two_windows_are_the_first_ones():
 
 def test_losses_are_sums_of_rows():
     rows = {"loss": np.array([1.0, 2.0]), "weight": np.array([3.0, 4.0])}
-    assert decode_losses(rows, None, []) == [(1.0, 3.0), (2.0, 4.0)]
+    assert DECODERS["mlm"](rows, None, []) == [(1.0, 3.0), (2.0, 4.0)]
 
 
 def test_blanked_gold_gives_predictions_without_scores():

@@ -10,7 +10,7 @@ import pytest
 
 from stilts_jax.errors import DataError, explain
 from stilts_jax.evaluation.mine import index_lines, mine_files
-from stilts_jax.evaluation.mining import mine_pairs
+from stilts_jax.evaluation.retrieval import mine_pairs
 
 
 @dataclass

@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stilts_jax.errors import ConfigError
-from stilts_jax.evaluation.mining import (
+from stilts_jax.evaluation.retrieval import (
     keep_above,
     mine_pairs,
     mine_sentences,
@@ -58,7 +57,7 @@ def test_mining_equals_brute_force(seed, rows, columns):
 
 def test_empty_sides_mine_nothing():
     for rows, columns in ((0, 3), (3, 0), (0, 0)):
-        assert len(mine_pairs(np.ones((rows, 4)), np.ones((columns, 4)))) == 0
+        assert len(mine_pairs(np.ones((rows, 4)), np.ones((columns, 4))).score) == 0
 
 
 def test_equal_scores_are_taken_in_the_order_of_the_files():
@@ -67,19 +66,13 @@ def test_equal_scores_are_taken_in_the_order_of_the_files():
     assert pairs.source.tolist() == pairs.target.tolist() == [0, 1, 2, 3, 4]
 
 
-def test_duplicates_by_policy():
+def test_texts_under_several_ids_are_in_no_pair():
     source = {"x1": "eins", "x2": "zwei", "x3": "eins"}
     target = {"y1": "one", "y2": "two"}
     # The first "eins" lies elsewhere; the last occurrence counts.
     source_vectors = np.array([[0.0, 0, 1], [0, 1, 0], [1, 0, 0]])
     target_vectors = np.array([[1.0, 0.1, 0], [0.1, 1, 0]])
-    strict = mine_sentences(source, target, source_vectors, target_vectors)
-    assert list(strict) == [("x2", "y2")]
-    everything = mine_sentences(source, target, source_vectors, target_vectors, duplicates="all")
-    assert set(everything) == {("x2", "y2"), ("x1", "y1"), ("x3", "y1")}
-    assert everything["x1", "y1"] == everything["x3", "y1"]
-    with pytest.raises(ConfigError):
-        mine_sentences(source, target, source_vectors, target_vectors, duplicates="some")
+    assert list(mine_sentences(source, target, source_vectors, target_vectors)) == [("x2", "y2")]
 
 
 scored = st.dictionaries(

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from stilts_jax.errors import ConfigError
-from stilts_jax.evaluation.embed import Embedder
-from stilts_jax.evaluation.retrieve import evaluate_retrieval, sweep_layers
+from stilts_jax.evaluation.retrieval import Embedder, evaluate_retrieval, sweep_layers
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.spec import EmbedExample, RetrievalSet
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stilts_jax.errors import DataError
-from stilts_jax.evaluation.retrieval import find_nearest, find_neighbours, normalise, rank_candidates
+from stilts_jax.evaluation.search import find_neighbours, normalise
 
 TILE = (32, 64)
 
@@ -81,9 +81,6 @@ def test_empty_sets_and_k_beyond_the_set():
     forward, backward = find_neighbours(three, three[:2], 4)
     assert forward.index.tolist() == [[0, 1], [1, 0], [0, 1]]
     assert backward.index.tolist() == [[0, 1, 2], [1, 0, 2]]
-    with pytest.raises(DataError, match="no candidates"):
-        find_nearest(three, none)
-    assert find_nearest(none, none).shape == (0,)
 
 
 def test_normalise():
@@ -94,17 +91,10 @@ def test_normalise():
     assert "number 1" in caught.value.where
 
 
-def test_nearest_and_ranking():
-    queries = normalise(np.array([[1.0, 0.1], [0.1, 1.0]]))
-    candidates = normalise(np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]))
-    assert find_nearest(queries, candidates).tolist() == [1, 0]
-    assert rank_candidates(queries, candidates, ["b", "a", "c"], 2) == [["a", "c"], ["b", "c"]]
-
-
 _ON_DEVICES = """
 import numpy as np, jax
 from jax.sharding import Mesh
-from stilts_jax.evaluation.retrieval import find_neighbours
+from stilts_jax.evaluation.search import find_neighbours
 assert jax.device_count() == 4
 mesh = Mesh(np.array(jax.devices()).reshape(2, 2), ("data", "fsdp"))
 generator = np.random.default_rng(0)

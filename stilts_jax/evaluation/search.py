@@ -1,0 +1,266 @@
+"""Exact nearest neighbours by cosine, in tiles: both directions from one product, memory bounded by the tile.
+
+Rows and columns of each tile of similarities are reduced to their best k on the device and merged into
+running results, so that nothing of the size of the product is ever kept: a tile takes ``4 * rows * columns``
+bytes, its inputs ``4 * (rows + columns) * dimension``, the results ``8 * k`` a vector. Among equal
+similarities the smaller index comes first.
+
+Precision: ``float32`` multiplies in full float32 on every device (``Precision.HIGHEST``). ``bfloat16`` makes
+a first pass with inputs rounded to bfloat16 that keeps more candidates, and scores these again in float32; a
+neighbour is lost only if rounding pushes more than the spare candidates before it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from stilts_jax.errors import DataError
+from stilts_jax.evaluation.predict import one_device
+from stilts_jax.progress import SILENT, Progress
+
+Precision = Literal["float32", "bfloat16"]
+
+_BLOCK = 32  # entries that are compared by their maximum before any of them is looked at
+_SPARE = 16  # candidates that the bfloat16 pass keeps beyond twice k
+_CPU_TILE = (2048, 4096)  # 32 MiB of similarities
+_DEVICE_TILE = (16384, 8192)  # 512 MiB; many rows, so that loading columns costs less than multiplying them
+_SMALLEST_TILE = 128
+_AXIS = "rows"
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The nearest vectors of each vector, nearest first.
+
+    Attributes:
+        values: float32 [N, k], cosine; k is less than asked for where there are fewer vectors.
+        index: int64 [N, k]
+    """
+
+    values: np.ndarray
+    index: np.ndarray
+
+
+def normalise(vectors: np.ndarray) -> np.ndarray:
+    """Scales vectors [N, D] to length one, in float32; a zero vector stays zero."""
+    vectors = np.asarray(vectors, np.float32)
+    lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64))
+    bad = np.flatnonzero(~np.isfinite(lengths))
+    if len(bad):
+        raise DataError(
+            f"{len(bad)} of {len(vectors)} embeddings are not finite.",
+            where=f"the first is number {bad[0]}",
+            fix="compute in float32, or look at the encoder: its weights may be damaged",
+        )
+    return vectors / np.maximum(lengths, np.finfo(np.float32).tiny)[:, None].astype(np.float32)
+
+
+def find_neighbours(
+    source: np.ndarray,
+    target: np.ndarray,
+    k: int,
+    *,
+    precision: Precision = "float32",
+    tile: tuple[int, int] | None = None,
+    mesh: Mesh | None = None,
+    progress: Progress = SILENT,
+) -> tuple[Neighbours, Neighbours]:
+    """Finds the k nearest targets of each source, and the k nearest sources of each target.
+
+    Args:
+        source: float32 [N, D] of length one (see ``normalise``); may be memory-mapped.
+        target: float32 [M, D], likewise.
+        k: neighbours wanted; all there are if that is less.
+        precision: see above.
+        tile: rows and columns of a tile, if not those that suit the device.
+        mesh: devices that share the rows of each tile; one device if None.
+        progress: counts tiles.
+    """
+    wanted = 2 * k + _SPARE if precision == "bfloat16" else k
+    devices = (mesh or one_device()).devices.reshape(-1)
+    rows, columns = tile or (_CPU_TILE if devices[0].platform == "cpu" else _DEVICE_TILE)
+    rows, columns = _fit(rows, len(source), len(devices)), _fit(columns, len(target), 1)
+    flat = Mesh(devices, (_AXIS,), axis_types=(AxisType.Auto,))
+    whole, divided = NamedSharding(flat, P()), NamedSharding(flat, P(_AXIS))
+    replicate = jax.jit(lambda state: state, out_shardings=whole)
+
+    column_starts = range(0, len(target), columns)
+    row_states, column_states = [], [_empty_state(columns, wanted, whole) for _ in column_starts]
+    tiles = -(-len(source) // rows) * len(column_starts)
+    with progress.track("comparing", total=tiles, unit="tiles") as bar:
+        for start in range(0, len(source), rows):
+            x, state = _load(source, start, rows, divided), _empty_state(rows, wanted, divided)
+            for number, column in enumerate(column_starts):
+                y = _load(target, column, columns, whole)
+                full = start + rows <= len(source) and column + columns <= len(target)
+                step = _compile_step(flat, wanted, precision, full)
+                bounds = np.array([start, len(source), column, len(target)], np.int32)
+                state, column_states[number] = step(x, y, state, column_states[number], bounds)
+                bar.advance()
+            row_states.append(jax.tree.map(np.asarray, replicate(state)))
+    forward = _collect(row_states, len(source), min(wanted, len(target)))
+    backward = _collect(column_states, len(target), min(wanted, len(source)))
+    if precision == "bfloat16":
+        return _rescore(source, target, forward, k), _rescore(target, source, backward, k)
+    return forward, backward
+
+
+def _fit(size: int, count: int, devices: int) -> int:
+    """A tile side no longer than needed; powers of two, so that few shapes are compiled."""
+    needed = _SMALLEST_TILE
+    while needed < min(size, count):
+        needed *= 2
+    needed = min(needed, -(-size // _BLOCK) * _BLOCK)
+    return -(-needed // (_BLOCK * devices)) * _BLOCK * devices
+
+
+def _load(vectors: np.ndarray, start: int, count: int, sharding: NamedSharding) -> jax.Array:
+    """Some rows, zeros behind the last, on the devices."""
+    part = np.asarray(vectors[start : start + count], np.float32)
+    if len(part) < count:
+        part = np.concatenate([part, np.zeros((count - len(part), part.shape[1]), np.float32)])
+    return jax.make_array_from_callback(part.shape, sharding, lambda index: part[index])
+
+
+def _empty_state(count: int, k: int, sharding: NamedSharding) -> tuple[jax.Array, jax.Array]:
+    values, index = np.full((count, k), -np.inf, np.float32), np.zeros((count, k), np.int32)
+    return (
+        jax.make_array_from_callback(values.shape, sharding, lambda where: values[where]),
+        jax.make_array_from_callback(index.shape, sharding, lambda where: index[where]),
+    )
+
+
+def _collect(states: Sequence[tuple[Any, Any]], count: int, k: int) -> Neighbours:
+    if not states:
+        return Neighbours(np.zeros((count, k), np.float32), np.zeros((count, k), np.int64))
+    values, index = (np.concatenate([np.asarray(one) for one in part])[:count, :k] for part in zip(*states))
+    return Neighbours(values, index.astype(np.int64))
+
+
+@cache
+def _compile_step(mesh: Mesh, k: int, precision: Precision, full: bool) -> Any:
+    """The function that takes one tile: rows over the devices, columns on each of them."""
+    body = jax.shard_map(
+        partial(_take_tile, k=k, precision=precision, full=full),
+        mesh=mesh,
+        in_specs=(P(_AXIS), P(), P(_AXIS), P(), P()),
+        out_specs=(P(_AXIS), P()),
+        check_vma=False,  # every device merges the same gathered columns
+    )
+    return jax.jit(body)
+
+
+def _take_tile(
+    x: jax.Array,
+    y: jax.Array,
+    row_state: Any,
+    column_state: Any,
+    bounds: jax.Array,
+    *,
+    k: int,
+    precision: Precision,
+    full: bool,
+) -> tuple[Any, Any]:
+    """Merges one tile into the best of its rows and of its columns.
+
+    Args:
+        x: [R, D], this device's rows; zeros behind the last vector.
+        y: [C, D]
+        row_state: best values and indices so far, [R, k] each.
+        column_state: likewise [C, k].
+        bounds: first row of the tile, number of sources, first column, number of targets.
+        k: how many to keep.
+        precision: of the product.
+        full: whether the tile has no row or column behind the last; spares a pass over it.
+    """
+    row_start = bounds[0] + jax.lax.axis_index(_AXIS) * x.shape[0]
+    if precision == "bfloat16":
+        x, y = x.astype(jnp.bfloat16), y.astype(jnp.bfloat16)
+    similar = jax.lax.dot_general(
+        x,
+        y,
+        (((1,), (1,)), ((), ())),
+        precision=jax.lax.Precision.HIGHEST,
+        preferred_element_type=jnp.float32,
+    )
+    if not full:
+        in_rows = row_start + jnp.arange(x.shape[0]) < bounds[1]
+        in_columns = bounds[2] + jnp.arange(y.shape[0]) < bounds[3]
+        similar = jnp.where(in_rows[:, None] & in_columns[None, :], similar, -jnp.inf)
+    values, index = _best_of_rows(similar, k)
+    row_state = _merge(row_state, values, index + bounds[2], k)
+    values, index = _best_of_columns(similar, k)
+    # [devices, C, k'] -> [C, devices * k'], in the order of the rows
+    values, index = (
+        jnp.moveaxis(jax.lax.all_gather(part, _AXIS), 0, 1).reshape(len(part), -1)
+        for part in (values, index + row_start)
+    )
+    return row_state, _merge(column_state, values, index, k)
+
+
+def _merge(state: Any, values: jax.Array, index: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
+    """The best k of what was found and what comes; the former has smaller indices, and top_k keeps order."""
+    values = jnp.concatenate([state[0], values], axis=1)
+    index = jnp.concatenate([state[1], index], axis=1)
+    values, place = jax.lax.top_k(values, k)
+    return values, jnp.take_along_axis(index, place, axis=1)
+
+
+def _top(values: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
+    """top_k, for which alone -0.0 would be less than 0.0."""
+    return jax.lax.top_k(jnp.where(values == 0, 0.0, values), k)
+
+
+def _best_of_rows(similar: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
+    """The best k of each row of [R, C] and their columns.
+
+    Only the k blocks with the largest maxima are looked at: an entry outside them has k entries before it,
+    one in each, also by the rule for ties. That leaves little more work than reading the tile once.
+    """
+    rows, columns = similar.shape
+    blocks = columns // _BLOCK
+    if blocks <= 2 * k:
+        return _top(similar, min(k, columns))
+    blocked = similar.reshape(rows, blocks, _BLOCK)
+    chosen = jnp.sort(_top(blocked.max(axis=2), k)[1], axis=1)
+    entries = jnp.take_along_axis(blocked, chosen[:, :, None], axis=1).reshape(rows, -1)
+    return _best_of_chosen(entries, chosen, k)
+
+
+def _best_of_columns(similar: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
+    """The best k of each column of [R, C] and their rows: [C, k] each."""
+    rows, columns = similar.shape
+    blocks = rows // _BLOCK
+    if blocks <= 2 * k:
+        return _top(similar.T, min(k, rows))
+    blocked = similar.reshape(blocks, _BLOCK, columns)
+    chosen = jnp.sort(_top(blocked.max(axis=1).T, k)[1], axis=1)
+    entries = jnp.take_along_axis(blocked, chosen.T[:, None, :], axis=0)  # [k, block, C]
+    return _best_of_chosen(jnp.moveaxis(entries, 2, 0).reshape(columns, -1), chosen, k)
+
+
+def _best_of_chosen(entries: jax.Array, chosen: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
+    values, place = _top(entries, k)
+    return values, jnp.take_along_axis(chosen, place // _BLOCK, axis=1) * _BLOCK + place % _BLOCK
+
+
+def _rescore(source: np.ndarray, target: np.ndarray, found: Neighbours, k: int) -> Neighbours:
+    """Scores candidates again in float32 and keeps the best k."""
+    values = np.empty(found.index.shape, np.float32)
+    width = max(found.index.shape[1], 1)
+    step = max(1, (1 << 24) // (width * max(source.shape[1], 1)))  # 64 MiB of gathered vectors
+    for start in range(0, len(source), step):
+        index = found.index[start : start + step]
+        part = np.asarray(source[start : start + step], np.float32)
+        theirs = target[index.reshape(-1)].reshape(*index.shape, -1)
+        values[start : start + step] = np.einsum("nd,nkd->nk", part, theirs)
+    order = np.lexsort((found.index, -values), axis=1)[:, :k]
+    taken = (np.take_along_axis(array, order, axis=1) for array in (values, found.index))
+    return Neighbours(*taken)
