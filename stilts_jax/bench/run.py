@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -79,7 +79,7 @@ class Training:
             window=train.window,
             max_buckets=train.buckets,
         )
-        self._vocabulary = None
+        self._vocabulary: PhaseVocabulary | None = None
         if train.phase_vocabulary and fits_phase_vocabulary(
             model.compute.param_dtype, [workload.features.kind]
         ):
@@ -105,7 +105,7 @@ class Training:
                 optimizer=optimizer,
                 losses={TASK: make_loss(model, TASK)},
                 batch_at=self._stack.enter_context(
-                    made_ahead(self._batches.batch_at, self._vocabulary and self._vocabulary.remap)
+                    made_ahead(self._batches.batch_at, self._vocabulary.remap if self._vocabulary else None)
                 ),
                 directory=self._stack.enter_context(tempfile.TemporaryDirectory()),
                 mesh=mesh,

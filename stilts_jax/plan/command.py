@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import islice
 from pathlib import Path
 
 import stilts_jax
@@ -52,9 +53,7 @@ def plan_training(setup: Setup) -> Plan:
 
 def find_fitting(setup: Setup, progress: Progress = SILENT, tries: int = 8) -> tuple[Setup, Plan] | None:
     """Returns the nearest setup that fits, and its plan: with the fewest changes, the cheapest first."""
-    for number, candidate in enumerate(alternatives(setup)):
-        if number == tries:
-            return None
+    for candidate in islice(alternatives(setup), tries):
         progress.say(f"trying {candidate.describe()}")
         try:
             plan = plan_training(candidate)
@@ -68,34 +67,27 @@ def find_fitting(setup: Setup, progress: Progress = SILENT, tries: int = 8) -> t
 
 def alternatives(setup: Setup) -> Iterator[Setup]:
     """Yields setups that need less memory, by what they cost: results stay the same until the last."""
-    topology = setup.chips
     lighter = replace(setup, compute=replace(setup.compute, remat="full"))
     cut = _cut_mesh(setup)
-
-    def halved(base: Setup) -> Iterator[Setup]:
-        accumulation = setup.accumulation * 2
-        devices = math.prod(mesh_shape(base.mesh, topology.count)[:2])
-        while setup.rows % (accumulation * devices) == 0:
-            yield replace(base, accumulation=accumulation)
-            accumulation *= 4
-
-    seen = {setup.completed()}
     least = replace(lighter, mesh=cut)
-    *_, last = [least, *halved(least)]
+
+    def halved(base: Setup) -> list[Setup]:
+        devices = math.prod(mesh_shape(base.mesh, setup.chips.count)[:2])
+        parts = [setup.accumulation * 2 * 4**power for power in range(8)]
+        return [replace(base, accumulation=part) for part in parts if setup.rows % (part * devices) == 0]
+
+    last = [least, *halved(least)][-1]
     # In bfloat16 both results and checkpoints change.
     moments = replace(last, optimizer=replace(setup.optimizer, moment_dtype="bfloat16"))
+    seen = {setup.completed()}
     for candidate in (
-        lighter,
-        replace(setup, mesh=cut),
-        *halved(setup),
-        least,
-        *halved(lighter),
-        *halved(least),
-        moments,
+        *(lighter, replace(setup, mesh=cut), *halved(setup)),
+        *(least, *halved(lighter), *halved(least), moments),
     ):
-        if candidate.completed() not in seen:
-            seen.add(candidate.completed())
-            yield candidate.completed()
+        completed = candidate.completed()
+        if completed not in seen:
+            seen.add(completed)
+            yield completed
 
 
 def _cut_mesh(setup: Setup) -> MeshConfig:
@@ -112,10 +104,8 @@ def plan_command(
     """Plans a setup and, if it does not fit, the nearest one that does.
 
     Args:
-        setup: what to plan.
         work: FLOP of a whole grid, for its chip-hours; 0: not asked for.
         as_json: JSON instead of text.
-        progress: what is being tried.
 
     Returns:
         What to print, and whether the setup itself fits.
@@ -169,16 +159,15 @@ def describe(setup: Setup, plan: Plan, work: float = 0) -> str:
         "",
         "GiB on a device            training  evaluation",
     ]
-    parts: dict[str, tuple[int | None, int | None]] = {
-        "parameters": (plan.parameters, plan.parameters),
-        "optimizer": (plan.optimizer, 0),
-        "batch": (plan.batch, plan.batch),
-    }
-    for name in plan.train or plan.evaluate:
-        parts[name] = (plan.train.get(name), plan.evaluate.get(name))
-    totals = [sum(memory.values()) if memory else None for memory in (plan.train, plan.evaluate)]
-    parts["total"] = (totals[0], totals[1])
-    for name, values in parts.items():
+    steps = (plan.train, plan.evaluate)
+    rows: list[tuple[str, Sequence[int | None]]] = [
+        ("parameters", (plan.parameters, plan.parameters)),
+        ("optimizer", (plan.optimizer, 0)),
+        ("batch", (plan.batch, plan.batch)),
+        *((name, [step.get(name) for step in steps]) for name in plan.train or plan.evaluate),
+        ("total", [sum(step.values()) if step else None for step in steps]),
+    ]
+    for name, values in rows:
         shown = "".join("  too much" if value is None else f"{value / GIB:10.3f}" for value in values)
         lines.append(f"  {name:<22}{shown}")
     if topology.chip.memory:
@@ -200,15 +189,12 @@ def describe(setup: Setup, plan: Plan, work: float = 0) -> str:
             f"at most {share:.0%} of the peak"
         )
     if plan.bound and work:
-        steps = work / plan.model_flops
-        hours = steps * plan.bound * topology.count / 3600
+        count = work / plan.model_flops
+        hours = count * plan.bound * topology.count / 3600
         lines.append(
-            f"the grid's {work:.3g} FLOP are {steps:.0f} such steps: at least {hours:.3g} chip-hours; expect "
+            f"the grid's {work:.3g} FLOP are {count:.0f} such steps: at least {hours:.3g} chip-hours; expect "
             f"{hours / USUAL_SHARE:.3g}, assuming {USUAL_SHARE:.0%} of the bound"
         )
-    lines.append(
-        f"compiled in {plan.compile_seconds:.0f} s with {plan.host_memory / GIB:.1f} GiB of memory here"
-    )
     return "\n".join(lines) + "\n"
 
 

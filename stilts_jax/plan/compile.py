@@ -8,11 +8,7 @@ stilts_jax.plan.compile`` with a setup on its standard input.
 import json
 import math
 import os
-import re
-import resource
 import sys
-import time
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
@@ -35,9 +31,7 @@ from stilts_jax.plan.setup import (
     Setup,
     bound_seconds,
     bytes_sent,
-    masked_positions,
     model_flops,
-    setup_from_json,
 )
 from stilts_jax.sharding import (
     batch_sharding,
@@ -122,7 +116,6 @@ def topology_devices(topology: Topology) -> list[Any]:
 
 def plan_setup(setup: Setup) -> Plan:
     """Compiles both steps of a setup in this process and says what they need."""
-    start = time.monotonic()
     topology = setup.chips
     mesh = make_mesh(setup.mesh, topology_devices(topology))
     optimizer, loss = make_optimizer(setup.optimizer), make_loss(setup.model, HEAD)
@@ -170,40 +163,27 @@ def plan_setup(setup: Setup) -> Plan:
         executed_flops=executed,
         seconds=bound_seconds(setup, executed, train_memory.get("arguments", 0), sent),
         notes=tuple(sharding_notes(params, mesh)),
-        compile_seconds=time.monotonic() - start,
-        host_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     )
 
 
 def abstract_batch(setup: Setup) -> dict[str, jax.ShapeDtypeStruct]:
     """Returns the shapes of a batch for the head's kind of task."""
-    rows, length = setup.rows, setup.length
-
-    def integers(*shape: int) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(shape, jnp.int32)
-
-    weight = jax.ShapeDtypeStruct((rows,), jnp.float32)
-    batch = {"tokens": integers(rows, length), "weight": weight}
-    masked = masked_positions(length)
-    columns = {
-        "classify": {"label": integers(rows)},
-        "choice": {
-            "tokens": integers(rows, CHOICES, length),
-            "choice_mask": jax.ShapeDtypeStruct((rows, CHOICES), jnp.float32),
-            "label": integers(rows),
-        },
-        "tag": {"tags": integers(rows, length)},
-        "span": {"start": integers(rows), "end": integers(rows)},
-        "embed": {"pair_tokens": integers(rows, length)},
-        "mlm": {
-            "segments": integers(rows, length),
-            "positions": integers(rows, length),
-            "masked_positions": integers(rows, masked),
-            "masked_targets": integers(rows, masked),
-            "masked_weights": jax.ShapeDtypeStruct((rows, masked), jnp.float32),
-        },
+    row: tuple[int, ...] = (setup.rows,)
+    tokens, choices, masked = (*row, setup.length), (*row, CHOICES), (*row, setup.masked)
+    columns: dict[str, dict[str, tuple[int, ...]]] = {
+        "classify": {"label": row},
+        "choice": {"tokens": (*choices, setup.length), "choice_mask": choices, "label": row},
+        "tag": {"tags": tokens},
+        "span": {"start": row, "end": row},
+        "embed": {"pair_tokens": tokens},
+        "mlm": {"segments": tokens, "positions": tokens}
+        | dict.fromkeys(("masked_positions", "masked_targets", "masked_weights"), masked),
     }
-    return batch | columns[setup.head.kind]
+    real = ("weight", "choice_mask", "masked_weights")
+    return {
+        name: jax.ShapeDtypeStruct(shape, jnp.float32 if name in real else jnp.int32)
+        for name, shape in ({"tokens": tokens, "weight": row} | columns[setup.head.kind]).items()
+    }
 
 
 def _place(tree: Any, shardings: Any) -> Any:
@@ -236,8 +216,7 @@ def _compile(traced: Any, topology: Topology, *, hasty: bool = False) -> tuple[d
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        used = re.search(r"Used [\d.]+\w+ of [\d.]+\w+ \w+", str(error))
-        return {}, used[0] if used else str(error).splitlines()[0][:300]
+        return {}, str(error).splitlines()[0][:300]
     memory = {
         "arguments": found.argument_size_in_bytes,
         "temporaries": found.temp_size_in_bytes,
@@ -258,25 +237,22 @@ def count_flops(jaxpr: Any) -> float:
             left = equation.invars[0].aval.shape
             products = math.prod(equation.outvars[0].aval.shape)
             total += 2.0 * products * math.prod(left[axis] for axis in contracted)
-            continue
-        times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
-        total += times * sum(count_flops(inner) for inner in _inner_jaxprs(equation.params.values()))
+        else:
+            times = equation.params["length"] if equation.primitive.name == "scan" else 1
+            inner = jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr)
+            total += times * sum(count_flops(one) for one in inner if _is_jaxpr(one))
     return total
 
 
-def _inner_jaxprs(values: Iterable[Any]) -> Iterable[Any]:
-    for value in values:
-        if hasattr(value, "eqns") or hasattr(value, "jaxpr"):
-            yield value
-        elif isinstance(value, tuple | list):
-            yield from _inner_jaxprs(value)
+def _is_jaxpr(value: Any) -> bool:
+    return hasattr(value, "eqns") or hasattr(value, "jaxpr")
 
 
 def main() -> None:
     """Plans the setup on standard input; the plan, or the error's parts, go to the file that is named."""
     answer: dict[str, Any]
     try:
-        answer = {"plan": asdict(plan_setup(setup_from_json(json.load(sys.stdin))))}
+        answer = {"plan": asdict(plan_setup(Setup.from_json(json.load(sys.stdin))))}
     except ConfigError as error:
         answer = {"error": [error.what, error.where, error.fix]}
     with open(sys.argv[1], "w", encoding="utf-8") as file:

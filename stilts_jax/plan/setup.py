@@ -41,6 +41,15 @@ class Setup:
     evaluation: bool = True
     filler: int = 0
 
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Setup":
+        """Returns a setup from ``dataclasses.asdict`` of it."""
+        kinds: dict[str, Any] = {
+            **{"encoder": EncoderConfig, "head": HeadConfig, "compute": Compute},
+            **{"optimizer": OptimizerConfig, "mesh": MeshConfig},
+        }
+        return cls(**{**values, **{name: kind(**values[name]) for name, kind in kinds.items()}})
+
     def completed(self) -> "Setup":
         """Returns the setup as the loop would run it: sizes of all axes, and rows that the devices can share."""
         mesh = MeshConfig(*mesh_shape(self.mesh, self.chips.count), zero1=self.mesh.zero1)
@@ -64,13 +73,22 @@ class Setup:
         """Tokens that the encoder sees in a step: choices and pairs are several sequences per row."""
         return self.rows * {"choice": CHOICES, "embed": 2}.get(self.head.kind, 1) * self.length
 
+    @property
+    def masked(self) -> int:
+        """Masked positions of a row in masked language modelling."""
+        return math.ceil(0.15 * self.length)
+
+    @property
+    def width(self) -> int:
+        """Bytes of an activation."""
+        return 2 if self.compute.dtype == "bfloat16" else 4
+
     def describe(self) -> str:
         """The settings that a plan may change, in one line."""
         mesh = " ".join(f"{name}={getattr(self.mesh, name)}" for name in AXES)
-        zero1 = ", zero1" if self.mesh.zero1 else ""
         return (
-            f"mesh {mesh}{zero1}, remat {self.compute.remat}, accumulation {self.accumulation}, "
-            f"first moment {self.optimizer.moment_dtype}"
+            f"mesh {mesh}{', zero1' * self.mesh.zero1}, remat {self.compute.remat}, accumulation "
+            f"{self.accumulation}, first moment {self.optimizer.moment_dtype}"
         )
 
 
@@ -91,8 +109,6 @@ class Plan:
         executed_flops: those of all matrix products that the step runs, with recomputation.
         seconds: lower bounds of a step's time, by what limits it: compute, memory, links, network.
         notes: parameters that could not be cut as the rules say.
-        compile_seconds: for both steps.
-        host_memory: peak of the planning process in bytes.
     """
 
     num_parameters: int
@@ -107,8 +123,6 @@ class Plan:
     executed_flops: float
     seconds: Mapping[str, float]
     notes: tuple[str, ...]
-    compile_seconds: float
-    host_memory: int
 
     @property
     def bound(self) -> float:
@@ -127,18 +141,6 @@ class Plan:
         return all(memory and sum(memory.values()) <= available for memory in needed)
 
 
-def setup_from_json(values: Mapping[str, Any]) -> Setup:
-    """Returns a setup from ``dataclasses.asdict`` of it."""
-    kinds = {
-        "encoder": EncoderConfig,
-        "head": HeadConfig,
-        "compute": Compute,
-        "optimizer": OptimizerConfig,
-        "mesh": MeshConfig,
-    }
-    return Setup(**{name: kinds[name](**value) if name in kinds else value for name, value in values.items()})
-
-
 def model_flops(setup: Setup) -> float:
     """Multiply-adds, times two, that training on a batch needs: forward, and twice that backward.
 
@@ -146,14 +148,8 @@ def model_flops(setup: Setup) -> float:
     """
     shape, total = setup.encoder, setup.tokens * setup.encoder.training_flops(setup.length)
     if setup.head.kind == "mlm":
-        positions = setup.rows * masked_positions(setup.length)
-        total += 3.0 * positions * 2 * shape.hidden_size * (shape.hidden_size + shape.vocab_size)
+        total += 6.0 * setup.rows * setup.masked * shape.hidden_size * (shape.hidden_size + shape.vocab_size)
     return total
-
-
-def masked_positions(length: int) -> int:
-    """Masked positions in a row of masked language modelling."""
-    return math.ceil(0.15 * length)
 
 
 def bytes_sent(setup: Setup, params: Any, mesh: Mesh) -> float:
@@ -164,19 +160,16 @@ def bytes_sent(setup: Setup, params: Any, mesh: Mesh) -> float:
     a compiler adds to that is not counted.
     """
     data, fsdp, tensor = (mesh.shape[axis] for axis in AXES)
-    width = 2 if setup.compute.dtype == "bfloat16" else 4
     passes = 3 if setup.compute.remat == "full" else 2
     total = 0.0
     shardings = jax.tree.leaves(parameter_shardings(params, mesh))
     for (path, leaf), sharding in zip(parameter_paths(params), shardings):
         shard = math.prod(sharding.shard_shape(leaf.shape))
-        cut_by_tensor = "tensor" in jax.tree.leaves(tuple(sharding.spec))
-        whole = leaf.size / (tensor if cut_by_tensor else 1)
+        whole = leaf.size / (tensor if "tensor" in jax.tree.leaves(tuple(sharding.spec)) else 1)
         if not path.endswith("embeddings/word"):  # devices exchange the rows that they look up, as below
-            total += 3 * setup.accumulation * width * (whole - shard)
-        total += 2 * width * shard * (data - 1) / data
-    rows = setup.tokens / (data * fsdp)
-    hidden = width * rows * setup.encoder.hidden_size
+            total += 3 * setup.accumulation * setup.width * (whole - shard)
+        total += 2 * setup.width * shard * (data - 1) / data
+    hidden = setup.width * setup.tokens / (data * fsdp) * setup.encoder.hidden_size
     sums = 2 * passes * setup.encoder.num_layers * hidden * 2 * (tensor - 1) / tensor
     return total + sums + 2 * hidden * (fsdp - 1) / fsdp
 
@@ -188,20 +181,18 @@ def bound_seconds(setup: Setup, executed: float, arguments: int, sent: float) ->
     pass. Links: all that is sent, at the speed of all links together. Network: every device's own part of the gradient
     is summed over slices of TPUs, or over hosts of GPUs.
     """
-    topology, shape = setup.chips, setup.encoder
-    chip = topology.chip
+    topology, shape, chip = setup.chips, setup.encoder, setup.chips.chip
     if not chip.flops:
         return {}
     layers = shape.num_layers * (4 * shape.hidden_size**2 + 2 * shape.hidden_size * shape.intermediate_size)
-    width = 2 if setup.compute.dtype == "bfloat16" else 4
     passes = (3 if setup.compute.remat != "none" else 2) * setup.accumulation
-    parts = max(1, setup.mesh.fsdp * setup.mesh.tensor)
     groups = topology.shape[0] if topology.platform == "cuda" else topology.slices
-    gradient = width * (layers + shape.vocab_size * shape.hidden_size) / parts
+    parts = max(1, setup.mesh.fsdp * setup.mesh.tensor)
+    gradient = setup.width * (layers + shape.vocab_size * shape.hidden_size) / parts
+    weights = passes * setup.width * layers / max(1, setup.mesh.tensor)
     return {
         "compute": executed / topology.count / chip.flops,
-        "memory": (2 * arguments + passes * width * layers / max(1, setup.mesh.tensor))
-        / chip.memory_bandwidth,
+        "memory": (2 * arguments + weights) / chip.memory_bandwidth,
         "links": sent / chip.link_bandwidth,
         "network": 2 * gradient * (groups - 1) / groups / chip.network_bandwidth,
     }

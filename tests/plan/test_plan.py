@@ -14,7 +14,7 @@ from stilts_jax.model.config import SHAPES, Compute, HeadConfig
 from stilts_jax.model.heads import abstract_params
 from stilts_jax.plan import command
 from stilts_jax.plan.compile import abstract_batch, count_flops
-from stilts_jax.plan.setup import Plan, Setup, bound_seconds, bytes_sent, model_flops, setup_from_json
+from stilts_jax.plan.setup import Plan, Setup, bound_seconds, bytes_sent, model_flops
 from stilts_jax.sharding import MeshConfig
 from stilts_jax.train.losses import make_loss
 from stilts_jax.train.optimizer import OptimizerConfig
@@ -97,7 +97,7 @@ def test_flops_by_formula_and_by_counting() -> None:
 
 
 def test_a_setup_survives_json() -> None:
-    assert setup_from_json(json.loads(json.dumps(dataclasses.asdict(SETUP)))) == SETUP
+    assert Setup.from_json(json.loads(json.dumps(dataclasses.asdict(SETUP)))) == SETUP
 
 
 def test_text_and_json(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +119,7 @@ def faked(setup: Setup) -> Plan:
     need //= setup.mesh.fsdp if setup.mesh.fsdp > 1 else 1
     need //= setup.accumulation
     train, seconds = {"arguments": need}, {"compute": 2.0, "links": 1.0}
-    return Plan(10**9, need, 0, 0, train, train, "", 5e9, 1e15, 1e15, seconds, (), 1.0, GIB)
+    return Plan(10**9, need, 0, 0, train, train, "", 5e9, 1e15, 1e15, seconds, ())
 
 
 ONE = replace(SETUP, topology="v5e:2x4", mesh=MeshConfig(8, 1, 1), rows=64, compute=Compute(remat="none"))
