@@ -24,14 +24,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
     from stilts_jax.commands.options import check_data_root
     from stilts_jax.tasks import get_task, list_tasks
-    from stilts_jax.tasks.sources.inventory import format_inventory, format_paths, take_inventory
+    from stilts_jax.tasks.sources.inventory import format_inventory, format_paths
     from stilts_jax.tasks.sources.read import DataSource
 
     tasks = [get_task(name) for name in arguments.names or list_tasks()]
     if arguments.data_root:
         check_data_root(arguments.data_root)
     source = DataSource(root=arguments.data_root or Path("data"), kind=arguments.source)
-    print(format_inventory(take_inventory(tasks, source)))
+    print(format_inventory(tasks, source))
     for task in tasks if arguments.names else ():
         print(f"\n{format_paths(task, source)}")
     return 0

@@ -18,8 +18,14 @@ from stilts_jax.evaluation.metrics import METRICS, MetricResult
 from stilts_jax.evaluation.retrieval import retrieval_gold
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.sources.documents import read_bytes, read_json
-from stilts_jax.tasks.sources.files import fill, find_files
-from stilts_jax.tasks.sources.read import DataSource, find_paths, read_examples, read_retrieval, with_labels
+from stilts_jax.tasks.sources.read import (
+    DataSource,
+    find_gold_file,
+    find_paths,
+    read_examples,
+    read_retrieval,
+    with_labels,
+)
 from stilts_jax.tasks.sources.readers import read_lines
 from stilts_jax.tasks.sources.rows import Problems
 from stilts_jax.tasks.spec import UNKNOWN_LABEL, Task
@@ -83,13 +89,8 @@ def _read_squad(path: Path) -> dict[str, list[str]] | None:
 
 def _read_gold_file(folder: Path, task: Task, language: str) -> Found | None:
     """Gold of a release that keeps it in a file of its own, so that nobody needs the texts or a pool of millions."""
-    for layout in task.sources.pools:
-        for role in layout.optional:
-            pattern = layout.paths.get(task.reported, {}).get(role)
-            path = fill(pattern, language, layout.codes, base=language) if pattern else ""
-            if path and (found := find_files(folder, path)):
-                return submission.read_predictions(found[0], task), found[0]
-    return None
+    found = find_gold_file(task, language, folder)
+    return (submission.read_predictions(found, task), found) if found else None
 
 
 def _read_release(folder: Path, task: Task, language: str) -> Found | None:

@@ -11,8 +11,7 @@ from stilts_jax.experiment.phases import HUB, NONE, Phase, list_phases
 from stilts_jax.experiment.run import is_done
 from stilts_jax.settings import split_names, split_pairs
 from stilts_jax.tasks import get_task
-from stilts_jax.tasks.sources.locate import list_patterns
-from stilts_jax.tasks.sources.read import available_languages, find_paths, with_labels
+from stilts_jax.tasks.sources.read import available_languages, find_paths, list_patterns, with_labels
 from stilts_jax.tasks.spec import Task
 
 
@@ -92,7 +91,7 @@ def _missing_of(phase: Phase, context: Context) -> Iterator[str]:
 
 
 def _line(task: Task, split: str, languages: str, context: Context) -> str:
-    patterns = list_patterns(task.sources, split, context.source.kind_of(task, split))
+    patterns = list_patterns(task, split, context.source)
     looked = f"looked for {', '.join(patterns)}" if patterns else "the task has none"
     return f"{task.name} {split} {languages}: {looked}"
 

@@ -3,53 +3,34 @@
 The parts are laid end to end, so that sampling is proportional to their sizes; dev is laid together likewise.
 """
 
+from dataclasses import replace
+
 from stilts_jax.tasks.mnli import LABELS, SPELLINGS
 from stilts_jax.tasks.mnli import TASK as MNLI
 from stilts_jax.tasks.snli import TASK as SNLI
 from stilts_jax.tasks.sources.converters import classify
-from stilts_jax.tasks.sources.readers import read_jsonl
-from stilts_jax.tasks.spec import Files, Hyperparameters, Prepared, Sources, Task
+from stilts_jax.tasks.spec import Hyperparameters, Source, Task, files, hub, tfds
+
+_released = classify("context", "hypothesis", renamed=SPELLINGS, id="uid")
 
 
-def _round(number: int) -> Sources:
-    folders = (f"anli/R{number}", f"anli/anli_v1.0/R{number}", f"anli/anli_v0.1/R{number}")
-    released = classify("context", "hypothesis", labels=LABELS, renamed=SPELLINGS, id="uid")
-    return Sources(
-        files=(
-            Files(
-                paths={
-                    split: tuple(f"{folder}/{split}.jsonl" for folder in folders)
-                    for split in ("train", "dev")
-                },
-                read=read_jsonl,
-                convert=released,
-            ),
-        ),
-        hub=(
-            Prepared(
-                name="facebook/anli",
-                config="plain_text",
-                splits={"train": f"train_r{number}", "dev": f"dev_r{number}"},
-                convert=classify("premise", "hypothesis", labels=LABELS),
-            ),
-        ),
-        tfds=(
-            Prepared(
-                name="anli",
-                config=f"r{number}",
-                splits={"train": "train", "dev": "validation"},
-                convert=released,
-            ),
-        ),
+def _round(number: int) -> tuple[Source, ...]:
+    path = f"R{number}/{{split}}.jsonl"
+    splits = {"train": f"train_r{number}", "dev": f"dev_r{number}"}
+    return (
+        files(f"anli/{path} anli/anli_v1.0/{path} anli/anli_v0.1/{path}", _released, "train dev"),
+        hub("facebook/anli/plain_text", classify("premise", "hypothesis"), splits),
+        tfds(f"anli/r{number}", _released, "train dev"),
     )
 
 
+_PARTS = {"snli": SNLI.sources, "mnli": MNLI.sources} | {f"anli_r{one}": _round(one) for one in (1, 2, 3)}
+
 TASK = Task(
     name="anli",
-    version=1,
+    title="ANLI",
     kind="classify",
     group="intermediate",
-    description="ANLI+: SNLI, MNLI and ANLI rounds 1 to 3 together",
     labels=LABELS,
     reported="dev",
     hyperparameters={"paper": Hyperparameters(batch_size=24, epochs=2)},
@@ -57,11 +38,5 @@ TASK = Task(
         "train": 549_367 + 392_702 + 16_946 + 45_460 + 100_459,
         "dev": 9_842 + 9_815 + 1_000 + 1_000 + 1_200,
     },
-    sources=Sources(
-        parts=(
-            ("snli", SNLI.sources),
-            ("mnli", MNLI.sources),
-            *((f"anli_r{number}", _round(number)) for number in (1, 2, 3)),
-        )
-    ),
+    sources=tuple(replace(source, part=part) for part, sources in _PARTS.items() for source in sources),
 )

@@ -14,9 +14,10 @@ from stilts_jax.tasks.sources.converters import pick_label
 from stilts_jax.tasks.sources.documents import BadRow
 from stilts_jax.tasks.sources.readers import read_jsonl
 from stilts_jax.tasks.sources.rows import Problems, Row, describe
-from stilts_jax.tasks.spec import ChoiceExample, Files, Prepared, Sources, Task
+from stilts_jax.tasks.spec import ChoiceExample, Task, files, hub, tfds
 
 _ROWS_THAT_VARY = 20
+SPLITS = {"train": "train", "dev": "val", "test": "test"}
 
 
 def read_copa(path: Path, language: str, problems: Problems) -> Iterator[Row]:
@@ -26,7 +27,7 @@ def read_copa(path: Path, language: str, problems: Problems) -> Iterator[Row]:
     yield from (replace(row, fields={**row.fields, "label": None}) if blanked else row for row in rows)
 
 
-def convert(row: Row) -> ChoiceExample:
+def convert(row: Row, labels: tuple[str, ...]) -> ChoiceExample:
     """Returns the question of a row of COPA or XCOPA."""
     choices = (row["choice1"], row["choice2"])
     if row["question"] not in ("cause", "effect"):
@@ -37,39 +38,20 @@ def convert(row: Row) -> ChoiceExample:
 
 TASK = Task(
     name="copa",
-    version=1,
+    title="COPA",
     kind="choice",
     group="intermediate",
-    description="cause or effect, two answers (COPA of SuperGLUE)",
     reported="dev",
     hyperparameters=SIQA.hyperparameters,
     counts={"train": 400, "dev": 100, "test": 500},
-    sources=Sources(
-        files=(
-            Files(
-                paths={
-                    split: (f"copa/{name}.jsonl", f"COPA/{name}.jsonl", f"xcopa/{name}-{{language}}.jsonl")
-                    for split, name in (("train", "train"), ("dev", "val"), ("test", "test"))
-                },
-                read=read_copa,
-                convert=convert,
-            ),
+    sources=(
+        files(
+            "copa/{split}.jsonl COPA/{split}.jsonl xcopa/{split}-{language}.jsonl",
+            convert,
+            SPLITS,
+            read=read_copa,
         ),
-        hub=(
-            Prepared(
-                name="aps/super_glue",
-                config="copa",
-                splits={"train": "train", "dev": "validation", "test": "test"},
-                convert=convert,
-            ),
-        ),
-        tfds=(
-            Prepared(
-                name="super_glue",
-                config="copa",
-                splits={"train": "train", "dev": "validation", "test": "test"},
-                convert=convert,
-            ),
-        ),
+        hub("aps/super_glue/copa", convert),
+        tfds("super_glue/copa", convert),
     ),
 )

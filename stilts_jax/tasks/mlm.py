@@ -8,14 +8,14 @@ as one text, so that either can be predicted from the other.
 from stilts_jax.tasks.sources.converters import share_of
 from stilts_jax.tasks.sources.readers import Table, read_text
 from stilts_jax.tasks.sources.rows import Row
-from stilts_jax.tasks.spec import Example, Files, Hyperparameters, Sources, Task, TextExample
+from stilts_jax.tasks.spec import Example, Hyperparameters, Task, TextExample, files
 
 
-def _line(row: Row) -> TextExample | None:
+def _line(row: Row, labels: tuple[str, ...]) -> TextExample | None:
     return TextExample(str(row.number), row["text"]) if row.text("text").strip() else None
 
 
-def _pair(row: Row) -> TextExample:
+def _pair(row: Row, labels: tuple[str, ...]) -> TextExample:
     return TextExample(str(row.number), f"{row['text']} {row['translation']}")
 
 
@@ -26,27 +26,15 @@ def _keep(example: Example, split: str) -> bool:
 
 TASK = Task(
     name="mlm",
-    version=1,
+    title="MLM",
     kind="mlm",
     group="intermediate",
-    description="masked language modelling on text files",
     languages=(),
-    metric="perplexity",
     reported="dev",
     hyperparameters={"paper": Hyperparameters(batch_size=8, epochs=1)},
-    sources=Sources(
-        files=(
-            Files(
-                paths=dict.fromkeys(("train", "dev"), ("text/{language}.txt",)),
-                read=read_text,
-                convert=_line,
-            ),
-            Files(
-                paths=dict.fromkeys(("train", "dev"), ("text/{language}.tsv",)),
-                read=Table(("text", "translation")),
-                convert=_pair,
-            ),
-        ),
-        keep=_keep,
+    keep=_keep,
+    sources=(
+        files("text/{language}.txt", _line, "train dev", read=read_text),
+        files("text/{language}.tsv", _pair, "train dev", read=Table(("text", "translation"))),
     ),
 )

@@ -4,54 +4,27 @@ Dev and test; test is reported. The files that mix languages lie beside these an
 """
 
 from stilts_jax.tasks.sources.converters import span
-from stilts_jax.tasks.sources.readers import read_squad
-from stilts_jax.tasks.spec import Files, Prepared, Sources, Task, names
+from stilts_jax.tasks.spec import Task, counts, files, hub, names, tfds
 from stilts_jax.tasks.xquad import TASK as XQUAD
 
 LANGUAGES = names("en es de ar hi vi zh")
 
 TASK = Task(
     name="mlqa",
-    version=1,
+    title="MLQA",
     kind="span",
     group="qa",
-    description="extractive question answering in 7 languages (MLQA)",
     languages=LANGUAGES,
     metric="mlqa",
     train_on=("squad_v1",),
     hyperparameters=XQUAD.hyperparameters,
     counts={
-        "dev": {"en": 1_148, "de": 512, "es": 500, "ar": 517, "zh": 504, "vi": 511, "hi": 507},
-        "test": {"en": 11_590, "de": 4_517, "es": 5_253, "ar": 5_335, "zh": 5_137, "vi": 5_495, "hi": 4_918},
+        "dev": counts("en:1148 de:512 es:500 ar:517 zh:504 vi:511 hi:507"),
+        "test": counts("en:11590 de:4517 es:5253 ar:5335 zh:5137 vi:5495 hi:4918"),
     },
-    sources=Sources(
-        files=(
-            Files(
-                paths={
-                    split: (f"mlqa/MLQA_V1/{split}/{split}-context-{{language}}-question-{{language}}.json",)
-                    for split in ("dev", "test")
-                },
-                read=read_squad,
-                convert=span(),
-            ),
-        ),
-        hub=(
-            Prepared(
-                name="google/xtreme",
-                config="MLQA.{language}.{language}",
-                splits={"dev": "validation", "test": "test"},
-                languages=LANGUAGES,
-                convert=span(stripped=True),
-            ),
-        ),
-        tfds=(
-            Prepared(
-                name="mlqa",
-                config="{language}",
-                splits={"dev": "validation", "test": "test"},
-                languages=LANGUAGES,
-                convert=span(),
-            ),
-        ),
+    sources=(
+        files("mlqa/MLQA_V1/{split}/{split}-context-{language}-question-{language}.json", span(), "dev test"),
+        hub("google/xtreme/MLQA.{language}.{language}", span(stripped=True), "dev test", languages=LANGUAGES),
+        tfds("mlqa/{language}", span(), "dev test", languages=LANGUAGES),
     ),
 )

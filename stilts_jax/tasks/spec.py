@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from stilts_jax.errors import ConfigError, nearest
-from stilts_jax.settings import Preset
+from stilts_jax.settings import Preset, SourceKind
 
 Kind = Literal["classify", "choice", "tag", "span", "embed", "mlm"]
 Group = Literal["classification", "tagging", "qa", "retrieval", "intermediate"]
@@ -122,98 +122,104 @@ def names(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
-@dataclass(frozen=True, kw_only=True)
-class Files:
-    """One layout of release files under the data root.
+def pairs(text: str) -> dict[str, str]:
+    """Returns what ``"a:b c:d"`` says."""
+    return dict(item.split(":") for item in text.split())
+
+
+def counts(text: str) -> dict[str, int]:
+    """Returns numbers by language, written as ``"de:10 en:12"``."""
+    return {code: int(count) for code, count in pairs(text).items()}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Source:
+    """One place where splits of a task come from: release files, a data set of the hub, or a TFDS builder.
 
     Attributes:
-        paths: path patterns by split, tried in order. ``{language}`` stands for the language, ``*`` and
-            ``**`` for anything (all matches are read, in the order of their names); ``.gz`` may stand behind
-            any. A pattern without ``{language}`` names the file in ``language``; the files of other languages
-            have ``-LANGUAGE`` before the extension.
-        read: ``read(path, language, problems)`` yields rows; see ``stilts_jax.tasks.sources.readers``.
-        convert: makes an example of a row; None where the row does not belong to the data. Without it, rows
-            of words and tags are converted with the labels of ``Sources.labels_file``.
-        codes: the layout's own language codes, where they differ from ours.
-        language_of: the language of a row, for a file that holds several.
-        tolerated: rows that can't be used in the released files themselves; they don't count as skipped.
+        kind: files, hub or tfds.
+        splits: its names of our splits; several, joined by spaces, are tried in their order.
+        paths: files: path patterns below the data root, tried in order. ``{split}`` and ``{language}`` stand for
+            names, ``*`` and ``**`` for anything (all matches are read, in the order of their names); ``.gz`` may
+            stand behind any. A pattern without ``{language}`` names the file in ``language``; the files of other
+            languages have ``-LANGUAGE`` before the extension.
+        roles: files of a retrieval evaluation: a pattern for each role; ``gold`` may be absent.
+        name: the repository or the builder.
+        config: its configuration; ``{language}`` stands for the language here and in the names of splits.
+        read: ``read(path, language, problems)`` yields the rows of a file; by its extension if None.
+        convert: ``convert(row, labels)`` makes an example of a row; None where the row is no part of the data.
+        build: ``build(rows, language, problems)`` makes a ``RetrievalSet``; with ``roles`` of files by role.
+        by_language: the rows of a row with the language of each, where a file holds several languages.
         language: the language of files whose pattern does not name one.
-    """
-
-    paths: Mapping[str, tuple[str, ...]]
-    read: Callable[..., Iterable[Any]]
-    convert: Callable[[Any], Example | None] | None
-    codes: Mapping[str, str] = field(default_factory=dict)
-    language_of: Callable[[Any], str] | None = None
-    tolerated: int = 0
-    language: str = "en"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pools:
-    """The files of a retrieval evaluation.
-
-    Attributes:
-        paths: path patterns by split and role (``queries``, ``candidates``, ``gold``, ...), as in ``Files``.
-        build: ``build(paths by role, language, problems)`` returns the ``RetrievalSet``.
-        optional: roles that may be absent (blanked gold).
-        codes: the layout's own language codes, where they differ from ours.
-    """
-
-    paths: Mapping[str, Mapping[str, str]]
-    build: Callable[..., RetrievalSet]
-    optional: tuple[str, ...] = ("gold",)
-    codes: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """A data set of the hub or a TFDS builder; the data itself says what its columns and classes are.
-
-    Attributes:
-        name: repository or builder.
-        convert: makes an example of a row; class labels arrive as names.
-        splits: their split names by ours; ``{language}`` stands for the language.
-        config: the configuration; ``{language}`` likewise.
-        codes: their language codes, where they differ from ours.
-        languages: those that it has; empty where the configuration does not depend on the language (English).
-        language_of: the language of a row, where one configuration holds several.
-        build: makes a ``RetrievalSet`` of the rows of a retrieval task (then ``convert`` is not used).
+        languages: those that a data set has, where its configuration depends on the language; empty for English.
+        codes: its own language codes, where they differ from ours.
         tolerated: rows that can't be used in the released data themselves; they don't count as skipped.
+        part: sources of several parts are read one part after the other (ANLI+).
     """
 
-    name: str
+    kind: SourceKind = "files"
     splits: Mapping[str, str]
-    convert: Callable[[Any], Example | None] | None = None
+    paths: tuple[str, ...] = ()
+    roles: Mapping[str, str] = field(default_factory=dict)
+    name: str = ""
     config: str = ""
-    codes: Mapping[str, str] = field(default_factory=dict)
-    languages: tuple[str, ...] = ()
-    language_of: Callable[[Any], str] | None = None
+    read: Callable[..., Iterable[Any]] | None = None
+    convert: Callable[[Any, tuple[str, ...]], Example | None] | None = None
     build: Callable[..., RetrievalSet] | None = None
+    by_language: Callable[[Any], Iterable[tuple[str, Any]]] | None = None
+    language: str = "en"
+    languages: tuple[str, ...] = ()
+    codes: Mapping[str, str] = field(default_factory=dict)
     tolerated: int = 0
+    part: str = ""
+
+    def patterns(self, split: str) -> tuple[str, ...]:
+        """Returns the path patterns of a split, or what else is looked for."""
+        if self.kind != "files":
+            return (f"{self.kind}/{self.name}",)
+        theirs = self.splits[split].split()
+        return tuple(path.replace("{split}", name) for path in self.paths for name in theirs)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sources:
-    """Where the splits of a task come from.
+def files(
+    paths: str | Mapping[str, str],
+    convert: Any = None,
+    splits: str | Mapping[str, str] = "train dev test",
+    **more: Any,
+) -> Source:
+    """Returns release files: paths joined by spaces, or paths by role; splits by name where theirs differ from ours."""
+    named = {split: split for split in splits.split()} if isinstance(splits, str) else splits
+    where = {"paths": names(paths)} if isinstance(paths, str) else {"roles": paths}
+    return Source(splits=named, convert=convert, **where, **more)
 
-    Attributes:
-        files: layouts, tried in order.
-        pools: layouts of the retrieval evaluation, tried in order.
-        hub: data sets of the Hugging Face hub, tried in order.
-        tfds: TFDS builders, tried in order.
-        parts: named sources that are read one after the other instead (ANLI+).
-        keep: ``keep(example, split)`` is false for examples of the same file that belong to another split.
-        labels_file: a JSON object from label to index, for a task whose labels come with its data (CCG).
-    """
 
-    files: tuple[Files, ...] = ()
-    pools: tuple[Pools, ...] = ()
-    hub: tuple[Prepared, ...] = ()
-    tfds: tuple[Prepared, ...] = ()
-    parts: tuple[tuple[str, "Sources"], ...] = ()
-    keep: Callable[[Example, str], bool] | None = None
-    labels_file: str = ""
+def hub(
+    data_set: str, convert: Any = None, splits: str | Mapping[str, str] = "train dev test", **more: Any
+) -> Source:
+    """Returns a data set of the hub, ``OWNER/NAME`` with ``/CONFIGURATION`` behind it; its dev is "validation"."""
+    owner, name, *config = data_set.split("/", 2)
+    return _prepared("hub", f"{owner}/{name}", config[0] if config else "default", convert, splits, more)
+
+
+def tfds(
+    builder: str, convert: Any = None, splits: str | Mapping[str, str] = "train dev test", **more: Any
+) -> Source:
+    """Returns a TFDS builder, ``NAME`` or ``NAME/CONFIGURATION``; its dev is "validation"."""
+    name, _, config = builder.partition("/")
+    return _prepared("tfds", name, config, convert, splits, more)
+
+
+def _prepared(
+    kind: SourceKind,
+    name: str,
+    config: str,
+    convert: Any,
+    splits: str | Mapping[str, str],
+    more: Mapping[str, Any],
+) -> Source:
+    if isinstance(splits, str):
+        splits = {split: "validation" if split == "dev" else split for split in splits.split()}
+    return Source(kind=kind, name=name, config=config, convert=convert, splits=splits, **more)
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +254,8 @@ class Task:
         languages: those that the task is evaluated in.
         split_languages: those of a split that not all languages have (or need).
         labels: label names in the order of their indices (classify, tag).
-        metric: one of ``METRICS_OF`` its kind.
+        labels_file: a JSON object from label to index below the data root, for labels that come with the data (CCG).
+        metric: one of ``METRICS_OF`` its kind; the first of them if empty.
         train_on: tasks whose training gives this task's model, in order; empty if it has its own train split
             or needs no training.
         selection: the split that picks the best checkpoint of a run on this task (in its source language); empty
@@ -257,21 +264,22 @@ class Task:
         hyperparameters: by preset; a preset that is absent falls back to "paper".
         shared_candidates: one pool of candidates for all languages (embed).
         retrieval: how an embed task is scored: nearest neighbour, bitext mining or a ranking.
-        sources: where the splits come from; see ``stilts_jax.tasks.sources.read``.
+        sources: where the splits come from; of each kind the first that has a split is read.
+        keep: ``keep(example, split)`` is false for examples of the same file that belong to another split.
         counts: examples of the released data by split, for all languages alike or by language.
         source_language: the language that it is trained in ("mnli@de": de).
     """
 
     name: str
-    version: int
     kind: Kind
     group: Group
-    description: str
+    version: int = 1
     title: str = ""
     languages: tuple[str, ...] = ("en",)
     split_languages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
-    metric: str = "accuracy"
+    labels_file: str = ""
+    metric: str = ""
     train_on: tuple[str, ...] = ()
     selection: str = "dev"
     reported: str = "test"
@@ -280,17 +288,15 @@ class Task:
     )
     shared_candidates: bool = False
     retrieval: Retrieval = ""
-    sources: Sources = Sources()
+    sources: tuple[Source, ...] = ()
+    keep: Callable[[Example, str], bool] | None = None
     counts: Mapping[str, int | Mapping[str, int]] = field(default_factory=dict)
     source_language: str = "en"
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
-            raise ConfigError(
-                f"{self.name!r} can't be the name of a task.",
-                where="name",
-                fix="use letters, digits, _ - and .",
-            )
+            what = f"{self.name!r} can't be the name of a task."
+            raise ConfigError(what, where="name", fix="use letters, digits, _ - and .")
         self._check_lists()
         self._one_of("kind", self.kind, KINDS)
         self._one_of("group", self.group, GROUPS)
@@ -299,7 +305,10 @@ class Task:
                 f"retrieval={self.retrieval!r} does not suit kind {self.kind!r}", "only embed has one"
             )
         self._one_of("retrieval", self.retrieval, get_args(Retrieval))
-        self._one_of("metric", self.metric, METRICS_OF[self.retrieval or self.kind])
+        known = METRICS_OF[self.retrieval or self.kind]
+        if not self.metric:
+            object.__setattr__(self, "metric", known[0])
+        self._one_of("metric", self.metric, known)
         if not all(isinstance(one, Hyperparameters) for one in self.hyperparameters.values()):
             self._refuse("hyperparameters holds something else", "give Hyperparameters(...) by preset")
         for preset in self.hyperparameters:
@@ -310,13 +319,13 @@ class Task:
     @property
     def is_trained(self) -> bool:
         """Whether scoring takes a trained head; only retrieval from an encoder as it is needs none."""
-        own = any("train" in source.paths for source in self.sources.files)
+        own = any("train" in source.splits for source in self.sources)
         return self.retrieval in ("", "ranking") or bool(self.train_on) or own
 
     @property
     def is_scored_on_selection(self) -> bool:
         """Whether an intermediate phase has a score to report: on its selection split, where there is one."""
-        pools = any(self.selection in pool.paths for pool in self.sources.pools)
+        pools = any(source.build and self.selection in source.splits for source in self.sources)
         return bool(self.selection) and self.kind != "mlm" and (self.kind != "embed" or pools)
 
     def _check_lists(self) -> None:

@@ -5,10 +5,11 @@ questions is set apart, whole paragraphs at a time and the same ones everywhere 
 XTREME's download cuts training ids down to their last part, which is not unique, so there rows are numbered.
 """
 
+from collections.abc import Iterator
+
 from stilts_jax.tasks.sources.converters import share_of, span
-from stilts_jax.tasks.sources.readers import read_squad
 from stilts_jax.tasks.sources.rows import Row
-from stilts_jax.tasks.spec import Example, Files, Prepared, Sources, SpanExample, Task, names
+from stilts_jax.tasks.spec import Example, SpanExample, Task, counts, files, hub, names, pairs, tfds
 from stilts_jax.tasks.xquad import TASK as XQUAD
 
 LANGUAGES = names("en ar bn fi id ko ru sw te")
@@ -16,97 +17,45 @@ SPELLED_OUT = dict(
     zip(LANGUAGES, names("english arabic bengali finnish indonesian korean russian swahili telugu"))
 )
 _CODES = {name: code for code, name in SPELLED_OUT.items()}
-_TRAIN, _DEV = "tydiqa/tydiqa-goldp-v1.1-train", "tydiqa/tydiqa-goldp-v1.1-dev"
+_FOLDER, _ALL = "tydiqa/tydiqa-goldp-v1.1-{split}", "tydiqa-goldp-v1.1-{split}.json"
+_CARVED, _SPLITS = pairs("train:train dev:train"), pairs("train:train dev:train test:validation")
 
 
-def _language_of(row: Row) -> str:
+def _by_language(row: Row) -> Iterator[tuple[str, Row]]:
     name = row.id("id").partition("-")[0]
-    return _CODES.get(name, name)
+    yield _CODES.get(name, name), row
 
 
 def _keep(example: Example, split: str) -> bool:
-    if split == "test":
-        return True
     assert isinstance(example, SpanExample)
-    return (share_of(example.context) < 0.1) == (split == "dev")
+    return split == "test" or (share_of(example.context) < 0.1) == (split == "dev")
 
 
 TASK = Task(
     name="tydiqa",
-    version=1,
+    title="TyDiQA",
     kind="span",
     group="qa",
-    description="extractive question answering in 9 languages (TyDi QA, gold passage)",
     languages=LANGUAGES,
     split_languages={"dev": ("en",)},
-    metric="squad",
     hyperparameters=XQUAD.hyperparameters,
     counts={
         "train+dev": {"en": 3_696},
-        "test": {
-            "ar": 921,
-            "bn": 113,
-            "en": 440,
-            "fi": 782,
-            "id": 565,
-            "ko": 276,
-            "ru": 812,
-            "sw": 499,
-            "te": 669,
-        },
+        "test": counts("ar:921 bn:113 en:440 fi:782 id:565 ko:276 ru:812 sw:499 te:669"),
     },
-    sources=Sources(
-        files=(
-            Files(
-                paths=dict.fromkeys(("train", "dev"), (f"{_TRAIN}/tydiqa.goldp.{{language}}.train.json",)),
-                read=read_squad,
-                convert=span(numbered=True),
-            ),
-            Files(
-                paths={"test": (f"{_DEV}/tydiqa.goldp.{{language}}.dev.json",)},
-                read=read_squad,
-                convert=span(),
-            ),
-            Files(
-                paths={"test": (f"{_DEV}/tydiqa-goldp-dev-{{language}}.json",)},
-                read=read_squad,
-                convert=span(),
-                codes=SPELLED_OUT,
-            ),
-            Files(
-                paths={
-                    **dict.fromkeys(("train", "dev"), (f"{_TRAIN}.json", f"{_TRAIN}{_TRAIN[6:]}.json")),
-                    "test": (f"{_DEV}.json",),
-                },
-                read=read_squad,
-                convert=span(),
-                language_of=_language_of,
-            ),
+    keep=_keep,
+    sources=(
+        files(f"{_FOLDER}/tydiqa.goldp.{{language}}.{{split}}.json", span(numbered=True), _CARVED),
+        files(f"{_FOLDER}/tydiqa.goldp.{{language}}.{{split}}.json", span(), {"test": "dev"}),
+        files(f"{_FOLDER}/tydiqa-goldp-dev-{{language}}.json", span(), {"test": "dev"}, codes=SPELLED_OUT),
+        files(
+            f"{_FOLDER}.json {_FOLDER}/{_ALL}", span(), {**_CARVED, "test": "dev"}, by_language=_by_language
         ),
-        hub=tuple(
-            Prepared(
-                name=name,
-                config=config,
-                splits={"train": "train", "dev": "train", "test": "validation"},
-                languages=LANGUAGES,
-                language_of=_language_of,
-                convert=span(stripped=True),
-            )
-            for name, config in (
-                ("google-research-datasets/tydiqa", "secondary_task"),
-                ("google/xtreme", "tydiqa"),
-            )
+        *(
+            hub(name, span(stripped=True), _SPLITS, by_language=_by_language)
+            for name in ("google-research-datasets/tydiqa/secondary_task", "google/xtreme/tydiqa")
         ),
-        tfds=(
-            Prepared(
-                name="tydi_qa",
-                config="goldp",
-                splits={"train": "train", "dev": "train", "test": "validation-{language}"},
-                languages=LANGUAGES,
-                language_of=_language_of,
-                convert=span(),
-            ),
-        ),
-        keep=_keep,
+        tfds("tydi_qa/goldp", span(), _CARVED, by_language=_by_language),
+        tfds("tydi_qa/goldp", span(), {"test": "validation-{language}"}, languages=LANGUAGES),
     ),
 )

@@ -8,58 +8,39 @@ that of the language (Ancient Greek with Greek, Classical Chinese with Chinese),
 """
 
 from stilts_jax.tasks.sources.converters import tag
-from stilts_jax.tasks.sources.readers import read_conllu, read_tagged
-from stilts_jax.tasks.spec import Files, Hyperparameters, Sources, Task, names
+from stilts_jax.tasks.sources.readers import read_tagged
+from stilts_jax.tasks.spec import Hyperparameters, Task, counts, files, names
 
-LABELS = names("ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X")
-SPLITS = ("train", "dev", "test")
 UNTAGGED = {"_": "X"}  # a few words of some treebanks have no tag
 LANGUAGES = names(
     "af ar bg de el en es et eu fa fi fr he hi hu id it ja kk ko mr nl pt ru ta te th tl tr ur vi yo zh"
 )
-# Sentences of Universal Dependencies 2.5, where all treebanks of the language count as XTREME has them.
-_DEV, _TEST = (
-    {code: int(count) for code, count in (pair.split(":") for pair in names(text))}
-    for text in (
-        """
-        af:194 ar:909 bg:1115 el:403 en:3974 es:3054 et:3125 eu:1798 fa:599 fi:3239 he:484 hi:1659 hu:441
-        id:559 it:2278 ja:511 ko:3016 mr:46 nl:1394 pt:1770 ta:80 te:131 tr:988 ur:552 vi:800
-        """,
-        """
-        af:425 ar:1680 bg:1116 el:456 en:5440 es:3147 et:3760 eu:1799 fa:600 fi:4422 he:491 hi:2684 hu:449
-        id:1557 it:3518 ja:2372 kk:1047 ko:4276 mr:47 nl:1471 pt:2681 ta:120 te:146 th:1000 tl:55 tr:4785
-        ur:535 vi:800 yo:100
-        """,
-    )
-)
 
 TASK = Task(
     name="udpos",
-    version=1,
+    title="POS",
     kind="tag",
     group="tagging",
-    description="part-of-speech tagging (Universal Dependencies)",
     languages=LANGUAGES,
     split_languages={"dev": tuple(code for code in LANGUAGES if code not in ("kk", "th", "tl", "yo"))},
-    labels=LABELS,
-    metric="chunk_f1",
+    labels=names("ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X"),
     hyperparameters={
         "paper": Hyperparameters(batch_size=32, epochs=10),
         "xtreme": Hyperparameters(2e-5, 32, 10, max_length=128, warmup=0, weight_decay=0),
     },
-    counts={"train": {"en": 21_253}, "dev": _DEV, "test": _TEST},
-    sources=Sources(
-        files=(
-            Files(
-                paths={split: (f"udpos/{split}-{{language}}.tsv",) for split in SPLITS},
-                read=read_tagged,
-                convert=tag(LABELS, renamed=UNTAGGED),
-            ),
-            Files(
-                paths={split: (f"udpos/**/{{language}}_*-ud-{split}.conllu",) for split in SPLITS},
-                read=read_conllu,
-                convert=tag(LABELS, renamed=UNTAGGED),
-            ),
-        ),
+    # Sentences of Universal Dependencies 2.5, where all treebanks of the language count as XTREME has them.
+    counts={
+        "train": {"en": 21_253},
+        "dev": counts("""
+            af:194 ar:909 bg:1115 el:403 en:3974 es:3054 et:3125 eu:1798 fa:599 fi:3239 he:484 hi:1659 hu:441 id:559
+            it:2278 ja:511 ko:3016 mr:46 nl:1394 pt:1770 ta:80 te:131 tr:988 ur:552 vi:800"""),
+        "test": counts("""
+            af:425 ar:1680 bg:1116 el:456 en:5440 es:3147 et:3760 eu:1799 fa:600 fi:4422 he:491 hi:2684 hu:449 id:1557
+            it:3518 ja:2372 kk:1047 ko:4276 mr:47 nl:1471 pt:2681 ta:120 te:146 th:1000 tl:55 tr:4785 ur:535 vi:800
+            yo:100"""),
+    },
+    sources=(
+        files("udpos/{split}-{language}.tsv", tag(renamed=UNTAGGED), read=read_tagged),
+        files("udpos/**/{language}_*-ud-{split}.conllu", tag(renamed=UNTAGGED)),
     ),
 )

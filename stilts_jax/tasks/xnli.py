@@ -5,37 +5,39 @@ items pair. Test is reported. XTREME's download has no test labels; the original
 third column do.
 """
 
-from stilts_jax.tasks.mnli import LABELS, SPELLINGS
-from stilts_jax.tasks.sources.converters import classify, pick_label
-from stilts_jax.tasks.sources.documents import BadRow
-from stilts_jax.tasks.sources.readers import Table, read_jsonl
-from stilts_jax.tasks.sources.rows import LANGUAGE, Row
-from stilts_jax.tasks.spec import ClassifyExample, Files, Hyperparameters, Prepared, Sources, Task, names
+from collections.abc import Iterator
+from dataclasses import replace
 
-
-def _convert_translated(row: Row) -> ClassifyExample:
-    """Returns the pair in the language that is read; a row of TFDS holds all languages."""
-    language, hypothesis = row[LANGUAGE], row.part("hypothesis")
-    translations = dict(zip(hypothesis.texts("language"), hypothesis.texts("translation")))
-    if language not in translations:
-        raise BadRow(f"there is no translation of the hypothesis into {language!r}")
-    label = pick_label(row, "label", LABELS, SPELLINGS)
-    return ClassifyExample(str(row.number), row.part("premise")[language], translations[language], label)
-
-
-_released = classify(
-    "sentence1", "sentence2", label="gold_label", labels=LABELS, renamed=SPELLINGS, id="pairID"
-)
+from stilts_jax.tasks.mnli import LABELS, SENTENCES, SPELLINGS
+from stilts_jax.tasks.sources.converters import classify
+from stilts_jax.tasks.sources.readers import Table
+from stilts_jax.tasks.sources.rows import Row
+from stilts_jax.tasks.spec import Hyperparameters, Task, files, hub, names, tfds
 
 LANGUAGES = names("ar bg de el en es fr hi ru sw th tr ur vi zh")
-_PREPARED = {"dev": "validation", "test": "test"}
+_released = classify(*SENTENCES, label="gold_label", renamed=SPELLINGS, id="pairID")
+_xtreme = classify(*SENTENCES, label="gold_label", renamed=SPELLINGS)
+_COLUMNS = ("premise", "hypothesis", "label")
+
+
+def _by_column(row: Row) -> Iterator[tuple[str, Row]]:
+    yield row["language"], row
+
+
+def _translations(row: Row) -> Iterator[tuple[str, Row]]:
+    """Yields the pair in each language; a row of TFDS holds all languages."""
+    premises, hypothesis = row.part("premise"), row.part("hypothesis")
+    hypotheses = dict(zip(hypothesis.texts("language"), hypothesis.texts("translation")))
+    for language, premise in premises.fields.items():
+        fields = dict(zip(_COLUMNS, (premise, hypotheses.get(language), row.value("label"))))
+        yield language, replace(row, fields=fields)
+
 
 TASK = Task(
     name="xnli",
-    version=1,
+    title="XNLI",
     kind="classify",
     group="classification",
-    description="natural language inference in 15 languages (XNLI 1.0)",
     languages=LANGUAGES,
     labels=LABELS,
     train_on=("mnli",),
@@ -44,51 +46,27 @@ TASK = Task(
         "xtreme": Hyperparameters(3e-5, 32, 5, max_length=128, warmup=0, weight_decay=0),
     },
     counts={"dev": 2_490, "test": 5_010},
-    sources=Sources(
-        files=(
-            Files(
-                paths={split: (f"xnli/{split}-{{language}}.tsv",) for split in ("train", "dev", "test")},
-                read=Table(("premise", "hypothesis", "label"), optional=1),
-                convert=classify("premise", "hypothesis", labels=LABELS, renamed=SPELLINGS),
-            ),
-            Files(
-                paths={
-                    split: (f"xnli/xnli.{split}.tsv", f"xnli/XNLI-1.0/xnli.{split}.tsv")
-                    for split in ("dev", "test")
-                },
-                read=Table(wanted=("language", "gold_label", "sentence1", "sentence2")),
-                convert=_released,
-                language_of=lambda row: row["language"],
-            ),
-            Files(
-                paths={
-                    split: (f"xnli/xnli.{split}.jsonl", f"xnli/XNLI-1.0/xnli.{split}.jsonl")
-                    for split in ("dev", "test")
-                },
-                read=read_jsonl,
-                convert=_released,
-                language_of=lambda row: row["language"],
-            ),
+    sources=(
+        files(
+            "xnli/{split}-{language}.tsv",
+            classify(*_COLUMNS[:2], renamed=SPELLINGS),
+            read=Table(_COLUMNS, optional=1),
         ),
-        hub=(
-            Prepared(
-                name="facebook/xnli",
-                config="{language}",
-                splits=_PREPARED,
-                languages=LANGUAGES,
-                convert=classify("premise", "hypothesis", labels=LABELS),
-            ),
-            Prepared(
-                name="google/xtreme",
-                config="XNLI",
-                splits=_PREPARED,
-                languages=LANGUAGES,
-                language_of=lambda row: row["language"],
-                convert=classify(
-                    "sentence1", "sentence2", label="gold_label", labels=LABELS, renamed=SPELLINGS
-                ),
-            ),
+        files(
+            "xnli/xnli.{split}.tsv xnli/XNLI-1.0/xnli.{split}.tsv",
+            _released,
+            "dev test",
+            read=Table(wanted=("language", "gold_label", *SENTENCES)),
+            by_language=_by_column,
         ),
-        tfds=(Prepared(name="xnli", splits=_PREPARED, languages=LANGUAGES, convert=_convert_translated),),
+        files(
+            "xnli/xnli.{split}.jsonl xnli/XNLI-1.0/xnli.{split}.jsonl",
+            _released,
+            "dev test",
+            by_language=_by_column,
+        ),
+        hub("facebook/xnli/{language}", classify(*_COLUMNS[:2]), "dev test", languages=LANGUAGES),
+        hub("google/xtreme/XNLI", _xtreme, "dev test", by_language=_by_column),
+        tfds("xnli", classify(*_COLUMNS[:2]), "dev test", by_language=_translations),
     ),
 )

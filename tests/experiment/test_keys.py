@@ -11,7 +11,6 @@ from stilts_jax.tasks import get_task
 from stilts_jax.tasks.custom import classify_task
 from stilts_jax.tasks.sources.read import DataSource
 from stilts_jax.tasks.sources.read import fingerprint as fingerprint_of
-from stilts_jax.tasks.spec import Sources
 
 
 def fingerprint(task, split, language):
@@ -86,7 +85,7 @@ DECLARATIONS = {
     "another version": made(version=2),
     "another conversion": replace(
         made(),
-        sources=Sources(files=tuple(replace(one, convert=lambda row: None) for one in made().sources.files)),
+        sources=tuple(replace(one, convert=lambda row, labels: None) for one in made().sources),
     ),
 }
 

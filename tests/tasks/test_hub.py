@@ -12,12 +12,12 @@ import pytest
 from stilts_jax.errors import DataError
 from stilts_jax.main import main
 from stilts_jax.tasks import get_task, list_tasks
+from stilts_jax.tasks.custom import classify_task
 from stilts_jax.tasks.sources import hub
-from stilts_jax.tasks.sources.converters import classify
 from stilts_jax.tasks.sources.inventory import expected_count
 from stilts_jax.tasks.sources.prepare import prepare
 from stilts_jax.tasks.sources.read import DataSource, read_examples, read_retrieval
-from stilts_jax.tasks.spec import Prepared, Sources, Task
+from stilts_jax.tasks.sources.rows import Problems
 from tests.tasks.hub_server import Hub, make_parquet
 from tests.tasks.published import CONVERTED, MAIN, NLI, PARQUET, PUBLISHED
 
@@ -60,8 +60,7 @@ def published_files():
 
 
 def data_set_of(entry):
-    sources = get_task(entry.task).sources
-    found = [data_set for part in (sources, *(part for _, part in sources.parts)) for data_set in part.hub]
+    found = [source for source in get_task(entry.task).sources if source.kind == "hub"]
     split = entry.file.rpartition("/")[2].partition("-")[0]
     # ANLI's rounds are splits of one repository.
     (only,) = [
@@ -89,7 +88,7 @@ def test_every_published_data_set_is_fetched_and_read(online, tmp_path, capsys):
             row = next(row for row in table if row[:3] == [entry.task, entry.split, entry.language])
             assert row[4] == str(entry.count), row  # what is expected is what the card says
         task = get_task(entry.task)
-        task = dataclasses.replace(task, sources=Sources(hub=(data_set,), keep=task.sources.keep))
+        task = dataclasses.replace(task, sources=(data_set,))
         source = DataSource(tmp_path, kind="hub")
         if task.retrieval and entry.split == "test":
             examples = read_retrieval(task, entry.split, entry.language, source).queries
@@ -109,17 +108,15 @@ def test_every_published_data_set_is_fetched_and_read(online, tmp_path, capsys):
 
 def test_every_data_set_that_a_task_names_is_among_the_published():
     for name in list_tasks():
-        sources = get_task(name).sources
-        for part in (sources, *(part for _, part in sources.parts)):
-            for data_set in part.hub:
-                assert data_set.name in {entry.repository for entry in PUBLISHED}, (name, data_set.name)
+        for source in get_task(name).sources:
+            assert source.kind != "hub" or source.name in {entry.repository for entry in PUBLISHED}, name
 
 
 API, FILES = "GET /api/datasets/facebook/xnli/revision*", "/datasets/facebook/xnli/resolve*"
 
 
 def xnli_of_the_hub():
-    return next(entry for entry in get_task("xnli").sources.hub if entry.name == XNLI)
+    return next(source for source in get_task("xnli").sources if source.name == XNLI)
 
 
 @pytest.mark.parametrize(
@@ -164,24 +161,24 @@ def test_what_does_not_come_is_not_taken_as_data(online, tmp_path, files, faults
     with pytest.raises(DataError) as caught:
         hub.fetch(xnli_of_the_hub(), "test", "de", tmp_path)
     assert all(word in str(caught.value) for word in words), caught.value
-    assert hub.find(xnli_of_the_hub(), "test", "de", tmp_path) == ()
+    assert hub.find(xnli_of_the_hub(), "test", "de", tmp_path) == {}
     if files is TEST_FILE:  # the same command goes on where it stopped
         server.faults = {}
         hub.fetch(xnli_of_the_hub(), "test", "de", tmp_path)
-        assert len(hub.find(xnli_of_the_hub(), "test", "de", tmp_path)) == 1
+        assert len(hub.find(xnli_of_the_hub(), "test", "de", tmp_path)[""]) == 1
 
 
 def test_a_split_of_several_files_counts_only_when_all_are_there(online, tmp_path):
     parts = {f"de/train-0000{index}-of-00002.parquet": TWO_ROWS for index in (0, 1)}
     server = online({(XNLI, MAIN): parts})
     server.faults = {f"GET {FILES}00001-of*": [404] * 9}
-    (_, data_set) = get_task("mnli").sources.hub
+    (data_set,) = (source for source in get_task("mnli").sources if source.name == XNLI)
     with pytest.raises(DataError):
         hub.fetch(data_set, "train", "de", tmp_path)
-    assert hub.find(data_set, "train", "de", tmp_path) == ()
+    assert hub.find(data_set, "train", "de", tmp_path) == {}
     server.faults = {}
     hub.fetch(data_set, "train", "de", tmp_path)
-    rows = [row.number for _, row in hub.read_rows(data_set, "train", "de", tmp_path)]
+    rows = [row.number for _, row in hub.read_rows(data_set, "train", "de", tmp_path, Problems(""))]
     assert rows == [0, 1, 2, 3]
 
 
@@ -203,24 +200,7 @@ def test_a_second_data_set_serves_where_the_first_fails(online, tmp_path):
 
 
 def test_a_data_set_that_nobody_listed_works_or_says_what_is_missing(tmp_path):
-    task = Task(
-        name="mine",
-        version=1,
-        kind="classify",
-        group="classification",
-        description="",
-        labels=("bad", "good"),
-        sources=Sources(
-            hub=(
-                Prepared(
-                    name="me/mine",
-                    config="default",
-                    splits={"test": "test"},
-                    convert=classify("text", label="verdict", labels=("bad", "good")),
-                ),
-            )
-        ),
-    )
+    task = classify_task("mine", hub="me/mine", splits="test", labels=("bad", "good"), label="verdict")
     folder = tmp_path / "hub/me/mine/data"
     folder.mkdir(parents=True)
     source = DataSource(tmp_path, kind="hub")

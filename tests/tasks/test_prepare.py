@@ -6,7 +6,7 @@ import pytest
 
 from stilts_jax.main import main
 from stilts_jax.tasks import get_task, list_tasks
-from stilts_jax.tasks.sources.inventory import format_inventory, take_inventory
+from stilts_jax.tasks.sources.inventory import format_inventory
 from stilts_jax.tasks.sources.prepare import format_preparation, prepare
 from stilts_jax.tasks.sources.read import DataSource
 
@@ -123,17 +123,14 @@ def test_only_the_languages_that_were_asked_for(source, capsys):
 
 def test_the_inventory_lists_every_task_without_reading_it(source):
     (source.root / "xnli" / "test-de.tsv").write_text("this is not read")
-    rows = {row.name: row for row in take_inventory(map(get_task, list_tasks()), source)}
+    lines = format_inventory(map(get_task, list_tasks()), source).splitlines()[1:]
+    rows = {line.split()[0]: line for line in lines}
     assert set(rows) == set(list_tasks())
-    xnli = rows["xnli"]
-    assert xnli.found == "dev xnli/dev-de.tsv (2 languages); test xnli/test-de.tsv"
-    assert (
-        xnli.missing
-        == "dev ar bg el en es fr hi ru th tr ur vi zh; test ar bg el en es fr hi ru sw th tr ur vi zh"
+    assert rows["xnli"].endswith(
+        "dev xnli/dev-de.tsv (2 languages); test xnli/test-de.tsv"
+        "  dev ar bg el en es fr hi ru th tr ur vi zh; test ar bg el en es fr hi ru sw th tr ur vi zh"
     )
-    assert (rows["squad_v1"].found, rows["squad_v1"].missing) == ("train squad/train-v1.1.json", "dev")
-    assert rows["qqp"].found == "" and rows["qqp"].missing == "train; dev"
-    assert rows["udpos"].sizes == "train 21,253, dev 46-3,974, test 47-5,440"
-    text = format_inventory(list(rows.values()))
-    (line,) = (line for line in text.splitlines() if line.startswith("mlqa "))
-    assert line.split()[:5] == ["mlqa", "span", "qa", "7", "mlqa"]
+    assert rows["squad_v1"].split()[-3:] == ["train", "squad/train-v1.1.json", "dev"]
+    assert rows["qqp"].split()[-3:] == ["-", "train;", "dev"]
+    assert "train 21,253, dev 46-3,974, test 47-5,440" in rows["udpos"]
+    assert rows["mlqa"].split()[:5] == ["mlqa", "span", "qa", "7", "mlqa"]

@@ -25,9 +25,9 @@ def test_a_task_says_what_it_has_to(name):
     assert task.kind in KINDS and task.group in GROUPS and task.metric in METRICS
     assert (task.group == "intermediate") == (name in INTERMEDIATE)
     assert "paper" in task.hyperparameters and set(task.hyperparameters) <= {"paper", "xtreme"}
-    assert task.description and task.version >= 1
+    assert task.title and task.version >= 1
     assert bool(task.retrieval) == (task.kind == "embed")
-    assert bool(task.labels) == (task.kind in ("classify", "tag") and name != "ccg")
+    assert bool(task.labels) == (task.kind in ("classify", "tag") and not task.labels_file)
     assert len(set(task.languages)) == len(task.languages)
     for earlier in task.train_on:
         trained = get_task(earlier)

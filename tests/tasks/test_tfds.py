@@ -61,6 +61,10 @@ BUILDERS = [
 NEEDS_TENSORFLOW = {"super_glue"}
 
 
+def _tfds(name):
+    return next(source for source in get_task(name).sources if source.kind == "tfds")
+
+
 @pytest.fixture
 def without_download(monkeypatch):
     """Replaces what the builders would download by one row a split."""
@@ -105,23 +109,21 @@ def test_every_builder_is_prepared_and_read_without_tensorflow(without_download,
     said = [line for line in printed.splitlines() if "super_glue/copa can't be prepared" in line]
     assert len(said) == 2 and all("copa" in line and "No module named 'tensorflow'" in line for line in said)
     with pytest.raises(DataError) as caught:
-        tfds.fetch(get_task("copa").sources.tfds[0], "dev", "en", tmp_path)
+        tfds.fetch(_tfds("copa"), "dev", "en", tmp_path)
     assert "stilts-jax[tfds-prepare]" in caught.value.fix
 
 
 def test_every_builder_that_a_task_names_is_tried_here():
     tried = {builder for _, _, _, builder, *_ in BUILDERS} | NEEDS_TENSORFLOW
     for name in list_tasks():
-        sources = get_task(name).sources
-        for part in (sources, *(part for _, part in sources.parts)):
-            assert {data_set.name for data_set in part.tfds} <= tried
+        assert {source.name for source in get_task(name).sources if source.kind == "tfds"} <= tried
 
 
 @pytest.fixture
 def snli(without_download, tmp_path):
     """A prepared data set: its source, its files' folder and what TFDS wrote about it."""
     source = DataSource(tmp_path, kind="tfds")
-    tfds.fetch(get_task("snli").sources.tfds[0], "dev", "en", tmp_path)
+    tfds.fetch(_tfds("snli"), "dev", "en", tmp_path)
     (info,) = (tmp_path / "tfds").rglob("dataset_info.json")
     return source, info
 

@@ -1,15 +1,28 @@
-"""Makes examples of rows, for the row forms that several tasks share."""
+"""Makes examples of rows: a function for each kind of task, made of the names of its columns.
+
+A converter is called with a row and the task's labels. It returns None for a row that is no part of the data.
+"""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 
 from stilts_jax.tasks.sources.documents import BadRow
 from stilts_jax.tasks.sources.rows import Row, describe
-from stilts_jax.tasks.spec import EMPTY, ClassifyExample, SpanExample, TagExample
+from stilts_jax.tasks.spec import (
+    EMPTY,
+    UNKNOWN_LABEL,
+    ChoiceExample,
+    ClassifyExample,
+    EmbedExample,
+    SpanExample,
+    TagExample,
+)
 
+Labels = tuple[str, ...]
 _MOST_SPACE = 100  # characters before a context that a conversion may have cut off
 _BLANK = (None, "", "-1", -1, "hidden")
+_DIGITS = 9  # of the place of an answer
 
 
 def pick_label(row: Row, name: str, labels: Sequence[str], renamed: Mapping[str, str] = EMPTY) -> int | None:
@@ -29,83 +42,116 @@ def classify(
     pair: str = "",
     *,
     label: str = "label",
-    labels: Sequence[str],
     id: str = "",
     renamed: Mapping[str, str] = EMPTY,
     dropped: Mapping[str, object] = EMPTY,
-) -> Callable[[Row], ClassifyExample | None]:
+) -> Callable[[Row, Labels], ClassifyExample | None]:
     """Returns a converter for rows with one or two texts and a label.
 
     Args:
         text: column of the (first) text.
-        pair: column of the second text.
+        pair: column of the second text; empty if there is none.
         label: column of the label; it may be absent where gold is blanked.
-        labels: the task's labels.
         id: column of the id; rows are numbered where there is none.
         renamed: other spellings of labels.
         dropped: values by column that mark a row which isn't part of the data.
     """
 
-    def convert(row: Row) -> ClassifyExample | None:
+    def convert(row: Row, labels: Labels) -> ClassifyExample | None:
         if any(row.get(column) == value for column, value in dropped.items()):
             return None
         index = pick_label(row, label, labels, renamed)
-        second = row[pair] if pair else None
-        return ClassifyExample(row.id(id) if id else str(row.number), row[text], second, index)
+        return ClassifyExample(row.id(id), row[text], row[pair] if pair else None, index)
+
+    return convert
+
+
+def choice(
+    prompt: str | Sequence[str],
+    choices: Sequence[str],
+    *,
+    label: str = "label",
+    spelled: str | Sequence[str] = "0123456789",
+    id: str = "",
+) -> Callable[[Row, Labels], ChoiceExample]:
+    """Returns a converter for rows with a prompt and a column for each choice.
+
+    Args:
+        prompt: its column, or several, whose texts are joined by spaces.
+        choices: their columns.
+        label: column that says which choice is right.
+        spelled: how it says that: the name of the first choice, of the second, ...
+        id: column of the id; rows are numbered where there is none.
+    """
+    prompts = (prompt,) if isinstance(prompt, str) else tuple(prompt)
+
+    def convert(row: Row, labels: Labels) -> ChoiceExample:
+        index = pick_label(row, label, spelled[: len(choices)])
+        asked = " ".join(row[column] for column in prompts)
+        return ChoiceExample(row.id(id), asked, tuple(row[column] for column in choices), index)
 
     return convert
 
 
 def tag(
-    labels: Sequence[str],
-    *,
-    words: str = "words",
-    tags: str = "tags",
-    unknown: str | None = None,
-    renamed: Mapping[str, str] = EMPTY,
-) -> Callable[[Row], TagExample]:
-    """Returns a converter for rows of words and tags (None where they are blanked).
+    words: str = "words", tags: str = "tags", *, renamed: Mapping[str, str] = EMPTY
+) -> Callable[[Row, Labels], TagExample]:
+    """Returns a converter for rows of words and tags, which are lists or joined by spaces.
+
+    Where ``UNKNOWN_LABEL`` is among the labels, it stands for all tags that are not.
 
     Args:
-        labels: the task's labels.
         words: column of the words.
-        tags: column of the tags.
-        unknown: the label that stands for tags which aren't among them; without it they are errors.
+        tags: column of the tags (None where they are blanked).
         renamed: other spellings of tags.
     """
-    index_of = {label: index for index, label in enumerate(labels)}
-    index_of |= {other: index_of[label] for other, label in renamed.items()}
 
-    def convert(row: Row) -> TagExample:
-        tokens = row.texts(words)
-        if row.value(tags) is None:
+    @lru_cache(maxsize=4)
+    def index_labels(labels: Labels) -> Mapping[str, int]:
+        known = {label: index for index, label in enumerate(labels)}
+        return known | {other: known[label] for other, label in renamed.items() if label in known}
+
+    def convert(row: Row, labels: Labels) -> TagExample:
+        tokens = _read_list(row, words)
+        names = _read_list(row, tags) if row.get(tags) else None
+        if names is None:
             return TagExample(str(row.number), tuple(tokens))
-        names = row.texts(tags)
         if len(tokens) != len(names):
             raise BadRow(f"{words} has {len(tokens)} entries, {tags} has {len(names)}")
-        indices = tuple(index_of.get(name, -1) for name in names)
-        if -1 in indices:
-            if unknown is None:
-                wrong = indices.index(-1)
-                raise BadRow(
-                    f"the tag {names[wrong]!r} of {tokens[wrong]!r} is none of the task's {len(labels)} tags"
-                )
-            if len(indices) > 1 and set(indices) == {-1}:
-                raise BadRow(
-                    f"no entry of {tags} is a tag: {describe(names[0])}; are words and tags swapped?"
-                )
-            indices = tuple(index_of[unknown] if index < 0 else index for index in indices)
-        return TagExample(str(row.number), tuple(tokens), indices)
+        known = index_labels(labels)
+        wrong = [place for place, name in enumerate(names) if name not in known]
+        if wrong and UNKNOWN_LABEL not in known:
+            word, name = tokens[wrong[0]], names[wrong[0]]
+            raise BadRow(f"the tag {name!r} of {word!r} is none of the task's {len(labels)} tags")
+        if len(wrong) == len(names) > 1:
+            raise BadRow(f"no entry of {tags} is a tag: {describe(names[0])}; are words and tags swapped?")
+        unknown = known.get(UNKNOWN_LABEL, -1)
+        return TagExample(str(row.number), tuple(tokens), tuple(known.get(name, unknown) for name in names))
 
     return convert
 
 
+def _read_list(row: Row, name: str) -> list[str]:
+    return row.text(name).split() if isinstance(row.value(name), str) else row.texts(name)
+
+
 def span(
-    *, numbered: bool = False, unanswerable: bool = False, stripped: bool = False
-) -> Callable[[Row], SpanExample]:
-    """Returns a converter for SQuAD's questions.
+    question: str = "question",
+    context: str = "context",
+    *,
+    answer: str = "answer",
+    start: str = "answer_start",
+    numbered: bool = False,
+    unanswerable: bool = False,
+    stripped: bool = False,
+) -> Callable[[Row, Labels], SpanExample]:
+    """Returns a converter for SQuAD's questions (``answers``), or for rows with one answer each.
 
     Args:
+        question: column of the question.
+        context: column of the context.
+        answer: column of the answer's text, where there is no column ``answers``.
+        start: column of the character of the context where that answer begins, from 0 on.
         numbered: puts the row's number before its id, where released ids are not unique.
         unanswerable: whether a question may have no answer (SQuAD 2.0).
         stripped: whether contexts may have lost the space before them, but offsets were left as they were:
@@ -113,26 +159,40 @@ def span(
             characters, if that mends them.
     """
 
-    def convert(row: Row) -> SpanExample:
-        question, context = row["question"], row["context"]
-        spans = _read_answers(row)
-        if stripped and not all(map(partial(_is_at, context), spans)):
-            spans = _move(context, spans)
-        for text, start in spans:
-            if not context.startswith(text, start):
+    def convert(row: Row, labels: Labels) -> SpanExample:
+        asked, passage = row[question], row[context]
+        single = answer in row.fields and "answers" not in row.fields
+        spans = _read_answer(row, answer, start) if single else _read_answers(row)
+        if stripped and not all(map(partial(_is_at, passage), spans)):
+            spans = _move(passage, spans)
+        name = row.id("" if single and "id" not in row.fields else "id")
+        for text, place in spans:
+            if not passage.startswith(text, place):
                 raise BadRow(
-                    f"question {row.id('id')!r}: the answer {describe(text)} is not at character {start} of the "
-                    f"context, but {describe(context[start : start + len(text)])}"
+                    f"question {name!r}: the answer {describe(text)} is not at character {place} of the "
+                    f"context, but {describe(passage[place : place + len(text)])}"
                 )
         impossible = unanswerable and (
             row.flag("is_impossible") if "is_impossible" in row.fields else not spans
         )
         if impossible and spans:
             raise BadRow("is_impossible is true, and answers are given")
-        identifier = f"{row.number}-{row.id('id')}" if numbered else row.id("id")
-        return SpanExample(identifier, question, context, tuple(spans), impossible)
+        return SpanExample(
+            f"{row.number}-{name}" if numbered else name, asked, passage, tuple(spans), impossible
+        )
 
     return convert
+
+
+def _read_answer(row: Row, answer: str, start: str) -> list[tuple[str, int]]:
+    """Returns the answer of a row that has one, or none where it is blank; its place may be digits."""
+    text = row.get(answer)
+    if text in (None, ""):
+        return []
+    place = row.id(start)
+    if not place.isdecimal() or len(place) > _DIGITS:
+        raise BadRow(f"{start} is {describe(place)}, not a number of characters")
+    return [(row[answer], int(place))]
 
 
 def _read_answers(row: Row) -> list[tuple[str, int]]:
@@ -164,6 +224,15 @@ def _move(context: str, spans: list[tuple[str, int]]) -> list[tuple[str, int]]:
         if all(map(partial(_is_at, context), moved)):
             return moved
     return spans
+
+
+def pair(first: str, second: str) -> Callable[[Row, Labels], EmbedExample]:
+    """Returns a converter for rows of a text and its partner, by which a dual encoder is trained."""
+
+    def convert(row: Row, labels: Labels) -> EmbedExample:
+        return EmbedExample(str(row.number), row[first], row[second])
+
+    return convert
 
 
 def share_of(text: str) -> float:

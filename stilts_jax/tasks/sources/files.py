@@ -1,16 +1,28 @@
-"""Finds the files of a task under the data root."""
+"""Finds the files of a task under the data root, and reads their rows."""
 
 import functools
 import glob
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from stilts_jax.errors import DataError
+from stilts_jax.errors import ConfigError, DataError
+from stilts_jax.tasks.sources.readers import Table, read_conllu, read_csv, read_jsonl, read_squad
+from stilts_jax.tasks.sources.rows import Problems, Row
+from stilts_jax.tasks.spec import Source
 
 SUFFIXES = (".jsonl", ".json", ".tsv", ".csv", ".txt", ".conllu", ".xml")
 _MAGIC = re.compile(r"[*?]")
+_READERS: Mapping[str, Callable[..., Any]] = {
+    ".jsonl": read_jsonl,
+    ".csv": read_csv,
+    ".tsv": Table(),
+    ".json": read_squad,
+    ".conllu": read_conllu,
+}
 _LANGUAGE = r"[a-z]{2,3}(?:[-_][A-Za-z]+)?"
 
 
@@ -46,12 +58,71 @@ def _is_there(path: Path) -> bool:
     return path.is_file() or (path.is_symlink() and not path.exists())
 
 
-def find_languages(root: Path, pattern: str, codes: Mapping[str, str], base: str = "en") -> set[str]:
+def reader_of(pattern: str) -> Callable[..., Any]:
+    """Returns what reads a file, by the end of its name."""
+    suffix = Path(pattern.removesuffix(".gz")).suffix
+    if suffix not in _READERS:
+        raise ConfigError(
+            f"the name of a file does not say how it is read: {pattern!r}",
+            fix=f"end it in {', '.join(_READERS)}",
+        )
+    return _READERS[suffix]
+
+
+def list_paths(source: Source, split: str, language: str) -> dict[str, tuple[str, ...]]:
+    """Returns the paths of a split in one language by role, which is "" where a source has none."""
+    if source.roles:
+        theirs = source.splits[split]
+        filled = {role: path.replace("{split}", theirs) for role, path in source.roles.items()}
+        # A pool of all languages has no language in its name.
+        return {role: (fill(path, language, source.codes, language),) for role, path in filled.items()}
+    base = language if source.by_language else source.language  # nor has a file of several languages
+    return {"": tuple(fill(path, language, source.codes, base) for path in source.patterns(split))}
+
+
+def find(source: Source, split: str, language: str, root: Path) -> dict[str, tuple[Path, ...]]:
+    """Returns the files of a split in a language by role; nothing if one is missing."""
+    found = {
+        role: next(filter(None, (find_files(root, path) for path in paths)), ())
+        for role, paths in list_paths(source, split, language).items()
+    }
+    if not all(paths or role == "gold" for role, paths in found.items()):
+        return {}
+    return {role: paths for role, paths in found.items() if paths}
+
+
+def find_languages(source: Source, split: str, root: Path) -> set[str]:
+    """Returns the languages that a split has files in."""
+    if not source.roles:
+        patterns = source.patterns(split)
+        return set().union(*(_languages(root, path, source.codes, source.language) for path in patterns))
+    paths = [
+        path.replace("{split}", source.splits[split]) for role, path in source.roles.items() if role != "gold"
+    ]
+    named = [_languages(root, path, source.codes) for path in paths if "{language}" in path]
+    return {one for one in set.intersection(*named) if find(source, split, one, root)}
+
+
+def read_rows(
+    source: Source, split: str, language: str, root: Path, problems: Problems
+) -> Iterator[tuple[Path, Row]]:
+    """Yields the rows of a split in a language with the file that they are in."""
+    before = 0
+    code = source.codes.get(language, language)
+    for path in find(source, split, language, root).get("", ()):
+        last = -1
+        for row in (source.read or reader_of(path.name))(path, code, problems):
+            last = row.number
+            yield path, replace(row, number=before + last) if before else row
+        before += last + 1
+
+
+def _languages(root: Path, pattern: str, codes: Mapping[str, str], base: str = "en") -> set[str]:
     """Returns the languages that a pattern has files for."""
     if "{language}" not in pattern:
         found = {base} if find_files(root, pattern) else set()
         suffixed = add_language(pattern, "{language}")
-        return found | (find_languages(root, suffixed, codes) if "*" not in pattern else set())
+        return found | (_languages(root, suffixed, codes) if "*" not in pattern else set())
     theirs = {code: language for language, code in codes.items()}
     language_group = f"(?P<language>{'|'.join((_LANGUAGE, *map(re.escape, theirs)))})"
     parts = re.split(r"(\{language\}|\*\*/|\*|\?)", pattern)

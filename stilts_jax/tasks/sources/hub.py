@@ -14,15 +14,9 @@ from typing import Any
 
 from stilts_jax.errors import DataError, explain
 from stilts_jax.tasks.sources.files import find_files
-from stilts_jax.tasks.sources.prepared import (
-    PreparedRow,
-    SourceFailure,
-    fill_names,
-    has_language,
-    name_classes,
-)
-from stilts_jax.tasks.sources.rows import LANGUAGE, Row
-from stilts_jax.tasks.spec import Prepared
+from stilts_jax.tasks.sources.prepared import SourceFailure, fill_names, has_language, name_classes
+from stilts_jax.tasks.sources.rows import Problems, Row
+from stilts_jax.tasks.spec import Source
 
 _BATCH = 1000
 _CONVERTED = "refs/convert/parquet"  # the branch for parquet files of repositories that hold other files
@@ -44,30 +38,30 @@ def _unfinished(folder: Path, config: str, split: str) -> Path:
     return folder / f".{config}.{split}.unfinished"
 
 
-def find(data_set: Prepared, split: str, language: str, root: Path) -> tuple[Path, ...]:
-    """Returns the files of a split in a language; none if it is not there, or only in part."""
-    config, name = fill_names(data_set, split, language)
-    folder = root / "hub" / data_set.name
-    if not name or not has_language(data_set, language) or _unfinished(folder, config, name).exists():
-        return ()
+def find(source: Source, split: str, language: str, root: Path) -> dict[str, tuple[Path, ...]]:
+    """Returns the files of a split in a language; nothing if it is not there, or only in part."""
+    config, name = fill_names(source, split, language)
+    folder = root / "hub" / source.name
+    if not has_language(source, language) or _unfinished(folder, config, name).exists():
+        return {}
     patterns = [*_patterns(config, name), f"{config}/{name}/*.arrow"]  # the last is what save_to_disk writes
-    return next(filter(None, (find_files(folder, pattern) for pattern in patterns)), ())
+    paths = next(filter(None, (find_files(folder, pattern) for pattern in patterns)), ())
+    return {"": paths} if paths else {}
 
 
-def read_rows(data_set: Prepared, split: str, language: str, root: Path) -> Iterator[tuple[Path, Row]]:
+def read_rows(
+    source: Source, split: str, language: str, root: Path, problems: Problems
+) -> Iterator[tuple[Path, Row]]:
     """Yields the rows of a split with the file that they are in; class labels are names.
 
     ``Row.line`` counts the rows of the file, from 1.
     """
     number = 0
-    for path in find(data_set, split, language, root):
+    for path in find(source, split, language, root).get("", ()):
         classes, batches = _open(path)
-        line = 0
-        for batch in batches:
-            for fields in batch:
-                line += 1
-                yield path, PreparedRow(line, number, {**name_classes(classes, fields), LANGUAGE: language})
-                number += 1
+        for line, fields in enumerate((fields for batch in batches for fields in batch), start=1):
+            yield path, Row(line, number, name_classes(classes, fields), strict=True)
+            number += 1
 
 
 def _open(path: Path) -> tuple[Mapping[str, Sequence[str]], Iterator[list[dict[str, Any]]]]:
@@ -103,7 +97,7 @@ def _open(path: Path) -> tuple[Mapping[str, Sequence[str]], Iterator[list[dict[s
     return classes, (batch.to_pylist() for batch in batches)
 
 
-def fetch(data_set: Prepared, split: str, language: str, root: Path) -> None:
+def fetch(source: Source, split: str, language: str, root: Path) -> None:
     """Downloads the files of a split in a language; what an interrupted download left is not read as data.
 
     Raises:
@@ -112,25 +106,25 @@ def fetch(data_set: Prepared, split: str, language: str, root: Path) -> None:
     """
     import huggingface_hub
 
-    config, name = fill_names(data_set, split, language)
-    folder = root / "hub" / data_set.name
+    config, name = fill_names(source, split, language)
+    folder = root / "hub" / source.name
     unfinished = _unfinished(folder, config, name)
     try:
-        commit, files = _find_remote(data_set.name, config, name)
+        commit, files = _find_remote(source.name, config, name)
         folder.mkdir(parents=True, exist_ok=True)
         unfinished.touch()
         huggingface_hub.snapshot_download(
-            data_set.name, repo_type="dataset", revision=commit, allow_patterns=list(files), local_dir=folder
+            source.name, repo_type="dataset", revision=commit, allow_patterns=list(files), local_dir=folder
         )
     except Exception as error:  # the hub's client raises many kinds
         if explain(error):  # one of ours, or a full disk
             raise
-        raise _describe(error, data_set.name) from error
+        raise _describe(error, source.name) from error
     absent = [file for file in files if not (folder / file).is_file()]
     if absent:  # the client only warns where a folder is there and the hub does not answer
         raise SourceFailure(
-            f"{data_set.name}: {absent[0]} was not fetched",
-            where=_address(data_set.name),
+            f"{source.name}: {absent[0]} was not fetched",
+            where=_address(source.name),
             fix="check the connection, and type the command again",
         )
     unfinished.unlink()

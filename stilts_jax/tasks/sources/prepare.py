@@ -11,19 +11,17 @@ from dataclasses import dataclass
 from stilts_jax.errors import ConfigError, DataError, nearest
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.tasks.sources.inventory import expected_count, format_table, list_splits, wanted_languages
-from stilts_jax.tasks.sources.locate import list_patterns, prepared_module, prepared_sources
 from stilts_jax.tasks.sources.prepared import SourceFailure, has_language
-from stilts_jax.tasks.sources.read import DataSource, available_languages, read_counted, read_retrieval
-from stilts_jax.tasks.spec import (
-    ChoiceExample,
-    ClassifyExample,
-    EmbedExample,
-    Example,
-    SpanExample,
-    TagExample,
-    Task,
-    TextExample,
+from stilts_jax.tasks.sources.read import (
+    DataSource,
+    available_languages,
+    list_patterns,
+    module_of,
+    read_counted,
+    read_retrieval,
+    sources_of,
 )
+from stilts_jax.tasks.spec import Example, Task
 
 _SHORTEST = 20  # characters; shorter texts are the same by chance
 
@@ -145,14 +143,10 @@ def _fetch(
     kind = source.kind_of(task, split)
     if kind == "files":
         return ""
-    module = prepared_module(kind)
+    module = module_of(kind)
     problems: list[str] = []
-    for part in [part for _, part in task.sources.parts] or [task.sources]:
-        data_sets = [
-            data_set
-            for data_set in prepared_sources(part, kind)
-            if split in data_set.splits and has_language(data_set, language)
-        ]
+    for part in sources_of(task, split, source).values():
+        data_sets = [data_set for data_set in part if has_language(data_set, language)]
         if any(module.find(data_set, split, language, source.root) for data_set in data_sets):
             continue
         tried: list[str] = []
@@ -186,9 +180,8 @@ def _read(
     found, skipped, note = None, 0, ""
     try:
         if language not in available_languages(task, split, source, beyond=True):
-            looked = ", ".join(list_patterns(task.sources, split, source.kind_of(task, split)))
-            note = problem or f"missing; looked for {looked}"
-        elif _is_pool(task, split, source):
+            note = problem or f"missing; looked for {', '.join(list_patterns(task, split, source))}"
+        elif any(one.build for part in sources_of(task, split, source).values() for one in part):
             pool = read_retrieval(task, split, language, source)
             # Only a mining task's count is of pairs: its pools hold much besides.
             found = len(pool.gold) if task.retrieval == "mining" and pool.gold else len(pool.queries)
@@ -202,15 +195,6 @@ def _read(
     if found is not None and expected is not None and found != expected:
         note = "another count"
     return PreparedSplit(task.name, split, language, found, expected, skipped, note)
-
-
-def _is_pool(task: Task, split: str, source: DataSource) -> bool:
-    kind = source.kind_of(task, split)
-    if kind == "files":
-        return any(split in pool.paths for pool in task.sources.pools)
-    return any(
-        data_set.build and split in data_set.splits for data_set in prepared_sources(task.sources, kind)
-    )
 
 
 def _check_totals(tasks: Sequence[Task], splits: Sequence[PreparedSplit]) -> Iterator[PreparedSplit]:
@@ -239,16 +223,9 @@ def _hash_texts(examples: Iterable[Example]) -> Iterator[bytes]:
 
 
 def _main_text(example: Example) -> str:
-    match example:
-        case ClassifyExample(text=text) | EmbedExample(text=text) | TextExample(text=text):
-            return text
-        case ChoiceExample(prompt=prompt):
-            return prompt
-        case TagExample(words=words):
-            return " ".join(words)
-        case SpanExample(context=context):
-            return context
-    return ""
+    words = getattr(example, "words", ())
+    found = (getattr(example, name, "") for name in ("context", "prompt", "text"))
+    return " ".join(words) or next(filter(None, found), "")
 
 
 def _find_overlaps(texts: dict[tuple[str, str], set[bytes]]) -> Iterator[Overlap]:

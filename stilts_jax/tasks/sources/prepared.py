@@ -1,42 +1,29 @@
 """What the readers of hub repositories and of TFDS builders share.
 
 The data itself says what its columns and classes are: hub files in the features of the ``datasets`` library,
-TFDS data in its metadata. Class numbers become class names here, and a column that is not there is an error.
+TFDS data in its metadata. Class numbers become class names here.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stilts_jax.errors import DataError
-from stilts_jax.tasks.sources.rows import Row
-from stilts_jax.tasks.spec import Prepared
+from stilts_jax.tasks.spec import Source
 
 
 class SourceFailure(DataError):
     """A whole data set can't be had (no such repository, no connection, a library missing), not just a part."""
 
 
-class PreparedRow(Row):
-    """A row of data whose columns are known: one that is not there is an error, never blanked gold."""
-
-    __slots__ = ()
-
-    def get(self, name: str, default: Any = None) -> Any:
-        return self.value(name) if default is None else super().get(name, default)
+def fill_names(source: Source, split: str, language: str) -> tuple[str, str]:
+    """Returns the configuration and the data set's own name of a split."""
+    code = source.codes.get(language, language)
+    return source.config.replace("{language}", code), source.splits[split].replace("{language}", code)
 
 
-def fill_names(data_set: Prepared, split: str, language: str) -> tuple[str, str]:
-    """Returns the configuration and the data set's own name of a split; empty where it does not have the split."""
-    code = data_set.codes.get(language, language)
-    return (
-        data_set.config.replace("{language}", code),
-        data_set.splits.get(split, "").replace("{language}", code),
-    )
-
-
-def has_language(data_set: Prepared, language: str) -> bool:
-    """Returns whether a data set is published in a language."""
-    return language in (data_set.languages or ("en",))
+def has_language(source: Source, language: str) -> bool:
+    """Returns whether a data set is published in a language; the rows say it where it holds several."""
+    return bool(source.by_language) or language in (source.languages or ("en",))
 
 
 def name_classes(classes: Mapping[str, Sequence[str]], fields: Mapping[str, Any]) -> dict[str, Any]:

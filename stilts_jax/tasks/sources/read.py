@@ -1,34 +1,27 @@
 """Reads the splits of a task from release files, from prepared hub data or from prepared TFDS data.
 
-Nothing here downloads; ``stilts_jax.tasks.sources.prepare`` does.
+The three kinds of source have one interface (``find`` and ``read_rows`` of ``files``, ``hub`` and ``tfds``). Nothing
+here downloads; ``stilts_jax.tasks.sources.prepare`` does.
 """
 
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import ModuleType
+from typing import get_args
 
 from stilts_jax.errors import ConfigError, DataError
+from stilts_jax.settings import SourceKind
 from stilts_jax.tasks.declaration import describe
-from stilts_jax.tasks.sources.checks import check_example
-from stilts_jax.tasks.sources.converters import tag
+from stilts_jax.tasks.sources import files
 from stilts_jax.tasks.sources.documents import BadRow, read_object
-from stilts_jax.tasks.sources.files import find_files, hash_files
-from stilts_jax.tasks.sources.locate import (
-    Found,
-    SourceKind,
-    find,
-    find_pool,
-    list_languages,
-    missing,
-    prepared_module,
-    prepared_sources,
-    source_kinds,
-)
-from stilts_jax.tasks.sources.rows import Problems, Row
-from stilts_jax.tasks.spec import UNKNOWN_LABEL, Example, Files, Pools, Prepared, RetrievalSet, Task
+from stilts_jax.tasks.sources.rows import Problems, Row, check_example
+from stilts_jax.tasks.spec import UNKNOWN_LABEL, Example, RetrievalSet, Source, Task
+
+KINDS: tuple[SourceKind, ...] = get_args(SourceKind)
 
 
 @dataclass(frozen=True)
@@ -38,7 +31,7 @@ class DataSource:
     Attributes:
         root: the data root; hub data lies in its folder ``hub``, TFDS data in ``tfds``.
         kind: how all tasks are read that ``per_task`` does not name. A split that no source of this kind has
-            (LAReQA's pools, Universal Dependencies) is read from files.
+            (LAReQA's pools, Universal Dependencies) is read from files, or from what it has.
         per_task: how single tasks are read.
         skip_budget: rows of one split and language that may be unusable; they are skipped and counted.
     """
@@ -51,11 +44,11 @@ class DataSource:
     def kind_of(self, task: Task, split: str) -> SourceKind:
         """Returns how a split is read."""
         kind = self.per_task.get(task.name, self.per_task.get(task.name.partition("@")[0], self.kind))
-        if kind not in ("files", "hub", "tfds"):
+        if kind not in KINDS:
             raise ConfigError(
                 f"unknown kind of source {kind!r}", where=task.name, fix="take files, hub or tfds"
             )
-        return kind if kind in source_kinds(task.sources, split) else "files"
+        return next((one for one in (kind, *KINDS) if one in source_kinds(task, split)), "files")
 
 
 @dataclass(frozen=True)
@@ -75,122 +68,69 @@ class Reading:
     dropped: int = 0
 
 
-def read_examples(task: Task, split: str, language: str, source: DataSource) -> list[Example]:
-    """Returns the examples of one split in one language.
+def module_of(kind: SourceKind) -> ModuleType:
+    """Returns the module that reads one kind of source; libraries are imported only when it is needed."""
+    if kind == "files":
+        return files
+    if kind == "hub":
+        from stilts_jax.tasks.sources import hub
+
+        return hub
+    from stilts_jax.tasks.sources import tfds
+
+    return tfds
+
+
+# -- finding
+
+
+def sources_of(task: Task, split: str, source: DataSource) -> dict[str, list[Source]]:
+    """Returns the sources that a split is read from, by part ("" where a task has no parts)."""
+    kind = source.kind_of(task, split)
+    parts: dict[str, list[Source]] = {one.part: [] for one in task.sources}
+    for one in task.sources:
+        if one.kind == kind and split in one.splits:
+            parts[one.part].append(one)
+    return parts
+
+
+def source_kinds(task: Task, split: str) -> list[SourceKind]:
+    """Returns the kinds of source that a split (each of its parts) can be read from."""
+    parts = {one.part for one in task.sources}
+    has = {(one.kind, one.part) for one in task.sources if split in one.splits}
+    return [kind for kind in KINDS if parts and all((kind, part) in has for part in parts)]
+
+
+def _find(
+    task: Task, split: str, language: str, source: DataSource, *, build: bool = False
+) -> list[tuple[Source, dict[str, tuple[Path, ...]]]]:
+    """Returns, for each part, the first source that has a split in a language, with its files by role.
 
     Raises:
-        DataError: the data is not there, or more rows than ``source.skip_budget`` can't be used.
+        DataError: there is none.
     """
-    return read_counted(task, split, language, source).examples
-
-
-def read_counted(task: Task, split: str, language: str, source: DataSource) -> Reading:
-    """Returns the examples of one split in one language, with what was left out."""
-    labels = read_labels(task, source)
-    examples: list[Example] = []
-    blank: dict[int, tuple[Path, Row]] = {}  # examples without gold, by index
-    problems = Problems(f"{task.name}, {split}, {language}", source.skip_budget)
-    dropped = 0
-    for part, found in _locate(task, split, language, source):
-        problems.budget += found.tolerated
-        # Labels that come with the data are known only here.
-        gold_tags = labels if split == "train" else (*labels, UNKNOWN_LABEL)
-        convert = found.convert or tag(gold_tags, unknown=None if split == "train" else UNKNOWN_LABEL)
-        seen: set[str] = set()
-        rows_in_language = 0
-        for path, row in found.open_rows(problems):
-            try:
-                if found.language_of and found.language_of(row) != language:
-                    continue
-                rows_in_language += 1
-                example = convert(row)
-                if example is None:
-                    dropped += 1
-                elif task.sources.keep is None or task.sources.keep(example, split):
-                    has_gold = check_example(example)
-                    if example.id in seen:
-                        raise BadRow(f"the id {example.id!r} occurred before")
-                    seen.add(example.id)
-                    if not has_gold:
-                        blank[len(examples)] = path, row
-                    examples.append(replace(example, id=f"{part}/{example.id}") if part else example)
-            except BadRow as error:
-                problems.report_row(path, row, error)
-        if found.language_of and not rows_in_language:
-            raise missing(task, split, language, source.kind_of(task, split), source.root, part)
-    if blank and (split == "train" or len(blank) < len(examples)):
-        reason = "training needs it" if split == "train" else "other rows of the file have it"
-        for path, row in blank.values():
-            problems.report_row(path, row, BadRow(f"gold is blank, and {reason}"))
-        examples = [example for index, example in enumerate(examples) if index not in blank]
-        blank = {}
-    if not examples and task.kind != "mlm":  # of a few lines of text none may be kept for dev
-        paths = ", ".join(map(str, find_paths(task, split, language, source)))
-        left_out = f": {dropped} rows are dropped, {len(problems.found)} skipped"
-        left_out += f"; {problems.found[0]}" if problems.found else ""
-        raise DataError(
-            f"there are no examples{left_out}",
-            where=f"{problems.what}, {paths}",
-            fix="fetch or copy the file again, or remove it to leave this language out",
-        )
-    return Reading(examples, not blank, tuple(problems.found), dropped)
-
-
-def read_retrieval(task: Task, split: str, language: str, source: DataSource) -> RetrievalSet:
-    """Returns queries, candidates and gold of one language of a retrieval task."""
-    kind = source.kind_of(task, split)
-    problems = Problems(f"{task.name}, {split}, {language}", source.skip_budget)
-    found = None
-    if kind == "files":
-        pool = find_pool(task.sources, split, language, source.root)
-        if pool:
-            found = pool[0].build(pool[1], language, problems)
-    else:
-        module = prepared_module(kind)
-        for data_set in prepared_sources(task.sources, kind):
-            if data_set.build and module.find(data_set, split, language, source.root):
-                rows = module.read_rows(data_set, split, language, source.root)
-                found = data_set.build(rows, language, problems)
+    located = []
+    for part, sources in sources_of(task, split, source).items() or [("", [])]:
+        for one in sources:
+            found = module_of(one.kind).find(one, split, language, source.root)
+            if found and bool(one.build) == build:
+                located.append((one, found))
                 break
-    if found is None:
-        raise missing(task, split, language, kind, source.root)
-    if not found.queries or not found.candidates or found.gold == {}:
-        empty = "queries" if not found.queries else "candidates" if not found.candidates else "gold"
-        paths = ", ".join(map(str, find_paths(task, split, language, source)))
-        raise DataError(
-            f"the {empty} are empty" if empty != "gold" else "the file of gold is empty",
-            where=f"{problems.what}, {paths}",
-            fix="fetch or copy the files again, or remove them to leave this language out",
-        )
-    return replace(found, skipped=tuple(problems.found))
+        else:
+            raise _missing(task, split, language, source, part)
+    return located
 
 
-_CONVERSION = (
-    "read",
-    "convert",
-    "build",
-    "language_of",
-    "codes",
-)  # what a layout says of how rows are understood
-
-
-def fingerprint(task: Task, split: str, language: str, source: DataSource) -> str:
-    """Returns a hash of what a split is read from: its bytes, and how the task declares that they become examples.
-
-    Paths and languages are not in it: a file of another name with the same bytes is the same data, and what a task
-    is evaluated in has a fingerprint for each language.
-    """
-    paths, layouts = _find(task, split, language, source)
-    declared = [
-        task.kind,
-        # Those of a labels file are in its bytes.
-        [] if task.sources.labels_file else task.labels,
-        task.sources.keep,
-        *(getattr(layout, role, None) for layout in layouts for role in _CONVERSION),
-    ]
-    text = json.dumps(describe(declared), ensure_ascii=True)
-    made_of = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-    return f"{task.name}-{task.version}-{split}-{language}-{made_of}-{hash_files(paths)}"
+def _find_any(
+    task: Task, split: str, language: str, source: DataSource
+) -> list[tuple[Source, dict[str, tuple[Path, ...]]]]:
+    """Returns what ``_find`` does, of the retrieval evaluation if it is there."""
+    if any(one.build and split in one.splits for one in task.sources):
+        try:
+            return _find(task, split, language, source, build=True)
+        except DataError:
+            pass
+    return _find(task, split, language, source)
 
 
 def find_paths(task: Task, split: str, language: str, source: DataSource) -> tuple[Path, ...]:
@@ -199,27 +139,30 @@ def find_paths(task: Task, split: str, language: str, source: DataSource) -> tup
     Raises:
         DataError: there are none.
     """
-    return _find(task, split, language, source)[0]
+    located = _find_any(task, split, language, source)
+    paths = [path for _, roles in located for role in sorted(roles) for path in roles[role]]
+    return (*paths, *(files.find_files(source.root, task.labels_file) if task.labels_file else ()))
 
 
-def _find(
-    task: Task, split: str, language: str, source: DataSource
-) -> tuple[tuple[Path, ...], list[Files | Pools | Prepared | None]]:
-    """Returns the files that a split is read from, and what is declared of them."""
-    kind = source.kind_of(task, split)
-    if kind == "files":
-        pool = find_pool(task.sources, split, language, source.root)
-        if pool:
-            return tuple(path for role in sorted(pool[1]) for path in pool[1][role]), [pool[0]]
-    else:
-        for data_set in prepared_sources(task.sources, kind):
-            paths = prepared_module(kind).find(data_set, split, language, source.root)
-            if data_set.build and paths:
-                return paths, [data_set]
-    located = _locate(task, split, language, source)
-    labels = find_files(source.root, task.sources.labels_file) if task.sources.labels_file else ()
-    paths = (*(path for _, found in located for path in found.paths), *labels)
-    return paths, [found.layout for _, found in located]
+def find_gold_file(task: Task, language: str, root: Path) -> Path | None:
+    """Returns the file that holds the reported split's gold alone, where a release has one."""
+    for one in task.sources:
+        if task.reported in one.splits and "gold" in one.roles:
+            (pattern,) = files.list_paths(one, task.reported, language)["gold"]
+            found = files.find_files(root, pattern)
+            if found:
+                return found[0]
+    return None
+
+
+def list_patterns(task: Task, split: str, source: DataSource) -> list[str]:
+    """Returns every path that is looked for, as it is declared (with ``{language}``), or the names of data sets."""
+    found: list[str] = []
+    for one in (one for part in sources_of(task, split, source).values() for one in part):
+        roles = [path.replace("{split}", one.splits[split]) for path in one.roles.values()]
+        found += roles or one.patterns(split)
+    found += [task.labels_file] if task.labels_file else []
+    return list(dict.fromkeys(found))
 
 
 def available_languages(
@@ -234,13 +177,26 @@ def available_languages(
         beyond: whether languages that the benchmark does not have are returned too (behind the others). A
             task that names no languages (mlm) has all that are there.
     """
-    found = list_languages(task.sources, split, source.kind_of(task, split), source.root)
+    parts = [
+        set().union(*(_languages(one, split, source.root) for one in sources))
+        for sources in sources_of(task, split, source).values()
+    ]
+    found = set.intersection(*parts) if parts else set()
     listed = tuple(language for language in task.languages if language in found)
     if not listed and split != "train" and "@" in task.name:
         listed = tuple({"en"} & found)
     if beyond or not task.languages:
         return (*listed, *sorted(found - set(listed)))
     return listed
+
+
+def _languages(one: Source, split: str, root: Path) -> set[str]:
+    if one.by_language:
+        return set(_group(one, split, root)[0])
+    if one.kind == "files":
+        return files.find_languages(one, split, root)
+    find = module_of(one.kind).find
+    return {language for language in one.languages or ("en",) if find(one, split, language, root)}
 
 
 def selection_language(task: Task, source: DataSource) -> str:
@@ -252,44 +208,193 @@ def selection_language(task: Task, source: DataSource) -> str:
     return "en" if "@" in task.name and task.source_language not in found else task.source_language
 
 
+def _missing(task: Task, split: str, language: str, source: DataSource, part: str = "") -> DataError:
+    """Returns the error that says what was looked for, and where."""
+    kind = source.kind_of(task, split)
+    sources = sources_of(task, split, source).get(part, [])
+    what = f"no {split} data of {task.name} in language {language!r}" + (f": part {part}" if part else "")
+    there = set().union(*(_languages(one, split, source.root) for one in sources)) - {language}
+    offers = [f"--source={other}" for other in source_kinds(task, split) if other != "files"]
+    fetch = f"stilts prepare {task.name} {' or '.join(offers)} --data_root=..." if offers else ""
+    if there:
+        fix = f"take a language that is there: {' '.join(sorted(there))}"
+    elif kind == "files":
+        fix = "copy the released files there" + (f", or fetch it: {fetch}" if fetch else "")
+    else:
+        fix = f"fetch it: {fetch}"
+    tried: list[str] = []
+    for one in sources:
+        roles = files.list_paths(one, split, language) if kind == "files" else {"": one.patterns(split)}
+        tried += [path for role, paths in roles.items() if role != "gold" for path in paths]
+    where = (
+        f"{source.root}: looked for {', '.join(tried)}"
+        if tried
+        else f"{task.name} has no {split} from {kind}"
+    )
+    return DataError(what, where=where, fix=fix)
+
+
+# -- reading
+
+
+def read_examples(task: Task, split: str, language: str, source: DataSource) -> list[Example]:
+    """Returns the examples of one split in one language.
+
+    Raises:
+        DataError: the data is not there, or more rows than ``source.skip_budget`` can't be used.
+    """
+    return read_counted(task, split, language, source).examples
+
+
+def read_counted(task: Task, split: str, language: str, source: DataSource) -> Reading:
+    """Returns the examples of one split in one language, with what was left out."""
+    labels = read_labels(task, source)
+    if task.labels_file and split != "train":
+        labels = (*labels, UNKNOWN_LABEL)
+    examples: list[Example] = []
+    blank: dict[int, tuple[Path, Row]] = {}  # examples without gold, by index
+    problems = Problems(f"{task.name}, {split}, {language}", source.skip_budget)
+    dropped = 0
+    for one, _ in _find(task, split, language, source):
+        problems.budget += one.tolerated
+        seen: set[str] = set()
+        any_row = False
+        for path, row in _read_rows(one, split, language, source.root, problems):
+            any_row = True
+            try:
+                example = one.convert(row, labels) if one.convert else None
+                if example is None:
+                    dropped += 1
+                elif task.keep is None or task.keep(example, split):
+                    has_gold = check_example(example)
+                    if example.id in seen:
+                        raise BadRow(f"the id {example.id!r} occurred before")
+                    seen.add(example.id)
+                    if not has_gold:
+                        blank[len(examples)] = path, row
+                    examples.append(replace(example, id=f"{one.part}/{example.id}") if one.part else example)
+            except BadRow as error:
+                problems.report_row(path, row, error)
+        if one.by_language and not any_row:
+            raise _missing(task, split, language, source, one.part)
+    if blank and (split == "train" or len(blank) < len(examples)):
+        reason = "training needs it" if split == "train" else "other rows of the file have it"
+        for path, row in blank.values():
+            problems.report_row(path, row, BadRow(f"gold is blank, and {reason}"))
+        examples = [example for index, example in enumerate(examples) if index not in blank]
+        blank = {}
+    if not examples and task.kind != "mlm":  # of a few lines of text none may be kept for dev
+        left_out = f"{dropped} rows are dropped, {len(problems.found)} skipped"
+        raise _empty(
+            f"there are no examples: {'; '.join((left_out, *problems.skipped[:1]))}",
+            task,
+            split,
+            language,
+            source,
+        )
+    return Reading(examples, not blank, problems.skipped, dropped)
+
+
+def read_retrieval(task: Task, split: str, language: str, source: DataSource) -> RetrievalSet:
+    """Returns queries, candidates and gold of one language of a retrieval task."""
+    problems = Problems(f"{task.name}, {split}, {language}", source.skip_budget)
+    ((one, paths),) = _find(task, split, language, source, build=True)
+    assert one.build is not None
+    content = paths if one.roles else _read_rows(one, split, language, source.root, problems)
+    found = one.build(content, language, problems)
+    if not found.queries or not found.candidates or found.gold == {}:
+        empty = "queries" if not found.queries else "candidates" if not found.candidates else "gold"
+        raise _empty(f"there are no {empty}", task, split, language, source)
+    return replace(found, skipped=problems.skipped)
+
+
+def _empty(what: str, task: Task, split: str, language: str, source: DataSource) -> DataError:
+    paths = ", ".join(map(str, find_paths(task, split, language, source)))
+    return DataError(
+        what,
+        where=f"{task.name}, {split}, {language}, {paths}",
+        fix="fetch or copy the file again, or remove it to leave this language out",
+    )
+
+
+def _read_rows(
+    one: Source, split: str, language: str, root: Path, problems: Problems
+) -> Iterator[tuple[Path, Row]]:
+    if not one.by_language:
+        return module_of(one.kind).read_rows(one, split, language, root, problems)
+    groups, bad = _group(one, split, root)
+    problems.add_all(bad)
+    return iter(groups.get(language, ()))
+
+
+def _group(one: Source, split: str, root: Path) -> tuple[dict[str, list[tuple[Path, Row]]], Problems]:
+    """Returns the rows of a source that holds several languages by language, and the rows that can't be used."""
+    paths = module_of(one.kind).find(one, split, "", root).get("", ())
+    return _group_files(one, split, root, files.state_of(paths)) if paths else ({}, Problems(""))
+
+
+@functools.lru_cache(maxsize=2)  # it is read once for all its languages; a changed file is read again
+def _group_files(
+    one: Source, split: str, root: Path, state: object
+) -> tuple[dict[str, list[tuple[Path, Row]]], Problems]:
+    assert one.by_language is not None
+    problems = Problems.collecting(f"{split}, all languages")
+    groups: dict[str, list[tuple[Path, Row]]] = {}
+    for path, row in module_of(one.kind).read_rows(one, split, "", root, problems):
+        with problems.skipping(path, row):
+            for language, inner in one.by_language(row):
+                groups.setdefault(language, []).append((path, inner))
+    return groups, problems
+
+
+# -- what a split is made from
+
+
+def fingerprint(task: Task, split: str, language: str, source: DataSource) -> str:
+    """Returns a hash of what a split is read from: its bytes, and how the task declares that they become examples.
+
+    Paths and languages are not in it: a file of another name with the same bytes is the same data, and what a task
+    is evaluated in has a fingerprint for each language.
+    """
+    layouts = [one for one, _ in _find_any(task, split, language, source)]
+    declared = [
+        task.kind,
+        [] if task.labels_file else task.labels,  # those of a labels file are in its bytes
+        task.keep,
+        *([one.read, one.convert, one.build, one.by_language, one.codes] for one in layouts),
+    ]
+    made_of = hashlib.blake2b(json.dumps(describe(declared)).encode(), digest_size=8).hexdigest()
+    content = files.hash_files(find_paths(task, split, language, source))
+    return f"{task.name}-{task.version}-{split}-{language}-{made_of}-{content}"
+
+
 def read_labels(task: Task, source: DataSource) -> tuple[str, ...]:
     """Returns the labels of a task; those of CCG come with its data."""
-    if not task.sources.labels_file:
+    if not task.labels_file:
         return task.labels
-    paths = find_files(source.root, task.sources.labels_file)
+    paths = files.find_files(source.root, task.labels_file)
     if not paths:
         raise DataError(
             f"{task.name} has no labels file",
-            where=str(source.root / task.sources.labels_file),
+            where=str(source.root / task.labels_file),
             fix="write a JSON object there from each tag to its number, as jiant has it",
         )
-    return _read_labels(paths[0], paths[0].stat().st_mtime_ns)
+    return _read_labels(files.state_of(paths))
 
 
 def with_labels(task: Task, source: DataSource) -> Task:
     """Returns a task whose ``labels`` are filled in from its data, where they come with it."""
-    return replace(task, labels=read_labels(task, source)) if task.sources.labels_file else task
+    return replace(task, labels=read_labels(task, source)) if task.labels_file else task
 
 
 @functools.lru_cache(maxsize=16)
-def _read_labels(path: Path, modified: int) -> tuple[str, ...]:
-    content = read_object(path)
+def _read_labels(states: tuple[tuple[Path, int, int], ...]) -> tuple[str, ...]:
+    content = read_object(states[0][0])
     numbers = [number for number in content.values() if type(number) is int]
     if len(numbers) < len(content) or sorted(numbers) != list(range(len(content))):
         raise DataError(
             "labels are not numbered 0, 1, 2, ...",
-            where=str(path),
+            where=str(states[0][0]),
             fix="give each label one number from 0 on",
         )
     return tuple(sorted(content, key=content.__getitem__))
-
-
-def _locate(task: Task, split: str, language: str, source: DataSource) -> list[tuple[str, Found]]:
-    """Returns the parts of a task with where each is found."""
-    kind, located = source.kind_of(task, split), []
-    for name, part in task.sources.parts or (("", task.sources),):
-        found = find(part, split, language, kind, source.root)
-        if not found:
-            raise missing(task, split, language, kind, source.root, name)
-        located.append((name, found))
-    return located

@@ -1,18 +1,20 @@
 """Rows of data files: values are checked where they are taken, and rows that can't be used are counted."""
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from stilts_jax.errors import DataError
 from stilts_jax.tasks.sources.documents import BadRow, find_line
+from stilts_jax.tasks.spec import ChoiceExample, Example, SpanExample, TagExample
 
-LANGUAGE = "@language"  # field of prepared rows: the language that is read, where a row holds several
 _SHOWN = 5  # places that an error names when many rows are bad
 _SKIP = "mend the file, or let rows like this be skipped and counted with --config.data.skip_budget=N"
 _LONGEST = 60  # characters of a value that an error shows
+_TEXTS = {"text", "pair", "prompt", "question", "context", "positive"}
 
 T = TypeVar("T")
 _KINDS = {bool: "true or false", list: "a list", dict: "an object"}
@@ -67,6 +69,7 @@ class Row:
         fields: values by column, unchecked.
         place: the keys that lead to the row in a JSON document.
         within: the names that lead to an object within a row, for errors: ``question.choices[2].``
+        strict: whether a column that is not there is always an error, never blanked gold.
     """
 
     line: int
@@ -74,13 +77,14 @@ class Row:
     fields: Mapping[str, Any]
     place: tuple[str | int, ...] = ()
     within: str = ""
+    strict: bool = False
 
     def __getitem__(self, name: str) -> str:
         return check_text(self.within + name, self.value(name))
 
-    def get(self, name: str, default: Any = None) -> Any:
-        """Returns a value unchecked, or ``default``: only for what may be absent, and is checked afterwards."""
-        return self.fields.get(name, default)
+    def get(self, name: str) -> Any:
+        """Returns a value unchecked, or None: only for what may be absent, and is checked afterwards."""
+        return self.value(name) if self.strict else self.fields.get(name)
 
     def value(self, name: str) -> Any:
         """Returns a value unchecked."""
@@ -95,8 +99,8 @@ class Row:
         return check_text(self.within + name, self.value(name), empty=True)
 
     def id(self, name: str) -> str:
-        """Returns an id, which is a text or a whole number."""
-        value = self.value(name)
+        """Returns an id, which is a text or a whole number; the row's own number where no column is named."""
+        value = self.value(name) if name else self.number
         return check_text(self.within + name, str(value) if type(value) is int else value)
 
     def integer(self, name: str) -> int:
@@ -126,7 +130,7 @@ class Row:
     def pairs(self, name: str) -> list[tuple[int, int]]:
         """Returns a list of pairs of whole numbers, 0 or more."""
         items = {f"{name}[{index}]": item for index, item in enumerate(self._take(name, list))}
-        found = Row(self.line, self.number, items, self.place, self.within)
+        found = replace(self, fields=items)
         for entry in items:
             if len(found.integers(entry)) != 2:
                 raise BadRow(f"{self.within}{entry} is {describe(items[entry])}, not two numbers")
@@ -134,24 +138,59 @@ class Row:
 
     def part(self, name: str) -> "Row":
         """Returns an object."""
-        fields = self._take(name, dict)
-        return Row(self.line, self.number, fields, (*self.place, name), f"{self.within}{name}.")
+        return self._inner(self._take(name, dict), (name,), f"{name}.")
 
     def parts(self, name: str) -> list["Row"]:
         """Returns a list of objects."""
         found = []
         for index, fields in enumerate(self._take(name, list)):
-            here = f"{self.within}{name}[{index}]"
             if type(fields) is not dict:
-                raise BadRow(f"{here} is {describe(fields)}, not an object")
-            found.append(Row(self.line, self.number, fields, (*self.place, name, index), f"{here}."))
+                raise BadRow(f"{self.within}{name}[{index}] is {describe(fields)}, not an object")
+            found.append(self._inner(fields, (name, index), f"{name}[{index}]."))
         return found
+
+    def _inner(self, fields: Mapping[str, Any], way: tuple[str | int, ...], within: str) -> "Row":
+        return Row(self.line, self.number, fields, (*self.place, *way), self.within + within, self.strict)
 
     def _take(self, name: str, kind: type[T]) -> T:
         value = self.value(name)
         if type(value) is not kind:
             raise BadRow(f"{self.within}{name} is {describe(value)}, not {_KINDS[kind]}")
         return value
+
+
+def check_example(example: Example) -> bool:
+    """Checks what a converter made of a row, and returns whether it has its gold.
+
+    Raises:
+        BadRow: a text is empty or no text, or the example can't be what its kind is.
+    """
+    check_text("the id", example.id)
+    gold = True
+    match example:
+        case ChoiceExample(choices=choices, label=label):
+            gold = label is not None
+            if len(choices) < 2:
+                raise BadRow(f"{len(choices)} choices are there, and a question needs two")
+            if label is not None and not 0 <= label < len(choices):
+                raise BadRow(f"the label {label} is none of the {len(choices)} choices")
+            for index, choice in enumerate(choices):
+                check_text(f"choice {index}", choice)
+        case TagExample(words=words, tags=tags):
+            gold = tags is not None
+            if not words:
+                raise BadRow("the sentence has no words")
+            # A word may be empty: UD and WikiANN have tokens of nothing but invisible characters.
+            check_text("the sentence", "\n".join(words) or "_")
+        case SpanExample(answers=answers, impossible=impossible):
+            gold = bool(answers) or impossible
+        case _:
+            gold = getattr(example, "label", 0) is not None
+    for name in _TEXTS.intersection(example.__slots__):
+        text = getattr(example, name)
+        if text is not None or name not in ("pair", "positive"):
+            check_text(f"the {name}", text)
+    return gold
 
 
 @dataclass
@@ -161,26 +200,43 @@ class Problems:
     Attributes:
         what: task, split and language that are read.
         budget: how many rows may be skipped.
-        found: what was skipped, with its place.
+        found: what was skipped: place and message.
     """
 
     what: str
     budget: int = 0
-    found: list[str] = field(default_factory=list)
+    found: list[tuple[str, str]] = field(default_factory=list)
 
-    def report(self, path: Path, line: int, message: str) -> None:
+    @classmethod
+    def collecting(cls, what: str) -> "Problems":
+        """Returns problems that never raise: those of a file that is read once and serves several languages."""
+        return cls(what, sys.maxsize)
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """Place and reason of each row that was skipped."""
+        return tuple(f"{place}: {message}" for place, message in self.found)
+
+    def add(self, place: str, message: str) -> None:
         """Counts a row as skipped, or raises."""
-        place = f"{path}:{line}" if line else str(path)
         if not self.budget:
             raise DataError(message, where=f"{self.what}, {place}", fix=_SKIP)
-        self.found.append(f"{place}: {message}")
+        self.found.append((place, message))
         if len(self.found) > self.budget:
-            places = "\n    ".join(self.found[:_SHOWN])
             raise DataError(
                 f"{len(self.found)} rows can't be used, and only {self.budget} may be skipped",
-                where=f"{self.what}; the first:\n    {places}",
+                where="\n    ".join((f"{self.what}; the first:", *self.skipped[:_SHOWN])),
                 fix="mend the file, or raise --config.data.skip_budget",
             )
+
+    def add_all(self, others: "Problems") -> None:
+        """Counts what others have collected."""
+        for place, message in others.found:
+            self.add(place, message)
+
+    def report(self, path: Path, line: int, message: str) -> None:
+        """Counts the row of a line as skipped, or raises."""
+        self.add(f"{path}:{line}" if line else str(path), message)
 
     def report_row(self, path: Path, row: Row, error: BadRow) -> None:
         """Counts a row as skipped, or raises."""

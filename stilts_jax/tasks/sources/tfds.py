@@ -10,66 +10,60 @@ from typing import Any
 
 from stilts_jax.errors import DataError, explain
 from stilts_jax.tasks.sources.documents import read_json
-from stilts_jax.tasks.sources.prepared import (
-    PreparedRow,
-    SourceFailure,
-    fill_names,
-    has_language,
-    name_classes,
-)
-from stilts_jax.tasks.sources.rows import LANGUAGE, Row
-from stilts_jax.tasks.spec import Prepared
+from stilts_jax.tasks.sources.prepared import SourceFailure, fill_names, has_language, name_classes
+from stilts_jax.tasks.sources.rows import Problems, Row
+from stilts_jax.tasks.spec import Source
 
 FILE_FORMAT = "array_record"
 _LONGEST = 300  # characters of an error of TFDS that are shown; some list every builder there is
 
 
-def _folder(data_set: Prepared, config: str, root: Path) -> Path | None:
+def _folder(source: Source, config: str, root: Path) -> Path | None:
     """Returns the folder of the newest version that is there."""
-    versions = [
-        path.parent for path in (root / "tfds" / data_set.name / config).glob("*.*.*/dataset_info.json")
-    ]
-    return max(versions, key=_version, default=None)
+    infos = (root / "tfds" / source.name / config).glob("*.*.*/dataset_info.json")
+    return max((path.parent for path in infos), key=_version, default=None)
 
 
 def _version(folder: Path) -> tuple[int, ...]:
     return tuple(int(part) if part.isdecimal() else 0 for part in folder.name.split("."))
 
 
-def find(data_set: Prepared, split: str, language: str, root: Path) -> tuple[Path, ...]:
-    """Returns the files of a split in a language; none if it is not there."""
-    config, name = fill_names(data_set, split, language)
-    folder = _folder(data_set, config, root)
-    if folder is None or not name or not has_language(data_set, language):
-        return ()
+def find(source: Source, split: str, language: str, root: Path) -> dict[str, tuple[Path, ...]]:
+    """Returns the files of a split in a language; nothing if it is not there."""
+    config, name = fill_names(source, split, language)
+    folder = _folder(source, config, root)
+    if folder is None or not has_language(source, language):
+        return {}
     known = {entry["name"] for entry in read_json(folder / "dataset_info.json").get("splits", ())}
-    return tuple(sorted(folder.glob(f"*-{name}.*"))) if name in known else ()
+    paths = tuple(sorted(folder.glob(f"*-{name}.*"))) if name in known else ()
+    return {"": paths} if paths else {}
 
 
-def read_rows(data_set: Prepared, split: str, language: str, root: Path) -> Iterator[tuple[Path, Row]]:
+def read_rows(
+    source: Source, split: str, language: str, root: Path, problems: Problems
+) -> Iterator[tuple[Path, Row]]:
     """Yields the rows of a split; class labels are names.
 
     The path beside each row is the folder of the data set, and ``Row.line`` is the row's number, from 1.
     """
     tfds = _import_tfds()
-    config, name = fill_names(data_set, split, language)
-    folder = _folder(data_set, config, root)
+    config, name = fill_names(source, split, language)
+    folder = _folder(source, config, root)
     assert folder is not None
     builder = tfds.builder_from_directory(folder)
     features = builder.info.features
     # A list's own attributes are those of what it is a list of.
     classes = {key: feature.names for key, feature in features.items() if getattr(feature, "names", None)}
     try:
-        source = builder.as_data_source(name)
+        records = builder.as_data_source(name)
     except (ImportError, NotImplementedError) as error:
         raise DataError(
             f"this data can't be read without tensorflow: {error}",
             where=str(folder),
             fix=f"prepare it again in the format {FILE_FORMAT}: stilts prepare",
         ) from error
-    for number in range(len(source)):
-        fields = name_classes(classes, _plain(source[number]))
-        yield folder, PreparedRow(number + 1, number, {**fields, LANGUAGE: language})
+    for number in range(len(records)):
+        yield folder, Row(number + 1, number, name_classes(classes, _plain(records[number])), strict=True)
 
 
 def _plain(value: Any) -> Any:
@@ -95,15 +89,15 @@ def _import_tfds() -> ModuleType:
     return tensorflow_datasets
 
 
-def fetch(data_set: Prepared, split: str, language: str, root: Path) -> None:
+def fetch(source: Source, split: str, language: str, root: Path) -> None:
     """Downloads a configuration and writes it in a format that can be read without tensorflow.
 
     Raises:
         SourceFailure: the builder does not work here.
     """
     tfds = _import_tfds()
-    config, _ = fill_names(data_set, split, language)
-    name = f"{data_set.name}/{config}" if config else data_set.name
+    config, _ = fill_names(source, split, language)
+    name = f"{source.name}/{config}" if config else source.name
     try:
         # Without tensorflow TFDS does not find the builders of these modules by name unless they are imported.
         import tensorflow_datasets.question_answering
@@ -122,7 +116,7 @@ def fetch(data_set: Prepared, split: str, language: str, root: Path) -> None:
         else:
             what = f"{name} can't be prepared: {type(error).__name__}: {str(error).strip()[:_LONGEST]}"
             fix = "check the connection, or read the task from files or the hub"
-        address = f"https://www.tensorflow.org/datasets/catalog/{data_set.name}"
+        address = f"https://www.tensorflow.org/datasets/catalog/{source.name}"
         raise SourceFailure(what, where=address, fix=fix) from error
 
 
