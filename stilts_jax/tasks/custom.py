@@ -33,7 +33,7 @@ from typing import Any
 
 from stilts_jax.errors import ConfigError, nearest
 from stilts_jax.tasks.sources.converters import choice, classify, pair, span, tag
-from stilts_jax.tasks.sources.files import reader_of
+from stilts_jax.tasks.sources.files import check_suffix
 from stilts_jax.tasks.sources.rows import Problems, Row
 from stilts_jax.tasks.spec import EMPTY, EmbedExample, Kind, RetrievalSet, Source, Task, hub, tfds
 
@@ -216,7 +216,7 @@ def _make_sources(
     for split in paths:
         if split not in _SPLITS:
             raise ConfigError(f"There is no split {split!r}.", where=where, fix=nearest(split, _SPLITS))
-        reader_of(paths[split])
+        check_suffix(paths[split])
     found = [Source(splits={split: split}, paths=(path,), language=language) for split, path in paths.items()]
     for kind, make in (("hub", hub), ("tfds", tfds)):
         name = data[kind]

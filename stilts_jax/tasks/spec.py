@@ -174,48 +174,49 @@ class Source:
     part: str = ""
 
     def patterns(self, split: str) -> tuple[str, ...]:
-        """Returns the path patterns of a split, or what else is looked for."""
+        """Returns every path that a split is looked for at, with ``{language}``, or the name of the data set."""
         if self.kind != "files":
             return (f"{self.kind}/{self.name}",)
         theirs = self.splits[split].split()
-        return tuple(path.replace("{split}", name) for path in self.paths for name in theirs)
+        return tuple(
+            path.replace("{split}", name) for path in (*self.paths, *self.roles.values()) for name in theirs
+        )
+
+    def names(self, split: str, language: str) -> tuple[str, str]:
+        """Returns the configuration and the data set's own name of a split."""
+        code = self.codes.get(language, language)
+        return self.config.replace("{language}", code), self.splits[split].replace("{language}", code)
+
+    def has(self, language: str) -> bool:
+        """Returns whether a data set is published in a language; the rows say it where it holds several."""
+        return bool(self.by_language) or language in (self.languages or ("en",))
 
 
-def files(
-    paths: str | Mapping[str, str],
-    convert: Any = None,
-    splits: str | Mapping[str, str] = "train dev test",
-    **more: Any,
-) -> Source:
+Splits = str | Mapping[str, str]
+_ALL = "train dev test"
+
+
+def files(paths: str | Mapping[str, str], convert: Any = None, splits: Splits = _ALL, **more: Any) -> Source:
     """Returns release files: paths joined by spaces, or paths by role; splits by name where theirs differ from ours."""
-    named = {split: split for split in splits.split()} if isinstance(splits, str) else splits
-    where = {"paths": names(paths)} if isinstance(paths, str) else {"roles": paths}
-    return Source(splits=named, convert=convert, **where, **more)
+    splits = {split: split for split in splits.split()} if isinstance(splits, str) else splits
+    where: dict[str, Any] = {"paths": names(paths)} if isinstance(paths, str) else {"roles": paths}
+    return Source(splits=splits, convert=convert, **where, **more)
 
 
-def hub(
-    data_set: str, convert: Any = None, splits: str | Mapping[str, str] = "train dev test", **more: Any
-) -> Source:
+def hub(data_set: str, convert: Any = None, splits: Splits = _ALL, **more: Any) -> Source:
     """Returns a data set of the hub, ``OWNER/NAME`` with ``/CONFIGURATION`` behind it; its dev is "validation"."""
     owner, name, *config = data_set.split("/", 2)
     return _prepared("hub", f"{owner}/{name}", config[0] if config else "default", convert, splits, more)
 
 
-def tfds(
-    builder: str, convert: Any = None, splits: str | Mapping[str, str] = "train dev test", **more: Any
-) -> Source:
+def tfds(builder: str, convert: Any = None, splits: Splits = _ALL, **more: Any) -> Source:
     """Returns a TFDS builder, ``NAME`` or ``NAME/CONFIGURATION``; its dev is "validation"."""
     name, _, config = builder.partition("/")
     return _prepared("tfds", name, config, convert, splits, more)
 
 
 def _prepared(
-    kind: SourceKind,
-    name: str,
-    config: str,
-    convert: Any,
-    splits: str | Mapping[str, str],
-    more: Mapping[str, Any],
+    kind: SourceKind, name: str, config: str, convert: Any, splits: Splits, more: Mapping[str, Any]
 ) -> Source:
     if isinstance(splits, str):
         splits = {split: "validation" if split == "dev" else split for split in splits.split()}

@@ -58,15 +58,20 @@ def _is_there(path: Path) -> bool:
     return path.is_file() or (path.is_symlink() and not path.exists())
 
 
-def reader_of(pattern: str) -> Callable[..., Any]:
-    """Returns what reads a file, by the end of its name."""
-    suffix = Path(pattern.removesuffix(".gz")).suffix
+def check_suffix(path: str) -> str:
+    """Returns the end of a file's name, if that says how it is read."""
+    suffix = Path(path.removesuffix(".gz")).suffix
     if suffix not in _READERS:
         raise ConfigError(
-            f"the name of a file does not say how it is read: {pattern!r}",
+            f"the name of a file does not say how it is read: {path!r}",
             fix=f"end it in {', '.join(_READERS)}",
         )
-    return _READERS[suffix]
+    return suffix
+
+
+def reader_of(source: Source, path: Path) -> Callable[..., Any]:
+    """Returns what reads a file: what is declared, or what the end of its name says."""
+    return source.read or _READERS[check_suffix(path.name)]
 
 
 def list_paths(source: Source, split: str, language: str) -> dict[str, tuple[str, ...]]:
@@ -95,7 +100,7 @@ def find_languages(source: Source, split: str, root: Path) -> set[str]:
     """Returns the languages that a split has files in."""
     if not source.roles:
         patterns = source.patterns(split)
-        return set().union(*(_languages(root, path, source.codes, source.language) for path in patterns))
+        return set[str]().union(*(_languages(root, path, source.codes, source.language) for path in patterns))
     paths = [
         path.replace("{split}", source.splits[split]) for role, path in source.roles.items() if role != "gold"
     ]
@@ -111,7 +116,7 @@ def read_rows(
     code = source.codes.get(language, language)
     for path in find(source, split, language, root).get("", ()):
         last = -1
-        for row in (source.read or reader_of(path.name))(path, code, problems):
+        for row in reader_of(source, path)(path, code, problems):
             last = row.number
             yield path, replace(row, number=before + last) if before else row
         before += last + 1

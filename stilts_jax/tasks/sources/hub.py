@@ -14,12 +14,34 @@ from typing import Any
 
 from stilts_jax.errors import DataError, explain
 from stilts_jax.tasks.sources.files import find_files
-from stilts_jax.tasks.sources.prepared import SourceFailure, fill_names, has_language, name_classes
 from stilts_jax.tasks.sources.rows import Problems, Row
 from stilts_jax.tasks.spec import Source
 
 _BATCH = 1000
 _CONVERTED = "refs/convert/parquet"  # the branch for parquet files of repositories that hold other files
+
+
+class SourceFailure(DataError):
+    """A whole data set can't be had (no such repository, no connection, a library missing), not just a part."""
+
+
+def name_classes(classes: Mapping[str, Sequence[str]], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a row with class names in the place of class numbers; None stands for a class that is not known.
+
+    Args:
+        classes: the class names of those columns that hold a class, or a list of classes.
+        fields: the row.
+    """
+
+    def name(names: Sequence[str], value: Any) -> Any:
+        if isinstance(value, list):
+            return [name(names, item) for item in value]
+        return None if value is None or value < 0 else names[value]
+
+    return {
+        column: name(classes[column], value) if column in classes else value
+        for column, value in fields.items()
+    }
 
 
 def _patterns(config: str, split: str) -> list[str]:
@@ -40,9 +62,9 @@ def _unfinished(folder: Path, config: str, split: str) -> Path:
 
 def find(source: Source, split: str, language: str, root: Path) -> dict[str, tuple[Path, ...]]:
     """Returns the files of a split in a language; nothing if it is not there, or only in part."""
-    config, name = fill_names(source, split, language)
+    config, name = source.names(split, language)
     folder = root / "hub" / source.name
-    if not has_language(source, language) or _unfinished(folder, config, name).exists():
+    if not source.has(language) or _unfinished(folder, config, name).exists():
         return {}
     patterns = [*_patterns(config, name), f"{config}/{name}/*.arrow"]  # the last is what save_to_disk writes
     paths = next(filter(None, (find_files(folder, pattern) for pattern in patterns)), ())
@@ -106,7 +128,7 @@ def fetch(source: Source, split: str, language: str, root: Path) -> None:
     """
     import huggingface_hub
 
-    config, name = fill_names(source, split, language)
+    config, name = source.names(split, language)
     folder = root / "hub" / source.name
     unfinished = _unfinished(folder, config, name)
     try:
@@ -183,13 +205,12 @@ def _describe(error: Exception, repository: str) -> SourceFailure:
     chain: list[BaseException] = [error]
     while chain[-1].__cause__:
         chain.append(chain[-1].__cause__)
-    statuses = [getattr(getattr(link, "response", None), "status_code", None) for link in chain]
-    what = f"{repository} can't be fetched: {str(chain[-1]).strip().partition(chr(10))[0]}"
+    statuses = {getattr(getattr(link, "response", None), "status_code", None) for link in chain}
+    reason = str(chain[-1]).strip().partition("\n")[0]
+    fix = "check the connection (and HF_HUB_OFFLINE, HF_ENDPOINT), and type it again: what is there stays"
     if 429 in statuses:
-        what = f"{repository} can't be fetched: the hub answers 429, too many requests"
-        fix = "wait some minutes, or set HF_TOKEN to a token of yours, which may ask more often; then type it again"
-    elif {401, 403, 404} & set(statuses):
+        reason = "the hub answers 429, too many requests"
+        fix = "wait some minutes, or set HF_TOKEN, with which more requests are allowed; then type it again"
+    elif statuses & {401, 403, 404}:
         fix = "check the name; where a data set asks for permission, set HF_TOKEN to a token that has it"
-    else:
-        fix = "check the connection (and HF_HUB_OFFLINE, HF_ENDPOINT), and type it again: what is there stays"
-    return SourceFailure(what, where=_address(repository), fix=fix)
+    return SourceFailure(f"{repository} can't be fetched: {reason}", where=_address(repository), fix=fix)

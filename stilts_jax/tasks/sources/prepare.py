@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from stilts_jax.errors import ConfigError, DataError, nearest
 from stilts_jax.progress import SILENT, Progress
+from stilts_jax.tasks.sources.hub import SourceFailure
 from stilts_jax.tasks.sources.inventory import expected_count, format_table, list_splits, wanted_languages
-from stilts_jax.tasks.sources.prepared import SourceFailure, has_language
 from stilts_jax.tasks.sources.read import (
     DataSource,
     available_languages,
@@ -24,6 +24,7 @@ from stilts_jax.tasks.sources.read import (
 from stilts_jax.tasks.spec import Example, Task
 
 _SHORTEST = 20  # characters; shorter texts are the same by chance
+_Texts = dict[tuple[str, str], set[bytes]]  # hashes by task and split
 
 
 @dataclass(frozen=True)
@@ -47,26 +48,11 @@ class PreparedSplit:
 
 
 @dataclass(frozen=True)
-class Overlap:
-    """Evaluation text that is training text too.
-
-    Attributes:
-        shared: how many distinct texts of the evaluation split are in the training split.
-        texts: how many distinct texts the evaluation split has.
-    """
-
-    training: str
-    evaluation: str
-    shared: int
-    texts: int
-
-
-@dataclass(frozen=True)
 class Preparation:
-    """What ``stilts prepare`` found."""
+    """What ``stilts prepare`` found; ``overlaps`` says how much evaluation text is training text too."""
 
     splits: tuple[PreparedSplit, ...]
-    overlaps: tuple[Overlap, ...]
+    overlaps: tuple[str, ...]
 
     @property
     def complete(self) -> bool:
@@ -91,42 +77,32 @@ def prepare(
         download: whether to fetch what is missing.
         progress: shows what is being done.
     """
-    _check_languages(tasks, languages)
+    known = {language for task in tasks for language in (*task.languages, task.source_language)}
+    for language in languages:
+        if language not in known:
+            raise ConfigError(
+                f"no task here has the language {language!r}",
+                where="--languages",
+                fix=f"codes are joined by +; {nearest(language, known)}",
+            )
     wanted = [
         (task, split, language)
         for task in tasks
         for split in list_splits(task, source)
-        for language in _languages(task, split, source)
+        for language in dict.fromkeys(
+            (*wanted_languages(task, split), *available_languages(task, split, source))
+        )
         if not languages or language in (task.source_language, *languages)
     ]
     splits: list[PreparedSplit] = []
-    texts: dict[tuple[str, str], set[bytes]] = {}
+    texts: _Texts = {}
     failures: dict[str, str] = {}
     with progress.track("prepare", len(wanted), "splits") as bar:
         for task, split, language in wanted:
             problem = _fetch(task, split, language, source, failures, progress) if download else ""
             splits.append(_read(task, split, language, source, problem, texts))
             bar.advance(task=task.name)
-    totals = list(_check_totals(tasks, splits))
-    return Preparation((*splits, *totals), tuple(_find_overlaps(texts)))
-
-
-def _check_languages(tasks: Sequence[Task], languages: Sequence[str]) -> None:
-    known = {language for task in tasks for language in (*task.languages, task.source_language)}
-    for language in languages:
-        if known and language not in known:
-            raise ConfigError(
-                f"no task here has the language {language!r}",
-                where="--languages",
-                fix=f"codes are joined by +; {nearest(language, known)}",
-            )
-
-
-def _languages(task: Task, split: str, source: DataSource) -> tuple[str, ...]:
-    """Returns the languages that a split is needed in, and others of the task that it is there in."""
-    wanted = wanted_languages(task, split)
-    there = available_languages(task, split, source)
-    return (*wanted, *(language for language in there if language not in wanted))
+    return Preparation(tuple(splits), tuple(_find_overlaps(texts)))
 
 
 def _fetch(
@@ -140,102 +116,75 @@ def _fetch(
     Returns:
         What went wrong with the data sets that were tried, if a part can't be had.
     """
-    kind = source.kind_of(task, split)
-    if kind == "files":
-        return ""
-    module = module_of(kind)
     problems: list[str] = []
     for part in sources_of(task, split, source).values():
-        data_sets = [data_set for data_set in part if has_language(data_set, language)]
-        if any(module.find(data_set, split, language, source.root) for data_set in data_sets):
+        data_sets = [one for one in part if one.kind != "files" and one.has(language)]
+        if any(module_of(one.kind).find(one, split, language, source.root) for one in data_sets):
             continue
         tried: list[str] = []
-        for data_set in data_sets:
-            if data_set.name in failures:
-                tried.append(failures[data_set.name])
+        for one in data_sets:
+            if one.name in failures:
+                tried.append(failures[one.name])
                 continue
-            progress.say(f"{task.name}: fetching {split} in {language} from {data_set.name}")
+            progress.say(f"{task.name}: fetching {split} in {language} from {one.name}")
             try:
-                module.fetch(data_set, split, language, source.root)
+                module_of(one.kind).fetch(one, split, language, source.root)
                 tried = []
                 break
             except DataError as error:
                 progress.say(str(error))
                 tried.append(error.what)
                 if isinstance(error, SourceFailure):
-                    failures[data_set.name] = error.what
+                    failures[one.name] = error.what
         problems += tried
     return "; ".join(problems)
 
 
 def _read(
-    task: Task,
-    split: str,
-    language: str,
-    source: DataSource,
-    problem: str,
-    texts: dict[tuple[str, str], set[bytes]],
+    task: Task, split: str, language: str, source: DataSource, problem: str, texts: _Texts
 ) -> PreparedSplit:
     expected = expected_count(task, split, language)
     found, skipped, note = None, 0, ""
     try:
         if language not in available_languages(task, split, source, beyond=True):
             note = problem or f"missing; looked for {', '.join(list_patterns(task, split, source))}"
-        elif any(one.build for part in sources_of(task, split, source).values() for one in part):
-            pool = read_retrieval(task, split, language, source)
-            # Only a mining task's count is of pairs: its pools hold much besides.
-            found = len(pool.gold) if task.retrieval == "mining" and pool.gold else len(pool.queries)
-            texts.setdefault((task.name, split), set()).update(_hash_texts(pool.queries))
         else:
-            reading = read_counted(task, split, language, source)
-            found, skipped = len(reading.examples), len(reading.skipped)
-            texts.setdefault((task.name, split), set()).update(_hash_texts(reading.examples))
+            examples: Sequence[Example]
+            if any(one.build for part in sources_of(task, split, source).values() for one in part):
+                pool = read_retrieval(task, split, language, source)
+                examples = pool.queries
+                # Only a mining task's count is of pairs: its pools hold much besides.
+                found = len(pool.gold) if task.retrieval == "mining" and pool.gold else len(examples)
+            else:
+                reading = read_counted(task, split, language, source)
+                examples, skipped = reading.examples, len(reading.skipped)
+                found = len(examples)
+            texts.setdefault((task.name, split), set()).update(_hash_texts(examples))
+            note = "another count" if expected not in (None, found) else ""
     except DataError as error:
         note = str(error).replace("\n", " ")
-    if found is not None and expected is not None and found != expected:
-        note = "another count"
     return PreparedSplit(task.name, split, language, found, expected, skipped, note)
-
-
-def _check_totals(tasks: Sequence[Task], splits: Sequence[PreparedSplit]) -> Iterator[PreparedSplit]:
-    """Yields counts of splits that are carved out of one released split, such as ``train+dev``."""
-    found = {(row.task, row.split, row.language): row.found for row in splits}
-    for task in tasks:
-        for name in task.counts:
-            parts = name.split("+")
-            if len(parts) == 1:
-                continue
-            language = task.source_language
-            counts = [found.get((task.name, part, language)) for part in parts]
-            expected = expected_count(task, name, language)
-            if None in counts or expected is None:
-                continue
-            total = sum(count or 0 for count in counts)
-            note = "" if total == expected else "another count"
-            yield PreparedSplit(task.name, name, language, total, expected, 0, note)
 
 
 def _hash_texts(examples: Iterable[Example]) -> Iterator[bytes]:
     for example in examples:
-        text = " ".join(_main_text(example).lower().split())
+        texts = (getattr(example, name, "") for name in ("context", "prompt", "text"))
+        text = " ".join(getattr(example, "words", ())) or next(filter(None, texts), "")
+        text = " ".join(text.lower().split())
         if len(text) >= _SHORTEST:
             yield hashlib.blake2b(text.encode(), digest_size=8).digest()
 
 
-def _main_text(example: Example) -> str:
-    words = getattr(example, "words", ())
-    found = (getattr(example, name, "") for name in ("context", "prompt", "text"))
-    return " ".join(words) or next(filter(None, found), "")
-
-
-def _find_overlaps(texts: dict[tuple[str, str], set[bytes]]) -> Iterator[Overlap]:
+def _find_overlaps(texts: _Texts) -> list[str]:
+    """Returns a line for each evaluation split with texts of a training split, the largest share first."""
+    found = []
     for (training, train), seen in texts.items():
-        if train != "train":
-            continue
         for (evaluation, split), asked in texts.items():
             shared = len(seen & asked)
-            if split != "train" and shared:
-                yield Overlap(f"{training} {train}", f"{evaluation} {split}", shared, len(asked))
+            if train == "train" != split and shared:
+                line = f"{shared} of {len(asked)} texts of {evaluation} {split} are in {training} {train}"
+                found.append((shared / len(asked), line))
+    return [line for _, line in sorted(found, key=lambda item: -item[0])]
 
 
 def format_preparation(preparation: Preparation) -> str:
@@ -248,23 +197,16 @@ def format_preparation(preparation: Preparation) -> str:
             continue
         counts = [str(row.found), "-" if row.expected is None else str(row.expected), str(row.skipped)]
         rows.append((row.task, row.split, row.language, *counts, row.note))
-    parts = (
-        [format_table(("task", "split", "language", "found", "expected", "skipped", ""), rows)]
-        if rows
-        else []
-    )
-    if missing:
-        lines = [
-            f"  {task} {split} ({' '.join(codes)}): {note}" for (task, split, note), codes in missing.items()
-        ]
-        parts.append("Missing:\n" + "\n".join(lines))
-    if preparation.overlaps:
-        lines = [
-            f"  {overlap.shared} of {overlap.texts} texts of {overlap.evaluation} are in {overlap.training}"
-            for overlap in sorted(preparation.overlaps, key=lambda overlap: -overlap.shared / overlap.texts)
-        ]
-        parts.append(
-            "Evaluation text that is also training text (do not report one after the other):\n"
-            + "\n".join(lines)
-        )
+    header = ("task", "split", "language", "found", "expected", "skipped", "")
+    parts = [format_table(header, rows)] if rows else []
+    lines = [f"{task} {split} ({' '.join(codes)}): {note}" for (task, split, note), codes in missing.items()]
+    for title, listed in (
+        ("Missing", lines),
+        (
+            "Evaluation text that is also training text (do not report one after the other)",
+            preparation.overlaps,
+        ),
+    ):
+        if listed:
+            parts.append("\n  ".join((f"{title}:", *listed)))
     return "\n\n".join(parts)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
-from typing import get_args
+from typing import Any, get_args
 
 from stilts_jax.errors import ConfigError, DataError
 from stilts_jax.settings import SourceKind
@@ -102,7 +102,7 @@ def source_kinds(task: Task, split: str) -> list[SourceKind]:
 
 
 def _find(
-    task: Task, split: str, language: str, source: DataSource, *, build: bool = False
+    task: Task, split: str, language: str, source: DataSource
 ) -> list[tuple[Source, dict[str, tuple[Path, ...]]]]:
     """Returns, for each part, the first source that has a split in a language, with its files by role.
 
@@ -111,26 +111,12 @@ def _find(
     """
     located = []
     for part, sources in sources_of(task, split, source).items() or [("", [])]:
-        for one in sources:
-            found = module_of(one.kind).find(one, split, language, source.root)
-            if found and bool(one.build) == build:
-                located.append((one, found))
-                break
-        else:
+        found = ((one, module_of(one.kind).find(one, split, language, source.root)) for one in sources)
+        first = next((item for item in found if item[1]), None)
+        if not first:
             raise _missing(task, split, language, source, part)
+        located.append(first)
     return located
-
-
-def _find_any(
-    task: Task, split: str, language: str, source: DataSource
-) -> list[tuple[Source, dict[str, tuple[Path, ...]]]]:
-    """Returns what ``_find`` does, of the retrieval evaluation if it is there."""
-    if any(one.build and split in one.splits for one in task.sources):
-        try:
-            return _find(task, split, language, source, build=True)
-        except DataError:
-            pass
-    return _find(task, split, language, source)
 
 
 def find_paths(task: Task, split: str, language: str, source: DataSource) -> tuple[Path, ...]:
@@ -139,7 +125,7 @@ def find_paths(task: Task, split: str, language: str, source: DataSource) -> tup
     Raises:
         DataError: there are none.
     """
-    located = _find_any(task, split, language, source)
+    located = _find(task, split, language, source)
     paths = [path for _, roles in located for role in sorted(roles) for path in roles[role]]
     return (*paths, *(files.find_files(source.root, task.labels_file) if task.labels_file else ()))
 
@@ -157,12 +143,9 @@ def find_gold_file(task: Task, language: str, root: Path) -> Path | None:
 
 def list_patterns(task: Task, split: str, source: DataSource) -> list[str]:
     """Returns every path that is looked for, as it is declared (with ``{language}``), or the names of data sets."""
-    found: list[str] = []
-    for one in (one for part in sources_of(task, split, source).values() for one in part):
-        roles = [path.replace("{split}", one.splits[split]) for path in one.roles.values()]
-        found += roles or one.patterns(split)
-    found += [task.labels_file] if task.labels_file else []
-    return list(dict.fromkeys(found))
+    sources = (one for part in sources_of(task, split, source).values() for one in part)
+    found = dict.fromkeys(path for one in sources for path in one.patterns(split))
+    return [*found, *([task.labels_file] if task.labels_file else [])]
 
 
 def available_languages(
@@ -298,8 +281,9 @@ def read_counted(task: Task, split: str, language: str, source: DataSource) -> R
 def read_retrieval(task: Task, split: str, language: str, source: DataSource) -> RetrievalSet:
     """Returns queries, candidates and gold of one language of a retrieval task."""
     problems = Problems(f"{task.name}, {split}, {language}", source.skip_budget)
-    ((one, paths),) = _find(task, split, language, source, build=True)
-    assert one.build is not None
+    ((one, paths),) = _find(task, split, language, source)
+    if one.build is None:
+        raise _missing(task, split, language, source)
     content = paths if one.roles else _read_rows(one, split, language, source.root, problems)
     found = one.build(content, language, problems)
     if not found.queries or not found.candidates or found.gold == {}:
@@ -356,13 +340,11 @@ def fingerprint(task: Task, split: str, language: str, source: DataSource) -> st
     Paths and languages are not in it: a file of another name with the same bytes is the same data, and what a task
     is evaluated in has a fingerprint for each language.
     """
-    layouts = [one for one, _ in _find_any(task, split, language, source)]
-    declared = [
-        task.kind,
-        [] if task.labels_file else task.labels,  # those of a labels file are in its bytes
-        task.keep,
-        *([one.read, one.convert, one.build, one.by_language, one.codes] for one in layouts),
-    ]
+    labels = [] if task.labels_file else task.labels  # those of a labels file are in its bytes
+    declared: list[Any] = [task.kind, labels, task.keep]
+    for one, roles in _find(task, split, language, source):
+        read = files.reader_of(one, roles[""][0]) if one.kind == "files" and "" in roles else None
+        declared += [read, one.convert, one.build, one.by_language, one.codes]
     made_of = hashlib.blake2b(json.dumps(describe(declared)).encode(), digest_size=8).hexdigest()
     content = files.hash_files(find_paths(task, split, language, source))
     return f"{task.name}-{task.version}-{split}-{language}-{made_of}-{content}"

@@ -10,7 +10,7 @@ from typing import Any
 
 from stilts_jax.errors import DataError, explain
 from stilts_jax.tasks.sources.documents import read_json
-from stilts_jax.tasks.sources.prepared import SourceFailure, fill_names, has_language, name_classes
+from stilts_jax.tasks.sources.hub import SourceFailure, name_classes
 from stilts_jax.tasks.sources.rows import Problems, Row
 from stilts_jax.tasks.spec import Source
 
@@ -30,9 +30,9 @@ def _version(folder: Path) -> tuple[int, ...]:
 
 def find(source: Source, split: str, language: str, root: Path) -> dict[str, tuple[Path, ...]]:
     """Returns the files of a split in a language; nothing if it is not there."""
-    config, name = fill_names(source, split, language)
+    config, name = source.names(split, language)
     folder = _folder(source, config, root)
-    if folder is None or not has_language(source, language):
+    if folder is None or not source.has(language):
         return {}
     known = {entry["name"] for entry in read_json(folder / "dataset_info.json").get("splits", ())}
     paths = tuple(sorted(folder.glob(f"*-{name}.*"))) if name in known else ()
@@ -47,13 +47,12 @@ def read_rows(
     The path beside each row is the folder of the data set, and ``Row.line`` is the row's number, from 1.
     """
     tfds = _import_tfds()
-    config, name = fill_names(source, split, language)
+    config, name = source.names(split, language)
     folder = _folder(source, config, root)
     assert folder is not None
     builder = tfds.builder_from_directory(folder)
-    features = builder.info.features
     # A list's own attributes are those of what it is a list of.
-    classes = {key: feature.names for key, feature in features.items() if getattr(feature, "names", None)}
+    classes = {key: one.names for key, one in builder.info.features.items() if getattr(one, "names", None)}
     try:
         records = builder.as_data_source(name)
     except (ImportError, NotImplementedError) as error:
@@ -74,18 +73,15 @@ def _plain(value: Any) -> Any:
         return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(inner) for inner in value]
-    if hasattr(value, "tolist"):  # numpy
-        return _plain(value.tolist())
-    return value
+    return _plain(value.tolist()) if hasattr(value, "tolist") else value  # numpy
 
 
 def _import_tfds() -> ModuleType:
     try:
         import tensorflow_datasets
     except ImportError as error:
-        raise SourceFailure(
-            "TFDS data needs tensorflow_datasets", where=str(error), fix="pip install 'stilts-jax[tfds]'"
-        ) from error
+        fix = "pip install 'stilts-jax[tfds]'"
+        raise SourceFailure("TFDS data needs tensorflow_datasets", where=str(error), fix=fix) from error
     return tensorflow_datasets
 
 
@@ -96,7 +92,7 @@ def fetch(source: Source, split: str, language: str, root: Path) -> None:
         SourceFailure: the builder does not work here.
     """
     tfds = _import_tfds()
-    config, _ = fill_names(source, split, language)
+    config, _ = source.names(split, language)
     name = f"{source.name}/{config}" if config else source.name
     try:
         # Without tensorflow TFDS does not find the builders of these modules by name unless they are imported.
@@ -104,27 +100,19 @@ def fetch(source: Source, split: str, language: str, root: Path) -> None:
         import tensorflow_datasets.text
         import tensorflow_datasets.translate  # noqa: F401
 
-        builder = tfds.builder(name, data_dir=str(root / "tfds"), file_format=FILE_FORMAT)
-        builder.download_and_prepare()
+        tfds.builder(name, data_dir=str(root / "tfds"), file_format=FILE_FORMAT).download_and_prepare()
     except Exception as error:  # builders fail in many ways, and say it in many kinds
         if explain(error):  # a full disk
             raise
-        absent = _absent_library(error)
+        chain: list[BaseException] = [error]
+        while link := chain[-1].__cause__ or chain[-1].__context__:
+            chain.append(link)
+        absent = [one for one in chain if isinstance(one, ImportError)]  # TFDS wraps them in others
         if absent:
-            what = f"{name} can't be prepared without another library: {absent}"
+            what = f"{name} can't be prepared without another library: {absent[-1]}"
             fix = "pip install 'stilts-jax[tfds-prepare]' (it has tensorflow); reading does not need it"
         else:
             what = f"{name} can't be prepared: {type(error).__name__}: {str(error).strip()[:_LONGEST]}"
             fix = "check the connection, or read the task from files or the hub"
         address = f"https://www.tensorflow.org/datasets/catalog/{source.name}"
         raise SourceFailure(what, where=address, fix=fix) from error
-
-
-def _absent_library(error: BaseException) -> ImportError | None:
-    """Returns the import that failed at the bottom of an error, which TFDS wraps in others."""
-    found: ImportError | None = None
-    link: BaseException | None = error
-    while link:
-        found = link if isinstance(link, ImportError) else found
-        link = link.__cause__ or link.__context__
-    return found
