@@ -32,7 +32,7 @@ _NORMS = {
         "final_norm": "encoder.LayerNorm",
     },
 }
-_LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias"}
+LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias"}
 
 ENCODER_PREFIX = "roberta."  # before the encoder's tensors wherever a head stands beside it
 DECODER_TABLE = "lm_head.decoder.weight"  # the word embeddings once more
@@ -94,7 +94,7 @@ def encoder_tensors(config: EncoderConfig, shapes: Mapping[str, Any], prefix: st
             name = f"{modules[path]}.weight"
         else:
             module, _, last = path.rpartition("/")
-            name = f"{modules[module]}.{_LEAVES[last]}"
+            name = f"{modules[module]}.{LEAVES[last]}"
         stacked = path.startswith("layers/")
         keys = tuple(prefix + name.format(layer) for layer in range(config.num_layers if stacked else 1))
         found.append(Tensor(path, keys, path.endswith("/kernel"), stacked, tuple(leaf.shape)))
@@ -106,7 +106,7 @@ def head_tensors(kind: str, shapes: Mapping[str, Any]) -> list[Tensor]:
     found = []
     for path, leaf in walk(shapes):
         module, _, last = path.rpartition("/")
-        name = f"{_HEADS[kind][module]}.{_LEAVES[last]}" if module else f"lm_head.{last}"
+        name = f"{_HEADS[kind][module]}.{LEAVES[last]}" if module else f"lm_head.{last}"
         found.append(Tensor(path, (name,), path.endswith("/kernel"), False, tuple(leaf.shape)))
     return found
 

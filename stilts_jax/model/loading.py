@@ -89,7 +89,7 @@ def load_encoder(
         EncoderError: the folder can't be used; names the file, the tensor or the setting.
     """
     folder = find_folder(name_or_folder, download=download)
-    described = read_json(_config_path(folder))
+    described = read_json(config_path(folder))
     config = EncoderConfig.from_transformers(described, where=str(folder / "config.json"))
     weights = open_weights(folder)
     prefix = ENCODER_PREFIX if any(key.startswith(ENCODER_PREFIX) for key in weights.shapes) else ""
@@ -103,16 +103,19 @@ def load_encoder(
         kind: head_tensors(kind, jax.eval_shape(lambda head=head: init_head(head, config, jax.random.key(0))))
         for kind, head in heads.items()
     }
-    unused = _account(
-        folder, weights, [*tensors, *(t for found in head_lists.values() for t in found)], prefix
+    unused = account(
+        folder,
+        weights,
+        [*tensors, *(t for found in head_lists.values() for t in found)],
+        lambda key: key.removeprefix(prefix) in EXPECTED_UNUSED,
     )
     if DECODER_TABLE in weights.shapes:
         _check_tie(folder, weights, f"{prefix}embeddings.word_embeddings.weight")
 
     shardings = dict(_flatten(sharding(abstract))) if sharding else {}
-    params = nest({t.path: _load_tensor(weights, t, dtype, shardings.get(t.path)) for t in tensors})
+    params = nest({t.path: load_tensor(weights, t, dtype, shardings.get(t.path)) for t in tensors})
     head_params = {
-        kind: nest({t.path: _load_tensor(weights, t, dtype, None) for t in found})
+        kind: nest({t.path: load_tensor(weights, t, dtype, None) for t in found})
         for kind, found in head_lists.items()
     }
     mlm_head = head_params.pop("mlm", None)
@@ -174,7 +177,8 @@ def _find_snapshot(name: str, download: bool) -> Path:
         ) from error
 
 
-def _config_path(folder: Path) -> Path:
+def config_path(folder: Path) -> Path:
+    """Returns the ``config.json`` of a folder; raises where there is none."""
     path = folder / "config.json"
     if not path.is_file():
         raise EncoderError(
@@ -214,7 +218,9 @@ def _labels(described: dict[str, Any], count: int) -> tuple[str, ...]:
     return labels if len(labels) == count else ()
 
 
-def _account(folder: Path, weights: Weights, tensors: Sequence[Tensor], prefix: str) -> tuple[str, ...]:
+def account(
+    folder: Path, weights: Weights, tensors: Sequence[Tensor], is_useless: Callable[[str], bool]
+) -> tuple[str, ...]:
     """Raises unless the files hold just what is needed, in the right shapes; returns what is of no use."""
     expected = {key: tensor for tensor in tensors for key in tensor.keys}
     missing = [key for key in expected if key not in weights.shapes]
@@ -225,7 +231,7 @@ def _account(folder: Path, weights: Weights, tensors: Sequence[Tensor], prefix: 
             fix="the folder does not hold the whole model that its config.json describes",
         )
     unused = tuple(key for key in weights.shapes if key not in expected)
-    unknown = [key for key in unused if key.removeprefix(prefix) not in EXPECTED_UNUSED]
+    unknown = [key for key in unused if not is_useless(key)]
     if unknown:
         raise EncoderError(
             f"{len(unknown)} tensors have no place in this model: {_some(unknown)}.",
@@ -268,7 +274,8 @@ def _flatten(tree: Any) -> list[tuple[str, Any]]:
     return [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves]
 
 
-def _load_tensor(weights: Weights, tensor: Tensor, dtype: str, sharding: Any) -> Any:
+def load_tensor(weights: Weights, tensor: Tensor, dtype: str, sharding: Any) -> Any:
+    """Returns one array of ours: on its devices, or as a numpy array where ``sharding`` is None."""
     whole = tuple(slice(0, size) for size in tensor.shape)
     if sharding is None:
         return _read_part(weights, tensor, whole, dtype)

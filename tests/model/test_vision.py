@@ -1,0 +1,92 @@
+"""Vision towers against transformers' PyTorch classes, on random weights."""
+
+import jax
+import numpy as np
+import pytest
+
+from stilts_jax.errors import ConfigError, EncoderError
+from stilts_jax.model.vision import load_vision_encoder
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+pytestmark = pytest.mark.parity
+
+SHAPE = {
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 40,
+    "image_size": 32,
+    "patch_size": 8,
+}
+TEXT = {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "vocab_size": 99,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+}
+
+
+def make(name, folder):
+    """Writes a random tower, alone or in the model that it is usually shipped in, and returns it."""
+    torch.manual_seed(0)
+    kinds = {
+        "vit": (transformers.ViTModel, transformers.ViTConfig(**SHAPE)),
+        "vit-classifier": (transformers.ViTForImageClassification, transformers.ViTConfig(**SHAPE)),
+        "clip": (transformers.CLIPVisionModel, transformers.CLIPVisionConfig(**SHAPE)),
+        "clip-whole": (
+            transformers.CLIPModel,
+            transformers.CLIPConfig(vision_config=SHAPE, text_config=TEXT),
+        ),
+        "siglip": (transformers.SiglipVisionModel, transformers.SiglipVisionConfig(**SHAPE)),
+        "siglip-whole": (
+            transformers.SiglipModel,
+            transformers.SiglipConfig(vision_config=SHAPE, text_config=TEXT),
+        ),
+    }
+    kind, config = kinds[name]
+    model = kind(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():  # fresh biases and norms are 0 and 1, and would hide a mistake
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    model.save_pretrained(folder)
+    return getattr(model, "vit", getattr(model, "vision_model", model))
+
+
+@pytest.mark.parametrize("name", ["vit", "vit-classifier", "clip", "clip-whole", "siglip", "siglip-whole"])
+def test_every_hidden_state_is_that_of_pytorch(name, tmp_path):
+    theirs = make(name, tmp_path)
+    pictures = np.random.default_rng(0).normal(size=(3, 32, 32, 3)).astype(np.float32)
+    with torch.no_grad():
+        expected = theirs(torch.tensor(pictures.transpose(0, 3, 1, 2)), output_hidden_states=True)
+    ours = load_vision_encoder(tmp_path)
+    with jax.default_matmul_precision("highest"):
+        for layer, state in enumerate(expected.hidden_states):
+            np.testing.assert_allclose(ours.encode(pictures, layer), state.numpy(), rtol=0, atol=1e-5)
+        last = ours.encode(pictures)
+        np.testing.assert_allclose(last, expected.last_hidden_state.numpy(), rtol=0, atol=1e-5)
+        assert ours.features(pictures).shape == (3, 16, 24)
+        np.testing.assert_array_equal(ours.features(pictures), last[:, -16:])
+
+
+def test_a_folder_that_is_no_tower_is_refused(tmp_path):
+    make("vit", tmp_path)
+    with pytest.raises(ConfigError, match="Layer 3"):
+        load_vision_encoder(tmp_path).encode(np.zeros((1, 32, 32, 3), np.float32), 3)
+    config = tmp_path / "config.json"
+    text = config.read_text()
+    for old, new, message in [
+        ('"vit"', '"resnet"', "'resnet' model"),
+        ('"patch_size": 8', '"patch_size": 7', "whole square patches"),
+        ('"gelu"', '"relu"', "known activation"),
+        ('"num_hidden_layers": 2', '"num_hidden_layers": 1', "have no place"),
+        ('"num_hidden_layers": 2', '"num_hidden_layers": 3', "are missing"),
+        ('"image_size": 32', '"image_size": 64', "has shape"),
+    ]:
+        assert old in text
+        config.write_text(text.replace(old, new))
+        with pytest.raises(EncoderError, match=message):
+            load_vision_encoder(tmp_path)
