@@ -33,6 +33,7 @@ setup(
         "pandas>=2.2",
         "jinja2>=3.1",
         "matplotlib>=3.9",
+        "pillow>=11",
         "ml-collections>=1.1,<2",
     ],
     extras_require={

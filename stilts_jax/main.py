@@ -28,7 +28,7 @@ from stilts_jax.host_memory import keep_freed_memory
 # In the order in which a newcomer meets them.
 COMMANDS = (
     *("demo", "tasks", "prepare", "train", "eval", "predict", "grid", "report"),
-    *("score", "export", "mine", "plan", "bench"),
+    *("score", "export", "mine", "features", "plan", "bench"),
 )
 
 

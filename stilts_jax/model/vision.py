@@ -101,7 +101,7 @@ class VisionEncoder:
     patch: int
     params: Params
 
-    def encode(self, pictures: jax.Array, layer: int | None = None) -> jax.Array:
+    def encode(self, pictures: Any, layer: int | None = None) -> jax.Array:
         """Runs the tower.
 
         Args:
@@ -120,7 +120,7 @@ class VisionEncoder:
         is_normed = layer is None and self.kind != "clip_vision_model"
         return _run(self.params, pictures, self.config, self.activation, self.patch, depth, is_normed)
 
-    def features(self, pictures: jax.Array, layer: int | None = None) -> jax.Array:
+    def features(self, pictures: Any, layer: int | None = None) -> jax.Array:
         """Returns the vectors of the patches alone, row by row: ``[B, (size / patch) ** 2, hidden size]``."""
         return self.encode(pictures, layer)[:, int("first" in self.params) :]
 

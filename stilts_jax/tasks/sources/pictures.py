@@ -1,0 +1,139 @@
+"""Where pictures lie: a folder of PNG and JPEG files, a zip of that name, or what a vision encoder wrote of them.
+
+An example names its picture by a path below the data root, such as ``coco/train2014/COCO_train2014_000000000009.jpg``.
+The file is looked for in the folder, and where there is none in ``coco/train2014.zip``. Features of the encoder ``vit``
+lie in ``coco/train2014.vit``: ``features.npy``, an array [pictures, patches, width], and ``features.json`` with the
+names of the pictures in that order under ``names``. `stilts features` writes both; so may any other program.
+"""
+
+import functools
+import hashlib
+import json
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from stilts_jax.errors import DataError
+from stilts_jax.tasks.sources.documents import BadRow, read_object
+
+MAX_BYTES = 2**28  # of one file; a zip may hold far more than it seems
+ARRAY, NAMES = "features.npy", "features.json"
+_SUFFIXES = (".png", ".jpg", ".jpeg")
+
+
+@dataclass(frozen=True)
+class PictureFolder:
+    """The pictures of one folder.
+
+    Attributes:
+        path: the folder, the zip, or the folder of features.
+        names: of each picture its size in bytes, or its place in the array of features.
+        entries: names in the zip.
+    """
+
+    path: Path
+    names: Mapping[str, int]
+    entries: Mapping[str, str]
+
+    def read(self, name: str) -> bytes:
+        """Returns the bytes of a picture's file."""
+        try:
+            if self.names[name] > MAX_BYTES:
+                raise _unusable(
+                    f"it has {self.names[name]} bytes, and {MAX_BYTES} are allowed", self.path, name
+                )
+            if not self.entries:
+                return (self.path / name).read_bytes()
+            return _open_zip(self.path, self.path.stat().st_mtime_ns).read(self.entries[name])
+        except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+            raise _unusable(f"it can't be read: {error}", self.path, name) from error
+
+    def describe(self, name: str) -> str:
+        """Returns what tells one state of a picture from another: its name and size, or its place in the features."""
+        is_file = not self.entries and self.path.joinpath(name).is_file()
+        return f"{name}:{self.path.joinpath(name).stat().st_size if is_file else self.names[name]}"
+
+
+def _unusable(reason: str, path: Path, name: str) -> DataError:
+    return DataError(
+        f"The picture can't be used: {reason}.", where=str(path / name), fix="fetch or copy it again"
+    )
+
+
+def open_pictures(root: Path, folder: str, encoder: str = "") -> PictureFolder:
+    """Opens the pictures of a folder below the data root, or the features that ``encoder`` made of them.
+
+    Raises:
+        DataError: there are none.
+    """
+    path = root / (f"{folder}.{encoder}" if encoder else folder)
+    if not encoder and not path.is_dir() and path.with_name(f"{path.name}.zip").is_file():
+        path = path.with_name(f"{path.name}.zip")
+    try:
+        return _open(path, bool(encoder), path.stat().st_mtime_ns)
+    except (OSError, zipfile.BadZipFile) as error:
+        wanted = (
+            f"features of pictures ({ARRAY}, {NAMES})" if encoder else "pictures in this folder or its .zip"
+        )
+        raise DataError(
+            f"There are no {wanted}: {getattr(error, 'strerror', None) or error}.",
+            where=str(path),
+            fix="write them with `stilts features`" if encoder else "copy the pictures of the release there",
+        ) from error
+
+
+@functools.lru_cache(maxsize=16)
+def _open(path: Path, is_features: bool, modified: int) -> PictureFolder:
+    if is_features:
+        names = read_object(path / NAMES).get("names")
+        if not isinstance(names, list) or len(set(map(str, names))) < len(names):
+            raise DataError(
+                "names is no list of different names.", where=str(path / NAMES), fix="write it anew"
+            )
+        return PictureFolder(path, {str(name): place for place, name in enumerate(names)}, {})
+    if path.is_dir():
+        files = [one for one in path.iterdir() if one.suffix.lower() in _SUFFIXES]
+        return PictureFolder(path, {one.name: one.stat().st_size for one in sorted(files)}, {})
+    found = {
+        one.filename.removeprefix(f"{path.stem}/"): one
+        for one in _open_zip(path, modified).infolist()
+        if one.filename.lower().endswith(_SUFFIXES)
+    }
+    sizes = {name: one.file_size for name, one in sorted(found.items())}
+    return PictureFolder(path, sizes, {name: one.filename for name, one in found.items()})
+
+
+@functools.lru_cache(maxsize=4)  # listing what is in a zip of COCO takes a second
+def _open_zip(path: Path, modified: int) -> zipfile.ZipFile:
+    return zipfile.ZipFile(path)
+
+
+def split_name(picture: str) -> tuple[str, str]:
+    """Returns the folder of a picture, and its name there."""
+    folder, _, name = picture.rpartition("/")
+    return folder, name
+
+
+def check_picture(root: Path, picture: str, encoder: str = "") -> None:
+    """Raises ``BadRow`` unless there is such a picture."""
+    folder, name = split_name(picture)
+    if ".." in picture.split("/") or picture.startswith("/") or not folder:
+        raise BadRow(f"{picture[:80]!r} is no path of a picture below the data root")
+    found = open_pictures(root, folder, encoder)
+    if name not in found.names:
+        raise BadRow(f"there is no picture {name[:80]!r} in {found.path}")
+
+
+def hash_pictures(root: Path, pictures: list[str], encoder: str = "") -> str:
+    """Returns a hash of names and sizes of pictures; of features, of the whole file of each folder."""
+    folders = {
+        folder: open_pictures(root, folder, encoder) for folder in {split_name(one)[0] for one in pictures}
+    }
+    state = [folders[folder].describe(name) for folder, name in map(split_name, pictures)]
+    if encoder:
+        for _, one in sorted(folders.items()):
+            with (one.path / ARRAY).open("rb") as file:
+                state.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return hashlib.sha256(json.dumps(state).encode()).hexdigest()[:32]

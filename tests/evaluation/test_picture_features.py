@@ -1,0 +1,77 @@
+"""`stilts features` writes what a vision encoder sees of the pictures of a folder, all of it or nothing."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stilts_jax.errors import DataError
+from stilts_jax.evaluation.picture_features import write_features
+from stilts_jax.main import main
+from stilts_jax.model.vision import load_vision_encoder
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+pytestmark = pytest.mark.parity
+
+
+@pytest.fixture(scope="module")
+def tower(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tower")
+    shape = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 40}
+    config = transformers.CLIPVisionConfig(**shape, image_size=32, patch_size=8)
+    transformers.CLIPVisionModel(config).save_pretrained(folder)
+    preparation = {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.5, 0.6, 0.7], "do_center_crop": True}
+    (folder / "preprocessor_config.json").write_text(json.dumps(preparation))
+    return folder
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number, size in enumerate([(32, 32), (64, 32), (40, 90)]):
+        pixels = np.random.default_rng(number).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    return folder
+
+
+def run(tower, pictures, out, *options):
+    return main(["features", f"--encoder={tower}", f"--pictures={pictures}", f"--out={out}", *options])
+
+
+def test_features_are_those_of_the_encoder(tower, pictures, tmp_path):
+    out = tmp_path / "images.clip"
+    assert run(tower, pictures, out, "--layer=1", "--batch_size=2") == 0
+    array, record = np.load(out / "features.npy"), json.loads((out / "features.json").read_text())
+    assert array.dtype == np.float16 and list(array.shape) == record["shape"] == [3, 16, 24]
+    assert (
+        record["names"] == ["0.png", "1.png", "2.png"]
+        and record["layer"] == 1
+        and len(record["digest"]) == 64
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "images.clip"]
+    # The first picture has the tower's size; of the second, twice as wide, the middle is taken.
+    whole = np.asarray(Image.open(pictures / "0.png"), np.float32)
+    middle = np.asarray(Image.open(pictures / "1.png"), np.float32)[:, 16:48]
+    prepared = (np.stack([whole, middle]) / 255 - [0.1, 0.2, 0.3]) / np.array([0.5, 0.6, 0.7])
+    model = transformers.CLIPVisionModel.from_pretrained(tower).eval()
+    with torch.no_grad():
+        pixels = torch.tensor(prepared.transpose(0, 3, 1, 2), dtype=torch.float32)
+        states = model(pixels, output_hidden_states=True).hidden_states
+    np.testing.assert_allclose(
+        array[:2], states[1][:, 1:].numpy(), rtol=1e-3, atol=1e-3
+    )  # as float16 holds it
+
+
+def test_all_or_nothing(tower, pictures, tmp_path, capsys):
+    out = tmp_path / "images.clip"
+    (pictures / "1.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match="PNG or JPEG"):
+        write_features(tower, pictures, out)
+    assert [path.name for path in tmp_path.iterdir()] == ["images"]
+    out.mkdir()
+    assert run(tower, pictures, out) == 2 and "there already" in capsys.readouterr().err
+    assert run(tower, tmp_path / "nowhere", tmp_path / "other") == 1
+    assert load_vision_encoder(tower).kind == "clip_vision_model"
