@@ -1,6 +1,7 @@
 """List every task: kind, languages, metric, sizes, where its data was found and what is missing.
 
-With TASK, every path of these tasks is listed too, found or looked for.
+With TASK, every path of these tasks is listed too, found or looked for, and three examples are shown as the model
+will read them: the quickest check of your own data.
 """
 
 import argparse
@@ -17,6 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data_root", type=local_path, help="the folder that holds the data; ./data by default"
     )
+    parser.add_argument(
+        "--encoder", metavar="FOLDER", help="show the pieces of this encoder's vocabulary too"
+    )
     parser.add_argument("--source", choices=("files", "hub", "tfds"), default="files")
 
 
@@ -24,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
     from stilts_jax.commands.options import check_data_root
     from stilts_jax.tasks import get_task, list_tasks
-    from stilts_jax.tasks.sources.inventory import format_inventory, format_paths
+    from stilts_jax.tasks.sources.inventory import format_examples, format_inventory, format_paths
     from stilts_jax.tasks.sources.read import DataSource
 
     tasks = [get_task(name) for name in arguments.names or list_tasks()]
@@ -32,6 +36,12 @@ def run(arguments: argparse.Namespace) -> int:
         check_data_root(arguments.data_root)
     source = DataSource(root=arguments.data_root or Path("data"), kind=arguments.source)
     print(format_inventory(tasks, source))
+    cut = None
+    if arguments.encoder and arguments.names:
+        from stilts_jax.model import find_folder
+        from stilts_jax.tokenization import load_tokenizer
+
+        cut = load_tokenizer(find_folder(arguments.encoder)).copy_fast().tokenize
     for task in tasks if arguments.names else ():
-        print(f"\n{format_paths(task, source)}")
+        print(f"\n{format_paths(task, source)}\n\n{format_examples(task, source, cut)}")
     return 0

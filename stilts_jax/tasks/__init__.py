@@ -17,7 +17,7 @@ from pathlib import Path
 from stilts_jax.errors import ConfigError, StiltsError, nearest
 from stilts_jax.tasks.spec import Task
 
-_NOT_TASKS = ("spec", "custom", "declaration")
+_NOT_TASKS = ("spec", "custom", "declaration", "languages")
 
 
 def list_tasks() -> tuple[str, ...]:

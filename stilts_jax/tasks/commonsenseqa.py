@@ -12,7 +12,8 @@ def _make(row: Row, question: str, letters: list[str], texts: list[str]) -> Choi
     return ChoiceExample(row.id("id"), question, tuple(texts), pick_label(row, "answerKey", letters))
 
 
-def _released(row: Row, labels: tuple[str, ...]) -> ChoiceExample:
+def released(row: Row, labels: tuple[str, ...]) -> ChoiceExample:
+    """Returns the question of a row of the released files."""
     question = row.part("question")
     choices = question.parts("choices")
     texts = [choice["text"] for choice in choices]
@@ -35,7 +36,7 @@ TASK = Task(
     sources=(
         files(
             "commonsenseqa/{split}.jsonl",
-            _released,
+            released,
             {"train": "train_rand_split", "dev": "dev_rand_split", "test": "test_rand_split_no_answers"},
         ),
         hub("tau/commonsense_qa", _hub),

@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from stilts_jax.errors import ConfigError, nearest
-from stilts_jax.tasks.sources.converters import choice, classify, pair, span, tag
+from stilts_jax.tasks.sources.converters import choice, classify, pair, span, tag, tag_spans
 from stilts_jax.tasks.sources.files import check_suffix
 from stilts_jax.tasks.sources.rows import Problems, Row
 from stilts_jax.tasks.spec import EMPTY, EmbedExample, Kind, RetrievalSet, Source, Task, hub, tfds
@@ -96,19 +96,37 @@ def choice_task(
 
 
 def tag_task(
-    name: str, *, labels: Sequence[str], words: str = "words", tags: str = "tags", **task: Any
+    name: str,
+    *,
+    labels: Sequence[str],
+    words: str = "words",
+    tags: str = "tags",
+    text: str = "text",
+    spans: str = "",
+    span_fields: Sequence[str] = ("start", "end", "label"),
+    in_bytes: bool = False,
+    **task: Any,
 ) -> Task:
-    """Declares a task with a tag for each word; words and tags are lists (JSONL) or joined by spaces.
+    """Declares a task with a tag for each word, from words and tags or from a text and its labelled spans (JSONL).
 
     Args:
         name: what the task is called in results.
-        labels: what tags may say.
-        words: column of the words.
-        tags: column of the tags.
+        labels: what tags may say; of spans ``B-LABEL`` (the first word), ``I-LABEL`` and ``O``.
+        words: column of the words, a list or joined by spaces.
+        tags: column of the tags, likewise.
+        text: column of the text, where there is a column of spans.
+        spans: column of the spans, a list of objects; empty if there are words and tags.
+        span_fields: their fields for the place where a span begins, the place behind its end, and its label.
+        in_bytes: whether these places count bytes of the text in UTF-8, not characters.
         **task: ``files``, ``hub``, ``tfds``, ``splits``, ``codes``, and fields of ``Task``.
     """
     settings = {"group": "tagging", "labels": _texts(name, "labels", labels), **task}
-    return _make_task(name, "tag", tag(words, tags), settings, {"words": words, "tags": tags})
+    columns = {"words": words, "tags": tags, "text": text, "spans": spans}
+    if not spans:
+        return _make_task(name, "tag", tag(words, tags), settings, columns)
+    start, end, label = _texts(name, "span_fields", span_fields)
+    convert = tag_spans(text, spans, start=start, end=end, label=label, in_bytes=in_bytes)
+    return _make_task(name, "tag", convert, settings, columns)
 
 
 def span_task(

@@ -169,6 +169,15 @@ PUBLISHED = [
                 [("arabic-1-0", "t", TEXT, "?", [0], ["Ann"]), ("telugu-1-0", "t", TEXT, "?", [8], ["Bo"])]),
         )
     ),
+    # No published list of features was found for these two.
+    Published("sib200", "test", "sw", "Davlan/sib200", CONVERTED, "swh_Latn/test/0000.parquet",
+        "index_id:int64 category:string text:string",
+        [(4, "sports", "Alishinda."), (7, "travel", "Tuliruka.")], ("Alishinda.", None, 3), 204, ""),
+    Published("belebele", "test", "de", "facebook/belebele", CONVERTED, "deu_Latn/test/0000.parquet",
+        "link:string question_number:int64 flores_passage:string question:string mc_answer1:string mc_answer2:string "
+        "mc_answer3:string mc_answer4:string correct_answer_num:string dialect:string ds:string",
+        [("x", n, "Es regnet.", "Wo?", *"abcd", str(n), "deu_Latn", "2023") for n in (1, 4)],
+        ("Es regnet. Wo?", tuple("abcd"), 3), 900, ""),
     Published("tatoeba", "test", "sw", "google/xtreme", MAIN, f"tatoeba.swh/validation{PARQUET}",
         "source_sentence:string target_sentence:string source_lang:string target_lang:string",
         [("jua\n", "Sun\n", "swh", "eng"), ("mwezi\n", "Moon\n", "swh", "eng")], ("Moon", None), None,

@@ -119,7 +119,36 @@ LINKS = json.dumps({f"m{number}": [f"Q{number}"] for number in range(3)})
 LINKED = [
     {"contextual_mention": {"context": CONTEXT, "mention": mention(n)}, "entity": entity(n)} for n in range(3)
 ]
+BELEBELE = [
+    {
+        "link": "x",
+        "question_number": n,
+        "flores_passage": f"It rains {n}.",
+        "question": "Where?",
+        "dialect": "deu_Latn",
+    }
+    | {f"mc_answer{m}": f"there {m}" for m in range(1, 5)}
+    | {"correct_answer_num": str(n)}
+    for n in (1, 2)
+]
+SPANS = [
+    {
+        "example_id": f"e{n}",
+        "text": "Ọjọ́: Ann",
+        "spans": [{"start_byte": 11, "limit_byte": 14, "label": "PER"}],
+    }
+    for n in range(2)
+]
+PIVOT = [
+    {"answer_pivot": {"answer_start": [start], "text": ["Ann"]}, "context": "Here is Ann.", "id": str(start)}
+    | {"question_lang": "Wa?", "question_translated": "Who?", "title": "Ann", "answer_lang": "Ann"}
+    for start in (8, -1)
+]
+TOPICS = 'index_id\tcategory\ttext\n4\tsports\t"He said ""go"" and left."\n7\ttravel\tWe flew.\n'
+NEWS = "category\theadline\ttext\turl\nsports\tA game\tThey won.\tx\nhealth\tA pill\tIt helped.\ty\n"
+UNER = "# text = Ann came\n1\tAnn\tB-PER\t-\tx\n2\tcame\tO\t-\tx\n\n1\tBo\tB-OTH\t-\tx\n2\t#\t-\t-\tx\n\n"
 REVIEWS = [{"text": "x", "label": "bad"}, {"text": "y", "label": "good"}]
+MARKED = [{"text": f"Ann {n}", "spans": [{"start": 0, "end": 3, "label": "PER"}]} for n in range(2)]
 SENTENCES = [{"words": ["Ann", "came"], "tags": ["N", "V"]}, {"words": "Bob left", "tags": "N V"}]
 ASKED = [{"question": "Who?", "context": c, "answer": c[:3], "answer_start": 0} for c in CONTEXTS]
 
@@ -180,12 +209,35 @@ _SEEDS = {
             "bucc2018/de-en.test.en": "en-1\ttwo\nen-2\tone\n",
         },
     ),
+    "sib200": ("sib200", "test", "sw", {"sib200/swh_Latn/test.tsv": TOPICS}),
+    "belebele": ("belebele", "test", "de", {"belebele/deu_Latn.jsonl": jsonl(*BELEBELE)}),
+    "masakhaner2": (
+        "masakhaner2",
+        "test",
+        "ha",
+        {"masakhaner2/hau/test.txt": "# O\nAnn B-PER\n\nBo B-PER\n"},
+    ),
+    "masakhaner_x": ("masakhaner_x", "test", "yo", {"masakhaner_x/yo/test.jsonl": jsonl(*SPANS)}),
+    "afriqa": (
+        *("afriqa", "test", "ha"),
+        {"afriqa/gold_passages/hau/gold_span_passages.afriqa.hau.en.test.json": jsonl(*PIVOT)},
+    ),
+    "uner": ("uner", "test", "nn", {"uner/UNER_Norwegian-NDT/nno_norne-ud-test.iob2": UNER}),
+    "nusax": (
+        "nusax",
+        "test",
+        "su",
+        {"nusax/sundanese/test.csv": 'id,text,label\n9,"A\nb",neutral\n3,c,positive\n'},
+    ),
+    "masakhanews": ("masakhanews", "test", "sw", {"masakhanews/swa/test.tsv": NEWS}),
+    "xcsqa": ("xcsqa", "dev", "ja", {"X-CSQA/jap/dev.jsonl": jsonl(*SENSE)}),
     "mlm": ("mlm", "train", "de", {"text/de.txt": "".join(f"Zeile {number}.\n" for number in range(5))}),
     "mlm pairs": ("mlm", "train", "de-en", {"text/de-en.tsv": "eins\tone\nzwei\ttwo\n"}),
     "own labels": _own(classify_task, ".jsonl", jsonl(*REVIEWS), labels=("bad", "good")),
     "own choices": _own(choice_task, ".csv", "prompt,choice1,choice2,label\nRain,wet,dry,0\nSun,wet,dry,1\n"),
     "own tags": _own(tag_task, ".jsonl", jsonl(*SENTENCES), labels=("N", "V")),
     "own answers": _own(span_task, ".jsonl", jsonl(*ASKED)),
+    "own spans": _own(tag_task, ".jsonl", jsonl(*MARKED), labels=("B-PER", "I-PER", "O"), spans="spans"),
     "own pairs": _own(pair_task, ".tsv", tsv(("text", "positive"), ("one", "eins"), ("two", "zwei"))),
 }
 SEEDS = {

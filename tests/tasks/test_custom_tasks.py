@@ -52,6 +52,12 @@ READ = [
         [TagExample("0", ("A", "b c"), (0, 1))]),
     (tag_task, {"labels": ("X", "Y")}, ".csv", "words,tags\nA b,X Y\n", [TagExample("0", ("A", "b"), (0, 1))]),
     (span_task, {}, ".csv", WHO + "8\n", [SpanExample("0", "Who?", "Here is Ann.", (("Ann", 8),))]),
+    (choice_task, {"prompt": ("a", "b"), "choices": ("c", "d"), "first": 1}, ".csv", "a,b,c,d,label\nx,y,u,v,2\n",
+        [ChoiceExample("0", "x y", ("u", "v"), 1)]),
+    # A letter of three bytes stands before the span.
+    (tag_task, {"labels": ("B-P", "I-P", "O"), "spans": "at", "span_fields": ("s", "e", "l"), "in_bytes": True},
+        ".jsonl", '{"text": "Ọ. Ann Bo", "at": [{"s": 5, "e": 11, "l": "P"}]}\n',
+        [TagExample("0", ("Ọ", ".", "Ann", "Bo"), (2, 2, 0, 1))]),
     (choice_task, {}, ".csv", WEATHER + "2\n", "label is '2'"),
     (span_task, {}, ".csv", WHO + "7\n", "not at character 7"),
 ]  # fmt: skip

@@ -116,3 +116,18 @@ def test_the_inventory_lists_every_task_without_reading_it(source):
     assert rows["qqp"].split()[-3:] == ["-", "train;", "dev"]
     assert "train 21,253, dev 46-3,974, test 47-5,440" in rows["udpos"]
     assert rows["mlqa"].split()[:5] == ["mlqa", "span", "qa", "7", "mlqa"]
+
+
+def test_three_examples_are_shown_as_the_model_reads_them(tmp_path, capsys, world):
+    folder = tmp_path / "sib200" / "swh_Latn"
+    folder.mkdir(parents=True)
+    rows = "".join(f"{n}\ttravel\tTunakwenda {n}.\n" for n in range(5))
+    (folder / "test.tsv").write_text(f"index_id\tcategory\ttext\n{rows}")
+    command = ["tasks", "sib200", f"--data_root={tmp_path}"]
+    assert main([*command, f"--encoder={world / 'encoder'}"]) == 0
+    printed = capsys.readouterr().out
+    assert "test sw: sib200/swh_Latn/test.tsv" in printed and "hub: Davlan/sib200" in printed
+    assert "3 of 5 examples" in printed and "text: Tunakwenda 2." in printed and "Tunakwenda 3" not in printed
+    assert printed.count("label: travel") == printed.count("pieces: ") == 3
+    assert main(["tasks", "belebele", f"--data_root={tmp_path}"]) == 0
+    assert "belebele: no split is there" in capsys.readouterr().out

@@ -9,7 +9,10 @@ from stilts_jax.tasks.sources.read import DataSource, read_counted, read_retriev
 from tests.tasks.seed_files import SEEDS
 
 # Fields that no task reads, or that may be absent; and gold, whose absence is said as such.
-UNREAD = {"ind", "changed", "question_concept", "title", "version", "pairID", "uid"}
+UNREAD = {
+    *("ind", "changed", "question_concept", "title", "version", "pairID", "uid", "dialect"),
+    *("question_translated", "answer_lang"),
+}
 GOLD = {
     "label",
     "gold_label",
@@ -20,6 +23,8 @@ GOLD = {
     "answer",
     "tags",
     "is_impossible",
+    "correct_answer_num",
+    "spans",
 }
 DEEP = json.loads("[" * 60 + "]" * 60)
 
@@ -79,7 +84,7 @@ def test_a_missing_null_or_misplaced_value_is_a_bad_row(tmp_path, name, path):
     seed = SEEDS[name]
     put(tmp_path, seed.files)
     text = seed.files[path]
-    by_line = path.endswith(".jsonl")
+    by_line = path.endswith(".jsonl") or name == "afriqa"
     documents = [json.loads(line) for line in text.splitlines()] if by_line else [json.loads(text)]
     for way in spots(documents[-1]):
         if way[-1] in UNREAD or path.endswith("tags_to_id.json"):
@@ -91,6 +96,8 @@ def test_a_missing_null_or_misplaced_value_is_a_bad_row(tmp_path, name, path):
             )
             if way[-1] == "is_impossible" and not slip:
                 continue  # may be absent
+            if (name, way[-1], slip) == ("afriqa", "context", (None,)):
+                continue  # the release has such rows, which are dropped
             if (
                 way[-1] == "entity_id"
                 and name in ("mewslix labels", "mewslix pairs")

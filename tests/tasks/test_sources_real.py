@@ -1,7 +1,9 @@
 """The real data root is read whole, with the counts that its README.txt has."""
 
+import json
 import os
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -14,36 +16,42 @@ from stilts_jax.tasks.sources.read import (
     read_labels,
     read_retrieval,
 )
+from stilts_jax.tasks.spec import counts
 
 ROOT = Path(os.environ.get("STILTS_REAL_DATA", "/nowhere"))
+SOURCE = DataSource(ROOT)
 pytestmark = [
     pytest.mark.real,
     pytest.mark.skipif(not (ROOT / "README.txt").is_file(), reason="STILTS_REAL_DATA names no data root"),
 ]
-# Which task reads a file, and as what; a pattern's groups are split and language where the file's name has
-# them.
+S, L = r"(?P<split>train|dev|val|valid|validation|test)", r"(?P<language>\w+)"
+# Which task reads a file, and as what. Files of one split and language are counted together.
 EXAMPLES = {
-    r"mnli/multinli_1\.0_(train|dev)\w*\.jsonl": "mnli",
-    r"snli/snli_1\.0_(train|dev)\.jsonl": "snli",
-    r"squad/(train|dev)-v1\.1\.json": "squad_v1",
-    r"squad/(train|dev)-v2\.0\.json": "squad_v2",
-    r"hellaswag/hellaswag_(train|val)\.jsonl": "hellaswag",
-    r"cosmosqa/(train|valid)\.csv": "cosmosqa",
-    r"commonsenseqa/(train|dev)_rand_split\.jsonl": "commonsenseqa",
-    r"ccg/(train|dev|test)(?:-(\w+))?\.tsv": "ccg",
-    r"xnli/(train|dev|test)-(\w+)\.tsv": "xnli",
-    r"pawsx/(train|dev|test)-(\w+)\.tsv": "pawsx",
-    r"udpos/(train|dev|test)-(\w+)\.tsv": "udpos",
-    r"panx/(train|dev|test)-(\w+)\.tsv": "panx",
-    r"xcopa/(train|val|test)-(\w+)\.jsonl": "xcopa",
-    r"xquad/()xquad\.(\w+)\.json": "xquad",
-    r"mlqa/MLQA_V1/(dev|test)/\w+-context-(\w+)-question-\2\.json": "mlqa",
+    "mnli": rf"mnli/multinli_1\.0_{S}(_matched|_mismatched)?\.jsonl",
+    "snli": rf"snli/snli_1\.0_{S}\.jsonl",
+    "squad_v1": rf"squad/{S}-v1\.1\.json",
+    "squad_v2": rf"squad/{S}-v2\.0\.json",
+    "hellaswag": rf"hellaswag/hellaswag_{S}\.jsonl",
+    "cosmosqa": rf"cosmosqa/{S}\.csv",
+    "commonsenseqa": rf"commonsenseqa/{S}_rand_split\.jsonl",
+    "ccg": rf"ccg/{S}(-{L})?\.tsv",
+    **{name: rf"{name}/{S}-{L}\.tsv" for name in ("xnli", "pawsx", "udpos", "panx")},
+    "xcopa": rf"xcopa/{S}-{L}\.jsonl",
+    "xquad": rf"xquad/xquad\.{L}\.json",
+    "mlqa": rf"mlqa/MLQA_V1/{S}/\w+-context-{L}-question-(?P=language)\.json",
+    "sib200": rf"sib200/{L}/{S}\.tsv",
+    "belebele": rf"belebele/{L}\.jsonl",
+    "masakhaner2": rf"masakhaner2/{L}/{S}\.txt",
+    "masakhaner_x": rf"masakhaner_x/{L}/{S}\.jsonl",
+    "nusax": rf"nusax/{L}/{S}\.csv",
+    "uner": rf"uner/\w+-\w+/{L}_\w+-ud-{S}\.iob2",
+    "afriqa": rf"afriqa/gold_passages/\w+/gold_span_passages\.afriqa\.{L}\.\w+\.(?P<split>dev|test)\.json",
 }
-SPLITS = {"val": "dev", "valid": "dev", "": "test"}
+SPLITS = {"val": "dev", "valid": "dev", "validation": "dev"}
 QUERIES = {
-    r"tatoeba/(\w+)-en\.(en)()": "tatoeba",
-    r"bucc2018/(\w+)-en\.(dev|test)\.(en)": "bucc",
-    r"lareqa/xquad-r/(\w+)\.json()()": "lareqa",
+    "tatoeba": r"tatoeba/(?P<language>\w+)-en\.en",
+    "bucc": r"bucc2018/(?P<language>\w+)-en\.(?P<split>dev|test)\.en",
+    "lareqa": r"lareqa/xquad-r/(?P<language>\w+)\.json",
 }
 
 
@@ -54,36 +62,40 @@ def counts_of_readme():
     return {row[1]: int(row[2]) for row in rows if row}
 
 
-def matching(patterns, path):
-    for pattern, task in patterns.items():
-        found = re.fullmatch(pattern, path)
-        if found:
-            return task, found.groups()
-    return None
+def counted(patterns):
+    """Counts by task, split and language of the files that patterns name."""
+    found = Counter()
+    for path, count in counts_of_readme().items():
+        for name, pattern in patterns.items():
+            match = re.fullmatch(pattern, path)
+            if match and "_mismatched" not in path:
+                parts = match.groupdict()
+                ours = {
+                    theirs: one for source in get_task(name).sources for one, theirs in source.codes.items()
+                }
+                language = parts.get("language") or "en"
+                split = parts.get("split", "test")
+                found[name, SPLITS.get(split, split), ours.get(language, language)] += count
+    return found
 
 
 @pytest.mark.slow
 def test_every_row_of_every_task_is_read():
-    source = DataSource(ROOT)
-    seen = set()
-    for path, count in counts_of_readme().items():
-        found = matching(EXAMPLES, path)
-        if not found:
-            continue
-        name, (split, *rest) = found
-        split, language = SPLITS.get(split, split), (rest[0] if rest and rest[0] else "en")
-        task = get_task(name)
-        reading = read_counted(task, split, language, source)
-        assert (len(reading.examples), reading.skipped) == (count, ()), path
-        assert len({example.id for example in reading.examples}) == count, path
-        assert language in available_languages(task, split, source, beyond=True), path
-        seen.add((name, split, language))
-    assert {name for name, _, _ in seen} == set(EXAMPLES.values())
+    counts = counted(EXAMPLES)
+    for (name, split, language), count in counts.items():
+        reading = read_counted(get_task(name), split, language, SOURCE)
+        dropped = reading.dropped if name == "afriqa" else 0  # rows without a passage or an answer
+        assert (len(reading.examples) + dropped, reading.skipped) == (count, ()), (name, split, language)
+        assert len({example.id for example in reading.examples}) == len(reading.examples)
+    assert {name for name, _, _ in counts} == set(EXAMPLES)
     # Nothing is found that the table does not have.
-    for name in set(EXAMPLES.values()):
+    for name in EXAMPLES:
         for split in ("train", "dev", "test"):
-            for language in available_languages(get_task(name), split, source, beyond=True):
-                assert (name, split, language) in seen
+            if (name, split) != ("afriqa", "train"):  # not all its rows can be trained on
+                there = available_languages(get_task(name), split, SOURCE, beyond=True)
+                assert {(name, split, one) for one in there} == {
+                    key for key in counts if key[:2] == (name, split)
+                }
 
 
 def test_anli_plus_is_the_sum_of_its_parts():
@@ -91,66 +103,72 @@ def test_anli_plus_is_the_sum_of_its_parts():
     for split, mnli in (("train", "train"), ("dev", "dev_matched")):
         parts = [f"anli/R{number}/{split}.jsonl" for number in (1, 2, 3)]
         parts += [f"snli/snli_1.0_{split}.jsonl", f"mnli/multinli_1.0_{mnli}.jsonl"]
-        examples = read_counted(get_task("anli"), split, "en", DataSource(ROOT)).examples
+        examples = read_counted(get_task("anli"), split, "en", SOURCE).examples
         assert len(examples) == sum(counts[part] for part in parts)
 
 
 def test_retrieval_sets_have_their_sizes_and_their_gold():
-    counts, source, seen = counts_of_readme(), DataSource(ROOT), set()
-    for path, count in counts.items():
-        found = matching(QUERIES, path)
-        if not found:
-            continue
-        name, (language, split, _) = found
-        split = split if split in ("dev", "test") else "test"
-        pool = read_retrieval(get_task(name), split, language, source)
+    files, counts = counts_of_readme(), counted(QUERIES)
+    for (name, split, language), count in counts.items():
+        pool = read_retrieval(get_task(name), split, language, SOURCE)
         names = {candidate.id for candidate in pool.candidates}
         assert len(names) == len(pool.candidates)
         assert names.issuperset(right for gold in pool.gold.values() for right in gold)
         if name == "bucc":
             stem = f"bucc2018/{language}-en.{split}"
-            sizes = [counts[f"{stem}.{end}"] for end in (language, "en", "gold")]
+            sizes = [files[f"{stem}.{end}"] for end in (language, "en", "gold")]
             assert [len(pool.queries), len(pool.candidates), sum(map(len, pool.gold.values()))] == sizes
         else:
-            assert len(pool.queries) == len(pool.gold) == count, path
-        seen.add((name, split, language))
-    assert {name for name, _, _ in seen} == {"tatoeba", "bucc", "lareqa"}
+            assert len(pool.queries) == len(pool.gold) == count, (name, language)
+    assert {name for name, _, _ in counts} == set(QUERIES)
 
 
 def test_lareqas_pool_is_as_big_as_its_languages_together():
     # Sentences of XQuAD-R by language, as counted in its paper's repository.
-    numbers = "ar 1222 de 1276 el 1234 en 1180 es 1215 hi 1244 ru 1219 th 852 tr 1167 vi 1209 zh 1196"
-    codes_and_sizes = numbers.split()
-    sizes = dict(zip(codes_and_sizes[::2], map(int, codes_and_sizes[1::2])))
-    task, source = get_task("lareqa"), DataSource(ROOT)
-    languages = available_languages(task, "test", source)
-    pools = [read_retrieval(task, "test", language, source) for language in languages]
+    sizes = counts("ar:1222 de:1276 el:1234 en:1180 es:1215 hi:1244 ru:1219 th:852 tr:1167 vi:1209 zh:1196")
+    languages = available_languages(get_task("lareqa"), "test", SOURCE)
+    pools = [read_retrieval(get_task("lareqa"), "test", language, SOURCE) for language in languages]
     assert len(pools[0].candidates) == sum(sizes[language] for language in languages)
     assert all(pool.candidates is pools[0].candidates for pool in pools)
     assert all(len(gold) >= len(languages) for gold in pools[0].gold.values())
 
 
 def test_text_is_read_line_by_line():
-    source, task = DataSource(ROOT), get_task("mlm")
     for path, count in counts_of_readme().items():
         if re.fullmatch(r"text/\w+\.txt", path):
-            parts = [read_counted(task, split, Path(path).stem, source) for split in ("train", "dev")]
+            parts = [
+                read_counted(get_task("mlm"), split, Path(path).stem, SOURCE) for split in ("train", "dev")
+            ]
             assert sum(len(part.examples) for part in parts) == count, path
 
 
 def test_gold_is_there_and_answers_are_slices():
-    source = DataSource(ROOT)
-    for language in available_languages(get_task("xquad"), "test", source):
-        for example in read_counted(get_task("xquad"), "test", language, source).examples:
+    for language in available_languages(get_task("xquad"), "test", SOURCE):
+        for example in read_counted(get_task("xquad"), "test", language, SOURCE).examples:
             assert example.answers
             for text, start in example.answers:
                 assert example.context[start : start + len(text)] == text
-    labels = read_labels(get_task("ccg"), source)
-    unseen = [
-        not 0 <= tag < len(labels)
-        for example in read_counted(get_task("ccg"), "dev", "en", source).examples
-        for tag in example.tags
-    ]
+    labels = read_labels(get_task("ccg"), SOURCE)
+    sentences = read_counted(get_task("ccg"), "dev", "en", SOURCE).examples
+    unseen = [not 0 <= tag < len(labels) for example in sentences for tag in example.tags]
     # README.txt: "ccg/dev.tsv: 13 of 7368 words have a tag that train.tsv has not."
     said = re.search(r"ccg/dev\.tsv: (\d+) of (\d+) words", (ROOT / "README.txt").read_text("utf-8"))
     assert (sum(unseen), len(unseen)) == (int(said[1]), int(said[2]))
+
+
+def test_spans_in_bytes_are_the_names_that_the_release_lists():
+    """Tags, put back into text, against the release's own list of names."""
+    task, right, count = get_task("masakhaner_x"), 0, 0
+    rows = (ROOT / "masakhaner_x/yo/test.jsonl").read_text("utf-8").split("\n")
+    examples = read_counted(task, "test", "yo", SOURCE).examples
+    for example, row in zip(examples, filter(None, rows), strict=True):
+        found, squeezed = [], re.sub(r"\s", "", json.loads(row)["target"])
+        for word, tag in zip(example.words, example.tags):
+            place, _, label = task.labels[tag].partition("-")
+            if place == "B":
+                found.append(f"{label}:{word}")
+            elif place == "I":
+                found[-1] += word
+        count += 1
+        right += "$$".join(found) == squeezed
+    assert right == count

@@ -5,15 +5,18 @@ import pytest
 from stilts_jax.errors import ConfigError
 from stilts_jax.evaluation.metrics import METRICS
 from stilts_jax.tasks import get_task, list_tasks
+from stilts_jax.tasks.languages import our_code
 from stilts_jax.tasks.spec import GROUPS, KINDS
 
 INTERMEDIATE = {
     *("anli", "mnli", "qqp", "squad_v1", "squad_v2", "hellaswag", "ccg"),
     *("cosmosqa", "commonsenseqa", "snli", "siqa", "copa", "mlm"),
 }
-# Counted by hand from the lists of XTREME and XTREME-R.
+# Counted by hand from the lists of XTREME and XTREME-R, and from the papers of the others.
 LANGUAGES = {
     **{"xnli": 15, "pawsx": 7, "udpos": 33, "panx": 40, "xquad": 11, "mlqa": 7, "tydiqa": 9},
+    **{"sib200": 205, "belebele": 122, "masakhaner2": 20, "masakhaner_x": 20, "afriqa": 10, "nusax": 12},
+    **{"masakhanews": 16, "xcsqa": 16},
     **{"bucc": 4, "tatoeba": 36, "xcopa": 11, "lareqa": 11, "mewslix": 11},
 }
 
@@ -44,6 +47,17 @@ def test_label_orders():
     assert len(get_task("udpos").labels) == 17 and list(get_task("udpos").labels) == sorted(
         get_task("udpos").labels
     )
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        *(("swh_Latn", "sw"), ("swa", "sw"), ("sw", "sw"), ("hau", "ha"), ("luo", "luo"), ("nob_Latn", "nb")),
+        *(("zho_Hans", "zh"), ("zho_Hant", "zh_Hant"), ("hin_Latn", "hi_Latn"), ("arz_Arab", "arz")),
+    ],
+)
+def test_a_language_has_one_code_whatever_the_data_call_it(theirs, ours):
+    assert our_code(theirs) == ours
 
 
 def test_xcopa_is_trained_in_two_steps():

@@ -4,6 +4,7 @@ A converter is called with a row and the task's labels. It returns None for a ro
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 
@@ -23,6 +24,7 @@ Labels = tuple[str, ...]
 _MOST_SPACE = 100  # characters before a context that a conversion may have cut off
 _BLANK = (None, "", "-1", -1, "hidden")
 _DIGITS = 9  # of the place of an answer
+_WORD = re.compile(r"(?:\w|[\u0300-\u036f])+|[^\w\s]")  # combining marks are no letters of their own
 
 
 def pick_label(row: Row, name: str, labels: Sequence[str], renamed: Mapping[str, str] = EMPTY) -> int | None:
@@ -38,18 +40,18 @@ def pick_label(row: Row, name: str, labels: Sequence[str], renamed: Mapping[str,
 
 
 def classify(
-    text: str,
+    text: str | tuple[str, ...],
     pair: str = "",
     *,
     label: str = "label",
-    id: str = "",
+    id: str | tuple[str, ...] = "",
     renamed: Mapping[str, str] = EMPTY,
     dropped: Mapping[str, object] = EMPTY,
 ) -> Callable[[Row, Labels], ClassifyExample | None]:
     """Returns a converter for rows with one or two texts and a label.
 
     Args:
-        text: column of the (first) text.
+        text: column of the (first) text, or several, whose texts are joined by spaces.
         pair: column of the second text; empty if there is none.
         label: column of the label; it may be absent where gold is blanked.
         id: column of the id; rows are numbered where there is none.
@@ -61,18 +63,18 @@ def classify(
         if any(row.get(column) == value for column, value in dropped.items()):
             return None
         index = pick_label(row, label, labels, renamed)
-        return ClassifyExample(row.id(id), row[text], row[pair] if pair else None, index)
+        return ClassifyExample(row.id(id), row.joined(text), row[pair] if pair else None, index)
 
     return convert
 
 
 def choice(
-    prompt: str | Sequence[str],
+    prompt: str | tuple[str, ...],
     choices: Sequence[str],
     *,
     label: str = "label",
     spelled: str | Sequence[str] = "0123456789",
-    id: str = "",
+    id: str | tuple[str, ...] = "",
 ) -> Callable[[Row, Labels], ChoiceExample]:
     """Returns a converter for rows with a prompt and a column for each choice.
 
@@ -81,14 +83,12 @@ def choice(
         choices: their columns.
         label: column that says which choice is right.
         spelled: how it says that: the name of the first choice, of the second, ...
-        id: column of the id; rows are numbered where there is none.
+        id: column of the id, or several; rows are numbered where there is none.
     """
-    prompts = (prompt,) if isinstance(prompt, str) else tuple(prompt)
 
     def convert(row: Row, labels: Labels) -> ChoiceExample:
         index = pick_label(row, label, spelled[: len(choices)])
-        asked = " ".join(row[column] for column in prompts)
-        return ChoiceExample(row.id(id), asked, tuple(row[column] for column in choices), index)
+        return ChoiceExample(row.id(id), row.joined(prompt), tuple(map(row.__getitem__, choices)), index)
 
     return convert
 
@@ -106,29 +106,82 @@ def tag(
         renamed: other spellings of tags.
     """
 
-    @lru_cache(maxsize=4)
-    def index_labels(labels: Labels) -> Mapping[str, int]:
-        known = {label: index for index, label in enumerate(labels)}
-        return known | {other: known[label] for other, label in renamed.items() if label in known}
-
     def convert(row: Row, labels: Labels) -> TagExample:
         tokens = _read_list(row, words)
         names = _read_list(row, tags) if row.get(tags) else None
-        if names is None:
-            return TagExample(str(row.number), tuple(tokens))
-        if len(tokens) != len(names):
+        if names is not None and len(tokens) != len(names):
             raise BadRow(f"{words} has {len(tokens)} entries, {tags} has {len(names)}")
-        known = index_labels(labels)
-        wrong = [place for place, name in enumerate(names) if name not in known]
-        if wrong and UNKNOWN_LABEL not in known:
-            word, name = tokens[wrong[0]], names[wrong[0]]
-            raise BadRow(f"the tag {name!r} of {word!r} is none of the task's {len(labels)} tags")
-        if len(wrong) == len(names) > 1:
-            raise BadRow(f"no entry of {tags} is a tag: {describe(names[0])}; are words and tags swapped?")
-        unknown = known.get(UNKNOWN_LABEL, -1)
-        return TagExample(str(row.number), tuple(tokens), tuple(known.get(name, unknown) for name in names))
+        return _tagged(str(row.number), tokens, names, labels, renamed)
 
     return convert
+
+
+def tag_spans(
+    text: str = "text",
+    spans: str = "spans",
+    *,
+    start: str = "start",
+    end: str = "end",
+    label: str = "label",
+    in_bytes: bool = False,
+    id: str = "",
+) -> Callable[[Row, Labels], TagExample]:
+    """Returns a converter for texts with labelled spans: words are letters and digits, or one other character.
+
+    The first word of a span is tagged ``B-LABEL``, the others ``I-LABEL``, all others ``O``.
+
+    Args:
+        text: column of the text.
+        spans: column of the spans, a list of objects.
+        start: their field for the place where a span begins, counted from 0 on.
+        end: their field for the place behind its end.
+        label: their field for its label.
+        in_bytes: whether places count bytes of the text in UTF-8, not characters.
+        id: column of the id; rows are numbered where there is none.
+    """
+
+    def convert(row: Row, labels: Labels) -> TagExample:
+        content = row[text]
+        places = [match.span() for match in _WORD.finditer(content)]
+        names = ["O"] * len(places)
+        blank = row.get(spans) is None
+        for one in () if blank else row.parts(spans):
+            first, last = one.integer(start), one.integer(end)
+            if in_bytes:
+                first, last = (
+                    len(content.encode()[:place].decode(errors="replace")) for place in (first, last)
+                )
+            inside = [index for index, (left, right) in enumerate(places) if left < last and right > first]
+            if not inside or last > len(content):
+                raise BadRow(f"no words are at {one.integer(start)} to {one.integer(end)} of {text}")
+            for index in inside:
+                names[index] = f"{'B' if index == inside[0] else 'I'}-{one[label]}"
+        words = [content[left:right] for left, right in places]
+        return _tagged(row.id(id), words, None if blank else names, labels, EMPTY)
+
+    return convert
+
+
+def _tagged(
+    name: str, words: list[str], tags: list[str] | None, labels: Labels, renamed: Mapping[str, str]
+) -> TagExample:
+    if tags is None:
+        return TagExample(name, tuple(words))
+    known = _index_labels(labels)
+    tags = [renamed.get(one, one) for one in tags] if renamed else tags
+    wrong = [place for place, one in enumerate(tags) if one not in known]
+    if wrong and UNKNOWN_LABEL not in known:
+        word, one = words[wrong[0]], tags[wrong[0]]
+        raise BadRow(f"the tag {one!r} of {word!r} is none of the task's {len(labels)} tags")
+    if len(wrong) == len(tags) > 1:
+        raise BadRow(f"no entry of tags is a tag: {describe(tags[0])}; are words and tags swapped?")
+    unknown = known.get(UNKNOWN_LABEL, -1)
+    return TagExample(name, tuple(words), tuple(known.get(one, unknown) for one in tags))
+
+
+@lru_cache(maxsize=4)
+def _index_labels(labels: Labels) -> Mapping[str, int]:
+    return {label: index for index, label in enumerate(labels)}
 
 
 def _read_list(row: Row, name: str) -> list[str]:

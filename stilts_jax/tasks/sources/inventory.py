@@ -1,12 +1,24 @@
 """What tasks there are, how big they are, where their data was found and what is missing."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields as fields_of
+from typing import Any
 
 from stilts_jax.errors import StiltsError
-from stilts_jax.tasks.sources.read import DataSource, available_languages, find_paths, list_patterns
-from stilts_jax.tasks.spec import Task
+from stilts_jax.tasks.sources.read import (
+    DataSource,
+    available_languages,
+    find_paths,
+    list_patterns,
+    read_counted,
+    read_retrieval,
+    sources_of,
+    with_labels,
+)
+from stilts_jax.tasks.spec import UNKNOWN_LABEL, Example, Task
 
 _ORDER = ("train", "dev", "dev_mismatched", "test")
+_MAIN = ("text", "words", "prompt", "question")  # the field of an example whose pieces are shown
 
 
 def list_splits(task: Task, source: DataSource) -> tuple[str, ...]:
@@ -95,9 +107,64 @@ def format_paths(task: Task, source: DataSource) -> str:
             lines.append(
                 f"  {split} not found{codes}: looked for {', '.join(list_patterns(task, split, source))}"
             )
+    offers = {f"{one.kind}: {one.name}": None for one in task.sources if one.kind != "files"}
+    if offers:
+        lines.append(f"  `stilts prepare {task.name} --source=...` fetches it from {', '.join(offers)}")
     if task.train_on:
         lines.append(f"  trained on {', then '.join(task.train_on)}")
     return "\n".join(lines)
+
+
+def format_examples(
+    task: Task, source: DataSource, cut: Callable[[str], Sequence[str]] | None = None, count: int = 3
+) -> str:
+    """Returns the first examples as the model will read them, of the smallest split that is there.
+
+    Args:
+        task: the task.
+        source: where it is read from.
+        cut: cuts a text into the pieces of an encoder's vocabulary; pieces are shown if it is given.
+        count: how many are shown.
+    """
+    task = with_labels(task, source)
+    for split in (task.reported, task.selection, "train"):
+        languages = available_languages(task, split, source, beyond=True) if split else ()
+        if not languages:
+            continue
+        language = task.source_language if task.source_language in languages else languages[0]
+        examples: Sequence[Example]
+        if any(one.build for part in sources_of(task, split, source).values() for one in part):
+            examples = read_retrieval(task, split, language, source).queries
+        else:
+            examples = read_counted(task, split, language, source).examples
+        lines = [f"{task.name} {split} {language}, {min(count, len(examples))} of {len(examples)} examples:"]
+        for example in examples[:count]:
+            fields = {
+                field.name: _show(task, getattr(example, field.name), field.name)
+                for field in fields_of(example)
+            }
+            lines += [f"  {name}: {text}" for name, text in fields.items() if text]
+            if cut:
+                text = next(fields[name] for name in _MAIN if fields.get(name))
+                lines.append(f"  pieces: {' '.join(cut(text))}")
+            lines.append("")
+        return "\n".join(lines[:-1])
+    return f"{task.name}: no split is there"
+
+
+def _show(task: Task, value: Any, name: str) -> str:
+    """Returns a field of an example as text; labels and tags are names, answers are texts."""
+    if value is None or value is False:
+        return ""
+    if name == "label":
+        return task.labels[value] if task.labels else str(value)
+    if name == "tags":
+        return " ".join((*task.labels, UNKNOWN_LABEL)[tag] for tag in value)
+    if name == "words":
+        return " ".join(value)
+    if name == "answers":
+        return " | ".join(f"{text} (at {start})" for text, start in value)
+    return " | ".join(value) if isinstance(value, tuple) else str(value)
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -83,11 +83,12 @@ def _check_header(path: Path, names: Sequence[str], wanted: Sequence[str], probl
         )
 
 
-def read_csv(path: Path, language: str, problems: Problems) -> Iterator[Row]:
+def read_csv(path: Path, language: str, problems: Problems, delimiter: str = ",") -> Iterator[Row]:
     """Yields the rows of comma-separated values with quoting and a header."""
     numbered = list(read_lines(path, problems))
     lines = [1, *(line for line, _ in numbered), 0]  # bytes that are no text have left gaps
-    reader = csv.reader(io.StringIO("\n".join(text for _, text in numbered), newline=""), strict=True)
+    content = io.StringIO("\n".join(text for _, text in numbered), newline="")
+    reader = csv.reader(content, delimiter=delimiter, strict=True)
     names: list[str] = []
     number = -1
     while True:
@@ -112,6 +113,11 @@ def read_csv(path: Path, language: str, problems: Problems) -> Iterator[Row]:
         else:
             problems.report(path, line, f"{len(names)} columns were expected, {len(values)} are there")
         number += 1
+
+
+def read_quoted(path: Path, language: str, problems: Problems) -> Iterator[Row]:
+    """Yields the rows of tab-separated values that are quoted as CSV is, with a header."""
+    return read_csv(path, language, problems, "\t")
 
 
 def read_jsonl(path: Path, language: str, problems: Problems) -> Iterator[Row]:
@@ -195,6 +201,39 @@ def read_tagged(path: Path, language: str, problems: Problems) -> Iterator[Row]:
                 yield Row(start, number, {"words": words, "tags": tags if tagged else None})
             number += 1
             words, tags, sound, start = [], [], True, 0
+
+
+class Columns:
+    """Reads sentences with a word and its tag in columns of each line; an empty line ends a sentence.
+
+    Args:
+        word: number of the word's column, from 0 on.
+        tag: number of the tag's column.
+        separator: what stands between columns.
+        comments: whether lines that begin with ``#`` are comments.
+    """
+
+    def __init__(self, *, word: int = 0, tag: int = 1, separator: str = "\t", comments: bool = False) -> None:
+        self._word, self._tag = word, tag
+        self._separator = separator
+        self._comments = comments
+
+    def __call__(self, path: Path, language: str, problems: Problems) -> Iterator[Row]:
+        number = start = 0
+        sentence: list[list[str]] = []
+        for line, text in [*read_lines(path, problems), (0, "")]:
+            if self._comments and text.startswith("#"):
+                continue
+            if text.strip():
+                start = start or line
+                sentence.append(text.split(self._separator))
+                if len(sentence[-1]) <= max(self._word, self._tag):
+                    problems.report(path, line, f"a word and its tag were expected, not {describe(text)}")
+                    sentence.pop()
+            elif sentence:
+                words, tags = ([columns[place] for columns in sentence] for place in (self._word, self._tag))
+                yield Row(start, number, {"words": words, "tags": tags})
+                number, start, sentence = number + 1, 0, []
 
 
 # XTREME's conversion gives a fused token (French "du") the tag of that of its words which stands highest in

@@ -98,10 +98,16 @@ class Row:
         """Returns a text that may be empty."""
         return check_text(self.within + name, self.value(name), empty=True)
 
-    def id(self, name: str) -> str:
+    def id(self, name: str | tuple[str, ...]) -> str:
         """Returns an id, which is a text or a whole number; the row's own number where no column is named."""
+        if isinstance(name, tuple):
+            return "-".join(map(self.id, name))
         value = self.value(name) if name else self.number
         return check_text(self.within + name, str(value) if type(value) is int else value)
+
+    def joined(self, names: str | tuple[str, ...]) -> str:
+        """Returns the texts of one or several columns, joined by spaces."""
+        return self[names] if isinstance(names, str) else " ".join(self[name] for name in names)
 
     def integer(self, name: str) -> int:
         """Returns a whole number, 0 or more."""

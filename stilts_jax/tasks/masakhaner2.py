@@ -1,0 +1,26 @@
+"""MasakhaNER 2.0: persons, places, organisations and dates in news of twenty African languages.
+
+It has training data in each language and none in English: ``masakhaner2@ha`` is trained in Hausa.
+"""
+
+from stilts_jax.tasks.languages import codes_of
+from stilts_jax.tasks.sources.converters import tag
+from stilts_jax.tasks.sources.readers import Columns
+from stilts_jax.tasks.spec import Hyperparameters, Task, files, names
+
+LABELS = names("B-DATE B-LOC B-ORG B-PER I-DATE I-LOC I-ORG I-PER O")
+HYPERPARAMETERS = {"paper": Hyperparameters(2e-5, 32, 10)}
+_CODES = codes_of("bam bbj ewe fon hau ibo kin lug luo mos nya pcm sna swa tsn twi wol xho yor zul")
+
+TASK = Task(
+    name="masakhaner2",
+    title="MasakhaNER 2.0",
+    kind="tag",
+    group="tagging",
+    languages=tuple(_CODES),
+    split_languages={"dev": ("sw",)},
+    source_language="sw",
+    labels=LABELS,
+    hyperparameters=HYPERPARAMETERS,
+    sources=(files("masakhaner2/{language}/{split}.txt", tag(), codes=_CODES, read=Columns(separator=" ")),),
+)

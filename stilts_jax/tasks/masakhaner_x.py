@@ -1,0 +1,28 @@
+"""MasakhaNER-X (XTREME-UP): persons, places, organisations and dates in twenty African languages, as spans of texts.
+
+Spans count bytes. There are training data in each language and none in English: ``masakhaner_x@ha`` is trained in
+Hausa. That is few-shot in the language, not zero-shot. Most of its test sentences are in MasakhaNER 2.0 too.
+"""
+
+from stilts_jax.tasks.masakhaner2 import HYPERPARAMETERS, LABELS
+from stilts_jax.tasks.sources.converters import tag_spans
+from stilts_jax.tasks.spec import Task, files, names
+
+TASK = Task(
+    name="masakhaner_x",
+    title="MasakhaNER-X",
+    kind="tag",
+    group="tagging",
+    languages=names("am bbj bm ee ha ig lg luo mos ny pcm rw sn sw tn tw wo xh yo zu"),
+    split_languages={"dev": ("sw",)},
+    source_language="sw",
+    labels=LABELS,
+    hyperparameters=HYPERPARAMETERS,
+    sources=(
+        files(
+            "masakhaner_x/{language}/{split}.jsonl",
+            tag_spans(start="start_byte", end="limit_byte", in_bytes=True, id="example_id"),
+            {"train": "train", "dev": "validation", "test": "test"},
+        ),
+    ),
+)

@@ -1,0 +1,32 @@
+"""NusaX: sentiment of sentences in English, Indonesian and ten languages of Indonesia; trained on 500 English ones.
+
+All languages hold the same sentences, which pair by id, not by row.
+"""
+
+from stilts_jax.tasks.sources.converters import classify
+from stilts_jax.tasks.spec import Hyperparameters, Task, files, names, pairs
+
+_CODES = pairs("""
+    ace:acehnese ban:balinese bbc:toba_batak bjn:banjarese bug:buginese en:english id:indonesian jv:javanese
+    mad:madurese min:minangkabau nij:ngaju su:sundanese
+""")
+
+TASK = Task(
+    name="nusax",
+    title="NusaX",
+    kind="classify",
+    group="classification",
+    languages=tuple(_CODES),
+    split_languages={"dev": ("en",)},
+    labels=names("negative neutral positive"),
+    hyperparameters={"paper": Hyperparameters(batch_size=16, epochs=20, max_length=128)},
+    counts={"train": 500, "dev": 100, "test": 400},
+    sources=(
+        files(
+            "nusax/{language}/{split}.csv",
+            classify("text", id="id"),
+            {"train": "train", "dev": "valid", "test": "test"},
+            codes=_CODES,
+        ),
+    ),
+)

@@ -1,0 +1,28 @@
+"""X-CSQA: CommonsenseQA in sixteen languages, trained on the English original.
+
+The labels of its test set are not published: dev is reported.
+"""
+
+from stilts_jax.tasks.commonsenseqa import TASK as CSQA
+from stilts_jax.tasks.commonsenseqa import released
+from stilts_jax.tasks.spec import Task, files, names
+
+TASK = Task(
+    name="xcsqa",
+    title="X-CSQA",
+    kind="choice",
+    group="classification",
+    languages=names("ar de en es fr hi it ja nl pl pt ru sw ur vi zh"),
+    train_on=("commonsenseqa",),
+    reported="dev",
+    hyperparameters=CSQA.hyperparameters,
+    counts={"dev": 1_000},
+    sources=(
+        files(
+            "xcsqa/{language}/{split}.jsonl X-CSQA/{language}/{split}.jsonl",
+            released,
+            "dev test",
+            codes={"ja": "jap"},
+        ),
+    ),
+)
