@@ -319,9 +319,6 @@ class Compute(Checked):
     matmul_precision: Literal["", "highest", "high", "default"] = (
         ""  # "highest" for exact float32 on accelerators
     )
-    rng: Literal["threefry2x32", "rbg", "unsafe_rbg"] = (
-        "threefry2x32"  # "rbg" is faster on TPU, depends on the mesh
-    )
     check_nans: bool = False
     # What the model is compiled for where that is not this process's own backend.
     platform: Literal["cpu", "gpu", "tpu"] | None = field(default=None, metadata={"option": False})

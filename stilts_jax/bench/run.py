@@ -68,7 +68,7 @@ class Training:
         batch_size: int,
         progress: Progress,
     ) -> None:
-        train, rng = settings.train, settings.compute.rng
+        train = settings.train
         self.window, self._lengths, self._mesh = train.window, workload.lengths, mesh
         self._batches = TrainingBatches(
             TASK,
@@ -91,11 +91,11 @@ class Training:
         rows = f"phase vocabulary of {len(self._vocabulary)} rows" if self._vocabulary else "whole vocabulary"
         self.settings = (
             f"{rows}, windows of {train.window}, {len(self._batches.shapes)} shapes, {train.accumulation} "
-            f"microbatches, remat {model.compute.remat}, {rng}"
+            f"microbatches, remat {model.compute.remat}"
         )
         self._stack = ExitStack()
         with jax.set_mesh(mesh):
-            params = init_params(model, jax.random.key(0, impl=rng))
+            params = init_params(model, jax.random.key(0))
             params = params if self._vocabulary is None else self._vocabulary.shrink(params)
             params = jax.device_put(params, parameter_shardings(params, mesh))
             optimizer = OptimizerConfig(
@@ -112,7 +112,6 @@ class Training:
                 seed=0,
                 zero1=settings.mesh.zero1,
                 accumulation=train.accumulation,
-                rng=rng,
                 progress=progress,
             )
             self._run = Run(init_state(params, make_optimizer(optimizer).init), config, self._stack)

@@ -18,7 +18,7 @@ from stilts_jax.features.build import FEATURE_VERSION
 from stilts_jax.settings import Settings
 from stilts_jax.tasks.spec import Hyperparameters, Task
 
-FORMAT = 2  # raised when what these records mean changes
+FORMAT = 3  # raised when what these records mean changes
 
 # Settings of training that change how a run is computed or watched, not what it computes.
 _NOT_IN_KEY = {"accumulation", "checkpoint_every", "keep_latest", "log_every", "tensorboard"}
@@ -94,7 +94,6 @@ def training_record(
             "dtype": settings.compute.dtype,
             "param_dtype": settings.compute.param_dtype,
             "matmul_precision": settings.compute.matmul_precision,
-            "rng": settings.compute.rng,
         },
         "limit": settings.data.limit,
         "select_on": settings.experiment.select_on,

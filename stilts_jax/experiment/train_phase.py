@@ -125,7 +125,6 @@ def _run_config(
         keep=train.keep_latest,
         patience=train.patience,
         max_skipped=train.skip_non_finite,
-        rng=settings.compute.rng,
         shapes=shapes,
         flops_per_token=model.encoder.training_flops(),
         tensorboard=train.tensorboard,
@@ -203,7 +202,7 @@ def _choose_attention(model: Model, data: Sequence[TrainingData], context: Conte
 
 def _first_params(model: Model, start: Start, phase: Phase, context: Context) -> dict[str, Any]:
     """Returns the encoder with fresh heads, or those that the start brings along."""
-    key = jax.random.key(phase.seed, impl=context.settings.compute.rng)
+    key = jax.random.key(phase.seed)
     params = init_params(model, key, start.encoder)
     names = {name for name, _ in model.heads}
     params["heads"] |= {name: head for name, head in start.heads.items() if name in names}

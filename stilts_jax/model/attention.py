@@ -13,6 +13,7 @@ from jax.sharding import PartitionSpec as P
 
 from stilts_jax.errors import ConfigError
 from stilts_jax.model.config import Compute
+from stilts_jax.model.dropout import drop, fold_in, row_keys
 from stilts_jax.sharding import BATCH_AXES, constrained_mesh, fit
 
 _LANES = 128  # what a TPU tile is wide: the splash kernel works on whole blocks of it
@@ -107,7 +108,7 @@ def attention(
         segments: int32 [B, T] instead: positions see those of their own number.
         backend: what ``choose_backend`` named.
         dropout: rate on the probabilities ("xla" only).
-        dropout_key: None for no dropout.
+        dropout_key: of each row [B], or one of which these are made; None for no dropout.
 
     Returns:
         [B, T, N, H] in the dtype of ``value``.
@@ -145,7 +146,10 @@ def _attend_plainly(
     # Large and finite: a row of nothing but pads must not give NaN, whose gradient would spoil the whole batch.
     scores = jnp.where(mask, scores * query.shape[-1] ** -0.5, jnp.finfo(exact).min)
     probabilities = jax.nn.softmax(scores, axis=-1)
-    probabilities = drop(probabilities, dropout, dropout_key).astype(value.dtype)
+    if dropout_key is not None:
+        keys = fold_in(row_keys(dropout_key, len(query)), jnp.arange(query.shape[2]))
+        probabilities = drop(probabilities, dropout, keys)
+    probabilities = probabilities.astype(value.dtype)
     return jnp.einsum("bnts,bsnh->btnh", probabilities, value)
 
 
@@ -193,15 +197,3 @@ def _attend_with_splash(
     return jax.shard_map(attend, in_specs=(whole, whole, whole, ids), out_specs=whole, check_vma=False)(
         query, key, value, segments
     )
-
-
-def drop(values: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
-    """Dropout: zeroes a share ``rate`` of ``values`` and scales up the rest; without a key, nothing."""
-    if key is None or not rate:
-        return values
-    # Random bits are what dropout costs. Sixteen meet the rate to 1 in 131,072, so one word decides about two values.
-    width = values.shape[-1]
-    words = jax.random.bits(key, (*values.shape[:-1], -(-width // 2)), jnp.uint32)
-    bits = jnp.concatenate([words & 0xFFFF, words >> 16], axis=-1)[..., :width]
-    dropped = round(rate * 2**16)
-    return jnp.where(bits >= dropped, values / (1 - dropped / 2**16), jnp.zeros([], values.dtype))

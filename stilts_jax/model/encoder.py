@@ -19,9 +19,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from stilts_jax.errors import ConfigError
-from stilts_jax.model.attention import attention, choose_backend, drop
+from stilts_jax.model.attention import attention, choose_backend
 from stilts_jax.model.config import Compute, EncoderConfig
 from stilts_jax.model.dense import PRODUCT, linear
+from stilts_jax.model.dropout import drop, fold_in, row_keys
 from stilts_jax.sharding import constrain_batch, gather_rows
 
 Params = dict[str, Any]
@@ -219,7 +220,7 @@ def encode(
         all_hidden: return all hidden states, the embeddings first.
         first_only: only the first token of each row will be read, so the last layer need not compute the rest.
             T may then be 1 in the result.
-        dropout_key: of this step; None for no dropout.
+        dropout_key: of this step, or one for each row of the batch (the first axis); None for no dropout.
 
     Returns:
         The last hidden state [..., T, D], or [num_layers + 1, ..., T, D]. XL's last norm belongs to its last
@@ -245,6 +246,10 @@ def encode(
         dropout=0.0 if dropout_key is None else config.attention_dropout,
         packed=segments is not None,
     ).name
+    if dropout_key is not None and jnp.ndim(tokens) > 1:
+        dropout_key = row_keys(dropout_key, len(tokens))
+        if jnp.ndim(tokens) > 2:  # several sequences a row
+            dropout_key = fold_in(dropout_key, jnp.arange(len(ids) // len(tokens))).reshape(-1)
     run = partial(_run, params, config, compute, depth, all_hidden, first_only and not all_hidden)
     with jax.default_matmul_precision(compute.matmul_precision or None):
         found = run(ids, position_ids, visible, dropout_key)
@@ -295,9 +300,11 @@ def _run(
     visible: Mapping[str, Any],
     dropout_key: jax.Array | None,
 ) -> jax.Array:
-    # All keys at once: a split in the scanned body would be compiled, and run, twice a layer.
-    all_keys = None if dropout_key is None else jax.random.split(dropout_key, (config.num_layers + 1, 3))
-    embedding_key, keys = (None, None) if all_keys is None else (all_keys[0, 0], all_keys[1:])
+    embedding_key, keys = None, None
+    if dropout_key is not None:
+        # All keys at once: folding in the scanned body would be compiled, and run, twice a layer.
+        sites = jnp.moveaxis(fold_in(dropout_key, jnp.arange(3 * config.num_layers + 1)), -1, 0)
+        embedding_key, keys = sites[0], sites[1:].reshape(config.num_layers, 3, -1)
     embeddings = nnx.merge(_definition(Embeddings, config, compute), params["embeddings"])
     embedded = hidden = constrain_batch(embeddings(tokens, position_ids, embedding_key))
     stacked, layer = params["layers"], _definition(Layer, config, compute)

@@ -17,9 +17,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from stilts_jax.errors import ConfigError
-from stilts_jax.model.attention import drop
 from stilts_jax.model.config import Compute, EncoderConfig, HeadConfig, Model
 from stilts_jax.model.dense import linear
+from stilts_jax.model.dropout import drop, row_keys, split
 from stilts_jax.model.encoder import Norm, Params, encode, init_encoder
 
 Arrays = dict[str, jax.Array]
@@ -137,7 +137,7 @@ def apply_model(
             where a dual encoder is trained; for mlm ``segments`` and ``positions`` [B, T] and
             ``masked_positions`` [B, M]. Other arrays are left alone.
         head: its name in the model.
-        dropout_key: of this step; None for no dropout.
+        dropout_key: of this step, or one for each row [B]; None for no dropout.
 
     Returns:
         ``logits`` [B, labels or choices] or [B, T, labels] (tag); ``start_logits`` and ``end_logits`` [B, T];
@@ -146,7 +146,9 @@ def apply_model(
         are at least float32.
     """
     settings = model.head(head)
-    keys = (None,) * 4 if dropout_key is None else jax.random.split(dropout_key, 4)
+    if dropout_key is not None:
+        dropout_key = row_keys(dropout_key, len(batch["tokens"]))
+    keys = split(dropout_key, 4)
     with jax.default_matmul_precision(model.compute.matmul_precision or None):
         module = nnx.merge(_definition(settings, model.encoder, model.compute), dict(params["head"]))
         run = partial(_run_encoder, model, settings, params["encoder"])

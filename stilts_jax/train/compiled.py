@@ -49,7 +49,7 @@ def count_cache_hits() -> int:
 
 
 def compile_step(
-    loss_fn: LossFn, optimizer: OptimizerConfig, shardings: TrainState, *, accumulation: int, rng: str
+    loss_fn: LossFn, optimizer: OptimizerConfig, shardings: TrainState, *, accumulation: int
 ) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
     """Returns ``train_step(state, batch, seed)``, jitted: it donates the state, and gives back one that lies the same.
 
@@ -58,13 +58,12 @@ def compile_step(
     tx, rates = make_optimizer(optimizer), optimizer.rates()
 
     def step(state: TrainState, batch: Any, seed: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
-        key = jax.random.key(seed, impl=rng)
         new, metrics = train_step(
             state,
             batch,
             loss_fn=loss_fn,
             tx=tx,
-            key=key,
+            key=jax.random.key(seed),
             accumulation=accumulation,
             freeze=optimizer.freeze,
         )

@@ -50,7 +50,6 @@ class RunConfig:
         keep: newest checkpoints that stay, besides the best one.
         patience: evaluations without a gain after which the run stops; 0: never.
         max_skipped: steps with a non-finite loss that may be left out before the run stops.
-        rng: implementation of the random keys.
         pad_id: the padding in ``tokens``, for counting the rest.
         shapes: how many shapes batches have, to say how many of them are compiled; 0: not known.
         flops_per_token: of the forward and backward pass; with it the log shows the used share of the peak.
@@ -74,7 +73,6 @@ class RunConfig:
     keep: int = 2
     patience: int = 0
     max_skipped: int = 0
-    rng: str = "threefry2x32"
     pad_id: int = 1
     shapes: int = 0
     flops_per_token: float | None = None
@@ -189,9 +187,10 @@ class Run:
         self._directory.mkdir(parents=True, exist_ok=True)
         self._shardings = state_shardings(state, config.mesh, zero1=config.zero1)
         self._seed = jax.device_put(np.uint32(config.seed), self._shardings.step)
-        options: Any = {"accumulation": config.accumulation, "rng": config.rng}
         self._functions = {
-            task: compiled.compile_step(loss, config.optimizer, self._shardings, **options)
+            task: compiled.compile_step(
+                loss, config.optimizer, self._shardings, accumulation=config.accumulation
+            )
             for task, loss in config.losses.items()
         }
         self._abstract = jax.tree.map(

@@ -96,7 +96,7 @@ class Loss:
 
         Args:
             params: ``{"encoder", "head"}``.
-            key: of dropout; None for none.
+            key: of dropout, one for each row, or one for all; None for none.
         """
         outputs = apply_model(self.model, params, batch, head=self.head, dropout_key=key)
         if self.kind == "span":

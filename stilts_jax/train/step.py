@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import optax
 
 from stilts_jax.errors import ConfigError
+from stilts_jax.model.dropout import row_keys
 from stilts_jax.train.optimizer import wide_dtype
 from stilts_jax.train.state import TrainState, replace_head, select_head
 from stilts_jax.train.trees import Params
 
 Arrays = Mapping[str, jax.Array]
-# loss_fn({"encoder", "head"}, batch, dropout key or None) -> (sum of losses, sum of weights, sums to report)
+# loss_fn({"encoder", "head"}, batch, dropout keys [B] or None) -> (sum of losses, sum of weights, sums to report)
 LossFn = Callable[[Params, Arrays, Any], tuple[jax.Array, jax.Array, dict[str, jax.Array]]]
 
 
@@ -43,22 +44,23 @@ def train_step(
         batch: arrays with a common leading axis [B, ...], ``B`` a multiple of ``accumulation``.
         loss_fn: see ``losses.make_loss``, or any function of that form; one without ``head`` gets all parameters.
         tx: any optax transformation; ``make_optimizer`` makes the recipe's.
-        key: of the run; the step's own key is folded from it and the number of the step.
+        key: of the run; every row gets a key of its own, folded from it, the number of the step and of the row, so
+            that what is dropped depends neither on microbatches nor on the mesh.
         accumulation: microbatches that the batch is worked off in; on a CPU two at a time.
         freeze: stops the gradients of some parameters; see ``OptimizerConfig.freeze``.
 
     Returns:
         The next state, and scalars: loss, grad_norm, weight, skipped, and what ``loss_fn`` reports.
     """
-    key = jax.random.fold_in(key, state.step)
+    keys = row_keys(jax.random.fold_in(key, state.step), len(jax.tree.leaves(batch)[0]))
     head = getattr(loss_fn, "head", None)
     params = state.params if head is None else select_head(state.params, head)
 
-    def summed_loss(params: Params, batch: Arrays, key: Any) -> tuple[jax.Array, tuple]:
-        loss, weight, report = loss_fn(freeze(params) if freeze else params, batch, key)
+    def summed_loss(params: Params, batch: Arrays, keys: Any) -> tuple[jax.Array, tuple]:
+        loss, weight, report = loss_fn(freeze(params) if freeze else params, batch, keys)
         return loss, (weight, report)
 
-    gradients, loss, weight, report = _accumulate(summed_loss, loss_fn, params, batch, key, accumulation)
+    gradients, loss, weight, report = _accumulate(summed_loss, loss_fn, params, batch, keys, accumulation)
     divisor = jnp.where(weight > 0, weight, 1)
     gradients = jax.tree.map(lambda g: g / divisor.astype(g.dtype), gradients)
     norm = optax.global_norm(gradients)
@@ -91,7 +93,7 @@ def eval_step(params: Params, batch: Arrays, *, loss_fn: LossFn) -> dict[str, ja
 
 
 def _accumulate(
-    summed_loss: Callable, loss_fn: LossFn, trained: Params, batch: Arrays, key: Any, accumulation: int
+    summed_loss: Callable, loss_fn: LossFn, trained: Params, batch: Arrays, keys: Any, accumulation: int
 ) -> tuple[Params, jax.Array, jax.Array, dict[str, jax.Array]]:
     """Returns gradients, loss, weight and reports, summed over the batch."""
     gradient = jax.value_and_grad(summed_loss, has_aux=True)
@@ -101,7 +103,7 @@ def _accumulate(
         return jax.tree.map(lambda g: g.astype(wide_dtype(g)), gradients), loss, weight, report
 
     if accumulation == 1:
-        return widen(gradient(trained, batch, jax.random.fold_in(key, 0)))
+        return widen(gradient(trained, batch, keys))
     if getattr(loss_fn, "needs_whole_batch", False):
         raise ConfigError(
             "A loss with in-batch negatives can't be accumulated: every row's negatives are the whole batch.",
@@ -117,20 +119,17 @@ def _accumulate(
         )
     # Microbatch i takes rows i, i + n, i + 2n, ...: rows that lie on all devices, so nothing has to move.
     microbatches = jax.tree.map(
-        lambda x: x.reshape(size // accumulation, accumulation, *x.shape[1:]).swapaxes(0, 1), batch
+        lambda x: x.reshape(size // accumulation, accumulation, *x.shape[1:]).swapaxes(0, 1), (batch, keys)
     )
 
     def body(sums: tuple, item: tuple) -> tuple[tuple, None]:
-        number, microbatch = item
-        found = widen(gradient(trained, microbatch, jax.random.fold_in(key, number)))
-        return jax.tree.map(jnp.add, sums, found), None
+        return jax.tree.map(jnp.add, sums, widen(gradient(trained, *item))), None
 
     first = jax.tree.map(lambda x: x[0], microbatches)
-    shapes = jax.eval_shape(lambda *inputs: widen(gradient(trained, *inputs)), first, key)
+    shapes = jax.eval_shape(lambda *item: widen(gradient(trained, *item)), *first)
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-    items = (jnp.arange(accumulation), microbatches)
     return jax.lax.platform_dependent(
         # A CPU's cores wait for each other at the end of every operation: two microbatches fill each other's gaps.
-        cpu=lambda: jax.lax.scan(body, zeros, items, unroll=2)[0],
-        default=lambda: jax.lax.scan(body, zeros, items)[0],
+        cpu=lambda: jax.lax.scan(body, zeros, microbatches, unroll=2)[0],
+        default=lambda: jax.lax.scan(body, zeros, microbatches)[0],
     )

@@ -28,8 +28,7 @@ def _train_everywhere(folder):
 
     def run(name, shape, batch=batch_at, **options):
         mesh = make_mesh(MeshConfig(*shape), jax.devices()[: int(np.prod(shape))])
-        losses = {name: tiny_world.without_dropout(loss) for name, loss in tiny_world.LOSSES.items()}
-        return tiny_world.run(folder / name, steps=STEPS, mesh=mesh, batch=batch, losses=losses, **options)
+        return tiny_world.run(folder / name, steps=STEPS, mesh=mesh, batch=batch, **options)
 
     for name, shape in MESHES.items():
         result = run(name, shape)

@@ -26,13 +26,12 @@ def _train(folder, place):
         address, number = place
         initialize(address, 2, int(number))
     mesh = make_mesh(MeshConfig(), jax.devices()[:2])
-    losses = {name: tiny_world.without_dropout(loss) for name, loss in tiny_world.LOSSES.items()}
 
     def batch_at(step):
         return tiny_world.batch_at(step - step % 2, rows=12)
 
     try:
-        tiny_world.run(folder, steps=STEPS, mesh=mesh, batch=batch_at, losses=losses)
+        tiny_world.run(folder, steps=STEPS, mesh=mesh, batch=batch_at)
     except RunAgain as error:
         raise SystemExit(error.exit_code) from error
 

@@ -37,7 +37,7 @@ def _assert_close(one, other, tolerance=1e-6):
 def test_accumulated_is_unaccumulated(tiny, head):
     batch = tiny.batch_at(1, rows=8).arrays
     batch["weight"][[2, 7]] = 0  # microbatches of unequal weight
-    loss = tiny.without_dropout(tiny.LOSSES[head])
+    loss = tiny.LOSSES[head]  # with dropout, which does not depend on the microbatches either
     whole, metrics = _step(tiny, batch, optimizer=GRADIENT, loss=loss)
     for accumulation in (2, 4, 8):
         parts, others = _step(tiny, batch, optimizer=GRADIENT, loss=loss, accumulation=accumulation)
@@ -92,25 +92,25 @@ def test_a_head_that_is_not_in_the_batch_does_not_move(tiny):
     assert moved.all()
 
 
-def test_dropout_depends_on_seed_step_and_microbatch(tiny):
+def test_dropout_depends_on_seed_step_and_row(tiny):
     batch = tiny.batch_at(0, rows=4).arrays
     batch = {name: np.repeat(array[:1], 4, axis=0) for name, array in batch.items()}
     run = partial(_step, tiny, batch, loss=tiny.label_loss)
     assert float(run(seed=3)[1]["loss"]) == float(run(seed=3)[1]["loss"])
     assert float(run(seed=3)[1]["loss"]) != float(run(seed=4)[1]["loss"])
-    losses = []
+    seen = []
 
-    def spy(params, batch, key):
+    def spy(params, batch, keys):
         jax.debug.callback(
-            lambda data: losses.append(tuple(np.asarray(data).tolist())), jax.random.key_data(key)
+            lambda data: seen.extend(map(tuple, np.asarray(data).tolist())), jax.random.key_data(keys)
         )
-        return tiny.label_loss(params, batch, key)
+        return tiny.label_loss(params, batch, keys)
 
     spy.head = "labels"
     state, _ = run(loss=spy, accumulation=4)
     train_step(state, batch, loss_fn=spy, tx=OPTIMIZER, key=jax.random.key(3), accumulation=4)
     jax.effects_barrier()
-    assert len(losses) == len(set(losses)) == 8
+    assert len(seen) == len(set(seen)) == 8
 
 
 def test_a_step_that_is_not_finite_changes_nothing(tiny):

@@ -17,6 +17,7 @@ import numpy as np
 
 from stilts_jax.checkpoint import Checkpoints, digest_leaves
 from stilts_jax.errors import StiltsError
+from stilts_jax.model.dropout import drop, row_keys, split
 from stilts_jax.progress import SILENT
 from stilts_jax.sharding import MeshConfig, make_mesh
 from stilts_jax.train.loop import RunConfig, run_training
@@ -55,13 +56,11 @@ def encode(encoder, tokens, key, dropout=0.1):
     hidden = embeddings["word"][tokens] * embeddings["norm"]["scale"] + embeddings["norm"]["bias"]
 
     def layer(hidden, item):
-        weights, key = item
+        weights, keys = item
         out = hidden + jnp.tanh(hidden @ weights["kernel"] + weights["bias"])
-        if key is not None:
-            out = out * jax.random.bernoulli(key, 1 - dropout, out.shape) / (1 - dropout)
-        return out, None
+        return drop(out, dropout, keys), None
 
-    keys = None if key is None else jax.random.split(key, LAYERS)
+    keys = None if key is None else jnp.stack(split(row_keys(key, len(tokens)), LAYERS))
     return jax.lax.scan(layer, hidden, (encoder["layers"]["ffn"]["up"], keys))[0]
 
 
