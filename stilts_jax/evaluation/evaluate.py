@@ -147,5 +147,8 @@ def find_gold(task: Task, examples: Sequence[Any]) -> Any | None:
         gold = {example.id: [text for text, _ in example.answers] for example in examples}
         known = any(example.impossible or any(gold[example.id]) for example in examples)
         return gold if known or not examples else None
+    if task.metric == "vqa_accuracy":
+        people = [example.answers for example in examples]
+        return None if () in people else people
     labels = [example.label for example in examples]
     return None if None in labels else labels

@@ -13,6 +13,7 @@ import numpy as np
 
 from stilts_jax.errors import DataError
 from stilts_jax.evaluation import metrics_qa
+from stilts_jax.tasks.sources.answers import score_answer
 from stilts_jax.tasks.spec import Task
 
 RANKING_DEPTH = 20  # XTREME-R looks at twenty candidates a query
@@ -99,6 +100,18 @@ def accuracy_f1(task: Task | None, predictions: Sequence, gold: Sequence, langua
     pairs = [(p in positive, g in positive) for p, g in zip(predictions, gold)]
     counted = _f1("binary_f1", [(p and g, p, g) for p, g in pairs])
     return replace(counted, values={**exact.values, "f1": counted.values["f1"]})
+
+
+def vqa_accuracy(
+    task: Task | None, predictions: Sequence, gold: Sequence[Sequence[str]], language: str
+) -> MetricResult:
+    """VQA v2's accuracy of answers (names, or indices of labels) by those of ten people."""
+    _same_length(predictions, gold, language)
+    labels = task.labels if task else ()
+    names = [one if isinstance(one, str) else labels[one] for one in predictions]
+    scores = np.array([score_answer(one, answers) for one, answers in zip(names, gold)], np.float64)
+    value = 100 * float(scores.mean()) if len(scores) else 0.0
+    return MetricResult({"accuracy": value}, Items("mean", scores.astype(np.float32)))
 
 
 def token_accuracy(task: Task | None, predictions: Tags, gold: Tags, language: str) -> MetricResult:
@@ -236,6 +249,7 @@ def squad_v2(task: Task | None, predictions: Mapping[str, str], gold: Answers, l
 METRICS: Mapping[str, Callable[[Task | None, Any, Any, str], MetricResult]] = {
     "accuracy": accuracy,
     "accuracy_f1": accuracy_f1,
+    "vqa_accuracy": vqa_accuracy,
     "token_accuracy": token_accuracy,
     "chunk_f1": chunk_f1,
     "squad": squad,
@@ -250,7 +264,7 @@ METRICS: Mapping[str, Callable[[Task | None, Any, Any, str], MetricResult]] = {
 
 # The values whose mean is a task's one number.
 MAIN_VALUES: Mapping[str, tuple[str, ...]] = {
-    **dict.fromkeys(("accuracy", "token_accuracy", "nearest_accuracy"), ("accuracy",)),
+    **dict.fromkeys(("accuracy", "vqa_accuracy", "token_accuracy", "nearest_accuracy"), ("accuracy",)),
     **dict.fromkeys(("squad", "squad_v2", "mlqa"), ("f1", "em")),
     **dict.fromkeys(("chunk_f1", "bucc_f1"), ("f1",)),
     **{"accuracy_f1": ("accuracy", "f1"), "mrr": ("mrr",), "map": ("map",), "perplexity": ("perplexity",)},

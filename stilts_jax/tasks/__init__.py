@@ -4,20 +4,24 @@
 the module is looked for in the current directory too. ``get_task("mnli@de")`` is the task in another language, read
 from files whose names end in ``-de`` (such as ``mnli/multinli_1.0_train-de.jsonl``), for training data that was
 translated. Where there is no translated dev set, such a task is selected on English.
+
+Tasks with pictures have controls: ``easy_vqa:blind`` shows blanks, ``easy_vqa:shuffled`` the pictures of other rows,
+and ``easy_vqa:text`` nothing but the text.
 """
 
 import importlib
 import pkgutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from stilts_jax.errors import ConfigError, StiltsError, nearest
-from stilts_jax.tasks.spec import Task
+from stilts_jax.tasks.spec import Pictures, Task
 
 _NOT_TASKS = ("spec", "custom", "declaration", "languages")
+_CONTROLS: Mapping[str, Pictures] = {"blind": "blind", "shuffled": "shuffled", "text": ""}
 
 
 def list_tasks() -> tuple[str, ...]:
@@ -33,8 +37,8 @@ def get_task(reference: str) -> Task:
     in results.
 
     Args:
-        reference: the name of a task of this package, or ``module:OBJECT``; either with ``@LANGUAGE`` behind it to
-            train on it in another language.
+        reference: the name of a task of this package, perhaps with ``:blind`` or another control behind it, or
+            ``module:OBJECT``; either with ``@LANGUAGE`` behind it to train on it in another language.
 
     Raises:
         ConfigError: there is no such task.
@@ -42,7 +46,11 @@ def get_task(reference: str) -> Task:
     plain, at, language = reference.partition("@")
     if at and not language:
         raise ConfigError(f"{reference!r} names no language", fix="write it behind the @, as in mnli@de")
-    task = _import_task(plain) if ":" in plain else _own_task(plain)
+    name, colon, control = plain.partition(":")
+    if colon and name in list_tasks():
+        task = _control(_own_task(name), control)
+    else:
+        task = _import_task(plain) if colon else _own_task(plain)
     if not language:
         return task
     return replace(task, name=f"{task.name}@{language}", languages=(language,), source_language=language)
@@ -58,6 +66,14 @@ def _own_task(name: str) -> Task:
         hint = "names are joined by +, as in xnli+panx" if "," in name else nearest(name, list_tasks())
         raise ConfigError(f"there is no task {name!r}", fix=f"{hint} (a task of your own is my.module:TASK)")
     return importlib.import_module(f"{__name__}.{name}").TASK
+
+
+def _control(task: Task, control: str) -> Task:
+    if not task.pictures or control not in _CONTROLS:
+        fix = nearest(control, _CONTROLS) if task.pictures else "only tasks with pictures have controls"
+        raise ConfigError(f"there is no {control!r} of {task.name}", fix=fix)
+    title = f"{task.title}, {control}"
+    return replace(task, name=f"{task.name}.{control}", title=title, pictures=_CONTROLS[control])
 
 
 def _import_task(reference: str) -> Task:

@@ -16,11 +16,12 @@ from stilts_jax.settings import Preset, SourceKind
 Kind = Literal["classify", "choice", "tag", "span", "embed", "mlm"]
 Group = Literal["classification", "tagging", "qa", "retrieval", "intermediate"]
 Retrieval = Literal["", "nearest", "mining", "ranking"]
+Pictures = Literal["", "seen", "blind", "shuffled"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 GROUPS: tuple[Group, ...] = get_args(Group)
 # The metrics that can score a kind of task; of retrieval tasks, a way of retrieval.
 METRICS_OF: Mapping[str, tuple[str, ...]] = {
-    "classify": ("accuracy", "accuracy_f1"),
+    "classify": ("accuracy", "accuracy_f1", "vqa_accuracy"),
     "choice": ("accuracy",),
     "tag": ("chunk_f1", "token_accuracy"),
     "span": ("squad", "squad_v2", "mlqa"),
@@ -36,12 +37,19 @@ _NAME = re.compile(r"\w[\w.-]*(@[\w-]+)?")  # it names folders, and + / : , = jo
 
 @dataclass(frozen=True, slots=True)
 class ClassifyExample:
-    """A sentence or a pair of sentences with one label (an index into ``Task.labels``)."""
+    """A sentence or a pair of sentences, perhaps about pictures, with one label (an index into ``Task.labels``).
+
+    Attributes:
+        pictures: paths below the data root.
+        answers: what ten people said to a question, for ``vqa_accuracy``.
+    """
 
     id: str
     text: str
     pair: str | None = None
     label: int | None = None
+    pictures: tuple[str, ...] = ()
+    answers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +96,11 @@ class EmbedExample:
 
 @dataclass(frozen=True, slots=True)
 class TextExample:
-    """A line of running text, for masked language modelling."""
+    """A line of running text, for masked language modelling, and pictures that it is about."""
 
     id: str
     text: str
+    pictures: tuple[str, ...] = ()
 
 
 Example = ClassifyExample | ChoiceExample | TagExample | SpanExample | EmbedExample | TextExample
@@ -269,6 +278,8 @@ class Task:
         keep: ``keep(example, split)`` is false for examples of the same file that belong to another split.
         counts: examples of the released data by split, for all languages alike or by language.
         source_language: the language that it is trained in ("mnli@de": de).
+        pictures: what a model is shown of its pictures: themselves ("seen"), blanks ("blind"), those of other rows
+            ("shuffled"), or nothing.
     """
 
     name: str
@@ -293,6 +304,7 @@ class Task:
     keep: Callable[[Example, str], bool] | None = None
     counts: Mapping[str, int | Mapping[str, int]] = field(default_factory=dict)
     source_language: str = "en"
+    pictures: Pictures = ""
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
@@ -306,6 +318,9 @@ class Task:
                 f"retrieval={self.retrieval!r} does not suit kind {self.kind!r}", "only embed has one"
             )
         self._one_of("retrieval", self.retrieval, get_args(Retrieval))
+        self._one_of("pictures", self.pictures, get_args(Pictures))
+        if self.pictures and self.kind not in ("classify", "mlm"):
+            self._refuse(f"a {self.kind} task has no pictures", "take classify or mlm")
         known = METRICS_OF[self.retrieval or self.kind]
         if not self.metric:
             object.__setattr__(self, "metric", known[0])

@@ -25,6 +25,8 @@ TARGETS = "xnli pawsx udpos panx xquad mlqa tydiqa xcopa lareqa mewslix"
 OWN = {"nullable": "own_every_task:NULLABLE"}
 # Trained or read under other names: snli in anli, siqa and copa for xcopa, mnli for xnli, text for mnli/mlm.
 WITHIN_OTHERS = {"snli", "siqa", "copa", "mlm"}
+# With pictures: see tests/end_to_end/test_pictures.py.
+WITH_PICTURES = {name for name in list_tasks() if get_task(name).pictures}
 
 
 def write(path: Path, content: object) -> None:
@@ -168,7 +170,7 @@ def check_written(result: dict, tasks: list[str], root: Path, folder: Path, caps
 
 def test_every_task_of_the_package_is_here():
     names = {name.partition("@")[0] for row in INTERMEDIATES.split() for name in row.split("/")}
-    assert names | {*TARGETS.split(), "tatoeba", "bucc"} | WITHIN_OTHERS == {*list_tasks()}
+    assert names | {*TARGETS.split(), "tatoeba", "bucc"} | WITHIN_OTHERS | WITH_PICTURES == {*list_tasks()}
 
 
 def test_every_intermediate(intermediates, root, tmp_path, capsys):

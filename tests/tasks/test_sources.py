@@ -120,7 +120,8 @@ def test_released_layouts(write, source, name, split, language, files, expected)
     for path, content in files.items():
         write(path, content)
     task = get_task(name)
-    assert [astuple(example) for example in read_examples(task, split, language, source)] == expected
+    found = [astuple(example) for example in read_examples(task, split, language, source)]
+    assert [fields[: len(row)] for fields, row in zip(found, expected, strict=True)] == expected
     assert language in available_languages(task, split, source, beyond=True)
     with pytest.raises(DataError):
         read_examples(task, split, "fr", source)

@@ -11,6 +11,7 @@ from stilts_jax.tasks.spec import GROUPS, KINDS
 INTERMEDIATE = {
     *("anli", "mnli", "qqp", "squad_v1", "squad_v2", "hellaswag", "ccg"),
     *("cosmosqa", "commonsenseqa", "snli", "siqa", "copa", "mlm"),
+    *("easy_vqa", "vqa_v2", "gqa", "coco_captions", "coco_matching", "nlvr2"),
 }
 # Counted by hand from the lists of XTREME and XTREME-R, and from the papers of the others.
 LANGUAGES = {

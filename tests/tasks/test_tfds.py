@@ -100,7 +100,7 @@ def test_every_builder_is_prepared_and_read_without_tensorflow(without_download,
             examples = read_retrieval(task, split, language, source).queries
         else:
             examples = read_examples(task, split, language, source)
-        assert read_as in [dataclasses.astuple(example)[1:] for example in examples], name
+        assert read_as in [dataclasses.astuple(example)[1 : 1 + len(read_as)] for example in examples], name
         assert any(
             f"/tfds/{builder}/{config}" in str(path) for path in find_paths(task, split, language, source)
         )

@@ -18,6 +18,7 @@ from stilts_jax.settings import SourceKind
 from stilts_jax.tasks.declaration import describe
 from stilts_jax.tasks.sources import files
 from stilts_jax.tasks.sources.documents import BadRow, read_object
+from stilts_jax.tasks.sources.pictures import check_picture
 from stilts_jax.tasks.sources.rows import Problems, Row, check_example
 from stilts_jax.tasks.spec import UNKNOWN_LABEL, Example, RetrievalSet, Source, Task
 
@@ -34,12 +35,14 @@ class DataSource:
             (LAReQA's pools, Universal Dependencies) is read from files, or from what it has.
         per_task: how single tasks are read.
         skip_budget: rows of one split and language that may be unusable; they are skipped and counted.
+        pictures: the encoder whose features stand for pictures; empty: the pictures themselves.
     """
 
     root: Path
     kind: SourceKind = "files"
     per_task: Mapping[str, SourceKind] = field(default_factory=dict)
     skip_budget: int = 0
+    pictures: str = ""
 
     def kind_of(self, task: Task, split: str) -> SourceKind:
         """Returns how a split is read."""
@@ -250,6 +253,9 @@ def read_counted(task: Task, split: str, language: str, source: DataSource) -> R
                     dropped += 1
                 elif task.keep is None or task.keep(example, split):
                     has_gold = check_example(example)
+                    if task.pictures in ("seen", "shuffled"):
+                        for picture in getattr(example, "pictures", ()):
+                            check_picture(source.root, picture, source.pictures)
                     if example.id in seen:
                         raise BadRow(f"the id {example.id!r} occurred before")
                     seen.add(example.id)
@@ -359,7 +365,7 @@ def read_labels(task: Task, source: DataSource) -> tuple[str, ...]:
         raise DataError(
             f"{task.name} has no labels file",
             where=str(source.root / task.labels_file),
-            fix="write a JSON object there from each tag to its number, as jiant has it",
+            fix="write a JSON object there from each label to its number, from 0 on",
         )
     return _read_labels(files.state_of(paths))
 

@@ -1,0 +1,46 @@
+"""MaRVL: is a sentence true of two photographs, in five languages and cultures? Trained on NLVR2.
+
+A picture ``42-7.jpg`` lies in ``marvl/LL/images/CONCEPT``, as in the release.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from stilts_jax.tasks.nlvr2 import LABELS
+from stilts_jax.tasks.nlvr2 import TASK as NLVR2
+from stilts_jax.tasks.sources.readers import read_jsonl
+from stilts_jax.tasks.sources.rows import Problems, Row
+from stilts_jax.tasks.spec import ClassifyExample, Task, files, names
+
+
+def _read(path: Path, language: str, problems: Problems) -> Iterator[Row]:
+    for row in read_jsonl(path, language, problems):
+        yield replace(row, fields={**row.fields, "folder": language})
+
+
+def _convert(row: Row, labels: tuple[str, ...]) -> ClassifyExample:
+    folder = f"marvl/{row['folder']}/images/{row['concept']}"
+    pictures = tuple(f"{folder}/{row[side].rpartition('/')[2]}" for side in ("left_img", "right_img"))
+    return ClassifyExample(row.id("id"), row["caption"], None, int(row.flag("label")), pictures)
+
+
+TASK = Task(
+    name="marvl",
+    title="MaRVL",
+    kind="classify",
+    group="classification",
+    languages=names("id sw ta tr zh"),
+    labels=LABELS,
+    pictures="seen",
+    train_on=("nlvr2",),
+    hyperparameters=NLVR2.hyperparameters,
+    sources=(
+        files(
+            "marvl/marvl-{language}.jsonl marvl/{language}/annotations/marvl-{language}.jsonl",
+            _convert,
+            "test",
+            read=_read,
+        ),
+    ),
+)

@@ -1,0 +1,42 @@
+"""NLVR2: is a sentence true of two photographs?
+
+Pictures lie in ``nlvr2/images/train/NN``, ``nlvr2/images/dev`` and ``nlvr2/images/test1``.
+"""
+
+from stilts_jax.tasks.sources.converters import pick_label
+from stilts_jax.tasks.sources.readers import read_jsonl
+from stilts_jax.tasks.sources.rows import Row
+from stilts_jax.tasks.spec import ClassifyExample, Hyperparameters, Task, files, pairs
+
+LABELS = ("False", "True")
+
+
+def _convert(row: Row, labels: tuple[str, ...]) -> ClassifyExample:
+    stem = row["identifier"].rpartition("-")[0]  # the last number counts sentences of a pair of pictures
+    folder = f"nlvr2/images/{stem.partition('-')[0]}"
+    if "directory" in row.fields:
+        folder += f"/{row.id('directory')}"
+    pictures = tuple(f"{folder}/{stem}-img{side}.png" for side in (0, 1))
+    return ClassifyExample(
+        row["identifier"], row["sentence"], None, pick_label(row, "label", labels), pictures
+    )
+
+
+TASK = Task(
+    name="nlvr2",
+    title="NLVR2",
+    kind="classify",
+    group="intermediate",
+    labels=LABELS,
+    pictures="seen",
+    hyperparameters={"paper": Hyperparameters(1e-5, 64, 20, max_length=80)},  # IGLUE's
+    counts={"train": 86_373, "dev": 6_982, "test": 6_967},
+    sources=(
+        files(
+            "nlvr2/{split}.json nlvr2/data/{split}.json",
+            _convert,
+            pairs("train:train dev:dev test:test1"),
+            read=read_jsonl,
+        ),
+    ),
+)

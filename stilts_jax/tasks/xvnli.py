@@ -1,0 +1,32 @@
+"""XVNLI: does a picture of Flickr30k entail, contradict or say nothing about a sentence? Five languages (IGLUE).
+
+English trains (``xvnli/annotations/en/train.jsonl``) and selects; the pictures are ``flickr30k/NUMBER.jpg``.
+"""
+
+from stilts_jax.tasks.mnli import LABELS
+from stilts_jax.tasks.sources.converters import pick_label
+from stilts_jax.tasks.sources.rows import Row
+from stilts_jax.tasks.spec import ClassifyExample, Hyperparameters, Task, files, names
+
+
+def _convert(row: Row, labels: tuple[str, ...]) -> ClassifyExample | None:
+    if row.get("gold_label") == "-":
+        return None
+    picture = f"flickr30k/{row.id('Flikr30kID').partition('.')[0]}.jpg"  # as the release spells it
+    label = pick_label(row, "gold_label", labels)
+    return ClassifyExample(row.id("pairID"), row["sentence2"], None, label, (picture,))
+
+
+_FILE = "{language}/{split}.jsonl"
+
+TASK = Task(
+    name="xvnli",
+    title="XVNLI",
+    kind="classify",
+    group="classification",
+    languages=names("ar en es fr ru"),
+    labels=LABELS,
+    pictures="seen",
+    hyperparameters={"paper": Hyperparameters(4e-5, 128, 10, max_length=80)},
+    sources=(files(f"xvnli/{_FILE} xvnli/annotations/{_FILE}", _convert),),
+)
