@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stilts_jax.evaluation.evaluate import evaluate_task
     from stilts_jax.evaluation.predict import predict
-    from stilts_jax.experiment.predict_texts import predict_texts
+    from stilts_jax.experiment.predict import predict_texts
     from stilts_jax.model import apply_model, encode, export_encoder, init_params, load_encoder
     from stilts_jax.report import load_results
     from stilts_jax.tasks import get_task, list_tasks
@@ -37,7 +37,7 @@ _HOMES = {
     "make_loss": "train.losses",
     "make_optimizer": "train.optimizer",
     "predict": "evaluation.predict",
-    "predict_texts": "experiment.predict_texts",
+    "predict_texts": "experiment.predict",
     "train_step": "train.step",
 }
 

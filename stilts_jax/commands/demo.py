@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
-    from stilts_jax.experiment.finished import export_phase
+    from stilts_jax.experiment.models import export_phase
     from stilts_jax.files import write_json
     from stilts_jax.progress import Progress
     from stilts_jax.report import summary_text, write_report

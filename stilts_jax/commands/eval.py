@@ -40,8 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
     from stilts_jax.commands.options import open_context, read_settings
-    from stilts_jax.experiment.evaluate_model import evaluate_model
-    from stilts_jax.experiment.finished import own_options
+    from stilts_jax.experiment.evaluate import evaluate_model
+    from stilts_jax.experiment.models import own_options
     from stilts_jax.files import write_json
     from stilts_jax.tasks import task_name
 

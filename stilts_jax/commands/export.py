@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
-    from stilts_jax.experiment.finished import export_phase
+    from stilts_jax.experiment.models import export_phase
     from stilts_jax.progress import Progress
     from stilts_jax.tasks import task_name
 

@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
     from stilts_jax.evaluation.mine import mine_files
     from stilts_jax.evaluation.retrieval import Embedder
-    from stilts_jax.experiment.finished import open_model
+    from stilts_jax.experiment.models import open_model
     from stilts_jax.model import Compute, Model
     from stilts_jax.progress import Progress
 

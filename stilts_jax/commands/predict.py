@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
-    from stilts_jax.experiment.predict_texts import predict_file
+    from stilts_jax.experiment.predict import predict_file
     from stilts_jax.progress import Progress
 
     count = predict_file(

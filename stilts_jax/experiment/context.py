@@ -1,4 +1,4 @@
-"""What all phases of one experiment share: settings, data, tokenizer, mesh, folders and keys."""
+"""What all phases of one experiment share: settings, data, tokenizers, mesh, folders and keys."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ from stilts_jax.tasks.sources.read import (
     read_counted,
     selection_language,
 )
-from stilts_jax.tasks.spec import Example, Task
+from stilts_jax.tasks.spec import Example, Hyperparameters, Task
 from stilts_jax.tokenization import Tokenizer, load_tokenizer
 
 
@@ -40,7 +40,7 @@ class Context:
         command: the command line, for the record.
         is_main: whether this process writes results.
         trace: folder for a profile of some training steps.
-        data_notes: what is known of the data of a task's split; see ``data_notes.describe_data``.
+        data_notes: what is known of the data of a task's split; see ``data.describe_data``.
     """
 
     settings: Settings
@@ -53,6 +53,7 @@ class Context:
     data_notes: dict[tuple[str, str, tuple[str, ...]], list[str]] = field(default_factory=dict)
     _keys: dict[str, str] = field(default_factory=dict)
     _readings: dict[tuple[str, str, str], Reading] = field(default_factory=dict)
+    _tokenizers: dict[str, Tokenizer] = field(default_factory=dict)
 
     @cached_property
     def mesh(self) -> Mesh:
@@ -65,27 +66,14 @@ class Context:
             self._tokenizers[encoder] = load_tokenizer(tokenizer_folder(encoder))
         return self._tokenizers[encoder]
 
-    def adopt_tokenizer(self, encoder: str, tokenizer: Tokenizer) -> None:
-        """Lets ``encoder`` stand for a tokenizer that was found elsewhere."""
-        self._tokenizers[encoder] = tokenizer
-
-    @cached_property
-    def _tokenizers(self) -> dict[str, Tokenizer]:
-        return {}
-
     # -- keys and folders
 
     def training_record(self, phase: Phase) -> dict[str, Any]:
         """What the training of ``phase`` depends on."""
         start = self.key(phase.parent) if phase.parent else encoder_fingerprint(phase.encoder, self.settings)
+        languages = self.mlm_languages(phase)
         return training_record(
-            phase,
-            self.settings,
-            get_task,
-            start,
-            self.fingerprint,
-            self.selection,
-            self.mlm_languages(phase),
+            phase, self.settings, get_task, start, self.fingerprint, self.selection, languages
         )
 
     def key(self, phase: Phase) -> str:
@@ -150,8 +138,7 @@ class Context:
         """The languages of masked language modelling; empty where a phase has none."""
         if "mlm" not in phase.train:
             return ()
-        task = get_task("mlm")
-        found = available_languages(task, "train", self.source, beyond=True)
+        found = available_languages(get_task("mlm"), "train", self.source, beyond=True)
         asked = split_names(self.settings.mixture.mlm_languages) or found
         missing = [language for language in asked if language not in found]
         if missing or not asked:
@@ -162,10 +149,6 @@ class Context:
             )
         return asked
 
-    def examples(self, task: Task, split: str, languages: Sequence[str]) -> dict[str, list[Example]]:
-        """Reads a split in several languages."""
-        return {language: self.reading(task, split, language).examples for language in languages}
-
     def reading(self, task: Task, split: str, language: str) -> Reading:
         """Reads a split in one language; what is scored is kept, because every phase asks for it."""
         if split == "train":
@@ -175,24 +158,25 @@ class Context:
             self._readings[key] = read_counted(task, split, language, self.source)
         return self._readings[key]
 
+    def examples(
+        self, task: Task, split: str, languages: Sequence[str], limit: int = 0
+    ) -> dict[str, Sequence[Example]]:
+        """Reads a split in several languages: the first examples of each, or all (0)."""
+        return {one: self.reading(task, split, one).examples[: limit or None] for one in languages}
+
     def features(
         self,
         task: Task,
         split: str,
         languages: Sequence[str],
         tokenizer: Tokenizer,
-        settings: FeatureSettings,
-        *,
-        training: bool,
+        hyperparameters: Hyperparameters,
         limit: int = 0,
         examples: Mapping[str, Sequence[Example]] | None = None,
     ) -> Features:
-        """Returns tokenized rows from the cache, or makes them.
-
-        Args:
-            limit: first examples of each language only; 0 takes all.
-            examples: the split, if it was read already.
-        """
+        """Returns tokenized rows from the cache, or makes them, of ``examples`` if they were read already."""
+        settings = feature_settings(hyperparameters)
+        training = split == "train"
         parts = {
             "feature_version": FEATURE_VERSION,
             "task": task.name,
@@ -207,11 +191,9 @@ class Context:
         }
 
         def build() -> Features:
-            read = examples or self.examples(task, split, languages)
-            chosen = {language: rows[:limit] if limit else rows for language, rows in read.items()}
             return build_features(
                 task.kind,
-                chosen,
+                examples or self.examples(task, split, languages, limit),
                 tokenizer,
                 settings,
                 training=training,
@@ -222,3 +204,12 @@ class Context:
         # They are mapped into memory, which needs a file system.
         cache = Path(self.settings.data.cache or local_folder(self.workdir) / "features")
         return load_or_build(cache, parts, build, progress=self.progress)
+
+
+def feature_settings(hyperparameters: Hyperparameters) -> FeatureSettings:
+    """Returns how a task's texts become rows."""
+    return FeatureSettings(
+        max_length=hyperparameters.max_length,
+        max_query_length=hyperparameters.max_query_length,
+        stride=hyperparameters.stride,
+    )

@@ -13,15 +13,15 @@ import numpy as np
 
 from stilts_jax.batches.mixture import Mixture
 from stilts_jax.chips import CHIPS
-from stilts_jax.experiment.context import Context
+from stilts_jax.experiment.context import Context, feature_settings
+from stilts_jax.experiment.data import MLM, load_training, make_batches
+from stilts_jax.experiment.grid import is_done
 from stilts_jax.experiment.keys import evaluated_splits, phase_hyperparameters
 from stilts_jax.experiment.models import head_config
-from stilts_jax.experiment.phase_data import MLM, feature_settings, load_training, make_batches
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.experiment.results import read_result
-from stilts_jax.experiment.run import is_done
 from stilts_jax.experiment.start import read_shape, tokenizer_folder
-from stilts_jax.experiment.train_phase import can_adopt
+from stilts_jax.experiment.train import can_adopt
 from stilts_jax.features.build import build_features
 from stilts_jax.features.records import Features, Ragged
 from stilts_jax.model import Model, abstract_params

@@ -5,23 +5,34 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 from etils import epath
 
-from stilts_jax.checkpoint import lock_run
+from stilts_jax.checkpoint import check_settings, lock_run
 from stilts_jax.distributed import from_main, leave_together
 from stilts_jax.errors import EXIT_ERROR, EXIT_OK, ConfigError, LockedError, StiltsError, describe, explain
 from stilts_jax.experiment.context import Context
-from stilts_jax.experiment.models import FINAL
+from stilts_jax.experiment.evaluate import evaluate_phase
+from stilts_jax.experiment.models import FINAL, find_trained, read_trained
 from stilts_jax.experiment.phases import Phase
-from stilts_jax.experiment.results import clear_failure, failed_result, read_failure, write_failure
-from stilts_jax.experiment.run import is_done, run_phase
+from stilts_jax.experiment.results import (
+    clear_failure,
+    make_failure,
+    make_result,
+    read_failure,
+    read_result,
+    write_failure,
+    write_result,
+)
+from stilts_jax.experiment.train import adopt_training, train_phase
 from stilts_jax.files import is_remote
 from stilts_jax.interruption import check
-from stilts_jax.progress import format_seconds
+from stilts_jax.progress import SILENT, Progress, format_seconds
 
 CHECKPOINTS = "checkpoints"
 
@@ -40,6 +51,41 @@ class Waiting:
     limit: float = 48 * 3600.0
     interval: float = 60.0
     grace: float = 600.0
+
+
+def is_done(phase: Phase, context: Context, progress: Progress = SILENT) -> bool:
+    """Says whether ``phase`` is trained and scored on what the settings ask for; damaged records to ``progress``."""
+    folder, key = context.folder(phase), context.key(phase)
+    result = read_result(folder, progress)
+    trained = not phase.train or read_trained(folder, key, progress) is not None
+    return bool(
+        trained
+        and result
+        and result["phase"]["key"] == key
+        and result["evaluation_key"] == context.evaluation_key(phase)
+    )
+
+
+def run_phase(phase: Phase, context: Context) -> None:
+    """Does whatever is left to do of ``phase``: trains it, scores it, writes ``result.json``."""
+    if from_main(lambda: is_done(phase, context, context.progress)):
+        context.progress.say("done before")
+        return
+    folder, started = context.folder(phase), datetime.now(UTC)
+    with lock_run(folder) if context.is_main else nullcontext():
+        if context.is_main:
+            check_settings(folder, context.training_record(phase))
+        trained = None
+        if phase.train:
+            trained = (
+                find_trained(folder, context.key(phase))
+                or adopt_training(phase, context)
+                or train_phase(phase, context)
+            )
+        scores = evaluate_phase(phase, context, trained)
+        if context.is_main:
+            write_result(folder, make_result(phase, context, trained, scores, started))
+    context.progress.say(scores.summary())
 
 
 def run_grid(
@@ -84,8 +130,7 @@ def run_grid(
                     run(phase, context)
             except Exception as error:  # one phase's failure must not stop what does not depend on it
                 check()
-                explained = explain(error)
-                failed[phase.name] = explained or error
+                failed[phase.name] = explain(error) or error
                 context.progress.say(f"failed: {describe(error)}")
                 _record_failure(phase, context, failed[phase.name])
             else:
@@ -111,10 +156,9 @@ def _record_failure(phase: Phase, context: Context, error: Exception) -> None:
     if not context.is_main or isinstance(error, LockedError):
         return
     folder = context.folder(phase)
-    parent_key = context.key(phase.parent) if phase.parent else None
     try:
         with lock_run(folder):
-            write_failure(folder, failed_result(phase, context.key(phase), parent_key, error))
+            write_failure(folder, make_failure(phase, context, error))
     except LockedError:
         pass
     except (StiltsError, OSError) as problem:
@@ -123,21 +167,21 @@ def _record_failure(phase: Phase, context: Context, error: Exception) -> None:
 
 def _wait_for(parent: Phase, context: Context, waiting: Waiting, launched: float) -> None:
     """Returns when the parent is done; ``launched`` is when this command began."""
-    began, pause = time.monotonic(), min(1.0, waiting.interval)
+    began, pause, where = time.monotonic(), min(1.0, waiting.interval), str(context.folder(parent))
     said = -math.inf
     while not from_main(lambda: is_done(parent, context)):
         failure = from_main(lambda: (read_failure(context.folder(parent)) or {}).get("error"))
         if failure and from_main(lambda: time.monotonic() - launched >= waiting.grace):
             raise StiltsError(
                 f"{parent.name} failed on another machine: {failure['message'].splitlines()[0]}",
-                where=str(context.folder(parent)),
+                where=where,
                 fix="run that part again, then this one",
             )
         waited = time.monotonic() - began
         if waited > waiting.limit:
             raise StiltsError(
                 f"{parent.name} was not done within {waiting.limit / 3600:g} hours.",
-                where=str(context.folder(parent)),
+                where=where,
                 fix="see whether the part that trains it still runs",
             )
         if waited > 2 * said:  # at ever longer intervals: two days of waiting are a few lines
@@ -163,8 +207,7 @@ def _free_disk(phase: Phase, phases: Sequence[Phase], context: Context) -> None:
     for candidate in (phase, *phase.ancestors()):
         if keep == "encoders" and candidate.stage == "intermediate":
             continue
-        children = [other for other in phases if other.parent == candidate]
-        if all(is_done(child, context) for child in children):
+        if all(is_done(child, context) for child in phases if child.parent == candidate):
             _remove(context.folder(candidate) / FINAL)
 
 

@@ -20,15 +20,17 @@ from stilts_jax.tasks.spec import Hyperparameters, Task
 
 FORMAT = 3  # raised when what these records mean changes
 
-# Settings of training that change how a run is computed or watched, not what it computes.
-_NOT_IN_KEY = {"accumulation", "checkpoint_every", "keep_latest", "log_every", "tensorboard"}
-# These are in the phase's own hyperparameters, after presets and overrides have met.
-_IN_HYPERPARAMETERS = {"learning_rate", "batch_size", "epochs", "max_length", "warmup", "weight_decay"}
+_NOT_IN_KEY = {
+    # These change how a run is computed or watched, not what it computes.
+    *("accumulation", "checkpoint_every", "keep_latest", "log_every", "tensorboard"),
+    # These are in the phase's own hyperparameters, after presets and overrides have met.
+    *("learning_rate", "batch_size", "epochs", "max_length", "warmup", "weight_decay"),
+}
 
+Tasks = Callable[[str], Task]
 Fingerprint = Callable[[Task, str, str], str]  # task, split, language -> hash of its data
-Selection = Callable[
-    [Phase, Task], Sequence[tuple[Task, Sequence[str]]]
-]  # -> tasks, and languages of their dev sets
+# phase, task -> the tasks whose dev sets pick its best step, and their languages
+Selection = Callable[[Phase, Task], Sequence[tuple[Task, Sequence[str]]]]
 
 
 def hash_record(record: Any) -> str:
@@ -45,7 +47,7 @@ def phase_hyperparameters(phase: Phase, task: Task, settings: Settings) -> Hyper
 def training_record(
     phase: Phase,
     settings: Settings,
-    get_task: Callable[[str], Task],
+    get_task: Tasks,
     start: str,
     fingerprint: Fingerprint,
     selection: Selection,
@@ -55,13 +57,10 @@ def training_record(
 
     Args:
         start: the parent's training key, or the fingerprint of the encoder's files.
-        fingerprint: hashes the data of a task's split in a language.
-        selection: what picks the best step of a task in a phase.
         mlm_languages: those that masked language modelling reads.
     """
     tasks = {}
-    for name in phase.train:
-        task = get_task(name)
+    for task in map(get_task, phase.train):
         languages = mlm_languages if task.kind == "mlm" else (task.source_language,)
         tasks[task.name] = {
             "version": task.version,
@@ -73,13 +72,8 @@ def training_record(
                 for language in scored
             },
         }
-    train = {
-        name: value
-        for name, value in asdict(settings.train).items()
-        if name not in _NOT_IN_KEY | _IN_HYPERPARAMETERS
-    }
-    # The mixture matters only where tasks are mixed, or languages of MLM.
-    mixture = asdict(settings.mixture) if len(phase.train) > 1 or "mlm" in phase.train else {}
+    mixed = len(phase.train) > 1 or "mlm" in phase.train  # several tasks, or languages of MLM
+    compute = asdict(settings.compute)
     return {
         "format": FORMAT,
         "features": FEATURE_VERSION,
@@ -87,14 +81,10 @@ def training_record(
         "carry_head": phase.carry_head,
         "tasks": tasks,
         "seed": phase.seed,
-        "train": train,
-        "mixture": mixture,
+        "train": {k: value for k, value in asdict(settings.train).items() if k not in _NOT_IN_KEY},
+        "mixture": asdict(settings.mixture) if mixed else {},
         "head": {"form": settings.model.head_form, "init": settings.model.head_init},
-        "precision": {
-            "dtype": settings.compute.dtype,
-            "param_dtype": settings.compute.param_dtype,
-            "matmul_precision": settings.compute.matmul_precision,
-        },
+        "precision": {name: compute[name] for name in ("dtype", "param_dtype", "matmul_precision")},
         "limit": settings.data.limit,
         "select_on": settings.experiment.select_on,
         "debug": settings.debug,
@@ -104,31 +94,26 @@ def training_record(
 def evaluation_record(
     phase: Phase,
     settings: Settings,
-    get_task: Callable[[str], Task],
+    get_task: Tasks,
     fingerprint: Fingerprint,
     languages: Callable[[Phase, Task, str], Iterable[str]],
 ) -> dict[str, Any]:
-    """Returns what the scores of ``phase`` depend on besides its training.
-
-    Args:
-        languages: those in which a phase scores a task's split.
-    """
-    tasks = {}
-    for name in phase.evaluate:
-        task = get_task(name)
-        tasks[task.name] = {
-            "version": task.version,
-            "metric": [task.metric, metric_version(task.metric)],
-            "data": {
-                f"{split}/{language}": fingerprint(task, split, language)
-                for split in evaluated_splits(phase, task)
-                for language in languages(phase, task, split)
-            },
-        }
+    """Returns what the scores of ``phase`` depend on besides its training; ``languages`` of a split are scored."""
     return {
         "format": FORMAT,
         "features": FEATURE_VERSION,
-        "tasks": tasks,
+        "tasks": {
+            task.name: {
+                "version": task.version,
+                "metric": [task.metric, metric_version(task.metric)],
+                "data": {
+                    f"{split}/{language}": fingerprint(task, split, language)
+                    for split in evaluated_splits(phase, task)
+                    for language in languages(phase, task, split)
+                },
+            }
+            for task in map(get_task, phase.evaluate)
+        },
         "retrieval": {
             "layer": settings.model.retrieval_layer,
             "sweep": settings.model.sweep_layers,

@@ -1,36 +1,110 @@
-"""Models between phases: what a phase starts from, its heads, and the finished models on disk."""
+"""Models of an experiment: what a phase starts from, what it leaves behind, and finished ones from outside."""
 
-from dataclasses import asdict, fields
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import jax
 
 from stilts_jax.checkpoint import Checkpoints
 from stilts_jax.distributed import from_main
-from stilts_jax.errors import CheckpointError, RecordError
+from stilts_jax.errors import CheckpointError, ConfigError, EncoderError, RecordError, nearest
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.phases import Phase
-from stilts_jax.experiment.start import Start, load_start
-from stilts_jax.files import read_record
-from stilts_jax.model import EncoderConfig, HeadConfig
+from stilts_jax.experiment.results import read_result
+from stilts_jax.experiment.start import RANDOM, read_shape, shrink, tokenizer_folder
+from stilts_jax.files import open_path, read_record, write_record, write_whole
+from stilts_jax.model import (
+    EncoderConfig,
+    HeadConfig,
+    TaskHead,
+    export_encoder,
+    find_folder,
+    init_encoder,
+    load_encoder,
+)
+from stilts_jax.model.weights import read_json
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.settings import Settings
-from stilts_jax.sharding import parameter_shardings
+from stilts_jax.sharding import Mesh, MeshConfig, make_mesh, parameter_shardings
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.spec import Hyperparameters, Task
+from stilts_jax.tokenization import OTHER_FILES, VOCABULARY_FILES, Tokenizer, load_tokenizer
 from stilts_jax.train.optimizer import OptimizerConfig
 
 FORMAT = 2  # of ``trained.json``
 FINAL = "final"  # folder of a finished model: parameters without an optimizer's state
 TOKENIZER = "tokenizer"  # folder in it: the files of the tokenizer that the model was trained with
 TRAINED = "trained.json"  # written after the model was saved; removed, the phase is trained again
+# Options that change what a finished model predicts.
+_DECISIVE = (
+    *("preset", "train.max_length", "compute.dtype", "compute.matmul_precision"),
+    *("model.retrieval_layer", "evaluation.max_length", "evaluation.mining_neighbours"),
+)
+_SYNONYMS = {"contradictory": "contradiction", "entailed": "entailment"}
+_NUMBERED = re.compile(r"LABEL_\d+", re.IGNORECASE)  # what transformers writes where nobody named the labels
+
+
+@dataclass(frozen=True)
+class Trained:
+    """``trained.json``: what later phases, results and users of the model need to know of a finished training.
+
+    Attributes:
+        step: the step whose parameters were kept.
+        history: [[step, score], ...] of the selection.
+        curve: [[step, loss], ...]
+        skipped: steps without a finite loss.
+        vocabulary: embedding rows that were trained, ``of`` all; None for all of them.
+        labels: names of the heads' outputs.
+        data: fingerprint and number of the examples, by task.
+        tokenizer: its fingerprint.
+        settings: the options, by their dotted names, that change what the model predicts.
+        attention: the implementation that was chosen, and why.
+        chance: what guessing would score on the selection data, where that is known.
+        collapsed: whether the run did no better.
+    """
+
+    key: str
+    step: int
+    total_steps: int
+    history: list[list[float]]
+    curve: list[list[float]]
+    skipped: list[int]
+    work: dict[str, Any]
+    vocabulary: dict[str, int] | None
+    encoder: EncoderConfig
+    heads: dict[str, HeadConfig]
+    labels: dict[str, Sequence[str]]
+    data: dict[str, Any]
+    tokenizer: str
+    settings: dict[str, Any]
+    attention: dict[str, str]
+    chance: float | None
+    collapsed: bool
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> "Trained":
+        """Returns what ``write`` has written."""
+        values = {one.name: record[one.name] for one in fields(cls)}
+        values["encoder"] = EncoderConfig(**record["encoder"])
+        values["heads"] = {name: HeadConfig(**head) for name, head in record["heads"].items()}
+        return cls(**values)
+
+    def write(self, folder: Path, tokenizer: Tokenizer) -> None:
+        """Writes the record into a phase's folder, which can then be used alone, moved or not."""
+        for name in (*VOCABULARY_FILES, *OTHER_FILES, "config.json"):
+            source = Path(tokenizer.source) / name
+            if source.is_file():
+                write_whole(folder / FINAL / TOKENIZER / name, source.read_bytes())
+        write_record(folder / TRAINED, {"format": FORMAT, **asdict(self)})
 
 
 def read_trained(folder: Path, key: str, progress: Progress = SILENT) -> dict[str, Any] | None:
-    """Returns the record of a finished training.
-
-    None if there is none of this key, or none that can be trusted, which is said.
-    """
+    """Returns the record of a finished training; None if there is none of this key, or none that can be trusted."""
     try:
         record = read_record(folder / TRAINED, FORMAT)
     except FileNotFoundError:
@@ -41,29 +115,72 @@ def read_trained(folder: Path, key: str, progress: Progress = SILENT) -> dict[st
     return record if record["key"] == key else None
 
 
-def load_phase_start(phase: Phase, context: Context) -> Start:
+def find_trained(folder: Path, key: str) -> Trained | None:
+    """Returns on all hosts the record that the main host reads."""
+    record = from_main(lambda: read_trained(folder, key))
+    return Trained.from_record(record) if record else None
+
+
+@dataclass(frozen=True)
+class OpenModel:
+    """A model on the devices of a mesh, with its tokenizer.
+
+    Attributes:
+        params: of the encoder.
+        heads: by name: what each head is, its parameters and labels (empty where they have no names).
+        thresholds: of heads that may answer "no answer", as they were tuned on dev.
+    """
+
+    config: EncoderConfig
+    params: dict[str, Any]
+    heads: Mapping[str, TaskHead]
+    tokenizer: Tokenizer
+    mesh: Mesh
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.tokenizer.check_fits(self.config.vocab_size)
+
+
+def load_phase_start(phase: Phase, context: Context) -> OpenModel:
     """Returns the parent's encoder, or the experiment's own; heads are new unless the phase carries them on."""
+    tokenizer = context.tokenizer(phase.encoder)
     if phase.parent is None:
-        return load_start(phase.encoder, context.settings, partial(parameter_shardings, mesh=context.mesh))
+        return _load_start(phase.encoder, context.settings, tokenizer, context.mesh)
     folder = context.folder(phase.parent)
-    parent_key = context.key(phase.parent)
-    record = from_main(lambda: read_trained(folder, parent_key))
-    if record is None:
+    trained = find_trained(folder, context.key(phase.parent))
+    if trained is None:
         raise CheckpointError(
             f"{phase.parent.name} is not trained.",
             where=str(folder / TRAINED),
             fix="run the whole grid, or the part that trains it",
         )
-    config = EncoderConfig(**record["encoder"])
+    opened = load_final(folder, trained, tokenizer, context.mesh, context.progress)
     heads = {}
     if phase.carry_head:
         before, here = (get_task(name).name for name in (phase.parent.train[-1], phase.train[0]))
-        heads[here] = load_final(folder, f"heads/{before}", context)
-    return Start(config, load_final(folder, "encoder", context), heads)
+        heads[here] = opened.heads[before]
+    return replace(opened, heads=heads)
 
 
-def load_final(folder: Path, part: str, context: Context) -> dict[str, Any]:
-    """Reads a part of a finished model, such as ``encoder`` or ``heads/mnli``, onto the mesh."""
+def _load_start(encoder: str, settings: Settings, tokenizer: Tokenizer, mesh: Mesh) -> OpenModel:
+    if not (encoder.startswith(RANDOM) or settings.debug):
+        sharding, dtype = partial(parameter_shardings, mesh=mesh), settings.compute.param_dtype
+        loaded = load_encoder(encoder, dtype=dtype, sharding=sharding)
+        mlm = loaded.mlm_head
+        heads = {} if mlm is None else {"mlm": TaskHead(HeadConfig(kind="mlm"), mlm)}
+        return OpenModel(loaded.config, loaded.params, heads, tokenizer, mesh)
+    config = read_shape(tokenizer_folder(encoder))
+    if settings.debug:
+        config = shrink(config)
+    key = jax.random.key(settings.experiment.first_seed)
+    params = init_encoder(config, key, settings.compute.param_dtype)
+    params = jax.device_put(params, parameter_shardings(params, mesh))
+    return OpenModel(config, params, {}, tokenizer, mesh)
+
+
+def load_params(folder: Path, mesh: Mesh, progress: Progress) -> dict[str, Any]:
+    """Reads the parameters ``{"encoder", "heads"}`` of a finished phase onto a mesh."""
     fix = (
         f"remove {folder / TRAINED} to train this phase again; its result.json stays until there is a new one"
     )
@@ -74,21 +191,126 @@ def load_final(folder: Path, part: str, context: Context) -> dict[str, Any]:
             fix=f"ask for what was scored before; or set experiment.keep=models and {fix}",
         )
     try:
-        with Checkpoints(folder / FINAL, progress=context.progress, read_only=True) as checkpoints:
-            return checkpoints.load(
-                "params", part, shardings=lambda tree: parameter_shardings(tree, context.mesh)
-            )
+        with Checkpoints(folder / FINAL, progress=progress, read_only=True) as checkpoints:
+            return checkpoints.load("params", shardings=partial(parameter_shardings, mesh=mesh))
     except CheckpointError as error:
         raise CheckpointError(error.what, where=error.where, fix=fix) from error
 
 
-def optimizer_config(
-    settings: Settings, hyperparameters: Hyperparameters, total_steps: int
-) -> OptimizerConfig:
-    """Returns how a phase's steps are taken: what its task decides, and what the settings do."""
-    given = asdict(settings.train) | asdict(hyperparameters) | {"total_steps": total_steps}
-    names = {one.name for one in fields(OptimizerConfig)}
-    return OptimizerConfig(**{name: value for name, value in given.items() if name in names})
+def load_final(
+    folder: Path, trained: Trained, tokenizer: Tokenizer, mesh: Mesh, progress: Progress
+) -> OpenModel:
+    """Reads the model of a finished phase onto a mesh."""
+    params = load_params(folder, mesh, progress)
+    heads = {
+        name: TaskHead(trained.heads[name], values, tuple(trained.labels.get(name, ())))
+        for name, values in params["heads"].items()
+    }
+    return OpenModel(trained.encoder, params["encoder"], heads, tokenizer, mesh)
+
+
+def save_final(folder: Path, params: Mapping[str, Any], step: int, progress: Progress) -> None:
+    """Writes the parameters of a finished phase."""
+    with Checkpoints(folder / FINAL, keep=1, progress=progress) as checkpoints:
+        checkpoints.save(step, {"params": params}, {"step": step})
+        checkpoints.wait()
+
+
+# -- models that a user names
+
+
+def open_model(name: str, mesh: Mesh | None = None, progress: Progress = SILENT) -> OpenModel:
+    """Opens a phase's folder, a transformers folder or a hub name."""
+    mesh = mesh or make_mesh(MeshConfig())
+    folder = open_path(name)
+    if (folder / TRAINED).is_file():
+        trained = _read_folder(folder)
+        opened = load_final(folder, trained, _open_tokenizer(folder, trained), mesh, progress)
+        found = (read_result(folder, progress) or {}).get("thresholds", {})
+        thresholds = {head: next(iter(found[head].values())) for head in opened.heads if found.get(head)}
+        return replace(opened, thresholds=thresholds)
+    loaded = load_encoder(name, sharding=partial(parameter_shardings, mesh=mesh))
+    head = loaded.task_head
+    heads: dict[str, TaskHead] = {} if head is None else {head.config.kind: head}
+    return OpenModel(loaded.config, loaded.params, heads, load_tokenizer(loaded.tokenizer_folder), mesh)
+
+
+def own_options(name: str) -> dict[str, Any]:
+    """Returns the options, by their dotted names, with which a model makes the predictions that it is known for.
+
+    A phase remembers those that it was scored with; a transformers folder names its precision.
+    """
+    folder = open_path(name)
+    if (folder / TRAINED).is_file():
+        return _read_folder(folder).settings
+    described = read_json(find_folder(name) / "config.json")
+    stored = str(described.get("dtype") or described.get("torch_dtype"))
+    return {"compute.dtype": "bfloat16" if stored in ("bfloat16", "float16") else "float32"}
+
+
+def decisive_options(settings: Settings) -> dict[str, Any]:
+    """Returns the options, by their dotted names, that change what a finished model predicts."""
+    return {name: attrgetter(name)(settings) for name in _DECISIVE}
+
+
+def export_phase(
+    folder: Path,
+    out: Path,
+    *,
+    head: str | None = None,
+    dtype: Literal["float32", "bfloat16"] = "float32",
+    progress: Progress = SILENT,
+) -> None:
+    """Writes the model of a finished phase as a transformers folder."""
+    trained = _read_folder(folder)
+    if head is not None and head not in trained.heads:
+        raise CheckpointError(
+            f"The phase has no head {head!r}.", where=str(folder), fix=nearest(head, trained.heads)
+        )
+    tokenizer = _open_tokenizer(folder, trained)
+    mesh = make_mesh(MeshConfig(data=1, fsdp=-1))  # each device holds its part only, and the host a tensor
+    opened = load_final(folder, trained, tokenizer, mesh, progress)
+    export_encoder(
+        out,
+        opened.config,
+        opened.params,
+        tokenizer_folder=tokenizer.source,
+        head=opened.heads[head] if head else None,
+        dtype=dtype,
+    )
+
+
+def _read_folder(folder: Path) -> Trained:
+    try:
+        return Trained.from_record(read_record(folder / TRAINED, FORMAT))
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            "This is no folder of a trained phase.",
+            where=str(folder / TRAINED),
+            fix="name a folder below WORKDIR/phases whose training is finished",
+        ) from error
+
+
+def _open_tokenizer(folder: Path, trained: Trained) -> Tokenizer:
+    """Returns the copy that was kept with the phase, if it is still what the phase was trained with."""
+    try:
+        tokenizer = load_tokenizer(find_folder(folder / FINAL / TOKENIZER))
+    except EncoderError as error:
+        raise CheckpointError(
+            f"The phase's tokenizer is missing: {error.what}",
+            where=str(folder / FINAL / TOKENIZER),
+            fix="copy the tokenizer's files from the encoder that the phase was trained from",
+        ) from error
+    if tokenizer.fingerprint != trained.tokenizer:
+        raise CheckpointError(
+            "The phase was trained with another tokenizer: these files were changed since.",
+            where=tokenizer.source,
+            fix="put the tokenizer's files back that the encoder of the phase came with",
+        )
+    return tokenizer
+
+
+# -- heads
 
 
 def head_config(task: Task, settings: Settings) -> HeadConfig:
@@ -100,3 +322,66 @@ def head_config(task: Task, settings: Settings) -> HeadConfig:
         init=settings.model.head_init,
         pooling="pooler",  # of dual encoders; retrieval without training has no head at all
     )
+
+
+def optimizer_config(
+    settings: Settings, hyperparameters: Hyperparameters, total_steps: int
+) -> OptimizerConfig:
+    """Returns how a phase's steps are taken: what its task decides, and what the settings do."""
+    given = asdict(settings.train) | asdict(hyperparameters) | {"total_steps": total_steps}
+    names = [one.name for one in fields(OptimizerConfig) if one.name in given]
+    return OptimizerConfig(**{name: given[name] for name in names})
+
+
+def fit_head(task: Task, name: str, head: TaskHead) -> TaskHead:
+    """Returns a head with its outputs in the order of the task's labels, which are matched by their names.
+
+    Raises:
+        ConfigError: the head has other labels than the task, or is of another kind.
+    """
+    if head.config.kind != task.kind:
+        raise ConfigError(
+            f"The head {name!r} is of the kind {head.config.kind}; {task.name} needs one of the kind {task.kind}.",
+            where="--head",
+            fix=f"evaluate a model that was trained for {task.name}, or a task of the kind {head.config.kind}",
+        )
+    if task.kind not in ("classify", "tag"):
+        return head
+    order = _match_labels(task, name, head.config.num_labels, head.labels)
+    if order == list(range(len(order))):
+        return head
+    out = {"kernel": head.params["out"]["kernel"][:, order], "bias": head.params["out"]["bias"][order]}
+    return replace(head, params={**head.params, "out": out}, labels=task.labels)
+
+
+def _match_labels(task: Task, name: str, outputs: int, labels: Sequence[str]) -> list[int]:
+    """Returns for each of the task's labels the number of the head's output that stands for it.
+
+    Case does not count; ``LABEL_0``, ``LABEL_1`` and so on are no names.
+    """
+    known = bool(labels) and not all(_NUMBERED.fullmatch(label) for label in labels)
+    both = (
+        f"the head {name!r} has {', '.join(labels) if known else f'{outputs} outputs without names'}; "
+        f"{task.name} has {', '.join(task.labels)}"
+    )
+    if outputs != len(task.labels) or (labels and len(labels) != outputs):
+        raise ConfigError(
+            f"The head has {outputs} labels, {task.name} has {len(task.labels)}.",
+            where=both,
+            fix=f"evaluate a model that was trained for {task.name}",
+        )
+    theirs, ours = ([_normalise(label) for label in each] for each in (labels, task.labels))
+    if sorted(labels) == sorted(task.labels):  # equal as they stand: case may tell two of them apart
+        theirs, ours = list(labels), list(task.labels)
+    if not known or sorted(theirs) != sorted(ours) or len(set(ours)) < len(ours):
+        raise ConfigError(
+            f"The head's labels {'do not have the names of the task' if known else 'have no names'}.",
+            where=both,
+            fix=f"say which label each output means, the first output first: --labels={','.join(task.labels)}",
+        )
+    return [theirs.index(label) for label in ours]
+
+
+def _normalise(label: str) -> str:
+    text = label.strip().casefold()
+    return _SYNONYMS.get(text, text)

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 from stilts_jax.errors import ConfigError, DataError, StiltsError, nearest
 from stilts_jax.experiment.context import Context
-from stilts_jax.experiment.data_notes import describe_data
+from stilts_jax.experiment.data import describe_data
+from stilts_jax.experiment.grid import is_done
 from stilts_jax.experiment.keys import evaluated_splits
 from stilts_jax.experiment.phases import HUB, NONE, Phase, list_phases
-from stilts_jax.experiment.run import is_done
 from stilts_jax.settings import split_names, split_pairs
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.sources.read import available_languages, find_paths, list_patterns, with_labels
@@ -58,10 +58,7 @@ def _read_scored(phase: Phase, context: Context) -> None:
 
 def find_missing(phases: Sequence[Phase], context: Context) -> list[str]:
     """Returns a line for each split that is missing: what it is, what was looked for, who needs it."""
-    lines: dict[str, None] = {}
-    for phase in phases:
-        lines |= dict.fromkeys(_missing_of(phase, context))
-    return list(lines)
+    return list(dict.fromkeys(line for phase in phases for line in _missing_of(phase, context)))
 
 
 def _missing_of(phase: Phase, context: Context) -> Iterator[str]:
@@ -104,12 +101,11 @@ def _reason(phase: Phase, task: Task) -> str:
 
 
 def _check_languages(phases: Sequence[Phase], context: Context) -> None:
-    scored = [(get_task(name), phase) for phase in phases for name in phase.evaluate]
     known: set[str] = set()
-    for task, phase in scored:
-        known.update(
-            available_languages(task, evaluated_splits(phase, task)[-1], context.source, beyond=True)
-        )
+    for phase in phases:
+        for task in map(get_task, phase.evaluate):
+            split = evaluated_splits(phase, task)[-1]
+            known.update(available_languages(task, split, context.source, beyond=True))
     for code in split_names(context.settings.experiment.languages):
         if known and code not in known:
             raise ConfigError(

@@ -1,6 +1,6 @@
 """``result.json`` and ``failure.json``: what a phase scored, and why its last attempt failed.
 
-They are two files, so that a failure never replaces scores. A report reads nothing else.
+They are two files, so that a failure never replaces scores. A report reads nothing else, and needs no JAX for it.
 """
 
 import base64
@@ -8,23 +8,73 @@ import contextlib
 import importlib.metadata
 import platform
 import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stilts_jax.errors import RecordError
-from stilts_jax.evaluation.metrics import MAIN_VALUES
+from stilts_jax.evaluation.metrics import MAIN_VALUES, Items
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.files import read_record, write_record
 from stilts_jax.progress import SILENT, Progress
+from stilts_jax.settings import split_names
 from stilts_jax.tasks import get_task
+
+if TYPE_CHECKING:
+    from stilts_jax.experiment.context import Context
+    from stilts_jax.experiment.models import Trained
 
 FORMAT = 2
 RESULT = "result.json"
 FAILURE = "failure.json"
 _PACKAGES = ("stilts-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "numpy")
+_RATES = ("examples_per_second", "real_tokens_per_second", "padding_share", "seconds", "steps")
+
+
+@dataclass
+class PhaseScores:
+    """What a phase scored, in the form of ``result.json``.
+
+    Attributes:
+        scores: {task: {split: {metric: {language: percent}}}}
+        main_metric: {task: metrics that make the table's cell}
+        reported_split: {task: split}
+        items: {task: {language: per-item values of the reported split, as ``encode_items`` makes them}}
+        data: {task: {split: {"fingerprint", "languages", "examples"}}}
+        thresholds: {task: {language: threshold}}, tuned on dev.
+        layer_thresholds: {task: such thresholds of every layer}, for a sweep over layers.
+        notes: what a reader must know about how scores came about.
+        predictions: {task: {language: predictions of the reported split}}
+        source_dev: what the phase's own training task scores on its dev set, in the language that it was trained in:
+            what intermediates may be chosen by without a look at another language.
+    """
+
+    scores: dict[str, Any] = field(default_factory=dict)
+    main_metric: dict[str, list[str]] = field(default_factory=dict)
+    reported_split: dict[str, str] = field(default_factory=dict)
+    items: dict[str, dict[str, Any]] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    thresholds: dict[str, dict[str, float]] = field(default_factory=dict)
+    layer_thresholds: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    predictions: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    source_dev: dict[str, Any] | None = None
+
+    def summary(self) -> str:
+        """One line for the log: each task's main metric, averaged over languages."""
+        parts = []
+        for task, splits in self.scores.items():
+            split = self.reported_split[task]
+            for metric in self.main_metric[task]:
+                values = splits.get(split, {}).get(metric, {})
+                if values:
+                    mean = sum(values.values()) / len(values)
+                    parts.append(f"{task} {split} {metric} {mean:.1f} ({len(values)} languages)")
+        return "; ".join(parts) or "trained"
 
 
 def phase_record(phase: Phase, key: str, parent_key: str | None) -> dict[str, Any]:
@@ -44,66 +94,144 @@ def phase_record(phase: Phase, key: str, parent_key: str | None) -> dict[str, An
     }
 
 
-def task_records(phase: Phase) -> dict[str, dict[str, str]]:
-    """Returns the entry ``tasks`` of ``result.json``: what a report must know of each task that ``phase`` names.
+def _who(phase: Phase, context: "Context") -> dict[str, Any]:
+    """The entries that a result and a failure begin with.
 
-    By ``Task.name``: ``reference`` (what ``get_task`` takes), ``title`` (empty where the name serves), ``group``,
-    ``kind``, ``metric``.
+    ``tasks`` is what a report must know of each task that the phase names, by ``Task.name``: ``reference`` (what
+    ``get_task`` takes), ``title`` (empty where the name serves), ``group``, ``kind``, ``metric``.
     """
-    found = {}
+    tasks = {}
     for reference in dict.fromkeys((*phase.train, *phase.evaluate)):
         task = get_task(reference)
         words = {name: getattr(task, name) for name in ("title", "group", "kind", "metric")}
-        found[task.name] = {"reference": reference, **words}
-    return found
+        tasks[task.name] = {"reference": reference, **words}
+    parent = context.key(phase.parent) if phase.parent else None
+    return {"format": FORMAT, "phase": phase_record(phase, context.key(phase), parent), "tasks": tasks}
 
 
-def encode_items(statistic: str, values: np.ndarray, aligned: bool, ids: str = "") -> dict[str, Any]:
-    """Returns per-item scores in the compact form that a report reads."""
-    array = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))
+def make_result(
+    phase: Phase, context: "Context", trained: "Trained | None", scores: PhaseScores, started: datetime
+) -> dict[str, Any]:
+    """Returns ``result.json`` of a phase that began at ``started``."""
+    work, settings = trained.work if trained else {}, context.settings
     return {
-        "statistic": statistic,
-        "dtype": values.dtype.name,
-        "shape": list(values.shape),
-        "data": base64.b64encode(zlib.compress(array.tobytes(), 6)).decode(),
-        "aligned": aligned,
-        "ids": ids,
+        **_who(phase, context),
+        "evaluation_key": context.evaluation_key(phase),
+        "scores": scores.scores,
+        "main_metric": scores.main_metric,
+        "reported_split": scores.reported_split,
+        "selection": {
+            "zero_shot": not _selected_on_targets(phase, context),
+            "notes": scores.notes + _notes(phase, context),
+            "metric": "mean of the main metrics",
+            "history": trained.history if trained else [],
+            "best_step": trained.step if trained else None,
+            "collapsed": trained.collapsed if trained else False,
+            "chance": trained.chance if trained else None,
+            "source_dev": scores.source_dev,
+        },
+        "items": scores.items,
+        "curve": trained.curve if trained else [],
+        "throughput": {name: work.get(name, 0) for name in _RATES},
+        "environment": _environment(context.command, started)
+        | {"attention": trained.attention if trained else None},
+        "config": context.training_record(phase) | {"title": settings.title, "encoder": phase.encoder},
+        "data": (trained.data if trained else {}) | scores.data,
+        "thresholds": scores.thresholds,
+        "error": None,
     }
 
 
-def environment_record(command: str, started: datetime, device: str, device_count: int) -> dict[str, Any]:
+def _selected_on_targets(phase: Phase, context: "Context") -> list[Phase]:
+    """The phases whose best step was chosen on dev sets of the target languages."""
+    family = (phase, *phase.ancestors())
+    on_targets = context.settings.experiment.select_on != "en"
+    return [one for one in family if on_targets and one.train and one.stage == "target"]
+
+
+def _notes(phase: Phase, context: "Context") -> list[str]:
+    settings = context.settings
+    # Pools stay whole, whatever the limit.
+    limited = [task.name for task in map(get_task, phase.evaluate) if task.kind != "embed"]
+    first = settings.evaluation.limit
+    notes = {
+        "all layers were scored: choosing one of them by these scores is not zero-shot": (
+            settings.model.sweep_layers
+        ),
+        f"trained on the first {settings.data.limit} examples only": settings.data.limit,
+        f"{', '.join(limited)}: scored on the first {first} examples of each language only": (
+            first and limited
+        ),
+        f"targets trained on something else than usual: {settings.experiment.train_on}": (
+            settings.experiment.train_on
+        ),
+        "only some of the languages were asked for": split_names(settings.experiment.languages),
+    }
+    chosen = "the best step was chosen on dev sets of the target languages"
+    return [f"{one.name}: {chosen}" for one in _selected_on_targets(phase, context)] + [
+        note for note, holds in notes.items() if holds
+    ]
+
+
+def _environment(command: str, started: datetime) -> dict[str, Any]:
     """Returns what a result was computed with."""
+    import jax
+
     versions = {"python": platform.python_version()}
     for name in _PACKAGES:
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # a checkout that is not installed
             versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue  # run from a checkout that is not installed
     return {
-        "device": device,
-        "device_count": device_count,
+        "device": jax.devices()[0].device_kind,
+        "device_count": jax.device_count(),
         "versions": versions,
         "command": command,
         "started": started.isoformat(timespec="seconds"),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "finished": _now(),
     }
 
 
-def failed_result(phase: Phase, key: str, parent_key: str | None, error: BaseException) -> dict[str, Any]:
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def make_failure(phase: Phase, context: "Context", error: BaseException) -> dict[str, Any]:
     """Returns ``failure.json`` of a phase: the error, and the tasks that the phase would have scored."""
     tasks = [get_task(name) for name in phase.evaluate]
+    own = phase.stage == "intermediate"
     return {
-        "format": FORMAT,
-        "phase": phase_record(phase, key, parent_key),
-        "tasks": task_records(phase),
+        **_who(phase, context),
         "scores": {},
         "main_metric": {task.name: list(MAIN_VALUES[task.metric]) for task in tasks},
-        "reported_split": {
-            task.name: task.selection if phase.stage == "intermediate" else task.reported for task in tasks
-        },
-        "environment": {"finished": datetime.now(UTC).isoformat(timespec="seconds")},
+        "reported_split": {task.name: task.selection if own else task.reported for task in tasks},
+        "environment": {"finished": _now()},
         "error": {"type": type(error).__name__, "message": str(error)},
     }
+
+
+def encode_items(items: Items, aligned: bool) -> dict[str, Any]:
+    """Returns per-item scores in the compact form that ``decode_items`` reads.
+
+    ``aligned`` says whether item i is the same item in every language.
+    """
+    values = np.ascontiguousarray(items.values, dtype=items.values.dtype.newbyteorder("<"))
+    data = base64.b64encode(zlib.compress(values.tobytes(), 6)).decode()
+    form = {"dtype": items.values.dtype.name, "shape": list(values.shape), "data": data}
+    return {"statistic": items.statistic, **form, "aligned": aligned, "ids": items.ids}
+
+
+def decode_items(raw: Mapping[str, Any]) -> tuple[Items, bool] | None:
+    """Returns what ``encode_items`` was given; None where that can't be told any more."""
+    try:
+        if raw["dtype"] not in ("float32", "int32", "uint8"):
+            return None
+        data = zlib.decompress(base64.b64decode(raw["data"]))
+        values = np.frombuffer(data, np.dtype(raw["dtype"]).newbyteorder("<")).reshape(raw["shape"])
+        if values.ndim != (1 if raw["statistic"] == "mean" else 2):
+            return None
+        return Items(raw["statistic"], values, str(raw.get("ids") or "")), bool(raw.get("aligned"))
+    except (KeyError, TypeError, ValueError, zlib.error):
+        return None
 
 
 def read_result(folder: Path, progress: Progress = SILENT) -> dict[str, Any] | None:

@@ -1,19 +1,14 @@
-"""Where the first encoder of an experiment comes from: the hub, a folder, or (said so by name) a random draw."""
+"""The files of an experiment's first encoder: its shape, its tokenizer, and a hash that names them."""
 
 import contextlib
 import dataclasses
 import hashlib
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import jax
 
 from stilts_jax.errors import RecordError
 from stilts_jax.files import cache_root, read_record, write_record
-from stilts_jax.model import SHAPES, EncoderConfig, find_folder, init_encoder, load_encoder
+from stilts_jax.model import SHAPES, EncoderConfig, find_folder
 from stilts_jax.model.weights import read_json
 from stilts_jax.settings import DEBUG_SHAPE, Settings
 from stilts_jax.tasks.sources.files import hash_files
@@ -64,44 +59,13 @@ def _remembered_hash(path: Path) -> str:
     return value
 
 
-@dataclass(frozen=True)
-class Start:
-    """What a phase starts from.
-
-    Attributes:
-        encoder: parameters.
-        heads: parameters by head, as far as they are given.
-    """
-
-    config: EncoderConfig
-    encoder: dict[str, Any]
-    heads: Mapping[str, dict[str, Any]] = field(default_factory=dict)
-
-
-def load_start(encoder: str, settings: Settings, sharding: Any = None) -> Start:
-    """Returns the encoder that a phase without a parent starts from.
-
-    Args:
-        sharding: from parameter path and shape to sharding; see ``load_encoder``.
-    """
-    if not (encoder.startswith(RANDOM) or settings.debug):
-        loaded = load_encoder(encoder, dtype=settings.compute.param_dtype, sharding=sharding)
-        heads = {} if loaded.mlm_head is None else {"mlm": loaded.mlm_head}
-        return Start(loaded.config, loaded.params, heads)
-    config = read_shape(tokenizer_folder(encoder))
-    if settings.debug:
-        config = _shrink(config)
-    key = jax.random.key(settings.experiment.first_seed)
-    return Start(config, init_encoder(config, key, settings.compute.param_dtype))
-
-
 def read_shape(folder: Path) -> EncoderConfig:
     """Returns the shape that a folder's ``config.json`` describes."""
     path = folder / "config.json"
     return EncoderConfig.from_transformers(read_json(path), where=str(path))
 
 
-def _shrink(config: EncoderConfig) -> EncoderConfig:
+def shrink(config: EncoderConfig) -> EncoderConfig:
     """Returns a tiny encoder of the same family and vocabulary."""
     tiny = SHAPES[DEBUG_SHAPE]
     if tiny.hidden_size >= config.hidden_size:

@@ -7,7 +7,7 @@ import pytest
 
 from stilts_jax.evaluation.retrieval import Embedder
 from stilts_jax.evaluation.search import find_neighbours, normalise
-from stilts_jax.experiment.finished import open_model
+from stilts_jax.experiment.models import open_model
 from stilts_jax.model import Model
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.sources.read import DataSource, read_retrieval

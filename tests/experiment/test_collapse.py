@@ -1,4 +1,4 @@
-from stilts_jax.experiment.train_phase import is_collapsed
+from stilts_jax.experiment.train import is_collapsed
 
 
 def test_chance_has_a_margin_that_shrinks_with_the_examples():

@@ -8,11 +8,10 @@ import pytest
 
 from stilts_jax.checkpoint import lock_run
 from stilts_jax.errors import ConfigError, RunAgain, StiltsError
-from stilts_jax.experiment.grid import Waiting, run_grid
+from stilts_jax.experiment.grid import Waiting, is_done, run_grid
 from stilts_jax.experiment.models import FORMAT as TRAINED_FORMAT
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.experiment.results import FORMAT, read_failure, write_failure, write_result
-from stilts_jax.experiment.run import is_done
 from stilts_jax.files import write_record
 from stilts_jax.progress import SILENT, Progress
 

@@ -1,0 +1,284 @@
+"""Predictions on a user's own texts, from Python or from a file with columns."""
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stilts_jax.errors import ConfigError, DataError, nearest
+from stilts_jax.evaluation.decode import DECODERS
+from stilts_jax.evaluation.metrics_qa import NullableAnswer
+from stilts_jax.evaluation.predict import predict
+from stilts_jax.evaluation.retrieval import Embedder
+from stilts_jax.experiment.models import open_model, own_options
+from stilts_jax.features.build import FeatureSettings, build_features
+from stilts_jax.files import replacing
+from stilts_jax.model import Compute, HeadConfig, Model, TaskHead
+from stilts_jax.progress import SILENT, Progress
+from stilts_jax.tasks.sources.documents import BadRow, parse_json
+from stilts_jax.tasks.sources.rows import Row
+from stilts_jax.tasks.spec import ChoiceExample, ClassifyExample, EmbedExample, SpanExample, TagExample
+
+MAX_LENGTH = 256
+_SUFFIXES = (".tsv", ".csv", ".jsonl")
+_CHUNK = 16384  # rows of a file that are in memory at once
+# By kind of head: what one of the texts must be.
+_FORMS = {
+    "classify": "a text, or a pair (text, text)",
+    "tag": "a list of words",
+    "span": "a pair (question, context)",
+    "choice": "a pair (prompt, [choice, choice, ...])",
+    "embed": "a text",
+}
+
+
+def predict_texts(
+    model: str | Path,
+    texts: Sequence[Any],
+    *,
+    head: str | None = None,
+    max_length: int | None = None,
+    tokens_per_batch: int = 16384,
+    progress: Progress = SILENT,
+) -> Any:
+    """Predicts the user's own texts with a finished model, in the precision that it was trained with.
+
+    Args:
+        model: a phase's folder, a transformers folder or a hub name.
+        texts: by kind of head; classify: texts, or pairs of them; tag: lists of words; span: (question, context);
+            choice: (prompt, [choices]); embed, or a model without a head: texts.
+        head: which head, where the model has several; "" takes none of them and embeds.
+        max_length: tokens of a row at most; as the phase was trained, else 256, if not given.
+        tokens_per_batch: padded tokens of a batch.
+        progress: counts tokens.
+
+    Returns:
+        A list with a label's name a text, a tuple of names a list of words, an answer a question, or the number
+        of the best choice from 0; for texts that are embedded an array [N, D]. Outputs that the model does not
+        name are called LABEL_0, LABEL_1, and so on. A phase that was trained on questions without an answer
+        (SQuAD 2.0) answers "" where "no answer" wins at the threshold that was tuned on its dev set.
+
+    Raises:
+        ConfigError: the texts do not have the form that the head needs; the first that does not is named.
+    """
+    return _Predictor(str(model), head, max_length, tokens_per_batch, progress)(texts)
+
+
+def predict_file(
+    model: str,
+    path: Path,
+    out: Path,
+    head: str | None,
+    max_length: int | None,
+    tokens_per_batch: int,
+    progress: Progress,
+) -> int:
+    """Writes the rows of a table with one more column, ``prediction`` (vectors: as .npy); returns their number.
+
+    All rows are looked at first, so that a bad one is named before anything is computed; then they are read again,
+    predicted and written some thousands at a time.
+    """
+    predictor = _Predictor(model, head, max_length, tokens_per_batch, progress)
+    kind = predictor.kind
+    if (kind == "embed") != (out.suffix == ".npy") or path.suffix not in _SUFFIXES:
+        raise ConfigError(
+            f"A model of the kind {kind} can't make {out.name} of {path.name}.",
+            where="--input, --out",
+            fix=f"read from {', '.join(_SUFFIXES)}; write vectors to .npy, all else to .tsv",
+        )
+    count = sum(1 for _ in _read_texts(kind, path))
+    rows, columns = _read_texts(kind, path), next(_read_rows(path, kind), Row(0, 0, {})).fields
+    with replacing(out) as partial, partial.open("xb") as file:
+        for start in range(0, max(count, 1), _CHUNK):
+            chunk = list(islice(rows, _CHUNK))
+            found = predictor([text for _, text in chunk])
+            if kind == "embed":
+                if not start:
+                    form = {"descr": "<f4", "fortran_order": False, "shape": (count, found.shape[1])}
+                    np.lib.format.write_array_header_1_0(file, form)
+                file.write(np.ascontiguousarray(found, "<f4").tobytes())
+                continue
+            if not start:
+                file.write(_line([*columns, "prediction"]))
+            for (row, _), value in zip(chunk, found):
+                shown = " ".join(value) if kind == "tag" else value
+                file.write(_line([*(row.fields.get(name, "") for name in columns), shown]))
+    return count
+
+
+def _line(cells: Sequence[Any]) -> bytes:
+    return ("\t".join(" ".join(str(cell).split()) for cell in cells) + "\n").encode()
+
+
+class _Predictor:
+    """A model that is open for predictions with one of its heads."""
+
+    def __init__(
+        self, model: str, head: str | None, max_length: int | None, tokens: int, progress: Progress
+    ) -> None:
+        own, self._opened = own_options(model), open_model(model, progress=progress)
+        self._name = _pick_head(self._opened.heads, head)
+        self._head = self._opened.heads.get(self._name) or TaskHead(HeadConfig(kind="embed"), {})
+        self._threshold = self._opened.thresholds.get(self._name, np.inf)
+        self.kind = self._head.config.kind
+        longest = self._opened.config.max_length
+        self._length = min(max_length or own.get("train.max_length") or MAX_LENGTH, longest)
+        precision = own.get("compute.matmul_precision", "")
+        compute = Compute(dtype=own["compute.dtype"], matmul_precision=precision)
+        heads = ((self._name, self._head.config),) if self._name else ()
+        self._model = Model(self._opened.config, heads, compute)
+        self._params = {"encoder": self._opened.params} | ({"head": self._head.params} if heads else {})
+        self._options: dict[str, Any] = {
+            "head": self._name or None,
+            "tokens_per_batch": tokens,
+            "mesh": self._opened.mesh,
+            "progress": progress,
+        }
+
+    def __call__(self, texts: Sequence[Any]) -> Any:
+        examples, tokenizer = _make_examples(self.kind, texts), self._opened.tokenizer
+        if self.kind == "embed":
+            embed = Embedder(self._model, self._params, tokenizer, max_length=self._length, **self._options)
+            return embed([example.text for example in examples])
+        if not examples:
+            return []
+        settings = FeatureSettings(max_length=self._length, max_query_length=min(64, self._length // 2))
+        features = build_features(self.kind, {"": examples}, tokenizer, settings, training=False)
+        rows = predict(self._model, self._params, features, length_multiple=16, **self._options)
+        return [self._show(one) for one in DECODERS[self.kind](rows, features, examples)]
+
+    def _show(self, found: Any) -> Any:
+        """What was decoded for one text, as a user reads it."""
+        labels = self._head.labels or tuple(f"LABEL_{n}" for n in range(self._head.config.num_labels))
+        if self.kind == "classify":
+            return labels[found]
+        if self.kind == "tag":
+            return tuple(labels[index] for index in found)
+        if isinstance(found, NullableAnswer):
+            return found.text if found.null_gap <= self._threshold else ""
+        return found
+
+
+def _read_rows(path: Path, kind: str) -> Iterator[Row]:
+    """Yields the rows of a table without holding its file."""
+    if path.suffix == ".jsonl":
+        for line, text in _read_lines(path, kind):
+            try:
+                fields = parse_json(text) if text.strip() else {}
+            except BadRow as error:
+                raise _refuse(path, line, kind, error) from error
+            if not isinstance(fields, dict):
+                raise _refuse(path, line, kind, "this is not a JSON object")
+            if text.strip():
+                yield Row(line, 0, fields)
+        return
+    names: list[str] = []
+    for line, values in _read_cells(path, kind):
+        if not names:
+            names = values
+        elif len(values) != len(names):
+            raise _refuse(path, line, kind, f"{len(names)} columns were expected, {len(values)} are there")
+        else:
+            yield Row(line, 0, dict(zip(names, values)))
+
+
+def _read_cells(path: Path, kind: str) -> Iterator[tuple[int, list[str]]]:
+    """Yields the cells of each line that is not empty: of .tsv without quoting, of .csv with it."""
+    if path.suffix == ".tsv":
+        yield from ((line, text.split("\t")) for line, text in _read_lines(path, kind) if text)
+        return
+    reader = csv.reader((text + "\n" for _, text in _read_lines(path, kind)), strict=True)
+    try:
+        yield from ((reader.line_num, values) for values in reader if values)
+    except csv.Error as error:
+        raise _refuse(path, reader.line_num, kind, error) from error
+
+
+def _read_lines(path: Path, kind: str) -> Iterator[tuple[int, str]]:
+    with path.open("rb") as file:
+        for line, content in enumerate(file, 1):
+            try:
+                text = content.decode("utf-8-sig" if line == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                what = f"byte {error.start + 1} of the line is not UTF-8"
+                raise _refuse(path, line, kind, what) from error
+            yield line, text.removesuffix("\n").removesuffix("\r")
+
+
+def _refuse(path: Path, line: int, kind: str, reason: object) -> DataError:
+    return DataError(
+        f"The row can't be used: {reason}.",
+        where=f"{path}:{line}",
+        fix=f"a head of the kind {kind} reads {_FORMS[kind]}; `stilts predict --help` names the columns",
+    )
+
+
+def _read_texts(kind: str, path: Path) -> Iterator[tuple[Row, Any]]:
+    """Yields each row of a table with the text in it."""
+    for row in _read_rows(path, kind):
+        try:
+            yield row, _text_of(kind, row)
+        except BadRow as error:
+            raise _refuse(path, row.line, kind, error) from error
+
+
+def _text_of(kind: str, row: Row) -> Any:
+    if kind == "tag":
+        return row["words"].split()
+    if kind == "span":
+        return row["question"], row["context"]
+    if kind == "choice":
+        names = [name for name in row.fields if name.startswith("choice")]
+        return row["prompt"], [row[name] for name in names or ["choice1"]]
+    return (row["text"], row["pair"]) if "pair" in row.fields and kind == "classify" else row["text"]
+
+
+def _pick_head(heads: Mapping[str, Any], asked: str | None) -> str:
+    if asked is None and len(heads) < 2:
+        return next(iter(heads), "")
+    if asked is None or asked not in ("", *heads):
+        raise ConfigError(
+            f"The model has no head {asked!r}." if asked else "The model has several heads.",
+            where="head",
+            fix=nearest(asked or "", heads) if heads else "leave it out: the model has no head",
+        )
+    return asked
+
+
+def _make_examples(kind: str, texts: Sequence[Any]) -> list[Any]:
+    made = []
+    for number, text in enumerate(texts):
+        try:
+            made.append(_make_example(kind, str(number), text))
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                f"This model predicts {_FORMS[kind]}, and this is {str(text)[:60]!r}.",
+                where=f"texts[{number}]",
+                fix=f"give {_FORMS[kind]} for each prediction",
+            ) from error
+    return made
+
+
+def _make_example(kind: str, name: str, text: Any) -> Any:
+    if kind == "tag":
+        return TagExample(name, _texts(text))
+    if kind == "span":
+        question, context = _texts(text)
+        return SpanExample(name, question, context)
+    if kind == "choice":
+        prompt, choices = text
+        return ChoiceExample(name, _texts([prompt])[0], _texts(choices))
+    if kind == "embed":
+        return EmbedExample(name, _texts([text])[0])
+    first, second = (text, None) if isinstance(text, str) else _texts(text)
+    return ClassifyExample(name, first, second)
+
+
+def _texts(values: Any) -> tuple[str, ...]:
+    """Returns the values if all of them are texts."""
+    if isinstance(values, str) or not values or not all(isinstance(value, str) for value in values):
+        raise TypeError
+    return tuple(values)
