@@ -22,8 +22,9 @@ The end of a file's name says how it is read: ``.jsonl`` (an object per line), `
 Paths are relative to the data root, or absolute. ``dev`` picks the best step (without it the last one is kept), and
 ``test`` is reported (without it ``dev`` is). A path without ``{language}`` names the file in the task's source
 language. In place of ``files`` (or beside it) ``hub="OWNER/NAME/CONFIGURATION"`` and ``tfds="NAME/CONFIGURATION"``
-name data sets, and ``splits`` their names of our splits. ``codes`` has the data's own language codes by ours. Other
-fields of ``Task`` (``title``, ``metric``, ``hyperparameters``, ``train_on``, ...) may be given by name.
+name data sets, and ``splits`` their names of our splits. ``codes`` has the data's own language codes by ours, and
+``language_column`` names the column that holds them where a file holds several languages.
+Other fields of ``Task`` (``title``, ``metric``, ``hyperparameters``, ``train_on``, ...) may be given by name.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -39,7 +40,14 @@ from stilts_jax.tasks.spec import EMPTY, EmbedExample, Kind, RetrievalSet, Sourc
 
 _SPLITS = ("train", "dev", "test")
 # Where the data are, with what stands for each word that is not given.
-_DATA = {"files": EMPTY, "hub": "", "tfds": "", "splits": " ".join(_SPLITS), "codes": EMPTY}
+_DATA = {
+    "files": EMPTY,
+    "hub": "",
+    "tfds": "",
+    "splits": " ".join(_SPLITS),
+    "codes": EMPTY,
+    "language_column": "",
+}
 
 
 def classify_task(
@@ -61,7 +69,7 @@ def classify_task(
         pair: column of the second text; empty if there is none.
         label: column of the label.
         id: column of the id; rows are numbered where there is none.
-        **task: ``files``, ``hub``, ``tfds``, ``splits``, ``codes``, and fields of ``Task``.
+        **task: where the data are, and fields of ``Task``; see above.
     """
     columns = {"text": text, "pair": pair, "label": label, "id": id}
     settings = {"group": "classification", "labels": _texts(name, "labels", labels), **task}
@@ -85,7 +93,7 @@ def choice_task(
         choices: columns of the choices.
         label: column of the label.
         first: the number that stands for the first choice.
-        **task: ``files``, ``hub``, ``tfds``, ``splits``, ``codes``, and fields of ``Task``.
+        **task: where the data are, and fields of ``Task``; see above.
     """
     choices = _texts(name, "choices", choices)
     prompts = (prompt,) if isinstance(prompt, str) else tuple(prompt)
@@ -118,7 +126,7 @@ def tag_task(
         spans: column of the spans, a list of objects; empty if there are words and tags.
         span_fields: their fields for the place where a span begins, the place behind its end, and its label.
         in_bytes: whether these places count bytes of the text in UTF-8, not characters.
-        **task: ``files``, ``hub``, ``tfds``, ``splits``, ``codes``, and fields of ``Task``.
+        **task: where the data are, and fields of ``Task``; see above.
     """
     settings = {"group": "tagging", "labels": _texts(name, "labels", labels), **task}
     columns = {"words": words, "tags": tags, "text": text, "spans": spans}
@@ -146,7 +154,7 @@ def span_task(
         context: column of the context.
         answer: column of the answer's text.
         start: column of the character of the context where the answer begins, from 0 on.
-        **task: ``files``, ``hub``, ``tfds``, ``splits``, ``codes``, and fields of ``Task``.
+        **task: where the data are, and fields of ``Task``; see above.
     """
     columns = {"question": question, "context": context, "answer": answer, "start": start}
     unanswerable = task.get("metric") == "squad_v2"
@@ -163,7 +171,7 @@ def pair_task(name: str, *, first: str = "text", second: str = "positive", **tas
         name: what the task is called in results.
         first: column of the text that looks for its partner.
         second: column of the partner.
-        **task: ``files``, ``hub``, ``tfds``, ``splits``, ``codes``, and fields of ``Task``.
+        **task: where the data are, and fields of ``Task``; see above.
     """
 
     def build(rows: Iterable[tuple[Path, Row]], language: str, problems: Problems) -> RetrievalSet:
@@ -208,7 +216,13 @@ def _make_task(
     languages = given.setdefault("languages", (language,))
     sources = _make_sources(data, language, languages, where)
     sources = [
-        replace(one, convert=convert, build=None if "train" in one.splits else build, codes=data["codes"])
+        replace(
+            one,
+            convert=convert,
+            build=None if "train" in one.splits else build,
+            codes=data["codes"],
+            by_language=data["language_column"],
+        )
         for one in sources
     ]
     splits = {split for one in sources for split in one.splits}

@@ -2,7 +2,7 @@
 
 from stilts_jax.tasks.spec import names, pairs
 
-_ISO = pairs("""
+ISO_639_3 = pairs("""
     aa:aar ab:abk ae:ave af:afr ak:aka am:amh an:arg ar:ara as:asm av:ava ay:aym az:aze ba:bak be:bel bg:bul bi:bis
     bm:bam bn:ben bo:bod br:bre bs:bos ca:cat ce:che ch:cha co:cos cr:cre cs:ces cu:chu cv:chv cy:cym da:dan de:deu
     dv:div dz:dzo ee:ewe el:ell en:eng eo:epo es:spa et:est eu:eus fa:fas ff:ful fi:fin fj:fij fo:fao fr:fra fy:fry
@@ -21,7 +21,7 @@ _INDIVIDUAL = pairs("""
     als:sq arb:ar ayr:ay azj:az cmn:zh ekk:et fil:tl fuv:ff gaz:om khk:mn kmr:ku knc:kr lvs:lv npi:ne ory:or pbt:ps
     pes:fa plt:mg quy:qu swh:sw uzn:uz ydd:yi zsm:ms
 """)
-_SHORT = {long: short for short, long in _ISO.items()} | _INDIVIDUAL
+_SHORT = {long: short for short, long in ISO_639_3.items()} | _INDIVIDUAL
 # Of languages that data have in two scripts, the second keeps its script.
 _SECOND = names("""
     ace_Arab arb_Latn ben_Latn bjn_Arab hin_Latn kas_Deva knc_Arab min_Arab npi_Latn sin_Latn taq_Tfng urd_Latn

@@ -158,7 +158,8 @@ class Source:
         read: ``read(path, language, problems)`` yields the rows of a file; by its extension if None.
         convert: ``convert(row, labels)`` makes an example of a row; None where the row is no part of the data.
         build: ``build(rows, language, problems)`` makes a ``RetrievalSet``; with ``roles`` of files by role.
-        by_language: the rows of a row with the language of each, where a file holds several languages.
+        by_language: the column that holds a row's language, where a file holds several; or a function that yields
+            the languages of a row, each with what the row is in it.
         language: the language of files whose pattern does not name one.
         languages: those that a data set has, where its configuration depends on the language; empty for English.
         codes: its own language codes, where they differ from ours.
@@ -175,7 +176,7 @@ class Source:
     read: Callable[..., Iterable[Any]] | None = None
     convert: Callable[[Any, tuple[str, ...]], Example | None] | None = None
     build: Callable[..., RetrievalSet] | None = None
-    by_language: Callable[[Any], Iterable[tuple[str, Any]]] | None = None
+    by_language: str | Callable[[Any], Iterable[tuple[str, Any]]] = ""
     language: str = "en"
     languages: tuple[str, ...] = ()
     codes: Mapping[str, str] = field(default_factory=dict)

@@ -5,18 +5,12 @@ of English line i is the line of its translation; LASER's release has both sides
 read into the same form.
 """
 
+from stilts_jax.tasks.languages import ISO_639_3
 from stilts_jax.tasks.panx import LANGUAGES as PANX
 from stilts_jax.tasks.sources.retrieval import build_numbered, build_parallel, build_translated
 from stilts_jax.tasks.spec import Hyperparameters, Task, files, hub, pairs, tfds
 
-LASER = pairs("""
-    af:afr ar:ara az:aze be:bel bg:bul bn:ben br:bre bs:bos ca:cat cs:ces cy:cym da:dan de:deu el:ell eo:epo
-    es:spa et:est eu:eus fa:pes fi:fin fo:fao fr:fra fy:fry ga:gle gd:gla gl:glg he:heb hi:hin hr:hrv hu:hun
-    hy:hye ia:ina id:ind io:ido is:isl it:ita ja:jpn jv:jav ka:kat kk:kaz km:khm ko:kor ku:kur kw:cor la:lat
-    lt:lit lv:lvs mk:mkd ml:mal mn:mon mr:mar ms:zsm nb:nob nl:nld nn:nno oc:oci pl:pol pt:por ro:ron ru:rus
-    sk:slk sl:slv sq:sqi sr:srp sv:swe sw:swh ta:tam te:tel th:tha tk:tuk tl:tgl tr:tur tt:tat ug:uig uk:ukr
-    ur:urd uz:uzb vi:vie yi:yid zh:cmn
-""")
+LASER = ISO_639_3 | pairs("fa:pes lv:lvs ms:zsm sw:swh zh:cmn")
 LANGUAGES = tuple(language for language in PANX if language not in ("en", "ms", "my", "yo"))
 _XTREME, _RELEASE = "tatoeba/{language}-en", "tatoeba/tatoeba.{language}-eng"
 

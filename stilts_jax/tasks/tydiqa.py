@@ -13,17 +13,15 @@ from stilts_jax.tasks.spec import Example, SpanExample, Task, counts, files, hub
 from stilts_jax.tasks.xquad import TASK as XQUAD
 
 LANGUAGES = names("en ar bn fi id ko ru sw te")
-SPELLED_OUT = dict(
+_CODES = dict(
     zip(LANGUAGES, names("english arabic bengali finnish indonesian korean russian swahili telugu"))
 )
-_CODES = {name: code for code, name in SPELLED_OUT.items()}
 _FOLDER, _ALL = "tydiqa/tydiqa-goldp-v1.1-{split}", "tydiqa-goldp-v1.1-{split}.json"
 _CARVED, _SPLITS = pairs("train:train dev:train"), pairs("train:train dev:train test:validation")
 
 
 def _by_language(row: Row) -> Iterator[tuple[str, Row]]:
-    name = row.id("id").partition("-")[0]
-    yield _CODES.get(name, name), row
+    yield row.id("id").partition("-")[0], row
 
 
 def _keep(example: Example, split: str) -> bool:
@@ -49,15 +47,19 @@ TASK = Task(
     sources=(
         files(f"{_FOLDER}/tydiqa.goldp.{{language}}.{{split}}.json", span(numbered=True), _CARVED),
         files(f"{_FOLDER}/tydiqa.goldp.{{language}}.{{split}}.json", span(), {"test": "dev"}),
-        files(f"{_FOLDER}/tydiqa-goldp-dev-{{language}}.json", span(), {"test": "dev"}, codes=SPELLED_OUT),
+        files(f"{_FOLDER}/tydiqa-goldp-dev-{{language}}.json", span(), {"test": "dev"}, codes=_CODES),
         files(
-            f"{_FOLDER}.json {_FOLDER}/{_ALL}", span(), {**_CARVED, "test": "dev"}, by_language=_by_language
+            f"{_FOLDER}.json {_FOLDER}/{_ALL}",
+            span(),
+            {**_CARVED, "test": "dev"},
+            by_language=_by_language,
+            codes=_CODES,
         ),
         *(
-            hub(name, span(stripped=True), _SPLITS, by_language=_by_language)
+            hub(name, span(stripped=True), _SPLITS, by_language=_by_language, codes=_CODES)
             for name in ("google-research-datasets/tydiqa/secondary_task", "google/xtreme/tydiqa")
         ),
-        tfds("tydi_qa/goldp", span(), _CARVED, by_language=_by_language),
+        tfds("tydi_qa/goldp", span(), _CARVED, by_language=_by_language, codes=_CODES),
         tfds("tydi_qa/goldp", span(), {"test": "validation-{language}"}, languages=LANGUAGES),
     ),
 )

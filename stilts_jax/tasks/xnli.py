@@ -20,10 +20,6 @@ _xtreme = classify(*SENTENCES, label="gold_label", renamed=SPELLINGS)
 _COLUMNS = ("premise", "hypothesis", "label")
 
 
-def _by_column(row: Row) -> Iterator[tuple[str, Row]]:
-    yield row["language"], row
-
-
 def _translations(row: Row) -> Iterator[tuple[str, Row]]:
     """Yields the pair in each language; a row of TFDS holds all languages."""
     premises, hypothesis = row.part("premise"), row.part("hypothesis")
@@ -57,16 +53,16 @@ TASK = Task(
             _released,
             "dev test",
             read=Table(wanted=("language", "gold_label", *SENTENCES)),
-            by_language=_by_column,
+            by_language="language",
         ),
         files(
             "xnli/xnli.{split}.jsonl xnli/XNLI-1.0/xnli.{split}.jsonl",
             _released,
             "dev test",
-            by_language=_by_column,
+            by_language="language",
         ),
         hub("facebook/xnli/{language}", classify(*_COLUMNS[:2]), "dev test", languages=LANGUAGES),
-        hub("google/xtreme/XNLI", _xtreme, "dev test", by_language=_by_column),
+        hub("google/xtreme/XNLI", _xtreme, "dev test", by_language="language"),
         tfds("xnli", classify(*_COLUMNS[:2]), "dev test", by_language=_translations),
     ),
 )

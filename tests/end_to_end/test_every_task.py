@@ -15,12 +15,14 @@ from stilts_jax.evaluation.metrics import MAIN_VALUES
 from stilts_jax.main import main
 from stilts_jax.report.results import read_run
 from stilts_jax.tasks import get_task, list_tasks
+from stilts_jax.tasks.sources.files import list_paths
 from tests.tasks.seed_files import SEEDS
 
 pytestmark = pytest.mark.slow
 
 INTERMEDIATES = "squad_v2 mnli@de anli/qqp/ccg/squad_v1 hellaswag/cosmosqa/commonsenseqa mnli/mlm"
-TARGETS = "xnli pawsx udpos panx xquad mlqa tydiqa xcopa lareqa mewslix"
+NEW_TARGETS = "sib200 belebele masakhaner2 masakhaner_x afriqa uner nusax masakhanews xcsqa"
+TARGETS = f"xnli pawsx udpos panx xquad mlqa tydiqa xcopa lareqa mewslix {NEW_TARGETS}"
 # A user's own task with a threshold of "no answer", a dev set in English and test sets in two languages.
 OWN = {"nullable": "own_every_task:NULLABLE"}
 # Trained or read under other names: snli in anli, siqa and copa for xcopa, mnli for xnli, text for mnli/mlm.
@@ -62,6 +64,14 @@ def write_what_the_world_lacks(root: Path) -> None:
             if not path.startswith(("snli", "mnli")):
                 write(root / path, text)
                 write(root / re.sub("dev|valid", "train", path).replace("test-de", "test-en"), text)
+    for name in NEW_TARGETS.split():
+        task = get_task(name)
+        (text,) = SEEDS[name].files.values()
+        for split in () if task.train_on else ("train", "dev", "test"):
+            pattern = list_paths(task.sources[0], split, task.source_language)[""][0]
+            write(root / pattern.replace("**/", "").replace("*", "x"), text)
+        for path in SEEDS[name].files:
+            write(root / path, text)
 
 
 @pytest.fixture(scope="module")

@@ -91,6 +91,23 @@ def test_pairs_train_and_are_found_again(tmp_path):
         assert [texts[name] for name in pool.gold[query.id]] == [f"answer {index}"]
 
 
+def test_a_file_may_hold_several_languages(tmp_path):
+    (tmp_path / "a.csv").write_text("text,label,lang\nGood.,good,eng\nGut.,good,deu\nSchlecht.,bad,deu\n")
+    task = classify_task(
+        "a",
+        files={"train": "a.csv"},
+        labels=("bad", "good"),
+        languages=("en", "de"),
+        codes={"en": "eng", "de": "deu"},
+        language_column="lang",
+    )
+    source = DataSource(tmp_path)
+    assert available_languages(task, "train", source) == ("en", "de")
+    assert [example.text for example in read_examples(task, "train", "de", source)] == ["Gut.", "Schlecht."]
+    with pytest.raises(DataError, match="'fr'"):
+        read_examples(task, "train", "fr", source)
+
+
 REVIEWS = {"name": "reviews", "labels": ("bad", "good"), "files": {"train": "a.csv", "dev": "b.csv"}}
 
 

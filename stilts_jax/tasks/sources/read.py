@@ -327,13 +327,14 @@ def _group(one: Source, split: str, root: Path) -> tuple[dict[str, list[tuple[Pa
 def _group_files(
     one: Source, split: str, root: Path, state: object
 ) -> tuple[dict[str, list[tuple[Path, Row]]], Problems]:
-    assert one.by_language is not None
+    ours = {theirs: language for language, theirs in one.codes.items()}
     problems = Problems.collecting(f"{split}, all languages")
     groups: dict[str, list[tuple[Path, Row]]] = {}
     for path, row in module_of(one.kind).read_rows(one, split, "", root, problems):
         with problems.skipping(path, row):
-            for language, inner in one.by_language(row):
-                groups.setdefault(language, []).append((path, inner))
+            column = one.by_language
+            for language, inner in [(row[column], row)] if isinstance(column, str) else column(row):
+                groups.setdefault(ours.get(language, language), []).append((path, inner))
     return groups, problems
 
 
