@@ -46,7 +46,6 @@ def get_config(argument: str = "") -> ConfigDict:
         c.experiment.train_on = "xcopa=copa"
     else:
         c.compute.dtype = "float32"
-        c.compute.remat = "none"
         c.data.limit = 4000
         c.experiment.languages = "en+de+es+ru+sw+th+ur+zh"
         c.train.batch_size = 16
@@ -55,5 +54,4 @@ def get_config(argument: str = "") -> ConfigDict:
         c.train.eval_every = 100
         c.train.eval_examples = 200
         c.evaluation.limit = 250
-        c.evaluation.tokens_per_batch = 2048  # what pads least on few rows
     return c

@@ -102,7 +102,7 @@ def option_names(kind: Any) -> list[str]:
 COUNT, POSITIVE = Range(0, 2**31 - 1), Range(1, 2**31 - 1)
 ROWS = Range(1, 2**16)  # of a batch
 LENGTH = Range(8, 2**16)  # of a row, in tokens
-TOKENS_PER_BATCH = Range(8, 2**26)
+TOKENS_PER_BATCH = Range(0, 2**26)
 NEIGHBOURS = Range(1, 1024)
 SEEDS = Range(1, 1000)
 LAYER = Range(0, 1000)
@@ -114,7 +114,7 @@ Preset = Literal["paper", "xtreme"]
 SourceKind = Literal["files", "hub", "tfds"]
 HeadForm = Literal["transformers", "jiant"]
 FloatName = Literal["float32", "bfloat16", "float64"]
-Remat = Literal["none", "attention", "dots", "full"]
+Remat = Literal["auto", "none", "attention", "dots", "full"]
 Attention = Literal["auto", "xla", "cudnn", "splash", "splash-interpret"]
 
 
@@ -227,12 +227,12 @@ class TrainSettings(OptimizerSettings):
     max_steps: Annotated[int, COUNT] = (
         0  # stop (and shorten the schedule) after so many steps; 0: what the epochs need
     )
-    # Microbatches of a step; a CPU works on two at a time, so 2 are faster there than 1.
-    accumulation: Annotated[int, ROWS] = 1
+    # Microbatches of a step; 0: by device and kind of task. A CPU works on two at a time, so 2 are faster there than 1.
+    accumulation: Annotated[int, Range(0, 2**16)] = 0
     window: Annotated[int, Range(1, 1024)] = 8  # batches that are sorted by length together; 1: plain shuffle
-    buckets: Annotated[int, Range(1, 1024)] = (
-        6  # at most so many padded lengths, so many compiled steps of a task
-    )
+    # At most so many padded lengths, so many compiled steps of a task; 0: as many as save more time than they take to
+    # compile.
+    buckets: Annotated[int, Range(0, 1024)] = 0
     phase_vocabulary: bool = True  # train only the embedding rows that the phase's data use
     eval_every: Annotated[int, POSITIVE] = 1000
     eval_examples: Annotated[int, COUNT] = 500  # of the English selection set; 0: all
@@ -248,7 +248,7 @@ class TrainSettings(OptimizerSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.batch_size and self.batch_size % self.accumulation:
+        if self.batch_size and self.accumulation and self.batch_size % self.accumulation:
             raise ConfigError(
                 f"A batch of {self.batch_size} does not fall into {self.accumulation} equal microbatches.",
                 where="config.train.accumulation",
@@ -313,7 +313,7 @@ class Compute(Checked):
     )
     param_dtype: FloatName = "float32"  # what parameters are kept in
     # What the backward pass computes again: nothing; "attention", the attention probabilities; "dots", all but the
-    # results of the layers' matrix products; "full", everything but layer inputs.
+    # results of the layers' matrix products; "full", everything but layer inputs; "auto", as little as memory allows.
     remat: Remat = "none"
     attention: Attention = "auto"  # see stilts_jax.model.attention; "splash-interpret" is for tests
     matmul_precision: Literal["", "highest", "high", "default"] = (
@@ -350,7 +350,9 @@ class EvaluationSettings(Checked):
     """Prediction and retrieval."""
 
     group: ClassVar[str] = "config.evaluation."
-    tokens_per_batch: Annotated[int, TOKENS_PER_BATCH] = 16384
+    tokens_per_batch: Annotated[int, TOKENS_PER_BATCH] = (
+        0  # of prediction, padding included; 0: by device and rows
+    )
     limit: Annotated[int, COUNT] = (
         0  # score the first n examples of each language only; 0: all. Pools stay whole
     )
@@ -374,7 +376,7 @@ class Settings(Checked):
     mixture: MixtureSettings = MixtureSettings()
     model: ModelSettings = ModelSettings()
     compute: Compute = Compute(
-        dtype="bfloat16", remat="dots"
+        dtype="bfloat16", remat="auto"
     )  # an experiment's defaults; a model's own are exact
     mesh: MeshConfig = MeshConfig()
     evaluation: EvaluationSettings = EvaluationSettings()

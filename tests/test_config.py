@@ -61,7 +61,7 @@ def test_an_override_reaches_its_option_and_keeps_its_type():
         ("target", {"train.learning_rate": "fast"}, ["fast", "a number"]),
         ("target", {"train.phase_vocabulary": "perhaps"}, ["perhaps", "true"]),
         ("target", {"train.learning_rate": "-1"}, ["train.learning_rate", "at least 0"]),
-        ("target", {"train.accumulation": "0"}, ["train.accumulation"]),
+        ("target", {"train.accumulation": "-1"}, ["train.accumulation"]),
         ("target", {"train.epsilon": "inf"}, ["train.epsilon", "at most"]),
         ("target", {"train.warmup": "1e300"}, ["train.warmup", "at most"]),
         ("target", {"train.window": str(10**20)}, ["train.window", "at most"]),

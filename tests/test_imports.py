@@ -17,7 +17,7 @@ FLOORS = [
     {"features"},  # arrays
     {"batches"},
     {"model", "toy"},
-    {"checkpoint"},
+    {"checkpoint", "automatic"},
     {"train", "evaluation"},
     {"report", "plan"},
     {"experiment"},

@@ -53,7 +53,7 @@ BAD_LINES = (
     ("train --config=target --data_root={file} --workdir={root}/w", "no folder"),
     ("train --config=target --data_root={root}/none --workdir={root}/w", "does not exist"),
     (MINE + "--neighbours=0", "--neighbours"),
-    (MINE + "--tokens_per_batch=0", "--tokens_per_batch"),
+    (MINE + "--tokens_per_batch=-1", "--tokens_per_batch"),
     (MINE + "--threshold=nan", "--threshold"),
     (MINE + "--layer=-3", "--layer"),
     (MINE + "--max_length=1", "--max_length"),

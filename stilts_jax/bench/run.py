@@ -15,11 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stilts_jax.batches.plan import PredictionStream, TrainingBatches
+from stilts_jax import automatic
+from stilts_jax.batches.plan import TrainingBatches
 from stilts_jax.batches.prefetch import made_ahead
 from stilts_jax.bench.workload import Workload
-from stilts_jax.evaluation.predict import predict
+from stilts_jax.evaluation.predict import plan_prediction, predict
 from stilts_jax.model import SHAPES, EncoderConfig, Model, init_params
+from stilts_jax.model.encoder import writes_layers_out
 from stilts_jax.progress import Progress, seconds_since_start
 from stilts_jax.settings import Settings
 from stilts_jax.sharding import Mesh, make_mesh, parameter_shardings
@@ -30,6 +32,7 @@ from stilts_jax.train.state import init_state
 from stilts_jax.train.vocabulary import PhaseVocabulary, fits_phase_vocabulary
 
 TASK = "bench"
+_STEPS = 10_000  # of the run for which padded lengths are chosen
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,11 @@ class Training:
         batch_size: int,
         progress: Progress,
     ) -> None:
-        train = settings.train
+        train, device = settings.train, automatic.this_device(mesh.size)
+        shape = model.encoder
+        accumulation = train.accumulation or automatic.microbatches(device, [batch_size], shape.hidden_size)
+        written_out = shape.num_layers if writes_layers_out(shape, model.compute) else 0
+        tokens = automatic.compile_tokens(device, shape.training_flops(), written_out)
         self.window, self._lengths, self._mesh = train.window, workload.lengths, mesh
         self._batches = TrainingBatches(
             TASK,
@@ -77,7 +84,8 @@ class Training:
             seed=0,
             max_length=workload.max_length,
             window=train.window,
-            max_buckets=train.buckets,
+            max_buckets=train.buckets or automatic.MAX_LENGTHS,
+            price=0.0 if train.buckets else tokens / _STEPS,
         )
         self._vocabulary: PhaseVocabulary | None = None
         if train.phase_vocabulary and fits_phase_vocabulary(
@@ -90,7 +98,7 @@ class Training:
             )
         rows = f"phase vocabulary of {len(self._vocabulary)} rows" if self._vocabulary else "whole vocabulary"
         self.settings = (
-            f"{rows}, windows of {train.window}, {len(self._batches.shapes)} shapes, {train.accumulation} "
+            f"{rows}, windows of {train.window}, {len(self._batches.shapes)} shapes, {accumulation} "
             f"microbatches, remat {model.compute.remat}"
         )
         self._stack = ExitStack()
@@ -111,7 +119,7 @@ class Training:
                 mesh=mesh,
                 seed=0,
                 zero1=settings.mesh.zero1,
-                accumulation=train.accumulation,
+                accumulation=accumulation,
                 progress=progress,
             )
             self._run = Run(init_state(params, make_optimizer(optimizer).init), config, self._stack)
@@ -173,7 +181,9 @@ class Prediction:
         self._rows = np.random.default_rng(1).permutation(len(workload.lengths))[:count]
         self._features, self._lengths = workload.take(self._rows), workload.lengths[self._rows]
         self._budget = settings.evaluation.tokens_per_batch
-        self.settings = f"batches of {self._budget} tokens"
+        self.settings = (
+            f"batches of {self._budget or 'as many'} tokens{' as suit the device' * (not self._budget)}"
+        )
         params = init_params(model, jax.random.key(0))
         params = jax.device_put(params, parameter_shardings(params, mesh))
         self._params = {"encoder": params["encoder"], "head": params["heads"][TASK]}
@@ -199,7 +209,7 @@ class Prediction:
             mesh=self._mesh,
         )
         seconds = time.perf_counter() - began
-        stream = PredictionStream(TASK, self._features, tokens_per_batch=self._budget)
+        stream = plan_prediction(self._model, self._features, self._mesh, self._budget)
         return Round(seconds, self._lengths, [batch.arrays["tokens"].shape for batch in stream])
 
 
@@ -235,7 +245,19 @@ def open_model(shape: str, workload: Workload, settings: Settings) -> Model:
     """Returns a model of a named shape with the workload's head; it has a row for each piece of the tokenizer."""
     named = SHAPES[shape]
     rows = max(workload.vocab_size, named.vocab_size)
-    return Model(replace(named, vocab_size=rows), ((TASK, workload.head),), settings.compute)
+    encoder, compute = replace(named, vocab_size=rows), settings.compute
+    if compute.remat == "auto":
+        length = workload.max_length
+        remat = automatic.rematerialisation(
+            automatic.this_device(1),
+            encoder,
+            parameters=encoder.training_flops() / 6,
+            tokens=32 * length,
+            length=length,
+            width=2 if compute.dtype == "bfloat16" else 4,
+        )
+        compute = replace(compute, remat=remat)
+    return Model(encoder, ((TASK, workload.head),), compute)
 
 
 def run_bench(

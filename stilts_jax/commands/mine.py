@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--threshold", type=Range(-1e6, 1e6), default=0.0, help="least score of a pair; around 1.05 is strict"
     )
     parser.add_argument("--max_length", type=LENGTH, default=512, help="tokens of a sentence at most")
-    parser.add_argument("--tokens_per_batch", type=TOKENS_PER_BATCH, default=16384)
+    parser.add_argument("--tokens_per_batch", type=TOKENS_PER_BATCH, default=0, help="0: by the device")
     parser.add_argument(
         "--precision", choices=("float32", "bfloat16"), default="float32", help="of the search"
     )

@@ -8,6 +8,7 @@ With --data_root the chip-hours of the config's whole grid are counted. --sweep 
 
 import argparse
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from stilts_jax.settings import LENGTH, ROWS
 if TYPE_CHECKING:
     from stilts_jax.model import EncoderConfig
     from stilts_jax.plan.setup import Setup
-    from stilts_jax.settings import Settings
+    from stilts_jax.settings import Remat, Settings
 
 ROWS_A_CHIP = 8
 # Hub names whose shape is known without their files.
@@ -132,17 +133,34 @@ def make_setup(
     task = get_task(task_name or next(name for name in named if name != "none").partition("/")[0])
     chosen = hyperparameters_of(task, settings)
     trained = get_task(task.train_on[-1]) if task.train_on else task
+    rows, length, compute = rows or chosen.batch_size, length or chosen.max_length, settings.compute
+    if compute.remat == "auto":
+        compute = replace(compute, remat=_choose_remat(topology, shape, rows * length, length, compute.dtype))
     return Setup(
         encoder=shape,
         head=head_config(trained, settings),
-        compute=settings.compute,
+        compute=compute,
         optimizer=optimizer_config(settings, chosen, 1000),
-        rows=rows or chosen.batch_size,
-        length=length or chosen.max_length,
+        rows=rows,
+        length=length,
         topology=topology,
         mesh=settings.mesh,
-        accumulation=settings.train.accumulation,
+        accumulation=settings.train.accumulation or 1,
     )
+
+
+def _choose_remat(name: str, shape: "EncoderConfig", tokens: int, length: int, dtype: str) -> "Remat":
+    """Returns what a run on the chips would choose, with its rows shared by all of them and its state by none."""
+    from stilts_jax.automatic import Device, rematerialisation
+    from stilts_jax.chips import parse_topology
+
+    topology = parse_topology(name)
+    device = Device(topology.chip.kind, topology.count, topology.chip.memory)
+    width = 2 if dtype == "bfloat16" else 4
+    layers = shape.num_layers * (4 * shape.hidden_size**2 + 2 * shape.hidden_size * shape.intermediate_size)
+    parameters = layers + shape.vocab_size * shape.hidden_size
+    tokens = -(-tokens // topology.count)
+    return rematerialisation(device, shape, parameters=parameters, tokens=tokens, length=length, width=width)
 
 
 def find_shape(encoder: str) -> "EncoderConfig":

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=local_path, required=True, help="the table (or .npy) to write")
     parser.add_argument("--head", help="the head to use, where a model has several; '' to embed")
     parser.add_argument("--max_length", type=LENGTH, help="tokens of a row at most")
-    parser.add_argument("--tokens_per_batch", type=TOKENS_PER_BATCH, default=16384)
+    parser.add_argument("--tokens_per_batch", type=TOKENS_PER_BATCH, default=0, help="0: by the device")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -56,7 +56,7 @@ def evaluate_task(
     *,
     head: str,
     thresholds: Mapping[str, float] | None = None,
-    tokens_per_batch: int = 16384,
+    tokens_per_batch: int = 0,
     masking: Masking | None = None,
     mesh: Mesh | None = None,
     progress: Progress = SILENT,
@@ -71,7 +71,7 @@ def evaluate_task(
         examples: by language, in the order in which the features were built.
         head: name of the head in ``model.heads``.
         thresholds: see ``score_decoded``.
-        tokens_per_batch: padded tokens of a batch on all devices together.
+        tokens_per_batch: padded tokens of a batch on all devices together; 0: by the device.
         masking: for masked language modelling, whose one result is called "all" instead of a language.
         mesh: devices that share each batch; one device if None.
         progress: counts tokens.

@@ -17,6 +17,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from stilts_jax import automatic
 from stilts_jax.batches.collate import measure_rows
 from stilts_jax.batches.masking import Masking
 from stilts_jax.batches.plan import PredictionStream
@@ -60,7 +61,7 @@ def predict(
     *,
     head: str | None,
     layer: Layer | None = None,
-    tokens_per_batch: int = 16384,
+    tokens_per_batch: int = 0,
     length_multiple: int = 8,
     masking: Masking | None = None,
     mesh: Mesh | None = None,
@@ -74,7 +75,7 @@ def predict(
         head: name of the head in ``model.heads``; None pools the hidden states of ``layer``.
         layer: without a head: the layer whose hidden states are averaged over all tokens (0: the embeddings;
             None: 14 of 24), or "all" of them in one pass.
-        tokens_per_batch: padded tokens of a batch on all devices together.
+        tokens_per_batch: padded tokens of a batch on all devices together; 0: by the device and the rows.
         length_multiple: what padded lengths are multiples of; more means fewer shapes to compile.
         masking: of masked language modelling.
         mesh: devices that share each batch; one device if None.
@@ -87,16 +88,9 @@ def predict(
         mlm: ``loss`` and ``weight``, sums over the masked tokens of the rows that texts were packed into.
     """
     name, mesh = head or "embed", mesh or one_device()
-    stream = PredictionStream(
-        name,
-        features,
-        tokens_per_batch=tokens_per_batch,
-        multiple=length_multiple,
-        row_multiple=int(np.lcm(batch_multiple(mesh), _ROW_MULTIPLE)),
-        masking=masking,
-    )
     # Nothing is kept for a gradient, so there is nothing to compute again.
     model = replace(model, compute=replace(model.compute, remat="none"))
+    stream = plan_prediction(model, features, mesh, tokens_per_batch, length_multiple, masking)
     run, placed = _compile(model, head, layer, features.kind, mesh), _place(params, model, mesh)
     sequences: Any = features.columns["tokens"]
     check_tokens(sequences.values, model.encoder.vocab_size, name)
@@ -113,6 +107,29 @@ def predict(
         for batch, outputs in _compute_ahead(compute, stream, mesh):
             bar.advance(int(costs[_take_in(batch, outputs, kept, seen, sequences)].sum()))
     return _check_whole(kept, seen, name, packed=features.kind == "mlm")
+
+
+def plan_prediction(
+    model: Model,
+    features: Features,
+    mesh: Mesh,
+    tokens_per_batch: int = 0,
+    length_multiple: int = 8,
+    masking: Masking | None = None,
+) -> PredictionStream:
+    """Returns the batches in which ``predict`` reads ``features``."""
+    device, shape = automatic.this_device(mesh.size), model.encoder
+    written_out = shape.num_layers if writes_layers_out(shape, model.compute) else 0
+    return PredictionStream(
+        features.kind,
+        features,
+        tokens_per_batch=tokens_per_batch
+        or automatic.prediction_tokens(device, int(measure_rows(features).sum())),
+        price=automatic.compile_tokens(device, shape.training_flops(), written_out),
+        multiple=length_multiple,
+        row_multiple=int(np.lcm(batch_multiple(mesh), _ROW_MULTIPLE)),
+        masking=masking,
+    )
 
 
 def _check_whole(kept: Rows, seen: np.ndarray, name: str, *, packed: bool) -> Rows:

@@ -46,7 +46,7 @@ class Embedder:
         max_length: tokens of a text at most, special ones included; a longer text loses its end.
         layer: without a head, whose states are averaged; None is 14 of 24, "all" gives every layer.
         head: name of a dual encoder's head; None averages.
-        tokens_per_batch: padded tokens of a batch.
+        tokens_per_batch: padded tokens of a batch; 0: by the device.
         mesh: devices that share each batch; one device if None.
     """
 
@@ -56,7 +56,7 @@ class Embedder:
     max_length: int = 512
     layer: Layer | None = None
     head: str | None = None
-    tokens_per_batch: int = 16384
+    tokens_per_batch: int = 0
     mesh: Mesh | None = None
     progress: Progress = SILENT
 

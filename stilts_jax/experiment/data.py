@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from stilts_jax.automatic import MAX_LENGTHS
 from stilts_jax.batches.masking import Masking
 from stilts_jax.batches.mixture import Mixture, Sampler, count_steps
 from stilts_jax.batches.plan import TrainingBatches
@@ -80,9 +81,17 @@ def load_selection(phase: Phase, context: Context, tokenizer: Tokenizer) -> list
 
 
 def make_batches(
-    phase: Phase, context: Context, data: Sequence[TrainingData], tokenizer: Tokenizer
+    phase: Phase,
+    context: Context,
+    data: Sequence[TrainingData],
+    tokenizer: Tokenizer,
+    compile_tokens: float = 0.0,
 ) -> tuple[TrainingBatches | Mixture, int]:
-    """Returns the batches of a phase and how many steps it takes."""
+    """Returns the batches of a phase and how many steps it takes.
+
+    Args:
+        compile_tokens: what one more padded length must save over the whole run, where ``train.buckets`` is 0.
+    """
     mixture, train = context.settings.mixture, context.settings.train
     masking = Masking(tokenizer.mask_id, tokenizer.vocab_size, rate=mixture.mlm_rate)
     batches = {
@@ -93,7 +102,8 @@ def make_batches(
             seed=phase.seed,
             max_length=item.hyperparameters.max_length,
             window=train.window,
-            max_buckets=train.buckets,
+            max_buckets=train.buckets or MAX_LENGTHS,
+            price=0.0 if train.buckets else compile_tokens / _count_steps(item, train.max_steps),
             masking=masking if item.task.kind == "mlm" else None,
             alpha=mixture.mlm_alpha,
         )
@@ -113,6 +123,13 @@ def make_batches(
         if MLM in batches:  # the other tasks keep the steps that they have without it
             steps = round(steps / (1 - made.shares[MLM]))
     return made, max(1, min(steps, train.max_steps or steps))
+
+
+def _count_steps(item: TrainingData, limit: int) -> int:
+    """Returns the steps of one task, about: what its own epochs need."""
+    chosen = item.hyperparameters
+    steps = count_steps([(len(item.features), chosen.epochs, chosen.batch_size)], cap=len(item.features))
+    return max(1, min(steps, limit or steps))
 
 
 def _make_sampler(context: Context, batches: Mapping[str, TrainingBatches]) -> Sampler:

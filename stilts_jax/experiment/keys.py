@@ -22,7 +22,7 @@ FORMAT = 3  # raised when what these records mean changes
 
 _NOT_IN_KEY = {
     # These change how a run is computed or watched, not what it computes.
-    *("accumulation", "checkpoint_every", "keep_latest", "log_every", "tensorboard"),
+    *("accumulation", "buckets", "checkpoint_every", "keep_latest", "log_every", "tensorboard"),
     # These are in the phase's own hyperparameters, after presets and overrides have met.
     *("learning_rate", "batch_size", "epochs", "max_length", "warmup", "weight_decay"),
 }

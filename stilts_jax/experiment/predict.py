@@ -41,7 +41,7 @@ def predict_texts(
     *,
     head: str | None = None,
     max_length: int | None = None,
-    tokens_per_batch: int = 16384,
+    tokens_per_batch: int = 0,
     progress: Progress = SILENT,
 ) -> Any:
     """Predicts the user's own texts with a finished model, in the precision that it was trained with.
@@ -52,7 +52,7 @@ def predict_texts(
             choice: (prompt, [choices]); embed, or a model without a head: texts.
         head: which head, where the model has several; "" takes none of them and embeds.
         max_length: tokens of a row at most; as the phase was trained, else 256, if not given.
-        tokens_per_batch: padded tokens of a batch.
+        tokens_per_batch: padded tokens of a batch; 0: by the device.
         progress: counts tokens.
 
     Returns:

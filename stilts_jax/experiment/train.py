@@ -12,6 +12,7 @@ from stilts_jax.batches.prefetch import made_ahead
 from stilts_jax.distributed import from_main
 from stilts_jax.errors import CheckpointError, ConfigError
 from stilts_jax.evaluation.metrics import main_score
+from stilts_jax.experiment.choices import choose
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.data import (
     SelectionData,
@@ -51,11 +52,12 @@ def train_phase(phase: Phase, context: Context) -> Trained:
     settings, tokenizer = context.settings, context.tokenizer(phase.encoder)
     data = load_training(phase, context, tokenizer)
     selection = load_selection(phase, context, tokenizer)
-    batches, total_steps = make_batches(phase, context, data, tokenizer)
     start = load_phase_start(phase, context)
+    choices = choose(phase, context, data, start.config)
+    batches, total_steps = make_batches(phase, context, data, tokenizer, choices.compile_tokens)
     _check_lengths(data, start)
     heads = tuple((item.task.name, head_config(item.task, settings)) for item in data)
-    model = Model(start.config, heads, settings.compute)
+    model = Model(start.config, heads, replace(settings.compute, remat=choices.remat))
     attention = _choose_attention(model, data, context)
     params, word = _first_params(model, start, phase, context), None
     del start
@@ -68,6 +70,7 @@ def train_phase(phase: Phase, context: Context) -> Trained:
     select = _make_select(model, data, selection, context) if selection else None
     with made_ahead(batches.batch_at, vocabulary.remap if vocabulary else None) as batch_at:
         config = _run_config(phase, context, model, optimizer, batch_at, len(batches.shapes), select)
+        config = replace(config, accumulation=choices.accumulation)
         # No name for the state: the loop gives its memory back.
         result = run_training(init_state(params, make_optimizer(optimizer).init), config)
     finished = result.params
@@ -131,7 +134,6 @@ def _run_config(
         seed=phase.seed,
         select=select,
         zero1=settings.mesh.zero1,
-        accumulation=train.accumulation,
         log_every=train.log_every,
         evaluate_every=train.eval_every,
         save_every=train.checkpoint_every,

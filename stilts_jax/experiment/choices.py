@@ -1,0 +1,91 @@
+"""What the device decides in a phase: chosen at its first step, written into its folder, used again on resume."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+
+import jax
+
+from stilts_jax import automatic
+from stilts_jax.distributed import from_main
+from stilts_jax.errors import RecordError
+from stilts_jax.experiment.context import Context
+from stilts_jax.experiment.data import TrainingData
+from stilts_jax.experiment.phases import Phase
+from stilts_jax.files import read_record, write_record
+from stilts_jax.model import EncoderConfig
+from stilts_jax.model.encoder import abstract_encoder, writes_layers_out
+from stilts_jax.settings import Remat
+
+CHOICES = "device.json"
+_SEQUENCES = {"choice": 4, "embed": 2}  # of a row, about
+
+
+@dataclass(frozen=True)
+class Choices:
+    """How the steps of a phase are computed.
+
+    Attributes:
+        device: what they were chosen for.
+        accumulation: microbatches.
+        compile_tokens: what one more padded length costs; see ``automatic.compile_tokens``.
+    """
+
+    device: str
+    remat: Remat
+    accumulation: int
+    compile_tokens: float
+
+
+def choose(phase: Phase, context: Context, data: Sequence[TrainingData], shape: EncoderConfig) -> Choices:
+    """Returns the choices of a phase, and says them: those of its first step if the device is the same."""
+    fresh, path = _choose(context, data, shape), context.folder(phase) / CHOICES
+
+    def read() -> Choices | None:
+        try:
+            return Choices(**read_record(path))
+        except (FileNotFoundError, RecordError, TypeError):
+            return None
+
+    before = from_main(read)
+    set_here = context.settings.compute.remat != "auto" or context.settings.train.accumulation
+    chosen = before if before and before.device == fresh.device and not set_here else fresh
+    if before and before.device != fresh.device:
+        context.progress.say(
+            f"this phase began on {before.device}: what depends on the device is chosen anew"
+        )
+    if context.is_main and chosen != before:
+        write_record(path, asdict(chosen))
+    context.progress.say(
+        f"{chosen.device}: rematerialisation {chosen.remat} (the least that fits), {chosen.accumulation} "
+        f"microbatch(es) a step, padded lengths that save more than they take to compile "
+        f"({chosen.compile_tokens:.3g} tokens each)"
+    )
+    return chosen
+
+
+def _choose(context: Context, data: Sequence[TrainingData], shape: EncoderConfig) -> Choices:
+    settings, mesh = context.settings, context.mesh
+    device, compute = automatic.this_device(mesh.size), settings.compute
+    accumulation = settings.train.accumulation or automatic.microbatches(
+        device,
+        [item.hyperparameters.batch_size for item in data],
+        shape.hidden_size,
+        whole=any(item.task.kind == "embed" for item in data),
+    )
+    remat = compute.remat
+    if remat == "auto":
+        size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(abstract_encoder(shape)))
+        used = [(item.hyperparameters, _SEQUENCES.get(item.task.kind, 1)) for item in data]
+        remat = automatic.rematerialisation(
+            device,
+            shape,
+            parameters=size / (mesh.shape["fsdp"] * mesh.shape["tensor"]),
+            tokens=max(one.batch_size * one.max_length * count for one, count in used)
+            // (accumulation * mesh.shape["data"] * mesh.shape["fsdp"]),
+            length=max(one.max_length for one, _ in used),
+            width=2 if compute.dtype == "bfloat16" else 4,
+        )
+    written_out = shape.num_layers if writes_layers_out(shape, replace(compute, remat=remat)) else 0
+    tokens = automatic.compile_tokens(device, shape.training_flops(), written_out)
+    return Choices(f"{device.count} x {device.kind}", remat, accumulation, tokens)

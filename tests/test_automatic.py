@@ -1,0 +1,58 @@
+"""What is chosen by the device, beside cases worked out by hand."""
+
+import pytest
+
+from stilts_jax.automatic import Device, compile_tokens, microbatches, prediction_tokens, rematerialisation
+from stilts_jax.model import SHAPES
+
+CPU, H100 = Device("cpu"), Device("NVIDIA H100 80GB HBM3", memory=80 * 10**9)
+
+
+def test_a_compilation_costs_what_could_be_trained_meanwhile():
+    # 3 + 2 * 12 s at 5e10 FLOP/s are 1.35e12 FLOP.
+    assert compile_tokens(CPU, 1e8, written_out=12) == pytest.approx(13_500)
+    assert compile_tokens(H100, 2e9) == pytest.approx(20 * 0.4 * 989e12 / 2e9)
+    assert compile_tokens(Device("NVIDIA H100", count=8), 2e9) == pytest.approx(8 * compile_tokens(H100, 2e9))
+
+
+def test_prediction_batches():
+    assert prediction_tokens(CPU, 46_000) == prediction_tokens(CPU, 10**7) == 2048
+    assert prediction_tokens(H100, 46_000) == 46_000 // 8
+    assert prediction_tokens(H100, 10**7) == 16384
+    assert prediction_tokens(Device("TPU v5 lite", count=8), 10**7) == 8 * 16384
+
+
+@pytest.mark.parametrize(
+    ("device", "sizes", "hidden", "whole", "expected"),
+    [
+        (CPU, [32], 384, False, 2),
+        (CPU, [32, 8], 384, False, 2),
+        (CPU, [32, 9], 384, False, 1),
+        (CPU, [32], 64, False, 1),
+        (CPU, [32], 384, True, 1),
+        (H100, [32], 1024, False, 1),
+    ],
+)
+def test_microbatches(device, sizes, hidden, whole, expected):
+    assert microbatches(device, sizes, hidden, whole=whole) == expected
+
+
+@pytest.mark.parametrize(
+    ("memory", "tokens", "expected"),
+    [
+        (0, 10**6, "none"),
+        # 4,096 tokens keep 24 layers of 2 * (12 * 1024 + 3 * 4096) + 16 * 512 * 10 bytes, and one layer more: 13.4 GB.
+        (80 * 10**9, 4096, "none"),
+        # 16,384 tokens: 53.7 GB of the 58.7 that the state leaves; 32,768: 107 GB, of which attention is 67.
+        (80 * 10**9, 16_384, "none"),
+        (80 * 10**9, 32_768, "attention"),
+        (80 * 10**9, 65_536, "dots"),
+        (16 * 10**9, 32_768, "full"),
+    ],
+)
+def test_the_least_that_fits_is_computed_again(memory, tokens, expected):
+    device = Device("NVIDIA H100", memory=memory)
+    assert (
+        rematerialisation(device, SHAPES["large"], parameters=3.3e8, tokens=tokens, length=512, width=2)
+        == expected
+    )
