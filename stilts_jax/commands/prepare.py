@@ -34,6 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
     from stilts_jax.progress import Progress
     from stilts_jax.tasks import get_task, list_tasks
+    from stilts_jax.tasks.languages import our_code
     from stilts_jax.tasks.sources.prepare import format_preparation, prepare
     from stilts_jax.tasks.sources.read import DataSource
 
@@ -48,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     found = prepare(
         tasks,
         DataSource(root=arguments.data_root, kind=arguments.source),
-        languages=[language for language in arguments.languages.split("+") if language],
+        languages=[our_code(language) for language in arguments.languages.split("+") if language],
         download=not arguments.no_download,
         progress=progress,
     )

@@ -187,10 +187,17 @@ class Source:
         """Returns every path that a split is looked for at, with ``{language}``, or the name of the data set."""
         if self.kind != "files":
             return (f"{self.kind}/{self.name}",)
+        return tuple(path for paths in self.role_paths(split).values() for path in paths)
+
+    def role_paths(self, split: str) -> dict[str, tuple[str, ...]]:
+        """Returns the path patterns of a split by role, which is "" where a source has none."""
         theirs = self.splits[split].split()
-        return tuple(
-            path.replace("{split}", name) for path in (*self.paths, *self.roles.values()) for name in theirs
-        )
+        roles: dict[str, tuple[str, ...]] = {role: (path,) for role, path in self.roles.items()}
+        roles = roles or {"": self.paths}
+        return {
+            role: tuple(path.replace("{split}", name) for path in paths for name in theirs)
+            for role, paths in roles.items()
+        }
 
     def names(self, split: str, language: str) -> tuple[str, str]:
         """Returns the configuration and the data set's own name of a split."""

@@ -14,7 +14,7 @@ from stilts_jax.tasks.sources.readers import Table, read_conllu, read_csv, read_
 from stilts_jax.tasks.sources.rows import Problems, Row
 from stilts_jax.tasks.spec import Source
 
-SUFFIXES = (".jsonl", ".json", ".tsv", ".csv", ".txt", ".conllu", ".xml")
+_SUFFIXES = (".jsonl", ".json", ".tsv", ".csv", ".txt", ".conllu")
 _MAGIC = re.compile(r"[*?]")
 _READERS: Mapping[str, Callable[..., Any]] = {
     ".jsonl": read_jsonl,
@@ -28,7 +28,7 @@ _LANGUAGE = r"[a-z]{2,3}(?:[-_][A-Za-z]+)?"
 
 def add_language(pattern: str, language: str) -> str:
     """Returns the pattern of a file in another language: for ``train.jsonl``, ``train-de.jsonl``."""
-    for suffix in SUFFIXES:
+    for suffix in _SUFFIXES:
         if pattern.endswith(suffix):
             return f"{pattern.removesuffix(suffix)}-{language}{suffix}"
     return f"{pattern}-{language}"
@@ -75,14 +75,13 @@ def reader_of(source: Source, path: Path) -> Callable[..., Any]:
 
 
 def list_paths(source: Source, split: str, language: str) -> dict[str, tuple[str, ...]]:
-    """Returns the paths of a split in one language by role, which is "" where a source has none."""
-    if source.roles:
-        theirs = source.splits[split]
-        filled = {role: path.replace("{split}", theirs) for role, path in source.roles.items()}
-        # A pool of all languages has no language in its name.
-        return {role: (fill(path, language, source.codes, language),) for role, path in filled.items()}
-    base = language if source.by_language else source.language  # nor has a file of several languages
-    return {"": tuple(fill(path, language, source.codes, base) for path in source.patterns(split))}
+    """Returns the paths of a split in one language by role."""
+    # A pool of all languages has no language in its name, nor has a file of several languages.
+    base = language if source.roles or source.by_language else source.language
+    return {
+        role: tuple(fill(path, language, source.codes, base) for path in paths)
+        for role, paths in source.role_paths(split).items()
+    }
 
 
 def find(source: Source, split: str, language: str, root: Path) -> dict[str, tuple[Path, ...]]:
@@ -98,13 +97,11 @@ def find(source: Source, split: str, language: str, root: Path) -> dict[str, tup
 
 def find_languages(source: Source, split: str, root: Path) -> set[str]:
     """Returns the languages that a split has files in."""
-    if not source.roles:
-        patterns = source.patterns(split)
-        return set[str]().union(*(_languages(root, path, source.codes, source.language) for path in patterns))
-    paths = [
-        path.replace("{split}", source.splits[split]) for role, path in source.roles.items() if role != "gold"
-    ]
-    named = [_languages(root, path, source.codes) for path in paths if "{language}" in path]
+    roles = source.role_paths(split)
+    if "" in roles:
+        return set[str]().union(*(_languages(root, one, source.codes, source.language) for one in roles[""]))
+    needed = [path for role, paths in roles.items() for path in paths if role != "gold"]
+    named = [_languages(root, path, source.codes) for path in needed if "{language}" in path]
     return {one for one in set.intersection(*named) if find(source, split, one, root)}
 
 

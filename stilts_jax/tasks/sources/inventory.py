@@ -18,6 +18,7 @@ from stilts_jax.tasks.sources.read import (
 from stilts_jax.tasks.spec import UNKNOWN_LABEL, Example, Task
 
 _ORDER = ("train", "dev", "dev_mismatched", "test")
+_MOST_SHOWN = 15  # languages of one split that the table lists as missing; `stilts tasks TASK` lists them all
 _MAIN = ("text", "words", "prompt", "question")  # the field of an example whose pieces are shown
 
 
@@ -67,7 +68,8 @@ def _describe(task: Task, source: DataSource) -> tuple[str, ...]:
         if absent and not there:
             missing.append(split)
         elif absent and split != "train":
-            missing.append(f"{split} {' '.join(absent)}")
+            many = len(absent) > _MOST_SHOWN
+            missing.append(f"{split} {f'{len(absent)} languages' if many else ' '.join(absent)}")
     sizes = []
     for split, count in task.counts.items():
         numbers = list(count.values()) if isinstance(count, Mapping) else [count]
