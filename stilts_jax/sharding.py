@@ -42,8 +42,9 @@ RULES: tuple[tuple[str, P], ...] = (
     (r"layers/ffn/down/kernel", P(None, "tensor", "fsdp")),
     (r"layers/(attention/output|ffn/down)/bias", P()),
     (r"(norm|final_norm)/(scale|bias)", P()),
-    (r"(pooler|dense)/kernel", P("fsdp", "tensor")),
-    (r"(pooler|dense)/bias", P()),
+    (r"(pooler|dense|visual/project)/kernel", P("fsdp", "tensor")),
+    (r"(pooler|dense|visual/project)/bias", P()),
+    (r"visual/(position|type)", P()),
     (r"out/(kernel|bias)", P()),  # a few labels wide
     (r"(heads/[^/]+|head)/bias", P()),  # one number a vocabulary row
     (r"logit_scale", P()),

@@ -29,7 +29,14 @@ class Backend(NamedTuple):
 
 
 def choose_backend(
-    compute: Compute, platform: str, *, seq_len: int, head_dim: int, dropout: float, packed: bool
+    compute: Compute,
+    platform: str,
+    *,
+    seq_len: int,
+    head_dim: int,
+    dropout: float,
+    packed: bool,
+    gaps: bool = False,
 ) -> Backend:
     """Decides what computes attention.
 
@@ -40,6 +47,7 @@ def choose_backend(
         head_dim: width of one head.
         dropout: rate on the attention probabilities; 0 where nothing is trained.
         packed: whether rows hold several segments.
+        gaps: whether pads stand before something that is looked at (pictures).
 
     Returns:
         The backend and the reason to print and to record.
@@ -58,6 +66,7 @@ def choose_backend(
             (platform != "gpu", f"cuDNN runs on NVIDIA GPUs, this is {platform}"),
             without_dropout,
             (packed, "it can't keep the segments of packed rows apart"),
+            (gaps, "it can't leave out the pads between a text and pictures"),
             (compute.dtype != "bfloat16", f"it computes in bfloat16, compute.dtype is {compute.dtype}"),
             (
                 head_dim % 8 or head_dim > _CUDNN_MAX_HEAD_DIM,

@@ -174,6 +174,9 @@ class HeadConfig(Checked):
         pooling: of an embed head: "mean" over all tokens without parameters, or "pooler" (dense, tanh on
             ``<s>``) with a learned scale, for dual encoders.
         layer: which hidden state an embed head pools (0 is the embeddings); None is the last.
+        patches: of a picture that the head looks at (classify, mlm); 0: it looks at none.
+        patch_width: numbers of a patch.
+        pictures: that a row has at most.
     """
 
     group: ClassVar[str] = "head."
@@ -184,9 +187,18 @@ class HeadConfig(Checked):
     dropout: Annotated[float, DROPOUT] = 0.1
     pooling: Pooling = "mean"
     layer: int | None = None
+    patches: Annotated[int, COUNT] = 0
+    patch_width: Annotated[int, COUNT] = 0
+    pictures: Annotated[int, POSITIVE] = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.patches and (self.kind not in ("classify", "mlm") or not self.patch_width):
+            raise ConfigError(
+                f"A {self.kind} head with patches of {self.patch_width} numbers can't look at pictures.",
+                where="head.patches",
+                fix="give classify or mlm heads patches and patch_width, others none",
+            )
         if self.kind in ("classify", "tag") and self.num_labels < 1:
             raise ConfigError(
                 f"A {self.kind} head needs labels, num_labels is {self.num_labels}.", where="head.num_labels"

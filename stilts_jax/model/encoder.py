@@ -204,6 +204,8 @@ def encode(
     num_layers: int | None = None,
     all_hidden: bool = False,
     first_only: bool = False,
+    visual: jax.Array | None = None,
+    visual_mask: jax.Array | None = None,
     dropout_key: jax.Array | None = None,
 ) -> jax.Array:
     """Runs the encoder.
@@ -220,6 +222,9 @@ def encode(
         all_hidden: return all hidden states, the embeddings first.
         first_only: only the first token of each row will be read, so the last layer need not compute the rest.
             T may then be 1 in the result.
+        visual: [B, P, D] embedded pictures, which stand behind the text and are looked at; the text's states alone
+            are returned. A packed row that has a picture holds one sequence.
+        visual_mask: bool [B, P], which of them there are.
         dropout_key: of this step, or one for each row of the batch (the first axis); None for no dropout.
 
     Returns:
@@ -238,13 +243,17 @@ def encode(
     else:
         visible = {"segments": flat(segments)}
         position_ids = jnp.where(visible["segments"] > 0, flat(positions) + config.pad_id + 1, config.pad_id)
+    if visual is not None:
+        name = next(iter(visible))
+        visible[name] = jnp.concatenate([visible[name], visual_mask.astype(visible[name].dtype)], axis=1)  # type: ignore[union-attr]
     visible["backend"] = choose_backend(
         compute,
         compute.platform or jax.default_backend(),
-        seq_len=length,
+        seq_len=length if visual is None else length + visual.shape[1],
         head_dim=config.head_dim,
         dropout=0.0 if dropout_key is None else config.attention_dropout,
         packed=segments is not None,
+        gaps=visual is not None,
     ).name
     if dropout_key is not None and jnp.ndim(tokens) > 1:
         dropout_key = row_keys(dropout_key, len(tokens))
@@ -252,7 +261,9 @@ def encode(
             dropout_key = fold_in(dropout_key, jnp.arange(len(ids) // len(tokens))).reshape(-1)
     run = partial(_run, params, config, compute, depth, all_hidden, first_only and not all_hidden)
     with jax.default_matmul_precision(compute.matmul_precision or None):
-        found = run(ids, position_ids, visible, dropout_key)
+        found = run(ids, position_ids, visible, visual, dropout_key)
+    if visual is not None:
+        found = found[..., :length, :]
     return found.reshape(*found.shape[:-3], *jnp.shape(tokens)[:-1], *found.shape[-2:])
 
 
@@ -298,6 +309,7 @@ def _run(
     tokens: jax.Array,
     position_ids: jax.Array,
     visible: Mapping[str, Any],
+    visual: jax.Array | None,
     dropout_key: jax.Array | None,
 ) -> jax.Array:
     embedding_key, keys = None, None
@@ -306,7 +318,10 @@ def _run(
         sites = jnp.moveaxis(fold_in(dropout_key, jnp.arange(3 * config.num_layers + 1)), -1, 0)
         embedding_key, keys = sites[0], sites[1:].reshape(config.num_layers, 3, -1)
     embeddings = nnx.merge(_definition(Embeddings, config, compute), params["embeddings"])
-    embedded = hidden = constrain_batch(embeddings(tokens, position_ids, embedding_key))
+    hidden = embeddings(tokens, position_ids, embedding_key)
+    if visual is not None:
+        hidden = jnp.concatenate([hidden, visual.astype(hidden.dtype)], axis=1)
+    embedded = hidden = constrain_batch(hidden)
     stacked, layer = params["layers"], _definition(Layer, config, compute)
 
     def apply_layer(hidden: jax.Array, part: Any, queries: int | None = None) -> tuple[jax.Array, Any]:

@@ -94,6 +94,12 @@ def _entries(config: EncoderConfig, params: Mapping[str, Any], head: TaskHead | 
             where="head.form",
             fix="export the encoder without its head, or train a head of the form 'transformers'",
         )
+    if head and head.config.patches:
+        raise ConfigError(
+            "transformers has no class of this encoder with a head that looks at pictures.",
+            where="head",
+            fix="export the encoder without its head",
+        )
     params = dict(params)
     bare = kind in (None, "embed")
     if not bare:

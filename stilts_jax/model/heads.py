@@ -4,6 +4,8 @@ Parameters of the heads, plain dicts as the encoder's:
 
     classify, choice  {"dense", "out"}          tag, span  {"out"}          mlm  {"dense", "norm", "bias" [V]}
     embed             {} for the mean of all tokens; {"pooler", "logit_scale" []} for dual encoders
+
+and ``visual`` (see visual.py) beside them where a head looks at pictures.
 """
 
 import math
@@ -21,6 +23,7 @@ from stilts_jax.model.config import Compute, EncoderConfig, HeadConfig, Model
 from stilts_jax.model.dense import linear
 from stilts_jax.model.dropout import drop, row_keys, split
 from stilts_jax.model.encoder import Norm, Params, encode, init_encoder
+from stilts_jax.model.visual import Visual, see
 
 Arrays = dict[str, jax.Array]
 
@@ -44,6 +47,8 @@ class Head(nnx.Module):
         if head.kind == "mlm":
             self.norm = Norm(encoder, compute, rngs)
             self.bias = nnx.Param(jnp.zeros(encoder.vocab_size, compute.param_dtype))
+        if head.patches:
+            self.visual = Visual(head, encoder, compute, rngs)
         if head.kind == "embed" and head.pooling == "pooler":
             self.pooler = dense(width)
             self.logit_scale = nnx.Param(jnp.full([], _LOGIT_SCALE, compute.param_dtype))
@@ -135,7 +140,8 @@ def apply_model(
         params: ``{"encoder": E, "head": H}``.
         batch: ``tokens`` [B, T] ([B, C, T] for choice, with ``choice_mask`` [B, C]); ``pair_tokens`` [B, T]
             where a dual encoder is trained; for mlm ``segments`` and ``positions`` [B, T] and
-            ``masked_positions`` [B, M]. Other arrays are left alone.
+            ``masked_positions`` [B, M]; ``visual`` [B, K, P, F] and ``visual_mask`` [B, K] where a head looks at
+            pictures. Other arrays are left alone.
         head: its name in the model.
         dropout_key: of this step, or one for each row [B]; None for no dropout.
 
@@ -151,7 +157,8 @@ def apply_model(
     keys = split(dropout_key, 4)
     with jax.default_matmul_precision(model.compute.matmul_precision or None):
         module = nnx.merge(_definition(settings, model.encoder, model.compute), dict(params["head"]))
-        run = partial(_run_encoder, model, settings, params["encoder"])
+        seen = see(settings, model.encoder, model.compute, params["head"], batch, keys[3])
+        run: Any = partial(_run_encoder, model, settings, params["encoder"], **seen)
         if settings.kind == "mlm":
             hidden = run(batch["tokens"], keys[0], segments=batch["segments"], positions=batch["positions"])
             return _read_masked(module, params["encoder"], hidden, batch["masked_positions"])

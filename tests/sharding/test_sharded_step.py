@@ -45,6 +45,7 @@ def test_rules_and_the_models_trees_match_both_ways() -> None:
         "pairs": HeadConfig(kind="embed", pooling="pooler"),
         "mean": HeadConfig(kind="embed"),
         "mlm": HeadConfig(kind="mlm"),
+        "vqa": HeadConfig(kind="classify", num_labels=3, patches=4, patch_width=12),
     }
     encoders = [SHAPES["tiny"], replace(SHAPES["tiny"], family="xlm-roberta-xl")]
     trees = [abstract_params(Model(encoder, tuple(heads.items()))) for encoder in encoders]

@@ -32,7 +32,7 @@ def tree(layers: int = 3, family: str = "xlm-roberta-xl") -> dict:
     )
     heads = {
         "mnli": HeadConfig(kind="classify", num_labels=3, form="jiant"),
-        "mlm": HeadConfig(kind="mlm"),
+        "mlm": HeadConfig(kind="mlm", patches=4, patch_width=12),
         "tatoeba": HeadConfig(kind="embed", pooling="pooler"),
     }
     return abstract_params(Model(encoder, tuple(heads.items())))

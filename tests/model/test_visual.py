@@ -1,0 +1,148 @@
+"""Pictures behind a text: what the encoder makes of both, and that nothing else changes."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from stilts_jax.errors import ConfigError
+from stilts_jax.model import HeadConfig, Model, TaskHead, apply_model, encode, export_encoder
+from stilts_jax.train.losses import make_loss
+from stilts_jax.train.state import init_state
+from stilts_jax.train.step import train_step
+
+HEAD = HeadConfig(kind="classify", num_labels=3, dropout=0.0, patches=4, patch_width=12, pictures=2)
+
+
+def pictures(rows, head=HEAD, seed=0, dtype=np.uint8):
+    shape = (rows, head.pictures, head.patches, head.patch_width)
+    mask = np.ones(shape[:2], bool)
+    mask[0, 1:] = False
+    return {
+        "visual": np.random.default_rng(seed).integers(0, 256, shape).astype(dtype),
+        "visual_mask": mask,
+    }
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("family", ["xlm-roberta", "xlm-roberta-xl"])
+def test_text_and_pictures_are_encoded_as_by_pytorch(maker, exact, family, tmp_path):
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    config = maker.config(family)
+    params, tokens = maker.encoder(config), maker.tokens(config)
+    export_encoder(tmp_path / "out", config, params)
+    model = transformers.AutoModel.from_pretrained(tmp_path / "out", attn_implementation="eager").eval()
+    visual = np.random.default_rng(1).normal(size=(4, 5, config.hidden_size)).astype(np.float32)
+    there = np.array([[1, 1, 1, 1, 1], [1, 0, 0, 0, 0], [0, 0, 0, 0, 0], [1, 1, 1, 0, 0]], bool)
+    mask = np.concatenate([tokens != config.pad_id, there], axis=1)
+    with torch.no_grad():
+        text = model.embeddings(input_ids=torch.tensor(tokens, dtype=torch.long))
+        hidden = torch.cat([text, torch.tensor(visual)], 1)
+        bias = torch.where(torch.tensor(mask), 0.0, torch.finfo(torch.float32).min)[:, None, None, :]
+        expected = model.encoder(hidden, attention_mask=bias).last_hidden_state[:, : tokens.shape[1]]
+    found = encode(params, tokens, config=config, compute=exact, visual=visual, visual_mask=there)
+    real = tokens != config.pad_id
+    np.testing.assert_allclose(np.asarray(found)[real], expected.numpy()[real], rtol=0, atol=1e-5)
+
+
+def test_pictures_that_are_not_there_change_nothing(maker, exact):
+    config = maker.config()
+    params, tokens = maker.encoder(config), maker.tokens(config)
+    run = partial(encode, params, tokens, config=config, compute=exact)
+    absent = {
+        "visual": np.full((4, 3, config.hidden_size), 7.0, np.float32),
+        "visual_mask": np.zeros((4, 3), bool),
+    }
+    for options in ({}, {"first_only": True}, {"all_hidden": True}, {"num_layers": 1}):
+        rows = slice(None, 1 if "first_only" in options else None)
+        expected, found = (np.asarray(run(**options, **more))[..., rows, :] for more in ({}, absent))
+        np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6)
+    segments = (tokens != config.pad_id).astype(np.int32)
+    positions = np.where(segments > 0, np.arange(tokens.shape[1]), 0).astype(np.int32)
+    seen = {**absent, "visual_mask": np.ones((4, 3), bool)}
+    packed = run(segments=segments, positions=positions, **seen)
+    real = segments > 0  # a row of one sequence and its picture is the same packed or padded
+    np.testing.assert_allclose(np.asarray(packed)[real], np.asarray(run(**seen))[real], rtol=0, atol=2e-6)
+
+
+def test_patches_are_projected_and_know_their_place(maker, exact):
+    config = maker.config()
+    head = maker.head(config, HEAD)
+    model = Model(config, (("vqa", HEAD),), exact)
+    params = {"encoder": maker.encoder(config), "head": head}
+    batch = {"tokens": maker.tokens(config), **pictures(4)}
+    found = np.asarray(apply_model(model, params, batch, head="vqa")["logits"])
+
+    visual = head["visual"]
+    patches = batch["visual"].astype(np.float64) / 127.5 - 1
+    summed = patches @ visual["project"]["kernel"] + visual["project"]["bias"]
+    summed += visual["position"] + visual["type"][:, None]
+    centred = summed - summed.mean(-1, keepdims=True)
+    normed = centred / np.sqrt(summed.var(-1, keepdims=True) + config.layer_norm_eps)
+    tokens = (normed * visual["norm"]["scale"] + visual["norm"]["bias"]).reshape(4, 8, -1)
+    there = np.repeat(batch["visual_mask"], 4, axis=1)
+    hidden = encode(
+        params["encoder"],
+        batch["tokens"],
+        config=config,
+        compute=exact,
+        visual=tokens.astype(np.float32),
+        visual_mask=there,
+    )[:, 0]
+    logits = np.tanh(hidden @ head["dense"]["kernel"] + head["dense"]["bias"]) @ head["out"]["kernel"]
+    np.testing.assert_allclose(found, logits + head["out"]["bias"], rtol=0, atol=1e-5)
+
+    other = {**batch, "visual": batch["visual"][:, :, ::-1]}
+    assert np.abs(np.asarray(apply_model(model, params, other, head="vqa")["logits"]) - found).max() > 1e-3
+    features = {**batch, "visual": patches.astype(np.float16)}  # features are taken as they are
+    near = np.asarray(apply_model(model, params, features, head="vqa")["logits"])
+    np.testing.assert_allclose(near, found, rtol=0, atol=2e-2)
+
+
+@pytest.mark.parametrize("kind", ["classify", "mlm"])
+def test_a_step_trains_what_looks_at_pictures(maker, exact, kind):
+    settings = maker.replace(HEAD, kind=kind, num_labels=3 if kind == "classify" else 0)
+    config = maker.config(hidden_dropout=0.1)
+    model = Model(config, (("seen", settings), ("text", HeadConfig(kind="tag", num_labels=2))), exact)
+    heads = {"seen": maker.head(config, settings), "text": maker.head(config, model.head("text"))}
+    params = {"encoder": maker.encoder(config), "heads": heads}
+    tokens = maker.tokens(config)
+    segments = (tokens != config.pad_id).astype(np.int32)
+    batch = {"tokens": tokens, "weight": np.ones(4, np.float32), **pictures(4, settings)}
+    if kind == "classify":
+        batch["label"] = np.array([0, 1, 2, 0])
+    else:
+        batch |= {"segments": segments, "positions": np.cumsum(segments, 1) - 1}
+        batch |= {name: np.ones((4, 2), np.int32) for name in ("masked_positions", "masked_targets")}
+        batch["masked_weights"] = np.ones((4, 2), np.float32)
+    tx = optax.sgd(0.1)
+    step = partial(train_step, loss_fn=make_loss(model, "seen"), tx=tx, key=jax.random.key(0))
+    state = init_state(params, tx.init)
+    whole, parts = (step(state, batch, accumulation=count)[0].params for count in (1, 2))
+    for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(parts), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)
+    moved = jax.tree.map(lambda new, old: float(jnp.abs(new - old).max()), whole, params)["heads"]
+    assert all(change > 0 for change in jax.tree.leaves(moved["seen"]["visual"]))
+    assert not any(jax.tree.leaves(moved["text"]))
+
+
+def test_what_pictures_can_not_do_is_refused(maker, exact, tmp_path):
+    config = maker.config()
+    head = maker.head(config, HEAD)
+    params = {"encoder": maker.encoder(config), "head": head}
+    with pytest.raises(ConfigError, match="there are none"):
+        apply_model(
+            Model(config, (("vqa", HEAD),), exact), params, {"tokens": maker.tokens(config)}, head="vqa"
+        )
+    with pytest.raises(ConfigError, match="looks at pictures"):
+        export_encoder(
+            tmp_path / "out", config, params["encoder"], head=TaskHead(HEAD, head, ("a", "b", "c"))
+        )
+    export_encoder(tmp_path / "out", config, params["encoder"])
+    for wrong in ({"kind": "span"}, {"patch_width": 0}):
+        with pytest.raises(ConfigError):
+            maker.replace(HEAD, **wrong)
