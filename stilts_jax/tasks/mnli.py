@@ -29,18 +29,12 @@ TASK = Task(
     counts={"train": 392_702, "dev": 9_815, "dev_mismatched": 9_832},
     sources=(
         files(f"mnli/{_NAME} mnli/multinli_1.0/{_NAME}", released, _SPLITS),
-        files(
-            "mnli/{split}.tsv MNLI/{split}.tsv",
-            classify(*SENTENCES, label="gold_label"),
-            _SPLITS,
-            read=Table(wanted=(*SENTENCES, "gold_label")),
-        ),
+        files("mnli/{split}.tsv MNLI/{split}.tsv", classify(*SENTENCES, label="gold_label"), _SPLITS),
         # XNLI's translations of the training set, and the English one as XTREME has it.
         files(
             f"mnli/{_TRANSLATED} XNLI-MT-1.0/multinli/{_TRANSLATED}",
             classify("premise", "hypo", renamed=SPELLINGS),
             "train",
-            read=Table(wanted=("premise", "hypo", "label")),
         ),
         files(
             "xnli/train-{language}.tsv",

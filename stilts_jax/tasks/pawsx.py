@@ -40,7 +40,6 @@ TASK = Task(
             "pawsx/{language}/{split}.tsv pawsx/x-final/{language}/{split}.tsv",
             _released,
             {"train": "train translated_train", "dev": "dev_2k", "test": "test_2k"},
-            read=Table(wanted=("id", *_SENTENCES)),
         ),
         hub("google-research-datasets/paws-x/{language}", _released, languages=LANGUAGES),
     ),

@@ -1,11 +1,10 @@
 """QQP: do two questions that were asked on Quora mean the same?"""
 
 from stilts_jax.tasks.sources.converters import classify
-from stilts_jax.tasks.sources.readers import Table
 from stilts_jax.tasks.spec import Hyperparameters, Task, files, hub, tfds
 
-_COLUMNS = ("question1", "question2", "is_duplicate")
-_by_name = classify(*_COLUMNS[:2], renamed={"not_duplicate": "0", "duplicate": "1"})
+_QUESTIONS = ("question1", "question2")
+_by_name = classify(*_QUESTIONS, renamed={"not_duplicate": "0", "duplicate": "1"})
 
 TASK = Task(
     name="qqp",
@@ -20,9 +19,8 @@ TASK = Task(
     sources=(
         files(
             "qqp/{split}.tsv QQP/{split}.tsv",
-            classify(*_COLUMNS[:2], label="is_duplicate"),
+            classify(*_QUESTIONS, label="is_duplicate"),
             "train dev",
-            read=Table(wanted=_COLUMNS),
             tolerated=8,  # GLUE's files hold a few lines that break off, and a few questions without text
         ),
         hub("nyu-mll/glue/qqp", _by_name, "train dev", tolerated=8),

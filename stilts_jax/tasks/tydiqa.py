@@ -6,6 +6,7 @@ XTREME's download cuts training ids down to their last part, which is not unique
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 from stilts_jax.tasks.sources.converters import share_of, span
 from stilts_jax.tasks.sources.rows import Row
@@ -13,15 +14,18 @@ from stilts_jax.tasks.spec import Example, SpanExample, Task, counts, files, hub
 from stilts_jax.tasks.xquad import TASK as XQUAD
 
 LANGUAGES = names("en ar bn fi id ko ru sw te")
-_CODES = dict(
-    zip(LANGUAGES, names("english arabic bengali finnish indonesian korean russian swahili telugu"))
-)
-_FOLDER, _ALL = "tydiqa/tydiqa-goldp-v1.1-{split}", "tydiqa-goldp-v1.1-{split}.json"
-_CARVED, _SPLITS = pairs("train:train dev:train"), pairs("train:train dev:train test:validation")
 
 
 def _by_language(row: Row) -> Iterator[tuple[str, Row]]:
     yield row.id("id").partition("-")[0], row
+
+
+_CODES = dict(
+    zip(LANGUAGES, names("english arabic bengali finnish indonesian korean russian swahili telugu"))
+)
+_MIXED: Any = {"by_language": _by_language, "codes": _CODES}
+_FOLDER, _ALL = "tydiqa/tydiqa-goldp-v1.1-{split}", "tydiqa-goldp-v1.1-{split}.json"
+_CARVED, _SPLITS = pairs("train:train dev:train"), pairs("train:train dev:train test:validation")
 
 
 def _keep(example: Example, split: str) -> bool:
@@ -48,18 +52,10 @@ TASK = Task(
         files(f"{_FOLDER}/tydiqa.goldp.{{language}}.{{split}}.json", span(numbered=True), _CARVED),
         files(f"{_FOLDER}/tydiqa.goldp.{{language}}.{{split}}.json", span(), {"test": "dev"}),
         files(f"{_FOLDER}/tydiqa-goldp-dev-{{language}}.json", span(), {"test": "dev"}, codes=_CODES),
-        files(
-            f"{_FOLDER}.json {_FOLDER}/{_ALL}",
-            span(),
-            {**_CARVED, "test": "dev"},
-            by_language=_by_language,
-            codes=_CODES,
-        ),
-        *(
-            hub(name, span(stripped=True), _SPLITS, by_language=_by_language, codes=_CODES)
-            for name in ("google-research-datasets/tydiqa/secondary_task", "google/xtreme/tydiqa")
-        ),
-        tfds("tydi_qa/goldp", span(), _CARVED, by_language=_by_language, codes=_CODES),
+        files(f"{_FOLDER}.json {_FOLDER}/{_ALL}", span(), {**_CARVED, "test": "dev"}, **_MIXED),
+        hub("google-research-datasets/tydiqa/secondary_task", span(stripped=True), _SPLITS, **_MIXED),
+        hub("google/xtreme/tydiqa", span(stripped=True), _SPLITS, **_MIXED),
+        tfds("tydi_qa/goldp", span(), _CARVED, **_MIXED),
         tfds("tydi_qa/goldp", span(), {"test": "validation-{language}"}, languages=LANGUAGES),
     ),
 )

@@ -17,6 +17,9 @@ from stilts_jax.tasks.spec import Hyperparameters, Task, files, hub, names, tfds
 LANGUAGES = names("ar bg de el en es fr hi ru sw th tr ur vi zh")
 _released = classify(*SENTENCES, label="gold_label", renamed=SPELLINGS, id="pairID")
 _xtreme = classify(*SENTENCES, label="gold_label", renamed=SPELLINGS)
+_RELEASE = " ".join(
+    f"xnli/{one}xnli.{{split}}.{end}" for end in ("tsv", "jsonl") for one in ("", "XNLI-1.0/")
+)
 _COLUMNS = ("premise", "hypothesis", "label")
 
 
@@ -48,19 +51,7 @@ TASK = Task(
             classify(*_COLUMNS[:2], renamed=SPELLINGS),
             read=Table(_COLUMNS, optional=1),
         ),
-        files(
-            "xnli/xnli.{split}.tsv xnli/XNLI-1.0/xnli.{split}.tsv",
-            _released,
-            "dev test",
-            read=Table(wanted=("language", "gold_label", *SENTENCES)),
-            by_language="language",
-        ),
-        files(
-            "xnli/xnli.{split}.jsonl xnli/XNLI-1.0/xnli.{split}.jsonl",
-            _released,
-            "dev test",
-            by_language="language",
-        ),
+        files(_RELEASE, _released, "dev test", by_language="language"),
         hub("facebook/xnli/{language}", classify(*_COLUMNS[:2]), "dev test", languages=LANGUAGES),
         hub("google/xtreme/XNLI", _xtreme, "dev test", by_language="language"),
         tfds("xnli", classify(*_COLUMNS[:2]), "dev test", by_language=_translations),

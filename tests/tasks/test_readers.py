@@ -68,11 +68,6 @@ def test_a_table_has_one_width(write):
     assert ":3" in caught.value.where
 
 
-def test_a_header_has_to_name_what_is_read(write):
-    with pytest.raises(DataError, match="no column 'label'"):
-        list(Table(wanted=("label",))(write("text\tverdict\na\tb\n"), "en", PROBLEMS))
-
-
 def test_csv_counts_lines_through_quoted_line_ends(write):
     rows = list(read_csv(write('a,b\n"x\ny",1\nz,2\n'), "en", PROBLEMS))
     assert [(row.line, row["a"], row["b"]) for row in rows] == [(2, "x\ny", "1"), (4, "z", "2")]

@@ -34,20 +34,17 @@ class Table:
     Args:
         columns: names; empty where the first line has them.
         optional: how many of the last columns may be absent, in the whole file alike (blanked gold).
-        wanted: columns that the first line has to name.
     """
 
-    def __init__(self, columns: Sequence[str] = (), *, optional: int = 0, wanted: Sequence[str] = ()) -> None:
+    def __init__(self, columns: Sequence[str] = (), *, optional: int = 0) -> None:
         self._columns = columns
         self._optional = optional
-        self._wanted = wanted
 
     def __call__(self, path: Path, language: str, problems: Problems) -> Iterator[Row]:
         lines = read_lines(path, problems)
         names = list(self._columns)
         if not names:
             names = next(lines, (0, ""))[1].split("\t")
-            _check_header(path, names, self._wanted, problems)
         rows = [(line, text.split("\t")) for line, text in lines if text]
         low = len(names) - self._optional
         # The widest that may be: one row that has lost its label does not make a file of blanked labels.
@@ -71,16 +68,6 @@ def _unquote(value: str) -> str:
         if '"' not in inner.replace('""', ""):
             return inner.replace('""', '"')
     return value
-
-
-def _check_header(path: Path, names: Sequence[str], wanted: Sequence[str], problems: Problems) -> None:
-    missing = [name for name in wanted if name not in names]
-    if missing:
-        raise DataError(
-            f"the first line has no column {', '.join(map(repr, missing))}; it has {', '.join(names)}",
-            where=f"{problems.what}, {path}:1",
-            fix="give the file the header of the original release",
-        )
 
 
 def read_csv(path: Path, language: str, problems: Problems, delimiter: str = ",") -> Iterator[Row]:
