@@ -19,8 +19,9 @@ FLOORS = [
     {"model", "toy"},
     {"checkpoint", "automatic"},
     {"train", "evaluation"},
-    {"report", "plan"},
+    {"plan"},
     {"experiment"},
+    {"report"},
     {"bench"},
     {"config"},
     {"commands"},
@@ -30,7 +31,7 @@ FLOORS = [
 NEVER = {
     "model": {"tasks", "features", "batches", "config", "experiment"},
     "train": {"tasks", "features", "batches", "config", "experiment"},
-    "report": {"model", "train", "experiment", "config"},
+    "report": {"model", "train", "config"},
     "toy": {"model", "train", "experiment", "config"},
 }
 

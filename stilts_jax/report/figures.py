@@ -17,20 +17,16 @@ _COLOURS = ("#0b6bb8", "#c8570a", "#0a8a64", "#b0418a", "#8a6d00", "#6a51c9", "#
 _VARIABLES = {_INK: "--ink", _QUIET: "--quiet", _LINE: "--line", _PAPER: "--paper"} | {
     colour: f"--c{index}" for index, colour in enumerate(_COLOURS)
 }
-_MARKERS = "os^Dv|"
+_MARKERS = {"o": "●", "s": "■", "^": "▲", "D": "◆", "v": "▼", "|": "|"}  # and how a legend writes them
 _STYLE: dict[str, Any] = {
-    **{"svg.fonttype": "none", "svg.hashsalt": "stilts", "text.parse_math": False},
-    **{
-        "font.size": 8.5,
-        "text.color": _INK,
-        "axes.labelcolor": _QUIET,
-        "xtick.color": _QUIET,
-        "ytick.color": _INK,
-    },
+    **{"svg.fonttype": "none", "svg.hashsalt": "stilts", "text.parse_math": False, "font.size": 8.5},
+    **{"text.color": _INK, "axes.labelcolor": _QUIET, "xtick.color": _QUIET, "ytick.color": _INK},
     **{"axes.edgecolor": _LINE, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True},
-    **{"grid.color": _LINE, "grid.linewidth": 0.7, "axes.axisbelow": True, "legend.frameon": False},
+    **{"grid.color": _LINE, "grid.linewidth": 0.7, "axes.axisbelow": True},
     **{"figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none"},
 }
+Plot = Callable[["Axes"], None]
+Drawing = tuple[float, float, Plot]  # height and left margin in inches, and what draws on axes
 
 
 @dataclass
@@ -39,45 +35,43 @@ class Figures:
 
     files: dict[str, bytes] = field(default_factory=dict)
 
-    def draw(self, name: str, height: float, plot: Callable[["Axes"], None], *, files: bool = True) -> str:
-        """Calls ``plot`` on new axes of ``height`` inches and returns the SVG; a legend stands above the axes.
+    def draw(self, name: str, drawing: Drawing, *, paper: bool = False) -> str:
+        """Returns the SVG of a drawing, with a legend above the axes.
 
         Args:
             name: stem of the files.
-            files: whether PDF and PNG are written too.
+            paper: whether PDF and PNG are written beside the SVG; each takes as long as that.
         """
         import matplotlib
         from matplotlib.figure import Figure
 
+        height, left, plot = drawing
         with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph")  # a script that the font lacks
             figure = Figure(figsize=(WIDTH, height))
-            axes = figure.subplots()
+            axes = figure.add_axes((left / WIDTH, 0.42 / height, 1 - (left + 0.12) / WIDTH, 0.1))
             plot(axes)
-            handles, labels = axes.get_legend_handles_labels()
-            columns = max(1, min(len(labels), 90 // (max(map(len, labels), default=0) + 8)))
-            top = 0.1 + 0.17 * math.ceil(len(labels) / columns)
-            # By hand, as matplotlib's layout engines draw everything once more for each file.
-            names = [label.get_text() for label in axes.get_yticklabels()] if axes.get_ylabel() == "" else []
-            left = 0.15 + 0.068 * max(map(len, names), default=7)
-            figure.subplots_adjust(left / WIDTH, 0.42 / height, 1 - 0.12 / WIDTH, 1 - top / height)
-            if labels:
-                figure.legend(
-                    handles,
-                    labels,
-                    loc="upper left",
-                    ncols=columns,
-                    handletextpad=0.3,
-                    borderpad=0,
-                    borderaxespad=0,
-                )
-            for form in ("pdf", "png") if files else ():
-                stream, metadata = io.BytesIO(), {"CreationDate": None} if form == "pdf" else {}
-                figure.savefig(stream, format=form, dpi=120, facecolor="white", metadata=metadata)
+            # The legend is plain text, and margins are set by hand: matplotlib's own take longer than all the rest.
+            lines = [line for line in axes.get_lines() if not str(line.get_label()).startswith("_")]
+            columns = max(
+                1, min(len(lines), 90 // max([len(str(line.get_label())) + 8 for line in lines], default=1))
+            )
+            top = 0.1 + 0.17 * math.ceil(len(lines) / columns)
+            for number, line in enumerate(lines):
+                row, column = divmod(number, columns)
+                text = f"{_MARKERS.get(line.get_marker(), '–')} {line.get_label()}"
+                place = 0.01 + 0.98 * column / columns, 1 - (0.12 + 0.17 * row) / height
+                figure.text(*place, text, color=line.get_color(), va="center")
+            axes.set_position(
+                (left / WIDTH, 0.42 / height, 1 - (left + 0.12) / WIDTH, 1 - (0.42 + top) / height)
+            )
+            forms = {"svg": {"Date": None, "Creator": None}}
+            forms |= {"pdf": {"CreationDate": None}, "png": {}} if paper else {}
+            for form, metadata in forms.items():
+                stream, facecolor = io.BytesIO(), "none" if form == "svg" else "white"
+                figure.savefig(stream, format=form, dpi=120, facecolor=facecolor, metadata=metadata)
                 self.files[f"{name}.{form}"] = stream.getvalue()
-            text = io.StringIO()
-            figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-        return _inline(text.getvalue(), name)
+        return _inline(self.files[f"{name}.svg"].decode(), name)
 
 
 def _inline(svg: str, name: str) -> str:
@@ -90,17 +84,15 @@ def _inline(svg: str, name: str) -> str:
     return svg.replace("<svg", '<svg role="img"', 1)
 
 
-def style(index: int) -> dict[str, Any]:
+def _style(index: int) -> dict[str, Any]:
     """Colour and marker of a series; -1 is the baseline's."""
     if index < 0:
         return {"color": _INK, "marker": "o", "markerfacecolor": "none"}
-    return {"color": _COLOURS[index % len(_COLOURS)], "marker": _MARKERS[index % len(_MARKERS)]}
+    return {"color": _COLOURS[index % len(_COLOURS)], "marker": list(_MARKERS)[index % len(_MARKERS)]}
 
 
-def dots(
-    labels: Sequence[str], series: Mapping[str, Sequence[float]], axis: str, *, zero: bool
-) -> tuple[float, Callable[["Axes"], None]]:
-    """One line a label with a mark for each series; returns what ``Figures.draw`` takes.
+def dots(labels: Sequence[str], series: Mapping[str, Sequence[float]], axis: str, *, zero: bool) -> Drawing:
+    """One line a label with a mark for each series.
 
     Args:
         zero: values are differences: the axis shows where there is none.
@@ -109,24 +101,28 @@ def dots(
     def plot(axes: "Axes") -> None:
         places = range(len(labels))
         for index, (name, values) in enumerate(series.items()):
-            axes.plot(values, places, linestyle="", markersize=5, label=name, **style(index))
+            axes.plot(values, places, linestyle="", markersize=5, label=name, **_style(index))
         if zero:
             axes.axvline(0, color=_QUIET, linewidth=1)
-        axes.set_yticks(places, labels)
+        axes.set_yticks(
+            []
+        )  # a text is drawn much faster than a tick, and one collection of lines than a line a tick
+        for place, label in enumerate(labels):
+            axes.text(-0.015, place, label, transform=axes.get_yaxis_transform(), ha="right", va="center")
         axes.set_ylim(len(labels) - 0.4, -0.6)
-        axes.tick_params(left=False)
-        axes.grid(visible=False, axis="y")  # one collection of lines is drawn much faster than a line a tick
         ends = [value for values in series.values() for value in values if math.isfinite(value)]
         ends += [0.0] * (zero or not ends)
         axes.hlines(places, min(ends), max(ends), color=_LINE, linewidth=0.5, zorder=0)
         axes.set_xlabel(axis)
 
-    return 0.9 + 0.17 * len(labels) + 0.06 * len(series), plot
+    return (
+        0.9 + 0.17 * len(labels) + 0.06 * len(series),
+        0.15 + 0.068 * max(map(len, labels), default=7),
+        plot,
+    )
 
 
-def curves(
-    lines: Sequence[tuple[str, int, Sequence[tuple[float, float]]]], axis: str
-) -> tuple[float, Callable[["Axes"], None]]:
+def curves(lines: Sequence[tuple[str, int, Sequence[tuple[float, float]]]], axis: str) -> Drawing:
     """Curves over steps: (name, style, points); several of one name are one line with gaps."""
     joined: dict[tuple[str, int], list[tuple[float, float]]] = {}
     for name, index, points in lines:
@@ -134,47 +130,35 @@ def curves(
 
     def plot(axes: "Axes") -> None:
         for (name, index), points in joined.items():
-            look = style(index) | {"marker": "." if len(points) == 2 else ""}
+            look = _style(index) | {"marker": "." if len(points) == 2 else ""}
             axes.plot(
                 *zip(*points), "--" if index >= len(_COLOURS) else "-", linewidth=1.1, label=name, **look
             )
         axes.set_xlabel("step")
         axes.set_ylabel(axis)
 
-    return 3.0, plot
+    return 3.0, 0.6, plot
 
 
-def scatter(
-    points: Mapping[str, tuple[float, float]], x_axis: str, y_axis: str
-) -> tuple[float, Callable[["Axes"], None]]:
-    """Labelled points; a label stands on whichever side of its point is emptiest."""
+def scatter(points: Mapping[str, tuple[float, float]], x_axis: str, y_axis: str) -> Drawing:
+    """Labelled points; a label stands above its point, or below it where that is emptier."""
 
     def plot(axes: "Axes") -> None:
         axes.axhline(0, color=_QUIET, linewidth=1)
-        places = list(points.values())
-        axes.plot(*zip(*places), linestyle="", markersize=4.5, **style(0))
-        spans = [max(max(one) - min(one), 1e-9) for one in zip(*places)]
-        scaled = [(x / spans[0], y / spans[1]) for x, y in places]
-        taken = list(scaled)
-        for label, place, (x, y) in zip(points, places, scaled):
-            # Offsets in points, and about where that is on the scale of the axes.
-            sides = {
-                (0, 8): (x, y + 0.05),
-                (0, -8): (x, y - 0.05),
-                (9, 0): (x + 0.04, y),
-                (-9, 0): (x - 0.04, y),
-            }
-            others = [one for one in taken if one != (x, y)]
-            free = {
-                side: min((math.dist(at, one) for one in others), default=1.0) for side, at in sides.items()
-            }
-            best = max(free, key=free.__getitem__)
-            taken.append(sides[best])
-            axes.annotate(
-                label, place, best, textcoords="offset points", ha="center", va="center", fontsize=8
+        axes.plot(*zip(*points.values()), linestyle="", markersize=4.5, **_style(0))
+        scale = [max(span, 1e-9) for span in (max(one) - min(one) for one in zip(*points.values()))]
+        taken = [(x / scale[0], y / scale[1]) for x, y in points.values()]
+        for label, (x, y) in points.items():
+            here = x / scale[0], y / scale[1]
+            others = [one for one in taken if one != here]
+            sides = {side: (here[0], here[1] + 0.05 * side) for side in (1, -1)}
+            side = max(
+                sides, key=lambda one: min((math.dist(sides[one], other) for other in others), default=1.0)
             )
+            taken.append(sides[side])
+            axes.text(x, y + 0.05 * side * scale[1], label, ha="center", va="center", size=8)
         axes.margins(0.08)
         axes.set_xlabel(x_axis)
         axes.set_ylabel(y_axis)
 
-    return 3.2, plot
+    return 3.2, 0.6, plot

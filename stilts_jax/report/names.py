@@ -1,8 +1,12 @@
-"""Names on the page: tasks, metrics, intermediates; and which languages a benchmark's averages run over."""
+"""Names on the page: tasks, metrics, intermediates, languages; and which languages a benchmark's averages run over."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+import pandas as pd
 
 from stilts_jax.evaluation import benchmarks as evaluation
 
@@ -13,16 +17,16 @@ GROUP_TITLES = {
     "retrieval": "Retrieval",
     "other": "Other",
 }
-# Targets, then intermediates in the order of the paper's rows.
-_TITLES = {
-    **{"xnli": "XNLI", "pawsx": "PAWS-X", "xcopa": "XCOPA", "udpos": "POS", "panx": "NER", "xquad": "XQuAD"},
-    **{"mlqa": "MLQA", "tydiqa": "TyDiQA", "bucc": "BUCC", "tatoeba": "Tatoeba", "mewslix": "Mewsli-X"},
-    "lareqa": "LAReQA",
-}
+# Intermediates in the order of the paper's rows, then targets.
 _INTERMEDIATES = {
     **{"none": "none", "anli": "ANLI", "anliplus": "ANLI+", "mnli": "MNLI", "snli": "SNLI", "qqp": "QQP"},
     **{"squad_v1": "SQuAD v1.1", "squad_v2": "SQuAD v2.0", "hellaswag": "HellaSwag", "ccg": "CCG"},
     **{"cosmosqa": "Cosmos QA", "commonsenseqa": "CSQA", "siqa": "SIQA", "copa": "COPA", "mlm": "MLM"},
+}
+_TITLES = _INTERMEDIATES | {
+    **{"xnli": "XNLI", "pawsx": "PAWS-X", "xcopa": "XCOPA", "udpos": "POS", "panx": "NER", "xquad": "XQuAD"},
+    **{"mlqa": "MLQA", "tydiqa": "TyDiQA", "bucc": "BUCC", "tatoeba": "Tatoeba", "mewslix": "Mewsli-X"},
+    "lareqa": "LAReQA",
 }
 _METRICS = {"accuracy": "acc.", "f1": "F1", "em": "EM", "map": "mAP", "map20": "mAP@20", "mrr": "MRR"}
 _MANY_TASKS = 4
@@ -62,11 +66,6 @@ def known_group(task: str) -> str:
     return next(filter(None, groups), "other")
 
 
-def task_title(task: str) -> str:
-    """The name that the papers' tables use."""
-    return _TITLES.get(task) or intermediate_title(task)
-
-
 def metric_titles(metrics: Sequence[str]) -> list[str]:
     """Short names for a column head."""
     return [_METRICS.get(metric, metric) for metric in metrics]
@@ -74,20 +73,15 @@ def metric_titles(metrics: Sequence[str]) -> list[str]:
 
 def meaning(metrics: Sequence[str]) -> str:
     """What a task's value is: ``acc.``, ``mean of F1 and EM``."""
-    titles = metric_titles(metrics)
-    return "mean of " * (len(titles) > 1) + " and ".join(titles)
+    return "mean of " * (len(metrics) > 1) + " and ".join(metric_titles(metrics))
 
 
-def intermediate_title(name: str) -> str:
+def task_title(name: str) -> str:
     """``mnli+mlm`` -> ``MNLI + MLM``, ``mnli@de`` -> ``MNLI (de)``; what is not known stays as it is."""
     if name.startswith("hub:"):
         return name[4:]
-    titles = []
-    for part in name.split("+"):
-        task, _, language = part.partition("@")
-        titles.append(_INTERMEDIATES.get(task) or _TITLES.get(task) or task)
-        titles[-1] += f" ({language})" if language else ""
-    return " + ".join(titles)
+    parts = (part.partition("@") for part in name.split("+"))
+    return " + ".join(_TITLES.get(task, task) + (f" ({code})" if code else "") for task, _, code in parts)
 
 
 def short_title(name: str) -> str:
@@ -97,15 +91,26 @@ def short_title(name: str) -> str:
         model = name[4:].rstrip("/")
         return model if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", model) else model.split("/")[-1]
     if len(tasks) < _MANY_TASKS:
-        return intermediate_title(name)
+        return task_title(name)
     return f"Multi-task ({len(tasks)})" + (" + MLM" if "mlm" in name.split("+") else "")
 
 
 def intermediate_order(name: str) -> tuple[int, int, int, str]:
     """Sorts as the paper does: single tasks, variants behind their base, mixtures, hub models."""
-    known = list(_INTERMEDIATES)
-    parts = name.split("+")
+    known, parts = list(_INTERMEDIATES), name.split("+")
     base = parts[0].partition("@")[0]
     mixture = len([part for part in parts if part != "mlm"]) > 1
     place = known.index(base) if base in known else len(known)
     return (2 if name.startswith("hub:") else int(mixture), place, len(parts), name)
+
+
+@cache
+def known_languages() -> pd.DataFrame:
+    """Names and a few public facts of the benchmarks' languages, by code; see the head of ``languages.csv``."""
+    with resources.files("stilts_jax.report").joinpath("languages.csv").open(encoding="utf-8") as stream:
+        return pd.read_csv(stream, comment="#", keep_default_na=False).set_index("code")
+
+
+def language_name(code: str) -> str:
+    """``Swahili`` for ``sw``; the code itself for what is not known."""
+    return str(known_languages()["name"].get(code, code))

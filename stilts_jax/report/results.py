@@ -1,42 +1,46 @@
-"""``result.json`` files as one frame, a row a score; what is broken or half there costs itself only."""
+"""``result.json`` files as one frame, a row a score; a file that can't be used costs itself only."""
 
 import base64
-import binascii
 import json
 import math
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stilts_jax.errors import DataError, RecordError
+from stilts_jax.experiment.results import FAILURE, FORMAT, RESULT
 from stilts_jax.files import open_path, read_record
 
 if TYPE_CHECKING:
     import pandas as pd
 
-RESULT_FILE = "result.json"
-FAILURE_FILE = "failure.json"
-FORMAT = 2
 BASELINE = "none"
-_ITEM_TYPES = ("float32", "int32", "uint8")
-_COLUMNS = (
-    *(
-        "phase",
-        "key",
-        "stage",
-        "intermediate",
-        "target",
-        "source_language",
-        "intermediate_seed",
-        "target_seed",
-    ),
-    *("task", "group", "split", "reported", "metric", "main", "language", "value", "zero_shot", "settings"),
+_PHASE = (
+    "phase",
+    "key",
+    "stage",
+    "intermediate",
+    "target",
+    "source_language",
+    "intermediate_seed",
+    "target_seed",
 )
-T = TypeVar("T")
+_SCORE = (
+    "task",
+    "group",
+    "split",
+    "reported",
+    "metric",
+    "main",
+    "language",
+    "value",
+    "zero_shot",
+    "settings",
+)
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,6 @@ class Items:
 
     Attributes:
         statistic: ``mean``: values are [n] in 0..1; otherwise [n, 3] counts (right, predicted, gold).
-        values: [n] or [n, 3]
         aligned: whether item i is the same item in every language.
         ids: a digest of the items' ids in their order; empty where none was kept.
     """
@@ -55,6 +58,11 @@ class Items:
     aligned: bool
     ids: str = ""
 
+    @property
+    def count(self) -> int:
+        """How many items can be paired between runs: of a set of pairs, those in the gold set."""
+        return int(np.count_nonzero(self.values[:, 2])) if self.statistic == "binary_f1" else len(self.values)
+
     def score(self) -> float:
         """The percentage that the items add up to."""
         if self.values.ndim == 1:
@@ -63,90 +71,72 @@ class Items:
         return 200.0 * right / (predicted + gold) if predicted + gold else 0.0
 
 
-@dataclass(frozen=True)
 class Run:
-    """One finished or failed phase.
+    """One phase that has scores, or failed: its ``result.json`` or ``failure.json``.
 
     Attributes:
-        path: where it was read.
         target: what a target phase trains on; None for retrieval.
+        seeds: (intermediate seed, target seed)
         scores: (task, split, metric, language, percent)
-        main_metric: the metrics whose mean is the value of a task, by task.
         names: (title, group) by task; an empty title where the name serves.
         tuned: languages with a threshold that was tuned on their dev set, by task; without the source language.
-        source_dev: the score on the dev set of what was trained, in the language of training.
+        source_dev: the score on the dev set of what was trained, in the language of training; None if there is none.
         error: why the phase failed; empty where it has scores.
         later_error: why a later attempt of a phase with scores failed.
     """
 
-    path: Path
-    key: str
-    name: str
-    stage: str
-    intermediate: str
-    target: str | None
-    source_language: str
-    intermediate_seed: int | None
-    target_seed: int | None
-    parent: str | None
-    scores: tuple[tuple[str, str, str, str, float], ...]
-    main_metric: Mapping[str, tuple[str, ...]]
-    reported_split: Mapping[str, str]
-    names: Mapping[str, tuple[str, str]]
-    tuned: Mapping[str, frozenset[str]]
-    zero_shot: bool
-    collapsed: bool
-    notes: tuple[str, ...]
-    best_step: object
-    source_dev: float | None
-    history: tuple[tuple[float, float], ...]
-    curve: tuple[tuple[float, float], ...] = field(repr=False)
-    raw_items: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(repr=False)
-    throughput: Mapping[str, Any]
-    environment: Mapping[str, Any]
-    config: Mapping[str, Any] = field(repr=False)
-    data: Mapping[str, Any] = field(repr=False)
-    error: str
-    later_error: str = ""
+    def __init__(self, folder: Path, record: Mapping[str, Any]) -> None:
+        phase, selection, error = record["phase"], record.get("selection") or {}, record.get("error")
+        self.folder, self.later_error = folder, ""
+        self.key, self.name, self.stage, self.parent = (
+            phase[one] for one in ("key", "name", "stage", "parent")
+        )
+        self.intermediate, self.target = phase["intermediate"], phase["target_training"]
+        self.source_language = phase["source_language"]
+        self.seeds: tuple[int | None, int | None] = (phase["intermediate_seed"], phase["target_seed"])
+        self.scores = [
+            (task, split, metric, language, math.nan if value is None else float(value))
+            for task, by_split in record["scores"].items()
+            for split, by_metric in by_split.items()
+            for metric, by_language in by_metric.items()
+            for language, value in by_language.items()
+        ]
+        self._main_metric, self._reported_split = record["main_metric"], record["reported_split"]
+        self.names = {task: (one["title"], one["group"]) for task, one in record.get("tasks", {}).items()}
+        thresholds = record.get("thresholds") or {}
+        self.tuned = {task: {*codes} - {self.source_language} for task, codes in thresholds.items()}
+        self.zero_shot, self.collapsed = selection.get("zero_shot", True), bool(selection.get("collapsed"))
+        self.notes, self.best_step = list(selection.get("notes") or ()), selection.get("best_step")
+        self.source_dev = (selection.get("source_dev") or {}).get("score")
+        self._items, self.curve = record.get("items") or {}, record.get("curve") or []
+        self.throughput, self.environment = record.get("throughput") or {}, record.get("environment") or {}
+        self.config, self.data = record.get("config") or {}, record.get("data") or {}
+        self.error = f"{error['type']}: {error['message']}" if error else ""
 
-    @property
-    def seeds(self) -> tuple[int | None, int | None]:
-        """(intermediate seed, target seed)"""
-        return self.intermediate_seed, self.target_seed
-
-    def tasks(self) -> tuple[str, ...]:
+    def tasks(self) -> list[str]:
         """The tasks that this phase was to score."""
-        scored = (task for task, *_ in self.scores)
-        return tuple(dict.fromkeys([*self.main_metric, *self.reported_split, *scored]))
+        return list(
+            dict.fromkeys([*self._main_metric, *self._reported_split, *(one[0] for one in self.scores)])
+        )
 
     def split(self, task: str) -> str:
         """The split that tables show of ``task``."""
-        return self.reported_split.get(task, "test")
+        return self._reported_split.get(task, "test")
 
-    def metrics(self, task: str) -> tuple[str, ...]:
+    def metrics(self, task: str) -> list[str]:
         """The metrics whose mean is the value of ``task``."""
-        return self.main_metric.get(task, ("accuracy",))
-
-    def language_scores(self, task: str) -> dict[str, tuple[float, ...]]:
-        """The main metrics of each language that has all of them, on the split that tables show."""
-        here = (task, self.split(task))
-        found = {(metric, code): value for *names, metric, code, value in self.scores if tuple(names) == here}
-        rows = {
-            code: tuple(found.get((one, code), math.nan) for one in self.metrics(task)) for _, code in found
-        }
-        return {code: row for code, row in rows.items() if all(map(math.isfinite, row))}
+        return self._main_metric.get(task) or ["accuracy"]
 
     def items(self, task: str) -> dict[str, Items]:
-        """Decodes the items of ``task`` by language; what can't be decoded is left out."""
-        decoded = {code: _decode_items(raw) for code, raw in self.raw_items.get(task, {}).items()}
-        return {code: items for code, items in decoded.items() if items is not None}
+        """Decodes the items of ``task`` by language."""
+        return {code: _decode(raw) for code, raw in self._items.get(task, {}).items()}
 
 
 @dataclass(frozen=True)
 class Broken:
-    """A file that is no usable result, and why."""
+    """A phase's folder without a usable result, or a file that is none, and why."""
 
-    path: Path
+    path: str
     reason: str
 
 
@@ -172,11 +162,8 @@ def load_results(workdir: str | Path) -> "pd.DataFrame":
     """
     runs, _ = read_results(open_path(str(workdir)))
     if not runs:
-        raise DataError(
-            "There are no results.",
-            where=f"{workdir}/phases",
-            fix="run `stilts grid` first, or give the folder that it wrote to",
-        )
+        fix = "run `stilts grid` first, or give the folder that it wrote to"
+        raise DataError("There are no results.", where=f"{workdir}/phases", fix=fix)
     return make_frame(runs)
 
 
@@ -205,7 +192,7 @@ def make_frame(runs: Sequence[Run]) -> "pd.DataFrame":
             rows.append((*who, *score, unseen, settings))
     kinds = {"intermediate_seed": "Int64", "target_seed": "Int64", "value": float}
     kinds |= dict.fromkeys(("reported", "main", "zero_shot"), bool)
-    frame = pd.DataFrame(rows, columns=_COLUMNS).astype(kinds)
+    frame = pd.DataFrame(rows, columns=[*_PHASE, *_SCORE]).astype(kinds)
     frame.attrs["settings"] = common
     return frame
 
@@ -215,14 +202,14 @@ def split_configs(configs: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any],
     common: dict[str, Any] = {}
     rest: list[dict[str, Any]] = [{} for _ in configs]
     for name in sorted({name for config in configs for name in config}):
-        values = [config.get(name) for config in configs]
-        if all(isinstance(value, Mapping) for value in values):
-            shared, different = split_configs([value for value in values if isinstance(value, Mapping)])
+        there = [config[name] for config in configs if name in config]
+        if len(there) == len(configs) and all(isinstance(value, Mapping) for value in there):
+            shared, different = split_configs(there)
             common |= {name: shared} if shared else {}
             for own, value in zip(rest, different):
                 own |= {name: value} if value else {}
-        elif all(name in config for config in configs) and all(value == values[0] for value in values):
-            common[name] = values[0]
+        elif len(there) == len(configs) and all(value == there[0] for value in there):
+            common[name] = there[0]
         else:
             for own, config in zip(rest, configs):
                 own |= {name: config[name]} if name in config else {}
@@ -230,146 +217,56 @@ def split_configs(configs: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any],
 
 
 def read_results(workdir: Path) -> tuple[list[Run], list[Broken]]:
-    """Reads every ``result.json`` and ``failure.json`` below ``workdir``.
+    """Reads the results and failures of all phases below ``workdir``, in the order of their folders.
 
     Of phases of one name, run with several settings in one work directory, the one that finished last is kept: two
     settings in one cell would look like two seeds.
-
-    Returns:
-        The runs in the order of their paths, and the files (or phase folders without one) that are of no use.
     """
     runs: list[Run] = []
     broken: list[Broken] = []
     phases = workdir / "phases"
-    folders = sorted(path for path in phases.iterdir() if path.is_dir()) if phases.is_dir() else []
-    for folder in folders:
-        result = _try_to_read(folder / RESULT_FILE, broken)
-        failure = _try_to_read(folder / FAILURE_FILE, broken)
+    for folder in sorted(path for path in phases.iterdir() if path.is_dir()) if phases.is_dir() else ():
+        result, failure = (_try_to_read(folder / name, broken) for name in (RESULT, FAILURE))
         if result:
-            runs.append(replace(result, later_error=failure.error if failure else ""))
+            result.later_error = failure.error if failure else ""
+            runs.append(result)
         elif failure:
             runs.append(failure)
-        elif not (folder / RESULT_FILE).exists():
-            broken.append(Broken(folder, "no result.json: not finished"))
-    newest = {
-        run.name: run
-        for run in sorted(runs, key=lambda run: (not run.error, str(run.environment.get("finished") or "")))
-    }
+        elif not (folder / RESULT).exists():
+            broken.append(Broken(folder.name, "no result.json: not finished"))
+    order = sorted(runs, key=lambda run: (not run.error, str(run.environment.get("finished") or "")))
+    newest = {run.name: run for run in order}
     for run in runs:
         if newest[run.name] is not run:
-            other = newest[run.name].path.parent.name
-            broken.append(Broken(run.path, f"{run.name} was run with other settings too ({other})"))
+            why = f"{run.name} was run with other settings too ({newest[run.name].folder.name})"
+            broken.append(Broken(run.folder.name, why))
     return [run for run in runs if newest[run.name] is run], broken
 
 
 def _try_to_read(path: Path, broken: list[Broken]) -> Run | None:
+    name = f"{path.parent.name}/{path.name}"
     try:
         return read_run(path)
     except FileNotFoundError:
         return None
     except RecordError as error:
-        broken.append(Broken(path, error.what))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        broken.append(Broken(path, f"{type(error).__name__}: {error}"))
+        broken.append(Broken(name, error.what))
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+    ) as error:  # it has a digest, so another program wrote it
+        broken.append(Broken(name, f"it is no result: {error!r}"))
     return None
 
 
 def read_run(path: Path) -> Run:
-    """Reads one ``result.json`` or ``failure.json``.
-
-    Raises:
-        FileNotFoundError: there is none.
-        RecordError: it is damaged, or of another version.
-        ValueError, TypeError, KeyError, AttributeError: it does not hold what a result holds.
-    """
-    record = read_record(path, FORMAT)
-    phase, error = record["phase"], record.get("error")
-    environment = dict(record.get("environment") or {})
-    selection = dict(record.get("selection") or {})
-    source = str(phase.get("source_language") or "en")
-    history = _as_points(selection.get("history"))
-    main = (record.get("main_metric") or {}).items()
-    return Run(
-        path=path,
-        key=str(phase["key"]),
-        name=str(phase.get("name") or phase["key"]),
-        stage=str(phase["stage"]),
-        intermediate=str(phase.get("intermediate") or BASELINE),
-        target=_optional(phase.get("target_training"), str),
-        source_language=source,
-        intermediate_seed=_optional(phase.get("intermediate_seed"), int),
-        target_seed=_optional(phase.get("target_seed"), int),
-        parent=_optional(phase.get("parent"), str),
-        scores=tuple(_walk_scores(record.get("scores") or {})),
-        main_metric={task: tuple(str(metric) for metric in metrics) for task, metrics in main if metrics},
-        reported_split={task: str(split) for task, split in (record.get("reported_split") or {}).items()},
-        names={
-            task: (str(one.get("title") or ""), str(one.get("group") or ""))
-            for task, one in (record.get("tasks") or {}).items()
-        },
-        tuned={task: frozenset(found) - {source} for task, found in (record.get("thresholds") or {}).items()},
-        zero_shot=selection.get("zero_shot") is not False,
-        collapsed=bool(selection.get("collapsed")),
-        notes=tuple(str(note) for note in selection.get("notes") or ()),
-        best_step=selection.get("best_step"),
-        source_dev=_source_dev(selection, history),
-        history=history,
-        curve=_as_points(record.get("curve")),
-        raw_items={task: dict(items) for task, items in (record.get("items") or {}).items()},
-        throughput=dict(record.get("throughput") or {}),
-        environment=environment | {"versions": dict(environment.get("versions") or {})},
-        config=dict(record.get("config") or {}),
-        data={
-            task: {split: dict(one) for split, one in splits.items()}
-            for task, splits in (record.get("data") or {}).items()
-        },
-        error=f"{error.get('type', 'Error')}: {error.get('message', '')}" if error else "",
-    )
+    """Reads one ``result.json`` or ``failure.json``; raises FileNotFoundError, or RecordError for a damaged one."""
+    return Run(path.parent, read_record(path, FORMAT))
 
 
-def _walk_scores(scores: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str, float]]:
-    """Null and what is no number become NaN, so that one bad value costs one cell and not the file."""
-    for task, by_split in scores.items():
-        for split, by_metric in by_split.items():
-            for metric, by_language in by_metric.items():
-                for language, value in by_language.items():
-                    yield task, split, metric, language, _as_float(value)
-
-
-def _source_dev(selection: Mapping[str, Any], history: Sequence[tuple[float, float]]) -> float | None:
-    """The score that was kept; of the selected step where there is only the history."""
-    recorded = _as_float(dict(selection.get("source_dev") or {}).get("score"))
-    if math.isfinite(recorded):
-        return recorded
-    if not selection.get("zero_shot", True):
-        return None
-    at_best = [score for step, score in history if step == selection.get("best_step")]
-    return max(at_best or [score for _, score in history], default=None)
-
-
-def _optional(value: object, kind: type[T]) -> T | None:
-    if value is None or isinstance(value, kind):
-        return value
-    raise TypeError(f"{value!r} is not {kind.__name__}")
-
-
-def _as_points(pairs: Sequence[Sequence[object]] | None) -> tuple[tuple[float, float], ...]:
-    points = ((_as_float(step), _as_float(value)) for step, value in pairs or ())
-    return tuple(point for point in points if all(map(math.isfinite, point)))
-
-
-def _as_float(value: object) -> float:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
-
-
-def _decode_items(raw: Mapping[str, Any]) -> Items | None:
-    try:
-        if raw["dtype"] not in _ITEM_TYPES or len(raw["shape"]) != (1 if raw["statistic"] == "mean" else 2):
-            return None
-        data = zlib.decompress(base64.b64decode(raw["data"]))
-        values = np.frombuffer(data, np.dtype(raw["dtype"]).newbyteorder("<")).reshape(raw["shape"])
-        return Items(
-            str(raw["statistic"]), values, bool(raw.get("aligned", False)), str(raw.get("ids") or "")
-        )
-    except (KeyError, TypeError, ValueError, zlib.error, binascii.Error):
-        return None
+def _decode(raw: Mapping[str, Any]) -> Items:
+    data = zlib.decompress(base64.b64decode(raw["data"]))
+    values = np.frombuffer(data, np.dtype(raw["dtype"]).newbyteorder("<")).reshape(raw["shape"])
+    return Items(raw["statistic"], values, raw["aligned"], raw.get("ids", ""))

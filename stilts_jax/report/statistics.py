@@ -1,90 +1,130 @@
-"""Statistics on plain arrays: bootstrap, McNemar, corrections, variance components, rank correlation."""
+"""Statistics on plain arrays: errors of items and seeds, corrections, variance components, rank correlation."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+import pandas as pd
+from scipy import special, stats
 
-RESAMPLES = 1000
+from stilts_jax.report.results import Items
+
 _FEWEST_DEGREES = 3  # of freedom, below which a partial correlation is no more than noise
 
 
-def resample_counts(generator: np.random.Generator, items: int, resamples: int = RESAMPLES) -> np.ndarray:
-    """Draws bootstrap samples of ``items`` items.
-
-    Returns:
-        float32 [resamples, items]: how often each item is in each sample; a matrix product with the items'
-        values then gives the sums over samples.
-    """
-    counts = np.empty((resamples, items), np.float32)
-    for sample in counts:
-        sample[:] = np.bincount(generator.integers(0, items, items, dtype=np.int32), minlength=items)
-    return counts
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A difference, its 95 % bootstrap interval, and a two-sided p-value."""
+class Interval(NamedTuple):
+    """A difference with its 95 % interval and two-sided p-value; and the standard errors that they are made of."""
 
     difference: float
     low: float
     high: float
     p: float
+    error_items: float
+    error_seeds: float
 
 
-def bootstrap_interval(difference: float, resampled: np.ndarray) -> Interval:
-    """Describes ``difference`` by its values in resampled data ([R]).
+def join_errors(
+    difference: float, items: float, count: int, seeds: tuple[float, float] = (0.0, 0.0)
+) -> Interval:
+    """Returns the interval of a difference whose error has two independent sources.
 
-    Both take the difference over its bootstrap standard error as normal, so that the interval leaves zero out just
-    where p < 0.05. Counting resamples beyond zero could not tell p-values below 1/R apart, which correcting for
-    many comparisons needs.
+    Student's t with the degrees of freedom of Welch and Satterthwaite: of one source it is the usual t interval.
+
+    Args:
+        items: the squared standard error over ``count`` test items.
+        seeds: the squared standard error over seeds and its degrees of freedom; zeros if there is one run.
     """
-    error = float(np.std(resampled, ddof=1))
-    low, high = difference + error * stats.norm.ppf([0.025, 0.975])
-    p = math.nan
+    variance = items + seeds[0]
+    error, p, half = math.sqrt(variance), math.nan, 0.0
     if error > 1e-9:
-        p = float(2 * stats.norm.sf(abs(difference) / error))
+        denominator = items**2 / max(count - 1, 1) + (seeds[0] ** 2 / seeds[1] if seeds[1] else 0.0)
+        degrees = variance**2 / denominator
+        half = error * float(special.stdtrit(degrees, 0.975))
+        p = float(2 * special.stdtr(degrees, -abs(difference) / error))
     elif abs(difference) < 1e-9:
         p = 1.0
-    return Interval(difference, float(low), float(high), p)
+    errors = math.sqrt(items), math.sqrt(seeds[0]) if seeds[1] else math.nan
+    return Interval(difference, difference - half, difference + half, p, *errors)
+
+
+def seed_error(by_seeds: Mapping[tuple[int, int], float]) -> tuple[float, float]:
+    """Returns the squared standard error of the mean over runs, and its degrees of freedom; zeros for one run.
+
+    Two-way random effects where seeds are crossed: runs that share a seed are not independent. The sum of the variances
+    of the means of both kinds of seed holds that of the rest twice; it is taken off once where the table is full.
+
+    Args:
+        by_seeds: a value a run, by (intermediate seed, target seed).
+    """
+    groups: list[dict[int, list[float]]] = [{}, {}]
+    for seeds, value in by_seeds.items():
+        for group, seed in zip(groups, seeds):
+            group.setdefault(seed, []).append(value)
+    sizes = [len(group) for group in groups]
+    if len(by_seeds) in sizes:  # a seed of its own for each run: that is all there is
+        groups, sizes = [{number: [value] for number, value in enumerate(by_seeds.values())}], [len(by_seeds)]
+    means = [np.array([np.mean(one) for one in group.values()]) for group in groups if len(group) > 1]
+    parts = [(float(np.var(one, ddof=1)) / len(one), len(one) - 1) for one in means]
+    if len(parts) == 2 and math.prod(sizes) == len(by_seeds):
+        degrees = parts[0][1] * parts[1][1]
+        total = float(np.var(list(by_seeds.values()))) * len(by_seeds)
+        between = sum(variance * (freedom * len(by_seeds)) for variance, freedom in parts)
+        parts.append((-max(total - between, 0.0) / degrees / len(by_seeds), degrees))
+    variance = max([sum(one for one, _ in parts), *(one for one, _ in parts)], default=0.0)
+    spread = sum(one**2 / degrees for one, degrees in parts)
+    return variance, max(variance**2 / spread, 1.0) if spread else float(len(parts) > 0)
+
+
+def shares(runs: Sequence[Items]) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Returns how much each item moves the mean score of runs, in points; and for each run items that are its own.
+
+    Drawing items again (the bootstrap) changes the score by the sum of the shares of what was drawn, to first order:
+    exactly for a mean; for F1 by its derivative. The first sum to zero. Of a set of pairs only those of the gold set
+    are the same in every run; what a run found beside them varies as a Poisson count.
+    """
+    if runs[0].statistic == "mean":
+        means = np.stack([one.values for one in runs]).mean(axis=0, dtype=np.float64)
+        return 100.0 * (means - means.mean()) / len(means), []
+    paired, beside = [], []
+    for one in runs:
+        values = one.values.astype(np.float64)
+        right, predicted, gold = values.sum(axis=0)
+        total = max(predicted + gold, 1.0)
+        found = 200.0 * (values[:, 0] * total - right * (values[:, 1] + values[:, 2])) / total**2 / len(runs)
+        in_gold = values[:, 2] > 0 if one.statistic == "binary_f1" else np.ones(len(values), bool)
+        paired.append(found[in_gold] - found[in_gold].mean())
+        beside.append(found[~in_gold])
+    return np.sum(paired, axis=0), beside
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
     """Holm's step-down correction (family-wise error); NaN is left out of the family and stays NaN."""
-    p = np.asarray(p_values, np.float64)
-    adjusted = np.full(p.shape, math.nan)
-    there = np.flatnonzero(np.isfinite(p))
-    order = there[np.argsort(p[there], kind="stable")]
-    factors = len(order) - np.arange(len(order))
-    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * factors))
-    return adjusted
+    p = pd.Series(p_values, dtype=float).dropna().sort_values()
+    adjusted = (p * np.arange(len(p), 0, -1)).cummax().clip(upper=1.0)
+    return adjusted.reindex(range(len(p_values))).to_numpy()
 
 
 def benjamini_hochberg(p_values: Sequence[float]) -> np.ndarray:
     """Benjamini and Hochberg's correction (false discovery rate); NaN is left out and stays NaN."""
-    p = np.asarray(p_values, np.float64)
-    adjusted, there = np.full(p.shape, math.nan), np.isfinite(p)
-    adjusted[there] = stats.false_discovery_control(p[there])
-    return adjusted
+    p = np.array(p_values, np.float64)
+    there = np.isfinite(p)
+    p[there] = stats.false_discovery_control(p[there])
+    return p
 
 
-@dataclass(frozen=True)
-class Components:
+class Components(NamedTuple):
     """Variance components of scores over two kinds of seeds; NaN where the design can't tell.
 
     Attributes:
         intermediate: variance between intermediate seeds, by the method of moments (may be below zero).
         target: variance between target seeds.
         rest: what neither explains: their interaction, and everything else.
-        shape: (intermediate seeds, target seeds)
     """
 
     intermediate: float
     target: float
     rest: float
-    shape: tuple[int, int]
 
 
 def crossed_components(scores: np.ndarray) -> Components:
@@ -97,29 +137,37 @@ def crossed_components(scores: np.ndarray) -> Components:
     rows, columns = scores.shape
     if rows == 1 or columns == 1:
         variance = float(np.var(scores, ddof=1)) if scores.size > 1 else math.nan
-        return Components(
-            variance if rows > 1 else math.nan,
-            variance if columns > 1 else math.nan,
-            math.nan,
-            (rows, columns),
-        )
-    grand = scores.mean()
+        return Components(variance if rows > 1 else math.nan, variance if columns > 1 else math.nan, math.nan)
     by_row, by_column = scores.mean(axis=1), scores.mean(axis=0)
-    square_rows = columns * float(np.sum((by_row - grand) ** 2)) / (rows - 1)
-    square_columns = rows * float(np.sum((by_column - grand) ** 2)) / (columns - 1)
-    rest = scores - by_row[:, None] - by_column + grand
+    rest = scores - by_row[:, None] - by_column + scores.mean()
     square_rest = float(np.sum(rest**2)) / ((rows - 1) * (columns - 1))
-    return Components(
-        (square_rows - square_rest) / columns,
-        (square_columns - square_rest) / rows,
-        square_rest,
-        (rows, columns),
+    intermediate = float(np.var(by_row, ddof=1)) - square_rest / columns
+    return Components(intermediate, float(np.var(by_column, ddof=1)) - square_rest / rows, square_rest)
+
+
+def full_table(by_seeds: Mapping[tuple[int, int], float]) -> np.ndarray:
+    """Returns [intermediate seeds, target seeds]: the largest full table that the runs fill.
+
+    Of equally large tables the one nearer to a square is taken.
+    """
+    seconds: dict[int, set[int]] = {}
+    for first, second in by_seeds:
+        seconds.setdefault(first, set()).add(second)
+    # The columns of a full table are those that some rows share: each row's, cut with others', are tried.
+    shared = {frozenset(one) for one in seconds.values()}
+    while more := {one & other for one in shared for other in shared} - shared:
+        shared |= more
+    tables = [([first for first in sorted(seconds) if one <= seconds[first]], sorted(one)) for one in shared]
+    rows, columns = max(
+        tables, key=lambda one: (len(one[0]) * len(one[1]), min(map(len, one))), default=([], [])
+    )
+    return np.array([[by_seeds[first, second] for second in columns] for first in rows]).reshape(
+        len(rows), len(columns)
     )
 
 
-@dataclass(frozen=True)
-class Correlation:
-    """Spearman's rho, its p-value and 95 % interval, and the partial correlation."""
+class Correlation(NamedTuple):
+    """Spearman's rho, its p-value and 95 % interval, and the partial correlation, over so many languages."""
 
     rho: float
     p: float
@@ -127,67 +175,44 @@ class Correlation:
     high: float
     partial: float
     partial_p: float
-    count: int
+    languages: int
 
 
 def correlate(x: np.ndarray, y: np.ndarray, controls: np.ndarray) -> Correlation:
     """Rank correlation of ``x`` and ``y`` ([N]) over languages, and the same given ``controls`` ([N, K]).
 
-    Languages without a control (NaN) are left out of the partial correlation, and so is a control that no
-    language has.
+    Languages without a control (NaN) are left out of the partial correlation, and so is a control that no language
+    has. Half the interval's width, on Fisher's scale, is the rho with p = 0.05, so that the two never disagree.
     """
     rho, p = spearman(x, y)
-    low, high = spearman_interval(rho, len(x))
+    t = float(special.stdtrit(len(x) - 2, 0.975))
+    half = math.atanh(t / math.sqrt(len(x) - 2 + t * t))
+    middle = math.atanh(np.clip(rho, -1 + 1e-15, 1 - 1e-15))
     controls = controls[:, np.isfinite(controls).any(axis=0)]
     known = np.isfinite(controls).all(axis=1)
-    partial, partial_p = math.nan, math.nan
-    if controls.shape[1]:
-        partial, partial_p = partial_spearman(x[known], y[known], controls[known])
-    return Correlation(rho, p, low, high, partial, partial_p, len(x))
+    partial = spearman(x[known], y[known], controls[known]) if controls.shape[1] else (math.nan, math.nan)
+    return Correlation(rho, p, math.tanh(middle - half), math.tanh(middle + half), *partial, len(x))
 
 
-def spearman(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """Spearman's rho and its p-value (t approximation); NaN where one side is constant or N < 4."""
-    if len(x) < 4 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return math.nan, math.nan
-    found = stats.spearmanr(x, y)
-    return float(found.statistic), float(found.pvalue)
+def spearman(x: np.ndarray, y: np.ndarray, controls: np.ndarray | None = None) -> tuple[float, float]:
+    """Returns Spearman's rho and its two-sided p-value (t approximation); NaN where they can't be told.
 
-
-def spearman_interval(rho: float, count: int) -> tuple[float, float]:
-    """The 95 % interval of rho over ``count`` languages, on Fisher's scale.
-
-    Half its width is the rho that the test of ``spearman`` finds at p = 0.05, so that the two never disagree.
+    Given ``controls`` ([N, K]) it is the correlation of what a linear regression on their ranks leaves of the ranks,
+    with a degree of freedom taken off for each.
     """
-    if not math.isfinite(rho):
-        return math.nan, math.nan
-    t = float(stats.t.ppf(0.975, count - 2))
-    half = math.atanh(t / math.sqrt(count - 2 + t * t))
-    middle = float(np.arctanh(np.clip(rho, -1 + 1e-15, 1 - 1e-15)))
-    return math.tanh(middle - half), math.tanh(middle + half)
-
-
-def partial_spearman(x: np.ndarray, y: np.ndarray, controls: np.ndarray) -> tuple[float, float]:
-    """Correlation of the ranks of ``x`` and ``y`` after linear regression on the ranks of ``controls``.
-
-    Returns:
-        The correlation and its two-sided p-value, with a degree of freedom taken off for each control.
-    """
-    controls = np.asarray(controls, np.float64).reshape(len(x), -1)
-    controls = controls[:, np.ptp(controls, axis=0) > 0] if len(x) else controls
-    degrees = len(x) - 2 - controls.shape[1]
-    if degrees < _FEWEST_DEGREES:
-        return math.nan, math.nan
-    ranks = stats.rankdata(controls, axis=0)
-    design = np.column_stack([np.ones(len(x)), ranks])
-    left, right = (
-        values - design @ np.linalg.lstsq(design, values, rcond=None)[0]
-        for values in (stats.rankdata(x), stats.rankdata(y))
+    controls = (
+        np.empty((len(x), 0)) if controls is None or not len(x) else controls[:, np.ptp(controls, axis=0) > 0]
     )
+    degrees = len(x) - 2 - controls.shape[1]
+    if degrees < (_FEWEST_DEGREES if controls.shape[1] else 2):
+        return math.nan, math.nan
+    design = np.column_stack([np.ones(len(x)), *(stats.rankdata(one) for one in controls.T)])
+    ranks = np.column_stack([stats.rankdata(x), stats.rankdata(y)])
+    left, right = (ranks - design @ np.linalg.lstsq(design, ranks, rcond=None)[0]).T
     size = math.sqrt(float(left @ left) * float(right @ right))
     if size < 1e-9:
         return math.nan, math.nan
     rho = float(np.clip(left @ right / size, -1, 1))
     if abs(rho) > 1 - 1e-12:
         return rho, 0.0
-    return rho, float(2 * stats.t.sf(abs(rho) * math.sqrt(degrees / (1 - rho**2)), degrees))
+    return rho, float(2 * special.stdtr(degrees, -abs(rho) * math.sqrt(degrees / (1 - rho**2))))

@@ -9,23 +9,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
+import pandas as pd
+
 
 @dataclass(frozen=True)
 class Cell:
     """What one field of a table shows.
 
     Attributes:
-        text: what is read.
-        value: the number behind the text, for CSV; the text itself if None.
         detail: a smaller second line.
         note: a footnote: why the cell is empty, what is incomplete.
         hint: what a pointer over the cell shows (HTML only; never the only place of a fact).
         tone: -1..1 on the diverging scale; None is uncoloured.
-        numbers: what CSV has in columns of their own: percent, difference, their standard deviations, runs.
+        numbers: what CSV has in columns of their own, unrounded.
     """
 
     text: str = ""
-    value: float | None = None
     detail: str = ""
     note: str = ""
     hint: str = ""
@@ -79,6 +78,11 @@ class Table:
         found = [(name, len(list(columns))) for name, columns in groupby(self.columns, lambda one: one.group)]
         return found if any(name for name, _ in found) else []
 
+    @property
+    def footer(self) -> list[str]:
+        """Footnotes and notes, as Markdown and LaTeX show them."""
+        return [f"[{mark}] {text}" for text, mark in self.marks.items()] + list(self.notes)
+
 
 @dataclass(frozen=True)
 class Block:
@@ -87,8 +91,7 @@ class Block:
     kind: str
     title: str = ""
     text: str = ""
-    table: Table | None = None
-    blocks: Sequence["Block"] = ()
+    blocks: Sequence["Block | Table"] = ()
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,29 @@ class Section:
     title: str
     reading: str
     blocks: Sequence[Block | Table]
+
+
+def frame_table(name: str, title: str, frame: pd.DataFrame, notes: Sequence[str] = ()) -> Table:
+    """A table of a frame without its index: its columns are the heads (``head: detail``).
+
+    Cells may be made already; other numbers are shown with one digit, and whole in CSV.
+    """
+    columns = []
+    for head, kind in frame.dtypes.items():
+        numeric = pd.api.types.is_numeric_dtype(kind) or any(
+            isinstance(one, Cell) and one.numbers for one in frame[head]
+        )
+        columns.append(replace(*numbers(str(head)), numeric=numeric))
+    rows = [[_as_cell(value) for value in row] for row in frame.itertuples(index=False, name=None)]
+    return Table(name, title, columns, rows, notes)
+
+
+def _as_cell(value: object) -> Cell:
+    if isinstance(value, Cell):
+        return value
+    if isinstance(value, float):
+        return score(value)
+    return Cell(str(value), numbers={"": value} if isinstance(value, int) else {})
 
 
 def walk_tables(blocks: Sequence[Block | Table]) -> Iterator[Table]:
@@ -112,7 +138,7 @@ def walk_tables(blocks: Sequence[Block | Table]) -> Iterator[Table]:
 
 def folded(title: str, *blocks: Block | Table) -> Block:
     """Detail that opens on a click (and is always open in print)."""
-    return Block("folded", title, blocks=blocks)  # type: ignore[arg-type]
+    return Block("folded", title, blocks=blocks)
 
 
 def _mark(index: int) -> str:
@@ -138,27 +164,14 @@ def numbers(*heads: str) -> list[Column]:
     return [Column(name, detail) for name, _, detail in (head.partition(": ") for head in heads)]
 
 
-def cells(*values: "str | int | Cell") -> list[Cell]:
-    """Fields from what they show: texts, counts, or cells that are made already."""
-    return [
-        value if isinstance(value, Cell) else Cell(str(value), value if isinstance(value, int) else None)
-        for value in values
-    ]
-
-
 def score(value: float, digits: int = 1) -> Cell:
     """``71.3``."""
-    return Cell(fixed(value, digits), value)
+    return Cell(fixed(value, digits), numbers={"": value})
 
 
-def change(value: float, digits: int = 1, *, coloured: bool = False) -> Cell:
-    """``+1.3``; an en dash for NaN."""
-    return Cell(signed(value, digits), value, tone=gain_tone(value) if coloured else None)
-
-
-def probability(value: float) -> Cell:
-    """``0.032``, ``< 0.001``; an en dash for NaN."""
-    return Cell("< 0.001" if value < 0.001 else fixed(value, 3), value)
+def change(value: float, digits: int = 1) -> Cell:
+    """``+1.3``, coloured; an en dash for NaN."""
+    return Cell(signed(value, digits), tone=gain_tone(value), numbers={"": value})
 
 
 def signed(value: float, digits: int = 1) -> str:
@@ -191,7 +204,7 @@ def to_markdown(table: Table, escape: Callable[[str], str] = escape_markdown) ->
     Args:
         escape: ``str`` for a terminal, where nobody renders it.
     """
-    marks = table.marks
+    marks, right = table.marks, [column.numeric and index > 0 for index, column in enumerate(table.columns)]
     lines = [[f"{one.head} ({one.detail})" if one.detail else one.head for one in table.columns]]
     for row in table.rows:
         texts = [f"{cell.text} {cell.detail}".strip().replace("\n", "; ") for cell in row]
@@ -200,37 +213,32 @@ def to_markdown(table: Table, escape: Callable[[str], str] = escape_markdown) ->
         )
     lines = [[escape(text) for text in line] for line in lines]
     widths = [max(3, *(len(line[index]) for line in lines)) for index in range(len(table.columns))]
-    right = [column.numeric and index > 0 for index, column in enumerate(table.columns)]
-    lines = [
-        [
-            text.rjust(width) if to_right else text.ljust(width)
-            for text, width, to_right in zip(line, widths, right)
+    rule = ["-" * (width - 1) + ("-:"[to_right]) for width, to_right in zip(widths, right)]
+    body = ""
+    for line in (lines[0], rule, *lines[1:]):
+        fields = [
+            text.rjust(w) if to_right else text.ljust(w) for text, w, to_right in zip(line, widths, right)
         ]
-        for line in lines
-    ]
-    lines.insert(
-        1, ["-" * (width - 1) + (":" if to_right else "-") for width, to_right in zip(widths, right)]
-    )
-    notes = [f"[{mark}] {text}" for text, mark in marks.items()] + list(table.notes)
-    body = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    return body + "".join(f"\n{escape(note)}  " for note in notes) + ("\n" if notes else "")
+        body += f"| {' | '.join(fields)} |\n"
+    return body + "".join(f"\n{escape(note)}  " for note in table.footer) + "\n" * bool(table.footer)
 
 
-def sections_to_markdown(title: str, subtitle: str, sections: Sequence[Section]) -> str:
-    """Returns the whole report without its charts."""
+def sections_to_markdown(title: str, lead: Sequence[str], sections: Sequence[Section]) -> str:
+    """Returns the page as Markdown; figures are in the HTML only."""
 
     def write(block: Block | Table) -> str:
         if isinstance(block, Table):
             return f"\n**{escape_markdown(block.title)}**\n\n{to_markdown(block)}"
+        if block.kind == "chart":
+            return ""
         if block.kind == "code":
             fence = "`" * max(3, 1 + max(map(len, re.findall("`+", block.text)), default=0))
             return f"\n{fence}\n{block.text}\n{fence}\n"
-        if block.kind == "text":
-            return f"\n{escape_markdown(block.text)}\n"
         head = f"\n### {escape_markdown(block.title)}\n" if block.kind == "folded" else ""
-        return head + "".join(map(write, block.blocks))
+        text = f"\n{escape_markdown(block.text)}\n" if block.text else ""
+        return head + text + "".join(map(write, block.blocks))
 
-    parts = [f"# {escape_markdown(title)}\n\n{escape_markdown(subtitle)}\n"]
+    parts = [f"# {escape_markdown(title)}\n", *(f"\n{escape_markdown(one)}\n" for one in lead)]
     for one in sections:
         parts.append(f"\n## {one.title}\n\n{escape_markdown(one.reading)}\n")
         parts += map(write, one.blocks)
@@ -238,11 +246,11 @@ def sections_to_markdown(title: str, subtitle: str, sections: Sequence[Section])
 
 
 def to_csv(table: Table) -> str:
-    """Returns one header line and one line a row, numbers unrounded; a missing value says why.
+    """Returns the table with unrounded numbers; a missing value says why.
 
-    Where cells have several numbers, a cell is a line, so that percent and differences never share a column.
+    Where cells have several numbers (``percent``, ``difference``, ...), a cell is a line and each of them a column.
     """
-    names = list(dict.fromkeys(name for row in table.rows for cell in row for name in cell.numbers))
+    names = list(dict.fromkeys(name for row in table.rows for cell in row for name in cell.numbers if name))
     if names:
         lines = [[table.columns[0].head.lower(), "column", "detail", *names, "note"]]
         for row in table.rows:
@@ -262,8 +270,8 @@ def _plain(value: float) -> str:
 
 
 def _csv_field(cell: Cell) -> str:
-    if cell.value is not None:
-        return _plain(cell.value)
+    if "" in cell.numbers:
+        return _plain(cell.numbers[""])
     if cell.note and cell.text in ("", "–"):
         return f"missing: {cell.note}"
     return f"{cell.text} {cell.detail}".strip().replace("\n", "; ")
@@ -292,19 +300,18 @@ def to_latex(table: Table) -> str:
             text = f"\\cellcolor{{{'blue' if cell.tone > 0 else 'orange'}!{abs(cell.tone) * 40:.0f}}}{text}"
         return text
 
-    body = (
+    heads = (
         [[f"\\multicolumn{{{n}}}{{c}}{{{escape_latex(name)}}}" for name, n in table.spans]]
         if table.spans
         else []
     )
-    body.append([escape_latex(column.head) for column in columns])
+    heads.append([escape_latex(column.head) for column in columns])
     if any(column.detail for column in columns):
-        body.append([f"\\scriptsize {escape_latex(column.detail)}" for column in columns])
-    lines = [" & ".join(line) + r" \\" for line in body] + [r"\midrule"]
+        heads.append([f"\\scriptsize {escape_latex(column.detail)}" for column in columns])
+    lines = [" & ".join(line) + r" \\" for line in heads] + [r"\midrule"]
     for number, row in enumerate(table.rows):
         lines += [" & ".join(map(write, row)) + r" \\"] + [r"\midrule"] * (number in table.ruled)
     form = "l" + "".join("r" if column.numeric else "l" for column in columns[1:])
-    notes = [f"[{mark}] {text}" for text, mark in marks.items()] + list(table.notes)
     return "\n".join(
         [
             r"% needs \usepackage{booktabs} and \usepackage[table]{xcolor}",
@@ -314,7 +321,7 @@ def to_latex(table: Table) -> str:
             *lines,
             r"\bottomrule",
             r"\end{tabular}",
-            *(f"\n\\par\\noindent\\footnotesize {escape_latex(note)}" for note in notes),
+            *(f"\n\\par\\noindent\\footnotesize {escape_latex(note)}" for note in table.footer),
             r"\end{table}",
         ]
     )

@@ -1,28 +1,35 @@
-"""How far languages are from the one that was trained on, from three sources.
+"""Gain against distance: how far languages are from the one that was trained on, and whether that matters.
 
-* A CSV of the reader's own: ``code,name,DISTANCE,...,script,log_size``; only ``code`` and one distance must
-  be there. Any column of numbers is a distance; only ``log_...`` is the size of the pretraining text.
-* URIEL's typological features, where the ``lang2vec`` package is installed: only its data files are read.
-* Public facts that come with the package: genealogy and great-circle distance.
+Distances come from a CSV of the reader's own, ``code,name,DISTANCE,...,script,log_size`` (only ``code`` and one
+distance must be there; any column of numbers is a distance, only ``log_...`` is the size of the pretraining text), or
+from public facts that come with the package: genealogy and great-circle distance.
 """
 
-import csv
-import importlib.util
 import math
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from stilts_jax.errors import DataError
-from stilts_jax.report.languages import Language, known_languages
+from stilts_jax.report.figures import Drawing, Figures, scatter
+from stilts_jax.report.grid import Grid, Row
+from stilts_jax.report.names import GROUP_TITLES, known_languages, language_name
+from stilts_jax.report.results import BASELINE
+from stilts_jax.report.statistics import Correlation, benjamini_hochberg, correlate
+from stilts_jax.report.tables import Block, Cell, Column, Section, Table, fixed, folded, signed, stem, words
 
-_WORDS = ("code", "name", "script")  # columns that hold no numbers
-_SIZE = "log_"  # how the name of the column of text sizes starts
-_LANG2VEC_FEATURES = {"syntactic": "S_", "phonological": "P_", "inventory": "INV_"}
-_HALF_EARTH = 20015.1  # kilometres: the farthest that two places can be apart
+_FEWEST = 5  # languages below which a rank correlation says nothing
+_SIGNIFICANT = 0.05
+CAUTION = (
+    "Caution: a gain is bounded by the room above the baseline, and the baseline falls with distance. Near "
+    "languages start high and can't gain much (a ceiling); far ones start low, and noise in a low baseline "
+    "comes back as a gain (regression to the mean). A correlation of gain with distance alone is no "
+    "evidence that transfer works better or worse there; compare it with the first row, which correlates "
+    "the baseline itself."
+)
 
 
 @dataclass(frozen=True)
@@ -30,181 +37,221 @@ class Typology:
     """Distances from one language, and what is controlled for.
 
     Attributes:
-        distances: by kind, then by language code.
+        distances: a row a language, a column a kind of distance.
         sources: where each kind comes from, in words.
-        same_script: 1.0 where a language is written in the source language's script.
-        log_size: natural logarithm of the size of the pretraining text.
+        controls: ``same_script`` (as the source language) and ``log_size`` of the pretraining text, by language.
         names: the reader's own names of languages.
-        notes: what a reader has to know: languages without data.
+        note: which languages nothing is known of.
     """
 
-    distances: Mapping[str, Mapping[str, float]]
-    sources: Mapping[str, str]
-    same_script: Mapping[str, float]
-    log_size: Mapping[str, float]
-    names: Mapping[str, str]
-    notes: tuple[str, ...]
+    distances: pd.DataFrame
+    sources: dict[str, str]
+    controls: pd.DataFrame
+    names: dict[str, str] = field(default_factory=dict)
+    note: str = ""
 
 
-def find_typology(languages: Sequence[str], source: str, own: Path | None = None) -> Typology:
-    """Gathers distances of ``languages`` from ``source``.
-
-    Args:
-        own: the reader's CSV; if given, its distances are the only ones.
-    """
-    if own is not None:
-        return read_distances(own, source)
+def find_typology(languages: Sequence[str], source: str) -> Typology:
+    """Gathers what the package knows of ``languages``: distances from ``source``."""
     known = known_languages()
-    here = {code: known[code] for code in languages if code in known}
-    origin = known.get(source)
-    absent = [code for code in languages if code not in known]
-    notes = [f"Nothing is known of {', '.join(absent)}: give their distances in a CSV."] if absent else []
-    if origin is None:
-        return Typology({}, {}, {}, {}, {}, (*notes, f"Nothing is known of the source language {source}."))
-    distances, sources = _from_lang2vec(here, origin)
-    if not distances:
-        notes.append(
-            "Syntactic, phonological and inventory distances need URIEL's features: install the lang2vec "
-            "package, or give a CSV of distances."
-        )
-    distances["geographic distance"] = {code: great_circle(one, origin) for code, one in here.items()}
-    sources["geographic distance"] = "great circle between central cities, share of the longest possible"
-    if "genetic distance" not in distances:
-        distances["genealogical distance"] = {
-            code: family_distance(one, origin) for code, one in here.items()
-        }
-        sources["genealogical distance"] = "share of family, branch, sub-branch, language that is not common"
-    sizes = {code: math.log(one.corpus_megabytes) for code, one in here.items() if one.corpus_megabytes > 0}
-    same = {code: float(one.script == origin.script) for code, one in here.items()}
-    return Typology(distances, sources, same, sizes, {}, tuple(notes))
-
-
-def family_distance(one: Language, other: Language) -> float:
-    """0.25 within a sub-branch, 0.5 within a branch, 0.75 within a family, 1 between families."""
-    if one.code == other.code:
-        return 0.0
-    shared = 0
-    for mine, theirs in zip(one.path, other.path):
-        if mine != theirs:
-            break
-        shared += 1
-    return 1.0 - shared / (len(one.path) + 1)
-
-
-def great_circle(one: Language, other: Language) -> float:
-    """The shortest way over the Earth, as a share of the longest possible."""
-    first, second = math.radians(one.latitude), math.radians(other.latitude)
-    across = math.radians(one.longitude - other.longitude)
-    haversine = (
-        math.sin((first - second) / 2) ** 2 + math.cos(first) * math.cos(second) * math.sin(across / 2) ** 2
+    absent = [code for code in {*languages, source} if code not in known.index]
+    note = (
+        f"Nothing is known of {', '.join(sorted(absent))}: give distances in a CSV (--distances)."
+        if absent
+        else ""
     )
-    return 2 * 6371.0 * math.asin(math.sqrt(min(haversine, 1.0))) / _HALF_EARTH
+    here, origin = known.loc[known.index.intersection(languages)], known.reindex([source]).iloc[0]
+    if source in absent:
+        here = here.iloc[:0]
+    paths = [str(path).split("/") for path in here.family]
+    shared = [_shared(path, str(origin.family).split("/")) / (len(path) + 1) for path in paths]
+    places = np.radians([here.latitude, here.longitude]), np.radians([origin.latitude, origin.longitude])
+    distances = {
+        "geographic distance": great_circle(*places[0], *places[1]),
+        "genealogical distance": np.where(here.index == source, 0.0, 1.0 - np.array(shared)),
+    }
+    sources = {
+        "geographic distance": "great circle between central cities, share of the longest possible",
+        "genealogical distance": "share of family, branch, sub-branch, language that is not common",
+    }
+    sizes = np.log(here.corpus_megabytes.where(here.corpus_megabytes > 0))
+    controls = pd.DataFrame({"same_script": (here.script == origin.script).astype(float), "log_size": sizes})
+    return Typology(pd.DataFrame(distances, here.index), sources, controls, note=note)
 
 
-def _from_lang2vec(
-    languages: Mapping[str, Language], origin: Language
-) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
-    folder = _lang2vec_folder()
-    if folder is None:
-        return {}, {}
-    distances: dict[str, dict[str, float]] = {}
-    sources: dict[str, str] = {}
-    try:
-        with np.load(folder / "feature_predictions.npz", allow_pickle=False) as database:
-            vectors = _vectors(database, [*languages.values(), origin])
-            names = database["feats"].astype(str)
-        for kind, prefix in _LANG2VEC_FEATURES.items():
-            chosen = np.char.startswith(names, prefix)
-            distances[f"{kind} distance"] = _cosine_distances(
-                {code: v[chosen] for code, v in vectors.items()}, languages, origin
-            )
-            sources[f"{kind} distance"] = (
-                f"1 - cosine of URIEL's {kind} features (lang2vec, k-nearest-neighbour filled)"
-            )
-        with np.load(folder / "family_features.npz", allow_pickle=False) as database:
-            distances["genetic distance"] = _cosine_distances(
-                _vectors(database, [*languages.values(), origin]), languages, origin
-            )
-            sources["genetic distance"] = "1 - cosine of URIEL's family memberships (lang2vec)"
-    except (OSError, ValueError, KeyError):
-        return {}, {}  # another version's files: the built-in facts will do
-    return distances, sources
+def _shared(one: Sequence[str], other: Sequence[str]) -> int:
+    same = [a == b for a, b in zip(one, other)]
+    return [*same, False].index(False)
 
 
-def _lang2vec_folder() -> Path | None:
-    """The package's data; it is not imported, because it needs an old setuptools for that."""
-    spec = importlib.util.find_spec("lang2vec")
-    if spec is None or not spec.submodule_search_locations:
-        return None
-    folder = Path(next(iter(spec.submodule_search_locations))) / "data"
-    return folder if folder.is_dir() else None
-
-
-def _vectors(database: Mapping[str, np.ndarray], languages: Sequence[Language]) -> dict[str, np.ndarray]:
-    places = {str(code): place for place, code in enumerate(database["langs"])}
-    data = database["data"]
-    found = {}
-    for language in languages:
-        code = next((code for code in language.iso639_3 if code in places), None)
-        if code is not None:
-            found[language.code] = np.asarray(data[places[code], :, 0], np.float64)
-    return found
-
-
-def _cosine_distances(
-    vectors: Mapping[str, np.ndarray], languages: Mapping[str, Language], origin: Language
-) -> dict[str, float]:
-    base = vectors[origin.code]
-    distances = {}
-    for code in languages:
-        if code in vectors:
-            size = float(np.linalg.norm(vectors[code]) * np.linalg.norm(base))
-            # A language isolate has no family features at all: nothing is shared.
-            distances[code] = 1.0 - float(vectors[code] @ base) / size if size else 1.0
-    return distances
+def great_circle(
+    latitude: np.ndarray, longitude: np.ndarray, latitude0: float, longitude0: float
+) -> np.ndarray:
+    """The shortest way over the Earth, as a share of the longest possible; radians."""
+    across = np.sin((longitude - longitude0) / 2) ** 2
+    haversine = np.sin((latitude - latitude0) / 2) ** 2 + np.cos(latitude) * np.cos(latitude0) * across
+    return 2 * np.arcsin(np.sqrt(np.clip(haversine, 0, 1))) / np.pi
 
 
 def read_distances(path: Path, source: str) -> Typology:
     """Reads the reader's own CSV; raises DataError where it is not of the form that the module names."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            rows = list(csv.DictReader(stream))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        frame = pd.read_csv(
+            path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skip_blank_lines=False
+        )
+    except pd.errors.EmptyDataError:
+        frame = pd.DataFrame()
+    except (OSError, ValueError) as error:
         raise DataError(
             "The CSV of distances can't be read.",
             where=f"{path}: {error}",
             fix="give --distances a text file in UTF-8, with a head `code,DISTANCE,...`",
         ) from error
-    head = [name for name in (rows[0] if rows else {}) if name]
-    size_column = next((name for name in head if name.startswith(_SIZE)), "")
-    kinds = [name for name in head if name not in _WORDS and not name.startswith(_SIZE)]
-    if "code" not in head or not kinds:
+    sizes = [name for name in frame.columns if name.startswith("log_")][:1]
+    kinds = [
+        name
+        for name in frame.columns
+        if name not in ("code", "name", "script") and not name.startswith("log_")
+    ]
+    if "code" not in frame.columns or not kinds:
         raise DataError(
             "The CSV of distances lacks columns.",
-            where=f"{path}:1: {', '.join(head) or 'empty'}",
+            where=f"{path}:1: {', '.join(frame.columns) or 'empty'}",
             fix="write a head `code,syntactic,...,script,log_size` with at least one distance column",
         )
-    numbers: dict[str, dict[str, float]] = {name: {} for name in [*kinds, size_column] if name}
-    words: dict[str, dict[str, str]] = {name: {} for name in _WORDS}
-    for line, row in enumerate(rows, 2):
-        code = (row["code"] or "").strip()
-        for name in _WORDS:
-            words[name][code] = (row.get(name) or "").strip()
-        for name in numbers:
-            text = (row.get(name) or "").strip()
-            if text:
-                numbers[name][code] = _number(text, f"{path}:{line}, column {name}")
-    sizes = numbers.pop(size_column, {})
-    known = known_languages()
-    origin = words["script"].get(source) or (known[source].script if source in known else "")
-    same = {code: float(script == origin) for code, script in words["script"].items() if script and origin}
-    distances = {kind.replace("_", " "): numbers[kind] for kind in kinds}
+    frame = frame.apply(lambda column: column.str.strip()).drop_duplicates("code", keep="last")
+    numbers = frame[[*kinds, *sizes]].apply(pd.to_numeric, errors="coerce")
+    wrong = (frame[numbers.columns] != "") & ~np.isfinite(numbers)
+    for line, name in zip(*np.nonzero(wrong.to_numpy())):
+        where = f"{path}:{frame.index[line] + 2}, column {numbers.columns[name]}"
+        fix = "leave the field empty where it is not known"
+        raise DataError(f"{frame[numbers.columns[name]].iloc[line]!r} is no number.", where=where, fix=fix)
+    numbers, frame = numbers.set_index(frame.code), frame.set_index("code")
+    scripts = frame.script if "script" in frame else pd.Series("", frame.index)
+    own = scripts.get(source) or known_languages().script.get(source, "")
+    same = (scripts == own).astype(float).where((scripts != "") & bool(own))
+    controls = pd.DataFrame({"same_script": same, "log_size": numbers[sizes[0]] if sizes else math.nan})
+    names = {code: name for code, name in frame["name"].items() if name} if "name" in frame else {}
+    distances = numbers[kinds].rename(columns=lambda kind: kind.replace("_", " "))
     sources = {kind.replace("_", " "): f"column {kind} of {path.name}" for kind in kinds}
-    names = {code: name for code, name in words["name"].items() if name}
-    return Typology(distances, sources, same, sizes, names, ())
+    return Typology(distances, sources, controls, names)
 
 
-def _number(text: str, where: str) -> float:
-    if re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", text):
-        return float(text)
-    raise DataError(f"{text!r} is no number.", where=where, fix="leave the field empty where it is not known")
+def typology_section(grid: Grid, typology: Typology, figures: Figures) -> Section | None:
+    """Returns nothing where there is no baseline to gain over."""
+    if not grid.compared or not grid.scored:
+        return None
+    reading = (
+        f"Do languages far from {language_name(grid.source_languages[0])} gain more or less? Each point is a "
+        "language, its gain the mean over tasks, intermediates and seeds; languages that were trained on are left "
+        "out. ρ is Spearman's rank correlation with its 95 % interval; the partial ρ holds script and the logarithm "
+        "of pretraining text size constant."
+    )
+    notes = [Block("text", text=typology.note)] * bool(typology.note)
+    found = _correlations(grid, typology)
+    if not found:
+        text = f"No target has {_FEWEST} languages with a known distance beside those trained on."
+        return Section("typology", "Typology", reading, [*notes, Block("text", text=text)])
+    q = benjamini_hochberg([p for one in found.values() for p in (one.p, one.partial_p)]).reshape(-1, 2)
+    rates = dict(zip(found, q.tolist()))
+    kinds = list(dict.fromkeys(kind for kind, _, _ in found))
+    tables = [_table(grid, typology, kind, found, rates) for kind in kinds]
+    charts = [
+        Block(
+            "chart",
+            f"{GROUP_TITLES[group]}: gain against {kinds[0]}",
+            figures.draw(f"typology_{group}", drawing),
+        )
+        for group in GROUP_TITLES
+        if (drawing := _drawing(grid, typology, kinds[0], grid.tasks_in(group)))
+    ]
+    others = [folded(kind.capitalize(), table) for kind, table in zip(kinds[1:], tables[1:])]
+    blocks: list[Block | Table] = [
+        Block("text", text=CAUTION),
+        *notes,
+        Block("row", blocks=charts),
+        tables[0],
+        *others,
+    ]
+    return Section("typology", "Typology", reading, blocks)
+
+
+def _values(grid: Grid, row: Row, task: str) -> dict[str, float]:
+    """The gain of a row, or the baseline's score, in each language that was not trained on."""
+    if row[0] != BASELINE:
+        values = grid.gains(row, task)
+    else:
+        values = {code: grid.language_numbers[*row, task, code].percent for code in grid.codes(task, row)}
+    return {code: values[code] for code in grid.transfer(sorted(values))}
+
+
+def _correlations(grid: Grid, typology: Typology) -> dict[tuple[str, Row, str], Correlation]:
+    """By (distance, row, task), where there are languages enough; of baselines with what gains there are."""
+    found = {}
+    rows = [*dict.fromkeys((BASELINE, row[1]) for row in grid.compared), *grid.compared]
+    for kind, distance in typology.distances.items():
+        distance = distance.dropna()
+        for task in grid.scored:
+            for row in rows:
+                values = {
+                    code: one for code, one in _values(grid, row, task).items() if code in distance.index
+                }
+                if len(values) >= _FEWEST and distance[list(values)].nunique() > 1:
+                    # Rounded, so that what is equal but for the order of sums stays a tie.
+                    x, y = distance[list(values)].to_numpy().round(9), np.round(list(values.values()), 9)
+                    controls = typology.controls.reindex(list(values)).to_numpy(float)
+                    found[str(kind), row, task] = correlate(x, y, controls)
+    return found
+
+
+def _drawing(grid: Grid, typology: Typology, kind: str, tasks: Sequence[str]) -> Drawing | None:
+    """Each language's mean gain over ``tasks`` and rows."""
+    gains = pd.DataFrame([_values(grid, row, task) for row in grid.compared for task in tasks]).mean()
+    places = pd.DataFrame({"x": typology.distances[kind], "y": gains}).dropna()
+    points = {str(code): (x, y) for code, x, y in places.itertuples()}
+    return scatter(points, kind, "gain, points") if len(points) >= _FEWEST else None
+
+
+def _table(
+    grid: Grid,
+    typology: Typology,
+    kind: str,
+    found: dict[tuple[str, Row, str], Correlation],
+    rates: dict[tuple[str, Row, str], list[float]],
+) -> Table:
+    counts = {task: found[one, row, task].languages for one, row, task in found if one == kind}
+    columns = words("Intermediate")
+    columns += [
+        Column(grid.title(task), f"{count} languages", GROUP_TITLES[grid.group(task)])
+        for task, count in counts.items()
+    ]
+    bases = list(dict.fromkeys((BASELINE, row[1]) for row in grid.compared))
+    rows = []
+    for row in [*bases, *grid.compared]:
+        keys = [(kind, row, task) for task in counts]
+        shown = [
+            _cell(found.get(key), rates.get(key, [math.nan] * 2), coloured=row not in bases) for key in keys
+        ]
+        rows.append([Cell(grid.row_title(row) + " (its score)" * (row in bases)), *shown])
+    notes = [
+        f"{kind.capitalize()}: {typology.sources[kind]}.",
+        "Small: 95 % interval, and the partial ρ. * q < 0.05 (Benjamini-Hochberg over all correlations of this "
+        "report: every distance, row and target, with and without controls).",
+    ]
+    if not all(math.isfinite(one.partial) for key, one in found.items() if key[0] == kind):
+        notes.append("No partial ρ with fewer than 7 languages whose script and text size are known.")
+    return Table(
+        f"typology_{stem(kind)}", f"Spearman's ρ of gain and {kind}", columns, rows, notes, [len(bases) - 1]
+    )
+
+
+def _cell(one: Correlation | None, rates: Sequence[float], *, coloured: bool) -> Cell:
+    if one is None:
+        return Cell("–", note=f"fewer than {_FEWEST} languages with a known distance")
+    if not math.isfinite(one.rho):
+        return Cell("–", note="all languages are equally far, or all values are equal")
+    detail = f"{signed(one.low, 1)} to {signed(one.high, 1)}\npartial {signed(one.partial, 2)}"
+    hint = f"p {fixed(one.p, 3)}; partial p {fixed(one.partial_p, 3)}; {one.languages} languages"
+    numbers = one._asdict() | {"q": rates[0], "partial_q": rates[1]}
+    text = signed(one.rho, 2) + "*" * (rates[0] < _SIGNIFICANT)
+    return Cell(text, detail, hint=hint, tone=one.rho if coloured else None, numbers=numbers)

@@ -11,25 +11,17 @@ import jinja2
 from stilts_jax.errors import DataError
 from stilts_jax.files import write_whole
 from stilts_jax.progress import SILENT, Progress
-from stilts_jax.report.details import repeat_section, run_section, seed_section
 from stilts_jax.report.figures import Figures
 from stilts_jax.report.grid import Grid
-from stilts_jax.report.main_tables import best_section, language_section, main_section, summary_tables
+from stilts_jax.report.languages import language_section
 from stilts_jax.report.names import find_benchmark
+from stilts_jax.report.overview import best_section, headline, main_section, summary_tables
 from stilts_jax.report.published import encoders, published_section
-from stilts_jax.report.relations import typology_section
 from stilts_jax.report.results import Broken, make_frame, read_results
-from stilts_jax.report.significance import compare_all, significance_section
-from stilts_jax.report.tables import (
-    Section,
-    Table,
-    sections_to_markdown,
-    to_csv,
-    to_latex,
-    to_markdown,
-    walk_tables,
-)
-from stilts_jax.report.typology import find_typology, read_distances
+from stilts_jax.report.runs import repeat_section, run_section, seed_section
+from stilts_jax.report.significance import Comparisons, significance_section
+from stilts_jax.report.tables import Section, sections_to_markdown, to_csv, to_latex, to_markdown, walk_tables
+from stilts_jax.report.typology import find_typology, read_distances, typology_section
 
 
 @dataclass(frozen=True)
@@ -66,27 +58,40 @@ def write_report(
     distances = _remembered(workdir, distances)
     figures = Figures()
     with progress.track("report", unit="parts") as bar:
-        grid, broken = read_grid(workdir, benchmark, distances)
-        comparisons, tests, means = compare_all(grid, bar.advance)
-        codes = sorted({code for task in grid.tasks for code in grid.languages(task)})
-        tables = summary_tables(grid)
+        own = read_distances(distances, "en") if distances else None
+        grid, broken = _read_grid(workdir, benchmark, own.names if own else {})
+        source = grid.source_languages[0]
+        codes = [code for task in grid.tasks for code in grid.codes(task)]
+        typology = read_distances(distances, source) if distances else find_typology(codes, source)
+        comparisons = Comparisons(grid)
+        bar.advance()
+        tables = summary_tables(grid, comparisons)
         sections = [
-            main_section(grid, tables, comparisons, means),
+            main_section(grid, tables, figures) if tables else None,
             best_section(grid),
-            language_section(grid, tests, figures),
-            significance_section(grid, comparisons, tests, means),
+            language_section(grid, comparisons, figures),
+            significance_section(grid, comparisons),
             seed_section(grid),
-            typology_section(grid, find_typology(codes, grid.source_languages[0], distances), figures),
+            typology_section(grid, typology, figures),
             published_section(grid, published),
             run_section(grid, broken, figures),
             repeat_section(grid),
         ]
         bar.advance()
-        paths = _write(
-            [one for one in sections if one], grid, figures, out or workdir / "report", _text(tables)
-        )
+        lead = [*headline(grid, comparisons), _subtitle(grid)]
+        names = ("report.html", "report.md", "scores.csv", "tables", "figures")
+        summary = "\n".join(to_markdown(table, str) for table in tables) or lead[0]
+        html, markdown, scores, folder, drawn = ((out or workdir / "report") / name for name in names)
+        paths = ReportPaths(html, markdown, scores, folder, drawn, summary)
+        _write([one for one in sections if one], grid, lead, figures, paths)
         bar.advance()
     return paths
+
+
+def summary_text(workdir: Path, benchmark: str = "xtreme") -> str:
+    """Returns the main table and the averages as Markdown that reads well on a terminal."""
+    tables = summary_tables(_read_grid(workdir, benchmark)[0])
+    return "\n".join(to_markdown(table, str) for table in tables)
 
 
 def _remembered(workdir: Path, distances: Path | None) -> Path | None:
@@ -94,42 +99,36 @@ def _remembered(workdir: Path, distances: Path | None) -> Path | None:
     kept = workdir / "distances.csv"
     if distances is not None:
         read_distances(distances, "en")
-        text = distances.read_bytes()
         try:
-            if not kept.is_file() or kept.read_bytes() != text:
-                write_whole(kept, text)
+            if not kept.is_file() or kept.read_bytes() != distances.read_bytes():
+                write_whole(kept, distances.read_bytes())
         except OSError:
             return distances  # a work directory that is only read remembers nothing
     return kept if kept.is_file() else None
 
 
-def summary_text(workdir: Path, benchmark: str = "xtreme") -> str:
-    """Returns the main table and the averages as Markdown that reads well on a terminal."""
-    return _text(summary_tables(read_grid(workdir, benchmark)[0]))
-
-
-def _text(tables: Sequence[Table]) -> str:
-    return "\n".join(to_markdown(table, str) for table in tables)
-
-
-def read_grid(workdir: Path, benchmark: str, distances: Path | None = None) -> tuple[Grid, list[Broken]]:
+def _read_grid(
+    workdir: Path, benchmark: str, names: dict[str, str] | None = None
+) -> tuple[Grid, list[Broken]]:
     """Reads the results below ``workdir``; raises where there is nothing to report on."""
+    chosen = find_benchmark(benchmark)
     runs, broken = read_results(workdir)
-    names = read_distances(distances, "en").names if distances else None
-    grid = Grid(runs, find_benchmark(benchmark), names)
-    if not grid.rows:
+    if not runs:
         raise DataError(
-            "There is nothing to report on: no finished target phase.",
+            "There is nothing to report on: no finished phase.",
             where=str(workdir / "phases"),
             fix="run `stilts grid` first, or give the folder that it wrote to",
         )
-    return grid, broken
+    return Grid(runs, chosen, names), broken
 
 
 def _subtitle(grid: Grid) -> str:
     failed = sum(bool(run.error) for run in grid.runs)
-    finished = f"{len(grid.runs) - failed} finished phases"
-    parts = [f"{len(grid.rows)} rows", f"{len(grid.tasks)} target tasks", finished]
+    parts = [
+        f"{len(grid.rows)} rows",
+        f"{len(grid.tasks)} target tasks",
+        f"{len(grid.runs) - failed} finished phases",
+    ]
     parts += [f"{failed} failed"] if failed else []
     parts += [f"encoder {', '.join(encoders(grid))}"] if encoders(grid) else []
     devices = dict.fromkeys(
@@ -140,21 +139,19 @@ def _subtitle(grid: Grid) -> str:
     return " · ".join([*parts, last[:10]] if last else parts)
 
 
-def _write(sections: Sequence[Section], grid: Grid, figures: Figures, out: Path, summary: str) -> ReportPaths:
-    names = ("report.html", "report.md", "scores.csv", "tables", "figures")
-    html, markdown, scores, tables, drawn = (out / name for name in names)
-    paths = ReportPaths(html, markdown, scores, tables, drawn, summary)
+def _write(
+    sections: Sequence[Section], grid: Grid, lead: Sequence[str], figures: Figures, paths: ReportPaths
+) -> None:
     titles = dict.fromkeys(str(run.config["title"]) for run in grid.runs if run.config.get("title"))
     title = " / ".join(titles) or "Intermediate-task training, zero-shot cross-lingual transfer"
     home = resources.files("stilts_jax.report")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(home.joinpath("page.html.jinja").read_text("utf-8"))
     style = home.joinpath("page.css").read_text("utf-8")
-    texts = {"title": title, "subtitle": _subtitle(grid)}
     files: dict[Path, str | bytes] = {
         paths.scores: make_frame(grid.runs).to_csv(index=False, lineterminator="\n"),
-        paths.markdown: sections_to_markdown(title, texts["subtitle"], sections),
-        paths.html: template.render(**texts, style=style, sections=sections),
+        paths.markdown: sections_to_markdown(title, lead, sections),
+        paths.html: template.render(title=title, lead=lead, style=style, sections=sections),
     }
     for section in sections:
         for table in walk_tables(section.blocks):
@@ -166,7 +163,9 @@ def _write(sections: Sequence[Section], grid: Grid, figures: Figures, out: Path,
         write_whole(path, content)
     for folder in (paths.tables, paths.figures):  # what an earlier report had and this one has no more
         for path in folder.iterdir() if folder.is_dir() else ():
-            ours = re.fullmatch(r"(languages|typology|published)_.*\.(csv|tex|pdf|png)", path.name)
+            ours = re.fullmatch(
+                r"(languages|typology|published|significance|seeds|curves)_.*\.(csv|tex|pdf|png|svg)",
+                path.name,
+            )
             if ours and path not in files:
                 path.unlink(missing_ok=True)
-    return paths

@@ -60,9 +60,11 @@ def item_error(run, name, languages):
 
 def row(task, runs, distances, source):
     """Returns one line of the table."""
-    tables = [
-        {key: np.mean(values) for key, values in run.language_scores(task.name).items()} for run in runs
-    ]
+    tables = []
+    for run in runs:
+        here = [one for one in run.scores if one[:2] == (task.name, run.split(task.name))]
+        main = [(code, value) for _, _, metric, code, value in here if metric in run.metrics(task.name)]
+        tables.append({code: np.mean([value for one, value in main if one == code]) for code, _ in main})
     languages = sorted(set(tables[0]) - {"en"})
     macros = [np.mean([table[language] for language in languages]) for table in tables]
     baseline = np.mean([guess(task, language, source) for language in languages])
@@ -90,9 +92,9 @@ def main():
     print(
         f"{'target':10}{'runs':>6}{'score':>8}{'guess':>8}{'s.e.':>7}{'above, in s.e.':>16}{'rho':>7}{'p':>7}"
     )
-    for name in sorted({task for run in runs for task in run.scores}):
+    for name in sorted({task for run in runs for task in run.tasks()}):
         task = get_task(name)
-        print(row(task, [run for run in runs if name in run.scores], distances, source))
+        print(row(task, [run for run in runs if name in run.tasks()], distances, source))
 
 
 if __name__ == "__main__":

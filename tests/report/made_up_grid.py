@@ -1,36 +1,25 @@
-"""Writes ``result.json`` files of made-up scores: reports are tested and timed without training."""
+"""Writes ``result.json`` files of made-up scores: reports are tested and timed without training.
 
-import base64
+    python tests/report/made_up_grid.py W
+
+writes a whole grid of 619 phases, to time `stilts report W`.
+"""
+
 import hashlib
-import zlib
+import sys
 from pathlib import Path
 
 import numpy as np
 
+from stilts_jax.evaluation.benchmarks import BENCHMARKS
+from stilts_jax.experiment import results
 from stilts_jax.files import write_record as write_with_digest
 
-LANGUAGES = {
-    "xnli": "ar bg de el en es fr hi ru sw th tr ur vi zh",
-    "pawsx": "de en es fr ja ko zh",
-    "udpos": "af ar bg de el en es et eu fa fi fr he hi hu id it ja kk ko mr nl pt ru ta te th tl tr ur vi "
-    "yo zh",
-    "panx": "ar he vi id jv tl eu ml ta te af nl en de el bn hi mr ur fa fr it pt es bg ru ja ka ko th sw "
-    "yo my zh kk tr et fi hu ms",
-    "xquad": "en es de el ru tr ar vi th zh hi",
-    "mlqa": "en es de ar hi vi zh",
-    "tydiqa": "en ar bn fi id ko ru sw te",
-    "bucc": "de fr ru zh",
-    "tatoeba": "ar he vi id jv tl eu ml ta te af nl de el bn hi mr ur fa fr it pt es bg ru ja ka ko th "
-    "sw zh kk tr et fi hu",
-}
-METRICS = {
-    "udpos": ("f1",),
-    "panx": ("f1",),
-    "xquad": ("f1", "em"),
-    "mlqa": ("f1", "em"),
-    "tydiqa": ("f1", "em"),
-    "bucc": ("f1",),
-}
+_XTREME = BENCHMARKS["xtreme"]
+LANGUAGES = {name.replace("bucc2018", "bucc"): list(task.languages) for name, task in _XTREME.items()}
+METRICS = dict.fromkeys(("udpos", "panx", "bucc"), ("f1",)) | dict.fromkeys(
+    ("xquad", "mlqa", "tydiqa"), ("f1", "em")
+)
 TRAININGS = {
     "mnli": ("xnli",),
     "pawsx": ("pawsx",),
@@ -48,14 +37,8 @@ INTERMEDIATES = [
 
 
 def encode_items(values: np.ndarray, statistic: str, aligned: bool) -> dict:
-    """Returns the ``items`` entry of one language."""
-    return {
-        "statistic": statistic,
-        "dtype": str(values.dtype),
-        "shape": list(values.shape),
-        "data": base64.b64encode(zlib.compress(values.tobytes(), 1)).decode(),
-        "aligned": aligned,
-    }
+    """Returns the ``items`` entry of one language, as an experiment writes it."""
+    return results.encode_items(statistic, values, aligned)
 
 
 def make_record(
@@ -73,8 +56,13 @@ def make_record(
     name = f"{intermediate}.s{seeds[0]}+{training or 'retrieval'}.s{seeds[1]}"
     if stage == "intermediate":
         name = f"{intermediate}.s{seeds[0]}"
+    dev = {"task": training, "split": "dev", "language": "en", "score": 72.0}
+    environment = {"device": "made up", "device_count": 1, "versions": {"jax": "0.10.2", "python": "3.11.2"}}
+    environment |= {"command": "stilts grid --config=configs/xstilts.py --workdir=W"}
+    environment |= {"started": "2026-01-01T00:00:00Z", "finished": "2026-01-01T00:05:00Z"}
+    rates = {"examples_per_second": 120.0, "real_tokens_per_second": 9000.0, "padding_share": 0.07}
     return {
-        "format": 2,
+        "format": results.FORMAT,
         "phase": {
             "key": hashlib.sha256(name.encode()).hexdigest()[:16],
             "name": name,
@@ -92,32 +80,14 @@ def make_record(
         "selection": {
             "zero_shot": True,
             "notes": [],
-            "metric": "accuracy",
-            "history": [[500, 70.0], [1000, 72.5 + (seeds[1] or 0) / 10]] if training else [],
             "best_step": 1000,
-            "source_dev": {"task": training, "split": "dev", "language": "en", "score": 72.0}
-            if training
-            else None,
+            "source_dev": dev if training else None,
             "collapsed": False,
-            "chance": 33.3,
         },
         "items": items or {},
         "curve": [[step, 0.2 + 2 * 0.97 ** (step / 10)] for step in range(0, 1000, 20)],
-        "throughput": {
-            "examples_per_second": 120.0,
-            "real_tokens_per_second": 9000.0,
-            "padding_share": 0.07,
-            "seconds": 300.0,
-            "steps": 1000,
-        },
-        "environment": {
-            "device": "made up",
-            "device_count": 1,
-            "versions": {"jax": "0.10.2", "flax": "0.12.8", "python": "3.11.2"},
-            "command": "stilts grid --config=configs/xstilts.py --workdir=W",
-            "started": "2026-01-01T00:00:00Z",
-            "finished": "2026-01-01T00:05:00Z",
-        },
+        "throughput": rates | {"seconds": 300.0, "steps": 1000},
+        "environment": environment,
         "config": {
             "encoder": "made-up",
             "title": "Made-up scores",
@@ -162,7 +132,7 @@ def write_grid(
                     per_item: dict = {}
                     for task in TRAININGS[training]:
                         gain = row_number and (luck + (15 if training is None else generator.normal(1, 0.5)))
-                        names = LANGUAGES[task].split()
+                        names = LANGUAGES[task]
                         names = names if "en" not in names else list(dict.fromkeys(["en", *names]))
                         names = names[:languages]
                         scores[task], per_item[task] = {}, {}
@@ -213,3 +183,7 @@ def _score(values: np.ndarray) -> float:
         return 100.0 * float(values.mean())
     right, predicted, gold = values.sum(axis=0, dtype=np.int64)
     return 200.0 * float(right) / float(predicted + gold)
+
+
+if __name__ == "__main__":
+    write_grid(Path(sys.argv[1]), intermediates=INTERMEDIATES, trainings=list(TRAININGS), seeds=3)

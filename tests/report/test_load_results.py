@@ -20,7 +20,10 @@ def workdir(tmp_path_factory):
     record = made_up_grid.make_record(
         "ccg", None, {"bucc": {"f1": {"de": None, "en": 3.0}}}, stage="retrieval"
     )
-    record["thresholds"], record["tasks"] = {"bucc": {"de": 0.5}}, {"bucc": {"group": "retrieval"}}
+    record["thresholds"], record["tasks"] = (
+        {"bucc": {"de": 0.5}},
+        {"bucc": {"title": "", "group": "retrieval"}},
+    )
     record["config"]["train"]["epochs"] = 7
     made_up_grid.write_record(folder, record)
     return folder

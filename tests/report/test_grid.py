@@ -6,11 +6,11 @@ import pytest
 
 from stilts_jax.evaluation.benchmarks import BENCHMARKS, summarise
 from stilts_jax.files import write_record
-from stilts_jax.report.details import seed_table
 from stilts_jax.report.grid import Grid
-from stilts_jax.report.main_tables import best_section
-from stilts_jax.report.names import find_benchmark, intermediate_order, intermediate_title, short_title
+from stilts_jax.report.names import find_benchmark, intermediate_order, short_title, task_title
+from stilts_jax.report.overview import best_section
 from stilts_jax.report.results import read_results
+from stilts_jax.report.statistics import full_table
 
 
 def read(workdir: Path, benchmark: str = "xtreme") -> Grid:
@@ -35,11 +35,11 @@ def test_a_cell_is_the_mean_over_languages_then_over_seeds(tmp_path):
         made_up_grid.make_record("mnli", "mnli", xnli({"en": 89.0, "sw": 71.0}), seeds=(0, 1)),
     )
     assert grid.rows == [("none", "en"), ("mnli", "en")]
-    assert grid.number(grid.rows[0], "xnli").mean == 75.0
+    assert grid.number(grid.rows[0], "xnli").percent == 75.0
     found = grid.number(grid.rows[1], "xnli")
-    assert (found.mean, found.difference, found.runs) == (79.0, 3.0, 2)
+    assert (found.percent, found.difference, found.runs) == (79.0, 3.0, 2)
     assert np.isnan(found.difference_sd)  # one pair of equal target seeds
-    assert found.sd == pytest.approx(np.std([78, 80], ddof=1))
+    assert found.percent_sd == pytest.approx(np.std([78, 80], ddof=1))
     assert grid.number(grid.rows[1], "xnli", transfer=True).difference == 5.0
 
 
@@ -87,14 +87,14 @@ def test_averages_are_the_benchmarks(tmp_path, benchmark):
     assert len(grid.tasks) == len(scores)
     without = [task for task in grid.tasks if grid.group(task) != "retrieval"]
     found = {
-        "all": grid.average(row, grid.tasks).mean,
-        "without_english": grid.average(row, grid.tasks, transfer=True).mean,
-        "without_retrieval": grid.average(row, without).mean,
-        "without_english_and_retrieval": grid.average(row, without, transfer=True).mean,
+        "all": grid.average(row, grid.tasks).percent,
+        "without_english": grid.average(row, grid.tasks, transfer=True).percent,
+        "without_retrieval": grid.average(row, without).percent,
+        "without_english_and_retrieval": grid.average(row, without, transfer=True).percent,
     }
     assert found == pytest.approx(expected["averages"])
     for group, mean in expected["groups"].items():
-        assert grid.average(row, grid.tasks_in(group)).mean == pytest.approx(mean)
+        assert grid.average(row, grid.tasks_in(group)).percent == pytest.approx(mean)
 
 
 def test_seeds_of_an_average_are_matched(tmp_path):
@@ -113,10 +113,10 @@ def test_seeds_of_an_average_are_matched(tmp_path):
     grid = read(tmp_path)
     found = grid.average(grid.rows[0], grid.tasks)
     totals = [(60 + 10 * first + 2 * second + 50 + first) / 2 for first in range(2) for second in range(2)]
-    assert (found.mean, found.runs) == (pytest.approx(np.mean(totals)), 4)
-    assert found.sd == pytest.approx(np.std(totals, ddof=1))
-    assert seed_table(grid.cell(grid.rows[0], "xnli")).tolist() == [[60.0, 62.0], [70.0, 72.0]]
-    assert seed_table(grid.cell(grid.rows[0], "tatoeba")).shape == (2, 1)
+    assert (found.percent, found.runs) == (pytest.approx(np.mean(totals)), 4)
+    assert found.percent_sd == pytest.approx(np.std(totals, ddof=1))
+    assert full_table(grid.by_seeds(grid.rows[0], ["xnli"], "value")).tolist() == [[60.0, 62.0], [70.0, 72.0]]
+    assert full_table(grid.by_seeds(grid.rows[0], ["tatoeba"], "value")).shape == (2, 1)
 
 
 def test_missing_cells_say_why(tmp_path):
@@ -132,7 +132,7 @@ def test_missing_cells_say_why(tmp_path):
         made_up_grid.make_record("ccg", None, {}, stage="intermediate", seeds=(0, None), error=failed),
         made_up_grid.make_record("hellaswag", "mnli", xnli({"en": 91.0})),
     )
-    reasons = {(row[0], task): grid.cell(row, task).reason for row in grid.rows for task in grid.tasks}
+    reasons = {(row[0], task): reason for (row, task), reason in grid.reasons.items()}
     assert reasons["none", "xnli"] == ""
     assert reasons["qqp", "xnli"] == "failed: TrainingError: The loss is not finite."
     assert "no gold labels" in reasons["qqp", "pawsx"]
@@ -151,7 +151,6 @@ def test_the_best_row_is_chosen_on_english_dev_and_stands_beside_the_oracle(tmp_
         target["selection"]["source_dev"]["score"] = dev
         tasks = {"bucc": {"f1": {"de": test}}, "tatoeba": {"accuracy": {"sw": test}}}
         retrieval = made_up_grid.make_record(row, None, tasks, seeds=(seed, None), stage="retrieval")
-        retrieval["selection"]["history"] = []
         retrieval["scores"]["bucc"]["dev"] = {"f1": {"de": dev}}
         records += [target, retrieval]
     (table,) = best_section(write(tmp_path, *records)).blocks
@@ -171,25 +170,13 @@ def test_broken_files_cost_no_others(tmp_path):
     (tmp_path / "phases" / "running").mkdir()
     runs, broken = read_results(tmp_path)
     assert len(runs) == 1
-    assert sorted(one.path.name if one.path.is_dir() else one.path.parent.name for one in broken) == [
-        *("cut", "list", "no", "old", "running")
-    ]
-
-
-def test_values_that_are_no_numbers_cost_one_cell(tmp_path):
-    record = made_up_grid.make_record("none", "mnli", xnli({"en": 90.0, "sw": None, "th": "x"}))
-    path = made_up_grid.write_record(tmp_path, record)
-    record["items"] = {"xnli": {"en": {"statistic": "mean", "dtype": "object", "shape": [1], "data": "AAAA"}}}
-    write_record(path, record)
-    run = read_results(tmp_path)[0][0]
-    assert run.language_scores("xnli") == {"en": (90.0,)}
-    assert run.items("xnli") == {}
+    assert [one.path.split("/")[0] for one in broken] == ["cut", "list", "no", "old", "running"]
 
 
 def test_names_of_rows():
-    assert intermediate_title("mnli+mlm") == "MNLI + MLM"
-    assert intermediate_title("mnli@de") == "MNLI (de)"
-    assert intermediate_title("hub:org/model") == "org/model"
+    assert task_title("mnli+mlm") == "MNLI + MLM"
+    assert task_title("mnli@de") == "MNLI (de)"
+    assert task_title("hub:org/model") == "org/model"
     assert short_title("mnli+mlm") == "MNLI + MLM"
     assert short_title("anli+qqp+squad_v1+mlm+ccg") == "Multi-task (4) + MLM"
     names = ["hub:a/b", "squad_v1", "mnli+squad_v1", "mnli+mlm", "mnli", "my_task", "none"]
@@ -209,8 +196,8 @@ def test_another_source_language_makes_rows_of_its_own(tmp_path):
     grid = write(tmp_path, german, english, retrieval)
     assert grid.rows == [("mnli", "en"), ("mnli", "de")]
     assert [grid.row_title(row) for row in grid.rows] == ["MNLI (from en)", "MNLI (from de)"]
-    assert [grid.number(row, "tatoeba").mean for row in grid.rows] == [30.0, 30.0]
-    assert [grid.number(row, "xnli", transfer=True).mean for row in grid.rows] == [60.0, 66.0]
+    assert [grid.number(row, "tatoeba").percent for row in grid.rows] == [30.0, 30.0]
+    assert [grid.number(row, "xnli", transfer=True).percent for row in grid.rows] == [60.0, 66.0]
 
 
 def test_of_two_settings_of_one_phase_the_last_counts(tmp_path):
@@ -220,8 +207,8 @@ def test_of_two_settings_of_one_phase_the_last_counts(tmp_path):
         record["environment"]["finished"] = f"2026-01-{day}T00:00:00+00:00"
         write_record(tmp_path / "phases" / folder / "result.json", record)
     runs, superseded = read_results(tmp_path)
-    assert [run.path.parent.name for run in runs] == ["b"]
-    assert [one.path.parent.name for one in superseded] == ["a", "c"]
+    assert [run.folder.name for run in runs] == ["b"]
+    assert [one.path for one in superseded] == ["a", "c"]
     assert "other settings" in superseded[0].reason
 
 

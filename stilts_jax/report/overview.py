@@ -1,0 +1,334 @@
+"""What was found in words; the paper's main table, the averages, the best intermediate of each target."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from stilts_jax.report.figures import Figures, dots
+from stilts_jax.report.grid import Grid, Number, Row
+from stilts_jax.report.names import GROUP_TITLES, language_name, meaning, metric_titles, task_title
+from stilts_jax.report.results import BASELINE
+from stilts_jax.report.significance import Comparisons
+from stilts_jax.report.statistics import Interval
+from stilts_jax.report.tables import (
+    Block,
+    Cell,
+    Column,
+    Section,
+    Table,
+    change,
+    fixed,
+    numbers,
+    score,
+    signed,
+    words,
+)
+
+_LISTED = 4  # findings; more are counted by group
+_NO_DEV = "no dev set in the source language: choosing would need target-language data"
+_TARGET_DEV = "dev-selected on target languages: not zero-shot"
+
+
+def headline(grid: Grid, comparisons: Comparisons) -> list[str]:
+    """What was found: differences that survive correction for having looked at many, and means over all of them."""
+    if not grid.scored:
+        there = ", ".join(run.name for run in grid.intermediates if not run.error) or "none"
+        return [
+            f"There are no scores of target tasks yet, so there is nothing to compare. Finished intermediate "
+            f"trainings: {there}. `stilts grid` with the same work directory runs what is missing."
+        ]
+    if not grid.compared:
+        return [
+            "Every row stands by itself here: there is no baseline (intermediate task “none”) to compare with."
+        ]
+    found = [_findings(grid, comparisons)] if comparisons.tasks else []
+    rest = [task for task in grid.scored if grid.group(task) != "retrieval"]
+    sentences = []
+    for name, tasks in (
+        ("", grid.scored),
+        (" without retrieval", rest if len(rest) < len(grid.scored) else []),
+    ):
+        gains = [
+            one.difference for row in grid.compared if (one := grid.average(row, tasks)) and one.is_difference
+        ]
+        if gains:
+            many = f" and {len(gains)} intermediates" if len(gains) > 1 else ""
+            text = f"Mean difference from the baseline{name}: {signed(float(np.mean(gains)))} points"
+            interval = comparisons.interval(grid.compared, tasks)
+            span = f" ({_span(interval)})" if interval else ""
+            sentences.append(f"{text} over {len(tasks)} task{'s' * (len(tasks) > 1)}{many}{span}.")
+    seeds = [len(grid.by_seeds(row, [task])) for row, task in comparisons.languages]
+    if seeds and max(seeds) < 2:
+        sentences.append(
+            "Each number is of one training run: intervals are over test items only, and another seed could move any "
+            "of these differences, or turn it. Only more seeds (seeds=3) can show how much."
+        )
+    return [*found, " ".join(sentences)]
+
+
+def _span(interval: Interval) -> str:
+    return f"95 % {signed(interval.low)} to {signed(interval.high)}"
+
+
+def _findings(grid: Grid, comparisons: Comparisons) -> str:
+    holds, total = [one for one in comparisons.tasks if one.holds], len(comparisons.tasks)
+    if not holds:
+        many = f"{total} difference{'s' * (total > 1)} from the baseline"
+        return f"Of {many} none is beyond noise (Holm's correction, 5 %)."
+    if len(holds) <= _LISTED:
+        parts = [
+            f"{grid.row_title(one.row)} before {grid.title(one.task)}: {signed(one.interval.difference)} points "
+            f"({_span(one.interval)}) over {len(one.languages)} language{'s' * (len(one.languages) > 1)}"
+            for one in holds
+        ]
+        rest = f"nothing else of {total} differences is" if total > len(holds) else "no more was compared"
+        return (
+            "; ".join(parts)
+            + f"; {rest}"
+            + " beyond noise" * (total > len(holds))
+            + " (Holm's correction, 5 %)."
+        )
+    parts = []
+    for group, title in GROUP_TITLES.items():
+        own = [one for one in comparisons.tasks if grid.group(one.task) == group]
+        up, down = (sum(one.holds and sign * one.interval.difference > 0 for one in own) for sign in (1, -1))
+        if own:
+            mean = f"{signed(float(np.mean([one.interval.difference for one in own])))} points on average"
+            parts.append(
+                f"{title} {mean}, {up} of {len(own)} up and {down} down" if up + down else f"{title}: none"
+            )
+    return f"Differences from the baseline beyond noise (Holm's correction, 5 %): {'; '.join(parts)}."
+
+
+def main_section(grid: Grid, tables: Sequence[Table], figures: Figures) -> Section:
+    """Intermediates x targets as table and picture, and the averages."""
+    reading = (
+        "A row is what the encoder was trained on before the target task, a column is a target task; each "
+        "number is a mean over the languages of the task, then over seeds (± is the standard deviation over "
+        "seeds; beside a difference, that of the differences between runs of equal target seed)."
+    )
+    if any(row[0] == BASELINE for row in grid.rows):
+        reading += (
+            " The row “none” is the baseline, in percent; all other rows are differences from it in points, "
+            "blue where better and orange where worse."
+        )
+    series = {}
+    for row in grid.compared:
+        found = [grid.number(row, task) for task in grid.scored]
+        series[grid.row_title(row)] = [one.difference if one else math.nan for one in found]
+    drawing = dots(list(map(grid.title, grid.scored)), series, "gain over the baseline, points", zero=True)
+    charts = (
+        [Block("chart", "Gain by target task", figures.draw("main", drawing, paper=True))] if series else []
+    )
+    return Section("main", "Main table", reading, [*tables, *charts])
+
+
+def summary_tables(grid: Grid, comparisons: Comparisons | None = None) -> list[Table]:
+    """What a terminal shows too."""
+    return [_main_table(grid)] * bool(grid.tasks) + [_averages(grid, comparisons)] * (len(grid.scored) > 1)
+
+
+def _main_table(grid: Grid) -> Table:
+    columns, fewer = words("Intermediate"), []
+    for task in grid.tasks:
+        metrics, split = grid.metrics(task), grid.splits(task)
+        detail = ", ".join(filter(None, ["/".join(metric_titles(metrics)) or "no scores", split]))
+        group, title = GROUP_TITLES[grid.group(task)], grid.title(task)
+        columns.append(Column(title, detail, group, meaning=f"{meaning(metrics)}, {split}"))
+        if coverage := grid.benchmark.coverage(task, grid.codes(task)) * bool(metrics):
+            fewer.append(f"{title} {coverage}")
+    rows = [
+        [_row_head(grid, row), *(_main_cell(grid, row, task) for task in grid.tasks)] for row in grid.rows
+    ]
+    notes = [f"Languages of {grid.benchmark.title} that are here: {', '.join(fewer)}."] if fewer else []
+    if any(run.collapsed for runs in grid.cells.values() for run in runs):
+        notes.append(
+            "† some runs ended at chance level; they count here. See “Seeds” for the means without them."
+        )
+    if lost := ", ".join(run.name for run in grid.intermediates if run.collapsed):
+        notes.append(f"Intermediate trainings that ended at chance level: {lost}.")
+    for name in dict.fromkeys(row[0] for row in grid.rows):
+        if grid.intermediate_label(name) != task_title(name):
+            notes.append(f"{grid.intermediate_label(name)}: {task_title(name)}.")
+    if seeds := sorted({len(runs) for runs in grid.cells.values() if runs}):
+        span = " to ".join(map(str, dict.fromkeys([seeds[0], seeds[-1]])))
+        notes.append(f"Runs behind a number: {span}." + " One run has no ±." * (seeds[0] == 1))
+    if any(len(grid.metrics(task)) > 1 for task in grid.tasks):
+        notes.append("Of two metrics ± and colour are those of their mean.")
+    return Table(
+        "main", "Main table: intermediates by target tasks", columns, rows, notes, _ruled(grid), latex=True
+    )
+
+
+def _row_head(grid: Grid, row: Row) -> Cell:
+    return Cell(grid.row_title(row), strong=row[0] == BASELINE)
+
+
+def _ruled(grid: Grid) -> list[int]:
+    return [index for index, row in enumerate(grid.rows) if row[0] == BASELINE and len(grid.rows) > 1]
+
+
+def _main_cell(grid: Grid, row: Row, task: str) -> Cell:
+    """Several metrics (F1 / EM) are shown beside each other, coloured by their mean."""
+    number = grid.number(row, task)
+    if number is None:
+        return Cell("–", note=grid.reasons[row, task])
+    notes, split = [grid.reasons[row, task]], grid.split(row, task)
+    if number.missing:
+        notes.append(f"compared without {', '.join(number.missing)}, which this row or the baseline lacks")
+    if row in grid.compared and not number.is_difference:
+        notes.append(f"percent on {split}: the baseline has no such score to compare with")
+    elif "/" in grid.splits(task):
+        notes.append(f"on {split}")
+    shown, text = number_cell(number), ""
+    if len(metrics := grid.metrics(task)) > 1:
+        means = [grid.metric_means.get((*row, task, metric), (math.nan, math.nan)) for metric in metrics]
+        text = " / ".join(signed(gain) if number.is_difference else fixed(value) for value, gain in means)
+    dagger = "†" * any(run.collapsed for run in grid.cells[row, task])
+    hint = f"{grid.row_title(row)}, {grid.title(task)}: {fixed(number.percent, 2)}, {number.runs} runs"
+    return replace(shown, text=(text or shown.text) + dagger, note="; ".join(filter(None, notes)), hint=hint)
+
+
+def number_cell(number: Number, interval: Interval | None = None) -> Cell:
+    """The difference from the baseline, or the score where there is none; below, its deviation over seeds."""
+    sd = number.difference_sd if number.is_difference else number.percent_sd
+    shown = change(number.difference) if number.is_difference else score(number.percent)
+    columns = {name: float(value) for name, value in number._asdict().items() if name != "missing"}
+    detail = f"± {sd:.1f}" * math.isfinite(sd)
+    if interval:
+        columns |= {"low": interval.low, "high": interval.high, "p": interval.p}
+        detail += "\n" * bool(detail) + f"{signed(interval.low)} to {signed(interval.high)}"
+    return replace(shown, detail=detail, numbers=columns)
+
+
+def _averages(grid: Grid, comparisons: Comparisons | None) -> Table:
+    """Group means and overall means, with and without retrieval, with and without the languages trained on."""
+    wanted, trained = _average_columns(grid), " and ".join(map(language_name, grid.trained_languages))
+    columns = words("Intermediate")
+    columns += [Column(head, f"{len(of)} task{'s' * (len(of) > 1)}", group) for head, of, _, group in wanted]
+    rows = []
+    for row in grid.rows:
+        rows.append([_row_head(grid, row)])
+        for _, tasks, transfer, _ in wanted:
+            number = grid.average(row, tasks, transfer=transfer)
+            if number is None:
+                rows[-1].append(Cell("–", note="no task of it can be compared in this row"))
+                continue
+            missing = ", ".join(map(grid.title, number.missing))
+            why = "can't be compared" if row in grid.compared else "has no score"
+            note = f"without {missing}, which {why} in this row" if missing else ""
+            kept = [task for task in tasks if task not in number.missing]
+            interval = comparisons.interval([row], kept, transfer=transfer) if comparisons else None
+            hint = f"{grid.row_title(row)}: {fixed(number.percent, 2)}"
+            rows[-1].append(replace(number_cell(number, interval), note=note, hint=hint))
+    notes = ["Every task weighs the same; a question answering task is the mean of F1 and EM."]
+    if comparisons and comparisons.tasks:
+        notes.append(
+            "Below a difference: its 95 % interval over test items, and over seeds where there are several."
+        )
+    absent = [grid.title(task) for task in grid.benchmark.languages if task not in grid.scored]
+    if wanted[-1][3].startswith("Average"):
+        why = f"not in this grid are {', '.join(absent)}" if absent else "some languages are missing"
+        notes.append(
+            f"No overall average here is {grid.benchmark.title}'s: {why}. Averages run over what is here."
+        )
+    if any(transfer for _, _, transfer, _ in wanted):
+        notes.append(f"“Without {trained}” leaves out what was trained on: transfer only.")
+    return Table("averages", "Averages over tasks", columns, rows, notes, _ruled(grid), latex=True)
+
+
+def _average_columns(grid: Grid) -> list[tuple[str, list[str], bool, str]]:
+    """(head, tasks, only transfer, shared head) of each."""
+    groups = {group: grid.tasks_in(group) for group in GROUP_TITLES}
+    columns = [
+        (GROUP_TITLES[group], tasks, False, "Groups") for group, tasks in groups.items() if len(tasks) > 1
+    ]
+    own = grid.benchmark.languages
+    complete = all(
+        task in grid.scored and not grid.benchmark.coverage(task, grid.codes(task)) for task in own
+    )
+    name = f"{grid.benchmark.title} average" if complete else "Average of the tasks here"
+    everything = [task for task in grid.scored if task in own or not complete]
+    transfer = [task for task in everything if grid.transfer(grid.codes(task))]
+    trained = " and ".join(map(language_name, grid.trained_languages))
+    columns.append(("All", everything, False, name))
+    seen = any(set(grid.codes(task)) & set(grid.trained_languages) for task in everything)
+    for head, tasks, only in (("Without retrieval", everything, False), ("Without either", transfer, True)):
+        if only and seen and transfer:
+            columns.append((f"Without {trained}", transfer, True, name))
+        kept = [task for task in tasks if grid.group(task) != "retrieval"]
+        if 0 < len(kept) < len(tasks) and (seen or not only):
+            columns.append((head, kept, only, name))
+    return columns
+
+
+def best_section(grid: Grid) -> Section | None:
+    """Which row a dev set picks for each target, and how far that is from the best row."""
+    if len(grid.rows) < 2 or not grid.scored:
+        return None
+    language = " or ".join(map(language_name, grid.source_languages))
+    reading = (
+        f"Which intermediate to take for each target. “Chosen” is dev-selected: the row with the best score on "
+        f"the {language} dev set of what the target was trained on, which is all that zero-shot transfer may look "
+        "at. “Oracle” is the row with the best of the scores in the main table: nobody could have chosen it, it "
+        "is what perfect choice would give, and it flatters more the more rows there are. The paper's “best” row "
+        "lies between: it was chosen on dev sets of all languages."
+    )
+    outcome = numbers("score: main table", "gain: over none")
+    heads = {
+        "Chosen on dev": [*words("row"), *numbers("dev score"), *outcome],
+        "Oracle": [*words("row"), *outcome],
+    }
+    columns = words("Target") + [replace(one, group=group) for group, ones in heads.items() for one in ones]
+    rows, gains = [], []
+    # Dev scores in different languages can't be compared: each source language has its own choice.
+    for source, task in itertools.product(grid.source_languages, grid.scored):
+        here = [row for row in grid.rows if row[1] == source]
+        shown = {row: number for row in here if (number := grid.number(row, task))}
+        dev, note = _dev_scores(grid, here, task)
+        lacking = ", ".join(grid.row_title(row) for row in shown if row not in dev)
+        note = "; ".join(filter(None, [note, f"no dev score of {lacking}" if dev and lacking else ""]))
+        chosen = max(dev, key=lambda row: dev[row], default=None)
+        oracle = max(shown, key=lambda row: shown[row].percent, default=None)
+        cells = [_outcome(row, shown) for row in (chosen, oracle)]
+        gains.append([cell[1].numbers[""] for cell in cells])
+        rows.append([Cell(grid.title(task) + f" (from {source})" * (len(grid.source_languages) > 1))])
+        rows[-1] += [
+            Cell(grid.row_title(chosen) if chosen else "–", note=note),
+            score(dev[chosen] if chosen else math.nan),
+        ]
+        rows[-1] += [*cells[0], Cell(grid.row_title(oracle) if oracle else "–"), *cells[1]]
+    whole = [pair for pair in gains if all(map(math.isfinite, pair))]
+    if len(whole) > 1:
+        means = [change(float(mean)) for mean in np.mean(whole, axis=0)]
+        name = Cell(f"mean of {len(whole)} targets", strong=True)
+        rows.append([name, *[Cell()] * 3, means[0], *[Cell()] * 2, means[1]])
+    title = "Best intermediate for each target: dev-selected, and oracle"
+    ruled = [len(rows) - 2] * (len(whole) > 1)
+    return Section("best", title.partition(":")[0], reading, [Table("best", title, columns, rows, (), ruled)])
+
+
+def _outcome(row: Row | None, shown: dict[Row, Number]) -> list[Cell]:
+    """The score of a row and its gain over the baseline, whose own is zero."""
+    number = shown.get(row) if row else None
+    if row is None or number is None:
+        return [score(math.nan), change(math.nan)]
+    return [score(number.percent), change(0.0 if row[0] == BASELINE else number.difference)]
+
+
+def _dev_scores(grid: Grid, rows: Sequence[Row], task: str) -> tuple[dict[Row, float], str]:
+    """Returns what rows may be chosen by, mean over seeds, and what a reader must know about that."""
+    found = {
+        row: [run.source_dev for run in grid.cells[row, task] if run.source_dev is not None] for row in rows
+    }
+    scores = {row: float(np.mean(values)) for row, values in found.items() if values}
+    if scores:
+        return scores, ""
+    dev = grid.frame[(grid.frame.split == "dev") & grid.frame.main & (grid.frame.task == task)]
+    keys = {row: [run.key for run in grid.cells[row, task]] for row in rows}
+    scores = {row: float(dev[dev.key.isin(keys[row])].value.mean()) for row in rows}
+    scores = {row: value for row, value in scores.items() if math.isfinite(value)}
+    return scores, _TARGET_DEV if scores else _NO_DEV

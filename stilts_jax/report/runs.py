@@ -1,0 +1,286 @@
+"""Sections on seeds, on the runs themselves, and on how to repeat them."""
+
+import itertools
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stilts_jax.progress import format_seconds
+from stilts_jax.report.figures import Figures, curves
+from stilts_jax.report.grid import Grid
+from stilts_jax.report.names import meaning
+from stilts_jax.report.results import BASELINE, Broken, Run, make_frame, split_configs
+from stilts_jax.report.statistics import crossed_components, full_table
+from stilts_jax.report.tables import (
+    Block,
+    Cell,
+    Section,
+    Table,
+    change,
+    fixed,
+    folded,
+    frame_table,
+    score,
+    stem,
+)
+
+_OPEN_CHARTS = 6  # more would bury the tables below them
+
+
+def seed_section(grid: Grid) -> Section | None:
+    """Variance components for each target, and what collapsed runs change."""
+    if not grid.scored:
+        return None
+    reading = (
+        "How much of the spread over runs comes from the intermediate training's seed, how much from the "
+        "target training's, how much from neither (their interaction). Standard deviations in points. With "
+        "few seeds these are rough: a standard deviation from three seeds can be off by a factor of two."
+    )
+    found: dict[tuple[str, str], list[Sequence[float]]] = {}
+    order = sorted(grid.rows, key=lambda row: row[0] == BASELINE)
+    for task, row in itertools.product(grid.scored, order):
+        table = full_table(grid.by_seeds(row, [task], "value"))
+        if table.size > 1:
+            names = grid.title(task) + " (baseline)" * (row[0] == BASELINE), " x ".join(map(str, table.shape))
+            found.setdefault(names, []).append(crossed_components(table))
+    rows = [
+        [*names, *(score(math.sqrt(max(one, 0.0)), 2) for one in np.mean(parts, axis=0)), len(parts)]
+        for names, parts in found.items()
+    ]
+    heads = [
+        "Target",
+        "seeds: intermediate x target",
+        "intermediate seed",
+        "target seed",
+        "rest",
+        "rows: pooled",
+    ]
+    note = (
+        "Variances are pooled over rows of the same design by their mean (method of moments, two-way random "
+        "effects); an estimate below zero is shown as 0.0. Where only one kind of seed varies, its column includes "
+        "the rest."
+    )
+    title = "Standard deviation by source, pooled over intermediates"
+    blocks: list[Block | Table] = [frame_table("seeds", title, pd.DataFrame(rows, columns=heads), [note])]
+    if not rows:
+        reading = "Every number here is a single run: nothing is known about seeds. Run with seeds=3."
+        blocks = []
+    return Section("seeds", "Seeds", reading, [*blocks, _collapsed(grid)])
+
+
+def _collapsed(grid: Grid) -> Block | Table:
+    rows = []
+    for (row, task), runs in grid.cells.items():
+        lost = [run for run in runs if run.collapsed]
+        if lost:
+            means = grid.scores[(grid.scores.intermediate == row[0]) & (grid.scores.source == row[1])]
+            means = means[means.task == task].groupby("key").value.mean()
+            whole, rest = means.mean(), means.drop([run.key for run in lost]).mean()
+            who = grid.row_title(row), grid.title(task), len(runs), len(lost)
+            rows.append([*who, float(whole), float(rest), change(rest - whole)])
+    if not rows:
+        return Block("text", text="No target run ended at chance level.")
+    heads = ["Intermediate", "Target", "runs", "at chance", "mean with them", "mean without", "change"]
+    return frame_table("collapsed", "Runs that ended at chance level", pd.DataFrame(rows, columns=heads))
+
+
+def run_section(grid: Grid, broken: Sequence[Broken], figures: Figures) -> Section:
+    """Learning curves, throughput, hardware and versions, remarks, what failed."""
+    reading = "How training went and what it cost. A curve is the training loss of one run."
+    charts = _curves(grid, figures)
+    blocks: list[Block | Table] = [Block("row", blocks=charts[:_OPEN_CHARTS])]
+    if len(charts) > _OPEN_CHARTS:
+        blocks.append(folded("All learning curves", Block("row", blocks=charts[_OPEN_CHARTS:])))
+    tables = [_own_scores(grid), _throughput(grid), _environments(grid), _notes(grid)]
+    blocks += [table for table in tables if table.rows]
+    if grid.scored and all(run.zero_shot for run in grid.evaluations):
+        tuned = dict.fromkeys(
+            grid.title(task) for run in grid.evaluations for task, codes in run.tuned.items() if codes
+        )
+        claim = "checkpoint was selected on data of a target language"
+        but = f"No {claim}, but thresholds of {', '.join(tuned)} were tuned on it."
+        blocks.append(Block("text", text=but if tuned else f"Zero-shot: no {claim}."))
+    problems = [(run.name, "failed", run.error) for run in grid.runs if run.error]
+    problems += [
+        (run.name, "a later attempt failed", run.later_error) for run in grid.runs if run.later_error
+    ]
+    problems += [(one.path, "left out", one.reason) for one in broken]
+    if problems:
+        frame = pd.DataFrame(problems, columns=["Phase", "What", "Why"])
+        blocks.append(frame_table("problems", "Phases without a result", frame))
+    else:
+        blocks.append(Block("text", text="No phase failed, and every result file could be read."))
+    return Section("runs", "Runs", reading, blocks)
+
+
+def _curves(grid: Grid, figures: Figures) -> list[Block]:
+    names = [BASELINE, *dict.fromkeys(row[0] for row in grid.rows if row[0] != BASELINE)]
+    names += [run.intermediate for run in grid.intermediates if run.intermediate not in names]
+    groups: dict[str, list[Run]] = {"Intermediate trainings": []}
+    for run in sorted(grid.runs, key=lambda run: names.index(run.intermediate)):
+        if run.target or run.stage == "intermediate":
+            title = f"{grid.title(run.target)}, target training" if run.target else "Intermediate trainings"
+            groups.setdefault(title, []).append(run)
+    charts = []
+    for title, runs in groups.items():
+        lines = [
+            (grid.intermediate_label(one.intermediate), names.index(one.intermediate) - 1, one.curve)
+            for one in runs
+        ]
+        if lines := [line for line in lines if line[-1]]:
+            drawing = figures.draw(f"curves_{stem(title)}", curves(lines, "training loss"))
+            charts.append(Block("chart", title, drawing))
+    return charts
+
+
+def _own_scores(grid: Grid) -> Table:
+    """What intermediate trainings reached on their own tasks: a failed one explains its row."""
+    frame = make_frame(grid.intermediates)
+    rows = []
+    for (name, task, split), part in frame[frame.reported & frame.main].groupby(
+        ["intermediate", "task", "split"]
+    ):
+        what = (
+            grid.intermediate_label(name),
+            grid.title(task),
+            meaning(list(dict.fromkeys(part.metric))),
+            split,
+        )
+        values = part.groupby("key").value.mean()
+        rows.append([*what, float(values.mean()), float(values.std()), len(values)])
+    heads = ["Intermediate", "its task", "metric", "split", "score", "sd: over seeds", "runs"]
+    return frame_table(
+        "intermediates", "Intermediate trainings on their own tasks", pd.DataFrame(rows, columns=heads)
+    )
+
+
+def _throughput(grid: Grid) -> Table:
+    fields = ["steps", "examples_per_second", "real_tokens_per_second", "padding_share", "seconds"]
+    frame = pd.DataFrame([run.throughput for run in grid.runs]).reindex(columns=fields)
+    kinds = {"target": "{} (target)", "intermediate": "{} (intermediate)", "retrieval": "retrieval"}
+    names = [kinds[run.stage].format(grid.title(run.target or run.intermediate)) for run in grid.runs]
+    frame = frame.apply(pd.to_numeric, errors="coerce").assign(training=names)
+    rows = []
+    for name, part in frame[frame.steps > 0].groupby("training", sort=False):  # retrieval takes no steps
+        means = part[fields].mean()
+        shown = [
+            Cell(f"{v:,.0f}" if v >= 100 else fixed(v, 2), numbers={"": float(v)}) for v in means[fields[:3]]
+        ]
+        padding = Cell(f"{100 * means.padding_share:.0f} %", numbers={"": float(means.padding_share)})
+        times = [Cell(format_seconds(v), numbers={"": float(v)}) for v in (means.seconds, part.seconds.sum())]
+        rows.append([name, len(part), *shown, padding, *times])
+    heads = [
+        "Training",
+        "runs",
+        "steps",
+        "examples/s",
+        "real tokens/s",
+        "padding",
+        "time: a run",
+        "time: all runs",
+    ]
+    note = f"Means over runs; {format_seconds(frame.seconds.sum())} in all."
+    return frame_table("throughput", "Throughput", pd.DataFrame(rows, columns=heads), [note])
+
+
+def _environments(grid: Grid) -> Table:
+    groups: dict[tuple[str, int, str], list[tuple[str, str]]] = {}
+    for run in grid.runs:
+        here = run.environment
+        if "device" in here:  # a failure has only its time
+            versions = ", ".join(f"{name} {version}" for name, version in sorted(here["versions"].items()))
+            names = here["device"], here["device_count"], versions
+            groups.setdefault(names, []).append((here["started"], here["finished"]))
+    rows = []
+    for names, times in groups.items():
+        span = min(one for one, _ in times), max(one for _, one in times)
+        rows.append([*names, len(times), *(moment[:16].replace("T", " ") for moment in span)])
+    heads = ["Device", "count", "Versions", "phases", "From", "To"]
+    return frame_table("environments", "Hardware and versions", pd.DataFrame(rows, columns=heads))
+
+
+def _notes(grid: Grid) -> Table:
+    """Remarks on selection, with how many phases carry each; what is not zero-shot comes first."""
+    groups: dict[tuple[bool, str], list[str]] = {}
+    for run in grid.runs:
+        for note in run.notes or ("selected on target-language data",) * (not run.zero_shot):
+            groups.setdefault((run.zero_shot, note), []).append(run.name)
+    rows = [
+        [note, Cell("yes" if zero_shot else "NO", strong=not zero_shot), len(runs), runs[0]]
+        for (zero_shot, note), runs in sorted(groups.items())
+    ]
+    heads = ["Remark", "zero-shot", "phases", "for instance"]
+    return frame_table("selection", "Remarks on model selection", pd.DataFrame(rows, columns=heads))
+
+
+def repeat_section(grid: Grid) -> Section:
+    """Commands, configurations, seeds, data."""
+    reading = (
+        "Everything to run a cell again. The same command finds finished phases and runs only what is missing, so a "
+        "cell is repeated by removing the folders of its phases (below) and giving the command again, in the folder "
+        "where it was given. A phase's key is a hash of what its training depends on."
+    )
+    commands = dict.fromkeys(str(run.environment.get("command") or "") for run in grid.runs)
+    common, own = split_configs([run.config for run in grid.runs if not run.error])
+    alike: dict[str, list[str]] = {}
+    for run, config in zip([run for run in grid.runs if not run.error], own):
+        alike.setdefault(_pretty(config), []).append(run.name)
+    different = "\n\n".join(f"# {', '.join(runs)}\n{text}" for text, runs in alike.items() if text != "{}")
+    blocks = [
+        Block("code", text=redact("\n".join(filter(None, commands))) or "no command was recorded"),
+        folded("Phases, seeds and keys", _phases(grid)),
+        folded("Configuration that all phases share", Block("code", text=_pretty(common))),
+    ]
+    blocks += [folded("Configuration that differs", Block("code", text=different))] if different else []
+    return Section("repeat", "Reproducibility", reading, [*blocks, folded("Data", _data(grid))])
+
+
+def _pretty(record: Mapping[str, Any]) -> str:
+    return redact(json.dumps(record, indent=2, ensure_ascii=False, sort_keys=True, default=str))
+
+
+def redact(text: str) -> str:
+    """Takes out names and passwords in URLs, and the values of options for secrets."""
+    text = re.sub(r"://[^/@\s\"']+@", "://", text)
+    return re.sub(r"(?i)(--[\w.]*(?:token|secret|password|key|credentials)[= ])\S+", r"\1...", text)
+
+
+def _phases(grid: Grid) -> Table:
+    rows = []
+    for run in grid.runs:
+        seeds = ", ".join("–" if seed is None else str(seed) for seed in run.seeds)
+        scored = ", ".join(map(grid.title, run.tasks())) or "–"
+        best = "–" if run.best_step is None else str(run.best_step)
+        state = "failed" if run.error else "at chance" if run.collapsed else "finished"
+        rows.append([run.name, run.folder.name, scored, seeds, run.key, run.parent or "–", best, state])
+    heads = [
+        "Phase",
+        "folder",
+        "scores",
+        "seeds: intermediate, target",
+        "key",
+        "parent",
+        "best step",
+        "state",
+    ]
+    return frame_table("phases", "Phases", pd.DataFrame(rows, columns=heads))
+
+
+def _data(grid: Grid) -> Table:
+    seen: Counter[tuple[str, str, str, str]] = Counter()
+    for run in grid.runs:
+        for task, splits in run.data.items():
+            for split, one in splits.items():
+                count = str(one.get("examples") or f"{len(one.get('languages') or ())} languages")
+                seen[task, split, count, str(one.get("fingerprint", "?"))] += 1
+    several = len({names[:2] for names in seen}) < len(seen)
+    notes = ["A split with several fingerprints was not the same data in all phases."] * several
+    rows = [[*names, count] for names, count in sorted(seen.items())]
+    heads = ["Task", "split", "examples", "fingerprint", "phases"]
+    return frame_table("data", "Data", pd.DataFrame(rows, columns=heads), notes)

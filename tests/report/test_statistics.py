@@ -1,0 +1,144 @@
+"""Statistics against scipy, statsmodels' numbers, the bootstrap that they stand for, and cases by hand."""
+
+import made_up_grid
+import numpy as np
+import pytest
+from scipy import stats
+
+from stilts_jax.report.results import Items
+from stilts_jax.report.statistics import (
+    correlate,
+    crossed_components,
+    full_table,
+    holm,
+    join_errors,
+    seed_error,
+    shares,
+    spearman,
+)
+
+
+def test_an_interval_of_items_is_that_of_the_paired_t_test():
+    generator = np.random.default_rng(1)
+    first = generator.random(80)
+    second = first + generator.normal(0.02, 0.2, 80)
+    expected = stats.ttest_rel(100 * second, 100 * first)
+    moved = shares([Items("mean", second, True)])[0] - shares([Items("mean", first, True)])[0]
+    found = join_errors(100 * float(np.mean(second - first)), float(moved @ moved) * 80 / 79, 80)
+    low, high = expected.confidence_interval()
+    assert (found.low, found.high, found.p) == pytest.approx((low, high, expected.pvalue))
+
+
+def test_an_interval_of_seeds_is_that_of_the_t_test():
+    values = [1.0, 2.5, 1.7, 3.0]
+    expected = stats.ttest_1samp(values, 0.0)
+    found = join_errors(
+        np.mean(values), 0.0, 100, seed_error({(0, seed): one for seed, one in enumerate(values)})
+    )
+    low, high = expected.confidence_interval()
+    assert (found.low, found.high, found.p) == pytest.approx((low, high, expected.pvalue))
+    diagonal = seed_error({(seed, seed): one for seed, one in enumerate(values)})
+    assert diagonal == seed_error({(seed, None): one for seed, one in enumerate(values)})
+
+
+def test_a_difference_without_any_variance_is_not_called_significant():
+    assert join_errors(0.0, 0.0, 10).p == 1.0
+    assert np.isnan(join_errors(2.0, 0.0, 10).p)
+    assert np.isnan(join_errors(2.0, 1.0, 10).error_seeds)  # one run
+
+
+def test_crossed_seeds_cover_the_true_mean():
+    """Of simulated grids of 4 x 5 seeds, 95 % of the intervals must hold the mean that was simulated."""
+    generator = np.random.default_rng(2)
+    hits = []
+    for _ in range(400):
+        table = generator.normal(0, 1, (4, 1)) + generator.normal(0, 0.7, 5) + generator.normal(0, 1, (4, 5))
+        cells = {(i, j): table[i, j] for i in range(4) for j in range(5)}
+        found = join_errors(float(table.mean()), 0.0, 100, seed_error(cells))
+        hits.append(found.low < 0 < found.high)
+    assert 0.92 < np.mean(hits) <= 0.99
+
+
+@pytest.mark.parametrize("statistic", ["mean", "chunk_f1", "binary_f1"])
+def test_the_shares_of_items_make_the_error_of_the_bootstrap(statistic):
+    generator = np.random.default_rng(3)
+    task = {"mean": "xnli", "chunk_f1": "panx", "binary_f1": "bucc"}[statistic]
+    values = made_up_grid._draw(generator, task, 70.0, 600)
+    moved, beside = shares([Items(statistic, values, True)])
+    gold = values[values[:, 2] > 0] if statistic == "binary_f1" else values
+    scores = []
+    for _ in range(3000):
+        drawn = gold[generator.integers(0, len(gold), len(gold))]
+        if statistic == "binary_f1":
+            extra = generator.poisson(len(values) - len(gold))
+            drawn = np.concatenate([drawn, np.tile([0, 1, 0], (extra, 1))])
+        scores.append(made_up_grid._score(drawn))
+    expected = sum(float(one @ one) for one in [moved, *beside]) ** 0.5
+    assert expected == pytest.approx(np.std(scores), rel=0.06)
+
+
+def test_holm_by_hand():
+    # Sorted 0.01 x4, 0.02 x3, 0.03 x2, 0.04 x1, each at least the one before it.
+    assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    adjusted = holm([0.01, np.nan, 0.5])
+    assert adjusted[[0, 2]] == pytest.approx([0.02, 0.5])
+    assert np.isnan(adjusted[1])
+
+
+def test_components_by_hand():
+    # Rows differ by 4, columns by 2: an additive table has no rest. MS_I = 16, MS_T = 4, MS_R = 0.
+    assert crossed_components(np.array([[1.0, 3.0], [5.0, 7.0]])) == pytest.approx((8.0, 2.0, 0.0))
+    found = crossed_components(np.array([[1.0, 2.0, 4.0]]))
+    assert found.target == pytest.approx(np.var([1, 2, 4], ddof=1))
+    assert np.isnan([found.intermediate, found.rest]).all()
+
+
+def test_components_are_those_of_a_mixed_model():
+    """On a full table with positive components, restricted maximum likelihood gives the same numbers.
+
+    Those here are of statsmodels 0.15, ``MixedLM`` with crossed random effects.
+    """
+    scores = np.array([[71.2, 70.4, 72.9, 71.0], [69.8, 69.1, 70.6, 70.9], [73.0, 71.5, 74.2, 72.1]])
+    assert crossed_components(scores) == pytest.approx((1.60499, 0.72222, 0.34083), abs=2e-5)
+
+
+def test_the_largest_full_table():
+    """Seven runs of which one intermediate seed lacks two: 2 x 3 is there, not 3 x 1."""
+    cells = {(0, 0): 60.0, (0, 1): 62.0, (0, 2): 61.0, (1, 0): 66.0, (1, 1): 67.0, (1, 2): 69.0, (2, 0): 70.0}
+    assert full_table(cells).tolist() == [[60.0, 62.0, 61.0], [66.0, 67.0, 69.0]]
+    assert full_table({}).size == 0
+
+
+@pytest.mark.parametrize("count", [5, 8, 20, 38])
+def test_spearman_is_scipys_and_its_interval_leaves_zero_out_where_p_is_below_5_percent(count):
+    generator = np.random.default_rng(count)
+    for _ in range(100):
+        x = generator.integers(0, 3 * count, count).astype(float)  # with ties
+        y = x + generator.normal(0, 0.8 * count, count)
+        expected, found = stats.spearmanr(x, y), correlate(x, y, np.full((count, 1), np.nan))
+        assert (found.rho, found.p) == pytest.approx((expected.statistic, expected.pvalue))
+        assert found.low - 1e-9 <= found.rho <= found.high + 1e-9
+        assert (found.low > 0 or found.high < 0) == (found.p < 0.05)
+        assert np.isnan(found.partial)
+    assert np.isnan(spearman(np.ones(6), np.arange(6.0))[0])
+
+
+def test_partial_correlation_given_one_control_has_a_closed_form():
+    generator = np.random.default_rng(7)
+    z = generator.random(25)
+    x, y = z + generator.random(25), z + generator.random(25)
+    xy, xz, yz = (stats.spearmanr(a, b).statistic for a, b in ((x, y), (x, z), (y, z)))
+    expected = (xy - xz * yz) / np.sqrt((1 - xz**2) * (1 - yz**2))
+    found, p = spearman(x, y, z[:, None])
+    assert found == pytest.approx(expected)
+    assert p == pytest.approx(2 * stats.t.sf(abs(expected * np.sqrt(22 / (1 - expected**2))), 22))
+
+
+def test_languages_without_controls_are_left_out_of_the_partial_correlation_only():
+    generator = np.random.default_rng(8)
+    x, y, z = generator.random(20), generator.random(20), generator.random((20, 2))
+    gaps = z.copy()
+    gaps[:4, 0] = np.nan
+    found = correlate(x, y, gaps)
+    assert found.rho == pytest.approx(stats.spearmanr(x, y).statistic)
+    assert found.partial == pytest.approx(spearman(x[4:], y[4:], z[4:])[0])
