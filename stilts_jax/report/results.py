@@ -1,18 +1,15 @@
 """``result.json`` files as one frame, a row a score; a file that can't be used costs itself only."""
 
-import base64
 import json
 import math
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from stilts_jax.errors import DataError, RecordError
-from stilts_jax.experiment.results import FAILURE, FORMAT, RESULT
+from stilts_jax.evaluation.metrics import Items
+from stilts_jax.experiment.results import FAILURE, FORMAT, RESULT, decode_items
 from stilts_jax.files import open_path, read_record
 
 if TYPE_CHECKING:
@@ -41,34 +38,6 @@ _SCORE = (
     "zero_shot",
     "settings",
 )
-
-
-@dataclass(frozen=True)
-class Items:
-    """What one run scored on each item of one language.
-
-    Attributes:
-        statistic: ``mean``: values are [n] in 0..1; otherwise [n, 3] counts (right, predicted, gold).
-        aligned: whether item i is the same item in every language.
-        ids: a digest of the items' ids in their order; empty where none was kept.
-    """
-
-    statistic: str
-    values: np.ndarray
-    aligned: bool
-    ids: str = ""
-
-    @property
-    def count(self) -> int:
-        """How many items can be paired between runs: of a set of pairs, those in the gold set."""
-        return int(np.count_nonzero(self.values[:, 2])) if self.statistic == "binary_f1" else len(self.values)
-
-    def score(self) -> float:
-        """The percentage that the items add up to."""
-        if self.values.ndim == 1:
-            return 100.0 * float(np.mean(self.values, dtype=np.float64)) if len(self.values) else math.nan
-        right, predicted, gold = self.values.sum(axis=0, dtype=np.float64)
-        return 200.0 * right / (predicted + gold) if predicted + gold else 0.0
 
 
 class Run:
@@ -127,9 +96,10 @@ class Run:
         """The metrics whose mean is the value of ``task``."""
         return self._main_metric.get(task) or ["accuracy"]
 
-    def items(self, task: str) -> dict[str, Items]:
-        """Decodes the items of ``task`` by language."""
-        return {code: _decode(raw) for code, raw in self._items.get(task, {}).items()}
+    def items(self, task: str) -> dict[str, tuple[Items, bool]]:
+        """The items of ``task`` by language, and whether item i is the same item in every language."""
+        decoded = {code: decode_items(raw) for code, raw in self._items.get(task, {}).items()}
+        return {code: found for code, found in decoded.items() if found}
 
 
 @dataclass(frozen=True)
@@ -264,9 +234,3 @@ def _try_to_read(path: Path, broken: list[Broken]) -> Run | None:
 def read_run(path: Path) -> Run:
     """Reads one ``result.json`` or ``failure.json``; raises FileNotFoundError, or RecordError for a damaged one."""
     return Run(path.parent, read_record(path, FORMAT))
-
-
-def _decode(raw: Mapping[str, Any]) -> Items:
-    data = zlib.decompress(base64.b64decode(raw["data"]))
-    values = np.frombuffer(data, np.dtype(raw["dtype"]).newbyteorder("<")).reshape(raw["shape"])
-    return Items(raw["statistic"], values, raw["aligned"], raw.get("ids", ""))

@@ -8,7 +8,16 @@ import numpy as np
 from stilts_jax.report.grid import Grid, Row
 from stilts_jax.report.names import GROUP_TITLES
 from stilts_jax.report.results import BASELINE
-from stilts_jax.report.statistics import Interval, benjamini_hochberg, holm, join_errors, seed_error, shares
+from stilts_jax.report.statistics import (
+    Interval,
+    benjamini_hochberg,
+    count_items,
+    holm,
+    join_errors,
+    score_items,
+    seed_error,
+    shares,
+)
 from stilts_jax.report.tables import Block, Cell, Column, Section, Table, fixed, gain_tone, signed, words
 
 SIGNIFICANT = 0.05
@@ -145,14 +154,14 @@ def _sides(grid: Grid, row: Row, task: str) -> dict[str, _Side]:
     runs = [run.items(task) for run in grid.cells[row, task]]
     sides = {}
     for code in grid.codes(task, row):
-        items = [run[code] for run in runs if code in run]
-        ids, sizes = {one.ids for one in items if one.ids}, {one.count for one in items}
+        items = [run[code][0] for run in runs if code in run]
+        ids, sizes = {one.ids for one in items if one.ids}, set(map(count_items, items))
         if len(items) < len(runs) or len(sizes) != 1 or len(ids) > 1 or 0 in sizes:
             continue
         moved, own = shares(items)
         beside = {("beside", task, code, row, number): one for number, one in enumerate(own) if len(one)}
-        score = float(np.mean([one.score() for one in items]))
-        sides[code] = _Side(score, items[0].aligned, sizes.pop(), next(iter(ids), ""), moved, beside)
+        score = float(np.mean(list(map(score_items, items))))
+        sides[code] = _Side(score, runs[0][code][1], sizes.pop(), next(iter(ids), ""), moved, beside)
     return sides
 
 
@@ -228,13 +237,13 @@ def _cell(grid: Grid, row: Row, task: str, one: Comparison | None) -> Cell:
 def _sentence(comparisons: Comparisons) -> Block:
     total, raw = len(comparisons.tasks), sum(one.interval.p < SIGNIFICANT for one in comparisons.tasks)
     by_luck = f"{SIGNIFICANT * total:.1f}".removesuffix(".0")
-    by_holm, by_bh = (
+    holds, found = (
         sum(one.holds for one in comparisons.tasks),
         sum(one.q < SIGNIFICANT for one in comparisons.tasks),
     )
     text = (
-        f"p < {SIGNIFICANT} uncorrected in {raw} of {total} comparison{'s' * (total != 1)} (by luck alone "
-        f"it would be about {by_luck}); in {by_holm} after Holm's correction (no false one expected); in {by_bh} after Benjamini and "
-        "Hochberg's (5 % of them expected to be false)."
+        f"p < {SIGNIFICANT} uncorrected in {raw} of {total} comparison{'s' * (total != 1)} (by luck alone it would be "
+        f"about {by_luck}); in {holds} after Holm's correction (no false one expected); in {found} after Benjamini "
+        "and Hochberg's (5 % of them expected to be false)."
     )
     return Block("text", text=text)

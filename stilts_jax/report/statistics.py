@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import special, stats
 
-from stilts_jax.report.results import Items
+from stilts_jax.evaluation.metrics import Items
 
 _FEWEST_DEGREES = 3  # of freedom, below which a partial correlation is no more than noise
 
@@ -74,6 +74,19 @@ def seed_error(by_seeds: Mapping[tuple[int, int], float]) -> tuple[float, float]
     variance = max([sum(one for one, _ in parts), *(one for one, _ in parts)], default=0.0)
     spread = sum(one**2 / degrees for one, degrees in parts)
     return variance, max(variance**2 / spread, 1.0) if spread else float(len(parts) > 0)
+
+
+def count_items(items: Items) -> int:
+    """How many items can be paired between runs: of a set of pairs, those in the gold set."""
+    return int(np.count_nonzero(items.values[:, 2])) if items.statistic == "binary_f1" else len(items.values)
+
+
+def score_items(items: Items) -> float:
+    """The percentage that the items add up to."""
+    if items.statistic == "mean":
+        return 100.0 * float(np.mean(items.values, dtype=np.float64)) if len(items.values) else math.nan
+    right, predicted, gold = items.values.sum(axis=0, dtype=np.float64)
+    return 200.0 * right / (predicted + gold) if predicted + gold else 0.0
 
 
 def shares(runs: Sequence[Items]) -> tuple[np.ndarray, list[np.ndarray]]:

@@ -10,13 +10,14 @@ items (bootstrap over items, the same items in every language where they are tra
 
 import argparse
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from stilts_jax.evaluation.metrics import chunk_f1, squad
-from stilts_jax.report.results import Items, read_run
-from stilts_jax.report.statistics import spearman
+from stilts_jax.report.results import read_run
+from stilts_jax.report.statistics import score_items, spearman
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.sources.read import DataSource, read_examples, read_retrieval
 
@@ -50,10 +51,10 @@ def item_error(run, name, languages):
     macros = []
     for _ in range(300):
         scores, drawn = [], None
-        for one in items.values():
-            if drawn is None or not one.aligned:
+        for one, aligned in items.values():
+            if drawn is None or not aligned:
                 drawn = generator.integers(len(one.values), size=len(one.values))
-            scores.append(Items(one.statistic, one.values[drawn], one.aligned).score())
+            scores.append(score_items(replace(one, values=one.values[drawn])))
         macros.append(np.mean(scores))
     return float(np.std(macros))
 

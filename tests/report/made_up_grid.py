@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from stilts_jax.evaluation.benchmarks import BENCHMARKS
+from stilts_jax.evaluation.metrics import Items
 from stilts_jax.experiment import results
 from stilts_jax.files import write_record as write_with_digest
 
@@ -38,7 +39,7 @@ INTERMEDIATES = [
 
 def encode_items(values: np.ndarray, statistic: str, aligned: bool) -> dict:
     """Returns the ``items`` entry of one language, as an experiment writes it."""
-    return results.encode_items(statistic, values, aligned)
+    return results.encode_items(Items(statistic, values), aligned)
 
 
 def make_record(

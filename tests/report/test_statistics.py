@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from stilts_jax.report.results import Items
+from stilts_jax.evaluation.metrics import Items
 from stilts_jax.report.statistics import (
     correlate,
     crossed_components,
@@ -23,7 +23,7 @@ def test_an_interval_of_items_is_that_of_the_paired_t_test():
     first = generator.random(80)
     second = first + generator.normal(0.02, 0.2, 80)
     expected = stats.ttest_rel(100 * second, 100 * first)
-    moved = shares([Items("mean", second, True)])[0] - shares([Items("mean", first, True)])[0]
+    moved = shares([Items("mean", second)])[0] - shares([Items("mean", first)])[0]
     found = join_errors(100 * float(np.mean(second - first)), float(moved @ moved) * 80 / 79, 80)
     low, high = expected.confidence_interval()
     assert (found.low, found.high, found.p) == pytest.approx((low, high, expected.pvalue))
@@ -64,7 +64,7 @@ def test_the_shares_of_items_make_the_error_of_the_bootstrap(statistic):
     generator = np.random.default_rng(3)
     task = {"mean": "xnli", "chunk_f1": "panx", "binary_f1": "bucc"}[statistic]
     values = made_up_grid._draw(generator, task, 70.0, 600)
-    moved, beside = shares([Items(statistic, values, True)])
+    moved, beside = shares([Items(statistic, values)])
     gold = values[values[:, 2] > 0] if statistic == "binary_f1" else values
     scores = []
     for _ in range(3000):
