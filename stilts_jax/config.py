@@ -4,7 +4,7 @@ Only this file, ``main.py`` and ``configs/`` know ml_collections.
 """
 
 import importlib.util
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -136,23 +136,23 @@ def _run_get_config(path: Path, argument: str) -> ConfigDict:
 
 def _override(config: ConfigDict, key: str, text: str) -> None:
     group, _, last = key.rpartition(".")
-    if key not in (known := dict(_options(config))):
+    if key not in (known := _options(Settings)):
         same = [name for name in known if name.rpartition(".")[2] == last]
         fix = f"did you mean {' or '.join(map(repr, same))}?" if same else nearest(key, known)
         if fix.startswith("known"):
             fix = "stilts_jax/settings.py lists all options"
         raise ConfigError(f"There is no option {key!r}.", where=f"--config.{key}", fix=fix)
     node = config[group] if group else config
-    node[last] = _parse(text, known[key], f"--config.{key}")
+    node[last] = _parse(text, node.get_type(last), f"--config.{key}")
 
 
-def _options(node: ConfigDict, prefix: str = "") -> Iterator[tuple[str, type]]:
-    """Yields the full name and type of every option."""
-    for name in node:
-        if isinstance(node.get(name), ConfigDict):
-            yield from _options(node[name], f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", node.get_type(name)
+def _options(kind: type, prefix: str = "") -> list[str]:
+    """Returns the full names of all options of a record, those of its groups included."""
+    hints, found = get_type_hints(kind), []
+    for name in option_names(kind):
+        inner = is_dataclass(hints[name])
+        found += _options(hints[name], f"{prefix}{name}.") if inner else [f"{prefix}{name}"]
+    return found
 
 
 _KINDS = {int: ("a whole number", "3"), float: ("a number", "0.5")}
@@ -187,14 +187,18 @@ def _to_config(settings: Any) -> ConfigDict:
 
 def _to_dataclass(node: ConfigDict, kind: type, path: str) -> Any:
     hints, names = get_type_hints(kind), set(option_names(kind))
-    for name in set(node.keys()) - names:
-        raise ConfigError(f"There is no option {name!r}.", where=f"{path}.{name}", fix=nearest(name, names))
-    for name in names - set(node.keys()):
-        raise ConfigError(f"Option {name!r} is missing.", where=path, fix="start from base_config()")
-    values = {}
-    for name in names:
-        value = node[name]
-        values[name] = (
-            _to_dataclass(value, hints[name], f"{path}.{name}") if is_dataclass(hints[name]) else value
+    for name in set(node.keys()) ^ names:
+        what, fix = (
+            (f"Option {name!r} is missing.", "start from base_config()")
+            if name in names
+            else (f"There is no option {name!r}.", nearest(name, names))
         )
-    return kind(**values)
+        raise ConfigError(what, where=f"{path}.{name}", fix=fix)
+    return kind(
+        **{
+            name: _to_dataclass(node[name], hints[name], f"{path}.{name}")
+            if is_dataclass(hints[name])
+            else node[name]
+            for name in names
+        }
+    )

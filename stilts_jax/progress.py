@@ -1,10 +1,12 @@
 """One display of progress that a person can read, on a terminal and in a log file.
 
 A terminal gets one line that is redrawn; anything else gets a plain line now and then, so that a log of a
-long run stays short. Code that works for long takes a ``Progress`` and does not print by itself.
+long run stays short (tqdm and rich redraw in both). Code that works for long takes a ``Progress`` and does not print by
+itself.
 """
 
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -21,12 +23,11 @@ _WORTH_A_LINE = 3.0  # seconds that work must have taken for its end to stay on 
 
 def format_seconds(seconds: float) -> str:
     """Returns a duration as people write it: ``8 s``, ``3:05``, ``2:04:10``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
+    minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+    if hours:
+        return f"{hours}:{minutes:02d}:{rest:02d}"
+    return f"{minutes}:{rest:02d}" if minutes else f"{rest} s"
 
 
 def seconds_since_start() -> float | None:
@@ -46,11 +47,8 @@ class Bar:
     """
 
     def __init__(self, progress: "Progress", label: str, total: int | None, unit: str, start: int) -> None:
-        self._progress = progress
-        self._label = label
-        self._total = total
-        self._unit = unit
-        self._done = start
+        self.label, self._progress = label, progress
+        self._total, self._unit, self._done = total, unit, start
         self._values: dict[str, float | str] = {}
         self._began = time.monotonic()
         self._first: tuple[int, float] | None = None
@@ -61,7 +59,7 @@ class Bar:
         """Says what the work waits for (compiling), until the next unit is done."""
         if note:
             self._note = note
-            self._progress.draw(*self.parts(), final=False, at_once=True)
+            self._progress.draw(self, at_once=True)
 
     def advance(self, count: int = 1, **values: float | str) -> None:
         """Counts ``count`` more units as done; ``values`` (such as ``loss=0.3``) are shown behind."""
@@ -71,16 +69,16 @@ class Bar:
         if self._first is None:
             self._first = self._done, time.monotonic() - self.aside
         check()
-        self._progress.draw(*self.parts(), final=False)
+        self._progress.draw(self)
 
     @property
     def elapsed(self) -> float:
         """Seconds since the work began."""
         return time.monotonic() - self._began
 
-    def parts(self) -> tuple[str, str]:
-        """Returns the label and the state of the work."""
-        elapsed = self.elapsed
+    @property
+    def state(self) -> str:
+        """How far the work has come."""
         # The first unit came with all that is done only once, such as loading and compiling.
         done, began = self._first or (self._done, 0.0)
         worked = time.monotonic() - self.aside - began
@@ -95,33 +93,23 @@ class Bar:
         if self._total and rate and self._done < self._total:
             parts.append(f"{format_seconds((self._total - self._done) / rate)} left")
         else:
-            parts.append(format_seconds(elapsed))
-        return self._label, "  ".join(parts)
+            parts.append(format_seconds(self.elapsed))
+        return "  ".join(parts)
 
 
 class Progress:
-    """Writes progress to a stream (standard error by default).
+    """Writes progress to a stream (standard error by default); to None it writes nothing."""
 
-    Args:
-        stream: where to write; None is silent.
-        patience: seconds that a piece of work must have taken for its last line to stay.
-    """
-
-    def __init__(self, stream: TextIO | None = sys.stderr, patience: float = _WORTH_A_LINE) -> None:
+    def __init__(self, stream: TextIO | None = sys.stderr) -> None:
         self._stream = stream
-        self._patience = patience
         self._terminal = bool(stream and stream.isatty())
-        self._last_draw = time.monotonic()
+        self._last_draw, self._last_line = time.monotonic(), ""
         self._open_line = False
-        self._last_line = ""
         self._prefix = ""
 
     def say(self, text: str) -> None:
         """Writes a line that stays."""
-        if self._stream:
-            self._clear()
-            self._stream.write(self._prefix + text + "\n")
-            self._stream.flush()
+        self._write(f"{self._prefix}{text}\n")
 
     @contextmanager
     def part(self, prefix: str) -> Iterator[None]:
@@ -146,49 +134,40 @@ class Progress:
         """
         bar = Bar(self, label, total, unit, start)
         if self._terminal:  # at once: what comes first may take long
-            self.draw(*bar.parts(), final=False, at_once=True)
+            self.draw(bar, at_once=True)
         try:
             yield bar
         except BaseException:
-            self._clear()  # what is printed now begins on a line of its own
+            self._write("")  # what is printed now begins on a line of its own
             raise
-        if bar.elapsed >= self._patience:
-            self.draw(*bar.parts(), final=True)
+        if bar.elapsed >= _WORTH_A_LINE:
+            self.draw(bar, final=True)
         else:
-            self._clear()
+            self._write("")
 
-    def draw(self, label: str, state: str, *, final: bool, at_once: bool = False) -> None:
-        """Shows how far ``label`` has come, unless the last line is fresh and this is not wanted ``at_once``."""
-        if not self._stream:
+    def draw(self, bar: Bar, *, final: bool = False, at_once: bool = False) -> None:
+        """Shows how far ``bar`` has come, unless the last line is fresh and this is not wanted ``at_once``."""
+        now, interval = time.monotonic(), _TERMINAL_INTERVAL if self._terminal else _LOG_INTERVAL
+        if not (final or at_once) and now - self._last_draw < interval:
             return
-        now = time.monotonic()
-        line = f"{self._prefix}{label}: {state}"
-        if not (final or at_once) and now - self._last_draw < (
-            _TERMINAL_INTERVAL if self._terminal else _LOG_INTERVAL
-        ):
-            return
+        state = bar.state
+        line = f"{self._prefix}{bar.label}: {state}"
         if line == self._last_line and not self._terminal:
             return  # the end came with the last unit
         self._last_draw, self._last_line = now, line
-        self._clear()
-        if self._terminal and not final:  # a line that wraps could not be cleared
-            width = self._width() - 1
-            if len(line) > width:
-                line = f"{line[: max(0, width - len(state) - 3)]}…: {state}"[:width]
-        self._stream.write(line + ("\n" if final or not self._terminal else ""))
-        self._open_line = self._terminal and not final
-        self._stream.flush()
+        stays = final or not self._terminal
+        width = shutil.get_terminal_size().columns - 1
+        if not stays and len(line) > width:  # a line that wraps could not be cleared
+            line = f"{line[: max(0, width - len(state) - 3)]}…: {state}"[:width]
+        self._write(line + "\n" * stays)
+        self._open_line = not stays
 
-    def _width(self) -> int:
-        try:
-            return os.get_terminal_size(self._stream.fileno()).columns or 80  # type: ignore[union-attr]
-        except OSError:  # not every terminal knows
-            return 80
-
-    def _clear(self) -> None:
-        if self._open_line and self._stream:
-            self._stream.write("\r\x1b[2K")
-            self._open_line = False
+    def _write(self, text: str) -> None:
+        """Writes ``text`` in the place of the line that is redrawn."""
+        if self._stream and (text or self._open_line):
+            self._stream.write("\r\x1b[2K" * self._open_line + text)
+            self._stream.flush()
+        self._open_line = False
 
 
 SILENT = Progress(None)

@@ -123,13 +123,11 @@ class DataSettings(Checked):
     """Where examples come from."""
 
     group: ClassVar[str] = "config.data."
-    source: SourceKind = (
-        "files"  # release files, "hub" or "tfds"; a task without such a source is read from files
-    )
+    # Release files, "hub" or "tfds"; a task without such a source is read from files.
+    source: SourceKind = "files"
     sources: str = ""  # exceptions by task, as in "mnli=hub,panx=tfds"
-    skip_budget: Annotated[int, COUNT] = (
-        0  # malformed rows that may be skipped (and counted) before a file is refused
-    )
+    # Malformed rows that may be skipped (and counted) before a file is refused.
+    skip_budget: Annotated[int, COUNT] = 0
     cache: str = ""  # folder for tokenized features; empty: features/ in the work directory
     limit: Annotated[int, COUNT] = 0  # train on the first n examples only; 0: all
 
@@ -165,32 +163,30 @@ class ExperimentSettings(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         targets, intermediates = split_names(self.targets), split_names(self.intermediates)
-        unused = set(split_pairs(self.train_on, "config.experiment.train_on")) - set(targets)
-        if unused:
-            raise ConfigError(
-                f"{', '.join(sorted(unused))} is no target of this experiment.",
-                where="config.experiment.train_on",
-                fix=f"targets: {self.targets or 'none'}",
-            )
-        for name in ("intermediates", "targets", "languages"):
-            if "," in getattr(self, name):
-                raise ConfigError(
-                    f"{name}={getattr(self, name)!r} is not possible.",
-                    where=f"config.experiment.{name}",
-                    fix="join names by +, as in a+b",
-                )
-        if not intermediates:
-            raise ConfigError(
-                "No intermediate is named.",
-                where="config.experiment.intermediates",
-                fix="write none for none",
-            )
-        if not targets and intermediates == ("none",):
-            raise ConfigError(
+        unused = sorted(set(split_pairs(self.train_on, "config.experiment.train_on")) - set(targets))
+        wrong = [
+            (
+                bool(unused),
+                f"{', '.join(unused)} is no target of this experiment.",
+                "train_on",
+                f"targets: {self.targets or 'none'}",
+            ),
+            *(
+                ("," in text, f"{name}={text!r} is not possible.", name, "join names by +, as in a+b")
+                for name in ("intermediates", "targets", "languages")
+                for text in [getattr(self, name)]
+            ),
+            (not intermediates, "No intermediate is named.", "intermediates", "write none for none"),
+            (
+                not targets and intermediates == ("none",),
                 "Nothing is to be trained or evaluated.",
-                where="config.experiment",
-                fix="name an intermediate or a target task",
-            )
+                "targets",
+                "name an intermediate or a target task",
+            ),
+        ]
+        for found, what, name, fix in wrong:
+            if found:
+                raise ConfigError(what, where=f"config.experiment.{name}", fix=fix)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,13 +196,11 @@ class OptimizerSettings(Checked):
     group: ClassVar[str] = "config.train."
     # How the rate falls to zero after the warm-up: linearly or as a half cosine; or constant.
     schedule: Literal["linear", "cosine", "constant"] = "linear"
-    clip_norm: Annotated[float, Range(0.0, 1e6)] = (
-        1.0  # limit of the norm of encoder's and head's gradient; 0: none
-    )
+    # Limit of the norm of encoder's and head's gradient; 0: none.
+    clip_norm: Annotated[float, Range(0.0, 1e6)] = 1.0
     epsilon: Annotated[float, Range(1e-30, 1.0)] = 1e-8
-    layer_decay: Annotated[float, Range(0.01, 1.0)] = (
-        1.0  # learning rate of a layer over that of the layer above it
-    )
+    # Learning rate of a layer over that of the layer above it.
+    layer_decay: Annotated[float, Range(0.01, 1.0)] = 1.0
     freeze_embeddings: bool = False  # all embeddings (and their norm) stay as they are, and have no moments
     freeze_layers: Annotated[int, COUNT] = 0  # lowest layers that stay as they are
     # Of the first moment; "bfloat16" halves its memory. The second one always has float32: its decay of 0.999 would
@@ -224,9 +218,8 @@ class TrainSettings(OptimizerSettings):
     max_length: Annotated[int | None, LENGTH] = None
     warmup: Annotated[float | None, WARMUP] = None  # below 1: share of the steps; else a number of steps
     weight_decay: Annotated[float | None, SHARE] = None
-    max_steps: Annotated[int, COUNT] = (
-        0  # stop (and shorten the schedule) after so many steps; 0: what the epochs need
-    )
+    # Stop (and shorten the schedule) after so many steps; 0: what the epochs need.
+    max_steps: Annotated[int, COUNT] = 0
     # Microbatches of a step; 0: by device and kind of task. A CPU works on two at a time, so 2 are faster there than 1.
     accumulation: Annotated[int, Range(0, 2**16)] = 0
     window: Annotated[int, Range(1, 1024)] = 8  # batches that are sorted by length together; 1: plain shuffle
@@ -240,9 +233,8 @@ class TrainSettings(OptimizerSettings):
     checkpoint_every: Annotated[int, POSITIVE] = 1000
     # Newest checkpoints that are kept besides the best one: what a damaged one falls back on.
     keep_latest: Annotated[int, Range(1, 1000)] = 2
-    skip_non_finite: Annotated[int, COUNT] = (
-        0  # steps with a non-finite loss that are left out before the run stops
-    )
+    # Steps with a non-finite loss that are left out before the run stops.
+    skip_non_finite: Annotated[int, COUNT] = 0
     log_every: Annotated[int, POSITIVE] = 50
     tensorboard: bool = False  # a copy of the metrics for TensorBoard (needs the extra of that name)
 
@@ -279,11 +271,8 @@ class MixtureSettings(Checked):
             try:
                 Range(1e-6, 1e6)(weight)
             except ArgumentTypeError as error:
-                raise ConfigError(
-                    f"The weight of {task}: {error}.",
-                    where="config.mixture.weights",
-                    fix="such as mnli=2,mlm=1",
-                ) from error
+                what, fix = f"The weight of {task}: {error}.", "such as mnli=2,mlm=1"
+                raise ConfigError(what, where="config.mixture.weights", fix=fix) from error
         if (self.sampler == "weights") != bool(self.weights):
             raise ConfigError(
                 "The sampler 'weights' and the weights themselves are only of use together.",
@@ -308,17 +297,15 @@ class Compute(Checked):
     """How a model is computed, not what it is; hashable, as a jitted function's static argument."""
 
     group: ClassVar[str] = "config.compute."
-    dtype: FloatName = (
-        "float32"  # of activations and matrix products; norms, softmax and losses: at least float32
-    )
+    # Of activations and matrix products; norms, softmax and losses: at least float32.
+    dtype: FloatName = "float32"
     param_dtype: FloatName = "float32"  # what parameters are kept in
     # What the backward pass computes again: nothing; "attention", the attention probabilities; "dots", all but the
     # results of the layers' matrix products; "full", everything but layer inputs; "auto", as little as memory allows.
     remat: Remat = "none"
     attention: Attention = "auto"  # see stilts_jax.model.attention; "splash-interpret" is for tests
-    matmul_precision: Literal["", "highest", "high", "default"] = (
-        ""  # "highest" for exact float32 on accelerators
-    )
+    # "highest" for exact float32 on accelerators.
+    matmul_precision: Literal["", "highest", "high", "default"] = ""
     check_nans: bool = False
     # What the model is compiled for where that is not this process's own backend.
     platform: Literal["cpu", "gpu", "tpu"] | None = field(default=None, metadata={"option": False})
@@ -350,12 +337,10 @@ class EvaluationSettings(Checked):
     """Prediction and retrieval."""
 
     group: ClassVar[str] = "config.evaluation."
-    tokens_per_batch: Annotated[int, TOKENS_PER_BATCH] = (
-        0  # of prediction, padding included; 0: by device and rows
-    )
-    limit: Annotated[int, COUNT] = (
-        0  # score the first n examples of each language only; 0: all. Pools stay whole
-    )
+    # Of prediction, padding included; 0: by device and rows.
+    tokens_per_batch: Annotated[int, TOKENS_PER_BATCH] = 0
+    # Score the first n examples of each language only; 0: all. Pools stay whole.
+    limit: Annotated[int, COUNT] = 0
     max_length: Annotated[int, LENGTH] = 512  # of texts to embed
     mining_neighbours: Annotated[int, NEIGHBOURS] = 4
     # Side of a similarity tile, which bounds the memory of retrieval; 0: fits the device.
