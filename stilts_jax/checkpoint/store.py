@@ -18,6 +18,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import SingleDeviceSharding
 
 from stilts_jax.checkpoint.digests import digest_leaves
+from stilts_jax.checkpoint.quiet import quiet_late_reads
 from stilts_jax.errors import CheckpointError
 from stilts_jax.files import open_path
 from stilts_jax.progress import SILENT, Progress
@@ -269,6 +270,7 @@ class Checkpoints:
                 )
                 for name, tree in saved.items()
             }
+            quiet_late_reads()
             try:
                 found = self._open().restore(step, args=ocp.args.Composite(**args))
             except Exception as error:

@@ -1,10 +1,12 @@
 import io
 import json
+import logging
 import os
 import resource
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -290,3 +292,19 @@ def test_a_save_that_fails_half_way_leaves_the_older_step(tmp_path):
 
 if __name__ == "__main__":
     _save_with_little_room()
+
+
+def test_a_read_that_ends_after_another_failed_prints_nothing(saved, capsys):
+    """Tensorstore's threads find orbax's loop closed then, and asyncio has failures that nobody asked for."""
+    with Checkpoints(saved, read_only=True) as checkpoints:
+        checkpoints.load("params")
+    error = {
+        "exc_type": RuntimeError,
+        "exc_value": RuntimeError("Event loop is closed"),
+        "exc_traceback": None,
+    }
+    sys.unraisablehook(SimpleNamespace(**error, err_msg=None, object=None))
+    for kind in ("Future", "Task"):
+        logging.getLogger("asyncio").error(f"{kind} exception was never retrieved")
+    said = capsys.readouterr().err
+    assert "closed" not in said and "never retrieved" not in said
