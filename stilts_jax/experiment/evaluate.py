@@ -31,8 +31,6 @@ from stilts_jax.tasks import get_task
 from stilts_jax.tasks.sources.read import read_retrieval, selection_language, with_labels
 from stilts_jax.tasks.spec import Example, Task
 
-# Targets whose languages are translations of the same items, in the same order.
-ALIGNED = frozenset(("xnli", "xquad", "xcopa"))
 Thresholds = Mapping[str, float]
 
 
@@ -108,7 +106,7 @@ class Scorer:
             scores.thresholds[task.name] = found.thresholds if thresholds is None else thresholds
         scores.predictions[task.name] = found.predictions
         same = {(len(one.items.values), one.items.ids) for one in found.results.values() if one.items}
-        aligned = len(same) == 1 and task.name in ALIGNED
+        aligned = len(same) == 1 and task.aligned
         scores.items[task.name] = {
             language: encode_items(result.items, aligned)
             for language, result in found.results.items()

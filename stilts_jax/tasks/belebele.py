@@ -32,6 +32,7 @@ TASK = Task(
     kind="choice",
     group="qa",
     languages=tuple(CODES),
+    aligned=True,
     train_on=("cosmosqa",),
     hyperparameters={"paper": Hyperparameters(max_length=384)},
     counts={"test": 900},

@@ -17,6 +17,7 @@ TASK = Task(
     kind="classify",
     group="classification",
     languages=tuple(_CODES),
+    aligned=True,
     split_languages={"dev": ("en",)},
     labels=names("negative neutral positive"),
     hyperparameters={"paper": Hyperparameters(batch_size=16, epochs=20, max_length=128)},

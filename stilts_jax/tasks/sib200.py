@@ -17,6 +17,7 @@ TASK = Task(
     kind="classify",
     group="classification",
     languages=_LANGUAGES,
+    aligned=True,
     split_languages={"dev": ("en",)},
     labels=names("science/technology travel politics sports health entertainment geography"),
     hyperparameters={"paper": Hyperparameters(batch_size=16, epochs=20, max_length=164)},

@@ -271,6 +271,8 @@ class Task:
         title: its name in tables and on the report's page; the name itself if empty.
         languages: those that the task is evaluated in.
         split_languages: those of a split that not all languages have (or need).
+        aligned: whether an id names the same item in every language, as in a translated test set: then items are
+            resampled together.
         labels: label names in the order of their indices (classify, tag).
         labels_file: a JSON object from label to index below the data root, for labels that come with the data (CCG).
         metric: one of ``METRICS_OF`` its kind; the first of them if empty.
@@ -297,6 +299,7 @@ class Task:
     title: str = ""
     languages: tuple[str, ...] = ("en",)
     split_languages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    aligned: bool = False
     labels: tuple[str, ...] = ()
     labels_file: str = ""
     metric: str = ""

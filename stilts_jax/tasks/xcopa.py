@@ -16,6 +16,7 @@ TASK = Task(
     kind="choice",
     group="classification",
     languages=LANGUAGES,
+    aligned=True,
     train_on=("siqa", "copa"),
     hyperparameters=SIQA.hyperparameters,
     counts={"dev": 100, "test": 500},

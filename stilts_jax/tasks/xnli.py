@@ -38,6 +38,7 @@ TASK = Task(
     kind="classify",
     group="classification",
     languages=LANGUAGES,
+    aligned=True,
     labels=LABELS,
     train_on=("mnli",),
     hyperparameters={

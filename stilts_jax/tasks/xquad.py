@@ -16,6 +16,7 @@ TASK = Task(
     kind="span",
     group="qa",
     languages=LANGUAGES,
+    aligned=True,
     train_on=("squad_v1",),
     hyperparameters={
         "paper": Hyperparameters(batch_size=16, epochs=2, max_length=384),
