@@ -10,8 +10,11 @@ import pytest
 
 import stilts_jax
 from stilts_jax.errors import ConfigError
+from stilts_jax.experiment.models import Trained, save_final
+from stilts_jax.experiment.results import FORMAT, write_result
 from stilts_jax.main import main
 from stilts_jax.model import SHAPES, HeadConfig, Model, TaskHead, apply_model, export_encoder, init_params
+from stilts_jax.progress import SILENT
 
 LABELS = ("no", "maybe", "yes")
 TEXTS = {
@@ -117,7 +120,47 @@ def test_the_command_says_what_python_says(models, tmp_path, capsys, kind):
     assert [line.split("\t") for line in lines] == [[*row, value] for row, value in zip(rows, shown)]
 
 
+@pytest.mark.parametrize("kind", ["classify", "embed"])
+def test_a_file_of_several_chunks_is_predicted_as_one(models, tmp_path, monkeypatch, kind):
+    monkeypatch.setattr("stilts_jax.experiment.predict._CHUNK", 3)
+    texts = [f"{'the house ' * (number % 4)}{'birds river'[number % 3 :]}" for number in range(8)]
+    table, out = tmp_path / "x.csv", tmp_path / ("y.npy" if kind == "embed" else "y.tsv")
+    table.write_text("id,text\n" + "".join(f'{number},"{text}"\n' for number, text in enumerate(texts)))
+    assert main(["predict", str(models[kind][0]), f"--input={table}", f"--out={out}"]) == 0
+    expected = stilts_jax.predict_texts(models[kind][0], texts)
+    if kind == "embed":
+        np.testing.assert_allclose(np.load(out), expected, rtol=1e-3, atol=1e-3)
+    else:
+        rows = [line.split("\t") for line in out.read_text().splitlines()]
+        assert rows[0] == ["id", "text", "prediction"] and [row[0] for row in rows[1:]] == list("01234567")
+        assert [row[2] for row in rows[1:]] == expected
+
+
+def test_a_phase_of_questions_without_an_answer_answers_nothing_at_its_threshold(models, tmp_path, tokenizer):
+    folder, model, params = models["span"]
+    head = {"task": params["heads"]["task"]}
+    save_final(tmp_path, {"encoder": params["encoder"], "heads": head}, 1, SILENT)
+    nothing = {
+        **{name: [] for name in ("history", "curve", "skipped")},
+        **{name: {} for name in ("work", "labels", "data", "attention")},
+        **{"vocabulary": None, "chance": None, "collapsed": False},
+    }
+    settings = {"compute.dtype": "float32"}
+    known = {"encoder": model.encoder, "heads": dict(model.heads), "settings": settings}
+    Trained(key="", step=1, total_steps=1, tokenizer=tokenizer.fingerprint, **known, **nothing).write(
+        tmp_path, tokenizer
+    )
+    answers = stilts_jax.predict_texts(folder, TEXTS["span"])
+    for threshold, expected in ((1e9, answers), (-1e9, ["", ""])):
+        write_result(tmp_path, {"format": FORMAT, "thresholds": {"task": {"en": threshold}}})
+        assert stilts_jax.predict_texts(tmp_path, TEXTS["span"]) == expected
+
+
 BAD = {
+    "a row too wide": ("tag", "words\tid\na b\t1\nc\t2\t3\n", "x.tsv", "y.tsv", ("2 columns", "x.tsv:3")),
+    "no text in UTF-8": ("tag", "words\na \udce9\n", "x.tsv", "y.tsv", ("UTF-8", "x.tsv:2")),
+    "no object": ("tag", '{"words": "a"}\n[1]\n', "x.jsonl", "y.tsv", ("x.jsonl:2",)),
+    "an open quote": ("tag", 'words\n"a\n', "x.csv", "y.tsv", ("x.csv:",)),
     "a column missing": ("span", "question\nwhy\n", "x.tsv", "y.tsv", ("'context'", "x.tsv:2")),
     "an empty cell": ("tag", "words\tid\na b\t1\n\t2\n", "x.tsv", "y.tsv", ("words is empty", "x.tsv:3")),
     "vectors into a table": ("embed", "text\na\n", "x.tsv", "y.tsv", ("embed", ".npy")),
@@ -130,7 +173,7 @@ BAD = {
 def test_a_table_that_cannot_be_used_is_named(models, tmp_path, capsys, case):
     kind, content, name, out, words = BAD[case]
     if content is not None:
-        (tmp_path / name).write_text(content)
+        (tmp_path / name).write_text(content, errors="surrogateescape")
     command = ["predict", str(models[kind][0]), f"--input={tmp_path / name}", f"--out={tmp_path / out}"]
     assert main(command) in (1, 2)
     said = capsys.readouterr().err
