@@ -20,8 +20,8 @@ from stilts_jax.batches.plan import TrainingBatches
 from stilts_jax.batches.prefetch import made_ahead
 from stilts_jax.bench.workload import Workload
 from stilts_jax.evaluation.predict import plan_prediction, predict
+from stilts_jax.experiment.choices import decide
 from stilts_jax.model import SHAPES, EncoderConfig, Model, init_params
-from stilts_jax.model.encoder import writes_layers_out
 from stilts_jax.progress import Progress, seconds_since_start
 from stilts_jax.settings import Settings
 from stilts_jax.sharding import Mesh, make_mesh, parameter_shardings
@@ -71,11 +71,9 @@ class Training:
         batch_size: int,
         progress: Progress,
     ) -> None:
-        train, device = settings.train, automatic.this_device(mesh.size)
-        shape = model.encoder
-        accumulation = train.accumulation or automatic.microbatches(device, [batch_size], shape.hidden_size)
-        written_out = shape.num_layers if writes_layers_out(shape, model.compute) else 0
-        tokens = automatic.compile_tokens(device, shape.training_flops(), written_out)
+        train, shape = settings.train, model.encoder
+        choices = decide(settings, mesh, shape, [(workload.features.kind, batch_size, workload.max_length)])
+        model = replace(model, compute=replace(model.compute, remat=choices.remat))
         self.window, self._lengths, self._mesh = train.window, workload.lengths, mesh
         self._batches = TrainingBatches(
             TASK,
@@ -85,7 +83,7 @@ class Training:
             max_length=workload.max_length,
             window=train.window,
             max_buckets=train.buckets or automatic.MAX_LENGTHS,
-            price=0.0 if train.buckets else tokens / _STEPS,
+            price=0.0 if train.buckets else choices.compile_tokens / _STEPS,
         )
         self._vocabulary: PhaseVocabulary | None = None
         if train.phase_vocabulary and fits_phase_vocabulary(
@@ -98,8 +96,8 @@ class Training:
             )
         rows = f"phase vocabulary of {len(self._vocabulary)} rows" if self._vocabulary else "whole vocabulary"
         self.settings = (
-            f"{rows}, windows of {train.window}, {len(self._batches.shapes)} shapes, {accumulation} "
-            f"microbatches, remat {model.compute.remat}"
+            f"{rows}, windows of {train.window}, {len(self._batches.shapes)} shapes, "
+            f"{choices.accumulation} microbatches, remat {choices.remat}"
         )
         self._stack = ExitStack()
         with jax.set_mesh(mesh):
@@ -119,7 +117,7 @@ class Training:
                 mesh=mesh,
                 seed=0,
                 zero1=settings.mesh.zero1,
-                accumulation=accumulation,
+                accumulation=choices.accumulation,
                 progress=progress,
             )
             self._run = Run(init_state(params, make_optimizer(optimizer).init), config, self._stack)
@@ -245,19 +243,7 @@ def open_model(shape: str, workload: Workload, settings: Settings) -> Model:
     """Returns a model of a named shape with the workload's head; it has a row for each piece of the tokenizer."""
     named = SHAPES[shape]
     rows = max(workload.vocab_size, named.vocab_size)
-    encoder, compute = replace(named, vocab_size=rows), settings.compute
-    if compute.remat == "auto":
-        length = workload.max_length
-        remat = automatic.rematerialisation(
-            automatic.this_device(1),
-            encoder,
-            parameters=encoder.training_flops() / 6,
-            tokens=32 * length,
-            length=length,
-            width=2 if compute.dtype == "bfloat16" else 4,
-        )
-        compute = replace(compute, remat=remat)
-    return Model(encoder, ((TASK, workload.head),), compute)
+    return Model(replace(named, vocab_size=rows), ((TASK, workload.head),), settings.compute)
 
 
 def run_bench(

@@ -15,7 +15,8 @@ from stilts_jax.experiment.phases import Phase
 from stilts_jax.files import read_record, write_record
 from stilts_jax.model import EncoderConfig
 from stilts_jax.model.encoder import abstract_encoder, writes_layers_out
-from stilts_jax.settings import Remat
+from stilts_jax.settings import Remat, Settings
+from stilts_jax.sharding import Mesh
 
 CHOICES = "device.json"
 _SEQUENCES = {"choice": 4, "embed": 2}  # of a row, about
@@ -39,7 +40,9 @@ class Choices:
 
 def choose(phase: Phase, context: Context, data: Sequence[TrainingData], shape: EncoderConfig) -> Choices:
     """Returns the choices of a phase, and says them: those of its first step if the device is the same."""
-    fresh, path = _choose(context, data, shape), context.folder(phase) / CHOICES
+    used = [(item.task.kind, item.hyperparameters) for item in data]
+    tasks = [(kind, one.batch_size, one.max_length) for kind, one in used]
+    fresh, path = decide(context.settings, context.mesh, shape, tasks), context.folder(phase) / CHOICES
 
     def read() -> Choices | None:
         try:
@@ -64,28 +67,33 @@ def choose(phase: Phase, context: Context, data: Sequence[TrainingData], shape: 
     return chosen
 
 
-def _choose(context: Context, data: Sequence[TrainingData], shape: EncoderConfig) -> Choices:
-    settings, mesh = context.settings, context.mesh
+def decide(
+    settings: Settings, mesh: Mesh, shape: EncoderConfig, tasks: Sequence[tuple[str, int, int]]
+) -> Choices:
+    """Returns what the settings leave to the devices.
+
+    Args:
+        tasks: (kind, batch size, longest row) of each that is trained.
+    """
     device, compute = automatic.this_device(mesh.size), settings.compute
     accumulation = settings.train.accumulation or automatic.microbatches(
         device,
-        [item.hyperparameters.batch_size for item in data],
+        [rows for _, rows, _ in tasks],
         shape.hidden_size,
-        whole=any(item.task.kind == "embed" for item in data),
+        whole=any(kind == "embed" for kind, _, _ in tasks),
     )
-    remat = compute.remat
-    if remat == "auto":
+    if compute.remat == "auto":
         size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(abstract_encoder(shape)))
-        used = [(item.hyperparameters, _SEQUENCES.get(item.task.kind, 1)) for item in data]
+        tokens = max(rows * length * _SEQUENCES.get(kind, 1) for kind, rows, length in tasks)
         remat = automatic.rematerialisation(
             device,
             shape,
             parameters=size / (mesh.shape["fsdp"] * mesh.shape["tensor"]),
-            tokens=max(one.batch_size * one.max_length * count for one, count in used)
-            // (accumulation * mesh.shape["data"] * mesh.shape["fsdp"]),
-            length=max(one.max_length for one, _ in used),
+            tokens=tokens // (accumulation * mesh.shape["data"] * mesh.shape["fsdp"]),
+            length=max(length for _, _, length in tasks),
             width=2 if compute.dtype == "bfloat16" else 4,
         )
-    written_out = shape.num_layers if writes_layers_out(shape, replace(compute, remat=remat)) else 0
-    tokens = automatic.compile_tokens(device, shape.training_flops(), written_out)
-    return Choices(f"{device.count} x {device.kind}", remat, accumulation, tokens)
+        compute = replace(compute, remat=remat)
+    written_out = shape.num_layers if writes_layers_out(shape, compute) else 0
+    tokens_each = automatic.compile_tokens(device, shape.training_flops(), written_out)
+    return Choices(f"{device.count} x {device.kind}", compute.remat, accumulation, tokens_each)
