@@ -177,11 +177,6 @@ def test_anli_plus_is_five_data_sets_with_one_head(write, source):
     assert [task.labels[example.label] for example in examples] == ["neutral"] * 2 + ["entailment"] * 3
 
 
-def test_languages_without_a_dev_set():
-    dev = get_task("udpos").split_languages["dev"]
-    assert set(get_task("udpos").languages) - set(dev) == {"kk", "th", "tl", "yo"}
-
-
 def test_mlqa_mixes_no_languages(write, source):
     folder = "mlqa/MLQA_V1/dev/dev-context"
     write(f"{folder}-de-question-de.json", squad(("q", "Wer?", "Ann kam.", answer("Ann"))))

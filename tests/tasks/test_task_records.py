@@ -32,14 +32,10 @@ def test_a_task_says_what_it_has_to(name):
     assert task.title and task.version >= 1
     assert bool(task.retrieval) == (task.kind == "embed")
     assert bool(task.labels) == (task.kind in ("classify", "tag") and not task.labels_file)
-    assert len(set(task.languages)) == len(task.languages)
+    assert len(task.languages) == LANGUAGES.get(name, len(task.languages))
     for earlier in task.train_on:
         trained = get_task(earlier)
         assert trained.kind == task.kind and (task.kind == "choice" or trained.labels == task.labels)
-
-
-def test_targets_have_the_benchmarks_languages():
-    assert {name: len(get_task(name).languages) for name in LANGUAGES} == LANGUAGES
 
 
 def test_label_orders():
@@ -59,11 +55,6 @@ def test_label_orders():
 )
 def test_a_language_has_one_code_whatever_the_data_call_it(theirs, ours):
     assert our_code(theirs) == ours
-
-
-def test_xcopa_is_trained_in_two_steps():
-    assert get_task("xcopa").train_on == ("siqa", "copa")
-    assert get_task("xquad").train_on == get_task("mlqa").train_on == ("squad_v1",)
 
 
 def test_an_unknown_task_offers_the_nearest():
