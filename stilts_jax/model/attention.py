@@ -55,7 +55,7 @@ def choose_backend(
     Raises:
         ConfigError: the backend asked for can't be used here; says why.
     """
-    name = compute.attention
+    name: str = compute.attention
     if name == "auto":
         name = {"gpu": "cudnn", "tpu": "splash"}.get(platform, "xla")
     without_dropout = (dropout, f"it would leave out attention dropout ({dropout})")
@@ -182,7 +182,8 @@ def _attend_with_splash(
     length = query.shape[1]
     block = max(size for size in range(_LANES, _MAX_BLOCK + 1, _LANES) if length % size == 0)
     names = ("block_q", "block_kv", "block_q_dkv", "block_kv_dkv", "block_q_dq", "block_kv_dq")
-    sizes = splash.BlockSizes(**dict.fromkeys(names, block))
+    blocks: dict[str, Any] = dict.fromkeys(names, block)
+    sizes = splash.BlockSizes(**blocks)
 
     def attend(query: jax.Array, key: jax.Array, value: jax.Array, segments: jax.Array) -> jax.Array:
         heads = query.shape[2]

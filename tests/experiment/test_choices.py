@@ -1,0 +1,54 @@
+"""What a device decided in a phase stays with the phase, until it runs on another device."""
+
+import io
+from types import SimpleNamespace
+
+import jax
+import pytest
+
+from stilts_jax import automatic
+from stilts_jax.automatic import Device
+from stilts_jax.experiment.choices import CHOICES, choose
+from stilts_jax.model import SHAPES
+from stilts_jax.progress import Progress
+from stilts_jax.settings import MeshConfig, Settings, TrainSettings
+from stilts_jax.sharding import make_mesh
+from stilts_jax.tasks.spec import Hyperparameters
+
+DATA = [SimpleNamespace(task=SimpleNamespace(kind="classify"), hyperparameters=Hyperparameters())]
+
+
+@pytest.fixture
+def decide(tmp_path, monkeypatch):
+    """Chooses for a phase in one folder, on a device of a name; returns the choices and what was said."""
+
+    def decide(device: Device, **train):
+        monkeypatch.setattr(automatic, "this_device", lambda count: device)
+        context = SimpleNamespace(
+            settings=Settings(train=TrainSettings(**train)),
+            mesh=make_mesh(MeshConfig(), jax.devices()[:1]),
+            folder=lambda phase: tmp_path,
+            progress=Progress(heard := io.StringIO()),
+            is_main=True,
+        )
+        return choose(None, context, DATA, SHAPES["large"]), heard.getvalue()
+
+    return decide
+
+
+def test_choices_stay_with_the_phase(decide, monkeypatch):
+    first, said = decide(Device("cpu"))
+    assert (first.remat, first.accumulation) == ("none", 2) and "1 x cpu" in said
+    monkeypatch.setattr(
+        automatic, "microbatches", lambda *_, **__: 1
+    )  # a later version would choose otherwise
+    assert decide(Device("cpu"))[0] == first
+    other, said = decide(Device("TPU v5 lite", memory=16 * 10**9))
+    assert other.remat != "none" and "chosen anew" in said and "1 x TPU v5 lite" in said
+
+
+def test_an_option_overrides_and_damage_is_chosen_again(decide, tmp_path):
+    first, _ = decide(Device("cpu"))
+    assert decide(Device("cpu"), accumulation=4)[0].accumulation == 4
+    (tmp_path / CHOICES).write_text("no")
+    assert decide(Device("cpu"))[0] == first
