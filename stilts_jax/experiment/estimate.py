@@ -29,7 +29,7 @@ from stilts_jax.progress import SILENT
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.sources.inventory import format_table
 from stilts_jax.tasks.sources.read import read_retrieval, with_labels
-from stilts_jax.tasks.spec import EmbedExample, Example, Task
+from stilts_jax.tasks.spec import Example, Task
 
 SAMPLE = 512  # examples whose lengths stand for a scored split's
 UTILISATION = 0.4  # share of a chip's peak that training reaches at a good batch size
@@ -52,24 +52,16 @@ class Cost:
     """What one phase costs.
 
     Attributes:
+        scored: tokens.
         again: another phase before it trains the same, and its model will be taken over.
     """
 
     phase: Phase
     training: Training
-    evaluation_tokens: float
+    scored: float
     flops: float
     done: bool
     again: bool
-
-
-@dataclass(frozen=True)
-class Scored:
-    """What scoring reads."""
-
-    languages: int = 0
-    rows: int = 0
-    tokens: float = 0.0
 
 
 class Estimator:
@@ -78,23 +70,21 @@ class Estimator:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._trainings: dict[Any, Training] = {}
-        self._samples: dict[tuple[str, str], Scored] = {}
+        self._scored: dict[tuple[str, str], float] = {}  # tokens by task and split
         self._trained: set[str] = set()  # keys of the phases so far
 
     def estimate(self, phase: Phase) -> Cost:
         """Returns the cost of one phase."""
-        shape = read_shape(tokenizer_folder(phase.encoder))
-        key = (phase.train, phase.hyperparameters, phase.encoder)
+        context, key = self._context, (phase.train, phase.hyperparameters, phase.encoder)
         if key not in self._trainings:
             self._trainings[key] = self._count_training(phase) if phase.train else Training()
         training = self._trainings[key]
-        scored = sum(self.count_scored(phase, name).tokens for name in phase.evaluate)
-        per_token = shape.training_flops()
-        trained = self._context.key(phase)
-        again = can_adopt(self._context) and trained in self._trained
-        self._trained.add(trained)
+        scored = sum(self._count_scored(phase, name) for name in phase.evaluate)
+        per_token = read_shape(tokenizer_folder(phase.encoder)).training_flops()
+        again = can_adopt(context) and context.key(phase) in self._trained
+        self._trained.add(context.key(phase))
         flops = (0.0 if again else training.tokens * per_token) + scored * per_token / 3
-        return Cost(phase, training, scored, flops, is_done(phase, self._context), again)
+        return Cost(phase, training, scored, flops, is_done(phase, context), again)
 
     def _count_training(self, phase: Phase) -> Training:
         context, settings = self._context, self._context.settings
@@ -107,51 +97,46 @@ class Estimator:
             # Rows of MLM are packed full.
             length = item.hyperparameters.max_length if item.task.name == MLM else _mean_length(item.features)
             tokens += shares[item.task.name] * steps * item.hyperparameters.batch_size * length
-        model = Model(
-            read_shape(tokenizer_folder(phase.encoder)),
-            tuple((item.task.name, head_config(item.task, settings)) for item in data),
-            settings.compute,
-        )
+        heads = tuple((item.task.name, head_config(item.task, settings)) for item in data)
+        model = Model(read_shape(tokenizer_folder(phase.encoder)), heads, settings.compute)
         leaves = jax.tree.leaves(abstract_params(model))
         size = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
         return Training(steps, tokens, sum(leaf.size for leaf in leaves), size)
 
-    def count_scored(self, phase: Phase, name: str) -> Scored:
-        """Returns what scoring one task reads, over its splits."""
-        context, task = self._context, with_labels(get_task(name), self._context.source)
-        splits = evaluated_splits(phase, task)
-        for split in splits:
+    def _count_scored(self, phase: Phase, name: str) -> float:
+        """Returns the tokens that scoring one task reads, over its splits."""
+        context, task, total = self._context, with_labels(get_task(name), self._context.source), 0.0
+        for split in evaluated_splits(phase, task):
             languages = context.languages(phase, task, split)
-            if languages and (name, split) not in self._samples:
-                self._samples[name, split] = self._measure(phase, task, split, languages)
-        return _add([self._samples[name, split] for split in splits if (name, split) in self._samples])
+            if languages and (name, split) not in self._scored:
+                self._scored[name, split] = self._measure(phase, task, split, languages)
+            total += self._scored.get((name, split), 0.0)
+        return total
 
-    def _measure(self, phase: Phase, task: Task, split: str, languages: Sequence[str]) -> Scored:
+    def _measure(self, phase: Phase, task: Task, split: str, languages: Sequence[str]) -> float:
         context = self._context
         settings = feature_settings(phase_hyperparameters(phase, task, context.settings))
         examples: Mapping[str, Sequence[Example]]
         if task.retrieval:
-            examples = {one: _pool(task, split, one, one == languages[0], context) for one in languages}
+            sets = {one: read_retrieval(task, split, one, context.source) for one in languages}
+            examples = {  # a shared pool counts with the first language
+                one: [
+                    *found.queries,
+                    *(() if task.shared_candidates and one != languages[0] else found.candidates),
+                ]
+                for one, found in sets.items()
+            }
         else:
-            limit = context.settings.evaluation.limit or None
-            found = context.examples(task, split, languages)
-            examples = {language: rows[:limit] for language, rows in found.items()}
+            examples = context.examples(task, split, languages, context.settings.evaluation.limit)
         some = {language: rows[:SAMPLE] for language, rows in examples.items()}
         features = build_features(task.kind, some, context.tokenizer(phase.encoder), settings, training=False)
         share = sum(map(len, examples.values())) / max(1, sum(map(len, some.values())))
-        rows = round(len(features) * share)
-        return Scored(len(languages), rows, _mean_length(features) * rows)
+        return _mean_length(features) * round(len(features) * share)
 
 
 def _mean_length(features: Features) -> float:
     columns = [features.columns.get(name) for name in ("tokens", "pair_tokens")]
     return sum(len(one.values) for one in columns if isinstance(one, Ragged)) / max(1, len(features))
-
-
-def _pool(task: Task, split: str, language: str, first: bool, context: Context) -> list[EmbedExample]:
-    """Returns the texts that a language of a retrieval task embeds; a shared pool counts with the first."""
-    found = read_retrieval(task, split, language, context.source)
-    return [*found.queries, *(found.candidates if first or not task.shared_candidates else ())]
 
 
 def estimate_text(phases: Sequence[Phase], context: Context) -> str:
@@ -167,7 +152,7 @@ def estimate_text(phases: Sequence[Phase], context: Context) -> str:
             cost.phase.name,
             "done" if cost.done else str(cost.training.steps),
             _short(cost.training.tokens),
-            _short(cost.evaluation_tokens),
+            _short(cost.scored),
             _short(cost.flops),
             _short(cost.training.model_bytes) + "B",
         )
@@ -181,19 +166,11 @@ def estimate_text(phases: Sequence[Phase], context: Context) -> str:
         "",
         f"{len(phases)} phases, {len(left)} of them open: {sum(one.steps for one in trained)} steps, "
         f"{_short(sum(one.tokens for one in trained))} real tokens to train on (what trains the same counts once), "
-        f"{_short(sum(cost.evaluation_tokens for cost in left))} to score, {_short(flops)} FLOP in the layers",
+        f"{_short(sum(cost.scored for cost in left))} to score, {_short(flops)} FLOP in the layers",
         _disk_text(costs, context),
         *_hours(flops, costs, context),
     ]
     return "\n".join(lines)
-
-
-def _add(parts: Sequence[Scored]) -> Scored:
-    return Scored(
-        max((one.languages for one in parts), default=0),
-        sum(one.rows for one in parts),
-        sum(one.tokens for one in parts),
-    )
 
 
 def _disk_text(costs: Sequence[Cost], context: Context) -> str:
