@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import astuple
 
 import pytest
 
@@ -17,6 +18,7 @@ from stilts_jax.tasks.spec import (
     SpanExample,
     TagExample,
 )
+from tests.tasks.hub_server import make_parquet
 
 DECLARATION = """
 from stilts_jax.tasks.custom import classify_task
@@ -106,6 +108,30 @@ def test_a_file_may_hold_several_languages(tmp_path):
     assert [example.text for example in read_examples(task, "train", "de", source)] == ["Gut.", "Schlecht."]
     with pytest.raises(DataError, match="'fr'"):
         read_examples(task, "train", "fr", source)
+
+
+FROM_THE_HUB = [
+    (tag_task, {"labels": ("O", "B-X")}, "words:string* tags:O|B-X*", (["a", "b"], [0, 1]), (("a", "b"), (0, 1))),
+    (choice_task, {"first": 1}, "prompt:string choice1:string choice2:string label:int32", ("a", "b", "c", 2),
+        ("a", ("b", "c"), 1)),
+    (span_task, {}, "question:string context:string answer:string answer_start:int32", ("Wer?", "Ann kam.", "Ann", 0),
+        ("Wer?", "Ann kam.", (("Ann", 0),), False)),
+    (pair_task, {}, "text:string positive:string", ("a", "b"), ("a", "b")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("make", "options", "features", "row", "expected"), FROM_THE_HUB)
+def test_a_task_that_has_no_files_is_read_from_the_hub(tmp_path, make, options, features, row, expected):
+    folder = tmp_path / "hub/me/mine/data_deu"
+    folder.mkdir(parents=True)
+    for split in ("train", "test"):
+        (folder / f"{split}-00000-of-00001.parquet").write_bytes(make_parquet(features, [row]))
+    options = {**options, "codes": {"de": "deu"}, "languages": ("de",), "source_language": "de"}
+    task, source = make("mine", hub="me/mine/data_{language}", **options), DataSource(tmp_path)
+    assert available_languages(task, "test", source) == ("de",)
+    assert [astuple(example)[1:] for example in read_examples(task, "train", "de", source)] == [expected]
+    if make is pair_task:
+        assert read_retrieval(task, "test", "de", source).gold == {"query-0": ("candidate-0",)}
 
 
 REVIEWS = {"name": "reviews", "labels": ("bad", "good"), "files": {"train": "a.csv", "dev": "b.csv"}}
