@@ -45,8 +45,12 @@ class Device:
         return 5e10 if self.is_cpu else self.count * 0.4 * (chip.flops if chip and chip.flops else 2e14)
 
     def compile_seconds(self, written_out: int) -> float:
-        """Seconds to compile one shape: measured on two cores, by layers that are written out; assumed elsewhere."""
-        return 3.0 + 2.0 * written_out if self.is_cpu else 20.0
+        """Seconds that one more shape costs by compiling, where some layers are written out.
+
+        Measured on two cores. Elsewhere assumed: 20 seconds, which the cache on disk shares out over seeds, phases and
+        evaluations, four at least.
+        """
+        return 3.0 + 2.0 * written_out if self.is_cpu else 20.0 / 4
 
 
 def this_device(count: int) -> Device:
