@@ -9,23 +9,22 @@ import jax
 import numpy as np
 
 import stilts_jax as sj
-from stilts_jax.model import SHAPES, HeadConfig, Model
 
-# Yours: token ids [N, T] with 1 as padding, labels [N], and a weight [N] that is 0 where a row does not count.
+# Yours: token ids [N, T] with 1 as padding, and labels [N]. A weight [N] that is 0 where a row does not count may be
+# beside them.
 label = np.random.default_rng(1).integers(0, 2, 1024, dtype=np.int32)
 tokens = np.random.default_rng(0).integers(4, 40, (1024, 16), dtype=np.int32) + 10 * label[:, None]
 tokens[:, 0], tokens[512:, 10:] = 0, 1
-data = {"tokens": tokens, "label": label, "weight": np.ones(1024, np.float32)}
+data = {"tokens": tokens, "label": label}
 
 loaded = sj.load_encoder(sys.argv[1]) if len(sys.argv) > 1 else None
-shape = loaded.config if loaded else SHAPES["tiny"]
-model = Model(shape, (("mine", HeadConfig(kind="classify", num_labels=2)),))
+shape = loaded.config if loaded else sj.SHAPES["tiny"]
+model = sj.Model(shape, (("mine", sj.HeadConfig(kind="classify", num_labels=2)),))
 optimizer = sj.make_optimizer(sj.OptimizerConfig(learning_rate=2e-5 if loaded else 5e-3, total_steps=100))
-loss = sj.make_loss(model, "mine")
-params = sj.init_params(model, jax.random.key(0), loaded.params if loaded else None)
-state = sj.init_state(params, optimizer.init)
+loss, key = sj.make_loss(model, "mine"), jax.random.key(0)
+state = sj.init_state(model, optimizer, key, encoder=loaded.params if loaded else None)
 step = jax.jit(
-    lambda state, batch: sj.train_step(state, batch, loss_fn=loss, tx=optimizer, key=jax.random.key(0)),
+    lambda state, batch: sj.train_step(state, batch, loss_fn=loss, tx=optimizer, key=key),
     donate_argnums=0,  # the new state takes the old one's memory
 )
 for number in range(100):

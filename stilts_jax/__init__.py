@@ -1,7 +1,13 @@
 """Intermediate-task training for zero-shot cross-lingual transfer, in JAX.
 
-The names below are the parts that other people's code uses; they are imported when they are asked for, so that
-``stilts_jax.tasks`` and ``stilts_jax.features`` work on machines without an accelerator and without loading JAX.
+This page lists everything that other people's code uses; each name has an example in its docstring. They are imported
+when they are asked for, so that ``stilts_jax.tasks`` and ``stilts_jax.features`` work without loading JAX.
+
+    >>> import stilts_jax as sj
+    >>> sorted(sj.SHAPES)  # of encoders, by name
+    ['base', 'e5-small', 'large', 'tiny', 'xl', 'xxl']
+    >>> sj.RULES[0]  # where a parameter lies on a mesh, by the end of its path; yours may stand before them
+    ('embeddings/word', P(None, ('fsdp', 'tensor')))
 """
 
 import importlib
@@ -9,11 +15,26 @@ import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from stilts_jax.checkpoint import Checkpoints
+    from stilts_jax.commands.eval import evaluate
     from stilts_jax.evaluation.evaluate import evaluate_task
     from stilts_jax.evaluation.predict import predict
     from stilts_jax.experiment.predict import predict_texts
-    from stilts_jax.model import apply_model, encode, export_encoder, init_params, load_encoder
+    from stilts_jax.model import (
+        SHAPES,
+        Compute,
+        EncoderConfig,
+        HeadConfig,
+        Model,
+        TaskHead,
+        apply_model,
+        encode,
+        export_encoder,
+        init_params,
+        load_encoder,
+    )
     from stilts_jax.report import load_results
+    from stilts_jax.sharding import RULES, MeshConfig, make_mesh, shardings
     from stilts_jax.tasks import get_task, list_tasks
     from stilts_jax.train.losses import make_loss
     from stilts_jax.train.optimizer import OptimizerConfig, make_optimizer
@@ -21,11 +42,21 @@ if TYPE_CHECKING:
     from stilts_jax.train.step import eval_step, train_step
 
 _HOMES = {
+    "Checkpoints": "checkpoint",
+    "Compute": "model",
+    "EncoderConfig": "model",
+    "HeadConfig": "model",
+    "MeshConfig": "sharding",
+    "Model": "model",
     "OptimizerConfig": "train.optimizer",
+    "RULES": "sharding",
+    "SHAPES": "model",
+    "TaskHead": "model",
     "TrainState": "train.state",
     "apply_model": "model",
     "encode": "model",
     "eval_step": "train.step",
+    "evaluate": "commands.eval",
     "evaluate_task": "evaluation.evaluate",
     "export_encoder": "model",
     "get_task": "tasks",
@@ -35,18 +66,30 @@ _HOMES = {
     "load_encoder": "model",
     "load_results": "report",
     "make_loss": "train.losses",
+    "make_mesh": "sharding",
     "make_optimizer": "train.optimizer",
     "predict": "evaluation.predict",
     "predict_texts": "experiment.predict",
+    "shardings": "sharding",
     "train_step": "train.step",
 }
 
 __all__ = [
+    "RULES",
+    "SHAPES",
+    "Checkpoints",
+    "Compute",
+    "EncoderConfig",
+    "HeadConfig",
+    "MeshConfig",
+    "Model",
     "OptimizerConfig",
+    "TaskHead",
     "TrainState",
     "apply_model",
     "encode",
     "eval_step",
+    "evaluate",
     "evaluate_task",
     "export_encoder",
     "get_task",
@@ -56,9 +99,11 @@ __all__ = [
     "load_encoder",
     "load_results",
     "make_loss",
+    "make_mesh",
     "make_optimizer",
     "predict",
     "predict_texts",
+    "shardings",
     "train_step",
 ]
 

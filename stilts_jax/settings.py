@@ -294,7 +294,12 @@ class ModelSettings(Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class Compute(Checked):
-    """How a model is computed, not what it is; hashable, as a jitted function's static argument."""
+    """How a model is computed, not what it is; hashable, as a jitted function's static argument.
+
+    >>> import stilts_jax as sj
+    >>> sj.Compute(dtype="bfloat16", remat="full").param_dtype
+    'float32'
+    """
 
     group: ClassVar[str] = "config.compute."
     # Of activations and matrix products; norms, softmax and losses: at least float32.
@@ -313,7 +318,12 @@ class Compute(Checked):
 
 @dataclass(frozen=True)
 class MeshConfig(Checked):
-    """How devices are arranged: sizes of the axes, of which one may be -1 and takes all devices that are left."""
+    """How devices are arranged: sizes of the axes, of which one may be -1 and takes all devices that are left.
+
+    >>> import stilts_jax as sj
+    >>> sj.MeshConfig(data=-1, fsdp=4).tensor
+    1
+    """
 
     group: ClassVar[str] = "config.mesh."
     data: Annotated[int, AXIS] = -1

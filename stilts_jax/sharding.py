@@ -1,17 +1,18 @@
 """How arrays lie on devices: the mesh, the rules for parameters and what follows from them.
 
-A mesh has three axes. ``data`` repeats the parameters, ``fsdp`` cuts parameters and batch alike, ``tensor``
-cuts the layers' inner dimension (heads, feed-forward) and leaves the batch whole. One list of rules says
-where each parameter goes; optimizer state goes where its parameter goes; a batch is cut over ``data`` and
+The meshes that ``make_mesh`` makes have three axes. ``data`` repeats the parameters, ``fsdp`` cuts parameters and batch
+alike, ``tensor`` cuts the layers' inner dimension (heads, feed-forward) and leaves the batch whole. One list of rules
+says where each parameter goes; optimizer state goes where its parameter goes; a batch is cut over ``data`` and
 ``fsdp``.
 
-The loop runs its jitted functions under ``with jax.set_mesh(mesh)``. That is what ``constrain_batch`` and
-``gather_rows`` look at; without a mesh they leave arrays alone, so that the model runs anywhere.
+Nothing here needs these axes: on a mesh of other names the rules are the user's own, and constraints ask for nothing.
+Constraints (``constrain_batch``, ``gather_rows``) look at the mesh of ``with jax.set_mesh(mesh)``; without one they
+leave arrays alone, so that the model runs anywhere.
 """
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -26,11 +27,12 @@ from stilts_jax.settings import MeshConfig
 
 AXES = ("data", "fsdp", "tensor")
 BATCH_AXES = ("data", "fsdp")
+Rule = tuple[str, P]
 
 # (what a path ends with, how the array is cut), for both families and all heads; the first match counts.
 # Arrays of layers have the layer axis in front. Matrices are cut over both axes, so that state shrinks with
 # fsdp x tensor; of the biases only those of dimensions that `tensor` cuts.
-RULES: tuple[tuple[str, P], ...] = (
+RULES: list[Rule] = [
     # Over columns: every device can look up its own columns of all rows (gather_rows), whatever V is.
     (r"embeddings/word", P(None, ("fsdp", "tensor"))),
     (r"embeddings/(position|type)", P()),
@@ -48,11 +50,16 @@ RULES: tuple[tuple[str, P], ...] = (
     (r"out/(kernel|bias)", P()),  # a few labels wide
     (r"(heads/[^/]+|head)/bias", P()),  # one number a vocabulary row
     (r"logit_scale", P()),
-)
+]
 
 
 def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
     """Arranges devices (all, if not given) as ``data`` x ``fsdp`` x ``tensor``.
+
+        >>> import stilts_jax as sj
+        >>> mesh = sj.make_mesh(sj.MeshConfig(data=-1, fsdp=1, tensor=1))
+        >>> mesh.axis_names
+        ('data', 'fsdp', 'tensor')
 
     Several slices (TPU pods joined by a data-centre network) lie along ``data``: its traffic is the smallest.
     """
@@ -69,7 +76,6 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
         )
     part = (shape[0] // len(slices), *shape[1:])
     grid = np.concatenate([_arrange(part, slices[index]) for index in sorted(slices)])
-    # Explicit axes would make an embedding look-up raise; constraints need Auto.
     return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
@@ -106,93 +112,82 @@ def parameter_paths(tree: Any) -> list[tuple[str, Any]]:
     return [(path_of(path), leaf) for path, leaf in leaves]
 
 
-def match_rule(path: str, shape: Sequence[int]) -> int:
-    """Returns the number of the rule that decides about ``path``; an error names a path that has none."""
-    for number, (pattern, spec) in enumerate(RULES):
+def find_rule(path: str, shape: Sequence[int], rules: Sequence[Rule] = RULES) -> Rule:
+    """Returns the first rule that decides about ``path``; an error names a path that has none."""
+    for pattern, spec in rules:
         if re.search(rf"(^|/)({pattern})$", path):
-            if len(spec) > len(shape):
-                raise StiltsError(
-                    f"Rule {pattern!r} cuts {len(spec)} dimensions, the parameter has shape {tuple(shape)}.",
-                    where=path,
-                    fix="mend the rule in stilts_jax/sharding.py",
-                )
-            return number
+            if len(spec) <= len(shape):
+                return pattern, spec
+            raise StiltsError(
+                f"Rule {pattern!r} cuts {len(spec)} dimensions, the parameter has shape {tuple(shape)}.",
+                where=path,
+                fix="put a rule for this path before it",
+            )
     raise StiltsError(
         "No sharding rule says where this parameter goes.",
         where=path,
-        fix="add one to stilts_jax/sharding.py",
+        fix="add one: rules=[*stilts_jax.RULES, (pattern of the path's end, PartitionSpec)]",
     )
 
 
-def check_rules(trees: Sequence[Any]) -> None:
-    """Raises unless every leaf of ``trees`` has a rule and every rule decides about some leaf of them."""
-    used = {match_rule(path, leaf.shape) for tree in trees for path, leaf in parameter_paths(tree)}
-    for number, (pattern, _) in enumerate(RULES):
-        if number not in used:
-            raise StiltsError(
-                "This sharding rule decides about no parameter.",
-                where=pattern,
-                fix="delete it from stilts_jax/sharding.py, or move it before the rule that hides it",
-            )
+def shardings(tree: Any, mesh: Mesh, rules: Sequence[Rule] = RULES) -> Any:
+    """Returns the sharding of every leaf of a tree of parameters, or of a part of one.
+
+        >>> import jax, stilts_jax as sj
+        >>> from jax.sharding import PartitionSpec
+        >>> mesh = jax.make_mesh((1,), ("mine",))
+        >>> rules = [("adapter/kernel", PartitionSpec("mine")), *sj.RULES]
+        >>> sj.shardings({"adapter": {"kernel": jax.numpy.zeros((4, 4))}}, mesh, rules)["adapter"]["kernel"].spec
+        P('mine',)
+
+    Args:
+        tree: arrays, or their shapes.
+        mesh: any. Axes that it lacks, and those that do not divide a dimension, are left out.
+        rules: ``(pattern, PartitionSpec)``; the first whose pattern matches the end of a leaf's path counts.
+    """
+
+    def choose(path: tuple, leaf: Any) -> NamedSharding:
+        return NamedSharding(
+            mesh, fit(find_rule(path_of(path), leaf.shape, rules)[1], leaf.shape, mesh.shape)
+        )
+
+    return jax.tree_util.tree_map_with_path(choose, tree)
 
 
-def parameter_shardings(tree: Any, mesh: Mesh) -> Any:
-    """Returns the sharding of every leaf of a parameter tree (or of a part of one)."""
-    return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: NamedSharding(mesh, _spec_of(path, leaf, mesh)[0]), tree
-    )
+parameter_shardings = shardings
 
 
 def sharding_notes(tree: Any, mesh: Mesh) -> list[str]:
     """Says which parameters stay whole along an axis because their size does not divide by it."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return [note for path, leaf in leaves if (note := _spec_of(path, leaf, mesh)[1])]
+    notes = []
+    for path, leaf in parameter_paths(tree):
+        wanted = find_rule(path, leaf.shape)[1]
+        spec = fit(wanted, leaf.shape, mesh.shape)
+        if spec != wanted:
+            notes.append(f"{path} {tuple(leaf.shape)}: {spec} instead of {wanted}, which does not divide it")
+    return notes
 
 
-def state_shardings(state: Any, mesh: Mesh, *, zero1: bool = False) -> Any:
-    """Returns the sharding of every leaf of a training state.
+def state_shardings(state: Any, mesh: Mesh, rules: Sequence[Rule] = RULES, *, zero1: bool = False) -> Any:
+    """Returns the sharding of every leaf of a ``TrainState``, or of its shapes.
 
-    Moments lie where their parameters lie. With ``zero1`` they are cut over ``data`` as well: each replica
-    updates a part and the parts are gathered, so that moments shrink with the number of replicas.
-
-    Args:
-        state: a tree with the attributes (or keys) ``step``, ``params`` and ``moments``; shapes are enough.
-        mesh: where it will live.
-        zero1: whether moments are cut over ``data`` too.
+    Optimizer state lies where its parameter lies: an optax transformation puts keys of its own before a parameter's
+    path and so leaves its end. What has no rule or another rank there (counts, factored moments) is whole everywhere.
+    With ``zero1`` it is cut over ``data`` as well: each replica updates a part and the parts are gathered.
     """
-    parameters = {
-        tuple(path.split("/")): leaf.shape for path, leaf in parameter_paths(_part(state, "params"))
-    }
+    whole = NamedSharding(mesh, P())
 
-    def sharding(path: tuple, leaf: Any) -> NamedSharding:
-        keys = tuple(path_of(path).split("/"))
-        if keys[0] == "params":
-            return NamedSharding(mesh, _spec_of(path[1:], leaf, mesh)[0])
-        if not leaf.shape:
-            return NamedSharding(mesh, P())
-        # An optimizer puts keys of its own, such as `0/mu`, somewhere into a parameter's path.
-        cuts = [(start, end) for start in range(1, len(keys)) for end in range(start, len(keys))]
-        names = [keys[1:start] + keys[end:] for start, end in cuts]
-        owner = next((name for name in names if parameters.get(name) == leaf.shape), None)
-        if owner is None:
-            raise StiltsError("This optimizer state belongs to no parameter.", where=path_of(path))
-        spec = fit(RULES[match_rule("/".join(owner), leaf.shape)][1], leaf.shape, mesh.shape)
+    def choose(path: tuple, leaf: Any) -> NamedSharding:
+        try:
+            # Our own transformation keeps moments by part: heads/NAME/mu/..., encoder/nu/...
+            name = re.sub(r"(^|/)(mu|nu)/", r"\1", path_of(path))
+            spec = fit(find_rule(name, leaf.shape, rules)[1], leaf.shape, mesh.shape)
+        except StiltsError:
+            return whole
         return NamedSharding(mesh, _cut_over_data(spec, leaf.shape, mesh) if zero1 else spec)
 
-    return jax.tree_util.tree_map_with_path(sharding, state)
-
-
-def _part(state: Any, name: str) -> Any:
-    return state[name] if isinstance(state, Mapping) else getattr(state, name)
-
-
-def _spec_of(path: tuple, leaf: Any, mesh: Mesh) -> tuple[P, str]:
-    name = path_of(path)
-    wanted = RULES[match_rule(name, leaf.shape)][1]
-    spec = fit(wanted, leaf.shape, mesh.shape)
-    if spec == wanted:
-        return spec, ""
-    return spec, f"{name} {tuple(leaf.shape)}: {spec} instead of {wanted}, which does not divide it"
+    moments = jax.tree_util.tree_map_with_path(choose, state.moments)
+    return type(state)(step=whole, params=shardings(state.params, mesh, rules), moments=moments)
 
 
 def fit(spec: P, shape: Sequence[int], sizes: Mapping[str, int]) -> P:
@@ -212,24 +207,40 @@ def _names(entry: Any) -> tuple[str, ...]:
 
 def _cut_over_data(spec: P, shape: Sequence[int], mesh: Mesh) -> P:
     entries = list(spec) + [None] * (len(shape) - len(spec))
-    names = [_names(entry) for entry in entries]
     # The longest dimension: the layer axis is short, and often does not divide.
     for dimension in sorted(range(len(shape)), key=lambda index: -shape[index]):
-        wanted = (*names[dimension], "data")
-        if shape[dimension] % math.prod(mesh.shape[name] for name in wanted) == 0:
+        wanted = (*_names(entries[dimension]), "data")
+        if "data" in mesh.shape and shape[dimension] % math.prod(mesh.shape[name] for name in wanted) == 0:
             entries[dimension] = wanted if len(wanted) > 1 else "data"
             return P(*entries)
     return spec
 
 
+def place(tree: Any, places: Any) -> Any:
+    """Puts every array where it belongs: of numpy's each device's part by itself, never the whole first."""
+
+    def put(leaf: Any, where: NamedSharding) -> jax.Array:
+        if isinstance(leaf, jax.Array):
+            return jax.device_put(leaf, where)
+        return jax.make_array_from_callback(leaf.shape, where, lambda index: np.asarray(leaf)[index])
+
+    return jax.tree.map(put, tree, places)
+
+
+def bytes_per_device(tree: Any) -> int:
+    """Returns how many bytes of a tree lie on one device; shapes with a ``sharding`` are enough."""
+    leaves = jax.tree.leaves(tree)
+    return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves)
+
+
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Returns how every array of a batch lies: rows over ``data`` and ``fsdp``."""
-    return NamedSharding(mesh, P(BATCH_AXES))
+    """Returns how every array of a batch lies: rows over ``data`` and ``fsdp``, as far as the mesh has them."""
+    return NamedSharding(mesh, P(tuple(name for name in BATCH_AXES if name in mesh.shape) or None))
 
 
 def batch_multiple(mesh: Mesh) -> int:
     """Returns what the number of a batch's rows must divide by."""
-    return math.prod(mesh.shape[name] for name in BATCH_AXES)
+    return math.prod(mesh.shape.get(name, 1) for name in BATCH_AXES)
 
 
 def host_rows(mesh: Mesh, rows: int) -> np.ndarray:
@@ -263,6 +274,29 @@ def pad_batch_to(arrays: Mapping[str, np.ndarray], multiple: int) -> dict[str, n
             filler = np.zeros_like(filler)
         padded[name] = np.concatenate([array, filler])
     return padded
+
+
+def cut_by_compiler(function: Callable[..., Any], first: Any, *rest: Any, keep: bool) -> Any:
+    """Calls ``function(first, *rest)`` so that the compiler cuts arrays, also where the mesh has Explicit axes.
+
+    Such axes make JAX ask how every look-up and product is to be cut; the functions here say so by constraints, if at
+    all.
+
+    Args:
+        function: what to call; it returns scalars, with ``keep`` after a tree that lies as ``first`` does.
+        first: a tree of arrays, whose mesh counts.
+        rest: further arguments.
+        keep: see there.
+    """
+    places = jax.tree.map(lambda leaf: jax.typeof(leaf).sharding, first)
+    meshes = [place.mesh for place in jax.tree.leaves(places) if AxisType.Explicit in place.mesh.axis_types]
+    if not meshes:
+        return function(first, *rest)
+    out = (places, P()) if keep else P()
+    call = jax.sharding.auto_axes(function, axes=meshes[0].axis_names, out_sharding=out)
+    # Outside of jit an abstract mesh would have no devices.
+    with jax.sharding.use_abstract_mesh(meshes[0]):
+        return jax.jit(call)(first, *rest)
 
 
 def constrained_mesh() -> Any:

@@ -1,5 +1,6 @@
-"""What `from stilts_jax import ...` promises."""
+"""What `from stilts_jax import ...` promises, and the example of every name there."""
 
+import doctest
 import subprocess
 import sys
 
@@ -7,10 +8,13 @@ import pytest
 
 import stilts_jax
 
+NEEDS_A_RUN = {"evaluate", "load_results", "predict_texts"}  # their examples read a finished demo
+CONSTANTS = {"RULES", "SHAPES"}  # these are in the example of the package
+
 
 def test_every_public_name_can_be_imported():
-    assert stilts_jax.__all__ == sorted(stilts_jax._HOMES)
-    for name in stilts_jax.__all__:
+    assert set(stilts_jax.__all__) == set(stilts_jax._HOMES)
+    for name in set(stilts_jax.__all__) - CONSTANTS:
         assert callable(getattr(stilts_jax, name))
     assert {*stilts_jax.__all__, "__version__"} <= set(dir(stilts_jax))
     assert isinstance(stilts_jax.__version__, str)
@@ -19,6 +23,30 @@ def test_every_public_name_can_be_imported():
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="trian_step"):
         _ = stilts_jax.trian_step
+
+
+def run_example(found, **names):
+    """Runs the example in the docstring of ``found`` itself."""
+    example = doctest.DocTestParser().get_doctest(found.__doc__, names, found.__name__, None, 0)
+    assert example.examples, f"{found.__name__} has no example"
+    said = []
+    doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example, out=said.append)
+    assert not said, "".join(said)
+
+
+@pytest.mark.parametrize("name", sorted({*stilts_jax.__all__} - NEEDS_A_RUN - CONSTANTS))
+def test_the_example_of_a_name(name, tmp_path):
+    run_example(getattr(stilts_jax, name), folder=tmp_path)
+
+
+def test_the_example_of_the_package():
+    run_example(stilts_jax)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(NEEDS_A_RUN & {*stilts_jax.__all__}))
+def test_the_example_of_a_name_that_reads_a_run(name, demo, tmp_path):
+    run_example(getattr(stilts_jax, name), workdir=demo[0], folder=tmp_path)
 
 
 def test_tasks_and_data_load_nothing_heavy():

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -21,7 +22,7 @@ from stilts_jax.batches.prefetch import made_ahead
 from stilts_jax.bench.workload import Workload
 from stilts_jax.evaluation.predict import plan_prediction, predict
 from stilts_jax.experiment.choices import decide
-from stilts_jax.model import SHAPES, EncoderConfig, Model, init_params
+from stilts_jax.model import SHAPES, EncoderConfig, Model, init_encoder, init_params
 from stilts_jax.progress import Progress, seconds_since_start
 from stilts_jax.settings import Settings
 from stilts_jax.sharding import Mesh, make_mesh, parameter_shardings
@@ -101,9 +102,10 @@ class Training:
         )
         self._stack = ExitStack()
         with jax.set_mesh(mesh):
-            params = init_params(model, jax.random.key(0))
-            params = params if self._vocabulary is None else self._vocabulary.shrink(params)
-            params = jax.device_put(params, parameter_shardings(params, mesh))
+            key, places = jax.random.key(0), partial(parameter_shardings, mesh=mesh)
+            encoder = init_encoder(model.encoder, key, model.compute.param_dtype, places)
+            if self._vocabulary is not None:
+                encoder = self._vocabulary.shrink({"encoder": encoder})["encoder"]
             optimizer = OptimizerConfig(
                 learning_rate=1e-5, total_steps=10**6, moment_dtype=train.moment_dtype
             )
@@ -120,7 +122,9 @@ class Training:
                 accumulation=choices.accumulation,
                 progress=progress,
             )
-            self._run = Run(init_state(params, make_optimizer(optimizer).init), config, self._stack)
+            tx, zero1 = make_optimizer(optimizer), settings.mesh.zero1
+            state = init_state(model, tx, key, encoder=encoder, mesh=mesh, zero1=zero1)
+            self._run = Run(state, config, self._stack)
 
     def __enter__(self) -> "Training":
         return self

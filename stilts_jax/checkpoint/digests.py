@@ -13,18 +13,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from stilts_jax.sharding import parameter_paths
+
 
 def digest_leaves(tree: Any) -> dict[str, int]:
     """Returns the digest of every leaf by its path, such as ``encoder/layers/ffn/up/kernel``."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    leaves = parameter_paths(tree)
     if not leaves:
         return {}
     # One transfer for all, computed where the arrays are.
     numbers = np.asarray(_digest_all([leaf for _, leaf in leaves]))
-    return {
-        jax.tree_util.keystr(keys, simple=True, separator="/"): int(n)
-        for (keys, _), n in zip(leaves, numbers)
-    }
+    return {path: int(number) for (path, _), number in zip(leaves, numbers)}
 
 
 @jax.jit

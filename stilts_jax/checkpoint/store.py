@@ -22,6 +22,7 @@ from stilts_jax.checkpoint.quiet import quiet_late_reads
 from stilts_jax.errors import CheckpointError
 from stilts_jax.files import open_path
 from stilts_jax.progress import SILENT, Progress
+from stilts_jax.sharding import parameter_paths, path_of
 
 FORMAT = 1
 _RECORD = "record"  # the item that holds what is not an array
@@ -33,6 +34,15 @@ class _Damaged(Exception):
 
 class Checkpoints:
     """The checkpoints of one run: a folder with one folder a step.
+
+        >>> import jax, stilts_jax as sj
+        >>> params = {"kernel": jax.numpy.ones((2, 3))}
+        >>> with sj.Checkpoints(folder / "checkpoints", keep=2) as checkpoints:
+        ...     checkpoints.save(10, {"params": params}, {"score": 0.5})
+        >>> with sj.Checkpoints(folder / "checkpoints") as checkpoints:
+        ...     step, items, record = checkpoints.restore_newest({"params": jax.eval_shape(lambda: params)})
+        >>> step, record, items["params"]["kernel"].shape
+        (10, {'score': 0.5}, (2, 3))
 
     Each step holds items (trees of arrays, such as ``params`` and ``moments``) and a record of plain values;
     the record carries shape, dtype and digest of every array and a checksum of itself. All of it becomes
@@ -336,12 +346,7 @@ def _saving(where: epath.Path) -> Iterator[None]:
 
 def _describe(tree: Any) -> dict[str, list]:
     digests = digest_leaves(tree)
-    return {path: [list(leaf.shape), str(leaf.dtype), digests[path]] for path, leaf in _leaves(tree).items()}
-
-
-def _leaves(tree: Any) -> dict[str, Any]:
-    found, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(keys, simple=True, separator="/"): leaf for keys, leaf in found}
+    return {path: [list(leaf.shape), str(leaf.dtype), digests[path]] for path, leaf in parameter_paths(tree)}
 
 
 def _checksum(payload: Mapping[str, Any]) -> str:
@@ -359,7 +364,7 @@ def _short(error: Exception) -> str:
 
 def _compare(where: str, wanted: Any, saved: Mapping[str, list], *, exact: bool) -> None:
     """Raises unless the checkpoint has what is wanted; with ``exact`` nothing else, and in that dtype."""
-    leaves = _leaves(wanted)
+    leaves = dict(parameter_paths(wanted))
     problems = [f"{path}: not in the checkpoint" for path in leaves if path not in saved]
     for path, (shape, dtype, _) in saved.items():
         if path not in leaves:
@@ -383,7 +388,7 @@ def _as_saved(wanted: Any, saved: Mapping[str, list]) -> Any:
     default = SingleDeviceSharding(jax.local_devices()[0])
 
     def ask(keys: tuple, leaf: Any) -> jax.ShapeDtypeStruct:
-        dtype = saved[jax.tree_util.keystr(keys, simple=True, separator="/")][1]
+        dtype = saved[path_of(keys)][1]
         sharding = getattr(leaf, "sharding", None) or default
         return jax.ShapeDtypeStruct(leaf.shape, jnp.dtype(dtype), sharding=sharding)
 

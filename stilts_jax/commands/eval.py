@@ -9,8 +9,42 @@ scores.json. With --submission, gold may be blanked: nothing is scored then.
 """
 
 import argparse
+from collections.abc import Sequence
+from pathlib import Path
 
 from stilts_jax.files import local_path
+from stilts_jax.progress import SILENT
+
+
+def evaluate(
+    model: str | Path, tasks: Sequence[str], *, data_root: str | Path, out: str | Path
+) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
+    """Scores a model on tasks in all their languages, with the options that it was made with.
+
+        >>> import stilts_jax as sj
+        >>> data = workdir / "world" / "data"
+        >>> scores = sj.evaluate(workdir / "encoder", ["tatoeba"], data_root=data, out=folder / "eval")
+        >>> sorted(scores["tatoeba"]["test"])
+        ['accuracy']
+
+    Args:
+        model: a phase's folder, a transformers folder or a hub name.
+        tasks: their names.
+        data_root: the folder that holds the data.
+        out: folder that gets ``predictions/``.
+
+    Returns:
+        Percent by task, split, metric and language.
+    """
+    from stilts_jax.commands.options import open_context
+    from stilts_jax.config import load_config, to_settings
+    from stilts_jax.experiment.evaluate import evaluate_model
+    from stilts_jax.experiment.models import own_options
+
+    settings = to_settings(load_config("target", own=own_options(str(model))))
+    folders = {"data_root": Path(data_root), "workdir": Path(out)}
+    context = open_context(settings, **folders, workdir_option="--out", command="", progress=SILENT)
+    return evaluate_model(str(model), tuple(tasks), context, out=Path(out) / "predictions").scores
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

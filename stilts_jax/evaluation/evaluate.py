@@ -63,6 +63,20 @@ def evaluate_task(
 ) -> Evaluation:
     """Predicts and scores a task of any kind but retrieval.
 
+        >>> import jax, numpy as np, stilts_jax as sj
+        >>> from stilts_jax.features.records import Features, Ragged
+        >>> tokens = Ragged.from_list([[0, 7, 8, 2], [0, 9, 2]])
+        >>> columns = {"tokens": tokens, "example": np.arange(2), "language": np.zeros(2, int)}
+        >>> features = Features("classify", columns, ("en",), 2, "")
+        >>> from stilts_jax.tasks.spec import ClassifyExample
+        >>> examples = {"en": [ClassifyExample("1", "good", label=0), ClassifyExample("2", "bad", label=0)]}
+        >>> model = sj.Model(sj.SHAPES["tiny"], (("nli", sj.HeadConfig(kind="classify", num_labels=3)),))
+        >>> params = sj.init_params(model, jax.random.key(0))
+        >>> part = {"encoder": params["encoder"], "head": params["heads"]["nli"]}
+        >>> found = sj.evaluate_task(model, part, sj.get_task("xnli"), features, examples, head="nli")
+        >>> found.scores["accuracy"]["en"] in (0.0, 50.0, 100.0)
+        True
+
     Args:
         model: what to compute.
         params: ``{"encoder", "head"}``.

@@ -69,6 +69,16 @@ def predict(
 ) -> Rows:
     """Predicts every row of ``features`` once.
 
+        >>> import jax, numpy as np, stilts_jax as sj
+        >>> from stilts_jax.features.records import Features, Ragged
+        >>> tokens = Ragged.from_list([[0, 7, 8, 2], [0, 9, 2]])
+        >>> columns = {"tokens": tokens, "example": np.arange(2), "language": np.zeros(2, int)}
+        >>> features = Features("embed", columns, ("en",), 2, "")
+        >>> model = sj.Model(sj.SHAPES["tiny"])
+        >>> params = {"encoder": sj.init_params(model, jax.random.key(0))["encoder"]}
+        >>> sj.predict(model, params, features, head=None)["vectors"].shape
+        (2, 32)
+
     Args:
         params: ``{"encoder", "head"}``; what is not yet on the devices is put there first.
         features: built for prediction.

@@ -174,8 +174,8 @@ def _load_start(encoder: str, settings: Settings, tokenizer: Tokenizer, mesh: Me
     if settings.debug:
         config = shrink(config)
     key = jax.random.key(settings.experiment.first_seed)
-    params = init_encoder(config, key, settings.compute.param_dtype)
-    params = jax.device_put(params, parameter_shardings(params, mesh))
+    sharding = partial(parameter_shardings, mesh=mesh)
+    params = init_encoder(config, key, settings.compute.param_dtype, sharding)
     return OpenModel(config, params, {}, tokenizer, mesh)
 
 

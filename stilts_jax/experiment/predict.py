@@ -46,6 +46,11 @@ def predict_texts(
 ) -> Any:
     """Predicts the user's own texts with a finished model, in the precision that it was trained with.
 
+        >>> import stilts_jax as sj
+        >>> (model,) = (workdir / "grid" / "phases").glob("mnli.s0-*")
+        >>> sj.predict_texts(model, [("a premise", "a hypothesis")])[0] in sj.get_task("mnli").labels
+        True
+
     Args:
         model: a phase's folder, a transformers folder or a hub name.
         texts: by kind of head; classify: texts, or pairs of them; tag: lists of words; span: (question, context);

@@ -36,12 +36,11 @@ from stilts_jax.experiment.models import (
 )
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.features.records import Batch, Features, Ragged
-from stilts_jax.model import Backend, Model, TaskHead, choose_backend, init_params
-from stilts_jax.sharding import parameter_shardings
+from stilts_jax.model import Backend, Model, TaskHead, choose_backend
 from stilts_jax.train.loop import RunConfig, TrainingResult, run_training
 from stilts_jax.train.losses import make_loss
 from stilts_jax.train.optimizer import OptimizerConfig, make_optimizer
-from stilts_jax.train.state import init_state
+from stilts_jax.train.state import TrainState, init_state
 from stilts_jax.train.vocabulary import PhaseVocabulary, fits_phase_vocabulary
 
 Select = Callable[[Mapping[str, Any]], float]
@@ -59,12 +58,10 @@ def train_phase(phase: Phase, context: Context) -> Trained:
     heads = tuple((item.task.name, head_config(item.task, settings)) for item in data)
     model = Model(start.config, heads, replace(settings.compute, remat=choices.remat))
     attention = _choose_attention(model, data, context)
-    params, word = _first_params(model, start, phase, context), None
-    del start
-    vocabulary = _phase_vocabulary(data, selection, model, tokenizer.mask_id, context)
+    vocabulary, word = _phase_vocabulary(data, selection, model, tokenizer.mask_id, context), None
     if vocabulary:
         context.progress.say(f"training {len(vocabulary)} of {vocabulary.vocab_size} embedding rows")
-        params, word = _shrink(params, vocabulary, context)
+        start, word = _shrink(start, vocabulary)
         selection = [replace(item, features=_remap(item.features, vocabulary)) for item in selection]
     optimizer = optimizer_config(settings, data[0].hyperparameters, total_steps)
     select = _make_select(model, data, selection, context) if selection else None
@@ -72,7 +69,7 @@ def train_phase(phase: Phase, context: Context) -> Trained:
         config = _run_config(phase, context, model, optimizer, batch_at, len(batches.shapes), select)
         config = replace(config, accumulation=choices.accumulation)
         # No name for the state: the loop gives its memory back.
-        result = run_training(init_state(params, make_optimizer(optimizer).init), config)
+        result = run_training(_first_state(model, start, optimizer, phase, context), config)
     finished = result.params
     if vocabulary:
         finished = vocabulary.restore(
@@ -127,7 +124,7 @@ def _run_config(
     settings, train = context.settings, context.settings.train
     return RunConfig(
         optimizer=optimizer,
-        losses={name: make_loss(model, name) for name, _ in model.heads},
+        losses={name: make_loss(model, name, optimizer.freeze) for name, _ in model.heads},
         batch_at=batch_at,
         directory=context.folder(phase),
         mesh=context.mesh,
@@ -213,23 +210,30 @@ def _choose_attention(model: Model, data: Sequence[TrainingData], context: Conte
     return chosen
 
 
-def _first_params(model: Model, start: OpenModel, phase: Phase, context: Context) -> dict[str, Any]:
-    """Returns the encoder with fresh heads, or those that the start brings along."""
-    key = jax.random.key(phase.seed)
-    params = init_params(model, key, start.params)
+def _first_state(
+    model: Model, start: OpenModel, optimizer: OptimizerConfig, phase: Phase, context: Context
+) -> TrainState:
+    """Returns the encoder with fresh heads, or those that the start brings along, and fresh moments."""
     names = {name for name, _ in model.heads}
-    params["heads"] |= {name: head.params for name, head in start.heads.items() if name in names}
-    return jax.device_put(params, parameter_shardings(params, context.mesh))
+    return init_state(
+        model,
+        make_optimizer(optimizer),
+        jax.random.key(phase.seed),
+        encoder=start.params,
+        heads={name: head.params for name, head in start.heads.items() if name in names},
+        mesh=context.mesh,
+        zero1=context.settings.mesh.zero1,
+    )
 
 
-def _shrink(
-    params: dict[str, Any], vocabulary: PhaseVocabulary, context: Context
-) -> tuple[dict[str, Any], Any]:
-    """Returns parameters with the phase's embedding rows alone, and the whole table, whose rows come back later."""
-    word = params["encoder"]["embeddings"]["word"]
-    word = np.asarray(word) if jax.process_count() == 1 else word  # kept on the host meanwhile
-    params = vocabulary.shrink(params)
-    return jax.device_put(params, parameter_shardings(params, context.mesh)), word
+def _shrink(start: OpenModel, vocabulary: PhaseVocabulary) -> tuple[OpenModel, Any]:
+    """Returns the start with the phase's embedding rows alone, and the whole table, whose rows come back later.
+
+    It is kept on the host meanwhile, unless several hosts hold it together.
+    """
+    word = start.params["embeddings"]["word"]
+    small = vocabulary.shrink({"encoder": start.params})["encoder"]
+    return replace(start, params=small), np.asarray(word) if jax.process_count() == 1 else word
 
 
 def _token_columns(features: Features) -> dict[str, Ragged]:

@@ -50,6 +50,11 @@ DROPOUT = Range(0.0, 0.999999)
 class EncoderConfig(Checked):
     """The shape of an encoder.
 
+        >>> import stilts_jax as sj
+        >>> shape = {"hidden_size": 64, "num_layers": 2, "num_heads": 4, "intermediate_size": 256}
+        >>> sj.EncoderConfig(vocab_size=1000, **shape).max_length
+        512
+
     Attributes:
         family: "xlm-roberta" normalises after each block, "xlm-roberta-xl" before it and once at the end.
         max_positions: rows of the position table; sequences are at most ``max_positions - pad_id - 1`` long.
@@ -165,6 +170,10 @@ class EncoderConfig(Checked):
 class HeadConfig(Checked):
     """What reads the encoder for one kind of task.
 
+        >>> import stilts_jax as sj
+        >>> sj.HeadConfig(kind="classify", num_labels=3).form
+        'transformers'
+
     Attributes:
         num_labels: width of the output (classify, tag).
         form: "transformers" has the structure of its ForSequenceClassification and ForMultipleChoice;
@@ -218,7 +227,13 @@ class HeadConfig(Checked):
 
 @dataclass(frozen=True)
 class Model:
-    """An encoder with its heads by name; hashable, so that a jitted function can take it as static."""
+    """An encoder with its heads by name; hashable, so that a jitted function can take it as static.
+
+    >>> import stilts_jax as sj
+    >>> model = sj.Model(sj.SHAPES["base"], (("nli", sj.HeadConfig(kind="classify", num_labels=3)),))
+    >>> model.head("nli").num_labels
+    3
+    """
 
     encoder: EncoderConfig
     heads: tuple[tuple[str, HeadConfig], ...] = ()

@@ -59,3 +59,8 @@ def _multiply_backward(precision: Any, saved: tuple, gradient: jax.Array) -> tup
 
 
 _multiply.defvjp(_multiply_forward, _multiply_backward)
+
+
+def wide_dtype(leaf: Any) -> jnp.dtype:
+    """Returns the dtype in which sums, gradients and moments of ``leaf`` are kept: at least float32."""
+    return jnp.promote_types(leaf.dtype, jnp.float32)

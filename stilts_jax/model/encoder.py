@@ -178,9 +178,27 @@ def _definition(module: type[nnx.Module], config: EncoderConfig, compute: Comput
     return nnx.split(nnx.eval_shape(lambda: module(config, compute, nnx.Rngs(0))))[0]  # type: ignore[call-arg]
 
 
-@partial(jax.jit, static_argnames=("config", "dtype"))
-def init_encoder(config: EncoderConfig, key: jax.Array, dtype: str = "float32") -> Params:
-    """Returns fresh parameters: normal(0, 0.02), zero biases, zero rows for pads, as transformers does."""
+def init_encoder(
+    config: EncoderConfig,
+    key: jax.Array,
+    dtype: str = "float32",
+    sharding: Callable[[Params], Any] | None = None,
+) -> Params:
+    """Returns fresh parameters: normal(0, 0.02), zero biases, zero rows for pads, as transformers does.
+
+    Args:
+        config: the encoder's shape.
+        key: to draw from.
+        dtype: of the parameters.
+        sharding: from abstract parameters to their shardings, where each array is born; see ``load_encoder``.
+    """
+    draw = jax.jit(
+        _draw, static_argnums=(0, 2), out_shardings=sharding and sharding(abstract_encoder(config))
+    )
+    return draw(config, key, dtype)
+
+
+def _draw(config: EncoderConfig, key: jax.Array, dtype: str) -> Params:
     encoder = Encoder(config, Compute(param_dtype=dtype), nnx.Rngs(key))  # type: ignore[arg-type]
     params = nnx.to_pure_dict(nnx.state(encoder))
     for table in ("word", "position"):
@@ -190,7 +208,7 @@ def init_encoder(config: EncoderConfig, key: jax.Array, dtype: str = "float32") 
 
 def abstract_encoder(config: EncoderConfig, dtype: str = "float32") -> Params:
     """Returns the shapes and dtypes of an encoder's parameters; costs no memory."""
-    return jax.eval_shape(lambda: init_encoder(config, jax.random.key(0), dtype))
+    return jax.eval_shape(lambda: _draw(config, jax.random.key(0), dtype))
 
 
 def encode(
@@ -209,6 +227,12 @@ def encode(
     dropout_key: jax.Array | None = None,
 ) -> jax.Array:
     """Runs the encoder.
+
+        >>> import jax, numpy as np, stilts_jax as sj
+        >>> shape = sj.SHAPES["tiny"]
+        >>> params = sj.init_params(sj.Model(shape), jax.random.key(0))["encoder"]
+        >>> sj.encode(params, np.full((4, 8), 5), config=shape, compute=sj.Compute()).shape
+        (4, 8, 32)
 
     Args:
         params: the encoder's parameters; see the head of this file.

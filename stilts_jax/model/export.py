@@ -44,6 +44,14 @@ def export_encoder(
 ) -> Path:
     """Writes a transformers folder, whole or not at all.
 
+        >>> import jax, stilts_jax as sj
+        >>> model = sj.Model(sj.SHAPES["tiny"], (("nli", sj.HeadConfig(kind="classify", num_labels=2)),))
+        >>> params = sj.init_params(model, jax.random.key(0))
+        >>> head = sj.TaskHead(model.head("nli"), params["heads"]["nli"], ("yes", "no"))
+        >>> made = sj.export_encoder(folder / "exported", model.encoder, params["encoder"], head=head)
+        >>> sorted(path.name for path in made.iterdir())
+        ['config.json', 'model.safetensors']
+
     Args:
         folder: where; it must not exist, or be empty.
         config: the encoder's shape.

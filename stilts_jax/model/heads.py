@@ -20,7 +20,7 @@ from flax import nnx
 
 from stilts_jax.errors import ConfigError
 from stilts_jax.model.config import Compute, EncoderConfig, HeadConfig, Model
-from stilts_jax.model.dense import linear
+from stilts_jax.model.dense import linear, wide_dtype
 from stilts_jax.model.dropout import drop, row_keys, split
 from stilts_jax.model.encoder import Norm, Params, encode, init_encoder
 from stilts_jax.model.visual import Visual, see
@@ -87,16 +87,27 @@ def _init(module: Any, encoder: EncoderConfig, key: jax.Array, dtype: str) -> Pa
     return nnx.to_pure_dict(nnx.state(module(encoder, compute, nnx.Rngs(key))))
 
 
-def init_params(model: Model, key: jax.Array, encoder: Params | None = None) -> Params:
+def init_params(
+    model: Model,
+    key: jax.Array,
+    encoder: Params | None = None,
+    heads: Mapping[str, Params] | None = None,
+) -> Params:
     """Returns ``{"encoder", "heads"}`` for training.
+
+        >>> import jax, stilts_jax as sj
+        >>> model = sj.Model(sj.SHAPES["tiny"], (("mine", sj.HeadConfig(kind="span")),))
+        >>> sorted(sj.init_params(model, jax.random.key(0))["heads"]["mine"]["out"])
+        ['bias', 'kernel']
 
     Args:
         model: what to make parameters of, in ``model.compute.param_dtype``.
         key: heads draw from it by their names, so that a head starts the same whatever stands beside it.
         encoder: a loaded encoder, or one of an earlier phase; None draws one. Its pooler is kept where a
             head reads it, drawn where it is missing, and left out where none does.
+        heads: those that are not to be drawn, by name.
     """
-    dtype = model.compute.param_dtype
+    dtype, given = model.compute.param_dtype, heads or {}
     named = lambda name: jax.random.fold_in(key, zlib.crc32(name.encode()))  # noqa: E731
     if encoder is None:
         encoder = init_encoder(model.encoder, named("encoder"), dtype)
@@ -104,10 +115,11 @@ def init_params(model: Model, key: jax.Array, encoder: Params | None = None) -> 
     pooler = encoder.pop("pooler", None)
     if any(head.uses_encoder_pooler for _, head in model.heads):
         encoder["pooler"] = init_pooler(model.encoder, named("pooler"), dtype) if pooler is None else pooler
-    heads = {
-        name: init_head(head, model.encoder, named(f"heads/{name}"), dtype) for name, head in model.heads
+    made = {
+        name: given[name] if name in given else init_head(head, model.encoder, named(f"heads/{name}"), dtype)
+        for name, head in model.heads
     }
-    return {"encoder": encoder, "heads": heads}
+    return {"encoder": encoder, "heads": made}
 
 
 def abstract_params(model: Model) -> Params:
@@ -134,6 +146,13 @@ def apply_model(
     dropout_key: jax.Array | None = None,
 ) -> Arrays:
     """Runs the encoder and one head on a batch.
+
+        >>> import jax, numpy as np, stilts_jax as sj
+        >>> model = sj.Model(sj.SHAPES["tiny"], (("nli", sj.HeadConfig(kind="classify", num_labels=2)),))
+        >>> params = sj.init_params(model, jax.random.key(0))
+        >>> part = {"encoder": params["encoder"], "head": params["heads"]["nli"]}
+        >>> sj.apply_model(model, part, {"tokens": np.full((4, 8), 5)}, head="nli")["logits"].shape
+        (4, 2)
 
     Args:
         model: what it is.
@@ -246,4 +265,4 @@ def _read_masked(module: Head, encoder: Mapping[str, Any], hidden: jax.Array, pl
 
 
 def _wide(values: jax.Array) -> jax.Array:
-    return values.astype(jnp.promote_types(values.dtype, jnp.float32))
+    return values.astype(wide_dtype(values))

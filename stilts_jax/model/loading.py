@@ -41,7 +41,14 @@ _ROWS_AT_A_TIME = 8192  # of the word table, where two copies of it are compared
 
 @dataclass(frozen=True)
 class TaskHead:
-    """A head with its parameters and the names of its labels, as a transformers folder holds it."""
+    """A head with its parameters and the names of its labels, as a transformers folder holds it.
+
+    >>> import jax, stilts_jax as sj
+    >>> model = sj.Model(sj.SHAPES["tiny"], (("nli", sj.HeadConfig(kind="classify", num_labels=2)),))
+    >>> params = sj.init_params(model, jax.random.key(0))
+    >>> sj.TaskHead(model.head("nli"), params["heads"]["nli"], ("yes", "no")).labels
+    ('yes', 'no')
+    """
 
     config: HeadConfig
     params: Params
@@ -77,11 +84,18 @@ def load_encoder(
 ) -> LoadedEncoder:
     """Loads an encoder, and the head beside it if there is one.
 
+        >>> import jax, stilts_jax as sj
+        >>> model = sj.Model(sj.SHAPES["tiny"])
+        >>> params = sj.init_params(model, jax.random.key(0))
+        >>> _ = sj.export_encoder(folder / "exported", model.encoder, params["encoder"])
+        >>> sj.load_encoder(folder / "exported").config == model.encoder
+        True
+
     Args:
         name_or_folder: a folder in transformers' layout, or the name of a hub repository.
         dtype: what parameters become, whatever they are stored in.
         sharding: from the encoder's abstract parameters to their shardings, such as
-            ``partial(parameter_shardings, mesh=mesh)``. Each device's part is read by itself, so that the host never
+            ``partial(shardings, mesh=mesh)``. Each device's part is read by itself, so that the host never
             holds a whole array. None gives numpy arrays. Heads are small and always numpy.
         download: whether a hub repository that is not in the cache may be fetched.
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from stilts_jax.model.dense import wide_dtype
 from stilts_jax.sharding import constrain, constrain_batch
 
 Array = jax.Array
@@ -41,7 +42,7 @@ def _cross_entropy(features: Array, table: Array, bias: Array, targets: Array, c
 
 
 def _forward(features: Array, table: Array, bias: Array, targets: Array, chunk: int) -> tuple[Array, Any]:
-    exact = _exact(features)
+    exact = wide_dtype(features)
 
     def step(carry: tuple[Array, Array, Array], number: Array) -> tuple[tuple[Array, Array, Array], None]:
         highest, total, chosen = carry
@@ -62,7 +63,7 @@ def _forward(features: Array, table: Array, bias: Array, targets: Array, chunk: 
 
 def _backward(chunk: int, saved: Any, gradient: Array) -> tuple[Array, Array, Array, Any]:
     features, table, bias, targets, normaliser = saved
-    exact = _exact(features)
+    exact = wide_dtype(features)
 
     def step(carry: tuple[Array, Array, Array], number: Array) -> tuple[tuple[Array, Array, Array], None]:
         of_features, of_table, of_bias = carry
@@ -95,10 +96,6 @@ def _backward(chunk: int, saved: Any, gradient: Array) -> tuple[Array, Array, Ar
 _cross_entropy.defvjp(_forward, _backward)
 
 
-def _exact(features: Array) -> Any:
-    return jnp.promote_types(features.dtype, jnp.float32)
-
-
 def _numbers(table: Array, chunk: int) -> Array:
     return jnp.arange(-(-table.shape[0] // chunk))
 
@@ -111,8 +108,8 @@ def _chunk_logits(
     start = jnp.minimum(number * chunk, table.shape[0] - chunk)
     rows = jax.lax.dynamic_slice_in_dim(table, start, chunk).astype(features.dtype)
     rows = constrain(rows, None, None)
-    offset = jax.lax.dynamic_slice_in_dim(bias, start, chunk).astype(_exact(features))
-    logits = jnp.einsum("...d,vd->...v", features, rows, preferred_element_type=_exact(features)) + offset
+    offset = jax.lax.dynamic_slice_in_dim(bias, start, chunk).astype(wide_dtype(features))
+    logits = jnp.einsum("...d,vd->...v", features, rows, preferred_element_type=wide_dtype(features)) + offset
     ids = start + jnp.arange(chunk)
     own = ids >= number * chunk
     return jnp.where(own, logits, jnp.finfo(logits.dtype).min), rows, start, jnp.where(own, ids, -1)

@@ -16,14 +16,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.experimental import topologies
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from stilts_jax.chips import GIB, Topology
 from stilts_jax.errors import ConfigError
-from stilts_jax.model.heads import abstract_params
+from stilts_jax.model.heads import abstract_params, init_params
 from stilts_jax.plan.setup import (
     CHOICES,
     HEAD,
@@ -35,13 +34,14 @@ from stilts_jax.plan.setup import (
 )
 from stilts_jax.sharding import (
     batch_sharding,
+    bytes_per_device,
     make_mesh,
     sharding_notes,
     state_shardings,
 )
 from stilts_jax.train.losses import make_loss
 from stilts_jax.train.optimizer import make_optimizer
-from stilts_jax.train.state import abstract_state, select_head
+from stilts_jax.train.state import TrainState, select_head
 from stilts_jax.train.step import eval_step, train_step
 
 # How the compiler for GPUs describes an H200 and an H100 to itself.
@@ -118,9 +118,10 @@ def plan_setup(setup: Setup) -> Plan:
     """Compiles both steps of a setup in this process and says what they need."""
     topology = setup.chips
     mesh = make_mesh(setup.mesh, topology_devices(topology))
-    optimizer, loss = make_optimizer(setup.optimizer), make_loss(setup.model, HEAD)
+    optimizer = make_optimizer(setup.optimizer)
+    loss = make_loss(setup.model, HEAD, setup.optimizer.freeze)
     params = abstract_params(setup.model)
-    state = abstract_state(params, optimizer.init)
+    state = jax.eval_shape(lambda: TrainState.create(init_params(setup.model, jax.random.key(0)), optimizer))
     shardings = state_shardings(state, mesh, zero1=setup.mesh.zero1)
     state = _place(state, shardings)
     batch = _place(abstract_batch(setup), batch_sharding(mesh))
@@ -130,13 +131,13 @@ def plan_setup(setup: Setup) -> Plan:
         tx=optimizer,
         key=jax.random.key(0),
         accumulation=setup.accumulation,
-        freeze=setup.optimizer.freeze,
+        skip_non_finite=True,
     )
     train = jax.jit(step, donate_argnums=0, out_shardings=(shardings, NamedSharding(mesh, P())))
     evaluate = jax.jit(partial(eval_step, loss_fn=loss), out_shardings=NamedSharding(mesh, P()))
     parts = select_head(state.params, HEAD)
     # Gradients lie as parameters do, in float32 or more; without room for them there is nothing to compile.
-    least = _bytes_per_device(state) + _bytes_per_device(parts)
+    least = bytes_per_device(state) + bytes_per_device(parts)
     with jax.set_mesh(mesh):
         traced = train.trace(state, batch)
         others = [evaluate.trace(parts, batch)] if setup.evaluation else []
@@ -152,9 +153,9 @@ def plan_setup(setup: Setup) -> Plan:
     executed, sent = count_flops(traced.jaxpr), bytes_sent(setup, params, mesh)
     return Plan(
         num_parameters=sum(leaf.size for leaf in jax.tree.leaves(params)),
-        parameters=_bytes_per_device(state.params),
-        optimizer=_bytes_per_device(state.moments),
-        batch=_bytes_per_device(batch),
+        parameters=bytes_per_device(state.params),
+        optimizer=bytes_per_device(state.moments),
+        batch=bytes_per_device(batch),
         train=train_memory,
         evaluate=evaluate_memory,
         failure=failure or other,
@@ -194,11 +195,6 @@ def _place(tree: Any, shardings: Any) -> Any:
         tree,
         shardings,
     )
-
-
-def _bytes_per_device(tree: Any) -> int:
-    leaves = jax.tree.leaves(tree)
-    return sum(int(np.prod(leaf.sharding.shard_shape(leaf.shape))) * leaf.dtype.itemsize for leaf in leaves)
 
 
 def _compile(traced: Any, topology: Topology, *, hasty: bool = False) -> tuple[dict[str, int], str]:

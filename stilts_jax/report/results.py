@@ -119,13 +119,15 @@ def load_results(workdir: str | Path) -> "pd.DataFrame":
     ``zero_shot`` (nothing was trained, selected or tuned on the language) and ``settings`` (JSON of what not all
     phases have in common; the common part is ``frame.attrs["settings"]``).
 
-    The paper's table::
+    The paper's table:
 
-        scores = stilts_jax.load_results("W").query("reported and main and stage != 'intermediate'")
-        runs = scores.groupby(["intermediate", "task", "intermediate_seed", "target_seed"], dropna=False).value.mean()
-        table = runs.groupby(["intermediate", "task"]).mean().unstack("task")
-        table.loc[table.index != "none"] -= table.loc["none"]
-        print(table.round(1).to_latex())
+        >>> import stilts_jax as sj
+        >>> scores = sj.load_results(workdir / "grid").query("reported and main and stage != 'intermediate'")
+        >>> seeds = ["intermediate_seed", "target_seed"]
+        >>> runs = scores.groupby(["intermediate", "task", *seeds], dropna=False).value.mean()
+        >>> table = runs.groupby(["intermediate", "task"]).mean().unstack("task")
+        >>> table.loc[table.index != "none"] -= table.loc["none"]
+        >>> latex = table.round(1).to_latex()
 
     Raises:
         DataError: there is no result.

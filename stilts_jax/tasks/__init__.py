@@ -25,13 +25,22 @@ _CONTROLS: Mapping[str, Pictures] = {"blind": "blind", "shuffled": "shuffled", "
 
 
 def list_tasks() -> tuple[str, ...]:
-    """Returns the names of all tasks of this package."""
+    """Returns the names of all tasks of this package.
+
+    >>> import stilts_jax as sj
+    >>> "xnli" in sj.list_tasks()
+    True
+    """
     names = (module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg)
     return tuple(sorted(name for name in names if name not in _NOT_TASKS))
 
 
 def get_task(reference: str) -> Task:
     """Returns a task.
+
+        >>> import stilts_jax as sj
+        >>> sj.get_task("xnli").labels
+        ('contradiction', 'entailment', 'neutral')
 
     What a reference names and ``Task.name`` differ for tasks of other code: ``my.module:TASK`` may be called "reviews"
     in results.

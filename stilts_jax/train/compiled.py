@@ -65,7 +65,7 @@ def compile_step(
             tx=tx,
             key=jax.random.key(seed),
             accumulation=accumulation,
-            freeze=optimizer.freeze,
+            skip_non_finite=True,
         )
         return new, metrics | {"learning_rate": jnp.asarray(rates(state.step))}
 

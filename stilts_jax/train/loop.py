@@ -23,10 +23,9 @@ from stilts_jax.sharding import state_shardings
 from stilts_jax.train import compiled, logs
 from stilts_jax.train.checks import check_batch
 from stilts_jax.train.compiled import BatchLike
-from stilts_jax.train.optimizer import OptimizerConfig
+from stilts_jax.train.optimizer import OptimizerConfig, Params
 from stilts_jax.train.state import TrainState
 from stilts_jax.train.step import LossFn
-from stilts_jax.train.trees import Params
 
 
 @dataclass(frozen=True)

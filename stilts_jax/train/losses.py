@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import optax
 
 from stilts_jax.model import Model, apply_model, chunked_cross_entropy
-from stilts_jax.train.optimizer import wide_dtype
-from stilts_jax.train.trees import Params
+from stilts_jax.model.dense import wide_dtype
+from stilts_jax.train.checks import complete_batch
+from stilts_jax.train.optimizer import Params
 
 Arrays = Mapping[str, jax.Array]
 Sums = tuple[jax.Array, jax.Array, dict[str, jax.Array]]
@@ -80,6 +81,7 @@ class Loss:
 
     model: Model
     head: str
+    freeze: Callable[[Params], Params] | None = None
 
     @property
     def kind(self) -> str:
@@ -98,6 +100,8 @@ class Loss:
             params: ``{"encoder", "head"}``.
             key: of dropout, one for each row, or one for all; None for none.
         """
+        batch = complete_batch(batch, self.kind, f"batch, head {self.head!r}")
+        params = self.freeze(params) if self.freeze else params
         outputs = apply_model(self.model, params, batch, head=self.head, dropout_key=key)
         if self.kind == "span":
             # A pad can't be the answer, and the loss must not depend on the length that a batch is padded to.
@@ -106,9 +110,21 @@ class Loss:
         return LOSSES[self.kind](outputs, batch)
 
 
-def make_loss(model: Model, head: str) -> Loss:
-    """Returns the ``loss_fn`` that ``train_step`` and ``eval_step`` take."""
-    return Loss(model, head)
+def make_loss(model: Model, head: str, freeze: Callable[[Params], Params] | None = None) -> Loss:
+    """Returns the ``loss_fn`` that ``train_step`` and ``eval_step`` take.
+
+        >>> import stilts_jax as sj
+        >>> model = sj.Model(sj.SHAPES["tiny"], (("mine", sj.HeadConfig(kind="tag", num_labels=5)),))
+        >>> sj.make_loss(model, "mine").head
+        'mine'
+
+    Args:
+        model: what computes the outputs.
+        head: its name in the model; the kind of the head decides about the loss and about what a batch holds.
+        freeze: stops the gradients of some parameters; see ``OptimizerConfig.freeze``.
+    """
+    model.head(head)
+    return Loss(model, head, freeze)
 
 
 def _cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:

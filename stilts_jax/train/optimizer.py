@@ -1,8 +1,9 @@
 """The recipe's optimizer as an optax transformation: AdamW by parts, with warm-up, clipping, layer rates, freezing."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 import jax
@@ -11,9 +12,11 @@ import numpy as np
 import optax
 
 from stilts_jax.errors import ConfigError
+from stilts_jax.model.dense import wide_dtype
 from stilts_jax.settings import SHARE, WARMUP, OptimizerSettings
-from stilts_jax.train.trees import Params, map_with_path, merge, prune
+from stilts_jax.sharding import path_of
 
+Params = Any  # nested dicts of arrays
 EMBEDDINGS = "encoder/embeddings/"
 LAYERS = "encoder/layers/"
 
@@ -21,6 +24,10 @@ LAYERS = "encoder/layers/"
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig(OptimizerSettings):
     """The options of AdamW and of its learning rate schedule.
+
+        >>> import stilts_jax as sj
+        >>> sj.OptimizerConfig(learning_rate=2e-5, total_steps=1000, warmup=0.1).warmup_steps
+        100
 
     Attributes:
         total_steps: where the schedule ends.
@@ -64,10 +71,6 @@ class OptimizerConfig(OptimizerSettings):
             jnp.asarray(step, float)
         )  # an int32 would be divided in float32, whatever x64 says
 
-    def frozen_whole(self, path: str) -> bool:
-        """Says whether the parameter at ``path`` (such as ``encoder/embeddings/word``) stays as it is."""
-        return self.freeze_embeddings and path.startswith(EMBEDDINGS)
-
     def frozen_layers(self, num_layers: int) -> np.ndarray:
         """Returns which of the encoder's layers stay as they are, bool [L]."""
         if self.freeze_layers > num_layers:
@@ -78,19 +81,25 @@ class OptimizerConfig(OptimizerSettings):
             )
         return np.arange(num_layers) < self.freeze_layers
 
-    def freeze(self, params: Params) -> Params:
-        """Returns the same parameters, of which those that are frozen have no gradient."""
-        num_layers = count_layers(params)
+    def freeze(self, tree: Params, change: Callable[[Any], Any] = jax.lax.stop_gradient) -> Params:
+        """Returns the same parameters, of which those that are frozen have no gradient.
+
+        Args:
+            tree: parameters, or another tree of their form.
+            change: what is done to that which is frozen.
+        """
+        if not (self.freeze_embeddings or self.freeze_layers):
+            return tree
+        layers = self.frozen_layers(count_layers(tree))
 
         def stop(path: str, value: jax.Array) -> jax.Array:
-            if self.frozen_whole(path):
-                return jax.lax.stop_gradient(value)
+            if self.freeze_embeddings and path.startswith(EMBEDDINGS):
+                return change(value)
             if self.freeze_layers and path.startswith(LAYERS):
-                frozen = _spread(self.frozen_layers(num_layers), value)
-                return jnp.where(frozen, jax.lax.stop_gradient(value), value)
+                return jnp.where(_spread(layers, value), change(value), value)
             return value
 
-        return map_with_path(stop, params)
+        return map_with_path(stop, tree)
 
     def rate_scale(self, path: str, num_layers: int) -> float | np.ndarray:
         """Returns what the learning rate is multiplied by at ``path``; [L] for stacked layers."""
@@ -132,11 +141,16 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformationExtra
     """Returns the recipe's optimizer for ``{"encoder": E, "heads": {name: H}}``.
 
     The encoder and each head have moments of their own, ``{"count", "mu", "nu"}``, so that a head without a batch stays
-    exactly as it is; all of them follow the schedule by the step of the whole run. What is frozen has no moments where
-    it is frozen whole.
+    exactly as it is; all of them follow the schedule by the step of the whole run. Embeddings that are frozen have no
+    moments.
 
     Its ``update`` takes ``step``, the number of the run's step, and ``head``, the name of the only head that has
     gradients (None: all have).
+
+        >>> import stilts_jax as sj
+        >>> tx = sj.make_optimizer(sj.OptimizerConfig(learning_rate=2e-5, total_steps=1000, warmup=0.1))
+        >>> sorted(tx._fields)
+        ['init', 'update']
     """
     if not isinstance(config, OptimizerConfig):
         raise ConfigError(
@@ -144,70 +158,77 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformationExtra
             where="make_optimizer",
             fix="write make_optimizer(OptimizerConfig(learning_rate=..., total_steps=...))",
         )
-    low = config.moment_dtype == "bfloat16"
-    adam = optax.scale_by_adam(
-        config.beta1, config.beta2, config.epsilon, mu_dtype=jnp.bfloat16 if low else None
-    )
     clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
     schedule = config.rates()
 
-    def trained(part: Params, prefix: str) -> Params:
-        return prune(part, lambda path: not config.frozen_whole(path), prefix)
-
-    def init_part(part: Params, prefix: str) -> Params:
-        part = trained(part, prefix)
-        return {
-            "count": jnp.zeros([], jnp.int32),
-            "mu": jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.bfloat16 if low else wide_dtype(p)), part),
-            "nu": jax.tree.map(lambda p: jnp.zeros(p.shape, wide_dtype(p)), part),
-        }
-
     def init(params: Params) -> Params:
-        heads = {name: init_part(head, "heads/") for name, head in params["heads"].items()}
-        return {"encoder": init_part(params["encoder"], "encoder/"), "heads": heads}
-
-    def update_part(
-        gradients: Params, moments: Params, params: Params, prefix: str, num_layers: int, rate: Any
-    ) -> tuple[Params, Params]:
-        directions, new = adam.update(trained(gradients, prefix), optax.ScaleByAdamState(**moments))
-
-        def move(path: str, direction: jax.Array, value: jax.Array) -> jax.Array:
-            if config.weight_decay and is_decayed(path):
-                direction = direction + config.weight_decay * value.astype(direction.dtype)
-            scale = _spread(config.rate_scale(prefix + path, num_layers), direction)
-            return -(rate * scale * direction)
-
-        moved = map_with_path(move, directions, trained(params, prefix))
-        frozen = prune(gradients, config.frozen_whole, prefix)
-        return merge(moved, jax.tree.map(jnp.zeros_like, frozen)), new._asdict()
+        heads = {name: _init_part(config, head) for name, head in params["heads"].items()}
+        return {"encoder": _init_part(config, params["encoder"]), "heads": heads}
 
     def update(
         gradients: Params, moments: Params, params: Params, *, step: Any, head: str | None = None, **_: Any
     ) -> tuple[Params, Params]:
-        gradients, _state = clip.update(gradients, optax.EmptyState())
-        num_layers, rate = count_layers(params), schedule(step)
+        gradients, _state = clip.update(config.freeze(gradients, jnp.zeros_like), optax.EmptyState())
+        part = partial(_update_part, config, count_layers(params), schedule(step))
+        trained = gradients["heads"] if head is None else [head]
         updates: Params = {"heads": jax.tree.map(jnp.zeros_like, gradients["heads"])}
         new: Params = {"heads": dict(moments["heads"])}
-        updates["encoder"], new["encoder"] = update_part(
-            gradients["encoder"], moments["encoder"], params["encoder"], "encoder/", num_layers, rate
+        updates["encoder"], new["encoder"] = part(
+            "encoder/", gradients["encoder"], moments["encoder"], params["encoder"]
         )
-        for name in gradients["heads"] if head is None else [head]:
-            updates["heads"][name], new["heads"][name] = update_part(
-                gradients["heads"][name],
-                moments["heads"][name],
-                params["heads"][name],
-                "heads/",
-                num_layers,
-                rate,
+        for name in trained:
+            updates["heads"][name], new["heads"][name] = part(
+                "heads/", *(tree["heads"][name] for tree in (gradients, moments, params))
             )
         return updates, new
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def wide_dtype(leaf: Any) -> jnp.dtype:
-    """Returns the dtype in which gradients and moments of ``leaf`` are summed: at least float32."""
-    return jnp.promote_types(leaf.dtype, jnp.float32)
+def _init_part(config: OptimizerConfig, part: Params) -> Params:
+    low, part = config.moment_dtype == "bfloat16", _trained(config, part)
+    return {
+        "count": jnp.zeros([], jnp.int32),
+        "mu": jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.bfloat16 if low else wide_dtype(p)), part),
+        "nu": jax.tree.map(lambda p: jnp.zeros(p.shape, wide_dtype(p)), part),
+    }
+
+
+def _update_part(
+    config: OptimizerConfig,
+    num_layers: int,
+    rate: Any,
+    prefix: str,
+    gradients: Params,
+    moments: Params,
+    params: Params,
+) -> tuple[Params, Params]:
+    low = jnp.bfloat16 if config.moment_dtype == "bfloat16" else None
+    adam = optax.scale_by_adam(config.beta1, config.beta2, config.epsilon, mu_dtype=low)
+    directions, new = adam.update(_trained(config, gradients), optax.ScaleByAdamState(**moments))
+
+    def move(path: str, direction: jax.Array, value: jax.Array) -> jax.Array:
+        if config.weight_decay and is_decayed(path):
+            direction = direction + config.weight_decay * value.astype(direction.dtype)
+        scale = _spread(config.rate_scale(prefix + path, num_layers), direction)
+        return -(rate * scale * direction)
+
+    moved = map_with_path(move, directions, _trained(config, params))
+    still = {
+        name: jax.tree.map(jnp.zeros_like, part) for name, part in gradients.items() if name not in moved
+    }
+    return {**moved, **still}, new._asdict()
+
+
+def _trained(config: OptimizerConfig, part: Params) -> Params:
+    return {
+        name: value for name, value in part.items() if not (config.freeze_embeddings and name == "embeddings")
+    }
+
+
+def map_with_path(change: Callable[..., Any], tree: Params, *rest: Params) -> Params:
+    """Applies ``change(path, leaf, *leaves of rest)`` to every leaf."""
+    return jax.tree_util.tree_map_with_path(lambda keys, *leaves: change(path_of(keys), *leaves), tree, *rest)
 
 
 def count_layers(params: Params) -> int:

@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from stilts_jax.errors import ConfigError
+from stilts_jax.errors import ConfigError, TrainingError
+from stilts_jax.model.dense import wide_dtype
 from stilts_jax.model.dropout import row_keys
-from stilts_jax.train.optimizer import wide_dtype
+from stilts_jax.sharding import cut_by_compiler
+from stilts_jax.train.optimizer import Params
 from stilts_jax.train.state import TrainState, replace_head, select_head
-from stilts_jax.train.trees import Params
 
 Arrays = Mapping[str, jax.Array]
 # loss_fn({"encoder", "head"}, batch, dropout keys [B] or None) -> (sum of losses, sum of weights, sums to report)
@@ -27,17 +28,25 @@ def train_step(
     tx: optax.GradientTransformation,
     key: jax.Array,
     accumulation: int = 1,
-    freeze: Callable[[Params], Params] | None = None,
+    skip_non_finite: bool = False,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """Takes one optimizer step.
 
     The gradient is that of the summed loss, divided once by the weight of the whole batch, so it does not depend on how
-    rows fall on microbatches, devices or hosts. A step whose loss or gradient is not finite changes nothing but
-    ``step``; its metrics say ``skipped``.
+    rows fall on microbatches, devices or hosts.
 
     A loss with a ``head`` is given ``{"encoder", "head"}`` and reaches no other head. The transformation of
     ``make_optimizer`` then leaves the other heads and their moments as they are; with any other one, optax's own
     behaviour holds: their gradients are zero, and momentum or weight decay may move them.
+
+        >>> import jax, numpy as np, optax, stilts_jax as sj
+        >>> model = sj.Model(sj.SHAPES["tiny"], (("mine", sj.HeadConfig(kind="classify", num_labels=2)),))
+        >>> tx, key = optax.adamw(1e-3), jax.random.key(0)
+        >>> batch = {"tokens": np.full((4, 8), 5), "label": np.array([0, 1, 0, 1])}
+        >>> state = sj.init_state(model, tx, key)
+        >>> state, metrics = sj.train_step(state, batch, loss_fn=sj.make_loss(model, "mine"), tx=tx, key=key)
+        >>> int(state.step), float(metrics["weight"])
+        (1, 4.0)
 
     Args:
         state: what the last step returned, or ``init_state``.
@@ -47,20 +56,29 @@ def train_step(
         key: of the run; every row gets a key of its own, folded from it, the number of the step and of the row, so
             that what is dropped depends neither on microbatches nor on the mesh.
         accumulation: microbatches that the batch is worked off in; on a CPU two at a time.
-        freeze: stops the gradients of some parameters; see ``OptimizerConfig.freeze``.
+        skip_non_finite: whether a step whose loss or gradient is not finite changes nothing but ``step``; the metrics
+            then say ``skipped``.
 
     Returns:
-        The next state, and scalars: loss, grad_norm, weight, skipped, and what ``loss_fn`` reports.
+        The next state, and scalars: loss, grad_norm, weight, and what ``loss_fn`` reports.
     """
-    keys = row_keys(jax.random.fold_in(key, state.step), len(jax.tree.leaves(batch)[0]))
+    take = partial(_take_step, loss_fn, tx, accumulation, skip_non_finite)
+    return cut_by_compiler(take, state, batch, key, keep=True)
+
+
+def _take_step(
+    loss_fn: LossFn,
+    tx: optax.GradientTransformation,
+    accumulation: int,
+    skip_non_finite: bool,
+    state: TrainState,
+    batch: Arrays,
+    key: jax.Array,
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    keys = row_keys(jax.random.fold_in(key, state.step), _count_rows(batch))
     head = getattr(loss_fn, "head", None)
     params = state.params if head is None else select_head(state.params, head)
-
-    def summed_loss(params: Params, batch: Arrays, keys: Any) -> tuple[jax.Array, tuple]:
-        loss, weight, report = loss_fn(freeze(params) if freeze else params, batch, keys)
-        return loss, (weight, report)
-
-    gradients, loss, weight, report = _accumulate(summed_loss, loss_fn, params, batch, keys, accumulation)
+    gradients, loss, weight, report = _accumulate(loss_fn, params, batch, keys, accumulation)
     divisor = jnp.where(weight > 0, weight, 1)
     gradients = jax.tree.map(lambda g: g / divisor.astype(g.dtype), gradients)
     norm = optax.global_norm(gradients)
@@ -70,32 +88,64 @@ def train_step(
         gradients, state.moments, state.params, step=state.step, head=head
     )
     moved = optax.apply_updates(state.params, updates)
-    finite = jnp.isfinite(loss) & jnp.isfinite(norm)
-    moved, moments = jax.tree.map(partial(jnp.where, finite), (moved, moments), (state.params, state.moments))
     metrics = {
         **{name: total / divisor for name, total in report.items()},
         "loss": loss / divisor,
         "grad_norm": norm,
         "weight": weight,
-        "skipped": ~finite,
     }
+    if skip_non_finite:
+        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+        kept = partial(jnp.where, finite)
+        moved, moments = jax.tree.map(kept, (moved, moments), (state.params, state.moments))
+        metrics["skipped"] = ~finite
     return TrainState(step=state.step + 1, params=moved, moments=moments), metrics
 
 
 def eval_step(params: Params, batch: Arrays, *, loss_fn: LossFn) -> dict[str, jax.Array]:
     """Returns the sums of loss, weight and reports over a batch, without dropout.
 
+        >>> import jax, numpy as np, stilts_jax as sj
+        >>> model = sj.Model(sj.SHAPES["tiny"], (("mine", sj.HeadConfig(kind="classify", num_labels=2)),))
+        >>> params = sj.init_params(model, jax.random.key(0))
+        >>> part = {"encoder": params["encoder"], "head": params["heads"]["mine"]}
+        >>> batch = {"tokens": np.full((4, 8), 5), "label": np.zeros(4, int), "weight": np.array([1, 1, 1, 0])}
+        >>> sums = sj.eval_step(part, batch, loss_fn=sj.make_loss(model, "mine"))
+        >>> float(sums["weight"])
+        3.0
+
     Args:
-        params: ``{"encoder", "head"}``.
+        params: ``{"encoder", "head"}`` of a loss with a head, else all.
     """
-    loss, weight, report = loss_fn(params, batch, None)
-    return {**report, "loss": loss, "weight": weight}
+
+    def evaluate(params: Params, batch: Arrays) -> dict[str, jax.Array]:
+        loss, weight, report = loss_fn(params, batch, None)
+        return {**report, "loss": loss, "weight": weight}
+
+    return cut_by_compiler(evaluate, params, batch, keep=False)
+
+
+def _count_rows(batch: Arrays) -> int:
+    rows = {name: jnp.shape(array)[:1] for name, array in batch.items()}
+    if len(set(rows.values())) != 1 or () in rows.values():
+        shapes = ", ".join(f"{name} {jnp.shape(array)}" for name, array in batch.items()) or "nothing"
+        raise TrainingError(
+            f"The entries of the batch do not have the same number of rows: {shapes}.",
+            where="batch",
+            fix="every array of a batch has the rows as its first axis",
+        )
+    return next(iter(rows.values()))[0]
 
 
 def _accumulate(
-    summed_loss: Callable, loss_fn: LossFn, trained: Params, batch: Arrays, keys: Any, accumulation: int
+    loss_fn: LossFn, trained: Params, batch: Arrays, keys: Any, accumulation: int
 ) -> tuple[Params, jax.Array, jax.Array, dict[str, jax.Array]]:
     """Returns gradients, loss, weight and reports, summed over the batch."""
+
+    def summed_loss(params: Params, batch: Arrays, keys: Any) -> tuple[jax.Array, tuple]:
+        loss, weight, report = loss_fn(params, batch, keys)
+        return loss, (weight, report)
+
     gradient = jax.value_and_grad(summed_loss, has_aux=True)
 
     def widen(found: tuple) -> tuple:
@@ -110,7 +160,7 @@ def _accumulate(
             where=f"accumulation={accumulation}",
             fix="set accumulation to 1; rematerialisation saves memory too",
         )
-    size = len(jax.tree.leaves(batch)[0])
+    size = len(keys)
     if size % accumulation:
         raise ConfigError(
             f"A batch of {size} rows does not fall into {accumulation} equal microbatches.",

@@ -21,8 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from stilts_jax.errors import TrainingError
-from stilts_jax.train.optimizer import OptimizerConfig, count_layers
-from stilts_jax.train.trees import Params
+from stilts_jax.sharding import place
+from stilts_jax.train.optimizer import OptimizerConfig, Params, count_layers
 
 WORD = "encoder/embeddings/word"
 SPECIAL_IDS = (0, 1, 2, 3)  # <s>, <pad>, </s>, <unk>
@@ -111,7 +111,11 @@ class PhaseVocabulary:
 
     def shrink(self, params: Params) -> Params:
         """Returns ``{"encoder": ..., ...}`` with the small table in place of the large one."""
-        return _with_word(params, params["encoder"]["embeddings"]["word"][self.ids])
+        word = params["encoder"]["embeddings"]["word"]
+        if not isinstance(word, jax.Array):
+            return _with_word(params, word[self.ids])
+        take = jax.jit(lambda word, ids: word[ids], out_shardings=word.sharding)
+        return _with_word(params, take(word, self.ids))
 
     def restore(
         self,
@@ -131,13 +135,12 @@ class PhaseVocabulary:
             skipped: steps that changed nothing (``TrainingResult.skipped``).
         """
         factor = optimizer.untouched_factor(WORD, count_layers(params), steps, tuple(skipped))
-        word = params["encoder"]["embeddings"]["word"]
-        return _with_word(
-            params, _merge(jnp.asarray(original), word, jnp.asarray(self.ids), np.float64(factor))
-        )
+        word = jnp.asarray(params["encoder"]["embeddings"]["word"])
+        merge = jax.jit(_merge, out_shardings=word.sharding)
+        merged = merge(place(original, word.sharding), word, self.ids, np.float64(factor))
+        return _with_word(params, merged)
 
 
-@jax.jit
 def _merge(original: jax.Array, trained: jax.Array, ids: jax.Array, factor: jax.Array) -> jax.Array:
     return (original * factor.astype(original.dtype)).at[ids].set(trained.astype(original.dtype))
 

@@ -1,4 +1,5 @@
 import importlib.util
+import os
 import sys
 from pathlib import Path
 
@@ -20,8 +21,9 @@ def tiny():
 @pytest.fixture(scope="module", autouse=True)
 def compiled_once(tmp_path_factory):
     """Every run compiles its steps; nearly all of them are the same."""
+    given = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     settings = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.getbasetemp() / "compiled"),
+        "jax_compilation_cache_dir": given or str(tmp_path_factory.getbasetemp() / "compiled"),
         "jax_persistent_cache_min_compile_time_secs": 0,
         "jax_persistent_cache_min_entry_size_bytes": -1,
     }

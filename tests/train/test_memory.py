@@ -5,7 +5,7 @@ import pytest
 from stilts_jax.model import SHAPES, Compute, HeadConfig, Model, abstract_params
 from stilts_jax.train.losses import make_loss
 from stilts_jax.train.optimizer import OptimizerConfig, make_optimizer
-from stilts_jax.train.state import abstract_state
+from stilts_jax.train.state import TrainState
 from stilts_jax.train.step import train_step
 
 
@@ -14,7 +14,7 @@ def _temporary_bytes(remat):
     heads = (("xnli", HeadConfig(kind="classify", num_labels=3)),)
     model = Model(SHAPES["large"], heads, Compute(dtype="bfloat16", remat=remat))
     optimizer = make_optimizer(OptimizerConfig(learning_rate=1e-5, total_steps=10))
-    state = abstract_state(abstract_params(model), optimizer.init)
+    state = jax.eval_shape(lambda p: TrainState.create(p, optimizer), abstract_params(model))
     batch = {
         "tokens": jax.ShapeDtypeStruct((32, 128), jnp.int32),
         "label": jax.ShapeDtypeStruct((32,), jnp.int32),

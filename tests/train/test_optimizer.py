@@ -9,7 +9,7 @@ import pytest
 from stilts_jax.errors import ConfigError
 from stilts_jax.sharding import path_of
 from stilts_jax.train.optimizer import OptimizerConfig, is_decayed, make_optimizer
-from stilts_jax.train.state import abstract_state, select_head
+from stilts_jax.train.state import TrainState, select_head
 
 
 def _paths(tree):
@@ -153,7 +153,7 @@ def test_a_head_without_gradients_stays_exactly(tiny):
 def test_moments_repeat_the_paths_of_parameters(tiny):
     params = jax.eval_shape(tiny.make_params)
     tx = make_optimizer(OptimizerConfig(learning_rate=0.1, total_steps=9))
-    moments = _paths(abstract_state(params, tx.init).moments)
+    moments = _paths(jax.eval_shape(lambda p: TrainState.create(p, tx), params).moments)
     for path in _paths(params["encoder"]):
         assert f"encoder/mu/{path}" in moments and f"encoder/nu/{path}" in moments
     assert "heads/labels/mu/out/kernel" in moments and "heads/mlm/count" in moments

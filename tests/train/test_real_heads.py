@@ -12,7 +12,7 @@ from stilts_jax.model import SHAPES, Compute, HeadConfig, Model, abstract_params
 from stilts_jax.sharding import MeshConfig, make_mesh, path_of, state_shardings
 from stilts_jax.train.losses import LOSSES, make_loss
 from stilts_jax.train.optimizer import OptimizerConfig, is_decayed, make_optimizer
-from stilts_jax.train.state import abstract_state, init_state, select_head
+from stilts_jax.train.state import TrainState, select_head
 from stilts_jax.train.step import train_step
 from stilts_jax.train.vocabulary import PhaseVocabulary
 
@@ -96,7 +96,7 @@ def _gradients(model, head, batch, accumulation=1):
 
     def step(params, batch):
         state, metrics = train_step(
-            init_state(params, catching.init),
+            TrainState.create(params, catching),
             batch,
             loss_fn=without_dropout,
             tx=catching,
@@ -137,7 +137,8 @@ def test_what_decays_in_real_trees(family):
 def test_moments_lie_where_their_parameters_lie(family):
     params = abstract_params(_model(family))
     shardings = state_shardings(
-        abstract_state(params, make_optimizer(OPTIMIZER).init), make_mesh(MeshConfig(), jax.devices()[:1])
+        jax.eval_shape(lambda p: TrainState.create(p, make_optimizer(OPTIMIZER)), params),
+        make_mesh(MeshConfig(), jax.devices()[:1]),
     )
     for name in ("mu", "nu"):
         assert shardings.moments["encoder"][name] == shardings.params["encoder"]
@@ -186,7 +187,7 @@ def test_the_phase_vocabulary_on_a_real_encoder_in_float64():
                     state, batch, loss_fn=make_loss(one, "tag"), tx=tx, key=jax.random.key(0)
                 )
             )
-            state = init_state(params, tx.init)
+            state = TrainState.create(params, tx)
             for batch in batches:
                 state, _ = step(state, prepare(batch))
             ends.append(state.params)

@@ -5,7 +5,7 @@ import pytest
 
 from stilts_jax.errors import TrainingError
 from stilts_jax.train.optimizer import OptimizerConfig, make_optimizer
-from stilts_jax.train.state import init_state
+from stilts_jax.train.state import TrainState
 from stilts_jax.train.step import train_step
 from stilts_jax.train.vocabulary import PhaseVocabulary, fits_phase_vocabulary
 
@@ -19,12 +19,9 @@ def _batches(tiny, count):
 
 def _train(tiny, params, batches, optimizer, loss):
     tx = make_optimizer(optimizer)
-    state = init_state(params, tx.init)
-    step = jax.jit(
-        lambda state, batch: train_step(
-            state, batch, loss_fn=loss, tx=tx, key=jax.random.key(0), freeze=optimizer.freeze
-        )
-    )
+    state = TrainState.create(params, tx)
+    options = {"loss_fn": loss, "tx": tx, "key": jax.random.key(0), "skip_non_finite": True}
+    step = jax.jit(lambda state, batch: train_step(state, batch, **options))
     losses, norms = [], []
     for batch in batches:
         state, metrics = step(state, batch)

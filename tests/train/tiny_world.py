@@ -22,7 +22,7 @@ from stilts_jax.progress import SILENT
 from stilts_jax.sharding import MeshConfig, make_mesh
 from stilts_jax.train.loop import RunConfig, run_training
 from stilts_jax.train.optimizer import OptimizerConfig, make_optimizer
-from stilts_jax.train.state import init_state
+from stilts_jax.train.state import TrainState
 
 VOCABULARY, WIDTH, LAYERS, CLASSES, LENGTH = 64, 8, 2, 3, 6
 
@@ -140,7 +140,7 @@ def run(
         progress=progress,
         **({"seed": 3, "select": select} | config),
     )
-    return run_training(init_state(make_params(), make_optimizer(optimizer).init), config)
+    return run_training(TrainState.create(make_params(), make_optimizer(optimizer)), config)
 
 
 def main():

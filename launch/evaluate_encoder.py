@@ -1,0 +1,10 @@
+"""Scores a model, of this package or of PyTorch, on Tatoeba and XNLI. Usage: evaluate_encoder.py MODEL DATA_ROOT OUT"""
+
+import sys
+
+import stilts_jax as sj
+
+scores = sj.evaluate(sys.argv[1], ["tatoeba", "xnli"], data_root=sys.argv[2], out=sys.argv[3])
+for task, splits in scores.items():
+    (percent,) = splits["test"].values()
+    print(f"{task} {sum(percent.values()) / len(percent):.1f} in {len(percent)} languages: {percent}")
