@@ -21,11 +21,12 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import TypeVar
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -78,6 +79,7 @@ def initialize(
             fix="start all processes before anything uses a device; name the same coordinator to all",
         ) from error
     _exit_when_aborted()
+    threading.Thread(target=_follow_others, daemon=True).start()
 
 
 def is_main() -> bool:
@@ -97,15 +99,27 @@ def from_main(read: Callable[[], Value]) -> Value:
     return json.loads(np.asarray(multihost_utils.broadcast_one_to_all(room))[:size].tobytes())
 
 
+_borders = itertools.count()
+
+
+def is_preempted() -> bool:
+    """Says whether SIGTERM came to one of several hosts: asked at the same places on all of them.
+
+    The coordination service catches the signal and agrees on a number at which all hosts stop. Here it only grows, in
+    and between phases, so that it is reached wherever the signal came.
+    """
+    return jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(next(_borders))
+
+
 @contextmanager
 def leave_together(heartbeat_timeout: int = HEARTBEAT_TIMEOUT) -> Iterator[None]:
     """Lets a failure on one of several hosts end the run on all; free on a single one.
 
     A failure that all hosts share (a damaged file) is raised: they can go on together with the next phase.
-    A failure of this host alone ends this process at once. It could otherwise wait for the others at its exit for
-    minutes, while they wait for it in a collective. When a host is lost, a collective of a survivor may fail long
-    before the silence is noticed. So after a failure of the runtime this process waits: if a host is really lost,
-    the coordination service ends this process with EXIT_RUN_AGAIN meanwhile.
+    A failure of this host alone ends this process and all others, with the same exit code. It could otherwise wait for
+    the others at its exit for minutes, while they wait for it in a collective. When a host is lost, a collective of a
+    survivor may fail long before the silence is noticed. So after a failure of the runtime this process waits: if a
+    host is really lost, the coordination service ends this process with EXIT_RUN_AGAIN meanwhile.
     """
     try:
         yield
@@ -119,23 +133,47 @@ def leave_together(heartbeat_timeout: int = HEARTBEAT_TIMEOUT) -> Iterator[None]
         else:
             traceback.print_exc()
             time.sleep(heartbeat_timeout + 10)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(error.exit_code if isinstance(error, StiltsError) else EXIT_ERROR)
+        code = error.exit_code if isinstance(error, StiltsError) else EXIT_ERROR
+        with suppress(jax.errors.JaxRuntimeError):  # another host was faster, or the service is gone
+            _client().key_value_set(_EXIT_CODE, str(code))
+            time.sleep(3 * _LOOK_EVERY)  # with the service, if it is this process that runs it
+        _leave(code)
 
 
 _failures = itertools.count()
+_EXIT_CODE, _LOOK_EVERY = "stilts/exit_code", 1.0  # seconds
+
+
+def _follow_others() -> None:
+    """Ends this process with the exit code of another one that says that it failed."""
+    while True:
+        time.sleep(_LOOK_EVERY)
+        try:
+            code = int(_client().key_value_try_get(_EXIT_CODE))
+        except jax.errors.JaxRuntimeError as error:
+            if "NOT_FOUND" in str(error):
+                continue
+            return
+        print("stilts: another host failed; its log says why", file=sys.stderr)
+        _leave(code)
+
+
+def _leave(code: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _client() -> Any:
+    from jax._src import distributed  # the service has no public interface
+
+    return distributed.global_state.client
 
 
 def _all_arrive(name: str, timeout: float) -> bool:
     """Says whether all hosts come here in time: without a device, as those of the others may be waiting."""
-    from jax._src import distributed  # the service has no public interface
-
-    client = distributed.global_state.client
-    if client is None:
-        return False
     try:
-        client.wait_at_barrier(name, timeout_in_ms=int(timeout * 1000))
+        _client().wait_at_barrier(name, timeout_in_ms=int(timeout * 1000))
     except jax.errors.JaxRuntimeError:
         return False
     return True

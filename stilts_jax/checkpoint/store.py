@@ -19,6 +19,7 @@ from jax.sharding import SingleDeviceSharding
 
 from stilts_jax.checkpoint.digests import digest_leaves
 from stilts_jax.checkpoint.quiet import quiet_late_reads
+from stilts_jax.distributed import from_main
 from stilts_jax.errors import CheckpointError
 from stilts_jax.files import open_path
 from stilts_jax.progress import SILENT, Progress
@@ -78,10 +79,17 @@ class Checkpoints:
         self.close()
 
     def steps(self) -> list[int]:
-        """Returns the steps that are there, oldest first; whether they are good shows when they are read."""
-        if self._manager is None and not self._directory.exists():
-            return []
-        return sorted(self._open().all_steps())
+        """Returns the steps that are there, oldest first; whether they are good shows when they are read.
+
+        All hosts see those that the main one sees: a shared file system may show a new one later to the others.
+        """
+
+        def find() -> list[int]:
+            if self._manager is None and not self._directory.exists():
+                return []
+            return sorted(self._open().all_steps())
+
+        return from_main(find)
 
     def save(
         self, step: int, items: Mapping[str, Any], record: Mapping[str, Any], *, protect: Iterable[int] = ()
@@ -103,7 +111,7 @@ class Checkpoints:
         manager = self._open()
         with _saving(self._directory / str(step)):
             manager.wait_until_finished()
-            if step in manager.all_steps():
+            if step in self.steps():
                 manager.delete(step)  # orbax would keep it, and leave the new one out without a word
             # Until the new step is committed, what the last save protected stays as well.
             before, self._protected = self._protected or frozenset(), frozenset(protect)
@@ -244,7 +252,7 @@ class Checkpoints:
         return self._manager
 
     def _prune(self, manager: ocp.CheckpointManager, protected: frozenset[int]) -> None:
-        for step in sorted(manager.all_steps())[: -self._keep]:
+        for step in self.steps()[: -self._keep]:
             if step not in protected:
                 manager.delete(step)
 

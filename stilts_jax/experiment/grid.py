@@ -14,7 +14,7 @@ from pathlib import Path
 from etils import epath
 
 from stilts_jax.checkpoint import check_settings, lock_run
-from stilts_jax.distributed import from_main, leave_together
+from stilts_jax.distributed import from_main, is_preempted, leave_together
 from stilts_jax.errors import EXIT_ERROR, EXIT_OK, ConfigError, LockedError, StiltsError, describe, explain
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.evaluate import evaluate_phase
@@ -31,7 +31,7 @@ from stilts_jax.experiment.results import (
 )
 from stilts_jax.experiment.train import adopt_training, train_phase
 from stilts_jax.files import is_remote
-from stilts_jax.interruption import check
+from stilts_jax.interruption import check, stop
 from stilts_jax.progress import SILENT, Progress, format_seconds
 
 CHECKPOINTS = "checkpoints"
@@ -115,6 +115,8 @@ def run_grid(
             clear_failure(context.folder(phase))
     for number, phase in enumerate(mine, 1):
         check()
+        if is_preempted():
+            raise stop("; whatever was finished is kept.")
         with context.progress.part(f"[{number}/{len(mine)}] {phase.name}"):
             lost = next((parent.name for parent in phase.ancestors() if parent.name in failed), None)
             done = from_main(partial(is_done, phase, context))

@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from stilts_jax import interruption
 from stilts_jax.checkpoint import Checkpoints
+from stilts_jax.distributed import is_preempted
 from stilts_jax.errors import ConfigError, RunAgain, TrainingError, nearest
 from stilts_jax.progress import SILENT, Progress, format_seconds, seconds_since_start
 from stilts_jax.sharding import state_shardings
@@ -137,7 +137,7 @@ def run_training(state: TrainState, config: RunConfig) -> TrainingResult:
             # of its own step and a restart neither repeats nor forgets it. Saving comes before the batch, so
             # that everything after a checkpoint follows from the step's number, and a restart does exactly
             # what would have come.
-            interrupted = _is_asked(run.step)
+            interrupted = is_preempted() if jax.process_count() > 1 else interruption.is_asked()
             if not interrupted:
                 try:
                     run.evaluate()
@@ -381,11 +381,3 @@ class Run:
                 "memory": logs.device_memory(),
             }
         )
-
-
-def _is_asked(step: int) -> bool:
-    """Says whether to save and stop at this border between steps; the same on all hosts."""
-    if jax.process_count() > 1:
-        # The coordination service catches SIGTERM of any host and agrees on one step.
-        return multihost_utils.reached_preemption_sync_point(step)
-    return interruption.is_asked()

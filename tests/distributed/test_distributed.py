@@ -7,9 +7,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import jax
 import pytest
+from jax.experimental import multihost_utils
 
-from stilts_jax.distributed import _explicit_place, _is_cluster, _read_heartbeat
+from stilts_jax.distributed import _explicit_place, _is_cluster, _read_heartbeat, is_preempted
 from stilts_jax.errors import EXIT_ERROR, EXIT_RUN_AGAIN, ConfigError
 
 PROGRAM = Path(__file__).with_name("host_program.py")
@@ -64,7 +66,18 @@ def test_a_hosts_own_failure_ends_all(start, tmp_path: Path) -> None:
     processes = start(tmp_path / "run", "failed")
     assert processes[1].wait(timeout=PATIENCE) == EXIT_ERROR
     assert "something else" in (tmp_path / "run/log1").read_text()
-    assert processes[0].wait(timeout=PATIENCE) == EXIT_RUN_AGAIN
+    assert processes[0].wait(timeout=PATIENCE) == EXIT_ERROR  # and not "run again" on one host only
+
+
+def test_a_signal_between_phases_is_not_lost(monkeypatch):
+    """All hosts stop at the number that they agreed on: it must come again, whichever phase is at work then."""
+    asked = []
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(
+        multihost_utils, "reached_preemption_sync_point", lambda number: asked.append(number) or False
+    )
+    assert not any(is_preempted() for _ in range(5))
+    assert asked == list(range(asked[0], asked[0] + 5))
 
 
 def test_the_place_of_a_process() -> None:
