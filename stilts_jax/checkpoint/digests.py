@@ -7,12 +7,14 @@ as their factors differ; and a sum without rounding does not depend on the order
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from stilts_jax.errors import CheckpointError
 from stilts_jax.sharding import parameter_paths
 
 
@@ -45,3 +47,30 @@ def _digest(array: jax.Array) -> jax.Array:
     factor = place * jnp.uint32(0x9E3779B1)
     factor = (factor ^ (factor >> 15)) * jnp.uint32(0x85EBCA77)
     return jnp.sum(words * (factor | 1), dtype=jnp.uint32)
+
+
+def describe_leaves(tree: Any) -> dict[str, list]:
+    """Returns shape, dtype and digest of every leaf by its path."""
+    digests = digest_leaves(tree)
+    return {path: [list(leaf.shape), str(leaf.dtype), digests[path]] for path, leaf in parameter_paths(tree)}
+
+
+def compare_leaves(where: str, wanted: Any, saved: Mapping[str, list], *, exact: bool) -> None:
+    """Raises unless the checkpoint has what is wanted; with ``exact`` nothing else, and in that dtype."""
+    leaves = dict(parameter_paths(wanted))
+    problems = [f"{path}: not in the checkpoint" for path in leaves if path not in saved]
+    for path, (shape, dtype, _) in saved.items():
+        if path not in leaves:
+            if exact:
+                problems.append(f"{path}: only in the checkpoint")
+        elif tuple(shape) != tuple(leaves[path].shape):
+            problems.append(f"{path}: shape {tuple(shape)} saved, {tuple(leaves[path].shape)} wanted")
+        elif exact and dtype != str(leaves[path].dtype):
+            problems.append(f"{path}: {dtype} saved, {leaves[path].dtype} wanted")
+    if problems:
+        more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise CheckpointError(
+            f"The checkpoint is of another model or optimizer: {'; '.join(problems[:5])}{more}.",
+            where=where,
+            fix="use the settings that it was saved with, or a new run directory",
+        )

@@ -17,13 +17,13 @@ from etils import epath
 from jax.experimental import multihost_utils
 from jax.sharding import SingleDeviceSharding
 
-from stilts_jax.checkpoint.digests import digest_leaves
+from stilts_jax.checkpoint.digests import compare_leaves, describe_leaves, digest_leaves
 from stilts_jax.checkpoint.quiet import quiet_late_reads
 from stilts_jax.distributed import from_main
 from stilts_jax.errors import CheckpointError
 from stilts_jax.files import open_path
 from stilts_jax.progress import SILENT, Progress
-from stilts_jax.sharding import parameter_paths, path_of
+from stilts_jax.sharding import path_of
 
 FORMAT = 1
 _RECORD = "record"  # the item that holds what is not an array
@@ -101,7 +101,7 @@ class Checkpoints:
             record: plain values that JSON can hold.
             protect: steps that stay although they are not among the newest, such as the best one.
         """
-        leaves = {name: _describe(tree) for name, tree in items.items()}
+        leaves = {name: describe_leaves(tree) for name, tree in items.items()}
         # Copied, as orbax writes it later, when the caller's lists may have grown.
         payload = json.loads(
             json.dumps({"format": FORMAT, "step": step, "leaves": leaves, _RECORD: dict(record)})
@@ -279,7 +279,9 @@ class Checkpoints:
         with _together():
             payload = self._payload(step)
         for name, tree in wanted.items():
-            _compare(f"{self._directory}/{step}/{name}", tree, payload["leaves"].get(name, {}), exact=exact)
+            compare_leaves(
+                f"{self._directory}/{step}/{name}", tree, payload["leaves"].get(name, {}), exact=exact
+            )
         saved = {name: _as_saved(tree, payload["leaves"][name]) for name, tree in wanted.items()}
         with _together():
             args = {
@@ -295,7 +297,10 @@ class Checkpoints:
                 raise _Damaged(_short(error)) from error
             items = {name: found[name] for name in wanted}
             for name in wanted:
-                _verify(items[name], payload["leaves"][name], name)
+                digests = digest_leaves(items[name])
+                for path, digest in digests.items():
+                    if digest != payload["leaves"][name][path][2]:
+                        raise _Damaged(f"the content of {name}/{path} is not what was saved")
         cast = {
             name: jax.tree.map(lambda want, got: got.astype(want.dtype), wanted[name], items[name])
             for name in wanted
@@ -352,11 +357,6 @@ def _saving(where: epath.Path) -> Iterator[None]:
         ) from error
 
 
-def _describe(tree: Any) -> dict[str, list]:
-    digests = digest_leaves(tree)
-    return {path: [list(leaf.shape), str(leaf.dtype), digests[path]] for path, leaf in parameter_paths(tree)}
-
-
 def _checksum(payload: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()
 
@@ -370,27 +370,6 @@ def _short(error: Exception) -> str:
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
 
 
-def _compare(where: str, wanted: Any, saved: Mapping[str, list], *, exact: bool) -> None:
-    """Raises unless the checkpoint has what is wanted; with ``exact`` nothing else, and in that dtype."""
-    leaves = dict(parameter_paths(wanted))
-    problems = [f"{path}: not in the checkpoint" for path in leaves if path not in saved]
-    for path, (shape, dtype, _) in saved.items():
-        if path not in leaves:
-            if exact:
-                problems.append(f"{path}: only in the checkpoint")
-        elif tuple(shape) != tuple(leaves[path].shape):
-            problems.append(f"{path}: shape {tuple(shape)} saved, {tuple(leaves[path].shape)} wanted")
-        elif exact and dtype != str(leaves[path].dtype):
-            problems.append(f"{path}: {dtype} saved, {leaves[path].dtype} wanted")
-    if problems:
-        more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise CheckpointError(
-            f"The checkpoint is of another model or optimizer: {'; '.join(problems[:5])}{more}.",
-            where=where,
-            fix="use the settings that it was saved with, or a new run directory",
-        )
-
-
 def _as_saved(wanted: Any, saved: Mapping[str, list]) -> Any:
     """Asks for each array in the dtype that it was saved in: a digest is one of the bits on disk."""
     default = SingleDeviceSharding(jax.local_devices()[0])
@@ -401,9 +380,3 @@ def _as_saved(wanted: Any, saved: Mapping[str, list]) -> Any:
         return jax.ShapeDtypeStruct(leaf.shape, jnp.dtype(dtype), sharding=sharding)
 
     return jax.tree_util.tree_map_with_path(ask, wanted)
-
-
-def _verify(tree: Any, saved: Mapping[str, list], name: str) -> None:
-    wrong = [path for path, digest in digest_leaves(tree).items() if digest != saved[path][2]]
-    if wrong:
-        raise _Damaged(f"the content of {name}/{wrong[0]} is not what was saved")
