@@ -1,0 +1,82 @@
+"""Batches are completed or refused by name and shape; meshes may have any axes; a state is born complete."""
+
+import jax
+import numpy as np
+import optax
+import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import stilts_jax as sj
+from stilts_jax.errors import TrainingError
+from stilts_jax.train.checks import ENTRIES, complete_batch
+
+MODEL = sj.Model(sj.SHAPES["tiny"], (("nli", sj.HeadConfig(kind="classify", num_labels=3)),))
+BATCH = {"tokens": np.full((8, 6), 7), "label": np.arange(8) % 3}
+KEY = jax.random.key(0)
+TX = optax.sgd(0.1)
+
+
+def step(state, batch):
+    return sj.train_step(state, batch, loss_fn=sj.make_loss(MODEL, "nli"), tx=TX, key=KEY)
+
+
+def test_a_batch_without_weight_counts_every_row():
+    state = sj.init_state(MODEL, TX, KEY)
+    (one, found), (other, expected) = (
+        step(state, BATCH),
+        step(state, BATCH | {"weight": np.ones(8, np.float32)}),
+    )
+    assert float(found["weight"]) == 8
+    assert jax.tree.all(jax.tree.map(np.array_equal, (one, found), (other, expected)))
+
+
+@pytest.mark.parametrize("kind", sorted(ENTRIES))
+def test_what_is_missing_is_named(kind):
+    sizes = {"B": 2, "C": 3, "T": 4, "U": 5, "M": 1}
+    whole = {
+        name: np.zeros([sizes[letter] for letter in letters], np.int32)
+        for name, letters in ENTRIES[kind].items()
+    }
+    assert complete_batch(whole, kind, "here")["weight"].tolist() == [1, 1]
+    for name in whole:
+        with pytest.raises(TrainingError, match=f"lacks {name}"):
+            complete_batch({key: value for key, value in whole.items() if key != name}, kind, "here")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"label": np.zeros((8, 1), int)}, "label has the shape"),
+        ({"label": np.zeros(7, int)}, "rows"),
+        ({"weight": np.ones((8, 6))}, "weight has the shape"),
+        ({"tokens": np.full((8, 2, 6), 7)}, "tokens has the shape"),
+    ],
+)
+def test_what_has_a_wrong_shape_is_named(changes, words):
+    state = jax.eval_shape(lambda: sj.init_state(MODEL, TX, KEY))
+    with pytest.raises(TrainingError, match=words):
+        jax.eval_shape(step, state, BATCH | changes)
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+def test_axes_of_any_name_and_type(kind):
+    mesh = jax.make_mesh((1,), ("mine",), axis_types=(kind,))
+    rules = [(r"ffn/up/kernel", P(None, None, "mine")), *sj.RULES]
+    state = sj.init_state(MODEL, TX, KEY, mesh=mesh, rules=rules)
+    batch = jax.device_put(BATCH, NamedSharding(mesh, P("mine")))
+    moved, metrics = jax.jit(step)(state, batch)
+    assert moved.params["encoder"]["layers"]["ffn"]["up"]["kernel"].sharding.mesh.axis_names == ("mine",)
+    plain, expected = jax.jit(step)(sj.init_state(MODEL, TX, KEY), BATCH)
+    np.testing.assert_allclose(metrics["loss"], expected["loss"], rtol=1e-6)
+    for ours, theirs in zip(jax.tree.leaves(moved.params), jax.tree.leaves(plain.params)):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
+
+
+def test_what_is_given_is_not_drawn():
+    drawn = sj.init_params(MODEL, jax.random.key(1))
+    state = sj.init_state(MODEL, TX, KEY, encoder=drawn["encoder"], heads={"nli": drawn["heads"]["nli"]})
+    assert jax.tree.all(jax.tree.map(np.array_equal, state.params, drawn))
+    fresh = sj.init_state(MODEL, TX, KEY, encoder=drawn["encoder"])
+    expected = sj.init_params(MODEL, KEY, drawn["encoder"])
+    assert jax.tree.all(jax.tree.map(np.array_equal, fresh.params, expected))
