@@ -11,7 +11,7 @@ import pytest
 from stilts_jax.errors import ConfigError
 from stilts_jax.model import HeadConfig, Model, TaskHead, apply_model, encode, export_encoder
 from stilts_jax.train.losses import make_loss
-from stilts_jax.train.state import init_state
+from stilts_jax.train.state import TrainState
 from stilts_jax.train.step import train_step
 
 HEAD = HeadConfig(kind="classify", num_labels=3, dropout=0.0, patches=4, patch_width=12, pictures=2)
@@ -121,7 +121,7 @@ def test_a_step_trains_what_looks_at_pictures(maker, exact, kind):
         batch["masked_weights"] = np.ones((4, 2), np.float32)
     tx = optax.sgd(0.1)
     step = partial(train_step, loss_fn=make_loss(model, "seen"), tx=tx, key=jax.random.key(0))
-    state = init_state(params, tx.init)
+    state = TrainState.create(params, tx)
     whole, parts = (step(state, batch, accumulation=count)[0].params for count in (1, 2))
     for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(parts), strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)
