@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from stilts_jax.errors import ConfigError, DataError
+from stilts_jax.errors import DataError
 from stilts_jax.evaluation.evaluate import Evaluation
 from stilts_jax.evaluation.metrics import METRICS, RANKING_DEPTH, MetricResult, name_items
 from stilts_jax.evaluation.predict import Layer, predict
@@ -250,8 +250,6 @@ def evaluate_retrieval(
     if task.retrieval == "mining":
         mine = partial(mine_sentences, k=neighbours, **search)
         return _mine(task, sets, embed, embed_queries or embed, thresholds, mine)
-    if task.retrieval not in ("nearest", "ranking"):
-        raise ConfigError(f"{task.name} is no retrieval task.", where=f"task {task.name}")
     queries = _embed_together({name: part.queries for name, part in sets.items()}, embed_queries or embed)
     pools = {name: part.candidates for name, part in sets.items()}
     if task.shared_candidates and sets:
