@@ -133,6 +133,12 @@ def test_lareqas_pool_is_as_big_as_its_languages_together():
     assert all(len(gold) >= len(languages) for gold in pools[0].gold.values())
 
 
+def test_carved_splits_have_the_counts_that_are_expected():
+    task = get_task("tydiqa")
+    counts = {split: len(read_counted(task, split, "en", SOURCE).examples) for split in ("train", "dev")}
+    assert counts == {split: task.counts[split]["en"] for split in counts} and sum(counts.values()) == 3_696
+
+
 def test_text_is_read_line_by_line():
     for path, count in counts_of_readme().items():
         if re.fullmatch(r"text/\w+\.txt", path):
