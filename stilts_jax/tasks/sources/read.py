@@ -294,7 +294,7 @@ def read_retrieval(task: Task, split: str, language: str, source: DataSource) ->
     found = one.build(content, language, problems)
     if not found.queries or not found.candidates or found.gold == {}:
         empty = "queries" if not found.queries else "candidates" if not found.candidates else "gold"
-        raise _empty(f"there are no {empty}", task, split, language, source)
+        raise _empty(f"the list of {empty} is empty", task, split, language, source)
     return replace(found, skipped=problems.skipped)
 
 
