@@ -11,7 +11,7 @@ from stilts_jax.report.figures import Figures, dots
 from stilts_jax.report.grid import Grid, Number, Row
 from stilts_jax.report.names import GROUP_TITLES, language_name, meaning, metric_titles, task_title
 from stilts_jax.report.results import BASELINE
-from stilts_jax.report.significance import Comparisons
+from stilts_jax.report.significance import Comparison, Comparisons
 from stilts_jax.report.statistics import Interval
 from stilts_jax.report.tables import (
     Block,
@@ -36,32 +36,29 @@ def headline(grid: Grid, comparisons: Comparisons) -> list[str]:
     """What was found: differences that survive correction for having looked at many, and means over all of them."""
     if not grid.scored:
         there = ", ".join(run.name for run in grid.intermediates if not run.error) or "none"
-        return [
-            f"There are no scores of target tasks yet, so there is nothing to compare. Finished intermediate "
-            f"trainings: {there}. `stilts grid` with the same work directory runs what is missing."
-        ]
+        missing = "There are no scores of target tasks yet, so there is nothing to compare."
+        fix = "`stilts grid` with the same work directory runs what is missing."
+        return [f"{missing} Finished intermediate trainings: {there}. {fix}"]
     if not grid.compared:
         return [
-            "Every row stands by itself here: there is no baseline (intermediate task “none”) to compare with."
+            "Every row stands by itself: there is no baseline (intermediate task “none”) to compare with."
         ]
-    found = [_findings(grid, comparisons)] if comparisons.tasks else []
+    found = [_findings(grid, comparisons.tasks)] if comparisons.tasks else []
     rest = [task for task in grid.scored if grid.group(task) != "retrieval"]
     sentences = []
-    for name, tasks in (
-        ("", grid.scored),
-        (" without retrieval", rest if len(rest) < len(grid.scored) else []),
-    ):
-        gains = [
-            one.difference for row in grid.compared if (one := grid.average(row, tasks)) and one.is_difference
-        ]
+    for name, tasks in {
+        "": grid.scored,
+        " without retrieval": rest if len(rest) < len(grid.scored) else [],
+    }.items():
+        averages = [grid.average(row, tasks) for row in grid.compared]
+        gains = [one.difference for one in averages if one and one.is_difference]
         if gains:
             many = f" and {len(gains)} intermediates" if len(gains) > 1 else ""
-            text = f"Mean difference from the baseline{name}: {signed(float(np.mean(gains)))} points"
             interval = comparisons.interval(grid.compared, tasks)
             span = f" ({_span(interval)})" if interval else ""
-            sentences.append(f"{text} over {len(tasks)} task{'s' * (len(tasks) > 1)}{many}{span}.")
-    seeds = [len(grid.by_seeds(row, [task])) for row, task in comparisons.languages]
-    if seeds and max(seeds) < 2:
+            text = f"Mean difference from the baseline{name}: {signed(float(np.mean(gains)))} points"
+            sentences.append(f"{text} over {_count(tasks, 'task')}{many}{span}.")
+    if not any(len(grid.by_seeds(row, [task])) > 1 for row in grid.compared for task in grid.scored):
         sentences.append(
             "Each number is of one training run: intervals are over test items only, and another seed could move any "
             "of these differences, or turn it. Only more seeds (seeds=3) can show how much."
@@ -73,34 +70,31 @@ def _span(interval: Interval) -> str:
     return f"95 % {signed(interval.low)} to {signed(interval.high)}"
 
 
-def _findings(grid: Grid, comparisons: Comparisons) -> str:
-    holds, total = [one for one in comparisons.tasks if one.holds], len(comparisons.tasks)
+def _count(things: Sequence[object], name: str) -> str:
+    return f"{len(things)} {name}{'s' * (len(things) != 1)}"
+
+
+def _findings(grid: Grid, tests: Sequence[Comparison]) -> str:
+    holds, how, parts = [one for one in tests if one.holds], "beyond noise (Holm's correction, 5 %)", []
     if not holds:
-        many = f"{total} difference{'s' * (total > 1)} from the baseline"
-        return f"Of {many} none is beyond noise (Holm's correction, 5 %)."
+        return f"Of {_count(tests, 'difference')} from the baseline none is {how}."
     if len(holds) <= _LISTED:
-        parts = [
-            f"{grid.row_title(one.row)} before {grid.title(one.task)}: {signed(one.interval.difference)} points "
-            f"({_span(one.interval)}) over {len(one.languages)} language{'s' * (len(one.languages) > 1)}"
-            for one in holds
-        ]
-        rest = f"nothing else of {total} differences is" if total > len(holds) else "no more was compared"
-        return (
-            "; ".join(parts)
-            + f"; {rest}"
-            + " beyond noise" * (total > len(holds))
-            + " (Holm's correction, 5 %)."
+        for one in holds:
+            what = f"{grid.row_title(one.row)} before {grid.title(one.task)}: {signed(one.interval.difference)} points"
+            parts.append(f"{what} ({_span(one.interval)}) over {_count(one.languages, 'language')}")
+        rest = (
+            f"nothing else of {len(tests)} differences is {how}"
+            if len(tests) > len(holds)
+            else f"this is {how}"
         )
-    parts = []
+        return f"{'; '.join(parts)}; {rest}."
     for group, title in GROUP_TITLES.items():
-        own = [one for one in comparisons.tasks if grid.group(one.task) == group]
-        up, down = (sum(one.holds and sign * one.interval.difference > 0 for one in own) for sign in (1, -1))
-        if own:
-            mean = f"{signed(float(np.mean([one.interval.difference for one in own])))} points on average"
-            parts.append(
-                f"{title} {mean}, {up} of {len(own)} up and {down} down" if up + down else f"{title}: none"
-            )
-    return f"Differences from the baseline beyond noise (Holm's correction, 5 %): {'; '.join(parts)}."
+        own = [one.interval.difference for one in tests if grid.group(one.task) == group]
+        sure = [one.interval.difference > 0 for one in holds if grid.group(one.task) == group]
+        mean = f"{title} {signed(float(np.mean(own)))} points on average" if own else ""
+        counts = f"{sum(sure)} of {len(own)} up and {len(sure) - sum(sure)} down" if sure else "none sure"
+        parts += [f"{mean}, {counts}"] if own else []
+    return f"Differences from the baseline {how}: {'; '.join(parts)}."
 
 
 def main_section(grid: Grid, tables: Sequence[Table], figures: Figures) -> Section:
@@ -188,8 +182,7 @@ def _main_cell(grid: Grid, row: Row, task: str) -> Cell:
         means = [grid.metric_means.get((*row, task, metric), (math.nan, math.nan)) for metric in metrics]
         text = " / ".join(signed(gain) if number.is_difference else fixed(value) for value, gain in means)
     dagger = "†" * any(run.collapsed for run in grid.cells[row, task])
-    hint = f"{grid.row_title(row)}, {grid.title(task)}: {fixed(number.percent, 2)}, {number.runs} runs"
-    return replace(shown, text=(text or shown.text) + dagger, note="; ".join(filter(None, notes)), hint=hint)
+    return replace(shown, text=(text or shown.text) + dagger, note="; ".join(filter(None, notes)))
 
 
 def number_cell(number: Number, interval: Interval | None = None) -> Cell:
@@ -222,8 +215,7 @@ def _averages(grid: Grid, comparisons: Comparisons | None) -> Table:
             note = f"without {missing}, which {why} in this row" if missing else ""
             kept = [task for task in tasks if task not in number.missing]
             interval = comparisons.interval([row], kept, transfer=transfer) if comparisons else None
-            hint = f"{grid.row_title(row)}: {fixed(number.percent, 2)}"
-            rows[-1].append(replace(number_cell(number, interval), note=note, hint=hint))
+            rows[-1].append(replace(number_cell(number, interval), note=note))
     notes = ["Every task weighs the same; a question answering task is the mean of F1 and EM."]
     if comparisons and comparisons.tasks:
         notes.append(

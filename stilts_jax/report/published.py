@@ -8,7 +8,7 @@ import pandas as pd
 from stilts_jax.report.grid import Grid
 from stilts_jax.report.names import GROUP_TITLES, metric_titles
 from stilts_jax.report.results import BASELINE
-from stilts_jax.report.tables import Cell, Column, Section, Table, change, fixed, frame_table, score, words
+from stilts_jax.report.tables import Cell, Column, Section, Table, change, fixed, plain_table, score, words
 
 _LARGE = ("xlm-roberta-large", "xlmr-large", "xlm-r-large", "xlmr.large")
 
@@ -88,12 +88,8 @@ def _by_language(grid: Grid, others: pd.DataFrame) -> Table:
     for one in others.itertuples():
         own = grid.language_numbers.get((*base, one.task, one.language))
         if own:
-            who = (
-                grid.title(one.task),
-                grid.language_label(one.language),
-                f"{one.model}, {one.source}, {one.split}",
-            )
-            rows.append([*who, one.value, own.percent, change(own.percent - one.value)])
-    heads = ["Target", "Language", "published by", "published", "baseline here", "difference"]
-    title = "The baseline by language, here and published"
-    return frame_table("published_languages", title, pd.DataFrame(rows, columns=heads))
+            source = f"{one.model}, {one.source}, {one.split}"
+            names = grid.title(one.task), grid.language_label(one.language), source
+            rows.append([*names, one.value, own.percent, change(own.percent - one.value)])
+    heads = "Target|Language|published by|published|baseline here|difference"
+    return plain_table("published_languages", "The baseline by language, here and published", heads, rows)

@@ -25,7 +25,7 @@ from stilts_jax.report.tables import (
     change,
     fixed,
     folded,
-    frame_table,
+    plain_table,
     score,
     stem,
 )
@@ -53,21 +53,14 @@ def seed_section(grid: Grid) -> Section | None:
         [*names, *(score(math.sqrt(max(one, 0.0)), 2) for one in np.mean(parts, axis=0)), len(parts)]
         for names, parts in found.items()
     ]
-    heads = [
-        "Target",
-        "seeds: intermediate x target",
-        "intermediate seed",
-        "target seed",
-        "rest",
-        "rows: pooled",
-    ]
+    heads = "Target|seeds: intermediate x target|intermediate seed|target seed|rest|rows: pooled"
     note = (
         "Variances are pooled over rows of the same design by their mean (method of moments, two-way random "
         "effects); an estimate below zero is shown as 0.0. Where only one kind of seed varies, its column includes "
         "the rest."
     )
     title = "Standard deviation by source, pooled over intermediates"
-    blocks: list[Block | Table] = [frame_table("seeds", title, pd.DataFrame(rows, columns=heads), [note])]
+    blocks: list[Block | Table] = [plain_table("seeds", title, heads, rows, [note])]
     if not rows:
         reading = "Every number here is a single run: nothing is known about seeds. Run with seeds=3."
         blocks = []
@@ -86,18 +79,18 @@ def _collapsed(grid: Grid) -> Block | Table:
             rows.append([*who, float(whole), float(rest), change(rest - whole)])
     if not rows:
         return Block("text", text="No target run ended at chance level.")
-    heads = ["Intermediate", "Target", "runs", "at chance", "mean with them", "mean without", "change"]
-    return frame_table("collapsed", "Runs that ended at chance level", pd.DataFrame(rows, columns=heads))
+    heads = "Intermediate|Target|runs|at chance|mean with them|mean without|change"
+    return plain_table("collapsed", "Runs that ended at chance level", heads, rows)
 
 
 def run_section(grid: Grid, broken: Sequence[Broken], figures: Figures) -> Section:
-    """Learning curves, throughput, hardware and versions, remarks, what failed."""
+    """Learning curves, throughput, remarks, what failed."""
     reading = "How training went and what it cost. A curve is the training loss of one run."
     charts = _curves(grid, figures)
     blocks: list[Block | Table] = [Block("row", blocks=charts[:_OPEN_CHARTS])]
     if len(charts) > _OPEN_CHARTS:
         blocks.append(folded("All learning curves", Block("row", blocks=charts[_OPEN_CHARTS:])))
-    tables = [_own_scores(grid), _throughput(grid), _environments(grid), _notes(grid)]
+    tables = [_own_scores(grid), _throughput(grid), _notes(grid)]
     blocks += [table for table in tables if table.rows]
     if grid.scored and all(run.zero_shot for run in grid.evaluations):
         tuned = dict.fromkeys(
@@ -112,8 +105,7 @@ def run_section(grid: Grid, broken: Sequence[Broken], figures: Figures) -> Secti
     ]
     problems += [(one.path, "left out", one.reason) for one in broken]
     if problems:
-        frame = pd.DataFrame(problems, columns=["Phase", "What", "Why"])
-        blocks.append(frame_table("problems", "Phases without a result", frame))
+        blocks.append(plain_table("problems", "Phases without a result", "Phase|What|Why", problems))
     else:
         blocks.append(Block("text", text="No phase failed, and every result file could be read."))
     return Section("runs", "Runs", reading, blocks)
@@ -154,10 +146,8 @@ def _own_scores(grid: Grid) -> Table:
         )
         values = part.groupby("key").value.mean()
         rows.append([*what, float(values.mean()), float(values.std()), len(values)])
-    heads = ["Intermediate", "its task", "metric", "split", "score", "sd: over seeds", "runs"]
-    return frame_table(
-        "intermediates", "Intermediate trainings on their own tasks", pd.DataFrame(rows, columns=heads)
-    )
+    heads = "Intermediate|its task|metric|split|score|sd: over seeds|runs"
+    return plain_table("intermediates", "Intermediate trainings on their own tasks", heads, rows)
 
 
 def _throughput(grid: Grid) -> Table:
@@ -175,34 +165,9 @@ def _throughput(grid: Grid) -> Table:
         padding = Cell(f"{100 * means.padding_share:.0f} %", numbers={"": float(means.padding_share)})
         times = [Cell(format_seconds(v), numbers={"": float(v)}) for v in (means.seconds, part.seconds.sum())]
         rows.append([name, len(part), *shown, padding, *times])
-    heads = [
-        "Training",
-        "runs",
-        "steps",
-        "examples/s",
-        "real tokens/s",
-        "padding",
-        "time: a run",
-        "time: all runs",
-    ]
+    heads = "Training|runs|steps|examples/s|real tokens/s|padding|time: a run|time: all runs"
     note = f"Means over runs; {format_seconds(frame.seconds.sum())} in all."
-    return frame_table("throughput", "Throughput", pd.DataFrame(rows, columns=heads), [note])
-
-
-def _environments(grid: Grid) -> Table:
-    groups: dict[tuple[str, int, str], list[tuple[str, str]]] = {}
-    for run in grid.runs:
-        here = run.environment
-        if "device" in here:  # a failure has only its time
-            versions = ", ".join(f"{name} {version}" for name, version in sorted(here["versions"].items()))
-            names = here["device"], here["device_count"], versions
-            groups.setdefault(names, []).append((here["started"], here["finished"]))
-    rows = []
-    for names, times in groups.items():
-        span = min(one for one, _ in times), max(one for _, one in times)
-        rows.append([*names, len(times), *(moment[:16].replace("T", " ") for moment in span)])
-    heads = ["Device", "count", "Versions", "phases", "From", "To"]
-    return frame_table("environments", "Hardware and versions", pd.DataFrame(rows, columns=heads))
+    return plain_table("throughput", "Throughput", heads, rows, [note])
 
 
 def _notes(grid: Grid) -> Table:
@@ -215,8 +180,8 @@ def _notes(grid: Grid) -> Table:
         [note, Cell("yes" if zero_shot else "NO", strong=not zero_shot), len(runs), runs[0]]
         for (zero_shot, note), runs in sorted(groups.items())
     ]
-    heads = ["Remark", "zero-shot", "phases", "for instance"]
-    return frame_table("selection", "Remarks on model selection", pd.DataFrame(rows, columns=heads))
+    heads = "Remark|zero-shot|phases|for instance"
+    return plain_table("selection", "Remarks on model selection", heads, rows)
 
 
 def repeat_section(grid: Grid) -> Section:
@@ -227,17 +192,22 @@ def repeat_section(grid: Grid) -> Section:
         "where it was given. A phase's key is a hash of what its training depends on."
     )
     commands = dict.fromkeys(str(run.environment.get("command") or "") for run in grid.runs)
-    common, own = split_configs([run.config for run in grid.runs if not run.error])
     alike: dict[str, list[str]] = {}
-    for run, config in zip([run for run in grid.runs if not run.error], own):
+    finished = [run for run in grid.runs if not run.error]
+    machine = ("device", "device_count", "versions")
+    configs = [run.config | {name: run.environment.get(name) for name in machine} for run in finished]
+    common, own = split_configs(configs)
+    for run, config in zip(finished, own):
         alike.setdefault(_pretty(config), []).append(run.name)
     different = "\n\n".join(f"# {', '.join(runs)}\n{text}" for text, runs in alike.items() if text != "{}")
     blocks = [
         Block("code", text=redact("\n".join(filter(None, commands))) or "no command was recorded"),
         folded("Phases, seeds and keys", _phases(grid)),
-        folded("Configuration that all phases share", Block("code", text=_pretty(common))),
+        folded(
+            "Configuration, hardware and versions that all phases share", Block("code", text=_pretty(common))
+        ),
     ]
-    blocks += [folded("Configuration that differs", Block("code", text=different))] if different else []
+    blocks += [folded("What differs between phases", Block("code", text=different))] if different else []
     return Section("repeat", "Reproducibility", reading, [*blocks, folded("Data", _data(grid))])
 
 
@@ -259,28 +229,19 @@ def _phases(grid: Grid) -> Table:
         best = "–" if run.best_step is None else str(run.best_step)
         state = "failed" if run.error else "at chance" if run.collapsed else "finished"
         rows.append([run.name, run.folder.name, scored, seeds, run.key, run.parent or "–", best, state])
-    heads = [
-        "Phase",
-        "folder",
-        "scores",
-        "seeds: intermediate, target",
-        "key",
-        "parent",
-        "best step",
-        "state",
-    ]
-    return frame_table("phases", "Phases", pd.DataFrame(rows, columns=heads))
+    heads = "Phase|folder|scores|seeds: intermediate, target|key|parent|best step|state"
+    return plain_table("phases", "Phases", heads, rows)
 
 
 def _data(grid: Grid) -> Table:
-    seen: Counter[tuple[str, str, str, str]] = Counter()
+    seen: Counter[tuple[str, ...]] = Counter()
     for run in grid.runs:
-        for task, splits in run.data.items():
-            for split, one in splits.items():
-                count = str(one.get("examples") or f"{len(one.get('languages') or ())} languages")
-                seen[task, split, count, str(one.get("fingerprint", "?"))] += 1
+        for task, split, one in (
+            (task, split, one) for task, of in run.data.items() for split, one in of.items()
+        ):
+            count = one.get("examples") or f"{len(one.get('languages') or ())} languages"
+            seen[task, split, str(count), str(one.get("fingerprint", "?"))] += 1
     several = len({names[:2] for names in seen}) < len(seen)
     notes = ["A split with several fingerprints was not the same data in all phases."] * several
     rows = [[*names, count] for names, count in sorted(seen.items())]
-    heads = ["Task", "split", "examples", "fingerprint", "phases"]
-    return frame_table("data", "Data", pd.DataFrame(rows, columns=heads), notes)
+    return plain_table("data", "Data", "Task|split|examples|fingerprint|phases", rows, notes)

@@ -1,5 +1,6 @@
 """Which differences from the baseline are more than the luck of the test items and of the seeds."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -18,9 +19,10 @@ from stilts_jax.report.statistics import (
     seed_error,
     shares,
 )
-from stilts_jax.report.tables import Block, Cell, Column, Section, Table, fixed, gain_tone, signed, words
+from stilts_jax.report.tables import Block, Cell, Column, Section, Table, gain_tone, signed, words
 
 SIGNIFICANT = 0.05
+_ROUNDING = 0.05  # points by which what items add up to may differ from what is shown
 _FEW_ITEMS = 100  # below this the normal approximation is a rough one
 _Shares = dict[
     tuple, np.ndarray
@@ -101,10 +103,14 @@ class Comparisons:
     def interval(
         self, rows: Sequence[Row], tasks: Sequence[str], *, transfer: bool = False
     ) -> Interval | None:
-        """Of the mean difference over ``rows`` and ``tasks``; None where some comparison is missing."""
+        """Of the mean difference over ``rows`` and ``tasks``; None where items are missing, or are of other scores."""
         if not rows or not tasks or any((row, task) not in self.languages for row in rows for task in tasks):
             return None
-        return self._mean(rows, tasks, transfer=transfer)
+        found, shown = self._mean(rows, tasks, transfer=transfer), 0.0
+        for row in rows:
+            average = self.grid.average(row, tasks, transfer=transfer)
+            shown += average.difference / len(rows) if average else math.nan
+        return found if abs(found.difference - shown) < _ROUNDING else None
 
     def _mean(self, rows: Sequence[Row], tasks: Sequence[str], *, transfer: bool = False) -> Interval:
         parts = [self._joined[row, task, transfer] for row in rows for task in tasks]
@@ -220,14 +226,13 @@ def _cell(grid: Grid, row: Row, task: str, one: Comparison | None) -> Cell:
         return Cell("–", note=grid.reasons[row, task] or "no items that pair with the baseline's")
     found, shown = one.interval, grid.number(row, task)
     notes = [f"fewer than {_FEW_ITEMS} items: the test is rough"] * (one.items < _FEW_ITEMS)
-    if shown and abs(shown.difference - found.difference) > 0.05:
+    if shown and abs(shown.difference - found.difference) > _ROUNDING:
         notes.append("the items cover other languages, metrics or seeds than the main table")
     counts = {"items": one.items, "languages": len(one.languages)}
     return Cell(
         signed(found.difference) + "*" * one.holds,
         detail=f"{signed(found.low)} to {signed(found.high)}",
         note="; ".join(notes),
-        hint=f"p {fixed(found.p, 3)}, Holm {fixed(one.holm, 3)}, {one.items} items",
         tone=gain_tone(found.difference) if one.holds else None,
         strong=one.holds,
         numbers=found._asdict() | {"holm": one.holm, "q": one.q} | counts,

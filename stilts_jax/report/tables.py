@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
-import pandas as pd
-
 
 @dataclass(frozen=True)
 class Cell:
@@ -19,7 +17,6 @@ class Cell:
     Attributes:
         detail: a smaller second line.
         note: a footnote: why the cell is empty, what is incomplete.
-        hint: what a pointer over the cell shows (HTML only; never the only place of a fact).
         tone: -1..1 on the diverging scale; None is uncoloured.
         numbers: what CSV has in columns of their own, unrounded.
     """
@@ -27,7 +24,6 @@ class Cell:
     text: str = ""
     detail: str = ""
     note: str = ""
-    hint: str = ""
     tone: float | None = None
     strong: bool = False
     numbers: Mapping[str, float] = field(default_factory=dict)
@@ -104,27 +100,29 @@ class Section:
     blocks: Sequence[Block | Table]
 
 
-def frame_table(name: str, title: str, frame: pd.DataFrame, notes: Sequence[str] = ()) -> Table:
-    """A table of a frame without its index: its columns are the heads (``head: detail``).
+def plain_table(
+    name: str, title: str, heads: str, rows: Sequence[Sequence[object]], notes: Sequence[str] = ()
+) -> Table:
+    """A table of values: numbers are right-aligned, fractions shown with one digit and whole in CSV.
 
-    Cells may be made already; other numbers are shown with one digit, and whole in CSV.
+    Args:
+        heads: those of the columns, joined by ``|``; what follows ``: `` is the smaller line.
+        rows: texts, numbers, or cells that are made already.
     """
-    columns = []
-    for head, kind in frame.dtypes.items():
-        numeric = pd.api.types.is_numeric_dtype(kind) or any(
-            isinstance(one, Cell) and one.numbers for one in frame[head]
-        )
-        columns.append(replace(*numbers(str(head)), numeric=numeric))
-    rows = [[_as_cell(value) for value in row] for row in frame.itertuples(index=False, name=None)]
-    return Table(name, title, columns, rows, notes)
+    made = [[_as_cell(value) for value in row] for row in rows]
+    numeric = [any(cell.numbers for cell in column) for column in zip(*made)]
+    columns = [replace(column, numeric=one) for column, one in zip(numbers(*heads.split("|")), numeric)]
+    return Table(name, title, columns, made, notes)
 
 
 def _as_cell(value: object) -> Cell:
-    if isinstance(value, Cell):
-        return value
     if isinstance(value, float):
         return score(value)
-    return Cell(str(value), numbers={"": value} if isinstance(value, int) else {})
+    return (
+        value
+        if isinstance(value, Cell)
+        else Cell(str(value), numbers={"": value} if isinstance(value, int) else {})
+    )
 
 
 def walk_tables(blocks: Sequence[Block | Table]) -> Iterator[Table]:

@@ -5,6 +5,7 @@ distance must be there; any column of numbers is a distance, only ``log_...`` is
 from public facts that come with the package: genealogy and great-circle distance.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,10 +20,11 @@ from stilts_jax.report.grid import Grid, Row
 from stilts_jax.report.names import GROUP_TITLES, known_languages, language_name
 from stilts_jax.report.results import BASELINE
 from stilts_jax.report.statistics import Correlation, benjamini_hochberg, correlate
-from stilts_jax.report.tables import Block, Cell, Column, Section, Table, fixed, folded, signed, stem, words
+from stilts_jax.report.tables import Block, Cell, Column, Section, Table, folded, signed, stem, words
 
 _FEWEST = 5  # languages below which a rank correlation says nothing
 _SIGNIFICANT = 0.05
+_Found = dict[tuple[str, Row, str], dict[str, float]]
 CAUTION = (
     "Caution: a gain is bounded by the room above the baseline, and the baseline falls with distance. Near "
     "languages start high and can't gain much (a ceiling); far ones start low, and noise in a low baseline "
@@ -108,11 +110,8 @@ def read_distances(path: Path, source: str) -> Typology:
             fix="give --distances a text file in UTF-8, with a head `code,DISTANCE,...`",
         ) from error
     sizes = [name for name in frame.columns if name.startswith("log_")][:1]
-    kinds = [
-        name
-        for name in frame.columns
-        if name not in ("code", "name", "script") and not name.startswith("log_")
-    ]
+    others = ("code", "name", "script", *(name for name in frame.columns if name.startswith("log_")))
+    kinds = [name for name in frame.columns if name not in others]
     if "code" not in frame.columns or not kinds:
         raise DataError(
             "The CSV of distances lacks columns.",
@@ -152,19 +151,13 @@ def typology_section(grid: Grid, typology: Typology, figures: Figures) -> Sectio
     if not found:
         text = f"No target has {_FEWEST} languages with a known distance beside those trained on."
         return Section("typology", "Typology", reading, [*notes, Block("text", text=text)])
-    q = benjamini_hochberg([p for one in found.values() for p in (one.p, one.partial_p)]).reshape(-1, 2)
-    rates = dict(zip(found, q.tolist()))
     kinds = list(dict.fromkeys(kind for kind, _, _ in found))
-    tables = [_table(grid, typology, kind, found, rates) for kind in kinds]
-    charts = [
-        Block(
-            "chart",
-            f"{GROUP_TITLES[group]}: gain against {kinds[0]}",
-            figures.draw(f"typology_{group}", drawing),
-        )
-        for group in GROUP_TITLES
-        if (drawing := _drawing(grid, typology, kinds[0], grid.tasks_in(group)))
-    ]
+    tables = [_table(grid, typology, kind, found) for kind in kinds]
+    charts = []
+    for group, title in GROUP_TITLES.items():
+        if drawing := _drawing(grid, typology, kinds[0], grid.tasks_in(group)):
+            svg = figures.draw(f"typology_{group}", drawing)
+            charts.append(Block("chart", f"{title}: gain against {kinds[0]}", svg))
     others = [folded(kind.capitalize(), table) for kind, table in zip(kinds[1:], tables[1:])]
     blocks: list[Block | Table] = [
         Block("text", text=CAUTION),
@@ -185,23 +178,23 @@ def _values(grid: Grid, row: Row, task: str) -> dict[str, float]:
     return {code: values[code] for code in grid.transfer(sorted(values))}
 
 
-def _correlations(grid: Grid, typology: Typology) -> dict[tuple[str, Row, str], Correlation]:
-    """By (distance, row, task), where there are languages enough; of baselines with what gains there are."""
-    found = {}
+def _correlations(grid: Grid, typology: Typology) -> _Found:
+    """By (distance, row, task), where there are languages enough: what ``Correlation`` has, ``q`` and ``partial_q``."""
+    found: dict[tuple[str, Row, str], Correlation] = {}
     rows = [*dict.fromkeys((BASELINE, row[1]) for row in grid.compared), *grid.compared]
-    for kind, distance in typology.distances.items():
-        distance = distance.dropna()
-        for task in grid.scored:
-            for row in rows:
-                values = {
-                    code: one for code, one in _values(grid, row, task).items() if code in distance.index
-                }
-                if len(values) >= _FEWEST and distance[list(values)].nunique() > 1:
-                    # Rounded, so that what is equal but for the order of sums stays a tie.
-                    x, y = distance[list(values)].to_numpy().round(9), np.round(list(values.values()), 9)
-                    controls = typology.controls.reindex(list(values)).to_numpy(float)
-                    found[str(kind), row, task] = correlate(x, y, controls)
-    return found
+    for kind, task, row in itertools.product(typology.distances, grid.scored, rows):
+        places = pd.DataFrame(
+            {"x": typology.distances[kind], "y": pd.Series(_values(grid, row, task), dtype=float)}
+        )
+        places = places.dropna().round(9)  # so that what is equal but for the order of sums stays a tie
+        if len(places) >= _FEWEST and places.x.nunique() > 1:
+            controls = typology.controls.reindex(places.index).to_numpy(float)
+            found[str(kind), row, task] = correlate(places.x.to_numpy(), places.y.to_numpy(), controls)
+    p = [p for one in found.values() for p in (one.p, one.partial_p)]
+    rates = benjamini_hochberg(p).reshape(-1, 2).tolist()
+    return {
+        key: one._asdict() | {"q": q[0], "partial_q": q[1]} for (key, one), q in zip(found.items(), rates)
+    }
 
 
 def _drawing(grid: Grid, typology: Typology, kind: str, tasks: Sequence[str]) -> Drawing | None:
@@ -212,46 +205,33 @@ def _drawing(grid: Grid, typology: Typology, kind: str, tasks: Sequence[str]) ->
     return scatter(points, kind, "gain, points") if len(points) >= _FEWEST else None
 
 
-def _table(
-    grid: Grid,
-    typology: Typology,
-    kind: str,
-    found: dict[tuple[str, Row, str], Correlation],
-    rates: dict[tuple[str, Row, str], list[float]],
-) -> Table:
-    counts = {task: found[one, row, task].languages for one, row, task in found if one == kind}
-    columns = words("Intermediate")
-    columns += [
-        Column(grid.title(task), f"{count} languages", GROUP_TITLES[grid.group(task)])
-        for task, count in counts.items()
+def _table(grid: Grid, typology: Typology, kind: str, found: _Found) -> Table:
+    here = {(row, task): one for (other, row, task), one in found.items() if other == kind}
+    counts = {task: f"{one['languages']:.0f} languages" for (_, task), one in here.items()}
+    columns = [
+        Column(grid.title(task), count, GROUP_TITLES[grid.group(task)]) for task, count in counts.items()
     ]
     bases = list(dict.fromkeys((BASELINE, row[1]) for row in grid.compared))
     rows = []
     for row in [*bases, *grid.compared]:
-        keys = [(kind, row, task) for task in counts]
-        shown = [
-            _cell(found.get(key), rates.get(key, [math.nan] * 2), coloured=row not in bases) for key in keys
-        ]
+        shown = [_cell(here.get((row, task)), coloured=row not in bases) for task in counts]
         rows.append([Cell(grid.row_title(row) + " (its score)" * (row in bases)), *shown])
     notes = [
         f"{kind.capitalize()}: {typology.sources[kind]}.",
         "Small: 95 % interval, and the partial ρ. * q < 0.05 (Benjamini-Hochberg over all correlations of this "
         "report: every distance, row and target, with and without controls).",
     ]
-    if not all(math.isfinite(one.partial) for key, one in found.items() if key[0] == kind):
+    if not all(math.isfinite(one["partial"]) for one in here.values()):
         notes.append("No partial ρ with fewer than 7 languages whose script and text size are known.")
-    return Table(
-        f"typology_{stem(kind)}", f"Spearman's ρ of gain and {kind}", columns, rows, notes, [len(bases) - 1]
-    )
+    name, title, ruled = f"typology_{stem(kind)}", f"Spearman's ρ of gain and {kind}", [len(bases) - 1]
+    return Table(name, title, [*words("Intermediate"), *columns], rows, notes, ruled)
 
 
-def _cell(one: Correlation | None, rates: Sequence[float], *, coloured: bool) -> Cell:
+def _cell(one: dict[str, float] | None, *, coloured: bool) -> Cell:
     if one is None:
         return Cell("–", note=f"fewer than {_FEWEST} languages with a known distance")
-    if not math.isfinite(one.rho):
+    if not math.isfinite(one["rho"]):
         return Cell("–", note="all languages are equally far, or all values are equal")
-    detail = f"{signed(one.low, 1)} to {signed(one.high, 1)}\npartial {signed(one.partial, 2)}"
-    hint = f"p {fixed(one.p, 3)}; partial p {fixed(one.partial_p, 3)}; {one.languages} languages"
-    numbers = one._asdict() | {"q": rates[0], "partial_q": rates[1]}
-    text = signed(one.rho, 2) + "*" * (rates[0] < _SIGNIFICANT)
-    return Cell(text, detail, hint=hint, tone=one.rho if coloured else None, numbers=numbers)
+    detail = f"{signed(one['low'])} to {signed(one['high'])}\npartial {signed(one['partial'], 2)}"
+    text = signed(one["rho"], 2) + "*" * (one["q"] < _SIGNIFICANT)
+    return Cell(text, detail, tone=one["rho"] if coloured else None, numbers=one)

@@ -15,13 +15,14 @@ from scipy import stats
 from stilts_jax.errors import ConfigError, DataError
 from stilts_jax.files import write_record
 from stilts_jax.main import main
-from stilts_jax.report import summary_text, write_report
+from stilts_jax.report import ReportPaths, summary_text, write_report
 from stilts_jax.report.published import published_numbers
 from stilts_jax.report.results import split_configs
 
 
-def table(workdir: Path, name: str, **options) -> list[dict[str, str]]:
-    paths = write_report(workdir, **options)
+def table(workdir: Path | ReportPaths, name: str) -> list[dict[str, str]]:
+    """The rows of a table of a report; of a work directory the report is written first."""
+    paths = workdir if isinstance(workdir, ReportPaths) else write_report(workdir)
     return list(csv.DictReader((paths.tables / f"{name}.csv").read_text(encoding="utf-8").splitlines()))
 
 
@@ -224,14 +225,15 @@ def test_the_deviation_of_a_difference_is_that_of_its_seed_pairs(tmp_path):
         "Tatoeba": (ranks.mean(), ranks.std(ddof=1)),
         "All": ((pairs.mean() + ranks.mean()) / 2, ((pairs + ranks[:, None]) / 2).std(ddof=1)),
     }
-    found = table(tmp_path, "main") + table(tmp_path, "averages")
+    paths = write_report(tmp_path)
+    found = table(paths, "main") + table(paths, "averages")
     for column, numbers in expected.items():
         (line,) = [one for one in found if (one["intermediate"], one["column"]) == ("MNLI", column)]
         assert (float(line["difference"]), float(line["difference_sd"])) == pytest.approx(numbers)
     (line,) = [one for one in found if (one["intermediate"], one["column"]) == ("none", "XNLI")]
     assert (float(line["percent"]), float(line["percent_sd"])) == pytest.approx((55.0, 5.0))
     assert line["difference"] == line["difference_sd"] == ""
-    by_language = table(tmp_path, "languages_xnli")
+    by_language = table(paths, "languages_xnli")
     (line,) = [one for one in by_language if (one["language"], one["column"]) == ("Swahili sw", "MNLI")]
     assert float(line["difference_sd"]) == pytest.approx((pairs + 1).std(ddof=1))
 
@@ -275,21 +277,22 @@ def test_the_mean_over_tasks_has_the_interval_of_independent_tasks(tmp_path):
             write(tmp_path, name, (0, 0), scores, training, items={task: {"de": items(values)}})
         differences.append(100 * (own[1].mean() - base[0].mean()))
         errors.append(100 * stats.sem(own[1].astype(float) - base[0]))
-    error = np.hypot(*errors) / 2
+    paths, error = write_report(tmp_path), np.hypot(*errors) / 2
     middle = np.mean(differences)
-    (line,) = [one for one in table(tmp_path, "averages") if one["column"] == "All" and one["difference"]]
+    (line,) = [one for one in table(paths, "averages") if one["column"] == "All" and one["difference"]]
     expected = [middle, middle - 1.96 * error, middle + 1.96 * error]
     assert [float(line[name]) for name in ("difference", "low", "high")] == pytest.approx(expected, abs=0.02)
     low, high = (f"{expected[place]:+.1f}".replace("-", "−") for place in (1, 2))
-    assert f"(95 % {low} to {high})" in write_report(tmp_path).html.read_text("utf-8")
+    assert f"(95 % {low} to {high})" in paths.html.read_text("utf-8")
 
 
 def test_one_family_of_correlations_has_scipys_q(tmp_path):
     made_up_grid.write_grid(
         tmp_path, intermediates=["none", "mnli", "qqp"], trainings=["mnli", "panx"], items=40
     )
-    names = [path.stem for path in write_report(tmp_path).tables.glob("typology_*.csv")]
-    lines = [line for name in names for line in table(tmp_path, name)]
+    paths = write_report(tmp_path)
+    names = [path.stem for path in paths.tables.glob("typology_*.csv")]
+    lines = [line for name in names for line in table(paths, name)]
     assert len(names) > 1
     p, q = (
         np.array([[float(line[name] or "nan") for name in pair] for line in lines])
@@ -380,10 +383,8 @@ def test_the_page_has_the_command_without_what_is_secret(small):
         "stilts grid --config.encoder=https://me:pw1@host/x --hub_token=pw2 --workdir=W"
     )
     write_record(path, record)
-    for text in (
-        write_report(small).html.read_text("utf-8"),
-        write_report(small).markdown.read_text("utf-8"),
-    ):
+    paths = write_report(small)
+    for text in (paths.html.read_text("utf-8"), paths.markdown.read_text("utf-8")):
         assert "host/x" in text
         assert "--workdir=W" in text
         assert "pw1" not in text
