@@ -1,4 +1,4 @@
-"""Write the report of a work directory: one page, its tables as CSV and LaTeX, its figures as PDF and PNG.
+"""Write the report of a work directory: one page, its tables as CSV and LaTeX, figures as SVG, PDF and PNG.
 
 Only the results below WORKDIR/phases are read. All scores are in scores.csv, a row a score; in Python
 stilts_jax.load_results(WORKDIR) returns the same frame.

@@ -1,4 +1,4 @@
-"""Figures with matplotlib: SVG whose colours are CSS variables of the page, and PDF and PNG for papers and slides."""
+"""Figures with matplotlib: SVG files, in the page with its colours; and PDF and PNG for papers and slides."""
 
 import io
 import math
@@ -31,7 +31,7 @@ Drawing = tuple[float, float, Plot]  # height and left margin in inches, and wha
 
 @dataclass
 class Figures:
-    """Draws figures; ``files`` are those for papers, by name."""
+    """Draws figures; ``files`` are what lies beside the page, by name."""
 
     files: dict[str, bytes] = field(default_factory=dict)
 

@@ -1,3 +1,4 @@
+import doctest
 import math
 import subprocess
 import sys
@@ -29,14 +30,12 @@ def workdir(tmp_path_factory):
     return folder
 
 
-def test_the_docstring_makes_the_papers_table(workdir):
-    """Its five lines, against means by hand."""
-    code = stilts_jax.load_results.__doc__.partition("table::\n\n")[2].partition("\n\n    Raises")[0]
-    lines = [
-        line.strip().replace('"W"', repr(str(workdir))) for line in code.splitlines() if "print" not in line
-    ]
-    found: dict = {"stilts_jax": stilts_jax}
-    exec("\n".join(lines), found)
+def test_the_docstring_makes_the_papers_table(workdir, tmp_path):
+    """Its lines, against means by hand."""
+    (tmp_path / "grid").symlink_to(workdir)
+    found: dict = {"workdir": tmp_path}
+    for example in doctest.DocTestParser().get_examples(stilts_jax.load_results.__doc__):
+        exec(example.source, found)
     frame = stilts_jax.load_results(workdir)
     for task, metrics in (("xquad", ("f1", "em")), ("xnli", ("accuracy",)), ("tatoeba", ("accuracy",))):
         here = frame[(frame.task == task) & frame.metric.isin(metrics)]
@@ -50,13 +49,8 @@ def test_a_row_is_a_score(workdir):
     assert not frame.duplicated(["phase", "task", "split", "metric", "language"]).any()
     (row,) = frame[(frame.phase == "mnli.s1+mnli.s0") & (frame.language == "ar")].itertuples()
     assert (row.intermediate, row.target, row.task, row.metric) == ("mnli", "mnli", "xnli", "accuracy")
-    assert (row.intermediate_seed, row.target_seed, row.reported, row.main, row.zero_shot) == (
-        1,
-        0,
-        True,
-        True,
-        True,
-    )
+    assert (row.intermediate_seed, row.target_seed) == (1, 0)
+    assert row.reported and row.main and row.zero_shot
     assert not frame[frame.language == "en"].zero_shot.any()
     tuned = frame[frame.intermediate == "ccg"].set_index("language")
     assert not tuned.zero_shot.any()
