@@ -174,6 +174,9 @@ def describe(setup: Setup, plan: Plan, work: float = 0) -> str:
         fits = plan.fits(setup)
         verdict = "fits" if fits else f"does not fit ({plan.failure or 'too much in all'})"
         lines.append(f"  {'the chip has':<22}{topology.chip.memory / GIB:10.3f}            {verdict}")
+    lines += ["", "GiB on a device, stage by stage"] if plan.stages else []
+    for name, size in plan.stages.items():
+        lines.append(f"  {name:<22}" + (f"{size / GIB:10.3f}" if size else "  too much"))
     filler = [f"{setup.filler} filler rows, so that the devices share them evenly"] if setup.filler else []
     lines.extend(f"  note: {note}" for note in (*filler, *plan.notes))
     lines += [

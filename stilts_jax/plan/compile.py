@@ -121,7 +121,8 @@ def plan_setup(setup: Setup) -> Plan:
     optimizer = make_optimizer(setup.optimizer)
     loss = make_loss(setup.model, HEAD, setup.optimizer.freeze)
     params = abstract_params(setup.model)
-    state = jax.eval_shape(lambda: TrainState.create(init_params(setup.model, jax.random.key(0)), optimizer))
+    create = lambda: TrainState.create(init_params(setup.model, jax.random.key(0)), optimizer)  # noqa: E731
+    state = jax.eval_shape(create)
     shardings = state_shardings(state, mesh, zero1=setup.mesh.zero1)
     state = _place(state, shardings)
     batch = _place(abstract_batch(setup), batch_sharding(mesh))
@@ -144,12 +145,14 @@ def plan_setup(setup: Setup) -> Plan:
     # Compilers keep no more than one or two threads busy for most of their time: both steps at once.
     with ThreadPoolExecutor() as pool:
         evaluated = [pool.submit(_compile, other, topology, hasty=True) for other in others]
+        born = pool.submit(_compile, jax.jit(create, out_shardings=shardings).trace(), topology, hasty=True)
         if topology.chip.memory and least > topology.chip.memory:
             train_memory: dict[str, int] = {}
             failure = f"parameters, moments and gradients alone take {least / GIB:.1f} GiB on a device"
         else:
             train_memory, failure = _compile(traced, topology)
         evaluate_memory, other = evaluated[0].result() if evaluated else ({}, "")
+        born_memory, _ = born.result()
     executed, sent = count_flops(traced.jaxpr), bytes_sent(setup, params, mesh)
     return Plan(
         num_parameters=sum(leaf.size for leaf in jax.tree.leaves(params)),
@@ -164,6 +167,16 @@ def plan_setup(setup: Setup) -> Plan:
         executed_flops=executed,
         seconds=bound_seconds(setup, executed, train_memory.get("arguments", 0), sent),
         notes=tuple(sharding_notes(params, mesh)),
+        stages={
+            "initialise": sum(born_memory.values()),
+            "load": bytes_per_device(
+                state
+            ),  # tensor by tensor, each straight into its shards; then the moments
+            "step": sum(train_memory.values()),
+            "restore": bytes_per_device(state),
+            # A layer at a time goes to the host.
+            "export": bytes_per_device(parts) + max(map(bytes_per_device, jax.tree.leaves(parts))),
+        },
     )
 
 

@@ -109,6 +109,8 @@ class Plan:
         executed_flops: those of all matrix products that the step runs, with recomputation.
         seconds: lower bounds of a step's time, by what limits it: compute, memory, links, network.
         notes: parameters that could not be cut as the rules say.
+        stages: bytes at each stage of a state's life, from the first array to the export; of the compiled ones
+            (initialise, step) with what is needed meanwhile.
     """
 
     num_parameters: int
@@ -123,6 +125,7 @@ class Plan:
     executed_flops: float
     seconds: Mapping[str, float]
     notes: tuple[str, ...]
+    stages: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def bound(self) -> float:

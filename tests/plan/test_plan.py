@@ -51,6 +51,10 @@ def test_bytes_on_a_device(plan: Plan) -> None:
     assert plan.train["unaliased outputs"] < 1024
     assert 0 < plan.evaluate["temporaries"] < plan.train["temporaries"]
     assert plan.fits(SETUP)
+    assert set(plan.stages) == {"initialise", "load", "step", "restore", "export"}
+    held = plan.parameters + plan.optimizer + 4
+    assert plan.stages["load"] == plan.stages["restore"] == held <= plan.stages["initialise"]
+    assert plan.stages["step"] == sum(plan.train.values()) and plan.stages["export"] < held
     assert list(plan.notes) == []
     assert plan.bound == 0.0  # nobody knows this CPU
 

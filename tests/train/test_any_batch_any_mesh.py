@@ -79,4 +79,5 @@ def test_what_is_given_is_not_drawn():
     assert jax.tree.all(jax.tree.map(np.array_equal, state.params, drawn))
     fresh = sj.init_state(MODEL, TX, KEY, encoder=drawn["encoder"])
     expected = sj.init_params(MODEL, KEY, drawn["encoder"])
-    assert jax.tree.all(jax.tree.map(np.array_equal, fresh.params, expected))
+    for ours, theirs in zip(jax.tree.leaves(fresh.params), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5)  # what is compiled whole rounds in other places
