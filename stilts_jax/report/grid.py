@@ -111,7 +111,7 @@ class Grid:
         self._trainings: dict[str | None, list[str]] = {}
         for run in self.evaluations:
             known = self._trainings.setdefault(run.target, [])
-            known += [task for task in run.tasks() if task not in known]
+            known += [task for task in run.tasks if task not in known]
         for training, tasks in self._trainings.items():
             tasks += [training] if training and not tasks else []
         own = list(self.benchmark.languages)
@@ -148,7 +148,7 @@ class Grid:
             for run in self.evaluations
             if run.intermediate == row[0]
             and row[1] in self._sources(run)
-            and task in (run.tasks() or self._trainings[run.target])
+            and task in (run.tasks or self._trainings[run.target])
         ]
         return sorted(found, key=lambda run: [NO_SEED if seed is None else seed for seed in run.seeds])
 
@@ -166,7 +166,7 @@ class Grid:
             return some if scored else f"failed: {failed[0].error}"
         if not candidates:
             lost = [run for run in self.runs if run.intermediate == row[0] and run.error]
-            lost = [run for run in lost if run.stage == "intermediate" or not run.tasks()]
+            lost = [run for run in lost if run.stage == "intermediate" or not run.tasks]
             return f"not run: {lost[0].name} failed ({lost[0].error})" if lost else "not run"
         if not scored:
             notes = next((run.notes for run in candidates if run.notes), ())

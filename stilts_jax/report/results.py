@@ -47,6 +47,7 @@ class Run:
         target: what a target phase trains on; None for retrieval.
         seeds: (intermediate seed, target seed)
         scores: (task, split, metric, language, percent)
+        tasks: those that this phase was to score.
         names: (title, group) by task; an empty title where the name serves.
         tuned: languages with a threshold that was tuned on their dev set, by task; without the source language.
         source_dev: the score on the dev set of what was trained, in the language of training; None if there is none.
@@ -71,6 +72,7 @@ class Run:
             for language, value in by_language.items()
         ]
         self._main_metric, self._reported_split = record["main_metric"], record["reported_split"]
+        self.tasks = list(dict.fromkeys([*self._main_metric, *self._reported_split, *record["scores"]]))
         self.names = {task: (one["title"], one["group"]) for task, one in record.get("tasks", {}).items()}
         thresholds = record.get("thresholds") or {}
         self.tuned = {task: {*codes} - {self.source_language} for task, codes in thresholds.items()}
@@ -81,12 +83,6 @@ class Run:
         self.throughput, self.environment = record.get("throughput") or {}, record.get("environment") or {}
         self.config, self.data = record.get("config") or {}, record.get("data") or {}
         self.error = f"{error['type']}: {error['message']}" if error else ""
-
-    def tasks(self) -> list[str]:
-        """The tasks that this phase was to score."""
-        return list(
-            dict.fromkeys([*self._main_metric, *self._reported_split, *(one[0] for one in self.scores)])
-        )
 
     def split(self, task: str) -> str:
         """The split that tables show of ``task``."""

@@ -225,7 +225,7 @@ def _phases(grid: Grid) -> Table:
     rows = []
     for run in grid.runs:
         seeds = ", ".join("–" if seed is None else str(seed) for seed in run.seeds)
-        scored = ", ".join(map(grid.title, run.tasks())) or "–"
+        scored = ", ".join(map(grid.title, run.tasks)) or "–"
         best = "–" if run.best_step is None else str(run.best_step)
         state = "failed" if run.error else "at chance" if run.collapsed else "finished"
         rows.append([run.name, run.folder.name, scored, seeds, run.key, run.parent or "–", best, state])

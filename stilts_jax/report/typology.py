@@ -182,14 +182,15 @@ def _correlations(grid: Grid, typology: Typology) -> _Found:
     """By (distance, row, task), where there are languages enough: what ``Correlation`` has, ``q`` and ``partial_q``."""
     found: dict[tuple[str, Row, str], Correlation] = {}
     rows = [*dict.fromkeys((BASELINE, row[1]) for row in grid.compared), *grid.compared]
-    for kind, task, row in itertools.product(typology.distances, grid.scored, rows):
-        places = pd.DataFrame(
-            {"x": typology.distances[kind], "y": pd.Series(_values(grid, row, task), dtype=float)}
-        )
-        places = places.dropna().round(9)  # so that what is equal but for the order of sums stays a tie
-        if len(places) >= _FEWEST and places.x.nunique() > 1:
-            controls = typology.controls.reindex(places.index).to_numpy(float)
-            found[str(kind), row, task] = correlate(places.x.to_numpy(), places.y.to_numpy(), controls)
+    far = {kind: distance.dropna().to_dict() for kind, distance in typology.distances.items()}
+    controls = dict(zip(typology.controls.index, typology.controls.to_numpy(float)))
+    for kind, task, row in itertools.product(far, grid.scored, rows):
+        values = {code: gain for code, gain in _values(grid, row, task).items() if code in far[kind]}
+        # Rounded, so that what is equal but for the order of sums stays a tie.
+        x, y = (np.round([side[code] for code in values], 9) for side in (far[kind], values))
+        if len(x) >= _FEWEST and np.ptp(x) > 0:
+            known = np.array([controls.get(code, (math.nan, math.nan)) for code in values])
+            found[str(kind), row, task] = correlate(x, y, known)
     p = [p for one in found.values() for p in (one.p, one.partial_p)]
     rates = benjamini_hochberg(p).reshape(-1, 2).tolist()
     return {

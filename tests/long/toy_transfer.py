@@ -93,9 +93,9 @@ def main():
     print(
         f"{'target':10}{'runs':>6}{'score':>8}{'guess':>8}{'s.e.':>7}{'above, in s.e.':>16}{'rho':>7}{'p':>7}"
     )
-    for name in sorted({task for run in runs for task in run.tasks()}):
+    for name in sorted({task for run in runs for task in run.tasks}):
         task = get_task(name)
-        print(row(task, [run for run in runs if name in run.tasks()], distances, source))
+        print(row(task, [run for run in runs if name in run.tasks], distances, source))
 
 
 if __name__ == "__main__":
