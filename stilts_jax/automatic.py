@@ -40,15 +40,15 @@ class Device:
 
     @property
     def rate(self) -> float:
-        """FLOP/s that training reaches on all of them: measured on two cores, 0.4 of the peak of a chip."""
+        """FLOP/s that training reaches on all of them: of the order of two cores, or 0.4 of the peak of a chip."""
         chip = find_chip(self.kind)
         return 5e10 if self.is_cpu else self.count * 0.4 * (chip.flops if chip and chip.flops else 2e14)
 
     def compile_seconds(self, written_out: int) -> float:
         """Seconds that one more shape costs by compiling, where some layers are written out.
 
-        Measured on two cores. Elsewhere assumed: 20 seconds, which the cache on disk shares out over seeds, phases and
-        evaluations, four at least.
+        Of the order of what two cores take. Elsewhere assumed: 20 seconds, which the cache on disk shares out over
+        seeds, phases and evaluations, four at least.
         """
         return 3.0 + 2.0 * written_out if self.is_cpu else 20.0 / 4
 

@@ -70,6 +70,7 @@ def initialize(
     if place is None and not _is_cluster(os.environ):
         return
     address, count, number = place or (None, None, None)
+    _exit_when_aborted()  # before: a host can be lost while the others still look for it
     try:
         jax.distributed.initialize(address, count, number, heartbeat_timeout_seconds=heartbeat_timeout)
     except (ValueError, RuntimeError) as error:
@@ -78,7 +79,6 @@ def initialize(
             where=f"{address or 'found automatically'}: {error}",
             fix="start all processes before anything uses a device; name the same coordinator to all",
         ) from error
-    _exit_when_aborted()
     threading.Thread(target=_follow_others, daemon=True).start()
 
 

@@ -135,7 +135,7 @@ def test_scores_outlive_the_models_that_made_them(finished, tmp_path):
     assert code == 1 and "experiment.keep" in text and "trained.json" in text
     assert workdir.scores() == finished.scores()
     code, text = run("report", str(workdir.path))
-    assert code == 0 and "later attempt failed" in (workdir.path / "report/report.md").read_text()
+    assert code == 0 and "a later attempt failed" in (workdir.path / "report/report.md").read_text()
     assert workdir.grid("--config.experiment.keep=none")[0] == 0
     assert workdir.scores() == finished.scores() and not list(workdir.path.glob("phases/*/failure.json"))
 
