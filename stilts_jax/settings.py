@@ -130,11 +130,22 @@ class DataSettings(Checked):
     skip_budget: Annotated[int, COUNT] = 0
     cache: str = ""  # folder for tokenized features; empty: features/ in the work directory
     limit: Annotated[int, COUNT] = 0  # train on the first n examples only; 0: all
+    # The encoder whose features stand for pictures ("vit" for those that `stilts features` wrote to train2014.vit);
+    # empty: the pictures themselves, scaled to a square and cut into patches.
+    pictures: str = ""
+    picture_size: Annotated[int, Range(1, 4096)] = 112  # pixels of a side
+    picture_patch: Annotated[int, Range(1, 4096)] = 16  # pixels of a side of a patch
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for task, kind in self.kinds.items():
             check_name(kind, get_args(SourceKind), f"config.data.sources ({task})")
+        if self.picture_size % self.picture_patch:
+            raise ConfigError(
+                f"Patches of {self.picture_patch} pixels do not cut {self.picture_size} into equal parts.",
+                where="config.data.picture_patch",
+                fix="take a divisor of data.picture_size",
+            )
 
     @property
     def kinds(self) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from stilts_jax.features.records import IGNORE, PAD_ID, Features, Ragged
+from stilts_jax.features.records import IGNORE, PAD_ID, Features, Ragged, open_table
 
 Arrays = dict[str, np.ndarray]
 # What fills up the sequences of a column; a batch has the numbers of _NUMBERS as they are, and no other columns.
@@ -33,6 +33,15 @@ def measure_rows(features: Features) -> np.ndarray:
     return lengths
 
 
+def look_up(features: Features, rows: np.ndarray) -> Arrays:
+    """Returns what is seen of the pictures of rows: ``visual`` [B, K, P, F] and ``visual_mask`` [B, K]."""
+    if not features.pictures:
+        return {}
+    columns: Any = features.columns
+    places = pad(columns["pictures"], rows, features.picture_shape[0], -1)
+    return {"visual": open_table(features.pictures)[np.maximum(places, 0)], "visual_mask": places >= 0}
+
+
 def collate(features: Features, rows: np.ndarray, length: int, query_length: int = 0) -> Arrays:
     """Returns the arrays of ``rows`` [B], leading axis B.
 
@@ -56,4 +65,4 @@ def collate(features: Features, rows: np.ndarray, length: int, query_length: int
         arrays[name] = pad(columns[name], rows, query_length if short else length, _FILL[name])
     if "max_context" in arrays:
         arrays["context_mask"] = arrays.pop("max_context").astype(bool)
-    return arrays
+    return arrays | look_up(features, rows)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from stilts_jax.batches.collate import Arrays
+from stilts_jax.batches.collate import Arrays, look_up
 from stilts_jax.batches.schedule import draw_uniform
 from stilts_jax.errors import ConfigError
 from stilts_jax.features.ragged import Segments, copy_ranges, join
@@ -117,7 +117,7 @@ def pack(lengths: np.ndarray, capacity: int) -> Ragged:
 
 
 class PackedText:
-    """The chunks of mlm features, packed into rows of one language each.
+    """The chunks of mlm features, packed into rows of one language each; a chunk with a picture has a row of its own.
 
     Attributes:
         group: [rows] the language of each row, numbered from 0.
@@ -126,12 +126,13 @@ class PackedText:
 
     def __init__(self, features: Features, length: int) -> None:
         columns: Any = features.columns
-        self._tokens, self.length = columns["tokens"], length
+        self._tokens, self.length, self._features = columns["tokens"], length, features
         rows: list[np.ndarray] = []
         groups: list[int] = []
         for number, language in enumerate(np.unique(columns["language"])):
             members = np.flatnonzero(columns["language"] == language)
-            packed = pack(self._tokens.lengths[members], length)
+            sizes = self._tokens.lengths[members]
+            packed = pack(np.full_like(sizes, length) if features.pictures else sizes, length)
             rows += [members[packed[row]] for row in range(len(packed))]
             groups += [number] * len(packed)
         self._rows, self.group = Ragged.from_list(rows, np.int64), np.array(groups)
@@ -146,6 +147,7 @@ class PackedText:
             "segments": segments,
             "positions": positions,
             **mask_tokens(tokens, masking, seed, step),
+            **look_up(self._features, self._rows.values[self._rows.offsets[rows]]),
         }
 
     def lay_out(self, rows: np.ndarray) -> tuple[np.ndarray, ...]:

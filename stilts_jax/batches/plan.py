@@ -134,6 +134,9 @@ class TrainingBatches:
         self.query_buckets: tuple[int, ...] = ()
         self._rows: Rows
         if self._masking:
+            if features.pictures:  # rows are not packed, so they need not be longer than the longest
+                longest = measure_rows(features).max(keepdims=True)
+                max_length = min(max_length, int(round_lengths(longest, 8)[0]))
             self._packed = PackedText(features, max_length)
             self._lengths = np.full(len(self._packed), max_length)
             self._rows = SmoothedRows(self._packed.group, alpha, seed)
@@ -255,7 +258,8 @@ class PredictionStream:
         first = 0
         while first < len(lengths):
             length = find_bucket(self.buckets, int(ordered[first]))
-            rows = max(tokens_per_batch // (length * width) // row_multiple, 1) * row_multiple
+            tokens = length * width + features.visual_tokens
+            rows = max(tokens_per_batch // tokens // row_multiple, 1) * row_multiple
             if first + rows > len(lengths) and all(shape[1:] != (rows, length) for shape in self._plan):
                 rows = round_up(len(lengths) - first, row_multiple)  # alone of its shape: no need to be full
             self._plan.append((first, rows, length))

@@ -68,6 +68,7 @@ def make_source(data_root: Path, settings: Settings) -> "DataSource":
         kind=settings.data.source,
         per_task=settings.data.kinds,
         skip_budget=settings.data.skip_budget,
+        pictures=settings.data.pictures,
     )
 
 

@@ -134,11 +134,19 @@ def make_setup(
     chosen = hyperparameters_of(task, settings)
     trained = get_task(task.train_on[-1]) if task.train_on else task
     rows, length, compute = rows or chosen.batch_size, length or chosen.max_length, settings.compute
+    data = settings.data
+    grid = (data.picture_size // data.picture_patch) ** 2
+    pictures = (1, grid, 3 * data.picture_patch**2) if trained.pictures else (0, 0, 0)
     if compute.remat == "auto":
-        compute = replace(compute, remat=_choose_remat(topology, shape, rows * length, length, compute.dtype))
+        compute = replace(
+            compute,
+            remat=_choose_remat(
+                topology, shape, rows * (length + pictures[1]), length + pictures[1], compute.dtype
+            ),
+        )
     return Setup(
         encoder=shape,
-        head=head_config(trained, settings),
+        head=head_config(trained, settings, pictures),
         compute=compute,
         optimizer=optimizer_config(settings, chosen, 1000),
         rows=rows,

@@ -40,8 +40,8 @@ class Choices:
 
 def choose(phase: Phase, context: Context, data: Sequence[TrainingData], shape: EncoderConfig) -> Choices:
     """Returns the choices of a phase, and says them: those of its first step if the device is the same."""
-    used = [(item.task.kind, item.hyperparameters) for item in data]
-    tasks = [(kind, one.batch_size, one.max_length) for kind, one in used]
+    used = [(item.task.kind, item.hyperparameters, item.features.visual_tokens) for item in data]
+    tasks = [(kind, one.batch_size, one.max_length + seen) for kind, one, seen in used]
     fresh, path = decide(context.settings, context.mesh, shape, tasks), context.folder(phase) / CHOICES
 
     def read() -> Choices | None:

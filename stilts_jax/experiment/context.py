@@ -11,6 +11,7 @@ from stilts_jax.experiment.keys import evaluation_record, hash_record, training_
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.experiment.start import encoder_fingerprint, tokenizer_folder
 from stilts_jax.features.build import FEATURE_VERSION, FeatureSettings, build_features
+from stilts_jax.features.pictures import Sight, add_pictures
 from stilts_jax.features.records import Features
 from stilts_jax.features.store import load_or_build
 from stilts_jax.files import local_folder
@@ -190,19 +191,28 @@ class Context:
             "limit": limit,
         }
 
+        # They are mapped into memory, which needs a file system.
+        cache = Path(self.settings.data.cache or local_folder(self.workdir) / "features")
+        data = self.settings.data
+        sight = Sight(
+            self.source.root, cache, data.pictures, data.picture_size, data.picture_patch, self.progress
+        )
+        if task.pictures:
+            parts["pictures"] = [task.pictures, *sight.settings]
+
         def build() -> Features:
-            return build_features(
+            rows = examples or self.examples(task, split, languages, limit)
+            features = build_features(
                 task.kind,
-                examples or self.examples(task, split, languages, limit),
+                rows,
                 tokenizer,
                 settings,
                 training=training,
                 fingerprint=hash_record(parts),
                 progress=self.progress,
             )
+            return add_pictures(features, rows, task.pictures, sight) if task.pictures else features
 
-        # They are mapped into memory, which needs a file system.
-        cache = Path(self.settings.data.cache or local_folder(self.workdir) / "features")
         return load_or_build(cache, parts, build, progress=self.progress)
 
 

@@ -48,7 +48,7 @@ def load_training(phase: Phase, context: Context, tokenizer: Tokenizer) -> list[
         task = with_labels(get_task(name), context.source)
         chosen = phase_hyperparameters(phase, task, context.settings)
         languages: Sequence[str] = (task.source_language,)
-        if task.kind == "mlm":
+        if task.name == MLM:
             languages = context.mlm_languages(phase)
             if len(phase.train) > 1:
                 chosen = replace(chosen, batch_size=mixture.mlm_batch_size, max_length=mixture.mlm_max_length)
@@ -114,7 +114,7 @@ def make_batches(
     sizes = [
         (batches[item.task.name].num_rows, item.hyperparameters.epochs, item.hyperparameters.batch_size)
         for item in data
-        if item.task.kind != "mlm" or len(data) == 1
+        if item.task.name != MLM or len(data) == 1
     ]
     steps = count_steps(sizes, sizes[0][0] if len(data) == 1 else mixture.cap)
     made: TrainingBatches | Mixture = next(iter(batches.values()))

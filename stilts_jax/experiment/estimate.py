@@ -96,8 +96,11 @@ class Estimator:
         for item in data:
             # Rows of MLM are packed full.
             length = item.hyperparameters.max_length if item.task.name == MLM else _mean_length(item.features)
+            length += item.features.visual_tokens
             tokens += shares[item.task.name] * steps * item.hyperparameters.batch_size * length
-        heads = tuple((item.task.name, head_config(item.task, settings)) for item in data)
+        heads = tuple(
+            (item.task.name, head_config(item.task, settings, item.features.picture_shape)) for item in data
+        )
         model = Model(read_shape(tokenizer_folder(phase.encoder)), heads, settings.compute)
         leaves = jax.tree.leaves(abstract_params(model))
         size = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)

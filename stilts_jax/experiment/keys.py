@@ -61,7 +61,7 @@ def training_record(
     """
     tasks = {}
     for task in map(get_task, phase.train):
-        languages = mlm_languages if task.kind == "mlm" else (task.source_language,)
+        languages = mlm_languages if task.name == "mlm" else (task.source_language,)
         tasks[task.name] = {
             "version": task.version,
             "hyperparameters": asdict(phase_hyperparameters(phase, task, settings)),
@@ -72,9 +72,15 @@ def training_record(
                 for language in scored
             },
         }
-    mixed = len(phase.train) > 1 or "mlm" in phase.train  # several tasks, or languages of MLM
+    trained = [get_task(name) for name in phase.train]
+    mixed = len(trained) > 1 or any(
+        task.kind == "mlm" for task in trained
+    )  # several tasks, or masks and languages of MLM
     compute = asdict(settings.compute)
+    seen = any(task.pictures for task in trained)
+    data = settings.data
     return {
+        **({"pictures": [data.pictures, data.picture_size, data.picture_patch]} if seen else {}),
         "format": FORMAT,
         "features": FEATURE_VERSION,
         "start": start,

@@ -44,6 +44,7 @@ TRAINED = "trained.json"  # written after the model was saved; removed, the phas
 _DECISIVE = (
     *("preset", "train.max_length", "compute.dtype", "compute.matmul_precision"),
     *("model.retrieval_layer", "evaluation.max_length", "evaluation.mining_neighbours"),
+    *("data.pictures", "data.picture_size", "data.picture_patch"),
 )
 _SYNONYMS = {"contradictory": "contradiction", "entailed": "entailment"}
 _NUMBERED = re.compile(r"LABEL_\d+", re.IGNORECASE)  # what transformers writes where nobody named the labels
@@ -313,14 +314,21 @@ def _open_tokenizer(folder: Path, trained: Trained) -> Tokenizer:
 # -- heads
 
 
-def head_config(task: Task, settings: Settings) -> HeadConfig:
-    """Returns the head that a task is trained with."""
+def head_config(task: Task, settings: Settings, pictures: Sequence[int] = (0, 0, 0)) -> HeadConfig:
+    """Returns the head that a task is trained with.
+
+    Args:
+        pictures: ``Features.picture_shape``.
+    """
     return HeadConfig(
         kind=task.kind,
         num_labels=len(task.labels) if task.kind in ("classify", "tag") else 0,
         form=settings.model.head_form,
         init=settings.model.head_init,
         pooling="pooler",  # of dual encoders; retrieval without training has no head at all
+        pictures=max(1, pictures[0]),
+        patches=pictures[1],
+        patch_width=pictures[2],
     )
 
 

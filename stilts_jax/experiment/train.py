@@ -55,7 +55,9 @@ def train_phase(phase: Phase, context: Context) -> Trained:
     choices = choose(phase, context, data, start.config)
     batches, total_steps = make_batches(phase, context, data, tokenizer, choices.compile_tokens)
     _check_lengths(data, start)
-    heads = tuple((item.task.name, head_config(item.task, settings)) for item in data)
+    heads = tuple(
+        (item.task.name, head_config(item.task, settings, item.features.picture_shape)) for item in data
+    )
     model = Model(start.config, heads, replace(settings.compute, remat=choices.remat))
     attention = _choose_attention(model, data, context)
     vocabulary, word = _phase_vocabulary(data, selection, model, tokenizer.mask_id, context), None
@@ -201,10 +203,11 @@ def _choose_attention(model: Model, data: Sequence[TrainingData], context: Conte
     chosen = choose_backend(
         model.compute,
         jax.default_backend(),
-        seq_len=max(item.hyperparameters.max_length for item in data),
+        seq_len=max(item.hyperparameters.max_length + item.features.visual_tokens for item in data),
         head_dim=model.encoder.head_dim,
         dropout=model.encoder.attention_dropout,
         packed=any(item.task.kind == "mlm" for item in data),
+        gaps=any(item.features.visual_tokens for item in data),
     )
     context.progress.say(f"attention: {chosen.name} ({chosen.reason})")
     return chosen

@@ -2,7 +2,9 @@
 
 import io
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,10 @@ import numpy as np
 from PIL import Image
 
 from stilts_jax.errors import DataError
+from stilts_jax.features.records import Features, Ragged
 from stilts_jax.files import replacing
 from stilts_jax.progress import SILENT, Progress
+from stilts_jax.tasks.sources.converters import share_of
 from stilts_jax.tasks.sources.pictures import (
     ARRAY,
     PictureFolder,
@@ -19,6 +23,7 @@ from stilts_jax.tasks.sources.pictures import (
     open_pictures,
     split_name,
 )
+from stilts_jax.tasks.spec import Pictures
 
 MAX_PIXELS = 2**26
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
@@ -81,52 +86,80 @@ def cut_patches(pixels: np.ndarray, patch: int) -> np.ndarray:
     return grid.reshape(side * side, patch * patch * 3)
 
 
-def build_table(
-    root: Path,
-    pictures: Sequence[str],
-    cache: Path,
-    *,
-    encoder: str = "",
-    size: int = 112,
-    patch: int = 16,
-    progress: Progress = SILENT,
-) -> np.ndarray:
-    """Returns what a model sees of each picture: uint8 patches or features, mapped from a file of the cache.
+@dataclass(frozen=True)
+class Sight:
+    """What is seen of pictures.
 
-    Args:
+    Attributes:
         root: the data root.
-        pictures: their paths below it, each once.
         cache: the folder of the cache.
         encoder: whose features are taken; empty: the pictures themselves.
         size: pixels of a side that pictures are scaled to.
         patch: pixels of a side of a patch.
+    """
 
-    Returns:
-        ``[pictures, patches, width]``
+    root: Path
+    cache: Path
+    encoder: str = ""
+    size: int = 112
+    patch: int = 16
+    progress: Progress = SILENT
+
+    @property
+    def settings(self) -> list[str | int]:
+        """What decides about the numbers that are seen."""
+        return [self.encoder] if self.encoder else [self.size, self.patch]
+
+
+def add_pictures(
+    features: Features, examples: Mapping[str, Sequence[Any]], shown: Pictures, sight: Sight
+) -> Features:
+    """Returns features whose rows point to what a model is shown of the pictures of their examples.
+
+    Args:
+        examples: those that the features were built of, by language.
+        shown: the pictures themselves, blanks in their place, or those of other examples.
 
     Raises:
         DataError: names the picture that can't be used; then nothing is written.
     """
-    shape = "" if encoder else f"-{size}-{patch}"
-    path = cache / f"pictures-{hash_pictures(root, list(pictures), encoder)}{shape}.npy"
+    rows = list(chain.from_iterable(examples.values()))
+    named = [example.pictures for example in rows]
+    if shown == "shuffled":  # the same in every process; few keep their own
+        order = sorted(range(len(rows)), key=lambda index: share_of(f"{rows[index].id} {rows[index].text}"))
+        named = [named[index] for index in order]
+    names = sorted({picture for pictures in named for picture in pictures})
+    if not names:
+        return features
+    if shown == "blind":
+        path, places = _blank(names, sight), dict.fromkeys(names, 0)
+    else:
+        path, places = build_table(names, sight), {name: place for place, name in enumerate(names)}
+    column = [[places[picture] for picture in named[example]] for example in features.columns["example"]]  # type: ignore[union-attr]
+    columns = {**features.columns, "pictures": Ragged.from_list(column)}
+    return replace(features, columns=columns, pictures=str(path))
+
+
+def build_table(pictures: Sequence[str], sight: Sight) -> Path:
+    """Returns the file of what is seen of each picture: an array [pictures, patches, width]."""
+    shape = "" if sight.encoder else f"-{sight.size}-{sight.patch}"
+    state = hash_pictures(sight.root, list(pictures), sight.encoder)
+    path = sight.cache / f"pictures-{state}{shape}.npy"
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        np.load(path, mmap_mode="r", allow_pickle=False)
+        return path
     except (OSError, ValueError):  # not there, or cut off
         pass
-    arrays = (
-        _read_features(root, pictures, encoder) if encoder else _read_patches(root, pictures, size, patch)
-    )
-    cache.mkdir(parents=True, exist_ok=True)
+    arrays = _read_features(pictures, sight) if sight.encoder else _read_patches(pictures, sight)
     with (
-        replacing(path) as temporary,
-        progress.track("reading pictures", len(pictures), unit="pictures") as bar,
+        sight.progress.track("reading pictures", len(pictures), unit="pictures") as bar,
+        replacing(path) as file,
     ):
         table = None
         for place, array in enumerate(arrays):
             if table is None:
-                table = np.lib.format.open_memmap(
-                    temporary, "w+", dtype=array.dtype, shape=(len(pictures), *array.shape)
-                )
+                shape_of_all = (len(pictures), *array.shape)
+                table = np.lib.format.open_memmap(file, "w+", dtype=array.dtype, shape=shape_of_all)
             if array.shape != table.shape[1:]:
                 raise DataError(
                     f"The features of this picture have the shape {array.shape}, others {table.shape[1:]}.",
@@ -137,19 +170,32 @@ def build_table(
             bar.advance(1)
         if table is not None:
             table.flush()
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+    return path
 
 
-def _read_patches(root: Path, pictures: Iterable[str], size: int, patch: int) -> Iterable[np.ndarray]:
+def _blank(pictures: Sequence[str], sight: Sight) -> Path:
+    """Returns the file of one blank picture, of the shape that the others have."""
+    if sight.encoder:
+        shape = open_features(open_pictures(sight.root, split_name(pictures[0])[0], sight.encoder)).shape[1:]
+    else:
+        shape = ((sight.size // sight.patch) ** 2, sight.patch**2 * 3)
+    path = sight.cache / f"blank-{'x'.join(map(str, shape))}-{sight.encoder or 'patches'}.npy"
+    with replacing(path) as file, file.open("wb") as open_file:
+        np.save(open_file, np.zeros((1, *shape), np.float16 if sight.encoder else np.uint8))
+    return path
+
+
+def _read_patches(pictures: Iterable[str], sight: Sight) -> Iterable[np.ndarray]:
     for folder, name in map(split_name, pictures):
-        picture = read_picture(open_pictures(root, folder), name)
-        yield cut_patches(np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC)), patch)
+        picture = read_picture(open_pictures(sight.root, folder), name)
+        scaled = picture.resize((sight.size, sight.size), Image.Resampling.BICUBIC)
+        yield cut_patches(np.asarray(scaled), sight.patch)
 
 
-def _read_features(root: Path, pictures: Iterable[str], encoder: str) -> Iterable[np.ndarray]:
+def _read_features(pictures: Iterable[str], sight: Sight) -> Iterable[np.ndarray]:
     arrays: dict[str, np.ndarray] = {}
     for folder, name in map(split_name, pictures):
-        found = open_pictures(root, folder, encoder)
+        found = open_pictures(sight.root, folder, sight.encoder)
         if folder not in arrays:
             arrays[folder] = open_features(found)
         features = np.asarray(arrays[folder][found.names[name]], np.float16)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -45,6 +46,12 @@ class Ragged:
         return np.diff(self.offsets)
 
 
+@lru_cache(maxsize=32)
+def open_table(path: str) -> np.ndarray:
+    """Returns what a model sees of pictures, mapped into memory."""
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
 @dataclass(frozen=True)
 class Features:
     """The rows of one split of one task (all languages asked for), tokenized.
@@ -55,6 +62,8 @@ class Features:
         languages: names behind the ``language`` column.
         num_examples: how many examples the rows came from (windows make it smaller than the rows).
         fingerprint: hash of data bytes, tokenizer, task version and settings.
+        pictures: the file of what a model sees of pictures, an array [pictures, patches, width] to which the column
+            ``pictures`` points; empty where there are none.
     """
 
     kind: Kind
@@ -62,6 +71,23 @@ class Features:
     languages: tuple[str, ...]
     num_examples: int
     fingerprint: str
+    pictures: str = ""
+
+    @property
+    def picture_shape(self) -> tuple[int, int, int]:
+        """Pictures that a row has at most, patches of each, and numbers of a patch; zeros where there are none."""
+        if not self.pictures:
+            return 0, 0, 0
+        column = self.columns["pictures"]
+        assert isinstance(column, Ragged)
+        _, patches, width = open_table(self.pictures).shape
+        return max(1, int(column.lengths.max(initial=0))), patches, width
+
+    @property
+    def visual_tokens(self) -> int:
+        """Tokens that stand behind the text of each row."""
+        pictures, patches, _ = self.picture_shape
+        return pictures * patches
 
     def __len__(self) -> int:
         return len(self.columns["example"])

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from stilts_jax.errors import DataError, RecordError
 from stilts_jax.features.build import FEATURE_VERSION
-from stilts_jax.features.records import Features, Ragged
+from stilts_jax.features.records import Features, Ragged, open_table
 from stilts_jax.files import read_record, replacing, write_record
 from stilts_jax.progress import SILENT, Progress
 
@@ -66,6 +66,7 @@ def load_or_build(
         with replacing(data) as temporary:
             _write_arrow(temporary, features)
         record = {name: value for name, value in vars(features).items() if name != "columns"}
+        record["pictures"] = Path(features.pictures).name
         record |= {"format": FORMAT, "key": key, "parts": dict(key_parts), "rows": len(features)}
         write_record(manifest, {**record, "sha256": _digest(data)})
     except OSError as error:
@@ -91,8 +92,16 @@ def _load(data: Path, manifest: Path, key: str) -> Features:
     with pa.memory_map(str(data)) as source:
         table = pa.ipc.open_file(source).get_batch(0)
     columns = {name: _from_arrow(table.column(name)) for name in table.schema.names}
+    pictures = record.get("pictures") and str(data.parent / record["pictures"])
+    if pictures:
+        open_table(pictures)
     return Features(
-        record["kind"], columns, tuple(record["languages"]), record["num_examples"], record["fingerprint"]
+        record["kind"],
+        columns,
+        tuple(record["languages"]),
+        record["num_examples"],
+        record["fingerprint"],
+        pictures or "",
     )
 
 

@@ -39,7 +39,7 @@ class Visual(nnx.Module):
         patches = pictures.astype(self.project.dtype)
         if pictures.dtype == jnp.uint8:
             patches = patches / 127.5 - 1
-        hidden = self.project(patches) + self.position[...] + self.type[...][:, None]
+        hidden = self.project(patches) + self.position[...] + self.type[...][: pictures.shape[1], None]
         return self.norm(hidden.astype(patches.dtype)).reshape(len(pictures), -1, hidden.shape[-1])
 
 
@@ -69,6 +69,14 @@ def see(
             "This head looks at pictures, and there are none.",
             where="visual",
             fix="give pictures, or take the model of a task without them",
+        )
+    count, *form = batch["visual"].shape[1:]
+    if form != [head.patches, head.patch_width] or count > head.pictures:
+        raise ConfigError(
+            f"{count} picture(s) of {form[0]} patches of {form[1]} numbers were given; this head looks at "
+            f"{head.pictures} of {head.patches} patches of {head.patch_width}.",
+            where="visual",
+            fix="set data.pictures, data.picture_size and data.picture_patch as they were in training",
         )
     tokens = nnx.merge(_definition(head, encoder, compute), dict(params["visual"]))(batch["visual"])
     mask = jnp.repeat(batch["visual_mask"] > 0, head.patches, axis=1)

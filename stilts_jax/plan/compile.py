@@ -193,10 +193,15 @@ def abstract_batch(setup: Setup) -> dict[str, jax.ShapeDtypeStruct]:
         "mlm": {"segments": tokens, "positions": tokens}
         | dict.fromkeys(("masked_positions", "masked_targets", "masked_weights"), masked),
     }
-    real = ("weight", "choice_mask", "masked_weights")
+    head, seen = setup.head, dict[str, tuple[int, ...]]()
+    if head.patches:
+        pictures = (*row, head.pictures)
+        seen = {"visual": (*pictures, head.patches, head.patch_width), "visual_mask": pictures}
+    types = dict.fromkeys(("weight", "choice_mask", "masked_weights"), jnp.float32)
+    types |= {"visual": jnp.uint8, "visual_mask": jnp.bool_}
     return {
-        name: jax.ShapeDtypeStruct(shape, jnp.float32 if name in real else jnp.int32)
-        for name, shape in ({"tokens": tokens, "weight": row} | columns[setup.head.kind]).items()
+        name: jax.ShapeDtypeStruct(shape, types.get(name, jnp.int32))
+        for name, shape in ({"tokens": tokens, "weight": row} | columns[head.kind] | seen).items()
     }
 
 

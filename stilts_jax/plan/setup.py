@@ -71,7 +71,8 @@ class Setup:
     @property
     def tokens(self) -> int:
         """Tokens that the encoder sees in a step: choices and pairs are several sequences per row."""
-        return self.rows * {"choice": CHOICES, "embed": 2}.get(self.head.kind, 1) * self.length
+        seen = self.head.pictures * self.head.patches
+        return self.rows * ({"choice": CHOICES, "embed": 2}.get(self.head.kind, 1) * self.length + seen)
 
     @property
     def masked(self) -> int:

@@ -82,7 +82,9 @@ def _control(task: Task, control: str) -> Task:
         fix = nearest(control, _CONTROLS) if task.pictures else "only tasks with pictures have controls"
         raise ConfigError(f"there is no {control!r} of {task.name}", fix=fix)
     title = f"{task.title}, {control}"
-    return replace(task, name=f"{task.name}.{control}", title=title, pictures=_CONTROLS[control])
+    trained = tuple(f"{one}:{control}" for one in task.train_on)
+    shown = _CONTROLS[control]
+    return replace(task, name=f"{task.name}.{control}", title=title, pictures=shown, train_on=trained)
 
 
 def _import_task(reference: str) -> Task:

@@ -15,7 +15,8 @@ from stilts_jax.settings import MeshConfig, Settings, TrainSettings
 from stilts_jax.sharding import make_mesh
 from stilts_jax.tasks.spec import Hyperparameters
 
-DATA = [SimpleNamespace(task=SimpleNamespace(kind="classify"), hyperparameters=Hyperparameters())]
+CLASSIFY, TEXTS = SimpleNamespace(kind="classify"), SimpleNamespace(visual_tokens=0)
+DATA = [SimpleNamespace(task=CLASSIFY, hyperparameters=Hyperparameters(), features=TEXTS)]
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from stilts_jax.errors import DataError
-from stilts_jax.features.pictures import build_table, cut_patches
+from stilts_jax.features.pictures import Sight, build_table, cut_patches
 from stilts_jax.tasks.sources.documents import BadRow
 from stilts_jax.tasks.sources.pictures import check_picture, hash_pictures
 
@@ -28,8 +28,10 @@ def root(tmp_path):
     return tmp_path / "data"
 
 
-def table(root, names=NAMES, **options):
-    return build_table(root, names, root.parent / "cache", size=32, patch=16, **options)
+def table(root, names=NAMES, cache="cache", **options):
+    return np.load(
+        build_table(names, Sight(root, root.parent / cache, size=32, patch=16, **options)), mmap_mode="r"
+    )
 
 
 def files_in(folder):
@@ -55,7 +57,7 @@ def test_a_zip_stands_for_its_folder(root):
             file.write(root / name, top + name.rpartition("/")[2])
             (root / name).unlink()
     (root / "set" / "images").rmdir()
-    np.testing.assert_array_equal(build_table(root, NAMES, root / "other", size=32, patch=16), expected)
+    np.testing.assert_array_equal(table(root, cache="other"), expected)
 
 
 def test_other_modes_become_rgb_on_white(root):

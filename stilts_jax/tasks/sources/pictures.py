@@ -11,12 +11,14 @@ import hashlib
 import json
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 from stilts_jax.errors import DataError
 from stilts_jax.tasks.sources.documents import BadRow, read_object
+from stilts_jax.tasks.spec import Task
 
 MAX_BYTES = 2**28  # of one file; a zip may hold far more than it seems
 ARRAY, NAMES = "features.npy", "features.json"
@@ -137,3 +139,36 @@ def hash_pictures(root: Path, pictures: list[str], encoder: str = "") -> str:
             with (one.path / ARRAY).open("rb") as file:
                 state.append(hashlib.file_digest(file, "sha256").hexdigest())
     return hashlib.sha256(json.dumps(state).encode()).hexdigest()[:32]
+
+
+class Pictured(Protocol):
+    """Where pictures are read from; a ``DataSource`` of read.py."""
+
+    root: Path
+    pictures: str
+
+
+def check_shown(task: Task, example: Any, source: Pictured) -> None:
+    """Raises ``BadRow`` if a picture of the example is to be shown and not there."""
+    if task.pictures != "blind":
+        for picture in example.pictures:
+            check_picture(source.root, picture, source.pictures)
+
+
+def hash_shown(name: str, task: Task, read: Callable[[], Sequence[Any]], source: Pictured) -> str:
+    """Returns a hash of the pictures of a split, which is kept while a process runs: its rows are read for it.
+
+    Args:
+        name: a hash of what the rows are read from.
+        read: reads them.
+    """
+    if task.pictures == "blind":
+        return "blind"
+    key = (name, str(source.root), source.pictures)
+    if key not in _HASHES:
+        named = sorted({picture for row in read() for picture in row.pictures})
+        _HASHES[key] = hash_pictures(source.root, named, source.pictures)
+    return _HASHES[key]
+
+
+_HASHES: dict[tuple[str, str, str], str] = {}

@@ -18,7 +18,7 @@ from stilts_jax.settings import SourceKind
 from stilts_jax.tasks.declaration import describe
 from stilts_jax.tasks.sources import files
 from stilts_jax.tasks.sources.documents import BadRow, read_object
-from stilts_jax.tasks.sources.pictures import check_picture
+from stilts_jax.tasks.sources.pictures import check_shown, hash_shown
 from stilts_jax.tasks.sources.rows import Problems, Row, check_example
 from stilts_jax.tasks.spec import UNKNOWN_LABEL, Example, RetrievalSet, Source, Task
 
@@ -253,9 +253,8 @@ def read_counted(task: Task, split: str, language: str, source: DataSource) -> R
                     dropped += 1
                 elif task.keep is None or task.keep(example, split):
                     has_gold = check_example(example)
-                    if task.pictures in ("seen", "shuffled"):
-                        for picture in getattr(example, "pictures", ()):
-                            check_picture(source.root, picture, source.pictures)
+                    if task.pictures:
+                        check_shown(task, example, source)
                     if example.id in seen:
                         raise BadRow(f"the id {example.id!r} occurred before")
                     seen.add(example.id)
@@ -354,7 +353,11 @@ def fingerprint(task: Task, split: str, language: str, source: DataSource) -> st
         declared += [read, one.convert, one.build, one.by_language, one.codes]
     made_of = hashlib.blake2b(json.dumps(describe(declared)).encode(), digest_size=8).hexdigest()
     content = files.hash_files(find_paths(task, split, language, source))
-    return f"{task.name}-{task.version}-{split}-{language}-{made_of}-{content}"
+    name = f"{task.name}-{task.version}-{split}-{language}-{made_of}-{content}"
+    if not task.pictures:
+        return name
+    shown = hash_shown(name, task, functools.partial(read_examples, task, split, language, source), source)
+    return f"{name}-{shown}"
 
 
 def read_labels(task: Task, source: DataSource) -> tuple[str, ...]:
