@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from stilts_jax.errors import DataError
 from stilts_jax.tasks.sources.documents import BadRow, read_object
@@ -141,21 +141,14 @@ def hash_pictures(root: Path, pictures: list[str], encoder: str = "") -> str:
     return hashlib.sha256(json.dumps(state).encode()).hexdigest()[:32]
 
 
-class Pictured(Protocol):
-    """Where pictures are read from; a ``DataSource`` of read.py."""
-
-    root: Path
-    pictures: str
-
-
-def check_shown(task: Task, example: Any, source: Pictured) -> None:
+def check_shown(task: Task, example: Any, root: Path, encoder: str) -> None:
     """Raises ``BadRow`` if a picture of the example is to be shown and not there."""
     if task.pictures != "blind":
         for picture in example.pictures:
-            check_picture(source.root, picture, source.pictures)
+            check_picture(root, picture, encoder)
 
 
-def hash_shown(name: str, task: Task, read: Callable[[], Sequence[Any]], source: Pictured) -> str:
+def hash_shown(name: str, task: Task, read: Callable[[], Sequence[Any]], root: Path, encoder: str) -> str:
     """Returns a hash of the pictures of a split, which is kept while a process runs: its rows are read for it.
 
     Args:
@@ -164,10 +157,10 @@ def hash_shown(name: str, task: Task, read: Callable[[], Sequence[Any]], source:
     """
     if task.pictures == "blind":
         return "blind"
-    key = (name, str(source.root), source.pictures)
+    key = (name, str(root), encoder)
     if key not in _HASHES:
         named = sorted({picture for row in read() for picture in row.pictures})
-        _HASHES[key] = hash_pictures(source.root, named, source.pictures)
+        _HASHES[key] = hash_pictures(root, named, encoder)
     return _HASHES[key]
 
 

@@ -254,7 +254,7 @@ def read_counted(task: Task, split: str, language: str, source: DataSource) -> R
                 elif task.keep is None or task.keep(example, split):
                     has_gold = check_example(example)
                     if task.pictures:
-                        check_shown(task, example, source)
+                        check_shown(task, example, source.root, source.pictures)
                     if example.id in seen:
                         raise BadRow(f"the id {example.id!r} occurred before")
                     seen.add(example.id)
@@ -356,8 +356,8 @@ def fingerprint(task: Task, split: str, language: str, source: DataSource) -> st
     name = f"{task.name}-{task.version}-{split}-{language}-{made_of}-{content}"
     if not task.pictures:
         return name
-    shown = hash_shown(name, task, functools.partial(read_examples, task, split, language, source), source)
-    return f"{name}-{shown}"
+    read = functools.partial(read_examples, task, split, language, source)
+    return f"{name}-{hash_shown(name, task, read, source.root, source.pictures)}"
 
 
 def read_labels(task: Task, source: DataSource) -> tuple[str, ...]:
