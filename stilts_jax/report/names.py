@@ -23,7 +23,15 @@ _INTERMEDIATES = {
     **{"squad_v1": "SQuAD v1.1", "squad_v2": "SQuAD v2.0", "hellaswag": "HellaSwag", "ccg": "CCG"},
     **{"cosmosqa": "Cosmos QA", "commonsenseqa": "CSQA", "siqa": "SIQA", "copa": "COPA", "mlm": "MLM"},
 }
+CONTROLS = ("blind", "shuffled", "text")  # of tasks with pictures
 _TITLES = _INTERMEDIATES | {
+    **{"easy_vqa": "easy-VQA", "vqa_v2": "VQA v2", "gqa": "GQA", "xgqa": "xGQA", "nlvr2": "NLVR2"},
+    **{
+        "coco_captions": "COCO captions",
+        "coco_matching": "COCO matching",
+        "xvnli": "XVNLI",
+        "marvl": "MaRVL",
+    },
     **{"xnli": "XNLI", "pawsx": "PAWS-X", "xcopa": "XCOPA", "udpos": "POS", "panx": "NER", "xquad": "XQuAD"},
     **{"mlqa": "MLQA", "tydiqa": "TyDiQA", "bucc": "BUCC", "tatoeba": "Tatoeba", "mewslix": "Mewsli-X"},
     "lareqa": "LAReQA",
@@ -77,11 +85,20 @@ def meaning(metrics: Sequence[str]) -> str:
 
 
 def task_title(name: str) -> str:
-    """``mnli+mlm`` -> ``MNLI + MLM``, ``mnli@de`` -> ``MNLI (de)``; what is not known stays as it is."""
+    """``mnli+mlm`` -> ``MNLI + MLM``, ``mnli@de`` -> ``MNLI (de)``, ``easy_vqa.blind`` -> ``easy-VQA, blind``."""
     if name.startswith("hub:"):
         return name[4:]
-    parts = (part.partition("@") for part in name.split("+"))
-    return " + ".join(_TITLES.get(task, task) + (f" ({code})" if code else "") for task, _, code in parts)
+    return " + ".join(map(_part_title, name.split("+")))
+
+
+def _part_title(part: str) -> str:
+    """What is not known stays as it is."""
+    task, _, code = part.partition("@")
+    base, _, control = task.rpartition(".")
+    title = (
+        f"{_TITLES[base]}, {control}" if base in _TITLES and control in CONTROLS else _TITLES.get(task, task)
+    )
+    return title + (f" ({code})" if code else "")
 
 
 def short_title(name: str) -> str:

@@ -100,6 +100,26 @@ class Comparisons:
             row, task, codes, self._mean([row], [task]), self._joined[row, task, False][1], aligned
         )
 
+    def between(self, wanted: Sequence[tuple[Row, Row, str]]) -> dict[tuple[Row, Row, str], Comparison]:
+        """Compares two rows on a task, corrected over all that is wanted: (row, other row, task).
+
+        What cannot be compared, because the two were scored on other languages or items, is left out.
+        """
+        found = {}
+        for row, other, task in wanted:
+            one, two = (self.languages.get((side, task), []) for side in (row, other))
+            codes = [tuple(code for part in side for code in part.languages) for side in (one, two)]
+            if not one or codes[0] != codes[1]:
+                continue
+            (first, moved), (second, less) = (self._joined[side, task, False] for side in (row, other))
+            # The baseline is in both, and so drops out.
+            joined = {name: moved.get(name, 0.0) - less.get(name, 0.0) for name in moved.keys() | less.keys()}
+            runs, others = (self.grid.by_seeds(side, [task]) for side in (row, other))
+            seeds = {pair: runs[pair] - others[pair] for pair in runs.keys() & others.keys()}
+            interval = join_errors(first - second, *item_variance(joined), seed_error(seeds))
+            found[row, other, task] = Comparison(row, task, codes[0], interval, joined)
+        return dict(zip(found, _correct(list(found.values()))))
+
     def interval(
         self, rows: Sequence[Row], tasks: Sequence[str], *, transfer: bool = False
     ) -> Interval | None:

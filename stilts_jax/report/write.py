@@ -16,6 +16,7 @@ from stilts_jax.report.grid import Grid
 from stilts_jax.report.languages import language_section
 from stilts_jax.report.names import find_benchmark
 from stilts_jax.report.overview import best_section, headline, main_section, summary_tables
+from stilts_jax.report.pictures import pictures_section
 from stilts_jax.report.published import encoders, published_section
 from stilts_jax.report.results import Broken, make_frame, read_results
 from stilts_jax.report.runs import repeat_section, run_section, seed_section
@@ -71,6 +72,7 @@ def write_report(
             best_section(grid),
             language_section(grid, comparisons, figures),
             significance_section(grid, comparisons),
+            pictures_section(grid, comparisons),
             seed_section(grid),
             typology_section(grid, typology, figures),
             published_section(grid, published),
