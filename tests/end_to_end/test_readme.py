@@ -213,6 +213,11 @@ def copa_alone(toy: Toy) -> None:
     assert set(results) == {"none+copa.s0"}
 
 
+def three_examples(toy: Toy) -> None:
+    printed = toy.run("tasks", "xnli", f"--data_root={toy.data}", f"--encoder={toy.encoder}")
+    assert printed.count("label: ") == printed.count("pieces: ") == 3
+
+
 def quick_look(toy: Toy) -> None:
     results = toy.grid("xstilts:intermediates=none,targets=udpos", "--config.evaluation.limit=8")
     test = results["none+udpos.s0"]["data"]["udpos"]["test"]
@@ -304,6 +309,7 @@ PROMISES: dict[str, Callable[[Toy], None]] = {
     "`stilts grid ... --available`": xtreme_r,
     "`stilts grid ... --part=1/4`": parts,
     "`--config.experiment.train_on=xcopa=copa`": copa_alone,
+    "`stilts tasks xnli --data_root=D --encoder=E`": three_examples,
     "`--config.evaluation.limit=200`": quick_look,
     "`stilts train --config=target:task=panx ...`": one_task,
     "`stilts plan --encoder=xxl --topology=v5e:16x16`": does_it_fit,
