@@ -113,7 +113,10 @@ class Comparisons:
                 continue
             (first, moved), (second, less) = (self._joined[side, task, False] for side in (row, other))
             # The baseline is in both, and so drops out.
-            joined = {name: moved.get(name, 0.0) - less.get(name, 0.0) for name in moved.keys() | less.keys()}
+            joined = {
+                name: np.asarray(moved.get(name, 0.0) - less.get(name, 0.0))
+                for name in moved.keys() | less.keys()
+            }
             runs, others = (self.grid.by_seeds(side, [task]) for side in (row, other))
             seeds = {pair: runs[pair] - others[pair] for pair in runs.keys() & others.keys()}
             interval = join_errors(first - second, *item_variance(joined), seed_error(seeds))

@@ -23,7 +23,11 @@ ENCODER = EncoderConfig(
     num_heads=4,
     intermediate_size=16384,
 )
-KINDS = {"nli": HeadConfig(kind="classify", num_labels=3, form="jiant"), "text": HeadConfig(kind="mlm")}
+KINDS = {
+    "nli": HeadConfig(kind="classify", num_labels=3, form="jiant"),
+    "text": HeadConfig(kind="mlm"),
+    "vqa": HeadConfig(kind="classify", num_labels=3, patches=4, patch_width=12, pictures=2),
+}
 MODEL = Model(
     ENCODER, tuple(KINDS.items()), Compute(remat="full", attention="xla", matmul_precision="highest")
 )
@@ -35,12 +39,15 @@ def batches() -> dict[str, dict[str, np.ndarray]]:
     tokens[np.arange(128) >= random.integers(5, 25, (8, 1))] = 1
     weight = np.array([1, 1, 1, 0, 1, 1, 1, 1], np.float32)
     masked = random.integers(0, 5, (8, 3)).astype(np.int32)
+    pairs = {
+        "tokens": tokens[:, :24],
+        "weight": weight,
+        "label": random.integers(0, 3, 8).astype(np.int32),
+    }
+    pictures = random.integers(0, 256, (8, 2, 4, 12)).astype(np.uint8)
     return {
-        "nli": {
-            "tokens": tokens[:, :24],
-            "weight": weight,
-            "label": random.integers(0, 3, 8).astype(np.int32),
-        },
+        "nli": pairs,
+        "vqa": pairs | {"visual": pictures, "visual_mask": random.random((8, 2)) < 0.7},
         "text": {
             "tokens": tokens,
             "weight": weight,
@@ -78,7 +85,11 @@ def run(task: str, config: MeshConfig, devices: list) -> tuple[float, dict[str, 
 
 def main() -> None:
     found = {}
-    for task, config in {"nli": MeshConfig(1, 4, 2), "text": MeshConfig(2, 2, 2)}.items():
+    for task, config in {
+        "nli": MeshConfig(1, 4, 2),
+        "text": MeshConfig(2, 2, 2),
+        "vqa": MeshConfig(2, 2, 2),
+    }.items():
         one, expected = run(task, MeshConfig(), jax.devices()[:1])
         loss, gradients = run(task, config, jax.devices())
         # Relative to a tensor's norm; a floor for those that are zero in exact arithmetic (key biases).

@@ -30,7 +30,7 @@ def test_eight_devices_agree_with_one() -> None:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     runs = json.loads(done.stdout)
-    assert len(runs) == 2
+    assert len(runs) == 3
     for name, errors in runs.items():
         for path, error in errors.items():
             assert error < 1e-4, f"{name}: {path}"
