@@ -12,6 +12,7 @@ from stilts_jax.model import EncoderConfig
 ENCODER = EncoderConfig(vocab_size=100, hidden_size=8, num_layers=3, num_heads=2, intermediate_size=16)
 
 
+@pytest.mark.slow
 def test_training_and_prediction_are_measured(capsys):
     arguments = "--shape=tiny --lengths=tagging --max_length=12 --batch_size=4 --rounds=2 --rows=16 --json"
     assert main(["bench", *arguments.split(), "--config.train.buckets=1"]) == 0

@@ -50,6 +50,7 @@ def test_rates_at_the_edges(rate):
     assert abs((found == 0).mean() - rate) < 5e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["classify", "choice", "tag", "mlm"])
 def test_rows_lose_the_same_in_any_company_and_at_any_length(kind):
     """Each row's loss alone, with its own key, is its loss in the batch; pads behind it change nothing."""

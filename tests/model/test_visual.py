@@ -103,6 +103,7 @@ def test_patches_are_projected_and_know_their_place(maker, exact):
     np.testing.assert_allclose(near, found, rtol=0, atol=2e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["classify", "mlm"])
 def test_a_step_trains_what_looks_at_pictures(maker, exact, kind):
     settings = maker.replace(HEAD, kind=kind, num_labels=3 if kind == "classify" else 0)

@@ -47,6 +47,7 @@ def digests(root: Path) -> dict[str, str]:
     return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_world(world, tmp_path):
     for seed in (0, 1):
         write_world(tmp_path / str(seed), size="test", seed=seed)

@@ -59,6 +59,7 @@ def test_what_has_a_wrong_shape_is_named(changes, words):
         jax.eval_shape(step, state, BATCH | changes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
 def test_axes_of_any_name_and_type(kind):
     mesh = jax.make_mesh((1,), ("mine",), axis_types=(kind,))

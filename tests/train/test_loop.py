@@ -84,6 +84,7 @@ def test_the_logs(tiny, tmp_path):
     assert result.work.examples == 56 and result.work.compilations == 1
 
 
+@pytest.mark.slow
 def test_forms_of_batches_are_compiled_once_and_counted(tiny, tmp_path):
     result = tiny.run(tmp_path, steps=12, save_every=0, evaluate_every=0)
     assert result.work.compilations == 4  # two tasks, two lengths
@@ -108,6 +109,7 @@ def test_a_loss_that_is_not_finite_names_its_rows(tiny, tmp_path):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(spared.params))
 
 
+@pytest.mark.slow
 def test_the_best_step_is_what_comes_back(tiny, tmp_path):
     asked = []
 
@@ -133,6 +135,7 @@ def test_the_best_step_is_what_comes_back(tiny, tmp_path):
     assert digest_leaves(again.params) == digest_leaves(result.params)
 
 
+@pytest.mark.slow
 def test_damage_is_passed_over_and_made_good(tiny, tmp_path):
     peaceful = tiny.run(tmp_path / "a", steps=12, batch=_labels(tiny))
     with pytest.raises(RunAgain):

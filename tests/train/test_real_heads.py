@@ -147,6 +147,7 @@ def test_moments_lie_where_their_parameters_lie(family):
         ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["choice", "mlm"])
 def test_accumulated_is_unaccumulated(head):
     model = _model()
