@@ -9,10 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stilts_jax.batches.collate import collate
+from stilts_jax.batches.masking import Masking
+from stilts_jax.batches.plan import TrainingBatches
 from stilts_jax.errors import DataError
-from stilts_jax.features.pictures import Sight, build_table, cut_patches
+from stilts_jax.features.pictures import Sight, add_pictures, build_table, cut_patches
+from stilts_jax.features.records import Features, Ragged
 from stilts_jax.tasks.sources.documents import BadRow
 from stilts_jax.tasks.sources.pictures import check_picture, hash_pictures
+from stilts_jax.tasks.spec import ClassifyExample, TextExample
 
 NAMES = ["set/images/0.png", "set/images/1.png", "set/images/2.jpg"]
 
@@ -177,3 +182,76 @@ def test_features_of_two_folders_have_one_width(root):
 def test_cutting_keeps_every_pixel():
     pixels = np.arange(6 * 6 * 3, dtype=np.uint8).reshape(6, 6, 3)
     assert sorted(cut_patches(pixels, 3).ravel()) == sorted(pixels.ravel())
+
+
+def shown(root, how):
+    """What the rows of questions about the pictures see, [rows, patches, width], and the batch of all of them."""
+    examples = {
+        language: [
+            ClassifyExample(f"{language}{n}", "what?", None, 0, (name,)) for n, name in enumerate(NAMES * 5)
+        ]
+        for language in ("en", "de")
+    }
+    rows = [row for part in examples.values() for row in part]
+    tokens = Ragged.from_list([[0, 5, 2]] * len(rows))
+    columns = {"example": np.arange(len(rows)), "tokens": tokens, "label": np.zeros(len(rows), np.int32)}
+    features = Features("classify", columns, ("en", "de"), len(rows), "")
+    found = add_pictures(features, examples, how, Sight(root, root.parent / "cache", size=32, patch=16))
+    batch = collate(found, np.arange(len(rows)), 4)
+    assert found.picture_shape == (1, 4, 768) and found.visual_tokens == 4
+    assert batch["visual"].shape == (len(rows), 1, 4, 768) and batch["visual_mask"].all()
+    return batch["visual"][:, 0]
+
+
+def test_what_is_shown_of_pictures(root):
+    own, expected = table(root), np.tile(np.arange(3), 10)
+    np.testing.assert_array_equal(shown(root, "seen"), own[expected])
+    assert not shown(root, "blind").any()
+    others = shown(root, "shuffled")
+    numbers = np.array([next(n for n in range(3) if (own[n] == one).all()) for one in others])
+    assert (
+        sorted(numbers) == sorted(expected) and (numbers != expected).sum() > 10
+    )  # the same pictures, elsewhere
+    np.testing.assert_array_equal(shown(root, "shuffled"), others)
+
+
+def test_a_row_may_have_fewer_pictures_than_others(root):
+    examples = [
+        ClassifyExample("a", "?", None, 0, tuple(NAMES[:2])),
+        ClassifyExample("b", "?", None, 0, (NAMES[2],)),
+    ]
+    columns = {
+        "example": np.arange(2),
+        "tokens": Ragged.from_list([[0, 2]] * 2),
+        "label": np.zeros(2, np.int32),
+    }
+    features = Features("classify", columns, ("en",), 2, "")
+    found = add_pictures(
+        features, {"en": examples}, "seen", Sight(root, root.parent / "cache", size=32, patch=16)
+    )
+    batch = collate(found, np.array([1, 0]), 4)
+    assert batch["visual"].shape == (2, 2, 4, 768)
+    assert batch["visual_mask"].tolist() == [[True, False], [True, True]]
+    np.testing.assert_array_equal(batch["visual"][0, 0], table(root)[2])
+
+
+def test_captions_with_pictures_are_not_packed(root):
+    examples = [TextExample(str(n), "a cat", (name,)) for n, name in enumerate(NAMES)]
+    tokens = Ragged.from_list([[0, 10 + n, 11, 12, 2][: 3 + n] for n in range(3)])
+    columns = {"example": np.arange(3), "tokens": tokens, "language": np.zeros(3, np.int32)}
+    features = Features("mlm", columns, ("en",), 3, "")
+    found = add_pictures(
+        features, {"en": examples}, "seen", Sight(root, root.parent / "cache", size=32, patch=16)
+    )
+    options = {
+        "batch_size": 3,
+        "seed": 0,
+        "max_length": 64,
+        "masking": Masking(4, 50, mask_share=0.0, random_share=0.0),
+    }
+    assert TrainingBatches("captions", features, **options).num_rows == 1
+    batches = TrainingBatches("captions", found, **options)
+    arrays = batches.batch_at(0).arrays
+    assert batches.num_rows == 3 and arrays["tokens"].shape == (3, 6)
+    for row, seen in zip(arrays["tokens"], arrays["visual"], strict=True):
+        np.testing.assert_array_equal(seen[0], table(root)[row[1] - 10])  # each caption with its own picture
