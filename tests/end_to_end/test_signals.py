@@ -20,7 +20,7 @@ MOMENTS = (
     f"{ROOM}.context.read_counted",
     f"{ROOM}.context.build_features",
     f"{ROOM}.models.init_encoder",
-    f"{ROOM}.train.init_params",
+    f"{ROOM}.train.init_state",
     "stilts_jax.train.compiled.train_step",  # called by JAX while it traces
     "stilts_jax.train.compiled.place_batch",
     f"{ROOM}.evaluate.evaluate_task",
