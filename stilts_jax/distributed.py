@@ -134,20 +134,20 @@ def leave_together(heartbeat_timeout: int = HEARTBEAT_TIMEOUT) -> Iterator[None]
             traceback.print_exc()
             time.sleep(heartbeat_timeout + 10)
         code = error.exit_code if isinstance(error, StiltsError) else EXIT_ERROR
+        _failed_here.set()
         with suppress(jax.errors.JaxRuntimeError):  # another host was faster, or the service is gone
             _client().key_value_set(_EXIT_CODE, str(code))
             time.sleep(3 * _LOOK_EVERY)  # with the service, if it is this process that runs it
         _leave(code)
 
 
-_failures = itertools.count()
+_failures, _failed_here = itertools.count(), threading.Event()
 _EXIT_CODE, _LOOK_EVERY = "stilts/exit_code", 1.0  # seconds
 
 
 def _follow_others() -> None:
     """Ends this process with the exit code of another one that says that it failed."""
-    while True:
-        time.sleep(_LOOK_EVERY)
+    while not _failed_here.wait(_LOOK_EVERY):
         try:
             code = int(_client().key_value_try_get(_EXIT_CODE))
         except jax.errors.JaxRuntimeError as error:
@@ -155,6 +155,8 @@ def _follow_others() -> None:
                 continue
             return
         print("stilts: another host failed; its log says why", file=sys.stderr)
+        if is_main():  # it runs the service, without which those that still look would be aborted
+            time.sleep(5 * _LOOK_EVERY)
         _leave(code)
 
 
