@@ -9,6 +9,7 @@ from stilts_jax.features.records import IGNORE, PAD_ID, Features, Ragged, open_t
 Arrays = dict[str, np.ndarray]
 # What fills up the sequences of a column; a batch has the numbers of _NUMBERS as they are, and no other columns.
 _FILL = {"tokens": PAD_ID, "pair_tokens": PAD_ID, "tags": IGNORE, "max_context": 0}
+_VOTES = 10  # people who answered a question of VQA
 _NUMBERS = ("label", "start", "end")
 
 
@@ -63,6 +64,8 @@ def collate(features: Features, rows: np.ndarray, length: int, query_length: int
     for name in _FILL.keys() & columns.keys():
         short = query_length and name == "tokens"
         arrays[name] = pad(columns[name], rows, query_length if short else length, _FILL[name])
+    if "votes" in columns:
+        arrays["votes"] = pad(columns["votes"], rows, _VOTES, IGNORE)
     if "max_context" in arrays:
         arrays["context_mask"] = arrays.pop("max_context").astype(bool)
     return arrays | look_up(features, rows)

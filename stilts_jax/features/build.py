@@ -93,7 +93,7 @@ def truncate_longest_first(
 
 
 def _build_classify(examples: Sequence[Any], work: Work) -> Columns:
-    """Returns ``<s> A </s></s> B </s>``, or ``<s> A </s>`` where an example has one text; and ``label``."""
+    """Returns ``<s> A </s></s> B </s>``, or ``<s> A </s>`` where an example has one text; ``label``, and ``votes``."""
     rows, length = len(examples), work.settings.max_length
     paired = np.array([example.pair is not None for example in examples], bool)
     first, second = work.tokenize(
@@ -103,7 +103,10 @@ def _build_classify(examples: Sequence[Any], work: Work) -> Columns:
     keep_first = np.where(paired, keep_first, np.minimum(first.lengths, length - SINGLE_SPECIALS))
     separators = Segments(np.full(2, SEP_ID, np.int32), np.zeros(rows, np.int64), np.where(paired, 2, 0))
     tokens = join(CLS_ID, first.head(keep_first), separators, second.head(keep_second), SEP_ID, rows=rows)
-    return {"tokens": tokens, "label": _labels(examples)}
+    columns: Columns = {"tokens": tokens, "label": _labels(examples)}
+    if work.training and any(example.votes for example in examples):
+        columns["votes"] = Ragged.from_list([example.votes for example in examples])
+    return columns
 
 
 def _build_choice(examples: Sequence[Any], work: Work) -> Columns:

@@ -42,6 +42,7 @@ class ClassifyExample:
     Attributes:
         pictures: paths below the data root.
         answers: what ten people said to a question, for ``vqa_accuracy``.
+        votes: the labels of those answers that have one, for training: ``min(votes / 3, 1)`` is a label's target.
     """
 
     id: str
@@ -50,6 +51,7 @@ class ClassifyExample:
     label: int | None = None
     pictures: tuple[str, ...] = ()
     answers: tuple[str, ...] = ()
+    votes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,19 @@ Sums = tuple[jax.Array, jax.Array, dict[str, jax.Array]]
 
 
 def class_loss(outputs: Arrays, batch: Arrays) -> Sums:
-    """Softmax cross-entropy over classes or choices: ``logits`` [B, C], ``label`` [B] (-1: not scored)."""
+    """Softmax cross-entropy over classes or choices: ``logits`` [B, C], ``label`` [B] (-1: not scored).
+
+    With ``votes`` [B, N], labels that people gave (-1: none), binary cross-entropies of all classes, whose targets are
+    VQA's accuracies, ``min(votes / 3, 1)``.
+    """
+    if "votes" in batch:
+        logits = outputs["logits"].astype(wide_dtype(outputs["logits"]))
+        counts = jax.nn.one_hot(batch["votes"], logits.shape[-1], dtype=logits.dtype).sum(1)
+        targets = jnp.minimum(counts / 3, 1)
+        losses = optax.sigmoid_binary_cross_entropy(logits, targets).sum(-1)
+        best = jnp.take_along_axis(targets, logits.argmax(-1, keepdims=True), axis=-1)[:, 0]
+        weight = batch["weight"].astype(jnp.float32)
+        return _weigh(losses, weight), weight.sum(), {"accuracy": _weigh(best, weight)}
     return _scored(outputs["logits"], batch["label"], batch["weight"])
 
 

@@ -70,8 +70,8 @@ MARVL = {
 JPG, PART = "coco/train2014/COCO_train2014_000000000042.jpg", "coco/val2014"
 
 
-def asks(identifier, text, label, *pictures, answers=()):
-    return ClassifyExample(identifier, text, None, label, pictures, answers)
+def asks(identifier, text, label, *pictures, answers=(), votes=()):
+    return ClassifyExample(identifier, text, None, label, pictures, answers, votes)
 
 
 CASES = {
@@ -94,8 +94,11 @@ CASES = {
                 1,
                 JPG,
                 answers=("yes", "two", "2", "Two.", *["nothing at all"] * 6),
+                votes=(0, 1, 1, 1),
             ),
-            asks("42001", "How many 42001?", 2, JPG, answers=("T-shirt", *["nothing at all"] * 9)),
+            asks(
+                "42001", "How many 42001?", 2, JPG, answers=("T-shirt", *["nothing at all"] * 9), votes=(2,)
+            ),
         ],
     ),
     "vqa_v2 dev": (

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stilts_jax.train.losses import LOSSES
+from stilts_jax.train.losses import LOSSES, class_loss
 
 RANDOM = np.random.default_rng(0)
 
@@ -38,6 +38,19 @@ def test_classes():
     _check(
         "classify", {"logits": logits}, {"label": label, "weight": weight}, -scores[0, 2] - scores[1, 0], 2
     )
+
+
+def test_votes_are_targets_of_all_classes():
+    logits = np.array([[0.0, 2.0, -1.0], [1.0, 0.0, 0.0]])
+    votes = np.array([[1, 1, 0, -1], [2, 2, 2, 2]])  # targets 1/3, 2/3, 0 and 0, 0, 1
+    targets = np.array([[1 / 3, 2 / 3, 0], [0, 0, 1]])
+    chance = 1 / (1 + np.exp(-logits))
+    expected = -(targets * np.log(chance) + (1 - targets) * np.log(1 - chance)).sum(1)
+    weight = np.array([1.0, 0.5])
+    batch = {"votes": votes, "label": np.array([1, 2]), "weight": weight}
+    loss, total, report = class_loss({"logits": jnp.asarray(logits)}, batch)
+    assert float(loss) == pytest.approx(float((expected * weight).sum()), rel=1e-6)
+    assert (float(total), float(report["accuracy"])) == (1.5, pytest.approx(2 / 3))
 
 
 def test_choices_that_are_masked():

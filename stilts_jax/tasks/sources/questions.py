@@ -86,11 +86,15 @@ def answer_vqa(pattern: str) -> Callable[[Row, Labels], ClassifyExample | None]:
 
     def convert(row: Row, labels: Labels) -> ClassifyExample | None:
         answers = tuple(row.texts("answers")) if "answers" in row.fields else ()
-        label = find_label([_normalise(one) for one in answers], labels) if answers else None
+        said, known = [_normalise(one) for one in answers], _index(labels)
+        label = find_label(said, labels) if answers else None
         if answers and label is None:
             return None
+        votes = tuple(known[one] for one in said if one in known)
         picture = pattern.format(row.integer("image_id"))
-        return ClassifyExample(row.id("question_id"), row["question"], None, label, (picture,), answers)
+        return ClassifyExample(
+            row.id("question_id"), row["question"], None, label, (picture,), answers, votes
+        )
 
     return convert
 
