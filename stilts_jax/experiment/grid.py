@@ -14,8 +14,18 @@ from pathlib import Path
 from etils import epath
 
 from stilts_jax.checkpoint import check_settings, lock_run
+from stilts_jax.checkpoint.run_directory import SETTINGS, compare_settings
 from stilts_jax.distributed import from_main, is_preempted, leave_together
-from stilts_jax.errors import EXIT_ERROR, EXIT_OK, ConfigError, LockedError, StiltsError, describe, explain
+from stilts_jax.errors import (
+    EXIT_ERROR,
+    EXIT_OK,
+    ConfigError,
+    LockedError,
+    RecordError,
+    StiltsError,
+    describe,
+    explain,
+)
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.evaluate import evaluate_phase
 from stilts_jax.experiment.models import FINAL, find_trained, read_trained
@@ -30,7 +40,7 @@ from stilts_jax.experiment.results import (
     write_result,
 )
 from stilts_jax.experiment.train import adopt_training, train_phase
-from stilts_jax.files import is_remote
+from stilts_jax.files import is_remote, read_record
 from stilts_jax.interruption import check, stop
 from stilts_jax.progress import SILENT, Progress, format_seconds
 
@@ -75,6 +85,7 @@ def run_phase(phase: Phase, context: Context) -> None:
     with lock_run(folder) if context.is_main else nullcontext():
         if context.is_main:
             check_settings(folder, context.training_record(phase))
+            _warn_of_another_encoder(phase, context)
         trained = None
         if phase.train:
             trained = (
@@ -86,6 +97,22 @@ def run_phase(phase: Phase, context: Context) -> None:
         if context.is_main:
             write_result(folder, make_result(phase, context, trained, scores, started))
     context.progress.say(scores.summary())
+
+
+def _warn_of_another_encoder(phase: Phase, context: Context) -> None:
+    """Says so where the same phase once started from other weights: their files were exchanged, or damaged."""
+    folder = context.folder(phase)
+    record = read_record(folder / SETTINGS)
+    for path in sorted(folder.parent.glob(f"*/{SETTINGS}")) if phase.parent is None else ():
+        other = path.parent
+        if other == folder or not other.name.startswith(f"{phase.name}-"):
+            continue
+        with contextlib.suppress(OSError, RecordError):
+            if compare_settings(read_record(path) | {"start": record["start"]}, record) == []:
+                context.progress.say(
+                    f"warning: the files of {phase.encoder} are not those that {other.name} started from; "
+                    "if you changed nothing, they are damaged"
+                )
 
 
 def run_grid(
