@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import jax
 
@@ -42,16 +43,20 @@ def choose(phase: Phase, context: Context, data: Sequence[TrainingData], shape: 
     """Returns the choices of a phase, and says them: those of its first step if the device is the same."""
     used = [(item.task.kind, item.hyperparameters, item.features.visual_tokens) for item in data]
     tasks = [(kind, one.batch_size, one.max_length + seen) for kind, one, seen in used]
-    fresh, path = decide(context.settings, context.mesh, shape, tasks), context.folder(phase) / CHOICES
+    path = context.folder(phase) / CHOICES
 
-    def read() -> Choices | None:
+    def read() -> list[dict[str, Any] | None]:
+        fresh = asdict(decide(context.settings, context.mesh, shape, tasks))
         try:
-            return Choices(**read_record(path))
+            return [fresh, asdict(Choices(**read_record(path)))]
         except (FileNotFoundError, RecordError, TypeError):
-            return None
+            return [fresh, None]
 
-    before = from_main(read)
-    set_here = context.settings.compute.remat != "auto" or context.settings.train.accumulation
+    # All hosts do what the main one chose: what is free on each may differ.
+    found, record = from_main(read)
+    fresh, before = Choices(**found), Choices(**record) if record else None
+    remat = context.settings.compute.remat
+    set_here = remat != "auto" or context.settings.train.accumulation
     chosen = before if before and before.device == fresh.device and not set_here else fresh
     if before and before.device != fresh.device:
         context.progress.say(
@@ -60,8 +65,8 @@ def choose(phase: Phase, context: Context, data: Sequence[TrainingData], shape: 
     if context.is_main and chosen != before:
         write_record(path, asdict(chosen))
     context.progress.say(
-        f"{chosen.device}: rematerialisation {chosen.remat} (the least that fits), {chosen.accumulation} "
-        f"microbatch(es) a step, padded lengths that save more than they take to compile "
+        f"{chosen.device}: rematerialisation {chosen.remat} ({'the least that fits' if remat == 'auto' else 'as set'}), "
+        f"{chosen.accumulation} microbatch(es) a step, padded lengths that save more than they take to compile "
         f"({chosen.compile_tokens:.3g} tokens each)"
     )
     return chosen

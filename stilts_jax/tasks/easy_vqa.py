@@ -11,9 +11,9 @@ from stilts_jax.tasks.sources.rows import Row
 from stilts_jax.tasks.spec import ClassifyExample, Example, Hyperparameters, Task, files, names
 
 
-def _convert(part: str) -> Any:
+def _convert(folder: str) -> Any:
     def convert(row: Row, labels: tuple[str, ...]) -> ClassifyExample:
-        picture = f"easy_vqa/{part}/images/{row.integer('image')}.png"
+        picture = f"{folder}/images/{row.integer('image')}.png"
         label = pick_label(row, "answer", labels)
         return ClassifyExample(str(row.number), row["question"], None, label, (picture,))
 
@@ -35,8 +35,9 @@ TASK = Task(
     keep=_keep,
     hyperparameters={"paper": Hyperparameters(batch_size=32, epochs=5, max_length=64)},
     counts={"train": 36_634, "dev": 1_941, "test": 9_673},
-    sources=(
-        files("easy_vqa/train/questions.json", _convert("train"), "train dev", read=read_triples),
-        files("easy_vqa/test/questions.json", _convert("test"), "test", read=read_triples),
+    sources=tuple(
+        files(f"{folder}/questions.json", _convert(folder), splits, read=read_triples)
+        for root in ("easy_vqa", "multimodal/easy_vqa")
+        for folder, splits in ((f"{root}/train", "train dev"), (f"{root}/test", "test"))
     ),
 )

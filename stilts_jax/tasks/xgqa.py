@@ -21,7 +21,10 @@ TASK = Task(
     sources=(
         files(f"xgqa/{_TEST} xgqa/zero_shot/{_TEST}", answer_gqa, "test", read=read_by_id),
         files(
-            "xgqa/{language}.dev.json xgqa/few_shot/{language}/dev.json", answer_gqa, "dev", read=read_by_id
+            "xgqa/{language}.dev.json xgqa/few_shot/{language}/dev.json multimodal/xgqa/{language}.dev.json",
+            answer_gqa,
+            "dev",
+            read=read_by_id,
         ),
     ),
 )

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from stilts_jax.main import main
 from stilts_jax.tasks import get_task
@@ -164,6 +165,31 @@ def several_at_once(toy: Toy) -> None:
     assert {"mnli+squad_v1.s0", "mnli+mlm.s0"} <= set(results)
 
 
+def pictures(toy: Toy) -> None:
+    """Pictures of one colour, of 112 pixels as the default has it."""
+    data = toy.folder / "data"
+    shutil.copytree(toy.data, data)
+    for part, count in (("train", 60), ("test", 8)):
+        folder = data / "easy_vqa" / part
+        (folder / "images").mkdir(parents=True)
+        for number in range(count):
+            Image.new("RGB", (64, 64), ("red", "blue")[number % 2]).save(folder / "images" / f"{number}.png")
+        asked = [["what color is it?", ("red", "blue")[number % 2], number] for number in range(count)]
+        (folder / "questions.json").write_text(json.dumps(asked))
+    rows = "none+easy_vqa+easy_vqa:blind+easy_vqa:shuffled+easy_vqa/mlm"
+    results = toy.grid(f"xstilts:intermediates={rows},targets=tatoeba", data=data)
+    assert {"easy_vqa.s0", "easy_vqa.blind.s0", "easy_vqa.shuffled.s0", "easy_vqa+mlm.s0"} <= set(results)
+    toy.run("report", toy.folder / "w")
+    assert "With pictures / without" in (toy.folder / "w" / "report" / "report.md").read_text("utf-8")
+
+
+def frozen_features(toy: Toy) -> None:
+    """A vision encoder is made by PyTorch: tests/evaluation/test_picture_features.py runs it where PyTorch is there."""
+    (toy.folder / "images").mkdir()
+    toy.run("features", f"--encoder={toy.encoder}", "--pictures=images", "--out=images.vit", code=1)
+    assert not (toy.folder / "images.vit").exists()
+
+
 def translated(toy: Toy) -> None:
     data = toy.folder / "data"
     shutil.copytree(toy.data, data)
@@ -301,6 +327,9 @@ PROMISES: dict[str, Callable[[Toy], None]] = {
     "python tests/benchmarks/speed.py --shape=e5-small --lengths=mnli --max_length=128 --data_root=D --encoder=E "
     "--peer=torch": laboratory,
     "`intermediates=mnli/squad_v1+mnli/mlm`": several_at_once,
+    "`intermediates=none+easy_vqa+easy_vqa:blind+easy_vqa:shuffled+easy_vqa/mlm`": pictures,
+    "stilts features --encoder=VIT --pictures=D/easy_vqa/train/images "
+    "--out=D/easy_vqa/train/images.vit": frozen_features,
     "`intermediates=mnli@de`": translated,
     "`intermediates=hub:NAME` (or a folder)": another_encoder,
     "`xstilts:source_language=de`": other_source_language,
