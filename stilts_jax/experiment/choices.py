@@ -45,12 +45,12 @@ def choose(phase: Phase, context: Context, data: Sequence[TrainingData], shape: 
     tasks = [(kind, one.batch_size, one.max_length + seen) for kind, one, seen in used]
     path = context.folder(phase) / CHOICES
 
-    def read() -> list[dict[str, Any] | None]:
+    def read() -> tuple[dict[str, Any], dict[str, Any] | None]:
         fresh = asdict(decide(context.settings, context.mesh, shape, tasks))
         try:
-            return [fresh, asdict(Choices(**read_record(path)))]
+            return fresh, asdict(Choices(**read_record(path)))
         except (FileNotFoundError, RecordError, TypeError):
-            return [fresh, None]
+            return fresh, None
 
     # All hosts do what the main one chose: what is free on each may differ.
     found, record = from_main(read)
@@ -64,8 +64,9 @@ def choose(phase: Phase, context: Context, data: Sequence[TrainingData], shape: 
         )
     if context.is_main and chosen != before:
         write_record(path, asdict(chosen))
+    why = "the least that fits" if remat == "auto" else "as set"
     context.progress.say(
-        f"{chosen.device}: rematerialisation {chosen.remat} ({'the least that fits' if remat == 'auto' else 'as set'}), "
+        f"{chosen.device}: rematerialisation {chosen.remat} ({why}), "
         f"{chosen.accumulation} microbatch(es) a step, padded lengths that save more than they take to compile "
         f"({chosen.compile_tokens:.3g} tokens each)"
     )
