@@ -31,5 +31,6 @@ def _temporary_bytes(remat):
 
 
 @pytest.mark.slow
-def test_rematerialisation_takes_a_third_of_the_memory_at_most():
-    assert _temporary_bytes("none") >= 3 * _temporary_bytes("full")
+def test_rematerialisation_takes_about_a_third_of_the_memory():
+    """A quarter while dropout's masks were kept; since they are computed again in either case, "none" takes less."""
+    assert 0.2 * _temporary_bytes("none") < _temporary_bytes("full") < 0.35 * _temporary_bytes("none")
