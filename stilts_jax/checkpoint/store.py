@@ -83,13 +83,10 @@ class Checkpoints:
 
         All hosts see those that the main one sees: a shared file system may show a new one later to the others.
         """
-
-        def find() -> list[int]:
-            if self._manager is None and not self._directory.exists():
-                return []
-            return sorted(self._open().all_steps())
-
-        return from_main(find)
+        if self._manager is None and not from_main(self._directory.exists):
+            return []
+        manager = self._open()  # on all hosts: orbax waits for them there
+        return from_main(lambda: sorted(manager.all_steps()))
 
     def save(
         self, step: int, items: Mapping[str, Any], record: Mapping[str, Any], *, protect: Iterable[int] = ()
