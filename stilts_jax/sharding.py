@@ -154,9 +154,6 @@ def shardings(tree: Any, mesh: Mesh, rules: Sequence[Rule] = RULES) -> Any:
     return jax.tree_util.tree_map_with_path(choose, tree)
 
 
-parameter_shardings = shardings
-
-
 def sharding_notes(tree: Any, mesh: Mesh) -> list[str]:
     """Says which parameters stay whole along an axis because their size does not divide by it."""
     notes = []

@@ -25,7 +25,7 @@ from stilts_jax.experiment.choices import decide
 from stilts_jax.model import SHAPES, EncoderConfig, Model, init_encoder, init_params
 from stilts_jax.progress import Progress, seconds_since_start
 from stilts_jax.settings import Settings
-from stilts_jax.sharding import Mesh, make_mesh, parameter_shardings
+from stilts_jax.sharding import Mesh, make_mesh, shardings
 from stilts_jax.train.loop import Run, RunConfig
 from stilts_jax.train.losses import make_loss
 from stilts_jax.train.optimizer import OptimizerConfig, make_optimizer
@@ -102,7 +102,7 @@ class Training:
         )
         self._stack = ExitStack()
         with jax.set_mesh(mesh):
-            key, places = jax.random.key(0), partial(parameter_shardings, mesh=mesh)
+            key, places = jax.random.key(0), partial(shardings, mesh=mesh)
             encoder = init_encoder(model.encoder, key, model.compute.param_dtype, places)
             if self._vocabulary is not None:
                 encoder = self._vocabulary.shrink({"encoder": encoder})["encoder"]
@@ -187,7 +187,7 @@ class Prediction:
             f"batches of {self._budget or 'as many'} tokens{' as suit the device' * (not self._budget)}"
         )
         params = init_params(model, jax.random.key(0))
-        params = jax.device_put(params, parameter_shardings(params, mesh))
+        params = jax.device_put(params, shardings(params, mesh))
         self._params = {"encoder": params["encoder"], "head": params["heads"][TASK]}
 
     def rows_of(self, number: int) -> np.ndarray:

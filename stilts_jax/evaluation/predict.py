@@ -35,7 +35,7 @@ from stilts_jax.model import (
 )
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.settings import MeshConfig
-from stilts_jax.sharding import batch_multiple, host_rows, make_mesh, parameter_shardings, shard_batch
+from stilts_jax.sharding import batch_multiple, host_rows, make_mesh, shard_batch, shardings
 from stilts_jax.tokenization import SEP_ID
 from stilts_jax.train.checks import check_tokens
 
@@ -181,7 +181,7 @@ def _compute_ahead(
 def _place(params: Mapping[str, Any], model: Model, mesh: Mesh) -> Any:
     """Puts parameters on the devices, in the form in which they are read: once, not with every batch."""
     tree = dict(params)
-    tree = jax.device_put(tree, parameter_shardings(tree, mesh))
+    tree = jax.device_put(tree, shardings(tree, mesh))
     if writes_layers_out(model.encoder, model.compute):
         layers = jax.jit(take_layers_apart)(tree["encoder"]["layers"])
         tree["encoder"] = {**tree["encoder"], "layers": layers}

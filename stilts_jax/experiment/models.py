@@ -30,7 +30,7 @@ from stilts_jax.model import (
 from stilts_jax.model.weights import read_json
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.settings import Settings
-from stilts_jax.sharding import Mesh, MeshConfig, make_mesh, parameter_shardings
+from stilts_jax.sharding import Mesh, MeshConfig, make_mesh, shardings
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.spec import Hyperparameters, Task
 from stilts_jax.tokenization import OTHER_FILES, VOCABULARY_FILES, Tokenizer, load_tokenizer
@@ -166,7 +166,7 @@ def load_phase_start(phase: Phase, context: Context) -> OpenModel:
 
 def _load_start(encoder: str, settings: Settings, tokenizer: Tokenizer, mesh: Mesh) -> OpenModel:
     if not (encoder.startswith(RANDOM) or settings.debug):
-        sharding, dtype = partial(parameter_shardings, mesh=mesh), settings.compute.param_dtype
+        sharding, dtype = partial(shardings, mesh=mesh), settings.compute.param_dtype
         loaded = load_encoder(encoder, dtype=dtype, sharding=sharding)
         mlm = loaded.mlm_head
         heads = {} if mlm is None else {"mlm": TaskHead(HeadConfig(kind="mlm"), mlm)}
@@ -175,7 +175,7 @@ def _load_start(encoder: str, settings: Settings, tokenizer: Tokenizer, mesh: Me
     if settings.debug:
         config = shrink(config)
     key = jax.random.key(settings.experiment.first_seed)
-    sharding = partial(parameter_shardings, mesh=mesh)
+    sharding = partial(shardings, mesh=mesh)
     params = init_encoder(config, key, settings.compute.param_dtype, sharding)
     return OpenModel(config, params, {}, tokenizer, mesh)
 
@@ -193,7 +193,7 @@ def load_params(folder: Path, mesh: Mesh, progress: Progress) -> dict[str, Any]:
         )
     try:
         with Checkpoints(folder / FINAL, progress=progress, read_only=True) as checkpoints:
-            return checkpoints.load("params", shardings=partial(parameter_shardings, mesh=mesh))
+            return checkpoints.load("params", shardings=partial(shardings, mesh=mesh))
     except CheckpointError as error:
         raise CheckpointError(error.what, where=error.where, fix=fix) from error
 
@@ -230,7 +230,7 @@ def open_model(name: str, mesh: Mesh | None = None, progress: Progress = SILENT)
         found = (read_result(folder, progress) or {}).get("thresholds", {})
         thresholds = {head: next(iter(found[head].values())) for head in opened.heads if found.get(head)}
         return replace(opened, thresholds=thresholds)
-    loaded = load_encoder(name, sharding=partial(parameter_shardings, mesh=mesh))
+    loaded = load_encoder(name, sharding=partial(shardings, mesh=mesh))
     head = loaded.task_head
     heads: dict[str, TaskHead] = {} if head is None else {head.config.kind: head}
     return OpenModel(loaded.config, loaded.params, heads, load_tokenizer(loaded.tokenizer_folder), mesh)

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from stilts_jax.chips import Topology, parse_topology
 from stilts_jax.model.config import Compute, EncoderConfig, HeadConfig, Model
-from stilts_jax.sharding import AXES, MeshConfig, mesh_shape, parameter_paths, parameter_shardings
+from stilts_jax.sharding import AXES, MeshConfig, mesh_shape, parameter_paths, shardings
 from stilts_jax.train.optimizer import OptimizerConfig
 
 HEAD = "task"  # the one head that a planned model has
@@ -166,8 +166,8 @@ def bytes_sent(setup: Setup, params: Any, mesh: Mesh) -> float:
     data, fsdp, tensor = (mesh.shape[axis] for axis in AXES)
     passes = 3 if setup.compute.remat == "full" else 2
     total = 0.0
-    shardings = jax.tree.leaves(parameter_shardings(params, mesh))
-    for (path, leaf), sharding in zip(parameter_paths(params), shardings):
+    places = jax.tree.leaves(shardings(params, mesh))
+    for (path, leaf), sharding in zip(parameter_paths(params), places):
         shard = math.prod(sharding.shard_shape(leaf.shape))
         whole = leaf.size / (tensor if "tensor" in jax.tree.leaves(tuple(sharding.spec)) else 1)
         if not path.endswith("embeddings/word"):  # devices exchange the rows that they look up, as below

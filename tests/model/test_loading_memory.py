@@ -16,10 +16,10 @@ from pathlib import Path
 import jax, numpy as np
 from safetensors import safe_open
 from stilts_jax.model import load_encoder
-from stilts_jax.sharding import MeshConfig, make_mesh, parameter_shardings
+from stilts_jax.sharding import MeshConfig, make_mesh, shardings
 
 big, small = sys.argv[1:]
-place = partial(parameter_shardings, mesh=make_mesh(MeshConfig(data=1, fsdp=8)))
+place = partial(shardings, mesh=make_mesh(MeshConfig(data=1, fsdp=8)))
 load_encoder(small, sharding=place)  # whatever is imported or started once is so now
 # VmHWM is the peak. ru_maxrss would start at the size of the process that started this one.
 read = lambda name: 1024 * int(Path("/proc/self/status").read_text().split(name + ":")[1].split()[0])

@@ -11,7 +11,7 @@ import numpy as np
 
 from stilts_jax.model.config import Compute, EncoderConfig, HeadConfig, Model
 from stilts_jax.model.heads import init_params
-from stilts_jax.sharding import MeshConfig, make_mesh, parameter_paths, parameter_shardings, shard_batch
+from stilts_jax.sharding import MeshConfig, make_mesh, parameter_paths, shard_batch, shardings
 from stilts_jax.train.losses import make_loss
 
 # XXL's inner width; the others are small.
@@ -64,7 +64,7 @@ def run(task: str, config: MeshConfig, devices: list) -> tuple[float, dict[str, 
     mesh = make_mesh(config, devices)
     params = init_params(MODEL, jax.random.key(1))
     active = {"encoder": params["encoder"], "head": params["heads"][task]}
-    active = jax.device_put(active, parameter_shardings(active, mesh))
+    active = jax.device_put(active, shardings(active, mesh))
     batch = shard_batch(batches()[task], mesh)
     model = MODEL
     if task == "text":
