@@ -15,14 +15,11 @@ _NUMBERS = ("label", "start", "end")
 
 def pad(ragged: Ragged, rows: np.ndarray, length: int, fill: int) -> np.ndarray:
     """Returns int32 [B, length]: the sequences ``rows`` [B], filled up at the end."""
-    starts = ragged.offsets[rows]
-    sizes = ragged.offsets[rows + 1] - starts
-    place = np.arange(length)
-    inside = place < sizes[:, None]
-    index = np.where(inside, starts[:, None] + place, 0)
-    if not len(ragged.values):
-        return np.full(index.shape, fill, np.int32)
-    return np.where(inside, ragged.values[index], np.int32(fill))
+    starts, place = ragged.offsets[rows], np.arange(length)
+    inside = place < (ragged.offsets[rows + 1] - starts)[:, None]
+    padded = np.full(inside.shape, fill, np.int32)
+    padded[inside] = ragged.values[(starts[:, None] + place)[inside]]
+    return padded
 
 
 def measure_rows(features: Features) -> np.ndarray:
@@ -44,12 +41,7 @@ def look_up(features: Features, rows: np.ndarray) -> Arrays:
 
 
 def collate(features: Features, rows: np.ndarray, length: int, query_length: int = 0) -> Arrays:
-    """Returns the arrays of ``rows`` [B], leading axis B.
-
-    Args:
-        length: what sequences are padded to.
-        query_length: what ``tokens`` are padded to where they have partners, ``pair_tokens``.
-    """
+    """Returns the arrays of ``rows`` [B], padded to ``length``; ``tokens`` with partners to ``query_length``."""
     columns: Any = features.columns
     arrays = {name: columns[name][rows] for name in _NUMBERS if name in columns}
     if features.kind == "choice":

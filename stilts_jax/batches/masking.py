@@ -11,7 +11,7 @@ import numpy as np
 from stilts_jax.batches.collate import Arrays, look_up
 from stilts_jax.batches.schedule import draw_uniform
 from stilts_jax.errors import ConfigError
-from stilts_jax.features.ragged import Segments, copy_ranges, join
+from stilts_jax.features.ragged import Segments, join
 from stilts_jax.features.records import PAD_ID, Features, Ragged
 from stilts_jax.tokenization import FIRST_PIECE_ID
 
@@ -21,11 +21,8 @@ class Masking:
     """How tokens are masked.
 
     Attributes:
-        mask_id: the id of ``<mask>``.
-        vocab_size: ids that random tokens are drawn from (specials excepted).
-        rate: the share of tokens that are predicted.
-        mask_share: of these, the share that become ``<mask>``.
-        random_share: of these, the share that become a random token; the others stay.
+        rate: the share of tokens that are predicted. Of these, ``mask_share`` become ``<mask>``, ``random_share`` a
+            random token of the vocabulary without its specials; the others stay.
     """
 
     mask_id: int
@@ -39,26 +36,16 @@ class Masking:
         if not 0 < self.rate < 1 or min(shares) < 0 or sum(shares) > 1:
             raise ConfigError(f"A mask rate of {self.rate} with shares of {shares} is not possible.")
 
-    def count_places(self, length: int) -> int:
-        """How many places a row of ``length`` has for predicted tokens; static, whatever is in the row."""
-        return max(1, round(self.rate * length))
-
 
 def mask_tokens(tokens: np.ndarray, masking: Masking, seed: int, step: int) -> Arrays:
-    """Masks a global batch.
+    """Masks the ``tokens`` [B, T] of a global batch.
 
-    In each row exactly the rate's share of the tokens is predicted (one at least, where there is any);
-    specials (``<unk>`` among them) and padding never.
-
-    Args:
-        tokens: int32 [B, T]
-
-    Returns:
-        ``tokens`` [B, T], ``masked_positions`` and ``masked_targets`` int32 [B, M], ``masked_weights``
-        float32 [B, M], 0 at places that are not used.
+    In each row exactly the rate's share of the tokens is predicted (one at least, where there is any); specials
+    (``<unk>`` among them) and padding never. Returns ``tokens`` [B, T], ``masked_positions`` and ``masked_targets``
+    int32 [B, M], and ``masked_weights`` float32 [B, M], which is 0 at places that are not used.
     """
     rows, length = tokens.shape
-    places = masking.count_places(length)
+    places = max(1, round(masking.rate * length))  # static, whatever is in the rows
     eligible = tokens >= FIRST_PIECE_ID
     draws = draw_uniform(seed, "masking", step, 3 * tokens.size).reshape(3, rows, length)
     available = eligible.sum(axis=1)
@@ -89,13 +76,9 @@ def mask_tokens(tokens: np.ndarray, masking: Masking, seed: int, step: int) -> A
 
 
 def pack(lengths: np.ndarray, capacity: int) -> Ragged:
-    """Puts sequences into as few rows as it can: the longest first, each into the fullest row that holds it.
+    """Puts sequences of ``lengths`` [N] into as few rows as it can; returns the sequence numbers of each row.
 
-    Args:
-        lengths: [N], each at most ``capacity``.
-
-    Returns:
-        The sequence numbers of each row.
+    The longest come first, each into the fullest row that holds it.
     """
     rows: list[list[int]] = []
     by_space: list[list[int]] = [[] for _ in range(capacity + 1)]
@@ -117,11 +100,9 @@ def pack(lengths: np.ndarray, capacity: int) -> Ragged:
 
 
 class PackedText:
-    """The chunks of mlm features, packed into rows of one language each; a chunk with a picture has a row of its own.
+    """The chunks of mlm features in rows of ``length`` tokens and one language, which ``group`` [rows] numbers.
 
-    Attributes:
-        group: [rows] the language of each row, numbered from 0.
-        length: tokens of a row.
+    A chunk with a picture has a row of its own.
     """
 
     def __init__(self, features: Features, length: int) -> None:
@@ -154,16 +135,17 @@ class PackedText:
         """Returns tokens, segments (from 1; 0 = pad) and positions (from 0 in each segment), [B, length]."""
         tokens, packed, shape = self._tokens, self._rows, (len(rows), self.length)
         members = join(Segments(packed.values, packed.offsets[rows], packed.lengths[rows]), rows=len(rows))
-        sizes = tokens.lengths[members.values]
-        row = np.repeat(np.arange(len(rows)), members.lengths)
-        before = np.cumsum(sizes) - sizes
-        first_of_row = members.offsets[:-1][row]
-        starts = row * self.length + before - before[first_of_row]
-        result = np.full(len(rows) * self.length, PAD_ID, np.int32)
-        copy_ranges(result, starts, tokens.values, tokens.offsets[members.values], sizes)
-        segments, positions = np.zeros_like(result), np.zeros_like(result)
-        inside = np.arange(sizes.sum()) - np.repeat(before, sizes)
-        place = np.repeat(starts, sizes) + inside
-        segments[place] = np.repeat(np.arange(len(members.values)) - first_of_row + 1, sizes)
-        positions[place] = inside
-        return result.reshape(shape), segments.reshape(shape), positions.reshape(shape)
+        chunks = Segments(tokens.values, tokens.offsets[members.values], tokens.lengths[members.values])
+        flat = join(chunks, rows=len(members.values))
+        inside = np.arange(self.length) < np.diff(flat.offsets[members.offsets])[:, None]
+        first_of_row = np.repeat(members.offsets[:-1], members.lengths)
+        found = []
+        for fill, values in (
+            (PAD_ID, flat.values),
+            (0, np.repeat(np.arange(len(flat)) - first_of_row + 1, flat.lengths)),
+            (0, np.arange(len(flat.values)) - np.repeat(flat.offsets[:-1], flat.lengths)),
+        ):
+            array = np.full(shape, fill, np.int32)
+            array[inside] = values
+            found.append(array)
+        return tuple(found)

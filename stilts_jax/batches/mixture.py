@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from stilts_jax.batches.plan import TrainingBatches
 from stilts_jax.batches.schedule import Schedule
 from stilts_jax.errors import ConfigError
@@ -16,9 +18,7 @@ class Sampler:
 
     Attributes:
         kind: uniform: each as often; proportional: by its number of rows; capped: likewise, but no more than
-            ``cap`` rows count; temperature: rows to the power of 1/``temperature``; weights: as given.
-        cap: rows of a task that count, at most. Phase lengths count them whatever the kind (``count_steps``).
-        weights: by task.
+            ``cap`` rows count; temperature: rows to the power of 1/``temperature``; weights: as given, by task.
     """
 
     kind: Literal["uniform", "proportional", "capped", "temperature", "weights"] = "capped"
@@ -45,12 +45,7 @@ class Sampler:
 
 
 def count_steps(tasks: Sequence[tuple[int, float, int]], cap: int = 131072) -> int:
-    """The length of a phase: the sum of epochs * ceil(min(rows, cap) / batch size).
-
-    Args:
-        tasks: (rows, epochs, batch size) of each.
-        cap: rows of a task that count, at most.
-    """
+    """The length of a phase: the sum of epochs * ceil(min(rows, cap) / batch size) over (rows, epochs, batch size)."""
     return sum(round(epochs * -(-min(rows, cap) // batch_size)) for rows, epochs, batch_size in tasks)
 
 
@@ -73,5 +68,5 @@ class Mixture:
 
     def batch_at(self, step: int) -> Batch:
         """The next batch of the task whose turn it is."""
-        number, occurrence = self._schedule.at(step)
+        number, occurrence = self._schedule.take(np.array([step]))[:, 0].tolist()
         return self._tasks[number].batch_at(occurrence)

@@ -14,7 +14,7 @@ import numpy as np
 
 from stilts_jax.batches.collate import Arrays, collate, measure_rows
 from stilts_jax.batches.masking import Masking, PackedText
-from stilts_jax.batches.schedule import Rows, ShuffledRows, SmoothedRows, draw_permutation
+from stilts_jax.batches.schedule import draw_permutation, shuffled_rows, smoothed_rows
 from stilts_jax.errors import DataError
 from stilts_jax.features.records import Batch, Features
 
@@ -24,11 +24,6 @@ _WORTH = 1.01  # fewer lengths are taken where they cost no more than this besid
 # Up to here lengths are multiples of a quarter, and up to twice that of a half, of what longer ones are multiples of: a
 # fixed step would be half of a short row.
 _SHORT = 32
-
-
-def round_up(value: int, multiple: int) -> int:
-    """Returns the least multiple that is not below ``value``."""
-    return -(-value // multiple) * multiple
 
 
 def round_lengths(lengths: np.ndarray, multiple: int) -> np.ndarray:
@@ -47,24 +42,19 @@ def bucket_lengths(
     limit: int | None = None,
     price: float = 0.0,
 ) -> tuple[int, ...]:
-    """Chooses the few lengths to pad to that cost least, by dynamic programming; each is a compilation.
+    """Chooses the few lengths, ascending, to pad to that cost least, by dynamic programming; each is a compilation.
 
     Args:
         lengths: [N] the lengths to pad: of batches in training, of rows in prediction.
         longest: what must fit, whether or not it is among ``lengths``.
-        max_count: takes fewer where more would save next to nothing.
-        multiple: see ``round_lengths``.
+        max_count: lengths at most; fewer are taken where more would save next to nothing.
         limit: what no length may exceed (the encoder's positions); wins over ``multiple``.
         price: padding that one more length must save, in the tokens of ``lengths``.
-
-    Returns:
-        Ascending lengths; the last one holds ``longest``.
     """
     rounded = round_lengths(np.append(lengths, longest), multiple)
     sizes, counts = np.unique(np.minimum(rounded, limit or rounded[-1]), return_counts=True)
     before = np.concatenate([[0], np.cumsum(counts)])
-    # costs[j]: the least padded size of the first j sizes, with k lengths; cut[k][j]: where the last one
-    # begins.
+    # costs[j]: the least padded size of the first j sizes, with k lengths; cuts[k][j]: where the last one begins.
     costs = np.where(np.arange(len(sizes) + 1) == 0, 0.0, np.inf)
     totals, cuts = [], []
     for number in range(min(max_count, len(sizes))):
@@ -91,11 +81,9 @@ class TrainingBatches:
     """The batches of one task.
 
     Attributes:
-        task: goes into each batch.
         num_rows: rows of an epoch (of mlm: packed rows).
         steps_per_epoch: batches that see each row once; the last of them may be shared with the next epoch.
-        buckets: lengths that ``tokens`` may have (``pair_tokens``, where there are pairs).
-        query_buckets: lengths that ``tokens`` may have where there are pairs.
+        shapes: those that a batch can have, rows and lengths; each is compiled once.
     """
 
     def __init__(
@@ -116,10 +104,8 @@ class TrainingBatches:
 
         Args:
             features: one split, built for training.
-            batch_size: rows of a global batch.
             max_length: the longest padded length; in masked language modelling the length of every packed row.
             window: W, the number of batches that are sorted together; 1 is a plain shuffle.
-            max_buckets: the largest number of padded lengths.
             price: tokens of padding that one more padded length must save in a step, on average.
             masking: needed by masked language modelling only.
             alpha: in masked language modelling, a language is drawn in proportion to its rows to this power.
@@ -131,34 +117,28 @@ class TrainingBatches:
         self.task, self._features = task, features
         self._masking = masking if features.kind == "mlm" else None
         self._batch_size, self._seed, self._window = batch_size, seed, window
-        self.query_buckets: tuple[int, ...] = ()
-        self._rows: Rows
+        self._queries: tuple[int, ...] = ()  # padded lengths of ``tokens`` that have partners
         if self._masking:
             if features.pictures:  # rows are not packed, so they need not be longer than the longest
                 longest = measure_rows(features).max(keepdims=True)
                 max_length = min(max_length, int(round_lengths(longest, 8)[0]))
             self._packed = PackedText(features, max_length)
             self._lengths = np.full(len(self._packed), max_length)
-            self._rows = SmoothedRows(self._packed.group, alpha, seed)
-            self.buckets: tuple[int, ...] = (max_length,)
+            self._rows = smoothed_rows(self._packed.group, alpha, seed)
+            self._buckets: tuple[int, ...] = (max_length,)
         else:
             columns: Any = features.columns
             self._lengths = measure_rows(features)
-            self._rows = ShuffledRows(len(features), seed)
+            self._rows = shuffled_rows(len(features), seed)
             paired = "pair_tokens" in columns
             count = max(max_buckets // 2, 1) if paired else max_buckets
-            self.buckets = self._choose(self._lengths, count, price, max_length)
+            self._buckets = self._choose(self._lengths, count, price, max_length)
             if paired:
-                self.query_buckets = self._choose(columns["tokens"].lengths, min(2, max_buckets), price, None)
+                self._queries = self._choose(columns["tokens"].lengths, min(2, max_buckets), price, None)
         self.num_rows = len(self._lengths)
         self.steps_per_epoch = -(-self.num_rows // batch_size)
-
-    @property
-    def shapes(self) -> tuple[tuple[int, ...], ...]:
-        """The shapes that a batch can have: rows and lengths; each is compiled once."""
-        if self.query_buckets:
-            return tuple((self._batch_size, q, p) for q in self.query_buckets for p in self.buckets)
-        return tuple((self._batch_size, length) for length in self.buckets)
+        queries = [(query,) for query in self._queries] or [()]
+        self.shapes = tuple((batch_size, *query, length) for query in queries for length in self._buckets)
 
     def describe(self) -> str:
         """One line for the log."""
@@ -175,21 +155,20 @@ class TrainingBatches:
     def batch_at(self, step: int) -> Batch:
         """Returns the batch of ``step``."""
         rows = self.rows_at(step)
-        length = find_bucket(self.buckets, int(self._lengths[rows].max()))
         if self._masking:
             arrays = self._packed.mask(rows, self._masking, self._seed, step)
         else:
             columns: Any = self._features.columns
-            query = self.query_buckets and find_bucket(
-                self.query_buckets, int(columns["tokens"].lengths[rows].max())
-            )
-            arrays = collate(self._features, rows, length, query or 0)
+            longest = int(columns["tokens"].lengths[rows].max()) if self._queries else 0
+            query = find_bucket(self._queries, longest) if self._queries else 0
+            length = find_bucket(self._buckets, int(self._lengths[rows].max()))
+            arrays = collate(self._features, rows, length, query)
         return Batch(self.task, arrays | {"weight": np.ones(len(rows), np.float32)}, rows)
 
     def _order_window(self, window: int) -> np.ndarray:
         """int64 [W, batch_size]"""
         size = self._window * self._batch_size
-        rows = self._rows.take(np.arange(window * size, (window + 1) * size))
+        rows = self._rows(np.arange(window * size, (window + 1) * size))
         if self._window == 1:
             return rows[None]
         batches = rows[np.argsort(self._lengths[rows], kind="stable")].reshape(self._window, self._batch_size)
@@ -206,8 +185,7 @@ class TrainingBatches:
 
 
 class PredictionStream:
-    """Batches in which every row occurs exactly once, the longest first (so that memory runs out at once, or
-    never).
+    """Batches in which every row occurs exactly once, the longest first: memory runs out at once, or never.
 
     A batch takes the next longest rows, padded to the bucket of the longest; the number of rows is static for
     a bucket. So only the last batch is filled up: it repeats a row with weight 0.
@@ -233,8 +211,6 @@ class PredictionStream:
 
         Args:
             tokens_per_batch: tokens, padding included, that a batch has at most (if its rows can be so few).
-            max_buckets: lengths at most.
-            multiple: what lengths are multiples of.
             price: tokens of padding that one more length must save.
             row_multiple: what numbers of rows are multiples of (devices of all hosts).
             masking: for mlm; the same tokens are masked whenever the stream is read.
@@ -243,7 +219,7 @@ class PredictionStream:
         self._masking = masking if features.kind == "mlm" else None
         lengths, columns = measure_rows(features), dict[str, Any](features.columns)
         if self._masking and len(features):
-            self._packed = PackedText(features, round_up(int(lengths.max()), multiple))
+            self._packed = PackedText(features, -(-int(lengths.max()) // multiple) * multiple)
             lengths = np.full(len(self._packed), self._packed.length)
         self._order = np.argsort(-lengths, kind="stable")
         ordered = lengths[self._order]
@@ -261,7 +237,9 @@ class PredictionStream:
             tokens = length * width + features.visual_tokens
             rows = max(tokens_per_batch // tokens // row_multiple, 1) * row_multiple
             if first + rows > len(lengths) and all(shape[1:] != (rows, length) for shape in self._plan):
-                rows = round_up(len(lengths) - first, row_multiple)  # alone of its shape: no need to be full
+                rows = (
+                    -(-(len(lengths) - first) // row_multiple) * row_multiple
+                )  # alone of its shape: no need to be full
             self._plan.append((first, rows, length))
             first += rows
         self.shapes = tuple(dict.fromkeys((rows, length) for _, rows, length in self._plan))

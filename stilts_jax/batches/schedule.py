@@ -1,29 +1,25 @@
 """Endless orders that can be entered anywhere: of rows, and of what to take next of several things.
 
-Random numbers are a function of where they are used, not of what was drawn before, so that a run that is resumed sees
-the same batches. Only raw bits of a counter-based generator are used: numpy keeps those the same from version to
-version, which it does not promise of ``permutation`` or ``integers``.
+Random numbers are a function of where they are used, not of what was drawn before, so that a resumed run sees the same
+batches. Only raw bits of a counter-based generator are used, which numpy keeps the same from version to version.
 """
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Protocol
 
 import numpy as np
 
 from stilts_jax.errors import ConfigError
 
+Rows = Callable[[np.ndarray], np.ndarray]  # the row numbers at some positions of an endless stream
 _UNIT = 2**60  # shares are whole numbers of these, so that counts are exact at any step
 
 
 def draw_bits(seed: int, purpose: str, index: int, count: int) -> np.ndarray:
     """Returns uint64 [count], a pure function of its arguments.
 
-    Args:
-        seed: the run's seed.
-        purpose: keeps streams apart (order, masking, ...).
-        index: epoch, window, step: what the draw belongs to.
+    ``purpose`` keeps streams apart; ``index`` is the epoch, window or step that the draw belongs to.
     """
     key = np.array([seed % 2**64, zlib.crc32(purpose.encode())], np.uint64)
     counter = np.array([0, 0, index, 0], np.uint64)  # the lowest word counts the draws
@@ -40,34 +36,20 @@ def draw_uniform(seed: int, purpose: str, index: int, count: int) -> np.ndarray:
     return (draw_bits(seed, purpose, index, count) >> np.uint64(11)) * 2.0**-53
 
 
-class Rows(Protocol):
-    """An endless stream of row numbers."""
-
-    def take(self, positions: np.ndarray) -> np.ndarray:
-        """Returns the rows at ``positions`` [P]."""
-
-
-def _by_block(positions: np.ndarray, size: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Yields the number of each block of ``size``, which of the positions lie in it, and their places there."""
+def _take(block: Callable[[int], np.ndarray], size: int, positions: np.ndarray) -> np.ndarray:
+    """Returns the columns ``positions`` of an endless array that is made in blocks of ``size`` columns."""
     numbers, places = np.divmod(positions, size)
-    for number in range(int(numbers.min()), int(numbers.max()) + 1):
-        chosen = numbers == number
-        yield number, chosen, places[chosen]
+    parts = [block(number)[..., places[numbers == number]] for number in np.unique(numbers).tolist()]
+    order = np.argsort(numbers, kind="stable")
+    found = np.empty((*parts[0].shape[:-1], len(positions)), np.int64)
+    found[..., order] = np.concatenate(parts, axis=-1)
+    return found
 
 
-class ShuffledRows:
-    """Epoch after epoch, each a permutation of its own of rows 0 to ``count - 1``."""
-
-    def __init__(self, count: int, seed: int, purpose: str = "rows") -> None:
-        self._count = count
-        self._permutation = lru_cache(maxsize=4)(lambda epoch: draw_permutation(seed, purpose, epoch, count))
-
-    def take(self, positions: np.ndarray) -> np.ndarray:
-        """Returns the rows at ``positions`` [P]."""
-        rows = np.empty(len(positions), np.int64)
-        for epoch, chosen, places in _by_block(positions, self._count):
-            rows[chosen] = self._permutation(epoch)[places]
-        return rows
+def shuffled_rows(count: int, seed: int, purpose: str = "rows") -> Rows:
+    """Returns a stream of epochs, each a permutation of its own of rows 0 to ``count - 1``."""
+    permutation = lru_cache(maxsize=4)(lambda epoch: draw_permutation(seed, purpose, epoch, count))
+    return lambda positions: _take(permutation, count, positions)
 
 
 class Schedule:
@@ -95,54 +77,41 @@ class Schedule:
         self._seed, self._purpose = seed, purpose
         self._make = lru_cache(maxsize=4)(self._make_block)
 
-    def at(self, step: int) -> tuple[int, int]:
-        """Returns which thing comes at ``step``, and how often it came before."""
-        item, occurrence = self._make(step // self.block)[:, step % self.block].tolist()
-        return item, occurrence
-
     def take(self, steps: np.ndarray) -> np.ndarray:
-        """Returns both for many steps [P] that lie close together: int64 [2, P]."""
-        found = np.empty((2, len(steps)), np.int64)
-        for number, chosen, places in _by_block(steps, self.block):
-            found[:, chosen] = self._make(number)[:, places]
-        return found
-
-    def _count_before(self, block: int) -> np.ndarray:
-        """int64 [things]: how often each comes in the first ``block`` blocks. Python ints don't overflow."""
-        return np.diff([0, *(block * self.block * border // _UNIT for border in self._borders)])
+        """Returns which thing comes at each step, and how often it came before: int64 [2, P]."""
+        return _take(self._make, self.block, steps)
 
     def _make_block(self, number: int) -> np.ndarray:
-        before = self._count_before(number)
-        counts = self._count_before(number + 1) - before
+        # How often each comes before a block; Python's integers don't overflow.
+        before, after = (
+            np.diff([0, *(block * self.block * border // _UNIT for border in self._borders)])
+            for block in (number, number + 1)
+        )
         item, occurrence = block = np.empty((2, self.block), np.int64)
         order = draw_permutation(self._seed, self._purpose, number, self.block)
-        item[order] = np.repeat(np.arange(len(counts)), counts)
-        for thing in np.flatnonzero(counts):
-            occurrence[item == thing] = before[thing] + np.arange(counts[thing])
+        item[order] = np.repeat(np.arange(len(before)), after - before)
+        for thing in np.flatnonzero(after - before):
+            occurrence[item == thing] = np.arange(before[thing], after[thing])
         return block
 
 
-class SmoothedRows:
-    """Rows of several groups, a group as often as ``its number of rows ** alpha`` says.
+def smoothed_rows(group: np.ndarray, alpha: float, seed: int) -> Rows:
+    """Returns a stream of the rows of several groups, a group as often as ``its number of rows ** alpha`` says.
 
     Args:
         group: [N] the group of each row; each group from 0 on has one at least.
         alpha: 1 is proportional, 0 uniform; XLM-R was pre-trained with 0.3.
     """
+    members = [np.flatnonzero(group == number) for number in range(int(group.max()) + 1)]
+    schedule = Schedule([float(len(rows)) ** alpha for rows in members], seed, block=256, purpose="groups")
+    orders = [shuffled_rows(len(rows), seed, f"rows of group {n}") for n, rows in enumerate(members)]
 
-    def __init__(self, group: np.ndarray, alpha: float, seed: int) -> None:
-        self._rows = [np.flatnonzero(group == number) for number in range(int(group.max()) + 1)]
-        weights = [float(len(rows)) ** alpha for rows in self._rows]
-        self._schedule = Schedule(weights, seed, block=256, purpose="groups")
-        self._orders = [
-            ShuffledRows(len(rows), seed, f"rows of group {number}") for number, rows in enumerate(self._rows)
-        ]
-
-    def take(self, positions: np.ndarray) -> np.ndarray:
-        """Returns the rows at ``positions`` [P]."""
-        groups, occurrences = self._schedule.take(positions)
+    def take(positions: np.ndarray) -> np.ndarray:
+        groups, occurrences = schedule.take(positions)
         rows = np.empty(len(positions), np.int64)
         for number in np.unique(groups):
             chosen = groups == number
-            rows[chosen] = self._rows[number][self._orders[number].take(occurrences[chosen])]
+            rows[chosen] = members[number][orders[number](occurrences[chosen])]
         return rows
+
+    return take

@@ -100,55 +100,41 @@ def test_rows_arrive_padded_to_a_bucket_with_their_labels():
     assert f"{len(batches.shapes)} shapes" in batches.describe()
 
 
-def test_choices_have_an_axis_of_their_own(tokenizer, lines):
-    examples = [ChoiceExample("", lines[i], tuple(lines[i : i + 2 + i % 3]), 0) for i in range(20)]
-    features = build_features("choice", {"en": examples}, tokenizer, FeatureSettings(40), training=True)
-    batches = make_batches(features)
+@pytest.mark.parametrize("kind", ["choice", "tag", "span", "embed"])
+def test_every_kind_arrives_padded_as_a_loop_would_pad_it(tokenizer, lines, kind):
+    examples = {
+        "choice": [ChoiceExample("", lines[i], tuple(lines[i : i + 2 + i % 3]), 0) for i in range(20)],
+        "tag": [TagExample("", (words := tuple(line.split())), tuple(range(len(words)))) for line in lines],
+        "span": [SpanExample("", "a b", line, ((line[:3].strip(), 0),)) for line in lines if line[0] != " "],
+        "embed": [EmbedExample("", line, " ".join(lines[i : i + 3])) for i, line in enumerate(lines)],
+    }[kind]
+    features = build_features(kind, {"en": examples}, tokenizer, FeatureSettings(40, 20, 9), training=True)
+    batches, columns = make_batches(features, max_length=40), features.columns
+    assert 1 <= len(batches.shapes) <= 8
     for step in range(8):
         batch = batches.batch_at(step)
-        tokens, mask = batch.arrays["tokens"], batch.arrays["choice_mask"]
-        assert tokens.shape[:2] == mask.shape == (4, 4) and tokens.shape[2] <= 40
-        for number, row in enumerate(batch.rows):
-            count = 2 + row % 3
-            assert mask[number].tolist() == [True] * count + [False] * (4 - count)
-            for choice in range(4):
-                first = features.columns["first_choice"][row]
-                expected = features.columns["tokens"][first + choice if choice < count else first]
-                np.testing.assert_array_equal(tokens[number, choice][: len(expected)], expected)
-                assert (tokens[number, choice][len(expected) :] == 1).all()
-
-
-def test_tags_and_spans_stay_aligned(tokenizer, lines):
-    tagged = [TagExample("", tuple(line.split()), tuple(range(len(line.split())))) for line in lines]
-    features = build_features("tag", {"en": tagged}, tokenizer, FeatureSettings(30), training=True)
-    batch = make_batches(features).batch_at(3)
-    assert batch.arrays["tags"].shape == batch.arrays["tokens"].shape
-    for number, row in enumerate(batch.rows):
-        expected = features.columns["tags"][row]
-        np.testing.assert_array_equal(batch.arrays["tags"][number][: len(expected)], expected)
-        assert (batch.arrays["tags"][number][len(expected) :] == -1).all()
-    asked = [SpanExample("", "a b", line, ((line[:3].strip(), 0),)) for line in lines if line[0] != " "]
-    features = build_features("span", {"en": asked}, tokenizer, FeatureSettings(30, 8, 9), training=True)
-    batch = make_batches(features).batch_at(2)
-    np.testing.assert_array_equal(batch.arrays["start"], features.columns["start"][batch.rows])
-    np.testing.assert_array_equal(batch.arrays["end"], features.columns["end"][batch.rows])
-    assert "context_mask" not in batch.arrays
-
-
-def test_pairs_have_two_lengths_and_few_shapes(tokenizer, lines):
-    examples = [EmbedExample("", line, " ".join(lines[i : i + 3])) for i, line in enumerate(lines)]
-    features = build_features("embed", {"en": examples}, tokenizer, FeatureSettings(128, 32), training=True)
-    batches = make_batches(features, max_length=128)
-    assert 1 <= len(batches.shapes) <= 8
-    for step in range(40):
-        batch = batches.batch_at(step)
-        first, second = batch.arrays["tokens"], batch.arrays["pair_tokens"]
-        assert (4, first.shape[1], second.shape[1]) in batches.shapes
-        for name, array in batch.arrays.items():
+        arrays = dict(batch.arrays)
+        assert arrays.pop("weight").tolist() == [1.0] * 4
+        assert ("choice_mask" in arrays, "context_mask" in arrays) == (kind == "choice", False)
+        if kind == "choice":
+            mask, tokens, label = arrays.pop("choice_mask"), arrays.pop("tokens"), arrays.pop("label")
+            assert not arrays and tokens.shape[:2] == mask.shape == (4, 4) and not label.any()
             for number, row in enumerate(batch.rows):
-                if name != "weight":
-                    expected = features.columns[name][row]
-                    np.testing.assert_array_equal(array[number][: len(expected)], expected)
+                count, first = 2 + row % 3, columns["first_choice"][row]
+                assert mask[number].tolist() == [True] * count + [False] * (4 - count)
+                for choice in range(4):
+                    expected = columns["tokens"][first + choice if choice < count else first].tolist()
+                    assert tokens[number, choice].tolist() == expected + [1] * (
+                        tokens.shape[2] - len(expected)
+                    )
+            continue
+        lengths = [array.shape[1] for name, array in arrays.items() if name in ("tokens", "pair_tokens")]
+        assert (4, *lengths) in batches.shapes
+        for name, array in arrays.items():
+            for number, row in enumerate(batch.rows):
+                expected = np.atleast_1d(columns[name][row]).tolist()
+                fill = [-1 if name == "tags" else 1] * (array[number].size - len(expected))
+                assert np.atleast_1d(array[number]).tolist() == expected + fill
 
 
 def test_running_text_is_packed_and_masked_anew_each_step(tokenizer, lines):
