@@ -1,30 +1,36 @@
 """From examples to rows of one kind: flat token columns with offsets.
 
 Texts are tokenized in large batches on all cores, each distinct one once, and rows are put together by index
-arithmetic; no Python loop runs over tokens. Tagging and question answering have files of their own.
+arithmetic; no Python loop runs over tokens. Question answering has a file of its own.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
 
 from stilts_jax.errors import DataError
-from stilts_jax.features.ragged import Segments, join
+from stilts_jax.features.ragged import (
+    PAIR_SPECIALS,
+    SINGLE_SPECIALS,
+    Columns,
+    FeatureSettings,
+    Segments,
+    Work,
+    join,
+)
 from stilts_jax.features.records import IGNORE, Features, Ragged
-from stilts_jax.features.settings import PAIR_SPECIALS, SINGLE_SPECIALS, FeatureSettings, Work
 from stilts_jax.features.span import build_span
-from stilts_jax.features.tag import build_tag
 from stilts_jax.progress import SILENT, Progress
-from stilts_jax.tasks.spec import Example, Kind
-from stilts_jax.tokenization import CLS_ID, SEP_ID, Tokenizer
+from stilts_jax.tasks.spec import Example, Kind, TagExample
+from stilts_jax.tokenization import CLS_ID, SEP_ID, UNK_ID, Tokenizer
 
 __all__ = ["FEATURE_VERSION", "FEATURIZERS", "FeatureSettings", "build_features"]
 
-FEATURE_VERSION = 1  # raised when a featurizer changes rows; part of the cache's key
-
-Columns = dict[str, np.ndarray | Ragged]
+FEATURE_VERSION = 1  # raised when a featurizer changes rows; part of the keys of phases and of the cache
+_MAX_SUBWORDS = 100  # a longer "word" (a URL, a line of dashes) becomes one <unk>
 
 
 def build_features(
@@ -37,16 +43,9 @@ def build_features(
     fingerprint: str = "",
     progress: Progress = SILENT,
 ) -> Features:
-    """Tokenizes the examples of one split, all languages together.
+    """Tokenizes the examples of one split, all languages together, each in reading order.
 
-    Args:
-        examples: by language, in reading order.
-        training: whether the rows will be trained on: then gold must be there, and columns that only
-            predictions need are left out.
-        fingerprint: what the features will carry.
-
-    Raises:
-        DataError: an example to train on has no gold.
+    Rows to train on must have gold, and lack the columns that only predictions need.
     """
     if training:
         _check_gold(kind, examples)
@@ -76,14 +75,10 @@ def _check_gold(kind: Kind, examples: Mapping[str, Sequence[Any]]) -> None:
 def truncate_longest_first(
     first: np.ndarray, second: np.ndarray, budget: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the lengths that two texts keep when the longer one loses its end, token by token.
+    """Returns the lengths that two texts keep, of ``budget`` tokens together, when the longer one loses its end.
 
-    The closed form of ``tokenizers``: both keep half where both are longer than half; an odd token goes to the
-    longer one, to the second if they are equal.
-
-    Args:
-        first: int64 [N] lengths; ``second`` likewise.
-        budget: tokens that the two may have together.
+    The closed form of ``tokenizers``, which goes token by token: both keep half where both are longer than half; an
+    odd token goes to the longer one, to the second if they are equal.
     """
     shorter, longer = np.minimum(first, second), np.maximum(first, second)
     keep_shorter = np.minimum(shorter, np.maximum(budget // 2, budget - longer))
@@ -132,6 +127,48 @@ def _build_choice(examples: Sequence[Any], work: Work) -> Columns:
     }
 
 
+def _build_tag(examples: Sequence[TagExample], work: Work) -> Columns:
+    """Columns ``tokens``, ``tags`` and ``word``, the latter two aligned with the tokens.
+
+    A word without subwords, or with absurdly many, becomes one ``<unk>``, so that every word has exactly one
+    first subword. A sentence that is too long goes on in the next row, at a word's border. Tags are IGNORE where
+    gold is blanked.
+    """
+    counts = np.array([len(example.words) for example in examples], np.int64)
+    budget = work.settings.max_length - SINGLE_SPECIALS
+    (words,) = work.tokenize([word for example in examples for word in example.words])
+    odd = (words.lengths == 0) | (words.lengths > min(_MAX_SUBWORDS, budget))
+    words = Segments(
+        np.append(words.values, np.int32(UNK_ID)),
+        np.where(odd, len(words.values), words.starts),
+        np.where(odd, 1, words.lengths),
+    )
+    # All words in reading order, laid end to end: a row is then one stretch of it.
+    text = join(words, rows=len(odd))
+    word_starts, sentence_starts = text.offsets, np.concatenate([[0], np.cumsum(counts)])
+    tags, word = (np.full(len(text.values), IGNORE, np.int32) for _ in range(2))
+    gold = [example.tags or [IGNORE] * len(example.words) for example in examples]
+    tags[word_starts[:-1]] = np.fromiter(chain.from_iterable(gold), np.int32, len(text))
+    word[word_starts[:-1]] = np.arange(len(text)) - np.repeat(sentence_starts[:-1], counts)
+
+    pieces, starts = [], word_starts.tolist()
+    for sentence, (begin, end) in enumerate(pairwise(sentence_starts.tolist())):
+        while starts[end] - starts[begin] > budget:  # as many words as fit: none is longer than the budget
+            stop = bisect_right(starts, starts[begin] + budget) - 1
+            pieces.append((sentence, begin, stop))
+            begin = stop
+        pieces.append((sentence, begin, end))
+    example, first, last = np.array(pieces, np.int64).reshape(-1, 3).T
+    stretch = Segments(text.values, word_starts[first], word_starts[last] - word_starts[first])
+    rows = len(example)
+    return {
+        "example": example,
+        "tokens": join(CLS_ID, stretch, SEP_ID, rows=rows),
+        "tags": join(IGNORE, stretch._replace(values=tags), IGNORE, rows=rows),
+        "word": join(IGNORE, stretch._replace(values=word), IGNORE, rows=rows),
+    }
+
+
 def _build_embed(examples: Sequence[Any], work: Work) -> Columns:
     """Returns ``<s> text </s>``, and in training the partner's as ``pair_tokens``.
 
@@ -174,7 +211,7 @@ def _labels(examples: Sequence[Any]) -> np.ndarray:
 FEATURIZERS: Mapping[Kind, Callable[[Sequence[Any], Work], Columns]] = {
     "classify": _build_classify,
     "choice": _build_choice,
-    "tag": build_tag,
+    "tag": _build_tag,
     "span": build_span,
     "embed": _build_embed,
     "mlm": _build_mlm,

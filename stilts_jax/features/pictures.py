@@ -27,56 +27,40 @@ from stilts_jax.tasks.spec import Pictures
 
 MAX_PIXELS = 2**26
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
-_DAMAGE = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    EOFError,
-    IndexError,
-    KeyError,
-    TypeError,
-    Image.DecompressionBombError,
-)
+_DAMAGE = (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, Image.DecompressionBombError)
 
 
-def decode_picture(content: bytes, where: str) -> Image.Image:
-    """Returns a picture in RGB, on white where it is transparent.
+def read_picture(folder: PictureFolder, name: str) -> Image.Image:
+    """Returns one picture of a folder in RGB, on white where it is transparent.
 
     Raises:
         DataError: it is no PNG or JPEG of 8 bits, animated, cut off or far too large.
     """
+    content, where = folder.read(name), str(folder.path / name)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of size, which is checked here before anything is decoded
             picture: Any = Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
         width, height = picture.size
-        if width * height > MAX_PIXELS:
-            raise _refuse(
-                f"it has {width} x {height} pixels, and {MAX_PIXELS:,} are allowed", where, "scale it down"
+        refused = {
+            f"it has {width} x {height} pixels, and {MAX_PIXELS:,} are allowed": width * height > MAX_PIXELS,
+            "it is animated": getattr(picture, "n_frames", 1) > 1,
+            f"its colours are {picture.mode}, not RGB with 8 bits a colour": picture.mode not in _MODES,
+        }
+        for reason in (reason for reason, holds in refused.items() if holds):
+            raise DataError(
+                f"The picture can't be used: {reason}.", where=where, fix="convert or leave it out"
             )
-        if getattr(picture, "n_frames", 1) > 1:
-            raise _refuse("it is animated", where, "keep one frame of it")
-        if picture.mode not in _MODES:
-            raise _refuse(f"its colours are {picture.mode}", where, "convert it to RGB with 8 bits a colour")
-        picture.load()
         if "A" in picture.getbands() or "transparency" in picture.info:
             picture = picture.convert("RGBA")
-            white = Image.new("RGBA", picture.size, "white")
-            return Image.alpha_composite(white, picture).convert("RGB")
+            picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
         return picture.convert("RGB")
     except _DAMAGE as error:
-        raise _refuse(
-            f"it is no PNG or JPEG, or damaged: {error}", where, "fetch or copy it again"
+        raise DataError(
+            f"The picture can't be used: it is no PNG or JPEG, or damaged: {error}.",
+            where=where,
+            fix="fetch or copy it again",
         ) from error
-
-
-def _refuse(reason: str, where: str, fix: str) -> DataError:
-    return DataError(f"The picture can't be used: {reason}.", where=where, fix=fix)
-
-
-def read_picture(folder: PictureFolder, name: str) -> Image.Image:
-    """Returns one picture of a folder."""
-    return decode_picture(folder.read(name), str(folder.path / name))
 
 
 def cut_patches(pixels: np.ndarray, patch: int) -> np.ndarray:
@@ -88,14 +72,9 @@ def cut_patches(pixels: np.ndarray, patch: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Sight:
-    """What is seen of pictures.
+    """What is seen of the pictures below a data root: features of ``encoder``, or (where that is empty) themselves.
 
-    Attributes:
-        root: the data root.
-        cache: the folder of the cache.
-        encoder: whose features are taken; empty: the pictures themselves.
-        size: pixels of a side that pictures are scaled to.
-        patch: pixels of a side of a patch.
+    They are scaled to ``size`` pixels a side, and cut into patches of ``patch`` pixels a side.
     """
 
     root: Path
@@ -114,14 +93,9 @@ class Sight:
 def add_pictures(
     features: Features, examples: Mapping[str, Sequence[Any]], shown: Pictures, sight: Sight
 ) -> Features:
-    """Returns features whose rows point to what a model is shown of the pictures of their examples.
+    """Returns features whose rows point to what a model is ``shown`` of the pictures of their examples.
 
-    Args:
-        examples: those that the features were built of, by language.
-        shown: the pictures themselves, blanks in their place, or those of other examples.
-
-    Raises:
-        DataError: names the picture that can't be used; then nothing is written.
+    Where a picture can't be used, a DataError names it, and nothing is written.
     """
     rows = list(chain.from_iterable(examples.values()))
     named = [example.pictures for example in rows]

@@ -1,26 +1,42 @@
-"""Rows put together from pieces of flat arrays, without a loop over the rows."""
+"""What featurizers share: their settings, tokenized texts, and rows put together of them without a loop over rows."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import numpy as np
 
 from stilts_jax.features.records import Ragged
-from stilts_jax.tokenization import Encoded
+from stilts_jax.settings import LENGTH, POSITIVE, Checked, Range
+from stilts_jax.tokenization import Tokenizer
 
+PAIR_SPECIALS = 4  # <s> A </s></s> B </s>
+SINGLE_SPECIALS = 2  # <s> A </s>
 _BLOCK = 2**20  # values that are copied at a time
+Columns = dict[str, np.ndarray | Ragged]
+
+
+@dataclass(frozen=True)
+class FeatureSettings(Checked):
+    """The settings of a task that change its rows; part of the cache's key.
+
+    Attributes:
+        max_length: tokens of a row at most, specials included.
+        max_query_length: subwords kept of a question (span) or of the first text of a pair (embed).
+        stride: subwords from the beginning of one window of a long context to that of the next (span).
+    """
+
+    group: ClassVar[str] = ""
+    max_length: Annotated[int, Range(PAIR_SPECIALS + 2, int(LENGTH.high))] = 256
+    max_query_length: Annotated[int, POSITIVE] = 64
+    stride: Annotated[int, POSITIVE] = 128
 
 
 class Segments(NamedTuple):
-    """One stretch of ``values`` for each row: ``values[starts[i] : starts[i] + lengths[i]]``.
+    """One stretch of ``values`` for each row, ``values[starts[i] : starts[i] + lengths[i]]``.
 
     Rows may share a stretch, so that a text that occurs often is tokenized and kept once.
-
-    Attributes:
-        values: [V]
-        starts: int64 [N]
-        lengths: int64 [N]
     """
 
     values: np.ndarray
@@ -41,6 +57,25 @@ class Segments(NamedTuple):
         return self._replace(starts=self.starts + self.lengths - lengths, lengths=lengths)
 
 
+@dataclass(frozen=True)
+class Work:
+    """What a featurizer is given besides the examples; without ``training``, columns that predictions need are made."""
+
+    tokenizer: Tokenizer
+    settings: FeatureSettings
+    training: bool
+    advance: Callable[[int], object]
+    say: Callable[[str], None]
+
+    def tokenize(self, *columns: Sequence[str]) -> list[Segments]:
+        """Tokenizes columns of texts; each distinct text once."""
+        unique, inverse = find_unique(text for column in columns for text in column)
+        encoded = self.tokenizer.encode(unique, advance=self.advance)
+        whole = Segments(encoded.ids, encoded.offsets[:-1], np.diff(encoded.offsets))
+        borders = np.cumsum([len(column) for column in columns])[:-1]
+        return [whole.pick(numbers) for numbers in np.split(inverse, borders)]
+
+
 def find_unique(texts: Iterable[str]) -> tuple[list[str], np.ndarray]:
     """Returns the distinct texts in order of appearance, and for each text its number among them."""
     numbers: dict[str, int] = {}
@@ -48,29 +83,17 @@ def find_unique(texts: Iterable[str]) -> tuple[list[str], np.ndarray]:
     return list(numbers), inverse
 
 
-def select(encoded: Encoded, numbers: np.ndarray) -> Segments:
-    """Returns the texts ``numbers`` [N] of ``encoded``."""
-    return Segments(encoded.ids, encoded.offsets[numbers], np.diff(encoded.offsets)[numbers])
-
-
-def copy_ranges(
-    target: np.ndarray,
-    target_starts: np.ndarray,
-    source: np.ndarray,
-    source_starts: np.ndarray,
-    lengths: np.ndarray,
-) -> None:
-    """``target[target_starts[i] + k] = source[source_starts[i] + k]`` for every i and ``k < lengths[i]``."""
-    ends = np.cumsum(lengths)
-    before = ends - lengths
-    total = int(ends[-1]) if len(ends) else 0
+def _copy_ranges(target: np.ndarray, target_starts: np.ndarray, part: Segments) -> None:
+    """Copies each stretch of ``part`` to where it starts in the target."""
+    ends = np.cumsum(part.lengths)
+    before = ends - part.lengths
     # In blocks of rows: the index arrays are several times what is copied.
-    borders = np.searchsorted(ends, np.arange(0, total, _BLOCK), side="right")
-    for first, last in pairwise([*borders.tolist(), len(lengths)]):
+    borders = np.searchsorted(ends, np.arange(0, ends[-1] if len(ends) else 0, _BLOCK), side="right")
+    for first, last in pairwise([*borders.tolist(), len(ends)]):
         rows = slice(first, last)
         index = np.arange(int(before[first]), int(ends[last - 1])) if last > first else np.arange(0)
-        target[np.repeat(target_starts[rows] - before[rows], lengths[rows]) + index] = source[
-            np.repeat(source_starts[rows] - before[rows], lengths[rows]) + index
+        target[np.repeat(target_starts[rows] - before[rows], part.lengths[rows]) + index] = part.values[
+            np.repeat(part.starts[rows] - before[rows], part.lengths[rows]) + index
         ]
 
 
@@ -79,8 +102,7 @@ def join(*parts: Segments | int, rows: int) -> Ragged:
     lengths = np.zeros(rows, np.int64)
     for part in parts:
         lengths += 1 if isinstance(part, int) else part.lengths
-    offsets = np.zeros(rows + 1, np.int64)
-    np.cumsum(lengths, out=offsets[1:])
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
     values = np.empty(offsets[-1], np.int32)
     cursor = offsets[:-1].copy()
     for part in parts:
@@ -88,6 +110,6 @@ def join(*parts: Segments | int, rows: int) -> Ragged:
             values[cursor] = part
             cursor += 1
         else:
-            copy_ranges(values, cursor, part.values, part.starts, part.lengths)
+            _copy_ranges(values, cursor, part)
             cursor += part.lengths
     return Ragged(values, offsets)

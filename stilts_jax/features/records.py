@@ -1,25 +1,24 @@
 """The records that travel from text to the device: ragged columns, features of one kind, batches."""
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import astuple, dataclass, field, replace
+from functools import cached_property, lru_cache
+from itertools import chain
+from typing import Any, get_args
 
 import numpy as np
 
-from stilts_jax.tasks.spec import Kind
+from stilts_jax.tasks.spec import KINDS, Example, Kind
 
 PAD_ID = 1  # XLM-R's <pad>; <s> is 0, </s> is 2, <unk> is 3
 IGNORE = -1  # a target that is not scored
+_EXAMPLES = dict(zip(KINDS, get_args(Example), strict=True))
 
 
 @dataclass(frozen=True)
 class Ragged:
-    """Sequences of unequal length laid end to end.
-
-    Attributes:
-        values: [sum of lengths]
-        offsets: int64 [N + 1]; sequence i is ``values[offsets[i]:offsets[i + 1]]``.
-    """
+    """Sequences laid end to end: sequence i is ``values[offsets[i] : offsets[i + 1]]``, offsets int64 [N + 1]."""
 
     values: np.ndarray
     offsets: np.ndarray
@@ -27,12 +26,8 @@ class Ragged:
     @classmethod
     def from_list(cls, sequences: Sequence[Sequence[int] | np.ndarray], dtype: type = np.int32) -> "Ragged":
         """Lays ``sequences`` end to end."""
-        offsets = np.zeros(len(sequences) + 1, np.int64)
-        np.cumsum([len(sequence) for sequence in sequences], out=offsets[1:])
-        values = np.empty(offsets[-1], dtype)
-        for index, sequence in enumerate(sequences):
-            values[offsets[index] : offsets[index + 1]] = sequence
-        return cls(values, offsets)
+        offsets = np.concatenate([[0], np.cumsum([len(one) for one in sequences], dtype=np.int64)])
+        return cls(np.fromiter(chain.from_iterable(sequences), dtype, offsets[-1]), offsets)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -64,6 +59,7 @@ class Features:
         fingerprint: hash of data bytes, tokenizer, task version and settings.
         pictures: the file of what a model sees of pictures, an array [pictures, patches, width] to which the column
             ``pictures`` points; empty where there are none.
+        skipped: by language, place and reason of each row of the data that could not be used.
     """
 
     kind: Kind
@@ -72,14 +68,14 @@ class Features:
     num_examples: int
     fingerprint: str
     pictures: str = ""
+    skipped: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def picture_shape(self) -> tuple[int, int, int]:
         """Pictures that a row has at most, patches of each, and numbers of a patch; zeros where there are none."""
         if not self.pictures:
             return 0, 0, 0
-        column = self.columns["pictures"]
-        assert isinstance(column, Ragged)
+        column: Any = self.columns["pictures"]
         _, patches, width = open_table(self.pictures).shape
         return max(1, int(column.lengths.max(initial=0))), patches, width
 
@@ -91,6 +87,38 @@ class Features:
 
     def __len__(self) -> int:
         return len(self.columns["example"])
+
+    @cached_property
+    def examples(self) -> dict[str, list[Example]]:
+        """What ``keep_examples`` kept, by language: gold, ids, and the texts that answers are cut from."""
+        column: Any = self.columns["record"]
+        found: dict[str, list[Example]] = {language: [] for language in self.languages}
+        make, text = _EXAMPLES[self.kind], column.values.tobytes()
+        for row in np.flatnonzero(column.lengths).tolist():
+            fields = json.loads(text[column.offsets[row] : column.offsets[row + 1]])
+            found[self.languages[self.columns["language"][row]]].append(make(*map(_as_tuple, fields)))
+        return found
+
+
+def keep_examples(features: Features, examples: Mapping[str, Sequence[Any]]) -> Features:
+    """Returns features that carry the examples they were built of: scoring asks for these and never reads them again.
+
+    The first row of each example holds it, in the column ``record``.
+    """
+    everything = list(chain.from_iterable(examples.values()))
+    owners = np.asarray(features.columns["example"])
+    first = np.diff(owners, prepend=-1) != 0
+    texts = [
+        json.dumps(astuple(everything[owner]), ensure_ascii=False).encode() if here else b""
+        for owner, here in zip(owners.tolist(), first.tolist())
+    ]
+    offsets = np.concatenate([[0], np.cumsum(list(map(len, texts)), dtype=np.int64)])
+    record = Ragged(np.frombuffer(b"".join(texts), np.uint8), offsets)
+    return replace(features, columns={**features.columns, "record": record})
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
 
 
 @dataclass(frozen=True)

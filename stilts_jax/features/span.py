@@ -12,9 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from stilts_jax.errors import ConfigError
-from stilts_jax.features.ragged import Segments, find_unique, join
+from stilts_jax.features.ragged import PAIR_SPECIALS, Columns, Segments, Work, find_unique, join
 from stilts_jax.features.records import IGNORE, Ragged
-from stilts_jax.features.settings import PAIR_SPECIALS, Work
 from stilts_jax.tasks.spec import SpanExample
 from stilts_jax.tokenization import CLS_ID, SEP_ID, Encoded, Tokenizer
 
@@ -27,37 +26,24 @@ class Located(NamedTuple):
 
     Neither ``starts`` nor ``ends`` ever decreases, so that places are found by bisection. No subword begins with a
     space, and every combining mark belongs to a subword.
-
-    Attributes:
-        ids: int32 [S]
-        offsets: int64 [N + 1] into ``ids``, by text.
-        starts: int64 [S]
-        ends: int64 [S]; equal to the start where a subword has no character of its own.
-        text_starts: int64 [N + 1], where each text begins.
     """
 
-    ids: np.ndarray
-    offsets: np.ndarray
-    starts: np.ndarray
-    ends: np.ndarray
-    text_starts: np.ndarray
+    ids: np.ndarray  # int32 [S]
+    offsets: np.ndarray  # int64 [N + 1] into ``ids``, by text
+    starts: np.ndarray  # int64 [S]
+    ends: np.ndarray  # int64 [S]; equal to the start where a subword has no character of its own
+    text_starts: np.ndarray  # int64 [N + 1], where each text begins
 
 
 class Windows(NamedTuple):
-    """Stretches of documents.
-
-    Attributes:
-        document: int64 [W]
-        start: int64 [W], first token.
-        length: int64 [W]
-    """
+    """Stretches of documents, int64 [W] each: ``length`` tokens from ``start`` on."""
 
     document: np.ndarray
     start: np.ndarray
     length: np.ndarray
 
 
-def build_span(examples: Sequence[SpanExample], work: Work) -> dict[str, np.ndarray | Ragged]:
+def build_span(examples: Sequence[SpanExample], work: Work) -> Columns:
     """Columns ``tokens``, ``start``, ``end``; for predictions also ``char_start``, ``char_end``, ``max_context``.
 
     ``start`` and ``end`` point at the first and last token of the first answer, at ``<s>`` where the window
@@ -88,7 +74,7 @@ def build_span(examples: Sequence[SpanExample], work: Work) -> dict[str, np.ndar
     def lay_out(special: int, beside: Segments, values: Segments) -> Ragged:
         return join(special, beside, special, special, values, special, rows=rows)
 
-    columns: dict[str, np.ndarray | Ragged] = {
+    columns: Columns = {
         "example": of,
         "tokens": join(CLS_ID, query, SEP_ID, SEP_ID, document, SEP_ID, rows=rows),
         "start": np.where(inside, begin + shift, 0).astype(np.int32),
@@ -113,16 +99,17 @@ def _find_answers(
     examples: Sequence[SpanExample], context_of: np.ndarray, located: Located
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the first and last token of each example's first answer in its context; -1 if it has none."""
-    begin = np.full(len(examples), -1, np.int64)
-    end = begin.copy()
-    for index, example in enumerate(examples):
-        if example.answers and not example.impossible:
-            text, start = example.answers[0]
-            begin[index], end[index] = start, start + len(text)
-    base = located.text_starts[context_of]
+    spans = [
+        (example.answers[0][1], example.answers[0][1] + len(example.answers[0][0]))
+        if example.answers and not example.impossible
+        else (-1, -1)
+        for example in examples
+    ]
+    begin, end = np.array(spans, np.int64).reshape(-1, 2).T
+    base, before = located.text_starts[context_of], located.offsets[context_of]
     # The first token that ends behind the answer's beginning, the last that begins before its end.
-    first = np.searchsorted(located.ends, base + begin, side="right") - located.offsets[context_of]
-    last = np.searchsorted(located.starts, base + end, side="left") - 1 - located.offsets[context_of]
+    first = np.searchsorted(located.ends, base + begin, side="right") - before
+    last = np.searchsorted(located.starts, base + end, side="left") - 1 - before
     found = (begin >= 0) & (last >= first)
     return np.where(found, first, -1), np.where(found, last, -1)
 
@@ -170,13 +157,9 @@ def _find_spaces_and_marks(characters: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def plan_windows(lengths: np.ndarray, capacity: np.ndarray, stride: int) -> Windows:
-    """Covers documents with windows that begin at multiples of ``stride``; an empty document has one empty window.
+    """Covers documents of ``lengths`` [D] with windows of at most ``capacity`` [D] tokens, ``stride`` tokens apart.
 
-    Args:
-        lengths: int64 [D] tokens of each document.
-        capacity: int64 [D] tokens that a window of it may have, 1 or more.
-        stride: tokens from the start of one window to that of the next; at most the capacity is taken, so that no
-            token is left out.
+    They are never further apart than the capacity, so that no token is left out; an empty document has an empty window.
     """
     step = np.minimum(stride, capacity)
     counts = 1 + np.maximum(-(-(lengths - capacity) // step), 0)
@@ -187,16 +170,10 @@ def plan_windows(lengths: np.ndarray, capacity: np.ndarray, stride: int) -> Wind
 
 
 def find_max_context(windows: Windows, lengths: np.ndarray) -> np.ndarray:
-    """Says which window sees the most context on both sides of each token.
+    """Says which window sees the most context on both sides of each token: bool, window by window.
 
-    The score is BERT's: the smaller of the tokens on its left and on its right, plus a hundredth of the
-    window's length; the first window wins a tie. Each token of a document is True in exactly one window.
-
-    Args:
-        lengths: int64 [D] tokens of each document.
-
-    Returns:
-        bool [sum of ``windows.length``], window by window.
+    The score is BERT's: the smaller of the tokens on its left and on its right, plus a hundredth of the window's
+    length; the first window wins a tie. Each token of a document (``lengths`` [D]) is True in exactly one window.
     """
     window = np.repeat(np.arange(len(windows.start)), windows.length)
     size = windows.length[window]

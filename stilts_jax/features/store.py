@@ -1,8 +1,7 @@
 """The cache of features: one Arrow file and one manifest for each key, mapped into memory when read.
 
-The key is a hash of everything that the rows depend on. Both files are written under a temporary name and moved
-into place, the manifest last. The features are built again where the manifest is missing or damaged, and where the
-file is not the one that the manifest describes.
+The key is a hash of everything that the rows depend on. Both files are written whole, the manifest last. Features are
+built again where the manifest is missing or damaged, and where the file is not the one that it describes.
 """
 
 import hashlib
@@ -10,7 +9,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,15 +20,14 @@ from stilts_jax.features.records import Features, Ragged, open_table
 from stilts_jax.files import read_record, replacing, write_record
 from stilts_jax.progress import SILENT, Progress
 
-FORMAT = 2
-_UNREADABLE = (DataError, RecordError, OSError, ValueError, pa.ArrowException)
+FORMAT = 3
+_UNREADABLE = (DataError, RecordError, OSError, ValueError, TypeError, pa.ArrowException)
 
 
 def make_key(key_parts: Mapping[str, object]) -> str:
     """Returns the hash of ``key_parts`` (plain JSON values), of the format and of the featurizers."""
     parts = {"format": FORMAT, "features": FEATURE_VERSION, "parts": dict(key_parts)}
-    text = json.dumps(parts, sort_keys=True, ensure_ascii=True, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def load_or_build(
@@ -40,12 +38,7 @@ def load_or_build(
 ) -> Features:
     """Returns the features of a key: from the cache, else built and put there.
 
-    Args:
-        key_parts: what the rows depend on: data fingerprint, tokenizer fingerprint, task version, settings.
-        build: makes the features; its ``fingerprint`` is kept, or is the key where it has none.
-
-    Raises:
-        DataError: the cache can't be written (full disk, no permission).
+    Their ``fingerprint`` is kept, or is the key where they have none. A cache that can't be written is a DataError.
     """
     folder, key = Path(cache_dir), make_key(key_parts)
     data, manifest = folder / f"{key[:32]}.arrow", folder / f"{key[:32]}.json"
@@ -57,18 +50,19 @@ def load_or_build(
         reason = error.what if isinstance(error, DataError | RecordError) else str(error)
         progress.say(f"cached features are built again: {reason} ({data})")
     features = build()
-    if not features.fingerprint:
-        features = replace(features, fingerprint=key)
+    features = replace(features, fingerprint=features.fingerprint or key)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Removed before the data file is rewritten, so that a stale manifest never describes new data.
         manifest.unlink(missing_ok=True)
         with replacing(data) as temporary:
             _write_arrow(temporary, features)
-        record = {name: value for name, value in vars(features).items() if name != "columns"}
-        record["pictures"] = Path(features.pictures).name
-        record |= {"format": FORMAT, "key": key, "parts": dict(key_parts), "rows": len(features)}
-        write_record(manifest, {**record, "sha256": _digest(data)})
+        described = {
+            name: getattr(features, name) for name in features.__dataclass_fields__ if name != "columns"
+        }
+        described["pictures"] = Path(features.pictures).name
+        about = {"format": FORMAT, "key": key, "parts": dict(key_parts), "sha256": _digest(data)}
+        write_record(manifest, about | {"features": described})
     except OSError as error:
         raise DataError(
             f"features can't be written to the cache: {error.strerror or error}",
@@ -92,17 +86,11 @@ def _load(data: Path, manifest: Path, key: str) -> Features:
     with pa.memory_map(str(data)) as source:
         table = pa.ipc.open_file(source).get_batch(0)
     columns = {name: _from_arrow(table.column(name)) for name in table.schema.names}
-    pictures = record.get("pictures") and str(data.parent / record["pictures"])
-    if pictures:
-        open_table(pictures)
-    return Features(
-        record["kind"],
-        columns,
-        tuple(record["languages"]),
-        record["num_examples"],
-        record["fingerprint"],
-        pictures or "",
-    )
+    described = {**record["features"], "languages": tuple(record["features"]["languages"])}
+    if described["pictures"]:
+        described["pictures"] = str(data.parent / described["pictures"])
+        open_table(described["pictures"])
+    return Features(columns=columns, **described)
 
 
 def _digest(path: Path) -> str:
@@ -111,20 +99,19 @@ def _digest(path: Path) -> str:
 
 
 def _write_arrow(path: Path, features: Features) -> None:
-    columns = features.columns
-    arrays = {name: _to_arrow(column) for name, column in columns.items()}
+    columns: Mapping[str, Any] = features.columns
+    arrays = {
+        name: pa.LargeListArray.from_arrays(pa.array(column.offsets), pa.array(column.values))
+        if isinstance(column, Ragged)
+        else pa.array(column)
+        for name, column in columns.items()
+    }
     if "first_choice" in columns:  # one list of sequences a row
-        borders = np.append(cast(np.ndarray, columns["first_choice"]), len(arrays["tokens"]))
+        borders = np.append(columns["first_choice"], len(arrays["tokens"]))
         arrays["tokens"] = pa.LargeListArray.from_arrays(pa.array(borders), arrays["tokens"])
     batch = pa.record_batch(arrays)
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
         writer.write_batch(batch)
-
-
-def _to_arrow(column: np.ndarray | Ragged) -> pa.Array:
-    if isinstance(column, Ragged):
-        return pa.LargeListArray.from_arrays(pa.array(column.offsets), pa.array(column.values))
-    return pa.array(column)
 
 
 def _from_arrow(column: pa.Array) -> np.ndarray | Ragged:

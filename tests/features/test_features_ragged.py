@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from stilts_jax.features import ragged
-from stilts_jax.features.ragged import Segments, copy_ranges, find_unique, join
+from stilts_jax.features.ragged import Segments, find_unique, join
 
 
 @pytest.mark.parametrize("block", [1, 7, 2**20])
@@ -19,11 +19,11 @@ def test_rows_are_put_together_whatever_the_block(monkeypatch, block):
     assert rows.values.dtype == np.int32
 
 
-def test_nothing_to_copy():
+def test_nothing_to_join():
     nothing = np.zeros(0, np.int64)
-    copy_ranges(np.zeros(0), nothing, np.zeros(0), nothing, nothing)
-    copy_ranges(np.zeros(0), np.zeros(3, np.int64), np.zeros(0), np.zeros(3, np.int64), np.zeros(3, np.int64))
     assert join(rows=0).offsets.tolist() == [0]
+    assert join(Segments(nothing, nothing, nothing), rows=0).offsets.tolist() == [0]
+    assert join(Segments(nothing, *np.zeros((2, 3), np.int64)), rows=3).offsets.tolist() == [0, 0, 0, 0]
 
 
 def test_unique_texts_keep_their_order():

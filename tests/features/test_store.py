@@ -6,13 +6,14 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from stilts_jax.errors import DataError
 from stilts_jax.features.build import FeatureSettings, build_features
-from stilts_jax.features.records import Features, Ragged
+from stilts_jax.features.records import Features, Ragged, keep_examples
 from stilts_jax.features.store import load_or_build, make_key
 from stilts_jax.progress import Progress
 from stilts_jax.tasks.spec import (
@@ -79,6 +80,18 @@ def test_what_is_read_is_what_was_built(tokenizer, tmp_path, kind, training):
         assert_same(features, load_or_build(tmp_path, KEY, lambda: features))
     empty = build_features(kind, {"en": []}, tokenizer, FeatureSettings(), training=training)
     assert_same(empty, load_or_build(tmp_path, {"empty": True}, lambda: empty))
+
+
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"mlm"}))
+def test_gold_and_texts_come_back_with_the_rows(tokenizer, tmp_path, kind):
+    told = {"vqa": ClassifyExample("3", "?", None, 1, ("a/b.png",), ("yes",) * 10, (1, 0))}
+    examples = {"en": EXAMPLES[kind], "de": [], "th": EXAMPLES[kind][:1]}
+    examples["de"] = [told["vqa"]] if kind == "classify" else []
+    features = build_features(kind, examples, tokenizer, FeatureSettings(20, 8, 5), training=False)
+    features = replace(keep_examples(features, examples), skipped={"de": ["line 3: no text"]})
+    load_or_build(tmp_path, KEY, lambda: features)
+    found = load_or_build(tmp_path, KEY, lambda: pytest.fail("it was built already"))
+    assert found.examples == examples and found.skipped == features.skipped
 
 
 def test_the_second_time_reads_a_mapped_file(tmp_path):
