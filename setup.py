@@ -23,6 +23,8 @@ setup(
         "optax>=0.2.8,<0.3",
         "orbax-checkpoint>=0.12.8,<0.13",
         "etils[epath]>=1.12",
+        "filelock>=3.20.1",
+        "tqdm>=4.66",
         "transformers>=5.17,<6",
         "tokenizers>=0.23.2,<0.24",
         "sentencepiece>=0.2.2,<0.3",

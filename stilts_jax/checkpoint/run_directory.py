@@ -3,20 +3,15 @@
 import json
 import os
 import socket
-import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
+
+from filelock import FileLock, Timeout
 
 from stilts_jax.errors import CheckpointError, LockedError, RecordError
 from stilts_jax.files import local_folder, naming, open_path, read_record, write_record
-
-try:
-    import fcntl
-except ImportError:  # Windows: the record is still written, and names who else may be at work
-    fcntl = None  # type: ignore[assignment]
 
 LOCK = "run.lock"
 SETTINGS = "settings.json"
@@ -24,70 +19,41 @@ SETTINGS = "settings.json"
 
 @contextmanager
 def lock_run(directory: str | os.PathLike) -> Iterator[None]:
-    """Keeps a second process out of a run directory.
+    """Keeps a second process out of a run directory; raises ``LockedError`` where there is one already.
 
-    The lock is the operating system's: it ends with the process that holds it, however that ends. The file only
-    says who holds it. Object stores (``gs://``) have no locks, so a file in this machine's cache is locked instead:
-    that no second machine works in the same directory is left to the user.
-
-    Raises:
-        LockedError: another process holds the lock.
+    The lock ends with the process that holds it, however that ends; the file only says who holds it. Object stores
+    have no locks: there a file in this machine's cache is locked, and other machines are left to the user.
     """
-    folder = local_folder(directory)
-    folder.mkdir(parents=True, exist_ok=True)
-    owner = json.dumps(
-        {
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "since": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-    )
-    if fcntl is None:
-        (folder / LOCK).write_text(owner)
-        yield
-        return
-    with _open_lock(folder / LOCK) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise LockedError(
-                f"Another process is at work in this run directory: {_owner(file.read(4096))}.",
-                where=str(directory),
-                fix="wait for it, stop it, or take another directory",
-            ) from error
-        try:
-            with naming(folder / LOCK):
-                os.ftruncate(file.fileno(), 0)
-                os.pwrite(file.fileno(), owner.encode(), 0)
-            yield
-        finally:
-            fcntl.flock(file, fcntl.LOCK_UN)
-
-
-def _open_lock(path: Path) -> TextIO:
-    """Opens the lock file without emptying it: the owner's record must survive until the lock is ours."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    reason = "it is no plain file"
+    path = local_folder(directory) / LOCK
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock, reason = FileLock(path), "it is no plain file"
     try:
-        descriptor = os.open(path, flags, 0o666)
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return os.fdopen(descriptor, "r+", encoding="utf-8", errors="replace")
-        os.close(descriptor)
+        if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
+            raise OSError
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise LockedError(
+            f"Another process is at work in this run directory: {path.read_text('utf-8', 'replace') or 'unknown'}.",
+            where=str(directory),
+            fix="wait for it, stop it, or take another directory",
+        ) from error
     except OSError as error:
-        reason = error.strerror or reason
-    raise CheckpointError(
-        f"The lock file can't be opened: {reason}.",
-        where=str(path),
-        fix="remove what stands there (a folder or a link), or give permission to write",
-    )
+        raise CheckpointError(
+            f"The lock file can't be opened: {error.strerror or reason}.",
+            where=str(path),
+            fix="remove what stands there (a folder or a link), or give permission to write",
+        ) from error
+    try:
+        with naming(path):
+            since = datetime.now(UTC).isoformat(timespec="seconds")
+            path.write_text(f"pid {os.getpid()} on {socket.gethostname()}, since {since}")
+        yield
+    finally:
+        lock.release()
 
 
 def check_settings(directory: str | os.PathLike, settings: Mapping[str, Any]) -> None:
-    """Writes down the settings of a run, or raises if the directory holds a run with others.
-
-    Args:
-        settings: plain values that JSON can hold, nested as they like.
-    """
+    """Writes down the settings of a run (plain values), or raises if the directory holds a run with others."""
     path = open_path(directory) / SETTINGS
     now = json.loads(json.dumps(settings))
     try:
@@ -101,8 +67,7 @@ def check_settings(directory: str | os.PathLike, settings: Mapping[str, Any]) ->
             where=str(path),
             fix="remove that file if this run has the settings of now, or take a new run directory",
         ) from error
-    differing = compare_settings(before, now)
-    if differing:
+    if differing := compare_settings(before, now):
         raise CheckpointError(
             "This run directory holds a run with other settings:\n    " + "\n    ".join(differing),
             where=str(path),
@@ -112,23 +77,15 @@ def check_settings(directory: str | os.PathLike, settings: Mapping[str, Any]) ->
 
 def compare_settings(before: Any, now: Any, path: str = "") -> list[str]:
     """Returns a line for every value that differs, such as ``train.seed: 1 there, 2 now``."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        lines = []
-        for name in sorted(before.keys() | now.keys()):
-            inner = f"{path}.{name}" if path else name
-            if name not in now:
-                lines.append(f"{inner}: {before[name]!r} there, not set now")
-            elif name not in before:
-                lines.append(f"{inner}: not set there, {now[name]!r} now")
-            else:
-                lines += compare_settings(before[name], now[name], inner)
-        return lines
-    return [] if before == now else [f"{path}: {before!r} there, {now!r} now"]
-
-
-def _owner(text: str) -> str:
-    try:
-        record = json.loads(text)
-        return f"pid {record['pid']} on {record['host']}, since {record['since']}"
-    except (ValueError, KeyError, TypeError):
-        return "its record can't be read"
+    if not (isinstance(before, dict) and isinstance(now, dict)):
+        return [] if before == now else [f"{path}: {before!r} there, {now!r} now"]
+    lines = []
+    for name in sorted(before.keys() | now.keys()):
+        inner = f"{path}.{name}".lstrip(".")
+        if name in now and name in before:
+            lines += compare_settings(before[name], now[name], inner)
+        elif name in now:
+            lines.append(f"{inner}: not set there, {now[name]!r} now")
+        else:
+            lines.append(f"{inner}: {before[name]!r} there, not set now")
+    return lines

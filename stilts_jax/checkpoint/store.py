@@ -3,10 +3,13 @@
 import errno
 import hashlib
 import json
+import logging
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import jax
@@ -14,11 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
+from flax.traverse_util import unflatten_dict
 from jax.experimental import multihost_utils
 from jax.sharding import SingleDeviceSharding
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, CustomSteps, LatestN
 
 from stilts_jax.checkpoint.digests import compare_leaves, describe_leaves, digest_leaves
-from stilts_jax.checkpoint.quiet import quiet_late_reads
 from stilts_jax.distributed import from_main
 from stilts_jax.errors import CheckpointError
 from stilts_jax.files import open_path
@@ -64,12 +68,14 @@ class Checkpoints:
         progress: Progress = SILENT,
         read_only: bool = False,
     ) -> None:
-        # Orbax wants absolute paths.
-        self._directory = epath.Path(open_path(directory))
-        self._keep = max(1, keep)
+        self._directory = epath.Path(open_path(directory))  # orbax wants absolute paths
         self._progress = progress
-        self._read_only = read_only
-        self._protected: frozenset[int] | None = None  # None: nothing saved yet, so nothing to delete
+        self._options = ocp.CheckpointManagerOptions(create=False, read_only=True)
+        self._policies: list[Any] = [LatestN(max(1, keep)), CustomSteps([])]
+        if not read_only:
+            self._options = ocp.CheckpointManagerOptions(
+                preservation_policy=AnyPreservationPolicy(self._policies), cleanup_tmp_directories=True
+            )
         self._manager: ocp.CheckpointManager | None = None
 
     def __enter__(self) -> "Checkpoints":
@@ -110,9 +116,7 @@ class Checkpoints:
             manager.wait_until_finished()
             if step in self.steps():
                 manager.delete(step)  # orbax would keep it, and leave the new one out without a word
-            # Until the new step is committed, what the last save protected stays as well.
-            before, self._protected = self._protected or frozenset(), frozenset(protect)
-            self._prune(manager, before | self._protected)
+            self._policies[-1] = CustomSteps(list(protect))  # others go when the new step is on disk
             manager.save(step, args=ocp.args.Composite(**arguments), force=True)
 
     def wait(self) -> None:
@@ -120,8 +124,6 @@ class Checkpoints:
         if self._manager:
             with _saving(self._directory):
                 self._manager.wait_until_finished()
-            if self._protected is not None:
-                self._prune(self._manager, self._protected)
 
     def close(self) -> None:
         """Waits and lets go of the folder."""
@@ -143,11 +145,9 @@ class Checkpoints:
         steps = self.steps()
         for step in reversed(steps):
             try:
-                items, record = self._read(step, wanted, exact=True)
+                return step, *self._read(step, wanted, exact=True)
             except _Damaged as damage:
                 self._set_aside(step, str(damage))
-                continue
-            return step, items, record
         if steps:
             raise CheckpointError(
                 f"None of the checkpoints can be used (steps {', '.join(map(str, steps))}).",
@@ -167,45 +167,25 @@ class Checkpoints:
         except _Damaged as damage:
             raise self._damage_error(step, damage) from damage
 
-    def load(
-        self,
-        item: str,
-        part: str = "",
-        *,
-        step: int | None = None,
-        dtype: Any = None,
-        shardings: Callable[[Any], Any] | None = None,
-    ) -> Any:
-        """Reads a tree, or a subtree of it, whose form need not be known.
+    def load(self, item: str, shardings: Callable[[Any], Any] | None = None) -> Any:
+        """Reads a tree whose form need not be known from the newest undamaged step.
 
         Args:
             item: such as ``params``.
-            part: path of a subtree, such as ``encoder``; it is what is returned.
-            step: the newest undamaged one if not given.
-            dtype: to cast to, after the content was verified as it was saved.
             shardings: makes shardings from the abstract item; None puts everything on the first device.
         """
-        steps = self.steps() if step is None else [step]
-        for candidate in reversed(steps):
-            try:
-                wanted = self._abstract(candidate, item, part, dtype, shardings)
-                tree = self._read(candidate, {item: wanted}, exact=False)[0][item]
-            except _Damaged as damage:
-                self._progress.say(
-                    f"warning: checkpoint {self._directory}/{candidate} is passed over: {damage}"
-                )
-                last = self._damage_error(candidate, damage)
-                continue
-            for name in filter(None, part.split("/")):
-                tree = tree[name]
-            return tree
-        if steps:
-            raise last
-        raise CheckpointError(
+        problem = CheckpointError(
             "There is no checkpoint.",
             where=str(self._directory),
             fix="check the path, or train this phase first",
         )
+        for step in reversed(self.steps()):
+            try:
+                return self._read(step, {item: self._abstract(step, item, shardings)}, exact=False)[0][item]
+            except _Damaged as damage:
+                self._progress.say(f"warning: checkpoint {self._directory}/{step} is passed over: {damage}")
+                problem = self._damage_error(step, damage)
+        raise problem
 
     def _damage_error(self, step: int, damage: _Damaged) -> CheckpointError:
         return CheckpointError(
@@ -214,44 +194,22 @@ class Checkpoints:
             fix="take another step, or train again in a new run directory",
         )
 
-    def _abstract(
-        self, step: int, item: str, part: str, dtype: Any, shardings: Callable[[Any], Any] | None
-    ) -> Any:
-        tree: dict[str, Any] = {}
-        for path, (shape, saved_dtype, _) in self._payload(step)["leaves"].get(item, {}).items():
-            if f"{path}/".startswith(f"{part}/" if part else ""):
-                *folders, name = path.split("/")
-                folder = tree
-                for inner in folders:
-                    folder = folder.setdefault(inner, {})
-                folder[name] = jax.ShapeDtypeStruct(tuple(shape), jnp.dtype(dtype or saved_dtype))
-        if not tree:
-            raise CheckpointError(
-                f"The checkpoint has no {item}/{part}.",
-                where=f"{self._directory}/{step}",
-                fix="check the name",
-            )
-        if shardings is None:
-            return tree
-        return jax.tree.map(
-            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-            tree,
-            shardings(tree),
-        )
+    def _abstract(self, step: int, item: str, shardings: Callable[[Any], Any] | None) -> Any:
+        leaves = self._payload(step)["leaves"].get(item)
+        if not leaves:
+            where = f"{self._directory}/{step}"
+            raise CheckpointError(f"The checkpoint has no {item}.", where=where, fix="check the name")
+        described = {
+            path: jax.ShapeDtypeStruct(tuple(shape), jnp.dtype(dtype))
+            for path, (shape, dtype, _) in leaves.items()
+        }
+        tree = unflatten_dict(described, sep="/")
+        return jax.tree.map(_with_sharding, tree, shardings(tree)) if shardings else tree
 
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is None:
-            if self._read_only:
-                options = ocp.CheckpointManagerOptions(create=False, read_only=True)
-            else:
-                options = ocp.CheckpointManagerOptions(create=True, cleanup_tmp_directories=True)
-            self._manager = ocp.CheckpointManager(self._directory, options=options)
+            self._manager = ocp.CheckpointManager(self._directory, options=self._options)
         return self._manager
-
-    def _prune(self, manager: ocp.CheckpointManager, protected: frozenset[int]) -> None:
-        for step in self.steps()[: -self._keep]:
-            if step not in protected:
-                manager.delete(step)
 
     def _payload(self, step: int) -> dict[str, Any]:
         try:
@@ -275,32 +233,27 @@ class Checkpoints:
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         with _together():
             payload = self._payload(step)
+        leaves = payload["leaves"]
         for name, tree in wanted.items():
-            compare_leaves(
-                f"{self._directory}/{step}/{name}", tree, payload["leaves"].get(name, {}), exact=exact
-            )
-        saved = {name: _as_saved(tree, payload["leaves"][name]) for name, tree in wanted.items()}
+            compare_leaves(f"{self._directory}/{step}/{name}", tree, leaves.get(name, {}), exact=exact)
         with _together():
-            args = {
-                name: ocp.args.PyTreeRestore(
-                    tree, restore_args=ocp.checkpoint_utils.construct_restore_args(tree), partial_restore=True
-                )
-                for name, tree in saved.items()
-            }
-            quiet_late_reads()
+            args = {}
+            for name, tree in wanted.items():
+                saved = _as_saved(tree, leaves[name])
+                restore_args = ocp.checkpoint_utils.construct_restore_args(saved)
+                args[name] = ocp.args.PyTreeRestore(saved, restore_args=restore_args, partial_restore=True)
+            _quiet_late_reads()
             try:
                 found = self._open().restore(step, args=ocp.args.Composite(**args))
             except Exception as error:
                 raise _Damaged(_short(error)) from error
-            items = {name: found[name] for name in wanted}
             for name in wanted:
-                digests = digest_leaves(items[name])
-                for path, digest in digests.items():
-                    if digest != payload["leaves"][name][path][2]:
+                for path, digest in digest_leaves(found[name]).items():
+                    if digest != leaves[name][path][2]:
                         raise _Damaged(f"the content of {name}/{path} is not what was saved")
         cast = {
-            name: jax.tree.map(lambda want, got: got.astype(want.dtype), wanted[name], items[name])
-            for name in wanted
+            name: jax.tree.map(lambda want, got: got.astype(want.dtype), tree, found[name])
+            for name, tree in wanted.items()
         }
         return cast, payload[_RECORD]
 
@@ -344,14 +297,33 @@ def _saving(where: epath.Path) -> Iterator[None]:
     except CheckpointError:
         raise
     except Exception as error:
-        full = any(f"errno {number}" in str(error).lower() for number in (errno.ENOSPC, errno.EDQUOT))
-        full = full or "no space left" in str(error).lower() or getattr(error, "errno", None) == errno.ENOSPC
+        text, numbers = str(error).lower(), (errno.ENOSPC, errno.EDQUOT)
+        full = "no space left" in text or any(f"errno {number}" in text for number in numbers)
         raise CheckpointError(
             f"The checkpoint could not be saved{': the disk is full' if full else ''} ({_short(error)}).",
             where=str(where),
             fix=f"{'make room' if full else 'mend the cause'} and run the same command again: "
             "it goes on from the last checkpoint that is whole",
         ) from error
+
+
+@cache
+def _quiet_late_reads() -> None:
+    """Keeps quiet about reads that end after another one has failed: that one's error is raised, and says enough.
+
+    Threads of tensorstore report to orbax's event loop, which the first failure has closed, and print a traceback
+    each; so does asyncio for every failure that nobody asked for.
+    """
+    before = sys.unraisablehook
+
+    def hook(found: Any) -> None:
+        if found.exc_type is not RuntimeError or str(found.exc_value) != "Event loop is closed":
+            before(found)
+
+    sys.unraisablehook = hook
+    logging.getLogger("asyncio").addFilter(
+        lambda record: "exception was never retrieved" not in record.getMessage()
+    )
 
 
 def _checksum(payload: Mapping[str, Any]) -> str:
@@ -367,13 +339,18 @@ def _short(error: Exception) -> str:
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
 
 
+def _with_sharding(leaf: Any, sharding: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
 def _as_saved(wanted: Any, saved: Mapping[str, list]) -> Any:
     """Asks for each array in the dtype that it was saved in: a digest is one of the bits on disk."""
     default = SingleDeviceSharding(jax.local_devices()[0])
-
-    def ask(keys: tuple, leaf: Any) -> jax.ShapeDtypeStruct:
-        dtype = saved[path_of(keys)][1]
-        sharding = getattr(leaf, "sharding", None) or default
-        return jax.ShapeDtypeStruct(leaf.shape, jnp.dtype(dtype), sharding=sharding)
-
-    return jax.tree_util.tree_map_with_path(ask, wanted)
+    return jax.tree_util.tree_map_with_path(
+        lambda keys, leaf: jax.ShapeDtypeStruct(
+            leaf.shape,
+            jnp.dtype(saved[path_of(keys)][1]),
+            sharding=getattr(leaf, "sharding", None) or default,
+        ),
+        wanted,
+    )

@@ -153,7 +153,6 @@ def run_training(state: TrainState, config: RunConfig) -> TrainingResult:
             batch = config.batch_at(run.step)
             bar.tell(run.compiling(batch))
             run.take_step(batch)
-            bar.aside = run.compile_seconds
             bar.advance(1, **run.shown)
 
 

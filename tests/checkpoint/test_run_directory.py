@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from stilts_jax.checkpoint import check_settings, compare_settings, lock_run
+from stilts_jax.checkpoint import check_settings, lock_run
 from stilts_jax.errors import CheckpointError, LockedError
 
 HOLD = """
@@ -23,32 +23,21 @@ def _holder(folder):
     return process
 
 
-def test_a_second_process_is_refused_and_told_who_is_there(tmp_path):
-    process = _holder(tmp_path / "run")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_second_process_is_refused_until_the_first_is_dead(tmp_path, number):
+    process = _holder(tmp_path)
     try:
         with (
-            pytest.raises(CheckpointError, match=rf"pid {process.pid} on {os.uname().nodename}"),
-            lock_run(tmp_path / "run"),
+            pytest.raises(LockedError, match=rf"pid {process.pid} on {os.uname().nodename}"),
+            lock_run(tmp_path),
         ):
             pass
     finally:
-        process.kill()
+        process.send_signal(number)
         process.wait()
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_dead_process_does_not_hold_the_lock(tmp_path, number):
-    process = _holder(tmp_path)
-    process.send_signal(number)
-    process.wait()
     assert str(process.pid) in (tmp_path / "run.lock").read_text()  # its record is still there
-    with lock_run(tmp_path):
-        assert str(os.getpid()) in (tmp_path / "run.lock").read_text()
-
-
-def test_the_lock_can_be_taken_again_after_it_was_left(tmp_path):
     for _ in range(2):
-        with lock_run(tmp_path), pytest.raises(CheckpointError), lock_run(tmp_path):
+        with lock_run(tmp_path), pytest.raises(LockedError, match=str(os.getpid())), lock_run(tmp_path):
             pass
 
 
@@ -95,8 +84,3 @@ def test_a_lock_that_is_no_plain_file_is_refused_and_nothing_is_overwritten(tmp_
         pass
     assert caught.value.where == str(lock) and not isinstance(caught.value, LockedError)
     assert other.read_text() == "precious" if kind == "link" else not other.exists()
-
-
-def test_differences_of_lists_are_shown_whole():
-    assert compare_settings({"a": [1, 2]}, {"a": [1, 3]}) == ["a: [1, 2] there, [1, 3] now"]
-    assert compare_settings(SETTINGS, SETTINGS) == []
