@@ -11,26 +11,16 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Chip:
-    """What one chip can do at best; published figures, rounded.
-
-    Attributes:
-        kind: what JAX's name of the device contains.
-        flops: bfloat16 multiply-adds per second, times two, without sparsity; 0: not known.
-        memory: bytes that a program can have.
-        memory_bandwidth: bytes per second.
-        link_bandwidth: bytes per second that a chip can send to its neighbours, over all of its links.
-        network_bandwidth: the same beyond the slice (TPU) or host (GPU).
-        dimensions: how many numbers an arrangement of such chips may have; none where nothing can be planned.
-    """
+    """What one chip can do at best; published figures, rounded."""
 
     name: str
-    kind: str
-    flops: float
-    memory: int
-    memory_bandwidth: float
-    link_bandwidth: float
-    network_bandwidth: float
-    dimensions: tuple[int, ...] = ()
+    kind: str  # what JAX's name of the device contains
+    flops: float  # bfloat16 multiply-adds per second, times two, without sparsity; 0: not known
+    memory: int  # bytes that a program can have
+    memory_bandwidth: float  # bytes per second
+    link_bandwidth: float  # bytes per second that a chip can send to its neighbours, over all of its links
+    network_bandwidth: float  # the same beyond the slice (TPU) or host (GPU)
+    dimensions: tuple[int, ...] = ()  # how many numbers an arrangement may have; none: nothing can be planned
 
 
 # The first whose kind matches counts. Memory of TPUs as their compiler counts it: a little less than on the label.
@@ -57,16 +47,11 @@ def find_chip(device_kind: str) -> Chip | None:
 
 @dataclass(frozen=True)
 class Topology:
-    """Chips and their arrangement.
-
-    Attributes:
-        shape: of one slice of TPUs; (hosts, GPUs a host); (devices,) of a CPU.
-        slices: how many equal slices of TPUs are joined by a data-centre network.
-    """
+    """Chips and their arrangement."""
 
     chip: Chip
-    shape: tuple[int, ...]
-    slices: int = 1
+    shape: tuple[int, ...]  # of one slice of TPUs; (hosts, GPUs a host); (devices,) of a CPU
+    slices: int = 1  # of TPUs, equal ones, joined by a data-centre network
 
     @property
     def platform(self) -> str:

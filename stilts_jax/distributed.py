@@ -1,7 +1,7 @@
 """One program over several hosts: how they find each other, and what happens when one of them is lost.
 
-``initialize`` must be called before anything asks JAX for devices. On a TPU pod and under Slurm it needs no
-arguments. On other machines three environment variables (or arguments) tell every process its place:
+``initialize`` must be called before anything asks JAX for devices. TPU pods and Slurm need nothing else; on other
+machines three environment variables tell every process its place:
 
     JAX_COORDINATOR_ADDRESS=host0:1234 JAX_NUM_PROCESSES=4 JAX_PROCESS_ID=0 stilts train ...
 
@@ -26,7 +26,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import jax
 import numpy as np
@@ -37,36 +37,22 @@ from stilts_jax.errors import EXIT_ERROR, EXIT_RUN_AGAIN, ConfigError, StiltsErr
 
 def _read_heartbeat() -> int:
     text = os.environ.get("STILTS_HEARTBEAT") or "60"
-    if not (text.isascii() and text.isdigit() and 0 < int(text) < 2**31):
-        raise ConfigError(
-            f"STILTS_HEARTBEAT={text!r} is no number of seconds.",
-            where="the environment",
-            fix="set it to a whole number, such as 60, or unset it",
-        )
-    return int(text)
+    if text.isascii() and text.isdigit() and 0 < int(text) < 2**31:
+        return int(text)
+    what = f"STILTS_HEARTBEAT={text!r} is no number of seconds."
+    raise ConfigError(what, where="the environment", fix="set a whole number, such as 60, or unset it")
 
 
 HEARTBEAT_TIMEOUT = _read_heartbeat()  # seconds
-
 Value = TypeVar("Value")
 
 
-def initialize(
-    coordinator: str | None = None,
-    num_processes: int | None = None,
-    process_id: int | None = None,
-    *,
-    heartbeat_timeout: int = HEARTBEAT_TIMEOUT,
-) -> None:
+def initialize(heartbeat_timeout: int = HEARTBEAT_TIMEOUT) -> None:
     """Joins the other processes of this run; does nothing where there is only one.
 
-    Args:
-        coordinator: ``host:port`` of process 0; taken from the environment if None, like the next two.
-        num_processes: how many processes there are.
-        process_id: which one this is.
-        heartbeat_timeout: seconds of silence after which a process counts as lost.
+    A process counts as lost after ``heartbeat_timeout`` seconds of silence.
     """
-    place = _explicit_place(coordinator, num_processes, process_id, os.environ)
+    place = _explicit_place(os.environ)
     if place is None and not _is_cluster(os.environ):
         return
     address, count, number = place or (None, None, None)
@@ -91,11 +77,10 @@ def from_main(read: Callable[[], Value]) -> Value:
     """Returns on all hosts what ``read`` returns on the main one, the only one that calls it; a plain JSON value."""
     if jax.process_count() == 1:
         return read()
-    text = json.dumps(read()).encode() if is_main() else b""
+    text = np.frombuffer(json.dumps(read()).encode() if is_main() else b"", np.uint8)
     size = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
     # Powers of two, so that few sizes are compiled.
-    room = np.zeros(1 << size.bit_length(), np.uint8)
-    room[: len(text)] = np.frombuffer(text, np.uint8)
+    room = np.pad(text, (0, (1 << size.bit_length()) - len(text)))
     return json.loads(np.asarray(multihost_utils.broadcast_one_to_all(room))[:size].tobytes())
 
 
@@ -160,7 +145,7 @@ def _follow_others() -> None:
         _leave(code)
 
 
-def _leave(code: int) -> None:
+def _leave(code: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
@@ -174,33 +159,25 @@ def _client() -> Any:
 
 def _all_arrive(name: str, timeout: float) -> bool:
     """Says whether all hosts come here in time: without a device, as those of the others may be waiting."""
-    try:
+    with suppress(jax.errors.JaxRuntimeError):
         _client().wait_at_barrier(name, timeout_in_ms=int(timeout * 1000))
-    except jax.errors.JaxRuntimeError:
-        return False
-    return True
+        return True
+    return False
 
 
-def _explicit_place(
-    coordinator: str | None, count: int | None, number: int | None, environment: Mapping[str, str]
-) -> tuple[str, int, int] | None:
+def _explicit_place(environment: Mapping[str, str]) -> tuple[str, int, int] | None:
     """Returns (address, number of processes, this process), or None if none of the three is given."""
     names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
-    given = [
-        environment.get(name) if value is None else str(value)
-        for name, value in zip(names, (coordinator, count, number))
-    ]
+    address, total, index = given = [environment.get(name, "") for name in names]
     if not any(given):
         return None
-    address, total, index = given
-    whole = address and ":" in address and total and total.isdigit() and index and index.isdigit()
-    if not whole or not int(index or 0) < int(total or 0):
+    if not (":" in address and total.isdigit() and index.isdigit() and int(index) < int(total)):
         raise ConfigError(
             "A process of several needs all three: coordinator, number of processes, its own number.",
-            where=" ".join(f"{name}={value or ''}" for name, value in zip(names, given)),
+            where=" ".join(f"{name}={value}" for name, value in zip(names, given)),
             fix="such as JAX_COORDINATOR_ADDRESS=host0:1234 JAX_NUM_PROCESSES=4 JAX_PROCESS_ID=0 (to 3)",
         )
-    return str(address), int(total or 0), int(index or 0)
+    return address, int(total), int(index)
 
 
 def _is_cluster(environment: Mapping[str, str]) -> bool:

@@ -20,36 +20,16 @@ class _ThreeParts(BaseException):
     exit_code = EXIT_ERROR
 
     def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
-        self.what = what
-        self.where = where
-        self.fix = fix
+        self.what, self.where, self.fix = what, where, fix
         super().__init__(what)
 
     def __str__(self) -> str:
-        lines = [self.what]
-        if self.where:
-            lines.append(f"  where: {self.where}")
-        if self.fix:
-            lines.append(f"  to do: {self.fix}")
-        return "\n".join(lines)
-
-    def __reduce__(self) -> tuple:
-        # Keyword-only arguments are lost by the default pickling of exceptions (process pools pickle them).
-        return _rebuild, (type(self), self.what, self.where, self.fix)
-
-
-def _rebuild(kind: type[_ThreeParts], what: str, where: str, fix: str) -> _ThreeParts:
-    return kind(what, where=where, fix=fix)
+        parts = {"where": self.where, "to do": self.fix}
+        return "\n".join([self.what, *(f"  {name}: {text}" for name, text in parts.items() if text)])
 
 
 class StiltsError(_ThreeParts, Exception):
-    """A failure with its three parts.
-
-    Attributes:
-        what: what went wrong, one sentence.
-        where: task, language, ``file:line``, parameter path, step: whatever finds the place.
-        fix: what the reader can do next.
-    """
+    """A failure: ``what`` went wrong, ``where`` (file:line, task, step), and as ``fix`` what to do next."""
 
 
 class ConfigError(StiltsError):
@@ -97,6 +77,7 @@ class Interrupted(RunAgain):
     exit_code = EXIT_INTERRUPTED
 
 
+_FORBIDDEN = "you may not write or read there: name another folder, or change its permissions"
 _DISK_ERRORS = {
     errno.ENOSPC: "free some space, or name another folder; what was saved before is intact",
     errno.EDQUOT: "the quota is used up: free some space; what was saved before is intact",
@@ -109,8 +90,8 @@ _DISK_ERRORS = {
     errno.ENAMETOOLONG: "the path is too long: name a shorter one",
     errno.ELOOP: "the links of this path go round in a circle: name another path",
     errno.EIO: "the disk or the network file system failed: look after it, then run the command again",
-    errno.EACCES: "you may not write or read there: name another folder, or change its permissions",
-    errno.EPERM: "you may not write or read there: name another folder, or change its permissions",
+    errno.EACCES: _FORBIDDEN,
+    errno.EPERM: _FORBIDDEN,
 }
 
 
@@ -119,9 +100,8 @@ def explain(error: BaseException) -> StiltsError | None:
     if isinstance(error, StiltsError):
         return error
     if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
-        return StiltsError(
-            f"{error.strerror}.", where=str(error.filename or "a file"), fix=_DISK_ERRORS[error.errno]
-        )
+        where, fix = str(error.filename or "a file"), _DISK_ERRORS[error.errno]
+        return StiltsError(f"{error.strerror}.", where=where, fix=fix)
     return None
 
 
@@ -149,6 +129,4 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """Returns ``did you mean 'x'?`` or the list of what is known, for the ``fix`` of an error."""
     names = sorted(one or '""' for one in known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    if close:
-        return f"did you mean {close[0]!r}?"
-    return f"known: {', '.join(names)}"
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"

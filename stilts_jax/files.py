@@ -33,22 +33,16 @@ def open_path(name: str | os.PathLike) -> Path:
         return local_path(text)
     scheme = text.partition("://")[0]
     if scheme not in ("gs", "s3"):
-        raise ConfigError(
-            f"Paths that begin with {scheme}:// can't be used.",
-            where=text,
-            fix="name a local folder, or one in a bucket with gs://BUCKET/FOLDER or s3://BUCKET/FOLDER",
-        )
+        fix = "name a local folder, or one in a bucket with gs://BUCKET/FOLDER or s3://BUCKET/FOLDER"
+        raise ConfigError(f"Paths that begin with {scheme}:// can't be used.", where=text, fix=fix)
     import fsspec  # both take a while, and most paths are local
     from etils import epath
 
     try:
         fsspec.get_filesystem_class(scheme)
     except (ImportError, ValueError) as error:
-        raise ConfigError(
-            "The packages that open this URL are missing.",
-            where=text,
-            fix="pip install 'stilts-jax[gcs]' for gs://",
-        ) from error
+        fix = "pip install 'stilts-jax[gcs]' for gs://"
+        raise ConfigError("The packages that open this URL are missing.", where=text, fix=fix) from error
     remote: Any = epath.Path(text)
     return remote
 
@@ -56,9 +50,8 @@ def open_path(name: str | os.PathLike) -> Path:
 def local_path(name: str) -> Path:
     """Returns the absolute path of a name that must be one of this machine."""
     if "://" in name:
-        raise ConfigError(
-            "This path must be a local one.", where=name, fix="name a folder or file of this machine"
-        )
+        fix = "name a folder or file of this machine"
+        raise ConfigError("This path must be a local one.", where=name, fix=fix)
     if not name:
         raise ConfigError("A path is empty.", fix="name a folder or file, or leave the option out")
     try:
@@ -88,10 +81,10 @@ def is_remote(path: str | os.PathLike) -> bool:
 
 def local_folder(path: str | os.PathLike) -> Path:
     """Returns the path itself, or the folder of this machine's cache that stands for one in an object store."""
+    name = str(path).rstrip("/")
     if not is_remote(path):
         return Path(path)
-    name = hashlib.sha256(str(path).rstrip("/").encode()).hexdigest()[:16]
-    return cache_root() / "remote" / name
+    return cache_root() / "remote" / hashlib.sha256(name.encode()).hexdigest()[:16]
 
 
 def cache_root() -> Path:
@@ -167,8 +160,7 @@ def replacing(path: Path) -> Iterator[Path]:
 def _remove_stale(folder: Path) -> None:
     """Removes temporary files of processes of this host that are gone, and those older than a day."""
     for path in folder.glob(".*.tmp"):
-        match = _TEMPORARY.fullmatch(path.name)
-        if not match:  # not one of ours
+        if not (match := _TEMPORARY.fullmatch(path.name)):  # not one of ours
             continue
         ours = f".{socket.gethostname()}.{match[1]}-" in path.name
         with contextlib.suppress(OSError):  # another process has just moved it into place
@@ -182,7 +174,7 @@ def _is_alive(process: int) -> bool:
     except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
-        return True
+        pass
     return True
 
 
@@ -203,10 +195,7 @@ def write_json(path: Path, record: Any) -> None:
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:
-    """Writes a record that this package reads again: JSON with a digest of its values.
-
-    The digest stands under ``digest``; ``read_record`` refuses values that do not match it.
-    """
+    """Writes a record that this package reads again: JSON with a digest of its values under ``digest``."""
     # As it is read again: lists for tuples, names for numbers.
     plain = json.loads(json.dumps(record, allow_nan=False))
     plain.pop(_DIGEST, None)  # of a record that was read as plain JSON, changed and written again
@@ -214,10 +203,7 @@ def write_record(path: Path, record: dict[str, Any]) -> None:
 
 
 def read_record(path: Path, version: int | None = None) -> dict[str, Any]:
-    """Returns a record that ``write_record`` wrote.
-
-    Args:
-        version: what must stand under ``format``.
+    """Returns a record that ``write_record`` wrote, with ``version`` under ``format``.
 
     Raises:
         FileNotFoundError: there is none.
@@ -239,8 +225,7 @@ def read_record(path: Path, version: int | None = None) -> dict[str, Any]:
             where=str(path),
             fix="use the version of stilts_jax that wrote it, or another folder",
         )
-    digest = found.pop(_DIGEST, None)
-    if digest != _digest(found):
+    if found.pop(_DIGEST, None) != _digest(found):
         raise _damage(path, "its content does not match its digest")
     return found
 

@@ -6,7 +6,7 @@ PyTorch.
 
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -38,12 +38,7 @@ _STEPS = 10_000  # of the run for which padded lengths are chosen
 
 @dataclass(frozen=True)
 class Round:
-    """One turn of one contender.
-
-    Attributes:
-        lengths: int64 [rows], real tokens of each row that was computed.
-        shapes: [[rows, length], ...] of the batches as they were computed.
-    """
+    """One turn of one contender: real tokens of each row, and [rows, length] of the batches as they were computed."""
 
     seconds: float
     lengths: np.ndarray
@@ -55,9 +50,8 @@ class Round:
         Embeddings, heads and what is computed twice do not count. The last layer counts in full for everybody,
         though before a sentence head we compute but one token of it on a CPU.
         """
-        if padded:
-            return sum(rows * length * encoder.training_flops(length) for rows, length in self.shapes)
-        return float(sum(length * encoder.training_flops(length) for length in self.lengths.tolist()))
+        rows = self.shapes if padded else [(1, length) for length in self.lengths.tolist()]
+        return float(sum(count * length * encoder.training_flops(length) for count, length in rows))
 
 
 class Training:
@@ -72,8 +66,8 @@ class Training:
         batch_size: int,
         progress: Progress,
     ) -> None:
-        train, shape = settings.train, model.encoder
-        choices = decide(settings, mesh, shape, [(workload.features.kind, batch_size, workload.max_length)])
+        train, kind = settings.train, workload.features.kind
+        choices = decide(settings, mesh, model.encoder, [(kind, batch_size, workload.max_length)])
         model = replace(model, compute=replace(model.compute, remat=choices.remat))
         self.window, self._lengths, self._mesh = train.window, workload.lengths, mesh
         self._batches = TrainingBatches(
@@ -86,51 +80,54 @@ class Training:
             max_buckets=train.buckets or automatic.MAX_LENGTHS,
             price=0.0 if train.buckets else choices.compile_tokens / _STEPS,
         )
-        self._vocabulary: PhaseVocabulary | None = None
-        if train.phase_vocabulary and fits_phase_vocabulary(
-            model.compute.param_dtype, [workload.features.kind]
-        ):
-            self._vocabulary = PhaseVocabulary.from_tokens(
-                [workload.tokens.values],
-                model.encoder.vocab_size,
-                mask_id=workload.mask_id,
-            )
-        rows = f"phase vocabulary of {len(self._vocabulary)} rows" if self._vocabulary else "whole vocabulary"
+        vocabulary: PhaseVocabulary | None = None
+        if train.phase_vocabulary and fits_phase_vocabulary(model.compute.param_dtype, [kind]):
+            tokens, size = [workload.tokens.values], model.encoder.vocab_size
+            vocabulary = PhaseVocabulary.from_tokens(tokens, size, mask_id=workload.mask_id)
+        rows = f"phase vocabulary of {len(vocabulary)} rows" if vocabulary else "whole vocabulary"
         self.settings = (
             f"{rows}, windows of {train.window}, {len(self._batches.shapes)} shapes, "
             f"{choices.accumulation} microbatches, remat {choices.remat}"
         )
         self._stack = ExitStack()
         with jax.set_mesh(mesh):
-            key, places = jax.random.key(0), partial(shardings, mesh=mesh)
-            encoder = init_encoder(model.encoder, key, model.compute.param_dtype, places)
-            if self._vocabulary is not None:
-                encoder = self._vocabulary.shrink({"encoder": encoder})["encoder"]
-            optimizer = OptimizerConfig(
-                learning_rate=1e-5, total_steps=10**6, moment_dtype=train.moment_dtype
-            )
-            config = RunConfig(
-                optimizer=optimizer,
-                losses={TASK: make_loss(model, TASK)},
-                batch_at=self._stack.enter_context(
-                    made_ahead(self._batches.batch_at, self._vocabulary.remap if self._vocabulary else None)
-                ),
-                directory=self._stack.enter_context(tempfile.TemporaryDirectory()),
-                mesh=mesh,
-                seed=0,
-                zero1=settings.mesh.zero1,
-                accumulation=choices.accumulation,
-                progress=progress,
-            )
-            tx, zero1 = make_optimizer(optimizer), settings.mesh.zero1
-            state = init_state(model, tx, key, encoder=encoder, mesh=mesh, zero1=zero1)
-            self._run = Run(state, config, self._stack)
+            self._run = self._start(model, settings, vocabulary, choices.accumulation, progress)
+
+    def _start(
+        self,
+        model: Model,
+        settings: Settings,
+        vocabulary: PhaseVocabulary | None,
+        accumulation: int,
+        progress: Progress,
+    ) -> Run:
+        key, zero1, mesh = jax.random.key(0), settings.mesh.zero1, self._mesh
+        encoder = init_encoder(model.encoder, key, model.compute.param_dtype, partial(shardings, mesh=mesh))
+        if vocabulary is not None:
+            encoder = vocabulary.shrink({"encoder": encoder})["encoder"]
+        moment = settings.train.moment_dtype
+        optimizer = OptimizerConfig(learning_rate=1e-5, total_steps=10**6, moment_dtype=moment)
+        config = RunConfig(
+            optimizer=optimizer,
+            losses={TASK: make_loss(model, TASK)},
+            batch_at=self._stack.enter_context(
+                made_ahead(self._batches.batch_at, vocabulary.remap if vocabulary else None)
+            ),
+            directory=self._stack.enter_context(tempfile.TemporaryDirectory()),
+            mesh=mesh,
+            seed=0,
+            zero1=zero1,
+            accumulation=accumulation,
+            progress=progress,
+        )
+        state = init_state(model, make_optimizer(optimizer), key, encoder=encoder, mesh=mesh, zero1=zero1)
+        return Run(state, config, self._stack)
 
     def __enter__(self) -> "Training":
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._stack.__exit__(None, None, None)
+        self._stack.close()
 
     def rows_of(self, number: int) -> np.ndarray:
         """int64 [window * batch]: the rows of a round."""
@@ -142,15 +139,15 @@ class Training:
         steps: dict[int, int] = {}
         for step in range(self._batches.steps_per_epoch):
             length = int(self._lengths[self._batches.rows_at(step)].max())
-            steps.setdefault(next(size for size in self._batches.buckets if size >= length), step)
+            steps.setdefault(next(size for _, size in self._batches.shapes if size >= length), step)
         self._take([first := min(steps.values())])
         since = seconds_since_start() or time.perf_counter() - began
-        self._take(step for step in steps.values() if step != first)
+        self._take([step for step in steps.values() if step != first])
         work = self._run.work
         self._take(self._steps(0))
         return {
-            "to_first_step": since,
             "compile": work.compile_seconds,
+            "to_first_step": since,
             "shapes": work.compilations,
             "cached": self._run.cached,
         }
@@ -164,7 +161,7 @@ class Training:
     def _steps(self, number: int) -> range:
         return range(number * self.window, (number + 1) * self.window)
 
-    def _take(self, steps: Iterable[int]) -> list[tuple[int, int]]:
+    def _take(self, steps: Sequence[int]) -> list[tuple[int, int]]:
         shapes = []
         with jax.set_mesh(self._mesh):
             for step in steps:
@@ -179,16 +176,17 @@ class Prediction:
     """Our predictor over one stream of rows, sorted by length; every round predicts the same rows."""
 
     def __init__(self, workload: Workload, model: Model, settings: Settings, mesh: Mesh, count: int) -> None:
-        self._model, self._mesh = model, mesh
         self._rows = np.random.default_rng(1).permutation(len(workload.lengths))[:count]
         self._features, self._lengths = workload.take(self._rows), workload.lengths[self._rows]
-        self._budget = settings.evaluation.tokens_per_batch
-        self.settings = (
-            f"batches of {self._budget or 'as many'} tokens{' as suit the device' * (not self._budget)}"
-        )
+        budget = settings.evaluation.tokens_per_batch
+        self.settings = f"batches of {budget or 'as many'} tokens{'' if budget else ' as suit the device'}"
         params = init_params(model, jax.random.key(0))
         params = jax.device_put(params, shardings(params, mesh))
-        self._params = {"encoder": params["encoder"], "head": params["heads"][TASK]}
+        params = {"encoder": params["encoder"], "head": params["heads"][TASK]}
+        options: dict[str, Any] = {"head": TASK, "tokens_per_batch": budget, "mesh": mesh}
+        self._predict = partial(predict, model, params, self._features, **options)
+        stream = plan_prediction(model, self._features, mesh, budget)
+        self._shapes = [batch.arrays["tokens"].shape for batch in stream]
 
     def rows_of(self, number: int) -> np.ndarray:
         """int64 [rows]: the rows of a round, the same in all."""
@@ -196,50 +194,36 @@ class Prediction:
 
     def warm_up(self) -> dict[str, float]:
         """Compiles every shape; the seconds are not told apart."""
-        self.take_round(0)
+        self._predict()
         return {}
 
     def take_round(self, number: int) -> Round:
         """Predicts every row once."""
         began = time.perf_counter()
-        predict(
-            self._model,
-            self._params,
-            self._features,
-            head=TASK,
-            tokens_per_batch=self._budget,
-            mesh=self._mesh,
-        )
-        seconds = time.perf_counter() - began
-        stream = plan_prediction(self._model, self._features, self._mesh, self._budget)
-        return Round(seconds, self._lengths, [batch.arrays["tokens"].shape for batch in stream])
+        self._predict()
+        return Round(time.perf_counter() - began, self._lengths, self._shapes)
 
 
 def summarise(
     rounds: Sequence[Round], encoder: EncoderConfig, matmul: float, *, training: bool
 ) -> dict[str, Any]:
-    """Returns medians over rounds and their spread.
+    """Returns medians over rounds of one contender and their spread.
 
     Args:
-        rounds: of one contender.
-        encoder: whose products count.
         matmul: FLOP/s that matrix products reach on all devices.
         training: forward and backward pass; else a third of their products.
     """
-    share = 1.0 if training else 1 / 3
-    seconds = sum(one.seconds for one in rounds)
-    real, padded = (
-        sum(one.flops(encoder, padded=padded) for one in rounds) * share / seconds for padded in (False, True)
-    )
-    rates = np.array([len(one.lengths) / one.seconds for one in rounds])
-    tokens = sum(int(one.lengths.sum()) for one in rounds)
+    lengths = np.concatenate([one.lengths for one in rounds])
+    seconds = np.array([one.seconds for one in rounds])
+    rates = np.array([len(one.lengths) for one in rounds]) / seconds
+    worth = (1.0 if training else 1 / 3) / seconds.sum() / matmul
     return {
         "examples_per_second": float(np.median(rates)),
         "spread": [float(rates.min()), float(rates.max())],
-        "real_tokens_per_second": float(np.median([one.lengths.sum() / one.seconds for one in rounds])),
-        "padding_share": 1 - tokens / sum(rows * length for one in rounds for rows, length in one.shapes),
-        "utilisation": real / matmul,
-        "utilisation_padded": padded / matmul,
+        "real_tokens_per_second": float(np.median([one.lengths.sum() for one in rounds] / seconds)),
+        "padding_share": 1 - lengths.sum() / sum(np.prod(shape) for one in rounds for shape in one.shapes),
+        "utilisation": worth * sum(one.flops(encoder, padded=False) for one in rounds),
+        "utilisation_padded": worth * sum(one.flops(encoder, padded=True) for one in rounds),
     }
 
 
@@ -270,14 +254,11 @@ def run_bench(
         "matmul": matmul,
     }
     with Training(workload, model, settings, mesh, batch_size, progress) as training:
-        for name, work in (
-            ("train", training),
-            ("predict", Prediction(workload, model, settings, mesh, rows)),
-        ):
+        prediction = Prediction(workload, model, settings, mesh, rows)
+        for name, work in (("train", training), ("predict", prediction)):
             progress.say(f"{name}: compiling")
-            times = work.warm_up()
+            times, done = work.warm_up(), []
             with progress.track(name, rounds, "rounds") as bar:
-                done = []
                 for number in range(1, rounds + 1):
                     done.append(work.take_round(number))
                     bar.advance()
@@ -288,46 +269,40 @@ def run_bench(
 
 def describe(record: dict[str, Any]) -> str:
     """Returns a record as a person reads it."""
+    parts, train = {name: record[name] for name in ("train", "predict")}, record["train"]
+    matmul = f"matrix products reach {record['matmul'] / 1e9:.0f} GFLOP/s a device"
     lines = [
         record["workload"],
-        f"{record['device']}, {record['dtype']}; matrix products reach {record['matmul'] / 1e9:.0f} GFLOP/s a device",
+        f"{record['device']}, {record['dtype']}; {matmul}",
         "           examples/s      (spread)   real tokens/s  padding  utilisation  padded",
     ]
-    for name in ("train", "predict"):
-        one = record[name]
+    for name, one in parts.items():
         low, high = one["spread"]
         lines.append(
             f"{name:8} {one['examples_per_second']:12.4g}  {f'({low:.4g}-{high:.4g})':>14} "
             f"{one['real_tokens_per_second']:13.4g} {one['padding_share']:8.1%} {one['utilisation']:12.1%} "
             f"{one['utilisation_padded']:7.1%}"
         )
-    for name in ("train", "predict"):
-        lines.append(f"{name}: {record[name]['settings']}")
-    one = record["train"]
+    lines += [f"{name}: {one['settings']}" for name, one in parts.items()]
     lines.append(
-        f"{one['shapes']} shapes compiled in {one['compile']:.1f} s ({one['cached']} from the cache on disk); first "
-        f"step {one['to_first_step']:.1f} s after the command"
+        f"{train['shapes']} shapes compiled in {train['compile']:.1f} s ({train['cached']} from the cache on disk); "
+        f"first step {train['to_first_step']:.1f} s after the command"
     )
     return "\n".join(lines)
 
 
 def measure_matmul(dtype: str, side: int = 0, precision: Any = None) -> float:
-    """Returns FLOP/s of the product of two square matrices on the first device."""
+    """Returns FLOP/s of the product of two square matrices on the first device, the best of six turns."""
     side = side or (2048 if jax.default_backend() == "cpu" else 8192)
     one = jnp.full((side, side), 1.0 / side, dtype)
     multiply = jax.jit(lambda a, b: jnp.matmul(a, b, precision=precision))
-    return 2.0 * side**3 / best_seconds(lambda: multiply(one, one))
-
-
-def best_seconds(launch: Callable[[], Any], least: float = 0.15) -> float:
-    """Returns the seconds of one launch, the best of six turns that each last at least ``least`` seconds."""
-    jax.block_until_ready(launch())
+    jax.block_until_ready(multiply(one, one))
     repeats, best = 1, float("inf")
-    for _ in range(6):
+    for _ in range(6):  # each at least 0.15 seconds long
         began = time.perf_counter()
         for _ in range(repeats):
-            last = launch()
+            last = multiply(one, one)
         jax.block_until_ready(last)
         seconds = (time.perf_counter() - began) / repeats
-        best, repeats = min(best, seconds), max(1, round(least / seconds))
-    return best
+        best, repeats = min(best, seconds), max(1, round(0.15 / seconds))
+    return 2.0 * side**3 / best

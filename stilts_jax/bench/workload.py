@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -18,26 +18,17 @@ from stilts_jax.tokenization import CLS_ID, SEP_ID, UNK_ID, load_tokenizer
 KINDS = ("classify", "tag", "span")  # what both sides have a head for
 
 
-@dataclass(frozen=True)
-class Law:
-    """Row lengths and tokens of a made-up task: log-normal lengths, tokens by Zipf's law.
-
-    Attributes:
-        log_mean: of the natural logarithm of a row's tokens.
-        longest: what rows are cut to.
-        rows: how many, which are the rows that the law was fitted to.
-        pieces: distinct vocabulary rows that all of them use together.
-        source: what it was fitted to, cut into XLM-R's pieces.
-    """
+class Law(NamedTuple):
+    """A made-up task: log-normal lengths, and tokens by Zipf's law, as fitted to as many rows of ``source``."""
 
     kind: Kind
     num_labels: int
-    log_mean: float
+    log_mean: float  # of the natural logarithm of a row's tokens
     log_sd: float
-    longest: int
+    longest: int  # what rows are cut to
     rows: int
-    pieces: int
-    source: str
+    pieces: int  # distinct vocabulary rows that all of them use together
+    source: str  # cut into XLM-R's pieces
 
 
 LAWS = {
@@ -49,12 +40,7 @@ LAWS = {
 
 @dataclass(frozen=True)
 class Workload:
-    """Rows, and what they are.
-
-    Attributes:
-        origin: where they come from, to print.
-        mask_id: of the vocabulary that the rows are in.
-    """
+    """Rows, what they are, and where they come from."""
 
     name: str
     origin: str
@@ -82,15 +68,14 @@ class Workload:
 
     def take(self, rows: np.ndarray) -> Features:
         """Returns some of the rows as features of their own."""
-        columns = {
-            name: Ragged.from_list([column[row] for row in rows])
-            if isinstance(column, Ragged)
-            else column[rows]
-            for name, column in self.features.columns.items()
-        }
-        return replace(
-            self.features, columns={**columns, "example": np.arange(len(rows))}, num_examples=len(rows)
-        )
+        columns: dict[str, np.ndarray | Ragged] = {}
+        for name, column in self.features.columns.items():
+            if isinstance(column, Ragged):
+                columns[name] = Ragged.from_list([column[row] for row in rows])
+            else:
+                columns[name] = column[rows]
+        columns["example"] = np.arange(len(rows))
+        return replace(self.features, columns=columns, num_examples=len(rows))
 
     def describe(self) -> str:
         """One line for people."""
@@ -138,40 +123,10 @@ def draw_workload(name: str, vocab_size: int, *, rows: int = 0, longest: int = 0
     return Workload(name, origin, features, law.num_labels, most, vocab_size, vocab_size - 1)
 
 
-def read_workload(name: str, source: DataSource, encoder: str, max_length: int = 0) -> Workload:
-    """Reads the English training rows of a task."""
-    task = with_labels(get_task(name), source)
-    if task.kind not in KINDS:
-        raise ConfigError(
-            f"{name} is a task of kind {task.kind}; there is no peer for it to be timed beside.",
-            where="--lengths",
-            fix=f"take a task of kind {', '.join(KINDS)}, or one of {', '.join(LAWS)}",
-        )
-    chosen = task.hyperparameters["paper"]
-    length = max_length or chosen.max_length
-    tokenizer = load_tokenizer(encoder)
-    features = build_features(
-        task.kind,
-        {"en": read_examples(task, "train", "en", source)},
-        tokenizer,
-        FeatureSettings(length, chosen.max_query_length, chosen.stride),
-        training=task.kind != "span",  # rows of span tasks for prediction have all columns
-    )
-    return Workload(
-        name,
-        f"train rows of {Path(encoder).name}'s tokenizer",
-        features,
-        len(task.labels),
-        length,
-        tokenizer.vocab_size,
-        tokenizer.mask_id,
-    )
-
-
 def find_workload(
     name: str, shape: str, data_root: Path | None, encoder: str | None, max_length: int = 0
 ) -> Workload:
-    """Returns the rows behind ``--lengths``, in the vocabulary of a named shape or of the encoder's tokenizer."""
+    """Returns the rows of a law, or a task's English training rows in the vocabulary of the encoder's tokenizer."""
     if shape not in SHAPES:
         raise ConfigError(f"There is no shape {shape!r}.", where="--shape", fix=nearest(shape, SHAPES))
     if name in LAWS:
@@ -182,4 +137,23 @@ def find_workload(
             where="--lengths",
             fix=f"{nearest(name, LAWS)}; or a task's name, with --data_root and --encoder",
         )
-    return read_workload(name, DataSource(data_root), encoder, max_length)
+    source = DataSource(data_root)
+    task = with_labels(get_task(name), source)
+    if task.kind not in KINDS:
+        raise ConfigError(
+            f"{name} is a task of kind {task.kind}; there is no peer for it to be timed beside.",
+            where="--lengths",
+            fix=f"take a task of kind {', '.join(KINDS)}, or one of {', '.join(LAWS)}",
+        )
+    chosen, tokenizer = task.hyperparameters["paper"], load_tokenizer(encoder)
+    length = max_length or chosen.max_length
+    features = build_features(
+        task.kind,
+        {"en": read_examples(task, "train", "en", source)},
+        tokenizer,
+        FeatureSettings(length, chosen.max_query_length, chosen.stride),
+        training=task.kind != "span",  # rows of span tasks for prediction have all columns
+    )
+    origin = f"train rows of {Path(encoder).name}'s tokenizer"
+    vocabulary = tokenizer.vocab_size, tokenizer.mask_id
+    return Workload(name, origin, features, len(task.labels), length, *vocabulary)

@@ -25,8 +25,7 @@ USUAL_SHARE = 0.4  # of the bound that well-tuned training of encoders reaches
 
 def plan_training(setup: Setup) -> Plan:
     """Compiles the training and evaluation steps of ``setup`` without its chips; see ``Plan``."""
-    package_root = str(Path(stilts_jax.__file__).parents[1])
-    paths = [package_root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [str(Path(stilts_jax.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer.json"
         done = subprocess.run(
@@ -76,18 +75,13 @@ def alternatives(setup: Setup) -> Iterator[Setup]:
         parts = [setup.accumulation * 2 * 4**power for power in range(8)]
         return [replace(base, accumulation=part) for part in parts if setup.rows % (part * devices) == 0]
 
-    last = [least, *halved(least)][-1]
     # In bfloat16 both results and checkpoints change.
-    moments = replace(last, optimizer=replace(setup.optimizer, moment_dtype="bfloat16"))
-    seen = {setup.completed()}
-    for candidate in (
-        *(lighter, replace(setup, mesh=cut), *halved(setup)),
-        *(least, *halved(lighter), *halved(least), moments),
-    ):
-        completed = candidate.completed()
-        if completed not in seen:
-            seen.add(completed)
-            yield completed
+    moments = replace(setup.optimizer, moment_dtype="bfloat16")
+    last = replace([least, *halved(least)][-1], optimizer=moments)
+    candidates = [lighter, replace(setup, mesh=cut), *halved(setup), least, *halved(lighter), *halved(least)]
+    new = dict.fromkeys(candidate.completed() for candidate in (*candidates, last))
+    new.pop(setup.completed(), None)
+    yield from new
 
 
 def _cut_mesh(setup: Setup) -> MeshConfig:
@@ -146,20 +140,18 @@ def sweep_command(
             progress.say(f"{name} on {topology.name}")
             cell = replace(setup, encoder=encoder, topology=topology.name, rows=rows, evaluation=False)
             cell = replace(cell, mesh=_cut_mesh(cell)).completed()
-            yield _table_row(name, cell, plan_training(cell))
+            plan, mesh = plan_training(cell), cell.mesh
+            found = ["does not fit", "–", "–", "–"]
+            if plan.train:
+                memory = sum(plan.train.values()) / GIB
+                found = [f"{memory:.2f}", f"{plan.sent / 1e9:.1f}", f"{plan.bound:.3g}", plan.limit]
+            place = f"{topology.name} ({topology.count}) | {mesh.data} x {mesh.fsdp} x {mesh.tensor}"
+            yield f"| {name} | {place} | {cell.rows / topology.count:g} | {' | '.join(found)} |"
 
 
 def describe(setup: Setup, plan: Plan, work: float = 0) -> str:
     """Returns a plan as a person reads it."""
-    topology, shape = setup.chips, setup.encoder
-    lines = [
-        f"{shape.num_layers} x {shape.hidden_size}, {plan.num_parameters / 1e9:.2f} billion parameters, on "
-        f"{topology.count} x {topology.chip.name} ({topology.name})",
-        f"{setup.head.kind}, batch {setup.rows} x {setup.length}, {setup.describe()}",
-        "",
-        "GiB on a device            training  evaluation",
-    ]
-    steps = (plan.train, plan.evaluate)
+    topology, shape, steps = setup.chips, setup.encoder, (plan.train, plan.evaluate)
     rows: list[tuple[str, Sequence[int | None]]] = [
         ("parameters", (plan.parameters, plan.parameters)),
         ("optimizer", (plan.optimizer, 0)),
@@ -167,54 +159,58 @@ def describe(setup: Setup, plan: Plan, work: float = 0) -> str:
         *((name, [step.get(name) for step in steps]) for name in plan.train or plan.evaluate),
         ("total", [sum(step.values()) if step else None for step in steps]),
     ]
-    for name, values in rows:
-        shown = "".join("  too much" if value is None else f"{value / GIB:10.3f}" for value in values)
-        lines.append(f"  {name:<22}{shown}")
+    if topology.chip.memory:
+        rows.append(("the chip has", [topology.chip.memory]))
+    lines = [f"  {name:<22}{''.join(map(_gibibytes, values))}" for name, values in rows]
     if topology.chip.memory:
         fits = plan.fits(setup)
         verdict = "fits" if fits else f"does not fit ({plan.failure or 'too much in all'})"
-        lines.append(f"  {'the chip has':<22}{topology.chip.memory / GIB:10.3f}            {verdict}")
-    lines += ["", "GiB on a device, stage by stage"] if plan.stages else []
-    for name, size in plan.stages.items():
-        lines.append(f"  {name:<22}" + (f"{size / GIB:10.3f}" if size else "  too much"))
+        lines[-1] += f"            {verdict}"
+    if plan.stages:
+        lines += ["", "GiB on a device, stage by stage"]
+        lines += [f"  {name:<22}{_gibibytes(size or None)}" for name, size in plan.stages.items()]
     filler = [f"{setup.filler} filler rows, so that the devices share them evenly"] if setup.filler else []
-    lines.extend(f"  note: {note}" for note in (*filler, *plan.notes))
-    lines += [
-        "",
+    lines += [f"  note: {note}" for note in (*filler, *plan.notes)]
+    return "\n".join(
+        [
+            f"{shape.num_layers} x {shape.hidden_size}, {plan.num_parameters / 1e9:.2f} billion parameters, on "
+            f"{topology.count} x {topology.chip.name} ({topology.name})",
+            f"{setup.head.kind}, batch {setup.rows} x {setup.length}, {setup.describe()}",
+            "",
+            "GiB on a device            training  evaluation",
+            *lines,
+            "",
+            *_speed(setup, plan, work),
+            "",
+        ]
+    )
+
+
+def _gibibytes(size: int | None) -> str:
+    return "  too much" if size is None else f"{size / GIB:10.3f}"
+
+
+def _speed(setup: Setup, plan: Plan, work: float) -> Iterator[str]:
+    count, chip = setup.chips.count, setup.chips.chip
+    yield (
         f"{plan.model_flops / 1e12:.4g} TFLOP per step, {plan.executed_flops / 1e12:.4g} with recomputation; "
-        f"a device sends at least {plan.sent / 1e9:.3g} GB",
-    ]
-    if plan.bound:
-        bounds = ", ".join(f"{name} {seconds:.3g}" for name, seconds in plan.seconds.items())
-        share = plan.model_flops / topology.count / topology.chip.flops / plan.bound
-        lines.append(
-            f"a step takes at least {plan.bound:.3g} s, limited by {plan.limit} ({bounds}): "
-            f"at most {share:.0%} of the peak"
-        )
-    if plan.bound and work:
-        count = work / plan.model_flops
-        hours = count * plan.bound * topology.count / 3600
-        lines.append(
-            f"the grid's {work:.3g} FLOP are {count:.0f} such steps: at least {hours:.3g} chip-hours; expect "
+        f"a device sends at least {plan.sent / 1e9:.3g} GB"
+    )
+    if not plan.bound:
+        return
+    bounds = ", ".join(f"{name} {seconds:.3g}" for name, seconds in plan.seconds.items())
+    share = plan.model_flops / count / chip.flops / plan.bound
+    yield (
+        f"a step takes at least {plan.bound:.3g} s, limited by {plan.limit} ({bounds}): "
+        f"at most {share:.0%} of the peak"
+    )
+    if work:
+        steps = work / plan.model_flops
+        hours = steps * plan.bound * count / 3600
+        yield (
+            f"the grid's {work:.3g} FLOP are {steps:.0f} such steps: at least {hours:.3g} chip-hours; expect "
             f"{hours / USUAL_SHARE:.3g}, assuming {USUAL_SHARE:.0%} of the bound"
         )
-    return "\n".join(lines) + "\n"
-
-
-def _table_row(name: str, setup: Setup, plan: Plan) -> str:
-    topology, mesh = setup.chips, setup.mesh
-    cells = [
-        name,
-        f"{topology.name} ({topology.count})",
-        f"{mesh.data} x {mesh.fsdp} x {mesh.tensor}",
-        f"{setup.rows / topology.count:g}",
-    ]
-    if plan.train:
-        memory = sum(plan.train.values()) / GIB
-        cells += [f"{memory:.2f}", f"{plan.sent / 1e9:.1f}", f"{plan.bound:.3g}", plan.limit]
-    else:
-        cells += ["does not fit", "–", "–", "–"]
-    return f"| {' | '.join(cells)} |"
 
 
 def _record(setup: Setup, plan: Plan) -> dict:

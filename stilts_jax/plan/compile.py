@@ -23,22 +23,8 @@ from jax.sharding import PartitionSpec as P
 from stilts_jax.chips import GIB, Topology
 from stilts_jax.errors import ConfigError
 from stilts_jax.model.heads import abstract_params, init_params
-from stilts_jax.plan.setup import (
-    CHOICES,
-    HEAD,
-    Plan,
-    Setup,
-    bound_seconds,
-    bytes_sent,
-    model_flops,
-)
-from stilts_jax.sharding import (
-    batch_sharding,
-    bytes_per_device,
-    make_mesh,
-    sharding_notes,
-    state_shardings,
-)
+from stilts_jax.plan.setup import CHOICES, HEAD, Plan, Setup, bound_seconds, bytes_sent, model_flops
+from stilts_jax.sharding import batch_sharding, bytes_per_device, make_mesh, sharding_notes, state_shardings
 from stilts_jax.train.losses import make_loss
 from stilts_jax.train.optimizer import make_optimizer
 from stilts_jax.train.state import TrainState, select_head
@@ -80,29 +66,22 @@ def topology_devices(topology: Topology) -> list[Any]:
     """Returns the chips, as far as a compiler needs them."""
     if topology.platform == "cpu":
         return jax.devices("cpu")
-    arrangement = "x".join(map(str, topology.shape))
-    chip = topology.chip
+    arrangement, chip = "x".join(map(str, topology.shape)), topology.chip
     try:
         if topology.platform == "cuda":
+            cache = (60 if chip.name == "h200" else 50) * 2**20
             target = _GPU.format(
-                bandwidth=int(chip.memory_bandwidth),
-                memory=chip.memory,
-                cache=(60 if chip.name == "h200" else 50) * 2**20,
-                name=chip.name.upper(),
+                bandwidth=int(chip.memory_bandwidth), memory=chip.memory, cache=cache, name=chip.name.upper()
             )
             found = topologies.get_topology_desc(
                 platform="cuda", target_config=target, topology=f"1x{arrangement}"
             )
         else:
-            # Without these a v4 chip counts as two devices.
-            cores = {"chip_config_name": "megacore"} if chip.name == "v4" else {}
-            hosts = {"chips_per_host_bounds": (2, 2, 1)} if chip.name == "v4" else {}
+            name, v4 = f"{chip.name}:{arrangement}", {}
+            if chip.name == "v4":  # else a chip counts as two devices
+                v4 = {"chip_config_name": "megacore", "chips_per_host_bounds": (2, 2, 1)}
             found = topologies.get_topology_desc(
-                platform="tpu",
-                topology_name=f"{chip.name}:{arrangement}",
-                num_slices=topology.slices,
-                **cores,
-                **hosts,
+                platform="tpu", topology_name=name, num_slices=topology.slices, **v4
             )
     except Exception as error:  # whatever a missing or other library raises
         extra = "cuda" if topology.platform == "cuda" else "tpu"
@@ -118,61 +97,51 @@ def plan_setup(setup: Setup) -> Plan:
     """Compiles both steps of a setup in this process and says what they need."""
     topology = setup.chips
     mesh = make_mesh(setup.mesh, topology_devices(topology))
-    optimizer = make_optimizer(setup.optimizer)
-    loss = make_loss(setup.model, HEAD, setup.optimizer.freeze)
+    optimizer, loss = make_optimizer(setup.optimizer), make_loss(setup.model, HEAD, setup.optimizer.freeze)
     params = abstract_params(setup.model)
     create = lambda: TrainState.create(init_params(setup.model, jax.random.key(0)), optimizer)  # noqa: E731
     state = jax.eval_shape(create)
-    shardings = state_shardings(state, mesh, zero1=setup.mesh.zero1)
-    state = _place(state, shardings)
-    batch = _place(abstract_batch(setup), batch_sharding(mesh))
-    step = partial(
-        train_step,
-        loss_fn=loss,
-        tx=optimizer,
-        key=jax.random.key(0),
-        accumulation=setup.accumulation,
-        skip_non_finite=True,
-    )
-    train = jax.jit(step, donate_argnums=0, out_shardings=(shardings, NamedSharding(mesh, P())))
-    evaluate = jax.jit(partial(eval_step, loss_fn=loss), out_shardings=NamedSharding(mesh, P()))
+    places, everywhere = state_shardings(state, mesh, zero1=setup.mesh.zero1), NamedSharding(mesh, P())
+    state, batch = _place(state, places), _place(abstract_batch(setup), batch_sharding(mesh))
     parts = select_head(state.params, HEAD)
-    # Gradients lie as parameters do, in float32 or more; without room for them there is nothing to compile.
-    least = bytes_per_device(state) + bytes_per_device(parts)
+    step = partial(train_step, loss_fn=loss, tx=optimizer, key=jax.random.key(0), skip_non_finite=True)
+    train = jax.jit(
+        partial(step, accumulation=setup.accumulation), donate_argnums=0, out_shardings=(places, everywhere)
+    )
+    traced = {"initialise": jax.jit(create, out_shardings=places).trace()}
     with jax.set_mesh(mesh):
-        traced = train.trace(state, batch)
-        others = [evaluate.trace(parts, batch)] if setup.evaluation else []
-    # Compilers keep no more than one or two threads busy for most of their time: both steps at once.
+        if setup.evaluation:
+            evaluate = jax.jit(partial(eval_step, loss_fn=loss), out_shardings=everywhere)
+            traced["evaluate"] = evaluate.trace(parts, batch)
+        traced["train"] = train.trace(state, batch)
+    executed, sent = count_flops(traced["train"].jaxpr), bytes_sent(setup, params, mesh)
+    # Gradients lie as parameters do, in float32 or more; without room for them there is nothing to compile.
+    least, failure = bytes_per_device(state) + bytes_per_device(parts), ""
+    if topology.chip.memory and least > topology.chip.memory:
+        failure = f"parameters, moments and gradients alone take {least / GIB:.1f} GiB on a device"
+        del traced["train"]
+    # Compilers keep no more than one or two threads busy for most of their time: all at once.
     with ThreadPoolExecutor() as pool:
-        evaluated = [pool.submit(_compile, other, topology, hasty=True) for other in others]
-        born = pool.submit(_compile, jax.jit(create, out_shardings=shardings).trace(), topology, hasty=True)
-        if topology.chip.memory and least > topology.chip.memory:
-            train_memory: dict[str, int] = {}
-            failure = f"parameters, moments and gradients alone take {least / GIB:.1f} GiB on a device"
-        else:
-            train_memory, failure = _compile(traced, topology)
-        evaluate_memory, other = evaluated[0].result() if evaluated else ({}, "")
-        born_memory, _ = born.result()
-    executed, sent = count_flops(traced.jaxpr), bytes_sent(setup, params, mesh)
+        jobs = {name: pool.submit(_compile, one, topology, name != "train") for name, one in traced.items()}
+    memory = {name: job.result()[0] for name, job in jobs.items()}
+    failures = [jobs[name].result()[1] for name in ("train", "evaluate") if name in jobs]
     return Plan(
         num_parameters=sum(leaf.size for leaf in jax.tree.leaves(params)),
         parameters=bytes_per_device(state.params),
         optimizer=bytes_per_device(state.moments),
         batch=bytes_per_device(batch),
-        train=train_memory,
-        evaluate=evaluate_memory,
-        failure=failure or other,
+        train=memory.get("train", {}),
+        evaluate=memory.get("evaluate", {}),
+        failure=next(filter(None, [failure, *failures]), ""),
         sent=sent,
         model_flops=model_flops(setup),
         executed_flops=executed,
-        seconds=bound_seconds(setup, executed, train_memory.get("arguments", 0), sent),
+        seconds=bound_seconds(setup, executed, memory.get("train", {}).get("arguments", 0), sent),
         notes=tuple(sharding_notes(params, mesh)),
         stages={
-            "initialise": sum(born_memory.values()),
-            "load": bytes_per_device(
-                state
-            ),  # tensor by tensor, each straight into its shards; then the moments
-            "step": sum(train_memory.values()),
+            "initialise": sum(memory["initialise"].values()),
+            "load": bytes_per_device(state),  # a tensor at a time into its shards; then the moments
+            "step": sum(memory.get("train", {}).values()),
             "restore": bytes_per_device(state),
             # A layer at a time goes to the host.
             "export": bytes_per_device(parts) + max(map(bytes_per_device, jax.tree.leaves(parts))),
@@ -193,16 +162,13 @@ def abstract_batch(setup: Setup) -> dict[str, jax.ShapeDtypeStruct]:
         "mlm": {"segments": tokens, "positions": tokens}
         | dict.fromkeys(("masked_positions", "masked_targets", "masked_weights"), masked),
     }
-    head, seen = setup.head, dict[str, tuple[int, ...]]()
-    if head.patches:
+    shapes: dict[str, tuple[int, ...]] = {"tokens": tokens, "weight": row} | columns[setup.head.kind]
+    if (head := setup.head).patches:
         pictures = (*row, head.pictures)
-        seen = {"visual": (*pictures, head.patches, head.patch_width), "visual_mask": pictures}
+        shapes |= {"visual": (*pictures, head.patches, head.patch_width), "visual_mask": pictures}
     types = dict.fromkeys(("weight", "choice_mask", "masked_weights"), jnp.float32)
     types |= {"visual": jnp.uint8, "visual_mask": jnp.bool_}
-    return {
-        name: jax.ShapeDtypeStruct(shape, types.get(name, jnp.int32))
-        for name, shape in ({"tokens": tokens, "weight": row} | columns[head.kind] | seen).items()
-    }
+    return {name: jax.ShapeDtypeStruct(shape, types.get(name, jnp.int32)) for name, shape in shapes.items()}
 
 
 def _place(tree: Any, shardings: Any) -> Any:
@@ -215,13 +181,10 @@ def _place(tree: Any, shardings: Any) -> Any:
     )
 
 
-def _compile(traced: Any, topology: Topology, *, hasty: bool = False) -> tuple[dict[str, int], str]:
+def _compile(traced: Any, topology: Topology, hasty: bool) -> tuple[dict[str, int], str]:
     """Returns bytes by part, or nothing and the compiler's words where memory does not suffice.
 
-    Args:
-        traced: a step.
-        topology: the chips.
-        hasty: takes a third of the time on TPUs; memory comes out larger by a quarter, so not too small.
+    ``hasty`` takes a third of the time on TPUs; memory comes out larger by a quarter, so not too small.
     """
     options = {"exec_time_optimization_effort": -1.0} if hasty and topology.platform == "tpu" else None
     lowered = traced.lower(lowering_platforms=("cuda",)) if topology.platform == "cuda" else traced.lower()

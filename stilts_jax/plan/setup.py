@@ -15,39 +15,32 @@ from stilts_jax.train.optimizer import OptimizerConfig
 
 HEAD = "task"  # the one head that a planned model has
 CHOICES = 4  # of a multiple-choice task
+_PLATFORMS: dict[str, Literal["cpu", "gpu", "tpu"]] = {"cuda": "gpu", "tpu": "tpu", "cpu": "cpu"}
 
 
 @dataclass(frozen=True)
 class Setup:
-    """One training step on one arrangement of chips: all that its compilation depends on.
-
-    Attributes:
-        rows: of a step's batch, over all devices and microbatches.
-        length: tokens per row.
-        topology: see ``parse_topology``.
-        evaluation: whether the evaluation step is compiled too; it needs less than the training step.
-        filler: how many of the rows only fill up the devices.
-    """
+    """One training step on one arrangement of chips: all that its compilation depends on."""
 
     encoder: EncoderConfig
     head: HeadConfig
     compute: Compute
     optimizer: OptimizerConfig
-    rows: int
-    length: int
-    topology: str
+    rows: int  # of a step's batch, over all devices and microbatches
+    length: int  # tokens a row
+    topology: str  # see ``parse_topology``
     mesh: MeshConfig = field(default_factory=MeshConfig)
     accumulation: int = 1
-    evaluation: bool = True
-    filler: int = 0
+    evaluation: bool = (
+        True  # whether the evaluation step is compiled too; it needs less than the training step
+    )
+    filler: int = 0  # how many of the rows only fill up the devices
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Setup":
         """Returns a setup from ``dataclasses.asdict`` of it."""
-        kinds: dict[str, Any] = {
-            **{"encoder": EncoderConfig, "head": HeadConfig, "compute": Compute},
-            **{"optimizer": OptimizerConfig, "mesh": MeshConfig},
-        }
+        kinds: dict[str, Any] = {"encoder": EncoderConfig, "head": HeadConfig, "compute": Compute}
+        kinds |= {"optimizer": OptimizerConfig, "mesh": MeshConfig}
         return cls(**{**values, **{name: kind(**values[name]) for name, kind in kinds.items()}})
 
     def completed(self) -> "Setup":
@@ -59,9 +52,8 @@ class Setup:
     @property
     def model(self) -> Model:
         """The model with its one head, compiled for the chips and not for what is here."""
-        platforms: dict[str, Literal["cpu", "gpu", "tpu"]] = {"cuda": "gpu", "tpu": "tpu", "cpu": "cpu"}
-        platform = platforms[self.chips.platform]
-        return Model(self.encoder, ((HEAD, self.head),), replace(self.compute, platform=platform))
+        compute = replace(self.compute, platform=_PLATFORMS[self.chips.platform])
+        return Model(self.encoder, ((HEAD, self.head),), compute)
 
     @property
     def chips(self) -> Topology:
@@ -95,37 +87,21 @@ class Setup:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a setup needs, and how fast it can be at best; memory is bytes on one device.
+    """What a setup needs, and how fast it can be at best; memory is bytes on one device."""
 
-    Attributes:
-        num_parameters: of encoder and head.
-        parameters: bytes, like the two next.
-        optimizer: the moments.
-        batch: a step's batch.
-        train: what the compiled training step takes, by part; empty where memory did not suffice.
-        evaluate: of the evaluation step, likewise.
-        failure: the compiler's words about that.
-        sent: bytes that a device sends in a step, by the shapes of its shards.
-        model_flops: multiply-adds (times two) that the method needs for a step, without recomputation.
-        executed_flops: those of all matrix products that the step runs, with recomputation.
-        seconds: lower bounds of a step's time, by what limits it: compute, memory, links, network.
-        notes: parameters that could not be cut as the rules say.
-        stages: bytes at each stage of a state's life, from the first array to the export; of the compiled ones
-            (initialise, step) with what is needed meanwhile.
-    """
-
-    num_parameters: int
+    num_parameters: int  # of encoder and head
     parameters: int
-    optimizer: int
+    optimizer: int  # the moments
     batch: int
-    train: Mapping[str, int]
+    train: Mapping[str, int]  # what the compiled step takes, by part; empty where memory did not suffice
     evaluate: Mapping[str, int]
-    failure: str
-    sent: float
-    model_flops: float
-    executed_flops: float
-    seconds: Mapping[str, float]
-    notes: tuple[str, ...]
+    failure: str  # the compiler's words about that
+    sent: float  # bytes that a device sends in a step, by the shapes of its shards
+    model_flops: float  # multiply-adds (times two) that the method needs for a step, without recomputation
+    executed_flops: float  # those of all matrix products that the step runs, with recomputation
+    seconds: Mapping[str, float]  # a step takes at least so long by compute, memory, links, network
+    notes: tuple[str, ...]  # parameters that could not be cut as the rules say
+    # Bytes at each stage of a state's life; of the compiled ones (initialise, step) with what is needed meanwhile.
     stages: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -166,10 +142,9 @@ def bytes_sent(setup: Setup, params: Any, mesh: Mesh) -> float:
     data, fsdp, tensor = (mesh.shape[axis] for axis in AXES)
     passes = 3 if setup.compute.remat == "full" else 2
     total = 0.0
-    places = jax.tree.leaves(shardings(params, mesh))
-    for (path, leaf), sharding in zip(parameter_paths(params), places):
-        shard = math.prod(sharding.shard_shape(leaf.shape))
-        whole = leaf.size / (tensor if "tensor" in jax.tree.leaves(tuple(sharding.spec)) else 1)
+    for (path, leaf), place in zip(parameter_paths(params), jax.tree.leaves(shardings(params, mesh))):
+        shard = math.prod(place.shard_shape(leaf.shape))
+        whole = leaf.size / (tensor if "tensor" in jax.tree.leaves(tuple(place.spec)) else 1)
         if not path.endswith("embeddings/word"):  # devices exchange the rows that they look up, as below
             total += 3 * setup.accumulation * setup.width * (whole - shard)
         total += 2 * setup.width * shard * (data - 1) / data

@@ -80,19 +80,14 @@ def test_a_signal_between_phases_is_not_lost(monkeypatch):
     assert asked == list(range(asked[0], asked[0] + 5))
 
 
+PLACE = {"JAX_COORDINATOR_ADDRESS": "a:1", "JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "3"}
+
+
 def test_the_place_of_a_process() -> None:
-    environment = {"JAX_COORDINATOR_ADDRESS": "a:1", "JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "3"}
-    assert _explicit_place(None, None, None, environment) == ("a:1", 4, 3)
-    assert _explicit_place("b:2", 2, 0, environment) == ("b:2", 2, 0)
-    assert _explicit_place(None, None, None, {}) is None
-
-
-@pytest.mark.parametrize(
-    ("address", "count", "number"), [("a", 4, 0), ("a:1", 4, 4), ("a:1", None, 0), (None, 2, 1)]
-)
-def test_half_a_place_is_refused(address: str | None, count: int | None, number: int) -> None:
-    with pytest.raises(ConfigError, match="needs all three"):
-        _explicit_place(address, count, number, {})
+    assert _explicit_place(PLACE) == ("a:1", 4, 3) and _explicit_place({}) is None
+    for name, value in (("COORDINATOR_ADDRESS", "a"), ("PROCESS_ID", "4"), ("NUM_PROCESSES", "")):
+        with pytest.raises(ConfigError, match="needs all three"):
+            _explicit_place(PLACE | {f"JAX_{name}": value})
 
 
 def test_slurm_is_found_where_there_are_several_tasks() -> None:

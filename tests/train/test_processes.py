@@ -24,7 +24,9 @@ def _train(folder, place):
 
     if place:
         address, number = place
-        initialize(address, 2, int(number))
+        place = {"COORDINATOR_ADDRESS": address, "NUM_PROCESSES": "2", "PROCESS_ID": number}
+        os.environ.update({f"JAX_{name}": value for name, value in place.items()})
+        initialize()
     mesh = make_mesh(MeshConfig(), jax.devices()[:2])
 
     def batch_at(step):
