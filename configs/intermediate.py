@@ -16,14 +16,7 @@ from stilts_jax.config import base_config, parse_argument
 
 def get_config(argument: str = "") -> ConfigDict:
     """Returns a grid of one intermediate phase and no target."""
-    arg = parse_argument(
-        argument,
-        task="mnli",
-        seed=0,
-        preset="paper",
-        encoder="",
-        choices={"preset": ("paper", "xtreme")},
-    )
+    arg = parse_argument(argument, task="mnli", seed=0, preset=("paper", "xtreme"), encoder="")
     c = base_config()
     c.preset = arg.preset
     c.encoder = arg.encoder or c.encoder

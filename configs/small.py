@@ -14,10 +14,7 @@ from ml_collections import ConfigDict
 
 from stilts_jax.config import base_config, parse_argument
 
-TARGETS = {
-    "cpu": "xnli+udpos+panx+tatoeba+bucc",
-    "gpu": "xnli+udpos+panx+xquad+xcopa+tatoeba+lareqa+bucc",
-}
+TARGETS = {"cpu": "xnli+udpos+panx+tatoeba+bucc", "gpu": "xnli+udpos+panx+xquad+xcopa+tatoeba+lareqa+bucc"}
 INTERMEDIATES = {
     "cpu": "none+mnli",
     "gpu": "none+mnli+squad_v1+hellaswag+cosmosqa+commonsenseqa+ccg"
@@ -27,13 +24,8 @@ INTERMEDIATES = {
 
 def get_config(argument: str = "") -> ConfigDict:
     """Returns the grid of one size."""
-    arg = parse_argument(
-        argument,
-        encoder="intfloat/multilingual-e5-small",
-        size="cpu",
-        seeds=2,
-        choices={"size": tuple(TARGETS)},
-    )
+    encoder = "intfloat/multilingual-e5-small"
+    arg = parse_argument(argument, encoder=encoder, size=("cpu", "gpu"), seeds=2)
     c = base_config()
     c.encoder = arg.encoder
     c.experiment.intermediates = INTERMEDIATES[arg.size]

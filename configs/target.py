@@ -17,13 +17,7 @@ from stilts_jax.config import base_config, parse_argument
 def get_config(argument: str = "") -> ConfigDict:
     """Returns a grid of no intermediate and one target."""
     arg = parse_argument(
-        argument,
-        task="xnli",
-        seed=0,
-        preset="paper",
-        encoder="",
-        source_language="en",
-        choices={"preset": ("paper", "xtreme")},
+        argument, task="xnli", seed=0, preset=("paper", "xtreme"), encoder="", source_language="en"
     )
     c = base_config()
     c.preset = arg.preset

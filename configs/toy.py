@@ -27,13 +27,7 @@ EPOCHS = {"test": 1.5, "small": 1.5, "full": 1.0}
 
 def get_config(argument: str = "") -> ConfigDict:
     """Returns the pretraining or the grid of one size."""
-    arg = parse_argument(
-        argument,
-        stage="grid",
-        size="small",
-        seeds=0,
-        choices={"stage": ("pretrain", "grid"), "size": tuple(TARGETS)},
-    )
+    arg = parse_argument(argument, stage=("grid", "pretrain"), size=("small", "test", "full"), seeds=0)
     c = base_config()
     c.title = f"Toy world ({arg.size}): toy results"
     c.compute.dtype = "float32"

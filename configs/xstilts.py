@@ -32,14 +32,13 @@ def get_config(argument: str = "") -> ConfigDict:
         argument,
         intermediates=INTERMEDIATES,
         targets="",
-        benchmark="xtreme",
+        benchmark=tuple(TARGETS),
         seeds=1,
         intermediate_seeds=0,
         target_seeds=0,
-        preset="paper",
+        preset=("paper", "xtreme"),
         encoder="",
         source_language="en",
-        choices={"benchmark": tuple(TARGETS), "preset": ("paper", "xtreme")},
     )
     c = base_config()
     c.preset = arg.preset

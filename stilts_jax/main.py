@@ -7,8 +7,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Mapping, Sequence
-from types import ModuleType
+from collections.abc import Sequence
 from typing import NoReturn
 
 from stilts_jax import interruption
@@ -33,8 +32,6 @@ COMMANDS = (
 
 
 class _Parser(argparse.ArgumentParser):
-    """Complains in three parts, with the nearest known name."""
-
     def error(self, message: str) -> NoReturn:
         raise ConfigError(
             f"{message[:1].upper()}{message[1:]}.", where=self.prog, fix=f"see {self.prog} --help"
@@ -76,7 +73,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: list[str]) -> int:
-    argv = _check_text(argv)
+    for item in argv:
+        if "\0" in item or item.encode(errors="ignore").decode() != item:
+            raise ConfigError(
+                "The command line has bytes that are no text (UTF-8).",
+                where=ascii(item),
+                fix="write it anew; folders and files need names in UTF-8",
+            )
+    show_tracebacks("--traceback" in argv)
+    argv = [item for item in argv if item != "--traceback"]
+    if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
+        raise ConfigError(f"There is no command {argv[0]!r}.", where="stilts", fix=nearest(argv[0], COMMANDS))
     parser = _Parser(
         prog="stilts",
         description="Intermediate-task training for zero-shot cross-lingual transfer.",
@@ -84,12 +91,8 @@ def _run(argv: list[str]) -> int:
         allow_abbrev=False,
     )
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Parser)
-    if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
-        raise ConfigError(f"There is no command {argv[0]!r}.", where="stilts", fix=nearest(argv[0], COMMANDS))
-    modules: dict[str, ModuleType] = {}
     for name in COMMANDS:
-        # Only the command that runs needs its arguments; the others only show their first line.
-        module = modules[name] = importlib.import_module(f"stilts_jax.commands.{name}")
+        module = importlib.import_module(f"stilts_jax.commands.{name}")
         summary = (module.__doc__ or "").splitlines()[0]
         command = subparsers.add_parser(
             name,
@@ -99,11 +102,12 @@ def _run(argv: list[str]) -> int:
             allow_abbrev=False,
         )
         module.add_arguments(command)
-        command.set_defaults(command=name)
+        command.set_defaults(command=name, run=module.run)
     plain, overrides = _split_overrides(argv)
-    if plain and plain[0] in modules:
+    if plain and plain[0] in COMMANDS:
         # Before argparse, which would speak of a missing option where one is only misspelt.
-        _check_options(plain[1:], plain[0], subparsers.choices)
+        known = {name: list(one._option_string_actions) for name, one in subparsers.choices.items()}
+        _check_options(plain[1:], plain[0], known)
     arguments = parser.parse_args(plain)
     if "command" not in arguments:
         parser.print_help()
@@ -112,33 +116,11 @@ def _run(argv: list[str]) -> int:
         raise ConfigError(
             f"stilts {arguments.command} takes no config.", where=f"--config.{next(iter(overrides))}"
         )
-    arguments.overrides = overrides
-    arguments.command_line = shlex.join(["stilts", *argv])
-    return modules[arguments.command].run(arguments)
+    arguments.overrides, arguments.command_line = overrides, shlex.join(["stilts", *argv])
+    return arguments.run(arguments)
 
 
-def _check_text(argv: list[str]) -> list[str]:
-    """Returns the command line without ``--traceback``; raises where it holds what no file could hold later."""
-    for item in argv:
-        try:
-            item.encode()
-        except UnicodeEncodeError:
-            item += "\0"
-        if "\0" in item:
-            raise ConfigError(
-                "The command line has bytes that are no text (UTF-8).",
-                where=ascii(item.rstrip("\0")),
-                fix="write it anew; folders and files need names in UTF-8",
-            )
-    show_tracebacks("--traceback" in argv)
-    return [item for item in argv if item != "--traceback"]
-
-
-def _check_options(items: list[str], command: str, parsers: Mapping[str, argparse.ArgumentParser]) -> None:
-    known = {
-        name: [option for action in parser._actions for option in action.option_strings]
-        for name, parser in parsers.items()
-    }
+def _check_options(items: list[str], command: str, known: dict[str, list[str]]) -> None:
     for item in items:
         option, _, value = item.partition("=")
         if value == "--":  # argparse would take it for no value at all
@@ -146,7 +128,7 @@ def _check_options(items: list[str], command: str, parsers: Mapping[str, argpars
         if option.startswith("--") and option not in known[command]:
             others = [f"stilts {name}" for name in known if option in known[name]]
             fix = f"{' and '.join(others)} has it" if others else nearest(option, known[command])
-            raise ConfigError(f"There is no option {option!r}.", where=parsers[command].prog, fix=fix)
+            raise ConfigError(f"There is no option {option!r}.", where=f"stilts {command}", fix=fix)
 
 
 def _split_overrides(argv: list[str]) -> tuple[list[str], dict[str, str]]:

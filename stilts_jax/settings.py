@@ -51,30 +51,17 @@ class Range:
     def check(self, value: Any, name: str) -> None:
         """Raises unless ``value`` is a number in range (NaN never is), or None."""
         kind: Any = Integral if isinstance(self.low, int) else Real
-        if value is None or (
-            isinstance(value, kind) and self.low <= value <= self.high and value is not True
-        ):
-            return
-        shown = f"{name.removeprefix('config.')}={str(value)[:60]}"
-        raise ConfigError(f"{shown} is out of range.", where=name, fix=f"take a number of {self}")
+        right = isinstance(value, kind) and self.low <= value <= self.high and value is not True
+        if value is not None and not right:
+            shown = f"{name.removeprefix('config.')}={str(value)[:60]}"
+            raise ConfigError(f"{shown} is out of range.", where=name, fix=f"take a number of {self}")
 
     def __str__(self) -> str:
         return f"at least {self.low} and at most {self.high}"
 
 
-def check_name(value: Any, known: Iterable[str], name: str) -> None:
-    """Raises unless ``value`` is one of ``known``."""
-    if value not in known:
-        shown = f"{name.removeprefix('config.')}={value!r}"
-        raise ConfigError(f"{shown} is not possible.", where=name, fix=nearest(str(value), known))
-
-
 class Checked:
-    """A record that compares every field with what its type declares.
-
-    Attributes:
-        group: what stands before a field's name in messages.
-    """
+    """A record that compares every field with what its type declares; ``group`` stands before a field's name."""
 
     group: ClassVar[str] = "config."
 
@@ -82,15 +69,23 @@ class Checked:
         for name, hint in get_type_hints(type(self), include_extras=True).items():
             value, full = getattr(self, name, None), f"{self.group}{name}"
             if isinstance(value, str) and not value.isprintable():
-                raise ConfigError(
-                    f"{full.removeprefix('config.')} has a character that can't be printed.",
-                    where=full,
-                    fix=f"write it anew: {value!r}",
-                )
+                what = f"{full.removeprefix('config.')} has a character that can't be printed."
+                self.refuse(True, what, name, f"write it anew: {value!r}")
             if get_origin(hint) is Literal:
-                check_name(value, get_args(hint), full)
+                self.choose(name, value, get_args(hint))
             for rule in getattr(hint, "__metadata__", ()):
                 rule.check(value, full)
+
+    def refuse(self, wrong: Any, what: str, name: str, fix: str) -> None:
+        """Raises an error about an option where something is ``wrong``."""
+        if wrong:
+            raise ConfigError(what, where=f"{self.group}{name}".rstrip("."), fix=fix)
+
+    def choose(self, name: str, value: Any, known: Iterable[str]) -> None:
+        """Raises unless an option's value is one of ``known``."""
+        if value not in known:
+            what = f"{self.group.removeprefix('config.')}{name}={value!r} is not possible."
+            self.refuse(True, what, name, nearest(str(value), known))
 
 
 def option_names(kind: Any) -> list[str]:
@@ -139,13 +134,10 @@ class DataSettings(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         for task, kind in self.kinds.items():
-            check_name(kind, get_args(SourceKind), f"config.data.sources ({task})")
-        if self.picture_size % self.picture_patch:
-            raise ConfigError(
-                f"Patches of {self.picture_patch} pixels do not cut {self.picture_size} into equal parts.",
-                where="config.data.picture_patch",
-                fix="take a divisor of data.picture_size",
-            )
+            self.choose(f"sources ({task})", kind, get_args(SourceKind))
+        what = f"Patches of {self.picture_patch} pixels do not cut {self.picture_size} into equal parts."
+        uneven = self.picture_size % self.picture_patch
+        self.refuse(uneven, what, "picture_patch", "take a divisor of data.picture_size")
 
     @property
     def kinds(self) -> dict[str, Any]:
@@ -175,29 +167,17 @@ class ExperimentSettings(Checked):
         super().__post_init__()
         targets, intermediates = split_names(self.targets), split_names(self.intermediates)
         unused = sorted(set(split_pairs(self.train_on, "config.experiment.train_on")) - set(targets))
-        wrong = [
-            (
-                bool(unused),
-                f"{', '.join(unused)} is no target of this experiment.",
-                "train_on",
-                f"targets: {self.targets or 'none'}",
-            ),
-            *(
-                ("," in text, f"{name}={text!r} is not possible.", name, "join names by +, as in a+b")
-                for name in ("intermediates", "targets", "languages")
-                for text in [getattr(self, name)]
-            ),
-            (not intermediates, "No intermediate is named.", "intermediates", "write none for none"),
-            (
-                not targets and intermediates == ("none",),
-                "Nothing is to be trained or evaluated.",
-                "targets",
-                "name an intermediate or a target task",
-            ),
-        ]
-        for found, what, name, fix in wrong:
-            if found:
-                raise ConfigError(what, where=f"config.experiment.{name}", fix=fix)
+        what, fix = (
+            f"{', '.join(unused)} is no target of this experiment.",
+            f"targets: {self.targets or 'none'}",
+        )
+        self.refuse(unused, what, "train_on", fix)
+        for name in ("intermediates", "targets", "languages"):
+            text = getattr(self, name)
+            self.refuse("," in text, f"{name}={text!r} is not possible.", name, "join names by +, as in a+b")
+        self.refuse(not intermediates, "No intermediate is named.", "intermediates", "write none for none")
+        what, fix = "Nothing is to be trained or evaluated.", "name an intermediate or a target task"
+        self.refuse(not targets and intermediates == ("none",), what, "targets", fix)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,12 +231,9 @@ class TrainSettings(OptimizerSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.batch_size and self.accumulation and self.batch_size % self.accumulation:
-            raise ConfigError(
-                f"A batch of {self.batch_size} does not fall into {self.accumulation} equal microbatches.",
-                where="config.train.accumulation",
-                fix="take a divisor of the batch size",
-            )
+        uneven = self.batch_size and self.accumulation and self.batch_size % self.accumulation
+        what = f"A batch of {self.batch_size} does not fall into {self.accumulation} equal microbatches."
+        self.refuse(uneven, what, "accumulation", "take a divisor of the batch size")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -282,14 +259,10 @@ class MixtureSettings(Checked):
             try:
                 Range(1e-6, 1e6)(weight)
             except ArgumentTypeError as error:
-                what, fix = f"The weight of {task}: {error}.", "such as mnli=2,mlm=1"
-                raise ConfigError(what, where="config.mixture.weights", fix=fix) from error
-        if (self.sampler == "weights") != bool(self.weights):
-            raise ConfigError(
-                "The sampler 'weights' and the weights themselves are only of use together.",
-                where="config.mixture",
-                fix="set mixture.sampler=weights and mixture.weights=mnli=2,mlm=1 together",
-            )
+                self.refuse(True, f"The weight of {task}: {error}.", "weights", "such as mnli=2,mlm=1")
+        what = "The sampler 'weights' and the weights themselves are only of use together."
+        fix = "set mixture.sampler=weights and mixture.weights=mnli=2,mlm=1 together"
+        self.refuse((self.sampler == "weights") != bool(self.weights), what, "", fix)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -345,12 +318,9 @@ class MeshConfig(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         sizes = [self.data, self.fsdp, self.tensor]
-        if 0 in sizes or sizes.count(-1) > 1:
-            raise ConfigError(
-                "An axis of the mesh takes 1 device or more; one of the axes can be -1 and takes all that is left.",
-                where="config.mesh",
-                fix="set mesh.data, mesh.fsdp and mesh.tensor so that their product is the number of devices",
-            )
+        what = "An axis of the mesh takes 1 device or more; one of the axes can be -1 and takes all that is left."
+        fix = "set mesh.data, mesh.fsdp and mesh.tensor so that their product is the number of devices"
+        self.refuse(0 in sizes or sizes.count(-1) > 1, what, "", fix)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -381,17 +351,13 @@ class Settings(Checked):
     train: TrainSettings = TrainSettings()
     mixture: MixtureSettings = MixtureSettings()
     model: ModelSettings = ModelSettings()
-    compute: Compute = Compute(
-        dtype="bfloat16", remat="auto"
-    )  # an experiment's defaults; a model's own are exact
+    # An experiment's defaults; a model's own are exact.
+    compute: Compute = Compute(dtype="bfloat16", remat="auto")
     mesh: MeshConfig = MeshConfig()
     evaluation: EvaluationSettings = EvaluationSettings()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("dtype", "param_dtype"):  # float64 is for tests, which switch it on in JAX
-            check_name(getattr(self.compute, name), ("float32", "bfloat16"), f"config.compute.{name}")
-        if not self.encoder:
-            raise ConfigError(
-                "No encoder is named.", where="config.encoder", fix="give a hub name or a folder"
-            )
+            self.choose(f"compute.{name}", getattr(self.compute, name), ("float32", "bfloat16"))
+        self.refuse(not self.encoder, "No encoder is named.", "encoder", "give a hub name or a folder")

@@ -43,7 +43,6 @@ BAD_LINES = (
     (TRAIN + "--workdir={root}/" + 300 * "x", "too long"),
     (TRAIN + "--workdir={root}/w --trace={file}", "--trace"),
     (TRAIN + "--workdir={root}/w --trace=gs://x/y", "local"),
-    (TRAIN + "--workdir={root}/w --dry_run", "stilts grid has it"),
     (TRAIN + "--workdir={root}/w --config.train.max_steps", "--config.train.max_steps=VALUE"),
     (TRAIN + "--config.title --workdir={root}/w", "--config.title=VALUE"),
     (TRAIN + "--workdir={root}/w --config.train.epsilon=inf", "train.epsilon"),
@@ -73,6 +72,9 @@ BAD_LINES = (
     ("score --predictions={root} --gold={root} --benchmark=--", "--benchmark=VALUE"),
     ("tasks --data_rot=x", "did you mean '--data_root'"),
     ("gird", "did you mean 'grid'"),
+    ("grid --config=toy:sise=test", "did you mean 'size'"),
+    (TRAIN + "--workdir={root}/w --part=1/2", "stilts grid has it"),
+    ("grid --config=target --data_root={root} --workdir={root}/w --part=3/2", "--part"),
     ("tasks --config.title=x", "takes no config"),
 )
 

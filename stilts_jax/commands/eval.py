@@ -12,7 +12,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from stilts_jax.files import local_path
+from stilts_jax.commands import options
 from stilts_jax.progress import SILENT
 
 
@@ -36,51 +36,37 @@ def evaluate(
     Returns:
         Percent by task, split, metric and language.
     """
-    from stilts_jax.commands.options import open_context
     from stilts_jax.config import load_config, to_settings
     from stilts_jax.experiment.evaluate import evaluate_model
     from stilts_jax.experiment.models import own_options
 
     settings = to_settings(load_config("target", own=own_options(str(model))))
     folders = {"data_root": Path(data_root), "workdir": Path(out)}
-    context = open_context(settings, **folders, workdir_option="--out", command="", progress=SILENT)
+    context = options.open_context(settings, **folders, workdir_option="--out", command="", progress=SILENT)
     return evaluate_model(str(model), tuple(tasks), context, out=Path(out) / "predictions").scores
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds this command's arguments."""
-    from stilts_jax.commands.options import add_data_arguments
-
-    parser.add_argument("model", metavar="MODEL")
-    parser.add_argument(
-        "--task", action="append", required=True, metavar="TASK", help="may be given several times"
-    )
-    add_data_arguments(parser)
-    parser.add_argument("--out", type=local_path, required=True, help="the folder to write")
-    parser.add_argument("--head", help="the head to use, where a model has several")
-    parser.add_argument(
-        "--labels",
-        metavar="A,B,...",
-        help="what the head's outputs mean, the first output first, where the model does not name them",
-    )
-    parser.add_argument("--submission", action="store_true", help="write predictions only")
-    parser.add_argument(
-        "--config",
-        metavar="FILE",
-        help="take all options from this file, not the model's own; --config.x.y=z overrides one",
-    )
+    add = options.adder(parser)
+    add("model", metavar="MODEL")
+    add("--task", "may be given several times", action="append", required=True, metavar="TASK")
+    add("--data_root", required=True)
+    add("--out", required=True)
+    add("--head")
+    told = "what the head's outputs mean, the first output first, where the model does not name them"
+    add("--labels", told, default="", metavar="A,B,...")
+    add("--submission", "write predictions only", action="store_true")
+    add("--config", "take all options from this file, not the model's own; --config.x.y=z overrides one")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Runs the command."""
-    from stilts_jax.commands.options import open_context, read_settings
     from stilts_jax.experiment.evaluate import evaluate_model
     from stilts_jax.experiment.models import own_options
     from stilts_jax.files import write_json
     from stilts_jax.tasks import task_name
 
-    settings = read_settings(arguments, lambda: own_options(arguments.model))
-    context = open_context(
+    settings = options.read_settings(arguments, lambda: own_options(arguments.model))
+    context = options.open_context(
         settings,
         data_root=arguments.data_root,
         workdir=arguments.out,
@@ -93,16 +79,13 @@ def run(arguments: argparse.Namespace) -> int:
         tuple(arguments.task),
         context,
         head=arguments.head and task_name(arguments.head),
-        labels=tuple(label.strip() for label in (arguments.labels or "").split(",") if label.strip()),
+        labels=tuple(filter(None, map(str.strip, arguments.labels.split(",")))),
         out=arguments.out / "predictions",
     )
-    if not context.is_main:
-        return 0
-    if not arguments.submission:
-        write_json(
-            arguments.out / "scores.json",
-            {"scores": scores.scores, "thresholds": scores.thresholds, "notes": scores.notes},
-        )
+    if context.is_main and not arguments.submission:
+        record = {"scores": scores.scores, "thresholds": scores.thresholds, "notes": scores.notes}
+        write_json(arguments.out / "scores.json", record)
         print(scores.summary())
-    print(f"predictions: {arguments.out / 'predictions'}")
+    if context.is_main:
+        print(f"predictions: {arguments.out / 'predictions'}")
     return 0

@@ -6,35 +6,28 @@ sentence in one pair at most. Killed and typed again, it goes on where it stoppe
 
 import argparse
 
+from stilts_jax.commands import options
 from stilts_jax.files import local_path, make_folder
-from stilts_jax.settings import LAYER, LENGTH, NEIGHBOURS, TOKENS_PER_BATCH, Range
+from stilts_jax.settings import NEIGHBOURS, Range
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds this command's arguments."""
-    parser.add_argument(
-        "--encoder", required=True, help="a transformers folder, a hub name, or a phase's folder"
-    )
-    parser.add_argument("--source", type=local_path, required=True)
-    parser.add_argument("--target", type=local_path, required=True)
-    parser.add_argument("--out", type=local_path, required=True, help="tab-separated: score, source, target")
-    parser.add_argument(
-        "--layer", type=LAYER, help="hidden states to average; 14 of 24 by default, or the same share"
-    )
-    parser.add_argument("--neighbours", type=NEIGHBOURS, default=4, help="k of the margin")
-    parser.add_argument(
-        "--threshold", type=Range(-1e6, 1e6), default=0.0, help="least score of a pair; around 1.05 is strict"
-    )
-    parser.add_argument("--max_length", type=LENGTH, default=512, help="tokens of a sentence at most")
-    parser.add_argument("--tokens_per_batch", type=TOKENS_PER_BATCH, default=0, help="0: by the device")
-    parser.add_argument(
-        "--precision", choices=("float32", "bfloat16"), default="float32", help="of the search"
-    )
-    parser.add_argument("--keep_embeddings", action="store_true", help="leave OUT.work behind")
+    add = options.adder(parser)
+    add("--encoder", "a transformers folder, a hub name, or a phase's folder", required=True)
+    add("--source", type=local_path, required=True)
+    add("--target", type=local_path, required=True)
+    add("--out", "tab-separated: score, source, target", required=True)
+    add("--layer", "hidden states to average; 14 of 24 by default, or the same share")
+    add("--neighbours", "k of the margin", type=NEIGHBOURS, default=4)
+    scores = Range(-1e6, 1e6)
+    add("--threshold", "least score of a pair; around 1.05 is strict", type=scores, default=0.0)
+    add("--max_length", "tokens of a sentence at most", default=512)
+    add("--tokens_per_batch")
+    add("--precision", "of the search", choices=("float32", "bfloat16"), default="float32")
+    add("--keep_embeddings", "leave OUT.work behind", action="store_true")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Runs the command."""
     from stilts_jax.evaluation.mine import mine_files
     from stilts_jax.evaluation.retrieval import Embedder
     from stilts_jax.experiment.models import open_model

@@ -8,31 +8,54 @@ from typing import TYPE_CHECKING, Any
 
 from stilts_jax.errors import ConfigError, show_tracebacks
 from stilts_jax.files import local_path, make_folder, open_path
-from stilts_jax.settings import Settings
+from stilts_jax.settings import LAYER, LENGTH, ROWS, TOKENS_PER_BATCH, Settings
 
 if TYPE_CHECKING:
     from stilts_jax.experiment.context import Context
+    from stilts_jax.experiment.phases import Phase
     from stilts_jax.progress import Progress
-    from stilts_jax.tasks.sources.read import DataSource
 
 
-def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+def _load(spec: str) -> Any:
+    """Reads a config where it is met: a wrong name in it is told before anything that is missing."""
+    from stilts_jax.config import load_config
+
+    return load_config(spec)
+
+
+# What an argument is, where more than one command has it; a command may say more, or other things.
+_SHARED: dict[str, dict[str, Any]] = {
+    "--batch_size": {"type": ROWS, "default": 32},
+    "--config": {
+        "type": _load,
+        "metavar": "FILE[:key=value,...]",
+        "help": "a file of configs/ (its name is enough) with its arguments; --config.x.y=z overrides an option",
+    },
+    "--benchmark": {"choices": ("xtreme", "xtreme-r"), "default": "xtreme"},
+    "--data_root": {"type": local_path, "help": "the folder that holds the data"},
+    "--head": {"help": "the head to use, where a model has several"},
+    "--json": {"action": "store_true", "help": "print a record instead of tables"},
+    "--layer": {"type": LAYER},
+    "--max_length": {"type": LENGTH, "help": "tokens of a row at most"},
+    "--out": {"type": local_path, "help": "the folder to write"},
+    "--tokens_per_batch": {"type": TOKENS_PER_BATCH, "default": 0, "help": "0: by the device"},
+    "--workdir": {"type": open_path, "help": "where all is kept; a folder or gs://BUCKET/FOLDER"},
+}
+
+
+def adder(parser: argparse.ArgumentParser) -> Callable[..., None]:
+    """Returns a function that adds an argument by its name, its help and whatever else argparse takes."""
+
+    def add(name: str, told: str = "", **more: Any) -> None:
+        parser.add_argument(name, **(_SHARED.get(name, {}) | ({"help": told} if told else {}) | more))
+
+    return add
+
+
+def add_experiment(parser: argparse.ArgumentParser) -> None:
     """``--config``, ``--data_root`` and ``--workdir``."""
-    parser.add_argument(
-        "--config",
-        required=True,
-        metavar="FILE[:key=value,...]",
-        help="a file of configs/ (its name is enough) with its arguments; --config.x.y=z overrides an option",
-    )
-    add_data_arguments(parser)
-    parser.add_argument(
-        "--workdir", type=open_path, required=True, help="where all is kept; a folder or gs://BUCKET/FOLDER"
-    )
-
-
-def add_data_arguments(parser: argparse.ArgumentParser) -> None:
-    """``--data_root``."""
-    parser.add_argument("--data_root", type=local_path, required=True, help="the folder that holds the data")
+    for name in ("--config", "--data_root", "--workdir"):
+        adder(parser)(name, required=True)
 
 
 def read_settings(
@@ -41,8 +64,9 @@ def read_settings(
     """Returns the checked settings behind ``--config``; without it the defaults with a model's own options."""
     from stilts_jax.config import load_config, to_settings
 
-    spec, own = ("target", own_options()) if arguments.config is None else (arguments.config, {})
-    settings = to_settings(load_config(spec, arguments.overrides, own))
+    config = arguments.config
+    own = own_options() if config is None else {}
+    settings = to_settings(load_config("target" if config is None else config, arguments.overrides, own))
     if settings.debug:
         show_tracebacks(True)
     return settings
@@ -56,20 +80,6 @@ def check_data_root(folder: Path) -> None:
             where=str(folder),
             fix="name the folder that holds the data with --data_root; `stilts prepare` fills it",
         )
-
-
-def make_source(data_root: Path, settings: Settings) -> "DataSource":
-    """Returns where the experiment's examples come from."""
-    from stilts_jax.tasks.sources.read import DataSource
-
-    check_data_root(data_root)
-    return DataSource(
-        root=data_root,
-        kind=settings.data.source,
-        per_task=settings.data.kinds,
-        skip_budget=settings.data.skip_budget,
-        pictures=settings.data.pictures,
-    )
 
 
 def open_context(
@@ -88,8 +98,11 @@ def open_context(
     from stilts_jax.experiment.context import Context
     from stilts_jax.experiment.runtime import start_runtime
     from stilts_jax.progress import Progress
+    from stilts_jax.tasks.sources.read import DataSource
 
-    source = make_source(data_root, settings)
+    check_data_root(data_root)
+    data = settings.data
+    source = DataSource(data_root, data.source, data.kinds, data.skip_budget, data.pictures)
     if trace is not None:
         make_folder(trace, "--trace")
     # A finished grid can be read where nothing can be written.
@@ -107,12 +120,24 @@ def open_context(
     )
 
 
-def context_of(arguments: argparse.Namespace, settings: Settings) -> "Context":
-    """Makes the context of a command that has ``add_config_arguments``."""
-    return open_context(
-        settings,
-        data_root=arguments.data_root,
-        workdir=arguments.workdir,
-        command=arguments.command_line,
-        trace=getattr(arguments, "trace", None),
-    )
+def open_phases(
+    settings: Settings, arguments: argparse.Namespace, *, available: bool = False, **more: Any
+) -> tuple[list["Phase"], "Context"]:
+    """Returns the phases of an experiment and what they share, after a look at their data.
+
+    Args:
+        available: leaves out what has no data, and names it.
+        more: for ``open_context``, in place of what the command line says.
+    """
+    from stilts_jax.experiment.needs import check_data, keep_available
+    from stilts_jax.experiment.phases import list_phases
+    from stilts_jax.tasks import get_task
+
+    phases = list_phases(settings, get_task)  # before any folder is made: it knows all names
+    places = {name: getattr(arguments, name) for name in ("data_root", "workdir") if name in arguments}
+    context = open_context(settings, **{"command": arguments.command_line} | places | more)
+    if available:
+        context = keep_available(context)
+        phases = list_phases(context.settings, get_task)
+    check_data(phases, context)
+    return phases, context

@@ -6,30 +6,22 @@ stilts_jax.load_results(WORKDIR) returns the same frame.
 
 import argparse
 
+from stilts_jax.commands import options
 from stilts_jax.files import local_path, open_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds this command's arguments."""
-    parser.add_argument("workdir", type=open_path)
-    parser.add_argument("--out", type=open_path, help="the folder to write; WORKDIR/report by default")
-    parser.add_argument("--benchmark", choices=("xtreme", "xtreme-r"), default="xtreme")
-    parser.add_argument(
-        "--distances",
-        type=local_path,
-        help="a CSV with a row a language: code, columns of distances, script, log_size; kept as "
-        "WORKDIR/distances.csv, which later reports use",
-    )
-    parser.add_argument(
-        "--published",
-        action="store_true",
-        default=None,
-        help="show published numbers beside these; by default only where the encoder is XLM-R Large",
-    )
+    add = options.adder(parser)
+    add("workdir", type=open_path)
+    add("--out", "the folder to write; WORKDIR/report by default", type=open_path)
+    add("--benchmark")
+    told = "a CSV with a row a language: code, columns of distances, script, log_size; kept as "
+    add("--distances", f"{told}WORKDIR/distances.csv, which later reports use", type=local_path)
+    told = "show published numbers beside these; by default only where the encoder is XLM-R Large"
+    add("--published", told, action="store_true", default=None)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Runs the command."""
     from stilts_jax.progress import Progress
     from stilts_jax.report import write_report
 
@@ -41,6 +33,5 @@ def run(arguments: argparse.Namespace) -> int:
         published=arguments.published,
         progress=Progress(),
     )
-    print(paths.summary)
-    print(f"\nThe whole report: {paths.html}")
+    print(f"{paths.summary}\n\nThe whole report: {paths.html}")
     return 0

@@ -8,25 +8,21 @@ the benchmark need all of them.
 import argparse
 from typing import Any
 
+from stilts_jax.commands import options
 from stilts_jax.files import local_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds this command's arguments."""
-    parser.add_argument("--benchmark", choices=("xtreme", "xtreme-r"), default="xtreme")
-    parser.add_argument(
-        "--task",
-        action="append",
-        metavar="TASK",
-        help="score this task instead of a benchmark; may be given several times; also my.module:TASK",
-    )
-    parser.add_argument("--predictions", type=local_path, required=True)
-    parser.add_argument("--gold", type=local_path, required=True)
-    parser.add_argument("--out", type=local_path, help="write all scores, language by language, as JSON too")
+    add = options.adder(parser)
+    add("--benchmark")
+    told = "score this task instead of a benchmark; may be given several times; also my.module:TASK"
+    add("--task", told, action="append", metavar="TASK")
+    add("--predictions", type=local_path, required=True)
+    add("--gold", type=local_path, required=True)
+    add("--out", "write all scores, language by language, as JSON too")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Runs the command."""
     from stilts_jax.evaluation.scoring import score_predictions, score_tasks
     from stilts_jax.files import write_json
 
@@ -53,8 +49,7 @@ def _format(scores: dict[str, Any]) -> str:
     lines.append(f"{'mean':12} {scores['mean']:7.2f}  of {len(scores['tasks'])} tasks")
     if "benchmark" in scores:
         overall = scores["overall"]
-        absent = [name for name in missing if name not in scores["tasks"]]
         lines.append(f"{scores['benchmark']:12} {'-' if overall is None else f'{overall:.2f}':>7}")
-        if absent:
+        if absent := [name for name in missing if name not in scores["tasks"]]:
             lines.append(f"tasks without predictions or gold: {', '.join(absent)}")
     return "\n".join(lines)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import transformers
 
-from stilts_jax.commands.options import add_config_arguments, context_of, read_settings
+from stilts_jax.commands.options import add_experiment, open_context, read_settings
 from stilts_jax.evaluation.evaluate import evaluate_task
 from stilts_jax.evaluation.metrics import main_score
 from stilts_jax.experiment.data import load_selection, load_training, make_batches
@@ -90,11 +90,12 @@ def score(model, selection, settings):
 def main():
     """Prints both scores of each phase."""
     parser = argparse.ArgumentParser(description=__doc__)
-    add_config_arguments(parser)
+    add_experiment(parser)
     parser.add_argument("phases", nargs="+", metavar="PHASE")
     arguments = parser.parse_args(namespace=argparse.Namespace(overrides={}, command_line=""))
     settings = read_settings(arguments)
-    context = context_of(arguments, settings)
+    places = {"data_root": arguments.data_root, "workdir": arguments.workdir}
+    context = open_context(settings, **places, command="")
     known = {phase.name: phase for phase in list_phases(settings, get_task)}
     for name in arguments.phases:
         phase = known[name]
