@@ -3,8 +3,6 @@
 import os
 import random
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ from transformers import AutoTokenizer
 
 from stilts_jax.tokenization import Tokenizer, load_tokenizer
 from stilts_jax.toy.world import write_world
+from tests.typed import stilts
 
 
 def pytest_configure() -> None:
@@ -124,13 +123,10 @@ def environment(tmp_path_factory) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def demo(environment, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
+def demo(tmp_path_factory) -> tuple[Path, str]:
     """The work directory of a finished demo of the smallest size (only read it), and what the demo printed."""
     workdir = tmp_path_factory.mktemp("demo")
-    command = [sys.executable, "-m", "stilts_jax.main", "demo", "--size=test", f"--workdir={workdir}"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return workdir, done
+    return workdir, stilts("demo", "--size=test", f"--workdir={workdir}")
 
 
 @pytest.fixture

@@ -18,9 +18,6 @@ def test_every_public_name_can_be_imported():
         assert callable(getattr(stilts_jax, name))
     assert {*stilts_jax.__all__, "__version__"} <= set(dir(stilts_jax))
     assert isinstance(stilts_jax.__version__, str)
-
-
-def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="trian_step"):
         _ = stilts_jax.trian_step
 

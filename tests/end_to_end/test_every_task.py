@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from stilts_jax.evaluation.metrics import MAIN_VALUES
-from stilts_jax.main import main
 from stilts_jax.report.results import read_run
 from stilts_jax.report.statistics import score_items
 from stilts_jax.tasks import get_task, list_tasks
 from stilts_jax.tasks.sources.files import list_paths
 from tests.tasks.seed_files import SEEDS
+from tests.typed import results, stilts
 
 pytestmark = pytest.mark.slow
 
@@ -104,14 +104,11 @@ def run(root: Path, world: Path, workdir: Path, *options: str) -> dict[str, dict
     command = ["grid", "--config=toy:size=test", f"--data_root={root}", f"--workdir={workdir}"]
     command += [f"--config.encoder=random:{world / 'encoder'}", "--config.train.max_steps=2"]
     command += ["--config.train.batch_size=8", "--config.train.buckets=1", "--config.train.eval_examples=8"]
-    assert main([*command, *(f"--config.{option}" for option in options)]) == 0
-    found = {}
-    for path in workdir.glob("phases/*/result.json"):
-        result = json.loads(path.read_text())
-        assert not result.get("error")
-        found[result["phase"]["name"]] = result | {"folder": path.parent}
+    stilts(*command, *(f"--config.{option}" for option in options))
+    found = results(workdir)
+    assert not any(result["error"] for result in found.values())
     if any(result["phase"]["stage"] != "intermediate" for result in found.values()):
-        assert main(["report", str(workdir)]) == 0  # it reads them all
+        stilts("report", workdir)  # it reads them all
     return found
 
 
@@ -157,29 +154,24 @@ def check_scores(result: dict) -> None:
         assert languages <= set(result["data"][name][split]["languages"])
 
 
-def check_written(result: dict, tasks: list[str], root: Path, folder: Path, capsys) -> None:
+def check_written(result: dict, tasks: list[str], root: Path, folder: Path) -> None:
     """`stilts eval` on the phase's folder writes what `stilts score` scores as the experiment did."""
     names = [f"--task={OWN.get(task, task)}" for task in tasks]
-    common = [f"--data_root={root}", "--config=toy:size=test"]
-    model = result.get("model", result["folder"])
-    assert main(["eval", str(model), *names, *common, f"--out={folder}"]) == 0
+    model, out = result.get("model", result["folder"]), folder / "scored.json"
+    stilts("eval", model, *names, f"--data_root={root}", "--config=toy:size=test", f"--out={folder}")
     again = json.loads((folder / "scores.json").read_text())["scores"]
-    out = folder / "scored.json"
-    gold = f"--gold={root}"
-    assert main(["score", f"--predictions={folder / 'predictions'}", gold, *names, f"--out={out}"]) == 0
-    printed = capsys.readouterr().out
+    printed = stilts(
+        "score", f"--predictions={folder / 'predictions'}", f"--gold={root}", *names, f"--out={out}"
+    )
     scored = json.loads(out.read_text())["tasks"]
     for task in tasks:
-        split = result["reported_split"][task]
-        expected = result["scores"][task][split]
-        assert again[task][split] == expected, task
+        expected = result["scores"][task][result["reported_split"][task]]
+        assert again[task][result["reported_split"][task]] == expected, task
         found = scored[task]["metrics"]
         assert set(found) == set(expected), task
         for metric, values in expected.items():
-            assert {lang: found[metric][lang] for lang in values} == pytest.approx(values, abs=1e-9), (
-                task,
-                metric,
-            )
+            some = {language: found[metric][language] for language in values}
+            assert some == pytest.approx(values, abs=1e-9), (task, metric)
         assert re.search(rf"^{re.escape(task)} +{scored[task]['mean']:.2f} ", printed, re.MULTILINE)
 
 
@@ -188,17 +180,17 @@ def test_every_task_of_the_package_is_here():
     assert names | {*TARGETS.split(), "tatoeba", "bucc"} | WITHIN_OTHERS | WITH_PICTURES == {*list_tasks()}
 
 
-def test_every_intermediate(intermediates, root, tmp_path, capsys):
+def test_every_intermediate(intermediates, root, tmp_path):
     for row in INTERMEDIATES.split():
         result = intermediates[f"{row.replace('/', '+')}.s0"]
         check_scores(result)
         tasks = [name for name in row.split("/") if name != "mlm"]
         assert list(result["scores"]) == tasks
-        check_written(result, tasks, root, tmp_path / row.replace("/", "+"), capsys)
+        check_written(result, tasks, root, tmp_path / row.replace("/", "+"))
     assert intermediates["mnli@de.s0"]["phase"]["source_language"] == "de"
 
 
-def test_bucc_takes_its_threshold_from_dev_or_stays_empty(intermediates, root, tmp_path, capsys):
+def test_bucc_takes_its_threshold_from_dev_or_stays_empty(intermediates, root, tmp_path):
     for name in ("none+retrieval", "squad_v2.s0+retrieval"):
         result = intermediates[name]
         check_scores(result)
@@ -212,7 +204,7 @@ def test_bucc_takes_its_threshold_from_dev_or_stays_empty(intermediates, root, t
         assert any("bucc" in note and "dev" in note for note in notes)
         assert set(result["scores"]["tatoeba"]["test"]["accuracy"]) == {"de", "sw"}
     phase = intermediates["squad_v2.s0+retrieval"] | {"model": intermediates["squad_v2.s0"]["folder"]}
-    check_written(phase, ["tatoeba", "bucc"], root, tmp_path, capsys)
+    check_written(phase, ["tatoeba", "bucc"], root, tmp_path)
     written = json.loads((tmp_path / "predictions/bucc2018/thresholds.json").read_text())
     assert written == phase["thresholds"]["bucc"]
     assert not (tmp_path / "predictions/bucc2018/test-ru.tsv").exists()
@@ -234,13 +226,13 @@ def test_a_sweep_over_layers_tunes_each_on_dev(root, world, intermediates, tmp_p
         assert result["scores"][task]["test"][metric] == pytest.approx(plain, abs=3)
 
 
-def test_every_target(targets, root, tmp_path, capsys):
+def test_every_target(targets, root, tmp_path):
     seen = []
     for name, result in targets.items():
         check_scores(result)
         tasks = list(result["scores"])
         if tasks:
-            check_written(result, tasks, root, tmp_path / name, capsys)
+            check_written(result, tasks, root, tmp_path / name)
         seen += tasks
     assert sorted(seen) == sorted([*TARGETS.split(), *OWN])
     (own,) = (result for result in targets.values() if "nullable" in result["scores"])
@@ -252,12 +244,12 @@ def test_every_target(targets, root, tmp_path, capsys):
         assert all(set(values) == languages for values in found.values())
 
 
-def test_another_source_language(root, world, tmp_path, capsys):
-    results = run(
+def test_another_source_language(root, world, tmp_path):
+    found = run(
         root, world, tmp_path / "w", "experiment.intermediates=none", "experiment.targets=xnli+pawsx",
         "experiment.source_language=de",
     )  # fmt: skip
-    assert {result["phase"]["source_language"] for result in results.values()} == {"de"}
-    for name, result in results.items():
+    assert {result["phase"]["source_language"] for result in found.values()} == {"de"}
+    for name, result in found.items():
         check_scores(result)
-        check_written(result, list(result["scores"]), root, tmp_path / name, capsys)
+        check_written(result, list(result["scores"]), root, tmp_path / name)

@@ -1,115 +1,54 @@
-"""The whole recipe on the toy world, through the command line, on eight forced CPU devices."""
+"""The whole recipe on the toy world, through the command line."""
 
 import json
+import os
 import re
-import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from stilts_jax.tasks import get_task
+from tests.typed import results, stilts
 
 pytestmark = pytest.mark.slow
 
 LANGUAGES = {"de", "es", "sw", "tr", "ru", "ar", "zh"}  # the toy world's, besides English
+PROGRAM = [sys.executable, "-m", "stilts_jax.main"]
 
 
-def stilts(environment, *arguments, check=True):
-    command = [sys.executable, "-m", "stilts_jax.main", *map(str, arguments)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if check:
-        assert done.returncode == 0, done.stdout + done.stderr
-    return done
+def grid(demo, workdir, *more, rows="none"):
+    """The command line of the demo's grid, in another work directory."""
+    return [
+        *("grid", "--config=toy:size=test", f"--data_root={demo[0] / 'world' / 'data'}"),
+        *(f"--workdir={workdir}", f"--config.encoder={demo[0] / 'encoder'}"),
+        *(f"--config.experiment.intermediates={rows}", *more),
+    ]
 
 
-def results_below(folder: Path) -> dict[str, dict]:
-    """Returns the records of phases by name; of a phase whose last attempt failed, that failure."""
-    paths = [path for name in ("result", "failure") for path in folder.glob(f"phases/*/{name}.json")]
-    found = (json.loads(path.read_text()) for path in paths)
-    return {result["phase"]["name"]: result for result in found}
+@pytest.fixture(scope="module")
+def whole(demo):
+    """The demo's results."""
+    return results(demo[0] / "grid")
 
 
-def grid_arguments(demo_workdir, workdir, *more, intermediates="none"):
-    return (
-        "grid",
-        "--config=toy:size=test",
-        f"--data_root={demo_workdir / 'world' / 'data'}",
-        f"--workdir={workdir}",
-        f"--config.encoder={demo_workdir / 'encoder'}",
-        f"--config.experiment.intermediates={intermediates}",
-        *more,
-    )
-
-
-def test_the_demo_trains_and_scores_every_phase_in_every_language(demo):
-    workdir, done = demo
-    results = results_below(workdir / "grid")
-    assert set(results) == {
-        "none+udpos.s0",
-        "none+squad_v1.s0",
-        "none+retrieval",
-        "mnli.s0",
-        "mnli.s0+udpos.s0",
-        "mnli.s0+squad_v1.s0",
-        "mnli.s0+retrieval",
-    }
-    for name, result in results.items():
+def test_the_demo_trains_and_scores_every_phase_in_every_language(demo, whole):
+    workdir, printed = demo
+    targets = ("udpos.s0", "squad_v1.s0", "retrieval")
+    assert set(whole) == {"mnli.s0", *(f"{row}+{name}" for row in ("none", "mnli.s0") for name in targets)}
+    for name, result in whole.items():
         assert result["error"] is None
-        assert result["environment"]["device_count"] == 8
         if name != "mnli.s0":
             ((task, scores),) = result["scores"].items()
             for by_language in scores["test"].values():
                 assert by_language.keys() - {"en"} == LANGUAGES & set(get_task(task).languages)
                 assert all(0 <= value <= 100 for value in by_language.values())
-    dev = results["mnli.s0+squad_v1.s0"]["selection"]["source_dev"]
+    dev = whole["mnli.s0+squad_v1.s0"]["selection"]["source_dev"]
     assert (dev["task"], dev["split"], dev["language"]) == ("squad_v1", "dev", "en")
-    assert 0 <= dev["score"] <= 100
-    assert results["mnli.s0+udpos.s0"]["phase"]["parent"] == results["mnli.s0"]["phase"]["key"]
-    assert "Tatoeba" in done.stdout
-    page = (workdir / "grid" / "report" / "report.html").read_text()
-    assert "toy results" in page.lower()
-
-
-def test_a_dry_run_says_what_the_grid_then_takes(demo, environment, tmp_path):
-    workdir, _ = demo
-    arguments = grid_arguments(workdir, tmp_path, "--dry_run", intermediates="none+mnli")
-    text = stilts(environment, *arguments).stdout
-    rows = dict(re.split(r"  +", line.strip(), maxsplit=1) for line in text.split("\n\n")[0].splitlines())
-    results = results_below(workdir / "grid")
-    for name, result in results.items():
-        steps, trained_on, _, _, model = re.split(r"  +", rows[name])
-        assert int(steps) == result["throughput"]["steps"]
-        (folder,) = (workdir / "grid" / "phases").glob(f"{name}-*")
-        if int(steps):
-            work = json.loads((folder / "trained.json").read_text())["work"]
-            assert read_number(trained_on) == pytest.approx(work["real_tokens"], rel=0.05)
-            files = [path for path in (folder / "final").rglob("*") if "tokenizer" not in path.parts]
-            there = sum(path.stat().st_size for path in files)
-            # Within a tenth, and what orbax writes beside the numbers (much, for a toy).
-            assert read_number(model[:-1]) < there < 1.1 * read_number(model[:-1]) + 300_000
-    assert f"{sum(result['throughput']['steps'] for result in results.values())} steps" in text
-    assert "assuming 40% of its peak" in text
-    # What is done counts no more, and tells how fast the rest will be.
-    done = grid_arguments(workdir, workdir / "grid", "--dry_run", intermediates="none+mnli")
-    text = stilts(environment, *done).stdout
-    assert f"{len(results)} phases, 0 of them open: 0 steps" in text
-    assert f"on {results['mnli.s0']['environment']['device']}, as fast as the 5 phases" in text
-
-
-def test_a_dry_run_counts_once_what_is_trained_once(demo, environment, tmp_path):
-    """MNLI between is XNLI's target run on the untouched encoder too."""
-    workdir, _ = demo
-    arguments = grid_arguments(
-        workdir, tmp_path, "--config.experiment.targets=xnli", "--dry_run", intermediates="none+mnli"
-    )
-    text = stilts(environment, *arguments).stdout
-    steps = {line.split()[0]: int(line.split()[1]) for line in text.split("\n\n")[0].splitlines()[1:]}
-    assert list(steps) == ["none+mnli.s0", "mnli.s0", "mnli.s0+mnli.s0"]
-    assert steps["none+mnli.s0"] == steps["mnli.s0"] > 0
-    assert f"3 phases, 3 of them open: {steps['mnli.s0'] + steps['mnli.s0+mnli.s0']} steps" in text
+    assert whole["mnli.s0+udpos.s0"]["phase"]["parent"] == whole["mnli.s0"]["phase"]["key"]
+    assert "Tatoeba" in printed
+    assert "toy results" in (workdir / "grid" / "report" / "report.html").read_text().lower()
 
 
 def read_number(text):
@@ -118,12 +57,33 @@ def read_number(text):
     return float(number) * 1000 ** " kMGT".index(prefix or " ")
 
 
-def test_a_killed_grid_ends_with_the_same_scores_and_metrics(demo, environment, tmp_path):
-    workdir, _ = demo
-    arguments = grid_arguments(workdir, tmp_path, "--config.experiment.targets=udpos")
+def test_a_dry_run_says_what_the_grid_then_takes(demo, whole, tmp_path):
+    text = stilts(*grid(demo, tmp_path, "--dry_run", rows="none+mnli"))
+    table = text[text.index("phase ") :].split("\n\n")[0].splitlines()
+    rows = dict(re.split(r"  +", line.strip(), maxsplit=1) for line in table)
+    for name, result in whole.items():
+        steps, trained_on, _, _, model = re.split(r"  +", rows[name])
+        assert int(steps) == result["throughput"]["steps"]
+        if int(steps):
+            work = json.loads((result["folder"] / "trained.json").read_text())["work"]
+            assert read_number(trained_on) == pytest.approx(work["real_tokens"], rel=0.05)
+            files = [
+                path for path in (result["folder"] / "final").rglob("*") if "tokenizer" not in path.parts
+            ]
+            there = sum(path.stat().st_size for path in files)
+            # Within a tenth, and what orbax writes beside the numbers (much, for a toy).
+            assert read_number(model[:-1]) < there < 1.1 * read_number(model[:-1]) + 300_000
+    assert f"{sum(result['throughput']['steps'] for result in whole.values())} steps" in text
+    # What is done counts no more, and tells how fast the rest will be.
+    text = stilts(*grid(demo, demo[0] / "grid", "--dry_run", rows="none+mnli"))
+    assert f"{len(whole)} phases, 0 of them open: 0 steps" in text
+    assert f"on {whole['mnli.s0']['environment']['device']}, as fast as the 5 phases" in text
+
+
+def test_a_killed_grid_ends_with_the_same_scores_and_metrics(demo, whole, tmp_path):
     more = ["--config.train.checkpoint_every=4", "--config.train.log_every=1"]
-    command = [sys.executable, "-m", "stilts_jax.main", *arguments, *more]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = grid(demo, tmp_path, "--config.experiment.targets=udpos", *more)
+    process = subprocess.Popen([*PROGRAM, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:  # until a checkpoint is there and training goes on behind it
         saved = list(tmp_path.glob("phases/*/checkpoints/4/_CHECKPOINT_METADATA"))
@@ -131,99 +91,101 @@ def test_a_killed_grid_ends_with_the_same_scores_and_metrics(demo, environment, 
         if saved and max(lines) > 4:
             break
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.wait()
-    assert not results_below(tmp_path)
-    done = stilts(environment, *arguments, *more)
-    assert "going on after step" in done.stderr
-    whole = results_below(workdir / "grid")["none+udpos.s0"]
-    killed = results_below(tmp_path)["none+udpos.s0"]
-    assert killed["phase"]["key"] == whole["phase"]["key"]
-    assert killed["scores"] == whole["scores"]
-    assert killed["items"] == whole["items"]
+    assert not results(tmp_path)
+    assert "going on after step" in stilts(*command)
+    killed = results(tmp_path)["none+udpos.s0"]
+    assert killed["phase"]["key"] == whole["none+udpos.s0"]["phase"]["key"]
+    for part in ("scores", "items"):
+        assert killed[part] == whole["none+udpos.s0"][part]
 
 
-def test_two_parts_at_once_give_the_results_of_one_process(demo, environment, tmp_path):
+def test_two_parts_at_once_give_the_results_of_one_process(demo, whole, tmp_path):
     """Both parts share one row: the second trains on the intermediate that the first is still training."""
-    workdir, _ = demo
-    arguments = grid_arguments(workdir, tmp_path, intermediates="mnli")
-    command = [sys.executable, "-m", "stilts_jax.main", *arguments]
+    command = [*PROGRAM, *grid(demo, tmp_path, rows="mnli")]
     parts = [
-        subprocess.Popen([*command, f"--part={part}/2"], env=environment, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen([*command, f"--part={part}/2"], env=os.environ, stderr=subprocess.PIPE, text=True)
         for part in (2, 1)
     ]
     said = [part.communicate(timeout=300)[1] for part in parts]
     assert [part.returncode for part in parts] == [0, 0], said
     assert "waiting for mnli.s0, which another part trains" in said[0]
     for words in said:  # each did some of it
-        assert "training:" in words
-        assert "done before" not in words
-    one = {name: found for name, found in results_below(workdir / "grid").items() if name.startswith("mnli")}
-    two = results_below(tmp_path)
-    assert set(one) == set(two)
-    for name, found in two.items():
+        assert "attention: " in words and "done before" not in words
+    found = results(tmp_path)
+    assert set(found) == {name for name in whole if name.startswith("mnli")}
+    for name, result in found.items():
         for part in ("phase", "evaluation_key", "scores", "items", "selection", "curve", "config", "data"):
-            assert found[part] == one[name][part], (name, part)
+            assert result[part] == whole[name][part], (name, part)
 
 
-def test_another_test_language_scores_again_and_never_trains_again(demo, environment, tmp_path):
-    workdir, _ = demo
-    arguments = grid_arguments(workdir, tmp_path, "--config.experiment.targets=udpos")
-    stilts(environment, *arguments, "--config.experiment.languages=de")
-    (trained,) = tmp_path.glob("phases/*/trained.json")
+def test_another_test_language_scores_again_and_never_trains_again(demo, tmp_path):
+    def run(*options):
+        stilts(*grid(demo, tmp_path, "--config.experiment.targets=udpos", *options))
+        (result,) = results(tmp_path).values()
+        return result
+
+    def languages(result):
+        return set(result["scores"]["udpos"]["test"]["f1"])
+
+    result = run("--config.experiment.languages=de")
+    trained = result["folder"] / "trained.json"
     before = trained.stat().st_mtime_ns
-    assert set(results_below(tmp_path)["none+udpos.s0"]["scores"]["udpos"]["test"]["f1"]) == {"de"}
-    stilts(environment, *arguments, "--config.experiment.languages=de+ru")
-    assert set(results_below(tmp_path)["none+udpos.s0"]["scores"]["udpos"]["test"]["f1"]) == {"de", "ru"}
-    stilts(environment, *arguments, "--config.experiment.languages=ru", "--config.evaluation.limit=8")
-    limited = results_below(tmp_path)["none+udpos.s0"]
+    assert languages(result) == {"de"}
+    assert languages(run("--config.experiment.languages=de+ru")) == {"de", "ru"}
+    limited = run("--config.experiment.languages=ru", "--config.evaluation.limit=8")
     assert limited["data"]["udpos"]["test"]["examples"] == 8
     assert "udpos: scored on the first 8 examples of each language only" in limited["selection"]["notes"]
     assert trained.stat().st_mtime_ns == before
-    assert len(list(tmp_path.glob("phases/*"))) == 1
 
 
-def test_selection_on_target_languages_is_asked_for_by_name_and_printed(demo, environment, tmp_path):
-    workdir, _ = demo
-    arguments = grid_arguments(workdir, tmp_path, "--config.experiment.targets=udpos")
-    mistyped = stilts(environment, *arguments, "--config.experiment.select_on=target", check=False)
-    assert mistyped.returncode == 2
-    assert "target-languages" in mistyped.stderr
-    stilts(environment, *arguments, "--config.experiment.select_on=target-languages")
-    english = results_below(workdir / "grid")["none+udpos.s0"]
-    result = results_below(tmp_path)["none+udpos.s0"]
-    assert english["selection"]["zero_shot"]
-    assert not result["selection"]["zero_shot"]
+def test_selection_on_target_languages_is_asked_for_by_name_and_printed(demo, whole, tmp_path):
+    command = grid(demo, tmp_path, "--config.experiment.targets=udpos")
+    assert "target-languages" in stilts(*command, "--config.experiment.select_on=target", code=2)
+    stilts(*command, "--config.experiment.select_on=target-languages")
+    english, result = whole["none+udpos.s0"], results(tmp_path)["none+udpos.s0"]
+    assert english["selection"]["zero_shot"] and not result["selection"]["zero_shot"]
     assert result["phase"]["key"] != english["phase"]["key"]
     assert result["curve"] == english["curve"]  # the same training, looked at with other eyes
     assert result["selection"]["history"] != english["selection"]["history"]
-    stilts(environment, "report", tmp_path)
+    stilts("report", tmp_path)
     page = (tmp_path / "report" / "report.md").read_text()
     assert re.search(r"dev sets of the target languages +\| \**NO", page)
 
 
-def test_what_trains_the_same_is_trained_once(demo, environment, tmp_path):
-    """MNLI as an intermediate task is XNLI's target run on the untouched encoder."""
-    workdir, _ = demo
-    arguments = grid_arguments(
-        workdir, tmp_path, "--config.experiment.targets=xnli", intermediates="none+mnli"
-    )
-    done = stilts(environment, *arguments)
-    assert done.stderr.count("taken over") == 1
+def test_what_trains_the_same_is_trained_once(demo, whole, tmp_path):
+    """MNLI as an intermediate task is XNLI's target run on the untouched encoder; a dry run counts it once too."""
+    command = grid(demo, tmp_path, "--config.experiment.targets=xnli", rows="none+mnli")
+    text = stilts(*command, "--dry_run")
+    table = text[text.index("phase ") :].split("\n\n")[0].splitlines()[1:]
+    steps = {line.split()[0]: int(line.split()[1]) for line in table}
+    assert list(steps) == ["none+mnli.s0", "mnli.s0", "mnli.s0+mnli.s0"]
+    assert steps["none+mnli.s0"] == steps["mnli.s0"] > 0
+    assert f"3 phases, 3 of them open: {steps['mnli.s0'] + steps['mnli.s0+mnli.s0']} steps" in text
+    assert stilts(*command).count("taken over") == 1
     assert len(list(tmp_path.glob("phases/*/metrics.jsonl"))) == 2  # of three phases
-    results = results_below(tmp_path)
-    alike = results["none+mnli.s0"], results["mnli.s0"]
-    assert alike[0]["curve"] == alike[1]["curve"]
-    trained_alone = results_below(workdir / "grid")["mnli.s0"]
-    assert alike[1]["scores"] == trained_alone["scores"]
+    found = results(tmp_path)
+    assert found["none+mnli.s0"]["curve"] == found["mnli.s0"]["curve"]
+    assert found["mnli.s0"]["scores"] == whole["mnli.s0"]["scores"]
 
 
-def test_a_row_from_another_encoder_needs_nothing_of_the_experiments_own(demo, environment, tmp_path):
-    workdir, _ = demo
+def test_a_row_from_another_encoder_needs_nothing_of_the_experiments_own(demo, whole, tmp_path):
     other = ("--config.encoder=not/here", "--config.experiment.targets=udpos")
-    row = f"hub:{workdir / 'encoder'}"
-    arguments = grid_arguments(workdir, tmp_path, *other, intermediates=row)
-    stilts(environment, *arguments)
-    (result,) = results_below(tmp_path).values()
+    stilts(*grid(demo, tmp_path, *other, rows=f"hub:{demo[0] / 'encoder'}"))
+    (result,) = results(tmp_path).values()
     # It starts from the same files as the row without an intermediate task: the same training, the same scores.
-    assert result["scores"] == results_below(workdir / "grid")["none+udpos.s0"]["scores"]
+    assert result["scores"] == whole["none+udpos.s0"]["scores"]
+
+
+@pytest.mark.parametrize("targets", ["mnli/squad_v1", "xnli+xquad"])
+def test_debug_compiles_one_shape_a_task_and_judges_nothing(targets, world, tmp_path):
+    options = [f"--data_root={world}/data", f"--workdir={tmp_path}", f"--config.encoder={world}/encoder"]
+    options += ["--config.train.max_length=64"]  # the toy encoder takes 128
+    config = f"intermediate:task={targets}:debug" if "/" in targets else "target:debug"
+    options += [] if "/" in targets else [f"--config.experiment.targets={targets}"]
+    said = stilts("train", f"--config={config}", *options)
+    assert "chance level" not in said and "compiling 1 of" in said
+    records = [json.loads(path.read_text()) for path in tmp_path.glob("phases/*/trained.json")]
+    assert [one["work"]["compilations"] for one in records] == [len(one["heads"]) for one in records]
+    assert all("in 1 batches of 1 shapes" in line for line in said.splitlines() if " batches of " in line)

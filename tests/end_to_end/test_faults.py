@@ -13,42 +13,36 @@ import resource
 import shutil
 from pathlib import Path
 
-import damage
 import pytest
-from damage import Workdir, run
+
+from tests.end_to_end import damage
+from tests.end_to_end.damage import Workdir, run
 
 pytestmark = pytest.mark.slow
 
-RESULT, TRAINED, FINAL = "result.json", "trained.json", "final"
 # What is removed before, so that the damaged file is needed.
-STATES = {"done": (), "unscored": (RESULT,), "untrained": (RESULT, TRAINED, FINAL)}
+STATES = {"done": (), "unscored": ("result.json",), "untrained": ("result.json", "trained.json", "final")}
 PHASE = "phases/none+udpos.s0-*"
-FILES = [
-    ("done", f"{PHASE}/result.json"),
-    ("done", f"{PHASE}/trained.json"),
-    ("done", "phases/mnli.s0-*/trained.json"),
-    ("done", f"{PHASE}/settings.json"),
-    ("done", f"{PHASE}/run.lock"),
-    ("unscored", f"{PHASE}/settings.json"),
-    ("unscored", f"{PHASE}/run.lock"),
-    ("unscored", f"{PHASE}/trained.json"),
-    ("unscored", f"{PHASE}/final/*/record/metadata"),
-    ("unscored", f"{PHASE}/final/*/params/_METADATA"),
-    ("unscored", f"{PHASE}/final/*/params/manifest.ocdbt"),
-    ("unscored", f"{PHASE}/final/*/params/ocdbt.process_0/d/*"),
-    ("unscored", f"{PHASE}/final/*/_CHECKPOINT_METADATA"),
-    ("untrained", f"{PHASE}/checkpoints/*/record/metadata"),
-    ("untrained", f"{PHASE}/checkpoints/*/params/ocdbt.process_0/d/*"),
-    ("untrained", f"{PHASE}/checkpoints/*/moments/_METADATA"),
-    ("untrained", f"{PHASE}/metrics.jsonl"),
-    ("untrained", f"{PHASE}/timings.jsonl"),
-    ("untrained", "features/*.arrow"),
-    ("untrained", "features/*.json"),
-    ("untrained", "encoder/config.json"),
-    ("untrained", "encoder/model.safetensors"),
-    ("untrained", "encoder/tokenizer.json"),
-    ("untrained", "encoder/tokenizer_config.json"),
-]
+FILES = {
+    "done": (*("result.json", "trained.json", "settings.json", "run.lock"), "../mnli.s0-*/trained.json"),
+    "unscored": (
+        *(
+            "settings.json",
+            "run.lock",
+            "trained.json",
+            "final/*/_CHECKPOINT_METADATA",
+            "final/*/record/metadata",
+        ),
+        *("final/*/params/_METADATA", "final/*/params/manifest.ocdbt", "final/*/params/ocdbt.process_0/d/*"),
+    ),
+    "untrained": (
+        *("checkpoints/*/record/metadata", "checkpoints/*/params/ocdbt.process_0/d/*"),
+        *("checkpoints/*/moments/_METADATA", "metrics.jsonl", "timings.jsonl"),
+        *("../../features/*.arrow", "../../features/*.json", "../../../encoder/config.json"),
+        *("../../../encoder/model.safetensors", "../../../encoder/tokenizer.json"),
+        "../../../encoder/tokenizer_config.json",
+    ),
+}
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +69,8 @@ def remove(path: Path) -> None:
 
 def find(workdir: Workdir, pattern: str) -> Path:
     """Returns the largest file of a kind: in a checkpoint, that is the one with the arrays."""
-    found = list((workdir.path.parent if pattern.startswith("encoder") else workdir.path).glob(pattern))
-    return max(found, key=lambda path: path.stat().st_size)
+    (phase,) = workdir.path.glob(PHASE)
+    return max(phase.glob(pattern), key=lambda path: path.stat().st_size).resolve()
 
 
 def check(workdir: Workdir, finished: Workdir, case: str, named: Path) -> int:
@@ -96,28 +90,30 @@ def check(workdir: Workdir, finished: Workdir, case: str, named: Path) -> int:
     return code
 
 
-@pytest.mark.parametrize(("state", "pattern"), FILES, ids=lambda value: value.replace("/", "."))
+CASES = [(state, pattern) for state, patterns in FILES.items() for pattern in patterns]
+
+
+@pytest.mark.parametrize(("state", "pattern"), CASES, ids=lambda value: value.replace("/", "."))
 def test_a_damaged_file_is_made_again_or_named(finished, tmp_path, state, pattern):
-    """Two kinds of damage a file, in turn; tests/long/fuzz_workdir.py does any to any."""
-    number = FILES.index((state, pattern))
-    for function in (damage.DAMAGES[number % 8], damage.DAMAGES[(5 * number + 3) % 8]):
-        workdir = copy(finished, tmp_path / "copy", state)
-        path = find(workdir, pattern)
-        content = path.read_bytes()
-        function(path, random.Random(1))
-        if check(workdir, finished, f"{function.__name__} {pattern}", path):
-            if path.parent.is_dir():  # damaged steps were moved out of the way
-                remove(path)
-                path.write_bytes(content)
-            code, text = workdir.grid()
-            assert (code, workdir.scores()) == (0, finished.scores()), f"{function.__name__}, back: {text}"
+    """Each kind of damage in its turn; tests/long/fuzz_workdir.py does any to any."""
+    function = damage.DAMAGES[CASES.index((state, pattern)) % len(damage.DAMAGES)]
+    workdir = copy(finished, tmp_path / "copy", state)
+    path = find(workdir, pattern)
+    content = path.read_bytes()
+    function(path, random.Random(1))
+    if check(workdir, finished, f"{function.__name__} {pattern}", path):
+        if path.parent.is_dir():  # damaged steps were moved out of the way
+            remove(path)
+            path.write_bytes(content)
+        code, text = workdir.grid()
+        assert (code, workdir.scores()) == (0, finished.scores()), f"{function.__name__}, back: {text}"
 
 
 def test_a_damaged_model_of_a_parent_is_named_and_made_again_as_the_error_says(finished, tmp_path):
     workdir = copy(finished, tmp_path / "copy")
     (child,) = workdir.path.glob("phases/mnli.s0+udpos.s0-*")
     remove(child)
-    arrays = find(workdir, "phases/mnli.s0-*/final/*/params/ocdbt.process_0/d/*")
+    arrays = find(workdir, "../mnli.s0-*/final/*/params/ocdbt.process_0/d/*")
     damage.flip(arrays, random.Random(0))
     code, text = workdir.grid()
     (trained,) = workdir.path.glob("phases/mnli.s0-*/trained.json")
@@ -141,7 +137,7 @@ def test_scores_outlive_the_models_that_made_them(finished, tmp_path):
     assert workdir.scores() == finished.scores() and not list(workdir.path.glob("phases/*/failure.json"))
 
 
-@pytest.mark.parametrize("size", [0, 1, 100, 1500, 5000, 20_000, 100_000])
+@pytest.mark.parametrize("size", [0, 100, 5000, 100_000])
 def test_a_full_disk_is_named_and_the_same_command_goes_on(finished, tmp_path, size):
     """Every file that grows beyond a size fails to: the work directory is that of a grid that has not begun."""
     workdir = copy(finished, tmp_path / "copy")

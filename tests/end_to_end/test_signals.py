@@ -1,6 +1,5 @@
 """SIGTERM and Ctrl-C at named moments of a grid: none is lost, and what comes out in the end is the same."""
 
-import json
 import pkgutil
 import signal
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 
 from stilts_jax import main
 from stilts_jax.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_RUN_AGAIN
+from tests.typed import results
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("usual_handlers")]
 
@@ -64,13 +64,12 @@ def send_at(patch: pytest.MonkeyPatch, moment: str, number: int, swallowed: bool
     return sent
 
 
-def results_below(workdir: Path) -> dict[str, tuple]:
+def outcome(workdir: Path) -> dict[str, tuple]:
     found = {}
-    for path in workdir.glob("phases/*/result.json"):
-        result = json.loads(path.read_text())
-        metrics = path.with_name("metrics.jsonl")
+    for name, result in results(workdir).items():
+        metrics = result["folder"] / "metrics.jsonl"
         lines = metrics.read_bytes() if metrics.exists() else b""
-        found[result["phase"]["name"]] = (result["scores"], result["items"], result["error"], lines)
+        found[name] = (result["scores"], result["items"], result["error"], lines)
     return found
 
 
@@ -89,14 +88,13 @@ def grid(world: Path):
 def peaceful(grid, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("peaceful")
     assert main.main([*grid, f"--workdir={workdir}"]) == EXIT_OK
-    return results_below(workdir)
+    return outcome(workdir)
 
 
-@pytest.mark.parametrize("swallowed", [False, True], ids=["raised", "swallowed"])
 @pytest.mark.parametrize(
-    ("number", "code"),
-    [(signal.SIGTERM, EXIT_RUN_AGAIN), (signal.SIGINT, EXIT_INTERRUPTED)],
-    ids=["SIGTERM", "Ctrl-C"],
+    ("number", "code", "swallowed"),
+    [(signal.SIGTERM, EXIT_RUN_AGAIN, True), (signal.SIGINT, EXIT_INTERRUPTED, False)],
+    ids=["SIGTERM, swallowed", "Ctrl-C, raised"],
 )
 def test_a_grid_that_is_stopped_at_every_moment_ends_as_one_in_peace(
     grid, peaceful, tmp_path, capsys, number, code, swallowed
@@ -109,4 +107,4 @@ def test_a_grid_that_is_stopped_at_every_moment_ends_as_one_in_peace(
         assert found == code, f"lost at {moment}"
         assert "run the same command again" in capsys.readouterr().err, moment
     assert main.main([*grid, f"--workdir={tmp_path}"]) == EXIT_OK
-    assert results_below(tmp_path) == peaceful
+    assert outcome(tmp_path) == peaceful

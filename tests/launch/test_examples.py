@@ -10,20 +10,16 @@ import pytest
 LAUNCH = Path(__file__).parents[2] / "launch"
 
 
-@pytest.mark.parametrize("script", sorted(path.name for path in LAUNCH.glob("*.py")))
-def test_an_example_is_short(script):
-    assert len((LAUNCH / script).read_text("utf-8").splitlines()) < 40
+def test_examples_are_short():
+    assert all(len(path.read_text("utf-8").splitlines()) < 40 for path in LAUNCH.glob("*.py"))
 
 
-def run(script, environment, *arguments):
+def run(script, name, environment, *arguments):
+    """Runs a program; returns the number that it prints behind a name."""
     command = [sys.executable, str(LAUNCH / script), *map(str, arguments)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def number(text, name):
-    return float(re.search(rf"{name} ([-+.\de]+)", text)[1])
+    return float(re.search(rf"{name} ([-+.\de]+)", done.stdout)[1])
 
 
 @pytest.mark.slow
@@ -36,7 +32,7 @@ def number(text, name):
     ],
 )
 def test_an_example_learns(script, name, low, high, environment):
-    assert low <= number(run(script, environment), name) <= high
+    assert low <= run(script, name, environment) <= high
 
 
 @pytest.mark.slow
@@ -46,25 +42,18 @@ def test_a_checkpoint_of_transformers_is_trained_and_read_back_in_pytorch(
 ):
     transformers = pytest.importorskip("transformers")
     pytest.importorskip("torch")
-    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
     tokenizer = transformers.AutoTokenizer.from_pretrained(tokenizer_folder)
-    config = transformers.XLMRobertaConfig(
-        vocab_size=len(tokenizer),
-        max_position_embeddings=130,
-        type_vocab_size=1,
-        layer_norm_eps=1e-5,
-        **shape,
-    )
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    shape |= {"max_position_embeddings": 130, "type_vocab_size": 1, "layer_norm_eps": 1e-5}
+    config = transformers.XLMRobertaConfig(vocab_size=len(tokenizer), **shape)
     transformers.XLMRobertaModel(config).save_pretrained(tmp_path / "theirs")
     tokenizer.save_pretrained(tmp_path / "theirs")
-    said = run("train_from_transformers.py", environment, tmp_path / "theirs", tmp_path / "ours")
-    assert number(said, "PyTorch's logits differ by") < 1e-5
-    assert "epoch 1" in said
+    places = (tmp_path / "theirs", tmp_path / "ours")
+    assert run("train_from_transformers.py", "PyTorch's logits differ by", environment, *places) < 1e-5
 
 
 @pytest.mark.slow
 def test_any_model_is_evaluated(environment, demo, tmp_path):
-    workdir, _ = demo
-    (model,) = workdir.glob("grid/phases/mnli.s0-*")
-    said = run("evaluate_encoder.py", environment, model, workdir / "world" / "data", tmp_path)
-    assert 0 < number(said, "tatoeba") <= 100 and 0 < number(said, "xnli") <= 100
+    (model,) = demo[0].glob("grid/phases/mnli.s0-*")
+    places = (model, demo[0] / "world" / "data", tmp_path)
+    assert 0 < run("evaluate_encoder.py", "xnli", environment, *places) <= 100

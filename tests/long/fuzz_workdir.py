@@ -17,8 +17,8 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "end_to_end"))
-from damage import DAMAGES, Workdir, run
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.end_to_end.damage import DAMAGES, Workdir, run
 
 NAMES = ("phase", "task", "split", "metric", "language")
 
