@@ -21,41 +21,31 @@ CLS_ID, SEP_ID, UNK_ID = 0, 2, 3  # <pad> is data.records.PAD_ID, 1
 FIRST_PIECE_ID = 4
 VOCABULARY_FILES = ("tokenizer.json", "sentencepiece.bpe.model")  # one of them is enough
 OTHER_FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+_SPECIAL = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3}
 _CHUNK = 2048  # texts a call: enough to keep all threads busy, few enough to bound the memory of encodings
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 class Encoded(NamedTuple):
-    """Texts as subwords, laid end to end.
+    """Texts as subwords, laid end to end: text i is ``ids[offsets[i]:offsets[i + 1]]``."""
 
-    Attributes:
-        ids: int32 [S]
-        offsets: int64 [N + 1]; text i is ``ids[offsets[i]:offsets[i + 1]]``.
-        starts: int32 [S], where the subword begins in its text, in characters; None unless asked for.
-        ends: int32 [S], likewise.
-    """
-
-    ids: np.ndarray
-    offsets: np.ndarray
-    starts: np.ndarray | None = None
-    ends: np.ndarray | None = None
+    ids: np.ndarray  # int32 [S]
+    offsets: np.ndarray  # int64 [N + 1]
+    starts: np.ndarray | None = None  # int32 [S], where the subword begins in its text, if asked for
+    ends: np.ndarray | None = None  # int32 [S], likewise
 
 
 class Tokenizer:
-    """A fast XLM-R tokenizer; make it with ``load_tokenizer``.
+    """A fast XLM-R tokenizer, of a folder or a name of the hub (``source``); make it with ``load_tokenizer``.
 
-    The vocabulary is read on first use: a run whose features are in the cache never waits for it.
-
-    Attributes:
-        source: the folder or hub name that it comes from.
-        fingerprint: hash of its files.
+    The vocabulary is read on first use: a run whose features are in the cache never waits for it. ``fingerprint`` is a
+    hash of its files.
     """
 
-    def __init__(self, source: str, fingerprint: str | None = None) -> None:
+    def __init__(self, source: str, fingerprint: str = "") -> None:
         self.source = source
-        self.fingerprint = (
-            fingerprint or hashlib.sha256(self._fast.backend_tokenizer.to_str().encode()).hexdigest()
-        )
+        whole = fingerprint or self._fast.backend_tokenizer.to_str()
+        self.fingerprint = fingerprint or hashlib.sha256(whole.encode()).hexdigest()
 
     def __repr__(self) -> str:
         return f"Tokenizer({self.source!r})"
@@ -70,18 +60,11 @@ class Tokenizer:
             fast = AutoTokenizer.from_pretrained(self.source)
         except Exception as error:  # the library raises OSError, ValueError, KeyError and its own
             raise EncoderError(f"the tokenizer can't be read: {error}", where=self.source, fix=fix) from error
-        special = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3}
-        found = {name: fast.convert_tokens_to_ids(name) for name in special}
-        if (
-            not fast.is_fast
-            or found != special
-            or fast.mask_token_id is None
-            or len(fast) <= FIRST_PIECE_ID + 1
-        ):
-            what = (
-                f"this is not an XLM-R tokenizer: of {special} it has {found}, and {len(fast)} pieces in all"
-            )
-            raise EncoderError(what, where=self.source, fix=fix)
+        found = {name: fast.convert_tokens_to_ids(name) for name in _SPECIAL}
+        sound = fast.is_fast and found == _SPECIAL and fast.mask_token_id is not None
+        if not sound or len(fast) <= FIRST_PIECE_ID + 1:
+            has = f"of {_SPECIAL} it has {found}, and {len(fast)} pieces in all"
+            raise EncoderError(f"this is not an XLM-R tokenizer: {has}", where=self.source, fix=fix)
         fast.backend_tokenizer.no_truncation()  # files may ask for either
         fast.backend_tokenizer.no_padding()
         return fast
@@ -104,11 +87,10 @@ class Tokenizer:
     def check_fits(self, vocab_size: int) -> None:
         """Raises unless an encoder with ``vocab_size`` rows has a row for every id."""
         if self.vocab_size > vocab_size:
-            raise EncoderError(
-                f"the tokenizer has {self.vocab_size} pieces, the encoder's embedding only {vocab_size} rows",
-                where=self.source,
-                fix="use the tokenizer that came with the encoder",
+            what = (
+                f"the tokenizer has {self.vocab_size} pieces, the encoder's embedding only {vocab_size} rows"
             )
+            raise EncoderError(what, where=self.source, fix="use the tokenizer that came with the encoder")
 
     def encode(
         self,
@@ -127,30 +109,23 @@ class Tokenizer:
                 what is wrong with that).
             advance: called with the number of texts done.
         """
-        ids: list[np.ndarray] = []
-        spans: list[np.ndarray] = []
-        lengths = np.zeros(len(texts) + 1, np.int64)
-        done = 0
+        ids, spans = [np.zeros(0, np.int32)], [np.zeros((0, 2), np.int32)]
+        lengths = [0]
         for encodings in self._encode_chunks(texts, characters):
             count = [len(encoding) for encoding in encodings]
-            total = sum(count)
-            lengths[done + 1 : done + 1 + len(count)] = count
-            done += len(count)
-            ids.append(
-                np.fromiter(chain.from_iterable(encoding.ids for encoding in encodings), np.int32, total)
-            )
+            lengths += count
+            flat = chain.from_iterable(encoding.ids for encoding in encodings)
+            ids.append(np.fromiter(flat, np.int32, sum(count)))
             if characters:
-                pairs = chain.from_iterable(encoding.offsets for encoding in encodings)
-                spans.append(np.fromiter(chain.from_iterable(pairs), np.int32, 2 * total).reshape(-1, 2))
+                pairs = chain.from_iterable(chain.from_iterable(encoding.offsets for encoding in encodings))
+                spans.append(np.fromiter(pairs, np.int32, 2 * sum(count)).reshape(-1, 2))
             if advance:
                 advance(len(count))
-        flat = np.concatenate(ids) if ids else np.zeros(0, np.int32)
-        flat[(flat < UNK_ID) | (flat == self.mask_id)] = UNK_ID
-        offsets = np.cumsum(lengths)
-        if not characters:
-            return Encoded(flat, offsets)
-        both = np.concatenate(spans) if spans else np.zeros((0, 2), np.int32)
-        return Encoded(flat, offsets, np.ascontiguousarray(both[:, 0]), np.ascontiguousarray(both[:, 1]))
+        found, offsets = np.concatenate(ids), np.cumsum(lengths, dtype=np.int64)
+        found[(found < UNK_ID) | (found == self.mask_id)] = UNK_ID
+        both = np.concatenate(spans)
+        places = [np.ascontiguousarray(both[:, side]) for side in (0, 1)] if characters else []
+        return Encoded(found, offsets, *places)
 
     def _encode_chunks(self, texts: Sequence[str], characters: bool) -> Iterator[list[Any]]:
         backend = self._fast.backend_tokenizer
@@ -163,17 +138,9 @@ class Tokenizer:
                 chunk = [_SURROGATES.sub("\ufffd", text) for text in chunk]
                 yield encode(chunk, add_special_tokens=False)
 
-    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
-        """Returns the text of ``ids``, without special tokens."""
-        return self._fast.decode([int(index) for index in ids], skip_special_tokens=True)
-
     def copy_fast(self) -> Any:
         """Returns an own copy of the tokenizer of ``transformers`` (calling one changes its state)."""
         return copy.deepcopy(self._fast)
-
-    def save(self, folder: str | Path) -> None:
-        """Writes it as ``transformers`` reads it."""
-        self._fast.save_pretrained(str(folder))
 
 
 def load_tokenizer(folder_or_name: str | Path) -> Tokenizer:
@@ -185,18 +152,14 @@ def load_tokenizer(folder_or_name: str | Path) -> Tokenizer:
     folder = Path(folder_or_name)
     if not folder.is_dir():
         if folder.is_absolute() or str(folder_or_name).startswith("."):
-            raise EncoderError(
-                "there is no such folder", where=str(folder), fix="name an encoder folder that exists"
-            )
+            fix = "name an encoder folder that exists"
+            raise EncoderError("there is no such folder", where=str(folder), fix=fix)
         return Tokenizer(str(folder_or_name))
-    if not any((folder / name).is_file() for name in VOCABULARY_FILES):
-        raise EncoderError(
-            f"the folder has no tokenizer: neither {' nor '.join(VOCABULARY_FILES)}",
-            where=str(folder),
-            fix="copy the tokenizer's files beside config.json",
-        )
+    there = [name for name in VOCABULARY_FILES + OTHER_FILES if (folder / name).is_file()]
+    if not {*there} & {*VOCABULARY_FILES}:
+        what = f"the folder has no tokenizer: neither {' nor '.join(VOCABULARY_FILES)}"
+        raise EncoderError(what, where=str(folder), fix="copy the tokenizer's files beside config.json")
     digest = hashlib.sha256()
-    for name in VOCABULARY_FILES + OTHER_FILES:
-        if (folder / name).is_file():
-            digest.update(f"{name}\0".encode() + hashlib.sha256((folder / name).read_bytes()).digest())
+    for name in there:
+        digest.update(f"{name}\0".encode() + hashlib.sha256((folder / name).read_bytes()).digest())
     return Tokenizer(str(folder), digest.hexdigest())

@@ -12,22 +12,15 @@ from stilts_jax.files import local_path, make_folder
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds this command's arguments."""
-    parser.add_argument("names", nargs="*", metavar="TASK", help="only these tasks; all by default")
-    parser.add_argument("--data_root", type=local_path, required=True, help="the folder that holds the data")
-    parser.add_argument(
-        "--source",
-        choices=("files", "hub", "tfds"),
-        default="files",
-        help="fetch from the Hugging Face hub or from TFDS; files are only checked",
-    )
-    parser.add_argument(
-        "--languages",
-        metavar="LL+LL",
-        default="",
-        help="only these languages, and the one that each task is trained in; all by default",
-    )
-    parser.add_argument("--encoder", metavar="NAME", help="fetch this encoder from the hub too")
-    parser.add_argument("--no_download", action="store_true", help="only look at what is there")
+    add = parser.add_argument
+    add("names", nargs="*", metavar="TASK", help="only these tasks; all by default")
+    add("--data_root", type=local_path, required=True, help="the folder that holds the data")
+    fetched = "fetch from the Hugging Face hub or from TFDS; files are only checked"
+    add("--source", choices=("files", "hub", "tfds"), default="files", help=fetched)
+    only = "only these languages, and the one that each task is trained in; all by default"
+    add("--languages", metavar="LL+LL", default="", help=only)
+    add("--encoder", metavar="NAME", help="fetch this encoder from the hub too")
+    add("--no_download", action="store_true", help="only look at what is there")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -46,12 +39,9 @@ def run(arguments: argparse.Namespace) -> int:
         folder = find_folder(arguments.encoder, download=not arguments.no_download)
         progress.say(f"encoder {arguments.encoder}: {folder}")
     make_folder(arguments.data_root, "--data_root", to_write=not arguments.no_download)
-    found = prepare(
-        tasks,
-        DataSource(root=arguments.data_root, kind=arguments.source),
-        languages=[our_code(language) for language in arguments.languages.split("+") if language],
-        download=not arguments.no_download,
-        progress=progress,
-    )
+    source = DataSource(root=arguments.data_root, kind=arguments.source)
+    languages = [our_code(language) for language in arguments.languages.split("+") if language]
+    download = not arguments.no_download
+    found = prepare(tasks, source, languages=languages, download=download, progress=progress)
     print(format_preparation(found))
     return 0 if found.complete else 1

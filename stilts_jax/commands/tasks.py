@@ -12,23 +12,18 @@ from stilts_jax.files import local_path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds this command's arguments."""
-    parser.add_argument(
-        "names", nargs="*", metavar="TASK", help="these only; also my.module:TASK and mnli@de"
-    )
-    parser.add_argument(
-        "--data_root", type=local_path, help="the folder that holds the data; ./data by default"
-    )
-    parser.add_argument(
-        "--encoder", metavar="FOLDER", help="show the pieces of this encoder's vocabulary too"
-    )
-    parser.add_argument("--source", choices=("files", "hub", "tfds"), default="files")
+    add = parser.add_argument
+    add("names", nargs="*", metavar="TASK", help="these only; also my.module:TASK and mnli@de")
+    add("--data_root", type=local_path, help="the folder that holds the data; ./data by default")
+    add("--encoder", metavar="FOLDER", help="show the pieces of this encoder's vocabulary too")
+    add("--source", choices=("files", "hub", "tfds"), default="files")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
     from stilts_jax.commands.options import check_data_root
     from stilts_jax.tasks import get_task, list_tasks
-    from stilts_jax.tasks.sources.inventory import format_examples, format_inventory, format_paths
+    from stilts_jax.tasks.sources.prepare import format_examples, format_inventory, format_paths
     from stilts_jax.tasks.sources.read import DataSource
 
     tasks = [get_task(name) for name in arguments.names or list_tasks()]

@@ -13,7 +13,7 @@ import numpy as np
 
 from stilts_jax.errors import DataError
 from stilts_jax.evaluation import metrics_qa
-from stilts_jax.tasks.sources.answers import score_answer
+from stilts_jax.tasks.sources.questions import score_answer
 from stilts_jax.tasks.spec import Task
 
 RANKING_DEPTH = 20  # XTREME-R looks at twenty candidates a query

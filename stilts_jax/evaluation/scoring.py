@@ -17,7 +17,6 @@ from stilts_jax.evaluation.evaluate import find_gold
 from stilts_jax.evaluation.metrics import METRICS, MetricResult
 from stilts_jax.evaluation.retrieval import retrieval_gold
 from stilts_jax.tasks import get_task
-from stilts_jax.tasks.sources.documents import read_bytes, read_json
 from stilts_jax.tasks.sources.read import (
     DataSource,
     find_gold_file,
@@ -27,7 +26,7 @@ from stilts_jax.tasks.sources.read import (
     with_labels,
 )
 from stilts_jax.tasks.sources.readers import read_lines
-from stilts_jax.tasks.sources.rows import Problems
+from stilts_jax.tasks.sources.rows import Problems, read_bytes, read_json
 from stilts_jax.tasks.spec import UNKNOWN_LABEL, Task
 from stilts_jax.tasks.udpos import UNTAGGED
 

@@ -21,9 +21,8 @@ from typing import Any
 from stilts_jax.errors import ConfigError, DataError
 from stilts_jax.evaluation.benchmarks import OURS
 from stilts_jax.files import write_json, write_whole
-from stilts_jax.tasks.sources.documents import read_json
 from stilts_jax.tasks.sources.readers import read_lines
-from stilts_jax.tasks.sources.rows import Problems
+from stilts_jax.tasks.sources.rows import Problems, read_json
 from stilts_jax.tasks.spec import Task
 
 # What a file of predictions holds, by kind or, for tasks that compare vectors, by way of retrieval.

@@ -27,7 +27,7 @@ from stilts_jax.features.records import Features, Ragged
 from stilts_jax.model import Model, abstract_params
 from stilts_jax.progress import SILENT
 from stilts_jax.tasks import get_task
-from stilts_jax.tasks.sources.inventory import format_table
+from stilts_jax.tasks.sources.prepare import format_table
 from stilts_jax.tasks.sources.read import read_retrieval, with_labels
 from stilts_jax.tasks.spec import Example, Task
 

@@ -18,8 +18,7 @@ from stilts_jax.features.build import FeatureSettings, build_features
 from stilts_jax.files import replacing
 from stilts_jax.model import Compute, HeadConfig, Model, TaskHead
 from stilts_jax.progress import SILENT, Progress
-from stilts_jax.tasks.sources.documents import BadRow, parse_json
-from stilts_jax.tasks.sources.rows import Row
+from stilts_jax.tasks.sources.rows import BadRow, Row, parse_json
 from stilts_jax.tasks.spec import ChoiceExample, ClassifyExample, EmbedExample, SpanExample, TagExample
 
 MAX_LENGTH = 256

@@ -1,26 +1,16 @@
-"""Every task is one object in one file of this folder; nothing registers it.
-
-``get_task("pawsx")`` imports ``stilts_jax.tasks.pawsx``. ``get_task("my.module:TASK")`` takes a task from other code;
-the module is looked for in the current directory too. ``get_task("mnli@de")`` is the task in another language, read
-from files whose names end in ``-de`` (such as ``mnli/multinli_1.0_train-de.jsonl``), for training data that was
-translated. Where there is no translated dev set, such a task is selected on English.
-
-Tasks with pictures have controls: ``easy_vqa:blind`` shows blanks, ``easy_vqa:shuffled`` the pictures of other rows,
-and ``easy_vqa:text`` nothing but the text.
-"""
+"""Every task is one object in one file of this folder; nothing registers it."""
 
 import importlib
 import pkgutil
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from stilts_jax.errors import ConfigError, StiltsError, nearest
 from stilts_jax.tasks.spec import Pictures, Task
 
-_NOT_TASKS = ("spec", "custom", "declaration", "languages")
+_NOT_TASKS = ("spec", "custom", "languages")
 _CONTROLS: Mapping[str, Pictures] = {"blind": "blind", "shuffled": "shuffled", "text": ""}
 
 
@@ -36,30 +26,36 @@ def list_tasks() -> tuple[str, ...]:
 
 
 def get_task(reference: str) -> Task:
-    """Returns a task.
+    """Returns a task, or raises ``ConfigError``.
 
         >>> import stilts_jax as sj
         >>> sj.get_task("xnli").labels
         ('contradiction', 'entailment', 'neutral')
 
-    What a reference names and ``Task.name`` differ for tasks of other code: ``my.module:TASK`` may be called "reviews"
-    in results.
+    "pawsx" is the task of ``stilts_jax.tasks.pawsx``. "my.module:TASK" is one of other code, where the module is looked
+    for in the current directory too; its name in results is ``Task.name``, such as "reviews". "mnli@de" is the task in
+    another language, read from files whose names end in ``-de`` (such as ``mnli/multinli_1.0_train-de.jsonl``), for
+    training data that was translated. Where there is no translated dev set, such a task is selected on English.
 
-    Args:
-        reference: the name of a task of this package, perhaps with ``:blind`` or another control behind it, or
-            ``module:OBJECT``; either with ``@LANGUAGE`` behind it to train on it in another language.
-
-    Raises:
-        ConfigError: there is no such task.
+    Tasks with pictures have controls: "easy_vqa:blind" shows blanks, "easy_vqa:shuffled" the pictures of other rows,
+    and "easy_vqa:text" nothing but the text.
     """
     plain, at, language = reference.partition("@")
     if at and not language:
         raise ConfigError(f"{reference!r} names no language", fix="write it behind the @, as in mnli@de")
     name, colon, control = plain.partition(":")
-    if colon and name in list_tasks():
-        task = _control(_own_task(name), control)
+    if not colon:
+        task = _own_task(name)
+    elif name in list_tasks():
+        task = _own_task(name)
+        if not task.pictures or control not in _CONTROLS:
+            fix = nearest(control, _CONTROLS) if task.pictures else "only tasks with pictures have controls"
+            raise ConfigError(f"there is no {control!r} of {task.name}", fix=fix)
+        trained = tuple(f"{one}:{control}" for one in task.train_on)
+        task = replace(task, pictures=_CONTROLS[control], train_on=trained)
+        task = replace(task, name=f"{name}.{control}", title=f"{task.title}, {control}")
     else:
-        task = _import_task(plain) if colon else _own_task(plain)
+        task = _import_task(plain, name, control)
     if not language:
         return task
     return replace(task, name=f"{task.name}@{language}", languages=(language,), source_language=language)
@@ -77,56 +73,30 @@ def _own_task(name: str) -> Task:
     return importlib.import_module(f"{__name__}.{name}").TASK
 
 
-def _control(task: Task, control: str) -> Task:
-    if not task.pictures or control not in _CONTROLS:
-        fix = nearest(control, _CONTROLS) if task.pictures else "only tasks with pictures have controls"
-        raise ConfigError(f"there is no {control!r} of {task.name}", fix=fix)
-    title = f"{task.title}, {control}"
-    trained = tuple(f"{one}:{control}" for one in task.train_on)
-    shown = _CONTROLS[control]
-    return replace(task, name=f"{task.name}.{control}", title=title, pictures=shown, train_on=trained)
-
-
-def _import_task(reference: str) -> Task:
-    module, _, attribute = reference.partition(":")
+def _import_task(reference: str, module: str, attribute: str) -> Task:
+    # The current directory comes first, as with ``python -m``, but only while the module is imported: later imports of
+    # libraries must not find a user's folder instead, such as one that is called ``datasets``.
+    folder = str(Path.cwd())
+    importlib.invalidate_caches()
+    sys.path.insert(0, folder)
     try:
-        with _current_directory_first():
-            found = importlib.import_module(module)
+        found = importlib.import_module(module)
     except StiltsError:
         raise  # it says what is wrong with the declaration
     except Exception as error:  # whatever the user's module does when it is imported
         raise ConfigError(
             f"the task {reference!r} can't be imported: {type(error).__name__}: {error}",
             where=f"module {module!r}",
-            fix=f"put it into the current directory ({Path.cwd()}) or on the Python path",
+            fix=f"put it into the current directory ({folder}) or on the Python path",
         ) from error
+    finally:
+        sys.path.remove(folder)
     task = getattr(found, attribute, None)
     if not isinstance(task, Task):
         tasks = [name for name, value in vars(found).items() if isinstance(value, Task)]
-        raise ConfigError(
-            f"{reference!r} is no Task",
-            where=str(getattr(found, "__file__", module)),
-            fix=nearest(attribute, tasks) if tasks else "make one with stilts_jax.tasks.custom",
-        )
+        fix = nearest(attribute, tasks) if tasks else "make one with stilts_jax.tasks.custom"
+        raise ConfigError(f"{reference!r} is no Task", where=str(getattr(found, "__file__", module)), fix=fix)
     if task.name in list_tasks() and task is not _own_task(task.name):
-        raise ConfigError(
-            f"{task.name!r} is the name of a task of this package",
-            where=reference,
-            fix="give yours another name",
-        )
+        what = f"{task.name!r} is the name of a task of this package"
+        raise ConfigError(what, where=reference, fix="give yours another name")
     return task
-
-
-@contextmanager
-def _current_directory_first() -> Iterator[None]:
-    """Lets a module be found in the current directory, as ``python -m`` does, but only while it is imported.
-
-    Later imports of libraries must not find a user's folder instead, such as one that is called ``datasets``.
-    """
-    folder = str(Path.cwd())
-    importlib.invalidate_caches()
-    sys.path.insert(0, folder)
-    try:
-        yield
-    finally:
-        sys.path.remove(folder)

@@ -5,9 +5,8 @@ not there (a yes, another wording), the row is scored, not trained on. Rows with
 """
 
 from stilts_jax.tasks.languages import codes_of
-from stilts_jax.tasks.sources.documents import BadRow
 from stilts_jax.tasks.sources.readers import read_jsonl
-from stilts_jax.tasks.sources.rows import Row, describe
+from stilts_jax.tasks.sources.rows import BadRow, Row, describe
 from stilts_jax.tasks.spec import Example, SpanExample, Task, files
 from stilts_jax.tasks.xquad import TASK as XQUAD
 
@@ -36,7 +35,6 @@ TASK = Task(
     name="afriqa",
     title="AfriQA",
     kind="span",
-    group="qa",
     languages=tuple(_CODES),
     train_on=("squad_v1",),
     hyperparameters=XQUAD.hyperparameters,

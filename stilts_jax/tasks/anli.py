@@ -14,13 +14,16 @@ from stilts_jax.tasks.spec import Hyperparameters, Source, Task, files, hub, tfd
 _released = classify("context", "hypothesis", renamed=SPELLINGS, id="uid")
 
 
-def _round(number: int) -> tuple[Source, ...]:
-    path = f"R{number}/{{split}}.jsonl"
-    splits = {"train": f"train_r{number}", "dev": f"dev_r{number}"}
+def _round(one: int) -> tuple[Source, ...]:
+    path = f"R{one}/{{split}}.jsonl"
     return (
         files(f"anli/{path} anli/anli_v1.0/{path} anli/anli_v0.1/{path}", _released, "train dev"),
-        hub("facebook/anli/plain_text", classify("premise", "hypothesis"), splits),
-        tfds(f"anli/r{number}", _released, "train dev"),
+        hub(
+            "facebook/anli/plain_text",
+            classify("premise", "hypothesis"),
+            f"train:train_r{one} dev:dev_r{one}",
+        ),
+        tfds(f"anli/r{one}", _released, "train dev"),
     )
 
 
@@ -32,7 +35,6 @@ TASK = Task(
     kind="classify",
     group="intermediate",
     labels=LABELS,
-    reported="dev",
     hyperparameters={"paper": Hyperparameters(batch_size=24, epochs=2)},
     counts={
         "train": 549_367 + 392_702 + 16_946 + 45_460 + 100_459,

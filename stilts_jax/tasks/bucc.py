@@ -8,7 +8,7 @@ from stilts_jax.tasks.sources.retrieval import build_pools
 from stilts_jax.tasks.spec import Hyperparameters, Source, Task, counts, files, names
 
 
-def _layout(stem: str, **splits: str) -> Source:
+def _layout(stem: str, splits: str) -> Source:
     roles = {"queries": f"{stem}.{{language}}", "candidates": f"{stem}.en", "gold": f"{stem}.gold"}
     return files(roles, splits=splits, build=build_pools)
 
@@ -17,13 +17,12 @@ TASK = Task(
     name="bucc",
     title="BUCC",
     kind="embed",
-    group="retrieval",
     languages=names("de fr ru zh"),
     retrieval="mining",
     hyperparameters={"paper": Hyperparameters(max_length=512)},
     counts={"test": counts("de:9580 fr:9086 ru:14435 zh:1899")},
     sources=(
-        _layout("bucc2018/{language}-en.{split}", dev="dev", test="test"),
-        _layout("bucc2018/{language}-en/{language}-en.{split}", dev="sample", test="training"),
+        _layout("bucc2018/{language}-en.{split}", "dev test"),
+        _layout("bucc2018/{language}-en/{language}-en.{split}", "dev:sample test:training"),
     ),
 )

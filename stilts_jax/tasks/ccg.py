@@ -10,6 +10,8 @@ from stilts_jax.tasks.sources.converters import tag
 from stilts_jax.tasks.sources.readers import Table
 from stilts_jax.tasks.spec import Hyperparameters, Task, files
 
+_TABLE = Table(("words", "tags"), optional=1)
+
 TASK = Task(
     name="ccg",
     version=2,
@@ -18,14 +20,7 @@ TASK = Task(
     group="intermediate",
     labels_file="ccg/tags_to_id.json",
     metric="token_accuracy",
-    reported="dev",
     hyperparameters={"paper": Hyperparameters(batch_size=24, epochs=15)},
     counts={"train": 38_015, "dev": 5_484},
-    sources=(
-        files(
-            "ccg/{split}-{language}.tsv ccg/{split}.tsv ccg/ccg.{split}",
-            tag(),
-            read=Table(("words", "tags"), optional=1),
-        ),
-    ),
+    sources=(files("ccg/{split}-{language}.tsv ccg/{split}.tsv ccg/ccg.{split}", tag(), read=_TABLE),),
 )

@@ -1,5 +1,6 @@
 """COCO's captions as masked language modelling: what is masked in a caption can be seen on its picture."""
 
+from collections.abc import Callable
 from typing import Any
 
 from stilts_jax.tasks.sources.questions import read_captions
@@ -14,23 +15,22 @@ def _convert(part: str) -> Any:
     return convert
 
 
-def caption_files(split: str, part: str, convert: Any) -> Source:
-    """Returns the captions of one part of COCO."""
-    name = f"captions_{part}.json"
-    return files(f"coco/annotations/{name} coco/{name}", convert, split, read=read_captions)
+def caption_files(make: Callable[[str], Any]) -> tuple[Source, ...]:
+    """Returns the captions of both parts of COCO; ``make`` returns a part's converter."""
+    parts = {"train": "train2014", "dev": "val2014"}
+    names = {split: f"captions_{part}.json" for split, part in parts.items()}
+    return tuple(
+        files(f"coco/annotations/{name} coco/{name}", make(parts[split]), split, read=read_captions)
+        for split, name in names.items()
+    )
 
 
 TASK = Task(
     name="coco_captions",
     title="COCO captions",
     kind="mlm",
-    group="intermediate",
     pictures="seen",
-    reported="dev",
     hyperparameters={"paper": Hyperparameters(1e-4, 256, 10, max_length=64)},
     counts={"train": 414_113, "dev": 202_654},
-    sources=tuple(
-        caption_files(split, part, _convert(part))
-        for split, part in (("train", "train2014"), ("dev", "val2014"))
-    ),
+    sources=caption_files(_convert),
 )

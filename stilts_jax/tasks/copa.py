@@ -10,14 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from stilts_jax.tasks.siqa import TASK as SIQA
-from stilts_jax.tasks.sources.converters import pick_label
-from stilts_jax.tasks.sources.documents import BadRow
 from stilts_jax.tasks.sources.readers import read_jsonl
-from stilts_jax.tasks.sources.rows import Problems, Row, describe
+from stilts_jax.tasks.sources.rows import BadRow, Problems, Row, describe
 from stilts_jax.tasks.spec import ChoiceExample, Task, files, hub, tfds
 
+_PATHS = "copa/{split}.jsonl COPA/{split}.jsonl xcopa/{split}-{language}.jsonl"
 _ROWS_THAT_VARY = 20
-SPLITS = {"train": "train", "dev": "val", "test": "test"}
+SPLITS = "train dev:val test"
 
 
 def read_copa(path: Path, language: str, problems: Problems) -> Iterator[Row]:
@@ -32,7 +31,7 @@ def convert(row: Row, labels: tuple[str, ...]) -> ChoiceExample:
     choices = (row["choice1"], row["choice2"])
     if row["question"] not in ("cause", "effect"):
         raise BadRow(f"question is {describe(row['question'])}, neither cause nor effect")
-    label = pick_label(row, "label", "01", {"choice1": "0", "choice2": "1"})
+    label = row.label("label", "01", {"choice1": "0", "choice2": "1"})
     return ChoiceExample(row.id("idx"), f"{row['premise']} What was the {row['question']}?", choices, label)
 
 
@@ -41,16 +40,10 @@ TASK = Task(
     title="COPA",
     kind="choice",
     group="intermediate",
-    reported="dev",
     hyperparameters=SIQA.hyperparameters,
     counts={"train": 400, "dev": 100, "test": 500},
     sources=(
-        files(
-            "copa/{split}.jsonl COPA/{split}.jsonl xcopa/{split}-{language}.jsonl",
-            convert,
-            SPLITS,
-            read=read_copa,
-        ),
+        files(_PATHS, convert, SPLITS, read=read_copa),
         hub("aps/super_glue/copa", convert),
         tfds("super_glue/copa", convert),
     ),

@@ -14,11 +14,10 @@ TASK = Task(
     title="Cosmos QA",
     kind="choice",
     group="intermediate",
-    reported="dev",
     hyperparameters={"paper": Hyperparameters(batch_size=4, epochs=15)},
     counts={"train": 25_262, "dev": 2_985},
     sources=(
-        files("cosmosqa/{split}.csv", _convert, {"train": "train", "dev": "valid"}),
+        files("cosmosqa/{split}.csv", _convert, "train dev:valid"),
         hub("allenai/cosmos_qa", _convert, "train dev"),
         tfds("cosmos_qa", _convert, "train dev"),
     ),

@@ -24,7 +24,8 @@ Paths are relative to the data root, or absolute. ``dev`` picks the best step (w
 language. In place of ``files`` (or beside it) ``hub="OWNER/NAME/CONFIGURATION"`` and ``tfds="NAME/CONFIGURATION"``
 name data sets, and ``splits`` their names of our splits. ``codes`` has the data's own language codes by ours, and
 ``language_column`` names the column that holds them where a file holds several languages.
-Other fields of ``Task`` (``title``, ``metric``, ``hyperparameters``, ``train_on``, ...) may be given by name.
+Other fields of ``Task`` (``title``, ``metric``, ``hyperparameters``, ``train_on``, ...) may be given by name. What a
+function takes besides names columns of the data.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -34,7 +35,7 @@ from typing import Any
 
 from stilts_jax.errors import ConfigError, nearest
 from stilts_jax.tasks.sources.converters import choice, classify, pair, span, tag, tag_spans
-from stilts_jax.tasks.sources.files import check_suffix
+from stilts_jax.tasks.sources.files import reader_of
 from stilts_jax.tasks.sources.rows import Problems, Row
 from stilts_jax.tasks.spec import EMPTY, EmbedExample, Kind, RetrievalSet, Source, Task, hub, tfds
 
@@ -62,17 +63,11 @@ def classify_task(
 ) -> Task:
     """Declares a task with one label for a text or a pair of texts.
 
-    Args:
-        name: what the task is called in results.
-        labels: what the label column may say.
-        text: column of the (first) text.
-        pair: column of the second text; empty if there is none.
-        label: column of the label.
-        id: column of the id; rows are numbered where there is none.
-        **task: where the data are, and fields of ``Task``; see above.
+    ``labels`` is what the column ``label`` may say. ``pair`` is the column of the second text, if there is one, ``id``
+    that of the id; rows are numbered where there is none.
     """
     columns = {"text": text, "pair": pair, "label": label, "id": id}
-    settings = {"group": "classification", "labels": _texts(name, "labels", labels), **task}
+    settings = {"labels": _texts(name, "labels", labels), **task}
     return _make_task(name, "classify", classify(text, pair, label=label, id=id), settings, columns)
 
 
@@ -85,22 +80,15 @@ def choice_task(
     first: int = 0,
     **task: Any,
 ) -> Task:
-    """Declares a task of choosing a text; the label is the number of the right column.
+    """Declares a task of choosing a text; ``label`` is the column with the number of the right column of ``choices``.
 
-    Args:
-        name: what the task is called in results.
-        prompt: column of the prompt, or columns whose texts are joined by spaces.
-        choices: columns of the choices.
-        label: column of the label.
-        first: the number that stands for the first choice.
-        **task: where the data are, and fields of ``Task``; see above.
+    ``prompt`` is a column, or several whose texts are joined by spaces; ``first`` is the number of the first choice.
     """
     choices = _texts(name, "choices", choices)
     prompts = (prompt,) if isinstance(prompt, str) else tuple(prompt)
     columns = {"label": label, **{f"prompt {number}": column for number, column in enumerate(prompts)}}
     spelled = tuple(str(first + number) for number in range(len(choices)))
-    convert = choice(prompts, choices, label=label, spelled=spelled)
-    return _make_task(name, "choice", convert, {"group": "classification", **task}, columns)
+    return _make_task(name, "choice", choice(prompts, choices, label=label, spelled=spelled), task, columns)
 
 
 def tag_task(
@@ -117,24 +105,15 @@ def tag_task(
 ) -> Task:
     """Declares a task with a tag for each word, from words and tags or from a text and its labelled spans (JSONL).
 
-    Args:
-        name: what the task is called in results.
-        labels: what tags may say; of spans ``B-LABEL`` (the first word), ``I-LABEL`` and ``O``.
-        words: column of the words, a list or joined by spaces.
-        tags: column of the tags, likewise.
-        text: column of the text, where there is a column of spans.
-        spans: column of the spans, a list of objects; empty if there are words and tags.
-        span_fields: their fields for the place where a span begins, the place behind its end, and its label.
-        in_bytes: whether these places count bytes of the text in UTF-8, not characters.
-        **task: where the data are, and fields of ``Task``; see above.
+    Columns of words and tags hold lists, or texts joined by spaces. ``spans`` is the column of a list of objects, whose
+    ``span_fields`` say where a span begins, the place behind its end, and its label; the places count characters, or
+    ``in_bytes`` those of UTF-8. Then ``labels`` are ``B-LABEL`` (the first word), ``I-LABEL`` and ``O``.
     """
-    settings = {"group": "tagging", "labels": _texts(name, "labels", labels), **task}
-    columns = {"words": words, "tags": tags, "text": text, "spans": spans}
-    if not spans:
-        return _make_task(name, "tag", tag(words, tags), settings, columns)
     start, end, label = _texts(name, "span_fields", span_fields)
-    convert = tag_spans(text, spans, start=start, end=end, label=label, in_bytes=in_bytes)
-    return _make_task(name, "tag", convert, settings, columns)
+    marked = tag_spans(text, spans, start=start, end=end, label=label, in_bytes=in_bytes)
+    settings = {"labels": _texts(name, "labels", labels), **task}
+    columns = {"words": words, "tags": tags, "text": text, "spans": spans}
+    return _make_task(name, "tag", marked if spans else tag(words, tags), settings, columns)
 
 
 def span_task(
@@ -148,30 +127,18 @@ def span_task(
 ) -> Task:
     """Declares a task of finding an answer in a context, from SQuAD's form or from rows with one answer each.
 
-    Args:
-        name: what the task is called in results.
-        question: column of the question.
-        context: column of the context.
-        answer: column of the answer's text.
-        start: column of the character of the context where the answer begins, from 0 on.
-        **task: where the data are, and fields of ``Task``; see above.
+    ``start`` is the column of the character of the context where the answer begins, from 0 on.
     """
     columns = {"question": question, "context": context, "answer": answer, "start": start}
     unanswerable = task.get("metric") == "squad_v2"
     convert = span(question, context, answer=answer, start=start, unanswerable=unanswerable)
-    return _make_task(name, "span", convert, {"group": "qa", **task}, columns)
+    return _make_task(name, "span", convert, task, columns)
 
 
 def pair_task(name: str, *, first: str = "text", second: str = "positive", **task: Any) -> Task:
     """Declares a retrieval task on pairs: trained as a dual encoder, scored by finding each text's partner.
 
     Without training files the encoder is scored as it is. A dual encoder is trained to its last step.
-
-    Args:
-        name: what the task is called in results.
-        first: column of the text that looks for its partner.
-        second: column of the partner.
-        **task: where the data are, and fields of ``Task``; see above.
     """
 
     def build(rows: Iterable[tuple[Path, Row]], language: str, problems: Problems) -> RetrievalSet:
@@ -181,12 +148,11 @@ def pair_task(name: str, *, first: str = "text", second: str = "positive", **tas
                 texts.append((row[first], row[second]))
         queries = [EmbedExample(f"query-{index}", text) for index, (text, _) in enumerate(texts)]
         candidates = [EmbedExample(f"candidate-{index}", text) for index, (_, text) in enumerate(texts)]
-        return RetrievalSet(
-            queries, candidates, {one.id: (other.id,) for one, other in zip(queries, candidates)}
-        )
+        gold = {one.id: (other.id,) for one, other in zip(queries, candidates)}
+        return RetrievalSet(queries, candidates, gold)
 
-    settings = {"group": "retrieval", "retrieval": "nearest", **task}
-    return _make_task(name, "embed", pair(first, second), settings, {"first": first, "second": second}, build)
+    settings, columns = {"retrieval": "nearest", **task}, {"first": first, "second": second}
+    return _make_task(name, "embed", pair(first, second), settings, columns, build)
 
 
 def _make_task(
@@ -203,37 +169,29 @@ def _make_task(
     known = {field.name for field in fields(Task)} - {"name", "kind", "sources"}
     for word in given:
         if word not in known:
-            raise ConfigError(
-                f"There is no {word!r}.", where=where, fix=nearest(word, known | {*columns, *data})
-            )
+            fix = nearest(word, known | {*columns, *data})
+            raise ConfigError(f"There is no {word!r}.", where=where, fix=fix)
     for word, column in columns.items():
         if not isinstance(column, str):
             raise ConfigError(f"{word}={column!r} is no text.", where=where, fix="name a column")
-    language = given.setdefault("source_language", "en")
     for word in ("languages", "train_on"):
         if isinstance(given.get(word), list):
             given[word] = tuple(given[word])
+    language = given.setdefault("source_language", "en")
     languages = given.setdefault("languages", (language,))
-    sources = _make_sources(data, language, languages, where)
-    sources = [
-        replace(
-            one,
-            convert=convert,
-            build=None if "train" in one.splits else build,
-            codes=data["codes"],
-            by_language=data["language_column"],
-        )
-        for one in sources
-    ]
+    shared = {"convert": convert, "codes": data["codes"], "by_language": data["language_column"]}
+    sources = tuple(
+        replace(one, **shared, build=None if "train" in one.splits else build)
+        for one in _make_sources(data, language, languages, where)
+    )
     splits = {split for one in sources for split in one.splits}
     for role in ("selection", "reported"):
         if given.get(role) and given[role] not in splits:
-            raise ConfigError(
-                f"{role}={given[role]!r} has no file.", where=where, fix=nearest(given[role], splits)
-            )
+            fix = nearest(given[role], splits)
+            raise ConfigError(f"{role}={given[role]!r} has no file.", where=where, fix=fix)
     given.setdefault("selection", "dev" if "dev" in splits else "")
     given.setdefault("reported", "test" if "test" in splits else "dev")
-    return Task(name=name, kind=kind, sources=tuple(sources), **given)
+    return Task(name=name, kind=kind, sources=sources, **given)
 
 
 def _make_sources(
@@ -242,14 +200,14 @@ def _make_sources(
     """Returns a source for each split of each kind of data that was named."""
     paths = data["files"]
     if not isinstance(paths, Mapping) or not (paths or data["hub"] or data["tfds"]):
-        raise ConfigError(
-            f"files={paths!r} is no mapping.", where=where, fix='write files={"train": "a.csv"}'
-        )
-    for split in paths:
+        fix = 'write files={"train": "a.csv"}'
+        raise ConfigError(f"files={paths!r} is no mapping.", where=where, fix=fix)
+    found = []
+    for split, path in paths.items():
         if split not in _SPLITS:
             raise ConfigError(f"There is no split {split!r}.", where=where, fix=nearest(split, _SPLITS))
-        check_suffix(paths[split])
-    found = [Source(splits={split: split}, paths=(path,), language=language) for split, path in paths.items()]
+        found.append(Source(splits={split: split}, paths=(path,), language=language))
+        reader_of(found[-1], path)  # raises if the name does not say how it is read
     for kind, make in (("hub", hub), ("tfds", tfds)):
         name = data[kind]
         if not isinstance(name, str) or (name and kind == "hub" and "/" not in name):
@@ -264,10 +222,10 @@ def _make_sources(
 
 def _texts(name: str, word: str, values: Sequence[str]) -> tuple[str, ...]:
     many = isinstance(values, Sequence) and not isinstance(values, str) and len(values) > 1
-    if not many or not all(isinstance(value, str) for value in values):
-        raise ConfigError(
-            f"{word}={values!r} is no sequence of two or more texts.",
-            where=f"the declaration of task {name!r}",
-            fix=f'write {word}=("a", "b")',
-        )
-    return tuple(values)
+    if many and all(isinstance(value, str) for value in values):
+        return tuple(values)
+    what, where = (
+        f"{word}={values!r} is no sequence of two or more texts.",
+        f"the declaration of task {name!r}",
+    )
+    raise ConfigError(what, where=where, fix=f'write {word}=("a", "b")')

@@ -5,7 +5,7 @@ The release has train and test; one picture in twenty of train, with all its que
 
 from typing import Any
 
-from stilts_jax.tasks.sources.converters import pick_label, share_of
+from stilts_jax.tasks.sources.converters import share_of
 from stilts_jax.tasks.sources.questions import read_triples
 from stilts_jax.tasks.sources.rows import Row
 from stilts_jax.tasks.spec import ClassifyExample, Example, Hyperparameters, Task, files, names
@@ -14,7 +14,7 @@ from stilts_jax.tasks.spec import ClassifyExample, Example, Hyperparameters, Tas
 def _convert(folder: str) -> Any:
     def convert(row: Row, labels: tuple[str, ...]) -> ClassifyExample:
         picture = f"{folder}/images/{row.integer('image')}.png"
-        label = pick_label(row, "answer", labels)
+        label = row.label("answer", labels)
         return ClassifyExample(str(row.number), row["question"], None, label, (picture,))
 
     return convert
@@ -30,6 +30,7 @@ TASK = Task(
     title="easy-VQA",
     kind="classify",
     group="intermediate",
+    reported="test",
     labels=names("circle green red gray yes teal black rectangle yellow triangle brown blue no"),
     pictures="seen",
     keep=_keep,

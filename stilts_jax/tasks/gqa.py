@@ -5,7 +5,7 @@
 """
 
 from stilts_jax.tasks.sources.questions import answer_gqa, read_by_id
-from stilts_jax.tasks.spec import Task, files, pairs
+from stilts_jax.tasks.spec import Task, files
 from stilts_jax.tasks.vqa_v2 import SETTINGS
 
 LABELS_FILE = "gqa/trainval_ans2label.json"
@@ -16,16 +16,14 @@ TASK = Task(
     title="GQA",
     kind="classify",
     group="intermediate",
+    reported="test",
     labels_file=LABELS_FILE,
     pictures="seen",
     hyperparameters={"paper": SETTINGS},
     counts={"train": 943_000, "dev": 132_062, "test": 12_578},
     sources=(
         files(
-            f"gqa/{_FILE} gqa/questions1.2/{_FILE}",
-            answer_gqa,
-            pairs("train:train dev:val test:testdev"),
-            read=read_by_id,
+            f"gqa/{_FILE} gqa/questions1.2/{_FILE}", answer_gqa, "train dev:val test:testdev", read=read_by_id
         ),
     ),
 )

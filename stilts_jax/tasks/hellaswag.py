@@ -3,7 +3,6 @@
 Ids are row numbers: the field ``ind`` is not unique, since ActivityNet and WikiHow each number their own rows.
 """
 
-from stilts_jax.tasks.sources.converters import pick_label
 from stilts_jax.tasks.sources.rows import Row
 from stilts_jax.tasks.spec import ChoiceExample, Hyperparameters, Task, files, hub
 
@@ -11,7 +10,7 @@ from stilts_jax.tasks.spec import ChoiceExample, Hyperparameters, Task, files, h
 def _convert(row: Row, labels: tuple[str, ...]) -> ChoiceExample:
     begun = row.text("ctx_b")
     endings = tuple(f"{begun} {ending}".strip() for ending in row.texts("endings", empty=False))
-    return ChoiceExample(str(row.number), row["ctx_a"], endings, pick_label(row, "label", "0123"))
+    return ChoiceExample(str(row.number), row["ctx_a"], endings, row.label("label", "0123"))
 
 
 TASK = Task(
@@ -20,13 +19,10 @@ TASK = Task(
     title="HellaSwag",
     kind="choice",
     group="intermediate",
-    reported="dev",
     hyperparameters={"paper": Hyperparameters(batch_size=24, epochs=7)},
     counts={"train": 39_905, "dev": 10_042},
     sources=(
-        files(
-            "hellaswag/hellaswag_{split}.jsonl", _convert, {"train": "train", "dev": "val", "test": "test"}
-        ),
+        files("hellaswag/hellaswag_{split}.jsonl", _convert, "train dev:val test"),
         hub("Rowan/hellaswag", _convert),
     ),
 )

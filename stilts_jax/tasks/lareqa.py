@@ -5,17 +5,17 @@ one text (without a separator, as XTREME-R has it). SQuAD's dev set selects; the
 pool of all languages, is reported. Every question has a right sentence in each language.
 """
 
-from stilts_jax.tasks.sources.linked import answer_pair, build_answers
+from stilts_jax.tasks.sources.retrieval import answer_pair, build_answers
 from stilts_jax.tasks.spec import Hyperparameters, Task, files, hub
 from stilts_jax.tasks.xquad import TASK as XQUAD
 
+_ROLES = {"queries": "lareqa/xquad-r/{language}.json", "candidates": "lareqa/xquad-r/*.json"}
 _SETTINGS = Hyperparameters(2e-5, 16, 3, max_length=256, weight_decay=0, max_query_length=96)
 
 TASK = Task(
     name="lareqa",
     title="LAReQA",
     kind="embed",
-    group="retrieval",
     languages=XQUAD.languages,
     split_languages={"dev": ("en",)},
     metric="map",
@@ -25,11 +25,7 @@ TASK = Task(
     counts={"test": 1_190},
     sources=(
         files("squad/{split}-v1.1.json", answer_pair, "train dev"),
-        files(
-            {"queries": "lareqa/xquad-r/{language}.json", "candidates": "lareqa/xquad-r/*.json"},
-            splits="test",
-            build=build_answers,
-        ),
+        files(_ROLES, splits="test", build=build_answers),
         hub("rajpurkar/squad/plain_text", answer_pair, "train dev"),
     ),
 )

@@ -13,6 +13,8 @@ from stilts_jax.tasks.sources.readers import read_jsonl
 from stilts_jax.tasks.sources.rows import Problems, Row
 from stilts_jax.tasks.spec import ClassifyExample, Task, files, names
 
+_FILE = "marvl-{language}.jsonl"
+
 
 def _read(path: Path, language: str, problems: Problems) -> Iterator[Row]:
     for row in read_jsonl(path, language, problems):
@@ -29,18 +31,10 @@ TASK = Task(
     name="marvl",
     title="MaRVL",
     kind="classify",
-    group="classification",
     languages=names("id sw ta tr zh"),
     labels=LABELS,
     pictures="seen",
     train_on=("nlvr2",),
     hyperparameters=NLVR2.hyperparameters,
-    sources=(
-        files(
-            "marvl/marvl-{language}.jsonl marvl/{language}/annotations/marvl-{language}.jsonl",
-            _convert,
-            "test",
-            read=_read,
-        ),
-    ),
+    sources=(files(f"marvl/{_FILE} marvl/{{language}}/annotations/{_FILE}", _convert, "test", read=_read),),
 )

@@ -16,7 +16,6 @@ TASK = Task(
     name="masakhaner2",
     title="MasakhaNER 2.0",
     kind="tag",
-    group="tagging",
     languages=tuple(_CODES),
     split_languages={"dev": ("sw",)},
     source_language="sw",

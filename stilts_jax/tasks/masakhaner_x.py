@@ -8,21 +8,16 @@ from stilts_jax.tasks.masakhaner2 import HYPERPARAMETERS, LABELS
 from stilts_jax.tasks.sources.converters import tag_spans
 from stilts_jax.tasks.spec import Task, files, names
 
+_convert = tag_spans(start="start_byte", end="limit_byte", in_bytes=True, id="example_id")
+
 TASK = Task(
     name="masakhaner_x",
     title="MasakhaNER-X",
     kind="tag",
-    group="tagging",
     languages=names("am bbj bm ee ha ig lg luo mos ny pcm rw sn sw tn tw wo xh yo zu"),
     split_languages={"dev": ("sw",)},
     source_language="sw",
     labels=LABELS,
     hyperparameters=HYPERPARAMETERS,
-    sources=(
-        files(
-            "masakhaner_x/{language}/{split}.jsonl",
-            tag_spans(start="start_byte", end="limit_byte", in_bytes=True, id="example_id"),
-            {"train": "train", "dev": "validation", "test": "test"},
-        ),
-    ),
+    sources=(files("masakhaner_x/{language}/{split}.jsonl", _convert, "train dev:validation test"),),
 )

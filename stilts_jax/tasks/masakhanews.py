@@ -6,22 +6,17 @@ from stilts_jax.tasks.sources.readers import read_quoted
 from stilts_jax.tasks.spec import Hyperparameters, Task, files, names
 
 _CODES = codes_of("amh eng fra hau ibo lin lug orm pcm run sna som swa tir xho yor")
+_PATHS = "masakhanews/{language}/{split}.tsv masakhanews/data/{language}/{split}.tsv"
 
 TASK = Task(
     name="masakhanews",
     title="MasakhaNEWS",
     kind="classify",
-    group="classification",
     languages=tuple(_CODES),
     split_languages={"dev": ("en",)},
     labels=names("business entertainment health politics religion sports technology"),
     hyperparameters={"paper": Hyperparameters(2e-5, 32, 20)},
     sources=(
-        files(
-            "masakhanews/{language}/{split}.tsv masakhanews/data/{language}/{split}.tsv",
-            classify(("headline", "text"), label="category"),
-            read=read_quoted,
-            codes=_CODES,
-        ),
+        files(_PATHS, classify(("headline", "text"), label="category"), read=read_quoted, codes=_CODES),
     ),
 )

@@ -5,14 +5,19 @@ Wikipedia's dev pairs select. Test mentions are news; candidates are described i
 all.
 """
 
-from stilts_jax.tasks.sources.linked import build_mentions, mention_pair
+from stilts_jax.tasks.sources.retrieval import build_mentions, mention_pair
 from stilts_jax.tasks.spec import Hyperparameters, Task, files, names
+
+_ROLES = {
+    "queries": "mewslix/wikinews_mentions/{split}-{language}.jsonl",
+    "candidates": "mewslix/candidate_set_entities.jsonl",
+    "gold": "mewslix/wikinews_labels/{split}-{language}.json",
+}
 
 TASK = Task(
     name="mewslix",
     title="Mewsli-X",
     kind="embed",
-    group="retrieval",
     languages=names("ar de en es fa ja pl ro ta tr uk"),
     split_languages={"dev": ("en",)},
     metric="mrr",
@@ -24,14 +29,6 @@ TASK = Task(
     },
     sources=(
         files("mewslix/wikipedia_pairs-{split}.jsonl", mention_pair, "train dev"),
-        files(
-            {
-                "queries": "mewslix/wikinews_mentions/{split}-{language}.jsonl",
-                "candidates": "mewslix/candidate_set_entities.jsonl",
-                "gold": "mewslix/wikinews_labels/{split}-{language}.json",
-            },
-            splits={"mentions_dev": "dev", "test": "test"},
-            build=build_mentions,
-        ),
+        files(_ROLES, splits="mentions_dev:dev test", build=build_mentions),
     ),
 )

@@ -28,9 +28,7 @@ TASK = Task(
     name="mlm",
     title="MLM",
     kind="mlm",
-    group="intermediate",
     languages=(),
-    reported="dev",
     hyperparameters={"paper": Hyperparameters(batch_size=8, epochs=1)},
     keep=_keep,
     sources=(

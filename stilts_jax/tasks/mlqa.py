@@ -13,7 +13,6 @@ TASK = Task(
     name="mlqa",
     title="MLQA",
     kind="span",
-    group="qa",
     languages=LANGUAGES,
     metric="mlqa",
     train_on=("squad_v1",),

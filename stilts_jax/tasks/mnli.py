@@ -11,12 +11,15 @@ LABELS = names("contradiction entailment neutral")
 SPELLINGS = pairs("contradictory:contradiction c:contradiction e:entailment n:neutral")
 SENTENCES = ("sentence1", "sentence2")
 released = classify(*SENTENCES, label="gold_label", id="pairID", dropped={"gold_label": "-"})
-_prepared = classify("premise", "hypothesis")
-_SPLITS = pairs("train:train dev:dev_matched dev_mismatched:dev_mismatched")
-_PREPARED = pairs("train:train dev:validation_matched dev_mismatched:validation_mismatched")
+COLUMNS = ("premise", "hypothesis", "label")
+prepared = classify("premise", "hypothesis")
+xtreme = classify("premise", "hypothesis", renamed=SPELLINGS)
+_translated = classify("premise", "hypo", renamed=SPELLINGS)
+_SPLITS = "train dev:dev_matched dev_mismatched"
+_PREPARED = "train dev:validation_matched dev_mismatched:validation_mismatched"
 _NAME = "multinli_1.0_{split}.jsonl"
 _TRANSLATED = "multinli.train.{language}.tsv"
-_TRANSLATIONS = names("ar bg de el en es fr hi ru sw th tr ur vi zh")
+LANGUAGES = names("ar bg de el en es fr hi ru sw th tr ur vi zh")
 
 TASK = Task(
     name="mnli",
@@ -24,27 +27,17 @@ TASK = Task(
     kind="classify",
     group="intermediate",
     labels=LABELS,
-    reported="dev",
     hyperparameters={"paper": Hyperparameters(batch_size=24, epochs=2)},
     counts={"train": 392_702, "dev": 9_815, "dev_mismatched": 9_832},
     sources=(
         files(f"mnli/{_NAME} mnli/multinli_1.0/{_NAME}", released, _SPLITS),
         files("mnli/{split}.tsv MNLI/{split}.tsv", classify(*SENTENCES, label="gold_label"), _SPLITS),
         # XNLI's translations of the training set, and the English one as XTREME has it.
-        files(
-            f"mnli/{_TRANSLATED} XNLI-MT-1.0/multinli/{_TRANSLATED}",
-            classify("premise", "hypo", renamed=SPELLINGS),
-            "train",
-        ),
-        files(
-            "xnli/train-{language}.tsv",
-            classify("premise", "hypothesis", renamed=SPELLINGS),
-            "train",
-            read=Table(("premise", "hypothesis", "label")),
-        ),
-        hub("nyu-mll/glue/mnli", _prepared, _PREPARED),
-        hub("facebook/xnli/{language}", _prepared, "train", languages=_TRANSLATIONS),
+        files(f"mnli/{_TRANSLATED} XNLI-MT-1.0/multinli/{_TRANSLATED}", _translated, "train"),
+        files("xnli/train-{language}.tsv", xtreme, "train", read=Table(COLUMNS)),
+        hub("nyu-mll/glue/mnli", prepared, _PREPARED),
+        hub("facebook/xnli/{language}", prepared, "train", languages=LANGUAGES),
         # The builder xtreme_xnli is not read: it lost 132 of the 392,702 rows of each translation.
-        tfds("multi_nli", _prepared, _PREPARED),
+        tfds("multi_nli", prepared, _PREPARED),
     ),
 )

@@ -3,11 +3,11 @@
 Pictures lie in ``nlvr2/images/train/NN``, ``nlvr2/images/dev`` and ``nlvr2/images/test1``.
 """
 
-from stilts_jax.tasks.sources.converters import pick_label
 from stilts_jax.tasks.sources.readers import read_jsonl
 from stilts_jax.tasks.sources.rows import Row
-from stilts_jax.tasks.spec import ClassifyExample, Hyperparameters, Task, files, pairs
+from stilts_jax.tasks.spec import ClassifyExample, Hyperparameters, Task, files
 
+_PATHS = "nlvr2/{split}.json nlvr2/data/{split}.json"
 LABELS = ("False", "True")
 
 
@@ -17,9 +17,7 @@ def _convert(row: Row, labels: tuple[str, ...]) -> ClassifyExample:
     if "directory" in row.fields:
         folder += f"/{row.id('directory')}"
     pictures = tuple(f"{folder}/{stem}-img{side}.png" for side in (0, 1))
-    return ClassifyExample(
-        row["identifier"], row["sentence"], None, pick_label(row, "label", labels), pictures
-    )
+    return ClassifyExample(row["identifier"], row["sentence"], None, row.label("label", labels), pictures)
 
 
 TASK = Task(
@@ -27,16 +25,10 @@ TASK = Task(
     title="NLVR2",
     kind="classify",
     group="intermediate",
+    reported="test",
     labels=LABELS,
     pictures="seen",
     hyperparameters={"paper": Hyperparameters(1e-5, 64, 20, max_length=80)},  # IGLUE's
     counts={"train": 86_373, "dev": 6_982, "test": 6_967},
-    sources=(
-        files(
-            "nlvr2/{split}.json nlvr2/data/{split}.json",
-            _convert,
-            pairs("train:train dev:dev test:test1"),
-            read=read_jsonl,
-        ),
-    ),
+    sources=(files(_PATHS, _convert, "train dev test:test1", read=read_jsonl),),
 )

@@ -12,13 +12,15 @@ from stilts_jax.tasks.spec import Hyperparameters, Task, counts, files, hub, nam
 LANGUAGES = names("de en es fr ja ko zh")
 _SENTENCES = ("sentence1", "sentence2")
 _NO_SENTENCE = dict.fromkeys(_SENTENCES, "NS")
+_FILE = "{language}/{split}.tsv"
+_SPLITS = {"train": "train translated_train", "dev": "dev_2k", "test": "test_2k"}
+_xtreme = classify(*_SENTENCES, dropped=_NO_SENTENCE)
 _released = classify(*_SENTENCES, id="id", dropped=_NO_SENTENCE)
 
 TASK = Task(
     name="pawsx",
     title="PAWS-X",
     kind="classify",
-    group="classification",
     languages=LANGUAGES,
     labels=("0", "1"),
     hyperparameters={
@@ -31,16 +33,8 @@ TASK = Task(
         "test": counts("de:1967 en:2000 es:1999 fr:1985 ja:1946 ko:1972 zh:1975"),
     },
     sources=(
-        files(
-            "pawsx/{split}-{language}.tsv",
-            classify(*_SENTENCES, dropped=_NO_SENTENCE),
-            read=Table((*_SENTENCES, "label"), optional=1),
-        ),
-        files(
-            "pawsx/{language}/{split}.tsv pawsx/x-final/{language}/{split}.tsv",
-            _released,
-            {"train": "train translated_train", "dev": "dev_2k", "test": "test_2k"},
-        ),
+        files("pawsx/{split}-{language}.tsv", _xtreme, read=Table((*_SENTENCES, "label"), optional=1)),
+        files(f"pawsx/{_FILE} pawsx/x-final/{_FILE}", _released, _SPLITS),
         hub("google-research-datasets/paws-x/{language}", _released, languages=LANGUAGES),
     ),
 )

@@ -15,7 +15,6 @@ TASK = Task(
     name="sib200",
     title="SIB-200",
     kind="classify",
-    group="classification",
     languages=_LANGUAGES,
     aligned=True,
     split_languages={"dev": ("en",)},

@@ -1,9 +1,11 @@
 """Social IQa: what people do, feel or want, three answers. The first of the two steps of XCOPA's training."""
 
 from stilts_jax.tasks.sources.converters import choice
-from stilts_jax.tasks.spec import Hyperparameters, Task, files, hub, names, pairs
+from stilts_jax.tasks.spec import Hyperparameters, Task, files, hub, names
 
 _COLUMNS = (("context", "question"), names("answerA answerB answerC"))
+_released = choice(*_COLUMNS, label="correct", spelled="ABC")
+_prepared = choice(*_COLUMNS, spelled="123")
 _SETTINGS = Hyperparameters(3e-5, 32, 5, max_length=128, warmup=0, weight_decay=0)
 
 TASK = Task(
@@ -11,18 +13,11 @@ TASK = Task(
     title="SIQA",
     kind="choice",
     group="intermediate",
-    reported="dev",
     hyperparameters={"paper": _SETTINGS, "xtreme": _SETTINGS},
     counts={"train": 33_410, "dev": 1_954},
     sources=(
-        files(
-            "siqa/socialIQa_v1.4_{split}.jsonl",
-            choice(*_COLUMNS, label="correct", spelled="ABC"),
-            pairs("train:trn dev:dev test:tst"),
-        ),
-        hub("lighteval/siqa", choice(*_COLUMNS, spelled="123"), "train dev"),
-        hub(
-            "allenai/social_i_qa", choice(*_COLUMNS, spelled="123"), "train dev"
-        ),  # a script, converted by the hub
+        files("siqa/socialIQa_v1.4_{split}.jsonl", _released, "train:trn dev test:tst"),
+        hub("lighteval/siqa", _prepared, "train dev"),
+        hub("allenai/social_i_qa", _prepared, "train dev"),  # a script, converted by the hub
     ),
 )

@@ -12,7 +12,6 @@ TASK = Task(
     kind="classify",
     group="intermediate",
     labels=LABELS,
-    reported="dev",
     hyperparameters={"paper": Hyperparameters(batch_size=24, epochs=2)},
     counts={"train": 549_367, "dev": 9_842, "test": 9_824},
     sources=(

@@ -4,9 +4,11 @@ A task file defines ``TASK = Task(...)``; nothing registers it. ``kind`` decides
 features, which head reads the encoder, which loss trains it, and how predictions are decoded.
 """
 
+import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
@@ -30,28 +32,28 @@ METRICS_OF: Mapping[str, tuple[str, ...]] = {
     "ranking": ("mrr", "map"),
     "mlm": ("perplexity",),
 }
+_GROUP_OF = dict(
+    zip(KINDS, ("classification", "classification", "tagging", "qa", "retrieval", "intermediate"))
+)
 # The gold tag of evaluation data that training data lack. No head has an output for it, so it is never predicted.
 UNKNOWN_LABEL = "<other>"
 _NAME = re.compile(r"\w[\w.-]*(@[\w-]+)?")  # it names folders, and + / : , = join names on the command line
+EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class ClassifyExample:
-    """A sentence or a pair of sentences, perhaps about pictures, with one label (an index into ``Task.labels``).
-
-    Attributes:
-        pictures: paths below the data root.
-        answers: what ten people said to a question, for ``vqa_accuracy``.
-        votes: the labels of those answers that have one, for training: ``min(votes / 3, 1)`` is a label's target.
-    """
+    """A sentence or a pair of sentences, perhaps about pictures, with one label (an index into ``Task.labels``)."""
 
     id: str
     text: str
     pair: str | None = None
     label: int | None = None
-    pictures: tuple[str, ...] = ()
-    answers: tuple[str, ...] = ()
-    votes: tuple[int, ...] = ()
+    pictures: tuple[str, ...] = ()  # paths below the data root
+    answers: tuple[str, ...] = ()  # what ten people said to a question, for ``vqa_accuracy``
+    votes: tuple[
+        int, ...
+    ] = ()  # labels of those answers that have one: min(votes / 3, 1) is a label's target
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,22 +112,15 @@ Example = ClassifyExample | ChoiceExample | TagExample | SpanExample | EmbedExam
 
 @dataclass(frozen=True, slots=True)
 class RetrievalSet:
-    """What one language of a retrieval task is scored on.
+    """What one language of a retrieval task is scored on: texts that look for a partner, and the pool.
 
-    Attributes:
-        queries: the texts that look for a partner.
-        candidates: the pool; the very same object for every language where ``Task.shared_candidates``.
-        gold: ids of the right candidates by query id; None where they are blanked.
-        skipped: place and reason of each row that can't be used.
+    ``candidates`` is the very same object for every language where ``Task.shared_candidates``.
     """
 
     queries: Sequence[EmbedExample]
     candidates: Sequence[EmbedExample]
-    gold: Mapping[str, tuple[str, ...]] | None
-    skipped: tuple[str, ...] = ()
-
-
-EMPTY: Mapping[str, Any] = MappingProxyType({})
+    gold: Mapping[str, tuple[str, ...]] | None  # ids of the right candidates by query id; None if blanked
+    skipped: tuple[str, ...] = ()  # place and reason of each row that can't be used
 
 
 def names(text: str) -> tuple[str, ...]:
@@ -147,43 +142,32 @@ def counts(text: str) -> dict[str, int]:
 class Source:
     """One place where splits of a task come from: release files, a data set of the hub, or a TFDS builder.
 
-    Attributes:
-        kind: files, hub or tfds.
-        splits: its names of our splits; several, joined by spaces, are tried in their order.
-        paths: files: path patterns below the data root, tried in order. ``{split}`` and ``{language}`` stand for
-            names, ``*`` and ``**`` for anything (all matches are read, in the order of their names); ``.gz`` may
-            stand behind any. A pattern without ``{language}`` names the file in ``language``; the files of other
-            languages have ``-LANGUAGE`` before the extension.
-        roles: files of a retrieval evaluation: a pattern for each role; ``gold`` may be absent.
-        name: the repository or the builder.
-        config: its configuration; ``{language}`` stands for the language here and in the names of splits.
-        read: ``read(path, language, problems)`` yields the rows of a file; by its extension if None.
-        convert: ``convert(row, labels)`` makes an example of a row; None where the row is no part of the data.
-        build: ``build(rows, language, problems)`` makes a ``RetrievalSet``; with ``roles`` of files by role.
-        by_language: the column that holds a row's language, where a file holds several; or a function that yields
-            the languages of a row, each with what the row is in it.
-        language: the language of files whose pattern does not name one.
-        languages: those that a data set has, where its configuration depends on the language; empty for English.
-        codes: its own language codes, where they differ from ours.
-        tolerated: rows that can't be used in the released data themselves; they don't count as skipped.
-        part: sources of several parts are read one part after the other (ANLI+).
+    In path patterns ``{split}`` and ``{language}`` stand for names, ``*`` and ``**`` for anything (all matches are
+    read, in the order of their names); ``.gz`` may stand behind any. A pattern without ``{language}`` names the file in
+    ``language``; the files of other languages have ``-LANGUAGE`` before the extension.
     """
 
     kind: SourceKind = "files"
-    splits: Mapping[str, str]
-    paths: tuple[str, ...] = ()
-    roles: Mapping[str, str] = field(default_factory=dict)
-    name: str = ""
-    config: str = ""
+    splits: Mapping[str, str]  # its names of our splits; several, joined by spaces, are tried in their order
+    paths: tuple[str, ...] = ()  # files: path patterns below the data root, tried in order
+    roles: Mapping[str, str] = field(
+        default_factory=dict
+    )  # retrieval: a pattern by role; ``gold`` may be absent
+    name: str = ""  # the repository or the builder
+    config: str = ""  # its configuration; ``{language}`` stands for the language here and in names of splits
+    # (path, language, problems) -> rows; by the extension if None
     read: Callable[..., Iterable[Any]] | None = None
+    # (row, labels) -> example; None where the row is no part of the data
     convert: Callable[[Any, tuple[str, ...]], Example | None] | None = None
+    # (rows, language, problems) -> retrieval set; with ``roles`` of files by role
     build: Callable[..., RetrievalSet] | None = None
+    # The column of a row's language, where a file holds several; or what yields (language, what the row is in it).
     by_language: str | Callable[[Any], Iterable[tuple[str, Any]]] = ""
-    language: str = "en"
-    languages: tuple[str, ...] = ()
-    codes: Mapping[str, str] = field(default_factory=dict)
-    tolerated: int = 0
-    part: str = ""
+    language: str = "en"  # of files whose pattern does not name one
+    languages: tuple[str, ...] = ()  # of a data set that has one configuration a language; empty: English
+    codes: Mapping[str, str] = field(default_factory=dict)  # its own language codes by ours
+    tolerated: int = 0  # rows of the released data themselves that can't be used; they don't count as skipped
+    part: str = ""  # sources of several parts are read one part after the other (ANLI+)
 
     def patterns(self, split: str) -> tuple[str, ...]:
         """Returns every path that a split is looked for at, with ``{language}``, or the name of the data set."""
@@ -193,12 +177,11 @@ class Source:
 
     def role_paths(self, split: str) -> dict[str, tuple[str, ...]]:
         """Returns the path patterns of a split by role, which is "" where a source has none."""
-        theirs = self.splits[split].split()
         roles: dict[str, tuple[str, ...]] = {role: (path,) for role, path in self.roles.items()}
-        roles = roles or {"": self.paths}
+        theirs = self.splits[split].split()
         return {
             role: tuple(path.replace("{split}", name) for path in paths for name in theirs)
-            for role, paths in roles.items()
+            for role, paths in (roles or {"": self.paths}).items()
         }
 
     def names(self, split: str, language: str) -> tuple[str, str]:
@@ -211,139 +194,130 @@ class Source:
         return bool(self.by_language) or language in (self.languages or ("en",))
 
 
-Splits = str | Mapping[str, str]
+Splits = (
+    str | Mapping[str, str]
+)  # "train dev:theirs": what does not say their name of a split has the usual one
 _ALL = "train dev test"
 
 
 def files(paths: str | Mapping[str, str], convert: Any = None, splits: Splits = _ALL, **more: Any) -> Source:
-    """Returns release files: paths joined by spaces, or paths by role; splits by name where theirs differ from ours."""
-    splits = {split: split for split in splits.split()} if isinstance(splits, str) else splits
-    where: dict[str, Any] = {"paths": names(paths)} if isinstance(paths, str) else {"roles": paths}
-    return Source(splits=splits, convert=convert, **where, **more)
+    """Returns release files: paths joined by spaces, or paths by role."""
+    more |= {"paths": names(paths)} if isinstance(paths, str) else {"roles": paths}
+    return Source(splits=_name_splits(splits, "dev"), convert=convert, **more)
 
 
 def hub(data_set: str, convert: Any = None, splits: Splits = _ALL, **more: Any) -> Source:
     """Returns a data set of the hub, ``OWNER/NAME`` with ``/CONFIGURATION`` behind it; its dev is "validation"."""
     owner, name, *config = data_set.split("/", 2)
-    return _prepared("hub", f"{owner}/{name}", config[0] if config else "default", convert, splits, more)
+    more |= {"kind": "hub", "name": f"{owner}/{name}", "config": config[0] if config else "default"}
+    return Source(splits=_name_splits(splits, "validation"), convert=convert, **more)
 
 
 def tfds(builder: str, convert: Any = None, splits: Splits = _ALL, **more: Any) -> Source:
     """Returns a TFDS builder, ``NAME`` or ``NAME/CONFIGURATION``; its dev is "validation"."""
     name, _, config = builder.partition("/")
-    return _prepared("tfds", name, config, convert, splits, more)
+    splits = _name_splits(splits, "validation")
+    return Source(kind="tfds", name=name, config=config, splits=splits, convert=convert, **more)
 
 
-def _prepared(
-    kind: SourceKind, name: str, config: str, convert: Any, splits: Splits, more: Mapping[str, Any]
-) -> Source:
-    if isinstance(splits, str):
-        splits = {split: "validation" if split == "dev" else split for split in splits.split()}
-    return Source(kind=kind, name=name, config=config, convert=convert, splits=splits, **more)
+def _name_splits(splits: Splits, dev: str) -> Mapping[str, str]:
+    if not isinstance(splits, str):
+        return splits
+    parts = (item.partition(":") for item in splits.split())
+    return {ours: theirs or (dev if ours == "dev" else ours) for ours, _, theirs in parts}
 
 
 @dataclass(frozen=True, slots=True)
 class Hyperparameters:
-    """How a task is fine-tuned, as far as the task decides it.
-
-    Attributes:
-        batch_size: examples of one optimizer step.
-        warmup: a share of all steps if below 1, else a number of steps.
-        max_query_length: subwords kept of a question (span), or of the first text of a pair (embed).
-        stride: subwords by which one window of a long context moves to the next (span).
-    """
+    """How a task is fine-tuned, as far as the task decides it."""
 
     learning_rate: float = 1e-5
-    batch_size: int = 32
+    batch_size: int = 32  # examples of one optimizer step
     epochs: float = 2.0
     max_length: int = 256
-    warmup: float = 0.1
+    warmup: float = 0.1  # a share of all steps if below 1, else a number of steps
     weight_decay: float = 0.01
-    max_query_length: int = 64
-    stride: int = 128
+    max_query_length: int = 64  # subwords kept of a question (span), or of the first text of a pair (embed)
+    stride: int = 128  # subwords by which one window of a long context moves to the next (span)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """Everything that the package knows about a task.
+    """Everything that the package knows about a task."""
 
-    Attributes:
-        name: what the task is called in results, in files of predictions and as a head.
-        version: raised when reading or featurizing changes what is trained or scored.
-        title: its name in tables and on the report's page; the name itself if empty.
-        languages: those that the task is evaluated in.
-        split_languages: those of a split that not all languages have (or need).
-        aligned: whether an id names the same item in every language, as in a translated test set: then items are
-            resampled together.
-        labels: label names in the order of their indices (classify, tag).
-        labels_file: a JSON object from label to index below the data root, for labels that come with the data (CCG).
-        metric: one of ``METRICS_OF`` its kind; the first of them if empty.
-        train_on: tasks whose training gives this task's model, in order; empty if it has its own train split
-            or needs no training.
-        selection: the split that picks the best checkpoint of a run on this task (in its source language); empty
-            if there is none: then the last step is kept.
-        reported: the split whose scores the tables show.
-        hyperparameters: by preset; a preset that is absent falls back to "paper".
-        shared_candidates: one pool of candidates for all languages (embed).
-        retrieval: how an embed task is scored: nearest neighbour, bitext mining or a ranking.
-        sources: where the splits come from; of each kind the first that has a split is read.
-        keep: ``keep(example, split)`` is false for examples of the same file that belong to another split.
-        counts: examples of the released data by split, for all languages alike or by language.
-        source_language: the language that it is trained in ("mnli@de": de).
-        pictures: what a model is shown of its pictures: themselves ("seen"), blanks ("blind"), those of other rows
-            ("shuffled"), or nothing.
-    """
-
-    name: str
+    name: str  # what it is called in results, in files of predictions and as a head
     kind: Kind
-    group: Group
-    version: int = 1
-    title: str = ""
-    languages: tuple[str, ...] = ("en",)
+    group: Group = ""  # type: ignore[assignment]  # that of the kind if empty
+    version: int = 1  # raised when reading or featurizing changes what is trained or scored
+    title: str = ""  # its name in tables and on the report's page; the name itself if empty
+    languages: tuple[str, ...] = ("en",)  # those that it is evaluated in
+    # Of a split that not all languages have (or need).
     split_languages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    # Whether an id names the same item in every language, as in a translated test set: items are resampled together.
     aligned: bool = False
-    labels: tuple[str, ...] = ()
-    labels_file: str = ""
-    metric: str = ""
+    labels: tuple[str, ...] = ()  # label names in the order of their indices (classify, tag)
+    labels_file: str = ""  # below the data root, a JSON object from label to index, in place of ``labels``
+    metric: str = ""  # one of ``METRICS_OF`` its kind; the first of them if empty
+    # Tasks whose training gives this task's model, in order; empty if it trains itself, or needs no training.
     train_on: tuple[str, ...] = ()
+    # The split that picks the best checkpoint of a run (in the source language); empty: the last step is kept.
     selection: str = "dev"
-    reported: str = "test"
+    reported: str = ""  # the split that the tables show; if empty, test, or of intermediate tasks dev
+    # By preset; a preset that is absent falls back to "paper".
     hyperparameters: Mapping[str, Hyperparameters] = field(
         default_factory=lambda: {"paper": Hyperparameters()}
     )
-    shared_candidates: bool = False
-    retrieval: Retrieval = ""
-    sources: tuple[Source, ...] = ()
+    shared_candidates: bool = False  # one pool of candidates for all languages (embed)
+    retrieval: Retrieval = ""  # how an embed task is scored: nearest neighbour, bitext mining or a ranking
+    sources: tuple[Source, ...] = ()  # of each kind the first that has a split is read
+    # (example, split) -> whether it belongs to the split, where one file holds several
     keep: Callable[[Example, str], bool] | None = None
+    # Examples of the released data by split, for all languages alike or by language.
     counts: Mapping[str, int | Mapping[str, int]] = field(default_factory=dict)
-    source_language: str = "en"
-    pictures: Pictures = ""
+    source_language: str = "en"  # the language that it is trained in ("mnli@de": de)
+    pictures: Pictures = ""  # shown: themselves ("seen"), blanks ("blind"), those of other rows ("shuffled")
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
             what = f"{self.name!r} can't be the name of a task."
             raise ConfigError(what, where="name", fix="use letters, digits, _ - and .")
-        self._check_lists()
-        self._one_of("kind", self.kind, KINDS)
-        self._one_of("group", self.group, GROUPS)
-        if (self.kind == "embed") != bool(self.retrieval):
-            self._refuse(
-                f"retrieval={self.retrieval!r} does not suit kind {self.kind!r}", "only embed has one"
+        refuse = partial(ConfigError, where=f"the declaration of task {self.name!r}")
+        for name in ("languages", "labels", "train_on"):
+            value = getattr(self, name)
+            if not isinstance(value, tuple) or not all(isinstance(item, str) for item in value):
+                raise refuse(f"{name}={value!r} is no tuple of texts.", fix=f'write {name}=("a", "b")')
+            if len(set(value)) < len(value):
+                raise refuse(f"{name}={value!r} names something twice.", fix="name each once")
+        known_metrics = METRICS_OF.get(self.retrieval or self.kind, ())
+        group = self.group or _GROUP_OF.get(self.kind, "")
+        reported = self.reported or ("dev" if group == "intermediate" else "test")
+        metric = self.metric or next(iter(known_metrics), "")
+        for name, value in (("group", group), ("reported", reported), ("metric", metric)):
+            object.__setattr__(self, name, value)
+        given = self.hyperparameters
+        if not isinstance(given, Mapping) or not all(
+            isinstance(one, Hyperparameters) for one in given.values()
+        ):
+            raise refuse(
+                f"hyperparameters={given!r} is not right.", fix='write {"paper": Hyperparameters(...)}'
             )
-        self._one_of("retrieval", self.retrieval, get_args(Retrieval))
-        self._one_of("pictures", self.pictures, get_args(Pictures))
+        if (self.kind == "embed") != bool(self.retrieval):
+            what = f"retrieval={self.retrieval!r} does not suit kind {self.kind!r}."
+            raise refuse(what, fix="only embed has one")
+        for name, value, known in (
+            ("kind", self.kind, KINDS),
+            ("group", self.group, GROUPS),
+            ("retrieval", self.retrieval, get_args(Retrieval)),
+            ("pictures", self.pictures, get_args(Pictures)),
+            ("metric", self.metric, known_metrics),
+            *(("a preset", preset, get_args(Preset)) for preset in given),
+        ):
+            if value not in known:
+                raise refuse(f"{name}={value!r} is not possible.", fix=nearest(str(value), known))
         if self.pictures and self.kind not in ("classify", "mlm"):
-            self._refuse(f"a {self.kind} task has no pictures", "take classify or mlm")
-        known = METRICS_OF[self.retrieval or self.kind]
-        if not self.metric:
-            object.__setattr__(self, "metric", known[0])
-        self._one_of("metric", self.metric, known)
-        if not all(isinstance(one, Hyperparameters) for one in self.hyperparameters.values()):
-            self._refuse("hyperparameters holds something else", "give Hyperparameters(...) by preset")
-        for preset in self.hyperparameters:
-            self._one_of("the preset", preset, get_args(Preset))
-        if "paper" not in self.hyperparameters:
-            self._refuse("hyperparameters has no 'paper'", "other presets fall back to it: add it")
+            raise refuse(f"a {self.kind} task has no pictures.", fix="take classify or mlm")
+        if "paper" not in given:
+            raise refuse("hyperparameters has no 'paper'.", fix="other presets fall back to it: add it")
 
     @property
     def is_trained(self) -> bool:
@@ -357,19 +331,44 @@ class Task:
         pools = any(source.build and self.selection in source.splits for source in self.sources)
         return bool(self.selection) and self.kind != "mlm" and (self.kind != "embed" or pools)
 
-    def _check_lists(self) -> None:
-        for name in ("languages", "labels", "train_on"):
-            value = getattr(self, name)
-            if not isinstance(value, tuple) or not all(isinstance(item, str) for item in value):
-                self._refuse(f"{name}={value!r} is no tuple of texts", f'write {name}=("a", "b")')
-            if len(set(value)) < len(value):
-                self._refuse(f"{name}={value!r} names something twice", "name each once")
-        if not isinstance(self.hyperparameters, Mapping):
-            self._refuse("hyperparameters is no mapping", 'write {"paper": Hyperparameters(...)}')
 
-    def _one_of(self, name: str, value: str, known: Sequence[str]) -> None:
-        if value not in known:
-            self._refuse(f"{name}={value!r} is not possible", nearest(str(value), known))
+def describe(value: Any, above: tuple[Callable, ...] = ()) -> Any:
+    """Returns what a record declares as values for JSON, the same in every process.
 
-    def _refuse(self, what: str, fix: str) -> None:
-        raise ConfigError(f"{what}.", where=f"the declaration of task {self.name!r}", fix=fix)
+    A function is its name with what it was made with (the cells of a closure: columns, labels). A function from
+    outside this package is also its source code, and what of its module it uses (of libraries, only the names); one of
+    the package changes together with the ``version`` of the tasks that use it. ``above``: functions that are being
+    described, for those that call themselves.
+    """
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if is_dataclass(value) and not isinstance(value, type):
+        return {one.name: describe(getattr(value, one.name), above) for one in fields(value)}
+    if isinstance(value, Mapping):
+        return [[describe(key, above), describe(one, above)] for key, one in value.items()]
+    if isinstance(value, set | frozenset):
+        return sorted(map(str, value))
+    if isinstance(value, list | tuple):
+        return [describe(one, above) for one in value]
+    if isinstance(value, partial):
+        return describe([value.func, value.args, value.keywords], above)
+    if isinstance(value, type) or inspect.isbuiltin(value) or inspect.ismodule(value):
+        return value.__name__
+    if not inspect.isfunction(value):
+        return [type(value).__qualname__, describe(getattr(value, "__dict__", None), above)]
+    if value in above:
+        return value.__qualname__
+    used = inspect.getclosurevars(value)
+    parts: list[Any] = [value.__qualname__, used.nonlocals, value.__defaults__]
+    if not value.__module__.startswith("stilts_jax."):
+        try:
+            code = inspect.getsource(value)
+        except (OSError, TypeError):  # typed into an interpreter: no file holds it
+            code = value.__code__.co_code.hex()
+        parts += [code, {name: _name_foreign(one, value) for name, one in used.globals.items()}]
+    return describe(parts, (*above, value))
+
+
+def _name_foreign(value: Any, function: Callable[..., Any]) -> Any:
+    foreign = inspect.isfunction(value) and value.__module__ != function.__module__
+    return value.__qualname__ if foreign else value

@@ -8,7 +8,6 @@ TASK = Task(
     title="SQuAD v1.1",
     kind="span",
     group="intermediate",
-    reported="dev",
     hyperparameters={"paper": Hyperparameters(batch_size=8, epochs=3, max_length=384)},
     counts={"train": 87_599, "dev": 10_570},
     sources=(

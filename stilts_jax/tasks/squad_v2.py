@@ -10,7 +10,6 @@ TASK = Task(
     kind="span",
     group="intermediate",
     metric="squad_v2",
-    reported="dev",
     hyperparameters=SQUAD.hyperparameters,
     counts={"train": 130_319, "dev": 11_873},
     sources=(

@@ -5,6 +5,8 @@ of English line i is the line of its translation; LASER's release has both sides
 read into the same form.
 """
 
+from typing import Any
+
 from stilts_jax.tasks.languages import ISO_639_3
 from stilts_jax.tasks.panx import LANGUAGES as PANX
 from stilts_jax.tasks.sources.retrieval import build_numbered, build_parallel, build_translated
@@ -12,40 +14,22 @@ from stilts_jax.tasks.spec import Hyperparameters, Task, files, hub, pairs, tfds
 
 LASER = ISO_639_3 | pairs("fa:pes lv:lvs ms:zsm sw:swh zh:cmn")
 LANGUAGES = tuple(language for language in PANX if language not in ("en", "ms", "my", "yo"))
-_XTREME, _RELEASE = "tatoeba/{language}-en", "tatoeba/tatoeba.{language}-eng"
+_STEM, _LASER_STEM = "tatoeba/{language}-en", "tatoeba/tatoeba.{language}-eng"
+_XTREME = {"queries": f"{_STEM}.en", "candidates": f"{_STEM}.{{language}}", "gold": f"{_STEM}.gold"}
+_RELEASE = {"queries": f"{_LASER_STEM}.eng", "candidates": f"{_LASER_STEM}.{{language}}"}
+_TRANSLATED: Any = {"build": build_translated, "languages": LANGUAGES}
 
 TASK = Task(
     name="tatoeba",
     title="Tatoeba",
     kind="embed",
-    group="retrieval",
     languages=LANGUAGES,
     retrieval="nearest",
     hyperparameters={"paper": Hyperparameters(max_length=512)},
     sources=(
-        files(
-            {"queries": f"{_XTREME}.en", "candidates": f"{_XTREME}.{{language}}", "gold": f"{_XTREME}.gold"},
-            splits="test",
-            build=build_numbered,
-        ),
-        files(
-            {"queries": f"{_RELEASE}.eng", "candidates": f"{_RELEASE}.{{language}}"},
-            splits="test",
-            build=build_parallel,
-            codes=LASER,
-        ),
-        hub(
-            "google/xtreme/tatoeba.{language}",
-            splits={"test": "validation"},
-            build=build_translated,
-            codes=LASER,
-            languages=LANGUAGES,
-        ),
-        tfds(
-            "tatoeba/tatoeba_{language}",
-            splits={"test": "train"},
-            build=build_translated,
-            languages=LANGUAGES,
-        ),
+        files(_XTREME, splits="test", build=build_numbered),
+        files(_RELEASE, splits="test", build=build_parallel, codes=LASER),
+        hub("google/xtreme/tatoeba.{language}", splits="test:validation", codes=LASER, **_TRANSLATED),
+        tfds("tatoeba/tatoeba_{language}", splits="test:train", **_TRANSLATED),
     ),
 )

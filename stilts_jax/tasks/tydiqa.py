@@ -10,7 +10,7 @@ from typing import Any
 
 from stilts_jax.tasks.sources.converters import share_of, span
 from stilts_jax.tasks.sources.rows import Row
-from stilts_jax.tasks.spec import Example, SpanExample, Task, counts, files, hub, names, pairs, tfds
+from stilts_jax.tasks.spec import Example, SpanExample, Task, counts, files, hub, names, tfds
 from stilts_jax.tasks.xquad import TASK as XQUAD
 
 LANGUAGES = names("en ar bn fi id ko ru sw te")
@@ -25,7 +25,7 @@ _CODES = dict(
 )
 _MIXED: Any = {"by_language": _by_language, "codes": _CODES}
 _FOLDER, _ALL = "tydiqa/tydiqa-goldp-v1.1-{split}", "tydiqa-goldp-v1.1-{split}.json"
-_CARVED, _SPLITS = pairs("train:train dev:train"), pairs("train:train dev:train test:validation")
+_CARVED, _SPLITS = "train dev:train", "train dev:train test:validation"
 
 
 def _keep(example: Example, split: str) -> bool:
@@ -38,7 +38,6 @@ TASK = Task(
     version=2,
     title="TyDiQA",
     kind="span",
-    group="qa",
     languages=LANGUAGES,
     split_languages={"dev": ("en",)},
     hyperparameters=XQUAD.hyperparameters,
@@ -50,12 +49,12 @@ TASK = Task(
     keep=_keep,
     sources=(
         files(f"{_FOLDER}/tydiqa.goldp.{{language}}.{{split}}.json", span(numbered=True), _CARVED),
-        files(f"{_FOLDER}/tydiqa.goldp.{{language}}.{{split}}.json", span(), {"test": "dev"}),
-        files(f"{_FOLDER}/tydiqa-goldp-dev-{{language}}.json", span(), {"test": "dev"}, codes=_CODES),
-        files(f"{_FOLDER}.json {_FOLDER}/{_ALL}", span(), {**_CARVED, "test": "dev"}, **_MIXED),
+        files(f"{_FOLDER}/tydiqa.goldp.{{language}}.{{split}}.json", span(), "test:dev"),
+        files(f"{_FOLDER}/tydiqa-goldp-dev-{{language}}.json", span(), "test:dev", codes=_CODES),
+        files(f"{_FOLDER}.json {_FOLDER}/{_ALL}", span(), f"{_CARVED} test:dev", **_MIXED),
         hub("google-research-datasets/tydiqa/secondary_task", span(stripped=True), _SPLITS, **_MIXED),
         hub("google/xtreme/tydiqa", span(stripped=True), _SPLITS, **_MIXED),
         tfds("tydi_qa/goldp", span(), _CARVED, **_MIXED),
-        tfds("tydi_qa/goldp", span(), {"test": "validation-{language}"}, languages=LANGUAGES),
+        tfds("tydi_qa/goldp", span(), "test:validation-{language}", languages=LANGUAGES),
     ),
 )

@@ -20,7 +20,6 @@ TASK = Task(
     name="udpos",
     title="POS",
     kind="tag",
-    group="tagging",
     languages=LANGUAGES,
     split_languages={"dev": tuple(code for code in LANGUAGES if code not in ("kk", "th", "tl", "yo"))},
     labels=names("ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X"),

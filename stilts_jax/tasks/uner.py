@@ -8,22 +8,19 @@ from stilts_jax.tasks.sources.converters import tag
 from stilts_jax.tasks.sources.readers import Columns
 from stilts_jax.tasks.spec import Hyperparameters, Task, files, names, pairs
 
+_READ = Columns(word=1, tag=2, comments=True)
+_convert = tag(renamed={"B-OTH": "O", "I-OTH": "O", "-": "O"})
+
 TASK = Task(
     name="uner",
     title="UNER",
     kind="tag",
-    group="tagging",
     languages=names("ceb da de en hr nb nn pt qaf ru sk sr sv tl zh"),
     split_languages={"dev": ("en",)},
     labels=PANX.labels,
     hyperparameters={"paper": Hyperparameters(2e-5, 32, 10)},
     counts={"train": {"en": 12_543}, "dev": {"en": 2_001}},
     sources=(
-        files(
-            "uner/**/{language}_*-ud-{split}.iob2",
-            tag(renamed={"B-OTH": "O", "I-OTH": "O", "-": "O"}),
-            read=Columns(word=1, tag=2, comments=True),
-            codes=pairs("nb:nob nn:nno"),
-        ),
+        files("uner/**/{language}_*-ud-{split}.iob2", _convert, read=_READ, codes=pairs("nb:nob nn:nno")),
     ),
 )

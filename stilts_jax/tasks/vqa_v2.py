@@ -12,12 +12,8 @@ SETTINGS = Hyperparameters(4e-5, 256, 5, max_length=64)  # IGLUE's for GQA
 
 
 def _year(split: str, theirs: str) -> Source:
-    return files(
-        f"vqa_v2/v2_*mscoco_{theirs}_*.json",
-        answer_vqa(f"coco/{theirs}/COCO_{theirs}_{{:012d}}.jpg"),
-        split,
-        read=read_vqa,
-    )
+    convert = answer_vqa(f"coco/{theirs}/COCO_{theirs}_{{:012d}}.jpg")
+    return files(f"vqa_v2/v2_*mscoco_{theirs}_*.json", convert, split, read=read_vqa)
 
 
 TASK = Task(
@@ -28,7 +24,6 @@ TASK = Task(
     labels_file="vqa_v2/trainval_ans2label.json",
     metric="vqa_accuracy",
     pictures="seen",
-    reported="dev",
     hyperparameters={"paper": SETTINGS},
     counts={"train": 443_757, "dev": 214_354},
     sources=(_year("train", "train2014"), _year("dev", "val2014"), _year("test", "test2015")),

@@ -7,22 +7,16 @@ from stilts_jax.tasks.commonsenseqa import TASK as CSQA
 from stilts_jax.tasks.commonsenseqa import released
 from stilts_jax.tasks.spec import Task, files, names
 
+_FILE = "{language}/{split}.jsonl"
+
 TASK = Task(
     name="xcsqa",
     title="X-CSQA",
     kind="choice",
-    group="classification",
     languages=names("ar de en es fr hi it ja nl pl pt ru sw ur vi zh"),
     train_on=("commonsenseqa",),
     reported="dev",
     hyperparameters=CSQA.hyperparameters,
     counts={"dev": 1_000},
-    sources=(
-        files(
-            "xcsqa/{language}/{split}.jsonl X-CSQA/{language}/{split}.jsonl",
-            released,
-            "dev test",
-            codes={"ja": "jap"},
-        ),
-    ),
+    sources=(files(f"xcsqa/{_FILE} X-CSQA/{_FILE}", released, "dev test", codes={"ja": "jap"}),),
 )

@@ -8,19 +8,16 @@ third column do.
 from collections.abc import Iterator
 from dataclasses import replace
 
-from stilts_jax.tasks.mnli import LABELS, SENTENCES, SPELLINGS
+from stilts_jax.tasks.mnli import COLUMNS, LABELS, LANGUAGES, SENTENCES, SPELLINGS, prepared, xtreme
 from stilts_jax.tasks.sources.converters import classify
 from stilts_jax.tasks.sources.readers import Table
 from stilts_jax.tasks.sources.rows import Row
-from stilts_jax.tasks.spec import Hyperparameters, Task, files, hub, names, tfds
+from stilts_jax.tasks.spec import Hyperparameters, Task, files, hub, tfds
 
-LANGUAGES = names("ar bg de el en es fr hi ru sw th tr ur vi zh")
 _released = classify(*SENTENCES, label="gold_label", renamed=SPELLINGS, id="pairID")
-_xtreme = classify(*SENTENCES, label="gold_label", renamed=SPELLINGS)
-_RELEASE = " ".join(
-    f"xnli/{one}xnli.{{split}}.{end}" for end in ("tsv", "jsonl") for one in ("", "XNLI-1.0/")
-)
-_COLUMNS = ("premise", "hypothesis", "label")
+_of_xtreme = classify(*SENTENCES, label="gold_label", renamed=SPELLINGS)
+_STEMS = ("xnli/xnli.{split}", "xnli/XNLI-1.0/xnli.{split}")
+_RELEASE = " ".join(f"{stem}.{end}" for end in ("tsv", "jsonl") for stem in _STEMS)
 
 
 def _translations(row: Row) -> Iterator[tuple[str, Row]]:
@@ -28,7 +25,7 @@ def _translations(row: Row) -> Iterator[tuple[str, Row]]:
     premises, hypothesis = row.part("premise"), row.part("hypothesis")
     hypotheses = dict(zip(hypothesis.texts("language"), hypothesis.texts("translation")))
     for language, premise in premises.fields.items():
-        fields = dict(zip(_COLUMNS, (premise, hypotheses.get(language), row.value("label"))))
+        fields = dict(zip(COLUMNS, (premise, hypotheses.get(language), row.value("label"))))
         yield language, replace(row, fields=fields)
 
 
@@ -36,7 +33,6 @@ TASK = Task(
     name="xnli",
     title="XNLI",
     kind="classify",
-    group="classification",
     languages=LANGUAGES,
     aligned=True,
     labels=LABELS,
@@ -47,14 +43,10 @@ TASK = Task(
     },
     counts={"dev": 2_490, "test": 5_010},
     sources=(
-        files(
-            "xnli/{split}-{language}.tsv",
-            classify(*_COLUMNS[:2], renamed=SPELLINGS),
-            read=Table(_COLUMNS, optional=1),
-        ),
+        files("xnli/{split}-{language}.tsv", xtreme, read=Table(COLUMNS, optional=1)),
         files(_RELEASE, _released, "dev test", by_language="language"),
-        hub("facebook/xnli/{language}", classify(*_COLUMNS[:2]), "dev test", languages=LANGUAGES),
-        hub("google/xtreme/XNLI", _xtreme, "dev test", by_language="language"),
-        tfds("xnli", classify(*_COLUMNS[:2]), "dev test", by_language=_translations),
+        hub("facebook/xnli/{language}", prepared, "dev test", languages=LANGUAGES),
+        hub("google/xtreme/XNLI", _of_xtreme, "dev test", by_language="language"),
+        tfds("xnli", prepared, "dev test", by_language=_translations),
     ),
 )

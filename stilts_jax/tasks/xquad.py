@@ -8,13 +8,12 @@ from stilts_jax.tasks.sources.converters import span
 from stilts_jax.tasks.spec import Hyperparameters, Task, files, hub, names
 
 LANGUAGES = names("en es de el ru tr ar vi th zh hi")
-_SPLITS = {"test": "validation"}
+_SPLITS = "test:validation"
 
 TASK = Task(
     name="xquad",
     title="XQuAD",
     kind="span",
-    group="qa",
     languages=LANGUAGES,
     aligned=True,
     train_on=("squad_v1",),

@@ -4,7 +4,6 @@ English trains (``xvnli/annotations/en/train.jsonl``) and selects; the pictures 
 """
 
 from stilts_jax.tasks.mnli import LABELS
-from stilts_jax.tasks.sources.converters import pick_label
 from stilts_jax.tasks.sources.rows import Row
 from stilts_jax.tasks.spec import ClassifyExample, Hyperparameters, Task, files, names
 
@@ -13,7 +12,7 @@ def _convert(row: Row, labels: tuple[str, ...]) -> ClassifyExample | None:
     if row.get("gold_label") == "-":
         return None
     picture = f"flickr30k/{row.id('Flikr30kID').partition('.')[0]}.jpg"  # as the release spells it
-    label = pick_label(row, "gold_label", labels)
+    label = row.label("gold_label", labels)
     return ClassifyExample(row.id("pairID"), row["sentence2"], None, label, (picture,))
 
 
@@ -23,7 +22,6 @@ TASK = Task(
     name="xvnli",
     title="XVNLI",
     kind="classify",
-    group="classification",
     languages=names("ar en es fr ru"),
     labels=LABELS,
     pictures="seen",

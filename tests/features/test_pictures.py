@@ -15,8 +15,8 @@ from stilts_jax.batches.plan import TrainingBatches
 from stilts_jax.errors import DataError
 from stilts_jax.features.pictures import Sight, add_pictures, build_table, cut_patches
 from stilts_jax.features.records import Features, Ragged
-from stilts_jax.tasks.sources.documents import BadRow
 from stilts_jax.tasks.sources.pictures import check_picture, hash_pictures
+from stilts_jax.tasks.sources.rows import BadRow
 from stilts_jax.tasks.spec import ClassifyExample, TextExample
 
 NAMES = ["set/images/0.png", "set/images/1.png", "set/images/2.jpg"]

@@ -78,9 +78,8 @@ class Hub:
         path = unquote(urlsplit(request.path).path)
         asked = f"{request.command} {path}"
         self.requests.append(asked)
-        fault = next(
-            (left.pop(0) for text, left in self.faults.items() if left and fnmatch.fnmatch(asked, text)), None
-        )
+        faults = (left for text, left in self.faults.items() if left and fnmatch.fnmatch(asked, text))
+        fault = next((left.pop(0) for left in faults), None)
         if isinstance(fault, int):
             return self.send(request, fault, b"busy", {"Retry-After": "3"} if fault == 429 else {})
         parts = path.strip("/").split("/")
@@ -92,13 +91,12 @@ class Hub:
             return self.send(request, 404, b"{}", {"X-Error-Code": "RepoNotFound"})
         commits = {hashlib.sha1(f"{repository} {branch}".encode()).hexdigest(): branch for branch in branches}
         if action == "revision":
-            wanted = "/".join(rest)
-            for commit, branch in commits.items():
-                if branch == wanted:
-                    listing = [{"rfilename": name} for name in branches[branch]]
-                    content = {"id": repository, "sha": commit, "siblings": listing}
-                    return self.send(request, 200, json.dumps(content).encode())
-            return self.send(request, 404, b"{}", {"X-Error-Code": "RevisionNotFound"})
+            wanted = [commit for commit, branch in commits.items() if branch == "/".join(rest)]
+            if not wanted:
+                return self.send(request, 404, b"{}", {"X-Error-Code": "RevisionNotFound"})
+            listing = [{"rfilename": name} for name in branches[commits[wanted[0]]]]
+            content = {"id": repository, "sha": wanted[0], "siblings": listing}
+            return self.send(request, 200, json.dumps(content).encode())
         files = branches[commits[rest[0]]]
         if action == "tree":
             listing = [

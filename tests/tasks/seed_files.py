@@ -30,19 +30,12 @@ def table(rows):
 
 
 def squad(*contexts, **extra):
-    def question(number, context):
-        word = context.split()[0]
-        answers = [{"text": word, "answer_start": 0}]
-        return {"id": f"q{number}", "question": f"Who came {number}?", "answers": answers}
-
-    paragraphs = [
-        {
-            "context": context,
-            "qas": [question(number, context)],
-            **{key: make(context) for key, make in extra.items()},
-        }
-        for number, context in enumerate(contexts)
-    ]
+    paragraphs = []
+    for number, context in enumerate(contexts):
+        answers = [{"text": context.split()[0], "answer_start": 0}]
+        asked = {"id": f"q{number}", "question": f"Who came {number}?", "answers": answers}
+        more = {key: make(context) for key, make in extra.items()}
+        paragraphs.append({"context": context, "qas": [asked], **more})
     return json.dumps({"version": "1", "data": [{"title": "t", "paragraphs": paragraphs}]}, indent=1)
 
 
@@ -119,26 +112,16 @@ LINKS = json.dumps({f"m{number}": [f"Q{number}"] for number in range(3)})
 LINKED = [
     {"contextual_mention": {"context": CONTEXT, "mention": mention(n)}, "entity": entity(n)} for n in range(3)
 ]
+PASSAGE = {"link": "x", "question": "Where?", "dialect": "deu_Latn"} | {
+    f"mc_answer{m}": f"in {m}" for m in (1, 2, 3, 4)
+}
 BELEBELE = [
-    {
-        "link": "x",
-        "question_number": n,
-        "flores_passage": f"It rains {n}.",
-        "question": "Where?",
-        "dialect": "deu_Latn",
-    }
-    | {f"mc_answer{m}": f"there {m}" for m in range(1, 5)}
-    | {"correct_answer_num": str(n)}
+    {"question_number": n, "flores_passage": f"It rains {n}.", **PASSAGE, "correct_answer_num": str(n)}
     for n in (1, 2)
 ]
-SPANS = [
-    {
-        "example_id": f"e{n}",
-        "text": "Ọjọ́: Ann",
-        "spans": [{"start_byte": 11, "limit_byte": 14, "label": "PER"}],
-    }
-    for n in range(2)
-]
+IN_BYTES = {"text": "Ọjọ́: Ann", "spans": [{"start_byte": 11, "limit_byte": 14, "label": "PER"}]}
+SPANS = [{"example_id": f"e{n}", **IN_BYTES} for n in range(2)]
+PIVOT_FILE = "afriqa/gold_passages/hau/gold_span_passages.afriqa.hau.en.test.json"
 PIVOT = [
     {"answer_pivot": {"answer_start": [start], "text": ["Ann"]}, "context": "Here is Ann.", "id": str(start)}
     | {"question_lang": "Wa?", "question_translated": "Who?", "title": "Ann", "answer_lang": "Ann"}
@@ -190,45 +173,20 @@ _SEEDS = {
     "mewslix": ("mewslix", "test", "de", MEWSLIX),
     "mewslix labels": ("mewslix", "test", "de", {"mewslix/wikinews_labels/test-de.json": LINKS, **MEWSLIX}),
     "mewslix pairs": ("mewslix", "dev", "en", {"mewslix/wikipedia_pairs-dev.jsonl": jsonl(*LINKED)}),
-    "tatoeba": (
-        *("tatoeba", "test", "de"),
-        {
-            **{"tatoeba/de-en.gold": "1\n0\n2\n", "tatoeba/de-en.de": "eins\nzwei\ndrei\n"},
-            **{"tatoeba/de-en.en": "a\nb\nc\n"},
-        },
-    ),
-    "tatoeba laser": (
-        *("tatoeba", "test", "de"),
-        {"tatoeba/tatoeba.deu-eng.deu": "eins\nzwei\n", "tatoeba/tatoeba.deu-eng.eng": "two\none\n"},
-    ),
-    "bucc": (
-        *("bucc", "test", "de"),
-        {
-            "bucc2018/de-en.test.gold": "de-1\ten-2\nde-2\ten-1\n",
-            "bucc2018/de-en.test.de": "de-1\teins\nde-2\tzwei\n",
-            "bucc2018/de-en.test.en": "en-1\ttwo\nen-2\tone\n",
-        },
-    ),
+    "tatoeba": ("tatoeba", "test", "de", {
+        "tatoeba/de-en.gold": "1\n0\n2\n", "tatoeba/de-en.de": "eins\nzwei\ndrei\n", "tatoeba/de-en.en": "a\nb\nc\n"}),
+    "tatoeba laser": ("tatoeba", "test", "de", {
+        "tatoeba/tatoeba.deu-eng.deu": "eins\nzwei\n", "tatoeba/tatoeba.deu-eng.eng": "two\none\n"}),
+    "bucc": ("bucc", "test", "de", {
+        "bucc2018/de-en.test.gold": "de-1\ten-2\nde-2\ten-1\n",
+        "bucc2018/de-en.test.de": "de-1\teins\nde-2\tzwei\n", "bucc2018/de-en.test.en": "en-1\ttwo\nen-2\tone\n"}),
     "sib200": ("sib200", "test", "sw", {"sib200/swh_Latn/test.tsv": TOPICS}),
     "belebele": ("belebele", "test", "de", {"belebele/deu_Latn.jsonl": jsonl(*BELEBELE)}),
-    "masakhaner2": (
-        "masakhaner2",
-        "test",
-        "ha",
-        {"masakhaner2/hau/test.txt": "# O\nAnn B-PER\n\nBo B-PER\n"},
-    ),
+    "masakhaner2": ("masakhaner2", "test", "ha", {"masakhaner2/hau/test.txt": "# O\nAnn B-PER\n\nBo B-PER\n"}),
     "masakhaner_x": ("masakhaner_x", "test", "yo", {"masakhaner_x/yo/test.jsonl": jsonl(*SPANS)}),
-    "afriqa": (
-        *("afriqa", "test", "ha"),
-        {"afriqa/gold_passages/hau/gold_span_passages.afriqa.hau.en.test.json": jsonl(*PIVOT)},
-    ),
+    "afriqa": ("afriqa", "test", "ha", {PIVOT_FILE: jsonl(*PIVOT)}),
     "uner": ("uner", "test", "nn", {"uner/UNER_Norwegian-NDT/nno_norne-ud-test.iob2": UNER}),
-    "nusax": (
-        "nusax",
-        "test",
-        "su",
-        {"nusax/sundanese/test.csv": 'id,text,label\n9,"A\nb",neutral\n3,c,positive\n'},
-    ),
+    "nusax": ("nusax", "test", "su", {"nusax/sundanese/test.csv": 'id,text,label\n9,"A\nb",neutral\n3,c,positive\n'}),
     "masakhanews": ("masakhanews", "test", "sw", {"masakhanews/swa/test.tsv": NEWS}),
     "xcsqa": ("xcsqa", "dev", "ja", {"X-CSQA/jap/dev.jsonl": jsonl(*SENSE)}),
     "mlm": ("mlm", "train", "de", {"text/de.txt": "".join(f"Zeile {number}.\n" for number in range(5))}),
@@ -239,7 +197,7 @@ _SEEDS = {
     "own answers": _own(span_task, ".jsonl", jsonl(*ASKED)),
     "own spans": _own(tag_task, ".jsonl", jsonl(*MARKED), labels=("B-PER", "I-PER", "O"), spans="spans"),
     "own pairs": _own(pair_task, ".tsv", tsv(("text", "positive"), ("one", "eins"), ("two", "zwei"))),
-}
+}  # fmt: skip
 SEEDS = {
     name: Seed(get_task(task) if isinstance(task, str) else task, split, language, files)
     for name, (task, split, language, files) in _SEEDS.items()

@@ -6,35 +6,33 @@ import pytest
 
 from stilts_jax.evaluation.metrics import METRICS
 from stilts_jax.tasks import get_task
-from stilts_jax.tasks.sources.answers import normalise_answer, score_answer
+from stilts_jax.tasks.sources.questions import normalise_answer, score_answer
+
+# An apostrophe is no punctuation; with a comma inside a number all punctuation goes without a space.
+NORMALISED = {
+    **{
+        "The cat.": "cat",
+        "Two dogs": "2 dogs",
+        "none": "0",
+        "dont know": "don't know",
+        "yall": "y'all",
+        "A": "",
+    },
+    **{"couldnt've": "couldn't've", "couldn'tve": "couldn't've", "it's": "it's", "red/blue": "red blue"},
+    **{
+        "red / blue": "red blue",
+        "red, blue": "red blue",
+        "t-shirt": "t shirt",
+        "1,000": "1000",
+        "3.5": "3.5",
+    },
+    **{"1,000 t-shirts": "1000 tshirts", "st. john": "st john", "a.m.": "am", "yes!": "yes"},
+}
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("The cat.", "cat"),
-        ("Two dogs", "2 dogs"),
-        ("none", "0"),
-        ("dont know", "don't know"),
-        ("couldnt've", "couldn't've"),
-        ("couldn'tve", "couldn't've"),
-        ("yall", "y'all"),
-        ("it's", "it's"),  # an apostrophe is no punctuation
-        ("red/blue", "red blue"),
-        ("red / blue", "red blue"),
-        ("red, blue", "red blue"),
-        ("t-shirt", "t shirt"),
-        ("1,000", "1000"),  # a comma inside a number: all punctuation goes without a space
-        ("1,000 t-shirts", "1000 tshirts"),
-        ("3.5", "3.5"),
-        ("st. john", "st john"),
-        ("a.m.", "am"),
-        ("yes!", "yes"),
-        ("A", ""),
-    ],
-)
-def test_normalisation(text, expected):
-    assert " ".join(normalise_answer(text).split()) == expected
+@pytest.mark.parametrize("text", NORMALISED)
+def test_normalisation(text):
+    assert " ".join(normalise_answer(text).split()) == NORMALISED[text]
 
 
 # Of n people who say it, n see n - 1 others and 10 - n see n others: n * min((n-1)/3, 1) + (10-n) * min(n/3, 1).

@@ -14,11 +14,9 @@ from stilts_jax.main import main
 from stilts_jax.tasks import get_task, list_tasks
 from stilts_jax.tasks.custom import classify_task
 from stilts_jax.tasks.sources import hub
-from stilts_jax.tasks.sources.inventory import expected_count
-from stilts_jax.tasks.sources.prepare import prepare
+from stilts_jax.tasks.sources.prepare import expected_count, prepare
 from stilts_jax.tasks.sources.read import DataSource, read_examples, read_retrieval
-from stilts_jax.tasks.sources.rows import Problems
-from tests.tasks.hub_server import Hub, make_parquet
+from tests.tasks.hub_server import Hub, make_parquet, parse_features
 from tests.tasks.published import CONVERTED, MAIN, NLI, PARQUET, PUBLISHED
 
 XNLI = "facebook/xnli"
@@ -27,7 +25,7 @@ TWO_ROWS = make_parquet(NLI, [("a", "b", 0), ("c", "d", 2)])
 
 @pytest.fixture
 def online(monkeypatch):
-    """Starts a hub, to which the client is turned; returns it. Waiting takes no time, and is written down."""
+    """Starts a hub, to which the client is turned. Waiting takes no time, and is written down."""
 
     def start(files) -> Hub:
         started = Hub(files)
@@ -60,25 +58,35 @@ def published_files():
 
 
 def data_set_of(entry):
-    found = [source for source in get_task(entry.task).sources if source.kind == "hub"]
     split = entry.file.rpartition("/")[2].partition("-")[0]
     # ANLI's rounds are splits of one repository.
-    (only,) = [
-        data_set
-        for data_set in found
-        if data_set.name == entry.repository and (entry.task != "anli" or split in data_set.splits.values())
-    ]
+    (only,) = (
+        one
+        for one in get_task(entry.task).sources
+        if one.name == entry.repository and (entry.task != "anli" or split in one.splits.values())
+    )
     return only
+
+
+def read_from(data_set, entry, root):
+    """What is read behind the ids, when the task has this data set alone."""
+    task, source = (
+        dataclasses.replace(get_task(entry.task), sources=(data_set,)),
+        DataSource(root, kind="hub"),
+    )
+    if task.retrieval and entry.split == "test":
+        examples = read_retrieval(task, entry.split, entry.language, source).queries
+    else:
+        examples = read_examples(task, entry.split, entry.language, source)
+    return [dataclasses.astuple(example)[1 : 1 + len(entry.read_as)] for example in examples]
 
 
 @pytest.mark.slow
 def test_every_published_data_set_is_fetched_and_read(online, tmp_path, capsys):
     server = online(published_files())
     names = sorted({entry.task for entry in PUBLISHED})
-    languages = "+".join(sorted({entry.language for entry in PUBLISHED} - {"az"}))
-    assert (
-        main(["prepare", *names, "--source=hub", f"--data_root={tmp_path}", f"--languages={languages}"]) == 1
-    )
+    languages = "--languages=" + "+".join(sorted({entry.language for entry in PUBLISHED} - {"az"}))
+    assert main(["prepare", *names, "--source=hub", f"--data_root={tmp_path}", languages]) == 1
     table = [line.split() for line in capsys.readouterr().out.splitlines()]
     for entry in PUBLISHED:
         data_set = data_set_of(entry)
@@ -87,20 +95,8 @@ def test_every_published_data_set_is_fetched_and_read(online, tmp_path, capsys):
         elif entry.count:
             row = next(row for row in table if row[:3] == [entry.task, entry.split, entry.language])
             assert row[4] == str(entry.count), row  # what is expected is what the card says
-        task = get_task(entry.task)
-        task = dataclasses.replace(task, sources=(data_set,))
-        source = DataSource(tmp_path, kind="hub")
-        if task.retrieval and entry.split == "test":
-            examples = read_retrieval(task, entry.split, entry.language, source).queries
-        else:
-            examples = read_examples(task, entry.split, entry.language, source)
-        assert entry.read_as in [
-            dataclasses.astuple(example)[1 : 1 + len(entry.read_as)] for example in examples
-        ], entry
-        assert (
-            expected_count(get_task(entry.task), entry.split, entry.language) == entry.count
-            or not entry.count
-        )
+        assert entry.read_as in read_from(data_set, entry, tmp_path), entry
+        assert entry.count in (None, expected_count(get_task(entry.task), entry.split, entry.language))
         if not entry.source:
             print(f"unverified: the features of {entry.repository} are a guess")
     # No file but those of the splits that were asked for, and each once.
@@ -180,8 +176,8 @@ def test_a_split_of_several_files_counts_only_when_all_are_there(online, tmp_pat
     assert hub.find(data_set, "train", "de", tmp_path) == {}
     server.faults = {}
     hub.fetch(data_set, "train", "de", tmp_path)
-    rows = [row.number for _, row in hub.read_rows(data_set, "train", "de", tmp_path, Problems(""))]
-    assert rows == [0, 1, 2, 3]
+    examples = read_examples(get_task("mnli@de"), "train", "de", DataSource(tmp_path, kind="hub"))
+    assert len(examples) == 4 and len({example.id for example in examples}) == 4
 
 
 def test_both_failures_are_shown_and_no_repository_is_asked_again(online, tmp_path):
@@ -230,25 +226,14 @@ def test_other_things_that_lie_in_the_folder(tmp_path):
     source = DataSource(tmp_path, kind="hub")
     with pytest.raises(DataError) as caught:
         read_examples(task, "test", "de", source)
-    assert (
-        "stilts prepare xnli --source=hub" in caught.value.fix and "hub/facebook/xnli" in caught.value.where
-    )
-    features = datasets.Features(
-        {
-            "premise": datasets.Value("string"),
-            "hypothesis": datasets.Value("string"),
-            "label": datasets.ClassLabel(names=["entailment", "neutral", "contradiction"]),
-        }
-    )
-    data = datasets.Dataset.from_list([{"premise": "a", "hypothesis": "b", "label": 2}], features=features)
+    assert "stilts prepare xnli --source=hub" in caught.value.fix
+    assert "hub/facebook/xnli" in caught.value.where
+    row = {"premise": "a", "hypothesis": "b"}
+    data = datasets.Dataset.from_list([{**row, "label": 2}], features=parse_features(NLI))
     datasets.DatasetDict({"test": data}).save_to_disk(str(folder))
-    (example,) = read_examples(task, "test", "de", source)
-    assert task.labels[example.label] == "contradiction"
-    pq.write_table(
-        pa.table({"premise": ["a"], "hypothesis": ["b"], "label": ["neutral"]}), folder / "test.parquet"
-    )
-    (example,) = read_examples(task, "test", "de", source)
-    assert task.labels[example.label] == "neutral"
+    assert [one.label for one in read_examples(task, "test", "de", source)] == [0]  # contradiction
+    pq.write_table(pa.Table.from_pylist([{**row, "label": "neutral"}]), folder / "test.parquet")
+    assert [one.label for one in read_examples(task, "test", "de", source)] == [2]
     (folder / "test.parquet").write_bytes(TWO_ROWS[:-20])
     with pytest.raises(DataError, match="can't be read") as caught:
         read_examples(task, "test", "de", source)

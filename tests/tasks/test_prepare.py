@@ -1,38 +1,28 @@
 """What prepare and tasks say: counts beside those of the releases, what is missing, and what overlaps."""
 
-import json
-
 import pytest
 
 from stilts_jax.main import main
 from stilts_jax.tasks import get_task, list_tasks
-from stilts_jax.tasks.sources.inventory import format_inventory
-from stilts_jax.tasks.sources.prepare import format_preparation, prepare
+from stilts_jax.tasks.sources.prepare import format_inventory, format_preparation, prepare
 from stilts_jax.tasks.sources.read import DataSource
+from tests.tasks.seed_files import squad
 
 PARAGRAPH = "Ann came to the town in the morning. She left at night."
 
 
 @pytest.fixture
 def source(tmp_path):
-    (tmp_path / "squad").mkdir()
-    (tmp_path / "xquad").mkdir()
-    (tmp_path / "xnli").mkdir()
-
-    def squad(*contexts):
-        answer = {"text": "A", "answer_start": 0}
-        paragraphs = [
-            {"context": text, "qas": [{"id": str(n), "question": "Who came?", "answers": [answer]}]}
-            for n, text in enumerate(contexts)
-        ]
-        return json.dumps({"data": [{"paragraphs": paragraphs}]})
-
-    (tmp_path / "squad" / "train-v1.1.json").write_text(squad(PARAGRAPH, "Another text that is long enough."))
     # The same paragraph in other case and spacing, and one that is not in training.
     upper = PARAGRAPH.upper().replace(" ", "  ")
-    (tmp_path / "xquad" / "xquad.en.json").write_text(squad(upper, "A paragraph that training has not."))
-    (tmp_path / "xnli" / "dev-de.tsv").write_text("a\tb\tneutral\n" * 2490)
-    (tmp_path / "xnli" / "dev-sw.tsv").write_text("a\tb\tneutral\nc\td\toops\n")
+    for name, content in {
+        "squad/train-v1.1.json": squad(PARAGRAPH, "Another text that is long enough."),
+        "xquad/xquad.en.json": squad(upper, "A paragraph that training has not."),
+        "xnli/dev-de.tsv": "a\tb\tneutral\n" * 2490,
+        "xnli/dev-sw.tsv": "a\tb\tneutral\nc\td\toops\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
     return DataSource(tmp_path)
 
 
@@ -41,23 +31,16 @@ def test_counts_stand_beside_those_of_the_release(source):
     rows = {(row.task, row.split, row.language): row for row in done.splits}
     german = rows["xnli", "dev", "de"]
     assert (german.found, german.expected, german.note) == (2490, 2490, "")
-    assert (
-        rows["xnli", "dev", "fr"].found is None
-        and "xnli/dev-{language}.tsv" in rows["xnli", "dev", "fr"].note
-    )
+    french = rows["xnli", "dev", "fr"]
+    assert french.found is None and "xnli/dev-{language}.tsv" in french.note
     assert "oops" in rows["xnli", "dev", "sw"].note and "dev-sw.tsv:2" in rows["xnli", "dev", "sw"].note
-    assert (rows["squad_v1", "train", "en"].found, rows["squad_v1", "train", "en"].note) == (
-        2,
-        "another count",
-    )
+    english = rows["squad_v1", "train", "en"]
+    assert (english.found, english.note) == (2, "another count")
     assert ("xnli", "train", "en") not in rows  # it is trained on MNLI
     assert not done.complete
     text = format_preparation(done)
     assert "xnli dev (ar bg el en es fr hi ru th tr ur vi zh): missing" in text
-    assert any(
-        line.split() == ["squad_v1", "train", "en", "2", "87599", "0", "another", "count"]
-        for line in text.splitlines()
-    )
+    assert "squad_v1 train en 2 87599 0 another count" in map(" ".join, map(str.split, text.splitlines()))
 
 
 def test_skipped_rows_are_counted(source):
@@ -74,9 +57,8 @@ def test_evaluation_text_that_is_training_text_is_named(source):
 
 def test_a_treebank_belongs_to_the_language_of_its_code(tmp_path):
     def write(treebank, *words):
-        path = (
-            tmp_path / "udpos" / "ud-treebanks-v2.5" / treebank.replace("-ud-", "/", 1) / f"{treebank}.conllu"
-        )
+        folder = tmp_path / "udpos/ud-treebanks-v2.5" / treebank.replace("-ud-", "/", 1)
+        path = folder / f"{treebank}.conllu"
         path.parent.mkdir(parents=True)
         lines = [f"{n}\t{word}\t_\tNOUN\t_\t_\t{n - 1}\t_\t_\t_" for n, word in enumerate(words, start=1)]
         path.write_text("\n".join([*lines, "", ""]))

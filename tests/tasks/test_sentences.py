@@ -2,7 +2,7 @@
 
 import pytest
 
-from stilts_jax.tasks.sources.sentences import find_sentences, sentence_at
+from stilts_jax.tasks.sources.retrieval import find_sentences, sentence_at
 
 
 @pytest.mark.parametrize(

@@ -69,14 +69,16 @@ def counted(patterns):
         for name, pattern in patterns.items():
             match = re.fullmatch(pattern, path)
             if match and "_mismatched" not in path:
-                parts = match.groupdict()
-                ours = {
-                    theirs: one for source in get_task(name).sources for one, theirs in source.codes.items()
-                }
-                language = parts.get("language") or "en"
-                split = parts.get("split", "test")
+                parts = {"language": None, "split": "test", **match.groupdict()}
+                codes = [pair for source in get_task(name).sources for pair in source.codes.items()]
+                ours = {theirs: one for one, theirs in codes}
+                language, split = parts["language"] or "en", parts["split"]
                 found[name, SPLITS.get(split, split), ours.get(language, language)] += count
     return found
+
+
+def examples_of(name, split, language):
+    return read_counted(get_task(name), split, language, SOURCE).examples
 
 
 @pytest.mark.slow
@@ -93,9 +95,7 @@ def test_every_row_of_every_task_is_read():
         for split in ("train", "dev", "test"):
             if (name, split) != ("afriqa", "train"):  # not all its rows can be trained on
                 there = available_languages(get_task(name), split, SOURCE, beyond=True)
-                assert {(name, split, one) for one in there} == {
-                    key for key in counts if key[:2] == (name, split)
-                }
+                assert set(there) == {key[2] for key in counts if key[:2] == (name, split)}, (name, split)
 
 
 def test_anli_plus_is_the_sum_of_its_parts():
@@ -103,8 +103,7 @@ def test_anli_plus_is_the_sum_of_its_parts():
     for split, mnli in (("train", "train"), ("dev", "dev_matched")):
         parts = [f"anli/R{number}/{split}.jsonl" for number in (1, 2, 3)]
         parts += [f"snli/snli_1.0_{split}.jsonl", f"mnli/multinli_1.0_{mnli}.jsonl"]
-        examples = read_counted(get_task("anli"), split, "en", SOURCE).examples
-        assert len(examples) == sum(counts[part] for part in parts)
+        assert len(examples_of("anli", split, "en")) == sum(counts[part] for part in parts)
 
 
 def test_retrieval_sets_have_their_sizes_and_their_gold():
@@ -134,29 +133,22 @@ def test_lareqas_pool_is_as_big_as_its_languages_together():
 
 
 def test_carved_splits_have_the_counts_that_are_expected():
-    task = get_task("tydiqa")
-    counts = {split: len(read_counted(task, split, "en", SOURCE).examples) for split in ("train", "dev")}
-    assert counts == {split: task.counts[split]["en"] for split in counts} and sum(counts.values()) == 3_696
-
-
-def test_text_is_read_line_by_line():
+    expected = get_task("tydiqa").counts
+    carved = {split: len(examples_of("tydiqa", split, "en")) for split in ("train", "dev")}
+    assert carved == {split: expected[split]["en"] for split in carved} and sum(carved.values()) == 3_696
     for path, count in counts_of_readme().items():
         if re.fullmatch(r"text/\w+\.txt", path):
-            parts = [
-                read_counted(get_task("mlm"), split, Path(path).stem, SOURCE) for split in ("train", "dev")
-            ]
-            assert sum(len(part.examples) for part in parts) == count, path
+            assert sum(len(examples_of("mlm", split, Path(path).stem)) for split in ("train", "dev")) == count
 
 
 def test_gold_is_there_and_answers_are_slices():
     for language in available_languages(get_task("xquad"), "test", SOURCE):
-        for example in read_counted(get_task("xquad"), "test", language, SOURCE).examples:
+        for example in examples_of("xquad", "test", language):
             assert example.answers
             for text, start in example.answers:
                 assert example.context[start : start + len(text)] == text
     labels = read_labels(get_task("ccg"), SOURCE)
-    sentences = read_counted(get_task("ccg"), "dev", "en", SOURCE).examples
-    unseen = [not 0 <= tag < len(labels) for example in sentences for tag in example.tags]
+    unseen = [not 0 <= tag < len(labels) for one in examples_of("ccg", "dev", "en") for tag in one.tags]
     # README.txt: "ccg/dev.tsv: 13 of 7368 words have a tag that train.tsv has not."
     said = re.search(r"ccg/dev\.tsv: (\d+) of (\d+) words", (ROOT / "README.txt").read_text("utf-8"))
     assert (sum(unseen), len(unseen)) == (int(said[1]), int(said[2]))
@@ -164,17 +156,14 @@ def test_gold_is_there_and_answers_are_slices():
 
 def test_spans_in_bytes_are_the_names_that_the_release_lists():
     """Tags, put back into text, against the release's own list of names."""
-    task, right, count = get_task("masakhaner_x"), 0, 0
+    labels = get_task("masakhaner_x").labels
     rows = (ROOT / "masakhaner_x/yo/test.jsonl").read_text("utf-8").split("\n")
-    examples = read_counted(task, "test", "yo", SOURCE).examples
-    for example, row in zip(examples, filter(None, rows), strict=True):
-        found, squeezed = [], re.sub(r"\s", "", json.loads(row)["target"])
+    for example, row in zip(examples_of("masakhaner_x", "test", "yo"), filter(None, rows), strict=True):
+        found = []
         for word, tag in zip(example.words, example.tags):
-            place, _, label = task.labels[tag].partition("-")
+            place, _, label = labels[tag].partition("-")
             if place == "B":
                 found.append(f"{label}:{word}")
             elif place == "I":
                 found[-1] += word
-        count += 1
-        right += "$$".join(found) == squeezed
-    assert right == count
+        assert "$$".join(found) == re.sub(r"\s", "", json.loads(row)["target"])

@@ -45,26 +45,13 @@ def test_buccs_test_set_is_its_original_training_set(write, source, stem):
 def test_lareqa_ranks_one_pool_of_all_languages(write, source):
     task = get_task("lareqa")
 
-    def make_paragraph(sentences, answer):
-        text = " ".join(sentences)
-        starts = [text.index(sentence) for sentence in sentences]
-        return {
-            "context": text,
-            "sentence_breaks": [[start, start + len(sentence)] for start, sentence in zip(starts, sentences)],
-            "qas": [
-                {
-                    "id": "q1",
-                    "question": "?",
-                    "answers": [{"text": answer, "answer_start": text.index(answer)}],
-                }
-            ],
-        }
-
     for language, sentences in (("en", ["One.", "Two\nlines."]), ("de", ["Eins.", "Zwei."])):
-        answer = sentences[1][:3]
-        write(
-            f"lareqa/xquad-r/{language}.json", {"data": [{"paragraphs": [make_paragraph(sentences, answer)]}]}
-        )
+        text, answer = " ".join(sentences), sentences[1][:3]
+        breaks = [[text.index(one), text.index(one) + len(one)] for one in sentences]
+        answers = [{"text": answer, "answer_start": text.index(answer)}]
+        asked = {"sentence_breaks": breaks, "qas": [{"id": "q1", "question": "?", "answers": answers}]}
+        content = {"data": [{"paragraphs": [{"context": text, **asked}]}]}
+        write(f"lareqa/xquad-r/{language}.json", content)
     german, english = (read_retrieval(task, "test", language, source) for language in ("de", "en"))
     assert german.candidates is english.candidates and len(english.candidates) == 4
     texts = {candidate.id: candidate.text for candidate in english.candidates}
@@ -83,28 +70,18 @@ def test_mewslix_marks_the_mention_in_its_sentence(write, source):
     task = get_task("mewslix")
     text = "First. The {old} Paris fell. Last."
     spans = [{"start": 0, "end": 6}, {"start": 7, "end": 28}, {"start": 29, "end": 34}]
-    mention = {
-        "example_id": "m1",
-        "mention_span": {"start": 17, "end": 22, "text": "Paris"},
-        "entity_id": "Q90",
-    }
+    span = {"start": 17, "end": 22, "text": "Paris"}
+    mention = {"example_id": "m1", "mention_span": span, "entity_id": "Q90"}
     context = {"text": text, "sentence_spans": spans, "language": "de"}
-    entity = {
-        "entity_id": "Q90",
-        "description": "A city.  In France.",
-        "sentence_spans": [{"start": 0, "end": 7}, {"start": 9, "end": 19}],
-    }
-    write(
-        "mewslix/wikipedia_pairs-train.jsonl",
-        [{"contextual_mention": {"context": context, "mention": mention}, "entity": entity}],
-    )
+    described = [{"start": 0, "end": 7}, {"start": 9, "end": 19}]
+    entity = {"entity_id": "Q90", "description": "A city.  In France.", "sentence_spans": described}
+    pair = {"contextual_mention": {"context": context, "mention": mention}, "entity": entity}
+    write("mewslix/wikipedia_pairs-train.jsonl", [pair])
     (example,) = read_examples(task, "train", "en", source)
     assert example.text == "Paris: The (old) { Paris } fell." and example.positive == "A city. In France."
     write("mewslix/candidate_set_entities.jsonl", [entity])
-    write(
-        "mewslix/wikinews_mentions/test-de.jsonl",
-        [{"context": context, "mentions": [{**mention, "entity_id": ""}]}],
-    )
+    blanked = {"context": context, "mentions": [{**mention, "entity_id": ""}]}
+    write("mewslix/wikinews_mentions/test-de.jsonl", [blanked])
     assert read_retrieval(task, "test", "de", source).gold is None
     write("mewslix/wikinews_labels/test-de.json", {"m1": ["Q90"]})
     pool = read_retrieval(task, "test", "de", source)

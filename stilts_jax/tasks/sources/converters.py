@@ -1,6 +1,7 @@
 """Makes examples of rows: a function for each kind of task, made of the names of its columns.
 
-A converter is called with a row and the task's labels. It returns None for a row that is no part of the data.
+A converter is called with a row and the task's labels. It returns None for a row that is no part of the data. Several
+columns of a text are joined by spaces; rows are numbered where no column is the ``id``.
 """
 
 import hashlib
@@ -8,8 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 
-from stilts_jax.tasks.sources.documents import BadRow
-from stilts_jax.tasks.sources.rows import Row, describe
+from stilts_jax.tasks.sources.rows import BadRow, Row, describe
 from stilts_jax.tasks.spec import (
     EMPTY,
     UNKNOWN_LABEL,
@@ -22,21 +22,19 @@ from stilts_jax.tasks.spec import (
 
 Labels = tuple[str, ...]
 _MOST_SPACE = 100  # characters before a context that a conversion may have cut off
-_BLANK = (None, "", "-1", -1, "hidden")
 _DIGITS = 9  # of the place of an answer
 _WORD = re.compile(r"(?:\w|[\u0300-\u036f])+|[^\w\s]")  # combining marks are no letters of their own
 
 
-def pick_label(row: Row, name: str, labels: Sequence[str], renamed: Mapping[str, str] = EMPTY) -> int | None:
-    """Returns the index of a row's label; None where gold is blanked, or the column is not there."""
-    value = row.get(name)
-    if value in _BLANK:
-        return None
-    spelled = str(value) if type(value) in (str, int) else ""
-    try:
-        return tuple(labels).index(renamed.get(spelled, spelled))
-    except ValueError:
-        raise BadRow(f"{name} is {describe(value)}, and none of {', '.join(labels)}") from None
+@lru_cache(maxsize=4)
+def index_labels(labels: Labels) -> Mapping[str, int]:
+    """Returns the index of each label."""
+    return {label: index for index, label in enumerate(labels)}
+
+
+def share_of(text: str) -> float:
+    """Returns a number in [0, 1) that depends on a text alone, to carve a split the same way everywhere."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=6).digest()) / 2**48
 
 
 def classify(
@@ -51,10 +49,10 @@ def classify(
     """Returns a converter for rows with one or two texts and a label.
 
     Args:
-        text: column of the (first) text, or several, whose texts are joined by spaces.
+        text: column of the (first) text, or several.
         pair: column of the second text; empty if there is none.
         label: column of the label; it may be absent where gold is blanked.
-        id: column of the id; rows are numbered where there is none.
+        id: column of the id.
         renamed: other spellings of labels.
         dropped: values by column that mark a row which isn't part of the data.
     """
@@ -62,7 +60,7 @@ def classify(
     def convert(row: Row, labels: Labels) -> ClassifyExample | None:
         if any(row.get(column) == value for column, value in dropped.items()):
             return None
-        index = pick_label(row, label, labels, renamed)
+        index = row.label(label, labels, renamed)
         return ClassifyExample(row.id(id), row.joined(text), row[pair] if pair else None, index)
 
     return convert
@@ -76,18 +74,14 @@ def choice(
     spelled: str | Sequence[str] = "0123456789",
     id: str | tuple[str, ...] = "",
 ) -> Callable[[Row, Labels], ChoiceExample]:
-    """Returns a converter for rows with a prompt and a column for each choice.
+    """Returns a converter for rows with a prompt (one column or several) and a column for each choice.
 
-    Args:
-        prompt: its column, or several, whose texts are joined by spaces.
-        choices: their columns.
-        label: column that says which choice is right.
-        spelled: how it says that: the name of the first choice, of the second, ...
-        id: column of the id, or several; rows are numbered where there is none.
+    ``label`` is the column that says which one is right, ``spelled`` how it says that: the name of the first, of the
+    second, ...
     """
 
     def convert(row: Row, labels: Labels) -> ChoiceExample:
-        index = pick_label(row, label, spelled[: len(choices)])
+        index = row.label(label, spelled[: len(choices)])
         return ChoiceExample(row.id(id), row.joined(prompt), tuple(map(row.__getitem__, choices)), index)
 
     return convert
@@ -96,14 +90,9 @@ def choice(
 def tag(
     words: str = "words", tags: str = "tags", *, renamed: Mapping[str, str] = EMPTY
 ) -> Callable[[Row, Labels], TagExample]:
-    """Returns a converter for rows of words and tags, which are lists or joined by spaces.
+    """Returns a converter for rows of words and tags, which are lists or joined by spaces; blanked tags are None.
 
-    Where ``UNKNOWN_LABEL`` is among the labels, it stands for all tags that are not.
-
-    Args:
-        words: column of the words.
-        tags: column of the tags (None where they are blanked).
-        renamed: other spellings of tags.
+    Where ``UNKNOWN_LABEL`` is among the labels, it stands for all tags that are not. ``renamed`` are other spellings.
     """
 
     def convert(row: Row, labels: Labels) -> TagExample:
@@ -128,16 +117,9 @@ def tag_spans(
 ) -> Callable[[Row, Labels], TagExample]:
     """Returns a converter for texts with labelled spans: words are letters and digits, or one other character.
 
-    The first word of a span is tagged ``B-LABEL``, the others ``I-LABEL``, all others ``O``.
-
-    Args:
-        text: column of the text.
-        spans: column of the spans, a list of objects.
-        start: their field for the place where a span begins, counted from 0 on.
-        end: their field for the place behind its end.
-        label: their field for its label.
-        in_bytes: whether places count bytes of the text in UTF-8, not characters.
-        id: column of the id; rows are numbered where there is none.
+    The first word of a span is tagged ``B-LABEL``, the others ``I-LABEL``, all others ``O``. ``start``, ``end`` (the
+    place behind it) and ``label`` are fields of the objects that the column ``spans`` lists; places count characters
+    from 0 on, or ``in_bytes`` those of UTF-8.
     """
 
     def convert(row: Row, labels: Labels) -> TagExample:
@@ -146,13 +128,13 @@ def tag_spans(
         names = ["O"] * len(places)
         blank = row.get(spans) is None
         for one in () if blank else row.parts(spans):
-            first, last = one.integer(start), one.integer(end)
+            ends = [one.integer(start), one.integer(end)]
             if in_bytes:
-                first, last = (
-                    len(content.encode()[:place].decode(errors="replace")) for place in (first, last)
-                )
-            inside = [index for index, (left, right) in enumerate(places) if left < last and right > first]
-            if not inside or last > len(content):
+                ends = [len(content.encode()[:place].decode(errors="replace")) for place in ends]
+            inside = [
+                index for index, (left, right) in enumerate(places) if left < ends[1] and right > ends[0]
+            ]
+            if not inside or ends[1] > len(content):
                 raise BadRow(f"no words are at {one.integer(start)} to {one.integer(end)} of {text}")
             for index in inside:
                 names[index] = f"{'B' if index == inside[0] else 'I'}-{one[label]}"
@@ -167,7 +149,7 @@ def _tagged(
 ) -> TagExample:
     if tags is None:
         return TagExample(name, tuple(words))
-    known = _index_labels(labels)
+    known = index_labels(labels)
     tags = [renamed.get(one, one) for one in tags] if renamed else tags
     wrong = [place for place, one in enumerate(tags) if one not in known]
     if wrong and UNKNOWN_LABEL not in known:
@@ -177,11 +159,6 @@ def _tagged(
         raise BadRow(f"no entry of tags is a tag: {describe(tags[0])}; are words and tags swapped?")
     unknown = known.get(UNKNOWN_LABEL, -1)
     return TagExample(name, tuple(words), tuple(known.get(one, unknown) for one in tags))
-
-
-@lru_cache(maxsize=4)
-def _index_labels(labels: Labels) -> Mapping[str, int]:
-    return {label: index for index, label in enumerate(labels)}
 
 
 def _read_list(row: Row, name: str) -> list[str]:
@@ -207,40 +184,41 @@ def span(
         start: column of the character of the context where that answer begins, from 0 on.
         numbered: puts the row's number before its id, where released ids are not unique.
         unanswerable: whether a question may have no answer (SQuAD 2.0).
-        stripped: whether contexts may have lost the space before them, but offsets were left as they were:
-            the hub's conversions did that. Then all offsets of a question are moved by the same few
-            characters, if that mends them.
+        stripped: whether contexts may have lost the space before them while offsets were left as they were (the hub's
+            conversions). Then all offsets of a question are moved by the same few characters, if that mends them.
     """
 
     def convert(row: Row, labels: Labels) -> SpanExample:
         asked, passage = row[question], row[context]
         single = answer in row.fields and "answers" not in row.fields
         spans = _read_answer(row, answer, start) if single else _read_answers(row)
-        if stripped and not all(map(partial(_is_at, passage), spans)):
-            spans = _move(passage, spans)
+        if stripped and not _are_at(passage, spans):
+            distances = sorted(range(-_MOST_SPACE, _MOST_SPACE), key=abs)
+            moved = ([(text, place + distance) for text, place in spans] for distance in distances)
+            spans = next(filter(partial(_are_at, passage), moved), spans)
         name = row.id("" if single and "id" not in row.fields else "id")
         for text, place in spans:
             if not passage.startswith(text, place):
-                raise BadRow(
-                    f"question {name!r}: the answer {describe(text)} is not at character {place} of the "
-                    f"context, but {describe(passage[place : place + len(text)])}"
-                )
-        impossible = unanswerable and (
-            row.flag("is_impossible") if "is_impossible" in row.fields else not spans
-        )
+                there = describe(passage[place : place + len(text)])
+                what = f"the answer {describe(text)} is not at character {place} of the context, but {there}"
+                raise BadRow(f"question {name!r}: {what}")
+        flagged = unanswerable and "is_impossible" in row.fields
+        impossible = row.flag("is_impossible") if flagged else unanswerable and not spans
         if impossible and spans:
             raise BadRow("is_impossible is true, and answers are given")
-        return SpanExample(
-            f"{row.number}-{name}" if numbered else name, asked, passage, tuple(spans), impossible
-        )
+        name = f"{row.number}-{name}" if numbered else name
+        return SpanExample(name, asked, passage, tuple(spans), impossible)
 
     return convert
 
 
+def _are_at(context: str, spans: Sequence[tuple[str, int]]) -> bool:
+    return all(start >= 0 and context.startswith(text, start) for text, start in spans)
+
+
 def _read_answer(row: Row, answer: str, start: str) -> list[tuple[str, int]]:
     """Returns the answer of a row that has one, or none where it is blank; its place may be digits."""
-    text = row.get(answer)
-    if text in (None, ""):
+    if row.get(answer) in (None, ""):
         return []
     place = row.id(start)
     if not place.isdecimal() or len(place) > _DIGITS:
@@ -266,19 +244,6 @@ def _read_answers(row: Row) -> list[tuple[str, int]]:
     return [(text, start) for text, start in zip(texts, starts) if text]
 
 
-def _is_at(context: str, answer: tuple[str, int]) -> bool:
-    text, start = answer
-    return start >= 0 and context.startswith(text, start)
-
-
-def _move(context: str, spans: list[tuple[str, int]]) -> list[tuple[str, int]]:
-    for distance in sorted(range(-_MOST_SPACE, _MOST_SPACE), key=abs):
-        moved = [(text, start + distance) for text, start in spans]
-        if all(map(partial(_is_at, context), moved)):
-            return moved
-    return spans
-
-
 def pair(first: str, second: str) -> Callable[[Row, Labels], EmbedExample]:
     """Returns a converter for rows of a text and its partner, by which a dual encoder is trained."""
 
@@ -286,8 +251,3 @@ def pair(first: str, second: str) -> Callable[[Row, Labels], EmbedExample]:
         return EmbedExample(str(row.number), row[first], row[second])
 
     return convert
-
-
-def share_of(text: str) -> float:
-    """Returns a number in [0, 1) that depends on a text alone, to carve a split the same way everywhere."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=6).digest()) / 2**48

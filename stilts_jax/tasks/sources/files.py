@@ -1,11 +1,10 @@
-"""Finds the files of a task under the data root, and reads their rows."""
+"""Finds the files of a task under the data root, and opens their rows."""
 
 import functools
 import glob
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from stilts_jax.tasks.sources.rows import Problems, Row
 from stilts_jax.tasks.spec import Source
 
 _SUFFIXES = (".jsonl", ".json", ".tsv", ".csv", ".txt", ".conllu")
-_MAGIC = re.compile(r"[*?]")
 _READERS: Mapping[str, Callable[..., Any]] = {
     ".jsonl": read_jsonl,
     ".csv": read_csv,
@@ -24,33 +22,24 @@ _READERS: Mapping[str, Callable[..., Any]] = {
     ".conllu": read_conllu,
 }
 _LANGUAGE = r"[a-z]{2,3}(?:[-_][A-Za-z]+)?"
+_WILDCARDS = {"**/": "(?:.*/)?", "*": "[^/]*", "?": "[^/]"}
+States = tuple[tuple[Path, int, int, int], ...]
 
 
-def add_language(pattern: str, language: str) -> str:
+def _add_language(pattern: str, language: str) -> str:
     """Returns the pattern of a file in another language: for ``train.jsonl``, ``train-de.jsonl``."""
-    for suffix in _SUFFIXES:
-        if pattern.endswith(suffix):
-            return f"{pattern.removesuffix(suffix)}-{language}{suffix}"
-    return f"{pattern}-{language}"
-
-
-def fill(pattern: str, language: str, codes: Mapping[str, str], base: str = "en") -> str:
-    """Returns a path pattern for one language; ``base`` is that of patterns that don't name theirs."""
-    if "{language}" in pattern:
-        return pattern.replace("{language}", codes.get(language, language))
-    return pattern if language == base else add_language(pattern, language)
+    suffix = next((one for one in _SUFFIXES if pattern.endswith(one)), "")
+    return f"{pattern.removesuffix(suffix)}-{language}{suffix}"
 
 
 def find_files(root: Path, pattern: str) -> tuple[Path, ...]:
     """Returns the files that a filled pattern names; a ``.gz`` is taken where the plain file is missing."""
-    if not _MAGIC.search(pattern):
-        path = root / pattern
-        zipped = path.with_name(path.name + ".gz")
-        return (path,) if _is_there(path) else (zipped,) if _is_there(zipped) else ()
+    if not re.search(r"[*?]", pattern):
+        return tuple(filter(_is_there, (root / pattern, root / f"{pattern}.gz")))[:1]
     whole = pattern if pattern.startswith("/") else f"{glob.escape(str(root))}/{pattern}"
     names = set(glob.glob(whole, recursive=True))
     names |= {name for name in glob.glob(f"{whole}.gz", recursive=True) if name[:-3] not in names}
-    return tuple(path for path in map(Path, sorted(names)) if _is_there(path))
+    return tuple(filter(_is_there, map(Path, sorted(names))))
 
 
 def _is_there(path: Path) -> bool:
@@ -58,28 +47,25 @@ def _is_there(path: Path) -> bool:
     return path.is_file() or (path.is_symlink() and not path.exists())
 
 
-def check_suffix(path: str) -> str:
-    """Returns the end of a file's name, if that says how it is read."""
-    suffix = Path(path.removesuffix(".gz")).suffix
-    if suffix not in _READERS:
-        raise ConfigError(
-            f"the name of a file does not say how it is read: {path!r}",
-            fix=f"end it in {', '.join(_READERS)}",
-        )
-    return suffix
-
-
-def reader_of(source: Source, path: Path) -> Callable[..., Any]:
+def reader_of(source: Source, path: str) -> Callable[..., Any]:
     """Returns what reads a file: what is declared, or what the end of its name says."""
-    return source.read or _READERS[check_suffix(path.name)]
+    suffix = Path(path.removesuffix(".gz")).suffix
+    if not source.read and suffix not in _READERS:
+        what = f"the name of a file does not say how it is read: {path!r}"
+        raise ConfigError(what, fix=f"end it in {', '.join(_READERS)}")
+    return source.read or _READERS[suffix]
 
 
 def list_paths(source: Source, split: str, language: str) -> dict[str, tuple[str, ...]]:
     """Returns the paths of a split in one language by role."""
     # A pool of all languages has no language in its name, nor has a file of several languages.
-    base = language if source.roles or source.by_language else source.language
+    own = language == source.language or source.roles or source.by_language
+    code = source.codes.get(language, language)
     return {
-        role: tuple(fill(path, language, source.codes, base) for path in paths)
+        role: tuple(
+            path.replace("{language}", code) if own or "{language}" in path else _add_language(path, language)
+            for path in paths
+        )
         for role, paths in source.role_paths(split).items()
     }
 
@@ -90,61 +76,52 @@ def find(source: Source, split: str, language: str, root: Path) -> dict[str, tup
         role: next(filter(None, (find_files(root, path) for path in paths)), ())
         for role, paths in list_paths(source, split, language).items()
     }
-    if not all(paths or role == "gold" for role, paths in found.items()):
-        return {}
-    return {role: paths for role, paths in found.items() if paths}
+    complete = all(paths or role == "gold" for role, paths in found.items())
+    return {role: paths for role, paths in found.items() if paths and complete}
 
 
 def find_languages(source: Source, split: str, root: Path) -> set[str]:
     """Returns the languages that a split has files in."""
     roles = source.role_paths(split)
     if "" in roles:
-        return set[str]().union(*(_languages(root, one, source.codes, source.language) for one in roles[""]))
+        return set[str]().union(*(_languages(source, path, root) for path in roles[""]))
     needed = [path for role, paths in roles.items() for path in paths if role != "gold"]
-    named = [_languages(root, path, source.codes) for path in needed if "{language}" in path]
+    named = [_languages(source, path, root) for path in needed if "{language}" in path]
     return {one for one in set.intersection(*named) if find(source, split, one, root)}
 
 
-def read_rows(
-    source: Source, split: str, language: str, root: Path, problems: Problems
-) -> Iterator[tuple[Path, Row]]:
-    """Yields the rows of a split in a language with the file that they are in."""
-    before = 0
+def open_rows(
+    source: Source, split: str, language: str, paths: Sequence[Path], problems: Problems
+) -> Iterator[tuple[Path, Iterable[Row]]]:
+    """Yields files, each with its rows."""
     code = source.codes.get(language, language)
-    for path in find(source, split, language, root).get("", ()):
-        last = -1
-        for row in reader_of(source, path)(path, code, problems):
-            last = row.number
-            yield path, replace(row, number=before + last) if before else row
-        before += last + 1
+    return ((path, reader_of(source, path.name)(path, code, problems)) for path in paths)
 
 
-def _languages(root: Path, pattern: str, codes: Mapping[str, str], base: str = "en") -> set[str]:
+def _languages(source: Source, pattern: str, root: Path) -> set[str]:
     """Returns the languages that a pattern has files for."""
     if "{language}" not in pattern:
-        found = {base} if find_files(root, pattern) else set()
-        suffixed = add_language(pattern, "{language}")
-        return found | (_languages(root, suffixed, codes) if "*" not in pattern else set())
-    theirs = {code: language for language, code in codes.items()}
+        found = {source.language} if find_files(root, pattern) else set()
+        return found | (
+            _languages(source, _add_language(pattern, "{language}"), root) if "*" not in pattern else set()
+        )
+    theirs = {code: language for language, code in source.codes.items()}
     language_group = f"(?P<language>{'|'.join((_LANGUAGE, *map(re.escape, theirs)))})"
-    parts = re.split(r"(\{language\}|\*\*/|\*|\?)", pattern)
-    expression, wildcards = "", {"**/": "(?:.*/)?", "*": "[^/]*", "?": "[^/]"}
-    for part in parts:
+    expression = ""
+    for part in re.split(r"(\{language\}|\*\*/|\*|\?)", pattern):
         if part == "{language}":
             expression += "(?P=language)" if "(?P<" in expression else language_group
         else:
-            expression += wildcards.get(part) or re.escape(part)
+            expression += _WILDCARDS.get(part) or re.escape(part)
     found = set()
     for path in find_files(root, pattern.replace("{language}", "*")):
         name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
-        match = re.fullmatch(expression, name.removesuffix(".gz"))
-        if match:
-            code = match["language"]
-            found.add(theirs.get(code, code))
+        if match := re.fullmatch(expression, name.removesuffix(".gz")):
+            found.add(theirs.get(match["language"], match["language"]))
     return found
 
 
-def state_of(paths: Iterable[Path]) -> tuple[tuple[Path, int, int], ...]:
+def state_of(paths: Iterable[Path]) -> States:
     """Returns files with size and time of change: the key under which what they hold may be kept."""
     found = []
     for path in paths:
@@ -152,25 +129,23 @@ def state_of(paths: Iterable[Path]) -> tuple[tuple[Path, int, int], ...]:
             state = path.stat()
         except OSError as error:
             raise _unreadable(path, error) from error
-        found.append((path, state.st_size, state.st_mtime_ns))
+        found.append((path, state.st_size, state.st_mtime_ns, state.st_ino))
     return tuple(found)
 
 
 def _unreadable(path: Path, error: OSError) -> DataError:
-    return DataError(
-        f"the file can't be read: {error.strerror}", where=str(path), fix="fetch or copy it again"
-    )
+    what = f"the file can't be read: {error.strerror}"
+    return DataError(what, where=str(path), fix="fetch or copy it again")
 
 
 def hash_files(paths: Iterable[Path]) -> str:
     """Returns a hash of the bytes of files, in their order."""
     digest = hashlib.blake2b(digest_size=16)
-    for path in paths:
+    for state in state_of(paths):
         try:
-            state = path.stat()
-            digest.update(_hash_file(path, state.st_size, state.st_mtime_ns, state.st_ino))
+            digest.update(_hash_file(*state))
         except OSError as error:
-            raise _unreadable(path, error) from error
+            raise _unreadable(state[0], error) from error
     return digest.hexdigest()
 
 

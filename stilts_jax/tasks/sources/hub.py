@@ -8,9 +8,10 @@ can be read too. Only the files of the wanted split are fetched; reading never a
 
 import fnmatch
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from stilts_jax.errors import DataError, explain
 from stilts_jax.tasks.sources.files import find_files
@@ -18,7 +19,7 @@ from stilts_jax.tasks.sources.rows import Problems, Row
 from stilts_jax.tasks.spec import Source
 
 _BATCH = 1000
-_CONVERTED = "refs/convert/parquet"  # the branch for parquet files of repositories that hold other files
+_BRANCHES = ("main", "refs/convert/parquet")  # the second holds parquet files of repositories of other files
 
 
 class SourceFailure(DataError):
@@ -28,9 +29,7 @@ class SourceFailure(DataError):
 def name_classes(classes: Mapping[str, Sequence[str]], fields: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a row with class names in the place of class numbers; None stands for a class that is not known.
 
-    Args:
-        classes: the class names of those columns that hold a class, or a list of classes.
-        fields: the row.
+    ``classes`` has the names of those columns that hold a class, or a list of classes.
     """
 
     def name(names: Sequence[str], value: Any) -> Any:
@@ -38,21 +37,15 @@ def name_classes(classes: Mapping[str, Sequence[str]], fields: Mapping[str, Any]
             return [name(names, item) for item in value]
         return None if value is None or value < 0 else names[value]
 
-    return {
-        column: name(classes[column], value) if column in classes else value
-        for column, value in fields.items()
-    }
+    named = {column: name(names, fields[column]) for column, names in classes.items() if column in fields}
+    return {**fields, **named}
 
 
 def _patterns(config: str, split: str) -> list[str]:
     """Returns where a split is in a repository; the first pattern that finds anything holds."""
-    patterns = [
-        f"{config}/{split}-*.parquet",
-        f"{config}/{split}.parquet",
-        f"{config}/{split}/*.parquet",
-        f"{config}/*-{split}.parquet",
-    ]
-    return patterns + ([f"data/{split}-*.parquet", f"{split}-*.parquet"] if config == "default" else [])
+    places = f"{config}/{split}-* {config}/{split} {config}/{split}/* {config}/*-{split}"
+    places += f" data/{split}-* {split}-*" if config == "default" else ""
+    return [f"{place}.parquet" for place in places.split()]
 
 
 def _unfinished(folder: Path, config: str, split: str) -> Path:
@@ -71,52 +64,38 @@ def find(source: Source, split: str, language: str, root: Path) -> dict[str, tup
     return {"": paths} if paths else {}
 
 
-def read_rows(
-    source: Source, split: str, language: str, root: Path, problems: Problems
-) -> Iterator[tuple[Path, Row]]:
-    """Yields the rows of a split with the file that they are in; class labels are names.
-
-    ``Row.line`` counts the rows of the file, from 1.
-    """
-    number = 0
-    for path in find(source, split, language, root).get("", ()):
-        classes, batches = _open(path)
-        for line, fields in enumerate((fields for batch in batches for fields in batch), start=1):
-            yield path, Row(line, number, name_classes(classes, fields), strict=True)
-            number += 1
+def open_rows(
+    source: Source, split: str, language: str, paths: Sequence[Path], problems: Problems
+) -> Iterator[tuple[Path, Iterable[Row]]]:
+    """Yields files, each with its rows, of which ``Row.line`` is the number from 1; class labels are names."""
+    return ((path, _read_file(path)) for path in paths)
 
 
-def _open(path: Path) -> tuple[Mapping[str, Sequence[str]], Iterator[list[dict[str, Any]]]]:
-    """Returns the class names of a file's columns, and its rows in batches."""
+def _read_file(path: Path) -> Iterator[Row]:
     try:
         import datasets
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise DataError(
-            "reading data of the hub needs the datasets library",
-            where=str(error),
-            fix="pip install 'stilts-jax[hub]'",
-        ) from error
+        what, fix = "reading data of the hub needs the datasets library", "pip install 'stilts-jax[hub]'"
+        raise DataError(what, where=str(error), fix=fix) from error
     try:
         if path.suffix == ".parquet":
             file = pyarrow.parquet.ParquetFile(path)
             schema, batches = file.schema_arrow, file.iter_batches(_BATCH)
         else:
-            reader = pyarrow.ipc.open_stream(path)
-            schema, batches = reader.schema, reader
+            batches = pyarrow.ipc.open_stream(path)
+            schema = batches.schema
     except (OSError, pyarrow.ArrowException) as error:
-        raise DataError(
-            f"the file can't be read: {error}",
-            where=str(path),
-            fix="remove it and fetch it again: stilts prepare",
-        ) from error
-    classes = {}
-    for name, feature in datasets.Features.from_arrow_schema(schema).items():
-        feature = getattr(feature, "feature", feature)  # what a list is a list of
-        if isinstance(feature, datasets.ClassLabel) and feature.names:
-            classes[name] = feature.names
-    return classes, (batch.to_pylist() for batch in batches)
+        fix = "remove it and fetch it again: stilts prepare"
+        raise DataError(f"the file can't be read: {error}", where=str(path), fix=fix) from error
+    features = datasets.Features.from_arrow_schema(schema)
+    kinds = {name: getattr(one, "feature", one) for name, one in features.items()}  # what a list is a list of
+    labels = {name: kind for name, kind in kinds.items() if isinstance(kind, datasets.ClassLabel)}
+    classes = {name: kind.names for name, kind in labels.items() if kind.names}
+    rows = (fields for batch in batches for fields in batch.to_pylist())
+    for number, fields in enumerate(rows):
+        yield Row(number + 1, number, name_classes(classes, fields), strict=True)
 
 
 def fetch(source: Source, split: str, language: str, root: Path) -> None:
@@ -144,32 +123,31 @@ def fetch(source: Source, split: str, language: str, root: Path) -> None:
         raise _describe(error, source.name) from error
     absent = [file for file in files if not (folder / file).is_file()]
     if absent:  # the client only warns where a folder is there and the hub does not answer
-        raise SourceFailure(
+        what, fix = (
             f"{source.name}: {absent[0]} was not fetched",
-            where=_address(source.name),
-            fix="check the connection, and type the command again",
+            "check the connection, and type the command again",
         )
+        raise SourceFailure(what, where=_address(source.name), fix=fix)
     unfinished.unlink()
 
 
-def _find_remote(repository: str, config: str, split: str) -> tuple[str, tuple[str, ...]]:
+def _find_remote(repository: str, config: str, split: str) -> tuple[str, list[str]]:
     """Returns the commit and the names of a split's files on the hub, of its main or its converted branch."""
-    import huggingface_hub.errors
+    from huggingface_hub.errors import RevisionNotFoundError
 
     seen: list[str] = []
-    for branch in ("main", _CONVERTED):
+    for branch in _BRANCHES:
         try:
             commit, listing = _list_remote(repository, branch)
-        except huggingface_hub.errors.RevisionNotFoundError:
+        except RevisionNotFoundError:
             continue
         for pattern in _patterns(config, split):
+            found = fnmatch.filter(listing, pattern)
             files = [
-                name
-                for name in fnmatch.filter(listing, pattern)
-                if name.count("/") == pattern.count("/")  # a * does not stand for a folder
-            ]
+                name for name in found if name.count("/") == pattern.count("/")
+            ]  # * stands for no folder
             if files:
-                return commit, tuple(sorted(files))
+                return commit, sorted(files)
         seen += [name for name in listing if name.endswith(".parquet")]
     folders = sorted({name.rpartition("/")[0] for name in seen})
     raise DataError(
@@ -182,8 +160,6 @@ def _find_remote(repository: str, config: str, split: str) -> tuple[str, tuple[s
 @functools.lru_cache(maxsize=64)  # an anonymous user may send few requests
 def _list_remote(repository: str, branch: str) -> tuple[str, tuple[str, ...]]:
     """Returns the newest commit of a branch, and the names of its files."""
-    from urllib.parse import quote
-
     from huggingface_hub import constants
     from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, http_backoff
 

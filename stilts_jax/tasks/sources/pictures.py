@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from stilts_jax.errors import DataError
-from stilts_jax.tasks.sources.documents import BadRow, read_object
+from stilts_jax.tasks.sources.rows import BadRow, read_object
 from stilts_jax.tasks.spec import Task
 
 MAX_BYTES = 2**28  # of one file; a zip may hold far more than it seems
@@ -27,41 +27,29 @@ _SUFFIXES = (".png", ".jpg", ".jpeg")
 
 @dataclass(frozen=True)
 class PictureFolder:
-    """The pictures of one folder.
+    """The pictures of one folder."""
 
-    Attributes:
-        path: the folder, the zip, or the folder of features.
-        names: of each picture its size in bytes, or its place in the array of features.
-        entries: names in the zip.
-    """
-
-    path: Path
-    names: Mapping[str, int]
-    entries: Mapping[str, str]
+    path: Path  # the folder, the zip, or the folder of features
+    names: Mapping[str, int]  # of each picture its size in bytes, or its place in the array of features
+    entries: Mapping[str, str]  # names in the zip
 
     def read(self, name: str) -> bytes:
         """Returns the bytes of a picture's file."""
+        reason = f"it has {self.names[name]} bytes, and {MAX_BYTES} are allowed"
         try:
-            if self.names[name] > MAX_BYTES:
-                raise _unusable(
-                    f"it has {self.names[name]} bytes, and {MAX_BYTES} are allowed", self.path, name
-                )
-            if not self.entries:
-                return (self.path / name).read_bytes()
-            return _open_zip(self.path, self.path.stat().st_mtime_ns).read(self.entries[name])
+            if self.names[name] <= MAX_BYTES:
+                if not self.entries:
+                    return (self.path / name).read_bytes()
+                return _open_zip(self.path, self.path.stat().st_mtime_ns).read(self.entries[name])
         except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-            raise _unusable(f"it can't be read: {error}", self.path, name) from error
+            reason = f"it can't be read: {error}"
+        where, fix = str(self.path / name), "fetch or copy it again"
+        raise DataError(f"The picture can't be used: {reason}.", where=where, fix=fix)
 
     def describe(self, name: str) -> str:
         """Returns what tells one state of a picture from another: its name and size, or its place in the features."""
-        is_file = not self.entries and self.path.joinpath(name).is_file()
-        return f"{name}:{self.path.joinpath(name).stat().st_size if is_file else self.names[name]}"
-
-
-def _unusable(reason: str, path: Path, name: str) -> DataError:
-    return DataError(
-        f"The picture can't be used: {reason}.", where=str(path / name), fix="fetch or copy it again"
-    )
+        file = self.path / name
+        return f"{name}:{file.stat().st_size if not self.entries and file.is_file() else self.names[name]}"
 
 
 def open_pictures(root: Path, folder: str, encoder: str = "") -> PictureFolder:
@@ -71,19 +59,17 @@ def open_pictures(root: Path, folder: str, encoder: str = "") -> PictureFolder:
         DataError: there are none.
     """
     path = root / (f"{folder}.{encoder}" if encoder else folder)
-    if not encoder and not path.is_dir() and path.with_name(f"{path.name}.zip").is_file():
-        path = path.with_name(f"{path.name}.zip")
+    zipped = path.with_name(f"{path.name}.zip")
+    if not encoder and not path.is_dir() and zipped.is_file():
+        path = zipped
     try:
         return _open(path, bool(encoder), path.stat().st_mtime_ns)
     except (OSError, zipfile.BadZipFile) as error:
-        wanted = (
-            f"features of pictures ({ARRAY}, {NAMES})" if encoder else "pictures in this folder or its .zip"
-        )
-        raise DataError(
-            f"There are no {wanted}: {getattr(error, 'strerror', None) or error}.",
-            where=str(path),
-            fix="write them with `stilts features`" if encoder else "copy the pictures of the release there",
-        ) from error
+        wanted, fix = "pictures in this folder or its .zip", "copy the pictures of the release there"
+        if encoder:
+            wanted, fix = f"features of pictures ({ARRAY}, {NAMES})", "write them with `stilts features`"
+        what = f"There are no {wanted}: {getattr(error, 'strerror', None) or error}."
+        raise DataError(what, where=str(path), fix=fix) from error
 
 
 @functools.lru_cache(maxsize=16)
@@ -91,9 +77,8 @@ def _open(path: Path, is_features: bool, modified: int) -> PictureFolder:
     if is_features:
         names = read_object(path / NAMES).get("names")
         if not isinstance(names, list) or len(set(map(str, names))) < len(names):
-            raise DataError(
-                "names is no list of different names.", where=str(path / NAMES), fix="write it anew"
-            )
+            what = "names is no list of different names."
+            raise DataError(what, where=str(path / NAMES), fix="write it anew")
         return PictureFolder(path, {str(name): place for place, name in enumerate(names)}, {})
     if path.is_dir():
         files = [one for one in path.iterdir() if one.suffix.lower() in _SUFFIXES]
@@ -130,14 +115,12 @@ def check_picture(root: Path, picture: str, encoder: str = "") -> None:
 
 def hash_pictures(root: Path, pictures: list[str], encoder: str = "") -> str:
     """Returns a hash of names and sizes of pictures; of features, of the whole file of each folder."""
-    folders = {
-        folder: open_pictures(root, folder, encoder) for folder in {split_name(one)[0] for one in pictures}
-    }
-    state = [folders[folder].describe(name) for folder, name in map(split_name, pictures)]
-    if encoder:
-        for _, one in sorted(folders.items()):
-            with (one.path / ARRAY).open("rb") as file:
-                state.append(hashlib.file_digest(file, "sha256").hexdigest())
+    places = [split_name(one) for one in pictures]
+    folders = {folder: open_pictures(root, folder, encoder) for folder in sorted({one for one, _ in places})}
+    state = [folders[folder].describe(name) for folder, name in places]
+    for one in folders.values() if encoder else ():
+        with (one.path / ARRAY).open("rb") as file:
+            state.append(hashlib.file_digest(file, "sha256").hexdigest())
     return hashlib.sha256(json.dumps(state).encode()).hexdigest()[:32]
 
 
@@ -149,11 +132,9 @@ def check_shown(task: Task, example: Any, root: Path, encoder: str) -> None:
 
 
 def hash_shown(name: str, task: Task, read: Callable[[], Sequence[Any]], root: Path, encoder: str) -> str:
-    """Returns a hash of the pictures of a split, which is kept while a process runs: its rows are read for it.
+    """Returns a hash of the pictures of a split, which is kept while a process runs: ``read`` reads its rows for it.
 
-    Args:
-        name: a hash of what the rows are read from.
-        read: reads them.
+    ``name`` is a hash of what these are read from.
     """
     if task.pictures == "blind":
         return "blind"

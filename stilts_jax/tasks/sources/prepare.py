@@ -1,50 +1,205 @@
-"""Makes data ready: the only part of the package that downloads.
+"""What tasks there are, where their data was found and what is missing; and how it is fetched and checked.
 
-The same command after an interruption fetches only what is not complete. At the end come the counts beside those
-of the released data, and where training text is also evaluation text.
+This is the only part of the package that downloads. The same command after an interruption fetches only what is not
+complete. At the end come the counts beside those of the released data, and where training text is also evaluation text.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import fields as fields_of
+from typing import Any
 
-from stilts_jax.errors import ConfigError, DataError, nearest
+from stilts_jax.errors import ConfigError, DataError, StiltsError, nearest
 from stilts_jax.progress import SILENT, Progress
+from stilts_jax.tasks.sources import read
 from stilts_jax.tasks.sources.hub import SourceFailure
-from stilts_jax.tasks.sources.inventory import expected_count, format_table, list_splits, wanted_languages
-from stilts_jax.tasks.sources.read import (
-    DataSource,
-    available_languages,
-    list_patterns,
-    module_of,
-    read_counted,
-    read_retrieval,
-    sources_of,
-)
-from stilts_jax.tasks.spec import Example, Task
+from stilts_jax.tasks.sources.read import DataSource
+from stilts_jax.tasks.spec import UNKNOWN_LABEL, Example, Task
 
+_ORDER = ("train", "dev", "dev_mismatched", "test")
+_MOST_SHOWN = 15  # languages of one split that the table lists as missing; `stilts tasks TASK` lists them all
+_MAIN = ("text", "words", "prompt", "question")  # the field of an example whose pieces are shown
 _SHORTEST = 20  # characters; shorter texts are the same by chance
 _Texts = dict[tuple[str, str], set[bytes]]  # hashes by task and split
 
 
+# -- what a task needs and has
+
+
+def list_splits(task: Task, source: DataSource) -> tuple[str, ...]:
+    """Returns the splits that a task can have in its kind of source, and in another where that lacks them."""
+    splits = {split for one in task.sources for split in one.splits}
+    known = {
+        split for split in splits if any(one.kind == source.kind_of(task, split) for one in task.sources)
+    }
+    return (*(split for split in _ORDER if split in known), *sorted(known.difference(_ORDER)))
+
+
+def wanted_languages(task: Task, split: str) -> tuple[str, ...]:
+    """Returns the languages that a split is needed in; none if the task does without it."""
+    if split == "train":  # in one language; a task that is trained on others needs none of its own
+        return () if task.train_on or not task.languages else (task.source_language,)
+    # What was only translated for training is selected on English.
+    if "@" in task.name or split not in (task.selection, task.reported):
+        return ()
+    return task.split_languages.get(split, task.languages)
+
+
+def expected_count(task: Task, split: str, language: str) -> int | None:
+    """Returns how many examples the released data has; None where that isn't known."""
+    count = task.counts.get(split)
+    return count.get(language) if isinstance(count, Mapping) else count
+
+
+def _look(task: Task, split: str, source: DataSource) -> tuple[tuple[str, ...], list[str]]:
+    """Returns the languages that a split is there in, and those that are needed and missing."""
+    there = read.available_languages(task, split, source, beyond=True)
+    return there, [language for language in wanted_languages(task, split) if language not in there]
+
+
+def _list_paths(task: Task, split: str, language: str, source: DataSource) -> list[str]:
+    root = source.root
+    paths = read.find_paths(task, split, language, source)
+    return [str(path.relative_to(root) if path.is_relative_to(root) else path) for path in paths]
+
+
+def _read(task: Task, split: str, language: str, source: DataSource) -> tuple[Sequence[Example], int, int]:
+    """Returns examples (or queries), how many there are of what is counted, and how many rows were skipped."""
+    if read.has_pools(task, split, source):
+        pools = read.read_retrieval(task, split, language, source)
+        # Only a mining task's count is of pairs: its pools hold much besides.
+        counted = pools.gold if task.retrieval == "mining" and pools.gold else pools.queries
+        return pools.queries, len(counted), 0
+    reading = read.read_counted(task, split, language, source)
+    return reading.examples, len(reading.examples), len(reading.skipped)
+
+
+# -- stilts tasks
+
+
+def format_inventory(tasks: Iterable[Task], source: DataSource) -> str:
+    """Returns a table with a row for each task, without reading data."""
+    header = ("task", "kind", "group", "languages", "metric", "released", "found", "missing")
+    return format_table(header, [_describe(task, source) for task in tasks])
+
+
+def _describe(task: Task, source: DataSource) -> tuple[str, ...]:
+    found, missing, sizes = [], [], []
+    for split in list_splits(task, source):
+        there, absent = _look(task, split, source)
+        if there:
+            try:
+                path = _list_paths(task, split, there[0], source)[0]
+            except StiltsError as error:
+                missing.append(f"{split} ({error.what})")
+                continue
+            found.append(f"{split} {path}" + f" ({len(there)} languages)" * (len(there) > 1))
+        if absent and not there:
+            missing.append(split)
+        elif absent and split != "train":
+            many = len(absent) > _MOST_SHOWN
+            missing.append(f"{split} {f'{len(absent)} languages' if many else ' '.join(absent)}")
+    for split, count in task.counts.items():
+        numbers = list(count.values()) if isinstance(count, Mapping) else [count]
+        low, high = min(numbers), max(numbers)
+        sizes.append(f"{split} {high:,}" if low == high else f"{split} {low:,}-{high:,}")
+    languages = len(task.languages or read.available_languages(task, "train", source))
+    lists = (", ".join(sizes), "; ".join(found) or "-", "; ".join(missing) or "-")
+    return (task.name, task.kind, task.group, str(languages), task.metric, *lists)
+
+
+def format_paths(task: Task, source: DataSource) -> str:
+    """Returns every path of a task that was found, by split and language, and what was looked for in vain."""
+    lines = [f"{task.name}, below {source.root}:"]
+    for split in list_splits(task, source):
+        there, absent = _look(task, split, source)
+        for language in there:
+            try:
+                paths = _list_paths(task, split, language, source)
+            except StiltsError as error:
+                paths = [str(error).replace("\n", ";")]
+            lines.append(f"  {split} {language}: {', '.join(paths)}")
+        if absent or not there:
+            codes = f" ({' '.join(absent)})" if absent else ""
+            patterns = ", ".join(read.list_patterns(task, split, source))
+            lines.append(f"  {split} not found{codes}: looked for {patterns}")
+    offers = dict.fromkeys(f"{one.kind}: {one.name}" for one in task.sources if one.kind != "files")
+    if offers:
+        lines.append(f"  `stilts prepare {task.name} --source=...` fetches it from {', '.join(offers)}")
+    if task.train_on:
+        lines.append(f"  trained on {', then '.join(task.train_on)}")
+    return "\n".join(lines)
+
+
+def format_examples(
+    task: Task, source: DataSource, cut: Callable[[str], Sequence[str]] | None = None, count: int = 3
+) -> str:
+    """Returns the first examples as the model will read them, of the smallest split that is there.
+
+    If ``cut`` is given, which cuts a text into the pieces of an encoder's vocabulary, these are shown too.
+    """
+    task = read.with_labels(task, source)
+    for split in filter(None, (task.reported, task.selection, "train")):
+        languages = read.available_languages(task, split, source, beyond=True)
+        if not languages:
+            continue
+        language = task.source_language if task.source_language in languages else languages[0]
+        examples, *_ = _read(task, split, language, source)
+        lines = [f"{task.name} {split} {language}, {min(count, len(examples))} of {len(examples)} examples:"]
+        for example in examples[:count]:
+            shown = {
+                one.name: _show(task, getattr(example, one.name), one.name) for one in fields_of(example)
+            }
+            lines += [f"  {name}: {text}" for name, text in shown.items() if text]
+            if cut:
+                lines.append(
+                    f"  pieces: {' '.join(cut(next(shown[name] for name in _MAIN if shown.get(name))))}"
+                )
+            lines.append("")
+        return "\n".join(lines[:-1])
+    return f"{task.name}: no split is there"
+
+
+def _show(task: Task, value: Any, name: str) -> str:
+    """Returns a field of an example as text; labels and tags are names, answers are texts."""
+    if value is None or value is False:
+        return ""
+    if name == "label":
+        return task.labels[value] if task.labels else str(value)
+    if name == "tags":
+        return " ".join((*task.labels, UNKNOWN_LABEL)[tag] for tag in value)
+    if name == "words":
+        return " ".join(value)
+    if name == "answers":
+        return " | ".join(f"{text} (at {start})" for text, start in value)
+    return " | ".join(value) if isinstance(value, tuple) else str(value)
+
+
+def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Returns aligned columns; columns of numbers stand on the right."""
+    columns = []
+    for name, *cells in zip(header, *rows):
+        width = max(map(len, (name, *cells)))
+        numeric = all(cell.replace(",", "").isdecimal() or cell in ("", "-") for cell in cells)
+        columns.append([cell.rjust(width) if numeric else cell.ljust(width) for cell in (name, *cells)])
+    return "\n".join("  ".join(line).rstrip() for line in zip(*columns))
+
+
+# -- stilts prepare
+
+
 @dataclass(frozen=True)
 class PreparedSplit:
-    """What was found of one split in one language.
-
-    Attributes:
-        found: examples (queries of a retrieval set); None if the split is missing.
-        expected: examples of the released data; None where that isn't known.
-        skipped: rows that couldn't be used.
-        note: what is wrong, or empty.
-    """
+    """What was found of one split in one language."""
 
     task: str
     split: str
     language: str
-    found: int | None
-    expected: int | None
-    skipped: int
-    note: str
+    found: int | None  # examples (queries of a retrieval set); None if the split is missing
+    expected: int | None  # examples of the released data; None where that isn't known
+    skipped: int  # rows that couldn't be used
+    note: str  # what is wrong, or empty
 
 
 @dataclass(frozen=True)
@@ -70,27 +225,19 @@ def prepare(
 ) -> Preparation:
     """Fetches what is missing (if ``download``), reads everything once, and says what is there.
 
-    Args:
-        tasks: the tasks.
-        source: where they are read from; only hub and TFDS data can be fetched.
-        languages: only these, and the language that each task is trained in; all if empty.
-        download: whether to fetch what is missing.
-        progress: shows what is being done.
+    Only hub and TFDS data can be fetched. ``languages``: only these, and the one that each task is trained in.
     """
     known = {language for task in tasks for language in (*task.languages, task.source_language)}
     for language in languages:
         if language not in known:
-            raise ConfigError(
-                f"no task here has the language {language!r}",
-                where="--languages",
-                fix=f"codes are joined by +; {nearest(language, known)}",
-            )
+            fix = f"codes are joined by +; {nearest(language, known)}"
+            raise ConfigError(f"no task here has the language {language!r}", where="--languages", fix=fix)
     wanted = [
         (task, split, language)
         for task in tasks
         for split in list_splits(task, source)
         for language in dict.fromkeys(
-            (*wanted_languages(task, split), *available_languages(task, split, source))
+            (*wanted_languages(task, split), *read.available_languages(task, split, source))
         )
         if not languages or language in (task.source_language, *languages)
     ]
@@ -99,8 +246,18 @@ def prepare(
     failures: dict[str, str] = {}
     with progress.track("prepare", len(wanted), "splits") as bar:
         for task, split, language in wanted:
-            problem = _fetch(task, split, language, source, failures, progress) if download else ""
-            splits.append(_read(task, split, language, source, problem, texts))
+            note = _fetch(task, split, language, source, failures, progress) if download else ""
+            expected, found, skipped = expected_count(task, split, language), None, 0
+            try:
+                if language in read.available_languages(task, split, source, beyond=True):
+                    examples, found, skipped = _read(task, split, language, source)
+                    texts.setdefault((task.name, split), set()).update(_hash_texts(examples))
+                    note = "another count" if expected not in (None, found) else ""
+                elif not note:
+                    note = f"missing; looked for {', '.join(read.list_patterns(task, split, source))}"
+            except DataError as error:
+                note = str(error).replace("\n", " ")
+            splits.append(PreparedSplit(task.name, split, language, found, expected, skipped, note))
             bar.advance(task=task.name)
     return Preparation(tuple(splits), tuple(_find_overlaps(texts)))
 
@@ -110,16 +267,13 @@ def _fetch(
 ) -> str:
     """Fetches each part of a split from the first data set that has it.
 
-    Args:
-        failures: what went wrong with data sets that can't be had at all; they are not tried again.
-
-    Returns:
-        What went wrong with the data sets that were tried, if a part can't be had.
+    ``failures`` holds what went wrong with data sets that can't be had at all; they are not tried again. Returns what
+    went wrong with the data sets that were tried, if a part can't be had.
     """
     problems: list[str] = []
-    for part in sources_of(task, split, source).values():
+    for part in read.sources_of(task, split, source).values():
         data_sets = [one for one in part if one.kind != "files" and one.has(language)]
-        if any(module_of(one.kind).find(one, split, language, source.root) for one in data_sets):
+        if any(read.module_of(one.kind).find(one, split, language, source.root) for one in data_sets):
             continue
         tried: list[str] = []
         for one in data_sets:
@@ -128,7 +282,7 @@ def _fetch(
                 continue
             progress.say(f"{task.name}: fetching {split} in {language} from {one.name}")
             try:
-                module_of(one.kind).fetch(one, split, language, source.root)
+                read.module_of(one.kind).fetch(one, split, language, source.root)
                 tried = []
                 break
             except DataError as error:
@@ -138,32 +292,6 @@ def _fetch(
                     failures[one.name] = error.what
         problems += tried
     return "; ".join(problems)
-
-
-def _read(
-    task: Task, split: str, language: str, source: DataSource, problem: str, texts: _Texts
-) -> PreparedSplit:
-    expected = expected_count(task, split, language)
-    found, skipped, note = None, 0, ""
-    try:
-        if language not in available_languages(task, split, source, beyond=True):
-            note = problem or f"missing; looked for {', '.join(list_patterns(task, split, source))}"
-        else:
-            examples: Sequence[Example]
-            if any(one.build for part in sources_of(task, split, source).values() for one in part):
-                pool = read_retrieval(task, split, language, source)
-                examples = pool.queries
-                # Only a mining task's count is of pairs: its pools hold much besides.
-                found = len(pool.gold) if task.retrieval == "mining" and pool.gold else len(examples)
-            else:
-                reading = read_counted(task, split, language, source)
-                examples, skipped = reading.examples, len(reading.skipped)
-                found = len(examples)
-            texts.setdefault((task.name, split), set()).update(_hash_texts(examples))
-            note = "another count" if expected not in (None, found) else ""
-    except DataError as error:
-        note = str(error).replace("\n", " ")
-    return PreparedSplit(task.name, split, language, found, expected, skipped, note)
 
 
 def _hash_texts(examples: Iterable[Example]) -> Iterator[bytes]:
@@ -200,13 +328,8 @@ def format_preparation(preparation: Preparation) -> str:
     header = ("task", "split", "language", "found", "expected", "skipped", "")
     parts = [format_table(header, rows)] if rows else []
     lines = [f"{task} {split} ({' '.join(codes)}): {note}" for (task, split, note), codes in missing.items()]
-    for title, listed in (
-        ("Missing", lines),
-        (
-            "Evaluation text that is also training text (do not report one after the other)",
-            preparation.overlaps,
-        ),
-    ):
+    overlap = "Evaluation text that is also training text (do not report one after the other)"
+    for title, listed in (("Missing", lines), (overlap, preparation.overlaps)):
         if listed:
             parts.append("\n  ".join((f"{title}:", *listed)))
     return "\n\n".join(parts)

@@ -1,31 +1,74 @@
-"""Questions about pictures, captions of pictures and pairs of pictures, in the formats that they are released in."""
+"""Questions about pictures, captions of pictures and pairs of pictures, in the formats that they are released in.
 
+Their answers are spelled alike, and scored against those of ten people, as by the official script of VQA v2.
+"""
+
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from stilts_jax.tasks.sources.answers import normalise_answer
-from stilts_jax.tasks.sources.documents import BadRow, read_json, read_object
-from stilts_jax.tasks.sources.rows import Problems, Row, describe
-from stilts_jax.tasks.spec import UNKNOWN_LABEL, ClassifyExample
+from stilts_jax.tasks.sources.converters import Labels, index_labels
+from stilts_jax.tasks.sources.rows import BadRow, Problems, Row, describe, read_json, read_object
+from stilts_jax.tasks.spec import UNKNOWN_LABEL, ClassifyExample, names, pairs
 
-_normalise = lru_cache(maxsize=2**16)(normalise_answer)
-Labels = tuple[str, ...]
+_PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
+_COMMA_IN_NUMBER = re.compile(r"\d,\d")
+_PERIOD = re.compile(r"\.(?!\d)")
+_MOST_PERIODS = 32  # the official script hands re.UNICODE, which is 32, to `sub` as a count
+_DIGITS = pairs("none:0 zero:0 one:1 two:2 three:3 four:4 five:5 six:6 seven:7 eight:8 nine:9 ten:10")
+_ARTICLES = ("a", "an", "the")
+# The contractions of the official script. What lacks one of the apostrophes gets it.
+_CONTRACTED = names("""
+ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't he'd he'd've he's
+how'd how'll how's isn't it'd it'd've it'll ma'am mightn't mightn't've might've mustn't must've needn't not've o'clock
+oughtn't 'ow's'at shan't she'd've should've shouldn't shouldn't've somebody'd've somebody'll somebody's someone'd
+someone'd've someone'll someone's something'd something'd've something'll that's there'd there'd've there're there's
+they'd they'd've they'll they're they've 'twas wasn't we'd've we've weren't what'll what're what's what've when's
+where'd where's where've who'd who'd've who'll who's who've why'll why're why's won't would've wouldn't wouldn't've
+y'all y'all'll y'all'd've you'd you'd've you'll you're you've
+""")
+_MENDED = {
+    word[:place] + word[place + 1 :]: word
+    for word in _CONTRACTED
+    for place, letter in enumerate(word)
+    if letter == "'"
+} | {"somebody'd": "somebodyd"}  # so it stands there
 
 
-@lru_cache(maxsize=4)
-def _index(labels: Labels) -> dict[str, int]:
-    return {label: number for number, label in enumerate(labels)}
+@lru_cache(maxsize=2**16)
+def normalise_answer(text: str) -> str:
+    """Returns an answer as the official script spells it: no punctuation, no articles, digits, lower case."""
+    found = text
+    in_number = _COMMA_IN_NUMBER.search(text)
+    for sign in _PUNCTUATION:
+        beside_space = f"{sign} " in text or f" {sign}" in text
+        found = found.replace(sign, "" if beside_space or in_number else " ")
+    found = _PERIOD.sub("", found, count=_MOST_PERIODS)
+    words = [_DIGITS.get(word, word) for word in found.lower().split()]
+    return " ".join(_MENDED.get(word, word) for word in words if word not in _ARTICLES)
 
 
-def find_label(answers: Sequence[str], labels: Labels) -> int | None:
+def score_answer(predicted: str, answers: Sequence[str]) -> float:
+    """Returns the accuracy of one answer, 0 to 1: the mean of ``min(matches / 3, 1)`` over all nine of ten people.
+
+    Answers are normalised only where people disagree, as in the official script.
+    """
+    predicted, *people = (
+        text.replace("\n", " ").replace("\t", " ").strip() for text in (predicted, *answers)
+    )
+    if len(set(people)) > 1:
+        predicted, *people = map(normalise_answer, (predicted, *people))
+    matches = [answer.lower() == predicted.lower() for answer in people]
+    return sum(min((sum(matches) - match) / 3, 1.0) for match in matches) / len(matches)
+
+
+def _find_label(answers: Sequence[str], labels: Labels) -> int | None:
     """Returns the label of the most frequent answer that has one; else that of unknown ones, which training lacks."""
-    known = _index(labels)
-    for answer, _ in Counter(answers).most_common():
-        if answer in known:
-            return known[answer]
-    return known.get(UNKNOWN_LABEL)
+    known = index_labels(labels)
+    frequent = (answer for answer, _ in Counter(answers).most_common() if answer in known)
+    return known.get(next(frequent, UNKNOWN_LABEL))
 
 
 def read_triples(path: Path, language: str, problems: Problems) -> Iterator[Row]:
@@ -52,7 +95,7 @@ def read_by_id(path: Path, language: str, problems: Problems) -> Iterator[Row]:
 def answer_gqa(row: Row, labels: Labels) -> ClassifyExample | None:
     """Returns a question of GQA; one whose answer is no label can't be trained on."""
     answer = row.get("answer")
-    label = None if answer is None else find_label((str(answer),), labels)
+    label = None if answer is None else _find_label((str(answer),), labels)
     if label is None and answer is not None:
         return None
     return ClassifyExample(row["id"], row["question"], None, label, (f"gqa/images/{row['imageId']}.jpg",))
@@ -66,10 +109,8 @@ def read_vqa(path: Path, language: str, problems: Problems) -> Iterator[Row]:
     if path.name.endswith("_annotations.json"):
         return
     beside = path.with_name(path.name.replace("OpenEnded_", "").replace("_questions.", "_annotations."))
-    annotations: dict[int, Row] = {}
-    if beside.is_file():
-        for row in Row(0, 0, read_object(beside)).parts("annotations"):
-            annotations[row.integer("question_id")] = row
+    rows = Row(0, 0, read_object(beside)).parts("annotations") if beside.is_file() else []
+    annotations = {row.integer("question_id"): row for row in rows}
     for number, question in enumerate(Row(0, 0, read_object(path)).parts("questions")):
         with problems.skipping(path, question):
             fields = dict(question.fields)
@@ -86,33 +127,31 @@ def answer_vqa(pattern: str) -> Callable[[Row, Labels], ClassifyExample | None]:
 
     def convert(row: Row, labels: Labels) -> ClassifyExample | None:
         answers = tuple(row.texts("answers")) if "answers" in row.fields else ()
-        said, known = [_normalise(one) for one in answers], _index(labels)
-        label = find_label(said, labels) if answers else None
+        said, known = [normalise_answer(one) for one in answers], index_labels(labels)
+        label = _find_label(said, labels) if answers else None
         if answers and label is None:
             return None
         votes = tuple(known[one] for one in said if one in known)
-        picture = pattern.format(row.integer("image_id"))
-        return ClassifyExample(
-            row.id("question_id"), row["question"], None, label, (picture,), answers, votes
-        )
+        picture, name = pattern.format(row.integer("image_id")), row.id("question_id")
+        return ClassifyExample(name, row["question"], None, label, (picture,), answers, votes)
 
     return convert
 
 
 def read_captions(path: Path, language: str, problems: Problems) -> Iterator[Row]:
-    """Yields COCO's captions with the file of each picture: ``id``, ``caption``, ``picture`` and ``matches``.
+    """Yields COCO's captions with the file of each picture: ``id``, ``caption``, ``picture`` and ``other``.
 
-    Every second row also has ``other``, the caption of the next row of another picture, to tell from its own.
+    That is the caption of the next row of another picture, to tell from its own.
     """
     content = Row(0, 0, read_object(path))
-    names = {row.integer("id"): row["file_name"] for row in content.parts("images")}
+    pictures = {row.integer("id"): row["file_name"] for row in content.parts("images")}
     rows = content.parts("annotations")
     for number, row in enumerate(rows):
         with problems.skipping(path, row):
             image = row.integer("image_id")
-            if image not in names:
+            if image not in pictures:
                 raise BadRow(f"caption {row.id('id')} has the picture {image}, which is not in images")
             away = (rows[(number + step) % len(rows)] for step in range(1, len(rows)))
             other = next((one["caption"] for one in away if one.integer("image_id") != image), row["caption"])
-            fields = {**row.fields, "picture": names[image], "other": other}
+            fields = {**row.fields, "picture": pictures[image], "other": other}
             yield Row(0, number, fields, row.place)

@@ -1,11 +1,12 @@
 """Reads the splits of a task from release files, from prepared hub data or from prepared TFDS data.
 
-The three kinds of source have one interface (``find`` and ``read_rows`` of ``files``, ``hub`` and ``tfds``). Nothing
+The three kinds of source have one interface (``find`` and ``open_rows`` of ``files``, ``hub`` and ``tfds``). Nothing
 here downloads; ``stilts_jax.tasks.sources.prepare`` does.
 """
 
 import functools
 import hashlib
+import importlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -15,73 +16,52 @@ from typing import Any, get_args
 
 from stilts_jax.errors import ConfigError, DataError
 from stilts_jax.settings import SourceKind
-from stilts_jax.tasks.declaration import describe
 from stilts_jax.tasks.sources import files
-from stilts_jax.tasks.sources.documents import BadRow, read_object
 from stilts_jax.tasks.sources.pictures import check_shown, hash_shown
-from stilts_jax.tasks.sources.rows import Problems, Row, check_example
-from stilts_jax.tasks.spec import UNKNOWN_LABEL, Example, RetrievalSet, Source, Task
+from stilts_jax.tasks.sources.rows import BadRow, Problems, Row, check_example, read_object
+from stilts_jax.tasks.spec import UNKNOWN_LABEL, Example, RetrievalSet, Source, Task, describe
 
 KINDS: tuple[SourceKind, ...] = get_args(SourceKind)
+Rows = Iterator[tuple[Path, Row]]
+Found = dict[str, tuple[Path, ...]]  # files by role
 
 
 @dataclass(frozen=True)
 class DataSource:
     """Where tasks are read from.
 
-    Attributes:
-        root: the data root; hub data lies in its folder ``hub``, TFDS data in ``tfds``.
-        kind: how all tasks are read that ``per_task`` does not name. A split that no source of this kind has
-            (LAReQA's pools, Universal Dependencies) is read from files, or from what it has.
-        per_task: how single tasks are read.
-        skip_budget: rows of one split and language that may be unusable; they are skipped and counted.
-        pictures: the encoder whose features stand for pictures; empty: the pictures themselves.
+    A split that no source of the wanted kind has (LAReQA's pools, Universal Dependencies) is read from files, or from
+    what it has.
     """
 
-    root: Path
-    kind: SourceKind = "files"
+    root: Path  # the data root; hub data lies in its folder ``hub``, TFDS data in ``tfds``
+    kind: SourceKind = "files"  # how all tasks are read that ``per_task`` does not name
     per_task: Mapping[str, SourceKind] = field(default_factory=dict)
-    skip_budget: int = 0
-    pictures: str = ""
+    skip_budget: int = 0  # rows of one split and language that may be unusable; they are skipped and counted
+    pictures: str = ""  # the encoder whose features stand for pictures; empty: the pictures themselves
 
     def kind_of(self, task: Task, split: str) -> SourceKind:
         """Returns how a split is read."""
         kind = self.per_task.get(task.name, self.per_task.get(task.name.partition("@")[0], self.kind))
         if kind not in KINDS:
-            raise ConfigError(
-                f"unknown kind of source {kind!r}", where=task.name, fix="take files, hub or tfds"
-            )
+            what = f"unknown kind of source {kind!r}"
+            raise ConfigError(what, where=task.name, fix="take files, hub or tfds")
         return next((one for one in (kind, *KINDS) if one in source_kinds(task, split)), "files")
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What was read of one split in one language.
+    """What was read of one split in one language."""
 
-    Attributes:
-        examples: in the order of the files.
-        has_gold: whether they have their gold; all have it, or none has.
-        skipped: place and reason of each row that can't be used.
-        dropped: how many rows do not belong to the data by the task's rules (SNLI's ``-``, PAWS-X's ``NS``).
-    """
-
-    examples: list[Example]
-    has_gold: bool = True
-    skipped: tuple[str, ...] = ()
-    dropped: int = 0
+    examples: list[Example]  # in the order of the files
+    has_gold: bool = True  # all have it, or none has
+    skipped: tuple[str, ...] = ()  # place and reason of each row that can't be used
+    dropped: int = 0  # rows that are no part of the data by the task's rules (SNLI's ``-``, PAWS-X's ``NS``)
 
 
 def module_of(kind: SourceKind) -> ModuleType:
     """Returns the module that reads one kind of source; libraries are imported only when it is needed."""
-    if kind == "files":
-        return files
-    if kind == "hub":
-        from stilts_jax.tasks.sources import hub
-
-        return hub
-    from stilts_jax.tasks.sources import tfds
-
-    return tfds
+    return importlib.import_module(f"stilts_jax.tasks.sources.{kind}")
 
 
 # -- finding
@@ -104,14 +84,13 @@ def source_kinds(task: Task, split: str) -> list[SourceKind]:
     return [kind for kind in KINDS if parts and all((kind, part) in has for part in parts)]
 
 
-def _find(
-    task: Task, split: str, language: str, source: DataSource
-) -> list[tuple[Source, dict[str, tuple[Path, ...]]]]:
-    """Returns, for each part, the first source that has a split in a language, with its files by role.
+def has_pools(task: Task, split: str, source: DataSource) -> bool:
+    """Returns whether a split is a retrieval set."""
+    return any(one.build for part in sources_of(task, split, source).values() for one in part)
 
-    Raises:
-        DataError: there is none.
-    """
+
+def _find(task: Task, split: str, language: str, source: DataSource) -> list[tuple[Source, Found]]:
+    """Returns, for each part, the first source that has a split in a language, with its files by role."""
     located = []
     for part, sources in sources_of(task, split, source).items() or [("", [])]:
         found = ((one, module_of(one.kind).find(one, split, language, source.root)) for one in sources)
@@ -123,11 +102,7 @@ def _find(
 
 
 def find_paths(task: Task, split: str, language: str, source: DataSource) -> tuple[Path, ...]:
-    """Returns the files that a split is read from.
-
-    Raises:
-        DataError: there are none.
-    """
+    """Returns the files that a split is read from, or raises ``DataError``."""
     located = _find(task, split, language, source)
     paths = [path for _, roles in located for role in sorted(roles) for path in roles[role]]
     return (*paths, *(files.find_files(source.root, task.labels_file) if task.labels_file else ()))
@@ -137,8 +112,7 @@ def find_gold_file(task: Task, language: str, root: Path) -> Path | None:
     """Returns the file that holds the reported split's gold alone, where a release has one."""
     for one in task.sources:
         if task.reported in one.splits and "gold" in one.roles:
-            (pattern,) = files.list_paths(one, task.reported, language)["gold"]
-            found = files.find_files(root, pattern)
+            found = files.find_files(root, *files.list_paths(one, task.reported, language)["gold"])
             if found:
                 return found[0]
     return None
@@ -156,12 +130,8 @@ def available_languages(
 ) -> tuple[str, ...]:
     """Returns the languages that a split has data for, in the task's order.
 
-    Args:
-        task: the task.
-        split: the split.
-        source: where it is read from.
-        beyond: whether languages that the benchmark does not have are returned too (behind the others). A
-            task that names no languages (mlm) has all that are there.
+    With ``beyond``, those that the benchmark does not have are returned too (behind the others). A task that names no
+    languages (mlm) has all that are there.
     """
     parts = [
         set().union(*(_languages(one, split, source.root) for one in sources))
@@ -171,9 +141,7 @@ def available_languages(
     listed = tuple(language for language in task.languages if language in found)
     if not listed and split != "train" and "@" in task.name:
         listed = tuple({"en"} & found)
-    if beyond or not task.languages:
-        return (*listed, *sorted(found - set(listed)))
-    return listed
+    return (*listed, *sorted(found - set(listed))) if beyond or not task.languages else listed
 
 
 def _languages(one: Source, split: str, root: Path) -> set[str]:
@@ -198,26 +166,25 @@ def _missing(task: Task, split: str, language: str, source: DataSource, part: st
     """Returns the error that says what was looked for, and where."""
     kind = source.kind_of(task, split)
     sources = sources_of(task, split, source).get(part, [])
-    what = f"no {split} data of {task.name} in language {language!r}" + (f": part {part}" if part else "")
     there = set().union(*(_languages(one, split, source.root) for one in sources)) - {language}
     offers = [f"--source={other}" for other in source_kinds(task, split) if other != "files"]
-    fetch = f"stilts prepare {task.name} {' or '.join(offers)} --data_root=..." if offers else ""
+    fetch = f"fetch it: stilts prepare {task.name} {' or '.join(offers)} --data_root=..." if offers else ""
     if there:
         fix = f"take a language that is there: {' '.join(sorted(there))}"
     elif kind == "files":
-        fix = "copy the released files there" + (f", or fetch it: {fetch}" if fetch else "")
+        fix = ", or ".join(filter(None, ("copy the released files there", fetch)))
     else:
-        fix = f"fetch it: {fetch}"
+        fix = fetch
     tried: list[str] = []
     for one in sources:
         roles = files.list_paths(one, split, language) if kind == "files" else {"": one.patterns(split)}
         tried += [path for role, paths in roles.items() if role != "gold" for path in paths]
-    where = (
-        f"{source.root}: looked for {', '.join(tried)}"
-        if tried
-        else f"{task.name} has no {split} from {kind}"
+    looked = f"{source.root}: looked for {', '.join(tried)}"
+    return DataError(
+        f"no {split} data of {task.name} in language {language!r}" + (f": part {part}" if part else ""),
+        where=looked if tried else f"{task.name} has no {split} from {kind}",
+        fix=fix,
     )
-    return DataError(what, where=where, fix=fix)
 
 
 # -- reading
@@ -241,13 +208,12 @@ def read_counted(task: Task, split: str, language: str, source: DataSource) -> R
     blank: dict[int, tuple[Path, Row]] = {}  # examples without gold, by index
     problems = Problems(f"{task.name}, {split}, {language}", source.skip_budget)
     dropped = 0
-    for one, _ in _find(task, split, language, source):
+    for one, found in _find(task, split, language, source):
         problems.budget += one.tolerated
         seen: set[str] = set()
-        any_row = False
-        for path, row in _read_rows(one, split, language, source.root, problems):
-            any_row = True
-            try:
+        path = None
+        for path, row in _read_rows(one, split, language, source.root, found, problems):
+            with problems.skipping(path, row):
                 example = one.convert(row, labels) if one.convert else None
                 if example is None:
                     dropped += 1
@@ -261,9 +227,7 @@ def read_counted(task: Task, split: str, language: str, source: DataSource) -> R
                     if not has_gold:
                         blank[len(examples)] = path, row
                     examples.append(replace(example, id=f"{one.part}/{example.id}") if one.part else example)
-            except BadRow as error:
-                problems.report_row(path, row, error)
-        if one.by_language and not any_row:
+        if one.by_language and path is None:
             raise _missing(task, split, language, source, one.part)
     if blank and (split == "train" or len(blank) < len(examples)):
         reason = "training needs it" if split == "train" else "other rows of the file have it"
@@ -273,68 +237,101 @@ def read_counted(task: Task, split: str, language: str, source: DataSource) -> R
         blank = {}
     if not examples and task.kind != "mlm":  # of a few lines of text none may be kept for dev
         left_out = f"{dropped} rows are dropped, {len(problems.found)} skipped"
-        raise _empty(
-            f"there are no examples: {'; '.join((left_out, *problems.skipped[:1]))}",
-            task,
-            split,
-            language,
-            source,
-        )
+        what = f"there are no examples: {'; '.join((left_out, *problems.skipped[:1]))}"
+        raise _empty(what, task, split, language, source)
     return Reading(examples, not blank, problems.skipped, dropped)
 
 
 def read_retrieval(task: Task, split: str, language: str, source: DataSource) -> RetrievalSet:
     """Returns queries, candidates and gold of one language of a retrieval task."""
     problems = Problems(f"{task.name}, {split}, {language}", source.skip_budget)
-    ((one, paths),) = _find(task, split, language, source)
+    ((one, found),) = _find(task, split, language, source)
     if one.build is None:
         raise _missing(task, split, language, source)
-    content = paths if one.roles else _read_rows(one, split, language, source.root, problems)
-    found = one.build(content, language, problems)
-    if not found.queries or not found.candidates or found.gold == {}:
-        empty = "queries" if not found.queries else "candidates" if not found.candidates else "gold"
-        raise _empty(f"the list of {empty} is empty", task, split, language, source)
-    return replace(found, skipped=problems.skipped)
+    content = found if one.roles else _read_rows(one, split, language, source.root, found, problems)
+    pools = one.build(content, language, problems)
+    for empty in ("queries", "candidates", "gold"):
+        listed = getattr(pools, empty)
+        if listed is not None and not listed:
+            raise _empty(f"the list of {empty} is empty", task, split, language, source)
+    return replace(pools, skipped=problems.skipped)
 
 
 def _empty(what: str, task: Task, split: str, language: str, source: DataSource) -> DataError:
     paths = ", ".join(map(str, find_paths(task, split, language, source)))
-    return DataError(
-        what,
-        where=f"{task.name}, {split}, {language}, {paths}",
-        fix="fetch or copy the file again, or remove it to leave this language out",
-    )
+    fix = "fetch or copy the file again, or remove it to leave this language out"
+    return DataError(what, where=f"{task.name}, {split}, {language}, {paths}", fix=fix)
 
 
-def _read_rows(
-    one: Source, split: str, language: str, root: Path, problems: Problems
-) -> Iterator[tuple[Path, Row]]:
+def _read_rows(one: Source, split: str, language: str, root: Path, found: Found, problems: Problems) -> Rows:
     if not one.by_language:
-        return module_of(one.kind).read_rows(one, split, language, root, problems)
+        return _number_rows(one, split, language, found, problems)
     groups, bad = _group(one, split, root)
     problems.add_all(bad)
     return iter(groups.get(language, ()))
 
 
+def _number_rows(one: Source, split: str, language: str, found: Found, problems: Problems) -> Rows:
+    """Yields the rows of files with the file that each is in, numbered from the first file to the last."""
+    before = 0
+    for path, rows in module_of(one.kind).open_rows(one, split, language, found.get("", ()), problems):
+        last = -1
+        try:
+            for row in rows:
+                last = row.number
+                yield path, replace(row, number=before + last) if before else row
+        except BadRow as error:  # of what several rows share
+            what, where = str(error), f"{problems.what}, {path}"
+            raise DataError(what, where=where, fix="compare it with the released file") from error
+        before += last + 1
+
+
 def _group(one: Source, split: str, root: Path) -> tuple[dict[str, list[tuple[Path, Row]]], Problems]:
     """Returns the rows of a source that holds several languages by language, and the rows that can't be used."""
     paths = module_of(one.kind).find(one, split, "", root).get("", ())
-    return _group_files(one, split, root, files.state_of(paths)) if paths else ({}, Problems(""))
+    return _group_files(one, split, files.state_of(paths)) if paths else ({}, Problems(""))
 
 
 @functools.lru_cache(maxsize=2)  # it is read once for all its languages; a changed file is read again
 def _group_files(
-    one: Source, split: str, root: Path, state: object
+    one: Source, split: str, states: files.States
 ) -> tuple[dict[str, list[tuple[Path, Row]]], Problems]:
     ours = {theirs: language for language, theirs in one.codes.items()}
     problems = Problems.collecting(f"{split}, all languages")
     groups: dict[str, list[tuple[Path, Row]]] = {}
-    for path, row in module_of(one.kind).read_rows(one, split, "", root, problems):
+    column = one.by_language
+    for path, row in _number_rows(one, split, "", {"": tuple(state[0] for state in states)}, problems):
         with problems.skipping(path, row):
-            column = one.by_language
             for language, inner in [(row[column], row)] if isinstance(column, str) else column(row):
                 groups.setdefault(ours.get(language, language), []).append((path, inner))
     return groups, problems
+
+
+def read_labels(task: Task, source: DataSource) -> tuple[str, ...]:
+    """Returns the labels of a task; those of CCG come with its data."""
+    if not task.labels_file:
+        return task.labels
+    paths = files.find_files(source.root, task.labels_file)
+    if not paths:
+        fix = "write a JSON object there from each label to its number, from 0 on"
+        where = str(source.root / task.labels_file)
+        raise DataError(f"{task.name} has no labels file", where=where, fix=fix)
+    return _read_labels(files.state_of(paths))
+
+
+@functools.lru_cache(maxsize=16)
+def _read_labels(states: files.States) -> tuple[str, ...]:
+    content = read_object(states[0][0])
+    numbers = [number for number in content.values() if type(number) is int]
+    if len(numbers) < len(content) or sorted(numbers) != list(range(len(content))):
+        fix = "give each label one number from 0 on"
+        raise DataError("labels are not numbered 0, 1, 2, ...", where=str(states[0][0]), fix=fix)
+    return tuple(sorted(content, key=content.__getitem__))
+
+
+def with_labels(task: Task, source: DataSource) -> Task:
+    """Returns a task whose ``labels`` are filled in from its data, where they come with it."""
+    return replace(task, labels=read_labels(task, source)) if task.labels_file else task
 
 
 # -- what a split is made from
@@ -349,7 +346,7 @@ def fingerprint(task: Task, split: str, language: str, source: DataSource) -> st
     labels = [] if task.labels_file else task.labels  # those of a labels file are in its bytes
     declared: list[Any] = [task.kind, labels, task.keep]
     for one, roles in _find(task, split, language, source):
-        read = files.reader_of(one, roles[""][0]) if one.kind == "files" and "" in roles else None
+        read = files.reader_of(one, roles[""][0].name) if one.kind == "files" and "" in roles else None
         declared += [read, one.convert, one.build, one.by_language, one.codes]
     made_of = hashlib.blake2b(json.dumps(describe(declared)).encode(), digest_size=8).hexdigest()
     content = files.hash_files(find_paths(task, split, language, source))
@@ -358,35 +355,3 @@ def fingerprint(task: Task, split: str, language: str, source: DataSource) -> st
         return name
     read = functools.partial(read_examples, task, split, language, source)
     return f"{name}-{hash_shown(name, task, read, source.root, source.pictures)}"
-
-
-def read_labels(task: Task, source: DataSource) -> tuple[str, ...]:
-    """Returns the labels of a task; those of CCG come with its data."""
-    if not task.labels_file:
-        return task.labels
-    paths = files.find_files(source.root, task.labels_file)
-    if not paths:
-        raise DataError(
-            f"{task.name} has no labels file",
-            where=str(source.root / task.labels_file),
-            fix="write a JSON object there from each label to its number, from 0 on",
-        )
-    return _read_labels(files.state_of(paths))
-
-
-def with_labels(task: Task, source: DataSource) -> Task:
-    """Returns a task whose ``labels`` are filled in from its data, where they come with it."""
-    return replace(task, labels=read_labels(task, source)) if task.labels_file else task
-
-
-@functools.lru_cache(maxsize=16)
-def _read_labels(states: tuple[tuple[Path, int, int], ...]) -> tuple[str, ...]:
-    content = read_object(states[0][0])
-    numbers = [number for number in content.values() if type(number) is int]
-    if len(numbers) < len(content) or sorted(numbers) != list(range(len(content))):
-        raise DataError(
-            "labels are not numbered 0, 1, 2, ...",
-            where=str(states[0][0]),
-            fix="give each label one number from 0 on",
-        )
-    return tuple(sorted(content, key=content.__getitem__))

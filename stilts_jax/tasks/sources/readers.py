@@ -8,12 +8,20 @@ they are.
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from stilts_jax.errors import DataError
-from stilts_jax.tasks.sources.documents import BadRow, find_line, parse_json, read_bytes, read_object
-from stilts_jax.tasks.sources.rows import Problems, Row, describe
+from stilts_jax.tasks.sources.rows import (
+    BadRow,
+    Problems,
+    Row,
+    describe,
+    find_line,
+    parse_json,
+    read_bytes,
+    read_object,
+)
 
 
 def read_lines(path: Path, problems: Problems) -> Iterator[tuple[int, str]]:
@@ -29,11 +37,9 @@ def read_lines(path: Path, problems: Problems) -> Iterator[tuple[int, str]]:
 
 
 class Table:
-    """Reads tab-separated values without quoting.
+    """Reads tab-separated values without quoting; the first line names the columns if they are not given.
 
-    Args:
-        columns: names; empty where the first line has them.
-        optional: how many of the last columns may be absent, in the whole file alike (blanked gold).
+    ``optional``: how many of the last columns may be absent, in the whole file alike (blanked gold).
     """
 
     def __init__(self, columns: Sequence[str] = (), *, optional: int = 0) -> None:
@@ -41,21 +47,23 @@ class Table:
         self._optional = optional
 
     def __call__(self, path: Path, language: str, problems: Problems) -> Iterator[Row]:
-        lines = read_lines(path, problems)
-        names = list(self._columns)
-        if not names:
-            names = next(lines, (0, ""))[1].split("\t")
-        rows = [(line, text.split("\t")) for line, text in lines if text]
-        low = len(names) - self._optional
+        lines = ((line, text.split("\t")) for line, text in read_lines(path, problems) if text)
+        records = [(line, [*map(_unquote, values)]) for line, values in lines]
+        names = self._columns or (records.pop(0)[1] if records else ())
         # The widest that may be: one row that has lost its label does not make a file of blanked labels.
-        width = max(
-            (len(values) for _, values in rows if low <= len(values) <= len(names)), default=len(names)
-        )
-        for number, (line, values) in enumerate(rows):
-            if len(values) == width:
-                yield Row(line, number, dict(zip(names, map(_unquote, values))))
-            else:
-                problems.report(path, line, f"{width} columns were expected, {len(values)} are there")
+        possible = range(len(names) - self._optional, len(names) + 1)
+        widths = [len(values) for _, values in records if len(values) in possible]
+        return _name_columns(path, problems, records, names[: max(widths, default=len(names))])
+
+
+def _name_columns(
+    path: Path, problems: Problems, records: Iterable[tuple[int, Sequence[str]]], names: Sequence[str]
+) -> Iterator[Row]:
+    for number, (line, values) in enumerate(records):
+        if len(values) == len(names):
+            yield Row(line, number, dict(zip(names, values)))
+        else:
+            problems.report(path, line, f"{len(names)} columns were expected, {len(values)} are there")
 
 
 def _unquote(value: str) -> str:
@@ -72,34 +80,29 @@ def _unquote(value: str) -> str:
 
 def read_csv(path: Path, language: str, problems: Problems, delimiter: str = ",") -> Iterator[Row]:
     """Yields the rows of comma-separated values with quoting and a header."""
+    records = _read_records(path, problems, delimiter)
+    yield from _name_columns(path, problems, records, next(records, (0, []))[1])
+
+
+def _read_records(path: Path, problems: Problems, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     numbered = list(read_lines(path, problems))
     lines = [1, *(line for line, _ in numbered), 0]  # bytes that are no text have left gaps
     content = io.StringIO("\n".join(text for _, text in numbered), newline="")
     reader = csv.reader(content, delimiter=delimiter, strict=True)
-    names: list[str] = []
-    number = -1
     while True:
         line = lines[min(reader.line_num + 1, len(lines) - 1)]
         try:
             values = next(reader, None)
-        except csv.Error as error:
-            # Nobody can say where the next row begins.
-            raise DataError(
-                f"this is not CSV: {error}",
-                where=f"{problems.what}, {path}:{line}",
-                fix="look for a quote that is not closed, or closed too early",
-            ) from error
+        except csv.Error as error:  # nobody can say where the next row begins
+            where, fix = (
+                f"{problems.what}, {path}:{line}",
+                "look for a quote that is not closed, or closed too early",
+            )
+            raise DataError(f"this is not CSV: {error}", where=where, fix=fix) from error
         if values is None:
             return
-        if not values:
-            continue
-        if number < 0:
-            names = values
-        elif len(values) == len(names):
-            yield Row(line, number, dict(zip(names, values)))
-        else:
-            problems.report(path, line, f"{len(names)} columns were expected, {len(values)} are there")
-        number += 1
+        if values:
+            yield line, values
 
 
 def read_quoted(path: Path, language: str, problems: Problems) -> Iterator[Row]:
@@ -109,10 +112,8 @@ def read_quoted(path: Path, language: str, problems: Problems) -> Iterator[Row]:
 
 def read_jsonl(path: Path, language: str, problems: Problems) -> Iterator[Row]:
     """Yields one row for each line, which is a JSON object."""
-    number = 0
-    for line, text in read_lines(path, problems):
-        if not text.strip():
-            continue
+    filled = ((line, text) for line, text in read_lines(path, problems) if text.strip())
+    for number, (line, text) in enumerate(filled):
         try:
             fields = parse_json(text)
             if type(fields) is not dict:
@@ -121,7 +122,6 @@ def read_jsonl(path: Path, language: str, problems: Problems) -> Iterator[Row]:
             problems.report(path, line, str(error))
         else:
             yield Row(line, number, fields)
-        number += 1
 
 
 def read_squad(path: Path, language: str, problems: Problems) -> Iterator[Row]:
@@ -130,7 +130,7 @@ def read_squad(path: Path, language: str, problems: Problems) -> Iterator[Row]:
     ``paragraph`` counts the paragraphs of the file, from 1 on.
     """
     document = here = Row(0, 0, read_object(path))
-    number, paragraph_number = -1, 0
+    number = paragraph_number = 0
     try:
         for article in document.parts("data"):
             here = article
@@ -139,15 +139,28 @@ def read_squad(path: Path, language: str, problems: Problems) -> Iterator[Row]:
                 paragraph_number += 1
                 shared = {key: value for key, value in paragraph.fields.items() if key != "qas"}
                 for question in paragraph.parts("qas"):
-                    number += 1
                     fields = {"paragraph": paragraph_number, **shared, **question.fields}
                     yield Row(0, number, fields, question.place)
+                    number += 1
     except BadRow as error:
-        raise DataError(
-            f"this is not SQuAD's form (data > paragraphs > qas): {error}",
-            where=f"{problems.what}, {path}:{find_line(path, here.place)}",
-            fix="give it the form of SQuAD v1.1 or v2.0",
-        ) from error
+        what = f"this is not SQuAD's form (data > paragraphs > qas): {error}"
+        where = f"{problems.what}, {path}:{find_line(path, here.place)}"
+        raise DataError(what, where=where, fix="give it the form of SQuAD v1.1 or v2.0") from error
+
+
+def _sentences(
+    lines: Iterable[tuple[int, str]], blank: str | None, *, comments: bool = False
+) -> Iterator[list[tuple[int, str]]]:
+    """Yields the lines of each sentence; one ends at a line of nothing but ``blank`` (None: any space)."""
+    sentence = []
+    for line, text in [*lines, (0, "")]:
+        if comments and text.startswith("#"):
+            continue
+        if text.strip(blank):
+            sentence.append((line, text))
+        elif sentence:
+            yield sentence
+            sentence = []
 
 
 def read_tagged(path: Path, language: str, problems: Problems) -> Iterator[Row]:
@@ -159,45 +172,32 @@ def read_tagged(path: Path, language: str, problems: Problems) -> Iterator[Row]:
     lines = list(read_lines(path, problems))
     filled = [(line, text) for line, text in lines if text.strip(" ")]
     prefix = f"{language}:"
-    prefixed = sum(text.startswith(prefix) for _, text in filled)
-    if prefixed <= len(filled) / 2:  # a token may happen to begin like that
-        prefix = ""
+    if sum(text.startswith(prefix) for _, text in filled) <= len(filled) / 2:
+        prefix = ""  # a token may happen to begin like that
     tagged = any(text.rstrip(" ").partition("\t")[2] for _, text in filled)
     if filled and not tagged and all(" " in text.strip(" ") for _, text in filled):
-        raise DataError(
-            "words and tags are separated by spaces, where a tab was expected",
-            where=f"{problems.what}, {path}:{filled[0][0]}",
-            fix="put a tab between a word and its tag",
-        )
-    number = start = 0
-    words: list[str] = []
-    tags: list[str] = []
-    sound = True
-    for line, text in [*lines, (len(lines) + 1, "")]:
-        if text.strip(" "):
-            start = start or line
+        what = "words and tags are separated by spaces, where a tab was expected"
+        where = f"{problems.what}, {path}:{filled[0][0]}"
+        raise DataError(what, where=where, fix="put a tab between a word and its tag")
+    for number, sentence in enumerate(_sentences(lines, " ")):
+        words: list[str] = []
+        tags: list[str] = []
+        for line, text in sentence:
             word, _, tag = text.removeprefix(prefix).partition("\t")
-            if sound and ("\t" in tag or (tagged and not tag) or not text.startswith(prefix)):
+            if "\t" in tag or (tagged and not tag) or not text.startswith(prefix):
                 expected = f"{prefix} before a word" if tag and "\t" not in tag else "a word and its tag"
                 problems.report(path, line, f"{expected} was expected, not {describe(text)}")
-                sound = False
+                break
             words.append(word)
             tags.append(tag.strip())
-        elif words:
-            if sound:
-                yield Row(start, number, {"words": words, "tags": tags if tagged else None})
-            number += 1
-            words, tags, sound, start = [], [], True, 0
+        else:
+            yield Row(sentence[0][0], number, {"words": words, "tags": tags if tagged else None})
 
 
 class Columns:
-    """Reads sentences with a word and its tag in columns of each line; an empty line ends a sentence.
+    """Reads sentences with a word and its tag in columns (from 0 on) of each line; an empty line ends a sentence.
 
-    Args:
-        word: number of the word's column, from 0 on.
-        tag: number of the tag's column.
-        separator: what stands between columns.
-        comments: whether lines that begin with ``#`` are comments.
+    ``comments``: whether lines that begin with ``#`` are comments.
     """
 
     def __init__(self, *, word: int = 0, tag: int = 1, separator: str = "\t", comments: bool = False) -> None:
@@ -206,21 +206,18 @@ class Columns:
         self._comments = comments
 
     def __call__(self, path: Path, language: str, problems: Problems) -> Iterator[Row]:
-        number = start = 0
-        sentence: list[list[str]] = []
-        for line, text in [*read_lines(path, problems), (0, "")]:
-            if self._comments and text.startswith("#"):
-                continue
-            if text.strip():
-                start = start or line
-                sentence.append(text.split(self._separator))
-                if len(sentence[-1]) <= max(self._word, self._tag):
+        sentences = _sentences(read_lines(path, problems), None, comments=self._comments)
+        for number, sentence in enumerate(sentences):
+            rows = []
+            for line, text in sentence:
+                columns = text.split(self._separator)
+                if len(columns) > max(self._word, self._tag):
+                    rows.append(columns)
+                else:
                     problems.report(path, line, f"a word and its tag were expected, not {describe(text)}")
-                    sentence.pop()
-            elif sentence:
-                words, tags = ([columns[place] for columns in sentence] for place in (self._word, self._tag))
-                yield Row(start, number, {"words": words, "tags": tags})
-                number, start, sentence = number + 1, 0, []
+            if rows:
+                words, tags = ([columns[place] for columns in rows] for place in (self._word, self._tag))
+                yield Row(sentence[0][0], number, {"words": words, "tags": tags})
 
 
 # XTREME's conversion gives a fused token (French "du") the tag of that of its words which stands highest in
@@ -241,35 +238,29 @@ def read_conllu(path: Path, language: str, problems: Problems) -> Iterator[Row]:
     sentence whose text is withheld (its tokens are ``_``) is dropped.
     """
     precedence = _FUSED_PRECEDENCE_OF.get(language, _FUSED_PRECEDENCE).split()
-    number = start = 0
-    lines: list[list[str]] = []
-    sound = True
-    for line, text in [*read_lines(path, problems), (0, "")]:
-        columns = text.split("\t")
-        if text.startswith("#"):
+    number = 0
+    for sentence in _sentences(read_lines(path, problems), "", comments=True):
+        rows = [text.split("\t") for _, text in sentence]
+        bad = next((place for place, columns in enumerate(rows) if len(columns) != 10), None)
+        if bad is not None:
+            what = f"10 columns were expected, {len(rows[bad])} are there"
+            problems.report(path, sentence[bad][0], what)
             continue
-        if text:
-            start = start or line
-            lines.append(columns)
-            if sound and len(columns) != 10:
-                problems.report(path, line, f"10 columns were expected, {len(columns)} are there")
-                sound = False
-        elif lines:
-            try:
-                words, tags = _fuse(lines, precedence) if sound else ([], [])
-            except (ValueError, KeyError, IndexError):
-                problems.report(path, start, "the ids or heads of the sentence are not CoNLL-U's")
-            else:
-                withheld = words.count("_")
-                if sound and (not withheld or withheld < len(words) - 1):
-                    yield Row(start, number, {"words": words, "tags": tags})
-                    number += 1
-            lines, start, sound = [], 0, True
+        try:
+            words, tags = _fuse(rows, precedence)
+        except (ValueError, KeyError, IndexError):
+            problems.report(path, sentence[0][0], "the ids or heads of the sentence are not CoNLL-U's")
+            continue
+        withheld = words.count("_")
+        if not withheld or withheld < len(words) - 1:
+            yield Row(sentence[0][0], number, {"words": words, "tags": tags})
+            number += 1
 
 
 def _fuse(lines: Sequence[Sequence[str]], precedence: Sequence[str]) -> tuple[list[str], list[str]]:
-    nodes = {int(columns[0]): columns for columns in lines if columns[0].isdecimal()}
-    if list(nodes) != list(range(1, sum(columns[0].isdecimal() for columns in lines) + 1)):
+    numbered = [columns for columns in lines if columns[0].isdecimal()]
+    nodes = {int(columns[0]): columns for columns in numbered}
+    if list(nodes) != list(range(1, len(numbered) + 1)):
         raise ValueError("words are numbered 1, 2, 3, ...")
 
     def rank(node: int) -> tuple[int, int]:

@@ -1,29 +1,71 @@
-"""Reads the files of retrieval evaluations: each ``build_...`` makes the set that one language is scored on."""
+"""Reads the files of retrieval evaluations: each ``build_...`` makes the set that one language is scored on.
 
+Of Tatoeba and BUCC, of LAReQA (questions, and the sentences that answer them) and of Mewsli-X (mentions, and the
+entities that they name).
+"""
+
+import functools
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from stilts_jax.errors import DataError
-from stilts_jax.tasks.sources.documents import BadRow
-from stilts_jax.tasks.sources.readers import read_lines
-from stilts_jax.tasks.sources.rows import Problems, Row, check_example
-from stilts_jax.tasks.spec import EmbedExample, RetrievalSet
+from stilts_jax.tasks.sources.converters import span
+from stilts_jax.tasks.sources.files import States, state_of
+from stilts_jax.tasks.sources.readers import read_jsonl, read_lines, read_squad
+from stilts_jax.tasks.sources.rows import BadRow, Problems, Row, check_example, read_object
+from stilts_jax.tasks.spec import EmbedExample, RetrievalSet, SpanExample
 
 Paths = Mapping[str, tuple[Path, ...]]
 Gold = dict[str, tuple[str, ...]]
+Breaks = Sequence[tuple[int, int]]  # start and end of each sentence of a text
+_SAME_RELEASE = "get both files of the same release"
+_read_span = span(stripped=True)
+
+
+def _sentence(name: str, text: str) -> EmbedExample:
+    """Returns a sentence; raises ``BadRow`` if it can't be used."""
+    sentence = EmbedExample(name, text)
+    check_example(sentence)
+    return sentence
+
+
+# -- two files of sentences
 
 
 def build_pools(paths: Paths, language: str, problems: Problems) -> RetrievalSet:
-    """Two pools of ``id TAB sentence`` with pairs of ids as gold (BUCC)."""
-    queries, candidates = (_read_identified(paths[role][0], problems) for role in ("queries", "candidates"))
-    gold = _read_pairs(paths["gold"][0], queries, candidates, problems) if "gold" in paths else None
+    """Two pools of ``id TAB sentence`` with pairs of ids as gold (BUCC); a query may have several."""
+    queries, candidates = (_read_pool(paths[role][0], problems) for role in ("queries", "candidates"))
+    if "gold" not in paths:
+        return RetrievalSet(queries, candidates, None)
+    query_ids, candidate_ids = {query.id for query in queries}, {candidate.id for candidate in candidates}
+    gold: Gold = {}
+    for line, text in read_lines(paths["gold"][0], problems):
+        name, _, right = text.partition("\t")
+        if name in query_ids and right in candidate_ids:
+            gold[name] = (*gold.get(name, ()), right)
+        else:
+            what = f"the ids of a query and of a candidate were expected: {text!r}"
+            problems.report(paths["gold"][0], line, what)
     return RetrievalSet(queries, candidates, gold)
 
 
 def build_numbered(paths: Paths, language: str, problems: Problems) -> RetrievalSet:
     """Two files of sentences; gold has the 0-based line of each English sentence's translation (Tatoeba)."""
     queries, candidates = _read_sides(paths, language, problems)
-    gold = _read_numbered(paths["gold"][0], queries, candidates, problems) if "gold" in paths else None
+    if "gold" not in paths:
+        return RetrievalSet(queries, candidates, None)
+    (path,) = paths["gold"]
+    lines = list(read_lines(path, problems))
+    if len(lines) != len(queries):
+        what = f"there are {len(queries)} queries, and gold for {len(lines)}"
+        raise DataError(what, where=f"{problems.what}, {path}", fix=_SAME_RELEASE)
+    right = {str(number): (candidate.id,) for number, candidate in enumerate(candidates)}
+    whole = Problems(problems.what)  # a query without gold would count as wrong
+    for line, text in lines:
+        if text.strip() not in right:
+            whole.report(path, line, f"{text!r} is no line of the {len(candidates)} candidates (from 0 on)")
+    gold = {query.id: right[text.strip()] for (_, text), query in zip(lines, queries)}
     return RetrievalSet(queries, candidates, gold)
 
 
@@ -51,100 +93,237 @@ def _sort_english(english: Sequence[str], candidates: Sequence[EmbedExample]) ->
     return RetrievalSet(queries, candidates, gold)
 
 
-def check_sentences(sentences: Iterable[EmbedExample]) -> list[EmbedExample]:
-    """Returns the sentences; raises ``BadRow`` if one can't be used."""
-    found = list(sentences)
-    for sentence in found:
-        check_example(sentence)
-    return found
-
-
 def _read_sides(paths: Paths, language: str, problems: Problems) -> list[list[EmbedExample]]:
-    """Returns English sentences and theirs; ids are ``LL-LINE``, counted from 0.
-
-    A line that can't be used is never skipped: gold counts lines.
-    """
+    """Returns English sentences and theirs; a line that can't be used is never skipped, as gold counts lines."""
     whole = Problems(problems.what)
-    sides = []
-    for role, code in (("queries", "en"), ("candidates", language)):
-        path = paths[role][0]
-        sentences = [
-            (line, EmbedExample(f"{code}-{line - 1}", text)) for line, text in read_lines(path, whole)
-        ]
-        sides.append([one for line, one in sentences if _check(one, path, line, whole)])
-        _refuse_empty(sides[-1], path, problems)
+    roles = {"queries": "en", "candidates": language}
+    sides = [_read_pool(paths[role][0], whole, code) for role, code in roles.items()]
     if len(sides[0]) != len(sides[1]):
         raise DataError(
             f"{len(sides[0])} English sentences have {len(sides[1])} translations",
             where=f"{problems.what}, {paths['queries'][0]} and {paths['candidates'][0]}",
-            fix="get both sides of the same release",
+            fix=_SAME_RELEASE,
         )
     return sides
 
 
-def _read_identified(path: Path, problems: Problems) -> list[EmbedExample]:
-    """Returns sentences of lines ``id TAB sentence``."""
+def _read_pool(path: Path, problems: Problems, code: str = "") -> list[EmbedExample]:
+    """Returns sentences of lines ``id TAB sentence``, or with a ``code`` of whole lines: ids are ``CODE-LINE``."""
     found: dict[str, EmbedExample] = {}
     for line, text in read_lines(path, problems):
-        name, tab, sentence = text.partition("\t")
-        if not tab:
-            problems.report(path, line, f"an id, a tab and a sentence were expected: {text!r}")
-        elif name in found:
-            problems.report(path, line, f"the id {name!r} occurred before")
-        elif _check(EmbedExample(name, sentence), path, line, problems):
-            found[name] = EmbedExample(name, sentence)
-    _refuse_empty(found, path, problems)
+        name, tab, sentence = (f"{code}-{line - 1}", "\t", text) if code else text.partition("\t")
+        with problems.skipping(path, Row(line, 0, {})):
+            if not tab:
+                raise BadRow(f"an id, a tab and a sentence were expected: {text!r}")
+            if name in found:
+                raise BadRow(f"the id {name!r} occurred before")
+            found[name] = _sentence(name, sentence)
+    if not found:
+        fix = "fetch or copy it again, or remove it to leave this language out"
+        what = "the file is empty: it has no sentences"
+        raise DataError(what, where=f"{problems.what}, {path}", fix=fix)
     return list(found.values())
 
 
-def _refuse_empty(sentences: Sequence | Mapping, path: Path, problems: Problems) -> None:
-    if not sentences:
-        raise DataError(
-            "the file is empty: it has no sentences",
-            where=f"{problems.what}, {path}",
-            fix="fetch or copy it again, or remove it to leave this language out",
-        )
+# -- sentences of paragraphs: LAReQA
+
+# The end of a sentence may be followed by quotes, brackets and a reference such as [12]; the next sentence begins
+# with a capital, a digit or an opening quote.
+_END = re.compile(r"[.?!][)'\"\u201d\u2019\]]*(?:\[[\w .?]{1,20}\])*\s+(?=[\[('\"\u201c\u2018]*[A-Z0-9])")
+_ABBREVIATIONS = re.compile(
+    r"\b(?:Mrs?|Ms|Drs?|Prof|Fr|Rev|Sta?|Lt|Gen|Col|Maj|Adm|Capt|Sgt|Rep|Gov|Sen|Pres|Hon|Jr|Mt|Ft|Jan|Feb|Aug|Sept?"
+    r"|Oct|Nov|Dec|e\.g|i\.e|vs?|pp?|cf|ca?|approx|fl|et al|[A-Z]|[A-Z]\.[A-Z])\.\s+$"
+)
+_NUMBERED = re.compile(r"\b(?:[Aa]rt|[Nn]o|[Vv]ol|ch|[Ss]ec)\.\s+$")
+_OPENERS = re.compile(r"(?:The|This|That|These|It|In|On|However|Meanwhile|After|During|Although)\b")
 
 
-def _check(sentence: EmbedExample, path: Path, line: int, problems: Problems) -> bool:
-    try:
-        check_example(sentence)
-    except BadRow as error:
-        problems.report(path, line, str(error))
-        return False
-    return True
+@functools.lru_cache(maxsize=16)  # the questions about a paragraph come one after the other
+def find_sentences(text: str) -> tuple[tuple[int, int], ...]:
+    """Returns start and end of each sentence of an English text, without the space between them."""
+    breaks = []
+    start = len(text) - len(text.lstrip())
+    for match in _END.finditer(text):
+        # An abbreviation or an initial goes on, unless a word that often begins a sentence comes next.
+        if _ABBREVIATIONS.search(text, start, match.end()) and not _OPENERS.match(text, match.end()):
+            continue
+        if _NUMBERED.search(text, start, match.end()) and text[match.end()].isdecimal():
+            continue
+        breaks.append((start, start + len(text[start : match.end()].rstrip())))
+        start = match.end()
+    end = len(text.rstrip())
+    return (*breaks, (start, end)) if start < end else tuple(breaks)
 
 
-def _read_numbered(
-    path: Path, queries: Sequence[EmbedExample], candidates: Sequence[EmbedExample], problems: Problems
-) -> Gold:
-    lines = list(read_lines(path, problems))
-    if len(lines) != len(queries):
-        raise DataError(
-            f"there are {len(queries)} queries, and gold for {len(lines)}",
-            where=f"{problems.what}, {path}",
-            fix="get queries and gold of the same release",
-        )
+def _check_spans(name: str, spans: Breaks, text: str) -> Breaks:
+    for index, (start, end) in enumerate(spans):
+        if not 0 <= start < end <= len(text):
+            raise BadRow(f"{name}[{index}] is {start} to {end}, in a text of {len(text)} characters")
+    return spans
+
+
+def sentence_at(position: int, breaks: Breaks) -> int | None:
+    """Returns the index of the sentence that holds a character; None where it stands between sentences."""
+    return next((index for index, (start, end) in enumerate(breaks) if start <= position < end), None)
+
+
+def _read_question(row: Row) -> SpanExample:
+    question = _read_span(row, ())
+    if not question.answers:
+        raise BadRow("answers is empty: the question has no answer")
+    return question
+
+
+def _answer_text(sentence: str, paragraph: str) -> str:
+    return (sentence + paragraph).replace("\n", "")
+
+
+def answer_pair(row: Row, labels: tuple[str, ...]) -> EmbedExample | None:
+    """Returns a question of SQuAD and the sentence with its answer; None where that stands between sentences."""
+    question = _read_question(row)
+    breaks = find_sentences(question.context)
+    found = sentence_at(question.answers[0][1], breaks)
+    if found is None:
+        return None
+    sentence = question.context[slice(*breaks[found])]
+    return EmbedExample(question.id, question.question, _answer_text(sentence, question.context))
+
+
+def build_answers(paths: Paths, language: str, problems: Problems) -> RetrievalSet:
+    """The questions of a language, and the sentences of all languages (LAReQA)."""
+    queries, candidates, answers, skipped = _read_sentences(state_of(paths["candidates"]))
+    problems.add_all(skipped)
+    ours = queries.get(language, [])
+    return RetrievalSet(ours, candidates, {query.id: answers[query.id.rpartition("_")[0]] for query in ours})
+
+
+@functools.lru_cache(maxsize=1)  # every language has the same pool, the very same object
+def _read_sentences(
+    states: States,
+) -> tuple[dict[str, list[EmbedExample]], list[EmbedExample], Gold, Problems]:
+    """Returns queries by language, candidates, the right ones by question, and what was skipped."""
+    problems = Problems.collecting("lareqa, test, all languages")
+    queries: dict[str, list[EmbedExample]] = {}
+    candidates: list[EmbedExample] = []
+    answers: Gold = {}
+    for path, *_ in states:
+        language = path.name.partition(".")[0]
+        ours = queries[language] = []
+        seen: set[str] = set()
+        number, sentences = 0, []
+        for row in read_squad(path, language, problems):
+            with problems.skipping(path, row):
+                question = _read_question(row)
+                context, place, name = question.context, row.integer("paragraph"), question.id
+                breaks = _check_spans("sentence_breaks", row.pairs("sentence_breaks"), context)
+                if place != number:
+                    cut = [context[start:end] for start, end in breaks]
+                    stem = f"{language}_{place}_"
+                    texts = [_answer_text(sentence, context) for sentence in cut]
+                    candidates += [_sentence(f"{stem}{index}", text) for index, text in enumerate(texts)]
+                    number, sentences = place, cut
+                if name in seen:
+                    raise BadRow(f"the id {name!r} occurred before")
+                seen.add(name)
+                found = sentence_at(question.answers[0][1], breaks)
+                if found is None:
+                    raise BadRow(f"the answer of question {name!r} is in no sentence")
+                ours.append(_sentence(f"{name}_{language}", question.question))
+                # A sentence that stands twice in its paragraph is right at both places.
+                right = [index for index, sentence in enumerate(sentences) if sentence == sentences[found]]
+                ids = (f"{language}_{number}_{index}" for index in right)
+                answers[name] = (*answers.get(name, ()), *ids)
+    return queries, candidates, answers, problems
+
+
+# -- mentions of entities: Mewsli-X
+
+
+def mention_pair(row: Row, labels: tuple[str, ...]) -> EmbedExample:
+    """Returns a mention of Wikipedia in its sentence, and the description of its entity."""
+    contextual = row.part("contextual_mention")
+    mention = contextual.part("mention")
+    text = _mention_text(contextual.part("context"), mention)
+    return EmbedExample(mention.id("example_id"), text, _describe_entity(row.part("entity")))
+
+
+def build_mentions(paths: Paths, language: str, problems: Problems) -> RetrievalSet:
+    """The mentions of a language, and all entities (Mewsli-X)."""
+    queries: dict[str, EmbedExample] = {}
     gold: Gold = {}
-    numbers = {str(number): (candidate.id,) for number, candidate in enumerate(candidates)}
-    whole = Problems(problems.what)  # a query without gold would count as wrong
-    for (line, text), query in zip(lines, queries):
-        if text.strip() not in numbers:
-            whole.report(path, line, f"{text!r} is no line of the {len(candidates)} candidates (from 0 on)")
-        gold[query.id] = numbers[text.strip()]
+    blank: list[tuple[Row, str]] = []
+    (path,) = paths["queries"]
+    for row in read_jsonl(path, language, problems):
+        with problems.skipping(path, row):
+            for mention in row.parts("mentions"):
+                name = mention.id("example_id")
+                if name in queries:
+                    raise BadRow(f"the id {name!r} occurred before")
+                queries[name] = _sentence(name, _mention_text(row.part("context"), mention))
+                if mention.get("entity_id"):
+                    gold[name] = (mention.id("entity_id"),)
+                else:
+                    blank.append((row, name))
+    if "gold" in paths:
+        gold = _read_links(paths["gold"][0], queries, problems)
+    else:
+        for row, name in blank if gold else ():
+            what = f"gold of the mention {name!r} is blank (entity_id), and others have it"
+            problems.report(path, row.line, what)
+    entities, skipped = _read_entities(state_of(paths["candidates"]))
+    problems.add_all(skipped)
+    return RetrievalSet(list(queries.values()), entities, gold or None)
+
+
+def _read_links(path: Path, queries: Mapping[str, EmbedExample], problems: Problems) -> Gold:
+    labels = Row(1, 0, read_object(path))
+    gold: Gold = {}
+    for name in labels.fields:
+        with problems.skipping(path, labels):
+            right = labels.texts(name)
+            if any(right):
+                gold[name] = tuple(right)
+    for name in sorted(queries.keys() - labels.fields.keys()) if gold else ():
+        problems.report(path, 0, f"the mention {name!r} is missing")
     return gold
 
 
-def _read_pairs(
-    path: Path, queries: Sequence[EmbedExample], candidates: Sequence[EmbedExample], problems: Problems
-) -> Gold:
-    """Returns gold of lines ``query id TAB candidate id``; a query may have several."""
-    query_ids, candidate_ids = {query.id for query in queries}, {candidate.id for candidate in candidates}
-    gold: Gold = {}
-    for line, text in read_lines(path, problems):
-        query, _, candidate = text.partition("\t")
-        if query in query_ids and candidate in candidate_ids:
-            gold[query] = (*gold.get(query, ()), candidate)
-        else:
-            problems.report(path, line, f"the ids of a query and of a candidate were expected: {text!r}")
-    return gold
+@functools.lru_cache(maxsize=1)  # every language has the same pool, the very same object
+def _read_entities(states: States) -> tuple[list[EmbedExample], Problems]:
+    problems = Problems.collecting("mewslix, candidates")
+    entities: list[EmbedExample] = []
+    for path, *_ in states:
+        for row in read_jsonl(path, "", problems):
+            with problems.skipping(path, row):
+                entities.append(_sentence(row.id("entity_id"), _describe_entity(row)))
+    return entities, problems
+
+
+def _tidy(text: str) -> str:
+    return " ".join(text.splitlines()).replace("  ", " ").strip()
+
+
+def _read_spans(row: Row, text: str) -> Breaks:
+    spans = [(span.integer("start"), span.integer("end")) for span in row.parts("sentence_spans")]
+    return _check_spans("sentence_spans", spans, text)
+
+
+def _describe_entity(entity: Row) -> str:
+    description = entity["description"]
+    return _tidy(" ".join(description[start:end] for start, end in _read_spans(entity, description)))
+
+
+def _mention_text(context: Row, mention: Row) -> str:
+    """Returns ``NAME: left { NAME } right`` with the one sentence that holds the mention."""
+    span, text = mention.part("mention_span"), context["text"]
+    start, end, name = span.integer("start"), span.integer("end"), span["text"]
+    breaks = _read_spans(context, text)
+    found = sentence_at(start, breaks)
+    if found is None or end > breaks[found][1]:
+        raise BadRow(f"the mention {mention.id('example_id')!r} is not inside one sentence")
+    if text[start:end] != name:
+        raise BadRow(f"the mention {name!r} is not at characters {start} to {end}, but {text[start:end]!r}")
+    # Braces of the text itself become round, so that only the mention stands in braces.
+    sides = text[breaks[found][0] : start], text[end : breaks[found][1]]
+    left, right = (re.sub(r"\{(.*?)\}", r"(\1)", side) for side in sides)
+    return _tidy(f"{name}: {left} {{ {name} }} {right}")

@@ -1,31 +1,115 @@
 """Rows of data files: values are checked where they are taken, and rows that can't be used are counted."""
 
+import gzip
+import json
+import re
 import sys
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from stilts_jax.errors import DataError
-from stilts_jax.tasks.sources.documents import BadRow, find_line
-from stilts_jax.tasks.spec import ChoiceExample, Example, SpanExample, TagExample
+from stilts_jax.tasks.spec import EMPTY, ChoiceExample, Example, SpanExample, TagExample
 
+_BETWEEN = re.compile(r"[\s,:]*")  # what stands between the parts of valid JSON
 _SHOWN = 5  # places that an error names when many rows are bad
 _SKIP = "mend the file, or let rows like this be skipped and counted with --config.data.skip_budget=N"
 _LONGEST = 60  # characters of a value that an error shows
+_BLANK = (None, "", "-1", -1, "hidden")  # labels that are not published
 _TEXTS = {"text", "pair", "prompt", "question", "context", "positive"}
-
-T = TypeVar("T")
 _KINDS = {bool: "true or false", list: "a list", dict: "an object"}
+T = TypeVar("T")
+
+
+class BadRow(Exception):
+    """A row that can't be used; whoever reads the row knows its place."""
+
+
+def read_bytes(path: Path) -> bytes:
+    """Returns what a file holds, unzipped where its name ends in ``.gz``, without a byte order mark.
+
+    A NUL is in no text: disks leave runs of them where a file was not written to its end.
+    """
+    try:
+        content = path.read_bytes()
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        what = f"the file can't be read: {error}"
+        raise DataError(what, where=str(path), fix="fetch or copy it again") from error
+    if b"\0" in content:
+        raise DataError(
+            f"the file is damaged: it holds {content.count(0)} NUL bytes",
+            where=f"{path}:{content.count(10, 0, content.index(0)) + 1}",
+            fix="fetch or copy it again; text has to be in UTF-8",
+        )
+    return content.removeprefix(b"\xef\xbb\xbf")
+
+
+def parse_json(text: str) -> Any:
+    """Returns what a JSON text says; raises ``BadRow``."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise BadRow(f"this is not JSON: {error}") from error
+    except ValueError:
+        raise BadRow("this JSON holds a number of thousands of digits") from None
+    except RecursionError:
+        raise BadRow("this JSON is nested too deeply") from None
+
+
+def read_json(path: Path) -> Any:
+    """Returns what a JSON file holds."""
+    content = read_bytes(path)
+    try:
+        return parse_json(content.decode())
+    except UnicodeDecodeError as error:
+        what, line = "this is not UTF-8", content.count(b"\n", 0, error.start) + 1
+    except BadRow as error:
+        what, line = str(error), getattr(error.__cause__, "lineno", 1)
+    raise DataError(what, where=f"{path}:{line}", fix="fetch or copy it again")
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Returns what a JSON file holds that is an object."""
+    content = read_json(path)
+    if type(content) is not dict:
+        fix = "compare it with the released file"
+        raise DataError("this is not a JSON object", where=f"{path}:1", fix=fix)
+    return content
+
+
+def find_line(path: Path, place: Sequence[str | int]) -> int:
+    """Returns the line of a valid JSON file on which the value begins that ``place`` leads to, for an error."""
+    text = read_bytes(path).decode()
+    decode = json.JSONDecoder().raw_decode
+
+    def skip(position: int) -> int:
+        return _BETWEEN.match(text, position).end()  # type: ignore[union-attr]  # it may match nothing
+
+    position = skip(0)
+    for wanted in place:
+        in_object, index = text[position] == "{", 0
+        position = skip(position + 1)
+        while True:
+            key: str | int = index
+            if in_object:
+                key, position = decode(text, position)
+                position = skip(position)
+            if key == wanted:
+                break
+            position = skip(decode(text, position)[1])
+            index += 1
+    return text.count("\n", 0, position) + 1
 
 
 def describe(value: object) -> str:
     """Returns what a value is, in a few words for an error."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
     if isinstance(value, list | dict):
         return f"{_KINDS[type(value)]} of {len(value)}"
     shown = repr(value)
@@ -33,11 +117,7 @@ def describe(value: object) -> str:
 
 
 def check_text(name: str, text: object, *, empty: bool = False) -> str:
-    """Returns a text that can be tokenized and written; ``empty`` allows blank ones.
-
-    Raises:
-        BadRow: it is something else; ``name`` says what was read.
-    """
+    """Returns a text that can be tokenized and written (``empty`` allows blank ones), or raises ``BadRow``."""
     if type(text) is not str:
         raise BadRow(f"{name} is {describe(text)}, not a text")
     if not empty and not text.strip():
@@ -61,23 +141,14 @@ def _check_integer(name: str, value: object) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of a source, or an object within a row; ``row[name]`` is a text that is not empty.
+    """One row of a source, or an object within a row; ``row[name]`` is a text that is not empty."""
 
-    Attributes:
-        line: 1-based line in the file (of the first line, where a row has several); 0 in JSON documents.
-        number: 0-based count of the rows before it.
-        fields: values by column, unchecked.
-        place: the keys that lead to the row in a JSON document.
-        within: the names that lead to an object within a row, for errors: ``question.choices[2].``
-        strict: whether a column that is not there is always an error, never blanked gold.
-    """
-
-    line: int
-    number: int
-    fields: Mapping[str, Any]
-    place: tuple[str | int, ...] = ()
-    within: str = ""
-    strict: bool = False
+    line: int  # 1-based line in the file (of the first line, where a row has several); 0 in JSON documents
+    number: int  # 0-based count of the rows before it
+    fields: Mapping[str, Any]  # values by column, unchecked
+    place: tuple[str | int, ...] = ()  # the keys that lead to the row in a JSON document
+    within: str = ""  # the names that lead to an object within a row, for errors: ``question.choices[2].``
+    strict: bool = False  # whether a column that is not there is always an error, never blanked gold
 
     def __getitem__(self, name: str) -> str:
         return check_text(self.within + name, self.value(name))
@@ -109,6 +180,17 @@ class Row:
         """Returns the texts of one or several columns, joined by spaces."""
         return self[names] if isinstance(names, str) else " ".join(self[name] for name in names)
 
+    def label(self, name: str, labels: Sequence[str], renamed: Mapping[str, str] = EMPTY) -> int | None:
+        """Returns the index of a label, perhaps ``renamed``; None where gold is blanked, or the column is not there."""
+        value = self.get(name)
+        if value in _BLANK:
+            return None
+        spelled = str(value) if type(value) in (str, int) else ""
+        try:
+            return tuple(labels).index(renamed.get(spelled, spelled))
+        except ValueError:
+            raise BadRow(f"{name} is {describe(value)}, and none of {', '.join(labels)}") from None
+
     def integer(self, name: str) -> int:
         """Returns a whole number, 0 or more."""
         return _check_integer(self.within + name, self.value(name))
@@ -129,9 +211,7 @@ class Row:
     def integers(self, name: str) -> list[int]:
         """Returns a list of whole numbers, 0 or more."""
         items = self._take(name, list)
-        for index, item in enumerate(items):
-            _check_integer(f"{self.within}{name}[{index}]", item)
-        return items
+        return [_check_integer(f"{self.within}{name}[{index}]", item) for index, item in enumerate(items)]
 
     def pairs(self, name: str) -> list[tuple[int, int]]:
         """Returns a list of pairs of whole numbers, 0 or more."""
@@ -144,19 +224,18 @@ class Row:
 
     def part(self, name: str) -> "Row":
         """Returns an object."""
-        return self._inner(self._take(name, dict), (name,), f"{name}.")
+        return self._inner(self.value(name), name, name)
 
     def parts(self, name: str) -> list["Row"]:
         """Returns a list of objects."""
-        found = []
-        for index, fields in enumerate(self._take(name, list)):
-            if type(fields) is not dict:
-                raise BadRow(f"{self.within}{name}[{index}] is {describe(fields)}, not an object")
-            found.append(self._inner(fields, (name, index), f"{name}[{index}]."))
-        return found
+        items = enumerate(self._take(name, list))
+        return [self._inner(fields, f"{name}[{index}]", name, index) for index, fields in items]
 
-    def _inner(self, fields: Mapping[str, Any], way: tuple[str | int, ...], within: str) -> "Row":
-        return Row(self.line, self.number, fields, (*self.place, *way), self.within + within, self.strict)
+    def _inner(self, fields: Any, name: str, *way: str | int) -> "Row":
+        if type(fields) is not dict:
+            raise BadRow(f"{self.within}{name} is {describe(fields)}, not an object")
+        within = f"{self.within}{name}."
+        return Row(self.line, self.number, fields, (*self.place, *way), within, self.strict)
 
     def _take(self, name: str, kind: type[T]) -> T:
         value = self.value(name)
@@ -166,16 +245,11 @@ class Row:
 
 
 def check_example(example: Example) -> bool:
-    """Checks what a converter made of a row, and returns whether it has its gold.
-
-    Raises:
-        BadRow: a text is empty or no text, or the example can't be what its kind is.
-    """
+    """Returns whether an example has its gold; raises ``BadRow`` if it can't be what its kind is."""
     check_text("the id", example.id)
-    gold = True
+    gold = getattr(example, "label", 0) is not None
     match example:
         case ChoiceExample(choices=choices, label=label):
-            gold = label is not None
             if len(choices) < 2:
                 raise BadRow(f"{len(choices)} choices are there, and a question needs two")
             if label is not None and not 0 <= label < len(choices):
@@ -190,8 +264,6 @@ def check_example(example: Example) -> bool:
             check_text("the sentence", "\n".join(words) or "_")
         case SpanExample(answers=answers, impossible=impossible):
             gold = bool(answers) or impossible
-        case _:
-            gold = getattr(example, "label", 0) is not None
     for name in _TEXTS.intersection(example.__slots__):
         text = getattr(example, name)
         if text is not None or name not in ("pair", "positive"):
@@ -201,17 +273,11 @@ def check_example(example: Example) -> bool:
 
 @dataclass
 class Problems:
-    """Rows that can't be used: each raises, until as many as ``budget`` may be skipped.
+    """Rows that can't be used: each raises, until as many as ``budget`` may be skipped."""
 
-    Attributes:
-        what: task, split and language that are read.
-        budget: how many rows may be skipped.
-        found: what was skipped: place and message.
-    """
-
-    what: str
-    budget: int = 0
-    found: list[tuple[str, str]] = field(default_factory=list)
+    what: str  # task, split and language that are read
+    budget: int = 0  # how many rows may be skipped
+    found: list[tuple[str, str]] = field(default_factory=list)  # what was skipped: place and message
 
     @classmethod
     def collecting(cls, what: str) -> "Problems":
