@@ -29,10 +29,6 @@ def test_ids_are_those_of_sentencepiece_moved_by_one(tokenizer, tokenizer_folder
     for index, text in enumerate(texts):
         expected = [piece + 1 if piece else 3 for piece in model.encode(text)]
         assert encoded.ids[encoded.offsets[index] : encoded.offsets[index + 1]].tolist() == expected
-
-
-def test_special_ids_and_sizes(tokenizer, tokenizer_folder):
-    model = sentencepiece.SentencePieceProcessor(model_file=str(tokenizer_folder / "sentencepiece.bpe.model"))
     assert tokenizer.vocab_size == model.get_piece_size() + 2  # <pad> and <mask> are not in the model
     assert tokenizer.mask_id == tokenizer.vocab_size - 1
     assert tokenizer.space_id == model.piece_to_id("▁") + 1
@@ -118,6 +114,7 @@ def test_a_tokenizer_with_other_special_ids_is_refused(tmp_path):
         load_tokenizer(tmp_path).encode(["a"])
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_real_text_of_every_language_survives_a_round_trip(real_root, real_tokenizer):
     real = real_tokenizer

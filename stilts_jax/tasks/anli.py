@@ -5,13 +5,11 @@ The parts are laid end to end, so that sampling is proportional to their sizes; 
 
 from dataclasses import replace
 
-from stilts_jax.tasks.mnli import LABELS, SPELLINGS
-from stilts_jax.tasks.mnli import TASK as MNLI
-from stilts_jax.tasks.snli import TASK as SNLI
+from stilts_jax.tasks import mnli, snli
 from stilts_jax.tasks.sources.converters import classify
 from stilts_jax.tasks.spec import Hyperparameters, Source, Task, files, hub, tfds
 
-_released = classify("context", "hypothesis", renamed=SPELLINGS, id="uid")
+_released = classify("context", "hypothesis", renamed=mnli.SPELLINGS, id="uid")
 
 
 def _round(one: int) -> tuple[Source, ...]:
@@ -27,14 +25,16 @@ def _round(one: int) -> tuple[Source, ...]:
     )
 
 
-_PARTS = {"snli": SNLI.sources, "mnli": MNLI.sources} | {f"anli_r{one}": _round(one) for one in (1, 2, 3)}
+_PARTS = {"snli": snli.TASK.sources, "mnli": mnli.TASK.sources} | {
+    f"anli_r{one}": _round(one) for one in (1, 2, 3)
+}
 
 TASK = Task(
     name="anli",
     title="ANLI",
     kind="classify",
     group="intermediate",
-    labels=LABELS,
+    labels=mnli.LABELS,
     hyperparameters={"paper": Hyperparameters(batch_size=24, epochs=2)},
     counts={
         "train": 549_367 + 392_702 + 16_946 + 45_460 + 100_459,

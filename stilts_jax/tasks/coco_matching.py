@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from stilts_jax.tasks.coco_captions import TASK as CAPTIONS
-from stilts_jax.tasks.coco_captions import caption_files
+from stilts_jax.tasks import coco_captions as captions
 from stilts_jax.tasks.sources.rows import Row
 from stilts_jax.tasks.spec import ClassifyExample, Task
 
@@ -23,7 +22,7 @@ TASK = Task(
     group="intermediate",
     labels=("no", "yes"),
     pictures="seen",
-    hyperparameters=CAPTIONS.hyperparameters,
-    counts=CAPTIONS.counts,
-    sources=caption_files(_convert),
+    hyperparameters=captions.TASK.hyperparameters,
+    counts=captions.TASK.counts,
+    sources=captions.caption_files(_convert),
 )

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from stilts_jax.tasks.nlvr2 import LABELS
-from stilts_jax.tasks.nlvr2 import TASK as NLVR2
+from stilts_jax.tasks import nlvr2
 from stilts_jax.tasks.sources.readers import read_jsonl
 from stilts_jax.tasks.sources.rows import Problems, Row
 from stilts_jax.tasks.spec import ClassifyExample, Task, files, names
@@ -32,9 +31,9 @@ TASK = Task(
     title="MaRVL",
     kind="classify",
     languages=names("id sw ta tr zh"),
-    labels=LABELS,
+    labels=nlvr2.LABELS,
     pictures="seen",
     train_on=("nlvr2",),
-    hyperparameters=NLVR2.hyperparameters,
+    hyperparameters=nlvr2.TASK.hyperparameters,
     sources=(files(f"marvl/{_FILE} marvl/{{language}}/annotations/{_FILE}", _convert, "test", read=_read),),
 )

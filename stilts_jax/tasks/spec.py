@@ -295,12 +295,10 @@ class Task:
         for name, value in (("group", group), ("reported", reported), ("metric", metric)):
             object.__setattr__(self, name, value)
         given = self.hyperparameters
-        if not isinstance(given, Mapping) or not all(
-            isinstance(one, Hyperparameters) for one in given.values()
-        ):
-            raise refuse(
-                f"hyperparameters={given!r} is not right.", fix='write {"paper": Hyperparameters(...)}'
-            )
+        presets = given if isinstance(given, Mapping) else {}
+        if "paper" not in presets or not all(isinstance(one, Hyperparameters) for one in presets.values()):
+            fix = "write {'paper': Hyperparameters(...)}, to which other presets fall back"
+            raise refuse(f"hyperparameters={given!r} does not say it.", fix=fix)
         if (self.kind == "embed") != bool(self.retrieval):
             what = f"retrieval={self.retrieval!r} does not suit kind {self.kind!r}."
             raise refuse(what, fix="only embed has one")
@@ -310,14 +308,12 @@ class Task:
             ("retrieval", self.retrieval, get_args(Retrieval)),
             ("pictures", self.pictures, get_args(Pictures)),
             ("metric", self.metric, known_metrics),
-            *(("a preset", preset, get_args(Preset)) for preset in given),
+            *(("a preset", preset, get_args(Preset)) for preset in presets),
         ):
             if value not in known:
                 raise refuse(f"{name}={value!r} is not possible.", fix=nearest(str(value), known))
         if self.pictures and self.kind not in ("classify", "mlm"):
             raise refuse(f"a {self.kind} task has no pictures.", fix="take classify or mlm")
-        if "paper" not in given:
-            raise refuse("hyperparameters has no 'paper'.", fix="other presets fall back to it: add it")
 
     @property
     def is_trained(self) -> bool:
@@ -365,10 +361,10 @@ def describe(value: Any, above: tuple[Callable, ...] = ()) -> Any:
             code = inspect.getsource(value)
         except (OSError, TypeError):  # typed into an interpreter: no file holds it
             code = value.__code__.co_code.hex()
-        parts += [code, {name: _name_foreign(one, value) for name, one in used.globals.items()}]
+        foreign = {
+            name: one.__qualname__
+            for name, one in used.globals.items()
+            if inspect.isfunction(one) and one.__module__ != value.__module__
+        }
+        parts += [code, {**used.globals, **foreign}]
     return describe(parts, (*above, value))
-
-
-def _name_foreign(value: Any, function: Callable[..., Any]) -> Any:
-    foreign = inspect.isfunction(value) and value.__module__ != function.__module__
-    return value.__qualname__ if foreign else value

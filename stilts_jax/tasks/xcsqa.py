@@ -3,8 +3,7 @@
 The labels of its test set are not published: dev is reported.
 """
 
-from stilts_jax.tasks.commonsenseqa import TASK as CSQA
-from stilts_jax.tasks.commonsenseqa import released
+from stilts_jax.tasks import commonsenseqa
 from stilts_jax.tasks.spec import Task, files, names
 
 _FILE = "{language}/{split}.jsonl"
@@ -16,7 +15,9 @@ TASK = Task(
     languages=names("ar de en es fr hi it ja nl pl pt ru sw ur vi zh"),
     train_on=("commonsenseqa",),
     reported="dev",
-    hyperparameters=CSQA.hyperparameters,
+    hyperparameters=commonsenseqa.TASK.hyperparameters,
     counts={"dev": 1_000},
-    sources=(files(f"xcsqa/{_FILE} X-CSQA/{_FILE}", released, "dev test", codes={"ja": "jap"}),),
+    sources=(
+        files(f"xcsqa/{_FILE} X-CSQA/{_FILE}", commonsenseqa.released, "dev test", codes={"ja": "jap"}),
+    ),
 )

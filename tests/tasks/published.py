@@ -7,21 +7,14 @@ follow the same convention and were not seen. None of it is made from what the p
 dot for a column inside a column.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 CARD = "huggingface/datasets@040102f100964a33fd334e2695f1c493fa6b92db datasets/{}/README.md"
 MAIN, CONVERTED = "main", "refs/convert/parquet"
 
 
-@dataclass(frozen=True)
-class Published:
-    """One file.
-
-    Attributes:
-        read_as: the fields of an example behind its id, which one of the rows must become.
-        count: examples of the split (in the language) as the card has them; None where the card counts other rows.
-        source: where the features are from; empty where no published list was found (then they are a guess).
-    """
+class Published(NamedTuple):
+    """One file. ``source`` is where the features are from; empty where no published list was found (a guess)."""
 
     task: str
     split: str
@@ -31,19 +24,18 @@ class Published:
     file: str
     features: str
     rows: list[tuple]
-    read_as: tuple
-    count: int | None
+    read_as: tuple  # the fields of an example behind its id, which one of the rows must become
+    count: (
+        int | None
+    )  # of the split (in the language) as the card has them; None where the card counts other rows
     source: str
 
 
 PARQUET = "-00000-of-00001.parquet"
 NLI = "premise:string hypothesis:string label:entailment|neutral|contradiction"
-SQUAD = (
-    "id:string title:string context:string question:string answers.text:string* answers.answer_start:int32*"
-)
-XTREME_SQUAD = SQUAD.replace(
-    "answers.text:string* answers.answer_start:int32*", "answers.answer_start:int32* answers.text:string*"
-)
+TEXTS, STARTS = "answers.text:string*", "answers.answer_start:int32*"
+SQUAD = f"id:string title:string context:string question:string {TEXTS} {STARTS}"
+XTREME_SQUAD = SQUAD.replace(f"{TEXTS} {STARTS}", f"{STARTS} {TEXTS}")
 XQUAD = SQUAD.replace("title:string ", "")
 COPA = "premise:string choice1:string choice2:string question:string"
 ENTITIES = "O|B-PER|I-PER|B-ORG|I-ORG|B-LOC|I-LOC"
@@ -51,14 +43,8 @@ PANX = f"tokens:string* ner_tags:{ENTITIES}* langs:string*"
 SIQA = "context:string question:string answerA:string answerB:string answerC:string label:string"
 ANSWERS = " ".join(f"answer{index}:string" for index in range(4))
 TEXT = "Ann met Bo. Ann left."
-SYDNEY = (
-    "Sydney walked past a homeless woman.",
-    "How would you describe Sydney?",
-    "sympathetic",
-    "helpless",
-    "cold",
-    "1",
-)
+ABOUT_SYDNEY = ("Sydney walked past a homeless woman.", "How would you describe Sydney?")
+SYDNEY = (*ABOUT_SYDNEY, "sympathetic", "helpless", "cold", "1")
 
 PUBLISHED = [
     # nyu-mll/glue [a3f3ab75]

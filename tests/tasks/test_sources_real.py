@@ -106,6 +106,7 @@ def test_anli_plus_is_the_sum_of_its_parts():
         assert len(examples_of("anli", split, "en")) == sum(counts[part] for part in parts)
 
 
+@pytest.mark.slow
 def test_retrieval_sets_have_their_sizes_and_their_gold():
     files, counts = counts_of_readme(), counted(QUERIES)
     for (name, split, language), count in counts.items():
@@ -132,6 +133,7 @@ def test_lareqas_pool_is_as_big_as_its_languages_together():
     assert all(len(gold) >= len(languages) for gold in pools[0].gold.values())
 
 
+@pytest.mark.slow
 def test_carved_splits_have_the_counts_that_are_expected():
     expected = get_task("tydiqa").counts
     carved = {split: len(examples_of("tydiqa", split, "en")) for split in ("train", "dev")}

@@ -128,24 +128,17 @@ def state_of(paths: Iterable[Path]) -> States:
         try:
             state = path.stat()
         except OSError as error:
-            raise _unreadable(path, error) from error
+            what = f"the file can't be read: {error.strerror}"
+            raise DataError(what, where=str(path), fix="fetch or copy it again") from error
         found.append((path, state.st_size, state.st_mtime_ns, state.st_ino))
     return tuple(found)
-
-
-def _unreadable(path: Path, error: OSError) -> DataError:
-    what = f"the file can't be read: {error.strerror}"
-    return DataError(what, where=str(path), fix="fetch or copy it again")
 
 
 def hash_files(paths: Iterable[Path]) -> str:
     """Returns a hash of the bytes of files, in their order."""
     digest = hashlib.blake2b(digest_size=16)
     for state in state_of(paths):
-        try:
-            digest.update(_hash_file(*state))
-        except OSError as error:
-            raise _unreadable(state[0], error) from error
+        digest.update(_hash_file(*state))
     return digest.hexdigest()
 
 

@@ -124,13 +124,6 @@ def hash_pictures(root: Path, pictures: list[str], encoder: str = "") -> str:
     return hashlib.sha256(json.dumps(state).encode()).hexdigest()[:32]
 
 
-def check_shown(task: Task, example: Any, root: Path, encoder: str) -> None:
-    """Raises ``BadRow`` if a picture of the example is to be shown and not there."""
-    if task.pictures != "blind":
-        for picture in example.pictures:
-            check_picture(root, picture, encoder)
-
-
 def hash_shown(name: str, task: Task, read: Callable[[], Sequence[Any]], root: Path, encoder: str) -> str:
     """Returns a hash of the pictures of a split, which is kept while a process runs: ``read`` reads its rows for it.
 

@@ -277,20 +277,20 @@ def _fetch(
             continue
         tried: list[str] = []
         for one in data_sets:
-            if one.name in failures:
-                tried.append(failures[one.name])
-                continue
-            progress.say(f"{task.name}: fetching {split} in {language} from {one.name}")
-            try:
-                read.module_of(one.kind).fetch(one, split, language, source.root)
-                tried = []
-                break
-            except DataError as error:
-                progress.say(str(error))
-                tried.append(error.what)
-                if isinstance(error, SourceFailure):
-                    failures[one.name] = error.what
-        problems += tried
+            what = failures.get(one.name, "")
+            if not what:
+                progress.say(f"{task.name}: fetching {split} in {language} from {one.name}")
+                try:
+                    read.module_of(one.kind).fetch(one, split, language, source.root)
+                    break
+                except DataError as error:
+                    progress.say(str(error))
+                    what = error.what
+                    if isinstance(error, SourceFailure):
+                        failures[one.name] = what
+            tried.append(what)
+        else:
+            problems += tried
     return "; ".join(problems)
 
 

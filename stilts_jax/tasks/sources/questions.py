@@ -109,9 +109,9 @@ def read_vqa(path: Path, language: str, problems: Problems) -> Iterator[Row]:
     if path.name.endswith("_annotations.json"):
         return
     beside = path.with_name(path.name.replace("OpenEnded_", "").replace("_questions.", "_annotations."))
-    rows = Row(0, 0, read_object(beside)).parts("annotations") if beside.is_file() else []
+    rows = Row.document(beside).parts("annotations") if beside.is_file() else []
     annotations = {row.integer("question_id"): row for row in rows}
-    for number, question in enumerate(Row(0, 0, read_object(path)).parts("questions")):
+    for number, question in enumerate(Row.document(path).parts("questions")):
         with problems.skipping(path, question):
             fields = dict(question.fields)
             if annotations:
@@ -143,7 +143,7 @@ def read_captions(path: Path, language: str, problems: Problems) -> Iterator[Row
 
     That is the caption of the next row of another picture, to tell from its own.
     """
-    content = Row(0, 0, read_object(path))
+    content = Row.document(path)
     pictures = {row.integer("id"): row["file_name"] for row in content.parts("images")}
     rows = content.parts("annotations")
     for number, row in enumerate(rows):

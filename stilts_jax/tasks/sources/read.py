@@ -17,7 +17,7 @@ from typing import Any, get_args
 from stilts_jax.errors import ConfigError, DataError
 from stilts_jax.settings import SourceKind
 from stilts_jax.tasks.sources import files
-from stilts_jax.tasks.sources.pictures import check_shown, hash_shown
+from stilts_jax.tasks.sources.pictures import check_picture, hash_shown
 from stilts_jax.tasks.sources.rows import BadRow, Problems, Row, check_example, read_object
 from stilts_jax.tasks.spec import UNKNOWN_LABEL, Example, RetrievalSet, Source, Task, describe
 
@@ -207,7 +207,7 @@ def read_counted(task: Task, split: str, language: str, source: DataSource) -> R
     examples: list[Example] = []
     blank: dict[int, tuple[Path, Row]] = {}  # examples without gold, by index
     problems = Problems(f"{task.name}, {split}, {language}", source.skip_budget)
-    dropped = 0
+    dropped, shown = 0, task.pictures not in ("", "blind")
     for one, found in _find(task, split, language, source):
         problems.budget += one.tolerated
         seen: set[str] = set()
@@ -219,8 +219,8 @@ def read_counted(task: Task, split: str, language: str, source: DataSource) -> R
                     dropped += 1
                 elif task.keep is None or task.keep(example, split):
                     has_gold = check_example(example)
-                    if task.pictures:
-                        check_shown(task, example, source.root, source.pictures)
+                    for picture in getattr(example, "pictures", ()) if shown else ():
+                        check_picture(source.root, picture, source.pictures)
                     if example.id in seen:
                         raise BadRow(f"the id {example.id!r} occurred before")
                     seen.add(example.id)

@@ -12,16 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from stilts_jax.errors import DataError
-from stilts_jax.tasks.sources.rows import (
-    BadRow,
-    Problems,
-    Row,
-    describe,
-    find_line,
-    parse_json,
-    read_bytes,
-    read_object,
-)
+from stilts_jax.tasks.sources.rows import BadRow, Problems, Row, describe, find_line, parse_json, read_bytes
 
 
 def read_lines(path: Path, problems: Problems) -> Iterator[tuple[int, str]]:
@@ -129,7 +120,7 @@ def read_squad(path: Path, language: str, problems: Problems) -> Iterator[Row]:
 
     ``paragraph`` counts the paragraphs of the file, from 1 on.
     """
-    document = here = Row(0, 0, read_object(path))
+    document = here = Row.document(path)
     number = paragraph_number = 0
     try:
         for article in document.parts("data"):

@@ -150,6 +150,11 @@ class Row:
     within: str = ""  # the names that lead to an object within a row, for errors: ``question.choices[2].``
     strict: bool = False  # whether a column that is not there is always an error, never blanked gold
 
+    @classmethod
+    def document(cls, path: Path) -> "Row":
+        """Returns the object of a whole JSON file."""
+        return cls(0, 0, read_object(path))
+
     def __getitem__(self, name: str) -> str:
         return check_text(self.within + name, self.value(name))
 
