@@ -2,7 +2,7 @@
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stilts_jax.errors import ConfigError, nearest
 
@@ -47,8 +47,9 @@ def find_chip(device_kind: str) -> Chip | None:
 
 @dataclass(frozen=True)
 class Topology:
-    """Chips and their arrangement."""
+    """Chips and their arrangement, behind a name that ``parse_topology`` reads."""
 
+    name: str
     chip: Chip
     shape: tuple[int, ...]  # of one slice of TPUs; (hosts, GPUs a host); (devices,) of a CPU
     slices: int = 1  # of TPUs, equal ones, joined by a data-centre network
@@ -64,13 +65,6 @@ class Topology:
         """How many chips there are."""
         return self.slices * math.prod(self.shape)
 
-    @property
-    def name(self) -> str:
-        """The name that ``parse_topology`` reads."""
-        shape = self.shape[1:] if self.platform == "cuda" and self.shape[0] == 1 else self.shape
-        slices = f"*{self.slices}" if self.slices > 1 else ""
-        return f"{self.chip.name}:{'x'.join(map(str, shape))}{slices}"
-
 
 def parse_topology(name: str) -> Topology:
     """Reads ``v5e:16x16``, ``v5e:16x16*4`` (slices), ``v4:4x4x8``, ``h200:8``, ``h200:4x8``, ``cpu:8``."""
@@ -80,13 +74,12 @@ def parse_topology(name: str) -> Topology:
         raise ConfigError(f"There is no chip {kind!r}.", where=f"topology {name}", fix=nearest(kind, known))
     match = re.fullmatch(r"([1-9]\d*(?:x[1-9]\d*){0,2})(?:\*([1-9]\d*))?", arrangement)
     shape = tuple(map(int, match[1].split("x"))) if match else ()
-    topology = Topology(CHIPS[kind], shape, int(match[2] or 1) if match else 1)
+    topology = Topology(name, CHIPS[kind], shape, int(match[2] or 1) if match else 1)
     if len(shape) not in topology.chip.dimensions or (topology.slices > 1 and topology.platform != "tpu"):
         raise ConfigError(
             f"{name!r} names no arrangement of chips.",
             where="topology",
             fix="such as v5e:16x16, v6e:8x8*2 (two slices), v4:4x4x8, h200:8 (GPUs), h200:4x8 (hosts), cpu:8",
         )
-    if topology.platform == "cuda" and len(shape) == 1:
-        return Topology(topology.chip, (1, *shape))
-    return topology
+    one_host = topology.platform == "cuda" and len(shape) == 1
+    return replace(topology, shape=(1, *shape)) if one_host else topology

@@ -58,11 +58,10 @@ def read_settings(config: Any, overrides: Mapping[str, str]) -> "Settings":
     """Returns the settings behind ``--config``, in float32 on a CPU and bfloat16 elsewhere if none is named."""
     import jax
 
-    from stilts_jax.config import load_config, to_settings
     from stilts_jax.experiment.runtime import start_runtime
 
     dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-    own = {"compute.dtype": dtype} if config is None else {}
-    settings = to_settings(load_config("base" if config is None else config, overrides, own))
+    named = argparse.Namespace(config=config, overrides=overrides)
+    settings = options.read_settings(named, lambda: {"compute.dtype": dtype})
     start_runtime(settings.compute)
     return settings

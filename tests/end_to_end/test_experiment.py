@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -78,27 +77,6 @@ def test_a_dry_run_says_what_the_grid_then_takes(demo, whole, tmp_path):
     text = stilts(*grid(demo, demo[0] / "grid", "--dry_run", rows="none+mnli"))
     assert f"{len(whole)} phases, 0 of them open: 0 steps" in text
     assert f"on {whole['mnli.s0']['environment']['device']}, as fast as the 5 phases" in text
-
-
-def test_a_killed_grid_ends_with_the_same_scores_and_metrics(demo, whole, tmp_path):
-    more = ["--config.train.checkpoint_every=4", "--config.train.log_every=1"]
-    command = grid(demo, tmp_path, "--config.experiment.targets=udpos", *more)
-    process = subprocess.Popen([*PROGRAM, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline:  # until a checkpoint is there and training goes on behind it
-        saved = list(tmp_path.glob("phases/*/checkpoints/4/_CHECKPOINT_METADATA"))
-        lines = [len(path.read_text().splitlines()) for path in tmp_path.glob("phases/*/metrics.jsonl")]
-        if saved and max(lines) > 4:
-            break
-        time.sleep(0.02)
-    process.kill()
-    process.wait()
-    assert not results(tmp_path)
-    assert "going on after step" in stilts(*command)
-    killed = results(tmp_path)["none+udpos.s0"]
-    assert killed["phase"]["key"] == whole["none+udpos.s0"]["phase"]["key"]
-    for part in ("scores", "items"):
-        assert killed[part] == whole["none+udpos.s0"][part]
 
 
 def test_two_parts_at_once_give_the_results_of_one_process(demo, whole, tmp_path):
