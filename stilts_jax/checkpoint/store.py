@@ -162,49 +162,41 @@ class Checkpoints:
 
         An array is verified as it was saved and then cast to the dtype that is asked for.
         """
-        try:
+        with self._naming(step):
             return self._read(step, wanted, exact=False)
-        except _Damaged as damage:
-            raise self._damage_error(step, damage) from damage
 
     def load(self, item: str, shardings: Callable[[Any], Any] | None = None) -> Any:
-        """Reads a tree whose form need not be known from the newest undamaged step.
+        """Reads a tree of the newest step, such as ``params``, whose form need not be known.
 
-        Args:
-            item: such as ``params``.
-            shardings: makes shardings from the abstract item; None puts everything on the first device.
+        ``shardings`` makes shardings from the abstract item; None puts everything on the first device.
         """
-        problem = CheckpointError(
-            "There is no checkpoint.",
-            where=str(self._directory),
-            fix="check the path, or train this phase first",
-        )
-        for step in reversed(self.steps()):
-            try:
-                return self._read(step, {item: self._abstract(step, item, shardings)}, exact=False)[0][item]
-            except _Damaged as damage:
-                self._progress.say(f"warning: checkpoint {self._directory}/{step} is passed over: {damage}")
-                problem = self._damage_error(step, damage)
-        raise problem
+        where, steps = str(self._directory), self.steps()
+        if not steps:
+            fix = "check the path, or train this phase first"
+            raise CheckpointError("There is no checkpoint.", where=where, fix=fix)
+        with self._naming(steps[-1]):
+            leaves = self._payload(steps[-1])["leaves"].get(item)
+            if not leaves:
+                raise CheckpointError(f"The checkpoint has no {item}.", where=where, fix="check the name")
+            described = {
+                path: jax.ShapeDtypeStruct(tuple(shape), jnp.dtype(dtype))
+                for path, (shape, dtype, _) in leaves.items()
+            }
+            wanted = unflatten_dict(described, sep="/")
+            if shardings:
+                wanted = jax.tree.map(_with_sharding, wanted, shardings(wanted))
+            return self._read(steps[-1], {item: wanted}, exact=False)[0][item]
 
-    def _damage_error(self, step: int, damage: _Damaged) -> CheckpointError:
-        return CheckpointError(
-            f"The checkpoint is damaged: {damage}.",
-            where=f"{self._directory}/{step}",
-            fix="take another step, or train again in a new run directory",
-        )
-
-    def _abstract(self, step: int, item: str, shardings: Callable[[Any], Any] | None) -> Any:
-        leaves = self._payload(step)["leaves"].get(item)
-        if not leaves:
-            where = f"{self._directory}/{step}"
-            raise CheckpointError(f"The checkpoint has no {item}.", where=where, fix="check the name")
-        described = {
-            path: jax.ShapeDtypeStruct(tuple(shape), jnp.dtype(dtype))
-            for path, (shape, dtype, _) in leaves.items()
-        }
-        tree = unflatten_dict(described, sep="/")
-        return jax.tree.map(_with_sharding, tree, shardings(tree)) if shardings else tree
+    @contextmanager
+    def _naming(self, step: int) -> Iterator[None]:
+        try:
+            yield
+        except _Damaged as damage:
+            raise CheckpointError(
+                f"The checkpoint is damaged: {damage}.",
+                where=f"{self._directory}/{step}",
+                fix="take another step, or train again in a new run directory",
+            ) from damage
 
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is None:

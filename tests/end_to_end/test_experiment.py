@@ -148,14 +148,6 @@ def test_what_trains_the_same_is_trained_once(demo, whole, tmp_path):
     assert found["mnli.s0"]["scores"] == whole["mnli.s0"]["scores"]
 
 
-def test_a_row_from_another_encoder_needs_nothing_of_the_experiments_own(demo, whole, tmp_path):
-    other = ("--config.encoder=not/here", "--config.experiment.targets=udpos")
-    stilts(*grid(demo, tmp_path, *other, rows=f"hub:{demo[0] / 'encoder'}"))
-    (result,) = results(tmp_path).values()
-    # It starts from the same files as the row without an intermediate task: the same training, the same scores.
-    assert result["scores"] == whole["none+udpos.s0"]["scores"]
-
-
 @pytest.mark.parametrize("targets", ["mnli/squad_v1", "xnli+xquad"])
 def test_debug_compiles_one_shape_a_task_and_judges_nothing(targets, world, tmp_path):
     options = [f"--data_root={world}/data", f"--workdir={tmp_path}", f"--config.encoder={world}/encoder"]

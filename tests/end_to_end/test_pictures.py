@@ -103,13 +103,6 @@ def test_seeing_is_learnt_and_blind_is_not(seen):
     assert accuracy(found["easy_vqa.blind.s0"], "easy_vqa.blind") < 75
 
 
-def test_the_report_compares_seeing_with_blind(seen):
-    workdir, _ = seen
-    stilts("report", workdir)
-    lines = (workdir / "report" / "tables" / "pictures.csv").read_text().splitlines()
-    assert len(lines) == 2 and lines[1].startswith('"easy-VQA − easy-VQA, blind",Tatoeba')
-
-
 def test_a_finished_model_is_evaluated_and_its_encoder_exported(seen, root, tmp_path):
     folder, out = seen[1]["easy_vqa.s0"]["folder"], tmp_path / "eval"
     stilts("eval", folder, "--task=easy_vqa", f"--data_root={root}", f"--out={out}")
