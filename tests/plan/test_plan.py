@@ -108,11 +108,12 @@ def faked(setup: Setup) -> Plan:
 
 def test_text_and_json(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "plan_training", faked)
-    text, fits = command.plan_command(SETUP)
-    assert fits and "mesh data=1 fsdp=4 tensor=2, remat full" in text and "8 x cpu (cpu:8)" in text
-    record = json.loads(command.plan_command(SETUP, as_json=True)[0])
+    setup = replace(SETUP, topology="v5e:2x4")
+    text, fits = command.plan_command(setup)
+    assert fits and "mesh data=1 fsdp=4 tensor=2, remat full" in text and "8 x v5e (v5e:2x4)" in text
+    record = json.loads(command.plan_command(setup, as_json=True)[0])
     assert record["plan"]["fits"] is True and record["proposal"] is None
-    assert record["plan"]["train_total"] == sum(faked(SETUP).train.values())
+    assert record["plan"]["train_total"] == 5 * GIB
 
 
 ONE = replace(SETUP, topology="v5e:2x4", mesh=MeshConfig(8, 1, 1), rows=64, compute=Compute(remat="none"))
