@@ -4,30 +4,27 @@ chooses the same again. None of these choices changes what is learnt beyond roun
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 
 from stilts_jax.chips import find_chip
 from stilts_jax.model import EncoderConfig
-from stilts_jax.settings import Remat
+from stilts_jax.model.encoder import abstract_encoder, writes_layers_out
+from stilts_jax.settings import Remat, Settings
+from stilts_jax.sharding import Mesh
 
 MAX_LENGTHS = 16  # padded lengths of a task at most, however long the run
 _SMALL_BATCH, _LARGE_BATCH = 2048, 16384  # padded tokens of a prediction batch on one device
 _WIDE = 256  # hidden width from which a microbatch keeps a core busy
 _MEMORY_SHARE = 0.8  # of a device's memory; the rest is for what the compiler adds
+_SEQUENCES = {"choice": 4, "embed": 2}  # of a row, about
 _STATE = 16  # bytes a parameter: itself, its gradient and two moments, in float32
 
 
 @dataclass(frozen=True)
 class Device:
-    """Where a model runs.
-
-    Attributes:
-        kind: as JAX names it.
-        count: how many there are.
-        memory: bytes of one of them; 0: not known, or a host's.
-    """
+    """Where a model runs: ``count`` devices of a kind as JAX names it, each with ``memory`` bytes (0: not known)."""
 
     kind: str
     count: int = 1
@@ -63,9 +60,8 @@ def this_device(count: int) -> Device:
 def compile_tokens(device: Device, flops_per_token: float, written_out: int = 0) -> float:
     """Returns how many tokens the device works off in the time that one more shape takes to compile.
 
-    Args:
-        flops_per_token: of training; prediction computes a third and compiles in a third of the time.
-        written_out: layers that stand one behind the other in the program.
+    ``flops_per_token`` is that of training: prediction computes a third, and compiles in a third of the time.
+    ``written_out`` are layers that stand one behind the other in the program.
     """
     return device.compile_seconds(written_out) * device.rate / flops_per_token
 
@@ -83,8 +79,7 @@ def prediction_tokens(device: Device, tokens: int) -> int:
 def microbatches(device: Device, batch_sizes: Sequence[int], hidden_size: int, *, whole: bool = False) -> int:
     """Returns the microbatches of a step: two where the cores of a CPU can fill each other's gaps, else one.
 
-    Args:
-        whole: whether some loss needs the whole batch at once.
+    ``whole`` says that some loss needs the whole batch at once.
     """
     pairs = device.is_cpu and hidden_size >= _WIDE and all(size % 2 == 0 for size in batch_sizes)
     return 2 if pairs and not whole else 1
@@ -95,11 +90,8 @@ def rematerialisation(
 ) -> Remat:
     """Returns the least rematerialisation whose activations fit beside the state; none where memory is not known.
 
-    Args:
-        parameters: on one device.
-        tokens: of a microbatch on one device, padding included.
-        length: of a row.
-        width: bytes of an activation.
+    ``parameters`` and ``tokens`` (of a microbatch, padding included) are those of one device, ``length`` is that of a
+    row, ``width`` the bytes of an activation.
     """
     free = _MEMORY_SHARE * device.memory - _STATE * parameters if device.memory else math.inf
     hidden, inner = shape.hidden_size, shape.intermediate_size
@@ -114,3 +106,41 @@ def rematerialisation(
         name for name, size in kept.items() if tokens * (shape.num_layers * size + kept["none"]) <= free
     ]
     return fitting[0] if fitting else "full"
+
+
+@dataclass(frozen=True)
+class Choices:
+    """How the steps of a phase are computed on a device; ``compile_tokens`` is what one more padded length costs."""
+
+    device: str
+    remat: Remat
+    accumulation: int
+    compile_tokens: float
+
+
+def decide(
+    settings: Settings, mesh: Mesh, shape: EncoderConfig, tasks: Sequence[tuple[str, int, int]]
+) -> Choices:
+    """Returns what the settings leave to the devices; ``tasks`` are (kind, batch size, longest row) of each."""
+    device, compute = this_device(mesh.size), settings.compute
+    accumulation = settings.train.accumulation or microbatches(
+        device,
+        [rows for _, rows, _ in tasks],
+        shape.hidden_size,
+        whole=any(kind == "embed" for kind, _, _ in tasks),
+    )
+    if compute.remat == "auto":
+        size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(abstract_encoder(shape)))
+        tokens = max(rows * length * _SEQUENCES.get(kind, 1) for kind, rows, length in tasks)
+        remat = rematerialisation(
+            device,
+            shape,
+            parameters=size / (mesh.shape["fsdp"] * mesh.shape["tensor"]),
+            tokens=tokens // (accumulation * mesh.shape["data"] * mesh.shape["fsdp"]),
+            length=max(length for _, _, length in tasks),
+            width=2 if compute.dtype == "bfloat16" else 4,
+        )
+        compute = replace(compute, remat=remat)
+    written_out = shape.num_layers if writes_layers_out(shape, compute) else 0
+    tokens_each = compile_tokens(device, shape.training_flops(), written_out)
+    return Choices(f"{device.count} x {device.kind}", compute.remat, accumulation, tokens_each)

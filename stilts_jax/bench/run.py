@@ -17,11 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from stilts_jax import automatic
+from stilts_jax.automatic import decide
 from stilts_jax.batches.plan import TrainingBatches
 from stilts_jax.batches.prefetch import made_ahead
 from stilts_jax.bench.workload import Workload
 from stilts_jax.evaluation.predict import plan_prediction, predict
-from stilts_jax.experiment.choices import decide
 from stilts_jax.model import SHAPES, EncoderConfig, Model, init_encoder, init_params
 from stilts_jax.progress import Progress, seconds_since_start
 from stilts_jax.settings import Settings

@@ -1,120 +1,256 @@
-"""The data of one phase: what is trained on, what picks the best step, and notes on what is scored."""
+"""What a phase reads, chosen once: its keys, the check before a run, training and scoring look at this and no more."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from stilts_jax.automatic import MAX_LENGTHS
 from stilts_jax.batches.masking import Masking
 from stilts_jax.batches.mixture import Mixture, Sampler, count_steps
 from stilts_jax.batches.plan import TrainingBatches
-from stilts_jax.errors import DataError
-from stilts_jax.experiment.context import Context
-from stilts_jax.experiment.keys import phase_hyperparameters
-from stilts_jax.experiment.phases import Phase
+from stilts_jax.errors import ConfigError, DataError
+from stilts_jax.evaluation.evaluate import find_gold
+from stilts_jax.evaluation.metrics import TUNED_METRICS
+from stilts_jax.experiment.phases import Phase, hyperparameters_of
 from stilts_jax.features.records import Features
-from stilts_jax.settings import split_names, split_pairs
+from stilts_jax.settings import Settings, split_names, split_pairs
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.sources.prepare import wanted_languages
-from stilts_jax.tasks.sources.read import find_paths, read_retrieval, with_labels
-from stilts_jax.tasks.spec import Example, Hyperparameters, Task
+from stilts_jax.tasks.sources.read import (
+    DataSource,
+    available_languages,
+    find_paths,
+    read_retrieval,
+    selection_language,
+    with_labels,
+)
+from stilts_jax.tasks.spec import Hyperparameters, Task
 from stilts_jax.tokenization import Tokenizer
 
+if TYPE_CHECKING:
+    from stilts_jax.experiment.context import Context
+
 MLM = "mlm"
+Loaded = Sequence[tuple["Part", Features]]
+Selection = Sequence[tuple[str, "Part", Features]]  # the head that predicts, what, and its rows
 
 
 @dataclass(frozen=True)
-class TrainingData:
-    """One task of a phase, ready to be cut into batches."""
+class Part:
+    """A split of a task in some languages, the first ``limit`` examples of each (0: all), as rows of some lengths."""
 
     task: Task
+    split: str
+    languages: tuple[str, ...]
     hyperparameters: Hyperparameters
-    features: Features
+    limit: int = 0
 
 
 @dataclass(frozen=True)
-class SelectionData:
-    """What one task contributes to the choice of the best step; ``head`` predicts it."""
+class PhaseData:
+    """What a phase reads.
 
-    task: Task
-    head: str
-    features: Features
-    examples: Mapping[str, Sequence[Example]]
+    Attributes:
+        selection: by trained task, the dev sets that pick its best step: in its source language, or the targets' own.
+        scored: by scored task, the split that is reported, and before it the one that a threshold is tuned on.
+        source_dev: what a target's phase was trained on, in the language that it was trained in.
+    """
+
+    train: tuple[Part, ...] = ()
+    selection: Mapping[str, tuple[Part, ...]] = field(default_factory=dict)
+    scored: Mapping[str, tuple[Part, ...]] = field(default_factory=dict)
+    source_dev: Part | None = None
 
 
-def load_training(phase: Phase, context: Context, tokenizer: Tokenizer) -> list[TrainingData]:
-    """Returns the training rows of every task of ``phase``."""
-    mixture, limit, found = context.settings.mixture, context.settings.data.limit, []
+def choose_data(phase: Phase, settings: Settings, source: DataSource) -> PhaseData:
+    """Returns what a phase reads; raises where that can't be told."""
+    train, selection, scored = [], {}, {}
     for name in phase.train:
-        task = with_labels(get_task(name), context.source)
-        chosen = phase_hyperparameters(phase, task, context.settings)
-        languages: Sequence[str] = (task.source_language,)
+        task = with_labels(get_task(name), source)
+        chosen = phase.hyperparameters or hyperparameters_of(task, settings)
+        selection[task.name] = _choose_selection(phase, task, chosen, settings, source)
+        languages: tuple[str, ...] = (task.source_language,)
         if task.name == MLM:
-            languages = context.mlm_languages(phase)
+            languages, mixture = _mlm_languages(task, settings, source), settings.mixture
             if len(phase.train) > 1:
                 chosen = replace(chosen, batch_size=mixture.mlm_batch_size, max_length=mixture.mlm_max_length)
-        features = context.features(task, "train", languages, tokenizer, chosen, limit)
+        train.append(Part(task, "train", languages, chosen, settings.data.limit))
+    for name in phase.evaluate:
+        task = with_labels(get_task(name), source)
+        chosen = phase.hyperparameters or hyperparameters_of(task, settings)
+        scored[task.name] = choose_scored(task, chosen, settings, source, phase.stage == "intermediate")
+    last = train[-1].task if phase.stage == "target" and phase.evaluate else None
+    source_dev = None
+    if last and last.kind != "embed" and last.selection:
+        chosen = phase.hyperparameters or hyperparameters_of(last, settings)
+        languages = (selection_language(last, source),)
+        source_dev = Part(last, last.selection, languages, chosen, settings.evaluation.limit)
+    return PhaseData(tuple(train), selection, scored, source_dev)
+
+
+def choose_scored(
+    task: Task, chosen: Hyperparameters, settings: Settings, source: DataSource, intermediate: bool = False
+) -> tuple[Part, ...]:
+    """Returns what a task is scored on, the reported split last, in the languages that were asked for and are there.
+
+    An intermediate reports its own dev set, and its source language in any case. So does SQuAD 2.0 report dev, whose
+    own script tunes the threshold there. Other thresholds are tuned on the source language's dev set, whatever
+    languages were asked for; those of mining on each language's own.
+    """
+    tuned = task.metric in TUNED_METRICS and task.selection != task.reported and not intermediate
+    reported, asked = (
+        task.selection if intermediate else task.reported,
+        split_names(settings.experiment.languages),
+    )
+    parts = []
+    for split in (task.selection, reported) if tuned else (reported,):
+        wanted, found = asked, available_languages(task, split, source, beyond=bool(asked))
+        if intermediate and asked:
+            wanted = tuple(dict.fromkeys((selection_language(task, source), *asked)))
+        elif not intermediate and split != task.reported and task.retrieval != "mining":
+            wanted = (task.source_language,)
+        languages = tuple(language for language in wanted or found if language in found)
+        parts.append(Part(task, split, languages, chosen, settings.evaluation.limit))
+    return tuple(parts)
+
+
+def _choose_selection(
+    phase: Phase, task: Task, chosen: Hyperparameters, settings: Settings, source: DataSource
+) -> tuple[Part, ...]:
+    """Returns the dev sets that pick the best step of ``task``.
+
+    Masked language modelling has none: its loss is no measure of the task that it accompanies. Neither has a dual
+    encoder, which is trained to the end, as XTREME-R does, nor a task without dev files.
+    """
+    if task.kind in ("mlm", "embed") or not task.selection:
+        return ()
+    limit = settings.train.eval_examples
+    if settings.experiment.select_on == "en" or not phase.evaluate:
+        return (Part(task, task.selection, (selection_language(task, source),), chosen, limit),)
+    targets = [with_labels(get_task(name), source) for name in phase.evaluate]
+    parts = tuple(
+        Part(one, one.selection, available_languages(one, one.selection, source), chosen, limit)
+        for one in targets
+    )
+    if bare := [part.task.name for part in parts if not part.languages]:
+        raise ConfigError(
+            f"{', '.join(bare)} has no dev set in any language to select on.",
+            where="config.experiment.select_on",
+            fix="set it to en for this target",
+        )
+    return parts
+
+
+def _mlm_languages(task: Task, settings: Settings, source: DataSource) -> tuple[str, ...]:
+    found = available_languages(task, "train", source, beyond=True)
+    asked = split_names(settings.mixture.mlm_languages) or found
+    missing = [language for language in asked if language not in found]
+    if missing or not asked:
+        raise DataError(
+            f"There is no text in {', '.join(missing) or 'any language'}.",
+            where=f"task mlm, {source.root}",
+            fix="put text/LANGUAGE.txt there, or set mixture.mlm_languages",
+        )
+    return asked
+
+
+def describe_data(part: Part, tokenizer: Tokenizer, context: "Context") -> tuple[int, list[str]]:
+    """Returns how many examples (or queries) are scored, and what will be missing from the scores; says it once.
+
+    Raises:
+        DataError: a file is damaged.
+    """
+    task, split, languages = key = part.task.name, part.split, part.languages
+    if key in context.described:
+        return context.described[key]
+    counts, blank, skipped = {}, [], []
+    features = None if part.task.retrieval else context.features(part, tokenizer)
+    for language in languages:
+        if features is None:
+            pool = read_retrieval(part.task, split, language, context.source)
+            counts[language], gold, left_out = len(pool.queries), pool.gold, pool.skipped
+        else:
+            rows, left_out = features.examples[language], features.skipped.get(language, ())
+            counts[language], gold = len(rows), find_gold(part.task, rows)
+        blank += [language] if gold is None else []
+        skipped += [f"{len(left_out)} in {language} ({left_out[0]})"] if left_out else []
+    wanted = split_names(context.settings.experiment.languages) or wanted_languages(part.task, split)
+    absent = [one for one in wanted if one not in counts and split == part.task.reported]
+    shown = ", ".join(f"{language} {count}" for language, count in counts.items())
+    if len(set(counts.values())) == 1:
+        shown = f"{counts[languages[0]]} examples each in {', '.join(counts)}"
+    context.progress.say(f"data: {task} {split}: {shown}")
+    notes = {
+        f"gold is blank in {', '.join(blank)}: predicted, not scored": blank,
+        f"there are no data in {', '.join(absent)}": absent,
+        f"rows that can't be used were skipped: {'; '.join(skipped)}": skipped,
+    }
+    said = [f"{task} {split}: {note}" for note, holds in notes.items() if holds]
+    for note in said:
+        context.progress.say(note)
+    context.described[key] = sum(counts.values()), said
+    return context.described[key]
+
+
+# -- rows and batches to train on
+
+
+def load_training(phase: Phase, context: "Context") -> Loaded:
+    """Returns the training rows of every task of ``phase``."""
+    tokenizer = context.tokenizer(phase.encoder)
+    found = [(part, context.features(part, tokenizer)) for part in context.data(phase).train]
+    for part, features in found:
         if not len(features):
-            paths = [path for one in languages for path in find_paths(task, "train", one, context.source)]
+            paths = (find_paths(part.task, "train", one, context.source) for one in part.languages)
             raise DataError(
                 "There is nothing to train on: the data are empty.",
-                where=f"task {name}: {', '.join(map(str, paths))}",
+                where=f"task {part.task.name}: {', '.join(str(path) for each in paths for path in each)}",
                 fix="put the training data there",
             )
-        found.append(TrainingData(task, chosen, features))
     return found
 
 
-def load_selection(phase: Phase, context: Context, tokenizer: Tokenizer) -> list[SelectionData]:
-    """Returns what the best step is chosen on; see ``Context.selection``."""
-    limit, found = context.settings.train.eval_examples, []
-    for name in phase.train:
-        task = with_labels(get_task(name), context.source)
-        hyperparameters = phase_hyperparameters(phase, task, context.settings)
-        for target, languages in context.selection(phase, task):
-            chosen = with_labels(target, context.source)
-            examples = context.examples(chosen, chosen.selection, languages, limit)
-            features = context.features(
-                chosen, chosen.selection, languages, tokenizer, hyperparameters, limit, examples
-            )
-            found.append(SelectionData(chosen, task.name, features, examples))
-    return found
+def load_selection(phase: Phase, context: "Context") -> Selection:
+    """Returns what the best step is chosen on, each with the head that predicts it."""
+    tokenizer = context.tokenizer(phase.encoder)
+    return [
+        (head, part, context.features(part, tokenizer))
+        for head, parts in context.data(phase).selection.items()
+        for part in parts
+    ]
 
 
 def make_batches(
-    phase: Phase,
-    context: Context,
-    data: Sequence[TrainingData],
-    tokenizer: Tokenizer,
-    compile_tokens: float = 0.0,
+    phase: Phase, context: "Context", data: Loaded, tokenizer: Tokenizer, compile_tokens: float = 0.0
 ) -> tuple[TrainingBatches | Mixture, int]:
     """Returns the batches of a phase and how many steps it takes.
 
-    Args:
-        compile_tokens: what one more padded length must save over the whole run, where ``train.buckets`` is 0.
+    ``compile_tokens`` is what one more padded length must save over the whole run, where ``train.buckets`` is 0.
     """
     mixture, train = context.settings.mixture, context.settings.train
     masking = Masking(tokenizer.mask_id, tokenizer.vocab_size, rate=mixture.mlm_rate)
-    batches = {
-        item.task.name: TrainingBatches(
-            item.task.name,
-            item.features,
-            batch_size=item.hyperparameters.batch_size,
+    batches = {}
+    for part, features in data:
+        chosen = part.hyperparameters
+        # About: what the task's own epochs need.
+        steps = count_steps([(len(features), chosen.epochs, chosen.batch_size)], cap=len(features))
+        batches[part.task.name] = one = TrainingBatches(
+            part.task.name,
+            features,
+            batch_size=chosen.batch_size,
             seed=phase.seed,
-            max_length=item.hyperparameters.max_length,
+            max_length=chosen.max_length,
             window=train.window,
             max_buckets=train.buckets or MAX_LENGTHS,
-            price=0.0 if train.buckets else compile_tokens / _count_steps(item, train.max_steps),
-            masking=masking if item.task.kind == "mlm" else None,
+            price=0.0 if train.buckets else compile_tokens / max(1, min(steps, train.max_steps or steps)),
+            masking=masking if part.task.kind == "mlm" else None,
             alpha=mixture.mlm_alpha,
         )
-        for item in data
-    }
-    for one in batches.values():
         context.progress.say(one.describe())
     sizes = [
-        (batches[item.task.name].num_rows, item.hyperparameters.epochs, item.hyperparameters.batch_size)
-        for item in data
-        if item.task.name != MLM or len(data) == 1
+        (batches[part.task.name].num_rows, part.hyperparameters.epochs, part.hyperparameters.batch_size)
+        for part, _ in data
+        if part.task.name != MLM or len(data) == 1
     ]
     steps = count_steps(sizes, sizes[0][0] if len(data) == 1 else mixture.cap)
     made: TrainingBatches | Mixture = next(iter(batches.values()))
@@ -125,14 +261,7 @@ def make_batches(
     return made, max(1, min(steps, train.max_steps or steps))
 
 
-def _count_steps(item: TrainingData, limit: int) -> int:
-    """Returns the steps of one task, about: what its own epochs need."""
-    chosen = item.hyperparameters
-    steps = count_steps([(len(item.features), chosen.epochs, chosen.batch_size)], cap=len(item.features))
-    return max(1, min(steps, limit or steps))
-
-
-def _make_sampler(context: Context, batches: Mapping[str, TrainingBatches]) -> Sampler:
+def _make_sampler(context: "Context", batches: Mapping[str, TrainingBatches]) -> Sampler:
     """Returns how often each task comes; MLM has a share of its own."""
     mixture = context.settings.mixture
     pairs = split_pairs(mixture.weights, "config.mixture.weights")
@@ -144,45 +273,3 @@ def _make_sampler(context: Context, batches: Mapping[str, TrainingBatches]) -> S
     total = sum(others.values())
     weights = {name: (1 - mixture.mlm_weight) * weight / total for name, weight in others.items()}
     return Sampler("weights", weights=(*weights.items(), (MLM, mixture.mlm_weight)))
-
-
-def describe_data(phase: Phase, task: Task, split: str, context: Context) -> list[str]:
-    """Reads a split in all languages that ``phase`` scores, and returns what will be missing from the scores.
-
-    Raises:
-        DataError: a file is damaged.
-    """
-    languages = context.languages(phase, task, split)
-    key = (task.name, split, languages)
-    if key not in context.data_notes:
-        context.data_notes[key] = _describe(task, split, languages, context)
-    return context.data_notes[key]
-
-
-def _describe(task: Task, split: str, languages: tuple[str, ...], context: Context) -> list[str]:
-    counts: dict[str, int] = {}
-    blank, skipped = [], []
-    for language in languages:
-        if task.retrieval:
-            part = read_retrieval(task, split, language, context.source)
-            counts[language], has_gold, left_out = len(part.queries), part.gold is not None, part.skipped
-        else:
-            reading = context.reading(task, split, language)
-            counts[language], has_gold, left_out = len(reading.examples), reading.has_gold, reading.skipped
-        blank += [] if has_gold else [language]
-        skipped += [f"{len(left_out)} in {language} ({left_out[0]})"] if left_out else []
-    wanted = split_names(context.settings.experiment.languages) or wanted_languages(task, split)
-    absent = [language for language in wanted if language not in counts and split == task.reported]
-    shown = ", ".join(f"{language} {count}" for language, count in counts.items())
-    if len(set(counts.values())) == 1:
-        shown = f"{counts[languages[0]]} examples each in {', '.join(counts)}"
-    context.progress.say(f"data: {task.name} {split}: {shown}")
-    notes = {
-        f"gold is blank in {', '.join(blank)}: predicted, not scored": blank,
-        f"there are no data in {', '.join(absent)}": absent,
-        f"rows that can't be used were skipped: {'; '.join(skipped)}": skipped,
-    }
-    said = [f"{task.name} {split}: {note}" for note, holds in notes.items() if holds]
-    for note in said:
-        context.progress.say(note)
-    return said

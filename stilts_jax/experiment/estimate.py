@@ -1,10 +1,10 @@
 """What a grid will cost, before it runs: phases, steps, tokens, FLOPs, disk and device-hours.
 
-The training data are read, tokenized and planned by the code that the run itself uses, so that steps are the run's
-own; the features stay in the cache for it. What is scored is measured on a sample of the first examples.
+Data are read, tokenized and planned by the code that the run itself uses, so that steps are the run's own; the features
+stay in the cache for it. Of pools that are searched, the first texts are measured.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,24 +14,22 @@ import numpy as np
 from stilts_jax.batches.mixture import Mixture
 from stilts_jax.chips import CHIPS
 from stilts_jax.experiment.context import Context, feature_settings
-from stilts_jax.experiment.data import MLM, load_training, make_batches
+from stilts_jax.experiment.data import MLM, Part, load_training, make_batches
 from stilts_jax.experiment.grid import is_done
-from stilts_jax.experiment.keys import evaluated_splits, phase_hyperparameters
 from stilts_jax.experiment.models import head_config
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.experiment.results import read_result
 from stilts_jax.experiment.start import read_shape, tokenizer_folder
 from stilts_jax.experiment.train import can_adopt
 from stilts_jax.features.build import build_features
-from stilts_jax.features.records import Features, Ragged
+from stilts_jax.features.records import Features
 from stilts_jax.model import Model, abstract_params
 from stilts_jax.progress import SILENT
-from stilts_jax.tasks import get_task
 from stilts_jax.tasks.sources.prepare import format_table
-from stilts_jax.tasks.sources.read import read_retrieval, with_labels
-from stilts_jax.tasks.spec import Example, Task
+from stilts_jax.tasks.sources.read import read_retrieval
+from stilts_jax.tokenization import Tokenizer
 
-SAMPLE = 512  # examples whose lengths stand for a scored split's
+SAMPLE = 512  # texts of a pool whose lengths stand for all
 UTILISATION = 0.4  # share of a chip's peak that training reaches at a good batch size
 _CHIPS = ("h200", "a100", "v6e", "v5e")
 _MOMENTS = 8  # bytes a parameter of AdamW's two moments
@@ -49,12 +47,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one phase costs.
-
-    Attributes:
-        scored: tokens.
-        again: another phase before it trains the same, and its model will be taken over.
-    """
+    """What one phase costs; ``scored`` are tokens, ``again`` says that a phase before it trains the same model."""
 
     phase: Phase
     training: Training
@@ -78,8 +71,12 @@ class Estimator:
         context, key = self._context, (phase.train, phase.hyperparameters, phase.encoder)
         if key not in self._trainings:
             self._trainings[key] = self._count_training(phase) if phase.train else Training()
-        training = self._trainings[key]
-        scored = sum(self._count_scored(phase, name) for name in phase.evaluate)
+        training, scored = self._trainings[key], 0.0
+        for part in (part for parts in context.data(phase).scored.values() for part in parts):
+            known = (part.task.name, part.split)
+            if part.languages and known not in self._scored:
+                self._scored[known] = _count_scored(part, context.tokenizer(phase.encoder), context)
+            scored += self._scored.get(known, 0.0)
         per_token = read_shape(tokenizer_folder(phase.encoder)).training_flops()
         again = can_adopt(context) and context.key(phase) in self._trained
         self._trained.add(context.key(phase))
@@ -87,59 +84,41 @@ class Estimator:
         return Cost(phase, training, scored, flops, is_done(phase, context), again)
 
     def _count_training(self, phase: Phase) -> Training:
-        context, settings = self._context, self._context.settings
-        tokenizer = context.tokenizer(phase.encoder)
-        data = load_training(phase, context, tokenizer)
+        context = self._context
+        data, tokenizer = load_training(phase, context), context.tokenizer(phase.encoder)
         batches, steps = make_batches(phase, replace(context, progress=SILENT), data, tokenizer)
-        shares = batches.shares if isinstance(batches, Mixture) else {data[0].task.name: 1.0}
-        tokens = 0.0
-        for item in data:
+        shares = batches.shares if isinstance(batches, Mixture) else {data[0][0].task.name: 1.0}
+        tokens, heads = 0.0, []
+        for part, features in data:
+            chosen, name = part.hyperparameters, part.task.name
             # Rows of MLM are packed full.
-            length = item.hyperparameters.max_length if item.task.name == MLM else _mean_length(item.features)
-            length += item.features.visual_tokens
-            tokens += shares[item.task.name] * steps * item.hyperparameters.batch_size * length
-        heads = tuple(
-            (item.task.name, head_config(item.task, settings, item.features.picture_shape)) for item in data
-        )
-        model = Model(read_shape(tokenizer_folder(phase.encoder)), heads, settings.compute)
-        leaves = jax.tree.leaves(abstract_params(model))
+            length = chosen.max_length if name == MLM else _count_tokens(features) / len(features)
+            tokens += shares[name] * steps * chosen.batch_size * (length + features.visual_tokens)
+            heads.append((name, head_config(part.task, context.settings, features.picture_shape)))
+        shape = read_shape(tokenizer_folder(phase.encoder))
+        leaves = jax.tree.leaves(abstract_params(Model(shape, tuple(heads), context.settings.compute)))
         size = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
         return Training(steps, tokens, sum(leaf.size for leaf in leaves), size)
 
-    def _count_scored(self, phase: Phase, name: str) -> float:
-        """Returns the tokens that scoring one task reads, over its splits."""
-        context, task, total = self._context, with_labels(get_task(name), self._context.source), 0.0
-        for split in evaluated_splits(phase, task):
-            languages = context.languages(phase, task, split)
-            if languages and (name, split) not in self._scored:
-                self._scored[name, split] = self._measure(phase, task, split, languages)
-            total += self._scored.get((name, split), 0.0)
-        return total
 
-    def _measure(self, phase: Phase, task: Task, split: str, languages: Sequence[str]) -> float:
-        context = self._context
-        settings = feature_settings(phase_hyperparameters(phase, task, context.settings))
-        examples: Mapping[str, Sequence[Example]]
-        if task.retrieval:
-            sets = {one: read_retrieval(task, split, one, context.source) for one in languages}
-            examples = {  # a shared pool counts with the first language
-                one: [
-                    *found.queries,
-                    *(() if task.shared_candidates and one != languages[0] else found.candidates),
-                ]
-                for one, found in sets.items()
-            }
-        else:
-            examples = context.examples(task, split, languages, context.settings.evaluation.limit)
-        some = {language: rows[:SAMPLE] for language, rows in examples.items()}
-        features = build_features(task.kind, some, context.tokenizer(phase.encoder), settings, training=False)
-        share = sum(map(len, examples.values())) / max(1, sum(map(len, some.values())))
-        return _mean_length(features) * round(len(features) * share)
+def _count_scored(part: Part, tokenizer: Tokenizer, context: Context) -> float:
+    """Returns the tokens that scoring one split of a task reads."""
+    if not part.task.retrieval:
+        return _count_tokens(context.features(part, tokenizer))
+    total, task, settings = 0.0, part.task, feature_settings(part.hyperparameters)
+    for number, language in enumerate(part.languages):
+        pool = read_retrieval(task, part.split, language, context.source)
+        # A shared pool counts with the first language.
+        texts = [*pool.queries, *(() if task.shared_candidates and number else pool.candidates)]
+        some = {language: texts[:SAMPLE]}
+        features = build_features(task.kind, some, tokenizer, settings, training=False)
+        total += _count_tokens(features) / max(1, len(features)) * len(texts)
+    return total
 
 
-def _mean_length(features: Features) -> float:
-    columns = [features.columns.get(name) for name in ("tokens", "pair_tokens")]
-    return sum(len(one.values) for one in columns if isinstance(one, Ragged)) / max(1, len(features))
+def _count_tokens(features: Features) -> int:
+    columns: Any = features.columns
+    return sum(len(columns[name].values) for name in ("tokens", "pair_tokens") if name in columns)
 
 
 def estimate_text(phases: Sequence[Phase], context: Context) -> str:
@@ -195,8 +174,7 @@ def _disk_text(costs: Sequence[Cost], context: Context) -> str:
 
 def _hours(flops: float, costs: Sequence[Cost], context: Context) -> list[str]:
     """Device-hours at the speed of what is finished here, and at an assumed share of known peaks."""
-    lines = []
-    rates: dict[str, list[float]] = {}
+    lines, rates = [], dict[str, list[float]]()
     for cost in costs:
         result = read_result(context.folder(cost.phase)) if cost.done and cost.training.steps else None
         if result:

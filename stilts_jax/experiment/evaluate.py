@@ -1,7 +1,7 @@
 """Scores tasks in all their languages: those of a phase, and those that ``stilts eval`` asks of any model."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,8 @@ from stilts_jax.evaluation.predict import default_layer
 from stilts_jax.evaluation.retrieval import Embedder, evaluate_retrieval, sweep_layers
 from stilts_jax.evaluation.submission import write_predictions, write_thresholds
 from stilts_jax.experiment.context import Context
-from stilts_jax.experiment.data import describe_data
-from stilts_jax.experiment.keys import evaluated_splits, hash_record, phase_hyperparameters
+from stilts_jax.experiment.data import Part, choose_scored, describe_data
+from stilts_jax.experiment.keys import hash_record
 from stilts_jax.experiment.models import (
     OpenModel,
     Trained,
@@ -25,225 +25,154 @@ from stilts_jax.experiment.models import (
 from stilts_jax.experiment.phases import Phase, hyperparameters_of
 from stilts_jax.experiment.results import PhaseScores, encode_items
 from stilts_jax.features.records import Features
-from stilts_jax.model import EncoderConfig, Model, TaskHead
+from stilts_jax.model import TaskHead
 from stilts_jax.progress import SILENT
 from stilts_jax.tasks import get_task
-from stilts_jax.tasks.sources.read import read_retrieval, selection_language, with_labels
-from stilts_jax.tasks.spec import Example, Task
+from stilts_jax.tasks.sources.read import read_retrieval, with_labels
+from stilts_jax.tasks.spec import Task
 
-Thresholds = Mapping[str, float]
+Thresholds = Mapping[str, float]  # by language
 
 
 def evaluate_phase(phase: Phase, context: Context, trained: Trained | None) -> PhaseScores:
     """Scores every task of ``phase``; ``trained`` is None where it trains nothing."""
-    scores = PhaseScores()
-    if phase.evaluate:
-        if trained is None:
-            model = load_phase_start(phase, context)
-        else:
-            tokenizer = context.tokenizer(phase.encoder)
-            model = load_final(context.folder(phase), trained, tokenizer, context.mesh, context.progress)
-        scorer = Scorer(phase, context, model, scores)
-        for name in phase.evaluate:
-            scorer.score(with_labels(get_task(name), context.source))
-        if phase.stage == "target":
-            scores.source_dev = scorer.score_source_dev()
+    scores, data = PhaseScores(), context.data(phase)
+    if not data.scored:
+        return scores
+    if trained is None:
+        model = load_phase_start(phase, context)
+    else:
+        tokenizer = context.tokenizer(phase.encoder)
+        model = load_final(context.folder(phase), trained, tokenizer, context.mesh, context.progress)
+    for parts in data.scored.values():
+        _add_scores(scores, parts, model, context)
+    if part := data.source_dev:
+        (language,) = part.languages
+        with context.progress.part(f"{part.task.name} {part.split} {language}"):
+            (found,) = score(model, part, context)
+        if language in found.results:  # else gold is blanked
+            scores.source_dev = {
+                "task": part.task.name,
+                "split": part.split,
+                "language": language,
+                "examples": context.features(part, model.tokenizer).num_examples,
+                "score": main_score(part.task.metric, found.results[language].values),
+            }
     return scores
 
 
-def score_rows(
-    config: EncoderConfig,
-    encoder: Mapping[str, Any],
-    name: str,
-    head: TaskHead,
-    task: Task,
-    features: Features,
-    examples: Mapping[str, Sequence[Example]],
+def score(
+    model: OpenModel,
+    part: Part,
     context: Context,
-    thresholds: Thresholds | None = None,
+    thresholds: Sequence[Thresholds] | None = None,
     *,
+    features: Features | None = None,
     silent: bool = False,
-) -> Evaluation:
-    """Predicts and scores rows with one head, whose labels are matched with the task's by name.
+) -> list[Evaluation]:
+    """Predicts and scores one split of one task: the one way, of selection, reports and ``stilts eval`` alike.
 
-    The way of every score but retrieval's: of selection, reports and ``stilts eval`` alike.
+    Labels are matched by name. A metric that needs thresholds tunes them on this split if there are none.
+
+    Returns:
+        One evaluation; with ``model.sweep_layers`` one for each layer. ``thresholds`` are as many.
     """
-    fitted = fit_head(task, name, head)
-    return evaluate_task(
-        Model(config, ((name, fitted.config),), context.settings.compute),
-        {"encoder": encoder, "head": fitted.params},
-        task,
-        features,
-        examples,
-        head=name,
-        thresholds=thresholds,
-        tokens_per_batch=context.settings.evaluation.tokens_per_batch,
-        mesh=context.mesh,
-        progress=SILENT if silent else context.progress,
-    )
+    task, settings = part.task, context.settings
+    name = task.name if task.name in model.heads else next(iter(model.heads), "")
+    head = fit_head(task, name, model.heads[name]) if task.is_trained else None
+    predictor, params = model.with_head(name, head, settings.compute)
+    options: dict[str, Any] = {
+        "head": name if head else None,
+        "tokens_per_batch": settings.evaluation.tokens_per_batch,
+        "mesh": context.mesh,
+        "progress": SILENT if silent else context.progress,
+    }
+    given = None if thresholds is None else thresholds[0]
+    if task.kind != "embed":
+        features = features or context.features(part, model.tokenizer)
+        return [
+            evaluate_task(predictor, params, task, features, features.examples, thresholds=given, **options)
+        ]
+    sets = {one: read_retrieval(task, part.split, one, context.source) for one in part.languages}
+    wanted = part.hyperparameters.max_length if head else settings.evaluation.max_length
+    length, layer = min(wanted, model.config.max_length), settings.model.retrieval_layer or None
+    embed = Embedder(predictor, params, model.tokenizer, max_length=length, layer=layer, **options)
+    search: dict[str, Any] = {"neighbours": settings.evaluation.mining_neighbours}
+    if settings.evaluation.tile:
+        search["tile"] = (settings.evaluation.tile, settings.evaluation.tile)
+    if settings.model.sweep_layers and not head:
+        return sweep_layers(task, sets, embed, thresholds=thresholds, **search)
+    queries = replace(embed, max_length=part.hyperparameters.max_query_length) if head else embed
+    return [evaluate_retrieval(task, sets, embed, embed_queries=queries, thresholds=given, **search)]
 
 
-@dataclass(frozen=True)
-class Scorer:
-    """Scores tasks with a finished model, and adds them to ``scores``."""
+def _add_scores(scores: PhaseScores, parts: Sequence[Part], model: OpenModel, context: Context) -> None:
+    """Scores one task; the last of ``parts`` is reported, and one before it tunes the threshold."""
+    task, reported, settings = parts[-1].task, parts[-1], context.settings.model
+    _check_languages(reported, context)
+    scores.scores[task.name], scores.data[task.name] = {}, {}
+    scores.reported_split[task.name] = reported.split
+    scores.main_metric[task.name] = list(MAIN_VALUES[task.metric])
+    sweeps = settings.sweep_layers and not task.is_trained
+    chosen = settings.retrieval_layer or default_layer(model.config.num_layers) if sweeps else 0
+    thresholds: list[Thresholds] | None = None
+    for part in parts:
+        if not part.languages:
+            thresholds = [{}] * (model.config.num_layers + 1 if sweeps else 1)
+        else:
+            count, notes = describe_data(part, model.tokenizer, context)
+            scores.notes.extend(notes)
+            with context.progress.part(f"{task.name} {part.split}"):
+                found = score(model, part, context, thresholds)
+            for layer, one in enumerate(found if sweeps else ()):
+                scores.scores[task.name][f"{part.split}-layer{layer}"] = one.scores
+            scores.scores[task.name][part.split] = found[chosen].scores
+            prints = [context.fingerprint(task, part.split, one) for one in part.languages]
+            about = {"fingerprint": hash_record(prints), "languages": list(part.languages), "examples": count}
+            scores.data[task.name][part.split] = about
+        if part is not reported:
+            thresholds = thresholds or [_carry(task, one.thresholds, reported.languages) for one in found]
+            _note_thresholds(scores, part, thresholds[chosen], reported.languages, context)
+    best = found[chosen]
+    if thresholds or best.thresholds:
+        scores.thresholds[task.name] = dict(thresholds[chosen] if thresholds else best.thresholds)
+    scores.predictions[task.name] = best.predictions
+    items = {language: result.items for language, result in best.results.items() if result.items is not None}
+    aligned = len({(len(one.values), one.ids) for one in items.values()}) == 1 and task.aligned
+    scores.items[task.name] = {language: encode_items(one, aligned) for language, one in items.items()}
 
-    phase: Phase
-    context: Context
-    model: OpenModel
-    scores: PhaseScores
 
-    def score(self, task: Task) -> None:
-        """Adds one task."""
-        context, scores = self.context, self.scores
-        *tuned_on, reported = evaluated_splits(self.phase, task)
-        asked = _reported_languages(self.phase, task, context)
-        scores.scores[task.name] = {}
-        scores.reported_split[task.name] = reported
-        scores.main_metric[task.name] = list(MAIN_VALUES[task.metric])
-        thresholds = self._tune(task, tuned_on[0], asked) if tuned_on else None
-        found = self._score_split(task, reported, asked, thresholds)
-        if thresholds is not None or found.thresholds:
-            scores.thresholds[task.name] = found.thresholds if thresholds is None else thresholds
-        scores.predictions[task.name] = found.predictions
-        same = {(len(one.items.values), one.items.ids) for one in found.results.values() if one.items}
-        aligned = len(same) == 1 and task.aligned
-        scores.items[task.name] = {
-            language: encode_items(result.items, aligned)
-            for language, result in found.results.items()
-            if result.items is not None
-        }
-
-    def _tune(self, task: Task, split: str, asked: Sequence[str]) -> dict[str, float]:
-        """Scores ``split`` (dev) and returns the threshold that each language of ``asked`` takes from it.
-
-        BUCC tunes each language on its own dev set, as it is defined; other tasks take the source language's.
-        """
-        found = self.context.languages(self.phase, task, split)
-        tuned = self._score_split(task, split, found, None).thresholds if found else {}
-        if task.retrieval != "mining":
-            tuned = dict.fromkeys(asked, tuned[task.source_language]) if tuned else {}
-        if tuned:
-            where = "each language's" if task.retrieval == "mining" else f"the {task.source_language}"
-            self.scores.notes.append(f"{task.name}: the threshold was tuned on {where} dev set ({split})")
-        lost = [language for language in asked if language not in tuned]
-        if lost:
-            note = (
-                f"{task.name}: not scored in {', '.join(lost)}, because there is no dev set ({split}) with gold "
-                "to tune the threshold on"
-            )
-            self.scores.notes.append(note)
-            self.context.progress.say(note)
+def _carry(task: Task, tuned: Thresholds, languages: Sequence[str]) -> Thresholds:
+    """Returns the threshold of each language: of mining its own, as BUCC defines it, else the source language's."""
+    if task.retrieval == "mining" or not tuned:
         return tuned
+    return dict.fromkeys(languages, tuned[task.source_language])
 
-    def _score_split(
-        self, task: Task, split: str, languages: Sequence[str], thresholds: Thresholds | None
-    ) -> Evaluation:
-        """Scores one split; without ``thresholds`` a task that needs one tunes it on this split."""
-        context, scores = self.context, self.scores
-        scores.notes.extend(describe_data(self.phase, task, split, context))
-        score = self._retrieve if task.kind == "embed" else self._predict
-        with context.progress.part(f"{task.name} {split}"):
-            found, examples = score(task, split, languages, thresholds)
-        scores.scores[task.name][split] = found.scores
-        scores.data.setdefault(task.name, {})[split] = {
-            "fingerprint": hash_record([context.fingerprint(task, split, one) for one in languages]),
-            "languages": list(languages),
-            "examples": examples,
-        }
-        return found
 
-    def score_source_dev(self) -> dict[str, Any] | None:
-        """Scores what was trained on its own dev set; None for dual encoders, and where there is none or no gold."""
-        task = with_labels(get_task(self.phase.train[-1]), self.context.source)
-        if task.kind == "embed" or not task.selection:
-            return None
-        language = selection_language(task, self.context.source)
-        with self.context.progress.part(f"{task.name} {task.selection} {language}"):
-            found, examples = self._predict(task, task.selection, (language,), None)
-        if language not in found.results:
-            return None
-        return {
-            "task": task.name,
-            "split": task.selection,
-            "language": language,
-            "examples": examples,
-            "score": main_score(task.metric, found.results[language].values),
-        }
-
-    def _predict(
-        self, task: Task, split: str, languages: Sequence[str], thresholds: Thresholds | None
-    ) -> tuple[Evaluation, int]:
-        """Returns what was scored, and how many examples that were."""
-        context, model, limit = self.context, self.model, self.context.settings.evaluation.limit
-        hyperparameters = phase_hyperparameters(self.phase, task, context.settings)
-        examples = context.examples(task, split, languages, limit)
-        features = context.features(task, split, languages, model.tokenizer, hyperparameters, limit, examples)
-        name, head = self._head_of(task)
-        found = score_rows(
-            model.config, model.params, name, head, task, features, examples, context, thresholds
+def _note_thresholds(
+    scores: PhaseScores, part: Part, tuned: Thresholds, languages: Sequence[str], context: Context
+) -> None:
+    task, split = part.task, part.split
+    if tuned:
+        where = "each language's" if task.retrieval == "mining" else f"the {task.source_language}"
+        scores.notes.append(f"{task.name}: the threshold was tuned on {where} dev set ({split})")
+    if lost := [language for language in languages if language not in tuned]:
+        note = (
+            f"{task.name}: not scored in {', '.join(lost)}, because there is no dev set ({split}) with gold "
+            "to tune the threshold on"
         )
-        return found, sum(map(len, examples.values()))
-
-    def _retrieve(
-        self, task: Task, split: str, languages: Sequence[str], thresholds: Thresholds | None
-    ) -> tuple[Evaluation, int]:
-        """Returns what was scored, and how many queries that were."""
-        context, settings, layers = self.context, self.context.settings, self.scores.layer_thresholds
-        sets = {language: read_retrieval(task, split, language, context.source) for language in languages}
-        num_queries = sum(len(one.queries) for one in sets.values())
-        embed, embed_queries = self._embedders(task)
-        options: dict[str, Any] = {"neighbours": settings.evaluation.mining_neighbours}
-        if settings.evaluation.tile:
-            options["tile"] = (settings.evaluation.tile, settings.evaluation.tile)
-        if task.is_trained or not settings.model.sweep_layers:
-            options |= {"embed_queries": embed_queries, "thresholds": thresholds}
-            return evaluate_retrieval(task, sets, embed, **options), num_queries
-        by_layer = None if thresholds is None else layers[task.name]
-        swept = sweep_layers(task, sets, embed, thresholds=by_layer, **options)
-        if task.retrieval == "mining" and thresholds is None:
-            layers[task.name] = [found.thresholds for found in swept]
-        for layer, found in enumerate(swept):
-            self.scores.scores[task.name][f"{split}-layer{layer}"] = found.scores
-        chosen = settings.model.retrieval_layer or default_layer(self.model.config.num_layers)
-        return swept[chosen], num_queries
-
-    def _embedders(self, task: Task) -> tuple[Embedder, Embedder]:
-        """Returns what embeds candidates, and what embeds queries: by a trained head, or by a layer of the encoder."""
-        context, model, evaluation = self.context, self.model, self.context.settings.evaluation
-        hyperparameters = phase_hyperparameters(self.phase, task, context.settings)
-        name, head = self._head_of(task) if task.is_trained else (None, None)
-        wanted = hyperparameters.max_length if head else evaluation.max_length
-        embed = Embedder(
-            Model(model.config, ((name, head.config),) if head and name else (), context.settings.compute),
-            {"encoder": model.params, **({"head": head.params} if head else {})},
-            model.tokenizer,
-            max_length=min(wanted, model.config.max_length),
-            layer=context.settings.model.retrieval_layer or None,
-            head=name,
-            tokens_per_batch=evaluation.tokens_per_batch,
-            mesh=context.mesh,
-            progress=context.progress,
-        )
-        return embed, replace(embed, max_length=hyperparameters.max_query_length) if head else embed
-
-    def _head_of(self, task: Task) -> tuple[str, TaskHead]:
-        """The task's own head, or that of the one task that was trained in its place."""
-        heads = self.model.heads
-        name = task.name if task.name in heads else next(iter(heads))
-        return name, heads[name]
+        scores.notes.append(note)
+        context.progress.say(note)
 
 
-def _reported_languages(phase: Phase, task: Task, context: Context) -> tuple[str, ...]:
-    """Returns the languages that a phase scores; raises where there are none."""
-    split = evaluated_splits(phase, task)[-1]
-    found, asked = context.languages(phase, task, split), context.settings.experiment.languages
-    if not found:
+def _check_languages(part: Part, context: Context) -> None:
+    if not part.languages:
+        asked = context.settings.experiment.languages or ", ".join(part.task.languages)
         raise DataError(
-            f"There are no data to evaluate {task.name} on.",
-            where=f"{context.source.root}, split {split}, languages {asked or ', '.join(task.languages)}",
-            fix=f"`stilts tasks {task.name} --data_root=...` says which files are looked for",
+            f"There are no data to evaluate {part.task.name} on.",
+            where=f"{context.source.root}, split {part.split}, languages {asked}",
+            fix=f"`stilts tasks {part.task.name} --data_root=...` says which files are looked for",
         )
-    return found
 
 
 # -- a model from outside
@@ -258,60 +187,47 @@ def evaluate_model(
     head: str | None = None,
     labels: tuple[str, ...] = (),
 ) -> PhaseScores:
-    """Scores tasks with a model from outside an experiment and writes its predictions.
+    """Scores tasks with a model from outside an experiment and writes its predictions into the folder ``out``.
 
     Args:
         name: a phase's folder, a transformers folder or a hub name.
-        out: folder of predictions.
         head: which of the model's heads; None takes the one that fits the task.
         labels: names of the head's outputs, the first output first; empty takes those that the model names.
     """
-    phases = {}
-    for reference in tasks:
-        task = with_labels(get_task(reference), context.source)
+    wanted = {}
+    for task in (with_labels(get_task(reference), context.source) for reference in tasks):
         if task.kind == "mlm":
             raise ConfigError(
                 "Masked language modelling has no score to report.",
                 where="--task=mlm",
                 fix="name another task",
             )
-        phases[task.name] = task, _phase_of(name, reference, task, context)
-        _reported_languages(phases[task.name][1], task, context)
-    opened = open_model(name, context.mesh, context.progress)
-    chosen = {task.name: _choose_head(task, opened, head, labels) for task, _ in phases.values()}
-    scores = PhaseScores()
-    for task, phase in phases.values():
-        Scorer(phase, context, replace(opened, heads=chosen[task.name]), scores).score(task)
+        chosen = hyperparameters_of(task, context.settings)
+        wanted[task.name] = choose_scored(task, chosen, context.settings, context.source)
+        _check_languages(wanted[task.name][-1], context)
+    opened, scores = open_model(name, context.mesh, context.progress), PhaseScores()
+    # Refused now, and not when the tasks before one have been scored.
+    heads = {one: _choose_head(parts[-1].task, opened, head, labels) for one, parts in wanted.items()}
+    for task_name, parts in wanted.items():
+        _add_scores(scores, parts, replace(opened, heads=heads[task_name]), context)
         if context.is_main:
-            for language, predictions in scores.predictions[task.name].items():
-                write_predictions(out, task, language, predictions)
-            if task.name in scores.thresholds:
-                write_thresholds(out, task, scores.thresholds[task.name])
+            for language, predictions in scores.predictions[task_name].items():
+                write_predictions(out, parts[-1].task, language, predictions)
+            if task_name in scores.thresholds:
+                write_thresholds(out, parts[-1].task, scores.thresholds[task_name])
     return scores
-
-
-def _phase_of(model: str, reference: str, task: Task, context: Context) -> Phase:
-    """Returns what a grid would call the evaluation of a model that another program trained."""
-    hyperparameters = hyperparameters_of(task, context.settings)
-    return Phase(f"eval {model}", "target", "none", (), (reference,), model, hyperparameters=hyperparameters)
 
 
 def _choose_head(
     task: Task, model: OpenModel, asked: str | None, labels: tuple[str, ...]
 ) -> dict[str, TaskHead]:
-    """Returns the head that predicts ``task``, by its name; none for retrieval, which reads the encoder alone."""
+    """Returns by its name the head that was asked for, the task's own, or the only one of its kind.
+
+    Retrieval without training has none: it reads the encoder alone.
+    """
     if not task.is_trained:
         return {}
-    name = _find_head(task, model.heads, asked)
-    found = model.heads[name]
-    if labels:
-        found = replace(found, labels=labels)
-    fit_head(task, name, found)  # refused now, and not when the tasks before this one have been scored
-    return {name: found}
-
-
-def _find_head(task: Task, heads: Mapping[str, TaskHead], asked: str | None) -> str:
-    """Returns the name of a task's head: the one asked for, the task's own, or the only one of its kind."""
+    heads = model.heads
     if asked is not None and asked not in heads:
         raise ConfigError(
             f"The model has no head {asked!r}.",
@@ -319,17 +235,21 @@ def _find_head(task: Task, heads: Mapping[str, TaskHead], asked: str | None) -> 
             fix=nearest(asked, heads) if heads else "it has no head at all: leave --head out",
         )
     fitting = [name for name, head in heads.items() if head.config.kind == task.kind]
-    for name in (asked or "", *(get_task(one).name for one in task.train_on[-1:]), task.name):
-        if name in heads:
-            return name
-    if len(fitting) == 1:
-        return fitting[0]
-    listed = [
-        f"{name} ({head.config.kind}{': ' if head.labels else ''}{', '.join(head.labels)})"
-        for name, head in heads.items()
-    ]
-    raise ConfigError(
-        f"The model has {'several heads' if fitting else 'no head'} of the kind {task.kind}, as {task.name} needs one.",
-        where=f"heads: {'; '.join(listed) or 'none'}",
-        fix="name one with --head" if fitting else f"evaluate a model that was fine-tuned for {task.name}",
-    )
+    own = (asked or "", *(get_task(one).name for one in task.train_on[-1:]), task.name)
+    name = next((one for one in own if one in heads), fitting[0] if len(fitting) == 1 else None)
+    if name is None:
+        listed = [
+            f"{name} ({head.config.kind}{': ' if head.labels else ''}{', '.join(head.labels)})"
+            for name, head in heads.items()
+        ]
+        raise ConfigError(
+            f"The model has {'several heads' if fitting else 'no head'} of the kind {task.kind}, as {task.name} "
+            "needs one.",
+            where=f"heads: {'; '.join(listed) or 'none'}",
+            fix="name one with --head"
+            if fitting
+            else f"evaluate a model that was fine-tuned for {task.name}",
+        )
+    found = replace(heads[name], labels=labels) if labels else heads[name]
+    fit_head(task, name, found)
+    return {name: found}

@@ -49,17 +49,12 @@ CHECKPOINTS = "checkpoints"
 
 @dataclass(frozen=True)
 class Waiting:
-    """How long to wait for a parent that another machine trains.
+    """How long to wait for a parent that another machine trains, in seconds."""
 
-    Attributes:
-        limit: seconds after which waiting ends.
-        interval: the longest pause between two looks.
-        grace: seconds from the start of this command in which the failure of a parent may be one of an earlier
-            launch: the part that trains the parent removes it when it starts.
-    """
-
-    limit: float = 48 * 3600.0
-    interval: float = 60.0
+    limit: float = 48 * 3600.0  # after which waiting ends
+    interval: float = 60.0  # the longest pause between two looks
+    # From the start of this command the failure of a parent may be one of an earlier launch, which the part that
+    # trains the parent removes when it starts.
     grace: float = 600.0
 
 
@@ -123,15 +118,9 @@ def run_grid(
     waiting: Waiting = Waiting(),
     run: Callable[[Phase, Context], None] = run_phase,
 ) -> int:
-    """Runs every phase that is not done yet.
+    """Runs every phase of ``mine`` (all by default) that is not done yet, parents first.
 
-    Args:
-        phases: the whole grid, parents first.
-        mine: the phases of this machine; all by default.
-        run: runs one phase.
-
-    Returns:
-        The exit code: 1 if a phase failed (its ``failure.json`` says why), else 0.
+    Returns the exit code: 1 if a phase failed (its ``failure.json`` says why), else 0.
     """
     mine = phases if mine is None else mine
     _check_precision(mine, context)

@@ -8,15 +8,16 @@ often it logs and saves) is in neither: it changes results by rounding at most.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from stilts_jax.evaluation.metrics import TUNED_METRICS, metric_version
+from stilts_jax.evaluation.metrics import metric_version
+from stilts_jax.experiment.data import PhaseData
 from stilts_jax.experiment.phases import Phase, hyperparameters_of
 from stilts_jax.features.build import FEATURE_VERSION
 from stilts_jax.settings import Settings
-from stilts_jax.tasks.spec import Hyperparameters, Task
+from stilts_jax.tasks.spec import Task
 
 FORMAT = 3  # raised when what these records mean changes
 
@@ -26,11 +27,7 @@ _NOT_IN_KEY = {
     # These are in the phase's own hyperparameters, after presets and overrides have met.
     *("learning_rate", "batch_size", "epochs", "max_length", "warmup", "weight_decay"),
 }
-
-Tasks = Callable[[str], Task]
 Fingerprint = Callable[[Task, str, str], str]  # task, split, language -> hash of its data
-# phase, task -> the tasks whose dev sets pick its best step, and their languages
-Selection = Callable[[Phase, Task], Sequence[tuple[Task, Sequence[str]]]]
 
 
 def hash_record(record: Any) -> str:
@@ -39,48 +36,33 @@ def hash_record(record: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def phase_hyperparameters(phase: Phase, task: Task, settings: Settings) -> Hyperparameters:
-    """Returns how ``task`` is trained in ``phase``."""
-    return phase.hyperparameters or hyperparameters_of(task, settings)
-
-
 def training_record(
-    phase: Phase,
-    settings: Settings,
-    get_task: Tasks,
-    start: str,
-    fingerprint: Fingerprint,
-    selection: Selection,
-    mlm_languages: tuple[str, ...] = (),
+    phase: Phase, settings: Settings, data: PhaseData, start: str, fingerprint: Fingerprint
 ) -> dict[str, Any]:
     """Returns what the training of ``phase`` depends on.
 
-    Args:
-        start: the parent's training key, or the fingerprint of the encoder's files.
-        mlm_languages: those that masked language modelling reads.
+    ``start`` is the parent's training key, or the fingerprint of the encoder's files.
     """
-    tasks = {}
-    for task in map(get_task, phase.train):
-        languages = mlm_languages if task.name == "mlm" else (task.source_language,)
-        tasks[task.name] = {
-            "version": task.version,
-            "hyperparameters": asdict(phase_hyperparameters(phase, task, settings)),
-            "data": {f"train/{language}": fingerprint(task, "train", language) for language in languages},
+    tasks = {
+        part.task.name: {
+            "version": part.task.version,
+            "hyperparameters": asdict(phase.hyperparameters or hyperparameters_of(part.task, settings)),
+            "data": {f"train/{one}": fingerprint(part.task, "train", one) for one in part.languages},
             "selection": {
-                f"{chosen.name}/{chosen.metric}/{language}": fingerprint(chosen, chosen.selection, language)
-                for chosen, scored in selection(phase, task)
-                for language in scored
+                f"{dev.task.name}/{dev.task.metric}/{one}": fingerprint(dev.task, dev.split, one)
+                for dev in data.selection[part.task.name]
+                for one in dev.languages
             },
         }
-    trained = [get_task(name) for name in phase.train]
-    mixed = len(trained) > 1 or any(
-        task.kind == "mlm" for task in trained
-    )  # several tasks, or masks and languages of MLM
-    compute = asdict(settings.compute)
-    seen = any(task.pictures for task in trained)
-    data = settings.data
+        for part in data.train
+    }
+    trained = [part.task for part in data.train]
+    # Several tasks, or masks and languages of MLM.
+    mixed = len(trained) > 1 or any(task.kind == "mlm" for task in trained)
+    seen, compute = any(task.pictures for task in trained), asdict(settings.compute)
+    sight = [settings.data.pictures, settings.data.picture_size, settings.data.picture_patch]
     return {
-        **({"pictures": [data.pictures, data.picture_size, data.picture_patch]} if seen else {}),
+        **({"pictures": sight} if seen else {}),
         "format": FORMAT,
         "features": FEATURE_VERSION,
         "start": start,
@@ -97,28 +79,22 @@ def training_record(
     }
 
 
-def evaluation_record(
-    phase: Phase,
-    settings: Settings,
-    get_task: Tasks,
-    fingerprint: Fingerprint,
-    languages: Callable[[Phase, Task, str], Iterable[str]],
-) -> dict[str, Any]:
-    """Returns what the scores of ``phase`` depend on besides its training; ``languages`` of a split are scored."""
+def evaluation_record(settings: Settings, data: PhaseData, fingerprint: Fingerprint) -> dict[str, Any]:
+    """Returns what the scores of a phase depend on besides its training."""
     return {
         "format": FORMAT,
         "features": FEATURE_VERSION,
         "tasks": {
-            task.name: {
-                "version": task.version,
-                "metric": [task.metric, metric_version(task.metric)],
+            name: {
+                "version": parts[-1].task.version,
+                "metric": [parts[-1].task.metric, metric_version(parts[-1].task.metric)],
                 "data": {
-                    f"{split}/{language}": fingerprint(task, split, language)
-                    for split in evaluated_splits(phase, task)
-                    for language in languages(phase, task, split)
+                    f"{part.split}/{language}": fingerprint(part.task, part.split, language)
+                    for part in parts
+                    for language in part.languages
                 },
             }
-            for task in map(get_task, phase.evaluate)
+            for name, parts in data.scored.items()
         },
         "retrieval": {
             "layer": settings.model.retrieval_layer,
@@ -128,14 +104,3 @@ def evaluation_record(
         },
         "limit": settings.evaluation.limit,
     }
-
-
-def evaluated_splits(phase: Phase, task: Task) -> tuple[str, ...]:
-    """Returns the splits that are scored, the reported one last: before it the one that a threshold is tuned on.
-
-    An intermediate reports its own dev set. So does SQuAD 2.0, whose own script tunes the threshold there.
-    """
-    if phase.stage == "intermediate":
-        return (task.selection,)
-    tuned = task.metric in TUNED_METRICS and task.selection != task.reported
-    return (task.selection, task.reported) if tuned else (task.reported,)

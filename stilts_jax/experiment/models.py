@@ -6,21 +6,22 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 
 from stilts_jax.checkpoint import Checkpoints
 from stilts_jax.distributed import from_main
 from stilts_jax.errors import CheckpointError, ConfigError, EncoderError, RecordError, nearest
-from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.experiment.results import read_result
 from stilts_jax.experiment.start import RANDOM, read_shape, shrink, tokenizer_folder
 from stilts_jax.files import open_path, read_record, write_record, write_whole
 from stilts_jax.model import (
+    Compute,
     EncoderConfig,
     HeadConfig,
+    Model,
     TaskHead,
     export_encoder,
     find_folder,
@@ -35,6 +36,9 @@ from stilts_jax.tasks import get_task
 from stilts_jax.tasks.spec import Hyperparameters, Task
 from stilts_jax.tokenization import OTHER_FILES, VOCABULARY_FILES, Tokenizer, load_tokenizer
 from stilts_jax.train.optimizer import OptimizerConfig
+
+if TYPE_CHECKING:
+    from stilts_jax.experiment.context import Context
 
 FORMAT = 2  # of ``trained.json``
 FINAL = "final"  # folder of a finished model: parameters without an optimizer's state
@@ -52,40 +56,25 @@ _NUMBERED = re.compile(r"LABEL_\d+", re.IGNORECASE)  # what transformers writes 
 
 @dataclass(frozen=True)
 class Trained:
-    """``trained.json``: what later phases, results and users of the model need to know of a finished training.
-
-    Attributes:
-        step: the step whose parameters were kept.
-        history: [[step, score], ...] of the selection.
-        curve: [[step, loss], ...]
-        skipped: steps without a finite loss.
-        vocabulary: embedding rows that were trained, ``of`` all; None for all of them.
-        labels: names of the heads' outputs.
-        data: fingerprint and number of the examples, by task.
-        tokenizer: its fingerprint.
-        settings: the options, by their dotted names, that change what the model predicts.
-        attention: the implementation that was chosen, and why.
-        chance: what guessing would score on the selection data, where that is known.
-        collapsed: whether the run did no better.
-    """
+    """``trained.json``: what later phases, results and users of the model need to know of a finished training."""
 
     key: str
-    step: int
+    step: int  # whose parameters were kept
     total_steps: int
-    history: list[list[float]]
-    curve: list[list[float]]
-    skipped: list[int]
+    history: list[list[float]]  # [[step, score], ...] of the selection
+    curve: list[list[float]]  # [[step, loss], ...]
+    skipped: list[int]  # steps without a finite loss
     work: dict[str, Any]
-    vocabulary: dict[str, int] | None
+    vocabulary: dict[str, int] | None  # embedding rows that were trained, ``of`` all; None for all of them
     encoder: EncoderConfig
     heads: dict[str, HeadConfig]
-    labels: dict[str, Sequence[str]]
-    data: dict[str, Any]
-    tokenizer: str
-    settings: dict[str, Any]
-    attention: dict[str, str]
-    chance: float | None
-    collapsed: bool
+    labels: dict[str, Sequence[str]]  # of the heads' outputs
+    data: dict[str, Any]  # fingerprint and number of the examples, by task
+    tokenizer: str  # its fingerprint
+    settings: dict[str, Any]  # the options, by their dotted names, that change what the model predicts
+    attention: dict[str, str]  # the implementation that was chosen, and why
+    chance: float | None  # what guessing would score on the selection data, where that is known
+    collapsed: bool  # the run did no better
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "Trained":
@@ -108,12 +97,12 @@ def read_trained(folder: Path, key: str, progress: Progress = SILENT) -> dict[st
     """Returns the record of a finished training; None if there is none of this key, or none that can be trusted."""
     try:
         record = read_record(folder / TRAINED, FORMAT)
+        return record if record["key"] == key else None
     except FileNotFoundError:
         return None
     except RecordError as error:
         progress.say(f"warning: {error.what} The phase is trained again ({folder / TRAINED})")
         return None
-    return record if record["key"] == key else None
 
 
 def find_trained(folder: Path, key: str) -> Trained | None:
@@ -128,12 +117,12 @@ class OpenModel:
 
     Attributes:
         params: of the encoder.
-        heads: by name: what each head is, its parameters and labels (empty where they have no names).
+        heads: by name; their labels are empty where they have no names.
         thresholds: of heads that may answer "no answer", as they were tuned on dev.
     """
 
     config: EncoderConfig
-    params: dict[str, Any]
+    params: Mapping[str, Any]
     heads: Mapping[str, TaskHead]
     tokenizer: Tokenizer
     mesh: Mesh
@@ -142,8 +131,17 @@ class OpenModel:
     def __post_init__(self) -> None:
         self.tokenizer.check_fits(self.config.vocab_size)
 
+    def with_head(self, name: str, head: TaskHead | None, compute: Compute) -> tuple[Model, dict[str, Any]]:
+        """Returns what predicts: the encoder, with one head or none."""
+        if head is None:
+            return Model(self.config, (), compute), {"encoder": self.params}
+        return Model(self.config, ((name, head.config),), compute), {
+            "encoder": self.params,
+            "head": head.params,
+        }
 
-def load_phase_start(phase: Phase, context: Context) -> OpenModel:
+
+def load_phase_start(phase: Phase, context: "Context") -> OpenModel:
     """Returns the parent's encoder, or the experiment's own; heads are new unless the phase carries them on."""
     tokenizer = context.tokenizer(phase.encoder)
     if phase.parent is None:
@@ -165,18 +163,15 @@ def load_phase_start(phase: Phase, context: Context) -> OpenModel:
 
 
 def _load_start(encoder: str, settings: Settings, tokenizer: Tokenizer, mesh: Mesh) -> OpenModel:
+    sharding, dtype = partial(shardings, mesh=mesh), settings.compute.param_dtype
     if not (encoder.startswith(RANDOM) or settings.debug):
-        sharding, dtype = partial(shardings, mesh=mesh), settings.compute.param_dtype
         loaded = load_encoder(encoder, dtype=dtype, sharding=sharding)
         mlm = loaded.mlm_head
         heads = {} if mlm is None else {"mlm": TaskHead(HeadConfig(kind="mlm"), mlm)}
         return OpenModel(loaded.config, loaded.params, heads, tokenizer, mesh)
     config = read_shape(tokenizer_folder(encoder))
-    if settings.debug:
-        config = shrink(config)
-    key = jax.random.key(settings.experiment.first_seed)
-    sharding = partial(shardings, mesh=mesh)
-    params = init_encoder(config, key, settings.compute.param_dtype, sharding)
+    config = shrink(config) if settings.debug else config
+    params = init_encoder(config, jax.random.key(settings.experiment.first_seed), dtype, sharding)
     return OpenModel(config, params, {}, tokenizer, mesh)
 
 
@@ -315,11 +310,7 @@ def _open_tokenizer(folder: Path, trained: Trained) -> Tokenizer:
 
 
 def head_config(task: Task, settings: Settings, pictures: Sequence[int] = (0, 0, 0)) -> HeadConfig:
-    """Returns the head that a task is trained with.
-
-    Args:
-        pictures: ``Features.picture_shape``.
-    """
+    """Returns the head that a task is trained with; ``pictures`` is ``Features.picture_shape``."""
     return HeadConfig(
         kind=task.kind,
         num_labels=len(task.labels) if task.kind in ("classify", "tag") else 0,
@@ -344,8 +335,7 @@ def optimizer_config(
 def fit_head(task: Task, name: str, head: TaskHead) -> TaskHead:
     """Returns a head with its outputs in the order of the task's labels, which are matched by their names.
 
-    Raises:
-        ConfigError: the head has other labels than the task, or is of another kind.
+    A head with other labels than the task, or of another kind, is a ConfigError.
     """
     if head.config.kind != task.kind:
         raise ConfigError(

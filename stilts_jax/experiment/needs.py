@@ -4,15 +4,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from stilts_jax.errors import ConfigError, DataError, StiltsError, nearest
+from stilts_jax.evaluation.evaluate import find_gold
 from stilts_jax.experiment.context import Context
-from stilts_jax.experiment.data import describe_data
+from stilts_jax.experiment.data import Part, describe_data
 from stilts_jax.experiment.grid import is_done
-from stilts_jax.experiment.keys import evaluated_splits
 from stilts_jax.experiment.phases import HUB, NONE, Phase, list_phases
 from stilts_jax.settings import split_names, split_pairs
 from stilts_jax.tasks import get_task
-from stilts_jax.tasks.sources.read import available_languages, find_paths, list_patterns, with_labels
-from stilts_jax.tasks.spec import Task
+from stilts_jax.tasks.sources.read import available_languages, find_paths, list_patterns
 
 
 def check_data(phases: Sequence[Phase], context: Context) -> None:
@@ -25,8 +24,7 @@ def check_data(phases: Sequence[Phase], context: Context) -> None:
     if not phases:
         raise ConfigError("There is nothing to run.", where="config.experiment", fix="name a target task")
     _check_languages(phases, context)
-    missing = find_missing(phases, context)
-    if missing:
+    if missing := find_missing(phases, context):
         raise DataError(
             "Data are missing.",
             where="\n    ".join((f"below {context.source.root}:", *missing)),
@@ -35,25 +33,24 @@ def check_data(phases: Sequence[Phase], context: Context) -> None:
         )
     for phase in phases:
         if not is_done(phase, context):
-            _read_scored(phase, context)
+            _open_scored(phase, context)
 
 
-def _read_scored(phase: Phase, context: Context) -> None:
-    """Reads what a phase is selected and scored on, so that damaged files are found before anything is trained."""
-    for name in phase.train:
-        for task, languages in context.selection(phase, get_task(name)):
-            for language in languages:
-                if not context.reading(task, task.selection, language).has_gold:
-                    paths = find_paths(task, task.selection, language, context.source)
-                    raise DataError(
-                        "The dev set has no gold, and the best step is chosen by it.",
-                        where=f"{task.name}, {task.selection}, {language}: {', '.join(map(str, paths))}",
-                        fix="take the released file, whose labels are not blanked",
-                    )
-    for name in phase.evaluate:
-        task = get_task(name)
-        for split in () if task.kind == "mlm" else evaluated_splits(phase, task):
-            describe_data(phase, task, split, context)
+def _open_scored(phase: Phase, context: Context) -> None:
+    """Opens what a phase is selected and scored on, so that damaged files are found before anything is trained."""
+    data, tokenizer = context.data(phase), context.tokenizer(phase.encoder)
+    for part in (part for parts in data.selection.values() for part in parts):
+        for language, rows in context.features(part, tokenizer).examples.items():
+            if find_gold(part.task, rows) is None:
+                paths = find_paths(part.task, part.split, language, context.source)
+                raise DataError(
+                    "The dev set has no gold, and the best step is chosen by it.",
+                    where=f"{part.task.name}, {part.split}, {language}: {', '.join(map(str, paths))}",
+                    fix="take the released file, whose labels are not blanked",
+                )
+    for part in (part for parts in data.scored.values() for part in parts):
+        if part.task.kind != "mlm":
+            describe_data(part, tokenizer, context)
 
 
 def find_missing(phases: Sequence[Phase], context: Context) -> list[str]:
@@ -62,51 +59,41 @@ def find_missing(phases: Sequence[Phase], context: Context) -> list[str]:
 
 
 def _missing_of(phase: Phase, context: Context) -> Iterator[str]:
-    for name in phase.train:
-        task = get_task(name)
-        try:
-            with_labels(task, context.source)
-            languages = context.mlm_languages(phase) if task.kind == "mlm" else (task.source_language,)
-            wanted = [(task, "train", languages)]
-            wanted += [(one, one.selection, scored) for one, scored in context.selection(phase, task)]
-        except StiltsError as error:
-            yield f"{task.name}: {error.what} ({error.where})"
-            continue
-        for one, split, needed in wanted:
-            for language in needed:
+    try:
+        data = context.data(phase)
+    except StiltsError as error:
+        yield f"{'/'.join(phase.train or phase.evaluate)}: {error.what} ({error.where})"
+        return
+    # Why a target's phase trains on something else is said where the target does not name it itself.
+    elsewhere = " (a target is trained on it; --config.experiment.train_on=TARGET=TASK names another task)"
+    for train in data.train:
+        known = phase.stage != "target" or train.task.name in data.scored
+        for part in (train, *data.selection[train.task.name]):
+            for language in part.languages:
                 try:
-                    find_paths(one, split, language, context.source)
+                    find_paths(part.task, part.split, language, context.source)
                 except DataError:
-                    yield _line(one, split, f"in {language}", context) + _reason(phase, task)
-    for name in phase.evaluate:
-        task = get_task(name)
-        split = evaluated_splits(phase, task)[-1]
-        if not context.languages(phase, task, split):
-            there = available_languages(task, split, context.source, beyond=True)
+                    yield _line(part, f"in {language}", context) + ("" if known else elsewhere)
+    for *_, part in data.scored.values():
+        if not part.languages:
+            there = available_languages(part.task, part.split, context.source, beyond=True)
             found = f"in {context.settings.experiment.languages}; there is {' '.join(there)}" if there else ""
-            yield _line(task, split, found or "in any language", context)
+            yield _line(part, found or "in any language", context)
 
 
-def _line(task: Task, split: str, languages: str, context: Context) -> str:
-    patterns = list_patterns(task, split, context.source)
+def _line(part: Part, languages: str, context: Context) -> str:
+    patterns = list_patterns(part.task, part.split, context.source)
     looked = f"looked for {', '.join(patterns)}" if patterns else "the task has none"
-    return f"{task.name} {split} {languages}: {looked}"
-
-
-def _reason(phase: Phase, task: Task) -> str:
-    """Why a target's phase trains on something else, where the target does not name it itself."""
-    if phase.stage != "target" or task.name in {get_task(name).name for name in phase.evaluate}:
-        return ""
-    return " (a target is trained on it; --config.experiment.train_on=TARGET=TASK names another task)"
+    return f"{part.task.name} {part.split} {languages}: {looked}"
 
 
 def _check_languages(phases: Sequence[Phase], context: Context) -> None:
-    known: set[str] = set()
-    for phase in phases:
+    asked, known = split_names(context.settings.experiment.languages), set[str]()
+    for phase in phases if asked else ():
         for task in map(get_task, phase.evaluate):
-            split = evaluated_splits(phase, task)[-1]
+            split = task.selection if phase.stage == "intermediate" else task.reported
             known.update(available_languages(task, split, context.source, beyond=True))
-    for code in split_names(context.settings.experiment.languages):
+    for code in asked:
         if known and code not in known:
             raise ConfigError(
                 f"No task here has data in the language {code!r}.",
@@ -127,7 +114,7 @@ def keep_available(context: Context) -> Context:
             targets="+".join(targets),
             train_on=",".join(f"{name}={instead[name]}" for name in targets if name in instead),
         )
-        return replace(context, settings=replace(context.settings, experiment=chosen), _keys={})
+        return replace(context, settings=replace(context.settings, experiment=chosen))
 
     def is_there(rows: Sequence[str], targets: Sequence[str]) -> bool:
         narrowed = narrow(rows, targets)

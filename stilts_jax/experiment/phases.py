@@ -6,7 +6,7 @@ hyperparameters share a phase (XQuAD and MLQA), and every target shares the inte
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from stilts_jax.errors import ConfigError
 from stilts_jax.settings import Settings, split_names, split_pairs
@@ -18,38 +18,33 @@ HUB = "hub:"  # a row that starts from another, already fine-tuned encoder
 Stage = Literal["intermediate", "target", "retrieval"]
 
 
+class Training(NamedTuple):
+    """How targets are trained, one task after the other; nothing is trained where there are no ``steps``."""
+
+    steps: tuple[str, ...]
+    hyperparameters: Hyperparameters | None = None
+
+
 @dataclass(frozen=True)
 class Phase:
-    """One unit of an experiment.
+    """One unit of an experiment; tasks are references for ``get_task``: ``my.module:TASK``, ``mnli@de``."""
 
-    Attributes:
-        name: readable and unique in its grid: ``mnli.s0``, ``mnli.s0+squad_v1.s1``.
-        train: tasks that are trained, one per step where there are several; empty where nothing is trained. Like
-            those of ``evaluate``, they are references for ``get_task``: ``my.module:TASK``, ``mnli@de``.
-        evaluate: tasks that are scored when it is done.
-        encoder: where the encoder comes from if there is no parent.
-        hyperparameters: the target's own where a target trains on another task's data.
-        carry_head: take over the parent's head too (the second step of a training in two steps).
-    """
-
-    name: str
+    name: str  # readable and unique in its grid: ``mnli.s0``, ``mnli.s0+squad_v1.s1``
     stage: Stage
     intermediate: str
-    train: tuple[str, ...]
-    evaluate: tuple[str, ...]
-    encoder: str
+    train: tuple[str, ...]  # one task per step where there are several; empty where nothing is trained
+    evaluate: tuple[str, ...]  # scored when it is done
+    encoder: str  # where the encoder comes from if there is no parent
     parent: "Phase | None" = None
     intermediate_seed: int | None = None
     target_seed: int | None = None
-    hyperparameters: Hyperparameters | None = None
-    carry_head: bool = False
+    hyperparameters: Hyperparameters | None = None  # the target's own where it trains on another task's data
+    carry_head: bool = False  # take over the parent's head too (the second step of a training in two steps)
 
     @property
     def seed(self) -> int:
         """The seed of what this phase itself trains."""
-        if self.stage == "intermediate":
-            return self.intermediate_seed or 0
-        return self.target_seed or 0
+        return (self.intermediate_seed if self.stage == "intermediate" else self.target_seed) or 0
 
     def ancestors(self) -> Iterator["Phase"]:
         """The parent, its parent, and so on."""
@@ -90,45 +85,28 @@ def _check_names(phases: list[Phase], get_task: Callable[[str], Task]) -> None:
             )
 
 
-@dataclass(frozen=True)
-class _Training:
-    """Target tasks that one run serves; ``steps`` is empty where nothing is trained."""
-
-    steps: tuple[str, ...]
-    hyperparameters: Hyperparameters | None
-    targets: tuple[str, ...]
-
-
-def _target_trainings(settings: Settings, get_task: Callable[[str], Task]) -> list[_Training]:
+def _target_trainings(settings: Settings, get_task: Callable[[str], Task]) -> dict[Training, tuple[str, ...]]:
+    """Returns the target tasks that each run serves."""
     instead = split_pairs(settings.experiment.train_on, "config.experiment.train_on")
-    trainings: dict[tuple, _Training] = {}
+    trainings: dict[Training, tuple[str, ...]] = {}
     for name in split_names(settings.experiment.targets):
-        task = get_task(name)
-        steps: tuple[str, ...] = ()
-        chosen = None
+        task, key = get_task(name), Training(())
         if task.is_trained:
             wanted = instead[name].split("/") if name in instead else task.train_on or (name,)
             language = name.partition("@")[2] or settings.experiment.source_language
             steps = tuple(
                 step if language == "en" or "@" in step else f"{step}@{language}" for step in wanted
             )
-            _check_training(name, task, [get_task(step) for step in steps])
-            chosen = hyperparameters_of(task, settings)
-        key = (steps, chosen)
-        known = trainings.get(key, _Training(steps, chosen, ()))
-        trainings[key] = replace(known, targets=(*known.targets, name))
-    return list(trainings.values())
-
-
-def _check_training(name: str, task: Task, steps: list[Task]) -> None:
-    """Refuses a training whose head can't answer for the target; unknown names were refused before."""
-    for step in steps:
-        if step.kind != task.kind or (step.labels and task.labels and step.labels != task.labels):
-            raise ConfigError(
-                f"{name} ({_form(task)}) can't be scored by a model of {step.name} ({_form(step)}).",
-                where="config.experiment.train_on, or train_on of the task",
-                fix="train it on a task of its kind with the same labels in the same order",
-            )
+            for step in map(get_task, steps):  # a head that can answer; unknown names were refused before
+                if step.kind != task.kind or (step.labels and task.labels and step.labels != task.labels):
+                    raise ConfigError(
+                        f"{name} ({_form(task)}) can't be scored by a model of {step.name} ({_form(step)}).",
+                        where="config.experiment.train_on, or train_on of the task",
+                        fix="train it on a task of its kind with the same labels in the same order",
+                    )
+            key = Training(steps, hyperparameters_of(task, settings))
+        trainings[key] = (*trainings.get(key, ()), name)
+    return trainings
 
 
 def _form(task: Task) -> str:
@@ -167,48 +145,45 @@ def _starts(row: str, settings: Settings, get_task: Callable[[str], Task]) -> It
 
 
 def _target_phases(
-    start: Phase, trainings: list[_Training], settings: Settings, get_task: Callable[[str], Task]
+    start: Phase,
+    trainings: dict[Training, tuple[str, ...]],
+    settings: Settings,
+    get_task: Callable[[str], Task],
 ) -> Iterator[Phase]:
-    experiment = settings.experiment
-    parent = start if start.train else None
-    for training in trainings:
+    first = settings.experiment.first_seed
+    start = replace(start, parent=start if start.train else None)
+    for training, targets in trainings.items():
         if not training.steps:
-            name = f"{start.name}+retrieval"
             yield replace(
-                start, name=name, stage="retrieval", train=(), evaluate=training.targets, parent=parent
+                start, name=f"{start.name}+retrieval", stage="retrieval", train=(), evaluate=targets
             )
-            continue
-        for seed in range(experiment.first_seed, experiment.first_seed + experiment.target_seeds):
-            last = parent
-            for index, step in enumerate(training.steps):
-                is_last = index == len(training.steps) - 1
-                path = "-".join(get_task(one).name for one in training.steps[: index + 1])
-                # Runs on the same data with other hyperparameters need names of their own.
-                alone = sum(other.steps == training.steps for other in trainings) == 1
-                label = path if alone else f"{path}({get_task(training.targets[0]).name})"
+        # Runs on the same data with other hyperparameters need names of their own.
+        alone = sum(other.steps == training.steps for other in trainings) == 1
+        own = "" if alone else f"({get_task(targets[0]).name})"
+        for seed in range(first, first + settings.experiment.target_seeds):
+            last, path = start.parent, []
+            for step in training.steps:
+                path.append(get_task(step).name)
                 last = replace(
                     start,
-                    name=f"{start.name}+{label}.s{seed}",
+                    name=f"{start.name}+{'-'.join(path)}{own}.s{seed}",
                     stage="target",
                     train=(step,),
-                    evaluate=training.targets if is_last else (),
+                    evaluate=targets if len(path) == len(training.steps) else (),
                     parent=last,
                     target_seed=seed,
                     hyperparameters=training.hyperparameters,
-                    carry_head=index > 0,
+                    carry_head=len(path) > 1,
                 )
                 yield last
 
 
 def select_part(phases: list[Phase], part: int, parts: int) -> list[Phase]:
-    """Returns the phases of one part.
+    """Returns the phases of one part, from 1 to ``parts``.
 
     Rows (an intermediate with one of its seeds) are dealt out whole, so that parents stay with their children.
     Where there are more parts than rows, several parts share a row: the first trains the intermediate, and the
     others wait for it and take their share of the targets.
-
-    Args:
-        part: 1 to ``parts``.
     """
     rows: dict[tuple[str, int | None], list[Phase]] = {}
     for phase in phases:

@@ -16,7 +16,7 @@ from stilts_jax.evaluation.retrieval import Embedder
 from stilts_jax.experiment.models import open_model, own_options
 from stilts_jax.features.build import FeatureSettings, build_features
 from stilts_jax.files import replacing
-from stilts_jax.model import Compute, HeadConfig, Model, TaskHead
+from stilts_jax.model import Compute, HeadConfig, TaskHead
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.tasks.sources.rows import BadRow, Row, parse_json
 from stilts_jax.tasks.spec import ChoiceExample, ClassifyExample, EmbedExample, SpanExample, TagExample
@@ -53,20 +53,16 @@ def predict_texts(
     Args:
         model: a phase's folder, a transformers folder or a hub name.
         texts: by kind of head; classify: texts, or pairs of them; tag: lists of words; span: (question, context);
-            choice: (prompt, [choices]); embed, or a model without a head: texts.
+            choice: (prompt, [choices]); embed, or a model without a head: texts. Another form is a ConfigError.
         head: which head, where the model has several; "" takes none of them and embeds.
         max_length: tokens of a row at most; as the phase was trained, else 256, if not given.
         tokens_per_batch: padded tokens of a batch; 0: by the device.
-        progress: counts tokens.
 
     Returns:
         A list with a label's name a text, a tuple of names a list of words, an answer a question, or the number
         of the best choice from 0; for texts that are embedded an array [N, D]. Outputs that the model does not
         name are called LABEL_0, LABEL_1, and so on. A phase that was trained on questions without an answer
         (SQuAD 2.0) answers "" where "no answer" wins at the threshold that was tuned on its dev set.
-
-    Raises:
-        ConfigError: the texts do not have the form that the head needs; the first that does not is named.
     """
     return _Predictor(str(model), head, max_length, tokens_per_batch, progress)(texts)
 
@@ -93,8 +89,9 @@ def predict_file(
             where="--input, --out",
             fix=f"read from {', '.join(_SUFFIXES)}; write vectors to .npy, all else to .tsv",
         )
-    count = sum(1 for _ in _read_texts(kind, path))
-    rows, columns = _read_texts(kind, path), next(_read_rows(path, kind), Row(0, 0, {})).fields
+    count = sum(1 for _ in _read_texts(path, kind))
+    rows = _read_texts(path, kind)
+    columns = next(_read_texts(path, kind), (Row(0, 0, {}), None))[0].fields
     with replacing(out) as partial, partial.open("xb") as file:
         for start in range(0, max(count, 1), _CHUNK):
             chunk = list(islice(rows, _CHUNK))
@@ -123,82 +120,71 @@ class _Predictor:
     def __init__(
         self, model: str, head: str | None, max_length: int | None, tokens: int, progress: Progress
     ) -> None:
-        own, self._opened = own_options(model), open_model(model, progress=progress)
-        self._name = _pick_head(self._opened.heads, head)
-        self._head = self._opened.heads.get(self._name) or TaskHead(HeadConfig(kind="embed"), {})
-        self._threshold = self._opened.thresholds.get(self._name, np.inf)
-        self.kind = self._head.config.kind
-        longest = self._opened.config.max_length
-        self._length = min(max_length or own.get("train.max_length") or MAX_LENGTH, longest)
-        precision = own.get("compute.matmul_precision", "")
-        compute = Compute(dtype=own["compute.dtype"], matmul_precision=precision)
-        heads = ((self._name, self._head.config),) if self._name else ()
-        self._model = Model(self._opened.config, heads, compute)
-        self._params = {"encoder": self._opened.params} | ({"head": self._head.params} if heads else {})
+        own, opened = own_options(model), open_model(model, progress=progress)
+        name = _pick_head(opened.heads, head)
+        found = opened.heads.get(name)
+        self._head = found or TaskHead(HeadConfig(kind="embed"), {})
+        self.kind, self._tokenizer = self._head.config.kind, opened.tokenizer
+        self._labels = self._head.labels or tuple(f"LABEL_{n}" for n in range(self._head.config.num_labels))
+        self._threshold = opened.thresholds.get(name, np.inf)
+        self._length = min(max_length or own.get("train.max_length") or MAX_LENGTH, opened.config.max_length)
+        compute = Compute(own["compute.dtype"], matmul_precision=own.get("compute.matmul_precision", ""))
+        self._model, self._params = opened.with_head(name, found, compute)
         self._options: dict[str, Any] = {
-            "head": self._name or None,
-            "tokens_per_batch": tokens,
-            "mesh": self._opened.mesh,
-            "progress": progress,
+            **{"head": name or None, "tokens_per_batch": tokens},
+            **{"mesh": opened.mesh, "progress": progress},
         }
 
     def __call__(self, texts: Sequence[Any]) -> Any:
-        examples, tokenizer = _make_examples(self.kind, texts), self._opened.tokenizer
+        examples = _make_examples(self.kind, texts)
         if self.kind == "embed":
-            embed = Embedder(self._model, self._params, tokenizer, max_length=self._length, **self._options)
+            embed = Embedder(
+                self._model, self._params, self._tokenizer, max_length=self._length, **self._options
+            )
             return embed([example.text for example in examples])
         if not examples:
             return []
         settings = FeatureSettings(max_length=self._length, max_query_length=min(64, self._length // 2))
-        features = build_features(self.kind, {"": examples}, tokenizer, settings, training=False)
+        features = build_features(self.kind, {"": examples}, self._tokenizer, settings, training=False)
         rows = predict(self._model, self._params, features, length_multiple=16, **self._options)
         return [self._show(one) for one in DECODERS[self.kind](rows, features, examples)]
 
     def _show(self, found: Any) -> Any:
         """What was decoded for one text, as a user reads it."""
-        labels = self._head.labels or tuple(f"LABEL_{n}" for n in range(self._head.config.num_labels))
         if self.kind == "classify":
-            return labels[found]
+            return self._labels[found]
         if self.kind == "tag":
-            return tuple(labels[index] for index in found)
+            return tuple(self._labels[index] for index in found)
         if isinstance(found, NullableAnswer):
             return found.text if found.null_gap <= self._threshold else ""
         return found
 
 
-def _read_rows(path: Path, kind: str) -> Iterator[Row]:
-    """Yields the rows of a table without holding its file."""
-    if path.suffix == ".jsonl":
-        for line, text in _read_lines(path, kind):
-            try:
-                fields = parse_json(text) if text.strip() else {}
-            except BadRow as error:
-                raise _refuse(path, line, kind, error) from error
-            if not isinstance(fields, dict):
-                raise _refuse(path, line, kind, "this is not a JSON object")
-            if text.strip():
-                yield Row(line, 0, fields)
-        return
+def _read_texts(path: Path, kind: str) -> Iterator[tuple[Row, Any]]:
+    """Yields each row of a table with the text in it, without holding the file: .tsv without quoting, .csv with it."""
+    lines, line, suffix = _read_lines(path, kind), 0, path.suffix
     names: list[str] = []
-    for line, values in _read_cells(path, kind):
-        if not names:
-            names = values
-        elif len(values) != len(names):
-            raise _refuse(path, line, kind, f"{len(names)} columns were expected, {len(values)} are there")
-        else:
-            yield Row(line, 0, dict(zip(names, values)))
-
-
-def _read_cells(path: Path, kind: str) -> Iterator[tuple[int, list[str]]]:
-    """Yields the cells of each line that is not empty: of .tsv without quoting, of .csv with it."""
-    if path.suffix == ".tsv":
-        yield from ((line, text.split("\t")) for line, text in _read_lines(path, kind) if text)
-        return
-    reader = csv.reader((text + "\n" for _, text in _read_lines(path, kind)), strict=True)
+    reader = csv.reader((text + "\n" for _, text in lines), strict=True)
+    rows: Iterator[tuple[int, Any]] = ((line, text) for line, text in lines if text)
+    if suffix == ".csv":
+        rows = ((reader.line_num, values) for values in reader if values)
     try:
-        yield from ((reader.line_num, values) for values in reader if values)
-    except csv.Error as error:
-        raise _refuse(path, reader.line_num, kind, error) from error
+        for line, content in rows:
+            if suffix == ".jsonl":
+                values = parse_json(content) if content.strip() else None
+                if values is not None and not isinstance(values, dict):
+                    raise BadRow("this is not a JSON object")
+            else:
+                cells = content.split("\t") if suffix == ".tsv" else content
+                if names and len(cells) != len(names):
+                    raise BadRow(f"{len(names)} columns were expected, {len(cells)} are there")
+                values = dict(zip(names, cells)) if names else None
+                names = names or cells
+            if values is not None:
+                row = Row(line, 0, values)
+                yield row, _text_of(kind, row)
+    except (BadRow, csv.Error) as error:
+        raise _refuse(path, reader.line_num or line, kind, error) from error
 
 
 def _read_lines(path: Path, kind: str) -> Iterator[tuple[int, str]]:
@@ -218,15 +204,6 @@ def _refuse(path: Path, line: int, kind: str, reason: object) -> DataError:
         where=f"{path}:{line}",
         fix=f"a head of the kind {kind} reads {_FORMS[kind]}; `stilts predict --help` names the columns",
     )
-
-
-def _read_texts(kind: str, path: Path) -> Iterator[tuple[Row, Any]]:
-    """Yields each row of a table with the text in it."""
-    for row in _read_rows(path, kind):
-        try:
-            yield row, _text_of(kind, row)
-        except BadRow as error:
-            raise _refuse(path, row.line, kind, error) from error
 
 
 def _text_of(kind: str, row: Row) -> Any:
@@ -270,15 +247,18 @@ def _make_example(kind: str, name: str, text: Any) -> Any:
     if kind == "tag":
         return TagExample(name, _texts(text))
     if kind == "span":
-        question, context = _texts(text)
-        return SpanExample(name, question, context)
+        return SpanExample(name, *_pair(text))
     if kind == "choice":
         prompt, choices = text
-        return ChoiceExample(name, _texts([prompt])[0], _texts(choices))
+        return ChoiceExample(name, *_texts([prompt]), _texts(choices))
     if kind == "embed":
-        return EmbedExample(name, _texts([text])[0])
-    first, second = (text, None) if isinstance(text, str) else _texts(text)
-    return ClassifyExample(name, first, second)
+        return EmbedExample(name, *_texts([text]))
+    return ClassifyExample(name, text) if isinstance(text, str) else ClassifyExample(name, *_pair(text))
+
+
+def _pair(values: Any) -> tuple[str, str]:
+    first, second = _texts(values)
+    return first, second
 
 
 def _texts(values: Any) -> tuple[str, ...]:

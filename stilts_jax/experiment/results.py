@@ -37,31 +37,21 @@ _RATES = ("examples_per_second", "real_tokens_per_second", "padding_share", "sec
 
 @dataclass
 class PhaseScores:
-    """What a phase scored, in the form of ``result.json``.
+    """What a phase scored, in the form of ``result.json``."""
 
-    Attributes:
-        scores: {task: {split: {metric: {language: percent}}}}
-        main_metric: {task: metrics that make the table's cell}
-        reported_split: {task: split}
-        items: {task: {language: per-item values of the reported split, as ``encode_items`` makes them}}
-        data: {task: {split: {"fingerprint", "languages", "examples"}}}
-        thresholds: {task: {language: threshold}}, tuned on dev.
-        layer_thresholds: {task: such thresholds of every layer}, for a sweep over layers.
-        notes: what a reader must know about how scores came about.
-        predictions: {task: {language: predictions of the reported split}}
-        source_dev: what the phase's own training task scores on its dev set, in the language that it was trained in:
-            what intermediates may be chosen by without a look at another language.
-    """
-
-    scores: dict[str, Any] = field(default_factory=dict)
-    main_metric: dict[str, list[str]] = field(default_factory=dict)
+    scores: dict[str, Any] = field(default_factory=dict)  # {task: {split: {metric: {language: percent}}}}
+    main_metric: dict[str, list[str]] = field(default_factory=dict)  # metrics that make the table's cell
     reported_split: dict[str, str] = field(default_factory=dict)
+    # {task: {language: per-item values of the reported split, as ``encode_items`` makes them}}
     items: dict[str, dict[str, Any]] = field(default_factory=dict)
-    data: dict[str, Any] = field(default_factory=dict)
-    thresholds: dict[str, dict[str, float]] = field(default_factory=dict)
-    layer_thresholds: dict[str, list[dict[str, float]]] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    predictions: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)  # {task: {split: {fingerprint, languages, examples}}}
+    thresholds: dict[str, dict[str, float]] = field(
+        default_factory=dict
+    )  # by task and language, tuned on dev
+    notes: list[str] = field(default_factory=list)  # what a reader must know about how scores came about
+    predictions: dict[str, Mapping[str, Any]] = field(default_factory=dict)  # of the reported split
+    # What the phase's own training task scores on its dev set, in the language that it was trained in: what
+    # intermediates may be chosen by without a look at another language.
     source_dev: dict[str, Any] | None = None
 
     def summary(self) -> str:
@@ -114,12 +104,11 @@ def make_result(
 ) -> dict[str, Any]:
     """Returns ``result.json`` of a phase that began at ``started``."""
     work, settings = trained.work if trained else {}, context.settings
+    same = ("scores", "main_metric", "reported_split", "items", "thresholds")
     return {
         **_who(phase, context),
         "evaluation_key": context.evaluation_key(phase),
-        "scores": scores.scores,
-        "main_metric": scores.main_metric,
-        "reported_split": scores.reported_split,
+        **{name: getattr(scores, name) for name in same},
         "selection": {
             "zero_shot": not _selected_on_targets(phase, context),
             "notes": scores.notes + _notes(phase, context),
@@ -130,30 +119,26 @@ def make_result(
             "chance": trained.chance if trained else None,
             "source_dev": scores.source_dev,
         },
-        "items": scores.items,
         "curve": trained.curve if trained else [],
         "throughput": {name: work.get(name, 0) for name in _RATES},
         "environment": _environment(context.command, started)
         | {"attention": trained.attention if trained else None},
         "config": context.training_record(phase) | {"title": settings.title, "encoder": phase.encoder},
         "data": (trained.data if trained else {}) | scores.data,
-        "thresholds": scores.thresholds,
         "error": None,
     }
 
 
-def _selected_on_targets(phase: Phase, context: "Context") -> list[Phase]:
-    """The phases whose best step was chosen on dev sets of the target languages."""
-    family = (phase, *phase.ancestors())
-    on_targets = context.settings.experiment.select_on != "en"
-    return [one for one in family if on_targets and one.train and one.stage == "target"]
+def _selected_on_targets(phase: Phase, context: "Context") -> list[str]:
+    """The names of the phases whose best step was chosen on dev sets of the target languages."""
+    family = (phase, *phase.ancestors()) if context.settings.experiment.select_on != "en" else ()
+    return [one.name for one in family if one.train and one.stage == "target"]
 
 
 def _notes(phase: Phase, context: "Context") -> list[str]:
-    settings = context.settings
+    settings, first = context.settings, context.settings.evaluation.limit
     # Pools stay whole, whatever the limit.
     limited = [task.name for task in map(get_task, phase.evaluate) if task.kind != "embed"]
-    first = settings.evaluation.limit
     notes = {
         "all layers were scored: choosing one of them by these scores is not zero-shot": (
             settings.model.sweep_layers
@@ -168,9 +153,8 @@ def _notes(phase: Phase, context: "Context") -> list[str]:
         "only some of the languages were asked for": split_names(settings.experiment.languages),
     }
     chosen = "the best step was chosen on dev sets of the target languages"
-    return [f"{one.name}: {chosen}" for one in _selected_on_targets(phase, context)] + [
-        note for note, holds in notes.items() if holds
-    ]
+    on_targets = [f"{name}: {chosen}" for name in _selected_on_targets(phase, context)]
+    return on_targets + [note for note, holds in notes.items() if holds]
 
 
 def _environment(command: str, started: datetime) -> dict[str, Any]:
@@ -181,14 +165,9 @@ def _environment(command: str, started: datetime) -> dict[str, Any]:
     for name in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # a checkout that is not installed
             versions[name] = importlib.metadata.version(name)
-    return {
-        "device": jax.devices()[0].device_kind,
-        "device_count": jax.device_count(),
-        "versions": versions,
-        "command": command,
-        "started": started.isoformat(timespec="seconds"),
-        "finished": _now(),
-    }
+    times = {"started": started.isoformat(timespec="seconds"), "finished": _now()}
+    device = {"device": jax.devices()[0].device_kind, "device_count": jax.device_count()}
+    return {**device, "versions": versions, "command": command, **times}
 
 
 def _now() -> str:
@@ -234,9 +213,15 @@ def decode_items(raw: Mapping[str, Any]) -> tuple[Items, bool] | None:
         return None
 
 
-def read_result(folder: Path, progress: Progress = SILENT) -> dict[str, Any] | None:
+def read_result(folder: Path, progress: Progress = SILENT, name: str = RESULT) -> dict[str, Any] | None:
     """Returns the result in a phase's folder; None if there is none, or none that can be trusted, which is said."""
-    return _read(folder / RESULT, progress)
+    try:
+        return read_record(folder / name, FORMAT)
+    except FileNotFoundError:
+        return None
+    except RecordError as error:
+        progress.say(f"warning: {error.what} It is not used ({folder / name})")
+        return None
 
 
 def write_result(folder: Path, result: dict[str, Any]) -> None:
@@ -247,7 +232,7 @@ def write_result(folder: Path, result: dict[str, Any]) -> None:
 
 def read_failure(folder: Path) -> dict[str, Any] | None:
     """Returns why the last attempt of a phase failed; None if it did not."""
-    return _read(folder / FAILURE, SILENT)
+    return read_result(folder, name=FAILURE)
 
 
 def write_failure(folder: Path, failure: dict[str, Any]) -> None:
@@ -259,13 +244,3 @@ def clear_failure(folder: Path) -> None:
     """Removes ``failure.json``: the phase is about to be tried again, or it came through."""
     with contextlib.suppress(OSError):  # a read-only disk: a stale remark in the report is all that is left
         (folder / FAILURE).unlink(missing_ok=True)
-
-
-def _read(path: Path, progress: Progress) -> dict[str, Any] | None:
-    try:
-        return read_record(path, FORMAT)
-    except FileNotFoundError:
-        return None
-    except RecordError as error:
-        progress.say(f"warning: {error.what} It is not used ({path})")
-        return None

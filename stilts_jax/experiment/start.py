@@ -37,10 +37,7 @@ def encoder_fingerprint(encoder: str, settings: Settings) -> str:
 
 
 def _remembered_hash(path: Path) -> str:
-    """Returns the hash of a file's bytes; of a large one that is as it was, the hash that was found last time.
-
-    Whether it is as it was is told from its size, its time of change and its inode, as ``make`` and ``git`` do.
-    """
+    """Returns the hash of a file's bytes; of a large one whose size, time and inode are as they were, the last one."""
     found = path.stat()
     if found.st_size < _WORTH_REMEMBERING:
         return hash_files([path])
@@ -70,10 +67,5 @@ def shrink(config: EncoderConfig) -> EncoderConfig:
     tiny = SHAPES[DEBUG_SHAPE]
     if tiny.hidden_size >= config.hidden_size:
         return config
-    return dataclasses.replace(
-        config,
-        hidden_size=tiny.hidden_size,
-        num_layers=tiny.num_layers,
-        num_heads=tiny.num_heads,
-        intermediate_size=tiny.intermediate_size,
-    )
+    names = ("hidden_size", "num_layers", "num_heads", "intermediate_size")
+    return dataclasses.replace(config, **{name: getattr(tiny, name) for name in names})

@@ -1,27 +1,29 @@
 """Trains one phase: data, model, batches and schedule put together, then the loop."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
 import jax
 import numpy as np
 
+from stilts_jax import automatic
+from stilts_jax.automatic import Choices
 from stilts_jax.batches.prefetch import made_ahead
 from stilts_jax.distributed import from_main
-from stilts_jax.errors import CheckpointError, ConfigError
+from stilts_jax.errors import CheckpointError, ConfigError, RecordError
 from stilts_jax.evaluation.metrics import main_score
-from stilts_jax.experiment.choices import choose
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.data import (
-    SelectionData,
-    TrainingData,
+    Loaded,
+    Part,
+    Selection,
     load_selection,
     load_training,
     make_batches,
 )
-from stilts_jax.experiment.evaluate import score_rows
+from stilts_jax.experiment.evaluate import score
 from stilts_jax.experiment.models import (
     FINAL,
     OpenModel,
@@ -35,65 +37,71 @@ from stilts_jax.experiment.models import (
     save_final,
 )
 from stilts_jax.experiment.phases import Phase
-from stilts_jax.features.records import Batch, Features, Ragged
-from stilts_jax.model import Backend, Model, TaskHead, choose_backend
+from stilts_jax.features.records import IGNORE, Batch, Features, Ragged
+from stilts_jax.files import read_record, write_record
+from stilts_jax.model import Backend, EncoderConfig, Model, TaskHead, choose_backend
+from stilts_jax.tokenization import Tokenizer
 from stilts_jax.train.loop import RunConfig, TrainingResult, run_training
 from stilts_jax.train.losses import make_loss
 from stilts_jax.train.optimizer import OptimizerConfig, make_optimizer
 from stilts_jax.train.state import TrainState, init_state
 from stilts_jax.train.vocabulary import PhaseVocabulary, fits_phase_vocabulary
 
+CHOICES = "device.json"
 Select = Callable[[Mapping[str, Any]], float]
 
 
 def train_phase(phase: Phase, context: Context) -> Trained:
     """Trains ``phase`` from its newest checkpoint on, keeps the best model, and returns the record of it."""
     settings, tokenizer = context.settings, context.tokenizer(phase.encoder)
-    data = load_training(phase, context, tokenizer)
-    selection = load_selection(phase, context, tokenizer)
+    data, selection = load_training(phase, context), load_selection(phase, context)
     start = load_phase_start(phase, context)
+    _check_lengths(data, start)
     choices = choose(phase, context, data, start.config)
     batches, total_steps = make_batches(phase, context, data, tokenizer, choices.compile_tokens)
-    _check_lengths(data, start)
-    heads = tuple(
-        (item.task.name, head_config(item.task, settings, item.features.picture_shape)) for item in data
-    )
+    heads = tuple((part.task.name, head_config(part.task, settings, one.picture_shape)) for part, one in data)
     model = Model(start.config, heads, replace(settings.compute, remat=choices.remat))
     attention = _choose_attention(model, data, context)
     vocabulary, word = _phase_vocabulary(data, selection, model, tokenizer.mask_id, context), None
     if vocabulary:
         context.progress.say(f"training {len(vocabulary)} of {vocabulary.vocab_size} embedding rows")
-        start, word = _shrink(start, vocabulary)
-        selection = [replace(item, features=_remap(item.features, vocabulary)) for item in selection]
-    optimizer = optimizer_config(settings, data[0].hyperparameters, total_steps)
-    select = _make_select(model, data, selection, context) if selection else None
+        # The whole table is kept on the host meanwhile, unless several hosts hold it together.
+        word = start.params["embeddings"]["word"]
+        word = np.asarray(word) if jax.process_count() == 1 else word
+        start = replace(start, params=vocabulary.shrink({"encoder": start.params})["encoder"])
+        selection = [(name, part, _remap(one, vocabulary)) for name, part, one in selection]
+    optimizer = optimizer_config(settings, data[0][0].hyperparameters, total_steps)
+    select = _make_select(model, data, selection, tokenizer, context) if selection else None
     with made_ahead(batches.batch_at, vocabulary.remap if vocabulary else None) as batch_at:
-        config = _run_config(phase, context, model, optimizer, batch_at, len(batches.shapes), select)
-        config = replace(config, accumulation=choices.accumulation)
+        config = _run_config(phase, context, model, optimizer, batch_at, select)
+        config = replace(config, accumulation=choices.accumulation, shapes=len(batches.shapes))
         # No name for the state: the loop gives its memory back.
         result = run_training(_first_state(model, start, optimizer, phase, context), config)
     finished = result.params
     if vocabulary:
-        finished = vocabulary.restore(
-            finished, word, optimizer=optimizer, steps=result.step, skipped=result.skipped
-        )
+        options: dict[str, Any] = {"optimizer": optimizer, "steps": result.step, "skipped": result.skipped}
+        finished = vocabulary.restore(finished, word, **options)
     save_final(context.folder(phase), finished, result.step, context.progress)
+    chance, collapsed = _find_collapse(selection, result)
+    if collapsed and not settings.debug:  # a few steps of :debug prove nothing
+        context.progress.say(f"warning: the run ended at chance level ({chance:.1f})")
     trained = Trained(
         key=context.key(phase),
         total_steps=total_steps,
         vocabulary={"rows": len(vocabulary), "of": vocabulary.vocab_size} if vocabulary else None,
         encoder=model.encoder,
         heads=dict(model.heads),
-        labels={item.task.name: item.task.labels for item in data},
-        data={item.task.name: {"train": _describe(item.features)} for item in data},
+        labels={part.task.name: part.task.labels for part, _ in data},
+        data={part.task.name: {"train": _describe(one)} for part, one in data},
         tokenizer=tokenizer.fingerprint,
         settings=decisive_options(settings),
         attention={"backend": attention.name, "reason": attention.reason},
-        **_of_result(result),
-        **_find_collapse(selection, result),
+        chance=chance,
+        collapsed=collapsed,
+        **{name: getattr(result, name) for name in ("step", "history", "curve")},
+        skipped=list(result.skipped),
+        work={**asdict(result.work), **result.work.rates(None)},
     )
-    if trained.collapsed and not settings.debug:  # a few steps of :debug prove nothing
-        context.progress.say(f"warning: the run ended at chance level ({trained.chance:.1f})")
     if context.is_main:
         trained.write(context.folder(phase), tokenizer)
     return trained
@@ -103,15 +111,71 @@ def _describe(features: Features) -> dict[str, Any]:
     return {"fingerprint": features.fingerprint, "examples": features.num_examples}
 
 
-def _of_result(result: TrainingResult) -> dict[str, Any]:
-    """What the record of a training takes over from the loop."""
-    return {
-        "step": result.step,
-        "history": result.history,
-        "curve": result.curve,
-        "skipped": list(result.skipped),
-        "work": {**asdict(result.work), **result.work.rates(None)},
-    }
+# -- what the device decides
+
+
+def choose(phase: Phase, context: Context, data: Loaded, shape: EncoderConfig) -> Choices:
+    """Returns what the device decides of a phase, and says it: as at its first step, if the device is the same."""
+    tasks = [
+        (part.task.kind, part.hyperparameters.batch_size, part.hyperparameters.max_length + one.visual_tokens)
+        for part, one in data
+    ]
+    path, settings = context.folder(phase) / CHOICES, context.settings
+
+    def read() -> tuple[dict[str, Any], dict[str, Any] | None]:
+        fresh = asdict(automatic.decide(settings, context.mesh, shape, tasks))
+        try:
+            return fresh, asdict(Choices(**read_record(path)))
+        except (FileNotFoundError, RecordError, TypeError):
+            return fresh, None
+
+    # All hosts do what the main one chose: what is free on each may differ.
+    found, record = from_main(read)
+    fresh, before = Choices(**found), Choices(**record) if record else None
+    set_here = settings.compute.remat != "auto" or settings.train.accumulation
+    chosen = before if before and before.device == fresh.device and not set_here else fresh
+    if before and before.device != fresh.device:
+        context.progress.say(
+            f"this phase began on {before.device}: what depends on the device is chosen anew"
+        )
+    if context.is_main and chosen != before:
+        write_record(path, asdict(chosen))
+    why = "the least that fits" if settings.compute.remat == "auto" else "as set"
+    context.progress.say(
+        f"{chosen.device}: rematerialisation {chosen.remat} ({why}), "
+        f"{chosen.accumulation} microbatch(es) a step, padded lengths that save more than they take to compile "
+        f"({chosen.compile_tokens:.3g} tokens each)"
+    )
+    return chosen
+
+
+def _choose_attention(model: Model, data: Loaded, context: Context) -> Backend:
+    """Returns the implementation of attention that the model will take, and says so."""
+    chosen = choose_backend(
+        model.compute,
+        jax.default_backend(),
+        seq_len=max(part.hyperparameters.max_length + one.visual_tokens for part, one in data),
+        head_dim=model.encoder.head_dim,
+        dropout=model.encoder.attention_dropout,
+        packed=any(part.task.kind == "mlm" for part, _ in data),
+        gaps=any(one.visual_tokens for _, one in data),
+    )
+    context.progress.say(f"attention: {chosen.name} ({chosen.reason})")
+    return chosen
+
+
+# -- the run
+
+
+def _check_lengths(data: Loaded, start: OpenModel) -> None:
+    longest = start.config.max_length
+    for part, _ in data:
+        if part.hyperparameters.max_length > longest:
+            raise ConfigError(
+                f"{part.task.name} has rows of {part.hyperparameters.max_length} tokens, the encoder takes {longest}.",
+                where="config.train.max_length",
+                fix=f"set train.max_length (of MLM beside a task: mixture.mlm_max_length) to {longest} or less",
+            )
 
 
 def _run_config(
@@ -120,7 +184,6 @@ def _run_config(
     model: Model,
     optimizer: OptimizerConfig,
     batch_at: Callable[[int], Batch],
-    shapes: int,
     select: Select | None,
 ) -> RunConfig:
     settings, train = context.settings, context.settings.train
@@ -139,11 +202,26 @@ def _run_config(
         keep=train.keep_latest,
         patience=train.patience,
         max_skipped=train.skip_non_finite,
-        shapes=shapes,
         flops_per_token=model.encoder.training_flops(),
         tensorboard=train.tensorboard,
         trace=context.trace,
         progress=context.progress,
+    )
+
+
+def _first_state(
+    model: Model, start: OpenModel, optimizer: OptimizerConfig, phase: Phase, context: Context
+) -> TrainState:
+    """Returns the encoder with fresh heads, or those that the start brings along, and fresh moments."""
+    names = {name for name, _ in model.heads}
+    return init_state(
+        model,
+        make_optimizer(optimizer),
+        jax.random.key(phase.seed),
+        encoder=start.params,
+        heads={name: head.params for name, head in start.heads.items() if name in names},
+        mesh=context.mesh,
+        zero1=context.settings.mesh.zero1,
     )
 
 
@@ -187,79 +265,20 @@ def adopt_training(phase: Phase, context: Context) -> Trained | None:
     return trained
 
 
-def _check_lengths(data: Sequence[TrainingData], start: OpenModel) -> None:
-    longest = start.config.max_length
-    for item in data:
-        if item.hyperparameters.max_length > longest:
-            raise ConfigError(
-                f"{item.task.name} has rows of {item.hyperparameters.max_length} tokens, the encoder takes {longest}.",
-                where="config.train.max_length",
-                fix=f"set train.max_length (of MLM beside a task: mixture.mlm_max_length) to {longest} or less",
-            )
-
-
-def _choose_attention(model: Model, data: Sequence[TrainingData], context: Context) -> Backend:
-    """Returns the implementation of attention that the model will take, and says so."""
-    chosen = choose_backend(
-        model.compute,
-        jax.default_backend(),
-        seq_len=max(item.hyperparameters.max_length + item.features.visual_tokens for item in data),
-        head_dim=model.encoder.head_dim,
-        dropout=model.encoder.attention_dropout,
-        packed=any(item.task.kind == "mlm" for item in data),
-        gaps=any(item.features.visual_tokens for item in data),
-    )
-    context.progress.say(f"attention: {chosen.name} ({chosen.reason})")
-    return chosen
-
-
-def _first_state(
-    model: Model, start: OpenModel, optimizer: OptimizerConfig, phase: Phase, context: Context
-) -> TrainState:
-    """Returns the encoder with fresh heads, or those that the start brings along, and fresh moments."""
-    names = {name for name, _ in model.heads}
-    return init_state(
-        model,
-        make_optimizer(optimizer),
-        jax.random.key(phase.seed),
-        encoder=start.params,
-        heads={name: head.params for name, head in start.heads.items() if name in names},
-        mesh=context.mesh,
-        zero1=context.settings.mesh.zero1,
-    )
-
-
-def _shrink(start: OpenModel, vocabulary: PhaseVocabulary) -> tuple[OpenModel, Any]:
-    """Returns the start with the phase's embedding rows alone, and the whole table, whose rows come back later.
-
-    It is kept on the host meanwhile, unless several hosts hold it together.
-    """
-    word = start.params["embeddings"]["word"]
-    small = vocabulary.shrink({"encoder": start.params})["encoder"]
-    return replace(start, params=small), np.asarray(word) if jax.process_count() == 1 else word
-
-
 def _token_columns(features: Features) -> dict[str, Ragged]:
-    return {
-        name: column
-        for name in ("tokens", "pair_tokens")
-        if isinstance(column := features.columns.get(name), Ragged)
-    }
+    columns: Mapping[str, Any] = features.columns
+    return {name: columns[name] for name in ("tokens", "pair_tokens") if name in columns}
 
 
 def _phase_vocabulary(
-    data: Sequence[TrainingData],
-    selection: Sequence[SelectionData],
-    model: Model,
-    mask_id: int,
-    context: Context,
+    data: Loaded, selection: Selection, model: Model, mask_id: int, context: Context
 ) -> PhaseVocabulary | None:
-    train, kinds = context.settings.train, [item.task.kind for item in data]
+    train, kinds = context.settings.train, [part.task.kind for part, _ in data]
     if not train.phase_vocabulary or train.freeze_embeddings:
         return None
     if not fits_phase_vocabulary(model.compute.param_dtype, kinds):
         return None
-    features = [item.features for item in data] + [item.features for item in selection]
+    features = [one for _, one in data] + [one for *_, one in selection]
     arrays = [column.values for one in features for column in _token_columns(one).values()]
     return PhaseVocabulary.from_tokens(arrays, model.encoder.vocab_size, mask_id=mask_id)
 
@@ -273,36 +292,31 @@ def _remap(features: Features, vocabulary: PhaseVocabulary) -> Features:
 
 
 def _make_select(
-    model: Model, data: Sequence[TrainingData], selection: Sequence[SelectionData], context: Context
+    model: Model, data: Loaded, selection: Selection, tokenizer: Tokenizer, context: Context
 ) -> Select:
     """Returns what scores parameters: the mean over tasks of the mean over languages of the main metric."""
-    labels = {item.task.name: item.task.labels for item in data}
+    labels = {part.task.name: part.task.labels for part, _ in data}
 
-    def score(params: Mapping[str, Any], item: SelectionData) -> float:
-        head = TaskHead(model.head(item.head), params["heads"][item.head], labels[item.head])
-        found = score_rows(
-            *(model.encoder, params["encoder"], item.head, head),
-            *(item.task, item.features, item.examples, context),
-            silent=True,
-        )
-        values = [main_score(item.task.metric, result.values) for result in found.results.values()]
+    def score_one(params: Mapping[str, Any], name: str, part: Part, features: Features) -> float:
+        head = TaskHead(model.head(name), params["heads"][name], labels[name])
+        opened = OpenModel(model.encoder, params["encoder"], {name: head}, tokenizer, context.mesh)
+        (found,) = score(opened, part, context, features=features, silent=True)
+        values = [main_score(part.task.metric, result.values) for result in found.results.values()]
         return sum(values) / len(values)
 
-    return lambda params: sum(score(params, item) for item in selection) / len(selection)
+    return lambda params: sum(score_one(params, *item) for item in selection) / len(selection)
 
 
-def _find_collapse(selection: Sequence[SelectionData], result: TrainingResult) -> dict[str, Any]:
+def _find_collapse(selection: Selection, result: TrainingResult) -> tuple[float | None, bool]:
     """Returns what guessing would score on the selection data, and whether the run did no better.
 
     Only where guessing has a known score: labels and choices.
     """
-    if len(selection) != 1 or selection[0].task.metric != "accuracy" or not result.history:
-        return {"chance": None, "collapsed": False}
-    labels = [example.label for rows in selection[0].examples.values() for example in rows]  # type: ignore[union-attr]
-    counts = np.unique([label for label in labels if label is not None], return_counts=True)[1]
-    chance = 100.0 * float(counts.max()) / len(labels)
-    best = max(score for _, score in result.history)
-    return {"chance": chance, "collapsed": is_collapsed(best, chance, len(labels))}
+    if len(selection) != 1 or selection[0][1].task.metric != "accuracy" or not result.history:
+        return None, False
+    labels: Any = selection[0][2].columns["label"]
+    chance = 100.0 * float(np.unique(labels[labels != IGNORE], return_counts=True)[1].max()) / len(labels)
+    return chance, is_collapsed(max(score for _, score in result.history), chance, len(labels))
 
 
 def is_collapsed(score: float, chance: float, examples: int) -> bool:

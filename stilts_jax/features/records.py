@@ -100,7 +100,9 @@ class Features:
         return found
 
 
-def keep_examples(features: Features, examples: Mapping[str, Sequence[Any]]) -> Features:
+def keep_examples(
+    features: Features, examples: Mapping[str, Sequence[Any]], skipped: Mapping[str, Sequence[str]]
+) -> Features:
     """Returns features that carry the examples they were built of: scoring asks for these and never reads them again.
 
     The first row of each example holds it, in the column ``record``.
@@ -114,7 +116,7 @@ def keep_examples(features: Features, examples: Mapping[str, Sequence[Any]]) -> 
     ]
     offsets = np.concatenate([[0], np.cumsum(list(map(len, texts)), dtype=np.int64)])
     record = Ragged(np.frombuffer(b"".join(texts), np.uint8), offsets)
-    return replace(features, columns={**features.columns, "record": record})
+    return replace(features, columns={**features.columns, "record": record}, skipped=skipped)
 
 
 def _as_tuple(value: Any) -> Any:

@@ -5,28 +5,37 @@ from dataclasses import replace
 import pytest
 
 from stilts_jax.config import load_config, to_settings
+from stilts_jax.experiment.data import Part, PhaseData
 from stilts_jax.experiment.keys import evaluation_record, hash_record, training_record
 from stilts_jax.experiment.phases import list_phases
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.custom import classify_task
 from stilts_jax.tasks.sources.read import DataSource
 from stilts_jax.tasks.sources.read import fingerprint as fingerprint_of
+from stilts_jax.tasks.spec import Hyperparameters
 
 
 def fingerprint(task, split, language):
     return f"{task.name}/{split}/{language}"
 
 
-def selection(phase, task):
-    return [(task, (task.source_language,))]
+def data_of(phase, languages):
+    """What a phase reads where all files are there."""
+    trained, scored, chosen = get_task(phase.train[0]), get_task(phase.evaluate[0]), Hyperparameters()
+    dev = Part(trained, "dev", (trained.source_language,), chosen)
+    return PhaseData(
+        (replace(dev, split="train"),),
+        {trained.name: (dev,)},
+        {scored.name: (Part(scored, "test", tuple(languages), chosen),)},
+    )
 
 
 def keys_of(overrides=None, *, data=fingerprint, languages=("de", "ru"), start="encoder"):
     settings = to_settings(load_config("target:task=panx", overrides or {}))
     (phase,) = list_phases(settings, get_task)
-    trained = training_record(phase, settings, get_task, start, data, selection)
-    scored = evaluation_record(phase, settings, get_task, data, lambda phase, task, split: languages)
-    return hash_record(trained), hash_record(scored)
+    read = data_of(phase, languages)
+    trained = training_record(phase, settings, read, start, data)
+    return hash_record(trained), hash_record(evaluation_record(settings, read, data))
 
 
 BEFORE = keys_of()
@@ -39,12 +48,7 @@ DEFINING = {
 }
 COMPUTING = {
     **{"train.accumulation": "2", "train.checkpoint_every": "7", "train.log_every": "7", "mesh.fsdp": "4"},
-    **{
-        "compute.remat": "full",
-        "compute.attention": "xla",
-        "train.buckets": "3",
-        "evaluation.tokens_per_batch": "128",
-    },
+    **{"compute.remat": "full", "compute.attention": "xla", "train.buckets": "3"},
     **{"experiment.keep": "all", "title": "another", "experiment.target_seeds": "1"},
     "mixture.cap": "5",  # as nothing is mixed
 }
@@ -104,13 +108,9 @@ def test_another_declaration_is_another_key_of_features_and_of_phases(change, tm
     def both(task):
         prints = [fingerprint_of(task, split, "en", source) for split in ("train", "test")]
         (phase,) = list_phases(settings, lambda name: task)
+        read = PhaseData((Part(task, "train", ("en",), Hyperparameters()),), {task.name: ()})
         trained = training_record(
-            phase,
-            settings,
-            lambda name: task,
-            "encoder",
-            lambda *what: fingerprint_of(*what, source),
-            no_selection,
+            phase, settings, read, "encoder", lambda *what: fingerprint_of(*what, source)
         )
         return [*prints, hash_record(trained)]
 
@@ -118,10 +118,6 @@ def test_another_declaration_is_another_key_of_features_and_of_phases(change, tm
     before, after = both(made()), both(DECLARATIONS[change])
     assert both(made()) == before
     assert not set(before) & set(after)
-
-
-def no_selection(phase, task):
-    return []
 
 
 def test_a_test_file_or_language_more_keeps_what_was_trained(tmp_path):

@@ -13,7 +13,7 @@ from stilts_jax.batches.collate import collate
 from stilts_jax.batches.masking import Masking
 from stilts_jax.batches.plan import TrainingBatches
 from stilts_jax.errors import DataError
-from stilts_jax.features.pictures import Sight, add_pictures, build_table, cut_patches
+from stilts_jax.features.pictures import Sight, add_pictures, build_table
 from stilts_jax.features.records import Features, Ragged
 from stilts_jax.tasks.sources.pictures import check_picture, hash_pictures
 from stilts_jax.tasks.sources.rows import BadRow
@@ -33,10 +33,12 @@ def root(tmp_path):
     return tmp_path / "data"
 
 
-def table(root, names=NAMES, cache="cache", **options):
-    return np.load(
-        build_table(names, Sight(root, root.parent / cache, size=32, patch=16, **options)), mmap_mode="r"
-    )
+def sight(root, cache="cache", **options):
+    return Sight(root, root.parent / cache, size=32, patch=16, **options)
+
+
+def table(root, names=NAMES, **options):
+    return np.load(build_table(names, sight(root, **options)), mmap_mode="r")
 
 
 def files_in(folder):
@@ -95,34 +97,27 @@ def png(width, height, depth=8, colour=2):
     return b"\x89PNG\r\n\x1a\n" + body
 
 
-def damage(path, how):
-    picture = Image.open(path).convert("RGB")
-    if how == "cut off":
-        path.write_bytes(path.read_bytes()[:-200])
-    elif how == "no picture":
-        path.write_bytes(b"<html>404</html>")
-    elif how == "empty":
-        path.write_bytes(b"")
-    elif how == "a gif":
-        picture.save(path, format="GIF")
-    elif how == "animated":
-        frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
-        frames[0].save(path, format="PNG", save_all=True, append_images=frames[1:])
-    elif how == "CMYK":
-        picture.convert("CMYK").save(path, format="JPEG")
-    elif how == "16 bits":
-        Image.fromarray(np.zeros((8, 8), np.uint16)).save(path, format="PNG")
-    elif how == "a bomb":
-        path.write_bytes(png(60_000, 60_000))
-    elif how == "large":
-        path.write_bytes(png(9_000, 9_000))
+def _animate(path):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames[0].save(path, format="PNG", save_all=True, append_images=frames[1:])
 
 
-@pytest.mark.parametrize(
-    "how", ["cut off", "no picture", "empty", "a gif", "animated", "CMYK", "16 bits", "a bomb", "large"]
-)
+DAMAGES = {
+    "cut off": lambda path: path.write_bytes(path.read_bytes()[:-200]),
+    "no picture": lambda path: path.write_bytes(b"<html>404</html>"),
+    "empty": lambda path: path.write_bytes(b""),
+    "a gif": lambda path: Image.new("RGB", (8, 8)).save(path, format="GIF"),
+    "animated": _animate,
+    "CMYK": lambda path: Image.new("CMYK", (8, 8)).save(path, format="JPEG"),
+    "16 bits": lambda path: Image.fromarray(np.zeros((8, 8), np.uint16)).save(path, format="PNG"),
+    "a bomb": lambda path: path.write_bytes(png(60_000, 60_000)),
+    "large": lambda path: path.write_bytes(png(9_000, 9_000)),
+}
+
+
+@pytest.mark.parametrize("how", DAMAGES)
 def test_a_bad_picture_is_named_and_nothing_is_written(root, how):
-    damage(root / NAMES[1], how)
+    DAMAGES[how](root / NAMES[1])
     with pytest.raises(DataError) as caught:
         table(root)
     assert "1.png" in caught.value.where and caught.value.fix
@@ -179,11 +174,6 @@ def test_features_of_two_folders_have_one_width(root):
     assert caught.value.where == "set/more/3.png"
 
 
-def test_cutting_keeps_every_pixel():
-    pixels = np.arange(6 * 6 * 3, dtype=np.uint8).reshape(6, 6, 3)
-    assert sorted(cut_patches(pixels, 3).ravel()) == sorted(pixels.ravel())
-
-
 def shown(root, how):
     """What the rows of questions about the pictures see, [rows, patches, width], and the batch of all of them."""
     examples = {
@@ -196,7 +186,7 @@ def shown(root, how):
     tokens = Ragged.from_list([[0, 5, 2]] * len(rows))
     columns = {"example": np.arange(len(rows)), "tokens": tokens, "label": np.zeros(len(rows), np.int32)}
     features = Features("classify", columns, ("en", "de"), len(rows), "")
-    found = add_pictures(features, examples, how, Sight(root, root.parent / "cache", size=32, patch=16))
+    found = add_pictures(features, examples, how, sight(root))
     batch = collate(found, np.arange(len(rows)), 4)
     assert found.picture_shape == (1, 4, 768) and found.visual_tokens == 4
     assert batch["visual"].shape == (len(rows), 1, 4, 768) and batch["visual_mask"].all()
@@ -220,15 +210,10 @@ def test_a_row_may_have_fewer_pictures_than_others(root):
         ClassifyExample("a", "?", None, 0, tuple(NAMES[:2])),
         ClassifyExample("b", "?", None, 0, (NAMES[2],)),
     ]
-    columns = {
-        "example": np.arange(2),
-        "tokens": Ragged.from_list([[0, 2]] * 2),
-        "label": np.zeros(2, np.int32),
-    }
+    tokens = Ragged.from_list([[0, 2]] * 2)
+    columns = {"example": np.arange(2), "tokens": tokens, "label": np.zeros(2, np.int32)}
     features = Features("classify", columns, ("en",), 2, "")
-    found = add_pictures(
-        features, {"en": examples}, "seen", Sight(root, root.parent / "cache", size=32, patch=16)
-    )
+    found = add_pictures(features, {"en": examples}, "seen", sight(root))
     batch = collate(found, np.array([1, 0]), 4)
     assert batch["visual"].shape == (2, 2, 4, 768)
     assert batch["visual_mask"].tolist() == [[True, False], [True, True]]
@@ -240,15 +225,9 @@ def test_captions_with_pictures_are_not_packed(root):
     tokens = Ragged.from_list([[0, 10 + n, 11, 12, 2][: 3 + n] for n in range(3)])
     columns = {"example": np.arange(3), "tokens": tokens, "language": np.zeros(3, np.int32)}
     features = Features("mlm", columns, ("en",), 3, "")
-    found = add_pictures(
-        features, {"en": examples}, "seen", Sight(root, root.parent / "cache", size=32, patch=16)
-    )
-    options = {
-        "batch_size": 3,
-        "seed": 0,
-        "max_length": 64,
-        "masking": Masking(4, 50, mask_share=0.0, random_share=0.0),
-    }
+    found = add_pictures(features, {"en": examples}, "seen", sight(root))
+    masking = Masking(4, 50, mask_share=0.0, random_share=0.0)
+    options = {"batch_size": 3, "seed": 0, "max_length": 64, "masking": masking}
     assert TrainingBatches("captions", features, **options).num_rows == 1
     batches = TrainingBatches("captions", found, **options)
     arrays = batches.batch_at(0).arrays

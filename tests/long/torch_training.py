@@ -68,7 +68,7 @@ def train(phase, task, chosen, train_settings, batches, steps):
     return model.eval()
 
 
-def score(model, selection, settings):
+def score(model, task, features, settings):
     """Returns the dev score of a PyTorch model, taken in through a transformers folder."""
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
@@ -78,12 +78,12 @@ def score(model, selection, settings):
     found = evaluate_task(
         Model(opened.config, ((name, head.config),), settings.compute),
         {"encoder": opened.params, "head": head.params},
-        selection.task,
-        selection.features,
-        selection.examples,
+        task,
+        features,
+        features.examples,
         head=name,
     )
-    values = [main_score(selection.task.metric, one.values) for one in found.results.values()]
+    values = [main_score(task.metric, one.values) for one in found.results.values()]
     return sum(values) / len(values)
 
 
@@ -101,13 +101,13 @@ def main():
         phase = known[name]
         record = read_trained(context.folder(phase), context.key(phase))
         tokenizer = context.tokenizer(phase.encoder)
-        (data,) = load_training(phase, context, tokenizer)
-        (selection,) = load_selection(phase, context, tokenizer)
-        batches, steps = make_batches(phase, context, [data], tokenizer)
+        ((part, _),) = data = load_training(phase, context)
+        ((_, dev, features),) = load_selection(phase, context)
+        batches, steps = make_batches(phase, context, data, tokenizer)
         ours = dict(record["history"])[steps]
-        model = train(phase, data.task, data.hyperparameters, settings.train, batches, steps)
-        theirs = score(model, selection, settings)
-        items = sum(map(len, selection.examples.values()))
+        model = train(phase, part.task, part.hyperparameters, settings.train, batches, steps)
+        theirs = score(model, dev.task, features, settings)
+        items = features.num_examples
         print(
             f"{name}: after {steps} steps, dev of {items}: stilts_jax {ours:.1f}, PyTorch {theirs:.1f}",
             flush=True,

@@ -1,4 +1,4 @@
-"""What a device decided in a phase stays with the phase, until it runs on another device."""
+"""What a device decided in a phase stays with the phase, until it runs on another device; what chance is."""
 
 import io
 from types import SimpleNamespace
@@ -8,15 +8,16 @@ import pytest
 
 from stilts_jax import automatic
 from stilts_jax.automatic import Device
-from stilts_jax.experiment.choices import CHOICES, choose
+from stilts_jax.experiment.data import Part
+from stilts_jax.experiment.train import CHOICES, choose, is_collapsed
 from stilts_jax.model import SHAPES
 from stilts_jax.progress import Progress
 from stilts_jax.settings import MeshConfig, Settings, TrainSettings
 from stilts_jax.sharding import make_mesh
 from stilts_jax.tasks.spec import Hyperparameters
 
-CLASSIFY, TEXTS = SimpleNamespace(kind="classify"), SimpleNamespace(visual_tokens=0)
-DATA = [SimpleNamespace(task=CLASSIFY, hyperparameters=Hyperparameters(), features=TEXTS)]
+PART = Part(SimpleNamespace(kind="classify"), "train", ("en",), Hyperparameters())
+DATA = [(PART, SimpleNamespace(visual_tokens=0))]
 
 
 @pytest.fixture
@@ -53,3 +54,12 @@ def test_an_option_overrides_and_damage_is_chosen_again(decide, tmp_path):
     assert decide(Device("cpu"), accumulation=4)[0].accumulation == 4
     (tmp_path / CHOICES).write_text("no")
     assert decide(Device("cpu"))[0] == first
+
+
+def test_chance_has_a_margin_that_shrinks_with_the_examples():
+    # The standard error of 500 guesses among three is 2.1 points.
+    assert is_collapsed(33.3, 33.3, 500) and is_collapsed(37.0, 33.3, 500)
+    assert not is_collapsed(38.0, 33.3, 500)
+    assert not is_collapsed(37.0, 33.3, 5000)
+    assert not is_collapsed(0.1, 0.0, 100)  # a span at chance scores nothing at all
+    assert is_collapsed(0.0, 0.0, 100)

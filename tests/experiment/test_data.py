@@ -1,0 +1,63 @@
+"""What a phase reads is chosen once, and a cache hit reads no file of the data."""
+
+import sys
+
+import pytest
+
+from stilts_jax.config import load_config, to_settings
+from stilts_jax.experiment.context import Context
+from stilts_jax.experiment.data import load_selection, load_training
+from stilts_jax.experiment.needs import check_data
+from stilts_jax.experiment.phases import list_phases
+from stilts_jax.tasks import get_task
+from stilts_jax.tasks.sources.read import DataSource
+
+opened: list[str] = []
+sys.addaudithook(lambda event, arguments: event == "open" and opened.append(str(arguments[0])))
+
+
+@pytest.fixture
+def start(world, tmp_path):
+    """Opens an experiment in one work directory, as often as it is called."""
+
+    def start(targets, **options):
+        overrides = {"encoder": f"random:{world / 'encoder'}", **options}
+        settings = to_settings(load_config(f"xstilts:intermediates=none,targets={targets}", overrides))
+        context = Context(settings, DataSource(world / "data"), tmp_path)
+        return context, list_phases(settings, get_task)
+
+    return start
+
+
+def read_all(context, phases):
+    """Does what a run does before it trains; returns what scoring would be given."""
+    check_data(phases, context)
+    found = {}
+    for phase in phases:
+        for part, features in load_training(phase, context):
+            found[part.task.name, part.split] = len(features)
+        tokenizer, data = context.tokenizer(phase.encoder), context.data(phase)
+        for part in (part for parts in data.scored.values() for part in parts):
+            features = context.features(part, tokenizer)
+            found[part.task.name, part.split] = (features.examples, features.languages, features.skipped)
+        for head, part, features in load_selection(phase, context):
+            found[head, part.split, "selection"] = features.examples
+    return found
+
+
+def test_a_second_run_opens_no_file_of_the_data(start, world):
+    targets, data = "xnli+xquad+udpos+xcopa", str(world / "data")
+    first = read_all(*start(targets))
+    assert any(name.startswith(data) for name in opened)
+    opened.clear()
+    assert read_all(*start(targets)) == first
+    assert not [name for name in opened if name.startswith(data)]
+    assert {language: len(rows) for language, rows in first["xnli", "test"][0].items()}.keys() > {"en", "de"}
+
+
+def test_languages_and_limits_are_those_that_were_asked_for(start):
+    options = {"experiment.languages": "de+en", "evaluation.limit": "3", "data.limit": "5"}
+    found = read_all(*start("panx", **options))
+    examples, languages, _ = found["panx", "test"]
+    assert languages == ("de", "en") and {len(rows) for rows in examples.values()} == {3}
+    assert found["panx", "train"] == 5 and set(found["panx", "dev", "selection"]) == {"en"}
