@@ -125,20 +125,20 @@ class TrainingBatches:
             self._packed = PackedText(features, max_length)
             self._lengths = np.full(len(self._packed), max_length)
             self._rows = smoothed_rows(self._packed.group, alpha, seed)
-            self._buckets: tuple[int, ...] = (max_length,)
+            self.buckets: tuple[int, ...] = (max_length,)
         else:
             columns: Any = features.columns
             self._lengths = measure_rows(features)
             self._rows = shuffled_rows(len(features), seed)
             paired = "pair_tokens" in columns
             count = max(max_buckets // 2, 1) if paired else max_buckets
-            self._buckets = self._choose(self._lengths, count, price, max_length)
+            self.buckets = self._choose(self._lengths, count, price, max_length)
             if paired:
                 self._queries = self._choose(columns["tokens"].lengths, min(2, max_buckets), price, None)
         self.num_rows = len(self._lengths)
         self.steps_per_epoch = -(-self.num_rows // batch_size)
-        queries = [(query,) for query in self._queries] or [()]
-        self.shapes = tuple((batch_size, *query, length) for query in queries for length in self._buckets)
+        queries: list[tuple[int, ...]] = [(query,) for query in self._queries] or [()]
+        self.shapes = tuple((batch_size, *query, length) for query in queries for length in self.buckets)
 
     def describe(self) -> str:
         """One line for the log."""
@@ -161,7 +161,7 @@ class TrainingBatches:
             columns: Any = self._features.columns
             longest = int(columns["tokens"].lengths[rows].max()) if self._queries else 0
             query = find_bucket(self._queries, longest) if self._queries else 0
-            length = find_bucket(self._buckets, int(self._lengths[rows].max()))
+            length = find_bucket(self.buckets, int(self._lengths[rows].max()))
             arrays = collate(self._features, rows, length, query)
         return Batch(self.task, arrays | {"weight": np.ones(len(rows), np.float32)}, rows)
 

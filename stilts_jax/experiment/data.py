@@ -164,6 +164,7 @@ def describe_data(part: Part, tokenizer: Tokenizer, context: "Context") -> tuple
     if key in context.described:
         return context.described[key]
     counts, blank, skipped = {}, [], []
+    left_out: Sequence[str]
     features = None if part.task.retrieval else context.features(part, tokenizer)
     for language in languages:
         if features is None:

@@ -128,7 +128,9 @@ class _Predictor:
         self._labels = self._head.labels or tuple(f"LABEL_{n}" for n in range(self._head.config.num_labels))
         self._threshold = opened.thresholds.get(name, np.inf)
         self._length = min(max_length or own.get("train.max_length") or MAX_LENGTH, opened.config.max_length)
-        compute = Compute(own["compute.dtype"], matmul_precision=own.get("compute.matmul_precision", ""))
+        compute = Compute(
+            dtype=own["compute.dtype"], matmul_precision=own.get("compute.matmul_precision", "")
+        )
         self._model, self._params = opened.with_head(name, found, compute)
         self._options: dict[str, Any] = {
             **{"head": name or None, "tokens_per_batch": tokens},
@@ -250,9 +252,9 @@ def _make_example(kind: str, name: str, text: Any) -> Any:
         return SpanExample(name, *_pair(text))
     if kind == "choice":
         prompt, choices = text
-        return ChoiceExample(name, *_texts([prompt]), _texts(choices))
+        return ChoiceExample(name, _texts([prompt])[0], _texts(choices))
     if kind == "embed":
-        return EmbedExample(name, *_texts([text]))
+        return EmbedExample(name, _texts([text])[0])
     return ClassifyExample(name, text) if isinstance(text, str) else ClassifyExample(name, *_pair(text))
 
 

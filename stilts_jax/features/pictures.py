@@ -1,9 +1,11 @@
 """Pictures as arrays: each is scaled to a square and cut into patches, row by row; or features stand in their place."""
 
+import contextlib
 import io
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -63,13 +65,6 @@ def read_picture(folder: PictureFolder, name: str) -> Image.Image:
         ) from error
 
 
-def cut_patches(pixels: np.ndarray, patch: int) -> np.ndarray:
-    """Cuts a picture into a grid: ``[S, S, 3]`` -> ``[(S / patch) ** 2, patch * patch * 3]``."""
-    side = len(pixels) // patch
-    grid = pixels.reshape(side, patch, side, patch, 3).swapaxes(1, 2)
-    return grid.reshape(side * side, patch * patch * 3)
-
-
 @dataclass(frozen=True)
 class Sight:
     """What is seen of the pictures below a data root: features of ``encoder``, or (where that is empty) themselves.
@@ -119,25 +114,21 @@ def build_table(pictures: Sequence[str], sight: Sight) -> Path:
     shape = "" if sight.encoder else f"-{sight.size}-{sight.patch}"
     state = hash_pictures(sight.root, list(pictures), sight.encoder)
     path = sight.cache / f"pictures-{state}{shape}.npy"
-    try:
+    with contextlib.suppress(OSError, ValueError):  # not there, or cut off
         np.load(path, mmap_mode="r", allow_pickle=False)
         return path
-    except (OSError, ValueError):  # not there, or cut off
-        pass
-    arrays = _read_features(pictures, sight) if sight.encoder else _read_patches(pictures, sight)
-    with (
-        sight.progress.track("reading pictures", len(pictures), unit="pictures") as bar,
-        replacing(path) as file,
-    ):
-        table = None
-        for place, array in enumerate(arrays):
+    track = sight.progress.track("reading pictures", len(pictures), unit="pictures")
+    with track as bar, replacing(path) as file:
+        table: Any = None
+        for place, name in enumerate(pictures):
+            array = _see(name, sight)
             if table is None:
                 shape_of_all = (len(pictures), *array.shape)
                 table = np.lib.format.open_memmap(file, "w+", dtype=array.dtype, shape=shape_of_all)
             if array.shape != table.shape[1:]:
                 raise DataError(
                     f"The features of this picture have the shape {array.shape}, others {table.shape[1:]}.",
-                    where=pictures[place],
+                    where=name,
                     fix="write the features of all folders with one encoder",
                 )
             table[place] = array
@@ -147,53 +138,48 @@ def build_table(pictures: Sequence[str], sight: Sight) -> Path:
     return path
 
 
+def _see(picture: str, sight: Sight) -> np.ndarray:
+    """Returns the patches of a picture, row by row, or its features: [patches, width]."""
+    folder, name = split_name(picture)
+    found = open_pictures(sight.root, folder, sight.encoder)
+    if not sight.encoder:
+        square = (sight.size, sight.size)
+        pixels = np.asarray(read_picture(found, name).resize(square, Image.Resampling.BICUBIC))
+        side = sight.size // sight.patch
+        grid = pixels.reshape(side, sight.patch, side, sight.patch, 3).swapaxes(1, 2)
+        return grid.reshape(side * side, sight.patch**2 * 3)
+    path = found.path / ARRAY
+    array = _open_features(path, len(found.names), path.stat().st_mtime_ns if path.is_file() else 0)
+    features = np.asarray(array[found.names[name]], np.float16)
+    if not np.isfinite(features).all():
+        what = f"The features of {name!r} are not finite in float16."
+        raise DataError(what, where=str(path), fix="write them anew")
+    return features
+
+
 def _blank(pictures: Sequence[str], sight: Sight) -> Path:
     """Returns the file of one blank picture, of the shape that the others have."""
+    shape = ((sight.size // sight.patch) ** 2, sight.patch**2 * 3)
     if sight.encoder:
-        shape = open_features(open_pictures(sight.root, split_name(pictures[0])[0], sight.encoder)).shape[1:]
-    else:
-        shape = ((sight.size // sight.patch) ** 2, sight.patch**2 * 3)
+        shape = _see(pictures[0], sight).shape
     path = sight.cache / f"blank-{'x'.join(map(str, shape))}-{sight.encoder or 'patches'}.npy"
     with replacing(path) as file, file.open("wb") as open_file:
         np.save(open_file, np.zeros((1, *shape), np.float16 if sight.encoder else np.uint8))
     return path
 
 
-def _read_patches(pictures: Iterable[str], sight: Sight) -> Iterable[np.ndarray]:
-    for folder, name in map(split_name, pictures):
-        picture = read_picture(open_pictures(sight.root, folder), name)
-        scaled = picture.resize((sight.size, sight.size), Image.Resampling.BICUBIC)
-        yield cut_patches(np.asarray(scaled), sight.patch)
-
-
-def _read_features(pictures: Iterable[str], sight: Sight) -> Iterable[np.ndarray]:
-    arrays: dict[str, np.ndarray] = {}
-    for folder, name in map(split_name, pictures):
-        found = open_pictures(sight.root, folder, sight.encoder)
-        if folder not in arrays:
-            arrays[folder] = open_features(found)
-        features = np.asarray(arrays[folder][found.names[name]], np.float16)
-        if not np.isfinite(features).all():
-            raise DataError(
-                f"The features of {name!r} are not finite in float16.",
-                where=str(found.path / ARRAY),
-                fix="write them anew",
-            )
-        yield features
-
-
-def open_features(folder: PictureFolder) -> np.ndarray:
+@lru_cache(maxsize=4)
+def _open_features(path: Path, count: int, modified: int) -> np.ndarray:
     """Returns the array of a folder of features, mapped."""
-    path = folder.path / ARRAY
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise DataError(
             f"The features can't be read: {error}", where=str(path), fix="write them anew"
         ) from error
-    if array.ndim != 3 or len(array) != len(folder.names) or array.dtype.kind != "f":
+    if array.ndim != 3 or len(array) != count or array.dtype.kind != "f":
         raise DataError(
-            f"The features are {array.dtype} of the shape {array.shape} for {len(folder.names)} pictures.",
+            f"The features are {array.dtype} of the shape {array.shape} for {count} pictures.",
             where=str(path),
             fix="they are floating-point numbers [pictures, patches, width], as many as names",
         )

@@ -111,7 +111,9 @@ def keep_examples(
     owners = np.asarray(features.columns["example"])
     first = np.diff(owners, prepend=-1) != 0
     texts = [
-        json.dumps(astuple(everything[owner]), ensure_ascii=False).encode() if here else b""
+        json.dumps(astuple(everything[owner]), ensure_ascii=False).encode("utf-8", "surrogatepass")
+        if here
+        else b""
         for owner, here in zip(owners.tolist(), first.tolist())
     ]
     offsets = np.concatenate([[0], np.cumsum(list(map(len, texts)), dtype=np.int64)])
