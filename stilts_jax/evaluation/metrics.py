@@ -270,7 +270,7 @@ MAIN_VALUES: Mapping[str, tuple[str, ...]] = {
     **{"accuracy_f1": ("accuracy", "f1"), "mrr": ("mrr",), "map": ("map",), "perplexity": ("perplexity",)},
 }
 
-# Scored with a threshold that comes from a dev set: see ``experiment.keys.evaluated_splits``.
+# Scored with a threshold that comes from a dev set: see ``experiment.data.choose_scored``.
 TUNED_METRICS = frozenset(("bucc_f1", "squad_v2"))
 
 # Raised (from 1) when a metric, or what decodes for it, gives another score than before: then it scores again.
