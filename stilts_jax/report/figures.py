@@ -5,13 +5,14 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from stilts_jax.report.tables import Block
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-WIDTH = 5.6  # inches: two stand side by side on a wide page, one fills a narrow one
+_WIDTH = 5.6  # inches: two stand side by side on a wide page, one fills a narrow one
 _INK, _QUIET, _LINE, _PAPER = "#1b1f24", "#59636e", "#d5dae0", "#ffffff"
 _COLOURS = ("#0b6bb8", "#c8570a", "#0a8a64", "#b0418a", "#8a6d00", "#6a51c9", "#54606c")
 _VARIABLES = {_INK: "--ink", _QUIET: "--quiet", _LINE: "--line", _PAPER: "--paper"} | {
@@ -29,49 +30,42 @@ Plot = Callable[["Axes"], None]
 Drawing = tuple[float, float, Plot]  # height and left margin in inches, and what draws on axes
 
 
-@dataclass
 class Figures:
     """Draws figures; ``files`` are what lies beside the page, by name."""
 
-    files: dict[str, bytes] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
 
-    def draw(self, name: str, drawing: Drawing, *, paper: bool = False) -> str:
-        """Returns the SVG of a drawing, with a legend above the axes.
-
-        Args:
-            name: stem of the files.
-            paper: whether PDF and PNG are written beside the SVG; each takes as long as that.
-        """
+    def draw(self, name: str, title: str, drawing: Drawing, *, paper: bool = False) -> Block:
+        """Returns a drawing with a legend above the axes, for the page; ``paper`` makes PDF and PNG files too."""
         import matplotlib
         from matplotlib.figure import Figure
 
         height, left, plot = drawing
         with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph")  # a script that the font lacks
-            figure = Figure(figsize=(WIDTH, height))
-            axes = figure.add_axes((left / WIDTH, 0.42 / height, 1 - (left + 0.12) / WIDTH, 0.1))
+            figure = Figure(figsize=(_WIDTH, height))
+            box = left / _WIDTH, 0.42 / height, 1 - (left + 0.12) / _WIDTH
+            axes = figure.add_axes((*box, 0.1))
             plot(axes)
             # The legend is plain text, and margins are set by hand: matplotlib's own take longer than all the rest.
             lines = [line for line in axes.get_lines() if not str(line.get_label()).startswith("_")]
-            columns = max(
-                1, min(len(lines), 90 // max([len(str(line.get_label())) + 8 for line in lines], default=1))
-            )
-            top = 0.1 + 0.17 * math.ceil(len(lines) / columns)
+            widest = max([len(str(line.get_label())) + 8 for line in lines], default=1)
+            columns = max(1, min(len(lines), 90 // widest))
             for number, line in enumerate(lines):
                 row, column = divmod(number, columns)
                 text = f"{_MARKERS.get(line.get_marker(), '–')} {line.get_label()}"
                 place = 0.01 + 0.98 * column / columns, 1 - (0.12 + 0.17 * row) / height
                 figure.text(*place, text, color=line.get_color(), va="center")
-            axes.set_position(
-                (left / WIDTH, 0.42 / height, 1 - (left + 0.12) / WIDTH, 1 - (0.42 + top) / height)
-            )
+            top = 0.1 + 0.17 * math.ceil(len(lines) / columns)
+            axes.set_position((*box, 1 - (0.42 + top) / height))
             forms = {"svg": {"Date": None, "Creator": None}}
             forms |= {"pdf": {"CreationDate": None}, "png": {}} if paper else {}
             for form, metadata in forms.items():
                 stream, facecolor = io.BytesIO(), "none" if form == "svg" else "white"
                 figure.savefig(stream, format=form, dpi=120, facecolor=facecolor, metadata=metadata)
                 self.files[f"{name}.{form}"] = stream.getvalue()
-        return _inline(self.files[f"{name}.svg"].decode(), name)
+        return Block("chart", title, _inline(self.files[f"{name}.svg"].decode(), name))
 
 
 def _inline(svg: str, name: str) -> str:
@@ -92,11 +86,7 @@ def _style(index: int) -> dict[str, Any]:
 
 
 def dots(labels: Sequence[str], series: Mapping[str, Sequence[float]], axis: str, *, zero: bool) -> Drawing:
-    """One line a label with a mark for each series.
-
-    Args:
-        zero: values are differences: the axis shows where there is none.
-    """
+    """One line a label with a mark for each series; of differences (``zero``) the axis shows where there is none."""
 
     def plot(axes: "Axes") -> None:
         places = range(len(labels))
@@ -104,9 +94,7 @@ def dots(labels: Sequence[str], series: Mapping[str, Sequence[float]], axis: str
             axes.plot(values, places, linestyle="", markersize=5, label=name, **_style(index))
         if zero:
             axes.axvline(0, color=_QUIET, linewidth=1)
-        axes.set_yticks(
-            []
-        )  # a text is drawn much faster than a tick, and one collection of lines than a line a tick
+        axes.set_yticks([])  # texts and one collection of lines are drawn much faster than ticks
         for place, label in enumerate(labels):
             axes.text(-0.015, place, label, transform=axes.get_yaxis_transform(), ha="right", va="center")
         axes.set_ylim(len(labels) - 0.4, -0.6)
@@ -115,11 +103,8 @@ def dots(labels: Sequence[str], series: Mapping[str, Sequence[float]], axis: str
         axes.hlines(places, min(ends), max(ends), color=_LINE, linewidth=0.5, zorder=0)
         axes.set_xlabel(axis)
 
-    return (
-        0.9 + 0.17 * len(labels) + 0.06 * len(series),
-        0.15 + 0.068 * max(map(len, labels), default=7),
-        plot,
-    )
+    left = 0.15 + 0.068 * max(map(len, labels), default=7)
+    return 0.9 + 0.17 * len(labels) + 0.06 * len(series), left, plot
 
 
 def curves(lines: Sequence[tuple[str, int, Sequence[tuple[float, float]]]], axis: str) -> Drawing:
@@ -131,9 +116,8 @@ def curves(lines: Sequence[tuple[str, int, Sequence[tuple[float, float]]]], axis
     def plot(axes: "Axes") -> None:
         for (name, index), points in joined.items():
             look = _style(index) | {"marker": "." if len(points) == 2 else ""}
-            axes.plot(
-                *zip(*points), "--" if index >= len(_COLOURS) else "-", linewidth=1.1, label=name, **look
-            )
+            line = "--" if index >= len(_COLOURS) else "-"
+            axes.plot(*zip(*points), line, linewidth=1.1, label=name, **look)
         axes.set_xlabel("step")
         axes.set_ylabel(axis)
 
@@ -151,11 +135,12 @@ def scatter(points: Mapping[str, tuple[float, float]], x_axis: str, y_axis: str)
         for label, (x, y) in points.items():
             here = x / scale[0], y / scale[1]
             others = [one for one in taken if one != here]
-            sides = {side: (here[0], here[1] + 0.05 * side) for side in (1, -1)}
-            side = max(
-                sides, key=lambda one: min((math.dist(sides[one], other) for other in others), default=1.0)
-            )
-            taken.append(sides[side])
+            room = {}
+            for side in (1, -1):
+                place = here[0], here[1] + 0.05 * side
+                room[side] = min((math.dist(place, other) for other in others), default=1.0), place
+            side = max(room, key=lambda one: room[one][0])
+            taken.append(room[side][1])
             axes.text(x, y + 0.05 * side * scale[1], label, ha="center", va="center", size=8)
         axes.margins(0.08)
         axes.set_xlabel(x_axis)

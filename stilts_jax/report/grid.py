@@ -9,7 +9,7 @@ import pandas as pd
 
 from stilts_jax.report.names import (
     GROUP_TITLES,
-    Benchmark,
+    find_benchmark,
     intermediate_order,
     known_group,
     language_name,
@@ -25,14 +25,10 @@ NO_SEED = -1  # in place of a seed that a phase has not
 
 
 class Number(NamedTuple):
-    """A mean over seeds, and its difference from the baseline.
+    """A mean over seeds and its difference from the baseline, NaN without one; with standard deviations over seeds.
 
-    Attributes:
-        percent_sd: the standard deviation over seeds; NaN with fewer than two.
-        difference: from the baseline over the languages that both have (NaN without one): the mean over runs of the
-            difference from the baseline's run of the same target seed; of means, where no target seed is the same.
-        difference_sd: the standard deviation of these differences of runs.
-        missing: languages or tasks that the row lacks beside the baseline, or the baseline beside the row.
+    The difference is over the languages that both have: the mean of the differences of runs of equal target seed; of
+    means, where no target seed is the same. ``missing`` are the languages or tasks that one of the two lacks.
     """
 
     percent: float
@@ -51,22 +47,17 @@ class Number(NamedTuple):
 class Grid:
     """All cells that a list of runs fills.
 
-    Attributes:
-        rows: baseline first within each source language, then in the paper's order.
-        tasks: those of the benchmark that any phase was to score, in its order, then others; each group together.
-        source_languages: what the targets were trained on.
-        trained_languages: these, English, and what intermediates were trained on: what transfer leaves out.
-        compared: every row that has a baseline.
-        frame: all scores of targets; ``scores`` those that tables show, by metric, with the difference ``gain``.
-        cells: the runs behind a cell, in the order of their seeds.
-        languages: a row for each cell, run and language: ``value``, ``gain``.
-        paired_gains: differences of equal target seeds by seeds, by cell and language.
+    ``rows`` are in the paper's order, the baseline first within each source language; ``compared`` those that have a
+    baseline; ``tasks`` all that any phase was to score, ``scored`` those with scores, each group together;
+    ``trained_languages`` are what transfer leaves out; ``frame`` has all scores of targets, ``scores`` those that
+    tables show; ``cells`` are the runs behind a cell, ``reasons`` why it is empty or incomplete.
     """
 
     def __init__(
-        self, runs: Sequence[Run], benchmark: Benchmark, names: Mapping[str, str] | None = None
+        self, runs: Sequence[Run], benchmark: str = "xtreme", names: Mapping[str, str] | None = None
     ) -> None:
-        self.runs, self.benchmark, self._languages = tuple(runs), benchmark, dict(names or {})
+        self.runs, self.benchmark, self._languages = tuple(runs), benchmark.upper(), dict(names or {})
+        self.own = find_benchmark(benchmark)
         self._names = {task: names for run in runs for task, names in run.names.items()}
         self.evaluations = [run for run in runs if run.stage != "intermediate"]
         self.intermediates = [run for run in runs if run.stage == "intermediate"]
@@ -78,24 +69,30 @@ class Grid:
         self._order_rows_and_tasks()
         self.frame = make_frame(self.evaluations)
         self.scores = _with_gains(self._shown())
-        self.languages = self.scores.groupby([*CELL, *SEEDS, "language"])[["value", "gain", "paired"]].mean()
-        unseen = ~self.languages.index.get_level_values("language").isin(self.trained_languages)
+        languages = self.scores.groupby([*CELL, *SEEDS, "language"])[["value", "gain", "paired"]].mean()
+        unseen = ~languages.index.get_level_values("language").isin(self.trained_languages)
         self._numbers, self._by_seeds = [], {}
-        for transfer, part in enumerate((self.languages, self.languages[unseen])):
+        for transfer, part in enumerate((languages, languages[unseen])):
             by_run = part.groupby([*CELL, *SEEDS])[["value", "gain", "paired"]].mean()
             self._numbers.append(_summarise(by_run, CELL))
             self._by_seeds[transfer, "value"] = _nest(by_run.value)
             self._by_seeds[transfer, "gain"] = _nest(by_run.gain[by_run.paired > 0].dropna())
-        self.language_numbers = _summarise(self.languages, [*CELL, "language"])
-        gains = self.languages.gain[self.languages.paired > 0].dropna()
+        self.language_numbers = _summarise(languages, [*CELL, "language"])
+        gains = languages.gain[languages.paired > 0].dropna()
         self.paired_gains = _nest(gains.reorder_levels([*CELL, "language", *SEEDS]))
         metric_means = self.scores.groupby([*CELL, "metric"])[["value", "gain"]].mean()
         self.metric_means = {names: tuple(means) for names, *means in metric_means.itertuples(name=None)}
-        self._codes = self.scores.groupby(CELL).language.agg(set).to_dict()
         found = self.scores.groupby(CELL)
+        self._codes, keys = found.language.agg(set).to_dict(), found.key.agg(set).to_dict()
         self._splits = found.split.agg(lambda splits: "/".join(dict.fromkeys(splits))).to_dict()
         self._metrics = found.measure.first().to_dict()
-        self.cells = {(row, task): self._runs_of(row, task) for row in self.rows for task in self.tasks}
+        self.cells = {
+            (row, task): [
+                run for run in self._candidates.get((row, task), ()) if run.key in keys.get((*row, task), ())
+            ]
+            for row in self.rows
+            for task in self.tasks
+        }
         self.reasons = {(row, task): self._explain(row, task) for row, task in self.cells}
         self.scored = [task for task in self.tasks if any((*row, task) in self._codes for row in self.rows)]
 
@@ -108,17 +105,25 @@ class Grid:
         )
         self.compared = [row for row in self.rows if row[0] != BASELINE and (BASELINE, row[1]) in self.rows]
         # A failed run may name no task: others of its training tell.
-        self._trainings: dict[str | None, list[str]] = {}
+        trainings: dict[str | None, list[str]] = {}
         for run in self.evaluations:
-            known = self._trainings.setdefault(run.target, [])
+            known = trainings.setdefault(run.target, [])
             known += [task for task in run.tasks if task not in known]
-        for training, tasks in self._trainings.items():
+        for training, tasks in trainings.items():
             tasks += [training] if training and not tasks else []
-        own = list(self.benchmark.languages)
-        names = {task for tasks in self._trainings.values() for task in tasks}
-        names_in_order = sorted(names, key=lambda task: (own.index(task) if task in own else len(own), task))
-        groups = list(dict.fromkeys(map(self.group, names_in_order)))
-        self.tasks = sorted(names_in_order, key=lambda task: groups.index(self.group(task)))
+        own = list(self.own)
+        names = sorted({task for tasks in trainings.values() for task in tasks})
+        names.sort(key=lambda task: own.index(task) if task in own else len(own))
+        groups = list(dict.fromkeys(map(self.group, names)))
+        self.tasks = sorted(names, key=lambda task: groups.index(self.group(task)))
+        self._candidates: dict[tuple[Row, str], list[Run]] = {}
+        by_seeds = sorted(
+            self.evaluations, key=lambda run: [NO_SEED if seed is None else seed for seed in run.seeds]
+        )
+        for run in by_seeds:
+            for source in self._sources(run):
+                for task in run.tasks or trainings[run.target]:
+                    self._candidates.setdefault(((run.intermediate, source), task), []).append(run)
 
     def _sources(self, run: Run) -> list[str]:
         """The source languages that a run stands for: retrieval trains on none, and stands in every row."""
@@ -142,24 +147,8 @@ class Grid:
         count = frame.groupby([*CELL, "key", "language"]).metric.transform("size")
         return frame[count == frame.needed]
 
-    def _candidates(self, row: Row, task: str) -> list[Run]:
-        found = [
-            run
-            for run in self.evaluations
-            if run.intermediate == row[0]
-            and row[1] in self._sources(run)
-            and task in (run.tasks or self._trainings[run.target])
-        ]
-        return sorted(found, key=lambda run: [NO_SEED if seed is None else seed for seed in run.seeds])
-
-    def _runs_of(self, row: Row, task: str) -> list[Run]:
-        here = self.scores[(self.scores.task == task) & (self.scores.intermediate == row[0])]
-        keys = set(here.key)
-        return [run for run in self._candidates(row, task) if run.key in keys]
-
     def _explain(self, row: Row, task: str) -> str:
-        """Why there is nothing in a cell, or what is incomplete; empty if all is well."""
-        candidates, scored = self._candidates(row, task), self.cells[row, task]
+        candidates, scored = self._candidates.get((row, task), []), self.cells[row, task]
         failed = [run for run in candidates if run.error]
         if failed:
             some = f"{len(failed)} of {len(candidates)} runs failed ({failed[0].error})"
@@ -176,11 +165,7 @@ class Grid:
         return f"{without} of {len(candidates)} runs have no scores" if without else ""
 
     def number(self, row: Row, task: str, *, transfer: bool = False) -> Number | None:
-        """One cell of the main table: the mean over languages, then over seeds.
-
-        Args:
-            transfer: over the languages that nothing was trained on.
-        """
+        """The mean over languages (of ``transfer``, those that nothing was trained on), then over seeds."""
         number = self._numbers[transfer].get((*row, task))
         if number is None or not number.is_difference:
             return number
@@ -200,13 +185,11 @@ class Grid:
         }
         if not kept:
             return None
-        own, gains = (self.by_seeds(row, list(kept), side, transfer=transfer) for side in ("value", "gain"))
-        percent, difference = (np.mean([one[place] for one in kept.values()]) for place in (0, 2))
+        percent, difference = (float(np.mean([one[place] for one in kept.values()])) for place in (0, 2))
+        sides = [self.by_seeds(row, list(kept), side, transfer=transfer) for side in ("value", "gain")]
+        sds = [float(np.std(list(one.values()), ddof=1)) if len(one) > 1 else math.nan for one in sides]
         missing = tuple(task for task in tasks if task not in kept)
-        spreads = (
-            float(np.std(list(one.values()), ddof=1)) if len(one) > 1 else math.nan for one in (own, gains)
-        )
-        return Number(float(percent), next(spreads), float(difference), next(spreads), len(own), missing)
+        return Number(percent, sds[0], difference, sds[1], len(sides[0]), missing)
 
     def by_seeds(
         self, row: Row, tasks: Sequence[str], side: str = "gain", *, transfer: bool = False
@@ -220,11 +203,7 @@ class Grid:
         trained = [part for part in parts if any(second != NO_SEED for _, second in part)] or parts
         pairs = sorted(set.intersection(*map(set, trained)))
         found = {pair: [part.get(pair, part.get((pair[0], NO_SEED))) for part in parts] for pair in pairs}
-        return {
-            pair: sum(filter(None, values)) / len(parts)
-            for pair, values in found.items()
-            if None not in values
-        }
+        return {pair: sum(filter(None, of)) / len(parts) for pair, of in found.items() if None not in of}
 
     def title(self, task: str) -> str:
         """A task's name on the page."""
@@ -236,19 +215,28 @@ class Grid:
         group = group if group in GROUP_TITLES else known_group(task)
         return group if group in GROUP_TITLES else "other"
 
-    def tasks_in(self, group: str) -> list[str]:
-        """The scored tasks of ``group``."""
-        return [task for task in self.scored if self.group(task) == group]
-
     def codes(self, task: str, row: Row | None = None) -> list[str]:
         """The languages that ``row`` has scores in; that any row has."""
         found = (self._codes.get((*one, task), set()) for one in ([row] if row else self.rows))
         return sorted(set().union(*found))
 
+    def coverage(self, task: str, codes: Sequence[str]) -> str:
+        """``2 of 4 (and sw)``: how many of the benchmark's languages of ``task`` are in ``codes``, and what else is.
+
+        Empty where they are just its own, and for a task that the benchmark lacks.
+        """
+        own, here = set(self.own[task].languages if task in self.own else ()), set(codes)
+        others = f" (and {', '.join(sorted(here - own))})" if here - own else ""
+        return f"{len(here & own)} of {len(own)}{others}" if own and own != here else ""
+
     def gains(self, row: Row, task: str) -> dict[str, float]:
         """The difference from the baseline in each language."""
-        found = {code: self.language_numbers.get((*row, task, code)) for code in self.codes(task, row)}
-        return {code: one.difference for code, one in found.items() if one and one.is_difference}
+        found = {code: self.language_numbers[*row, task, code] for code in self.codes(task, row)}
+        return {code: one.difference for code, one in found.items() if one.is_difference}
+
+    def percents(self, row: Row, task: str) -> dict[str, float]:
+        """The score in each language."""
+        return {code: self.language_numbers[*row, task, code].percent for code in self.codes(task, row)}
 
     def transfer(self, languages: Sequence[str]) -> list[str]:
         """``languages`` without what was trained on."""
@@ -259,13 +247,10 @@ class Grid:
         name = self._languages.get(code) or language_name(code)
         return code if name == code else f"{name} {code}"
 
-    def split(self, row: Row, task: str) -> str:
-        """The split of a cell's scores; ``dev/test`` where runs differ."""
-        return self._splits.get((*row, task), "")
-
-    def splits(self, task: str) -> str:
-        """The split of the column; ``dev/test`` where cells differ."""
-        return "/".join(dict.fromkeys(filter(None, (self.split(row, task) for row in self.rows))))
+    def split(self, task: str, row: Row | None = None) -> str:
+        """The split of a cell's scores, or of a column's; ``dev/test`` where they differ."""
+        found = (self._splits.get((*one, task)) for one in ([row] if row else self.rows))
+        return "/".join(dict.fromkeys(filter(None, found)))
 
     def metrics(self, task: str) -> list[str]:
         """The metrics of the column's cells."""

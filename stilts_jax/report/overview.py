@@ -13,19 +13,7 @@ from stilts_jax.report.names import GROUP_TITLES, language_name, meaning, metric
 from stilts_jax.report.results import BASELINE
 from stilts_jax.report.significance import Comparison, Comparisons
 from stilts_jax.report.statistics import Interval
-from stilts_jax.report.tables import (
-    Block,
-    Cell,
-    Column,
-    Section,
-    Table,
-    change,
-    fixed,
-    numbers,
-    score,
-    signed,
-    words,
-)
+from stilts_jax.report.tables import Cell, Column, Section, Table, change, columns, fixed, score, signed
 
 _LISTED = 4  # findings; more are counted by group
 _NO_DEV = "no dev set in the source language: choosing would need target-language data"
@@ -43,26 +31,23 @@ def headline(grid: Grid, comparisons: Comparisons) -> list[str]:
         return [
             "Every row stands by itself: there is no baseline (intermediate task “none”) to compare with."
         ]
-    found = [_findings(grid, comparisons.tasks)] if comparisons.tasks else []
     rest = [task for task in grid.scored if grid.group(task) != "retrieval"]
     sentences = []
-    for name, tasks in {
-        "": grid.scored,
-        " without retrieval": rest if len(rest) < len(grid.scored) else [],
-    }.items():
+    for name, tasks in (("", grid.scored), (" without retrieval", rest)):
         averages = [grid.average(row, tasks) for row in grid.compared]
         gains = [one.difference for one in averages if one and one.is_difference]
-        if gains:
+        if gains and not (name and len(rest) == len(grid.scored)):
             many = f" and {len(gains)} intermediates" if len(gains) > 1 else ""
             interval = comparisons.interval(grid.compared, tasks)
-            span = f" ({_span(interval)})" if interval else ""
             text = f"Mean difference from the baseline{name}: {signed(float(np.mean(gains)))} points"
+            span = f" ({_span(interval)})" if interval else ""
             sentences.append(f"{text} over {_count(tasks, 'task')}{many}{span}.")
     if not any(len(grid.by_seeds(row, [task])) > 1 for row in grid.compared for task in grid.scored):
         sentences.append(
             "Each number is of one training run: intervals are over test items only, and another seed could move any "
             "of these differences, or turn it. Only more seeds (seeds=3) can show how much."
         )
+    found = [_findings(grid, comparisons.tasks)] if comparisons.tasks else []
     return [*found, " ".join(sentences)]
 
 
@@ -89,11 +74,12 @@ def _findings(grid: Grid, tests: Sequence[Comparison]) -> str:
         )
         return f"{'; '.join(parts)}; {rest}."
     for group, title in GROUP_TITLES.items():
-        own = [one.interval.difference for one in tests if grid.group(one.task) == group]
-        sure = [one.interval.difference > 0 for one in holds if grid.group(one.task) == group]
-        mean = f"{title} {signed(float(np.mean(own)))} points on average" if own else ""
-        counts = f"{sum(sure)} of {len(own)} up and {len(sure) - sum(sure)} down" if sure else "none sure"
-        parts += [f"{mean}, {counts}"] if own else []
+        own = [one for one in tests if grid.group(one.task) == group]
+        sure = [one.interval.difference > 0 for one in own if one.holds]
+        if own:
+            mean = signed(float(np.mean([one.interval.difference for one in own])))
+            counts = f"{sum(sure)} of {len(own)} up and {len(sure) - sum(sure)} down" if sure else "none sure"
+            parts.append(f"{title} {mean} points on average, {counts}")
     return f"Differences from the baseline {how}: {'; '.join(parts)}."
 
 
@@ -114,9 +100,7 @@ def main_section(grid: Grid, tables: Sequence[Table], figures: Figures) -> Secti
         found = [grid.number(row, task) for task in grid.scored]
         series[grid.row_title(row)] = [one.difference if one else math.nan for one in found]
     drawing = dots(list(map(grid.title, grid.scored)), series, "gain over the baseline, points", zero=True)
-    charts = (
-        [Block("chart", "Gain by target task", figures.draw("main", drawing, paper=True))] if series else []
-    )
+    charts = [figures.draw("main", "Gain by target task", drawing, paper=True)] if series else []
     return Section("main", "Main table", reading, [*tables, *charts])
 
 
@@ -126,35 +110,38 @@ def summary_tables(grid: Grid, comparisons: Comparisons | None = None) -> list[T
 
 
 def _main_table(grid: Grid) -> Table:
-    columns, fewer = words("Intermediate"), []
+    heads, fewer = columns("Intermediate"), []
     for task in grid.tasks:
-        metrics, split = grid.metrics(task), grid.splits(task)
+        metrics, split, title = grid.metrics(task), grid.split(task), grid.title(task)
         detail = ", ".join(filter(None, ["/".join(metric_titles(metrics)) or "no scores", split]))
-        group, title = GROUP_TITLES[grid.group(task)], grid.title(task)
-        columns.append(Column(title, detail, group, meaning=f"{meaning(metrics)}, {split}"))
-        if coverage := grid.benchmark.coverage(task, grid.codes(task)) * bool(metrics):
+        group = GROUP_TITLES[grid.group(task)]
+        heads.append(Column(title, detail, group, meaning=f"{meaning(metrics)}, {split}"))
+        if coverage := grid.coverage(task, grid.codes(task)) * bool(metrics):
             fewer.append(f"{title} {coverage}")
     rows = [
         [_row_head(grid, row), *(_main_cell(grid, row, task) for task in grid.tasks)] for row in grid.rows
     ]
-    notes = [f"Languages of {grid.benchmark.title} that are here: {', '.join(fewer)}."] if fewer else []
-    if any(run.collapsed for runs in grid.cells.values() for run in runs):
-        notes.append(
-            "† some runs ended at chance level; they count here. See “Seeds” for the means without them."
-        )
-    if lost := ", ".join(run.name for run in grid.intermediates if run.collapsed):
-        notes.append(f"Intermediate trainings that ended at chance level: {lost}.")
-    for name in dict.fromkeys(row[0] for row in grid.rows):
-        if grid.intermediate_label(name) != task_title(name):
-            notes.append(f"{grid.intermediate_label(name)}: {task_title(name)}.")
-    if seeds := sorted({len(runs) for runs in grid.cells.values() if runs}):
-        span = " to ".join(map(str, dict.fromkeys([seeds[0], seeds[-1]])))
-        notes.append(f"Runs behind a number: {span}." + " One run has no ±." * (seeds[0] == 1))
-    if any(len(grid.metrics(task)) > 1 for task in grid.tasks):
-        notes.append("Of two metrics ± and colour are those of their mean.")
-    return Table(
-        "main", "Main table: intermediates by target tasks", columns, rows, notes, _ruled(grid), latex=True
+    lost = ", ".join(run.name for run in grid.intermediates if run.collapsed)
+    seeds = sorted({len(runs) for runs in grid.cells.values() if runs})
+    span = " to ".join(map(str, dict.fromkeys([seeds[0], seeds[-1]]))) if seeds else ""
+    long = {grid.intermediate_label(name): task_title(name) for name, _ in grid.rows}
+    notes = {
+        f"Languages of {grid.benchmark} that are here: {', '.join(fewer)}.": fewer,
+        "† some runs ended at chance level; they count here. See “Seeds” for the means without them.": any(
+            run.collapsed for runs in grid.cells.values() for run in runs
+        ),
+        f"Intermediate trainings that ended at chance level: {lost}.": lost,
+        **{f"{label}: {title}.": label != title for label, title in long.items()},
+        f"Runs behind a number: {span}.{' One run has no ±.' * (1 in seeds)}": seeds,
+        "Of two metrics ± and colour are those of their mean.": any(
+            len(grid.metrics(task)) > 1 for task in grid.tasks
+        ),
+    }
+    title, shown = (
+        "Main table: intermediates by target tasks",
+        [note for note, holds in notes.items() if holds],
     )
+    return Table("main", title, heads, rows, shown, _ruled(grid), latex=True)
 
 
 def _row_head(grid: Grid, row: Row) -> Cell:
@@ -170,12 +157,12 @@ def _main_cell(grid: Grid, row: Row, task: str) -> Cell:
     number = grid.number(row, task)
     if number is None:
         return Cell("–", note=grid.reasons[row, task])
-    notes, split = [grid.reasons[row, task]], grid.split(row, task)
+    notes, split = [grid.reasons[row, task]], grid.split(task, row)
     if number.missing:
         notes.append(f"compared without {', '.join(number.missing)}, which this row or the baseline lacks")
     if row in grid.compared and not number.is_difference:
         notes.append(f"percent on {split}: the baseline has no such score to compare with")
-    elif "/" in grid.splits(task):
+    elif "/" in grid.split(task):
         notes.append(f"on {split}")
     shown, text = number_cell(number), ""
     if len(metrics := grid.metrics(task)) > 1:
@@ -189,19 +176,19 @@ def number_cell(number: Number, interval: Interval | None = None) -> Cell:
     """The difference from the baseline, or the score where there is none; below, its deviation over seeds."""
     sd = number.difference_sd if number.is_difference else number.percent_sd
     shown = change(number.difference) if number.is_difference else score(number.percent)
-    columns = {name: float(value) for name, value in number._asdict().items() if name != "missing"}
+    named = {name: float(value) for name, value in number._asdict().items() if name != "missing"}
     detail = f"± {sd:.1f}" * math.isfinite(sd)
     if interval:
-        columns |= {"low": interval.low, "high": interval.high, "p": interval.p}
+        named |= {"low": interval.low, "high": interval.high, "p": interval.p}
         detail += "\n" * bool(detail) + f"{signed(interval.low)} to {signed(interval.high)}"
-    return replace(shown, detail=detail, numbers=columns)
+    return replace(shown, detail=detail, numbers=named)
 
 
 def _averages(grid: Grid, comparisons: Comparisons | None) -> Table:
     """Group means and overall means, with and without retrieval, with and without the languages trained on."""
     wanted, trained = _average_columns(grid), " and ".join(map(language_name, grid.trained_languages))
-    columns = words("Intermediate")
-    columns += [Column(head, f"{len(of)} task{'s' * (len(of) > 1)}", group) for head, of, _, group in wanted]
+    heads = columns("Intermediate")
+    heads += [Column(head, f"{len(of)} task{'s' * (len(of) > 1)}", group) for head, of, _, group in wanted]
     rows = []
     for row in grid.rows:
         rows.append([_row_head(grid, row)])
@@ -216,45 +203,42 @@ def _averages(grid: Grid, comparisons: Comparisons | None) -> Table:
             kept = [task for task in tasks if task not in number.missing]
             interval = comparisons.interval([row], kept, transfer=transfer) if comparisons else None
             rows[-1].append(replace(number_cell(number, interval), note=note))
-    notes = ["Every task weighs the same; a question answering task is the mean of F1 and EM."]
-    if comparisons and comparisons.tasks:
-        notes.append(
-            "Below a difference: its 95 % interval over test items, and over seeds where there are several."
-        )
-    absent = [grid.title(task) for task in grid.benchmark.languages if task not in grid.scored]
-    if wanted[-1][3].startswith("Average"):
-        why = f"not in this grid are {', '.join(absent)}" if absent else "some languages are missing"
-        notes.append(
-            f"No overall average here is {grid.benchmark.title}'s: {why}. Averages run over what is here."
-        )
-    if any(transfer for _, _, transfer, _ in wanted):
-        notes.append(f"“Without {trained}” leaves out what was trained on: transfer only.")
-    return Table("averages", "Averages over tasks", columns, rows, notes, _ruled(grid), latex=True)
+    absent = ", ".join(grid.title(task) for task in grid.own if task not in grid.scored)
+    why = f"not in this grid are {absent}" if absent else "some languages are missing"
+    notes = {
+        "Every task weighs the same; a question answering task is the mean of F1 and EM.": True,
+        "Below a difference: its 95 % interval over test items, and over seeds where there are several.": (
+            comparisons and comparisons.tasks
+        ),
+        f"No overall average here is {grid.benchmark}'s: {why}. Averages run over what is here.": (
+            wanted[-1][3].startswith("Average")
+        ),
+        f"“Without {trained}” leaves out what was trained on: transfer only.": any(one[2] for one in wanted),
+    }
+    shown = [note for note, holds in notes.items() if holds]
+    return Table("averages", "Averages over tasks", heads, rows, shown, _ruled(grid), latex=True)
 
 
 def _average_columns(grid: Grid) -> list[tuple[str, list[str], bool, str]]:
     """(head, tasks, only transfer, shared head) of each."""
-    groups = {group: grid.tasks_in(group) for group in GROUP_TITLES}
-    columns = [
-        (GROUP_TITLES[group], tasks, False, "Groups") for group, tasks in groups.items() if len(tasks) > 1
-    ]
-    own = grid.benchmark.languages
-    complete = all(
-        task in grid.scored and not grid.benchmark.coverage(task, grid.codes(task)) for task in own
-    )
-    name = f"{grid.benchmark.title} average" if complete else "Average of the tasks here"
-    everything = [task for task in grid.scored if task in own or not complete]
+    found = []
+    for group, title in GROUP_TITLES.items():
+        tasks = [task for task in grid.scored if grid.group(task) == group]
+        found += [(title, tasks, False, "Groups")] * (len(tasks) > 1)
+    complete = all(task in grid.scored and not grid.coverage(task, grid.codes(task)) for task in grid.own)
+    name = f"{grid.benchmark} average" if complete else "Average of the tasks here"
+    everything = [task for task in grid.scored if task in grid.own or not complete]
     transfer = [task for task in everything if grid.transfer(grid.codes(task))]
     trained = " and ".join(map(language_name, grid.trained_languages))
-    columns.append(("All", everything, False, name))
     seen = any(set(grid.codes(task)) & set(grid.trained_languages) for task in everything)
+    found.append(("All", everything, False, name))
     for head, tasks, only in (("Without retrieval", everything, False), ("Without either", transfer, True)):
         if only and seen and transfer:
-            columns.append((f"Without {trained}", transfer, True, name))
+            found.append((f"Without {trained}", transfer, True, name))
         kept = [task for task in tasks if grid.group(task) != "retrieval"]
         if 0 < len(kept) < len(tasks) and (seen or not only):
-            columns.append((head, kept, only, name))
-    return columns
+            found.append((head, kept, only, name))
+    return found
 
 
 def best_section(grid: Grid) -> Section | None:
@@ -269,12 +253,9 @@ def best_section(grid: Grid) -> Section | None:
         "is what perfect choice would give, and it flatters more the more rows there are. The paper's “best” row "
         "lies between: it was chosen on dev sets of all languages."
     )
-    outcome = numbers("score: main table", "gain: over none")
-    heads = {
-        "Chosen on dev": [*words("row"), *numbers("dev score"), *outcome],
-        "Oracle": [*words("row"), *outcome],
-    }
-    columns = words("Target") + [replace(one, group=group) for group, ones in heads.items() for one in ones]
+    heads = columns("Target")
+    for group, names in (("Chosen on dev", "dev score|score: main table"), ("Oracle", "score: main table")):
+        heads += columns("row", group=group) + columns(f"{names}|gain: over none", numeric=True, group=group)
     rows, gains = [], []
     # Dev scores in different languages can't be compared: each source language has its own choice.
     for source, task in itertools.product(grid.source_languages, grid.scored):
@@ -285,14 +266,16 @@ def best_section(grid: Grid) -> Section | None:
         note = "; ".join(filter(None, [note, f"no dev score of {lacking}" if dev and lacking else ""]))
         chosen = max(dev, key=lambda row: dev[row], default=None)
         oracle = max(shown, key=lambda row: shown[row].percent, default=None)
-        cells = [_outcome(row, shown) for row in (chosen, oracle)]
-        gains.append([cell[1].numbers[""] for cell in cells])
-        rows.append([Cell(grid.title(task) + f" (from {source})" * (len(grid.source_languages) > 1))])
-        rows[-1] += [
-            Cell(grid.row_title(chosen) if chosen else "–", note=note),
-            score(dev[chosen] if chosen else math.nan),
-        ]
-        rows[-1] += [*cells[0], Cell(grid.row_title(oracle) if oracle else "–"), *cells[1]]
+        cells = []
+        for row in (chosen, oracle):  # the baseline's own gain is zero
+            number = shown.get(row) if row else None
+            gain = math.nan if number is None else 0.0 if row and row[0] == BASELINE else number.difference
+            title = Cell(grid.row_title(row) if row else "–")
+            cells.append([title, score(number.percent if number else math.nan), change(gain)])
+        gains.append([cell[-1].numbers[""] for cell in cells])
+        name = Cell(grid.title(task) + f" (from {source})" * (len(grid.source_languages) > 1))
+        picked = [replace(cells[0][0], note=note), score(dev[chosen] if chosen else math.nan)]
+        rows.append([name, *picked, *cells[0][1:], *cells[1]])
     whole = [pair for pair in gains if all(map(math.isfinite, pair))]
     if len(whole) > 1:
         means = [change(float(mean)) for mean in np.mean(whole, axis=0)]
@@ -300,27 +283,17 @@ def best_section(grid: Grid) -> Section | None:
         rows.append([name, *[Cell()] * 3, means[0], *[Cell()] * 2, means[1]])
     title = "Best intermediate for each target: dev-selected, and oracle"
     ruled = [len(rows) - 2] * (len(whole) > 1)
-    return Section("best", title.partition(":")[0], reading, [Table("best", title, columns, rows, (), ruled)])
-
-
-def _outcome(row: Row | None, shown: dict[Row, Number]) -> list[Cell]:
-    """The score of a row and its gain over the baseline, whose own is zero."""
-    number = shown.get(row) if row else None
-    if row is None or number is None:
-        return [score(math.nan), change(math.nan)]
-    return [score(number.percent), change(0.0 if row[0] == BASELINE else number.difference)]
+    return Section("best", title.partition(":")[0], reading, [Table("best", title, heads, rows, (), ruled)])
 
 
 def _dev_scores(grid: Grid, rows: Sequence[Row], task: str) -> tuple[dict[Row, float], str]:
     """Returns what rows may be chosen by, mean over seeds, and what a reader must know about that."""
-    found = {
-        row: [run.source_dev for run in grid.cells[row, task] if run.source_dev is not None] for row in rows
-    }
+    runs = {row: grid.cells[row, task] for row in rows}
+    found = {row: [run.source_dev for run in of if run.source_dev is not None] for row, of in runs.items()}
     scores = {row: float(np.mean(values)) for row, values in found.items() if values}
     if scores:
         return scores, ""
     dev = grid.frame[(grid.frame.split == "dev") & grid.frame.main & (grid.frame.task == task)]
-    keys = {row: [run.key for run in grid.cells[row, task]] for row in rows}
-    scores = {row: float(dev[dev.key.isin(keys[row])].value.mean()) for row in rows}
-    scores = {row: value for row, value in scores.items() if math.isfinite(value)}
+    means = {row: dev[dev.key.isin([run.key for run in of])].value.mean() for row, of in runs.items()}
+    scores = {row: float(value) for row, value in means.items() if math.isfinite(value)}
     return scores, _TARGET_DEV if scores else _NO_DEV

@@ -3,67 +3,79 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stilts_jax.errors import DataError, RecordError
 from stilts_jax.evaluation.metrics import Items
 from stilts_jax.experiment.results import FAILURE, FORMAT, RESULT, decode_items
 from stilts_jax.files import open_path, read_record
+from stilts_jax.tasks.spec import names
 
 if TYPE_CHECKING:
     import pandas as pd
 
 BASELINE = "none"
-_PHASE = (
-    "phase",
-    "key",
-    "stage",
-    "intermediate",
-    "target",
-    "source_language",
-    "intermediate_seed",
-    "target_seed",
+_COLUMNS = names(
+    "phase key stage intermediate target source_language intermediate_seed target_seed "
+    "task group split reported metric main language value zero_shot settings"
 )
-_SCORE = (
-    "task",
-    "group",
-    "split",
-    "reported",
-    "metric",
-    "main",
-    "language",
-    "value",
-    "zero_shot",
-    "settings",
-)
+_NUMBER, _MAYBE = (int, float), (int, float, type(None))
+# What a record must hold: "*" stands for any name, and what begins with "?" may be absent or null.
+_FORM: dict[str, Any] = {
+    "phase": dict.fromkeys(("key", "name", "stage", "intermediate", "source_language"), str)
+    | {"?parent": str, "?target_training": str, "?intermediate_seed": int, "?target_seed": int},
+    "scores": {"*": {"*": {"*": {"*": _MAYBE}}}},
+    "main_metric": {"*": [str]},
+    "reported_split": {"*": str},
+    "?tasks": {"*": {"title": str, "group": str}},
+    "?thresholds": {"*": {"*": _NUMBER}},
+    "?selection": {"?notes": [str], "?best_step": int, "?source_dev": {"score": _NUMBER}},
+    "?items": {"*": {"*": dict}},
+    "?curve": [[_NUMBER]],
+    "?throughput": {"*": _MAYBE},
+    "?environment": {"*": object},
+    "?config": {"*": object},
+    "?data": {"*": {"*": {"?languages": list}}},
+    "?error": {"type": str, "message": str},
+}
+
+
+def _check(value: Any, form: Any, place: str) -> None:
+    """Raises TypeError where ``value`` is not of ``form``."""
+    if not isinstance(value, type(form) if isinstance(form, dict | list) else form):
+        raise TypeError(f"{place} is {str(value)[:40]!r}")
+    if isinstance(form, list):
+        for one in value:
+            _check(one, form[0], place)
+    elif isinstance(form, dict):
+        for name, part in form.items():
+            for key in value if name == "*" else [name.removeprefix("?")]:
+                if name[0] != "?" or value.get(key) is not None:
+                    _check(value.get(key), part, f"{place}.{key}")
 
 
 class Run:
     """One phase that has scores, or failed: its ``result.json`` or ``failure.json``.
 
-    Attributes:
-        target: what a target phase trains on; None for retrieval.
-        seeds: (intermediate seed, target seed)
-        scores: (task, split, metric, language, percent)
-        tasks: those that this phase was to score.
-        names: (title, group) by task; an empty title where the name serves.
-        tuned: languages with a threshold that was tuned on their dev set, by task; without the source language.
-        source_dev: the score on the dev set of what was trained, in the language of training; None if there is none.
-        error: why the phase failed; empty where it has scores.
-        later_error: why a later attempt of a phase with scores failed.
+    ``scores`` are (task, split, metric, language, percent), ``names`` the (title, group) of each task, ``tuned`` the
+    languages but the source whose threshold was tuned on their own dev set; ``target`` is None for retrieval;
+    ``error`` says why the phase failed, ``later_error`` why a later attempt of one with scores did.
     """
 
     def __init__(self, folder: Path, record: Mapping[str, Any]) -> None:
-        phase, selection, error = record["phase"], record.get("selection") or {}, record.get("error")
+        _check(record, _FORM, "result")
+        phase, error = record["phase"], record.get("error")
+        selection, part = record.get("selection") or {}, lambda name: record.get(name) or {}
         self.folder, self.later_error = folder, ""
-        self.key, self.name, self.stage, self.parent = (
-            phase[one] for one in ("key", "name", "stage", "parent")
+        self.error = f"{error['type']}: {error['message']}" if error else ""
+        self.key, self.name, self.stage, self.intermediate = (
+            phase[one] for one in ("key", "name", "stage", "intermediate")
         )
-        self.intermediate, self.target = phase["intermediate"], phase["target_training"]
-        self.source_language = phase["source_language"]
-        self.seeds: tuple[int | None, int | None] = (phase["intermediate_seed"], phase["target_seed"])
+        self.parent, self.target, self.source_language = (
+            phase.get(one) for one in ("parent", "target_training", "source_language")
+        )
+        self.seeds: tuple[int | None, int | None] = (phase.get("intermediate_seed"), phase.get("target_seed"))
         self.scores = [
             (task, split, metric, language, math.nan if value is None else float(value))
             for task, by_split in record["scores"].items()
@@ -73,16 +85,18 @@ class Run:
         ]
         self._main_metric, self._reported_split = record["main_metric"], record["reported_split"]
         self.tasks = list(dict.fromkeys([*self._main_metric, *self._reported_split, *record["scores"]]))
-        self.names = {task: (one["title"], one["group"]) for task, one in record.get("tasks", {}).items()}
-        thresholds = record.get("thresholds") or {}
-        self.tuned = {task: {*codes} - {self.source_language} for task, codes in thresholds.items()}
+        self.names = {task: (one["title"], one["group"]) for task, one in part("tasks").items()}
+        self.tuned = {task: {*codes} - {self.source_language} for task, codes in part("thresholds").items()}
         self.zero_shot, self.collapsed = selection.get("zero_shot", True), bool(selection.get("collapsed"))
         self.notes, self.best_step = list(selection.get("notes") or ()), selection.get("best_step")
         self.source_dev = (selection.get("source_dev") or {}).get("score")
-        self._items, self.curve = record.get("items") or {}, record.get("curve") or []
-        self.throughput, self.environment = record.get("throughput") or {}, record.get("environment") or {}
-        self.config, self.data = record.get("config") or {}, record.get("data") or {}
-        self.error = f"{error['type']}: {error['message']}" if error else ""
+        self.curve = [(float(step), float(loss)) for step, loss in part("curve")]
+        self._items, self.throughput, self.environment = (
+            part("items"),
+            part("throughput"),
+            part("environment"),
+        )
+        self.config, self.data = part("config"), part("data")
 
     def split(self, task: str) -> str:
         """The split that tables show of ``task``."""
@@ -98,8 +112,7 @@ class Run:
         return {code: found for code, found in decoded.items() if found}
 
 
-@dataclass(frozen=True)
-class Broken:
+class Broken(NamedTuple):
     """A phase's folder without a usable result, or a file that is none, and why."""
 
     path: str
@@ -109,13 +122,10 @@ class Broken:
 def load_results(workdir: str | Path) -> "pd.DataFrame":
     """Returns every score of a work directory as a tidy frame, a row a score.
 
-    Columns: ``phase``, ``key``, ``stage``, ``intermediate``, ``target`` (what was trained on), ``source_language``,
-    ``intermediate_seed``, ``target_seed``, ``task``, ``group``, ``split``, ``reported`` (the split that tables show),
-    ``metric``, ``main`` (one of the metrics whose mean is the task's value), ``language``, ``value`` (percent),
-    ``zero_shot`` (nothing was trained, selected or tuned on the language) and ``settings`` (JSON of what not all
-    phases have in common; the common part is ``frame.attrs["settings"]``).
-
-    The paper's table:
+    ``target`` is what was trained on, ``reported`` says that tables show the split, ``main`` that the metric is one of
+    those whose mean is the task's value, ``value`` is in percent, ``zero_shot`` says that nothing was trained, selected
+    or tuned on the language; ``settings`` are JSON of what not all phases have in common (the common part is
+    ``frame.attrs["settings"]``). The paper's table:
 
         >>> import stilts_jax as sj
         >>> scores = sj.load_results(workdir / "grid").query("reported and main and stage != 'intermediate'")
@@ -124,9 +134,6 @@ def load_results(workdir: str | Path) -> "pd.DataFrame":
         >>> table = runs.groupby(["intermediate", "task"]).mean().unstack("task")
         >>> table.loc[table.index != "none"] -= table.loc["none"]
         >>> latex = table.round(1).to_latex()
-
-    Raises:
-        DataError: there is no result.
     """
     runs, _ = read_results(open_path(str(workdir)))
     if not runs:
@@ -160,7 +167,7 @@ def make_frame(runs: Sequence[Run]) -> "pd.DataFrame":
             rows.append((*who, *score, unseen, settings))
     kinds = {"intermediate_seed": "Int64", "target_seed": "Int64", "value": float}
     kinds |= dict.fromkeys(("reported", "main", "zero_shot"), bool)
-    frame = pd.DataFrame(rows, columns=[*_PHASE, *_SCORE]).astype(kinds)
+    frame = pd.DataFrame(rows, columns=list(_COLUMNS)).astype(kinds)
     frame.attrs["settings"] = common
     return frame
 
@@ -171,16 +178,15 @@ def split_configs(configs: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any],
     rest: list[dict[str, Any]] = [{} for _ in configs]
     for name in sorted({name for config in configs for name in config}):
         there = [config[name] for config in configs if name in config]
+        own: list[Any] = there
         if len(there) == len(configs) and all(isinstance(value, Mapping) for value in there):
-            shared, different = split_configs(there)
+            shared, own = split_configs(there)
             common |= {name: shared} if shared else {}
-            for own, value in zip(rest, different):
-                own |= {name: value} if value else {}
         elif len(there) == len(configs) and all(value == there[0] for value in there):
-            common[name] = there[0]
-        else:
-            for own, config in zip(rest, configs):
-                own |= {name: config[name]} if name in config else {}
+            common[name], own = there[0], [{}] * len(configs)
+        holders = [one for one, config in zip(rest, configs) if name in config]
+        for one, value in zip(holders, own):
+            one |= {name: value} if value or own is there else {}
     return common, rest
 
 
@@ -194,13 +200,22 @@ def read_results(workdir: Path) -> tuple[list[Run], list[Broken]]:
     broken: list[Broken] = []
     phases = workdir / "phases"
     for folder in sorted(path for path in phases.iterdir() if path.is_dir()) if phases.is_dir() else ():
-        result, failure = (_try_to_read(folder / name, broken) for name in (RESULT, FAILURE))
-        if result:
-            result.later_error = failure.error if failure else ""
-            runs.append(result)
-        elif failure:
-            runs.append(failure)
-        elif not (folder / RESULT).exists():
+        found: list[Run | None] = []
+        for name in (RESULT, FAILURE):
+            found.append(None)
+            try:
+                found[-1] = read_run(folder / name)
+            except FileNotFoundError:
+                pass
+            except RecordError as error:
+                broken.append(Broken(f"{folder.name}/{name}", error.what))
+            except (TypeError, ValueError) as error:  # its digest is right, so another program wrote it
+                broken.append(Broken(f"{folder.name}/{name}", f"it is no result: {error}"))
+        result, failure = found
+        if result and failure:
+            result.later_error = failure.error
+        runs += [one for one in (result or failure,) if one]
+        if not (any(found) or (folder / RESULT).exists()):
             broken.append(Broken(folder.name, "no result.json: not finished"))
     order = sorted(runs, key=lambda run: (not run.error, str(run.environment.get("finished") or "")))
     newest = {run.name: run for run in order}
@@ -211,24 +226,12 @@ def read_results(workdir: Path) -> tuple[list[Run], list[Broken]]:
     return [run for run in runs if newest[run.name] is run], broken
 
 
-def _try_to_read(path: Path, broken: list[Broken]) -> Run | None:
-    name = f"{path.parent.name}/{path.name}"
-    try:
-        return read_run(path)
-    except FileNotFoundError:
-        return None
-    except RecordError as error:
-        broken.append(Broken(name, error.what))
-    except (
-        KeyError,
-        TypeError,
-        ValueError,
-        AttributeError,
-    ) as error:  # it has a digest, so another program wrote it
-        broken.append(Broken(name, f"it is no result: {error!r}"))
-    return None
-
-
 def read_run(path: Path) -> Run:
-    """Reads one ``result.json`` or ``failure.json``; raises FileNotFoundError, or RecordError for a damaged one."""
+    """Reads one ``result.json`` or ``failure.json``.
+
+    Raises:
+        FileNotFoundError: there is none.
+        RecordError: it is damaged.
+        TypeError: it is not what ``stilts`` writes.
+    """
     return Run(path.parent, read_record(path, FORMAT))

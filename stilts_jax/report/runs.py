@@ -1,14 +1,11 @@
-"""Sections on seeds, on the runs themselves, and on how to repeat them."""
+"""Sections on the runs themselves, and on how to repeat them."""
 
-import itertools
 import json
-import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from stilts_jax.progress import format_seconds
@@ -16,71 +13,9 @@ from stilts_jax.report.figures import Figures, curves
 from stilts_jax.report.grid import Grid
 from stilts_jax.report.names import meaning
 from stilts_jax.report.results import BASELINE, Broken, Run, make_frame, split_configs
-from stilts_jax.report.statistics import crossed_components, full_table
-from stilts_jax.report.tables import (
-    Block,
-    Cell,
-    Section,
-    Table,
-    change,
-    fixed,
-    folded,
-    plain_table,
-    score,
-    stem,
-)
+from stilts_jax.report.tables import Block, Cell, Section, Table, fixed, folded, plain_table, stem
 
 _OPEN_CHARTS = 6  # more would bury the tables below them
-
-
-def seed_section(grid: Grid) -> Section | None:
-    """Variance components for each target, and what collapsed runs change."""
-    if not grid.scored:
-        return None
-    reading = (
-        "How much of the spread over runs comes from the intermediate training's seed, how much from the "
-        "target training's, how much from neither (their interaction). Standard deviations in points. With "
-        "few seeds these are rough: a standard deviation from three seeds can be off by a factor of two."
-    )
-    found: dict[tuple[str, str], list[Sequence[float]]] = {}
-    order = sorted(grid.rows, key=lambda row: row[0] == BASELINE)
-    for task, row in itertools.product(grid.scored, order):
-        table = full_table(grid.by_seeds(row, [task], "value"))
-        if table.size > 1:
-            names = grid.title(task) + " (baseline)" * (row[0] == BASELINE), " x ".join(map(str, table.shape))
-            found.setdefault(names, []).append(crossed_components(table))
-    rows = [
-        [*names, *(score(math.sqrt(max(one, 0.0)), 2) for one in np.mean(parts, axis=0)), len(parts)]
-        for names, parts in found.items()
-    ]
-    heads = "Target|seeds: intermediate x target|intermediate seed|target seed|rest|rows: pooled"
-    note = (
-        "Variances are pooled over rows of the same design by their mean (method of moments, two-way random "
-        "effects); an estimate below zero is shown as 0.0. Where only one kind of seed varies, its column includes "
-        "the rest."
-    )
-    title = "Standard deviation by source, pooled over intermediates"
-    blocks: list[Block | Table] = [plain_table("seeds", title, heads, rows, [note])]
-    if not rows:
-        reading = "Every number here is a single run: nothing is known about seeds. Run with seeds=3."
-        blocks = []
-    return Section("seeds", "Seeds", reading, [*blocks, _collapsed(grid)])
-
-
-def _collapsed(grid: Grid) -> Block | Table:
-    rows = []
-    for (row, task), runs in grid.cells.items():
-        lost = [run for run in runs if run.collapsed]
-        if lost:
-            means = grid.scores[(grid.scores.intermediate == row[0]) & (grid.scores.source == row[1])]
-            means = means[means.task == task].groupby("key").value.mean()
-            whole, rest = means.mean(), means.drop([run.key for run in lost]).mean()
-            who = grid.row_title(row), grid.title(task), len(runs), len(lost)
-            rows.append([*who, float(whole), float(rest), change(rest - whole)])
-    if not rows:
-        return Block("text", text="No target run ended at chance level.")
-    heads = "Intermediate|Target|runs|at chance|mean with them|mean without|change"
-    return plain_table("collapsed", "Runs that ended at chance level", heads, rows)
 
 
 def run_section(grid: Grid, broken: Sequence[Broken], figures: Figures) -> Section:
@@ -90,12 +25,11 @@ def run_section(grid: Grid, broken: Sequence[Broken], figures: Figures) -> Secti
     blocks: list[Block | Table] = [Block("row", blocks=charts[:_OPEN_CHARTS])]
     if len(charts) > _OPEN_CHARTS:
         blocks.append(folded("All learning curves", Block("row", blocks=charts[_OPEN_CHARTS:])))
-    tables = [_own_scores(grid), _throughput(grid), _notes(grid)]
-    blocks += [table for table in tables if table.rows]
+    blocks += [table for table in (_own_scores(grid), _throughput(grid), _notes(grid)) if table.rows]
     if grid.scored and all(run.zero_shot for run in grid.evaluations):
-        tuned = dict.fromkeys(
-            grid.title(task) for run in grid.evaluations for task, codes in run.tuned.items() if codes
-        )
+        tuned = {
+            grid.title(task): 0 for run in grid.evaluations for task, codes in run.tuned.items() if codes
+        }
         claim = "checkpoint was selected on data of a target language"
         but = f"No {claim}, but thresholds of {', '.join(tuned)} were tuned on it."
         blocks.append(Block("text", text=but if tuned else f"Zero-shot: no {claim}."))
@@ -112,8 +46,8 @@ def run_section(grid: Grid, broken: Sequence[Broken], figures: Figures) -> Secti
 
 
 def _curves(grid: Grid, figures: Figures) -> list[Block]:
-    names = [BASELINE, *dict.fromkeys(row[0] for row in grid.rows if row[0] != BASELINE)]
-    names += [run.intermediate for run in grid.intermediates if run.intermediate not in names]
+    shown = [*(row[0] for row in grid.rows), *(run.intermediate for run in grid.intermediates)]
+    names = list(dict.fromkeys([BASELINE, *shown]))
     groups: dict[str, list[Run]] = {"Intermediate trainings": []}
     for run in sorted(grid.runs, key=lambda run: names.index(run.intermediate)):
         if run.target or run.stage == "intermediate":
@@ -124,10 +58,10 @@ def _curves(grid: Grid, figures: Figures) -> list[Block]:
         lines = [
             (grid.intermediate_label(one.intermediate), names.index(one.intermediate) - 1, one.curve)
             for one in runs
+            if one.curve
         ]
-        if lines := [line for line in lines if line[-1]]:
-            drawing = figures.draw(f"curves_{stem(title)}", curves(lines, "training loss"))
-            charts.append(Block("chart", title, drawing))
+        if lines:
+            charts.append(figures.draw(f"curves_{stem(title)}", title, curves(lines, "training loss")))
     return charts
 
 
@@ -135,9 +69,8 @@ def _own_scores(grid: Grid) -> Table:
     """What intermediate trainings reached on their own tasks: a failed one explains its row."""
     frame = make_frame(grid.intermediates)
     rows = []
-    for (name, task, split), part in frame[frame.reported & frame.main].groupby(
-        ["intermediate", "task", "split"]
-    ):
+    parts = frame[frame.reported & frame.main].groupby(["intermediate", "task", "split"])
+    for (name, task, split), part in parts:
         what = (
             grid.intermediate_label(name),
             grid.title(task),
@@ -153,21 +86,26 @@ def _own_scores(grid: Grid) -> Table:
 def _throughput(grid: Grid) -> Table:
     fields = ["steps", "examples_per_second", "real_tokens_per_second", "padding_share", "seconds"]
     frame = pd.DataFrame([run.throughput for run in grid.runs]).reindex(columns=fields)
-    kinds = {"target": "{} (target)", "intermediate": "{} (intermediate)", "retrieval": "retrieval"}
-    names = [kinds[run.stage].format(grid.title(run.target or run.intermediate)) for run in grid.runs]
+    kinds = {"target": "{} (target)", "intermediate": "{} (intermediate)"}
+    names = [
+        kinds.get(run.stage, "retrieval").format(grid.title(run.target or run.intermediate))
+        for run in grid.runs
+    ]
     frame = frame.apply(pd.to_numeric, errors="coerce").assign(training=names)
     rows = []
     for name, part in frame[frame.steps > 0].groupby("training", sort=False):  # retrieval takes no steps
         means = part[fields].mean()
-        shown = [
-            Cell(f"{v:,.0f}" if v >= 100 else fixed(v, 2), numbers={"": float(v)}) for v in means[fields[:3]]
-        ]
-        padding = Cell(f"{100 * means.padding_share:.0f} %", numbers={"": float(means.padding_share)})
-        times = [Cell(format_seconds(v), numbers={"": float(v)}) for v in (means.seconds, part.seconds.sum())]
+        shown = [_valued(v, f"{v:,.0f}" if v >= 100 else fixed(v, 2)) for v in means[fields[:3]]]
+        padding = _valued(means.padding_share, f"{100 * means.padding_share:.0f} %")
+        times = [_valued(v, format_seconds(v)) for v in (means.seconds, part.seconds.sum())]
         rows.append([name, len(part), *shown, padding, *times])
     heads = "Training|runs|steps|examples/s|real tokens/s|padding|time: a run|time: all runs"
     note = f"Means over runs; {format_seconds(frame.seconds.sum())} in all."
     return plain_table("throughput", "Throughput", heads, rows, [note])
+
+
+def _valued(value: float, text: str) -> Cell:
+    return Cell(text, numbers={"": float(value)})
 
 
 def _notes(grid: Grid) -> Table:
@@ -192,20 +130,19 @@ def repeat_section(grid: Grid) -> Section:
         "where it was given. A phase's key is a hash of what its training depends on."
     )
     commands = dict.fromkeys(str(run.environment.get("command") or "") for run in grid.runs)
-    alike: dict[str, list[str]] = {}
     finished = [run for run in grid.runs if not run.error]
     machine = ("device", "device_count", "versions")
     configs = [run.config | {name: run.environment.get(name) for name in machine} for run in finished]
     common, own = split_configs(configs)
+    alike: dict[str, list[str]] = {}
     for run, config in zip(finished, own):
         alike.setdefault(_pretty(config), []).append(run.name)
     different = "\n\n".join(f"# {', '.join(runs)}\n{text}" for text, runs in alike.items() if text != "{}")
+    shared = "Configuration, hardware and versions that all phases share"
     blocks = [
         Block("code", text=redact("\n".join(filter(None, commands))) or "no command was recorded"),
         folded("Phases, seeds and keys", _phases(grid)),
-        folded(
-            "Configuration, hardware and versions that all phases share", Block("code", text=_pretty(common))
-        ),
+        folded(shared, Block("code", text=_pretty(common))),
     ]
     blocks += [folded("What differs between phases", Block("code", text=different))] if different else []
     return Section("repeat", "Reproducibility", reading, [*blocks, folded("Data", _data(grid))])
@@ -236,11 +173,10 @@ def _phases(grid: Grid) -> Table:
 def _data(grid: Grid) -> Table:
     seen: Counter[tuple[str, ...]] = Counter()
     for run in grid.runs:
-        for task, split, one in (
-            (task, split, one) for task, of in run.data.items() for split, one in of.items()
-        ):
-            count = one.get("examples") or f"{len(one.get('languages') or ())} languages"
-            seen[task, split, str(count), str(one.get("fingerprint", "?"))] += 1
+        for task, by_split in run.data.items():
+            for split, one in by_split.items():
+                count = one.get("examples") or f"{len(one.get('languages') or ())} languages"
+                seen[task, split, str(count), str(one.get("fingerprint", "?"))] += 1
     several = len({names[:2] for names in seen}) < len(seen)
     notes = ["A split with several fingerprints was not the same data in all phases."] * several
     rows = [[*names, count] for names, count in sorted(seen.items())]

@@ -1,13 +1,13 @@
-"""Which differences from the baseline are more than the luck of the test items and of the seeds."""
+"""Which differences are more than the luck of the test items and of the seeds: from the baseline, and of controls."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from stilts_jax.report.grid import Grid, Row
-from stilts_jax.report.names import GROUP_TITLES
+from stilts_jax.report.names import CONTROLS, GROUP_TITLES, task_title
 from stilts_jax.report.results import BASELINE
 from stilts_jax.report.statistics import (
     Interval,
@@ -19,7 +19,7 @@ from stilts_jax.report.statistics import (
     seed_error,
     shares,
 )
-from stilts_jax.report.tables import Block, Cell, Column, Section, Table, gain_tone, signed, words
+from stilts_jax.report.tables import Block, Cell, Column, Section, Table, columns, gain_tone, signed
 
 SIGNIFICANT = 0.05
 _ROUNDING = 0.05  # points by which what items add up to may differ from what is shown
@@ -31,13 +31,10 @@ _Shares = dict[
 
 @dataclass(frozen=True)
 class Comparison:
-    """One row against its baseline on one task (or in one language of it).
+    """One row against another (its baseline) on one task, or in one language of it.
 
-    Attributes:
-        interval: of the difference of the items' statistic, mean over ``languages``, points.
-        moved: how much each item moves it. Items that are the same in every language are one array.
-        holm: p after Holm's correction over all rows and tasks (of languages: over those of the task); ``q`` is
-            Benjamini and Hochberg's.
+    ``interval`` is of the items' statistic, mean over ``languages``, in points; ``moved`` how much each item moves it;
+    ``holm`` and ``q`` are p after the corrections of Holm and of Benjamini and Hochberg over all that was asked.
     """
 
     row: Row
@@ -71,9 +68,8 @@ def item_variance(moved: _Shares) -> tuple[float, int]:
 class Comparisons:
     """All comparisons with baselines; none where no items were kept.
 
-    Attributes:
-        tasks: over the languages of a task, corrected over all rows and tasks.
-        languages: by (row, task): in single languages, corrected over the rows and languages of the task.
+    ``tasks`` are over the languages of a task, corrected over all rows and tasks; ``languages``, by (row, task), in
+    single languages, corrected over the rows and languages of the task.
     """
 
     def __init__(self, grid: Grid) -> None:
@@ -83,22 +79,21 @@ class Comparisons:
             sides = {row: _sides(grid, row, task) for row in grid.rows}
             for one in _correct([test for row in grid.compared for test in _compare(grid, row, task, sides)]):
                 self.languages.setdefault((one.row, task), []).append(one)
-        self._joined = {
-            (*names, transfer): _join([one for one in found if not transfer or grid.transfer(one.languages)])
-            for names, found in self.languages.items()
-            for transfer in (False, True)
-        }
-        self.tasks = _correct([self._of_task(*names) for names in self.languages])
-
-    def _of_task(self, row: Row, task: str) -> Comparison:
-        found = self.languages[row, task]
-        codes, aligned = (
-            tuple(code for one in found for code in one.languages),
-            all(one.aligned for one in found),
-        )
-        return Comparison(
-            row, task, codes, self._mean([row], [task]), self._joined[row, task, False][1], aligned
-        )
+        self._joined: dict[tuple[Row, str, bool], tuple[float, _Shares]] = {}
+        for names, found in self.languages.items():
+            for transfer in (False, True):
+                parts = [one for one in found if not transfer or grid.transfer(one.languages)]
+                difference = sum(one.interval.difference for one in parts) / max(len(parts), 1)
+                self._joined[*names, transfer] = difference, _mean_shares([one.moved for one in parts])
+        together = []
+        for (row, task), found in self.languages.items():
+            codes, aligned = (
+                tuple(code for one in found for code in one.languages),
+                all(one.aligned for one in found),
+            )
+            interval, moved = self._mean([row], [task]), self._joined[row, task, False][1]
+            together.append(Comparison(row, task, codes, interval, moved, aligned))
+        self.tasks = _correct(together)
 
     def between(self, wanted: Sequence[tuple[Row, Row, str]]) -> dict[tuple[Row, Row, str], Comparison]:
         """Compares two rows on a task, corrected over all that is wanted: (row, other row, task).
@@ -107,20 +102,18 @@ class Comparisons:
         """
         found = {}
         for row, other, task in wanted:
-            one, two = (self.languages.get((side, task), []) for side in (row, other))
-            codes = [tuple(code for part in side for code in part.languages) for side in (one, two)]
-            if not one or codes[0] != codes[1]:
+            sides = [self.languages.get((side, task), []) for side in (row, other)]
+            codes, others = (tuple(code for part in side for code in part.languages) for side in sides)
+            if not codes or codes != others:
                 continue
             (first, moved), (second, less) = (self._joined[side, task, False] for side in (row, other))
             # The baseline is in both, and so drops out.
-            joined = {
-                name: np.asarray(moved.get(name, 0.0) - less.get(name, 0.0))
-                for name in moved.keys() | less.keys()
-            }
-            runs, others = (self.grid.by_seeds(side, [task]) for side in (row, other))
-            seeds = {pair: runs[pair] - others[pair] for pair in runs.keys() & others.keys()}
+            names = moved.keys() | less.keys()
+            joined = {name: np.asarray(moved.get(name, 0.0) - less.get(name, 0.0)) for name in names}
+            one, two = (self.grid.by_seeds(side, [task]) for side in (row, other))
+            seeds = {pair: one[pair] - two[pair] for pair in one.keys() & two.keys()}
             interval = join_errors(first - second, *item_variance(joined), seed_error(seeds))
-            found[row, other, task] = Comparison(row, task, codes[0], interval, joined)
+            found[row, other, task] = Comparison(row, task, codes, interval, joined)
         return dict(zip(found, _correct(list(found.values()))))
 
     def interval(
@@ -129,10 +122,9 @@ class Comparisons:
         """Of the mean difference over ``rows`` and ``tasks``; None where items are missing, or are of other scores."""
         if not rows or not tasks or any((row, task) not in self.languages for row in rows for task in tasks):
             return None
-        found, shown = self._mean(rows, tasks, transfer=transfer), 0.0
-        for row in rows:
-            average = self.grid.average(row, tasks, transfer=transfer)
-            shown += average.difference / len(rows) if average else math.nan
+        averages = [self.grid.average(row, tasks, transfer=transfer) for row in rows]
+        shown = sum(one.difference / len(rows) if one else math.nan for one in averages)
+        found = self._mean(rows, tasks, transfer=transfer)
         return found if abs(found.difference - shown) < _ROUNDING else None
 
     def _mean(self, rows: Sequence[Row], tasks: Sequence[str], *, transfer: bool = False) -> Interval:
@@ -140,18 +132,14 @@ class Comparisons:
         by_row = [self.grid.by_seeds(row, tasks, transfer=transfer) for row in rows]
         pairs = set.intersection(*map(set, by_row))
         by_seeds = {pair: sum(one[pair] for one in by_row) / len(rows) for pair in pairs}
-        difference, moved = float(np.mean([one for one, _ in parts])), _add([one for _, one in parts])
-        return join_errors(difference, *item_variance(moved), seed_error(by_seeds))
+        moved = _mean_shares([one for _, one in parts])
+        return join_errors(
+            float(np.mean([one for one, _ in parts])), *item_variance(moved), seed_error(by_seeds)
+        )
 
 
-def _join(found: Sequence[Comparison]) -> tuple[float, _Shares]:
-    """The mean difference over languages, and how much each item moves it."""
-    difference = sum(one.interval.difference for one in found) / max(len(found), 1)
-    return difference, _add([one.moved for one in found])
-
-
-def _add(found: Sequence[_Shares]) -> _Shares:
-    """The mean. Translations of a hard sentence are all hard: items in common vary together."""
+def _mean_shares(found: Sequence[_Shares]) -> _Shares:
+    """Translations of a hard sentence are all hard: items in common vary together."""
     joined: _Shares = {}
     for moved in found:
         for name, one in moved.items():
@@ -161,9 +149,8 @@ def _add(found: Sequence[_Shares]) -> _Shares:
 
 def _correct(found: list[Comparison]) -> list[Comparison]:
     p = [one.interval.p for one in found]
-    return [
-        replace(one, holm=float(h), q=float(q)) for one, h, q in zip(found, holm(p), benjamini_hochberg(p))
-    ]
+    corrected = zip(found, holm(p), benjamini_hochberg(p))
+    return [replace(one, holm=float(family), q=float(rate)) for one, family, rate in corrected]
 
 
 @dataclass(frozen=True)
@@ -189,12 +176,12 @@ def _sides(grid: Grid, row: Row, task: str) -> dict[str, _Side]:
             continue
         moved, own = shares(items)
         beside = {("beside", task, code, row, number): one for number, one in enumerate(own) if len(one)}
-        score = float(np.mean(list(map(score_items, items))))
-        sides[code] = _Side(score, runs[0][code][1], sizes.pop(), next(iter(ids), ""), moved, beside)
+        mean = float(np.mean(list(map(score_items, items))))
+        sides[code] = _Side(mean, runs[0][code][1], sizes.pop(), next(iter(ids), ""), moved, beside)
     return sides
 
 
-def _compare(grid: Grid, row: Row, task: str, sides: dict[Row, dict[str, _Side]]) -> Iterator[Comparison]:
+def _compare(grid: Grid, row: Row, task: str, sides: Mapping[Row, dict[str, _Side]]) -> Iterator[Comparison]:
     """In each language in which the baseline has the same items: equally many, of equal ids where both have them."""
     for code, own in sides[row].items():
         before = sides[BASELINE, row[1]].get(code)
@@ -204,14 +191,24 @@ def _compare(grid: Grid, row: Row, task: str, sides: dict[Row, dict[str, _Side]]
             continue
         # Rows have the same items, and so have languages of aligned ones: their shares add up under one name.
         items = ("items", task, own.size, own.ids or before.ids, "" if own.aligned else code)
-        moved = (
-            {items: own.moved - before.moved}
-            | own.beside
-            | {name: -one for name, one in before.beside.items()}
-        )
+        moved = {items: own.moved - before.moved} | own.beside
+        moved |= {name: -one for name, one in before.beside.items()}
         seeds = seed_error(grid.paired_gains.get((*row, task, code), {}))
         interval = join_errors(own.score - before.score, *item_variance(moved), seeds)
         yield Comparison(row, task, (code,), interval, moved, own.aligned)
+
+
+def _cell(one: Comparison, note: str = "") -> Cell:
+    """A difference with its interval; what holds is bold, coloured and has a star."""
+    found = one.interval
+    return Cell(
+        signed(found.difference) + "*" * one.holds,
+        f"{signed(found.low)} to {signed(found.high)}",
+        note,
+        gain_tone(found.difference) if one.holds else None,
+        one.holds,
+        found._asdict() | {"holm": one.holm, "q": one.q, "items": one.items},
+    )
 
 
 def significance_section(grid: Grid, comparisons: Comparisons) -> Section | None:
@@ -225,53 +222,68 @@ def significance_section(grid: Grid, comparisons: Comparisons) -> Section | None
         "items by themselves (“by language”). With several seeds the interval is over seeds too; with one run it takes "
         "the trained models as given."
     )
-    if not comparisons.tasks:
+    tests = comparisons.tasks
+    if not tests:
         text = "No per-item scores of both a row and the baseline were kept, so nothing can be tested."
         return Section("significance", "Significance", reading, [Block("text", text=text)])
-    found = {(one.row, one.task): one for one in comparisons.tasks}
-    tasks = [task for task in grid.tasks if any(one.task == task for one in comparisons.tasks)]
-    columns = words("Intermediate")
-    for task in tasks:
-        first = next(one for one in comparisons.tasks if one.task == task)
+    found = {(one.row, one.task): one for one in tests}
+    heads, rows = columns("Intermediate"), [[Cell(grid.row_title(row))] for row in grid.compared]
+    for task in (task for task in grid.tasks if any(one.task == task for one in tests)):
+        first = next(one for one in tests if one.task == task)
         drawn = "by item" if first.aligned and len(first.languages) > 1 else "by language"
-        columns.append(Column(grid.title(task), drawn, GROUP_TITLES[grid.group(task)]))
-    rows = [
-        [Cell(grid.row_title(row)), *(_cell(grid, row, task, found.get((row, task))) for task in tasks)]
-        for row in grid.compared
-    ]
-    notes = ["Intervals and p take the difference over its standard error as Student's t."]
-    table = Table("significance", "Differences from the baseline, with 95 % intervals", columns, rows, notes)
-    return Section("significance", "Significance", reading, [table, _sentence(comparisons)])
-
-
-def _cell(grid: Grid, row: Row, task: str, one: Comparison | None) -> Cell:
-    if one is None:
-        return Cell("–", note=grid.reasons[row, task] or "no items that pair with the baseline's")
-    found, shown = one.interval, grid.number(row, task)
-    notes = [f"fewer than {_FEW_ITEMS} items: the test is rough"] * (one.items < _FEW_ITEMS)
-    if shown and abs(shown.difference - found.difference) > _ROUNDING:
-        notes.append("the items cover other languages, metrics or seeds than the main table")
-    counts = {"items": one.items, "languages": len(one.languages)}
-    return Cell(
-        signed(found.difference) + "*" * one.holds,
-        detail=f"{signed(found.low)} to {signed(found.high)}",
-        note="; ".join(notes),
-        tone=gain_tone(found.difference) if one.holds else None,
-        strong=one.holds,
-        numbers=found._asdict() | {"holm": one.holm, "q": one.q} | counts,
-    )
-
-
-def _sentence(comparisons: Comparisons) -> Block:
-    total, raw = len(comparisons.tasks), sum(one.interval.p < SIGNIFICANT for one in comparisons.tasks)
+        heads.append(Column(grid.title(task), drawn, GROUP_TITLES[grid.group(task)]))
+        for row, line in zip(grid.compared, rows):
+            one = found.get((row, task))
+            if one is None:
+                line.append(
+                    Cell("–", note=grid.reasons[row, task] or "no items that pair with the baseline's")
+                )
+                continue
+            shown = grid.number(row, task)
+            notes = [f"fewer than {_FEW_ITEMS} items: the test is rough"] * (one.items < _FEW_ITEMS)
+            if shown and abs(shown.difference - one.interval.difference) > _ROUNDING:
+                notes.append("the items cover other languages, metrics or seeds than the main table")
+            cell = _cell(one, "; ".join(notes))
+            line.append(replace(cell, numbers={**cell.numbers, "languages": len(one.languages)}))
+    total, raw = len(tests), sum(one.interval.p < SIGNIFICANT for one in tests)
     by_luck = f"{SIGNIFICANT * total:.1f}".removesuffix(".0")
-    holds, found = (
-        sum(one.holds for one in comparisons.tasks),
-        sum(one.q < SIGNIFICANT for one in comparisons.tasks),
-    )
     text = (
         f"p < {SIGNIFICANT} uncorrected in {raw} of {total} comparison{'s' * (total != 1)} (by luck alone it would be "
-        f"about {by_luck}); in {holds} after Holm's correction (no false one expected); in {found} after Benjamini "
-        "and Hochberg's (5 % of them expected to be false)."
+        f"about {by_luck}); in {sum(one.holds for one in tests)} after Holm's correction (no false one expected); "
+        f"in {sum(one.q < SIGNIFICANT for one in tests)} after Benjamini and Hochberg's "
+        "(5 % of them expected to be false)."
     )
-    return Block("text", text=text)
+    notes = ["Intervals and p take the difference over its standard error as Student's t."]
+    table = Table("significance", "Differences from the baseline, with 95 % intervals", heads, rows, notes)
+    return Section("significance", "Significance", reading, [table, Block("text", text=text)])
+
+
+def _seeing(intermediate: str) -> str:
+    """``easy_vqa`` for ``easy_vqa.blind``; the name itself where it is no control."""
+    parts = (part.rpartition(".") for part in intermediate.split("+"))
+    return "+".join(name if control in CONTROLS else f"{name}{dot}{control}" for name, dot, control in parts)
+
+
+def pictures_section(grid: Grid, comparisons: Comparisons) -> Section | None:
+    """What pictures add to an intermediate task; nothing where none stands beside a control of its own."""
+    pairs = [((_seeing(row[0]), row[1]), row) for row in grid.compared]
+    pairs = [(seeing, control) for seeing, control in pairs if seeing != control and seeing in grid.compared]
+    tasks = [task for task in grid.scored if any((row, task) in comparisons.languages for row, _ in pairs)]
+    if not tasks:
+        return None
+    found = comparisons.between([(*pair, task) for pair in pairs for task in tasks])
+    rows = []
+    for seeing, control in pairs:
+        tests = [found.get((seeing, control, task)) for task in tasks]
+        missing = Cell("–", note="the two have no items, or no languages, in common")
+        name = Cell(f"{grid.row_title(seeing)} − {task_title(control[0])}")
+        rows.append([name, *(_cell(one) if one else missing for one in tests)])
+    reading = (
+        "Is it the pictures that help, or the text that comes with them? Each field is the score after the task with "
+        "its pictures less the score after a control that was trained on the same text: with blank pictures (blind), "
+        "with those of other rows (shuffled), or with none (text). The interval (95 %) is over test items, paired, and "
+        "over seeds where there are several; * differs from zero after Holm's correction over this table."
+    )
+    heads = columns("Intermediate") + [Column(grid.title(task), numeric=False) for task in tasks]
+    table = Table("pictures", "With pictures less without", heads, rows)
+    return Section("pictures", "With pictures / without", reading, [table])

@@ -53,9 +53,6 @@ def seed_error(by_seeds: Mapping[tuple[int, int], float]) -> tuple[float, float]
 
     Two-way random effects where seeds are crossed: runs that share a seed are not independent. The sum of the variances
     of the means of both kinds of seed holds that of the rest twice; it is taken off once where the table is full.
-
-    Args:
-        by_seeds: a value a run, by (intermediate seed, target seed).
     """
     groups: list[dict[int, list[float]]] = [{}, {}]
     for seeds, value in by_seeds.items():
@@ -121,48 +118,29 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
 def benjamini_hochberg(p_values: Sequence[float]) -> np.ndarray:
     """Benjamini and Hochberg's correction (false discovery rate); NaN is left out and stays NaN."""
     p = np.array(p_values, np.float64)
-    there = np.isfinite(p)
-    p[there] = stats.false_discovery_control(p[there])
+    p[np.isfinite(p)] = stats.false_discovery_control(p[np.isfinite(p)])
     return p
 
 
-class Components(NamedTuple):
-    """Variance components of scores over two kinds of seeds; NaN where the design can't tell.
+def crossed_components(scores: np.ndarray) -> tuple[float, float, float]:
+    """Splits the variance of a full table of scores [intermediate seeds, target seeds] into those of both and the rest.
 
-    Attributes:
-        intermediate: variance between intermediate seeds, by the method of moments (may be below zero).
-        target: variance between target seeds.
-        rest: what neither explains: their interaction, and everything else.
-    """
-
-    intermediate: float
-    target: float
-    rest: float
-
-
-def crossed_components(scores: np.ndarray) -> Components:
-    """Splits the variance of a full table of scores [intermediate seeds, target seeds].
-
-    Two-way random effects without replication: with mean squares MS_I, MS_T and MS_R of rows, columns and
-    rest, rest = MS_R, intermediate = (MS_I - MS_R) / columns, target = (MS_T - MS_R) / rows. With one row or
-    column only the variance over the other is known, and it includes the rest.
+    Two-way random effects without replication, by the method of moments (a variance may come out below zero). With one
+    row or column only the variance over the other is known, and it includes the rest; what can't be told is NaN.
     """
     rows, columns = scores.shape
     if rows == 1 or columns == 1:
         variance = float(np.var(scores, ddof=1)) if scores.size > 1 else math.nan
-        return Components(variance if rows > 1 else math.nan, variance if columns > 1 else math.nan, math.nan)
+        return variance if rows > 1 else math.nan, variance if columns > 1 else math.nan, math.nan
     by_row, by_column = scores.mean(axis=1), scores.mean(axis=0)
-    rest = scores - by_row[:, None] - by_column + scores.mean()
-    square_rest = float(np.sum(rest**2)) / ((rows - 1) * (columns - 1))
-    intermediate = float(np.var(by_row, ddof=1)) - square_rest / columns
-    return Components(intermediate, float(np.var(by_column, ddof=1)) - square_rest / rows, square_rest)
+    residual = scores - by_row[:, None] - by_column + scores.mean()
+    rest = float(np.sum(residual**2)) / ((rows - 1) * (columns - 1))
+    first, second = (float(np.var(one, ddof=1)) for one in (by_row, by_column))
+    return first - rest / columns, second - rest / rows, rest
 
 
 def full_table(by_seeds: Mapping[tuple[int, int], float]) -> np.ndarray:
-    """Returns [intermediate seeds, target seeds]: the largest full table that the runs fill.
-
-    Of equally large tables the one nearer to a square is taken.
-    """
+    """Returns the largest full table [intermediate seeds, target seeds] that runs fill; of equal ones the squarest."""
     seconds: dict[int, set[int]] = {}
     for first, second in by_seeds:
         seconds.setdefault(first, set()).add(second)
@@ -174,9 +152,8 @@ def full_table(by_seeds: Mapping[tuple[int, int], float]) -> np.ndarray:
     rows, columns = max(
         tables, key=lambda one: (len(one[0]) * len(one[1]), min(map(len, one))), default=([], [])
     )
-    return np.array([[by_seeds[first, second] for second in columns] for first in rows]).reshape(
-        len(rows), len(columns)
-    )
+    values = [by_seeds[first, second] for first in rows for second in columns]
+    return np.array(values).reshape(len(rows), len(columns))
 
 
 class Correlation(NamedTuple):
@@ -213,13 +190,13 @@ def spearman(x: np.ndarray, y: np.ndarray, controls: np.ndarray | None = None) -
     Given ``controls`` ([N, K]) it is the correlation of what a linear regression on their ranks leaves of the ranks,
     with a degree of freedom taken off for each.
     """
-    controls = (
-        np.empty((len(x), 0)) if controls is None or not len(x) else controls[:, np.ptp(controls, axis=0) > 0]
-    )
-    degrees = len(x) - 2 - controls.shape[1]
-    if degrees < (_FEWEST_DEGREES if controls.shape[1] else 2):
+    used = np.empty((len(x), 0))
+    if controls is not None and len(x):
+        used = controls[:, np.ptp(controls, axis=0) > 0]
+    degrees = len(x) - 2 - used.shape[1]
+    if degrees < (_FEWEST_DEGREES if used.shape[1] else 2):
         return math.nan, math.nan
-    design = np.column_stack([np.ones(len(x)), *(stats.rankdata(one) for one in controls.T)])
+    design = np.column_stack([np.ones(len(x)), *(stats.rankdata(one) for one in used.T)])
     ranks = np.column_stack([stats.rankdata(x), stats.rankdata(y)])
     left, right = (ranks - design @ np.linalg.lstsq(design, ranks, rcond=None)[0]).T
     size = math.sqrt(float(left @ left) * float(right @ right))

@@ -12,13 +12,10 @@ from itertools import groupby
 
 @dataclass(frozen=True)
 class Cell:
-    """What one field of a table shows.
+    """One field of a table: its text, a smaller second line, and a footnote (why it is empty or incomplete).
 
-    Attributes:
-        detail: a smaller second line.
-        note: a footnote: why the cell is empty, what is incomplete.
-        tone: -1..1 on the diverging scale; None is uncoloured.
-        numbers: what CSV has in columns of their own, unrounded.
+    ``tone`` is its place on the diverging scale from -1 to 1, ``numbers`` are what CSV has, unrounded: of one number,
+    named "", in the field's own column, of several in columns of their names.
     """
 
     text: str = ""
@@ -28,13 +25,13 @@ class Cell:
     strong: bool = False
     numbers: Mapping[str, float] = field(default_factory=dict)
 
+    def __str__(self) -> str:
+        return f"{self.text} {self.detail}".strip().replace("\n", "; ")
+
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its head, a smaller line below it, the head that it shares with neighbours.
-
-    ``meaning`` is what CSV says in place of the smaller line.
-    """
+    """A head, a smaller line below it (CSV says ``meaning`` instead), the head that it shares with neighbours."""
 
     head: str
     detail: str = ""
@@ -42,16 +39,15 @@ class Column:
     numeric: bool = True
     meaning: str = ""
 
+    def __str__(self) -> str:
+        return f"{self.head} ({self.detail})" if self.detail else self.head
+
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells; the first column names the row.
+    """Rows of cells, of which the first names the row; ``name`` is the stem of its files.
 
-    Attributes:
-        name: stem of the CSV and LaTeX files.
-        title: what a reader of the table alone has to know.
-        ruled: rows with a rule below them.
-        latex: whether a paper would show it.
+    ``ruled`` are rows with a rule below them; ``latex`` says whether a paper would show the table.
     """
 
     name: str
@@ -64,9 +60,9 @@ class Table:
 
     @property
     def marks(self) -> dict[str, str]:
-        """Marks (``a``, ``b``, ...) of footnotes by their text, in reading order."""
+        """Marks (``a``, ``b``, ... ``aa``) of footnotes by their text, in reading order."""
         texts = dict.fromkeys(cell.note for row in self.rows for cell in row if cell.note)
-        return {text: _mark(index) for index, text in enumerate(texts)}
+        return {text: chr(96 + n // 26) * (n > 25) + chr(97 + n % 26) for n, text in enumerate(texts)}
 
     @property
     def spans(self) -> list[tuple[str, int]]:
@@ -89,49 +85,16 @@ class Block:
     text: str = ""
     blocks: Sequence["Block | Table"] = ()
 
+    @property
+    def tables(self) -> Iterator[Table]:
+        """Every table in it."""
+        for block in self.blocks:
+            yield from [block] if isinstance(block, Table) else block.tables
+
 
 @dataclass(frozen=True)
-class Section:
-    """One part of the report; ``reading`` says how to read it."""
-
-    identifier: str
-    title: str
-    reading: str
-    blocks: Sequence[Block | Table]
-
-
-def plain_table(
-    name: str, title: str, heads: str, rows: Sequence[Sequence[object]], notes: Sequence[str] = ()
-) -> Table:
-    """A table of values: numbers are right-aligned, fractions shown with one digit and whole in CSV.
-
-    Args:
-        heads: those of the columns, joined by ``|``; what follows ``: `` is the smaller line.
-        rows: texts, numbers, or cells that are made already.
-    """
-    made = [[_as_cell(value) for value in row] for row in rows]
-    numeric = [any(cell.numbers for cell in column) for column in zip(*made)]
-    columns = [replace(column, numeric=one) for column, one in zip(numbers(*heads.split("|")), numeric)]
-    return Table(name, title, columns, made, notes)
-
-
-def _as_cell(value: object) -> Cell:
-    if isinstance(value, float):
-        return score(value)
-    return (
-        value
-        if isinstance(value, Cell)
-        else Cell(str(value), numbers={"": value} if isinstance(value, int) else {})
-    )
-
-
-def walk_tables(blocks: Sequence[Block | Table]) -> Iterator[Table]:
-    """Yields every table below ``blocks``."""
-    for block in blocks:
-        if isinstance(block, Table):
-            yield block
-        else:
-            yield from walk_tables(block.blocks)
+class Section(Block):
+    """One part of the report; its ``text`` says how to read it, its ``kind`` is its name in links."""
 
 
 def folded(title: str, *blocks: Block | Table) -> Block:
@@ -139,27 +102,40 @@ def folded(title: str, *blocks: Block | Table) -> Block:
     return Block("folded", title, blocks=blocks)
 
 
-def _mark(index: int) -> str:
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    return letters[index] if index < 26 else _mark(index // 26 - 1) + letters[index % 26]
+def columns(heads: str, *, numeric: bool = False, group: str = "") -> list[Column]:
+    """Columns whose heads are joined by ``|``; what follows ``: `` in a head is the smaller line."""
+    parts = (head.partition(": ") for head in heads.split("|"))
+    return [Column(head, detail, group, numeric) for head, _, detail in parts]
+
+
+def plain_table(
+    name: str, title: str, heads: str, rows: Sequence[Sequence[object]], notes: Sequence[str] = ()
+) -> Table:
+    """A table of texts, cells and numbers, which are right-aligned: fractions have one digit, and all in CSV."""
+    made = [[_as_cell(value) for value in row] for row in rows]
+    numeric = [any(cell.numbers for cell in column) for column in zip(*made)]
+    return Table(
+        name,
+        title,
+        [replace(one, numeric=is_one) for one, is_one in zip(columns(heads), numeric)],
+        made,
+        notes,
+    )
+
+
+def _as_cell(value: object) -> Cell:
+    if isinstance(value, Cell):
+        return value
+    if isinstance(value, float):
+        return score(value)
+    return Cell(str(value), numbers={"": value} if isinstance(value, int) else {})
 
 
 def stem(name: str) -> str:
     """A part of a file's name for what a result or a CSV calls ``name``: letters and digits, and not too many."""
     plain = re.sub(r"\W", "_", name.lower(), flags=re.ASCII)
-    if re.fullmatch("[a-z0-9_ ]{1,80}", name):
-        return plain
-    return f"{plain[:60]}_{zlib.crc32(name.encode()):08x}"
-
-
-def words(*heads: str) -> list[Column]:
-    """Columns of text; ``head: detail`` names the smaller line too."""
-    return [replace(column, numeric=False) for column in numbers(*heads)]
-
-
-def numbers(*heads: str) -> list[Column]:
-    """Columns of numbers."""
-    return [Column(name, detail) for name, _, detail in (head.partition(": ") for head in heads)]
+    known = re.fullmatch("[a-z0-9_ ]{1,80}", name)
+    return plain if known else f"{plain[:60]}_{zlib.crc32(name.encode()):08x}"
 
 
 def score(value: float, digits: int = 1) -> Cell:
@@ -172,16 +148,16 @@ def change(value: float, digits: int = 1) -> Cell:
     return Cell(signed(value, digits), tone=gain_tone(value), numbers={"": value})
 
 
-def signed(value: float, digits: int = 1) -> str:
-    """``+1.3``, ``−0.4`` (with a real minus), ``0.0``; an en dash for NaN."""
-    if not math.isfinite(value) or round(value, digits) == 0:
-        return fixed(abs(round(value, digits)) if math.isfinite(value) else value, digits)
-    return f"{value:+.{digits}f}".replace("-", "−")
-
-
 def fixed(value: float, digits: int = 1) -> str:
     """``71.3``; an en dash for NaN."""
     return f"{value:.{digits}f}".replace("-", "−") if math.isfinite(value) else "–"
+
+
+def signed(value: float, digits: int = 1) -> str:
+    """``+1.3``, ``−0.4`` (with a real minus), ``0.0``; an en dash for NaN."""
+    if not math.isfinite(value) or round(value, digits) == 0:
+        return fixed(abs(value), digits)
+    return f"{value:+.{digits}f}".replace("-", "−")
 
 
 def gain_tone(difference: float, full: float = 20.0) -> float | None:
@@ -197,20 +173,14 @@ def escape_markdown(text: str) -> str:
 
 
 def to_markdown(table: Table, escape: Callable[[str], str] = escape_markdown) -> str:
-    """Returns the table with padded columns, so that it also reads well as plain text.
-
-    Args:
-        escape: ``str`` for a terminal, where nobody renders it.
-    """
+    """Returns the table with padded columns, which reads well as plain text too (with ``str`` to escape)."""
     marks, right = table.marks, [column.numeric and index > 0 for index, column in enumerate(table.columns)]
-    lines = [[f"{one.head} ({one.detail})" if one.detail else one.head for one in table.columns]]
-    for row in table.rows:
-        texts = [f"{cell.text} {cell.detail}".strip().replace("\n", "; ") for cell in row]
-        lines.append(
-            [f"{text} [{marks[cell.note]}]" if cell.note else text for text, cell in zip(texts, row)]
-        )
+    lines = [list(map(str, table.columns))]
+    lines += [
+        [f"{cell} [{marks[cell.note]}]" if cell.note else str(cell) for cell in row] for row in table.rows
+    ]
     lines = [[escape(text) for text in line] for line in lines]
-    widths = [max(3, *(len(line[index]) for line in lines)) for index in range(len(table.columns))]
+    widths = [max(3, *map(len, texts)) for texts in zip(*lines)]
     rule = ["-" * (width - 1) + ("-:"[to_right]) for width, to_right in zip(widths, right)]
     body = ""
     for line in (lines[0], rule, *lines[1:]):
@@ -238,8 +208,7 @@ def sections_to_markdown(title: str, lead: Sequence[str], sections: Sequence[Sec
 
     parts = [f"# {escape_markdown(title)}\n", *(f"\n{escape_markdown(one)}\n" for one in lead)]
     for one in sections:
-        parts.append(f"\n## {one.title}\n\n{escape_markdown(one.reading)}\n")
-        parts += map(write, one.blocks)
+        parts += [f"\n## {one.title}\n\n{escape_markdown(one.text)}\n", *map(write, one.blocks)]
     return "".join(parts)
 
 
@@ -248,31 +217,27 @@ def to_csv(table: Table) -> str:
 
     Where cells have several numbers (``percent``, ``difference``, ...), a cell is a line and each of them a column.
     """
+
+    def number(value: float) -> str:
+        return repr(float(value)) if math.isfinite(value) else ""
+
+    def field(cell: Cell) -> str:
+        if "" in cell.numbers:
+            return number(cell.numbers[""])
+        return f"missing: {cell.note}" if cell.note and cell.text in ("", "–") else str(cell)
+
     names = list(dict.fromkeys(name for row in table.rows for cell in row for name in cell.numbers if name))
     if names:
         lines = [[table.columns[0].head.lower(), "column", "detail", *names, "note"]]
         for row in table.rows:
             for column, cell in zip(table.columns[1:], row[1:]):
-                shown = [_plain(cell.numbers.get(name, math.nan)) for name in names]
+                shown = [number(cell.numbers.get(name, math.nan)) for name in names]
                 lines.append([row[0].text, column.head, column.meaning or column.detail, *shown, cell.note])
     else:
-        lines = [[f"{one.head} ({one.detail})" if one.detail else one.head for one in table.columns]]
-        lines += [[_csv_field(cell) for cell in row] for row in table.rows]
+        lines = [list(map(str, table.columns)), *(list(map(field, row)) for row in table.rows)]
     stream = io.StringIO()
     csv.writer(stream, lineterminator="\n").writerows(lines)
     return stream.getvalue()
-
-
-def _plain(value: float) -> str:
-    return repr(float(value)) if math.isfinite(value) else ""
-
-
-def _csv_field(cell: Cell) -> str:
-    if "" in cell.numbers:
-        return _plain(cell.numbers[""])
-    if cell.note and cell.text in ("", "–"):
-        return f"missing: {cell.note}"
-    return f"{cell.text} {cell.detail}".strip().replace("\n", "; ")
 
 
 _LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
@@ -281,45 +246,38 @@ _LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
 }
 
 
-def escape_latex(text: str) -> str:
-    """Makes ``text`` safe in LaTeX's text mode."""
-    return "".join(_LATEX.get(character, character) for character in text)
-
-
 def to_latex(table: Table) -> str:
     """Returns a ``booktabs`` table with caption and label; colours need the ``table`` option of xcolor."""
-    marks, columns = table.marks, table.columns
+    marks = table.marks
+
+    def escape(text: str) -> str:
+        return "".join(_LATEX.get(character, character) for character in text)
 
     def write(cell: Cell) -> str:
-        text = f"\\textbf{{{escape_latex(cell.text)}}}" if cell.strong else escape_latex(cell.text)
+        text = f"\\textbf{{{escape(cell.text)}}}" if cell.strong else escape(cell.text)
         text += f"\\textsuperscript{{{marks[cell.note]}}}" if cell.note else ""
-        text += f" {{\\scriptsize {escape_latex(cell.detail)}}}" if cell.detail else ""
+        text += f" {{\\scriptsize {escape(cell.detail)}}}" if cell.detail else ""
         if cell.tone is not None:
             text = f"\\cellcolor{{{'blue' if cell.tone > 0 else 'orange'}!{abs(cell.tone) * 40:.0f}}}{text}"
         return text
 
     heads = (
-        [[f"\\multicolumn{{{n}}}{{c}}{{{escape_latex(name)}}}" for name, n in table.spans]]
-        if table.spans
-        else []
+        [[f"\\multicolumn{{{n}}}{{c}}{{{escape(name)}}}" for name, n in table.spans]] if table.spans else []
     )
-    heads.append([escape_latex(column.head) for column in columns])
-    if any(column.detail for column in columns):
-        heads.append([f"\\scriptsize {escape_latex(column.detail)}" for column in columns])
+    heads.append([escape(column.head) for column in table.columns])
+    if any(column.detail for column in table.columns):
+        heads.append([f"\\scriptsize {escape(column.detail)}" for column in table.columns])
     lines = [" & ".join(line) + r" \\" for line in heads] + [r"\midrule"]
     for number, row in enumerate(table.rows):
         lines += [" & ".join(map(write, row)) + r" \\"] + [r"\midrule"] * (number in table.ruled)
-    form = "l" + "".join("r" if column.numeric else "l" for column in columns[1:])
+    form = "l" + "".join("r" if column.numeric else "l" for column in table.columns[1:])
     return "\n".join(
         [
             r"% needs \usepackage{booktabs} and \usepackage[table]{xcolor}",
-            rf"\begin{{table}}\centering\caption{{{escape_latex(table.title)}}}\label{{tab:{table.name}}}",
+            rf"\begin{{table}}\centering\caption{{{escape(table.title)}}}\label{{tab:{table.name}}}",
             rf"\begin{{tabular}}{{{form}}}",
-            r"\toprule",
-            *lines,
-            r"\bottomrule",
-            r"\end{tabular}",
-            *(f"\n\\par\\noindent\\footnotesize {escape_latex(note)}" for note in table.footer),
+            *(r"\toprule", *lines, r"\bottomrule", r"\end{tabular}"),
+            *(f"\n\\par\\noindent\\footnotesize {escape(note)}" for note in table.footer),
             r"\end{table}",
         ]
     )

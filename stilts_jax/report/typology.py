@@ -15,12 +15,12 @@ import numpy as np
 import pandas as pd
 
 from stilts_jax.errors import DataError
-from stilts_jax.report.figures import Drawing, Figures, scatter
+from stilts_jax.report.figures import Figures, scatter
 from stilts_jax.report.grid import Grid, Row
-from stilts_jax.report.names import GROUP_TITLES, known_languages, language_name
+from stilts_jax.report.names import GROUP_TITLES, language_name, read_table
 from stilts_jax.report.results import BASELINE
 from stilts_jax.report.statistics import Correlation, benjamini_hochberg, correlate
-from stilts_jax.report.tables import Block, Cell, Column, Section, Table, folded, signed, stem, words
+from stilts_jax.report.tables import Block, Cell, Column, Section, Table, columns, folded, signed, stem
 
 _FEWEST = 5  # languages below which a rank correlation says nothing
 _SIGNIFICANT = 0.05
@@ -36,14 +36,10 @@ CAUTION = (
 
 @dataclass(frozen=True)
 class Typology:
-    """Distances from one language, and what is controlled for.
+    """Distances from one language (a row a language, a column a kind) with their sources in words.
 
-    Attributes:
-        distances: a row a language, a column a kind of distance.
-        sources: where each kind comes from, in words.
-        controls: ``same_script`` (as the source language) and ``log_size`` of the pretraining text, by language.
-        names: the reader's own names of languages.
-        note: which languages nothing is known of.
+    ``controls`` are ``same_script`` (as the source language) and ``log_size`` of the pretraining text, by language;
+    ``names`` the reader's own names of languages; ``note`` says which languages nothing is known of.
     """
 
     distances: pd.DataFrame
@@ -55,22 +51,20 @@ class Typology:
 
 def find_typology(languages: Sequence[str], source: str) -> Typology:
     """Gathers what the package knows of ``languages``: distances from ``source``."""
-    known = known_languages()
-    absent = [code for code in {*languages, source} if code not in known.index]
-    note = (
-        f"Nothing is known of {', '.join(sorted(absent))}: give distances in a CSV (--distances)."
-        if absent
-        else ""
-    )
+    known = read_table("languages.csv")
+    absent = ", ".join(sorted(code for code in {*languages, source} if code not in known.index))
+    note = f"Nothing is known of {absent}: give distances in a CSV (--distances)." if absent else ""
     here, origin = known.loc[known.index.intersection(languages)], known.reindex([source]).iloc[0]
-    if source in absent:
+    if source not in known.index:
         here = here.iloc[:0]
-    paths = [str(path).split("/") for path in here.family]
-    shared = [_shared(path, str(origin.family).split("/")) / (len(path) + 1) for path in paths]
+    home, far = str(origin.family).split("/"), []
+    for path in (str(path).split("/") for path in here.family):
+        shared = next((level for level, pair in enumerate(zip(path, home)) if pair[0] != pair[1]), len(path))
+        far.append(1.0 - shared / (len(path) + 1))
     places = np.radians([here.latitude, here.longitude]), np.radians([origin.latitude, origin.longitude])
     distances = {
         "geographic distance": great_circle(*places[0], *places[1]),
-        "genealogical distance": np.where(here.index == source, 0.0, 1.0 - np.array(shared)),
+        "genealogical distance": np.where(here.index == source, 0.0, np.array(far)),
     }
     sources = {
         "geographic distance": "great circle between central cities, share of the longest possible",
@@ -79,11 +73,6 @@ def find_typology(languages: Sequence[str], source: str) -> Typology:
     sizes = np.log(here.corpus_megabytes.where(here.corpus_megabytes > 0))
     controls = pd.DataFrame({"same_script": (here.script == origin.script).astype(float), "log_size": sizes})
     return Typology(pd.DataFrame(distances, here.index), sources, controls, note=note)
-
-
-def _shared(one: Sequence[str], other: Sequence[str]) -> int:
-    same = [a == b for a, b in zip(one, other)]
-    return [*same, False].index(False)
 
 
 def great_circle(
@@ -98,9 +87,8 @@ def great_circle(
 def read_distances(path: Path, source: str) -> Typology:
     """Reads the reader's own CSV; raises DataError where it is not of the form that the module names."""
     try:
-        frame = pd.read_csv(
-            path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skip_blank_lines=False
-        )
+        options: dict = {"encoding": "utf-8-sig", "skip_blank_lines": False}
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False, **options)
     except pd.errors.EmptyDataError:
         frame = pd.DataFrame()
     except (OSError, ValueError) as error:
@@ -109,9 +97,8 @@ def read_distances(path: Path, source: str) -> Typology:
             where=f"{path}: {error}",
             fix="give --distances a text file in UTF-8, with a head `code,DISTANCE,...`",
         ) from error
-    sizes = [name for name in frame.columns if name.startswith("log_")][:1]
-    others = ("code", "name", "script", *(name for name in frame.columns if name.startswith("log_")))
-    kinds = [name for name in frame.columns if name not in others]
+    logs = [name for name in frame.columns if name.startswith("log_")]
+    kinds, sizes = [name for name in frame.columns if name not in ("code", "name", "script", *logs)], logs[:1]
     if "code" not in frame.columns or not kinds:
         raise DataError(
             "The CSV of distances lacks columns.",
@@ -127,7 +114,7 @@ def read_distances(path: Path, source: str) -> Typology:
         raise DataError(f"{frame[numbers.columns[name]].iloc[line]!r} is no number.", where=where, fix=fix)
     numbers, frame = numbers.set_index(frame.code), frame.set_index("code")
     scripts = frame.script if "script" in frame else pd.Series("", frame.index)
-    own = scripts.get(source) or known_languages().script.get(source, "")
+    own = scripts.get(source) or read_table("languages.csv").script.get(source, "")
     same = (scripts == own).astype(float).where((scripts != "") & bool(own))
     controls = pd.DataFrame({"same_script": same, "log_size": numbers[sizes[0]] if sizes else math.nan})
     names = {code: name for code, name in frame["name"].items() if name} if "name" in frame else {}
@@ -152,29 +139,25 @@ def typology_section(grid: Grid, typology: Typology, figures: Figures) -> Sectio
         text = f"No target has {_FEWEST} languages with a known distance beside those trained on."
         return Section("typology", "Typology", reading, [*notes, Block("text", text=text)])
     kinds = list(dict.fromkeys(kind for kind, _, _ in found))
-    tables = [_table(grid, typology, kind, found) for kind in kinds]
-    charts = []
+    tables, charts = [_table(grid, typology, kind, found) for kind in kinds], []
     for group, title in GROUP_TITLES.items():
-        if drawing := _drawing(grid, typology, kinds[0], grid.tasks_in(group)):
-            svg = figures.draw(f"typology_{group}", drawing)
-            charts.append(Block("chart", f"{title}: gain against {kinds[0]}", svg))
+        tasks = [task for task in grid.scored if grid.group(task) == group]
+        # Each language's mean gain over tasks and rows.
+        gains = pd.DataFrame([_values(grid, row, task) for row in grid.compared for task in tasks]).mean()
+        places = pd.DataFrame({"x": typology.distances[kinds[0]], "y": gains}).dropna()
+        points = {str(code): (x, y) for code, x, y in places.itertuples()}
+        if len(points) >= _FEWEST:
+            drawing = scatter(points, kinds[0], "gain, points")
+            charts.append(figures.draw(f"typology_{group}", f"{title}: gain against {kinds[0]}", drawing))
     others = [folded(kind.capitalize(), table) for kind, table in zip(kinds[1:], tables[1:])]
-    blocks: list[Block | Table] = [
-        Block("text", text=CAUTION),
-        *notes,
-        Block("row", blocks=charts),
-        tables[0],
-        *others,
-    ]
+    caution: Block | Table = Block("text", text=CAUTION)
+    blocks = [caution, *notes, Block("row", blocks=charts), tables[0], *others]
     return Section("typology", "Typology", reading, blocks)
 
 
 def _values(grid: Grid, row: Row, task: str) -> dict[str, float]:
     """The gain of a row, or the baseline's score, in each language that was not trained on."""
-    if row[0] != BASELINE:
-        values = grid.gains(row, task)
-    else:
-        values = {code: grid.language_numbers[*row, task, code].percent for code in grid.codes(task, row)}
+    values = grid.percents(row, task) if row[0] == BASELINE else grid.gains(row, task)
     return {code: values[code] for code in grid.transfer(sorted(values))}
 
 
@@ -193,23 +176,15 @@ def _correlations(grid: Grid, typology: Typology) -> _Found:
             found[str(kind), row, task] = correlate(x, y, known)
     p = [p for one in found.values() for p in (one.p, one.partial_p)]
     rates = benjamini_hochberg(p).reshape(-1, 2).tolist()
-    return {
-        key: one._asdict() | {"q": q[0], "partial_q": q[1]} for (key, one), q in zip(found.items(), rates)
-    }
-
-
-def _drawing(grid: Grid, typology: Typology, kind: str, tasks: Sequence[str]) -> Drawing | None:
-    """Each language's mean gain over ``tasks`` and rows."""
-    gains = pd.DataFrame([_values(grid, row, task) for row in grid.compared for task in tasks]).mean()
-    places = pd.DataFrame({"x": typology.distances[kind], "y": gains}).dropna()
-    points = {str(code): (x, y) for code, x, y in places.itertuples()}
-    return scatter(points, kind, "gain, points") if len(points) >= _FEWEST else None
+    named = zip(found.items(), rates)
+    return {key: one._asdict() | {"q": q[0], "partial_q": q[1]} for (key, one), q in named}
 
 
 def _table(grid: Grid, typology: Typology, kind: str, found: _Found) -> Table:
     here = {(row, task): one for (other, row, task), one in found.items() if other == kind}
     counts = {task: f"{one['languages']:.0f} languages" for (_, task), one in here.items()}
-    columns = [
+    heads = columns("Intermediate")
+    heads += [
         Column(grid.title(task), count, GROUP_TITLES[grid.group(task)]) for task, count in counts.items()
     ]
     bases = list(dict.fromkeys((BASELINE, row[1]) for row in grid.compared))
@@ -225,7 +200,7 @@ def _table(grid: Grid, typology: Typology, kind: str, found: _Found) -> Table:
     if not all(math.isfinite(one["partial"]) for one in here.values()):
         notes.append("No partial ρ with fewer than 7 languages whose script and text size are known.")
     name, title, ruled = f"typology_{stem(kind)}", f"Spearman's ρ of gain and {kind}", [len(bases) - 1]
-    return Table(name, title, [*words("Intermediate"), *columns], rows, notes, ruled)
+    return Table(name, title, heads, rows, notes, ruled)
 
 
 def _cell(one: dict[str, float] | None, *, coloured: bool) -> Cell:

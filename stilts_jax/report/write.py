@@ -1,32 +1,31 @@
 """``write_report``: from the results of a work directory to a folder that can be passed on."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import NamedTuple
 
 import jinja2
 
 from stilts_jax.errors import DataError
 from stilts_jax.files import write_whole
 from stilts_jax.progress import SILENT, Progress
+from stilts_jax.report.details import encoders, language_section, published_section, seed_section
 from stilts_jax.report.figures import Figures
 from stilts_jax.report.grid import Grid
-from stilts_jax.report.languages import language_section
 from stilts_jax.report.names import find_benchmark
 from stilts_jax.report.overview import best_section, headline, main_section, summary_tables
-from stilts_jax.report.pictures import pictures_section
-from stilts_jax.report.published import encoders, published_section
 from stilts_jax.report.results import Broken, make_frame, read_results
-from stilts_jax.report.runs import repeat_section, run_section, seed_section
-from stilts_jax.report.significance import Comparisons, significance_section
-from stilts_jax.report.tables import Section, sections_to_markdown, to_csv, to_latex, to_markdown, walk_tables
+from stilts_jax.report.runs import repeat_section, run_section
+from stilts_jax.report.significance import Comparisons, pictures_section, significance_section
+from stilts_jax.report.tables import Block, sections_to_markdown, to_csv, to_latex, to_markdown
 from stilts_jax.report.typology import find_typology, read_distances, typology_section
 
+# What a report of other results may have, and this one lacks.
+_OURS = re.compile(r"(languages|typology|published|significance|seeds|curves)_.*\.(csv|tex|pdf|png|svg)")
 
-@dataclass(frozen=True)
-class ReportPaths:
+
+class ReportPaths(NamedTuple):
     """Where a report lies, and its main tables as text."""
 
     html: Path
@@ -56,8 +55,7 @@ def write_report(
         benchmark: ``xtreme`` or ``xtreme-r``: whose averages are formed.
         published: show others' numbers beside; None shows them where the encoder is XLM-R Large.
     """
-    distances = _remembered(workdir, distances)
-    figures = Figures()
+    distances, figures = _remembered(workdir, distances), Figures()
     with progress.track("report", unit="parts") as bar:
         own = read_distances(distances, "en") if distances else None
         grid, broken = _read_grid(workdir, benchmark, own.names if own else {})
@@ -80,12 +78,33 @@ def write_report(
             repeat_section(grid),
         ]
         bar.advance()
+        there = [one for one in sections if one]
         lead = [*headline(grid, comparisons), _subtitle(grid)]
-        names = ("report.html", "report.md", "scores.csv", "tables", "figures")
         summary = "\n".join(to_markdown(table, str) for table in tables) or lead[0]
-        html, markdown, scores, folder, drawn = ((out or workdir / "report") / name for name in names)
-        paths = ReportPaths(html, markdown, scores, folder, drawn, summary)
-        _write([one for one in sections if one], grid, lead, figures, paths)
+        names = ("report.html", "report.md", "scores.csv", "tables", "figures")
+        paths = ReportPaths(*((out or workdir / "report") / name for name in names), summary)
+        titles = dict.fromkeys(str(run.config["title"]) for run in grid.runs if run.config.get("title"))
+        title = " / ".join(titles) or "Intermediate-task training, zero-shot cross-lingual transfer"
+        home = resources.files("stilts_jax.report")
+        environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+        template = environment.from_string(home.joinpath("page.html.jinja").read_text("utf-8"))
+        style = home.joinpath("page.css").read_text("utf-8")
+        files: dict[Path, str | bytes] = {
+            paths.scores: make_frame(grid.runs).to_csv(index=False, lineterminator="\n"),
+            paths.markdown: sections_to_markdown(title, lead, there),
+            paths.html: template.render(title=title, lead=lead, style=style, sections=there),
+        }
+        for table in Block("", blocks=there).tables:
+            files[paths.tables / f"{table.name}.csv"] = to_csv(table)
+            if table.latex:
+                files[paths.tables / f"{table.name}.tex"] = to_latex(table)
+        files |= {paths.figures / name: content for name, content in figures.files.items()}
+        for path, content in files.items():
+            write_whole(path, content)
+        for folder in (paths.tables, paths.figures):
+            for path in folder.iterdir() if folder.is_dir() else ():
+                if _OURS.fullmatch(path.name) and path not in files:
+                    path.unlink(missing_ok=True)
         bar.advance()
     return paths
 
@@ -113,7 +132,7 @@ def _read_grid(
     workdir: Path, benchmark: str, names: dict[str, str] | None = None
 ) -> tuple[Grid, list[Broken]]:
     """Reads the results below ``workdir``; raises where there is nothing to report on."""
-    chosen = find_benchmark(benchmark)
+    find_benchmark(benchmark)  # an unknown one is refused before anything is read
     runs, broken = read_results(workdir)
     if not runs:
         raise DataError(
@@ -121,53 +140,15 @@ def _read_grid(
             where=str(workdir / "phases"),
             fix="run `stilts grid` first, or give the folder that it wrote to",
         )
-    return Grid(runs, chosen, names), broken
+    return Grid(runs, benchmark, names), broken
 
 
 def _subtitle(grid: Grid) -> str:
     failed = sum(bool(run.error) for run in grid.runs)
-    parts = [
-        f"{len(grid.rows)} rows",
-        f"{len(grid.tasks)} target tasks",
-        f"{len(grid.runs) - failed} finished phases",
-    ]
-    parts += [f"{failed} failed"] if failed else []
+    parts = [f"{len(grid.rows)} rows", f"{len(grid.tasks)} target tasks"]
+    parts += [f"{len(grid.runs) - failed} finished phases"] + [f"{failed} failed"] * bool(failed)
     parts += [f"encoder {', '.join(encoders(grid))}"] if encoders(grid) else []
-    devices = dict.fromkeys(
-        str(run.environment["device"]) for run in grid.runs if run.environment.get("device")
-    )
+    devices = dict.fromkeys(str(device) for run in grid.runs if (device := run.environment.get("device")))
     parts += [f"on {', '.join(devices)}"] if devices else []
     last = max((str(run.environment.get("finished") or "") for run in grid.runs), default="")
     return " · ".join([*parts, last[:10]] if last else parts)
-
-
-def _write(
-    sections: Sequence[Section], grid: Grid, lead: Sequence[str], figures: Figures, paths: ReportPaths
-) -> None:
-    titles = dict.fromkeys(str(run.config["title"]) for run in grid.runs if run.config.get("title"))
-    title = " / ".join(titles) or "Intermediate-task training, zero-shot cross-lingual transfer"
-    home = resources.files("stilts_jax.report")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    template = environment.from_string(home.joinpath("page.html.jinja").read_text("utf-8"))
-    style = home.joinpath("page.css").read_text("utf-8")
-    files: dict[Path, str | bytes] = {
-        paths.scores: make_frame(grid.runs).to_csv(index=False, lineterminator="\n"),
-        paths.markdown: sections_to_markdown(title, lead, sections),
-        paths.html: template.render(title=title, lead=lead, style=style, sections=sections),
-    }
-    for section in sections:
-        for table in walk_tables(section.blocks):
-            files[paths.tables / f"{table.name}.csv"] = to_csv(table)
-            if table.latex:
-                files[paths.tables / f"{table.name}.tex"] = to_latex(table)
-    files |= {paths.figures / name: content for name, content in figures.files.items()}
-    for path, content in files.items():
-        write_whole(path, content)
-    for folder in (paths.tables, paths.figures):  # what an earlier report had and this one has no more
-        for path in folder.iterdir() if folder.is_dir() else ():
-            ours = re.fullmatch(
-                r"(languages|typology|published|significance|seeds|curves)_.*\.(csv|tex|pdf|png|svg)",
-                path.name,
-            )
-            if ours and path not in files:
-                path.unlink(missing_ok=True)
