@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from stilts_jax.evaluation.scoring import score_predictions, score_tasks
+    from stilts_jax.evaluation.submission import score_predictions, score_tasks
     from stilts_jax.files import write_json
 
     if arguments.task:

@@ -1,6 +1,6 @@
 """What XTREME and XTREME-R consist of, and the averages that they define."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,17 +22,13 @@ _ADDED = {
 }
 
 
-def _with_languages(name: str, benchmark: str) -> Task:
-    task = get_task(OURS.get(name, name))
-    added = _ADDED.get(name, "").split() if benchmark == "xtreme-r" else ()
-    return replace(task, languages=(*task.languages, *added))
-
-
 # The tasks of each benchmark by their official names, with the languages that averages run over.
-BENCHMARKS: Mapping[str, Mapping[str, Task]] = {
-    benchmark: {name: _with_languages(name, benchmark) for name in names.split()}
-    for benchmark, names in _TASKS.items()
-}
+BENCHMARKS: dict[str, dict[str, Task]] = {}
+for _benchmark, _names in _TASKS.items():
+    BENCHMARKS[_benchmark] = {_name: get_task(OURS.get(_name, _name)) for _name in _names.split()}
+for _name, _codes in _ADDED.items():
+    _task = BENCHMARKS["xtreme-r"][_name]
+    BENCHMARKS["xtreme-r"][_name] = replace(_task, languages=(*_task.languages, *_codes.split()))
 
 
 def get_benchmark(name: str) -> Mapping[str, Task]:
@@ -49,14 +45,6 @@ def _mean(values: Iterable[float | None]) -> float | None:
     numbers = list(values)
     known = [number for number in numbers if number is not None]
     return sum(known) / len(known) if numbers and len(known) == len(numbers) else None
-
-
-def _average(
-    metrics: Mapping[str, Mapping[str, float]], names: Iterable[str], languages: Iterable[str]
-) -> float | None:
-    """The mean over languages, then over metrics."""
-    codes = list(languages)
-    return _mean(_mean(metrics.get(name, {}).get(code) for code in codes) for name in names)
 
 
 def summarise(benchmark: str, scores: Mapping[str, Mapping[str, Mapping[str, float]]]) -> dict[str, Any]:
@@ -76,14 +64,15 @@ def summarise(benchmark: str, scores: Mapping[str, Mapping[str, Mapping[str, flo
     shown, missing = summarise_tasks(tasks, scores)
 
     def average(key: str, *groups: str) -> float | None:
-        chosen = [name for name, task in tasks.items() if not groups or task.group in groups]
-        return _mean(shown[name][key] if name in shown else None for name in chosen)
+        return _mean(
+            shown[name][key] if name in shown else None for name, one in tasks.items() if one.group in groups
+        )
 
     groups = list(dict.fromkeys(task.group for task in tasks.values()))
     others = [group for group in groups if group != "retrieval"]
     averages = {
-        "all": average("score"),
-        "without_english": average("score_without_english"),
+        "all": average("score", *groups),
+        "without_english": average("score_without_english", *groups),
         "without_retrieval": average("score", *others),
         "without_english_and_retrieval": average("score_without_english", *others),
     }
@@ -109,16 +98,16 @@ def summarise_tasks(
         present = [code for code in task.languages if code in metrics.get(main[0], {})]
         absent = [f"{name}/{code}" for code in task.languages if code not in present]
         missing.extend(absent if present else [name])
-        if not present:
-            continue
-        shown[name] = {
-            "score": _average(metrics, main, task.languages),
-            "score_without_english": _average(metrics, main, (c for c in task.languages if c != "en")),
-            "mean": _average(metrics, main, present),
-            "languages": present,
-            "metrics": {
-                metric: {"avg": _average(metrics, (metric,), task.languages), **by_language}
-                for metric, by_language in metrics.items()
-            },
-        }
+
+        def average(codes: Sequence[str], *wanted: str, metrics: Mapping = metrics) -> float | None:
+            return _mean(_mean(metrics.get(metric, {}).get(code) for code in codes) for metric in wanted)
+
+        if present:
+            shown[name] = {
+                "score": average(task.languages, *main),
+                "score_without_english": average([code for code in task.languages if code != "en"], *main),
+                "mean": average(present, *main),
+                "languages": present,
+                "metrics": {one: {"avg": average(task.languages, one), **by} for one, by in metrics.items()},
+            }
     return shown, missing

@@ -1,32 +1,30 @@
-"""Evaluates a model on a task: predicts the rows of all languages in one pass, then scores each language."""
+"""Evaluates a model on a task: predicts the rows of all languages in one pass, decodes them, scores each language."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import Any
 
-from jax.sharding import Mesh
+import numpy as np
 
-from stilts_jax.batches.masking import Masking
 from stilts_jax.errors import StiltsError
-from stilts_jax.evaluation.decode import DECODERS
-from stilts_jax.evaluation.metrics import METRICS, MetricResult, name_items
-from stilts_jax.evaluation.metrics_qa import answers_at, tune_null_threshold
-from stilts_jax.evaluation.predict import predict
-from stilts_jax.features.records import Features
+from stilts_jax.evaluation.metrics import (
+    METRICS,
+    MetricResult,
+    NullableAnswer,
+    answers_at,
+    name_items,
+    tune_null_threshold,
+)
+from stilts_jax.evaluation.predict import Rows, predict
+from stilts_jax.features.records import IGNORE, Features
 from stilts_jax.model import Model
-from stilts_jax.progress import SILENT, Progress
-from stilts_jax.tasks.spec import UNKNOWN_LABEL, Example, Task
+from stilts_jax.tasks.spec import UNKNOWN_LABEL, Example, Kind, RetrievalSet, SpanExample, TagExample, Task
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Predictions and scores of one split of a task.
-
-    Attributes:
-        results: by language; a language whose gold is blanked has none.
-        predictions: by language, as metrics and submissions take them.
-    """
+    """Scores of one split of a task by language (none where gold is blanked), and predictions as metrics take them."""
 
     results: Mapping[str, MetricResult]
     predictions: Mapping[str, Any]
@@ -43,8 +41,8 @@ class Evaluation:
     @property
     def thresholds(self) -> dict[str, float]:
         """The threshold of each language whose metric needs one."""
-        found = {language: result.settings.get("threshold") for language, result in self.results.items()}
-        return {language: value for language, value in found.items() if value is not None}
+        settings = {language: result.settings for language, result in self.results.items()}
+        return {language: one["threshold"] for language, one in settings.items() if "threshold" in one}
 
 
 def evaluate_task(
@@ -56,10 +54,7 @@ def evaluate_task(
     *,
     head: str,
     thresholds: Mapping[str, float] | None = None,
-    tokens_per_batch: int = 0,
-    masking: Masking | None = None,
-    mesh: Mesh | None = None,
-    progress: Progress = SILENT,
+    **options: Any,
 ) -> Evaluation:
     """Predicts and scores a task of any kind but retrieval.
 
@@ -78,17 +73,11 @@ def evaluate_task(
         True
 
     Args:
-        model: what to compute.
         params: ``{"encoder", "head"}``.
-        task: says how to score.
         features: of ``examples``, built for prediction.
         examples: by language, in the order in which the features were built.
-        head: name of the head in ``model.heads``.
         thresholds: see ``score_decoded``.
-        tokens_per_batch: padded tokens of a batch on all devices together; 0: by the device.
-        masking: for masked language modelling, whose one result is called "all" instead of a language.
-        mesh: devices that share each batch; one device if None.
-        progress: counts tokens.
+        **options: of ``predict``; with ``masking`` (masked language modelling) the one result is called "all".
     """
     everything = list(chain.from_iterable(examples.values()))
     if len(everything) != features.num_examples or tuple(examples) != features.languages:
@@ -98,8 +87,7 @@ def evaluate_task(
             where=task.name,
             fix="build the features of these examples",
         )
-    options: dict[str, Any] = {"tokens_per_batch": tokens_per_batch, "mesh": mesh, "progress": progress}
-    rows = predict(model, params, features, head=head, masking=masking, **options)
+    rows = predict(model, params, features, head=head, **options)
     decoded = DECODERS[features.kind](rows, features, everything)
     if features.kind == "mlm":  # packed rows mix examples
         return Evaluation({"all": METRICS[task.metric](task, decoded, None, "all")}, {})
@@ -111,7 +99,7 @@ def evaluate_task(
 def score_decoded(
     task: Task,
     decoded: Mapping[str, Sequence[Any]],
-    examples: Mapping[str, Sequence[Example]],
+    examples: Mapping[str, Sequence[Any]],
     thresholds: Mapping[str, float] | None = None,
 ) -> Evaluation:
     """Scores what was decoded for the examples of each language, in their order.
@@ -123,46 +111,107 @@ def score_decoded(
     """
     results, predictions = {}, {}
     for language, values in decoded.items():
-        predicted = _shape_predictions(task, values, examples[language])
-        gold = find_gold(task, examples[language])
-        settings = {}
-        if task.metric == "squad_v2":
+        part, settings = examples[language], {}
+        gold, predicted = find_gold(task, part), list(values)
+        if task.kind == "tag":
+            predicted = [[task.labels[tag] for tag in tags] for tags in values]
+        elif task.metric == "squad_v2":
             known = gold is not None if thresholds is None else language in thresholds
             if not known:
                 continue  # there is nothing that a threshold could come from
-            tuned = tune_null_threshold(predicted, gold or {}) if thresholds is None else thresholds[language]
-            settings = {"threshold": tuned}
-            predicted = answers_at(predicted, tuned)
+            answers = {example.id: answer for example, answer in zip(part, values)}
+            tuned = tune_null_threshold(answers, gold or {}) if thresholds is None else thresholds[language]
+            settings, predicted = {"threshold": tuned}, answers_at(answers, tuned)
+        elif task.kind == "span":
+            predicted = {example.id: answer.text for example, answer in zip(part, values)}
         predictions[language] = predicted
         if gold is not None:
             result = METRICS[task.metric](task, predicted, gold, language)
-            result = name_items(result, [example.id for example in examples[language]])
-            results[language] = replace(result, settings=settings)
+            results[language] = replace(name_items(result, [one.id for one in part]), settings=settings)
     return Evaluation(results, predictions)
 
 
-def _shape_predictions(task: Task, decoded: Sequence[Any], examples: Sequence[Example]) -> Any:
-    """What was decoded, as the task's metric takes it."""
-    if task.kind == "tag":
-        return [[task.labels[tag] for tag in tags] for tags in decoded]
-    if task.kind == "span":
-        nullable = task.metric == "squad_v2"
-        return {example.id: answer if nullable else answer.text for example, answer in zip(examples, decoded)}
-    return list(decoded)
-
-
-def find_gold(task: Task, examples: Sequence[Any]) -> Any | None:
+def find_gold(task: Task, part: Sequence[Any] | RetrievalSet) -> Any | None:
     """The gold of one language as the metric takes it; None where it is blanked (in part, too)."""
-    if task.kind == "tag":
-        names = (*task.labels, UNKNOWN_LABEL)
-        blank = any(example.tags is None for example in examples)
-        return None if blank else [[names[tag] for tag in example.tags] for example in examples]
+    if isinstance(part, RetrievalSet):
+        if part.gold is None or task.retrieval == "ranking":
+            return part.gold
+        if task.retrieval == "mining":
+            return {(query, right) for query, all_right in part.gold.items() for right in all_right}
+        numbers = {candidate.id: number for number, candidate in enumerate(part.candidates)}
+        return [numbers[part.gold[query.id][0]] if query.id in part.gold else -1 for query in part.queries]
     if task.kind == "span":
-        gold = {example.id: [text for text, _ in example.answers] for example in examples}
-        known = any(example.impossible or any(gold[example.id]) for example in examples)
-        return gold if known or not examples else None
-    if task.metric == "vqa_accuracy":
-        people = [example.answers for example in examples]
-        return None if () in people else people
-    labels = [example.label for example in examples]
-    return None if None in labels else labels
+        gold = {example.id: [text for text, _ in example.answers] for example in part}
+        known = any(example.impossible or any(gold[example.id]) for example in part)
+        return gold if known or not part else None
+    people = task.metric == "vqa_accuracy"
+    name = "answers" if people else "tags" if task.kind == "tag" else "label"
+    found = [getattr(example, name) for example in part]
+    if (() if people else None) in found:
+        return None
+    names = (*task.labels, UNKNOWN_LABEL)
+    return [[names[tag] for tag in tags] for tags in found] if task.kind == "tag" else found
+
+
+# -- decoding: what the device predicted for rows, as predictions for examples
+
+
+def _by_example(values: np.ndarray, features: Features) -> np.ndarray:
+    """Sorts one value per row by example; every example must have exactly one row."""
+    example: Any = features.columns["example"]
+    if len(example) != features.num_examples or len(np.unique(example)) != len(example):
+        raise StiltsError(
+            f"There are {len(example)} rows for {features.num_examples} examples; each needs exactly one."
+        )
+    return values[np.argsort(example)]
+
+
+def decode_tags(rows: Rows, features: Features, examples: Sequence[TagExample]) -> list[tuple[int, ...]]:
+    """The tag of each word of each example: that of its first subword, in whichever row of the example that is."""
+    starts = np.cumsum([0, *(len(example.words) for example in examples)], dtype=np.int64)
+    columns: Mapping[str, Any] = features.columns
+    word = columns["word"]
+    first_word = np.repeat(starts[columns["example"]], word.lengths)
+    is_first = word.values != IGNORE
+    tags = np.full(starts[-1], IGNORE, np.int32)
+    tags[first_word[is_first] + word.values[is_first]] = rows["tags"][is_first]
+    without = np.flatnonzero(tags == IGNORE)
+    if len(without):
+        index = int(np.searchsorted(starts, without[0], side="right")) - 1
+        raise StiltsError(f"{len(without)} words got no tag.", where=f"the first is in {examples[index].id}")
+    everything = tags.tolist()
+    return [tuple(everything[begin:end]) for begin, end in zip(starts[:-1].tolist(), starts[1:].tolist())]
+
+
+def decode_spans(rows: Rows, features: Features, examples: Sequence[SpanExample]) -> list[NullableAnswer]:
+    """The best answer of each example over its windows, cut out of the original context by character offsets.
+
+    "No answer" scores the least that any window gives it.
+    """
+    first, last = features.columns["char_start"], features.columns["char_end"]
+    best: list[tuple[float, str]] = [(-np.inf, "")] * len(examples)
+    null = np.full(len(examples), np.inf)
+    owners: Any = features.columns["example"]
+    for row, example in enumerate(owners.tolist()):
+        null[example] = min(null[example], float(rows["null"][row]))
+        begins, ends = first[row], last[row]
+        for start, end, score in zip(rows["starts"][row], rows["ends"][row], rows["scores"][row].tolist()):
+            if score <= best[example][0]:
+                break  # spans come best first; of equal scores the earlier window wins
+            text = examples[example].context[begins[start] : ends[end]].strip()
+            if text:
+                best[example] = (score, text)
+                break
+    return [NullableAnswer(text, float(empty - score)) for (score, text), empty in zip(best, null.tolist())]
+
+
+DECODERS: Mapping[Kind, Callable[[Rows, Features, Sequence[Any]], Any]] = {
+    **dict.fromkeys(
+        ("classify", "choice"), lambda rows, features, _: _by_example(rows["label"], features).tolist()
+    ),
+    "tag": decode_tags,
+    "span": decode_spans,
+    "embed": lambda rows, features, examples: _by_example(rows["vectors"], features),
+    # (sum of losses, sum of weights) of each row; a row holds several texts.
+    "mlm": lambda rows, features, examples: list(zip(rows["loss"].tolist(), rows["weight"].tolist())),
+}

@@ -5,14 +5,19 @@ that ``Task.metric`` holds. What predictions and gold look like is said at each.
 """
 
 import hashlib
+import re
+import string
+import sys
+import unicodedata
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
 
-from stilts_jax.errors import DataError
-from stilts_jax.evaluation import metrics_qa
+from stilts_jax.errors import DataError, nearest
 from stilts_jax.tasks.sources.questions import score_answer
 from stilts_jax.tasks.spec import Task
 
@@ -27,10 +32,8 @@ Tags = Sequence[Sequence[str]]
 class Items:
     """What each item adds to a score, so that a report can resample items.
 
-    Attributes:
-        statistic: how the score follows: ``mean`` of values in 0..1, or F1 of the summed counts.
-        values: [n] float32 or uint8 for ``mean``; int32 [n, 3] (right, predicted, gold) for F1.
-        ids: a digest of the items' ids in their order: only items of equal digests are the same items.
+    ``values`` are [n] float32 or uint8 in 0..1 for a ``mean``; int32 [n, 3] (right, predicted, gold) for the F1 of
+    their sums. Only items of equal ``ids``, a digest, are the same items.
     """
 
     statistic: Literal["mean", "chunk_f1", "binary_f1"]
@@ -40,17 +43,26 @@ class Items:
 
 @dataclass(frozen=True)
 class MetricResult:
-    """The scores of one language.
+    """The scores of one language: percent by metric (``perplexity`` and ``loss`` are themselves), items if it has any.
 
-    Attributes:
-        values: percent by metric name (``perplexity`` and ``loss`` are themselves).
-        items: None where a score is not made of items.
-        settings: thresholds that were tuned on the way.
+    ``settings`` are thresholds that were tuned on the way.
     """
 
     values: Mapping[str, float]
     items: Items | None = None
     settings: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NullableAnswer:
+    """The best answer of a question that may have none.
+
+    ``null_gap`` is the score of "no answer" (the least over the windows) minus the score of ``text``: the larger it
+    is, the rather there is no answer.
+    """
+
+    text: str
+    null_gap: float
 
 
 def name_items(result: MetricResult, ids: Sequence[str]) -> MetricResult:
@@ -61,7 +73,7 @@ def name_items(result: MetricResult, ids: Sequence[str]) -> MetricResult:
     return replace(result, items=replace(result.items, ids=digest))
 
 
-def _same_length(predictions: Sequence, gold: Sequence, language: str) -> None:
+def _check_lengths(predictions: Sequence, gold: Sequence, language: str) -> None:
     if len(predictions) != len(gold):
         raise DataError(
             f"{len(predictions)} predictions for {len(gold)} items.",
@@ -70,10 +82,11 @@ def _same_length(predictions: Sequence, gold: Sequence, language: str) -> None:
         )
 
 
-def _accuracy(right: Iterable[bool]) -> MetricResult:
-    items = np.array(list(right), np.uint8)
-    value = 100 * (int(items.sum()) / len(items)) if len(items) else 0.0
-    return MetricResult({"accuracy": value}, Items("mean", items))
+def _mean(name: str, scores: Iterable[float], dtype: type = np.float32) -> MetricResult:
+    """The mean of scores in 0..1, each an item."""
+    items = np.array(list(scores), np.float64)
+    value = 100 * (float(items.sum()) / len(items)) if len(items) else 0.0
+    return MetricResult({name: value}, Items("mean", items.astype(dtype)))
 
 
 def _f1(statistic: Literal["chunk_f1", "binary_f1"], counts: Any) -> MetricResult:
@@ -89,8 +102,8 @@ def _f1(statistic: Literal["chunk_f1", "binary_f1"], counts: Any) -> MetricResul
 
 def accuracy(task: Task | None, predictions: Sequence, gold: Sequence, language: str) -> MetricResult:
     """The share of predictions that equal gold (indices or names)."""
-    _same_length(predictions, gold, language)
-    return _accuracy(p == g for p, g in zip(predictions, gold))
+    _check_lengths(predictions, gold, language)
+    return _mean("accuracy", (p == g for p, g in zip(predictions, gold)), np.uint8)
 
 
 def accuracy_f1(task: Task | None, predictions: Sequence, gold: Sequence, language: str) -> MetricResult:
@@ -106,17 +119,15 @@ def vqa_accuracy(
     task: Task | None, predictions: Sequence, gold: Sequence[Sequence[str]], language: str
 ) -> MetricResult:
     """VQA v2's accuracy of answers (names, or indices of labels) by those of ten people."""
-    _same_length(predictions, gold, language)
+    _check_lengths(predictions, gold, language)
     labels = task.labels if task else ()
     names = [one if isinstance(one, str) else labels[one] for one in predictions]
-    scores = np.array([score_answer(one, answers) for one, answers in zip(names, gold)], np.float64)
-    value = 100 * float(scores.mean()) if len(scores) else 0.0
-    return MetricResult({"accuracy": value}, Items("mean", scores.astype(np.float32)))
+    return _mean("accuracy", (score_answer(one, answers) for one, answers in zip(names, gold)))
 
 
 def token_accuracy(task: Task | None, predictions: Tags, gold: Tags, language: str) -> MetricResult:
     """The share of words with the right tag."""
-    _same_length(predictions, gold, language)
+    _check_lengths(predictions, gold, language)
     for index, (p, g) in enumerate(zip(predictions, gold)):
         if len(p) != len(g):
             raise DataError(
@@ -124,7 +135,8 @@ def token_accuracy(task: Task | None, predictions: Tags, gold: Tags, language: s
                 where=f"language {language}, sentence {index + 1}",
                 fix="give every word one tag",
             )
-    return _accuracy(p == g for ps, gs in zip(predictions, gold) for p, g in zip(ps, gs))
+    right = (p == g for ps, gs in zip(predictions, gold) for p, g in zip(ps, gs))
+    return _mean("accuracy", right, np.uint8)
 
 
 def _find_chunks(sentences: Tags, types: Mapping[str, int]) -> np.ndarray:
@@ -183,36 +195,33 @@ def bucc_f1(task: Task | None, predictions: Pairs, gold: Pairs, language: str) -
 def _ranked(
     name: str, score: Callable[[Sequence[str], Collection[str]], float], predictions: Rankings, gold: Rankings
 ) -> MetricResult:
-    scores = [score(predictions.get(query, ())[:RANKING_DEPTH], set(right)) for query, right in gold.items()]
-    items = np.array(scores, np.float64)
-    value = 100 * (float(items.sum()) / len(items)) if len(items) else 0.0
-    return MetricResult({name: value}, Items("mean", items.astype(np.float32)))
-
-
-def _reciprocal_rank(ranking: Sequence[str], right: Collection[str]) -> float:
-    return next((1 / rank for rank, candidate in enumerate(ranking, 1) if candidate in right), 0.0)
-
-
-def _average_precision(ranking: Sequence[str], right: Collection[str]) -> float:
-    hits, total, seen = 0, 0.0, set()
-    for rank, candidate in enumerate(ranking, 1):
-        if candidate in right and candidate not in seen:  # a repeated candidate counts once
-            seen.add(candidate)
-            hits += 1
-            total += hits / rank
-    return total / min(len(right), RANKING_DEPTH) if right else 0.0
+    return _mean(
+        name, [score(predictions.get(query, ())[:RANKING_DEPTH], {*right}) for query, right in gold.items()]
+    )
 
 
 def mrr(task: Task | None, predictions: Rankings, gold: Rankings, language: str) -> MetricResult:
     """Mean reciprocal rank within twenty (Mewsli-X, where XTREME-R calls it mAP@20)."""
-    return _ranked("mrr", _reciprocal_rank, predictions, gold)
+
+    def score(ranking: Sequence[str], right: Collection[str]) -> float:
+        return next((1 / rank for rank, candidate in enumerate(ranking, 1) if candidate in right), 0.0)
+
+    return _ranked("mrr", score, predictions, gold)
 
 
 def mean_average_precision(
     task: Task | None, predictions: Rankings, gold: Rankings, language: str
 ) -> MetricResult:
-    """Mean average precision within twenty (LAReQA)."""
-    return _ranked("map", _average_precision, predictions, gold)
+    """Mean average precision within twenty (LAReQA); a repeated candidate counts once."""
+
+    def score(ranking: Sequence[str], right: Collection[str]) -> float:
+        ranks = [
+            rank for rank, one in enumerate(ranking, 1) if one in right and one not in ranking[: rank - 1]
+        ]
+        total = sum(hits / rank for hits, rank in enumerate(ranks, 1))
+        return total / min(len(right), RANKING_DEPTH) if right else 0.0
+
+    return _ranked("map", score, predictions, gold)
 
 
 def perplexity(
@@ -224,6 +233,53 @@ def perplexity(
     return MetricResult({"perplexity": float(np.exp(loss)), "loss": loss})
 
 
+# -- answers, by the rules of the scripts of SQuAD 1.1, SQuAD 2.0 and MLQA
+
+_ASCII_PUNCTUATION = str.maketrans("", "", string.punctuation)
+# For Arabic the article before a word is meant, but MLQA's pattern takes "ال" anywhere; published numbers were made so,
+# and so are these.
+_ARTICLES = {
+    "en": r"\b(a|an|the)\b",
+    "es": r"\b(un|una|unos|unas|el|la|los|las)\b",
+    "de": r"\b(ein|eine|einen|einem|eines|einer|der|die|das|den|dem|des)\b",
+    "vi": r"\b(của|là|cái|chiếc|những)\b",
+    "ar": "ال",
+    "hi": None,
+    "zh": None,
+}
+_CHINESE = re.compile("[\u4e00-\u9fa5]|[^\u4e00-\u9fa5]+")
+
+
+def normalise_english(text: str) -> list[str]:
+    """The tokens of an answer as SQuAD's scripts see them."""
+    return re.sub(_ARTICLES["en"], " ", text.lower().translate(_ASCII_PUNCTUATION)).split()
+
+
+@cache
+def _punctuation() -> dict[int, None]:
+    """Deletes every character of a Unicode category P*, and ASCII punctuation."""
+    marks = {code for code in range(sys.maxunicode) if unicodedata.category(chr(code)).startswith("P")}
+    return dict.fromkeys(marks | {ord(mark) for mark in string.punctuation})
+
+
+def _normalise_mlqa(text: str, language: str) -> list[str]:
+    text, articles = text.lower().translate(_punctuation()), _ARTICLES[language]
+    text = re.sub(articles, " ", text) if articles else text
+    # Each Chinese character is a token.
+    return [
+        token for run in (_CHINESE.findall(text) if language == "zh" else [text]) for token in run.split()
+    ]
+
+
+def token_f1(prediction: Sequence[str], gold: Sequence[str]) -> float:
+    """The F1 of two bags of tokens; zero without overlap, also where both are empty."""
+    common = sum((Counter(prediction) & Counter(gold)).values())
+    if not common:
+        return 0.0
+    precision, recall = common / len(prediction), common / len(gold)
+    return 2 * precision * recall / (precision + recall)
+
+
 def _answers(exact: Sequence[float], overlap: Sequence[float]) -> MetricResult:
     count = max(len(exact), 1)
     values = {"f1": 100 * (sum(overlap) / count), "em": 100 * (sum(exact) / count)}
@@ -233,33 +289,86 @@ def _answers(exact: Sequence[float], overlap: Sequence[float]) -> MetricResult:
 
 def squad(task: Task | None, predictions: Mapping[str, str], gold: Answers, language: str) -> MetricResult:
     """Exact match and token F1 with SQuAD 1.1's English normalisation, whatever the language."""
-    return _answers(*metrics_qa.score_answers(predictions, gold, metrics_qa.normalise_english))
+    return _score_answers(predictions, gold, normalise_english)
 
 
 def mlqa(task: Task | None, predictions: Mapping[str, str], gold: Answers, language: str) -> MetricResult:
     """Exact match and token F1 with MLQA's normalisation of the language."""
-    return _answers(*metrics_qa.score_answers(predictions, gold, metrics_qa.mlqa_normaliser(language)))
+    if language not in _ARTICLES:
+        raise DataError(
+            f"MLQA has no normalisation for language {language!r}.",
+            where="metric mlqa",
+            fix=nearest(language, _ARTICLES),
+        )
+    return _score_answers(predictions, gold, lambda text: _normalise_mlqa(text, language))
+
+
+def _score_answers(
+    predictions: Mapping[str, str], gold: Answers, normalise: Callable[[str], list[str]]
+) -> MetricResult:
+    """The best over a question's gold answers; an unanswered question gets zero."""
+    exact, overlap = [], []
+    for question, answers in gold.items():
+        tokens = normalise(predictions[question]) if question in predictions else None
+        targets = [] if tokens is None else [normalise(answer) for answer in answers]
+        exact.append(float(tokens in targets))
+        overlap.append(max((token_f1(tokens or [], target) for target in targets), default=0.0))
+    return _answers(exact, overlap)
 
 
 def squad_v2(task: Task | None, predictions: Mapping[str, str], gold: Answers, language: str) -> MetricResult:
     """Exact match and token F1 by SQuAD 2.0's rules; "" says that there is no answer."""
-    return _answers(*metrics_qa.score_nullable(predictions, gold))
+    return _answers(*_score_nullable(predictions, gold))
+
+
+def _score_nullable(predictions: Mapping[str, str], gold: Answers) -> tuple[list[float], list[float]]:
+    """Exact match and F1 (0..1) of each gold question by SQuAD 2.0's rules, where "" is right if gold has no answer."""
+    exact, overlap = [], []
+    for question, answers in gold.items():
+        # A gold answer that is nothing but articles and punctuation does not count.
+        targets = [tokens for tokens in map(normalise_english, answers) if tokens] or [[]]
+        tokens = normalise_english(predictions[question]) if question in predictions else None
+        exact.append(float(tokens in targets))
+        overlap.append(
+            max(token_f1(tokens, one) if tokens and one else float(tokens == one) for one in targets)
+        )
+    return exact, overlap
+
+
+def tune_null_threshold(predictions: Mapping[str, NullableAnswer], gold: Answers) -> float:
+    """The no-answer threshold with the best F1: questions are answered whose gap is at most as large.
+
+    As in SQuAD 2.0's script the search begins with answering nothing, which here has a threshold of its own, below
+    every gap (gaps may be negative). Equal gaps stand or fall together; of equal F1 the lower threshold is taken.
+    """
+    known = {question: answers for question, answers in gold.items() if question in predictions}
+    gaps = np.array([predictions[question].null_gap for question in known], np.float64)
+    if not len(gaps):
+        return 0.0
+    answered = _score_nullable({question: answer.text for question, answer in predictions.items()}, known)[1]
+    silent = _score_nullable(dict.fromkeys(known, ""), known)[1]
+    order = np.argsort(gaps, kind="stable")
+    gains = np.concatenate([[0.0], np.cumsum((np.array(answered) - np.array(silent))[order])])
+    ordered = gaps[order]
+    gains[1:-1][ordered[1:] == ordered[:-1]] = -np.inf  # no threshold parts equal gaps
+    best = int(gains.argmax())
+    return float(ordered[best - 1] if best else np.nextafter(ordered[0], -np.inf))
+
+
+def answers_at(predictions: Mapping[str, NullableAnswer], threshold: float) -> dict[str, str]:
+    """The answers that a threshold leaves: the text, or "" where "no answer" wins."""
+    return {name: one.text if one.null_gap <= threshold else "" for name, one in predictions.items()}
 
 
 METRICS: Mapping[str, Callable[[Task | None, Any, Any, str], MetricResult]] = {
-    "accuracy": accuracy,
-    "accuracy_f1": accuracy_f1,
-    "vqa_accuracy": vqa_accuracy,
-    "token_accuracy": token_accuracy,
-    "chunk_f1": chunk_f1,
-    "squad": squad,
-    "squad_v2": squad_v2,
-    "mlqa": mlqa,
-    "bucc_f1": bucc_f1,
-    "nearest_accuracy": accuracy,
-    "mrr": mrr,
-    "map": mean_average_precision,
-    "perplexity": perplexity,
+    **{
+        "accuracy": accuracy,
+        "nearest_accuracy": accuracy,
+        "accuracy_f1": accuracy_f1,
+        "vqa_accuracy": vqa_accuracy,
+    },
+    **{"token_accuracy": token_accuracy, "chunk_f1": chunk_f1, "bucc_f1": bucc_f1, "perplexity": perplexity},
+    **{"squad": squad, "squad_v2": squad_v2, "mlqa": mlqa, "mrr": mrr, "map": mean_average_precision},
 }
 
 # The values whose mean is a task's one number.
@@ -278,7 +387,7 @@ VERSIONS: Mapping[str, int] = {"squad": 2, "squad_v2": 2, "mlqa": 2, "bucc_f1": 
 
 
 def metric_version(name: str) -> int:
-    """Returns the version of a metric, which is part of an evaluation's key."""
+    """The version of a metric, which is part of an evaluation's key."""
     return VERSIONS.get(name, 1)
 
 

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from stilts_jax.errors import DataError
-from stilts_jax.evaluation.retrieval import Embedder, Pairs, pair_up
+from stilts_jax.evaluation.retrieval import Embedder, pair_up
 from stilts_jax.evaluation.search import Precision, find_neighbours, normalise
-from stilts_jax.files import replacing, write_json
+from stilts_jax.files import naming, replacing, write_json
 from stilts_jax.progress import SILENT, Progress
 
 _FORMAT = 2
@@ -31,10 +31,7 @@ _WRITTEN = 65536  # pairs whose texts are in memory at once
 class Lines:
     """The distinct lines of a text file that are not blank, read when they are asked for.
 
-    Attributes:
-        begin: int64 [N], where each line begins, in bytes; of equal lines the first.
-        end: int64 [N]
-        fingerprint: hash of the file's bytes.
+    ``begin`` and ``end`` are int64 [N], in bytes, of equal lines the first; ``fingerprint`` hashes the file's bytes.
     """
 
     path: Path
@@ -64,7 +61,11 @@ def index_lines(path: Path) -> Lines:
             for number, line in enumerate(file, start=1):
                 digest.update(line)
                 if text := line.strip(_BLANK):
-                    _check_text(text, path, number)
+                    try:
+                        text.decode()
+                    except UnicodeDecodeError as error:
+                        what, where = f"Byte {error.start + 1} of the line is not UTF-8.", f"{path}:{number}"
+                        raise DataError(what, where=where, fix="convert the file to UTF-8") from error
                     begins.append(position)
                     ends.append(position + len(line))
                     keys += hashlib.blake2b(text, digest_size=16).digest()
@@ -77,40 +78,22 @@ def index_lines(path: Path) -> Lines:
     return Lines(path, np.array(begins, np.int64)[first], np.array(ends, np.int64)[first], digest.hexdigest())
 
 
-def _check_text(text: bytes, path: Path, line: int) -> None:
-    try:
-        text.decode()
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"Byte {error.start + 1} of the line is not UTF-8.",
-            where=f"{path}:{line}",
-            fix="convert the file to UTF-8",
-        ) from error
-
-
 def embed_lines(lines: Lines, embedder: Embedder, path: Path, chunk: int, progress: Progress) -> np.ndarray:
-    """Embeds lines into a file on disk, going on where an earlier run stopped.
+    """Embeds lines, ``chunk`` at once, into the file ``path``, going on where an earlier run stopped.
 
-    Args:
-        path: the file; beside it a manifest with the suffix ``.json`` says which rows are done.
-        chunk: lines that are embedded at once.
-
-    Returns:
-        float32 [N, D] of length one, memory-mapped.
+    A manifest beside it (``.json``) says which rows are done. Returns float32 [N, D] of length one, memory-mapped.
     """
     manifest, shape = path.with_suffix(".json"), (len(lines), embedder.model.encoder.hidden_size)
-    wanted = {
-        "format": _FORMAT,
-        "text": lines.fingerprint,
-        "embedder": embedder.fingerprint,
-        "shape": list(shape),
-        "chunk": chunk,
-    }
+    wanted = {"format": _FORMAT, "text": lines.fingerprint, "embedder": embedder.fingerprint}
+    wanted |= {"shape": list(shape), "chunk": chunk}
     mapped, digests = _open_done(manifest, path, wanted)
     if mapped is None:
         path.unlink(missing_ok=True)  # a link that lies there is not followed
         mapped = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
-    _take_space(path)
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        # All space is taken now: a full disk under a memory-mapped file would kill the process.
+        with naming(path), path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     done = min(len(digests) * chunk, len(lines))
     with progress.track(f"embedding {lines.path.name}", total=len(lines), unit="lines", start=done) as bar:
         for start in range(done, len(lines), chunk):
@@ -125,18 +108,6 @@ def embed_lines(lines: Lines, embedder: Embedder, path: Path, chunk: int, progre
 
 def _digest(rows: np.ndarray) -> str:
     return hashlib.blake2b(np.ascontiguousarray(rows).data, digest_size=16).hexdigest()
-
-
-def _take_space(path: Path) -> None:
-    """Takes the disk space of a whole file now: a full disk under a memory-mapped file would kill the process."""
-    if not hasattr(os, "posix_fallocate"):  # macOS
-        return
-    with path.open("r+b") as file:
-        try:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-        except OSError as error:
-            error.filename = str(path)
-            raise
 
 
 def _open_done(manifest: Path, vectors: Path, wanted: dict[str, Any]) -> tuple[np.memmap | None, list[str]]:
@@ -171,13 +142,12 @@ def mine_files(
     keep_embeddings: bool = False,
     progress: Progress = SILENT,
 ) -> int:
-    """Mines sentence pairs from two text files, one sentence a line, and writes ``score, source, target``.
+    """Mines sentence pairs from two text files, one sentence a line, and writes ``score, source, target``, best first.
 
-    Blank lines take no part, and equal lines of a file take part once. The same call after a crash goes on
-    with the embeddings in ``OUT.work``, which is removed at the end.
+    Blank lines take no part, equal lines of a file take part once, and each sentence is in one pair at most. The same
+    call after a crash goes on with the embeddings in ``OUT.work``, which is removed at the end.
 
     Args:
-        out: tab-separated file to write; best pairs first, each sentence in one pair at most.
         k: neighbours that a margin looks at.
         threshold: the least score of a pair that is written.
         precision: of the search; see ``search``.
@@ -201,20 +171,16 @@ def mine_files(
     second = embed_lines(right, embedder, folder / "target.npy", chunk, progress)
     options: dict[str, Any] = {"precision": precision, "mesh": embedder.mesh, "progress": progress}
     pairs = pair_up(*find_neighbours(first, second, k, **options))
-    kept = int((pairs.score >= threshold).sum())  # best first
-    _write_pairs(out, pairs, kept, left, right)
+    kept = int((pairs.score >= threshold).sum())
+    # Whole or not at all, without holding all texts.
+    with replacing(out) as partial, partial.open("x", encoding="utf-8", newline="\n") as file:
+        for start in range(0, kept, _WRITTEN):
+            rows = slice(start, min(start + _WRITTEN, kept))
+            texts = left.read(pairs.source[rows]), right.read(pairs.target[rows])
+            scores = pairs.score[rows].tolist()
+            file.writelines(f"{score:.6f}\t{one}\t{other}\n" for score, one, other in zip(scores, *texts))
     if not keep_embeddings:
         del first, second
         shutil.rmtree(folder)
     progress.say(f"{out}: {kept} pairs")
     return kept
-
-
-def _write_pairs(out: Path, pairs: Pairs, count: int, source: Lines, target: Lines) -> None:
-    """Writes the first ``count`` pairs, whole or not at all, without holding all texts."""
-    with replacing(out) as partial, partial.open("x", encoding="utf-8", newline="\n") as file:
-        for start in range(0, count, _WRITTEN):
-            rows = slice(start, min(start + _WRITTEN, count))
-            texts = source.read(pairs.source[rows]), target.read(pairs.target[rows])
-            scores = pairs.score[rows].tolist()
-            file.writelines(f"{score:.6f}\t{left}\t{right}\n" for score, left, right in zip(scores, *texts))

@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from stilts_jax.files import write_json
 from stilts_jax.model.vision import VisionEncoder, load_vision_encoder
 from stilts_jax.model.weights import read_json
 from stilts_jax.progress import SILENT, Progress
-from stilts_jax.tasks.sources.pictures import ARRAY, NAMES, PictureFolder, open_pictures
+from stilts_jax.tasks.sources.pictures import ARRAY, NAMES, open_pictures
 
 _PREPROCESSOR = "preprocessor_config.json"
 # What each kind was trained on, where its folder does not say it; filters have Pillow's numbers.
@@ -71,12 +71,8 @@ def write_features(
 ) -> int:
     """Writes the features of all pictures of a folder (or of the zip of its name) and a manifest, all or nothing.
 
-    Returns:
-        The number of pictures.
-
-    Raises:
-        ConfigError: something stands at ``out`` already.
-        DataError: a picture can't be used; names it.
+    Returns the number of pictures. Raises ConfigError where something stands at ``out`` already, DataError for a
+    picture that can't be used.
     """
     if out.exists():
         raise ConfigError(
@@ -92,53 +88,32 @@ def write_features(
     shutil.rmtree(working, ignore_errors=True)  # of a process that was killed
     working.mkdir()
     try:
-        shape: tuple[int, ...] = (
-            len(names),
-            (encoder.size // encoder.patch) ** 2,
-            encoder.config.hidden_size,
-        )
+        shape = len(names), (encoder.size // encoder.patch) ** 2, encoder.config.hidden_size
         array = np.lib.format.open_memmap(working / ARRAY, "w+", dtype=np.float16, shape=shape)
         prepare = preparation(encoder, encoder_folder)
         with progress.track("encoding pictures", len(names), unit="pictures") as bar:
-            for start, features in _encode(encoder, prepare, found, names, layer, batch_size):
-                array[start : start + len(features)] = features
-                bar.advance(len(features))
+            for start in range(0, len(names), batch_size):
+                some = names[start : start + batch_size]
+                batch = np.stack([prepare(read_picture(found, name)) for name in some])
+                # One shape to compile.
+                filled = np.pad(batch, ((0, batch_size - len(some)), (0, 0), (0, 0), (0, 0)))
+                features = np.asarray(encoder.features(filled, layer))[: len(some)].astype(np.float16)
+                if not np.isfinite(features).all():
+                    raise DataError(
+                        "The encoder's output does not fit into float16.",
+                        where=f"{found.path}: {some[0]} to {some[-1]}",
+                        fix="take another layer with --layer",
+                    )
+                array[start : start + len(some)] = features
+                bar.advance(len(some))
         array.flush()
-        record = {
-            "names": names,
-            "shape": shape,
-            "encoder": str(encoder_folder),
-            "digest": _digest_weights(encoder_folder),
-            "layer": "last" if layer is None else layer,
-            "pictures": str(found.path),
-        }
+        record = {"names": names, "shape": shape, "encoder": str(encoder_folder), "pictures": str(found.path)}
+        record |= {"digest": _digest_weights(encoder_folder), "layer": "last" if layer is None else layer}
         write_json(working / NAMES, record)
         working.rename(out)
     finally:
         shutil.rmtree(working, ignore_errors=True)
     return len(names)
-
-
-def _encode(
-    encoder: VisionEncoder,
-    prepare: Callable[[Image.Image], np.ndarray],
-    found: PictureFolder,
-    names: list[str],
-    layer: int | None,
-    batch_size: int,
-) -> Iterator[tuple[int, np.ndarray]]:
-    for start in range(0, len(names), batch_size):
-        some = names[start : start + batch_size]
-        batch = np.stack([prepare(read_picture(found, name)) for name in some])
-        filled = np.pad(batch, ((0, batch_size - len(some)), (0, 0), (0, 0), (0, 0)))  # one shape to compile
-        features = np.asarray(encoder.features(filled, layer))[: len(some)].astype(np.float16)
-        if not np.isfinite(features).all():
-            raise DataError(
-                "The encoder's output does not fit into float16.",
-                where=f"{found.path}: {some[0]} to {some[-1]}",
-                fix="take another layer with --layer",
-            )
-        yield start, features
 
 
 def _digest_weights(folder: Path) -> str:

@@ -79,25 +79,16 @@ def predict(
         >>> sj.predict(model, params, features, head=None)["vectors"].shape
         (2, 32)
 
-    Args:
-        params: ``{"encoder", "head"}``; what is not yet on the devices is put there first.
-        features: built for prediction.
-        head: name of the head in ``model.heads``; None pools the hidden states of ``layer``.
-        layer: without a head: the layer whose hidden states are averaged over all tokens (0: the embeddings;
-            None: 14 of 24), or "all" of them in one pass.
-        tokens_per_batch: padded tokens of a batch on all devices together; 0: by the device and the rows.
-        length_multiple: what padded lengths are multiples of; more means fewer shapes to compile.
-        masking: of masked language modelling.
-        mesh: devices that share each batch; one device if None.
+    A head is named as in ``model.heads``; without one (None) the states of ``layer`` are averaged over all tokens
+    (0: the embeddings; None: 14 of 24), or "all" of them in one pass. ``tokens_per_batch`` counts padded tokens on all
+    devices together (0: by the device and the rows); more in ``length_multiple`` means fewer shapes to compile.
 
-    Returns:
-        By kind, arrays [N, ...] in the order of the rows:
-        classify, choice: ``label``; tag: ``tags``, flat and aligned with the tokens' values;
-        span: ``starts``, ``ends``, ``scores`` [N, 20] (-inf: no such span) and ``null`` [N];
-        embed: ``vectors`` [N, D], or [N, L + 1, D] for "all" layers;
-        mlm: ``loss`` and ``weight``, sums over the masked tokens of the rows that texts were packed into.
+    Returns arrays [N, ...] in the order of the rows, by kind: classify, choice: ``label``; tag: ``tags``, flat and
+    aligned with the tokens' values; span: ``starts``, ``ends``, ``scores`` [N, 20] (-inf: no such span) and ``null``
+    [N]; embed: ``vectors`` [N, D], or [N, L + 1, D] for "all" layers; mlm: ``loss`` and ``weight``, sums over the
+    masked tokens of the rows that texts were packed into.
     """
-    name, mesh = head or "embed", mesh or one_device()
+    name, mesh, packed = head or "embed", mesh or one_device(), features.kind == "mlm"
     # Nothing is kept for a gradient, so there is nothing to compute again.
     model = replace(model, compute=replace(model.compute, remat="none"))
     stream = plan_prediction(model, features, mesh, tokens_per_batch, length_multiple, masking)
@@ -107,7 +98,7 @@ def predict(
     kept, seen = Rows(), np.zeros(len(features), np.int64)
     label = f"{name}: {len(features)} rows in {len(stream)} batches of {len(stream.shapes)} shapes"
     # The longest rows come first: counted in tokens, the time that is left can be believed from the start.
-    costs = np.ones_like(seen) if features.kind == "mlm" else measure_rows(features)
+    costs = np.ones_like(seen) if packed else measure_rows(features)
 
     def compute(batch: Batch) -> Arrays:
         mine = host_rows(mesh, len(batch.rows))
@@ -116,7 +107,21 @@ def predict(
     with progress.track(label, total=int(costs.sum()), unit="tokens") as bar:
         for batch, outputs in _compute_ahead(compute, stream, mesh):
             bar.advance(int(costs[_take_in(batch, outputs, kept, seen, sequences)].sum()))
-    return _check_whole(kept, seen, name, packed=features.kind == "mlm")
+    if packed:  # of texts that were packed into fewer rows, only these
+        seen = seen[: np.count_nonzero(seen)]
+        kept = {key: values[: len(seen)] for key, values in kept.items()}
+    _check_whole(seen, name)
+    return kept
+
+
+def _check_whole(seen: np.ndarray, name: str) -> None:
+    wrong = np.flatnonzero(seen != 1)
+    if len(wrong):
+        raise StiltsError(
+            f"{len(wrong)} of {len(seen)} rows were not predicted exactly once.",
+            where=f"{name}, first row {wrong[0]}: {seen[wrong[0]]} times",
+            fix="report this: the batches of the stream do not cover the rows",
+        )
 
 
 def plan_prediction(
@@ -130,31 +135,16 @@ def plan_prediction(
     """Returns the batches in which ``predict`` reads ``features``."""
     device, shape = automatic.this_device(mesh.size), model.encoder
     written_out = shape.num_layers if writes_layers_out(shape, model.compute) else 0
+    by_device = automatic.prediction_tokens(device, int(measure_rows(features).sum()))
     return PredictionStream(
         features.kind,
         features,
-        tokens_per_batch=tokens_per_batch
-        or automatic.prediction_tokens(device, int(measure_rows(features).sum())),
+        tokens_per_batch=tokens_per_batch or by_device,
         price=automatic.compile_tokens(device, shape.training_flops(), written_out),
         multiple=length_multiple,
         row_multiple=int(np.lcm(batch_multiple(mesh), _ROW_MULTIPLE)),
         masking=masking,
     )
-
-
-def _check_whole(kept: Rows, seen: np.ndarray, name: str, *, packed: bool) -> Rows:
-    """Returns what was predicted if every row was, once; of texts that were packed into fewer rows, only these."""
-    if packed:
-        count = int(np.count_nonzero(seen))
-        seen, kept = seen[:count], {key: values[:count] for key, values in kept.items()}
-    wrong = np.flatnonzero(seen != 1)
-    if len(wrong):
-        raise StiltsError(
-            f"{len(wrong)} of {len(seen)} rows were not predicted exactly once.",
-            where=f"{name}, first row {wrong[0]}: {seen[wrong[0]]} times",
-            fix="report this: the batches of the stream do not cover the rows",
-        )
-    return kept
 
 
 def _compute_ahead(
@@ -180,8 +170,7 @@ def _compute_ahead(
 
 def _place(params: Mapping[str, Any], model: Model, mesh: Mesh) -> Any:
     """Puts parameters on the devices, in the form in which they are read: once, not with every batch."""
-    tree = dict(params)
-    tree = jax.device_put(tree, shardings(tree, mesh))
+    tree = jax.device_put(dict(params), shardings(dict(params), mesh))
     if writes_layers_out(model.encoder, model.compute):
         layers = jax.jit(take_layers_apart)(tree["encoder"]["layers"])
         tree["encoder"] = {**tree["encoder"], "layers": layers}
@@ -238,14 +227,8 @@ def pool(model: Model, encoder: Any, tokens: jax.Array, layer: Layer | None = No
     The encoder stops at the layer asked for.
     """
     wanted = default_layer(model.encoder.num_layers) if layer is None else layer
-    hidden = encode(
-        encoder,
-        tokens,
-        config=model.encoder,
-        compute=model.compute,
-        num_layers=None if wanted == "all" else wanted,
-        all_hidden=wanted == "all",
-    )
+    options: dict[str, Any] = {"all_hidden": True} if wanted == "all" else {"num_layers": wanted}
+    hidden = encode(encoder, tokens, config=model.encoder, compute=model.compute, **options)
     mean = pool_mean(hidden, tokens, model.encoder.pad_id).astype(jnp.float32)
     return jnp.moveaxis(mean, 0, 1) if wanted == "all" else mean
 
@@ -286,14 +269,14 @@ def _masked_losses(outputs: Arrays, batch: Arrays) -> Arrays:
     return {"loss": jnp.where(weight > 0, losses * weight, 0.0).sum(axis=1), "weight": weight.sum(axis=1)}
 
 
-def _best(name: str) -> Callable[[Arrays, Arrays], Arrays]:
-    return lambda outputs, batch: {name: outputs["logits"].argmax(axis=-1).astype(jnp.int32)}
+def _best_label(outputs: Arrays, batch: Arrays) -> Arrays:
+    return {"label": outputs["logits"].argmax(axis=-1).astype(jnp.int32)}
 
 
 PREDICTORS: Mapping[str, Callable[[Arrays, Arrays], Arrays]] = {
-    "classify": _best("label"),
-    "choice": _best("label"),
-    "tag": _best("tags"),
+    "classify": _best_label,
+    "choice": _best_label,
+    "tag": lambda outputs, batch: {"tags": _best_label(outputs, batch)["label"]},
     "span": best_spans,
     "embed": lambda outputs, batch: {"vectors": outputs["vectors"].astype(jnp.float32)},
     "mlm": _masked_losses,

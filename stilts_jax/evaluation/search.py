@@ -11,9 +11,8 @@ neighbour is lost only if rounding pushes more than the spare candidates before 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,13 +34,10 @@ _SMALLEST_TILE = 128
 _AXIS = "rows"
 
 
-@dataclass(frozen=True)
-class Neighbours:
-    """The nearest vectors of each vector, nearest first.
+class Neighbours(NamedTuple):
+    """The nearest vectors of each, nearest first: cosines, float32 [N, k], and indices, int64 [N, k].
 
-    Attributes:
-        values: float32 [N, k], cosine; k is less than asked for where there are fewer vectors.
-        index: int64 [N, k]
+    There are less than k where there are fewer vectors.
     """
 
     values: np.ndarray
@@ -72,12 +68,11 @@ def find_neighbours(
     mesh: Mesh | None = None,
     progress: Progress = SILENT,
 ) -> tuple[Neighbours, Neighbours]:
-    """Finds the k nearest targets of each source, and the k nearest sources of each target.
+    """Finds the k nearest targets of each source, and the k nearest sources of each target; all if there are fewer.
 
     Args:
         source: float32 [N, D] of length one (see ``normalise``); may be memory-mapped.
         target: float32 [M, D], likewise.
-        k: neighbours wanted; all there are if that is less.
         precision: see above.
         tile: rows and columns of a tile, if not those that suit the device.
         mesh: devices that share the rows of each tile; one device if None.
@@ -91,14 +86,26 @@ def find_neighbours(
     whole, divided = NamedSharding(flat, P()), NamedSharding(flat, P(_AXIS))
     replicate = jax.jit(lambda state: state, out_shardings=whole)
 
+    def place(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
+        return jax.make_array_from_callback(array.shape, sharding, lambda where: array[where])
+
+    def load(vectors: np.ndarray, start: int, count: int, sharding: NamedSharding) -> jax.Array:
+        """Some rows, zeros behind the last, on the devices."""
+        part = np.asarray(vectors[start : start + count], np.float32)
+        return place(np.pad(part, ((0, count - len(part)), (0, 0))), sharding)
+
+    def empty(count: int, sharding: NamedSharding) -> Any:
+        values, index = np.full((count, wanted), -np.inf, np.float32), np.zeros((count, wanted), np.int32)
+        return place(values, sharding), place(index, sharding)
+
     column_starts = range(0, len(target), columns)
-    row_states, column_states = [], [_empty_state(columns, wanted, whole) for _ in column_starts]
+    row_states, column_states = [], [empty(columns, whole) for _ in column_starts]
     tiles = -(-len(source) // rows) * len(column_starts)
     with progress.track("comparing", total=tiles, unit="tiles") as bar:
         for start in range(0, len(source), rows):
-            x, state = _load(source, start, rows, divided), _empty_state(rows, wanted, divided)
+            x, state = load(source, start, rows, divided), empty(rows, divided)
             for number, column in enumerate(column_starts):
-                y = _load(target, column, columns, whole)
+                y = load(target, column, columns, whole)
                 full = start + rows <= len(source) and column + columns <= len(target)
                 step = _compile_step(flat, wanted, precision, full)
                 bounds = np.array([start, len(source), column, len(target)], np.int32)
@@ -121,22 +128,6 @@ def _fit(size: int, count: int, devices: int) -> int:
     return -(-needed // (_BLOCK * devices)) * _BLOCK * devices
 
 
-def _load(vectors: np.ndarray, start: int, count: int, sharding: NamedSharding) -> jax.Array:
-    """Some rows, zeros behind the last, on the devices."""
-    part = np.asarray(vectors[start : start + count], np.float32)
-    if len(part) < count:
-        part = np.concatenate([part, np.zeros((count - len(part), part.shape[1]), np.float32)])
-    return jax.make_array_from_callback(part.shape, sharding, lambda index: part[index])
-
-
-def _empty_state(count: int, k: int, sharding: NamedSharding) -> tuple[jax.Array, jax.Array]:
-    values, index = np.full((count, k), -np.inf, np.float32), np.zeros((count, k), np.int32)
-    return (
-        jax.make_array_from_callback(values.shape, sharding, lambda where: values[where]),
-        jax.make_array_from_callback(index.shape, sharding, lambda where: index[where]),
-    )
-
-
 def _collect(states: Sequence[tuple[Any, Any]], count: int, k: int) -> Neighbours:
     if not states:
         return Neighbours(np.zeros((count, k), np.float32), np.zeros((count, k), np.int64))
@@ -147,14 +138,10 @@ def _collect(states: Sequence[tuple[Any, Any]], count: int, k: int) -> Neighbour
 @cache
 def _compile_step(mesh: Mesh, k: int, precision: Precision, full: bool) -> Any:
     """The function that takes one tile: rows over the devices, columns on each of them."""
-    body = jax.shard_map(
-        partial(_take_tile, k=k, precision=precision, full=full),
-        mesh=mesh,
-        in_specs=(P(_AXIS), P(), P(_AXIS), P(), P()),
-        out_specs=(P(_AXIS), P()),
-        check_vma=False,  # every device merges the same gathered columns
-    )
-    return jax.jit(body)
+    specs = {"in_specs": (P(_AXIS), P(), P(_AXIS), P(), P()), "out_specs": (P(_AXIS), P())}
+    take = partial(_take_tile, k=k, precision=precision, full=full)
+    # Every device merges the same gathered columns.
+    return jax.jit(jax.shard_map(take, mesh=mesh, check_vma=False, **specs))
 
 
 def _take_tile(
@@ -165,7 +152,7 @@ def _take_tile(
     bounds: jax.Array,
     *,
     k: int,
-    precision: Precision,
+    precision: str,
     full: bool,
 ) -> tuple[Any, Any]:
     """Merges one tile into the best of its rows and of its columns.
@@ -173,23 +160,15 @@ def _take_tile(
     Args:
         x: [R, D], this device's rows; zeros behind the last vector.
         y: [C, D]
-        row_state: best values and indices so far, [R, k] each.
-        column_state: likewise [C, k].
+        row_state: best values and indices so far, [R, k] each; of columns [C, k].
         bounds: first row of the tile, number of sources, first column, number of targets.
-        k: how many to keep.
-        precision: of the product.
         full: whether the tile has no row or column behind the last; spares a pass over it.
     """
     row_start = bounds[0] + jax.lax.axis_index(_AXIS) * x.shape[0]
     if precision == "bfloat16":
         x, y = x.astype(jnp.bfloat16), y.astype(jnp.bfloat16)
-    similar = jax.lax.dot_general(
-        x,
-        y,
-        (((1,), (1,)), ((), ())),
-        precision=jax.lax.Precision.HIGHEST,
-        preferred_element_type=jnp.float32,
-    )
+    exact: Any = {"precision": jax.lax.Precision.HIGHEST, "preferred_element_type": jnp.float32}
+    similar = jax.lax.dot_general(x, y, (((1,), (1,)), ((), ())), **exact)
     if not full:
         in_rows = row_start + jnp.arange(x.shape[0]) < bounds[1]
         in_columns = bounds[2] + jnp.arange(y.shape[0]) < bounds[3]

@@ -1,4 +1,4 @@
-"""Prediction folders: ``TASK/test-LL.EXT``, written and read. A task's kind decides the form.
+"""Prediction folders, ``TASK/test-LL.EXT``: written, read, and scored against gold without an accelerator.
 
 | kind | file | content |
 |---|---|---|
@@ -10,20 +10,34 @@
 | embed, nearest (Tatoeba) | tsv | for each English line the 0-based line of its translation |
 | embed, ranking | json | ``{query id: [up to twenty candidate ids]}`` |
 
-Where XTREME or XTREME-R has a format for a task, it is this one. Tasks that neither has are written alike.
+Where XTREME or XTREME-R has a format for a task, it is this one; tasks that neither has are written alike. Gold may lie
+as predictions do (with labels alone, which is XTREME's layout), or as the data sets release it.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from stilts_jax.errors import ConfigError, DataError
-from stilts_jax.evaluation.benchmarks import OURS
+from stilts_jax.errors import ConfigError, DataError, nearest
+from stilts_jax.evaluation.benchmarks import OURS, get_benchmark, summarise, summarise_tasks
+from stilts_jax.evaluation.evaluate import find_gold
+from stilts_jax.evaluation.metrics import METRICS
 from stilts_jax.files import write_json, write_whole
+from stilts_jax.tasks import get_task
+from stilts_jax.tasks.sources.read import (
+    DataSource,
+    find_gold_file,
+    find_paths,
+    read_examples,
+    read_retrieval,
+    with_labels,
+)
 from stilts_jax.tasks.sources.readers import read_lines
-from stilts_jax.tasks.sources.rows import Problems, read_json
-from stilts_jax.tasks.spec import Task
+from stilts_jax.tasks.sources.rows import Problems, read_bytes, read_json
+from stilts_jax.tasks.spec import UNKNOWN_LABEL, Task
+from stilts_jax.tasks.udpos import UNTAGGED
 
 # What a file of predictions holds, by kind or, for tasks that compare vectors, by way of retrieval.
 FORMATS: Mapping[str, str] = {
@@ -31,7 +45,8 @@ FORMATS: Mapping[str, str] = {
     **{"mining": "pairs", "nearest": "lines", "ranking": "rankings"},
 }
 _EXTENSIONS = {"choices": "jsonl", "answers": "json", "rankings": "json"}
-THRESHOLDS_FILE = "thresholds.json"
+_BLANKED = "take gold from the data set's own release; XTREME's download blanks it"
+Found = tuple[Any, Path]  # gold as a metric takes it, labels and tags as names, and where it lies
 
 
 def format_of(task: Task) -> str:
@@ -46,14 +61,14 @@ def format_of(task: Task) -> str:
     return found
 
 
-def official_name(task: Task) -> str:
-    """The name of the task's folder."""
-    return next((theirs for theirs, ours in OURS.items() if ours == task.name), task.name)
+def task_folder(folder: str | Path, task: Task) -> Path:
+    """Where a task's predictions lie: under its official name."""
+    return Path(folder) / next((theirs for theirs, ours in OURS.items() if ours == task.name), task.name)
 
 
 def prediction_path(folder: str | Path, task: Task, language: str) -> Path:
     """Where the predictions of one language lie."""
-    return Path(folder) / official_name(task) / f"test-{language}.{_EXTENSIONS.get(format_of(task), 'tsv')}"
+    return task_folder(folder, task) / f"test-{language}.{_EXTENSIONS.get(format_of(task), 'tsv')}"
 
 
 def write_predictions(folder: str | Path, task: Task, language: str, predictions: Any) -> Path:
@@ -80,7 +95,7 @@ def write_predictions(folder: str | Path, task: Task, language: str, predictions
 
 def write_thresholds(folder: str | Path, task: Task, thresholds: Mapping[str, float]) -> None:
     """Stores the thresholds that were tuned on dev beside the predictions that they made."""
-    write_json(Path(folder) / official_name(task) / THRESHOLDS_FILE, dict(thresholds))
+    write_json(task_folder(folder, task) / "thresholds.json", dict(thresholds))
 
 
 def read_predictions(path: Path, task: Task) -> Any:
@@ -88,23 +103,19 @@ def read_predictions(path: Path, task: Task) -> Any:
     form = format_of(task)
     if form == "tags":
         return read_tags(path)[0]
-    if form in _OBJECTS:
-        fits, what = _OBJECTS[form]
+    parse, what, fix = _FORMS[form]
+    if form in ("answers", "rankings"):
         content = read_json(path)
-        if not isinstance(content, dict) or not all(map(fits, content.values())):
-            raise DataError(f"These are not {form}.", where=str(path), fix=f"write {what}")
+        if not isinstance(content, dict) or not all(parse(value, task) for value in content.values()):
+            raise DataError(f"These are not {what}.", where=str(path), fix=fix)
         return content
-    parse, what, fix = _LINES[form]
     values = []
     for line, text in _lines(path):
         try:
             values.append(parse(text, task))
         except (ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                f"{text[:60]!r} is not {what}.",
-                where=f"{path}:{line}",
-                fix=fix.replace("LABELS", ", ".join(task.labels)),
-            ) from error
+            fix = fix.replace("LABELS", ", ".join(task.labels))
+            raise DataError(f"{text[:60]!r} is not {what}.", where=f"{path}:{line}", fix=fix) from error
     return values
 
 
@@ -151,10 +162,15 @@ def _parse_pair(text: str, task: Task) -> tuple[str, str]:
     return source.strip(), english.strip()
 
 
-# How a line is read, what it is, and what to do where it is something else.
-_LINES: Mapping[str, tuple[Callable[[str, Task], Any], str, str]] = {
+def _is_ranking(value: Any, task: Task) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
+# How a line (of JSON a value) is read, what it is, and what to do where it is something else.
+_FORMS: Mapping[str, tuple[Callable[[Any, Task], Any], str, str]] = {
     "labels": (
-        *(_parse_label, "a label"),
+        _parse_label,
+        "a label",
         "the labels are LABELS; in gold: another text means that gold is blanked",
     ),
     "choices": (
@@ -163,11 +179,189 @@ _LINES: Mapping[str, tuple[Callable[[str, Task], Any], str, str]] = {
     ),
     "lines": (_parse_index, "an index", "write 0, 1, 2, ..."),
     "pairs": (_parse_pair, "a pair of ids", "write LLid <tab> enid"),
-}
-_OBJECTS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
-    "answers": (lambda value: isinstance(value, str), "{question id: answer text, ...}"),
-    "rankings": (
-        lambda value: isinstance(value, list) and all(isinstance(each, str) for each in value),
-        "{query id: [candidate id, ...]}",
+    "answers": (
+        lambda value, task: isinstance(value, str),
+        "answers",
+        "write {question id: answer text, ...}",
     ),
+    "rankings": (_is_ranking, "rankings", "write {query id: [candidate id, ...]}"),
 }
+
+
+# -- gold
+
+
+def read_gold(folder: Path, task: Task, language: str) -> Found | None:
+    """The gold of one language; None if there is none."""
+    found = _read_bare_gold(folder, task, language)
+    if found is None and (path := find_gold_file(task, language, folder)):
+        found = (
+            read_predictions(path, task),
+            path,
+        )  # a file of its own: nobody needs the texts, or a pool of millions
+    found = found or _read_release(folder, task, language)
+    if found is not None and found[0] is None:
+        raise DataError("Gold is blank, all of it or a part.", where=str(found[1]), fix=_BLANKED)
+    return found
+
+
+def _read_bare_gold(folder: Path, task: Task, language: str) -> Found | None:
+    """Gold of a file that holds nothing but labels; None where there is none, or one of the release, with texts."""
+    path, form = prediction_path(folder, task, language), format_of(task)
+    if not path.is_file() or task.metric == "vqa_accuracy":  # whose gold is what ten people say
+        return None
+    if form == "answers":
+        return _read_squad(path), path
+    if form in ("labels", "tags", "lines", "choices"):
+        first = next((text for _, text in read_lines(path, Problems("gold")) if text.strip()), "")
+        try:
+            bare = form != "choices" or list(json.loads(first)) == ["label"]
+        except ValueError:
+            bare = True  # refused with its line when it is read
+        if "\t" in first or not bare:
+            return None
+    return read_predictions(path, task), path
+
+
+def _read_squad(path: Path) -> dict[str, list[str]] | None:
+    content = read_json(path)
+    try:
+        gold = {
+            question["id"]: [answer["text"] for answer in question["answers"]]
+            for article in (content["data"] if isinstance(content, dict) else content)
+            for paragraph in article["paragraphs"]
+            for question in paragraph["qas"]
+        }
+    except (KeyError, TypeError) as error:
+        raise DataError(
+            f"The file is not in SQuAD's format: {error!r}.",
+            where=str(path),
+            fix="write {'data': [{'paragraphs': [{'context', 'qas'}]}]} as SQuAD does",
+        ) from error
+    return gold if any(text for answers in gold.values() for text in answers) else None
+
+
+def _read_release(folder: Path, task: Task, language: str) -> Found | None:
+    source = DataSource(folder)
+    try:
+        where = find_paths(task, task.reported, language, source)[0]
+    except DataError:
+        return None  # no file: what is there and can't be read is refused below
+    if task.kind == "embed":
+        part = read_retrieval(task, task.reported, language, source)
+        gold = find_gold(task, part)
+        if task.retrieval == "ranking" and gold is not None:
+            gold = {query.id: gold.get(query.id, ()) for query in part.queries}
+        return gold, where
+    gold = find_gold(task, read_examples(task, task.reported, language, source))
+    if gold is not None and task.kind == "classify" and task.metric != "vqa_accuracy":
+        gold = [task.labels[label] for label in gold]
+    return gold, where
+
+
+# -- scores
+
+
+def _check_tags(predicted: Path, predictions: Any, gold: Path, labels: Any, task: Task) -> None:
+    """Refuses sentences of other lengths, and gold that has words where tags should be."""
+    known = {*task.labels, UNKNOWN_LABEL, *(UNTAGGED if task.name == "udpos" else ())}
+    for sentence, tags in enumerate(labels):
+        for place, tag in enumerate(tags):
+            if tag not in known:
+                line = read_tags(gold)[1][sentence] + place
+                raise DataError(f"{tag[:60]!r} is not a tag.", where=f"{gold}:{line}", fix=_BLANKED)
+    for index, (ours, theirs) in enumerate(zip(predictions, labels)):
+        if len(predictions) == len(labels) and len(ours) != len(theirs):
+            raise DataError(
+                f"Sentence {index + 1} has {len(ours)} tags, gold has {len(theirs)}.",
+                where=f"{predicted}:{read_tags(predicted)[1][index]} (gold: {gold})",
+                fix="give every word of the file one tag, also behind the encoder's longest input",
+            )
+
+
+def _check_ids(path: Path, predicted: Mapping[str, Any], gold: Mapping[str, Any]) -> None:
+    """Raises at the first predicted id that gold does not have, with its line."""
+    for identifier in predicted:
+        if identifier not in gold:
+            text = read_bytes(path).decode(errors="replace")
+            spelled = (json.dumps(identifier), json.dumps(identifier, ensure_ascii=False))
+            found = max(text.find(spelling) for spelling in spelled)
+            raise DataError(
+                f"There is no item {identifier!r} in gold.",
+                where=f"{path}:{text.count(chr(10), 0, max(found, 0)) + 1}",
+                fix=nearest(identifier, gold) if len(gold) <= 20 else "predict the test set of this language",
+            )
+
+
+def _score_file(
+    task: Task, language: str, predicted: Path, gold: Any, gold_path: Path
+) -> Mapping[str, float]:
+    predictions, form = read_predictions(predicted, task), format_of(task)
+    if form in ("answers", "rankings"):
+        _check_ids(predicted, predictions, gold)
+        if form == "rankings":  # queries without a right candidate do not count
+            gold = {query: right for query, right in gold.items() if right}
+    elif form == "tags":
+        _check_tags(predicted, predictions, gold_path, gold, task)
+    if form not in ("answers", "rankings", "pairs") and len(predictions) != len(gold):
+        raise DataError(
+            f"{len(predictions)} {'sentences' if form == 'tags' else 'items'} are predicted, gold has {len(gold)}.",
+            where=f"{predicted} (gold: {gold_path})",
+            fix="predict every item of the test set once, in its order",
+        )
+    if task.name == "udpos":  # words without a part of speech have the tag that they have in an experiment
+        sides = (predictions, gold)
+        predictions, gold = ([[UNTAGGED.get(tag, tag) for tag in tags] for tags in side] for side in sides)
+    return METRICS[task.metric](task, predictions, gold, language).values
+
+
+def _score(
+    tasks: Mapping[str, Task], predictions: str | Path, gold: str | Path, what: str
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Scores all that has both predictions and gold: percent by task, metric and language."""
+    for folder, kind in ((predictions, "predictions"), (gold, "gold")):
+        if not Path(folder).is_dir():
+            raise DataError(f"There is no folder of {kind}.", where=str(folder), fix=f"name it with --{kind}")
+    scores: dict[str, dict[str, dict[str, float]]] = {}
+    for name, task in tasks.items():
+        for language in task.languages:
+            predicted = prediction_path(predictions, task, language)
+            found = read_gold(Path(gold), task, language) if predicted.is_file() else None
+            for metric, value in _score_file(task, language, predicted, *found).items() if found else ():
+                scores.setdefault(name, {}).setdefault(metric, {})[language] = value
+    if not scores:
+        folders = ", ".join(task_folder("", task).name for task in tasks.values())
+        raise DataError(
+            f"No task of {what} has both predictions and gold.",
+            where=f"{predictions} and {gold}",
+            fix=f"both hold one folder per task: {folders}",
+        )
+    return scores
+
+
+def score_predictions(benchmark: str, predictions: str | Path, gold: str | Path) -> dict[str, Any]:
+    """Scores a folder of predictions of ``xtreme`` or ``xtreme-r``; returns what ``summarise`` does, in full precision.
+
+    Args:
+        gold: folder in XTREME's label layout, or in the layouts of the releases.
+    """
+    return summarise(benchmark, _score(get_benchmark(benchmark), predictions, gold, benchmark))
+
+
+def score_tasks(names: Sequence[str], predictions: str | Path, gold: str | Path) -> dict[str, Any]:
+    """Scores tasks by name, any that ``get_task`` knows, in every language that has predictions.
+
+    Returns ``tasks``, ``mean`` and ``missing`` as ``summarise`` has them.
+    """
+    tasks = {}
+    for name in names:
+        task = with_labels(get_task(name), DataSource(Path(gold)))
+        pattern = prediction_path(predictions, task, "*")
+        found = [path.stem.removeprefix("test-") for path in sorted(pattern.parent.glob(pattern.name))]
+        tasks[task.name] = replace(task, languages=tuple(found))
+    shown, missing = summarise_tasks(tasks, _score(tasks, predictions, gold, ", ".join(names)))
+    return {
+        "tasks": shown,
+        "mean": sum(task["mean"] for task in shown.values()) / len(shown),
+        "missing": missing,
+    }

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from stilts_jax.errors import ConfigError, DataError, nearest
-from stilts_jax.evaluation.decode import DECODERS
-from stilts_jax.evaluation.metrics_qa import NullableAnswer
+from stilts_jax.evaluation.evaluate import DECODERS
+from stilts_jax.evaluation.metrics import NullableAnswer
 from stilts_jax.evaluation.predict import predict
 from stilts_jax.evaluation.retrieval import Embedder
 from stilts_jax.experiment.models import open_model, own_options

@@ -1,6 +1,7 @@
 """``write_report``: from the results of a work directory to a folder that can be passed on."""
 
 import re
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +19,7 @@ from stilts_jax.report.overview import best_section, headline, main_section, sum
 from stilts_jax.report.results import Broken, make_frame, read_results
 from stilts_jax.report.runs import repeat_section, run_section
 from stilts_jax.report.significance import Comparisons, pictures_section, significance_section
-from stilts_jax.report.tables import Block, sections_to_markdown, to_csv, to_latex, to_markdown
+from stilts_jax.report.tables import Block, Section, sections_to_markdown, to_csv, to_latex, to_markdown
 from stilts_jax.report.typology import find_typology, read_distances, typology_section
 
 # What a report of other results may have, and this one lacks.
@@ -83,28 +84,7 @@ def write_report(
         summary = "\n".join(to_markdown(table, str) for table in tables) or lead[0]
         names = ("report.html", "report.md", "scores.csv", "tables", "figures")
         paths = ReportPaths(*((out or workdir / "report") / name for name in names), summary)
-        titles = dict.fromkeys(str(run.config["title"]) for run in grid.runs if run.config.get("title"))
-        title = " / ".join(titles) or "Intermediate-task training, zero-shot cross-lingual transfer"
-        home = resources.files("stilts_jax.report")
-        environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-        template = environment.from_string(home.joinpath("page.html.jinja").read_text("utf-8"))
-        style = home.joinpath("page.css").read_text("utf-8")
-        files: dict[Path, str | bytes] = {
-            paths.scores: make_frame(grid.runs).to_csv(index=False, lineterminator="\n"),
-            paths.markdown: sections_to_markdown(title, lead, there),
-            paths.html: template.render(title=title, lead=lead, style=style, sections=there),
-        }
-        for table in Block("", blocks=there).tables:
-            files[paths.tables / f"{table.name}.csv"] = to_csv(table)
-            if table.latex:
-                files[paths.tables / f"{table.name}.tex"] = to_latex(table)
-        files |= {paths.figures / name: content for name, content in figures.files.items()}
-        for path, content in files.items():
-            write_whole(path, content)
-        for folder in (paths.tables, paths.figures):
-            for path in folder.iterdir() if folder.is_dir() else ():
-                if _OURS.fullmatch(path.name) and path not in files:
-                    path.unlink(missing_ok=True)
+        _write(there, grid, lead, figures, paths)
         bar.advance()
     return paths
 
@@ -152,3 +132,30 @@ def _subtitle(grid: Grid) -> str:
     parts += [f"on {', '.join(devices)}"] if devices else []
     last = max((str(run.environment.get("finished") or "") for run in grid.runs), default="")
     return " · ".join([*parts, last[:10]] if last else parts)
+
+
+def _write(
+    sections: Sequence[Section], grid: Grid, lead: Sequence[str], figures: Figures, paths: ReportPaths
+) -> None:
+    titles = dict.fromkeys(str(run.config["title"]) for run in grid.runs if run.config.get("title"))
+    title = " / ".join(titles) or "Intermediate-task training, zero-shot cross-lingual transfer"
+    home = resources.files("stilts_jax.report")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    template = environment.from_string(home.joinpath("page.html.jinja").read_text("utf-8"))
+    style = home.joinpath("page.css").read_text("utf-8")
+    files: dict[Path, str | bytes] = {
+        paths.scores: make_frame(grid.runs).to_csv(index=False, lineterminator="\n"),
+        paths.markdown: sections_to_markdown(title, lead, sections),
+        paths.html: template.render(title=title, lead=lead, style=style, sections=sections),
+    }
+    for table in Block("", blocks=sections).tables:
+        files[paths.tables / f"{table.name}.csv"] = to_csv(table)
+        if table.latex:
+            files[paths.tables / f"{table.name}.tex"] = to_latex(table)
+    files |= {paths.figures / name: content for name, content in figures.files.items()}
+    for path, content in files.items():
+        write_whole(path, content)
+    for folder in (paths.tables, paths.figures):
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if _OURS.fullmatch(path.name) and path not in files:
+                path.unlink(missing_ok=True)

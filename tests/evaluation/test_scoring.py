@@ -12,7 +12,7 @@ from stilts_jax.errors import ConfigError, DataError
 from stilts_jax.evaluation import submission
 from stilts_jax.evaluation.benchmarks import BENCHMARKS, summarise
 from stilts_jax.evaluation.metrics import METRICS
-from stilts_jax.evaluation.scoring import score_predictions, score_tasks
+from stilts_jax.evaluation.submission import score_predictions, score_tasks
 from stilts_jax.main import main
 from stilts_jax.tasks import get_task, list_tasks
 from stilts_jax.tasks.sources.read import DataSource, with_labels

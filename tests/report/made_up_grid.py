@@ -18,17 +18,11 @@ from stilts_jax.files import write_record as write_with_digest
 
 _XTREME = BENCHMARKS["xtreme"]
 LANGUAGES = {name.replace("bucc2018", "bucc"): list(task.languages) for name, task in _XTREME.items()}
-METRICS = dict.fromkeys(("udpos", "panx", "bucc"), ("f1",)) | dict.fromkeys(
-    ("xquad", "mlqa", "tydiqa"), ("f1", "em")
-)
+METRICS = dict.fromkeys(("udpos", "panx", "bucc"), ("f1",))
+METRICS |= dict.fromkeys(("xquad", "mlqa", "tydiqa"), ("f1", "em"))
 TRAININGS = {
-    "mnli": ("xnli",),
-    "pawsx": ("pawsx",),
-    "udpos": ("udpos",),
-    "panx": ("panx",),
-    "squad_v1": ("xquad", "mlqa"),
-    "tydiqa": ("tydiqa",),
-    None: ("bucc", "tatoeba"),
+    **{"mnli": ("xnli",), "pawsx": ("pawsx",), "udpos": ("udpos",), "panx": ("panx",)},
+    **{"squad_v1": ("xquad", "mlqa"), "tydiqa": ("tydiqa",), None: ("bucc", "tatoeba")},
 }
 ALIGNED = ("xnli", "pawsx", "xquad", "tatoeba")
 INTERMEDIATES = [
@@ -55,46 +49,29 @@ def make_record(
 ) -> dict:
     """Returns a result: ``tasks`` is ``{task: {metric: {language: score}}}`` on the test split."""
     name = f"{intermediate}.s{seeds[0]}+{training or 'retrieval'}.s{seeds[1]}"
-    if stage == "intermediate":
-        name = f"{intermediate}.s{seeds[0]}"
-    dev = {"task": training, "split": "dev", "language": "en", "score": 72.0}
+    name = f"{intermediate}.s{seeds[0]}" if stage == "intermediate" else name
+    dev = {"task": training, "split": "dev", "language": "en", "score": 72.0} if training else None
     environment = {"device": "made up", "device_count": 1, "versions": {"jax": "0.10.2", "python": "3.11.2"}}
     environment |= {"command": "stilts grid --config=configs/xstilts.py --workdir=W"}
     environment |= {"started": "2026-01-01T00:00:00Z", "finished": "2026-01-01T00:05:00Z"}
     rates = {"examples_per_second": 120.0, "real_tokens_per_second": 9000.0, "padding_share": 0.07}
+    key = hashlib.sha256(name.encode()).hexdigest()[:16]
+    phase = {"key": key, "name": name, "stage": stage, "intermediate": intermediate, "parent": None}
+    phase |= {"target_training": training, "source_language": "en"}
+    selection = {"zero_shot": True, "notes": [], "best_step": 1000, "source_dev": dev, "collapsed": False}
+    config = {"encoder": "made-up", "title": "Made-up scores", "seeds": list(seeds), "train": {"epochs": 2}}
     return {
         "format": results.FORMAT,
-        "phase": {
-            "key": hashlib.sha256(name.encode()).hexdigest()[:16],
-            "name": name,
-            "stage": stage,
-            "intermediate": intermediate,
-            "target_training": training,
-            "source_language": "en",
-            "intermediate_seed": seeds[0],
-            "target_seed": seeds[1],
-            "parent": None,
-        },
+        "phase": phase | {"intermediate_seed": seeds[0], "target_seed": seeds[1]},
         "scores": {task: {"test": metrics} for task, metrics in tasks.items()},
         "main_metric": {task: list(metrics) for task, metrics in tasks.items()},
         "reported_split": dict.fromkeys(tasks, "test"),
-        "selection": {
-            "zero_shot": True,
-            "notes": [],
-            "best_step": 1000,
-            "source_dev": dev if training else None,
-            "collapsed": False,
-        },
+        "selection": selection,
         "items": items or {},
         "curve": [[step, 0.2 + 2 * 0.97 ** (step / 10)] for step in range(0, 1000, 20)],
         "throughput": rates | {"seconds": 300.0, "steps": 1000},
         "environment": environment,
-        "config": {
-            "encoder": "made-up",
-            "title": "Made-up scores",
-            "seeds": list(seeds),
-            "train": {"epochs": 2},
-        },
+        "config": config,
         "data": {task: {"test": {"fingerprint": "0123456789abcdef", "examples": 1000}} for task in tasks},
         "error": error,
         **changes,
@@ -107,6 +84,19 @@ def write_record(workdir: Path, record: dict) -> Path:
     path = folder / ("failure.json" if record["error"] else "result.json")
     write_with_digest(path, record)
     return path
+
+
+def write(
+    workdir: Path, row: str, seeds: tuple, scores: dict, training: str | None = "mnli", **changes
+) -> None:
+    """Writes the result of a target phase, or of retrieval."""
+    stage = "target" if training else "retrieval"
+    write_record(workdir, make_record(row, training, scores, seeds=seeds, stage=stage, **changes))
+
+
+def xnli(**scores: float) -> dict:
+    """Returns scores of XNLI."""
+    return {"xnli": {"accuracy": scores}}
 
 
 def write_grid(
@@ -123,45 +113,41 @@ def write_grid(
     """Writes a grid whose rows differ by a gain of each intermediate and noise of each seed."""
     generator = np.random.default_rng(seed)
     bases: dict[tuple[str, str], float] = {}
-    for row_number, intermediate in enumerate(intermediates):
-        first_seeds = [None] if intermediate == "none" else list(range(intermediate_seeds or seeds))
-        for first in first_seeds:
+    for row, intermediate in enumerate(intermediates):
+        for first in [None] if intermediate == "none" else range(intermediate_seeds or seeds):
             luck = generator.normal(0, 0.3)
             for training in trainings:
                 for second in [None] if training is None else range(seeds):
                     scores: dict = {}
                     per_item: dict = {}
                     for task in TRAININGS[training]:
-                        gain = row_number and (luck + (15 if training is None else generator.normal(1, 0.5)))
+                        gain = row and (luck + (15 if training is None else generator.normal(1, 0.5)))
                         names = LANGUAGES[task]
-                        names = names if "en" not in names else list(dict.fromkeys(["en", *names]))
-                        names = names[:languages]
-                        scores[task], per_item[task] = {}, {}
-                        for language in names:
-                            base = bases.setdefault(
-                                (task, language), 88.0 if language == "en" else generator.uniform(45, 75)
+                        names = list(dict.fromkeys(["en", *names])) if "en" in names else names
+                        for code in names[:languages]:
+                            base = 88.0 if code == "en" else generator.uniform(45, 75)
+                            values = _draw(
+                                generator, task, bases.setdefault((task, code), base) + gain, items
                             )
-                            values = _draw(generator, task, base + gain, items)
                             statistic = "mean" if values.ndim == 1 else "chunk_f1"
                             statistic = "binary_f1" if task == "bucc" else statistic
-                            per_item[task][language] = encode_items(values, statistic, task in ALIGNED)
-                            score = _score(values)
-                            for metric in METRICS.get(task, ("accuracy",)):
-                                shift = (
-                                    {"em": -8.0, "f1": 8.0}[metric] if len(METRICS.get(task, "1")) > 1 else 0
-                                )
-                                scores[task].setdefault(metric, {})[language] = score + shift
+                            encoded = encode_items(values, statistic, task in ALIGNED)
+                            per_item.setdefault(task, {})[code] = encoded
+                            metrics = METRICS.get(task, ("accuracy",))
+                            for metric, shift in zip(metrics, (8.0, -8.0) if len(metrics) > 1 else (0,)):
+                                by_language = scores.setdefault(task, {}).setdefault(metric, {})
+                                by_language[code] = _score(values) + shift
                     stage = "retrieval" if training is None else "target"
+                    seeds_here = (first, second)
                     record = make_record(
-                        intermediate, training, scores, seeds=(first, second), stage=stage, items=per_item
+                        intermediate, training, scores, seeds=seeds_here, stage=stage, items=per_item
                     )
                     if training:  # English dev scores say something of the others, and not all
                         record["selection"]["source_dev"]["score"] = 80.0 + gain + generator.normal(0, 0.5)
                     write_record(workdir, record)
             if intermediate != "none":
-                write_record(
-                    workdir, make_record(intermediate, None, {}, seeds=(first, None), stage="intermediate")
-                )
+                own = make_record(intermediate, None, {}, seeds=(first, None), stage="intermediate")
+                write_record(workdir, own)
 
 
 def _draw(generator: np.random.Generator, task: str, percent: float, count: int) -> np.ndarray:

@@ -1,39 +1,102 @@
-from pathlib import Path
+"""The frame, the cells and their differences, against hand-computed numbers and the benchmarks' own averages."""
 
-import made_up_grid
+import doctest
+import json
+import math
+import subprocess
+import sys
+
 import numpy as np
+import pandas as pd
 import pytest
+from made_up_grid import make_record, write, write_grid, write_record, xnli
 
+import stilts_jax
+from stilts_jax import files
+from stilts_jax.errors import DataError
 from stilts_jax.evaluation.benchmarks import BENCHMARKS, summarise
-from stilts_jax.files import write_record
+from stilts_jax.evaluation.metrics import MAIN_VALUES
+from stilts_jax.report import write_report
 from stilts_jax.report.grid import Grid
-from stilts_jax.report.names import find_benchmark, intermediate_order, short_title, task_title
+from stilts_jax.report.names import intermediate_order, short_title, task_title
 from stilts_jax.report.overview import best_section
-from stilts_jax.report.results import read_results
+from stilts_jax.report.results import read_results, split_configs
 from stilts_jax.report.statistics import full_table
 
 
-def read(workdir: Path, benchmark: str = "xtreme") -> Grid:
-    return Grid(read_results(workdir)[0], find_benchmark(benchmark))
+def read(workdir, benchmark="xtreme"):
+    return Grid(read_results(workdir)[0], benchmark)
 
 
-def write(workdir: Path, *records: dict) -> Grid:
-    for record in records:
-        made_up_grid.write_record(workdir, record)
-    return read(workdir)
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("grid")
+    options = {"trainings": ["mnli", "squad_v1", None], "seeds": 2, "languages": 3, "items": 30}
+    write_grid(folder, intermediates=["none", "mnli", "qqp"], **options)
+    record = make_record("ccg", None, {"bucc": {"f1": {"de": None, "en": 3.0}}}, stage="retrieval")
+    record |= {"thresholds": {"bucc": {"de": 0.5}}, "tasks": {"bucc": {"title": "", "group": "retrieval"}}}
+    record["config"]["train"]["epochs"] = 7
+    write_record(folder, record)
+    return folder
 
 
-def xnli(scores: dict[str, float]) -> dict:
-    return {"xnli": {"accuracy": scores}}
+def test_the_docstring_makes_the_papers_table(workdir, tmp_path):
+    """Its lines, against means by hand."""
+    (tmp_path / "grid").symlink_to(workdir)
+    found = {"workdir": tmp_path}
+    for example in doctest.DocTestParser().get_examples(stilts_jax.load_results.__doc__):
+        exec(example.source, found)
+    frame = stilts_jax.load_results(workdir)
+    for task, metrics in (("xquad", ("f1", "em")), ("xnli", ("accuracy",)), ("tatoeba", ("accuracy",))):
+        here = frame[(frame.task == task) & frame.metric.isin(metrics)]
+        none, mnli = (here[here.intermediate == name].value.mean() for name in ("none", "mnli"))
+        assert found["table"][task]["none"] == pytest.approx(none)
+        assert found["table"][task]["mnli"] == pytest.approx(mnli - none)
+
+
+def test_a_row_is_a_score_and_scores_csv_is_the_frame(workdir):
+    frame = stilts_jax.load_results(str(workdir))
+    assert not frame.duplicated(["phase", "task", "split", "metric", "language"]).any()
+    (row,) = frame[(frame.phase == "mnli.s1+mnli.s0") & (frame.language == "ar")].itertuples()
+    assert (row.intermediate, row.target, row.task, row.metric) == ("mnli", "mnli", "xnli", "accuracy")
+    assert (row.intermediate_seed, row.target_seed) == (1, 0)
+    assert row.reported and row.main and row.zero_shot
+    assert not frame[frame.language == "en"].zero_shot.any()
+    tuned = frame[frame.intermediate == "ccg"].set_index("language")
+    assert not tuned.zero_shot.any() and math.isnan(tuned.value["de"])
+    assert tuned.group["de"] == "retrieval" and '"epochs": 7' in tuned.settings["de"]
+    assert frame.attrs["settings"]["encoder"] == "made-up"
+    read = pd.read_csv(write_report(workdir).scores, keep_default_na=False, na_values=[""])
+    assert list(read.columns) == list(frame.columns) and (read.phase == frame.phase).all()
+    assert read.value.to_numpy() == pytest.approx(frame.value.to_numpy(), nan_ok=True)
+
+
+def test_a_folder_without_results_is_said(tmp_path):
+    with pytest.raises(DataError, match="no results"):
+        stilts_jax.load_results(tmp_path)
+
+
+def test_the_command_line_starts_without_pandas_and_matplotlib():
+    code = "import sys, stilts_jax.main as m\ntry: m.main(['--help'])\nexcept SystemExit: pass\n"
+    code += "assert not {'pandas', 'matplotlib', 'jinja2'} & set(sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+def test_configurations_come_apart_and_together():
+    configs = [
+        {"a": 1, "train": {"epochs": 2, "seed": 0}, "only": True},
+        {"a": 1, "train": {"epochs": 2, "seed": 1}},
+    ]
+    common, rest = split_configs(configs)
+    assert common == {"a": 1, "train": {"epochs": 2}}
+    assert rest == [{"only": True, "train": {"seed": 0}}, {"train": {"seed": 1}}]
 
 
 def test_a_cell_is_the_mean_over_languages_then_over_seeds(tmp_path):
-    grid = write(
-        tmp_path,
-        made_up_grid.make_record("none", "mnli", xnli({"en": 90.0, "sw": 60.0}), seeds=(None, 0)),
-        made_up_grid.make_record("mnli", "mnli", xnli({"en": 91.0, "sw": 65.0}), seeds=(0, 0)),
-        made_up_grid.make_record("mnli", "mnli", xnli({"en": 89.0, "sw": 71.0}), seeds=(0, 1)),
-    )
+    write(tmp_path, "none", (None, 0), xnli(en=90.0, sw=60.0))
+    write(tmp_path, "mnli", (0, 0), xnli(en=91.0, sw=65.0))
+    write(tmp_path, "mnli", (0, 1), xnli(en=89.0, sw=71.0))
+    grid = read(tmp_path)
     assert grid.rows == [("none", "en"), ("mnli", "en")]
     assert grid.number(grid.rows[0], "xnli").percent == 75.0
     found = grid.number(grid.rows[1], "xnli")
@@ -43,46 +106,34 @@ def test_a_cell_is_the_mean_over_languages_then_over_seeds(tmp_path):
     assert grid.number(grid.rows[1], "xnli", transfer=True).difference == 5.0
 
 
-def test_a_language_that_one_side_lacks_is_not_compared(tmp_path):
-    grid = write(
-        tmp_path,
-        made_up_grid.make_record("none", "mnli", xnli({"en": 90.0, "sw": 60.0, "th": 10.0}), seeds=(None, 0)),
-        made_up_grid.make_record("mnli", "mnli", xnli({"en": 91.0, "sw": 65.0})),
-    )
-    found = grid.number(grid.rows[1], "xnli")
-    assert found.difference == 3.0
-    assert found.missing == ("th",)
-
-
-def test_another_split_is_not_compared(tmp_path):
-    dev = made_up_grid.make_record("mnli", "mnli", xnli({"en": 91.0}))
+def test_what_one_side_lacks_is_not_compared(tmp_path):
+    write(tmp_path, "none", (None, 0), xnli(en=90.0, sw=60.0, th=10.0))
+    write(tmp_path, "mnli", (0, 0), xnli(en=91.0, sw=65.0))
+    dev = make_record("qqp", "mnli", xnli(en=91.0))
     dev["scores"]["xnli"] = {"dev": dev["scores"]["xnli"].pop("test")}
     dev["reported_split"]["xnli"] = "dev"
-    grid = write(tmp_path, made_up_grid.make_record("none", "mnli", xnli({"en": 90.0}), seeds=(None, 0)), dev)
-    assert np.isnan(grid.number(grid.rows[1], "xnli").difference)
-    assert grid.splits("xnli") == "test/dev"
+    write_record(tmp_path, dev)
+    grid = read(tmp_path)
+    found = grid.number(("mnli", "en"), "xnli")
+    assert (found.difference, found.missing) == (3.0, ("th",))
+    assert np.isnan(grid.number(("qqp", "en"), "xnli").difference)
+    assert grid.split("xnli") == "test/dev"
 
 
 @pytest.mark.parametrize("benchmark", ["xtreme", "xtreme-r"])
 def test_averages_are_the_benchmarks(tmp_path, benchmark):
     """The whole benchmark with random scores: the same numbers as the scorer of prediction folders gives."""
-    generator = np.random.default_rng(0)
-    names = {"squad": ("f1", "em"), "mlqa": ("f1", "em"), "chunk_f1": ("f1",), "bucc_f1": ("f1",)}
-    names |= {"mrr": ("mrr",), "map": ("map",)}
+    draw, tasks = np.random.default_rng(0), BENCHMARKS[benchmark]
     scores = {
-        task: {
-            metric: {language: float(generator.uniform(20, 90)) for language in one.languages}
-            for metric in names.get(one.metric, ("accuracy",))
+        name: {
+            m: {code: float(draw.uniform(20, 90)) for code in task.languages}
+            for m in MAIN_VALUES[task.metric]
         }
-        for task, one in BENCHMARKS[benchmark].items()
+        for name, task in tasks.items()
     }
     for name, metrics in scores.items():
-        task = name.replace("bucc2018", "bucc")  # the task's own name
-        made_up_grid.write_record(
-            tmp_path, made_up_grid.make_record("none", task, {task: metrics}, seeds=(None, 0))
-        )
-    grid = read(tmp_path, benchmark)
-    expected = summarise(benchmark, scores)
+        write(tmp_path, "none", (None, 0), {tasks[name].name: metrics}, tasks[name].name)
+    grid, expected = read(tmp_path, benchmark), summarise(benchmark, scores)
     row = grid.rows[0]
     assert len(grid.tasks) == len(scores)
     without = [task for task in grid.tasks if grid.group(task) != "retrieval"]
@@ -94,22 +145,17 @@ def test_averages_are_the_benchmarks(tmp_path, benchmark):
     }
     assert found == pytest.approx(expected["averages"])
     for group, mean in expected["groups"].items():
-        assert grid.average(row, grid.tasks_in(group)).percent == pytest.approx(mean)
+        assert grid.average(row, [t for t in grid.tasks if grid.group(t) == group]).percent == pytest.approx(
+            mean
+        )
 
 
 def test_seeds_of_an_average_are_matched(tmp_path):
     """Tatoeba has no target seed: its score for an intermediate seed goes with each of that seed's runs."""
     for first in range(2):
         for second in range(2):
-            record = made_up_grid.make_record(
-                "mnli", "mnli", xnli({"en": 60.0 + 10 * first + 2 * second}), seeds=(first, second)
-            )
-            made_up_grid.write_record(tmp_path, record)
-        retrieval = {"tatoeba": {"accuracy": {"sw": 50.0 + first}}}
-        made_up_grid.write_record(
-            tmp_path,
-            made_up_grid.make_record("mnli", None, retrieval, seeds=(first, None), stage="retrieval"),
-        )
+            write(tmp_path, "mnli", (first, second), xnli(en=60.0 + 10 * first + 2 * second))
+        write(tmp_path, "mnli", (first, None), {"tatoeba": {"accuracy": {"sw": 50.0 + first}}}, None)
     grid = read(tmp_path)
     found = grid.average(grid.rows[0], grid.tasks)
     totals = [(60 + 10 * first + 2 * second + 50 + first) / 2 for first in range(2) for second in range(2)]
@@ -121,18 +167,14 @@ def test_seeds_of_an_average_are_matched(tmp_path):
 
 def test_missing_cells_say_why(tmp_path):
     failed = {"type": "TrainingError", "message": "The loss is not finite."}
-    no_gold = made_up_grid.make_record("qqp", "pawsx", {})
-    no_gold["main_metric"], no_gold["reported_split"] = {"pawsx": ["accuracy"]}, {"pawsx": "test"}
-    grid = write(
-        tmp_path,
-        made_up_grid.make_record("none", "mnli", xnli({"en": 90.0}), seeds=(None, 0)),
-        made_up_grid.make_record("none", "pawsx", {"pawsx": {"accuracy": {"en": 90.0}}}, seeds=(None, 0)),
-        made_up_grid.make_record("qqp", "mnli", {}, error=failed),
-        no_gold,
-        made_up_grid.make_record("ccg", None, {}, stage="intermediate", seeds=(0, None), error=failed),
-        made_up_grid.make_record("hellaswag", "mnli", xnli({"en": 91.0})),
-    )
-    reasons = {(row[0], task): reason for (row, task), reason in grid.reasons.items()}
+    write(tmp_path, "none", (None, 0), xnli(en=90.0))
+    write(tmp_path, "none", (None, 0), {"pawsx": {"accuracy": {"en": 90.0}}}, "pawsx")
+    write(tmp_path, "qqp", (0, 0), {}, error=failed)
+    no_gold = {"main_metric": {"pawsx": ["accuracy"]}, "reported_split": {"pawsx": "test"}}
+    write(tmp_path, "qqp", (0, 0), {}, "pawsx", **no_gold)
+    write_record(tmp_path, make_record("ccg", None, {}, stage="intermediate", seeds=(0, None), error=failed))
+    write(tmp_path, "hellaswag", (0, 0), xnli(en=91.0))
+    reasons = {(row[0], task): reason for (row, task), reason in read(tmp_path).reasons.items()}
     assert reasons["none", "xnli"] == ""
     assert reasons["qqp", "xnli"] == "failed: TrainingError: The loss is not finite."
     assert "no gold labels" in reasons["qqp", "pawsx"]
@@ -142,18 +184,16 @@ def test_missing_cells_say_why(tmp_path):
 
 def test_the_best_row_is_chosen_on_english_dev_and_stands_beside_the_oracle(tmp_path):
     """Chosen on dev is mnli (+2), on test it would have been qqp (+4); Tatoeba has no dev, BUCC no English one."""
-    records = []
     for row, dev, test in (("none", 70.0, 60.0), ("mnli", 80.0, 62.0), ("qqp", 75.0, 64.0)):
         seed = None if row == "none" else 0
-        target = made_up_grid.make_record(
-            row, "mnli", xnli({"en": test + 1, "sw": test - 1}), seeds=(seed, 0)
-        )
+        target = make_record(row, "mnli", xnli(en=test + 1, sw=test - 1), seeds=(seed, 0))
         target["selection"]["source_dev"]["score"] = dev
         tasks = {"bucc": {"f1": {"de": test}}, "tatoeba": {"accuracy": {"sw": test}}}
-        retrieval = made_up_grid.make_record(row, None, tasks, seeds=(seed, None), stage="retrieval")
+        retrieval = make_record(row, None, tasks, seeds=(seed, None), stage="retrieval")
         retrieval["scores"]["bucc"]["dev"] = {"f1": {"de": dev}}
-        records += [target, retrieval]
-    (table,) = best_section(write(tmp_path, *records)).blocks
+        for record in (target, retrieval):
+            write_record(tmp_path, record)
+    (table,) = best_section(read(tmp_path)).blocks
     rows = {row[0].text: row for row in table.rows}
     assert [cell.text for cell in rows["XNLI"][1:]] == ["MNLI", "80.0", "62.0", "+2.0", "QQP", "64.0", "+4.0"]
     assert [cell.text for cell in rows["BUCC"][1:5]] == ["MNLI", "80.0", "62.0", "+2.0"]
@@ -163,7 +203,7 @@ def test_the_best_row_is_chosen_on_english_dev_and_stands_beside_the_oracle(tmp_
 
 
 def test_broken_files_cost_no_others(tmp_path):
-    made_up_grid.write_record(tmp_path, made_up_grid.make_record("none", "mnli", xnli({"en": 90.0})))
+    write(tmp_path, "none", (0, 0), xnli(en=90.0))
     for name, text in {"cut": '{"format": 1, "pha', "list": "[]", "old": '{"format": 0}', "no": "{}"}.items():
         (tmp_path / "phases" / name).mkdir()
         (tmp_path / "phases" / name / "result.json").write_text(text)
@@ -173,57 +213,73 @@ def test_broken_files_cost_no_others(tmp_path):
     assert [one.path.split("/")[0] for one in broken] == ["cut", "list", "no", "old", "running"]
 
 
-def test_names_of_rows():
-    assert task_title("mnli+mlm") == "MNLI + MLM"
-    assert task_title("mnli@de") == "MNLI (de)"
-    assert task_title("hub:org/model") == "org/model"
-    assert short_title("mnli+mlm") == "MNLI + MLM"
-    assert short_title("anli+qqp+squad_v1+mlm+ccg") == "Multi-task (4) + MLM"
-    names = ["hub:a/b", "squad_v1", "mnli+squad_v1", "mnli+mlm", "mnli", "my_task", "none"]
-    assert sorted(names, key=intermediate_order) == [
-        *("none", "mnli", "mnli+mlm", "squad_v1", "my_task", "mnli+squad_v1", "hub:a/b")
-    ]
+PLACES = """phase phase.stage phase.target_training scores scores.xnli scores.xnli.test.accuracy.en main_metric.xnli
+selection selection.notes selection.best_step selection.source_dev items.xnli curve curve.0 throughput throughput.steps
+environment config data.xnli.test tasks reported_split.xnli"""
 
 
-def test_another_source_language_makes_rows_of_its_own(tmp_path):
-    """Retrieval trains on nothing: it stands beside the runs of every source language."""
-    german = made_up_grid.make_record("mnli", "mnli@de", xnli({"de": 80.0, "en": 81.0, "sw": 66.0}))
-    german["phase"]["source_language"] = "de"
-    english = made_up_grid.make_record("mnli", "mnli", xnli({"de": 78.0, "en": 85.0, "sw": 60.0}))
-    retrieval = made_up_grid.make_record(
-        "mnli", None, {"tatoeba": {"accuracy": {"de": 50.0, "sw": 10.0}}}, seeds=(0, None), stage="retrieval"
+@pytest.mark.parametrize("place", PLACES.split())
+def test_junk_in_any_place_of_a_result_is_named_with_its_file(tmp_path, place):
+    """Its digest is right, so another program wrote it."""
+    write(tmp_path, "none", (0, 0), xnli(en=90.0))
+    path = write_record(
+        tmp_path, make_record("mnli", "mnli", xnli(en=91.0), items={"xnli": {}}) | {"tasks": {}}
     )
-    grid = write(tmp_path, german, english, retrieval)
-    assert grid.rows == [("mnli", "en"), ("mnli", "de")]
-    assert [grid.row_title(row) for row in grid.rows] == ["MNLI (from en)", "MNLI (from de)"]
-    assert [grid.number(row, "tatoeba").percent for row in grid.rows] == [30.0, 30.0]
-    assert [grid.number(row, "xnli", transfer=True).percent for row in grid.rows] == [60.0, 66.0]
+    right = path.read_text()
+    for junk in (3, "x", [[7]], {"y": [1]}):
+        record = inside = json.loads(right)
+        *names, last = place.split(".")
+        for name in names:
+            inside = inside[int(name) if name.isdigit() else name]
+        last = int(last) if last.isdigit() else last
+        if type(inside[last]) is type(junk) or (isinstance(inside[last], float) and junk == 3):
+            continue
+        inside[last] = junk
+        files.write_record(path, record)
+        runs, broken = read_results(tmp_path)
+        assert len(runs) == 1 and [one.path for one in broken] == [f"{path.parent.name}/result.json"], junk
+    assert f"{path.parent.name}/result.json" in write_report(tmp_path).html.read_text("utf-8")
 
 
 def test_of_two_settings_of_one_phase_the_last_counts(tmp_path):
     """The same work directory with another learning rate is another run of the phase, not another seed."""
     for folder, score, day in (("a", 60.0, "01"), ("b", 70.0, "03"), ("c", 65.0, "02")):
-        record = made_up_grid.make_record("none", "mnli", xnli({"en": score}))
+        record = make_record("none", "mnli", xnli(en=score))
         record["environment"]["finished"] = f"2026-01-{day}T00:00:00+00:00"
-        write_record(tmp_path / "phases" / folder / "result.json", record)
+        files.write_record(tmp_path / "phases" / folder / "result.json", record)
     runs, superseded = read_results(tmp_path)
     assert [run.folder.name for run in runs] == ["b"]
     assert [one.path for one in superseded] == ["a", "c"]
     assert "other settings" in superseded[0].reason
 
 
-def test_two_mixtures_of_one_size_keep_their_long_names(tmp_path):
-    rows = ("anli+qqp+ccg+mnli", "anli+qqp+ccg+squad_v1", "none")
-    grid = write(tmp_path, *(made_up_grid.make_record(row, "mnli", xnli({"en": 80.0})) for row in rows))
-    assert [grid.row_title(row) for row in grid.rows] == [
-        *("none", "ANLI + QQP + CCG + MNLI", "ANLI + QQP + CCG + SQuAD v1.1")
-    ]
-    assert short_title(rows[0]) == "Multi-task (4)"
+def test_another_source_language_makes_rows_of_its_own(tmp_path):
+    """Retrieval trains on nothing: it stands beside the runs of every source language."""
+    german = make_record("mnli", "mnli@de", xnli(de=80.0, en=81.0, sw=66.0))
+    german["phase"]["source_language"] = "de"
+    write_record(tmp_path, german)
+    write(tmp_path, "mnli", (0, 0), xnli(de=78.0, en=85.0, sw=60.0))
+    write(tmp_path, "mnli", (0, None), {"tatoeba": {"accuracy": {"de": 50.0, "sw": 10.0}}}, None)
+    grid = read(tmp_path)
+    assert grid.rows == [("mnli", "en"), ("mnli", "de")]
+    assert [grid.row_title(row) for row in grid.rows] == ["MNLI (from en)", "MNLI (from de)"]
+    assert [grid.number(row, "tatoeba").percent for row in grid.rows] == [30.0, 30.0]
+    assert [grid.number(row, "xnli", transfer=True).percent for row in grid.rows] == [60.0, 66.0]
 
 
-def test_languages_that_a_benchmark_lacks_are_not_counted_as_its_own():
-    xtreme = find_benchmark("xtreme")
-    assert xtreme.coverage("bucc", ("ru", "sw", "zh")) == "2 of 4 (and sw)"
-    assert xtreme.coverage("bucc", ("de", "ru", "sw", "zh")) == "3 of 4 (and sw)"  # four, and not all
-    assert xtreme.coverage("bucc", ("zh", "ru", "fr", "de")) == ""
-    assert xtreme.coverage("mytask", ("en",)) == ""
+def test_names_of_rows(tmp_path):
+    assert task_title("mnli+mlm") == short_title("mnli+mlm") == "MNLI + MLM"
+    assert task_title("mnli@de") == "MNLI (de)"
+    assert task_title("hub:org/model") == "org/model"
+    assert short_title("anli+qqp+squad_v1+mlm+ccg") == "Multi-task (4) + MLM"
+    names = ["none", "mnli", "mnli+mlm", "squad_v1", "my_task", "mnli+squad_v1", "hub:a/b"]
+    assert sorted({*names}, key=intermediate_order) == names
+    for row in ("anli+qqp+ccg+mnli", "anli+qqp+ccg+squad_v1", "none"):  # two mixtures of one size
+        write(tmp_path, row, (0, 0), xnli(en=80.0))
+    grid = read(tmp_path)
+    long = ["ANLI + QQP + CCG + MNLI", "ANLI + QQP + CCG + SQuAD v1.1"]
+    assert [grid.row_title(row) for row in grid.rows] == ["none", *long]
+    # Languages that the benchmark lacks are not counted as its own.
+    assert grid.coverage("bucc", ("ru", "sw", "zh")) == "2 of 4 (and sw)"
+    assert grid.coverage("bucc", ("de", "ru", "sw", "zh")) == "3 of 4 (and sw)"  # four, and not all
+    assert grid.coverage("bucc", ("zh", "ru", "fr", "de")) == grid.coverage("mytask", ("en",)) == ""

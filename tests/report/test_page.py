@@ -7,17 +7,29 @@ import re
 import socket
 from pathlib import Path
 
-import made_up_grid
 import numpy as np
+import pandas as pd
 import pytest
+from made_up_grid import encode_items, make_record, write, write_grid, xnli
+from made_up_grid import write_record as write_made_up
 from scipy import stats
 
 from stilts_jax.errors import ConfigError, DataError
 from stilts_jax.files import write_record
 from stilts_jax.main import main
 from stilts_jax.report import ReportPaths, summary_text, write_report
-from stilts_jax.report.published import published_numbers
-from stilts_jax.report.results import split_configs
+from stilts_jax.report.details import published_numbers
+from stilts_jax.report.tables import (
+    Cell,
+    Column,
+    Table,
+    fixed,
+    gain_tone,
+    signed,
+    to_csv,
+    to_latex,
+    to_markdown,
+)
 
 
 def table(workdir: Path | ReportPaths, name: str) -> list[dict[str, str]]:
@@ -26,27 +38,15 @@ def table(workdir: Path | ReportPaths, name: str) -> list[dict[str, str]]:
     return list(csv.DictReader((paths.tables / f"{name}.csv").read_text(encoding="utf-8").splitlines()))
 
 
-def write(
-    workdir: Path, row: str, seeds: tuple, scores: dict, training: str | None = "mnli", **changes
-) -> None:
-    stage = "target" if training else "retrieval"
-    record = made_up_grid.make_record(row, training, scores, seeds=seeds, stage=stage, **changes)
-    made_up_grid.write_record(workdir, record)
-
-
-def xnli(**scores: float) -> dict:
-    return {"xnli": {"accuracy": scores}}
-
-
 def items(values: np.ndarray, ids: str = "", aligned: bool = True) -> dict:
-    return made_up_grid.encode_items(values, "mean", aligned) | {"ids": ids}
+    return encode_items(values, "mean", aligned) | {"ids": ids}
 
 
 @pytest.fixture(scope="module")
 def odd_grid(tmp_path_factory) -> Path:
     """Three rows, eleven languages, nested seeds, and what goes wrong in real life."""
     folder = tmp_path_factory.mktemp("odd")
-    made_up_grid.write_grid(
+    write_grid(
         folder,
         intermediates=["none", "mnli", "hub:org/other"],
         trainings=["mnli", "panx", "squad_v1", None],
@@ -115,9 +115,8 @@ def test_a_report_is_the_same_each_time(odd_grid, odd_report, tmp_path):
 
 
 def test_a_single_run_makes_a_page(tmp_path):
-    scores = {"xnli": {"accuracy": {"en": 80.0}}}
     empty = {"curve": [], "throughput": {}, "environment": {}, "config": {}, "selection": {}}
-    made_up_grid.write_record(tmp_path, made_up_grid.make_record("none", "mnli", scores, **empty))
+    write(tmp_path, "none", (0, 0), xnli(en=80.0), **empty)
     assert write_report(tmp_path, benchmark="xtreme-r").html.is_file()
     assert "80.0" in summary_text(tmp_path)
 
@@ -144,22 +143,16 @@ def test_the_page_opens_with_what_holds_and_with_what_one_seed_cannot_show(tmp_p
 
 
 def test_many_findings_are_counted_by_group(tmp_path):
-    made_up_grid.write_grid(
-        tmp_path,
-        intermediates=["none", "mnli", "qqp", "ccg"],
-        trainings=["mnli", None],
-        seeds=3,
-        items=300,
-        languages=4,
-    )
+    rows, options = ["none", "mnli", "qqp", "ccg"], {"seeds": 3, "items": 300, "languages": 4}
+    write_grid(tmp_path, intermediates=rows, trainings=["mnli", None], **options)
     text = write_report(tmp_path).markdown.read_text("utf-8").split("\n## ")[0]
     assert re.search(r"Retrieval \+1\d\.\d points on average, 6 of 6 up and 0 down", text)
     assert "Only more seeds" not in text
 
 
 def test_intermediates_alone_make_a_page_that_says_what_is_missing(tmp_path, capsys):
-    record = made_up_grid.make_record("mnli", None, {}, stage="intermediate", seeds=(0, None))
-    made_up_grid.write_record(tmp_path, record)
+    record = make_record("mnli", None, {}, stage="intermediate", seeds=(0, None))
+    write_made_up(tmp_path, record)
     (tmp_path / "phases" / "mnli.s0+panx.s0-1").mkdir()
     assert main(["report", str(tmp_path)]) == 0
     assert "mnli.s0" in capsys.readouterr().out
@@ -191,21 +184,11 @@ def test_published_numbers_are_the_ones_that_were_read(tmp_path):
 @pytest.mark.parametrize(("asked", "shown"), [(None, False), (True, True)])
 def test_published_numbers_stand_beside_the_same_encoder_only_unless_asked_for(tmp_path, asked, shown):
     scores = {"bucc": {"f1": {"de": 80.0}}, "tatoeba": {"accuracy": {"de": 80.0}}}
-    record = made_up_grid.make_record("none", None, scores, seeds=(None, None), stage="retrieval")
-    made_up_grid.write_record(tmp_path, record)
+    record = make_record("none", None, scores, seeds=(None, None), stage="retrieval")
+    write_made_up(tmp_path, record)
     text = write_report(tmp_path, published=asked).html.read_text(encoding="utf-8")
     assert ("Published numbers" in text) == shown
     assert ("encoder: made-up" in text) == shown
-
-
-def test_configurations_come_apart_and_together():
-    configs = [
-        {"a": 1, "train": {"epochs": 2, "seed": 0}, "only": True},
-        {"a": 1, "train": {"epochs": 2, "seed": 1}},
-    ]
-    common, rest = split_configs(configs)
-    assert common == {"a": 1, "train": {"epochs": 2}}
-    assert rest == [{"only": True, "train": {"seed": 0}}, {"train": {"seed": 1}}]
 
 
 def test_the_deviation_of_a_difference_is_that_of_its_seed_pairs(tmp_path):
@@ -287,17 +270,11 @@ def test_the_mean_over_tasks_has_the_interval_of_independent_tasks(tmp_path):
 
 
 def test_one_family_of_correlations_has_scipys_q(tmp_path):
-    made_up_grid.write_grid(
-        tmp_path, intermediates=["none", "mnli", "qqp"], trainings=["mnli", "panx"], items=40
-    )
-    paths = write_report(tmp_path)
-    names = [path.stem for path in paths.tables.glob("typology_*.csv")]
-    lines = [line for name in names for line in table(paths, name)]
+    write_grid(tmp_path, intermediates=["none", "mnli", "qqp"], trainings=["mnli", "panx"], items=40)
+    names = [path.stem for path in write_report(tmp_path).tables.glob("typology_*.csv")]
+    lines = pd.concat([pd.read_csv(tmp_path / "report" / "tables" / f"{name}.csv") for name in names])
     assert len(names) > 1
-    p, q = (
-        np.array([[float(line[name] or "nan") for name in pair] for line in lines])
-        for pair in (("p", "partial_p"), ("q", "partial_q"))
-    )
+    p, q = (lines[list(pair)].to_numpy() for pair in (("p", "partial_p"), ("q", "partial_q")))
     assert q[np.isfinite(p)] == pytest.approx(stats.false_discovery_control(p[np.isfinite(p)]))
 
 
@@ -328,17 +305,14 @@ def test_seed_components_are_of_the_largest_full_table_and_of_one_design(tmp_pat
     assert [float(lines["2 x 3"][name]) for name in names] == pytest.approx(expected)
 
 
-DISTANCES = (
-    "code,name,far,script\nde,toy de,0.1,Latn\nen,toy en,0.2,Latn\nes,toy es,0.3,Latn\nfr,toy fr,0.4,Latn\n"
+DISTANCES = "code,name,far,script\n" + "".join(
+    f"{code},toy {code},0.{far},Latn\n" for far, code in enumerate(("de", "en", "es", "fr", "ja", "ko", "zh"))
 )
-DISTANCES += "ja,toy ja,0.5,Latn\nko,toy ko,0.6,Latn\nzh,toy zh,0.7,Latn\n"
 
 
 @pytest.fixture
 def small(tmp_path) -> Path:
-    made_up_grid.write_grid(
-        tmp_path / "W", intermediates=["none", "mnli"], trainings=["pawsx", None], items=40
-    )
+    write_grid(tmp_path / "W", intermediates=["none", "mnli"], trainings=["pawsx", None], items=40)
     return tmp_path / "W"
 
 
@@ -379,9 +353,8 @@ def test_files_keep_to_their_folder_and_their_mode_and_leave_no_temporaries(smal
 def test_the_page_has_the_command_without_what_is_secret(small):
     path = next(small.glob("phases/*/result.json"))
     record = json.loads(path.read_text())
-    record["environment"]["command"] = (
-        "stilts grid --config.encoder=https://me:pw1@host/x --hub_token=pw2 --workdir=W"
-    )
+    command = "stilts grid --config.encoder=https://me:pw1@host/x --hub_token=pw2 --workdir=W"
+    record["environment"]["command"] = command
     write_record(path, record)
     paths = write_report(small)
     for text in (paths.html.read_text("utf-8"), paths.markdown.read_text("utf-8")):
@@ -419,9 +392,9 @@ def test_a_language_of_intermediate_training_is_no_transfer(tmp_path):
     """Of `mnli@de` neither English nor German is transfer, in any row."""
     write(tmp_path, "none", (None, 0), xnli(en=90.0, de=80.0, sw=60.0))
     write(tmp_path, "mnli@de", (0, 0), xnli(en=91.0, de=86.0, sw=61.0))
-    record = made_up_grid.make_record("mnli@de", None, {}, seeds=(0, None), stage="intermediate")
+    record = make_record("mnli@de", None, {}, seeds=(0, None), stage="intermediate")
     record["phase"]["source_language"] = "de"
-    made_up_grid.write_record(tmp_path, record)
+    write_made_up(tmp_path, record)
     for row, seed in (("none", None), ("mnli@de", 0)):
         write(tmp_path, row, (seed, 0), {"pawsx": {"accuracy": {"fr": 70.0, "de": 71.0 + len(row)}}}, "pawsx")
     (head, line) = [one for one in table(tmp_path, "averages") if one["column"].startswith("Without English")]
@@ -430,14 +403,10 @@ def test_a_language_of_intermediate_training_is_no_transfer(tmp_path):
 
 
 def test_an_own_task_has_the_title_and_group_of_its_declaration(tmp_path):
-    scores = {"reviews": {"accuracy": {"en": 50.0}}}
     for name, group in (("reviews", "classification"), ("finds", "retrieval")):
-        tasks = {name: {"title": f"My {name}", "group": group, "reference": f"my.module:{name.upper()}"}}
-        scores = {name: {"accuracy": {"en": 60.0}}}
-        record = made_up_grid.make_record("none", name, scores, seeds=(None, 0)) | {"tasks": tasks}
-        made_up_grid.write_record(tmp_path, record)
-    paths = write_report(tmp_path)
-    page = paths.html.read_text("utf-8")
+        record = make_record("none", name, {name: {"accuracy": {"en": 60.0}}}, seeds=(None, 0))
+        write_made_up(tmp_path, record | {"tasks": {name: {"title": f"My {name}", "group": group}}})
+    page = write_report(tmp_path).html.read_text("utf-8")
     for text in ("My reviews", "Sentence pairs", "My finds", "Retrieval", "Without retrieval"):
         assert text in page
     assert "Other" not in page
@@ -464,3 +433,73 @@ def test_another_number_of_items_is_not_paired(tmp_path):
     for name, count in (("none", 10), ("mnli", 11)):
         write(tmp_path, name, (0, 0), xnli(en=100.0), items={"xnli": {"en": items(np.ones(count, np.uint8))}})
     assert "nothing can be tested" in write_report(tmp_path).html.read_text("utf-8")
+
+
+def write_pictures(workdir: Path, rows: tuple, seeds: int = 1) -> dict:
+    draw, right = np.random.default_rng(0), {}
+    for row in rows:
+        for seed in range(seeds):
+            right[row, seed] = {code: (draw.random(400) < 0.6).astype(np.uint8) for code in ("en", "de")}
+            scores = {code: 100 * values.mean() for code, values in right[row, seed].items()}
+            encoded = {code: items(values, aligned=False) for code, values in right[row, seed].items()}
+            write(workdir, row, (None if row == "none" else 0, seed), xnli(**scores), items={"xnli": encoded})
+    return right
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_pictures_are_compared_with_their_control_by_paired_items_and_seeds(tmp_path, seeds):
+    right = write_pictures(tmp_path, ("none", "easy_vqa", "easy_vqa.blind", "coco_captions.text+mlm"), seeds)
+    (line,) = table(tmp_path, "pictures")
+    assert line["intermediate"] == "easy-VQA − easy-VQA, blind" and line["column"] == "XNLI"
+    gaps = [
+        {
+            code: 100 * (right["easy_vqa", seed][code].astype(float) - right["easy_vqa.blind", seed][code])
+            for code in right[row, seed]
+        }
+        for row, seed in right
+        if row == "easy_vqa"
+    ]
+    assert float(line["difference"]) == pytest.approx(
+        np.mean([one.mean() for gap in gaps for one in gap.values()])
+    )
+    if seeds == 1:
+        error = np.sqrt(sum(one.var(ddof=1) / len(one) for one in gaps[0].values())) / 2
+        assert (float(line["high"]) - float(line["low"])) / 2 == pytest.approx(1.96 * error, rel=0.01)
+        assert line["items"] == "800.0"
+        page = (tmp_path / "report" / "report.html").read_text()
+        assert 'id="pictures"' in page and "COCO captions, text + MLM" in page
+    else:
+        assert float(line["error_seeds"]) > 0
+
+
+def test_no_pictures_without_a_control(tmp_path):
+    write_pictures(tmp_path, ("none", "easy_vqa", "mnli"))
+    assert not (write_report(tmp_path).tables / "pictures.csv").exists()
+
+
+COLUMNS = [Column("Row", numeric=False), Column("a|b", "50 %", "Group_1"), Column("c", "", "Group_1")]
+ROWS = [
+    [Cell("x < y"), Cell("+1.3", "± 0.4", tone=0.5, numbers={"": 1.25}), Cell("–", note="not run")],
+    [Cell("R&D_2"), Cell("−0.4", tone=-0.2, numbers={"": -0.4}), Cell("–", note="not run")],
+]
+TABLE = Table("made_up", "A <title> & more", COLUMNS, ROWS, ["A note."])
+
+
+def test_a_table_in_csv_markdown_and_latex():
+    rows = list(csv.reader(to_csv(TABLE).splitlines()))
+    assert rows[:2] == [["Row", "a|b (50 %)", "c"], ["x < y", "1.25", "missing: not run"]]
+    lines = to_markdown(TABLE).splitlines()
+    assert len({len(line.replace("\\|", "|")) for line in lines[:4] if "a\\|b" not in line}) == 1
+    assert "\\[a\\] not run" in to_markdown(TABLE)
+    text = to_latex(TABLE)
+    for part in (r"\caption{", r"\label{tab:made_up}", r"R\&D\_2", r"x \textless{} y", r"50 \%", "$-$0.4"):
+        assert part in text
+    body = [line for line in text.splitlines() if line.endswith(r"\\") and "multicolumn" not in line]
+    assert {line.replace(r"\&", "").count("&") for line in body} == {2}
+
+
+def test_numbers_as_text_and_as_colours():
+    values = {1.25: "+1.2", -0.36: "−0.4", 0.04: "0.0", -0.04: "0.0", np.nan: "–"}
+    assert [signed(value) for value in values] == list(values.values()) and fixed(-1.0) == "−1.0"
+    tones = [gain_tone(gain) for gain in (20.0, -5.0, 80.0, 0.01, np.nan)]
+    assert tones == [1.0, pytest.approx(-0.5), 1.0, None, None]
