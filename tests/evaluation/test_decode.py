@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from stilts_jax.errors import StiltsError
-from stilts_jax.evaluation.decode import DECODERS, decode_labels, decode_spans, decode_tags
-from stilts_jax.evaluation.evaluate import evaluate_task, find_gold, score_decoded
-from stilts_jax.evaluation.metrics_qa import NullableAnswer
+from stilts_jax.evaluation.evaluate import DECODERS, evaluate_task, find_gold, score_decoded
+from stilts_jax.evaluation.metrics import NullableAnswer
 from stilts_jax.features.build import FeatureSettings, build_features
 from stilts_jax.features.records import Features, Ragged
 from stilts_jax.tasks import get_task
@@ -18,9 +17,9 @@ from stilts_jax.tasks.spec import ClassifyExample, SpanExample, TagExample
 def test_labels_stand_in_the_order_of_the_examples():
     columns = {"example": np.array([2, 0, 1]), "tokens": Ragged.from_list([[0], [0], [0]])}
     features = Features("classify", columns, ("en",), 3, "")
-    assert decode_labels({"label": np.array([7, 8, 9])}, features, []) == [8, 9, 7]
+    assert DECODERS["classify"]({"label": np.array([7, 8, 9])}, features, []) == [8, 9, 7]
     with pytest.raises(StiltsError, match="3 rows for 4 examples"):
-        decode_labels({"label": np.array([7, 8, 9])}, replace(features, num_examples=4), [])
+        DECODERS["classify"]({"label": np.array([7, 8, 9])}, replace(features, num_examples=4), [])
 
 
 def test_a_sentence_in_two_rows_gets_all_its_tags():
@@ -33,10 +32,10 @@ def test_a_sentence_in_two_rows_gets_all_its_tags():
     }
     features = Features("tag", columns, ("en",), 2, "")
     tags = np.array([0, 3, 9, 0, 0, 4, 0, 0, 1, 9, 2, 0], np.int32)
-    assert decode_tags({"tags": tags}, features, examples) == [(1, 2, 3), (4,)]
+    assert DECODERS["tag"]({"tags": tags}, features, examples) == [(1, 2, 3), (4,)]
     more = [replace(examples[0], words=("x", "y", "z", "w")), examples[1]]
     with pytest.raises(StiltsError, match="1 words got no tag") as caught:
-        decode_tags({"tags": tags}, features, more)
+        DECODERS["tag"]({"tags": tags}, features, more)
     assert caught.value.where.endswith(" a")
 
 
@@ -67,31 +66,22 @@ def test_answers_are_cut_from_the_original_text():
         "scores": np.array([[4.0, 3.0], [6.0, 5.0], [3.0, 1.0]]),
         "null": np.array([2.0, 9.0, -4.0]),
     }
-    first, second = decode_spans(rows, features, examples)
+    first, second = DECODERS["span"](rows, features, examples)
     # The window with the better span wins; the space before it is no part of the answer. "No answer" is the least
     # of the windows: 2 - 6.
     assert first == NullableAnswer("北京市", -4.0)
     # The best span holds nothing but a space: the next one is taken.
     assert second == NullableAnswer("b", -5.0)
     nothing = {**rows, "scores": np.full((3, 2), low)}
-    assert decode_spans(nothing, features, examples)[0] == NullableAnswer("", np.inf)
+    assert DECODERS["span"](nothing, features, examples)[0] == NullableAnswer("", np.inf)
 
 
 def test_equal_spans_of_two_windows_are_the_first_ones():
     examples = [SpanExample("q1", "?", "a b"), SpanExample("q2", "?", "")]
     features = span_features([(0, [(0, 1)]), (0, [(2, 3)]), (1, [(-1, -1)])])
-    rows = {
-        "starts": np.zeros((3, 1), int),
-        "ends": np.zeros((3, 1), int),
-        "scores": np.array([[1.0], [1.0], [-np.inf]]),
-        "null": np.zeros(3),
-    }
-    assert [answer.text for answer in decode_spans(rows, features, examples)] == ["a", ""]
-
-
-def test_losses_are_sums_of_rows():
-    rows = {"loss": np.array([1.0, 2.0]), "weight": np.array([3.0, 4.0])}
-    assert DECODERS["mlm"](rows, None, []) == [(1.0, 3.0), (2.0, 4.0)]
+    rows = dict.fromkeys(("starts", "ends"), np.zeros((3, 1), int)) | {"null": np.zeros(3)}
+    rows["scores"] = np.array([[1.0], [1.0], [-np.inf]])
+    assert [answer.text for answer in DECODERS["span"](rows, features, examples)] == ["a", ""]
 
 
 def test_blanked_gold_gives_predictions_without_scores():
@@ -108,35 +98,25 @@ def test_tags_become_names():
     inside, outside = panx.labels.index("B-LOC"), panx.labels.index("O")
     examples = {"de": [TagExample("1", ("a", "b"), (inside, outside))]}
     found = score_decoded(panx, {"de": [(inside, outside)]}, examples)
-    assert found.predictions == {"de": [["B-LOC", "O"]]}
-    assert found.scores["f1"] == {"de": 100.0}
+    assert found.predictions == {"de": [["B-LOC", "O"]]} and found.scores["f1"] == {"de": 100.0}
 
 
 def test_squad_v2_submits_what_its_threshold_leaves():
     task = get_task("squad_v2")
-    examples = {
-        "en": [
-            SpanExample("1", "?", "x", (("x", 0),)),
-            SpanExample("2", "?", "b", (), impossible=True),
-        ]
-    }
-    decoded = {"en": [NullableAnswer("x", -1.0), NullableAnswer("b", 1.0)]}
+    right = [SpanExample("1", "?", "x", (("x", 0),)), SpanExample("2", "?", "b", (), impossible=True)]
+    examples, decoded = {"en": right}, {"en": [NullableAnswer("x", -1.0), NullableAnswer("b", 1.0)]}
     found = score_decoded(task, decoded, examples)
     assert found.scores == {"f1": {"en": 100.0}, "em": {"en": 100.0}}
     assert found.predictions == {"en": {"1": "x", "2": ""}}
-    again = score_decoded(
-        task, {**decoded, "de": decoded["en"]}, {**examples, "de": examples["en"]}, {"en": 1.0}
-    )
+    more = {**decoded, "de": decoded["en"]}, {**examples, "de": examples["en"]}
+    again = score_decoded(task, *more, {"en": 1.0})
     # Another set's threshold is taken as it is, and without one nothing is answered.
     assert again.predictions == {"en": {"1": "x", "2": "b"}}
     assert again.scores == {"f1": {"en": 50.0}, "em": {"en": 50.0}}
 
 
-SETTINGS = FeatureSettings(max_length=48, max_query_length=10, stride=12)
-
-
 def test_features_of_other_examples_are_refused(model, params, tokenizer):
     examples = {"de": [ClassifyExample("1", "a", None, 0)]}
-    features = build_features("classify", examples, tokenizer, SETTINGS, training=False)
+    features = build_features("classify", examples, tokenizer, FeatureSettings(), training=False)
     with pytest.raises(StiltsError, match="1 examples in de, but 1 in fr"):
         evaluate_task(model, params, get_task("xnli"), features, {"fr": examples["de"]}, head="classify")

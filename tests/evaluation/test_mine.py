@@ -18,21 +18,17 @@ class Letters:
     """Embeds a text by counting letters; may die on the way."""
 
     fingerprint: str = "letters"
-    mesh: None = None
-    model: SimpleNamespace = field(
-        default_factory=lambda: SimpleNamespace(encoder=SimpleNamespace(hidden_size=26))
-    )
     calls: list[int] = field(default_factory=list)
     dies_after: int = 10**9
+    mesh = None
+    model = SimpleNamespace(encoder=SimpleNamespace(hidden_size=26))
 
     def __call__(self, texts):
         if len(self.calls) >= self.dies_after:
             raise KeyboardInterrupt
         self.calls.append(len(texts))
-        return (
-            np.array([[text.lower().count(chr(97 + c)) for c in range(26)] for text in texts], np.float32)
-            + 0.1
-        )
+        counts = [[text.lower().count(chr(97 + c)) for c in range(26)] for text in texts]
+        return np.array(counts, np.float32) + 0.1
 
 
 def write(path, lines):
@@ -64,9 +60,8 @@ def test_pairs_best_first(tmp_path, files):
     embed = Letters()
     expected = mine_pairs(embed(words[:50]), embed(words[10:]))
     targets = [word[::-1].upper() for word in words[10:]]
-    assert [(x, y) for _, x, y in rows] == [
-        (words[i], targets[j]) for i, j in zip(expected.source, expected.target)
-    ]
+    pairs = zip(expected.source, expected.target)
+    assert [(x, y) for _, x, y in rows] == [(words[i], targets[j]) for i, j in pairs]
     found = {(x, y) for _, x, y in rows}
     assert len(found & {(word, word[::-1].upper()) for word in words[10:50]}) > 35
     assert not (tmp_path / "pairs.tsv.work").exists()
@@ -115,19 +110,21 @@ def test_lines_are_distinct_and_read_on_demand(tmp_path):
     assert lines.read(np.array([2, 0])) == ["vier\u2028fünf", "eins"]
 
 
-def test_files_that_cannot_be_mined(tmp_path):
-    good = write(tmp_path / "good.txt", ["a"])
-    blank = write(tmp_path / "blank.txt", ["", " "])
-    with pytest.raises(DataError, match="no sentences"):
-        mine_files(Letters(), good, blank, tmp_path / "out.tsv")
-    with pytest.raises(DataError, match="can't be read") as caught:
-        mine_files(Letters(), tmp_path / "absent.txt", good, tmp_path / "out.tsv")
-    assert "absent.txt" in caught.value.where
-    (tmp_path / "latin.txt").write_bytes(b"ok\ncaf\xe9\n")
-    with pytest.raises(DataError, match="Byte 4 of the line") as caught:
-        mine_files(Letters(), tmp_path / "latin.txt", good, tmp_path / "out.tsv")
-    assert caught.value.where.endswith("latin.txt:2")
-    assert not (tmp_path / "out.tsv").exists()
+@pytest.mark.parametrize(
+    ("content", "what", "place"),
+    [
+        (b"\n \n", "no sentences", ""),
+        (None, "can't be read", ""),
+        (b"ok\ncaf\xe9\n", "Byte 4 of the line", ":2"),
+    ],
+)
+def test_files_that_cannot_be_mined(tmp_path, content, what, place):
+    good, bad = write(tmp_path / "good.txt", ["a"]), tmp_path / "bad.txt"
+    if content is not None:
+        bad.write_bytes(content)
+    with pytest.raises(DataError, match=what) as caught:
+        mine_files(Letters(), good, bad, tmp_path / "out.tsv")
+    assert caught.value.where.endswith(f"bad.txt{place}") and not (tmp_path / "out.tsv").exists()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from stilts_jax.evaluation.retrieval import (
     Embedder,
     evaluate_retrieval,
-    keep_above,
     mine_pairs,
     mine_sentences,
     sweep_layers,
@@ -30,20 +29,15 @@ def mine_by_force(source, target, k):
     mean_x = np.take_along_axis(cosine, near_x, 1).mean(1)
     mean_y = np.take_along_axis(cosine.T, near_y, 1).mean(1)
     margin = cosine / ((mean_x[:, None] + mean_y[None, :]) / 2)
-    candidates = [
-        (margin[i, j], i, j) for i in range(len(x)) for j in near_x[i][[margin[i, near_x[i]].argmax()]]
-    ]
-    candidates += [
-        (margin[i, j], i, j) for j in range(len(y)) for i in near_y[j][[margin[near_y[j], j].argmax()]]
-    ]
-    used_x, used_y, pairs = set(), set(), []
-    for score, i, j in sorted(candidates, key=lambda item: (-item[0], item[1], item[2])):
-        if i not in used_x and j not in used_y:
-            used_x.add(i)
-            used_y.add(j)
-            if score > 0:
-                pairs.append((int(i), int(j), score))
-    return pairs
+    best = [(i, near_x[i][margin[i, near_x[i]].argmax()]) for i in range(len(x))]
+    best += [(near_y[j][margin[near_y[j], j].argmax()], j) for j in range(len(y))]
+    pairs = []
+    for score, i, j in sorted(
+        ((margin[pair], *pair) for pair in best), key=lambda item: (-item[0], *item[1:])
+    ):
+        if all(i != one and j != other for one, other, _ in pairs):
+            pairs.append((int(i), int(j), score))
+    return [pair for pair in pairs if pair[2] > 0]
 
 
 @settings(max_examples=25, deadline=None)
@@ -100,7 +94,7 @@ def test_threshold_is_the_best_of_all(scores, gold):
     assert f1 == pytest.approx(max((f1_at(score) for score in scores.values()), default=0.0))
     if f1:
         assert f1_at(threshold) == pytest.approx(f1)
-        kept = {scores[pair] for pair in keep_above(scores, threshold)}
+        kept = {score for score in scores.values() if score >= threshold}
         others = set(scores.values()) - kept
         # Midway to the next score, or the last score itself.
         assert threshold == pytest.approx((min(kept) + max(others)) / 2 if others else min(kept))
@@ -164,10 +158,10 @@ def test_rankings_hold_each_name_once():
 
 def test_queries_may_be_embedded_their_own_way():
     part = RetrievalSet(sentences("en", "1 0 0"), sentences("de", "1 0 0", "0 1 0"), None)
-    found = evaluate_retrieval(
-        get_task("tatoeba"), {"de": part}, embed, embed_queries=lambda texts: embed(texts)[:, [1, 0, 2]]
-    )
-    assert found.predictions == {"de": [1]}
+    turned = lambda texts: embed(texts)[:, [1, 0, 2]]  # noqa: E731
+    assert evaluate_retrieval(get_task("tatoeba"), {"de": part}, embed, embed_queries=turned).predictions == {
+        "de": [1]
+    }
 
 
 def make_pool(rows, noise, seed):
