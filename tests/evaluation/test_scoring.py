@@ -45,15 +45,12 @@ def mock_data(tmp_path_factory):
 @pytest.mark.real
 @pytest.mark.parametrize("benchmark", ["xtreme", "xtreme-r"])
 def test_golden_values(mock_data, benchmark):
-    scores = score_predictions(benchmark, mock_data / "predictions", mock_data / "labels")
-    compared = 0
+    scores, compared = score_predictions(benchmark, mock_data / "predictions", mock_data / "labels"), 0
+    official, tasks = BENCHMARKS["xtreme"], BENCHMARKS[benchmark]
     for task, expected in GOLDEN.items():
         # XTREME-R adds languages to some tasks, and the golden averages are over XTREME's.
-        same = task in scores["tasks"] and (
-            task not in BENCHMARKS["xtreme"]
-            or BENCHMARKS["xtreme"][task].languages == BENCHMARKS[benchmark][task].languages
-        )
-        for metric, value in expected.items() if same else ():
+        same = task not in official or official[task].languages == tasks.get(task, official[task]).languages
+        for metric, value in expected.items() if same and task in scores["tasks"] else ():
             average = scores["tasks"][task]["metrics"][metric]["avg"]
             if average is None:
                 assert any(entry.startswith(f"{task}/") for entry in scores["missing"])
@@ -213,6 +210,8 @@ def test_unknown_names_and_folders(tmp_path):
         score_predictions("xtreme", tmp_path, tmp_path / "absent")
     with pytest.raises(DataError, match="No task of xtreme"):
         score_predictions("xtreme", tmp_path, tmp_path)
+    with pytest.raises(ConfigError, match="mlm predicts nothing"):
+        submission.prediction_path(tmp_path, get_task("mlm"), "en")
 
 
 def test_part_of_the_languages_prints_a_short_table(world, capsys):
@@ -258,26 +257,22 @@ def own_tasks(tmp_path, monkeypatch):
 
 def items_of(task):
     """Predictions and gold as the task's metric takes them, in part right, and gold as a file of labels alone."""
-    form = submission.format_of(task)
-    if form == "labels":
-        names = (task.labels * 3)[:3]
-        return [0, 0, 1], [names[0], names[1], names[0]], None
-    if form == "choices":
-        return [1, 0, 1], [1, 1, 0], None
-    if form == "tags":
-        tags = task.labels or ("N", "N/N")
-        return [[tags[0], tags[1]], [tags[1]]], [[tags[0], tags[0]], [tags[1]]], None
+    form, names, tags = submission.format_of(task), (task.labels * 3)[:3], (*task.labels, "N", "N/N")[:2]
     if form == "answers":
         predictions, gold = {"q1": "x\u2028y", "q2": "", "q3": "Ö"}, {"q1": ["x"], "q2": ["z"], "q3": ["Ö"]}
         if task.metric == "squad_v2":
             gold["q2"] = []
         questions = [{"id": q, "answers": [{"text": a} for a in found]} for q, found in gold.items()]
         return predictions, gold, json.dumps({"data": [{"paragraphs": [{"qas": questions}]}]})
-    if form == "pairs":
-        return [("de-1", "en-1"), ("de-2", "en-2")], [("de-1", "en-1"), ("de-3", "en-2")], None
-    if form == "lines":
-        return [1, 0, 2], [1, 2, 2], None
-    return {"m1": ["Q2", "Q1"], "m2": ["Q3"]}, {"m1": ["Q1"], "m2": ["Q3"]}, None
+    found = {
+        "labels": ([0, 0, 1], [*names[:2], *names[:1]]),
+        "choices": ([1, 0, 1], [1, 1, 0]),
+        "tags": ([[tags[0], tags[1]], [tags[1]]], [[tags[0], tags[0]], [tags[1]]]),
+        "pairs": ([("de-1", "en-1"), ("de-2", "en-2")], [("de-1", "en-1"), ("de-3", "en-2")]),
+        "lines": ([1, 0, 2], [1, 2, 2]),
+        "rankings": ({"m1": ["Q2", "Q1"], "m2": ["Q3"]}, {"m1": ["Q1"], "m2": ["Q3"]}),
+    }
+    return *found[form], None
 
 
 @pytest.mark.parametrize(
@@ -305,11 +300,6 @@ def test_what_is_written_is_scored_as_it_was_in_memory(tmp_path, own_tasks, name
     assert list(found["tasks"]) == [task.name]
     assert {metric: by["en"] for metric, by in found["tasks"][task.name]["metrics"].items()} == expected
     assert not list(tmp_path.rglob(".*"))
-
-
-def test_a_kind_without_a_file_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="mlm predicts nothing"):
-        submission.prediction_path(tmp_path, get_task("mlm"), "en")
 
 
 def test_thresholds_lie_beside_predictions(tmp_path):
