@@ -7,11 +7,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from stilts_jax.evaluation.benchmarks import BENCHMARKS
 from stilts_jax.report.names import (
     GROUP_TITLES,
     find_benchmark,
     intermediate_order,
-    known_group,
     language_name,
     short_title,
     task_title,
@@ -83,12 +83,15 @@ class Grid:
         metric_means = self.scores.groupby([*CELL, "metric"])[["value", "gain"]].mean()
         self.metric_means = {names: tuple(means) for names, *means in metric_means.itertuples(name=None)}
         found = self.scores.groupby(CELL)
-        self._codes, keys = found.language.agg(set).to_dict(), found.key.agg(set).to_dict()
+        self._codes, there = (
+            found.language.agg(set).to_dict(),
+            set(self.scores.groupby([*CELL, "key"]).groups),
+        )
         self._splits = found.split.agg(lambda splits: "/".join(dict.fromkeys(splits))).to_dict()
         self._metrics = found.measure.first().to_dict()
         self.cells = {
             (row, task): [
-                run for run in self._candidates.get((row, task), ()) if run.key in keys.get((*row, task), ())
+                run for run in self._candidates.get((row, task), ()) if (*row, task, run.key) in there
             ]
             for row in self.rows
             for task in self.tasks
@@ -100,9 +103,8 @@ class Grid:
         found = {(run.intermediate, source) for run in self.evaluations for source in self._sources(run)}
         failed = [run for run in self.intermediates if run.error]
         found |= {(run.intermediate, source) for run in failed for source in self.source_languages}
-        self.rows: list[Row] = sorted(
-            found, key=lambda row: (row[1] != "en", row[1], row[0] != BASELINE, intermediate_order(row[0]))
-        )
+        self.rows: list[Row] = sorted(found, key=lambda row: (row[0] != BASELINE, intermediate_order(row[0])))
+        self.rows.sort(key=lambda row: (row[1] != "en", row[1]))
         self.compared = [row for row in self.rows if row[0] != BASELINE and (BASELINE, row[1]) in self.rows]
         # A failed run may name no task: others of its training tell.
         trainings: dict[str | None, list[str]] = {}
@@ -117,10 +119,9 @@ class Grid:
         groups = list(dict.fromkeys(map(self.group, names)))
         self.tasks = sorted(names, key=lambda task: groups.index(self.group(task)))
         self._candidates: dict[tuple[Row, str], list[Run]] = {}
-        by_seeds = sorted(
-            self.evaluations, key=lambda run: [NO_SEED if seed is None else seed for seed in run.seeds]
-        )
-        for run in by_seeds:
+        for run in sorted(
+            self.evaluations, key=lambda run: [seed if seed is not None else NO_SEED for seed in run.seeds]
+        ):
             for source in self._sources(run):
                 for task in run.tasks or trainings[run.target]:
                     self._candidates.setdefault(((run.intermediate, source), task), []).append(run)
@@ -211,9 +212,9 @@ class Grid:
 
     def group(self, task: str) -> str:
         """The group whose average ``task`` belongs to."""
-        group = self._names.get(task, ("", ""))[1]
-        group = group if group in GROUP_TITLES else known_group(task)
-        return group if group in GROUP_TITLES else "other"
+        known = [of[task].group for of in map(find_benchmark, BENCHMARKS) if task in of]
+        groups = [self._names.get(task, ("", ""))[1], *known, "other"]
+        return next(group for group in groups if group in GROUP_TITLES)
 
     def codes(self, task: str, row: Row | None = None) -> list[str]:
         """The languages that ``row`` has scores in; that any row has."""

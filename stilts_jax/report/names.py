@@ -7,7 +7,7 @@ from importlib import resources
 
 import pandas as pd
 
-from stilts_jax.evaluation.benchmarks import BENCHMARKS, get_benchmark
+from stilts_jax.evaluation.benchmarks import get_benchmark
 from stilts_jax.tasks.spec import Task
 
 GROUP_TITLES = {
@@ -40,11 +40,6 @@ _MANY_TASKS = 4
 def find_benchmark(name: str) -> Mapping[str, Task]:
     """A benchmark's tasks in its order, by our names, with the languages that its averages run over."""
     return {task.name: task for task in get_benchmark(name).values()}
-
-
-def known_group(task: str) -> str:
-    """The group of a task of either benchmark."""
-    return next((of[task].group for of in map(find_benchmark, BENCHMARKS) if task in of), "other")
 
 
 def metric_titles(metrics: Sequence[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -110,7 +110,7 @@ def summary_tables(grid: Grid, comparisons: Comparisons | None = None) -> list[T
 
 
 def _main_table(grid: Grid) -> Table:
-    heads, fewer = columns("Intermediate"), []
+    heads, fewer = [], []
     for task in grid.tasks:
         metrics, split, title = grid.metrics(task), grid.split(task), grid.title(task)
         detail = ", ".join(filter(None, ["/".join(metric_titles(metrics)) or "no scores", split]))
@@ -118,9 +118,7 @@ def _main_table(grid: Grid) -> Table:
         heads.append(Column(title, detail, group, meaning=f"{meaning(metrics)}, {split}"))
         if coverage := grid.coverage(task, grid.codes(task)) * bool(metrics):
             fewer.append(f"{title} {coverage}")
-    rows = [
-        [_row_head(grid, row), *(_main_cell(grid, row, task) for task in grid.tasks)] for row in grid.rows
-    ]
+    cells = [[_main_cell(grid, row, task) for task in grid.tasks] for row in grid.rows]
     lost = ", ".join(run.name for run in grid.intermediates if run.collapsed)
     seeds = sorted({len(runs) for runs in grid.cells.values() if runs})
     span = " to ".join(map(str, dict.fromkeys([seeds[0], seeds[-1]]))) if seeds else ""
@@ -137,19 +135,23 @@ def _main_table(grid: Grid) -> Table:
             len(grid.metrics(task)) > 1 for task in grid.tasks
         ),
     }
-    title, shown = (
-        "Main table: intermediates by target tasks",
-        [note for note, holds in notes.items() if holds],
-    )
-    return Table("main", title, heads, rows, shown, _ruled(grid), latex=True)
+    return _by_rows(grid, "main", "Main table: intermediates by target tasks", heads, cells, notes)
 
 
-def _row_head(grid: Grid, row: Row) -> Cell:
-    return Cell(grid.row_title(row), strong=row[0] == BASELINE)
-
-
-def _ruled(grid: Grid) -> list[int]:
-    return [index for index, row in enumerate(grid.rows) if row[0] == BASELINE and len(grid.rows) > 1]
+def _by_rows(
+    grid: Grid,
+    name: str,
+    title: str,
+    heads: Sequence[Column],
+    cells: Sequence[list[Cell]],
+    notes: Mapping[str, object],
+) -> Table:
+    """A table of the grid's rows, the baselines apart; of ``notes`` those that hold."""
+    names = [Cell(grid.row_title(row), strong=row[0] == BASELINE) for row in grid.rows]
+    ruled = [index for index, row in enumerate(grid.rows) if row[0] == BASELINE and len(grid.rows) > 1]
+    shown = [note for note, holds in notes.items() if holds]
+    rows = [[first, *line] for first, line in zip(names, cells)]
+    return Table(name, title, [*columns("Intermediate"), *heads], rows, shown, ruled, latex=True)
 
 
 def _main_cell(grid: Grid, row: Row, task: str) -> Cell:
@@ -187,11 +189,10 @@ def number_cell(number: Number, interval: Interval | None = None) -> Cell:
 def _averages(grid: Grid, comparisons: Comparisons | None) -> Table:
     """Group means and overall means, with and without retrieval, with and without the languages trained on."""
     wanted, trained = _average_columns(grid), " and ".join(map(language_name, grid.trained_languages))
-    heads = columns("Intermediate")
-    heads += [Column(head, f"{len(of)} task{'s' * (len(of) > 1)}", group) for head, of, _, group in wanted]
-    rows = []
+    heads = [Column(head, f"{len(of)} task{'s' * (len(of) > 1)}", group) for head, of, _, group in wanted]
+    rows: list[list[Cell]] = []
     for row in grid.rows:
-        rows.append([_row_head(grid, row)])
+        rows.append([])
         for _, tasks, transfer, _ in wanted:
             number = grid.average(row, tasks, transfer=transfer)
             if number is None:
@@ -215,8 +216,7 @@ def _averages(grid: Grid, comparisons: Comparisons | None) -> Table:
         ),
         f"“Without {trained}” leaves out what was trained on: transfer only.": any(one[2] for one in wanted),
     }
-    shown = [note for note, holds in notes.items() if holds]
-    return Table("averages", "Averages over tasks", heads, rows, shown, _ruled(grid), latex=True)
+    return _by_rows(grid, "averages", "Averages over tasks", heads, rows, notes)
 
 
 def _average_columns(grid: Grid) -> list[tuple[str, list[str], bool, str]]:

@@ -69,13 +69,12 @@ class Run:
         selection, part = record.get("selection") or {}, lambda name: record.get(name) or {}
         self.folder, self.later_error = folder, ""
         self.error = f"{error['type']}: {error['message']}" if error else ""
-        self.key, self.name, self.stage, self.intermediate = (
-            phase[one] for one in ("key", "name", "stage", "intermediate")
+        self.key, self.name, self.stage, self.intermediate = map(
+            phase.get, ("key", "name", "stage", "intermediate")
         )
-        self.parent, self.target, self.source_language = (
-            phase.get(one) for one in ("parent", "target_training", "source_language")
-        )
-        self.seeds: tuple[int | None, int | None] = (phase.get("intermediate_seed"), phase.get("target_seed"))
+        self.parent, self.target = phase.get("parent"), phase.get("target_training")
+        self.source_language: str = phase["source_language"]
+        self.seeds: tuple[int | None, int | None] = phase.get("intermediate_seed"), phase.get("target_seed")
         self.scores = [
             (task, split, metric, language, math.nan if value is None else float(value))
             for task, by_split in record["scores"].items()
@@ -91,12 +90,8 @@ class Run:
         self.notes, self.best_step = list(selection.get("notes") or ()), selection.get("best_step")
         self.source_dev = (selection.get("source_dev") or {}).get("score")
         self.curve = [(float(step), float(loss)) for step, loss in part("curve")]
-        self._items, self.throughput, self.environment = (
-            part("items"),
-            part("throughput"),
-            part("environment"),
-        )
-        self.config, self.data = part("config"), part("data")
+        self._items, self.config, self.data = part("items"), part("config"), part("data")
+        self.throughput, self.environment = part("throughput"), part("environment")
 
     def split(self, task: str) -> str:
         """The split that tables show of ``task``."""
@@ -227,11 +222,5 @@ def read_results(workdir: Path) -> tuple[list[Run], list[Broken]]:
 
 
 def read_run(path: Path) -> Run:
-    """Reads one ``result.json`` or ``failure.json``.
-
-    Raises:
-        FileNotFoundError: there is none.
-        RecordError: it is damaged.
-        TypeError: it is not what ``stilts`` writes.
-    """
+    """Reads one file; raises FileNotFoundError, RecordError where it is damaged, TypeError where it is no result."""
     return Run(path.parent, read_record(path, FORMAT))
