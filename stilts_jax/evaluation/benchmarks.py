@@ -50,15 +50,10 @@ def _mean(values: Iterable[float | None]) -> float | None:
 def summarise(benchmark: str, scores: Mapping[str, Mapping[str, Mapping[str, float]]]) -> dict[str, Any]:
     """Averages as the benchmarks define them: over languages, then over tasks, all weighted equally.
 
-    Args:
-        benchmark: ``xtreme`` or ``xtreme-r``.
-        scores: percent by task (its official name), metric and language.
-
-    Returns:
-        ``overall``, ``averages``, ``groups``, ``tasks``, ``mean`` and ``missing``. A task's score is the mean over
-        its languages (for question answering the mean of F1 and EM); an average that needs something absent is
-        None. ``averages`` has the overall one with English, without, and both without the retrieval tasks. The
-        ``mean`` of a task is over the languages that are there, and the overall one over the tasks that are there.
+    ``scores`` are percent by task (its official name), metric and language. A task's score is the mean over its
+    languages (for question answering the mean of F1 and EM); an average that needs something absent is None.
+    ``averages`` has the overall one with English, without, and both without the retrieval tasks. The ``mean`` of a
+    task is over the languages that are there, and the overall one over the tasks that are there.
     """
     tasks = get_benchmark(benchmark)
     shown, missing = summarise_tasks(tasks, scores)

@@ -72,12 +72,8 @@ def evaluate_task(
         >>> found.scores["accuracy"]["en"] in (0.0, 50.0, 100.0)
         True
 
-    Args:
-        params: ``{"encoder", "head"}``.
-        features: of ``examples``, built for prediction.
-        examples: by language, in the order in which the features were built.
-        thresholds: see ``score_decoded``.
-        **options: of ``predict``; with ``masking`` (masked language modelling) the one result is called "all".
+    ``features`` are of ``examples``, by language in the order in which they were built; ``thresholds`` see
+    ``score_decoded``; ``options`` are those of ``predict``. Masked language modelling has one result, called "all".
     """
     everything = list(chain.from_iterable(examples.values()))
     if len(everything) != features.num_examples or tuple(examples) != features.languages:
@@ -104,10 +100,8 @@ def score_decoded(
 ) -> Evaluation:
     """Scores what was decoded for the examples of each language, in their order.
 
-    Args:
-        thresholds: SQuAD 2.0's metric: by language, from dev; a language without one is left out of results and
-            predictions. None (for dev itself) tunes each language's threshold on its own gold and puts it into its
-            result's ``settings``.
+    SQuAD 2.0's metric has ``thresholds`` by language, from dev: a language without one is left out of results and
+    predictions. None (for dev itself) tunes each language's on its own gold and puts it into its result's ``settings``.
     """
     results, predictions = {}, {}
     for language, values in decoded.items():

@@ -145,17 +145,10 @@ def mine_files(
     """Mines sentence pairs from two text files, one sentence a line, and writes ``score, source, target``, best first.
 
     Blank lines take no part, equal lines of a file take part once, and each sentence is in one pair at most. The same
-    call after a crash goes on with the embeddings in ``OUT.work``, which is removed at the end.
+    call after a crash goes on with the embeddings in ``OUT.work``, which is removed at the end (unless they are kept).
 
-    Args:
-        k: neighbours that a margin looks at.
-        threshold: the least score of a pair that is written.
-        precision: of the search; see ``search``.
-        chunk: lines that are embedded at once.
-        keep_embeddings: whether ``OUT.work`` stays.
-
-    Returns:
-        How many pairs were written.
+    ``threshold`` is the least score of a pair that is written, ``chunk`` counts lines that are embedded at once.
+    Returns how many pairs were written.
     """
     out = Path(out)
     folder = out.with_name(f"{out.name}.work")

@@ -107,19 +107,15 @@ def write_features(
                 array[start : start + len(some)] = features
                 bar.advance(len(some))
         array.flush()
+        digest = hashlib.sha256()
+        for path in sorted(encoder_folder.iterdir()):
+            if path.suffix in (".safetensors", ".bin") or path.name in ("config.json", _PREPROCESSOR):
+                with path.open("rb") as file:
+                    digest.update(hashlib.file_digest(file, "sha256").digest())
         record = {"names": names, "shape": shape, "encoder": str(encoder_folder), "pictures": str(found.path)}
-        record |= {"digest": _digest_weights(encoder_folder), "layer": "last" if layer is None else layer}
+        record |= {"digest": digest.hexdigest(), "layer": "last" if layer is None else layer}
         write_json(working / NAMES, record)
         working.rename(out)
     finally:
         shutil.rmtree(working, ignore_errors=True)
     return len(names)
-
-
-def _digest_weights(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.suffix in (".safetensors", ".bin") or path.name in ("config.json", _PREPROCESSOR):
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()

@@ -184,20 +184,12 @@ def evaluate_retrieval(
     neighbours: int = 4,
     **search: Any,
 ) -> Evaluation:
-    """Embeds and scores one split of a retrieval task.
+    """Embeds and scores one split of a retrieval task; predictions are line numbers, pairs of ids, or rankings.
 
-    Args:
-        sets: by language.
-        embed: makes vectors [N, D] of texts; see ``Embedder``.
-        embed_queries: the same for queries, where they are cut at another length.
-        thresholds: mining: by language, from dev; a language without one is left out of results and predictions.
-            None (for dev itself) tunes each language's threshold on its own gold and puts it into its result's
-            ``settings``; a dev set without gold gives none.
-        neighbours: mining: k of the margin.
-        **search: options of ``find_neighbours``.
-
-    Returns:
-        Predictions as metrics and submissions take them: line numbers, pairs of ids, or rankings.
+    ``embed`` makes vectors [N, D] of texts (see ``Embedder``), ``embed_queries`` of queries, where they are cut at
+    another length. Mining has ``neighbours``, k of the margin, and ``thresholds`` by language, from dev: a language
+    without one is left out. None (for dev itself) tunes each language's threshold on its own gold and puts it into its
+    result's ``settings``; a dev set without gold gives none. ``search`` are options of ``find_neighbours``.
     """
     queries_by = embed_queries or embed
     if task.retrieval == "mining":
@@ -275,8 +267,7 @@ def sweep_layers(
 ) -> list[Evaluation]:
     """Evaluates a retrieval task at every layer, from the embeddings (0) to the last, in one pass a language.
 
-    Choosing a layer by these scores is a choice on target languages. ``thresholds`` of mining are each layer's;
-    they and the options are those of ``evaluate_retrieval``, the embedder's layer and head are not used.
+    ``thresholds`` of mining are each layer's; they and the options are those of ``evaluate_retrieval``.
     """
     everything = replace(embedder, layer="all", head=None)
     found: list[Evaluation] = [Evaluation({}, {}) for _ in range(embedder.model.encoder.num_layers + 1)]

@@ -1,13 +1,11 @@
 """Exact nearest neighbours by cosine, in tiles: both directions from one product, memory bounded by the tile.
 
-Rows and columns of each tile of similarities are reduced to their best k on the device and merged into
-running results, so that nothing of the size of the product is ever kept: a tile takes ``4 * rows * columns``
-bytes, its inputs ``4 * (rows + columns) * dimension``, the results ``8 * k`` a vector. Among equal
-similarities the smaller index comes first.
+Rows and columns of each tile of similarities are reduced to their best k on the device and merged into running
+results: nothing of the size of the product is ever kept. Among equal similarities the smaller index comes first.
 
-Precision: ``float32`` multiplies in full float32 on every device (``Precision.HIGHEST``). ``bfloat16`` makes
-a first pass with inputs rounded to bfloat16 that keeps more candidates, and scores these again in float32; a
-neighbour is lost only if rounding pushes more than the spare candidates before it.
+Precision: ``float32`` multiplies in full float32 on every device. ``bfloat16`` makes a first pass with rounded inputs
+that keeps more candidates, and scores these again in float32; a neighbour is lost only if rounding pushes more than the
+spare candidates before it.
 """
 
 from collections.abc import Sequence
@@ -70,13 +68,8 @@ def find_neighbours(
 ) -> tuple[Neighbours, Neighbours]:
     """Finds the k nearest targets of each source, and the k nearest sources of each target; all if there are fewer.
 
-    Args:
-        source: float32 [N, D] of length one (see ``normalise``); may be memory-mapped.
-        target: float32 [M, D], likewise.
-        precision: see above.
-        tile: rows and columns of a tile, if not those that suit the device.
-        mesh: devices that share the rows of each tile; one device if None.
-        progress: counts tiles.
+    Both are float32 [N, D] of length one (see ``normalise``) and may be memory-mapped. ``tile`` is rows and columns,
+    where not those that suit the device; the devices of ``mesh`` share the rows of each tile.
     """
     wanted = 2 * k + _SPARE if precision == "bfloat16" else k
     devices = (mesh or one_device()).devices.reshape(-1)
@@ -155,14 +148,10 @@ def _take_tile(
     precision: str,
     full: bool,
 ) -> tuple[Any, Any]:
-    """Merges one tile into the best of its rows and of its columns.
+    """Merges one tile, ``x`` [R, D] (this device's rows) by ``y`` [C, D], into the best of its rows and columns.
 
-    Args:
-        x: [R, D], this device's rows; zeros behind the last vector.
-        y: [C, D]
-        row_state: best values and indices so far, [R, k] each; of columns [C, k].
-        bounds: first row of the tile, number of sources, first column, number of targets.
-        full: whether the tile has no row or column behind the last; spares a pass over it.
+    States are the best values and indices so far, [R, k] and [C, k]. ``bounds`` are the first row, the number of
+    sources, the first column, the number of targets; a ``full`` tile has nothing behind them, which spares a pass.
     """
     row_start = bounds[0] + jax.lax.axis_index(_AXIS) * x.shape[0]
     if precision == "bfloat16":

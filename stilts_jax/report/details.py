@@ -128,27 +128,34 @@ def seed_section(grid: Grid) -> Section | None:
         "the rest."
     )
     title = "Standard deviation by source, pooled over intermediates"
-    blocks: list[Block | Table] = [plain_table("seeds", title, heads, rows, [note])]
+    blocks: list[Block | Table] = [plain_table("seeds", title, heads, rows, [note])] if rows else []
     if not rows:
         reading = "Every number here is a single run: nothing is known about seeds. Run with seeds=3."
-        blocks = []
-    return Section("seeds", "Seeds", reading, [*blocks, _collapsed(grid)])
-
-
-def _collapsed(grid: Grid) -> Block | Table:
     rows = []
     for (row, task), runs in grid.cells.items():
-        lost = [run for run in runs if run.collapsed]
-        if lost:
-            means = grid.scores[(grid.scores.intermediate == row[0]) & (grid.scores.source == row[1])]
-            means = means[means.task == task].groupby("key").value.mean()
-            whole, rest = float(means.mean()), float(means.drop([run.key for run in lost]).mean())
-            who = grid.row_title(row), grid.title(task), len(runs), len(lost)
-            rows.append([*who, whole, rest, change(rest - whole)])
-    if not rows:
-        return Block("text", text="No target run ended at chance level.")
+        if lost := [run.key for run in runs if run.collapsed]:
+            here = (
+                (grid.scores.intermediate == row[0])
+                & (grid.scores.source == row[1])
+                & (grid.scores.task == task)
+            )
+            means = grid.scores[here].groupby("key").value.mean()
+            whole, rest = float(means.mean()), float(means.drop(lost).mean())
+            rows.append(
+                [
+                    grid.row_title(row),
+                    grid.title(task),
+                    len(runs),
+                    len(lost),
+                    whole,
+                    rest,
+                    change(rest - whole),
+                ]
+            )
     heads = "Intermediate|Target|runs|at chance|mean with them|mean without|change"
-    return plain_table("collapsed", "Runs that ended at chance level", heads, rows)
+    collapsed = plain_table("collapsed", "Runs that ended at chance level", heads, rows)
+    none = Block("text", text="No target run ended at chance level.")
+    return Section("seeds", "Seeds", reading, [*blocks, collapsed if rows else none])
 
 
 def published_numbers() -> pd.DataFrame:

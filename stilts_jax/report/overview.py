@@ -261,7 +261,17 @@ def best_section(grid: Grid) -> Section | None:
     for source, task in itertools.product(grid.source_languages, grid.scored):
         here = [row for row in grid.rows if row[1] == source]
         shown = {row: number for row in here if (number := grid.number(row, task))}
-        dev, note = _dev_scores(grid, here, task)
+        # A row may be chosen by the dev set of its training; else all that there is are target languages.
+        runs = {row: grid.cells[row, task] for row in here}
+        own = {row: [run.source_dev for run in of if run.source_dev is not None] for row, of in runs.items()}
+        dev, note = {row: float(np.mean(values)) for row, values in own.items() if values}, ""
+        if not dev:
+            scores = grid.frame[(grid.frame.split == "dev") & grid.frame.main & (grid.frame.task == task)]
+            means = {
+                row: scores[scores.key.isin([run.key for run in of])].value.mean() for row, of in runs.items()
+            }
+            dev = {row: float(value) for row, value in means.items() if math.isfinite(value)}
+            note = _TARGET_DEV if dev else _NO_DEV
         lacking = ", ".join(grid.row_title(row) for row in shown if row not in dev)
         note = "; ".join(filter(None, [note, f"no dev score of {lacking}" if dev and lacking else ""]))
         chosen = max(dev, key=lambda row: dev[row], default=None)
@@ -284,16 +294,3 @@ def best_section(grid: Grid) -> Section | None:
     title = "Best intermediate for each target: dev-selected, and oracle"
     ruled = [len(rows) - 2] * (len(whole) > 1)
     return Section("best", title.partition(":")[0], reading, [Table("best", title, heads, rows, (), ruled)])
-
-
-def _dev_scores(grid: Grid, rows: Sequence[Row], task: str) -> tuple[dict[Row, float], str]:
-    """Returns what rows may be chosen by, mean over seeds, and what a reader must know about that."""
-    runs = {row: grid.cells[row, task] for row in rows}
-    found = {row: [run.source_dev for run in of if run.source_dev is not None] for row, of in runs.items()}
-    scores = {row: float(np.mean(values)) for row, values in found.items() if values}
-    if scores:
-        return scores, ""
-    dev = grid.frame[(grid.frame.split == "dev") & grid.frame.main & (grid.frame.task == task)]
-    means = {row: dev[dev.key.isin([run.key for run in of])].value.mean() for row, of in runs.items()}
-    scores = {row: float(value) for row, value in means.items() if math.isfinite(value)}
-    return scores, _TARGET_DEV if scores else _NO_DEV

@@ -138,14 +138,32 @@ def repeat_section(grid: Grid) -> Section:
     for run, config in zip(finished, own):
         alike.setdefault(_pretty(config), []).append(run.name)
     different = "\n\n".join(f"# {', '.join(runs)}\n{text}" for text, runs in alike.items() if text != "{}")
+    phases = []
+    for run in grid.runs:
+        seeds = ", ".join("–" if seed is None else str(seed) for seed in run.seeds)
+        scored = ", ".join(map(grid.title, run.tasks)) or "–"
+        best = "–" if run.best_step is None else str(run.best_step)
+        state = "failed" if run.error else "at chance" if run.collapsed else "finished"
+        phases.append([run.name, run.folder.name, scored, seeds, run.key, run.parent or "–", best, state])
+    heads = "Phase|folder|scores|seeds: intermediate, target|key|parent|best step|state"
+    data: Counter[tuple[str, ...]] = Counter()
+    for run in grid.runs:
+        for task, by_split in run.data.items():
+            for split, one in by_split.items():
+                count = one.get("examples") or f"{len(one.get('languages') or ())} languages"
+                data[task, split, str(count), str(one.get("fingerprint", "?"))] += 1
+    several = len({names[:2] for names in data}) < len(data)
+    notes = ["A split with several fingerprints was not the same data in all phases."] * several
+    rows = [[*names, count] for names, count in sorted(data.items())]
+    data_table = plain_table("data", "Data", "Task|split|examples|fingerprint|phases", rows, notes)
     shared = "Configuration, hardware and versions that all phases share"
     blocks = [
         Block("code", text=redact("\n".join(filter(None, commands))) or "no command was recorded"),
-        folded("Phases, seeds and keys", _phases(grid)),
+        folded("Phases, seeds and keys", plain_table("phases", "Phases", heads, phases)),
         folded(shared, Block("code", text=_pretty(common))),
     ]
     blocks += [folded("What differs between phases", Block("code", text=different))] if different else []
-    return Section("repeat", "Reproducibility", reading, [*blocks, folded("Data", _data(grid))])
+    return Section("repeat", "Reproducibility", reading, [*blocks, folded("Data", data_table)])
 
 
 def _pretty(record: Mapping[str, Any]) -> str:
@@ -156,28 +174,3 @@ def redact(text: str) -> str:
     """Takes out names and passwords in URLs, and the values of options for secrets."""
     text = re.sub(r"://[^/@\s\"']+@", "://", text)
     return re.sub(r"(?i)(--[\w.]*(?:token|secret|password|key|credentials)[= ])\S+", r"\1...", text)
-
-
-def _phases(grid: Grid) -> Table:
-    rows = []
-    for run in grid.runs:
-        seeds = ", ".join("–" if seed is None else str(seed) for seed in run.seeds)
-        scored = ", ".join(map(grid.title, run.tasks)) or "–"
-        best = "–" if run.best_step is None else str(run.best_step)
-        state = "failed" if run.error else "at chance" if run.collapsed else "finished"
-        rows.append([run.name, run.folder.name, scored, seeds, run.key, run.parent or "–", best, state])
-    heads = "Phase|folder|scores|seeds: intermediate, target|key|parent|best step|state"
-    return plain_table("phases", "Phases", heads, rows)
-
-
-def _data(grid: Grid) -> Table:
-    seen: Counter[tuple[str, ...]] = Counter()
-    for run in grid.runs:
-        for task, by_split in run.data.items():
-            for split, one in by_split.items():
-                count = one.get("examples") or f"{len(one.get('languages') or ())} languages"
-                seen[task, split, str(count), str(one.get("fingerprint", "?"))] += 1
-    several = len({names[:2] for names in seen}) < len(seen)
-    notes = ["A split with several fingerprints was not the same data in all phases."] * several
-    rows = [[*names, count] for names, count in sorted(seen.items())]
-    return plain_table("data", "Data", "Task|split|examples|fingerprint|phases", rows, notes)

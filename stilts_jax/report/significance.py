@@ -1,6 +1,7 @@
 """Which differences are more than the luck of the test items and of the seeds: from the baseline, and of controls."""
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -258,25 +259,21 @@ def significance_section(grid: Grid, comparisons: Comparisons) -> Section | None
     return Section("significance", "Significance", reading, [table, Block("text", text=text)])
 
 
-def _seeing(intermediate: str) -> str:
-    """``easy_vqa`` for ``easy_vqa.blind``; the name itself where it is no control."""
-    parts = (part.rpartition(".") for part in intermediate.split("+"))
-    return "+".join(name if control in CONTROLS else f"{name}{dot}{control}" for name, dot, control in parts)
-
-
 def pictures_section(grid: Grid, comparisons: Comparisons) -> Section | None:
     """What pictures add to an intermediate task; nothing where none stands beside a control of its own."""
-    pairs = [((_seeing(row[0]), row[1]), row) for row in grid.compared]
-    pairs = [(seeing, control) for seeing, control in pairs if seeing != control and seeing in grid.compared]
+    # ``easy_vqa`` is what ``easy_vqa.blind`` is a control of.
+    control = re.compile(rf"\.({'|'.join(CONTROLS)})(?=\+|$)")
+    pairs = [((control.sub("", row[0]), row[1]), row) for row in grid.compared]
+    pairs = [pair for pair in pairs if pair[0] != pair[1] and pair[0] in grid.compared]
     tasks = [task for task in grid.scored if any((row, task) in comparisons.languages for row, _ in pairs)]
     if not tasks:
         return None
     found = comparisons.between([(*pair, task) for pair in pairs for task in tasks])
     rows = []
-    for seeing, control in pairs:
-        tests = [found.get((seeing, control, task)) for task in tasks]
+    for seeing, other in pairs:
+        tests = [found.get((seeing, other, task)) for task in tasks]
         missing = Cell("–", note="the two have no items, or no languages, in common")
-        name = Cell(f"{grid.row_title(seeing)} − {task_title(control[0])}")
+        name = Cell(f"{grid.row_title(seeing)} − {task_title(other[0])}")
         rows.append([name, *(_cell(one) if one else missing for one in tests)])
     reading = (
         "Is it the pictures that help, or the text that comes with them? Each field is the score after the task with "

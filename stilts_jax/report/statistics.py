@@ -29,11 +29,9 @@ def join_errors(
 ) -> Interval:
     """Returns the interval of a difference whose error has two independent sources.
 
-    Student's t with the degrees of freedom of Welch and Satterthwaite: of one source it is the usual t interval.
-
-    Args:
-        items: the squared standard error over ``count`` test items.
-        seeds: the squared standard error over seeds and its degrees of freedom; zeros if there is one run.
+    Student's t with the degrees of freedom of Welch and Satterthwaite: of one source it is the usual t interval. Given
+    are the squared standard errors over ``count`` test items, and over seeds with its degrees of freedom (zeros: one
+    run).
     """
     variance = items + seeds[0]
     error, p, half = math.sqrt(variance), math.nan, 0.0

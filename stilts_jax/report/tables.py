@@ -112,23 +112,16 @@ def plain_table(
     name: str, title: str, heads: str, rows: Sequence[Sequence[object]], notes: Sequence[str] = ()
 ) -> Table:
     """A table of texts, cells and numbers, which are right-aligned: fractions have one digit, and all in CSV."""
-    made = [[_as_cell(value) for value in row] for row in rows]
-    numeric = [any(cell.numbers for cell in column) for column in zip(*made)]
-    return Table(
-        name,
-        title,
-        [replace(one, numeric=is_one) for one, is_one in zip(columns(heads), numeric)],
-        made,
-        notes,
-    )
 
+    def cell(value: object) -> Cell:
+        if isinstance(value, Cell | float):
+            return value if isinstance(value, Cell) else score(value)
+        return Cell(str(value), numbers={"": value} if isinstance(value, int) else {})
 
-def _as_cell(value: object) -> Cell:
-    if isinstance(value, Cell):
-        return value
-    if isinstance(value, float):
-        return score(value)
-    return Cell(str(value), numbers={"": value} if isinstance(value, int) else {})
+    made = [list(map(cell, row)) for row in rows]
+    numeric = [any(one.numbers for one in column) for column in zip(*made)]
+    named = [replace(column, numeric=one) for column, one in zip(columns(heads), numeric)]
+    return Table(name, title, named, made, notes)
 
 
 def stem(name: str) -> str:

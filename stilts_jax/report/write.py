@@ -48,13 +48,10 @@ def write_report(
 ) -> ReportPaths:
     """Writes the report of a grid.
 
-    Args:
-        workdir: a grid's work directory; the results below ``phases`` are read.
-        out: the folder to write; ``workdir/report`` if None.
-        distances: a CSV of languages with distances of the reader's own; see ``stilts_jax.report.typology``. A copy
-            in ``workdir/distances.csv`` serves later reports that name none.
-        benchmark: ``xtreme`` or ``xtreme-r``: whose averages are formed.
-        published: show others' numbers beside; None shows them where the encoder is XLM-R Large.
+    The results below ``workdir/phases`` are read, and ``out`` (``workdir/report``) is written. ``distances`` is a CSV
+    of the reader's own (see ``stilts_jax.report.typology``), of which a copy in ``workdir/distances.csv`` serves later
+    reports that name none; ``benchmark`` says whose averages are formed; ``published`` shows others' numbers beside
+    these, None where the encoder is XLM-R Large.
     """
     distances, figures = _remembered(workdir, distances), Figures()
     with progress.track("report", unit="parts") as bar:
