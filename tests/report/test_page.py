@@ -45,16 +45,9 @@ def items(values: np.ndarray, ids: str = "", aligned: bool = True) -> dict:
 @pytest.fixture(scope="module")
 def odd_grid(tmp_path_factory) -> Path:
     """Three rows, eleven languages, nested seeds, and what goes wrong in real life."""
-    folder = tmp_path_factory.mktemp("odd")
-    write_grid(
-        folder,
-        intermediates=["none", "mnli", "hub:org/other"],
-        trainings=["mnli", "panx", "squad_v1", None],
-        seeds=2,
-        intermediate_seeds=2,
-        languages=11,
-        items=60,
-    )
+    folder, trainings = tmp_path_factory.mktemp("odd"), ["mnli", "panx", "squad_v1", None]
+    options = {"seeds": 2, "intermediate_seeds": 2, "languages": 11, "items": 60}
+    write_grid(folder, intermediates=["none", "mnli", "hub:org/other"], trainings=trainings, **options)
     for path in sorted(folder.glob("phases/*/result.json")):
         record = json.loads(path.read_text())
         name = record["phase"]["name"]
@@ -62,8 +55,11 @@ def odd_grid(tmp_path_factory) -> Path:
         if name == "mnli.s1+panx.s1":
             record["selection"]["collapsed"] = True
         if name.startswith("hub") and "panx" in name:
-            error = {"type": "TrainingError", "message": "<b>no"}
-            record |= {"scores": {}, "main_metric": {}, "error": error}
+            record |= {
+                "scores": {},
+                "main_metric": {},
+                "error": {"type": "TrainingError", "message": "<b>no"},
+            }
         if name == "none.sNone+mnli.s0":
             record["selection"] |= {"zero_shot": False, "notes": ["selected on target dev"]}
         write_record(path, record)
@@ -97,11 +93,10 @@ def test_every_table_and_figure_is_there_in_every_form(odd_report):
     assert {path.stem for path in odd_report.tables.glob("*.csv")} == set(names)
     languages = {name for name in names if name.startswith("languages_")}
     assert {path.stem for path in odd_report.tables.glob("*.tex")} == {"main", "averages", *languages}
-    for name, head in (
-        ("main.pdf", b"%PDF"),
-        ("main.png", b"\x89PNG"),
-        *((f"{one}.svg", b"<?xml") for one in languages),
-    ):
+    heads = {"main.pdf": b"%PDF", "main.png": b"\x89PNG"} | dict.fromkeys(
+        map("{}.svg".format, languages), b"<?xml"
+    )
+    for name, head in heads.items():
         assert (odd_report.figures / name).read_bytes().startswith(head)
     markdown = odd_report.markdown.read_text(encoding="utf-8")
     assert markdown.count("\n## ") == 9
@@ -134,9 +129,8 @@ def test_the_page_opens_with_what_holds_and_with_what_one_seed_cannot_show(tmp_p
     if "none" not in rows:
         assert "no baseline" in text
         return
-    found = re.search(
-        r"MNLI before XNLI: \+(\d+\.\d) points \(95 % \+(\S+) to \+(\S+)\) over 2 languages", text
-    )
+    said = r"MNLI before XNLI: \+(\d+\.\d) points \(95 % \+(\S+) to \+(\S+)\) over 2 languages"
+    found = re.search(said, text)
     assert 12 < float(found[2]) < float(found[1]) < float(found[3]) < 32
     assert "nothing else of 3 differences is beyond noise" in text
     assert "one training run" in text
