@@ -75,11 +75,8 @@ def name_items(result: MetricResult, ids: Sequence[str]) -> MetricResult:
 
 def _check_lengths(predictions: Sequence, gold: Sequence, language: str) -> None:
     if len(predictions) != len(gold):
-        raise DataError(
-            f"{len(predictions)} predictions for {len(gold)} items.",
-            where=f"language {language}",
-            fix="predict every item once, in the order of the data",
-        )
+        what, where = f"{len(predictions)} predictions for {len(gold)} items.", f"language {language}"
+        raise DataError(what, where=where, fix="predict every item once, in the order of the data")
 
 
 def _mean(name: str, scores: Iterable[float], dtype: type = np.float32) -> MetricResult:
@@ -130,11 +127,8 @@ def token_accuracy(task: Task | None, predictions: Tags, gold: Tags, language: s
     _check_lengths(predictions, gold, language)
     for index, (p, g) in enumerate(zip(predictions, gold)):
         if len(p) != len(g):
-            raise DataError(
-                f"{len(p)} tags for {len(g)} words.",
-                where=f"language {language}, sentence {index + 1}",
-                fix="give every word one tag",
-            )
+            what, where = f"{len(p)} tags for {len(g)} words.", f"language {language}, sentence {index + 1}"
+            raise DataError(what, where=where, fix="give every word one tag")
     right = (p == g for ps, gs in zip(predictions, gold) for p, g in zip(ps, gs))
     return _mean("accuracy", right, np.uint8)
 
@@ -295,11 +289,8 @@ def squad(task: Task | None, predictions: Mapping[str, str], gold: Answers, lang
 def mlqa(task: Task | None, predictions: Mapping[str, str], gold: Answers, language: str) -> MetricResult:
     """Exact match and token F1 with MLQA's normalisation of the language."""
     if language not in _ARTICLES:
-        raise DataError(
-            f"MLQA has no normalisation for language {language!r}.",
-            where="metric mlqa",
-            fix=nearest(language, _ARTICLES),
-        )
+        what = f"MLQA has no normalisation for language {language!r}."
+        raise DataError(what, where="metric mlqa", fix=nearest(language, _ARTICLES))
     return _score_answers(predictions, gold, lambda text: _normalise_mlqa(text, language))
 
 

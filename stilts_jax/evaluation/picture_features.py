@@ -99,11 +99,9 @@ def write_features(
                 filled = np.pad(batch, ((0, batch_size - len(some)), (0, 0), (0, 0), (0, 0)))
                 features = np.asarray(encoder.features(filled, layer))[: len(some)].astype(np.float16)
                 if not np.isfinite(features).all():
-                    raise DataError(
-                        "The encoder's output does not fit into float16.",
-                        where=f"{found.path}: {some[0]} to {some[-1]}",
-                        fix="take another layer with --layer",
-                    )
+                    what = "The encoder's output does not fit into float16."
+                    fix = "take another layer with --layer"
+                    raise DataError(what, where=f"{found.path}: {some[0]} to {some[-1]}", fix=fix)
                 array[start : start + len(some)] = features
                 bar.advance(len(some))
         array.flush()

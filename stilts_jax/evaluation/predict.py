@@ -117,11 +117,9 @@ def predict(
 def _check_whole(seen: np.ndarray, name: str) -> None:
     wrong = np.flatnonzero(seen != 1)
     if len(wrong):
-        raise StiltsError(
-            f"{len(wrong)} of {len(seen)} rows were not predicted exactly once.",
-            where=f"{name}, first row {wrong[0]}: {seen[wrong[0]]} times",
-            fix="report this: the batches of the stream do not cover the rows",
-        )
+        what = f"{len(wrong)} of {len(seen)} rows were not predicted exactly once."
+        fix = "report this: the batches of the stream do not cover the rows"
+        raise StiltsError(what, where=f"{name}, first row {wrong[0]}: {seen[wrong[0]]} times", fix=fix)
 
 
 def plan_prediction(

@@ -48,11 +48,9 @@ def normalise(vectors: np.ndarray) -> np.ndarray:
     lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64))
     bad = np.flatnonzero(~np.isfinite(lengths))
     if len(bad):
-        raise DataError(
-            f"{len(bad)} of {len(vectors)} embeddings are not finite.",
-            where=f"the first is number {bad[0]}",
-            fix="compute in float32, or look at the encoder: its weights may be damaged",
-        )
+        what = f"{len(bad)} of {len(vectors)} embeddings are not finite."
+        fix = "compute in float32, or look at the encoder: its weights may be damaged"
+        raise DataError(what, where=f"the first is number {bad[0]}", fix=fix)
     return vectors / np.maximum(lengths, np.finfo(np.float32).tiny)[:, None].astype(np.float32)
 
 

@@ -53,11 +53,9 @@ def format_of(task: Task) -> str:
     """What a file of the task's predictions holds: a value of ``FORMATS``."""
     found = FORMATS.get(task.retrieval or task.kind)
     if found is None:
-        raise ConfigError(
-            f"The task {task.name} predicts nothing that a file could hold.",
-            where=f"task {task.name}, kind {task.kind}",
-            fix="name a task with labels, tags, answers or retrieved candidates",
-        )
+        what = f"The task {task.name} predicts nothing that a file could hold."
+        fix = "name a task with labels, tags, answers or retrieved candidates"
+        raise ConfigError(what, where=f"task {task.name}, kind {task.kind}", fix=fix)
     return found
 
 
@@ -233,11 +231,9 @@ def _read_squad(path: Path) -> dict[str, list[str]] | None:
             for question in paragraph["qas"]
         }
     except (KeyError, TypeError) as error:
-        raise DataError(
-            f"The file is not in SQuAD's format: {error!r}.",
-            where=str(path),
-            fix="write {'data': [{'paragraphs': [{'context', 'qas'}]}]} as SQuAD does",
-        ) from error
+        what = f"The file is not in SQuAD's format: {error!r}."
+        fix = "write {'data': [{'paragraphs': [{'context', 'qas'}]}]} as SQuAD does"
+        raise DataError(what, where=str(path), fix=fix) from error
     return gold if any(text for answers in gold.values() for text in answers) else None
 
 
@@ -286,11 +282,9 @@ def _check_ids(path: Path, predicted: Mapping[str, Any], gold: Mapping[str, Any]
             text = read_bytes(path).decode(errors="replace")
             spelled = (json.dumps(identifier), json.dumps(identifier, ensure_ascii=False))
             found = max(text.find(spelling) for spelling in spelled)
-            raise DataError(
-                f"There is no item {identifier!r} in gold.",
-                where=f"{path}:{text.count(chr(10), 0, max(found, 0)) + 1}",
-                fix=nearest(identifier, gold) if len(gold) <= 20 else "predict the test set of this language",
-            )
+            what = f"There is no item {identifier!r} in gold."
+            fix = nearest(identifier, gold) if len(gold) <= 20 else "predict the test set of this language"
+            raise DataError(what, where=f"{path}:{text.count(chr(10), 0, max(found, 0)) + 1}", fix=fix)
 
 
 def _score_file(
@@ -331,11 +325,8 @@ def _score(
                 scores.setdefault(name, {}).setdefault(metric, {})[language] = value
     if not scores:
         folders = ", ".join(task_folder("", task).name for task in tasks.values())
-        raise DataError(
-            f"No task of {what} has both predictions and gold.",
-            where=f"{predictions} and {gold}",
-            fix=f"both hold one folder per task: {folders}",
-        )
+        what, where = f"No task of {what} has both predictions and gold.", f"{predictions} and {gold}"
+        raise DataError(what, where=where, fix=f"both hold one folder per task: {folders}")
     return scores
 
 

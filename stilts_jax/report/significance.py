@@ -7,19 +7,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from stilts_jax.report import statistics
 from stilts_jax.report.grid import Grid, Row
 from stilts_jax.report.names import CONTROLS, GROUP_TITLES, task_title
 from stilts_jax.report.results import BASELINE
-from stilts_jax.report.statistics import (
-    Interval,
-    benjamini_hochberg,
-    count_items,
-    holm,
-    join_errors,
-    score_items,
-    seed_error,
-    shares,
-)
+from stilts_jax.report.statistics import Interval
 from stilts_jax.report.tables import Block, Cell, Column, Section, Table, columns, gain_tone, signed
 
 SIGNIFICANT = 0.05
@@ -113,7 +105,9 @@ class Comparisons:
             joined = {name: np.asarray(moved.get(name, 0.0) - less.get(name, 0.0)) for name in names}
             one, two = (self.grid.by_seeds(side, [task]) for side in (row, other))
             seeds = {pair: one[pair] - two[pair] for pair in one.keys() & two.keys()}
-            interval = join_errors(first - second, *item_variance(joined), seed_error(seeds))
+            interval = statistics.join_errors(
+                first - second, *item_variance(joined), statistics.seed_error(seeds)
+            )
             found[row, other, task] = Comparison(row, task, codes, interval, joined)
         return dict(zip(found, _correct(list(found.values()))))
 
@@ -133,10 +127,8 @@ class Comparisons:
         by_row = [self.grid.by_seeds(row, tasks, transfer=transfer) for row in rows]
         pairs = set.intersection(*map(set, by_row))
         by_seeds = {pair: sum(one[pair] for one in by_row) / len(rows) for pair in pairs}
-        moved = _mean_shares([one for _, one in parts])
-        return join_errors(
-            float(np.mean([one for one, _ in parts])), *item_variance(moved), seed_error(by_seeds)
-        )
+        difference, moved = float(np.mean([one for one, _ in parts])), _mean_shares([one for _, one in parts])
+        return statistics.join_errors(difference, *item_variance(moved), statistics.seed_error(by_seeds))
 
 
 def _mean_shares(found: Sequence[_Shares]) -> _Shares:
@@ -150,7 +142,7 @@ def _mean_shares(found: Sequence[_Shares]) -> _Shares:
 
 def _correct(found: list[Comparison]) -> list[Comparison]:
     p = [one.interval.p for one in found]
-    corrected = zip(found, holm(p), benjamini_hochberg(p))
+    corrected = zip(found, statistics.holm(p), statistics.benjamini_hochberg(p))
     return [replace(one, holm=float(family), q=float(rate)) for one, family, rate in corrected]
 
 
@@ -172,12 +164,12 @@ def _sides(grid: Grid, row: Row, task: str) -> dict[str, _Side]:
     sides = {}
     for code in grid.codes(task, row):
         items = [run[code][0] for run in runs if code in run]
-        ids, sizes = {one.ids for one in items if one.ids}, set(map(count_items, items))
+        ids, sizes = {one.ids for one in items if one.ids}, set(map(statistics.count_items, items))
         if len(items) < len(runs) or len(sizes) != 1 or len(ids) > 1 or 0 in sizes:
             continue
-        moved, own = shares(items)
+        moved, own = statistics.shares(items)
         beside = {("beside", task, code, row, number): one for number, one in enumerate(own) if len(one)}
-        mean = float(np.mean(list(map(score_items, items))))
+        mean = float(np.mean(list(map(statistics.score_items, items))))
         sides[code] = _Side(mean, runs[0][code][1], sizes.pop(), next(iter(ids), ""), moved, beside)
     return sides
 
@@ -194,8 +186,8 @@ def _compare(grid: Grid, row: Row, task: str, sides: Mapping[Row, dict[str, _Sid
         items = ("items", task, own.size, own.ids or before.ids, "" if own.aligned else code)
         moved = {items: own.moved - before.moved} | own.beside
         moved |= {name: -one for name, one in before.beside.items()}
-        seeds = seed_error(grid.paired_gains.get((*row, task, code), {}))
-        interval = join_errors(own.score - before.score, *item_variance(moved), seeds)
+        seeds = statistics.seed_error(grid.paired_gains.get((*row, task, code), {}))
+        interval = statistics.join_errors(own.score - before.score, *item_variance(moved), seeds)
         yield Comparison(row, task, (code,), interval, moved, own.aligned)
 
 

@@ -92,19 +92,15 @@ def read_distances(path: Path, source: str) -> Typology:
     except pd.errors.EmptyDataError:
         frame = pd.DataFrame()
     except (OSError, ValueError) as error:
-        raise DataError(
-            "The CSV of distances can't be read.",
-            where=f"{path}: {error}",
-            fix="give --distances a text file in UTF-8, with a head `code,DISTANCE,...`",
-        ) from error
+        what = "The CSV of distances can't be read."
+        fix = "give --distances a text file in UTF-8, with a head `code,DISTANCE,...`"
+        raise DataError(what, where=f"{path}: {error}", fix=fix) from error
     logs = [name for name in frame.columns if name.startswith("log_")]
     kinds, sizes = [name for name in frame.columns if name not in ("code", "name", "script", *logs)], logs[:1]
     if "code" not in frame.columns or not kinds:
-        raise DataError(
-            "The CSV of distances lacks columns.",
-            where=f"{path}:1: {', '.join(frame.columns) or 'empty'}",
-            fix="write a head `code,syntactic,...,script,log_size` with at least one distance column",
-        )
+        what = "The CSV of distances lacks columns."
+        fix = "write a head `code,syntactic,...,script,log_size` with at least one distance column"
+        raise DataError(what, where=f"{path}:1: {', '.join(frame.columns) or 'empty'}", fix=fix)
     frame = frame.apply(lambda column: column.str.strip()).drop_duplicates("code", keep="last")
     numbers = frame[[*kinds, *sizes]].apply(pd.to_numeric, errors="coerce")
     wrong = (frame[numbers.columns] != "") & ~np.isfinite(numbers)

@@ -112,11 +112,8 @@ def _read_grid(
     find_benchmark(benchmark)  # an unknown one is refused before anything is read
     runs, broken = read_results(workdir)
     if not runs:
-        raise DataError(
-            "There is nothing to report on: no finished phase.",
-            where=str(workdir / "phases"),
-            fix="run `stilts grid` first, or give the folder that it wrote to",
-        )
+        what, where = "There is nothing to report on: no finished phase.", str(workdir / "phases")
+        raise DataError(what, where=where, fix="run `stilts grid` first, or give the folder that it wrote to")
     return Grid(runs, benchmark, names), broken
 
 
