@@ -34,9 +34,8 @@ for _name, _codes in _ADDED.items():
 def get_benchmark(name: str) -> Mapping[str, Task]:
     """The tasks of ``xtreme`` or ``xtreme-r``."""
     if name not in BENCHMARKS:
-        raise ConfigError(
-            f"There is no benchmark {name!r}.", where="--benchmark", fix=nearest(name, BENCHMARKS)
-        )
+        what = f"There is no benchmark {name!r}."
+        raise ConfigError(what, where="--benchmark", fix=nearest(name, BENCHMARKS))
     return BENCHMARKS[name]
 
 
@@ -59,9 +58,8 @@ def summarise(benchmark: str, scores: Mapping[str, Mapping[str, Mapping[str, flo
     shown, missing = summarise_tasks(tasks, scores)
 
     def average(key: str, *groups: str) -> float | None:
-        return _mean(
-            shown[name][key] if name in shown else None for name, one in tasks.items() if one.group in groups
-        )
+        names = [name for name, task in tasks.items() if task.group in groups]
+        return _mean(shown[name][key] if name in shown else None for name in names)
 
     groups = list(dict.fromkeys(task.group for task in tasks.values()))
     others = [group for group in groups if group != "retrieval"]

@@ -154,9 +154,8 @@ def _by_example(values: np.ndarray, features: Features) -> np.ndarray:
     """Sorts one value per row by example; every example must have exactly one row."""
     example: Any = features.columns["example"]
     if len(example) != features.num_examples or len(np.unique(example)) != len(example):
-        raise StiltsError(
-            f"There are {len(example)} rows for {features.num_examples} examples; each needs exactly one."
-        )
+        what = f"There are {len(example)} rows for {features.num_examples} examples; each needs exactly one."
+        raise StiltsError(what)
     return values[np.argsort(example)]
 
 

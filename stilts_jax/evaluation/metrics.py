@@ -146,16 +146,10 @@ def _find_chunks(sentences: Tags, types: Mapping[str, int]) -> np.ndarray:
     before, here = place[:-1], place[1:]
     changes = kind[:-1] != kind[1:]
     outside = ("O", ".")
-    ends = (
-        np.isin(before, ("E", "S"))
-        | (np.isin(before, ("B", "I")) & np.isin(here, ("B", "S", "O")))
-        | (~np.isin(before, outside) & changes)
-    )
-    starts = (
-        np.isin(here, ("B", "S"))
-        | (np.isin(before, ("E", "S", "O")) & np.isin(here, ("E", "I")))
-        | (~np.isin(here, outside) & changes)
-    )
+    ends = np.isin(before, ("E", "S")) | (~np.isin(before, outside) & changes)
+    ends |= np.isin(before, ("B", "I")) & np.isin(here, ("B", "S", "O"))
+    starts = np.isin(here, ("B", "S")) | (~np.isin(here, outside) & changes)
+    starts |= np.isin(before, ("E", "S", "O")) & np.isin(here, ("E", "I"))
     last_start = np.maximum.accumulate(np.where(starts, np.arange(len(here)), 0))
     last = np.flatnonzero(ends) - 1
     return np.stack([kind[:-1][ends], last_start[last], last], axis=1)
@@ -171,10 +165,8 @@ def chunk_f1(task: Task | None, predictions: Tags, gold: Tags, language: str) ->
     gold_by_last[of_gold[:, 2]] = of_gold[:, :2]
     right = of_predictions[(gold_by_last[of_predictions[:, 2]] == of_predictions[:, :2]).all(axis=1)]
     sentence_of = np.repeat(np.arange(len(gold)), [len(sentence) + 1 for sentence in gold])
-    counts = [
-        np.bincount(sentence_of[chunks[:, 2]], minlength=len(gold))
-        for chunks in (right, of_predictions, of_gold)
-    ]
+    parts = [sentence_of[chunks[:, 2]] for chunks in (right, of_predictions, of_gold)]
+    counts = [np.bincount(part, minlength=len(gold)) for part in parts]
     found = _f1("chunk_f1", np.stack(counts, axis=1))
     return replace(found, values={**found.values, **words.values})
 
@@ -189,9 +181,8 @@ def bucc_f1(task: Task | None, predictions: Pairs, gold: Pairs, language: str) -
 def _ranked(
     name: str, score: Callable[[Sequence[str], Collection[str]], float], predictions: Rankings, gold: Rankings
 ) -> MetricResult:
-    return _mean(
-        name, [score(predictions.get(query, ())[:RANKING_DEPTH], {*right}) for query, right in gold.items()]
-    )
+    ranked = [(predictions.get(query, ())[:RANKING_DEPTH], {*right}) for query, right in gold.items()]
+    return _mean(name, [score(*one) for one in ranked])
 
 
 def mrr(task: Task | None, predictions: Rankings, gold: Rankings, language: str) -> MetricResult:
@@ -209,9 +200,8 @@ def mean_average_precision(
     """Mean average precision within twenty (LAReQA); a repeated candidate counts once."""
 
     def score(ranking: Sequence[str], right: Collection[str]) -> float:
-        ranks = [
-            rank for rank, one in enumerate(ranking, 1) if one in right and one not in ranking[: rank - 1]
-        ]
+        new = [one in right and one not in ranking[:place] for place, one in enumerate(ranking)]
+        ranks = np.flatnonzero(new) + 1
         total = sum(hits / rank for hits, rank in enumerate(ranks, 1))
         return total / min(len(right), RANKING_DEPTH) if right else 0.0
 
@@ -260,9 +250,8 @@ def _normalise_mlqa(text: str, language: str) -> list[str]:
     text, articles = text.lower().translate(_punctuation()), _ARTICLES[language]
     text = re.sub(articles, " ", text) if articles else text
     # Each Chinese character is a token.
-    return [
-        token for run in (_CHINESE.findall(text) if language == "zh" else [text]) for token in run.split()
-    ]
+    runs = _CHINESE.findall(text) if language == "zh" else [text]
+    return [token for run in runs for token in run.split()]
 
 
 def token_f1(prediction: Sequence[str], gold: Sequence[str]) -> float:
@@ -320,9 +309,8 @@ def _score_nullable(predictions: Mapping[str, str], gold: Answers) -> tuple[list
         targets = [tokens for tokens in map(normalise_english, answers) if tokens] or [[]]
         tokens = normalise_english(predictions[question]) if question in predictions else None
         exact.append(float(tokens in targets))
-        overlap.append(
-            max(token_f1(tokens, one) if tokens and one else float(tokens == one) for one in targets)
-        )
+        scores = (token_f1(tokens, one) if tokens and one else float(tokens == one) for one in targets)
+        overlap.append(max(scores))
     return exact, overlap
 
 

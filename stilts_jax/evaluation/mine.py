@@ -153,9 +153,8 @@ def mine_files(
     out = Path(out)
     folder = out.with_name(f"{out.name}.work")
     if folder.is_symlink():
-        raise DataError(
-            "The work folder is a link.", where=str(folder), fix="remove it, or name another --out"
-        )
+        fix = "remove it, or name another --out"
+        raise DataError("The work folder is a link.", where=str(folder), fix=fix)
     left, right = (index_lines(Path(path)) for path in (source, target))
     for lines in (left, right):
         progress.say(f"{lines.path}: {len(lines)} distinct sentences")

@@ -75,9 +75,8 @@ def write_features(
     picture that can't be used.
     """
     if out.exists():
-        raise ConfigError(
-            "Something is there already.", where=str(out), fix="name another folder, or remove it"
-        )
+        fix = "name another folder, or remove it"
+        raise ConfigError("Something is there already.", where=str(out), fix=fix)
     encoder = load_vision_encoder(encoder_folder)
     found = open_pictures(pictures.parent, pictures.name.removesuffix(".zip"))
     names = list(found.names)

@@ -261,9 +261,8 @@ def best_spans(outputs: Arrays, batch: Arrays) -> Arrays:
 
 def _masked_losses(outputs: Arrays, batch: Arrays) -> Arrays:
     weight = batch["masked_weights"].astype(jnp.float32)
-    losses = chunked_cross_entropy(
-        outputs["features"], outputs["table"], outputs["bias"], batch["masked_targets"]
-    )
+    table = outputs["features"], outputs["table"], outputs["bias"]
+    losses = chunked_cross_entropy(*table, batch["masked_targets"])
     return {"loss": jnp.where(weight > 0, losses * weight, 0.0).sum(axis=1), "weight": weight.sum(axis=1)}
 
 

@@ -70,16 +70,10 @@ class Embedder:
         if not unique:
             return np.zeros((0, self.model.encoder.hidden_size), np.float32)
         examples = {"": [EmbedExample(str(number), text) for number, text in enumerate(unique)]}
-        settings, progress = FeatureSettings(max_length=self.max_length), self.progress
-        features = build_features(
-            "embed", examples, self.tokenizer, settings, training=False, progress=progress
-        )
-        options: dict[str, Any] = {
-            "tokens_per_batch": self.tokens_per_batch,
-            "mesh": self.mesh,
-            "length_multiple": 16,
-        }
-        options |= {"head": self.head, "layer": self.layer, "progress": progress}
+        how = self.tokenizer, FeatureSettings(max_length=self.max_length)
+        features = build_features("embed", examples, *how, training=False, progress=self.progress)
+        options: dict[str, Any] = {"head": self.head, "layer": self.layer, "length_multiple": 16}
+        options |= {"tokens_per_batch": self.tokens_per_batch, "mesh": self.mesh, "progress": self.progress}
         return predict(self.model, self.params, features, **options)["vectors"][numbers]
 
 

@@ -193,10 +193,8 @@ def read_gold(folder: Path, task: Task, language: str) -> Found | None:
     """The gold of one language; None if there is none."""
     found = _read_bare_gold(folder, task, language)
     if found is None and (path := find_gold_file(task, language, folder)):
-        found = (
-            read_predictions(path, task),
-            path,
-        )  # a file of its own: nobody needs the texts, or a pool of millions
+        # A file of its own: nobody needs the texts, or a pool of millions.
+        found = read_predictions(path, task), path
     found = found or _read_release(folder, task, language)
     if found is not None and found[0] is None:
         raise DataError("Gold is blank, all of it or a part.", where=str(found[1]), fix=_BLANKED)
@@ -351,8 +349,5 @@ def score_tasks(names: Sequence[str], predictions: str | Path, gold: str | Path)
         found = [path.stem.removeprefix("test-") for path in sorted(pattern.parent.glob(pattern.name))]
         tasks[task.name] = replace(task, languages=tuple(found))
     shown, missing = summarise_tasks(tasks, _score(tasks, predictions, gold, ", ".join(names)))
-    return {
-        "tasks": shown,
-        "mean": sum(task["mean"] for task in shown.values()) / len(shown),
-        "missing": missing,
-    }
+    mean = sum(task["mean"] for task in shown.values()) / len(shown)
+    return {"tasks": shown, "mean": mean, "missing": missing}

@@ -74,7 +74,7 @@ def _language_table(grid: Grid, task: str, codes: Sequence[str], comparisons: Co
     details = ("percent", "difference")
     heads = [Column(grid.row_title(row), details[one.is_difference]) for row, one in here.items()]
     tests = {
-        (row, test.languages[0]): test for row in here for test in comparisons.languages.get((row, task), ())
+        (row, one.languages[0]): one for row in here for one in comparisons.languages.get((row, task), ())
     }
     rows = []
     for code in codes:
@@ -117,10 +117,10 @@ def seed_section(grid: Grid) -> Section | None:
         if table.size > 1:
             names = grid.title(task) + " (baseline)" * (row[0] == BASELINE), " x ".join(map(str, table.shape))
             found.setdefault(names, []).append(crossed_components(table))
-    rows = [
-        [*names, *(score(math.sqrt(max(one, 0.0)), 2) for one in np.mean(parts, axis=0)), len(parts)]
-        for names, parts in found.items()
-    ]
+    rows = []
+    for names, parts in found.items():
+        shown = (score(math.sqrt(max(one, 0.0)), 2) for one in np.mean(parts, axis=0))
+        rows.append([*names, *shown, len(parts)])
     heads = "Target|seeds: intermediate x target|intermediate seed|target seed|rest|rows: pooled"
     note = (
         "Variances are pooled over rows of the same design by their mean (method of moments, two-way random "
@@ -134,24 +134,11 @@ def seed_section(grid: Grid) -> Section | None:
     rows = []
     for (row, task), runs in grid.cells.items():
         if lost := [run.key for run in runs if run.collapsed]:
-            here = (
-                (grid.scores.intermediate == row[0])
-                & (grid.scores.source == row[1])
-                & (grid.scores.task == task)
-            )
-            means = grid.scores[here].groupby("key").value.mean()
+            here = grid.scores[(grid.scores.intermediate == row[0]) & (grid.scores.source == row[1])]
+            means = here[here.task == task].groupby("key").value.mean()
             whole, rest = float(means.mean()), float(means.drop(lost).mean())
-            rows.append(
-                [
-                    grid.row_title(row),
-                    grid.title(task),
-                    len(runs),
-                    len(lost),
-                    whole,
-                    rest,
-                    change(rest - whole),
-                ]
-            )
+            who = grid.row_title(row), grid.title(task), len(runs), len(lost)
+            rows.append([*who, whole, rest, change(rest - whole)])
     heads = "Intermediate|Target|runs|at chance|mean with them|mean without|change"
     collapsed = plain_table("collapsed", "Runs that ended at chance level", heads, rows)
     none = Block("text", text="No target run ended at chance level.")
@@ -205,9 +192,8 @@ def published_section(grid: Grid, wanted: bool | None) -> Section | None:
 
 def _means(grid: Grid, means: pd.DataFrame) -> Table:
     own = list(grid.own) if grid.benchmark == "XTREME" else []
-    wholes = {name: [task for task in own if grid.group(task) == name] for name in GROUP_TITLES} | {
-        "average": own
-    }
+    wholes = {name: [task for task in own if grid.group(task) == name] for name in GROUP_TITLES}
+    wholes |= {"average": own}
     known = set(means.task)
     wholes = {name: of for name, of in wholes.items() if name in known and of and set(of) <= set(grid.scored)}
     tasks = [task for task in grid.scored if task in known]

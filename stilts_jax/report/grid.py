@@ -83,10 +83,8 @@ class Grid:
         metric_means = self.scores.groupby([*CELL, "metric"])[["value", "gain"]].mean()
         self.metric_means = {names: tuple(means) for names, *means in metric_means.itertuples(name=None)}
         found = self.scores.groupby(CELL)
-        self._codes, there = (
-            found.language.agg(set).to_dict(),
-            set(self.scores.groupby([*CELL, "key"]).groups),
-        )
+        self._codes = found.language.agg(set).to_dict()
+        there = set(self.scores.groupby([*CELL, "key"]).groups)
         self._splits = found.split.agg(lambda splits: "/".join(dict.fromkeys(splits))).to_dict()
         self._metrics = found.measure.first().to_dict()
         self.cells = {
@@ -179,11 +177,8 @@ class Grid:
         What can't be compared with the baseline does not count, or the average would mean nothing.
         """
         found = {task: self.number(row, task, transfer=transfer) for task in tasks}
-        kept = {
-            task: one
-            for task, one in found.items()
-            if one and (row not in self.compared or one.is_difference)
-        }
+        compared = row in self.compared
+        kept = {task: one for task, one in found.items() if one and (one.is_difference or not compared)}
         if not kept:
             return None
         percent, difference = (float(np.mean([one[place] for one in kept.values()])) for place in (0, 2))

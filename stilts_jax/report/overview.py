@@ -67,11 +67,8 @@ def _findings(grid: Grid, tests: Sequence[Comparison]) -> str:
         for one in holds:
             what = f"{grid.row_title(one.row)} before {grid.title(one.task)}: {signed(one.interval.difference)} points"
             parts.append(f"{what} ({_span(one.interval)}) over {_count(one.languages, 'language')}")
-        rest = (
-            f"nothing else of {len(tests)} differences is {how}"
-            if len(tests) > len(holds)
-            else f"this is {how}"
-        )
+        rest = f"nothing else of {len(tests)} differences is {how}"
+        rest = rest if len(tests) > len(holds) else f"this is {how}"
         return f"{'; '.join(parts)}; {rest}."
     for group, title in GROUP_TITLES.items():
         own = [one for one in tests if grid.group(one.task) == group]
@@ -267,9 +264,8 @@ def best_section(grid: Grid) -> Section | None:
         dev, note = {row: float(np.mean(values)) for row, values in own.items() if values}, ""
         if not dev:
             scores = grid.frame[(grid.frame.split == "dev") & grid.frame.main & (grid.frame.task == task)]
-            means = {
-                row: scores[scores.key.isin([run.key for run in of])].value.mean() for row, of in runs.items()
-            }
+            keys = {row: [run.key for run in of] for row, of in runs.items()}
+            means = {row: scores[scores.key.isin(of)].value.mean() for row, of in keys.items()}
             dev = {row: float(value) for row, value in means.items() if math.isfinite(value)}
             note = _TARGET_DEV if dev else _NO_DEV
         lacking = ", ".join(grid.row_title(row) for row in shown if row not in dev)

@@ -69,11 +69,9 @@ class Run:
         selection, part = record.get("selection") or {}, lambda name: record.get(name) or {}
         self.folder, self.later_error = folder, ""
         self.error = f"{error['type']}: {error['message']}" if error else ""
-        self.key, self.name, self.stage, self.intermediate = map(
-            phase.get, ("key", "name", "stage", "intermediate")
-        )
+        self.key, self.name, self.stage = (phase[one] for one in ("key", "name", "stage"))
+        self.intermediate, self.source_language = phase["intermediate"], phase["source_language"]
         self.parent, self.target = phase.get("parent"), phase.get("target_training")
-        self.source_language: str = phase["source_language"]
         self.seeds: tuple[int | None, int | None] = phase.get("intermediate_seed"), phase.get("target_seed")
         self.scores = [
             (task, split, metric, language, math.nan if value is None else float(value))
@@ -145,21 +143,13 @@ def make_frame(runs: Sequence[Run]) -> "pd.DataFrame":
     trained = {"en", *(run.source_language for run in runs)}
     rows = []
     for run, config in zip(runs, own):
-        who = (
-            run.name,
-            run.key,
-            run.stage,
-            run.intermediate,
-            run.target or "",
-            run.source_language,
-            *run.seeds,
-        )
+        who = run.name, run.key, run.stage, run.intermediate, run.target or "", run.source_language
         settings = json.dumps(config, sort_keys=True, default=str)
         for task, split, metric, language, value in run.scores:
             group, reported = run.names.get(task, ("", ""))[1], run.split(task) == split
             unseen = run.zero_shot and language not in trained and language not in run.tuned.get(task, ())
             score = (task, group, split, reported, metric, metric in run.metrics(task), language, value)
-            rows.append((*who, *score, unseen, settings))
+            rows.append((*who, *run.seeds, *score, unseen, settings))
     kinds = {"intermediate_seed": "Int64", "target_seed": "Int64", "value": float}
     kinds |= dict.fromkeys(("reported", "main", "zero_shot"), bool)
     frame = pd.DataFrame(rows, columns=list(_COLUMNS)).astype(kinds)

@@ -27,16 +27,13 @@ def run_section(grid: Grid, broken: Sequence[Broken], figures: Figures) -> Secti
         blocks.append(folded("All learning curves", Block("row", blocks=charts[_OPEN_CHARTS:])))
     blocks += [table for table in (_own_scores(grid), _throughput(grid), _notes(grid)) if table.rows]
     if grid.scored and all(run.zero_shot for run in grid.evaluations):
-        tuned = {
-            grid.title(task): 0 for run in grid.evaluations for task, codes in run.tuned.items() if codes
-        }
+        tuned = {grid.title(task): 0 for run in grid.evaluations for task, of in run.tuned.items() if of}
         claim = "checkpoint was selected on data of a target language"
         but = f"No {claim}, but thresholds of {', '.join(tuned)} were tuned on it."
         blocks.append(Block("text", text=but if tuned else f"Zero-shot: no {claim}."))
     problems = [(run.name, "failed", run.error) for run in grid.runs if run.error]
-    problems += [
-        (run.name, "a later attempt failed", run.later_error) for run in grid.runs if run.later_error
-    ]
+    later = "a later attempt failed"
+    problems += [(run.name, later, run.later_error) for run in grid.runs if run.later_error]
     problems += [(one.path, "left out", one.reason) for one in broken]
     if problems:
         blocks.append(plain_table("problems", "Phases without a result", "Phase|What|Why", problems))
@@ -55,11 +52,10 @@ def _curves(grid: Grid, figures: Figures) -> list[Block]:
             groups.setdefault(title, []).append(run)
     charts = []
     for title, runs in groups.items():
-        lines = [
-            (grid.intermediate_label(one.intermediate), names.index(one.intermediate) - 1, one.curve)
-            for one in runs
-            if one.curve
-        ]
+        lines = []
+        for run in (run for run in runs if run.curve):
+            place = names.index(run.intermediate) - 1
+            lines.append((grid.intermediate_label(run.intermediate), place, run.curve))
         if lines:
             charts.append(figures.draw(f"curves_{stem(title)}", title, curves(lines, "training loss")))
     return charts
@@ -71,12 +67,8 @@ def _own_scores(grid: Grid) -> Table:
     rows = []
     parts = frame[frame.reported & frame.main].groupby(["intermediate", "task", "split"])
     for (name, task, split), part in parts:
-        what = (
-            grid.intermediate_label(name),
-            grid.title(task),
-            meaning(list(dict.fromkeys(part.metric))),
-            split,
-        )
+        metrics = meaning(list(dict.fromkeys(part.metric)))
+        what = grid.intermediate_label(name), grid.title(task), metrics, split
         values = part.groupby("key").value.mean()
         rows.append([*what, float(values.mean()), float(values.std()), len(values)])
     heads = "Intermediate|its task|metric|split|score|sd: over seeds|runs"
@@ -87,10 +79,8 @@ def _throughput(grid: Grid) -> Table:
     fields = ["steps", "examples_per_second", "real_tokens_per_second", "padding_share", "seconds"]
     frame = pd.DataFrame([run.throughput for run in grid.runs]).reindex(columns=fields)
     kinds = {"target": "{} (target)", "intermediate": "{} (intermediate)"}
-    names = [
-        kinds.get(run.stage, "retrieval").format(grid.title(run.target or run.intermediate))
-        for run in grid.runs
-    ]
+    forms = [kinds.get(run.stage, "retrieval") for run in grid.runs]
+    names = [form.format(grid.title(run.target or run.intermediate)) for form, run in zip(forms, grid.runs)]
     frame = frame.apply(pd.to_numeric, errors="coerce").assign(training=names)
     rows = []
     for name, part in frame[frame.steps > 0].groupby("training", sort=False):  # retrieval takes no steps

@@ -80,10 +80,8 @@ class Comparisons:
                 self._joined[*names, transfer] = difference, _mean_shares([one.moved for one in parts])
         together = []
         for (row, task), found in self.languages.items():
-            codes, aligned = (
-                tuple(code for one in found for code in one.languages),
-                all(one.aligned for one in found),
-            )
+            codes = tuple(code for one in found for code in one.languages)
+            aligned = all(one.aligned for one in found)
             interval, moved = self._mean([row], [task]), self._joined[row, task, False][1]
             together.append(Comparison(row, task, codes, interval, moved, aligned))
         self.tasks = _correct(together)
@@ -228,9 +226,8 @@ def significance_section(grid: Grid, comparisons: Comparisons) -> Section | None
         for row, line in zip(grid.compared, rows):
             one = found.get((row, task))
             if one is None:
-                line.append(
-                    Cell("–", note=grid.reasons[row, task] or "no items that pair with the baseline's")
-                )
+                reason = grid.reasons[row, task] or "no items that pair with the baseline's"
+                line.append(Cell("–", note=reason))
                 continue
             shown = grid.number(row, task)
             notes = [f"fewer than {_FEW_ITEMS} items: the test is rough"] * (one.items < _FEW_ITEMS)

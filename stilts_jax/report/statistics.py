@@ -147,9 +147,8 @@ def full_table(by_seeds: Mapping[tuple[int, int], float]) -> np.ndarray:
     while more := {one & other for one in shared for other in shared} - shared:
         shared |= more
     tables = [([first for first in sorted(seconds) if one <= seconds[first]], sorted(one)) for one in shared]
-    rows, columns = max(
-        tables, key=lambda one: (len(one[0]) * len(one[1]), min(map(len, one))), default=([], [])
-    )
+    sizes = [(len(first) * len(second), min(len(first), len(second))) for first, second in tables]
+    rows, columns = tables[sizes.index(max(sizes))] if tables else ([], [])
     values = [by_seeds[first, second] for first in rows for second in columns]
     return np.array(values).reshape(len(rows), len(columns))
 

@@ -169,17 +169,15 @@ def to_markdown(table: Table, escape: Callable[[str], str] = escape_markdown) ->
     """Returns the table with padded columns, which reads well as plain text too (with ``str`` to escape)."""
     marks, right = table.marks, [column.numeric and index > 0 for index, column in enumerate(table.columns)]
     lines = [list(map(str, table.columns))]
-    lines += [
-        [f"{cell} [{marks[cell.note]}]" if cell.note else str(cell) for cell in row] for row in table.rows
-    ]
+    for row in table.rows:
+        lines.append([f"{cell} [{marks[cell.note]}]" if cell.note else str(cell) for cell in row])
     lines = [[escape(text) for text in line] for line in lines]
     widths = [max(3, *map(len, texts)) for texts in zip(*lines)]
     rule = ["-" * (width - 1) + ("-:"[to_right]) for width, to_right in zip(widths, right)]
     body = ""
     for line in (lines[0], rule, *lines[1:]):
-        fields = [
-            text.rjust(w) if to_right else text.ljust(w) for text, w, to_right in zip(line, widths, right)
-        ]
+        sides = zip(line, widths, right)
+        fields = [text.rjust(width) if to_right else text.ljust(width) for text, width, to_right in sides]
         body += f"| {' | '.join(fields)} |\n"
     return body + "".join(f"\n{escape(note)}  " for note in table.footer) + "\n" * bool(table.footer)
 
@@ -254,9 +252,7 @@ def to_latex(table: Table) -> str:
             text = f"\\cellcolor{{{'blue' if cell.tone > 0 else 'orange'}!{abs(cell.tone) * 40:.0f}}}{text}"
         return text
 
-    heads = (
-        [[f"\\multicolumn{{{n}}}{{c}}{{{escape(name)}}}" for name, n in table.spans]] if table.spans else []
-    )
+    heads = [[f"\\multicolumn{{{n}}}{{c}}{{{escape(name)}}}" for name, n in table.spans]] * bool(table.spans)
     heads.append([escape(column.head) for column in table.columns])
     if any(column.detail for column in table.columns):
         heads.append([f"\\scriptsize {escape(column.detail)}" for column in table.columns])

@@ -180,9 +180,8 @@ def _table(grid: Grid, typology: Typology, kind: str, found: _Found) -> Table:
     here = {(row, task): one for (other, row, task), one in found.items() if other == kind}
     counts = {task: f"{one['languages']:.0f} languages" for (_, task), one in here.items()}
     heads = columns("Intermediate")
-    heads += [
-        Column(grid.title(task), count, GROUP_TITLES[grid.group(task)]) for task, count in counts.items()
-    ]
+    for task, count in counts.items():
+        heads.append(Column(grid.title(task), count, GROUP_TITLES[grid.group(task)]))
     bases = list(dict.fromkeys((BASELINE, row[1]) for row in grid.compared))
     rows = []
     for row in [*bases, *grid.compared]:
