@@ -59,8 +59,7 @@ def run_at_once(model, head_params):
         if head == "choice":
             tokens = tokens[:, None]
         apply = jax.jit(partial(apply_model, model, head=head))
-        return {
-            name: np.asarray(a) for name, a in apply(head_params(head), {"tokens": tokens, **arrays}).items()
-        }
+        found = apply(head_params(head), {"tokens": tokens, **arrays})
+        return {name: np.asarray(array) for name, array in found.items()}
 
     return run

@@ -25,11 +25,8 @@ def test_labels_stand_in_the_order_of_the_examples():
 def test_a_sentence_in_two_rows_gets_all_its_tags():
     examples = [TagExample("a", ("x", "y", "z")), TagExample("b", ("u",))]
     words = [[-1, 2, -1, -1], [-1, 0, -1], [-1, 0, -1, 1, -1]]  # the second row of "a" comes first
-    columns = {
-        "example": np.array([0, 1, 0]),
-        "tokens": Ragged.from_list(words),
-        "word": Ragged.from_list(words),
-    }
+    columns = {"example": np.array([0, 1, 0]), "tokens": Ragged.from_list(words)}
+    columns["word"] = columns["tokens"]
     features = Features("tag", columns, ("en",), 2, "")
     tags = np.array([0, 3, 9, 0, 0, 4, 0, 0, 1, 9, 2, 0], np.int32)
     assert DECODERS["tag"]({"tags": tags}, features, examples) == [(1, 2, 3), (4,)]
@@ -52,13 +49,8 @@ def span_features(rows):
 def test_answers_are_cut_from_the_original_text():
     examples = [SpanExample("q1", "?", "他在 北京市出生。"), SpanExample("q2", "?", "a  b")]
     outside = (-1, -1)
-    features = span_features(
-        [
-            (0, [outside, (0, 1), (1, 2)]),
-            (0, [outside, (2, 3), (3, 5), (5, 6)]),
-            (1, [outside, (0, 1), (1, 2), (2, 4)]),
-        ]
-    )
+    first, second = [outside, (0, 1), (1, 2)], [outside, (2, 3), (3, 5), (5, 6)]
+    features = span_features([(0, first), (0, second), (1, [outside, (0, 1), (1, 2), (2, 4)])])
     low = -np.inf
     rows = {
         "starts": np.array([[1, 2], [1, 2], [2, 2]]),

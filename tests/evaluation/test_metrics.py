@@ -21,10 +21,10 @@ BOUNDED = settings(max_examples=150, deadline=None)
 
 
 def sentences(tags):
-    pair = st.integers(0, 8).flatmap(
-        lambda size: st.tuples(*[st.lists(st.sampled_from(tags), min_size=size, max_size=size)] * 2)
-    )
-    return st.lists(pair, max_size=5)
+    def two(size):
+        return st.tuples(*[st.lists(st.sampled_from(tags), min_size=size, max_size=size)] * 2)
+
+    return st.lists(st.integers(0, 8).flatmap(two), max_size=5)
 
 
 def chunks_by_state_machine(tag_sentences):
@@ -165,9 +165,8 @@ PIECES = [
     *["The", "Der", "EL", "x", "42", "year", "-", "–", "¿", "。", "，", "'", "_", "\u200b", "\u00a0", "\t"],
     *["ال", "البيت", "وال", "بيت", "年", "中国", "龥", "龦", "भारत", "।", "là", "thelast", "$", "€", "İ"],
 ]
-texts = st.lists(st.tuples(st.sampled_from(PIECES), st.sampled_from(["", " "])), max_size=6).map(
-    lambda parts: "".join(piece + gap for piece, gap in parts)
-)
+pieces = st.tuples(st.sampled_from(PIECES), st.sampled_from(["", " "])).map("".join)
+texts = st.lists(pieces, max_size=6).map("".join)
 answers = st.lists(texts, min_size=1, max_size=3)
 
 
@@ -183,12 +182,9 @@ def english(text):
 
 
 def mlqa(text, language):
-    punctuation = {mark for mark in text.lower() if unicodedata.category(mark)[0] == "P"} | {
-        *string.punctuation
-    }
-    kept = without_words(
-        "".join(mark for mark in text.lower() if mark not in punctuation), ARTICLES[language].split()
-    )
+    marks = {mark for mark in text.lower() if unicodedata.category(mark)[0] == "P"} | {*string.punctuation}
+    kept = "".join(mark for mark in text.lower() if mark not in marks)
+    kept = without_words(kept, ARTICLES[language].split())
     if language == "ar":
         kept = " ".join(kept.split("ال"))
     if language == "zh":
@@ -284,10 +280,10 @@ def official_best_f1(predictions, chances, gold):
 def score_nullable_task(cases):
     """Predicts and scores SQuAD 2.0's dev set of ``{id: (text, gap, gold)}``: result, written answers, gold."""
     gold = {question: targets for question, (_, _, targets) in cases.items()}
-    examples = [
-        SpanExample(question, "?", "c", tuple((target, 0) for target in targets), not targets)
-        for question, targets in gold.items()
-    ]
+    examples = []
+    for question, targets in gold.items():
+        answers = tuple((target, 0) for target in targets)
+        examples.append(SpanExample(question, "?", "c", answers, not targets))
     decoded = [NullableAnswer(text, gap) for text, gap, _ in cases.values()]
     found = score_decoded(get_task("squad_v2"), {"en": decoded}, {"en": examples})
     return found.results["en"], found.predictions["en"], gold
@@ -297,9 +293,8 @@ gaps = st.sampled_from([-3.0, -1.5, -1.0, 0.0, 0.5, 2.0])
 
 
 def nullable(answers, golds, **options):
-    return st.lists(st.tuples(answers, gaps, golds), min_size=1, max_size=6, **options).map(
-        lambda cases: dict(zip("abcdef", cases))
-    )
+    cases = st.lists(st.tuples(answers, gaps, golds), min_size=1, max_size=6, **options)
+    return cases.map(lambda found: dict(zip("abcdef", found)))
 
 
 @BOUNDED
@@ -318,9 +313,8 @@ def test_squad_v2_reports_the_best_file_that_a_threshold_can_write(cases):
 
     assert written == at(result.settings["threshold"])
     assert result.values == pytest.approx(score(written))
-    assert result.values["f1"] == pytest.approx(
-        max(score(at(one))["f1"] for one in (-100.0, *(gap for _, gap, _ in cases.values())))
-    )
+    thresholds = (-100.0, *(gap for _, gap, _ in cases.values()))
+    assert result.values["f1"] == pytest.approx(max(score(at(one))["f1"] for one in thresholds))
     assert 100 * result.items.values.mean() == pytest.approx(main_score("squad_v2", result.values), abs=1e-4)
 
 

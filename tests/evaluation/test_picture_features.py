@@ -46,11 +46,8 @@ def test_features_are_those_of_the_encoder(tower, pictures, tmp_path):
     assert run(tower, pictures, out, "--layer=1", "--batch_size=2") == 0
     array, record = np.load(out / "features.npy"), json.loads((out / "features.json").read_text())
     assert array.dtype == np.float16 and list(array.shape) == record["shape"] == [3, 16, 24]
-    assert (
-        record["names"] == ["0.png", "1.png", "2.png"]
-        and record["layer"] == 1
-        and len(record["digest"]) == 64
-    )
+    assert record["names"] == ["0.png", "1.png", "2.png"]
+    assert record["layer"] == 1 and len(record["digest"]) == 64
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "images.clip"]
     # The first picture has the tower's size; of the second, twice as wide, the middle is taken.
     whole = np.asarray(Image.open(pictures / "0.png"), np.float32)
@@ -60,9 +57,8 @@ def test_features_are_those_of_the_encoder(tower, pictures, tmp_path):
     with torch.no_grad():
         pixels = torch.tensor(prepared.transpose(0, 3, 1, 2), dtype=torch.float32)
         states = model(pixels, output_hidden_states=True).hidden_states
-    np.testing.assert_allclose(
-        array[:2], states[1][:, 1:].numpy(), rtol=1e-3, atol=1e-3
-    )  # as float16 holds it
+    expected = states[1][:, 1:].numpy()
+    np.testing.assert_allclose(array[:2], expected, rtol=1e-3, atol=1e-3)  # as float16 holds it
 
 
 def test_all_or_nothing(tower, pictures, tmp_path, capsys):

@@ -41,17 +41,11 @@ def features(make_text, tokenizer):
         "embed": lambda s: EmbedExample(str(s), make_text(s)),
         "mlm": lambda s: TextExample(str(s), make_text(s)),
     }
-    seeds = {"de": range(17), "zh": range(17, 30)}
-    return {
-        kind: build_features(
-            kind,
-            {code: list(map(one, of)) for code, of in seeds.items()},
-            tokenizer,
-            SETTINGS,
-            training=False,
-        )
-        for kind, one in make.items()
-    }
+    seeds, built = {"de": range(17), "zh": range(17, 30)}, {}
+    for kind, one in make.items():
+        examples = {code: list(map(one, of)) for code, of in seeds.items()}
+        built[kind] = build_features(kind, examples, tokenizer, SETTINGS, training=False)
+    return built
 
 
 def token_rows(features):
@@ -75,7 +69,7 @@ def test_shapes_are_compiled_once_and_layers_taken_apart(
     features, model, head_params, run_at_once, monkeypatch
 ):
     """Two batches at a time on a CPU want the same program at once: jax makes it for both, and for later calls."""
-    traced = []
+    traced, part = [], head_params("classify")
 
     def label(outputs, batch):
         traced.append(batch["tokens"].shape)
@@ -88,9 +82,7 @@ def test_shapes_are_compiled_once_and_layers_taken_apart(
     monkeypatch.setattr(encoder, "_WIDE", 1)
     predict_module._compile.cache_clear()
     for _ in range(2):
-        found = predict(
-            model, head_params("classify"), features["classify"], head="classify", tokens_per_batch=64
-        )
+        found = predict(model, part, features["classify"], head="classify", tokens_per_batch=64)
     predict_module._compile.cache_clear()
     assert traced == [(8, 48)]
     expected = run_at_once("classify", token_rows(features["classify"]))["logits"].argmax(axis=1)
@@ -138,9 +130,8 @@ def test_pooled_layers(features, model, params):
     tokens = rows.columns["tokens"]
     everything = predict(model, params, rows, head=None, layer="all", tokens_per_batch=2048)["vectors"]
     for row in (0, 29):
-        states = encode(
-            params["encoder"], tokens[row][None], config=model.encoder, compute=model.compute, all_hidden=True
-        )
+        options = {"config": model.encoder, "compute": model.compute, "all_hidden": True}
+        states = encode(params["encoder"], tokens[row][None], **options)
         np.testing.assert_allclose(everything[row], np.asarray(states)[:, 0].mean(axis=1), atol=2e-5)
     assert everything.shape == (30, 4, 32)
     for layer in (0, None):
@@ -199,7 +190,6 @@ for shape in (MeshConfig(), MeshConfig(data=1, fsdp=2, tensor=2)):
 def test_devices_share_batches():
     flags = "--xla_force_host_platform_device_count=4"
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run(
-        [sys.executable, "-c", _ON_DEVICES], env=environment, capture_output=True, text=True
-    )
+    command = [sys.executable, "-c", _ON_DEVICES]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]

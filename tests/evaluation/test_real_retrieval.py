@@ -20,13 +20,8 @@ def test_swahili_finds_english_as_often_as_with_pytorch(real_root):
     if not os.environ.get("STILTS_REAL_ENCODER"):
         pytest.skip("no real encoder")
     opened = open_model(os.environ["STILTS_REAL_ENCODER"])
-    embed = Embedder(
-        Model(opened.config, ()),
-        {"encoder": opened.params},
-        opened.tokenizer,
-        layer=12,
-        tokens_per_batch=2048,
-    )
+    parts = Model(opened.config, ()), {"encoder": opened.params}, opened.tokenizer
+    embed = Embedder(*parts, layer=12, tokens_per_batch=2048)
     pairs = read_retrieval(get_task("tatoeba"), "test", "sw", DataSource(real_root))
     english = normalise(embed([sentence.text for sentence in pairs.queries]))
     swahili = normalise(embed([sentence.text for sentence in pairs.candidates]))

@@ -78,7 +78,7 @@ def test_texts_under_several_ids_are_in_no_pair():
 
 scored = st.dictionaries(
     st.tuples(st.sampled_from("abcd"), st.sampled_from("wxyz")),
-    st.one_of(st.floats(0.1, 2), st.sampled_from([0.5, 1.0])),
+    st.floats(0.1, 2) | st.sampled_from([0.5, 1.0]),
     max_size=12,
 )
 
@@ -119,11 +119,9 @@ def sentences(prefix, *texts):
 
 def test_nearest_neighbours_are_line_numbers():
     task = get_task("tatoeba")
-    part = RetrievalSet(
-        sentences("en", "1 0 0", "0 1 0"),
-        sentences("de", "0 2 0", "0 0 1", "3 1 0"),
-        {"en-0": ("de-2",), "en-1": ("de-1",)},
-    )
+    german = sentences("de", "0 2 0", "0 0 1", "3 1 0")
+    gold = {"en-0": ("de-2",), "en-1": ("de-1",)}
+    part = RetrievalSet(sentences("en", "1 0 0", "0 1 0"), german, gold)
     blank = replace(part, gold=None)
     found = evaluate_retrieval(task, {"de": part, "fr": blank}, embed)
     assert found.predictions == {"de": [2, 0], "fr": [2, 0]}
@@ -158,10 +156,10 @@ def test_rankings_hold_each_name_once():
 
 def test_queries_may_be_embedded_their_own_way():
     part = RetrievalSet(sentences("en", "1 0 0"), sentences("de", "1 0 0", "0 1 0"), None)
-    turned = lambda texts: embed(texts)[:, [1, 0, 2]]  # noqa: E731
-    assert evaluate_retrieval(get_task("tatoeba"), {"de": part}, embed, embed_queries=turned).predictions == {
-        "de": [1]
-    }
+    found = evaluate_retrieval(
+        get_task("tatoeba"), {"de": part}, embed, embed_queries=lambda texts: embed(texts)[:, [1, 0, 2]]
+    )
+    assert found.predictions == {"de": [1]}
 
 
 def make_pool(rows, noise, seed):
@@ -169,11 +167,8 @@ def make_pool(rows, noise, seed):
     vectors = draw.standard_normal((rows, 3)) + 4
     words = [" ".join(map(str, vector)) for vector in vectors]
     others = [" ".join(map(str, vector + noise * draw.standard_normal(3))) for vector in vectors]
-    return RetrievalSet(
-        sentences("de", *words, "-4 9 1"),
-        sentences("en", *others),
-        {f"de-{row}": (f"en-{row}",) for row in range(rows)},
-    )
+    gold = {f"de-{row}": (f"en-{row}",) for row in range(rows)}
+    return RetrievalSet(sentences("de", *words, "-4 9 1"), sentences("en", *others), gold)
 
 
 def test_the_threshold_is_tuned_on_dev_and_applied_to_test():
@@ -200,9 +195,8 @@ def test_the_threshold_is_tuned_on_dev_and_applied_to_test():
 
 @pytest.fixture(scope="module")
 def embedder(model, params, tokenizer):
-    return Embedder(
-        replace(model, heads=()), {"encoder": params["encoder"]}, tokenizer, tokens_per_batch=2048
-    )
+    only = {"encoder": params["encoder"]}
+    return Embedder(replace(model, heads=()), only, tokenizer, tokens_per_batch=2048)
 
 
 def test_embedder_and_layers(embedder, make_text):
@@ -230,8 +224,7 @@ def test_fingerprint_names_what_decides_the_vectors(embedder, params):
 
 
 def test_dual_encoder(model, head_params, tokenizer, make_text):
-    dual = Embedder(
-        model, head_params("embed"), tokenizer, max_length=24, head="embed", tokens_per_batch=2048
-    )
+    options = {"max_length": 24, "head": "embed", "tokens_per_batch": 2048}
+    dual = Embedder(model, head_params("embed"), tokenizer, **options)
     vectors = dual([make_text(seed) for seed in range(5)])
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)

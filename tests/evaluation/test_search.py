@@ -114,7 +114,6 @@ for largest in (1, 1000):
 def test_devices_share_the_rows():
     flags = "--xla_force_host_platform_device_count=4"
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run(
-        [sys.executable, "-c", _ON_DEVICES], env=environment, capture_output=True, text=True
-    )
+    command = [sys.executable, "-c", _ON_DEVICES]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -126,9 +126,8 @@ def write_grid(
                         names = list(dict.fromkeys(["en", *names])) if "en" in names else names
                         for code in names[:languages]:
                             base = 88.0 if code == "en" else generator.uniform(45, 75)
-                            values = _draw(
-                                generator, task, bases.setdefault((task, code), base) + gain, items
-                            )
+                            base = bases.setdefault((task, code), base)
+                            values = _draw(generator, task, base + gain, items)
                             statistic = "mean" if values.ndim == 1 else "chunk_f1"
                             statistic = "binary_f1" if task == "bucc" else statistic
                             encoded = encode_items(values, statistic, task in ALIGNED)
@@ -138,10 +137,8 @@ def write_grid(
                                 by_language = scores.setdefault(task, {}).setdefault(metric, {})
                                 by_language[code] = _score(values) + shift
                     stage = "retrieval" if training is None else "target"
-                    seeds_here = (first, second)
-                    record = make_record(
-                        intermediate, training, scores, seeds=seeds_here, stage=stage, items=per_item
-                    )
+                    record = make_record(intermediate, training, scores, seeds=(first, second), stage=stage)
+                    record["items"] = per_item
                     if training:  # English dev scores say something of the others, and not all
                         record["selection"]["source_dev"]["score"] = 80.0 + gain + generator.normal(0, 0.5)
                     write_record(workdir, record)

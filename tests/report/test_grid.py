@@ -83,10 +83,8 @@ def test_the_command_line_starts_without_pandas_and_matplotlib():
 
 
 def test_configurations_come_apart_and_together():
-    configs = [
-        {"a": 1, "train": {"epochs": 2, "seed": 0}, "only": True},
-        {"a": 1, "train": {"epochs": 2, "seed": 1}},
-    ]
+    both = {"a": 1, "train": {"epochs": 2, "seed": 0}, "only": True}
+    configs = [both, {"a": 1, "train": {"epochs": 2, "seed": 1}}]
     common, rest = split_configs(configs)
     assert common == {"a": 1, "train": {"epochs": 2}}
     assert rest == [{"only": True, "train": {"seed": 0}}, {"train": {"seed": 1}}]
@@ -124,13 +122,10 @@ def test_what_one_side_lacks_is_not_compared(tmp_path):
 def test_averages_are_the_benchmarks(tmp_path, benchmark):
     """The whole benchmark with random scores: the same numbers as the scorer of prediction folders gives."""
     draw, tasks = np.random.default_rng(0), BENCHMARKS[benchmark]
-    scores = {
-        name: {
-            m: {code: float(draw.uniform(20, 90)) for code in task.languages}
-            for m in MAIN_VALUES[task.metric]
-        }
-        for name, task in tasks.items()
-    }
+    scores: dict = {name: {} for name in tasks}
+    for name, task in tasks.items():
+        for metric in MAIN_VALUES[task.metric]:
+            scores[name][metric] = {code: float(draw.uniform(20, 90)) for code in task.languages}
     for name, metrics in scores.items():
         write(tmp_path, "none", (None, 0), {tasks[name].name: metrics}, tasks[name].name)
     grid, expected = read(tmp_path, benchmark), summarise(benchmark, scores)
@@ -145,9 +140,8 @@ def test_averages_are_the_benchmarks(tmp_path, benchmark):
     }
     assert found == pytest.approx(expected["averages"])
     for group, mean in expected["groups"].items():
-        assert grid.average(row, [t for t in grid.tasks if grid.group(t) == group]).percent == pytest.approx(
-            mean
-        )
+        tasks = [task for task in grid.tasks if grid.group(task) == group]
+        assert grid.average(row, tasks).percent == pytest.approx(mean)
 
 
 def test_seeds_of_an_average_are_matched(tmp_path):
@@ -222,9 +216,8 @@ environment config data.xnli.test tasks reported_split.xnli"""
 def test_junk_in_any_place_of_a_result_is_named_with_its_file(tmp_path, place):
     """Its digest is right, so another program wrote it."""
     write(tmp_path, "none", (0, 0), xnli(en=90.0))
-    path = write_record(
-        tmp_path, make_record("mnli", "mnli", xnli(en=91.0), items={"xnli": {}}) | {"tasks": {}}
-    )
+    record = make_record("mnli", "mnli", xnli(en=91.0), items={"xnli": {}}) | {"tasks": {}}
+    path = write_record(tmp_path, record)
     right = path.read_text()
     for junk in (3, "x", [[7]], {"y": [1]}):
         record = inside = json.loads(right)

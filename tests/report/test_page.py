@@ -55,11 +55,8 @@ def odd_grid(tmp_path_factory) -> Path:
         if name == "mnli.s1+panx.s1":
             record["selection"]["collapsed"] = True
         if name.startswith("hub") and "panx" in name:
-            record |= {
-                "scores": {},
-                "main_metric": {},
-                "error": {"type": "TrainingError", "message": "<b>no"},
-            }
+            record |= {"scores": {}, "main_metric": {}}
+            record["error"] = {"type": "TrainingError", "message": "<b>no"}
         if name == "none.sNone+mnli.s0":
             record["selection"] |= {"zero_shot": False, "notes": ["selected on target dev"]}
         write_record(path, record)
@@ -93,9 +90,8 @@ def test_every_table_and_figure_is_there_in_every_form(odd_report):
     assert {path.stem for path in odd_report.tables.glob("*.csv")} == set(names)
     languages = {name for name in names if name.startswith("languages_")}
     assert {path.stem for path in odd_report.tables.glob("*.tex")} == {"main", "averages", *languages}
-    heads = {"main.pdf": b"%PDF", "main.png": b"\x89PNG"} | dict.fromkeys(
-        map("{}.svg".format, languages), b"<?xml"
-    )
+    heads = {"main.pdf": b"%PDF", "main.png": b"\x89PNG"}
+    heads |= dict.fromkeys(map("{}.svg".format, languages), b"<?xml")
     for name, head in heads.items():
         assert (odd_report.figures / name).read_bytes().startswith(head)
     markdown = odd_report.markdown.read_text(encoding="utf-8")
@@ -274,15 +270,8 @@ def test_one_family_of_correlations_has_scipys_q(tmp_path):
 
 def test_seed_components_are_of_the_largest_full_table_and_of_one_design(tmp_path):
     """Seven runs of which one intermediate seed lacks two: 2 x 3 is there. Another row has 3 x 2."""
-    scores = {
-        (0, 0): 60.0,
-        (0, 1): 62.0,
-        (0, 2): 61.0,
-        (1, 0): 66.0,
-        (1, 1): 67.0,
-        (1, 2): 69.0,
-        (2, 0): 70.0,
-    }
+    scores = {(0, 0): 60.0, (0, 1): 62.0, (0, 2): 61.0, (1, 0): 66.0, (1, 1): 67.0, (1, 2): 69.0}
+    scores[2, 0] = 70.0
     for seeds, value in scores.items():
         write(tmp_path, "mnli", seeds, xnli(en=value))
     for first in range(3):
@@ -453,9 +442,8 @@ def test_pictures_are_compared_with_their_control_by_paired_items_and_seeds(tmp_
         for row, seed in right
         if row == "easy_vqa"
     ]
-    assert float(line["difference"]) == pytest.approx(
-        np.mean([one.mean() for gap in gaps for one in gap.values()])
-    )
+    expected = np.mean([one.mean() for gap in gaps for one in gap.values()])
+    assert float(line["difference"]) == pytest.approx(expected)
     if seeds == 1:
         error = np.sqrt(sum(one.var(ddof=1) / len(one) for one in gaps[0].values())) / 2
         assert (float(line["high"]) - float(line["low"])) / 2 == pytest.approx(1.96 * error, rel=0.01)

@@ -20,9 +20,8 @@ from stilts_jax.report.statistics import (
 def test_an_interval_of_seeds_is_that_of_the_t_test():
     values = [1.0, 2.5, 1.7, 3.0]
     expected = stats.ttest_1samp(values, 0.0)
-    found = join_errors(
-        np.mean(values), 0.0, 100, seed_error({(0, seed): one for seed, one in enumerate(values)})
-    )
+    by_seeds = {(0, seed): one for seed, one in enumerate(values)}
+    found = join_errors(np.mean(values), 0.0, 100, seed_error(by_seeds))
     low, high = expected.confidence_interval()
     assert (found.low, found.high, found.p) == pytest.approx((low, high, expected.pvalue))
     diagonal = seed_error({(seed, seed): one for seed, one in enumerate(values)})

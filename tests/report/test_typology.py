@@ -39,10 +39,8 @@ def test_built_in_distances():
 
 def test_own_csv(tmp_path):
     path = tmp_path / "own.csv"
-    path.write_text(
-        "\ufeffcode,name,word_order,script,log_size\nen,toy English,0,Latn,3\nsw,toy Swahili,.5,Latn,\n",
-        "utf-8",
-    )
+    text = "code,name,word_order,script,log_size\nen,toy English,0,Latn,3\nsw,toy Swahili,.5,Latn,\n"
+    path.write_text("\ufeff" + text, "utf-8")
     found = read_distances(path, "en")
     assert found.distances.to_dict() == {"word order": {"en": 0.0, "sw": 0.5}}
     assert found.controls.same_script.to_dict() == {"en": 1.0, "sw": 1.0}
