@@ -5,6 +5,7 @@
 writes a whole grid of 619 phases, to time `stilts report W`.
 """
 
+import csv
 import hashlib
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from stilts_jax.evaluation.benchmarks import BENCHMARKS
 from stilts_jax.evaluation.metrics import Items
 from stilts_jax.experiment import results
 from stilts_jax.files import write_record as write_with_digest
+from stilts_jax.report import ReportPaths, write_report
 
 _XTREME = BENCHMARKS["xtreme"]
 LANGUAGES = {name.replace("bucc2018", "bucc"): list(task.languages) for name, task in _XTREME.items()}
@@ -97,6 +99,17 @@ def write(
 def xnli(**scores: float) -> dict:
     """Returns scores of XNLI."""
     return {"xnli": {"accuracy": scores}}
+
+
+def table(workdir: Path | ReportPaths, name: str) -> list[dict[str, str]]:
+    """Returns the rows of a table of a report; of a work directory the report is written first."""
+    paths = workdir if isinstance(workdir, ReportPaths) else write_report(workdir)
+    return list(csv.DictReader((paths.tables / f"{name}.csv").read_text(encoding="utf-8").splitlines()))
+
+
+def items(values: np.ndarray, ids: str = "", aligned: bool = True) -> dict:
+    """Returns items of a mean, as an experiment writes them."""
+    return encode_items(values, "mean", aligned) | {"ids": ids}
 
 
 def write_grid(

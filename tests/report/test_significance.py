@@ -1,0 +1,182 @@
+"""Differences and their errors, through the files of a report, against scipy and numbers by hand."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_up_grid import items, table, write, write_grid, xnli
+from scipy import stats
+
+from stilts_jax.report import write_report
+
+
+def test_the_deviation_of_a_difference_is_that_of_its_seed_pairs(tmp_path):
+    """Both vary together over seeds: the differences 8, 9, 7 vary less than either side."""
+    base, own, tatoeba = [50.0, 55.0, 60.0], [58.0, 64.0, 67.0], [40.0, 41.0]
+    for seed in range(3):
+        write(tmp_path, "none", (None, seed), xnli(en=base[seed] + 1, sw=base[seed] - 1))
+        for first in range(2):
+            write(tmp_path, "mnli", (first, seed), xnli(en=own[seed] + first, sw=own[seed] + first))
+    write(tmp_path, "none", (None, None), {"tatoeba": {"accuracy": {"sw": 30.0}}}, None)
+    for first in range(2):
+        write(tmp_path, "mnli", (first, None), {"tatoeba": {"accuracy": {"sw": tatoeba[first]}}}, None)
+    pairs = np.array([[own[seed] + first - base[seed] for seed in range(3)] for first in range(2)])
+    ranks = np.array(tatoeba) - 30.0
+    expected = {
+        "XNLI": (pairs.mean(), pairs.std(ddof=1)),
+        "Tatoeba": (ranks.mean(), ranks.std(ddof=1)),
+        "All": ((pairs.mean() + ranks.mean()) / 2, ((pairs + ranks[:, None]) / 2).std(ddof=1)),
+    }
+    paths = write_report(tmp_path)
+    found = table(paths, "main") + table(paths, "averages")
+    for column, numbers in expected.items():
+        (line,) = [one for one in found if (one["intermediate"], one["column"]) == ("MNLI", column)]
+        assert (float(line["difference"]), float(line["difference_sd"])) == pytest.approx(numbers)
+    (line,) = [one for one in found if (one["intermediate"], one["column"]) == ("none", "XNLI")]
+    assert (float(line["percent"]), float(line["percent_sd"])) == pytest.approx((55.0, 5.0))
+    assert line["difference"] == line["difference_sd"] == ""
+    by_language = table(paths, "languages_xnli")
+    (line,) = [one for one in by_language if (one["language"], one["column"]) == ("Swahili sw", "MNLI")]
+    assert float(line["difference_sd"]) == pytest.approx((pairs + 1).std(ddof=1))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_interval_and_p_agree_with_each_other_and_with_the_paired_t_test(tmp_path, seed):
+    generator = np.random.default_rng(seed)
+    rows = {name: (generator.random(700) < 0.6).astype(np.uint8) for name in ("none", "mnli", "qqp", "ccg")}
+    rows["qqp"] |= (generator.random(700) < 0.1).astype(np.uint8)
+    rows["ccg"] |= (generator.random(700) < 0.4).astype(np.uint8)
+    for name, values in rows.items():
+        scores = xnli(en=100 * float(values.mean()))
+        write(tmp_path, name, (0, 0), scores, items={"xnli": {"en": items(values)}})
+    found = {line["intermediate"]: line for line in table(tmp_path, "significance")}
+    for title, name in (("MNLI", "mnli"), ("QQP", "qqp"), ("CCG", "ccg")):
+        expected = stats.ttest_rel(100.0 * rows[name], 100.0 * rows["none"])
+        low, high = expected.confidence_interval()
+        line = {key: float(value) for key, value in found[title].items() if key in ("low", "high", "p")}
+        assert (line["low"], line["high"], line["p"]) == pytest.approx((low, high, expected.pvalue))
+        assert (line["p"] < 0.05) == (line["low"] > 0 or line["high"] < 0)
+
+
+@pytest.mark.parametrize(("ids", "compared"), [(("a", "a"), 1), (("", "a"), 1), (("a", "b"), 0)])
+def test_items_of_other_ids_are_not_paired(tmp_path, ids, compared):
+    """Equally many items after another skipped row are not the same items."""
+    for name, digest in zip(("none", "mnli"), ids):
+        values = np.tile([0, 1], 50).astype(np.uint8)
+        write(tmp_path, name, (0, 0), xnli(en=50.0), items={"xnli": {"en": items(values, digest)}})
+    paths = write_report(tmp_path)
+    assert (paths.tables / "significance.csv").exists() == bool(compared)
+
+
+def test_the_mean_over_tasks_has_the_interval_of_independent_tasks(tmp_path):
+    """Its standard error is the root of the sum of squares, over the number of tasks; the headline has it."""
+    generator = np.random.default_rng(5)
+    errors, differences = [], []
+    for task, training in (("xnli", "mnli"), ("pawsx", "pawsx")):
+        base, own = ((generator.random((2, 900)) + shift < 0.5).astype(np.uint8) for shift in (0, -0.05))
+        for name, values in (("none", base[0]), ("mnli", own[1])):
+            scores = {task: {"accuracy": {"de": 100 * float(values.mean())}}}
+            write(tmp_path, name, (0, 0), scores, training, items={task: {"de": items(values)}})
+        differences.append(100 * (own[1].mean() - base[0].mean()))
+        errors.append(100 * stats.sem(own[1].astype(float) - base[0]))
+    paths, error = write_report(tmp_path), np.hypot(*errors) / 2
+    middle = np.mean(differences)
+    (line,) = [one for one in table(paths, "averages") if one["column"] == "All" and one["difference"]]
+    expected = [middle, middle - 1.96 * error, middle + 1.96 * error]
+    assert [float(line[name]) for name in ("difference", "low", "high")] == pytest.approx(expected, abs=0.02)
+    low, high = (f"{expected[place]:+.1f}".replace("-", "−") for place in (1, 2))
+    assert f"(95 % {low} to {high})" in paths.html.read_text("utf-8")
+
+
+def test_one_family_of_correlations_has_scipys_q(tmp_path):
+    write_grid(tmp_path, intermediates=["none", "mnli", "qqp"], trainings=["mnli", "panx"], items=40)
+    names = [path.stem for path in write_report(tmp_path).tables.glob("typology_*.csv")]
+    lines = pd.concat([pd.read_csv(tmp_path / "report" / "tables" / f"{name}.csv") for name in names])
+    assert len(names) > 1
+    p, q = (lines[list(pair)].to_numpy() for pair in (("p", "partial_p"), ("q", "partial_q")))
+    assert q[np.isfinite(p)] == pytest.approx(stats.false_discovery_control(p[np.isfinite(p)]))
+
+
+def test_seed_components_are_of_the_largest_full_table_and_of_one_design(tmp_path):
+    """Seven runs of which one intermediate seed lacks two: 2 x 3 is there. Another row has 3 x 2."""
+    scores = {(0, 0): 60.0, (0, 1): 62.0, (0, 2): 61.0, (1, 0): 66.0, (1, 1): 67.0, (1, 2): 69.0}
+    scores[2, 0] = 70.0
+    for seeds, value in scores.items():
+        write(tmp_path, "mnli", seeds, xnli(en=value))
+    for first in range(3):
+        for second in range(2):
+            write(tmp_path, "qqp", (first, second), xnli(en=50.0 + 3 * first + second * second * first))
+    full = np.array([[scores[first, second] for second in range(3)] for first in range(2)])
+    residual = full - full.mean(1, keepdims=True) - full.mean(0) + full.mean()
+    rest = (residual**2).sum() / 2
+    by_hand = [3 * full.mean(1).var(ddof=1), 2 * full.mean(0).var(ddof=1)]
+    expected = [max((by_hand[0] - rest) / 3, 0) ** 0.5, max((by_hand[1] - rest) / 2, 0) ** 0.5, rest**0.5]
+    lines = {next(v for k, v in one.items() if "seeds" in k): one for one in table(tmp_path, "seeds")}
+    assert set(lines) == {"2 x 3", "3 x 2"}
+    names = ("intermediate seed", "target seed", "rest")
+    assert [float(lines["2 x 3"][name]) for name in names] == pytest.approx(expected)
+
+
+def test_translations_vary_together(tmp_path):
+    """Four languages with the very same outcomes tell no more than one: the interval must not shrink."""
+    first, second = (np.random.default_rng(0).random((2, 1500)) < 0.7).astype(np.uint8)
+    lines = {}
+    for aligned in (True, False):
+        for name, values in (("none", first), ("mnli", second)):
+            codes = ("de", "fr", "ru", "zh")
+            encoded = {code: items(values, aligned=aligned) for code in codes}
+            scores = xnli(**dict.fromkeys(codes, 100 * float(values.mean())))
+            write(tmp_path / str(aligned), name, (0, 0), scores, items={"xnli": encoded})
+        (lines[aligned],) = table(tmp_path / str(aligned), "significance")
+    error = 100 * stats.sem(second.astype(float) - first)
+    assert float(lines[True]["error_items"]) == pytest.approx(error)
+    assert float(lines[False]["error_items"]) == pytest.approx(error / 2)
+    assert (lines[True]["items"], lines[False]["items"]) == ("1500.0", "6000.0")
+
+
+def test_another_number_of_items_is_not_paired(tmp_path):
+    for name, count in (("none", 10), ("mnli", 11)):
+        write(tmp_path, name, (0, 0), xnli(en=100.0), items={"xnli": {"en": items(np.ones(count, np.uint8))}})
+    assert "nothing can be tested" in write_report(tmp_path).html.read_text("utf-8")
+
+
+def write_pictures(workdir: Path, rows: tuple, seeds: int = 1) -> dict:
+    draw, right = np.random.default_rng(0), {}
+    for row in rows:
+        for seed in range(seeds):
+            right[row, seed] = {code: (draw.random(400) < 0.6).astype(np.uint8) for code in ("en", "de")}
+            scores = {code: 100 * values.mean() for code, values in right[row, seed].items()}
+            encoded = {code: items(values, aligned=False) for code, values in right[row, seed].items()}
+            write(workdir, row, (None if row == "none" else 0, seed), xnli(**scores), items={"xnli": encoded})
+    return right
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_pictures_are_compared_with_their_control_by_paired_items_and_seeds(tmp_path, seeds):
+    right = write_pictures(tmp_path, ("none", "easy_vqa", "easy_vqa.blind", "coco_captions.text+mlm"), seeds)
+    (line,) = table(tmp_path, "pictures")
+    assert line["intermediate"] == "easy-VQA − easy-VQA, blind" and line["column"] == "XNLI"
+    gaps = [
+        {
+            code: 100 * (right["easy_vqa", seed][code].astype(float) - right["easy_vqa.blind", seed][code])
+            for code in right[row, seed]
+        }
+        for row, seed in right
+        if row == "easy_vqa"
+    ]
+    expected = np.mean([one.mean() for gap in gaps for one in gap.values()])
+    assert float(line["difference"]) == pytest.approx(expected)
+    if seeds == 1:
+        error = np.sqrt(sum(one.var(ddof=1) / len(one) for one in gaps[0].values())) / 2
+        assert (float(line["high"]) - float(line["low"])) / 2 == pytest.approx(1.96 * error, rel=0.01)
+        assert line["items"] == "800.0"
+        page = (tmp_path / "report" / "report.html").read_text()
+        assert 'id="pictures"' in page and "COCO captions, text + MLM" in page
+    else:
+        assert float(line["error_seeds"]) > 0
+
+
+def test_no_pictures_without_a_control(tmp_path):
+    write_pictures(tmp_path, ("none", "easy_vqa", "mnli"))
+    assert not (write_report(tmp_path).tables / "pictures.csv").exists()
