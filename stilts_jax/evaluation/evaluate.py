@@ -106,7 +106,8 @@ def score_decoded(
     results, predictions = {}, {}
     for language, values in decoded.items():
         part, settings = examples[language], {}
-        gold, predicted = find_gold(task, part), list(values)
+        gold = find_gold(task, part)
+        predicted: Any = list(values)
         if task.kind == "tag":
             predicted = [[task.labels[tag] for tag in tags] for tags in values]
         elif task.metric == "squad_v2":

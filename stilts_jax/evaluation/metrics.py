@@ -222,14 +222,14 @@ def perplexity(
 _ASCII_PUNCTUATION = str.maketrans("", "", string.punctuation)
 # For Arabic the article before a word is meant, but MLQA's pattern takes "ال" anywhere; published numbers were made so,
 # and so are these.
-_ARTICLES = {
+_ARTICLES: dict[str, str] = {
     "en": r"\b(a|an|the)\b",
     "es": r"\b(un|una|unos|unas|el|la|los|las)\b",
     "de": r"\b(ein|eine|einen|einem|eines|einer|der|die|das|den|dem|des)\b",
     "vi": r"\b(của|là|cái|chiếc|những)\b",
     "ar": "ال",
-    "hi": None,
-    "zh": None,
+    "hi": "",
+    "zh": "",
 }
 _CHINESE = re.compile("[\u4e00-\u9fa5]|[^\u4e00-\u9fa5]+")
 

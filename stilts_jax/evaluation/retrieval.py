@@ -263,20 +263,19 @@ def sweep_layers(
 
     ``thresholds`` of mining are each layer's; they and the options are those of ``evaluate_retrieval``.
     """
+
+    def given(vectors: np.ndarray) -> Embed:
+        return lambda texts: vectors
+
     everything = replace(embedder, layer="all", head=None)
     found: list[Evaluation] = [Evaluation({}, {}) for _ in range(embedder.model.encoder.num_layers + 1)]
     for language, part in sets.items():  # vectors of all layers of all languages may not fit into memory
         sides = [everything([one.text for one in texts]) for texts in (part.queries, part.candidates)]
         for layer, before in enumerate(found):
             queries, candidates = (side[:, layer] for side in sides)
-            here = evaluate_retrieval(
-                task,
-                {language: part},
-                lambda texts, vectors=candidates: vectors,
-                embed_queries=lambda texts, vectors=queries: vectors,
-                thresholds=None if thresholds is None else thresholds[layer],
-                **options,
-            )
+            options |= {"thresholds": None if thresholds is None else thresholds[layer]}
+            options |= {"embed_queries": given(queries)}
+            here = evaluate_retrieval(task, {language: part}, given(candidates), **options)
             results = {**before.results, **here.results}
             found[layer] = Evaluation(results, {**before.predictions, **here.predictions})
     return found

@@ -9,8 +9,9 @@ spare candidates before it.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +33,8 @@ _SMALLEST_TILE = 128
 _AXIS = "rows"
 
 
-class Neighbours(NamedTuple):
+@dataclass(frozen=True)
+class Neighbours:
     """The nearest vectors of each, nearest first: cosines, float32 [N, k], and indices, int64 [N, k].
 
     There are less than k where there are fewer vectors.
@@ -129,7 +131,7 @@ def _collect(states: Sequence[tuple[Any, Any]], count: int, k: int) -> Neighbour
 @cache
 def _compile_step(mesh: Mesh, k: int, precision: Precision, full: bool) -> Any:
     """The function that takes one tile: rows over the devices, columns on each of them."""
-    specs = {"in_specs": (P(_AXIS), P(), P(_AXIS), P(), P()), "out_specs": (P(_AXIS), P())}
+    specs: Any = {"in_specs": (P(_AXIS), P(), P(_AXIS), P(), P()), "out_specs": (P(_AXIS), P())}
     take = partial(_take_tile, k=k, precision=precision, full=full)
     # Every device merges the same gathered columns.
     return jax.jit(jax.shard_map(take, mesh=mesh, check_vma=False, **specs))

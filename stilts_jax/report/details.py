@@ -59,7 +59,7 @@ def _chart(grid: Grid, task: str, codes: Sequence[str], figures: Figures) -> Blo
     values = {row: gains for row in grid.compared if (gains := grid.gains(row, task))}
     is_gain, sources = bool(values), {row[1] for row in values}
     if len(sources) == 1:
-        base = grid.percents((BASELINE, *sources), task)
+        base = grid.percents((BASELINE, sources.pop()), task)
         labels = [f"{label} {fixed(base.get(code, math.nan))}" for label, code in zip(labels, codes)]
     values = values or {row: grid.percents(row, task) for row in grid.rows}
     series = {grid.row_title(row): [own.get(code, math.nan) for code in codes] for row, own in values.items()}

@@ -284,9 +284,9 @@ def best_section(grid: Grid) -> Section | None:
         rows.append([name, *picked, *cells[0][1:], *cells[1]])
     whole = [pair for pair in gains if all(map(math.isfinite, pair))]
     if len(whole) > 1:
-        means = [change(float(mean)) for mean in np.mean(whole, axis=0)]
+        first, second = (change(float(mean)) for mean in np.mean(whole, axis=0))
         name = Cell(f"mean of {len(whole)} targets", strong=True)
-        rows.append([name, *[Cell()] * 3, means[0], *[Cell()] * 2, means[1]])
-    title = "Best intermediate for each target: dev-selected, and oracle"
+        rows.append([name, *[Cell()] * 3, first, *[Cell()] * 2, second])
+    best = "Best intermediate for each target: dev-selected, and oracle"
     ruled = [len(rows) - 2] * (len(whole) > 1)
-    return Section("best", title.partition(":")[0], reading, [Table("best", title, heads, rows, (), ruled)])
+    return Section("best", best.partition(":")[0], reading, [Table("best", best, heads, rows, (), ruled)])

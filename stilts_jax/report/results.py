@@ -43,7 +43,8 @@ _FORM: dict[str, Any] = {
 
 def _check(value: Any, form: Any, place: str) -> None:
     """Raises TypeError where ``value`` is not of ``form``."""
-    if not isinstance(value, type(form) if isinstance(form, dict | list) else form):
+    kind: Any = type(form) if isinstance(form, dict | list) else form
+    if not isinstance(value, kind):
         raise TypeError(f"{place} is {str(value)[:40]!r}")
     if isinstance(form, list):
         for one in value:

@@ -80,7 +80,8 @@ def write_report(
         lead = [*headline(grid, comparisons), _subtitle(grid)]
         summary = "\n".join(to_markdown(table, str) for table in tables) or lead[0]
         names = ("report.html", "report.md", "scores.csv", "tables", "figures")
-        paths = ReportPaths(*((out or workdir / "report") / name for name in names), summary)
+        html, markdown, scores, folder, drawn = ((out or workdir / "report") / name for name in names)
+        paths = ReportPaths(html, markdown, scores, folder, drawn, summary)
         _write(there, grid, lead, figures, paths)
         bar.advance()
     return paths
