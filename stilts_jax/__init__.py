@@ -38,8 +38,7 @@ if TYPE_CHECKING:
     from stilts_jax.tasks import get_task, list_tasks
     from stilts_jax.train.losses import make_loss
     from stilts_jax.train.optimizer import OptimizerConfig, make_optimizer
-    from stilts_jax.train.state import TrainState, init_state
-    from stilts_jax.train.step import eval_step, train_step
+    from stilts_jax.train.step import TrainState, eval_step, init_state, train_step
 
 _HOMES = {
     "Checkpoints": "checkpoint",
@@ -52,7 +51,7 @@ _HOMES = {
     "RULES": "sharding",
     "SHAPES": "model",
     "TaskHead": "model",
-    "TrainState": "train.state",
+    "TrainState": "train.step",
     "apply_model": "model",
     "encode": "model",
     "eval_step": "train.step",
@@ -61,7 +60,7 @@ _HOMES = {
     "export_encoder": "model",
     "get_task": "tasks",
     "init_params": "model",
-    "init_state": "train.state",
+    "init_state": "train.step",
     "list_tasks": "tasks",
     "load_encoder": "model",
     "load_results": "report",

@@ -5,9 +5,6 @@ import importlib.util
 import os
 import sys
 
-# Names of malloc.h.
-_TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
-
 
 def keep_freed_memory() -> None:
     """Makes glibc keep what is freed, where JAX will find no accelerator.
@@ -20,19 +17,14 @@ def keep_freed_memory() -> None:
     The price: steps of several lengths leave holes, so that the heap gets about twice as large as the largest step
     needs by ``stilts plan`` (10 GB for 4.7 GiB: 16 rows of up to 192 in five lengths, a small encoder).
     """
-    if not (sys.platform.startswith("linux") and _only_cpu()):
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:  # another C library
-        return
-    mallopt(_ARENA_MAX, 1)
-    mallopt(_MMAP_MAX, 0)
-    mallopt(_TRIM_THRESHOLD, -1)
-
-
-def _only_cpu() -> bool:
     platforms = os.environ.get("JAX_PLATFORMS")
-    if platforms:
-        return platforms == "cpu"
     # Asking JAX would start its threads.
-    return not any(importlib.util.find_spec(name) for name in ("libtpu", "jax_plugins"))
+    plugins = any(importlib.util.find_spec(name) for name in ("libtpu", "jax_plugins"))
+    if sys.platform.startswith("linux") and (platforms == "cpu" if platforms else not plugins):
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", lambda *_: 0)  # another C library has none
+        for name, value in (
+            (-8, 1),
+            (-4, 0),
+            (-1, -1),
+        ):  # M_ARENA_MAX, M_MMAP_MAX, M_TRIM_THRESHOLD of malloc.h
+            mallopt(name, value)

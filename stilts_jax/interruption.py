@@ -8,14 +8,13 @@ which saves first (``deferred``).
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 from stilts_jax.errors import Interrupted, RunAgain
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _LIBRARIES = ("jax", "jaxlib", "orbax", "flax", "asyncio")  # nothing is raised into these
 _asked: list[int] = []  # signals since catch_signals; only ever appended to
 _deferred = False
@@ -26,30 +25,26 @@ _abort: Any = signal.default_int_handler
 def catch_signals(abort: Any = signal.default_int_handler) -> Iterator[None]:
     """Writes down SIGTERM and Ctrl-C inside the block, unless a block around it does so already.
 
-    Args:
-        abort: handles a second Ctrl-C. SIG_DFL ends the process even in the middle of a compilation.
+    ``abort`` handles a second Ctrl-C. SIG_DFL ends the process even in the middle of a compilation.
     """
     global _abort
-    before: dict[int, Callable | int | None] = {number: signal.getsignal(number) for number in _SIGNALS}
     # Only the main thread may set handlers.
-    if threading.current_thread() is not threading.main_thread() or before[signal.SIGTERM] is _note:
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGTERM) is _note:
         yield
         return
     _asked.clear()
     _abort = abort
-    caught = [
-        # A command in the background of a script is started with Ctrl-C ignored, which is meant.
-        number
-        for number in _SIGNALS
-        if before[number] is not signal.SIG_IGN
-    ]
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    # A command in the background of a script is started with Ctrl-C ignored, which is meant.
+    caught = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
     for number in caught:
         signal.signal(number, _note)
     try:
         yield
     finally:
-        for number in caught:
-            signal.signal(number, before[number])
+        for number, handler in caught.items():
+            signal.signal(number, handler)
         _asked.clear()
 
 

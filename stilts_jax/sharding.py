@@ -1,13 +1,9 @@
 """How arrays lie on devices: the mesh, the rules for parameters and what follows from them.
 
 The meshes that ``make_mesh`` makes have three axes. ``data`` repeats the parameters, ``fsdp`` cuts parameters and batch
-alike, ``tensor`` cuts the layers' inner dimension (heads, feed-forward) and leaves the batch whole. One list of rules
-says where each parameter goes; optimizer state goes where its parameter goes; a batch is cut over ``data`` and
-``fsdp``.
-
-Nothing here needs these axes: on a mesh of other names the rules are the user's own, and constraints ask for nothing.
-Constraints (``constrain_batch``, ``gather_rows``) look at the mesh of ``with jax.set_mesh(mesh)``; without one they
-leave arrays alone, so that the model runs anywhere.
+alike, ``tensor`` cuts the layers' inner dimension (heads, feed-forward) and leaves the batch whole. Nothing here needs
+these axes: on a mesh of other names the rules are the user's own, and constraints ask for nothing. Constraints look at
+the mesh of ``with jax.set_mesh(mesh)``; without one they leave arrays alone, so that the model runs anywhere.
 """
 
 import math
@@ -74,9 +70,15 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
             where="mesh.data",
             fix=f"make mesh.data a multiple of {len(slices)}: fsdp and tensor stay inside a slice",
         )
-    part = (shape[0] // len(slices), *shape[1:])
-    grid = np.concatenate([_arrange(part, slices[index]) for index in sorted(slices)])
-    return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    grids = []
+    for _, part in sorted(slices.items()):
+        inner = (shape[0] // len(slices), *shape[1:])
+        try:
+            # Neighbours on the mesh become neighbours on the chips' network, where the shape allows it.
+            grids.append(mesh_utils.create_device_mesh(inner, part, allow_split_physical_axes=True))
+        except (ValueError, NotImplementedError, AssertionError):
+            grids.append(np.array(part, dtype=object).reshape(inner))
+    return Mesh(np.concatenate(grids), AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
 def mesh_shape(config: MeshConfig, count: int) -> tuple[int, int, int]:
@@ -93,23 +95,19 @@ def mesh_shape(config: MeshConfig, count: int) -> tuple[int, int, int]:
     return sizes[0], sizes[1], sizes[2]
 
 
-def _arrange(shape: tuple[int, ...], devices: list[Any]) -> np.ndarray:
-    try:
-        # Neighbours on the mesh become neighbours on the chips' network, where the shape allows it.
-        return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
-    except (ValueError, NotImplementedError, AssertionError):
-        return np.array(devices, dtype=object).reshape(shape)
-
-
 def path_of(keys: tuple) -> str:
-    """Returns a pytree path as text."""
+    """Returns a pytree path as text, such as ``encoder/layers/attention/query/kernel``."""
     return jax.tree_util.keystr(keys, simple=True, separator="/")
 
 
+def map_with_path(change: Callable[..., Any], tree: Any, *rest: Any) -> Any:
+    """Applies ``change(path, leaf, *leaves of rest)`` to every leaf."""
+    return jax.tree_util.tree_map_with_path(lambda keys, *leaves: change(path_of(keys), *leaves), tree, *rest)
+
+
 def parameter_paths(tree: Any) -> list[tuple[str, Any]]:
-    """Returns every leaf with its path, such as ``encoder/layers/attention/query/kernel``."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return [(path_of(path), leaf) for path, leaf in leaves]
+    """Returns every leaf with its path."""
+    return [(path_of(keys), leaf) for keys, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]]
 
 
 def find_rule(path: str, shape: Sequence[int], rules: Sequence[Rule] = RULES) -> Rule:
@@ -118,20 +116,17 @@ def find_rule(path: str, shape: Sequence[int], rules: Sequence[Rule] = RULES) ->
         if re.search(rf"(^|/)({pattern})$", path):
             if len(spec) <= len(shape):
                 return pattern, spec
-            raise StiltsError(
-                f"Rule {pattern!r} cuts {len(spec)} dimensions, the parameter has shape {tuple(shape)}.",
-                where=path,
-                fix="put a rule for this path before it",
-            )
-    raise StiltsError(
-        "No sharding rule says where this parameter goes.",
-        where=path,
-        fix="add one: rules=[*stilts_jax.RULES, (pattern of the path's end, PartitionSpec)]",
-    )
+            what = f"Rule {pattern!r} cuts {len(spec)} dimensions, the parameter has shape {tuple(shape)}."
+            raise StiltsError(what, where=path, fix="put a rule for this path before it")
+    fix = "add one: rules=[*stilts_jax.RULES, (pattern of the path's end, PartitionSpec)]"
+    raise StiltsError("No sharding rule says where this parameter goes.", where=path, fix=fix)
 
 
 def shardings(tree: Any, mesh: Mesh, rules: Sequence[Rule] = RULES) -> Any:
-    """Returns the sharding of every leaf of a tree of parameters, or of a part of one.
+    """Returns the sharding of every leaf of a tree of parameters (or of shapes), or of a part of one.
+
+    The first of the rules ``(pattern, PartitionSpec)`` whose pattern matches the end of a leaf's path counts. Axes that
+    the mesh lacks, and those that do not divide a dimension, are left out.
 
         >>> import jax, stilts_jax as sj
         >>> from jax.sharding import PartitionSpec
@@ -139,19 +134,12 @@ def shardings(tree: Any, mesh: Mesh, rules: Sequence[Rule] = RULES) -> Any:
         >>> rules = [("adapter/kernel", PartitionSpec("mine")), *sj.RULES]
         >>> sj.shardings({"adapter": {"kernel": jax.numpy.zeros((4, 4))}}, mesh, rules)["adapter"]["kernel"].spec
         P('mine',)
-
-    Args:
-        tree: arrays, or their shapes.
-        mesh: any. Axes that it lacks, and those that do not divide a dimension, are left out.
-        rules: ``(pattern, PartitionSpec)``; the first whose pattern matches the end of a leaf's path counts.
     """
 
-    def choose(path: tuple, leaf: Any) -> NamedSharding:
-        return NamedSharding(
-            mesh, fit(find_rule(path_of(path), leaf.shape, rules)[1], leaf.shape, mesh.shape)
-        )
+    def choose(path: str, leaf: Any) -> NamedSharding:
+        return NamedSharding(mesh, fit(find_rule(path, leaf.shape, rules)[1], leaf.shape, mesh.shape))
 
-    return jax.tree_util.tree_map_with_path(choose, tree)
+    return map_with_path(choose, tree)
 
 
 def sharding_notes(tree: Any, mesh: Mesh) -> list[str]:
@@ -174,16 +162,16 @@ def state_shardings(state: Any, mesh: Mesh, rules: Sequence[Rule] = RULES, *, ze
     """
     whole = NamedSharding(mesh, P())
 
-    def choose(path: tuple, leaf: Any) -> NamedSharding:
+    def choose(path: str, leaf: Any) -> NamedSharding:
         try:
             # Our own transformation keeps moments by part: heads/NAME/mu/..., encoder/nu/...
-            name = re.sub(r"(^|/)(mu|nu)/", r"\1", path_of(path))
-            spec = fit(find_rule(name, leaf.shape, rules)[1], leaf.shape, mesh.shape)
+            rule = find_rule(re.sub(r"(^|/)(mu|nu)/", r"\1", path), leaf.shape, rules)[1]
         except StiltsError:
             return whole
+        spec = fit(rule, leaf.shape, mesh.shape)
         return NamedSharding(mesh, _cut_over_data(spec, leaf.shape, mesh) if zero1 else spec)
 
-    moments = jax.tree_util.tree_map_with_path(choose, state.moments)
+    moments = map_with_path(choose, state.moments)
     return type(state)(step=whole, params=shardings(state.params, mesh, rules), moments=moments)
 
 
@@ -241,10 +229,7 @@ def batch_multiple(mesh: Mesh) -> int:
 
 
 def host_rows(mesh: Mesh, rows: int) -> np.ndarray:
-    """Returns which of a batch's ``rows`` rows this host holds, in order: what ``shard_batch`` takes.
-
-    Hosts need not hold neighbouring rows: the mesh follows the chips' network.
-    """
+    """Returns which of a batch's ``rows`` rows this host holds, in order; they need not be neighbours."""
     held = batch_sharding(mesh).addressable_devices_indices_map((rows,)).values()
     return np.unique(np.concatenate([np.arange(rows)[index] for index in held if index is not None]))
 
@@ -256,43 +241,36 @@ def shard_batch(arrays: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.A
 
 
 def pad_batch_to(arrays: Mapping[str, np.ndarray], multiple: int) -> dict[str, np.ndarray]:
-    """Adds filler rows until ``multiple`` divides their number.
-
-    A filler row repeats the last row with a weight of zero: it is computed and does not count.
-    """
-    rows = len(next(iter(arrays.values())))
-    missing = -rows % multiple
-    if not missing:
-        return dict(arrays)
-    padded = {}
-    for name, array in arrays.items():
+    """Adds filler rows until ``multiple`` divides their number: the last row again, with a weight of zero."""
+    missing = -len(next(iter(arrays.values()))) % multiple
+    padded = dict(arrays)
+    for name, array in arrays.items() if missing else ():
         filler = np.repeat(array[-1:], missing, axis=0)
-        if name == "weight" or name.endswith("_weights"):
-            filler = np.zeros_like(filler)
-        padded[name] = np.concatenate([array, filler])
+        is_weight = name == "weight" or name.endswith("_weights")
+        padded[name] = np.concatenate([array, np.zeros_like(filler) if is_weight else filler])
     return padded
 
 
-def cut_by_compiler(function: Callable[..., Any], first: Any, *rest: Any, keep: bool) -> Any:
-    """Calls ``function(first, *rest)`` so that the compiler cuts arrays, also where the mesh has Explicit axes.
+def explicit_mesh(tree: Any) -> Any:
+    """Returns the mesh with Explicit axes that arrays lie on, or None.
 
     Such axes make JAX ask how every look-up and product is to be cut; the functions here say so by constraints, if at
-    all.
-
-    Args:
-        function: what to call; it returns scalars, with ``keep`` after a tree that lies as ``first`` does.
-        first: a tree of arrays, whose mesh counts.
-        rest: further arguments.
-        keep: see there.
+    all, and are called by ``cut_by_compiler`` there.
     """
-    places = jax.tree.map(lambda leaf: jax.typeof(leaf).sharding, first)
-    meshes = [place.mesh for place in jax.tree.leaves(places) if AxisType.Explicit in place.mesh.axis_types]
-    if not meshes:
-        return function(first, *rest)
+    meshes = (jax.typeof(leaf).sharding.mesh for leaf in jax.tree.leaves(tree))
+    return next((mesh for mesh in meshes if AxisType.Explicit in mesh.axis_types), None)
+
+
+def cut_by_compiler(function: Callable[..., Any], first: Any, *rest: Any, keep: bool) -> Any:
+    """Calls ``function(first, *rest)`` so that the compiler cuts arrays although the mesh of ``first`` is Explicit.
+
+    The function returns scalars, with ``keep`` after a tree that lies as ``first`` does.
+    """
+    mesh, places = explicit_mesh(first), jax.tree.map(lambda leaf: jax.typeof(leaf).sharding, first)
     out = (places, P()) if keep else P()
-    call = jax.sharding.auto_axes(function, axes=meshes[0].axis_names, out_sharding=out)
+    call = jax.sharding.auto_axes(function, axes=mesh.axis_names, out_sharding=out)
     # Outside of jit an abstract mesh would have no devices.
-    with jax.sharding.use_abstract_mesh(meshes[0]):
+    with jax.sharding.use_abstract_mesh(mesh):
         return jax.jit(call)(first, *rest)
 
 
@@ -322,6 +300,5 @@ def gather_rows(table: jax.Array, rows: jax.Array) -> jax.Array:
     for rows. What travels is the size of the result; gathering the table, or summing its gradient, is far more.
     """
     rest = [None] * (rows.ndim - 1)
-    everywhere = constrain(rows, "data", *rest)
-    found = jnp.take(table, everywhere, axis=0)
+    found = jnp.take(table, constrain(rows, "data", *rest), axis=0)
     return constrain_batch(constrain(found, "data", *rest, ("fsdp", "tensor")))

@@ -29,7 +29,7 @@ from stilts_jax.sharding import Mesh, make_mesh, shardings
 from stilts_jax.train.loop import Run, RunConfig
 from stilts_jax.train.losses import make_loss
 from stilts_jax.train.optimizer import OptimizerConfig, make_optimizer
-from stilts_jax.train.state import init_state
+from stilts_jax.train.step import init_state
 from stilts_jax.train.vocabulary import PhaseVocabulary, fits_phase_vocabulary
 
 TASK = "bench"

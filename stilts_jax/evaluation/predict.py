@@ -27,7 +27,6 @@ from stilts_jax.features.records import PAD_ID, Batch, Features, Ragged
 from stilts_jax.model import (
     Model,
     apply_model,
-    chunked_cross_entropy,
     encode,
     pool_mean,
     take_layers_apart,
@@ -37,7 +36,7 @@ from stilts_jax.progress import SILENT, Progress
 from stilts_jax.settings import MeshConfig
 from stilts_jax.sharding import batch_multiple, host_rows, make_mesh, shard_batch, shardings
 from stilts_jax.tokenization import SEP_ID
-from stilts_jax.train.checks import check_tokens
+from stilts_jax.train.losses import check_tokens, chunked_cross_entropy
 
 Arrays = Mapping[str, jax.Array]
 Rows = dict[str, np.ndarray]

@@ -44,7 +44,7 @@ from stilts_jax.tokenization import Tokenizer
 from stilts_jax.train.loop import RunConfig, TrainingResult, run_training
 from stilts_jax.train.losses import make_loss
 from stilts_jax.train.optimizer import OptimizerConfig, make_optimizer
-from stilts_jax.train.state import TrainState, init_state
+from stilts_jax.train.step import TrainState, init_state
 from stilts_jax.train.vocabulary import PhaseVocabulary, fits_phase_vocabulary
 
 CHOICES = "device.json"

@@ -11,7 +11,7 @@ only, and ``pooler`` beside them where a head reads it.
 """
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import jax
@@ -21,53 +21,40 @@ from flax import nnx
 from stilts_jax.errors import ConfigError
 from stilts_jax.model.attention import attention, choose_backend
 from stilts_jax.model.config import Compute, EncoderConfig
-from stilts_jax.model.dense import PRODUCT, linear
-from stilts_jax.model.dropout import drop, fold_in, row_keys
+from stilts_jax.model.layers import (
+    PRODUCT,
+    Norm,
+    Params,
+    bind,
+    draw,
+    drop,
+    fold_in,
+    linear,
+    platform_of,
+    row_keys,
+    table,
+)
 from stilts_jax.sharding import constrain_batch, gather_rows
-
-Params = dict[str, Any]
-
-_normal = nnx.initializers.normal(0.02)
 
 # On a CPU a loop over layers copies every layer's parameters and activations in and out of stacks, a fifth of a
 # step. Written out, the program compiles twice as long, which narrow toy encoders never get back, and all that is
 # rematerialised lives at once.
 _WRITTEN_OUT = 24  # layers at most
 _WIDE = 256
-
-
-class Norm(nnx.LayerNorm):
-    """Layer normalisation in float32 or better; gives back the dtype that it got."""
-
-    def __init__(self, config: EncoderConfig, compute: Compute, rngs: nnx.Rngs) -> None:
-        super().__init__(
-            config.hidden_size,
-            epsilon=config.layer_norm_eps,
-            dtype=jnp.promote_types(compute.dtype, jnp.float32),
-            param_dtype=jnp.dtype(compute.param_dtype),
-            # E[x^2] - E[x]^2 loses everything where the mean is large, as in XL's residual stream.
-            use_fast_variance=False,
-            rngs=rngs,
-        )
-
-    def __call__(self, inputs: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
-        """Normalises the last axis."""
-        return super().__call__(inputs, mask=mask).astype(inputs.dtype)
+_POLICIES = {
+    "dots": jax.checkpoint_policies.save_only_these_names(PRODUCT),
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
 
 
 class Embeddings(nnx.Module):
     """Word, position and type rows, summed."""
 
     def __init__(self, config: EncoderConfig, compute: Compute, rngs: nnx.Rngs) -> None:
-        def table(rows: int) -> nnx.Param:
-            return nnx.Param(
-                _normal(rngs.params(), (rows, config.hidden_size), jnp.dtype(compute.param_dtype))
-            )
-
         self.config, self.compute = config, compute
-        self.word = table(config.vocab_size)
-        self.position = table(config.max_positions)
-        self.type = table(config.type_vocab_size)
+        self.word = table(config.vocab_size, config, compute, rngs)
+        self.position = table(config.max_positions, config, compute, rngs)
+        self.type = table(config.type_vocab_size, config, compute, rngs)
         if config.post_norm:
             self.norm = Norm(config, compute, rngs)
 
@@ -78,104 +65,63 @@ class Embeddings(nnx.Module):
         positions = jnp.take(jnp.asarray(self.position[...]), position_ids, axis=0).astype(dtype)
         # The type vocabulary of XLM-R has one row: there are no sentence A and B.
         hidden = words + self.type[...][0].astype(dtype) + positions
-        if self.config.post_norm:
-            hidden = self.norm(hidden)
-        return drop(hidden, self.config.hidden_dropout, key)
+        return drop(self.norm(hidden) if self.config.post_norm else hidden, self.config.hidden_dropout, key)
 
 
-class SelfAttention(nnx.Module):
-    """Multi-head attention with its projections; the residual sum is the layer's."""
-
-    def __init__(self, config: EncoderConfig, compute: Compute, rngs: nnx.Rngs) -> None:
-        width = config.hidden_size
-        self.config, self.compute = config, compute
-        self.query = linear(width, width, compute=compute, rngs=rngs)
-        self.key = linear(width, width, compute=compute, rngs=rngs)
-        self.value = linear(width, width, compute=compute, rngs=rngs)
-        self.output = linear(width, width, compute=compute, rngs=rngs)
-        self.norm = Norm(config, compute, rngs)
-
-    def __call__(
-        self, hidden: jax.Array, visible: Mapping[str, Any], keys: Any, queries: int | None = None
-    ) -> jax.Array:
-        """``[B, T, D]`` -> ``[B, T, D]``.
-
-        Args:
-            visible: the mask or segments, and the backend.
-            queries: only so many positions of each row look; None: all.
-        """
-        probability_key, output_key = keys
-        attend: Callable[..., jax.Array] = partial(
-            attention, **visible, dropout=self.config.attention_dropout, dropout_key=probability_key
-        )
-        if self.compute.remat == "attention":
-            attend = jax.checkpoint(attend, prevent_cse=False)
-        looking = hidden[:, :queries]
-        projected = (self.query(looking), self.key(hidden), self.value(hidden))
-        heads = (self.config.num_heads, self.config.head_dim)
-        found = attend(*(array.reshape(*array.shape[:-1], *heads) for array in projected))
-        return drop(self.output(found.reshape(looking.shape)), self.config.hidden_dropout, output_key)
-
-
-class FeedForward(nnx.Module):
-    """Two dense layers with an exact GELU between them; the residual sum is the layer's."""
-
-    def __init__(self, config: EncoderConfig, compute: Compute, rngs: nnx.Rngs) -> None:
-        self.up = linear(config.hidden_size, config.intermediate_size, compute=compute, rngs=rngs)
-        self.down = linear(config.intermediate_size, config.hidden_size, compute=compute, rngs=rngs)
-        self.norm = Norm(config, compute, rngs)
-
-    def __call__(self, hidden: jax.Array) -> jax.Array:
-        """``[B, T, D]`` -> ``[B, T, D]``"""
-        return self.down(jax.nn.gelu(self.up(hidden), approximate=False))
+def gelu(values: jax.Array) -> jax.Array:
+    """The exact GELU."""
+    return jax.nn.gelu(values, approximate=False)
 
 
 class Layer(nnx.Module):
     """One block of the encoder."""
 
-    def __init__(self, config: EncoderConfig, compute: Compute, rngs: nnx.Rngs) -> None:
-        self.config = config
-        self.attention = SelfAttention(config, compute, rngs)
-        self.ffn = FeedForward(config, compute, rngs)
+    def __init__(
+        self,
+        config: EncoderConfig,
+        compute: Compute,
+        rngs: nnx.Rngs,
+        activation: Callable[[jax.Array], jax.Array] = gelu,
+    ) -> None:
+        self.config, self.compute, self.activation = config, compute, activation
+        width, inner = config.hidden_size, config.intermediate_size
+        dense, norm = partial(linear, compute=compute, rngs=rngs), partial(Norm, config, compute, rngs)
+        projections = {name: dense(width, width) for name in ("query", "key", "value", "output")}
+        self.attention = nnx.Dict(**projections, norm=norm())
+        self.ffn = nnx.Dict(up=dense(width, inner), down=dense(inner, width), norm=norm())
 
-    def __call__(
-        self, hidden: jax.Array, visible: Mapping[str, Any], keys: Any, queries: int | None = None
-    ) -> jax.Array:
+    def __call__(self, hidden: jax.Array, attend: Any, keys: Any, queries: int | None = None) -> jax.Array:
         """``[B, T, D]`` -> ``[B, T, D]``, or of the first ``queries`` positions only.
 
         Args:
+            attend: ``attention`` of query, key, value and a key for its dropout.
             keys: three for dropout, or None.
         """
-        *attention_keys, ffn_key = (None,) * 3 if keys is None else keys
-        attend = partial(self.attention, visible=visible, keys=attention_keys, queries=queries)
-        if self.config.post_norm:
-            hidden = self.attention.norm(hidden[:, :queries] + attend(hidden))
-            down = drop(self.ffn(hidden), self.config.hidden_dropout, ffn_key)
-            return self.ffn.norm(hidden + down)
-        hidden = hidden[:, :queries] + attend(self.attention.norm(hidden))
+        attention_key, output_key, ffn_key = (None,) * 3 if keys is None else keys
+        post_norm, rate, part = self.config.post_norm, self.config.hidden_dropout, self.attention
+        residual, normed = hidden[:, :queries], hidden if post_norm else part.norm(hidden)
+        looking = normed[:, :queries]
+        heads = (self.config.num_heads, self.config.head_dim)
+        projected = (part.query(looking), part.key(normed), part.value(normed))
+        found = attend(*(array.reshape(*array.shape[:-1], *heads) for array in projected), attention_key)
+        hidden = residual + drop(part.output(found.reshape(looking.shape)), rate, output_key)
+        if post_norm:
+            hidden = part.norm(hidden)
+        found = hidden if post_norm else self.ffn.norm(hidden)
+        found = self.ffn.down(self.activation(self.ffn.up(found)))
         # transformers' XL has no dropout behind the second dense layer.
-        return hidden + self.ffn(self.ffn.norm(hidden))
+        return self.ffn.norm(hidden + drop(found, rate, ffn_key)) if post_norm else hidden + found
 
 
 class Encoder(nnx.Module):
     """Embeddings, the stack of layers (every parameter with a leading axis of layers), XL's last norm."""
 
     def __init__(self, config: EncoderConfig, compute: Compute, rngs: nnx.Rngs) -> None:
-        @nnx.split_rngs(splits=config.num_layers)
-        @nnx.vmap
-        def stack(rngs: nnx.Rngs) -> Layer:
-            return Layer(config, compute, rngs)
-
+        stack = nnx.vmap(lambda rngs: Layer(config, compute, rngs))
         self.embeddings = Embeddings(config, compute, rngs)
-        self.layers = stack(rngs)
+        self.layers = nnx.split_rngs(splits=config.num_layers)(stack)(rngs)
         if not config.post_norm:
             self.final_norm = Norm(config, compute, rngs)
-
-
-@lru_cache(maxsize=256)
-def _definition(module: type[nnx.Module], config: EncoderConfig, compute: Compute) -> nnx.GraphDef:
-    """A part of the encoder without its parameters; costs no memory."""
-    return nnx.split(nnx.eval_shape(lambda: module(config, compute, nnx.Rngs(0))))[0]  # type: ignore[call-arg]
 
 
 def init_encoder(
@@ -186,23 +132,16 @@ def init_encoder(
 ) -> Params:
     """Returns fresh parameters: normal(0, 0.02), zero biases, zero rows for pads, as transformers does.
 
-    Args:
-        config: the encoder's shape.
-        key: to draw from.
-        dtype: of the parameters.
-        sharding: from abstract parameters to their shardings, where each array is born; see ``load_encoder``.
+    ``sharding`` says where each array is born; see ``load_encoder``.
     """
-    draw = jax.jit(
-        _draw, static_argnums=(0, 2), out_shardings=sharding and sharding(abstract_encoder(config))
-    )
-    return draw(config, key, dtype)
+    places = sharding and sharding(abstract_encoder(config))
+    return jax.jit(_draw, static_argnums=(0, 2), out_shardings=places)(config, key, dtype)
 
 
 def _draw(config: EncoderConfig, key: jax.Array, dtype: str) -> Params:
-    encoder = Encoder(config, Compute(param_dtype=dtype), nnx.Rngs(key))  # type: ignore[arg-type]
-    params = nnx.to_pure_dict(nnx.state(encoder))
-    for table in ("word", "position"):
-        params["embeddings"][table] = params["embeddings"][table].at[config.pad_id].set(0)
+    params = draw(Encoder, config, Compute(param_dtype=dtype), key=key)  # type: ignore[arg-type]
+    for name in ("word", "position"):
+        params["embeddings"][name] = params["embeddings"][name].at[config.pad_id].set(0)
     return params
 
 
@@ -226,7 +165,7 @@ def encode(
     visual_mask: jax.Array | None = None,
     dropout_key: jax.Array | None = None,
 ) -> jax.Array:
-    """Runs the encoder.
+    """Runs the encoder; returns the last hidden state [..., T, D].
 
         >>> import jax, numpy as np, stilts_jax as sj
         >>> shape = sj.SHAPES["tiny"]
@@ -235,57 +174,25 @@ def encode(
         (4, 8, 32)
 
     Args:
-        params: the encoder's parameters; see the head of this file.
         tokens: int32 [..., T], pads (``config.pad_id``) behind each row's tokens.
-        config: its shape.
-        compute: how it is computed.
         segments: int32 [..., T] for packed rows: 1-based numbers of the sequences in a row, 0 is padding.
         positions: int32 [..., T] for packed rows: 0-based in each segment.
-        num_layers: stop after so many layers (static; 0 gives the embeddings). Meant for inference: the
-            gradient of an encoder that stopped early is slow.
-        all_hidden: return all hidden states, the embeddings first.
-        first_only: only the first token of each row will be read, so the last layer need not compute the rest.
-            T may then be 1 in the result.
-        visual: [B, P, D] embedded pictures, which stand behind the text and are looked at; the text's states alone
-            are returned. A packed row that has a picture holds one sequence.
+        num_layers: stop after so many layers (0: the embeddings). Meant for inference: its gradient is slow.
+        all_hidden: return all states, [num_layers + 1, ..., T, D]. XL's last norm belongs to its last layer: states
+            before it are the raw residual stream, as transformers counts them.
+        first_only: only the first token will be read, so that T may be 1 in the result.
+        visual: [B, P, D] embedded pictures behind the text, which are looked at and not returned. A packed row that
+            has a picture holds one sequence.
         visual_mask: bool [B, P], which of them there are.
         dropout_key: of this step, or one for each row of the batch (the first axis); None for no dropout.
-
-    Returns:
-        The last hidden state [..., T, D], or [num_layers + 1, ..., T, D]. XL's last norm belongs to its last
-        layer: states before it are the raw residual stream, as transformers counts them.
     """
-    depth = config.num_layers if num_layers is None else num_layers
-    length = jnp.shape(tokens)[-1]
+    depth, length = config.num_layers if num_layers is None else num_layers, jnp.shape(tokens)[-1]
     _check_input(config, depth, length, segments, positions)
-    flat = lambda array: jnp.reshape(array, (-1, length))  # noqa: E731
-    ids = flat(tokens)
-    if segments is None:
-        real = ids != config.pad_id
-        visible: dict[str, Any] = {"key_mask": real}
-        position_ids = jnp.cumsum(real, axis=-1, dtype=jnp.int32) * real + config.pad_id
-    else:
-        visible = {"segments": flat(segments)}
-        position_ids = jnp.where(visible["segments"] > 0, flat(positions) + config.pad_id + 1, config.pad_id)
-    if visual is not None:
-        name = next(iter(visible))
-        visible[name] = jnp.concatenate([visible[name], visual_mask.astype(visible[name].dtype)], axis=1)  # type: ignore[union-attr]
-    visible["backend"] = choose_backend(
-        compute,
-        compute.platform or jax.default_backend(),
-        seq_len=length if visual is None else length + visual.shape[1],
-        head_dim=config.head_dim,
-        dropout=0.0 if dropout_key is None else config.attention_dropout,
-        packed=segments is not None,
-        gaps=visual is not None,
-    ).name
-    if dropout_key is not None and jnp.ndim(tokens) > 1:
-        dropout_key = row_keys(dropout_key, len(tokens))
-        if jnp.ndim(tokens) > 2:  # several sequences a row
-            dropout_key = fold_in(dropout_key, jnp.arange(len(ids) // len(tokens))).reshape(-1)
-    run = partial(_run, params, config, compute, depth, all_hidden, first_only and not all_hidden)
     with jax.default_matmul_precision(compute.matmul_precision or None):
-        found = run(ids, position_ids, visible, visual, dropout_key)
+        hidden, attend, keys = _enter(
+            params, config, compute, tokens, segments, positions, visual, visual_mask, dropout_key
+        )
+        found = _run_layers(params, config, compute, depth, all_hidden, first_only, hidden, attend, keys)
     if visual is not None:
         found = found[..., :length, :]
     return found.reshape(*found.shape[:-3], *jnp.shape(tokens)[:-1], *found.shape[-2:])
@@ -297,18 +204,67 @@ def _check_input(config: EncoderConfig, depth: int, length: int, segments: Any, 
     if (segments is None) != (positions is None):
         raise ConfigError("Packed rows have segments and positions, other rows neither.", where="encode")
     if segments is None and length > config.max_length:
-        raise ConfigError(
-            f"Rows of {length} tokens; the encoder has positions for {config.max_length}.",
-            where="max_length",
-            fix=f"set it to {config.max_length} or less",
-        )
+        what = f"Rows of {length} tokens; the encoder has positions for {config.max_length}."
+        raise ConfigError(what, where="max_length", fix=f"set it to {config.max_length} or less")
+
+
+def _enter(
+    params: Mapping[str, Any],
+    config: EncoderConfig,
+    compute: Compute,
+    tokens: jax.Array,
+    segments: jax.Array | None,
+    positions: jax.Array | None,
+    visual: jax.Array | None,
+    visual_mask: jax.Array | None,
+    dropout_key: jax.Array | None,
+) -> tuple[jax.Array, Any, jax.Array | None]:
+    """Returns the embedded rows, how they look at each other, and the layers' keys."""
+    pad, length = config.pad_id, jnp.shape(tokens)[-1]
+    ids = jnp.reshape(tokens, (-1, length))
+    if segments is None or positions is None:
+        visible = ids != pad
+        position_ids = jnp.cumsum(visible, axis=-1, dtype=jnp.int32) * visible + pad
+    else:
+        visible = jnp.reshape(segments, ids.shape)
+        position_ids = jnp.where(visible > 0, jnp.reshape(positions, ids.shape) + pad + 1, pad)
+    if visual_mask is not None:
+        visible = jnp.concatenate([visible, visual_mask.astype(visible.dtype)], axis=1)
+    chosen = choose_backend(
+        compute,
+        platform_of(compute),
+        seq_len=visible.shape[1],
+        head_dim=config.head_dim,
+        dropout=0.0 if dropout_key is None else config.attention_dropout,
+        packed=segments is not None,
+        gaps=visual is not None,
+    )
+
+    def attend(query: Any, key: Any, value: Any, dropout_key: Any) -> jax.Array:
+        options = {"backend": chosen.name, "dropout": config.attention_dropout, "dropout_key": dropout_key}
+        return attention(query, key, value, visible, **options)
+
+    if compute.remat == "attention":
+        attend = jax.checkpoint(attend, prevent_cse=False)
+    embedding_key, keys = None, None
+    if dropout_key is not None:
+        if jnp.ndim(tokens) > 1:
+            dropout_key = row_keys(dropout_key, len(tokens))
+        if jnp.ndim(tokens) > 2:  # several sequences a row
+            dropout_key = fold_in(dropout_key, jnp.arange(len(ids) // len(tokens))).reshape(-1)
+        # All keys at once: folding in the scanned body would be compiled, and run, twice a layer.
+        sites = jnp.moveaxis(fold_in(dropout_key, jnp.arange(3 * config.num_layers + 1)), -1, 0)
+        embedding_key, keys = sites[0], sites[1:].reshape(config.num_layers, 3, -1)
+    hidden = bind(params["embeddings"], Embeddings, config, compute)(ids, position_ids, embedding_key)
+    if visual is not None:
+        hidden = jnp.concatenate([hidden, visual.astype(hidden.dtype)], axis=1)
+    return constrain_batch(hidden), attend, keys
 
 
 def writes_layers_out(config: EncoderConfig, compute: Compute) -> bool:
     """Whether the program will have the layers one behind the other instead of a loop over their stack."""
-    on_cpu = (compute.platform or jax.default_backend()) == "cpu"
     fits = config.hidden_size >= _WIDE and config.num_layers <= _WRITTEN_OUT
-    return on_cpu and compute.remat == "none" and fits
+    return fits and compute.remat == "none" and platform_of(compute) == "cpu"
 
 
 def take_layers_apart(stack: Any) -> list[Any]:
@@ -323,69 +279,48 @@ def take_layers_apart(stack: Any) -> list[Any]:
     return [jax.tree.unflatten(structure, layer) for layer in zip(*cut, strict=True)]
 
 
-def _run(
+def _run_layers(
     params: Mapping[str, Any],
     config: EncoderConfig,
     compute: Compute,
     depth: int,
     all_hidden: bool,
     first_only: bool,
-    tokens: jax.Array,
-    position_ids: jax.Array,
-    visible: Mapping[str, Any],
-    visual: jax.Array | None,
-    dropout_key: jax.Array | None,
+    hidden: jax.Array,
+    attend: Any,
+    keys: jax.Array | None,
 ) -> jax.Array:
-    embedding_key, keys = None, None
-    if dropout_key is not None:
-        # All keys at once: folding in the scanned body would be compiled, and run, twice a layer.
-        sites = jnp.moveaxis(fold_in(dropout_key, jnp.arange(3 * config.num_layers + 1)), -1, 0)
-        embedding_key, keys = sites[0], sites[1:].reshape(config.num_layers, 3, -1)
-    embeddings = nnx.merge(_definition(Embeddings, config, compute), params["embeddings"])
-    hidden = embeddings(tokens, position_ids, embedding_key)
-    if visual is not None:
-        hidden = jnp.concatenate([hidden, visual.astype(hidden.dtype)], axis=1)
-    embedded = hidden = constrain_batch(hidden)
-    stacked, layer = params["layers"], _definition(Layer, config, compute)
+    embedded, stacked = hidden, params["layers"]
 
-    def apply_layer(hidden: jax.Array, part: Any, queries: int | None = None) -> tuple[jax.Array, Any]:
-        state, layer_keys = part
-        hidden = constrain_batch(nnx.merge(layer, state)(hidden, visible, layer_keys, queries))
+    def apply(hidden: jax.Array, part: Any, queries: int | None = None) -> tuple[jax.Array, Any]:
+        layer = bind(part[0], Layer, config, compute)
+        hidden = constrain_batch(layer(hidden, attend, part[1], queries))
         return hidden, hidden if all_hidden else None
 
     def apply_numbered(hidden: jax.Array, number: jax.Array) -> tuple[jax.Array, Any]:
-        return apply_layer(hidden, jax.tree.map(lambda array: jnp.asarray(array)[number], (stacked, keys)))
+        return apply(hidden, jax.tree.map(lambda array: jnp.asarray(array)[number], (stacked, keys)))
 
     if writes_layers_out(config, compute):
         layers = stacked if isinstance(stacked, list) else take_layers_apart(stacked)
-        found = []
+        states: Any = []
         for number in range(depth):
-            queries = 1 if first_only and number == config.num_layers - 1 else None
-            hidden, state = apply_layer(
-                hidden, (layers[number], None if keys is None else keys[number]), queries
-            )
-            found.append(state)
-        states = jnp.stack(found) if all_hidden and found else jnp.zeros((0, *hidden.shape), hidden.dtype)
-    elif depth < config.num_layers:
-        # Scanning a slice of the stack would copy the slice, 25 GB of it for XXL.
-        hidden, states = jax.lax.scan(_rematerialise(apply_numbered, compute), hidden, jnp.arange(depth))
+            last = first_only and not all_hidden and number == config.num_layers - 1
+            part = (layers[number], None if keys is None else keys[number])
+            hidden, state = apply(hidden, part, 1 if last else None)
+            states.append(state)
     else:
-        hidden, states = jax.lax.scan(_rematerialise(apply_layer, compute), hidden, (stacked, keys))
+        # Scanning a slice of the stack would copy the slice, 25 GB of it for XXL.
+        whole = depth == config.num_layers
+        body: Any = apply if whole else apply_numbered
+        if compute.remat in _POLICIES:
+            # Inside a loop nothing can be merged over the border of a step: what prevents it would only cost time.
+            body = jax.checkpoint(body, policy=_POLICIES[compute.remat], prevent_cse=False)
+        hidden, states = jax.lax.scan(body, hidden, (stacked, keys) if whole else jnp.arange(depth))
     is_normed = depth == config.num_layers and not config.post_norm
     if is_normed:
-        hidden = nnx.merge(_definition(Norm, config, compute), params["final_norm"])(hidden)
+        hidden = bind(params["final_norm"], Norm, config, compute)(hidden)
     if not all_hidden:
         return hidden
-    states = jnp.concatenate([embedded[None], states])
-    return states.at[-1].set(hidden) if is_normed else states
-
-
-def _rematerialise(function: Any, compute: Compute) -> Any:
-    if compute.remat not in ("dots", "full"):
-        return function
-    policy = {
-        "dots": jax.checkpoint_policies.save_only_these_names(PRODUCT),
-        "full": jax.checkpoint_policies.nothing_saveable,
-    }[compute.remat]
-    # Inside a loop nothing can be merged over the border of a step: what prevents it would only cost time.
-    return jax.checkpoint(function, policy=policy, prevent_cse=False)
+    states = jnp.asarray(states, hidden.dtype).reshape(depth, *hidden.shape)
+    found = jnp.concatenate([embedded[None], states])
+    return found.at[-1].set(hidden) if is_normed else found

@@ -4,38 +4,70 @@ Every tensor in the files is used, known to be useless here, or named in an erro
 named in an error; every number is finite. Nothing is ever filled with random numbers.
 """
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from flax.traverse_util import unflatten_dict
 
 from stilts_jax.errors import EncoderError
-from stilts_jax.files import fetch_folder, is_remote
 from stilts_jax.model.config import EncoderConfig, HeadConfig
-from stilts_jax.model.convert import (
-    DECODER_TABLE,
-    ENCODER_PREFIX,
-    EXPECTED_UNUSED,
-    Tensor,
-    encoder_tensors,
-    head_tensors,
-    nest,
-)
-from stilts_jax.model.encoder import Params, abstract_encoder
+from stilts_jax.model.encoder import abstract_encoder
 from stilts_jax.model.heads import init_head, init_pooler
-from stilts_jax.model.weights import (
-    Weights,
-    check_numbers,
-    holds_weights,
-    import_torch,
-    open_weights,
-    read_json,
-)
+from stilts_jax.model.layers import Params
+from stilts_jax.model.weights import Weights, find_folder, read_json
+from stilts_jax.sharding import parameter_paths
 
+# Modules and arrays of ours by path -> those of transformers. {} is the number of the layer.
+_SHARED = {
+    "embeddings/word": "embeddings.word_embeddings.weight",
+    "embeddings/position": "embeddings.position_embeddings.weight",
+    "embeddings/type": "embeddings.token_type_embeddings.weight",
+    "layers/attention/query": "encoder.layer.{}.attention.self.query",
+    "layers/attention/key": "encoder.layer.{}.attention.self.key",
+    "layers/attention/value": "encoder.layer.{}.attention.self.value",
+    "layers/attention/output": "encoder.layer.{}.attention.output.dense",
+    "layers/ffn/up": "encoder.layer.{}.intermediate.dense",
+    "layers/ffn/down": "encoder.layer.{}.output.dense",
+    "pooler": "pooler.dense",
+}
+ENCODER_NAMES = {
+    "xlm-roberta": {
+        **_SHARED,
+        "embeddings/norm": "embeddings.LayerNorm",
+        "layers/attention/norm": "encoder.layer.{}.attention.output.LayerNorm",
+        "layers/ffn/norm": "encoder.layer.{}.output.LayerNorm",
+    },
+    "xlm-roberta-xl": {
+        **_SHARED,
+        "layers/attention/norm": "encoder.layer.{}.attention.self_attn_layer_norm",
+        "layers/ffn/norm": "encoder.layer.{}.LayerNorm",
+        "final_norm": "encoder.LayerNorm",
+    },
+}
+# Kinds of heads -> the class in transformers and its modules. ForMultipleChoice calls its dense layer the encoder's
+# pooler.
+HEADS: dict[str, tuple[str, dict[str, str]]] = {
+    "classify": (
+        "ForSequenceClassification",
+        {"dense": "classifier.dense", "out": "classifier.out_proj"},
+    ),
+    "choice": ("ForMultipleChoice", {"dense": "roberta.pooler.dense", "out": "classifier"}),
+    "tag": ("ForTokenClassification", {"out": "classifier"}),
+    "span": ("ForQuestionAnswering", {"out": "qa_outputs"}),
+    "mlm": (
+        "ForMaskedLM",
+        {"dense": "lm_head.dense", "norm": "lm_head.layer_norm", "bias": "lm_head.bias"},
+    ),
+}
+ENCODER_PREFIX = "roberta."  # before the encoder's tensors wherever a head stands beside it
+_DECODER = "lm_head.decoder.weight"  # the word embeddings once more
+# Buffers that older versions saved, and tensors that repeat another one.
+_UNUSED = ("embeddings.position_ids", "embeddings.token_type_ids", _DECODER, "lm_head.decoder.bias")
+_FLOATS = ("F64", "F32", "F16", "BF16", "float64", "float32", "float16", "bfloat16")
 _ROWS_AT_A_TIME = 8192  # of the word table, where two copies of it are compared
 
 
@@ -57,22 +89,44 @@ class TaskHead:
 
 @dataclass(frozen=True)
 class LoadedEncoder:
-    """What a folder held.
-
-    Attributes:
-        params: the encoder's; with ``pooler`` where the folder has one.
-        mlm_head: parameters of a masked-language-model head, if there is one.
-        task_head: that of a task class, if there is one.
-        tokenizer_folder: where the tokenizer's files should be.
-        unused: tensors that the folder has and the encoder has no use for.
-    """
+    """What a folder held."""
 
     config: EncoderConfig
-    params: Params
+    params: Params  # with ``pooler`` where the folder has one
     mlm_head: Params | None
     task_head: TaskHead | None
-    tokenizer_folder: Path
-    unused: tuple[str, ...]
+    tokenizer_folder: Path  # where the tokenizer's files should be
+    unused: tuple[str, ...]  # tensors that the encoder has no use for
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One array of ours and where it lies in a folder."""
+
+    path: str  # ours, such as ``layers/attention/query/kernel``
+    keys: tuple[str, ...]  # theirs; one a layer where ``stacked``, else one
+    transposed: bool  # torch keeps a matrix as [out, in], we as [in, out]
+    stacked: bool
+    shape: tuple[int, ...]
+
+    @property
+    def their_shape(self) -> tuple[int, ...]:
+        """The shape of each tensor there."""
+        inner = self.shape[1:] if self.stacked else self.shape
+        return inner[::-1] if self.transposed else inner
+
+
+def list_tensors(tree: Any, names: Mapping[str, str], layers: int = 1, prefix: str = "") -> list[Tensor]:
+    """Returns where every array of a tree (or of its shapes) lies, if its modules are called ``names`` there."""
+    found = []
+    for path, leaf in parameter_paths(tree):
+        module, _, last = path.rpartition("/")
+        theirs = {"kernel": "weight", "scale": "weight"}.get(last, last)
+        name = prefix + (names[path] if path in names else f"{names[module]}.{theirs}")
+        stacked = path.startswith("layers/")
+        keys = tuple(name.format(layer) for layer in range(layers if stacked else 1))
+        found.append(Tensor(path, keys, last == "kernel", stacked, tuple(leaf.shape)))
+    return found
 
 
 def load_encoder(
@@ -103,125 +157,51 @@ def load_encoder(
         EncoderError: the folder can't be used; names the file, the tensor or the setting.
     """
     folder = find_folder(name_or_folder, download=download)
-    described = read_json(config_path(folder))
+    described = read_json(folder / "config.json")
     config = EncoderConfig.from_transformers(described, where=str(folder / "config.json"))
-    weights = open_weights(folder)
-    prefix = ENCODER_PREFIX if any(key.startswith(ENCODER_PREFIX) for key in weights.shapes) else ""
-
+    weights, key = Weights(folder), jax.random.key(0)
+    prefix = ENCODER_PREFIX if _has(weights, ENCODER_PREFIX) else ""
     abstract = abstract_encoder(config)
-    if any(key.startswith(f"{prefix}pooler.") for key in weights.shapes):
-        abstract["pooler"] = jax.eval_shape(lambda: init_pooler(config, jax.random.key(0)))
-    tensors = encoder_tensors(config, abstract, prefix)
-    heads = {head.kind: head for head in _find_heads(weights, described, config)}
-    head_lists = {
-        kind: head_tensors(kind, jax.eval_shape(lambda head=head: init_head(head, config, jax.random.key(0))))
-        for kind, head in heads.items()
+    if _has(weights, f"{prefix}pooler."):
+        abstract["pooler"] = jax.eval_shape(lambda: init_pooler(config, key))
+    heads: dict[str, HeadConfig] = {head.kind: head for head in _find_heads(weights, described)}
+    parts = {"encoder": list_tensors(abstract, ENCODER_NAMES[config.family], config.num_layers, prefix)}
+    for kind, head in heads.items():
+        shapes = jax.eval_shape(lambda head=head: init_head(head, config, key))
+        parts[kind] = list_tensors(shapes, HEADS[kind][1])
+    useless = lambda name: name.removeprefix(prefix) in _UNUSED  # noqa: E731
+    unused = account(folder, weights, [tensor for part in parts.values() for tensor in part], useless)
+    _check_tie(folder, weights, f"{prefix}embeddings.word_embeddings.weight")
+    places = {"encoder": dict(parameter_paths(sharding(abstract)))} if sharding else {}
+    params = {
+        part: load_tensors(weights, tensors, dtype, places.get(part, {})) for part, tensors in parts.items()
     }
-    unused = account(
-        folder,
-        weights,
-        [*tensors, *(t for found in head_lists.values() for t in found)],
-        lambda key: key.removeprefix(prefix) in EXPECTED_UNUSED,
-    )
-    if DECODER_TABLE in weights.shapes:
-        _check_tie(folder, weights, f"{prefix}embeddings.word_embeddings.weight")
-
-    shardings = dict(_flatten(sharding(abstract))) if sharding else {}
-    params = nest({t.path: load_tensor(weights, t, dtype, shardings.get(t.path)) for t in tensors})
-    head_params = {
-        kind: nest({t.path: load_tensor(weights, t, dtype, None) for t in found})
-        for kind, found in head_lists.items()
-    }
-    mlm_head = head_params.pop("mlm", None)
-    task_head = None
-    for kind, values in head_params.items():
-        task_head = TaskHead(heads[kind], values, _labels(described, heads[kind].num_labels))
-    return LoadedEncoder(config, params, mlm_head, task_head, folder, unused)
+    encoder, mlm_head, task_head = params.pop("encoder"), params.pop("mlm", None), None
+    for name, values in params.items():
+        task_head = TaskHead(heads[name], values, _labels(described, heads[name].num_labels))
+    return LoadedEncoder(config, encoder, mlm_head, task_head, folder, unused)
 
 
-def find_folder(name_or_folder: str | Path, *, download: bool = False) -> Path:
-    """Returns the folder itself, or the cached snapshot of a hub repository.
-
-    Args:
-        name_or_folder: see ``load_encoder``.
-        download: whether what is not in the cache may be fetched.
-    """
-    folder = fetch_folder(name_or_folder) if is_remote(name_or_folder) else Path(name_or_folder).expanduser()
-    if folder.is_dir():
-        return folder
-    name = str(name_or_folder)
-    if folder.exists() or not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name):
-        raise EncoderError(
-            "There is no such folder.",
-            where=name,
-            fix="give a folder with config.json and model.safetensors, or the name of a hub repository",
-        )
-    return _find_snapshot(name, download)
+def _has(weights: Weights, *prefixes: str) -> bool:
+    return any(key.startswith(prefixes) for key in weights.shapes)
 
 
-def _find_snapshot(name: str, download: bool) -> Path:
-    from huggingface_hub import list_repo_files, snapshot_download
-
-    try:
-        cached = Path(snapshot_download(name, local_files_only=True))
-    except Exception as error:  # the hub client's errors follow its HTTP library, which has changed before
-        if not download:
-            raise EncoderError(
-                f"{name!r} is neither a folder here nor a repository in the cache.",
-                where=name,
-                fix="check the path; `stilts prepare` fetches hub repositories, training never does",
-            ) from error
-    else:
-        # What is there whole is not looked up again: a repository may change, a run should not.
-        if not download or ((cached / "config.json").is_file() and holds_weights(cached)):
-            return cached
-    wanted = ["*.json", "*.safetensors", "sentencepiece.bpe.model"]
-    try:
-        if not any(file.endswith(".safetensors") for file in list_repo_files(name)):
-            wanted.append("pytorch_model*.bin")
-            import_torch(name)  # before gigabytes are fetched that could not be read
-        return Path(snapshot_download(name, allow_patterns=wanted))
-    except EncoderError:
-        raise
-    except Exception as error:
-        raise EncoderError(
-            f"The hub repository {name!r} can't be fetched: {error}",
-            where=name,
-            fix="check the name and the network, or give a local folder",
-        ) from error
-
-
-def config_path(folder: Path) -> Path:
-    """Returns the ``config.json`` of a folder; raises where there is none."""
-    path = folder / "config.json"
-    if not path.is_file():
-        raise EncoderError(
-            "The folder has no config.json.",
-            where=str(folder),
-            fix="give a folder in transformers' layout, as `stilts export` or save_pretrained write it",
-        )
-    return path
-
-
-def _find_heads(weights: Weights, described: dict[str, Any], config: EncoderConfig) -> list[HeadConfig]:
+def _find_heads(weights: Weights, described: dict[str, Any]) -> list[HeadConfig]:
     """Says which heads stand beside the encoder, by the names of their tensors."""
-    shapes = weights.shapes
-    heads = [HeadConfig(kind="mlm")] if any(key.startswith("lm_head.") for key in shapes) else []
-    if any(key.startswith("qa_outputs.") for key in shapes):
+
+    def rows(key: str) -> int:
+        return max((1, *weights.shapes.get(key, ())[:1]))  # a missing tensor is reported with all others
+
+    heads = [HeadConfig(kind="mlm")] if _has(weights, "lm_head.") else []
+    if _has(weights, "qa_outputs."):
         heads.append(HeadConfig(kind="span"))
-    if any(key.startswith(("classifier.dense.", "classifier.out_proj.")) for key in shapes):
-        heads.append(HeadConfig(kind="classify", num_labels=_rows(shapes, "classifier.out_proj.weight")))
-    elif any(key.startswith("classifier.") for key in shapes):
-        # Two classes call one layer by one name.
-        if "ForMultipleChoice" in str(described.get("architectures")):
-            heads.append(HeadConfig(kind="choice"))
-        else:
-            heads.append(HeadConfig(kind="tag", num_labels=_rows(shapes, "classifier.weight")))
+    if _has(weights, "classifier.dense.", "classifier.out_proj."):
+        heads.append(HeadConfig(kind="classify", num_labels=rows("classifier.out_proj.weight")))
+    elif _has(weights, "classifier."):  # two classes call one layer by one name
+        is_choice = "ForMultipleChoice" in str(described.get("architectures"))
+        tag = HeadConfig(kind="tag", num_labels=rows("classifier.weight"))
+        heads.append(HeadConfig(kind="choice") if is_choice else tag)
     return heads
-
-
-def _rows(shapes: Any, key: str) -> int:
-    return max((1, *shapes.get(key, ())[:1]))  # a missing tensor is reported with all others
 
 
 def _labels(described: dict[str, Any], count: int) -> tuple[str, ...]:
@@ -236,11 +216,12 @@ def account(
     folder: Path, weights: Weights, tensors: Sequence[Tensor], is_useless: Callable[[str], bool]
 ) -> tuple[str, ...]:
     """Raises unless the files hold just what is needed, in the right shapes; returns what is of no use."""
+    some = lambda keys: ", ".join(keys[:5]) + (", ..." if len(keys) > 5 else "")  # noqa: E731
     expected = {key: tensor for tensor in tensors for key in tensor.keys}
     missing = [key for key in expected if key not in weights.shapes]
     if missing:
         raise EncoderError(
-            f"{len(missing)} tensors are missing: {_some(missing)}.",
+            f"{len(missing)} tensors are missing: {some(missing)}.",
             where=str(folder),
             fix="the folder does not hold the whole model that its config.json describes",
         )
@@ -248,51 +229,49 @@ def account(
     unknown = [key for key in unused if not is_useless(key)]
     if unknown:
         raise EncoderError(
-            f"{len(unknown)} tensors have no place in this model: {_some(unknown)}.",
+            f"{len(unknown)} tensors have no place in this model: {some(unknown)}.",
             where=str(folder),
             fix="the weights belong to another architecture, or to more layers than config.json says",
         )
     for key, tensor in expected.items():
         if weights.shapes[key] != tensor.their_shape:
-            raise EncoderError(
-                f"The tensor has shape {weights.shapes[key]}, config.json asks for {tensor.their_shape}.",
-                where=f"{folder}: {key}",
-                fix="weights and config.json do not belong together",
-            )
-    check_numbers(weights, expected)
+            what = f"The tensor has shape {weights.shapes[key]}, config.json asks for {tensor.their_shape}."
+            fix = "weights and config.json do not belong together"
+            raise EncoderError(what, where=weights.where(key), fix=fix)
+        if weights.dtypes[key] not in _FLOATS:  # they mean nothing without their scales
+            what = f"The tensor holds numbers of the type {weights.dtypes[key]}, as quantized weights do."
+            fix = "take the model in float32, float16 or bfloat16"
+            raise EncoderError(what, where=weights.where(key), fix=fix)
     return unused
 
 
-def _some(keys: Sequence[str]) -> str:
-    return ", ".join(keys[:5]) + (", ..." if len(keys) > 5 else "")
-
-
 def _check_tie(folder: Path, weights: Weights, table: str) -> None:
-    same = weights.shapes[DECODER_TABLE] == weights.shapes[table]
-    for start in range(0, weights.shapes[table][0] if same else 0, _ROWS_AT_A_TIME):
-        index = (
-            slice(start, min(start + _ROWS_AT_A_TIME, weights.shapes[table][0])),
-            slice(0, weights.shapes[table][1]),
-        )
-        same = same and np.array_equal(weights.read(DECODER_TABLE, index), weights.read(table, index))
+    if _DECODER not in weights.shapes:
+        return
+    rows, width = weights.shapes[table]
+    same = weights.shapes[_DECODER] == (rows, width)
+    for start in range(0, rows if same else 0, _ROWS_AT_A_TIME):
+        index = (slice(start, min(start + _ROWS_AT_A_TIME, rows)), slice(0, width))
+        same = same and np.array_equal(weights.read(_DECODER, index), weights.read(table, index))
     if not same:
         raise EncoderError(
             "The masked-language-model head has a word table of its own; here it shares the encoder's.",
-            where=f"{folder}: {DECODER_TABLE}",
+            where=f"{folder}: {_DECODER}",
             fix="take a checkpoint with tied embeddings, as XLM-R's are",
         )
 
 
-def _flatten(tree: Any) -> list[tuple[str, Any]]:
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves]
+def load_tensors(
+    weights: Weights, tensors: Sequence[Tensor], dtype: str, places: Mapping[str, Any] | None = None
+) -> Params:
+    """Returns arrays of ours: where ``places`` says by path, else of numpy."""
+    loaded = {one.path: _load(weights, one, dtype, (places or {}).get(one.path)) for one in tensors}
+    return unflatten_dict(loaded, sep="/")
 
 
-def load_tensor(weights: Weights, tensor: Tensor, dtype: str, sharding: Any) -> Any:
-    """Returns one array of ours: on its devices, or as a numpy array where ``sharding`` is None."""
-    whole = tuple(slice(0, size) for size in tensor.shape)
+def _load(weights: Weights, tensor: Tensor, dtype: str, sharding: Any) -> Any:
     if sharding is None:
-        return _read_part(weights, tensor, whole, dtype)
+        return _read_part(weights, tensor, tuple(slice(0, size) for size in tensor.shape), dtype)
     # make_array_from_callback would hold the parts of all devices at once; here the host holds one.
     holders: dict[tuple[tuple[int, int], ...], list[Any]] = {}
     for device, index in sharding.addressable_devices_indices_map(tensor.shape).items():
@@ -310,12 +289,9 @@ def _read_part(weights: Weights, tensor: Tensor, index: tuple[slice, ...], dtype
     """Fills a part of one of our arrays, layer by layer."""
     part = np.empty([piece.stop - piece.start for piece in index], jax.numpy.dtype(dtype))
     inner = index[1:] if tensor.stacked else index
-    theirs = inner[::-1] if tensor.transposed else inner
-    targets = part if tensor.stacked else part[None]
-    first = index[0].start if tensor.stacked else 0
-    for number, target in enumerate(targets):
-        key = tensor.keys[first + number]
-        found = weights.read(key, theirs)
+    targets, first = (part, index[0].start) if tensor.stacked else (part[None], 0)
+    for key, target in zip(tensor.keys[first:], targets):
+        found = weights.read(key, inner[::-1] if tensor.transposed else inner)
         if not np.isfinite(found).all():  # one pass more over what was just read
             raise EncoderError(
                 "The tensor holds numbers that are not finite (NaN or infinity).",

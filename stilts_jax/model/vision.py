@@ -12,20 +12,22 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
+from flax.traverse_util import unflatten_dict
 
 from stilts_jax.errors import ConfigError, EncoderError
+from stilts_jax.model.attention import attention
 from stilts_jax.model.config import Compute, EncoderConfig
-from stilts_jax.model.convert import LEAVES, Tensor, nest, walk
-from stilts_jax.model.encoder import FeedForward, Layer, Norm, Params, abstract_encoder
-from stilts_jax.model.loading import account, config_path, load_tensor
-from stilts_jax.model.weights import open_weights, read_json
+from stilts_jax.model.encoder import Layer, abstract_encoder, gelu
+from stilts_jax.model.layers import Norm, Params, bind
+from stilts_jax.model.loading import account, list_tensors, load_tensors
+from stilts_jax.model.weights import Weights, read_json
 
 _ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
-    "gelu": partial(jax.nn.gelu, approximate=False),
+    "gelu": gelu,
     "quick_gelu": lambda values: values * jax.nn.sigmoid(1.702 * values),
     "gelu_pytorch_tanh": partial(jax.nn.gelu, approximate=True),
 }
+# What transformers takes where config.json is silent, by model_type.
 _SHAPE = {
     "hidden_size": 768,
     "num_hidden_layers": 12,
@@ -33,17 +35,12 @@ _SHAPE = {
     "intermediate_size": 3072,
     "image_size": 224,
     "num_channels": 3,
+    "patch_size": 16,
 }
-# What transformers takes where config.json is silent, by model_type.
 _DEFAULTS: Mapping[str, dict[str, Any]] = {
-    "vit": {**_SHAPE, "hidden_act": "gelu", "layer_norm_eps": 1e-12, "patch_size": 16},
-    "clip_vision_model": {**_SHAPE, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5, "patch_size": 32},
-    "siglip_vision_model": {
-        **_SHAPE,
-        "hidden_act": "gelu_pytorch_tanh",
-        "layer_norm_eps": 1e-6,
-        "patch_size": 16,
-    },
+    "vit": _SHAPE | {"hidden_act": "gelu", "layer_norm_eps": 1e-12},
+    "clip_vision_model": _SHAPE | {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5, "patch_size": 32},
+    "siglip_vision_model": _SHAPE | {"hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6},
 }
 # Modules and arrays of ours -> theirs. {} is the number of the layer.
 _VIT = {
@@ -84,39 +81,27 @@ _UNUSED = (
 
 @dataclass(frozen=True)
 class VisionEncoder:
-    """A loaded tower.
+    """A loaded tower."""
 
-    Attributes:
-        kind: its ``model_type``.
-        config: its blocks, as those of an encoder.
-        size: pixels of a side of a picture.
-        patch: pixels of a side of a patch.
-        params: in float32.
-    """
-
-    kind: str
-    config: EncoderConfig
+    kind: str  # its ``model_type``
+    config: EncoderConfig  # its blocks, as those of an encoder
     activation: str
-    size: int
-    patch: int
-    params: Params
+    size: int  # pixels of a side of a picture
+    patch: int  # pixels of a side of a patch
+    params: Params  # in float32
 
     def encode(self, pictures: Any, layer: int | None = None) -> jax.Array:
-        """Runs the tower.
+        """Returns hidden states, float32 [B, tokens, hidden size], the first token included where there is one.
 
         Args:
             pictures: float32 [B, size, size, 3], normalised as the tower wants it.
-            layer: a hidden state, counted as transformers does (0 is the embeddings); None is the last one behind
-                its norm (of CLIP without: there the norm belongs to the pooled vector).
-
-        Returns:
-            float32 [B, tokens, hidden size], the first token included where there is one.
+            layer: counted as transformers does (0 is the embeddings); None is the last one behind its norm (of CLIP
+                without: there the norm belongs to the pooled vector).
         """
         depth = self.config.num_layers if layer is None else layer
         if not 0 <= depth <= self.config.num_layers:
-            raise ConfigError(
-                f"Layer {layer} of a vision encoder of {self.config.num_layers} layers.", where="--layer"
-            )
+            what = f"Layer {layer} of a vision encoder of {self.config.num_layers} layers."
+            raise ConfigError(what, where="--layer", fix="take one of these, or 0 for the embeddings")
         is_normed = layer is None and self.kind != "clip_vision_model"
         return _run(self.params, pictures, self.config, self.activation, self.patch, depth, is_normed)
 
@@ -126,30 +111,19 @@ class VisionEncoder:
 
 
 def load_vision_encoder(folder: Path) -> VisionEncoder:
-    """Loads the vision tower of a folder.
-
-    Raises:
-        EncoderError: the folder holds something else; names the file, the tensor or the setting.
-    """
-    path = config_path(folder)
+    """Loads the vision tower of a folder; raises an EncoderError if the folder holds something else."""
+    path = folder / "config.json"
     described = read_json(path)
     kind = str(described.get("model_type"))
     if kind in ("clip", "siglip"):
         kind, described = f"{kind}_vision_model", described.get("vision_config") or {}
     if kind not in _DEFAULTS:
-        raise EncoderError(
-            f"This is a {kind!r} model.",
-            where=f"{path}: model_type",
-            fix=f"take one of {', '.join(_DEFAULTS)}, clip and siglip",
-        )
+        fix = f"take one of {', '.join(_DEFAULTS)}, clip and siglip"
+        raise EncoderError(f"This is a {kind!r} model.", where=f"{path}: model_type", fix=fix)
     values = {name: described.get(name, default) for name, default in _DEFAULTS[kind].items()}
     size, patch, activation = values["image_size"], values["patch_size"], values["hidden_act"]
-    if (
-        not all(type(side) is int and side > 0 for side in (size, patch))
-        or size % patch
-        or values["num_channels"] != 3
-        or activation not in _ACTIVATIONS
-    ):
+    whole = all(type(side) is int and side > 0 for side in (size, patch)) and size % patch == 0
+    if not whole or values["num_channels"] != 3 or activation not in _ACTIVATIONS:
         raise EncoderError(
             "Pictures of three colours in whole square patches are needed, and a known activation.",
             where=f"{path}: image_size, patch_size, num_channels, hidden_act",
@@ -164,18 +138,12 @@ def load_vision_encoder(folder: Path) -> VisionEncoder:
         intermediate_size=values["intermediate_size"],
         layer_norm_eps=values["layer_norm_eps"],
     )
-    weights = open_weights(folder)
-    names = _VIT if kind == "vit" else _CLIP
-    prefixes = [
-        one for one in ("vit.", "vision_model.") if any(key.startswith(one) for key in weights.shapes)
-    ]
-    prefix = "".join(prefixes[:1])
-    tensors = [
-        _find_tensor(path, leaf.shape, names, prefix, config.num_layers)
-        for path, leaf in walk(_abstract(kind, config, size, patch))
-    ]
+    weights, shapes = Weights(folder), _abstract(kind, config, size, patch)
+    prefixes = ("vit.", "vision_model.")
+    prefix = next((one for one in prefixes if any(key.startswith(one) for key in weights.shapes)), "")
+    tensors = list_tensors(shapes, _VIT if kind == "vit" else _CLIP, config.num_layers, prefix)
     account(folder, weights, tensors, lambda key: key.removeprefix(prefix).startswith(_UNUSED))
-    params = nest({one.path: load_tensor(weights, one, "float32", None) for one in tensors})
+    params = load_tensors(weights, tensors, "float32")
     return VisionEncoder(kind, config, activation, size, patch, params)
 
 
@@ -192,33 +160,8 @@ def _abstract(kind: str, config: EncoderConfig, size: int, patch: int) -> Params
         shapes["first"] = (*leading, *leading, width)
     if kind == "clip_vision_model":
         shapes |= {"first_norm/scale": (width,), "first_norm/bias": (width,)}
-    entrance = nest({path: jax.ShapeDtypeStruct(shape, "float32") for path, shape in shapes.items()})
-    return {**entrance, "layers": blocks["layers"], "final_norm": blocks["final_norm"]}
-
-
-def _find_tensor(
-    path: str, shape: tuple[int, ...], names: Mapping[str, str], prefix: str, layers: int
-) -> Tensor:
-    module, _, leaf = path.rpartition("/")
-    name = f"{names[module]}.{LEAVES.get(leaf, leaf)}" if module else names[path]
-    stacked = path.startswith("layers/")
-    keys = tuple(prefix + name.format(number) for number in range(layers if stacked else 1))
-    return Tensor(path, keys, leaf == "kernel", stacked, tuple(shape))
-
-
-class _FeedForward(FeedForward):
-    def __init__(self, activation: str, config: EncoderConfig, compute: Compute, rngs: nnx.Rngs) -> None:
-        super().__init__(config, compute, rngs)
-        self.activation = activation
-
-    def __call__(self, hidden: jax.Array) -> jax.Array:
-        return self.down(_ACTIVATIONS[self.activation](self.up(hidden)))
-
-
-class _Layer(Layer):
-    def __init__(self, activation: str, config: EncoderConfig, compute: Compute, rngs: nnx.Rngs) -> None:
-        super().__init__(config, compute, rngs)
-        self.ffn = _FeedForward(activation, config, compute, rngs)
+    entrance = {path: jax.ShapeDtypeStruct(shape, "float32") for path, shape in shapes.items()}
+    return unflatten_dict(entrance, sep="/") | {name: blocks[name] for name in ("layers", "final_norm")}
 
 
 @partial(jax.jit, static_argnames=("config", "activation", "patch", "depth", "is_normed"))
@@ -231,9 +174,6 @@ def _run(
     depth: int,
     is_normed: bool,
 ) -> jax.Array:
-    def define(module: Callable[..., nnx.Module]) -> nnx.GraphDef:
-        return nnx.split(nnx.eval_shape(lambda: module(config, Compute(), nnx.Rngs(0))))[0]
-
     rows, side = len(pictures), pictures.shape[1] // patch
     grid = pictures.reshape(rows, side, patch, side, patch, 3)
     hidden = jnp.einsum("bypxqc,dcpq->byxd", grid, params["patch"]["weight"]).reshape(rows, side * side, -1)
@@ -243,12 +183,13 @@ def _run(
         hidden = jnp.concatenate([first, hidden], axis=1)
     hidden = hidden + params["position"]
     if "first_norm" in params:
-        hidden = nnx.merge(define(Norm), params["first_norm"])(hidden)
-    layer = define(partial(_Layer, activation))
-    visible = {"key_mask": jnp.ones(hidden.shape[:2], bool), "backend": "xla"}
+        hidden = bind(params["first_norm"], Norm, config, Compute())(hidden)
+    layer = partial(Layer, activation=_ACTIVATIONS[activation])
+    everything = jnp.ones(hidden.shape[:2], bool)
+    attend = lambda query, key, value, _: attention(query, key, value, everything)  # noqa: E731
 
     def apply(hidden: jax.Array, state: Params) -> tuple[jax.Array, None]:
-        return nnx.merge(layer, state)(hidden, visible, None), None
+        return bind(state, layer, config, Compute())(hidden, attend, None), None
 
     hidden, _ = jax.lax.scan(apply, hidden, jax.tree.map(lambda array: array[:depth], params["layers"]))
-    return nnx.merge(define(Norm), params["final_norm"])(hidden) if is_normed else hidden
+    return bind(params["final_norm"], Norm, config, Compute())(hidden) if is_normed else hidden

@@ -1,75 +1,180 @@
-"""Weight files of transformers, read tensor by tensor: safetensors in one file or many, or torch's own."""
+"""Folders of transformers: where they are, and their weights by name, from safetensors or torch's own files."""
 
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from stilts_jax.errors import EncoderError
+from stilts_jax.files import fetch_folder, is_remote
 
-_SAFETENSORS = "model.safetensors"
-_TORCH = "pytorch_model.bin"
+_NAMES = ("model.safetensors", "pytorch_model.bin")  # in this order, as torch's files need torch
 _FETCH_AGAIN = "fetch the file again: it is cut off or damaged"
 _TO_SAFETENSORS = "take a folder with model.safetensors, or convert this one with a program that you trust"
-_FLOATS = ("F64", "F32", "F16", "BF16", "float64", "float32", "float16", "bfloat16")
 
 
-class Weights(Protocol):
-    """Tensors by name, read when asked for."""
+def find_folder(name_or_folder: str | Path, *, download: bool = False) -> Path:
+    """Returns the folder itself, or the cached snapshot of a hub repository, which ``download`` may fetch."""
+    folder = fetch_folder(name_or_folder) if is_remote(name_or_folder) else Path(name_or_folder).expanduser()
+    if folder.is_dir():
+        return folder
+    name = str(name_or_folder)
+    if folder.exists() or not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name):
+        raise EncoderError(
+            "There is no such folder.",
+            where=name,
+            fix="give a folder with config.json and model.safetensors, or the name of a hub repository",
+        )
+    from huggingface_hub import list_repo_files, snapshot_download
 
-    shapes: Mapping[str, tuple[int, ...]]
-    dtypes: Mapping[str, str]
+    try:
+        cached = Path(snapshot_download(name, local_files_only=True))
+        # What is there whole is not looked up again: a repository may change, a run should not.
+        if not download or ((cached / "config.json").is_file() and _find_files(cached)):
+            return cached
+    except Exception as error:  # the hub client's errors follow its HTTP library, which has changed before
+        if not download:
+            raise EncoderError(
+                f"{name!r} is neither a folder here nor a repository in the cache.",
+                where=name,
+                fix="check the path; `stilts prepare` fetches hub repositories, training never does",
+            ) from error
+    wanted = ["*.json", "*.safetensors", "sentencepiece.bpe.model"]
+    try:
+        if not any(file.endswith(".safetensors") for file in list_repo_files(name)):
+            wanted.append("pytorch_model*.bin")
+            _import_torch(name)  # before gigabytes are fetched that could not be read
+        return Path(snapshot_download(name, allow_patterns=wanted))
+    except EncoderError:
+        raise
+    except Exception as error:
+        raise EncoderError(
+            f"The hub repository {name!r} can't be fetched: {error}",
+            where=name,
+            fix="check the name and the network, or give a local folder",
+        ) from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON object; raises where the file is damaged, or there is no ``config.json``."""
+    if path.name == "config.json" and not path.is_file():
+        raise EncoderError(
+            "The folder has no config.json.",
+            where=str(path.parent),
+            fix="give a folder in transformers' layout, as `stilts export` or save_pretrained write it",
+        )
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        what = f"The file can't be read as JSON: {error}"
+        raise EncoderError(what, where=str(path), fix=_FETCH_AGAIN) from error
+    if not isinstance(found, dict):
+        raise EncoderError("The file holds no JSON object.", where=str(path), fix=_FETCH_AGAIN)
+    return found
+
+
+def _find_files(folder: Path) -> dict[Path, list[str]]:
+    """Returns the weight files of a folder, each with the tensors that an index lists for it, if there is one."""
+    for name in _NAMES:
+        index = folder / f"{name}.index.json"
+        if (folder / name).is_file():
+            return {folder / name: []}
+        if not index.is_file():
+            continue
+        listed = read_json(index).get("weight_map")
+        if not isinstance(listed, dict) or not listed:
+            raise EncoderError("The index has no weight_map.", where=str(index), fix=_FETCH_AGAIN)
+        files: dict[Path, list[str]] = {}
+        for key, file in sorted(listed.items(), key=lambda item: str(item[1])):
+            # A name is a file beside the index, not a way out of the folder.
+            if Path(str(file)).name != file or not (folder / file).is_file():
+                what = f"The index names {file!r}, which is not in the folder."
+                raise EncoderError(what, where=str(index), fix=_FETCH_AGAIN)
+            files.setdefault(folder / file, []).append(key)
+        return files
+    return {}
+
+
+class Weights:
+    """The tensors of a folder by name, with their shapes and dtypes; read when asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.dtypes: dict[str, str] = {}
+        self._paths: dict[str, Path] = {}
+        self._mapped: dict[str, Any] = {}  # tensors of torch
+        files = _find_files(folder)
+        for path in files:
+            read: Callable[[Path], None] = (
+                self._open_torch if path.suffix == ".bin" else self._open_safetensors
+            )
+            read(path)
+        if not files:
+            fix = f"it should have {' or '.join(_NAMES)}, or the index of several such files"
+            raise EncoderError("The folder holds no weights.", where=str(folder), fix=fix)
+        absent = sorted({key for keys in files.values() for key in keys} - set(self.shapes))
+        if absent:
+            what = f"The index lists tensors that its files lack: {', '.join(absent[:5])}."
+            raise EncoderError(what, where=str(folder), fix=_FETCH_AGAIN)
 
     def read(self, key: str, index: tuple[slice, ...] = ()) -> np.ndarray:
         """Returns a part of a tensor (all of it for an empty index)."""
+        if key in self._mapped:
+            part = self._mapped[key][index]
+            # numpy has no bfloat16 that torch knows; float32 holds every one exactly.
+            return (part.float() if self.dtypes[key] == "bfloat16" else part).numpy()
+        # Opened for each read: pages of a file that stays mapped count as this process's memory.
+        with safe_open(self._paths[key], framework="numpy") as file:
+            return file.get_slice(key)[index or tuple(slice(0, size) for size in self.shapes[key])]
 
     def where(self, key: str) -> str:
         """Returns the file that holds a tensor, and its name."""
+        return f"{self._paths[key]}: {key}"
 
+    def _add(self, key: str, path: Path, shape: Any, dtype: str) -> None:
+        self.shapes[key], self.dtypes[key], self._paths[key] = tuple(shape), dtype, path
 
-def open_weights(folder: Path) -> Weights:
-    """Finds the weights in a folder; safetensors come first, as torch's files need torch."""
-    for name, kind in ((_SAFETENSORS, SafetensorsFiles), (_TORCH, TorchFiles)):
-        single, index = folder / name, folder / f"{name}.index.json"
-        if single.is_file():
-            return kind([single])
-        if index.is_file():
-            listed = _read_index(index)
-            weights = kind([folder / file for file in sorted(set(listed.values()))])
-            absent = sorted(set(listed) - set(weights.shapes))
-            if absent:
+    def _open_safetensors(self, path: Path) -> None:
+        try:
+            # Opening checks the header against the length of the file.
+            with safe_open(path, framework="numpy") as file:
+                for key in file.keys():  # noqa: SIM118  (the file is no dict)
+                    part = file.get_slice(key)
+                    self._add(key, path, part.get_shape(), part.get_dtype())
+        except (SafetensorError, OSError, ValueError) as error:
+            raise _unreadable(path, error) from error
+
+    def _open_torch(self, path: Path) -> None:
+        """Maps a file of ``torch.save`` into memory; only tensors are unpickled."""
+        torch = _import_torch(str(path))
+        for mapped in (True, False):  # files from before torch 1.6 can't be mapped
+            try:
+                found = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+                break
+            except Exception as error:  # whatever the bytes of a damaged file lead torch to
+                failure = error
+        else:
+            if any(word in str(failure) for word in ("Unsupported global", "Unsupported class")):
                 raise EncoderError(
-                    f"The index lists tensors that its files lack: {', '.join(absent[:5])}.",
-                    where=str(index),
-                    fix=_FETCH_AGAIN,
-                )
-            return weights
-    raise EncoderError(
-        "The folder holds no weights.",
-        where=str(folder),
-        fix=f"it should have {_SAFETENSORS} or {_TORCH}, or the index of several such files",
-    )
+                    "The file holds Python objects besides tensors. Reading them could run a stranger's code, "
+                    "so they are never read.",
+                    where=str(path),
+                    fix=_TO_SAFETENSORS,
+                ) from failure
+            raise _unreadable(path, failure) from failure
+        if not isinstance(found, dict) or not all(isinstance(one, torch.Tensor) for one in found.values()):
+            what = "The file holds something else than named tensors."
+            raise EncoderError(what, where=str(path), fix=_TO_SAFETENSORS)
+        for key, tensor in found.items():
+            self._add(key, path, tensor.shape, str(tensor.dtype).removeprefix("torch."))
+        self._mapped |= found
 
 
-def check_numbers(weights: Weights, keys: Iterable[str]) -> None:
-    """Raises unless these tensors hold plain floating-point numbers.
-
-    Quantized weights mean nothing without their scales, which this model has no place for.
-    """
-    for key in keys:
-        if weights.dtypes[key] not in _FLOATS:
-            raise EncoderError(
-                f"The tensor holds numbers of the type {weights.dtypes[key]}, as quantized weights do.",
-                where=weights.where(key),
-                fix="take the model in float32, float16 or bfloat16",
-            )
-
-
-def import_torch(where: str) -> Any:
-    """Returns torch, which only weights in its own format need."""
+def _import_torch(where: str) -> Any:
     try:
         import torch
     except ImportError as error:
@@ -81,133 +186,9 @@ def import_torch(where: str) -> Any:
     return torch
 
 
-def holds_weights(folder: Path) -> bool:
-    """Says whether there are weights in a folder, and all files that an index lists; opens none of them."""
-    if any((folder / name).is_file() for name in (_SAFETENSORS, _TORCH)):
-        return True
-    indices = [folder / f"{name}.index.json" for name in (_SAFETENSORS, _TORCH)]
-    try:
-        return any(bool(index.is_file() and _read_index(index)) for index in indices)
-    except EncoderError:
-        return False
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Reads a JSON object; raises where the file is damaged."""
-    try:
-        found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise EncoderError(
-            f"The file can't be read as JSON: {error}", where=str(path), fix=_FETCH_AGAIN
-        ) from error
-    if not isinstance(found, dict):
-        raise EncoderError("The file holds no JSON object.", where=str(path), fix=_FETCH_AGAIN)
-    return found
-
-
-def _read_index(path: Path) -> dict[str, str]:
-    listed = read_json(path).get("weight_map")
-    if not isinstance(listed, dict) or not listed:
-        raise EncoderError("The index has no weight_map.", where=str(path), fix=_FETCH_AGAIN)
-    for name in sorted(set(listed.values())):
-        # A name is a file beside the index, not a way out of the folder.
-        if Path(name).name != name or not (path.parent / name).is_file():
-            raise EncoderError(
-                f"The index names {name!r}, which is not in the folder.", where=str(path), fix=_FETCH_AGAIN
-            )
-    return listed
-
-
-class SafetensorsFiles:
-    """Tensors of one or several safetensors files."""
-
-    def __init__(self, paths: list[Path]) -> None:
-        self._paths: dict[str, Path] = {}
-        shapes: dict[str, tuple[int, ...]] = {}
-        dtypes: dict[str, str] = {}
-        for path in paths:
-            try:
-                # Opening checks the header against the length of the file.
-                with safe_open(path, framework="numpy") as file:
-                    for key in file.keys():  # noqa: SIM118  (the file is no dict)
-                        self._paths[key] = path
-                        shapes[key] = tuple(file.get_slice(key).get_shape())
-                        dtypes[key] = file.get_slice(key).get_dtype()
-            except (SafetensorError, OSError, ValueError) as error:
-                raise EncoderError(
-                    f"The weights can't be read: {error}", where=str(path), fix=_advise(path)
-                ) from error
-        self.shapes: Mapping[str, tuple[int, ...]] = shapes
-        self.dtypes: Mapping[str, str] = dtypes
-
-    def read(self, key: str, index: tuple[slice, ...] = ()) -> np.ndarray:
-        """Returns a part of a tensor (all of it for an empty index)."""
-        # Opened for each read: pages of a file that stays mapped count as this process's memory.
-        with safe_open(self._paths[key], framework="numpy") as file:
-            return file.get_slice(key)[index or tuple(slice(0, size) for size in self.shapes[key])]
-
-    def where(self, key: str) -> str:
-        """Returns the file that holds a tensor, and its name."""
-        return f"{self._paths[key]}: {key}"
-
-
-class TorchFiles:
-    """Tensors of one or several files of ``torch.save``, mapped into memory; only tensors are unpickled."""
-
-    def __init__(self, paths: list[Path]) -> None:
-        self._torch = import_torch(str(paths[0]))
-        self._tensors: dict[str, Any] = {}
-        self._paths: dict[str, Path] = {}
-        for path in paths:
-            found = self._load(path)
-            self._tensors.update(found)
-            self._paths.update(dict.fromkeys(found, path))
-        self.shapes: Mapping[str, tuple[int, ...]] = {
-            key: tuple(tensor.shape) for key, tensor in self._tensors.items()
-        }
-        self.dtypes: Mapping[str, str] = {
-            key: str(tensor.dtype).removeprefix("torch.") for key, tensor in self._tensors.items()
-        }
-
-    def _load(self, path: Path) -> dict[str, Any]:
-        failures: list[Exception] = []
-        for mapped in (True, False):  # files from before torch 1.6 can't be mapped
-            try:
-                found = self._torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-            except Exception as error:  # whatever the bytes of a damaged file lead torch to
-                failures.append(error)
-                continue
-            if isinstance(found, dict) and all(
-                isinstance(value, self._torch.Tensor) for value in found.values()
-            ):
-                return found
-            raise EncoderError(
-                "The file holds something else than named tensors.", where=str(path), fix=_TO_SAFETENSORS
-            )
-        if any(word in str(failures[-1]) for word in ("Unsupported global", "Unsupported class")):
-            raise EncoderError(
-                "The file holds Python objects besides tensors. Reading them could run a stranger's code, "
-                "so they are never read.",
-                where=str(path),
-                fix=_TO_SAFETENSORS,
-            ) from failures[-1]
-        reason = (str(failures[-1]).splitlines() or ["it is empty"])[0]
-        raise EncoderError(
-            f"The weights can't be read: {reason}", where=str(path), fix=_advise(path)
-        ) from failures[-1]
-
-    def read(self, key: str, index: tuple[slice, ...] = ()) -> np.ndarray:
-        """Returns a part of a tensor (all of it for an empty index)."""
-        part = self._tensors[key][index]
-        # numpy has no bfloat16 that torch knows; float32 holds every one exactly.
-        return (part.float() if part.dtype is self._torch.bfloat16 else part).numpy()
-
-    def where(self, key: str) -> str:
-        """Returns the file that holds a tensor, and its name."""
-        return f"{self._paths[key]}: {key}"
-
-
-def _advise(path: Path) -> str:
+def _unreadable(path: Path, error: Exception) -> EncoderError:
+    reason = (str(error).splitlines() or ["it is empty"])[0]
     with path.open("rb") as file:
         is_pointer = file.read(23) == b"version https://git-lfs"
-    return "it is only a pointer of Git LFS: run `git lfs pull` there" if is_pointer else _FETCH_AGAIN
+    fix = "it is only a pointer of Git LFS: run `git lfs pull` there" if is_pointer else _FETCH_AGAIN
+    return EncoderError(f"The weights can't be read: {reason}", where=str(path), fix=fix)

@@ -27,8 +27,7 @@ from stilts_jax.plan.setup import CHOICES, HEAD, Plan, Setup, bound_seconds, byt
 from stilts_jax.sharding import batch_sharding, bytes_per_device, make_mesh, sharding_notes, state_shardings
 from stilts_jax.train.losses import make_loss
 from stilts_jax.train.optimizer import make_optimizer
-from stilts_jax.train.state import TrainState, select_head
-from stilts_jax.train.step import eval_step, train_step
+from stilts_jax.train.step import TrainState, eval_step, select_head, train_step
 
 # How the compiler for GPUs describes an H200 and an H100 to itself.
 _GPU = """gpu_device_info {{

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import jax
 import numpy as np
@@ -23,64 +23,41 @@ from stilts_jax.progress import Progress
 class JsonLines:
     """A file of JSON lines that can be cut back to the size that it had at a checkpoint.
 
-    Args:
-        path: the file. An object store can't append, so there it is written anew at each ``sync``.
-        enabled: False on all hosts but the first, which alone writes.
+    An object store can't append, so there it is written anew at each ``sync``. Only the first host has it ``enabled``.
     """
 
     def __init__(self, path: str | os.PathLike, *, enabled: bool = True) -> None:
-        self._path = epath.Path(path)
-        self._enabled = enabled
-        self._text = bytearray()
-        self._file: BinaryIO | None = None
-        if enabled and not is_remote(path):
-            self._file = open(path, "ab")  # noqa: SIM115 (closed by close)
-        elif enabled and self._path.exists():
-            self._text += self._path.read_bytes()
-
-    @property
-    def size(self) -> int:
-        """Bytes written."""
-        return self._file.tell() if self._file else len(self._text)
+        self._path, self._enabled, self._appends = epath.Path(path), enabled, not is_remote(path)
+        self._text = bytearray(self._path.read_bytes() if enabled and self._path.exists() else b"")
 
     def cut(self, size: int) -> None:
         """Drops everything after the first ``size`` bytes."""
-        if self._file:
-            self._file.truncate(min(size, self.size))
-            self._file.seek(0, os.SEEK_END)
         del self._text[size:]
+        if self._enabled and self._appends and self._path.exists():
+            os.truncate(self._path, len(self._text))
 
     def digest(self) -> str:
         """Returns a hash of all lines; empty on hosts that write none."""
-        if not self._enabled:
-            return ""
-        return hashlib.sha256(self._path.read_bytes() if self._file else self._text).hexdigest()
+        return hashlib.sha256(self._text).hexdigest() if self._enabled else ""
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Appends one line."""
+        if not self._enabled:
+            return
         line = (json.dumps(record, ensure_ascii=False) + "\n").encode()
-        if self._file:
-            with naming(Path(self._path)):
-                self._file.write(line)
-                self._file.flush()
-        elif self._enabled:
-            self._text += line
+        self._text += line
+        if self._appends:
+            with naming(Path(self._path)), open(self._path, "ab") as file:
+                file.write(line)
 
     def sync(self) -> int:
         """Makes sure that the lines are on disk; returns the size of the file."""
-        if self._file:
-            with naming(Path(self._path)):
-                os.fsync(self._file.fileno())
-        elif self._enabled:
+        if self._enabled and not self._appends:
             self._path.write_bytes(self._text)
-        return self.size
-
-    def close(self) -> None:
-        """Syncs and closes."""
-        self.sync()
-        if self._file:
-            with naming(Path(self._path)):
-                self._file.close()
+        elif self._enabled:
+            with naming(Path(self._path)), open(self._path, "ab") as file:
+                os.fsync(file.fileno())
+        return len(self._text)
 
 
 @dataclass
@@ -113,16 +90,11 @@ class Work:
             "real_tokens_per_second": self.real_tokens / seconds,
             "padding_share": 1 - self.real_tokens / self.tokens if self.tokens else 0.0,
         }
-        peak = peak_flops()
-        if flops_per_token and peak:
-            rates["mfu"] = flops_per_token * self.real_tokens / seconds / (peak * jax.device_count())
+        chip = find_chip(jax.devices()[0].device_kind)
+        if flops_per_token and chip and chip.flops:
+            peak = chip.flops * jax.device_count()
+            rates["mfu"] = flops_per_token * self.real_tokens / seconds / peak
         return rates
-
-
-def peak_flops() -> float | None:
-    """Returns the bfloat16 peak of one device, where it is known."""
-    chip = find_chip(jax.devices()[0].device_kind)
-    return chip.flops if chip and chip.flops else None
 
 
 def device_memory() -> int | None:
@@ -143,8 +115,7 @@ def count_rows(arrays: Mapping[str, np.ndarray], rows: np.ndarray, pad_id: int) 
 
 def read_curve(directory: str | os.PathLike) -> list[list[float]]:
     """Returns [[step, loss], ...] from a run's ``metrics.jsonl``."""
-    path = epath.Path(directory) / "metrics.jsonl"
-    points = []
+    path, points = epath.Path(directory) / "metrics.jsonl", []
     for line in path.read_bytes().splitlines() if path.exists() else ():
         # A damaged line is left out; that the file is damaged was said when the run went on.
         with suppress(ValueError, TypeError, KeyError, AttributeError):
@@ -193,24 +164,11 @@ def profile_steps(folder: Path | None, steps: int, progress: Progress) -> Iterat
         progress.say(f"warning: no profile was written, {begun} steps were left to take")
 
 
-class TensorBoard:
-    """Copies of the metrics for TensorBoard (the ``tensorboard`` extra)."""
-
-    def __init__(self, directory: str | os.PathLike) -> None:
-        try:
-            from tensorboardX import SummaryWriter
-        except ImportError as error:
-            raise ConfigError(
-                "TensorBoard's writer is not installed.", where="tensorboard", fix="pip install tensorboardX"
-            ) from error
-        self._writer = SummaryWriter(os.fspath(directory))
-
-    def write(self, record: Mapping[str, Any]) -> None:
-        """Adds the numbers of a record under its step."""
-        for name, value in record.items():
-            if name != "step" and isinstance(value, int | float):
-                self._writer.add_scalar(name, value, record["step"])
-
-    def close(self) -> None:
-        """Flushes and closes."""
-        self._writer.close()
+def open_board(directory: str | os.PathLike) -> Any:
+    """Returns what writes numbers for TensorBoard (the ``tensorboard`` extra)."""
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError as error:
+        fix = "pip install tensorboardX"
+        raise ConfigError("TensorBoard's writer is not installed.", where="tensorboard", fix=fix) from error
+    return SummaryWriter(os.fspath(directory))

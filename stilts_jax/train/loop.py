@@ -2,11 +2,11 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -19,95 +19,96 @@ from stilts_jax.checkpoint import Checkpoints
 from stilts_jax.distributed import is_preempted
 from stilts_jax.errors import ConfigError, RunAgain, TrainingError, nearest
 from stilts_jax.progress import SILENT, Progress, format_seconds, seconds_since_start
-from stilts_jax.sharding import state_shardings
-from stilts_jax.train import compiled, logs
-from stilts_jax.train.checks import check_batch
-from stilts_jax.train.compiled import BatchLike
-from stilts_jax.train.optimizer import OptimizerConfig, Params
-from stilts_jax.train.state import TrainState
-from stilts_jax.train.step import LossFn
+from stilts_jax.settings import POSITIVE, Checked, Range
+from stilts_jax.sharding import batch_multiple, host_rows, pad_batch_to, shard_batch, state_shardings
+from stilts_jax.train import logs
+from stilts_jax.train.losses import check_batch
+from stilts_jax.train.optimizer import OptimizerConfig, Params, make_optimizer
+from stilts_jax.train.step import LossFn, TrainState, train_step
+
+_cache_hits: list[str] = []  # compiled functions of this process that came from the cache on disk
+
+
+def _count_hit(event: str, **_: Any) -> None:
+    if event == "/jax/compilation_cache/cache_hits":
+        _cache_hits.append(event)
+
+
+jax.monitoring.register_event_listener(_count_hit)  # of the process: listeners can't be taken back
+
+
+@contextmanager
+def _explain_memory() -> Iterator[None]:
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise TrainingError(
+            "The device's memory ran out.",
+            where=str(error).splitlines()[0][:300],
+            fix="what helps most, in this order: more microbatches (train.accumulation), rematerialisation "
+            "(compute.remat=full), shorter inputs (train.max_length) or bfloat16 (compute.dtype)",
+        ) from error
+
+
+class BatchLike(Protocol):
+    """One task's rows, all of them on every host.
+
+    ``task`` says whose head and loss they take; ``arrays`` [B, ...] go to the device; ``rows`` [B] number them,
+    to name a bad batch, with -1 where one only fills up.
+    """
+
+    @property
+    def task(self) -> str: ...
+    @property
+    def arrays(self) -> Mapping[str, np.ndarray]: ...
+    @property
+    def rows(self) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
-class RunConfig:
-    """All that a run needs besides its first state.
+class RunConfig(Checked):
+    """All that a run needs besides its first state."""
 
-    Attributes:
-        optimizer: also says how many steps the run has.
-        losses: ``loss_fn`` by task; a task has the head of its name.
-        batch_at: the batch of a step, a pure function of the step's number.
-        directory: gets ``checkpoints/``, ``metrics.jsonl`` (a function of the run alone, bit for bit the same however
-            often it was killed) and ``timings.jsonl``. The caller holds its lock (``lock_run``).
-        mesh: where to run.
-        seed: of dropout.
-        select: scores parameters (higher is better); must not keep them, because the next step donates them.
-        zero1: shard the moments over the mesh's ``data`` axis too.
-        accumulation: microbatches per step.
-        log_every: steps between lines of the two logs.
-        evaluate_every: steps between calls of ``select``; 0: only at the end.
-        save_every: steps between checkpoints, 0: only the last; a step that is the best so far is saved in any case.
-        keep: newest checkpoints that stay, besides the best one.
-        patience: evaluations without a gain after which the run stops; 0: never.
-        max_skipped: steps with a non-finite loss that may be left out before the run stops.
-        pad_id: the padding in ``tokens``, for counting the rest.
-        shapes: how many shapes batches have, to say how many of them are compiled; 0: not known.
-        flops_per_token: of the forward and backward pass; with it the log shows the used share of the peak.
-        tensorboard: write a copy of the metrics for TensorBoard.
-        trace: folder for a profile of some steps.
-        progress: is told how far the run is.
-    """
-
-    optimizer: OptimizerConfig
-    losses: Mapping[str, LossFn]
-    batch_at: Callable[[int], BatchLike]
+    group: ClassVar[str] = "RunConfig."
+    optimizer: OptimizerConfig  # also says how many steps the run has
+    losses: Mapping[str, LossFn]  # by task; a task has the head of its name
+    batch_at: Callable[[int], BatchLike]  # the batch of a step, a pure function of the step's number
+    # Gets ``checkpoints/``, ``metrics.jsonl`` (a function of the run alone, bit for bit the same however often it was
+    # killed) and ``timings.jsonl``. The caller holds its lock (``lock_run``).
     directory: str | os.PathLike
     mesh: Mesh
-    seed: int
+    seed: Annotated[int, Range(0, 2**32 - 1)]  # of dropout
+    # Scores parameters (higher is better); must not keep them, because the next step donates them.
     select: Callable[[Params], float] | None = None
-    zero1: bool = False
-    accumulation: int = 1
-    log_every: int = 10
-    evaluate_every: int = 0
+    zero1: bool = False  # shard the moments over the mesh's ``data`` axis too
+    accumulation: Annotated[int, POSITIVE] = 1  # microbatches per step
+    log_every: Annotated[int, POSITIVE] = 10  # steps between lines of the two logs
+    evaluate_every: int = 0  # steps between calls of ``select``; 0: only at the end
+    # Steps between checkpoints, 0: only the last; a step that is the best so far is saved in any case.
     save_every: int = 1000
-    keep: int = 2
-    patience: int = 0
-    max_skipped: int = 0
-    pad_id: int = 1
-    shapes: int = 0
-    flops_per_token: float | None = None
-    tensorboard: bool = False
-    trace: Path | None = None
+    keep: int = 2  # newest checkpoints that stay, besides the best one
+    patience: int = 0  # evaluations without a gain after which the run stops; 0: never
+    max_skipped: int = 0  # steps with a non-finite loss that may be left out before the run stops
+    pad_id: int = 1  # the padding in ``tokens``, for counting the rest
+    shapes: int = 0  # how many shapes batches have, to say how many of them are compiled; 0: not known
+    flops_per_token: float | None = None  # of both passes; with it the log shows the used share of the peak
+    tensorboard: bool = False  # write a copy of the metrics for TensorBoard
+    trace: Path | None = None  # folder for a profile of some steps
     progress: Progress = SILENT
-
-    def __post_init__(self) -> None:
-        for name, low, high in (("seed", 0, 2**32 - 1), ("accumulation", 1, 2**31), ("log_every", 1, 2**31)):
-            if not low <= getattr(self, name) <= high:
-                raise ConfigError(
-                    f"{name}={getattr(self, name)} is out of range.",
-                    where=f"RunConfig.{name}",
-                    fix=f"at least {low} and at most {high}",
-                )
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a finished run leaves behind.
+    """What a finished run leaves behind."""
 
-    Attributes:
-        params: of the best step if there was a selection, else of the last.
-        step: that step.
-        skipped: steps that were left out because their loss was not finite.
-        history: [[step, score], ...] of all evaluations.
-        curve: [[step, loss], ...] as logged.
-        work: what was done over all launches.
-    """
-
-    params: Params
-    step: int
-    skipped: tuple[int, ...]
-    history: list[list[float]]
-    curve: list[list[float]]
-    work: logs.Work
+    params: Params  # of the best step if there was a selection, else of the last
+    step: int  # that step
+    skipped: tuple[int, ...]  # steps that were left out because their loss was not finite
+    history: list[list[float]]  # [[step, score], ...] of all evaluations
+    curve: list[list[float]]  # [[step, loss], ...] as logged
+    work: logs.Work  # over all launches
 
 
 def run_training(state: TrainState, config: RunConfig) -> TrainingResult:
@@ -126,7 +127,7 @@ def run_training(state: TrainState, config: RunConfig) -> TrainingResult:
         if jax.process_count() == 1:  # over several hosts SIGTERM belongs to JAX's coordination service
             stack.enter_context(interruption.catch_signals())
             stack.enter_context(interruption.deferred())
-        stack.enter_context(compiled.explain_memory())
+        stack.enter_context(_explain_memory())
         run = Run(state, config, stack)
         del state
         total, progress = config.optimizer.total_steps, config.progress
@@ -143,11 +144,12 @@ def run_training(state: TrainState, config: RunConfig) -> TrainingResult:
                     run.evaluate()
                 except RunAgain:  # the evaluation is begun anew after the restart
                     interrupted = True
-            run.save(at_once=interrupted or run.is_finished())
+            finished = run.is_finished()
+            run.save(at_once=interrupted or finished)
             if interrupted:
-                where = str(config.directory)
-                raise interruption.stop(f" after step {run.step}; everything was saved.", where)
-            if run.is_finished():
+                text = f" after step {run.step}; everything was saved."
+                raise interruption.stop(text, str(config.directory))
+            if finished:
                 return run.result()
             mark_step()
             batch = config.batch_at(run.step)
@@ -177,36 +179,44 @@ class Run:
         self.skipped: list[int] = []
         self.shown: dict[str, float | str] = {}
         self.work, self._logged = logs.Work(), logs.Work()
-        self.compile_seconds, self.cached = 0.0, 0
+        self.compile_seconds, self.cached, self._saved_step = 0.0, 0, 0
         self._forms: set[tuple] = set()  # those that are compiled
         self._pending: tuple[int, BatchLike, dict[str, jax.Array]] | None = None
-        self._saved_step = 0
-        self._directory = epath.Path(config.directory)
-        self._directory.mkdir(parents=True, exist_ok=True)
-        self._shardings = state_shardings(state, config.mesh, zero1=config.zero1)
+        folder, first = epath.Path(config.directory), jax.process_index() == 0
+        folder.mkdir(parents=True, exist_ok=True)
+        self._directory, self._shardings = folder, state_shardings(state, config.mesh, zero1=config.zero1)
         self._seed = jax.device_put(np.uint32(config.seed), self._shardings.step)
-        self._functions = {
-            task: compiled.compile_step(
-                loss, config.optimizer, self._shardings, accumulation=config.accumulation
-            )
-            for task, loss in config.losses.items()
-        }
+        self._functions = {task: self._compile(loss) for task, loss in config.losses.items()}
         self._abstract = jax.tree.map(
             lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
             state,
             self._shardings,
         )
-        folder, first = self._directory, jax.process_index() == 0
         self._checkpoints = Checkpoints(folder / "checkpoints", keep=config.keep, progress=config.progress)
         self._metrics = logs.JsonLines(folder / "metrics.jsonl", enabled=first)
         self._timings = logs.JsonLines(folder / "timings.jsonl", enabled=first)
-        self._boards = [logs.TensorBoard(folder / "tensorboard")] if config.tensorboard and first else []
-        for close in (self._timings.close, self._metrics.close, self._checkpoints.close):
+        self._board: Any = logs.open_board(folder / "tensorboard") if config.tensorboard and first else None
+        boards = [self._board.close] if self._board else []
+        for close in (self._timings.sync, self._metrics.sync, self._checkpoints.close, *boards):
             stack.callback(close)  # all of them, whatever the others do
-        for board in self._boards:
-            stack.callback(board.close)
         self._state = self._restore(state)
         self._mark = time.monotonic()
+
+    def _compile(self, loss_fn: LossFn) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
+        """Returns ``train_step(state, batch, seed)``, jitted: it donates the state, and gives one that lies the same.
+
+        The seed is an argument, so that runs of other seeds find this step in the compilation cache.
+        """
+        optimizer, places = self.config.optimizer, self._shardings
+        options: Any = {"loss_fn": loss_fn, "tx": make_optimizer(optimizer), "skip_non_finite": True}
+        options["accumulation"] = self.config.accumulation
+
+        def step(state: TrainState, batch: Any, seed: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
+            new, metrics = train_step(state, batch, key=jax.random.key(seed), **options)
+            return new, metrics | {"learning_rate": jnp.asarray(optimizer.rates()(state.step))}
+
+        # The metrics lie as the number of the step: whole on every device.
+        return jax.jit(step, donate_argnums=0, out_shardings=(places, places.step))
 
     def _restore(self, state: TrainState) -> TrainState:
         """Returns the state of the newest intact checkpoint, or ``state``, sharded over the mesh."""
@@ -274,7 +284,7 @@ class Run:
 
     def compiling(self, batch: BatchLike) -> str:
         """Says which shape has to be compiled before a step on ``batch``; nothing where that is done."""
-        if compiled.form_of(batch) in self._forms:
+        if _form_of(batch) in self._forms:
             return ""
         total = f" of {self.config.shapes}" if self.config.shapes else ""
         return f"compiling {len(self._forms) + 1}{total}"
@@ -287,8 +297,12 @@ class Run:
         if batch.task not in self._functions:
             fix = nearest(batch.task, self._functions)
             raise ConfigError(f"There is no loss for task {batch.task!r}.", where="losses", fix=fix)
-        placed = compiled.place_batch(batch.arrays, self.config.mesh, self.config.accumulation)
-        form, hits, start = compiled.form_of(batch), compiled.count_cache_hits(), time.monotonic()
+        mesh = self.config.mesh
+        # Every host has the whole batch and places the rows of its own devices; several hosts may share rows.
+        padded = pad_batch_to(batch.arrays, batch_multiple(mesh) * self.config.accumulation)
+        mine = host_rows(mesh, len(next(iter(padded.values()))))
+        placed = shard_batch({name: array[mine] for name, array in padded.items()}, mesh)
+        form, hits, start = _form_of(batch), len(_cache_hits), time.monotonic()
         is_new = form not in self._forms
         # Once a step is compiled, all its arguments are on the mesh: another transfer would be a defect.
         with nullcontext() if is_new else jax.transfer_guard("disallow"):
@@ -296,19 +310,16 @@ class Run:
         compiling = time.monotonic() - start if is_new else 0.0
         if is_new:
             self._forms.add(form)
-            self.cached += compiled.count_cache_hits() > hits
+            self.cached += len(_cache_hits) > hits
             self.compile_seconds += compiling
             self._announce_first_step()
         self.fetch()
         self._pending = (self.step, batch, metrics)
         self.step += 1
         now = time.monotonic()
-        self.work += logs.count_rows(batch.arrays, batch.rows, self.config.pad_id) + logs.Work(
-            steps=1,
-            seconds=now - self._mark - compiling,
-            compilations=int(is_new),
-            compile_seconds=compiling,
-        )
+        seconds = now - self._mark - compiling
+        self.work += logs.count_rows(batch.arrays, batch.rows, self.config.pad_id)
+        self.work += logs.Work(1, seconds=seconds, compile_seconds=compiling, compilations=int(is_new))
         self._mark = now
 
     def _announce_first_step(self) -> None:
@@ -343,11 +354,17 @@ class Run:
         if values.pop("skipped"):
             self._skip(step, batch, values)
         self.shown["loss"] = values["loss"]
-        if step % self.config.log_every == 0:
-            # JSON has no NaN.
-            finite = {name: value if np.isfinite(value) else None for name, value in values.items()}
-            self._write({"step": step, "task": batch.task} | finite)
-            self._write_timings(step)
+        if step % self.config.log_every:
+            return
+        # JSON has no NaN.
+        finite = {name: value if np.isfinite(value) else None for name, value in values.items()}
+        self._write({"step": step, "task": batch.task} | finite)
+        window, self._logged = self.work - self._logged, self.work
+        if self.work.steps > 1:  # the first step is known by its compilation only
+            self.shown["examples/s"] = self.work.rates(None)["examples_per_second"]
+        record = {"step": step, **window.rates(self.config.flops_per_token), "steps": window.steps}
+        record |= {"seconds": window.seconds, "compilations": self.work.compilations}
+        self._timings.write(record | {"memory": logs.device_memory()})
 
     def _skip(self, step: int, batch: BatchLike, values: Mapping[str, float]) -> None:
         """Counts a step whose loss was not finite; raises if there were too many."""
@@ -365,18 +382,12 @@ class Run:
 
     def _write(self, record: Mapping[str, Any]) -> None:
         self._metrics.write(record)
-        for board in self._boards:
-            board.write(record)
+        for name, value in record.items() if self._board else ():
+            if name != "step" and isinstance(value, int | float):
+                self._board.add_scalar(name, value, record["step"])
 
-    def _write_timings(self, step: int) -> None:
-        window, self._logged = self.work - self._logged, self.work
-        if self.work.steps > 1:  # the first step is known by its compilation only
-            self.shown["examples/s"] = self.work.rates(None)["examples_per_second"]
-        self._timings.write(
-            {"step": step, **window.rates(self.config.flops_per_token), "steps": window.steps}
-            | {
-                "seconds": window.seconds,
-                "compilations": self.work.compilations,
-                "memory": logs.device_memory(),
-            }
-        )
+
+def _form_of(batch: BatchLike) -> tuple:
+    """Returns what decides whether two batches share a compiled step."""
+    forms = ((name, array.shape, str(array.dtype)) for name, array in sorted(batch.arrays.items()))
+    return (batch.task, *forms)

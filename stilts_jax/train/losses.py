@@ -1,23 +1,24 @@
-"""One loss a kind of task: outputs and batch -> (sum of losses, sum of weights, sums to report).
+"""What a batch of each kind of task holds, and its loss: outputs and batch -> (sum of losses, of weights, reports).
 
 In float32 at least. Nothing is averaged here: the step divides once by the weight of the whole batch.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from stilts_jax.model import Model, apply_model, chunked_cross_entropy
-from stilts_jax.model.dense import wide_dtype
-from stilts_jax.train.checks import complete_batch
+from stilts_jax.errors import TrainingError
+from stilts_jax.model import Model, apply_model
+from stilts_jax.model.layers import wide_dtype
+from stilts_jax.sharding import constrain, constrain_batch
 from stilts_jax.train.optimizer import Params
-
-Arrays = Mapping[str, jax.Array]
-Sums = tuple[jax.Array, jax.Array, dict[str, jax.Array]]
+from stilts_jax.train.step import Arrays, Sums
 
 
 def class_loss(outputs: Arrays, batch: Arrays) -> Sums:
@@ -26,33 +27,31 @@ def class_loss(outputs: Arrays, batch: Arrays) -> Sums:
     With ``votes`` [B, N], labels that people gave (-1: none), binary cross-entropies of all classes, whose targets are
     VQA's accuracies, ``min(votes / 3, 1)``.
     """
-    if "votes" in batch:
-        logits = outputs["logits"].astype(wide_dtype(outputs["logits"]))
-        counts = jax.nn.one_hot(batch["votes"], logits.shape[-1], dtype=logits.dtype).sum(1)
-        targets = jnp.minimum(counts / 3, 1)
-        losses = optax.sigmoid_binary_cross_entropy(logits, targets).sum(-1)
-        best = jnp.take_along_axis(targets, logits.argmax(-1, keepdims=True), axis=-1)[:, 0]
-        weight = batch["weight"].astype(jnp.float32)
-        return _weigh(losses, weight), weight.sum(), {"accuracy": _weigh(best, weight)}
-    return _scored(outputs["logits"], batch["label"], batch["weight"])
+    if "votes" not in batch:
+        return _score(outputs["logits"], batch["label"], batch["weight"])
+    logits = outputs["logits"].astype(wide_dtype(outputs["logits"]))
+    counts = jax.nn.one_hot(batch["votes"], logits.shape[-1], dtype=logits.dtype).sum(1)
+    targets = jnp.minimum(counts / 3, 1)
+    losses = optax.sigmoid_binary_cross_entropy(logits, targets).sum(-1)
+    best = jnp.take_along_axis(targets, logits.argmax(-1, keepdims=True), axis=-1)[:, 0]
+    return _weigh(batch["weight"], losses, accuracy=best)
 
 
 def tag_loss(outputs: Arrays, batch: Arrays) -> Sums:
     """The same for every tagged position: ``logits`` [B, T, C], ``tags`` [B, T]; words count alike."""
-    return _scored(outputs["logits"], batch["tags"], batch["weight"][:, None])
+    return _score(outputs["logits"], batch["tags"], batch["weight"][:, None])
 
 
 def span_loss(outputs: Arrays, batch: Arrays) -> Sums:
     """The mean of two cross-entropies over positions, for start and end; out of range is not scored."""
-    start_logits, end_logits = outputs["start_logits"], outputs["end_logits"]
-    start, end = batch["start"], batch["end"]
-    length = start_logits.shape[-1]
+    logits, places = (outputs["start_logits"], outputs["end_logits"]), (batch["start"], batch["end"])
+    (start, end), length = places, logits[0].shape[-1]
     inside = (start >= 0) & (start < length) & (end >= 0) & (end < length)
     weight = jnp.where(inside, batch["weight"].astype(jnp.float32), 0.0)
-    start, end = jnp.where(inside, start, 0), jnp.where(inside, end, 0)
-    losses = 0.5 * (_cross_entropy(start_logits, start) + _cross_entropy(end_logits, end))
-    exact = (start_logits.argmax(-1) == start) & (end_logits.argmax(-1) == end)
-    return _weigh(losses, weight), weight.sum(), {"exact": _weigh(exact, weight)}
+    start, end = (jnp.where(inside, place, 0) for place in places)
+    losses = 0.5 * (_cross_entropy(logits[0], start) + _cross_entropy(logits[1], end))
+    exact = (logits[0].argmax(-1) == start) & (logits[1].argmax(-1) == end)
+    return _weigh(weight, losses, exact=exact)
 
 
 def pair_loss(outputs: Arrays, batch: Arrays) -> Sums:
@@ -65,25 +64,46 @@ def pair_loss(outputs: Arrays, batch: Arrays) -> Sums:
     vectors, pairs = (outputs[name].astype(wide_dtype(outputs[name])) for name in ("vectors", "pair_vectors"))
     logits = outputs["logit_scale"].astype(vectors.dtype) * (vectors @ pairs.T)
     logits = jnp.where(weight[None, :] > 0, logits, jnp.finfo(logits.dtype).min)
-    return _scored(logits, jnp.arange(len(weight)), weight)
+    return _score(logits, jnp.arange(len(weight)), weight)
 
 
 def masked_loss(outputs: Arrays, batch: Arrays) -> Sums:
     """Cross-entropy over the vocabulary at masked positions, without the logits of all of them at once."""
-    weight = batch["masked_weights"].astype(jnp.float32)
-    losses = chunked_cross_entropy(
-        outputs["features"], outputs["table"], outputs["bias"], batch["masked_targets"]
-    )
-    return _weigh(losses, weight), weight.sum(), {}
+    features, table, bias = (outputs[name] for name in ("features", "table", "bias"))
+    losses = chunked_cross_entropy(features, table, bias, batch["masked_targets"])
+    return _weigh(batch["masked_weights"], losses)
 
 
-LOSSES: dict[str, Callable[[Arrays, Arrays], Sums]] = {
-    "classify": class_loss,
-    "choice": class_loss,
-    "tag": tag_loss,
-    "span": span_loss,
-    "embed": pair_loss,
-    "mlm": masked_loss,
+def _cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    return optax.softmax_cross_entropy_with_integer_labels(logits.astype(wide_dtype(logits)), labels)
+
+
+def _weigh(weight: jax.Array, losses: jax.Array, **reports: jax.Array) -> Sums:
+    weight = weight.astype(jnp.float32)
+    # `where`, as a filler row may hold an infinity, and 0 * inf is not 0.
+    total = lambda values: jnp.where(weight > 0, values * weight, 0.0).sum()  # noqa: E731
+    return total(losses), weight.sum(), {name: total(values) for name, values in reports.items()}
+
+
+def _score(logits: jax.Array, labels: jax.Array, weight: jax.Array) -> Sums:
+    weight = jnp.where(labels >= 0, weight.astype(jnp.float32), 0.0)
+    losses = _cross_entropy(logits, jnp.maximum(labels, 0))
+    return _weigh(weight, losses, accuracy=logits.argmax(-1) == labels)
+
+
+# Loss and entries of a batch by kind, besides `weight` [B]. Shapes: B rows, C choices, T tokens, M masked places; a
+# letter stands for the same size throughout.
+LOSSES: dict[str, tuple[Callable[[Arrays, Arrays], Sums], dict[str, str]]] = {
+    "classify": (class_loss, {"tokens": "BT", "label": "B"}),
+    "choice": (class_loss, {"tokens": "BCT", "choice_mask": "BC", "label": "B"}),
+    "tag": (tag_loss, {"tokens": "BT", "tags": "BT"}),
+    "span": (span_loss, {"tokens": "BT", "start": "B", "end": "B"}),
+    "embed": (pair_loss, {"tokens": "BT", "pair_tokens": "BU"}),
+    "mlm": (
+        masked_loss,
+        dict.fromkeys(("tokens", "segments", "positions"), "BT")
+        | dict.fromkeys(("masked_positions", "masked_targets", "masked_weights"), "BM"),
+    ),
 }
 
 
@@ -96,34 +116,25 @@ class Loss:
     freeze: Callable[[Params], Params] | None = None
 
     @property
-    def kind(self) -> str:
-        """Which kind of task the head is for."""
-        return self.model.head(self.head).kind
-
-    @property
     def needs_whole_batch(self) -> bool:
         """Says that the loss of a batch is not the sum of the losses of its parts."""
-        return self.kind == "embed"
+        return self.model.head(self.head).kind == "embed"
 
     def __call__(self, params: Params, batch: Arrays, key: Any) -> Sums:
-        """Returns the sums over a batch.
-
-        Args:
-            params: ``{"encoder", "head"}``.
-            key: of dropout, one for each row, or one for all; None for none.
-        """
-        batch = complete_batch(batch, self.kind, f"batch, head {self.head!r}")
+        """Returns the sums over a batch; ``key`` is of dropout, one for each row, or one for all, or None."""
+        kind = self.model.head(self.head).kind
+        batch = complete_batch(batch, kind, f"batch, head {self.head!r}")
         params = self.freeze(params) if self.freeze else params
         outputs = apply_model(self.model, params, batch, head=self.head, dropout_key=key)
-        if self.kind == "span":
+        if kind == "span":
             # A pad can't be the answer, and the loss must not depend on the length that a batch is padded to.
             real = batch["tokens"] != self.model.encoder.pad_id
             outputs = {name: jnp.where(real, x, jnp.finfo(x.dtype).min) for name, x in outputs.items()}
-        return LOSSES[self.kind](outputs, batch)
+        return LOSSES[kind][0](outputs, batch)
 
 
 def make_loss(model: Model, head: str, freeze: Callable[[Params], Params] | None = None) -> Loss:
-    """Returns the ``loss_fn`` that ``train_step`` and ``eval_step`` take.
+    """Returns the ``loss_fn`` of a head, which ``train_step`` and ``eval_step`` take.
 
         >>> import stilts_jax as sj
         >>> model = sj.Model(sj.SHAPES["tiny"], (("mine", sj.HeadConfig(kind="tag", num_labels=5)),))
@@ -131,25 +142,165 @@ def make_loss(model: Model, head: str, freeze: Callable[[Params], Params] | None
         'mine'
 
     Args:
-        model: what computes the outputs.
-        head: its name in the model; the kind of the head decides about the loss and about what a batch holds.
         freeze: stops the gradients of some parameters; see ``OptimizerConfig.freeze``.
     """
     model.head(head)
     return Loss(model, head, freeze)
 
 
-def _cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    return optax.softmax_cross_entropy_with_integer_labels(logits.astype(wide_dtype(logits)), labels)
+def complete_batch(batch: Mapping[str, Any], kind: str, where: str) -> dict[str, Any]:
+    """Returns a batch with a ``weight`` of ones where it has none; raises at entries that are missing or ill-shaped.
+
+    Only shapes are looked at, so that a jitted step pays for it once, when it is traced.
+    """
+    wanted = LOSSES[kind][1]
+    has = ", ".join(f"{name} {jnp.shape(array)}" for name, array in sorted(batch.items())) or "nothing"
+    missing = [name for name in wanted if name not in batch]
+    if missing:
+        needs = ", ".join(f"{name} [{', '.join(letters)}]" for name, letters in wanted.items())
+        raise TrainingError(
+            f"The batch lacks {', '.join(missing)}; it has {has}.",
+            where=where,
+            fix=f"a {kind} batch needs {needs}; weight [B] may be left out",
+        )
+    sizes: dict[str, int] = {}
+    complete = {"weight": jnp.ones(jnp.shape(batch["tokens"])[:1], jnp.float32), **batch}
+    for name, letters in {**wanted, "weight": "B"}.items():
+        shape, known = jnp.shape(complete[name]), ", ".join(f"{key}={size}" for key, size in sizes.items())
+        fits = len(shape) == len(letters)
+        if not fits or any(sizes.setdefault(letter, size) != size for letter, size in zip(letters, shape)):
+            what = f"{name} has the shape {shape}, it must be [{', '.join(letters)}]"
+            known = known and f" with {known}"
+            raise TrainingError(f"{what}{known}.", where=where, fix=f"the batch has {has}")
+    return complete
 
 
-def _weigh(values: jax.Array, weight: jax.Array) -> jax.Array:
-    # `where`, as a filler row may hold an infinity, and 0 * inf is not 0.
-    return jnp.where(weight > 0, values * weight, 0.0).sum()
+def check_tokens(tokens: np.ndarray, rows: int, where: str = "tokens") -> None:
+    """Raises at ids that a word table of so many rows lacks."""
+    _check_range(
+        tokens, 0, rows, where, "token ids", "tokenize with the tokenizer that came with this encoder"
+    )
 
 
-def _scored(logits: jax.Array, labels: jax.Array, weight: jax.Array) -> Sums:
-    weight = jnp.where(labels >= 0, weight.astype(jnp.float32), 0.0)
-    losses = _cross_entropy(logits, jnp.maximum(labels, 0))
-    right = logits.argmax(-1) == labels
-    return _weigh(losses, weight), weight.sum(), {"accuracy": _weigh(right, weight)}
+def check_batch(batch: Mapping[str, Any], params: Mapping[str, Any], head: str) -> None:
+    """Raises at token ids that the encoder lacks and at labels that the head lacks.
+
+    On a device a wrong number is no error, but a loss that is not finite: this looks at arrays of the host.
+    """
+    arrays = {name: array for name, array in batch.items() if isinstance(array, np.ndarray)}
+    for name in ("tokens", "pair_tokens"):
+        if name in arrays:
+            check_tokens(arrays[name], params["encoder"]["embeddings"]["word"].shape[0], name)
+    out = params["heads"].get(head, {}).get("out", {}).get("kernel")
+    for name in ("label", "tags"):
+        if name in arrays and out is not None:
+            # A choice is one of its row's; the head itself has a single output.
+            is_choice = name == "label" and "choice_mask" in arrays
+            count = arrays["choice_mask"].shape[1] if is_choice else out.shape[-1]
+            fix = "labels are numbered from 0; -1 is a place that is not scored"
+            _check_range(arrays[name], -1, count, f"{name}, head {head!r}", "labels", fix)
+
+
+def _check_range(array: np.ndarray, low: int, high: int, where: str, what: str, fix: str) -> None:
+    if array.size and not low <= array.min() <= array.max() < high:
+        strange = np.argwhere((array < low) | (array >= high))[0]
+        raise TrainingError(
+            f"There are {what} from {array.min()} to {array.max()}; they must be from {low} to {high - 1}.",
+            where=f"{where}, first at {', '.join(map(str, strange))}",
+            fix=fix,
+        )
+
+
+def chunked_cross_entropy(
+    features: jax.Array, table: jax.Array, bias: jax.Array, targets: jax.Array, chunk: int = 16384
+) -> jax.Array:
+    """Returns the cross-entropy [...] of ``softmax(features @ table.T + bias)`` at ``targets``.
+
+    The vocabulary is walked in chunks, forwards for the normaliser and backwards for the gradients, so that
+    only ``[..., chunk]`` of the logits exist at a time. Products are in the dtype of ``features``, sums in
+    float32 or better.
+
+    Args:
+        features: [..., D]
+        table: [V, D], the word embeddings
+        bias: [V]
+        targets: int32 [...], rows of ``table``
+        chunk: rows of the vocabulary at a time
+    """
+    table, bias = jnp.asarray(table), jnp.asarray(bias)
+    return _chunked(features, table, bias, targets, min(chunk, table.shape[0]))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _chunked(features: Any, table: Any, bias: Any, targets: Any, chunk: int) -> jax.Array:
+    return _forward(features, table, bias, targets, chunk)[0]
+
+
+def _forward(features: Any, table: Any, bias: Any, targets: Any, chunk: int) -> tuple[jax.Array, Any]:
+    exact, shape = wide_dtype(features), features.shape[:-1]
+
+    def step(carry: tuple, number: jax.Array) -> tuple[tuple, None]:
+        highest, total, chosen = carry
+        logits, _, _, ids = _chunk_logits(features, table, bias, chunk, number)
+        top = jnp.maximum(highest, logits.max(-1))
+        total = total * jnp.exp(highest - top) + jnp.exp(logits - top[..., None]).sum(-1)
+        # A target is in exactly one chunk: where the last one overlaps, `ids` are -1.
+        chosen = chosen + jnp.where(ids == targets[..., None], logits, 0).sum(-1)
+        return (top, total, chosen), None
+
+    start = (jnp.full(shape, jnp.finfo(exact).min, exact), jnp.zeros(shape, exact), jnp.zeros(shape, exact))
+    (highest, total, chosen), _ = jax.lax.scan(step, start, jnp.arange(-(-table.shape[0] // chunk)))
+    normaliser = highest + jnp.log(total)
+    return normaliser - chosen, (features, table, bias, targets, normaliser)
+
+
+def _backward(chunk: int, saved: Any, gradient: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, Any]:
+    features, table, bias, targets, normaliser = saved
+    exact = wide_dtype(features)
+    flat = lambda array: array.reshape(-1, array.shape[-1])  # noqa: E731
+
+    def step(carry: tuple, number: jax.Array) -> tuple[tuple, None]:
+        of_features, of_table, of_bias = carry
+        logits, rows, start, ids = _chunk_logits(features, table, bias, chunk, number)
+        inner = jnp.exp(logits - normaliser[..., None]) - (ids == targets[..., None])
+        inner = inner * gradient[..., None].astype(exact)
+        product = inner.astype(features.dtype)
+        of_features = of_features + jnp.einsum("...v,vd->...d", product, rows, preferred_element_type=exact)
+        part = jnp.einsum("nv,nd->vd", flat(product), flat(features), preferred_element_type=exact)
+        # Rows that an earlier chunk has had are logits of the least number here: their gradient is zero.
+        return (
+            of_features,
+            _add_rows(of_table, part, start),
+            _add_rows(of_bias, flat(inner).sum(0), start),
+        ), None
+
+    sums = (
+        constrain_batch(jnp.zeros(features.shape, exact)),
+        constrain(jnp.zeros(table.shape, exact), None, ("fsdp", "tensor")),
+        jnp.zeros(bias.shape, exact),
+    )
+    found, _ = jax.lax.scan(step, sums, jnp.arange(-(-table.shape[0] // chunk)))
+    of_features, of_table, of_bias = (x.astype(y.dtype) for x, y in zip(found, (features, table, bias)))
+    nothing = np.zeros(targets.shape, jax.dtypes.float0)  # the tangent of an integer
+    return of_features, of_table, of_bias, nothing
+
+
+_chunked.defvjp(_forward, _backward)
+
+
+def _chunk_logits(features: Any, table: Any, bias: Any, chunk: int, number: Any) -> tuple[Any, Any, Any, Any]:
+    """Logits of one chunk, its rows, where it starts, and the row numbers (-1: another chunk's)."""
+    # The last chunk starts early enough to be whole; padding the table would copy it.
+    start = jnp.minimum(number * chunk, table.shape[0] - chunk)
+    rows = jax.lax.dynamic_slice_in_dim(table, start, chunk).astype(features.dtype)
+    rows = constrain(rows, None, None)
+    offset = jax.lax.dynamic_slice_in_dim(bias, start, chunk).astype(wide_dtype(features))
+    logits = jnp.einsum("...d,vd->...v", features, rows, preferred_element_type=wide_dtype(features)) + offset
+    ids = start + jnp.arange(chunk)
+    own = ids >= number * chunk
+    return jnp.where(own, logits, jnp.finfo(logits.dtype).min), rows, start, jnp.where(own, ids, -1)
+
+
+def _add_rows(total: jax.Array, part: jax.Array, start: jax.Array) -> jax.Array:
+    old = jax.lax.dynamic_slice_in_dim(total, start, part.shape[0])
+    return jax.lax.dynamic_update_slice_in_dim(total, old + part, start, 0)

@@ -12,31 +12,26 @@ import numpy as np
 import optax
 
 from stilts_jax.errors import ConfigError
-from stilts_jax.model.dense import wide_dtype
+from stilts_jax.model.layers import wide_dtype
 from stilts_jax.settings import SHARE, WARMUP, OptimizerSettings
-from stilts_jax.sharding import path_of
+from stilts_jax.sharding import map_with_path
 
 Params = Any  # nested dicts of arrays
-EMBEDDINGS = "encoder/embeddings/"
-LAYERS = "encoder/layers/"
+_EMBEDDINGS, _LAYERS = "encoder/embeddings/", "encoder/layers/"
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig(OptimizerSettings):
     """The options of AdamW and of its learning rate schedule.
 
-        >>> import stilts_jax as sj
-        >>> sj.OptimizerConfig(learning_rate=2e-5, total_steps=1000, warmup=0.1).warmup_steps
-        100
-
-    Attributes:
-        total_steps: where the schedule ends.
-        warmup: a share of all steps if below 1, else a number of steps.
+    >>> import stilts_jax as sj
+    >>> sj.OptimizerConfig(learning_rate=2e-5, total_steps=1000, warmup=0.1).warmup_steps
+    100
     """
 
     learning_rate: Annotated[float, SHARE]
-    total_steps: int
-    warmup: Annotated[float, WARMUP] = 0.1
+    total_steps: int  # where the schedule ends
+    warmup: Annotated[float, WARMUP] = 0.1  # a share of all steps if below 1, else a number of steps
     weight_decay: Annotated[float, SHARE] = 0.01
     beta1: float = 0.9
     beta2: float = 0.999
@@ -57,22 +52,56 @@ class OptimizerConfig(OptimizerSettings):
 
     def rates(self) -> optax.Schedule:
         """Returns the learning rate by step: the first step of a warm-up has rate 0, as in PyTorch."""
-        rise, fall = self.warmup_steps, max(1, self.total_steps - self.warmup_steps)
+        rate, rise = self.learning_rate, self.warmup_steps
+        fall = max(1, self.total_steps - rise)
         after = {
-            "linear": optax.linear_schedule(self.learning_rate, 0.0, fall),
-            "cosine": optax.cosine_decay_schedule(self.learning_rate, fall),
-            "constant": optax.constant_schedule(self.learning_rate),
+            "linear": optax.linear_schedule(rate, 0.0, fall),
+            "cosine": optax.cosine_decay_schedule(rate, fall),
+            "constant": optax.constant_schedule(rate),
         }[self.schedule]
         if rise:
-            after = optax.join_schedules(
-                [optax.linear_schedule(0.0, self.learning_rate, rise), after], [rise]
-            )
-        return lambda step: after(
-            jnp.asarray(step, float)
-        )  # an int32 would be divided in float32, whatever x64 says
+            after = optax.join_schedules([optax.linear_schedule(0.0, rate, rise), after], [rise])
+        # An int32 would be divided in float32, whatever x64 says.
+        return lambda step: after(jnp.asarray(step, float))
 
-    def frozen_layers(self, num_layers: int) -> np.ndarray:
-        """Returns which of the encoder's layers stay as they are, bool [L]."""
+    def freeze(self, tree: Params, change: Callable[[Any], Any] = jax.lax.stop_gradient) -> Params:
+        """Returns a tree of parameters, or of their form, with ``change`` done to what is frozen."""
+        if not (self.freeze_embeddings or self.freeze_layers):
+            return tree
+        layers = self._frozen_layers(count_layers(tree))
+
+        def stop(path: str, value: jax.Array) -> jax.Array:
+            if self.freeze_embeddings and path.startswith(_EMBEDDINGS):
+                return change(value)
+            if self.freeze_layers and path.startswith(_LAYERS):
+                return jnp.where(_spread(layers, value), change(value), value)
+            return value
+
+        return map_with_path(stop, tree)
+
+    def rate_scale(self, path: str, num_layers: int) -> float | np.ndarray:
+        """Returns what the learning rate is multiplied by at ``path``; [L] for stacked layers."""
+        if path.startswith(_EMBEDDINGS):
+            return 0.0 if self.freeze_embeddings else self.layer_decay ** (num_layers + 1)
+        if not path.startswith(_LAYERS) or (self.layer_decay == 1.0 and not self.freeze_layers):
+            return 1.0
+        rates = self.layer_decay ** np.arange(num_layers, 0, -1).astype(float)
+        return rates * ~self._frozen_layers(num_layers)
+
+    def untouched_factor(
+        self, path: str, num_layers: int, steps: int, skipped: Collection[int] = ()
+    ) -> float:
+        """Returns what ``steps`` steps, without those ``skipped``, make of a value that never has a gradient.
+
+        Adam's direction is zero there, so weight decay alone is left: a product of ``1 - rate * decay``.
+        """
+        taken = np.setdiff1d(np.arange(steps), list(skipped))
+        if not is_decayed(path) or not len(taken):
+            return 1.0
+        rates = np.asarray(jax.vmap(self.rates())(jnp.asarray(taken)), np.float64)
+        return float(np.prod(1.0 - rates * self.rate_scale(path, num_layers) * self.weight_decay))
+
+    def _frozen_layers(self, num_layers: int) -> np.ndarray:
         if self.freeze_layers > num_layers:
             raise ConfigError(
                 f"{self.freeze_layers} layers can't be frozen.",
@@ -81,60 +110,11 @@ class OptimizerConfig(OptimizerSettings):
             )
         return np.arange(num_layers) < self.freeze_layers
 
-    def freeze(self, tree: Params, change: Callable[[Any], Any] = jax.lax.stop_gradient) -> Params:
-        """Returns the same parameters, of which those that are frozen have no gradient.
-
-        Args:
-            tree: parameters, or another tree of their form.
-            change: what is done to that which is frozen.
-        """
-        if not (self.freeze_embeddings or self.freeze_layers):
-            return tree
-        layers = self.frozen_layers(count_layers(tree))
-
-        def stop(path: str, value: jax.Array) -> jax.Array:
-            if self.freeze_embeddings and path.startswith(EMBEDDINGS):
-                return change(value)
-            if self.freeze_layers and path.startswith(LAYERS):
-                return jnp.where(_spread(layers, value), change(value), value)
-            return value
-
-        return map_with_path(stop, tree)
-
-    def rate_scale(self, path: str, num_layers: int) -> float | np.ndarray:
-        """Returns what the learning rate is multiplied by at ``path``; [L] for stacked layers."""
-        if path.startswith(EMBEDDINGS):
-            return 0.0 if self.freeze_embeddings else self.layer_decay ** (num_layers + 1)
-        if not path.startswith(LAYERS) or (self.layer_decay == 1.0 and not self.freeze_layers):
-            return 1.0
-        rates = self.layer_decay ** np.arange(num_layers, 0, -1).astype(float)
-        return rates * ~self.frozen_layers(num_layers)
-
-    def untouched_factor(
-        self, path: str, num_layers: int, steps: int, skipped: Collection[int] = ()
-    ) -> float:
-        """Returns what ``steps`` steps make of a value at ``path`` (of the embeddings) that never has a gradient.
-
-        Adam's direction is zero there, so weight decay alone is left: a product of ``1 - rate * decay``.
-
-        Args:
-            path: such as ``encoder/embeddings/word``.
-            num_layers: of the encoder.
-            steps: that were taken.
-            skipped: steps that were left out because their loss was not finite.
-        """
-        taken = np.setdiff1d(np.arange(steps), list(skipped))
-        if not is_decayed(path) or not len(taken):
-            return 1.0
-        rates = np.asarray(jax.vmap(self.rates())(jnp.asarray(taken)), np.float64)
-        return float(np.prod(1.0 - rates * self.rate_scale(path, num_layers) * self.weight_decay))
-
 
 def is_decayed(path: str) -> bool:
     """Says whether weight decay applies: to no bias, no norm, and not to a dual encoder's scale."""
     *folders, name = path.split("/")
-    in_norm = any(folder.endswith("norm") for folder in folders)
-    return not (in_norm or name in ("bias", "logit_scale"))
+    return name not in ("bias", "logit_scale") and not any(one.endswith("norm") for one in folders)
 
 
 def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformationExtraArgs:
@@ -142,10 +122,8 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformationExtra
 
     The encoder and each head have moments of their own, ``{"count", "mu", "nu"}``, so that a head without a batch stays
     exactly as it is; all of them follow the schedule by the step of the whole run. Embeddings that are frozen have no
-    moments.
-
-    Its ``update`` takes ``step``, the number of the run's step, and ``head``, the name of the only head that has
-    gradients (None: all have).
+    moments. Its ``update`` takes ``step``, the number of the run's step, and ``head``, the name of the only head that
+    has gradients (None: all have).
 
         >>> import stilts_jax as sj
         >>> tx = sj.make_optimizer(sj.OptimizerConfig(learning_rate=2e-5, total_steps=1000, warmup=0.1))
@@ -170,28 +148,24 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformationExtra
     ) -> tuple[Params, Params]:
         gradients, _state = clip.update(config.freeze(gradients, jnp.zeros_like), optax.EmptyState())
         part = partial(_update_part, config, count_layers(params), schedule(step))
-        trained = gradients["heads"] if head is None else [head]
-        updates: Params = {"heads": jax.tree.map(jnp.zeros_like, gradients["heads"])}
-        new: Params = {"heads": dict(moments["heads"])}
-        updates["encoder"], new["encoder"] = part(
-            "encoder/", gradients["encoder"], moments["encoder"], params["encoder"]
-        )
-        for name in trained:
-            updates["heads"][name], new["heads"][name] = part(
-                "heads/", *(tree["heads"][name] for tree in (gradients, moments, params))
-            )
-        return updates, new
+        trees, updates = (gradients, moments, params), jax.tree.map(jnp.zeros_like, gradients["heads"])
+        encoder, encoder_moments = part("encoder/", *(tree["encoder"] for tree in trees))
+        new = dict(moments["heads"])
+        for name in new if head is None else [head]:
+            updates[name], new[name] = part("heads/", *(tree["heads"][name] for tree in trees))
+        return {"encoder": encoder, "heads": updates}, {"encoder": encoder_moments, "heads": new}
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+def _adam(config: OptimizerConfig) -> optax.GradientTransformation:
+    low = jnp.bfloat16 if config.moment_dtype == "bfloat16" else None
+    return optax.scale_by_adam(config.beta1, config.beta2, config.epsilon, mu_dtype=low)
+
+
 def _init_part(config: OptimizerConfig, part: Params) -> Params:
-    low, part = config.moment_dtype == "bfloat16", _trained(config, part)
-    return {
-        "count": jnp.zeros([], jnp.int32),
-        "mu": jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.bfloat16 if low else wide_dtype(p)), part),
-        "nu": jax.tree.map(lambda p: jnp.zeros(p.shape, wide_dtype(p)), part),
-    }
+    wide = jax.tree.map(lambda p: jnp.zeros(p.shape, wide_dtype(p)), _trained(config, part))
+    return _adam(config).init(wide)._asdict()
 
 
 def _update_part(
@@ -203,15 +177,13 @@ def _update_part(
     moments: Params,
     params: Params,
 ) -> tuple[Params, Params]:
-    low = jnp.bfloat16 if config.moment_dtype == "bfloat16" else None
-    adam = optax.scale_by_adam(config.beta1, config.beta2, config.epsilon, mu_dtype=low)
-    directions, new = adam.update(_trained(config, gradients), optax.ScaleByAdamState(**moments))
+    state = optax.ScaleByAdamState(**moments)
+    directions, new = _adam(config).update(_trained(config, gradients), state)
 
     def move(path: str, direction: jax.Array, value: jax.Array) -> jax.Array:
         if config.weight_decay and is_decayed(path):
             direction = direction + config.weight_decay * value.astype(direction.dtype)
-        scale = _spread(config.rate_scale(prefix + path, num_layers), direction)
-        return -(rate * scale * direction)
+        return -(rate * _spread(config.rate_scale(prefix + path, num_layers), direction) * direction)
 
     moved = map_with_path(move, directions, _trained(config, params))
     still = {
@@ -224,11 +196,6 @@ def _trained(config: OptimizerConfig, part: Params) -> Params:
     return {
         name: value for name, value in part.items() if not (config.freeze_embeddings and name == "embeddings")
     }
-
-
-def map_with_path(change: Callable[..., Any], tree: Params, *rest: Params) -> Params:
-    """Applies ``change(path, leaf, *leaves of rest)`` to every leaf."""
-    return jax.tree_util.tree_map_with_path(lambda keys, *leaves: change(path_of(keys), *leaves), tree, *rest)
 
 
 def count_layers(params: Params) -> int:

@@ -1,23 +1,113 @@
-"""One training step and one evaluation step: pure functions of state and batch; the caller jits them."""
+"""A training state, one training step and one evaluation step: pure functions of state and batch; the caller jits."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
-from stilts_jax.errors import ConfigError, TrainingError
-from stilts_jax.model.dense import wide_dtype
-from stilts_jax.model.dropout import row_keys
-from stilts_jax.sharding import cut_by_compiler
+from stilts_jax.errors import ConfigError, TrainingError, nearest
+from stilts_jax.model import Model, init_params
+from stilts_jax.model.layers import row_keys, wide_dtype
+from stilts_jax.sharding import (
+    RULES,
+    Rule,
+    cut_by_compiler,
+    explicit_mesh,
+    place,
+    shardings,
+    state_shardings,
+)
 from stilts_jax.train.optimizer import Params
-from stilts_jax.train.state import TrainState, replace_head, select_head
 
 Arrays = Mapping[str, jax.Array]
+Sums = tuple[jax.Array, jax.Array, dict[str, jax.Array]]
 # loss_fn({"encoder", "head"}, batch, dropout keys [B] or None) -> (sum of losses, sum of weights, sums to report)
-LossFn = Callable[[Params, Arrays, Any], tuple[jax.Array, jax.Array, dict[str, jax.Array]]]
+LossFn = Callable[[Params, Arrays, Any], Sums]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class TrainState:
+    """Parameters and what the optimizer remembers of them.
+
+    There is no random key in it: the key of a step is a function of the seed and of the step's number.
+
+        >>> import jax, optax, stilts_jax as sj
+        >>> state = sj.TrainState.create({"weights": jax.numpy.zeros(3)}, optax.adam(1e-3))
+        >>> int(state.step)
+        0
+    """
+
+    step: jax.Array  # int32 [], steps taken
+    params: Params  # {"encoder": E, "heads": {name: H}}, or any tree where the loss has no head
+    moments: Any  # the state of the optax transformation
+
+    @classmethod
+    def create(cls, params: Params, tx: optax.GradientTransformation) -> "TrainState":
+        """Returns the state before the first step of any parameters."""
+        return cls(step=jnp.zeros([], jnp.int32), params=params, moments=tx.init(params))
+
+
+def init_state(
+    model: Model,
+    tx: optax.GradientTransformation,
+    key: jax.Array,
+    *,
+    encoder: Params | None = None,
+    heads: Mapping[str, Params] | None = None,
+    mesh: Mesh | None = None,
+    rules: Sequence[Rule] = RULES,
+    zero1: bool = False,
+) -> TrainState:
+    """Returns the state before the first step; with a mesh every array is born in its shards.
+
+        >>> import jax, optax, stilts_jax as sj
+        >>> model = sj.Model(sj.SHAPES["tiny"], (("mine", sj.HeadConfig(kind="classify", num_labels=2)),))
+        >>> state = sj.init_state(model, optax.adamw(1e-3), jax.random.key(0))
+        >>> state.params["heads"]["mine"]["out"]["kernel"].shape
+        (32, 2)
+
+    Args:
+        key: see ``init_params``.
+        encoder: parameters of a loaded encoder, or of an earlier phase. Arrays that are where they belong are taken
+            over without a copy, so a step that donates the state takes them.
+        heads: parameters of heads that are not to be drawn, by name.
+        rules: how parameters are cut; see ``shardings``.
+        zero1: whether the optimizer's state is cut over the mesh's ``data`` axis too.
+    """
+    given: Params = {"encoder": encoder or {}, "heads": dict(heads or {})}
+    given = jax.tree.map(jnp.asarray, place(given, shardings(given, mesh, rules)) if mesh else given)
+
+    def complete(key: jax.Array, given: Params) -> TrainState:
+        return TrainState.create(init_params(model, key, given["encoder"] or None, given["heads"]), tx)
+
+    def drawn(state: TrainState) -> TrainState:
+        fresh = {
+            part: {name: value for name, value in state.params[part].items() if name not in given[part]}
+            for part in given
+        }
+        return TrainState(state.step, fresh, state.moments)
+
+    shapes = jax.eval_shape(complete, key, given)
+    places = drawn(state_shardings(shapes, mesh, rules, zero1=zero1)) if mesh else None
+    made = jax.jit(lambda *arguments: drawn(complete(*arguments)), out_shardings=places)(key, given)
+    params = {
+        part: {name: (made.params[part] | given[part])[name] for name in shapes.params[part]}
+        for part in given
+    }
+    return TrainState(made.step, params, made.moments)
+
+
+def select_head(parts: Params, head: str) -> Params:
+    """Returns ``{"encoder": ..., "head": ...}``, the part of parameters that a batch works on."""
+    if head not in parts["heads"]:
+        raise ConfigError(f"There is no head {head!r}.", where="heads", fix=nearest(head, parts["heads"]))
+    return {"encoder": parts["encoder"], "head": parts["heads"][head]}
 
 
 def train_step(
@@ -30,7 +120,7 @@ def train_step(
     accumulation: int = 1,
     skip_non_finite: bool = False,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """Takes one optimizer step.
+    """Takes one optimizer step; returns the next state and scalars: loss, grad_norm, weight, the loss's reports.
 
     The gradient is that of the summed loss, divided once by the weight of the whole batch, so it does not depend on how
     rows fall on microbatches, devices or hosts.
@@ -49,57 +139,23 @@ def train_step(
         (1, 4.0)
 
     Args:
-        state: what the last step returned, or ``init_state``.
         batch: arrays with a common leading axis [B, ...], ``B`` a multiple of ``accumulation``.
         loss_fn: see ``losses.make_loss``, or any function of that form; one without ``head`` gets all parameters.
         tx: any optax transformation; ``make_optimizer`` makes the recipe's.
-        key: of the run; every row gets a key of its own, folded from it, the number of the step and of the row, so
-            that what is dropped depends neither on microbatches nor on the mesh.
+        key: of the run; every row gets a key of its own, folded from it, the number of the step and of the row.
         accumulation: microbatches that the batch is worked off in; on a CPU two at a time.
         skip_non_finite: whether a step whose loss or gradient is not finite changes nothing but ``step``; the metrics
             then say ``skipped``.
-
-    Returns:
-        The next state, and scalars: loss, grad_norm, weight, and what ``loss_fn`` reports.
     """
-    take = partial(_take_step, loss_fn, tx, accumulation, skip_non_finite)
-    return cut_by_compiler(take, state, batch, key, keep=True)
-
-
-def _take_step(
-    loss_fn: LossFn,
-    tx: optax.GradientTransformation,
-    accumulation: int,
-    skip_non_finite: bool,
-    state: TrainState,
-    batch: Arrays,
-    key: jax.Array,
-) -> tuple[TrainState, dict[str, jax.Array]]:
+    if explicit_mesh(state):
+        options: Any = {"accumulation": accumulation, "skip_non_finite": skip_non_finite}
+        again = lambda *args: train_step(*args[:2], loss_fn=loss_fn, tx=tx, key=args[2], **options)  # noqa: E731
+        return cut_by_compiler(again, state, batch, key, keep=True)
     keys = row_keys(jax.random.fold_in(key, state.step), _count_rows(batch))
     head = getattr(loss_fn, "head", None)
     params = state.params if head is None else select_head(state.params, head)
-    gradients, loss, weight, report = _accumulate(loss_fn, params, batch, keys, accumulation)
-    divisor = jnp.where(weight > 0, weight, 1)
-    gradients = jax.tree.map(lambda g: g / divisor.astype(g.dtype), gradients)
-    norm = optax.global_norm(gradients)
-    if head is not None:  # the other heads have no gradient
-        gradients = replace_head(jax.tree.map(jnp.zeros_like, state.params), head, gradients)
-    updates, moments = optax.with_extra_args_support(tx).update(
-        gradients, state.moments, state.params, step=state.step, head=head
-    )
-    moved = optax.apply_updates(state.params, updates)
-    metrics = {
-        **{name: total / divisor for name, total in report.items()},
-        "loss": loss / divisor,
-        "grad_norm": norm,
-        "weight": weight,
-    }
-    if skip_non_finite:
-        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
-        kept = partial(jnp.where, finite)
-        moved, moments = jax.tree.map(kept, (moved, moments), (state.params, state.moments))
-        metrics["skipped"] = ~finite
-    return TrainState(step=state.step + 1, params=moved, moments=moments), metrics
+    sums = _sum_gradients(loss_fn, params, batch, keys, accumulation)
+    return _move(state, tx, head, skip_non_finite, *sums)
 
 
 def eval_step(params: Params, batch: Arrays, *, loss_fn: LossFn) -> dict[str, jax.Array]:
@@ -117,50 +173,47 @@ def eval_step(params: Params, batch: Arrays, *, loss_fn: LossFn) -> dict[str, ja
     Args:
         params: ``{"encoder", "head"}`` of a loss with a head, else all.
     """
-
-    def evaluate(params: Params, batch: Arrays) -> dict[str, jax.Array]:
-        loss, weight, report = loss_fn(params, batch, None)
-        return {**report, "loss": loss, "weight": weight}
-
-    return cut_by_compiler(evaluate, params, batch, keep=False)
+    if explicit_mesh(params):
+        return cut_by_compiler(partial(eval_step, loss_fn=loss_fn), params, batch, keep=False)
+    loss, weight, report = loss_fn(params, batch, None)
+    return {**report, "loss": loss, "weight": weight}
 
 
 def _count_rows(batch: Arrays) -> int:
-    rows = {name: jnp.shape(array)[:1] for name, array in batch.items()}
-    if len(set(rows.values())) != 1 or () in rows.values():
-        shapes = ", ".join(f"{name} {jnp.shape(array)}" for name, array in batch.items()) or "nothing"
+    shapes = {name: jnp.shape(array) for name, array in batch.items()}
+    rows = {shape[:1] for shape in shapes.values()}
+    if len(rows) != 1 or () in rows:
+        found = ", ".join(f"{name} {shape}" for name, shape in shapes.items()) or "nothing"
         raise TrainingError(
-            f"The entries of the batch do not have the same number of rows: {shapes}.",
+            f"The entries of the batch do not have the same number of rows: {found}.",
             where="batch",
             fix="every array of a batch has the rows as its first axis",
         )
-    return next(iter(rows.values()))[0]
+    return rows.pop()[0]
 
 
-def _accumulate(
-    loss_fn: LossFn, trained: Params, batch: Arrays, keys: Any, accumulation: int
+def _sum_gradients(
+    loss_fn: LossFn, params: Params, batch: Arrays, keys: Any, accumulation: int
 ) -> tuple[Params, jax.Array, jax.Array, dict[str, jax.Array]]:
     """Returns gradients, loss, weight and reports, summed over the batch."""
 
     def summed_loss(params: Params, batch: Arrays, keys: Any) -> tuple[jax.Array, tuple]:
-        loss, weight, report = loss_fn(params, batch, keys)
-        return loss, (weight, report)
+        loss, *rest = loss_fn(params, batch, keys)
+        return loss, tuple(rest)
 
-    gradient = jax.value_and_grad(summed_loss, has_aux=True)
-
-    def widen(found: tuple) -> tuple:
-        (loss, (weight, report)), gradients = found
+    def compute(*part: Any) -> tuple:
+        (loss, (weight, report)), gradients = jax.value_and_grad(summed_loss, has_aux=True)(params, *part)
         return jax.tree.map(lambda g: g.astype(wide_dtype(g)), gradients), loss, weight, report
 
     if accumulation == 1:
-        return widen(gradient(trained, batch, keys))
+        return compute(batch, keys)
+    size = len(keys)
     if getattr(loss_fn, "needs_whole_batch", False):
         raise ConfigError(
             "A loss with in-batch negatives can't be accumulated: every row's negatives are the whole batch.",
             where=f"accumulation={accumulation}",
             fix="set accumulation to 1; rematerialisation saves memory too",
         )
-    size = len(keys)
     if size % accumulation:
         raise ConfigError(
             f"A batch of {size} rows does not fall into {accumulation} equal microbatches.",
@@ -172,14 +225,43 @@ def _accumulate(
         lambda x: x.reshape(size // accumulation, accumulation, *x.shape[1:]).swapaxes(0, 1), (batch, keys)
     )
 
-    def body(sums: tuple, item: tuple) -> tuple[tuple, None]:
-        return jax.tree.map(jnp.add, sums, widen(gradient(trained, *item))), None
+    def add(sums: tuple, part: tuple) -> tuple[tuple, None]:
+        return jax.tree.map(jnp.add, sums, compute(*part)), None
 
-    first = jax.tree.map(lambda x: x[0], microbatches)
-    shapes = jax.eval_shape(lambda *item: widen(gradient(trained, *item)), *first)
+    shapes = jax.eval_shape(compute, *jax.tree.map(lambda x: x[0], microbatches))
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
     return jax.lax.platform_dependent(
         # A CPU's cores wait for each other at the end of every operation: two microbatches fill each other's gaps.
-        cpu=lambda: jax.lax.scan(body, zeros, microbatches, unroll=2)[0],
-        default=lambda: jax.lax.scan(body, zeros, microbatches)[0],
+        cpu=lambda: jax.lax.scan(add, zeros, microbatches, unroll=2)[0],
+        default=lambda: jax.lax.scan(add, zeros, microbatches)[0],
     )
+
+
+def _move(
+    state: TrainState,
+    tx: optax.GradientTransformation,
+    head: str | None,
+    skip_non_finite: bool,
+    gradients: Params,
+    loss: jax.Array,
+    weight: jax.Array,
+    report: dict[str, jax.Array],
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    divisor = jnp.where(weight > 0, weight, 1)
+    gradients = jax.tree.map(lambda g: g / divisor.astype(g.dtype), gradients)
+    norm = optax.global_norm(gradients)
+    if head is not None:  # the other heads have no gradient
+        heads = jax.tree.map(jnp.zeros_like, state.params["heads"]) | {head: gradients["head"]}
+        gradients = {"encoder": gradients["encoder"], "heads": heads}
+    updates, moments = optax.with_extra_args_support(tx).update(
+        gradients, state.moments, state.params, step=state.step, head=head
+    )
+    params = optax.apply_updates(state.params, updates)
+    metrics = {name: total / divisor for name, total in (report | {"loss": loss}).items()}
+    metrics |= {"grad_norm": norm, "weight": weight}
+    if skip_non_finite:
+        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+        kept = partial(jnp.where, finite)
+        params, moments = jax.tree.map(kept, (params, moments), (state.params, state.moments))
+        metrics["skipped"] = ~finite
+    return TrainState(step=state.step + 1, params=params, moments=moments), metrics

@@ -24,9 +24,7 @@ from stilts_jax.errors import TrainingError
 from stilts_jax.sharding import place
 from stilts_jax.train.optimizer import OptimizerConfig, Params, count_layers
 
-WORD = "encoder/embeddings/word"
-SPECIAL_IDS = (0, 1, 2, 3)  # <s>, <pad>, </s>, <unk>
-TOKEN_COLUMNS = ("tokens", "pair_tokens", "masked_targets")
+_SPECIAL_IDS = (0, 1, 2, 3)  # <s>, <pad>, </s>, <unk>
 
 
 def fits_phase_vocabulary(param_dtype: str, kinds: Collection[str]) -> bool:
@@ -40,15 +38,10 @@ def fits_phase_vocabulary(param_dtype: str, kinds: Collection[str]) -> bool:
 
 @dataclass(frozen=True)
 class PhaseVocabulary:
-    """Which rows of the word embeddings a phase trains.
+    """Which rows of the word embeddings a phase trains."""
 
-    Attributes:
-        ids: int32 [n], ascending; row i of the small table is row ``ids[i]`` of the large one.
-        vocab_size: rows of the large table.
-    """
-
-    ids: np.ndarray
-    vocab_size: int
+    ids: np.ndarray  # int32 [n], ascending; row i of the small table is row ``ids[i]`` of the large one
+    vocab_size: int  # rows of the large table
 
     @classmethod
     def from_tokens(
@@ -59,17 +52,15 @@ class PhaseVocabulary:
         mask_id: int | None = None,
         multiple: int = 128,
     ) -> "PhaseVocabulary":
-        """Collects the ids that occur.
+        """Collects the ids that occur in all that the phase trains and selects on.
 
         Args:
-            tokens: integer arrays of any shape: all that the phase trains and selects on.
-            vocab_size: rows of the encoder's table.
             mask_id: kept like the other special ids; the last row if not given, as in XLM-R.
             multiple: of the number of rows. Fixed, not taken from the mesh, so that a run can go on with
                 other devices. What is missing to it is filled up with rows that do not occur.
         """
         used = np.zeros(vocab_size, bool)
-        used[[*SPECIAL_IDS, vocab_size - 1 if mask_id is None else mask_id]] = True
+        used[[*_SPECIAL_IDS, vocab_size - 1 if mask_id is None else mask_id]] = True
         for array in tokens:
             array = np.asarray(array)
             if array.size and not 0 <= array.min() <= array.max() < vocab_size:
@@ -79,8 +70,7 @@ class PhaseVocabulary:
                     fix="tokenize with the tokenizer of this encoder",
                 )
             used[array] = True
-        missing = -int(used.sum()) % multiple
-        used[np.flatnonzero(~used)[:missing]] = True
+        used[np.flatnonzero(~used)[: -int(used.sum()) % multiple]] = True
         return cls(np.flatnonzero(used).astype(np.int32), vocab_size)
 
     def __len__(self) -> int:
@@ -96,17 +86,16 @@ class PhaseVocabulary:
     def remap(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Returns a batch's arrays with ids of the small table; special ids stay what they are."""
         changed = dict(arrays)
-        for name in TOKEN_COLUMNS:
-            if name in arrays:
-                changed[name] = self.lookup[arrays[name]]
-                if (changed[name] < 0).any():
-                    strange = np.unique(np.asarray(arrays[name])[changed[name] < 0])
-                    raise TrainingError(
-                        f"The batch has {len(strange)} token id(s) that the phase vocabulary lacks.",
-                        where=f"{name}: {', '.join(map(str, strange[:10]))}",
-                        fix="build the vocabulary from all training and selection data, or set "
-                        "train.phase_vocabulary=false",
-                    )
+        for name in {"tokens", "pair_tokens", "masked_targets"} & arrays.keys():
+            changed[name] = self.lookup[arrays[name]]
+            strange = np.unique(np.asarray(arrays[name])[changed[name] < 0])
+            if len(strange):
+                raise TrainingError(
+                    f"The batch has {len(strange)} token id(s) that the phase vocabulary lacks.",
+                    where=f"{name}: {', '.join(map(str, strange[:10]))}",
+                    fix="build the vocabulary from all training and selection data, or set "
+                    "train.phase_vocabulary=false",
+                )
         return changed
 
     def shrink(self, params: Params) -> Params:
@@ -134,15 +123,14 @@ class PhaseVocabulary:
             steps: which the parameters have seen (``TrainingResult.step``).
             skipped: steps that changed nothing (``TrainingResult.skipped``).
         """
-        factor = optimizer.untouched_factor(WORD, count_layers(params), steps, tuple(skipped))
-        word = jnp.asarray(params["encoder"]["embeddings"]["word"])
-        merge = jax.jit(_merge, out_shardings=word.sharding)
-        merged = merge(place(original, word.sharding), word, self.ids, np.float64(factor))
-        return _with_word(params, merged)
+        path, word = "encoder/embeddings/word", jnp.asarray(params["encoder"]["embeddings"]["word"])
+        factor = optimizer.untouched_factor(path, count_layers(params), steps, tuple(skipped))
 
+        def merge(original: jax.Array, trained: jax.Array, ids: jax.Array, factor: jax.Array) -> jax.Array:
+            return (original * factor.astype(original.dtype)).at[ids].set(trained.astype(original.dtype))
 
-def _merge(original: jax.Array, trained: jax.Array, ids: jax.Array, factor: jax.Array) -> jax.Array:
-    return (original * factor.astype(original.dtype)).at[ids].set(trained.astype(original.dtype))
+        run = jax.jit(merge, out_shardings=word.sharding)
+        return _with_word(params, run(place(original, word.sharding), word, self.ids, np.float64(factor)))
 
 
 def _with_word(params: Params, word: Any) -> Params:

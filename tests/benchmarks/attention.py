@@ -40,7 +40,7 @@ def check_attention(
         def work(query: jax.Array, key: jax.Array, value: jax.Array) -> tuple[jax.Array, ...]:
             def weigh(query: jax.Array, key: jax.Array, value: jax.Array) -> tuple[jax.Array, jax.Array]:
                 with jax.default_matmul_precision(precision or None):
-                    found = attention(query, key, value, key_mask=mask, backend=backend)
+                    found = attention(query, key, value, mask, backend=backend)
                 found = jnp.where(mask[:, :, None, None], found, 0).astype(jnp.float32)
                 return (found * weight).sum(), found
 

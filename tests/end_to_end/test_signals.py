@@ -21,8 +21,8 @@ MOMENTS = (
     f"{ROOM}.context.build_features",
     f"{ROOM}.models.init_encoder",
     f"{ROOM}.train.init_state",
-    "stilts_jax.train.compiled.train_step",  # called by JAX while it traces
-    "stilts_jax.train.compiled.place_batch",
+    "stilts_jax.train.loop.train_step",  # called by JAX while it traces
+    "stilts_jax.train.loop.shard_batch",
     f"{ROOM}.evaluate.evaluate_task",
     "stilts_jax.checkpoint.store.Checkpoints.save",
     f"{ROOM}.train.save_final",

@@ -36,12 +36,12 @@ def test_plain_attention_equals_attention_by_hand():
     query, key, value = heads((3, 6, 2, 4))
     lengths = np.array([6, 2, 1])
     mask = np.arange(6) < lengths[:, None]
-    found = attention(query, key, value, key_mask=jnp.asarray(mask))
+    found = attention(query, key, value, jnp.asarray(mask))
     np.testing.assert_allclose(
         found, by_hand(query, key, value, np.repeat(mask[:, None], 6, 1)), rtol=0, atol=1e-6
     )
     segments = np.array([[1, 1, 2, 2, 2, 0], [1, 2, 3, 4, 5, 6], [1, 1, 1, 1, 1, 1]], np.int32)
-    found = attention(query, key, value, segments=jnp.asarray(segments))
+    found = attention(query, key, value, jnp.asarray(segments))
     visible = segments[:, :, None] == segments[:, None]
     np.testing.assert_allclose(found, by_hand(query, key, value, visible), rtol=0, atol=1e-6)
 
@@ -49,7 +49,7 @@ def test_plain_attention_equals_attention_by_hand():
 def test_a_row_of_pads_is_finite_and_so_is_its_gradient():
     query, key, value = heads((1, 4, 1, 4))
     mask = jnp.zeros((1, 4), bool)
-    gradient = jax.grad(lambda q: attention(q, key, value, key_mask=mask).sum())(query)
+    gradient = jax.grad(lambda q: attention(q, key, value, mask).sum())(query)
     assert np.isfinite(gradient).all()
 
 
@@ -59,7 +59,7 @@ def test_splash_equals_plain_attention_with_gradients():
     weights = heads((1, 256, 2, 16), 1, seed=1)[0] * (np.asarray(segments) > 0)[..., None, None]
 
     def loss(arrays, backend):
-        found = attention(*arrays, segments=segments, backend=backend)
+        found = attention(*arrays, segments, backend=backend)
         return (found * weights).sum(), found
 
     run = jax.jit(jax.value_and_grad(loss, has_aux=True), static_argnums=1)
@@ -97,30 +97,19 @@ def test_packed_equals_unpacked(maker, exact, family, backend):
     for number, (row, part, count) in enumerate(places):
         weights[number, count:] = 0
         packed_weights[row, part] = weights[number, :count]
-    params = maker.encoder(config)
 
-    @jax.jit
-    def run_alone(params):
-        return jax.value_and_grad(
-            lambda p: both(encode(p, alone, config=config, compute=exact), weights), has_aux=True
-        )(params)
+    def run(tokens, weights, **packing):
+        compute = maker.replace(exact, attention=backend if packing else "xla")
 
-    @jax.jit
-    def run_packed(params):
-        compute = maker.replace(exact, attention=backend)
-        return jax.value_and_grad(
-            lambda p: both(
-                encode(p, tokens, config=config, compute=compute, segments=segments, positions=positions),
-                packed_weights,
-            ),
-            has_aux=True,
-        )(params)
+        def loss(params):
+            hidden = encode(params, tokens, config=config, compute=compute, **packing)
+            return (hidden * weights).sum(), hidden
 
-    def both(hidden, weights):
-        return (hidden * weights).sum(), hidden
+        (_, hidden), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(maker.encoder(config))
+        return hidden, gradients
 
-    (_, expected), expected_gradients = run_alone(params)
-    (_, found), gradients = run_packed(params)
+    expected, expected_gradients = run(alone, weights)
+    found, gradients = run(tokens, packed_weights, segments=segments, positions=positions)
     for number, (row, part, count) in enumerate(places):
         np.testing.assert_allclose(found[row, part], expected[number, :count], rtol=0, atol=1e-5)
     for ours, theirs in zip(jax.tree.leaves(gradients), jax.tree.leaves(expected_gradients)):
@@ -173,21 +162,6 @@ def test_a_backend_that_cannot_be_used_says_why(backend, platform, changes, beca
         choose_backend(compute, platform, **options)
 
 
-@pytest.mark.parametrize(
-    ("options", "because"),
-    [
-        ({}, "either a key mask or segments"),
-        ({"segments": 1, "backend": "cudnn"}, "segments apart"),
-        ({"key_mask": 1, "backend": "splash", "dropout": 0.5, "dropout_key": 0}, "leave out"),
-    ],
-)
-def test_attention_refuses_what_a_backend_would_do_wrongly(options, because):
-    arrays = heads((1, 128, 1, 8))
-    ids = {name: jnp.ones((1, 128), jnp.int32) for name in ("segments", "key_mask") if name in options}
-    with pytest.raises(ConfigError, match=because):
-        attention(*arrays, **{**options, **ids})
-
-
 def test_cudnn_lowers_for_padded_rows(monkeypatch):
     """Nothing runs here: what is lowered is cuDNN's own call, with lengths and without a dense bias."""
     from jax._src.cudnn import fused_attention_stablehlo as cudnn
@@ -199,7 +173,7 @@ def test_cudnn_lowers_for_padded_rows(monkeypatch):
     mask = jax.ShapeDtypeStruct((2, 128), bool)
 
     def loss(query, key, value, mask):
-        return attention(query, key, value, key_mask=mask, backend="cudnn").astype(jnp.float32).sum()
+        return attention(query, key, value, mask, backend="cudnn").astype(jnp.float32).sum()
 
     lowered = jax.jit(jax.grad(loss, argnums=(0, 1, 2))).trace(shape, shape, shape, mask)
     text = lowered.lower(lowering_platforms=("cuda",)).as_text()
@@ -212,8 +186,8 @@ def test_attention_dropout_is_on_the_probabilities():
     query, key, _ = heads((2, 8, 2, 4))
     value = jnp.ones((2, 8, 2, 4))
     mask = jnp.ones((2, 8), bool)
-    plain = attention(query, key, value, key_mask=mask)
+    plain = attention(query, key, value, mask)
     np.testing.assert_allclose(plain, 1, rtol=0, atol=1e-6)
-    found = attention(query, key, value, key_mask=mask, dropout=0.5, dropout_key=jax.random.key(0))
+    found = attention(query, key, value, mask, dropout=0.5, dropout_key=jax.random.key(0))
     assert np.ptp(np.asarray(found), axis=(0, 1)).min() > 0.1
     np.testing.assert_allclose(found, np.broadcast_to(found[..., :1], found.shape))

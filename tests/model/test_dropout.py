@@ -9,7 +9,7 @@ import pytest
 
 from stilts_jax.model import SHAPES, HeadConfig, Model, init_params
 from stilts_jax.model.config import Compute
-from stilts_jax.model.dropout import drop, row_keys, split
+from stilts_jax.model.layers import drop, row_keys, split
 from stilts_jax.train.losses import make_loss
 
 SHAPE = replace(
@@ -51,44 +51,27 @@ def test_rates_at_the_edges(rate):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["classify", "choice", "tag", "mlm"])
-def test_rows_lose_the_same_in_any_company_and_at_any_length(kind):
+@pytest.mark.parametrize(("kind", "answer"), [("classify", "label"), ("tag", "tags")])
+def test_rows_lose_the_same_in_any_company_and_at_any_length(kind, answer):
     """Each row's loss alone, with its own key, is its loss in the batch; pads behind it change nothing."""
-    head = HeadConfig(kind=kind, num_labels=3)
-    compute = Compute(matmul_precision="highest")
-    model = Model(SHAPE, (("task", head),), compute)
+    model = Model(SHAPE, (("h", HeadConfig(kind=kind, num_labels=3)),), Compute(matmul_precision="highest"))
     params = init_params(model, jax.random.key(0))
-    params = {"encoder": params["encoder"], "head": params["heads"]["task"]}
+    params = {"encoder": params["encoder"], "head": params["heads"]["h"]}
     draw = np.random.default_rng(0)
-    tokens = draw.integers(4, 64, (4, 2, 10) if kind == "choice" else (4, 10)).astype(np.int32)
-    batch = {"tokens": tokens, "weight": np.ones(4, np.float32), "label": np.array([0, 1, 1, 0], np.int32)}
-    batch |= {
-        "choice_mask": np.ones((4, 2), np.float32),
-        "tags": draw.integers(0, 3, (4, 10)).astype(np.int32),
-    }
-    batch |= {
-        "segments": np.ones((4, 10), np.int32),
-        "positions": np.tile(np.arange(10, dtype=np.int32), (4, 1)),
-    }
-    batch |= {
-        "masked_positions": np.full((4, 1), 3, np.int32),
-        "masked_targets": tokens.reshape(4, -1)[:, :1],
-    }
-    batch["masked_weights"] = np.ones((4, 1), np.float32)
-    loss, keys = make_loss(model, "task"), row_keys(jax.random.key(5), 4)
-    whole = float(loss(params, batch, keys)[0])
-    dry = float(loss(params, batch, None)[0])
-    rows = [{name: array[row : row + 1] for name, array in batch.items()} for row in range(4)]
-    alone = [float(loss(params, one, keys[row : row + 1])[0]) for row, one in enumerate(rows)]
-    assert whole == pytest.approx(sum(alone), rel=1e-5) and abs(whole - dry) > 1e-4
-    fill = {"tokens": 1, "tags": -1, "segments": 0, "positions": 0}
-    longer = {
-        name: np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, 6)], constant_values=fill[name])
-        if name in fill
-        else array
-        for name, array in batch.items()
-    }
-    assert whole == pytest.approx(float(loss(params, longer, keys)[0]), rel=1e-5)
+    tokens = draw.integers(4, 64, (4, 10)).astype(np.int32)
+    answers = draw.integers(0, 3, 4 if kind == "classify" else (4, 10)).astype(np.int32)
+    loss, keys = make_loss(model, "h"), row_keys(jax.random.key(5), 4)
+    sum_of = lambda rows, keys: float(loss(params, rows, keys)[0])  # noqa: E731
+    whole = sum_of({"tokens": tokens, answer: answers}, keys)
+    alone = [
+        sum_of({"tokens": tokens[row : row + 1], answer: answers[row : row + 1]}, keys[row : row + 1])
+        for row in range(4)
+    ]
+    assert whole == pytest.approx(sum(alone), rel=1e-5)
+    assert abs(whole - sum_of({"tokens": tokens, answer: answers}, None)) > 1e-4
+    longer = np.pad(tokens, [(0, 0), (0, 6)], constant_values=1)
+    answers = answers if kind == "classify" else np.pad(answers, [(0, 0), (0, 6)], constant_values=-1)
+    assert whole == pytest.approx(sum_of({"tokens": longer, answer: answers}, keys), rel=1e-5)
 
 
 def test_a_mesh_needs_no_communication_for_it():

@@ -10,34 +10,31 @@ from flax import nnx
 
 from stilts_jax.errors import ConfigError
 from stilts_jax.model import Compute, HeadConfig, Model, apply_model, encode, encoder, init_encoder
-from stilts_jax.model.encoder import Norm, take_layers_apart, writes_layers_out
+from stilts_jax.model.encoder import take_layers_apart, writes_layers_out
+from stilts_jax.model.layers import Norm
 
 
-def loss_and_gradients(maker, config, compute, key=None):
-    tokens = maker.tokens(config)
-    weights = np.random.default_rng(0).normal(size=(*tokens.shape, config.hidden_size)).astype(np.float32)
-
-    @jax.jit
-    def run(params):
-        def loss(params):
-            return (encode(params, tokens, config=config, compute=compute, dropout_key=key) * weights).sum()
-
-        return jax.value_and_grad(loss)(params)
-
-    return run(maker.encoder(config))
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "policies"), [("xlm-roberta", ("attention", "dots", "full")), ("xlm-roberta-xl", ("full",))]
 )
-@pytest.mark.slow
 def test_computing_again_changes_nothing(maker, exact, family, policies):
     """With dropout on: what is computed again must draw the same numbers again."""
     config = maker.config(family, hidden_dropout=0.2, attention_dropout=0.2)
-    key = jax.random.key(1, impl="unsafe_rbg")  # compiles much faster than the default
-    expected, expected_gradients = loss_and_gradients(maker, config, exact, key)
+    tokens, key = (
+        maker.tokens(config),
+        jax.random.key(1, impl="unsafe_rbg"),
+    )  # compiles faster than the default
+    weights = np.random.default_rng(0).normal(size=(*tokens.shape, config.hidden_size)).astype(np.float32)
+
+    def run(remat):
+        compute = maker.replace(exact, remat=remat)
+        run = partial(encode, tokens=tokens, config=config, compute=compute, dropout_key=key)
+        return jax.jit(jax.value_and_grad(lambda p: (run(p) * weights).sum()))(maker.encoder(config))
+
+    expected, expected_gradients = run("none")
     for remat in policies:
-        found, gradients = loss_and_gradients(maker, config, maker.replace(exact, remat=remat), key)
+        found, gradients = run(remat)
         np.testing.assert_allclose(found, expected, rtol=1e-6)
         for ours, theirs in zip(jax.tree.leaves(gradients), jax.tree.leaves(expected_gradients)):
             np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * max(1, np.abs(theirs).max()))
@@ -79,25 +76,6 @@ def test_layers_apart_are_those_of_the_stack(maker, exact, family, options):
     np.testing.assert_allclose(run(apart), run(params), rtol=0, atol=1e-6)
     looped = run(params, compute=maker.replace(exact, remat="full"))
     np.testing.assert_allclose(run(apart), looped, rtol=0, atol=1e-5)
-
-
-@pytest.mark.slow
-def test_full_rematerialisation_saves_memory(maker):
-    config = maker.config(num_layers=8, hidden_size=96, intermediate_size=384, max_positions=130)
-    params = jax.eval_shape(lambda: init_encoder(config, jax.random.key(0)))
-    tokens = jax.ShapeDtypeStruct((8, 128), jnp.int32)
-
-    def size(remat):
-        def loss(params, tokens):
-            compute = Compute(remat=remat, attention="xla")
-            return encode(params, tokens, config=config, compute=compute).sum()
-
-        compiled = jax.jit(jax.grad(loss)).lower(params, tokens).compile()
-        return compiled.memory_analysis().temp_size_in_bytes
-
-    none, attention, dots, full = (size(remat) for remat in ("none", "attention", "dots", "full"))
-    assert full < dots < none
-    assert full < attention < none
 
 
 def test_the_program_does_not_grow_with_depth(maker, exact):

@@ -19,18 +19,12 @@ from stilts_jax.model import (
     pool_mean,
 )
 
+KINDS = ["classify", "classify-jiant", "choice", "choice-jiant", "tag", "span", "embed", "mlm"]
 ALL = tuple(
-    (f"{kind}-{form}", HeadConfig(kind=kind, num_labels=3, form=form, pooling=pooling))
-    for kind, form, pooling in [
-        ("classify", "transformers", "mean"),
-        ("classify", "jiant", "mean"),
-        ("choice", "transformers", "mean"),
-        ("choice", "jiant", "mean"),
-        ("tag", "transformers", "mean"),
-        ("span", "transformers", "mean"),
-        ("embed", "transformers", "pooler"),
-        ("mlm", "transformers", "mean"),
-    ]
+    (name, HeadConfig(kind=name.split("-")[0], num_labels=3, pooling="pooler"))
+    if "-" not in name
+    else (name, HeadConfig(kind=name.split("-")[0], num_labels=3, form="jiant"))
+    for name in KINDS
 )
 
 
@@ -54,16 +48,14 @@ def run(setup, name, batch, **options):
     return apply_model(model, {"encoder": encoder, "head": heads[name]}, batch, head=name, **options)
 
 
-@pytest.mark.parametrize("kind", ["classify", "choice"])
-@pytest.mark.parametrize("form", ["transformers", "jiant"])
-def test_heads_on_the_first_token(setup, kind, form):
+@pytest.mark.parametrize("name", KINDS[:4])
+def test_heads_on_the_first_token(setup, name):
     _, encoder, heads, tokens, hidden = setup
-    name = f"{kind}-{form}"
     first = hidden[:, 0]
-    if form == "jiant":
+    if name.endswith("jiant"):
         first = np.tanh(dense(first, encoder["pooler"]))
     expected = dense(np.tanh(dense(first, heads[name]["dense"])), heads[name]["out"])
-    if kind == "classify":
+    if name.startswith("classify"):
         found = run(setup, name, {"tokens": tokens})["logits"]
     else:
         mask = np.array([[1, 1], [1, 0]], np.float32)
@@ -92,8 +84,8 @@ def test_the_mean_of_a_layer(maker, exact, setup):
 
 def test_dual_encoders(setup):
     _, _, heads, tokens, hidden = setup
-    head = heads["embed-transformers"]
-    found = run(setup, "embed-transformers", {"tokens": tokens, "pair_tokens": tokens[::-1]})
+    head = heads["embed"]
+    found = run(setup, "embed", {"tokens": tokens, "pair_tokens": tokens[::-1]})
     vectors = np.tanh(dense(hidden[:, 0], head["pooler"]))
     vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)
     np.testing.assert_allclose(found["vectors"], vectors, rtol=0, atol=1e-5)
@@ -104,13 +96,9 @@ def test_dual_encoders(setup):
 def test_pairs_need_something_to_train(setup):
     model, encoder, _, tokens, _ = setup
     model = Model(model.encoder, (("mean", HeadConfig(kind="embed")),), model.compute)
+    pairs = {"tokens": tokens, "pair_tokens": tokens}
     with pytest.raises(ConfigError, match="nothing to train"):
-        apply_model(
-            model,
-            {"encoder": encoder, "head": {}},
-            {"tokens": tokens, "pair_tokens": tokens},
-            head="mean",
-        )
+        apply_model(model, {"encoder": encoder, "head": {}}, pairs, head="mean")
 
 
 def test_nothing_but_pads_has_the_vector_zero_and_a_finite_gradient():
@@ -120,26 +108,14 @@ def test_nothing_but_pads_has_the_vector_zero_and_a_finite_gradient():
     assert np.isfinite(gradient).all()
 
 
-@pytest.mark.parametrize(
-    "name", ["classify-transformers", "choice-jiant", "embed-transformers", "mlm-transformers"]
-)
-def test_dropout_changes_with_the_key_and_only_with_it(setup, name):
-    model, _, _, tokens, _ = setup
-    shape = setup[0].encoder
-    wet = tuple((n, HeadConfig(**{**vars(h), "dropout": 0.5})) for n, h in model.heads)
-    model = Model(
-        type(shape)(**{**vars(shape), "hidden_dropout": 0.2, "attention_dropout": 0.2}), wet, model.compute
-    )
-    real = (tokens != 1).astype(np.int32)
-    batch = {
-        "tokens": tokens.reshape(2, 2, -1) if name.startswith("choice") else tokens,
-        "choice_mask": np.ones((2, 2), np.float32),
-        "segments": real,
-        "positions": np.maximum(real.cumsum(-1) - 1, 0).astype(np.int32),
-        "masked_positions": np.zeros((4, 1), np.int32),
-    }
-    params = {"encoder": setup[1], "head": setup[2][name]}
-    output = {"embed": "vectors", "mlm": "features"}.get(name.split("-")[0], "logits")
+@pytest.mark.parametrize("name", ["classify", "choice-jiant", "embed", "mlm"])
+def test_dropout_changes_with_the_key_and_only_with_it(maker, setup, name):
+    model, encoder, heads, tokens, _ = setup
+    wet = ((name, maker.replace(model.head(name), dropout=0.5)),)
+    config = maker.replace(model.encoder, hidden_dropout=0.2, attention_dropout=0.2)
+    model, params = Model(config, wet, model.compute), {"encoder": encoder, "head": heads[name]}
+    batch = maker.batch(name.split("-")[0], tokens)
+    output = {"embed": "vectors", "mlm": "features"}.get(name, "logits")
     call = jax.jit(lambda key: apply_model(model, params, batch, head=name, dropout_key=key)[output])
     one, again, other = (np.asarray(call(jax.random.key(seed, impl="unsafe_rbg"))) for seed in (0, 0, 1))
     np.testing.assert_array_equal(one, again)
@@ -153,7 +129,7 @@ def test_only_multiple_choice_has_no_dropout_in_front(setup, kind):
     model, encoder, heads, tokens, hidden = setup
     head = HeadConfig(kind=kind, num_labels=1, dropout=0.5)
     params = {
-        "dense": heads["choice-transformers"]["dense"],
+        "dense": heads["choice"]["dense"],
         "out": {"kernel": np.eye(24, 1), "bias": np.zeros(1)},
     }
     unit = np.tanh(dense(hidden[:, 0], params["dense"]))[:, 0].reshape(-1, 1)
@@ -173,7 +149,7 @@ def test_only_multiple_choice_has_no_dropout_in_front(setup, kind):
     assert same.all() if kind == "choice" else not same.any()
 
 
-@pytest.mark.parametrize("head", [head for _, head in ALL], ids=[name for name, _ in ALL])
+@pytest.mark.parametrize("head", [head for _, head in ALL], ids=KINDS)
 def test_initial_values(maker, head):
     config = maker.config(hidden_size=120, num_heads=4, vocab_size=300)
     modern = init_head(head, config, jax.random.key(0))
@@ -187,17 +163,12 @@ def test_initial_values(maker, head):
             assert leaf == 100
         else:
             assert (leaf == 0).all()
-    authors = init_head(HeadConfig(**{**vars(head), "init": "jiant"}), config, jax.random.key(0))
+    authors = init_head(maker.replace(head, init="jiant"), config, jax.random.key(0))
     bound = 1 / np.sqrt(120)
-    for part, leaf in (
-        (p, v)
-        for part, layer in authors.items()
-        if part in ("dense", "out", "pooler")
-        for p, v in layer.items()
-    ):
-        assert np.abs(leaf).max() <= bound, part
-        assert leaf.size < 4 or np.abs(leaf).max() > 0.4 * bound, part
-        assert leaf.size < 100 or np.std(leaf) == pytest.approx(bound / np.sqrt(3), rel=0.2)
+    for part in {"dense", "out", "pooler"} & authors.keys():
+        for leaf in authors[part].values():
+            assert np.abs(leaf).max() <= bound, part
+            assert leaf.size < 100 or np.std(leaf) == pytest.approx(bound / np.sqrt(3), rel=0.2)
 
 
 def test_parameters_of_a_model(maker):
@@ -208,9 +179,7 @@ def test_parameters_of_a_model(maker):
     # A head starts the same whatever stands beside it; and no two start equal.
     alone = init_params(Model(config, ALL[:1]), jax.random.key(0))
     jax.tree.map(np.testing.assert_array_equal, alone["heads"], {ALL[0][0]: params["heads"][ALL[0][0]]})
-    first, second = (
-        params["heads"][name]["dense"]["kernel"] for name in ("classify-transformers", "choice-jiant")
-    )
+    first, second = (params["heads"][name]["dense"]["kernel"] for name in ("classify", "choice-jiant"))
     assert not np.array_equal(first, second)
     assert (params["encoder"]["embeddings"]["word"][1] == 0).all()
     # The pooler is there where a head reads it, and taken from the encoder where that has one.
@@ -225,11 +194,11 @@ def test_parameters_of_a_model(maker):
 def test_what_is_computed_in_bfloat16_comes_close(setup, dtype):
     model, encoder, heads, tokens, _ = setup
     compute = Compute(dtype="bfloat16", param_dtype=dtype)
-    params = {"encoder": encoder, "head": heads["tag-transformers"]}
-    expected = apply_model(model, params, {"tokens": tokens}, head="tag-transformers")["logits"]
+    params = {"encoder": encoder, "head": heads["tag"]}
+    expected = apply_model(model, params, {"tokens": tokens}, head="tag")["logits"]
     model = Model(model.encoder, model.heads, compute)
     params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), params)
-    found = apply_model(model, params, {"tokens": tokens}, head="tag-transformers")["logits"]
+    found = apply_model(model, params, {"tokens": tokens}, head="tag")["logits"]
     assert found.dtype == jnp.float32
     real = tokens != 1
     assert np.abs(np.asarray(found - expected))[real].max() < 0.15

@@ -11,8 +11,7 @@ import pytest
 from stilts_jax.errors import ConfigError
 from stilts_jax.model import HeadConfig, Model, TaskHead, apply_model, encode, export_encoder
 from stilts_jax.train.losses import make_loss
-from stilts_jax.train.state import TrainState
-from stilts_jax.train.step import train_step
+from stilts_jax.train.step import TrainState, train_step
 
 HEAD = HeadConfig(kind="classify", num_labels=3, dropout=0.0, patches=4, patch_width=12, pictures=2)
 
@@ -111,15 +110,9 @@ def test_a_step_trains_what_looks_at_pictures(maker, exact, kind):
     model = Model(config, (("seen", settings), ("text", HeadConfig(kind="tag", num_labels=2))), exact)
     heads = {"seen": maker.head(config, settings), "text": maker.head(config, model.head("text"))}
     params = {"encoder": maker.encoder(config), "heads": heads}
-    tokens = maker.tokens(config)
-    segments = (tokens != config.pad_id).astype(np.int32)
-    batch = {"tokens": tokens, "weight": np.ones(4, np.float32), **pictures(4, settings)}
-    if kind == "classify":
-        batch["label"] = np.array([0, 1, 2, 0])
-    else:
-        batch |= {"segments": segments, "positions": np.cumsum(segments, 1) - 1}
-        batch |= {name: np.ones((4, 2), np.int32) for name in ("masked_positions", "masked_targets")}
-        batch["masked_weights"] = np.ones((4, 2), np.float32)
+    batch = {**maker.batch(kind, maker.tokens(config)), **pictures(4, settings)}
+    batch |= {"label": np.array([0, 1, 2, 0]), "masked_targets": np.ones((4, 2), np.int32)}
+    batch["masked_weights"] = np.ones((4, 2), np.float32)
     tx = optax.sgd(0.1)
     step = partial(train_step, loss_fn=make_loss(model, "seen"), tx=tx, key=jax.random.key(0))
     state = TrainState.create(params, tx)
@@ -135,15 +128,11 @@ def test_what_pictures_can_not_do_is_refused(maker, exact, tmp_path):
     config = maker.config()
     head = maker.head(config, HEAD)
     params = {"encoder": maker.encoder(config), "head": head}
+    model, task_head = Model(config, (("vqa", HEAD),), exact), TaskHead(HEAD, head, ("a", "b", "c"))
     with pytest.raises(ConfigError, match="there are none"):
-        apply_model(
-            Model(config, (("vqa", HEAD),), exact), params, {"tokens": maker.tokens(config)}, head="vqa"
-        )
+        apply_model(model, params, {"tokens": maker.tokens(config)}, head="vqa")
     with pytest.raises(ConfigError, match="looks at pictures"):
-        export_encoder(
-            tmp_path / "out", config, params["encoder"], head=TaskHead(HEAD, head, ("a", "b", "c"))
-        )
-    export_encoder(tmp_path / "out", config, params["encoder"])
+        export_encoder(tmp_path / "out", config, params["encoder"], head=task_head)
     for wrong in ({"kind": "span"}, {"patch_width": 0}):
         with pytest.raises(ConfigError):
             maker.replace(HEAD, **wrong)

@@ -1,4 +1,4 @@
-"""Walks a state through its life on eight devices and prints, stage by stage, GiB a device against its share.
+"""Walks a state through its life on eight devices; prints bytes on the fullest device and its share by stage.
 
 Run as a script with "tiny", or "xxl": the widths of XLM-R XXL with two layers and a vocabulary of 16,000. A stage's
 peak is looked for by a thread that adds up the shards of all live arrays again and again while the stage runs.
@@ -28,6 +28,8 @@ SHAPES = {
     "xxl": replace(sj.SHAPES["xxl"], num_layers=2, vocab_size=16000),
 }
 ROWS = {"tokens": np.full((8, 8), 5, np.int32), "label": np.arange(8, dtype=np.int32) % 3}
+CONFIG = sj.OptimizerConfig(learning_rate=1e-5, total_steps=10)
+FOUND: dict[str, dict] = {}
 
 
 def held() -> int:
@@ -43,119 +45,90 @@ def held() -> int:
     return max(found.values(), default=0)
 
 
-class Stages:
-    """Peaks and shares by stage, and which arrays lie whole on a device although the mesh cuts them."""
+@contextlib.contextmanager
+def stage(name: str, share: int):
+    """Notes the peak of what runs inside, beside the share of a device."""
+    peak, stopped = [held()], threading.Event()
 
-    def __init__(self, places: dict) -> None:
-        self.found: dict[str, dict] = {}
-        self.places = places
+    def look() -> None:
+        while not stopped.is_set():
+            peak.append(held())
+            time.sleep(0.05)
 
-    @contextlib.contextmanager
-    def stage(self, name: str, share: int):
-        """Watches what runs inside."""
-        peak, stopped = [held()], threading.Event()
-
-        def look() -> None:
-            while not stopped.is_set():
-                peak.append(held())
-                time.sleep(0.05)
-
-        watch = threading.Thread(target=look)
-        watch.start()
-        try:
-            yield
-        finally:
-            stopped.set()
-            watch.join()
-        self.found[name] = {"peak": max(*peak, held()), "share": share}
-
-    def check(self, name: str, tree) -> None:
-        """Notes every array of ``tree`` that does not lie as the rules say."""
-        wanted = dict(parameter_paths(self.places))
-        self.found[name]["wrong"] = [
-            path
-            for path, leaf in parameter_paths(tree)
-            if leaf.sharding.shard_shape(leaf.shape) != wanted[path].shard_shape(leaf.shape)
-        ]
+    watch = threading.Thread(target=look)
+    watch.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        watch.join()
+    FOUND[name] = {"peak": max(*peak, held()), "share": share}
 
 
-def main() -> None:
-    shape = SHAPES[sys.argv[1]]
-    mesh = sj.make_mesh(sj.MeshConfig(data=1, fsdp=4, tensor=2))
-    model = sj.Model(
-        shape,
-        (("nli", sj.HeadConfig(kind="classify", num_labels=3)),),
-        sj.Compute(remat="full", attention="xla"),
-    )
-    tx = sj.make_optimizer(sj.OptimizerConfig(learning_rate=1e-5, total_steps=10))
-    key = jax.random.key(0)
+def check(name: str, tree, places) -> None:
+    """Notes every array of ``tree`` that does not lie as the rules say."""
+    wanted = dict(parameter_paths(places))
+    FOUND[name]["wrong"] = [
+        path
+        for path, leaf in parameter_paths(tree)
+        if leaf.sharding.shard_shape(leaf.shape) != wanted[path].shard_shape(leaf.shape)
+    ]
+
+
+def walk(folder: Path, mesh) -> None:
+    """All stages, one after the other."""
+    heads = (("nli", sj.HeadConfig(kind="classify", num_labels=3)),)
+    model = sj.Model(SHAPES[sys.argv[1]], heads, sj.Compute(remat="full", attention="xla"))
+    tx, key, loss = sj.make_optimizer(CONFIG), jax.random.key(0), sj.make_loss(model, "nli")
     abstract = jax.eval_shape(lambda: sj.init_state(model, tx, key))
     places = state_shardings(abstract, mesh)
-    share = bytes_per_device(
-        jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), abstract, places)
-    )
-    stages = Stages(places)
-    with tempfile.TemporaryDirectory() as folder, jax.set_mesh(mesh):
-        walk(model, tx, key, mesh, places, share, stages, Path(folder))
-    print(json.dumps(stages.found))
-
-
-def walk(model, tx, key, mesh, places, share, stages, folder) -> None:
-    """All stages, one after the other."""
-    of_mesh = partial(sj.shardings, mesh=mesh)
-    with stages.stage("initialise", share):
+    placed = partial(jax.tree.map, lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s))
+    share = bytes_per_device(placed(abstract, places))
+    with stage("initialise", share):
         state = jax.block_until_ready(sj.init_state(model, tx, key, mesh=mesh))
-    stages.check("initialise", state)
-
+    check("initialise", state, places)
     encoder_share = bytes_per_device(state.params["encoder"])
-    with stages.stage("export", share):
+    with stage("export", share):
         sj.export_encoder(folder / "exported", model.encoder, state.params["encoder"])
     del state
-    with stages.stage("load", share):
-        loaded = sj.load_encoder(folder / "exported", sharding=of_mesh)
+    with stage("load", share):
+        loaded = sj.load_encoder(folder / "exported", sharding=partial(sj.shardings, mesh=mesh))
         state = jax.block_until_ready(sj.init_state(model, tx, key, encoder=loaded.params, mesh=mesh))
-    stages.check("load", state)
+    check("load", state, places)
     del loaded
-
-    step = jax.jit(
-        partial(sj.train_step, loss_fn=sj.make_loss(model, "nli"), tx=tx, key=key),
-        donate_argnums=0,
-        out_shardings=(places, None),
-    )
-    with stages.stage("step", share):
+    step = partial(sj.train_step, loss_fn=loss, tx=tx, key=key)
+    with stage("step", share):
+        step = jax.jit(step, donate_argnums=0, out_shardings=(places, None))
         state, _ = jax.block_until_ready(step(state, ROWS))
-    stages.check("step", state)
-
+    check("step", state, places)
     items = {"params": state.params, "moments": state.moments}
-    with stages.stage("save", share), Checkpoints(folder / "checkpoints") as checkpoints:
+    with stage("save", share), Checkpoints(folder / "checkpoints") as checkpoints:
         checkpoints.save(1, items, {})
         checkpoints.wait()
-    wanted = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), items)
+    wanted = placed(items, jax.tree.map(lambda a: a.sharding, items))
     del items, state
-    with stages.stage("restore", share), Checkpoints(folder / "checkpoints") as checkpoints:
+    with stage("restore", share), Checkpoints(folder / "checkpoints") as checkpoints:
         items = checkpoints.restore_newest(wanted)[1]
-    stages.check("restore", sj.TrainState(None, **items))
+    check("restore", sj.TrainState(None, **items), places)
     params = items.pop("params")
     del items
-
     # Rows of the phase come out of the table, and the table comes back with them: one table beside the parameters.
     word = params["encoder"]["embeddings"]["word"]
-    table = bytes_per_device(word)
     vocabulary = PhaseVocabulary.from_tokens([ROWS["tokens"]], model.encoder.vocab_size)
-    with stages.stage("vocabulary", bytes_per_device(params) + table):
+    with stage("vocabulary", bytes_per_device(params) + bytes_per_device(word)):
         small, word = vocabulary.shrink(params), np.asarray(word)
         del params
         small["encoder"]["embeddings"]["word"].block_until_ready()
-        config = sj.OptimizerConfig(learning_rate=1e-5, total_steps=10)
-        params = vocabulary.restore(small, word, optimizer=config, steps=1)
+        params = vocabulary.restore(small, word, optimizer=CONFIG, steps=1)
         del small
-    stages.check("vocabulary", sj.TrainState(None, params, None))
-
+    check("vocabulary", sj.TrainState(None, params, None), places)
     part = {"encoder": params["encoder"], "head": params["heads"]["nli"]}
-    evaluate = jax.jit(partial(sj.eval_step, loss_fn=sj.make_loss(model, "nli")))
-    with stages.stage("evaluate", encoder_share):
-        jax.block_until_ready(evaluate(part, ROWS))
+    with stage("evaluate", encoder_share):
+        jax.block_until_ready(jax.jit(partial(sj.eval_step, loss_fn=loss))(part, ROWS))
 
 
 if __name__ == "__main__":
-    main()
+    grid = sj.make_mesh(sj.MeshConfig(data=1, fsdp=4, tensor=2))
+    with tempfile.TemporaryDirectory() as below, jax.set_mesh(grid):
+        walk(Path(below), grid)
+    print(json.dumps(FOUND))

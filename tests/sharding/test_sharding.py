@@ -17,7 +17,10 @@ from stilts_jax.errors import ConfigError, StiltsError
 from stilts_jax.model.config import EncoderConfig, HeadConfig, Model
 from stilts_jax.model.heads import abstract_params
 from stilts_jax.sharding import MeshConfig
-from stilts_jax.train.state import TrainState
+from stilts_jax.train.optimizer import OptimizerConfig, make_optimizer
+from stilts_jax.train.step import TrainState
+
+OURS = make_optimizer(OptimizerConfig(learning_rate=1e-3, total_steps=9))
 
 
 def array(*shape: int) -> jax.ShapeDtypeStruct:
@@ -91,33 +94,36 @@ def test_an_axis_that_does_not_divide_is_left_out_and_noted() -> None:
     assert any(note.startswith("encoder/layers/ffn/up/kernel (3, 16, 64)") for note in notes)
 
 
-def state_of(params: dict) -> TrainState:
-    moments = {
-        "encoder": ({"count": array(), "mu": params["encoder"], "nu": params["encoder"]},),
-        "heads": {
-            name: ({"count": array(), "mu": head, "nu": head},) for name, head in params["heads"].items()
-        },
-    }
-    return TrainState(array(), params, moments)
+def state_of(params: dict, tx=OURS) -> TrainState:
+    return jax.eval_shape(lambda params: TrainState.create(params, tx), params)
 
 
 def test_moments_lie_where_their_parameters_lie() -> None:
-    params = tree()
-    found = sharding.state_shardings(state_of(params), mesh())
-    assert found.params == sharding.shardings(params, mesh())
+    found = sharding.state_shardings(state_of(tree()), mesh())
+    assert found.params == sharding.shardings(tree(), mesh())
     for moment in ("mu", "nu"):
-        assert found.moments["encoder"][0][moment] == found.params["encoder"]
+        assert found.moments["encoder"][moment] == found.params["encoder"]
         for name, head in found.params["heads"].items():
-            assert found.moments["heads"][name][0][moment] == head
-    assert found.moments["encoder"][0]["count"].spec == P()
+            assert found.moments["heads"][name][moment] == head
+    assert found.moments["encoder"]["count"].spec == P()
+
+
+def test_zero1_cuts_moments_over_data_and_leaves_parameters() -> None:
+    state = state_of(tree(layers=2))
+    plain = sharding.state_shardings(state, mesh())
+    zero1 = sharding.state_shardings(state, mesh(), zero1=True)
+    assert zero1.params == plain.params
+    moment = zero1.moments["encoder"]["mu"]
+    assert moment["layers"]["ffn"]["up"]["kernel"].spec == P(None, "fsdp", ("tensor", "data"))
+    assert moment["embeddings"]["word"].spec == P("data", ("fsdp", "tensor"))
+    assert moment["final_norm"]["scale"].spec == P("data")
 
 
 @pytest.mark.parametrize(
     "tx", [optax.adamw(1e-3), optax.contrib.schedule_free_adamw(1e-3), optax.adafactor(1e-3)]
 )
 def test_state_of_any_transformation_lies_where_its_parameters_lie(tx) -> None:
-    params = tree()
-    state = jax.eval_shape(lambda params: TrainState.create(params, tx), params)
+    params, state = tree(), state_of(tree(), tx)
     found = sharding.state_shardings(state, mesh())
     wanted = {path: place.spec for path, place in sharding.parameter_paths(found.params)}
     shapes = {path: leaf.shape for path, leaf in sharding.parameter_paths(params)}
@@ -127,40 +133,17 @@ def test_state_of_any_transformation_lies_where_its_parameters_lie(tx) -> None:
             assert place.spec == wanted[owner], path
 
 
-def test_zero1_cuts_moments_over_data_and_leaves_parameters() -> None:
-    params = tree(layers=2)
-    plain = sharding.state_shardings(state_of(params), mesh())
-    zero1 = sharding.state_shardings(state_of(params), mesh(), zero1=True)
-    assert zero1.params == plain.params
-    moment = zero1.moments["encoder"][0]["mu"]
-    assert moment["layers"]["ffn"]["up"]["kernel"].spec == P(None, "fsdp", ("tensor", "data"))
-    assert moment["embeddings"]["word"].spec == P("data", ("fsdp", "tensor"))
-    assert moment["final_norm"]["scale"].spec == P("data")
-
-
 @pytest.mark.parametrize(
-    ("config", "shape"),
-    [
-        (MeshConfig(), (8, 1, 1)),
-        (MeshConfig(1, -1, 2), (1, 4, 2)),
-        (MeshConfig(2, 2, 2), (2, 2, 2)),
-    ],
+    ("sizes", "shape"), [((), (8, 1, 1)), ((1, -1, 2), (1, 4, 2)), ((2, 2, 2), (2, 2, 2))]
 )
-def test_mesh_shapes(config: MeshConfig, shape: tuple[int, int, int]) -> None:
-    made = sharding.make_mesh(config, fake_devices(8))
+def test_mesh_shapes(sizes: tuple[int, ...], shape: tuple[int, int, int]) -> None:
+    made = sharding.make_mesh(MeshConfig(*sizes), fake_devices(8))
     assert tuple(made.shape.values()) == shape
     assert set(made.axis_types) == {AxisType.Auto}
 
 
 @pytest.mark.parametrize(
-    ("sizes", "words"),
-    [
-        ((3,), "8 device(s)"),
-        ((-1, 3), "8 device(s)"),
-        ((-1, -1), "one of the axes"),
-        ((0,), "one of the axes"),
-        ((-2,), "mesh.data=-2"),
-    ],
+    ("sizes", "words"), [((3,), "8 device(s)"), ((-1, 3), "8 device(s)"), ((-1, -1), "one of the axes")]
 )
 def test_meshes_that_do_not_fit_are_refused(sizes: tuple[int, ...], words: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(words)):
@@ -206,10 +189,3 @@ def test_one_device_holds_every_row() -> None:
     assert sharding.host_rows(one, 5).tolist() == [0, 1, 2, 3, 4]
     sharded = sharding.shard_batch({"tokens": np.arange(10).reshape(5, 2)}, one)
     assert sharded["tokens"].tolist() == np.arange(10).reshape(5, 2).tolist()
-
-
-def test_constraints_are_free_without_a_mesh() -> None:
-    table = jnp.arange(12.0).reshape(4, 3)
-    assert sharding.constrain_batch(table) is table
-    rows = jnp.array([[3, 0]])
-    assert sharding.gather_rows(table, rows).tolist() == [[[9, 10, 11], [0, 1, 2]]]

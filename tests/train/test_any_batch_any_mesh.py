@@ -9,7 +9,7 @@ from jax.sharding import PartitionSpec as P
 
 import stilts_jax as sj
 from stilts_jax.errors import TrainingError
-from stilts_jax.train.checks import ENTRIES, complete_batch
+from stilts_jax.train.losses import LOSSES, complete_batch
 
 MODEL = sj.Model(sj.SHAPES["tiny"], (("nli", sj.HeadConfig(kind="classify", num_labels=3)),))
 BATCH = {"tokens": np.full((8, 6), 7), "label": np.arange(8) % 3}
@@ -31,12 +31,12 @@ def test_a_batch_without_weight_counts_every_row():
     assert jax.tree.all(jax.tree.map(np.array_equal, (one, found), (other, expected)))
 
 
-@pytest.mark.parametrize("kind", sorted(ENTRIES))
+@pytest.mark.parametrize("kind", sorted(LOSSES))
 def test_what_is_missing_is_named(kind):
     sizes = {"B": 2, "C": 3, "T": 4, "U": 5, "M": 1}
     whole = {
         name: np.zeros([sizes[letter] for letter in letters], np.int32)
-        for name, letters in ENTRIES[kind].items()
+        for name, letters in LOSSES[kind][1].items()
     }
     assert complete_batch(whole, kind, "here")["weight"].tolist() == [1, 1]
     for name in whole:

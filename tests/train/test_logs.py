@@ -1,5 +1,4 @@
 import io
-import json
 import math
 import sys
 from types import SimpleNamespace
@@ -11,44 +10,38 @@ import pytest
 
 from stilts_jax.errors import ConfigError
 from stilts_jax.progress import Progress
-from stilts_jax.train import logs
 from stilts_jax.train.logs import (
     JsonLines,
-    TensorBoard,
     Work,
     best_step,
     count_rows,
     is_out_of_patience,
+    open_board,
     profile_steps,
 )
 
 
 @pytest.mark.parametrize("remote", [False, True])
 def test_lines_are_cut_back_and_written_on(tmp_path, remote, monkeypatch):
+    monkeypatch.setattr(
+        "stilts_jax.train.logs.is_remote", lambda path: remote
+    )  # there a file is written whole
     path = tmp_path / "metrics.jsonl"
-
-    def open_log():
-        log = JsonLines(path)
-        if remote:  # what an object store gets: the file is written whole
-            log._file.close()
-            log._file, log._text = None, bytearray(path.read_bytes() if path.exists() else b"")
-        return log
-
-    log = open_log()
+    log = JsonLines(path)
     log.write({"step": 0})
     size, digest = log.sync(), log.digest()
     log.write({"step": 1, "text": "ü"})
-    log.close()
+    log.sync()
     with open(path, "ab") as file:
         file.write(b'{"step": 2, "lo')  # torn by a kill
-    log = open_log()
+    log = JsonLines(path)
     log.cut(size)
     assert log.digest() == digest
     log.write({"step": 1})
-    log.close()
+    log.sync()
     assert path.read_text() == '{"step": 0}\n{"step": 1}\n'
     path.write_text('{"step": 7}\n{"step": 1}\n')
-    log = open_log()
+    log = JsonLines(path)
     log.cut(size)
     assert log.digest() != digest
 
@@ -58,7 +51,6 @@ def test_other_hosts_write_nothing(tmp_path):
     log.write({"step": 0})
     log.cut(99)
     assert log.sync() == 0 and log.digest() == ""
-    log.close()
     assert not (tmp_path / "metrics.jsonl").exists()
 
 
@@ -84,34 +76,13 @@ def test_utilisation_is_counted_on_real_tokens(monkeypatch):
     assert rates["padding_share"] == pytest.approx(0.2)
     assert rates["mfu"] == pytest.approx(160 * 1e9 / 989e12)
     monkeypatch.setattr(jax, "devices", lambda: [SimpleNamespace(device_kind="cpu")])
-    assert "mfu" not in work.rates(flops_per_token=1e9) and logs.peak_flops() is None
-
-
-@pytest.mark.parametrize(
-    ("kind", "peak"),
-    [("TPU v5 lite", 197e12), ("TPU v5p", 459e12), ("TPU v4", 275e12), ("NVIDIA A100-SXM4-80GB", 312e12)],
-)
-def test_peaks_are_found_by_the_kind_of_device(kind, peak, monkeypatch):
-    monkeypatch.setattr(jax, "devices", lambda: [SimpleNamespace(device_kind=kind)])
-    assert logs.peak_flops() == peak
-
-
-def test_tensorboard_gets_the_numbers(tmp_path, monkeypatch):
-    written = []
-    writer = SimpleNamespace(
-        add_scalar=lambda *args: written.append(args), close=lambda: written.append("closed")
-    )
-    monkeypatch.setitem(sys.modules, "tensorboardX", SimpleNamespace(SummaryWriter=lambda folder: writer))
-    board = TensorBoard(tmp_path)
-    board.write(json.loads('{"step": 3, "task": "mnli", "loss": 0.5}'))
-    board.close()
-    assert written == [("loss", 0.5, 3), "closed"]
+    assert "mfu" not in work.rates(flops_per_token=1e9)
 
 
 def test_tensorboard_is_an_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     with pytest.raises(ConfigError, match="not installed") as caught:
-        TensorBoard(tmp_path)
+        open_board(tmp_path)
     assert "tensorboardX" in caught.value.fix
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from stilts_jax.errors import ConfigError
 from stilts_jax.sharding import path_of
-from stilts_jax.train.optimizer import OptimizerConfig, is_decayed, make_optimizer
-from stilts_jax.train.state import TrainState, select_head
+from stilts_jax.train.optimizer import OptimizerConfig, make_optimizer
+from stilts_jax.train.step import select_head
 
 
 def _paths(tree):
@@ -39,13 +39,6 @@ def test_schedules_by_hand(schedule, warmup):
 def test_a_warmup_is_a_share_or_a_number_of_steps():
     assert OptimizerConfig(learning_rate=1.0, total_steps=1000, warmup=0.1).warmup_steps == 100
     assert OptimizerConfig(learning_rate=1.0, total_steps=1000, warmup=500).warmup_steps == 500
-
-
-def test_what_decays():
-    decayed = ["encoder/embeddings/word", "encoder/layers/ffn/up/kernel", "head/out/kernel"]
-    spared = ["encoder/layers/ffn/up/bias", "encoder/embeddings/norm/scale", "encoder/final_norm/scale"]
-    spared += ["head/norm/scale", "head/bias", "head/logit_scale", "encoder/layers/attention/norm/bias"]
-    assert all(map(is_decayed, decayed)) and not any(map(is_decayed, spared))
 
 
 def test_unknown_settings_are_refused():
@@ -140,23 +133,6 @@ def test_frozen_embeddings_have_no_moments_and_stay(tiny):
     moved, _ = _update(config, jax.tree.map(jnp.ones_like, params), params)
     before, after = (jax.tree.leaves(tree["encoder"]["embeddings"]) for tree in (params, moved))
     assert all(map(np.array_equal, before, after))
-
-
-def test_a_head_without_gradients_stays_exactly(tiny):
-    config = OptimizerConfig(learning_rate=0.1, total_steps=9, warmup=0, weight_decay=0.5)
-    params = tiny.make_params()
-    moved, moments = _update(config, jax.tree.map(jnp.ones_like, params), params, steps=2)
-    assert jax.tree.all(jax.tree.map(np.array_equal, moved["heads"]["mlm"], params["heads"]["mlm"]))
-    assert int(moments["heads"]["mlm"]["count"]) == 0 and int(moments["heads"]["labels"]["count"]) == 2
-
-
-def test_moments_repeat_the_paths_of_parameters(tiny):
-    params = jax.eval_shape(tiny.make_params)
-    tx = make_optimizer(OptimizerConfig(learning_rate=0.1, total_steps=9))
-    moments = _paths(jax.eval_shape(lambda p: TrainState.create(p, tx), params).moments)
-    for path in _paths(params["encoder"]):
-        assert f"encoder/mu/{path}" in moments and f"encoder/nu/{path}" in moments
-    assert "heads/labels/mu/out/kernel" in moments and "heads/mlm/count" in moments
 
 
 def test_moments_in_bfloat16_halve_the_first_one_only(tiny):

@@ -10,8 +10,7 @@ import pytest
 from stilts_jax.errors import ConfigError
 from stilts_jax.sharding import path_of
 from stilts_jax.train.optimizer import OptimizerConfig, make_optimizer
-from stilts_jax.train.state import TrainState, select_head
-from stilts_jax.train.step import eval_step, train_step
+from stilts_jax.train.step import TrainState, eval_step, select_head, train_step
 
 OPTIMIZER = make_optimizer(OptimizerConfig(learning_rate=1e-2, total_steps=20, warmup=0))
 # What it gets as a gradient is what it leaves as the first moment.

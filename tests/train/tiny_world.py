@@ -17,12 +17,12 @@ import numpy as np
 
 from stilts_jax.checkpoint import Checkpoints, digest_leaves
 from stilts_jax.errors import StiltsError
-from stilts_jax.model.dropout import drop, row_keys, split
+from stilts_jax.model.layers import drop, row_keys, split
 from stilts_jax.progress import SILENT
 from stilts_jax.sharding import MeshConfig, make_mesh
 from stilts_jax.train.loop import RunConfig, run_training
 from stilts_jax.train.optimizer import OptimizerConfig, make_optimizer
-from stilts_jax.train.state import TrainState
+from stilts_jax.train.step import TrainState
 
 VOCABULARY, WIDTH, LAYERS, CLASSES, LENGTH = 64, 8, 2, 3, 6
 
