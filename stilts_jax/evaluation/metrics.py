@@ -179,31 +179,29 @@ def bucc_f1(task: Task | None, predictions: Pairs, gold: Pairs, language: str) -
 
 
 def _ranked(
-    name: str, score: Callable[[Sequence[str], Collection[str]], float], predictions: Rankings, gold: Rankings
+    name: str, score: Callable[[Sequence[int], int], float], predictions: Rankings, gold: Rankings
 ) -> MetricResult:
-    ranked = [(predictions.get(query, ())[:RANKING_DEPTH], {*right}) for query, right in gold.items()]
-    return _mean(name, [score(*one) for one in ranked])
+    """Scores the ranks of the right candidates and their number; a repeated candidate counts once."""
+    scores = []
+    for query, right in ((query, {*right}) for query, right in gold.items()):
+        ranking = predictions.get(query, ())[:RANKING_DEPTH]
+        new = [one in right and one not in ranking[:place] for place, one in enumerate(ranking)]
+        scores.append(score([rank for rank, is_new in enumerate(new, 1) if is_new], len(right)))
+    return _mean(name, scores)
 
 
 def mrr(task: Task | None, predictions: Rankings, gold: Rankings, language: str) -> MetricResult:
     """Mean reciprocal rank within twenty (Mewsli-X, where XTREME-R calls it mAP@20)."""
-
-    def score(ranking: Sequence[str], right: Collection[str]) -> float:
-        return next((1 / rank for rank, candidate in enumerate(ranking, 1) if candidate in right), 0.0)
-
-    return _ranked("mrr", score, predictions, gold)
+    return _ranked("mrr", lambda ranks, count: 1 / ranks[0] if ranks else 0.0, predictions, gold)
 
 
 def mean_average_precision(
     task: Task | None, predictions: Rankings, gold: Rankings, language: str
 ) -> MetricResult:
-    """Mean average precision within twenty (LAReQA); a repeated candidate counts once."""
+    """Mean average precision within twenty (LAReQA)."""
 
-    def score(ranking: Sequence[str], right: Collection[str]) -> float:
-        new = [one in right and one not in ranking[:place] for place, one in enumerate(ranking)]
-        ranks = np.flatnonzero(new) + 1
-        total = sum(hits / rank for hits, rank in enumerate(ranks, 1))
-        return total / min(len(right), RANKING_DEPTH) if right else 0.0
+    def score(ranks: Sequence[int], count: int) -> float:
+        return sum(hits / rank for hits, rank in enumerate(ranks, 1)) / min(max(count, 1), RANKING_DEPTH)
 
     return _ranked("map", score, predictions, gold)
 

@@ -75,12 +75,10 @@ def find_typology(languages: Sequence[str], source: str) -> Typology:
     return Typology(pd.DataFrame(distances, here.index), sources, controls, note=note)
 
 
-def great_circle(
-    latitude: np.ndarray, longitude: np.ndarray, latitude0: float, longitude0: float
-) -> np.ndarray:
-    """The shortest way over the Earth, as a share of the longest possible; radians."""
-    across = np.sin((longitude - longitude0) / 2) ** 2
-    haversine = np.sin((latitude - latitude0) / 2) ** 2 + np.cos(latitude) * np.cos(latitude0) * across
+def great_circle(north: np.ndarray, east: np.ndarray, north0: float, east0: float) -> np.ndarray:
+    """The shortest way over the Earth, as a share of the longest possible; of latitudes and longitudes in radians."""
+    across = np.sin((east - east0) / 2) ** 2
+    haversine = np.sin((north - north0) / 2) ** 2 + np.cos(north) * np.cos(north0) * across
     return 2 * np.arcsin(np.sqrt(np.clip(haversine, 0, 1))) / np.pi
 
 

@@ -61,18 +61,6 @@ def test_unit_vectors_equal_float64_where_the_gap_is_wider_than_the_precision(ti
         np.testing.assert_allclose(side.values, values[:, :4], atol=1e-6)
 
 
-def test_equal_vectors_come_in_the_order_of_their_indices():
-    generator = np.random.default_rng(2)
-    distinct = normalise(generator.standard_normal((7, 64)))
-    target = distinct[generator.integers(0, 7, 500)]
-    source = distinct[generator.integers(0, 7, 300)]
-    forward, backward = find_neighbours(source, target, 4, tile=TILE)
-    for found, (x, y) in ((forward, (source, target)), (backward, (target, source))):
-        for row, vector in zip(found.index, x):
-            equal = np.flatnonzero((y == vector).all(axis=1))
-            np.testing.assert_array_equal(row, equal[:4])
-
-
 def test_empty_sets_and_k_beyond_the_set():
     none, three = np.zeros((0, 5), np.float32), np.eye(3, 5, dtype=np.float32)
     for forward, backward in (find_neighbours(none, three, 4), find_neighbours(three, none, 4)[::-1]):
