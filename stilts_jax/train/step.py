@@ -201,12 +201,13 @@ def _sum_gradients(
         loss, *rest = loss_fn(params, batch, keys)
         return loss, tuple(rest)
 
-    def compute(*part: Any) -> tuple:
-        (loss, (weight, report)), gradients = jax.value_and_grad(summed_loss, has_aux=True)(params, *part)
+    def widen(found: tuple) -> tuple:
+        (loss, (weight, report)), gradients = found
         return jax.tree.map(lambda g: g.astype(wide_dtype(g)), gradients), loss, weight, report
 
+    compute = partial(jax.value_and_grad(summed_loss, has_aux=True), params)
     if accumulation == 1:
-        return compute(batch, keys)
+        return widen(compute(batch, keys))
     size = len(keys)
     if getattr(loss_fn, "needs_whole_batch", False):
         raise ConfigError(
@@ -226,10 +227,10 @@ def _sum_gradients(
     )
 
     def add(sums: tuple, part: tuple) -> tuple[tuple, None]:
-        return jax.tree.map(jnp.add, sums, compute(*part)), None
+        return jax.tree.map(jnp.add, sums, widen(compute(*part))), None
 
     shapes = jax.eval_shape(compute, *jax.tree.map(lambda x: x[0], microbatches))
-    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    zeros = widen(jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes))
     return jax.lax.platform_dependent(
         # A CPU's cores wait for each other at the end of every operation: two microbatches fill each other's gaps.
         cpu=lambda: jax.lax.scan(add, zeros, microbatches, unroll=2)[0],
