@@ -137,59 +137,54 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformationExtra
             fix="write make_optimizer(OptimizerConfig(learning_rate=..., total_steps=...))",
         )
     clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
-    schedule = config.rates()
+    low, schedule = jnp.bfloat16 if config.moment_dtype == "bfloat16" else None, config.rates()
+    adam = optax.scale_by_adam(config.beta1, config.beta2, config.epsilon, mu_dtype=low)
+
+    def init_part(part: Params) -> Params:
+        wide = jax.tree.map(lambda p: jnp.zeros(p.shape, wide_dtype(p)), _trained(config, part))
+        return adam.init(wide)._asdict()
 
     def init(params: Params) -> Params:
-        heads = {name: _init_part(config, head) for name, head in params["heads"].items()}
-        return {"encoder": _init_part(config, params["encoder"]), "heads": heads}
+        heads = {name: init_part(head) for name, head in params["heads"].items()}
+        return {"encoder": init_part(params["encoder"]), "heads": heads}
 
     def update(
         gradients: Params, moments: Params, params: Params, *, step: Any, head: str | None = None, **_: Any
     ) -> tuple[Params, Params]:
         gradients, _state = clip.update(config.freeze(gradients, jnp.zeros_like), optax.EmptyState())
-        part = partial(_update_part, config, count_layers(params), schedule(step))
+        part = partial(
+            _update_part, config, adam, partial(config.rate_scale, num_layers=count_layers(params))
+        )
+        rate, new = schedule(step), dict(moments["heads"])
         trees, updates = (gradients, moments, params), jax.tree.map(jnp.zeros_like, gradients["heads"])
-        encoder, encoder_moments = part("encoder/", *(tree["encoder"] for tree in trees))
-        new = dict(moments["heads"])
+        encoder, encoder_moments = part(rate, "encoder/", *(tree["encoder"] for tree in trees))
         for name in new if head is None else [head]:
-            updates[name], new[name] = part("heads/", *(tree["heads"][name] for tree in trees))
+            updates[name], new[name] = part(rate, "heads/", *(tree["heads"][name] for tree in trees))
         return {"encoder": encoder, "heads": updates}, {"encoder": encoder_moments, "heads": new}
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _adam(config: OptimizerConfig) -> optax.GradientTransformation:
-    low = jnp.bfloat16 if config.moment_dtype == "bfloat16" else None
-    return optax.scale_by_adam(config.beta1, config.beta2, config.epsilon, mu_dtype=low)
-
-
-def _init_part(config: OptimizerConfig, part: Params) -> Params:
-    wide = jax.tree.map(lambda p: jnp.zeros(p.shape, wide_dtype(p)), _trained(config, part))
-    return _adam(config).init(wide)._asdict()
-
-
 def _update_part(
     config: OptimizerConfig,
-    num_layers: int,
+    adam: Any,
+    scale: Any,
     rate: Any,
     prefix: str,
-    gradients: Params,
-    moments: Params,
-    params: Params,
+    gradients: Any,
+    moments: Any,
+    params: Any,
 ) -> tuple[Params, Params]:
-    state = optax.ScaleByAdamState(**moments)
-    directions, new = _adam(config).update(_trained(config, gradients), state)
+    directions, new = adam.update(_trained(config, gradients), optax.ScaleByAdamState(**moments))
 
     def move(path: str, direction: jax.Array, value: jax.Array) -> jax.Array:
         if config.weight_decay and is_decayed(path):
             direction = direction + config.weight_decay * value.astype(direction.dtype)
-        return -(rate * _spread(config.rate_scale(prefix + path, num_layers), direction) * direction)
+        return -(rate * _spread(scale(prefix + path), direction) * direction)
 
     moved = map_with_path(move, directions, _trained(config, params))
-    still = {
-        name: jax.tree.map(jnp.zeros_like, part) for name, part in gradients.items() if name not in moved
-    }
-    return {**moved, **still}, new._asdict()
+    still = {name: part for name, part in gradients.items() if name not in moved}
+    return moved | jax.tree.map(jnp.zeros_like, still), new._asdict()
 
 
 def _trained(config: OptimizerConfig, part: Params) -> Params:
