@@ -5,10 +5,10 @@ machines three environment variables tell every process its place:
 
     JAX_COORDINATOR_ADDRESS=host0:1234 JAX_NUM_PROCESSES=4 JAX_PROCESS_ID=0 stilts train ...
 
-All hosts run the same program on the same settings, and share the work directory. ``is_main`` is for files and
-messages only: whatever makes hosts wait for each other (anything computed on global arrays) must not depend on it.
-What is read from such a file, and decides what is done next, comes from the main host too (``from_main``): a shared
-file system may show a new file to one host before the others.
+All hosts run the same program on the same settings, and share the work directory. The main one (process 0) writes
+files and messages; whatever makes hosts wait for each other must not depend on that. What is read from such a file, and
+decides what is done next, comes from the main host too (``from_main``): a shared file system may show a new file to one
+host before the others.
 
 A host counts as lost after 60 seconds of silence, or STILTS_HEARTBEAT=SECONDS.
 """
@@ -68,16 +68,11 @@ def initialize(heartbeat_timeout: int = HEARTBEAT_TIMEOUT) -> None:
     threading.Thread(target=_follow_others, daemon=True).start()
 
 
-def is_main() -> bool:
-    """Says whether this host writes the files and messages of which there is one a run."""
-    return jax.process_index() == 0
-
-
 def from_main(read: Callable[[], Value]) -> Value:
     """Returns on all hosts what ``read`` returns on the main one, the only one that calls it; a plain JSON value."""
     if jax.process_count() == 1:
         return read()
-    text = np.frombuffer(json.dumps(read()).encode() if is_main() else b"", np.uint8)
+    text = np.frombuffer(json.dumps(read()).encode() if jax.process_index() == 0 else b"", np.uint8)
     size = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
     # Powers of two, so that few sizes are compiled.
     room = np.pad(text, (0, (1 << size.bit_length()) - len(text)))
@@ -140,7 +135,9 @@ def _follow_others() -> None:
                 continue
             return
         print("stilts: another host failed; its log says why", file=sys.stderr)
-        if is_main():  # it runs the service, without which those that still look would be aborted
+        if (
+            jax.process_index() == 0
+        ):  # it runs the service, without which those that still look would be aborted
             time.sleep(5 * _LOOK_EVERY)
         _leave(code)
 

@@ -22,7 +22,7 @@ from stilts_jax.batches.plan import TrainingBatches
 from stilts_jax.batches.prefetch import made_ahead
 from stilts_jax.bench.workload import Workload
 from stilts_jax.evaluation.predict import plan_prediction, predict
-from stilts_jax.model import SHAPES, EncoderConfig, Model, init_encoder, init_params
+from stilts_jax.model import SHAPES, EncoderConfig, HeadConfig, Model, init_encoder, init_params
 from stilts_jax.progress import Progress, seconds_since_start
 from stilts_jax.settings import Settings
 from stilts_jax.sharding import Mesh, make_mesh, shardings
@@ -229,9 +229,10 @@ def summarise(
 
 def open_model(shape: str, workload: Workload, settings: Settings) -> Model:
     """Returns a model of a named shape with the workload's head; it has a row for each piece of the tokenizer."""
-    named = SHAPES[shape]
+    named, kind = SHAPES[shape], workload.features.kind
     rows = max(workload.vocab_size, named.vocab_size)
-    return Model(replace(named, vocab_size=rows), ((TASK, workload.head),), settings.compute)
+    head = HeadConfig(kind=kind, num_labels=workload.num_labels if kind in ("classify", "tag") else 0)
+    return Model(replace(named, vocab_size=rows), ((TASK, head),), settings.compute)
 
 
 def run_bench(

@@ -9,7 +9,7 @@ import numpy as np
 from stilts_jax.errors import ConfigError, nearest
 from stilts_jax.features.build import FeatureSettings, build_features
 from stilts_jax.features.records import Features, Ragged
-from stilts_jax.model import SHAPES, HeadConfig
+from stilts_jax.model import SHAPES
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.sources.read import DataSource, read_examples, with_labels
 from stilts_jax.tasks.spec import Kind
@@ -59,12 +59,6 @@ class Workload:
     def lengths(self) -> np.ndarray:
         """int64 [N]"""
         return self.tokens.lengths
-
-    @property
-    def head(self) -> HeadConfig:
-        """The head that it is trained with."""
-        labels = self.num_labels if self.features.kind in ("classify", "tag") else 0
-        return HeadConfig(kind=self.features.kind, num_labels=labels)
 
     def take(self, rows: np.ndarray) -> Features:
         """Returns some of the rows as features of their own."""
