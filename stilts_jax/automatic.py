@@ -11,12 +11,13 @@ import jax
 from stilts_jax.chips import find_chip
 from stilts_jax.model import EncoderConfig
 from stilts_jax.model.encoder import abstract_encoder, writes_layers_out
-from stilts_jax.settings import Remat, Settings
+from stilts_jax.settings import Compute, Layers, Remat, Settings
 from stilts_jax.sharding import Mesh
 
 MAX_LENGTHS = 16  # padded lengths of a task at most, however long the run
 _SMALL_BATCH, _LARGE_BATCH = 2048, 16384  # padded tokens of a prediction batch on one device
 _WIDE = 256  # hidden width from which a microbatch keeps a core busy
+_FEW_LENGTHS = 6  # that a phase compiles, about
 _MEMORY_SHARE = 0.8  # of a device's memory; the rest is for what the compiler adds
 _SEQUENCES = {"choice": 4, "embed": 2}  # of a row, about
 _STATE = 16  # bytes a parameter: itself, its gradient and two moments, in float32
@@ -39,15 +40,15 @@ class Device:
     def rate(self) -> float:
         """FLOP/s that training reaches on all of them: of the order of two cores, or 0.4 of the peak of a chip."""
         chip = find_chip(self.kind)
-        return 5e10 if self.is_cpu else self.count * 0.4 * (chip.flops if chip and chip.flops else 2e14)
+        return 1e11 if self.is_cpu else self.count * 0.4 * (chip.flops if chip and chip.flops else 2e14)
 
     def compile_seconds(self, written_out: int) -> float:
         """Seconds that one more shape costs by compiling, where some layers are written out.
 
-        Of the order of what two cores take. Elsewhere assumed: 20 seconds, which the cache on disk shares out over
-        seeds, phases and evaluations, four at least.
+        Measured on two cores: 6 for a loop of 12 layers of 384, 22 to 29 where they are written out. Elsewhere
+        assumed: 20 seconds, which the cache on disk shares out over seeds, phases and evaluations, four at least.
         """
-        return 3.0 + 2.0 * written_out if self.is_cpu else 20.0 / 4
+        return 6.0 + 1.7 * written_out if self.is_cpu else 20.0 / 4
 
 
 def this_device(count: int) -> Device:
@@ -79,7 +80,7 @@ def prediction_tokens(device: Device, tokens: int) -> int:
 def microbatches(device: Device, batch_sizes: Sequence[int], hidden_size: int, *, whole: bool = False) -> int:
     """Returns the microbatches of a step: two where the cores of a CPU can fill each other's gaps, else one.
 
-    ``whole`` says that some loss needs the whole batch at once.
+    ``whole`` says that a loss needs the whole batch at once, or that layers are a loop, which gains nothing by it.
     """
     pairs = device.is_cpu and hidden_size >= _WIDE and all(size % 2 == 0 for size in batch_sizes)
     return 2 if pairs and not whole else 1
@@ -114,20 +115,43 @@ class Choices:
 
     device: str
     remat: Remat
+    layers: Layers
     accumulation: int
     compile_tokens: float
 
+    def apply(self, compute: Compute) -> Compute:
+        """Returns how the model of the phase is computed."""
+        return replace(compute, remat=self.remat, layers=self.layers)
+
+
+def layers_of(device: Device, shape: EncoderConfig, tokens: float) -> Layers:
+    """Returns whether the layers of a training of so many tokens are written out: where that saves more than it costs.
+
+    It saves a tenth of the time; compiling takes longer by what a layer costs, times a few padded lengths. In
+    prediction both are a third.
+    """
+    if not device.is_cpu:
+        return "auto"
+    saved = 0.1 * tokens * shape.training_flops() / device.rate
+    more = _FEW_LENGTHS * (device.compile_seconds(shape.num_layers) - device.compile_seconds(0))
+    return "auto" if saved > more else "loop"
+
 
 def decide(
-    settings: Settings, mesh: Mesh, shape: EncoderConfig, tasks: Sequence[tuple[str, int, int]]
+    settings: Settings, mesh: Mesh, shape: EncoderConfig, tasks: Sequence[tuple[str, int, int]], steps: int
 ) -> Choices:
     """Returns what the settings leave to the devices; ``tasks`` are (kind, batch size, longest row) of each."""
     device, compute = this_device(mesh.size), settings.compute
+    if compute.layers == "auto":
+        tokens = max(rows * length * _SEQUENCES.get(kind, 1) for kind, rows, length in tasks)
+        compute = replace(
+            compute, layers=layers_of(device, shape, steps * tokens / 2)
+        )  # half of a row is padding
     accumulation = settings.train.accumulation or microbatches(
         device,
         [rows for _, rows, _ in tasks],
         shape.hidden_size,
-        whole=any(kind == "embed" for kind, _, _ in tasks),
+        whole=compute.layers == "loop" or any(kind == "embed" for kind, _, _ in tasks),
     )
     if compute.remat == "auto":
         size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(abstract_encoder(shape)))
@@ -143,4 +167,5 @@ def decide(
         compute = replace(compute, remat=remat)
     written_out = shape.num_layers if writes_layers_out(shape, compute) else 0
     tokens_each = compile_tokens(device, shape.training_flops(), written_out)
-    return Choices(f"{device.count} x {device.kind}", compute.remat, accumulation, tokens_each)
+    name = f"{device.count} x {device.kind}"
+    return Choices(name, compute.remat, compute.layers, accumulation, tokens_each)

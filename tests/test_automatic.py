@@ -2,17 +2,32 @@
 
 import pytest
 
-from stilts_jax.automatic import Device, compile_tokens, microbatches, prediction_tokens, rematerialisation
+from stilts_jax.automatic import (
+    Device,
+    compile_tokens,
+    layers_of,
+    microbatches,
+    prediction_tokens,
+    rematerialisation,
+)
 from stilts_jax.model import SHAPES
 
 CPU, H100 = Device("cpu"), Device("NVIDIA H100 80GB HBM3", memory=80 * 10**9)
 
 
 def test_a_compilation_costs_what_could_be_trained_meanwhile():
-    # 3 + 2 * 12 s at 5e10 FLOP/s are 1.35e12 FLOP.
-    assert compile_tokens(CPU, 1e8, written_out=12) == pytest.approx(13_500)
+    # 6 + 1.7 * 12 s at 1e11 FLOP/s are 2.64e12 FLOP.
+    assert compile_tokens(CPU, 1e8, written_out=12) == pytest.approx(26_400)
     assert compile_tokens(H100, 2e9) == pytest.approx(5 * 0.4 * 989e12 / 2e9)
     assert compile_tokens(Device("NVIDIA H100", count=8), 2e9) == pytest.approx(8 * compile_tokens(H100, 2e9))
+
+
+def test_layers_are_written_out_where_the_training_is_long():
+    # Six lengths of 12 layers compile 1.7 * 12 * 6 = 122 s longer; at 1e11 FLOP/s a tenth of 12 TFLOP lasts as long.
+    shape = SHAPES["e5-small"]
+    tokens = 122.4 * 1e11 / (0.1 * shape.training_flops())
+    assert layers_of(CPU, shape, 0.99 * tokens) == "loop"
+    assert layers_of(CPU, shape, 1.01 * tokens) == layers_of(H100, shape, 1) == "auto"
 
 
 def test_prediction_batches():

@@ -67,8 +67,9 @@ class Training:
         progress: Progress,
     ) -> None:
         train, kind = settings.train, workload.features.kind
-        choices = decide(settings, mesh, model.encoder, [(kind, batch_size, workload.max_length)])
-        model = replace(model, compute=replace(model.compute, remat=choices.remat))
+        tasks = [(kind, batch_size, workload.max_length)]
+        choices = decide(settings, mesh, model.encoder, tasks, _STEPS)
+        model = replace(model, compute=choices.apply(model.compute))
         self.window, self._lengths, self._mesh = train.window, workload.lengths, mesh
         self._batches = TrainingBatches(
             TASK,

@@ -88,8 +88,11 @@ def predict(
     masked tokens of the rows that texts were packed into.
     """
     name, mesh, packed = head or "embed", mesh or one_device(), features.kind == "mlm"
+    tokens, layers = float(measure_rows(features).sum()), model.compute.layers
+    if layers == "auto":
+        layers = automatic.layers_of(automatic.this_device(mesh.size), model.encoder, tokens)
     # Nothing is kept for a gradient, so there is nothing to compute again.
-    model = replace(model, compute=replace(model.compute, remat="none"))
+    model = replace(model, compute=replace(model.compute, remat="none", layers=layers))
     stream = plan_prediction(model, features, mesh, tokens_per_batch, length_multiple, masking)
     run, placed = _compile(model, head, layer, features.kind, mesh), _place(params, model, mesh)
     sequences: Any = features.columns["tokens"]

@@ -10,6 +10,7 @@ import numpy as np
 
 from stilts_jax import automatic
 from stilts_jax.automatic import Choices
+from stilts_jax.batches.mixture import count_steps
 from stilts_jax.batches.prefetch import made_ahead
 from stilts_jax.distributed import from_main
 from stilts_jax.errors import CheckpointError, ConfigError, RecordError
@@ -60,7 +61,7 @@ def train_phase(phase: Phase, context: Context) -> Trained:
     choices = choose(phase, context, data, start.config)
     batches, total_steps = make_batches(phase, context, data, tokenizer, choices.compile_tokens)
     heads = tuple((part.task.name, head_config(part.task, settings, one.picture_shape)) for part, one in data)
-    model = Model(start.config, heads, replace(settings.compute, remat=choices.remat))
+    model = Model(start.config, heads, choices.apply(settings.compute))
     attention = _choose_attention(model, data, context)
     vocabulary, word = _phase_vocabulary(data, selection, model, tokenizer.mask_id, context), None
     if vocabulary:
@@ -121,9 +122,11 @@ def choose(phase: Phase, context: Context, data: Loaded, shape: EncoderConfig) -
         for part, one in data
     ]
     path, settings = context.folder(phase) / CHOICES, context.settings
+    rows = [(len(one), part.hyperparameters.epochs, part.hyperparameters.batch_size) for part, one in data]
+    steps = min(count_steps(rows, settings.mixture.cap), settings.train.max_steps or math.inf)  # about
 
     def read() -> tuple[dict[str, Any], dict[str, Any] | None]:
-        fresh = asdict(automatic.decide(settings, context.mesh, shape, tasks))
+        fresh = asdict(automatic.decide(settings, context.mesh, shape, tasks, steps))
         try:
             return fresh, asdict(Choices(**read_record(path)))
         except (FileNotFoundError, RecordError, TypeError):
@@ -132,7 +135,8 @@ def choose(phase: Phase, context: Context, data: Loaded, shape: EncoderConfig) -
     # All hosts do what the main one chose: what is free on each may differ.
     found, record = from_main(read)
     fresh, before = Choices(**found), Choices(**record) if record else None
-    set_here = settings.compute.remat != "auto" or settings.train.accumulation
+    compute = settings.compute
+    set_here = compute.remat != "auto" or compute.layers != "auto" or settings.train.accumulation
     chosen = before if before and before.device == fresh.device and not set_here else fresh
     if before and before.device != fresh.device:
         context.progress.say(
@@ -140,10 +144,11 @@ def choose(phase: Phase, context: Context, data: Loaded, shape: EncoderConfig) -
         )
     if context.is_main and chosen != before:
         write_record(path, asdict(chosen))
-    why = "the least that fits" if settings.compute.remat == "auto" else "as set"
+    why = "the least that fits" if compute.remat == "auto" else "as set"
+    layers = "in a loop" if chosen.layers == "loop" else "written out where that is faster"
     context.progress.say(
-        f"{chosen.device}: rematerialisation {chosen.remat} ({why}), "
-        f"{chosen.accumulation} microbatch(es) a step, padded lengths that save more than they take to compile "
+        f"{chosen.device}: rematerialisation {chosen.remat} ({why}), layers {layers}, {chosen.accumulation} "
+        "microbatch(es) a step, padded lengths that save more than they take to compile "
         f"({chosen.compile_tokens:.3g} tokens each)"
     )
     return chosen

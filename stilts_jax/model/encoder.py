@@ -263,8 +263,10 @@ def _enter(
 
 def writes_layers_out(config: EncoderConfig, compute: Compute) -> bool:
     """Whether the program will have the layers one behind the other instead of a loop over their stack."""
+    if compute.layers == "loop" or compute.remat != "none" or platform_of(compute) != "cpu":
+        return False
     fits = config.hidden_size >= _WIDE and config.num_layers <= _WRITTEN_OUT
-    return fits and compute.remat == "none" and platform_of(compute) == "cpu"
+    return fits or compute.layers == "written-out"
 
 
 def take_layers_apart(stack: Any) -> list[Any]:

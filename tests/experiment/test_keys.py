@@ -48,7 +48,7 @@ DEFINING = {
 }
 COMPUTING = {
     **{"train.accumulation": "2", "train.checkpoint_every": "7", "train.log_every": "7", "mesh.fsdp": "4"},
-    **{"compute.remat": "full", "compute.attention": "xla", "train.buckets": "3"},
+    **{"compute.remat": "full", "compute.layers": "loop", "compute.attention": "xla", "train.buckets": "3"},
     **{"experiment.keep": "all", "title": "another", "experiment.target_seeds": "1"},
     "mixture.cap": "5",  # as nothing is mixed
 }

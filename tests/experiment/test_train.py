@@ -17,7 +17,21 @@ from stilts_jax.sharding import make_mesh
 from stilts_jax.tasks.spec import Hyperparameters
 
 PART = Part(SimpleNamespace(kind="classify"), "train", ("en",), Hyperparameters())
-DATA = [(PART, SimpleNamespace(visual_tokens=0))]
+
+
+class Rows:
+    """So many rows without pictures."""
+
+    visual_tokens = 0
+
+    def __init__(self, count):
+        self.count = count
+
+    def __len__(self):
+        return self.count
+
+
+DATA = [(PART, Rows(10**6))]
 
 
 @pytest.fixture
