@@ -22,8 +22,8 @@ The end of a file's name says how it is read: ``.jsonl`` (an object per line), `
 Paths are relative to the data root, or absolute. ``dev`` picks the best step (without it the last one is kept), and
 ``test`` is reported (without it ``dev`` is). A path without ``{language}`` names the file in the task's source
 language. In place of ``files`` (or beside it) ``hub="OWNER/NAME/CONFIGURATION"`` and ``tfds="NAME/CONFIGURATION"``
-name data sets, and ``splits`` their names of our splits. ``codes`` has the data's own language codes by ours, and
-``language_column`` names the column that holds them where a file holds several languages.
+name data sets, and ``splits="train test:theirs"`` their splits. ``codes`` has the language codes of the data by ours,
+and ``language_column`` names the column that holds them where a file holds several languages.
 Other fields of ``Task`` (``title``, ``metric``, ``hyperparameters``, ``train_on``, ...) may be given by name. What a
 function takes besides names columns of the data.
 """

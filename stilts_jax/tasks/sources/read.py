@@ -232,7 +232,8 @@ def read_counted(task: Task, split: str, language: str, source: DataSource) -> R
     if blank and (split == "train" or len(blank) < len(examples)):
         reason = "training needs it" if split == "train" else "other rows of the file have it"
         for path, row in blank.values():
-            problems.report_row(path, row, BadRow(f"gold is blank, and {reason}"))
+            with problems.skipping(path, row):
+                raise BadRow(f"gold is blank, and {reason}")
         examples = [example for index, example in enumerate(examples) if index not in blank]
         blank = {}
     if not examples and task.kind != "mlm":  # of a few lines of text none may be kept for dev

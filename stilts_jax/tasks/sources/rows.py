@@ -315,14 +315,10 @@ class Problems:
         """Counts the row of a line as skipped, or raises."""
         self.add(f"{path}:{line}" if line else str(path), message)
 
-    def report_row(self, path: Path, row: Row, error: BadRow) -> None:
-        """Counts a row as skipped, or raises."""
-        self.report(path, row.line or (find_line(path, row.place) if row.place else 0), str(error))
-
     @contextmanager
     def skipping(self, path: Path, row: Row) -> Iterator[None]:
         """What is done with ``row`` ends where it turns out to be bad."""
         try:
             yield
         except BadRow as error:
-            self.report_row(path, row, error)
+            self.report(path, row.line or (find_line(path, row.place) if row.place else 0), str(error))

@@ -4,6 +4,7 @@ Reading needs no tensorflow: it takes data in the array_record or parquet format
 """
 
 import importlib
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -22,16 +23,12 @@ def find(source: Source, split: str, language: str, root: Path) -> dict[str, tup
     """Returns the files of a split in a language, of the newest version; nothing if it is not there."""
     config, name = source.names(split, language)
     infos = (root / "tfds" / source.name / config).glob("*.*.*/dataset_info.json")
-    info = max(infos, key=_version, default=None)
+    info = max(infos, key=lambda one: [*map(int, re.findall(r"\d+", one.parent.name))], default=None)
     if info is None or not source.has(language):
         return {}
     known = {entry["name"] for entry in read_json(info).get("splits", ())}
     paths = tuple(sorted(info.parent.glob(f"*-{name}.*"))) if name in known else ()
     return {"": paths} if paths else {}
-
-
-def _version(info: Path) -> tuple[int, ...]:
-    return tuple(int(part) if part.isdecimal() else 0 for part in info.parent.name.split("."))
 
 
 def open_rows(
@@ -54,13 +51,12 @@ def open_rows(
 
 def _plain(value: Any) -> Any:
     """Returns what TFDS decodes to as plain Python values."""
+    value = value.tolist() if hasattr(value, "tolist") else value  # numpy
     if isinstance(value, bytes):
         return value.decode()
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    return _plain(value.tolist()) if hasattr(value, "tolist") else value  # numpy
+    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _import_tfds() -> ModuleType:
