@@ -123,10 +123,14 @@ def choose(phase: Phase, context: Context, data: Loaded, shape: EncoderConfig) -
     ]
     path, settings = context.folder(phase) / CHOICES, context.settings
     rows = [(len(one), part.hyperparameters.epochs, part.hyperparameters.batch_size) for part, one in data]
-    steps = min(count_steps(rows, settings.mixture.cap), settings.train.max_steps or math.inf)  # about
+    steps = count_steps(rows, settings.mixture.cap)  # about
 
     def read() -> tuple[dict[str, Any], dict[str, Any] | None]:
-        fresh = asdict(automatic.decide(settings, context.mesh, shape, tasks, steps))
+        fresh = asdict(
+            automatic.decide(
+                settings, context.mesh, shape, tasks, min(steps, settings.train.max_steps or steps)
+            )
+        )
         try:
             return fresh, asdict(Choices(**read_record(path)))
         except (FileNotFoundError, RecordError, TypeError):
