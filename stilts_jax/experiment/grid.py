@@ -98,14 +98,12 @@ def _warn_of_another_encoder(phase: Phase, context: Context) -> None:
     """Says so where the same phase once started from other weights: their files were exchanged, or damaged."""
     folder = context.folder(phase)
     record = read_record(folder / SETTINGS)
-    for path in sorted(folder.parent.glob(f"*/{SETTINGS}")) if phase.parent is None else ():
-        other = path.parent
-        if other == folder or not other.name.startswith(f"{phase.name}-"):
-            continue
+    for path in sorted(folder.parent.glob(f"{phase.name}-*/{SETTINGS}")) if phase.parent is None else ():
         with contextlib.suppress(OSError, RecordError):
-            if compare_settings(read_record(path) | {"start": record["start"]}, record) == []:
+            same = compare_settings(read_record(path) | {"start": record["start"]}, record) == []
+            if same and path.parent != folder:
                 context.progress.say(
-                    f"warning: the files of {phase.encoder} are not those that {other.name} started from; "
+                    f"warning: the files of {phase.encoder} are not those that {path.parent.name} started from; "
                     "if you changed nothing, they are damaged"
                 )
 

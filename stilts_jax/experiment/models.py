@@ -155,11 +155,10 @@ def load_phase_start(phase: Phase, context: "Context") -> OpenModel:
             fix="run the whole grid, or the part that trains it",
         )
     opened = load_final(folder, trained, tokenizer, context.mesh, context.progress)
-    heads = {}
-    if phase.carry_head:
-        before, here = (get_task(name).name for name in (phase.parent.train[-1], phase.train[0]))
-        heads[here] = opened.heads[before]
-    return replace(opened, heads=heads)
+    if not phase.carry_head:
+        return replace(opened, heads={})
+    before, here = (get_task(name).name for name in (phase.parent.train[-1], phase.train[0]))
+    return replace(opened, heads={here: opened.heads[before]})
 
 
 def _load_start(encoder: str, settings: Settings, tokenizer: Tokenizer, mesh: Mesh) -> OpenModel:
@@ -263,17 +262,10 @@ def export_phase(
         raise CheckpointError(
             f"The phase has no head {head!r}.", where=str(folder), fix=nearest(head, trained.heads)
         )
-    tokenizer = _open_tokenizer(folder, trained)
     mesh = make_mesh(MeshConfig(data=1, fsdp=-1))  # each device holds its part only, and the host a tensor
-    opened = load_final(folder, trained, tokenizer, mesh, progress)
-    export_encoder(
-        out,
-        opened.config,
-        opened.params,
-        tokenizer_folder=tokenizer.source,
-        head=opened.heads[head] if head else None,
-        dtype=dtype,
-    )
+    opened = load_final(folder, trained, _open_tokenizer(folder, trained), mesh, progress)
+    chosen, source = opened.heads[head] if head else None, opened.tokenizer.source
+    export_encoder(out, opened.config, opened.params, tokenizer_folder=source, head=chosen, dtype=dtype)
 
 
 def _read_folder(folder: Path) -> Trained:
@@ -358,25 +350,19 @@ def _match_labels(task: Task, name: str, outputs: int, labels: Sequence[str]) ->
     Case does not count; ``LABEL_0``, ``LABEL_1`` and so on are no names.
     """
     known = bool(labels) and not all(_NUMBERED.fullmatch(label) for label in labels)
-    both = (
-        f"the head {name!r} has {', '.join(labels) if known else f'{outputs} outputs without names'}; "
-        f"{task.name} has {', '.join(task.labels)}"
-    )
-    if outputs != len(task.labels) or (labels and len(labels) != outputs):
-        raise ConfigError(
-            f"The head has {outputs} labels, {task.name} has {len(task.labels)}.",
-            where=both,
-            fix=f"evaluate a model that was trained for {task.name}",
-        )
+    what, fix = "", f"evaluate a model that was trained for {task.name}"
     theirs, ours = ([_normalise(label) for label in each] for each in (labels, task.labels))
     if sorted(labels) == sorted(task.labels):  # equal as they stand: case may tell two of them apart
         theirs, ours = list(labels), list(task.labels)
-    if not known or sorted(theirs) != sorted(ours) or len(set(ours)) < len(ours):
-        raise ConfigError(
-            f"The head's labels {'do not have the names of the task' if known else 'have no names'}.",
-            where=both,
-            fix=f"say which label each output means, the first output first: --labels={','.join(task.labels)}",
-        )
+    if outputs != len(task.labels) or (labels and len(labels) != outputs):
+        what = f"The head has {outputs} labels, {task.name} has {len(task.labels)}."
+    elif not known or sorted(theirs) != sorted(ours) or len(set(ours)) < len(ours):
+        what = f"The head's labels {'do not have the names of the task' if known else 'have no names'}."
+        fix = f"say which label each output means, the first output first: --labels={','.join(task.labels)}"
+    if what:
+        shown = ", ".join(labels) if known else f"{outputs} outputs without names"
+        where = f"the head {name!r} has {shown}; {task.name} has {', '.join(task.labels)}"
+        raise ConfigError(what, where=where, fix=fix)
     return [theirs.index(label) for label in ours]
 
 

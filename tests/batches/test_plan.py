@@ -16,7 +16,14 @@ from stilts_jax.batches.plan import (
 from stilts_jax.errors import DataError
 from stilts_jax.features.build import FeatureSettings, build_features
 from stilts_jax.features.records import Features, Ragged
-from stilts_jax.tasks.spec import ChoiceExample, EmbedExample, SpanExample, TagExample, TextExample
+from stilts_jax.tasks.spec import (
+    ChoiceExample,
+    ClassifyExample,
+    EmbedExample,
+    SpanExample,
+    TagExample,
+    TextExample,
+)
 
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -81,28 +88,10 @@ def test_any_step_can_be_asked_for_first():
     assert any((other.rows_at(step) != inorder[step].rows).any() for step in range(5))
 
 
-def test_rows_arrive_padded_to_a_bucket_with_their_labels():
-    features = make_features(np.random.default_rng(0).integers(1, 64, 200))
-    batches = make_batches(features, max_buckets=4)
-    shapes = set()
-    for step in range(60):
-        batch = batches.batch_at(step)
-        assert batch.task == "t" and batch.arrays["weight"].tolist() == [1.0] * 4
-        tokens = batch.arrays["tokens"]
-        shapes.add(tokens.shape)
-        for number, row in enumerate(batch.rows):
-            expected = features.columns["tokens"][row]
-            np.testing.assert_array_equal(tokens[number][: len(expected)], expected)
-            assert (tokens[number][len(expected) :] == 1).all()
-        np.testing.assert_array_equal(batch.arrays["label"], batch.rows)
-        assert tokens.dtype == batch.arrays["label"].dtype == np.int32
-    assert shapes <= set(batches.shapes) and len(batches.shapes) <= 4
-    assert f"{len(batches.shapes)} shapes" in batches.describe()
-
-
-@pytest.mark.parametrize("kind", ["choice", "tag", "span", "embed"])
+@pytest.mark.parametrize("kind", ["classify", "choice", "tag", "span", "embed"])
 def test_every_kind_arrives_padded_as_a_loop_would_pad_it(tokenizer, lines, kind):
     examples = {
+        "classify": [ClassifyExample("", line, None, number) for number, line in enumerate(lines)],
         "choice": [ChoiceExample("", lines[i], tuple(lines[i : i + 2 + i % 3]), 0) for i in range(20)],
         "tag": [TagExample("", (words := tuple(line.split())), tuple(range(len(words)))) for line in lines],
         "span": [SpanExample("", "a b", line, ((line[:3].strip(), 0),)) for line in lines if line[0] != " "],
@@ -129,7 +118,7 @@ def test_every_kind_arrives_padded_as_a_loop_would_pad_it(tokenizer, lines, kind
                     )
             continue
         lengths = [array.shape[1] for name, array in arrays.items() if name in ("tokens", "pair_tokens")]
-        assert (4, *lengths) in batches.shapes
+        assert (4, *lengths) in batches.shapes and f"{len(batches.shapes)} shapes" in batches.describe()
         for name, array in arrays.items():
             for number, row in enumerate(batch.rows):
                 expected = np.atleast_1d(columns[name][row]).tolist()

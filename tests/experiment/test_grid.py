@@ -54,12 +54,6 @@ def family():
     return [parent, phase("a", parent), phase("b", parent), phase("other")]
 
 
-def test_phases_run_in_the_order_of_the_list(tmp_path, family):
-    experiment = Experiment(tmp_path)
-    assert run_grid(family, experiment, run=experiment.run) == 0
-    assert experiment.ran == ["parent", "a", "b", "other"]
-
-
 def test_a_failure_is_recorded_and_stops_only_what_depends_on_it(tmp_path, family):
     experiment = Experiment(tmp_path)
 

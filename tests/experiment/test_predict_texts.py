@@ -87,17 +87,6 @@ def test_labels_and_choices_are_those_of_the_plain_model(models, tokenizer):
     assert found == [int(one.argmax()) for one in scores]
 
 
-@pytest.mark.slow
-def test_tags_answers_and_vectors_have_their_forms(models):
-    tags = stilts_jax.predict_texts(models["tag"][0], TEXTS["tag"])
-    assert [len(one) for one in tags] == [2, 3] and {tag for one in tags for tag in one} <= set(LABELS)
-    answers = stilts_jax.predict_texts(models["span"][0], TEXTS["span"])
-    assert all(answer and answer in context for answer, (_, context) in zip(answers, TEXTS["span"]))
-    vectors = stilts_jax.predict_texts(models["embed"][0], TEXTS["embed"])
-    assert vectors.shape == (2, SHAPES["tiny"].hidden_size) and not np.allclose(vectors[0], vectors[1])
-    assert stilts_jax.predict_texts(models["tag"][0], []) == []
-
-
 @pytest.mark.parametrize("kind", sorted(COLUMNS))
 def test_the_command_says_what_python_says(models, tmp_path, capsys, kind):
     names, rows = COLUMNS[kind]

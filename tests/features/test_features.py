@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from stilts_jax.errors import ConfigError, DataError
 from stilts_jax.features import ragged
-from stilts_jax.features.build import FeatureSettings, build_features, truncate_longest_first
-from stilts_jax.features.ragged import Segments, find_unique, join
-from stilts_jax.tasks.spec import KINDS, ChoiceExample, ClassifyExample, EmbedExample, TagExample, TextExample
+from stilts_jax.features.build import FeatureSettings, build_features
+from stilts_jax.features.ragged import Segments, join
+from stilts_jax.tasks.spec import ChoiceExample, ClassifyExample, EmbedExample, TagExample, TextExample
 
 
 def ids(plain, text):
@@ -42,16 +42,6 @@ def test_an_empty_second_text_is_still_one(tokenizer):
     features = build_features("classify", examples, tokenizer, FeatureSettings(), training=True)
     first, second = rows(features.columns["tokens"])
     assert first[-3:] == [2, 2, 2] and second == [0, 2]
-
-
-def test_truncation_takes_from_the_longer_side():
-    first, second = np.meshgrid(np.arange(12), np.arange(12))
-    first, second = first.ravel(), second.ravel()
-    for budget in range(2, 15):
-        for a, b, kept_a, kept_b in zip(first, second, *truncate_longest_first(first, second, budget)):
-            assert kept_a + kept_b == min(a + b, budget)
-            assert kept_a == a or kept_b == b or abs(kept_a - kept_b) <= 1
-            assert (kept_a == a or kept_a >= kept_b - 1) and (kept_b == b or kept_b >= kept_a - 1)
 
 
 def test_languages_are_a_column(tokenizer):
@@ -124,12 +114,6 @@ def test_a_text_is_tokenized_once(tokenizer, lines, encoded_texts):
     assert sorted(encoded_texts) == sorted(set(lines[:3]))
 
 
-def test_no_examples_make_no_rows(tokenizer):
-    for kind in KINDS:
-        features = build_features(kind, {"en": []}, tokenizer, FeatureSettings(), training=False)
-        assert len(features) == 0 and len(features.columns["tokens"]) == 0
-
-
 def test_settings_that_leave_no_room_are_refused():
     with pytest.raises(ConfigError):
         FeatureSettings(max_length=5)
@@ -192,32 +176,6 @@ def test_blanked_tags_are_ignored_but_not_trained_on(tokenizer):
     assert "language sw" in caught.value.where
 
 
-@pytest.mark.real
-@pytest.mark.parametrize("name", ["panx", "udpos"])
-def test_every_real_word_gets_one_slot(name, real_root, real_tokenizer):
-
-    from stilts_jax.tasks import get_task
-    from stilts_jax.tasks.sources.read import DataSource, available_languages, read_examples
-
-    task, source = get_task(name), DataSource(real_root)
-    languages = available_languages(task, "test", source)
-    examples = {language: read_examples(task, "test", language, source) for language in languages}
-    features = build_features("tag", examples, real_tokenizer, FeatureSettings(128), training=False)
-    word, example = features.columns["word"], features.columns["example"]
-    everything = [each for language in languages for each in examples[language]]
-    counts = np.array([len(each.words) for each in everything])
-    at = word.values >= 0
-    owner = np.repeat(example, word.lengths)[at]
-    np.testing.assert_array_equal(np.bincount(owner, minlength=len(counts)), counts)
-    # In order, from 0, once each: the k-th slot of a sentence is its k-th word.
-    expected = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    np.testing.assert_array_equal(word.values[at], expected)
-    np.testing.assert_array_equal(
-        features.columns["tags"].values[at], np.concatenate([each.tags for each in everything])
-    )
-    assert len(languages) > 4 and counts.sum() > 50_000
-
-
 @pytest.mark.parametrize("block", [1, 7, 2**20])
 def test_rows_are_put_together_whatever_the_block(monkeypatch, block):
     monkeypatch.setattr(ragged, "_BLOCK", block)
@@ -237,8 +195,3 @@ def test_nothing_to_join():
     assert join(rows=0).offsets.tolist() == [0]
     assert join(Segments(nothing, nothing, nothing), rows=0).offsets.tolist() == [0]
     assert join(Segments(nothing, *np.zeros((2, 3), np.int64)), rows=3).offsets.tolist() == [0, 0, 0, 0]
-
-
-def test_unique_texts_keep_their_order():
-    unique, numbers = find_unique(["b", "a", "b", "c", "a"])
-    assert unique == ["b", "a", "c"] and numbers.tolist() == [0, 1, 0, 2, 1]
