@@ -58,7 +58,7 @@ def read_settings(config: Any, overrides: Mapping[str, str]) -> "Settings":
     """Returns the settings behind ``--config``, in float32 on a CPU and bfloat16 elsewhere if none is named."""
     import jax
 
-    from stilts_jax.experiment.runtime import start_runtime
+    from stilts_jax.experiment.context import start_runtime
 
     dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     named = argparse.Namespace(config=config, overrides=overrides)

@@ -95,8 +95,7 @@ def open_context(
     """Makes what all phases share, and starts JAX."""
     import jax
 
-    from stilts_jax.experiment.context import Context
-    from stilts_jax.experiment.runtime import start_runtime
+    from stilts_jax.experiment.context import Context, start_runtime
     from stilts_jax.progress import Progress
     from stilts_jax.tasks.sources.read import DataSource
 

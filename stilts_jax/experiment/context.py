@@ -5,6 +5,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import jax
+
+from stilts_jax.distributed import initialize
 from stilts_jax.experiment.data import Part, PhaseData, choose_data
 from stilts_jax.experiment.keys import evaluation_record, hash_record, training_record
 from stilts_jax.experiment.phases import Phase
@@ -13,13 +16,25 @@ from stilts_jax.features.build import FEATURE_VERSION, FeatureSettings, build_fe
 from stilts_jax.features.pictures import Sight, add_pictures
 from stilts_jax.features.records import Features, keep_examples
 from stilts_jax.features.store import load_or_build
-from stilts_jax.files import local_folder
+from stilts_jax.files import cache_root, local_folder
 from stilts_jax.progress import SILENT, Progress
-from stilts_jax.settings import Settings
+from stilts_jax.settings import Compute, Settings
 from stilts_jax.sharding import Mesh, make_mesh
 from stilts_jax.tasks.sources.read import DataSource, fingerprint, read_counted
 from stilts_jax.tasks.spec import Hyperparameters, Task
 from stilts_jax.tokenization import Tokenizer, load_tokenizer
+
+
+def start_runtime(compute: Compute) -> None:
+    """Joins the other hosts, if there are any, and applies the settings that JAX keeps globally."""
+    initialize()
+    if compute.matmul_precision:
+        jax.config.update("jax_default_matmul_precision", compute.matmul_precision)
+    jax.config.update("jax_debug_nans", compute.check_nans)
+    if not jax.config.values["jax_compilation_cache_dir"]:  # JAX_COMPILATION_CACHE_DIR names another one
+        jax.config.update("jax_compilation_cache_dir", str(cache_root() / "compiled"))
+    # Small programs are worth keeping too: a demo compiles dozens that take half a second each.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 @dataclass

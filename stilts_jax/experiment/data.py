@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from stilts_jax.automatic import MAX_LENGTHS
 from stilts_jax.batches.masking import Masking
-from stilts_jax.batches.mixture import Mixture, Sampler, count_steps
-from stilts_jax.batches.plan import TrainingBatches
+from stilts_jax.batches.plan import Mixture, Sampler, TrainingBatches, count_steps
 from stilts_jax.errors import ConfigError, DataError
 from stilts_jax.evaluation.evaluate import find_gold
 from stilts_jax.evaluation.metrics import TUNED_METRICS

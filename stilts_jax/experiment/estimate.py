@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from stilts_jax.batches.mixture import Mixture
+from stilts_jax.batches.plan import Mixture
 from stilts_jax.chips import CHIPS
 from stilts_jax.experiment.context import Context, feature_settings
 from stilts_jax.experiment.data import MLM, Part, load_training, make_batches

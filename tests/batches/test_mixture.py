@@ -3,8 +3,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from stilts_jax.batches.mixture import Mixture, Sampler, count_steps
-from stilts_jax.batches.plan import TrainingBatches
+from stilts_jax.batches.plan import Mixture, Sampler, TrainingBatches, count_steps
 from stilts_jax.batches.schedule import Schedule, smoothed_rows
 from stilts_jax.errors import ConfigError
 from stilts_jax.features.records import Features, Ragged
