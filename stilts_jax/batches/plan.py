@@ -1,10 +1,9 @@
 """Training batches are computed from (seed, step). Prediction reads every row once, longest first.
 
 In training, every epoch is a new permutation of the rows, and epochs follow each other without a gap. This stream is
-cut into windows of W batches. The rows of a window are sorted by length and cut into batches, and the order of these
-batches is drawn. So a batch holds rows of nearly one length, every batch is exactly full, and the last batch of an
-epoch is completed with the first rows of the next. No draw depends on an earlier one, so that any step can be asked
-for. Every host makes the whole batch and puts the rows of its own devices there.
+cut into windows of W batches, whose rows are sorted by length and cut into batches in an order that is drawn. So rows
+of a batch have nearly one length, every batch is full, and the last one of an epoch is completed with the first rows
+of the next. Any step can be asked for. Every host makes the whole batch and puts the rows of its own devices there.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -248,12 +247,8 @@ class Mixture:
 class PredictionStream:
     """Batches in which every row occurs exactly once, the longest first: memory runs out at once, or never.
 
-    A batch takes the next longest rows, padded to the bucket of the longest; the number of rows is static for
-    a bucket. So only the last batch is filled up: it repeats a row with weight 0.
-
-    Attributes:
-        buckets: lengths that ``tokens`` may have.
-        shapes: (rows, length) of the global batches that occur.
+    A batch takes the next longest rows, padded to the least of ``buckets`` that holds them; the number of rows is
+    static for a length. So only the last batch is filled up: it repeats a row with weight 0.
     """
 
     def __init__(

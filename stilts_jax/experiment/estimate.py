@@ -5,8 +5,8 @@ stay in the cache for it. Of pools that are searched, the first texts are measur
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -35,8 +35,7 @@ _CHIPS = ("h200", "a100", "v6e", "v5e")
 _MOMENTS = 8  # bytes a parameter of AdamW's two moments
 
 
-@dataclass(frozen=True)
-class Training:
+class Training(NamedTuple):
     """What training takes: steps, real tokens, parameters and their bytes in the finished model."""
 
     steps: int = 0
@@ -45,8 +44,7 @@ class Training:
     model_bytes: int = 0
 
 
-@dataclass(frozen=True)
-class Cost:
+class Cost(NamedTuple):
     """What one phase costs; ``scored`` are tokens, ``again`` says that a phase before it trains the same model."""
 
     phase: Phase
@@ -124,22 +122,16 @@ def _count_tokens(features: Features) -> int:
 def estimate_text(phases: Sequence[Phase], context: Context) -> str:
     """Returns the table that ``--dry_run`` prints."""
     estimator = Estimator(context)
+    costs = []
     with context.progress.track("estimating", len(phases), "phases") as bar:
-        costs = []
         for phase in phases:
             costs.append(estimator.estimate(phase))
             bar.advance()
-    rows = [
-        (
-            cost.phase.name,
-            "done" if cost.done else str(cost.training.steps),
-            _short(cost.training.tokens),
-            _short(cost.scored),
-            _short(cost.flops),
-            _short(cost.training.model_bytes) + "B",
-        )
-        for cost in costs
-    ]
+    rows = []
+    for cost in costs:
+        steps, tokens, _, size = cost.training
+        shown = (_short(tokens), _short(cost.scored), _short(cost.flops), f"{_short(size)}B")
+        rows.append((cost.phase.name, "done" if cost.done else str(steps), *shown))
     left = [cost for cost in costs if not cost.done]
     trained = [cost.training for cost in left if not cost.again]
     flops = sum(cost.flops for cost in left)
@@ -174,7 +166,7 @@ def _disk_text(costs: Sequence[Cost], context: Context) -> str:
 
 def _hours(flops: float, costs: Sequence[Cost], context: Context) -> list[str]:
     """Device-hours at the speed of what is finished here, and at an assumed share of known peaks."""
-    lines, rates = [], dict[str, list[float]]()
+    rates: dict[str, list[float]] = {}
     for cost in costs:
         result = read_result(context.folder(cost.phase)) if cost.done and cost.training.steps else None
         if result:
@@ -182,17 +174,16 @@ def _hours(flops: float, costs: Sequence[Cost], context: Context) -> list[str]:
             per_token = read_shape(tokenizer_folder(cost.phase.encoder)).training_flops()
             rate = throughput["real_tokens_per_second"] * per_token / environment["device_count"]
             rates.setdefault(environment["device"], []).append(rate)
-    for device, found in rates.items():
-        rate = float(np.mean(found))
-        lines.append(
-            f"{_hour_text(flops / rate)} on {device}, as fast as the {len(found)} phases trained on it"
-        )
-    for chip in map(CHIPS.__getitem__, _CHIPS):
-        lines.append(
-            f"{_hour_text(flops / (UTILISATION * chip.flops))} on {chip.name}, assuming {UTILISATION:.0%} of its "
-            f"peak of {_short(chip.flops)}FLOP/s"
-        )
-    return lines
+    here = [
+        (float(np.mean(found)), f"{device}, as fast as the {len(found)} phases trained on it")
+        for device, found in rates.items()
+    ]
+    assumed = f"assuming {UTILISATION:.0%} of its peak of"
+    elsewhere = [
+        (UTILISATION * chip.flops, f"{chip.name}, {assumed} {_short(chip.flops)}FLOP/s")
+        for chip in map(CHIPS.__getitem__, _CHIPS)
+    ]
+    return [f"{_hour_text(flops / rate)} on {what}" for rate, what in here + elsewhere]
 
 
 def _hour_text(seconds: float) -> str:
