@@ -1,6 +1,7 @@
 """Which phases a grid has: counted by hand from the paper's recipe."""
 
 import sys
+from itertools import pairwise
 
 import pytest
 
@@ -43,34 +44,26 @@ def test_the_row_without_an_intermediate_has_no_intermediate_seed():
     assert {phase.intermediate_seed for phase in phases} == {None}
 
 
-def test_xcopa_is_trained_in_two_steps_and_keeps_its_head():
-    phases = phases_of(intermediates="none", targets="xcopa")
-    assert [phase.train for phase in phases] == [("siqa",), ("copa",)]
-    assert [phase.evaluate for phase in phases] == [(), ("xcopa",)]
-    assert [phase.carry_head for phase in phases] == [False, True]
-    assert phases[1].parent is phases[0]
-
-
-def test_a_target_can_be_trained_on_something_else():
-    phases = phases_of(intermediates="none", targets="xcopa+xnli", train_on="xcopa=copa,xnli=snli/mnli")
-    assert [(phase.train, phase.evaluate) for phase in phases] == [
-        (("copa",), ("xcopa",)),
-        (("snli",), ()),
-        (("mnli",), ("xnli",)),
-    ]
-
-
-def test_several_tasks_at_once_and_another_source_language():
-    phases = phases_of(intermediates="mnli/mlm", targets="panx", source_language="de")
-    assert phases[0].train == ("mnli", "mlm")
-    assert phases[0].intermediate == "mnli+mlm"
-    assert phases[1].train == ("panx@de",)
-
-
-def test_another_encoder_is_a_row_of_its_own():
-    (phase,) = phases_of(intermediates="hub:some/encoder", targets="tatoeba")
-    assert phase.encoder == "some/encoder"
-    assert phase.parent is None
+@pytest.mark.parametrize(
+    ("experiment", "expected"),
+    [
+        ({"targets": "xcopa"}, [(("siqa",), (), False), (("copa",), ("xcopa",), True)]),
+        (
+            {"targets": "xcopa+xnli", "train_on": "xcopa=copa,xnli=snli/mnli"},
+            [(("copa",), ("xcopa",), False), (("snli",), (), False), (("mnli",), ("xnli",), True)],
+        ),
+        (
+            {"intermediates": "mnli/mlm", "targets": "panx", "source_language": "de"},
+            [(("mnli", "mlm"), ("mnli",), False), (("panx@de",), ("panx",), False)],
+        ),
+        ({"intermediates": "hub:some/encoder", "targets": "tatoeba"}, [((), ("tatoeba",), False)]),
+    ],
+)
+def test_what_is_trained_scored_and_carried_on(experiment, expected):
+    phases = phases_of(**{"intermediates": "none", **experiment})
+    assert [(phase.train, phase.evaluate, phase.carry_head) for phase in phases] == expected
+    assert all(phase.parent is before for before, phase in pairwise(phases) if phase.carry_head)
+    assert phases[0].parent is None and phases[0].encoder.startswith("some/encoder") == (len(phases) == 1)
 
 
 def test_the_xtreme_preset_changes_the_hyperparameters():
