@@ -1,1 +1,1 @@
-"""From text to arrays: one file for each kind of task, and the store that keeps them."""
+"""From text to arrays, and the store that keeps them."""
