@@ -12,8 +12,24 @@ from stilts_jax.experiment.phases import list_phases
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.sources.read import DataSource
 
-opened: list[str] = []
-sys.addaudithook(lambda event, arguments: event == "open" and opened.append(str(arguments[0])))
+watchers: list[list[str]] = []  # a hook stays for good: it does nothing while nobody watches
+
+
+def watch(event, arguments):
+    if event == "open":
+        for names in watchers:
+            names.append(str(arguments[0]))
+
+
+sys.addaudithook(watch)
+
+
+@pytest.fixture
+def opened():
+    """The names of the files that are opened."""
+    watchers.append([])
+    yield watchers[-1]
+    watchers.clear()
 
 
 @pytest.fixture
@@ -45,7 +61,7 @@ def read_all(context, phases):
     return found
 
 
-def test_a_second_run_opens_no_file_of_the_data(start, world):
+def test_a_second_run_opens_no_file_of_the_data(start, world, opened):
     targets, data = "xnli+xquad+udpos+xcopa", str(world / "data")
     first = read_all(*start(targets))
     assert any(name.startswith(data) for name in opened)
