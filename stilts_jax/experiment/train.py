@@ -10,7 +10,7 @@ import numpy as np
 
 from stilts_jax import automatic
 from stilts_jax.automatic import Choices
-from stilts_jax.batches.mixture import count_steps
+from stilts_jax.batches.plan import count_steps
 from stilts_jax.batches.prefetch import made_ahead
 from stilts_jax.distributed import from_main
 from stilts_jax.errors import CheckpointError, ConfigError, RecordError
