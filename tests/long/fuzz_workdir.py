@@ -100,7 +100,10 @@ def main():
             counts[verdict] += 1
             print(f"seed {seed}: {damage.__name__} {victim}, {command}: {verdict}", flush=True)
             if verdict.isupper() or code > 0:
-                print("    " + "\n    ".join(text.strip().splitlines()[-25 if verdict.isupper() else -5 :]))
+                start = max(text.find("Traceback"), 0) if verdict == "TRACEBACK" else 0
+                lines = text[max(start - 400, 0) :].strip().splitlines()
+                shown = lines[:40] if start else lines[-25 if verdict.isupper() else -5 :]
+                print("    " + "\n    ".join(shown))
             shutil.rmtree(scratch)
     print(f"{options.count} damages: {dict(counts)}")
 
