@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import inspect
 import json
 import logging
 import os
@@ -304,12 +305,14 @@ def _quiet_late_reads() -> None:
     """Keeps quiet about reads that end after another one has failed: that one's error is raised, and says enough.
 
     Threads of tensorstore report to orbax's event loop, which the first failure has closed, and print a traceback
-    each; so does asyncio for every failure that nobody asked for.
+    each; so do asyncio for every failure that nobody asked for, and orbax's reads that are thrown away unfinished.
     """
     before = sys.unraisablehook
 
     def hook(found: Any) -> None:
-        if found.exc_type is not RuntimeError or str(found.exc_value) != "Event loop is closed":
+        late = found.exc_type is RuntimeError and str(found.exc_value) == "Event loop is closed"
+        unfinished = inspect.iscoroutine(found.object) and "orbax" in found.object.cr_code.co_filename
+        if not late and not unfinished:
             before(found)
 
     sys.unraisablehook = hook
