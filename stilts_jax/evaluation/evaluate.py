@@ -104,6 +104,7 @@ def score_decoded(
     predictions. None (for dev itself) tunes each language's on its own gold and puts it into its result's ``settings``.
     """
     results, predictions = {}, {}
+    order = [one.id for one in next(iter(examples.values()), ())] if task.aligned else ()
     for language, values in decoded.items():
         part, settings = examples[language], {}
         gold = find_gold(task, part)
@@ -122,7 +123,8 @@ def score_decoded(
         predictions[language] = predicted
         if gold is not None:
             result = METRICS[task.metric](task, predicted, gold, language)
-            results[language] = replace(name_items(result, [one.id for one in part]), settings=settings)
+            result = name_items(result, [one.id for one in part], order)
+            results[language] = replace(result, settings=settings)
     return Evaluation(results, predictions)
 
 

@@ -65,12 +65,18 @@ class NullableAnswer:
     null_gap: float
 
 
-def name_items(result: MetricResult, ids: Sequence[str]) -> MetricResult:
-    """Returns ``result`` with the digest of its items' ids, where it has one item for each id."""
+def name_items(result: MetricResult, ids: Sequence[str], order: Sequence[str] = ()) -> MetricResult:
+    """Returns ``result`` with the digest of its items' ids, where it has one item for each id.
+
+    Where ``order`` has the same ids, the items are put into it: so languages pair whose rows are not in one order.
+    """
     if result.items is None or len(result.items.values) != len(ids):
         return result  # words, or pairs that were found: what they belong to differs between runs
+    values, places = result.items.values, {name: place for place, name in enumerate(ids)}
+    if len(places) == len(ids) == len(order) and places.keys() == set(order):
+        ids, values = order, values[[places[name] for name in order]]
     digest = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:16]
-    return replace(result, items=replace(result.items, ids=digest))
+    return replace(result, items=replace(result.items, values=values, ids=digest))
 
 
 def _check_lengths(predictions: Sequence, gold: Sequence, language: str) -> None:

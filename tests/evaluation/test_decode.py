@@ -93,6 +93,25 @@ def test_tags_become_names():
     assert found.predictions == {"de": [["B-LOC", "O"]]} and found.scores["f1"] == {"de": 100.0}
 
 
+def test_items_of_parallel_sets_pair_by_id():
+    ids, labels = (
+        {"en": "abc", "ace": "cab", "ban": "abd"},
+        {"en": (0, 1, 2), "ace": (2, 0, 1), "ban": (0, 1, 2)},
+    )
+    examples = {
+        code: [ClassifyExample(name, name, label=label) for name, label in zip(ids[code], labels[code])]
+        for code in ids
+    }
+    decoded = {"en": [0, 1, 1], "ace": [1, 0, 1], "ban": [0, 1, 1]}  # wrong about "c", about "c", about "d"
+    items = {
+        code: one.items for code, one in score_decoded(get_task("nusax"), decoded, examples).results.items()
+    }
+    assert items["ace"].values.tolist() == items["en"].values.tolist() == [1, 1, 0]
+    assert items["ace"].ids == items["en"].ids != items["ban"].ids  # other sentences do not pair
+    apart = score_decoded(replace(get_task("nusax"), aligned=False), decoded, examples).results["ace"].items
+    assert apart.values.tolist() == [0, 1, 1]
+
+
 def test_squad_v2_submits_what_its_threshold_leaves():
     task = get_task("squad_v2")
     right = [SpanExample("1", "?", "x", (("x", 0),)), SpanExample("2", "?", "b", (), impossible=True)]
