@@ -8,22 +8,21 @@ Time: `stilts grid --config=configs/xstilts.py --dry_run` prints steps, tokens, 
     stilts grid --config=configs/xstilts.py:intermediates=none+mnli,targets=xnli+panx+tatoeba,seeds=3 ...
 
 Arguments: intermediates, targets (joined by "+"; several tasks at once as "mnli/squad_v1", with masked language
-modelling as "mnli/mlm", another language as "mnli@de", a fine-tuned encoder as "hub:NAME"), benchmark (xtreme or
-xtreme-r: its targets), seeds, intermediate_seeds, target_seeds, preset, encoder, source_language.
+modelling as "mnli/mlm", another language as "mnli@de", a fine-tuned encoder as "hub:NAME"), benchmark (its targets:
+xtreme, xtreme-r, africa, or xtreme-up, which trains few-shot in each language itself), seeds, intermediate_seeds,
+target_seeds, preset, encoder, source_language.
 """
 
 from ml_collections import ConfigDict
 
 from stilts_jax.config import base_config, parse_argument
+from stilts_jax.evaluation.benchmarks import BENCHMARKS
 
 INTERMEDIATES = (
     "none+anli+mnli+qqp+squad_v1+squad_v2+hellaswag+ccg+cosmosqa+commonsenseqa"
     "+anli/qqp/squad_v1/squad_v2/hellaswag/ccg/cosmosqa/commonsenseqa"
 )
-TARGETS = {
-    "xtreme": "xnli+pawsx+udpos+panx+xquad+mlqa+tydiqa+bucc+tatoeba",
-    "xtreme-r": "xnli+xcopa+udpos+panx+xquad+mlqa+tydiqa+tatoeba+lareqa+mewslix",
-}
+TARGETS = {name: "+".join(task.name for task in tasks.values()) for name, tasks in BENCHMARKS.items()}
 
 
 def get_config(argument: str = "") -> ConfigDict:

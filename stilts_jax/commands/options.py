@@ -31,7 +31,7 @@ _SHARED: dict[str, dict[str, Any]] = {
         "metavar": "FILE[:key=value,...]",
         "help": "a file of configs/ (its name is enough) with its arguments; --config.x.y=z overrides an option",
     },
-    "--benchmark": {"choices": ("xtreme", "xtreme-r"), "default": "xtreme"},
+    "--benchmark": {"choices": ("xtreme", "xtreme-r", "africa", "xtreme-up"), "default": "xtreme"},
     "--data_root": {"type": local_path, "help": "the folder that holds the data"},
     "--head": {"help": "the head to use, where a model has several"},
     "--json": {"action": "store_true", "help": "print a record instead of tables"},

@@ -1,4 +1,4 @@
-"""What XTREME and XTREME-R consist of, and the averages that they define."""
+"""What the benchmarks consist of, and the averages that they define."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -7,20 +7,29 @@ from typing import Any
 from stilts_jax.errors import ConfigError, nearest
 from stilts_jax.evaluation.metrics import MAIN_VALUES
 from stilts_jax.tasks import get_task
-from stilts_jax.tasks.spec import Task
+from stilts_jax.tasks.spec import Task, names
 
 OURS = {"bucc2018": "bucc"}  # a benchmark's name of a task -> ours, where they differ
 
-# Tasks in the order of the papers, and the languages that XTREME-R adds to those of ``Task.languages``.
+# Tasks in the order of the papers, and the languages that XTREME-R adds to those of ``Task.languages``. Of XTREME-UP
+# there is what suits an encoder and has a task here: names, trained in each language itself.
 _TASKS = {
     "xtreme": "xnli pawsx udpos panx xquad mlqa tydiqa bucc2018 tatoeba",
     "xtreme-r": "xnli xcopa udpos panx xquad mlqa tydiqa tatoeba mewslix lareqa",
+    "africa": "sib200 masakhaner2 afriqa masakhanews",
+    "xtreme-up": " ".join(f"masakhaner_x@{code}" for code in get_task("masakhaner_x").languages),
 }
 _ADDED = {
     **{"udpos": "lt pl uk wo ro", "panx": "qu pl uk az lt pa gu ro", "xquad": "ro"},
     "tatoeba": "az lt pl uk ro",
 }
 
+
+# Languages of Africa among those of SIB-200.
+_AFRICAN = """
+    aeb af ak am ary arz bem bm cjk dik dyu ee ff fon ha ig kab kam kbp kea ki kmb kg kr kr_Arab lg ln lua luo mg mos
+    nqo nso nus ny om rn rw sg sn so ss st sw taq taq_Tfng ti tn ts tum tw tzm umb wo xh yo zu
+"""
 
 # The tasks of each benchmark by their official names, with the languages that averages run over.
 BENCHMARKS: dict[str, dict[str, Task]] = {}
@@ -29,10 +38,11 @@ for _benchmark, _names in _TASKS.items():
 for _name, _codes in _ADDED.items():
     _task = BENCHMARKS["xtreme-r"][_name]
     BENCHMARKS["xtreme-r"][_name] = replace(_task, languages=(*_task.languages, *_codes.split()))
+BENCHMARKS["africa"]["sib200"] = replace(get_task("sib200"), languages=names(_AFRICAN))
 
 
 def get_benchmark(name: str) -> Mapping[str, Task]:
-    """The tasks of ``xtreme`` or ``xtreme-r``."""
+    """The tasks of a benchmark by their official names."""
     if name not in BENCHMARKS:
         what = f"There is no benchmark {name!r}."
         raise ConfigError(what, where="--benchmark", fix=nearest(name, BENCHMARKS))

@@ -105,6 +105,11 @@ def tag(
     return convert
 
 
+def word_places(text: str) -> list[tuple[int, int]]:
+    """Returns where the words of ``tag_spans`` begin and end."""
+    return [match.span() for match in _WORD.finditer(text)]
+
+
 def tag_spans(
     text: str = "text",
     spans: str = "spans",
@@ -124,7 +129,7 @@ def tag_spans(
 
     def convert(row: Row, labels: Labels) -> TagExample:
         content = row[text]
-        places = [match.span() for match in _WORD.finditer(content)]
+        places = word_places(content)
         names = ["O"] * len(places)
         blank = row.get(spans) is None
         for one in () if blank else row.parts(spans):

@@ -1,0 +1,161 @@
+"""XTREME-UP's text tasks in its own files, ``TASK/test/LL.jsonl``, scored by the rules of its script.
+
+| task | a line of predictions | a line of gold |
+|---|---|---|
+| ner | ``{"prediction": "PER: Ada $$ LOC: Lagos"}`` | ``{"target": "PER: Ada $$ LOC: Lagos"}`` |
+| qa_in_lang, qa_cross_lang | ``{"prediction": answer}`` | ``{"target": answer}`` |
+| retrieval_in_lang, retrieval_cross_lang | ``{"prediction": [id, ...]}``, best first | ``{"id": id}`` |
+
+Names may also be predicted as this package's tags, in ``masakhaner_x/test-LL.tsv`` or ``masakhaner_x@LL/test-LL.tsv``,
+and their gold may lie in the release's ``masakhaner_x/LL/test.jsonl``, whose texts say what the tags stand for.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from stilts_jax.errors import DataError
+from stilts_jax.evaluation.metrics import normalise_english, token_f1
+from stilts_jax.evaluation.submission import read_tags
+from stilts_jax.tasks.masakhaner_x import TASK as MASAKHANER_X
+from stilts_jax.tasks.sources.converters import word_places
+from stilts_jax.tasks.sources.readers import read_jsonl
+from stilts_jax.tasks.sources.rows import Problems, Row
+from stilts_jax.tasks.spec import names
+
+Scores = dict[str, float]
+_TINY = 1e-13  # the official script adds it to every denominator, so a perfect score is a little below 100
+_BETWEEN = " $$ "
+
+
+def span_f1(predictions: Sequence[str], gold: Sequence[str]) -> Scores:
+    """Micro F1 of labelled names, example by example; what has not exactly one ":" is no name on either side."""
+    right = predicted = wanted = 0
+    for sides in zip(predictions, gold):
+        ours, theirs = (Counter(_parse_names(text)) for text in sides)
+        right += (ours & theirs).total()
+        predicted += ours.total()
+        wanted += theirs.total()
+    precision, recall = right / (predicted + _TINY), right / (wanted + _TINY)
+    f1 = 2 * precision * recall / (precision + recall + _TINY)
+    return {"f1": 100 * f1, "precision": 100 * precision, "recall": 100 * recall}
+
+
+def _parse_names(text: str) -> list[tuple[str, ...]]:
+    parts = [tuple(word.strip() for word in part.split(":")) for part in text.split(_BETWEEN)]
+    return [part for part in parts if len(part) == 2]
+
+
+def spell_names(text: str, tags: Sequence[str], where: str) -> str:
+    """The names that tags of a text's words say, as the official files spell them."""
+    words = word_places(text)
+    if len(words) != len(tags):
+        what, fix = (
+            f"{len(tags)} tags for the {len(words)} words of {text[:60]!r}.",
+            "give every word one tag",
+        )
+        raise DataError(what, where=where, fix=fix)
+    found: list[tuple[str, int, int]] = []
+    before = "O"
+    for (start, end), tag in zip(words, tags):
+        if tag[:1] == "B" or (tag != "O" and before[2:] != tag[2:]):
+            found.append((tag[2:], start, end))
+        elif tag != "O":
+            found[-1] = (*found[-1][:2], end)
+        before = tag
+    return _BETWEEN.join(f"{label}: {text[start:end]}" for label, start, end in found)
+
+
+def answer_f1(predictions: Sequence[str], gold: Sequence[str]) -> Scores:
+    """Token F1 and exact match of the one answer of each question, normalised as SQuAD's are."""
+    pairs = [(normalise_english(ours), normalise_english(theirs)) for ours, theirs in zip(predictions, gold)]
+    f1, exact = (sum(values) for values in ((token_f1(*pair) for pair in pairs), (a == b for a, b in pairs)))
+    return {"f1": 100 * f1 / len(pairs), "em": 100 * exact / len(pairs)}
+
+
+def reciprocal_rank(predictions: Sequence[Sequence[Any]], gold: Sequence[Any]) -> Scores:
+    """Mean reciprocal rank of the right passage, however far down it stands."""
+    found = [1 / (ours.index(right) + 1) if right in ours else 0.0 for ours, right in zip(predictions, gold)]
+    return {"mrr": 100 * sum(found) / len(found)}
+
+
+class OfficialTask(NamedTuple):
+    """A task of the benchmark: its under-represented languages, over which averages run, and how it is scored."""
+
+    languages: tuple[str, ...]
+    score: Callable[[Sequence[Any], Sequence[Any]], Scores]
+    predicted: Callable[[Row], Any] = lambda row: row.text("prediction")
+    gold: Callable[[Row], Any] = lambda row: row.text("target")
+
+
+_IN = names("bn id sw te")
+_CROSS = names("as bho bn brx gbm gom gu hne kn mai ml mni mr mwr or pa ps sa ta te ur")
+_RANKED = reciprocal_rank, lambda row: row.texts("prediction"), lambda row: row.id("id")
+TASKS: Mapping[str, OfficialTask] = {
+    "ner": OfficialTask(MASAKHANER_X.languages, span_f1),
+    "qa_in_lang": OfficialTask(_IN, answer_f1),
+    "qa_cross_lang": OfficialTask(_CROSS, answer_f1),
+    "retrieval_in_lang": OfficialTask(_IN, *_RANKED),
+    "retrieval_cross_lang": OfficialTask(_CROSS, *_RANKED),
+}
+
+
+def score_files(predictions: Path, gold: Path) -> dict[str, Any]:
+    """Scores all that has predictions and gold; returns what ``benchmarks.summarise`` does, as far as it applies.
+
+    A task's number is the first of its metrics. ``overall`` is None: it takes tasks of speech and generation too.
+    """
+    shown: dict[str, Any] = {}
+    missing: list[str] = []
+    for name, task in TASKS.items():
+        found = {code: _score_language(name, code, predictions, gold) for code in task.languages}
+        here = {code: scores for code, scores in found.items() if scores}
+        absent = [f"{name}/{code}" for code in task.languages if code not in here]
+        missing += absent if here else [name]
+        if here:
+            by_metric = {one: {code: here[code][one] for code in here} for one in next(iter(here.values()))}
+            means = {one: sum(values.values()) / len(here) for one, values in by_metric.items()}
+            averages = dict.fromkeys(means) if absent else means
+            main = next(iter(means))
+            metrics = {one: {"avg": averages[one], **values} for one, values in by_metric.items()}
+            shown[name] = {"score": averages[main], "mean": means[main]}
+            shown[name] |= {"languages": list(here), "metrics": metrics}
+    if not shown:
+        what, where = "No task of xtreme-up has both predictions and gold.", f"{predictions} and {gold}"
+        raise DataError(
+            what, where=where, fix=f"both hold TASK/test/LL.jsonl, where TASK is {', '.join(TASKS)}"
+        )
+    mean = sum(one["mean"] for one in shown.values()) / len(shown)
+    return {"benchmark": "xtreme-up", "overall": None, "tasks": shown, "mean": mean, "missing": missing}
+
+
+def _score_language(name: str, code: str, predictions: Path, gold: Path) -> Scores | None:
+    task, official = TASKS[name], Path(name, "test", f"{code}.jsonl")
+    ours, release = MASAKHANER_X.name, Path(MASAKHANER_X.name, code, "test.jsonl")
+    tagged = [Path(folder, f"test-{code}.tsv") for folder in (f"{ours}@{code}", ours)]
+    named = name == "ner"
+    wanted = next(filter(Path.is_file, (gold / one for one in (official, *[release] * named))), None)
+    given = next(filter(Path.is_file, (predictions / one for one in (official, *tagged * named))), None)
+    if wanted is None or given is None:
+        return None
+    right = _read(wanted, task.gold)
+    predicted = read_tags(given)[0] if given.suffix == ".tsv" else _read(given, task.predicted)
+    if len(predicted) != len(right) or not right:
+        what = f"{len(predicted)} items are predicted, gold has {len(right)}."
+        fix = "predict every item of the test set once, in its order"
+        raise DataError(what, where=f"{given} (gold: {wanted})", fix=fix)
+    if given.suffix == ".tsv":
+        texts = _read(wanted, lambda row: row["text"])
+        predicted = [
+            spell_names(*pair, f"{given}, sentence {n}") for n, pair in enumerate(zip(texts, predicted), 1)
+        ]
+    return task.score(predicted, right)
+
+
+def _read(path: Path, column: Callable[[Row], Any]) -> list[Any]:
+    problems, found = Problems("XTREME-UP"), []
+    for row in read_jsonl(path, "", problems):
+        with problems.skipping(path, row):
+            found.append(column(row))
+    return found

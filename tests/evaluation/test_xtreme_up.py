@@ -1,0 +1,109 @@
+"""XTREME-UP's files: numbers of its own script on the same lines, tags as names, errors with places."""
+
+import json
+
+import pytest
+
+from stilts_jax.errors import DataError
+from stilts_jax.evaluation.benchmarks import BENCHMARKS
+from stilts_jax.evaluation.submission import score_predictions
+from stilts_jax.evaluation.xtreme_up import TASKS, spell_names
+from stilts_jax.main import main
+from stilts_jax.tasks.languages import FLORES
+
+NAMES = (  # (gold, predicted): twice the same name, a ":" within one, "$$" without spaces
+    ("PER: Ada $$ LOC: Lagos", "PER: Ada $$ LOC: Jos"),
+    ("", "PER: Bo"),
+    ("ORG: A: B $$ DATE: 3 Mei", "ORG: A: B $$ DATE: 3 Mei"),
+    ("LOC: Kano $$ LOC: Kano $$ PER: Musa", "LOC: Kano $$ PER:Musa $$ LOC: Kano $$ LOC: Kano"),
+    ("PER: Ada$$LOC: Jos", "PER: Ada $$ LOC: Jos"),
+    ("ORG: UN", ""),
+)
+ANSWERS = (
+    ("The Nile.", "nile"),
+    ("No Answer", "No answer"),
+    ("elfu mbili", "elfu mbili na tatu"),
+    ("1,000", "the"),
+)
+RANKED = (
+    ("a", ["a", "b"]),
+    ("b", [*map(str, range(24)), "b", "b"]),
+    ("c", ["a"]),
+)  # 1 and 25, and not at all
+# By metrics.py of google-research/xtreme-up (commit af29609) on these lines; its reciprocal rank is in 0..1.
+OFFICIAL = {
+    "ner": (NAMES, "target", {"f1": 58.82352941175918}),
+    "qa_in_lang": (ANSWERS, "target", {"f1": 66.66666666666666, "em": 50.0}),
+    "retrieval_in_lang": (RANKED, "id", {"mrr": 100 * 0.3466666666666667}),
+}
+
+
+def write(path, lines):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+
+
+def write_official(folder, task, pairs, field):
+    write(folder / "gold" / task / "test" / "sw.jsonl", [{field: gold} for gold, _ in pairs])
+    write(folder / "given" / task / "test" / "sw.jsonl", [{"prediction": given} for _, given in pairs])
+
+
+@pytest.mark.parametrize("task", OFFICIAL)
+def test_scores_are_those_of_the_official_script(tmp_path, task):
+    pairs, field, expected = OFFICIAL[task]
+    write_official(tmp_path, task, pairs, field)
+    found = score_predictions("xtreme-up", tmp_path / "given", tmp_path / "gold")
+    metrics = {name: by["sw"] for name, by in found["tasks"][task]["metrics"].items()}
+    assert {name: metrics[name] for name in expected} == pytest.approx(expected, abs=1e-9)
+    assert found["tasks"][task]["mean"] == metrics[next(iter(expected))]
+    assert found["tasks"][task]["score"] is None  # the other languages are not there
+    assert f"{task}/yo" in found["missing"] or task != "ner"
+    assert found["overall"] is None
+
+
+def test_tags_are_spelled_out_by_the_texts_of_gold(tmp_path, capsys):
+    rows = [
+        {"text": "Ada Obi, of Lagos", "target": "PER: Ada Obi $$ LOC: Lagos"},
+        {"text": "Hapana", "target": ""},
+    ]
+    write(tmp_path / "gold" / "masakhaner_x" / "ha" / "test.jsonl", rows)
+    path = tmp_path / "given" / "masakhaner_x@ha" / "test-ha.tsv"
+    path.parent.mkdir(parents=True)
+    path.write_text("B-PER\nI-PER\nO\nO\nB-LOC\n\nI-ORG\n\n")
+    sides = ["--predictions", str(tmp_path / "given"), "--gold", str(tmp_path / "gold")]
+    assert main(["score", "--benchmark=xtreme-up", *sides]) == 0
+    assert "80.00  1, missing: am" in capsys.readouterr().out  # 2 of 3 predicted, 2 of 2 found
+    path.write_text("B-PER\nI-PER\n\nO\n\n")
+    with pytest.raises(DataError, match=r"2 tags for the 5 words.*[\s\S]*test-ha.tsv, sentence 1"):
+        score_predictions("xtreme-up", tmp_path / "given", tmp_path / "gold")
+
+
+def test_a_name_ends_where_another_begins():
+    tags = ("B-PER", "B-PER", "I-LOC", "O", "I-LOC")
+    assert spell_names("Ada Bo Jos - Kano", tags, "") == "PER: Ada $$ PER: Bo $$ LOC: Jos $$ LOC: Kano"
+
+
+def test_what_cannot_be_scored_is_refused_with_its_place(tmp_path):
+    write_official(tmp_path, "ner", NAMES, "target")
+    lines = [{"prediction": given} for _, given in NAMES]
+    for wrong, message in (
+        ([*lines[:2], {"label": ""}], r"no 'prediction'.*[\s\S]*sw.jsonl:3"),
+        (lines[1:], "5 items"),
+    ):
+        write(tmp_path / "given" / "ner" / "test" / "sw.jsonl", wrong)
+        with pytest.raises(DataError, match=message):
+            score_predictions("xtreme-up", tmp_path / "given", tmp_path / "gold")
+    with pytest.raises(DataError, match="qa_cross_lang"):
+        score_predictions("xtreme-up", tmp_path, tmp_path)
+
+
+def test_benchmarks_of_few_resources():
+    assert set(BENCHMARKS["africa"]["sib200"].languages) < set(FLORES)
+    assert [task.group for task in BENCHMARKS["africa"].values()] == [
+        "classification",
+        "tagging",
+        "qa",
+        "classification",
+    ]
+    trained = {task.source_language: task.languages for task in BENCHMARKS["xtreme-up"].values()}
+    assert trained == {code: (code,) for code in TASKS["ner"].languages}
