@@ -110,7 +110,7 @@ def make_result(
         "evaluation_key": context.evaluation_key(phase),
         **{name: getattr(scores, name) for name in same},
         "selection": {
-            "zero_shot": not _selected_on_targets(phase, context),
+            "zero_shot": not _seen_targets(phase, context),
             "notes": scores.notes + _notes(phase, context),
             "metric": "mean of the main metrics",
             "history": trained.history if trained else [],
@@ -129,10 +129,13 @@ def make_result(
     }
 
 
-def _selected_on_targets(phase: Phase, context: "Context") -> list[str]:
-    """The names of the phases whose best step was chosen on dev sets of the target languages."""
+def _seen_targets(phase: Phase, context: "Context") -> list[str]:
+    """Why the scores of a phase are no zero-shot transfer; nothing where they are."""
     family = (phase, *phase.ancestors()) if context.settings.experiment.select_on != "en" else ()
-    return [one.name for one in family if one.train and one.stage == "target"]
+    chosen = "the best step was chosen on dev sets of the target languages"
+    notes = [f"{one.name}: {chosen}" for one in family if one.train and one.stage == "target"]
+    own = phase.stage == "target" and all("@" in name for name in phase.evaluate)
+    return notes + ["few-shot: trained in the language that it is scored in"] * own
 
 
 def _notes(phase: Phase, context: "Context") -> list[str]:
@@ -152,9 +155,7 @@ def _notes(phase: Phase, context: "Context") -> list[str]:
         ),
         "only some of the languages were asked for": split_names(settings.experiment.languages),
     }
-    chosen = "the best step was chosen on dev sets of the target languages"
-    on_targets = [f"{name}: {chosen}" for name in _selected_on_targets(phase, context)]
-    return on_targets + [note for note, holds in notes.items() if holds]
+    return _seen_targets(phase, context) + [note for note, holds in notes.items() if holds]
 
 
 def _environment(command: str, started: datetime) -> dict[str, Any]:

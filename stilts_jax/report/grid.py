@@ -56,16 +56,20 @@ class Grid:
     def __init__(
         self, runs: Sequence[Run], benchmark: str = "xtreme", names: Mapping[str, str] | None = None
     ) -> None:
-        self.runs, self.benchmark, self._languages = tuple(runs), benchmark.upper(), dict(names or {})
+        self.runs, self._languages = tuple(runs), dict(names or {})
+        self.benchmark = benchmark.upper() + " NER" * (
+            benchmark == "xtreme-up"
+        )  # the part of it that is here
         self.own = find_benchmark(benchmark)
         self._names = {task: names for run in runs for task, names in run.names.items()}
         self.evaluations = [run for run in runs if run.stage != "intermediate"]
         self.intermediates = [run for run in runs if run.stage == "intermediate"]
         trained = [run for run in self.evaluations if run.stage == "target"] or self.evaluations
-        sources = {run.source_language for run in trained}
+        sources = {run.source_language for run in trained if not run.in_language}
         self.source_languages = sorted(sources, key=lambda source: (source != "en", source)) or ["en"]
         before = sorted({run.source_language for run in self.intermediates})
-        self.trained_languages = list(dict.fromkeys(["en", *self.source_languages, *before]))
+        own = sorted({run.source_language for run in trained if run.in_language})
+        self.trained_languages = list(dict.fromkeys(["en", *self.source_languages, *before, *own]))
         self._order_rows_and_tasks()
         self.frame = make_frame(self.evaluations)
         self.scores = _with_gains(self._shown())
@@ -125,8 +129,9 @@ class Grid:
                     self._candidates.setdefault(((run.intermediate, source), task), []).append(run)
 
     def _sources(self, run: Run) -> list[str]:
-        """The source languages that a run stands for: retrieval trains on none, and stands in every row."""
-        return self.source_languages if run.stage == "retrieval" else [run.source_language]
+        """The source languages that a run stands for: all, where it trains on none (retrieval) or its task names it."""
+        anywhere = run.stage == "retrieval" or run.in_language
+        return self.source_languages if anywhere else [run.source_language]
 
     def _shown(self) -> pd.DataFrame:
         """The scores that tables show: of languages that have all main metrics of the run."""
@@ -203,7 +208,8 @@ class Grid:
 
     def title(self, task: str) -> str:
         """A task's name on the page."""
-        return self._names.get(task, ("", ""))[0] or task_title(task)
+        known, code = self._names.get(task, ("", ""))[0], task.partition("@")[2]
+        return known + f" ({code})" * bool(code) if known else task_title(task)
 
     def group(self, task: str) -> str:
         """The group whose average ``task`` belongs to."""

@@ -243,10 +243,13 @@ def best_section(grid: Grid) -> Section | None:
     if len(grid.rows) < 2 or not grid.scored:
         return None
     language = " or ".join(map(language_name, grid.source_languages))
+    allowed = f"{language} dev set of what the target was trained on, which is all that zero-shot transfer may look at"
+    if all(run.in_language for run in grid.evaluations):
+        allowed = "dev set of the language that the target was trained in"
     reading = (
-        f"Which intermediate to take for each target. “Chosen” is dev-selected: the row with the best score on "
-        f"the {language} dev set of what the target was trained on, which is all that zero-shot transfer may look "
-        "at. “Oracle” is the row with the best of the scores in the main table: nobody could have chosen it, it "
+        "Which intermediate to take for each target. “Chosen” is dev-selected: the row with the best score on the "
+        f"{allowed}. "
+        "“Oracle” is the row with the best of the scores in the main table: nobody could have chosen it, it "
         "is what perfect choice would give, and it flatters more the more rows there are. The paper's “best” row "
         "lies between: it was chosen on dev sets of all languages."
     )

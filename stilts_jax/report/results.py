@@ -61,6 +61,7 @@ class Run:
 
     ``scores`` are (task, split, metric, language, percent), ``names`` the (title, group) of each task, ``tuned`` the
     languages but the source whose threshold was tuned on their own dev set; ``target`` is None for retrieval;
+    ``in_language`` says that it was scored in nothing but the language of its training, which its tasks name;
     ``error`` says why the phase failed, ``later_error`` why a later attempt of one with scores did.
     """
 
@@ -83,6 +84,8 @@ class Run:
         ]
         self._main_metric, self._reported_split = record["main_metric"], record["reported_split"]
         self.tasks = list(dict.fromkeys([*self._main_metric, *self._reported_split, *record["scores"]]))
+        names = [task.rpartition("@")[2] for task in self.tasks]
+        self.in_language = self.stage == "target" and set(names) == {self.source_language}
         self.names = {task: (one["title"], one["group"]) for task, one in part("tasks").items()}
         self.tuned = {task: {*codes} - {self.source_language} for task, codes in part("thresholds").items()}
         self.zero_shot, self.collapsed = selection.get("zero_shot", True), bool(selection.get("collapsed"))

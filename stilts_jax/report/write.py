@@ -133,7 +133,9 @@ def _write(
     sections: Sequence[Section], grid: Grid, lead: Sequence[str], figures: Figures, paths: ReportPaths
 ) -> None:
     titles = dict.fromkeys(str(run.config["title"]) for run in grid.runs if run.config.get("title"))
-    title = " / ".join(titles) or "Intermediate-task training, zero-shot cross-lingual transfer"
+    few_shot = all(run.in_language for run in grid.evaluations) and grid.scored
+    usual = "few-shot in each language" if few_shot else "zero-shot cross-lingual transfer"
+    title = " / ".join(titles) or f"Intermediate-task training, {usual}"
     home = resources.files("stilts_jax.report")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(home.joinpath("page.html.jinja").read_text("utf-8"))

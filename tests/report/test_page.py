@@ -252,6 +252,31 @@ def test_tuned_thresholds_are_no_zero_shot(tmp_path, thresholds):
     assert ("thresholds of BUCC were tuned" in page) == bool(thresholds)
 
 
+def test_tasks_in_the_language_of_their_training_share_a_row_and_are_not_called_zero_shot(tmp_path):
+    for row, gain in (("none", 0.0), ("mnli", 2.0)):
+        for code, score in (("ha", 60.0), ("yo", 50.0)):
+            task = f"masakhaner_x@{code}"
+            record = make_record(row, task, {task: {"f1": {code: score + gain}}})
+            record["phase"]["source_language"], record["config"] = code, {}
+            record["tasks"] = {task: {"title": "MasakhaNER-X", "group": "tagging"}}
+            record["selection"] |= {"zero_shot": False, "notes": ["few-shot"]}
+            write_made_up(tmp_path, record)
+    paths = write_report(tmp_path, benchmark="xtreme-up")
+    found = {(row["intermediate"], row["column"]): row["percent"] for row in table(paths, "main")}
+    expected = {("none", "ha"): 60.0, ("none", "yo"): 50.0, ("MNLI", "ha"): 62.0, ("MNLI", "yo"): 52.0}
+    assert {(row, f"MasakhaNER-X ({code})"): str(score) for (row, code), score in expected.items()} == found
+    gains = {row["column"]: row["difference"] for row in table(paths, "averages")}
+    assert gains == {"Structured": "2.0", "All": "2.0"}  # no average over languages that were not trained on
+    page = paths.markdown.read_text("utf-8")
+    assert "few-shot in each language" in page.splitlines()[0]
+    assert "XTREME-UP NER" in page
+    claims = [line for line in page.lower().splitlines() if "zero-shot" in line]
+    assert [line.startswith("| remark") for line in claims] == [True]  # the column that says NO
+    assert not any(
+        line["zero_shot"] == "True" for line in csv.DictReader(paths.scores.open(encoding="utf-8"))
+    )
+
+
 def test_a_language_of_intermediate_training_is_no_transfer(tmp_path):
     """Of `mnli@de` neither English nor German is transfer, in any row."""
     write(tmp_path, "none", (None, 0), xnli(en=90.0, de=80.0, sw=60.0))
