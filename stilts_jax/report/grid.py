@@ -17,6 +17,7 @@ from stilts_jax.report.names import (
     task_title,
 )
 from stilts_jax.report.results import BASELINE, Run, make_frame
+from stilts_jax.tasks import get_task
 
 Row = tuple[str, str]  # (intermediate, source language)
 Seeds = dict[tuple[int, int], float]  # a value a run, by (intermediate seed, target seed)
@@ -136,6 +137,10 @@ class Grid:
     def _shown(self) -> pd.DataFrame:
         """The scores that tables show: of languages that have all main metrics of the run."""
         frame = self.frame[self.frame.reported & self.frame.main & np.isfinite(self.frame.value)]
+        # A benchmark may want only some of a task's languages: SIB-200 in those of Africa.
+        lacks = {name: {*get_task(name).languages} - {*own.languages} for name, own in self.own.items()}
+        wanted = [code not in lacks.get(task, ()) for task, code in zip(frame.task, frame.language)]
+        frame = frame[np.array(wanted, bool)]
         by_key = {run.key: run for run in self.evaluations}
         metrics = [by_key[key].metrics(task) for key, task in zip(frame.key, frame.task)]
         frame = frame.assign(

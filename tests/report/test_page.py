@@ -277,6 +277,15 @@ def test_tasks_in_the_language_of_their_training_share_a_row_and_are_not_called_
     )
 
 
+def test_a_benchmark_that_wants_some_languages_of_a_task_shows_those(tmp_path):
+    write(
+        tmp_path, "none", (None, 0), {"sib200": {"accuracy": {"ha": 40.0, "yo": 50.0, "de": 90.0}}}, "sib200"
+    )
+    for benchmark, mean in (("africa", 45.0), ("xtreme", 60.0)):
+        (row,) = table(write_report(tmp_path, benchmark=benchmark), "main")
+        assert float(row["percent"]) == mean
+
+
 def test_a_language_of_intermediate_training_is_no_transfer(tmp_path):
     """Of `mnli@de` neither English nor German is transfer, in any row."""
     write(tmp_path, "none", (None, 0), xnli(en=90.0, de=80.0, sw=60.0))
