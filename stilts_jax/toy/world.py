@@ -21,6 +21,7 @@ class Size(NamedTuple):
     """How much of everything there is."""
 
     train: int  # items of an English training set
+    scarce: int  # passages of TyDiQA's English training set: as few beside SQuAD's as there really are
     copa: int  # items of COPA's English training set: the real one is small too
     dev: int  # items of a development set, in each language
     test: int  # items of a test set, in each language
@@ -33,17 +34,19 @@ class Size(NamedTuple):
 
 
 SIZES = {
-    "test": Size(240, 240, 32, 40, 40, 300, 200, 1000, 32, 2),
-    "small": Size(3200, 400, 200, 300, 200, 2500, 5000, 1200, 64, 3),
-    "full": Size(6000, 400, 300, 500, 300, 5000, 10000, 1200, 96, 4),
+    "test": Size(240, 16, 240, 32, 40, 40, 300, 200, 1000, 32, 2),
+    "small": Size(3200, 132, 400, 200, 300, 200, 2500, 5000, 1200, 64, 3),
+    "full": Size(6000, 250, 400, 300, 500, 300, 5000, 10000, 1200, 96, 4),
 }
 # The languages of the tasks (by folder) that are not in all languages.
 _SPOKEN = {
     "pawsx": ("en", "de", "es", "zh"),
     **dict.fromkeys(("udpos", "xquad", "lareqa"), ("en", "de", "es", "tr", "ru", "ar", "zh")),
+    "tydiqa": ("en", "sw", "ru", "ar"),
     "xcopa": ("en", "sw", "tr", "zh"),
     "bucc2018": ("de", "ru", "zh"),
 }
+_TYDIQA = "tydiqa/tydiqa-goldp-v1.1"
 # Sets of items: whose random numbers they take, what draws one, the splits (whose sizes are fields of `Size`), and the
 # files that say them. A path with {code} is written in every language of its task, but for training in English. Sets
 # that the same function draws share no item. Whoever changes the order, or the names that seed the random numbers,
@@ -57,6 +60,8 @@ _SETS: tuple[tuple[str, Callable[[Random], Hashable], str, str], ...] = (
     ("_write_tagging", tasks.panx, "test dev train", "panx/{split}-{code}.tsv"),
     ("_write_questions", tasks.passage, "test", "xquad/xquad.{code}.json lareqa/xquad-r/{code}.json"),
     ("_write_questions", tasks.passage, "dev train", "squad/{split}-v1.1.json"),
+    ("_write_scarce", tasks.passage, "test", f"{_TYDIQA}-dev/tydiqa.goldp.{{code}}.dev.json"),
+    ("_write_scarce", tasks.passage, "scarce", f"{_TYDIQA}-train/tydiqa.goldp.en.train.json"),
     ("_write_choices", tasks.copa, "test", "xcopa/test-{code}.jsonl"),
     ("_write_choices", tasks.copa, "dev", "xcopa/val-{code}.jsonl"),
     ("_write_choices", tasks.copa, "copa", "xcopa/train-en.jsonl"),
@@ -177,7 +182,7 @@ def _write_distances(root: Path, languages: Sequence[Language]) -> None:
 
 def _text_of_file(task: str, items: Sequence[Any], language: Language) -> str:
     """The text of a file of items in the format of the task's release."""
-    if task in ("squad", "xquad", "lareqa"):
+    if task in ("squad", "xquad", "tydiqa", "lareqa"):
         return _squad(items, language, breaks=task == "lareqa")
     if task in ("udpos", "panx"):  # a word and its tag a line, an empty line behind each sentence
         column = "tag" if task == "udpos" else "entity"
