@@ -21,7 +21,7 @@ from stilts_jax.evaluation.metrics import MAIN_VALUES, Items
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.files import read_record, write_record
 from stilts_jax.progress import SILENT, Progress
-from stilts_jax.settings import split_names
+from stilts_jax.settings import Settings, split_names
 from stilts_jax.tasks import get_task
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def make_result(
         "evaluation_key": context.evaluation_key(phase),
         **{name: getattr(scores, name) for name in same},
         "selection": {
-            "zero_shot": not _seen_targets(phase, context),
+            "zero_shot": not make_seen_notes(phase, context.settings),
             "notes": scores.notes + _notes(phase, context),
             "metric": "mean of the main metrics",
             "history": trained.history if trained else [],
@@ -129,13 +129,14 @@ def make_result(
     }
 
 
-def _seen_targets(phase: Phase, context: "Context") -> list[str]:
+def make_seen_notes(phase: Phase, settings: Settings) -> list[str]:
     """Why the scores of a phase are no zero-shot transfer; nothing where they are."""
-    family = (phase, *phase.ancestors()) if context.settings.experiment.select_on != "en" else ()
+    family = (phase, *phase.ancestors()) if settings.experiment.select_on != "en" else ()
     chosen = "the best step was chosen on dev sets of the target languages"
     notes = [f"{one.name}: {chosen}" for one in family if one.train and one.stage == "target"]
-    own = phase.stage == "target" and all("@" in name for name in phase.evaluate)
-    return notes + ["few-shot: trained in the language that it is scored in"] * own
+    own = ["@" in name for name in phase.evaluate] if phase.stage == "target" else []
+    few_shot = ["few-shot: trained in the language that it is scored in"]
+    return notes + few_shot * (bool(own) and all(own))
 
 
 def _notes(phase: Phase, context: "Context") -> list[str]:
@@ -155,7 +156,7 @@ def _notes(phase: Phase, context: "Context") -> list[str]:
         ),
         "only some of the languages were asked for": split_names(settings.experiment.languages),
     }
-    return _seen_targets(phase, context) + [note for note, holds in notes.items() if holds]
+    return make_seen_notes(phase, context.settings) + [note for note, holds in notes.items() if holds]
 
 
 def _environment(command: str, started: datetime) -> dict[str, Any]:

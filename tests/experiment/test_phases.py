@@ -8,7 +8,7 @@ import pytest
 from stilts_jax.config import load_config, to_settings
 from stilts_jax.errors import ConfigError
 from stilts_jax.experiment.phases import list_phases, select_part
-from stilts_jax.experiment.results import phase_record
+from stilts_jax.experiment.results import make_seen_notes, phase_record
 from stilts_jax.tasks import get_task
 
 NINE = "xnli+pawsx+udpos+panx+xquad+mlqa+tydiqa+bucc+tatoeba"
@@ -42,6 +42,13 @@ def test_the_row_without_an_intermediate_has_no_intermediate_seed():
     phases = phases_of(intermediates="none", targets="panx+tatoeba", intermediate_seeds=5, target_seeds=2)
     assert [phase.name for phase in phases] == ["none+panx.s0", "none+panx.s1", "none+retrieval"]
     assert {phase.intermediate_seed for phase in phases} == {None}
+
+
+def test_a_target_in_the_language_of_its_training_is_few_shot():
+    settings = to_settings(load_config("xstilts", {"experiment.targets": "xcopa+masakhaner_x@ha+panx+bucc"}))
+    phases = list_phases(settings, get_task)
+    few_shot = [phase.evaluate for phase in phases if make_seen_notes(phase, settings)]
+    assert {*few_shot} == {("masakhaner_x@ha",)}
 
 
 @pytest.mark.parametrize(
