@@ -60,6 +60,15 @@ def preparation(encoder: VisionEncoder, folder: Path) -> Callable[[Image.Image],
     return prepare
 
 
+def _digest(encoder_folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(encoder_folder.iterdir()):
+        if path.suffix in (".safetensors", ".bin") or path.name in ("config.json", _PREPROCESSOR):
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
 def write_features(
     encoder_folder: Path,
     pictures: Path,
@@ -94,8 +103,7 @@ def write_features(
             for start in range(0, len(names), batch_size):
                 some = names[start : start + batch_size]
                 batch = np.stack([prepare(read_picture(found, name)) for name in some])
-                # One shape to compile.
-                filled = np.pad(batch, ((0, batch_size - len(some)), (0, 0), (0, 0), (0, 0)))
+                filled = np.pad(batch, ((0, batch_size - len(some)), *3 * [(0, 0)]))  # one shape to compile
                 features = np.asarray(encoder.features(filled, layer))[: len(some)].astype(np.float16)
                 if not np.isfinite(features).all():
                     what = "The encoder's output does not fit into float16."
@@ -104,18 +112,13 @@ def write_features(
                 array[start : start + len(some)] = features
                 bar.advance(len(some))
         array.flush()
-        digest = hashlib.sha256()
-        for path in sorted(encoder_folder.iterdir()):
-            if path.suffix in (".safetensors", ".bin") or path.name in ("config.json", _PREPROCESSOR):
-                with path.open("rb") as file:
-                    digest.update(hashlib.file_digest(file, "sha256").digest())
         record: dict[str, Any] = {
             "names": names,
             "shape": shape,
             "encoder": str(encoder_folder),
             "pictures": str(found.path),
         }
-        record |= {"digest": digest.hexdigest(), "layer": "last" if layer is None else layer}
+        record |= {"digest": _digest(encoder_folder), "layer": "last" if layer is None else layer}
         write_json(working / NAMES, record)
         working.rename(out)
     finally:

@@ -33,7 +33,7 @@ from stilts_jax.model import (
     writes_layers_out,
 )
 from stilts_jax.progress import SILENT, Progress
-from stilts_jax.settings import MeshConfig
+from stilts_jax.settings import Compute, MeshConfig
 from stilts_jax.sharding import batch_multiple, host_rows, make_mesh, shard_batch, shardings
 from stilts_jax.tokenization import SEP_ID
 from stilts_jax.train.losses import check_tokens, chunked_cross_entropy
@@ -88,11 +88,7 @@ def predict(
     masked tokens of the rows that texts were packed into.
     """
     name, mesh, packed = head or "embed", mesh or one_device(), features.kind == "mlm"
-    tokens, layers = float(measure_rows(features).sum()), model.compute.layers
-    if layers == "auto":
-        layers = automatic.layers_of(automatic.this_device(mesh.size), model.encoder, tokens)
-    # Nothing is kept for a gradient, so there is nothing to compute again.
-    model = replace(model, compute=replace(model.compute, remat="none", layers=layers))
+    model = replace(model, compute=_how_computed(model, features, mesh))
     stream = plan_prediction(model, features, mesh, tokens_per_batch, length_multiple, masking)
     run, placed = _compile(model, head, layer, features.kind, mesh), _place(params, model, mesh)
     sequences: Any = features.columns["tokens"]
@@ -114,6 +110,14 @@ def predict(
         kept = {key: values[: len(seen)] for key, values in kept.items()}
     _check_whole(seen, name)
     return kept
+
+
+def _how_computed(model: Model, features: Features, mesh: Mesh) -> Compute:
+    compute, layers = model.compute, model.compute.layers
+    if layers == "auto":
+        device, tokens = automatic.this_device(mesh.size), float(measure_rows(features).sum())
+        layers = automatic.layers_of(device, model.encoder, tokens)
+    return replace(compute, remat="none", layers=layers)  # no gradient needs anything that is kept
 
 
 def _check_whole(seen: np.ndarray, name: str) -> None:
