@@ -68,11 +68,19 @@ def tabs(text, draw, path):
 
 
 def duplicated(text, draw, path):
-    if path.endswith(".json"):
+    if _is_document(text, path):
         return _with_lists(text, draw, lambda items: items.insert(0, items[draw.randrange(len(items))]))
     lines = text.splitlines(keepends=True)
     place = draw.randrange(len(lines))
     return "".join((*lines[:place], lines[place], *lines[place:]))
+
+
+def _is_document(text, path):
+    """Whether a file is one JSON value; AfriQA's .json files have a value a line."""
+    try:
+        return path.endswith(".json") and json.loads(text) is not None
+    except ValueError:
+        return False
 
 
 def _with_lists(text, draw, change):
@@ -94,7 +102,7 @@ def _spots(value):
 
 def _change_json(text, draw, path, change):
     """Changes one object (JSON) or the object of one line (JSONL)."""
-    if path.endswith(".json"):
+    if _is_document(text, path):
         document = json.loads(text)
         return json.dumps(document, indent=1) if change(document) else None
     lines = text.splitlines()

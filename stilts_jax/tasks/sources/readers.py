@@ -185,10 +185,13 @@ def read_tagged(path: Path, language: str, problems: Problems) -> Iterator[Row]:
             yield Row(sentence[0][0], number, {"words": words, "tags": tags if tagged else None})
 
 
+_WORD_NUMBER = re.compile(r"\d+([-.]\d+)?")
+
+
 class Columns:
     """Reads sentences with a word and its tag in columns (from 0 on) of each line; an empty line ends a sentence.
 
-    ``comments``: whether lines that begin with ``#`` are comments.
+    ``comments``: whether lines that begin with ``#`` are comments. A first column that is not the words numbers them.
     """
 
     def __init__(self, *, word: int = 0, tag: int = 1, separator: str = "\t", comments: bool = False) -> None:
@@ -202,7 +205,8 @@ class Columns:
             rows = []
             for line, text in sentence:
                 columns = text.split(self._separator)
-                if len(columns) > max(self._word, self._tag):
+                numbered = not self._word or _WORD_NUMBER.fullmatch(columns[0])
+                if numbered and len(columns) > max(self._word, self._tag):
                     rows.append(columns)
                 else:
                     problems.report(path, line, f"a word and its tag were expected, not {describe(text)}")
