@@ -32,4 +32,5 @@ for _ in range(120):
     label = random.integers(0, 2, 32)
     tokens = random.integers(4, 40, (32, 16)) + 10 * label[:, None]
     state, metrics = step(state, jax.device_put({"tokens": tokens, "label": label}, rows))
+    metrics["loss"].block_until_ready()  # steps that queue up can lock the threads of one CPU's many devices
 print(f"loss {float(metrics['loss']):.3f}  accuracy {float(metrics['accuracy']):.2f}")
