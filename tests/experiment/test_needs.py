@@ -27,13 +27,13 @@ def run(world):
 
 
 def test_all_that_is_missing_is_named_at_once(run, tmp_path, capsys):
-    assert run("intermediates=none+qqp+anli,targets=panx+mewslix+tydiqa", workdir=tmp_path) == 1
+    assert run("intermediates=none+qqp+anli,targets=panx+mewslix+masakhanews", workdir=tmp_path) == 1
     said = capsys.readouterr().err
     for name in (
         "qqp train",
         "anli dev",
         "mewslix test",
-        "tydiqa train",
+        "masakhanews train",
         "anli/R1/train.jsonl",
         "--available",
     ):
