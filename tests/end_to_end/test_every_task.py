@@ -82,7 +82,7 @@ def root(world, tmp_path_factory) -> Iterator[Path]:
     for path in sorted((world / "data").rglob("*.*")):
         inside = path.relative_to(world / "data")
         others = "es|tr|ar|zh" + ("" if inside.parts[0] == "bucc2018" else "|ru")
-        if not re.search(rf"(?<![a-z])({others})(?![a-z])", path.name):
+        if path.is_file() and not re.search(rf"(?<![a-z])({others})(?![a-z])", path.name):
             write(root / inside, path.read_text())
     (root / "bucc2018/ru-en.dev.gold").unlink()
     write_what_the_world_lacks(root)
@@ -241,7 +241,7 @@ def test_every_target(targets, root, tmp_path):
     assert any("nullable" in note and "dev" in note for note in own["selection"]["notes"])
     for task, languages in (
         ("mlqa", {"en", "de"}),
-        ("tydiqa", {"en", "fi", "ar", "ru", "sw"}),
+        ("tydiqa", {"en", "fi", "sw"}),
         ("mewslix", {"en", "de"}),
     ):
         (found,) = (result["scores"][task]["test"] for result in targets.values() if task in result["scores"])
