@@ -142,11 +142,9 @@ def decide(
 ) -> Choices:
     """Returns what the settings leave to the devices; ``tasks`` are (kind, batch size, longest row) of each."""
     device, compute = this_device(mesh.size), settings.compute
-    if compute.layers == "auto":
-        tokens = max(rows * length * _SEQUENCES.get(kind, 1) for kind, rows, length in tasks)
-        compute = replace(
-            compute, layers=layers_of(device, shape, steps * tokens / 2)
-        )  # half of a row is padding
+    tokens = max(rows * length * _SEQUENCES.get(kind, 1) for kind, rows, length in tasks)
+    if compute.layers == "auto":  # half of a row is padding, about
+        compute = replace(compute, layers=layers_of(device, shape, steps * tokens / 2))
     accumulation = settings.train.accumulation or microbatches(
         device,
         [rows for _, rows, _ in tasks],
@@ -155,7 +153,6 @@ def decide(
     )
     if compute.remat == "auto":
         size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(abstract_encoder(shape)))
-        tokens = max(rows * length * _SEQUENCES.get(kind, 1) for kind, rows, length in tasks)
         remat = rematerialisation(
             device,
             shape,
