@@ -24,10 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from stilts_jax.evaluation.submission import score_predictions, score_tasks
+    from stilts_jax.evaluation.xtreme_up import score_files
     from stilts_jax.files import write_json
 
     if arguments.task:
         scores = score_tasks(arguments.task, arguments.predictions, arguments.gold)
+    elif arguments.benchmark == "xtreme-up":
+        scores = score_files(arguments.predictions, arguments.gold)
     else:
         scores = score_predictions(arguments.benchmark, arguments.predictions, arguments.gold)
     print(_format(scores))

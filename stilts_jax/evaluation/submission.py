@@ -334,10 +334,6 @@ def score_predictions(benchmark: str, predictions: str | Path, gold: str | Path)
     ``gold`` is a folder in XTREME's label layout, or in the layouts of the releases. XTREME-UP's files and metrics are
     its own: see ``evaluation.xtreme_up``.
     """
-    if benchmark == "xtreme-up":
-        from stilts_jax.evaluation.xtreme_up import score_files  # which reads tags by this file
-
-        return score_files(Path(predictions), Path(gold))
     return summarise(benchmark, _score(get_benchmark(benchmark), predictions, gold, benchmark))
 
 

@@ -6,8 +6,7 @@ import pytest
 
 from stilts_jax.errors import DataError
 from stilts_jax.evaluation.benchmarks import BENCHMARKS
-from stilts_jax.evaluation.submission import score_predictions
-from stilts_jax.evaluation.xtreme_up import TASKS, spell_names
+from stilts_jax.evaluation.xtreme_up import TASKS, score_files, spell_names
 from stilts_jax.main import main
 from stilts_jax.tasks.languages import FLORES
 
@@ -52,7 +51,7 @@ def write_official(folder, task, pairs, field):
 def test_scores_are_those_of_the_official_script(tmp_path, task):
     pairs, field, expected = OFFICIAL[task]
     write_official(tmp_path, task, pairs, field)
-    found = score_predictions("xtreme-up", tmp_path / "given", tmp_path / "gold")
+    found = score_files(tmp_path / "given", tmp_path / "gold")
     metrics = {name: by["sw"] for name, by in found["tasks"][task]["metrics"].items()}
     assert {name: metrics[name] for name in expected} == pytest.approx(expected, abs=1e-9)
     assert found["tasks"][task]["mean"] == metrics[next(iter(expected))]
@@ -75,7 +74,7 @@ def test_tags_are_spelled_out_by_the_texts_of_gold(tmp_path, capsys):
     assert "80.00  1, missing: am" in capsys.readouterr().out  # 2 of 3 predicted, 2 of 2 found
     path.write_text("B-PER\nI-PER\n\nO\n\n")
     with pytest.raises(DataError, match=r"2 tags for the 5 words.*[\s\S]*test-ha.tsv, sentence 1"):
-        score_predictions("xtreme-up", tmp_path / "given", tmp_path / "gold")
+        score_files(tmp_path / "given", tmp_path / "gold")
 
 
 def test_a_name_ends_where_another_begins():
@@ -92,9 +91,9 @@ def test_what_cannot_be_scored_is_refused_with_its_place(tmp_path):
     ):
         write(tmp_path / "given" / "ner" / "test" / "sw.jsonl", wrong)
         with pytest.raises(DataError, match=message):
-            score_predictions("xtreme-up", tmp_path / "given", tmp_path / "gold")
+            score_files(tmp_path / "given", tmp_path / "gold")
     with pytest.raises(DataError, match="qa_cross_lang"):
-        score_predictions("xtreme-up", tmp_path, tmp_path)
+        score_files(tmp_path, tmp_path)
 
 
 def test_benchmarks_of_few_resources():
