@@ -180,7 +180,7 @@ def _to_config(settings: Any) -> ConfigDict:
 
 def _to_dataclass(node: ConfigDict, kind: type, path: str) -> Any:
     hints, names, values = get_type_hints(kind), set(option_names(kind)), {}
-    for name in set(node.keys()) ^ names:
+    for name in sorted(set(node.keys()) ^ names):
         missing, fix = f"Option {name!r} is missing.", "start from base_config()"
         if name not in names:
             missing, fix = f"There is no option {name!r}.", nearest(name, names)

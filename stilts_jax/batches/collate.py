@@ -53,9 +53,10 @@ def collate(features: Features, rows: np.ndarray, length: int, query_length: int
         tokens = pad(columns["tokens"], sequences.reshape(-1), length, PAD_ID)
         arrays["tokens"] = tokens.reshape(*sequences.shape, length)
         return arrays
-    for name in _FILL.keys() & columns.keys():
-        short = query_length and name == "tokens"
-        arrays[name] = pad(columns[name], rows, query_length if short else length, _FILL[name])
+    for name, fill in _FILL.items():
+        if name in columns:
+            short = query_length and name == "tokens"
+            arrays[name] = pad(columns[name], rows, query_length if short else length, fill)
     if "votes" in columns:
         arrays["votes"] = pad(columns["votes"], rows, _VOTES, IGNORE)
     if "max_context" in arrays:

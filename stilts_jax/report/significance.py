@@ -102,7 +102,7 @@ class Comparisons:
             names = moved.keys() | less.keys()
             joined = {name: np.asarray(moved.get(name, 0.0) - less.get(name, 0.0)) for name in names}
             one, two = (self.grid.by_seeds(side, [task]) for side in (row, other))
-            seeds = {pair: one[pair] - two[pair] for pair in one.keys() & two.keys()}
+            seeds = {pair: one[pair] - two[pair] for pair in sorted(one.keys() & two.keys())}
             interval = statistics.join_errors(
                 first - second, *item_variance(joined), statistics.seed_error(seeds)
             )
