@@ -99,7 +99,7 @@ class Comparisons:
                 continue
             (first, moved), (second, less) = (self._joined[side, task, False] for side in (row, other))
             # The baseline is in both, and so drops out.
-            names = moved.keys() | less.keys()
+            names = dict.fromkeys((*moved, *less))
             joined = {name: np.asarray(moved.get(name, 0.0) - less.get(name, 0.0)) for name in names}
             one, two = (self.grid.by_seeds(side, [task]) for side in (row, other))
             seeds = {pair: one[pair] - two[pair] for pair in sorted(one.keys() & two.keys())}
