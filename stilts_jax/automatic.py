@@ -3,6 +3,7 @@ chooses the same again. None of these choices changes what is learnt beyond roun
 """
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -10,7 +11,7 @@ import jax
 
 from stilts_jax.chips import find_chip
 from stilts_jax.model import EncoderConfig
-from stilts_jax.model.encoder import abstract_encoder, writes_layers_out
+from stilts_jax.model.encoder import FEW_LAYERS, abstract_encoder, writes_layers_out
 from stilts_jax.settings import Compute, Layers, Remat, Settings
 from stilts_jax.sharding import Mesh
 
@@ -42,13 +43,16 @@ class Device:
         chip = find_chip(self.kind)
         return 1e11 if self.is_cpu else self.count * 0.4 * (chip.flops if chip and chip.flops else 2e14)
 
-    def compile_seconds(self, written_out: int) -> float:
+    def compile_seconds(self, written_out: int, *, training: bool = True) -> float:
         """Seconds that one more shape costs by compiling, where some layers are written out.
 
-        Measured on two cores: 6 for a loop of 12 layers of 384, 22 to 29 where they are written out. Elsewhere
-        assumed: 20 seconds, which the cache on disk shares out over seeds, phases and evaluations, four at least.
+        Measured on two cores with 12 layers of 384: a training step 8 as a loop and 34 written out with two
+        microbatches, prediction 1.5 and 2.6. Elsewhere assumed: 20 seconds (prediction a third), which the cache on
+        disk shares out over seeds, phases and evaluations, four at least.
         """
-        return 6.0 + 1.7 * written_out if self.is_cpu else 20.0 / 4
+        if not self.is_cpu:
+            return 5.0 if training else 5.0 / 3
+        return 8.0 + 2.2 * written_out if training else 1.5 + 0.1 * written_out
 
 
 def this_device(count: int) -> Device:
@@ -58,13 +62,16 @@ def this_device(count: int) -> Device:
     return Device(first.device_kind, count, memory)
 
 
-def compile_tokens(device: Device, flops_per_token: float, written_out: int = 0) -> float:
+def compile_tokens(
+    device: Device, flops_per_token: float, written_out: int = 0, *, training: bool = True
+) -> float:
     """Returns how many tokens the device works off in the time that one more shape takes to compile.
 
-    ``flops_per_token`` is that of training: prediction computes a third, and compiles in a third of the time.
-    ``written_out`` are layers that stand one behind the other in the program.
+    ``flops_per_token`` is that of training, of which prediction computes a third. ``written_out`` are layers that
+    stand one behind the other in the program.
     """
-    return device.compile_seconds(written_out) * device.rate / flops_per_token
+    flops = flops_per_token if training else flops_per_token / 3
+    return device.compile_seconds(written_out, training=training) * device.rate / flops
 
 
 def prediction_tokens(device: Device, tokens: int) -> int:
@@ -109,6 +116,16 @@ def rematerialisation(
     return fitting[0] if fitting else "full"
 
 
+def compiler_options() -> dict[str, int] | None:
+    """Returns what steps and predictions are compiled with, as an option of ``jax.jit``.
+
+    On a CPU it is LLVM's first level of optimization: a quarter less to compile, and as fast (12 layers of 384).
+    """
+    name = "xla_backend_optimization_level"
+    is_set = name in os.environ.get("XLA_FLAGS", "")
+    return None if is_set or jax.default_backend() != "cpu" else {name: 1}
+
+
 @dataclass(frozen=True)
 class Choices:
     """How the steps of a phase are computed on a device; ``compile_tokens`` is what one more padded length costs."""
@@ -124,17 +141,18 @@ class Choices:
         return replace(compute, remat=self.remat, layers=self.layers)
 
 
-def layers_of(device: Device, shape: EncoderConfig, tokens: float) -> Layers:
-    """Returns whether the layers of a training of so many tokens are written out: where that saves more than it costs.
+def layers_of(device: Device, shape: EncoderConfig, tokens: float, *, training: bool = True) -> Layers:
+    """Returns whether the layers are written out for so many tokens: where that saves more than it costs.
 
-    It saves a tenth of the time; compiling takes longer by what a layer costs, times a few padded lengths. In
-    prediction both are a third.
+    It saves a fifth of the time of training and an eighth of prediction's (measured on two cores, 12 layers of 384);
+    compiling takes longer by what a layer costs, times a few padded lengths.
     """
-    if not device.is_cpu:
+    if not device.is_cpu or shape.num_layers <= FEW_LAYERS:
         return "auto"
-    saved = 0.1 * tokens * shape.training_flops() / device.rate
-    more = _FEW_LENGTHS * (device.compile_seconds(shape.num_layers) - device.compile_seconds(0))
-    return "auto" if saved > more else "loop"
+    work = tokens * shape.training_flops() / device.rate
+    saved = work / 5 if training else work / 3 / 8
+    seconds = [device.compile_seconds(count, training=training) for count in (0, shape.num_layers)]
+    return "auto" if saved > _FEW_LENGTHS * (seconds[1] - seconds[0]) else "loop"
 
 
 def decide(

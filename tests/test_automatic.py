@@ -16,18 +16,25 @@ CPU, H100 = Device("cpu"), Device("NVIDIA H100 80GB HBM3", memory=80 * 10**9)
 
 
 def test_a_compilation_costs_what_could_be_trained_meanwhile():
-    # 6 + 1.7 * 12 s at 1e11 FLOP/s are 2.64e12 FLOP.
-    assert compile_tokens(CPU, 1e8, written_out=12) == pytest.approx(26_400)
+    # 8 + 2.2 * 12 s at 1e11 FLOP/s are 3.44e12 FLOP; prediction: 1.5 + 0.1 * 12 s, and a third of the work a token.
+    assert compile_tokens(CPU, 1e8, written_out=12) == pytest.approx(34_400)
+    assert compile_tokens(CPU, 1e8, written_out=12, training=False) == pytest.approx(8_100)
     assert compile_tokens(H100, 2e9) == pytest.approx(5 * 0.4 * 989e12 / 2e9)
     assert compile_tokens(Device("NVIDIA H100", count=8), 2e9) == pytest.approx(8 * compile_tokens(H100, 2e9))
 
 
-def test_layers_are_written_out_where_the_training_is_long():
-    # Six lengths of 12 layers compile 1.7 * 12 * 6 = 122 s longer; at 1e11 FLOP/s a tenth of 12 TFLOP lasts as long.
+@pytest.mark.parametrize(
+    ("training", "seconds", "saved"),
+    # Six lengths of 12 layers compile 2.2 * 12 * 6 s longer, and save a fifth of training; or 0.1 * 12 * 6 s and an
+    # eighth of prediction, which is a third of training's work.
+    [(True, 158.4, 1 / 5), (False, 7.2, 1 / 24)],
+)
+def test_layers_are_written_out_where_there_is_much_to_do(training, seconds, saved):
     shape = SHAPES["e5-small"]
-    tokens = 122.4 * 1e11 / (0.1 * shape.training_flops())
-    assert layers_of(CPU, shape, 0.99 * tokens) == "loop"
-    assert layers_of(CPU, shape, 1.01 * tokens) == layers_of(H100, shape, 1) == "auto"
+    tokens = seconds * 1e11 / (saved * shape.training_flops())
+    assert layers_of(CPU, shape, 0.99 * tokens, training=training) == "loop"
+    assert layers_of(CPU, shape, 1.01 * tokens, training=training) == "auto"
+    assert layers_of(H100, shape, 1) == layers_of(CPU, SHAPES["tiny"], 1) == "auto"
 
 
 def test_prediction_batches():

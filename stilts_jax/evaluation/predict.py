@@ -116,7 +116,7 @@ def _how_computed(model: Model, features: Features, mesh: Mesh) -> Compute:
     compute, layers = model.compute, model.compute.layers
     if layers == "auto":
         device, tokens = automatic.this_device(mesh.size), float(measure_rows(features).sum())
-        layers = automatic.layers_of(device, model.encoder, tokens)
+        layers = automatic.layers_of(device, model.encoder, tokens, training=False)
     return replace(compute, remat="none", layers=layers)  # no gradient needs anything that is kept
 
 
@@ -144,7 +144,8 @@ def plan_prediction(
         features.kind,
         features,
         tokens_per_batch=tokens_per_batch or by_device,
-        price=automatic.compile_tokens(device, shape.training_flops(), written_out),
+        max_buckets=automatic.MAX_LENGTHS,
+        price=automatic.compile_tokens(device, shape.training_flops(), written_out, training=False),
         multiple=length_multiple,
         row_multiple=int(np.lcm(batch_multiple(mesh), _ROW_MULTIPLE)),
         masking=masking,
@@ -211,7 +212,8 @@ def _compile(
             return {"vectors": pool(model, params["encoder"], batch["tokens"], layer)}
         return PREDICTORS[kind](apply_model(model, params, batch, head=head), batch)
 
-    compiled = jax.jit(run, out_shardings=NamedSharding(mesh, P()))
+    whole, options = NamedSharding(mesh, P()), automatic.compiler_options()
+    compiled = jax.jit(run, out_shardings=whole, compiler_options=options)
 
     def run_on_mesh(params: Any, batch: Arrays) -> Arrays:
         with jax.set_mesh(mesh):

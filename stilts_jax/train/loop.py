@@ -15,6 +15,7 @@ from etils import epath
 from jax.sharding import Mesh
 
 from stilts_jax import interruption
+from stilts_jax.automatic import compiler_options
 from stilts_jax.checkpoint import Checkpoints
 from stilts_jax.distributed import is_preempted
 from stilts_jax.errors import ConfigError, RunAgain, TrainingError, nearest
@@ -208,15 +209,16 @@ class Run:
         The seed is an argument, so that runs of other seeds find this step in the compilation cache.
         """
         optimizer, places = self.config.optimizer, self._shardings
-        options: Any = {"loss_fn": loss_fn, "tx": make_optimizer(optimizer), "skip_non_finite": True}
-        options["accumulation"] = self.config.accumulation
+        given: Any = {"loss_fn": loss_fn, "tx": make_optimizer(optimizer), "skip_non_finite": True}
+        given["accumulation"] = self.config.accumulation
 
         def step(state: TrainState, batch: Any, seed: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
-            new, metrics = train_step(state, batch, key=jax.random.key(seed), **options)
+            new, metrics = train_step(state, batch, key=jax.random.key(seed), **given)
             return new, metrics | {"learning_rate": jnp.asarray(optimizer.rates()(state.step))}
 
         # The metrics lie as the number of the step: whole on every device.
-        return jax.jit(step, donate_argnums=0, out_shardings=(places, places.step))
+        options: Any = {"out_shardings": (places, places.step), "compiler_options": compiler_options()}
+        return jax.jit(step, donate_argnums=0, **options)
 
     def _restore(self, state: TrainState) -> TrainState:
         """Returns the state of the newest intact checkpoint, or ``state``, sharded over the mesh."""
