@@ -12,7 +12,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from stilts_jax.errors import CheckpointError
 from stilts_jax.sharding import parameter_paths
@@ -24,15 +23,12 @@ def digest_leaves(tree: Any) -> dict[str, int]:
     if not leaves:
         return {}
     # One transfer for all, computed where the arrays are.
-    numbers = np.asarray(_digest_all([leaf for _, leaf in leaves]))
+    numbers = jax.device_get([_digest(leaf) for _, leaf in leaves])
     return {path: int(number) for (path, _), number in zip(leaves, numbers)}
 
 
+# Compiled by shape, which parameters, moments and other models share, and not for a whole tree at a time.
 @jax.jit
-def _digest_all(leaves: list[jax.Array]) -> jax.Array:
-    return jnp.stack([_digest(leaf) for leaf in leaves])
-
-
 def _digest(array: jax.Array) -> jax.Array:
     if array.dtype == jnp.bool_:
         array = array.astype(jnp.uint8)
