@@ -32,10 +32,11 @@ def get_config(argument: str = "") -> ConfigDict:
     c.title = f"Toy world ({arg.size}): toy results"
     c.compute.dtype = "float32"
     c.evaluation.max_length = 64
-    c.evaluation.tokens_per_batch = 8192
     c.train.log_every = 10
     c.train.max_length = 64
     c.train.batch_size = 16
+    # The table is small: to train a part of it saves nothing, and a phase could not use what another one compiled.
+    c.train.phase_vocabulary = arg.size == "test"
     if arg.stage == "pretrain":
         c.experiment.intermediates = "mlm"
         c.experiment.targets = ""
