@@ -86,7 +86,7 @@ def test_the_program_does_not_grow_with_depth(maker, exact):
         run = jax.grad(lambda p, t: encode(p, t, config=config, compute=exact).sum())
         return len(jax.jit(run).lower(shapes, tokens).as_text().splitlines())
 
-    assert length(2) == length(40)
+    assert length(30) == length(40)
 
 
 @pytest.mark.parametrize("family", ["xlm-roberta", "xlm-roberta-xl"])
