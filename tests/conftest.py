@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,16 @@ from stilts_jax.toy.world import write_world
 from tests.typed import stilts
 
 
-def pytest_configure() -> None:
-    """A shell that starts the tests in the background has them ignore Ctrl-C, and so would what they start."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Before jax is imported: tiny models need no fast code, and what one test has compiled the others read."""
+    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        cache = tempfile.TemporaryDirectory()
+        config.add_cleanup(cache.cleanup)
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = cache.name
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+    # A shell that starts the tests in the background has them ignore Ctrl-C, and so would what they start.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -71,20 +80,6 @@ def plain(tokenizer_folder):
     return AutoTokenizer.from_pretrained(tokenizer_folder)
 
 
-@pytest.fixture
-def encoded_texts(tokenizer, monkeypatch):
-    """What is given to the tokenizer."""
-    seen: list[str] = []
-    encode = type(tokenizer).encode
-
-    def record(self, texts, **options):
-        seen.extend(texts)
-        return encode(self, texts, **options)
-
-    monkeypatch.setattr(type(tokenizer), "encode", record)
-    return seen
-
-
 @pytest.fixture(scope="session")
 def real_root() -> Path:
     """The data root of real release files."""
@@ -110,16 +105,10 @@ def world(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def environment(tmp_path_factory) -> dict[str, str]:
-    """The environment of commands: eight forced CPU devices, and one cache of compiled steps for all of them."""
-    return {
-        **os.environ,
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8",
-        # None of the user's own, unless whoever runs the tests names one.
-        "JAX_COMPILATION_CACHE_DIR": os.environ.get("JAX_COMPILATION_CACHE_DIR")
-        or str(tmp_path_factory.mktemp("compiled")),
-    }
+def environment() -> dict[str, str]:
+    """The environment of commands: eight forced CPU devices."""
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
+    return os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
 
 
 @pytest.fixture(scope="session")

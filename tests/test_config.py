@@ -2,7 +2,7 @@
 
 import pytest
 
-from stilts_jax.config import find_config, load_config, parse_argument, to_settings
+from stilts_jax.config import find_config, load_config, to_settings
 from stilts_jax.errors import ConfigError
 
 CONFIGS = sorted(path.stem for path in find_config("base").parent.glob("*.py"))
@@ -24,17 +24,6 @@ def test_debug_stands_among_or_behind_arguments(argument):
     assert not to_settings(load_config("target:task=my.module:TASK")).debug
 
 
-def test_a_misspelt_debug_is_told():
-    with pytest.raises(ConfigError) as caught:
-        load_config("small:debgu")
-    assert caught.value.fix == "did you mean 'debug'?"
-
-
-def test_arguments_are_typed():
-    arg = parse_argument("seeds=3,task=mnli,bare", task="x", seeds=1, bare=False, rate=0.5)
-    assert (arg.task, arg.seeds, arg.bare, arg.rate) == ("mnli", 3, True, 0.5)
-
-
 def test_an_override_reaches_its_option_and_keeps_its_type():
     config = load_config(
         "target:task=panx", {"train.learning_rate": "3e-5", "train.phase_vocabulary": "false"}
@@ -49,25 +38,20 @@ def test_an_override_reaches_its_option_and_keeps_its_type():
 @pytest.mark.parametrize(
     ("spec", "overrides", "words"),
     [
+        ("small:debgu", {}, ["did you mean 'debug'?"]),
         ("xstilt", {}, ["xstilts"]),
-        ("/no/such/xstilts.py", {}, ["There is no config"]),
         ("xstilts.yaml", {}, ["There is no config", "xstilts"]),
         ("xstilts:seed=1", {}, ["seed", "seeds"]),
-        ("xstilts:seeds=many", {}, ["many", "whole number"]),
         ("xstilts:preset=papers", {}, ["papers", "paper"]),
         ("target", {"train.learning_rat": "1e-5"}, ["train.learning_rat", "learning_rate"]),
         ("target", {"trian.learning_rate": "1e-5"}, ["trian", "train"]),
-        ("target", {"train": "1"}, ["train"]),
         ("target", {"train.learning_rate": "fast"}, ["fast", "a number"]),
         ("target", {"train.phase_vocabulary": "perhaps"}, ["perhaps", "true"]),
         ("target", {"train.learning_rate": "-1"}, ["train.learning_rate", "at least 0"]),
-        ("target", {"train.accumulation": "-1"}, ["train.accumulation"]),
         ("target", {"train.epsilon": "inf"}, ["train.epsilon", "at most"]),
         ("target", {"train.warmup": "1e300"}, ["train.warmup", "at most"]),
-        ("target", {"train.window": str(10**20)}, ["train.window", "at most"]),
         ("target", {"train.batch_size": "9" * 5000}, ["train.batch_size", "999"]),
         ("target", {"train.clip_norm": "nan"}, ["train.clip_norm", "nan"]),
-        ("target", {"mesh.fsdp": "0"}, ["mesh.fsdp"]),
         ("target", {"compute.remat": "dot"}, ["compute.remat", "dots"]),
         ("target", {"data.cache": "a\0b"}, ["data.cache", "printed"]),
         ("target", {"learning_rate": "1e-5"}, ["did you mean 'train.learning_rate'"]),
@@ -75,7 +59,6 @@ def test_an_override_reaches_its_option_and_keeps_its_type():
         ("target", {"qqqqqq": "1"}, ["settings.py"]),
         ("target", {"train.batch_size": "6", "train.accumulation": "4"}, ["divisor"]),
         ("target", {"train.schedule": "linaer"}, ["linaer", "linear"]),
-        ("target", {"mesh.data": "-1", "mesh.fsdp": "-1"}, ["mesh"]),
         ("target", {"mixture.sampler": "weights"}, ["mixture.weights"]),
         ("target", {"encoder": ""}, ["encoder"]),
         ("target", {"experiment.targets": "", "experiment.intermediates": "none"}, ["Nothing"]),

@@ -60,7 +60,7 @@ def test_a_file_has_the_rights_of_the_umask_and_leaves_nothing_beside_it(tmp_pat
 def test_a_remote_file_of_the_same_size_with_other_content_is_fetched_again(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("BUCKET_ROOT", str(tmp_path))
-    buckets = importlib.import_module("tests.end_to_end.bucket_program").Buckets
+    buckets = importlib.import_module("tests.long.bucket_program").Buckets
     for name in buckets.protocol:
         fsspec.register_implementation(name, buckets, clobber=True)
     remote = tmp_path / "bucket/encoder"

@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 
 import stilts_jax
+from stilts_jax.evaluation.evaluate import DECODERS
+from stilts_jax.features.build import FEATURIZERS
+from stilts_jax.tasks.spec import KINDS
+from stilts_jax.train.losses import LOSSES
 
 PACKAGE = Path(stilts_jax.__file__).parent
 
@@ -100,6 +104,10 @@ def test_rooms_of_data_do_not_import_jax():
 def test_no_file_is_two_things():
     for module, path in MODULES:
         assert len(path.read_text("utf-8").splitlines()) <= 400, module
+
+
+def test_tables_by_kind_of_task_agree():
+    assert set(FEATURIZERS) == set(LOSSES) == set(DECODERS) == set(KINDS)
 
 
 @pytest.mark.slow

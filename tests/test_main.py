@@ -34,19 +34,14 @@ def test_a_signal_outside_of_training_ends_with_its_code(monkeypatch, capsys, nu
 TRAIN = "train --config=target --data_root={root} "
 MINE = "mine --encoder={root} --source={file} --target={file} --out={root}/out "
 BAD_LINES = (
-    (TRAIN + "--workdir={file}", "--workdir"),
     (TRAIN + "--workdir={file}/below", "--workdir"),
     (TRAIN + "--workdir=/proc/nope", "--workdir"),
     (TRAIN + "--workdir=memory://x", "memory://"),
-    (TRAIN + "--workdir=file:///tmp/x", "file://"),
-    (TRAIN + "--workdir=", "empty"),
     (TRAIN + "--workdir={root}/" + 300 * "x", "too long"),
     (TRAIN + "--workdir={root}/w --trace={file}", "--trace"),
     (TRAIN + "--workdir={root}/w --trace=gs://x/y", "local"),
     (TRAIN + "--workdir={root}/w --config.train.max_steps", "--config.train.max_steps=VALUE"),
-    (TRAIN + "--config.title --workdir={root}/w", "--config.title=VALUE"),
     (TRAIN + "--workdir={root}/w --config.train.epsilon=inf", "train.epsilon"),
-    (TRAIN + "--workdir={root}/w\0", "UTF-8"),
     (TRAIN + "--workdir={root}/\udcff", "UTF-8"),
     ("train --config= --data_root={root} --workdir={root}/w", "--config"),
     ("train --config=target --data_root={file} --workdir={root}/w", "no folder"),
@@ -55,15 +50,12 @@ BAD_LINES = (
     (MINE + "--tokens_per_batch=-1", "--tokens_per_batch"),
     (MINE + "--threshold=nan", "--threshold"),
     (MINE + "--layer=-3", "--layer"),
-    (MINE + "--max_length=1", "--max_length"),
     (MINE + "--out={file}/below", "--out"),
     ("bench --rows=0", "--rows"),
-    ("bench --batch_size=-1", "--batch_size"),
     ("plan --topology=cpu:1 --rows=x", "--rows"),
     ("demo --workdir={file}", "--workdir"),
     ("demo --seeds=-1", "--seeds"),
     ("export {root} --out=gs://x/y", "local"),
-    ("export {root} --out={file}/below", "--out"),
     ("eval {root} --config=target --task=xnli --data_root={root} --out={file}", "--out"),
     ("tasks --data_root=/no/such", "--data_root"),
     ("prepare --data_root={file}", "--data_root"),
@@ -104,6 +96,7 @@ def test_a_traceback_is_shown_where_it_is_asked_for_or_the_defect_is_ours(monkey
 def test_help_loads_nothing_heavy():
     code = "import sys; from stilts_jax.main import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
     heavy = {"jax", "numpy", "pyarrow", "transformers", "datasets", "ml_collections", "yaml"}
+    heavy |= {"pandas", "matplotlib", "jinja2"}
     code += f"print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

@@ -3,8 +3,7 @@ import io
 import pytest
 
 from stilts_jax import progress as module
-from stilts_jax.errors import RunAgain
-from stilts_jax.progress import SILENT, Progress, format_seconds
+from stilts_jax.progress import Progress
 
 
 class Terminal(io.StringIO):
@@ -19,13 +18,6 @@ def clock(monkeypatch):
     monkeypatch.setattr(module.time, "time", lambda: now[0])
     monkeypatch.setattr("tqdm.std.time", lambda: now[0])
     return now
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(7.6, "8 s"), (59.6, "1:00"), (185, "3:05"), (7450, "2:04:10")]
-)
-def test_seconds_read_as_people_write_them(seconds, text):
-    assert format_seconds(seconds) == text
 
 
 def test_a_log_gets_a_line_now_and_then_and_the_end(clock):
@@ -47,21 +39,6 @@ def test_a_log_gets_a_line_now_and_then_and_the_end(clock):
     assert " 1.00 steps/s, loss=1.4]" in stream.getvalue()
 
 
-def test_compiling_is_told_at_once_and_does_not_count_towards_the_time_left(clock):
-    stream = io.StringIO()
-    with Progress(stream).track("training", 50) as bar:
-        for _ in range(20):
-            clock[0] += 1.0
-            bar.advance()
-        bar.tell("compiling 2 of 6")
-        assert stream.getvalue().splitlines()[-1].endswith("compiling 2 of 6]")
-        clock[0] += 1000.0
-        for _ in range(16):
-            bar.advance()
-            clock[0] += 1.0
-    assert "36/50 steps [17:15<00:14,  1.00 steps/s]" in stream.getvalue()
-
-
 def test_a_terminal_has_one_line_that_is_redrawn_and_goes_away_after_short_work(clock, monkeypatch):
     monkeypatch.setattr("tqdm.std._screen_shape_wrapper", lambda: lambda stream: (60, 20))
     stream = Terminal()
@@ -72,12 +49,3 @@ def test_a_terminal_has_one_line_that_is_redrawn_and_goes_away_after_short_work(
     *drawn, last = stream.getvalue().split("\r")
     assert sum("00/1000" in line or "lll" in line for line in drawn) == 5 and not last.strip()
     assert all(len(line) <= 60 for line in drawn) and "\n" not in stream.getvalue()
-
-
-def test_a_signal_ends_work_at_its_next_unit(monkeypatch):
-    def stop():
-        raise RunAgain("stopped")
-
-    monkeypatch.setattr(module, "check", stop)
-    with pytest.raises(RunAgain), SILENT.track("work") as bar:
-        bar.advance()

@@ -9,6 +9,7 @@ import pytest
 import stilts_jax
 
 NEEDS_A_RUN = {"evaluate", "load_results", "predict_texts"}  # their examples read a finished demo
+COMPILES_LONG = {"init_state", "train_step"}  # the example of the package has them too
 CONSTANTS = {"RULES", "SHAPES"}  # these are in the example of the package
 
 
@@ -31,7 +32,7 @@ def run_example(found, **names):
     assert not said, "".join(said)
 
 
-@pytest.mark.parametrize("name", sorted({*stilts_jax.__all__} - NEEDS_A_RUN - CONSTANTS))
+@pytest.mark.parametrize("name", sorted({*stilts_jax.__all__} - NEEDS_A_RUN - COMPILES_LONG - CONSTANTS))
 def test_the_example_of_a_name(name, tmp_path):
     run_example(getattr(stilts_jax, name), folder=tmp_path)
 
@@ -41,8 +42,8 @@ def test_the_example_of_the_package():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(NEEDS_A_RUN & {*stilts_jax.__all__}))
-def test_the_example_of_a_name_that_reads_a_run(name, demo, tmp_path):
+@pytest.mark.parametrize("name", sorted(NEEDS_A_RUN | COMPILES_LONG))
+def test_the_example_of_a_name_that_takes_longer(name, demo, tmp_path):
     run_example(getattr(stilts_jax, name), workdir=demo[0], folder=tmp_path)
 
 

@@ -1,6 +1,4 @@
-import functools
 import json
-import os
 import shutil
 
 import numpy as np
@@ -11,7 +9,6 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
-from stilts_jax import tokenization
 from stilts_jax.errors import EncoderError
 from stilts_jax.tokenization import load_tokenizer
 
@@ -34,35 +31,9 @@ def test_ids_are_those_of_sentencepiece_moved_by_one(tokenizer, tokenizer_folder
     assert tokenizer.space_id == model.piece_to_id("▁") + 1
 
 
-def test_chunks_do_not_show(tokenizer, lines, monkeypatch):
-    whole = tokenizer.encode(lines, characters=True)
-    monkeypatch.setattr(tokenization, "_CHUNK", 7)
-    done = []
-    for expected, found in zip(whole, tokenizer.encode(lines, characters=True, advance=done.append)):
-        np.testing.assert_array_equal(expected, found)
-    assert sum(done) == len(lines) and max(done) == 7
-
-
-def test_lone_surrogates_count_as_replacement_characters(tokenizer):
-    broken, mended = tokenizer.encode(["a \ud800b", "中国"]), tokenizer.encode(["a \ufffdb", "中国"])
-    np.testing.assert_array_equal(broken.ids, mended.ids)
-
-
-def test_nothing_and_empty_texts(tokenizer):
-    assert tokenizer.encode([]).offsets.tolist() == [0]
-    encoded = tokenizer.encode(["", " \n", "a"], characters=True)
-    assert encoded.offsets[:3].tolist() == [0, 0, 0] and len(encoded.ids) == len(encoded.starts) > 0
-
-
 def test_text_cannot_act_as_a_special_token(tokenizer):
     ids = tokenizer.encode(["a </s> b <mask><pad> <s>"]).ids
     assert not np.isin(ids, [0, 1, 2, tokenizer.mask_id]).any()
-
-
-def test_an_encoder_with_too_few_rows_is_refused(tokenizer):
-    tokenizer.check_fits(tokenizer.vocab_size)
-    with pytest.raises(EncoderError, match="rows"):
-        tokenizer.check_fits(tokenizer.vocab_size - 1)
 
 
 def test_the_fingerprint_is_of_the_bytes_and_needs_no_vocabulary(tokenizer_folder, tmp_path):
@@ -76,14 +47,9 @@ def test_the_fingerprint_is_of_the_bytes_and_needs_no_vocabulary(tokenizer_folde
     assert load_tokenizer(copy).fingerprint != first.fingerprint
 
 
-def test_a_saved_tokenizer_is_the_same(tokenizer, lines, tmp_path):
-    tokenizer.copy_fast().save_pretrained(tmp_path)
-    again = load_tokenizer(tmp_path)
-    np.testing.assert_array_equal(again.encode(lines).ids, tokenizer.encode(lines).ids)
-    assert again.mask_id == tokenizer.mask_id
-
-
 def test_truncation_and_padding_that_files_ask_for_are_not_done(tokenizer, lines, tmp_path):
+    """Of a tokenizer that was saved, which else is the same; half characters are replaced."""
+    lines = [*lines, "", " \n", "a \ud800b"]
     tokenizer.copy_fast().save_pretrained(tmp_path)
     asking = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     asking.enable_truncation(4)
@@ -112,29 +78,3 @@ def test_a_tokenizer_with_other_special_ids_is_refused(tmp_path):
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(record))
     with pytest.raises(EncoderError, match="not an XLM-R tokenizer"):
         load_tokenizer(tmp_path).encode(["a"])
-
-
-@pytest.mark.slow
-@pytest.mark.real
-def test_real_text_of_every_language_survives_a_round_trip(real_root, real_tokenizer):
-    real = real_tokenizer
-    assert (real.vocab_size, real.mask_id) == (250002, 250001)
-    fast = real.copy_fast()
-    normalize = fast.backend_tokenizer.normalizer.normalize_str
-    decode = functools.partial(fast.decode, skip_special_tokens=True)
-    with_unknown = set()
-    files = sorted(os.scandir(real_root / "text"), key=lambda entry: entry.name)
-    for entry in files:
-        with open(entry, encoding="utf-8") as file:
-            texts = [line.strip() for line in file][:50]
-        encoded = real.encode(texts)
-        for index, text in enumerate(texts):
-            ids = encoded.ids[encoded.offsets[index] : encoded.offsets[index + 1]]
-            expected = " ".join(normalize(text).split())
-            if 3 in ids:  # what the vocabulary lacks is lost, as the tokenizer defines it, and nothing else
-                rest = iter(expected)
-                assert all(character in rest for character in decode(ids).replace(" ", "")), entry.name
-                with_unknown.add(entry.name)
-            else:
-                assert decode(ids) == expected, entry.name
-    assert len(files) > 50 and len(with_unknown) < 0.2 * len(files)

@@ -1,18 +1,10 @@
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stilts_jax.batches.masking import Masking, PackedText, mask_tokens, pack
-from stilts_jax.errors import ConfigError
-from stilts_jax.features.records import Features, Ragged
+from stilts_jax.batches.masking import Masking, mask_tokens, pack
 
 MASKING = Masking(mask_id=99, vocab_size=100)
-
-
-def make_features(tokens, language) -> Features:
-    columns = {"example": np.arange(len(tokens)), "language": language, "tokens": tokens}
-    return Features("mlm", columns, ("en",), len(tokens), "")
 
 
 @settings(max_examples=80, deadline=None)
@@ -56,20 +48,6 @@ def test_shares_and_randomness():
     assert 55 < places.mean() < 72  # no part of a row is preferred
 
 
-def test_a_mask_in_the_middle_of_the_vocabulary_is_not_drawn():
-    tokens = np.full((64, 128), 5, np.int32)
-    masking = Masking(mask_id=7, vocab_size=12, mask_share=0.0, random_share=1.0)
-    shown = mask_tokens(tokens, masking, 0, 0)["tokens"]
-    assert set(np.unique(shown)) == {4, 5, 6, 8, 9, 10, 11}
-
-
-def test_impossible_shares_are_refused():
-    with pytest.raises(ConfigError):
-        Masking(9, 10, mask_share=0.9, random_share=0.2)
-    with pytest.raises(ConfigError):
-        Masking(9, 10, rate=0.0)
-
-
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=60))
 def test_each_sequence_is_packed_once_and_rows_are_not_over_full(lengths):
@@ -80,36 +58,3 @@ def test_each_sequence_is_packed_once_and_rows_are_not_over_full(lengths):
     assert max(loads) <= 30
     # Of any two rows at most one is half empty or emptier; else one of them would not have been opened.
     assert sum(load <= 15 for load in loads) <= 1
-
-
-def test_many_short_sequences_fill_rows():
-    lengths = np.random.default_rng(0).integers(3, 120, 3000)
-    packed = pack(lengths, 256)
-    assert lengths.sum() / (256 * len(packed)) > 0.99
-
-
-def test_groups_do_not_mix():
-    language = np.array([4, 9, 4, 9, 4])
-    tokens = Ragged.from_list([[10 * code + 4] * size for code, size in zip(language, (5, 6, 7, 8, 9))])
-    packed = PackedText(make_features(tokens, language), 16)
-    rows, segments, _ = packed.lay_out(np.arange(len(packed)))
-    assert packed.group.tolist() == [0, 0, 1]
-    for row, number in zip(rows, packed.group):
-        assert set(row[row != 1].tolist()) == {(44, 94)[number]}
-    assert (rows != 1).sum() == (segments > 0).sum() == tokens.offsets[-1]
-
-
-def test_segments_and_positions_beside_a_loop():
-    draw = np.random.default_rng(1)
-    tokens = Ragged.from_list([draw.integers(4, 50, n) for n in draw.integers(1, 14, 40)])
-    packed = pack(tokens.lengths, 20)
-    rows = draw.permutation(len(packed))[:7]
-    found = PackedText(make_features(tokens, np.zeros(40, int)), 20).lay_out(rows)
-    for number, row in enumerate(rows):
-        expected = ([], [], [])
-        for segment, sequence in enumerate(packed[row]):
-            expected[0].extend(tokens[sequence])
-            expected[1].extend([segment + 1] * len(tokens[sequence]))
-            expected[2].extend(range(len(tokens[sequence])))
-        for array, values, fill in zip(found, expected, (1, 0, 0)):
-            assert array[number].tolist() == values + [fill] * (20 - len(values))

@@ -3,21 +3,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from stilts_jax.batches.plan import Mixture, Sampler, TrainingBatches, count_steps
+from stilts_jax.batches.plan import Sampler, count_steps
 from stilts_jax.batches.schedule import Schedule, smoothed_rows
 from stilts_jax.errors import ConfigError
-from stilts_jax.features.records import Features, Ragged
-
-
-def make_batches(task, rows, batch_size=4, seed=0):
-    columns = {
-        "example": np.arange(rows),
-        "language": np.zeros(rows, np.int32),
-        "tokens": Ragged.from_list([[0, 5, 2]] * rows),
-        "label": np.zeros(rows, np.int32),
-    }
-    features = Features("classify", columns, ("en",), rows, "")
-    return TrainingBatches(task, features, batch_size=batch_size, seed=seed, max_length=8)
 
 
 @pytest.mark.parametrize("weights", [[1, 1], [3, 1, 7.5], [1, 1000], [0.2, 0.3, 0.5, 1e-4]])
@@ -37,31 +25,10 @@ def test_every_block_gives_each_its_share_and_occurrences_count_up(weights):
     np.testing.assert_array_equal(schedule.take(order), schedule.take(steps)[:, order])
 
 
-def test_far_steps_are_exact_and_orders_differ_between_blocks():
-    schedules = [Schedule([1, 2], seed=seed, block=30, purpose="test") for seed in (0, 1)]
-    item, occurrence = schedules[0].take(np.array([30 * 10**9]))[:, 0]
-    assert abs(occurrence - (10**10 if item == 0 else 2 * 10**10)) <= 1
-    orders = [one.take(np.arange(60))[0].reshape(2, 30).tolist() for one in schedules]
-    assert orders[0][0] != orders[0][1] and orders[0] != orders[1]
-
-
 def test_weights_that_make_no_mixture():
     for weights in ([], [1, 0], [1, -1], [1, float("nan")], [1, 1e-30]):
         with pytest.raises(ConfigError):
             Schedule(weights, seed=0, block=8, purpose="test")
-
-
-def test_a_mixture_hands_out_each_task_s_batches_in_order():
-    tasks = {"a": make_batches("a", 40), "b": make_batches("b", 120)}
-    mixture = Mixture(tasks, Sampler("proportional"), seed=1, block=8)
-    assert mixture.shares == {"a": 0.25, "b": 0.75}
-    seen: Counter[str] = Counter()
-    for step in range(64):
-        batch = mixture.batch_at(step)
-        np.testing.assert_array_equal(batch.rows, tasks[batch.task].batch_at(seen[batch.task]).rows)
-        seen[batch.task] += 1
-    assert seen == {"a": 16, "b": 48}
-    np.testing.assert_array_equal(mixture.batch_at(17).rows, mixture.batch_at(17).rows)
 
 
 def test_samplers_by_hand():

@@ -1,3 +1,4 @@
+import threading
 from itertools import combinations, pairwise
 
 import numpy as np
@@ -13,9 +14,9 @@ from stilts_jax.batches.plan import (
     find_bucket,
     round_lengths,
 )
-from stilts_jax.errors import DataError
+from stilts_jax.batches.prefetch import made_ahead, prefetch
 from stilts_jax.features.build import FeatureSettings, build_features
-from stilts_jax.features.records import Features, Ragged
+from stilts_jax.features.records import Batch, Features, Ragged
 from stilts_jax.tasks.spec import (
     ChoiceExample,
     ClassifyExample,
@@ -68,26 +69,6 @@ def test_batches_are_exactly_full_and_epochs_see_each_row_once(lengths, batch_si
             assert all(before[1] <= after[0] for before, after in pairwise(spans))
 
 
-def test_without_windows_it_is_a_plain_shuffle_and_epochs_differ():
-    batches = make_batches(make_features([5] * 40), window=1)
-    epochs = [np.concatenate([batches.rows_at(e * 10 + s) for s in range(10)]) for e in range(2)]
-    assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(40))
-    assert epochs[0].tolist() != epochs[1].tolist() and epochs[0].tolist() != list(range(40))
-
-
-def test_any_step_can_be_asked_for_first():
-    features = make_features(np.random.default_rng(0).integers(1, 60, 90))
-    inorder = [make_batches(features).batch_at(step) for step in range(50)]
-    batches = make_batches(features)
-    for step in (49, 3, 48, 0, 3):
-        batch = batches.batch_at(step)
-        np.testing.assert_array_equal(batch.rows, inorder[step].rows)
-        for name, array in batch.arrays.items():
-            np.testing.assert_array_equal(array, inorder[step].arrays[name])
-    other = make_batches(features, seed=8)
-    assert any((other.rows_at(step) != inorder[step].rows).any() for step in range(5))
-
-
 @pytest.mark.parametrize("kind", ["classify", "choice", "tag", "span", "embed"])
 def test_every_kind_arrives_padded_as_a_loop_would_pad_it(tokenizer, lines, kind):
     examples = {
@@ -113,9 +94,8 @@ def test_every_kind_arrives_padded_as_a_loop_would_pad_it(tokenizer, lines, kind
                 assert mask[number].tolist() == [True] * count + [False] * (4 - count)
                 for choice in range(4):
                     expected = columns["tokens"][first + choice if choice < count else first].tolist()
-                    assert tokens[number, choice].tolist() == expected + [1] * (
-                        tokens.shape[2] - len(expected)
-                    )
+                    fill = [1] * (tokens.shape[2] - len(expected))
+                    assert tokens[number, choice].tolist() == expected + fill
             continue
         lengths = [array.shape[1] for name, array in arrays.items() if name in ("tokens", "pair_tokens")]
         assert (4, *lengths) in batches.shapes and f"{len(batches.shapes)} shapes" in batches.describe()
@@ -151,11 +131,6 @@ def test_running_text_is_packed_and_masked_anew_each_step(tokenizer, lines):
     assert max(len(versions) for versions in again.values()) > 1  # the same row, masked in another way
 
 
-def test_nothing_to_train_on_is_said():
-    with pytest.raises(DataError, match="no rows"):
-        make_batches(make_features([]))
-
-
 @settings(max_examples=80, deadline=None)
 @given(
     lengths=st.lists(st.integers(1, 90), max_size=120),
@@ -165,9 +140,8 @@ def test_nothing_to_train_on_is_said():
 )
 def test_every_row_comes_once_in_few_shapes(lengths, tokens, row_multiple, buckets):
     features = make_features(lengths)
-    stream = PredictionStream(
-        "t", features, tokens_per_batch=tokens, row_multiple=row_multiple, max_buckets=buckets
-    )
+    options = {"tokens_per_batch": tokens, "row_multiple": row_multiple, "max_buckets": buckets}
+    stream = PredictionStream("t", features, **options)
     batches = list(stream)
     assert len(batches) == len(stream)
     seen, shapes, padding = [], set(), 0
@@ -184,59 +158,11 @@ def test_every_row_comes_once_in_few_shapes(lengths, tokens, row_multiple, bucke
                 seen.append(int(row))
                 assert (array[number] != 1).sum() == lengths[row]
     assert sorted(seen) == list(range(len(lengths)))
+    assert (np.diff([lengths[row] for row in seen]) <= 0).all()  # the longest first
     assert shapes == set(stream.shapes) and len(stream.buckets) <= buckets
     assert len(shapes) <= buckets + 1
     if batches:  # only the last batch has rows that fill up
         assert padding == (batches[-1].rows < 0).sum()
-
-
-def test_rows_come_longest_first():
-    lengths = np.random.default_rng(0).integers(1, 200, 300)
-    rows = np.concatenate(
-        [batch.rows for batch in PredictionStream("t", make_features(lengths), tokens_per_batch=3200)]
-    )
-    assert (np.diff(lengths[rows[rows >= 0]]) <= 0).all()
-
-
-def test_a_small_set_is_not_blown_up():
-    (batch,) = PredictionStream("t", make_features([9, 9, 9]), tokens_per_batch=16384, row_multiple=2)
-    assert batch.arrays["tokens"].shape[0] == 4
-
-
-def test_spans_say_which_positions_may_answer(tokenizer, lines):
-    examples = [SpanExample("", lines[i], " ".join(lines[i : i + 4])) for i in range(20)]
-    features = build_features("span", {"en": examples}, tokenizer, FeatureSettings(40, 9, 9), training=False)
-    for batch in PredictionStream("t", features, tokens_per_batch=320):
-        for number, row in enumerate(batch.rows):
-            if row >= 0:
-                expected = features.columns["max_context"][row]
-                mask = batch.arrays["context_mask"][number]
-                assert mask.dtype == bool and not mask[len(expected) :].any()
-                np.testing.assert_array_equal(mask[: len(expected)], expected)
-
-
-def test_the_choices_of_a_row_count_as_tokens(tokenizer, lines):
-    examples = [ChoiceExample("", lines[i], ("a", "b", "c"[: 1 + i % 2])) for i in range(30)]
-    features = build_features("choice", {"en": examples}, tokenizer, FeatureSettings(64), training=False)
-    for batch in PredictionStream("t", features, tokens_per_batch=1024, row_multiple=1):
-        assert batch.arrays["tokens"].ndim == 3 and batch.arrays["tokens"].size <= 1024
-
-
-def test_running_text_is_masked_the_same_whenever_it_is_read(tokenizer, lines):
-    examples = {"en": [TextExample("", line) for line in lines], "de": [TextExample("", lines[0])] * 3}
-    features = build_features("mlm", examples, tokenizer, FeatureSettings(40), training=False)
-    masking = Masking(tokenizer.mask_id, tokenizer.vocab_size)
-    stream = PredictionStream("t", features, tokens_per_batch=640, masking=masking)
-    rows, tokens = [], 0
-    for index, batch in enumerate(stream):
-        for name, array in batch.arrays.items():
-            np.testing.assert_array_equal(array, stream.batch_at(index).arrays[name])
-        rows.extend(batch.rows[batch.rows >= 0].tolist())
-        real = batch.arrays["weight"] > 0
-        tokens += int((batch.arrays["tokens"][real] != 1).sum())
-        assert (batch.arrays["masked_weights"].sum(axis=1) > 0).tolist() == real.tolist()
-    assert sorted(rows) == list(range(len(rows)))
-    assert tokens == features.columns["tokens"].lengths.sum()  # all of the text, once
 
 
 def cost(lengths, buckets):
@@ -261,14 +187,45 @@ def test_no_choice_of_as_many_lengths_pads_less(lengths, count):
         assert find_bucket(buckets, length) == min(bucket for bucket in buckets if bucket >= length)
 
 
-def test_lengths_by_hand():
-    lengths = np.array([10] * 100 + [60] * 100)
-    assert bucket_lengths(lengths, 60, max_count=8, multiple=8) == (10, 60)
-    assert bucket_lengths(lengths, 60, max_count=1, multiple=8) == (60,)
-    assert bucket_lengths(lengths + 9, 69, max_count=8, multiple=8) == (20, 72)
-    assert bucket_lengths(lengths, 100, max_count=8, multiple=8, limit=100)[-1] == 100  # the limit wins
-    assert bucket_lengths(lengths, 60, max_count=8, multiple=128) == (32, 64)
-    assert bucket_lengths(np.zeros(0, int), 5, max_count=8, multiple=8) == (6,)
-    # 100 rows padded from 10 to 60 are 5,000 tokens more: worth it up to that price.
-    assert bucket_lengths(lengths, 60, price=4700) == (10, 60)
-    assert bucket_lengths(lengths, 60, price=5100) == (60,)
+def running():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]
+
+
+def test_results_come_in_order_whatever_finishes_first():
+    gates = {step: threading.Event() for step in range(4)}
+    gates[3].set()
+
+    def make(step):
+        # A step waits for the one behind it, so that they finish in the reverse order.
+        assert gates[step].wait(10)
+        if step:
+            gates[step - 1].set()
+        return step * step
+
+    assert list(prefetch(make, range(4), threads=4, ahead=4)) == [0, 1, 4, 9]
+    assert not running()
+
+
+def test_an_error_comes_where_its_batch_would_have_come():
+    def make(step):
+        if step == 2:
+            raise ValueError("broken row")
+        return step
+
+    batches = prefetch(make, range(9), threads=2)
+    assert [next(batches), next(batches)] == [0, 1]
+    with pytest.raises(ValueError, match="broken row"):
+        next(batches)
+    assert not running()
+
+
+def test_batches_are_made_ahead_from_any_step():
+    made = []
+
+    def make(step):
+        made.append(step)
+        return Batch("t", {"tokens": np.array([step])}, np.zeros(1, int))
+
+    with made_ahead(make, lambda arrays: {"tokens": 2 * arrays["tokens"]}) as batch_at:
+        assert [int(batch_at(step).arrays["tokens"][0]) for step in (7, 8, 3, 4, 4)] == [14, 16, 6, 8, 8]
+    assert not running() and {7, 8, 9, 3, 4, 5} <= set(made) and max(made) <= 12

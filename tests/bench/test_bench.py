@@ -3,9 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from stilts_jax.bench.run import Round, summarise
-from stilts_jax.bench.workload import LAWS, draw_workload, find_workload
-from stilts_jax.errors import ConfigError
+from stilts_jax.bench.run import Round
 from stilts_jax.main import main
 from stilts_jax.model import EncoderConfig
 
@@ -33,33 +31,3 @@ def test_flops_are_those_of_the_matrix_products():
     one = Round(2.0, np.array([3, 5]), [(2, 6)])
     assert one.flops(ENCODER, padded=False) == row(3) + row(5)
     assert one.flops(ENCODER, padded=True) == 2 * row(6)
-
-
-def test_summary():
-    lengths = np.array([3, 5])
-    rounds = [Round(seconds, lengths, [(2, 6)]) for seconds in (1.0, 2.0, 4.0)]
-    found = summarise(rounds, ENCODER, 1e6, training=True)
-    assert found["examples_per_second"] == 1.0 and found["spread"] == [0.5, 2.0]
-    assert found["real_tokens_per_second"] == 4.0
-    assert found["padding_share"] == pytest.approx(1 - 8 / 12)
-    work = rounds[0].flops(ENCODER, padded=False) * 3 / 7
-    assert found["utilisation"] == pytest.approx(work / 1e6)
-    assert summarise(rounds, ENCODER, 1e6, training=False)["utilisation"] == pytest.approx(work / 3e6)
-
-
-@pytest.mark.parametrize("name", LAWS)
-def test_drawn_rows_follow_their_law(name):
-    law = LAWS[name]
-    workload = draw_workload(name, 250_002)
-    inner = workload.lengths[(workload.lengths > 8) & (workload.lengths < law.longest)]
-    assert np.median(workload.lengths) == pytest.approx(np.exp(law.log_mean), rel=0.05)
-    assert np.log(inner).std() == pytest.approx(law.log_sd, rel=0.25)
-    used = np.unique(workload.features.columns["tokens"].values)
-    assert law.pieces * 0.95 <= len(used) <= law.pieces + 2
-    tokens = workload.features.columns["tokens"]
-    assert all(tokens[row][0] == 0 and tokens[row][-1] == 2 for row in range(50))
-
-
-def test_an_unknown_law_is_named():
-    with pytest.raises(ConfigError, match="did you mean 'nli'"):
-        find_workload("nlli", "tiny", None, None)

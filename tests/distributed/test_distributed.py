@@ -1,4 +1,4 @@
-"""Two processes over the loopback: no survivor hangs. tests/end_to_end/test_processes.py trains and kills."""
+"""Two processes over the loopback: no survivor hangs. tests/long/test_processes.py trains and kills."""
 
 import os
 import socket
@@ -11,7 +11,7 @@ import jax
 import pytest
 from jax.experimental import multihost_utils
 
-from stilts_jax.distributed import _explicit_place, _is_cluster, _read_heartbeat, is_preempted
+from stilts_jax.distributed import _explicit_place, _read_heartbeat, is_preempted
 from stilts_jax.errors import EXIT_ERROR, EXIT_RUN_AGAIN, ConfigError
 
 PROGRAM = Path(__file__).with_name("host_program.py")
@@ -88,12 +88,6 @@ def test_the_place_of_a_process() -> None:
     for name, value in (("COORDINATOR_ADDRESS", "a"), ("PROCESS_ID", "4"), ("NUM_PROCESSES", "")):
         with pytest.raises(ConfigError, match="needs all three"):
             _explicit_place(PLACE | {f"JAX_{name}": value})
-
-
-def test_slurm_is_found_where_there_are_several_tasks() -> None:
-    assert _is_cluster({"SLURM_STEP_NODELIST": "node[1-2]", "SLURM_NTASKS": "2"})
-    assert not _is_cluster({"SLURM_STEP_NODELIST": "node1", "SLURM_NTASKS": "1"})
-    assert not _is_cluster({"JAX_PLATFORMS": "cpu"})
 
 
 @pytest.mark.parametrize("text", ["soon", "-1", "0", "1.5", "٣"])

@@ -12,10 +12,7 @@ from stilts_jax.model import SHAPES, HeadConfig, Model, apply_model, init_params
 HEADS = {
     "classify": HeadConfig(kind="classify", num_labels=3),
     "choice": HeadConfig(kind="choice"),
-    "tag": HeadConfig(kind="tag", num_labels=4),
     "span": HeadConfig(kind="span"),
-    "embed": HeadConfig(kind="embed", pooling="pooler"),
-    "mlm": HeadConfig(kind="mlm"),
 }
 
 

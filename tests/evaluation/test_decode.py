@@ -6,20 +6,11 @@ import numpy as np
 import pytest
 
 from stilts_jax.errors import StiltsError
-from stilts_jax.evaluation.evaluate import DECODERS, evaluate_task, find_gold, score_decoded
+from stilts_jax.evaluation.evaluate import DECODERS, find_gold, score_decoded
 from stilts_jax.evaluation.metrics import NullableAnswer
-from stilts_jax.features.build import FeatureSettings, build_features
 from stilts_jax.features.records import Features, Ragged
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.spec import ClassifyExample, SpanExample, TagExample
-
-
-def test_labels_stand_in_the_order_of_the_examples():
-    columns = {"example": np.array([2, 0, 1]), "tokens": Ragged.from_list([[0], [0], [0]])}
-    features = Features("classify", columns, ("en",), 3, "")
-    assert DECODERS["classify"]({"label": np.array([7, 8, 9])}, features, []) == [8, 9, 7]
-    with pytest.raises(StiltsError, match="3 rows for 4 examples"):
-        DECODERS["classify"]({"label": np.array([7, 8, 9])}, replace(features, num_examples=4), [])
 
 
 def test_a_sentence_in_two_rows_gets_all_its_tags():
@@ -31,9 +22,8 @@ def test_a_sentence_in_two_rows_gets_all_its_tags():
     tags = np.array([0, 3, 9, 0, 0, 4, 0, 0, 1, 9, 2, 0], np.int32)
     assert DECODERS["tag"]({"tags": tags}, features, examples) == [(1, 2, 3), (4,)]
     more = [replace(examples[0], words=("x", "y", "z", "w")), examples[1]]
-    with pytest.raises(StiltsError, match="1 words got no tag") as caught:
+    with pytest.raises(StiltsError, match="1 words got no tag"):
         DECODERS["tag"]({"tags": tags}, features, more)
-    assert caught.value.where.endswith(" a")
 
 
 def span_features(rows):
@@ -68,14 +58,6 @@ def test_answers_are_cut_from_the_original_text():
     assert DECODERS["span"](nothing, features, examples)[0] == NullableAnswer("", np.inf)
 
 
-def test_equal_spans_of_two_windows_are_the_first_ones():
-    examples = [SpanExample("q1", "?", "a b"), SpanExample("q2", "?", "")]
-    features = span_features([(0, [(0, 1)]), (0, [(2, 3)]), (1, [(-1, -1)])])
-    rows = dict.fromkeys(("starts", "ends"), np.zeros((3, 1), int)) | {"null": np.zeros(3)}
-    rows["scores"] = np.array([[1.0], [1.0], [-np.inf]])
-    assert [answer.text for answer in DECODERS["span"](rows, features, examples)] == ["a", ""]
-
-
 def test_blanked_gold_gives_predictions_without_scores():
     xnli, panx, xquad = (get_task(name) for name in ("xnli", "panx", "xquad"))
     assert find_gold(xnli, [ClassifyExample("1", "a", "b", 2), ClassifyExample("2", "a", "b", None)]) is None
@@ -85,49 +67,16 @@ def test_blanked_gold_gives_predictions_without_scores():
     assert found.results == {} and found.predictions == {"de": [0, 2]} and found.scores == {}
 
 
-def test_tags_become_names():
-    panx = get_task("panx")
-    inside, outside = panx.labels.index("B-LOC"), panx.labels.index("O")
-    examples = {"de": [TagExample("1", ("a", "b"), (inside, outside))]}
-    found = score_decoded(panx, {"de": [(inside, outside)]}, examples)
-    assert found.predictions == {"de": [["B-LOC", "O"]]} and found.scores["f1"] == {"de": 100.0}
-
-
 def test_items_of_parallel_sets_pair_by_id():
-    ids, labels = (
-        {"en": "abc", "ace": "cab", "ban": "abd"},
-        {"en": (0, 1, 2), "ace": (2, 0, 1), "ban": (0, 1, 2)},
-    )
+    gold = {"en": {"a": 0, "b": 1, "c": 2}, "ace": {"c": 2, "a": 0, "b": 1}, "ban": {"a": 0, "b": 1, "d": 2}}
     examples = {
-        code: [ClassifyExample(name, name, label=label) for name, label in zip(ids[code], labels[code])]
-        for code in ids
+        code: [ClassifyExample(name, name, label=label) for name, label in labels.items()]
+        for code, labels in gold.items()
     }
     decoded = {"en": [0, 1, 1], "ace": [1, 0, 1], "ban": [0, 1, 1]}  # wrong about "c", about "c", about "d"
-    items = {
-        code: one.items for code, one in score_decoded(get_task("nusax"), decoded, examples).results.items()
-    }
+    results = score_decoded(get_task("nusax"), decoded, examples).results
+    items = {code: one.items for code, one in results.items()}
     assert items["ace"].values.tolist() == items["en"].values.tolist() == [1, 1, 0]
     assert items["ace"].ids == items["en"].ids != items["ban"].ids  # other sentences do not pair
     apart = score_decoded(replace(get_task("nusax"), aligned=False), decoded, examples).results["ace"].items
     assert apart.values.tolist() == [0, 1, 1]
-
-
-def test_squad_v2_submits_what_its_threshold_leaves():
-    task = get_task("squad_v2")
-    right = [SpanExample("1", "?", "x", (("x", 0),)), SpanExample("2", "?", "b", (), impossible=True)]
-    examples, decoded = {"en": right}, {"en": [NullableAnswer("x", -1.0), NullableAnswer("b", 1.0)]}
-    found = score_decoded(task, decoded, examples)
-    assert found.scores == {"f1": {"en": 100.0}, "em": {"en": 100.0}}
-    assert found.predictions == {"en": {"1": "x", "2": ""}}
-    more = {**decoded, "de": decoded["en"]}, {**examples, "de": examples["en"]}
-    again = score_decoded(task, *more, {"en": 1.0})
-    # Another set's threshold is taken as it is, and without one nothing is answered.
-    assert again.predictions == {"en": {"1": "x", "2": "b"}}
-    assert again.scores == {"f1": {"en": 50.0}, "em": {"en": 50.0}}
-
-
-def test_features_of_other_examples_are_refused(model, params, tokenizer):
-    examples = {"de": [ClassifyExample("1", "a", None, 0)]}
-    features = build_features("classify", examples, tokenizer, FeatureSettings(), training=False)
-    with pytest.raises(StiltsError, match="1 examples in de, but 1 in fr"):
-        evaluate_task(model, params, get_task("xnli"), features, {"fr": examples["de"]}, head="classify")

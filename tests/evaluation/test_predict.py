@@ -1,21 +1,10 @@
 """The predictor against one plain batch of all rows."""
 
-import os
-import subprocess
-import sys
-import time
-from functools import partial
-
 import numpy as np
 import pytest
 
-from stilts_jax.batches.masking import Masking
-from stilts_jax.batches.plan import PredictionStream
-from stilts_jax.errors import StiltsError
-from stilts_jax.evaluation import predict as predict_module
-from stilts_jax.evaluation.predict import default_layer, predict
+from stilts_jax.evaluation.predict import predict
 from stilts_jax.features.build import FeatureSettings, build_features
-from stilts_jax.model import encode, encoder
 from stilts_jax.tasks.spec import (
     ChoiceExample,
     ClassifyExample,
@@ -53,40 +42,12 @@ def token_rows(features):
     return [tokens[number] for number in range(len(tokens))]
 
 
-@pytest.mark.parametrize("kind", ["classify", "tag"])
-def test_labels(kind, features, model, head_params, run_at_once):
-    found = predict(model, head_params(kind), features[kind], head=kind, tokens_per_batch=512)
-    rows = token_rows(features[kind])
-    expected = run_at_once(kind, rows)["logits"].argmax(axis=-1)
-    if kind == "tag":
-        expected = np.concatenate([tags[: len(ids)] for tags, ids in zip(expected, rows)])
-    found = found["label" if kind == "classify" else "tags"]
-    np.testing.assert_array_equal(found, expected)
-    assert len({*expected.tolist()}) > 1
-
-
-def test_shapes_are_compiled_once_and_layers_taken_apart(
-    features, model, head_params, run_at_once, monkeypatch
-):
-    """Two batches at a time on a CPU want the same program at once: jax makes it for both, and for later calls."""
-    traced, part = [], head_params("classify")
-
-    def label(outputs, batch):
-        traced.append(batch["tokens"].shape)
-        time.sleep(0.2)  # the other batch asks for it meanwhile
-        return best_label(outputs, batch)
-
-    best_label = predict_module.PREDICTORS["classify"]
-    monkeypatch.setitem(predict_module.PREDICTORS, "classify", label)
-    monkeypatch.setattr(predict_module, "PredictionStream", partial(PredictionStream, max_buckets=1))
-    monkeypatch.setattr(encoder, "_WIDE", 1)
-    predict_module._compile.cache_clear()
-    for _ in range(2):
-        found = predict(model, part, features["classify"], head="classify", tokens_per_batch=64)
-    predict_module._compile.cache_clear()
-    assert traced == [(8, 48)]
-    expected = run_at_once("classify", token_rows(features["classify"]))["logits"].argmax(axis=1)
+def test_labels(features, model, head_params, run_at_once):
+    rows = features["classify"]
+    found = predict(model, head_params("classify"), rows, head="classify", tokens_per_batch=512)
+    expected = run_at_once("classify", token_rows(rows))["logits"].argmax(axis=1)
     np.testing.assert_array_equal(found["label"], expected)
+    assert len({*expected.tolist()}) > 1
 
 
 def test_choices_of_unequal_number(features, model, head_params, run_at_once):
@@ -123,73 +84,3 @@ def test_best_spans_follow_the_rule(features, model, head_params, run_at_once):
         if spans and (len(spans) == 1 or spans[0][0] - spans[1][0] > 1e-4):
             assert (found["starts"][row][0], found["ends"][row][0]) == spans[0][1:]
     assert dropped  # else the order of ranking and dropping would make no difference
-
-
-def test_pooled_layers(features, model, params):
-    rows = features["embed"]
-    tokens = rows.columns["tokens"]
-    everything = predict(model, params, rows, head=None, layer="all", tokens_per_batch=2048)["vectors"]
-    for row in (0, 29):
-        options = {"config": model.encoder, "compute": model.compute, "all_hidden": True}
-        states = encode(params["encoder"], tokens[row][None], **options)
-        np.testing.assert_allclose(everything[row], np.asarray(states)[:, 0].mean(axis=1), atol=2e-5)
-    assert everything.shape == (30, 4, 32)
-    for layer in (0, None):
-        one = predict(model, params, rows, head=None, layer=layer, tokens_per_batch=2048)["vectors"]
-        np.testing.assert_allclose(one, everything[:, 2 if layer is None else 0], atol=2e-5)
-    assert [default_layer(depth) for depth in (3, 12, 24, 36, 48)] == [2, 7, 14, 21, 28]
-
-
-def test_masked_losses_of_packed_rows(features, model, head_params, tokenizer):
-    options = {"masking": Masking(tokenizer.mask_id, tokenizer.vocab_size), "tokens_per_batch": 100_000}
-    found = predict(model, head_params("mlm"), features["mlm"], head="mlm", **options)
-    assert 0 < len(found["loss"]) < len(features["mlm"])
-    assert (found["loss"] > 0).all() and (found["weight"] >= 1).all()
-    uniform = np.log(model.encoder.vocab_size)
-    assert found["loss"].sum() / found["weight"].sum() > 0.5 * uniform  # random weights know nothing
-
-
-def test_no_rows(model, head_params, tokenizer):
-    none = build_features("classify", {"de": []}, tokenizer, SETTINGS, training=False)
-    assert predict(model, head_params("classify"), none, head="classify") == {}
-
-
-def test_a_row_that_is_left_out_is_noticed(features, model, head_params, monkeypatch):
-    class Short(predict_module.PredictionStream):
-        def __len__(self):
-            return super().__len__() - 1
-
-    monkeypatch.setattr(predict_module, "PredictionStream", Short)
-    with pytest.raises(StiltsError, match="not predicted exactly once"):
-        predict(model, head_params("classify"), features["classify"], head="classify", tokens_per_batch=512)
-
-
-_ON_DEVICES = """
-import jax, numpy as np
-from stilts_jax.features.records import Features, Ragged
-from stilts_jax.evaluation.predict import predict
-from stilts_jax.model import SHAPES, HeadConfig, Model, init_params
-from stilts_jax.sharding import MeshConfig, make_mesh
-assert jax.device_count() == 4
-model = Model(SHAPES["tiny"], (("t", HeadConfig(kind="tag", num_labels=5)),))
-params = jax.tree.map(lambda a: np.asarray(a) * 8, init_params(model, jax.random.key(0)))
-params = {"encoder": params["encoder"], "head": params["heads"]["t"]}
-draw = np.random.default_rng(0)
-tokens = Ragged.from_list([draw.integers(4, 300, size) for size in draw.integers(3, 60, 45)])
-tags = Ragged(np.full_like(tokens.values, -1), tokens.offsets)
-columns = {"tokens": tokens, "tags": tags, "example": np.arange(45), "language": np.zeros(45, np.int32)}
-features = Features("tag", columns, ("en",), 45, "")
-alone = predict(model, params, features, head="t", tokens_per_batch=1024)["tags"]
-for shape in (MeshConfig(), MeshConfig(data=1, fsdp=2, tensor=2)):
-    shared = predict(model, params, features, head="t", tokens_per_batch=1024, mesh=make_mesh(shape))["tags"]
-    np.testing.assert_array_equal(shared, alone)
-"""
-
-
-@pytest.mark.slow
-def test_devices_share_batches():
-    flags = "--xla_force_host_platform_device_count=4"
-    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-c", _ON_DEVICES]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]

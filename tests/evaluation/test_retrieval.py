@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stilts_jax.errors import DataError
 from stilts_jax.evaluation.retrieval import (
     Embedder,
     evaluate_retrieval,
@@ -15,6 +16,7 @@ from stilts_jax.evaluation.retrieval import (
     sweep_layers,
     tune_threshold,
 )
+from stilts_jax.evaluation.search import find_neighbours, normalise
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.spec import EmbedExample, RetrievalSet
 
@@ -56,17 +58,6 @@ def test_mining_equals_brute_force(seed, rows, columns):
     np.testing.assert_allclose(found.score, [score for _, _, score in expected], rtol=1e-5)
 
 
-def test_empty_sides_mine_nothing():
-    for rows, columns in ((0, 3), (3, 0), (0, 0)):
-        assert len(mine_pairs(np.ones((rows, 4)), np.ones((columns, 4))).score) == 0
-
-
-def test_equal_scores_are_taken_in_the_order_of_the_files():
-    vectors = np.eye(5)  # every margin of a right pair is the same
-    pairs = mine_pairs(vectors, vectors, 2)
-    assert pairs.source.tolist() == pairs.target.tolist() == [0, 1, 2, 3, 4]
-
-
 def test_texts_under_several_ids_are_in_no_pair():
     source = {"x1": "eins", "x2": "zwei", "x3": "eins"}
     target = {"y1": "one", "y2": "two"}
@@ -100,14 +91,6 @@ def test_threshold_is_the_best_of_all(scores, gold):
         assert threshold == pytest.approx((min(kept) + max(others)) / 2 if others else min(kept))
 
 
-def test_threshold_at_the_last_candidate():
-    scores = {("a", "x"): 1.5, ("b", "y"): 1.25}
-    assert tune_threshold(scores, scores) == (1.25, 100.0)
-    assert tune_threshold(scores, [("a", "x")]) == (1.375, 100.0)
-    assert tune_threshold({}, [("a", "x")]) == (0.0, 0.0)
-    assert tune_threshold(scores, [("c", "z")]) == (0.0, 0.0)
-
-
 def embed(texts):
     """A text is a direction: its numbers."""
     return np.array([[float(number) for number in text.split()] for text in texts], np.float32).reshape(-1, 3)
@@ -126,40 +109,6 @@ def test_nearest_neighbours_are_line_numbers():
     found = evaluate_retrieval(task, {"de": part, "fr": blank}, embed)
     assert found.predictions == {"de": [2, 0], "fr": [2, 0]}
     assert found.scores == {"accuracy": {"de": 50.0}}
-
-
-def test_all_languages_are_embedded_together():
-    calls = []
-
-    def counting(texts):
-        calls.append(len(texts))
-        return embed(texts)
-
-    part = RetrievalSet(sentences("en", "1 0 0"), sentences("de", "0 2 0"), None)
-    evaluate_retrieval(get_task("tatoeba"), {"de": part, "fr": part}, counting)
-    assert calls == [2, 2]
-    shared = sentences("c", "1 0 0", "0 1 0")
-    sets = {lang: RetrievalSet(sentences(lang, "1 0 0"), shared, None) for lang in ("de", "fr", "zh")}
-    calls.clear()
-    evaluate_retrieval(get_task("lareqa"), sets, counting)
-    assert calls == [3, 2]
-
-
-def test_rankings_hold_each_name_once():
-    task = get_task("mewslix")
-    pool = [EmbedExample("Q1", "0 1 0"), EmbedExample("Q2", "1 0.5 0"), EmbedExample("Q1", "1 0 0")]
-    sets = {"de": RetrievalSet(sentences("m", "1 0 0"), pool, {"m-0": ("Q2",)})}
-    found = evaluate_retrieval(task, sets, embed)
-    assert found.predictions == {"de": {"m-0": ["Q1", "Q2"]}}
-    assert found.scores == {"mrr": {"de": 50.0}}
-
-
-def test_queries_may_be_embedded_their_own_way():
-    part = RetrievalSet(sentences("en", "1 0 0"), sentences("de", "1 0 0", "0 1 0"), None)
-    found = evaluate_retrieval(
-        get_task("tatoeba"), {"de": part}, embed, embed_queries=lambda texts: embed(texts)[:, [1, 0, 2]]
-    )
-    assert found.predictions == {"de": [1]}
 
 
 def make_pool(rows, noise, seed):
@@ -214,17 +163,63 @@ def test_embedder_and_layers(embedder, make_text):
     assert embedder([]).shape == (0, 32)
 
 
-def test_fingerprint_names_what_decides_the_vectors(embedder, params):
-    moved = {"encoder": {**params["encoder"], "embeddings": {**params["encoder"]["embeddings"]}}}
-    moved["encoder"]["embeddings"]["type"] = moved["encoder"]["embeddings"]["type"] + 1e-3
-    others = [replace(embedder, layer=1), replace(embedder, max_length=9), replace(embedder, params=moved)]
-    found = {one.fingerprint for one in (embedder, *others)}
-    assert len(found) == 4
-    assert replace(embedder, tokens_per_batch=4096).fingerprint == embedder.fingerprint
+TILE = (32, 64)
 
 
-def test_dual_encoder(model, head_params, tokenizer, make_text):
-    options = {"max_length": 24, "head": "embed", "tokens_per_batch": 2048}
-    dual = Embedder(model, head_params("embed"), tokenizer, **options)
-    vectors = dual([make_text(seed) for seed in range(5)])
-    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+def brute_force(source, target, k):
+    """Indices by falling similarity, then by rising index; and the similarities."""
+    similar = np.asarray(source, np.float64) @ np.asarray(target, np.float64).T
+    order = np.argsort(-similar, axis=1, kind="stable")[:, :k]
+    return order, np.take_along_axis(similar, order, axis=1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 150),
+    st.integers(1, 150),
+    st.integers(1, 4),
+    st.sampled_from([1, 4, 20]),
+    st.integers(0, 2),
+)
+def test_small_whole_numbers_are_exact_with_their_ties(seed, rows, columns, dimension, k, largest):
+    # Products of small whole numbers are exact in float32: every tie is a tie, and most entries tie.
+    generator = np.random.default_rng(seed)
+    source = generator.integers(-largest, largest + 1, (rows, dimension)).astype(np.float32)
+    target = generator.integers(-largest, largest + 1, (columns, dimension)).astype(np.float32)
+    forward, backward = find_neighbours(source, target, k, tile=TILE)
+    for found, (index, values) in (
+        (forward, brute_force(source, target, k)),
+        (backward, brute_force(target, source, k)),
+    ):
+        np.testing.assert_array_equal(found.index, index)
+        np.testing.assert_array_equal(found.values, values)
+
+
+@pytest.mark.parametrize("tile", [TILE, (64, 2048), None])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_unit_vectors_equal_float64_where_the_gap_is_wider_than_the_precision(tile, precision):
+    generator = np.random.default_rng(1)
+    source, target = (normalise(generator.standard_normal((count, 48))) for count in (700, 1500))
+    found = find_neighbours(source, target, 4, tile=tile, precision=precision)
+    for side, (x, y) in zip(found, ((source, target), (target, source))):
+        index, values = brute_force(x, y, 5)
+        gaps = values[:, :-1] - values[:, 1:]
+        # An entry is certain if it is clear of the one before it and the one behind it.
+        certain = (gaps > 1e-6) & np.concatenate([np.full((len(x), 1), True), gaps[:, :-1] > 1e-6], axis=1)
+        assert certain.mean() > 0.99
+        np.testing.assert_array_equal(side.index[certain], index[:, :4][certain])
+        np.testing.assert_allclose(side.values, values[:, :4], atol=1e-6)
+
+
+def test_empty_sets_and_k_beyond_the_set():
+    none, three = np.zeros((0, 5), np.float32), np.eye(3, 5, dtype=np.float32)
+    for forward, backward in (find_neighbours(none, three, 4), find_neighbours(three, none, 4)[::-1]):
+        assert forward.index.shape == (0, 3)
+        assert backward.index.shape == (3, 0)
+    forward, backward = find_neighbours(three, three[:2], 4)
+    assert forward.index.tolist() == [[0, 1], [1, 0], [0, 1]]
+    assert backward.index.tolist() == [[0, 1, 2], [1, 0, 2]]
+    np.testing.assert_allclose(normalise(np.array([[3.0, 4.0], [0.0, 0.0]])), [[0.6, 0.8], [0, 0]], atol=1e-7)
+    with pytest.raises(DataError, match="1 of 2 embeddings"):
+        normalise(np.array([[1.0], [np.nan]]))

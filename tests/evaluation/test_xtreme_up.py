@@ -5,10 +5,8 @@ import json
 import pytest
 
 from stilts_jax.errors import DataError
-from stilts_jax.evaluation.benchmarks import BENCHMARKS
-from stilts_jax.evaluation.xtreme_up import TASKS, score_files, spell_names
+from stilts_jax.evaluation.xtreme_up import score_files
 from stilts_jax.main import main
-from stilts_jax.tasks.languages import FLORES
 
 NAMES = (  # (gold, predicted): twice the same name, a ":" within one, "$$" without spaces
     ("PER: Ada $$ LOC: Lagos", "PER: Ada $$ LOC: Jos"),
@@ -77,11 +75,6 @@ def test_tags_are_spelled_out_by_the_texts_of_gold(tmp_path, capsys):
         score_files(tmp_path / "given", tmp_path / "gold")
 
 
-def test_a_name_ends_where_another_begins():
-    tags = ("B-PER", "B-PER", "I-LOC", "O", "I-LOC")
-    assert spell_names("Ada Bo Jos - Kano", tags, "") == "PER: Ada $$ PER: Bo $$ LOC: Jos $$ LOC: Kano"
-
-
 def test_what_cannot_be_scored_is_refused_with_its_place(tmp_path):
     write_official(tmp_path, "ner", NAMES, "target")
     lines = [{"prediction": given} for _, given in NAMES]
@@ -94,15 +87,3 @@ def test_what_cannot_be_scored_is_refused_with_its_place(tmp_path):
             score_files(tmp_path / "given", tmp_path / "gold")
     with pytest.raises(DataError, match="qa_cross_lang"):
         score_files(tmp_path, tmp_path)
-
-
-def test_benchmarks_of_few_resources():
-    assert set(BENCHMARKS["africa"]["sib200"].languages) < set(FLORES)
-    assert [task.group for task in BENCHMARKS["africa"].values()] == [
-        "classification",
-        "tagging",
-        "qa",
-        "classification",
-    ]
-    trained = {task.source_language: task.languages for task in BENCHMARKS["xtreme-up"].values()}
-    assert trained == {code: (code,) for code in TASKS["ner"].languages}

@@ -1,14 +1,17 @@
 """What a phase reads is chosen once, and a cache hit reads no file of the data."""
 
+import os
 import sys
 
 import pytest
 
 from stilts_jax.config import load_config, to_settings
+from stilts_jax.experiment import start as starting
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.data import load_selection, load_training
 from stilts_jax.experiment.needs import check_data
 from stilts_jax.experiment.phases import list_phases
+from stilts_jax.experiment.start import encoder_fingerprint
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.sources.read import DataSource
 
@@ -71,9 +74,39 @@ def test_a_second_run_opens_no_file_of_the_data(start, world, opened):
     assert {language: len(rows) for language, rows in first["xnli", "test"][0].items()}.keys() > {"en", "de"}
 
 
-def test_languages_and_limits_are_those_that_were_asked_for(start):
-    options = {"experiment.languages": "de+en", "evaluation.limit": "3", "data.limit": "5"}
-    found = read_all(*start("panx", **options))
-    examples, languages, _ = found["panx", "test"]
-    assert languages == ("de", "en") and {len(rows) for rows in examples.values()} == {3}
-    assert found["panx", "train"] == 5 and set(found["panx", "dev", "selection"]) == {"en"}
+class Settings:
+    debug = False
+
+
+@pytest.fixture
+def hashed(monkeypatch, tmp_path):
+    """The names of the files that were read, in order."""
+    names, whole = [], starting.hash_files
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(starting, "read_shape", lambda folder: None)  # these files hold no encoder
+    monkeypatch.setattr(starting, "_WORTH_REMEMBERING", 4)
+    monkeypatch.setattr(starting, "hash_files", lambda paths: names.append(paths[0].name) or whole(paths))
+    return names
+
+
+def test_a_large_file_is_read_once_until_it_changes(tmp_path, hashed):
+    folder = tmp_path / "encoder"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    weights = folder / "model.safetensors"
+
+    def write(text, changed):
+        weights.write_text(text)
+        os.utime(weights, (changed, changed))
+        return encoder_fingerprint(str(folder), Settings())
+
+    first = write("weights", 1000)
+    assert [encoder_fingerprint(str(folder), Settings()) for _ in range(2)] == [first] * 2
+    assert hashed.count("model.safetensors") == 1
+    assert write("WEIGHTS", 2000) != first
+    assert write("weights", 3000) == first
+    assert hashed.count("model.safetensors") == 3
+    (memory,) = (tmp_path / "cache").rglob("hashes/*.json")
+    memory.write_text(memory.read_text().replace('"hash": "', '"hash": "0'))
+    assert encoder_fingerprint(str(folder), Settings()) == first  # what is remembered has a digest too
+    assert hashed.count("config.json") == 6

@@ -1,14 +1,13 @@
 """`stilts eval FOLDER`: what PyTorch fine-tuned predicts here what it predicts there, its labels in whatever order."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
 
 from stilts_jax.main import main
 from stilts_jax.tasks import get_task
-from stilts_jax.tasks.sources.read import DataSource, read_examples, read_retrieval
+from stilts_jax.tasks.sources.read import DataSource, read_examples
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -18,7 +17,6 @@ CLASSES = {
     "xnli": "XLMRobertaForSequenceClassification",
     "udpos": "XLMRobertaForTokenClassification",
     "panx": "XLMRobertaForTokenClassification",
-    "xcopa": "XLMRobertaForMultipleChoice",
     "xquad": "XLMRobertaForQuestionAnswering",
     "tatoeba": "XLMRobertaForMaskedLM",
 }
@@ -38,18 +36,10 @@ def save(world, tmp_path_factory):
         torch.manual_seed(1)
         tokenizer = transformers.AutoTokenizer.from_pretrained(world / "encoder")
         outputs = outputs or len(get_task(task).labels) or 2
-        config = transformers.XLMRobertaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            intermediate_size=48,
-            max_position_embeddings=514,
-            type_vocab_size=1,
-            layer_norm_eps=1e-5,
-            num_labels=outputs,
-            initializer_range=0.4,
-        )
+        shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+        shape |= {"max_position_embeddings": 514, "type_vocab_size": 1, "layer_norm_eps": 1e-5}
+        shape |= {"vocab_size": len(tokenizer), "num_labels": outputs, "initializer_range": 0.4}
+        config = transformers.XLMRobertaConfig(**shape)
         model = getattr(transformers, CLASSES[task])(config).eval()
         if names:
             # The same model whatever the order of its labels: rows of the output move with their names.
@@ -90,32 +80,11 @@ def predict_in_torch(task, world, model, tokenizer):
         with torch.no_grad():
             return model(**rows), rows
 
-    source = DataSource(root=world / "data")
-    if task == "tatoeba":
-        pools = read_retrieval(get_task(task), "test", LANGUAGE, source)
-
-        def embed(text):
-            with torch.no_grad():
-                states = model.roberta(**tokenizer(text, return_tensors="pt"), output_hidden_states=True)
-            vector = states.hidden_states[1][0].mean(0).numpy()  # 14 of 24 layers is 1 of 2
-            return vector / np.linalg.norm(vector)
-
-        queries, candidates = (
-            np.stack([embed(example.text) for example in side]) for side in (pools.queries, pools.candidates)
-        )
-        return (queries @ candidates.T).argmax(axis=1).tolist()
     found = []
-    for example in read_examples(get_task(task), "test", LANGUAGE, source):
+    for example in read_examples(get_task(task), "test", LANGUAGE, DataSource(root=world / "data")):
         if task == "xnli":
             output, _ = logits(example.text, example.pair)
             found.append(model.config.id2label[int(output.logits.argmax())])
-        elif task == "xcopa":
-            scores = []
-            for choice in example.choices:
-                rows = tokenizer(example.prompt, choice, return_tensors="pt")
-                with torch.no_grad():
-                    scores.append(float(model(**{key: value[None] for key, value in rows.items()}).logits))
-            found.append(int(np.argmax(scores)))
         elif task == "xquad":
             rows = tokenizer(example.question, example.context, return_offsets_mapping=True)
             output, _ = logits(example.question, example.context)
@@ -140,17 +109,14 @@ def read_back(task, out):
     folder = out / "predictions" / task
     if task == "xquad":
         return list(json.loads((folder / f"test-{LANGUAGE}.json").read_text()).items())
-    if task == "xcopa":
-        lines = (folder / f"test-{LANGUAGE}.jsonl").read_text().splitlines()
-        return [json.loads(line)["label"] for line in lines]
     text = (folder / f"test-{LANGUAGE}.tsv").read_text()
     if task in ("udpos", "panx"):
         return [sentence.split("\n") for sentence in text.strip().split("\n\n")]
-    return [int(line) if task == "tatoeba" else line for line in text.splitlines()]
+    return text.splitlines()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", sorted(CLASSES.keys() - {"panx"}))
+@pytest.mark.parametrize("task", ["udpos", "xnli", "xquad"])
 def test_predictions_are_those_of_pytorch_whatever_the_order_of_labels(task, save, evaluate, world):
     labels = get_task(task).labels
     orders = (labels, (labels[-1], *labels[:-1])) if labels else (None,)
@@ -173,35 +139,23 @@ def test_predictions_are_those_of_pytorch_whatever_the_order_of_labels(task, sav
 def test_labels_without_names_are_refused_until_their_order_is_said(save, evaluate):
     folder, _, _ = save("xnli")
     code, said, _ = evaluate(folder, "xnli")
-    assert code == 2
-    assert "contradiction, entailment, neutral" in said
-    assert "--labels=" in said
+    assert code == 2 and "contradiction, entailment, neutral" in said and "--labels=" in said
     code, _, out = evaluate(folder, "xnli", "--labels=contradiction,entailment,neutral")
     named = evaluate(save("xnli", get_task("xnli").labels)[0], "xnli")[2]
-    assert code == 0
-    assert read_back("xnli", out) == read_back("xnli", named)
+    assert code == 0 and read_back("xnli", out) == read_back("xnli", named)
 
 
 REFUSED = {
     "two labels for three": ("xnli", {"outputs": 2}, "xnli", (), ("2 labels", "contradiction")),
-    "two labels for three, named": (
-        *("xnli", {"outputs": 2}, "xnli", ("--labels=contradiction,neutral",)),
-        ("2 labels", "contradiction, neutral"),
-    ),
     "labels that are none": ("xnli", {}, "xnli", ("--labels=a,b,c",), ("a, b, c", "neutral")),
     "labels of another task": ("panx", {}, "udpos", (), ("7 labels", "17", "ADJ")),
     "tags where answers are asked for": ("panx", {}, "xquad", (), ("tag", "span", "xquad")),
-    "tags where pairs are": ("panx", {}, "xnli", (), ("tag", "classify", "xnli")),
     "answers where a choice is": ("xquad", {}, "xcopa", (), ("span", "choice")),
     "no head at all": ("tatoeba", {}, "xnli", (), ("xnli", "none")),
     "a head that is not there": ("xnli", {}, "xnli", ("--head=mnli",), ("mnli", "classify")),
     "a head of another kind": ("panx", {}, "xnli", ("--head=tag",), ("tag", "classify")),
     "no score": ("tatoeba", {}, "mlm", (), ("mlm", "another task")),
     "no data": ("xnli", {}, "mlqa", (), ("mlqa", "stilts tasks mlqa")),
-    "no data in this language": (
-        *("xnli", {}, "xnli", ("--config.experiment.languages=xx",)),
-        ("xnli", "xx"),
-    ),
 }
 
 
@@ -213,39 +167,3 @@ def test_a_model_that_cannot_do_the_task_is_refused(case, save, evaluate):
     for word in words:
         assert word in said, said
     assert not (out / "predictions").exists()
-
-
-def _edit(name, change):
-    """Changes a file's text."""
-    return lambda folder: (folder / name).write_text(change((folder / name).read_text()))
-
-
-def _cut(name):
-    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:500])
-
-
-# tests/model/test_loading.py has all that can be wrong with configuration and weights.
-DAMAGED = {
-    "tokenizer cut": (_cut("tokenizer.json"), "tokenizer"),
-    "tokenizer empty": (_edit("tokenizer.json", lambda text: ""), "tokenizer"),
-    "tokenizer missing": (lambda folder: (folder / "tokenizer.json").unlink(), "tokenizer.json"),
-    "tokenizer of another version": (
-        _edit("tokenizer.json", lambda t: t.replace('"1.0"', '"9.0"')),
-        "tokenizer",
-    ),
-    "tokenizer of nested lists": (_edit("tokenizer.json", lambda text: "[" * 10**5), "tokenizer"),
-    "configuration cut": (_cut("config.json"), "config.json"),
-    "configuration of nested lists": (_edit("config.json", lambda text: "[" * 10**5), "config.json"),
-    "weights cut": (_cut("model.safetensors"), "model.safetensors"),
-}
-
-
-@pytest.mark.parametrize("case", sorted(DAMAGED))
-def test_a_damaged_folder_is_named(case, save, evaluate, tmp_path):
-    damage, word = DAMAGED[case]
-    folder = tmp_path / "model"
-    shutil.copytree(save("tatoeba")[0], folder)
-    damage(folder)
-    code, said, _ = evaluate(folder, "tatoeba")
-    assert code in (1, 2)
-    assert word in said and str(folder) in said and "to do" in said, said

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from stilts_jax.checkpoint import lock_run
-from stilts_jax.errors import ConfigError, RunAgain, StiltsError
+from stilts_jax.errors import ConfigError, StiltsError
 from stilts_jax.experiment.grid import Waiting, is_done, run_grid
 from stilts_jax.experiment.models import FORMAT as TRAINED_FORMAT
 from stilts_jax.experiment.phases import Phase
@@ -71,25 +71,6 @@ def test_a_failure_is_recorded_and_stops_only_what_depends_on_it(tmp_path, famil
     assert "parent" in read_failure(tmp_path / "a")["error"]["message"]
 
 
-def test_a_preemption_ends_the_grid(tmp_path, family):
-    experiment = Experiment(tmp_path)
-
-    def run(phase, context):
-        raise RunAgain("Stopped.")
-
-    with pytest.raises(RunAgain):
-        run_grid(family, experiment, run=run)
-
-
-def test_a_parent_of_another_part_is_waited_for(tmp_path, family):
-    experiment = Experiment(tmp_path)
-    elsewhere = threading.Timer(0.3, experiment.run, (family[0], experiment))
-    elsewhere.start()
-    waiting = Waiting(limit=30, interval=0.05)
-    assert run_grid(family, experiment, mine=family[1:3], waiting=waiting, run=experiment.run) == 0
-    assert experiment.ran == ["parent", "a", "b"]
-
-
 def test_waiting_has_a_limit_and_ends_at_once_if_the_parent_failed(tmp_path, family):
     experiment = Experiment(tmp_path)
     waiting = Waiting(limit=0.2, interval=0.05)
@@ -115,20 +96,6 @@ def test_disk_keeps_what_the_settings_say(tmp_path, family, keep, left):
     assert run_grid(family[:2], experiment, run=experiment.run) == 0
     found = {f"{path.parent.name}/{path.name}" for path in tmp_path.glob("*/*") if path.is_dir()}
     assert found == left
-
-
-def test_a_parent_stays_until_its_last_child_is_done(tmp_path, family):
-    experiment = Experiment(tmp_path, "none")
-    seen = []
-
-    def run(phase, context):
-        if phase.parent:
-            seen.append((context.folder(phase.parent) / "final").exists())
-        experiment.run(phase, context)
-
-    run_grid(family, experiment, run=run)
-    assert seen == [True, True]
-    assert not (tmp_path / "parent" / "final").exists()
 
 
 def fail(phase, context):

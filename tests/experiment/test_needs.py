@@ -12,16 +12,9 @@ def run(world):
     def run(argument, *options, data_root=world / "data", workdir):
         spec = f"--config=xstilts:{argument},encoder=random:{world / 'encoder'}"
         limits = [f"--config.{name}=8" for name in ("data.limit", "evaluation.limit", "train.batch_size")]
-        command = [
-            "grid",
-            spec,
-            f"--data_root={data_root}",
-            f"--workdir={workdir}",
-            "--dry_run",
-            *limits,
-            *options,
-        ]
-        return main(command)
+        return main(
+            ["grid", spec, f"--data_root={data_root}", f"--workdir={workdir}", "--dry_run", *limits, *options]
+        )
 
     return run
 
@@ -45,10 +38,8 @@ def test_what_is_there_runs_without_the_rest(run, tmp_path, capsys):
     argument = "intermediates=none+qqp,targets=panx+mewslix+tatoeba+mlqa"
     assert run(argument, "--available", workdir=tmp_path) == 0
     printed = capsys.readouterr()
-    assert {line.split()[0] for line in printed.out.splitlines() if line.startswith("none")} == {
-        "none+panx.s0",
-        "none+retrieval",
-    }
+    rows = {line.split()[0] for line in printed.out.splitlines() if line.startswith("none")}
+    assert rows == {"none+panx.s0", "none+retrieval"}
     assert all(f"left out: {name}" in printed.err for name in ("qqp", "mewslix", "mlqa"))
     assert run("intermediates=none,targets=mewslix", "--available", workdir=tmp_path) == 1
 

@@ -20,18 +20,12 @@ PART = Part(SimpleNamespace(kind="classify"), "train", ("en",), Hyperparameters(
 
 
 class Rows:
-    """So many rows without pictures."""
+    """A million rows without pictures."""
 
     visual_tokens = 0
 
-    def __init__(self, count):
-        self.count = count
-
     def __len__(self):
-        return self.count
-
-
-DATA = [(PART, Rows(10**6))]
+        return 10**6
 
 
 @pytest.fixture
@@ -47,7 +41,7 @@ def decide(tmp_path, monkeypatch):
             progress=Progress(heard := io.StringIO()),
             is_main=True,
         )
-        return choose(None, context, DATA, SHAPES["large"]), heard.getvalue()
+        return choose(None, context, [(PART, Rows())], SHAPES["large"]), heard.getvalue()
 
     return decide
 
@@ -55,9 +49,8 @@ def decide(tmp_path, monkeypatch):
 def test_choices_stay_with_the_phase(decide, monkeypatch):
     first, said = decide(Device("cpu"))
     assert (first.remat, first.accumulation) == ("none", 2) and "1 x cpu" in said
-    monkeypatch.setattr(
-        automatic, "microbatches", lambda *_, **__: 1
-    )  # a later version would choose otherwise
+    # A later version would choose otherwise.
+    monkeypatch.setattr(automatic, "microbatches", lambda *_, **__: 1)
     assert decide(Device("cpu"))[0] == first
     other, said = decide(Device("TPU v5 lite", memory=16 * 10**9))
     assert other.remat != "none" and "chosen anew" in said and "1 x TPU v5 lite" in said

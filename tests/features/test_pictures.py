@@ -67,13 +67,6 @@ def test_a_zip_stands_for_its_folder(root):
     np.testing.assert_array_equal(table(root, cache="other"), expected)
 
 
-def test_other_modes_become_rgb_on_white(root):
-    Image.new("L", (8, 8), 100).save(root / NAMES[0])
-    Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(root / NAMES[1])
-    found = table(root, NAMES[:2])
-    assert (found[0] == 100).all() and (found[1] == 255).all()
-
-
 def test_the_table_is_made_once_and_again_when_a_picture_changes(root):
     table(root)
     before = files_in(root.parent / "cache")
@@ -86,9 +79,9 @@ def test_the_table_is_made_once_and_again_when_a_picture_changes(root):
     assert table(root).shape == (3, 4, 768)
 
 
-def png(width, height, depth=8, colour=2):
+def png(width, height):
     """A PNG that says how large it is and holds nothing."""
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"\0")), (b"IEND", b"")]
     body = b"".join(
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -111,7 +104,6 @@ DAMAGES = {
     "CMYK": lambda path: Image.new("CMYK", (8, 8)).save(path, format="JPEG"),
     "16 bits": lambda path: Image.fromarray(np.zeros((8, 8), np.uint16)).save(path, format="PNG"),
     "a bomb": lambda path: path.write_bytes(png(60_000, 60_000)),
-    "large": lambda path: path.write_bytes(png(9_000, 9_000)),
 }
 
 
@@ -122,15 +114,6 @@ def test_a_bad_picture_is_named_and_nothing_is_written(root, how):
         table(root)
     assert "1.png" in caught.value.where and caught.value.fix
     assert not files_in(root.parent / "cache")
-
-
-def test_a_row_without_its_picture_is_a_bad_row(root):
-    check_picture(root, NAMES[0])
-    for name in ("set/images/9.png", "set/../set/images/0.png", "/etc/0.png", "0.png"):
-        with pytest.raises(BadRow):
-            check_picture(root, name)
-    with pytest.raises(DataError, match="no pictures"):
-        check_picture(root, "nowhere/0.png")
 
 
 def write_features(root, array, names=("2.jpg", "0.png", "1.png")):
@@ -163,61 +146,28 @@ def test_features_of_another_form_are_refused(root, array):
     assert not files_in(root.parent / "cache")
 
 
-def test_features_of_two_folders_have_one_width(root):
-    write_features(root, np.zeros((3, 2, 5)))
-    other = root / "set" / "more.vit"
-    other.mkdir()
-    np.save(other / "features.npy", np.zeros((1, 2, 7)))
-    (other / "features.json").write_text('{"names": ["3.png"]}')
-    with pytest.raises(DataError) as caught:
-        table(root, [*NAMES, "set/more/3.png"], encoder="vit")
-    assert caught.value.where == "set/more/3.png"
-
-
 def shown(root, how):
     """What the rows of questions about the pictures see, [rows, patches, width], and the batch of all of them."""
-    examples = {
-        language: [
-            ClassifyExample(f"{language}{n}", "what?", None, 0, (name,)) for n, name in enumerate(NAMES * 5)
-        ]
-        for language in ("en", "de")
-    }
-    rows = [row for part in examples.values() for row in part]
-    tokens = Ragged.from_list([[0, 5, 2]] * len(rows))
-    columns = {"example": np.arange(len(rows)), "tokens": tokens, "label": np.zeros(len(rows), np.int32)}
-    features = Features("classify", columns, ("en", "de"), len(rows), "")
-    found = add_pictures(features, examples, how, sight(root))
-    batch = collate(found, np.arange(len(rows)), 4)
-    assert found.picture_shape == (1, 4, 768) and found.visual_tokens == 4
-    assert batch["visual"].shape == (len(rows), 1, 4, 768) and batch["visual_mask"].all()
-    return batch["visual"][:, 0]
+    pictures = [(name,) for name in NAMES * 5] + [(NAMES[0], NAMES[1])]
+    examples = [ClassifyExample(f"{n}", "what?", None, 0, names) for n, names in enumerate(pictures)]
+    count = len(examples)
+    columns = {"example": np.arange(count), "tokens": Ragged.from_list([[0, 5, 2]] * count)}
+    features = Features("classify", columns | {"label": np.zeros(count, np.int32)}, ("en",), count, "")
+    found = add_pictures(features, {"en": examples}, how, sight(root))
+    batch = collate(found, np.arange(count), 4)
+    assert found.picture_shape == (2, 4, 768) and found.visual_tokens == 8
+    assert batch["visual_mask"][:, 0].all() and batch["visual_mask"][:, 1].sum() == 1  # only one row has two
+    return batch["visual"][:-1, 0]
 
 
 def test_what_is_shown_of_pictures(root):
-    own, expected = table(root), np.tile(np.arange(3), 10)
+    own, expected = table(root), np.tile(np.arange(3), 5)
     np.testing.assert_array_equal(shown(root, "seen"), own[expected])
     assert not shown(root, "blind").any()
     others = shown(root, "shuffled")
     numbers = np.array([next(n for n in range(3) if (own[n] == one).all()) for one in others])
-    assert (
-        sorted(numbers) == sorted(expected) and (numbers != expected).sum() > 10
-    )  # the same pictures, elsewhere
+    assert (numbers != expected).sum() > 4  # the same pictures, elsewhere
     np.testing.assert_array_equal(shown(root, "shuffled"), others)
-
-
-def test_a_row_may_have_fewer_pictures_than_others(root):
-    examples = [
-        ClassifyExample("a", "?", None, 0, tuple(NAMES[:2])),
-        ClassifyExample("b", "?", None, 0, (NAMES[2],)),
-    ]
-    tokens = Ragged.from_list([[0, 2]] * 2)
-    columns = {"example": np.arange(2), "tokens": tokens, "label": np.zeros(2, np.int32)}
-    features = Features("classify", columns, ("en",), 2, "")
-    found = add_pictures(features, {"en": examples}, "seen", sight(root))
-    batch = collate(found, np.array([1, 0]), 4)
-    assert batch["visual"].shape == (2, 2, 4, 768)
-    assert batch["visual_mask"].tolist() == [[True, False], [True, True]]
-    np.testing.assert_array_equal(batch["visual"][0, 0], table(root)[2])
 
 
 def test_captions_with_pictures_are_not_packed(root):

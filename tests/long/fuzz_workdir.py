@@ -18,7 +18,7 @@ from collections import Counter
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from tests.end_to_end.damage import DAMAGES, Workdir, run
+from tests.long.damage import DAMAGES, Workdir, run
 
 NAMES = ("phase", "task", "split", "metric", "language")
 

@@ -9,15 +9,16 @@ metrics file, byte for byte.
 """
 
 import argparse
+import itertools
+import json
 import os
 import random
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
-
-SCRIPT = Path(__file__).parents[1] / "train" / "tiny_world.py"
 
 
 def launch(directory, cache, *options):
@@ -28,8 +29,38 @@ def launch(directory, cache, *options):
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     }
-    command = [sys.executable, str(SCRIPT), str(directory), *map(str, options)]
+    command = [sys.executable, __file__, "once", str(directory), *map(str, options)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def run_once():
+    """One run, in a process of its own, that may kill itself."""
+    from stilts_jax.checkpoint import Checkpoints, digest_leaves
+    from stilts_jax.errors import StiltsError
+    from tests.train import tiny_world
+
+    parser = argparse.ArgumentParser()
+    parser.add_argument("once")
+    parser.add_argument("directory")
+    parser.add_argument("--steps", type=int, default=24)
+    parser.add_argument("--kill", type=int, default=0, help="before this batch, score or checkpoint")
+    parser.add_argument("--delay", type=float, default=0.0, help="seconds from there to the SIGKILL")
+    options = parser.parse_args()
+    events = itertools.count(1)
+
+    def watch():
+        if next(events) == options.kill:
+            threading.Timer(options.delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
+
+    save = Checkpoints.save
+    Checkpoints.save = lambda *args, **kwargs: (watch(), save(*args, **kwargs))[1]
+    try:
+        result = tiny_world.run(options.directory, steps=options.steps, watch=watch)
+    except StiltsError as error:
+        print(error)
+        raise SystemExit(error.exit_code) from error
+    found = {"digests": digest_leaves(result.params), "history": result.history, "step": result.step}
+    print(json.dumps(found))
 
 
 def main():
@@ -69,4 +100,5 @@ def compare(one, other, one_folder, other_folder):
 
 
 if __name__ == "__main__":
-    main()
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+    run_once() if sys.argv[1:2] == ["once"] else main()

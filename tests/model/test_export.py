@@ -1,7 +1,6 @@
 """Folders out: bit-equal on the way back, whole or not at all."""
 
 import json
-import shutil
 
 import jax
 import jax.numpy as jnp
@@ -75,21 +74,16 @@ def test_the_tokenizer_goes_along(maker, tmp_path):
     (source / "tokenizer.json").write_text("{}")
     (source / "notes.txt").write_text("not ours")
     out = export_encoder(tmp_path / "out", config, maker.encoder(config), tokenizer_folder=source)
-    assert sorted(path.name for path in out.iterdir()) == [
-        "config.json",
-        "model.safetensors",
-        "tokenizer.json",
-    ]
+    names = ["config.json", "model.safetensors", "tokenizer.json"]
+    assert sorted(path.name for path in out.iterdir()) == names
     assert {path.stat().st_mode & 0o777 for path in out.iterdir()} == {0o644}
 
 
 def test_a_failure_leaves_nothing_behind(maker, tmp_path, monkeypatch):
-    from stilts_jax.model import export
-
     def fail(*_args, **_options):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(export, "save_file", fail)
+    monkeypatch.setattr("stilts_jax.model.export.save_file", fail)
     with pytest.raises(OSError, match="No space"):
         export_encoder(tmp_path / "out", maker.config(), maker.encoder(maker.config()))
     assert list(tmp_path.iterdir()) == []
@@ -97,14 +91,11 @@ def test_a_failure_leaves_nothing_behind(maker, tmp_path, monkeypatch):
 
 def test_what_stands_there_is_not_overwritten(maker, tmp_path):
     config = maker.config()
-    (tmp_path / "out").mkdir()
+    (tmp_path / "file").write_text("a file")
     export_encoder(tmp_path / "out", config, maker.encoder(config))
-    with pytest.raises(EncoderError, match="exists"):
-        export_encoder(tmp_path / "out", config, maker.encoder(config))
-    shutil.rmtree(tmp_path / "out")
-    (tmp_path / "out").write_text("a file")
-    with pytest.raises(EncoderError, match="exists"):
-        export_encoder(tmp_path / "out", config, maker.encoder(config))
+    for name in ("out", "file"):
+        with pytest.raises(EncoderError, match="exists"):
+            export_encoder(tmp_path / name, config, maker.encoder(config))
 
 
 @pytest.mark.parametrize(
@@ -119,10 +110,3 @@ def test_heads_that_transformers_would_not_read(maker, tmp_path, head, labels, b
     task_head = TaskHead(head, maker.head(config, head), labels)
     with pytest.raises(ConfigError, match=because):
         export_encoder(tmp_path / "out", config, maker.encoder(config), head=task_head)
-
-
-def test_parameters_of_another_shape(maker, tmp_path):
-    config = maker.config()
-    with pytest.raises(EncoderError) as caught:
-        export_encoder(tmp_path / "out", config, maker.encoder(maker.config(intermediate_size=48)))
-    assert caught.value.where.startswith("layers/ffn/")

@@ -1,4 +1,4 @@
-"""Against what torch computed once (tests/golden/make_golden.py): the same checks where torch is absent."""
+"""Against what torch computed once (tests/long/make_golden.py): the same checks where torch is absent."""
 
 from functools import partial
 from pathlib import Path

@@ -49,10 +49,10 @@ def config(**changes):
     return spoil
 
 
-def cut(name, share=0.5):
+def cut(name):
     def spoil(folder):
         content = (folder / name).read_bytes()
-        (folder / name).write_bytes(content[: int(len(content) * share)])
+        (folder / name).write_bytes(content[: len(content) // 2])
 
     return spoil
 
@@ -88,7 +88,6 @@ DECODER = "lm_head.decoder.weight"
 BAD_FOLDERS = {
     "no config.json": (gone("config.json"), "no config.json"),
     "a config.json that is no JSON": (cut("config.json"), "can't be read as JSON"),
-    "a config.json that is a list": (write("config.json", "[]"), "no JSON object"),
     "another architecture": (config(model_type="bert"), "'bert' model"),
     "another padding": (config(pad_token_id=0), "pad_token_id is 0"),
     "a width that is text": (config(hidden_size="24"), "makes no sense"),
@@ -97,15 +96,11 @@ BAD_FOLDERS = {
     "a pointer of Git LFS": (write("model.safetensors", POINTER), "can't be read"),
     "no weights": (gone("model.safetensors"), "holds no weights"),
     "weights cut off": (cut("model.safetensors"), "can't be read"),
-    "weights cut off in the header": (cut("model.safetensors", 0.01), "can't be read"),
-    "empty weights": (write("model.safetensors", ""), "can't be read"),
     "a tensor missing": (weights(lambda w: w.pop(LAYER)), f"1 tensors are missing: {LAYER}"),
-    "a head half there": (weights(lambda w: w.pop("lm_head.dense.bias")), "missing: lm_head.dense.bias"),
     "a tensor too many": (
         weights(lambda w: w.update(adapter=np.zeros(2, np.float32))),
         "no place in this model: adapter",
     ),
-    "more layers than config.json says": (config(num_hidden_layers=2), "no place in this model"),
     "fewer layers than config.json says": (config(num_hidden_layers=4), "16 tensors are missing"),
     "a matrix lying on its side": (weights(lambda w: w.update({LAYER: w[LAYER].T.copy()})), "has shape"),
     "the norms of the other family": (config(model_type="xlm-roberta-xl"), "tensors are missing"),
@@ -113,13 +108,8 @@ BAD_FOLDERS = {
         weights(lambda w: w.update({DECODER: w["roberta." + WORD] + 1})),
         "word table of its own",
     ),
-    "an index without its map": (in_two(write(INDEX, "{}")), "no weight_map"),
     "a file of the index missing": (in_two(gone("b.safetensors")), "not in the folder"),
     "one file of several cut off": (in_two(cut("b.safetensors")), "can't be read"),
-    "an index that lists what is not there": (
-        in_two(change=lambda places: places.update({"roberta.encoder.layer.9": "a.safetensors"})),
-        "its files lack",
-    ),
     "an index that points outside": (
         in_two(change=lambda places: places.update(x="../../model.safetensors")),
         "not in the folder",
@@ -133,26 +123,18 @@ def test_a_folder_that_cannot_be_used_is_named(folder, case):
     spoil(folder)
     with pytest.raises(EncoderError) as caught:
         load_encoder(folder)
-    assert because in caught.value.what
-    assert str(folder) in caught.value.where
-    assert caught.value.fix
+    assert because in caught.value.what and str(folder) in caught.value.where and caught.value.fix
 
 
-@pytest.mark.parametrize("name", ["no/such/folder", "/nowhere/at/all", "../x", "two words"])
-def test_a_place_that_is_none(name, monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "fix"), [("/nowhere/at/all", ""), ("two words", ""), ("example/encoder", "stilts prepare")]
+)
+def test_a_place_that_is_none(name, fix, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(EncoderError):
-        load_encoder(name)
-
-
-def test_a_hub_name_that_is_not_cached_says_what_to_run(monkeypatch, tmp_path):
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(EncoderError) as caught:
-        load_encoder("example/encoder-that-is-not-here")
-    assert "stilts prepare" in caught.value.fix
+        load_encoder(name)
+    assert fix in caught.value.fix
 
 
 @pytest.fixture
@@ -182,9 +164,8 @@ def test_a_cached_hub_snapshot_needs_no_network(cache, download):
 def test_what_cannot_be_fetched_says_so(cache):
     for name in ("example/other", "example/encoder"):
         (cache / "model.safetensors").unlink(missing_ok=True)  # half of a repository
-        with pytest.raises(EncoderError) as caught:
+        with pytest.raises(EncoderError, match="no network") as caught:
             load_encoder(name, download=True)
-        assert "no network" in caught.value.what
         assert "network" in caught.value.fix
 
 
@@ -214,14 +195,6 @@ def test_what_older_versions_saved_is_left_aside(folder):
     jax.tree.map(np.testing.assert_array_equal, found.params, expected.params)
 
 
-def test_several_files_equal_one(folder):
-    expected = load_encoder(folder)
-    in_two()(folder)
-    found = load_encoder(folder)
-    jax.tree.map(np.testing.assert_array_equal, found.params, expected.params)
-    jax.tree.map(np.testing.assert_array_equal, found.mlm_head, expected.mlm_head)
-
-
 @pytest.mark.parametrize("stored", [ml_dtypes.bfloat16, np.float16])
 def test_half_precision_becomes_what_was_asked_for(folder, stored):
     wide = load_file(folder / "model.safetensors")
@@ -234,11 +207,6 @@ def test_half_precision_becomes_what_was_asked_for(folder, stored):
     assert {leaf.dtype for leaf in jax.tree.leaves(narrow.params)} == {np.dtype(ml_dtypes.bfloat16)}
 
 
-def test_the_epsilon_of_config_json_is_kept(folder):
-    config(layer_norm_eps=1e-12)(folder)
-    assert load_encoder(folder).config.layer_norm_eps == 1e-12
-
-
 class Stranger:
     """An object whose unpickling runs code."""
 
@@ -248,9 +216,7 @@ class Stranger:
 
 TORCH_FILES = {
     "code": (lambda torch, found, path: torch.save({"a": Stranger(), **found}, path), "Python objects"),
-    "numpy": (lambda torch, found, path: torch.save({"a": np.zeros(3)}, path), "Python objects"),
     "a training state": (lambda torch, found, path: torch.save({"model": found}, path), "something else"),
-    "nothing": (lambda torch, found, path: path.write_bytes(b""), "can't be read"),
     "the half": (
         lambda torch, found, path: (torch.save(found, path), cut(path.name)(path.parent)),
         "can't be read",

@@ -11,44 +11,25 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.parity
 
-SHAPE = {
-    "hidden_size": 24,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 40,
-    "image_size": 32,
-    "patch_size": 8,
-}
-TEXT = {
-    "hidden_size": 16,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "intermediate_size": 16,
-    "vocab_size": 99,
-    "bos_token_id": 0,
-    "eos_token_id": 1,
-}
+SHAPE = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 40}
+TEXT = {**SHAPE, "vocab_size": 99, "bos_token_id": 0, "eos_token_id": 1}
+SHAPE |= {"image_size": 32, "patch_size": 8}
 
 
 def make(name, folder):
     """Writes a random tower, alone or in the model that it is usually shipped in, and returns it."""
     torch.manual_seed(0)
+    whole = {"vision_config": SHAPE, "text_config": TEXT}
     kinds = {
-        "vit": (transformers.ViTModel, transformers.ViTConfig(**SHAPE)),
-        "vit-classifier": (transformers.ViTForImageClassification, transformers.ViTConfig(**SHAPE)),
-        "clip": (transformers.CLIPVisionModel, transformers.CLIPVisionConfig(**SHAPE)),
-        "clip-whole": (
-            transformers.CLIPModel,
-            transformers.CLIPConfig(vision_config=SHAPE, text_config=TEXT),
-        ),
-        "siglip": (transformers.SiglipVisionModel, transformers.SiglipVisionConfig(**SHAPE)),
-        "siglip-whole": (
-            transformers.SiglipModel,
-            transformers.SiglipConfig(vision_config=SHAPE, text_config=TEXT),
-        ),
+        "vit": ("ViTModel", "ViTConfig", SHAPE),
+        "vit-classifier": ("ViTForImageClassification", "ViTConfig", SHAPE),
+        "clip": ("CLIPVisionModel", "CLIPVisionConfig", SHAPE),
+        "clip-whole": ("CLIPModel", "CLIPConfig", whole),
+        "siglip": ("SiglipVisionModel", "SiglipVisionConfig", SHAPE),
+        "siglip-whole": ("SiglipModel", "SiglipConfig", whole),
     }
-    kind, config = kinds[name]
-    model = kind(config).eval()
+    kind, config, shape = kinds[name]
+    model = getattr(transformers, kind)(getattr(transformers, config)(**shape)).eval()
     with torch.no_grad():
         for parameter in model.parameters():  # fresh biases and norms are 0 and 1, and would hide a mistake
             parameter.add_(torch.randn_like(parameter) * 0.05)

@@ -2,28 +2,20 @@
 
 from functools import partial
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from stilts_jax.errors import ConfigError
 from stilts_jax.model import HeadConfig, Model, TaskHead, apply_model, encode, export_encoder
-from stilts_jax.train.losses import make_loss
-from stilts_jax.train.step import TrainState, train_step
 
 HEAD = HeadConfig(kind="classify", num_labels=3, dropout=0.0, patches=4, patch_width=12, pictures=2)
 
 
-def pictures(rows, head=HEAD, seed=0, dtype=np.uint8):
+def pictures(rows, head=HEAD):
     shape = (rows, head.pictures, head.patches, head.patch_width)
     mask = np.ones(shape[:2], bool)
     mask[0, 1:] = False
-    return {
-        "visual": np.random.default_rng(seed).integers(0, 256, shape).astype(dtype),
-        "visual_mask": mask,
-    }
+    return {"visual": np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8), "visual_mask": mask}
 
 
 @pytest.mark.parity
@@ -52,20 +44,12 @@ def test_pictures_that_are_not_there_change_nothing(maker, exact):
     config = maker.config()
     params, tokens = maker.encoder(config), maker.tokens(config)
     run = partial(encode, params, tokens, config=config, compute=exact)
-    absent = {
-        "visual": np.full((4, 3, config.hidden_size), 7.0, np.float32),
-        "visual_mask": np.zeros((4, 3), bool),
-    }
+    there = np.full((4, 3, config.hidden_size), 7.0, np.float32)
+    absent = {"visual": there, "visual_mask": np.zeros((4, 3), bool)}
     for options in ({}, {"first_only": True}, {"all_hidden": True}, {"num_layers": 1}):
         rows = slice(None, 1 if "first_only" in options else None)
         expected, found = (np.asarray(run(**options, **more))[..., rows, :] for more in ({}, absent))
         np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6)
-    segments = (tokens != config.pad_id).astype(np.int32)
-    positions = np.where(segments > 0, np.arange(tokens.shape[1]), 0).astype(np.int32)
-    seen = {**absent, "visual_mask": np.ones((4, 3), bool)}
-    packed = run(segments=segments, positions=positions, **seen)
-    real = segments > 0  # a row of one sequence and its picture is the same packed or padded
-    np.testing.assert_allclose(np.asarray(packed)[real], np.asarray(run(**seen))[real], rtol=0, atol=2e-6)
 
 
 def test_patches_are_projected_and_know_their_place(maker, exact):
@@ -84,44 +68,14 @@ def test_patches_are_projected_and_know_their_place(maker, exact):
     normed = centred / np.sqrt(summed.var(-1, keepdims=True) + config.layer_norm_eps)
     tokens = (normed * visual["norm"]["scale"] + visual["norm"]["bias"]).reshape(4, 8, -1)
     there = np.repeat(batch["visual_mask"], 4, axis=1)
-    hidden = encode(
-        params["encoder"],
-        batch["tokens"],
-        config=config,
-        compute=exact,
-        visual=tokens.astype(np.float32),
-        visual_mask=there,
-    )[:, 0]
+    seen = {"visual": tokens.astype(np.float32), "visual_mask": there}
+    hidden = encode(params["encoder"], batch["tokens"], config=config, compute=exact, **seen)[:, 0]
     logits = np.tanh(hidden @ head["dense"]["kernel"] + head["dense"]["bias"]) @ head["out"]["kernel"]
     np.testing.assert_allclose(found, logits + head["out"]["bias"], rtol=0, atol=1e-5)
 
-    other = {**batch, "visual": batch["visual"][:, :, ::-1]}
-    assert np.abs(np.asarray(apply_model(model, params, other, head="vqa")["logits"]) - found).max() > 1e-3
     features = {**batch, "visual": patches.astype(np.float16)}  # features are taken as they are
     near = np.asarray(apply_model(model, params, features, head="vqa")["logits"])
     np.testing.assert_allclose(near, found, rtol=0, atol=2e-2)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["classify", "mlm"])
-def test_a_step_trains_what_looks_at_pictures(maker, exact, kind):
-    settings = maker.replace(HEAD, kind=kind, num_labels=3 if kind == "classify" else 0)
-    config = maker.config(hidden_dropout=0.1)
-    model = Model(config, (("seen", settings), ("text", HeadConfig(kind="tag", num_labels=2))), exact)
-    heads = {"seen": maker.head(config, settings), "text": maker.head(config, model.head("text"))}
-    params = {"encoder": maker.encoder(config), "heads": heads}
-    batch = {**maker.batch(kind, maker.tokens(config)), **pictures(4, settings)}
-    batch |= {"label": np.array([0, 1, 2, 0]), "masked_targets": np.ones((4, 2), np.int32)}
-    batch["masked_weights"] = np.ones((4, 2), np.float32)
-    tx = optax.sgd(0.1)
-    step = partial(train_step, loss_fn=make_loss(model, "seen"), tx=tx, key=jax.random.key(0))
-    state = TrainState.create(params, tx)
-    whole, parts = (step(state, batch, accumulation=count)[0].params for count in (1, 2))
-    for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(parts), strict=True):
-        np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)
-    moved = jax.tree.map(lambda new, old: float(jnp.abs(new - old).max()), whole, params)["heads"]
-    assert all(change > 0 for change in jax.tree.leaves(moved["seen"]["visual"]))
-    assert not any(jax.tree.leaves(moved["text"]))
 
 
 def test_what_pictures_can_not_do_is_refused(maker, exact, tmp_path):

@@ -13,7 +13,7 @@ from stilts_jax.model.config import SHAPES, Compute, HeadConfig
 from stilts_jax.model.heads import abstract_params
 from stilts_jax.plan import command
 from stilts_jax.plan.compile import abstract_batch, count_flops
-from stilts_jax.plan.setup import Plan, Setup, bound_seconds, bytes_sent, model_flops
+from stilts_jax.plan.setup import Plan, Setup, bytes_sent, model_flops
 from stilts_jax.sharding import MeshConfig
 from stilts_jax.train.losses import make_loss
 from stilts_jax.train.optimizer import OptimizerConfig
@@ -73,25 +73,21 @@ def test_bytes_sent_by_hand() -> None:
 
 def test_flops_by_formula_and_by_counting() -> None:
     big = replace(SETUP, encoder=replace(SHAPES["base"], vocab_size=64), rows=4, length=128)
-    loss = {
-        # On a CPU less of the last layer is computed.
-        remat: make_loss(
-            replace(big.model, compute=Compute(remat=remat, attention="xla", platform="tpu")), "task"
-        )
-        for remat in ("none", "full")
-    }
     params = abstract_params(big.model)
     active = {"encoder": params["encoder"], "head": params["heads"]["task"]}
-    counted = {
-        remat: count_flops(
-            jax.make_jaxpr(jax.grad(lambda p, b, f=fn: f(p, b, None)[0]))(active, abstract_batch(big))
-        )
-        for remat, fn in loss.items()
-    }
+
+    def count(remat: str) -> float:
+        compute = Compute(
+            remat=remat, attention="xla", platform="tpu"
+        )  # on a CPU less of the last layer is computed
+        loss = make_loss(replace(big.model, compute=compute), "task")
+        gradient = jax.grad(lambda params, batch: loss(params, batch, None)[0])
+        return count_flops(jax.make_jaxpr(gradient)(active, abstract_batch(big)))
+
     formula = model_flops(big)
     # The formula leaves out the head, and the first layer needs no gradient of its input: it has one here.
-    assert counted["none"] == pytest.approx(formula, rel=0.01)
-    assert counted["full"] == pytest.approx(formula * 4 / 3, rel=0.01)
+    assert count("none") == pytest.approx(formula, rel=0.01)
+    assert count("full") == pytest.approx(formula * 4 / 3, rel=0.01)
     by_hand = 3 * 4 * 128 * 12 * (2 * (4 * 768**2 + 2 * 768 * 3072) + 4 * 128 * 768)
     assert formula == by_hand
 
@@ -106,36 +102,19 @@ def faked(setup: Setup) -> Plan:
     return Plan(10**9, need, 0, 0, train, train, "", 5e9, 1e15, 1e15, seconds, ())
 
 
-def test_text_and_json(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "plan_training", faked)
-    setup = replace(SETUP, topology="v5e:2x4")
-    text, fits = command.plan_command(setup)
-    assert fits and "mesh data=1 fsdp=4 tensor=2, remat full" in text and "8 x v5e (v5e:2x4)" in text
-    record = json.loads(command.plan_command(setup, as_json=True)[0])
-    assert record["plan"]["fits"] is True and record["proposal"] is None
-    assert record["plan"]["train_total"] == 5 * GIB
-
-
 ONE = replace(SETUP, topology="v5e:2x4", mesh=MeshConfig(8, 1, 1), rows=64, compute=Compute(remat="none"))
 
 
 def test_what_fits_with_the_fewest_changes_is_proposed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "plan_training", faked)
+    record = json.loads(command.plan_command(replace(SETUP, topology="v5e:2x4"), as_json=True)[0])
+    assert record["plan"]["fits"] is True and record["proposal"] is None
+    assert record["plan"]["train_total"] == 5 * GIB
     text, fits = command.plan_command(ONE, work=3600e15)
     assert not fits and "does not fit" in text and "This does:" in text
     assert "3600 such steps: at least 16 chip-hours" in text  # 3600 x 2 s x 8 chips
     # Rematerialisation alone leaves 20 GiB of 15.75; cutting the state does it, and changes no result.
     assert command.find_fitting(ONE)[0] == replace(ONE, mesh=MeshConfig(1, 8, 1))
-
-
-def test_alternatives_are_new_and_divide_the_batch() -> None:
-    found = list(command.alternatives(ONE))
-    assert len(set(found)) == len(found) and ONE not in found
-    assert all(setup.rows % (setup.accumulation * setup.mesh.data * setup.mesh.fsdp) == 0 for setup in found)
-    assert [setup.optimizer.moment_dtype for setup in found[-2:]] == ["float32", "bfloat16"]
-    assert all(setup.compute.param_dtype == "float32" for setup in found)
-    # A batch too small for all devices is met by cutting layers.
-    assert MeshConfig(1, 4, 2) in [setup.mesh for setup in command.alternatives(replace(ONE, rows=4))]
 
 
 def test_the_command_sweeps(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -172,24 +151,3 @@ def test_topologies() -> None:
     for name in ("v5e", "v5e:16", "v4:4x4", "h200:2*2", "v9:2x2", "cpu:0", "cpu:2x2", "v5e:16x16*0"):
         with pytest.raises(ConfigError):
             parse_topology(name)
-
-
-@pytest.mark.parametrize("kind", ["classify", "choice", "tag", "span", "embed", "mlm"])
-def test_every_kind_of_head_can_be_planned(kind: str) -> None:
-    setup = replace(SETUP, head=HeadConfig(kind=kind, num_labels=3, pooling="pooler"))
-    params = abstract_params(setup.model)
-    active = {"encoder": params["encoder"], "head": params["heads"]["task"]}
-    sums = jax.eval_shape(
-        lambda p, b: make_loss(setup.model, "task")(p, b, None)[:2], active, abstract_batch(setup)
-    )
-    assert all(leaf.shape == () for leaf in sums)
-
-
-def test_slices_exchange_gradients_over_the_network() -> None:
-    width, inner, layers, rows = 1024, 4096, 24, 250002
-    setup = replace(SETUP, encoder=SHAPES["large"], topology="v5e:16x16*4", mesh=MeshConfig(4, 256, 1))
-    gradient = 2 * (layers * (4 * width**2 + 2 * width * inner) + rows * width) / 256  # bfloat16
-    bounds = bound_seconds(setup, 1e15, GIB, 0.0)
-    assert bounds["network"] == pytest.approx(2 * gradient * 3 / 4 / 3.125e9)
-    assert bounds["compute"] == pytest.approx(1e15 / 1024 / 197e12)
-    assert bound_seconds(replace(setup, topology="v5e:16x16"), 1e15, GIB, 0.0)["network"] == 0

@@ -1,13 +1,7 @@
-"""Writes ``result.json`` files of made-up scores: reports are tested and timed without training.
-
-    python tests/report/made_up_grid.py W
-
-writes a whole grid of 619 phases, to time `stilts report W`.
-"""
+"""Writes ``result.json`` files of made-up scores: reports are tested without training."""
 
 import csv
 import hashlib
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -27,15 +21,11 @@ TRAININGS = {
     **{"squad_v1": ("xquad", "mlqa"), "tydiqa": ("tydiqa",), None: ("bucc", "tatoeba")},
 }
 ALIGNED = ("xnli", "pawsx", "xquad", "tatoeba")
-INTERMEDIATES = [
-    *("none", "mnli", "qqp", "squad_v1", "squad_v2", "hellaswag", "ccg", "cosmosqa"),
-    *("commonsenseqa", "anli", "mnli+squad_v1"),
-]
 
 
-def encode_items(values: np.ndarray, statistic: str, aligned: bool) -> dict:
-    """Returns the ``items`` entry of one language, as an experiment writes it."""
-    return results.encode_items(Items(statistic, values), aligned)
+def items(values: np.ndarray, ids: str = "", aligned: bool = True, statistic: str = "mean") -> dict:
+    """Returns the items of one language, as an experiment writes them."""
+    return results.encode_items(Items(statistic, values), aligned) | {"ids": ids}
 
 
 def make_record(
@@ -45,13 +35,12 @@ def make_record(
     *,
     seeds: tuple[int | None, int | None] = (0, 0),
     stage: str = "target",
-    items: dict | None = None,
-    error: dict | None = None,
     **changes: object,
 ) -> dict:
     """Returns a result: ``tasks`` is ``{task: {metric: {language: score}}}`` on the test split."""
-    name = f"{intermediate}.s{seeds[0]}+{training or 'retrieval'}.s{seeds[1]}"
-    name = f"{intermediate}.s{seeds[0]}" if stage == "intermediate" else name
+    name = f"{intermediate}.s{seeds[0]}"
+    if stage != "intermediate":
+        name += f"+{training or 'retrieval'}.s{seeds[1]}"
     dev = {"task": training, "split": "dev", "language": "en", "score": 72.0} if training else None
     environment = {"device": "made up", "device_count": 1, "versions": {"jax": "0.10.2", "python": "3.11.2"}}
     environment |= {"command": "stilts grid --config=configs/xstilts.py --workdir=W"}
@@ -69,13 +58,13 @@ def make_record(
         "main_metric": {task: list(metrics) for task, metrics in tasks.items()},
         "reported_split": dict.fromkeys(tasks, "test"),
         "selection": selection,
-        "items": items or {},
+        "items": {},
         "curve": [[step, 0.2 + 2 * 0.97 ** (step / 10)] for step in range(0, 1000, 20)],
         "throughput": rates | {"seconds": 300.0, "steps": 1000},
         "environment": environment,
         "config": config,
         "data": {task: {"test": {"fingerprint": "0123456789abcdef", "examples": 1000}} for task in tasks},
-        "error": error,
+        "error": None,
         **changes,
     }
 
@@ -88,9 +77,7 @@ def write_record(workdir: Path, record: dict) -> Path:
     return path
 
 
-def write(
-    workdir: Path, row: str, seeds: tuple, scores: dict, training: str | None = "mnli", **changes
-) -> None:
+def write(workdir: Path, row: str, seeds: tuple, scores: dict, training: str | None = "mnli", **changes):
     """Writes the result of a target phase, or of retrieval."""
     stage = "target" if training else "retrieval"
     write_record(workdir, make_record(row, training, scores, seeds=seeds, stage=stage, **changes))
@@ -107,27 +94,20 @@ def table(workdir: Path | ReportPaths, name: str) -> list[dict[str, str]]:
     return list(csv.DictReader((paths.tables / f"{name}.csv").read_text(encoding="utf-8").splitlines()))
 
 
-def items(values: np.ndarray, ids: str = "", aligned: bool = True) -> dict:
-    """Returns items of a mean, as an experiment writes them."""
-    return encode_items(values, "mean", aligned) | {"ids": ids}
-
-
 def write_grid(
     workdir: Path,
     *,
     intermediates: list[str],
     trainings: list[str | None],
     seeds: int = 1,
-    intermediate_seeds: int | None = None,
     languages: int = 40,
-    items: int = 500,
-    seed: int = 0,
+    count: int = 500,
 ) -> None:
     """Writes a grid whose rows differ by a gain of each intermediate and noise of each seed."""
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     bases: dict[tuple[str, str], float] = {}
     for row, intermediate in enumerate(intermediates):
-        for first in [None] if intermediate == "none" else range(intermediate_seeds or seeds):
+        for first in [None] if intermediate == "none" else range(seeds):
             luck = generator.normal(0, 0.3)
             for training in trainings:
                 for second in [None] if training is None else range(seeds):
@@ -140,18 +120,18 @@ def write_grid(
                         for code in names[:languages]:
                             base = 88.0 if code == "en" else generator.uniform(45, 75)
                             base = bases.setdefault((task, code), base)
-                            values = _draw(generator, task, base + gain, items)
+                            values = draw(generator, task, base + gain, count)
                             statistic = "mean" if values.ndim == 1 else "chunk_f1"
                             statistic = "binary_f1" if task == "bucc" else statistic
-                            encoded = encode_items(values, statistic, task in ALIGNED)
+                            encoded = items(values, aligned=task in ALIGNED, statistic=statistic)
                             per_item.setdefault(task, {})[code] = encoded
                             metrics = METRICS.get(task, ("accuracy",))
                             for metric, shift in zip(metrics, (8.0, -8.0) if len(metrics) > 1 else (0,)):
                                 by_language = scores.setdefault(task, {}).setdefault(metric, {})
-                                by_language[code] = _score(values) + shift
+                                by_language[code] = score(values) + shift
                     stage = "retrieval" if training is None else "target"
-                    record = make_record(intermediate, training, scores, seeds=(first, second), stage=stage)
-                    record["items"] = per_item
+                    options = {"seeds": (first, second), "stage": stage, "items": per_item}
+                    record = make_record(intermediate, training, scores, **options)
                     if training:  # English dev scores say something of the others, and not all
                         record["selection"]["source_dev"]["score"] = 80.0 + gain + generator.normal(0, 0.5)
                     write_record(workdir, record)
@@ -160,7 +140,8 @@ def write_grid(
                 write_record(workdir, own)
 
 
-def _draw(generator: np.random.Generator, task: str, percent: float, count: int) -> np.ndarray:
+def draw(generator: np.random.Generator, task: str, percent: float, count: int) -> np.ndarray:
+    """Returns the outcomes of ``count`` items of which about ``percent`` are right."""
     chance = min(max(percent / 100, 0.02), 0.98)
     if task == "bucc":
         right = generator.random(count) < chance
@@ -175,12 +156,9 @@ def _draw(generator: np.random.Generator, task: str, percent: float, count: int)
     return (generator.random(count) < chance).astype(np.uint8)
 
 
-def _score(values: np.ndarray) -> float:
+def score(values: np.ndarray) -> float:
+    """Returns the percent that outcomes make."""
     if values.ndim == 1:
         return 100.0 * float(values.mean())
     right, predicted, gold = values.sum(axis=0, dtype=np.int64)
     return 200.0 * float(right) / float(predicted + gold)
-
-
-if __name__ == "__main__":
-    write_grid(Path(sys.argv[1]), intermediates=INTERMEDIATES, trainings=list(TRAININGS), seeds=3)

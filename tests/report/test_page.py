@@ -9,32 +9,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_up_grid import items, make_record, table, write, write_grid, xnli
-from made_up_grid import write_record as write_made_up
 
+import stilts_jax
 from stilts_jax.errors import ConfigError, DataError
 from stilts_jax.files import write_record
 from stilts_jax.main import main
 from stilts_jax.report import summary_text, write_report
 from stilts_jax.report.details import published_numbers
-from stilts_jax.report.tables import (
-    Cell,
-    Column,
-    Table,
-    fixed,
-    gain_tone,
-    signed,
-    to_csv,
-    to_latex,
-    to_markdown,
-)
+from stilts_jax.report.tables import Cell, Column, Table, to_csv, to_latex, to_markdown
+from tests.report.made_up_grid import items, make_record, table, write, write_grid, xnli
+from tests.report.made_up_grid import write_record as write_made_up
 
 
 @pytest.fixture(scope="module")
 def odd_grid(tmp_path_factory) -> Path:
     """Three rows, eleven languages, nested seeds, and what goes wrong in real life."""
     folder, trainings = tmp_path_factory.mktemp("odd"), ["mnli", "panx", "squad_v1", None]
-    options = {"seeds": 2, "intermediate_seeds": 2, "languages": 11, "items": 60}
+    options = {"seeds": 2, "languages": 11, "count": 60}
     write_grid(folder, intermediates=["none", "mnli", "hub:org/other"], trainings=trainings, **options)
     for path in sorted(folder.glob("phases/*/result.json")):
         record = json.loads(path.read_text())
@@ -78,26 +69,15 @@ def test_every_table_and_figure_is_there_in_every_form(odd_report):
     assert {path.stem for path in odd_report.tables.glob("*.csv")} == set(names)
     languages = {name for name in names if name.startswith("languages_")}
     assert {path.stem for path in odd_report.tables.glob("*.tex")} == {"main", "averages", *languages}
-    heads = {"main.pdf": b"%PDF", "main.png": b"\x89PNG"}
-    heads |= dict.fromkeys(map("{}.svg".format, languages), b"<?xml")
+    heads = {"main.pdf": b"%PDF", "main.png": b"\x89PNG"} | {f"{name}.svg": b"<?xml" for name in languages}
     for name, head in heads.items():
         assert (odd_report.figures / name).read_bytes().startswith(head)
-    markdown = odd_report.markdown.read_text(encoding="utf-8")
-    assert markdown.count("\n## ") == 9
-    assert not list(odd_report.html.parent.rglob(".*"))
 
 
 def test_a_report_is_the_same_each_time(odd_grid, odd_report, tmp_path):
     again = write_report(odd_grid, tmp_path / "two")
     for name in ("html", "markdown", "scores"):
         assert getattr(again, name).read_bytes() == getattr(odd_report, name).read_bytes()
-
-
-def test_a_single_run_makes_a_page(tmp_path):
-    empty = {"curve": [], "throughput": {}, "environment": {}, "config": {}, "selection": {}}
-    write(tmp_path, "none", (0, 0), xnli(en=80.0), **empty)
-    assert write_report(tmp_path, benchmark="xtreme-r").html.is_file()
-    assert "80.0" in summary_text(tmp_path)
 
 
 @pytest.mark.parametrize("rows", [("mnli", "qqp"), ("none", "mnli", "qqp", "ccg")])
@@ -120,30 +100,20 @@ def test_the_page_opens_with_what_holds_and_with_what_one_seed_cannot_show(tmp_p
     assert "one training run" in text
 
 
-def test_many_findings_are_counted_by_group(tmp_path):
-    rows, options = ["none", "mnli", "qqp", "ccg"], {"seeds": 3, "items": 300, "languages": 4}
-    write_grid(tmp_path, intermediates=rows, trainings=["mnli", None], **options)
-    text = write_report(tmp_path).markdown.read_text("utf-8").split("\n## ")[0]
-    assert re.search(r"Retrieval \+1\d\.\d points on average, 6 of 6 up and 0 down", text)
-    assert "Only more seeds" not in text
-
-
 def test_intermediates_alone_make_a_page_that_says_what_is_missing(tmp_path, capsys):
+    for read in (write_report, stilts_jax.load_results):
+        with pytest.raises(DataError):
+            read(tmp_path)
     record = make_record("mnli", None, {}, stage="intermediate", seeds=(0, None))
     write_made_up(tmp_path, record)
+    with pytest.raises(ConfigError, match="glue"):
+        summary_text(tmp_path, "glue")
     (tmp_path / "phases" / "mnli.s0+panx.s0-1").mkdir()
     assert main(["report", str(tmp_path)]) == 0
     assert "mnli.s0" in capsys.readouterr().out
     page = (tmp_path / "report" / "report.html").read_text("utf-8")
     assert "no scores of target tasks yet" in page
     assert "mnli.s0+panx.s0-1" in page and "not finished" in page
-
-
-def test_an_empty_folder_and_an_unknown_benchmark(tmp_path):
-    with pytest.raises(DataError, match="nothing to report on"):
-        write_report(tmp_path)
-    with pytest.raises(ConfigError, match="glue"):
-        summary_text(tmp_path, "glue")
 
 
 def test_published_numbers_are_the_ones_that_were_read(tmp_path):
@@ -153,20 +123,15 @@ def test_published_numbers_are_the_ones_that_were_read(tmp_path):
         here = published[(published.task == task) & (published.split == "dev")].set_index("language").value
         assert here.pop("mean") == mean
         assert (len(here), round(float(np.mean(here)), 1)) == (count, mean)
-    large = published[(published.model == "XLM-R Large") & (published.split == "test")]
-    means = large[(large.language == "mean") & (large.metric != "em")].set_index("task").value
-    assert means["xnli"] == 79.2
-    assert len(means) == 9
 
 
-@pytest.mark.parametrize(("asked", "shown"), [(None, False), (True, True)])
-def test_published_numbers_stand_beside_the_same_encoder_only_unless_asked_for(tmp_path, asked, shown):
+@pytest.mark.usefixtures("without_figures")
+def test_published_numbers_stand_beside_the_same_encoder_only_unless_asked_for(tmp_path):
     scores = {"bucc": {"f1": {"de": 80.0}}, "tatoeba": {"accuracy": {"de": 80.0}}}
-    record = make_record("none", None, scores, seeds=(None, None), stage="retrieval")
-    write_made_up(tmp_path, record)
-    text = write_report(tmp_path, published=asked).html.read_text(encoding="utf-8")
-    assert ("Published numbers" in text) == shown
-    assert ("encoder: made-up" in text) == shown
+    write(tmp_path, "none", (None, None), scores, None)
+    for asked in (None, True):
+        text = write_report(tmp_path, published=asked).html.read_text(encoding="utf-8")
+        assert ("Published numbers" in text) == ("encoder: made-up" in text) == bool(asked)
 
 
 DISTANCES = "code,name,far,script\n" + "".join(
@@ -175,8 +140,8 @@ DISTANCES = "code,name,far,script\n" + "".join(
 
 
 @pytest.fixture
-def small(tmp_path) -> Path:
-    write_grid(tmp_path / "W", intermediates=["none", "mnli"], trainings=["pawsx", None], items=40)
+def small(tmp_path, without_figures) -> Path:
+    write_grid(tmp_path / "W", intermediates=["none", "mnli"], trainings=["pawsx", None], count=40)
     return tmp_path / "W"
 
 
@@ -189,9 +154,7 @@ def test_the_work_directory_remembers_distances_and_drops_old_tables(small, tmp_
     (tmp_path / "own.csv").unlink()
     assert main(["report", str(small)]) == 0
     page = (small / "report" / "report.html").read_text("utf-8")
-    assert "toy ja" in page
-    assert "Japanese" not in page
-    assert not old.exists()
+    assert "toy ja" in page and "Japanese" not in page and not old.exists()
 
 
 def test_files_keep_to_their_folder_and_their_mode_and_leave_no_temporaries(small):
@@ -216,26 +179,20 @@ def test_files_keep_to_their_folder_and_their_mode_and_leave_no_temporaries(smal
 
 def test_the_page_has_the_command_without_what_is_secret(small):
     path = next(small.glob("phases/*/result.json"))
+    write(small, "hub:/data/models/mine", (0, 0), {"pawsx": {"accuracy": {"en": 50.0}}}, "pawsx")
     record = json.loads(path.read_text())
     command = "stilts grid --config.encoder=https://me:pw1@host/x --hub_token=pw2 --workdir=W"
     record["environment"]["command"] = command
     write_record(path, record)
     paths = write_report(small)
     for text in (paths.html.read_text("utf-8"), paths.markdown.read_text("utf-8")):
-        assert "host/x" in text
-        assert "--workdir=W" in text
-        assert "pw1" not in text
-        assert "pw2" not in text
-        assert str(small) not in text
+        assert "host/x" in text and "--workdir=W" in text
+        assert not any(secret in text for secret in ("pw1", "pw2", str(small)))
+    names = (paths.tables / "main.csv").read_text("utf-8")
+    assert "mine" in names and "/data/models" not in names
 
 
-def test_a_folder_has_a_short_name(small):
-    write(small, "hub:/data/models/mine", (0, 0), {"pawsx": {"accuracy": {"en": 50.0}}}, "pawsx")
-    text = (write_report(small).tables / "main.csv").read_text("utf-8")
-    assert "mine" in text
-    assert "/data/models" not in text
-
-
+@pytest.mark.usefixtures("without_figures")
 def test_question_answering_is_named_for_what_is_shown(tmp_path):
     for row, f1 in (("none", 70.0), ("mnli", 74.0)):
         write(tmp_path, row, (0, 0), {"xquad": {"f1": {"en": f1}, "em": {"en": f1 - 20}}}, "squad_v1")
@@ -244,14 +201,16 @@ def test_question_answering_is_named_for_what_is_shown(tmp_path):
     assert (float(line["percent"]), float(line["difference"])) == (64.0, 4.0)
 
 
-@pytest.mark.parametrize("thresholds", [{}, {"bucc": {"de": 0.5}}])
-def test_tuned_thresholds_are_no_zero_shot(tmp_path, thresholds):
-    write(tmp_path, "none", (0, 0), {"bucc": {"f1": {"de": 50.0}}}, None, thresholds=thresholds)
-    page = write_report(tmp_path).html.read_text("utf-8")
-    assert ("Zero-shot:" in page) == (not thresholds)
-    assert ("thresholds of BUCC were tuned" in page) == bool(thresholds)
+@pytest.mark.usefixtures("without_figures")
+def test_tuned_thresholds_are_no_zero_shot(tmp_path):
+    for thresholds in ({}, {"bucc": {"de": 0.5}}):
+        write(tmp_path, "none", (0, 0), {"bucc": {"f1": {"de": 50.0}}}, None, thresholds=thresholds)
+        page = write_report(tmp_path).html.read_text("utf-8")
+        assert ("Zero-shot:" in page) == (not thresholds)
+        assert ("thresholds of BUCC were tuned" in page) == bool(thresholds)
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_tasks_in_the_language_of_their_training_share_a_row_and_are_not_called_zero_shot(tmp_path):
     for row, gain in (("none", 0.0), ("mnli", 2.0)):
         for code, score in (("ha", 60.0), ("yo", 50.0)):
@@ -262,9 +221,9 @@ def test_tasks_in_the_language_of_their_training_share_a_row_and_are_not_called_
             record["selection"] |= {"zero_shot": False, "notes": ["few-shot"]}
             write_made_up(tmp_path, record)
     paths = write_report(tmp_path, benchmark="xtreme-up")
-    found = {(row["intermediate"], row["column"]): row["percent"] for row in table(paths, "main")}
-    expected = {("none", "ha"): 60.0, ("none", "yo"): 50.0, ("MNLI", "ha"): 62.0, ("MNLI", "yo"): 52.0}
-    assert {(row, f"MasakhaNER-X ({code})"): str(score) for (row, code), score in expected.items()} == found
+    found = [(row["intermediate"], row["column"][-4:], row["percent"]) for row in table(paths, "main")]
+    none = [("none", "(ha)", "60.0"), ("none", "(yo)", "50.0")]
+    assert found == [*none, ("MNLI", "(ha)", "62.0"), ("MNLI", "(yo)", "52.0")]
     gains = {row["column"]: row["difference"] for row in table(paths, "averages")}
     assert gains == {"Structured": "2.0", "All": "2.0"}  # no average over languages that were not trained on
     page = paths.markdown.read_text("utf-8")
@@ -272,20 +231,9 @@ def test_tasks_in_the_language_of_their_training_share_a_row_and_are_not_called_
     assert "XTREME-UP NER" in page
     claims = [line for line in page.lower().splitlines() if "zero-shot" in line]
     assert [line.startswith("| remark") for line in claims] == [True]  # the column that says NO
-    assert not any(
-        line["zero_shot"] == "True" for line in csv.DictReader(paths.scores.open(encoding="utf-8"))
-    )
 
 
-def test_a_benchmark_that_wants_some_languages_of_a_task_shows_those(tmp_path):
-    write(
-        tmp_path, "none", (None, 0), {"sib200": {"accuracy": {"ha": 40.0, "yo": 50.0, "de": 90.0}}}, "sib200"
-    )
-    for benchmark, mean in (("africa", 45.0), ("xtreme", 60.0)):
-        (row,) = table(write_report(tmp_path, benchmark=benchmark), "main")
-        assert float(row["percent"]) == mean
-
-
+@pytest.mark.usefixtures("without_figures")
 def test_a_language_of_intermediate_training_is_no_transfer(tmp_path):
     """Of `mnli@de` neither English nor German is transfer, in any row."""
     write(tmp_path, "none", (None, 0), xnli(en=90.0, de=80.0, sw=60.0))
@@ -300,6 +248,7 @@ def test_a_language_of_intermediate_training_is_no_transfer(tmp_path):
     assert float(line["difference"]) == 0.5  # Swahili gains 1, French nothing
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_an_own_task_has_the_title_and_group_of_its_declaration(tmp_path):
     for name, group in (("reviews", "classification"), ("finds", "retrieval")):
         record = make_record("none", name, {name: {"accuracy": {"en": 60.0}}}, seeds=(None, 0))
@@ -329,10 +278,3 @@ def test_a_table_in_csv_markdown_and_latex():
         assert part in text
     body = [line for line in text.splitlines() if line.endswith(r"\\") and "multicolumn" not in line]
     assert {line.replace(r"\&", "").count("&") for line in body} == {2}
-
-
-def test_numbers_as_text_and_as_colours():
-    values = {1.25: "+1.2", -0.36: "−0.4", 0.04: "0.0", -0.04: "0.0", np.nan: "–"}
-    assert [signed(value) for value in values] == list(values.values()) and fixed(-1.0) == "−1.0"
-    tones = [gain_tone(gain) for gain in (20.0, -5.0, 80.0, 0.01, np.nan)]
-    assert tones == [1.0, pytest.approx(-0.5), 1.0, None, None]

@@ -1,11 +1,15 @@
 """Statistics against scipy, statsmodels' numbers, the bootstrap that they stand for, and cases by hand."""
 
-import made_up_grid
+import math
+
 import numpy as np
 import pytest
 from scipy import stats
 
+from stilts_jax.errors import DataError
+from stilts_jax.evaluation.benchmarks import BENCHMARKS
 from stilts_jax.evaluation.metrics import Items
+from stilts_jax.report.names import read_table
 from stilts_jax.report.statistics import (
     correlate,
     crossed_components,
@@ -15,6 +19,8 @@ from stilts_jax.report.statistics import (
     shares,
     spearman,
 )
+from stilts_jax.report.typology import find_typology, great_circle, read_distances
+from tests.report import made_up_grid
 
 
 def test_an_interval_of_seeds_is_that_of_the_t_test():
@@ -34,23 +40,11 @@ def test_a_difference_without_any_variance_is_not_called_significant():
     assert np.isnan(join_errors(2.0, 1.0, 10).error_seeds)  # one run
 
 
-def test_crossed_seeds_cover_the_true_mean():
-    """Of simulated grids of 4 x 5 seeds, 95 % of the intervals must hold the mean that was simulated."""
-    generator = np.random.default_rng(2)
-    hits = []
-    for _ in range(400):
-        table = generator.normal(0, 1, (4, 1)) + generator.normal(0, 0.7, 5) + generator.normal(0, 1, (4, 5))
-        cells = {(i, j): table[i, j] for i in range(4) for j in range(5)}
-        found = join_errors(float(table.mean()), 0.0, 100, seed_error(cells))
-        hits.append(found.low < 0 < found.high)
-    assert 0.92 < np.mean(hits) <= 0.99
-
-
 @pytest.mark.parametrize("statistic", ["mean", "chunk_f1", "binary_f1"])
 def test_the_shares_of_items_make_the_error_of_the_bootstrap(statistic):
     generator = np.random.default_rng(3)
     task = {"mean": "xnli", "chunk_f1": "panx", "binary_f1": "bucc"}[statistic]
-    values = made_up_grid._draw(generator, task, 70.0, 600)
+    values = made_up_grid.draw(generator, task, 70.0, 600)
     moved, beside = shares([Items(statistic, values)])
     gold = values[values[:, 2] > 0] if statistic == "binary_f1" else values
     scores = []
@@ -59,7 +53,7 @@ def test_the_shares_of_items_make_the_error_of_the_bootstrap(statistic):
         if statistic == "binary_f1":
             extra = generator.poisson(len(values) - len(gold))
             drawn = np.concatenate([drawn, np.tile([0, 1, 0], (extra, 1))])
-        scores.append(made_up_grid._score(drawn))
+        scores.append(made_up_grid.score(drawn))
     expected = sum(float(one @ one) for one in [moved, *beside]) ** 0.5
     assert expected == pytest.approx(np.std(scores), rel=0.06)
 
@@ -108,11 +102,49 @@ def test_partial_correlation_given_one_control_has_a_closed_form():
     assert p == pytest.approx(2 * stats.t.sf(abs(expected * np.sqrt(22 / (1 - expected**2))), 22))
 
 
-def test_languages_without_controls_are_left_out_of_the_partial_correlation_only():
-    generator = np.random.default_rng(8)
-    x, y, z = generator.random(20), generator.random(20), generator.random((20, 2))
-    gaps = z.copy()
-    gaps[:4, 0] = np.nan
-    found = correlate(x, y, gaps)
-    assert found.rho == pytest.approx(stats.spearmanr(x, y).statistic)
-    assert found.partial == pytest.approx(spearman(x[4:], y[4:], z[4:])[0])
+def test_every_language_of_both_benchmarks_is_known():
+    tasks = [task for name in ("xtreme", "xtreme-r") for task in BENCHMARKS[name].values()]
+    assert {code for task in tasks for code in task.languages} <= set(read_table("languages.csv").index)
+
+
+def test_built_in_distances():
+    london, beijing = np.radians([(51.5, -0.1), (39.9, 116.4)])
+    assert great_circle(*london, *beijing) == pytest.approx(8140 / 20015, abs=2e-3)
+    found = find_typology(["en", "de", "fr", "hi", "zh", "xx"], "en")
+    family = found.distances["genealogical distance"].to_dict()
+    assert family == {"en": 0.0, "de": 0.25, "fr": 0.75, "hi": 0.75, "zh": 1.0}
+    assert found.controls.same_script.to_dict() == {"en": 1.0, "de": 1.0, "fr": 1.0, "hi": 0.0, "zh": 0.0}
+    assert found.controls.log_size["de"] == pytest.approx(math.log(18000))
+    assert "xx" in found.note
+    assert find_typology(["en", "de"], "xx").distances.empty
+
+
+def test_own_csv(tmp_path):
+    path = tmp_path / "own.csv"
+    text = "code,name,word_order,script,log_size\nen,toy English,0,Latn,3\nsw,toy Swahili,.5,Latn,\n"
+    path.write_text("\ufeff" + text, "utf-8")
+    found = read_distances(path, "en")
+    assert found.distances.to_dict() == {"word order": {"en": 0.0, "sw": 0.5}}
+    assert found.controls.same_script.to_dict() == {"en": 1.0, "sw": 1.0}
+    assert found.controls.log_size.dropna().to_dict() == {"en": 3.0}
+    assert found.names["sw"] == "toy Swahili"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "lacks columns"),
+        (b"language,a\nen,1\n", "lacks columns"),
+        (b"code,a\nen,1\nsw,far\n", "own.csv:3, column a"),
+        (b"code,a\nsw,inf\n", "no number"),
+        (b"\x00\xff\xfe\x93" * 40, "can't be read"),
+        (None, "can't be read"),
+    ],
+)
+def test_own_csv_with_mistakes(tmp_path, content, message):
+    path = tmp_path / "own.csv"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        read_distances(path, "en")
+    assert message in str(caught.value)

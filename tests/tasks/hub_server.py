@@ -10,11 +10,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
 import datasets
+import huggingface_hub.constants
 import pyarrow.parquet
+import pytest
+
+from stilts_jax.tasks.sources import hub
+
+MAIN, PARQUET = "main", "-00000-of-00001.parquet"
+NLI = "premise:string hypothesis:string label:entailment|neutral|contradiction"
 
 
 def parse_features(text: str) -> datasets.Features:
-    """Returns the features of ``name:kind`` columns (see ``published``)."""
+    """Returns the features of ``name:kind`` columns, as tests/long/published.py explains them."""
     columns: dict = {}
     for item in text.split():
         path, _, kind = item.partition(":")
@@ -57,13 +64,13 @@ class Hub:
         self.files = files
         self.requests: list[str] = []
         self.faults: dict[str, list] = {}
-        hub = self
+        this = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                hub.answer(self)
+                this.answer(self)
 
             do_HEAD = do_GET
 
@@ -120,3 +127,27 @@ class Hub:
             request.wfile.write(body[: len(body) // 2] if cut else body)
         if cut:
             request.close_connection = True
+
+
+@pytest.fixture
+def online(monkeypatch):
+    """Starts a hub, to which the client is turned. Waiting takes no time, and is written down."""
+
+    def start(files) -> Hub:
+        started = Hub(files)
+        template = f"{started.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        # What HF_ENDPOINT and HF_HUB_OFFLINE set when the client is imported.
+        values = {"ENDPOINT": started.url, "HUGGINGFACE_CO_URL_TEMPLATE": template, "HF_HUB_OFFLINE": False}
+        for name, value in values.items():
+            monkeypatch.setattr(huggingface_hub.constants, name, value)
+        monkeypatch.setattr("time.sleep", waited.append)
+        hub._list_remote.cache_clear()
+        hubs.append(started)
+        started.waited = waited
+        return started
+
+    hubs, waited = [], []
+    yield start
+    for started in hubs:
+        started.server.shutdown()
+        started.server.server_close()

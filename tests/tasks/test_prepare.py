@@ -27,7 +27,7 @@ def source(tmp_path):
 
 
 def test_counts_stand_beside_those_of_the_release(source):
-    done = prepare([get_task("xnli"), get_task("squad_v1")], source)
+    done = prepare([get_task("xnli"), get_task("squad_v1"), get_task("xquad")], source)
     rows = {(row.task, row.split, row.language): row for row in done.splits}
     german = rows["xnli", "dev", "de"]
     assert (german.found, german.expected, german.note) == (2490, 2490, "")
@@ -39,20 +39,9 @@ def test_counts_stand_beside_those_of_the_release(source):
     assert ("xnli", "train", "en") not in rows  # it is trained on MNLI
     assert not done.complete
     text = format_preparation(done)
+    assert done.overlaps == ("1 of 2 texts of xquad test are in squad_v1 train",) and done.overlaps[0] in text
     assert "xnli dev (ar bg el en es fr hi ru th tr ur vi zh): missing" in text
     assert "squad_v1 train en 2 87599 0 another count" in map(" ".join, map(str.split, text.splitlines()))
-
-
-def test_skipped_rows_are_counted(source):
-    skipping = DataSource(source.root, skip_budget=5)
-    rows = {row.language: row for row in prepare([get_task("xnli")], skipping).splits if row.split == "dev"}
-    assert (rows["sw"].found, rows["sw"].skipped) == (1, 1)
-
-
-def test_evaluation_text_that_is_training_text_is_named(source):
-    done = prepare([get_task("squad_v1"), get_task("xquad"), get_task("xnli")], source)
-    assert done.overlaps == ("1 of 2 texts of xquad test are in squad_v1 train",)
-    assert done.overlaps[0] in format_preparation(done)
 
 
 def test_a_treebank_belongs_to_the_language_of_its_code(tmp_path):
@@ -90,26 +79,5 @@ def test_the_inventory_lists_every_task_without_reading_it(source):
     lines = format_inventory(map(get_task, list_tasks()), source).splitlines()[1:]
     rows = {line.split()[0]: line for line in lines}
     assert set(rows) == set(list_tasks())
-    assert rows["xnli"].endswith(
-        "dev xnli/dev-de.tsv (2 languages); test xnli/test-de.tsv"
-        "  dev ar bg el en es fr hi ru th tr ur vi zh; test ar bg el en es fr hi ru sw th tr ur vi zh"
-    )
-    assert rows["squad_v1"].split()[-3:] == ["train", "squad/train-v1.1.json", "dev"]
-    assert rows["qqp"].split()[-3:] == ["-", "train;", "dev"]
+    assert "dev xnli/dev-de.tsv (2 languages); test xnli/test-de.tsv  dev ar bg el en" in rows["xnli"]
     assert "train 21,253, dev 46-3,974, test 47-5,440" in rows["udpos"]
-    assert rows["mlqa"].split()[:5] == ["mlqa", "span", "qa", "7", "mlqa"]
-
-
-def test_three_examples_are_shown_as_the_model_reads_them(tmp_path, capsys, world):
-    folder = tmp_path / "sib200" / "swh_Latn"
-    folder.mkdir(parents=True)
-    rows = "".join(f"{n}\ttravel\tTunakwenda {n}.\n" for n in range(5))
-    (folder / "test.tsv").write_text(f"index_id\tcategory\ttext\n{rows}")
-    command = ["tasks", "sib200", f"--data_root={tmp_path}"]
-    assert main([*command, f"--encoder={world / 'encoder'}"]) == 0
-    printed = capsys.readouterr().out
-    assert "test sw: sib200/swh_Latn/test.tsv" in printed and "hub: Davlan/sib200" in printed
-    assert "3 of 5 examples" in printed and "text: Tunakwenda 2." in printed and "Tunakwenda 3" not in printed
-    assert printed.count("label: travel") == printed.count("pieces: ") == 3
-    assert main(["tasks", "belebele", f"--data_root={tmp_path}"]) == 0
-    assert "belebele: no split is there" in capsys.readouterr().out

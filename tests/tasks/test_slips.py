@@ -13,14 +13,14 @@ from tests.tasks.seed_files import SEEDS
 UNREAD = names(
     "ind changed question_concept title version pairID uid dialect question_translated answer_lang"
 )
-GOLD = names(
-    "label gold_label correct answerKey answers entity_id answer tags is_impossible correct_answer_num spans"
-)
+GOLD = names("""
+    label gold_label correct answerKey answers entity_id answer tags is_impossible correct_answer_num spans
+""")
 DEEP = json.loads("[" * 60 + "]" * 60)
 
 
-def read(seed, root, **options):
-    source = DataSource(root, **options)
+def read(seed, root):
+    source = DataSource(root)
     if seed.task.retrieval and seed.split == seed.task.reported:
         return read_retrieval(seed.task, seed.split, seed.language, source)
     return read_counted(seed.task, seed.split, seed.language, source)
@@ -62,11 +62,11 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("name", SEEDS)
-def test_the_seeds_are_sound(tmp_path, name):
-    put(tmp_path, SEEDS[name].files)
-    found = read(SEEDS[name], tmp_path)
-    assert not found.skipped and (getattr(found, "examples", None) or found.queries)
+def test_the_seeds_are_sound(tmp_path):
+    for name, seed in SEEDS.items():
+        put(tmp_path / name, seed.files)
+        found = read(seed, tmp_path / name)
+        assert not found.skipped and (getattr(found, "examples", None) or found.queries), name
 
 
 @pytest.mark.parametrize(("name", "path"), CASES)
@@ -81,9 +81,8 @@ def test_a_missing_null_or_misplaced_value_is_a_bad_row(tmp_path, name, path):
             continue
         for slip in ((), (None,), (7.5,), (DEEP,), ({},)):
             changed = [*documents[:-1], replaced(documents[-1], way, *slip)]
-            (tmp_path / path).write_text(
-                "".join(json.dumps(one, indent=None if by_line else 1) + "\n" for one in changed)
-            )
+            lines = [json.dumps(one, indent=None if by_line else 1) + "\n" for one in changed]
+            (tmp_path / path).write_text("".join(lines))
             elsewhere = name in ("mewslix labels", "mewslix pairs") and way[0] != "entity_id"
             if (
                 (way[-1] == "is_impossible" and not slip)  # may be absent

@@ -5,11 +5,10 @@ from dataclasses import astuple
 
 import pytest
 
-from stilts_jax.errors import ConfigError, DataError
+from stilts_jax.errors import DataError
 from stilts_jax.evaluation.evaluate import score_decoded
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.sources.read import (
-    DataSource,
     available_languages,
     fingerprint,
     read_examples,
@@ -79,6 +78,8 @@ LAYOUTS = [
     ("udpos", "test", "de", TREES, [("0", ("eins",), (7,)), ("1", ("zwei",), (7,))]),
     ("xquad", "test", "ro", {"xquad/xquad.ro.json": squad(("q", "Cine?", "Ana a venit.", answer("Ana")))},
         [("q", "Cine?", "Ana a venit.", (("Ana", 0),), False)]),
+    ("xnli", "test", "de", {"xnli/test-de.tsv": "a\tb\nc\td\n"}, [("0", "a", "b", None), ("1", "c", "d", None)]),
+    ("mlm", "train", "de-en", {"text/de-en.tsv": "eins\tone\n"}, [("0", "eins one")]),
     # Blanked, and no impossible question.
     ("xquad", "test", "zh", {"xquad/xquad.zh.json": squad(("q", "谁？", "安娜来了。", answer("")))},
         [("q", "谁？", "安娜来了。", (), False)]),
@@ -110,22 +111,6 @@ def test_released_layouts(write, source, name, split, language, files, expected)
         read_examples(task, split, "fr", source)
 
 
-def test_xnli_of_xtreme_with_and_without_gold(write, source):
-    task = get_task("xnli")
-    write("xnli/train-en.tsv", "a\tb\tcontradictory\n")
-
-    def labels(split, language):
-        return [example.label for example in read_examples(task, split, language, source)]
-
-    assert labels("train", "en") == [0]
-    write("xnli/test-de.tsv", "a\tb\nc\td\n")
-    write("xnli/test-ko.tsv.gz", "a\tb\tentailment\n")
-    assert labels("test", "de") == [None, None] and labels("test", "ko") == [1]
-    # Korean is none of the benchmark's languages, yet can be read where a file is.
-    assert available_languages(task, "test", source) == ("de",)
-    assert available_languages(task, "test", source, beyond=True) == ("de", "ko")
-
-
 def test_a_translated_task_reads_files_of_its_language(write, source):
     task = get_task("mnli@de")
     row = {"sentence1": "eins", "sentence2": "zwei", "gold_label": "neutral", "pairID": "1"}
@@ -133,31 +118,12 @@ def test_a_translated_task_reads_files_of_its_language(write, source):
     write("mnli/multinli_1.0_dev_matched.jsonl", [{**row, "sentence1": "one"}])
     assert [example.text for example in read_examples(task, "train", "de", source)] == ["eins"]
     # Without a translated dev set it is selected on English, once and under that name ...
-    assert selection_language(task, source) == "en"
-    assert available_languages(task, "dev", source) == ("en",)
-    assert available_languages(task, "dev", source, beyond=True) == ("en",)
+    assert (selection_language(task, source), available_languages(task, "dev", source)) == ("en", ("en",))
     # ... but is never trained on English by mistake.
     with pytest.raises(DataError):
         read_examples(get_task("mnli@ru"), "train", "ru", source)
     write("mnli/multinli_1.0_dev_matched-de.jsonl", [row])
-    assert selection_language(task, source) == "de"
-    assert available_languages(task, "dev", source) == ("de",)
-
-
-def test_anli_plus_is_five_data_sets_with_one_head(write, source):
-    task = get_task("anli")
-    pair = {"sentence1": "a", "sentence2": "b", "gold_label": "neutral", "pairID": "1"}
-    write("snli/snli_1.0_train.jsonl", [pair, {**pair, "gold_label": "-"}])
-    write("mnli/multinli_1.0_train.jsonl", [pair])
-    for number in (1, 2):
-        row = {"uid": "u", "context": f"c{number}", "hypothesis": "h", "label": "e"}
-        write(f"anli/R{number}/train.jsonl", [row])
-    with pytest.raises(DataError, match="part anli_r3"):
-        read_examples(task, "train", "en", source)
-    write("anli/R3/train.jsonl", [row])
-    examples = read_examples(task, "train", "en", source)
-    assert [example.id for example in examples] == ["snli/1", "mnli/1", "anli_r1/u", "anli_r2/u", "anli_r3/u"]
-    assert [task.labels[example.label] for example in examples] == ["neutral"] * 2 + ["entailment"] * 3
+    assert (selection_language(task, source), available_languages(task, "dev", source)) == ("de", ("de",))
 
 
 def test_mlqa_mixes_no_languages(write, source):
@@ -196,22 +162,19 @@ def test_tydiqa_as_released_trains_on_english_alone(write, source):
     assert len(read_examples(task, "test", "ko", source)) == 1
 
 
-def copa(count, label):
-    row = {"premise": "It rained.", "choice1": "It got wet.", "choice2": "It got dry.", "question": "effect"}
-    return [{**row, "idx": n, "label": label(n)} for n in range(count)]
-
-
 def test_xcopas_overwritten_labels_are_blanks(write, source):
     task = get_task("xcopa")
+    row = {"premise": "It rained.", "choice1": "It got wet.", "choice2": "It got dry.", "question": "effect"}
+
+    def copa(count, label):
+        return [{**row, "idx": n, "label": label(n)} for n in range(count)]
+
     write("xcopa/test-et.jsonl", copa(500, lambda n: 0))
     write("xcopa/test-qu.jsonl", copa(500, lambda n: n % 2))
     write("xcopa/data/sw/val.sw.jsonl", copa(100, lambda n: n % 2))
     assert {example.label for example in read_examples(task, "test", "et", source)} == {None}
     assert {example.label for example in read_examples(task, "test", "qu", source)} == {0, 1}
-    first = read_examples(task, "dev", "sw", source)[0]
-    assert first.prompt == "It rained. What was the effect?"
-    assert first.choices == ("It got wet.", "It got dry.")
-    assert available_languages(task, "test", source) == ("et", "qu")
+    assert read_examples(task, "dev", "sw", source)[0].prompt == "It rained. What was the effect?"
 
 
 def test_ccg_tags_that_training_lacks_are_never_right(write, source):
@@ -232,34 +195,10 @@ def test_ccg_tags_that_training_lacks_are_never_right(write, source):
         read_examples(task, "train", "en", source)
 
 
-def test_text_of_the_languages_that_are_there(write, source):
-    task = get_task("mlm")
-    write("text/gsw.txt", "".join(f"Zeile {n}.\n\n" for n in range(500)))
-    write("text/de-en.tsv", "eins\tone\n")
-    assert available_languages(task, "train", source) == ("de-en", "gsw")
-    train, dev = (read_examples(task, split, "gsw", source) for split in ("train", "dev"))
-    assert len(train) + len(dev) == 500 and 0 < len(dev) < 25
-    assert [example.text for example in read_examples(task, "train", "de-en", source)] == ["eins one"]
-
-
-def test_a_fingerprint_follows_bytes_and_version(write, source):
+def test_a_fingerprint_follows_bytes(write, source):
     prints = []
     for step, text in enumerate(("a\tb\tneutral\n", "a\tc\tneutral\n", "a\tb\tneutral\n")):
         path = write("xnli/dev-de.tsv", text)
         os.utime(path, ns=(0, step * 10_000_000))
         prints.append(fingerprint(get_task("xnli"), "dev", "de", source))
     assert prints[0] == prints[2] != prints[1]
-
-
-def test_sources_are_chosen_by_task(tmp_path):
-    source = DataSource(tmp_path, kind="hub", per_task={"mnli": "files"})
-    for name, split, kind in (
-        ("mnli@de", "train", "files"),
-        ("xnli", "test", "hub"),
-        ("udpos", "test", "files"),  # no right data set on the hub
-        ("lareqa", "train", "hub"),
-        ("lareqa", "test", "files"),
-    ):
-        assert source.kind_of(get_task(name), split) == kind
-    with pytest.raises(ConfigError):
-        DataSource(tmp_path, kind="ftp").kind_of(get_task("xnli"), "test")

@@ -5,7 +5,7 @@ import pytest
 from stilts_jax.errors import DataError
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.sources.read import available_languages, read_examples, read_retrieval
-from stilts_jax.tasks.sources.retrieval import find_sentences, sentence_at
+from stilts_jax.tasks.sources.retrieval import find_sentences
 
 
 def test_tatoeba_asks_in_english_in_both_layouts(write, source):
@@ -102,9 +102,3 @@ def test_mewslix_marks_the_mention_in_its_sentence(write, source):
 def test_sentences_end_where_people_end_them(sentences):
     text = "  " + " ".join(sentences) + " "
     assert [text[start:end] for start, end in find_sentences(text)] == sentences
-
-
-def test_the_sentence_of_a_character():
-    breaks = find_sentences("One. Two.")
-    assert [sentence_at(position, breaks) for position in (0, 3, 4, 5, 8, 9)] == [0, 0, None, 1, 1, None]
-    assert find_sentences("  ") == ()

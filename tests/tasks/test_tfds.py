@@ -122,27 +122,12 @@ def snli(without_download, tmp_path):
     return source, info
 
 
-def test_the_newest_version_is_read(snli):
-    source, info = snli
-    for version in ("1.9.0", "1.10.0"):
-        folder = info.parent.with_name(version)
-        folder.mkdir()
-        for path in info.parent.iterdir():
-            (folder / path.name).write_bytes(path.read_bytes().replace(b"1.1.0", version.encode()))
-    paths = find_paths(get_task("snli"), "dev", "en", source)
-    assert {path.parent.name for path in paths} == {"1.10.0"}
-
-
-def test_other_features_are_refused_by_name(snli):
+def test_other_features_and_tensorflows_own_format_are_refused(snli):
     source, info = snli
     features = info.with_name("features.json")
     features.write_text(features.read_text().replace('"label"', '"gold"'))
     with pytest.raises(DataError, match="label"):
         read_examples(get_task("snli"), "dev", "en", source)
-
-
-def test_data_in_tensorflows_own_format_says_what_to_do(snli):
-    source, info = snli
     info.write_text(json.dumps({**json.loads(info.read_text()), "fileFormat": "tfrecord"}))
     with pytest.raises(DataError) as caught:
         read_examples(get_task("snli"), "dev", "en", source)

@@ -1,17 +1,11 @@
-"""The truth model against brute force over possible worlds; scripts and word orders against their design."""
+"""The truth model against brute force over possible worlds."""
 
 import itertools
 import random
-import re
-import unicodedata
 from dataclasses import replace
 
-from stilts_jax.toy import tasks
-from stilts_jax.toy.languages import Utterance, build_languages, say, spell, text_of
 from stilts_jax.toy.meaning import CLASSES, Clause, Entity, Thing, judge
 
-LANGUAGES = build_languages(0)
-BY_CODE = {language.code: language for language in LANGUAGES}
 MIRA, ELNA = Entity("person", ("Mira",)), Entity("person", ("Elna",))
 TORVA, OSTIA = Entity("place", ("Torva",)), Entity("place", ("Ostia",))
 # A small universe. A world is one full event: who, what is done, noun, adjective, count, place, time.
@@ -38,22 +32,6 @@ def judge_by_worlds(premise: Clause, hypothesis: Clause) -> str:
     )
 
 
-def test_hand_made_cases():
-    premise = Clause(MIRA, "buys", Thing("dog", "red", "3"), TORVA, None)
-    cases = [
-        (Clause(MIRA, "buys", Thing("dog")), "entailment"),  # left out
-        (Clause(MIRA, "buys", Thing("animal", "red"), TORVA), "entailment"),  # generalised
-        (Clause(MIRA, "buys", Thing("dog", "red"), OSTIA), "contradiction"),  # another place
-        (Clause(MIRA, "buys", Thing("dog", "red", "2")), "contradiction"),  # another count
-        (Clause(MIRA, "buys", Thing("food")), "contradiction"),  # another class
-        (Clause(MIRA, "buys", Thing("dog"), TORVA, "friday"), "neutral"),  # added
-        (Clause(MIRA, "buys", Thing("dog"), negated=True), "contradiction"),
-        (Clause(MIRA, "buys", Thing("cat"), negated=True), "entailment"),
-        (Clause(MIRA, "buys", Thing("dog"), None, "friday", negated=True), "neutral"),
-    ]
-    assert [judge(premise, hypothesis) for hypothesis, _ in cases] == [label for _, label in cases]
-
-
 def test_judge_equals_enumeration_of_worlds():
     draw = random.Random(7)
 
@@ -74,60 +52,3 @@ def test_judge_equals_enumeration_of_worlds():
         seen.add((expected, premise.negated, hypothesis.negated))
         assert judge(premise, hypothesis) == expected, (premise, hypothesis)
     assert len(seen) >= 9  # every label, with and without negations
-
-
-def test_drawn_inferences_are_balanced_and_a_negation_gives_nothing_away():
-    draw = random.Random(3)
-    pairs = [tasks.inference(draw) for _ in range(300)]
-    for label in tasks.LABELS:
-        negated = [second.clauses[0].negated for _, second, given in pairs if given == label]
-        assert len(negated) > 70  # about a third each
-        assert 0.05 < sum(negated) / len(negated) < 0.3
-
-
-def test_scripts_are_what_they_are_called():
-    names = {"Latn": "LATIN", "Cyrl": "CYRILLIC", "Arab": "ARABIC", "Hani": "CJK"}
-    for language in LANGUAGES:
-        letters = [letter for word in language.words.values() for letter in word if letter.isalpha()]
-        assert {unicodedata.name(letter).split()[0] for letter in letters} == {names[language.script]}
-    arabic = [unicodedata.bidirectional(letter) for word in BY_CODE["ar"].words.values() for letter in word]
-    assert set(arabic) <= {"AL", "R"}
-
-
-def test_word_order_by_hand():
-    clause = Clause(
-        Entity("person", ("Mira",)), "buys", Thing("apple", "red", "3"), Entity("place", ("Torva",)), "friday"
-    )
-    order = {}
-    for language in LANGUAGES:
-        parts = [word.part for word in say(Utterance((clause,)), language) if word.part in tuple("SVOPT")]
-        order[language.code] = "".join(dict.fromkeys(parts))
-    assert order == {
-        **dict.fromkeys(("en", "de", "es", "sw"), "SVOPT"),
-        "tr": "STPOV",
-        "ru": "TSVOP",
-        "ar": "VSOPT",
-        "zh": "STPVO",
-    }
-    english, turkish = BY_CODE["en"], BY_CODE["tr"]
-    assert text_of(Utterance((clause,)), english) == "Mira buys 3 red apple in Torva friday."
-    assert text_of(Utterance((clause,), front="P"), english) == "in Torva Mira buys 3 red apple friday."
-    assert text_of(Utterance((clause,), asked="O"), english) == "what Mira buys in Torva friday?"
-    assert (
-        text_of(Utterance((clause,), asked="C"), english) == "how many red apple Mira buys in Torva friday?"
-    )
-    words = text_of(Utterance((clause,)), turkish).split()
-    assert words[2] == "Torva'" + turkish.affixes["in"]  # a suffix instead of "in"
-    assert words[5] == turkish.words["apple"] + turkish.affixes["object"]
-
-
-def test_offsets_slice_the_words():
-    draw = random.Random(2)
-    for language in LANGUAGES:
-        for _ in range(30):
-            sentences = [say(tasks.statement(draw), language) for _ in range(2)]
-            text, offsets = spell(sentences, language)
-            for words, spans in zip(sentences, offsets, strict=True):
-                assert [text[start:end] for start, end in spans] == [word.text for word in words]
-            assert text == text.strip() and "  " not in text
-            assert language.code != "zh" or not re.search(r"[\u4e00-\u9fff] [\u4e00-\u9fff]", text)

@@ -1,22 +1,14 @@
-"""A tiny model, its batches and a run of it: run as a script, to be killed and started again.
+"""A tiny model, its batches and a run of it.
 
 The parameters have the paths of the real ones, so that the real rules for shardings and weight decay apply.
 """
 
-import argparse
-import itertools
-import json
-import os
-import signal
-import threading
 from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stilts_jax.checkpoint import Checkpoints, digest_leaves
-from stilts_jax.errors import StiltsError
 from stilts_jax.model.layers import drop, row_keys, split
 from stilts_jax.progress import SILENT
 from stilts_jax.sharding import MeshConfig, make_mesh
@@ -111,17 +103,7 @@ def one_device():
     return make_mesh(MeshConfig(), jax.devices()[:1])
 
 
-def run(
-    directory,
-    *,
-    steps=24,
-    mesh=None,
-    batch=batch_at,
-    losses=LOSSES,
-    watch=lambda: None,
-    progress=SILENT,
-    **loop,
-):
+def run(directory, *, steps=24, mesh=None, batch=batch_at, watch=lambda: None, progress=SILENT, **loop):
     optimizer = OptimizerConfig(learning_rate=1e-2, total_steps=steps)
     probe = batch_at(999, rows=64, tasks=("labels",))
 
@@ -133,7 +115,7 @@ def run(
     config = {"accumulation": 2, "log_every": 1, "evaluate_every": 6, "save_every": 4} | loop
     config = RunConfig(
         optimizer=optimizer,
-        losses=losses,
+        losses=LOSSES,
         batch_at=lambda step: (watch(), batch(step))[1],
         directory=directory,
         mesh=mesh or one_device(),
@@ -141,34 +123,3 @@ def run(
         **({"seed": 3, "select": select} | config),
     )
     return run_training(TrainState.create(make_params(), make_optimizer(optimizer)), config)
-
-
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("directory")
-    parser.add_argument("--steps", type=int, default=24)
-    parser.add_argument(
-        "--kill", type=int, default=0, help="before this batch, score or checkpoint from the start"
-    )
-    parser.add_argument("--delay", type=float, default=0.0, help="seconds from there to the SIGKILL")
-    options = parser.parse_args()
-    events = itertools.count(1)
-
-    def watch():
-        if next(events) == options.kill:
-            threading.Timer(options.delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
-
-    save = Checkpoints.save
-    Checkpoints.save = lambda *args, **kwargs: (watch(), save(*args, **kwargs))[1]
-    try:
-        result = run(options.directory, steps=options.steps, watch=watch)
-    except StiltsError as error:
-        print(error)
-        raise SystemExit(error.exit_code) from error
-    print(
-        json.dumps({"digests": digest_leaves(result.params), "history": result.history, "step": result.step})
-    )
-
-
-if __name__ == "__main__":
-    main()

@@ -19,11 +19,11 @@ STEPS = 8
 def train(folder, names):
     """Run by the tests in processes of their own."""
     import jax
-    import tiny_world
 
     from stilts_jax.distributed import initialize
     from stilts_jax.errors import RunAgain
     from stilts_jax.sharding import MeshConfig, make_mesh
+    from tests.train import tiny_world
 
     initialize()  # joins the other process where the environment names one
 
@@ -101,5 +101,5 @@ def test_two_processes_are_one_run(folder, tmp_path):
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent))
+    sys.path.insert(0, str(Path(__file__).parents[2]))
     train(Path(sys.argv[1]), sys.argv[2].split("+"))

@@ -1,6 +1,6 @@
 """Makes the golden files of the encoder with transformers' PyTorch classes; needs torch, the tests do not.
 
-    python tests/golden/make_golden.py
+    python tests/long/make_golden.py
 
 Each family gets a folder in transformers' layout (float32 weights of a ForMaskedLM with random everything) and
 ``expected.npz``: what torch computes from it in float64, with gradients, and small heads over the same encoder.
@@ -13,7 +13,7 @@ import torch
 import transformers
 from safetensors.torch import save_file
 
-HERE = Path(__file__).parent / "model"
+HERE = Path(__file__).parents[1] / "golden" / "model"
 SHAPE = {
     "vocab_size": 40,
     "hidden_size": 16,

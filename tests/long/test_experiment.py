@@ -43,8 +43,6 @@ def test_the_demo_trains_and_scores_every_phase_in_every_language(demo, whole):
             for by_language in scores["test"].values():
                 assert by_language.keys() - {"en"} == LANGUAGES & set(get_task(task).languages)
                 assert all(0 <= value <= 100 for value in by_language.values())
-    dev = whole["mnli.s0+squad_v1.s0"]["selection"]["source_dev"]
-    assert (dev["task"], dev["split"], dev["language"]) == ("squad_v1", "dev", "en")
     assert whole["mnli.s0+udpos.s0"]["phase"]["parent"] == whole["mnli.s0"]["phase"]["key"]
     assert "Tatoeba" in printed
     assert "toy results" in (workdir / "grid" / "report" / "report.html").read_text().lower()
@@ -66,10 +64,8 @@ def test_a_dry_run_says_what_the_grid_then_takes(demo, whole, tmp_path):
         if int(steps):
             work = json.loads((result["folder"] / "trained.json").read_text())["work"]
             assert read_number(trained_on) == pytest.approx(work["real_tokens"], rel=0.05)
-            files = [
-                path for path in (result["folder"] / "final").rglob("*") if "tokenizer" not in path.parts
-            ]
-            there = sum(path.stat().st_size for path in files)
+            files = (result["folder"] / "final").rglob("*")
+            there = sum(path.stat().st_size for path in files if "tokenizer" not in path.parts)
             # Within a tenth, and what orbax writes beside the numbers (much, for a toy).
             assert read_number(model[:-1]) < there < 1.1 * read_number(model[:-1]) + 300_000
     assert f"{sum(result['throughput']['steps'] for result in whole.values())} steps" in text
@@ -146,16 +142,3 @@ def test_what_trains_the_same_is_trained_once(demo, whole, tmp_path):
     found = results(tmp_path)
     assert found["none+mnli.s0"]["curve"] == found["mnli.s0"]["curve"]
     assert found["mnli.s0"]["scores"] == whole["mnli.s0"]["scores"]
-
-
-@pytest.mark.parametrize("targets", ["mnli/squad_v1", "xnli+xquad"])
-def test_debug_compiles_one_shape_a_task_and_judges_nothing(targets, world, tmp_path):
-    options = [f"--data_root={world}/data", f"--workdir={tmp_path}", f"--config.encoder={world}/encoder"]
-    options += ["--config.train.max_length=64"]  # the toy encoder takes 128
-    config = f"intermediate:task={targets}:debug" if "/" in targets else "target:debug"
-    options += [] if "/" in targets else [f"--config.experiment.targets={targets}"]
-    said = stilts("train", f"--config={config}", *options)
-    assert "chance level" not in said and "compiling 1 of" in said
-    records = [json.loads(path.read_text()) for path in tmp_path.glob("phases/*/trained.json")]
-    assert [one["work"]["compilations"] for one in records] == [len(one["heads"]) for one in records]
-    assert all("in 1 batches of 1 shapes" in line for line in said.splitlines() if " batches of " in line)

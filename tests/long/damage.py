@@ -11,8 +11,6 @@ from pathlib import Path
 
 from stilts_jax.main import main
 
-PHASES = ("none+retrieval", "none+udpos.s0", "mnli.s0", "mnli.s0+udpos.s0")
-
 
 def cut(path, draw):
     content = path.read_bytes()

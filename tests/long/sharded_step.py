@@ -15,14 +15,8 @@ from stilts_jax.sharding import MeshConfig, make_mesh, parameter_paths, shard_ba
 from stilts_jax.train.losses import make_loss
 
 # XXL's inner width; the others are small.
-ENCODER = EncoderConfig(
-    family="xlm-roberta-xl",
-    vocab_size=502,
-    hidden_size=32,
-    num_layers=2,
-    num_heads=4,
-    intermediate_size=16384,
-)
+SIZES = {"vocab_size": 502, "hidden_size": 32, "num_layers": 2, "num_heads": 4, "intermediate_size": 16384}
+ENCODER = EncoderConfig(family="xlm-roberta-xl", **SIZES)
 KINDS = {
     "nli": HeadConfig(kind="classify", num_labels=3, form="jiant"),
     "text": HeadConfig(kind="mlm"),
@@ -39,11 +33,7 @@ def batches() -> dict[str, dict[str, np.ndarray]]:
     tokens[np.arange(128) >= random.integers(5, 25, (8, 1))] = 1
     weight = np.array([1, 1, 1, 0, 1, 1, 1, 1], np.float32)
     masked = random.integers(0, 5, (8, 3)).astype(np.int32)
-    pairs = {
-        "tokens": tokens[:, :24],
-        "weight": weight,
-        "label": random.integers(0, 3, 8).astype(np.int32),
-    }
+    pairs = {"tokens": tokens[:, :24], "weight": weight, "label": random.integers(0, 3, 8).astype(np.int32)}
     pictures = random.integers(0, 256, (8, 2, 4, 12)).astype(np.uint8)
     return {
         "nli": pairs,

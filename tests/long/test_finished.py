@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from stilts_jax.config import load_config, to_settings
 from stilts_jax.errors import EncoderError
 from stilts_jax.experiment.start import encoder_fingerprint
 from stilts_jax.main import main
-from stilts_jax.model import load_encoder
 
 pytestmark = pytest.mark.slow
 
@@ -58,14 +58,20 @@ def test_an_export_of_a_moved_phase_scores_the_same(phase, demo, capsys):
     code, said, found = evaluate("exported", "udpos", demo, capsys)
     assert code == 0, said
     assert found == expected
-    labels = load_encoder("exported").task_head.labels
     assert main(["export", phase, "--out=again", "--head=mnli"]) == 1
     assert "udpos" in capsys.readouterr().err
-    assert len(labels) == 17
 
 
-@pytest.mark.parametrize("damage", ["replaced", "removed", "damaged", "record"])
-@pytest.mark.parametrize("command", ["eval", "export"])
+@pytest.mark.parametrize(
+    ("damage", "command"),
+    [
+        ("replaced", "eval"),
+        ("replaced", "export"),
+        ("removed", "eval"),
+        ("damaged", "export"),
+        ("record", "eval"),
+    ],
+)
 def test_a_phase_with_another_tokenizer_is_refused(phase, demo, capsys, damage, command):
     vocabulary = Path(phase, "final", "tokenizer", "tokenizer.json")
     content = json.loads(vocabulary.read_text())
@@ -84,15 +90,12 @@ def test_a_phase_with_another_tokenizer_is_refused(phase, demo, capsys, damage, 
     else:
         code = main(["export", phase, "--out=exported"])
         said = capsys.readouterr().err
-    assert code == 1
-    assert phase in said
+    assert code == 1 and phase in said
     assert ("trained.json" if damage == "record" else "tokenizer") in said
 
 
 def test_another_tokenizer_or_family_is_another_phase(demo, tmp_path):
     """A relaunched grid does not find the phases that were trained with the tokenizer before."""
-    from stilts_jax.config import load_config, to_settings
-
     settings = to_settings(load_config("toy:size=test"))
     folder = tmp_path / "encoder"
     shutil.copytree(demo[0] / "encoder", folder)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -104,12 +103,3 @@ def test_processes_that_were_killed_end_as_one_process_does(start, tmp_path):
     # What is done is done, also for another number of processes.
     finish(some, start(some, 1, grid), [0])
     assert (some / "log0").read_text().count("done before") == len(expected)
-
-
-def test_damaged_data_are_refused_by_all_hosts_before_anything_is_trained(start, world, tmp_path):
-    data, work = tmp_path / "data", tmp_path / "work"
-    shutil.copytree(world / "data", data)
-    damaged = sorted((data / "tatoeba").glob("*-en.en"))[0]
-    damaged.write_text("\n".join(damaged.read_text().splitlines()[:-1]) + "\n")
-    finish(work, start(work, 2, "--config.experiment.intermediates=none", f"--data_root={data}"), [1, 1])
-    assert damaged.name in (work / "log0").read_text() and not results(work)

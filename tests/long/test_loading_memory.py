@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from stilts_jax.model import export_encoder
+from tests.model.conftest import Maker
 
 LOADING = """
 import json, sys
@@ -40,8 +41,9 @@ print(json.dumps({"beyond": peak - before - size, "size": size, "part": part, "s
 
 
 @pytest.mark.slow
-def test_the_host_holds_less_than_two_parts_beyond_the_parameters(maker, tmp_path):
+def test_the_host_holds_less_than_two_parts_beyond_the_parameters(tmp_path):
     """XXL's layer count, shrunk widths."""
+    maker = Maker()
     shape = {"num_layers": 48, "hidden_size": 256, "intermediate_size": 3072, "num_heads": 8}
     shape |= {"vocab_size": 4000}
     config = maker.config("xlm-roberta-xl", **shape)

@@ -41,9 +41,7 @@ def root(world, tmp_path_factory) -> Path:
     pictures = ["gqa/images/{0}.jpg"]
     for part in ("train2014", "val2014"):
         images = [{"id": number, "file_name": f"{number}.jpg"} for number in colours]
-        captions = [
-            {"id": n, "image_id": n, "caption": f"a {colours[n]} shape is on a picture"} for n in colours
-        ]
+        captions = [{"id": n, "image_id": n, "caption": f"a {colours[n]} shape"} for n in colours]
         write(root / f"coco/annotations/captions_{part}.json", {"images": images, "annotations": captions})
         asked = [{"question_id": n, "image_id": n, "question": "which color?"} for n in colours]
         said = [{"question_id": n, "answers": [{"answer": colour}] * 10} for n, colour in colours.items()]
@@ -53,10 +51,8 @@ def root(world, tmp_path_factory) -> Path:
     for name in pictures:
         for number, colour in colours.items():
             write(root / name.format(number), COLOURS[colour])
-    asked = {
-        str(n): {"question": "which color?", "imageId": str(n), "answer": colour}
-        for n, colour in colours.items()
-    }
+    question = {"question": "which color?"}
+    asked = {f"{n}": question | {"imageId": f"{n}", "answer": colour} for n, colour in colours.items()}
     for name in ("vqa_v2", "gqa"):
         write(root / f"{name}/trainval_ans2label.json", {"red": 0, "blue": 1})
     for name in ("gqa/train_balanced", "gqa/val_balanced"):
@@ -143,27 +139,3 @@ def test_features_of_an_encoder_stand_for_pictures(root, world, tmp_path):
     places = (f"--data_root={root}", f"--workdir={tmp_path / 'w'}", "--config.data.pictures=made")
     encoder = f"--config.encoder=random:{world / 'encoder'}"
     assert "features" in stilts("train", "--config=intermediate:task=easy_vqa", *places, encoder, code=1)
-
-
-def test_a_plan_has_pictures():
-    command = ["plan", "--config=intermediate:task=easy_vqa", "--encoder=tiny", "--topology=cpu:1", "--json"]
-    sizes = []
-    for name in ("easy_vqa", "easy_vqa:text"):
-        printed = stilts(*command, f"--task={name}", "--rows=8", "--length=32")
-        sizes.append(json.loads(printed[printed.index("{") :])["plan"]["num_parameters"])
-    width, patches = 32, 49
-    assert sizes[0] - sizes[1] == (768 + 1) * width + (patches + 1) * width + 2 * width
-
-
-@pytest.mark.real
-def test_easy_vqa_itself(world, tmp_path):
-    """A few hundred rows of the release."""
-    root = Path(os.environ.get("STILTS_REAL_DATA", "")) / "multimodal"
-    if not (root / "easy_vqa").is_dir():
-        pytest.skip("no real data")
-    options = [*SHORT, "data.limit=300", "data.picture_size=64", "data.picture_patch=16"]
-    found = run(root, world, tmp_path, "easy_vqa+easy_vqa:blind+easy_vqa:shuffled", "", *options)
-    assert len(found) == 3 and len({result["phase"]["key"] for result in found.values()}) == 3
-    for name, result in found.items():
-        trained = json.loads((result["folder"] / "trained.json").read_text())
-        assert trained["data"][name.removesuffix(".s0")]["train"]["examples"] == 300

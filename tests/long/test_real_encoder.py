@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from stilts_jax.model import Compute, encode, export_encoder, load_encoder
+from stilts_jax.model import Compute, encode, load_encoder
 
 pytestmark = [
     pytest.mark.real,
@@ -42,12 +42,3 @@ def test_every_hidden_state_equals_torch():
         np.asarray(jax.jit(run)(loaded.params, tokens)), expected.hidden_states, strict=True
     ):
         np.testing.assert_allclose(ours, state.numpy(), rtol=0, atol=1e-5)
-
-
-def test_out_and_back_is_the_same_file_again(tmp_path):
-    loaded = load_encoder(FOLDER)
-    assert loaded.unused == ()
-    export_encoder(tmp_path / "out", loaded.config, loaded.params, tokenizer_folder=FOLDER)
-    back = load_encoder(tmp_path / "out")
-    assert back.config == loaded.config
-    jax.tree.map(np.testing.assert_array_equal, back.params, loaded.params)

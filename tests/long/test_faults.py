@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end import damage
-from tests.end_to_end.damage import Workdir, run
+from tests.long import damage
+from tests.long.damage import Workdir, run
 
 pytestmark = pytest.mark.slow
 
@@ -26,13 +26,7 @@ PHASE = "phases/none+udpos.s0-*"
 FILES = {
     "done": (*("result.json", "trained.json", "settings.json", "run.lock"), "../mnli.s0-*/trained.json"),
     "unscored": (
-        *(
-            "settings.json",
-            "run.lock",
-            "trained.json",
-            "final/*/_CHECKPOINT_METADATA",
-            "final/*/record/metadata",
-        ),
+        *("trained.json", "final/*/_CHECKPOINT_METADATA", "final/*/record/metadata"),
         *("final/*/params/_METADATA", "final/*/params/manifest.ocdbt", "final/*/params/ocdbt.process_0/d/*"),
     ),
     "untrained": (
@@ -137,7 +131,7 @@ def test_scores_outlive_the_models_that_made_them(finished, tmp_path):
     assert workdir.scores() == finished.scores() and not list(workdir.path.glob("phases/*/failure.json"))
 
 
-@pytest.mark.parametrize("size", [0, 100, 5000, 100_000])
+@pytest.mark.parametrize("size", [100, 100_000])
 def test_a_full_disk_is_named_and_the_same_command_goes_on(finished, tmp_path, size):
     """Every file that grows beyond a size fails to: the work directory is that of a grid that has not begun."""
     workdir = copy(finished, tmp_path / "copy")

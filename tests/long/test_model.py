@@ -1,0 +1,118 @@
+"""The model's promises that take long to see: dropout by row, what is computed again, devices that share batches."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from stilts_jax.model import SHAPES, Compute, HeadConfig, Model, abstract_params, encode, init_params
+from stilts_jax.model.layers import row_keys
+from stilts_jax.train.losses import make_loss
+from stilts_jax.train.optimizer import OptimizerConfig, make_optimizer
+from stilts_jax.train.step import TrainState, train_step
+from tests.model.conftest import Maker
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize(("kind", "answer"), [("classify", "label"), ("tag", "tags")])
+def test_rows_lose_the_same_in_any_company_and_at_any_length(kind, answer):
+    """Each row's loss alone, with its own key, is its loss in the batch; pads behind it change nothing."""
+    shape = replace(SHAPES["tiny"], hidden_size=16, intermediate_size=32, num_layers=2, vocab_size=64)
+    model = Model(shape, (("h", HeadConfig(kind=kind, num_labels=3)),), Compute(matmul_precision="highest"))
+    params = init_params(model, jax.random.key(0))
+    params = {"encoder": params["encoder"], "head": params["heads"]["h"]}
+    draw = np.random.default_rng(0)
+    tokens = draw.integers(4, 64, (4, 10)).astype(np.int32)
+    answers = draw.integers(0, 3, 4 if kind == "classify" else (4, 10)).astype(np.int32)
+    loss, keys = make_loss(model, "h"), row_keys(jax.random.key(5), 4)
+    sum_of = lambda rows, keys: float(loss(params, rows, keys)[0])  # noqa: E731
+    whole = sum_of({"tokens": tokens, answer: answers}, keys)
+    alone = [
+        sum_of({"tokens": tokens[row : row + 1], answer: answers[row : row + 1]}, keys[row : row + 1])
+        for row in range(4)
+    ]
+    assert whole == pytest.approx(sum(alone), rel=1e-5)
+    assert abs(whole - sum_of({"tokens": tokens, answer: answers}, None)) > 1e-4
+    longer = np.pad(tokens, [(0, 0), (0, 6)], constant_values=1)
+    answers = answers if kind == "classify" else np.pad(answers, [(0, 0), (0, 6)], constant_values=-1)
+    assert whole == pytest.approx(sum_of({"tokens": longer, answer: answers}, keys), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("family", "policies"), [("xlm-roberta", ("attention", "dots", "full")), ("xlm-roberta-xl", ("full",))]
+)
+def test_computing_again_changes_nothing(family, policies):
+    """With dropout on: what is computed again must draw the same numbers again."""
+    maker = Maker()
+    config = maker.config(family, hidden_dropout=0.2, attention_dropout=0.2)
+    tokens, key = maker.tokens(config), jax.random.key(1, impl="unsafe_rbg")  # compiles faster
+    weights = np.random.default_rng(0).normal(size=(*tokens.shape, config.hidden_size)).astype(np.float32)
+
+    def run(remat):
+        compute = Compute(matmul_precision="highest", attention="xla", remat=remat)
+        run = partial(encode, tokens=tokens, config=config, compute=compute, dropout_key=key)
+        return jax.jit(jax.value_and_grad(lambda p: (run(p) * weights).sum()))(maker.encoder(config))
+
+    expected, expected_gradients = run("none")
+    for remat in policies:
+        found, gradients = run(remat)
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+        for ours, theirs in zip(jax.tree.leaves(gradients), jax.tree.leaves(expected_gradients)):
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * max(1, np.abs(theirs).max()))
+
+
+def test_rematerialisation_takes_about_a_third_of_the_memory():
+    """Of XLM-R Large on 32 x 128 tokens, besides the state, as the compiler sets it aside."""
+
+    def temporary_bytes(remat):
+        heads = (("xnli", HeadConfig(kind="classify", num_labels=3)),)
+        model = Model(SHAPES["large"], heads, Compute(dtype="bfloat16", remat=remat))
+        tx = make_optimizer(OptimizerConfig(learning_rate=1e-3, total_steps=20))
+        state = jax.eval_shape(lambda p: TrainState.create(p, tx), abstract_params(model))
+        shapes = {"tokens": (32, 128), "label": (32,)}
+        batch = {name: jax.ShapeDtypeStruct(shape, jnp.int32) for name, shape in shapes.items()}
+        step = partial(train_step, loss_fn=make_loss(model, "xnli"), tx=tx, key=jax.random.key(0))
+        # What is set aside is decided before the code is optimised, which takes longest.
+        unoptimised = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+        compiled = jax.jit(step, donate_argnums=0).lower(state, batch).compile(unoptimised)
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    none = temporary_bytes("none")
+    assert 0.2 * none < temporary_bytes("full") < 0.35 * none
+
+
+_ON_DEVICES = """
+import jax, numpy as np
+from stilts_jax.features.records import Features, Ragged
+from stilts_jax.evaluation.predict import predict
+from stilts_jax.model import SHAPES, HeadConfig, Model, init_params
+from stilts_jax.sharding import MeshConfig, make_mesh
+assert jax.device_count() == 4
+model = Model(SHAPES["tiny"], (("t", HeadConfig(kind="tag", num_labels=5)),))
+params = jax.tree.map(lambda a: np.asarray(a) * 8, init_params(model, jax.random.key(0)))
+params = {"encoder": params["encoder"], "head": params["heads"]["t"]}
+draw = np.random.default_rng(0)
+tokens = Ragged.from_list([draw.integers(4, 300, size) for size in draw.integers(3, 60, 45)])
+tags = Ragged(np.full_like(tokens.values, -1), tokens.offsets)
+columns = {"tokens": tokens, "tags": tags, "example": np.arange(45), "language": np.zeros(45, np.int32)}
+features = Features("tag", columns, ("en",), 45, "")
+alone = predict(model, params, features, head="t", tokens_per_batch=1024)["tags"]
+for shape in (MeshConfig(), MeshConfig(data=1, fsdp=2, tensor=2)):
+    shared = predict(model, params, features, head="t", tokens_per_batch=1024, mesh=make_mesh(shape))["tags"]
+    np.testing.assert_array_equal(shared, alone)
+"""
+
+
+def test_devices_share_batches():
+    flags = "--xla_force_host_platform_device_count=4"
+    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", _ON_DEVICES]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]

@@ -1,0 +1,87 @@
+"""Training that takes many steps or compilations: the best step, kills, the phase's vocabulary, axes of any name."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import stilts_jax as sj
+from stilts_jax.checkpoint import digest_leaves
+from stilts_jax.train.optimizer import OptimizerConfig
+from stilts_jax.train.vocabulary import PhaseVocabulary
+from tests.train import tiny_world as tiny
+from tests.train.test_any_batch_any_mesh import BATCH, KEY, MODEL, TX, step
+from tests.train.test_loop import labels, steps
+from tests.train.test_vocabulary import make_batches, train
+
+pytestmark = pytest.mark.slow
+STEPS = 200
+
+
+def test_the_best_step_is_what_comes_back(tmp_path):
+    asked = []
+
+    def score(params):
+        asked.append(jax.tree.map(np.array, params))
+        return [1.0, 3.0, 2.0, 2.5, 2.9][len(asked) - 1]
+
+    rest = {"steps": 20, "evaluate_every": 2, "patience": 2, "save_every": 3, "select": score}
+    result = tiny.run(tmp_path, batch=labels, **rest)
+    assert result.history == [[2, 1.0], [4, 3.0], [6, 2.0], [8, 2.5]]  # and no fifth evaluation
+    assert result.step == 4
+    assert jax.tree.all(jax.tree.map(np.array_equal, result.params, asked[1]))
+    assert steps(tmp_path) == [4, 6, 8]
+    again = tiny.run(tmp_path, batch=labels, **rest)
+    assert len(asked) == 4 and again.step == 4
+    assert digest_leaves(again.params) == digest_leaves(result.params)
+
+
+def test_killed_at_three_points_is_the_run_in_peace():
+    script = Path(__file__).with_name("kill_training.py")
+    command = [sys.executable, str(script), "--points", "3", "--seed", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 kills in" in done.stdout and "equal byte for byte" in done.stdout
+
+
+def test_two_hundred_steps_in_float64():
+    optimizer = OptimizerConfig(learning_rate=2e-3, total_steps=STEPS, weight_decay=0.1, layer_decay=0.9)
+    batches = make_batches(tiny, STEPS)
+    vocabulary = PhaseVocabulary.from_tokens((b["tokens"] for b in batches), tiny.VOCABULARY, multiple=8)
+    assert len(vocabulary) < tiny.VOCABULARY - 8
+    with jax.enable_x64(True):
+        params = tiny.make_params(dtype=np.float64)
+        plain, *expected = train(tiny, params, batches, optimizer, tiny.label_loss)
+        fewer = [vocabulary.remap(batch) for batch in batches]
+        small, *found = train(tiny, vocabulary.shrink(params), fewer, optimizer, tiny.label_loss)
+        np.testing.assert_allclose(found, expected, rtol=1e-10)
+        original = params["encoder"]["embeddings"]["word"]
+        restored = vocabulary.restore(small.params, original, optimizer=optimizer, steps=STEPS)
+        for ours, theirs in zip(jax.tree.leaves(restored), jax.tree.leaves(plain.params), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-10)
+    untouched = np.setdiff1d(np.arange(tiny.VOCABULARY), vocabulary.ids)
+    tables = (plain.params["encoder"]["embeddings"]["word"], original)
+    rows, before = (np.asarray(table)[untouched] for table in tables)
+    # The product written out once more, over the schedule as the docs describe it: 20 steps up, 180 down.
+    rates = [2e-3 * (s / 20 if s < 20 else (200 - s) / 180) * 0.9**3 for s in range(STEPS)]
+    np.testing.assert_allclose(rows, before * np.prod([1 - rate * 0.1 for rate in rates]), rtol=1e-12)
+    assert np.abs(rows / before - 1).min() > 1e-3  # the decay is not nothing
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+def test_axes_of_any_name_and_type(kind):
+    mesh = jax.make_mesh((1,), ("mine",), axis_types=(kind,))
+    rules = [(r"ffn/up/kernel", P(None, None, "mine")), *sj.RULES]
+    state = sj.init_state(MODEL, TX, KEY, mesh=mesh, rules=rules)
+    batch = jax.device_put(BATCH, NamedSharding(mesh, P("mine")))
+    moved, metrics = jax.jit(step)(state, batch)
+    assert moved.params["encoder"]["layers"]["ffn"]["up"]["kernel"].sharding.mesh.axis_names == ("mine",)
+    plain, expected = jax.jit(step)(sj.init_state(MODEL, TX, KEY), BATCH)
+    np.testing.assert_allclose(metrics["loss"], expected["loss"], rtol=1e-6)
+    for ours, theirs in zip(jax.tree.leaves(moved.params), jax.tree.leaves(plain.params)):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
