@@ -13,6 +13,7 @@ from stilts_jax.model import Compute, encode, load_encoder
 
 pytestmark = [
     pytest.mark.real,
+    pytest.mark.parity,
     pytest.mark.skipif(not os.environ.get("STILTS_REAL_ENCODER"), reason="STILTS_REAL_ENCODER is not set"),
 ]
 FOLDER = Path(os.environ.get("STILTS_REAL_ENCODER", ""))
