@@ -322,6 +322,7 @@ def test_every_promise_is_listed() -> None:
     assert set(PROMISES) == {*commands(), *uses()}
 
 
+@pytest.mark.slow
 def test_the_python_blocks_run() -> None:
     for block in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL):
         exec(block, {})

@@ -173,7 +173,7 @@ def brute_force(source, target, k):
     return order, np.take_along_axis(similar, order, axis=1)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     st.integers(0, 2**32 - 1),
     st.integers(1, 150),

@@ -36,6 +36,7 @@ def test_layers_written_out_are_those_of_the_loop(maker, exact, family):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4 * max(1, np.abs(theirs).max()))
 
 
+@pytest.mark.slow
 def test_the_program_does_not_grow_with_depth(maker, exact):
     def length(layers):
         config = maker.config(num_layers=layers)

@@ -37,7 +37,7 @@ def test_accumulated_is_unaccumulated(tiny, head):
     batch["weight"][[2, 7]] = 0  # microbatches of unequal weight
     loss = tiny.LOSSES[head]  # with dropout, which does not depend on the microbatches either
     whole, metrics = _step(tiny, batch, optimizer=GRADIENT, loss=loss)
-    for accumulation in (2, 4, 8):
+    for accumulation in (2, 8):
         parts, others = _step(tiny, batch, optimizer=GRADIENT, loss=loss, accumulation=accumulation)
         _assert_close(parts.moments, whole.moments, 3e-6)
         _assert_close(others, metrics, 3e-6)
@@ -94,8 +94,8 @@ def test_dropout_depends_on_seed_step_and_row(tiny):
         return tiny.label_loss(params, batch, keys)
 
     spy.head = "labels"
-    state, _ = run(loss=spy, accumulation=4)
-    train_step(state, batch, loss_fn=spy, tx=OPTIMIZER, key=jax.random.key(3), accumulation=4)
+    step = jax.jit(partial(train_step, loss_fn=spy, tx=OPTIMIZER, key=jax.random.key(3), accumulation=4))
+    step(step(TrainState.create(tiny.make_params(), OPTIMIZER), batch)[0], batch)
     jax.effects_barrier()
     assert len(seen) == len(set(seen)) == 8
 
@@ -132,9 +132,7 @@ def test_mistakes_are_named(tiny):
     "tx",
     [
         optax.adamw(1e-2),
-        optax.lion(1e-3),
         optax.adafactor(1e-2),
-        optax.chain(optax.clip(0.1), optax.sgd(1e-2, momentum=0.9)),
         optax.MultiSteps(optax.adamw(1e-2), 2),
         optax.contrib.schedule_free_adamw(1e-2),
     ],
