@@ -39,6 +39,21 @@ def test_a_log_gets_a_line_now_and_then_and_the_end(clock):
     assert " 1.00 steps/s, loss=1.4]" in stream.getvalue()
 
 
+def test_compiling_is_told_at_once_and_does_not_count_towards_the_time_left(clock):
+    stream = io.StringIO()
+    with Progress(stream).track("training", 50) as bar:
+        for _ in range(20):
+            clock[0] += 1.0
+            bar.advance()
+        bar.tell("compiling 2 of 6")
+        assert stream.getvalue().splitlines()[-1].endswith("compiling 2 of 6]")
+        clock[0] += 1000.0
+        for _ in range(16):
+            bar.advance()
+            clock[0] += 1.0
+    assert "36/50 steps [17:15<00:14,  1.00 steps/s]" in stream.getvalue()
+
+
 def test_a_terminal_has_one_line_that_is_redrawn_and_goes_away_after_short_work(clock, monkeypatch):
     monkeypatch.setattr("tqdm.std._screen_shape_wrapper", lambda: lambda stream: (60, 20))
     stream = Terminal()

@@ -1,8 +1,6 @@
 """What `from stilts_jax import ...` promises, and the example of every name there."""
 
 import doctest
-import subprocess
-import sys
 
 import pytest
 
@@ -45,13 +43,3 @@ def test_the_example_of_the_package():
 @pytest.mark.parametrize("name", sorted(NEEDS_A_RUN | COMPILES_LONG))
 def test_the_example_of_a_name_that_takes_longer(name, demo, tmp_path):
     run_example(getattr(stilts_jax, name), workdir=demo[0], folder=tmp_path)
-
-
-def test_tasks_and_data_load_nothing_heavy():
-    code = (
-        "import sys, stilts_jax.tasks.sources.prepare, stilts_jax.batches.plan, stilts_jax.features.store\n"
-        "[stilts_jax.tasks.get_task(name) for name in stilts_jax.tasks.list_tasks()]\n"
-        "heavy = {'jax', 'datasets', 'tensorflow_datasets', 'tensorflow', 'torch'} & set(sys.modules)\n"
-        "assert not heavy, heavy\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)

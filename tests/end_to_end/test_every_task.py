@@ -205,6 +205,20 @@ def test_bucc_takes_its_threshold_from_dev_or_stays_empty(intermediates, root, t
     assert not (tmp_path / "predictions/bucc2018/test-ru.tsv").exists()
 
 
+def test_a_sweep_over_layers_tunes_each_on_dev(root, world, intermediates, tmp_path):
+    rows = ("experiment.intermediates=none", "experiment.targets=tatoeba+bucc")
+    (result,) = run(root, world, tmp_path, *rows, "model.sweep_layers=True").values()
+    for task, metric, languages in (("bucc", "f1", {"de"}), ("tatoeba", "accuracy", {"de", "sw"})):
+        layers = [split for split in result["scores"][task] if split.startswith("test-layer")]
+        assert layers == ["test-layer0", "test-layer1", "test-layer2"]
+        for layer in layers:
+            assert set(result["scores"][task][layer][metric]) == languages
+        # The reported layer is one of them.
+        assert result["scores"][task]["test"] == result["scores"][task]["test-layer1"]
+        plain = intermediates["none+retrieval"]["scores"][task]["test"][metric]
+        assert result["scores"][task]["test"][metric] == pytest.approx(plain, abs=3)
+
+
 def test_every_target(targets, root, tmp_path):
     seen = []
     for name, result in targets.items():

@@ -142,3 +142,16 @@ def test_what_trains_the_same_is_trained_once(demo, whole, tmp_path):
     found = results(tmp_path)
     assert found["none+mnli.s0"]["curve"] == found["mnli.s0"]["curve"]
     assert found["mnli.s0"]["scores"] == whole["mnli.s0"]["scores"]
+
+
+@pytest.mark.parametrize("targets", ["mnli/squad_v1", "xnli+xquad"])
+def test_debug_compiles_one_shape_a_task_and_judges_nothing(targets, world, tmp_path):
+    options = [f"--data_root={world}/data", f"--workdir={tmp_path}", f"--config.encoder={world}/encoder"]
+    options += ["--config.train.max_length=64"]  # the toy encoder takes 128
+    config = f"intermediate:task={targets}:debug" if "/" in targets else "target:debug"
+    options += [] if "/" in targets else [f"--config.experiment.targets={targets}"]
+    said = stilts("train", f"--config={config}", *options)
+    assert "chance level" not in said and "compiling 1 of" in said
+    records = [json.loads(path.read_text()) for path in tmp_path.glob("phases/*/trained.json")]
+    assert [one["work"]["compilations"] for one in records] == [len(one["heads"]) for one in records]
+    assert all("in 1 batches of 1 shapes" in line for line in said.splitlines() if " batches of " in line)
