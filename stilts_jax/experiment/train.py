@@ -196,9 +196,11 @@ def _run_config(
     select: Select | None,
 ) -> RunConfig:
     settings, train = context.settings, context.settings.train
+    # None where nothing is frozen: equal phases of a process then share a loss, and what is compiled of it.
+    freeze = optimizer.freeze if optimizer.freeze_embeddings or optimizer.freeze_layers else None
     return RunConfig(
         optimizer=optimizer,
-        losses={name: make_loss(model, name, optimizer.freeze) for name, _ in model.heads},
+        losses={name: make_loss(model, name, freeze) for name, _ in model.heads},
         batch_at=batch_at,
         directory=context.folder(phase),
         mesh=context.mesh,

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Protocol
 
@@ -115,9 +116,7 @@ class TrainingResult:
 def run_training(state: TrainState, config: RunConfig) -> TrainingResult:
     """Trains, from the newest good checkpoint in the run's directory if there is one.
 
-    Args:
-        state: before the first step. Its arrays are donated to the first step.
-        config: everything else.
+    ``state`` is that before the first step, to which its arrays are donated.
 
     Raises:
         RunAgain: SIGTERM or Ctrl-C (then an Interrupted) came; a checkpoint was saved.
@@ -187,7 +186,9 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         self._directory, self._shardings = folder, state_shardings(state, config.mesh, zero1=config.zero1)
         self._seed = jax.device_put(np.uint32(config.seed), self._shardings.step)
-        self._functions = {task: self._compile(loss) for task, loss in config.losses.items()}
+        places, form = jax.tree.flatten(self._shardings)
+        given = config.optimizer, config.accumulation, tuple(places), form
+        self._functions = {task: _compile(loss, *given) for task, loss in config.losses.items()}
         self._abstract = jax.tree.map(
             lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
             state,
@@ -202,23 +203,6 @@ class Run:
             stack.callback(close)  # all of them, whatever the others do
         self._state = self._restore(state)
         self._mark = time.monotonic()
-
-    def _compile(self, loss_fn: LossFn) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
-        """Returns ``train_step(state, batch, seed)``, jitted: it donates the state, and gives one that lies the same.
-
-        The seed is an argument, so that runs of other seeds find this step in the compilation cache.
-        """
-        optimizer, places = self.config.optimizer, self._shardings
-        given: Any = {"loss_fn": loss_fn, "tx": make_optimizer(optimizer), "skip_non_finite": True}
-        given["accumulation"] = self.config.accumulation
-
-        def step(state: TrainState, batch: Any, seed: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
-            new, metrics = train_step(state, batch, key=jax.random.key(seed), **given)
-            return new, metrics | {"learning_rate": jnp.asarray(optimizer.rates()(state.step))}
-
-        # The metrics lie as the number of the step: whole on every device.
-        options: Any = {"out_shardings": (places, places.step), "compiler_options": compiler_options()}
-        return jax.jit(step, donate_argnums=0, **options)
 
     def _restore(self, state: TrainState) -> TrainState:
         """Returns the state of the newest intact checkpoint, or ``state``, sharded over the mesh."""
@@ -387,6 +371,26 @@ class Run:
         for name, value in record.items() if self._board else ():
             if name != "step" and isinstance(value, int | float):
                 self._board.add_scalar(name, value, record["step"])
+
+
+@lru_cache(maxsize=32)
+def _compile(
+    loss_fn: LossFn, optimizer: OptimizerConfig, accumulation: int, places: tuple[Any, ...], form: Any
+) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
+    """Returns ``train_step(state, batch, seed)``, jitted: it donates the state, and gives one that lies the same.
+
+    The seed is an argument: runs of other seeds find this step in the process, or in the cache on disk.
+    """
+    given: Any = {"loss_fn": loss_fn, "tx": make_optimizer(optimizer), "accumulation": accumulation}
+
+    def step(state: TrainState, batch: Any, seed: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
+        new, metrics = train_step(state, batch, key=jax.random.key(seed), skip_non_finite=True, **given)
+        return new, metrics | {"learning_rate": jnp.asarray(optimizer.rates()(state.step))}
+
+    state = jax.tree.unflatten(form, places)
+    # The metrics lie as the number of the step: whole on every device.
+    options: Any = {"out_shardings": (state, state.step), "compiler_options": compiler_options()}
+    return jax.jit(step, donate_argnums=0, **options)
 
 
 def _form_of(batch: BatchLike) -> tuple:
