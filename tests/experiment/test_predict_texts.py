@@ -49,7 +49,14 @@ def models(tmp_path_factory, tokenizer, tokenizer_folder):
     return found
 
 
-@pytest.mark.parametrize("kind", sorted(COLUMNS))
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "span",
+        "tag",
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("choice", "classify", "embed")),
+    ],
+)
 def test_the_command_says_what_python_says(models, tmp_path, capsys, kind):
     names, rows = COLUMNS[kind]
     table, out = tmp_path / "x.tsv", tmp_path / ("y.npy" if kind == "embed" else "y.tsv")
