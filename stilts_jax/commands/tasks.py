@@ -1,10 +1,14 @@
-"""List every task: kind, languages, metric, sizes, where its data was found and what is missing.
+"""List every task: what it is, its rows and languages, where its data was found and what is missing.
+
+Rows are the release's. Languages are counted by split. "fetched from" says where `stilts prepare` gets it; what has
+nothing there is read from files only.
 
 With TASK, every path of these tasks is listed too, found or looked for, and three examples are shown as the model
 will read them: the quickest check of your own data.
 """
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 from stilts_jax.files import local_path
@@ -23,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
     from stilts_jax.commands.options import check_data_root
     from stilts_jax.tasks import get_task, list_tasks
-    from stilts_jax.tasks.sources.prepare import format_examples, format_inventory, format_paths
+    from stilts_jax.tasks.sources.inventory import format_examples, format_inventory, format_paths
     from stilts_jax.tasks.sources.read import DataSource
 
     tasks = [get_task(name) for name in arguments.names or list_tasks()]
@@ -31,12 +35,16 @@ def run(arguments: argparse.Namespace) -> int:
         check_data_root(arguments.data_root)
     source = DataSource(root=arguments.data_root or Path("data"), kind=arguments.source)
     print(format_inventory(tasks, source))
-    cut = None
-    if arguments.encoder and arguments.names:
-        from stilts_jax.model import find_folder
-        from stilts_jax.tokenization import load_tokenizer
-
-        cut = load_tokenizer(find_folder(arguments.encoder)).copy_fast().tokenize
+    cut = _cutter(arguments.encoder) if arguments.encoder and arguments.names else None
     for task in tasks if arguments.names else ():
         print(f"\n{format_paths(task, source)}\n\n{format_examples(task, source, cut)}")
     return 0
+
+
+def _cutter(encoder: str) -> Callable[[str], list[str]]:
+    """Returns what cuts a text into the pieces of an encoder's vocabulary."""
+    from stilts_jax.model import find_folder
+    from stilts_jax.tokenization import load_tokenizer
+
+    tokenizer = load_tokenizer(find_folder(encoder)).copy_fast().backend_tokenizer
+    return lambda text: tokenizer.encode(text, add_special_tokens=False).tokens

@@ -14,7 +14,7 @@ from stilts_jax.experiment.phases import Phase, hyperparameters_of
 from stilts_jax.features.records import Features
 from stilts_jax.settings import Settings, split_names, split_pairs
 from stilts_jax.tasks import get_task
-from stilts_jax.tasks.sources.prepare import wanted_languages
+from stilts_jax.tasks.sources.inventory import wanted_languages
 from stilts_jax.tasks.sources.read import (
     DataSource,
     available_languages,

@@ -25,7 +25,7 @@ from stilts_jax.features.build import build_features
 from stilts_jax.features.records import Features
 from stilts_jax.model import Model, abstract_params
 from stilts_jax.progress import SILENT
-from stilts_jax.tasks.sources.prepare import format_table
+from stilts_jax.tasks.sources.inventory import format_table
 from stilts_jax.tasks.sources.read import read_retrieval
 from stilts_jax.tokenization import Tokenizer
 

@@ -1,10 +1,13 @@
 """What prepare and tasks say: counts beside those of the releases, what is missing, and what overlaps."""
 
+import json
+
 import pytest
 
 from stilts_jax.main import main
 from stilts_jax.tasks import get_task, list_tasks
-from stilts_jax.tasks.sources.prepare import format_inventory, format_preparation, prepare
+from stilts_jax.tasks.sources.inventory import format_inventory
+from stilts_jax.tasks.sources.prepare import format_preparation, prepare
 from stilts_jax.tasks.sources.read import DataSource
 from tests.tasks.seed_files import squad
 
@@ -77,7 +80,45 @@ def test_only_the_languages_that_were_asked_for(source, capsys):
 def test_the_inventory_lists_every_task_without_reading_it(source):
     (source.root / "xnli" / "test-de.tsv").write_text("this is not read")
     lines = format_inventory(map(get_task, list_tasks()), source).splitlines()[1:]
-    rows = {line.split()[0]: line for line in lines}
+    rows = {line.split()[0]: " ".join(line.split()) for line in lines}
     assert set(rows) == set(list_tasks())
-    assert "dev xnli/dev-de.tsv (2 languages); test xnli/test-de.tsv  dev ar bg el en" in rows["xnli"]
+    assert rows["xnli"].endswith(" dev 2, test 1 hub, tfds dev 13 languages, test 14 languages")
+    assert rows["qqp"].endswith(" - hub, tfds train, dev")
     assert "train 21,253, dev 46-3,974, test 47-5,440" in rows["udpos"]
+
+
+def test_three_examples_are_shown_as_the_model_reads_them(tmp_path, capsys, world):
+    rows = "".join(f"{n}\ttravel\tTunakwenda {n}.\n" for n in range(5))
+    for code in ("swh_Latn", "afr_Latn"):
+        for split in ("dev", "test"):
+            path = tmp_path / "sib200" / code / f"{split}.tsv"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"index_id\tcategory\ttext\n{rows}")
+    command = ["tasks", "sib200", f"--data_root={tmp_path}"]
+    assert main([*command, f"--encoder={world / 'encoder'}"]) == 0
+    printed = capsys.readouterr().out
+    assert "dev: sib200/{language}/dev.tsv, 2 languages:\n    af=afr_Latn sw=swh_Latn\n" in printed
+    assert "test: sib200/{language}/test.tsv, the same languages" in printed
+    assert "hub: Davlan/sib200" in printed and " zu=zul_Latn\n" in printed
+    assert "3 of 5 examples" in printed and "text: Tunakwenda 2." in printed and "Tunakwenda 3" not in printed
+    assert printed.count("label: travel") == printed.count(" pieces: ") == 3
+    assert main(["tasks", "belebele", f"--data_root={tmp_path}"]) == 0
+    assert "belebele: no split is there" in capsys.readouterr().out
+
+
+def test_what_is_shown_of_a_translated_task_and_of_long_texts(tmp_path, capsys, world):
+    folder = tmp_path / "belebele"
+    folder.mkdir()
+    answers = {f"mc_answer{n}": f"answer {n}" for n in range(1, 5)}
+    row = {"link": "a", "question_number": 1, "flores_passage": "word " * 200, "question": "Which?"}
+    (folder / "eng_Latn.jsonl").write_text(json.dumps({**row, **answers, "correct_answer_num": "3"}))
+    for language in ("yo", "ha"):
+        (tmp_path / "masakhaner_x" / language).mkdir(parents=True)
+        line = {"example_id": "1", "text": "Ade lo .", "spans": [], "target": "", "language": language}
+        (tmp_path / "masakhaner_x" / language / "test.jsonl").write_text(json.dumps(line))
+    names = ["belebele", "masakhaner_x@yo"]
+    assert main(["tasks", *names, f"--data_root={tmp_path}", f"--encoder={world / 'encoder'}"]) == 0
+    printed = capsys.readouterr().out
+    assert "test: belebele/eng_Latn.jsonl (en=eng_Latn)" in printed and "label: 2 (answer 3)" in printed
+    assert " ... (1,0" in printed and "pieces: " in printed
+    assert "test: masakhaner_x/yo/test.jsonl (yo)" in printed and "masakhaner_x/ha" not in printed

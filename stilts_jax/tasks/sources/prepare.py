@@ -1,192 +1,29 @@
-"""What tasks there are, where their data was found and what is missing; and how it is fetched and checked.
+"""Fetches data, and checks what is there.
 
 This is the only part of the package that downloads. The same command after an interruption fetches only what is not
 complete. At the end come the counts beside those of the released data, and where training text is also evaluation text.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from dataclasses import fields as fields_of
-from typing import Any
 
-from stilts_jax.errors import ConfigError, DataError, StiltsError, nearest
+from stilts_jax.errors import ConfigError, DataError, nearest
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.tasks.sources import read
 from stilts_jax.tasks.sources.hub import SourceFailure
+from stilts_jax.tasks.sources.inventory import (
+    expected_count,
+    format_table,
+    list_splits,
+    read_part,
+    wanted_languages,
+)
 from stilts_jax.tasks.sources.read import DataSource
-from stilts_jax.tasks.spec import UNKNOWN_LABEL, Example, Task
+from stilts_jax.tasks.spec import Example, Task
 
-_ORDER = ("train", "dev", "dev_mismatched", "test")
-_MOST_SHOWN = 15  # languages of one split that the table lists as missing; `stilts tasks TASK` lists them all
-_MAIN = ("text", "words", "prompt", "question")  # the field of an example whose pieces are shown
 _SHORTEST = 20  # characters; shorter texts are the same by chance
 _Texts = dict[tuple[str, str], set[bytes]]  # hashes by task and split
-
-
-# -- what a task needs and has
-
-
-def list_splits(task: Task, source: DataSource) -> tuple[str, ...]:
-    """Returns the splits that a task can have in its kind of source, and in another where that lacks them."""
-    splits = {split for one in task.sources for split in one.splits}
-    known = {
-        split for split in splits if any(one.kind == source.kind_of(task, split) for one in task.sources)
-    }
-    return (*(split for split in _ORDER if split in known), *sorted(known.difference(_ORDER)))
-
-
-def wanted_languages(task: Task, split: str) -> tuple[str, ...]:
-    """Returns the languages that a split is needed in; none if the task does without it."""
-    if split == "train":  # in one language; a task that is trained on others needs none of its own
-        return () if task.train_on or not task.languages else (task.source_language,)
-    # What was only translated for training is selected on English.
-    if "@" in task.name or split not in (task.selection, task.reported):
-        return ()
-    return task.split_languages.get(split, task.languages)
-
-
-def expected_count(task: Task, split: str, language: str) -> int | None:
-    """Returns how many examples the released data has; None where that isn't known."""
-    count = task.counts.get(split)
-    return count.get(language) if isinstance(count, Mapping) else count
-
-
-def _look(task: Task, split: str, source: DataSource) -> tuple[tuple[str, ...], list[str]]:
-    """Returns the languages that a split is there in, and those that are needed and missing."""
-    there = read.available_languages(task, split, source, beyond=True)
-    return there, [language for language in wanted_languages(task, split) if language not in there]
-
-
-def _list_paths(task: Task, split: str, language: str, source: DataSource) -> list[str]:
-    root = source.root
-    paths = read.find_paths(task, split, language, source)
-    return [str(path.relative_to(root) if path.is_relative_to(root) else path) for path in paths]
-
-
-def _read(task: Task, split: str, language: str, source: DataSource) -> tuple[Sequence[Example], int, int]:
-    """Returns examples (or queries), how many there are of what is counted, and how many rows were skipped."""
-    if read.has_pools(task, split, source):
-        pools = read.read_retrieval(task, split, language, source)
-        # Only a mining task's count is of pairs: its pools hold much besides.
-        counted = pools.gold if task.retrieval == "mining" and pools.gold else pools.queries
-        return pools.queries, len(counted), 0
-    reading = read.read_counted(task, split, language, source)
-    return reading.examples, len(reading.examples), len(reading.skipped)
-
-
-# -- stilts tasks
-
-
-def format_inventory(tasks: Iterable[Task], source: DataSource) -> str:
-    """Returns a table with a row for each task, without reading data."""
-    header = ("task", "kind", "group", "languages", "metric", "released", "found", "missing")
-    return format_table(header, [_describe(task, source) for task in tasks])
-
-
-def _describe(task: Task, source: DataSource) -> tuple[str, ...]:
-    found, missing, sizes = [], [], []
-    for split in list_splits(task, source):
-        there, absent = _look(task, split, source)
-        if there:
-            try:
-                path = _list_paths(task, split, there[0], source)[0]
-            except StiltsError as error:
-                missing.append(f"{split} ({error.what})")
-                continue
-            found.append(f"{split} {path}" + f" ({len(there)} languages)" * (len(there) > 1))
-        if absent and not there:
-            missing.append(split)
-        elif absent and split != "train":
-            many = len(absent) > _MOST_SHOWN
-            missing.append(f"{split} {f'{len(absent)} languages' if many else ' '.join(absent)}")
-    for split, count in task.counts.items():
-        numbers = list(count.values()) if isinstance(count, Mapping) else [count]
-        low, high = min(numbers), max(numbers)
-        sizes.append(f"{split} {high:,}" if low == high else f"{split} {low:,}-{high:,}")
-    languages = len(task.languages or read.available_languages(task, "train", source))
-    lists = (", ".join(sizes), "; ".join(found) or "-", "; ".join(missing) or "-")
-    return (task.name, task.kind, task.group, str(languages), task.metric, *lists)
-
-
-def format_paths(task: Task, source: DataSource) -> str:
-    """Returns every path of a task that was found, by split and language, and what was looked for in vain."""
-    lines = [f"{task.name}, below {source.root}:"]
-    for split in list_splits(task, source):
-        there, absent = _look(task, split, source)
-        for language in there:
-            try:
-                paths = _list_paths(task, split, language, source)
-            except StiltsError as error:
-                paths = [str(error).replace("\n", ";")]
-            lines.append(f"  {split} {language}: {', '.join(paths)}")
-        if absent or not there:
-            codes = f" ({' '.join(absent)})" if absent else ""
-            patterns = ", ".join(read.list_patterns(task, split, source))
-            lines.append(f"  {split} not found{codes}: looked for {patterns}")
-    offers = dict.fromkeys(f"{one.kind}: {one.name}" for one in task.sources if one.kind != "files")
-    if offers:
-        lines.append(f"  `stilts prepare {task.name} --source=...` fetches it from {', '.join(offers)}")
-    if task.train_on:
-        lines.append(f"  trained on {', then '.join(task.train_on)}")
-    return "\n".join(lines)
-
-
-def format_examples(
-    task: Task, source: DataSource, cut: Callable[[str], Sequence[str]] | None = None, count: int = 3
-) -> str:
-    """Returns the first examples as the model will read them, of the smallest split that is there.
-
-    If ``cut`` is given, which cuts a text into the pieces of an encoder's vocabulary, these are shown too.
-    """
-    task = read.with_labels(task, source)
-    for split in filter(None, (task.reported, task.selection, "train")):
-        languages = read.available_languages(task, split, source, beyond=True)
-        if not languages:
-            continue
-        language = task.source_language if task.source_language in languages else languages[0]
-        examples, *_ = _read(task, split, language, source)
-        lines = [f"{task.name} {split} {language}, {min(count, len(examples))} of {len(examples)} examples:"]
-        for example in examples[:count]:
-            shown = {
-                one.name: _show(task, getattr(example, one.name), one.name) for one in fields_of(example)
-            }
-            lines += [f"  {name}: {text}" for name, text in shown.items() if text]
-            if cut:
-                lines.append(
-                    f"  pieces: {' '.join(cut(next(shown[name] for name in _MAIN if shown.get(name))))}"
-                )
-            lines.append("")
-        return "\n".join(lines[:-1])
-    return f"{task.name}: no split is there"
-
-
-def _show(task: Task, value: Any, name: str) -> str:
-    """Returns a field of an example as text; labels and tags are names, answers are texts."""
-    if value is None or value is False:
-        return ""
-    if name == "label":
-        return task.labels[value] if task.labels else str(value)
-    if name == "tags":
-        return " ".join((*task.labels, UNKNOWN_LABEL)[tag] for tag in value)
-    if name == "words":
-        return " ".join(value)
-    if name == "answers":
-        return " | ".join(f"{text} (at {start})" for text, start in value)
-    return " | ".join(value) if isinstance(value, tuple) else str(value)
-
-
-def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Returns aligned columns; columns of numbers stand on the right."""
-    columns = []
-    for name, *cells in zip(header, *rows):
-        width = max(map(len, (name, *cells)))
-        numeric = all(cell.replace(",", "").isdecimal() or cell in ("", "-") for cell in cells)
-        columns.append([cell.rjust(width) if numeric else cell.ljust(width) for cell in (name, *cells)])
-    return "\n".join("  ".join(line).rstrip() for line in zip(*columns))
-
-
-# -- stilts prepare
 
 
 @dataclass(frozen=True)
@@ -250,7 +87,7 @@ def prepare(
             expected, found, skipped = expected_count(task, split, language), None, 0
             try:
                 if language in read.available_languages(task, split, source, beyond=True):
-                    examples, found, skipped = _read(task, split, language, source)
+                    examples, found, skipped = read_part(task, split, language, source)
                     texts.setdefault((task.name, split), set()).update(_hash_texts(examples))
                     note = "another count" if expected not in (None, found) else ""
                 elif not note:
