@@ -4,8 +4,9 @@ MODEL is a folder below WORKDIR/phases, or a transformers folder: an encoder (fo
 fine-tuned in PyTorch. Labels are matched by their names (id2label in config.json). A phase is scored with the
 precision and lengths that it was trained with, a transformers folder in its own precision.
 
-OUT gets predictions/TASK/test-LL in XTREME's official formats, with BUCC's threshold as tuned on dev, and
-scores.json. With --submission, gold may be blanked: nothing is scored then.
+OUT gets predictions/TASK/test-LL in XTREME's official formats, with BUCC's threshold as tuned on dev, and scores.json;
+of MasakhaNER-X also predictions/ner/test/LL.jsonl, XTREME-UP's own form. With --submission, gold may be blanked:
+nothing is scored then.
 """
 
 import argparse
@@ -60,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from stilts_jax.evaluation.xtreme_up import write_names
     from stilts_jax.experiment.evaluate import evaluate_model
     from stilts_jax.experiment.models import own_options
     from stilts_jax.files import write_json
@@ -87,5 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
         write_json(arguments.out / "scores.json", record)
         print(scores.summary())
     if context.is_main:
+        if not settings.evaluation.limit:  # the official file holds every sentence
+            write_names(arguments.out / "predictions", arguments.data_root, arguments.task)
         print(f"predictions: {arguments.out / 'predictions'}")
     return 0

@@ -8,8 +8,10 @@
 
 Names may also be predicted as this package's tags, in ``masakhaner_x/test-LL.tsv`` or ``masakhaner_x@LL/test-LL.tsv``,
 and their gold may lie in the release's ``masakhaner_x/LL/test.jsonl``, whose texts say what the tags stand for.
+``stilts eval`` writes both forms.
 """
 
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +20,7 @@ from typing import Any, NamedTuple
 from stilts_jax.errors import DataError
 from stilts_jax.evaluation.metrics import normalise_english, token_f1
 from stilts_jax.evaluation.submission import read_tags
+from stilts_jax.files import write_whole
 from stilts_jax.tasks.masakhaner_x import TASK as MASAKHANER_X
 from stilts_jax.tasks.sources.converters import word_places
 from stilts_jax.tasks.sources.readers import read_jsonl
@@ -130,26 +133,56 @@ def score_files(predictions: Path, gold: Path) -> dict[str, Any]:
     return {"benchmark": "xtreme-up", "overall": None, "tasks": shown, "mean": mean, "missing": missing}
 
 
-def _score_language(name: str, code: str, predictions: Path, gold: Path) -> Scores | None:
-    task, official = TASKS[name], Path(name, "test", f"{code}.jsonl")
-    ours, release = MASAKHANER_X.name, Path(MASAKHANER_X.name, code, "test.jsonl")
-    tagged = [Path(folder, f"test-{code}.tsv") for folder in (f"{ours}@{code}", ours)]
-    named = name == "ner"
-    wanted = next(filter(Path.is_file, (gold / one for one in (official, *[release] * named))), None)
-    given = next(filter(Path.is_file, (predictions / one for one in (official, *tagged * named))), None)
-    if wanted is None or given is None:
-        return None
-    right = _read(wanted, task.gold)
-    predicted = read_tags(given)[0] if given.suffix == ".tsv" else _read(given, task.predicted)
+def write_names(predictions: Path, data_root: Path, tasks: Sequence[str]) -> None:
+    """Writes the names of MasakhaNER-X beside the tags of ``tasks`` that say them, in the benchmark's own file."""
+    for code in MASAKHANER_X.languages:
+        given = _find_tags(predictions, code, tasks)
+        release = data_root / _release(code)
+        if given and release.is_file():
+            lines = [{"prediction": text} for text in _spell_all(given, release)]
+            text = "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines)
+            write_whole(predictions / _official("ner", code), text)
+
+
+def _official(name: str, code: str) -> Path:
+    return Path(name, "test", f"{code}.jsonl")
+
+
+def _release(code: str) -> Path:
+    return Path(MASAKHANER_X.name, code, "test.jsonl")
+
+
+def _find_tags(folder: Path, code: str, tasks: Sequence[str] = ()) -> Path | None:
+    """The file of a language's tags, of ``tasks`` if any are named."""
+    known = (f"{MASAKHANER_X.name}@{code}", MASAKHANER_X.name)
+    paths = (folder / task / f"test-{code}.tsv" for task in known if not tasks or task in tasks)
+    return next(filter(Path.is_file, paths), None)
+
+
+def _spell_all(given: Path, release: Path) -> list[str]:
+    """The names that a file of tags says, sentence by sentence of the release."""
+    tags, texts = read_tags(given)[0], _read(release, lambda row: row["text"])
+    _check_count(given, tags, release, texts)
+    return [spell_names(*pair, f"{given}, sentence {n}") for n, pair in enumerate(zip(texts, tags), 1)]
+
+
+def _check_count(given: Path, predicted: Sequence[Any], wanted: Path, right: Sequence[Any]) -> None:
     if len(predicted) != len(right) or not right:
         what = f"{len(predicted)} items are predicted, gold has {len(right)}."
         fix = "predict every item of the test set once, in its order"
         raise DataError(what, where=f"{given} (gold: {wanted})", fix=fix)
-    if given.suffix == ".tsv":
-        texts = _read(wanted, lambda row: row["text"])
-        predicted = [
-            spell_names(*pair, f"{given}, sentence {n}") for n, pair in enumerate(zip(texts, predicted), 1)
-        ]
+
+
+def _score_language(name: str, code: str, predictions: Path, gold: Path) -> Scores | None:
+    task, official, named = TASKS[name], _official(name, code), name == "ner"
+    wanted = next(filter(Path.is_file, (gold / one for one in (official, *[_release(code)] * named))), None)
+    tags = _find_tags(predictions, code) if named else None
+    given = predictions / official if (predictions / official).is_file() else tags
+    if wanted is None or given is None:
+        return None
+    right = _read(wanted, task.gold)
+    predicted = _spell_all(given, wanted) if given == tags else _read(given, task.predicted)
+    _check_count(given, predicted, wanted, right)
     return task.score(predicted, right)
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from stilts_jax.errors import DataError
-from stilts_jax.evaluation.xtreme_up import score_files
+from stilts_jax.evaluation.xtreme_up import score_files, write_names
 from stilts_jax.main import main
 
 NAMES = (  # (gold, predicted): twice the same name, a ":" within one, "$$" without spaces
@@ -70,6 +70,15 @@ def test_tags_are_spelled_out_by_the_texts_of_gold(tmp_path, capsys):
     sides = ["--predictions", str(tmp_path / "given"), "--gold", str(tmp_path / "gold")]
     assert main(["score", "--benchmark=xtreme-up", *sides]) == 0
     assert "80.00  1, missing: am" in capsys.readouterr().out  # 2 of 3 predicted, 2 of 2 found
+    write_names(tmp_path / "given", tmp_path / "gold", ["masakhaner_x"])  # which was not predicted
+    official = tmp_path / "given" / "ner" / "test" / "ha.jsonl"
+    assert not official.exists()
+    write_names(tmp_path / "given", tmp_path / "gold", ["panx", "masakhaner_x@ha"])
+    lines = official.read_text("utf-8").splitlines()
+    assert lines == ['{"prediction": "PER: Ada Obi $$ LOC: Lagos"}', '{"prediction": "ORG: Hapana"}']
+    assert main(["score", "--benchmark=xtreme-up", *sides]) == 0
+    assert "80.00  1, missing: am" in capsys.readouterr().out
+    official.unlink()
     path.write_text("B-PER\nI-PER\n\nO\n\n")
     with pytest.raises(DataError, match=r"2 tags for the 5 words.*[\s\S]*test-ha.tsv, sentence 1"):
         score_files(tmp_path / "given", tmp_path / "gold")

@@ -7,7 +7,7 @@ import pytest
 from stilts_jax.main import main
 from stilts_jax.tasks import get_task, list_tasks
 from stilts_jax.tasks.sources import hub
-from stilts_jax.tasks.sources.prepare import expected_count
+from stilts_jax.tasks.sources.inventory import expected_count
 from stilts_jax.tasks.sources.read import DataSource, read_examples, read_retrieval
 from tests.long.published import PUBLISHED
 from tests.tasks import hub_server
