@@ -12,6 +12,7 @@ from stilts_jax.report.tables import Block
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_MANY_POINTS = 40  # of a scatter: more want a taller figure and smaller labels
 _WIDTH = 5.6  # inches: two stand side by side on a wide page, one fills a narrow one
 _INK, _QUIET, _LINE, _PAPER = "#1b1f24", "#59636e", "#d5dae0", "#ffffff"
 _COLOURS = ("#0b6bb8", "#c8570a", "#0a8a64", "#b0418a", "#8a6d00", "#6a51c9", "#54606c")
@@ -126,24 +127,27 @@ def curves(lines: Sequence[tuple[str, int, Sequence[tuple[float, float]]]], axis
 
 def scatter(points: Mapping[str, tuple[float, float]], x_axis: str, y_axis: str) -> Drawing:
     """Labelled points; a label stands above its point, or below it where that is emptier."""
+    many = len(points) > _MANY_POINTS
 
     def plot(axes: "Axes") -> None:
-        axes.axhline(0, color=_QUIET, linewidth=1)
-        axes.plot(*zip(*points.values()), linestyle="", markersize=4.5, **_style(0))
+        if min(y for _, y in points.values()) < 0:
+            axes.axhline(0, color=_QUIET, linewidth=1)
+        axes.plot(*zip(*points.values()), linestyle="", markersize=2.5 if many else 4.5, **_style(0))
         scale = [max(span, 1e-9) for span in (max(one) - min(one) for one in zip(*points.values()))]
         taken = [(x / scale[0], y / scale[1]) for x, y in points.values()]
+        off, size = (0.018, 6) if many else (0.05, 8)
         for label, (x, y) in points.items():
             here = x / scale[0], y / scale[1]
             others = [one for one in taken if one != here]
             room = {}
             for side in (1, -1):
-                place = here[0], here[1] + 0.05 * side
+                place = here[0], here[1] + off * side
                 room[side] = min((math.dist(place, other) for other in others), default=1.0), place
             side = max(room, key=lambda one: room[one][0])
             taken.append(room[side][1])
-            axes.text(x, y + 0.05 * side * scale[1], label, ha="center", va="center", size=8)
+            axes.text(x, y + off * side * scale[1], label, ha="center", va="center", size=size)
         axes.margins(0.08)
         axes.set_xlabel(x_axis)
         axes.set_ylabel(y_axis)
 
-    return 3.2, 0.6, plot
+    return 6.4 if many else 3.2, 0.6, plot

@@ -28,9 +28,12 @@ def headline(grid: Grid, comparisons: Comparisons) -> list[str]:
         fix = "`stilts grid` with the same work directory runs what is missing."
         return [f"{missing} Finished intermediate trainings: {there}. {fix}"]
     if not grid.compared:
-        return [
-            "Every row stands by itself: there is no baseline (intermediate task “none”) to compare with."
-        ]
+        lacks = (
+            "no intermediate task"
+            if grid.rows[0][0] == BASELINE
+            else "no baseline (intermediate task “none”)"
+        )
+        return [f"Every row stands by itself: there is {lacks} to compare with."]
     rest = [task for task in grid.scored if grid.group(task) != "retrieval"]
     sentences = []
     for name, tasks in (("", grid.scored), (" without retrieval", rest)):

@@ -12,7 +12,7 @@ from stilts_jax.report.grid import Grid, Row
 from stilts_jax.report.names import CONTROLS, GROUP_TITLES, task_title
 from stilts_jax.report.results import BASELINE
 from stilts_jax.report.statistics import Interval
-from stilts_jax.report.tables import Block, Cell, Column, Section, Table, columns, gain_tone, signed
+from stilts_jax.report.tables import Block, Cell, Column, Section, Table, columns, folded, gain_tone, signed
 
 SIGNIFICANT = 0.05
 _ROUNDING = 0.05  # points by which what items add up to may differ from what is shown
@@ -62,14 +62,17 @@ class Comparisons:
     """All comparisons with baselines; none where no items were kept.
 
     ``tasks`` are over the languages of a task, corrected over all rows and tasks; ``languages``, by (row, task), in
-    single languages, corrected over the rows and languages of the task.
+    single languages, corrected over the rows and languages of the task. ``scores``, by (row, task), are intervals of
+    the scores themselves.
     """
 
     def __init__(self, grid: Grid) -> None:
         self.grid = grid
         self.languages: dict[tuple[Row, str], list[Comparison]] = {}
+        self.scores: dict[tuple[Row, str], Interval] = {}
         for task in grid.tasks:
             sides = {row: _sides(grid, row, task) for row in grid.rows}
+            self.scores |= {(row, task): _score(grid, row, task, own) for row, own in sides.items() if own}
             for one in _correct([test for row in grid.compared for test in _compare(grid, row, task, sides)]):
                 self.languages.setdefault((one.row, task), []).append(one)
         self._joined: dict[tuple[Row, str, bool], tuple[float, _Shares]] = {}
@@ -155,6 +158,10 @@ class _Side:
     moved: np.ndarray
     beside: _Shares
 
+    def drawn(self, task: str, code: str, ids: str = "") -> tuple:
+        """What its items are drawn with: rows have the same items, and so have languages of aligned ones."""
+        return "items", task, self.size, self.ids or ids, "" if self.aligned else code
+
 
 def _sides(grid: Grid, row: Row, task: str) -> dict[str, _Side]:
     """By language; languages in which some run has no items, or others than the first, are left out."""
@@ -172,6 +179,15 @@ def _sides(grid: Grid, row: Row, task: str) -> dict[str, _Side]:
     return sides
 
 
+def _score(grid: Grid, row: Row, task: str, sides: Mapping[str, _Side]) -> Interval:
+    """Of the mean score over the languages that have items."""
+    moved = _mean_shares([{one.drawn(task, code): one.moved} | one.beside for code, one in sides.items()])
+    seeds = statistics.seed_error(grid.by_seeds(row, [task], "value"))
+    return statistics.join_errors(
+        float(np.mean([one.score for one in sides.values()])), *item_variance(moved), seeds
+    )
+
+
 def _compare(grid: Grid, row: Row, task: str, sides: Mapping[Row, dict[str, _Side]]) -> Iterator[Comparison]:
     """In each language in which the baseline has the same items: equally many, of equal ids where both have them."""
     for code, own in sides[row].items():
@@ -180,9 +196,7 @@ def _compare(grid: Grid, row: Row, task: str, sides: Mapping[Row, dict[str, _Sid
             continue
         if not grid.language_numbers[*row, task, code].is_difference:
             continue
-        # Rows have the same items, and so have languages of aligned ones: their shares add up under one name.
-        items = ("items", task, own.size, own.ids or before.ids, "" if own.aligned else code)
-        moved = {items: own.moved - before.moved} | own.beside
+        moved = {own.drawn(task, code, before.ids): own.moved - before.moved} | own.beside
         moved |= {name: -one for name, one in before.beside.items()}
         seeds = statistics.seed_error(grid.paired_gains.get((*row, task, code), {}))
         interval = statistics.join_errors(own.score - before.score, *item_variance(moved), seeds)
@@ -202,10 +216,39 @@ def _cell(one: Comparison, note: str = "") -> Cell:
     )
 
 
+def _score_table(grid: Grid, comparisons: Comparisons) -> Table | None:
+    """The main table's scores with their intervals; None where no items were kept."""
+    tasks = [task for task in grid.scored if any(task == name for _, name in comparisons.scores)]
+    heads = columns("Intermediate") + [
+        Column(grid.title(task), "", GROUP_TITLES[grid.group(task)]) for task in tasks
+    ]
+    rows = []
+    for row in grid.rows:
+        rows.append([Cell(grid.row_title(row))])
+        for task in tasks:
+            one, shown = comparisons.scores.get((row, task)), grid.number(row, task)
+            # Items may cover other languages or metrics than the number.
+            if one is None or shown is None or abs(shown.percent - one.difference) > _ROUNDING:
+                rows[-1].append(Cell("–", note="no items that the score is made of"))
+                continue
+            detail = f"{one.low:.1f} to {one.high:.1f}"
+            numbers = {"low": one.low, "high": one.high, "error_items": one.error_items}
+            rows[-1].append(
+                Cell(f"{one.difference:.1f}", detail, numbers=numbers | {"score": one.difference})
+            )
+    return Table("scores_intervals", "Scores, with 95 % intervals", heads, rows) if tasks else None
+
+
 def significance_section(grid: Grid, comparisons: Comparisons) -> Section | None:
-    """Returns nothing where there is no baseline to compare with."""
+    """Differences from the baseline, or where nothing is compared the scores; nothing where there are neither."""
+    scores = _score_table(grid, comparisons)
     if not grid.compared:
-        return None
+        reading = (
+            "How far would scores move with other test items and other seeds? Where the languages have the same items, "
+            "translated, they vary together. With several seeds the interval is over seeds too; with one run it takes "
+            "the trained model as given."
+        )
+        return Section("significance", "Intervals", reading, [scores]) if scores else None
     reading = (
         "Would a difference survive other test items and other seeds? Each field is the difference from the baseline "
         "with its 95 % interval; bold with * where it differs from zero after Holm's correction over this whole table. "
@@ -245,7 +288,8 @@ def significance_section(grid: Grid, comparisons: Comparisons) -> Section | None
     )
     notes = ["Intervals and p take the difference over its standard error as Student's t."]
     table = Table("significance", "Differences from the baseline, with 95 % intervals", heads, rows, notes)
-    return Section("significance", "Significance", reading, [table, Block("text", text=text)])
+    own = [folded("The scores themselves", scores)] if scores else []
+    return Section("significance", "Significance", reading, [table, Block("text", text=text), *own])
 
 
 def pictures_section(grid: Grid, comparisons: Comparisons) -> Section | None:

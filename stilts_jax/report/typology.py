@@ -1,5 +1,7 @@
 """Gain against distance: how far languages are from the one that was trained on, and whether that matters.
 
+A grid that compares nothing has its scores in place of gains.
+
 Distances come from a CSV of the reader's own, ``code,name,DISTANCE,...,script,log_size`` (only ``code`` and one
 distance must be there; any column of numbers is a distance, only ``log_...`` is the size of the pretraining text), or
 from public facts that come with the package: genealogy and great-circle distance.
@@ -118,12 +120,16 @@ def read_distances(path: Path, source: str) -> Typology:
 
 
 def typology_section(grid: Grid, typology: Typology, figures: Figures) -> Section | None:
-    """Returns nothing where there is no baseline to gain over."""
-    if not grid.compared or not grid.scored:
+    """Returns nothing where there is no baseline."""
+    bases = _baselines(grid)
+    if not bases or not grid.scored:
         return None
+    rows, value = grid.compared or bases, "gain" if grid.compared else "score"
+    origin = language_name(grid.source_languages[0])
+    over = ", intermediates and" if grid.compared else " and"
     reading = (
-        f"Do languages far from {language_name(grid.source_languages[0])} gain more or less? Each point is a "
-        "language, its gain the mean over tasks, intermediates and seeds; languages that were trained on are left "
+        f"Do languages far from {origin} {'gain more or less' if grid.compared else 'score lower'}? Each point is a "
+        f"language, its {value} the mean over tasks{over} seeds; languages that were trained on are left "
         "out. ρ is Spearman's rank correlation with its 95 % interval; the partial ρ holds script and the logarithm "
         "of pretraining text size constant."
     )
@@ -136,17 +142,22 @@ def typology_section(grid: Grid, typology: Typology, figures: Figures) -> Sectio
     tables, charts = [_table(grid, typology, kind, found) for kind in kinds], []
     for group, title in GROUP_TITLES.items():
         tasks = [task for task in grid.scored if grid.group(task) == group]
-        # Each language's mean gain over tasks and rows.
-        gains = pd.DataFrame([_values(grid, row, task) for row in grid.compared for task in tasks]).mean()
-        places = pd.DataFrame({"x": typology.distances[kinds[0]], "y": gains}).dropna()
+        # Each language's mean over tasks and rows.
+        means = pd.DataFrame([_values(grid, row, task) for row in rows for task in tasks]).mean()
+        places = pd.DataFrame({"x": typology.distances[kinds[0]], "y": means}).dropna()
         points = {str(code): (x, y) for code, x, y in places.itertuples()}
         if len(points) >= _FEWEST:
-            drawing = scatter(points, kinds[0], "gain, points")
-            charts.append(figures.draw(f"typology_{group}", f"{title}: gain against {kinds[0]}", drawing))
+            drawing = scatter(points, kinds[0], "gain, points" if grid.compared else "score, percent")
+            heading = f"{title}: {value} against {kinds[0]}"
+            charts.append(figures.draw(f"typology_{group}", heading, drawing, paper=not grid.compared))
     others = [folded(kind.capitalize(), table) for kind, table in zip(kinds[1:], tables[1:])]
-    caution: Block | Table = Block("text", text=CAUTION)
-    blocks = [caution, *notes, Block("row", blocks=charts), tables[0], *others]
+    caution = [Block("text", text=CAUTION)] * bool(grid.compared)
+    blocks = [*caution, *notes, Block("row", blocks=charts), tables[0], *others]
     return Section("typology", "Typology", reading, blocks)
+
+
+def _baselines(grid: Grid) -> list[Row]:
+    return [row for row in grid.rows if row[0] == BASELINE]
 
 
 def _values(grid: Grid, row: Row, task: str) -> dict[str, float]:
@@ -158,7 +169,7 @@ def _values(grid: Grid, row: Row, task: str) -> dict[str, float]:
 def _correlations(grid: Grid, typology: Typology) -> _Found:
     """By (distance, row, task), where there are languages enough: what ``Correlation`` has, ``q`` and ``partial_q``."""
     found: dict[tuple[str, Row, str], Correlation] = {}
-    rows = [*dict.fromkeys((BASELINE, row[1]) for row in grid.compared), *grid.compared]
+    rows = [*_baselines(grid), *grid.compared]
     far = {kind: distance.dropna().to_dict() for kind, distance in typology.distances.items()}
     controls = dict(zip(typology.controls.index, typology.controls.to_numpy(float)))
     for kind, task, row in itertools.product(far, grid.scored, rows):
@@ -180,7 +191,7 @@ def _table(grid: Grid, typology: Typology, kind: str, found: _Found) -> Table:
     heads = columns("Intermediate")
     for task, count in counts.items():
         heads.append(Column(grid.title(task), count, GROUP_TITLES[grid.group(task)]))
-    bases = list(dict.fromkeys((BASELINE, row[1]) for row in grid.compared))
+    bases = _baselines(grid)
     rows = []
     for row in [*bases, *grid.compared]:
         shown = [_cell(here.get((row, task)), coloured=row not in bases) for task in counts]
@@ -192,7 +203,8 @@ def _table(grid: Grid, typology: Typology, kind: str, found: _Found) -> Table:
     ]
     if not all(math.isfinite(one["partial"]) for one in here.values()):
         notes.append("No partial ρ with fewer than 7 languages whose script and text size are known.")
-    name, title, ruled = f"typology_{stem(kind)}", f"Spearman's ρ of gain and {kind}", [len(bases) - 1]
+    value = "gain" if grid.compared else "score"
+    name, title, ruled = f"typology_{stem(kind)}", f"Spearman's ρ of {value} and {kind}", [len(bases) - 1]
     return Table(name, title, heads, rows, notes, ruled)
 
 

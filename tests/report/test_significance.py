@@ -156,3 +156,32 @@ def test_translations_vary_together(tmp_path):
     assert float(lines[True]["error_items"]) == pytest.approx(error)
     assert float(lines[False]["error_items"]) == pytest.approx(error / 2)
     assert (lines[True]["items"], lines[False]["items"]) == ("1500.0", "6000.0")
+
+
+@pytest.mark.parametrize("aligned", [True, False])
+def test_a_score_that_is_compared_with_nothing_has_an_interval_of_its_own(tmp_path, aligned):
+    values = (np.random.default_rng(1).random((3, 400)) < 0.7).astype(np.uint8)
+    codes = ("de", "fr", "ru")
+    means = dict(zip(codes, 100 * values.mean(axis=1)))
+    encoded = {code: items(one, aligned=aligned) for code, one in zip(codes, values)}
+    write(tmp_path, "none", (0, 0), xnli(**means), items={"xnli": encoded})
+    (line,) = table(tmp_path, "scores_intervals")
+    together = stats.sem(values.mean(axis=0))
+    apart = np.sqrt((stats.sem(values, axis=1) ** 2).sum()) / 3
+    half = float(line["high"]) - float(line["score"])
+    assert float(line["score"]) == pytest.approx(100 * values.mean())
+    assert float(line["error_items"]) == pytest.approx(100 * (together if aligned else apart))
+    assert 1.9 < half / float(line["error_items"]) < 2.0
+    assert half == pytest.approx(float(line["score"]) - float(line["low"]))
+    assert "there is no intermediate task to compare with" in write_report(tmp_path).markdown.read_text(
+        "utf-8"
+    )
+
+
+def test_the_interval_of_a_score_is_over_seeds_too(tmp_path):
+    values = (np.random.default_rng(1).random((3, 400)) < [[0.5], [0.6], [0.7]]).astype(np.uint8)
+    for seed, one in enumerate(values):
+        items_of = {"xnli": {"en": items(one)}}
+        write(tmp_path, "none", (None, seed), xnli(en=100 * float(one.mean())), items=items_of)
+    (line,) = table(tmp_path, "scores_intervals")
+    assert float(line["high"]) - float(line["low"]) > 4.3 * stats.sem(100 * values.mean(axis=1))
