@@ -37,7 +37,8 @@ def run(arguments: argparse.Namespace) -> int:
     print(format_inventory(tasks, source))
     cut = _cutter(arguments.encoder) if arguments.encoder and arguments.names else None
     for task in tasks if arguments.names else ():
-        print(f"\n{format_paths(task, source)}\n\n{format_examples(task, source, cut)}")
+        print(f"\n{format_paths(task, source)}\n")
+        print(format_examples(task, source, cut))  # apart: a bad row is refused below the paths
     return 0
 
 

@@ -11,6 +11,7 @@ from stilts_jax.experiment.grid import is_done
 from stilts_jax.experiment.phases import HUB, NONE, Phase, list_phases
 from stilts_jax.settings import split_names, split_pairs
 from stilts_jax.tasks import get_task
+from stilts_jax.tasks.languages import our_code
 from stilts_jax.tasks.sources.read import available_languages, find_paths, list_patterns
 
 
@@ -98,7 +99,7 @@ def _check_languages(phases: Sequence[Phase], context: Context) -> None:
             raise ConfigError(
                 f"No task here has data in the language {code!r}.",
                 where="config.experiment.languages",
-                fix=nearest(code, known),
+                fix=f"it is {ours!r} here" if (ours := our_code(code)) in known else nearest(code, known),
             )
 
 

@@ -151,8 +151,8 @@ def typology_section(grid: Grid, typology: Typology, figures: Figures) -> Sectio
             heading = f"{title}: {value} against {kinds[0]}"
             charts.append(figures.draw(f"typology_{group}", heading, drawing, paper=not grid.compared))
     others = [folded(kind.capitalize(), table) for kind, table in zip(kinds[1:], tables[1:])]
-    caution = [Block("text", text=CAUTION)] * bool(grid.compared)
-    blocks = [*caution, *notes, Block("row", blocks=charts), tables[0], *others]
+    blocks: list[Block | Table] = [Block("text", text=CAUTION)] * bool(grid.compared)
+    blocks += [*notes, Block("row", blocks=charts), tables[0], *others]
     return Section("typology", "Typology", reading, blocks)
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from stilts_jax.errors import ConfigError, StiltsError, nearest
+from stilts_jax.tasks.languages import our_code
 from stilts_jax.tasks.spec import Pictures, Task
 
 _NOT_TASKS = ("spec", "custom", "languages")
@@ -35,7 +36,8 @@ def get_task(reference: str) -> Task:
     "pawsx" is the task of ``stilts_jax.tasks.pawsx``. "my.module:TASK" is one of other code, where the module is looked
     for in the current directory too; its name in results is ``Task.name``, such as "reviews". "mnli@de" is the task in
     another language, read from files whose names end in ``-de`` (such as ``mnli/multinli_1.0_train-de.jsonl``), for
-    training data that was translated. Where there is no translated dev set, such a task is selected on English.
+    training data that was translated. Where there is no translated dev set, such a task is selected on English. A
+    language that the task has may be named by its ISO 639-3 or FLORES code too.
 
     Tasks with pictures have controls: "easy_vqa:blind" shows blanks, "easy_vqa:shuffled" the pictures of other rows,
     and "easy_vqa:text" nothing but the text.
@@ -58,6 +60,8 @@ def get_task(reference: str) -> Task:
         task = _import_task(plain, name, control)
     if not language:
         return task
+    if language not in task.languages and our_code(language) in task.languages:
+        language = our_code(language)
     return replace(task, name=f"{task.name}@{language}", languages=(language,), source_language=language)
 
 

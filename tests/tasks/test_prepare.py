@@ -122,3 +122,7 @@ def test_what_is_shown_of_a_translated_task_and_of_long_texts(tmp_path, capsys, 
     assert "test: belebele/eng_Latn.jsonl (en=eng_Latn)" in printed and "label: 2 (answer 3)" in printed
     assert " ... (1,0" in printed and "pieces: " in printed
     assert "test: masakhaner_x/yo/test.jsonl (yo)" in printed and "masakhaner_x/ha" not in printed
+    (tmp_path / "masakhaner_x" / "yo" / "test.jsonl").write_text("{}\n")
+    assert main(["tasks", "masakhaner_x@yor", f"--data_root={tmp_path}"]) == 1
+    printed = capsys.readouterr()
+    assert "test: masakhaner_x/yo/test.jsonl (yo)" in printed.out and "test.jsonl:1" in printed.err

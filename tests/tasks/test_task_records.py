@@ -45,3 +45,10 @@ def test_a_language_has_one_code_whatever_the_data_call_it():
         swh_Latn:sw swa:sw sw:sw hau:ha luo:luo nob_Latn:nb zho_Hans:zh zho_Hant:zh_Hant hin_Latn:hi_Latn arz_Arab:arz
     """)
     assert {theirs: our_code(theirs) for theirs in ours} == ours
+
+
+def test_a_language_of_a_task_may_have_its_longer_code():
+    assert {get_task(f"masakhaner_x@{code}").name for code in ("yo", "yor", "yor_Latn")} == {
+        "masakhaner_x@yo"
+    }
+    assert get_task("mnli@deu").name == "mnli@deu"  # the files of a translation say what they call it

@@ -8,7 +8,7 @@ from textwrap import fill
 from stilts_jax.errors import StiltsError
 from stilts_jax.tasks.sources import read
 from stilts_jax.tasks.sources.read import DataSource
-from stilts_jax.tasks.spec import UNKNOWN_LABEL, Example, Task
+from stilts_jax.tasks.spec import UNKNOWN_LABEL, ChoiceExample, Example, Task
 
 _ORDER = ("train", "dev", "dev_mismatched", "test")
 _MOST_SHOWN = 6  # languages of one split that the table lists as missing; `stilts tasks TASK` lists them all
@@ -160,9 +160,11 @@ def _wrap(text: str, languages: Sequence[str], task: Task) -> str:
     if len(codes) == 1:
         return f"  {text} ({codes[0]})"
     line = f"  {text}" + f", {len(codes)} languages:" * bool(codes)
-    options = {"width": 118, "break_long_words": False, "break_on_hyphens": False}
-    indent = {"initial_indent": "    ", "subsequent_indent": "    "}
-    return "\n".join((line, *[fill(" ".join(codes), **options, **indent)] * bool(codes)))
+    if not codes:
+        return line
+    indent = " " * 4
+    below = fill(" ".join(codes), 118, initial_indent=indent, subsequent_indent=indent)
+    return f"{line}\n{below}"
 
 
 def format_examples(
@@ -201,8 +203,10 @@ def _show(task: Task, example: Example, name: str) -> str:
     value = getattr(example, name)
     if value is None or value is False:
         return ""
+    if name == "label" and isinstance(example, ChoiceExample):
+        return f"{value} ({example.choices[value]})"
     if name == "label":
-        return task.labels[value] if task.labels else f"{value} ({example.choices[value]})"
+        return task.labels[value] if task.labels else str(value)
     if name == "tags":
         return " ".join((*task.labels, UNKNOWN_LABEL)[tag] for tag in value)
     if name == "words":
