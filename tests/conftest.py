@@ -107,7 +107,9 @@ def world(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def environment() -> dict[str, str]:
     """The environment of commands: eight forced CPU devices."""
-    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
+    # Eight devices on two busy cores may wait for each other longer than the 40 seconds after which XLA gives up.
+    patient = "--xla_cpu_collective_call_terminate_timeout_seconds=600"
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8 {patient}"
     return os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
 
 
