@@ -7,7 +7,7 @@ when they are asked for, so that ``stilts_jax.tasks`` and ``stilts_jax.features`
     >>> sorted(sj.SHAPES)  # of encoders, by name
     ['base', 'e5-small', 'large', 'tiny', 'xl', 'xxl']
     >>> sj.RULES[0]  # where a parameter lies on a mesh, by the end of its path; yours may stand before them
-    ('embeddings/word', P(None, ('fsdp', 'tensor')))
+    ('embeddings/word', P(None, ('tensor', 'fsdp')))
 """
 
 import importlib

@@ -29,8 +29,9 @@ Rule = tuple[str, P]
 # Arrays of layers have the layer axis in front. Matrices are cut over both axes, so that state shrinks with
 # fsdp x tensor; of the biases only those of dimensions that `tensor` cuts.
 RULES: list[Rule] = [
-    # Over columns: every device can look up its own columns of all rows (gather_rows), whatever V is.
-    (r"embeddings/word", P(None, ("fsdp", "tensor"))),
+    # Over columns: every device can look up its own columns of all rows (gather_rows), whatever V is. `tensor` first:
+    # so the parts of `fsdp` are neighbours, which can be exchanged for rows.
+    (r"embeddings/word", P(None, ("tensor", "fsdp"))),
     (r"embeddings/(position|type)", P()),
     (r"layers/attention/(query|key|value)/kernel", P(None, "fsdp", "tensor")),
     (r"layers/attention/(query|key|value)/bias", P(None, "tensor")),
@@ -251,6 +252,19 @@ def pad_batch_to(arrays: Mapping[str, np.ndarray], multiple: int) -> dict[str, n
     return padded
 
 
+def auto_mesh(mesh: Mesh) -> Mesh:
+    """Returns the same mesh with Auto axes: the compiler cuts arrays over them."""
+    return Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * len(mesh.axis_names))
+
+
+def lies_on(mesh: Mesh, array: Any) -> NamedSharding | None:
+    """Returns how an array lies on ``mesh``, whose axes are Auto; None where it lies elsewhere."""
+    found = getattr(array, "sharding", None)
+    if isinstance(found, NamedSharding) and isinstance(found.mesh, Mesh) and auto_mesh(found.mesh) == mesh:
+        return NamedSharding(mesh, found.spec)
+    return None
+
+
 def explicit_mesh(tree: Any) -> Any:
     """Returns the mesh with Explicit axes that arrays lie on, or None.
 
@@ -301,4 +315,6 @@ def gather_rows(table: jax.Array, rows: jax.Array) -> jax.Array:
     """
     rest = [None] * (rows.ndim - 1)
     found = jnp.take(table, constrain(rows, "data", *rest), axis=0)
-    return constrain_batch(constrain(found, "data", *rest, ("fsdp", "tensor")))
+    found = constrain(found, "data", *rest, ("tensor", "fsdp"))
+    # Said one axis at a time, as XLA would send all columns to everybody to change both at once.
+    return constrain_batch(constrain(found, BATCH_AXES, *rest, "tensor"))

@@ -29,12 +29,19 @@ from stilts_jax.model import (
     apply_model,
     encode,
     pool_mean,
-    take_layers_apart,
     writes_layers_out,
 )
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.settings import Compute, MeshConfig
-from stilts_jax.sharding import batch_multiple, host_rows, make_mesh, shard_batch, shardings
+from stilts_jax.sharding import (
+    auto_mesh,
+    batch_multiple,
+    host_rows,
+    lies_on,
+    make_mesh,
+    shard_batch,
+    shardings,
+)
 from stilts_jax.tokenization import SEP_ID
 from stilts_jax.train.losses import check_tokens, chunked_cross_entropy
 
@@ -80,14 +87,16 @@ def predict(
 
     A head is named as in ``model.heads``; without one (None) the states of ``layer`` are averaged over all tokens
     (0: the embeddings; None: 14 of 24), or "all" of them in one pass. ``tokens_per_batch`` counts padded tokens on all
-    devices together (0: by the device and the rows); more in ``length_multiple`` means fewer shapes to compile.
+    devices together (0: by the device and the rows); more in ``length_multiple`` means fewer shapes to compile. The
+    axes ``data`` and ``fsdp`` of a mesh share the rows; parameters that lie on the mesh stay as they lie, others are
+    cut by ``RULES``.
 
     Returns arrays [N, ...] in the order of the rows, by kind: classify, choice: ``label``; tag: ``tags``, flat and
     aligned with the tokens' values; span: ``starts``, ``ends``, ``scores`` [N, 20] (-inf: no such span) and ``null``
     [N]; embed: ``vectors`` [N, D], or [N, L + 1, D] for "all" layers; mlm: ``loss`` and ``weight``, sums over the
     masked tokens of the rows that texts were packed into.
     """
-    name, mesh, packed = head or "embed", mesh or one_device(), features.kind == "mlm"
+    name, mesh, packed = head or "embed", auto_mesh(mesh or one_device()), features.kind == "mlm"
     model = replace(model, compute=_how_computed(model, features, mesh))
     stream = plan_prediction(model, features, mesh, tokens_per_batch, length_multiple, masking)
     run, placed = _compile(model, head, layer, features.kind, mesh), _place(params, model, mesh)
@@ -175,11 +184,33 @@ def _compute_ahead(
 
 def _place(params: Mapping[str, Any], model: Model, mesh: Mesh) -> Any:
     """Puts parameters on the devices, in the form in which they are read: once, not with every batch."""
-    tree = jax.device_put(dict(params), shardings(dict(params), mesh))
-    if writes_layers_out(model.encoder, model.compute):
-        layers = jax.jit(take_layers_apart)(tree["encoder"]["layers"])
-        tree["encoder"] = {**tree["encoder"], "layers": layers}
-    return tree
+    tree = dict(params)
+    places = jax.tree.map(lambda leaf, cut: lies_on(mesh, leaf) or cut, tree, shardings(tree, mesh))
+    tree = jax.device_put(tree, places)
+    if not writes_layers_out(model.encoder, model.compute):
+        return tree
+    leaves, structure = jax.tree.flatten(tree["encoder"]["layers"])
+    if any(leaf.sharding.shard_shape(leaf.shape)[0] < len(leaf) for leaf in leaves):
+        return tree  # rules of the user's own give each device some layers only
+    layers = [jax.tree.unflatten(structure, one) for one in zip(*map(_view_layers, leaves), strict=True)]
+    return tree | {"encoder": {**tree["encoder"], "layers": layers}}
+
+
+def _view_layers(stack: jax.Array) -> list[jax.Array]:
+    """Returns the layers of a stack on CPUs, where jax takes over an array of numpy's without a copy.
+
+    A program that gets the stack copies each layer out of it first: up to a twentieth of a prediction's time, and more
+    than half of what there is to compile. Layers that are no views would hold the encoder's memory a second time.
+    """
+    whole: Any = stack.sharding
+    place = NamedSharding(whole.mesh, P(*whole.spec[1:]))
+    shards = [(shard.device, np.asarray(shard.data)) for shard in stack.addressable_shards]
+
+    def view(number: int) -> jax.Array:
+        parts = [jax.device_put(data[number], device) for device, data in shards]
+        return jax.make_array_from_single_device_arrays(stack.shape[1:], place, parts)
+
+    return [view(number) for number in range(len(stack))]
 
 
 def _take_in(batch: Batch, outputs: Arrays, kept: Rows, seen: np.ndarray, sequences: Ragged) -> np.ndarray:

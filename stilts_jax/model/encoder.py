@@ -271,11 +271,7 @@ def writes_layers_out(config: EncoderConfig, compute: Compute) -> bool:
 
 
 def take_layers_apart(stack: Any) -> list[Any]:
-    """Returns the parameters of each layer; an encoder takes them in place of their stack.
-
-    Where layers are written out, a program that gets the stack first copies each layer out of it: up to a
-    twentieth of a prediction's time, and more than half of what there is to compile.
-    """
+    """Returns the parameters of each layer: where ``encode`` writes layers out, it takes them in place of the stack."""
     leaves, structure = jax.tree.flatten(stack)
     # The gradient of a split is one concatenation; that of an index would be a sum of stacks.
     cut = [[part[0] for part in jnp.split(jnp.asarray(leaf), leaf.shape[0])] for leaf in leaves]

@@ -1,10 +1,14 @@
 """The predictor against one plain batch of all rows."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from stilts_jax.evaluation import predict as predict_module
 from stilts_jax.evaluation.predict import predict
 from stilts_jax.features.build import FeatureSettings, build_features
+from stilts_jax.model import encoder
 from stilts_jax.tasks.spec import (
     ChoiceExample,
     ClassifyExample,
@@ -48,6 +52,21 @@ def test_labels(features, model, head_params, run_at_once):
     expected = run_at_once("classify", token_rows(rows))["logits"].argmax(axis=1)
     np.testing.assert_array_equal(found["label"], expected)
     assert len({*expected.tolist()}) > 1
+
+
+def test_layers_apart_hold_no_memory_of_their_own(model, head_params, monkeypatch):
+    monkeypatch.setattr(encoder, "_WIDE", 1)
+    part = jax.tree.map(jnp.array, head_params("classify"))  # copies, as one is donated
+    placed = predict_module._place(part, model, predict_module.one_device())
+    kernel = part["encoder"]["layers"]["ffn"]["up"]["kernel"]
+    for number, layer in enumerate(placed["encoder"]["layers"]):
+        found = layer["ffn"]["up"]["kernel"]
+        assert found.unsafe_buffer_pointer() == kernel.unsafe_buffer_pointer() + number * found.nbytes
+        np.testing.assert_array_equal(found, kernel[number])
+    # A step that donates the state may follow while somebody still reads a layer.
+    expected = np.array(found)
+    jax.jit(lambda stack: stack + 1, donate_argnums=0)(kernel).block_until_ready()
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_choices_of_unequal_number(features, model, head_params, run_at_once):

@@ -1,4 +1,4 @@
-"""Walks a state through its life on eight devices; prints bytes on the fullest device and its share by stage.
+"""Walks a state through its life on eight devices; prints by stage the bytes on each device and the share of one.
 
 Run as a script with "tiny", or "xxl": the widths of XLM-R XXL with two layers and a vocabulary of 16,000. A stage's
 peak is looked for by a thread that adds up the shards of all live arrays again and again while the stage runs.
@@ -10,7 +10,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 
 import stilts_jax as sj
 from stilts_jax.checkpoint import Checkpoints
+from stilts_jax.features.records import Features, Ragged
 from stilts_jax.sharding import bytes_per_device, parameter_paths, state_shardings
 from stilts_jax.train.vocabulary import PhaseVocabulary
 
@@ -32,22 +32,24 @@ CONFIG = sj.OptimizerConfig(learning_rate=1e-5, total_steps=10)
 FOUND: dict[str, dict] = {}
 
 
-def held() -> int:
-    """Returns the bytes on the device that holds most."""
-    buffers: dict[tuple[int, int], int] = {}  # by place: an array's shards are live arrays too
+def held() -> list[int]:
+    """Returns the bytes on each device."""
+    buffers: set[tuple[int, int, int]] = set()  # by place: an array's shards are live arrays too
     for array in jax.live_arrays():
         with contextlib.suppress(RuntimeError):  # deleted meanwhile
             for shard in array.addressable_shards if not array.is_deleted() else ():
-                buffers[shard.device.id, shard.data.unsafe_buffer_pointer()] = shard.data.nbytes
-    found: Counter = Counter()
-    for (device, _), size in buffers.items():
-        found[device] += size
-    return max(found.values(), default=0)
+                start = shard.data.unsafe_buffer_pointer()
+                buffers.add((shard.device.id, start, start + shard.data.nbytes))
+    found, ends = [0] * jax.device_count(), [0] * jax.device_count()
+    for device, start, end in sorted(buffers):  # a view of another array holds nothing of its own
+        found[device] += max(0, end - max(start, ends[device]))
+        ends[device] = max(end, ends[device])
+    return found
 
 
 @contextlib.contextmanager
 def stage(name: str, share: int):
-    """Notes the peak of what runs inside, beside the share of a device."""
+    """Notes the peak on each device of what runs inside, beside the share of one."""
     peak, stopped = [held()], threading.Event()
 
     def look() -> None:
@@ -62,7 +64,7 @@ def stage(name: str, share: int):
     finally:
         stopped.set()
         watch.join()
-    FOUND[name] = {"peak": max(*peak, held()), "share": share}
+    FOUND[name] = {"peak": [max(device) for device in zip(*peak, held())], "share": share}
 
 
 def check(name: str, tree, places) -> None:
@@ -125,6 +127,12 @@ def walk(folder: Path, mesh) -> None:
     part = {"encoder": params["encoder"], "head": params["heads"]["nli"]}
     with stage("evaluate", encoder_share):
         jax.block_until_ready(jax.jit(partial(sj.eval_step, loss_fn=loss))(part, ROWS))
+    # What selects a model and scores it; on a CPU it reads an encoder that is not deep layer by layer.
+    model = replace(model, compute=replace(model.compute, layers="written-out"))
+    rows = {"tokens": Ragged.from_list(list(ROWS["tokens"])), "label": ROWS["label"]}
+    rows |= {"example": np.arange(8), "language": np.zeros(8, int)}
+    with stage("select", encoder_share):
+        sj.predict(model, part, Features("classify", rows, ("en",), 8, ""), head="nli", mesh=mesh)
 
 
 if __name__ == "__main__":

@@ -90,10 +90,12 @@ def test_rematerialisation_takes_about_a_third_of_the_memory():
 
 _ON_DEVICES = """
 import jax, numpy as np
+from dataclasses import replace
+from jax.sharding import PartitionSpec as P
 from stilts_jax.features.records import Features, Ragged
 from stilts_jax.evaluation.predict import predict
-from stilts_jax.model import SHAPES, HeadConfig, Model, init_params
-from stilts_jax.sharding import MeshConfig, make_mesh
+from stilts_jax.model import SHAPES, Compute, HeadConfig, Model, init_params
+from stilts_jax.sharding import RULES, MeshConfig, make_mesh, shardings
 assert jax.device_count() == 4
 model = Model(SHAPES["tiny"], (("t", HeadConfig(kind="tag", num_labels=5)),))
 params = jax.tree.map(lambda a: np.asarray(a) * 8, init_params(model, jax.random.key(0)))
@@ -106,6 +108,13 @@ features = Features("tag", columns, ("en",), 45, "")
 alone = predict(model, params, features, head="t", tokens_per_batch=1024)["tags"]
 for shape in (MeshConfig(), MeshConfig(data=1, fsdp=2, tensor=2)):
     shared = predict(model, params, features, head="t", tokens_per_batch=1024, mesh=make_mesh(shape))["tags"]
+    np.testing.assert_array_equal(shared, alone)
+# A mesh and rules of the user's own; the second rule leaves each device some of the layers only.
+mine = jax.make_mesh((2, 2), ("a", "b"), axis_types=(jax.sharding.AxisType.Explicit,) * 2)
+model = replace(model, compute=Compute(layers="written-out"))
+for spec in (P(None, None, "a"), P("b", None, "a")):
+    placed = jax.device_put(params, shardings(params, mine, [("ffn/up/kernel", spec), *RULES]))
+    shared = predict(model, placed, features, head="t", tokens_per_batch=1024, mesh=mine)["tags"]
     np.testing.assert_array_equal(shared, alone)
 """
 

@@ -19,6 +19,8 @@ def run(program, environment, *arguments):
         command, env=environment | {"PYTHONPATH": path}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
+    # XLA says so where it can't change how an array is cut but by gathering it whole on every device.
+    assert "full rematerialization" not in done.stderr, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -35,8 +37,8 @@ def test_no_device_holds_more_than_its_share(shape, environment):
     """Nothing of a state is ever whole on one device: from the first array to the export (defect A6)."""
     stages = run("born_sharded.py", environment, shape)
     assert set(stages) == {
-        *("initialise", "export", "load", "step", "save", "restore", "vocabulary", "evaluate")
+        *("initialise", "export", "load", "step", "save", "restore", "vocabulary", "evaluate", "select")
     }
     for name, found in stages.items():
         assert not found.get("wrong"), name
-        assert found["peak"] <= 1.1 * found["share"] + 2**20, name
+        assert len(found["peak"]) == 8 and max(found["peak"]) <= 1.1 * found["share"] + 2**20, name

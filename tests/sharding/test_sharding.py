@@ -62,7 +62,7 @@ def test_specs_of_known_parameters() -> None:
     assert specs["encoder"]["layers"]["attention"]["query"]["kernel"] == P(None, "fsdp", "tensor")
     assert specs["encoder"]["layers"]["attention"]["output"]["kernel"] == P(None, "tensor", "fsdp")
     assert specs["encoder"]["layers"]["ffn"]["down"]["bias"] == P()
-    assert specs["encoder"]["embeddings"]["word"] == P(None, ("fsdp", "tensor"))
+    assert specs["encoder"]["embeddings"]["word"] == P(None, ("tensor", "fsdp"))
     assert specs["heads"]["mlm"]["bias"] == P()
     assert sharding.sharding_notes(tree(), mesh()) == []
 
@@ -71,7 +71,7 @@ def test_an_axis_that_does_not_divide_is_left_out_and_noted() -> None:
     odd = mesh(1, 3, 2)  # 16 divides by 2 and not by 3
     specs = specs_of(odd)
     assert specs["encoder"]["layers"]["ffn"]["up"]["kernel"] == P(None, None, "tensor")
-    assert specs["encoder"]["embeddings"]["word"] == P(None, None)
+    assert specs["encoder"]["embeddings"]["word"] == P(None, "tensor")
     notes = sharding.sharding_notes(tree(), odd)
     assert any(note.startswith("encoder/layers/ffn/up/kernel (3, 16, 64)") for note in notes)
 
@@ -87,7 +87,7 @@ def test_zero1_cuts_moments_over_data_and_leaves_parameters() -> None:
     assert zero1.params == plain.params
     moment = zero1.moments["encoder"]["mu"]
     assert moment["layers"]["ffn"]["up"]["kernel"].spec == P(None, "fsdp", ("tensor", "data"))
-    assert moment["embeddings"]["word"].spec == P("data", ("fsdp", "tensor"))
+    assert moment["embeddings"]["word"].spec == P("data", ("tensor", "fsdp"))
     assert moment["final_norm"]["scale"].spec == P("data")
 
 
