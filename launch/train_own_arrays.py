@@ -32,6 +32,5 @@ for number in range(100):
     state, metrics = step(state, {name: array[rows] for name, array in data.items()})
     if number % 20 == 0:
         print(f"step {number}  loss {float(metrics['loss']):.3f}  accuracy {float(metrics['accuracy']):.2f}")
-params = {"encoder": state.params["encoder"], "head": state.params["heads"]["mine"]}
-sums = sj.eval_step(params, {name: array[960:] for name, array in data.items()}, loss_fn=loss)
+sums = sj.eval_step(state.params, {name: array[960:] for name, array in data.items()}, loss_fn=loss)
 print(f"held out: accuracy {float(sums['accuracy'] / sums['weight']):.2f}")

@@ -22,7 +22,19 @@ from flax import nnx
 from stilts_jax.errors import ConfigError
 from stilts_jax.model.config import Compute, EncoderConfig, HeadConfig, Model
 from stilts_jax.model.encoder import encode, gelu, init_encoder
-from stilts_jax.model.layers import Norm, Params, bind, draw, drop, linear, row_keys, split, table, wide_dtype
+from stilts_jax.model.layers import (
+    Norm,
+    Params,
+    bind,
+    draw,
+    drop,
+    linear,
+    row_keys,
+    split,
+    table,
+    typed_key,
+    wide_dtype,
+)
 
 Arrays = dict[str, jax.Array]
 
@@ -108,7 +120,7 @@ def init_params(
             head reads it, drawn where it is missing, and left out where none does.
         heads: those that are not to be drawn, by name.
     """
-    dtype, given = model.compute.param_dtype, heads or {}
+    dtype, given, key = model.compute.param_dtype, heads or {}, typed_key(key)
     named = lambda name: jax.random.fold_in(key, zlib.crc32(name.encode()))  # noqa: E731
     encoder = dict(init_encoder(model.encoder, named("encoder"), dtype) if encoder is None else encoder)
     given_pooler = encoder.pop("pooler", None)

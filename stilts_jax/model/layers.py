@@ -111,8 +111,14 @@ class Norm(nnx.LayerNorm):
         return super().__call__(inputs, mask=mask).astype(inputs.dtype)
 
 
+def typed_key(key: jax.Array) -> jax.Array:
+    """Returns a key of ``jax.random.key``; one of the older ``jax.random.PRNGKey`` becomes such a key."""
+    return key if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
+
+
 def row_keys(key: jax.Array, rows: int) -> jax.Array:
     """Returns keys [rows], one for each row of a batch; keys of rows stay what they are."""
+    key = typed_key(key)
     if key.ndim:
         return key
     # The generator that a key names makes no bits here, and some of them depend on the mesh.

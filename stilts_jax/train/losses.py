@@ -105,6 +105,7 @@ LOSSES: dict[str, tuple[Callable[[Arrays, Arrays], Sums], dict[str, str]]] = {
         | dict.fromkeys(("masked_positions", "masked_targets", "masked_weights"), "BM"),
     ),
 }
+_FRACTIONS = ("weight", "masked_weights", "choice_mask")  # everything else counts or names something
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ def make_loss(model: Model, head: str, freeze: Callable[[Params], Params] | None
 def complete_batch(batch: Mapping[str, Any], kind: str, where: str) -> dict[str, Any]:
     """Returns a batch with a ``weight`` of ones where it has none; raises at entries that are missing or ill-shaped.
 
-    Only shapes are looked at, so that a jitted step pays for it once, when it is traced.
+    Only shapes and dtypes are looked at, so that a jitted step pays for it once, when it is traced.
     """
     wanted = LOSSES[kind][1]
     has = ", ".join(f"{name} {jnp.shape(array)}" for name, array in sorted(batch.items())) or "nothing"
@@ -172,6 +173,10 @@ def complete_batch(batch: Mapping[str, Any], kind: str, where: str) -> dict[str,
             what = f"{name} has the shape {shape}, it must be [{', '.join(letters)}]"
             known = known and f" with {known}"
             raise TrainingError(f"{what}{known}.", where=where, fix=f"the batch has {has}")
+        complete[name] = jnp.asarray(complete[name])
+        if name not in _FRACTIONS and not jnp.issubdtype(complete[name].dtype, jnp.integer):
+            what = f"{name} holds {complete[name].dtype}, it must hold integers."
+            raise TrainingError(what, where=where, fix=f"give {name}.astype(numpy.int32)")
     return complete
 
 
@@ -276,7 +281,7 @@ def _backward(chunk: int, saved: Any, gradient: jax.Array) -> tuple[jax.Array, j
 
     sums = (
         constrain_batch(jnp.zeros(features.shape, exact)),
-        constrain(jnp.zeros(table.shape, exact), None, ("fsdp", "tensor")),
+        constrain(jnp.zeros(table.shape, exact), None, ("tensor", "fsdp")),
         jnp.zeros(bias.shape, exact),
     )
     found, _ = jax.lax.scan(step, sums, jnp.arange(-(-table.shape[0] // chunk)))

@@ -1,7 +1,7 @@
 """The recipe's optimizer as an optax transformation: AdamW by parts, with warm-up, clipping, layer rates, freezing."""
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
@@ -122,8 +122,8 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformationExtra
 
     The encoder and each head have moments of their own, ``{"count", "mu", "nu"}``, so that a head without a batch stays
     exactly as it is; all of them follow the schedule by the step of the whole run. Embeddings that are frozen have no
-    moments. Its ``update`` takes ``step``, the number of the run's step, and ``head``, the name of the only head that
-    has gradients (None: all have).
+    moments. Its ``update`` takes ``step``, the number of the run's step (None: how often the encoder was updated), and
+    ``head``, the name of the only head that has gradients (None: all have).
 
         >>> import stilts_jax as sj
         >>> tx = sj.make_optimizer(sj.OptimizerConfig(learning_rate=2e-5, total_steps=1000, warmup=0.1))
@@ -145,17 +145,23 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformationExtra
         return adam.init(wide)._asdict()
 
     def init(params: Params) -> Params:
+        found = sorted(map(str, params)) if isinstance(params, Mapping) else type(params).__name__
+        if found != ["encoder", "heads"]:
+            what = f"The recipe's optimizer is for parameters {{'encoder', 'heads'}}, these are {found}."
+            fix = "arrange them so, or give the recipe's rates to one of optax: optax.adamw(config.rates())"
+            raise ConfigError(what, where="make_optimizer", fix=fix)
         heads = {name: init_part(head) for name, head in params["heads"].items()}
         return {"encoder": init_part(params["encoder"]), "heads": heads}
 
     def update(
-        gradients: Params, moments: Params, params: Params, *, step: Any, head: str | None = None, **_: Any
+        gradients: Params, moments: Params, params: Params, *, step: Any = None, head: Any = None, **_: Any
     ) -> tuple[Params, Params]:
         gradients, _state = clip.update(config.freeze(gradients, jnp.zeros_like), optax.EmptyState())
         part = partial(
             _update_part, config, adam, partial(config.rate_scale, num_layers=count_layers(params))
         )
-        rate, new = schedule(step), dict(moments["heads"])
+        rate = schedule(moments["encoder"]["count"] if step is None else step)
+        new = dict(moments["heads"])
         trees, updates = (gradients, moments, params), jax.tree.map(jnp.zeros_like, gradients["heads"])
         encoder, encoder_moments = part(rate, "encoder/", *(tree["encoder"] for tree in trees))
         for name in new if head is None else [head]:

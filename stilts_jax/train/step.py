@@ -11,13 +11,14 @@ import optax
 from jax.sharding import Mesh
 
 from stilts_jax.errors import ConfigError, TrainingError, nearest
-from stilts_jax.model import Model, init_params
+from stilts_jax.model import Model, abstract_encoder, init_params
 from stilts_jax.model.layers import row_keys, wide_dtype
 from stilts_jax.sharding import (
     RULES,
     Rule,
     cut_by_compiler,
     explicit_mesh,
+    parameter_paths,
     place,
     shardings,
     state_shardings,
@@ -50,6 +51,9 @@ class TrainState:
     @classmethod
     def create(cls, params: Params, tx: optax.GradientTransformation) -> "TrainState":
         """Returns the state before the first step of any parameters."""
+        if not callable(getattr(tx, "init", None)):
+            fix = "give optax.adamw(1e-5), or make_optimizer(OptimizerConfig(...))"
+            raise ConfigError(f"{tx!r} is no optax transformation.", where="tx", fix=fix)
         return cls(step=jnp.zeros([], jnp.int32), params=params, moments=tx.init(params))
 
 
@@ -80,6 +84,8 @@ def init_state(
         rules: how parameters are cut; see ``shardings``.
         zero1: whether the optimizer's state is cut over the mesh's ``data`` axis too.
     """
+    if encoder:
+        _check_encoder(encoder, model)
     given: Params = {"encoder": encoder or {}, "heads": dict(heads or {})}
     given = jax.tree.map(jnp.asarray, place(given, shardings(given, mesh, rules)) if mesh else given)
 
@@ -101,6 +107,24 @@ def init_state(
         for part in given
     }
     return TrainState(made.step, params, made.moments)
+
+
+def _check_encoder(encoder: Params, model: Model) -> None:
+    """Raises where an encoder is not the model's; its word table may be cut to the rows of a phase."""
+    wanted = {path: leaf.shape for path, leaf in parameter_paths(abstract_encoder(model.encoder))}
+    found = {path: leaf.shape for path, leaf in parameter_paths(encoder) if not path.startswith("pooler/")}
+    wanted["embeddings/word"] = (
+        *found.get("embeddings/word", wanted["embeddings/word"])[:1],
+        model.encoder.hidden_size,
+    )
+    for path in sorted(wanted.keys() | found.keys()):
+        has, wants = found.get(path, "(missing)"), wanted.get(path, "no such array")
+        if has != wants:
+            raise ConfigError(
+                f"It has the shape {has}; the model wants {wants}.",
+                where=f"init_state, encoder: {path}",
+                fix="give loaded.params of load_encoder, and its loaded.config to Model",
+            )
 
 
 def select_head(parts: Params, head: str) -> Params:
@@ -141,7 +165,8 @@ def train_step(
     Args:
         batch: arrays with a common leading axis [B, ...], ``B`` a multiple of ``accumulation``.
         loss_fn: see ``losses.make_loss``, or any function of that form; one without ``head`` gets all parameters.
-        tx: any optax transformation; ``make_optimizer`` makes the recipe's.
+        tx: any optax transformation that needs gradients, parameters and the loss; ``make_optimizer`` makes the
+            recipe's. (``optax.lbfgs``, which evaluates the loss itself, is none.)
         key: of the run; every row gets a key of its own, folded from it, the number of the step and of the row.
         accumulation: microbatches that the batch is worked off in; on a CPU two at a time.
         skip_non_finite: whether a step whose loss or gradient is not finite changes nothing but ``step``; the metrics
@@ -164,19 +189,32 @@ def eval_step(params: Params, batch: Arrays, *, loss_fn: LossFn) -> dict[str, ja
         >>> import jax, numpy as np, stilts_jax as sj
         >>> model = sj.Model(sj.SHAPES["tiny"], (("mine", sj.HeadConfig(kind="classify", num_labels=2)),))
         >>> params = sj.init_params(model, jax.random.key(0))
-        >>> part = {"encoder": params["encoder"], "head": params["heads"]["mine"]}
         >>> batch = {"tokens": np.full((4, 8), 5), "label": np.zeros(4, int), "weight": np.array([1, 1, 1, 0])}
-        >>> sums = sj.eval_step(part, batch, loss_fn=sj.make_loss(model, "mine"))
+        >>> sums = sj.eval_step(params, batch, loss_fn=sj.make_loss(model, "mine"))
         >>> float(sums["weight"])
         3.0
 
     Args:
-        params: ``{"encoder", "head"}`` of a loss with a head, else all.
+        params: all of them, or what a loss with a head is given: ``{"encoder", "head"}``.
     """
+    head = getattr(loss_fn, "head", None)
+    if head is not None and "heads" in params:
+        params = select_head(params, head)
     if explicit_mesh(params):
         return cut_by_compiler(partial(eval_step, loss_fn=loss_fn), params, batch, keep=False)
-    loss, weight, report = loss_fn(params, batch, None)
+    loss, weight, report = _call(loss_fn, params, batch, None)
     return {**report, "loss": loss, "weight": weight}
+
+
+def _call(loss_fn: LossFn, params: Params, batch: Arrays, keys: Any) -> Sums:
+    found = loss_fn(params, batch, keys)
+    if not isinstance(found, tuple) or len(found) != 3:
+        raise TrainingError(
+            f"A loss returns three things; this one returned {found!r}.",
+            where="loss_fn",
+            fix="return losses.sum(), weights.sum(), {} with sums to report in the dict; the step divides them",
+        )
+    return jnp.asarray(found[0]), jnp.asarray(found[1]), found[2]
 
 
 def _count_rows(batch: Arrays) -> int:
@@ -198,8 +236,8 @@ def _sum_gradients(
     """Returns gradients, loss, weight and reports, summed over the batch."""
 
     def summed_loss(params: Params, batch: Arrays, keys: Any) -> tuple[jax.Array, tuple]:
-        loss, *rest = loss_fn(params, batch, keys)
-        return loss, tuple(rest)
+        loss, weight, report = _call(loss_fn, params, batch, keys)
+        return loss, (weight, report)
 
     def widen(found: tuple) -> tuple:
         (loss, (weight, report)), gradients = found
@@ -215,7 +253,7 @@ def _sum_gradients(
             where=f"accumulation={accumulation}",
             fix="set accumulation to 1; rematerialisation saves memory too",
         )
-    if size % accumulation:
+    if accumulation < 1 or size % accumulation:
         raise ConfigError(
             f"A batch of {size} rows does not fall into {accumulation} equal microbatches.",
             where=f"accumulation={accumulation}",
@@ -254,12 +292,13 @@ def _move(
     if head is not None:  # the other heads have no gradient
         heads = jax.tree.map(jnp.zeros_like, state.params["heads"]) | {head: gradients["head"]}
         gradients = {"encoder": gradients["encoder"], "heads": heads}
-    updates, moments = optax.with_extra_args_support(tx).update(
-        gradients, state.moments, state.params, step=state.step, head=head
-    )
-    params = optax.apply_updates(state.params, updates)
     metrics = {name: total / divisor for name, total in (report | {"loss": loss}).items()}
     metrics |= {"grad_norm": norm, "weight": weight}
+    # What a transformation may look at: ``value`` is optax's name of the loss, the others are for the recipe's own.
+    seen = {"value": metrics["loss"], "step": state.step, "head": head}
+    update = optax.with_extra_args_support(tx).update
+    updates, moments = update(gradients, state.moments, state.params, **seen)
+    params = optax.apply_updates(state.params, updates)
     if skip_non_finite:
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         kept = partial(jnp.where, finite)

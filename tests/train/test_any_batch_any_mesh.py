@@ -1,12 +1,15 @@
 """Batches are completed, or refused by name and shape."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import optax
 import pytest
 
 import stilts_jax as sj
-from stilts_jax.errors import TrainingError
+from stilts_jax.errors import ConfigError, TrainingError
+from stilts_jax.model.layers import row_keys
 from stilts_jax.train.losses import LOSSES, complete_batch
 
 MODEL = sj.Model(sj.SHAPES["tiny"], (("nli", sj.HeadConfig(kind="classify", num_labels=3)),))
@@ -37,9 +40,28 @@ def test_what_is_missing_is_named(kind):
         ({"label": np.zeros(7, int)}, "rows"),
         ({"weight": np.ones((8, 6))}, "weight has the shape"),
         ({"tokens": np.full((8, 2, 6), 7)}, "tokens has the shape"),
+        ({"tokens": np.full((8, 6), 7.0)}, "tokens holds float"),
+        ({"label": np.arange(8) > 3}, "label holds bool"),
     ],
 )
 def test_what_has_a_wrong_shape_is_named(changes, words):
     state = jax.eval_shape(lambda: sj.init_state(MODEL, TX, KEY))
     with pytest.raises(TrainingError, match=words):
         jax.eval_shape(step, state, BATCH | changes)
+
+
+def test_an_encoder_that_is_not_the_models_is_named():
+    encoder = jax.eval_shape(lambda: sj.init_params(MODEL, KEY))["encoder"]
+    wide = sj.Model(replace(MODEL.encoder, hidden_size=64), MODEL.heads)
+    for given in ({"encoder": encoder}, {**encoder, "layers": {}}):
+        with pytest.raises(ConfigError, match="missing"):
+            sj.init_state(MODEL, TX, KEY, encoder=given)
+    with pytest.raises(ConfigError, match=r"shape \(32,\); the model wants \(64,\)"):
+        sj.init_state(wide, TX, KEY, encoder=encoder)
+
+
+def test_a_key_of_the_older_form_is_as_good():
+    states = [sj.init_state(MODEL, TX, key) for key in (jax.random.PRNGKey(0), KEY)]
+    assert jax.tree.all(jax.tree.map(np.array_equal, *(state.params for state in states)))
+    old, new = (row_keys(jax.random.fold_in(key, 3), 4) for key in (jax.random.PRNGKey(0), KEY))
+    assert (jax.random.key_data(old) == jax.random.key_data(new)).all()

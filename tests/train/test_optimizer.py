@@ -78,6 +78,26 @@ def _update(config, gradients, params):
     return optax.apply_updates(params, updates)
 
 
+def test_it_works_where_nobody_tells_it_the_step(tiny):
+    """In another's loop, and inside a transformation that passes nothing on: it counts by itself."""
+    config = OptimizerConfig(learning_rate=0.1, total_steps=4, warmup=0.5, clip_norm=0)
+    params, tx = tiny.make_params(), make_optimizer(config)
+    gradients = jax.tree.map(jnp.ones_like, params)
+    expected, moments = params, tx.init(params)
+    for step in range(3):
+        updates, moments = tx.update(gradients, moments, expected, step=jnp.asarray(step))
+        expected = optax.apply_updates(expected, updates)
+    every_second = optax.MultiSteps(make_optimizer(config), 2)
+    found, memory = params, every_second.init(params)
+    for _ in range(6):
+        updates, memory = every_second.update(gradients, memory, found)
+        found = optax.apply_updates(found, updates)
+    for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ConfigError, match=r"these are \['weights'\]"):
+        tx.init({"weights": jnp.ones(3)})
+
+
 def test_layer_decay_and_frozen_layers(tiny):
     config = OptimizerConfig(learning_rate=1.0, total_steps=9, warmup=0, schedule="constant", layer_decay=0.5)
     scale = config.rate_scale

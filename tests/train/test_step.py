@@ -6,7 +6,7 @@ import optax
 import optax.contrib
 import pytest
 
-from stilts_jax.errors import ConfigError
+from stilts_jax.errors import ConfigError, TrainingError
 from stilts_jax.sharding import path_of
 from stilts_jax.train.optimizer import OptimizerConfig, make_optimizer
 from stilts_jax.train.step import TrainState, select_head, train_step
@@ -115,8 +115,13 @@ def test_a_step_that_is_not_finite_changes_nothing(tiny):
 
 
 def test_mistakes_are_named(tiny):
-    with pytest.raises(ConfigError, match="8 rows does not fall into 3"):
-        _step(tiny, tiny.batch_at(0).arrays, accumulation=3)
+    for accumulation in (3, 0):
+        with pytest.raises(ConfigError, match=f"8 rows does not fall into {accumulation}"):
+            _step(tiny, tiny.batch_at(0).arrays, accumulation=accumulation)
+    with pytest.raises(TrainingError, match="returns three things"):
+        _step(tiny, tiny.batch_at(0).arrays, loss=lambda params, batch, key: np.zeros([]))
+    with pytest.raises(ConfigError, match="no optax transformation"):
+        TrainState.create(tiny.make_params(), optax.adamw)
     loss = tiny.without_dropout(tiny.label_loss)
     loss.needs_whole_batch = True
     with pytest.raises(ConfigError, match="in-batch negatives"):
@@ -135,6 +140,7 @@ def test_mistakes_are_named(tiny):
         optax.adafactor(1e-2),
         optax.MultiSteps(optax.adamw(1e-2), 2),
         optax.contrib.schedule_free_adamw(1e-2),
+        optax.chain(optax.sgd(1e-2), optax.contrib.reduce_on_plateau(patience=1, rtol=1.0)),  # reads the loss
     ],
 )
 def test_any_optax_transformation_takes_the_steps_that_it_takes_alone(tiny, tx):
@@ -146,8 +152,10 @@ def test_any_optax_transformation_takes_the_steps_that_it_takes_alone(tiny, tx):
     for number in range(4):
         batch = tiny.batch_at(number).arrays
         state, _ = step(state, batch)
-        gradients = jax.grad(lambda p, b=batch: loss(select_head(p, "labels"), b, None)[0] / 8)(params)
-        updates, memory = tx.update(gradients, memory, params)
+        compute = jax.value_and_grad(lambda p, b=batch: loss(select_head(p, "labels"), b, None)[0] / 8)
+        value, gradients = compute(params)
+        update = optax.with_extra_args_support(tx).update
+        updates, memory = update(gradients, memory, params, value=value)
         params = optax.apply_updates(params, updates)
     _assert_close(state.params, params, 1e-5)
 
