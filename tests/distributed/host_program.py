@@ -2,10 +2,12 @@
 
 import sys
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
 
+from stilts_jax.checkpoint import Checkpoints
 from stilts_jax.distributed import initialize, leave_together
 from stilts_jax.errors import DataError
 from stilts_jax.sharding import MeshConfig, host_rows, make_mesh, shard_batch
@@ -14,8 +16,17 @@ HEARTBEAT = 10
 ROWS = 8
 
 
-def main(how: str) -> None:
+def list_checkpoints(folder: Path) -> None:
+    """Prints the steps in a folder that another host shows with another content, as shared file systems do a while."""
+    seen = folder / f"seen by {jax.process_index()}"
+    (seen / str(7 - jax.process_index())).mkdir(parents=True)
+    print("steps", Checkpoints(seen, read_only=True).steps())
+
+
+def main(how: str, folder: Path) -> None:
     initialize(heartbeat_timeout=HEARTBEAT)
+    if how == "listing":
+        return list_checkpoints(folder)
     mesh = make_mesh(MeshConfig(2, 1, 1))
     total = jax.jit(lambda batch: batch["label"].sum())
     labels = np.arange(ROWS, dtype=np.int32)[host_rows(mesh, ROWS)]
@@ -29,4 +40,4 @@ def main(how: str) -> None:
 
 if __name__ == "__main__":
     with leave_together(HEARTBEAT):
-        main(sys.argv[1])
+        main(sys.argv[1], Path(sys.argv[2]))

@@ -40,7 +40,7 @@ def start() -> Iterator:
                 },
             }
             with (folder / f"log{number}").open("w") as log:
-                command = [sys.executable, str(PROGRAM), how]
+                command = [sys.executable, str(PROGRAM), how, str(folder)]
                 process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
             started.append(process)
         return started
@@ -67,6 +67,14 @@ def test_a_hosts_own_failure_ends_all(start, tmp_path: Path) -> None:
     assert processes[1].wait(timeout=PATIENCE) == EXIT_ERROR
     assert "something else" in (tmp_path / "run/log1").read_text()
     assert processes[0].wait(timeout=PATIENCE) == EXIT_ERROR  # and not "run again" on one host only
+
+
+@pytest.mark.slow
+def test_hosts_go_on_from_the_checkpoints_that_the_main_one_sees(start, tmp_path: Path) -> None:
+    processes = start(tmp_path / "run", "listing")
+    assert [process.wait(timeout=PATIENCE) for process in processes] == [0, 0]
+    for number in range(2):
+        assert "steps [7]\n" in (tmp_path / f"run/log{number}").read_text()
 
 
 def test_a_signal_between_phases_is_not_lost(monkeypatch):
