@@ -105,6 +105,7 @@ def make_result(
     """Returns ``result.json`` of a phase that began at ``started``."""
     work, settings = trained.work if trained else {}, context.settings
     same = ("scores", "main_metric", "reported_split", "items", "thresholds")
+    read = trained.data if trained else {}  # a task may be trained and scored: its splits are of both
     return {
         **_who(phase, context),
         "evaluation_key": context.evaluation_key(phase),
@@ -124,7 +125,7 @@ def make_result(
         "environment": _environment(context.command, started)
         | {"attention": trained.attention if trained else None},
         "config": context.training_record(phase) | {"title": settings.title, "encoder": phase.encoder},
-        "data": (trained.data if trained else {}) | scores.data,
+        "data": {name: read.get(name, {}) | scores.data.get(name, {}) for name in read | scores.data},
         "error": None,
     }
 

@@ -110,6 +110,7 @@ def test_another_test_language_scores_again_and_never_trains_again(demo, tmp_pat
     assert languages(run("--config.experiment.languages=de+ru")) == {"de", "ru"}
     limited = run("--config.experiment.languages=ru", "--config.evaluation.limit=8")
     assert limited["data"]["udpos"]["test"]["examples"] == 8
+    assert limited["data"]["udpos"]["train"]["examples"] > 8  # trained and scored: both splits are there
     assert "udpos: scored on the first 8 examples of each language only" in limited["selection"]["notes"]
     assert trained.stat().st_mtime_ns == before
 
