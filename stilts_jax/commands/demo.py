@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     from stilts_jax.experiment.models import export_phase
     from stilts_jax.files import write_json
     from stilts_jax.progress import Progress
-    from stilts_jax.report import summary_text, write_report
+    from stilts_jax.report import write_report
     from stilts_jax.toy.world import write_world
 
     workdir, size, progress = arguments.workdir, arguments.size, Progress()
@@ -58,8 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         export_phase(context.folder(phases[-1]), encoder, progress=progress)
     code = run_grid(*_open(arguments, "grid", str(encoder), "grid"))
     paths = write_report(workdir / "grid", distances=world / "languages.csv", progress=progress)
-    print(summary_text(workdir / "grid"))
-    print(f"\nToy results, on invented languages. The whole report: {paths.html}")
+    print(f"{paths.summary}\nToy results, on invented languages. The whole report: {paths.html}")
     return code
 
 

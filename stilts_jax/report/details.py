@@ -21,7 +21,6 @@ from stilts_jax.report.tables import (
     Column,
     Section,
     Table,
-    change,
     columns,
     fixed,
     folded,
@@ -71,8 +70,8 @@ def _chart(grid: Grid, task: str, codes: Sequence[str], figures: Figures) -> Blo
 def _language_table(grid: Grid, task: str, codes: Sequence[str], comparisons: Comparisons) -> Table:
     """Languages as rows, intermediates as columns; the baseline in percent, the others as differences."""
     here = {row: number for row in grid.rows if (number := grid.number(row, task))}
-    details = ("percent", "difference")
-    heads = [Column(grid.row_title(row), details[one.is_difference]) for row, one in here.items()]
+    kinds = ("percent", "difference")
+    heads = [Column(grid.row_title(row), kinds[one.is_difference]) for row, one in here.items()]
     tests = {
         (row, one.languages[0]): one for row in here for one in comparisons.languages.get((row, task), ())
     }
@@ -84,15 +83,16 @@ def _language_table(grid: Grid, task: str, codes: Sequence[str], comparisons: Co
             if number is None:
                 rows[-1].append(Cell("–", note="no score in this language"))
                 continue
-            shown = number_cell(number)
+            shown = number_cell(number, sure=test.holds if test else not comparisons.tests)
             if test:
                 found = {"low": test.interval.low, "high": test.interval.high, "p_holm": test.holm}
                 shown = replace(shown, text=shown.text + "*" * test.holds, numbers={**shown.numbers, **found})
             rows[-1].append(shown)
-    rows.append([Cell("mean", strong=True), *map(number_cell, here.values())])
-    notes = [
-        "± is the standard deviation over seeds, of a difference that of its pairs of equal target seed."
-    ]
+    rows.append([Cell("mean", strong=True)])
+    for row, number in here.items():
+        interval = comparisons.interval(row, [task])
+        rows[-1].append(number_cell(number, interval, sure=comparisons.holds(row, task)))
+    notes = ["±: standard deviation over seeds, of a difference over its pairs of equal target seed."]
     notes *= any(len(grid.cells[row, task]) > 1 for row in here)
     if any(test.holds for test in tests.values()):
         notes.append("* differs from the baseline beyond noise, Holm-corrected over this table.")
@@ -102,13 +102,12 @@ def _language_table(grid: Grid, task: str, codes: Sequence[str], comparisons: Co
 
 
 def seed_section(grid: Grid) -> Section | None:
-    """Variance components for each target, and what collapsed runs change."""
+    """Variance components for each target, and which runs collapsed."""
     if not grid.scored:
         return None
     reading = (
-        "How much of the spread over runs comes from the intermediate training's seed, how much from the "
-        "target training's, how much from neither (their interaction). Standard deviations in points. With "
-        "few seeds these are rough: a standard deviation from three seeds can be off by a factor of two."
+        "How much of the spread over runs comes from the seed of the intermediate training, of the target training, "
+        "or neither: standard deviations in points. From three seeds one can be off by a factor of two."
     )
     found: dict[tuple[str, str], list[Sequence[float]]] = {}
     order = sorted(grid.rows, key=lambda row: row[0] == BASELINE)
@@ -123,26 +122,17 @@ def seed_section(grid: Grid) -> Section | None:
         rows.append([*names, *shown, len(parts)])
     heads = "Target|seeds: intermediate x target|intermediate seed|target seed|rest|rows: pooled"
     note = (
-        "Variances are pooled over rows of the same design by their mean (method of moments, two-way random "
-        "effects); an estimate below zero is shown as 0.0. Where only one kind of seed varies, its column includes "
-        "the rest."
+        "Mean variances of rows of the same design (method of moments, two-way random effects; below zero: 0.0). "
+        "Where only one kind of seed varies, its column includes the rest."
     )
-    title = "Standard deviation by source, pooled over intermediates"
-    blocks: list[Block | Table] = [plain_table("seeds", title, heads, rows, [note])] if rows else []
-    if not rows:
+    blocks: list[Block | Table] = []
+    if rows:
+        blocks.append(plain_table("seeds", "Standard deviation by source", heads, rows, [note]))
+    else:
         reading = "Every number here is a single run: nothing is known about seeds. Run with seeds=3."
-    rows = []
-    for (row, task), runs in grid.cells.items():
-        if lost := [run.key for run in runs if run.collapsed]:
-            here = grid.scores[(grid.scores.intermediate == row[0]) & (grid.scores.source == row[1])]
-            means = here[here.task == task].groupby("key").value.mean()
-            whole, rest = float(means.mean()), float(means.drop(lost).mean())
-            who = grid.row_title(row), grid.title(task), len(runs), len(lost)
-            rows.append([*who, whole, rest, change(rest - whole)])
-    heads = "Intermediate|Target|runs|at chance|mean with them|mean without|change"
-    collapsed = plain_table("collapsed", "Runs that ended at chance level", heads, rows)
-    none = Block("text", text="No target run ended at chance level.")
-    return Section("seeds", "Seeds", reading, [*blocks, collapsed if rows else none])
+    lost = dict.fromkeys(run.name for runs in grid.cells.values() for run in runs if run.collapsed)
+    chance = f"Runs that ended at chance level: {', '.join(lost) or 'none'}."
+    return Section("seeds", "Seeds", reading, [*blocks, Block("text", text=chance)])
 
 
 def published_numbers() -> pd.DataFrame:
@@ -170,10 +160,9 @@ def published_section(grid: Grid, wanted: bool | None) -> Section | None:
     if not wanted or not set(published.task) & set(grid.scored):
         return None
     reading = (
-        f"Rows of others beside the rows of this grid (encoder: {', '.join(encoders(grid)) or 'not named'}). Only "
-        "numbers that were read in the source named are here. Splits and model selection differ: X-STILTs is the best "
-        "intermediate for each task, chosen on dev. A gap of a few points may be the split, the layer of retrieval, or "
-        "the seed."
+        f"Rows of others beside the rows of this grid (encoder: {', '.join(encoders(grid)) or 'not named'}), as read "
+        "in the source named. X-STILTs is the best intermediate for each task, chosen on dev. A gap of a few points "
+        "may be the split, the layer of retrieval, or the seed."
     )
     is_mean = published.language == "mean"
     base, rows = next((row for row in grid.rows if row[0] == BASELINE), ("", "")), []
@@ -183,7 +172,7 @@ def published_section(grid: Grid, wanted: bool | None) -> Section | None:
         if own and set(part.metric) == set(grid.metrics(task)):
             value = float(part.value.mean())
             words = grid.title(task), grid.language_label(code), ", ".join(named)
-            rows.append([*words, value, own.percent, change(own.percent - value)])
+            rows.append([*words, value, own.percent, own.percent - value])
     heads = "Target|Language|published by|published|baseline here|difference"
     title = "The baseline by language, here and published"
     tables = [_means(grid, published[is_mean]), plain_table("published_languages", title, heads, rows)]

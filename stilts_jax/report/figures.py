@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from stilts_jax.report.tables import Block
 
 if TYPE_CHECKING:
@@ -86,20 +88,25 @@ def _style(index: int) -> dict[str, Any]:
     return {"color": _COLOURS[index % len(_COLOURS)], "marker": list(_MARKERS)[index % len(_MARKERS)]}
 
 
-def dots(labels: Sequence[str], series: Mapping[str, Sequence[float]], axis: str, *, zero: bool) -> Drawing:
-    """One line a label with a mark for each series; of differences (``zero``) the axis shows where there is none."""
+def dots(labels: Sequence[str], series: Mapping[str, Sequence], axis: str, *, zero: bool) -> Drawing:
+    """One line a label; of each a series has a value, or (value, low, high); ``zero`` shows where no difference is."""
+    marks = {name: np.array(values, float).reshape(len(labels), -1) for name, values in series.items()}
 
     def plot(axes: "Axes") -> None:
         places = range(len(labels))
-        for index, (name, values) in enumerate(series.items()):
-            axes.plot(values, places, linestyle="", markersize=5, label=name, **_style(index))
+        apart = min(0.2, 0.6 / max(len(series), 1))  # marks of equal values lie beside each other
+        for index, (name, values) in enumerate(marks.items()):
+            own = np.array(places) + apart * (index - (len(series) - 1) / 2)
+            axes.plot(values[:, 0], own, linestyle="", markersize=5, label=name, **_style(index))
+            if values.shape[1] > 1:
+                axes.hlines(own, *values[:, 1:].T, color=_style(index)["color"], linewidth=1.2)
         if zero:
             axes.axvline(0, color=_QUIET, linewidth=1)
         axes.set_yticks([])  # texts and one collection of lines are drawn much faster than ticks
         for place, label in enumerate(labels):
             axes.text(-0.015, place, label, transform=axes.get_yaxis_transform(), ha="right", va="center")
         axes.set_ylim(len(labels) - 0.4, -0.6)
-        ends = [value for values in series.values() for value in values if math.isfinite(value)]
+        ends = [float(value) for values in marks.values() for value in values[:, 0] if math.isfinite(value)]
         ends += [0.0] * (zero or not ends)
         axes.hlines(places, min(ends), max(ends), color=_LINE, linewidth=0.5, zorder=0)
         axes.set_xlabel(axis)
@@ -108,14 +115,11 @@ def dots(labels: Sequence[str], series: Mapping[str, Sequence[float]], axis: str
     return 0.9 + 0.17 * len(labels) + 0.06 * len(series), left, plot
 
 
-def curves(lines: Sequence[tuple[str, int, Sequence[tuple[float, float]]]], axis: str) -> Drawing:
-    """Curves over steps: (name, style, points); several of one name are one line with gaps."""
-    joined: dict[tuple[str, int], list[tuple[float, float]]] = {}
-    for name, index, points in lines:
-        joined.setdefault((name, index), []).extend([*points, (math.nan, math.nan)])
+def curves(lines: Mapping[tuple[str, int], Sequence[tuple[float, float]]], axis: str) -> Drawing:
+    """Curves over steps, by name and style."""
 
     def plot(axes: "Axes") -> None:
-        for (name, index), points in joined.items():
+        for (name, index), points in lines.items():
             look = _style(index) | {"marker": "." if len(points) == 2 else ""}
             line = "--" if index >= len(_COLOURS) else "-"
             axes.plot(*zip(*points), line, linewidth=1.1, label=name, **look)

@@ -8,31 +8,17 @@ from importlib import resources
 import pandas as pd
 
 from stilts_jax.evaluation.benchmarks import get_benchmark
-from stilts_jax.tasks.spec import Task
+from stilts_jax.tasks import get_task, list_tasks
+from stilts_jax.tasks.spec import Task, names
 
-GROUP_TITLES = {
-    **{"classification": "Sentence pairs", "tagging": "Structured", "qa": "Question answering"},
-    **{"retrieval": "Retrieval", "other": "Other"},
-}
+GROUP_TITLES = {"classification": "Classification", "tagging": "Tagging", "qa": "Question answering"}
+GROUP_TITLES |= {"retrieval": "Retrieval", "other": "Other"}
 # Intermediates in the order of the paper's rows.
-_INTERMEDIATES = {
-    **{"none": "none", "anli": "ANLI", "anliplus": "ANLI+", "mnli": "MNLI", "snli": "SNLI", "qqp": "QQP"},
-    **{"squad_v1": "SQuAD v1.1", "squad_v2": "SQuAD v2.0", "hellaswag": "HellaSwag", "ccg": "CCG"},
-    **{"cosmosqa": "Cosmos QA", "commonsenseqa": "CSQA", "siqa": "SIQA", "copa": "COPA", "mlm": "MLM"},
-}
+_INTERMEDIATES = names(
+    "none anli mnli snli qqp squad_v1 squad_v2 hellaswag ccg cosmosqa commonsenseqa siqa copa mlm"
+)
+_SKILLS = {"choice": "multiple choice", "tag": "tagging", "span": "question answering"}  # by kind of task
 CONTROLS = ("blind", "shuffled", "text")  # of tasks with pictures
-_TITLES = _INTERMEDIATES | {
-    **{"easy_vqa": "easy-VQA", "vqa_v2": "VQA v2", "gqa": "GQA", "xgqa": "xGQA", "nlvr2": "NLVR2"},
-    **{
-        "coco_captions": "COCO captions",
-        "coco_matching": "COCO matching",
-        "xvnli": "XVNLI",
-        "marvl": "MaRVL",
-    },
-    **{"xnli": "XNLI", "pawsx": "PAWS-X", "xcopa": "XCOPA", "udpos": "POS", "panx": "NER", "xquad": "XQuAD"},
-    **{"mlqa": "MLQA", "tydiqa": "TyDiQA", "bucc": "BUCC", "tatoeba": "Tatoeba", "mewslix": "Mewsli-X"},
-    "lareqa": "LAReQA",
-}
 _METRICS = {"accuracy": "acc.", "f1": "F1", "em": "EM", "map": "mAP", "map20": "mAP@20", "mrr": "MRR"}
 _MANY_TASKS = 4
 
@@ -52,16 +38,38 @@ def meaning(metrics: Sequence[str]) -> str:
     return "mean of " * (len(metrics) > 1) + " and ".join(metric_titles(metrics))
 
 
+def _declared(part: str) -> tuple[Task | None, str, str]:
+    """``easy_vqa.blind@de``: the task as the package declares it, if it does; its control and its language."""
+    name, _, code = part.partition("@")
+    base, _, control = name.rpartition(".")
+    name, control = (base, control) if control in CONTROLS else (name, "")
+    return get_task(name) if name in list_tasks() else None, control, code
+
+
 def task_title(name: str) -> str:
     """``mnli+mlm`` -> ``MNLI + MLM``, ``mnli@de`` -> ``MNLI (de)``, ``easy_vqa.blind`` -> ``easy-VQA, blind``."""
     parts = []
     for part in name.split("+"):
-        task, _, code = part.partition("@")
-        base, _, control = task.rpartition(".")
-        known = base in _TITLES and control in CONTROLS
-        parts.append(f"{_TITLES[base]}, {control}" if known else _TITLES.get(task, task))
-        parts[-1] += f" ({code})" if code else ""
+        task, control, code = _declared(part)
+        title = task.title + f", {control}" * bool(control) if task else part.partition("@")[0]
+        parts.append(title + f" ({code})" * bool(code))
     return name[4:] if name.startswith("hub:") else " + ".join(parts)
+
+
+def trained_on(name: str) -> str:
+    """``English NLI`` for ``mnli``: what an intermediate training taught, in words of the field."""
+    parts = [part for part in name.split("+") if part != "mlm"]
+    if name.startswith("hub:") or not parts:
+        return short_title(name)
+    found = [(part, *_declared(part)) for part in parts]
+    languages = "/".join(dict.fromkeys(language_name(code or "en") for *_, code in found))
+    skills: dict[str, None] = {}
+    for part, task, _, _ in found:
+        nli = task and "entailment" in task.labels and not task.pictures
+        skill = "NLI" if nli else _SKILLS.get(task.kind if task else "")
+        skills[skill or task_title(part.partition("@")[0])] = None
+    several = f"several {languages} tasks" if len(skills) > 2 else f"{languages} {' and '.join(skills)}"
+    return several + " with MLM" * (len(parts) < len(name.split("+")))
 
 
 def short_title(name: str) -> str:
@@ -76,7 +84,7 @@ def short_title(name: str) -> str:
 
 def intermediate_order(name: str) -> tuple[int, int, int, str]:
     """Sorts as the paper does: single tasks, variants behind their base, mixtures, hub models."""
-    known, parts = list(_INTERMEDIATES), name.split("+")
+    known, parts = _INTERMEDIATES, name.split("+")
     base = parts[0].partition("@")[0]
     place = known.index(base) if base in known else len(known)
     return 2 if name.startswith("hub:") else int(len(parts) - parts.count("mlm") > 1), place, len(parts), name

@@ -1,9 +1,10 @@
-"""What was found in words; the paper's main table, the averages, the best intermediate of each target."""
+"""The paper's main table, the averages, the best intermediate of each target."""
 
 import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -11,105 +12,44 @@ from stilts_jax.report.figures import Figures, dots
 from stilts_jax.report.grid import Grid, Number, Row
 from stilts_jax.report.names import GROUP_TITLES, language_name, meaning, metric_titles, task_title
 from stilts_jax.report.results import BASELINE
-from stilts_jax.report.significance import Comparison, Comparisons
+from stilts_jax.report.significance import SIGNIFICANT, Comparisons, method
 from stilts_jax.report.statistics import Interval
 from stilts_jax.report.tables import Cell, Column, Section, Table, change, columns, fixed, score, signed
 
-_LISTED = 4  # findings; more are counted by group
 _NO_DEV = "no dev set in the source language: choosing would need target-language data"
-_TARGET_DEV = "dev-selected on target languages: not zero-shot"
 
 
-def headline(grid: Grid, comparisons: Comparisons) -> list[str]:
-    """What was found: differences that survive correction for having looked at many, and means over all of them."""
-    if not grid.scored:
-        there = ", ".join(run.name for run in grid.intermediates if not run.error) or "none"
-        missing = "There are no scores of target tasks yet, so there is nothing to compare."
-        fix = "`stilts grid` with the same work directory runs what is missing."
-        return [f"{missing} Finished intermediate trainings: {there}. {fix}"]
-    if not grid.compared:
-        lacks = (
-            "no intermediate task"
-            if grid.rows[0][0] == BASELINE
-            else "no baseline (intermediate task “none”)"
-        )
-        return [f"Every row stands by itself: there is {lacks} to compare with."]
-    rest = [task for task in grid.scored if grid.group(task) != "retrieval"]
-    sentences = []
-    for name, tasks in (("", grid.scored), (" without retrieval", rest)):
-        averages = [grid.average(row, tasks) for row in grid.compared]
-        gains = [one.difference for one in averages if one and one.is_difference]
-        if gains and not (name and len(rest) == len(grid.scored)):
-            many = f" and {len(gains)} intermediates" if len(gains) > 1 else ""
-            interval = comparisons.interval(grid.compared, tasks)
-            text = f"Mean difference from the baseline{name}: {signed(float(np.mean(gains)))} points"
-            span = f" ({_span(interval)})" if interval else ""
-            sentences.append(f"{text} over {_count(tasks, 'task')}{many}{span}.")
-    if not any(len(grid.by_seeds(row, [task])) > 1 for row in grid.compared for task in grid.scored):
-        sentences.append(
-            "Each number is of one training run: intervals are over test items only, and another seed could move any "
-            "of these differences, or turn it. Only more seeds (seeds=3) can show how much."
-        )
-    found = [_findings(grid, comparisons.tasks)] if comparisons.tasks else []
-    return [*found, " ".join(sentences)]
-
-
-def _span(interval: Interval) -> str:
-    return f"95 % {signed(interval.low)} to {signed(interval.high)}"
-
-
-def _count(things: Sequence[object], name: str) -> str:
-    return f"{len(things)} {name}{'s' * (len(things) != 1)}"
-
-
-def _findings(grid: Grid, tests: Sequence[Comparison]) -> str:
-    holds, how, parts = [one for one in tests if one.holds], "beyond noise (Holm's correction, 5 %)", []
-    if not holds:
-        return f"Of {_count(tests, 'difference')} from the baseline none is {how}."
-    if len(holds) <= _LISTED:
-        for one in holds:
-            what = f"{grid.row_title(one.row)} before {grid.title(one.task)}: {signed(one.interval.difference)} points"
-            parts.append(f"{what} ({_span(one.interval)}) over {_count(one.languages, 'language')}")
-        rest = f"nothing else of {len(tests)} differences is {how}"
-        rest = rest if len(tests) > len(holds) else f"this is {how}"
-        return f"{'; '.join(parts)}; {rest}."
-    for group, title in GROUP_TITLES.items():
-        own = [one for one in tests if grid.group(one.task) == group]
-        sure = [one.interval.difference > 0 for one in own if one.holds]
-        if own:
-            mean = signed(float(np.mean([one.interval.difference for one in own])))
-            counts = f"{sum(sure)} of {len(own)} up and {len(sure) - sum(sure)} down" if sure else "none sure"
-            parts.append(f"{title} {mean} points on average, {counts}")
-    return f"Differences from the baseline {how}: {'; '.join(parts)}."
-
-
-def main_section(grid: Grid, tables: Sequence[Table], figures: Figures) -> Section:
+def main_section(grid: Grid, comparisons: Comparisons, tables: Sequence[Table], figures: Figures) -> Section:
     """Intermediates x targets as table and picture, and the averages."""
     reading = (
-        "A row is what the encoder was trained on before the target task, a column is a target task; each "
-        "number is a mean over the languages of the task, then over seeds (± is the standard deviation over "
-        "seeds; beside a difference, that of the differences between runs of equal target seed)."
+        "A row is what the encoder was trained on before the target task, a column a target task; numbers are means "
+        "over languages, then over seeds (±: their standard deviation, of differences between equal target seeds)."
     )
     if any(row[0] == BASELINE for row in grid.rows):
+        only = "; what may be noise has no colour" * bool(comparisons.tests)
         reading += (
-            " The row “none” is the baseline, in percent; all other rows are differences from it in points, "
-            "blue where better and orange where worse."
+            " The row “none” is the baseline, in percent; the others are differences from it in points, blue where "
+            f"better and orange where worse{only}."
         )
-    series = {}
-    for row in grid.compared:
-        found = [grid.number(row, task) for task in grid.scored]
-        series[grid.row_title(row)] = [one.difference if one else math.nan for one in found]
-    drawing = dots(list(map(grid.title, grid.scored)), series, "gain over the baseline, points", zero=True)
+    series: dict[str, list[tuple[float, float, float]]] = {}
+    for row, task in itertools.product(grid.compared, grid.scored):
+        number, interval = grid.number(row, task), comparisons.interval(row, [task])
+        ends = (interval.low, interval.high) if interval else (math.nan, math.nan)
+        series.setdefault(grid.row_title(row), []).append((number.difference if number else math.nan, *ends))
+    axis = "gain over the baseline, points" + "; lines are 95 % intervals" * bool(comparisons.tests)
+    drawing = dots(list(map(grid.title, grid.scored)), series, axis, zero=True)
     charts = [figures.draw("main", "Gain by target task", drawing, paper=True)] if series else []
-    return Section("main", "Main table", reading, [*tables, *charts])
+    how = [method(comparisons)] * bool(grid.compared)
+    return Section("main", "Main table", reading, [*tables[:1], *how, *charts, *tables[1:]])
 
 
-def summary_tables(grid: Grid, comparisons: Comparisons | None = None) -> list[Table]:
+def summary_tables(grid: Grid, comparisons: Comparisons) -> list[Table]:
     """What a terminal shows too."""
-    return [_main_table(grid)] * bool(grid.tasks) + [_averages(grid, comparisons)] * (len(grid.scored) > 1)
+    makers = [_main_table] * bool(grid.tasks) + [_averages] * (len(grid.scored) > 1)
+    return [make(grid, comparisons) for make in makers]
 
 
-def _main_table(grid: Grid) -> Table:
+def _main_table(grid: Grid, comparisons: Comparisons) -> Table:
     heads, fewer = [], []
     for task in grid.tasks:
         metrics, split, title = grid.metrics(task), grid.split(task), grid.title(task)
@@ -118,43 +58,42 @@ def _main_table(grid: Grid) -> Table:
         heads.append(Column(title, detail, group, meaning=f"{meaning(metrics)}, {split}"))
         if coverage := grid.coverage(task, grid.codes(task)) * bool(metrics):
             fewer.append(f"{title} {coverage}")
-    cells = [[_main_cell(grid, row, task) for task in grid.tasks] for row in grid.rows]
+    cells = [[_main_cell(grid, comparisons, row, task) for task in grid.tasks] for row in grid.rows]
     lost = ", ".join(run.name for run in grid.intermediates if run.collapsed)
     seeds = sorted({len(runs) for runs in grid.cells.values() if runs})
     span = " to ".join(map(str, dict.fromkeys([seeds[0], seeds[-1]]))) if seeds else ""
     long = {grid.intermediate_label(name): task_title(name) for name, _ in grid.rows}
+    stars = any(one.holds for one in comparisons.tests.values())
+    two = any(len(grid.metrics(one)) > 1 for one in grid.tasks)
+    chance = any(run.collapsed for runs in grid.cells.values() for run in runs)
     notes = {
+        "* differs from the baseline beyond noise (Holm's correction over this table, 5 %).": stars,
         f"Languages of {grid.benchmark} that are here: {', '.join(fewer)}.": fewer,
-        "† some runs ended at chance level; they count here. See “Seeds” for the means without them.": any(
-            run.collapsed for runs in grid.cells.values() for run in runs
-        ),
+        "† some runs ended at chance level; they count here. “Seeds” names them.": chance,
         f"Intermediate trainings that ended at chance level: {lost}.": lost,
         **{f"{label}: {title}.": label != title for label, title in long.items()},
         f"Runs behind a number: {span}.{' One run has no ±.' * (1 in seeds)}": seeds,
-        "Of two metrics ± and colour are those of their mean.": any(
-            len(grid.metrics(task)) > 1 for task in grid.tasks
-        ),
+        "Of two metrics ±, interval and colour are those of their mean.": two,
     }
-    return _by_rows(grid, "main", "Main table: intermediates by target tasks", heads, cells, notes)
+    return _by_rows(grid, ("main", "Main table: intermediates by target tasks"), heads, cells, notes)
 
 
 def _by_rows(
     grid: Grid,
-    name: str,
-    title: str,
+    names: tuple[str, str],
     heads: Sequence[Column],
     cells: Sequence[list[Cell]],
-    notes: Mapping[str, object],
+    notes: Mapping[str, Any],
 ) -> Table:
     """A table of the grid's rows, the baselines apart; of ``notes`` those that hold."""
-    names = [Cell(grid.row_title(row), strong=row[0] == BASELINE) for row in grid.rows]
     ruled = [index for index, row in enumerate(grid.rows) if row[0] == BASELINE and len(grid.rows) > 1]
     shown = [note for note, holds in notes.items() if holds]
-    rows = [[first, *line] for first, line in zip(names, cells)]
-    return Table(name, title, [*columns("Intermediate"), *heads], rows, shown, ruled, latex=True)
+    rows = [[Cell(grid.row_title(row), strong=row[0] == BASELINE)] for row in grid.rows]
+    rows = [[*first, *own] for first, own in zip(rows, cells)]
+    return Table(*names, [*columns("Intermediate"), *heads], rows, shown, ruled, latex=True)
 
 
-def _main_cell(grid: Grid, row: Row, task: str) -> Cell:
+def _main_cell(grid: Grid, comparisons: Comparisons, row: Row, task: str) -> Cell:
     """Several metrics (F1 / EM) are shown beside each other, coloured by their mean."""
     number = grid.number(row, task)
     if number is None:
@@ -166,27 +105,34 @@ def _main_cell(grid: Grid, row: Row, task: str) -> Cell:
         notes.append(f"percent on {split}: the baseline has no such score to compare with")
     elif "/" in grid.split(task):
         notes.append(f"on {split}")
-    shown, text = number_cell(number), ""
+    interval, test = comparisons.interval(row, [task]), comparisons.tests.get((row, task))
+    shown, text = number_cell(number, interval, sure=comparisons.holds(row, task)), ""
+    if test:
+        notes += ["no interval: the items cover other languages, metrics or seeds than the scores"] * (
+            not interval
+        )
+        tested = {"holm": test.holm, "items": test.items, "languages": len(test.languages)}
+        shown = replace(shown, numbers={**shown.numbers, **tested})
     if len(metrics := grid.metrics(task)) > 1:
         means = [grid.metric_means.get((*row, task, metric), (math.nan, math.nan)) for metric in metrics]
         text = " / ".join(signed(gain) if number.is_difference else fixed(value) for value, gain in means)
-    dagger = "†" * any(run.collapsed for run in grid.cells[row, task])
-    return replace(shown, text=(text or shown.text) + dagger, note="; ".join(filter(None, notes)))
+    marks = "*" * bool(test and test.holds) + "†" * any(run.collapsed for run in grid.cells[row, task])
+    return replace(shown, text=(text or shown.text) + marks, note="; ".join(filter(None, notes)))
 
 
-def number_cell(number: Number, interval: Interval | None = None) -> Cell:
-    """The difference from the baseline, or the score where there is none; below, its deviation over seeds."""
+def number_cell(number: Number, interval: Interval | None = None, *, sure: bool = True) -> Cell:
+    """The difference, coloured where it is ``sure``, or the score; below, its deviation over seeds and its interval."""
     sd = number.difference_sd if number.is_difference else number.percent_sd
-    shown = change(number.difference) if number.is_difference else score(number.percent)
+    shown = change(number.difference, sure=sure) if number.is_difference else score(number.percent)
     named = {name: float(value) for name, value in number._asdict().items() if name != "missing"}
     detail = f"± {sd:.1f}" * math.isfinite(sd)
     if interval:
-        named |= {"low": interval.low, "high": interval.high, "p": interval.p}
+        named |= interval._asdict() | {"difference": number.difference}
         detail += "\n" * bool(detail) + f"{signed(interval.low)} to {signed(interval.high)}"
     return replace(shown, detail=detail, numbers=named)
 
 
-def _averages(grid: Grid, comparisons: Comparisons | None) -> Table:
+def _averages(grid: Grid, comparisons: Comparisons) -> Table:
     """Group means and overall means, with and without retrieval, with and without the languages trained on."""
     wanted, trained = _average_columns(grid), " and ".join(map(language_name, grid.trained_languages))
     heads = [Column(head, f"{len(of)} task{'s' * (len(of) > 1)}", group) for head, of, _, group in wanted]
@@ -202,21 +148,20 @@ def _averages(grid: Grid, comparisons: Comparisons | None) -> Table:
             why = "can't be compared" if row in grid.compared else "has no score"
             note = f"without {missing}, which {why} in this row" if missing else ""
             kept = [task for task in tasks if task not in number.missing]
-            interval = comparisons.interval([row], kept, transfer=transfer) if comparisons else None
-            rows[-1].append(replace(number_cell(number, interval), note=note))
+            interval = comparisons.interval(row, kept, transfer=transfer)
+            sure = interval.p < SIGNIFICANT if interval else not comparisons.tests
+            rows[-1].append(replace(number_cell(number, interval, sure=sure), note=note))
     absent = ", ".join(grid.title(task) for task in grid.own if task not in grid.scored)
     why = f"not in this grid are {absent}" if absent else "some languages are missing"
+    partial = wanted[-1][3].startswith("Average")
     notes = {
         "Every task weighs the same; a question answering task is the mean of F1 and EM.": True,
-        "Below a difference: its 95 % interval over test items, and over seeds where there are several.": (
-            comparisons and comparisons.tasks
-        ),
-        f"No overall average here is {grid.benchmark}'s: {why}. Averages run over what is here.": (
-            wanted[-1][3].startswith("Average")
-        ),
+        "Below a difference: its 95 % interval over test items, and over seeds where there are several; coloured "
+        "where it leaves out zero.": comparisons.tests,
+        f"No overall average here is {grid.benchmark}'s: {why}. Averages run over what is here.": partial,
         f"“Without {trained}” leaves out what was trained on: transfer only.": any(one[2] for one in wanted),
     }
-    return _by_rows(grid, "averages", "Averages over tasks", heads, rows, notes)
+    return _by_rows(grid, ("averages", "Averages over tasks"), heads, rows, notes)
 
 
 def _average_columns(grid: Grid) -> list[tuple[str, list[str], bool, str]]:
@@ -232,33 +177,30 @@ def _average_columns(grid: Grid) -> list[tuple[str, list[str], bool, str]]:
     trained = " and ".join(map(language_name, grid.trained_languages))
     seen = any(set(grid.codes(task)) & set(grid.trained_languages) for task in everything)
     found.append(("All", everything, False, name))
-    for head, tasks, only in (("Without retrieval", everything, False), ("Without either", transfer, True)):
-        if only and seen and transfer:
-            found.append((f"Without {trained}", transfer, True, name))
-        kept = [task for task in tasks if grid.group(task) != "retrieval"]
-        if 0 < len(kept) < len(tasks) and (seen or not only):
-            found.append((head, kept, only, name))
+    kept = [task for task in everything if grid.group(task) != "retrieval"]
+    if 0 < len(kept) < len(everything):
+        found.append(("Without retrieval", kept, False, name))
+    if seen and transfer:
+        found.append((f"Without {trained}", transfer, True, name))
     return found
 
 
-def best_section(grid: Grid) -> Section | None:
+def best_section(grid: Grid, comparisons: Comparisons) -> Section | None:
     """Which row a dev set picks for each target, and how far that is from the best row."""
     if len(grid.rows) < 2 or not grid.scored:
         return None
     language = " or ".join(map(language_name, grid.source_languages))
-    allowed = f"{language} dev set of what the target was trained on, which is all that zero-shot transfer may look at"
+    allowed = f"{language} dev set of what the target was trained on, all that zero-shot transfer may look at"
     if all(run.in_language for run in grid.evaluations):
         allowed = "dev set of the language that the target was trained in"
     reading = (
-        "Which intermediate to take for each target. “Chosen” is dev-selected: the row with the best score on the "
-        f"{allowed}. "
-        "“Oracle” is the row with the best of the scores in the main table: nobody could have chosen it, it "
-        "is what perfect choice would give, and it flatters more the more rows there are. The paper's “best” row "
-        "lies between: it was chosen on dev sets of all languages."
+        f"“Chosen” has the best score on the {allowed}. “Oracle” has the best score in the main table: nobody could "
+        "have chosen it, and it flatters more the more rows there are. The paper's “best” row lies between."
     )
     heads = columns("Target")
     for group, names in (("Chosen on dev", "dev score|score: main table"), ("Oracle", "score: main table")):
-        heads += columns("row", group=group) + columns(f"{names}|gain: over none", numeric=True, group=group)
+        heads += columns("intermediate", group=group)
+        heads += columns(f"{names}|gain: over none", numeric=True, group=group)
     rows, gains = [], []
     # Dev scores in different languages can't be compared: each source language has its own choice.
     for source, task in itertools.product(grid.source_languages, grid.scored):
@@ -273,7 +215,7 @@ def best_section(grid: Grid) -> Section | None:
             keys = {row: [run.key for run in of] for row, of in runs.items()}
             means = {row: scores[scores.key.isin(of)].value.mean() for row, of in keys.items()}
             dev = {row: float(value) for row, value in means.items() if math.isfinite(value)}
-            note = _TARGET_DEV if dev else _NO_DEV
+            note = "dev-selected on target languages: not zero-shot" if dev else _NO_DEV
         lacking = ", ".join(grid.row_title(row) for row in shown if row not in dev)
         note = "; ".join(filter(None, [note, f"no dev score of {lacking}" if dev and lacking else ""]))
         chosen = max(dev, key=lambda row: dev[row], default=None)
@@ -283,14 +225,15 @@ def best_section(grid: Grid) -> Section | None:
             number = shown.get(row) if row else None
             gain = math.nan if number is None else 0.0 if row and row[0] == BASELINE else number.difference
             title = Cell(grid.row_title(row) if row else "–")
-            cells.append([title, score(number.percent if number else math.nan), change(gain)])
+            cells.append([title, score(number.percent if number else math.nan)])
+            cells[-1].append(change(gain, sure=bool(row) and comparisons.holds(row, task)))
         gains.append([cell[-1].numbers[""] for cell in cells])
         name = Cell(grid.title(task) + f" (from {source})" * (len(grid.source_languages) > 1))
         picked = [replace(cells[0][0], note=note), score(dev[chosen] if chosen else math.nan)]
         rows.append([name, *picked, *cells[0][1:], *cells[1]])
     whole = [pair for pair in gains if all(map(math.isfinite, pair))]
     if len(whole) > 1:
-        first, second = (change(float(mean)) for mean in np.mean(whole, axis=0))
+        first, second = (change(float(mean), sure=False) for mean in np.mean(whole, axis=0))
         name = Cell(f"mean of {len(whole)} targets", strong=True)
         rows.append([name, *[Cell()] * 3, first, *[Cell()] * 2, second])
     best = "Best intermediate for each target: dev-selected, and oracle"

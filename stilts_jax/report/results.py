@@ -36,7 +36,7 @@ _FORM: dict[str, Any] = {
     "?throughput": {"*": _MAYBE},
     "?environment": {"*": object},
     "?config": {"*": object},
-    "?data": {"*": {"*": {"?languages": list}}},
+    "?data": {"*": {"*": {"?languages": list, "?examples": int}}},
     "?error": {"type": str, "message": str},
 }
 

@@ -1,6 +1,7 @@
 """Sections on the runs themselves, and on how to repeat them."""
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,19 +13,14 @@ from stilts_jax.progress import format_seconds
 from stilts_jax.report.figures import Figures, curves
 from stilts_jax.report.grid import Grid
 from stilts_jax.report.names import meaning
-from stilts_jax.report.results import BASELINE, Broken, Run, make_frame, split_configs
+from stilts_jax.report.results import BASELINE, Broken, make_frame, split_configs
 from stilts_jax.report.tables import Block, Cell, Section, Table, fixed, folded, plain_table, stem
-
-_OPEN_CHARTS = 6  # more would bury the tables below them
 
 
 def run_section(grid: Grid, broken: Sequence[Broken], figures: Figures) -> Section:
     """Learning curves, throughput, remarks, what failed."""
     reading = "How training went and what it cost. A curve is the training loss of one run."
-    charts = _curves(grid, figures)
-    blocks: list[Block | Table] = [Block("row", blocks=charts[:_OPEN_CHARTS])]
-    if len(charts) > _OPEN_CHARTS:
-        blocks.append(folded("All learning curves", Block("row", blocks=charts[_OPEN_CHARTS:])))
+    blocks: list[Block | Table] = [folded("Learning curves", Block("row", blocks=_curves(grid, figures)))]
     blocks += [table for table in (_own_scores(grid), _throughput(grid), _notes(grid)) if table.rows]
     if grid.scored and all(run.zero_shot for run in grid.evaluations):
         tuned = {grid.title(task): 0 for run in grid.evaluations for task, of in run.tuned.items() if of}
@@ -45,20 +41,15 @@ def run_section(grid: Grid, broken: Sequence[Broken], figures: Figures) -> Secti
 def _curves(grid: Grid, figures: Figures) -> list[Block]:
     shown = [*(row[0] for row in grid.rows), *(run.intermediate for run in grid.intermediates)]
     names = list(dict.fromkeys([BASELINE, *shown]))
-    groups: dict[str, list[Run]] = {"Intermediate trainings": []}
+    charts: dict[str, dict[tuple[str, int], list]] = {"Intermediate trainings": {}}
     for run in sorted(grid.runs, key=lambda run: names.index(run.intermediate)):
-        if run.target or run.stage == "intermediate":
+        if run.curve and (run.target or run.stage == "intermediate"):
             title = f"{grid.title(run.target)}, target training" if run.target else "Intermediate trainings"
-            groups.setdefault(title, []).append(run)
-    charts = []
-    for title, runs in groups.items():
-        lines = []
-        for run in (run for run in runs if run.curve):
-            place = names.index(run.intermediate) - 1
-            lines.append((grid.intermediate_label(run.intermediate), place, run.curve))
-        if lines:
-            charts.append(figures.draw(f"curves_{stem(title)}", title, curves(lines, "training loss")))
-    return charts
+            line = grid.intermediate_label(run.intermediate), names.index(run.intermediate) - 1
+            # Several of one name are one line with gaps.
+            charts.setdefault(title, {}).setdefault(line, []).extend([*run.curve, (math.nan, math.nan)])
+    drawn = [(title, curves(lines, "training loss")) for title, lines in charts.items() if lines]
+    return [figures.draw(f"curves_{stem(title)}", title, drawing) for title, drawing in drawn]
 
 
 def _own_scores(grid: Grid) -> Table:
@@ -78,14 +69,12 @@ def _own_scores(grid: Grid) -> Table:
 def _throughput(grid: Grid) -> Table:
     fields = ["steps", "examples_per_second", "real_tokens_per_second", "padding_share", "seconds"]
     frame = pd.DataFrame([run.throughput for run in grid.runs]).reindex(columns=fields)
-    kinds = {"target": "{} (target)", "intermediate": "{} (intermediate)"}
-    forms = [kinds.get(run.stage, "retrieval") for run in grid.runs]
-    names = [form.format(grid.title(run.target or run.intermediate)) for form, run in zip(forms, grid.runs)]
+    names = [f"{grid.title(run.target or run.intermediate)} ({run.stage})" for run in grid.runs]
     frame = frame.apply(pd.to_numeric, errors="coerce").assign(training=names)
     rows = []
     for name, part in frame[frame.steps > 0].groupby("training", sort=False):  # retrieval takes no steps
         means = part[fields].mean()
-        shown = [_valued(v, f"{v:,.0f}" if v >= 100 else fixed(v, 2)) for v in means[fields[:3]]]
+        shown = [_valued(v, f"{v:,.0f}" if v >= 10 else fixed(v, 2)) for v in means[fields[:3]]]
         padding = _valued(means.padding_share, f"{100 * means.padding_share:.0f} %")
         times = [_valued(v, format_seconds(v)) for v in (means.seconds, part.seconds.sum())]
         rows.append([name, len(part), *shown, padding, *times])
@@ -104,10 +93,8 @@ def _notes(grid: Grid) -> Table:
     for run in grid.runs:
         for note in run.notes or ("selected on target-language data",) * (not run.zero_shot):
             groups.setdefault((run.zero_shot, note), []).append(run.name)
-    rows = [
-        [note, Cell("yes" if zero_shot else "NO", strong=not zero_shot), len(runs), runs[0]]
-        for (zero_shot, note), runs in sorted(groups.items())
-    ]
+    marks = Cell("NO", strong=True), Cell("yes")
+    rows = [[note, marks[good], len(runs), runs[0]] for (good, note), runs in sorted(groups.items())]
     heads = "Remark|zero-shot|phases|for instance"
     return plain_table("selection", "Remarks on model selection", heads, rows)
 
@@ -115,19 +102,13 @@ def _notes(grid: Grid) -> Table:
 def repeat_section(grid: Grid) -> Section:
     """Commands, configurations, seeds, data."""
     reading = (
-        "Everything to run a cell again. The same command finds finished phases and runs only what is missing, so a "
-        "cell is repeated by removing the folders of its phases (below) and giving the command again, in the folder "
-        "where it was given. A phase's key is a hash of what its training depends on."
+        "The same command, in the folder where it was given, runs only what is missing: to repeat a cell, remove the "
+        "folders of its phases (below). A phase's key is a hash of what its training depends on."
     )
     commands = dict.fromkeys(str(run.environment.get("command") or "") for run in grid.runs)
-    finished = [run for run in grid.runs if not run.error]
-    machine = ("device", "device_count", "versions")
+    machine, finished = ("device", "device_count", "versions"), [run for run in grid.runs if not run.error]
     configs = [run.config | {name: run.environment.get(name) for name in machine} for run in finished]
-    common, own = split_configs(configs)
-    alike: dict[str, list[str]] = {}
-    for run, config in zip(finished, own):
-        alike.setdefault(_pretty(config), []).append(run.name)
-    different = "\n\n".join(f"# {', '.join(runs)}\n{text}" for text, runs in alike.items() if text != "{}")
+    common, _ = split_configs(configs)
     phases = []
     for run in grid.runs:
         seeds = ", ".join("–" if seed is None else str(seed) for seed in run.seeds)
@@ -145,15 +126,13 @@ def repeat_section(grid: Grid) -> Section:
     several = len({names[:2] for names in data}) < len(data)
     notes = ["A split with several fingerprints was not the same data in all phases."] * several
     rows = [[*names, count] for names, count in sorted(data.items())]
-    data_table = plain_table("data", "Data", "Task|split|examples|fingerprint|phases", rows, notes)
-    shared = "Configuration, hardware and versions that all phases share"
+    table = plain_table("data", "Data", "Task|split|examples|fingerprint|phases", rows, notes)
     blocks = [
         Block("code", text=redact("\n".join(filter(None, commands))) or "no command was recorded"),
         folded("Phases, seeds and keys", plain_table("phases", "Phases", heads, phases)),
-        folded(shared, Block("code", text=_pretty(common))),
+        folded("Configuration, hardware and versions of all phases", Block("code", text=_pretty(common))),
     ]
-    blocks += [folded("What differs between phases", Block("code", text=different))] if different else []
-    return Section("repeat", "Reproducibility", reading, [*blocks, folded("Data", data_table)])
+    return Section("repeat", "Reproducibility", reading, [*blocks, folded("Data", table)])
 
 
 def _pretty(record: Mapping[str, Any]) -> str:

@@ -1,6 +1,5 @@
 """Which differences are more than the luck of the test items and of the seeds: from the baseline, and of controls."""
 
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,10 +15,8 @@ from stilts_jax.report.tables import Block, Cell, Column, Section, Table, column
 
 SIGNIFICANT = 0.05
 _ROUNDING = 0.05  # points by which what items add up to may differ from what is shown
-_FEW_ITEMS = 100  # below this the normal approximation is a rough one
-_Shares = dict[
-    tuple, np.ndarray
-]  # by what was drawn together: how much each item moves a difference, in points
+# By what was drawn together: how much each item moves a difference, in points.
+_Shares = dict[tuple, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -27,7 +24,7 @@ class Comparison:
     """One row against another (its baseline) on one task, or in one language of it.
 
     ``interval`` is of the items' statistic, mean over ``languages``, in points; ``moved`` how much each item moves it;
-    ``holm`` and ``q`` are p after the corrections of Holm and of Benjamini and Hochberg over all that was asked.
+    ``holm`` is p after Holm's correction over all that was asked.
     """
 
     row: Row
@@ -35,9 +32,7 @@ class Comparison:
     languages: tuple[str, ...]
     interval: Interval
     moved: _Shares = field(repr=False)
-    aligned: bool = False
     holm: float = np.nan
-    q: float = np.nan
 
     @property
     def items(self) -> int:
@@ -61,9 +56,9 @@ def item_variance(moved: _Shares) -> tuple[float, int]:
 class Comparisons:
     """All comparisons with baselines; none where no items were kept.
 
-    ``tasks`` are over the languages of a task, corrected over all rows and tasks; ``languages``, by (row, task), in
-    single languages, corrected over the rows and languages of the task. ``scores``, by (row, task), are intervals of
-    the scores themselves.
+    All are by (row, task): ``tests`` are over the languages of a task, corrected over all rows and tasks,
+    ``languages`` are in single languages, corrected over the rows and languages of the task, ``scores`` are intervals
+    of the scores themselves.
     """
 
     def __init__(self, grid: Grid) -> None:
@@ -84,10 +79,9 @@ class Comparisons:
         together = []
         for (row, task), found in self.languages.items():
             codes = tuple(code for one in found for code in one.languages)
-            aligned = all(one.aligned for one in found)
-            interval, moved = self._mean([row], [task]), self._joined[row, task, False][1]
-            together.append(Comparison(row, task, codes, interval, moved, aligned))
-        self.tasks = _correct(together)
+            interval, moved = self.mean([row], [task]), self._joined[row, task, False][1]
+            together.append(Comparison(row, task, codes, interval, moved))
+        self.tests = {(one.row, one.task): one for one in _correct(together)}
 
     def between(self, wanted: Sequence[tuple[Row, Row, str]]) -> dict[tuple[Row, Row, str], Comparison]:
         """Compares two rows on a task, corrected over all that is wanted: (row, other row, task).
@@ -112,18 +106,20 @@ class Comparisons:
             found[row, other, task] = Comparison(row, task, codes, interval, joined)
         return dict(zip(found, _correct(list(found.values()))))
 
-    def interval(
-        self, rows: Sequence[Row], tasks: Sequence[str], *, transfer: bool = False
-    ) -> Interval | None:
-        """Of the mean difference over ``rows`` and ``tasks``; None where items are missing, or are of other scores."""
-        if not rows or not tasks or any((row, task) not in self.languages for row in rows for task in tasks):
-            return None
-        averages = [self.grid.average(row, tasks, transfer=transfer) for row in rows]
-        shown = sum(one.difference / len(rows) if one else math.nan for one in averages)
-        found = self._mean(rows, tasks, transfer=transfer)
-        return found if abs(found.difference - shown) < _ROUNDING else None
+    def holds(self, row: Row, task: str) -> bool:
+        """Whether a row differs from the baseline after correction; true where nothing at all could be tested."""
+        return self.tests[row, task].holds if (row, task) in self.tests else not self.tests
 
-    def _mean(self, rows: Sequence[Row], tasks: Sequence[str], *, transfer: bool = False) -> Interval:
+    def interval(self, row: Row, tasks: Sequence[str], *, transfer: bool = False) -> Interval | None:
+        """Of a row's average as tables show it; None where items are missing, or are of other scores."""
+        average = self.grid.average(row, tasks, transfer=transfer)
+        if average is None or not tasks or any((row, task) not in self.languages for task in tasks):
+            return None
+        found = self.mean([row], tasks, transfer=transfer)
+        return found if abs(found.difference - average.difference) < _ROUNDING else None
+
+    def mean(self, rows: Sequence[Row], tasks: Sequence[str], *, transfer: bool = False) -> Interval:
+        """Of the mean difference over ``rows`` and ``tasks``, all of which have items."""
         parts = [self._joined[row, task, transfer] for row in rows for task in tasks]
         by_row = [self.grid.by_seeds(row, tasks, transfer=transfer) for row in rows]
         pairs = set.intersection(*map(set, by_row))
@@ -142,9 +138,8 @@ def _mean_shares(found: Sequence[_Shares]) -> _Shares:
 
 
 def _correct(found: list[Comparison]) -> list[Comparison]:
-    p = [one.interval.p for one in found]
-    corrected = zip(found, statistics.holm(p), statistics.benjamini_hochberg(p))
-    return [replace(one, holm=float(family), q=float(rate)) for one, family, rate in corrected]
+    corrected = statistics.holm([one.interval.p for one in found])
+    return [replace(one, holm=float(p)) for one, p in zip(found, corrected)]
 
 
 @dataclass(frozen=True)
@@ -200,7 +195,7 @@ def _compare(grid: Grid, row: Row, task: str, sides: Mapping[Row, dict[str, _Sid
         moved |= {name: -one for name, one in before.beside.items()}
         seeds = statistics.seed_error(grid.paired_gains.get((*row, task, code), {}))
         interval = statistics.join_errors(own.score - before.score, *item_variance(moved), seeds)
-        yield Comparison(row, task, (code,), interval, moved, own.aligned)
+        yield Comparison(row, task, (code,), interval, moved)
 
 
 def _cell(one: Comparison, note: str = "") -> Cell:
@@ -212,8 +207,23 @@ def _cell(one: Comparison, note: str = "") -> Cell:
         note,
         gain_tone(found.difference) if one.holds else None,
         one.holds,
-        found._asdict() | {"holm": one.holm, "q": one.q, "items": one.items},
+        found._asdict() | {"holm": one.holm, "items": one.items},
     )
+
+
+def method(comparisons: Comparisons) -> Block:
+    """How intervals of the main table came about, and how many differences luck would make."""
+    tests = comparisons.tests.values()
+    if not tests:
+        return Block("text", text="No items of both a row and the baseline were kept: nothing can be tested.")
+    raw, by_luck = sum(one.interval.p < SIGNIFICANT for one in tests), f"{SIGNIFICANT * len(tests):.1f}"
+    text = (
+        "Intervals (95 %, Student's t) are over test items, paired with the baseline's, and over seeds where there are "
+        "several. Where languages have the same items, translated, these vary together. "
+        f"p < {SIGNIFICANT} uncorrected in {raw} of {len(tests)} differences (by luck alone it would be about "
+        f"{by_luck.removesuffix('.0')}), in {sum(one.holds for one in tests)} after Holm's correction."
+    )
+    return Block("text", text=text)
 
 
 def _score_table(grid: Grid, comparisons: Comparisons) -> Table | None:
@@ -239,57 +249,15 @@ def _score_table(grid: Grid, comparisons: Comparisons) -> Table | None:
     return Table("scores_intervals", "Scores, with 95 % intervals", heads, rows) if tasks else None
 
 
-def significance_section(grid: Grid, comparisons: Comparisons) -> Section | None:
-    """Differences from the baseline, or where nothing is compared the scores; nothing where there are neither."""
-    scores = _score_table(grid, comparisons)
-    if not grid.compared:
-        reading = (
-            "How far would scores move with other test items and other seeds? Where the languages have the same items, "
-            "translated, they vary together. With several seeds the interval is over seeds too; with one run it takes "
-            "the trained model as given."
-        )
-        return Section("significance", "Intervals", reading, [scores]) if scores else None
+def score_section(grid: Grid, comparisons: Comparisons) -> Section | None:
+    """The scores themselves with intervals; nothing where no items were kept."""
     reading = (
-        "Would a difference survive other test items and other seeds? Each field is the difference from the baseline "
-        "with its 95 % interval; bold with * where it differs from zero after Holm's correction over this whole table. "
-        "Where the languages have the same items, translated, they vary together (“by item”), else each language's "
-        "items by themselves (“by language”). With several seeds the interval is over seeds too; with one run it takes "
-        "the trained models as given."
+        "How far would scores move with other test items and, where there are several, other seeds? Where the languages "
+        "have the same items, translated, they vary together."
     )
-    tests = comparisons.tasks
-    if not tests:
-        text = "No per-item scores of both a row and the baseline were kept, so nothing can be tested."
-        return Section("significance", "Significance", reading, [Block("text", text=text)])
-    found = {(one.row, one.task): one for one in tests}
-    heads, rows = columns("Intermediate"), [[Cell(grid.row_title(row))] for row in grid.compared]
-    for task in (task for task in grid.tasks if any(one.task == task for one in tests)):
-        first = next(one for one in tests if one.task == task)
-        drawn = "by item" if first.aligned and len(first.languages) > 1 else "by language"
-        heads.append(Column(grid.title(task), drawn, GROUP_TITLES[grid.group(task)]))
-        for row, line in zip(grid.compared, rows):
-            one = found.get((row, task))
-            if one is None:
-                reason = grid.reasons[row, task] or "no items that pair with the baseline's"
-                line.append(Cell("–", note=reason))
-                continue
-            shown = grid.number(row, task)
-            notes = [f"fewer than {_FEW_ITEMS} items: the test is rough"] * (one.items < _FEW_ITEMS)
-            if shown and abs(shown.difference - one.interval.difference) > _ROUNDING:
-                notes.append("the items cover other languages, metrics or seeds than the main table")
-            cell = _cell(one, "; ".join(notes))
-            line.append(replace(cell, numbers={**cell.numbers, "languages": len(one.languages)}))
-    total, raw = len(tests), sum(one.interval.p < SIGNIFICANT for one in tests)
-    by_luck = f"{SIGNIFICANT * total:.1f}".removesuffix(".0")
-    text = (
-        f"p < {SIGNIFICANT} uncorrected in {raw} of {total} comparison{'s' * (total != 1)} (by luck alone it would be "
-        f"about {by_luck}); in {sum(one.holds for one in tests)} after Holm's correction (no false one expected); "
-        f"in {sum(one.q < SIGNIFICANT for one in tests)} after Benjamini and Hochberg's "
-        "(5 % of them expected to be false)."
-    )
-    notes = ["Intervals and p take the difference over its standard error as Student's t."]
-    table = Table("significance", "Differences from the baseline, with 95 % intervals", heads, rows, notes)
-    own = [folded("The scores themselves", scores)] if scores else []
-    return Section("significance", "Significance", reading, [table, Block("text", text=text), *own])
+    table = _score_table(grid, comparisons)
+    blocks = [folded("The scores themselves", table) if grid.compared else table] if table else []
+    return Section("significance", "Intervals of scores", reading, blocks) if blocks else None
 
 
 def pictures_section(grid: Grid, comparisons: Comparisons) -> Section | None:
@@ -309,10 +277,9 @@ def pictures_section(grid: Grid, comparisons: Comparisons) -> Section | None:
         name = Cell(f"{grid.row_title(seeing)} − {task_title(other[0])}")
         rows.append([name, *(_cell(one) if one else missing for one in tests)])
     reading = (
-        "Is it the pictures that help, or the text that comes with them? Each field is the score after the task with "
-        "its pictures less the score after a control that was trained on the same text: with blank pictures (blind), "
-        "with those of other rows (shuffled), or with none (text). The interval (95 %) is over test items, paired, and "
-        "over seeds where there are several; * differs from zero after Holm's correction over this table."
+        "Is it the pictures that help, or the text that comes with them? The score after the task less that after a "
+        "control on the same text: with blank pictures (blind), those of other rows (shuffled), or none (text). "
+        "Intervals as in the main table; * differs from zero after Holm's correction over this table."
     )
     heads = columns("Intermediate") + [Column(grid.title(task), numeric=False) for task in tasks]
     table = Table("pictures", "With pictures less without", heads, rows)

@@ -138,19 +138,13 @@ def crossed_components(scores: np.ndarray) -> tuple[float, float, float]:
 
 
 def full_table(by_seeds: Mapping[tuple[int, int], float]) -> np.ndarray:
-    """Returns the largest full table [intermediate seeds, target seeds] that runs fill; of equal ones the squarest."""
-    seconds: dict[int, set[int]] = {}
-    for first, second in by_seeds:
-        seconds.setdefault(first, set()).add(second)
-    # The columns of a full table are those that some rows share: each row's, cut with others', are tried.
-    shared = {frozenset(one) for one in seconds.values()}
-    while more := {one & other for one in shared for other in shared} - shared:
-        shared |= more
-    tables = [([first for first in sorted(seconds) if one <= seconds[first]], sorted(one)) for one in shared]
-    sizes = [(len(first) * len(second), min(len(first), len(second))) for first, second in tables]
-    rows, columns = tables[sizes.index(max(sizes))] if tables else ([], [])
-    values = [by_seeds[first, second] for first in rows for second in columns]
-    return np.array(values).reshape(len(rows), len(columns))
+    """Returns a full table [intermediate seeds, target seeds]: seeds that lack a run are left out, emptiest first."""
+    table = pd.Series(by_seeds, dtype=float).unstack() if by_seeds else pd.DataFrame()
+    while table.isna().any(axis=None):
+        empty = [table.isna().mean(axis=1), table.isna().mean(axis=0)]
+        side = int(empty[1].max() > empty[0].max())
+        table = table.drop(empty[side].idxmax(), axis=side)
+    return table.to_numpy()
 
 
 class Correlation(NamedTuple):
@@ -187,9 +181,8 @@ def spearman(x: np.ndarray, y: np.ndarray, controls: np.ndarray | None = None) -
     Given ``controls`` ([N, K]) it is the correlation of what a linear regression on their ranks leaves of the ranks,
     with a degree of freedom taken off for each.
     """
-    used = np.empty((len(x), 0))
-    if controls is not None and len(x):
-        used = controls[:, np.ptp(controls, axis=0) > 0]
+    given = controls is not None and len(x)
+    used = controls[:, np.ptp(controls, axis=0) > 0] if given else np.empty((len(x), 0))
     degrees = len(x) - 2 - used.shape[1]
     if degrees < (_FEWEST_DEGREES if used.shape[1] else 2):
         return math.nan, math.nan

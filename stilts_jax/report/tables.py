@@ -136,9 +136,9 @@ def score(value: float, digits: int = 1) -> Cell:
     return Cell(fixed(value, digits), numbers={"": value})
 
 
-def change(value: float, digits: int = 1) -> Cell:
-    """``+1.3``, coloured; an en dash for NaN."""
-    return Cell(signed(value, digits), tone=gain_tone(value), numbers={"": value})
+def change(value: float, *, sure: bool = True) -> Cell:
+    """``+1.3``, coloured where it is ``sure``; an en dash for NaN."""
+    return Cell(signed(value), tone=gain_tone(value) if sure else None, numbers={"": value})
 
 
 def fixed(value: float, digits: int = 1) -> str:

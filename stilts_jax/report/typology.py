@@ -28,11 +28,9 @@ _FEWEST = 5  # languages below which a rank correlation says nothing
 _SIGNIFICANT = 0.05
 _Found = dict[tuple[str, Row, str], dict[str, float]]
 CAUTION = (
-    "Caution: a gain is bounded by the room above the baseline, and the baseline falls with distance. Near "
-    "languages start high and can't gain much (a ceiling); far ones start low, and noise in a low baseline "
-    "comes back as a gain (regression to the mean). A correlation of gain with distance alone is no "
-    "evidence that transfer works better or worse there; compare it with the first row, which correlates "
-    "the baseline itself."
+    "Caution: near languages start high and can't gain much (a ceiling); far ones start low, and noise in a low "
+    "baseline comes back as a gain (regression to the mean). A correlation of gain with distance alone is no "
+    "evidence; compare it with the first row, which correlates the baseline itself."
 )
 
 
@@ -215,4 +213,4 @@ def _cell(one: dict[str, float] | None, *, coloured: bool) -> Cell:
         return Cell("–", note="all languages are equally far, or all values are equal")
     detail = f"{signed(one['low'])} to {signed(one['high'])}\npartial {signed(one['partial'], 2)}"
     text = signed(one["rho"], 2) + "*" * (one["q"] < _SIGNIFICANT)
-    return Cell(text, detail, tone=one["rho"] if coloured else None, numbers=one)
+    return Cell(text, detail, tone=one["rho"] if coloured and one["q"] < _SIGNIFICANT else None, numbers=one)

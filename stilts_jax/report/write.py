@@ -13,21 +13,22 @@ from stilts_jax.files import write_whole
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.report.details import encoders, language_section, published_section, seed_section
 from stilts_jax.report.figures import Figures
+from stilts_jax.report.findings import headline, in_a_terminal
 from stilts_jax.report.grid import Grid
 from stilts_jax.report.names import find_benchmark
-from stilts_jax.report.overview import best_section, headline, main_section, summary_tables
+from stilts_jax.report.overview import best_section, main_section, summary_tables
 from stilts_jax.report.results import Broken, make_frame, read_results
 from stilts_jax.report.runs import repeat_section, run_section
-from stilts_jax.report.significance import Comparisons, pictures_section, significance_section
-from stilts_jax.report.tables import Block, Section, sections_to_markdown, to_csv, to_latex, to_markdown
+from stilts_jax.report.significance import Comparisons, pictures_section, score_section
+from stilts_jax.report.tables import Block, Section, sections_to_markdown, to_csv, to_latex
 from stilts_jax.report.typology import find_typology, read_distances, typology_section
 
 # What a report of other results may have, and this one lacks.
-_OURS = re.compile(r"(languages|typology|published|significance|seeds|curves)_.*\.(csv|tex|pdf|png|svg)")
+_OURS = re.compile(r"((languages|typology|published|curves)_.*|significance)\.(csv|tex|pdf|png|svg)")
 
 
 class ReportPaths(NamedTuple):
-    """Where a report lies, and its main tables as text."""
+    """Where a report lies; what was found and the main tables as text."""
 
     html: Path
     markdown: Path
@@ -54,43 +55,40 @@ def write_report(
     these, None where the encoder is XLM-R Large.
     """
     distances, figures = _remembered(workdir, distances), Figures()
-    with progress.track("report", unit="parts") as bar:
-        own = read_distances(distances, "en") if distances else None
-        grid, broken = _read_grid(workdir, benchmark, own.names if own else {})
-        source = grid.source_languages[0]
-        codes = [code for task in grid.tasks for code in grid.codes(task)]
-        typology = read_distances(distances, source) if distances else find_typology(codes, source)
-        comparisons = Comparisons(grid)
-        bar.advance()
-        tables = summary_tables(grid, comparisons)
-        sections = [
-            main_section(grid, tables, figures) if tables else None,
-            best_section(grid),
-            language_section(grid, comparisons, figures),
-            significance_section(grid, comparisons),
-            pictures_section(grid, comparisons),
-            seed_section(grid),
-            typology_section(grid, typology, figures),
-            published_section(grid, published),
-            run_section(grid, broken, figures),
-            repeat_section(grid),
-        ]
-        bar.advance()
-        there = [one for one in sections if one]
-        lead = [*headline(grid, comparisons), _subtitle(grid)]
-        summary = "\n".join(to_markdown(table, str) for table in tables) or lead[0]
-        names = ("report.html", "report.md", "scores.csv", "tables", "figures")
-        html, markdown, scores, folder, drawn = ((out or workdir / "report") / name for name in names)
-        paths = ReportPaths(html, markdown, scores, folder, drawn, summary)
-        _write(there, grid, lead, figures, paths)
-        bar.advance()
+    progress.say("writing the report")
+    own = read_distances(distances, "en") if distances else None
+    grid, broken = _read_grid(workdir, benchmark, own.names if own else {})
+    source = grid.source_languages[0]
+    codes = [code for task in grid.tasks for code in grid.codes(task)]
+    typology = read_distances(distances, source) if distances else find_typology(codes, source)
+    comparisons = Comparisons(grid)
+    tables = summary_tables(grid, comparisons)
+    sections = [
+        main_section(grid, comparisons, tables, figures) if tables else None,
+        best_section(grid, comparisons),
+        language_section(grid, comparisons, figures),
+        score_section(grid, comparisons),
+        pictures_section(grid, comparisons),
+        seed_section(grid),
+        typology_section(grid, typology, figures),
+        published_section(grid, published),
+        run_section(grid, broken, figures),
+        repeat_section(grid),
+    ]
+    found = headline(grid, comparisons)
+    lead, summary = [*found, _subtitle(grid)], in_a_terminal(found, tables)
+    names = ("report.html", "report.md", "scores.csv", "tables", "figures")
+    html, markdown, scores, folder, drawn = ((out or workdir / "report") / name for name in names)
+    paths = ReportPaths(html, markdown, scores, folder, drawn, summary)
+    _write([one for one in sections if one], grid, lead, figures, paths)
     return paths
 
 
 def summary_text(workdir: Path, benchmark: str = "xtreme") -> str:
-    """Returns the main table and the averages as Markdown that reads well on a terminal."""
-    tables = summary_tables(_read_grid(workdir, benchmark)[0])
-    return "\n".join(to_markdown(table, str) for table in tables)
+    """Returns what was found, the main table and the averages as Markdown that reads well on a terminal."""
+    grid, _ = _read_grid(workdir, benchmark)
+    comparisons = Comparisons(grid)
+    return in_a_terminal(headline(grid, comparisons), summary_tables(grid, comparisons))
 
 
 def _remembered(workdir: Path, distances: Path | None) -> Path | None:
@@ -122,7 +120,8 @@ def _subtitle(grid: Grid) -> str:
     failed = sum(bool(run.error) for run in grid.runs)
     parts = [f"{len(grid.rows)} rows", f"{len(grid.tasks)} target tasks"]
     parts += [f"{len(grid.runs) - failed} finished phases"] + [f"{failed} failed"] * bool(failed)
-    parts += [f"encoder {', '.join(encoders(grid))}"] if encoders(grid) else []
+    named = ["/".join(Path(name).parts[-2:]) for name in encoders(grid)]  # of a folder, its end
+    parts += [f"encoder {', '.join(named)}"] if named else []
     devices = dict.fromkeys(str(device) for run in grid.runs if (device := run.environment.get("device")))
     parts += [f"on {', '.join(devices)}"] if devices else []
     last = max((str(run.environment.get("finished") or "") for run in grid.runs), default="")

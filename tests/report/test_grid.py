@@ -15,6 +15,7 @@ from stilts_jax.report import write_report
 from stilts_jax.report.grid import Grid
 from stilts_jax.report.overview import best_section
 from stilts_jax.report.results import read_results
+from stilts_jax.report.significance import Comparisons
 from tests.report.made_up_grid import make_record, write, write_grid, write_record, xnli
 
 
@@ -153,7 +154,8 @@ def test_the_best_row_is_chosen_on_english_dev_and_stands_beside_the_oracle(tmp_
         retrieval["scores"]["bucc"]["dev"] = {"f1": {"de": dev}}
         for record in (target, retrieval):
             write_record(tmp_path, record)
-    (table,) = best_section(read(tmp_path)).blocks
+    grid = read(tmp_path)
+    (table,) = best_section(grid, Comparisons(grid)).blocks
     rows = {row[0].text: row for row in table.rows}
     assert [cell.text for cell in rows["XNLI"][1:]] == ["MNLI", "80.0", "62.0", "+2.0", "QQP", "64.0", "+4.0"]
     assert [cell.text for cell in rows["BUCC"][1:5]] == ["MNLI", "80.0", "62.0", "+2.0"]

@@ -1,0 +1,132 @@
+"""What was found, in the words of the field: the sentences that open the page and what a terminal shows."""
+
+import itertools
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from stilts_jax.report.grid import Grid
+from stilts_jax.report.names import GROUP_TITLES, trained_on
+from stilts_jax.report.results import BASELINE
+from stilts_jax.report.significance import SIGNIFICANT, Comparisons
+from stilts_jax.report.statistics import Interval, holm
+from stilts_jax.report.tables import Table, signed, to_markdown
+
+_LISTED = 6  # findings in one direction; more are counted by group of targets
+_LITTLE = 0.1  # of the largest training set of a group: below it a target has little data of its own
+
+
+class Finding(NamedTuple):
+    """The mean difference that one kind of intermediate training makes to one group of targets."""
+
+    trained: str
+    target: str
+    languages: int
+    interval: Interval
+    holds: bool = False
+
+
+def headline(grid: Grid, comparisons: Comparisons) -> list[str]:
+    """Gains and losses that survive correction for having looked at many; and what one seed cannot show."""
+    if not grid.scored:
+        there = ", ".join(run.name for run in grid.intermediates if not run.error) or "none"
+        missing = (
+            "There are no scores of target tasks yet: `stilts grid` with the same work directory runs them."
+        )
+        return [f"{missing} Finished intermediate trainings: {there}."]
+    if not grid.compared:
+        lacks = "intermediate task" if grid.rows[0][0] == BASELINE else "baseline (intermediate task “none”)"
+        return [f"Every row stands by itself: there is no {lacks} to compare with."]
+    found = find(grid, comparisons)
+    sentences = [say(found) if found else "No per-item scores were kept: nothing can be told from noise."]
+    if not any(len(grid.by_seeds(row, [task])) > 1 for row in grid.compared for task in grid.scored):
+        sentences.append(
+            "Each number is of one training run: intervals are over test items only, and another seed could move any "
+            "of these differences, or turn it. Only more seeds (seeds=3) can show how much."
+        )
+    return sentences
+
+
+def find(grid: Grid, comparisons: Comparisons) -> list[Finding]:
+    """Every kind of intermediate training by every group of targets, corrected over all of them."""
+    kinds: dict[str, list] = {}
+    for row in grid.compared:
+        kinds.setdefault(trained_on(row[0]), []).append(row)
+    little, groups = _little_data(grid), dict[str, list[str]]()
+    for task in grid.scored:
+        title = GROUP_TITLES[grid.group(task)].lower() + " with little training data" * (task in little)
+        groups.setdefault(title, []).append(task)
+    found, there = [], comparisons.languages
+    for (kind, rows), (title, tasks) in itertools.product(kinds.items(), groups.items()):
+        rows = [row for row in rows if any((row, task) in there for task in tasks)]
+        tasks = [task for task in tasks if rows and all((row, task) in there for row in rows)]
+        if tasks:
+            pairs = itertools.product(rows, tasks)
+            codes = {code for pair in pairs for one in there[pair] for code in one.languages}
+            found.append(Finding(kind, title, len(codes), comparisons.mean(rows, tasks)))
+    corrected = holm([one.interval.p for one in found])
+    return [one._replace(holds=bool(p < SIGNIFICANT)) for one, p in zip(found, corrected)]
+
+
+def _little_data(grid: Grid) -> set[str]:
+    """Targets whose training set is less than a tenth of the largest that the grid has for their group."""
+    sizes: dict[str, int] = {}
+    largest: dict[str, int] = {}
+    for run in grid.runs:
+        size = sum(splits["train"].get("examples", 0) for splits in run.data.values() if "train" in splits)
+        targets = run.tasks * (run.stage == "target")
+        sizes |= dict.fromkeys(targets, size)
+        skill = trained_on(run.intermediate).removeprefix("English ").capitalize()
+        for group in [GROUP_TITLES[grid.group(task)] for task in targets] or [skill]:
+            largest[group] = max(largest.get(group, 0), size)
+    return {
+        task for task, size in sizes.items() if 0 < size < _LITTLE * largest[GROUP_TITLES[grid.group(task)]]
+    }
+
+
+def say(found: Sequence[Finding]) -> str:
+    """What holds of ``found``, gains and losses alike; that nothing does, where nothing does."""
+    holds, correction = [one for one in found if one.holds], "beyond noise (Holm's correction, 5 %)."
+    compared = f"{len(found)} comparison{'s' * (len(found) != 1)} with the baseline"
+    if not holds:
+        return f"None of {compared} shows a difference {correction}"
+    sentences = []
+    for word, sign in (("Gains", 1), ("Losses", -1)):
+        if side := [one for one in holds if one.interval.difference * sign > 0]:
+            parts = _list(side) if len(side) <= _LISTED else _count(side, found)
+            sentences.append(f"{word}: {'; '.join(parts)}.")
+    rest = "Nothing else of" if len(found) > len(holds) else "Each of"
+    first, unit, more = " ".join([*sentences, f"{rest} {compared} is {correction}"]).partition(
+        " points (95 % "
+    )
+    return first + unit + more.replace(" points (95 % ", " (")  # said once
+
+
+def _list(side: Sequence[Finding]) -> Iterator[str]:
+    for kind, same in itertools.groupby(side, lambda one: one.trained):
+        targets = []
+        for one in same:
+            difference, low, high = map(signed, one.interval[:3])
+            over = f"{one.languages} language{'s' * (one.languages != 1)}"
+            targets.append(f"before {one.target}: {difference} points (95 % {low} to {high}, {over})")
+        yield f"{kind} {', '.join(targets)}"
+
+
+def _count(side: Sequence[Finding], found: Sequence[Finding]) -> Iterator[str]:
+    for target in dict.fromkeys(one.target for one in side):
+        ends = sorted(one.interval.difference for one in side if one.target == target)
+        of = sum(one.target == target for one in found)
+        span = " to ".join(dict.fromkeys(map(signed, (ends[0], ends[-1]))))
+        yield f"{target} after {len(ends)} of {of} kinds of training ({span} points)"
+
+
+def in_a_terminal(found: Sequence[str], tables: Sequence[Table]) -> str:
+    """The headline and tables as text; the main table has many columns, and there no room for intervals."""
+    shown = [textwrap.fill(text.replace(" %", "\xa0%"), 100).replace("\xa0", " ") + "\n" for text in found]
+    for table in tables:
+        rows = [
+            [replace(one, detail=one.detail * (table.name != "main")) for one in row] for row in table.rows
+        ]
+        shown.append(to_markdown(replace(table, rows=rows), str))
+    return "\n".join(shown)

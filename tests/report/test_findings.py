@@ -1,0 +1,136 @@
+"""The sentences that open the page, against numbers by hand: of 400 items so many more are right than before."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from stilts_jax.report import summary_text
+from stilts_jax.report.findings import Finding, say
+from stilts_jax.report.names import trained_on
+from stilts_jax.report.statistics import Interval
+from tests.report.made_up_grid import items, write
+
+TARGETS = {"xnli": "mnli", "udpos": "udpos", "xquad": "squad_v1", "tydiqa": "tydiqa", "tatoeba": None}
+ONE_SEED = "Each number is of one training run: intervals are over test items only"
+
+
+def write_more_right(workdir: Path, row: str, more: dict[str, int], seed: int = 0, **changes) -> None:
+    """Writes a run of ``row`` in which ``more`` items of each task are right than the 200 of the baseline."""
+    for task, count in more.items():
+        values = (np.arange(400) < 200 + count).astype(np.uint8)
+        seeds = (None if row == "none" else 0, seed)
+        encoded = {task: {"sw": items(values)}}
+        scores = {task: {"accuracy": {"sw": 100 * float(values.mean())}}}
+        write(workdir, row, seeds, scores, TARGETS[task], items=encoded, **changes)
+
+
+def opening(workdir: Path) -> str:
+    return " ".join(summary_text(workdir).split("|")[0].split())
+
+
+def span(more: int) -> str:
+    """The interval of the paired t-test."""
+    half = stats.t.ppf(0.975, 399) * math.sqrt(more / 400 * (1 - more / 400) / 399)
+    return " to ".join(f"{100 * (more / 400 + sign * half):+.1f}" for sign in (-1, 1))
+
+
+REST = "Nothing else of 3 comparisons with the baseline is beyond noise (Holm's correction, 5 %)."
+CASES = {
+    # Five items more have p = 0.025 by themselves: one test of three does not hold on that.
+    "a gain": (
+        80,
+        "Gains: English NLI before retrieval: +20.0 points (95 % +16.1 to +23.9, 1 language). " + REST,
+    ),
+    "a loss": (
+        -40,
+        "Losses: English NLI before retrieval: −10.0 points (95 % −13.0 to −7.0, 1 language). " + REST,
+    ),
+    "none": (
+        5,
+        "None of 3 comparisons with the baseline shows a difference beyond noise (Holm's correction, 5 %).",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_page_opens_with_what_holds_after_correction(tmp_path, case):
+    more, sentence = CASES[case]
+    write_more_right(tmp_path, "none", {"xnli": 0, "udpos": 0, "tatoeba": 0})
+    write_more_right(tmp_path, "mnli", {"xnli": 5, "udpos": 2, "tatoeba": more})
+    assert opening(tmp_path).startswith(f"{sentence} {ONE_SEED}")
+    assert span(80) == "+16.1 to +23.9"
+
+
+def test_a_gain_and_a_loss_stand_beside_each_other_and_the_unit_is_said_once(tmp_path):
+    write_more_right(tmp_path, "none", {"xnli": 0, "tatoeba": 0})
+    write_more_right(tmp_path, "mnli", {"xnli": -40, "tatoeba": 80})
+    words = "Gains: English NLI before retrieval: +20.0 points (95 % +16.1 to +23.9, 1 language). "
+    words += "Losses: English NLI before classification: −10.0 (−13.0 to −7.0, 1 language). "
+    assert opening(tmp_path).startswith(words + "Each of 2 comparisons with the baseline is beyond noise")
+
+
+def test_what_one_seed_shows_need_not_hold_over_three(tmp_path):
+    """Differences of -10, 20 and 50 points: the seeds say nothing, however many items there are."""
+    for seed, more in enumerate((80, -40, 200)):
+        write_more_right(tmp_path, "none", {"xnli": 0}, seed)
+        write_more_right(tmp_path, "mnli", {"xnli": more}, seed)
+        found = opening(tmp_path)
+        assert (ONE_SEED in found) == (seed == 0)
+        assert found.startswith(
+            "Gains: English NLI before classification: +20.0" if seed == 0 else "None of 1"
+        )
+
+
+@pytest.mark.parametrize("sizes", [(6388, 256), (6388, 3200)])
+def test_targets_with_little_data_of_their_own_are_a_group(tmp_path, sizes):
+    for row, more in (("none", (0, 0)), ("squad_v1", (0, 80))):
+        for task, count, size in zip(("xquad", "tydiqa"), more, sizes):
+            data = {TARGETS[task]: {"train": {"examples": size}}}
+            write_more_right(tmp_path, row, {task: count}, data=data)
+    few = "question answering with little training data: +20.0 points"
+    expected = few if sizes[1] < 500 else "question answering: +10.0 points"
+    assert f"English question answering before {expected}" in opening(tmp_path)
+
+
+def test_trainings_of_one_kind_are_one_comparison(tmp_path):
+    """20 and 10 points on the same items: the mean counts them once."""
+    for row, more in (("none", 0), ("mnli", 80), ("anli", 40), ("qqp", 0)):
+        write_more_right(tmp_path, row, {"xnli": more})
+    moved = np.repeat([1.0, 0.5, 0.0], [40, 40, 320])
+    half = 100 * stats.t.ppf(0.975, 399) * stats.sem(moved)
+    found = opening(tmp_path)
+    assert (
+        f"English NLI before classification: +15.0 points (95 % +{15 - half:.1f} to +{15 + half:.1f}" in found
+    )
+    assert "Nothing else of 2 comparisons" in found
+
+
+def test_many_findings_are_counted_by_group_of_targets():
+    made = [
+        Finding(f"kind {number}", target, 3, Interval(sign * (number + 1.0), 0, 0, 0, 0, 0), number < 7)
+        for target, sign in (("retrieval", 1), ("tagging", -1))
+        for number in range(8)
+    ]
+    text = say(made[:8] + made[8:10])
+    assert "Gains: retrieval after 7 of 8 kinds of training (+1.0 to +7.0 points)." in text
+    assert "Losses: kind 0 before tagging: −1.0" in text
+    assert "Nothing else of 10 comparisons" in text
+
+
+def test_without_items_nothing_is_said_to_hold(tmp_path):
+    for row, score in (("none", 50.0), ("mnli", 90.0)):
+        write(tmp_path, row, (0, 0), {"xnli": {"accuracy": {"sw": score}}})
+    assert opening(tmp_path).startswith("No per-item scores")
+
+
+def test_what_was_trained_is_named_as_the_field_does():
+    names = {
+        **{"mnli": "English NLI", "snli@de": "German NLI", "anli+mlm": "English NLI with MLM"},
+        **{"mnli+squad_v1": "English NLI and question answering", "hellaswag": "English multiple choice"},
+        **{"mnli+squad_v1+ccg": "several English tasks", "easy_vqa.blind": "English easy-VQA, blind"},
+        **{"mlm": "MLM", "qqp": "English QQP", "reviews": "English reviews", "hub:org/model": "org/model"},
+    }
+    assert {name: trained_on(name) for name in names} == names
