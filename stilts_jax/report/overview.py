@@ -226,7 +226,7 @@ def best_section(grid: Grid, comparisons: Comparisons) -> Section | None:
             gain = math.nan if number is None else 0.0 if row and row[0] == BASELINE else number.difference
             title = Cell(grid.row_title(row) if row else "–")
             cells.append([title, score(number.percent if number else math.nan)])
-            cells[-1].append(change(gain, sure=bool(row) and comparisons.holds(row, task)))
+            cells[-1].append(change(gain, sure=row is not None and comparisons.holds(row, task)))
         gains.append([cell[-1].numbers[""] for cell in cells])
         name = Cell(grid.title(task) + f" (from {source})" * (len(grid.source_languages) > 1))
         picked = [replace(cells[0][0], note=note), score(dev[chosen] if chosen else math.nan)]

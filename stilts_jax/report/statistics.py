@@ -181,8 +181,9 @@ def spearman(x: np.ndarray, y: np.ndarray, controls: np.ndarray | None = None) -
     Given ``controls`` ([N, K]) it is the correlation of what a linear regression on their ranks leaves of the ranks,
     with a degree of freedom taken off for each.
     """
-    given = controls is not None and len(x)
-    used = controls[:, np.ptp(controls, axis=0) > 0] if given else np.empty((len(x), 0))
+    used = np.empty((len(x), 0))
+    if controls is not None and len(x):
+        used = controls[:, np.ptp(controls, axis=0) > 0]
     degrees = len(x) - 2 - used.shape[1]
     if degrees < (_FEWEST_DEGREES if used.shape[1] else 2):
         return math.nan, math.nan
