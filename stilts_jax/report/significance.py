@@ -252,7 +252,7 @@ def _score_table(grid: Grid, comparisons: Comparisons) -> Table | None:
 def score_section(grid: Grid, comparisons: Comparisons) -> Section | None:
     """The scores themselves with intervals; nothing where no items were kept."""
     reading = (
-        "How far would scores move with other test items and, where there are several, other seeds? Where the languages "
+        "How far would scores move with other test items and, where there are several, seeds? Where the languages "
         "have the same items, translated, they vary together."
     )
     table = _score_table(grid, comparisons)
