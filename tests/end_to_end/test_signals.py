@@ -9,6 +9,7 @@ import pytest
 
 from stilts_jax import main
 from stilts_jax.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_RUN_AGAIN
+from stilts_jax.train import loop
 from tests.typed import results
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("usual_handlers")]
@@ -102,6 +103,7 @@ def test_a_grid_that_is_stopped_at_every_moment_ends_as_one_in_peace(
     for moment in MOMENTS:
         with pytest.MonkeyPatch.context() as patch:
             sent = send_at(patch, moment, number, swallowed)
+            loop._compile.cache_clear()  # a step that this process has compiled is not traced again
             found = main.main([*grid, f"--workdir={tmp_path}"])
         assert sent, f"{moment} was not called"
         assert found == code, f"lost at {moment}"
