@@ -21,6 +21,7 @@ _WIDE = 256  # hidden width from which a microbatch keeps a core busy
 _FEW_LENGTHS = 6  # that a phase compiles, about
 _MEMORY_SHARE = 0.8  # of a device's memory; the rest is for what the compiler adds
 _SEQUENCES = {"choice": 4, "embed": 2}  # of a row, about
+_USES = 4  # of what is compiled once, at least
 _STATE = 16  # bytes a parameter: itself, its gradient and two moments, in float32
 
 
@@ -47,12 +48,13 @@ class Device:
         """Seconds that one more shape costs by compiling, where some layers are written out.
 
         Measured on two cores with 12 layers of 384: a training step 8 as a loop and 34 written out with two
-        microbatches, prediction 1.5 and 2.6. Elsewhere assumed: 20 seconds (prediction a third), which the cache on
-        disk shares out over seeds, phases and evaluations, four at least.
+        microbatches, prediction 1.5 and 2.6. Elsewhere assumed: 20 seconds, prediction a third. What is compiled
+        is used again from the cache on disk, for other seeds, phases and selections: a use pays a quarter. Training on
+        a CPU pays all of it, because there it takes as long as hundreds of steps.
         """
         if not self.is_cpu:
-            return 5.0 if training else 5.0 / 3
-        return 8.0 + 2.2 * written_out if training else 1.5 + 0.1 * written_out
+            return 20 / _USES if training else 20 / 3 / _USES
+        return 8.0 + 2.2 * written_out if training else (1.5 + 0.1 * written_out) / _USES
 
 
 def this_device(count: int) -> Device:

@@ -269,13 +269,16 @@ class MixtureSettings(Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings(Checked):
-    """The form of the heads, and the layer that retrieval reads."""
+    """The form of the heads, dropout in attention, and the layer that retrieval reads."""
 
     group: ClassVar[str] = "config.model."
     head_form: HeadForm = "transformers"  # "jiant" is the paper authors' (pooler, then dense, tanh, out)
     head_init: HeadForm = "transformers"  # normal(0, 0.02); "jiant": uniform(+-1/sqrt(fan-in))
     retrieval_layer: Annotated[int, LAYER] = 0  # 0: 14 of 24, the same share of other depths
     sweep_layers: bool = False  # retrieval at every layer; picking one of them by its score is not zero-shot
+    # Of attention's probabilities, in training; None: as the encoder's config.json says, 0.1 for XLM-R. Only with 0 can
+    # the fused kernels of GPUs and TPUs train: none of them drops by row and place, so that a run could go on elsewhere.
+    attention_dropout: Annotated[float | None, Range(0.0, 0.99)] = None
 
 
 @dataclass(frozen=True, kw_only=True)

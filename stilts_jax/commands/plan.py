@@ -79,6 +79,7 @@ def make_setup(
     from stilts_jax.chips import parse_topology
     from stilts_jax.experiment.models import head_config, optimizer_config
     from stilts_jax.experiment.phases import hyperparameters_of
+    from stilts_jax.experiment.start import with_dropout
     from stilts_jax.plan.setup import Setup
     from stilts_jax.tasks import get_task
 
@@ -103,7 +104,7 @@ def make_setup(
         )
         compute = replace(compute, remat=remat)
     return Setup(
-        encoder=shape,
+        encoder=with_dropout(shape, settings),
         head=head_config(trained, settings, pictures),
         compute=compute,
         optimizer=optimizer_config(settings, chosen, 1000),

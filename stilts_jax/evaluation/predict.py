@@ -147,7 +147,7 @@ def plan_prediction(
 ) -> PredictionStream:
     """Returns the batches in which ``predict`` reads ``features``."""
     device, shape = automatic.this_device(mesh.size), model.encoder
-    written_out = shape.num_layers if writes_layers_out(shape, model.compute) else 0
+    written_out = shape.num_layers if writes_layers_out(shape, _how_computed(model, features, mesh)) else 0
     by_device = automatic.prediction_tokens(device, int(measure_rows(features).sum()))
     return PredictionStream(
         features.kind,

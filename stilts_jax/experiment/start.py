@@ -62,6 +62,12 @@ def read_shape(folder: Path) -> EncoderConfig:
     return EncoderConfig.from_transformers(read_json(path), where=str(path))
 
 
+def with_dropout(config: EncoderConfig, settings: Settings) -> EncoderConfig:
+    """Returns a shape with the dropout that the settings name, where they name one."""
+    rate = settings.model.attention_dropout
+    return config if rate is None else dataclasses.replace(config, attention_dropout=rate)
+
+
 def shrink(config: EncoderConfig) -> EncoderConfig:
     """Returns a tiny encoder of the same family and vocabulary."""
     tiny = SHAPES[DEBUG_SHAPE]

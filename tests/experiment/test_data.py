@@ -9,6 +9,7 @@ from stilts_jax.config import load_config, to_settings
 from stilts_jax.experiment import start as starting
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.data import load_selection, load_training
+from stilts_jax.experiment.models import load_phase_start
 from stilts_jax.experiment.needs import check_data
 from stilts_jax.experiment.phases import list_phases
 from stilts_jax.experiment.start import encoder_fingerprint
@@ -110,3 +111,10 @@ def test_a_large_file_is_read_once_until_it_changes(tmp_path, hashed):
     memory.write_text(memory.read_text().replace('"hash": "', '"hash": "0'))
     assert encoder_fingerprint(str(folder), Settings()) == first  # what is remembered has a digest too
     assert hashed.count("config.json") == 6
+
+
+def test_attention_dropout_is_the_encoders_unless_it_is_set(start):
+    context, (phase,) = start("udpos")
+    assert load_phase_start(phase, context).config.attention_dropout == 0  # so says the toy encoder
+    context, (phase,) = start("udpos", **{"model.attention_dropout": "0.2"})
+    assert load_phase_start(phase, context).config.attention_dropout == 0.2

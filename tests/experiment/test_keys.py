@@ -44,7 +44,7 @@ BEFORE = keys_of()
 DEFINING = {
     **{"train.learning_rate": "3e-5", "train.window": "1", "train.max_steps": "10", "data.limit": "5"},
     **{"train.phase_vocabulary": "false", "compute.dtype": "float32", "model.head_form": "jiant"},
-    **{"experiment.first_seed": "7", "experiment.source_language": "de"},
+    **{"experiment.first_seed": "7", "experiment.source_language": "de", "model.attention_dropout": "0"},
 }
 COMPUTING = {
     **{"train.accumulation": "2", "train.checkpoint_every": "7", "train.log_every": "7", "mesh.fsdp": "4"},
