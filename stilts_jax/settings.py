@@ -276,8 +276,8 @@ class ModelSettings(Checked):
     head_init: HeadForm = "transformers"  # normal(0, 0.02); "jiant": uniform(+-1/sqrt(fan-in))
     retrieval_layer: Annotated[int, LAYER] = 0  # 0: 14 of 24, the same share of other depths
     sweep_layers: bool = False  # retrieval at every layer; picking one of them by its score is not zero-shot
-    # Of attention's probabilities, in training; None: as the encoder's config.json says, 0.1 for XLM-R. Only with 0 can
-    # the fused kernels of GPUs and TPUs train: none of them drops by row and place, so that a run could go on elsewhere.
+    # Of attention's probabilities, in training; None: as the encoder's config.json says, 0.1 for XLM-R. With 0 GPUs and
+    # TPUs train with their fused kernels, none of which drops by row and place as a run that goes on elsewhere must.
     attention_dropout: Annotated[float | None, Range(0.0, 0.99)] = None
 
 

@@ -54,7 +54,10 @@ def choose_backend(
     obstacles: tuple[tuple[Any, str], ...] = (
         (cudnn and platform != "gpu", f"cuDNN runs on NVIDIA GPUs, this is {platform}"),
         (name == "splash" and platform != "tpu", f"splash is a TPU kernel, this is {platform}"),
-        (name != "xla" and dropout, f"it would leave out attention dropout ({dropout}); model.attention_dropout=0 does"),
+        (
+            name != "xla" and dropout,
+            f"it would leave out attention dropout (model.attention_dropout, {dropout})",
+        ),
         (splash and seq_len % _LANES, f"rows must be a multiple of {_LANES} long, these are {seq_len}"),
         (cudnn and packed, "it can't keep the segments of packed rows apart"),
         (cudnn and gaps, "it can't leave out the pads between a text and pictures"),
