@@ -22,8 +22,9 @@ def digest_leaves(tree: Any) -> dict[str, int]:
     leaves = parameter_paths(tree)
     if not leaves:
         return {}
-    # One transfer for all, computed where the arrays are.
-    numbers = jax.device_get([_digest(leaf) for _, leaf in leaves])
+    # Computed where the arrays are; each is waited for, as several programs that sum over devices of a CPU at one time
+    # can wait for each other for ever.
+    numbers = [jax.device_get(_digest(leaf)) for _, leaf in leaves]
     return {path: int(number) for (path, _), number in zip(leaves, numbers)}
 
 

@@ -165,14 +165,15 @@ def _compute_ahead(
     compute: Callable[[Batch], Arrays], stream: PredictionStream, mesh: Mesh
 ) -> Iterator[tuple[Batch, Arrays]]:
     """Yields every batch with what was computed of it; others are computed meanwhile."""
-    if jax.default_backend() == "cpu" and mesh.size == 1:
+    if jax.default_backend() == "cpu":
         # A CPU's cores wait for each other at the end of every operation: of two batches at a time the one fills
-        # the gaps of the other. (jax compiles once what both want.)
+        # the gaps of the other. (jax compiles once what both want.) But on several devices of a CPU two programs can
+        # wait for each other for ever.
         def make(index: int) -> tuple[Batch, Arrays]:
             batch = stream.batch_at(index)
             return batch, jax.block_until_ready(compute(batch))
 
-        yield from prefetch(make, range(len(stream)), threads=2, ahead=3)
+        yield from prefetch(make, range(len(stream)), threads=2 if mesh.size == 1 else 1, ahead=3)
         return
     waiting: deque[tuple[Batch, Arrays]] = deque()
     for batch in prefetch(stream.batch_at, range(len(stream))):
