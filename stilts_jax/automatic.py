@@ -16,12 +16,13 @@ from stilts_jax.settings import Compute, Layers, Remat, Settings
 from stilts_jax.sharding import Mesh
 
 MAX_LENGTHS = 16  # padded lengths of a task at most, however long the run
-_SMALL_BATCH, _LARGE_BATCH = 2048, 16384  # padded tokens of a prediction batch on one device
+# Padded tokens of a prediction batch on a CPU, and on one other device, at least and at most.
+_CPU_BATCH, _SMALL_BATCH, _LARGE_BATCH = 1024, 2048, 16384
 _WIDE = 256  # hidden width from which a microbatch keeps a core busy
 _FEW_LENGTHS = 6  # that a phase compiles, about
 _MEMORY_SHARE = 0.8  # of a device's memory; the rest is for what the compiler adds
 _SEQUENCES = {"choice": 4, "embed": 2}  # of a row, about
-_USES = 4  # of what is compiled once, at least
+_USES = 8  # of what is compiled once, at least
 _STATE = 16  # bytes a parameter: itself, its gradient and two moments, in float32
 
 
@@ -48,13 +49,13 @@ class Device:
         """Seconds that one more shape costs by compiling, where some layers are written out.
 
         Measured on two cores with 12 layers of 384: a training step 8 as a loop and 34 written out with two
-        microbatches, prediction 1.5 and 2.6. Elsewhere assumed: 20 seconds, prediction a third. What is compiled
-        is used again from the cache on disk, for other seeds, phases and selections: a use pays a quarter. Training on
-        a CPU pays all of it, because there it takes as long as hundreds of steps.
+        microbatches, prediction 1.6. Elsewhere assumed: 20 seconds, prediction a third. What is compiled is used
+        again from the cache on disk, for other seeds, phases and selections: a use pays an eighth. Training on a CPU
+        pays all of it, because there it takes as long as hundreds of steps.
         """
         if not self.is_cpu:
             return 20 / _USES if training else 20 / 3 / _USES
-        return 8.0 + 2.2 * written_out if training else (1.5 + 0.1 * written_out) / _USES
+        return 8.0 + 2.2 * written_out if training else 1.6 / _USES
 
 
 def this_device(count: int) -> Device:
@@ -70,7 +71,7 @@ def compile_tokens(
     """Returns how many tokens the device works off in the time that one more shape takes to compile.
 
     ``flops_per_token`` is that of training, of which prediction computes a third. ``written_out`` are layers that
-    stand one behind the other in the program.
+    stand one behind the other in a training step.
     """
     flops = flops_per_token if training else flops_per_token / 3
     return device.compile_seconds(written_out, training=training) * device.rate / flops
@@ -82,7 +83,7 @@ def prediction_tokens(device: Device, tokens: int) -> int:
     A CPU gains nothing by large batches, and small ones are padded less. Elsewhere there are eight batches at least.
     """
     if device.is_cpu:
-        return _SMALL_BATCH
+        return _CPU_BATCH
     return min(max(tokens // 8, _SMALL_BATCH), _LARGE_BATCH * device.count)
 
 
@@ -143,17 +144,16 @@ class Choices:
         return replace(compute, remat=self.remat, layers=self.layers)
 
 
-def layers_of(device: Device, shape: EncoderConfig, tokens: float, *, training: bool = True) -> Layers:
-    """Returns whether the layers are written out for so many tokens: where that saves more than it costs.
+def layers_of(device: Device, shape: EncoderConfig, tokens: float) -> Layers:
+    """Returns whether the layers are written out to train on so many tokens: where that saves more than it costs.
 
-    It saves a fifth of the time of training and an eighth of prediction's (measured on two cores, 12 layers of 384);
-    compiling takes longer by what a layer costs, times a few padded lengths.
+    It saves a fifth of the time of training (measured on two cores, 12 layers of 384) and nothing of prediction's,
+    which works on two batches at once; compiling takes longer by what a layer costs, times a few padded lengths.
     """
     if not device.is_cpu or shape.num_layers <= FEW_LAYERS:
         return "auto"
-    work = tokens * shape.training_flops() / device.rate
-    saved = work / 5 if training else work / 3 / 8
-    seconds = [device.compile_seconds(count, training=training) for count in (0, shape.num_layers)]
+    saved = tokens * shape.training_flops() / device.rate / 5
+    seconds = [device.compile_seconds(count) for count in (0, shape.num_layers)]
     return "auto" if saved > _FEW_LENGTHS * (seconds[1] - seconds[0]) else "loop"
 
 

@@ -97,7 +97,7 @@ def predict(
     masked tokens of the rows that texts were packed into.
     """
     name, mesh, packed = head or "embed", auto_mesh(mesh or one_device()), features.kind == "mlm"
-    model = replace(model, compute=_how_computed(model, features, mesh))
+    model = replace(model, compute=_how_computed(model, mesh))
     stream = plan_prediction(model, features, mesh, tokens_per_batch, length_multiple, masking)
     run, placed = _compile(model, head, layer, features.kind, mesh), _place(params, model, mesh)
     sequences: Any = features.columns["tokens"]
@@ -121,12 +121,12 @@ def predict(
     return kept
 
 
-def _how_computed(model: Model, features: Features, mesh: Mesh) -> Compute:
-    compute, layers = model.compute, model.compute.layers
+def _how_computed(model: Model, mesh: Mesh) -> Compute:
+    layers = model.compute.layers
     if layers == "auto":
-        device, tokens = automatic.this_device(mesh.size), float(measure_rows(features).sum())
-        layers = automatic.layers_of(device, model.encoder, tokens, training=False)
-    return replace(compute, remat="none", layers=layers)  # no gradient needs anything that is kept
+        layers = automatic.layers_of(automatic.this_device(mesh.size), model.encoder, tokens=0)
+    # No gradient needs anything that is kept.
+    return replace(model.compute, remat="none", layers=layers)
 
 
 def _check_whole(seen: np.ndarray, name: str) -> None:
@@ -146,15 +146,14 @@ def plan_prediction(
     masking: Masking | None = None,
 ) -> PredictionStream:
     """Returns the batches in which ``predict`` reads ``features``."""
-    device, shape = automatic.this_device(mesh.size), model.encoder
-    written_out = shape.num_layers if writes_layers_out(shape, _how_computed(model, features, mesh)) else 0
+    device = automatic.this_device(mesh.size)
     by_device = automatic.prediction_tokens(device, int(measure_rows(features).sum()))
     return PredictionStream(
         features.kind,
         features,
         tokens_per_batch=tokens_per_batch or by_device,
         max_buckets=automatic.MAX_LENGTHS,
-        price=automatic.compile_tokens(device, shape.training_flops(), written_out, training=False),
+        price=automatic.compile_tokens(device, model.encoder.training_flops(), training=False),
         multiple=length_multiple,
         row_multiple=int(np.lcm(batch_multiple(mesh), _ROW_MULTIPLE)),
         masking=masking,
