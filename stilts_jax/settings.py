@@ -277,7 +277,7 @@ class ModelSettings(Checked):
     retrieval_layer: Annotated[int, LAYER] = 0  # 0: 14 of 24, the same share of other depths
     sweep_layers: bool = False  # retrieval at every layer; picking one of them by its score is not zero-shot
     # Of attention's probabilities, in training; None: as the encoder's config.json says, 0.1 for XLM-R. With 0 GPUs and
-    # TPUs train with their fused kernels, none of which drops by row and place as a run that goes on elsewhere must.
+    # TPUs can train with their fused kernels, none of which drops by row and place as a resumed run must.
     attention_dropout: Annotated[float | None, Range(0.0, 0.99)] = None
 
 
