@@ -71,7 +71,7 @@ class Checkpoints:
     ) -> None:
         self._directory = epath.Path(open_path(directory))  # orbax wants absolute paths
         self._progress = progress
-        self._options = ocp.CheckpointManagerOptions(create=False, read_only=True)
+        self._options = ocp.CheckpointManagerOptions(create=False, read_only=True, save_interval_steps=0)
         self._policies: list[Any] = [LatestN(max(1, keep)), CustomSteps([])]
         if not read_only:
             self._options = ocp.CheckpointManagerOptions(

@@ -89,7 +89,10 @@ def run(arguments: argparse.Namespace) -> int:
         write_json(arguments.out / "scores.json", record)
         print(scores.summary())
     if context.is_main:
-        if not settings.evaluation.limit:  # the official file holds every sentence
+        if limit := settings.evaluation.limit:  # an official file holds every sentence
+            told = f"predictions are of the first {limit} examples of each language (evaluation.limit)"
+            context.progress.say(f"{told}: no benchmark takes them")
+        else:
             write_names(arguments.out / "predictions", arguments.data_root, arguments.task)
         print(f"predictions: {arguments.out / 'predictions'}")
     return 0
