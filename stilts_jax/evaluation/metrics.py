@@ -118,6 +118,15 @@ def accuracy_f1(task: Task | None, predictions: Sequence, gold: Sequence, langua
     return replace(counted, values={**exact.values, "f1": counted.values["f1"]})
 
 
+def open_accuracy(task: Task | None, predictions: Sequence, gold: Sequence, language: str) -> MetricResult:
+    """Accuracy, and ``open``: that of the questions whose answer is neither yes nor no, if there are any."""
+    every = accuracy(task, predictions, gold, language)
+    labels = task.labels if task else ()
+    names = [one if isinstance(one, str) else labels[one] for one in gold]
+    opened = [p == g for p, g, name in zip(predictions, gold, names) if name not in ("yes", "no")]
+    return replace(every, values={**every.values, "open": _mean("open", opened).values["open"]})
+
+
 def vqa_accuracy(
     task: Task | None, predictions: Sequence, gold: Sequence[Sequence[str]], language: str
 ) -> MetricResult:
@@ -348,6 +357,7 @@ METRICS: Mapping[str, Callable[[Task | None, Any, Any, str], MetricResult]] = {
         "accuracy": accuracy,
         "nearest_accuracy": accuracy,
         "accuracy_f1": accuracy_f1,
+        "open_accuracy": open_accuracy,
         "vqa_accuracy": vqa_accuracy,
     },
     **{"token_accuracy": token_accuracy, "chunk_f1": chunk_f1, "bucc_f1": bucc_f1, "perplexity": perplexity},
@@ -356,7 +366,8 @@ METRICS: Mapping[str, Callable[[Task | None, Any, Any, str], MetricResult]] = {
 
 # The values whose mean is a task's one number.
 MAIN_VALUES: Mapping[str, tuple[str, ...]] = {
-    **dict.fromkeys(("accuracy", "vqa_accuracy", "token_accuracy", "nearest_accuracy"), ("accuracy",)),
+    **dict.fromkeys(("accuracy", "open_accuracy", "vqa_accuracy"), ("accuracy",)),
+    **dict.fromkeys(("token_accuracy", "nearest_accuracy"), ("accuracy",)),
     **dict.fromkeys(("squad", "squad_v2", "mlqa"), ("f1", "em")),
     **dict.fromkeys(("chunk_f1", "bucc_f1"), ("f1",)),
     **{"accuracy_f1": ("accuracy", "f1"), "mrr": ("mrr",), "map": ("map",), "perplexity": ("perplexity",)},

@@ -31,6 +31,7 @@ TASK = Task(
     kind="classify",
     group="intermediate",
     reported="test",
+    metric="open_accuracy",
     labels=names("circle green red gray yes teal black rectangle yellow triangle brown blue no"),
     pictures="seen",
     keep=_keep,

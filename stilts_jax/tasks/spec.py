@@ -23,7 +23,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 GROUPS: tuple[Group, ...] = get_args(Group)
 # The metrics that can score a kind of task; of retrieval tasks, a way of retrieval.
 METRICS_OF: Mapping[str, tuple[str, ...]] = {
-    "classify": ("accuracy", "accuracy_f1", "vqa_accuracy"),
+    "classify": ("accuracy", "accuracy_f1", "open_accuracy", "vqa_accuracy"),
     "choice": ("accuracy",),
     "tag": ("chunk_f1", "token_accuracy"),
     "span": ("squad", "squad_v2", "mlqa"),

@@ -13,7 +13,7 @@ from stilts_jax.errors import DataError
 from stilts_jax.evaluation.evaluate import score_decoded
 from stilts_jax.evaluation.metrics import MAIN_VALUES, METRICS, NullableAnswer, main_score
 from stilts_jax.tasks import get_task
-from stilts_jax.tasks.spec import SpanExample
+from stilts_jax.tasks.spec import SpanExample, Task
 
 UPOS = ["ADJ", "ADP", "AUX", "INTJ", "NOUN", "PRON", "PROPN", "PUNCT", "SCONJ", "SYM", "VERB", "X"]
 ENTITIES = ["O", *(f"{place}-{kind}" for place in "BIES" for kind in ("LOC", "PER")), ".", "B-LOC-X"]
@@ -107,6 +107,12 @@ def test_small_metrics_by_hand():
         None, [1, 1, 0, 1], [1, 0, 1, 1], "en"
     ).values  # two right, one of each wrong
     assert found == pytest.approx({"accuracy": 50.0, "f1": 200 / 3})
+    task = Task(name="seen", kind="classify", labels=("yes", "red", "no", "blue"))
+    right = [0, 2, 1, 3, 1]  # yes and no are right, of three colours two
+    found = METRICS["open_accuracy"](task, [0, 2, 1, 1, 1], right, "en").values
+    assert found == pytest.approx({"accuracy": 80.0, "open": 200 / 3})
+    named = [[task.labels[one] for one in ones] for ones in ([0, 2, 1, 1, 1], right)]
+    assert METRICS["open_accuracy"](None, *named, "en").values == found
     assert main_score("squad", {"f1": 80.0, "em": 60.0}) == 70.0
     # A pair that is there twice counts once.
     found = METRICS["bucc_f1"](None, [("a", "x"), ("a", "x"), ("b", "y")], {("a", "x")}, "de")
