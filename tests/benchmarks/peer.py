@@ -31,6 +31,7 @@ class PeerSettings:
         sorted: batches of rows of nearly one length (training: of the whole measurement's rows).
         fused: AdamW in one kernel; else PyTorch's default, which is ``foreach`` on a GPU.
         compiled: ``torch.compile``.
+        library: "torch" or "keras".
     """
 
     name: str
@@ -38,6 +39,7 @@ class PeerSettings:
     sorted: bool = False
     fused: bool = False
     compiled: bool = False
+    library: str = "torch"
 
     @property
     def model(self) -> "PeerSettings":
@@ -55,8 +57,11 @@ class PeerSettings:
         return f"{order}, padded to the longest row{compiled}, {attention}{adam}"
 
 
-def list_peers(*, training: bool, gpu: bool) -> list[PeerSettings]:
-    """Returns the loop as people run it and the best common settings; on a GPU also eager attention."""
+def list_peers(libraries: Sequence[str], *, training: bool, gpu: bool) -> list[PeerSettings]:
+    """Returns PyTorch's loop as people run it and with the best common settings, and KerasHub at its defaults."""
+    keras = [PeerSettings("KerasHub", library="keras")] if "keras" in libraries else []
+    if "torch" not in libraries:
+        return keras
     if training:
         peers = [
             PeerSettings("torch, as people run it"),
@@ -72,7 +77,7 @@ def list_peers(*, training: bool, gpu: bool) -> list[PeerSettings]:
             peers.append(PeerSettings("torch, sorted, compiled", "sdpa", sorted=True, compiled=True))
     if gpu:
         peers.append(PeerSettings("torch, eager attention", "eager"))
-    return peers
+    return [*peers, *keras]
 
 
 class TorchPeer:
@@ -199,13 +204,16 @@ class TorchPeer:
 
 
 class PeerProcess:
-    """A ``TorchPeer`` in a process of its own, as who uses PyTorch has it: our allocator and threads stay out of it.
+    """A peer in a process of its own, as its users have it: our allocator and threads stay out of it.
 
     Args:
-        arguments: of the ``TorchPeer``.
+        settings: of the peer; they say which class it is.
+        arguments: more of the peer's arguments.
     """
 
-    def __init__(self, *arguments: Any, **more: Any) -> None:
+    def __init__(self, settings: PeerSettings, *arguments: Any, **more: Any) -> None:
+        self._library = settings.library
+        arguments = (settings, *arguments)
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, arguments, more), daemon=True)
@@ -242,8 +250,8 @@ class PeerProcess:
         except EOFError:
             self._process.join()
             raise StiltsError(
-                f"The PyTorch process ended with {self._process.exitcode}.",
-                where="--peer=torch",
+                f"The peer's process ended with {self._process.exitcode}.",
+                where=f"--peer={self._library}",
                 fix="its own message stands above; where memory ran out, take a smaller --batch_size",
             ) from None
         if isinstance(answer, StiltsError):
@@ -253,7 +261,12 @@ class PeerProcess:
 
 def _serve(pipe: Connection, arguments: tuple[Any, ...], more: dict[str, Any]) -> None:
     try:
-        peer = TorchPeer(*arguments, **more)
+        if arguments[0].library == "keras":
+            from keras_peer import KerasPeer
+
+            peer: Any = KerasPeer(*arguments, **more)
+        else:
+            peer = TorchPeer(*arguments, **more)
     except StiltsError as error:
         pipe.send(error)
         return

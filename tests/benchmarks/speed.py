@@ -1,4 +1,4 @@
-"""Times training and prediction in turns with PyTorch, and mining, attention and the input pipeline.
+"""Times training and prediction in turns with PyTorch and KerasHub, and mining, attention and the input pipeline.
 
 Usage: python tests/benchmarks/speed.py --lengths=mnli --max_length=128 --data_root=D --encoder=E --peer=torch
 
@@ -43,6 +43,7 @@ from stilts_jax.settings import Settings
 from stilts_jax.sharding import Mesh, make_mesh
 
 WHAT = ("train", "predict", "mining", "input", "attention")
+PEERS = ("torch", "keras")
 
 
 def read_options(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
@@ -56,7 +57,7 @@ def read_options(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str
     parser.add_argument("--data_root", type=Path)
     parser.add_argument("--encoder", help="a folder or hub name; only its tokenizer is read")
     parser.add_argument("--what", default="train,predict", help=f"{', '.join(WHAT)}, joined by commas")
-    parser.add_argument("--peer", choices=("torch",))
+    parser.add_argument("--peer", default="", help=f"{', '.join(PEERS)}, joined by commas")
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--max_length", type=int, default=0, help="0: the task's own")
     parser.add_argument("--rounds", type=int, default=5, help="turns that each contender takes")
@@ -68,6 +69,7 @@ def read_options(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str
     overrides = dict(one.removeprefix("--config.").split("=", 1) for one in rest if "=" in one)
     unknown = [one for one in rest if not one.startswith("--config.") or "=" not in one]
     unknown += [name for name in options.what.split(",") if name not in WHAT]
+    unknown += [name for name in filter(None, options.peer.split(",")) if name not in PEERS]
     if unknown:
         parser.error(f"not understood: {' '.join(unknown)}")
     return options, overrides
@@ -160,7 +162,8 @@ def _bench_steps(
         turns: list[tuple[Contender, Callable[[int], Round]]] = [
             (Contender("stilts_jax", ours.settings, memory=memory_used()), ours.take_round)
         ]
-        peers = list_peers(training=training, gpu=jax.default_backend() == "gpu") if options.peer else []
+        gpu = jax.default_backend() == "gpu"
+        peers = list_peers(options.peer.split(","), training=training, gpu=gpu)
         processes: dict[PeerSettings, PeerProcess] = {}  # each has a model, moments and gradients in memory
         for one in peers:
             batches = plan_rounds(
