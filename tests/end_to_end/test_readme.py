@@ -187,7 +187,7 @@ def xtreme_preset(toy: Toy) -> None:
 
 
 def xtreme_r(toy: Toy) -> None:
-    """With --available: the toy world has a part of it. tests/end_to_end/test_every_task.py scores each."""
+    """With --available: the toy world has a part of it. tests/long/test_every_task.py scores each."""
     options = [*toy.tiny("xstilts:benchmark=xtreme-r,intermediates=none"), f"--workdir={toy.folder / 'w'}"]
     printed = stilts("grid", *options, "--available", "--dry_run")
     assert "left out: mewslix" in printed
