@@ -87,9 +87,13 @@ class Progress:
 
     def __init__(self, stream: TextIO | None = sys.stderr) -> None:
         self._stream, self._prefix = stream, ""
+        self._said: set[str] = set()
 
-    def say(self, text: str) -> None:
-        """Writes a line that stays."""
+    def say(self, text: str, *, once: bool = False) -> None:
+        """Writes a line that stays; with ``once`` only the first time, in whatever part."""
+        if once and text in self._said:
+            return
+        self._said |= {text} if once else set()
         if self._stream and self._stream.isatty():
             tqdm.write(f"{self._prefix}{text}", file=self._stream)  # above the bar
         elif self._stream:

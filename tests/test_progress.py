@@ -39,6 +39,16 @@ def test_a_log_gets_a_line_now_and_then_and_the_end(clock):
     assert " 1.00 steps/s, loss=1.4]" in stream.getvalue()
 
 
+def test_what_holds_for_all_parts_is_said_once():
+    stream = io.StringIO()
+    progress = Progress(stream)
+    for number in (1, 2):
+        with progress.part(f"[{number}/2]"):
+            progress.say("attention: xla", once=True)
+            progress.say("saved")
+    assert stream.getvalue().splitlines() == ["[1/2] attention: xla", "[1/2] saved", "[2/2] saved"]
+
+
 def test_compiling_is_told_at_once_and_does_not_count_towards_the_time_left(clock):
     stream = io.StringIO()
     with Progress(stream).track("training", 50) as bar:

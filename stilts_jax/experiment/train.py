@@ -153,7 +153,8 @@ def choose(phase: Phase, context: Context, data: Loaded, shape: EncoderConfig) -
     context.progress.say(
         f"{chosen.device}: rematerialisation {chosen.remat} ({why}), layers {layers}, {chosen.accumulation} "
         "microbatch(es) a step, padded lengths that save more than they take to compile "
-        f"({chosen.compile_tokens:.3g} tokens each)"
+        f"({chosen.compile_tokens:.3g} tokens each)",
+        once=True,
     )
     return chosen
 
@@ -169,7 +170,7 @@ def _choose_attention(model: Model, data: Loaded, context: Context) -> Backend:
         packed=any(part.task.kind == "mlm" for part, _ in data),
         gaps=any(one.visual_tokens for _, one in data),
     )
-    context.progress.say(f"attention: {chosen.name} ({chosen.reason})")
+    context.progress.say(f"attention: {chosen.name} ({chosen.reason})", once=True)
     return chosen
 
 
