@@ -91,9 +91,10 @@ class Progress:
 
     def say(self, text: str, *, once: bool = False) -> None:
         """Writes a line that stays; with ``once`` only the first time, in whatever part."""
-        if once and text in self._said:
-            return
-        self._said |= {text} if once else set()
+        if once:
+            if text in self._said:
+                return
+            self._said.add(text)
         if self._stream and self._stream.isatty():
             tqdm.write(f"{self._prefix}{text}", file=self._stream)  # above the bar
         elif self._stream:
