@@ -33,6 +33,11 @@ def metric_titles(metrics: Sequence[str]) -> list[str]:
     return [_METRICS.get(metric, metric) for metric in metrics]
 
 
+def in_words(names: Sequence[str]) -> str:
+    """``English``, ``English and German``, ``English, Swahili and Hausa``."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
 def meaning(metrics: Sequence[str]) -> str:
     """What a task's value is: ``acc.``, ``mean of F1 and EM``."""
     return "mean of " * (len(metrics) > 1) + " and ".join(metric_titles(metrics))

@@ -10,7 +10,14 @@ import numpy as np
 
 from stilts_jax.report.figures import Figures, dots
 from stilts_jax.report.grid import Grid, Number, Row
-from stilts_jax.report.names import GROUP_TITLES, language_name, meaning, metric_titles, task_title
+from stilts_jax.report.names import (
+    GROUP_TITLES,
+    in_words,
+    language_name,
+    meaning,
+    metric_titles,
+    task_title,
+)
 from stilts_jax.report.results import BASELINE
 from stilts_jax.report.significance import SIGNIFICANT, Comparisons, method
 from stilts_jax.report.statistics import Interval
@@ -134,7 +141,7 @@ def number_cell(number: Number, interval: Interval | None = None, *, sure: bool 
 
 def _averages(grid: Grid, comparisons: Comparisons) -> Table:
     """Group means and overall means, with and without retrieval, with and without the languages trained on."""
-    wanted, trained = _average_columns(grid), " and ".join(map(language_name, grid.trained_languages))
+    wanted, trained = _average_columns(grid), in_words([*map(language_name, grid.trained_languages)])
     heads = [Column(head, f"{len(of)} task{'s' * (len(of) > 1)}", group) for head, of, _, group in wanted]
     rows: list[list[Cell]] = []
     for row in grid.rows:
@@ -174,7 +181,7 @@ def _average_columns(grid: Grid) -> list[tuple[str, list[str], bool, str]]:
     name = f"{grid.benchmark} average" if complete else "Average of the tasks here"
     everything = [task for task in grid.scored if task in grid.own or not complete]
     transfer = [task for task in everything if grid.transfer(grid.codes(task))]
-    trained = " and ".join(map(language_name, grid.trained_languages))
+    trained = in_words([*map(language_name, grid.trained_languages)])
     seen = any(set(grid.codes(task)) & set(grid.trained_languages) for task in everything)
     found.append(("All", everything, False, name))
     kept = [task for task in everything if grid.group(task) != "retrieval"]

@@ -118,8 +118,13 @@ def _read_grid(
 
 def _subtitle(grid: Grid) -> str:
     failed = sum(bool(run.error) for run in grid.runs)
-    parts = [f"{len(grid.rows)} rows", f"{len(grid.tasks)} target tasks"]
-    parts += [f"{len(grid.runs) - failed} finished phases"] + [f"{failed} failed"] * bool(failed)
+    counts = {
+        "row": len(grid.rows),
+        "target task": len(grid.tasks),
+        "finished phase": len(grid.runs) - failed,
+    }
+    parts = [f"{count} {what}{'s' * (count != 1)}" for what, count in counts.items()]
+    parts += [f"{failed} failed"] * bool(failed)
     named = ["/".join(Path(name).parts[-2:]) for name in encoders(grid)]  # of a folder, its end
     parts += [f"encoder {', '.join(named)}"] if named else []
     devices = dict.fromkeys(str(device) for run in grid.runs if (device := run.environment.get("device")))

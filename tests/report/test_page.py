@@ -16,6 +16,7 @@ from stilts_jax.files import write_record
 from stilts_jax.main import main
 from stilts_jax.report import summary_text, write_report
 from stilts_jax.report.details import published_numbers
+from stilts_jax.report.names import in_words
 from stilts_jax.report.tables import Cell, Column, Table, to_csv, to_latex, to_markdown
 from tests.report.made_up_grid import items, make_record, table, write, write_grid, xnli
 from tests.report.made_up_grid import write_record as write_made_up
@@ -250,6 +251,15 @@ def test_a_language_of_intermediate_training_is_no_transfer(tmp_path):
     (head, line) = [one for one in table(tmp_path, "averages") if one["column"].startswith("Without English")]
     assert head["column"] == "Without English and German"
     assert float(line["difference"]) == 0.5  # Swahili gains 1, French nothing
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_counts_and_languages_are_said_in_words(tmp_path):
+    write(tmp_path, "none", (0, 0), xnli(de=80.0, fr=60.0))
+    page = write_report(tmp_path).markdown.read_text("utf-8")
+    assert "1 row · 1 target task · 1 finished phase ·" in page
+    for names, words in ((["A"], "A"), (["A", "B"], "A and B"), (["A", "B", "C"], "A, B and C")):
+        assert in_words(names) == words
 
 
 @pytest.mark.usefixtures("without_figures")
