@@ -20,7 +20,11 @@ TARGETS = {
     "small": "xnli+udpos+panx+xquad+tydiqa+tatoeba+bucc",
     "full": "xnli+udpos+panx+xquad+tydiqa+xcopa+tatoeba+bucc",
 }
-INTERMEDIATES = {"test": "none+mnli", "small": "none+mnli+squad_v1", "full": "none+mnli+squad_v1"}
+INTERMEDIATES = {
+    "test": "none+mnli",
+    "small": "none+mnli+squad_v1",
+    "full": "none+mnli+squad_v1+mnli/squad_v1+mnli/mlm+easy_vqa+easy_vqa:blind",
+}
 SEEDS = {"test": 1, "small": 1, "full": 2}
 EPOCHS = {"test": 1.5, "small": 1.5, "full": 1.0}
 
@@ -57,4 +61,6 @@ def get_config(argument: str = "") -> ConfigDict:
     c.train.eval_every = 200
     c.train.eval_examples = 200
     c.mixture.mlm_max_length = 64
+    c.data.picture_size = 32  # as they are drawn
+    c.data.picture_patch = 8
     return c

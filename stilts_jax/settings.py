@@ -214,7 +214,8 @@ class TrainSettings(OptimizerSettings):
     max_steps: Annotated[int, COUNT] = 0
     # Microbatches of a step; 0: by device and kind of task. A CPU works on two at a time, so 2 are faster there than 1.
     accumulation: Annotated[int, Range(0, 2**16)] = 0
-    # Batches that are sorted by length together; 1: plain shuffle. (The Trainer of transformers sorts 50.)
+    # Batches that are sorted by length together; 1: plain shuffle, as rows with pictures always are. (The Trainer of
+    # transformers sorts 50.)
     window: Annotated[int, Range(1, 1024)] = 32
     # At most so many padded lengths, so many compiled steps of a task; 0: as many as save more time than they take to
     # compile.

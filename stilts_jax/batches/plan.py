@@ -105,7 +105,7 @@ class TrainingBatches:
         Args:
             features: one split, built for training.
             max_length: the longest padded length; in masked language modelling the length of every packed row.
-            window: W, the number of batches that are sorted together; 1 is a plain shuffle.
+            window: W, the number of batches that are sorted together; 1 is a plain shuffle, as of rows with pictures.
             price: tokens of padding that one more padded length must save in a step, on average.
             masking: needed by masked language modelling only.
             alpha: in masked language modelling, a language is drawn in proportion to its rows to this power.
@@ -116,7 +116,9 @@ class TrainingBatches:
             )
         self.task, self._features = task, features
         self._masking = masking if features.kind == "mlm" else None
-        self._batch_size, self._seed, self._window = batch_size, seed, window
+        # The length of a question about a picture often tells what kind of answer it has: sorted batches would have one
+        # kind each, which is not learnt from. And most of a row are its patches, as many in every row.
+        self._batch_size, self._seed, self._window = batch_size, seed, 1 if features.pictures else window
         self._queries: tuple[int, ...] = ()  # padded lengths of ``tokens`` that have partners
         if self._masking:
             if features.pictures:  # rows are not packed, so they need not be longer than the longest

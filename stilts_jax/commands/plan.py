@@ -90,9 +90,9 @@ def make_setup(
     trained = get_task(task.train_on[-1]) if task.train_on else task
     rows, length = arguments.rows or chosen.batch_size, arguments.length or chosen.max_length
     grid = (data.picture_size // data.picture_patch) ** 2
-    pictures = (1, grid, 3 * data.picture_patch**2) if trained.pictures else (0, 0, 0)
+    sight = {"patches": grid, "patch_width": 3 * data.picture_patch**2} if trained.pictures else {}
     if compute.remat == "auto":  # what a run on the chips would choose, with its state whole on each
-        chips, seen = parse_topology(topology), length + pictures[1]
+        chips, seen = parse_topology(topology), length + sight.get("patches", 0)
         layers = 4 * shape.hidden_size**2 + 2 * shape.hidden_size * shape.intermediate_size
         remat = rematerialisation(
             Device(chips.chip.kind, chips.count, chips.chip.memory),
@@ -105,7 +105,7 @@ def make_setup(
         compute = replace(compute, remat=remat)
     return Setup(
         encoder=with_dropout(shape, settings),
-        head=head_config(trained, settings, pictures),
+        head=head_config(trained, settings, sight),
         compute=compute,
         optimizer=optimizer_config(settings, chosen, 1000),
         rows=rows,

@@ -92,7 +92,7 @@ class Estimator:
             # Rows of MLM are packed full.
             length = chosen.max_length if name == MLM else _count_tokens(features) / len(features)
             tokens += shares[name] * steps * chosen.batch_size * (length + features.visual_tokens)
-            heads.append((name, head_config(part.task, context.settings, features.picture_shape)))
+            heads.append((name, head_config(part.task, context.settings, features.sight)))
         shape = read_shape(tokenizer_folder(phase.encoder))
         leaves = jax.tree.leaves(abstract_params(Model(shape, tuple(heads), context.settings.compute)))
         size = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)

@@ -301,17 +301,15 @@ def _open_tokenizer(folder: Path, trained: Trained) -> Tokenizer:
 # -- heads
 
 
-def head_config(task: Task, settings: Settings, pictures: Sequence[int] = (0, 0, 0)) -> HeadConfig:
-    """Returns the head that a task is trained with; ``pictures`` is ``Features.picture_shape``."""
+def head_config(task: Task, settings: Settings, sight: Mapping[str, Any] | None = None) -> HeadConfig:
+    """Returns the head that a task is trained with; ``sight`` is ``Features.sight`` of what it is trained on."""
     return HeadConfig(
         kind=task.kind,
         num_labels=len(task.labels) if task.kind in ("classify", "tag") else 0,
         form=settings.model.head_form,
         init=settings.model.head_init,
         pooling="pooler",  # of dual encoders; retrieval without training has no head at all
-        pictures=max(1, pictures[0]),
-        patches=pictures[1],
-        patch_width=pictures[2],
+        **(sight or {}),
     )
 
 

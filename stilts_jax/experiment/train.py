@@ -60,7 +60,7 @@ def train_phase(phase: Phase, context: Context) -> Trained:
     _check_lengths(data, start)
     choices = choose(phase, context, data, start.config)
     batches, total_steps = make_batches(phase, context, data, tokenizer, choices.compile_tokens)
-    heads = tuple((part.task.name, head_config(part.task, settings, one.picture_shape)) for part, one in data)
+    heads = tuple((part.task.name, head_config(part.task, settings, one.sight)) for part, one in data)
     model = Model(start.config, heads, choices.apply(settings.compute))
     attention = _choose_attention(model, data, context)
     vocabulary, word = _phase_vocabulary(data, selection, model, tokenizer.mask_id, context), None

@@ -41,6 +41,9 @@ class Ragged:
         return np.diff(self.offsets)
 
 
+_SAMPLE = 1000  # pictures whose pixels are looked at
+
+
 @lru_cache(maxsize=32)
 def open_table(path: str) -> np.ndarray:
     """Returns what a model sees of pictures, mapped into memory."""
@@ -78,6 +81,19 @@ class Features:
         column: Any = self.columns["pictures"]
         _, patches, width = open_table(self.pictures).shape
         return max(1, int(column.lengths.max(initial=0))), patches, width
+
+    @property
+    def sight(self) -> dict[str, int | float]:
+        """What a head has to know to look at the pictures: fields of `HeadConfig`, none where there are no pictures."""
+        if not self.pictures:
+            return {}
+        found: dict[str, int | float] = dict(zip(("pictures", "patches", "patch_width"), self.picture_shape))
+        table = open_table(self.pictures)
+        if table.dtype == np.uint8:
+            pixels = table[:: -(-len(table) // _SAMPLE)]
+            spread = max(float(pixels.std()), 1.0)  # a blank has none
+            found |= {"pixel_mean": round(float(pixels.mean()), 3), "pixel_spread": round(spread, 3)}
+        return found
 
     @property
     def visual_tokens(self) -> int:

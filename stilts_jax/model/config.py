@@ -162,6 +162,10 @@ class HeadConfig(Checked):
     )
     patch_width: Annotated[int, COUNT] = 0  # numbers of a patch
     pictures: Annotated[int, POSITIVE] = 1  # that a row has at most
+    # What raw pixels (0 to 255) are brought to mean 0 and spread 1 by: where most of every picture is white, nothing
+    # else would be seen for long.
+    pixel_mean: float = 127.5
+    pixel_spread: float = 127.5
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -49,12 +49,14 @@ class Visual(nnx.Module):
         self.position = table(head.patches, encoder, compute, rngs)
         self.type = table(head.pictures, encoder, compute, rngs)
         self.norm = Norm(encoder, compute, rngs)
+        self.pixels = head.pixel_mean, head.pixel_spread
 
     def __call__(self, pictures: jax.Array) -> jax.Array:
         """``[B, K, P, F]`` of patches (uint8) or features -> ``[B, K * P, D]``"""
         patches = pictures.astype(self.project.dtype)
         if pictures.dtype == jnp.uint8:
-            patches = patches / 127.5 - 1
+            mean, spread = self.pixels
+            patches = (patches - mean) / spread
         hidden = self.project(patches) + self.position[...] + self.type[...][: pictures.shape[1], None]
         return self.norm(hidden.astype(patches.dtype)).reshape(len(pictures), -1, hidden.shape[-1])
 

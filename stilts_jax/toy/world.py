@@ -14,6 +14,7 @@ from stilts_jax.progress import SILENT, Progress
 from stilts_jax.toy import tasks
 from stilts_jax.toy.encoder import write_encoder_folder
 from stilts_jax.toy.languages import Language, Utterance, build_languages, say, spell, text_of
+from stilts_jax.toy.pictures import write_pictures
 from stilts_jax.toy.tasks import Passage, distinct
 
 
@@ -31,12 +32,13 @@ class Size(NamedTuple):
     vocabulary: int  # pieces of the tokenizer
     hidden: int  # width of the encoder
     layers: int  # depth of the encoder
+    pictures: int  # pictures to train on; to test, a quarter
 
 
 SIZES = {
-    "test": Size(240, 16, 240, 32, 40, 40, 300, 200, 1000, 32, 2),
-    "small": Size(3200, 132, 400, 200, 300, 200, 2500, 5000, 1200, 64, 3),
-    "full": Size(6000, 250, 400, 300, 500, 300, 5000, 10000, 1200, 96, 4),
+    "test": Size(240, 16, 240, 32, 40, 40, 300, 200, 1000, 32, 2, 80),
+    "small": Size(3200, 132, 400, 200, 300, 200, 2500, 5000, 1200, 64, 3, 400),
+    "full": Size(6000, 250, 400, 300, 500, 300, 5000, 10000, 1200, 96, 4, 2000),
 }
 # The languages of the tasks (by folder) that are not in all languages.
 _SPOKEN = {
@@ -79,14 +81,14 @@ def write_world(
     """Writes the toy world below ``root``; the same size and seed give the same bytes.
 
     Items are drawn once, as meanings, and said in every language, so that the languages' files are aligned.
-    ``root/data`` has the tasks' data as XTREME lays them out, and ``data/text`` running and parallel text;
-    ``root/encoder`` a tokenizer and ``config.json`` (its weights are to be trained); ``root/languages.csv`` the
-    languages' distances from English.
+    ``root/data`` has the tasks' data as XTREME lays them out, pictures as easy-VQA and COCO do, and ``data/text``
+    running and parallel text; ``root/encoder`` a tokenizer and ``config.json`` (its weights are to be trained);
+    ``root/languages.csv`` the languages' distances from English.
     """
     languages, amounts, data = build_languages(seed), SIZES[size], root / "data"
     draws = {stream: Random(f"{stream}/{seed}") for stream in {row[0] for row in _SETS}}
     taken: defaultdict[Callable, set[Hashable]] = defaultdict(set)
-    with progress.track("toy world", len(_SETS) + 3, "parts") as bar:
+    with progress.track("toy world", len(_SETS) + 4, "parts") as bar:
         for stream, make, splits, paths in _SETS:
             for split in splits.split():
                 items = distinct(make, getattr(amounts, split), draws[stream], taken[make])
@@ -97,6 +99,8 @@ def write_world(
                         write_whole(data / path.format(split=split, code=language.code), text)
             bar.advance()
         said = _write_retrieval(data, languages, amounts.pool, Random(f"_write_retrieval/{seed}"))
+        bar.advance()
+        write_pictures(data, {"train": amounts.pictures, "test": amounts.pictures // 4}, seed)
         bar.advance()
         texts: list[str] = []
         for language in languages:

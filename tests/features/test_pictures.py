@@ -170,6 +170,38 @@ def test_what_is_shown_of_pictures(root):
     np.testing.assert_array_equal(shown(root, "shuffled"), others)
 
 
+def test_a_head_knows_how_bright_its_pictures_are(root):
+    examples = [ClassifyExample(name, "what?", None, 0, (name,)) for name in NAMES]
+    columns = {"example": np.arange(3), "tokens": Ragged.from_list([[0, 5, 2]] * 3)}
+    features = Features("classify", columns | {"label": np.zeros(3, np.int32)}, ("en",), 3, "")
+    assert features.sight == {}
+    found = add_pictures(features, {"en": examples}, "seen", sight(root)).sight
+    pixels = table(root).astype(np.float64)
+    assert (found["pictures"], found["patches"], found["patch_width"]) == (1, *pixels.shape[1:])
+    np.testing.assert_allclose(
+        [found["pixel_mean"], found["pixel_spread"]], [pixels.mean(), pixels.std()], atol=5e-4
+    )
+    blank = add_pictures(features, {"en": examples}, "blind", sight(root)).sight
+    assert (blank["pixel_mean"], blank["pixel_spread"]) == (0, 1)
+    write_features(root, np.zeros((3, 2, 5)))
+    made = add_pictures(features, {"en": examples}, "seen", sight(root, encoder="vit")).sight
+    assert made == {"pictures": 1, "patches": 2, "patch_width": 5}
+
+
+def test_rows_with_pictures_are_not_sorted_by_length(root):
+    count = 64
+    tokens = Ragged.from_list([[0, *[5] * (number % 8), 2] for number in range(count)])
+    columns = {"example": np.arange(count), "tokens": tokens, "label": np.zeros(count, np.int32)}
+    text = Features("classify", columns, ("en",), count, "")
+    examples = [ClassifyExample(f"{n}", "what?", None, 0, (NAMES[n % 3],)) for n in range(count)]
+    lengths = []
+    for features in (text, add_pictures(text, {"en": examples}, "seen", sight(root))):
+        batches = TrainingBatches("asked", features, batch_size=8, seed=0, max_length=64, window=8)
+        rows = [batches.batch_at(step).arrays["tokens"] for step in range(8)]
+        lengths.append([len(set((one != 1).sum(axis=1).tolist())) for one in rows])
+    assert max(lengths[0]) == 1 and min(lengths[1]) > 2  # as many lengths in a batch
+
+
 def test_captions_with_pictures_are_not_packed(root):
     examples = [TextExample(str(n), "a cat", (name,)) for n, name in enumerate(NAMES)]
     tokens = Ragged.from_list([[0, 10 + n, 11, 12, 2][: 3 + n] for n in range(3)])

@@ -2,16 +2,19 @@
 
 import json
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from stilts_jax.toy.pictures import write_pictures
 from tests.typed import results, stilts
 
 pytestmark = pytest.mark.slow
 COLOURS = {"red": (220, 30, 30), "blue": (30, 30, 220)}
+PICTURES = {"train": 400, "test": 60}
 
 
 def write(path: Path, content: object) -> None:
@@ -22,32 +25,24 @@ def write(path: Path, content: object) -> None:
         path.write_text(content if isinstance(content, str) else json.dumps(content))
 
 
-def colour_of(number: int) -> str:
-    return "red" if number * 7919 % 5 < 2 else "blue"
-
-
 @pytest.fixture(scope="module")
 def root(world, tmp_path_factory) -> Path:
-    """The toy world, and pictures of one colour: what can only be seen decides every answer."""
+    """The toy world with more of its pictures, and what it lacks of other tasks with pictures."""
     root = tmp_path_factory.mktemp("pictures")
     for path in (world / "data").iterdir():
-        (root / path.name).symlink_to(path)
-    for part, count in (("train", 400), ("test", 40)):
-        asked = [["what color is the shape?", colour_of(number), number] for number in range(count)]
-        write(root / f"easy_vqa/{part}/questions.json", asked)
-        for number in range(count):
-            write(root / f"easy_vqa/{part}/images/{number}.png", COLOURS[colour_of(number)])
-    colours = {number: colour_of(number) for number in range(24)}
+        if path.name not in ("easy_vqa", "coco"):
+            (root / path.name).symlink_to(path)
+    write_pictures(root, PICTURES, seed=0)
+    colours = {number: "red" if number % 5 < 2 else "blue" for number in range(24)}
     pictures = ["gqa/images/{0}.jpg"]
     for part in ("train2014", "val2014"):
-        images = [{"id": number, "file_name": f"{number}.jpg"} for number in colours]
-        captions = [{"id": n, "image_id": n, "caption": f"a {colours[n]} shape"} for n in colours]
-        write(root / f"coco/annotations/captions_{part}.json", {"images": images, "annotations": captions})
+        with zipfile.ZipFile(root / f"coco/{part}.zip") as archive:
+            archive.extractall(root / f"coco/{part}")
         asked = [{"question_id": n, "image_id": n, "question": "which color?"} for n in colours]
         said = [{"question_id": n, "answers": [{"answer": colour}] * 10} for n, colour in colours.items()]
         write(root / f"vqa_v2/v2_OpenEnded_mscoco_{part}_questions.json", {"questions": asked})
         write(root / f"vqa_v2/v2_mscoco_{part}_annotations.json", {"annotations": said})
-        pictures += [f"coco/{part}/{{0}}.jpg", f"coco/{part}/COCO_{part}_{{0:012d}}.jpg"]
+        pictures.append(f"coco/{part}/COCO_{part}_{{0:012d}}.jpg")
     for name in pictures:
         for number, colour in colours.items():
             write(root / name.format(number), COLOURS[colour])
@@ -73,7 +68,7 @@ def run(root: Path, world: Path, workdir: Path, rows: str, targets: str, *option
     command = ["grid", "--config=toy:size=test", f"--data_root={root}", f"--workdir={workdir}"]
     command += [f"--config.encoder=random:{world / 'encoder'}", f"--config.experiment.intermediates={rows}"]
     command += [f"--config.experiment.targets={targets}", "--config.train.buckets=1"]
-    command += ["--config.data.picture_size=16", "--config.data.picture_patch=8"]
+    command += ["--config.data.picture_patch=16"]
     stilts(*command, *(f"--config.{option}" for option in options))
     return results(workdir)
 
@@ -81,29 +76,31 @@ def run(root: Path, world: Path, workdir: Path, rows: str, targets: str, *option
 SHORT = ("train.max_steps=2", "train.batch_size=8", "train.eval_examples=8", "train.max_length=32")
 
 
-def accuracy(result: dict, task: str) -> float:
-    return result["scores"][task]["dev"]["accuracy"]["en"]
+def score(result: dict, task: str, metric: str = "accuracy") -> float:
+    return result["scores"][task]["dev"][metric]["en"]
 
 
 @pytest.fixture(scope="module")
 def seen(root, world, tmp_path_factory):
     """Long enough that what is seen is learnt."""
-    long = ("train.epochs=10", "train.max_steps=200", "train.learning_rate=3e-3", "train.batch_size=16")
+    long = ("train.epochs=80", "train.max_steps=700", "train.learning_rate=2e-3", "train.batch_size=32")
+    long += ("train.layer_decay=1.0",)
     workdir, rows = tmp_path_factory.mktemp("seen"), "none+easy_vqa+easy_vqa:blind"
     return workdir, run(root, world, workdir, rows, "tatoeba", *long, "train.max_length=32")
 
 
 def test_seeing_is_learnt_and_blind_is_not(seen):
     _, found = seen
-    assert accuracy(found["easy_vqa.s0"], "easy_vqa") == 100
-    assert accuracy(found["easy_vqa.blind.s0"], "easy_vqa.blind") < 75
+    seeing = score(found["easy_vqa.s0"], "easy_vqa", "open")
+    blind = score(found["easy_vqa.blind.s0"], "easy_vqa.blind", "open")
+    assert seeing > 60 and seeing > blind + 20  # blind, a fourth of the colours and a third of the shapes
 
 
 def test_a_finished_model_is_evaluated_and_its_encoder_exported(seen, root, tmp_path):
     folder, out = seen[1]["easy_vqa.s0"]["folder"], tmp_path / "eval"
     stilts("eval", folder, "--task=easy_vqa", f"--data_root={root}", f"--out={out}")
     scores = json.loads((out / "scores.json").read_text())["scores"]["easy_vqa"]
-    assert scores["test"]["accuracy"]["en"] == 100
+    assert scores["test"]["open"]["en"] > 45
     stilts("export", folder, f"--out={tmp_path / 'encoder'}")
     config = json.loads((tmp_path / "encoder/config.json").read_text())
     assert config["architectures"] == ["XLMRobertaModel"]
@@ -116,9 +113,9 @@ def test_a_finished_model_is_evaluated_and_its_encoder_exported(seen, root, tmp_
 def test_every_task_and_control_runs(root, world, tmp_path):
     rows = "vqa_v2/coco_captions+coco_captions:text+coco_matching+nlvr2+easy_vqa:shuffled/mlm"
     found = run(root, world, tmp_path, rows, "xgqa+xgqa:blind", *SHORT)
-    assert accuracy(found["vqa_v2+coco_captions.s0"], "vqa_v2") >= 0
+    assert score(found["vqa_v2+coco_captions.s0"], "vqa_v2") >= 0
     for name in ("nlvr2", "coco_matching"):
-        assert accuracy(found[f"{name}.s0"], name) >= 0
+        assert score(found[f"{name}.s0"], name) >= 0
     targets = [name for name in found if "+gqa" in name]
     assert len(targets) == 2 * 5  # each row before GQA and before blind GQA
     for name in targets:
@@ -127,11 +124,10 @@ def test_every_task_and_control_runs(root, world, tmp_path):
 
 
 def test_features_of_an_encoder_stand_for_pictures(root, world, tmp_path):
-    for part, count in (("train", 400), ("test", 40)):
+    for part, count in PICTURES.items():
         folder = root / f"easy_vqa/{part}/images.made"
         folder.mkdir()
-        red = np.array([colour_of(number) == "red" for number in range(count)], np.float16)
-        np.save(folder / "features.npy", np.tile(red[:, None, None], (1, 3, 5)))
+        np.save(folder / "features.npy", np.zeros((count, 3, 5), np.float16))
         write(folder / "features.json", {"names": [f"{number}.png" for number in range(count)]})
     found = run(root, world, tmp_path, "easy_vqa+easy_vqa:blind", "", "data.pictures=made", *SHORT)
     assert set(found) == {"easy_vqa.s0", "easy_vqa.blind.s0"}

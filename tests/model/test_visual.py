@@ -1,5 +1,6 @@
 """Pictures behind a text: what the encoder makes of both, and that nothing else changes."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -52,16 +53,18 @@ def test_pictures_that_are_not_there_change_nothing(maker, exact):
         np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6)
 
 
-def test_patches_are_projected_and_know_their_place(maker, exact):
-    config = maker.config()
-    head = maker.head(config, HEAD)
-    model = Model(config, (("vqa", HEAD),), exact)
+@pytest.mark.parametrize("pixels", [(127.5, 127.5), (200.0, 40.0)])
+def test_patches_are_projected_and_know_their_place(maker, exact, pixels):
+    config, (mean, spread) = maker.config(), pixels
+    form = replace(HEAD, pixel_mean=mean, pixel_spread=spread)
+    head = maker.head(config, form)
+    model = Model(config, (("vqa", form),), exact)
     params = {"encoder": maker.encoder(config), "head": head}
     batch = {"tokens": maker.tokens(config), **pictures(4)}
     found = np.asarray(apply_model(model, params, batch, head="vqa")["logits"])
 
     visual = head["visual"]
-    patches = batch["visual"].astype(np.float64) / 127.5 - 1
+    patches = (batch["visual"].astype(np.float64) - mean) / spread
     summed = patches @ visual["project"]["kernel"] + visual["project"]["bias"]
     summed += visual["position"] + visual["type"][:, None]
     centred = summed - summed.mean(-1, keepdims=True)
