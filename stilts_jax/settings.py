@@ -193,6 +193,9 @@ class OptimizerSettings(Checked):
     epsilon: Annotated[float, Range(1e-30, 1.0)] = 1e-8
     # Learning rate of a layer over that of the layer above it.
     layer_decay: Annotated[float, Range(0.01, 1.0)] = 1.0
+    # Learning rate of a head over that of the encoder: its parameters are new, and those that look at pictures must
+    # first find something to show.
+    head_rate: Annotated[float, Range(0.01, 100.0)] = 1.0
     freeze_embeddings: bool = False  # all embeddings (and their norm) stay as they are, and have no moments
     freeze_layers: Annotated[int, COUNT] = 0  # lowest layers that stay as they are
     # Of the first moment; "bfloat16" halves its memory. The second one always has float32: its decay of 0.999 would

@@ -17,7 +17,7 @@ from stilts_jax.settings import SHARE, WARMUP, OptimizerSettings
 from stilts_jax.sharding import map_with_path
 
 Params = Any  # nested dicts of arrays
-_EMBEDDINGS, _LAYERS = "encoder/embeddings/", "encoder/layers/"
+_EMBEDDINGS, _LAYERS, _HEADS = "encoder/embeddings/", "encoder/layers/", "heads/"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +83,8 @@ class OptimizerConfig(OptimizerSettings):
         """Returns what the learning rate is multiplied by at ``path``; [L] for stacked layers."""
         if path.startswith(_EMBEDDINGS):
             return 0.0 if self.freeze_embeddings else self.layer_decay ** (num_layers + 1)
+        if path.startswith(_HEADS):
+            return self.head_rate
         if not path.startswith(_LAYERS) or (self.layer_decay == 1.0 and not self.freeze_layers):
             return 1.0
         rates = self.layer_decay ** np.arange(num_layers, 0, -1).astype(float)
@@ -165,7 +167,7 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformationExtra
         trees, updates = (gradients, moments, params), jax.tree.map(jnp.zeros_like, gradients["heads"])
         encoder, encoder_moments = part(rate, "encoder/", *(tree["encoder"] for tree in trees))
         for name in new if head is None else [head]:
-            updates[name], new[name] = part(rate, "heads/", *(tree["heads"][name] for tree in trees))
+            updates[name], new[name] = part(rate, _HEADS, *(tree["heads"][name] for tree in trees))
         return {"encoder": encoder, "heads": updates}, {"encoder": encoder_moments, "heads": new}
 
     return optax.GradientTransformationExtraArgs(init, update)

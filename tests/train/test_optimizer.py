@@ -1,5 +1,7 @@
 import math
 from dataclasses import replace
+from functools import reduce
+from operator import getitem
 
 import jax
 import jax.numpy as jnp
@@ -98,7 +100,11 @@ def test_it_works_where_nobody_tells_it_the_step(tiny):
         tx.init({"weights": jnp.ones(3)})
 
 
-def test_layer_decay_and_frozen_layers(tiny):
+def _at(tree, path):
+    return reduce(getitem, path.split("/"), tree)
+
+
+def test_layer_decay_head_rate_and_frozen_layers(tiny):
     config = OptimizerConfig(learning_rate=1.0, total_steps=9, warmup=0, schedule="constant", layer_decay=0.5)
     scale = config.rate_scale
     assert scale("heads/labels/out/kernel", 4) == scale("encoder/pooler/kernel", 4) == 1.0
@@ -106,6 +112,15 @@ def test_layer_decay_and_frozen_layers(tiny):
     assert scale("encoder/embeddings/word", 4) == 1 / 32
 
     params = tiny.make_params()
+    faster = replace(config, learning_rate=0.01, head_rate=10.0, weight_decay=0.0, clip_norm=0)
+    moved = _update(faster, jax.tree.map(jnp.ones_like, params), params)
+    for part, step in (
+        ("heads/labels/out", 0.1),
+        ("encoder/layers/ffn/up", 0.005),
+    ):  # and of layers the highest
+        before, after = (_at(tree, part)["kernel"] for tree in (params, moved))
+        np.testing.assert_allclose(np.abs(after - before).max(), step, rtol=1e-3)
+
     frozen = OptimizerConfig(learning_rate=0.1, total_steps=9, warmup=0, freeze_layers=1, clip_norm=0)
     moved = _update(frozen, jax.tree.map(jnp.ones_like, params), params)
     before, after = (tree["encoder"]["layers"]["ffn"]["up"]["kernel"] for tree in (params, moved))
