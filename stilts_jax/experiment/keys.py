@@ -60,12 +60,7 @@ def training_record(
     # Several tasks, or masks and languages of MLM.
     mixed = len(trained) > 1 or any(task.kind == "mlm" for task in trained)
     seen, compute = any(task.pictures for task in trained), asdict(settings.compute)
-    sight = [
-        settings.data.pictures,
-        settings.data.picture_size,
-        settings.data.picture_patch,
-        "standardised, shuffled",
-    ]
+    sight = [settings.data.pictures, settings.data.picture_size, settings.data.picture_patch]
     rate = settings.model.attention_dropout
     return {
         **({"pictures": sight} if seen else {}),

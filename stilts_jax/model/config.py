@@ -165,7 +165,7 @@ class HeadConfig(Checked):
     # What raw pixels (0 to 255) are brought to mean 0 and spread 1 by: where most of every picture is white, nothing
     # else would be seen for long.
     pixel_mean: float = 127.5
-    pixel_spread: float = 127.5
+    pixel_spread: Annotated[float, Range(1e-3, 1e6)] = 127.5
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,7 +1,7 @@
 """Pictures of the toy world: one coloured shape on white each, asked about and described in toy English.
 
-They lie as easy-VQA (questions) and COCO (captions) are released, so that the ordinary tasks find them. Every question
-is answered by what the picture shows; of its colour or shape alone, the words say nothing.
+They lie as easy-VQA (questions) and COCO (captions) are released, so that the ordinary tasks find them. What a question
+asks is on the picture only: its words do not tell the answer.
 """
 
 import io
@@ -59,9 +59,8 @@ def _zipped(files: Mapping[str, bytes]) -> bytes:
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         for name, picture in files.items():
-            archive.writestr(
-                zipfile.ZipInfo(name), picture
-            )  # without a time: the same bytes whenever it is written
+            # Without a time: the same bytes whenever it is written.
+            archive.writestr(zipfile.ZipInfo(name), picture)
     return content.getvalue()
 
 

@@ -114,10 +114,8 @@ def test_layer_decay_head_rate_and_frozen_layers(tiny):
     params = tiny.make_params()
     faster = replace(config, learning_rate=0.01, head_rate=10.0, weight_decay=0.0, clip_norm=0)
     moved = _update(faster, jax.tree.map(jnp.ones_like, params), params)
-    for part, step in (
-        ("heads/labels/out", 0.1),
-        ("encoder/layers/ffn/up", 0.005),
-    ):  # and of layers the highest
+    highest = 0.005  # of the layers, by the decay
+    for part, step in (("heads/labels/out", 0.1), ("encoder/layers/ffn/up", highest)):
         before, after = (_at(tree, part)["kernel"] for tree in (params, moved))
         np.testing.assert_allclose(np.abs(after - before).max(), step, rtol=1e-3)
 
