@@ -31,6 +31,11 @@ def split_pairs(text: str, where: str) -> dict[str, str]:
     return pairs
 
 
+def stem(task: str) -> str:
+    """Returns the name of the task whose control or translation ``task`` is: ``easy_vqa`` of ``easy_vqa.blind``."""
+    return task.partition("@")[0].partition(".")[0]
+
+
 @dataclass(frozen=True)
 class Range:
     """The numbers that an option takes; as the ``type`` of a command's argument it reads one, whole if ``low`` is."""
@@ -203,6 +208,10 @@ class OptimizerSettings(Checked):
     moment_dtype: Literal["float32", "bfloat16"] = "float32"
 
 
+# What a task's preset decides unless it is set here.
+TASK_OPTIONS = ("learning_rate", "batch_size", "epochs", "max_length", "warmup", "weight_decay")
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings(OptimizerSettings):
     """How a phase is trained; None leaves it to the task's preset."""
@@ -213,6 +222,9 @@ class TrainSettings(OptimizerSettings):
     max_length: Annotated[int | None, LENGTH] = None
     warmup: Annotated[float | None, WARMUP] = None  # below 1: share of the steps; else a number of steps
     weight_decay: Annotated[float | None, SHARE] = None
+    # Exceptions of these six by task, as in "xnli.epochs=1,easy_vqa.learning_rate=4e-4"; a task's controls and
+    # translations follow it.
+    by_task: str = ""
     # Stop (and shorten the schedule) after so many steps; 0: what the epochs need.
     max_steps: Annotated[int, COUNT] = 0
     # Microbatches of a step; 0: by device and kind of task. A CPU works on two at a time, so 2 are faster there than 1.
@@ -240,6 +252,34 @@ class TrainSettings(OptimizerSettings):
         uneven = self.batch_size and self.accumulation and self.batch_size % self.accumulation
         what = f"A batch of {self.batch_size} does not fall into {self.accumulation} equal microbatches."
         self.refuse(uneven, what, "accumulation", "take a divisor of the batch size")
+        self.exceptions()
+
+    def exceptions(self) -> dict[str, dict[str, float]]:
+        """Returns what ``by_task`` says: option to value, by task."""
+        hints, found = get_type_hints(type(self), include_extras=True), dict[str, dict[str, float]]()
+        for place, text in split_pairs(self.by_task, "config.train.by_task").items():
+            task, _, option = place.rpartition(".")
+            what = f"{place!r} is not of the form TASK.OPTION."
+            self.refuse(not task, what, "by_task", "write xnli.epochs=1")
+            self.refuse(
+                option not in TASK_OPTIONS,
+                f"{option!r} can't differ by task.",
+                "by_task",
+                nearest(option, TASK_OPTIONS),
+            )
+            try:
+                found.setdefault(task, {})[option] = hints[option].__metadata__[0](text)
+            except ArgumentTypeError as error:
+                self.refuse(True, f"{place}: {error}.", "by_task", "such as xnli.epochs=1")
+        return found
+
+    def given_for(self, task: str) -> dict[str, float]:
+        """Returns the options that are set for a task, by the name that it has in results."""
+        given = {name: getattr(self, name) for name in TASK_OPTIONS}
+        exceptions = self.exceptions()
+        for name in (stem(task), task):
+            given |= exceptions.get(name, {})
+        return {name: value for name, value in given.items() if value is not None}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from stilts_jax.evaluation.metrics import metric_version
 from stilts_jax.experiment.data import PhaseData
 from stilts_jax.experiment.phases import Phase, hyperparameters_of
 from stilts_jax.features.build import FEATURE_VERSION
-from stilts_jax.settings import Settings
+from stilts_jax.settings import TASK_OPTIONS, Settings
 from stilts_jax.tasks.spec import Task
 
 FORMAT = 3  # raised when what these records mean changes
@@ -25,7 +25,7 @@ _NOT_IN_KEY = {
     # These change how a run is computed or watched, not what it computes.
     *("accumulation", "buckets", "checkpoint_every", "keep_latest", "log_every", "tensorboard"),
     # These are in the phase's own hyperparameters, after presets and overrides have met.
-    *("learning_rate", "batch_size", "epochs", "max_length", "warmup", "weight_decay"),
+    *(*TASK_OPTIONS, "by_task"),
 }
 Fingerprint = Callable[[Task, str, str], str]  # task, split, language -> hash of its data
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
-from stilts_jax.errors import ConfigError
-from stilts_jax.settings import Settings, split_names, split_pairs
+from stilts_jax.errors import ConfigError, nearest
+from stilts_jax.settings import Settings, split_names, split_pairs, stem
 from stilts_jax.tasks.spec import Hyperparameters, Task
 
 NONE = "none"
@@ -64,11 +64,11 @@ def list_phases(settings: Settings, get_task: Callable[[str], Task]) -> list[Pha
             if start.train:
                 phases.append(start)
             phases.extend(_target_phases(start, targets, settings, get_task))
-    _check_names(phases, get_task)
+    _check_names(phases, settings, get_task)
     return phases
 
 
-def _check_names(phases: list[Phase], get_task: Callable[[str], Task]) -> None:
+def _check_names(phases: list[Phase], settings: Settings, get_task: Callable[[str], Task]) -> None:
     names = [phase.name for phase in phases]
     for name in names:
         if names.count(name) > 1:
@@ -83,6 +83,10 @@ def _check_names(phases: list[Phase], get_task: Callable[[str], Task]) -> None:
             raise ConfigError(
                 f"Two tasks are called {task.name!r}.", where="config.experiment", fix="rename one of them"
             )
+    known = {name for task in tasks for name in (task, stem(task))}
+    for name in settings.train.exceptions().keys() - known:
+        what = f"{name!r} is no task of this experiment."
+        raise ConfigError(what, where="config.train.by_task", fix=nearest(name, known))
 
 
 def _target_trainings(settings: Settings, get_task: Callable[[str], Task]) -> dict[Training, tuple[str, ...]]:
@@ -116,9 +120,7 @@ def _form(task: Task) -> str:
 def hyperparameters_of(task: Task, settings: Settings) -> Hyperparameters:
     """Returns the task's preset with what the settings override."""
     preset = task.hyperparameters.get(settings.preset, task.hyperparameters["paper"])
-    names = ("learning_rate", "batch_size", "epochs", "max_length", "warmup", "weight_decay")
-    given = {name: getattr(settings.train, name) for name in names}
-    return replace(preset, **{name: value for name, value in given.items() if value is not None})
+    return replace(preset, **settings.train.given_for(task.name))  # type: ignore[arg-type]
 
 
 def _starts(row: str, settings: Settings, get_task: Callable[[str], Task]) -> Iterator[Phase]:

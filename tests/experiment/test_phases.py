@@ -7,7 +7,7 @@ import pytest
 
 from stilts_jax.config import load_config, to_settings
 from stilts_jax.errors import ConfigError
-from stilts_jax.experiment.phases import list_phases, select_part
+from stilts_jax.experiment.phases import hyperparameters_of, list_phases, select_part
 from stilts_jax.experiment.results import make_seen_notes, phase_record
 from stilts_jax.tasks import get_task
 
@@ -144,3 +144,42 @@ def test_mistakes_are_named_before_anything_runs(own, experiment, words):
     with pytest.raises(ConfigError) as caught:
         phases_of(**{"intermediates": "none", **experiment})
     assert words in str(caught.value)
+
+
+def test_hyperparameters_by_task():
+    """What is set for one task holds for its controls and translations, and before what is set for all."""
+    config = load_config(
+        "xstilts",
+        {
+            "experiment.intermediates": "easy_vqa+easy_vqa:blind+mnli@de",
+            "experiment.targets": "xnli",
+            "train.epochs": "4",
+            "train.by_task": "easy_vqa.learning_rate=4e-4,easy_vqa.blind.epochs=3,mnli.epochs=1",
+        },
+    )
+    settings = to_settings(config)
+    list_phases(settings, get_task)
+    found = {
+        name: hyperparameters_of(get_task(name), settings)
+        for name in ("easy_vqa", "easy_vqa:blind", "mnli@de", "xnli")
+    }
+    assert [one.epochs for one in found.values()] == [4, 3, 1, 4]
+    assert [one.learning_rate for one in found.values()] == [4e-4, 4e-4, 1e-5, 1e-5]
+
+
+@pytest.mark.parametrize(
+    ("by_task", "said"),
+    [
+        ("xnly.epochs=1", "'xnly' is no task of this experiment"),
+        ("xnli.seed=1", "'seed' can't differ by task"),
+        ("xnli.epochs=many", "'many' is no number"),
+        ("xnli.batch_size=0", "out of range"),
+        ("epochs=1", "not of the form TASK.OPTION"),
+        ("xnli.epochs", "not of the form name=value"),
+    ],
+)
+def test_a_wrong_exception_by_task_is_named(by_task, said):
+    with pytest.raises(ConfigError, match=r"config\.train\.by_task") as caught:
+        config = load_config("xstilts", {"experiment.targets": "xnli", "train.by_task": by_task})
+        list_phases(to_settings(config), get_task)
+    assert said in str(caught.value)
