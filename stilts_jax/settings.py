@@ -209,7 +209,9 @@ class OptimizerSettings(Checked):
 
 
 # What a task's preset decides unless it is set here.
-TASK_OPTIONS = ("learning_rate", "batch_size", "epochs", "max_length", "warmup", "weight_decay")
+TASK_OPTIONS = (
+    *("learning_rate", "batch_size", "epochs", "max_length", "warmup", "weight_decay", "label_alpha"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,7 +224,9 @@ class TrainSettings(OptimizerSettings):
     max_length: Annotated[int | None, LENGTH] = None
     warmup: Annotated[float | None, WARMUP] = None  # below 1: share of the steps; else a number of steps
     weight_decay: Annotated[float | None, SHARE] = None
-    # Exceptions of these six by task, as in "xnli.epochs=1,easy_vqa.learning_rate=4e-4"; a task's controls and
+    # Below 1 rare labels are drawn more often (classify): a label in proportion to its rows to this power.
+    label_alpha: Annotated[float | None, SHARE] = None
+    # Exceptions of these seven by task, as in "xnli.epochs=1,easy_vqa.learning_rate=4e-4"; a task's controls and
     # translations follow it.
     by_task: str = ""
     # Stop (and shorten the schedule) after so many steps; 0: what the epochs need.

@@ -99,6 +99,7 @@ class TrainingBatches:
         price: float = 0.0,
         masking: Masking | None = None,
         alpha: float = 0.3,
+        label_alpha: float = 1.0,
     ) -> None:
         """Makes the plan.
 
@@ -109,6 +110,7 @@ class TrainingBatches:
             price: tokens of padding that one more padded length must save in a step, on average.
             masking: needed by masked language modelling only.
             alpha: in masked language modelling, a language is drawn in proportion to its rows to this power.
+            label_alpha: in classification, so is a label; 1 draws every row once an epoch.
         """
         if not len(features):
             raise DataError(
@@ -131,7 +133,16 @@ class TrainingBatches:
         else:
             columns: Any = features.columns
             self._lengths = measure_rows(features)
-            self._rows = shuffled_rows(len(features), seed)
+            if label_alpha == 1.0:
+                self._rows = shuffled_rows(len(features), seed)
+            elif features.kind == "classify":
+                group = np.unique(columns["label"], return_inverse=True)[1]
+                self._rows = smoothed_rows(group, label_alpha, seed)
+            else:
+                what = f"Labels of a {features.kind} task can't be drawn by how many they are."
+                raise ConfigError(
+                    what, where=f"label_alpha of {task}", fix="leave it at 1: only classes are counted"
+                )
             paired = "pair_tokens" in columns
             count = max(max_buckets // 2, 1) if paired else max_buckets
             self.buckets = self._choose(self._lengths, count, price, max_length)

@@ -245,6 +245,7 @@ def make_batches(
             price=0.0 if train.buckets else compile_tokens / max(1, min(steps, train.max_steps or steps)),
             masking=masking if part.task.kind == "mlm" else None,
             alpha=mixture.mlm_alpha,
+            label_alpha=chosen.label_alpha,
         )
         context.progress.say(one.describe())
     sizes = [

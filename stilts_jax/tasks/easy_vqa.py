@@ -35,7 +35,9 @@ TASK = Task(
     labels=names("circle green red gray yes teal black rectangle yellow triangle brown blue no"),
     pictures="seen",
     keep=_keep,
-    hyperparameters={"paper": Hyperparameters(batch_size=32, epochs=5, max_length=64)},
+    # Three rows in four ask for yes or no, which the wording alone answers to a large part: as the rows come, little
+    # is learnt from their pictures.
+    hyperparameters={"paper": Hyperparameters(batch_size=32, epochs=5, max_length=64, label_alpha=0.5)},
     counts={"train": 36_634, "dev": 1_941, "test": 9_673},
     sources=tuple(
         files(f"{folder}/questions.json", _convert(folder), splits, read=read_triples)

@@ -239,6 +239,8 @@ class Hyperparameters:
     weight_decay: float = 0.01
     max_query_length: int = 64  # subwords kept of a question (span), or of the first text of a pair (embed)
     stride: int = 128  # subwords by which one window of a long context moves to the next (span)
+    # A label is drawn as often as its rows to this power (classify); 1: as they come.
+    label_alpha: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from stilts_jax.batches.plan import (
     round_lengths,
 )
 from stilts_jax.batches.prefetch import made_ahead, prefetch
+from stilts_jax.errors import ConfigError
 from stilts_jax.features.build import FeatureSettings, build_features
 from stilts_jax.features.records import Batch, Features, Ragged
 from stilts_jax.tasks.spec import (
@@ -43,6 +44,26 @@ def make_features(lengths, seed=0) -> Features:
 
 def make_batches(features, **options) -> TrainingBatches:
     return TrainingBatches("t", features, **{"batch_size": 4, "seed": 7, "max_length": 64, **options})
+
+
+@pytest.mark.parametrize("window", [1, 8])
+def test_rare_labels_may_be_drawn_more_often(window):
+    """By hand: 64 rows of one label and 4 of another to the power 0.5 are drawn as 8 to 2, to the power 0 as 1 to 1."""
+    features = make_features([5] * 68)
+    features.columns["label"][:] = [7] * 64 + [3] * 4
+    for alpha, share in ((1.0, 4 / 68), (0.5, 0.2), (0.0, 0.5)):
+        batches = make_batches(features, window=window, label_alpha=alpha)
+        rows = np.concatenate([batches.rows_at(step) for step in range(2560)])
+        assert abs((rows >= 64).mean() - share) < 0.002
+        counts = np.bincount(rows, minlength=68)
+        for label in (counts[:64], counts[64:]):  # rows of one label come in turn
+            assert label.max() - label.min() <= 1
+
+
+def test_labels_that_are_no_classes_cannot_be_drawn_by_their_number():
+    features = Features("tag", make_features([5, 6]).columns, ("en",), 2, "")
+    with pytest.raises(ConfigError, match="label_alpha of t"):
+        make_batches(features, label_alpha=0.5)
 
 
 @QUICK
