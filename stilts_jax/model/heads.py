@@ -128,11 +128,26 @@ def init_params(
     given_pooler = encoder.pop("pooler", None)
     if any(head.uses_encoder_pooler for _, head in model.heads):
         encoder["pooler"] = given_pooler or init_pooler(model.encoder, named("pooler"), dtype)
-    made = {
-        name: given[name] if name in given else init_head(head, model.encoder, named(f"heads/{name}"), dtype)
-        for name, head in model.heads
-    }
-    return {"encoder": encoder, "heads": made}
+    made = dict(given)
+    for name, head in model.heads:
+        if name not in given:
+            made[name] = init_head(head, model.encoder, named(f"heads/{name}"), dtype)
+            if head.patches:
+                made[name]["visual"] |= _begin_as_words(made[name]["visual"], encoder["embeddings"])
+    return {"encoder": encoder, "heads": {name: made[name] for name, _ in model.heads}}
+
+
+def _begin_as_words(visual: Params, embeddings: Mapping[str, Any]) -> Params:
+    """Returns what of ``visual`` is not drawn: a patch starts as the mean word, changed by as much as that varies.
+
+    So attention finds nothing strange in it, and what it shows reaches the first token's last state.
+    """
+    kernel = visual["project"]["kernel"]
+    means = [_wide(array).mean(0) for name, array in embeddings.items() if name != "norm"]
+    mean = jnp.stack(means).sum(0).astype(kernel.dtype)
+    project = {**visual["project"], "kernel": kernel * mean.std()}
+    started = {"project": project, "type": visual["type"] + mean}
+    return started | ({"norm": jax.tree.map(jnp.asarray, embeddings["norm"])} if "norm" in embeddings else {})
 
 
 def abstract_params(model: Model) -> Params:

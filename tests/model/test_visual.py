@@ -3,11 +3,21 @@
 from dataclasses import replace
 from functools import partial
 
+import jax
 import numpy as np
 import pytest
 
 from stilts_jax.errors import ConfigError
-from stilts_jax.model import HeadConfig, Model, TaskHead, apply_model, encode, export_encoder
+from stilts_jax.model import (
+    HeadConfig,
+    Model,
+    TaskHead,
+    apply_model,
+    encode,
+    export_encoder,
+    init_head,
+    init_params,
+)
 
 HEAD = HeadConfig(kind="classify", num_labels=3, dropout=0.0, patches=4, patch_width=12, pictures=2)
 
@@ -79,6 +89,26 @@ def test_patches_are_projected_and_know_their_place(maker, exact, pixels):
     features = {**batch, "visual": patches.astype(np.float16)}  # features are taken as they are
     near = np.asarray(apply_model(model, params, features, head="vqa")["logits"])
     np.testing.assert_allclose(near, found, rtol=0, atol=2e-2)
+
+
+@pytest.mark.parametrize("family", ["xlm-roberta", "xlm-roberta-xl"])
+def test_a_picture_starts_as_the_mean_word(maker, exact, family):
+    """Of what nothing is seen (the mean colour), the encoder gets its own mean word, position and type, normed."""
+    config = maker.config(family)
+    encoder, form = maker.encoder(config), replace(HEAD, pictures=1)
+    model = Model(config, (("vqa", form),), exact)
+    visual = init_params(model, jax.random.key(0), encoder)["heads"]["vqa"]["visual"]
+    tables = {
+        name: np.asarray(table, np.float64) for name, table in encoder["embeddings"].items() if name != "norm"
+    }
+    mean = sum(table.mean(0) for table in tables.values())
+    drawn = init_head(form, config, jax.random.key(0))["visual"]
+    assert np.abs(visual["type"] - mean).max() < 0.1
+    ratio = np.std(visual["project"]["kernel"]) / np.std(drawn["project"]["kernel"])
+    np.testing.assert_allclose(ratio, mean.std(), rtol=0.2)
+    if family == "xlm-roberta":
+        for name in ("scale", "bias"):
+            np.testing.assert_array_equal(visual["norm"][name], encoder["embeddings"]["norm"][name])
 
 
 def test_what_pictures_can_not_do_is_refused(maker, exact, tmp_path):
