@@ -327,6 +327,14 @@ class ModelSettings(Checked):
     # Of attention's probabilities, in training; None: as the encoder's config.json says, 0.1 for XLM-R. With 0 GPUs and
     # TPUs can train with their fused kernels, none of which drops by row and place as a resumed run must.
     attention_dropout: Annotated[float | None, Range(0.0, 0.99)] = None
+    # Of everything else, the heads included; None: as config.json says, and 0.1 in heads.
+    hidden_dropout: Annotated[float | None, Range(0.0, 0.99)] = None
+
+    @property
+    def dropout(self) -> dict[str, float]:
+        """The rates that are set, by their names."""
+        rates = {name: getattr(self, name) for name in ("attention_dropout", "hidden_dropout")}
+        return {name: rate for name, rate in rates.items() if rate is not None}
 
 
 @dataclass(frozen=True, kw_only=True)

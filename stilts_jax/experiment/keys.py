@@ -61,10 +61,9 @@ def training_record(
     mixed = len(trained) > 1 or any(task.kind == "mlm" for task in trained)
     seen, compute = any(task.pictures for task in trained), asdict(settings.compute)
     sight = [settings.data.pictures, settings.data.picture_size, settings.data.picture_patch]
-    rate = settings.model.attention_dropout
     return {
         **({"pictures": sight} if seen else {}),
-        **({} if rate is None else {"attention_dropout": rate}),
+        **settings.model.dropout,
         "format": FORMAT,
         "features": FEATURE_VERSION,
         "start": start,

@@ -64,8 +64,7 @@ def read_shape(folder: Path) -> EncoderConfig:
 
 def with_dropout(config: EncoderConfig, settings: Settings) -> EncoderConfig:
     """Returns a shape with the dropout that the settings name, where they name one."""
-    rate = settings.model.attention_dropout
-    return config if rate is None else dataclasses.replace(config, attention_dropout=rate)
+    return dataclasses.replace(config, **settings.model.dropout)
 
 
 def shrink(config: EncoderConfig) -> EncoderConfig:

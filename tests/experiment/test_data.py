@@ -9,7 +9,7 @@ from stilts_jax.config import load_config, to_settings
 from stilts_jax.experiment import start as starting
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.data import load_selection, load_training
-from stilts_jax.experiment.models import load_phase_start
+from stilts_jax.experiment.models import head_config, load_phase_start
 from stilts_jax.experiment.needs import check_data
 from stilts_jax.experiment.phases import list_phases
 from stilts_jax.experiment.start import encoder_fingerprint
@@ -113,8 +113,13 @@ def test_a_large_file_is_read_once_until_it_changes(tmp_path, hashed):
     assert hashed.count("config.json") == 6
 
 
-def test_attention_dropout_is_the_encoders_unless_it_is_set(start):
+@pytest.mark.parametrize("name", ["attention_dropout", "hidden_dropout"])
+def test_dropout_is_the_encoders_unless_it_is_set(start, name):
     context, (phase,) = start("udpos")
-    assert load_phase_start(phase, context).config.attention_dropout == 0  # so says the toy encoder
-    context, (phase,) = start("udpos", **{"model.attention_dropout": "0.2"})
-    assert load_phase_start(phase, context).config.attention_dropout == 0.2
+    assert getattr(load_phase_start(phase, context).config, name) == 0  # so says the toy encoder
+    assert head_config(get_task("udpos"), context.settings).dropout == 0.1
+    context, (phase,) = start("udpos", **{f"model.{name}": "0.2"})
+    assert getattr(load_phase_start(phase, context).config, name) == 0.2
+    assert head_config(get_task("udpos"), context.settings).dropout == (
+        0.2 if name == "hidden_dropout" else 0.1
+    )
