@@ -304,13 +304,14 @@ def _open_tokenizer(folder: Path, trained: Trained) -> Tokenizer:
 def head_config(task: Task, settings: Settings, sight: Mapping[str, Any] | None = None) -> HeadConfig:
     """Returns the head that a task is trained with; ``sight`` is ``Features.sight`` of what it is trained on."""
     rate = settings.model.hidden_dropout
+    dropout = HeadConfig.dropout if rate is None else rate
     return HeadConfig(
         kind=task.kind,
         num_labels=len(task.labels) if task.kind in ("classify", "tag") else 0,
         form=settings.model.head_form,
         init=settings.model.head_init,
         pooling="pooler",  # of dual encoders; retrieval without training has no head at all
-        **({} if rate is None else {"dropout": rate}),
+        dropout=dropout,
         **(sight or {}),
     )
 

@@ -64,7 +64,7 @@ def read_shape(folder: Path) -> EncoderConfig:
 
 def with_dropout(config: EncoderConfig, settings: Settings) -> EncoderConfig:
     """Returns a shape with the dropout that the settings name, where they name one."""
-    return dataclasses.replace(config, **settings.model.dropout)
+    return dataclasses.replace(config, **settings.model.dropout)  # type: ignore[arg-type]
 
 
 def shrink(config: EncoderConfig) -> EncoderConfig:
