@@ -148,6 +148,23 @@ def test_bad_rows_are_refused(name, content, tmp_path):
         read_examples(get_task(name), "test", "en", DataSource(tmp_path))
 
 
+def test_easy_vqa_is_split_alike_wherever_it_lies(tmp_path):
+    """One picture in twenty is kept for selection, with all its questions."""
+    triples = [["what is it?", "teal", number // 2] for number in range(400)]
+    kept = []
+    for root in ("easy_vqa", "multimodal/easy_vqa"):
+        files = {f"{root}/train/questions.json": triples}
+        source = DataSource(tmp_path / root.replace("/", "-"))
+        pictures = [asks("", "", 0, f"{root}/train/images/{number}.png") for number in range(200)]
+        write(source.root, files, pictures)
+        dev = read_examples(get_task("easy_vqa"), "dev", "en", source)
+        train = read_examples(get_task("easy_vqa"), "train", "en", source)
+        assert len(train) + len(dev) == 400
+        assert {one.pictures for one in train}.isdisjoint(one.pictures for one in dev)
+        kept.append([one.id for one in dev])
+    assert kept[0] == kept[1] and 8 <= len(kept[0]) <= 40
+
+
 def test_controls_are_tasks_of_their_own():
     shown = {
         "easy_vqa": "seen",
