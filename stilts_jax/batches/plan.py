@@ -141,7 +141,9 @@ class TrainingBatches:
             else:
                 what = f"Labels of a {features.kind} task can't be drawn by how many they are."
                 raise ConfigError(
-                    what, where=f"label_alpha of {task}", fix="leave it at 1: only classes are counted"
+                    what,
+                    where=f"label_alpha of {task}",
+                    fix="set it for tasks with classes only: train.by_task=TASK.label_alpha=...",
                 )
             paired = "pair_tokens" in columns
             count = max(max_buckets // 2, 1) if paired else max_buckets

@@ -86,7 +86,7 @@ def _check_names(phases: list[Phase], settings: Settings, get_task: Callable[[st
     known = {name for task in tasks for name in (task, stem(task))}
     for name in settings.train.exceptions().keys() - known:
         what = f"{name!r} is no task of this experiment."
-        raise ConfigError(what, where="config.train.by_task", fix=nearest(name, known))
+        raise ConfigError(what, where="config.train.by_task", fix=nearest(name, sorted(known)))
 
 
 def _target_trainings(settings: Settings, get_task: Callable[[str], Task]) -> dict[Training, tuple[str, ...]]:

@@ -35,6 +35,7 @@ from stilts_jax.model.layers import (
     typed_key,
     wide_dtype,
 )
+from stilts_jax.sharding import cut_by_compiler, explicit_mesh
 
 Arrays = dict[str, jax.Array]
 
@@ -142,12 +143,18 @@ def _begin_as_words(visual: Params, embeddings: Mapping[str, Any]) -> Params:
 
     So attention finds nothing strange in it, and what it shows reaches the first token's last state.
     """
-    kernel = visual["project"]["kernel"]
-    means = [_wide(array).mean(0) for name, array in embeddings.items() if name != "norm"]
-    mean = jnp.stack(means).sum(0).astype(kernel.dtype)
+    kernel, average = visual["project"]["kernel"], _mean_word
+    if explicit_mesh(embeddings):
+        average = partial(cut_by_compiler, _mean_word, keep=False)
+    mean = average(embeddings).astype(kernel.dtype)
     project = {**visual["project"], "kernel": kernel * mean.std()}
     started = {"project": project, "type": visual["type"] + mean}
     return started | ({"norm": jax.tree.map(jnp.asarray, embeddings["norm"])} if "norm" in embeddings else {})
+
+
+def _mean_word(embeddings: Mapping[str, Any]) -> jax.Array:
+    """[D]: the mean row of each table, summed."""
+    return jnp.stack([_wide(table).mean(0) for name, table in embeddings.items() if name != "norm"]).sum(0)
 
 
 def abstract_params(model: Model) -> Params:

@@ -125,3 +125,30 @@ def test_devices_share_batches():
     command = [sys.executable, "-c", _ON_DEVICES]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+_BORN = """
+from functools import partial
+import jax, numpy as np, optax, stilts_jax as sj
+from jax.sharding import AxisType
+head = sj.HeadConfig(kind="classify", num_labels=3, patches=4, patch_width=12)
+model, key, tx = sj.Model(sj.SHAPES["tiny"], (("vqa", head),)), jax.random.key(0), optax.sgd(0.1)
+plain = sj.init_state(model, tx, key)
+for kind in (AxisType.Auto, AxisType.Explicit):
+    mesh = jax.make_mesh((1, 2, 2), ("data", "fsdp", "tensor"), axis_types=(kind,) * 3)
+    cut = sj.init_state(model, tx, key, mesh=mesh, encoder=jax.tree.map(np.asarray, plain.params["encoder"]))
+    assert "fsdp" in str(cut.params["encoder"]["embeddings"]["word"].sharding.spec)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), cut.params, plain.params)
+"""
+
+
+def test_a_head_that_sees_is_born_on_any_mesh():
+    """Its patches start as the mean word, of a table that is cut."""
+    environment = {
+        **os.environ,
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        "JAX_PLATFORMS": "cpu",
+    }
+    command = [sys.executable, "-c", _BORN]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
