@@ -13,8 +13,9 @@ from typing import Any, get_args, get_type_hints
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from stilts_jax.checked import option_names
 from stilts_jax.errors import ConfigError, StiltsError, nearest
-from stilts_jax.settings import Settings, option_names
+from stilts_jax.settings import Settings
 
 # What `:debug` sets: small, float32 and strict, to see in a minute that everything runs.
 _DEBUG = {

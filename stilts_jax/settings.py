@@ -5,98 +5,13 @@ that), everything below gets them frozen and checked. Change one for a run with 
 """
 
 from argparse import ArgumentTypeError
-from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
-from numbers import Integral, Real
-from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_type_hints
 
-from stilts_jax.errors import ConfigError, nearest
+from stilts_jax.checked import Checked, Range, split_names, split_pairs, stem
+from stilts_jax.errors import nearest
 
 DEBUG_SHAPE = "tiny"  # what `:debug` puts in the encoder's place
-
-
-def split_names(text: str) -> tuple[str, ...]:
-    """Splits names joined by ``+``."""
-    return tuple(name.strip() for name in text.split("+") if name.strip())
-
-
-def split_pairs(text: str, where: str) -> dict[str, str]:
-    """Reads ``a=x,b=y``."""
-    pairs = {}
-    for item in filter(None, text.split(",")):
-        key, equals, value = item.partition("=")
-        if not equals:
-            raise ConfigError(f"{item!r} is not of the form name=value.", where=where, fix="write a=x,b=y")
-        pairs[key.strip()] = value.strip()
-    return pairs
-
-
-def stem(task: str) -> str:
-    """Returns the name of the task whose control or translation ``task`` is: ``easy_vqa`` of ``easy_vqa.blind``."""
-    return task.partition("@")[0].partition(".")[0]
-
-
-@dataclass(frozen=True)
-class Range:
-    """The numbers that an option takes; as the ``type`` of a command's argument it reads one, whole if ``low`` is."""
-
-    low: float
-    high: float
-
-    def __call__(self, text: str) -> float:
-        whole = isinstance(self.low, int)
-        try:
-            value = int(text) if whole else float(text)
-        except ValueError as error:
-            raise ArgumentTypeError(f"{text[:60]!r} is no {'whole ' * whole}number") from error
-        if not self.low <= value <= self.high:
-            raise ArgumentTypeError(f"{text[:60]} is out of range: {self}")
-        return value
-
-    def check(self, value: Any, name: str) -> None:
-        """Raises unless ``value`` is a number in range (NaN never is), or None."""
-        kind: Any = Integral if isinstance(self.low, int) else Real
-        right = isinstance(value, kind) and self.low <= value <= self.high and value is not True
-        if value is not None and not right:
-            shown = f"{name.removeprefix('config.')}={str(value)[:60]}"
-            raise ConfigError(f"{shown} is out of range.", where=name, fix=f"take a number of {self}")
-
-    def __str__(self) -> str:
-        return f"at least {self.low} and at most {self.high}"
-
-
-class Checked:
-    """A record that compares every field with what its type declares; ``group`` stands before a field's name."""
-
-    group: ClassVar[str] = "config."
-
-    def __post_init__(self) -> None:
-        for name, hint in get_type_hints(type(self), include_extras=True).items():
-            value, full = getattr(self, name, None), f"{self.group}{name}"
-            if isinstance(value, str) and not value.isprintable():
-                what = f"{full.removeprefix('config.')} has a character that can't be printed."
-                self.refuse(True, what, name, f"write it anew: {value!r}")
-            if get_origin(hint) is Literal:
-                self.choose(name, value, get_args(hint))
-            for rule in getattr(hint, "__metadata__", ()):
-                rule.check(value, full)
-
-    def refuse(self, wrong: Any, what: str, name: str, fix: str) -> None:
-        """Raises an error about an option where something is ``wrong``."""
-        if wrong:
-            raise ConfigError(what, where=f"{self.group}{name}".rstrip("."), fix=fix)
-
-    def choose(self, name: str, value: Any, known: Iterable[str]) -> None:
-        """Raises unless an option's value is one of ``known``."""
-        if value not in known:
-            what = f"{self.group.removeprefix('config.')}{name}={value!r} is not possible."
-            self.refuse(True, what, name, nearest(str(value), known))
-
-
-def option_names(kind: Any) -> list[str]:
-    """Returns the fields of a record that are options: those without ``metadata={"option": False}``."""
-    return [one.name for one in fields(kind) if one.metadata.get("option", True)]
-
 
 # Where nothing tighter is known, what the arrays behind an option can hold.
 COUNT, POSITIVE = Range(0, 2**31 - 1), Range(1, 2**31 - 1)

@@ -9,8 +9,9 @@ import argparse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from stilts_jax.checked import Range
 from stilts_jax.commands import options
-from stilts_jax.settings import LENGTH, Range
+from stilts_jax.settings import LENGTH
 
 if TYPE_CHECKING:
     from stilts_jax.settings import Settings

@@ -8,10 +8,11 @@ it stopped. Results are toy results: they show that everything works, and nothin
 import argparse
 from typing import TYPE_CHECKING
 
+from stilts_jax.checked import Range
 from stilts_jax.commands import options
 from stilts_jax.errors import ConfigError
 from stilts_jax.files import local_path, make_folder
-from stilts_jax.settings import SEEDS, Range
+from stilts_jax.settings import SEEDS
 
 if TYPE_CHECKING:
     from stilts_jax.experiment.context import Context

@@ -6,9 +6,10 @@ sentence in one pair at most. Killed and typed again, it goes on where it stoppe
 
 import argparse
 
+from stilts_jax.checked import Range
 from stilts_jax.commands import options
 from stilts_jax.files import local_path, make_folder
-from stilts_jax.settings import NEIGHBOURS, Range
+from stilts_jax.settings import NEIGHBOURS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -12,9 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stilts_jax.checked import split_names
 from stilts_jax.commands import options
 from stilts_jax.errors import EXIT_ERROR, EXIT_OK, ConfigError, nearest
-from stilts_jax.settings import LENGTH, ROWS, split_names
+from stilts_jax.settings import LENGTH, ROWS
 
 if TYPE_CHECKING:
     from stilts_jax.model import EncoderConfig

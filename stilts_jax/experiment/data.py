@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 from stilts_jax.automatic import MAX_LENGTHS
 from stilts_jax.batches.masking import Masking
 from stilts_jax.batches.plan import Mixture, Sampler, TrainingBatches, count_steps
+from stilts_jax.checked import split_names, split_pairs
 from stilts_jax.errors import ConfigError, DataError
 from stilts_jax.evaluation.evaluate import find_gold
 from stilts_jax.evaluation.metrics import TUNED_METRICS
 from stilts_jax.experiment.phases import Phase, hyperparameters_of
 from stilts_jax.features.records import Features
-from stilts_jax.settings import Settings, split_names, split_pairs
+from stilts_jax.settings import Settings
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.sources.inventory import wanted_languages
 from stilts_jax.tasks.sources.read import (

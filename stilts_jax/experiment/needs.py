@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from stilts_jax.checked import split_names, split_pairs
 from stilts_jax.errors import ConfigError, DataError, StiltsError, nearest
 from stilts_jax.evaluation.evaluate import find_gold
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.data import Part, describe_data
 from stilts_jax.experiment.grid import is_done
 from stilts_jax.experiment.phases import HUB, NONE, Phase, list_phases
-from stilts_jax.settings import split_names, split_pairs
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.languages import our_code
 from stilts_jax.tasks.sources.read import available_languages, find_paths, list_patterns

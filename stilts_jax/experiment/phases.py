@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
+from stilts_jax.checked import split_names, split_pairs, stem
 from stilts_jax.errors import ConfigError, nearest
-from stilts_jax.settings import Settings, split_names, split_pairs, stem
+from stilts_jax.settings import Settings
 from stilts_jax.tasks.spec import Hyperparameters, Task
 
 NONE = "none"

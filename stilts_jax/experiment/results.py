@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stilts_jax.checked import split_names
 from stilts_jax.errors import RecordError
 from stilts_jax.evaluation.metrics import MAIN_VALUES, Items
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.files import read_record, write_record
 from stilts_jax.progress import SILENT, Progress
-from stilts_jax.settings import Settings, split_names
+from stilts_jax.settings import Settings
 from stilts_jax.tasks import get_task
 
 if TYPE_CHECKING:

@@ -7,8 +7,9 @@ from typing import Annotated, ClassVar, NamedTuple
 
 import numpy as np
 
+from stilts_jax.checked import Checked, Range
 from stilts_jax.features.records import Ragged
-from stilts_jax.settings import LENGTH, POSITIVE, Checked, Range
+from stilts_jax.settings import LENGTH, POSITIVE
 from stilts_jax.tokenization import Tokenizer
 
 PAIR_SPECIALS = 4  # <s> A </s></s> B </s>

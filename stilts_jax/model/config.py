@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
+from stilts_jax.checked import Checked, Range
 from stilts_jax.errors import ConfigError, EncoderError, nearest
-from stilts_jax.settings import COUNT, POSITIVE, Checked, Compute, HeadForm, Range
+from stilts_jax.settings import COUNT, POSITIVE, Compute, HeadForm
 
 Family = Literal["xlm-roberta", "xlm-roberta-xl"]
 HeadKind = Literal["classify", "choice", "tag", "span", "embed", "mlm"]

@@ -17,11 +17,12 @@ from jax.sharding import Mesh
 
 from stilts_jax import interruption
 from stilts_jax.automatic import compiler_options
+from stilts_jax.checked import Checked, Range
 from stilts_jax.checkpoint import Checkpoints
 from stilts_jax.distributed import is_preempted
 from stilts_jax.errors import ConfigError, RunAgain, TrainingError, nearest
 from stilts_jax.progress import SILENT, Progress, format_seconds, seconds_since_start
-from stilts_jax.settings import POSITIVE, Checked, Range
+from stilts_jax.settings import POSITIVE
 from stilts_jax.sharding import batch_multiple, host_rows, pad_batch_to, shard_batch, state_shardings
 from stilts_jax.train import logs
 from stilts_jax.train.losses import check_batch

@@ -206,6 +206,16 @@ def copa_alone(toy: Toy) -> None:
     assert set(toy.grid("xstilts:intermediates=none,targets=xcopa", train_on)) == {"none+copa.s0"}
 
 
+def by_task(toy: Toy) -> None:
+    options = "--config.train.by_task=xnli.epochs=1,udpos.learning_rate=5e-5"
+    found = toy.grid("xstilts:intermediates=none,targets=xnli+udpos", options)
+    tasks = [
+        found[name]["config"]["tasks"][name[5:-3]]["hyperparameters"]
+        for name in ("none+mnli.s0", "none+udpos.s0")
+    ]
+    assert [(one["epochs"], one["learning_rate"]) for one in tasks] == [(1.0, 1e-5), (10.0, 5e-5)]
+
+
 def three_examples(toy: Toy) -> None:
     printed = stilts("tasks", "xnli", f"--data_root={toy.data}", f"--encoder={toy.encoder}")
     assert printed.count("label: ") == 3 and printed.count(" pieces: ") == 6  # of a pair's two texts
@@ -300,6 +310,7 @@ PROMISES: dict[str, Callable[[Toy], None]] = {
     "`stilts grid ... --available`": xtreme_r,
     "`stilts grid ... --part=1/4`": parts,
     "`--config.experiment.train_on=xcopa=copa`": copa_alone,
+    "`--config.train.by_task=xnli.epochs=1,udpos.learning_rate=5e-5`": by_task,
     "`stilts tasks xnli --data_root=D --encoder=E`": three_examples,
     "`--config.evaluation.limit=200`": quick_look,
     "`stilts train --config=target:task=panx ...`": one_task,
