@@ -17,7 +17,7 @@ PACKAGE = Path(stilts_jax.__file__).parent
 
 # From the ground up; a file may import from its own floor and from those below it.
 FLOORS = [
-    {"errors", "settings", "progress", "files", "host_memory", "interruption", "chips"},
+    {"errors", "checked", "settings", "progress", "files", "host_memory", "interruption", "chips"},
     {"sharding", "distributed", "tokenization"},
     {"tasks"},  # text
     {"features"},  # arrays
