@@ -1,15 +1,18 @@
 """The recipe with a small encoder (12 layers of 384, multilingual-e5-small's shape) on real languages.
 
 Purpose: a slice of the experiment for two CPU cores (size=cpu), the question of what pictures do, with its control
-(size=pictures), or all of it on a GPU (size=gpu).
+(size=pictures), or the whole grid on a GPU (size=gpu).
 A fourteenth of XLM-R Large's layers, part of the data, few languages: nothing here compares to the paper.
-Expected: the README's section on real languages.
+Expected: the README's sections on real languages.
 Time: size=cpu took 85 minutes of two cores that had other work too; by ``--dry_run`` it has 0.23 PFLOP.
 size=pictures took about an hour in two parts, one a core.
 
     stilts grid --config=small:encoder=E --data_root=D --workdir=W
 
-Arguments: encoder (a folder or hub name), size (cpu, pictures or gpu), seeds.
+stage=mlm trains the encoder further with masked language modelling on the texts of the data root, all languages, and
+scores retrieval by layer before and after; ``stilts export W/phases/mlm.s0-... --out=M`` then makes the encoder M.
+
+Arguments: encoder (a folder or hub name), size (cpu, pictures or gpu), stage (grid or mlm), seeds.
 """
 
 from ml_collections import ConfigDict
@@ -19,7 +22,7 @@ from stilts_jax.config import base_config, parse_argument
 TARGETS = {
     "cpu": "xnli+udpos+panx+tatoeba+bucc",
     "pictures": "xnli+udpos+tatoeba",
-    "gpu": "xnli+udpos+panx+xquad+xcopa+tatoeba+lareqa+bucc",
+    "gpu": "xnli+udpos+tydiqa+xquad+panx+tatoeba+bucc+sib200+xcopa+lareqa",
 }
 INTERMEDIATES = {
     "cpu": "none+mnli",
@@ -32,7 +35,8 @@ INTERMEDIATES = {
 def get_config(argument: str = "") -> ConfigDict:
     """Returns the grid of one size."""
     encoder = "intfloat/multilingual-e5-small"
-    arg = parse_argument(argument, encoder=encoder, size=("cpu", "pictures", "gpu"), seeds=2)
+    sizes, stages = ("cpu", "pictures", "gpu"), ("grid", "mlm")
+    arg = parse_argument(argument, encoder=encoder, size=sizes, stage=stages, seeds=2)
     c = base_config()
     c.encoder = arg.encoder
     c.experiment.intermediates = INTERMEDIATES[arg.size]
@@ -42,7 +46,16 @@ def get_config(argument: str = "") -> ConfigDict:
     c.train.learning_rate = 1e-4  # the paper's rates are for encoders thirty times as large
     c.model.retrieval_layer = 12  # sentences were compared by the last layer when this encoder was trained
     if arg.size == "gpu":
-        c.experiment.train_on = "xcopa=copa"
+        c.experiment.train_on = "xcopa=siqa"  # of COPA there are 400 rows
+        c.train.batch_size = 32
+        c.train.buckets = 2
+        c.train.eval_every = 100_000  # the last step is taken
+        c.train.by_task = (
+            "mnli.epochs=1,xnli.epochs=1,udpos.epochs=1,panx.epochs=0.5,squad_v1.epochs=0.3,xquad.epochs=0.3,"
+            "lareqa.epochs=0.2,xcopa.epochs=0.5,hellaswag.epochs=1,cosmosqa.epochs=0.7,commonsenseqa.epochs=2,"
+            "ccg.epochs=3,sib200.epochs=5"
+        )
+        c.mixture.mlm_batch_size = 32
     else:
         c.compute.dtype = "float32"
         c.data.limit = 4000
@@ -64,4 +77,10 @@ def get_config(argument: str = "") -> ConfigDict:
             "easy_vqa.learning_rate=2e-4,easy_vqa.batch_size=32,easy_vqa.epochs=0.6,"
             "xnli.epochs=0.12,mnli.epochs=0.12,udpos.epochs=0.2"
         )
+    if arg.stage == "mlm":
+        c.experiment.intermediates, c.experiment.targets = "none+mlm", "tatoeba+bucc"
+        c.experiment.intermediate_seeds = c.experiment.target_seeds = 1
+        c.experiment.train_on = ""
+        c.model.sweep_layers = True
+        c.train.epochs = 1.0
     return c

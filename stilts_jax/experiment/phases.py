@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 from stilts_jax.checked import split_names, split_pairs, stem
 from stilts_jax.errors import ConfigError, nearest
 from stilts_jax.settings import Settings
+from stilts_jax.tasks import list_tasks
 from stilts_jax.tasks.spec import Hyperparameters, Task
 
 NONE = "none"
@@ -84,9 +85,10 @@ def _check_names(phases: list[Phase], settings: Settings, get_task: Callable[[st
             raise ConfigError(
                 f"Two tasks are called {task.name!r}.", where="config.experiment", fix="rename one of them"
             )
-    known = {name for task in tasks for name in (task, stem(task))}
+    # A registered task that a part of an experiment leaves out may keep its options.
+    known = {name for task in tasks for name in (task, stem(task))}.union(list_tasks())
     for name in settings.train.exceptions().keys() - known:
-        what = f"{name!r} is no task of this experiment."
+        what = f"{name!r} is no task."
         raise ConfigError(what, where="config.train.by_task", fix=nearest(name, sorted(known)))
 
 
