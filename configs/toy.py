@@ -22,7 +22,7 @@ TARGETS = {
 }
 INTERMEDIATES = {
     "test": "none+mnli",
-    "small": "none+mnli+squad_v1",
+    "small": "none+mnli+squad_v1+mnli/squad_v1",
     "full": "none+mnli+squad_v1+mnli/squad_v1+mnli/mlm+easy_vqa+easy_vqa:blind",
 }
 SEEDS = {"test": 1, "small": 1, "full": 2}

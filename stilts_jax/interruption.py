@@ -6,12 +6,13 @@ pauses, except where that does harm: below JAX, which ignores what its own callb
 which saves first (``deferred``).
 """
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, TextIO
 
 from stilts_jax.errors import Interrupted, RunAgain
 
@@ -46,6 +47,16 @@ def catch_signals(abort: Any = signal.default_int_handler) -> Iterator[None]:
         for number, handler in caught.items():
             signal.signal(number, handler)
         _asked.clear()
+
+
+def end_with(stream: TextIO) -> None:
+    """Takes the end of ``stream``, a pipe from the process that started this one, as SIGTERM: this one ends with it."""
+
+    def watch() -> None:
+        stream.read()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager

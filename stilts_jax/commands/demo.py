@@ -6,7 +6,13 @@ it stopped. Results are toy results: they show that everything works, and nothin
 """
 
 import argparse
-from typing import TYPE_CHECKING
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from stilts_jax.checked import Range
 from stilts_jax.commands import options
@@ -57,10 +63,63 @@ def run(arguments: argparse.Namespace) -> int:
         if code := run_grid(phases, context):
             return code
         export_phase(context.folder(phases[-1]), encoder, progress=progress)
-    code = run_grid(*_open(arguments, "grid", str(encoder), "grid"))
+    grid = _open(arguments, "grid", str(encoder), "grid")
+    with _helped(arguments, grid[1]):
+        code = run_grid(*grid)
     paths = write_report(workdir / "grid", distances=world / "languages.csv", progress=progress)
     print(f"{paths.summary}\nToy results, on invented languages. The whole report: {paths.html}")
     return code
+
+
+def _spec(arguments: argparse.Namespace, stage: str) -> str:
+    return f"toy:stage={stage},size={arguments.size},seeds={arguments.seeds}"
+
+
+@contextmanager
+def _helped(arguments: argparse.Namespace, context: "Context") -> Iterator[None]:
+    """Runs the grid in a second process too, on a CPU of two cores or more.
+
+    A model this small waits for Python more than for the cores. Each process takes the phases that the other is not at
+    work on, the second one the last rows first; what it says, the first one writes.
+    """
+    import jax
+
+    from stilts_jax.progress import Progress
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if jax.default_backend() != "cpu" or cores < 2:
+        yield
+        return
+    start = "import sys, stilts_jax.main as m; m.interruption.end_with(sys.stdin); sys.exit(m.main())"
+    rows = "+".join(reversed(context.settings.experiment.intermediates.split("+")))
+    given = f"--config={_spec(arguments, 'grid')}", f"--config.encoder={arguments.workdir / 'encoder'}"
+    folders = f"--data_root={arguments.workdir / 'world/data'}", f"--workdir={arguments.workdir / 'grid'}"
+    streams: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    command = [
+        sys.executable,
+        "-c",
+        start,
+        "grid",
+        *given,
+        *folders,
+        f"--config.experiment.intermediates={rows}",
+    ]
+    with subprocess.Popen(command, encoding="utf-8", **streams) as helper:
+
+        def relay() -> None:
+            progress = Progress()  # without what stands before the lines of this process
+            for line in helper.stderr or ():
+                if not ended.is_set():
+                    progress.say(line.rstrip())
+
+        ended, speaker = threading.Event(), threading.Thread(target=relay, daemon=True)
+        speaker.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            helper.terminate()  # all is done, or this process was stopped: then the other one saves, too
+            speaker.join()
 
 
 def _open(
@@ -68,7 +127,7 @@ def _open(
 ) -> tuple[list["Phase"], "Context"]:
     from stilts_jax.config import load_config, to_settings
 
-    spec = f"toy:stage={stage},size={arguments.size},seeds={arguments.seeds}"
+    spec = _spec(arguments, stage)
     settings = to_settings(load_config(spec, {"encoder": encoder}))
     data_root = arguments.workdir / "world/data"
     return options.open_phases(settings, arguments, data_root=data_root, workdir=arguments.workdir / folder)

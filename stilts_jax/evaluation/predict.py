@@ -123,7 +123,9 @@ def predict(
 
 def _how_computed(model: Model, mesh: Mesh) -> Compute:
     layers = model.compute.layers
-    if jax.default_backend() != "cpu":  # there a loop costs prediction nothing, and compiles four times as fast
+    if (
+        jax.default_backend() != "cpu"
+    ):  # there a loop costs prediction nothing, and compiles four times as fast
         layers = "loop"
     elif layers == "auto":
         layers = automatic.layers_of(automatic.this_device(mesh.size), model.encoder, tokens=0)

@@ -4,6 +4,7 @@ import contextlib
 import math
 import shutil
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+import jax
 from etils import epath
 
 from stilts_jax.checkpoint import check_settings, lock_run
@@ -45,6 +47,7 @@ from stilts_jax.interruption import check, stop
 from stilts_jax.progress import SILENT, Progress, format_seconds
 
 CHECKPOINTS = "checkpoints"
+_SHORT = 0.5  # seconds of the first pause, where other processes are at work on all that is left
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,10 @@ def run_phase(phase: Phase, context: Context) -> None:
         return
     folder, started = context.folder(phase), datetime.now(UTC)
     with lock_run(folder) if context.is_main else nullcontext():
+        if jax.process_count() == 1 and is_done(
+            phase, context
+        ):  # by a process that was at work on it just now
+            return
         if context.is_main:
             check_settings(folder, context.training_record(phase))
             _warn_of_another_encoder(phase, context)
@@ -118,6 +125,8 @@ def run_grid(
 ) -> int:
     """Runs every phase of ``mine`` (all by default) that is not done yet, parents first.
 
+    Several processes may run the same phases at once: each takes what no other one is at work on, and waits at the end.
+
     Returns the exit code: 1 if a phase failed (its ``failure.json`` says why), else 0.
     """
     mine = phases if mine is None else mine
@@ -127,33 +136,63 @@ def run_grid(
     if context.is_main:
         for phase in mine:
             clear_failure(context.folder(phase))
-    for number, phase in enumerate(mine, 1):
+    queue, left, pause = deque(enumerate(mine, 1)), 0, _SHORT  # left: to other processes, one after the other
+    while queue:
         check()
         if is_preempted():
             raise stop("; whatever was finished is kept.")
+        if left == len(queue):
+            time.sleep(pause)
+            left, pause = 0, min(2 * pause, waiting.interval)
+        number, phase = queue.popleft()
+        later = {other.name for _, other in queue}
         with context.progress.part(f"[{number}/{len(mine)}] {phase.name}"):
-            lost = next((parent.name for parent in phase.ancestors() if parent.name in failed), None)
-            done = from_main(partial(is_done, phase, context))
-            if lost and not done:
-                kind = LockedError if isinstance(failed[lost], LockedError) else StiltsError
-                failed[phase.name] = kind(f"It needs {lost}, which failed.")
-                _record_failure(phase, context, failed[phase.name])
-                continue
-            try:
-                with leave_together():  # over several hosts a failure of one ends all: they would wait for it
-                    if phase.parent is not None and phase.parent not in mine and not done:
-                        _wait_for(phase.parent, context, waiting, began)
-                    run(phase, context)
-            except Exception as error:  # one phase's failure must not stop what does not depend on it
-                check()
-                failed[phase.name] = explain(error) or error
-                context.progress.say(f"failed: {describe(error)}")
-                _record_failure(phase, context, failed[phase.name])
+            if not later.isdisjoint(parent.name for parent in phase.ancestors()):
+                taken = False
             else:
+                wait = partial(_wait_for, context=context, waiting=waiting, launched=began)
+                wait_for = wait if phase.parent not in (None, *mine) else None
+                taken = _take(phase, context, failed, wait_for, run)
+            if not taken:
+                queue.append((number, phase))
+                left += 1
+                continue
+            left, pause = 0, _SHORT
+            if phase.name not in failed:
                 _free_disk(phase, phases, context)
     if failed and len(mine) > 1:
         context.progress.say(f"{len(failed)} of {len(mine)} phases failed: {', '.join(failed)}")
     return EXIT_ERROR if failed else EXIT_OK
+
+
+def _take(
+    phase: Phase,
+    context: Context,
+    failed: dict[str, Exception],
+    wait_for: Callable[[Phase], None] | None,
+    run: Callable[[Phase, Context], None],
+) -> bool:
+    """Runs a phase, and adds it to ``failed`` where it fails; returns False where another process is at work on it."""
+    lost = next((parent.name for parent in phase.ancestors() if parent.name in failed), None)
+    done = from_main(partial(is_done, phase, context))
+    if lost and not done:
+        failed[phase.name] = StiltsError(f"It needs {lost}, which failed.")
+        _record_failure(phase, context, failed[phase.name])
+        return True
+    try:
+        with leave_together():  # over several hosts a failure of one ends all: they would wait for it
+            if wait_for and phase.parent is not None and not done:
+                wait_for(phase.parent)
+            run(phase, context)
+    except LockedError:
+        context.progress.say(f"another process is at work on {phase.name}: it comes later", once=True)
+        return False
+    except Exception as error:  # one phase's failure must not stop what does not depend on it
+        check()
+        failed[phase.name] = explain(error) or error
+        context.progress.say(f"failed: {describe(error)}")
+        _record_failure(phase, context, failed[phase.name])
+    return True
 
 
 def _check_precision(phases: Sequence[Phase], context: Context) -> None:
@@ -169,7 +208,7 @@ def _check_precision(phases: Sequence[Phase], context: Context) -> None:
 
 def _record_failure(phase: Phase, context: Context, error: Exception) -> None:
     """Writes ``failure.json``, but nothing into a folder in which another process is at work."""
-    if not context.is_main or isinstance(error, LockedError):
+    if not context.is_main:
         return
     folder = context.folder(phase)
     try:

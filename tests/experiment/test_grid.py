@@ -2,6 +2,7 @@
 
 import io
 import threading
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -117,19 +118,35 @@ def test_a_failure_stands_beside_scores_and_children_that_are_done_are_kept(tmp_
     assert not list(tmp_path.glob("*/failure.json"))
 
 
-def test_nothing_is_written_where_another_process_is_at_work(tmp_path, family):
-    experiment = Experiment(tmp_path)
+def test_what_another_process_is_at_work_on_is_left_to_it_and_waited_for(tmp_path, family):
+    """The other one trains the parent; what does not need it is done meanwhile, the rest by whoever comes first."""
+    experiment, here, there = Experiment(tmp_path), [], []
 
-    def run(phase, context):
+    def run(phase, context, ran=here):
         with lock_run(context.folder(phase)):
-            experiment.run(phase, context)
+            if not is_done(phase, context):
+                experiment.run(phase, context)
+                ran.append(phase.name)
 
-    with lock_run(tmp_path / "parent"):
-        before = {path: path.read_bytes() for path in (tmp_path / "parent").iterdir()}
-        assert run_grid(family, experiment, run=run) == 1
-        assert {path: path.read_bytes() for path in (tmp_path / "parent").iterdir()} == before
-    assert experiment.ran == ["other"] and not list(tmp_path.glob("*/failure.json"))
-    assert run_grid(family, experiment, run=run) == 0
+    def work():
+        with lock_run(tmp_path / "parent"):
+            held.set()
+            assert until_other.wait(30)
+            experiment.run(family[0], experiment)
+        run_grid(family[:2], experiment, run=partial(run, ran=there))
+
+    def watched(phase, context):
+        run(phase, context)
+        until_other.set() if phase.name == "other" else None
+
+    held, until_other = threading.Event(), threading.Event()
+    other = threading.Thread(target=work)
+    other.start()
+    assert held.wait(30)
+    assert run_grid(family, experiment, waiting=Waiting(interval=0.05), run=watched) == 0
+    other.join()
+    assert here[0] == "other" and sorted(here + there) == ["a", "b", "other"]
+    assert all(is_done(phase, experiment) for phase in family) and not list(tmp_path.glob("*/failure.json"))
 
 
 def test_a_failure_of_an_earlier_launch_is_waited_out(tmp_path, family):

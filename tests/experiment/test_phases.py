@@ -170,7 +170,7 @@ def test_hyperparameters_by_task():
 @pytest.mark.parametrize(
     ("by_task", "said"),
     [
-        ("xnly.epochs=1", "'xnly' is no task of this experiment"),
+        ("xnly.epochs=1", "'xnly' is no task."),
         ("xnli.seed=1", "'seed' can't differ by task"),
         ("xnli.epochs=many", "'many' is no number"),
         ("xnli.batch_size=0", "out of range"),
