@@ -18,13 +18,7 @@ from stilts_jax.features.records import Features, Ragged
 from stilts_jax.files import replacing
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.tasks.sources.converters import share_of
-from stilts_jax.tasks.sources.pictures import (
-    ARRAY,
-    PictureFolder,
-    hash_pictures,
-    open_pictures,
-    split_name,
-)
+from stilts_jax.tasks.sources.pictures import ARRAY, PictureFolder, hash_pictures, open_pictures
 from stilts_jax.tasks.spec import Pictures
 
 MAX_PIXELS = 2**26
@@ -38,11 +32,11 @@ def read_picture(folder: PictureFolder, name: str) -> Image.Image:
     Raises:
         DataError: it is no PNG or JPEG of 8 bits, animated, cut off or far too large.
     """
-    content, where = folder.read(name), str(folder.path / name)
+    content = io.BytesIO(folder.read(name))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of size, which is checked here before anything is decoded
-            picture: Any = Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
+            picture: Image.Image = Image.open(content, formats=("PNG", "JPEG"))
         width, height = picture.size
         refused = {
             f"it has {width} x {height} pixels, and {MAX_PIXELS:,} are allowed": width * height > MAX_PIXELS,
@@ -50,19 +44,13 @@ def read_picture(folder: PictureFolder, name: str) -> Image.Image:
             f"its colours are {picture.mode}, not RGB with 8 bits a colour": picture.mode not in _MODES,
         }
         for reason in (reason for reason, holds in refused.items() if holds):
-            raise DataError(
-                f"The picture can't be used: {reason}.", where=where, fix="convert or leave it out"
-            )
-        if "A" in picture.getbands() or "transparency" in picture.info:
+            raise folder.refuse(name, reason, "convert or leave it out")
+        if picture.has_transparency_data:
             picture = picture.convert("RGBA")
             picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
         return picture.convert("RGB")
     except _DAMAGE as error:
-        raise DataError(
-            f"The picture can't be used: it is no PNG or JPEG, or damaged: {error}.",
-            where=where,
-            fix="fetch or copy it again",
-        ) from error
+        raise folder.refuse(name, f"it is no PNG or JPEG, or damaged: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -84,6 +72,26 @@ class Sight:
         """What decides about the numbers that are seen."""
         return [self.encoder] if self.encoder else [self.size, self.patch]
 
+    def see(self, picture: str) -> np.ndarray:
+        """Returns the patches of a picture, row by row, or its features: [patches, width]."""
+        folder, _, name = picture.rpartition("/")
+        found = open_pictures(self.root, folder, self.encoder)
+        if not self.encoder:
+            return self.cut(read_picture(found, name))
+        path = found.path / ARRAY
+        array = _open_features(path, len(found.names), path.stat().st_mtime_ns if path.is_file() else 0)
+        features = np.asarray(array[found.names[name]], np.float16)
+        if not np.isfinite(features).all():
+            raise _refuse(f"The features of {name!r} are not finite in float16.", path)
+        return features
+
+    def cut(self, picture: Image.Image) -> np.ndarray:
+        """Returns the patches of a picture."""
+        pixels = np.asarray(picture.resize((self.size, self.size), Image.Resampling.BICUBIC))
+        side = self.size // self.patch
+        grid = pixels.reshape(side, self.patch, side, self.patch, 3).swapaxes(1, 2)
+        return grid.reshape(side * side, -1)
+
 
 def add_pictures(
     features: Features, examples: Mapping[str, Sequence[Any]], shown: Pictures, sight: Sight
@@ -97,16 +105,16 @@ def add_pictures(
     if shown == "shuffled":  # the same in every process; few keep their own
         order = sorted(range(len(rows)), key=lambda index: share_of(f"{rows[index].id} {rows[index].text}"))
         named = [named[index] for index in order]
-    names = sorted({picture for pictures in named for picture in pictures})
+    names = sorted(set(chain.from_iterable(named)))
     if not names:
         return features
-    if shown == "blind":
-        path, places = _blank(names, sight), dict.fromkeys(names, 0)
-    else:
-        path, places = build_table(names, sight), {name: place for place, name in enumerate(names)}
-    column = [[places[picture] for picture in named[example]] for example in features.columns["example"]]  # type: ignore[union-attr]
-    columns = {**features.columns, "pictures": Ragged.from_list(column)}
-    return replace(features, columns=columns, pictures=str(path))
+    places = (
+        dict.fromkeys(names, 0) if shown == "blind" else {name: place for place, name in enumerate(names)}
+    )
+    path = _blank(names[0], sight) if shown == "blind" else build_table(names, sight)
+    owners: Any = features.columns["example"]
+    column = Ragged.from_list([[places[picture] for picture in named[example]] for example in owners])
+    return replace(features, columns={**features.columns, "pictures": column}, pictures=str(path))
 
 
 def build_table(pictures: Sequence[str], sight: Sight) -> Path:
@@ -119,52 +127,26 @@ def build_table(pictures: Sequence[str], sight: Sight) -> Path:
         return path
     track = sight.progress.track("reading pictures", len(pictures), unit="pictures")
     with track as bar, replacing(path) as file:
-        table: Any = None
+        first = sight.see(pictures[0])
+        table = np.lib.format.open_memmap(file, "w+", first.dtype, (len(pictures), *first.shape))
         for place, name in enumerate(pictures):
-            array = _see(name, sight)
-            if table is None:
-                shape_of_all = (len(pictures), *array.shape)
-                table = np.lib.format.open_memmap(file, "w+", dtype=array.dtype, shape=shape_of_all)
-            if array.shape != table.shape[1:]:
-                raise DataError(
-                    f"The features of this picture have the shape {array.shape}, others {table.shape[1:]}.",
-                    where=name,
-                    fix="write the features of all folders with one encoder",
-                )
+            array = sight.see(name)
+            if array.shape != first.shape:
+                what = f"The features of this picture have the shape {array.shape}, others {first.shape}."
+                raise DataError(what, where=name, fix="write the features of all folders with one encoder")
             table[place] = array
             bar.advance(1)
-        if table is not None:
-            table.flush()
+        table.flush()
     return path
 
 
-def _see(picture: str, sight: Sight) -> np.ndarray:
-    """Returns the patches of a picture, row by row, or its features: [patches, width]."""
-    folder, name = split_name(picture)
-    found = open_pictures(sight.root, folder, sight.encoder)
-    if not sight.encoder:
-        square = (sight.size, sight.size)
-        pixels = np.asarray(read_picture(found, name).resize(square, Image.Resampling.BICUBIC))
-        side = sight.size // sight.patch
-        grid = pixels.reshape(side, sight.patch, side, sight.patch, 3).swapaxes(1, 2)
-        return grid.reshape(side * side, sight.patch**2 * 3)
-    path = found.path / ARRAY
-    array = _open_features(path, len(found.names), path.stat().st_mtime_ns if path.is_file() else 0)
-    features = np.asarray(array[found.names[name]], np.float16)
-    if not np.isfinite(features).all():
-        what = f"The features of {name!r} are not finite in float16."
-        raise DataError(what, where=str(path), fix="write them anew")
-    return features
-
-
-def _blank(pictures: Sequence[str], sight: Sight) -> Path:
+def _blank(picture: str, sight: Sight) -> Path:
     """Returns the file of one blank picture, of the shape that the others have."""
-    shape = ((sight.size // sight.patch) ** 2, sight.patch**2 * 3)
-    if sight.encoder:
-        shape = _see(pictures[0], sight).shape
-    path = sight.cache / f"blank-{'x'.join(map(str, shape))}-{sight.encoder or 'patches'}.npy"
+    blank = np.zeros_like(sight.see(picture) if sight.encoder else sight.cut(Image.new("RGB", (1, 1))))
+    shape = "x".join(map(str, blank.shape))
+    path = sight.cache / f"blank-{shape}-{sight.encoder or 'patches'}.npy"
     with replacing(path) as file, file.open("wb") as open_file:
-        np.save(open_file, np.zeros((1, *shape), np.float16 if sight.encoder else np.uint8))
+        np.save(open_file, blank[None])
     return path
 
 
@@ -174,13 +156,13 @@ def _open_features(path: Path, count: int, modified: int) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise DataError(
-            f"The features can't be read: {error}", where=str(path), fix="write them anew"
-        ) from error
+        raise _refuse(f"The features can't be read: {error}", path) from error
     if array.ndim != 3 or len(array) != count or array.dtype.kind != "f":
-        raise DataError(
-            f"The features are {array.dtype} of the shape {array.shape} for {count} pictures.",
-            where=str(path),
-            fix="they are floating-point numbers [pictures, patches, width], as many as names",
-        )
+        what = f"The features are {array.dtype} of the shape {array.shape} for {count} pictures."
+        fix = "they are floating-point numbers [pictures, patches, width], as many as names"
+        raise DataError(what, where=str(path), fix=fix)
     return array
+
+
+def _refuse(what: str, path: Path, fix: str = "write them anew") -> DataError:
+    return DataError(what, where=str(path), fix=fix)

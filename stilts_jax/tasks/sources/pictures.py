@@ -30,26 +30,31 @@ class PictureFolder:
     """The pictures of one folder."""
 
     path: Path  # the folder, the zip, or the folder of features
-    names: Mapping[str, int]  # of each picture its size in bytes, or its place in the array of features
-    entries: Mapping[str, str]  # names in the zip
+    names: Mapping[str, Any]  # of each picture its file, its entry of the zip, or its place in the features
+    archive: zipfile.ZipFile | None = None
+
+    def state(self, name: str) -> int:
+        """Returns a picture's size in bytes, or its place in the features."""
+        found = self.names[name]
+        if isinstance(found, Path):
+            return found.stat().st_size
+        return found.file_size if self.archive else found
 
     def read(self, name: str) -> bytes:
         """Returns the bytes of a picture's file."""
-        reason = f"it has {self.names[name]} bytes, and {MAX_BYTES} are allowed"
+        found = self.names[name]
         try:
-            if self.names[name] <= MAX_BYTES:
-                if not self.entries:
-                    return (self.path / name).read_bytes()
-                return _open_zip(self.path, self.path.stat().st_mtime_ns).read(self.entries[name])
+            if self.state(name) <= MAX_BYTES:
+                return self.archive.read(found) if self.archive else found.read_bytes()
+            reason = f"it has {self.state(name)} bytes, and {MAX_BYTES} are allowed"
         except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
             reason = f"it can't be read: {error}"
-        where, fix = str(self.path / name), "fetch or copy it again"
-        raise DataError(f"The picture can't be used: {reason}.", where=where, fix=fix)
+        raise self.refuse(name, reason)
 
-    def describe(self, name: str) -> str:
-        """Returns what tells one state of a picture from another: its name and size, or its place in the features."""
-        file = self.path / name
-        return f"{name}:{file.stat().st_size if not self.entries and file.is_file() else self.names[name]}"
+    def refuse(self, name: str, reason: str, fix: str = "fetch or copy it again") -> DataError:
+        """Returns the error that names a picture which can't be used."""
+        what = f"The picture can't be used: {reason}."
+        return DataError(what, where=str(self.path / name), fix=fix)
 
 
 def open_pictures(root: Path, folder: str, encoder: str = "") -> PictureFolder:
@@ -72,40 +77,27 @@ def open_pictures(root: Path, folder: str, encoder: str = "") -> PictureFolder:
         raise DataError(what, where=str(path), fix=fix) from error
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=16)  # listing what is in a zip of COCO takes a second
 def _open(path: Path, is_features: bool, modified: int) -> PictureFolder:
     if is_features:
         names = read_object(path / NAMES).get("names")
         if not isinstance(names, list) or len(set(map(str, names))) < len(names):
             what = "names is no list of different names."
             raise DataError(what, where=str(path / NAMES), fix="write it anew")
-        return PictureFolder(path, {str(name): place for place, name in enumerate(names)}, {})
-    if path.is_dir():
-        files = [one for one in path.iterdir() if one.suffix.lower() in _SUFFIXES]
-        return PictureFolder(path, {one.name: one.stat().st_size for one in sorted(files)}, {})
-    found = {
-        one.filename.removeprefix(f"{path.stem}/"): one
-        for one in _open_zip(path, modified).infolist()
-        if one.filename.lower().endswith(_SUFFIXES)
-    }
-    sizes = {name: one.file_size for name, one in sorted(found.items())}
-    return PictureFolder(path, sizes, {name: one.filename for name, one in found.items()})
-
-
-@functools.lru_cache(maxsize=4)  # listing what is in a zip of COCO takes a second
-def _open_zip(path: Path, modified: int) -> zipfile.ZipFile:
-    return zipfile.ZipFile(path)
-
-
-def split_name(picture: str) -> tuple[str, str]:
-    """Returns the folder of a picture, and its name there."""
-    folder, _, name = picture.rpartition("/")
-    return folder, name
+        return PictureFolder(path, {str(name): place for place, name in enumerate(names)})
+    archive = None if path.is_dir() else zipfile.ZipFile(path)
+    listed: dict[str, Any] = (
+        {one.name: one for one in path.iterdir()}
+        if archive is None
+        else {one.filename.removeprefix(f"{path.stem}/"): one for one in archive.infolist()}
+    )
+    names = sorted(name for name in listed if name.lower().endswith(_SUFFIXES))
+    return PictureFolder(path, {name: listed[name] for name in names}, archive)
 
 
 def check_picture(root: Path, picture: str, encoder: str = "") -> None:
     """Raises ``BadRow`` unless there is such a picture."""
-    folder, name = split_name(picture)
+    folder, _, name = picture.rpartition("/")
     if ".." in picture.split("/") or picture.startswith("/") or not folder:
         raise BadRow(f"{picture[:80]!r} is no path of a picture below the data root")
     found = open_pictures(root, folder, encoder)
@@ -115,9 +107,9 @@ def check_picture(root: Path, picture: str, encoder: str = "") -> None:
 
 def hash_pictures(root: Path, pictures: list[str], encoder: str = "") -> str:
     """Returns a hash of names and sizes of pictures; of features, of the whole file of each folder."""
-    places = [split_name(one) for one in pictures]
+    places = [one.rpartition("/")[::2] for one in pictures]
     folders = {folder: open_pictures(root, folder, encoder) for folder in sorted({one for one, _ in places})}
-    state = [folders[folder].describe(name) for folder, name in places]
+    state = [f"{name}:{folders[folder].state(name)}" for folder, name in places]
     for one in folders.values() if encoder else ():
         with (one.path / ARRAY).open("rb") as file:
             state.append(hashlib.file_digest(file, "sha256").hexdigest())
@@ -131,11 +123,10 @@ def hash_shown(name: str, task: Task, read: Callable[[], Sequence[Any]], root: P
     """
     if task.pictures == "blind":
         return "blind"
-    key = (name, str(root), encoder)
+    key = (name, root, encoder)
     if key not in _HASHES:
-        named = sorted({picture for row in read() for picture in row.pictures})
-        _HASHES[key] = hash_pictures(root, named, encoder)
+        _HASHES[key] = hash_pictures(root, sorted({one for row in read() for one in row.pictures}), encoder)
     return _HASHES[key]
 
 
-_HASHES: dict[tuple[str, str, str], str] = {}
+_HASHES: dict[tuple[str, Path, str], str] = {}
