@@ -19,20 +19,16 @@ from stilts_jax.tasks.sources.pictures import ARRAY, NAMES, open_pictures
 
 _PREPROCESSOR = "preprocessor_config.json"
 # What each kind was trained on, where its folder does not say it; filters have Pillow's numbers.
-_HALF = {"image_mean": (0.5, 0.5, 0.5), "image_std": (0.5, 0.5, 0.5)}
+_SIGLIP = {"image_mean": (0.5,) * 3, "image_std": (0.5,) * 3, "resample": Image.Resampling.BICUBIC}
+_CLIP = {"image_mean": (0.48145466, 0.4578275, 0.40821073), "image_std": (0.26862954, 0.26130258, 0.27577711)}
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
-    "vit": {**_HALF, "resample": Image.Resampling.BILINEAR},
-    "siglip_vision_model": {**_HALF, "resample": Image.Resampling.BICUBIC},
-    "clip_vision_model": {
-        "image_mean": (0.48145466, 0.4578275, 0.40821073),
-        "image_std": (0.26862954, 0.26130258, 0.27577711),
-        "resample": Image.Resampling.BICUBIC,
-        "do_center_crop": True,
-    },
+    "vit": {**_SIGLIP, "resample": Image.Resampling.BILINEAR},
+    "siglip_vision_model": _SIGLIP,
+    "clip_vision_model": {**_SIGLIP, **_CLIP, "do_center_crop": True},
 }
 
 
-def preparation(encoder: VisionEncoder, folder: Path) -> Callable[[Image.Image], np.ndarray]:
+def _preparation(encoder: VisionEncoder, folder: Path) -> Callable[[Image.Image], np.ndarray]:
     """Returns what makes of a picture the numbers that a tower was trained on: float32 [size, size, 3].
 
     Pictures are scaled to a square; where ``preprocessor_config.json`` says so, only their middle is.
@@ -49,12 +45,11 @@ def preparation(encoder: VisionEncoder, folder: Path) -> Callable[[Image.Image],
         raise EncoderError(what, where=str(path), fix="fetch it again") from error
 
     def prepare(picture: Image.Image) -> np.ndarray:
-        sides = (size, size)
-        if given.get("do_center_crop"):
-            short = min(picture.size)
-            sides = (picture.width * size // short, picture.height * size // short)
-        left, top = (sides[0] - size) // 2, (sides[1] - size) // 2
-        scaled = picture.resize(sides, resample).crop((left, top, left + size, top + size))
+        width, height = picture.size if given.get("do_center_crop") else (1, 1)
+        short = min(width, height)
+        width, height = width * size // short, height * size // short
+        left, top = (width - size) // 2, (height - size) // 2
+        scaled = picture.resize((width, height), resample).crop((left, top, left + size, top + size))
         return (np.asarray(scaled, np.float32) / 255 - mean) / std
 
     return prepare
@@ -88,37 +83,35 @@ def write_features(
         raise ConfigError("Something is there already.", where=str(out), fix=fix)
     encoder = load_vision_encoder(encoder_folder)
     found = open_pictures(pictures.parent, pictures.name.removesuffix(".zip"))
-    names = list(found.names)
+    names, size = list(found.names), encoder.size
     if not names:
         raise DataError("There are no PNG or JPEG files.", where=str(found.path), fix="name another folder")
-    out.parent.mkdir(parents=True, exist_ok=True)
     working = out.with_name(f".{out.name}.tmp")
     shutil.rmtree(working, ignore_errors=True)  # of a process that was killed
-    working.mkdir()
+    working.mkdir(parents=True)
     try:
-        shape = len(names), (encoder.size // encoder.patch) ** 2, encoder.config.hidden_size
+        shape = (len(names), (size // encoder.patch) ** 2, encoder.config.hidden_size)
         array = np.lib.format.open_memmap(working / ARRAY, "w+", dtype=np.float16, shape=shape)
-        prepare = preparation(encoder, encoder_folder)
+        prepare = _preparation(encoder, encoder_folder)
+        batch = np.zeros((batch_size, size, size, 3), np.float32)  # the last one too: one shape to compile
         with progress.track("encoding pictures", len(names), unit="pictures") as bar:
             for start in range(0, len(names), batch_size):
                 some = names[start : start + batch_size]
-                batch = np.stack([prepare(read_picture(found, name)) for name in some])
-                filled = np.pad(batch, ((0, batch_size - len(some)), *3 * [(0, 0)]))  # one shape to compile
-                features = np.asarray(encoder.features(filled, layer))[: len(some)].astype(np.float16)
+                batch[: len(some)] = [prepare(read_picture(found, name)) for name in some]
+                features = np.asarray(encoder.features(batch, layer), np.float16)[: len(some)]
                 if not np.isfinite(features).all():
                     what = "The encoder's output does not fit into float16."
-                    fix = "take another layer with --layer"
-                    raise DataError(what, where=f"{found.path}: {some[0]} to {some[-1]}", fix=fix)
+                    where = f"{found.path}: {some[0]} to {some[-1]}"
+                    raise DataError(what, where=where, fix="take another layer with --layer")
                 array[start : start + len(some)] = features
                 bar.advance(len(some))
         array.flush()
-        record: dict[str, Any] = {
-            "names": names,
-            "shape": shape,
+        about = {
             "encoder": str(encoder_folder),
             "pictures": str(found.path),
+            "digest": _digest(encoder_folder),
         }
-        record |= {"digest": _digest(encoder_folder), "layer": "last" if layer is None else layer}
+        record = {"names": names, "shape": shape, **about, "layer": "last" if layer is None else layer}
         write_json(working / NAMES, record)
         working.rename(out)
     finally:

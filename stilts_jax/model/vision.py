@@ -16,7 +16,7 @@ from flax.traverse_util import unflatten_dict
 
 from stilts_jax.errors import ConfigError, EncoderError
 from stilts_jax.model.attention import attention
-from stilts_jax.model.config import Compute, EncoderConfig
+from stilts_jax.model.config import SHAPES, Compute, EncoderConfig
 from stilts_jax.model.encoder import Layer, abstract_encoder, gelu
 from stilts_jax.model.layers import Norm, Params, bind
 from stilts_jax.model.loading import account, list_tensors, load_tensors
@@ -27,51 +27,31 @@ _ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
     "quick_gelu": lambda values: values * jax.nn.sigmoid(1.702 * values),
     "gelu_pytorch_tanh": partial(jax.nn.gelu, approximate=True),
 }
-# What transformers takes where config.json is silent, by model_type.
-_SHAPE = {
-    "hidden_size": 768,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "intermediate_size": 3072,
-    "image_size": 224,
-    "num_channels": 3,
-    "patch_size": 16,
+# Kinds of towers, and what each has besides patches, positions and blocks.
+_ENTRANCES = {
+    "vit": ("patch/bias", "first"),
+    "clip_vision_model": ("first", "first_norm/scale", "first_norm/bias"),
+    "siglip_vision_model": ("patch/bias",),
 }
-_DEFAULTS: Mapping[str, dict[str, Any]] = {
-    "vit": _SHAPE | {"hidden_act": "gelu", "layer_norm_eps": 1e-12},
-    "clip_vision_model": _SHAPE | {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5, "patch_size": 32},
-    "siglip_vision_model": _SHAPE | {"hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6},
+# What config.json says of the blocks.
+_BLOCKS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "layer_norm_eps")
+# Modules and arrays of ours -> those of ViT, and of CLIP and SigLIP; those of a layer behind ``_LAYERS``.
+_NAMES = {
+    "patch": ("embeddings.patch_embeddings.projection", "embeddings.patch_embedding"),
+    "position": ("embeddings.position_embeddings", "embeddings.position_embedding.weight"),
+    "first": ("embeddings.cls_token", "embeddings.class_embedding"),
+    "first_norm": ("", "pre_layrnorm"),  # as CLIP spells it
+    "layers/attention/norm": ("layernorm_before", "layer_norm1"),
+    "layers/attention/query": ("attention.attention.query", "self_attn.q_proj"),
+    "layers/attention/key": ("attention.attention.key", "self_attn.k_proj"),
+    "layers/attention/value": ("attention.attention.value", "self_attn.v_proj"),
+    "layers/attention/output": ("attention.output.dense", "self_attn.out_proj"),
+    "layers/ffn/norm": ("layernorm_after", "layer_norm2"),
+    "layers/ffn/up": ("intermediate.dense", "mlp.fc1"),
+    "layers/ffn/down": ("output.dense", "mlp.fc2"),
+    "final_norm": ("layernorm", "post_layernorm"),
 }
-# Modules and arrays of ours -> theirs. {} is the number of the layer.
-_VIT = {
-    "patch": "embeddings.patch_embeddings.projection",
-    "position": "embeddings.position_embeddings",
-    "first": "embeddings.cls_token",
-    "layers/attention/norm": "encoder.layer.{}.layernorm_before",
-    "layers/attention/query": "encoder.layer.{}.attention.attention.query",
-    "layers/attention/key": "encoder.layer.{}.attention.attention.key",
-    "layers/attention/value": "encoder.layer.{}.attention.attention.value",
-    "layers/attention/output": "encoder.layer.{}.attention.output.dense",
-    "layers/ffn/norm": "encoder.layer.{}.layernorm_after",
-    "layers/ffn/up": "encoder.layer.{}.intermediate.dense",
-    "layers/ffn/down": "encoder.layer.{}.output.dense",
-    "final_norm": "layernorm",
-}
-_CLIP = {
-    "patch": "embeddings.patch_embedding",
-    "position": "embeddings.position_embedding.weight",
-    "first": "embeddings.class_embedding",
-    "first_norm": "pre_layrnorm",  # as CLIP spells it
-    "layers/attention/norm": "encoder.layers.{}.layer_norm1",
-    "layers/attention/query": "encoder.layers.{}.self_attn.q_proj",
-    "layers/attention/key": "encoder.layers.{}.self_attn.k_proj",
-    "layers/attention/value": "encoder.layers.{}.self_attn.v_proj",
-    "layers/attention/output": "encoder.layers.{}.self_attn.out_proj",
-    "layers/ffn/norm": "encoder.layers.{}.layer_norm2",
-    "layers/ffn/up": "encoder.layers.{}.mlp.fc1",
-    "layers/ffn/down": "encoder.layers.{}.mlp.fc2",
-    "final_norm": "post_layernorm",
-}
+_LAYERS = ("encoder.layer.{}.", "encoder.layers.{}.")
 # Heads of theirs that stand on a tower, the text side of a pair of towers, and a buffer.
 _UNUSED = (
     *("pooler.", "head.", "classifier.", "text_model.", "visual_projection.", "text_projection."),
@@ -103,7 +83,7 @@ class VisionEncoder:
             what = f"Layer {layer} of a vision encoder of {self.config.num_layers} layers."
             raise ConfigError(what, where="--layer", fix="take one of these, or 0 for the embeddings")
         is_normed = layer is None and self.kind != "clip_vision_model"
-        return _run(self.params, pictures, self.config, self.activation, self.patch, depth, is_normed)
+        return _run(self.params, pictures, self.config, self.activation, depth, is_normed)
 
     def features(self, pictures: Any, layer: int | None = None) -> jax.Array:
         """Returns the vectors of the patches alone, row by row: ``[B, (size / patch) ** 2, hidden size]``."""
@@ -112,15 +92,17 @@ class VisionEncoder:
 
 def load_vision_encoder(folder: Path) -> VisionEncoder:
     """Loads the vision tower of a folder; raises an EncoderError if the folder holds something else."""
+    from transformers import AutoConfig  # it takes a while
+
     path = folder / "config.json"
     described = read_json(path)
     kind = str(described.get("model_type"))
     if kind in ("clip", "siglip"):
         kind, described = f"{kind}_vision_model", described.get("vision_config") or {}
-    if kind not in _DEFAULTS:
-        fix = f"take one of {', '.join(_DEFAULTS)}, clip and siglip"
+    if kind not in _ENTRANCES:
+        fix = f"take one of {', '.join(_ENTRANCES)}, clip and siglip"
         raise EncoderError(f"This is a {kind!r} model.", where=f"{path}: model_type", fix=fix)
-    values = {name: described.get(name, default) for name, default in _DEFAULTS[kind].items()}
+    values = AutoConfig.for_model(kind).to_dict() | described
     size, patch, activation = values["image_size"], values["patch_size"], values["hidden_act"]
     whole = all(type(side) is int and side > 0 for side in (size, patch)) and size % patch == 0
     if not whole or values["num_channels"] != 3 or activation not in _ACTIVATIONS:
@@ -129,19 +111,16 @@ def load_vision_encoder(folder: Path) -> VisionEncoder:
             where=f"{path}: image_size, patch_size, num_channels, hidden_act",
             fix=f"activations: {', '.join(_ACTIVATIONS)}",
         )
-    config = EncoderConfig(
-        family="xlm-roberta-xl",
-        vocab_size=2,  # no words
-        hidden_size=values["hidden_size"],
-        num_layers=values["num_hidden_layers"],
-        num_heads=values["num_attention_heads"],
-        intermediate_size=values["intermediate_size"],
-        layer_norm_eps=values["layer_norm_eps"],
-    )
-    weights, shapes = Weights(folder), _abstract(kind, config, size, patch)
+    blocks = SHAPES["xl"].to_transformers() | {name: values[name] for name in _BLOCKS}
+    config = EncoderConfig.from_transformers(blocks, where=str(path))
+    weights, shapes, of_clip = Weights(folder), _abstract(kind, config, size, patch), kind != "vit"
     prefixes = ("vit.", "vision_model.")
     prefix = next((one for one in prefixes if any(key.startswith(one) for key in weights.shapes)), "")
-    tensors = list_tensors(shapes, _VIT if kind == "vit" else _CLIP, config.num_layers, prefix)
+    names = {
+        ours: _LAYERS[of_clip] * ours.startswith("layers/") + theirs[of_clip]
+        for ours, theirs in _NAMES.items()
+    }
+    tensors = list_tensors(shapes, names, config.num_layers, prefix)
     account(folder, weights, tensors, lambda key: key.removeprefix(prefix).startswith(_UNUSED))
     params = load_tensors(weights, tensors, "float32")
     return VisionEncoder(kind, config, activation, size, patch, params)
@@ -150,33 +129,26 @@ def load_vision_encoder(folder: Path) -> VisionEncoder:
 def _abstract(kind: str, config: EncoderConfig, size: int, patch: int) -> Params:
     """Returns the shapes of a tower's parameters: its blocks' as ours are, its entrance's as theirs are."""
     width, blocks = config.hidden_size, abstract_encoder(config)
-    has_first = kind != "siglip_vision_model"
-    positions, leading = (size // patch) ** 2 + has_first, (1,) * (kind == "vit")
-    shapes: dict[str, tuple[int, ...]] = {"patch/weight": (width, 3, patch, patch)}
-    if kind != "clip_vision_model":
-        shapes["patch/bias"] = (width,)
-    shapes["position"] = (*leading, positions, width)
-    if has_first:
-        shapes["first"] = (*leading, *leading, width)
-    if kind == "clip_vision_model":
-        shapes |= {"first_norm/scale": (width,), "first_norm/bias": (width,)}
-    entrance = {path: jax.ShapeDtypeStruct(shape, "float32") for path, shape in shapes.items()}
+    own, leading = _ENTRANCES[kind], (1,) * (kind == "vit")
+    shapes = {
+        "patch/weight": (width, 3, patch, patch),
+        "position": (*leading, (size // patch) ** 2 + ("first" in own), width),
+        "first": (*leading, *leading, width),
+    }
+    paths = ("patch/weight", "position", *own)
+    entrance = {path: jax.ShapeDtypeStruct(shapes.get(path, (width,)), "float32") for path in paths}
     return unflatten_dict(entrance, sep="/") | {name: blocks[name] for name in ("layers", "final_norm")}
 
 
-@partial(jax.jit, static_argnames=("config", "activation", "patch", "depth", "is_normed"))
+@partial(jax.jit, static_argnames=("config", "activation", "depth", "is_normed"))
 def _run(
-    params: Params,
-    pictures: jax.Array,
-    config: EncoderConfig,
-    activation: str,
-    patch: int,
-    depth: int,
-    is_normed: bool,
+    params: Params, pictures: jax.Array, config: EncoderConfig, activation: str, depth: int, is_normed: bool
 ) -> jax.Array:
-    rows, side = len(pictures), pictures.shape[1] // patch
+    kernel = params["patch"]["weight"]
+    rows, patch = len(pictures), kernel.shape[-1]
+    side = pictures.shape[1] // patch
     grid = pictures.reshape(rows, side, patch, side, patch, 3)
-    hidden = jnp.einsum("bypxqc,dcpq->byxd", grid, params["patch"]["weight"]).reshape(rows, side * side, -1)
+    hidden = jnp.einsum("bypxqc,dcpq->byxd", grid, kernel).reshape(rows, side * side, -1)
     hidden = hidden + params["patch"].get("bias", 0.0)
     if "first" in params:
         first = jnp.broadcast_to(params["first"], (rows, 1, config.hidden_size))
