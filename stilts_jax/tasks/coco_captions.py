@@ -1,28 +1,23 @@
 """COCO's captions as masked language modelling: what is masked in a caption can be seen on its picture."""
 
-from collections.abc import Callable
 from typing import Any
 
 from stilts_jax.tasks.sources.questions import read_captions
 from stilts_jax.tasks.sources.rows import Row
-from stilts_jax.tasks.spec import Hyperparameters, Source, Task, TextExample, files
+from stilts_jax.tasks.spec import ClassifyExample, Hyperparameters, Task, TextExample, files
+
+_FILES = "coco/annotations/captions_{0}.json coco/captions_{0}.json"
 
 
 def _convert(part: str) -> Any:
-    def convert(row: Row, labels: tuple[str, ...]) -> TextExample:
-        return TextExample(row.id("id"), row["caption"], (f"coco/{part}/{row['picture']}",))
+    def convert(row: Row, labels: tuple[str, ...]) -> TextExample | ClassifyExample:
+        picture = (f"coco/{part}/{row['picture']}",)
+        if not labels:
+            return TextExample(row.id("id"), row["caption"], picture)
+        own = row.number % 2 == 0  # else the caption is that of another picture (``coco_matching``)
+        return ClassifyExample(row.id("id"), row["caption" if own else "other"], None, int(own), picture)
 
     return convert
-
-
-def caption_files(make: Callable[[str], Any]) -> tuple[Source, ...]:
-    """Returns the captions of both parts of COCO; ``make`` returns a part's converter."""
-    parts = {"train": "train2014", "dev": "val2014"}
-    names = {split: f"captions_{part}.json" for split, part in parts.items()}
-    return tuple(
-        files(f"coco/annotations/{name} coco/{name}", make(parts[split]), split, read=read_captions)
-        for split, name in names.items()
-    )
 
 
 TASK = Task(
@@ -32,5 +27,8 @@ TASK = Task(
     pictures="seen",
     hyperparameters={"paper": Hyperparameters(1e-4, 256, 10, max_length=64)},
     counts={"train": 414_113, "dev": 202_654},
-    sources=caption_files(_convert),
+    sources=tuple(
+        files(_FILES.format(part), _convert(part), split, read=read_captions)
+        for split, part in (("train", "train2014"), ("dev", "val2014"))
+    ),
 )

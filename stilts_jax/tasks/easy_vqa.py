@@ -8,7 +8,7 @@ from typing import Any
 from stilts_jax.tasks.sources.converters import share_of
 from stilts_jax.tasks.sources.questions import read_triples
 from stilts_jax.tasks.sources.rows import Row
-from stilts_jax.tasks.spec import ClassifyExample, Example, Hyperparameters, Task, files, names
+from stilts_jax.tasks.spec import ClassifyExample, Hyperparameters, Task, files, names
 
 _BELOW = "multimodal/"
 
@@ -22,8 +22,7 @@ def _convert(folder: str) -> Any:
     return convert
 
 
-def _keep(example: Example, split: str) -> bool:
-    assert isinstance(example, ClassifyExample)
+def _keep(example: Any, split: str) -> bool:
     picture = example.pictures[0].removeprefix(_BELOW)  # the same split wherever the release lies
     return split == "test" or (share_of(picture) < 0.05) == (split == "dev")
 

@@ -4,26 +4,21 @@
 ``gqa/images/NUMBER.jpg``, or ``gqa/images.zip``.
 """
 
+from dataclasses import replace
+
 from stilts_jax.tasks.sources.questions import answer_gqa, read_by_id
-from stilts_jax.tasks.spec import Task, files
-from stilts_jax.tasks.vqa_v2 import SETTINGS
+from stilts_jax.tasks.spec import files
+from stilts_jax.tasks.vqa_v2 import TASK as VQA
 
-LABELS_FILE = "gqa/trainval_ans2label.json"
-_FILE = "{split}_balanced_questions.json"
+_PATHS = "gqa/{split}_balanced_questions.json gqa/questions1.2/{split}_balanced_questions.json"
 
-TASK = Task(
+TASK = replace(
+    VQA,
     name="gqa",
     title="GQA",
-    kind="classify",
-    group="intermediate",
     reported="test",
-    labels_file=LABELS_FILE,
-    pictures="seen",
-    hyperparameters={"paper": SETTINGS},
+    labels_file="gqa/trainval_ans2label.json",
+    metric="accuracy",
     counts={"train": 943_000, "dev": 132_062, "test": 12_578},
-    sources=(
-        files(
-            f"gqa/{_FILE} gqa/questions1.2/{_FILE}", answer_gqa, "train dev:val test:testdev", read=read_by_id
-        ),
-    ),
+    sources=(files(_PATHS, answer_gqa, "train dev:val test:testdev", read=read_by_id),),
 )

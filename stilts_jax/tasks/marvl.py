@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from stilts_jax.tasks import nlvr2
+from stilts_jax.tasks.nlvr2 import TASK as NLVR2
 from stilts_jax.tasks.sources.readers import read_jsonl
 from stilts_jax.tasks.sources.rows import Problems, Row
-from stilts_jax.tasks.spec import ClassifyExample, Task, files, names
+from stilts_jax.tasks.spec import ClassifyExample, files, names
 
 _FILE = "marvl-{language}.jsonl"
 
@@ -26,14 +26,13 @@ def _convert(row: Row, labels: tuple[str, ...]) -> ClassifyExample:
     return ClassifyExample(row.id("id"), row["caption"], None, int(row.flag("label")), pictures)
 
 
-TASK = Task(
+TASK = replace(
+    NLVR2,
     name="marvl",
     title="MaRVL",
-    kind="classify",
+    group="classification",
     languages=names("id sw ta tr zh"),
-    labels=nlvr2.LABELS,
-    pictures="seen",
     train_on=("nlvr2",),
-    hyperparameters=nlvr2.TASK.hyperparameters,
+    counts={},
     sources=(files(f"marvl/{_FILE} marvl/{{language}}/annotations/{_FILE}", _convert, "test", read=_read),),
 )

@@ -8,14 +8,12 @@ from stilts_jax.tasks.sources.rows import Row
 from stilts_jax.tasks.spec import ClassifyExample, Hyperparameters, Task, files
 
 _PATHS = "nlvr2/{split}.json nlvr2/data/{split}.json"
-LABELS = ("False", "True")
 
 
 def _convert(row: Row, labels: tuple[str, ...]) -> ClassifyExample:
     stem = row["identifier"].rpartition("-")[0]  # the last number counts sentences of a pair of pictures
-    folder = f"nlvr2/images/{stem.partition('-')[0]}"
-    if "directory" in row.fields:
-        folder += f"/{row.id('directory')}"
+    below = f"/{row.id('directory')}" if "directory" in row.fields else ""
+    folder = f"nlvr2/images/{stem.partition('-')[0]}{below}"
     pictures = tuple(f"{folder}/{stem}-img{side}.png" for side in (0, 1))
     return ClassifyExample(row["identifier"], row["sentence"], None, row.label("label", labels), pictures)
 
@@ -26,7 +24,7 @@ TASK = Task(
     kind="classify",
     group="intermediate",
     reported="test",
-    labels=LABELS,
+    labels=("False", "True"),
     pictures="seen",
     hyperparameters={"paper": Hyperparameters(1e-5, 64, 20, max_length=80)},  # IGLUE's
     counts={"train": 86_373, "dev": 6_982, "test": 6_967},

@@ -8,8 +8,6 @@ answer are dropped from training and count as wrong elsewhere.
 from stilts_jax.tasks.sources.questions import answer_vqa, read_vqa
 from stilts_jax.tasks.spec import Hyperparameters, Source, Task, files
 
-SETTINGS = Hyperparameters(4e-5, 256, 5, max_length=64)  # IGLUE's for GQA
-
 
 def _year(split: str, theirs: str) -> Source:
     convert = answer_vqa(f"coco/{theirs}/COCO_{theirs}_{{:012d}}.jpg")
@@ -24,7 +22,7 @@ TASK = Task(
     labels_file="vqa_v2/trainval_ans2label.json",
     metric="vqa_accuracy",
     pictures="seen",
-    hyperparameters={"paper": SETTINGS},
+    hyperparameters={"paper": Hyperparameters(4e-5, 256, 5, max_length=64)},  # IGLUE's for GQA
     counts={"train": 443_757, "dev": 214_354},
     sources=(_year("train", "train2014"), _year("dev", "val2014"), _year("test", "test2015")),
 )

@@ -6,6 +6,7 @@ Their answers are spelled alike, and scored against those of ten people, as by t
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,11 +15,7 @@ from stilts_jax.tasks.sources.rows import BadRow, Problems, Row, describe, read_
 from stilts_jax.tasks.spec import UNKNOWN_LABEL, ClassifyExample, names, pairs
 
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
-_COMMA_IN_NUMBER = re.compile(r"\d,\d")
-_PERIOD = re.compile(r"\.(?!\d)")
 _MOST_PERIODS = 32  # the official script hands re.UNICODE, which is 32, to `sub` as a count
-_DIGITS = pairs("none:0 zero:0 one:1 two:2 three:3 four:4 five:5 six:6 seven:7 eight:8 nine:9 ten:10")
-_ARTICLES = ("a", "an", "the")
 # The contractions of the official script. What lacks one of the apostrophes gets it.
 _CONTRACTED = names("""
 ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't he'd he'd've he's
@@ -30,24 +27,22 @@ where'd where's where've who'd who'd've who'll who's who've why'll why're why's 
 y'all y'all'll y'all'd've you'd you'd've you'll you're you've
 """)
 _MENDED = {
-    word[:place] + word[place + 1 :]: word
-    for word in _CONTRACTED
-    for place, letter in enumerate(word)
-    if letter == "'"
-} | {"somebody'd": "somebodyd"}  # so it stands there
+    word[: mark.start()] + word[mark.end() :]: word for word in _CONTRACTED for mark in re.finditer("'", word)
+}
+# The last one stands there like that.
+_RESPELLED = _MENDED | pairs("""none:0 zero:0 one:1 two:2 three:3 four:4 five:5 six:6 seven:7 eight:8 nine:9 ten:10
+a: an: the: somebody'd:somebodyd""")
 
 
 @lru_cache(maxsize=2**16)
 def normalise_answer(text: str) -> str:
     """Returns an answer as the official script spells it: no punctuation, no articles, digits, lower case."""
-    found = text
-    in_number = _COMMA_IN_NUMBER.search(text)
+    found, in_number = text, re.search(r"\d,\d", text)
     for sign in _PUNCTUATION:
         beside_space = f"{sign} " in text or f" {sign}" in text
         found = found.replace(sign, "" if beside_space or in_number else " ")
-    found = _PERIOD.sub("", found, count=_MOST_PERIODS)
-    words = [_DIGITS.get(word, word) for word in found.lower().split()]
-    return " ".join(_MENDED.get(word, word) for word in words if word not in _ARTICLES)
+    words = re.sub(r"\.(?!\d)", "", found, count=_MOST_PERIODS).lower().split()
+    return " ".join(filter(None, (_RESPELLED.get(word, word) for word in words)))
 
 
 def score_answer(predicted: str, answers: Sequence[str]) -> float:
@@ -55,12 +50,10 @@ def score_answer(predicted: str, answers: Sequence[str]) -> float:
 
     Answers are normalised only where people disagree, as in the official script.
     """
-    predicted, *people = (
-        text.replace("\n", " ").replace("\t", " ").strip() for text in (predicted, *answers)
-    )
-    if len(set(people)) > 1:
-        predicted, *people = map(normalise_answer, (predicted, *people))
-    matches = [answer.lower() == predicted.lower() for answer in people]
+    said = [re.sub(r"[\n\t]", " ", text).strip() for text in (predicted, *answers)]
+    if len(set(said[1:])) > 1:
+        said = list(map(normalise_answer, said))
+    matches = [one.lower() == said[0].lower() for one in said[1:]]
     return sum(min((sum(matches) - match) / 3, 1.0) for match in matches) / len(matches)
 
 
@@ -85,11 +78,9 @@ def read_triples(path: Path, language: str, problems: Problems) -> Iterator[Row]
 def read_by_id(path: Path, language: str, problems: Problems) -> Iterator[Row]:
     """Yields the rows of GQA's and xGQA's files: an object from each question's id to the question."""
     for number, (identifier, fields) in enumerate(read_object(path).items()):
-        row = Row(0, number, {}, (identifier,))
+        row = Row(0, number, {"the question": fields}, (identifier,))
         with problems.skipping(path, row):
-            if not isinstance(fields, dict):
-                raise BadRow(f"the question is {describe(fields)}, not an object")
-            yield Row(0, number, {**fields, "id": identifier}, (identifier,))
+            yield replace(row, fields={**row.part("the question").fields, "id": identifier})
 
 
 def answer_gqa(row: Row, labels: Labels) -> ClassifyExample | None:
