@@ -5,7 +5,6 @@ import io
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -23,19 +22,17 @@ from stilts_jax.tasks.spec import Pictures
 
 MAX_PIXELS = 2**26
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
-_DAMAGE = (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, Image.DecompressionBombError)
 
 
 def read_picture(folder: PictureFolder, name: str) -> Image.Image:
     """Returns one picture of a folder in RGB, on white where it is transparent.
 
-    Raises:
-        DataError: it is no PNG or JPEG of 8 bits, animated, cut off or far too large.
+    What is no PNG or JPEG of 8 bits, animated, cut off or far too large is a DataError.
     """
-    content = io.BytesIO(folder.read(name))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of size, which is checked here before anything is decoded
+            content = io.BytesIO(folder.read(name))
             picture: Image.Image = Image.open(content, formats=("PNG", "JPEG"))
         width, height = picture.size
         refused = {
@@ -49,8 +46,11 @@ def read_picture(folder: PictureFolder, name: str) -> Image.Image:
             picture = picture.convert("RGBA")
             picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
         return picture.convert("RGB")
-    except _DAMAGE as error:
-        raise folder.refuse(name, f"it is no PNG or JPEG, or damaged: {error}") from error
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:  # whatever the bytes of a damaged file lead to
+        reason = f"it can't be read, is no PNG or JPEG, or damaged: {error}"
+        raise folder.refuse(name, reason, "fetch or copy it again") from error
 
 
 @dataclass(frozen=True)
@@ -77,20 +77,22 @@ class Sight:
         folder, _, name = picture.rpartition("/")
         found = open_pictures(self.root, folder, self.encoder)
         if not self.encoder:
-            return self.cut(read_picture(found, name))
+            side, square = self.size // self.patch, (self.size, self.size)
+            pixels = np.asarray(read_picture(found, name).resize(square, Image.Resampling.BICUBIC))
+            grid = pixels.reshape(side, self.patch, side, self.patch, 3).swapaxes(1, 2)
+            return grid.reshape(side * side, self.patch**2 * 3)
         path = found.path / ARRAY
-        array = _open_features(path, len(found.names), path.stat().st_mtime_ns if path.is_file() else 0)
-        features = np.asarray(array[found.names[name]], np.float16)
-        if not np.isfinite(features).all():
-            raise _refuse(f"The features of {name!r} are not finite in float16.", path)
+        try:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            if array.ndim != 3 or len(array) != len(found.names) or array.dtype.kind != "f":
+                raise ValueError(f"{array.dtype} of the shape {array.shape} for {len(found.names)} pictures")
+            features = np.asarray(array[found.names[name]], np.float16)
+            if not np.isfinite(features).all():
+                raise ValueError(f"those of {name!r} are not finite in float16")
+        except (OSError, ValueError) as error:
+            fix = "write them anew: floating-point numbers [pictures, patches, width], as many as names"
+            raise DataError(f"The features can't be used: {error}", where=str(path), fix=fix) from error
         return features
-
-    def cut(self, picture: Image.Image) -> np.ndarray:
-        """Returns the patches of a picture."""
-        pixels = np.asarray(picture.resize((self.size, self.size), Image.Resampling.BICUBIC))
-        side = self.size // self.patch
-        grid = pixels.reshape(side, self.patch, side, self.patch, 3).swapaxes(1, 2)
-        return grid.reshape(side * side, -1)
 
 
 def add_pictures(
@@ -101,26 +103,23 @@ def add_pictures(
     Where a picture can't be used, a DataError names it, and nothing is written.
     """
     rows = list(chain.from_iterable(examples.values()))
-    named = [example.pictures for example in rows]
     if shown == "shuffled":  # the same in every process; few keep their own
-        order = sorted(range(len(rows)), key=lambda index: share_of(f"{rows[index].id} {rows[index].text}"))
-        named = [named[index] for index in order]
-    names = sorted(set(chain.from_iterable(named)))
+        rows.sort(key=lambda row: share_of(f"{row.id} {row.text}"))
+    names = sorted({picture for row in rows for picture in row.pictures})
     if not names:
         return features
-    places = (
-        dict.fromkeys(names, 0) if shown == "blind" else {name: place for place, name in enumerate(names)}
-    )
-    path = _blank(names[0], sight) if shown == "blind" else build_table(names, sight)
+    blind = shown == "blind"
+    places = {name: 0 if blind else place for place, name in enumerate(names)}
+    path = _blank(names[0], sight) if blind else build_table(names, sight)
     owners: Any = features.columns["example"]
-    column = Ragged.from_list([[places[picture] for picture in named[example]] for example in owners])
+    column = Ragged.from_list([[places[picture] for picture in rows[example].pictures] for example in owners])
     return replace(features, columns={**features.columns, "pictures": column}, pictures=str(path))
 
 
 def build_table(pictures: Sequence[str], sight: Sight) -> Path:
     """Returns the file of what is seen of each picture: an array [pictures, patches, width]."""
     shape = "" if sight.encoder else f"-{sight.size}-{sight.patch}"
-    state = hash_pictures(sight.root, list(pictures), sight.encoder)
+    state = hash_pictures(sight.root, pictures, sight.encoder)
     path = sight.cache / f"pictures-{state}{shape}.npy"
     with contextlib.suppress(OSError, ValueError):  # not there, or cut off
         np.load(path, mmap_mode="r", allow_pickle=False)
@@ -142,27 +141,10 @@ def build_table(pictures: Sequence[str], sight: Sight) -> Path:
 
 def _blank(picture: str, sight: Sight) -> Path:
     """Returns the file of one blank picture, of the shape that the others have."""
-    blank = np.zeros_like(sight.see(picture) if sight.encoder else sight.cut(Image.new("RGB", (1, 1))))
-    shape = "x".join(map(str, blank.shape))
-    path = sight.cache / f"blank-{shape}-{sight.encoder or 'patches'}.npy"
+    blank = np.zeros(((sight.size // sight.patch) ** 2, sight.patch**2 * 3), np.uint8)
+    if sight.encoder:
+        blank = np.zeros_like(sight.see(picture))
+    path = sight.cache / f"blank-{'x'.join(map(str, blank.shape))}-{sight.encoder or 'patches'}.npy"
     with replacing(path) as file, file.open("wb") as open_file:
         np.save(open_file, blank[None])
     return path
-
-
-@lru_cache(maxsize=4)
-def _open_features(path: Path, count: int, modified: int) -> np.ndarray:
-    """Returns the array of a folder of features, mapped."""
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise _refuse(f"The features can't be read: {error}", path) from error
-    if array.ndim != 3 or len(array) != count or array.dtype.kind != "f":
-        what = f"The features are {array.dtype} of the shape {array.shape} for {count} pictures."
-        fix = "they are floating-point numbers [pictures, patches, width], as many as names"
-        raise DataError(what, where=str(path), fix=fix)
-    return array
-
-
-def _refuse(what: str, path: Path, fix: str = "write them anew") -> DataError:
-    return DataError(what, where=str(path), fix=fix)

@@ -10,7 +10,6 @@ import functools
 import hashlib
 import json
 import zipfile
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,28 +40,20 @@ class PictureFolder:
         return found.file_size if self.archive else found
 
     def read(self, name: str) -> bytes:
-        """Returns the bytes of a picture's file."""
-        found = self.names[name]
-        try:
-            if self.state(name) <= MAX_BYTES:
-                return self.archive.read(found) if self.archive else found.read_bytes()
-            reason = f"it has {self.state(name)} bytes, and {MAX_BYTES} are allowed"
-        except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-            reason = f"it can't be read: {error}"
-        raise self.refuse(name, reason)
+        """Returns the bytes of a picture's file; raises whatever the disk and the zip raise."""
+        size, found = self.state(name), self.names[name]
+        if size > MAX_BYTES:
+            reason = f"it has {size} bytes, and {MAX_BYTES} are allowed"
+            raise self.refuse(name, reason, "convert or leave it out")
+        return self.archive.read(found) if self.archive else found.read_bytes()
 
-    def refuse(self, name: str, reason: str, fix: str = "fetch or copy it again") -> DataError:
+    def refuse(self, name: str, reason: str, fix: str) -> DataError:
         """Returns the error that names a picture which can't be used."""
-        what = f"The picture can't be used: {reason}."
-        return DataError(what, where=str(self.path / name), fix=fix)
+        return DataError(f"The picture can't be used: {reason}.", where=str(self.path / name), fix=fix)
 
 
 def open_pictures(root: Path, folder: str, encoder: str = "") -> PictureFolder:
-    """Opens the pictures of a folder below the data root, or the features that ``encoder`` made of them.
-
-    Raises:
-        DataError: there are none.
-    """
+    """Opens the pictures of a folder below the data root, or what ``encoder`` made of them; a DataError if none are."""
     path = root / (f"{folder}.{encoder}" if encoder else folder)
     zipped = path.with_name(f"{path.name}.zip")
     if not encoder and not path.is_dir() and zipped.is_file():
@@ -105,7 +96,7 @@ def check_picture(root: Path, picture: str, encoder: str = "") -> None:
         raise BadRow(f"there is no picture {name[:80]!r} in {found.path}")
 
 
-def hash_pictures(root: Path, pictures: list[str], encoder: str = "") -> str:
+def hash_pictures(root: Path, pictures: Sequence[str], encoder: str = "") -> str:
     """Returns a hash of names and sizes of pictures; of features, of the whole file of each folder."""
     places = [one.rpartition("/")[::2] for one in pictures]
     folders = {folder: open_pictures(root, folder, encoder) for folder in sorted({one for one, _ in places})}
