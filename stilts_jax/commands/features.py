@@ -23,13 +23,7 @@ def run(arguments: argparse.Namespace) -> int:
     from stilts_jax.evaluation.picture_features import write_features
     from stilts_jax.progress import Progress
 
-    count = write_features(
-        arguments.encoder,
-        arguments.pictures,
-        arguments.out,
-        layer=arguments.layer,
-        batch_size=arguments.batch_size,
-        progress=Progress(),
-    )
+    places = (arguments.encoder, arguments.pictures, arguments.out)
+    count = write_features(*places, arguments.layer, arguments.batch_size, Progress())
     print(f"{count} pictures in {arguments.out}")
     return 0

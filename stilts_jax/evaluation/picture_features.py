@@ -1,58 +1,192 @@
-"""What a frozen vision encoder sees of the pictures of a folder, written once: `stilts features`."""
+"""What a frozen vision encoder sees of the pictures of a folder, written once: `stilts features`.
+
+The towers of ViT, CLIP and SigLIP folders in transformers' layout are this package's encoder of the XL family behind
+another entrance: norms before the blocks and once at the end. They differ in the activation, in a first token of their
+own and in a norm behind the embeddings.
+"""
 
 import hashlib
 import shutil
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import unflatten_dict
 from PIL import Image
 
 from stilts_jax.errors import ConfigError, DataError, EncoderError
 from stilts_jax.features.pictures import read_picture
 from stilts_jax.files import write_json
-from stilts_jax.model.vision import VisionEncoder, load_vision_encoder
-from stilts_jax.model.weights import read_json
-from stilts_jax.progress import SILENT, Progress
+from stilts_jax.model.attention import attention
+from stilts_jax.model.config import SHAPES, Compute, EncoderConfig
+from stilts_jax.model.encoder import Layer, abstract_encoder, gelu
+from stilts_jax.model.layers import Norm, Params, bind
+from stilts_jax.model.loading import account, list_tensors, load_tensors
+from stilts_jax.model.weights import Weights, read_json
+from stilts_jax.progress import Progress
 from stilts_jax.tasks.sources.pictures import ARRAY, NAMES, open_pictures
 
+_ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
+    "gelu": gelu,
+    "quick_gelu": lambda values: values * jax.nn.sigmoid(1.702 * values),
+    "gelu_pytorch_tanh": partial(jax.nn.gelu, approximate=True),
+}
+# What config.json says of the blocks.
+_BLOCKS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "layer_norm_eps")
+# Modules and arrays of ours -> those of ViT, and of CLIP and SigLIP; those of a layer behind ``_LAYERS``.
+_NAMES = {
+    "patch": ("embeddings.patch_embeddings.projection", "embeddings.patch_embedding"),
+    "position": ("embeddings.position_embeddings", "embeddings.position_embedding.weight"),
+    "first": ("embeddings.cls_token", "embeddings.class_embedding"),
+    "first_norm": ("", "pre_layrnorm"),  # as CLIP spells it
+    "layers/attention/norm": ("layernorm_before", "layer_norm1"),
+    "layers/attention/query": ("attention.attention.query", "self_attn.q_proj"),
+    "layers/attention/key": ("attention.attention.key", "self_attn.k_proj"),
+    "layers/attention/value": ("attention.attention.value", "self_attn.v_proj"),
+    "layers/attention/output": ("attention.output.dense", "self_attn.out_proj"),
+    "layers/ffn/norm": ("layernorm_after", "layer_norm2"),
+    "layers/ffn/up": ("intermediate.dense", "mlp.fc1"),
+    "layers/ffn/down": ("output.dense", "mlp.fc2"),
+    "final_norm": ("layernorm", "post_layernorm"),
+}
+_LAYERS = ("encoder.layer.{}.", "encoder.layers.{}.")
+# Heads of theirs that stand on a tower, the text side of a pair of towers, and a buffer.
+_UNUSED = (
+    *("pooler.", "head.", "classifier.", "text_model.", "visual_projection.", "text_projection."),
+    *("logit_scale", "logit_bias", "embeddings.position_ids"),
+)
 _PREPROCESSOR = "preprocessor_config.json"
-# What each kind was trained on, where its folder does not say it; filters have Pillow's numbers.
+# By kind of tower: what it has besides patches, positions and blocks, and how it was trained to be shown pictures, if
+# its folder does not say it; filters have Pillow's numbers.
 _SIGLIP = {"image_mean": (0.5,) * 3, "image_std": (0.5,) * 3, "resample": Image.Resampling.BICUBIC}
 _CLIP = {"image_mean": (0.48145466, 0.4578275, 0.40821073), "image_std": (0.26862954, 0.26130258, 0.27577711)}
-_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
-    "vit": {**_SIGLIP, "resample": Image.Resampling.BILINEAR},
-    "siglip_vision_model": _SIGLIP,
-    "clip_vision_model": {**_SIGLIP, **_CLIP, "do_center_crop": True},
+_KINDS: Mapping[str, tuple[tuple[str, ...], Mapping[str, Any]]] = {
+    "vit": (("patch/bias", "first"), _SIGLIP | {"resample": Image.Resampling.BILINEAR}),
+    "clip_vision_model": (("first", "first_norm/scale", "first_norm/bias"), _SIGLIP | _CLIP),
+    "siglip_vision_model": (("patch/bias",), _SIGLIP),
 }
 
 
-def _preparation(encoder: VisionEncoder, folder: Path) -> Callable[[Image.Image], np.ndarray]:
-    """Returns what makes of a picture the numbers that a tower was trained on: float32 [size, size, 3].
+class VisionEncoder:
+    """The tower of a folder; an EncoderError if the folder holds something else."""
 
-    Pictures are scaled to a square; where ``preprocessor_config.json`` says so, only their middle is.
-    """
-    path, size = folder / _PREPROCESSOR, encoder.size
-    given = {**_DEFAULTS[encoder.kind], **(read_json(path) if path.is_file() else {})}
-    try:
-        mean, std = (np.array(given[name], np.float32) for name in ("image_mean", "image_std"))
-        resample = Image.Resampling(given["resample"])
-        if mean.shape != (3,) or std.shape != (3,) or not (std > 0).all():
-            raise ValueError("image_mean and image_std are three numbers each")
-    except (TypeError, ValueError) as error:
-        what = f"Pictures can't be prepared as this says: {error}"
-        raise EncoderError(what, where=str(path), fix="fetch it again") from error
+    def __init__(self, folder: Path) -> None:
+        from transformers import AutoConfig  # it takes a while
 
-    def prepare(picture: Image.Image) -> np.ndarray:
-        width, height = picture.size if given.get("do_center_crop") else (1, 1)
-        short = min(width, height)
-        width, height = width * size // short, height * size // short
-        left, top = (width - size) // 2, (height - size) // 2
-        scaled = picture.resize((width, height), resample).crop((left, top, left + size, top + size))
-        return (np.asarray(scaled, np.float32) / 255 - mean) / std
+        path = folder / "config.json"
+        described = read_json(path)
+        self.kind = str(described.get("model_type"))
+        if self.kind in ("clip", "siglip"):
+            self.kind, described = f"{self.kind}_vision_model", described.get("vision_config") or {}
+        if self.kind not in _KINDS:
+            fix = f"take one of {', '.join(_KINDS)}, clip and siglip"
+            raise EncoderError(f"This is a {self.kind!r} model.", where=f"{path}: model_type", fix=fix)
+        values = AutoConfig.for_model(self.kind).to_dict() | described
+        size, patch, self.activation = values["image_size"], values["patch_size"], values["hidden_act"]
+        self.size, self.patch = size, patch  # pixels of a side of a picture, and of a patch
+        whole = all(type(side) is int and side > 0 for side in (size, patch)) and size % patch == 0
+        if not whole or values["num_channels"] != 3 or self.activation not in _ACTIVATIONS:
+            what = "Pictures of three colours in whole square patches are needed, and a known activation."
+            where = f"{path}: image_size, patch_size, num_channels, hidden_act"
+            raise EncoderError(what, where=where, fix=f"activations: {', '.join(_ACTIVATIONS)}")
+        blocks = SHAPES["xl"].to_transformers() | {name: values[name] for name in _BLOCKS}
+        self.config = EncoderConfig.from_transformers(blocks, where=str(path))
+        weights, at = Weights(folder), int(self.kind != "vit")
+        prefixes = ("vit.", "vision_model.")
+        prefix = next((one for one in prefixes if any(key.startswith(one) for key in weights.shapes)), "")
+        names = {our: _LAYERS[at] * our.startswith("layers/") + their[at] for our, their in _NAMES.items()}
+        tensors = list_tensors(self._abstract(), names, self.config.num_layers, prefix)
+        account(folder, weights, tensors, lambda key: key.removeprefix(prefix).startswith(_UNUSED))
+        self.params = load_tensors(weights, tensors, "float32")
+        self._read_preparation(folder / _PREPROCESSOR)
 
-    return prepare
+    def _abstract(self) -> Params:
+        """Returns the shapes of the parameters: the blocks' as ours are, the entrance's as theirs are."""
+        width, blocks = self.config.hidden_size, abstract_encoder(self.config)
+        own, leading = _KINDS[self.kind][0], (1,) * (self.kind == "vit")
+        shapes = {
+            "patch/weight": (width, 3, self.patch, self.patch),
+            "position": (*leading, (self.size // self.patch) ** 2 + ("first" in own), width),
+            "first": (*leading, *leading, width),
+        }
+        paths = ("patch/weight", "position", *own)
+        entrance = {path: jax.ShapeDtypeStruct(shapes.get(path, (width,)), "float32") for path in paths}
+        return unflatten_dict(entrance, sep="/") | {name: blocks[name] for name in ("layers", "final_norm")}
+
+    def _read_preparation(self, path: Path) -> None:
+        given = {**_KINDS[self.kind][1], **(read_json(path) if path.is_file() else {})}
+        self._cropped = given.get("do_center_crop", self.kind == "clip_vision_model")
+        try:
+            self._mean, self._std = (
+                np.array(given[name], np.float32) for name in ("image_mean", "image_std")
+            )
+            self._resample = Image.Resampling(given["resample"])
+            if self._mean.shape != (3,) or self._std.shape != (3,) or not (self._std > 0).all():
+                raise ValueError("image_mean and image_std are three numbers each")
+        except (TypeError, ValueError) as error:
+            what = f"Pictures can't be prepared as this says: {error}"
+            raise EncoderError(what, where=str(path), fix="fetch it again") from error
+
+    def prepare(self, picture: Image.Image) -> np.ndarray:
+        """Returns a picture as the numbers that the tower was trained on: float32 [size, size, 3].
+
+        It is scaled to a square; where ``preprocessor_config.json`` says so, only its middle is.
+        """
+        size, short = self.size, min(picture.size)
+        sides = [side * size // short if self._cropped else size for side in picture.size]
+        left, top = ((side - size) // 2 for side in sides)
+        scaled = picture.resize(sides, self._resample).crop((left, top, left + size, top + size))
+        return (np.asarray(scaled, np.float32) / 255 - self._mean) / self._std
+
+    def encode(self, pictures: Any, layer: int | None = None) -> jax.Array:
+        """Returns hidden states, float32 [B, tokens, hidden size], the first token included where there is one.
+
+        Args:
+            pictures: float32 [B, size, size, 3], as ``prepare`` makes them.
+            layer: counted as transformers does (0 is the embeddings); None is the last one behind its norm (of CLIP
+                without: there the norm belongs to the pooled vector).
+        """
+        depth = self.config.num_layers if layer is None else layer
+        if not 0 <= depth <= self.config.num_layers:
+            what = f"Layer {layer} of a vision encoder of {self.config.num_layers} layers."
+            raise ConfigError(what, where="--layer", fix="take one of these, or 0 for the embeddings")
+        is_normed = layer is None and self.kind != "clip_vision_model"
+        return _run(self.params, pictures, self.config, self.activation, depth, is_normed)
+
+    def features(self, pictures: Any, layer: int | None = None) -> jax.Array:
+        """Returns the vectors of the patches alone, row by row: ``[B, (size / patch) ** 2, hidden size]``."""
+        return self.encode(pictures, layer)[:, int("first" in self.params) :]
+
+
+@partial(jax.jit, static_argnames=("config", "activation", "depth", "is_normed"))
+def _run(
+    params: Params, pictures: jax.Array, config: EncoderConfig, activation: str, depth: int, is_normed: bool
+) -> jax.Array:
+    kernel = params["patch"]["weight"]
+    rows, patch = len(pictures), kernel.shape[-1]
+    side = pictures.shape[1] // patch
+    grid = pictures.reshape(rows, side, patch, side, patch, 3)
+    hidden = jnp.einsum("bypxqc,dcpq->byxd", grid, kernel).reshape(rows, side * side, -1)
+    hidden = hidden + params["patch"].get("bias", 0.0)
+    if "first" in params:
+        first = jnp.broadcast_to(params["first"], (rows, 1, config.hidden_size))
+        hidden = jnp.concatenate([first, hidden], axis=1)
+    hidden = hidden + params["position"]
+    if "first_norm" in params:
+        hidden = bind(params["first_norm"], Norm, config, Compute())(hidden)
+    layer = partial(Layer, activation=_ACTIVATIONS[activation])
+    everything = jnp.ones(hidden.shape[:2], bool)
+    attend = lambda query, key, value, _: attention(query, key, value, everything)  # noqa: E731
+
+    def apply(hidden: jax.Array, state: Params) -> tuple[jax.Array, None]:
+        return bind(state, layer, config, Compute())(hidden, attend, None), None
+
+    hidden, _ = jax.lax.scan(apply, hidden, jax.tree.map(lambda array: array[:depth], params["layers"]))
+    return bind(params["final_norm"], Norm, config, Compute())(hidden) if is_normed else hidden
 
 
 def _digest(encoder_folder: Path) -> str:
@@ -65,39 +199,32 @@ def _digest(encoder_folder: Path) -> str:
 
 
 def write_features(
-    encoder_folder: Path,
-    pictures: Path,
-    out: Path,
-    *,
-    layer: int | None = None,
-    batch_size: int = 32,
-    progress: Progress = SILENT,
+    encoder_folder: Path, pictures: Path, out: Path, layer: int | None, batch_size: int, progress: Progress
 ) -> int:
     """Writes the features of all pictures of a folder (or of the zip of its name) and a manifest, all or nothing.
 
     Returns the number of pictures. Raises ConfigError where something stands at ``out`` already, DataError for a
     picture that can't be used.
     """
+    other = "name another folder"
     if out.exists():
-        fix = "name another folder, or remove it"
-        raise ConfigError("Something is there already.", where=str(out), fix=fix)
-    encoder = load_vision_encoder(encoder_folder)
+        raise ConfigError("Something is there already.", where=str(out), fix=f"{other}, or remove it")
+    encoder = VisionEncoder(encoder_folder)
     found = open_pictures(pictures.parent, pictures.name.removesuffix(".zip"))
     names, size = list(found.names), encoder.size
     if not names:
-        raise DataError("There are no PNG or JPEG files.", where=str(found.path), fix="name another folder")
+        raise DataError("There are no PNG or JPEG files.", where=str(found.path), fix=other)
     working = out.with_name(f".{out.name}.tmp")
     shutil.rmtree(working, ignore_errors=True)  # of a process that was killed
     working.mkdir(parents=True)
     try:
         shape = (len(names), (size // encoder.patch) ** 2, encoder.config.hidden_size)
         array = np.lib.format.open_memmap(working / ARRAY, "w+", dtype=np.float16, shape=shape)
-        prepare = _preparation(encoder, encoder_folder)
         batch = np.zeros((batch_size, size, size, 3), np.float32)  # the last one too: one shape to compile
         with progress.track("encoding pictures", len(names), unit="pictures") as bar:
             for start in range(0, len(names), batch_size):
                 some = names[start : start + batch_size]
-                batch[: len(some)] = [prepare(read_picture(found, name)) for name in some]
+                batch[: len(some)] = [encoder.prepare(read_picture(found, name)) for name in some]
                 features = np.asarray(encoder.features(batch, layer), np.float16)[: len(some)]
                 if not np.isfinite(features).all():
                     what = "The encoder's output does not fit into float16."
@@ -106,12 +233,9 @@ def write_features(
                 array[start : start + len(some)] = features
                 bar.advance(len(some))
         array.flush()
-        about = {
-            "encoder": str(encoder_folder),
-            "pictures": str(found.path),
-            "digest": _digest(encoder_folder),
-        }
-        record = {"names": names, "shape": shape, **about, "layer": "last" if layer is None else layer}
+        taken = "last" if layer is None else layer
+        about = {"encoder": str(encoder_folder), "pictures": str(found.path)}
+        record = {"names": names, "shape": shape, **about, "digest": _digest(encoder_folder), "layer": taken}
         write_json(working / NAMES, record)
         working.rename(out)
     finally:

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from stilts_jax.errors import DataError
-from stilts_jax.evaluation.picture_features import write_features
+from stilts_jax.evaluation.picture_features import VisionEncoder, write_features
 from stilts_jax.main import main
-from stilts_jax.model.vision import load_vision_encoder
+from stilts_jax.progress import SILENT
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -65,9 +65,9 @@ def test_all_or_nothing(tower, pictures, tmp_path, capsys):
     out = tmp_path / "images.clip"
     (pictures / "1.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match="PNG or JPEG"):
-        write_features(tower, pictures, out)
+        write_features(tower, pictures, out, None, 32, SILENT)
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
     out.mkdir()
     assert run(tower, pictures, out) == 2 and "there already" in capsys.readouterr().err
     assert run(tower, tmp_path / "nowhere", tmp_path / "other") == 1
-    assert load_vision_encoder(tower).kind == "clip_vision_model"
+    assert VisionEncoder(tower).kind == "clip_vision_model"

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from stilts_jax.errors import ConfigError, EncoderError
-from stilts_jax.model.vision import load_vision_encoder
+from stilts_jax.evaluation.picture_features import VisionEncoder
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -43,7 +43,7 @@ def test_every_hidden_state_is_that_of_pytorch(name, tmp_path):
     pictures = np.random.default_rng(0).normal(size=(3, 32, 32, 3)).astype(np.float32)
     with torch.no_grad():
         expected = theirs(torch.tensor(pictures.transpose(0, 3, 1, 2)), output_hidden_states=True)
-    ours = load_vision_encoder(tmp_path)
+    ours = VisionEncoder(tmp_path)
     with jax.default_matmul_precision("highest"):
         for layer, state in enumerate(expected.hidden_states):
             np.testing.assert_allclose(ours.encode(pictures, layer), state.numpy(), rtol=0, atol=1e-5)
@@ -56,7 +56,7 @@ def test_every_hidden_state_is_that_of_pytorch(name, tmp_path):
 def test_a_folder_that_is_no_tower_is_refused(tmp_path):
     make("vit", tmp_path)
     with pytest.raises(ConfigError, match="Layer 3"):
-        load_vision_encoder(tmp_path).encode(np.zeros((1, 32, 32, 3), np.float32), 3)
+        VisionEncoder(tmp_path).encode(np.zeros((1, 32, 32, 3), np.float32), 3)
     config = tmp_path / "config.json"
     text = config.read_text()
     for old, new, message in [
@@ -70,4 +70,4 @@ def test_a_folder_that_is_no_tower_is_refused(tmp_path):
         assert old in text
         config.write_text(text.replace(old, new))
         with pytest.raises(EncoderError, match=message):
-            load_vision_encoder(tmp_path)
+            VisionEncoder(tmp_path)
