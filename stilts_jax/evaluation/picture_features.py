@@ -86,13 +86,14 @@ class VisionEncoder:
             fix = f"take one of {', '.join(_KINDS)}, clip and siglip"
             raise EncoderError(f"This is a {self.kind!r} model.", where=f"{path}: model_type", fix=fix)
         values = AutoConfig.for_model(self.kind).to_dict() | described
-        size, patch, self.activation = values["image_size"], values["patch_size"], values["hidden_act"]
-        self.size, self.patch = size, patch  # pixels of a side of a picture, and of a patch
+        size, patch, activation = values["image_size"], values["patch_size"], values["hidden_act"]
         whole = all(type(side) is int and side > 0 for side in (size, patch)) and size % patch == 0
-        if not whole or values["num_channels"] != 3 or self.activation not in _ACTIVATIONS:
+        if not whole or values["num_channels"] != 3 or activation not in _ACTIVATIONS:
             what = "Pictures of three colours in whole square patches are needed, and a known activation."
             where = f"{path}: image_size, patch_size, num_channels, hidden_act"
             raise EncoderError(what, where=where, fix=f"activations: {', '.join(_ACTIVATIONS)}")
+        self.size, self.patch = size, patch  # pixels of a side of a picture, and of a patch
+        self.activation = _ACTIVATIONS[activation]
         blocks = SHAPES["xl"].to_transformers() | {name: values[name] for name in _BLOCKS}
         self.config = EncoderConfig.from_transformers(blocks, where=str(path))
         weights, at = Weights(folder), int(self.kind != "vit")
@@ -102,6 +103,7 @@ class VisionEncoder:
         tensors = list_tensors(self._abstract(), names, self.config.num_layers, prefix)
         account(folder, weights, tensors, lambda key: key.removeprefix(prefix).startswith(_UNUSED))
         self.params = load_tensors(weights, tensors, "float32")
+        self._run = jax.jit(self._compute, static_argnums=(2, 3))
         self._read_preparation(folder / _PREPROCESSOR)
 
     def _abstract(self) -> Params:
@@ -132,10 +134,7 @@ class VisionEncoder:
             raise EncoderError(what, where=str(path), fix="fetch it again") from error
 
     def prepare(self, picture: Image.Image) -> np.ndarray:
-        """Returns a picture as the numbers that the tower was trained on: float32 [size, size, 3].
-
-        It is scaled to a square; where ``preprocessor_config.json`` says so, only its middle is.
-        """
+        """Returns a picture, or its middle, as the tower was trained to be shown it: float32 [size, size, 3]."""
         size, short = self.size, min(picture.size)
         sides = [side * size // short if self._cropped else size for side in picture.size]
         left, top = ((side - size) // 2 for side in sides)
@@ -143,50 +142,42 @@ class VisionEncoder:
         return (np.asarray(scaled, np.float32) / 255 - self._mean) / self._std
 
     def encode(self, pictures: Any, layer: int | None = None) -> jax.Array:
-        """Returns hidden states, float32 [B, tokens, hidden size], the first token included where there is one.
+        """Returns hidden states, float32 [B, tokens, hidden size], of pictures as ``prepare`` makes them.
 
-        Args:
-            pictures: float32 [B, size, size, 3], as ``prepare`` makes them.
-            layer: counted as transformers does (0 is the embeddings); None is the last one behind its norm (of CLIP
-                without: there the norm belongs to the pooled vector).
+        The first token is among them where there is one. Layers are counted as transformers does (0: the embeddings);
+        None is the last one behind its norm (of CLIP without: there the norm belongs to the pooled vector).
         """
         depth = self.config.num_layers if layer is None else layer
         if not 0 <= depth <= self.config.num_layers:
             what = f"Layer {layer} of a vision encoder of {self.config.num_layers} layers."
             raise ConfigError(what, where="--layer", fix="take one of these, or 0 for the embeddings")
         is_normed = layer is None and self.kind != "clip_vision_model"
-        return _run(self.params, pictures, self.config, self.activation, depth, is_normed)
+        return self._run(self.params, pictures, depth, is_normed)
+
+    def _compute(self, params: Params, pictures: jax.Array, depth: int, is_normed: bool) -> jax.Array:
+        rows, patch, side = len(pictures), self.patch, self.size // self.patch
+        grid = pictures.reshape(rows, side, patch, side, patch, 3)
+        hidden = jnp.einsum("bypxqc,dcpq->byxd", grid, params["patch"]["weight"])
+        hidden = hidden.reshape(rows, side * side, -1) + params["patch"].get("bias", 0.0)
+        if "first" in params:
+            first = jnp.broadcast_to(params["first"], (rows, 1, self.config.hidden_size))
+            hidden = jnp.concatenate([first, hidden], axis=1)
+        hidden = hidden + params["position"]
+        norm = lambda name: bind(params[name], Norm, self.config, Compute())  # noqa: E731
+        if "first_norm" in params:
+            hidden = norm("first_norm")(hidden)
+        layer, everything = partial(Layer, activation=self.activation), jnp.ones(hidden.shape[:2], bool)
+        attend = lambda query, key, value, _: attention(query, key, value, everything)  # noqa: E731
+
+        def apply(hidden: jax.Array, state: Params) -> tuple[jax.Array, None]:
+            return bind(state, layer, self.config, Compute())(hidden, attend, None), None
+
+        hidden, _ = jax.lax.scan(apply, hidden, jax.tree.map(lambda array: array[:depth], params["layers"]))
+        return norm("final_norm")(hidden) if is_normed else hidden
 
     def features(self, pictures: Any, layer: int | None = None) -> jax.Array:
         """Returns the vectors of the patches alone, row by row: ``[B, (size / patch) ** 2, hidden size]``."""
         return self.encode(pictures, layer)[:, int("first" in self.params) :]
-
-
-@partial(jax.jit, static_argnames=("config", "activation", "depth", "is_normed"))
-def _run(
-    params: Params, pictures: jax.Array, config: EncoderConfig, activation: str, depth: int, is_normed: bool
-) -> jax.Array:
-    kernel = params["patch"]["weight"]
-    rows, patch = len(pictures), kernel.shape[-1]
-    side = pictures.shape[1] // patch
-    grid = pictures.reshape(rows, side, patch, side, patch, 3)
-    hidden = jnp.einsum("bypxqc,dcpq->byxd", grid, kernel).reshape(rows, side * side, -1)
-    hidden = hidden + params["patch"].get("bias", 0.0)
-    if "first" in params:
-        first = jnp.broadcast_to(params["first"], (rows, 1, config.hidden_size))
-        hidden = jnp.concatenate([first, hidden], axis=1)
-    hidden = hidden + params["position"]
-    if "first_norm" in params:
-        hidden = bind(params["first_norm"], Norm, config, Compute())(hidden)
-    layer = partial(Layer, activation=_ACTIVATIONS[activation])
-    everything = jnp.ones(hidden.shape[:2], bool)
-    attend = lambda query, key, value, _: attention(query, key, value, everything)  # noqa: E731
-
-    def apply(hidden: jax.Array, state: Params) -> tuple[jax.Array, None]:
-        return bind(state, layer, config, Compute())(hidden, attend, None), None
-
-    hidden, _ = jax.lax.scan(apply, hidden, jax.tree.map(lambda array: array[:depth], params["layers"]))
-    return bind(params["final_norm"], Norm, config, Compute())(hidden) if is_normed else hidden
 
 
 def _digest(encoder_folder: Path) -> str:
@@ -203,8 +194,7 @@ def write_features(
 ) -> int:
     """Writes the features of all pictures of a folder (or of the zip of its name) and a manifest, all or nothing.
 
-    Returns the number of pictures. Raises ConfigError where something stands at ``out`` already, DataError for a
-    picture that can't be used.
+    Returns how many these are. What can't be used is an error, and so is what stands at ``out`` already.
     """
     other = "name another folder"
     if out.exists():
@@ -234,9 +224,8 @@ def write_features(
                 bar.advance(len(some))
         array.flush()
         taken = "last" if layer is None else layer
-        about = {"encoder": str(encoder_folder), "pictures": str(found.path)}
-        record = {"names": names, "shape": shape, **about, "digest": _digest(encoder_folder), "layer": taken}
-        write_json(working / NAMES, record)
+        record = {"names": names, "shape": shape, "encoder": str(encoder_folder), "pictures": str(found.path)}
+        write_json(working / NAMES, record | {"digest": _digest(encoder_folder), "layer": taken})
         working.rename(out)
     finally:
         shutil.rmtree(working, ignore_errors=True)
