@@ -25,15 +25,11 @@ _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 
 
 def read_picture(folder: PictureFolder, name: str) -> Image.Image:
-    """Returns one picture of a folder in RGB, on white where it is transparent.
-
-    What is no PNG or JPEG of 8 bits, animated, cut off or far too large is a DataError.
-    """
+    """Returns one picture in RGB, on white where it is transparent; a DataError says why it can't be used."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of size, which is checked here before anything is decoded
-            content = io.BytesIO(folder.read(name))
-            picture: Image.Image = Image.open(content, formats=("PNG", "JPEG"))
+            picture: Image.Image = Image.open(io.BytesIO(folder.read(name)), formats=("PNG", "JPEG"))
         width, height = picture.size
         refused = {
             f"it has {width} x {height} pixels, and {MAX_PIXELS:,} are allowed": width * height > MAX_PIXELS,
@@ -49,22 +45,18 @@ def read_picture(folder: PictureFolder, name: str) -> Image.Image:
     except (DataError, MemoryError):
         raise
     except Exception as error:  # whatever the bytes of a damaged file lead to
-        reason = f"it can't be read, is no PNG or JPEG, or damaged: {error}"
-        raise folder.refuse(name, reason, "fetch or copy it again") from error
+        raise folder.refuse(name, f"it can't be read, is no PNG or JPEG, or damaged: {error}") from error
 
 
 @dataclass(frozen=True)
 class Sight:
-    """What is seen of the pictures below a data root: features of ``encoder``, or (where that is empty) themselves.
-
-    They are scaled to ``size`` pixels a side, and cut into patches of ``patch`` pixels a side.
-    """
+    """What is seen of the pictures below a data root: features of ``encoder``, or (where that is empty) themselves."""
 
     root: Path
     cache: Path
     encoder: str = ""
-    size: int = 112
-    patch: int = 16
+    size: int = 112  # pixels of a side, to which they are scaled
+    patch: int = 16  # pixels of a side of the patches that they are cut into
     progress: Progress = SILENT
 
     @property
@@ -119,8 +111,7 @@ def add_pictures(
 def build_table(pictures: Sequence[str], sight: Sight) -> Path:
     """Returns the file of what is seen of each picture: an array [pictures, patches, width]."""
     shape = "" if sight.encoder else f"-{sight.size}-{sight.patch}"
-    state = hash_pictures(sight.root, pictures, sight.encoder)
-    path = sight.cache / f"pictures-{state}{shape}.npy"
+    path = sight.cache / f"pictures-{hash_pictures(sight.root, pictures, sight.encoder)}{shape}.npy"
     with contextlib.suppress(OSError, ValueError):  # not there, or cut off
         np.load(path, mmap_mode="r", allow_pickle=False)
         return path

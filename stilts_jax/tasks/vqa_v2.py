@@ -6,13 +6,7 @@ answer are dropped from training and count as wrong elsewhere.
 """
 
 from stilts_jax.tasks.sources.questions import answer_vqa, read_vqa
-from stilts_jax.tasks.spec import Hyperparameters, Source, Task, files
-
-
-def _year(split: str, theirs: str) -> Source:
-    convert = answer_vqa(f"coco/{theirs}/COCO_{theirs}_{{:012d}}.jpg")
-    return files(f"vqa_v2/v2_*mscoco_{theirs}_*.json", convert, split, read=read_vqa)
-
+from stilts_jax.tasks.spec import Hyperparameters, Task, files
 
 TASK = Task(
     name="vqa_v2",
@@ -24,5 +18,8 @@ TASK = Task(
     pictures="seen",
     hyperparameters={"paper": Hyperparameters(4e-5, 256, 5, max_length=64)},  # IGLUE's for GQA
     counts={"train": 443_757, "dev": 214_354},
-    sources=(_year("train", "train2014"), _year("dev", "val2014"), _year("test", "test2015")),
+    sources=tuple(
+        files(f"vqa_v2/v2_*mscoco_{part}_*.json", answer_vqa(part), split, read=read_vqa)
+        for split, part in (("train", "train2014"), ("dev", "val2014"), ("test", "test2015"))
+    ),
 )

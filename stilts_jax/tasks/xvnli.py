@@ -16,8 +16,6 @@ def _convert(row: Row, labels: tuple[str, ...]) -> ClassifyExample | None:
     return ClassifyExample(row.id("pairID"), row["sentence2"], None, label, (picture,))
 
 
-_FILE = "{language}/{split}.jsonl"
-
 TASK = Task(
     name="xvnli",
     title="XVNLI",
@@ -26,5 +24,5 @@ TASK = Task(
     labels=LABELS,
     pictures="seen",
     hyperparameters={"paper": Hyperparameters(4e-5, 128, 10, max_length=80)},
-    sources=(files(f"xvnli/{_FILE} xvnli/annotations/{_FILE}", _convert),),
+    sources=(files("xvnli/{language}/{split}.jsonl xvnli/annotations/{language}/{split}.jsonl", _convert),),
 )

@@ -44,8 +44,8 @@ def write_pictures(data: Path, counts: Mapping[str, int], seed: int) -> None:
         for path in (f"easy_vqa/{part}/images.zip", f"coco/{coco}.zip"):
             write_whole(data / path, content.getvalue())
         write_whole(data / f"easy_vqa/{part}/questions.json", json.dumps(asked) + "\n")
-        described = {"images": images, "annotations": captions}
-        write_whole(data / f"coco/annotations/captions_{coco}.json", json.dumps(described) + "\n")
+        described = json.dumps({"images": images, "annotations": captions}) + "\n"
+        write_whole(data / f"coco/annotations/captions_{coco}.json", described)
 
 
 def _draw(colour: str, shape: str, draw: Random) -> bytes:

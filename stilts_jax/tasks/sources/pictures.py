@@ -43,11 +43,10 @@ class PictureFolder:
         """Returns the bytes of a picture's file; raises whatever the disk and the zip raise."""
         size, found = self.state(name), self.names[name]
         if size > MAX_BYTES:
-            reason = f"it has {size} bytes, and {MAX_BYTES} are allowed"
-            raise self.refuse(name, reason, "convert or leave it out")
+            raise self.refuse(name, f"it has {size} bytes, and {MAX_BYTES} are allowed")
         return self.archive.read(found) if self.archive else found.read_bytes()
 
-    def refuse(self, name: str, reason: str, fix: str) -> DataError:
+    def refuse(self, name: str, reason: str, fix: str = "fetch or copy it again") -> DataError:
         """Returns the error that names a picture which can't be used."""
         return DataError(f"The picture can't be used: {reason}.", where=str(self.path / name), fix=fix)
 
@@ -73,8 +72,8 @@ def _open(path: Path, is_features: bool, modified: int) -> PictureFolder:
     if is_features:
         names = read_object(path / NAMES).get("names")
         if not isinstance(names, list) or len(set(map(str, names))) < len(names):
-            what = "names is no list of different names."
-            raise DataError(what, where=str(path / NAMES), fix="write it anew")
+            where, fix = str(path / NAMES), "write it anew"
+            raise DataError("names is no list of different names.", where=where, fix=fix)
         return PictureFolder(path, {str(name): place for place, name in enumerate(names)})
     archive = None if path.is_dir() else zipfile.ZipFile(path)
     listed: dict[str, Any] = (
@@ -108,10 +107,7 @@ def hash_pictures(root: Path, pictures: Sequence[str], encoder: str = "") -> str
 
 
 def hash_shown(name: str, task: Task, read: Callable[[], Sequence[Any]], root: Path, encoder: str) -> str:
-    """Returns a hash of the pictures of a split, which is kept while a process runs: ``read`` reads its rows for it.
-
-    ``name`` is a hash of what these are read from.
-    """
+    """Returns a hash of the pictures of a split, kept by ``name``: a hash of what ``read`` reads the rows from."""
     if task.pictures == "blind":
         return "blind"
     key = (name, root, encoder)

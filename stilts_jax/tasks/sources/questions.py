@@ -15,7 +15,6 @@ from stilts_jax.tasks.sources.rows import BadRow, Problems, Row, describe, read_
 from stilts_jax.tasks.spec import UNKNOWN_LABEL, ClassifyExample, names, pairs
 
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
-_MOST_PERIODS = 32  # the official script hands re.UNICODE, which is 32, to `sub` as a count
 # The contractions of the official script. What lacks one of the apostrophes gets it.
 _CONTRACTED = names("""
 ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't he'd he'd've he's
@@ -41,17 +40,15 @@ def normalise_answer(text: str) -> str:
     for sign in _PUNCTUATION:
         beside_space = f"{sign} " in text or f" {sign}" in text
         found = found.replace(sign, "" if beside_space or in_number else " ")
-    words = re.sub(r"\.(?!\d)", "", found, count=_MOST_PERIODS).lower().split()
+    # The official script hands re.UNICODE, which is 32, to `sub` as a count.
+    words = re.sub(r"\.(?!\d)", "", found, count=32).lower().split()
     return " ".join(filter(None, (_RESPELLED.get(word, word) for word in words)))
 
 
 def score_answer(predicted: str, answers: Sequence[str]) -> float:
-    """Returns the accuracy of one answer, 0 to 1: the mean of ``min(matches / 3, 1)`` over all nine of ten people.
-
-    Answers are normalised only where people disagree, as in the official script.
-    """
+    """Returns the accuracy of one answer, 0 to 1: the mean of ``min(matches / 3, 1)`` over all nine of ten people."""
     said = [re.sub(r"[\n\t]", " ", text).strip() for text in (predicted, *answers)]
-    if len(set(said[1:])) > 1:
+    if len(set(said[1:])) > 1:  # only where people disagree, as in the official script
         said = list(map(normalise_answer, said))
     matches = [one.lower() == said[0].lower() for one in said[1:]]
     return sum(min((sum(matches) - match) / 3, 1.0) for match in matches) / len(matches)
@@ -61,7 +58,7 @@ def _find_label(answers: Sequence[str], labels: Labels) -> int | None:
     """Returns the label of the most frequent answer that has one; else that of unknown ones, which training lacks."""
     known = index_labels(labels)
     frequent = (answer for answer, _ in Counter(answers).most_common() if answer in known)
-    return known.get(next(frequent, UNKNOWN_LABEL))
+    return known.get(next(frequent, UNKNOWN_LABEL)) if answers else None
 
 
 def read_triples(path: Path, language: str, problems: Problems) -> Iterator[Row]:
@@ -86,18 +83,15 @@ def read_by_id(path: Path, language: str, problems: Problems) -> Iterator[Row]:
 def answer_gqa(row: Row, labels: Labels) -> ClassifyExample | None:
     """Returns a question of GQA; one whose answer is no label can't be trained on."""
     answer = row.get("answer")
-    label = None if answer is None else _find_label((str(answer),), labels)
-    if label is None and answer is not None:
+    label = _find_label(() if answer is None else (str(answer),), labels)
+    if answer is not None and label is None:
         return None
     return ClassifyExample(row["id"], row["question"], None, label, (f"gqa/images/{row['imageId']}.jpg",))
 
 
 def read_vqa(path: Path, language: str, problems: Problems) -> Iterator[Row]:
-    """Yields VQA's questions, joined with their annotations by the ids where there is a file of these.
-
-    A pattern finds both files, and the questions alone are read with the annotations beside them.
-    """
-    if path.name.endswith("_annotations.json"):
+    """Yields VQA's questions, joined with their annotations by the ids where there is a file of these."""
+    if path.name.endswith("_annotations.json"):  # the pattern finds both; they are read with their questions
         return
     beside = path.with_name(path.name.replace("OpenEnded_", "").replace("_questions.", "_annotations."))
     rows = Row.document(beside).parts("annotations") if beside.is_file() else []
@@ -113,13 +107,14 @@ def read_vqa(path: Path, language: str, problems: Problems) -> Iterator[Row]:
             yield Row(0, number, fields, question.place)
 
 
-def answer_vqa(pattern: str) -> Callable[[Row, Labels], ClassifyExample | None]:
-    """Returns a converter for VQA's questions; ``pattern`` makes the path of a picture of its number."""
+def answer_vqa(part: str) -> Callable[[Row, Labels], ClassifyExample | None]:
+    """Returns a converter for VQA's questions about a part of COCO."""
+    pattern = f"coco/{part}/COCO_{part}_{{:012d}}.jpg"
 
     def convert(row: Row, labels: Labels) -> ClassifyExample | None:
         answers = tuple(row.texts("answers")) if "answers" in row.fields else ()
         said, known = [normalise_answer(one) for one in answers], index_labels(labels)
-        label = _find_label(said, labels) if answers else None
+        label = _find_label(said, labels)
         if answers and label is None:
             return None
         votes = tuple(known[one] for one in said if one in known)
@@ -130,10 +125,7 @@ def answer_vqa(pattern: str) -> Callable[[Row, Labels], ClassifyExample | None]:
 
 
 def read_captions(path: Path, language: str, problems: Problems) -> Iterator[Row]:
-    """Yields COCO's captions with the file of each picture: ``id``, ``caption``, ``picture`` and ``other``.
-
-    That is the caption of the next row of another picture, to tell from its own.
-    """
+    """Yields COCO's captions with the file of their ``picture``, and the next caption of any ``other`` picture."""
     content = Row.document(path)
     pictures = {row.integer("id"): row["file_name"] for row in content.parts("images")}
     rows = content.parts("annotations")
