@@ -120,21 +120,20 @@ class VisionEncoder:
         return unflatten_dict(entrance, sep="/") | {name: blocks[name] for name in ("layers", "final_norm")}
 
     def _read_preparation(self, path: Path) -> None:
+        """Reads how a picture is prepared: it is scaled to a square, or so that its middle is one (cropped)."""
         given = {**_KINDS[self.kind][1], **(read_json(path) if path.is_file() else {})}
         self._cropped = given.get("do_center_crop", self.kind == "clip_vision_model")
         try:
-            self._mean, self._std = (
-                np.array(given[name], np.float32) for name in ("image_mean", "image_std")
-            )
-            self._resample = Image.Resampling(given["resample"])
-            if self._mean.shape != (3,) or self._std.shape != (3,) or not (self._std > 0).all():
+            mean, std = (np.array(given[name], np.float32) for name in ("image_mean", "image_std"))
+            self._mean, self._std, self._resample = mean, std, Image.Resampling(given["resample"])
+            if mean.shape != (3,) or std.shape != (3,) or not (std > 0).all():
                 raise ValueError("image_mean and image_std are three numbers each")
         except (TypeError, ValueError) as error:
             what = f"Pictures can't be prepared as this says: {error}"
             raise EncoderError(what, where=str(path), fix="fetch it again") from error
 
     def prepare(self, picture: Image.Image) -> np.ndarray:
-        """Returns a picture, or its middle, as the tower was trained to be shown it: float32 [size, size, 3]."""
+        """Returns a picture as the tower was trained to be shown it: float32 [size, size, 3]."""
         size, short = self.size, min(picture.size)
         sides = [side * size // short if self._cropped else size for side in picture.size]
         left, top = ((side - size) // 2 for side in sides)
@@ -153,6 +152,10 @@ class VisionEncoder:
             raise ConfigError(what, where="--layer", fix="take one of these, or 0 for the embeddings")
         is_normed = layer is None and self.kind != "clip_vision_model"
         return self._run(self.params, pictures, depth, is_normed)
+
+    def features(self, pictures: Any, layer: int | None = None) -> jax.Array:
+        """Returns the vectors of the patches alone, row by row: ``[B, (size / patch) ** 2, hidden size]``."""
+        return self.encode(pictures, layer)[:, int("first" in self.params) :]
 
     def _compute(self, params: Params, pictures: jax.Array, depth: int, is_normed: bool) -> jax.Array:
         rows, patch, side = len(pictures), self.patch, self.size // self.patch
@@ -174,10 +177,6 @@ class VisionEncoder:
 
         hidden, _ = jax.lax.scan(apply, hidden, jax.tree.map(lambda array: array[:depth], params["layers"]))
         return norm("final_norm")(hidden) if is_normed else hidden
-
-    def features(self, pictures: Any, layer: int | None = None) -> jax.Array:
-        """Returns the vectors of the patches alone, row by row: ``[B, (size / patch) ** 2, hidden size]``."""
-        return self.encode(pictures, layer)[:, int("first" in self.params) :]
 
 
 def _digest(encoder_folder: Path) -> str:
