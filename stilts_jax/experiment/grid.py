@@ -143,7 +143,7 @@ def run_grid(
             raise stop("; whatever was finished is kept.")
         if left == len(queue):
             time.sleep(pause)
-            left, pause = 0, min(2 * pause, waiting.interval)
+            left, pause = 0, min(1.25 * pause, waiting.interval)
         number, phase = queue.popleft()
         later = {other.name for _, other in queue}
         with context.progress.part(f"[{number}/{len(mine)}] {phase.name}"):

@@ -75,17 +75,25 @@ def test_a_dry_run_says_what_the_grid_then_takes(demo, whole, tmp_path):
     assert f"on {whole['mnli.s0']['environment']['device']}, as fast as the 5 phases" in text
 
 
-def test_two_parts_at_once_give_the_results_of_one_process(demo, whole, tmp_path):
-    """Both parts share one row: the second trains on the intermediate that the first is still training."""
+@pytest.mark.parametrize(
+    "options", [("--part=2/2", "--part=1/2"), ("--traceback", "--traceback")], ids=["parts", "same"]
+)
+def test_two_processes_at_once_give_the_results_of_one(demo, whole, tmp_path, options):
+    """Parts share one row: the second trains on the intermediate that the first is still training.
+
+    The same command twice: each takes what the other is not at work on.
+    """
     command = [*PROGRAM, *grid(demo, tmp_path, rows="mnli")]
-    parts = [
-        subprocess.Popen([*command, f"--part={part}/2"], env=os.environ, stderr=subprocess.PIPE, text=True)
-        for part in (2, 1)
+    both = [
+        subprocess.Popen([*command, option], env=os.environ, stderr=subprocess.PIPE, text=True)
+        for option in options
     ]
-    said = [part.communicate(timeout=300)[1] for part in parts]
-    assert [part.returncode for part in parts] == [0, 0], said
-    assert "waiting for mnli.s0, which another part trains" in said[0]
-    for words in said:  # each did some of it
+    said = [one.communicate(timeout=300)[1] for one in both]
+    assert [one.returncode for one in both] == [0, 0], said
+    in_parts = options[0] != options[1]
+    waiting = "waiting for mnli.s0, which another part trains"
+    assert waiting in said[0] if in_parts else "another process is at work on mnli.s0" in "".join(said)
+    for words in said if in_parts else ():  # each did some of it
         assert "attention: " in words and "done before" not in words
     found = results(tmp_path)
     assert set(found) == {name for name in whole if name.startswith("mnli")}
