@@ -13,7 +13,7 @@ from stilts_jax.report.significance import SIGNIFICANT, Comparisons
 from stilts_jax.report.statistics import Interval, holm
 from stilts_jax.report.tables import Table, signed, to_markdown
 
-_LISTED = 6  # findings in one direction; more are counted by group of targets
+_LISTED = 4  # findings in one direction; more are counted by group of targets
 _LITTLE = 0.1  # of the largest training set of a group: below it a target has little data of its own
 
 
