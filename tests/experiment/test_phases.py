@@ -183,3 +183,16 @@ def test_a_wrong_exception_by_task_is_named(by_task, said):
         config = load_config("xstilts", {"experiment.targets": "xnli", "train.by_task": by_task})
         list_phases(to_settings(config), get_task)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("spec", "count"),
+    [
+        ("small", 15),
+        ("small:size=pictures", 19),
+        ("small:size=gpu,seeds=1", 89),
+        ("small:size=gpu,stage=mlm", 3),
+    ],
+)
+def test_the_grids_of_the_small_encoder_are_lists_of_phases(spec, count):
+    assert len(list_phases(to_settings(load_config(spec, {})), get_task)) == count
