@@ -133,6 +133,9 @@ def _starts(row: str, settings: Settings, get_task: Callable[[str], Task]) -> It
         encoder = settings.encoder if row == NONE else row.removeprefix(HUB)
         yield Phase(row, "intermediate", row, (), (), encoder)
         return
+    fix = nearest(row, [NONE, *list_tasks()])
+    if row not in list_tasks() and repr(NONE) in fix.partition("?")[0]:
+        raise ConfigError(f"There is no task {row!r}.", where="config.experiment.intermediates", fix=fix)
     tasks = tuple(row.split("/"))
     # An unknown name is refused here, before anything runs.
     scored = tuple(name for name in tasks if get_task(name).is_scored_on_selection)

@@ -196,3 +196,8 @@ def test_a_wrong_exception_by_task_is_named(by_task, said):
 )
 def test_the_grids_of_the_small_encoder_are_lists_of_phases(spec, count):
     assert len(list_phases(to_settings(load_config(spec, {})), get_task)) == count
+
+
+def test_none_is_among_the_rows_that_a_typo_may_mean():
+    with pytest.raises(ConfigError, match="did you mean 'none'"):
+        list_phases(to_settings(load_config("xstilts", {"experiment.intermediates": "nonee"})), get_task)
