@@ -109,7 +109,9 @@ def _helped(arguments: argparse.Namespace, context: "Context") -> Iterator[None]
         def relay() -> None:
             progress = Progress()  # without what stands before the lines of this process
             for line in helper.stderr or ():
-                if not ended.is_set():
+                if (
+                    line.startswith("[") and not ended.is_set()
+                ):  # what it says of phases; the rest was said here
                     progress.say(line.rstrip())
 
         ended, speaker = threading.Event(), threading.Thread(target=relay, daemon=True)
