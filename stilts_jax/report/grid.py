@@ -109,13 +109,14 @@ class Grid:
         self.rows: list[Row] = sorted(found, key=lambda row: (row[0] != BASELINE, intermediate_order(row[0])))
         self.rows.sort(key=lambda row: (row[1] != "en", row[1]))
         self.compared = [row for row in self.rows if row[0] != BASELINE and (BASELINE, row[1]) in self.rows]
-        # A failed run may name no task: others of its training tell.
+        # A failed run may name no task: others of its training tell. A first step of two (SIQA before COPA) has none.
+        lost = {run.target for run in self.evaluations if run.error}
         trainings: dict[str | None, list[str]] = {}
         for run in self.evaluations:
             known = trainings.setdefault(run.target, [])
             known += [task for task in run.tasks if task not in known]
         for training, tasks in trainings.items():
-            tasks += [training] if training and not tasks else []
+            tasks += [training] if training in lost and training and not tasks else []
         own = list(self.own)
         names = sorted({task for tasks in trainings.values() for task in tasks})
         names.sort(key=lambda task: own.index(task) if task in own else len(own))

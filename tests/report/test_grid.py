@@ -143,6 +143,12 @@ def test_missing_cells_say_why(tmp_path):
     assert reasons["hellaswag", "pawsx"] == "not run"
 
 
+def test_the_first_of_two_steps_is_no_column(tmp_path):
+    write(tmp_path, "none", (None, 0), xnli(en=90.0))
+    write(tmp_path, "none", (None, 0), {}, "siqa")  # before COPA; it scores nothing
+    assert read(tmp_path).tasks == ["xnli"]
+
+
 def test_the_best_row_is_chosen_on_english_dev_and_stands_beside_the_oracle(tmp_path):
     """Chosen on dev is mnli (+2), on test it would have been qqp (+4); Tatoeba has no dev, BUCC no English one."""
     for row, dev, test in (("none", 70.0, 60.0), ("mnli", 80.0, 62.0), ("qqp", 75.0, 64.0)):
