@@ -5,7 +5,7 @@ Purpose: a slice of the experiment for two CPU cores (size=cpu), the question of
 A fourteenth of XLM-R Large's layers, part of the data, few languages: nothing here compares to the paper.
 Expected: the README's sections on real languages.
 Time: size=cpu took 85 minutes of two cores that had other work too; by ``--dry_run`` it has 0.23 PFLOP.
-size=pictures took about an hour in two parts, one a core.
+size=pictures took about an hour in two parts, one a core. size=gpu and stage=mlm were not run whole.
 
     stilts grid --config=small:encoder=E --data_root=D --workdir=W
 

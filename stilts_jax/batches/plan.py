@@ -14,7 +14,7 @@ import numpy as np
 
 from stilts_jax.batches.collate import Arrays, collate, measure_rows
 from stilts_jax.batches.masking import Masking, PackedText
-from stilts_jax.batches.schedule import Schedule, draw_permutation, shuffled_rows, smoothed_rows
+from stilts_jax.batches.schedule import Rows, Schedule, draw_permutation, shuffled_rows, smoothed_rows
 from stilts_jax.errors import ConfigError, DataError
 from stilts_jax.features.records import Batch, Features
 
@@ -77,6 +77,20 @@ def find_bucket(buckets: tuple[int, ...], length: int) -> int:
     return buckets[int(np.searchsorted(buckets, length))]
 
 
+def _draw_rows(task: str, features: Features, label_alpha: float, seed: int) -> Rows:
+    """Returns the order in which rows come: each once an epoch, or a label by its rows to the power ``label_alpha``."""
+    if label_alpha == 1.0:
+        return shuffled_rows(len(features), seed)
+    if features.kind != "classify":
+        raise ConfigError(
+            f"Labels of a {features.kind} task can't be drawn by how many they are.",
+            where=f"label_alpha of {task}",
+            fix="set it for tasks with classes only: train.by_task=TASK.label_alpha=...",
+        )
+    labels: Any = features.columns["label"]
+    return smoothed_rows(np.unique(labels, return_inverse=True)[1], label_alpha, seed)
+
+
 class TrainingBatches:
     """The batches of one task.
 
@@ -133,18 +147,7 @@ class TrainingBatches:
         else:
             columns: Any = features.columns
             self._lengths = measure_rows(features)
-            if label_alpha == 1.0:
-                self._rows = shuffled_rows(len(features), seed)
-            elif features.kind == "classify":
-                group = np.unique(columns["label"], return_inverse=True)[1]
-                self._rows = smoothed_rows(group, label_alpha, seed)
-            else:
-                what = f"Labels of a {features.kind} task can't be drawn by how many they are."
-                raise ConfigError(
-                    what,
-                    where=f"label_alpha of {task}",
-                    fix="set it for tasks with classes only: train.by_task=TASK.label_alpha=...",
-                )
+            self._rows = _draw_rows(task, features, label_alpha, seed)
             paired = "pair_tokens" in columns
             count = max(max_buckets // 2, 1) if paired else max_buckets
             self.buckets = self._choose(self._lengths, count, price, max_length)

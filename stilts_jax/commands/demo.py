@@ -92,26 +92,22 @@ def _helped(arguments: argparse.Namespace, context: "Context") -> Iterator[None]
         return
     start = "import sys, stilts_jax.main as m; m.interruption.end_with(sys.stdin); sys.exit(m.main())"
     rows = "+".join(reversed(context.settings.experiment.intermediates.split("+")))
-    given = f"--config={_spec(arguments, 'grid')}", f"--config.encoder={arguments.workdir / 'encoder'}"
-    folders = f"--data_root={arguments.workdir / 'world/data'}", f"--workdir={arguments.workdir / 'grid'}"
+    given = {
+        "config": _spec(arguments, "grid"),
+        "config.encoder": arguments.workdir / "encoder",
+        "config.experiment.intermediates": rows,
+        "data_root": arguments.workdir / "world/data",
+        "workdir": arguments.workdir / "grid",
+    }
+    command = [sys.executable, "-c", start, "grid", *(f"--{name}={value}" for name, value in given.items())]
     streams: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-    command = [
-        sys.executable,
-        "-c",
-        start,
-        "grid",
-        *given,
-        *folders,
-        f"--config.experiment.intermediates={rows}",
-    ]
     with subprocess.Popen(command, encoding="utf-8", **streams) as helper:
 
         def relay() -> None:
             progress = Progress()  # without what stands before the lines of this process
             for line in helper.stderr or ():
-                if (
-                    line.startswith("[") and not ended.is_set()
-                ):  # what it says of phases; the rest was said here
+                of_a_phase = line.startswith("[")  # the rest is said by this process
+                if of_a_phase and not ended.is_set():
                     progress.say(line.rstrip())
 
         ended, speaker = threading.Event(), threading.Thread(target=relay, daemon=True)

@@ -136,6 +136,13 @@ def run_grid(
     if context.is_main:
         for phase in mine:
             clear_failure(context.folder(phase))
+
+    def work(phase: Phase) -> None:
+        elsewhere = phase.parent not in (None, *mine)
+        if phase.parent and elsewhere and not from_main(partial(is_done, phase, context)):
+            _wait_for(phase.parent, context, waiting, began)
+        run(phase, context)
+
     queue, left, pause = deque(enumerate(mine, 1)), 0, _SHORT  # left: to other processes, one after the other
     while queue:
         check()
@@ -147,19 +154,14 @@ def run_grid(
         number, phase = queue.popleft()
         later = {other.name for _, other in queue}
         with context.progress.part(f"[{number}/{len(mine)}] {phase.name}"):
-            if not later.isdisjoint(parent.name for parent in phase.ancestors()):
-                taken = False
+            ready = later.isdisjoint(parent.name for parent in phase.ancestors())
+            if ready and _take(phase, context, failed, work):
+                left, pause = 0, _SHORT
+                if phase.name not in failed:
+                    _free_disk(phase, phases, context)
             else:
-                wait = partial(_wait_for, context=context, waiting=waiting, launched=began)
-                wait_for = wait if phase.parent not in (None, *mine) else None
-                taken = _take(phase, context, failed, wait_for, run)
-            if not taken:
                 queue.append((number, phase))
                 left += 1
-                continue
-            left, pause = 0, _SHORT
-            if phase.name not in failed:
-                _free_disk(phase, phases, context)
     if failed and len(mine) > 1:
         context.progress.say(f"{len(failed)} of {len(mine)} phases failed: {', '.join(failed)}")
     return EXIT_ERROR if failed else EXIT_OK
@@ -169,23 +171,19 @@ def _take(
     phase: Phase,
     context: Context,
     failed: dict[str, Exception],
-    wait_for: Callable[[Phase], None] | None,
-    run: Callable[[Phase, Context], None],
+    work: Callable[[Phase], None],
 ) -> bool:
-    """Runs a phase, and adds it to ``failed`` where it fails; returns False where another process is at work on it."""
+    """Works on a phase, and adds it to ``failed`` where it fails; returns False where another process has it."""
     lost = next((parent.name for parent in phase.ancestors() if parent.name in failed), None)
-    done = from_main(partial(is_done, phase, context))
-    if lost and not done:
+    if lost and not from_main(partial(is_done, phase, context)):
         failed[phase.name] = StiltsError(f"It needs {lost}, which failed.")
         _record_failure(phase, context, failed[phase.name])
         return True
     try:
         with leave_together():  # over several hosts a failure of one ends all: they would wait for it
-            if wait_for and phase.parent is not None and not done:
-                wait_for(phase.parent)
-            run(phase, context)
-    except LockedError:
-        context.progress.say(f"another process is at work on {phase.name}: it comes later", once=True)
+            work(phase)
+    except LockedError as error:
+        context.progress.say(f"{phase.name} comes later: {error.what}", once=True)
         return False
     except Exception as error:  # one phase's failure must not stop what does not depend on it
         check()

@@ -45,7 +45,7 @@ def best_of_turns(step: Callable[[], Any], wait: Callable[[Any], Any]) -> float:
 
 def time_ours(shape: sj.EncoderConfig, dtype: str, layers: str, batch: dict[str, np.ndarray]) -> str:
     """One line: milliseconds, seconds to compile, memory for what is kept and worked on."""
-    compute: Any = sj.Compute(dtype=dtype, layers=layers)  # type: ignore[arg-type]
+    compute: Any = sj.Compute(dtype=dtype, layers=layers)
     model = sj.Model(shape, (("task", sj.HeadConfig(kind="classify", num_labels=LABELS)),), compute)
     tx = sj.make_optimizer(sj.OptimizerConfig(learning_rate=1e-5, total_steps=10**6))
     state, loss = sj.init_state(model, tx, jax.random.key(0)), sj.make_loss(model, "task")

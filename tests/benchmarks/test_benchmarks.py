@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import filling
 import speed
+import steps
 from measured import Contender, compare
 from peer import PeerSettings, TorchPeer, plan_prediction, plan_training
 
@@ -120,3 +121,11 @@ def test_the_plain_loop_does_the_same_work(tokenizer, lines):
 def test_few_computed_tokens_are_padding(task, least, real_root, real_tokenizer):
     found = filling.measure_filling(task, real_tokenizer, DataSource(real_root))
     assert found.share >= least and found.shapes <= 8
+
+
+@pytest.mark.slow
+def test_a_step_is_timed_in_both_forms(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["steps.py", "--shape=tiny", "--sizes=4x16"])
+    steps.main()
+    _, loop, written_out = capsys.readouterr().out.splitlines()
+    assert loop.split()[:2] == ["4x16", "loop"] and written_out.split()[:2] == ["4x16", "written-out"]

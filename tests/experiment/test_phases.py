@@ -185,6 +185,12 @@ def test_a_wrong_exception_by_task_is_named(by_task, said):
     assert said in str(caught.value)
 
 
+def test_an_exception_may_name_a_task_that_a_part_of_an_experiment_leaves_out():
+    given = {"experiment.targets": "udpos", "train.by_task": "hellaswag.epochs=7,udpos.epochs=9"}
+    (phase,) = list_phases(to_settings(load_config("xstilts:intermediates=none,seeds=1", given)), get_task)
+    assert phase.hyperparameters.epochs == 9
+
+
 @pytest.mark.parametrize(
     ("spec", "count"),
     [

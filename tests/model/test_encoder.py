@@ -36,6 +36,17 @@ def test_layers_written_out_are_those_of_the_loop(maker, exact, family):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4 * max(1, np.abs(theirs).max()))
 
 
+def test_a_fused_kernel_takes_all_queries_though_only_the_first_token_is_read(maker, exact):
+    """The last of layers that are written out is cut to its first token under plain attention alone."""
+    config = maker.config(max_positions=130)
+    tokens = np.random.default_rng(0).integers(5, config.vocab_size - 1, (2, 128), np.int32)
+    params, options = maker.encoder(config), {"config": config, "first_only": True}
+    plain = encode(params, tokens, compute=exact, **options)
+    fused = encode(params, tokens, compute=maker.replace(exact, attention="splash-interpret"), **options)
+    assert plain.shape[1] == 1
+    np.testing.assert_allclose(fused[:, :1], plain, rtol=0, atol=2e-5)
+
+
 @pytest.mark.slow
 def test_the_program_does_not_grow_with_depth(maker, exact):
     def length(layers):
