@@ -194,7 +194,7 @@ def test_an_exception_may_name_a_task_that_a_part_of_an_experiment_leaves_out():
 @pytest.mark.parametrize(
     ("spec", "count"),
     [
-        ("small", 15),
+        ("small:seeds=1", 89),
         ("small:size=pictures", 19),
         ("small:size=gpu,seeds=1", 89),
         ("small:size=gpu,stage=mlm", 3),
