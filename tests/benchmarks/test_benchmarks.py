@@ -1,5 +1,6 @@
 """The laboratory works: each contender and each part at toy size, run by hand like the benchmarks themselves."""
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -9,14 +10,18 @@ import pytest
 
 from stilts_jax.bench.run import Round
 from stilts_jax.bench.workload import LAWS, draw_workload
+from stilts_jax.config import load_config, to_settings
+from stilts_jax.experiment.phases import list_phases
 from stilts_jax.features.build import FeatureSettings, build_features
 from stilts_jax.model import SHAPES
+from stilts_jax.tasks import get_task
 from stilts_jax.tasks.sources.read import DataSource
 from stilts_jax.tasks.spec import ClassifyExample, SpanExample
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 import filling
+import job
 import speed
 import steps
 from measured import Contender, compare
@@ -129,3 +134,18 @@ def test_a_step_is_timed_in_both_forms(monkeypatch, capsys):
     steps.main()
     _, loop, written_out = capsys.readouterr().out.splitlines()
     assert loop.split()[:2] == ["4x16", "loop"] and written_out.split()[:2] == ["4x16", "written-out"]
+
+
+def test_the_job_is_one_phase_and_both_sides_read_the_same_rows(tmp_path):
+    (tmp_path / "xnli").mkdir()
+    for name in ("train-en", *(f"test-{language}" for language in job.LANGUAGES)):
+        (tmp_path / f"xnli/{name}.tsv").write_text(
+            '"a" b\tc\tneutral\nd\te\tentailment\nf\tg\tcontradiction\n'
+        )
+    assert job.read_rows(tmp_path / "xnli/train-en.tsv", 2) == ([['"a" b', "c"], ["d", "e"]], [2, 1])
+    given = argparse.Namespace(data_root=tmp_path, encoder="E", rows=2, epochs=1, scored=2)
+    options = dict(word.removeprefix("--").split("=", 1) for word in job.our_command(given, tmp_path)[4:])
+    overrides = {
+        name.removeprefix("config."): value for name, value in options.items() if name.startswith("config.")
+    }
+    assert len(list_phases(to_settings(load_config(options["config"], overrides)), get_task)) == 1
