@@ -130,13 +130,12 @@ def open_phases(
     """
     from stilts_jax.experiment.needs import check_data, keep_available
     from stilts_jax.experiment.phases import list_phases
-    from stilts_jax.tasks import get_task
 
-    phases = list_phases(settings, get_task)  # before any folder is made: it knows all names
+    phases = list_phases(settings)  # before any folder is made: it knows all names
     places = {name: getattr(arguments, name) for name in ("data_root", "workdir") if name in arguments}
     context = open_context(settings, **{"command": arguments.command_line} | places | more)
     if available:
         context = keep_available(context)
-        phases = list_phases(context.settings, get_task)
+        phases = list_phases(context.settings)
     check_data(phases, context)
     return phases, context

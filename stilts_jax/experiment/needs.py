@@ -119,7 +119,7 @@ def keep_available(context: Context) -> Context:
 
     def is_there(rows: Sequence[str], targets: Sequence[str]) -> bool:
         narrowed = narrow(rows, targets)
-        missing = find_missing(list_phases(narrowed.settings, get_task), narrowed)
+        missing = find_missing(list_phases(narrowed.settings), narrowed)
         for line in missing:
             context.progress.say(f"left out: {(*targets, *rows)[0]}: {line}")
         return not missing

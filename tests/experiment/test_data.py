@@ -44,7 +44,7 @@ def start(world, tmp_path):
         overrides = {"encoder": f"random:{world / 'encoder'}", **options}
         settings = to_settings(load_config(f"xstilts:intermediates=none,targets={targets}", overrides))
         context = Context(settings, DataSource(world / "data"), tmp_path)
-        return context, list_phases(settings, get_task)
+        return context, list_phases(settings)
 
     return start
 

@@ -16,7 +16,7 @@ NINE = "xnli+pawsx+udpos+panx+xquad+mlqa+tydiqa+bucc+tatoeba"
 
 def phases_of(**experiment):
     overrides = {f"experiment.{name}": str(value) for name, value in experiment.items()}
-    return list_phases(to_settings(load_config("xstilts", overrides)), get_task)
+    return list_phases(to_settings(load_config("xstilts", overrides)))
 
 
 def test_the_papers_grid():
@@ -121,7 +121,7 @@ def test_own_tasks_and_languages_are_named_wherever_a_task_is(own, experiment, n
 
 def test_a_target_in_the_language_of_its_training_is_few_shot():
     settings = to_settings(load_config("xstilts", {"experiment.targets": "xcopa+masakhaner_x@ha+panx+bucc"}))
-    phases = list_phases(settings, get_task)
+    phases = list_phases(settings)
     few_shot = [phase.evaluate for phase in phases if make_seen_notes(phase, settings)]
     assert {*few_shot} == {("masakhaner_x@ha",)}
 
@@ -158,7 +158,7 @@ def test_hyperparameters_by_task():
         },
     )
     settings = to_settings(config)
-    list_phases(settings, get_task)
+    list_phases(settings)
     found = {
         name: hyperparameters_of(get_task(name), settings)
         for name in ("easy_vqa", "easy_vqa:blind", "mnli@de", "xnli")
@@ -181,13 +181,13 @@ def test_hyperparameters_by_task():
 def test_a_wrong_exception_by_task_is_named(by_task, said):
     with pytest.raises(ConfigError, match=r"config\.train\.by_task") as caught:
         config = load_config("xstilts", {"experiment.targets": "xnli", "train.by_task": by_task})
-        list_phases(to_settings(config), get_task)
+        list_phases(to_settings(config))
     assert said in str(caught.value)
 
 
 def test_an_exception_may_name_a_task_that_a_part_of_an_experiment_leaves_out():
     given = {"experiment.targets": "udpos", "train.by_task": "hellaswag.epochs=7,udpos.epochs=9"}
-    (phase,) = list_phases(to_settings(load_config("xstilts:intermediates=none,seeds=1", given)), get_task)
+    (phase,) = list_phases(to_settings(load_config("xstilts:intermediates=none,seeds=1", given)))
     assert phase.hyperparameters.epochs == 9
 
 
@@ -201,9 +201,9 @@ def test_an_exception_may_name_a_task_that_a_part_of_an_experiment_leaves_out():
     ],
 )
 def test_the_grids_of_the_small_encoder_are_lists_of_phases(spec, count):
-    assert len(list_phases(to_settings(load_config(spec, {})), get_task)) == count
+    assert len(list_phases(to_settings(load_config(spec, {})))) == count
 
 
 def test_none_is_among_the_rows_that_a_typo_may_mean():
     with pytest.raises(ConfigError, match="did you mean 'none'"):
-        list_phases(to_settings(load_config("xstilts", {"experiment.intermediates": "nonee"})), get_task)
+        list_phases(to_settings(load_config("xstilts", {"experiment.intermediates": "nonee"})))

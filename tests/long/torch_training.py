@@ -22,7 +22,6 @@ from stilts_jax.experiment.models import open_model, read_trained
 from stilts_jax.experiment.phases import list_phases
 from stilts_jax.features.records import PAD_ID
 from stilts_jax.model import Model
-from stilts_jax.tasks import get_task
 
 CLASSES = {
     "classify": transformers.AutoModelForSequenceClassification,
@@ -96,7 +95,7 @@ def main():
     settings = read_settings(arguments)
     places = {"data_root": arguments.data_root, "workdir": arguments.workdir}
     context = open_context(settings, **places, command="")
-    known = {phase.name: phase for phase in list_phases(settings, get_task)}
+    known = {phase.name: phase for phase in list_phases(settings)}
     for name in arguments.phases:
         phase = known[name]
         record = read_trained(context.folder(phase), context.key(phase))
