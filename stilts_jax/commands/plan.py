@@ -61,12 +61,11 @@ def run(arguments: argparse.Namespace) -> int:
         return EXIT_OK
     work: float = 0
     if arguments.data_root:
-        from stilts_jax.experiment.estimate import Estimator
+        from stilts_jax.experiment.estimate import estimate
 
         with tempfile.TemporaryDirectory() as folder:
             phases, context = options.open_phases(settings, arguments, workdir=Path(folder))
-            estimator = Estimator(context)
-            work = sum(estimator.estimate(phase).flops for phase in phases)
+            work = sum(cost.flops for cost in estimate(phases, context))
     text, fits = plan_command(setup, work=work, as_json=arguments.json, progress=Progress())
     print(text)
     return EXIT_OK if fits else EXIT_ERROR
@@ -125,7 +124,7 @@ def find_shape(encoder: str) -> "EncoderConfig":
     known = {**{name: name for name in SHAPES}, **KNOWN}
     folder, short = Path(encoder.removeprefix(RANDOM)), encoder.rpartition("/")[2]
     if folder.is_dir():
-        return read_shape(folder)
+        return read_shape(encoder)
     if short not in known:
         raise ConfigError(f"There is no shape {encoder!r}.", where="--encoder", fix=nearest(short, known))
     return SHAPES[known[short]]

@@ -1,6 +1,15 @@
-"""What all phases of one experiment share: settings, data, tokenizers, mesh, folders and keys."""
+"""What all phases of one experiment share: settings, data, tokenizers, mesh, folders, and the keys that name phases.
 
-from dataclasses import dataclass, field
+A training key holds what defines training, so that a changed setting never meets an old checkpoint. What only
+defines how a finished model is scored (test files, reporting languages) is in the evaluation key: adding a test
+language evaluates again and never retrains. How a run is computed (mesh, accumulation, rematerialisation, how
+often it logs and saves) is in neither: it changes results by rounding at most.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -8,21 +17,35 @@ from typing import Any
 import jax
 
 from stilts_jax.distributed import initialize
+from stilts_jax.evaluation.metrics import metric_version
 from stilts_jax.experiment.data import Part, PhaseData, choose_data
-from stilts_jax.experiment.keys import evaluation_record, hash_record, training_record
-from stilts_jax.experiment.phases import Phase
+from stilts_jax.experiment.phases import Phase, hyperparameters_of
 from stilts_jax.experiment.start import encoder_fingerprint, tokenizer_folder
-from stilts_jax.features.build import FEATURE_VERSION, FeatureSettings, build_features
+from stilts_jax.features.build import FEATURE_VERSION, build_features
 from stilts_jax.features.pictures import Sight, add_pictures
 from stilts_jax.features.records import Features, keep_examples
 from stilts_jax.features.store import load_or_build
 from stilts_jax.files import cache_root, local_folder
 from stilts_jax.progress import SILENT, Progress
-from stilts_jax.settings import Compute, Settings
+from stilts_jax.settings import TASK_OPTIONS, Compute, Settings
 from stilts_jax.sharding import Mesh, make_mesh
 from stilts_jax.tasks.sources.read import DataSource, fingerprint, read_counted
-from stilts_jax.tasks.spec import Hyperparameters, Task
+from stilts_jax.tasks.spec import Task
 from stilts_jax.tokenization import Tokenizer, load_tokenizer
+
+FORMAT = 3  # of the keys; raised when what their records mean changes
+_NOT_IN_KEY = {
+    # These change how a run is computed or watched, not what it computes.
+    *("accumulation", "buckets", "checkpoint_every", "keep_latest", "log_every", "tensorboard"),
+    # These are in the phase's own hyperparameters, after presets and overrides have met.
+    *(*TASK_OPTIONS, "by_task"),
+}
+
+
+def hash_record(record: Any) -> str:
+    """Returns a hash of a record of plain values; the same in every process."""
+    text = json.dumps(record, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def start_runtime(compute: Compute) -> None:
@@ -77,17 +100,60 @@ class Context:
     def data(self, phase: Phase) -> PhaseData:
         """What ``phase`` reads: chosen when it is first asked for, and the same from then on."""
         if phase.name not in self._data:
-            self._data[phase.name] = choose_data(phase, self.settings, self.source)
+            self._data[phase.name] = choose_data(phase, self)
         return self._data[phase.name]
 
     def fingerprint(self, task: Task, split: str, language: str) -> str:
         """A hash of the bytes that a split is read from, and of how the task understands them."""
         return fingerprint(task, split, language, self.source)
 
+    def _fingerprints(self, parts: Mapping[str, Part]) -> dict[str, str]:
+        return {
+            f"{name}/{language}": self.fingerprint(part.task, part.split, language)
+            for name, part in parts.items()
+            for language in part.languages
+        }
+
+    def start_key(self, phase: Phase) -> str:
+        """The training key of the parent, or a hash of the encoder's files."""
+        return self.key(phase.parent) if phase.parent else encoder_fingerprint(phase.encoder, self.settings)
+
     def training_record(self, phase: Phase) -> dict[str, Any]:
         """What the training of ``phase`` depends on."""
-        start = self.key(phase.parent) if phase.parent else encoder_fingerprint(phase.encoder, self.settings)
-        return training_record(phase, self.settings, self.data(phase), start, self.fingerprint)
+        settings, data = self.settings, self.data(phase)
+        tasks = {
+            part.task.name: {
+                "version": part.task.version,
+                "hyperparameters": asdict(hyperparameters_of(part.task, settings, phase)),
+                "data": self._fingerprints({"train": part}),
+                "selection": self._fingerprints(
+                    {f"{dev.task.name}/{dev.task.metric}": dev for dev in data.selection[part.task.name]}
+                ),
+            }
+            for part in data.train
+        }
+        trained = [part.task for part in data.train]
+        # Several tasks, or masks and languages of MLM.
+        mixed = len(trained) > 1 or any(task.kind == "mlm" for task in trained)
+        seen, compute = any(task.pictures for task in trained), asdict(settings.compute)
+        sight = [settings.data.pictures, settings.data.picture_size, settings.data.picture_patch]
+        return {
+            **({"pictures": sight} if seen else {}),
+            **settings.model.dropout,
+            "format": FORMAT,
+            "features": FEATURE_VERSION,
+            "start": self.start_key(phase),
+            "carry_head": phase.carry_head,
+            "tasks": tasks,
+            "seed": phase.seed,
+            "train": {k: value for k, value in asdict(settings.train).items() if k not in _NOT_IN_KEY},
+            "mixture": asdict(settings.mixture) if mixed else {},
+            "head": {"form": settings.model.head_form, "init": settings.model.head_init},
+            "precision": {name: compute[name] for name in ("dtype", "param_dtype", "matmul_precision")},
+            "limit": settings.data.limit,
+            "select_on": settings.experiment.select_on,
+            "debug": settings.debug,
+        }
 
     def key(self, phase: Phase) -> str:
         """The hash that names what ``phase`` trains."""
@@ -96,8 +162,20 @@ class Context:
         return self._keys[phase.name]
 
     def evaluation_key(self, phase: Phase) -> str:
-        """The hash that names what ``phase`` is scored on."""
-        return hash_record(evaluation_record(self.settings, self.data(phase), self.fingerprint))
+        """The hash that names what ``phase`` is scored on, and how."""
+        model, evaluation, tasks = self.settings.model, self.settings.evaluation, {}
+        for name, parts in self.data(phase).scored.items():
+            task, data = parts[-1].task, self._fingerprints({part.split: part for part in parts})
+            metric = [task.metric, metric_version(task.metric)]
+            tasks[name] = {"version": task.version, "metric": metric, "data": data}
+        retrieval = {
+            "layer": model.retrieval_layer,
+            "sweep": model.sweep_layers,
+            "neighbours": evaluation.mining_neighbours,
+            "max_length": evaluation.max_length,
+        }
+        about = {"format": FORMAT, "features": FEATURE_VERSION, "limit": evaluation.limit}
+        return hash_record({**about, "tasks": tasks, "retrieval": retrieval})
 
     def folder(self, phase: Phase) -> Path:
         """Where everything of ``phase`` is kept."""
@@ -109,7 +187,7 @@ class Context:
 
         They carry their examples, unless they are trained on: a cache hit reads no file of the data.
         """
-        task, settings, data = part.task, feature_settings(part.hyperparameters), self.settings.data
+        task, settings, data = part.task, part.feature_settings, self.settings.data
         # They are mapped into memory, which needs a file system.
         cache = Path(data.cache or local_folder(self.workdir) / "features")
         sight = Sight(
@@ -151,8 +229,3 @@ class Context:
         if not training:
             self._features[key] = features
         return features
-
-
-def feature_settings(chosen: Hyperparameters) -> FeatureSettings:
-    """Returns how a task's texts become rows."""
-    return FeatureSettings(chosen.max_length, chosen.max_query_length, chosen.stride)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stilts_jax.automatic import MAX_LENGTHS
 from stilts_jax.batches.masking import Masking
@@ -12,12 +12,11 @@ from stilts_jax.errors import ConfigError, DataError
 from stilts_jax.evaluation.evaluate import find_gold
 from stilts_jax.evaluation.metrics import TUNED_METRICS
 from stilts_jax.experiment.phases import Phase, hyperparameters_of
-from stilts_jax.features.records import Features
-from stilts_jax.settings import Settings
+from stilts_jax.features.build import FeatureSettings
+from stilts_jax.features.records import Features, Ragged
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.sources.inventory import wanted_languages
 from stilts_jax.tasks.sources.read import (
-    DataSource,
     available_languages,
     find_paths,
     read_retrieval,
@@ -45,6 +44,12 @@ class Part:
     hyperparameters: Hyperparameters
     limit: int = 0
 
+    @property
+    def feature_settings(self) -> FeatureSettings:
+        """How the task's texts become rows."""
+        chosen = self.hyperparameters
+        return FeatureSettings(chosen.max_length, chosen.max_query_length, chosen.stride)
+
 
 @dataclass(frozen=True)
 class PhaseData:
@@ -62,60 +67,53 @@ class PhaseData:
     source_dev: Part | None = None
 
 
-def choose_data(phase: Phase, settings: Settings, source: DataSource) -> PhaseData:
+def choose_data(phase: Phase, context: "Context") -> PhaseData:
     """Returns what a phase reads; raises where that can't be told."""
-    train, selection, scored = [], {}, {}
-    for name in phase.train:
-        task = with_labels(get_task(name), source)
-        chosen = phase.hyperparameters or hyperparameters_of(task, settings)
-        selection[task.name] = _choose_selection(phase, task, chosen, settings, source)
-        languages: tuple[str, ...] = (task.source_language,)
+    settings, source, train, selection = context.settings, context.source, [], {}
+    for task in (with_labels(get_task(name), source) for name in phase.train):
+        languages, chosen = (task.source_language,), hyperparameters_of(task, settings, phase)
+        selection[task.name] = _choose_selection(phase, task, chosen, context)
         if task.name == MLM:
-            languages, mixture = _mlm_languages(task, settings, source), settings.mixture
+            languages, mixture = _mlm_languages(task, context), settings.mixture
             if len(phase.train) > 1:
                 chosen = replace(chosen, batch_size=mixture.mlm_batch_size, max_length=mixture.mlm_max_length)
         train.append(Part(task, "train", languages, chosen, settings.data.limit))
-    for name in phase.evaluate:
-        task = with_labels(get_task(name), source)
-        chosen = phase.hyperparameters or hyperparameters_of(task, settings)
-        scored[task.name] = choose_scored(task, chosen, settings, source, phase.stage == "intermediate")
-    last = train[-1].task if phase.stage == "target" and phase.evaluate else None
+    scored = [choose_scored(name, context, phase) for name in phase.evaluate]
+    last = train[-1] if phase.stage == "target" and phase.evaluate else None
     source_dev = None
-    if last and last.kind != "embed" and last.selection:
-        chosen = phase.hyperparameters or hyperparameters_of(last, settings)
-        languages = (selection_language(last, source),)
-        source_dev = Part(last, last.selection, languages, chosen, settings.evaluation.limit)
-    return PhaseData(tuple(train), selection, scored, source_dev)
+    if last and last.task.kind != "embed" and last.task.selection:
+        languages, limit = (selection_language(last.task, source),), settings.evaluation.limit
+        source_dev = replace(last, split=last.task.selection, languages=languages, limit=limit)
+    return PhaseData(tuple(train), selection, {parts[-1].task.name: parts for parts in scored}, source_dev)
 
 
-def choose_scored(
-    task: Task, chosen: Hyperparameters, settings: Settings, source: DataSource, intermediate: bool = False
-) -> tuple[Part, ...]:
+def choose_scored(reference: str, context: "Context", phase: Phase | None = None) -> tuple[Part, ...]:
     """Returns what a task is scored on, the reported split last, in the languages that were asked for and are there.
 
     An intermediate reports its own dev set, and its source language in any case. So does SQuAD 2.0 report dev, whose
     own script tunes the threshold there. Other thresholds are tuned on the source language's dev set, whatever
     languages were asked for; those of mining on each language's own.
     """
-    tuned = task.metric in TUNED_METRICS and task.selection != task.reported and not intermediate
-    reported, asked = (
-        task.selection if intermediate else task.reported,
-        split_names(settings.experiment.languages),
-    )
+    settings, source = context.settings, context.source
+    task, asked = with_labels(get_task(reference), source), split_names(settings.experiment.languages)
+    chosen, limit = hyperparameters_of(task, settings, phase), settings.evaluation.limit
+    intermediate = phase is not None and phase.stage == "intermediate"
+    reported = task.selection if intermediate else task.reported
+    tuned = task.metric in TUNED_METRICS and task.selection != reported
     parts = []
     for split in (task.selection, reported) if tuned else (reported,):
         wanted, found = asked, available_languages(task, split, source, beyond=bool(asked))
         if intermediate and asked:
-            wanted = tuple(dict.fromkeys((selection_language(task, source), *asked)))
-        elif not intermediate and split != task.reported and task.retrieval != "mining":
+            wanted = (selection_language(task, source), *asked)
+        elif split != reported and task.retrieval != "mining":
             wanted = (task.source_language,)
-        languages = tuple(language for language in wanted or found if language in found)
-        parts.append(Part(task, split, languages, chosen, settings.evaluation.limit))
+        languages = tuple(language for language in dict.fromkeys(wanted or found) if language in found)
+        parts.append(Part(task, split, languages, chosen, limit))
     return tuple(parts)
 
 
 def _choose_selection(
-    phase: Phase, task: Task, chosen: Hyperparameters, settings: Settings, source: DataSource
+    phase: Phase, task: Task, chosen: Hyperparameters, context: "Context"
 ) -> tuple[Part, ...]:
     """Returns the dev sets that pick the best step of ``task``.
 
@@ -124,31 +122,33 @@ def _choose_selection(
     """
     if task.kind in ("mlm", "embed") or not task.selection:
         return ()
-    limit = settings.train.eval_examples
-    if settings.experiment.select_on == "en" or not phase.evaluate:
-        return (Part(task, task.selection, (selection_language(task, source),), chosen, limit),)
-    targets = [with_labels(get_task(name), source) for name in phase.evaluate]
-    parts = tuple(
-        Part(one, one.selection, available_languages(one, one.selection, source), chosen, limit)
-        for one in targets
+    settings, source = context.settings, context.source
+    part = Part(
+        task, task.selection, (selection_language(task, source),), chosen, settings.train.eval_examples
     )
+    if settings.experiment.select_on == "en" or not phase.evaluate:
+        return (part,)
+    parts = []
+    for one in (with_labels(get_task(name), source) for name in phase.evaluate):
+        languages = available_languages(one, one.selection, source)
+        parts.append(replace(part, task=one, split=one.selection, languages=languages))
     if bare := [part.task.name for part in parts if not part.languages]:
         raise ConfigError(
             f"{', '.join(bare)} has no dev set in any language to select on.",
             where="config.experiment.select_on",
             fix="set it to en for this target",
         )
-    return parts
+    return tuple(parts)
 
 
-def _mlm_languages(task: Task, settings: Settings, source: DataSource) -> tuple[str, ...]:
-    found = available_languages(task, "train", source, beyond=True)
-    asked = split_names(settings.mixture.mlm_languages) or found
+def _mlm_languages(task: Task, context: "Context") -> tuple[str, ...]:
+    found = available_languages(task, "train", context.source, beyond=True)
+    asked = split_names(context.settings.mixture.mlm_languages) or found
     missing = [language for language in asked if language not in found]
     if missing or not asked:
         raise DataError(
             f"There is no text in {', '.join(missing) or 'any language'}.",
-            where=f"task mlm, {source.root}",
+            where=f"task mlm, {context.source.root}",
             fix="put text/LANGUAGE.txt there, or set mixture.mlm_languages",
         )
     return asked
@@ -180,15 +180,14 @@ def describe_data(part: Part, tokenizer: Tokenizer, context: "Context") -> tuple
     shown = ", ".join(f"{language} {count}" for language, count in counts.items())
     if len(set(counts.values())) == 1:
         shown = f"{counts[languages[0]]} examples each in {', '.join(counts)}"
-    context.progress.say(f"data: {task} {split}: {shown}")
     notes = {
         f"gold is blank in {', '.join(blank)}: predicted, not scored": blank,
         f"there are no data in {', '.join(absent)}": absent,
         f"rows that can't be used were skipped: {'; '.join(skipped)}": skipped,
     }
     said = [f"{task} {split}: {note}" for note, holds in notes.items() if holds]
-    for note in said:
-        context.progress.say(note)
+    for line in (f"data: {task} {split}: {shown}", *said):
+        context.progress.say(line)
     context.described[key] = sum(counts.values()), said
     return context.described[key]
 
@@ -221,6 +220,12 @@ def load_selection(phase: Phase, context: "Context") -> Selection:
     ]
 
 
+def token_columns(features: Features) -> dict[str, Ragged]:
+    """Returns the columns that hold tokens, by name."""
+    columns: Mapping[str, Any] = features.columns
+    return {name: columns[name] for name in ("tokens", "pair_tokens") if name in columns}
+
+
 def make_batches(
     phase: Phase, context: "Context", data: Loaded, tokenizer: Tokenizer, compile_tokens: float = 0.0
 ) -> tuple[TrainingBatches | Mixture, int]:
@@ -230,7 +235,7 @@ def make_batches(
     """
     mixture, train = context.settings.mixture, context.settings.train
     masking = Masking(tokenizer.mask_id, tokenizer.vocab_size, rate=mixture.mlm_rate)
-    batches = {}
+    batches, sizes = {}, []
     for part, features in data:
         chosen = part.hyperparameters
         # About: what the task's own epochs need.
@@ -249,11 +254,8 @@ def make_batches(
             label_alpha=chosen.label_alpha,
         )
         context.progress.say(one.describe())
-    sizes = [
-        (batches[part.task.name].num_rows, part.hyperparameters.epochs, part.hyperparameters.batch_size)
-        for part, _ in data
-        if part.task.name != MLM or len(data) == 1
-    ]
+        if part.task.name != MLM or len(data) == 1:
+            sizes.append((one.num_rows, chosen.epochs, chosen.batch_size))
     steps = count_steps(sizes, sizes[0][0] if len(data) == 1 else mixture.cap)
     made: TrainingBatches | Mixture = next(iter(batches.values()))
     if len(data) > 1:

@@ -4,22 +4,24 @@ Data are read, tokenized and planned by the code that the run itself uses, so th
 stay in the cache for it. Of pools that are searched, the first texts are measured.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from stilts_jax.batches.plan import Mixture
 from stilts_jax.chips import CHIPS
-from stilts_jax.experiment.context import Context, feature_settings
-from stilts_jax.experiment.data import MLM, Part, load_training, make_batches
+from stilts_jax.experiment.context import Context
+from stilts_jax.experiment.data import MLM, Part, load_training, make_batches, token_columns
 from stilts_jax.experiment.grid import is_done
 from stilts_jax.experiment.models import head_config
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.experiment.results import read_result
-from stilts_jax.experiment.start import read_shape, tokenizer_folder
+from stilts_jax.experiment.start import read_shape
 from stilts_jax.experiment.train import can_adopt
 from stilts_jax.features.build import build_features
 from stilts_jax.features.records import Features
@@ -55,79 +57,70 @@ class Cost(NamedTuple):
     again: bool
 
 
-class Estimator:
-    """Counts phases one after the other; what they share is counted once."""
+def estimate(phases: Sequence[Phase], context: Context) -> list[Cost]:
+    """Returns what each phase costs; what several of them share is counted once."""
+    trainings: dict[Any, Training] = {}
+    tokens: dict[tuple[str, str], float] = {}  # that are scored, by task and split
+    trained, costs = set[str](), []
+    with context.progress.track("estimating", len(phases), "phases") as bar:
+        for phase in phases:
+            same = (phase.train, phase.hyperparameters, phase.encoder)
+            if same not in trainings:
+                trainings[same] = _count_training(phase, context) if phase.train else Training()
+            training, scored = trainings[same], 0.0
+            for part in chain(*context.data(phase).scored.values()):
+                split = (part.task.name, part.split)
+                if part.languages and split not in tokens:
+                    tokens[split] = _count_scored(part, context.tokenizer(phase.encoder), context)
+                scored += tokens.get(split, 0.0)
+            per_token, key = read_shape(phase.encoder).training_flops(), context.key(phase)
+            again = can_adopt(context) and key in trained
+            trained.add(key)
+            flops = (0.0 if again else training.tokens * per_token) + scored * per_token / 3
+            costs.append(Cost(phase, training, scored, flops, is_done(phase, context), again))
+            bar.advance()
+    return costs
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        self._trainings: dict[Any, Training] = {}
-        self._scored: dict[tuple[str, str], float] = {}  # tokens by task and split
-        self._trained: set[str] = set()  # keys of the phases so far
 
-    def estimate(self, phase: Phase) -> Cost:
-        """Returns the cost of one phase."""
-        context, key = self._context, (phase.train, phase.hyperparameters, phase.encoder)
-        if key not in self._trainings:
-            self._trainings[key] = self._count_training(phase) if phase.train else Training()
-        training, scored = self._trainings[key], 0.0
-        for part in (part for parts in context.data(phase).scored.values() for part in parts):
-            known = (part.task.name, part.split)
-            if part.languages and known not in self._scored:
-                self._scored[known] = _count_scored(part, context.tokenizer(phase.encoder), context)
-            scored += self._scored.get(known, 0.0)
-        per_token = read_shape(tokenizer_folder(phase.encoder)).training_flops()
-        again = can_adopt(context) and context.key(phase) in self._trained
-        self._trained.add(context.key(phase))
-        flops = (0.0 if again else training.tokens * per_token) + scored * per_token / 3
-        return Cost(phase, training, scored, flops, is_done(phase, context), again)
-
-    def _count_training(self, phase: Phase) -> Training:
-        context = self._context
-        data, tokenizer = load_training(phase, context), context.tokenizer(phase.encoder)
-        batches, steps = make_batches(phase, replace(context, progress=SILENT), data, tokenizer)
-        shares = batches.shares if isinstance(batches, Mixture) else {data[0][0].task.name: 1.0}
-        tokens, heads = 0.0, []
-        for part, features in data:
-            chosen, name = part.hyperparameters, part.task.name
-            # Rows of MLM are packed full.
-            length = chosen.max_length if name == MLM else _count_tokens(features) / len(features)
-            tokens += shares[name] * steps * chosen.batch_size * (length + features.visual_tokens)
-            heads.append((name, head_config(part.task, context.settings, features.sight)))
-        shape = read_shape(tokenizer_folder(phase.encoder))
-        leaves = jax.tree.leaves(abstract_params(Model(shape, tuple(heads), context.settings.compute)))
-        size = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
-        return Training(steps, tokens, sum(leaf.size for leaf in leaves), size)
+def _count_training(phase: Phase, context: Context) -> Training:
+    data, tokenizer = load_training(phase, context), context.tokenizer(phase.encoder)
+    batches, steps = make_batches(phase, replace(context, progress=SILENT), data, tokenizer)
+    shares = batches.shares if isinstance(batches, Mixture) else {data[0][0].task.name: 1.0}
+    tokens, heads = 0.0, []
+    for part, features in data:
+        chosen, name = part.hyperparameters, part.task.name
+        # Rows of MLM are packed full.
+        length = chosen.max_length if name == MLM else _count_tokens(features) / len(features)
+        tokens += shares[name] * steps * chosen.batch_size * (length + features.visual_tokens)
+        heads.append((name, head_config(part.task, context.settings, features.sight)))
+    model = Model(read_shape(phase.encoder), tuple(heads), context.settings.compute)
+    leaves = jax.tree.leaves(abstract_params(model))
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+    return Training(steps, tokens, sum(leaf.size for leaf in leaves), size)
 
 
 def _count_scored(part: Part, tokenizer: Tokenizer, context: Context) -> float:
     """Returns the tokens that scoring one split of a task reads."""
     if not part.task.retrieval:
         return _count_tokens(context.features(part, tokenizer))
-    total, task, settings = 0.0, part.task, feature_settings(part.hyperparameters)
+    total, task = 0.0, part.task
     for number, language in enumerate(part.languages):
         pool = read_retrieval(task, part.split, language, context.source)
         # A shared pool counts with the first language.
         texts = [*pool.queries, *(() if task.shared_candidates and number else pool.candidates)]
         some = {language: texts[:SAMPLE]}
-        features = build_features(task.kind, some, tokenizer, settings, training=False)
+        features = build_features(task.kind, some, tokenizer, part.feature_settings, training=False)
         total += _count_tokens(features) / max(1, len(features)) * len(texts)
     return total
 
 
 def _count_tokens(features: Features) -> int:
-    columns: Any = features.columns
-    return sum(len(columns[name].values) for name in ("tokens", "pair_tokens") if name in columns)
+    return sum(len(column.values) for column in token_columns(features).values())
 
 
 def estimate_text(phases: Sequence[Phase], context: Context) -> str:
     """Returns the table that ``--dry_run`` prints."""
-    estimator = Estimator(context)
-    costs = []
-    with context.progress.track("estimating", len(phases), "phases") as bar:
-        for phase in phases:
-            costs.append(estimator.estimate(phase))
-            bar.advance()
-    rows = []
+    costs, rows = estimate(phases, context), []
     for cost in costs:
         steps, tokens, _, size = cost.training
         shown = (_short(tokens), _short(cost.scored), _short(cost.flops), f"{_short(size)}B")
@@ -149,46 +142,39 @@ def estimate_text(phases: Sequence[Phase], context: Context) -> str:
 
 def _disk_text(costs: Sequence[Cost], context: Context) -> str:
     keep, train = context.settings.experiment.keep, context.settings.train
-    kept = [
-        cost.training
-        for cost in costs
-        if keep in ("models", "all") or (keep == "encoders" and cost.phase.stage == "intermediate")
-    ]
-    largest = max(
-        (cost.training.model_bytes + _MOMENTS * cost.training.parameters for cost in costs), default=0
-    )
+    kept, largest = 0, 0
+    for phase, training, *_ in costs:
+        if keep in ("models", "all") or (keep == "encoders" and phase.stage == "intermediate"):
+            kept += training.model_bytes
+        largest = max(largest, training.model_bytes + _MOMENTS * training.parameters)
     return (
-        f"disk: {_short(sum(one.model_bytes for one in kept))}B of finished models "
-        f"(experiment.keep={keep}); {'each phase keeps' if keep == 'all' else 'while a phase trains,'} up to "
+        f"disk: {_short(kept)}B of finished models (experiment.keep={keep}); "
+        f"{'each phase keeps' if keep == 'all' else 'while a phase trains,'} up to "
         f"{train.keep_latest + 1} checkpoints of at most {_short(largest)}B each"
     )
 
 
 def _hours(flops: float, costs: Sequence[Cost], context: Context) -> list[str]:
     """Device-hours at the speed of what is finished here, and at an assumed share of known peaks."""
-    rates: dict[str, list[float]] = {}
+    found = defaultdict[str, list[float]](list)
     for cost in costs:
         result = read_result(context.folder(cost.phase)) if cost.done and cost.training.steps else None
         if result:
-            environment, throughput = result["environment"], result["throughput"]
-            per_token = read_shape(tokenizer_folder(cost.phase.encoder)).training_flops()
-            rate = throughput["real_tokens_per_second"] * per_token / environment["device_count"]
-            rates.setdefault(environment["device"], []).append(rate)
-    here = [
-        (float(np.mean(found)), f"{device}, as fast as the {len(found)} phases trained on it")
-        for device, found in rates.items()
+            environment, per_token = result["environment"], read_shape(cost.phase.encoder).training_flops()
+            rate = result["throughput"]["real_tokens_per_second"] * per_token / environment["device_count"]
+            found[environment["device"]].append(rate)
+    rates = {
+        f"{device}, as fast as the {len(each)} phases trained on it": fmean(each)
+        for device, each in found.items()
+    }
+    for chip in map(CHIPS.__getitem__, _CHIPS):
+        assumed = f"assuming {UTILISATION:.0%} of its peak of {_short(chip.flops)}FLOP/s"
+        rates[f"{chip.name}, {assumed}"] = UTILISATION * chip.flops
+    hours = {what: flops / rate / 3600 for what, rate in rates.items()}
+    return [
+        f"{f'{count:8.2f}' if count >= 0.01 else 'under 0.01'} device-hours on {what}"
+        for what, count in hours.items()
     ]
-    assumed = f"assuming {UTILISATION:.0%} of its peak of"
-    elsewhere = [
-        (UTILISATION * chip.flops, f"{chip.name}, {assumed} {_short(chip.flops)}FLOP/s")
-        for chip in map(CHIPS.__getitem__, _CHIPS)
-    ]
-    return [f"{_hour_text(flops / rate)} on {what}" for rate, what in here + elsewhere]
-
-
-def _hour_text(seconds: float) -> str:
-    hours = seconds / 3600
-    return f"{hours:8.2f} device-hours" if hours >= 0.01 else "under 0.01 device-hours"
 
 
 def _short(value: float) -> str:

@@ -11,9 +11,8 @@ from stilts_jax.evaluation.metrics import MAIN_VALUES, main_score
 from stilts_jax.evaluation.predict import default_layer
 from stilts_jax.evaluation.retrieval import Embedder, evaluate_retrieval, sweep_layers
 from stilts_jax.evaluation.submission import write_predictions, write_thresholds
-from stilts_jax.experiment.context import Context
+from stilts_jax.experiment.context import Context, hash_record
 from stilts_jax.experiment.data import Part, choose_scored, describe_data
-from stilts_jax.experiment.keys import hash_record
 from stilts_jax.experiment.models import (
     OpenModel,
     Trained,
@@ -22,13 +21,13 @@ from stilts_jax.experiment.models import (
     load_phase_start,
     open_model,
 )
-from stilts_jax.experiment.phases import Phase, hyperparameters_of
+from stilts_jax.experiment.phases import Phase
 from stilts_jax.experiment.results import PhaseScores, encode_items
 from stilts_jax.features.records import Features
 from stilts_jax.model import TaskHead
 from stilts_jax.progress import SILENT
 from stilts_jax.tasks import get_task
-from stilts_jax.tasks.sources.read import read_retrieval, with_labels
+from stilts_jax.tasks.sources.read import read_retrieval
 from stilts_jax.tasks.spec import Task
 
 Thresholds = Mapping[str, float]  # by language
@@ -108,38 +107,37 @@ def score(
 
 def _add_scores(scores: PhaseScores, parts: Sequence[Part], model: OpenModel, context: Context) -> None:
     """Scores one task; the last of ``parts`` is reported, and one before it tunes the threshold."""
-    task, reported, settings = parts[-1].task, parts[-1], context.settings.model
+    reported, settings = parts[-1], context.settings.model
+    task, name = reported.task, reported.task.name
     _check_languages(reported, context)
-    scores.scores[task.name], scores.data[task.name] = {}, {}
-    scores.reported_split[task.name] = reported.split
-    scores.main_metric[task.name] = list(MAIN_VALUES[task.metric])
+    scores.scores[name], scores.data[name] = {}, {}
+    scores.reported_split[name], scores.main_metric[name] = reported.split, list(MAIN_VALUES[task.metric])
     sweeps = settings.sweep_layers and not task.is_trained
     chosen = settings.retrieval_layer or default_layer(model.config.num_layers) if sweeps else 0
     thresholds: list[Thresholds] | None = None
     for part in parts:
-        if not part.languages:
-            thresholds = [{}] * (model.config.num_layers + 1 if sweeps else 1)
-        else:
+        found = [Evaluation({}, {})] * (model.config.num_layers + 1 if sweeps else 1)
+        if part.languages:
             count, notes = describe_data(part, model.tokenizer, context)
             scores.notes.extend(notes)
-            with context.progress.part(f"{task.name} {part.split}"):
+            with context.progress.part(f"{name} {part.split}"):
                 found = score(model, part, context, thresholds)
             for layer, one in enumerate(found if sweeps else ()):
-                scores.scores[task.name][f"{part.split}-layer{layer}"] = one.scores
-            scores.scores[task.name][part.split] = found[chosen].scores
+                scores.scores[name][f"{part.split}-layer{layer}"] = one.scores
+            scores.scores[name][part.split] = found[chosen].scores
             prints = [context.fingerprint(task, part.split, one) for one in part.languages]
             about = {"fingerprint": hash_record(prints), "languages": list(part.languages), "examples": count}
-            scores.data[task.name][part.split] = about
+            scores.data[name][part.split] = about
         if part is not reported:
-            thresholds = thresholds or [_carry(task, one.thresholds, reported.languages) for one in found]
+            thresholds = [_carry(task, one.thresholds, reported.languages) for one in found]
             _note_thresholds(scores, part, thresholds[chosen], reported.languages, context)
     best = found[chosen]
-    if thresholds or best.thresholds:
-        scores.thresholds[task.name] = dict(thresholds[chosen] if thresholds else best.thresholds)
-    scores.predictions[task.name] = best.predictions
+    if tuned := thresholds[chosen] if thresholds else best.thresholds:
+        scores.thresholds[name] = dict(tuned)
+    scores.predictions[name] = best.predictions
     items = {language: result.items for language, result in best.results.items() if result.items is not None}
     aligned = len({(len(one.values), one.ids) for one in items.values()}) == 1 and task.aligned
-    scores.items[task.name] = {language: encode_items(one, aligned) for language, one in items.items()}
+    scores.items[name] = {language: encode_items(one, aligned) for language, one in items.items()}
 
 
 def _carry(task: Task, tuned: Thresholds, languages: Sequence[str]) -> Thresholds:
@@ -152,17 +150,14 @@ def _carry(task: Task, tuned: Thresholds, languages: Sequence[str]) -> Threshold
 def _note_thresholds(
     scores: PhaseScores, part: Part, tuned: Thresholds, languages: Sequence[str], context: Context
 ) -> None:
-    task, split = part.task, part.split
+    name, split = part.task.name, part.split
     if tuned:
-        where = "each language's" if task.retrieval == "mining" else f"the {task.source_language}"
-        scores.notes.append(f"{task.name}: the threshold was tuned on {where} dev set ({split})")
-    if lost := [language for language in languages if language not in tuned]:
-        note = (
-            f"{task.name}: not scored in {', '.join(lost)}, because there is no dev set ({split}) with gold "
-            "to tune the threshold on"
-        )
-        scores.notes.append(note)
-        context.progress.say(note)
+        where = "each language's" if part.task.retrieval == "mining" else f"the {part.task.source_language}"
+        scores.notes.append(f"{name}: the threshold was tuned on {where} dev set ({split})")
+    if lost := ", ".join(language for language in languages if language not in tuned):
+        why = f"there is no dev set ({split}) with gold to tune the threshold on"
+        scores.notes.append(f"{name}: not scored in {lost}, because {why}")
+        context.progress.say(scores.notes[-1])
 
 
 def _check_languages(part: Part, context: Context) -> None:
@@ -179,7 +174,7 @@ def _check_languages(part: Part, context: Context) -> None:
 
 
 def evaluate_model(
-    name: str,
+    model: str,
     tasks: Sequence[str],
     context: Context,
     *,
@@ -190,31 +185,26 @@ def evaluate_model(
     """Scores tasks with a model from outside an experiment and writes its predictions into the folder ``out``.
 
     Args:
-        name: a phase's folder, a transformers folder or a hub name.
+        model: a phase's folder, a transformers folder or a hub name.
         head: which of the model's heads; None takes the one that fits the task.
         labels: names of the head's outputs, the first output first; empty takes those that the model names.
     """
-    wanted = {}
-    for task in (with_labels(get_task(reference), context.source) for reference in tasks):
-        if task.kind == "mlm":
-            raise ConfigError(
-                "Masked language modelling has no score to report.",
-                where="--task=mlm",
-                fix="name another task",
-            )
-        chosen = hyperparameters_of(task, context.settings)
-        wanted[task.name] = choose_scored(task, chosen, context.settings, context.source)
-        _check_languages(wanted[task.name][-1], context)
-    opened, scores = open_model(name, context.mesh, context.progress), PhaseScores()
+    wanted = {parts[-1].task.name: parts for parts in (choose_scored(name, context) for name in tasks)}
+    for parts in wanted.values():
+        if parts[-1].task.kind == "mlm":
+            what = "Masked language modelling has no score to report."
+            raise ConfigError(what, where="--task=mlm", fix="name another task")
+        _check_languages(parts[-1], context)
+    opened, scores = open_model(model, context.mesh, context.progress), PhaseScores()
     # Refused now, and not when the tasks before one have been scored.
-    heads = {one: _choose_head(parts[-1].task, opened, head, labels) for one, parts in wanted.items()}
-    for task_name, parts in wanted.items():
-        _add_scores(scores, parts, replace(opened, heads=heads[task_name]), context)
+    heads = {name: _choose_head(parts[-1].task, opened, head, labels) for name, parts in wanted.items()}
+    for name, parts in wanted.items():
+        _add_scores(scores, parts, replace(opened, heads=heads[name]), context)
         if context.is_main:
-            for language, predictions in scores.predictions[task_name].items():
+            for language, predictions in scores.predictions[name].items():
                 write_predictions(out, parts[-1].task, language, predictions)
-            if task_name in scores.thresholds:
-                write_thresholds(out, parts[-1].task, scores.thresholds[task_name])
+            if name in scores.thresholds:
+                write_thresholds(out, parts[-1].task, scores.thresholds[name])
     return scores
 
 
@@ -229,22 +219,19 @@ def _choose_head(
         return {}
     heads = model.heads
     if asked is not None and asked not in heads:
-        raise ConfigError(
-            f"The model has no head {asked!r}.",
-            where="--head",
-            fix=nearest(asked, heads) if heads else "it has no head at all: leave --head out",
-        )
+        fix = nearest(asked, heads) if heads else "it has no head at all: leave --head out"
+        raise ConfigError(f"The model has no head {asked!r}.", where="--head", fix=fix)
     fitting = [name for name, head in heads.items() if head.config.kind == task.kind]
     own = (asked or "", *(get_task(one).name for one in task.train_on[-1:]), task.name)
     name = next((one for one in own if one in heads), fitting[0] if len(fitting) == 1 else None)
     if name is None:
         listed = [
-            f"{name} ({head.config.kind}{': ' if head.labels else ''}{', '.join(head.labels)})"
-            for name, head in heads.items()
+            f"{one} ({head.config.kind}{': ' if head.labels else ''}{', '.join(head.labels)})"
+            for one, head in heads.items()
         ]
+        there = "several heads" if fitting else "no head"
         raise ConfigError(
-            f"The model has {'several heads' if fitting else 'no head'} of the kind {task.kind}, as {task.name} "
-            "needs one.",
+            f"The model has {there} of the kind {task.kind}, as {task.name} needs one.",
             where=f"heads: {'; '.join(listed) or 'none'}",
             fix="name one with --head"
             if fitting

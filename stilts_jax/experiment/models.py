@@ -15,7 +15,7 @@ from stilts_jax.distributed import from_main
 from stilts_jax.errors import CheckpointError, ConfigError, EncoderError, RecordError, nearest
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.experiment.results import read_result
-from stilts_jax.experiment.start import RANDOM, read_shape, shrink, tokenizer_folder, with_dropout
+from stilts_jax.experiment.start import RANDOM, read_shape, shrink, with_dropout
 from stilts_jax.files import open_path, read_record, write_record, write_whole
 from stilts_jax.model import (
     Compute,
@@ -168,7 +168,7 @@ def _load_start(encoder: str, settings: Settings, tokenizer: Tokenizer, mesh: Me
         mlm = loaded.mlm_head
         heads = {} if mlm is None else {"mlm": TaskHead(HeadConfig(kind="mlm"), mlm)}
         return OpenModel(with_dropout(loaded.config, settings), loaded.params, heads, tokenizer, mesh)
-    config = with_dropout(read_shape(tokenizer_folder(encoder)), settings)
+    config = with_dropout(read_shape(encoder), settings)
     config = shrink(config) if settings.debug else config
     params = init_encoder(config, jax.random.key(settings.experiment.first_seed), dtype, sharding)
     return OpenModel(config, params, {}, tokenizer, mesh)

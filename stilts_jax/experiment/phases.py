@@ -111,8 +111,10 @@ def _form(task: Task) -> str:
     return f"{task.kind} of {', '.join(task.labels)}" if task.labels else task.kind
 
 
-def hyperparameters_of(task: Task, settings: Settings) -> Hyperparameters:
-    """Returns the task's preset with what the settings override."""
+def hyperparameters_of(task: Task, settings: Settings, phase: Phase | None = None) -> Hyperparameters:
+    """Returns the phase's own, where it has them, or the task's preset with what the settings override."""
+    if phase and phase.hyperparameters:
+        return phase.hyperparameters
     preset = task.hyperparameters.get(settings.preset, task.hyperparameters["paper"])
     return replace(preset, **settings.train.given_for(task.name))  # type: ignore[arg-type]
 

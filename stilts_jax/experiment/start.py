@@ -27,8 +27,8 @@ def tokenizer_folder(encoder: str) -> Path:
 
 def encoder_fingerprint(encoder: str, settings: Settings) -> str:
     """Returns a hash of an encoder's files, its tokenizer's among them; refuses an encoder of another family."""
+    read_shape(encoder)
     folder = tokenizer_folder(encoder)
-    read_shape(folder)
     patterns = _FILES if encoder.startswith(RANDOM) or settings.debug else _FILES + _WEIGHTS
     paths = sorted(path for pattern in patterns for path in folder.glob(pattern))
     hashes = [_remembered_hash(path.resolve()) for path in paths]
@@ -56,9 +56,9 @@ def _remembered_hash(path: Path) -> str:
     return value
 
 
-def read_shape(folder: Path) -> EncoderConfig:
-    """Returns the shape that a folder's ``config.json`` describes."""
-    path = folder / "config.json"
+def read_shape(encoder: str) -> EncoderConfig:
+    """Returns the shape that the ``config.json`` of an encoder describes."""
+    path = tokenizer_folder(encoder) / "config.json"
     return EncoderConfig.from_transformers(read_json(path), where=str(path))
 
 

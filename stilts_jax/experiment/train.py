@@ -23,6 +23,7 @@ from stilts_jax.experiment.data import (
     load_selection,
     load_training,
     make_batches,
+    token_columns,
 )
 from stilts_jax.experiment.evaluate import score
 from stilts_jax.experiment.models import (
@@ -38,7 +39,7 @@ from stilts_jax.experiment.models import (
     save_final,
 )
 from stilts_jax.experiment.phases import Phase
-from stilts_jax.features.records import IGNORE, Batch, Features, Ragged
+from stilts_jax.features.records import IGNORE, Batch, Features
 from stilts_jax.files import read_record, write_record
 from stilts_jax.model import Backend, EncoderConfig, Model, TaskHead, choose_backend
 from stilts_jax.tokenization import Tokenizer
@@ -277,11 +278,6 @@ def adopt_training(phase: Phase, context: Context) -> Trained | None:
     return trained
 
 
-def _token_columns(features: Features) -> dict[str, Ragged]:
-    columns: Mapping[str, Any] = features.columns
-    return {name: columns[name] for name in ("tokens", "pair_tokens") if name in columns}
-
-
 def _phase_vocabulary(
     data: Loaded, selection: Selection, model: Model, mask_id: int, context: Context
 ) -> PhaseVocabulary | None:
@@ -291,14 +287,14 @@ def _phase_vocabulary(
     if not fits_phase_vocabulary(model.compute.param_dtype, kinds):
         return None
     features = [one for _, one in data] + [one for *_, one in selection]
-    arrays = [column.values for one in features for column in _token_columns(one).values()]
+    arrays = [column.values for one in features for column in token_columns(one).values()]
     return PhaseVocabulary.from_tokens(arrays, model.encoder.vocab_size, mask_id=mask_id)
 
 
 def _remap(features: Features, vocabulary: PhaseVocabulary) -> Features:
     changed = {
         name: replace(column, values=vocabulary.remap({"tokens": column.values})["tokens"])
-        for name, column in _token_columns(features).items()
+        for name, column in token_columns(features).items()
     }
     return replace(features, columns={**features.columns, **changed})
 

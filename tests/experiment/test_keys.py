@@ -1,13 +1,14 @@
 """What is in a phase's key and what is not."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from stilts_jax.config import load_config, to_settings
+from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.data import Part, PhaseData
-from stilts_jax.experiment.keys import evaluation_record, hash_record, training_record
-from stilts_jax.experiment.phases import list_phases
+from stilts_jax.experiment.phases import Phase, list_phases
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.custom import classify_task
 from stilts_jax.tasks.sources.read import DataSource
@@ -30,12 +31,18 @@ def data_of(phase, languages):
     )
 
 
-def keys_of(overrides=None, *, data=fingerprint, languages=("de", "ru"), start="encoder"):
-    settings = to_settings(load_config("target:task=panx", overrides or {}))
-    (phase,) = list_phases(settings)
-    read = data_of(phase, languages)
-    trained = training_record(phase, settings, read, start, data)
-    return hash_record(trained), hash_record(evaluation_record(settings, read, data))
+class Experiment(Context):
+    """One that reads what it is told to, from no file."""
+
+    def __init__(self, overrides, read, data=fingerprint, start="encoder"):
+        super().__init__(to_settings(load_config("target:task=panx", overrides)), DataSource(Path()), Path())
+        self.data, self.fingerprint, self.start_key = read, data, lambda phase: start
+
+
+def keys_of(overrides=None, *, languages=("de", "ru"), **told):
+    experiment = Experiment(overrides or {}, lambda phase: data_of(phase, languages), **told)
+    (phase,) = list_phases(experiment.settings)
+    return experiment.key(phase), experiment.evaluation_key(phase)
 
 
 BEFORE = keys_of()
@@ -91,14 +98,11 @@ def test_another_declaration_is_another_key_of_features_and_of_phases(change, tm
 
     def both(task):
         prints = [fingerprint_of(task, split, "en", source) for split in ("train", "test")]
-        (phase,) = list_phases(settings)
+        phase = Phase("reviews", "target", "none", (task.name,), (task.name,), "encoder")
         read = PhaseData((Part(task, "train", ("en",), Hyperparameters()),), {task.name: ()})
-        trained = training_record(
-            phase, settings, read, "encoder", lambda *what: fingerprint_of(*what, source)
-        )
-        return [*prints, hash_record(trained)]
+        told = Experiment({}, lambda phase: read, lambda *what: fingerprint_of(*what, source))
+        return [*prints, told.key(phase)]
 
-    settings = to_settings(load_config("target:task=my:TASK"))
     before, after = both(made()), both(DECLARATIONS[change])
     assert both(made()) == before
     assert not set(before) & set(after)
@@ -111,7 +115,7 @@ def test_a_test_file_or_language_more_keeps_what_was_trained(tmp_path):
     assert len(prints) == 1
 
 
-@pytest.mark.parametrize("name", ["stilts_jax.experiment.keys.FEATURE_VERSION", "metric"])
+@pytest.mark.parametrize("name", ["stilts_jax.experiment.context.FEATURE_VERSION", "metric"])
 def test_a_changed_featurizer_or_metric_is_another_key(monkeypatch, name):
     if name == "metric":
         monkeypatch.setattr("stilts_jax.evaluation.metrics.VERSIONS", {"chunk_f1": 99})
