@@ -1,12 +1,11 @@
 """A list of phases, run in order of need: resumed, split over machines, failures contained, disk bounded."""
 
-import contextlib
 import math
 import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -34,8 +33,6 @@ from stilts_jax.experiment.models import FINAL, find_trained, read_trained
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.experiment.results import (
     clear_failure,
-    make_failure,
-    make_result,
     read_failure,
     read_result,
     write_failure,
@@ -66,12 +63,8 @@ def is_done(phase: Phase, context: Context, progress: Progress = SILENT) -> bool
     folder, key = context.folder(phase), context.key(phase)
     result = read_result(folder, progress)
     trained = not phase.train or read_trained(folder, key, progress) is not None
-    return bool(
-        trained
-        and result
-        and result["phase"]["key"] == key
-        and result["evaluation_key"] == context.evaluation_key(phase)
-    )
+    wanted = key, context.evaluation_key(phase)
+    return trained and result is not None and (result["phase"]["key"], result["evaluation_key"]) == wanted
 
 
 def run_phase(phase: Phase, context: Context) -> None:
@@ -81,23 +74,18 @@ def run_phase(phase: Phase, context: Context) -> None:
         return
     folder, started = context.folder(phase), datetime.now(UTC)
     with lock_run(folder) if context.is_main else nullcontext():
-        if jax.process_count() == 1 and is_done(
-            phase, context
-        ):  # by a process that was at work on it just now
+        if jax.process_count() == 1 and is_done(phase, context):  # another process was at work on it just now
             return
         if context.is_main:
             check_settings(folder, context.training_record(phase))
             _warn_of_another_encoder(phase, context)
         trained = None
         if phase.train:
-            trained = (
-                find_trained(folder, context.key(phase))
-                or adopt_training(phase, context)
-                or train_phase(phase, context)
-            )
+            trained = find_trained(folder, context.key(phase)) or adopt_training(phase, context)
+            trained = trained or train_phase(phase, context)
         scores = evaluate_phase(phase, context, trained)
         if context.is_main:
-            write_result(folder, make_result(phase, context, trained, scores, started))
+            write_result(phase, context, trained, scores, started)
     context.progress.say(scores.summary())
 
 
@@ -106,8 +94,8 @@ def _warn_of_another_encoder(phase: Phase, context: Context) -> None:
     folder = context.folder(phase)
     record = read_record(folder / SETTINGS)
     for path in sorted(folder.parent.glob(f"{phase.name}-*/{SETTINGS}")) if phase.parent is None else ():
-        with contextlib.suppress(OSError, RecordError):
-            same = compare_settings(read_record(path) | {"start": record["start"]}, record) == []
+        with suppress(OSError, RecordError):
+            same = not compare_settings(read_record(path) | {"start": record["start"]}, record)
             if same and path.parent != folder:
                 context.progress.say(
                     f"warning: the files of {phase.encoder} are not those that {path.parent.name} started from; "
@@ -138,8 +126,7 @@ def run_grid(
             clear_failure(context.folder(phase))
 
     def work(phase: Phase) -> None:
-        elsewhere = phase.parent not in (None, *mine)
-        if phase.parent and elsewhere and not from_main(partial(is_done, phase, context)):
+        if phase.parent and phase.parent not in mine and not from_main(partial(is_done, phase, context)):
             _wait_for(phase.parent, context, waiting, began)
         run(phase, context)
 
@@ -168,10 +155,7 @@ def run_grid(
 
 
 def _take(
-    phase: Phase,
-    context: Context,
-    failed: dict[str, Exception],
-    work: Callable[[Phase], None],
+    phase: Phase, context: Context, failed: dict[str, Exception], work: Callable[[Phase], None]
 ) -> bool:
     """Works on a phase, and adds it to ``failed`` where it fails; returns False where another process has it."""
     lost = next((parent.name for parent in phase.ancestors() if parent.name in failed), None)
@@ -208,41 +192,34 @@ def _record_failure(phase: Phase, context: Context, error: Exception) -> None:
     """Writes ``failure.json``, but nothing into a folder in which another process is at work."""
     if not context.is_main:
         return
-    folder = context.folder(phase)
     try:
-        with lock_run(folder):
-            write_failure(folder, make_failure(phase, context, error))
-    except LockedError:
-        pass
+        with suppress(LockedError), lock_run(context.folder(phase)):
+            write_failure(phase, context, error)
     except (StiltsError, OSError) as problem:
         context.progress.say(f"warning: the failure could not be recorded: {problem}")
 
 
 def _wait_for(parent: Phase, context: Context, waiting: Waiting, launched: float) -> None:
     """Returns when the parent is done; ``launched`` is when this command began."""
-    began, pause, where = time.monotonic(), min(1.0, waiting.interval), str(context.folder(parent))
-    said = -math.inf
+    began, pause, said = time.monotonic(), min(1.0, waiting.interval), -math.inf
+    folder, what, fix = context.folder(parent), "", ""
     while not from_main(lambda: is_done(parent, context)):
-        failure = from_main(lambda: (read_failure(context.folder(parent)) or {}).get("error"))
-        if failure and from_main(lambda: time.monotonic() - launched >= waiting.grace):
-            raise StiltsError(
-                f"{parent.name} failed on another machine: {failure['message'].splitlines()[0]}",
-                where=where,
-                fix="run that part again, then this one",
-            )
+        failure = from_main(lambda: (read_failure(folder) or {}).get("error"))
         waited = time.monotonic() - began
-        if waited > waiting.limit:
-            raise StiltsError(
-                f"{parent.name} was not done within {waiting.limit / 3600:g} hours.",
-                where=where,
-                fix="see whether the part that trains it still runs",
-            )
+        if failure and from_main(lambda: time.monotonic() - launched >= waiting.grace):
+            what = f"{parent.name} failed on another machine: {failure['message'].splitlines()[0]}"
+            fix = "run that part again, then this one"
+        elif waited > waiting.limit:
+            what = f"{parent.name} was not done within {waiting.limit / 3600:g} hours."
+            fix = "see whether the part that trains it still runs"
+        if what:
+            raise StiltsError(what, where=str(folder), fix=fix)
         if waited > 2 * said:  # at ever longer intervals: two days of waiting are a few lines
             so_far = f", for {format_seconds(waited)} so far" if waited > 1 else ""
             so_far += ", and which failed before" if failure else ""
+            limit = format_seconds(waiting.limit)
             context.progress.say(
-                f"waiting for {parent.name}, which another part trains{so_far} "
-                f"(at most {format_seconds(waiting.limit)})"
+                f"waiting for {parent.name}, which another part trains{so_far} (at most {limit})"
             )
             said = max(waited, 5.0)
         time.sleep(pause)
@@ -255,12 +232,9 @@ def _free_disk(phase: Phase, phases: Sequence[Phase], context: Context) -> None:
     if keep == "all" or not context.is_main:
         return
     _remove(context.folder(phase) / CHECKPOINTS)
-    if keep == "models":
-        return
-    for candidate in (phase, *phase.ancestors()):
-        if keep == "encoders" and candidate.stage == "intermediate":
-            continue
-        if all(is_done(child, context) for child in phases if child.parent == candidate):
+    for candidate in (phase, *phase.ancestors()) if keep != "models" else ():
+        kept = keep == "encoders" and candidate.stage == "intermediate"
+        if not kept and all(is_done(child, context) for child in phases if child.parent == candidate):
             _remove(context.folder(candidate) / FINAL)
 
 
@@ -271,6 +245,6 @@ def _remove(folder: Path) -> None:
     # Renamed first, so that a kill leaves no half of a checkpoint under its own name.
     doomed = folder.with_name(f".{folder.name}.removed")
     shutil.rmtree(doomed, ignore_errors=True)
-    with contextlib.suppress(FileNotFoundError):  # never there, or another part was faster
+    with suppress(FileNotFoundError):  # never there, or another part was faster
         folder.rename(doomed)
     shutil.rmtree(doomed, ignore_errors=True)

@@ -46,9 +46,8 @@ class PhaseScores:
     # {task: {language: per-item values of the reported split, as ``encode_items`` makes them}}
     items: dict[str, dict[str, Any]] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)  # {task: {split: {fingerprint, languages, examples}}}
-    thresholds: dict[str, dict[str, float]] = field(
-        default_factory=dict
-    )  # by task and language, tuned on dev
+    # By task and language, tuned on dev.
+    thresholds: dict[str, dict[str, float]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)  # what a reader must know about how scores came about
     predictions: dict[str, Mapping[str, Any]] = field(default_factory=dict)  # of the reported split
     # What the phase's own training task scores on its dev set, in the language that it was trained in: what
@@ -58,21 +57,28 @@ class PhaseScores:
     def summary(self) -> str:
         """One line for the log: each task's main metric, averaged over languages."""
         parts = []
-        for task, splits in self.scores.items():
-            split = self.reported_split[task]
+        for task, split in self.reported_split.items():
             for metric in self.main_metric[task]:
-                values = splits.get(split, {}).get(metric, {})
-                if values:
+                if values := self.scores[task].get(split, {}).get(metric):
                     mean = sum(values.values()) / len(values)
                     parts.append(f"{task} {split} {metric} {mean:.1f} ({len(values)} languages)")
         return "; ".join(parts) or "trained"
 
 
-def phase_record(phase: Phase, key: str, parent_key: str | None) -> dict[str, Any]:
-    """Returns who a phase is; tasks by ``Task.name``, as everywhere in ``result.json``."""
+def describe_phase(phase: Phase, context: "Context") -> dict[str, Any]:
+    """Returns the entries that a result and a failure begin with; tasks by ``Task.name``, as everywhere in them.
+
+    ``tasks`` is what a report must know of each task that the phase names: ``reference`` (what ``get_task`` takes),
+    ``title`` (empty where the name serves), ``group``, ``kind``, ``metric``.
+    """
+    tasks = {}
+    for reference in dict.fromkeys((*phase.train, *phase.evaluate)):
+        task = get_task(reference)
+        words = {name: getattr(task, name) for name in ("title", "group", "kind", "metric")}
+        tasks[task.name] = {"reference": reference, **words}
     trained = get_task(phase.train[0]) if phase.train else None
-    return {
-        "key": key,
+    record = {
+        "key": context.key(phase),
         "name": phase.name,
         "stage": phase.stage,
         "intermediate": phase.intermediate,
@@ -81,39 +87,26 @@ def phase_record(phase: Phase, key: str, parent_key: str | None) -> dict[str, An
         "source_language": trained.source_language if trained else "en",
         "intermediate_seed": phase.intermediate_seed,
         "target_seed": phase.target_seed,
-        "parent": parent_key,
+        "parent": context.key(phase.parent) if phase.parent else None,
     }
+    return {"format": FORMAT, "phase": record, "tasks": tasks}
 
 
-def _who(phase: Phase, context: "Context") -> dict[str, Any]:
-    """The entries that a result and a failure begin with.
-
-    ``tasks`` is what a report must know of each task that the phase names, by ``Task.name``: ``reference`` (what
-    ``get_task`` takes), ``title`` (empty where the name serves), ``group``, ``kind``, ``metric``.
-    """
-    tasks = {}
-    for reference in dict.fromkeys((*phase.train, *phase.evaluate)):
-        task = get_task(reference)
-        words = {name: getattr(task, name) for name in ("title", "group", "kind", "metric")}
-        tasks[task.name] = {"reference": reference, **words}
-    parent = context.key(phase.parent) if phase.parent else None
-    return {"format": FORMAT, "phase": phase_record(phase, context.key(phase), parent), "tasks": tasks}
-
-
-def make_result(
+def write_result(
     phase: Phase, context: "Context", trained: "Trained | None", scores: PhaseScores, started: datetime
-) -> dict[str, Any]:
-    """Returns ``result.json`` of a phase that began at ``started``."""
-    work, settings = trained.work if trained else {}, context.settings
+) -> None:
+    """Writes ``result.json`` of a phase that began at ``started``; the failure of an earlier attempt goes."""
+    work, settings, folder = trained.work if trained else {}, context.settings, context.folder(phase)
     same = ("scores", "main_metric", "reported_split", "items", "thresholds")
     read = trained.data if trained else {}  # a task may be trained and scored: its splits are of both
-    return {
-        **_who(phase, context),
+    seen = make_seen_notes(phase, settings)
+    result = {
+        **describe_phase(phase, context),
         "evaluation_key": context.evaluation_key(phase),
         **{name: getattr(scores, name) for name in same},
         "selection": {
-            "zero_shot": not make_seen_notes(phase, context.settings),
-            "notes": scores.notes + _notes(phase, context),
+            "zero_shot": not seen,
+            "notes": [*scores.notes, *seen, *_notes(phase, settings)],
             "metric": "mean of the main metrics",
             "history": trained.history if trained else [],
             "best_step": trained.step if trained else None,
@@ -123,12 +116,19 @@ def make_result(
         },
         "curve": trained.curve if trained else [],
         "throughput": {name: work.get(name, 0) for name in _RATES},
-        "environment": _environment(context.command, started)
-        | {"attention": trained.attention if trained else None},
+        "environment": {
+            **_environment(),
+            "command": context.command,
+            "started": started.isoformat(timespec="seconds"),
+            "finished": _now(),
+            "attention": trained.attention if trained else None,
+        },
         "config": context.training_record(phase) | {"title": settings.title, "encoder": phase.encoder},
         "data": {name: read.get(name, {}) | scores.data.get(name, {}) for name in read | scores.data},
         "error": None,
     }
+    write_record(folder / RESULT, result)
+    clear_failure(folder)
 
 
 def make_seen_notes(phase: Phase, settings: Settings) -> list[str]:
@@ -136,32 +136,27 @@ def make_seen_notes(phase: Phase, settings: Settings) -> list[str]:
     family = (phase, *phase.ancestors()) if settings.experiment.select_on != "en" else ()
     chosen = "the best step was chosen on dev sets of the target languages"
     notes = [f"{one.name}: {chosen}" for one in family if one.train and one.stage == "target"]
-    own = ["@" in name for name in phase.evaluate] if phase.stage == "target" else []
-    few_shot = ["few-shot: trained in the language that it is scored in"]
-    return notes + few_shot * (bool(own) and all(own))
+    if phase.stage == "target" and phase.evaluate and all("@" in name for name in phase.evaluate):
+        notes.append("few-shot: trained in the language that it is scored in")
+    return notes
 
 
-def _notes(phase: Phase, context: "Context") -> list[str]:
-    settings, first = context.settings, context.settings.evaluation.limit
+def _notes(phase: Phase, settings: Settings) -> list[str]:
+    experiment, first = settings.experiment, settings.evaluation.limit
     # Pools stay whole, whatever the limit.
-    limited = [task.name for task in map(get_task, phase.evaluate) if task.kind != "embed"]
+    limited = [task.name for task in map(get_task, phase.evaluate) if task.kind != "embed"] if first else []
+    sweep = "all layers were scored: choosing one of them by these scores is not zero-shot"
     notes = {
-        "all layers were scored: choosing one of them by these scores is not zero-shot": (
-            settings.model.sweep_layers
-        ),
+        sweep: settings.model.sweep_layers,
         f"trained on the first {settings.data.limit} examples only": settings.data.limit,
-        f"{', '.join(limited)}: scored on the first {first} examples of each language only": (
-            first and limited
-        ),
-        f"targets trained on something else than usual: {settings.experiment.train_on}": (
-            settings.experiment.train_on
-        ),
-        "only some of the languages were asked for": split_names(settings.experiment.languages),
+        f"{', '.join(limited)}: scored on the first {first} examples of each language only": limited,
+        f"targets trained on something else than usual: {experiment.train_on}": experiment.train_on,
+        "only some of the languages were asked for": split_names(experiment.languages),
     }
-    return make_seen_notes(phase, context.settings) + [note for note, holds in notes.items() if holds]
+    return [note for note, holds in notes.items() if holds]
 
 
-def _environment(command: str, started: datetime) -> dict[str, Any]:
+def _environment() -> dict[str, Any]:
     """Returns what a result was computed with."""
     import jax
 
@@ -169,27 +164,27 @@ def _environment(command: str, started: datetime) -> dict[str, Any]:
     for name in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # a checkout that is not installed
             versions[name] = importlib.metadata.version(name)
-    times = {"started": started.isoformat(timespec="seconds"), "finished": _now()}
     device = {"device": jax.devices()[0].device_kind, "device_count": jax.device_count()}
-    return {**device, "versions": versions, "command": command, **times}
+    return {**device, "versions": versions}
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def make_failure(phase: Phase, context: "Context", error: BaseException) -> dict[str, Any]:
-    """Returns ``failure.json`` of a phase: the error, and the tasks that the phase would have scored."""
+def write_failure(phase: Phase, context: "Context", error: BaseException) -> None:
+    """Writes ``failure.json`` beside whatever was scored before: the error, and what would have been scored."""
     tasks = [get_task(name) for name in phase.evaluate]
     own = phase.stage == "intermediate"
-    return {
-        **_who(phase, context),
+    failure = {
+        **describe_phase(phase, context),
         "scores": {},
         "main_metric": {task.name: list(MAIN_VALUES[task.metric]) for task in tasks},
         "reported_split": {task.name: task.selection if own else task.reported for task in tasks},
         "environment": {"finished": _now()},
         "error": {"type": type(error).__name__, "message": str(error)},
     }
+    write_record(context.folder(phase) / FAILURE, failure)
 
 
 def encode_items(items: Items, aligned: bool) -> dict[str, Any]:
@@ -228,20 +223,9 @@ def read_result(folder: Path, progress: Progress = SILENT, name: str = RESULT) -
         return None
 
 
-def write_result(folder: Path, result: dict[str, Any]) -> None:
-    """Writes ``result.json``, and removes the failure of an earlier attempt."""
-    write_record(folder / RESULT, result)
-    clear_failure(folder)
-
-
 def read_failure(folder: Path) -> dict[str, Any] | None:
     """Returns why the last attempt of a phase failed; None if it did not."""
     return read_result(folder, name=FAILURE)
-
-
-def write_failure(folder: Path, failure: dict[str, Any]) -> None:
-    """Writes ``failure.json`` beside whatever was scored before."""
-    write_record(folder / FAILURE, failure)
 
 
 def clear_failure(folder: Path) -> None:

@@ -12,7 +12,7 @@ from stilts_jax.errors import ConfigError, StiltsError
 from stilts_jax.experiment.grid import Waiting, is_done, run_grid
 from stilts_jax.experiment.models import FORMAT as TRAINED_FORMAT
 from stilts_jax.experiment.phases import Phase
-from stilts_jax.experiment.results import FORMAT, read_failure, write_failure, write_result
+from stilts_jax.experiment.results import FAILURE, FORMAT, RESULT, read_failure
 from stilts_jax.files import write_record
 from stilts_jax.progress import SILENT, Progress
 
@@ -42,7 +42,7 @@ class Experiment:
         key = self.key(phase)
         write_record(self.folder(phase) / "trained.json", {"format": TRAINED_FORMAT, "key": key})
         result = {"format": FORMAT, "phase": {"key": key}, "evaluation_key": self.evaluation_key(phase)}
-        write_result(self.folder(phase), result)
+        write_record(self.folder(phase) / RESULT, result)
 
 
 def phase(name, parent=None, stage="target"):
@@ -77,7 +77,7 @@ def test_waiting_has_a_limit_and_ends_at_once_if_the_parent_failed(tmp_path, fam
     waiting = Waiting(limit=0.2, interval=0.05)
     assert run_grid(family, experiment, mine=family[1:2], waiting=waiting, run=experiment.run) == 1
     assert "within" in read_failure(tmp_path / "a")["error"]["message"]
-    write_failure(tmp_path / "parent", {"format": FORMAT, "error": {"type": "E", "message": "no"}})
+    write_record(tmp_path / "parent" / FAILURE, {"format": FORMAT, "error": {"type": "E", "message": "no"}})
     forever = Waiting(limit=1e9, interval=1e9, grace=0)
     assert run_grid(family, experiment, mine=family[2:3], waiting=forever, run=experiment.run) == 1
     assert "another machine" in read_failure(tmp_path / "b")["error"]["message"]
@@ -151,7 +151,9 @@ def test_what_another_process_is_at_work_on_is_left_to_it_and_waited_for(tmp_pat
 
 def test_a_failure_of_an_earlier_launch_is_waited_out(tmp_path, family):
     experiment = Experiment(tmp_path)
-    write_failure(tmp_path / "parent", {"format": FORMAT, "error": {"type": "E", "message": "yesterday"}})
+    write_record(
+        tmp_path / "parent" / FAILURE, {"format": FORMAT, "error": {"type": "E", "message": "yesterday"}}
+    )
     relaunched = threading.Timer(0.3, run_grid, (family[:1], experiment), {"run": experiment.run})
     relaunched.start()
     waiting = Waiting(limit=30, interval=0.05)

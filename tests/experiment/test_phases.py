@@ -2,13 +2,14 @@
 
 import sys
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 
 from stilts_jax.config import load_config, to_settings
 from stilts_jax.errors import ConfigError
 from stilts_jax.experiment.phases import hyperparameters_of, list_phases, select_part
-from stilts_jax.experiment.results import make_seen_notes, phase_record
+from stilts_jax.experiment.results import describe_phase, make_seen_notes
 from stilts_jax.tasks import get_task
 
 NINE = "xnli+pawsx+udpos+panx+xquad+mlqa+tydiqa+bucc+tatoeba"
@@ -116,7 +117,8 @@ def own(tmp_path, monkeypatch):
 def test_own_tasks_and_languages_are_named_wherever_a_task_is(own, experiment, names, language):
     phases = phases_of(**{"intermediates": "none", **experiment})
     assert [phase.name for phase in phases] == names
-    assert language is None or phase_record(phases[-1], "key", None)["source_language"] == language
+    said = describe_phase(phases[-1], SimpleNamespace(key=lambda phase: phase.name))["phase"]
+    assert language is None or said["source_language"] == language
 
 
 def test_a_target_in_the_language_of_its_training_is_few_shot():

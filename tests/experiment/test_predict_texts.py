@@ -10,7 +10,8 @@ import pytest
 import stilts_jax
 from stilts_jax.errors import ConfigError
 from stilts_jax.experiment.models import Trained, save_final
-from stilts_jax.experiment.results import FORMAT, write_result
+from stilts_jax.experiment.results import FORMAT, RESULT
+from stilts_jax.files import write_record
 from stilts_jax.main import main
 from stilts_jax.model import SHAPES, HeadConfig, Model, TaskHead, export_encoder, init_params
 from stilts_jax.progress import SILENT
@@ -89,7 +90,7 @@ def test_a_phase_of_questions_without_an_answer_answers_nothing_at_its_threshold
     Trained(**known).write(tmp_path, tokenizer)
     answers = stilts_jax.predict_texts(folder, ASKED)
     for threshold, expected in ((1e9, answers), (-1e9, ["", ""])):
-        write_result(tmp_path, {"format": FORMAT, "thresholds": {"task": {"en": threshold}}})
+        write_record(tmp_path / RESULT, {"format": FORMAT, "thresholds": {"task": {"en": threshold}}})
         assert stilts_jax.predict_texts(tmp_path, ASKED) == expected
 
 
