@@ -41,8 +41,8 @@ def evaluate_phase(phase: Phase, context: Context, trained: Trained | None) -> P
     if trained is None:
         model = load_phase_start(phase, context)
     else:
-        tokenizer = context.tokenizer(phase.encoder)
-        model = load_final(context.folder(phase), trained, tokenizer, context.mesh, context.progress)
+        places = context.folder(phase), trained, context.mesh, context.progress
+        model = load_final(*places, context.tokenizer(phase.encoder))
     for parts in data.scored.values():
         _add_scores(scores, parts, model, context)
     if part := data.source_dev:

@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
-from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -44,8 +43,8 @@ FORMAT = 2  # of ``trained.json``
 FINAL = "final"  # folder of a finished model: parameters without an optimizer's state
 TOKENIZER = "tokenizer"  # folder in it: the files of the tokenizer that the model was trained with
 TRAINED = "trained.json"  # written after the model was saved; removed, the phase is trained again
-# Options that change what a finished model predicts.
-_DECISIVE = (
+# Options that change what a finished model predicts: a phase keeps them.
+DECISIVE = (
     *("preset", "train.max_length", "compute.dtype", "compute.matmul_precision"),
     *("model.retrieval_layer", "evaluation.max_length", "evaluation.mining_neighbours"),
     *("data.pictures", "data.picture_size", "data.picture_patch"),
@@ -133,35 +132,29 @@ class OpenModel:
 
     def with_head(self, name: str, head: TaskHead | None, compute: Compute) -> tuple[Model, dict[str, Any]]:
         """Returns what predicts: the encoder, with one head or none."""
-        if head is None:
-            return Model(self.config, (), compute), {"encoder": self.params}
-        return Model(self.config, ((name, head.config),), compute), {
-            "encoder": self.params,
-            "head": head.params,
-        }
+        heads = ((name, head.config),) if head else ()
+        params = {"encoder": self.params, **({"head": head.params} if head else {})}
+        return Model(self.config, heads, compute), params
 
 
 def load_phase_start(phase: Phase, context: "Context") -> OpenModel:
     """Returns the parent's encoder, or the experiment's own; heads are new unless the phase carries them on."""
     tokenizer = context.tokenizer(phase.encoder)
     if phase.parent is None:
-        return _load_start(phase.encoder, context.settings, tokenizer, context.mesh)
+        return _load_start(phase.encoder, tokenizer, context.settings, context.mesh)
     folder = context.folder(phase.parent)
     trained = find_trained(folder, context.key(phase.parent))
     if trained is None:
-        raise CheckpointError(
-            f"{phase.parent.name} is not trained.",
-            where=str(folder / TRAINED),
-            fix="run the whole grid, or the part that trains it",
-        )
-    opened = load_final(folder, trained, tokenizer, context.mesh, context.progress)
+        what, fix = f"{phase.parent.name} is not trained.", "run the whole grid, or the part that trains it"
+        raise CheckpointError(what, where=str(folder / TRAINED), fix=fix)
+    opened = load_final(folder, trained, context.mesh, context.progress, tokenizer)
     if not phase.carry_head:
         return replace(opened, heads={})
     before, here = (get_task(name).name for name in (phase.parent.train[-1], phase.train[0]))
     return replace(opened, heads={here: opened.heads[before]})
 
 
-def _load_start(encoder: str, settings: Settings, tokenizer: Tokenizer, mesh: Mesh) -> OpenModel:
+def _load_start(encoder: str, tokenizer: Tokenizer, settings: Settings, mesh: Mesh) -> OpenModel:
     sharding, dtype = partial(shardings, mesh=mesh), settings.compute.param_dtype
     if not (encoder.startswith(RANDOM) or settings.debug):
         loaded = load_encoder(encoder, dtype=dtype, sharding=sharding)
@@ -169,7 +162,8 @@ def _load_start(encoder: str, settings: Settings, tokenizer: Tokenizer, mesh: Me
         heads = {} if mlm is None else {"mlm": TaskHead(HeadConfig(kind="mlm"), mlm)}
         return OpenModel(with_dropout(loaded.config, settings), loaded.params, heads, tokenizer, mesh)
     config = with_dropout(read_shape(encoder), settings)
-    config = shrink(config) if settings.debug else config
+    if settings.debug:
+        config = shrink(config)
     params = init_encoder(config, jax.random.key(settings.experiment.first_seed), dtype, sharding)
     return OpenModel(config, params, {}, tokenizer, mesh)
 
@@ -180,11 +174,11 @@ def load_params(folder: Path, mesh: Mesh, progress: Progress) -> dict[str, Any]:
         f"remove {folder / TRAINED} to train this phase again; its result.json stays until there is a new one"
     )
     if not from_main((folder / FINAL).exists):
-        raise CheckpointError(
-            "The model of this phase is needed and was removed (experiment.keep says which models are kept).",
-            where=str(folder),
-            fix=f"ask for what was scored before; or set experiment.keep=models and {fix}",
+        what = (
+            "The model of this phase is needed and was removed (experiment.keep says which models are kept)."
         )
+        fix = f"ask for what was scored before; or set experiment.keep=models and {fix}"
+        raise CheckpointError(what, where=str(folder), fix=fix)
     try:
         with Checkpoints(folder / FINAL, progress=progress, read_only=True) as checkpoints:
             return checkpoints.load("params", shardings=partial(shardings, mesh=mesh))
@@ -193,9 +187,10 @@ def load_params(folder: Path, mesh: Mesh, progress: Progress) -> dict[str, Any]:
 
 
 def load_final(
-    folder: Path, trained: Trained, tokenizer: Tokenizer, mesh: Mesh, progress: Progress
+    folder: Path, trained: Trained, mesh: Mesh, progress: Progress, tokenizer: Tokenizer | None = None
 ) -> OpenModel:
-    """Reads the model of a finished phase onto a mesh."""
+    """Reads the model of a finished phase onto a mesh; its tokenizer too, unless that is given."""
+    tokenizer = tokenizer or _open_tokenizer(folder, trained)
     params = load_params(folder, mesh, progress)
     heads = {
         name: TaskHead(trained.heads[name], values, tuple(trained.labels.get(name, ())))
@@ -216,17 +211,14 @@ def save_final(folder: Path, params: Mapping[str, Any], step: int, progress: Pro
 
 def open_model(name: str, mesh: Mesh | None = None, progress: Progress = SILENT) -> OpenModel:
     """Opens a phase's folder, a transformers folder or a hub name."""
-    mesh = mesh or make_mesh(MeshConfig())
-    folder = open_path(name)
+    mesh, folder = mesh or make_mesh(MeshConfig()), open_path(name)
     if (folder / TRAINED).is_file():
-        trained = _read_folder(folder)
-        opened = load_final(folder, trained, _open_tokenizer(folder, trained), mesh, progress)
+        opened = load_final(folder, _read_folder(folder), mesh, progress)
         found = (read_result(folder, progress) or {}).get("thresholds", {})
         thresholds = {head: next(iter(found[head].values())) for head in opened.heads if found.get(head)}
         return replace(opened, thresholds=thresholds)
     loaded = load_encoder(name, sharding=partial(shardings, mesh=mesh))
-    head = loaded.task_head
-    heads: dict[str, TaskHead] = {} if head is None else {head.config.kind: head}
+    heads = {loaded.task_head.config.kind: loaded.task_head} if loaded.task_head else {}
     return OpenModel(loaded.config, loaded.params, heads, load_tokenizer(loaded.tokenizer_folder), mesh)
 
 
@@ -243,11 +235,6 @@ def own_options(name: str) -> dict[str, Any]:
     return {"compute.dtype": "bfloat16" if stored in ("bfloat16", "float16") else "float32"}
 
 
-def decisive_options(settings: Settings) -> dict[str, Any]:
-    """Returns the options, by their dotted names, that change what a finished model predicts."""
-    return {name: attrgetter(name)(settings) for name in _DECISIVE}
-
-
 def export_phase(
     folder: Path,
     out: Path,
@@ -259,11 +246,10 @@ def export_phase(
     """Writes the model of a finished phase as a transformers folder."""
     trained = _read_folder(folder)
     if head is not None and head not in trained.heads:
-        raise CheckpointError(
-            f"The phase has no head {head!r}.", where=str(folder), fix=nearest(head, trained.heads)
-        )
+        what, fix = f"The phase has no head {head!r}.", nearest(head, trained.heads)
+        raise CheckpointError(what, where=str(folder), fix=fix)
     mesh = make_mesh(MeshConfig(data=1, fsdp=-1))  # each device holds its part only, and the host a tensor
-    opened = load_final(folder, trained, _open_tokenizer(folder, trained), mesh, progress)
+    opened = load_final(folder, trained, mesh, progress)
     chosen, source = opened.heads[head] if head else None, opened.tokenizer.source
     export_encoder(out, opened.config, opened.params, tokenizer_folder=source, head=chosen, dtype=dtype)
 
@@ -304,14 +290,13 @@ def _open_tokenizer(folder: Path, trained: Trained) -> Tokenizer:
 def head_config(task: Task, settings: Settings, sight: Mapping[str, Any] | None = None) -> HeadConfig:
     """Returns the head that a task is trained with; ``sight`` is ``Features.sight`` of what it is trained on."""
     rate = settings.model.hidden_dropout
-    dropout = HeadConfig.dropout if rate is None else rate
     return HeadConfig(
         kind=task.kind,
         num_labels=len(task.labels) if task.kind in ("classify", "tag") else 0,
         form=settings.model.head_form,
         init=settings.model.head_init,
         pooling="pooler",  # of dual encoders; retrieval without training has no head at all
-        dropout=dropout,
+        dropout=HeadConfig.dropout if rate is None else rate,
         **(sight or {}),
     )
 
@@ -321,35 +306,25 @@ def optimizer_config(
 ) -> OptimizerConfig:
     """Returns how a phase's steps are taken: what its task decides, and what the settings do."""
     given = asdict(settings.train) | asdict(hyperparameters) | {"total_steps": total_steps}
-    names = [one.name for one in fields(OptimizerConfig) if one.name in given]
-    return OptimizerConfig(**{name: given[name] for name in names})
+    names = {one.name for one in fields(OptimizerConfig)}
+    return OptimizerConfig(**{name: value for name, value in given.items() if name in names})
 
 
 def fit_head(task: Task, name: str, head: TaskHead) -> TaskHead:
     """Returns a head with its outputs in the order of the task's labels, which are matched by their names.
 
-    A head with other labels than the task, or of another kind, is a ConfigError.
+    Case does not count; ``LABEL_0``, ``LABEL_1`` and so on are no names. A head with other labels than the task, or of
+    another kind, is a ConfigError.
     """
-    if head.config.kind != task.kind:
+    kind, labels, outputs = head.config.kind, head.labels, head.config.num_labels
+    if kind != task.kind:
         raise ConfigError(
-            f"The head {name!r} is of the kind {head.config.kind}; {task.name} needs one of the kind {task.kind}.",
+            f"The head {name!r} is of the kind {kind}; {task.name} needs one of the kind {task.kind}.",
             where="--head",
-            fix=f"evaluate a model that was trained for {task.name}, or a task of the kind {head.config.kind}",
+            fix=f"evaluate a model that was trained for {task.name}, or a task of the kind {kind}",
         )
     if task.kind not in ("classify", "tag"):
         return head
-    order = _match_labels(task, name, head.config.num_labels, head.labels)
-    if order == list(range(len(order))):
-        return head
-    out = {"kernel": head.params["out"]["kernel"][:, order], "bias": head.params["out"]["bias"][order]}
-    return replace(head, params={**head.params, "out": out}, labels=task.labels)
-
-
-def _match_labels(task: Task, name: str, outputs: int, labels: Sequence[str]) -> list[int]:
-    """Returns for each of the task's labels the number of the head's output that stands for it.
-
-    Case does not count; ``LABEL_0``, ``LABEL_1`` and so on are no names.
-    """
     known = bool(labels) and not all(_NUMBERED.fullmatch(label) for label in labels)
     what, fix = "", f"evaluate a model that was trained for {task.name}"
     theirs, ours = ([_normalise(label) for label in each] for each in (labels, task.labels))
@@ -364,7 +339,11 @@ def _match_labels(task: Task, name: str, outputs: int, labels: Sequence[str]) ->
         shown = ", ".join(labels) if known else f"{outputs} outputs without names"
         where = f"the head {name!r} has {shown}; {task.name} has {', '.join(task.labels)}"
         raise ConfigError(what, where=where, fix=fix)
-    return [theirs.index(label) for label in ours]
+    order = [theirs.index(label) for label in ours]
+    if order == list(range(outputs)):
+        return head
+    out = {"kernel": head.params["out"]["kernel"][:, order], "bias": head.params["out"]["bias"][order]}
+    return replace(head, params={**head.params, "out": out}, labels=task.labels)
 
 
 def _normalise(label: str) -> str:

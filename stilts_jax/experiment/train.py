@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from operator import attrgetter
 from typing import Any
 
 import jax
@@ -27,10 +28,10 @@ from stilts_jax.experiment.data import (
 )
 from stilts_jax.experiment.evaluate import score
 from stilts_jax.experiment.models import (
+    DECISIVE,
     FINAL,
     OpenModel,
     Trained,
-    decisive_options,
     head_config,
     load_params,
     load_phase_start,
@@ -96,7 +97,7 @@ def train_phase(phase: Phase, context: Context) -> Trained:
         labels={part.task.name: part.task.labels for part, _ in data},
         data={part.task.name: {"train": _describe(one)} for part, one in data},
         tokenizer=tokenizer.fingerprint,
-        settings=decisive_options(settings),
+        settings={name: attrgetter(name)(settings) for name in DECISIVE},
         attention={"backend": attention.name, "reason": attention.reason},
         chance=chance,
         collapsed=collapsed,
