@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from stilts_jax import interruption
+from stilts_jax.commands.options import adder
 from stilts_jax.errors import (
     EXIT_ERROR,
     EXIT_INTERRUPTED,
@@ -23,6 +24,7 @@ from stilts_jax.errors import (
     show_tracebacks,
 )
 from stilts_jax.host_memory import keep_freed_memory
+from stilts_jax.progress import Progress
 
 # In the order in which a newcomer meets them.
 COMMANDS = (
@@ -33,9 +35,8 @@ COMMANDS = (
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise ConfigError(
-            f"{message[:1].upper()}{message[1:]}.", where=self.prog, fix=f"see {self.prog} --help"
-        )
+        what = f"{message[:1].upper()}{message[1:]}."
+        raise ConfigError(what, where=self.prog, fix=f"see {self.prog} --help")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -75,11 +76,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: list[str]) -> int:
     for item in argv:
         if "\0" in item or item.encode(errors="ignore").decode() != item:
-            raise ConfigError(
+            what, fix = (
                 "The command line has bytes that are no text (UTF-8).",
-                where=ascii(item),
-                fix="write it anew; folders and files need names in UTF-8",
+                "names need to be UTF-8: write it anew",
             )
+            raise ConfigError(what, where=ascii(item), fix=fix)
     show_tracebacks("--traceback" in argv)
     argv = [item for item in argv if item != "--traceback"]
     if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
@@ -101,7 +102,7 @@ def _run(argv: list[str]) -> int:
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        module.add_arguments(command)
+        module.add_arguments(adder(command))
         command.set_defaults(command=name, run=module.run)
     plain, overrides = _split_overrides(argv)
     if plain and plain[0] in COMMANDS:
@@ -113,10 +114,10 @@ def _run(argv: list[str]) -> int:
         parser.print_help()
         return EXIT_OK
     if overrides and "config" not in arguments:
-        raise ConfigError(
-            f"stilts {arguments.command} takes no config.", where=f"--config.{next(iter(overrides))}"
-        )
+        what, where = f"stilts {arguments.command} takes no config.", f"--config.{next(iter(overrides))}"
+        raise ConfigError(what, where=where)
     arguments.overrides, arguments.command_line = overrides, shlex.join(["stilts", *argv])
+    arguments.progress = Progress()
     return arguments.run(arguments)
 
 

@@ -5,20 +5,19 @@ own rows (with --data_root, and --encoder for the tokenizer). Weights are drawn;
 --config, float32 on a CPU, else bfloat16.
 """
 
-import argparse
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from argparse import Namespace
+from typing import TYPE_CHECKING
 
 from stilts_jax.checked import Range
 from stilts_jax.commands import options
+from stilts_jax.commands.options import Add
 from stilts_jax.settings import LENGTH
 
 if TYPE_CHECKING:
     from stilts_jax.settings import Settings
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add = options.adder(parser)
+def add_arguments(add: Add) -> None:
     add("--config", "--config.x.y=z alone works too")
     add("--shape", "tiny, e5-small, base, large, xl or xxl", default="e5-small")
     add("--lengths", "nli, tagging, qa, or a task of the data root", default="nli")
@@ -32,14 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--json")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: Namespace) -> int:
     import json
 
     from stilts_jax.bench.run import describe, open_model, run_bench
     from stilts_jax.bench.workload import find_workload
-    from stilts_jax.progress import Progress
 
-    settings = read_settings(arguments.config, arguments.overrides)
+    settings = read_settings(arguments)
     places = arguments.data_root, arguments.encoder, arguments.max_length
     workload = find_workload(arguments.lengths, arguments.shape, *places)
     record = run_bench(
@@ -49,20 +47,19 @@ def run(arguments: argparse.Namespace) -> int:
         batch_size=arguments.batch_size,
         rounds=arguments.rounds,
         rows=arguments.rows,
-        progress=Progress(),
+        progress=arguments.progress,
     )
     print(json.dumps(record, indent=1) if arguments.json else describe(record))
     return 0
 
 
-def read_settings(config: Any, overrides: Mapping[str, str]) -> "Settings":
+def read_settings(arguments: Namespace) -> "Settings":
     """Returns the settings behind ``--config``, in float32 on a CPU and bfloat16 elsewhere if none is named."""
     import jax
 
     from stilts_jax.experiment.context import start_runtime
 
     dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-    named = argparse.Namespace(config=config, overrides=overrides)
-    settings = options.read_settings(named, lambda: {"compute.dtype": dtype})
+    settings = options.read_settings(arguments, lambda: {"compute.dtype": dtype})
     start_runtime(settings.compute)
     return settings

@@ -5,19 +5,21 @@ runs a grid of intermediate and target tasks, and writes the report page. Killed
 it stopped. Results are toy results: they show that everything works, and nothing about real languages.
 """
 
-import argparse
 import os
 import subprocess
 import sys
 import threading
+from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stilts_jax.checked import Range
-from stilts_jax.commands import options
+from stilts_jax.commands.options import Add, open_phases
 from stilts_jax.errors import ConfigError
 from stilts_jax.files import local_path, make_folder
+from stilts_jax.progress import Progress
 from stilts_jax.settings import SEEDS
 
 if TYPE_CHECKING:
@@ -25,58 +27,67 @@ if TYPE_CHECKING:
     from stilts_jax.experiment.phases import Phase
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add = options.adder(parser)
+def add_arguments(add: Add) -> None:
     add("--workdir", "where everything is written", type=local_path, default="stilts-demo")
     add("--size", choices=("test", "small", "full"), default="small")
     seeds = Range(0, SEEDS.high)
     add("--seeds", "seeds of every phase; full has 2 by itself, else 1", type=seeds, default=0)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: Namespace) -> int:
     make_folder(arguments.workdir, "--workdir", to_write=False)
-    import json
-
     from stilts_jax.experiment.grid import run_grid
     from stilts_jax.experiment.models import export_phase
-    from stilts_jax.files import write_json
-    from stilts_jax.progress import Progress
     from stilts_jax.report import write_report
-    from stilts_jax.toy.world import write_world
 
-    workdir, size, progress = arguments.workdir, arguments.size, Progress()
+    workdir, progress = arguments.workdir, arguments.progress
     world, encoder = workdir / "world", workdir / "encoder"
-    written = world / "written.json"  # the world is written first, whole, and never again
-    if not written.is_file():
-        write_world(world, size=size, progress=progress)
-        write_json(written, {"size": size})
-    there = json.loads(written.read_text("utf-8"))["size"]
-    if there != size:
-        raise ConfigError(
-            f"There is a world of size {there!r} in this work directory.",
-            where=str(world),
-            fix=f"take another --workdir, or --size={there}",
-        )
+    _write_world(world, arguments.size, progress)
     if not (encoder / "config.json").is_file():
         progress.say("phase 0: pretraining a tiny encoder on the toy languages")
         phases, context = _open(arguments, "pretrain", f"random:{world / 'encoder'}", "pretraining")
         if code := run_grid(phases, context):
             return code
-        export_phase(context.folder(phases[-1]), encoder, progress=progress)
-    grid = _open(arguments, "grid", str(encoder), "grid")
-    with _helped(arguments, grid[1]):
-        code = run_grid(*grid)
+        export_phase(context.folder(phases[-1]), encoder, None, "float32", progress)
+    phases, context = _open(arguments, "grid", str(encoder), "grid")
+    with _helped(arguments, context.settings.experiment.intermediates):
+        code = run_grid(phases, context)
     paths = write_report(workdir / "grid", distances=world / "languages.csv", progress=progress)
     print(f"{paths.summary}\nToy results, on invented languages. The whole report: {paths.html}")
     return code
 
 
-def _spec(arguments: argparse.Namespace, stage: str) -> str:
+def _write_world(world: Path, size: Any, progress: Progress) -> None:
+    """Writes the world, once for all, or refuses a work directory that has one of another size."""
+    import json
+
+    from stilts_jax.files import write_json
+    from stilts_jax.toy.world import write_world
+
+    written = world / "written.json"  # the last file of a world that is whole
+    if not written.is_file():
+        write_world(world, size=size, progress=progress)
+        write_json(written, {"size": size})
+    there = json.loads(written.read_text("utf-8"))["size"]
+    if there != size:
+        what = f"There is a world of size {there!r} in this work directory."
+        raise ConfigError(what, where=str(world), fix=f"take another --workdir, or --size={there}")
+
+
+def _spec(arguments: Namespace, stage: str) -> str:
     return f"toy:stage={stage},size={arguments.size},seeds={arguments.seeds}"
 
 
+def _open(arguments: Namespace, stage: str, encoder: str, folder: str) -> tuple[list["Phase"], "Context"]:
+    from stilts_jax.config import load_config, to_settings
+
+    settings = to_settings(load_config(_spec(arguments, stage), {"encoder": encoder}))
+    data_root = arguments.workdir / "world/data"
+    return open_phases(settings, arguments, data_root=data_root, workdir=arguments.workdir / folder)
+
+
 @contextmanager
-def _helped(arguments: argparse.Namespace, context: "Context") -> Iterator[None]:
+def _helped(arguments: Namespace, intermediates: str) -> Iterator[None]:
     """Runs the grid in a second process too, on a CPU of two cores or more.
 
     A model this small waits for Python more than for the cores. Each process takes the phases that the other is not at
@@ -84,18 +95,15 @@ def _helped(arguments: argparse.Namespace, context: "Context") -> Iterator[None]
     """
     import jax
 
-    from stilts_jax.progress import Progress
-
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if jax.default_backend() != "cpu" or cores < 2:
         yield
         return
     start = "import sys, stilts_jax.main as m; m.interruption.end_with(sys.stdin); sys.exit(m.main())"
-    rows = "+".join(reversed(context.settings.experiment.intermediates.split("+")))
     given = {
         "config": _spec(arguments, "grid"),
         "config.encoder": arguments.workdir / "encoder",
-        "config.experiment.intermediates": rows,
+        "config.experiment.intermediates": "+".join(reversed(intermediates.split("+"))),
         "data_root": arguments.workdir / "world/data",
         "workdir": arguments.workdir / "grid",
     }
@@ -118,14 +126,3 @@ def _helped(arguments: argparse.Namespace, context: "Context") -> Iterator[None]
             ended.set()
             helper.terminate()  # all is done, or this process was stopped: then the other one saves, too
             speaker.join()
-
-
-def _open(
-    arguments: argparse.Namespace, stage: str, encoder: str, folder: str
-) -> tuple[list["Phase"], "Context"]:
-    from stilts_jax.config import load_config, to_settings
-
-    spec = _spec(arguments, stage)
-    settings = to_settings(load_config(spec, {"encoder": encoder}))
-    data_root = arguments.workdir / "world/data"
-    return options.open_phases(settings, arguments, data_root=data_root, workdir=arguments.workdir / folder)

@@ -9,11 +9,11 @@ of MasakhaNER-X also predictions/ner/test/LL.jsonl, XTREME-UP's own form. With -
 nothing is scored then.
 """
 
-import argparse
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from stilts_jax.commands import options
+from stilts_jax.commands.options import Add, open_context, read_settings
 from stilts_jax.progress import SILENT
 
 
@@ -42,13 +42,11 @@ def evaluate(
     from stilts_jax.experiment.models import own_options
 
     settings = to_settings(load_config("target", own=own_options(str(model))))
-    folders = {"data_root": Path(data_root), "workdir": Path(out)}
-    context = options.open_context(settings, **folders, workdir_option="--out", command="", progress=SILENT)
-    return evaluate_model(str(model), tuple(tasks), context, out=Path(out) / "predictions").scores
+    context = open_context(settings, Path(data_root), Path(out), workdir_option="--out", progress=SILENT)
+    return evaluate_model(str(model), tasks, context, out=Path(out) / "predictions").scores
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add = options.adder(parser)
+def add_arguments(add: Add) -> None:
     add("model", metavar="MODEL")
     add("--task", "may be given several times", action="append", required=True, metavar="TASK")
     add("--data_root", required=True)
@@ -60,30 +58,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--config", "take all options from this file, not the model's own; --config.x.y=z overrides one")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: Namespace) -> int:
     from stilts_jax.evaluation.xtreme_up import write_names
     from stilts_jax.experiment.evaluate import evaluate_model
     from stilts_jax.experiment.models import own_options
     from stilts_jax.files import write_json
     from stilts_jax.tasks import task_name
 
-    settings = options.read_settings(arguments, lambda: own_options(arguments.model))
-    context = options.open_context(
-        settings,
-        data_root=arguments.data_root,
-        workdir=arguments.out,
-        workdir_option="--out",
-        command=arguments.command_line,
-    )
+    settings = read_settings(arguments, lambda: own_options(arguments.model))
+    places = arguments.data_root, arguments.out
+    context = open_context(settings, *places, workdir_option="--out", command=arguments.command_line)
     context.progress.say(f"computing in {settings.compute.dtype}")
-    scores = evaluate_model(
-        arguments.model,
-        tuple(arguments.task),
-        context,
-        head=arguments.head and task_name(arguments.head),
-        labels=tuple(filter(None, map(str.strip, arguments.labels.split(",")))),
-        out=arguments.out / "predictions",
-    )
+    predictions, head = arguments.out / "predictions", arguments.head and task_name(arguments.head)
+    labels = tuple(filter(None, map(str.strip, arguments.labels.split(","))))
+    named = {"out": predictions, "head": head, "labels": labels}
+    scores = evaluate_model(arguments.model, arguments.task, context, **named)
     if context.is_main and not arguments.submission:
         record = {"scores": scores.scores, "thresholds": scores.thresholds, "notes": scores.notes}
         write_json(arguments.out / "scores.json", record)
@@ -93,6 +82,6 @@ def run(arguments: argparse.Namespace) -> int:
             told = f"predictions are of the first {limit} examples of each language (evaluation.limit)"
             context.progress.say(f"{told}: no benchmark takes them")
         else:
-            write_names(arguments.out / "predictions", arguments.data_root, arguments.task)
-        print(f"predictions: {arguments.out / 'predictions'}")
+            write_names(predictions, arguments.data_root, arguments.task)
+        print(f"predictions: {predictions}")
     return 0

@@ -5,27 +5,25 @@ the matching ...ForSequenceClassification, ForTokenClassification, ForQuestionAn
 ForMultipleChoice, where our head has that form.
 """
 
-import argparse
+from argparse import Namespace
 
-from stilts_jax.commands import options
+from stilts_jax.commands.options import Add
 from stilts_jax.files import make_folder, open_path
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add = options.adder(parser)
+def add_arguments(add: Add) -> None:
     add("phase", type=open_path, metavar="PHASE")
     add("--out", required=True)
     add("--head", "take this head along", metavar="TASK")
     add("--dtype", choices=("float32", "bfloat16"), default="float32")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: Namespace) -> int:
     from stilts_jax.experiment.models import export_phase
-    from stilts_jax.progress import Progress
     from stilts_jax.tasks import task_name
 
     make_folder(arguments.out.parent, "--out")
     head = arguments.head and task_name(arguments.head)
-    export_phase(arguments.phase, arguments.out, head=head, dtype=arguments.dtype, progress=Progress())
+    export_phase(arguments.phase, arguments.out, head, arguments.dtype, arguments.progress)
     print(f"wrote {arguments.out}")
     return 0

@@ -4,14 +4,13 @@ With --out=DATA/coco/train2014.vit for the pictures of DATA/coco/train2014, trai
 --config.data.pictures=vit.
 """
 
-import argparse
+from argparse import Namespace
 
-from stilts_jax.commands import options
+from stilts_jax.commands.options import Add
 from stilts_jax.files import local_path
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add = options.adder(parser)
+def add_arguments(add: Add) -> None:
     add("--encoder", "a folder with config.json and model.safetensors", type=local_path, required=True)
     add("--pictures", "a folder of PNG and JPEG files, or a zip of them", type=local_path, required=True)
     add("--out", "a folder that does not exist yet: features.npy, features.json", required=True)
@@ -19,11 +18,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--batch_size", "pictures at a time")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: Namespace) -> int:
     from stilts_jax.evaluation.picture_features import write_features
-    from stilts_jax.progress import Progress
 
     places = (arguments.encoder, arguments.pictures, arguments.out)
-    count = write_features(*places, arguments.layer, arguments.batch_size, Progress())
+    count = write_features(*places, arguments.layer, arguments.batch_size, arguments.progress)
     print(f"{count} pictures in {arguments.out}")
     return 0

@@ -5,15 +5,14 @@ error, does not stop what does not depend on it, and is tried again by the next 
 is 1 if a phase failed, 75 if SIGTERM and 130 if Ctrl-C stopped the run after saving. A second Ctrl-C aborts at once.
 """
 
-import argparse
 import re
+from argparse import ArgumentTypeError, Namespace
 
-from stilts_jax.commands import options
+from stilts_jax.commands.options import Add, add_experiment, open_phases, read_settings
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    options.add_experiment(parser)
-    add = options.adder(parser)
+def add_arguments(add: Add) -> None:
+    add_experiment(add)
     told = "print phases, steps, tokens, FLOPs, disk and device-hours; run nothing (training data are tokenized, "
     add("--dry_run", f"{told}and kept for the run)", action="store_true")
     told = "run the rows and targets whose data are there, and name the others"
@@ -25,9 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--part", told, type=_read_part, default=(1, 1), metavar="I/N")
 
 
-def run(arguments: argparse.Namespace) -> int:
-    settings = options.read_settings(arguments)
-    phases, context = options.open_phases(settings, arguments, available=arguments.available)
+def run(arguments: Namespace) -> int:
+    phases, context = open_phases(read_settings(arguments), arguments)
     if arguments.dry_run:
         from stilts_jax.experiment.estimate import estimate_text
 
@@ -49,5 +47,5 @@ def run(arguments: argparse.Namespace) -> int:
 def _read_part(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d+)/(\d+)", text)
     if not match or not 1 <= int(match[1]) <= int(match[2]):
-        raise argparse.ArgumentTypeError(f"{text!r} is no part: write 1/4, 2/4, 3/4 or 4/4")
+        raise ArgumentTypeError(f"{text!r} is no part: write 1/4, 2/4, 3/4 or 4/4")
     return int(match[1]), int(match[2])

@@ -4,16 +4,15 @@ Embeds both with an encoder, scores pairs by ratio margin, and writes score, sou
 sentence in one pair at most. Killed and typed again, it goes on where it stopped.
 """
 
-import argparse
+from argparse import Namespace
 
 from stilts_jax.checked import Range
-from stilts_jax.commands import options
+from stilts_jax.commands.options import Add
 from stilts_jax.files import local_path, make_folder
 from stilts_jax.settings import NEIGHBOURS
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add = options.adder(parser)
+def add_arguments(add: Add) -> None:
     add("--encoder", "a transformers folder, a hub name, or a phase's folder", required=True)
     add("--source", type=local_path, required=True)
     add("--target", type=local_path, required=True)
@@ -28,19 +27,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--keep_embeddings", "leave OUT.work behind", action="store_true")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: Namespace) -> int:
     from stilts_jax.evaluation.mine import mine_files
     from stilts_jax.evaluation.retrieval import Embedder
     from stilts_jax.experiment.models import open_model
-    from stilts_jax.model import Compute, Model
-    from stilts_jax.progress import Progress
+    from stilts_jax.model import Compute
 
     make_folder(arguments.out.parent, "--out")
-    progress = Progress()
+    progress = arguments.progress
     encoder = open_model(arguments.encoder, progress=progress)
     embedder = Embedder(
-        Model(encoder.config, (), Compute()),
-        {"encoder": encoder.params},
+        *encoder.with_head("", None, Compute()),
         encoder.tokenizer,
         max_length=min(arguments.max_length, encoder.config.max_length),
         layer=arguments.layer,
@@ -48,11 +45,9 @@ def run(arguments: argparse.Namespace) -> int:
         mesh=encoder.mesh,
         progress=progress,
     )
+    places = arguments.source, arguments.target, arguments.out
     count = mine_files(
-        embedder,
-        arguments.source,
-        arguments.target,
-        arguments.out,
+        *(embedder, *places),
         k=arguments.neighbours,
         threshold=arguments.threshold,
         precision=arguments.precision,

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from stilts_jax.progress import Progress
 
 
+Add = Callable[..., None]  # adds an argument: its name, its help and whatever else argparse takes
+
+
 def _load(spec: str) -> Any:
     """Reads a config where it is met: a wrong name in it is told before anything that is missing."""
     from stilts_jax.config import load_config
@@ -43,7 +46,7 @@ _SHARED: dict[str, dict[str, Any]] = {
 }
 
 
-def adder(parser: argparse.ArgumentParser) -> Callable[..., None]:
+def adder(parser: argparse.ArgumentParser) -> Add:
     """Returns a function that adds an argument by its name, its help and whatever else argparse takes."""
 
     def add(name: str, told: str = "", **more: Any) -> None:
@@ -52,10 +55,10 @@ def adder(parser: argparse.ArgumentParser) -> Callable[..., None]:
     return add
 
 
-def add_experiment(parser: argparse.ArgumentParser) -> None:
+def add_experiment(add: Add) -> None:
     """``--config``, ``--data_root`` and ``--workdir``."""
     for name in ("--config", "--data_root", "--workdir"):
-        adder(parser)(name, required=True)
+        add(name, required=True)
 
 
 def read_settings(
@@ -84,13 +87,13 @@ def check_data_root(folder: Path) -> None:
 
 def open_context(
     settings: Settings,
-    *,
     data_root: Path,
     workdir: Path,
-    command: str,
+    *,
     workdir_option: str = "--workdir",
-    progress: "Progress | None" = None,
+    command: str = "",
     trace: Path | None = None,
+    progress: "Progress | None" = None,
 ) -> "Context":
     """Makes what all phases share, and starts JAX."""
     import jax
@@ -108,33 +111,26 @@ def open_context(
     make_folder(workdir, workdir_option, to_write=workdir_option == "--out")
     start_runtime(settings.compute)
     is_main = jax.process_index() == 0
-    return Context(
-        settings=settings,
-        source=source,
-        workdir=open_path(workdir),
-        command=command,
-        progress=progress or Progress(sys.stderr if is_main else None),
-        is_main=is_main,
-        trace=trace,
-    )
+    progress = progress or Progress(sys.stderr if is_main else None)
+    return Context(settings, source, open_path(workdir), command, progress, is_main, trace)
 
 
 def open_phases(
-    settings: Settings, arguments: argparse.Namespace, *, available: bool = False, **more: Any
+    settings: Settings, arguments: argparse.Namespace, **instead: Any
 ) -> tuple[list["Phase"], "Context"]:
     """Returns the phases of an experiment and what they share, after a look at their data.
 
-    Args:
-        available: leaves out what has no data, and names it.
-        more: for ``open_context``, in place of what the command line says.
+    ``instead`` has other folders than the command line names. With ``--available`` what has no data is left out, and
+    named.
     """
     from stilts_jax.experiment.needs import check_data, keep_available
     from stilts_jax.experiment.phases import list_phases
 
+    given = vars(arguments) | instead
     phases = list_phases(settings)  # before any folder is made: it knows all names
-    places = {name: getattr(arguments, name) for name in ("data_root", "workdir") if name in arguments}
-    context = open_context(settings, **{"command": arguments.command_line} | places | more)
-    if available:
+    told = {"command": arguments.command_line, "trace": given.get("trace")}
+    context = open_context(settings, given["data_root"], given["workdir"], **told)
+    if given.get("available"):
         context = keep_available(context)
         phases = list_phases(context.settings)
     check_data(phases, context)

@@ -6,14 +6,14 @@ nearest setting that does is proposed, compiled too. --task says what is trained
 With --data_root the chip-hours of the config's whole grid are counted. --sweep makes a table of weak scaling.
 """
 
-import argparse
 import tempfile
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stilts_jax.checked import split_names
-from stilts_jax.commands import options
+from stilts_jax.commands.options import Add, open_phases, read_settings
 from stilts_jax.errors import EXIT_ERROR, EXIT_OK, ConfigError, nearest
 from stilts_jax.settings import LENGTH, ROWS
 
@@ -27,8 +27,7 @@ ROWS_A_CHIP = 8
 KNOWN = {f"xlm-roberta-{name}": name for name in ("base", "large", "xl", "xxl")}
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add = options.adder(parser)
+def add_arguments(add: Add) -> None:
     add("--config", default="target")
     add("--topology", "v5e:4x4, v6e:16x16, h200:8, cpu:8, ...; several, joined by +, to sweep", required=True)
     told = "a shape (tiny, e5-small, base, large, xl, xxl) instead of the config's; several, joined by +, to sweep"
@@ -42,11 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--json", "print JSON")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: Namespace) -> int:
     from stilts_jax.plan.command import plan_command, sweep_command
-    from stilts_jax.progress import Progress
 
-    settings = options.read_settings(arguments)
+    settings, progress = read_settings(arguments), arguments.progress
     encoders, topologies = [arguments.encoder or settings.encoder], [arguments.topology]
     if arguments.sweep:
         encoders, topologies = map(list, map(split_names, (*encoders, *topologies)))
@@ -54,9 +52,10 @@ def run(arguments: argparse.Namespace) -> int:
     setup = make_setup(settings, arguments, topologies[0], shapes[encoders[0]])
     if arguments.sweep:
         rows = arguments.rows or ROWS_A_CHIP
-        for line in sweep_command(
-            setup, shapes=shapes, topologies=topologies, rows_a_chip=rows, progress=Progress()
-        ):
+        sweep = sweep_command(
+            setup, shapes=shapes, topologies=topologies, rows_a_chip=rows, progress=progress
+        )
+        for line in sweep:
             print(line, flush=True)
         return EXIT_OK
     work: float = 0
@@ -64,16 +63,14 @@ def run(arguments: argparse.Namespace) -> int:
         from stilts_jax.experiment.estimate import estimate
 
         with tempfile.TemporaryDirectory() as folder:
-            phases, context = options.open_phases(settings, arguments, workdir=Path(folder))
+            phases, context = open_phases(settings, arguments, workdir=Path(folder))
             work = sum(cost.flops for cost in estimate(phases, context))
-    text, fits = plan_command(setup, work=work, as_json=arguments.json, progress=Progress())
+    text, fits = plan_command(setup, work=work, as_json=arguments.json, progress=progress)
     print(text)
     return EXIT_OK if fits else EXIT_ERROR
 
 
-def make_setup(
-    settings: "Settings", arguments: argparse.Namespace, topology: str, shape: "EncoderConfig"
-) -> "Setup":
+def make_setup(settings: "Settings", arguments: Namespace, topology: str, shape: "EncoderConfig") -> "Setup":
     """Returns the training step that the settings describe: of ``--task``, or of the first task they name."""
     from stilts_jax.automatic import Device, rematerialisation
     from stilts_jax.chips import parse_topology

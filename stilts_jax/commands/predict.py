@@ -6,14 +6,13 @@ context; prompt, choice1, choice2, ... OUT gets the rows with one more column, p
 without a head embeds the column text, and OUT, then a .npy file, gets a vector a row.
 """
 
-import argparse
+from argparse import Namespace
 
-from stilts_jax.commands import options
+from stilts_jax.commands.options import Add
 from stilts_jax.files import local_path
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add = options.adder(parser)
+def add_arguments(add: Add) -> None:
     add("model", metavar="MODEL")
     add("--input", "the table to read", type=local_path, required=True)
     add("--out", "the table (or .npy) to write", required=True)
@@ -22,11 +21,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--tokens_per_batch")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: Namespace) -> int:
     from stilts_jax.experiment.predict import predict_file
-    from stilts_jax.progress import Progress
 
-    places = arguments.model, arguments.input, arguments.out, arguments.head
-    count = predict_file(*places, arguments.max_length, arguments.tokens_per_batch, Progress())
+    given = arguments.model, arguments.head, arguments.max_length, arguments.tokens_per_batch
+    count = predict_file(arguments.input, arguments.out, *given, arguments.progress)
     print(f"{count} predictions in {arguments.out}")
     return 0

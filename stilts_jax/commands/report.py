@@ -4,14 +4,13 @@ Only the results below WORKDIR/phases are read. All scores are in scores.csv, a 
 stilts_jax.load_results(WORKDIR) returns the same frame.
 """
 
-import argparse
+from argparse import Namespace
 
-from stilts_jax.commands import options
+from stilts_jax.commands.options import Add
 from stilts_jax.files import local_path, open_path
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add = options.adder(parser)
+def add_arguments(add: Add) -> None:
     add("workdir", type=open_path)
     add("--out", "the folder to write; WORKDIR/report by default", type=open_path)
     add("--benchmark")
@@ -21,8 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--published", told, action="store_true", default=None)
 
 
-def run(arguments: argparse.Namespace) -> int:
-    from stilts_jax.progress import Progress
+def run(arguments: Namespace) -> int:
     from stilts_jax.report import write_report
 
     paths = write_report(
@@ -31,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
         distances=arguments.distances,
         benchmark=arguments.benchmark,
         published=arguments.published,
-        progress=Progress(),
+        progress=arguments.progress,
     )
     print(f"{paths.summary}\n\nThe whole report: {paths.html}")
     return 0

@@ -5,15 +5,14 @@ files. Needs no accelerator. Prints a task per line with the mean over the langu
 the benchmark need all of them.
 """
 
-import argparse
+from argparse import Namespace
 from typing import Any
 
-from stilts_jax.commands import options
+from stilts_jax.commands.options import Add
 from stilts_jax.files import local_path
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add = options.adder(parser)
+def add_arguments(add: Add) -> None:
     add("--benchmark")
     told = "score this task instead of a benchmark; may be given several times; also my.module:TASK"
     add("--task", told, action="append", metavar="TASK")
@@ -22,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", "write all scores, language by language, as JSON too")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: Namespace) -> int:
     from stilts_jax.evaluation.submission import score_predictions, score_tasks
     from stilts_jax.evaluation.xtreme_up import score_files
     from stilts_jax.files import write_json

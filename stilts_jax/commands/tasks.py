@@ -7,25 +7,21 @@ With TASK, every path of these tasks is listed too, found or looked for, and thr
 will read them: the quickest check of your own data.
 """
 
-import argparse
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
-from stilts_jax.files import local_path
+from stilts_jax.commands.options import Add, check_data_root
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds this command's arguments."""
-    add = parser.add_argument
-    add("names", nargs="*", metavar="TASK", help="these only; also my.module:TASK and mnli@de")
-    add("--data_root", type=local_path, help="the folder that holds the data; ./data by default")
-    add("--encoder", metavar="FOLDER", help="show the pieces of this encoder's vocabulary too")
+def add_arguments(add: Add) -> None:
+    add("names", "these only; also my.module:TASK and mnli@de", nargs="*", metavar="TASK")
+    add("--data_root", "the folder that holds the data; ./data by default")
+    add("--encoder", "show the pieces of this encoder's vocabulary too", metavar="FOLDER")
     add("--source", choices=("files", "hub", "tfds"), default="files")
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Runs the command."""
-    from stilts_jax.commands.options import check_data_root
+def run(arguments: Namespace) -> int:
     from stilts_jax.tasks import get_task, list_tasks
     from stilts_jax.tasks.sources.inventory import format_examples, format_inventory, format_paths
     from stilts_jax.tasks.sources.read import DataSource

@@ -4,20 +4,19 @@ Takes configs/intermediate.py, configs/target.py or any other config. The same a
 request. Killed and typed again, it goes on where it stopped.
 """
 
-import argparse
+from argparse import Namespace
 
-from stilts_jax.commands import options
+from stilts_jax.commands.options import Add, add_experiment, open_phases, read_settings
 from stilts_jax.files import local_path
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    options.add_experiment(parser)
+def add_arguments(add: Add) -> None:
+    add_experiment(add)
     told = "write a profile of ten steps, for TensorBoard or Perfetto"
-    options.adder(parser)("--trace", told, type=local_path, metavar="DIR")
+    add("--trace", told, type=local_path, metavar="DIR")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: Namespace) -> int:
     from stilts_jax.experiment.grid import run_grid
 
-    settings = options.read_settings(arguments)
-    return run_grid(*options.open_phases(settings, arguments, trace=arguments.trace))
+    return run_grid(*open_phases(read_settings(arguments), arguments))

@@ -71,7 +71,8 @@ def choose_data(phase: Phase, context: "Context") -> PhaseData:
     """Returns what a phase reads; raises where that can't be told."""
     settings, source, train, selection = context.settings, context.source, [], {}
     for task in (with_labels(get_task(name), source) for name in phase.train):
-        languages, chosen = (task.source_language,), hyperparameters_of(task, settings, phase)
+        languages: tuple[str, ...] = (task.source_language,)
+        chosen = hyperparameters_of(task, settings, phase)
         selection[task.name] = _choose_selection(phase, task, chosen, context)
         if task.name == MLM:
             languages, mixture = _mlm_languages(task, context), settings.mixture

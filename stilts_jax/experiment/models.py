@@ -218,7 +218,8 @@ def open_model(name: str, mesh: Mesh | None = None, progress: Progress = SILENT)
         thresholds = {head: next(iter(found[head].values())) for head in opened.heads if found.get(head)}
         return replace(opened, thresholds=thresholds)
     loaded = load_encoder(name, sharding=partial(shardings, mesh=mesh))
-    heads = {loaded.task_head.config.kind: loaded.task_head} if loaded.task_head else {}
+    head = loaded.task_head
+    heads: dict[str, TaskHead] = {head.config.kind: head} if head else {}
     return OpenModel(loaded.config, loaded.params, heads, load_tokenizer(loaded.tokenizer_folder), mesh)
 
 
@@ -236,12 +237,7 @@ def own_options(name: str) -> dict[str, Any]:
 
 
 def export_phase(
-    folder: Path,
-    out: Path,
-    *,
-    head: str | None = None,
-    dtype: Literal["float32", "bfloat16"] = "float32",
-    progress: Progress = SILENT,
+    folder: Path, out: Path, head: str | None, dtype: Literal["float32", "bfloat16"], progress: Progress
 ) -> None:
     """Writes the model of a finished phase as a transformers folder."""
     trained = _read_folder(folder)

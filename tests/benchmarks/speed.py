@@ -78,7 +78,7 @@ def read_options(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str
 def run(options: argparse.Namespace, overrides: dict[str, str], progress: Progress) -> dict[str, Any]:
     """Times what the options name; returns plain records."""
     what = options.what.split(",")
-    settings = read_settings(options.config, overrides)
+    settings = read_settings(argparse.Namespace(config=options.config, overrides=overrides))
     mesh = make_mesh(settings.mesh)
     workload = find_workload(
         options.lengths, options.shape, options.data_root, options.encoder, options.max_length

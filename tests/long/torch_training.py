@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import transformers
 
-from stilts_jax.commands.options import add_experiment, open_context, read_settings
+from stilts_jax.commands.options import add_experiment, adder, open_context, read_settings
 from stilts_jax.evaluation.evaluate import evaluate_task
 from stilts_jax.evaluation.metrics import main_score
 from stilts_jax.experiment.data import load_selection, load_training, make_batches
@@ -89,12 +89,11 @@ def score(model, task, features, settings):
 def main():
     """Prints both scores of each phase."""
     parser = argparse.ArgumentParser(description=__doc__)
-    add_experiment(parser)
+    add_experiment(adder(parser))
     parser.add_argument("phases", nargs="+", metavar="PHASE")
     arguments = parser.parse_args(namespace=argparse.Namespace(overrides={}, command_line=""))
     settings = read_settings(arguments)
-    places = {"data_root": arguments.data_root, "workdir": arguments.workdir}
-    context = open_context(settings, **places, command="")
+    context = open_context(settings, arguments.data_root, arguments.workdir)
     known = {phase.name: phase for phase in list_phases(settings)}
     for name in arguments.phases:
         phase = known[name]
