@@ -74,9 +74,8 @@ def make_setup(settings: "Settings", arguments: Namespace, topology: str, shape:
     """Returns the training step that the settings describe: of ``--task``, or of the first task they name."""
     from stilts_jax.automatic import Device, rematerialisation
     from stilts_jax.chips import parse_topology
-    from stilts_jax.experiment.models import head_config, optimizer_config
+    from stilts_jax.experiment.models import head_config, optimizer_config, with_dropout
     from stilts_jax.experiment.phases import hyperparameters_of
-    from stilts_jax.experiment.start import with_dropout
     from stilts_jax.plan.setup import Setup
     from stilts_jax.tasks import get_task
 
@@ -115,7 +114,7 @@ def make_setup(settings: "Settings", arguments: Namespace, topology: str, shape:
 
 def find_shape(encoder: str) -> "EncoderConfig":
     """Returns the shape of a name, a hub name or a folder."""
-    from stilts_jax.experiment.start import RANDOM, read_shape
+    from stilts_jax.experiment.models import RANDOM, read_shape
     from stilts_jax.model import SHAPES
 
     known = {**{name: name for name in SHAPES}, **KNOWN}

@@ -19,8 +19,8 @@ import jax
 from stilts_jax.distributed import initialize
 from stilts_jax.evaluation.metrics import metric_version
 from stilts_jax.experiment.data import Part, PhaseData, choose_data
+from stilts_jax.experiment.models import encoder_fingerprint, tokenizer_folder
 from stilts_jax.experiment.phases import Phase, hyperparameters_of
-from stilts_jax.experiment.start import encoder_fingerprint, tokenizer_folder
 from stilts_jax.features.build import FEATURE_VERSION, build_features
 from stilts_jax.features.pictures import Sight, add_pictures
 from stilts_jax.features.records import Features, keep_examples

@@ -18,10 +18,9 @@ from stilts_jax.chips import CHIPS
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.data import MLM, Part, load_training, make_batches, token_columns
 from stilts_jax.experiment.grid import is_done
-from stilts_jax.experiment.models import head_config
+from stilts_jax.experiment.models import head_config, read_shape
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.experiment.results import read_result
-from stilts_jax.experiment.start import read_shape
 from stilts_jax.experiment.train import can_adopt
 from stilts_jax.features.build import build_features
 from stilts_jax.features.records import Features

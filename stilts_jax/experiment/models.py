@@ -1,7 +1,10 @@
 """Models of an experiment: what a phase starts from, what it leaves behind, and finished ones from outside."""
 
+import hashlib
 import re
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
@@ -14,9 +17,9 @@ from stilts_jax.distributed import from_main
 from stilts_jax.errors import CheckpointError, ConfigError, EncoderError, RecordError, nearest
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.experiment.results import read_result
-from stilts_jax.experiment.start import RANDOM, read_shape, shrink, with_dropout
-from stilts_jax.files import open_path, read_record, write_record, write_whole
+from stilts_jax.files import cache_root, open_path, read_record, write_record, write_whole
 from stilts_jax.model import (
+    SHAPES,
     Compute,
     EncoderConfig,
     HeadConfig,
@@ -29,9 +32,10 @@ from stilts_jax.model import (
 )
 from stilts_jax.model.weights import read_json
 from stilts_jax.progress import SILENT, Progress
-from stilts_jax.settings import Settings
+from stilts_jax.settings import DEBUG_SHAPE, Settings
 from stilts_jax.sharding import Mesh, MeshConfig, make_mesh, shardings
 from stilts_jax.tasks import get_task
+from stilts_jax.tasks.sources.files import hash_files
 from stilts_jax.tasks.spec import Hyperparameters, Task
 from stilts_jax.tokenization import OTHER_FILES, VOCABULARY_FILES, Tokenizer, load_tokenizer
 from stilts_jax.train.optimizer import OptimizerConfig
@@ -39,6 +43,10 @@ from stilts_jax.train.optimizer import OptimizerConfig
 if TYPE_CHECKING:
     from stilts_jax.experiment.context import Context
 
+RANDOM = "random:"  # "random:FOLDER" draws the weights that FOLDER/config.json describes
+_FILES = ("config.json", *VOCABULARY_FILES, *OTHER_FILES)  # of an encoder, besides its weights
+_WEIGHTS = ("*.safetensors", "*.bin")
+_WORTH_REMEMBERING = 2**26  # bytes: smaller files are hashed in a moment
 FORMAT = 2  # of ``trained.json``
 FINAL = "final"  # folder of a finished model: parameters without an optimizer's state
 TOKENIZER = "tokenizer"  # folder in it: the files of the tokenizer that the model was trained with
@@ -51,6 +59,63 @@ DECISIVE = (
 )
 _SYNONYMS = {"contradictory": "contradiction", "entailed": "entailment"}
 _NUMBERED = re.compile(r"LABEL_\d+", re.IGNORECASE)  # what transformers writes where nobody named the labels
+
+
+# -- the files of an encoder
+
+
+def tokenizer_folder(encoder: str) -> Path:
+    """Returns where the tokenizer of ``encoder`` lies; one of the hub must have been fetched by ``prepare``."""
+    return find_folder(encoder.removeprefix(RANDOM))
+
+
+def read_shape(encoder: str, settings: Settings | None = None) -> EncoderConfig:
+    """Returns the shape that the ``config.json`` of an encoder describes, as the settings change it."""
+    path = tokenizer_folder(encoder) / "config.json"
+    config = EncoderConfig.from_transformers(read_json(path), where=str(path))
+    if settings is None:
+        return config
+    tiny, names = SHAPES[DEBUG_SHAPE], ("hidden_size", "num_layers", "num_heads", "intermediate_size")
+    if settings.debug and tiny.hidden_size < config.hidden_size:  # of the same family and vocabulary
+        config = replace(config, **{name: getattr(tiny, name) for name in names})
+    return with_dropout(config, settings)
+
+
+def with_dropout(config: EncoderConfig, settings: Settings) -> EncoderConfig:
+    """Returns a shape with the dropout that the settings name, where they name one."""
+    return replace(config, **settings.model.dropout)  # type: ignore[arg-type]
+
+
+def encoder_fingerprint(encoder: str, settings: Settings) -> str:
+    """Returns a hash of an encoder's files, its tokenizer's among them; refuses an encoder of another family."""
+    read_shape(encoder)
+    folder, prefix = tokenizer_folder(encoder), RANDOM if encoder.startswith(RANDOM) else ""
+    patterns = _FILES if prefix or settings.debug else _FILES + _WEIGHTS
+    paths = sorted(path for pattern in patterns for path in folder.glob(pattern))
+    hashes = [_remembered_hash(path.resolve()) for path in paths]
+    return prefix + hashlib.sha256("".join(hashes).encode()).hexdigest()[:32]
+
+
+def _remembered_hash(path: Path) -> str:
+    """Returns the hash of a file's bytes; of a large one whose size, time and inode are as they were, the last one."""
+    found = path.stat()
+    if found.st_size < _WORTH_REMEMBERING:
+        return hash_files([path])
+    state = {"path": str(path), "size": found.st_size, "changed": found.st_mtime_ns, "inode": found.st_ino}
+    memory = cache_root() / "hashes" / f"{hashlib.sha256(str(path).encode()).hexdigest()[:32]}.json"
+    with suppress(OSError, RecordError):
+        record = read_record(memory)
+        if record == state | {"hash": record["hash"]}:
+            return record["hash"]
+    value = hash_files([path])
+    # A file that was written a moment ago may be written once more within one tick of the clock.
+    if time.time_ns() - found.st_mtime_ns > 2e9:
+        with suppress(OSError):
+            write_record(memory, state | {"hash": value})
+    return value
+
+
+# -- what a phase leaves behind
 
 
 @dataclass(frozen=True)
@@ -85,7 +150,7 @@ class Trained:
 
     def write(self, folder: Path, tokenizer: Tokenizer) -> None:
         """Writes the record into a phase's folder, which can then be used alone, moved or not."""
-        for name in (*VOCABULARY_FILES, *OTHER_FILES, "config.json"):
+        for name in _FILES:
             source = Path(tokenizer.source) / name
             if source.is_file():
                 write_whole(folder / FINAL / TOKENIZER / name, source.read_bytes())
@@ -112,20 +177,16 @@ def find_trained(folder: Path, key: str) -> Trained | None:
 
 @dataclass(frozen=True)
 class OpenModel:
-    """A model on the devices of a mesh, with its tokenizer.
-
-    Attributes:
-        params: of the encoder.
-        heads: by name; their labels are empty where they have no names.
-        thresholds: of heads that may answer "no answer", as they were tuned on dev.
-    """
+    """A model on the devices of a mesh, with its tokenizer."""
 
     config: EncoderConfig
-    params: Mapping[str, Any]
-    heads: Mapping[str, TaskHead]
+    params: Mapping[str, Any]  # of the encoder
+    heads: Mapping[str, TaskHead]  # by name; their labels are empty where they have no names
     tokenizer: Tokenizer
     mesh: Mesh
-    thresholds: Mapping[str, float] = field(default_factory=dict)
+    thresholds: Mapping[str, float] = field(
+        default_factory=dict
+    )  # of heads that may answer "no answer", from dev
 
     def __post_init__(self) -> None:
         self.tokenizer.check_fits(self.config.vocab_size)
@@ -161,9 +222,7 @@ def _load_start(encoder: str, tokenizer: Tokenizer, settings: Settings, mesh: Me
         mlm = loaded.mlm_head
         heads = {} if mlm is None else {"mlm": TaskHead(HeadConfig(kind="mlm"), mlm)}
         return OpenModel(with_dropout(loaded.config, settings), loaded.params, heads, tokenizer, mesh)
-    config = with_dropout(read_shape(encoder), settings)
-    if settings.debug:
-        config = shrink(config)
+    config = read_shape(encoder, settings)
     params = init_encoder(config, jax.random.key(settings.experiment.first_seed), dtype, sharding)
     return OpenModel(config, params, {}, tokenizer, mesh)
 
@@ -224,16 +283,13 @@ def open_model(name: str, mesh: Mesh | None = None, progress: Progress = SILENT)
 
 
 def own_options(name: str) -> dict[str, Any]:
-    """Returns the options, by their dotted names, with which a model makes the predictions that it is known for.
-
-    A phase remembers those that it was scored with; a transformers folder names its precision.
-    """
+    """Returns the options, by their dotted names, that a phase was scored with; of other folders the precision."""
     folder = open_path(name)
     if (folder / TRAINED).is_file():
         return _read_folder(folder).settings
     described = read_json(find_folder(name) / "config.json")
-    stored = str(described.get("dtype") or described.get("torch_dtype"))
-    return {"compute.dtype": "bfloat16" if stored in ("bfloat16", "float16") else "float32"}
+    is_half = (described.get("dtype") or described.get("torch_dtype")) in ("bfloat16", "float16")
+    return {"compute.dtype": "bfloat16" if is_half else "float32"}
 
 
 def export_phase(
@@ -254,29 +310,25 @@ def _read_folder(folder: Path) -> Trained:
     try:
         return Trained.from_record(read_record(folder / TRAINED, FORMAT))
     except FileNotFoundError as error:
-        raise CheckpointError(
-            "This is no folder of a trained phase.",
-            where=str(folder / TRAINED),
-            fix="name a folder below WORKDIR/phases whose training is finished",
-        ) from error
+        what, fix = "This is no folder of a trained phase.", "name a finished folder below WORKDIR/phases"
+        raise CheckpointError(what, where=str(folder / TRAINED), fix=fix) from error
 
 
 def _open_tokenizer(folder: Path, trained: Trained) -> Tokenizer:
     """Returns the copy that was kept with the phase, if it is still what the phase was trained with."""
+    path = folder / FINAL / TOKENIZER
     try:
-        tokenizer = load_tokenizer(find_folder(folder / FINAL / TOKENIZER))
+        tokenizer = load_tokenizer(find_folder(path))
     except EncoderError as error:
-        raise CheckpointError(
+        what, fix = (
             f"The phase's tokenizer is missing: {error.what}",
-            where=str(folder / FINAL / TOKENIZER),
-            fix="copy the tokenizer's files from the encoder that the phase was trained from",
-        ) from error
-    if tokenizer.fingerprint != trained.tokenizer:
-        raise CheckpointError(
-            "The phase was trained with another tokenizer: these files were changed since.",
-            where=tokenizer.source,
-            fix="put the tokenizer's files back that the encoder of the phase came with",
+            "copy the files of the encoder's tokenizer there",
         )
+        raise CheckpointError(what, where=str(path), fix=fix) from error
+    if tokenizer.fingerprint != trained.tokenizer:
+        what = "The phase was trained with another tokenizer: these files were changed since."
+        fix = "put the tokenizer's files back that the encoder of the phase came with"
+        raise CheckpointError(what, where=tokenizer.source, fix=fix)
     return tokenizer
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 
 from stilts_jax.checked import split_names, split_pairs
 from stilts_jax.errors import ConfigError, DataError, StiltsError, nearest
@@ -37,10 +38,24 @@ def check_data(phases: Sequence[Phase], context: Context) -> None:
             _open_scored(phase, context)
 
 
+def _check_languages(phases: Sequence[Phase], context: Context) -> None:
+    asked, known = split_names(context.settings.experiment.languages), set[str]()
+    for phase in phases if asked else ():
+        for task in map(get_task, phase.evaluate):
+            split = task.selection if phase.stage == "intermediate" else task.reported
+            known.update(available_languages(task, split, context.source, beyond=True))
+    for code in asked if known else ():
+        if code not in known:
+            ours = our_code(code)
+            fix = f"it is {ours!r} here" if ours in known else nearest(code, known)
+            what = f"No task here has data in the language {code!r}."
+            raise ConfigError(what, where="config.experiment.languages", fix=fix)
+
+
 def _open_scored(phase: Phase, context: Context) -> None:
     """Opens what a phase is selected and scored on, so that damaged files are found before anything is trained."""
     data, tokenizer = context.data(phase), context.tokenizer(phase.encoder)
-    for part in (part for parts in data.selection.values() for part in parts):
+    for part in chain(*data.selection.values()):
         for language, rows in context.features(part, tokenizer).examples.items():
             if find_gold(part.task, rows) is None:
                 paths = find_paths(part.task, part.split, language, context.source)
@@ -49,7 +64,7 @@ def _open_scored(phase: Phase, context: Context) -> None:
                     where=f"{part.task.name}, {part.split}, {language}: {', '.join(map(str, paths))}",
                     fix="take the released file, whose labels are not blanked",
                 )
-    for part in (part for parts in data.scored.values() for part in parts):
+    for part in chain(*data.scored.values()):
         if part.task.kind != "mlm":
             describe_data(part, tokenizer, context)
 
@@ -60,6 +75,11 @@ def find_missing(phases: Sequence[Phase], context: Context) -> list[str]:
 
 
 def _missing_of(phase: Phase, context: Context) -> Iterator[str]:
+    def line(part: Part, languages: str) -> str:
+        patterns = ", ".join(list_patterns(part.task, part.split, context.source))
+        looked = f"looked for {patterns}" if patterns else "the task has none"
+        return f"{part.task.name} {part.split} {languages}: {looked}"
+
     try:
         data = context.data(phase)
     except StiltsError as error:
@@ -74,33 +94,12 @@ def _missing_of(phase: Phase, context: Context) -> Iterator[str]:
                 try:
                     find_paths(part.task, part.split, language, context.source)
                 except DataError:
-                    yield _line(part, f"in {language}", context) + ("" if known else elsewhere)
+                    yield line(part, f"in {language}") + ("" if known else elsewhere)
     for *_, part in data.scored.values():
         if not part.languages:
             there = available_languages(part.task, part.split, context.source, beyond=True)
             found = f"in {context.settings.experiment.languages}; there is {' '.join(there)}" if there else ""
-            yield _line(part, found or "in any language", context)
-
-
-def _line(part: Part, languages: str, context: Context) -> str:
-    patterns = list_patterns(part.task, part.split, context.source)
-    looked = f"looked for {', '.join(patterns)}" if patterns else "the task has none"
-    return f"{part.task.name} {part.split} {languages}: {looked}"
-
-
-def _check_languages(phases: Sequence[Phase], context: Context) -> None:
-    asked, known = split_names(context.settings.experiment.languages), set[str]()
-    for phase in phases if asked else ():
-        for task in map(get_task, phase.evaluate):
-            split = task.selection if phase.stage == "intermediate" else task.reported
-            known.update(available_languages(task, split, context.source, beyond=True))
-    for code in asked:
-        if known and code not in known:
-            raise ConfigError(
-                f"No task here has data in the language {code!r}.",
-                where="config.experiment.languages",
-                fix=f"it is {ours!r} here" if (ours := our_code(code)) in known else nearest(code, known),
-            )
+            yield line(part, found or "in any language")
 
 
 def keep_available(context: Context) -> Context:
@@ -109,13 +108,11 @@ def keep_available(context: Context) -> Context:
     instead = split_pairs(experiment.train_on, "config.experiment.train_on")
 
     def narrow(rows: Sequence[str], targets: Sequence[str]) -> Context:
-        chosen = replace(
-            experiment,
-            intermediates="+".join(rows),
-            targets="+".join(targets),
-            train_on=",".join(f"{name}={instead[name]}" for name in targets if name in instead),
-        )
-        return replace(context, settings=replace(context.settings, experiment=chosen))
+        train_on = ",".join(f"{name}={instead[name]}" for name in targets if name in instead)
+        names = {"intermediates": "+".join(rows), "targets": "+".join(targets)}
+        chosen = replace(experiment, train_on=train_on, **names)  # type: ignore[arg-type]
+        settings = replace(context.settings, experiment=chosen)
+        return replace(context, settings=settings)
 
     def is_there(rows: Sequence[str], targets: Sequence[str]) -> bool:
         narrowed = narrow(rows, targets)
@@ -124,16 +121,13 @@ def keep_available(context: Context) -> Context:
             context.progress.say(f"left out: {(*targets, *rows)[0]}: {line}")
         return not missing
 
-    rows = [
-        row
-        for row in split_names(experiment.intermediates)
-        if row == NONE or row.startswith(HUB) or is_there([row], [])
-    ]
+    rows = split_names(experiment.intermediates)
+    rows = tuple(row for row in rows if row == NONE or row.startswith(HUB) or is_there([row], []))
     targets = [name for name in split_names(experiment.targets) if is_there([NONE], [name])]
     if not targets and (not rows or experiment.targets):
-        raise DataError(
+        what, fix = (
             "Nothing that was asked for has its data.",
-            where=str(context.source.root),
-            fix="`stilts tasks TASK` lists every path that is looked for",
+            "`stilts tasks TASK` lists every path that is looked for",
         )
+        raise DataError(what, where=str(context.source.root), fix=fix)
     return narrow(rows, targets)

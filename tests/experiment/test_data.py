@@ -6,13 +6,12 @@ import sys
 import pytest
 
 from stilts_jax.config import load_config, to_settings
-from stilts_jax.experiment import start as starting
+from stilts_jax.experiment import models
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.data import load_selection, load_training
-from stilts_jax.experiment.models import head_config, load_phase_start
+from stilts_jax.experiment.models import encoder_fingerprint, head_config, load_phase_start
 from stilts_jax.experiment.needs import check_data
 from stilts_jax.experiment.phases import list_phases
-from stilts_jax.experiment.start import encoder_fingerprint
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.sources.read import DataSource
 
@@ -82,11 +81,11 @@ class Settings:
 @pytest.fixture
 def hashed(monkeypatch, tmp_path):
     """The names of the files that were read, in order."""
-    names, whole = [], starting.hash_files
+    names, whole = [], models.hash_files
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(starting, "read_shape", lambda folder: None)  # these files hold no encoder
-    monkeypatch.setattr(starting, "_WORTH_REMEMBERING", 4)
-    monkeypatch.setattr(starting, "hash_files", lambda paths: names.append(paths[0].name) or whole(paths))
+    monkeypatch.setattr(models, "read_shape", lambda folder: None)  # these files hold no encoder
+    monkeypatch.setattr(models, "_WORTH_REMEMBERING", 4)
+    monkeypatch.setattr(models, "hash_files", lambda paths: names.append(paths[0].name) or whole(paths))
     return names
 
 

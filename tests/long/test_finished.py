@@ -8,7 +8,7 @@ import pytest
 
 from stilts_jax.config import load_config, to_settings
 from stilts_jax.errors import EncoderError
-from stilts_jax.experiment.start import encoder_fingerprint
+from stilts_jax.experiment.models import encoder_fingerprint
 from stilts_jax.main import main
 
 pytestmark = pytest.mark.slow
