@@ -43,7 +43,7 @@ def evaluate(
 
     settings = to_settings(load_config("target", own=own_options(str(model))))
     context = open_context(settings, Path(data_root), Path(out), workdir_option="--out", progress=SILENT)
-    return evaluate_model(str(model), tasks, context, out=Path(out) / "predictions").scores
+    return evaluate_model(str(model), tasks, context, Path(out) / "predictions", None, ()).scores
 
 
 def add_arguments(add: Add) -> None:
@@ -71,8 +71,7 @@ def run(arguments: Namespace) -> int:
     context.progress.say(f"computing in {settings.compute.dtype}")
     predictions, head = arguments.out / "predictions", arguments.head and task_name(arguments.head)
     labels = tuple(filter(None, map(str.strip, arguments.labels.split(","))))
-    named = {"out": predictions, "head": head, "labels": labels}
-    scores = evaluate_model(arguments.model, arguments.task, context, **named)
+    scores = evaluate_model(arguments.model, arguments.task, context, predictions, head, labels)
     if context.is_main and not arguments.submission:
         record = {"scores": scores.scores, "thresholds": scores.thresholds, "notes": scores.notes}
         write_json(arguments.out / "scores.json", record)

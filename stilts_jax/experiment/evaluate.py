@@ -65,16 +65,13 @@ def score(
     part: Part,
     context: Context,
     thresholds: Sequence[Thresholds] | None = None,
-    *,
-    features: Features | None = None,
-    silent: bool = False,
+    selected: Features | None = None,
 ) -> list[Evaluation]:
     """Predicts and scores one split of one task: the one way, of selection, reports and ``stilts eval`` alike.
 
-    Labels are matched by name. A metric that needs thresholds tunes them on this split if there are none.
-
-    Returns:
-        One evaluation; with ``model.sweep_layers`` one for each layer. ``thresholds`` are as many.
+    Labels are matched by name. A metric that needs thresholds tunes them on this split if there are none. Selection has
+    features of its own, and is silent. Returns one evaluation; with ``model.sweep_layers`` one for each layer, and
+    ``thresholds`` are as many.
     """
     task, settings = part.task, context.settings
     name = task.name if task.name in model.heads else next(iter(model.heads), "")
@@ -84,14 +81,13 @@ def score(
         "head": name if head else None,
         "tokens_per_batch": settings.evaluation.tokens_per_batch,
         "mesh": context.mesh,
-        "progress": SILENT if silent else context.progress,
+        "progress": SILENT if selected else context.progress,
     }
     given = None if thresholds is None else thresholds[0]
     if task.kind != "embed":
-        features = features or context.features(part, model.tokenizer)
-        return [
-            evaluate_task(predictor, params, task, features, features.examples, thresholds=given, **options)
-        ]
+        features = selected or context.features(part, model.tokenizer)
+        places = predictor, params, task, features, features.examples
+        return [evaluate_task(*places, thresholds=given, **options)]
     sets = {one: read_retrieval(task, part.split, one, context.source) for one in part.languages}
     wanted = part.hyperparameters.max_length if head else settings.evaluation.max_length
     length, layer = min(wanted, model.config.max_length), settings.model.retrieval_layer or None
@@ -129,22 +125,18 @@ def _add_scores(scores: PhaseScores, parts: Sequence[Part], model: OpenModel, co
             about = {"fingerprint": hash_record(prints), "languages": list(part.languages), "examples": count}
             scores.data[name][part.split] = about
         if part is not reported:
-            thresholds = [_carry(task, one.thresholds, reported.languages) for one in found]
+            thresholds = [one.thresholds for one in found]
+            if task.retrieval != "mining":  # whose languages have each its own, as BUCC defines it
+                source = [one.get(task.source_language) for one in thresholds]
+                thresholds = [{} if one is None else dict.fromkeys(reported.languages, one) for one in source]
             _note_thresholds(scores, part, thresholds[chosen], reported.languages, context)
     best = found[chosen]
-    if tuned := thresholds[chosen] if thresholds else best.thresholds:
-        scores.thresholds[name] = dict(tuned)
+    if thresholds or best.thresholds:
+        scores.thresholds[name] = dict(thresholds[chosen] if thresholds else best.thresholds)
     scores.predictions[name] = best.predictions
     items = {language: result.items for language, result in best.results.items() if result.items is not None}
     aligned = len({(len(one.values), one.ids) for one in items.values()}) == 1 and task.aligned
     scores.items[name] = {language: encode_items(one, aligned) for language, one in items.items()}
-
-
-def _carry(task: Task, tuned: Thresholds, languages: Sequence[str]) -> Thresholds:
-    """Returns the threshold of each language: of mining its own, as BUCC defines it, else the source language's."""
-    if task.retrieval == "mining" or not tuned:
-        return tuned
-    return dict.fromkeys(languages, tuned[task.source_language])
 
 
 def _note_thresholds(
@@ -174,13 +166,7 @@ def _check_languages(part: Part, context: Context) -> None:
 
 
 def evaluate_model(
-    model: str,
-    tasks: Sequence[str],
-    context: Context,
-    *,
-    out: Path,
-    head: str | None = None,
-    labels: tuple[str, ...] = (),
+    model: str, tasks: Sequence[str], context: Context, out: Path, head: str | None, labels: tuple[str, ...]
 ) -> PhaseScores:
     """Scores tasks with a model from outside an experiment and writes its predictions into the folder ``out``.
 
@@ -230,13 +216,9 @@ def _choose_head(
             for one, head in heads.items()
         ]
         there = "several heads" if fitting else "no head"
-        raise ConfigError(
-            f"The model has {there} of the kind {task.kind}, as {task.name} needs one.",
-            where=f"heads: {'; '.join(listed) or 'none'}",
-            fix="name one with --head"
-            if fitting
-            else f"evaluate a model that was fine-tuned for {task.name}",
-        )
+        what = f"The model has {there} of the kind {task.kind}, as {task.name} needs one."
+        fix = "name one with --head" if fitting else f"evaluate a model that was fine-tuned for {task.name}"
+        raise ConfigError(what, where=f"heads: {'; '.join(listed) or 'none'}", fix=fix)
     found = replace(heads[name], labels=labels) if labels else heads[name]
     fit_head(task, name, found)
     return {name: found}

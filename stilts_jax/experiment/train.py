@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
 from operator import attrgetter
 from typing import Any
@@ -40,14 +41,14 @@ from stilts_jax.experiment.models import (
     save_final,
 )
 from stilts_jax.experiment.phases import Phase
-from stilts_jax.features.records import IGNORE, Batch, Features
+from stilts_jax.features.records import IGNORE, Features
 from stilts_jax.files import read_record, write_record
 from stilts_jax.model import Backend, EncoderConfig, Model, TaskHead, choose_backend
 from stilts_jax.tokenization import Tokenizer
 from stilts_jax.train.loop import RunConfig, TrainingResult, run_training
 from stilts_jax.train.losses import make_loss
 from stilts_jax.train.optimizer import OptimizerConfig, make_optimizer
-from stilts_jax.train.step import TrainState, init_state
+from stilts_jax.train.step import init_state
 from stilts_jax.train.vocabulary import PhaseVocabulary, fits_phase_vocabulary
 
 CHOICES = "device.json"
@@ -76,10 +77,8 @@ def train_phase(phase: Phase, context: Context) -> Trained:
     optimizer = optimizer_config(settings, data[0][0].hyperparameters, total_steps)
     select = _make_select(model, data, selection, tokenizer, context) if selection else None
     with made_ahead(batches.batch_at, vocabulary.remap if vocabulary else None) as batch_at:
-        config = _run_config(phase, context, model, optimizer, batch_at, select)
-        config = replace(config, accumulation=choices.accumulation, shapes=len(batches.shapes))
-        # No name for the state: the loop gives its memory back.
-        result = run_training(_first_state(model, start, optimizer, phase, context), config)
+        given = {"batch_at": batch_at, "select": select, "shapes": len(batches.shapes)}
+        result = _run(phase, context, model, start, optimizer, accumulation=choices.accumulation, **given)
     finished = result.params
     if vocabulary:
         options: dict[str, Any] = {"optimizer": optimizer, "steps": result.step, "skipped": result.skipped}
@@ -88,6 +87,9 @@ def train_phase(phase: Phase, context: Context) -> Trained:
     chance, collapsed = _find_collapse(selection, result)
     if collapsed and not settings.debug:  # a few steps of :debug prove nothing
         context.progress.say(f"warning: the run ended at chance level ({chance:.1f})")
+    read = {
+        part.task.name: {"fingerprint": one.fingerprint, "examples": one.num_examples} for part, one in data
+    }
     trained = Trained(
         key=context.key(phase),
         total_steps=total_steps,
@@ -95,7 +97,7 @@ def train_phase(phase: Phase, context: Context) -> Trained:
         encoder=model.encoder,
         heads=dict(model.heads),
         labels={part.task.name: part.task.labels for part, _ in data},
-        data={part.task.name: {"train": _describe(one)} for part, one in data},
+        data={name: {"train": about} for name, about in read.items()},
         tokenizer=tokenizer.fingerprint,
         settings={name: attrgetter(name)(settings) for name in DECISIVE},
         attention={"backend": attention.name, "reason": attention.reason},
@@ -110,55 +112,44 @@ def train_phase(phase: Phase, context: Context) -> Trained:
     return trained
 
 
-def _describe(features: Features) -> dict[str, Any]:
-    return {"fingerprint": features.fingerprint, "examples": features.num_examples}
-
-
 # -- what the device decides
 
 
 def choose(phase: Phase, context: Context, data: Loaded, shape: EncoderConfig) -> Choices:
     """Returns what the device decides of a phase, and says it: as at its first step, if the device is the same."""
-    tasks = [
-        (part.task.kind, part.hyperparameters.batch_size, part.hyperparameters.max_length + one.visual_tokens)
-        for part, one in data
-    ]
-    path, settings = context.folder(phase) / CHOICES, context.settings
-    rows = [(len(one), part.hyperparameters.epochs, part.hyperparameters.batch_size) for part, one in data]
+    path, settings, compute = context.folder(phase) / CHOICES, context.settings, context.settings.compute
+    set_here = compute.remat != "auto" or compute.layers != "auto" or settings.train.accumulation
+    tasks, rows = [], []
+    for part, features in data:
+        chosen = part.hyperparameters
+        tasks.append((part.task.kind, chosen.batch_size, chosen.max_length + features.visual_tokens))
+        rows.append((len(features), chosen.epochs, chosen.batch_size))
     steps = count_steps(rows, settings.mixture.cap)  # about
+    steps = min(steps, settings.train.max_steps or steps)
 
-    def read() -> tuple[dict[str, Any], dict[str, Any] | None]:
-        fresh = asdict(
-            automatic.decide(
-                settings, context.mesh, shape, tasks, min(steps, settings.train.max_steps or steps)
-            )
-        )
-        try:
-            return fresh, asdict(Choices(**read_record(path)))
-        except (FileNotFoundError, RecordError, TypeError):
-            return fresh, None
+    def decide() -> dict[str, Any]:
+        fresh, before = automatic.decide(settings, context.mesh, shape, tasks, steps), None
+        with suppress(FileNotFoundError, RecordError, TypeError):
+            before = Choices(**read_record(path))
+        if before and before.device != fresh.device:
+            what = "what depends on the device is chosen anew"
+            context.progress.say(f"this phase began on {before.device}: {what}")
+        elif before and not set_here:
+            return asdict(before)
+        write_record(path, asdict(fresh))
+        return asdict(fresh)
 
     # All hosts do what the main one chose: what is free on each may differ.
-    found, record = from_main(read)
-    fresh, before = Choices(**found), Choices(**record) if record else None
-    compute = settings.compute
-    set_here = compute.remat != "auto" or compute.layers != "auto" or settings.train.accumulation
-    chosen = before if before and before.device == fresh.device and not set_here else fresh
-    if before and before.device != fresh.device:
-        context.progress.say(
-            f"this phase began on {before.device}: what depends on the device is chosen anew"
-        )
-    if context.is_main and chosen != before:
-        write_record(path, asdict(chosen))
+    found = Choices(**from_main(decide))
     why = "the least that fits" if compute.remat == "auto" else "as set"
-    layers = "in a loop" if chosen.layers == "loop" else "written out where that is faster"
+    layers = "in a loop" if found.layers == "loop" else "written out where that is faster"
     context.progress.say(
-        f"{chosen.device}: rematerialisation {chosen.remat} ({why}), layers {layers}, {chosen.accumulation} "
+        f"{found.device}: rematerialisation {found.remat} ({why}), layers {layers}, {found.accumulation} "
         "microbatch(es) a step, padded lengths that save more than they take to compile "
-        f"({chosen.compile_tokens:.3g} tokens each)",
+        f"({found.compile_tokens:.3g} tokens each)",
         once=True,
     )
-    return chosen
+    return found
 
 
 def _choose_attention(model: Model, data: Loaded, context: Context) -> Backend:
@@ -190,26 +181,25 @@ def _check_lengths(data: Loaded, start: OpenModel) -> None:
             )
 
 
-def _run_config(
+def _run(
     phase: Phase,
     context: Context,
     model: Model,
+    start: OpenModel,
     optimizer: OptimizerConfig,
-    batch_at: Callable[[int], Batch],
-    select: Select | None,
-) -> RunConfig:
+    **given: Any,
+) -> TrainingResult:
+    """Trains the encoder with fresh heads, or those that the start brings along; ``given`` are fields of RunConfig."""
     settings, train = context.settings, context.settings.train
     # None where nothing is frozen: equal phases of a process then share a loss, and what is compiled of it.
     freeze = optimizer.freeze if optimizer.freeze_embeddings or optimizer.freeze_layers else None
-    return RunConfig(
+    losses = {name: make_loss(model, name, freeze) for name, _ in model.heads}
+    mesh: dict[str, Any] = {"mesh": context.mesh, "zero1": settings.mesh.zero1}
+    config = RunConfig(
         optimizer=optimizer,
-        losses={name: make_loss(model, name, freeze) for name, _ in model.heads},
-        batch_at=batch_at,
+        losses=losses,
         directory=context.folder(phase),
-        mesh=context.mesh,
         seed=phase.seed,
-        select=select,
-        zero1=settings.mesh.zero1,
         log_every=train.log_every,
         evaluate_every=train.eval_every,
         save_every=train.checkpoint_every,
@@ -220,22 +210,14 @@ def _run_config(
         tensorboard=train.tensorboard,
         trace=context.trace,
         progress=context.progress,
+        **mesh,
+        **given,
     )
-
-
-def _first_state(
-    model: Model, start: OpenModel, optimizer: OptimizerConfig, phase: Phase, context: Context
-) -> TrainState:
-    """Returns the encoder with fresh heads, or those that the start brings along, and fresh moments."""
-    names = {name for name, _ in model.heads}
-    return init_state(
-        model,
-        make_optimizer(optimizer),
-        jax.random.key(phase.seed),
-        encoder=start.params,
-        heads={name: head.params for name, head in start.heads.items() if name in names},
-        mesh=context.mesh,
-        zero1=context.settings.mesh.zero1,
+    key, heads = jax.random.key(phase.seed), {name: head.params for name, head in start.heads.items()}
+    known = {name: head for name, head in heads.items() if name in losses}
+    # No name for the state: the loop gives its memory back.
+    return run_training(
+        init_state(model, make_optimizer(optimizer), key, encoder=start.params, heads=known, **mesh), config
     )
 
 
@@ -251,8 +233,6 @@ def adopt_training(phase: Phase, context: Context) -> Trained | None:
     each folder stays whole by itself, whichever of them is removed first.
     """
     folder, key = context.folder(phase), context.key(phase)
-    if not can_adopt(context):
-        return None
 
     def find() -> tuple[str, dict[str, Any]] | None:
         for other in sorted(set(folder.parent.glob(f"*-{key[:8]}")) - {folder}):
@@ -261,16 +241,15 @@ def adopt_training(phase: Phase, context: Context) -> Trained | None:
                 return other.name, record
         return None
 
-    found = from_main(find)
+    found = from_main(find) if can_adopt(context) else None
     if not found:
         return None
     name, trained = found[0], Trained.from_record(found[1])
     try:
         params = load_params(folder.parent / name, context.mesh, context.progress)
     except CheckpointError as error:
-        context.progress.say(
-            f"warning: {error.what} {name} trained the same, but its model can't be taken over"
-        )
+        lost = f"{name} trained the same, but its model can't be taken over"
+        context.progress.say(f"warning: {error.what} {lost}")
         return None
     context.progress.say(f"{name} trained the same: its model is taken over")
     save_final(folder, params, trained.step, context.progress)
@@ -283,9 +262,8 @@ def _phase_vocabulary(
     data: Loaded, selection: Selection, model: Model, mask_id: int, context: Context
 ) -> PhaseVocabulary | None:
     train, kinds = context.settings.train, [part.task.kind for part, _ in data]
-    if not train.phase_vocabulary or train.freeze_embeddings:
-        return None
-    if not fits_phase_vocabulary(model.compute.param_dtype, kinds):
+    fits = fits_phase_vocabulary(model.compute.param_dtype, kinds)
+    if not train.phase_vocabulary or train.freeze_embeddings or not fits:
         return None
     features = [one for _, one in data] + [one for *_, one in selection]
     arrays = [column.values for one in features for column in token_columns(one).values()]
@@ -309,7 +287,7 @@ def _make_select(
     def score_one(params: Mapping[str, Any], name: str, part: Part, features: Features) -> float:
         head = TaskHead(model.head(name), params["heads"][name], labels[name])
         opened = OpenModel(model.encoder, params["encoder"], {name: head}, tokenizer, context.mesh)
-        (found,) = score(opened, part, context, features=features, silent=True)
+        (found,) = score(opened, part, context, selected=features)
         values = [main_score(part.task.metric, result.values) for result in found.results.values()]
         return sum(values) / len(values)
 
