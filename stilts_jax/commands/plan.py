@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from stilts_jax.settings import Settings
 
 ROWS_A_CHIP = 8
-# Hub names whose shape is known without their files.
-KNOWN = {f"xlm-roberta-{name}": name for name in ("base", "large", "xl", "xxl")}
 
 
 def add_arguments(add: Add) -> None:
@@ -63,8 +61,9 @@ def run(arguments: Namespace) -> int:
         from stilts_jax.experiment.estimate import estimate
 
         with tempfile.TemporaryDirectory() as folder:
-            phases, context = open_phases(settings, arguments, workdir=Path(folder))
-            work = sum(cost.flops for cost in estimate(phases, context))
+            work = sum(
+                cost.flops for cost in estimate(*open_phases(settings, arguments, workdir=Path(folder)))
+            )
     text, fits = plan_command(setup, work=work, as_json=arguments.json, progress=progress)
     print(text)
     return EXIT_OK if fits else EXIT_ERROR
@@ -75,27 +74,26 @@ def make_setup(settings: "Settings", arguments: Namespace, topology: str, shape:
     from stilts_jax.automatic import Device, rematerialisation
     from stilts_jax.chips import parse_topology
     from stilts_jax.experiment.models import head_config, optimizer_config, with_dropout
-    from stilts_jax.experiment.phases import hyperparameters_of
+    from stilts_jax.experiment.phases import NONE, hyperparameters_of
     from stilts_jax.plan.setup import Setup
     from stilts_jax.tasks import get_task
 
     experiment, data, compute = settings.experiment, settings.data, settings.compute
     named = [*split_names(experiment.targets), *split_names(experiment.intermediates)]
-    task = get_task(arguments.task or next(name for name in named if name != "none").partition("/")[0])
+    task = get_task(arguments.task or next(name for name in named if name != NONE).partition("/")[0])
     chosen = hyperparameters_of(task, settings)
     trained = get_task(task.train_on[-1]) if task.train_on else task
     rows, length = arguments.rows or chosen.batch_size, arguments.length or chosen.max_length
-    grid = (data.picture_size // data.picture_patch) ** 2
-    sight = {"patches": grid, "patch_width": 3 * data.picture_patch**2} if trained.pictures else {}
+    grid = (data.picture_size // data.picture_patch) ** 2 if trained.pictures else 0
+    sight = {"patches": grid, "patch_width": 3 * data.picture_patch**2} if grid else {}
     if compute.remat == "auto":  # what a run on the chips would choose, with its state whole on each
-        chips, seen = parse_topology(topology), length + sight.get("patches", 0)
-        layers = 4 * shape.hidden_size**2 + 2 * shape.hidden_size * shape.intermediate_size
+        chips, layers = parse_topology(topology), 4 * shape.hidden_size + 2 * shape.intermediate_size
         remat = rematerialisation(
             Device(chips.chip.kind, chips.count, chips.chip.memory),
             shape,
-            parameters=shape.num_layers * layers + shape.vocab_size * shape.hidden_size,
-            tokens=-(-rows * seen // chips.count),
-            length=seen,
+            parameters=shape.hidden_size * (shape.num_layers * layers + shape.vocab_size),
+            tokens=-(-rows * (length + grid) // chips.count),
+            length=length + grid,
             width=2 if compute.dtype == "bfloat16" else 4,
         )
         compute = replace(compute, remat=remat)
@@ -117,10 +115,11 @@ def find_shape(encoder: str) -> "EncoderConfig":
     from stilts_jax.experiment.models import RANDOM, read_shape
     from stilts_jax.model import SHAPES
 
-    known = {**{name: name for name in SHAPES}, **KNOWN}
-    folder, short = Path(encoder.removeprefix(RANDOM)), encoder.rpartition("/")[2]
-    if folder.is_dir():
+    if Path(encoder.removeprefix(RANDOM)).is_dir():
         return read_shape(encoder)
+    # The hub's names are known without their files.
+    known = SHAPES | {f"xlm-roberta-{name}": SHAPES[name] for name in ("base", "large", "xl", "xxl")}
+    short = encoder.rpartition("/")[2]
     if short not in known:
         raise ConfigError(f"There is no shape {encoder!r}.", where="--encoder", fix=nearest(short, known))
-    return SHAPES[known[short]]
+    return known[short]

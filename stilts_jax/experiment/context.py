@@ -62,24 +62,18 @@ def start_runtime(compute: Compute) -> None:
 
 @dataclass
 class Context:
-    """An experiment as it runs.
-
-    Attributes:
-        workdir: ``phases/`` (a folder each), ``features/``, ``report/`` lie in it. In an object store, features
-            and locks are in this machine's cache instead.
-        command: the command line, for the record.
-        is_main: whether this process writes results.
-        trace: folder for a profile of some training steps.
-        described: what was said of data; see ``describe_data``.
-    """
+    """An experiment as it runs."""
 
     settings: Settings
     source: DataSource
+    # ``phases/`` (a folder each), ``features/``, ``report/`` lie in it. In an object store, features and locks are in
+    # this machine's cache instead.
     workdir: Path
-    command: str = ""
+    command: str = ""  # the command line, for the record
     progress: Progress = SILENT
-    is_main: bool = True
-    trace: Path | None = None
+    is_main: bool = True  # whether this process writes results
+    trace: Path | None = None  # folder for a profile of some training steps
+    # What was said of data; see ``describe_data``.
     described: dict[tuple[str, str, tuple[str, ...]], tuple[int, list[str]]] = field(default_factory=dict)
     _data: dict[str, PhaseData] = field(default_factory=dict, init=False)
     _keys: dict[str, str] = field(default_factory=dict, init=False)
@@ -187,13 +181,11 @@ class Context:
 
         They carry their examples, unless they are trained on: a cache hit reads no file of the data.
         """
-        task, settings, data = part.task, part.feature_settings, self.settings.data
+        task, data, training = part.task, self.settings.data, part.split == "train"
         # They are mapped into memory, which needs a file system.
         cache = Path(data.cache or local_folder(self.workdir) / "features")
-        sight = Sight(
-            self.source.root, cache, data.pictures, data.picture_size, data.picture_patch, self.progress
-        )
-        training = part.split == "train"
+        pictures = data.pictures, data.picture_size, data.picture_patch
+        sight = Sight(self.source.root, cache, *pictures, self.progress)
         parts = {
             "feature_version": FEATURE_VERSION,
             "task": task.name,
@@ -202,7 +194,7 @@ class Context:
             "data": {one: self.fingerprint(task, part.split, one) for one in part.languages},
             "skip_budget": self.source.skip_budget,
             "tokenizer": tokenizer.fingerprint,
-            "settings": vars(settings),
+            "settings": vars(part.feature_settings),
             "training": training,
             "limit": part.limit,
             **({"pictures": [task.pictures, *sight.settings]} if task.pictures else {}),
@@ -212,20 +204,15 @@ class Context:
         def build() -> Features:
             read = {one: read_counted(task, part.split, one, self.source) for one in part.languages}
             rows = {one: reading.examples[: part.limit or None] for one, reading in read.items()}
-            features = build_features(
-                *(task.kind, rows, tokenizer, settings),
-                training=training,
-                fingerprint=key,
-                progress=self.progress,
-            )
+            options: dict[str, Any] = {"training": training, "fingerprint": key, "progress": self.progress}
+            features = build_features(task.kind, rows, tokenizer, part.feature_settings, **options)
             if task.pictures:
                 features = add_pictures(features, rows, task.pictures, sight)
             skipped = {one: reading.skipped for one, reading in read.items() if reading.skipped}
             return features if training else keep_examples(features, rows, skipped)
 
-        if key in self._features:
-            return self._features[key]
-        features = load_or_build(cache, parts, build, progress=self.progress)
-        if not training:
-            self._features[key] = features
-        return features
+        if training:
+            return load_or_build(cache, parts, build, self.progress)
+        if key not in self._features:
+            self._features[key] = load_or_build(cache, parts, build, self.progress)
+        return self._features[key]

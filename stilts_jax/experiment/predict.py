@@ -16,7 +16,7 @@ from stilts_jax.evaluation.retrieval import Embedder
 from stilts_jax.experiment.models import open_model, own_options
 from stilts_jax.features.build import FeatureSettings, build_features
 from stilts_jax.files import replacing
-from stilts_jax.model import Compute, HeadConfig, TaskHead
+from stilts_jax.model import Compute, HeadConfig
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.tasks.sources.rows import BadRow, Row, parse_json
 from stilts_jax.tasks.spec import ChoiceExample, ClassifyExample, EmbedExample, SpanExample, TagExample
@@ -67,31 +67,20 @@ def predict_texts(
     return _Predictor(str(model), head, max_length, tokens_per_batch, progress)(texts)
 
 
-def predict_file(
-    model: str,
-    path: Path,
-    out: Path,
-    head: str | None,
-    max_length: int | None,
-    tokens_per_batch: int,
-    progress: Progress,
-) -> int:
+def predict_file(path: Path, out: Path, model: str, *given: Any) -> int:
     """Writes the rows of a table with one more column, ``prediction`` (vectors: as .npy); returns their number.
 
     All rows are looked at first, so that a bad one is named before anything is computed; then they are read again,
-    predicted and written some thousands at a time.
+    predicted and written some thousands at a time. ``given`` is as in ``predict_texts``.
     """
-    predictor = _Predictor(model, head, max_length, tokens_per_batch, progress)
+    predictor = _Predictor(model, *given)
     kind = predictor.kind
     if (kind == "embed") != (out.suffix == ".npy") or path.suffix not in _SUFFIXES:
-        raise ConfigError(
-            f"A model of the kind {kind} can't make {out.name} of {path.name}.",
-            where="--input, --out",
-            fix=f"read from {', '.join(_SUFFIXES)}; write vectors to .npy, all else to .tsv",
-        )
-    count = sum(1 for _ in _read_texts(path, kind))
-    rows = _read_texts(path, kind)
-    columns = next(_read_texts(path, kind), (Row(0, 0, {}), None))[0].fields
+        what = f"A model of the kind {kind} can't make {out.name} of {path.name}."
+        fix = f"read from {', '.join(_SUFFIXES)}; write vectors to .npy, all else to .tsv"
+        raise ConfigError(what, where="--input, --out", fix=fix)
+    count, rows = sum(1 for _ in _read_texts(path, kind)), _read_texts(path, kind)
+    columns: list[str] = []
     with replacing(out) as partial, partial.open("xb") as file:
         for start in range(0, max(count, 1), _CHUNK):
             chunk = list(islice(rows, _CHUNK))
@@ -103,6 +92,7 @@ def predict_file(
                 file.write(np.ascontiguousarray(found, "<f4").tobytes())
                 continue
             if not start:
+                columns = [name for row, _ in chunk[:1] for name in row.fields]
                 file.write(_line([*columns, "prediction"]))
             for (row, _), value in zip(chunk, found):
                 shown = " ".join(value) if kind == "tag" else value
@@ -123,32 +113,26 @@ class _Predictor:
         own, opened = own_options(model), open_model(model, progress=progress)
         name = _pick_head(opened.heads, head)
         found = opened.heads.get(name)
-        self._head = found or TaskHead(HeadConfig(kind="embed"), {})
-        self.kind, self._tokenizer = self._head.config.kind, opened.tokenizer
-        self._labels = self._head.labels or tuple(f"LABEL_{n}" for n in range(self._head.config.num_labels))
-        self._threshold = opened.thresholds.get(name, np.inf)
+        config = found.config if found else HeadConfig(kind="embed")
+        self.kind, self._threshold = config.kind, opened.thresholds.get(name, np.inf)
+        self._labels = (found and found.labels) or [f"LABEL_{n}" for n in range(config.num_labels)]
         self._length = min(max_length or own.get("train.max_length") or MAX_LENGTH, opened.config.max_length)
-        compute = Compute(
-            dtype=own["compute.dtype"], matmul_precision=own.get("compute.matmul_precision", "")
-        )
-        self._model, self._params = opened.with_head(name, found, compute)
-        self._options: dict[str, Any] = {
-            **{"head": name or None, "tokens_per_batch": tokens},
-            **{"mesh": opened.mesh, "progress": progress},
-        }
+        precision = own.get("compute.matmul_precision", "")
+        compute = Compute(dtype=own["compute.dtype"], matmul_precision=precision)
+        self._model, self._tokenizer = opened.with_head(name, found, compute), opened.tokenizer
+        placed = {"mesh": opened.mesh, "progress": progress}
+        self._options: dict[str, Any] = {"head": name or None, "tokens_per_batch": tokens, **placed}
 
     def __call__(self, texts: Sequence[Any]) -> Any:
         examples = _make_examples(self.kind, texts)
         if self.kind == "embed":
-            embed = Embedder(
-                self._model, self._params, self._tokenizer, max_length=self._length, **self._options
-            )
+            embed = Embedder(*self._model, self._tokenizer, max_length=self._length, **self._options)
             return embed([example.text for example in examples])
         if not examples:
             return []
         settings = FeatureSettings(max_length=self._length, max_query_length=min(64, self._length // 2))
         features = build_features(self.kind, {"": examples}, self._tokenizer, settings, training=False)
-        rows = predict(self._model, self._params, features, length_multiple=16, **self._options)
+        rows = predict(*self._model, features, length_multiple=16, **self._options)
         return [self._show(one) for one in DECODERS[self.kind](rows, features, examples)]
 
     def _show(self, found: Any) -> Any:
@@ -164,27 +148,28 @@ class _Predictor:
 
 def _read_texts(path: Path, kind: str) -> Iterator[tuple[Row, Any]]:
     """Yields each row of a table with the text in it, without holding the file: .tsv without quoting, .csv with it."""
-    lines, line, suffix = _read_lines(path, kind), 0, path.suffix
-    names: list[str] = []
+    lines, line, names = _read_lines(path, kind), 0, list[str]()
     reader = csv.reader((text + "\n" for _, text in lines), strict=True)
-    rows: Iterator[tuple[int, Any]] = ((line, text) for line, text in lines if text)
-    if suffix == ".csv":
-        rows = ((reader.line_num, values) for values in reader if values)
+    cells: Iterator[tuple[int, Any]] = ((line, text.split("\t")) for line, text in lines if text)
+    if path.suffix == ".csv":
+        cells = ((reader.line_num, values) for values in reader if values)
+    elif path.suffix == ".jsonl":
+        cells = ((line, text) for line, text in lines if text.strip())
     try:
-        for line, content in rows:
-            if suffix == ".jsonl":
-                values = parse_json(content) if content.strip() else None
-                if values is not None and not isinstance(values, dict):
+        for line, found in cells:
+            if path.suffix == ".jsonl":
+                values = parse_json(found)
+                if not isinstance(values, dict):
                     raise BadRow("this is not a JSON object")
+            elif not names:
+                names = found
+                continue
+            elif len(found) != len(names):
+                raise BadRow(f"{len(names)} columns were expected, {len(found)} are there")
             else:
-                cells = content.split("\t") if suffix == ".tsv" else content
-                if names and len(cells) != len(names):
-                    raise BadRow(f"{len(names)} columns were expected, {len(cells)} are there")
-                values = dict(zip(names, cells)) if names else None
-                names = names or cells
-            if values is not None:
-                row = Row(line, 0, values)
-                yield row, _text_of(kind, row)
+                values = dict(zip(names, found))
+            row = Row(line, 0, values)
+            yield row, _text_of(kind, row)
     except (BadRow, csv.Error) as error:
         raise _refuse(path, reader.line_num or line, kind, error) from error
 
@@ -201,11 +186,8 @@ def _read_lines(path: Path, kind: str) -> Iterator[tuple[int, str]]:
 
 
 def _refuse(path: Path, line: int, kind: str, reason: object) -> DataError:
-    return DataError(
-        f"The row can't be used: {reason}.",
-        where=f"{path}:{line}",
-        fix=f"a head of the kind {kind} reads {_FORMS[kind]}; `stilts predict --help` names the columns",
-    )
+    fix = f"a head of the kind {kind} reads {_FORMS[kind]}; `stilts predict --help` names the columns"
+    return DataError(f"The row can't be used: {reason}.", where=f"{path}:{line}", fix=fix)
 
 
 def _text_of(kind: str, row: Row) -> Any:
@@ -223,11 +205,9 @@ def _pick_head(heads: Mapping[str, Any], asked: str | None) -> str:
     if asked is None and len(heads) < 2:
         return next(iter(heads), "")
     if asked is None or asked not in ("", *heads):
-        raise ConfigError(
-            f"The model has no head {asked!r}." if asked else "The model has several heads.",
-            where="head",
-            fix=nearest(asked or "", heads) if heads else "leave it out: the model has no head",
-        )
+        what = f"The model has no head {asked!r}." if asked else "The model has several heads."
+        fix = nearest(asked or "", heads) if heads else "leave it out: the model has no head"
+        raise ConfigError(what, where="head", fix=fix)
     return asked
 
 
@@ -237,30 +217,24 @@ def _make_examples(kind: str, texts: Sequence[Any]) -> list[Any]:
         try:
             made.append(_make_example(kind, str(number), text))
         except (TypeError, ValueError) as error:
-            raise ConfigError(
-                f"This model predicts {_FORMS[kind]}, and this is {str(text)[:60]!r}.",
-                where=f"texts[{number}]",
-                fix=f"give {_FORMS[kind]} for each prediction",
-            ) from error
+            what = f"This model predicts {_FORMS[kind]}, and this is {str(text)[:60]!r}."
+            fix = f"give {_FORMS[kind]} for each prediction"
+            raise ConfigError(what, where=f"texts[{number}]", fix=fix) from error
     return made
 
 
 def _make_example(kind: str, name: str, text: Any) -> Any:
     if kind == "tag":
         return TagExample(name, _texts(text))
-    if kind == "span":
-        return SpanExample(name, *_pair(text))
     if kind == "choice":
         prompt, choices = text
         return ChoiceExample(name, _texts([prompt])[0], _texts(choices))
     if kind == "embed":
         return EmbedExample(name, _texts([text])[0])
-    return ClassifyExample(name, text) if isinstance(text, str) else ClassifyExample(name, *_pair(text))
-
-
-def _pair(values: Any) -> tuple[str, str]:
-    first, second = _texts(values)
-    return first, second
+    if kind == "classify" and isinstance(text, str):
+        return ClassifyExample(name, text)
+    first, second = _texts(text)
+    return SpanExample(name, first, second) if kind == "span" else ClassifyExample(name, first, second)
 
 
 def _texts(values: Any) -> tuple[str, ...]:
