@@ -10,19 +10,9 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from stilts_jax import interruption
+from stilts_jax import errors, interruption
 from stilts_jax.commands.options import adder
-from stilts_jax.errors import (
-    EXIT_ERROR,
-    EXIT_INTERRUPTED,
-    EXIT_OK,
-    ConfigError,
-    RunAgain,
-    describe,
-    explain,
-    nearest,
-    show_tracebacks,
-)
+from stilts_jax.errors import ConfigError, RunAgain, describe, explain, nearest, show_tracebacks
 from stilts_jax.host_memory import keep_freed_memory
 from stilts_jax.progress import Progress
 
@@ -63,14 +53,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return stopped.exit_code
     except KeyboardInterrupt:
         print("stilts: aborted; run the same command again to go on", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return errors.EXIT_INTERRUPTED
     except BrokenPipeError:  # `stilts tasks | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_ERROR
+        return errors.EXIT_ERROR
     except Exception as error:
         print(f"stilts: {describe(error)}", file=sys.stderr)
         explained = explain(error)
-        return explained.exit_code if explained else EXIT_ERROR
+        return explained.exit_code if explained else errors.EXIT_ERROR
 
 
 def _run(argv: list[str]) -> int:
@@ -112,7 +102,7 @@ def _run(argv: list[str]) -> int:
     arguments = parser.parse_args(plain)
     if "command" not in arguments:
         parser.print_help()
-        return EXIT_OK
+        return errors.EXIT_OK
     if overrides and "config" not in arguments:
         what, where = f"stilts {arguments.command} takes no config.", f"--config.{next(iter(overrides))}"
         raise ConfigError(what, where=where)

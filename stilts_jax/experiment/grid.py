@@ -17,27 +17,12 @@ from etils import epath
 from stilts_jax.checkpoint import check_settings, lock_run
 from stilts_jax.checkpoint.run_directory import SETTINGS, compare_settings
 from stilts_jax.distributed import from_main, is_preempted, leave_together
-from stilts_jax.errors import (
-    EXIT_ERROR,
-    EXIT_OK,
-    ConfigError,
-    LockedError,
-    RecordError,
-    StiltsError,
-    describe,
-    explain,
-)
+from stilts_jax.errors import ConfigError, LockedError, RecordError, StiltsError, describe, explain
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.evaluate import evaluate_phase
 from stilts_jax.experiment.models import FINAL, find_trained, read_trained
 from stilts_jax.experiment.phases import Phase
-from stilts_jax.experiment.results import (
-    clear_failure,
-    read_failure,
-    read_result,
-    write_failure,
-    write_result,
-)
+from stilts_jax.experiment.results import FAILURE, clear_failure, read_result, write_failure, write_result
 from stilts_jax.experiment.train import adopt_training, train_phase
 from stilts_jax.files import is_remote, read_record
 from stilts_jax.interruption import check, stop
@@ -151,7 +136,7 @@ def run_grid(
                 left += 1
     if failed and len(mine) > 1:
         context.progress.say(f"{len(failed)} of {len(mine)} phases failed: {', '.join(failed)}")
-    return EXIT_ERROR if failed else EXIT_OK
+    return int(bool(failed))
 
 
 def _take(
@@ -204,7 +189,7 @@ def _wait_for(parent: Phase, context: Context, waiting: Waiting, launched: float
     began, pause, said = time.monotonic(), min(1.0, waiting.interval), -math.inf
     folder, what, fix = context.folder(parent), "", ""
     while not from_main(lambda: is_done(parent, context)):
-        failure = from_main(lambda: (read_failure(folder) or {}).get("error"))
+        failure = from_main(lambda: (read_result(folder, name=FAILURE) or {}).get("error"))
         waited = time.monotonic() - began
         if failure and from_main(lambda: time.monotonic() - launched >= waiting.grace):
             what = f"{parent.name} failed on another machine: {failure['message'].splitlines()[0]}"

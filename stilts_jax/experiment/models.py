@@ -18,19 +18,11 @@ from stilts_jax.errors import CheckpointError, ConfigError, EncoderError, Record
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.experiment.results import read_result
 from stilts_jax.files import cache_root, open_path, read_record, write_record, write_whole
-from stilts_jax.model import (
-    SHAPES,
-    Compute,
-    EncoderConfig,
-    HeadConfig,
-    Model,
-    TaskHead,
-    export_encoder,
-    find_folder,
-    init_encoder,
-    load_encoder,
-)
-from stilts_jax.model.weights import read_json
+from stilts_jax.model.config import SHAPES, Compute, EncoderConfig, HeadConfig, Model
+from stilts_jax.model.encoder import init_encoder
+from stilts_jax.model.export import export_encoder
+from stilts_jax.model.loading import TaskHead, load_encoder
+from stilts_jax.model.weights import find_folder, read_json
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.settings import DEBUG_SHAPE, Settings
 from stilts_jax.sharding import Mesh, MeshConfig, make_mesh, shardings

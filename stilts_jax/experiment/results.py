@@ -213,7 +213,7 @@ def decode_items(raw: Mapping[str, Any]) -> tuple[Items, bool] | None:
 
 
 def read_result(folder: Path, progress: Progress = SILENT, name: str = RESULT) -> dict[str, Any] | None:
-    """Returns the result in a phase's folder; None if there is none, or none that can be trusted, which is said."""
+    """Returns a record of a phase's folder; None if there is none, or none that can be trusted, which is said."""
     try:
         return read_record(folder / name, FORMAT)
     except FileNotFoundError:
@@ -221,11 +221,6 @@ def read_result(folder: Path, progress: Progress = SILENT, name: str = RESULT) -
     except RecordError as error:
         progress.say(f"warning: {error.what} It is not used ({folder / name})")
         return None
-
-
-def read_failure(folder: Path) -> dict[str, Any] | None:
-    """Returns why the last attempt of a phase failed; None if it did not."""
-    return read_result(folder, name=FAILURE)
 
 
 def clear_failure(folder: Path) -> None:

@@ -17,6 +17,7 @@ from stilts_jax.batches.prefetch import made_ahead
 from stilts_jax.distributed import from_main
 from stilts_jax.errors import CheckpointError, ConfigError, RecordError
 from stilts_jax.evaluation.metrics import main_score
+from stilts_jax.experiment import models
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.data import (
     Loaded,
@@ -28,18 +29,6 @@ from stilts_jax.experiment.data import (
     token_columns,
 )
 from stilts_jax.experiment.evaluate import score
-from stilts_jax.experiment.models import (
-    DECISIVE,
-    FINAL,
-    OpenModel,
-    Trained,
-    head_config,
-    load_params,
-    load_phase_start,
-    optimizer_config,
-    read_trained,
-    save_final,
-)
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.features.records import IGNORE, Features
 from stilts_jax.files import read_record, write_record
@@ -55,15 +44,15 @@ CHOICES = "device.json"
 Select = Callable[[Mapping[str, Any]], float]
 
 
-def train_phase(phase: Phase, context: Context) -> Trained:
+def train_phase(phase: Phase, context: Context) -> models.Trained:
     """Trains ``phase`` from its newest checkpoint on, keeps the best model, and returns the record of it."""
     settings, tokenizer = context.settings, context.tokenizer(phase.encoder)
     data, selection = load_training(phase, context), load_selection(phase, context)
-    start = load_phase_start(phase, context)
+    start = models.load_phase_start(phase, context)
     _check_lengths(data, start)
     choices = choose(phase, context, data, start.config)
     batches, total_steps = make_batches(phase, context, data, tokenizer, choices.compile_tokens)
-    heads = tuple((part.task.name, head_config(part.task, settings, one.sight)) for part, one in data)
+    heads = tuple((part.task.name, models.head_config(part.task, settings, one.sight)) for part, one in data)
     model = Model(start.config, heads, choices.apply(settings.compute))
     attention = _choose_attention(model, data, context)
     vocabulary, word = _phase_vocabulary(data, selection, model, tokenizer.mask_id, context), None
@@ -74,7 +63,7 @@ def train_phase(phase: Phase, context: Context) -> Trained:
         word = np.asarray(word) if jax.process_count() == 1 else word
         start = replace(start, params=vocabulary.shrink({"encoder": start.params})["encoder"])
         selection = [(name, part, _remap(one, vocabulary)) for name, part, one in selection]
-    optimizer = optimizer_config(settings, data[0][0].hyperparameters, total_steps)
+    optimizer = models.optimizer_config(settings, data[0][0].hyperparameters, total_steps)
     select = _make_select(model, data, selection, tokenizer, context) if selection else None
     with made_ahead(batches.batch_at, vocabulary.remap if vocabulary else None) as batch_at:
         given = {"batch_at": batch_at, "select": select, "shapes": len(batches.shapes)}
@@ -83,14 +72,14 @@ def train_phase(phase: Phase, context: Context) -> Trained:
     if vocabulary:
         options: dict[str, Any] = {"optimizer": optimizer, "steps": result.step, "skipped": result.skipped}
         finished = vocabulary.restore(finished, word, **options)
-    save_final(context.folder(phase), finished, result.step, context.progress)
+    models.save_final(context.folder(phase), finished, result.step, context.progress)
     chance, collapsed = _find_collapse(selection, result)
     if collapsed and not settings.debug:  # a few steps of :debug prove nothing
         context.progress.say(f"warning: the run ended at chance level ({chance:.1f})")
     read = {
         part.task.name: {"fingerprint": one.fingerprint, "examples": one.num_examples} for part, one in data
     }
-    trained = Trained(
+    trained = models.Trained(
         key=context.key(phase),
         total_steps=total_steps,
         vocabulary={"rows": len(vocabulary), "of": vocabulary.vocab_size} if vocabulary else None,
@@ -99,7 +88,7 @@ def train_phase(phase: Phase, context: Context) -> Trained:
         labels={part.task.name: part.task.labels for part, _ in data},
         data={name: {"train": about} for name, about in read.items()},
         tokenizer=tokenizer.fingerprint,
-        settings={name: attrgetter(name)(settings) for name in DECISIVE},
+        settings={name: attrgetter(name)(settings) for name in models.DECISIVE},
         attention={"backend": attention.name, "reason": attention.reason},
         chance=chance,
         collapsed=collapsed,
@@ -170,7 +159,7 @@ def _choose_attention(model: Model, data: Loaded, context: Context) -> Backend:
 # -- the run
 
 
-def _check_lengths(data: Loaded, start: OpenModel) -> None:
+def _check_lengths(data: Loaded, start: models.OpenModel) -> None:
     longest = start.config.max_length
     for part, _ in data:
         if part.hyperparameters.max_length > longest:
@@ -185,7 +174,7 @@ def _run(
     phase: Phase,
     context: Context,
     model: Model,
-    start: OpenModel,
+    start: models.OpenModel,
     optimizer: OptimizerConfig,
     **given: Any,
 ) -> TrainingResult:
@@ -226,7 +215,7 @@ def can_adopt(context: Context) -> bool:
     return context.settings.experiment.select_on == "en"
 
 
-def adopt_training(phase: Phase, context: Context) -> Trained | None:
+def adopt_training(phase: Phase, context: Context) -> models.Trained | None:
     """Takes over the model of another phase that trained the very same; returns its record.
 
     An intermediate phase on MNLI is also XNLI's target run on the untouched encoder. Its model is copied, so that
@@ -236,23 +225,23 @@ def adopt_training(phase: Phase, context: Context) -> Trained | None:
 
     def find() -> tuple[str, dict[str, Any]] | None:
         for other in sorted(set(folder.parent.glob(f"*-{key[:8]}")) - {folder}):
-            record = read_trained(other, key)
-            if record and (other / FINAL).is_dir():
+            record = models.read_trained(other, key)
+            if record and (other / models.FINAL).is_dir():
                 return other.name, record
         return None
 
     found = from_main(find) if can_adopt(context) else None
     if not found:
         return None
-    name, trained = found[0], Trained.from_record(found[1])
+    name, trained = found[0], models.Trained.from_record(found[1])
     try:
-        params = load_params(folder.parent / name, context.mesh, context.progress)
+        params = models.load_params(folder.parent / name, context.mesh, context.progress)
     except CheckpointError as error:
         lost = f"{name} trained the same, but its model can't be taken over"
         context.progress.say(f"warning: {error.what} {lost}")
         return None
     context.progress.say(f"{name} trained the same: its model is taken over")
-    save_final(folder, params, trained.step, context.progress)
+    models.save_final(folder, params, trained.step, context.progress)
     if context.is_main:
         trained.write(folder, context.tokenizer(phase.encoder))
     return trained
@@ -286,7 +275,7 @@ def _make_select(
 
     def score_one(params: Mapping[str, Any], name: str, part: Part, features: Features) -> float:
         head = TaskHead(model.head(name), params["heads"][name], labels[name])
-        opened = OpenModel(model.encoder, params["encoder"], {name: head}, tokenizer, context.mesh)
+        opened = models.OpenModel(model.encoder, params["encoder"], {name: head}, tokenizer, context.mesh)
         (found,) = score(opened, part, context, selected=features)
         values = [main_score(part.task.metric, result.values) for result in found.results.values()]
         return sum(values) / len(values)

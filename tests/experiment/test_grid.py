@@ -12,7 +12,7 @@ from stilts_jax.errors import ConfigError, StiltsError
 from stilts_jax.experiment.grid import Waiting, is_done, run_grid
 from stilts_jax.experiment.models import FORMAT as TRAINED_FORMAT
 from stilts_jax.experiment.phases import Phase
-from stilts_jax.experiment.results import FAILURE, FORMAT, RESULT, read_failure
+from stilts_jax.experiment.results import FAILURE, FORMAT, RESULT, read_result
 from stilts_jax.files import write_record
 from stilts_jax.progress import SILENT, Progress
 
@@ -43,6 +43,10 @@ class Experiment:
         write_record(self.folder(phase) / "trained.json", {"format": TRAINED_FORMAT, "key": key})
         result = {"format": FORMAT, "phase": {"key": key}, "evaluation_key": self.evaluation_key(phase)}
         write_record(self.folder(phase) / RESULT, result)
+
+
+def read_failure(folder):
+    return read_result(folder, name=FAILURE)
 
 
 def phase(name, parent=None, stage="target"):

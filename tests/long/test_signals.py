@@ -26,7 +26,7 @@ MOMENTS = (
     "stilts_jax.train.loop.shard_batch",
     f"{ROOM}.evaluate.evaluate_task",
     "stilts_jax.checkpoint.store.Checkpoints.save",
-    f"{ROOM}.train.save_final",
+    f"{ROOM}.models.save_final",
     f"{ROOM}.evaluate.evaluate_task",
     "stilts_jax.evaluation.predict._take_in",
     f"{ROOM}.grid._free_disk",
