@@ -66,11 +66,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: list[str]) -> int:
     for item in argv:
         if "\0" in item or item.encode(errors="ignore").decode() != item:
-            what, fix = (
-                "The command line has bytes that are no text (UTF-8).",
-                "names need to be UTF-8: write it anew",
+            what = "The command line has bytes that are no text (UTF-8)."
+            raise ConfigError(
+                what, where=ascii(item), fix="write it anew; folders and files need names in UTF-8"
             )
-            raise ConfigError(what, where=ascii(item), fix=fix)
     show_tracebacks("--traceback" in argv)
     argv = [item for item in argv if item != "--traceback"]
     if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:

@@ -78,11 +78,9 @@ def read_settings(
 def check_data_root(folder: Path) -> None:
     """Raises unless ``--data_root`` names a folder."""
     if not folder.is_dir():
-        raise ConfigError(
-            f"The data root {'is no folder' if folder.exists() else 'does not exist'}.",
-            where=str(folder),
-            fix="name the folder that holds the data with --data_root; `stilts prepare` fills it",
-        )
+        what = f"The data root {'is no folder' if folder.exists() else 'does not exist'}."
+        fix = "name the folder that holds the data with --data_root; `stilts prepare` fills it"
+        raise ConfigError(what, where=str(folder), fix=fix)
 
 
 def open_context(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from stilts_jax.automatic import MAX_LENGTHS
@@ -124,34 +125,27 @@ def _choose_selection(
     if task.kind in ("mlm", "embed") or not task.selection:
         return ()
     settings, source = context.settings, context.source
-    part = Part(
-        task, task.selection, (selection_language(task, source),), chosen, settings.train.eval_examples
-    )
+    languages: tuple[str, ...] = (selection_language(task, source),)
+    part = Part(task, task.selection, languages, chosen, settings.train.eval_examples)
     if settings.experiment.select_on == "en" or not phase.evaluate:
         return (part,)
     parts = []
     for one in (with_labels(get_task(name), source) for name in phase.evaluate):
         languages = available_languages(one, one.selection, source)
         parts.append(replace(part, task=one, split=one.selection, languages=languages))
-    if bare := [part.task.name for part in parts if not part.languages]:
-        raise ConfigError(
-            f"{', '.join(bare)} has no dev set in any language to select on.",
-            where="config.experiment.select_on",
-            fix="set it to en for this target",
-        )
+    if bare := ", ".join(part.task.name for part in parts if not part.languages):
+        what, fix = f"{bare} has no dev set in any language to select on.", "set it to en for this target"
+        raise ConfigError(what, where="config.experiment.select_on", fix=fix)
     return tuple(parts)
 
 
 def _mlm_languages(task: Task, context: "Context") -> tuple[str, ...]:
     found = available_languages(task, "train", context.source, beyond=True)
     asked = split_names(context.settings.mixture.mlm_languages) or found
-    missing = [language for language in asked if language not in found]
+    missing = ", ".join(language for language in asked if language not in found)
     if missing or not asked:
-        raise DataError(
-            f"There is no text in {', '.join(missing) or 'any language'}.",
-            where=f"task mlm, {context.source.root}",
-            fix="put text/LANGUAGE.txt there, or set mixture.mlm_languages",
-        )
+        what, where = f"There is no text in {missing or 'any language'}.", f"task mlm, {context.source.root}"
+        raise DataError(what, where=where, fix="put text/LANGUAGE.txt there, or set mixture.mlm_languages")
     return asked
 
 
@@ -165,15 +159,16 @@ def describe_data(part: Part, tokenizer: Tokenizer, context: "Context") -> tuple
     if key in context.described:
         return context.described[key]
     counts, blank, skipped = {}, [], []
-    left_out: Sequence[str]
     features = None if part.task.retrieval else context.features(part, tokenizer)
     for language in languages:
-        if features is None:
-            pool = read_retrieval(part.task, split, language, context.source)
-            counts[language], gold, left_out = len(pool.queries), pool.gold, pool.skipped
-        else:
+        rows: Sequence[Any]
+        if features is not None:
             rows, left_out = features.examples[language], features.skipped.get(language, ())
-            counts[language], gold = len(rows), find_gold(part.task, rows)
+            gold = find_gold(part.task, rows)
+        else:
+            pool = read_retrieval(part.task, split, language, context.source)
+            rows, left_out, gold = pool.queries, pool.skipped, pool.gold
+        counts[language] = len(rows)
         blank += [language] if gold is None else []
         skipped += [f"{len(left_out)} in {language} ({left_out[0]})"] if left_out else []
     wanted = split_names(context.settings.experiment.languages) or wanted_languages(part.task, split)
@@ -203,11 +198,9 @@ def load_training(phase: Phase, context: "Context") -> Loaded:
     for part, features in found:
         if not len(features):
             paths = (find_paths(part.task, "train", one, context.source) for one in part.languages)
-            raise DataError(
-                "There is nothing to train on: the data are empty.",
-                where=f"task {part.task.name}: {', '.join(str(path) for each in paths for path in each)}",
-                fix="put the training data there",
-            )
+            where = f"task {part.task.name}: {', '.join(map(str, chain(*paths)))}"
+            what = "There is nothing to train on: the data are empty."
+            raise DataError(what, where=where, fix="put the training data there")
     return found
 
 

@@ -47,16 +47,13 @@ def evaluate_phase(phase: Phase, context: Context, trained: Trained | None) -> P
         _add_scores(scores, parts, model, context)
     if part := data.source_dev:
         (language,) = part.languages
-        with context.progress.part(f"{part.task.name} {part.split} {language}"):
+        task, about = part.task, {"task": part.task.name, "split": part.split, "language": language}
+        with context.progress.part(" ".join(about.values())):
             (found,) = score(model, part, context)
         if language in found.results:  # else gold is blanked
-            scores.source_dev = {
-                "task": part.task.name,
-                "split": part.split,
-                "language": language,
-                "examples": context.features(part, model.tokenizer).num_examples,
-                "score": main_score(part.task.metric, found.results[language].values),
-            }
+            count = context.features(part, model.tokenizer).num_examples
+            value = main_score(task.metric, found.results[language].values)
+            scores.source_dev = {**about, "examples": count, "score": value}
     return scores
 
 
@@ -78,11 +75,10 @@ def score(
     head = fit_head(task, name, model.heads[name]) if task.is_trained else None
     predictor, params = model.with_head(name, head, settings.compute)
     options: dict[str, Any] = {
-        "head": name if head else None,
-        "tokens_per_batch": settings.evaluation.tokens_per_batch,
         "mesh": context.mesh,
-        "progress": SILENT if selected else context.progress,
+        "progress": SILENT if selected is not None else context.progress,
     }
+    options |= {"head": name if head else None, "tokens_per_batch": settings.evaluation.tokens_per_batch}
     given = None if thresholds is None else thresholds[0]
     if task.kind != "embed":
         features = selected or context.features(part, model.tokenizer)
@@ -154,12 +150,10 @@ def _note_thresholds(
 
 def _check_languages(part: Part, context: Context) -> None:
     if not part.languages:
-        asked = context.settings.experiment.languages or ", ".join(part.task.languages)
-        raise DataError(
-            f"There are no data to evaluate {part.task.name} on.",
-            where=f"{context.source.root}, split {part.split}, languages {asked}",
-            fix=f"`stilts tasks {part.task.name} --data_root=...` says which files are looked for",
-        )
+        name, asked = part.task.name, context.settings.experiment.languages or ", ".join(part.task.languages)
+        where = f"{context.source.root}, split {part.split}, languages {asked}"
+        fix = f"`stilts tasks {name} --data_root=...` says which files are looked for"
+        raise DataError(f"There are no data to evaluate {name} on.", where=where, fix=fix)
 
 
 # -- a model from outside

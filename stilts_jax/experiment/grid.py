@@ -164,13 +164,13 @@ def _take(
 
 def _check_precision(phases: Sequence[Phase], context: Context) -> None:
     if context.settings.compute.param_dtype != "float32" and any(phase.train for phase in phases):
-        raise ConfigError(
+        what = (
             "Parameters in bfloat16 can't be trained: a step at the usual learning rates is smaller than their last "
-            "digit (0.02 + 0.00001 is rounded to 0.02), so that most of them would never change.",
-            where="config.compute.param_dtype",
-            fix="set compute.param_dtype=float32; compute.dtype=bfloat16 is what saves time, and "
-            "train.moment_dtype=bfloat16 saves memory",
+            "digit (0.02 + 0.00001 is rounded to 0.02), so that most of them would never change."
         )
+        fix = "set compute.param_dtype=float32; compute.dtype=bfloat16 is what saves time, and "
+        fix += "train.moment_dtype=bfloat16 saves memory"
+        raise ConfigError(what, where="config.compute.param_dtype", fix=fix)
 
 
 def _record_failure(phase: Phase, context: Context, error: Exception) -> None:

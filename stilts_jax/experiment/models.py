@@ -176,9 +176,8 @@ class OpenModel:
     heads: Mapping[str, TaskHead]  # by name; their labels are empty where they have no names
     tokenizer: Tokenizer
     mesh: Mesh
-    thresholds: Mapping[str, float] = field(
-        default_factory=dict
-    )  # of heads that may answer "no answer", from dev
+    # Of heads that may answer "no answer", as they were tuned on dev.
+    thresholds: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.tokenizer.check_fits(self.config.vocab_size)
@@ -192,42 +191,35 @@ class OpenModel:
 
 def load_phase_start(phase: Phase, context: "Context") -> OpenModel:
     """Returns the parent's encoder, or the experiment's own; heads are new unless the phase carries them on."""
-    tokenizer = context.tokenizer(phase.encoder)
-    if phase.parent is None:
-        return _load_start(phase.encoder, tokenizer, context.settings, context.mesh)
-    folder = context.folder(phase.parent)
-    trained = find_trained(folder, context.key(phase.parent))
-    if trained is None:
-        what, fix = f"{phase.parent.name} is not trained.", "run the whole grid, or the part that trains it"
-        raise CheckpointError(what, where=str(folder / TRAINED), fix=fix)
-    opened = load_final(folder, trained, context.mesh, context.progress, tokenizer)
-    if not phase.carry_head:
-        return replace(opened, heads={})
-    before, here = (get_task(name).name for name in (phase.parent.train[-1], phase.train[0]))
-    return replace(opened, heads={here: opened.heads[before]})
-
-
-def _load_start(encoder: str, tokenizer: Tokenizer, settings: Settings, mesh: Mesh) -> OpenModel:
+    encoder, tokenizer = phase.encoder, context.tokenizer(phase.encoder)
+    settings, mesh, heads = context.settings, context.mesh, dict[str, TaskHead]()
+    if phase.parent:
+        folder = context.folder(phase.parent)
+        trained = find_trained(folder, context.key(phase.parent))
+        if trained is None:
+            what, fix = f"{phase.parent.name} is not trained.", "run the grid, or the part that trains it"
+            raise CheckpointError(what, where=str(folder / TRAINED), fix=fix)
+        opened = load_final(folder, trained, mesh, context.progress, tokenizer)
+        if phase.carry_head:
+            before, here = (get_task(name).name for name in (phase.parent.train[-1], phase.train[0]))
+            heads[here] = opened.heads[before]
+        return replace(opened, heads=heads)
     sharding, dtype = partial(shardings, mesh=mesh), settings.compute.param_dtype
-    if not (encoder.startswith(RANDOM) or settings.debug):
-        loaded = load_encoder(encoder, dtype=dtype, sharding=sharding)
-        mlm = loaded.mlm_head
-        heads = {} if mlm is None else {"mlm": TaskHead(HeadConfig(kind="mlm"), mlm)}
-        return OpenModel(with_dropout(loaded.config, settings), loaded.params, heads, tokenizer, mesh)
-    config = read_shape(encoder, settings)
-    params = init_encoder(config, jax.random.key(settings.experiment.first_seed), dtype, sharding)
-    return OpenModel(config, params, {}, tokenizer, mesh)
+    if encoder.startswith(RANDOM) or settings.debug:
+        config = read_shape(encoder, settings)
+        params = init_encoder(config, jax.random.key(settings.experiment.first_seed), dtype, sharding)
+        return OpenModel(config, params, heads, tokenizer, mesh)
+    loaded = load_encoder(encoder, dtype=dtype, sharding=sharding)
+    if loaded.mlm_head is not None:
+        heads["mlm"] = TaskHead(HeadConfig(kind="mlm"), loaded.mlm_head)
+    return OpenModel(with_dropout(loaded.config, settings), loaded.params, heads, tokenizer, mesh)
 
 
 def load_params(folder: Path, mesh: Mesh, progress: Progress) -> dict[str, Any]:
     """Reads the parameters ``{"encoder", "heads"}`` of a finished phase onto a mesh."""
-    fix = (
-        f"remove {folder / TRAINED} to train this phase again; its result.json stays until there is a new one"
-    )
+    fix = f"remove {folder / TRAINED} to train this phase again; its result.json stays until there is another"
     if not from_main((folder / FINAL).exists):
-        what = (
-            "The model of this phase is needed and was removed (experiment.keep says which models are kept)."
-        )
+        what = "The model of this phase is needed and was removed (experiment.keep says which are kept)."
         fix = f"ask for what was scored before; or set experiment.keep=models and {fix}"
         raise CheckpointError(what, where=str(folder), fix=fix)
     try:
@@ -312,10 +304,7 @@ def _open_tokenizer(folder: Path, trained: Trained) -> Tokenizer:
     try:
         tokenizer = load_tokenizer(find_folder(path))
     except EncoderError as error:
-        what, fix = (
-            f"The phase's tokenizer is missing: {error.what}",
-            "copy the files of the encoder's tokenizer there",
-        )
+        what, fix = f"The phase's tokenizer is missing: {error.what}", "copy that of the encoder there"
         raise CheckpointError(what, where=str(path), fix=fix) from error
     if tokenizer.fingerprint != trained.tokenizer:
         what = "The phase was trained with another tokenizer: these files were changed since."
@@ -357,16 +346,13 @@ def fit_head(task: Task, name: str, head: TaskHead) -> TaskHead:
     another kind, is a ConfigError.
     """
     kind, labels, outputs = head.config.kind, head.labels, head.config.num_labels
+    what, fix = "", f"evaluate a model that was trained for {task.name}"
     if kind != task.kind:
-        raise ConfigError(
-            f"The head {name!r} is of the kind {kind}; {task.name} needs one of the kind {task.kind}.",
-            where="--head",
-            fix=f"evaluate a model that was trained for {task.name}, or a task of the kind {kind}",
-        )
+        what = f"The head {name!r} is of the kind {kind}; {task.name} needs one of the kind {task.kind}."
+        raise ConfigError(what, where="--head", fix=f"{fix}, or a task of the kind {kind}")
     if task.kind not in ("classify", "tag"):
         return head
     known = bool(labels) and not all(_NUMBERED.fullmatch(label) for label in labels)
-    what, fix = "", f"evaluate a model that was trained for {task.name}"
     theirs, ours = ([_normalise(label) for label in each] for each in (labels, task.labels))
     if sorted(labels) == sorted(task.labels):  # equal as they stand: case may tell two of them apart
         theirs, ours = list(labels), list(task.labels)

@@ -125,9 +125,6 @@ def keep_available(context: Context) -> Context:
     rows = tuple(row for row in rows if row == NONE or row.startswith(HUB) or is_there([row], []))
     targets = [name for name in split_names(experiment.targets) if is_there([NONE], [name])]
     if not targets and (not rows or experiment.targets):
-        what, fix = (
-            "Nothing that was asked for has its data.",
-            "`stilts tasks TASK` lists every path that is looked for",
-        )
+        what, fix = "Nothing that was asked for has its data.", "`stilts tasks TASK` lists every path"
         raise DataError(what, where=str(context.source.root), fix=fix)
     return narrow(rows, targets)

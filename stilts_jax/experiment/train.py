@@ -162,12 +162,10 @@ def _choose_attention(model: Model, data: Loaded, context: Context) -> Backend:
 def _check_lengths(data: Loaded, start: models.OpenModel) -> None:
     longest = start.config.max_length
     for part, _ in data:
-        if part.hyperparameters.max_length > longest:
-            raise ConfigError(
-                f"{part.task.name} has rows of {part.hyperparameters.max_length} tokens, the encoder takes {longest}.",
-                where="config.train.max_length",
-                fix=f"set train.max_length (of MLM beside a task: mixture.mlm_max_length) to {longest} or less",
-            )
+        if (length := part.hyperparameters.max_length) > longest:
+            what = f"{part.task.name} has rows of {length} tokens, the encoder takes {longest}."
+            fix = f"set train.max_length (of MLM beside a task: mixture.mlm_max_length) to {longest} or less"
+            raise ConfigError(what, where="config.train.max_length", fix=fix)
 
 
 def _run(
