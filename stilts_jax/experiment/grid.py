@@ -1,6 +1,5 @@
 """A list of phases, run in order of need: resumed, split over machines, failures contained, disk bounded."""
 
-import math
 import shutil
 import time
 from collections import deque
@@ -26,7 +25,7 @@ from stilts_jax.experiment.results import FAILURE, clear_failure, read_result, w
 from stilts_jax.experiment.train import adopt_training, train_phase
 from stilts_jax.files import is_remote, read_record
 from stilts_jax.interruption import check, stop
-from stilts_jax.progress import SILENT, Progress, format_seconds
+from stilts_jax.progress import SILENT, Progress
 
 CHECKPOINTS = "checkpoints"
 _SHORT = 0.5  # seconds of the first pause, where other processes are at work on all that is left
@@ -82,10 +81,8 @@ def _warn_of_another_encoder(phase: Phase, context: Context) -> None:
         with suppress(OSError, RecordError):
             same = not compare_settings(read_record(path) | {"start": record["start"]}, record)
             if same and path.parent != folder:
-                context.progress.say(
-                    f"warning: the files of {phase.encoder} are not those that {path.parent.name} started from; "
-                    "if you changed nothing, they are damaged"
-                )
+                told = f"the files of {phase.encoder} are not those that {path.parent.name} started from"
+                context.progress.say(f"warning: {told}; if you changed nothing, they are damaged")
 
 
 def run_grid(
@@ -105,14 +102,14 @@ def run_grid(
     mine = phases if mine is None else mine
     _check_precision(mine, context)
     failed: dict[str, Exception] = {}
-    began = time.monotonic()
+    launched = busy = time.monotonic()  # busy: when this process last did something
     if context.is_main:
         for phase in mine:
             clear_failure(context.folder(phase))
 
     def work(phase: Phase) -> None:
         if phase.parent and phase.parent not in mine and not from_main(partial(is_done, phase, context)):
-            _wait_for(phase.parent, context, waiting, began)
+            _check_parent(phase.parent, context, waiting, launched, busy)
         run(phase, context)
 
     queue, left, pause = deque(enumerate(mine, 1)), 0, _SHORT  # left: to other processes, one after the other
@@ -128,7 +125,7 @@ def run_grid(
         with context.progress.part(f"[{number}/{len(mine)}] {phase.name}"):
             ready = later.isdisjoint(parent.name for parent in phase.ancestors())
             if ready and _take(phase, context, failed, work):
-                left, pause = 0, _SHORT
+                left, pause, busy = 0, _SHORT, time.monotonic()
                 if phase.name not in failed:
                     _free_disk(phase, phases, context)
             else:
@@ -184,31 +181,27 @@ def _record_failure(phase: Phase, context: Context, error: Exception) -> None:
         context.progress.say(f"warning: the failure could not be recorded: {problem}")
 
 
-def _wait_for(parent: Phase, context: Context, waiting: Waiting, launched: float) -> None:
-    """Returns when the parent is done; ``launched`` is when this command began."""
-    began, pause, said = time.monotonic(), min(1.0, waiting.interval), -math.inf
-    folder, what, fix = context.folder(parent), "", ""
-    while not from_main(lambda: is_done(parent, context)):
-        failure = from_main(lambda: (read_result(folder, name=FAILURE) or {}).get("error"))
-        waited = time.monotonic() - began
-        if failure and from_main(lambda: time.monotonic() - launched >= waiting.grace):
-            what = f"{parent.name} failed on another machine: {failure['message'].splitlines()[0]}"
-            fix = "run that part again, then this one"
-        elif waited > waiting.limit:
-            what = f"{parent.name} was not done within {waiting.limit / 3600:g} hours."
+def _check_parent(parent: Phase, context: Context, waiting: Waiting, launched: float, busy: float) -> None:
+    """Raises LockedError while another part trains the parent, and another error where that will come to no end."""
+    folder, hours = context.folder(parent), f"{waiting.limit / 3600:g} hours"
+
+    def look() -> list[str]:
+        if is_done(parent, context):
+            return []
+        now, failure = time.monotonic(), (read_result(folder, name=FAILURE) or {}).get("error")
+        if failure and now - launched >= waiting.grace:
+            why = failure["message"].splitlines()[0]
+            return [f"{parent.name} failed on another machine: {why}", "run that part again, then this one"]
+        if now - busy > waiting.limit:
             fix = "see whether the part that trains it still runs"
-        if what:
-            raise StiltsError(what, where=str(folder), fix=fix)
-        if waited > 2 * said:  # at ever longer intervals: two days of waiting are a few lines
-            so_far = f", for {format_seconds(waited)} so far" if waited > 1 else ""
-            so_far += ", and which failed before" if failure else ""
-            limit = format_seconds(waiting.limit)
-            context.progress.say(
-                f"waiting for {parent.name}, which another part trains{so_far} (at most {limit})"
-            )
-            said = max(waited, 5.0)
-        time.sleep(pause)
-        pause = min(2 * pause, waiting.interval)
+            return [f"{parent.name} was not done within {hours}.", fix]
+        return ["", ""]
+
+    if found := from_main(look):
+        what, fix = found
+        if not what:
+            raise LockedError(f"another part trains {parent.name}, which is waited for at most {hours}")
+        raise StiltsError(what, where=str(folder), fix=fix)
 
 
 def _free_disk(phase: Phase, phases: Sequence[Phase], context: Context) -> None:
