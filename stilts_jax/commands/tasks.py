@@ -39,7 +39,6 @@ def run(arguments: Namespace) -> int:
 
 
 def _cutter(encoder: str) -> Callable[[str], list[str]]:
-    """Returns what cuts a text into the pieces of an encoder's vocabulary."""
     from stilts_jax.model import find_folder
     from stilts_jax.tokenization import load_tokenizer
 

@@ -36,52 +36,47 @@ _CHIPS = ("h200", "a100", "v6e", "v5e")
 _MOMENTS = 8  # bytes a parameter of AdamW's two moments
 
 
-class Training(NamedTuple):
-    """What training takes: steps, real tokens, parameters and their bytes in the finished model."""
-
-    steps: int = 0
-    tokens: float = 0.0
-    parameters: int = 0
-    model_bytes: int = 0
-
-
 class Cost(NamedTuple):
-    """What one phase costs; ``scored`` are tokens, ``again`` says that a phase before it trains the same model."""
+    """What one phase costs: to train it, and to score it."""
 
     phase: Phase
-    training: Training
-    scored: float
+    steps: int
+    tokens: float  # that are trained on, without padding
+    parameters: int
+    model_bytes: int  # of the finished model
+    scored: float  # tokens
     flops: float
     done: bool
-    again: bool
+    again: bool  # a phase before it trains the same model
 
 
 def estimate(phases: Sequence[Phase], context: Context) -> list[Cost]:
     """Returns what each phase costs; what several of them share is counted once."""
-    trainings: dict[Any, Training] = {}
-    tokens: dict[tuple[str, str], float] = {}  # that are scored, by task and split
+    trainings: dict[Any, tuple[int, float, int, int]] = {}
+    read: dict[tuple[str, str], float] = {}  # tokens that are scored, by task and split
     trained, costs = set[str](), []
     with context.progress.track("estimating", len(phases), "phases") as bar:
         for phase in phases:
             same = (phase.train, phase.hyperparameters, phase.encoder)
             if same not in trainings:
-                trainings[same] = _count_training(phase, context) if phase.train else Training()
+                trainings[same] = _count_training(phase, context) if phase.train else (0, 0.0, 0, 0)
             training, scored = trainings[same], 0.0
             for part in chain(*context.data(phase).scored.values()):
                 split = (part.task.name, part.split)
-                if part.languages and split not in tokens:
-                    tokens[split] = _count_scored(part, context.tokenizer(phase.encoder), context)
-                scored += tokens.get(split, 0.0)
+                if part.languages and split not in read:
+                    read[split] = _count_scored(part, context.tokenizer(phase.encoder), context)
+                scored += read.get(split, 0.0)
             per_token, key = read_shape(phase.encoder).training_flops(), context.key(phase)
             again = can_adopt(context) and key in trained
             trained.add(key)
-            flops = (0.0 if again else training.tokens * per_token) + scored * per_token / 3
-            costs.append(Cost(phase, training, scored, flops, is_done(phase, context), again))
+            flops = (0.0 if again else training[1] * per_token) + scored * per_token / 3
+            costs.append(Cost(phase, *training, scored, flops, is_done(phase, context), again))
             bar.advance()
     return costs
 
 
-def _count_training(phase: Phase, context: Context) -> Training:
+def _count_training(phase: Phase, context: Context) -> tuple[int, float, int, int]:
+    """Returns steps, tokens, parameters and the bytes of the finished model."""
     data, tokenizer = load_training(phase, context), context.tokenizer(phase.encoder)
     batches, steps = make_batches(phase, replace(context, progress=SILENT), data, tokenizer)
     shares = batches.shares if isinstance(batches, Mixture) else {data[0][0].task.name: 1.0}
@@ -95,7 +90,7 @@ def _count_training(phase: Phase, context: Context) -> Training:
     model = Model(read_shape(phase.encoder), tuple(heads), context.settings.compute)
     leaves = jax.tree.leaves(abstract_params(model))
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
-    return Training(steps, tokens, sum(leaf.size for leaf in leaves), size)
+    return (steps, tokens, sum(leaf.size for leaf in leaves), size)
 
 
 def _count_scored(part: Part, tokenizer: Tokenizer, context: Context) -> float:
@@ -121,11 +116,10 @@ def estimate_text(phases: Sequence[Phase], context: Context) -> str:
     """Returns the table that ``--dry_run`` prints."""
     costs, rows = estimate(phases, context), []
     for cost in costs:
-        steps, tokens, _, size = cost.training
-        shown = (_short(tokens), _short(cost.scored), _short(cost.flops), f"{_short(size)}B")
-        rows.append((cost.phase.name, "done" if cost.done else str(steps), *shown))
+        shown = (*map(_short, (cost.tokens, cost.scored, cost.flops)), f"{_short(cost.model_bytes)}B")
+        rows.append((cost.phase.name, "done" if cost.done else str(cost.steps), *shown))
     left = [cost for cost in costs if not cost.done]
-    trained = [cost.training for cost in left if not cost.again]
+    trained = [cost for cost in left if not cost.again]
     flops = sum(cost.flops for cost in left)
     lines = [
         format_table(("phase", "steps", "tokens trained on", "tokens scored", "FLOP", "model"), rows),
@@ -142,10 +136,10 @@ def estimate_text(phases: Sequence[Phase], context: Context) -> str:
 def _disk_text(costs: Sequence[Cost], context: Context) -> str:
     keep, train = context.settings.experiment.keep, context.settings.train
     kept, largest = 0, 0
-    for phase, training, *_ in costs:
-        if keep in ("models", "all") or (keep == "encoders" and phase.stage == "intermediate"):
-            kept += training.model_bytes
-        largest = max(largest, training.model_bytes + _MOMENTS * training.parameters)
+    for cost in costs:
+        if keep in ("models", "all") or (keep == "encoders" and cost.phase.stage == "intermediate"):
+            kept += cost.model_bytes
+        largest = max(largest, cost.model_bytes + _MOMENTS * cost.parameters)
     return (
         f"disk: {_short(kept)}B of finished models (experiment.keep={keep}); "
         f"{'each phase keeps' if keep == 'all' else 'while a phase trains,'} up to "
@@ -157,7 +151,7 @@ def _hours(flops: float, costs: Sequence[Cost], context: Context) -> list[str]:
     """Device-hours at the speed of what is finished here, and at an assumed share of known peaks."""
     found = defaultdict[str, list[float]](list)
     for cost in costs:
-        result = read_result(context.folder(cost.phase)) if cost.done and cost.training.steps else None
+        result = read_result(context.folder(cost.phase)) if cost.done and cost.steps else None
         if result:
             environment, per_token = result["environment"], read_shape(cost.phase.encoder).training_flops()
             rate = result["throughput"]["real_tokens_per_second"] * per_token / environment["device_count"]

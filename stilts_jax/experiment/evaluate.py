@@ -11,16 +11,9 @@ from stilts_jax.evaluation.metrics import MAIN_VALUES, main_score
 from stilts_jax.evaluation.predict import default_layer
 from stilts_jax.evaluation.retrieval import Embedder, evaluate_retrieval, sweep_layers
 from stilts_jax.evaluation.submission import write_predictions, write_thresholds
+from stilts_jax.experiment import models
 from stilts_jax.experiment.context import Context, hash_record
 from stilts_jax.experiment.data import Part, choose_scored, describe_data
-from stilts_jax.experiment.models import (
-    OpenModel,
-    Trained,
-    fit_head,
-    load_final,
-    load_phase_start,
-    open_model,
-)
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.experiment.results import PhaseScores, encode_items
 from stilts_jax.features.records import Features
@@ -33,16 +26,16 @@ from stilts_jax.tasks.spec import Task
 Thresholds = Mapping[str, float]  # by language
 
 
-def evaluate_phase(phase: Phase, context: Context, trained: Trained | None) -> PhaseScores:
+def evaluate_phase(phase: Phase, context: Context, trained: models.Trained | None) -> PhaseScores:
     """Scores every task of ``phase``; ``trained`` is None where it trains nothing."""
     scores, data = PhaseScores(), context.data(phase)
     if not data.scored:
         return scores
     if trained is None:
-        model = load_phase_start(phase, context)
+        model = models.load_phase_start(phase, context)
     else:
         places = context.folder(phase), trained, context.mesh, context.progress
-        model = load_final(*places, context.tokenizer(phase.encoder))
+        model = models.load_final(*places, context.tokenizer(phase.encoder))
     for parts in data.scored.values():
         _add_scores(scores, parts, model, context)
     if part := data.source_dev:
@@ -58,7 +51,7 @@ def evaluate_phase(phase: Phase, context: Context, trained: Trained | None) -> P
 
 
 def score(
-    model: OpenModel,
+    model: models.OpenModel,
     part: Part,
     context: Context,
     thresholds: Sequence[Thresholds] | None = None,
@@ -72,7 +65,7 @@ def score(
     """
     task, settings = part.task, context.settings
     name = task.name if task.name in model.heads else next(iter(model.heads), "")
-    head = fit_head(task, name, model.heads[name]) if task.is_trained else None
+    head = models.fit_head(task, name, model.heads[name]) if task.is_trained else None
     predictor, params = model.with_head(name, head, settings.compute)
     options: dict[str, Any] = {
         "mesh": context.mesh,
@@ -97,7 +90,9 @@ def score(
     return [evaluate_retrieval(task, sets, embed, embed_queries=queries, thresholds=given, **search)]
 
 
-def _add_scores(scores: PhaseScores, parts: Sequence[Part], model: OpenModel, context: Context) -> None:
+def _add_scores(
+    scores: PhaseScores, parts: Sequence[Part], model: models.OpenModel, context: Context
+) -> None:
     """Scores one task; the last of ``parts`` is reported, and one before it tunes the threshold."""
     reported, settings = parts[-1], context.settings.model
     task, name = reported.task, reported.task.name
@@ -175,7 +170,7 @@ def evaluate_model(
             what = "Masked language modelling has no score to report."
             raise ConfigError(what, where="--task=mlm", fix="name another task")
         _check_languages(parts[-1], context)
-    opened, scores = open_model(model, context.mesh, context.progress), PhaseScores()
+    opened, scores = models.open_model(model, context.mesh, context.progress), PhaseScores()
     # Refused now, and not when the tasks before one have been scored.
     heads = {name: _choose_head(parts[-1].task, opened, head, labels) for name, parts in wanted.items()}
     for name, parts in wanted.items():
@@ -189,7 +184,7 @@ def evaluate_model(
 
 
 def _choose_head(
-    task: Task, model: OpenModel, asked: str | None, labels: tuple[str, ...]
+    task: Task, model: models.OpenModel, asked: str | None, labels: tuple[str, ...]
 ) -> dict[str, TaskHead]:
     """Returns by its name the head that was asked for, the task's own, or the only one of its kind.
 
@@ -214,5 +209,5 @@ def _choose_head(
         fix = "name one with --head" if fitting else f"evaluate a model that was fine-tuned for {task.name}"
         raise ConfigError(what, where=f"heads: {'; '.join(listed) or 'none'}", fix=fix)
     found = replace(heads[name], labels=labels) if labels else heads[name]
-    fit_head(task, name, found)
+    models.fit_head(task, name, found)
     return {name: found}

@@ -200,7 +200,7 @@ def _check_parent(parent: Phase, context: Context, waiting: Waiting, launched: f
     if found := from_main(look):
         what, fix = found
         if not what:
-            raise LockedError(f"another part trains {parent.name}, which is waited for at most {hours}")
+            raise LockedError(f"waiting for {parent.name}, which another part trains (at most {hours})")
         raise StiltsError(what, where=str(folder), fix=fix)
 
 

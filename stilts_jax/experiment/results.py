@@ -96,6 +96,12 @@ def write_result(
     phase: Phase, context: "Context", trained: "Trained | None", scores: PhaseScores, started: datetime
 ) -> None:
     """Writes ``result.json`` of a phase that began at ``started``; the failure of an earlier attempt goes."""
+    import jax
+
+    versions = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # a checkout that is not installed
+            versions[name] = importlib.metadata.version(name)
     work, settings, folder = trained.work if trained else {}, context.settings, context.folder(phase)
     same = ("scores", "main_metric", "reported_split", "items", "thresholds")
     read = trained.data if trained else {}  # a task may be trained and scored: its splits are of both
@@ -117,7 +123,9 @@ def write_result(
         "curve": trained.curve if trained else [],
         "throughput": {name: work.get(name, 0) for name in _RATES},
         "environment": {
-            **_environment(),
+            "device": jax.devices()[0].device_kind,
+            "device_count": jax.device_count(),
+            "versions": versions,
             "command": context.command,
             "started": started.isoformat(timespec="seconds"),
             "finished": _now(),
@@ -154,18 +162,6 @@ def _notes(phase: Phase, settings: Settings) -> list[str]:
         "only some of the languages were asked for": split_names(experiment.languages),
     }
     return [note for note, holds in notes.items() if holds]
-
-
-def _environment() -> dict[str, Any]:
-    """Returns what a result was computed with."""
-    import jax
-
-    versions = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # a checkout that is not installed
-            versions[name] = importlib.metadata.version(name)
-    device = {"device": jax.devices()[0].device_kind, "device_count": jax.device_count()}
-    return {**device, "versions": versions}
 
 
 def _now() -> str:

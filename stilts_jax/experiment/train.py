@@ -142,7 +142,6 @@ def choose(phase: Phase, context: Context, data: Loaded, shape: EncoderConfig) -
 
 
 def _choose_attention(model: Model, data: Loaded, context: Context) -> Backend:
-    """Returns the implementation of attention that the model will take, and says so."""
     chosen = choose_backend(
         model.compute,
         jax.default_backend(),
