@@ -1,16 +1,14 @@
 """Mines translated sentences from any two text files: what ``stilts mine`` does.
 
 Embeddings are written to disk in chunks, with a manifest that holds a digest of each chunk, so that a run that was
-killed continues after the last good chunk. Memory is bounded by the chunk of texts that is embedded at once, by the
-tile of similarities, and by some fifty bytes per line.
+killed continues after the last good chunk. Memory holds the texts, some twenty numbers a text, the chunk that is
+embedded and a tile of similarities.
 """
 
 import hashlib
 import json
 import os
 import shutil
-from array import array
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,67 +22,37 @@ from stilts_jax.progress import SILENT, Progress
 
 _FORMAT = 2
 _BLANK = b" \t\r\n"
-_WRITTEN = 65536  # pairs whose texts are in memory at once
 
 
-@dataclass(frozen=True)
-class Lines:
-    """The distinct lines of a text file that are not blank, read when they are asked for.
-
-    ``begin`` and ``end`` are int64 [N], in bytes, of equal lines the first; ``fingerprint`` hashes the file's bytes.
-    """
-
-    path: Path
-    begin: np.ndarray
-    end: np.ndarray
-    fingerprint: str
-
-    def __len__(self) -> int:
-        return len(self.begin)
-
-    def read(self, numbers: np.ndarray | slice) -> list[str]:
-        """The texts of some lines, in the order asked for; a tab becomes a space."""
-        texts = []
-        with self.path.open("rb") as file:
-            for begin, end in zip(self.begin[numbers].tolist(), self.end[numbers].tolist()):
-                file.seek(begin)
-                texts.append(file.read(end - begin).strip(_BLANK).decode().replace("\t", " "))
-        return texts
-
-
-def index_lines(path: Path) -> Lines:
-    """Finds the distinct lines of a file without keeping their texts."""
-    begins, ends, keys = array("q"), array("q"), bytearray()
-    digest, position = hashlib.blake2b(digest_size=16), 0
+def read_sentences(path: Path) -> tuple[list[str], str]:
+    """The distinct lines of a text file that are not blank, and a hash of its bytes; a tab becomes a space."""
+    digest, distinct = hashlib.blake2b(digest_size=16), dict[str, None]()
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 digest.update(line)
-                if text := line.strip(_BLANK):
-                    try:
-                        text.decode()
-                    except UnicodeDecodeError as error:
-                        what, where = f"Byte {error.start + 1} of the line is not UTF-8.", f"{path}:{number}"
-                        raise DataError(what, where=where, fix="convert the file to UTF-8") from error
-                    begins.append(position)
-                    ends.append(position + len(line))
-                    keys += hashlib.blake2b(text, digest_size=16).digest()
-                position += len(line)
+                try:
+                    distinct[line.strip(_BLANK).decode()] = None
+                except UnicodeDecodeError as error:
+                    what, where = f"Byte {error.start + 1} of the line is not UTF-8.", f"{path}:{number}"
+                    raise DataError(what, where=where, fix="convert the file to UTF-8") from error
     except OSError as error:
         raise DataError(f"The file can't be read: {error.strerror}.", where=str(path)) from error
-    if not keys:
+    distinct.pop("", None)
+    if not distinct:
         raise DataError("The file has no sentences.", where=str(path), fix="write one a line")
-    first = np.sort(np.unique(np.frombuffer(keys, "V16"), return_index=True)[1])
-    return Lines(path, np.array(begins, np.int64)[first], np.array(ends, np.int64)[first], digest.hexdigest())
+    return [text.replace("\t", " ") for text in distinct], digest.hexdigest()
 
 
-def embed_lines(lines: Lines, embedder: Embedder, path: Path, chunk: int, progress: Progress) -> np.ndarray:
-    """Embeds lines, ``chunk`` at once, into the file ``path``, going on where an earlier run stopped.
+def embed_texts(
+    texts: list[str], fingerprint: str, embedder: Embedder, path: Path, chunk: int, progress: Progress
+) -> np.ndarray:
+    """Embeds texts, ``chunk`` at once, into the file ``path``, going on where an earlier run stopped.
 
     A manifest beside it (``.json``) says which rows are done. Returns float32 [N, D] of length one, memory-mapped.
     """
-    manifest, shape = path.with_suffix(".json"), (len(lines), embedder.model.encoder.hidden_size)
-    wanted = {"format": _FORMAT, "text": lines.fingerprint, "embedder": embedder.fingerprint}
+    manifest, shape = path.with_suffix(".json"), (len(texts), embedder.model.encoder.hidden_size)
+    wanted = {"format": _FORMAT, "text": fingerprint, "embedder": embedder.fingerprint}
     wanted |= {"shape": list(shape), "chunk": chunk}
     mapped, digests = _open_done(manifest, path, wanted)
     if mapped is None:
@@ -94,11 +62,11 @@ def embed_lines(lines: Lines, embedder: Embedder, path: Path, chunk: int, progre
         # All space is taken now: a full disk under a memory-mapped file would kill the process.
         with naming(path), path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-    done = min(len(digests) * chunk, len(lines))
-    with progress.track(f"embedding {lines.path.name}", total=len(lines), unit="lines", start=done) as bar:
-        for start in range(done, len(lines), chunk):
-            rows = slice(start, min(start + chunk, len(lines)))
-            mapped[rows] = normalise(embedder(lines.read(rows)))
+    done = min(len(digests) * chunk, len(texts))
+    with progress.track(f"embedding {path.stem}", total=len(texts), unit="lines", start=done) as bar:
+        for start in range(done, len(texts), chunk):
+            rows = slice(start, min(start + chunk, len(texts)))
+            mapped[rows] = normalise(embedder(texts[rows]))
             mapped.flush()  # before the manifest says that they are there
             digests.append(_digest(mapped[rows]))
             write_json(manifest, {**wanted, "digests": digests})
@@ -131,9 +99,9 @@ def _open_done(manifest: Path, vectors: Path, wanted: dict[str, Any]) -> tuple[n
 
 def mine_files(
     embedder: Embedder,
-    source: str | Path,
-    target: str | Path,
-    out: str | Path,
+    source: Path,
+    target: Path,
+    out: Path,
     *,
     k: int = 4,
     threshold: float = 0.0,
@@ -150,27 +118,22 @@ def mine_files(
     ``threshold`` is the least score of a pair that is written, ``chunk`` counts lines that are embedded at once.
     Returns how many pairs were written.
     """
-    out = Path(out)
     folder = out.with_name(f"{out.name}.work")
     if folder.is_symlink():
         fix = "remove it, or name another --out"
         raise DataError("The work folder is a link.", where=str(folder), fix=fix)
-    left, right = (index_lines(Path(path)) for path in (source, target))
-    for lines in (left, right):
-        progress.say(f"{lines.path}: {len(lines)} distinct sentences")
+    (left, left_print), (right, right_print) = read_sentences(source), read_sentences(target)
+    progress.say(f"{source} and {target}: {len(left)} and {len(right)} distinct sentences")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    first = embed_lines(left, embedder, folder / "source.npy", chunk, progress)
-    second = embed_lines(right, embedder, folder / "target.npy", chunk, progress)
+    first = embed_texts(left, left_print, embedder, folder / "source.npy", chunk, progress)
+    second = embed_texts(right, right_print, embedder, folder / "target.npy", chunk, progress)
     options: dict[str, Any] = {"precision": precision, "mesh": embedder.mesh, "progress": progress}
     pairs = pair_up(*find_neighbours(first, second, k, **options))
     kept = int((pairs.score >= threshold).sum())
-    # Whole or not at all, without holding all texts.
+    best = zip(*(column[:kept].tolist() for column in (pairs.score, pairs.source, pairs.target)))
+    # Whole or not at all.
     with replacing(out) as partial, partial.open("x", encoding="utf-8", newline="\n") as file:
-        for start in range(0, kept, _WRITTEN):
-            rows = slice(start, min(start + _WRITTEN, kept))
-            texts = left.read(pairs.source[rows]), right.read(pairs.target[rows])
-            scores = pairs.score[rows].tolist()
-            file.writelines(f"{score:.6f}\t{one}\t{other}\n" for score, one, other in zip(scores, *texts))
+        file.writelines(f"{score:.6f}\t{left[x]}\t{right[y]}\n" for score, x, y in best)
     if not keep_embeddings:
         del first, second
         shutil.rmtree(folder)
