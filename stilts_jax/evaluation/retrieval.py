@@ -1,7 +1,7 @@
 """Retrieval tasks: embed texts, search, and score: nearest neighbour (Tatoeba), mining (BUCC), rankings (LAReQA)."""
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -9,9 +9,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from stilts_jax.errors import DataError
 from stilts_jax.evaluation.evaluate import Evaluation, find_gold
-from stilts_jax.evaluation.metrics import METRICS, RANKING_DEPTH, MetricResult, name_items
+from stilts_jax.evaluation.metrics import METRICS, RANKING_DEPTH, name_items
 from stilts_jax.evaluation.predict import Layer, predict
 from stilts_jax.evaluation.search import Neighbours, find_neighbours, normalise
 from stilts_jax.features.build import FeatureSettings, build_features
@@ -22,7 +21,6 @@ from stilts_jax.tasks.spec import EmbedExample, RetrievalSet, Task
 from stilts_jax.tokenization import Tokenizer
 
 Embed = Callable[[Sequence[str]], np.ndarray]
-Scored = Mapping[tuple[str, str], float]
 
 
 @jax.jit
@@ -149,7 +147,9 @@ def mine_sentences(
     return found
 
 
-def tune_threshold(scores: Scored, gold: Collection[tuple[str, str]]) -> tuple[float, float]:
+def tune_threshold(
+    scores: Mapping[tuple[str, str], float], gold: Collection[tuple[str, str]]
+) -> tuple[float, float]:
     """Returns the threshold with the best F1 and that in percent; (0, 0) where no pair is right.
 
     It lies midway between the last score that is kept and the next smaller one, or at the last score where
@@ -185,70 +185,63 @@ def evaluate_retrieval(
     without one is left out. None (for dev itself) tunes each language's threshold on its own gold and puts it into its
     result's ``settings``; a dev set without gold gives none. ``search`` are options of ``find_neighbours``.
     """
-    queries_by = embed_queries or embed
-    if task.retrieval == "mining":
-        return _mine(task, sets, embed, queries_by, thresholds, {"k": neighbours, **search})
-    queries = _embed_together({name: part.queries for name, part in sets.items()}, queries_by)
-    pools = {name: part.candidates for name, part in sets.items()}
-    if task.shared_candidates and sets:
-        shared = _embed_together(dict(list(pools.items())[:1]), embed)
-        candidates = dict.fromkeys(sets, next(iter(shared.values())))
-    else:
-        candidates = _embed_together(pools, embed)
-    results: dict[str, MetricResult] = {}
-    predictions: dict[str, Any] = {}
-    for language, part in sets.items():
-        names, depth = [candidate.id for candidate in part.candidates], 1
-        if task.retrieval == "nearest" and part.queries and not names:
-            raise DataError("There are no candidates to choose from.", fix="look at the files of the task")
-        if task.retrieval == "ranking":
+    mines, found = task.retrieval == "mining", Evaluation({}, {})
+    if mines:
+        known = {one for one, part in sets.items() if part.gold} if thresholds is None else thresholds.keys()
+        sets = {language: part for language, part in sets.items() if language in known}
+    for (language, part), vectors in zip(
+        sets.items(), _embed_sets(task, sets, embed, embed_queries or embed)
+    ):
+        gold, queries = find_gold(task, part), {query.id: query.text for query in part.queries}
+        names = [candidate.id for candidate in part.candidates]
+        predicted: Any
+        if mines:
+            candidates = {candidate.id: candidate.text for candidate in part.candidates}
+            scores = mine_sentences(queries, candidates, *vectors, k=neighbours, **search)
+            threshold = tune_threshold(scores, gold)[0] if thresholds is None else thresholds[language]
+            predicted = [pair for pair, score in scores.items() if score >= threshold]  # best first
+        elif task.retrieval == "nearest":
+            predicted = find_neighbours(*vectors, 1, **search)[0].index[:, 0].tolist()
+        else:
             # A name may stand for several candidates (an entity described in two languages): its best place counts.
             depth = RANKING_DEPTH * (1 if len(set(names)) == len(names) else 4)
-        found = find_neighbours(queries[language], candidates[language], depth, **search)[0].index
-        predictions[language] = found.reshape(-1).tolist()
-        if task.retrieval == "ranking":
-            predictions[language] = {
-                query.id: list(dict.fromkeys(names[place] for place in row))[:RANKING_DEPTH]
-                for query, row in zip(part.queries, found)
-            }
-        gold = find_gold(task, part)
+            ranked = [
+                [names[place] for place in row] for row in find_neighbours(*vectors, depth, **search)[0].index
+            ]
+            predicted = {query: [*dict.fromkeys(row)][:RANKING_DEPTH] for query, row in zip(queries, ranked)}
+        found.predictions[language] = predicted
         if gold is not None:
-            result = METRICS[task.metric](task, predictions[language], gold, language)
-            results[language] = name_items(result, [query.id for query in part.queries])
-    return Evaluation(results, predictions)
+            result = METRICS[task.metric](task, predicted, gold, language)
+            settled = (
+                replace(result, settings={"threshold": threshold})
+                if mines
+                else name_items(result, [*queries])
+            )
+            found.results[language] = settled
+    return found
 
 
-def _embed_together(parts: Mapping[str, Sequence[EmbedExample]], embed: Embed) -> dict[str, np.ndarray]:
-    """Embeds the texts of all languages in one stream; vectors of length one by language."""
-    vectors = normalise(embed([example.text for part in parts.values() for example in part]))
-    borders = np.cumsum([len(part) for part in parts.values()])[:-1]
-    return dict(zip(parts, np.split(vectors, borders)))
+def _embed_sets(
+    task: Task, sets: Mapping[str, RetrievalSet], embed: Embed, embed_queries: Embed
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields the vectors of queries and candidates, language by language.
 
+    All languages are embedded in one stream, but for mining, where pools may be large: there one by one.
+    """
 
-def _mine(
-    task: Task,
-    sets: Mapping[str, RetrievalSet],
-    embed: Embed,
-    embed_queries: Embed,
-    thresholds: Mapping[str, float] | None,
-    options: Mapping[str, Any],
-) -> Evaluation:
-    results: dict[str, MetricResult] = {}
-    predictions: dict[str, list[tuple[str, str]]] = {}
-    for language, part in sets.items():  # one by one: pools may be large
-        gold = find_gold(task, part)
-        known = bool(gold) if thresholds is None else language in thresholds
-        if not known:
-            continue  # there is nothing that a threshold could come from
-        left, right = ({one.id: one.text for one in side} for side in (part.queries, part.candidates))
-        vectors = embed_queries(list(left.values())), embed(list(right.values()))
-        scores = mine_sentences(left, right, *vectors, **options)
-        threshold = tune_threshold(scores, gold or ())[0] if thresholds is None else thresholds[language]
-        predictions[language] = [pair for pair, score in scores.items() if score >= threshold]  # best first
-        if gold is not None:
-            result = METRICS[task.metric](task, predictions[language], gold, language)
-            results[language] = replace(result, settings={"threshold": threshold})
-    return Evaluation(results, predictions)
+    def together(parts: Sequence[Sequence[EmbedExample]], embed: Embed) -> list[np.ndarray]:
+        vectors = embed([example.text for part in parts for example in part])
+        if task.retrieval != "mining":  # which does it for the distinct texts
+            vectors = normalise(vectors)
+        return np.split(vectors, np.cumsum([len(part) for part in parts])[:-1])
+
+    everything = list(sets.values())
+    for group in [[part] for part in everything] if task.retrieval == "mining" else [everything]:
+        pools = [part.candidates for part in group]
+        candidates = (
+            together(pools[:1], embed) * len(pools) if task.shared_candidates else together(pools, embed)
+        )
+        yield from zip(together([part.queries for part in group], embed_queries), candidates)
 
 
 def sweep_layers(
@@ -268,14 +261,13 @@ def sweep_layers(
         return lambda texts: vectors
 
     everything = replace(embedder, layer="all", head=None)
-    found: list[Evaluation] = [Evaluation({}, {}) for _ in range(embedder.model.encoder.num_layers + 1)]
+    found = [Evaluation({}, {}) for _ in range(embedder.model.encoder.num_layers + 1)]
     for language, part in sets.items():  # vectors of all layers of all languages may not fit into memory
         sides = [everything([one.text for one in texts]) for texts in (part.queries, part.candidates)]
-        for layer, before in enumerate(found):
-            queries, candidates = (side[:, layer] for side in sides)
-            options |= {"thresholds": None if thresholds is None else thresholds[layer]}
-            options |= {"embed_queries": given(queries)}
-            here = evaluate_retrieval(task, {language: part}, given(candidates), **options)
-            results = {**before.results, **here.results}
-            found[layer] = Evaluation(results, {**before.predictions, **here.predictions})
+        for layer, whole in enumerate(found):
+            queries, candidates = (given(side[:, layer]) for side in sides)
+            options |= {"thresholds": thresholds and thresholds[layer], "embed_queries": queries}
+            here = evaluate_retrieval(task, {language: part}, candidates, **options)
+            whole.results.update(here.results)
+            whole.predictions.update(here.predictions)
     return found
