@@ -9,6 +9,7 @@ from stilts_jax.evaluation.metrics import MAIN_VALUES
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.spec import Task, names
 
+Scores = Mapping[str, Mapping[str, Mapping[str, float]]]  # percent by task, metric and language
 OURS = {"bucc2018": "bucc"}  # a benchmark's name of a task -> ours, where they differ
 
 # Tasks in the order of the papers, and the languages that XTREME-R adds to those of ``Task.languages``. Of XTREME-UP
@@ -56,16 +57,18 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return sum(known) / len(known) if numbers and len(known) == len(numbers) else None
 
 
-def summarise(benchmark: str, scores: Mapping[str, Mapping[str, Mapping[str, float]]]) -> dict[str, Any]:
+def summarise(benchmark: str, scores: Scores) -> dict[str, Any]:
     """Averages as the benchmarks define them: over languages, then over tasks, all weighted equally.
 
-    ``scores`` are percent by task (its official name), metric and language. A task's score is the mean over its
-    languages (for question answering the mean of F1 and EM); an average that needs something absent is None.
+    Tasks have their official names. A task's score is the mean over its languages (for question answering the mean of
+    F1 and EM); an average that needs something absent is None.
     ``averages`` has the overall one with English, without, and both without the retrieval tasks. The ``mean`` of a
     task is over the languages that are there, and the overall one over the tasks that are there.
     """
     tasks = get_benchmark(benchmark)
-    shown, missing = summarise_tasks(tasks, scores)
+    wanted = {name: (task.languages, MAIN_VALUES[task.metric]) for name, task in tasks.items()}
+    summary = summarise_tasks(wanted, scores)
+    shown = summary["tasks"]
 
     def average(key: str, *groups: str) -> float | None:
         names = [name for name, task in tasks.items() if task.group in groups]
@@ -84,33 +87,34 @@ def summarise(benchmark: str, scores: Mapping[str, Mapping[str, Mapping[str, flo
         "overall": averages["all"],
         "averages": averages,
         "groups": {group: average("score", group) for group in groups},
-        "tasks": shown,
-        "mean": _mean(task["mean"] for task in shown.values()),
-        "missing": missing,
+        **summary,
     }
 
 
 def summarise_tasks(
-    tasks: Mapping[str, Task], scores: Mapping[str, Mapping[str, Mapping[str, float]]]
-) -> tuple[dict[str, Any], list[str]]:
-    """``tasks`` and ``missing`` of ``summarise``, for any tasks; averages run over ``Task.languages``."""
+    wanted: Mapping[str, tuple[Sequence[str], Sequence[str]]], scores: Scores
+) -> dict[str, Any]:
+    """``tasks``, ``mean`` and ``missing`` of ``summarise``, for any tasks.
+
+    ``wanted`` are the languages of each, and the metrics whose mean is its score.
+    """
     missing: list[str] = []
     shown: dict[str, Any] = {}
-    for name, task in tasks.items():
-        metrics, main = scores.get(name, {}), MAIN_VALUES[task.metric]
-        present = [code for code in task.languages if code in metrics.get(main[0], {})]
-        absent = [f"{name}/{code}" for code in task.languages if code not in present]
+    for name, (languages, main) in wanted.items():
+        metrics = scores.get(name, {})
+        present = [code for code in languages if code in metrics.get(main[0], {})]
+        absent = [f"{name}/{code}" for code in languages if code not in present]
         missing.extend(absent if present else [name])
 
-        def average(codes: Sequence[str], *wanted: str, metrics: Mapping = metrics) -> float | None:
-            return _mean(_mean(metrics.get(metric, {}).get(code) for code in codes) for metric in wanted)
+        def average(codes: Sequence[str], *names: str, metrics: Mapping = metrics) -> float | None:
+            return _mean(_mean(metrics.get(one, {}).get(code) for code in codes) for one in names)
 
         if present:
             shown[name] = {
-                "score": average(task.languages, *main),
-                "score_without_english": average([code for code in task.languages if code != "en"], *main),
+                "score": average(languages, *main),
+                "score_without_english": average([code for code in languages if code != "en"], *main),
                 "mean": average(present, *main),
                 "languages": present,
-                "metrics": {one: {"avg": average(task.languages, one), **by} for one, by in metrics.items()},
+                "metrics": {one: {"avg": average(languages, one), **by} for one, by in metrics.items()},
             }
-    return shown, missing
+    return {"tasks": shown, "mean": _mean(one["mean"] for one in shown.values()), "missing": missing}

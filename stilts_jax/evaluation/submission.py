@@ -23,7 +23,7 @@ from typing import Any
 from stilts_jax.errors import ConfigError, DataError, nearest
 from stilts_jax.evaluation.benchmarks import OURS, get_benchmark, summarise, summarise_tasks
 from stilts_jax.evaluation.evaluate import find_gold
-from stilts_jax.evaluation.metrics import METRICS
+from stilts_jax.evaluation.metrics import MAIN_VALUES, METRICS
 from stilts_jax.files import write_json, write_whole
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.sources.read import (
@@ -307,47 +307,62 @@ def _score_file(
     return METRICS[task.metric](task, predictions, gold, language).values
 
 
-def _score(
-    tasks: Mapping[str, Task], predictions: str | Path, gold: str | Path, what: str
+def score_languages(
+    languages: Mapping[str, Sequence[str]],
+    score: Callable[[str, str], Mapping[str, float] | None],
+    predictions: Path,
+    gold: Path,
+    what: str,
+    fix: str,
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Scores all that has both predictions and gold: percent by task, metric and language."""
+    """Percent by task, metric and language of all of ``what`` that ``score`` finds predictions and gold of."""
     for folder, kind in ((predictions, "predictions"), (gold, "gold")):
-        if not Path(folder).is_dir():
+        if not folder.is_dir():
             raise DataError(f"There is no folder of {kind}.", where=str(folder), fix=f"name it with --{kind}")
     scores: dict[str, dict[str, dict[str, float]]] = {}
-    for name, task in tasks.items():
-        for language in task.languages:
-            predicted = prediction_path(predictions, task, language)
-            found = read_gold(Path(gold), task, language) if predicted.is_file() else None
-            for metric, value in _score_file(task, language, predicted, *found).items() if found else ():
-                scores.setdefault(name, {}).setdefault(metric, {})[language] = value
+    for name, codes in languages.items():
+        for code in codes:
+            for metric, value in (score(name, code) or {}).items():
+                scores.setdefault(name, {}).setdefault(metric, {})[code] = value
     if not scores:
-        folders = ", ".join(task_folder("", task).name for task in tasks.values())
         what, where = f"No task of {what} has both predictions and gold.", f"{predictions} and {gold}"
-        raise DataError(what, where=where, fix=f"both hold one folder per task: {folders}")
+        raise DataError(what, where=where, fix=fix)
     return scores
 
 
-def score_predictions(benchmark: str, predictions: str | Path, gold: str | Path) -> dict[str, Any]:
+def _score_tasks(
+    tasks: Mapping[str, Task], predictions: Path, gold: Path, what: str
+) -> dict[str, dict[str, dict[str, float]]]:
+    def score(name: str, language: str) -> Mapping[str, float] | None:
+        predicted = prediction_path(predictions, tasks[name], language)
+        found = read_gold(gold, tasks[name], language) if predicted.is_file() else None
+        return _score_file(tasks[name], language, predicted, *found) if found else None
+
+    folders = ", ".join(task_folder("", task).name for task in tasks.values())
+    fix = f"both hold one folder per task: {folders}"
+    languages = {name: task.languages for name, task in tasks.items()}
+    return score_languages(languages, score, predictions, gold, what, fix)
+
+
+def score_predictions(benchmark: str, predictions: Path, gold: Path) -> dict[str, Any]:
     """Scores a folder of predictions of a benchmark; returns what ``summarise`` does, in full precision.
 
     ``gold`` is a folder in XTREME's label layout, or in the layouts of the releases. XTREME-UP's files and metrics are
     its own: see ``evaluation.xtreme_up``.
     """
-    return summarise(benchmark, _score(get_benchmark(benchmark), predictions, gold, benchmark))
+    return summarise(benchmark, _score_tasks(get_benchmark(benchmark), predictions, gold, benchmark))
 
 
-def score_tasks(names: Sequence[str], predictions: str | Path, gold: str | Path) -> dict[str, Any]:
+def score_tasks(names: Sequence[str], predictions: Path, gold: Path) -> dict[str, Any]:
     """Scores tasks by name, any that ``get_task`` knows, in every language that has predictions.
 
     Returns ``tasks``, ``mean`` and ``missing`` as ``summarise`` has them.
     """
     tasks = {}
     for name in names:
-        task = with_labels(get_task(name), DataSource(Path(gold)))
+        task = with_labels(get_task(name), DataSource(gold))
         pattern = prediction_path(predictions, task, "*")
         found = [path.stem.removeprefix("test-") for path in sorted(pattern.parent.glob(pattern.name))]
         tasks[task.name] = replace(task, languages=tuple(found))
-    shown, missing = summarise_tasks(tasks, _score(tasks, predictions, gold, ", ".join(names)))
-    mean = sum(task["mean"] for task in shown.values()) / len(shown)
-    return {"tasks": shown, "mean": mean, "missing": missing}
+    wanted = {name: (task.languages, MAIN_VALUES[task.metric]) for name, task in tasks.items()}
+    return summarise_tasks(wanted, _score_tasks(tasks, predictions, gold, ", ".join(names)))

@@ -14,12 +14,14 @@ and their gold may lie in the release's ``masakhaner_x/LL/test.jsonl``, whose te
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from stilts_jax.errors import DataError
+from stilts_jax.evaluation.benchmarks import summarise_tasks
 from stilts_jax.evaluation.metrics import normalise_english, token_f1
-from stilts_jax.evaluation.submission import read_tags
+from stilts_jax.evaluation.submission import read_tags, score_languages
 from stilts_jax.files import write_whole
 from stilts_jax.tasks.masakhaner_x import TASK as MASAKHANER_X
 from stilts_jax.tasks.sources.converters import word_places
@@ -30,6 +32,8 @@ from stilts_jax.tasks.spec import names
 Scores = dict[str, float]
 _TINY = 1e-13  # the official script adds it to every denominator, so a perfect score is a little below 100
 _BETWEEN = " $$ "
+_OFFICIAL = "{}/test/{}.jsonl"  # of a task and a language
+_RELEASE = f"{MASAKHANER_X.name}/{{}}/test.jsonl"
 
 
 def span_f1(predictions: Sequence[str], gold: Sequence[str]) -> Scores:
@@ -54,11 +58,8 @@ def spell_names(text: str, tags: Sequence[str], where: str) -> str:
     """The names that tags of a text's words say, as the official files spell them."""
     words = word_places(text)
     if len(words) != len(tags):
-        what, fix = (
-            f"{len(tags)} tags for the {len(words)} words of {text[:60]!r}.",
-            "give every word one tag",
-        )
-        raise DataError(what, where=where, fix=fix)
+        what = f"{len(tags)} tags for the {len(words)} words of {text[:60]!r}."
+        raise DataError(what, where=where, fix="give every word one tag")
     found: list[tuple[str, int, int]] = []
     before = "O"
     for (start, end), tag in zip(words, tags):
@@ -88,13 +89,14 @@ class OfficialTask(NamedTuple):
 
     languages: tuple[str, ...]
     score: Callable[[Sequence[Any], Sequence[Any]], Scores]
+    main: str = "f1"  # the metric that is its number
     predicted: Callable[[Row], Any] = lambda row: row.text("prediction")
     gold: Callable[[Row], Any] = lambda row: row.text("target")
 
 
 _IN = names("bn id sw te")
 _CROSS = names("as bho bn brx gbm gom gu hne kn mai ml mni mr mwr or pa ps sa ta te ur")
-_RANKED = reciprocal_rank, lambda row: row.texts("prediction"), lambda row: row.id("id")
+_RANKED = reciprocal_rank, "mrr", lambda row: row.texts("prediction"), lambda row: row.id("id")
 TASKS: Mapping[str, OfficialTask] = {
     "ner": OfficialTask(MASAKHANER_X.languages, span_f1),
     "qa_in_lang": OfficialTask(_IN, answer_f1),
@@ -107,49 +109,24 @@ TASKS: Mapping[str, OfficialTask] = {
 def score_files(predictions: Path, gold: Path) -> dict[str, Any]:
     """Scores all that has predictions and gold; returns what ``benchmarks.summarise`` does, as far as it applies.
 
-    A task's number is the first of its metrics. ``overall`` is None: it takes tasks of speech and generation too.
+    ``overall`` is None: it takes tasks of speech and generation too.
     """
-    shown: dict[str, Any] = {}
-    missing: list[str] = []
-    for name, task in TASKS.items():
-        found = {code: _score_language(name, code, predictions, gold) for code in task.languages}
-        here = {code: scores for code, scores in found.items() if scores}
-        absent = [f"{name}/{code}" for code in task.languages if code not in here]
-        missing += absent if here else [name]
-        if here:
-            by_metric = {one: {code: here[code][one] for code in here} for one in next(iter(here.values()))}
-            means = {one: sum(values.values()) / len(here) for one, values in by_metric.items()}
-            averages = dict.fromkeys(means) if absent else means
-            main = next(iter(means))
-            metrics = {one: {"avg": averages[one], **values} for one, values in by_metric.items()}
-            shown[name] = {"score": averages[main], "mean": means[main]}
-            shown[name] |= {"languages": list(here), "metrics": metrics}
-    if not shown:
-        what, where = "No task of xtreme-up has both predictions and gold.", f"{predictions} and {gold}"
-        raise DataError(
-            what, where=where, fix=f"both hold TASK/test/LL.jsonl, where TASK is {', '.join(TASKS)}"
-        )
-    mean = sum(one["mean"] for one in shown.values()) / len(shown)
-    return {"benchmark": "xtreme-up", "overall": None, "tasks": shown, "mean": mean, "missing": missing}
+    score = partial(_score_language, predictions, gold)
+    languages = {name: task.languages for name, task in TASKS.items()}
+    fix = f"both hold TASK/test/LL.jsonl, where TASK is {', '.join(TASKS)}"
+    scores = score_languages(languages, score, predictions, gold, "xtreme-up", fix)
+    wanted = {name: (task.languages, (task.main,)) for name, task in TASKS.items()}
+    return {"benchmark": "xtreme-up", "overall": None, **summarise_tasks(wanted, scores)}
 
 
 def write_names(predictions: Path, data_root: Path, tasks: Sequence[str]) -> None:
     """Writes the names of MasakhaNER-X beside the tags of ``tasks`` that say them, in the benchmark's own file."""
     for code in MASAKHANER_X.languages:
-        given = _find_tags(predictions, code, tasks)
-        release = data_root / _release(code)
+        given, release = _find_tags(predictions, code, tasks), data_root / _RELEASE.format(code)
         if given and release.is_file():
             lines = [{"prediction": text} for text in _spell_all(given, release)]
             text = "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines)
-            write_whole(predictions / _official("ner", code), text)
-
-
-def _official(name: str, code: str) -> Path:
-    return Path(name, "test", f"{code}.jsonl")
-
-
-def _release(code: str) -> Path:
-    return Path(MASAKHANER_X.name, code, "test.jsonl")
+            write_whole(predictions / _OFFICIAL.format("ner", code), text)
 
 
 def _find_tags(folder: Path, code: str, tasks: Sequence[str] = ()) -> Path | None:
@@ -173,16 +150,17 @@ def _check_count(given: Path, predicted: Sequence[Any], wanted: Path, right: Seq
         raise DataError(what, where=f"{given} (gold: {wanted})", fix=fix)
 
 
-def _score_language(name: str, code: str, predictions: Path, gold: Path) -> Scores | None:
-    task, official, named = TASKS[name], _official(name, code), name == "ner"
-    wanted = next(filter(Path.is_file, (gold / one for one in (official, *[_release(code)] * named))), None)
-    tags = _find_tags(predictions, code) if named else None
-    given = predictions / official if (predictions / official).is_file() else tags
-    if wanted is None or given is None:
+def _score_language(predictions: Path, gold: Path, name: str, code: str) -> Scores | None:
+    task, official = TASKS[name], _OFFICIAL.format(name, code)
+    given, wanted, release = predictions / official, gold / official, gold / _RELEASE.format(code)
+    tags = _find_tags(predictions, code) if name == "ner" and not given.is_file() else None
+    if name == "ner" and not wanted.is_file():
+        wanted = release
+    if not wanted.is_file() or not (tags or given.is_file()):
         return None
     right = _read(wanted, task.gold)
-    predicted = _spell_all(given, wanted) if given == tags else _read(given, task.predicted)
-    _check_count(given, predicted, wanted, right)
+    predicted = _spell_all(tags, wanted) if tags else _read(given, task.predicted)
+    _check_count(tags or given, predicted, wanted, right)
     return task.score(predicted, right)
 
 
