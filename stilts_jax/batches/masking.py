@@ -10,7 +10,6 @@ import numpy as np
 
 from stilts_jax.batches.collate import Arrays, look_up
 from stilts_jax.batches.schedule import draw_uniform
-from stilts_jax.errors import ConfigError
 from stilts_jax.features.ragged import Segments, join
 from stilts_jax.features.records import PAD_ID, Features, Ragged
 from stilts_jax.tokenization import FIRST_PIECE_ID
@@ -18,11 +17,10 @@ from stilts_jax.tokenization import FIRST_PIECE_ID
 
 @dataclass(frozen=True)
 class Masking:
-    """How tokens are masked.
+    """How tokens are masked: ``rate`` is the share of those that are predicted.
 
-    Attributes:
-        rate: the share of tokens that are predicted. Of these, ``mask_share`` become ``<mask>``, ``random_share`` a
-            random token of the vocabulary without its specials; the others stay.
+    Of these, ``mask_share`` become ``<mask>``, ``random_share`` a random token of the vocabulary without its specials;
+    the others stay.
     """
 
     mask_id: int
@@ -30,11 +28,6 @@ class Masking:
     rate: float = 0.15
     mask_share: float = 0.8
     random_share: float = 0.1
-
-    def __post_init__(self) -> None:
-        shares = self.mask_share, self.random_share
-        if not 0 < self.rate < 1 or min(shares) < 0 or sum(shares) > 1:
-            raise ConfigError(f"A mask rate of {self.rate} with shares of {shares} is not possible.")
 
 
 def mask_tokens(tokens: np.ndarray, masking: Masking, seed: int, step: int) -> Arrays:
@@ -122,30 +115,26 @@ class PackedText:
         return len(self._rows)
 
     def mask(self, rows: np.ndarray, masking: Masking, seed: int, step: int) -> Arrays:
-        """Lays out the rows of a batch and masks them."""
-        tokens, segments, positions = self.lay_out(rows)
-        return {
-            "segments": segments,
-            "positions": positions,
-            **mask_tokens(tokens, masking, seed, step),
-            **look_up(self._features, self._rows.values[self._rows.offsets[rows]]),
-        }
+        """Lays out the rows of a batch and masks them, [B, length] each.
 
-    def lay_out(self, rows: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Returns tokens, segments (from 1; 0 = pad) and positions (from 0 in each segment), [B, length]."""
-        tokens, packed, shape = self._tokens, self._rows, (len(rows), self.length)
+        ``segments`` count from 1 (0 is padding), ``positions`` from 0 in each segment.
+        """
+        tokens, packed = self._tokens, self._rows
         members = join(Segments(packed.values, packed.offsets[rows], packed.lengths[rows]), rows=len(rows))
         chunks = Segments(tokens.values, tokens.offsets[members.values], tokens.lengths[members.values])
         flat = join(chunks, rows=len(members.values))
         inside = np.arange(self.length) < np.diff(flat.offsets[members.offsets])[:, None]
-        first_of_row = np.repeat(members.offsets[:-1], members.lengths)
-        found = []
-        for fill, values in (
-            (PAD_ID, flat.values),
-            (0, np.repeat(np.arange(len(flat)) - first_of_row + 1, flat.lengths)),
-            (0, np.arange(len(flat.values)) - np.repeat(flat.offsets[:-1], flat.lengths)),
-        ):
-            array = np.full(shape, fill, np.int32)
+
+        def lay_out(values: np.ndarray, fill: int) -> np.ndarray:
+            array = np.full(inside.shape, fill, np.int32)
             array[inside] = values
-            found.append(array)
-        return tuple(found)
+            return array
+
+        segment = np.arange(len(flat)) - np.repeat(members.offsets[:-1], members.lengths) + 1
+        position = np.arange(len(flat.values)) - np.repeat(flat.offsets[:-1], flat.lengths)
+        return {
+            "segments": lay_out(np.repeat(segment, flat.lengths), 0),
+            "positions": lay_out(position, 0),
+            **mask_tokens(lay_out(flat.values, PAD_ID), masking, seed, step),
+            **look_up(self._features, packed.values[packed.offsets[rows]]),
+        }

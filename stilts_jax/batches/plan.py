@@ -6,20 +6,20 @@ of a batch have nearly one length, every batch is full, and the last one of an e
 of the next. Any step can be asked for. Every host makes the whole batch and puts the rows of its own devices there.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
-from stilts_jax.batches.collate import Arrays, collate, measure_rows
+from stilts_jax.batches.collate import collate, measure_rows
 from stilts_jax.batches.masking import Masking, PackedText
 from stilts_jax.batches.schedule import Rows, Schedule, draw_permutation, shuffled_rows, smoothed_rows
 from stilts_jax.errors import ConfigError, DataError
 from stilts_jax.features.records import Batch, Features
 
 _SAMPLE = 512  # windows whose batches decide the lengths
-_MASKING_SEED = 0  # of predictions: two checkpoints are scored on the same masked tokens
 _WORTH = 1.01  # fewer lengths are taken where they cost no more than this beside the best
 # Up to here lengths are multiples of a quarter, and up to twice that of a half, of what longer ones are multiples of: a
 # fixed step would be half of a short row.
@@ -44,12 +44,9 @@ def bucket_lengths(
 ) -> tuple[int, ...]:
     """Chooses the few lengths, ascending, to pad to that cost least, by dynamic programming; each is a compilation.
 
-    Args:
-        lengths: [N] the lengths to pad: of batches in training, of rows in prediction.
-        longest: what must fit, whether or not it is among ``lengths``.
-        max_count: lengths at most; fewer are taken where more would save next to nothing.
-        limit: what no length may exceed (the encoder's positions); wins over ``multiple``.
-        price: padding that one more length must save, in the tokens of ``lengths``.
+    There are ``max_count`` at most, and fewer where more would save next to nothing: one more length must save padding
+    of ``price`` tokens of the ``lengths`` [N] (of batches in training, of rows in prediction). ``longest`` must fit,
+    whether or not it is among these. No length exceeds ``limit``, whatever ``multiple`` is.
     """
     rounded = round_lengths(np.append(lengths, longest), multiple)
     sizes, counts = np.unique(np.minimum(rounded, limit or rounded[-1]), return_counts=True)
@@ -82,11 +79,9 @@ def _draw_rows(task: str, features: Features, label_alpha: float, seed: int) -> 
     if label_alpha == 1.0:
         return shuffled_rows(len(features), seed)
     if features.kind != "classify":
-        raise ConfigError(
-            f"Labels of a {features.kind} task can't be drawn by how many they are.",
-            where=f"label_alpha of {task}",
-            fix="set it for tasks with classes only: train.by_task=TASK.label_alpha=...",
-        )
+        what = f"Labels of a {features.kind} task can't be drawn by how many they are."
+        fix = "set it for tasks with classes only: train.by_task=TASK.label_alpha=..."
+        raise ConfigError(what, where=f"label_alpha of {task}", fix=fix)
     labels: Any = features.columns["label"]
     return smoothed_rows(np.unique(labels, return_inverse=True)[1], label_alpha, seed)
 
@@ -94,10 +89,8 @@ def _draw_rows(task: str, features: Features, label_alpha: float, seed: int) -> 
 class TrainingBatches:
     """The batches of one task.
 
-    Attributes:
-        num_rows: rows of an epoch (of mlm: packed rows).
-        steps_per_epoch: batches that see each row once; the last of them may be shared with the next epoch.
-        shapes: those that a batch can have, rows and lengths; each is compiled once.
+    An epoch has ``num_rows`` rows (of mlm: packed rows) and ``steps_per_epoch`` batches, the last of which may be
+    shared with the next epoch. ``shapes`` are those that a batch can have, rows and lengths; each is compiled once.
     """
 
     def __init__(
@@ -115,10 +108,9 @@ class TrainingBatches:
         alpha: float = 0.3,
         label_alpha: float = 1.0,
     ) -> None:
-        """Makes the plan.
+        """Makes the plan of one split's features, which were built for training.
 
         Args:
-            features: one split, built for training.
             max_length: the longest padded length; in masked language modelling the length of every packed row.
             window: W, the number of batches that are sorted together; 1 is a plain shuffle, as of rows with pictures.
             price: tokens of padding that one more padded length must save in a step, on average.
@@ -127,26 +119,24 @@ class TrainingBatches:
             label_alpha: in classification, so is a label; 1 draws every row once an epoch.
         """
         if not len(features):
-            raise DataError(
-                "There are no rows to train on.", where=f"task {task}", fix="give the task training data"
-            )
-        self.task, self._features = task, features
-        self._masking = masking if features.kind == "mlm" else None
+            fix = "give the task training data"
+            raise DataError("There are no rows to train on.", where=f"task {task}", fix=fix)
+        self.task, self._features, self._seed, self._batch_size = task, features, seed, batch_size
         # The length of a question about a picture often tells what kind of answer it has: sorted batches would have one
         # kind each, which is not learnt from. And most of a row are its patches, as many in every row.
-        self._batch_size, self._seed, self._window = batch_size, seed, 1 if features.pictures else window
+        self._window = 1 if features.pictures else window
+        self._lengths = measure_rows(features)
         self._queries: tuple[int, ...] = ()  # padded lengths of ``tokens`` that have partners
+        self._masking = masking if features.kind == "mlm" else None
+        columns: Any = features.columns
         if self._masking:
             if features.pictures:  # rows are not packed, so they need not be longer than the longest
-                longest = measure_rows(features).max(keepdims=True)
-                max_length = min(max_length, int(round_lengths(longest, 8)[0]))
+                max_length = min(max_length, int(round_lengths(self._lengths.max(keepdims=True), 8)[0]))
             self._packed = PackedText(features, max_length)
             self._lengths = np.full(len(self._packed), max_length)
             self._rows = smoothed_rows(self._packed.group, alpha, seed)
             self.buckets: tuple[int, ...] = (max_length,)
         else:
-            columns: Any = features.columns
-            self._lengths = measure_rows(features)
             self._rows = _draw_rows(task, features, label_alpha, seed)
             paired = "pair_tokens" in columns
             count = max(max_buckets // 2, 1) if paired else max_buckets
@@ -161,10 +151,8 @@ class TrainingBatches:
     def describe(self) -> str:
         """One line for the log."""
         shapes = " ".join("x".join(map(str, shape)) for shape in self.shapes)
-        return (
-            f"{self.task}: {self.num_rows} rows, {self.steps_per_epoch} steps an epoch, "
-            f"{len(self.shapes)} shapes ({shapes})"
-        )
+        steps = f"{self.num_rows} rows, {self.steps_per_epoch} steps an epoch"
+        return f"{self.task}: {steps}, {len(self.shapes)} shapes ({shapes})"
 
     def rows_at(self, step: int) -> np.ndarray:
         """int64 [batch_size]: the rows of the global batch."""
@@ -194,10 +182,8 @@ class TrainingBatches:
 
     def _choose(self, lengths: np.ndarray, count: int, price: float, limit: int | None) -> tuple[int, ...]:
         """Returns the lengths that serve best the longest rows of the batches of some windows."""
-        windows = min(_SAMPLE, -(-len(lengths) // (self._batch_size * self._window)))
-        maxima = np.concatenate(
-            [lengths[self._order_window(window)].max(axis=1) for window in range(windows)]
-        )
+        windows = range(min(_SAMPLE, -(-len(lengths) // (self._batch_size * self._window))))
+        maxima = np.concatenate([lengths[self._order_window(window)].max(axis=1) for window in windows])
         price *= len(maxima) / self._batch_size
         return bucket_lengths(maxima, int(lengths.max()), max_count=count, limit=limit, price=price)
 
@@ -206,9 +192,8 @@ class TrainingBatches:
 class Sampler:
     """How often each task comes.
 
-    Attributes:
-        kind: uniform: each as often; proportional: by its number of rows; capped: likewise, but no more than
-            ``cap`` rows count; temperature: rows to the power of 1/``temperature``; weights: as given, by task.
+    uniform: each as often; proportional: by its number of rows; capped: likewise, but no more than ``cap`` rows count;
+    temperature: rows to the power of 1/``temperature``; weights: as given, by task.
     """
 
     kind: Literal["uniform", "proportional", "capped", "temperature", "weights"] = "capped"
@@ -218,20 +203,15 @@ class Sampler:
 
     def weigh(self, sizes: Mapping[str, int]) -> dict[str, float]:
         """Returns the weight of each task from its number of rows."""
-        given = dict(self.weights)
-        if self.kind == "weights" and set(given) != set(sizes):
-            raise ConfigError(
-                f"weights are given for {sorted(given)}, but the tasks are {sorted(sizes)}",
-                fix="give exactly one weight for each task",
-            )
-        rules = {
-            "uniform": lambda name, size: 1.0,
-            "proportional": lambda name, size: float(size),
-            "capped": lambda name, size: float(min(size, self.cap)),
-            "temperature": lambda name, size: size ** (1 / self.temperature),
-            "weights": lambda name, size: given[name],
-        }
-        return {name: rules[self.kind](name, size) for name, size in sizes.items()}
+        if self.kind == "weights":
+            given = dict(self.weights)
+            if set(given) != set(sizes):
+                what = f"weights are given for {sorted(given)}, but the tasks are {sorted(sizes)}"
+                raise ConfigError(what, fix="give exactly one weight for each task")
+            return {name: given[name] for name in sizes}
+        cap = self.cap if self.kind == "capped" else math.inf
+        power = {"uniform": 0.0, "temperature": 1 / self.temperature}.get(self.kind, 1.0)
+        return {name: float(min(size, cap)) ** power for name, size in sizes.items()}
 
 
 def count_steps(tasks: Sequence[tuple[int, float, int]], cap: int = 131072) -> int:
@@ -242,17 +222,13 @@ def count_steps(tasks: Sequence[tuple[int, float, int]], cap: int = 131072) -> i
 class Mixture:
     """The batches of several tasks, in an order that is a pure function of (seed, step).
 
-    Attributes:
-        shares: of the steps, by task.
-        shapes: those that a batch can have, task by task; each is compiled once.
+    ``shares`` are those of the steps, by task; ``shapes`` as of each task's batches, one task after the other.
     """
 
-    def __init__(
-        self, tasks: Mapping[str, TrainingBatches], sampler: Sampler, seed: int, *, block: int = 64
-    ) -> None:
+    def __init__(self, tasks: Mapping[str, TrainingBatches], sampler: Sampler, seed: int) -> None:
         self._tasks = list(tasks.values())
         weights = sampler.weigh({name: batches.num_rows for name, batches in tasks.items()})
-        self._schedule = Schedule([weights[name] for name in tasks], seed, block=block, purpose="tasks")
+        self._schedule = Schedule([weights[name] for name in tasks], seed, block=64, purpose="tasks")
         self.shares = dict(zip(tasks, self._schedule.shares.tolist()))
         self.shapes = tuple(shape for batches in self._tasks for shape in batches.shapes)
 
@@ -271,7 +247,6 @@ class PredictionStream:
 
     def __init__(
         self,
-        task: str,
         features: Features,
         *,
         tokens_per_batch: int = 16384,
@@ -279,7 +254,6 @@ class PredictionStream:
         multiple: int = 8,
         price: float = 0.0,
         row_multiple: int = 8,
-        masking: Masking | None = None,
     ) -> None:
         """Plans the batches.
 
@@ -287,14 +261,9 @@ class PredictionStream:
             tokens_per_batch: tokens, padding included, that a batch has at most (if its rows can be so few).
             price: tokens of padding that one more length must save.
             row_multiple: what numbers of rows are multiples of (devices of all hosts).
-            masking: for mlm; the same tokens are masked whenever the stream is read.
         """
-        self.task, self._features = task, features
-        self._masking = masking if features.kind == "mlm" else None
-        lengths, columns = measure_rows(features), dict[str, Any](features.columns)
-        if self._masking and len(features):
-            self._packed = PackedText(features, -(-int(lengths.max()) // multiple) * multiple)
-            lengths = np.full(len(self._packed), self._packed.length)
+        self._features, lengths = features, measure_rows(features)
+        columns: Any = features.columns
         self._order = np.argsort(-lengths, kind="stable")
         ordered = lengths[self._order]
         width = int(columns["num_choices"].max()) if features.kind == "choice" and len(lengths) else 1
@@ -310,10 +279,9 @@ class PredictionStream:
             length = find_bucket(self.buckets, int(ordered[first]))
             tokens = length * width + features.visual_tokens
             rows = max(tokens_per_batch // tokens // row_multiple, 1) * row_multiple
-            if first + rows > len(lengths) and all(shape[1:] != (rows, length) for shape in self._plan):
-                rows = (
-                    -(-(len(lengths) - first) // row_multiple) * row_multiple
-                )  # alone of its shape: no need to be full
+            left = len(lengths) - first
+            if rows > left and all(shape[1:] != (rows, length) for shape in self._plan):
+                rows = -(-left // row_multiple) * row_multiple  # alone of its shape: no need to be full
             self._plan.append((first, rows, length))
             first += rows
         self.shapes = tuple(dict.fromkeys((rows, length) for _, rows, length in self._plan))
@@ -322,7 +290,7 @@ class PredictionStream:
         return len(self._plan)
 
     def __iter__(self) -> Iterator[Batch]:
-        return (self.batch_at(index) for index in range(len(self)))
+        return map(self.batch_at, range(len(self)))
 
     def batch_at(self, index: int) -> Batch:
         """Returns a batch; ``rows`` is -1 where a repeated row fills it up."""
@@ -330,11 +298,5 @@ class PredictionStream:
         place = first + np.arange(count)
         real = place < len(self._order)
         rows = self._order[np.where(real, place, first)]
-        weight = real.astype(np.float32)
-        arrays: Arrays
-        if self._masking:
-            arrays = self._packed.mask(rows, self._masking, _MASKING_SEED, index)
-            arrays["masked_weights"] = arrays["masked_weights"] * weight[:, None]
-        else:
-            arrays = collate(self._features, rows, length)
-        return Batch(self.task, arrays | {"weight": weight}, np.where(real, rows, -1))
+        arrays = collate(self._features, rows, length) | {"weight": real.astype(np.float32)}
+        return Batch(self._features.kind, arrays, np.where(real, rows, -1))

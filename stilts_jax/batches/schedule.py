@@ -55,12 +55,9 @@ def shuffled_rows(count: int, seed: int, purpose: str = "rows") -> Rows:
 class Schedule:
     """An order of several things in given shares, block by block.
 
-    After any whole number of blocks each has come as often as its share says, to within one. Inside a block
-    the order is random.
-
-    Attributes:
-        shares: float64 [things], as they are really used.
-        block: steps of a block: at least what gives the rarest thing one step in each.
+    After any whole number of blocks each has come as often as its share says, to within one. Inside a block the order
+    is random. ``shares`` (float64 [things]) and ``block`` are those that are really used: a block has at least the
+    steps that give the rarest thing one.
     """
 
     def __init__(self, weights: Sequence[float], seed: int, *, block: int, purpose: str) -> None:
@@ -98,9 +95,7 @@ class Schedule:
 def smoothed_rows(group: np.ndarray, alpha: float, seed: int) -> Rows:
     """Returns a stream of the rows of several groups, a group as often as ``its number of rows ** alpha`` says.
 
-    Args:
-        group: [N] the group of each row; each group from 0 on has one at least.
-        alpha: 1 is proportional, 0 uniform; XLM-R was pre-trained with 0.3.
+    ``group`` [N] is that of each row; each group from 0 on has one at least. XLM-R was pre-trained with an alpha of 0.3.
     """
     members = [np.flatnonzero(group == number) for number in range(int(group.max()) + 1)]
     schedule = Schedule([float(len(rows)) ** alpha for rows in members], seed, block=256, purpose="groups")

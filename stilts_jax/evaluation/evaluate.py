@@ -26,8 +26,8 @@ from stilts_jax.tasks.spec import UNKNOWN_LABEL, Example, Kind, RetrievalSet, Sp
 class Evaluation:
     """Scores of one split of a task by language (none where gold is blanked), and predictions as metrics take them."""
 
-    results: Mapping[str, MetricResult]
-    predictions: Mapping[str, Any]
+    results: dict[str, MetricResult]
+    predictions: dict[str, Any]
 
     @property
     def scores(self) -> dict[str, dict[str, float]]:
@@ -56,7 +56,7 @@ def evaluate_task(
     thresholds: Mapping[str, float] | None = None,
     **options: Any,
 ) -> Evaluation:
-    """Predicts and scores a task of any kind but retrieval.
+    """Predicts and scores a task of any kind but retrieval and masked language modelling.
 
         >>> import jax, numpy as np, stilts_jax as sj
         >>> from stilts_jax.features.records import Features, Ragged
@@ -73,7 +73,7 @@ def evaluate_task(
         True
 
     ``features`` are of ``examples``, by language in the order in which they were built; ``thresholds`` see
-    ``score_decoded``; ``options`` are those of ``predict``. Masked language modelling has one result, called "all".
+    ``score_decoded``; ``options`` are those of ``predict``.
     """
     everything = list(chain.from_iterable(examples.values()))
     if len(everything) != features.num_examples or tuple(examples) != features.languages:
@@ -84,10 +84,7 @@ def evaluate_task(
             fix="build the features of these examples",
         )
     rows = predict(model, params, features, head=head, **options)
-    decoded = DECODERS[features.kind](rows, features, everything)
-    if features.kind == "mlm":  # packed rows mix examples
-        return Evaluation({"all": METRICS[task.metric](task, decoded, None, "all")}, {})
-    values = iter(decoded)
+    values = iter(DECODERS[features.kind](rows, features, everything))
     parts = {language: list(islice(values, len(part))) for language, part in examples.items()}
     return score_decoded(task, parts, examples, thresholds)
 
@@ -153,15 +150,6 @@ def find_gold(task: Task, part: Sequence[Any] | RetrievalSet) -> Any | None:
 # -- decoding: what the device predicted for rows, as predictions for examples
 
 
-def _by_example(values: np.ndarray, features: Features) -> np.ndarray:
-    """Sorts one value per row by example; every example must have exactly one row."""
-    example: Any = features.columns["example"]
-    if len(example) != features.num_examples or len(np.unique(example)) != len(example):
-        what = f"There are {len(example)} rows for {features.num_examples} examples; each needs exactly one."
-        raise StiltsError(what)
-    return values[np.argsort(example)]
-
-
 def decode_tags(rows: Rows, features: Features, examples: Sequence[TagExample]) -> list[tuple[int, ...]]:
     """The tag of each word of each example: that of its first subword, in whichever row of the example that is."""
     starts = np.cumsum([0, *(len(example.words) for example in examples)], dtype=np.int64)
@@ -201,13 +189,13 @@ def decode_spans(rows: Rows, features: Features, examples: Sequence[SpanExample]
     return [NullableAnswer(text, float(empty - score)) for (score, text), empty in zip(best, null.tolist())]
 
 
-DECODERS: Mapping[Kind, Callable[[Rows, Features, Sequence[Any]], Any]] = {
-    **dict.fromkeys(
-        ("classify", "choice"), lambda rows, features, _: _by_example(rows["label"], features).tolist()
-    ),
+def _decode_labels(rows: Rows, features: Features, examples: Sequence[Any]) -> list[int]:
+    return rows["label"].tolist()  # each example has one row, in its order
+
+
+DECODERS: Mapping[Kind, Callable[[Rows, Features, Sequence[Any]], list[Any]]] = {
+    "classify": _decode_labels,
+    "choice": _decode_labels,
     "tag": decode_tags,
     "span": decode_spans,
-    "embed": lambda rows, features, examples: _by_example(rows["vectors"], features),
-    # (sum of losses, sum of weights) of each row; a row holds several texts.
-    "mlm": lambda rows, features, examples: list(zip(rows["loss"].tolist(), rows["weight"].tolist())),
 }

@@ -12,7 +12,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -43,13 +43,10 @@ class Items:
 
 @dataclass(frozen=True)
 class MetricResult:
-    """The scores of one language: percent by metric (``perplexity`` and ``loss`` are themselves), items if it has any.
-
-    ``settings`` are thresholds that were tuned on the way.
-    """
+    """The scores of one language, percent by metric; ``settings`` are thresholds that were tuned on the way."""
 
     values: Mapping[str, float]
-    items: Items | None = None
+    items: Items
     settings: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -70,19 +67,13 @@ def name_items(result: MetricResult, ids: Sequence[str], order: Sequence[str] = 
 
     Where ``order`` has the same ids, the items are put into it: so languages pair whose rows are not in one order.
     """
-    if result.items is None or len(result.items.values) != len(ids):
+    if len(result.items.values) != len(ids):
         return result  # words, or pairs that were found: what they belong to differs between runs
     values, places = result.items.values, {name: place for place, name in enumerate(ids)}
     if len(places) == len(ids) == len(order) and places.keys() == set(order):
         ids, values = order, values[[places[name] for name in order]]
     digest = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:16]
     return replace(result, items=replace(result.items, values=values, ids=digest))
-
-
-def _check_lengths(predictions: Sequence, gold: Sequence, language: str) -> None:
-    if len(predictions) != len(gold):
-        what, where = f"{len(predictions)} predictions for {len(gold)} items.", f"language {language}"
-        raise DataError(what, where=where, fix="predict every item once, in the order of the data")
 
 
 def _mean(name: str, scores: Iterable[float], dtype: type = np.float32) -> MetricResult:
@@ -105,13 +96,12 @@ def _f1(statistic: Literal["chunk_f1", "binary_f1"], counts: Any) -> MetricResul
 
 def accuracy(task: Task | None, predictions: Sequence, gold: Sequence, language: str) -> MetricResult:
     """The share of predictions that equal gold (indices or names)."""
-    _check_lengths(predictions, gold, language)
-    return _mean("accuracy", (p == g for p, g in zip(predictions, gold)), np.uint8)
+    return _mean("accuracy", (p == g for p, g in zip(predictions, gold, strict=True)), np.uint8)
 
 
 def accuracy_f1(task: Task | None, predictions: Sequence, gold: Sequence, language: str) -> MetricResult:
     """Accuracy, and F1 of the second label (QQP's duplicates)."""
-    positive = (1, task.labels[1]) if task and len(task.labels) > 1 else (1, "1")
+    positive = (1, *task.labels[1:2]) if task else (1,)
     exact = accuracy(task, predictions, gold, language)
     pairs = [(p in positive, g in positive) for p, g in zip(predictions, gold)]
     counted = _f1("binary_f1", [(p and g, p, g) for p, g in pairs])
@@ -121,9 +111,8 @@ def accuracy_f1(task: Task | None, predictions: Sequence, gold: Sequence, langua
 def open_accuracy(task: Task | None, predictions: Sequence, gold: Sequence, language: str) -> MetricResult:
     """Accuracy, and ``open``: that of the questions whose answer is neither yes nor no, if there are any."""
     every = accuracy(task, predictions, gold, language)
-    labels = task.labels if task else ()
-    names = [one if isinstance(one, str) else labels[one] for one in gold]
-    opened = [p == g for p, g, name in zip(predictions, gold, names) if name not in ("yes", "no")]
+    triples = zip(predictions, gold, _names(task, gold))
+    opened = [p == g for p, g, name in triples if name not in ("yes", "no")]
     return replace(every, values={**every.values, "open": _mean("open", opened).values["open"]})
 
 
@@ -131,20 +120,18 @@ def vqa_accuracy(
     task: Task | None, predictions: Sequence, gold: Sequence[Sequence[str]], language: str
 ) -> MetricResult:
     """VQA v2's accuracy of answers (names, or indices of labels) by those of ten people."""
-    _check_lengths(predictions, gold, language)
-    labels = task.labels if task else ()
-    names = [one if isinstance(one, str) else labels[one] for one in predictions]
-    return _mean("accuracy", (score_answer(one, answers) for one, answers in zip(names, gold)))
+    pairs = zip(_names(task, predictions), gold, strict=True)
+    return _mean("accuracy", (score_answer(name, answers) for name, answers in pairs))
+
+
+def _names(task: Task | None, labels: Sequence[str | int]) -> list[str]:
+    return [one if isinstance(one, str) or task is None else task.labels[one] for one in labels]
 
 
 def token_accuracy(task: Task | None, predictions: Tags, gold: Tags, language: str) -> MetricResult:
     """The share of words with the right tag."""
-    _check_lengths(predictions, gold, language)
-    for index, (p, g) in enumerate(zip(predictions, gold)):
-        if len(p) != len(g):
-            what, where = f"{len(p)} tags for {len(g)} words.", f"language {language}, sentence {index + 1}"
-            raise DataError(what, where=where, fix="give every word one tag")
-    right = (p == g for ps, gs in zip(predictions, gold) for p, g in zip(ps, gs))
+    sentences = zip(predictions, gold, strict=True)
+    right = (p == g for ps, gs in sentences for p, g in zip(ps, gs, strict=True))
     return _mean("accuracy", right, np.uint8)
 
 
@@ -221,15 +208,6 @@ def mean_average_precision(
     return _ranked("map", score, predictions, gold)
 
 
-def perplexity(
-    task: Task | None, predictions: Sequence[tuple[float, float]], gold: object, language: str
-) -> MetricResult:
-    """Loss and perplexity from ``(loss sum, weight sum)`` of each row."""
-    loss_sum, weight_sum = np.array(predictions, np.float64).reshape(-1, 2).sum(axis=0)
-    loss = float(loss_sum / weight_sum) if weight_sum else 0.0
-    return MetricResult({"perplexity": float(np.exp(loss)), "loss": loss})
-
-
 # -- answers, by the rules of the scripts of SQuAD 1.1, SQuAD 2.0 and MLQA
 
 _ASCII_PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -276,7 +254,7 @@ def token_f1(prediction: Sequence[str], gold: Sequence[str]) -> float:
     return 2 * precision * recall / (precision + recall)
 
 
-def _answers(exact: Sequence[float], overlap: Sequence[float]) -> MetricResult:
+def _answered(exact: Sequence[float], overlap: Sequence[float]) -> MetricResult:
     count = max(len(exact), 1)
     values = {"f1": 100 * (sum(overlap) / count), "em": 100 * (sum(exact) / count)}
     items = (np.array(exact, np.float64) + np.array(overlap, np.float64)) / 2
@@ -285,7 +263,7 @@ def _answers(exact: Sequence[float], overlap: Sequence[float]) -> MetricResult:
 
 def squad(task: Task | None, predictions: Mapping[str, str], gold: Answers, language: str) -> MetricResult:
     """Exact match and token F1 with SQuAD 1.1's English normalisation, whatever the language."""
-    return _score_answers(predictions, gold, normalise_english)
+    return _answered(*_score_answers(predictions, gold, normalise_english))
 
 
 def mlqa(task: Task | None, predictions: Mapping[str, str], gold: Answers, language: str) -> MetricResult:
@@ -293,37 +271,35 @@ def mlqa(task: Task | None, predictions: Mapping[str, str], gold: Answers, langu
     if language not in _ARTICLES:
         what = f"MLQA has no normalisation for language {language!r}."
         raise DataError(what, where="metric mlqa", fix=nearest(language, _ARTICLES))
-    return _score_answers(predictions, gold, lambda text: _normalise_mlqa(text, language))
-
-
-def _score_answers(
-    predictions: Mapping[str, str], gold: Answers, normalise: Callable[[str], list[str]]
-) -> MetricResult:
-    """The best over a question's gold answers; an unanswered question gets zero."""
-    exact, overlap = [], []
-    for question, answers in gold.items():
-        tokens = normalise(predictions[question]) if question in predictions else None
-        targets = [] if tokens is None else [normalise(answer) for answer in answers]
-        exact.append(float(tokens in targets))
-        overlap.append(max((token_f1(tokens or [], target) for target in targets), default=0.0))
-    return _answers(exact, overlap)
+    return _answered(*_score_answers(predictions, gold, partial(_normalise_mlqa, language=language)))
 
 
 def squad_v2(task: Task | None, predictions: Mapping[str, str], gold: Answers, language: str) -> MetricResult:
     """Exact match and token F1 by SQuAD 2.0's rules; "" says that there is no answer."""
-    return _answers(*_score_nullable(predictions, gold))
+    return _answered(*_score_answers(predictions, gold, nullable=True))
 
 
-def _score_nullable(predictions: Mapping[str, str], gold: Answers) -> tuple[list[float], list[float]]:
-    """Exact match and F1 (0..1) of each gold question by SQuAD 2.0's rules, where "" is right if gold has no answer."""
+def _score_answers(
+    predictions: Mapping[str, str],
+    gold: Answers,
+    normalise: Callable[[str], list[str]] = normalise_english,
+    *,
+    nullable: bool = False,
+) -> tuple[list[float], list[float]]:
+    """Exact match and F1 (0..1) by the best of a question's gold answers; an unanswered question gets zero.
+
+    By SQuAD 2.0's rules (``nullable``) gold that is nothing but articles and punctuation does not count, and "" is
+    right where there is no other.
+    """
     exact, overlap = [], []
     for question, answers in gold.items():
-        # A gold answer that is nothing but articles and punctuation does not count.
-        targets = [tokens for tokens in map(normalise_english, answers) if tokens] or [[]]
-        tokens = normalise_english(predictions[question]) if question in predictions else None
+        tokens = normalise(predictions[question]) if question in predictions else None
+        targets = [normalise(answer) for answer in answers]
+        if nullable:
+            targets = [target for target in targets if target] or [[]]
         exact.append(float(tokens in targets))
-        scores = (token_f1(tokens, one) if tokens and one else float(tokens == one) for one in targets)
-        overlap.append(max(scores))
+        shared = max((token_f1(tokens or [], target) for target in targets), default=0.0)
+        overlap.append(exact[-1] if nullable and not tokens else shared)
     return exact, overlap
 
 
@@ -337,8 +313,9 @@ def tune_null_threshold(predictions: Mapping[str, NullableAnswer], gold: Answers
     gaps = np.array([predictions[question].null_gap for question in known], np.float64)
     if not len(gaps):
         return 0.0
-    answered = _score_nullable({question: answer.text for question, answer in predictions.items()}, known)[1]
-    silent = _score_nullable(dict.fromkeys(known, ""), known)[1]
+    texts = {question: answer.text for question, answer in predictions.items()}
+    answered = _score_answers(texts, known, nullable=True)[1]
+    silent = _score_answers(dict.fromkeys(known, ""), known, nullable=True)[1]
     order = np.argsort(gaps, kind="stable")
     gains = np.concatenate([[0.0], np.cumsum((np.array(answered) - np.array(silent))[order])])
     ordered = gaps[order]
@@ -352,26 +329,24 @@ def answers_at(predictions: Mapping[str, NullableAnswer], threshold: float) -> d
     return {name: one.text if one.null_gap <= threshold else "" for name, one in predictions.items()}
 
 
-METRICS: Mapping[str, Callable[[Task | None, Any, Any, str], MetricResult]] = {
-    **{
-        "accuracy": accuracy,
-        "nearest_accuracy": accuracy,
-        "accuracy_f1": accuracy_f1,
-        "open_accuracy": open_accuracy,
-        "vqa_accuracy": vqa_accuracy,
-    },
-    **{"token_accuracy": token_accuracy, "chunk_f1": chunk_f1, "bucc_f1": bucc_f1, "perplexity": perplexity},
-    **{"squad": squad, "squad_v2": squad_v2, "mlqa": mlqa, "mrr": mrr, "map": mean_average_precision},
+# Each metric, and the values whose mean is the one number of a task that is scored by it.
+_METRICS: Mapping[str, tuple[Callable[[Task | None, Any, Any, str], MetricResult], tuple[str, ...]]] = {
+    "accuracy": (accuracy, ("accuracy",)),
+    "nearest_accuracy": (accuracy, ("accuracy",)),
+    "accuracy_f1": (accuracy_f1, ("accuracy", "f1")),
+    "open_accuracy": (open_accuracy, ("accuracy",)),
+    "vqa_accuracy": (vqa_accuracy, ("accuracy",)),
+    "token_accuracy": (token_accuracy, ("accuracy",)),
+    "chunk_f1": (chunk_f1, ("f1",)),
+    "bucc_f1": (bucc_f1, ("f1",)),
+    "squad": (squad, ("f1", "em")),
+    "squad_v2": (squad_v2, ("f1", "em")),
+    "mlqa": (mlqa, ("f1", "em")),
+    "mrr": (mrr, ("mrr",)),
+    "map": (mean_average_precision, ("map",)),
 }
-
-# The values whose mean is a task's one number.
-MAIN_VALUES: Mapping[str, tuple[str, ...]] = {
-    **dict.fromkeys(("accuracy", "open_accuracy", "vqa_accuracy"), ("accuracy",)),
-    **dict.fromkeys(("token_accuracy", "nearest_accuracy"), ("accuracy",)),
-    **dict.fromkeys(("squad", "squad_v2", "mlqa"), ("f1", "em")),
-    **dict.fromkeys(("chunk_f1", "bucc_f1"), ("f1",)),
-    **{"accuracy_f1": ("accuracy", "f1"), "mrr": ("mrr",), "map": ("map",), "perplexity": ("perplexity",)},
-}
+METRICS = {name: metric for name, (metric, _) in _METRICS.items()}
+MAIN_VALUES = {name: main for name, (_, main) in _METRICS.items()}
 
 # Scored with a threshold that comes from a dev set: see ``experiment.data.choose_scored``.
 TUNED_METRICS = frozenset(("bucc_f1", "squad_v2"))
@@ -386,7 +361,6 @@ def metric_version(name: str) -> int:
 
 
 def main_score(metric: str, values: Mapping[str, float]) -> float:
-    """A task's one number, where more is better: the mean of its main values; minus the perplexity."""
+    """A task's one number: the mean of its main values."""
     names = MAIN_VALUES[metric]
-    score = sum(values[name] for name in names) / len(names)
-    return -score if metric == "perplexity" else score
+    return sum(values[name] for name in names) / len(names)

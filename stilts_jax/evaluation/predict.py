@@ -1,8 +1,8 @@
 """Predicts every row of a task in one jitted pass over all languages.
 
 The device computes the argmax labels, the best spans or the pooled vectors, and only these are copied to the host:
-one number per row, one per token, or one vector per row. ``PredictionStream`` sorts the rows by length; a check makes
-sure that each is predicted exactly once. Compiled functions are cached by model and head for later calls.
+one number per row, one per token, or one vector per row. Compiled functions are cached by model and head for later
+calls.
 """
 
 from collections import deque
@@ -19,20 +19,12 @@ from jax.sharding import PartitionSpec as P
 
 from stilts_jax import automatic
 from stilts_jax.batches.collate import measure_rows
-from stilts_jax.batches.masking import Masking
 from stilts_jax.batches.plan import PredictionStream
 from stilts_jax.batches.prefetch import prefetch
-from stilts_jax.errors import StiltsError
 from stilts_jax.features.records import PAD_ID, Batch, Features, Ragged
-from stilts_jax.model import (
-    Model,
-    apply_model,
-    encode,
-    pool_mean,
-    writes_layers_out,
-)
+from stilts_jax.model import Model, apply_model, encode, pool_mean, writes_layers_out
 from stilts_jax.progress import SILENT, Progress
-from stilts_jax.settings import Compute, MeshConfig
+from stilts_jax.settings import MeshConfig
 from stilts_jax.sharding import (
     auto_mesh,
     batch_multiple,
@@ -43,7 +35,7 @@ from stilts_jax.sharding import (
     shardings,
 )
 from stilts_jax.tokenization import SEP_ID
-from stilts_jax.train.losses import check_tokens, chunked_cross_entropy
+from stilts_jax.train.losses import check_tokens
 
 Arrays = Mapping[str, jax.Array]
 Rows = dict[str, np.ndarray]
@@ -69,11 +61,10 @@ def predict(
     layer: Layer | None = None,
     tokens_per_batch: int = 0,
     length_multiple: int = 8,
-    masking: Masking | None = None,
     mesh: Mesh | None = None,
     progress: Progress = SILENT,
 ) -> Rows:
-    """Predicts every row of ``features`` once.
+    """Predicts every row of ``features``, of any kind but masked language modelling.
 
         >>> import jax, numpy as np, stilts_jax as sj
         >>> from stilts_jax.features.records import Features, Ragged
@@ -93,52 +84,33 @@ def predict(
 
     Returns arrays [N, ...] in the order of the rows, by kind: classify, choice: ``label``; tag: ``tags``, flat and
     aligned with the tokens' values; span: ``starts``, ``ends``, ``scores`` [N, 20] (-inf: no such span) and ``null``
-    [N]; embed: ``vectors`` [N, D], or [N, L + 1, D] for "all" layers; mlm: ``loss`` and ``weight``, sums over the
-    masked tokens of the rows that texts were packed into.
+    [N]; embed: ``vectors`` [N, D], or [N, L + 1, D] for "all" layers.
     """
-    name, mesh, packed = head or "embed", auto_mesh(mesh or one_device()), features.kind == "mlm"
-    model = replace(model, compute=_how_computed(model, mesh))
-    stream = plan_prediction(model, features, mesh, tokens_per_batch, length_multiple, masking)
+    name, mesh = head or "embed", auto_mesh(mesh or one_device())
+    layers = model.compute.layers
+    if jax.default_backend() != "cpu":
+        layers = "loop"  # there it costs prediction nothing, and compiles four times as fast
+    elif layers == "auto":
+        layers = automatic.layers_of(automatic.this_device(mesh.size), model.encoder, tokens=0)
+    # No gradient needs anything that is kept.
+    model = replace(model, compute=replace(model.compute, remat="none", layers=layers))
+    stream = plan_prediction(model, features, mesh, tokens_per_batch, length_multiple)
     run, placed = _compile(model, head, layer, features.kind, mesh), _place(params, model, mesh)
     sequences: Any = features.columns["tokens"]
     check_tokens(sequences.values, model.encoder.vocab_size, name)
-    kept, seen = Rows(), np.zeros(len(features), np.int64)
+    kept, lengths = Rows(), measure_rows(features)
     label = f"{name}: {len(features)} rows in {len(stream)} batches of {len(stream.shapes)} shapes"
-    # The longest rows come first: counted in tokens, the time that is left can be believed from the start.
-    costs = np.ones_like(seen) if packed else measure_rows(features)
 
     def compute(batch: Batch) -> Arrays:
         mine = host_rows(mesh, len(batch.rows))
         return run(placed, shard_batch({key: array[mine] for key, array in batch.arrays.items()}, mesh))
 
-    with progress.track(label, total=int(costs.sum()), unit="tokens") as bar:
+    # The longest rows come first: counted in tokens, the time that is left can be believed from the start.
+    with progress.track(label, total=int(lengths.sum()), unit="tokens") as bar:
         for batch, outputs in _compute_ahead(compute, stream, mesh):
-            bar.advance(int(costs[_take_in(batch, outputs, kept, seen, sequences)].sum()))
-    if packed:  # of texts that were packed into fewer rows, only these
-        seen = seen[: np.count_nonzero(seen)]
-        kept = {key: values[: len(seen)] for key, values in kept.items()}
-    _check_whole(seen, name)
+            _take_in(batch, outputs, kept, len(features), sequences)
+            bar.advance(int(lengths[batch.rows[batch.rows >= 0]].sum()))
     return kept
-
-
-def _how_computed(model: Model, mesh: Mesh) -> Compute:
-    layers = model.compute.layers
-    if (
-        jax.default_backend() != "cpu"
-    ):  # there a loop costs prediction nothing, and compiles four times as fast
-        layers = "loop"
-    elif layers == "auto":
-        layers = automatic.layers_of(automatic.this_device(mesh.size), model.encoder, tokens=0)
-    # No gradient needs anything that is kept.
-    return replace(model.compute, remat="none", layers=layers)
-
-
-def _check_whole(seen: np.ndarray, name: str) -> None:
-    wrong = np.flatnonzero(seen != 1)
-    if len(wrong):
-        what = f"{len(wrong)} of {len(seen)} rows were not predicted exactly once."
-        fix = "report this: the batches of the stream do not cover the rows"
-        raise StiltsError(what, where=f"{name}, first row {wrong[0]}: {seen[wrong[0]]} times", fix=fix)
 
 
 def plan_prediction(
@@ -147,20 +119,17 @@ def plan_prediction(
     mesh: Mesh,
     tokens_per_batch: int = 0,
     length_multiple: int = 8,
-    masking: Masking | None = None,
 ) -> PredictionStream:
     """Returns the batches in which ``predict`` reads ``features``."""
     device = automatic.this_device(mesh.size)
     by_device = automatic.prediction_tokens(device, int(measure_rows(features).sum()))
     return PredictionStream(
-        features.kind,
         features,
         tokens_per_batch=tokens_per_batch or by_device,
         max_buckets=automatic.MAX_LENGTHS,
         price=automatic.compile_tokens(device, model.encoder.training_flops(), training=False),
         multiple=length_multiple,
         row_multiple=int(np.lcm(batch_multiple(mesh), _ROW_MULTIPLE)),
-        masking=masking,
     )
 
 
@@ -217,11 +186,10 @@ def _view_layers(stack: jax.Array) -> list[jax.Array]:
     return [view(number) for number in range(len(stack))]
 
 
-def _take_in(batch: Batch, outputs: Arrays, kept: Rows, seen: np.ndarray, sequences: Ragged) -> np.ndarray:
-    """Puts what came back of one batch where its rows are; returns the rows."""
+def _take_in(batch: Batch, outputs: Arrays, kept: Rows, count: int, sequences: Ragged) -> None:
+    """Puts what came back of one batch where its rows are, of ``count`` rows."""
     real = batch.rows >= 0
     rows = batch.rows[real]
-    np.add.at(seen, rows, 1)
     for name, array in outputs.items():
         values = np.asarray(array)[real]
         if name == "tags":  # [B, T]: kept flat, without the padding
@@ -231,9 +199,8 @@ def _take_in(batch: Batch, outputs: Arrays, kept: Rows, seen: np.ndarray, sequen
             flat[places[inside]] = values[inside]
         else:
             if name not in kept:
-                kept[name] = np.empty((len(seen), *values.shape[1:]), values.dtype)
+                kept[name] = np.empty((count, *values.shape[1:]), values.dtype)
             kept[name][rows] = values
-    return rows
 
 
 @cache
@@ -282,10 +249,9 @@ def best_spans(outputs: Arrays, batch: Arrays) -> Arrays:
     shows with the most context; they are ranked by the sum of their logits.
     """
     start, end = (outputs[name].astype(jnp.float32) for name in ("start_logits", "end_logits"))
-    tokens = batch["tokens"]
-    context = (jnp.cumsum(tokens == SEP_ID, axis=1) == 2) & (tokens != SEP_ID) & (tokens != PAD_ID)
+    tokens, real = batch["tokens"], batch["tokens"] != PAD_ID
+    context = (jnp.cumsum(tokens == SEP_ID, axis=1) == 2) & (tokens != SEP_ID) & real
     count = min(NUM_BEST, tokens.shape[1])
-    real = tokens != PAD_ID
     start_scores, starts = jax.lax.top_k(jnp.where(real, start, -jnp.inf), count)
     end_scores, ends = jax.lax.top_k(jnp.where(real, end, -jnp.inf), count)
     may_start = jnp.take_along_axis(batch["context_mask"], starts, axis=1)
@@ -302,13 +268,6 @@ def best_spans(outputs: Arrays, batch: Arrays) -> Arrays:
     }
 
 
-def _masked_losses(outputs: Arrays, batch: Arrays) -> Arrays:
-    weight = batch["masked_weights"].astype(jnp.float32)
-    table = outputs["features"], outputs["table"], outputs["bias"]
-    losses = chunked_cross_entropy(*table, batch["masked_targets"])
-    return {"loss": jnp.where(weight > 0, losses * weight, 0.0).sum(axis=1), "weight": weight.sum(axis=1)}
-
-
 def _best_label(outputs: Arrays, batch: Arrays) -> Arrays:
     return {"label": outputs["logits"].argmax(axis=-1).astype(jnp.int32)}
 
@@ -319,5 +278,4 @@ PREDICTORS: Mapping[str, Callable[[Arrays, Arrays], Arrays]] = {
     "tag": lambda outputs, batch: {"tags": _best_label(outputs, batch)["label"]},
     "span": best_spans,
     "embed": lambda outputs, batch: {"vectors": outputs["vectors"].astype(jnp.float32)},
-    "mlm": _masked_losses,
 }

@@ -162,7 +162,7 @@ def test_running_text_is_packed_and_masked_anew_each_step(tokenizer, lines):
 def test_every_row_comes_once_in_few_shapes(lengths, tokens, row_multiple, buckets):
     features = make_features(lengths)
     options = {"tokens_per_batch": tokens, "row_multiple": row_multiple, "max_buckets": buckets}
-    stream = PredictionStream("t", features, **options)
+    stream = PredictionStream(features, **options)
     batches = list(stream)
     assert len(batches) == len(stream)
     seen, shapes, padding = [], set(), 0

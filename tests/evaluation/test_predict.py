@@ -15,7 +15,6 @@ from stilts_jax.tasks.spec import (
     EmbedExample,
     SpanExample,
     TagExample,
-    TextExample,
 )
 
 SETTINGS = FeatureSettings(max_length=48, max_query_length=10, stride=12)
@@ -32,7 +31,6 @@ def features(make_text, tokenizer):
         "tag": lambda s: TagExample(str(s), tuple(make_text(s, 1, 60).split()), None),
         "span": lambda s: SpanExample(str(s), make_text(s, 2, 5), make_text(s + 200, 5, 90)),
         "embed": lambda s: EmbedExample(str(s), make_text(s)),
-        "mlm": lambda s: TextExample(str(s), make_text(s)),
     }
     seeds, built = {"de": range(17), "zh": range(17, 30)}, {}
     for kind, one in make.items():
