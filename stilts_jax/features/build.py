@@ -51,10 +51,8 @@ def build_features(
         _check_gold(kind, examples)
     everything = list(chain.from_iterable(examples.values()))
     with progress.track(f"tokenizing {kind}", unit="texts") as bar:
-        columns = FEATURIZERS[kind](
-            everything, Work(tokenizer, settings, training, bar.advance, progress.say)
-        )
-    columns = {"example": np.arange(len(everything)), **columns}
+        work = Work(tokenizer, settings, training, bar.advance, progress.say)
+        columns = {"example": np.arange(len(everything)), **FEATURIZERS[kind](everything, work)}
     language = np.repeat(np.arange(len(examples), dtype=np.int32), [len(rows) for rows in examples.values()])
     columns["language"] = language[np.asarray(columns["example"])]
     return Features(kind, columns, tuple(examples), len(everything), fingerprint)
@@ -65,11 +63,11 @@ def _check_gold(kind: Kind, examples: Mapping[str, Sequence[Any]]) -> None:
     for language, rows in examples.items():
         for row in rows:
             if not (row.answers or row.impossible) if kind == "span" else getattr(row, gold) is None:
-                raise DataError(
+                what, where = (
                     "an example to train on has no gold label",
-                    where=f"language {language}, example {row.id!r}",
-                    fix="train on a split whose labels are not blanked",
+                    f"language {language}, example {row.id!r}",
                 )
+                raise DataError(what, where=where, fix="train on a split whose labels are not blanked")
 
 
 def truncate_longest_first(
@@ -90,10 +88,8 @@ def truncate_longest_first(
 def _build_classify(examples: Sequence[Any], work: Work) -> Columns:
     """Returns ``<s> A </s></s> B </s>``, or ``<s> A </s>`` where an example has one text; ``label``, and ``votes``."""
     rows, length = len(examples), work.settings.max_length
-    paired = np.array([example.pair is not None for example in examples], bool)
-    first, second = work.tokenize(
-        [example.text for example in examples], [example.pair or "" for example in examples]
-    )
+    paired = np.array([one.pair is not None for one in examples], bool)
+    first, second = work.tokenize([one.text for one in examples], [one.pair or "" for one in examples])
     keep_first, keep_second = truncate_longest_first(first.lengths, second.lengths, length - PAIR_SPECIALS)
     keep_first = np.where(paired, keep_first, np.minimum(first.lengths, length - SINGLE_SPECIALS))
     separators = Segments(np.full(2, SEP_ID, np.int32), np.zeros(rows, np.int64), np.where(paired, 2, 0))
@@ -110,10 +106,9 @@ def _build_choice(examples: Sequence[Any], work: Work) -> Columns:
     A prompt that is too long loses its beginning, and a choice stays whole. Only a choice that is longer than
     a whole row by itself loses its end; how many do is said.
     """
-    counts = np.array([len(example.choices) for example in examples], np.int64)
-    prompts, choices = work.tokenize(
-        [example.prompt for example in examples], [one for example in examples for one in example.choices]
-    )
+    counts = np.array([len(one.choices) for one in examples], np.int64)
+    every = [choice for one in examples for choice in one.choices]
+    prompts, choices = work.tokenize([one.prompt for one in examples], every)
     budget = work.settings.max_length - PAIR_SPECIALS
     if too_long := int((choices.lengths > budget).sum()):
         work.say(f"{too_long} choices are longer than max_length and lose their end")
@@ -138,11 +133,8 @@ def _build_tag(examples: Sequence[TagExample], work: Work) -> Columns:
     budget = work.settings.max_length - SINGLE_SPECIALS
     (words,) = work.tokenize([word for example in examples for word in example.words])
     odd = (words.lengths == 0) | (words.lengths > min(_MAX_SUBWORDS, budget))
-    words = Segments(
-        np.append(words.values, np.int32(UNK_ID)),
-        np.where(odd, len(words.values), words.starts),
-        np.where(odd, 1, words.lengths),
-    )
+    values, unknown = np.append(words.values, np.int32(UNK_ID)), len(words.values)
+    words = Segments(values, np.where(odd, unknown, words.starts), np.where(odd, 1, words.lengths))
     # All words in reading order, laid end to end: a row is then one stretch of it.
     text = join(words, rows=len(odd))
     word_starts, sentence_starts = text.offsets, np.concatenate([[0], np.cumsum(counts)])

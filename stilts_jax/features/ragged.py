@@ -20,17 +20,14 @@ Columns = dict[str, np.ndarray | Ragged]
 
 @dataclass(frozen=True)
 class FeatureSettings(Checked):
-    """The settings of a task that change its rows; part of the cache's key.
-
-    Attributes:
-        max_length: tokens of a row at most, specials included.
-        max_query_length: subwords kept of a question (span) or of the first text of a pair (embed).
-        stride: subwords from the beginning of one window of a long context to that of the next (span).
-    """
+    """The settings of a task that change its rows; part of the cache's key."""
 
     group: ClassVar[str] = ""
+    # Tokens of a row at most, specials included.
     max_length: Annotated[int, Range(PAIR_SPECIALS + 2, int(LENGTH.high))] = 256
+    # Subwords kept of a question (span), or of the first text of a pair (embed).
     max_query_length: Annotated[int, POSITIVE] = 64
+    # Subwords from the beginning of one window of a long context to that of the next (span).
     stride: Annotated[int, POSITIVE] = 128
 
 

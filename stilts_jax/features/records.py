@@ -13,6 +13,7 @@ from stilts_jax.tasks.spec import KINDS, Example, Kind
 
 PAD_ID = 1  # XLM-R's <pad>; <s> is 0, </s> is 2, <unk> is 3
 IGNORE = -1  # a target that is not scored
+_SAMPLE = 1000  # pictures whose pixels are looked at
 _EXAMPLES = dict(zip(KINDS, get_args(Example), strict=True))
 
 
@@ -41,9 +42,6 @@ class Ragged:
         return np.diff(self.offsets)
 
 
-_SAMPLE = 1000  # pictures whose pixels are looked at
-
-
 @lru_cache(maxsize=32)
 def open_table(path: str) -> np.ndarray:
     """Returns what a model sees of pictures, mapped into memory."""
@@ -52,25 +50,17 @@ def open_table(path: str) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Features:
-    """The rows of one split of one task (all languages asked for), tokenized.
+    """The rows of one split of one task (all languages asked for), tokenized."""
 
-    Attributes:
-        kind: decides which columns there are; see ``stilts_jax.features.build``.
-        columns: by name; all have one entry a row.
-        languages: names behind the ``language`` column.
-        num_examples: how many examples the rows came from (windows make it smaller than the rows).
-        fingerprint: hash of data bytes, tokenizer, task version and settings.
-        pictures: the file of what a model sees of pictures, an array [pictures, patches, width] to which the column
-            ``pictures`` points; empty where there are none.
-        skipped: by language, place and reason of each row of the data that could not be used.
-    """
-
-    kind: Kind
-    columns: Mapping[str, np.ndarray | Ragged]
-    languages: tuple[str, ...]
-    num_examples: int
-    fingerprint: str
+    kind: Kind  # decides which columns there are; see ``stilts_jax.features.build``
+    columns: Mapping[str, np.ndarray | Ragged]  # one entry a row each
+    languages: tuple[str, ...]  # names behind the ``language`` column
+    num_examples: int  # from which the rows came (windows make it smaller than the rows)
+    fingerprint: str  # hash of data bytes, tokenizer, task version and settings
+    # The file of what a model sees of pictures, an array [pictures, patches, width] to which the column ``pictures``
+    # points; empty where there are none.
     pictures: str = ""
+    # By language, place and reason of each row of the data that could not be used.
     skipped: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
@@ -125,13 +115,10 @@ def keep_examples(
     """
     everything = list(chain.from_iterable(examples.values()))
     owners = np.asarray(features.columns["example"])
-    first = np.diff(owners, prepend=-1) != 0
-    texts = [
-        json.dumps(astuple(everything[owner]), ensure_ascii=False).encode("utf-8", "surrogatepass")
-        if here
-        else b""
-        for owner, here in zip(owners.tolist(), first.tolist())
-    ]
+    texts = [b""] * len(owners)
+    for row in np.flatnonzero(np.diff(owners, prepend=-1)).tolist():
+        text = json.dumps(astuple(everything[owners[row]]), ensure_ascii=False)
+        texts[row] = text.encode("utf-8", "surrogatepass")
     offsets = np.concatenate([[0], np.cumsum(list(map(len, texts)), dtype=np.int64)])
     record = Ragged(np.frombuffer(b"".join(texts), np.uint8), offsets)
     return replace(features, columns={**features.columns, "record": record}, skipped=skipped)
@@ -143,14 +130,12 @@ def _as_tuple(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's input, the same on all hosts.
+    """One step's input, the same on all hosts."""
 
-    Attributes:
-        task: whose head and loss it takes.
-        arrays: what goes to the device; leading axis B. ``weight`` [B] is 0 in rows that only fill up.
-        rows: int64 [B], row numbers in the task's features; -1 where a row only fills up. Stays on the host.
-    """
-
-    task: str
-    arrays: Mapping[str, np.ndarray]
-    rows: np.ndarray
+    task: str  # whose head and loss it takes
+    arrays: Mapping[
+        str, np.ndarray
+    ]  # [B, ...], for the device; ``weight`` [B] is 0 in rows that only fill up
+    rows: (
+        np.ndarray
+    )  # int64 [B], row numbers in the task's features; -1 where a row only fills up; for the host

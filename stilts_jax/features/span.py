@@ -57,10 +57,8 @@ def build_span(examples: Sequence[SpanExample], work: Work) -> Columns:
     query = query.head(settings.max_query_length)
     capacity = settings.max_length - PAIR_SPECIALS - query.lengths
     if len(capacity) and capacity.min() < 1:
-        raise ConfigError(
-            f"a question of {query.lengths.max()} tokens leaves no room in max_length={settings.max_length}",
-            fix="lower max_query_length or raise max_length",
-        )
+        what = f"a question of {query.lengths.max()} tokens leaves no room in {settings.max_length} tokens"
+        raise ConfigError(what, fix="lower max_query_length or raise max_length")
     lengths = np.diff(located.offsets)[context_of]
     windows = plan_windows(lengths, capacity, settings.stride)
     of, rows = windows.document, len(windows.document)
@@ -70,10 +68,6 @@ def build_span(examples: Sequence[SpanExample], work: Work) -> Columns:
     begin, stop = first - windows.start, last - windows.start
     inside = (first >= 0) & (begin >= 0) & (stop < windows.length)
     shift = query.lengths + DOCUMENT_OFFSET
-
-    def lay_out(special: int, beside: Segments, values: Segments) -> Ragged:
-        return join(special, beside, special, special, values, special, rows=rows)
-
     columns: Columns = {
         "example": of,
         "tokens": join(CLS_ID, query, SEP_ID, SEP_ID, document, SEP_ID, rows=rows),
@@ -82,16 +76,16 @@ def build_span(examples: Sequence[SpanExample], work: Work) -> Columns:
     }
     if work.training:
         return columns
-    beside = Segments(np.zeros(settings.max_query_length, np.int32), np.zeros(rows, np.int64), query.lengths)
-    ignored = beside._replace(values=np.full_like(beside.values, IGNORE))
-    in_text = np.repeat(located.text_starts[:-1], np.diff(located.offsets))
-    for name, places in (("char_start", located.starts), ("char_end", located.ends)):
-        values = document._replace(values=(places - in_text).astype(np.int32))
-        columns[name] = lay_out(IGNORE, ignored, values)
-    best = find_max_context(windows, lengths).astype(np.int32)
-    columns["max_context"] = lay_out(
-        0, beside, Segments(best, np.cumsum(windows.length) - windows.length, windows.length)
-    )
+
+    def lay_out(fill: int, values: Segments) -> Ragged:
+        beside = query._replace(values=np.full_like(query.values, fill))
+        return join(fill, beside, fill, fill, values, fill, rows=rows)
+
+    text = np.repeat(located.text_starts[:-1], np.diff(located.offsets))
+    columns["char_start"] = lay_out(IGNORE, document._replace(values=located.starts - text))
+    columns["char_end"] = lay_out(IGNORE, document._replace(values=located.ends - text))
+    best, before = find_max_context(windows, lengths), np.cumsum(windows.length) - windows.length
+    columns["max_context"] = lay_out(0, Segments(best, before, windows.length))
     return columns
 
 
@@ -99,13 +93,9 @@ def _find_answers(
     examples: Sequence[SpanExample], context_of: np.ndarray, located: Located
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the first and last token of each example's first answer in its context; -1 if it has none."""
-    spans = [
-        (example.answers[0][1], example.answers[0][1] + len(example.answers[0][0]))
-        if example.answers and not example.impossible
-        else (-1, -1)
-        for example in examples
-    ]
-    begin, end = np.array(spans, np.int64).reshape(-1, 2).T
+    answers = [("", -1) if one.impossible or not one.answers else one.answers[0] for one in examples]
+    begin = np.array([start for _, start in answers], np.int64)
+    end = begin + np.array([len(text) for text, _ in answers], np.int64)
     base, before = located.text_starts[context_of], located.offsets[context_of]
     # The first token that ends behind the answer's beginning, the last that begins before its end.
     first = np.searchsorted(located.ends, base + begin, side="right") - before

@@ -57,18 +57,14 @@ def load_or_build(
         manifest.unlink(missing_ok=True)
         with replacing(data) as temporary:
             _write_arrow(temporary, features)
-        described = {
-            name: getattr(features, name) for name in features.__dataclass_fields__ if name != "columns"
-        }
-        described["pictures"] = Path(features.pictures).name
+        described = vars(features) | {"pictures": Path(features.pictures).name}
+        del described["columns"]
         about = {"format": FORMAT, "key": key, "parts": dict(key_parts), "sha256": _digest(data)}
         write_record(manifest, about | {"features": described})
     except OSError as error:
-        raise DataError(
-            f"features can't be written to the cache: {error.strerror or error}",
-            where=str(error.filename or folder),
-            fix="make room, give permission or remove what stands there, or set data.cache to another folder",
-        ) from error
+        what = f"features can't be written to the cache: {error.strerror or error}"
+        fix = "make room, give permission or remove what stands there, or set data.cache to another folder"
+        raise DataError(what, where=str(error.filename or folder), fix=fix) from error
     try:
         return _load(data, manifest, key)
     except _UNREADABLE:  # another process is just building the same
@@ -77,12 +73,8 @@ def load_or_build(
 
 def _load(data: Path, manifest: Path, key: str) -> Features:
     record = read_record(manifest, FORMAT)
-    if record["key"] != key:
-        raise DataError("the manifest has another key")
-    if not data.is_file():
-        raise DataError("the file is missing")
-    if _digest(data) != record["sha256"]:
-        raise DataError("the file is not what its manifest says")
+    if record["key"] != key or not data.is_file() or _digest(data) != record["sha256"]:
+        raise DataError("the file is not what its manifest says, or missing")
     with pa.memory_map(str(data)) as source:
         table = pa.ipc.open_file(source).get_batch(0)
     columns = {name: _from_arrow(table.column(name)) for name in table.schema.names}
