@@ -17,6 +17,7 @@ as predictions do (with labels alone, which is XTREME's layout), or as the data 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,8 @@ from stilts_jax.tasks.sources.read import (
     read_retrieval,
     with_labels,
 )
-from stilts_jax.tasks.sources.readers import read_lines
-from stilts_jax.tasks.sources.rows import Problems, read_bytes, read_json
+from stilts_jax.tasks.sources.readers import read_lines, read_squad
+from stilts_jax.tasks.sources.rows import Problems, find_line, read_json
 from stilts_jax.tasks.spec import UNKNOWN_LABEL, Task
 from stilts_jax.tasks.udpos import UNTAGGED
 
@@ -59,17 +60,17 @@ def format_of(task: Task) -> str:
     return found
 
 
-def task_folder(folder: str | Path, task: Task) -> Path:
+def task_folder(folder: Path, task: Task) -> Path:
     """Where a task's predictions lie: under its official name."""
-    return Path(folder) / next((theirs for theirs, ours in OURS.items() if ours == task.name), task.name)
+    return folder / next((theirs for theirs, ours in OURS.items() if ours == task.name), task.name)
 
 
-def prediction_path(folder: str | Path, task: Task, language: str) -> Path:
+def prediction_path(folder: Path, task: Task, language: str) -> Path:
     """Where the predictions of one language lie."""
     return task_folder(folder, task) / f"test-{language}.{_EXTENSIONS.get(format_of(task), 'tsv')}"
 
 
-def write_predictions(folder: str | Path, task: Task, language: str, predictions: Any) -> Path:
+def write_predictions(folder: Path, task: Task, language: str, predictions: Any) -> Path:
     """Writes one language's predictions, as the metric takes them (labels also as indices), where XTREME looks."""
 
     def name(value: Any) -> str:
@@ -91,7 +92,7 @@ def write_predictions(folder: str | Path, task: Task, language: str, predictions
     return path
 
 
-def write_thresholds(folder: str | Path, task: Task, thresholds: Mapping[str, float]) -> None:
+def write_thresholds(folder: Path, task: Task, thresholds: Mapping[str, float]) -> None:
     """Stores the thresholds that were tuned on dev beside the predictions that they made."""
     write_json(task_folder(folder, task) / "thresholds.json", dict(thresholds))
 
@@ -119,16 +120,12 @@ def read_predictions(path: Path, task: Task) -> Any:
 
 def read_tags(path: Path) -> tuple[list[list[str]], list[int]]:
     """Sentences of tags, the last column where there are several, and the line where each sentence begins."""
-    sentences: list[list[str]] = []
-    starts: list[int] = []
-    inside = False
-    for line, text in _lines(path):
-        if text and not inside:
-            sentences.append([])
-            starts.append(line)
-        if text:
-            sentences[-1].append(text.rpartition("\t")[2])
-        inside = bool(text)
+    sentences, starts = [], []
+    for has_text, lines in groupby(_lines(path), lambda line: bool(line[1])):
+        if has_text:
+            numbers, texts = zip(*lines)
+            starts.append(numbers[0])
+            sentences.append([text.rpartition("\t")[2] for text in texts])
     return sentences, starts
 
 
@@ -166,11 +163,7 @@ def _is_ranking(value: Any, task: Task) -> bool:
 
 # How a line (of JSON a value) is read, what it is, and what to do where it is something else.
 _FORMS: Mapping[str, tuple[Callable[[Any, Task], Any], str, str]] = {
-    "labels": (
-        _parse_label,
-        "a label",
-        "the labels are LABELS; in gold: another text means that gold is blanked",
-    ),
+    "labels": (_parse_label, "a label", "the labels are LABELS; any other in gold means that it is blanked"),
     "choices": (
         *(lambda text, task: int(str(json.loads(text)["label"])), "an object with a label"),
         'write {"label": 0}, {"label": 1}, ...',
@@ -220,18 +213,10 @@ def _read_bare_gold(folder: Path, task: Task, language: str) -> Found | None:
 
 
 def _read_squad(path: Path) -> dict[str, list[str]] | None:
-    content = read_json(path)
-    try:
-        gold = {
-            question["id"]: [answer["text"] for answer in question["answers"]]
-            for article in (content["data"] if isinstance(content, dict) else content)
-            for paragraph in article["paragraphs"]
-            for question in paragraph["qas"]
-        }
-    except (KeyError, TypeError) as error:
-        what = f"The file is not in SQuAD's format: {error!r}."
-        fix = "write {'data': [{'paragraphs': [{'context', 'qas'}]}]} as SQuAD does"
-        raise DataError(what, where=str(path), fix=fix) from error
+    gold, problems = dict[str, list[str]](), Problems("gold")
+    for row in read_squad(path, "", problems):
+        with problems.skipping(path, row):
+            gold[row["id"]] = [answer.text("text") for answer in row.parts("answers")]
     return gold if any(text for answers in gold.values() for text in answers) else None
 
 
@@ -266,23 +251,30 @@ def _check_tags(predicted: Path, predictions: Any, gold: Path, labels: Any, task
                 raise DataError(f"{tag[:60]!r} is not a tag.", where=f"{gold}:{line}", fix=_BLANKED)
     for index, (ours, theirs) in enumerate(zip(predictions, labels)):
         if len(predictions) == len(labels) and len(ours) != len(theirs):
-            raise DataError(
-                f"Sentence {index + 1} has {len(ours)} tags, gold has {len(theirs)}.",
-                where=f"{predicted}:{read_tags(predicted)[1][index]} (gold: {gold})",
-                fix="give every word of the file one tag, also behind the encoder's longest input",
-            )
+            what = f"Sentence {index + 1} has {len(ours)} tags, gold has {len(theirs)}."
+            where = f"{predicted}:{read_tags(predicted)[1][index]} (gold: {gold})"
+            fix = "give every word of the file one tag, also behind the encoder's longest input"
+            raise DataError(what, where=where, fix=fix)
 
 
 def _check_ids(path: Path, predicted: Mapping[str, Any], gold: Mapping[str, Any]) -> None:
     """Raises at the first predicted id that gold does not have, with its line."""
     for identifier in predicted:
         if identifier not in gold:
-            text = read_bytes(path).decode(errors="replace")
-            spelled = (json.dumps(identifier), json.dumps(identifier, ensure_ascii=False))
-            found = max(text.find(spelling) for spelling in spelled)
-            what = f"There is no item {identifier!r} in gold."
+            what, where = (
+                f"There is no item {identifier!r} in gold.",
+                f"{path}:{find_line(path, (identifier,))}",
+            )
             fix = nearest(identifier, gold) if len(gold) <= 20 else "predict the test set of this language"
-            raise DataError(what, where=f"{path}:{text.count(chr(10), 0, max(found, 0)) + 1}", fix=fix)
+            raise DataError(what, where=where, fix=fix)
+
+
+def check_count(predicted: Path, predictions: Sequence[Any], gold: Path, right: Sequence[Any]) -> None:
+    """Refuses predictions of more or fewer items than gold has."""
+    if len(predictions) != len(right) or not right:
+        what = f"{len(predictions)} items are predicted, gold has {len(right)}."
+        fix = "predict every item of the test set once, in its order"
+        raise DataError(what, where=f"{predicted} (gold: {gold})", fix=fix)
 
 
 def _score_file(
@@ -295,12 +287,8 @@ def _score_file(
             gold = {query: right for query, right in gold.items() if right}
     elif form == "tags":
         _check_tags(predicted, predictions, gold_path, gold, task)
-    if form not in ("answers", "rankings", "pairs") and len(predictions) != len(gold):
-        raise DataError(
-            f"{len(predictions)} {'sentences' if form == 'tags' else 'items'} are predicted, gold has {len(gold)}.",
-            where=f"{predicted} (gold: {gold_path})",
-            fix="predict every item of the test set once, in its order",
-        )
+    if form not in ("answers", "rankings", "pairs"):
+        check_count(predicted, predictions, gold_path, gold)
     if task.name == "udpos":  # words without a part of speech have the tag that they have in an experiment
         sides = (predictions, gold)
         predictions, gold = ([[UNTAGGED.get(tag, tag) for tag in tags] for tags in side] for side in sides)
@@ -338,7 +326,7 @@ def _score_tasks(
         found = read_gold(gold, tasks[name], language) if predicted.is_file() else None
         return _score_file(tasks[name], language, predicted, *found) if found else None
 
-    folders = ", ".join(task_folder("", task).name for task in tasks.values())
+    folders = ", ".join(task_folder(Path(), task).name for task in tasks.values())
     fix = f"both hold one folder per task: {folders}"
     languages = {name: task.languages for name, task in tasks.items()}
     return score_languages(languages, score, predictions, gold, what, fix)

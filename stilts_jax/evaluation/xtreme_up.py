@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from stilts_jax.errors import DataError
 from stilts_jax.evaluation.benchmarks import summarise_tasks
 from stilts_jax.evaluation.metrics import normalise_english, token_f1
-from stilts_jax.evaluation.submission import read_tags, score_languages
+from stilts_jax.evaluation.submission import check_count, read_tags, score_languages
 from stilts_jax.files import write_whole
 from stilts_jax.tasks.masakhaner_x import TASK as MASAKHANER_X
 from stilts_jax.tasks.sources.converters import word_places
@@ -139,15 +139,8 @@ def _find_tags(folder: Path, code: str, tasks: Sequence[str] = ()) -> Path | Non
 def _spell_all(given: Path, release: Path) -> list[str]:
     """The names that a file of tags says, sentence by sentence of the release."""
     tags, texts = read_tags(given)[0], _read(release, lambda row: row["text"])
-    _check_count(given, tags, release, texts)
+    check_count(given, tags, release, texts)
     return [spell_names(*pair, f"{given}, sentence {n}") for n, pair in enumerate(zip(texts, tags), 1)]
-
-
-def _check_count(given: Path, predicted: Sequence[Any], wanted: Path, right: Sequence[Any]) -> None:
-    if len(predicted) != len(right) or not right:
-        what = f"{len(predicted)} items are predicted, gold has {len(right)}."
-        fix = "predict every item of the test set once, in its order"
-        raise DataError(what, where=f"{given} (gold: {wanted})", fix=fix)
 
 
 def _score_language(predictions: Path, gold: Path, name: str, code: str) -> Scores | None:
@@ -160,7 +153,7 @@ def _score_language(predictions: Path, gold: Path, name: str, code: str) -> Scor
         return None
     right = _read(wanted, task.gold)
     predicted = _spell_all(tags, wanted) if tags else _read(given, task.predicted)
-    _check_count(tags or given, predicted, wanted, right)
+    check_count(tags or given, predicted, wanted, right)
     return task.score(predicted, right)
 
 
