@@ -95,7 +95,7 @@ class Schedule:
 def smoothed_rows(group: np.ndarray, alpha: float, seed: int) -> Rows:
     """Returns a stream of the rows of several groups, a group as often as ``its number of rows ** alpha`` says.
 
-    ``group`` [N] is that of each row; each group from 0 on has one at least. XLM-R was pre-trained with an alpha of 0.3.
+    ``group`` [N] is that of each row; each group from 0 on has one. XLM-R was pre-trained with an alpha of 0.3.
     """
     members = [np.flatnonzero(group == number) for number in range(int(group.max()) + 1)]
     schedule = Schedule([float(len(rows)) ** alpha for rows in members], seed, block=256, purpose="groups")

@@ -12,7 +12,6 @@ from stilts_jax.evaluation.metrics import (
     METRICS,
     MetricResult,
     NullableAnswer,
-    answers_at,
     name_items,
     tune_null_threshold,
 )
@@ -114,7 +113,8 @@ def score_decoded(
                 continue  # there is nothing that a threshold could come from
             answers = {example.id: answer for example, answer in zip(part, values)}
             tuned = tune_null_threshold(answers, gold or {}) if thresholds is None else thresholds[language]
-            settings, predicted = {"threshold": tuned}, answers_at(answers, tuned)
+            settings = {"threshold": tuned}
+            predicted = {name: answer.at(tuned) for name, answer in answers.items()}
         elif task.kind == "span":
             predicted = {example.id: answer.text for example, answer in zip(part, values)}
         predictions[language] = predicted

@@ -61,6 +61,10 @@ class NullableAnswer:
     text: str
     null_gap: float
 
+    def at(self, threshold: float) -> str:
+        """What a threshold leaves: the text, or "" where "no answer" wins."""
+        return self.text if self.null_gap <= threshold else ""
+
 
 def name_items(result: MetricResult, ids: Sequence[str], order: Sequence[str] = ()) -> MetricResult:
     """Returns ``result`` with the digest of its items' ids, where it has one item for each id.
@@ -322,11 +326,6 @@ def tune_null_threshold(predictions: Mapping[str, NullableAnswer], gold: Answers
     gains[1:-1][ordered[1:] == ordered[:-1]] = -np.inf  # no threshold parts equal gaps
     best = int(gains.argmax())
     return float(ordered[best - 1] if best else np.nextafter(ordered[0], -np.inf))
-
-
-def answers_at(predictions: Mapping[str, NullableAnswer], threshold: float) -> dict[str, str]:
-    """The answers that a threshold leaves: the text, or "" where "no answer" wins."""
-    return {name: one.text if one.null_gap <= threshold else "" for name, one in predictions.items()}
 
 
 # Each metric, and the values whose mean is the one number of a task that is scored by it.

@@ -114,11 +114,7 @@ def predict(
 
 
 def plan_prediction(
-    model: Model,
-    features: Features,
-    mesh: Mesh,
-    tokens_per_batch: int = 0,
-    length_multiple: int = 8,
+    model: Model, features: Features, mesh: Mesh, tokens_per_batch: int = 0, length_multiple: int = 8
 ) -> PredictionStream:
     """Returns the batches in which ``predict`` reads ``features``."""
     device = automatic.this_device(mesh.size)

@@ -1,7 +1,7 @@
 """Retrieval tasks: embed texts, search, and score: nearest neighbour (Tatoeba), mining (BUCC), rankings (LAReQA)."""
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -93,18 +93,18 @@ def pair_up(forward: Neighbours, backward: Neighbours) -> Pairs:
     if not forward.values.size:
         return Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
     means = [side.values.mean(axis=1, dtype=np.float64) for side in (forward, backward)]
-    rows, best, scores = [], [], []
+    best, scores = [], []
     for found, own, others in ((forward, *means), (backward, *means[::-1])):
         density = (own[:, None] + others[found.index]) / 2
         margins = np.divide(found.values, density, out=np.zeros(density.shape), where=density != 0)
-        rows.append(np.arange(len(margins)))
-        chosen = margins.argmax(axis=1)
-        best.append(found.index[rows[-1], chosen])
-        scores.append(margins[rows[-1], chosen])
-    source, target = np.concatenate([rows[0], best[1]]), np.concatenate([best[0], rows[1]])
+        chosen = margins.argmax(axis=1)[:, None]
+        best.append(np.take_along_axis(found.index, chosen, axis=1)[:, 0])
+        scores.append(np.take_along_axis(margins, chosen, axis=1)[:, 0])
+    rows, columns = map(len, best)
+    source, target = np.append(np.arange(rows), best[1]), np.append(best[0], np.arange(columns))
     score = np.concatenate(scores)
     order = np.lexsort((target, source, -score))
-    free_source, free_target = bytearray(b"\1") * len(rows[0]), bytearray(b"\1") * len(rows[1])
+    free_source, free_target = bytearray(b"\1") * rows, bytearray(b"\1") * columns
     accepted = []
     for candidate, x, y in zip(order.tolist(), source[order].tolist(), target[order].tolist()):
         if free_source[x] and free_target[y]:
@@ -147,25 +147,21 @@ def mine_sentences(
     return found
 
 
-def tune_threshold(
-    scores: Mapping[tuple[str, str], float], gold: Collection[tuple[str, str]]
-) -> tuple[float, float]:
-    """Returns the threshold with the best F1 and that in percent; (0, 0) where no pair is right.
+def tune_threshold(scores: Mapping[tuple[str, str], float], gold: set[tuple[str, str]]) -> float:
+    """Returns the threshold with the best F1; 0 where no pair is right.
 
     It lies midway between the last score that is kept and the next smaller one, or at the last score where
     all are kept. Equal scores stand or fall together; of equal F1 the higher threshold is taken.
     """
-    right_pairs = set(gold)
     pairs = sorted(scores.items(), key=lambda item: -item[1])
     values = np.array([score for _, score in pairs], np.float64)
-    right = np.cumsum([pair in right_pairs for pair, _ in pairs])
+    right = np.cumsum([pair in gold for pair, _ in pairs])
     if not len(pairs) or not right[-1]:
-        return 0.0, 0.0
-    f1 = 2 * right / (np.arange(1, len(pairs) + 1) + len(right_pairs))
+        return 0.0
+    f1 = 2 * right / (np.arange(1, len(pairs) + 1) + len(gold))
     f1[:-1][values[:-1] == values[1:]] = -1  # no threshold parts equal scores
     best = int(f1.argmax())
-    threshold = values[best] if best + 1 == len(values) else (values[best] + values[best + 1]) / 2
-    return float(threshold), 100 * float(f1[best])
+    return float(values[best] if best + 1 == len(values) else (values[best] + values[best + 1]) / 2)
 
 
 def evaluate_retrieval(
@@ -198,7 +194,7 @@ def evaluate_retrieval(
         if mines:
             candidates = {candidate.id: candidate.text for candidate in part.candidates}
             scores = mine_sentences(queries, candidates, *vectors, k=neighbours, **search)
-            threshold = tune_threshold(scores, gold)[0] if thresholds is None else thresholds[language]
+            threshold = tune_threshold(scores, gold) if thresholds is None else thresholds[language]
             predicted = [pair for pair, score in scores.items() if score >= threshold]  # best first
         elif task.retrieval == "nearest":
             predicted = find_neighbours(*vectors, 1, **search)[0].index[:, 0].tolist()

@@ -9,9 +9,8 @@ spare candidates before it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,15 +32,11 @@ _SMALLEST_TILE = 128
 _AXIS = "rows"
 
 
-@dataclass(frozen=True)
-class Neighbours:
-    """The nearest vectors of each, nearest first: cosines, float32 [N, k], and indices, int64 [N, k].
+class Neighbours(NamedTuple):
+    """The k nearest vectors of each, nearest first (all where there are fewer)."""
 
-    There are less than k where there are fewer vectors.
-    """
-
-    values: np.ndarray
-    index: np.ndarray
+    values: np.ndarray  # their cosines, float32 [N, k]
+    index: np.ndarray  # int64 [N, k]
 
 
 def normalise(vectors: np.ndarray) -> np.ndarray:
@@ -91,11 +86,11 @@ def find_neighbours(
         values, index = np.full((count, wanted), -np.inf, np.float32), np.zeros((count, wanted), np.int32)
         return place(values, sharding), place(index, sharding)
 
-    column_starts = range(0, len(target), columns)
+    # A set that is empty has a tile too, with nothing in it.
+    row_starts, column_starts = range(0, max(len(source), 1), rows), range(0, max(len(target), 1), columns)
     row_states, column_states = [], [empty(columns, whole) for _ in column_starts]
-    tiles = -(-len(source) // rows) * len(column_starts)
-    with progress.track("comparing", total=tiles, unit="tiles") as bar:
-        for start in range(0, len(source), rows):
+    with progress.track("comparing", total=len(row_starts) * len(column_starts), unit="tiles") as bar:
+        for start in row_starts:
             x, state = load(source, start, rows, divided), empty(rows, divided)
             for number, column in enumerate(column_starts):
                 y = load(target, column, columns, whole)
@@ -122,8 +117,6 @@ def _fit(size: int, count: int, devices: int) -> int:
 
 
 def _collect(states: Sequence[tuple[Any, Any]], count: int, k: int) -> Neighbours:
-    if not states:
-        return Neighbours(np.zeros((count, k), np.float32), np.zeros((count, k), np.int64))
     values, index = (np.concatenate([np.asarray(one) for one in part])[:count, :k] for part in zip(*states))
     return Neighbours(values, index.astype(np.int64))
 
@@ -132,21 +125,20 @@ def _collect(states: Sequence[tuple[Any, Any]], count: int, k: int) -> Neighbour
 def _compile_step(mesh: Mesh, k: int, precision: Precision, full: bool) -> Any:
     """The function that takes one tile: rows over the devices, columns on each of them."""
     specs: Any = {"in_specs": (P(_AXIS), P(), P(_AXIS), P(), P()), "out_specs": (P(_AXIS), P())}
-    take = partial(_take_tile, k=k, precision=precision, full=full)
     # Every device merges the same gathered columns.
-    return jax.jit(jax.shard_map(take, mesh=mesh, check_vma=False, **specs))
+    take = jax.shard_map(partial(_take_tile, k, precision, full), mesh=mesh, check_vma=False, **specs)
+    return jax.jit(take)
 
 
 def _take_tile(
+    k: int,
+    precision: Precision,
+    full: bool,
     x: jax.Array,
     y: jax.Array,
     row_state: Any,
     column_state: Any,
     bounds: jax.Array,
-    *,
-    k: int,
-    precision: str,
-    full: bool,
 ) -> tuple[Any, Any]:
     """Merges one tile, ``x`` [R, D] (this device's rows) by ``y`` [C, D], into the best of its rows and columns.
 
@@ -165,18 +157,16 @@ def _take_tile(
     values, index = _best_of_rows(similar, k)
     row_state = _merge(row_state, values, index + bounds[2], k)
     values, index = _best_of_columns(similar, k)
-    # [devices, C, k'] -> [C, devices * k'], in the order of the rows
+    # [C, devices * k'], in the order of the rows
     values, index = (
-        jnp.moveaxis(jax.lax.all_gather(part, _AXIS), 0, 1).reshape(len(part), -1)
-        for part in (values, index + row_start)
+        jax.lax.all_gather(part, _AXIS, axis=1, tiled=True) for part in (values, index + row_start)
     )
     return row_state, _merge(column_state, values, index, k)
 
 
 def _merge(state: Any, values: jax.Array, index: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     """The best k of what was found and what comes; the former has smaller indices, and top_k keeps order."""
-    values = jnp.concatenate([state[0], values], axis=1)
-    index = jnp.concatenate([state[1], index], axis=1)
+    values, index = (jnp.concatenate(pair, axis=1) for pair in zip(state, (values, index)))
     values, place = jax.lax.top_k(values, k)
     return values, jnp.take_along_axis(index, place, axis=1)
 
@@ -230,5 +220,4 @@ def _rescore(source: np.ndarray, target: np.ndarray, found: Neighbours, k: int) 
         theirs = target[index.reshape(-1)].reshape(*index.shape, -1)
         values[start : start + step] = np.einsum("nd,nkd->nk", part, theirs)
     order = np.lexsort((found.index, -values), axis=1)[:, :k]
-    taken = (np.take_along_axis(array, order, axis=1) for array in (values, found.index))
-    return Neighbours(*taken)
+    return Neighbours(*(np.take_along_axis(array, order, axis=1) for array in (values, found.index)))

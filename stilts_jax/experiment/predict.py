@@ -142,7 +142,7 @@ class _Predictor:
         if self.kind == "tag":
             return tuple(self._labels[index] for index in found)
         if isinstance(found, NullableAnswer):
-            return found.text if found.null_gap <= self._threshold else ""
+            return found.at(self._threshold)
         return found
 
 
