@@ -21,11 +21,11 @@ _TASKS = {
     "xtreme-up": " ".join(f"masakhaner_x@{code}" for code in get_task("masakhaner_x").languages),
 }
 _ADDED = {
-    **{"udpos": "lt pl uk wo ro", "panx": "qu pl uk az lt pa gu ro", "xquad": "ro"},
+    "udpos": "lt pl uk wo ro",
+    "panx": "qu pl uk az lt pa gu ro",
+    "xquad": "ro",
     "tatoeba": "az lt pl uk ro",
 }
-
-
 # Languages of Africa among those of SIB-200.
 _AFRICAN = """
     aeb af ak am ary arz bem bm cjk dik dyu ee ff fon ha ig kab kam kbp kea ki kmb kg kr kr_Arab lg ln lua luo mg mos
@@ -33,9 +33,10 @@ _AFRICAN = """
 """
 
 # The tasks of each benchmark by their official names, with the languages that averages run over.
-BENCHMARKS: dict[str, dict[str, Task]] = {}
-for _benchmark, _names in _TASKS.items():
-    BENCHMARKS[_benchmark] = {_name: get_task(OURS.get(_name, _name)) for _name in _names.split()}
+BENCHMARKS = {
+    benchmark: {name: get_task(OURS.get(name, name)) for name in official.split()}
+    for benchmark, official in _TASKS.items()
+}
 for _name, _codes in _ADDED.items():
     _task = BENCHMARKS["xtreme-r"][_name]
     BENCHMARKS["xtreme-r"][_name] = replace(_task, languages=(*_task.languages, *_codes.split()))

@@ -76,12 +76,9 @@ def evaluate_task(
     """
     everything = list(chain.from_iterable(examples.values()))
     if len(everything) != features.num_examples or tuple(examples) != features.languages:
-        raise StiltsError(
-            f"The features are of {features.num_examples} examples in {', '.join(features.languages)}, but "
-            f"{len(everything)} in {', '.join(examples)} were given.",
-            where=task.name,
-            fix="build the features of these examples",
-        )
+        count, theirs, ours = features.num_examples, ", ".join(features.languages), ", ".join(examples)
+        what = f"The features are of {count} examples in {theirs}, not of {len(everything)} in {ours}."
+        raise StiltsError(what, where=task.name, fix="build the features of these examples")
     rows = predict(model, params, features, head=head, **options)
     values = iter(DECODERS[features.kind](rows, features, everything))
     parts = {language: list(islice(values, len(part))) for language, part in examples.items()}

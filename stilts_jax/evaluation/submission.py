@@ -40,24 +40,18 @@ from stilts_jax.tasks.sources.rows import Problems, find_line, read_json
 from stilts_jax.tasks.spec import UNKNOWN_LABEL, Task
 from stilts_jax.tasks.udpos import UNTAGGED
 
-# What a file of predictions holds, by kind or, for tasks that compare vectors, by way of retrieval.
-FORMATS: Mapping[str, str] = {
-    **{"classify": "labels", "choice": "choices", "tag": "tags", "span": "answers"},
-    **{"mining": "pairs", "nearest": "lines", "ranking": "rankings"},
-}
-_EXTENSIONS = {"choices": "jsonl", "answers": "json", "rankings": "json"}
+_EXTENSIONS = {"choice": "jsonl", "span": "json", "ranking": "json"}
 _BLANKED = "take gold from the data set's own release; XTREME's download blanks it"
 Found = tuple[Any, Path]  # gold as a metric takes it, labels and tags as names, and where it lies
 
 
 def format_of(task: Task) -> str:
-    """What a file of the task's predictions holds: a value of ``FORMATS``."""
-    found = FORMATS.get(task.retrieval or task.kind)
-    if found is None:
+    """What a file of predictions holds is said by the kind of a task, or by its way of retrieval."""
+    if task.kind == "mlm":
         what = f"The task {task.name} predicts nothing that a file could hold."
         fix = "name a task with labels, tags, answers or retrieved candidates"
         raise ConfigError(what, where=f"task {task.name}, kind {task.kind}", fix=fix)
-    return found
+    return task.retrieval or task.kind
 
 
 def task_folder(folder: Path, task: Task) -> Path:
@@ -78,16 +72,16 @@ def write_predictions(folder: Path, task: Task, language: str, predictions: Any)
         return " ".join(text.split("\n"))
 
     form, path = format_of(task), prediction_path(folder, task, language)
-    if form in ("answers", "rankings"):
+    if form in _VALUES:
         lines = [json.dumps(dict(predictions), ensure_ascii=False, indent=1)]
-    elif form == "choices":
+    elif form == "choice":
         lines = [json.dumps({"label": int(value)}) for value in predictions]
-    elif form == "tags":
+    elif form == "tag":
         lines = ["".join(f"{name(tag)}\n" for tag in tags) for tags in predictions]
-    elif form == "pairs":
+    elif form == "mining":
         lines = [f"{source}\t{english}" for source, english in predictions]
     else:
-        lines = [str(int(value)) if form == "lines" else name(value) for value in predictions]
+        lines = [str(int(value)) if form == "nearest" else name(value) for value in predictions]
     write_whole(path, "".join(f"{line}\n" for line in lines))
     return path
 
@@ -100,15 +94,14 @@ def write_thresholds(folder: Path, task: Task, thresholds: Mapping[str, float]) 
 def read_predictions(path: Path, task: Task) -> Any:
     """What ``write_predictions`` wrote, as the metric takes it; labels and tags as names."""
     form = format_of(task)
-    if form == "tags":
+    if form == "tag":
         return read_tags(path)[0]
-    parse, what, fix = _FORMS[form]
-    if form in ("answers", "rankings"):
-        content = read_json(path)
-        if not isinstance(content, dict) or not all(parse(value, task) for value in content.values()):
+    if form in _VALUES:
+        content, (fits, what, fix) = read_json(path), _VALUES[form]
+        if not isinstance(content, dict) or not all(map(fits, content.values())):
             raise DataError(f"These are not {what}.", where=str(path), fix=fix)
         return content
-    values = []
+    values, (parse, what, fix) = [], _LINES[form]
     for line, text in _lines(path):
         try:
             values.append(parse(text, task))
@@ -144,6 +137,10 @@ def _parse_label(text: str, task: Task) -> str:
     return value
 
 
+def _parse_choice(text: str, task: Task) -> int:
+    return int(str(json.loads(text)["label"]))
+
+
 def _parse_index(text: str, task: Task) -> int:
     if not text.isascii() or not text.isdigit():
         raise ValueError
@@ -157,25 +154,25 @@ def _parse_pair(text: str, task: Task) -> tuple[str, str]:
     return source.strip(), english.strip()
 
 
-def _is_ranking(value: Any, task: Task) -> bool:
+def _is_ranking(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
-# How a line (of JSON a value) is read, what it is, and what to do where it is something else.
-_FORMS: Mapping[str, tuple[Callable[[Any, Task], Any], str, str]] = {
-    "labels": (_parse_label, "a label", "the labels are LABELS; any other in gold means that it is blanked"),
-    "choices": (
-        *(lambda text, task: int(str(json.loads(text)["label"])), "an object with a label"),
-        'write {"label": 0}, {"label": 1}, ...',
+# How a line is read, what it is, and what to do where it is something else.
+_LINES: Mapping[str, tuple[Callable[[str, Task], Any], str, str]] = {
+    "classify": (
+        _parse_label,
+        "a label",
+        "the labels are LABELS; any other in gold means that it is blanked",
     ),
-    "lines": (_parse_index, "an index", "write 0, 1, 2, ..."),
-    "pairs": (_parse_pair, "a pair of ids", "write LLid <tab> enid"),
-    "answers": (
-        lambda value, task: isinstance(value, str),
-        "answers",
-        "write {question id: answer text, ...}",
-    ),
-    "rankings": (_is_ranking, "rankings", "write {query id: [candidate id, ...]}"),
+    "choice": (_parse_choice, "an object with a label", 'write {"label": 0}, {"label": 1}, ...'),
+    "nearest": (_parse_index, "an index", "write 0, 1, 2, ..."),
+    "mining": (_parse_pair, "a pair of ids", "write LLid <tab> enid"),
+}
+# The same of the values of a JSON object.
+_VALUES: Mapping[str, tuple[Callable[[Any], bool], str, str]] = {
+    "span": (lambda value: isinstance(value, str), "answers", "write {question id: answer text, ...}"),
+    "ranking": (_is_ranking, "rankings", "write {query id: [candidate id, ...]}"),
 }
 
 
@@ -199,12 +196,12 @@ def _read_bare_gold(folder: Path, task: Task, language: str) -> Found | None:
     path, form = prediction_path(folder, task, language), format_of(task)
     if not path.is_file() or task.metric == "vqa_accuracy":  # whose gold is what ten people say
         return None
-    if form == "answers":
+    if form == "span":
         return _read_squad(path), path
-    if form in ("labels", "tags", "lines", "choices"):
+    if form in ("classify", "tag", "nearest", "choice"):
         first = next((text for _, text in read_lines(path, Problems("gold")) if text.strip()), "")
         try:
-            bare = form != "choices" or list(json.loads(first)) == ["label"]
+            bare = form != "choice" or list(json.loads(first)) == ["label"]
         except ValueError:
             bare = True  # refused with its line when it is read
         if "\t" in first or not bare:
@@ -281,13 +278,13 @@ def _score_file(
     task: Task, language: str, predicted: Path, gold: Any, gold_path: Path
 ) -> Mapping[str, float]:
     predictions, form = read_predictions(predicted, task), format_of(task)
-    if form in ("answers", "rankings"):
+    if form in _VALUES:
         _check_ids(predicted, predictions, gold)
-        if form == "rankings":  # queries without a right candidate do not count
+        if form == "ranking":  # queries without a right candidate do not count
             gold = {query: right for query, right in gold.items() if right}
-    elif form == "tags":
+    elif form == "tag":
         _check_tags(predicted, predictions, gold_path, gold, task)
-    if form not in ("answers", "rankings", "pairs"):
+    if form != "mining" and form not in _VALUES:
         check_count(predicted, predictions, gold_path, gold)
     if task.name == "udpos":  # words without a part of speech have the tag that they have in an experiment
         sides = (predictions, gold)

@@ -188,19 +188,19 @@ def test_words_without_a_tag_are_scored_as_in_an_experiment(tmp_path):
 def items_of(task):
     """Predictions and gold as the task's metric takes them, in part right, and gold as a file of labels alone."""
     form, names, tags = submission.format_of(task), (task.labels * 3)[:3], (*task.labels, "N", "N/N")[:2]
-    if form == "answers":
+    if form == "span":
         predictions, gold = {"q1": "x\u2028y", "q2": "", "q3": "Ö"}, {"q1": ["x"], "q2": ["z"], "q3": ["Ö"]}
         if task.metric == "squad_v2":
             gold["q2"] = []
         questions = [{"id": q, "answers": [{"text": a} for a in found]} for q, found in gold.items()]
         return predictions, gold, json.dumps({"data": [{"paragraphs": [{"qas": questions}]}]})
     found = {
-        "labels": ([0, 0, 1], [*names[:2], *names[:1]]),
-        "choices": ([1, 0, 1], [1, 1, 0]),
-        "tags": ([[tags[0], tags[1]], [tags[1]]], [[tags[0], tags[0]], [tags[1]]]),
-        "pairs": ([("de-1", "en-1"), ("de-2", "en-2")], [("de-1", "en-1"), ("de-3", "en-2")]),
-        "lines": ([1, 0, 2], [1, 2, 2]),
-        "rankings": ({"m1": ["Q2", "Q1"], "m2": ["Q3"]}, {"m1": ["Q1"], "m2": ["Q3"]}),
+        "classify": ([0, 0, 1], [*names[:2], *names[:1]]),
+        "choice": ([1, 0, 1], [1, 1, 0]),
+        "tag": ([[tags[0], tags[1]], [tags[1]]], [[tags[0], tags[0]], [tags[1]]]),
+        "mining": ([("de-1", "en-1"), ("de-2", "en-2")], [("de-1", "en-1"), ("de-3", "en-2")]),
+        "nearest": ([1, 0, 2], [1, 2, 2]),
+        "ranking": ({"m1": ["Q2", "Q1"], "m2": ["Q3"]}, {"m1": ["Q1"], "m2": ["Q3"]}),
     }
     return *found[form], None
 
@@ -216,7 +216,7 @@ def test_what_is_written_is_scored_as_it_was_in_memory(tmp_path, name):
     predictions, gold, text = items_of(task)
     path = submission.write_predictions(tmp_path / "predictions", task, "en", predictions)
     read = submission.read_predictions(path, task)
-    named = submission.format_of(task) == "labels"
+    named = task.kind == "classify"
     assert read == ([task.labels[label] for label in predictions] if named else predictions)
     if text is None:
         submission.write_predictions(tmp_path / "gold", task, "en", gold)
