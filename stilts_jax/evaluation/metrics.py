@@ -7,12 +7,11 @@ that ``Task.metric`` holds. What predictions and gold look like is said at each.
 import hashlib
 import re
 import string
-import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -184,32 +183,28 @@ def bucc_f1(task: Task | None, predictions: Pairs, gold: Pairs, language: str) -
     return _f1("binary_f1", [(p in found and p in wanted, p in found, p in wanted) for p in pairs])
 
 
-def _ranked(
-    name: str, score: Callable[[Sequence[int], int], float], predictions: Rankings, gold: Rankings
-) -> MetricResult:
-    """Scores the ranks of the right candidates and their number; a repeated candidate counts once."""
-    scores = []
-    for query, right in ((query, {*right}) for query, right in gold.items()):
+def _find_ranks(predictions: Rankings, gold: Rankings) -> Iterator[tuple[list[int], int]]:
+    """Yields the ranks of each query's right candidates and their number; a repeated candidate counts once."""
+    for query, right in gold.items():
         ranking = predictions.get(query, ())[:RANKING_DEPTH]
-        new = [one in right and one not in ranking[:place] for place, one in enumerate(ranking)]
-        scores.append(score([rank for rank, is_new in enumerate(new, 1) if is_new], len(right)))
-    return _mean(name, scores)
+        ranks = {one: rank for rank, one in reversed([*enumerate(ranking, 1)]) if one in right}
+        yield sorted(ranks.values()), len(set(right))
 
 
 def mrr(task: Task | None, predictions: Rankings, gold: Rankings, language: str) -> MetricResult:
     """Mean reciprocal rank within twenty (Mewsli-X, where XTREME-R calls it mAP@20)."""
-    return _ranked("mrr", lambda ranks, count: 1 / ranks[0] if ranks else 0.0, predictions, gold)
+    return _mean("mrr", (1 / ranks[0] if ranks else 0.0 for ranks, _ in _find_ranks(predictions, gold)))
 
 
 def mean_average_precision(
     task: Task | None, predictions: Rankings, gold: Rankings, language: str
 ) -> MetricResult:
     """Mean average precision within twenty (LAReQA)."""
-
-    def score(ranks: Sequence[int], count: int) -> float:
-        return sum(hits / rank for hits, rank in enumerate(ranks, 1)) / min(max(count, 1), RANKING_DEPTH)
-
-    return _ranked("map", score, predictions, gold)
+    scores = []
+    for ranks, count in _find_ranks(predictions, gold):
+        precisions = [hits / rank for hits, rank in enumerate(ranks, 1)]
+        scores.append(sum(precisions) / min(max(count, 1), RANKING_DEPTH))
+    return _mean("map", scores)
 
 
 # -- answers, by the rules of the scripts of SQuAD 1.1, SQuAD 2.0 and MLQA
@@ -234,15 +229,9 @@ def normalise_english(text: str) -> list[str]:
     return re.sub(_ARTICLES["en"], " ", text.lower().translate(_ASCII_PUNCTUATION)).split()
 
 
-@cache
-def _punctuation() -> dict[int, None]:
-    """Deletes every character of a Unicode category P*, and ASCII punctuation."""
-    marks = {code for code in range(sys.maxunicode) if unicodedata.category(chr(code)).startswith("P")}
-    return dict.fromkeys(marks | {ord(mark) for mark in string.punctuation})
-
-
 def _normalise_mlqa(text: str, language: str) -> list[str]:
-    text, articles = text.lower().translate(_punctuation()), _ARTICLES[language]
+    text, articles = text.lower().translate(_ASCII_PUNCTUATION), _ARTICLES[language]
+    text = "".join(mark for mark in text if unicodedata.category(mark)[0] != "P")
     text = re.sub(articles, " ", text) if articles else text
     # Each Chinese character is a token.
     runs = _CHINESE.findall(text) if language == "zh" else [text]

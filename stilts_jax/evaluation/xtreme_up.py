@@ -38,13 +38,12 @@ _RELEASE = f"{MASAKHANER_X.name}/{{}}/test.jsonl"
 
 def span_f1(predictions: Sequence[str], gold: Sequence[str]) -> Scores:
     """Micro F1 of labelled names, example by example; what has not exactly one ":" is no name on either side."""
-    right = predicted = wanted = 0
-    for sides in zip(predictions, gold):
-        ours, theirs = (Counter(_parse_names(text)) for text in sides)
-        right += (ours & theirs).total()
-        predicted += ours.total()
-        wanted += theirs.total()
-    precision, recall = right / (predicted + _TINY), right / (wanted + _TINY)
+    ours, theirs = (
+        Counter((number, *name) for number, text in enumerate(side) for name in _parse_names(text))
+        for side in (predictions, gold)
+    )
+    right = (ours & theirs).total()
+    precision, recall = right / (ours.total() + _TINY), right / (theirs.total() + _TINY)
     f1 = 2 * precision * recall / (precision + recall + _TINY)
     return {"f1": 100 * f1, "precision": 100 * precision, "recall": 100 * recall}
 

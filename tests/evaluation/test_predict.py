@@ -9,13 +9,7 @@ from stilts_jax.evaluation import predict as predict_module
 from stilts_jax.evaluation.predict import predict
 from stilts_jax.features.build import FeatureSettings, build_features
 from stilts_jax.model import encoder
-from stilts_jax.tasks.spec import (
-    ChoiceExample,
-    ClassifyExample,
-    EmbedExample,
-    SpanExample,
-    TagExample,
-)
+from stilts_jax.tasks.spec import ChoiceExample, ClassifyExample, EmbedExample, SpanExample, TagExample
 
 SETTINGS = FeatureSettings(max_length=48, max_query_length=10, stride=12)
 
