@@ -40,8 +40,8 @@ class Evaluation:
     @property
     def thresholds(self) -> dict[str, float]:
         """The threshold of each language whose metric needs one."""
-        settings = {language: result.settings for language, result in self.results.items()}
-        return {language: one["threshold"] for language, one in settings.items() if "threshold" in one}
+        found = {language: result.threshold for language, result in self.results.items()}
+        return {language: one for language, one in found.items() if one is not None}
 
 
 def evaluate_task(
@@ -94,12 +94,12 @@ def score_decoded(
     """Scores what was decoded for the examples of each language, in their order.
 
     SQuAD 2.0's metric has ``thresholds`` by language, from dev: a language without one is left out of results and
-    predictions. None (for dev itself) tunes each language's on its own gold and puts it into its result's ``settings``.
+    predictions. None (for dev itself) tunes each language's on its own gold and puts it into its result.
     """
     results, predictions = {}, {}
     order = [one.id for one in next(iter(examples.values()), ())] if task.aligned else ()
     for language, values in decoded.items():
-        part, settings = examples[language], {}
+        part, tuned = examples[language], None
         gold = find_gold(task, part)
         predicted: Any = list(values)
         if task.kind == "tag":
@@ -110,7 +110,6 @@ def score_decoded(
                 continue  # there is nothing that a threshold could come from
             answers = {example.id: answer for example, answer in zip(part, values)}
             tuned = tune_null_threshold(answers, gold or {}) if thresholds is None else thresholds[language]
-            settings = {"threshold": tuned}
             predicted = {name: answer.at(tuned) for name, answer in answers.items()}
         elif task.kind == "span":
             predicted = {example.id: answer.text for example, answer in zip(part, values)}
@@ -118,7 +117,7 @@ def score_decoded(
         if gold is not None:
             result = METRICS[task.metric](task, predicted, gold, language)
             result = name_items(result, [one.id for one in part], order)
-            results[language] = replace(result, settings=settings)
+            results[language] = replace(result, threshold=tuned)
     return Evaluation(results, predictions)
 
 

@@ -10,7 +10,7 @@ import string
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -42,11 +42,11 @@ class Items:
 
 @dataclass(frozen=True)
 class MetricResult:
-    """The scores of one language, percent by metric; ``settings`` are thresholds that were tuned on the way."""
+    """The scores of one language, percent by metric."""
 
     values: Mapping[str, float]
     items: Items
-    settings: Mapping[str, float] = field(default_factory=dict)
+    threshold: float | None = None  # at which was scored, where a metric needs one
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,41 +138,34 @@ def token_accuracy(task: Task | None, predictions: Tags, gold: Tags, language: s
     return _mean("accuracy", right, np.uint8)
 
 
-def _find_chunks(sentences: Tags, types: Mapping[str, int]) -> np.ndarray:
-    """Finds chunks by the rules of seqeval 0.0.12, which XTREME uses for entities and parts of speech alike.
+def _find_chunks(tags: Sequence[str]) -> set[tuple[str, int, int]]:
+    """The chunks of a sentence: type, first and last word.
 
-    A tag's first character says where in a chunk it stands, what follows its last ``-`` is the chunk's type (a number
-    in ``types``); runs of equal part-of-speech tags are chunks, but SCONJ and SYM (first letter S) never merge.
-    Returns int64 [chunks, 3]: type, first and last position in the sentences laid end to end, an ``O`` after each.
+    The rules are those of seqeval 0.0.12, which XTREME uses for entities and parts of speech alike. A tag's first
+    character says where in a chunk it stands, what follows its last ``-`` is the chunk's type; runs of equal
+    part-of-speech tags are chunks, but SCONJ and SYM (first letter S) never merge.
     """
-    flat = [tag for sentence in sentences for tag in (*sentence, "O")]
-    place = np.array(["O", *(tag[:1] for tag in flat), "O"])
-    kind = np.array([-1, *(types[tag.rpartition("-")[2]] for tag in flat), types["O"]])
-    before, here = place[:-1], place[1:]
-    changes = kind[:-1] != kind[1:]
-    outside = ("O", ".")
-    ends = np.isin(before, ("E", "S")) | (~np.isin(before, outside) & changes)
-    ends |= np.isin(before, ("B", "I")) & np.isin(here, ("B", "S", "O"))
-    starts = np.isin(here, ("B", "S")) | (~np.isin(here, outside) & changes)
-    starts |= np.isin(before, ("E", "S", "O")) & np.isin(here, ("E", "I"))
-    last_start = np.maximum.accumulate(np.where(starts, np.arange(len(here)), 0))
-    last = np.flatnonzero(ends) - 1
-    return np.stack([kind[:-1][ends], last_start[last], last], axis=1)
+    chunks, first, before, before_type = set(), 0, "O", "O"
+    for place, tag in enumerate([*tags, "O"]):
+        here, kind = tag[:1], tag.rpartition("-")[2]
+        changes, outside = kind != before_type, {"O", "."}
+        closed = before in {"E", "S"} or (before in {"B", "I"} and here in {"B", "S", "O"})
+        if closed or (before not in outside and changes):
+            chunks.add((before_type, first, place - 1))
+        opens = here in {"B", "S"} or (before in {"E", "S", "O"} and here in {"E", "I"})
+        if opens or (here not in outside and changes):
+            first = place
+        before, before_type = here, kind
+    return chunks
 
 
 def chunk_f1(task: Task | None, predictions: Tags, gold: Tags, language: str) -> MetricResult:
     """Micro-averaged chunk F1, precision and recall, and token accuracy beside them; tags are names."""
-    words = token_accuracy(task, predictions, gold, language)
-    names = {tag.rpartition("-")[2] for side in (gold, predictions) for tags in side for tag in tags} | {"O"}
-    types = {name: number for number, name in enumerate(sorted(names))}
-    of_gold, of_predictions = _find_chunks(gold, types), _find_chunks(predictions, types)
-    gold_by_last = np.full((sum(len(sentence) + 1 for sentence in gold), 2), -1)
-    gold_by_last[of_gold[:, 2]] = of_gold[:, :2]
-    right = of_predictions[(gold_by_last[of_predictions[:, 2]] == of_predictions[:, :2]).all(axis=1)]
-    sentence_of = np.repeat(np.arange(len(gold)), [len(sentence) + 1 for sentence in gold])
-    parts = [sentence_of[chunks[:, 2]] for chunks in (right, of_predictions, of_gold)]
-    counts = [np.bincount(part, minlength=len(gold)) for part in parts]
-    found = _f1("chunk_f1", np.stack(counts, axis=1))
+    words, counts = token_accuracy(task, predictions, gold, language), []
+    for sides in zip(predictions, gold):
+        ours, theirs = map(_find_chunks, sides)
+        counts.append((len(ours & theirs), len(ours), len(theirs)))
+    found = _f1("chunk_f1", counts)
     return replace(found, values={**found.values, **words.values})
 
 

@@ -179,7 +179,7 @@ def evaluate_retrieval(
     ``embed`` makes vectors [N, D] of texts (see ``Embedder``), ``embed_queries`` of queries, where they are cut at
     another length. Mining has ``neighbours``, k of the margin, and ``thresholds`` by language, from dev: a language
     without one is left out. None (for dev itself) tunes each language's threshold on its own gold and puts it into its
-    result's ``settings``; a dev set without gold gives none. ``search`` are options of ``find_neighbours``.
+    result; a dev set without gold gives none. ``search`` are options of ``find_neighbours``.
     """
     mines, found = task.retrieval == "mining", Evaluation({}, {})
     if mines:
@@ -201,18 +201,12 @@ def evaluate_retrieval(
         else:
             # A name may stand for several candidates (an entity described in two languages): its best place counts.
             depth = RANKING_DEPTH * (1 if len(set(names)) == len(names) else 4)
-            ranked = [
-                [names[place] for place in row] for row in find_neighbours(*vectors, depth, **search)[0].index
-            ]
+            ranked = np.array(names, object)[find_neighbours(*vectors, depth, **search)[0].index].tolist()
             predicted = {query: [*dict.fromkeys(row)][:RANKING_DEPTH] for query, row in zip(queries, ranked)}
         found.predictions[language] = predicted
         if gold is not None:
             result = METRICS[task.metric](task, predicted, gold, language)
-            settled = (
-                replace(result, settings={"threshold": threshold})
-                if mines
-                else name_items(result, [*queries])
-            )
+            settled = replace(result, threshold=threshold) if mines else name_items(result, [*queries])
             found.results[language] = settled
     return found
 
@@ -231,13 +225,13 @@ def _embed_sets(
             vectors = normalise(vectors)
         return np.split(vectors, np.cumsum([len(part) for part in parts])[:-1])
 
-    everything = list(sets.values())
-    for group in [[part] for part in everything] if task.retrieval == "mining" else [everything]:
-        pools = [part.candidates for part in group]
-        candidates = (
-            together(pools[:1], embed) * len(pools) if task.shared_candidates else together(pools, embed)
-        )
-        yield from zip(together([part.queries for part in group], embed_queries), candidates)
+    groups = [[part] for part in sets.values()] if task.retrieval == "mining" else [list(sets.values())]
+    for group in groups:
+        queries = together([part.queries for part in group], embed_queries)
+        if task.shared_candidates:
+            yield from zip(queries, together([group[0].candidates], embed) * len(group))
+        else:
+            yield from zip(queries, together([part.candidates for part in group], embed))
 
 
 def sweep_layers(

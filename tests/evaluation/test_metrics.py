@@ -268,6 +268,6 @@ def test_squad_v2_tunes_as_the_official_script_and_writes_what_it_reports(found)
     best, threshold = official_best_f1(predictions, chances, gold)
     assert result.values["f1"] == pytest.approx(best)
     if threshold is None:
-        assert result.settings["threshold"] < min(chances.values())
+        assert result.threshold < min(chances.values())
     else:
-        assert result.settings["threshold"] == threshold
+        assert result.threshold == threshold

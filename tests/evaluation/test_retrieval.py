@@ -123,11 +123,11 @@ def test_the_threshold_is_tuned_on_dev_and_applied_to_test():
     task = get_task("bucc")
     dev, test = ({"de": make_pool(40, 0.05, seed)} for seed in (0, 1))
     tuned = evaluate_retrieval(task, dev, embed)
-    threshold = tuned.results["de"].settings["threshold"]
+    threshold = tuned.thresholds["de"]
     assert threshold > 0
     found = evaluate_retrieval(task, test, embed, thresholds={"de": threshold})
     everything = evaluate_retrieval(task, test, embed, thresholds={"de": 0.0})
-    assert found.results["de"].settings == {"threshold": threshold}
+    assert found.thresholds == {"de": threshold}
     assert set(found.predictions["de"]) <= set(everything.predictions["de"])
     gold = {(query, right) for query, (right,) in test["de"].gold.items()}
     right = len(gold & set(found.predictions["de"]))
