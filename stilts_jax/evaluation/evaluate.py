@@ -16,7 +16,7 @@ from stilts_jax.evaluation.metrics import (
     tune_null_threshold,
 )
 from stilts_jax.evaluation.predict import Rows, predict
-from stilts_jax.features.records import IGNORE, Features
+from stilts_jax.features.records import IGNORE, Features, Ragged
 from stilts_jax.model import Model
 from stilts_jax.tasks.spec import UNKNOWN_LABEL, Example, Kind, RetrievalSet, SpanExample, TagExample, Task
 
@@ -148,19 +148,16 @@ def find_gold(task: Task, part: Sequence[Any] | RetrievalSet) -> Any | None:
 
 def decode_tags(rows: Rows, features: Features, examples: Sequence[TagExample]) -> list[tuple[int, ...]]:
     """The tag of each word of each example: that of its first subword, in whichever row of the example that is."""
-    starts = np.cumsum([0, *(len(example.words) for example in examples)], dtype=np.int64)
     columns: Mapping[str, Any] = features.columns
-    word = columns["word"]
-    first_word = np.repeat(starts[columns["example"]], word.lengths)
-    is_first = word.values != IGNORE
-    tags = np.full(starts[-1], IGNORE, np.int32)
-    tags[first_word[is_first] + word.values[is_first]] = rows["tags"][is_first]
-    without = np.flatnonzero(tags == IGNORE)
-    if len(without):
-        index = int(np.searchsorted(starts, without[0], side="right")) - 1
-        raise StiltsError(f"{len(without)} words got no tag.", where=f"the first is in {examples[index].id}")
-    everything = tags.tolist()
-    return [tuple(everything[begin:end]) for begin, end in zip(starts[:-1].tolist(), starts[1:].tolist())]
+    found = [[IGNORE] * len(example.words) for example in examples]
+    tags = Ragged(rows["tags"], columns["word"].offsets)
+    for row, example in enumerate(columns["example"].tolist()):
+        for word, tag in zip(columns["word"][row].tolist(), tags[row].tolist()):
+            if word != IGNORE:
+                found[example][word] = tag
+    if without := [example.id for example, tags in zip(examples, found) for tag in tags if tag == IGNORE]:
+        raise StiltsError(f"{len(without)} words got no tag.", where=f"the first is in {without[0]}")
+    return list(map(tuple, found))
 
 
 def decode_spans(rows: Rows, features: Features, examples: Sequence[SpanExample]) -> list[NullableAnswer]:
