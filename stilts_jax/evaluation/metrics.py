@@ -128,7 +128,8 @@ def vqa_accuracy(
 
 
 def _names(task: Task | None, labels: Sequence[str | int]) -> list[str]:
-    return [one if isinstance(one, str) or task is None else task.labels[one] for one in labels]
+    known = task.labels if task else ()
+    return [one if isinstance(one, str) else known[one] for one in labels]
 
 
 def token_accuracy(task: Task | None, predictions: Tags, gold: Tags, language: str) -> MetricResult:

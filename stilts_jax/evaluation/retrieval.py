@@ -188,9 +188,10 @@ def evaluate_retrieval(
     for (language, part), vectors in zip(
         sets.items(), _embed_sets(task, sets, embed, embed_queries or embed)
     ):
-        gold, queries = find_gold(task, part), {query.id: query.text for query in part.queries}
+        queries = {query.id: query.text for query in part.queries}
         names = [candidate.id for candidate in part.candidates]
         predicted: Any
+        gold: Any = find_gold(task, part)
         if mines:
             candidates = {candidate.id: candidate.text for candidate in part.candidates}
             scores = mine_sentences(queries, candidates, *vectors, k=neighbours, **search)

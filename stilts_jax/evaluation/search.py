@@ -9,8 +9,9 @@ spare candidates before it.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +33,8 @@ _SMALLEST_TILE = 128
 _AXIS = "rows"
 
 
-class Neighbours(NamedTuple):
+@dataclass(frozen=True)
+class Neighbours:
     """The k nearest vectors of each, nearest first (all where there are fewer)."""
 
     values: np.ndarray  # their cosines, float32 [N, k]
