@@ -247,7 +247,7 @@ def _check_tags(predicted: Path, predictions: Any, gold: Path, labels: Any, task
                 line = read_tags(gold)[1][sentence] + place
                 raise DataError(f"{tag[:60]!r} is not a tag.", where=f"{gold}:{line}", fix=_BLANKED)
     for index, (ours, theirs) in enumerate(zip(predictions, labels)):
-        if len(predictions) == len(labels) and len(ours) != len(theirs):
+        if len(ours) != len(theirs):
             what = f"Sentence {index + 1} has {len(ours)} tags, gold has {len(theirs)}."
             where = f"{predicted}:{read_tags(predicted)[1][index]} (gold: {gold})"
             fix = "give every word of the file one tag, also behind the encoder's longest input"
@@ -255,15 +255,11 @@ def _check_tags(predicted: Path, predictions: Any, gold: Path, labels: Any, task
 
 
 def _check_ids(path: Path, predicted: Mapping[str, Any], gold: Mapping[str, Any]) -> None:
-    """Raises at the first predicted id that gold does not have, with its line."""
-    for identifier in predicted:
-        if identifier not in gold:
-            what, where = (
-                f"There is no item {identifier!r} in gold.",
-                f"{path}:{find_line(path, (identifier,))}",
-            )
-            fix = nearest(identifier, gold) if len(gold) <= 20 else "predict the test set of this language"
-            raise DataError(what, where=where, fix=fix)
+    unknown = next((identifier for identifier in predicted if identifier not in gold), None)
+    if unknown is not None:
+        fix = nearest(unknown, gold) if len(gold) <= 20 else "predict the test set of this language"
+        where = f"{path}:{find_line(path, (unknown,))}"
+        raise DataError(f"There is no item {unknown!r} in gold.", where=where, fix=fix)
 
 
 def check_count(predicted: Path, predictions: Sequence[Any], gold: Path, right: Sequence[Any]) -> None:
@@ -280,12 +276,12 @@ def _score_file(
     predictions, form = read_predictions(predicted, task), format_of(task)
     if form in _VALUES:
         _check_ids(predicted, predictions, gold)
-        if form == "ranking":  # queries without a right candidate do not count
-            gold = {query: right for query, right in gold.items() if right}
-    elif form == "tag":
-        _check_tags(predicted, predictions, gold_path, gold, task)
-    if form != "mining" and form not in _VALUES:
+    elif form != "mining":
         check_count(predicted, predictions, gold_path, gold)
+    if form == "tag":
+        _check_tags(predicted, predictions, gold_path, gold, task)
+    elif form == "ranking":  # queries without a right candidate do not count
+        gold = {query: right for query, right in gold.items() if right}
     if task.name == "udpos":  # words without a part of speech have the tag that they have in an experiment
         sides = (predictions, gold)
         predictions, gold = ([[UNTAGGED.get(tag, tag) for tag in tags] for tags in side] for side in sides)

@@ -109,8 +109,10 @@ def test_files_that_cannot_be_mined(tmp_path, content, what, place):
     good, bad = write(tmp_path / "good.txt", ["a"]), tmp_path / "bad.txt"
     if content is not None:
         bad.write_bytes(content)
+    embed = Letters()
     with pytest.raises(DataError, match=what) as caught:
-        mine_files(Letters(), good, bad, tmp_path / "out.tsv")
+        mine_files(embed, good, bad, tmp_path / "out.tsv")
+    assert embed.calls == []  # both are read before anything is computed
     assert caught.value.where.endswith(f"bad.txt{place}") and not (tmp_path / "out.tsv").exists()
 
 
