@@ -127,7 +127,7 @@ class TrainingBatches:
         self._window = 1 if features.pictures else window
         self._lengths = measure_rows(features)
         self._queries: tuple[int, ...] = ()  # padded lengths of ``tokens`` that have partners
-        self._masking = masking
+        self._masking = masking if features.kind == "mlm" else None
         columns: Any = features.columns
         if self._masking:
             if features.pictures:  # rows are not packed, so they need not be longer than the longest
