@@ -9,6 +9,7 @@ from PIL import Image
 from stilts_jax.errors import ConfigError, DataError
 from stilts_jax.evaluation.metrics import METRICS
 from stilts_jax.tasks import get_task
+from stilts_jax.tasks.sources.inventory import format_examples
 from stilts_jax.tasks.sources.questions import normalise_answer, score_answer
 from stilts_jax.tasks.sources.read import DataSource, available_languages, read_examples, with_labels
 from stilts_jax.tasks.spec import ClassifyExample, TextExample
@@ -114,6 +115,7 @@ def test_a_release_is_read(name, tmp_path):
     assert language in available_languages(task, split, source)
     assert read_examples(task, split, language, source) == expected
     assert with_labels(task, source).labels or task.kind == "mlm"
+    assert format_examples(task, source).startswith(task.name)  # with an unknown answer too
 
 
 def test_a_row_without_its_picture_is_named_with_its_line(tmp_path):

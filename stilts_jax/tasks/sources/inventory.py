@@ -206,7 +206,7 @@ def _show(task: Task, example: Example, name: str) -> str:
     if name == "label" and isinstance(example, ChoiceExample):
         return f"{value} ({example.choices[value]})"
     if name == "label":
-        return task.labels[value] if task.labels else str(value)
+        return (*task.labels, UNKNOWN_LABEL)[value]
     if name == "tags":
         return " ".join((*task.labels, UNKNOWN_LABEL)[tag] for tag in value)
     if name == "words":
