@@ -37,18 +37,12 @@ from stilts_jax.errors import ConfigError, nearest
 from stilts_jax.tasks.sources.converters import choice, classify, pair, span, tag, tag_spans
 from stilts_jax.tasks.sources.files import reader_of
 from stilts_jax.tasks.sources.rows import Problems, Row
-from stilts_jax.tasks.spec import EMPTY, EmbedExample, Kind, RetrievalSet, Source, Task, hub, tfds
+from stilts_jax.tasks.spec import EMPTY, EmbedExample, Kind, RetrievalSet, Source, Task, files, hub, tfds
 
 _SPLITS = ("train", "dev", "test")
 # Where the data are, with what stands for each word that is not given.
-_DATA = {
-    "files": EMPTY,
-    "hub": "",
-    "tfds": "",
-    "splits": " ".join(_SPLITS),
-    "codes": EMPTY,
-    "language_column": "",
-}
+_DATA = {"files": EMPTY, "hub": "", "tfds": "", "codes": EMPTY, "language_column": ""}
+_DATA |= {"splits": " ".join(_SPLITS)}
 
 
 def classify_task(
@@ -185,12 +179,11 @@ def _make_task(
         for one in _make_sources(data, language, languages, where)
     )
     splits = {split for one in sources for split in one.splits}
-    for role in ("selection", "reported"):
-        if given.get(role) and given[role] not in splits:
-            fix = nearest(given[role], splits)
-            raise ConfigError(f"{role}={given[role]!r} has no file.", where=where, fix=fix)
-    given.setdefault("selection", "dev" if "dev" in splits else "")
-    given.setdefault("reported", "test" if "test" in splits else "dev")
+    for role, usual in (("selection", ("dev", "")), ("reported", ("test", "dev"))):
+        if given.get(role, "") not in {"", *splits}:
+            what, fix = f"{role}={given[role]!r} has no file.", nearest(given[role], splits)
+            raise ConfigError(what, where=where, fix=fix)
+        given.setdefault(role, usual[0] if usual[0] in splits else usual[1])
     return Task(name=name, kind=kind, sources=sources, **given)
 
 
@@ -206,7 +199,7 @@ def _make_sources(
     for split, path in paths.items():
         if split not in _SPLITS:
             raise ConfigError(f"There is no split {split!r}.", where=where, fix=nearest(split, _SPLITS))
-        found.append(Source(splits={split: split}, paths=(path,), language=language))
+        found.append(files({"": path}, splits=f"{split}:{split}", language=language))
         reader_of(found[-1], path)  # raises if the name does not say how it is read
     for kind, make in (("hub", hub), ("tfds", tfds)):
         name = data[kind]

@@ -23,7 +23,7 @@ def _read(path: Path, language: str, problems: Problems) -> Iterator[Row]:
 def _convert(row: Row, labels: tuple[str, ...]) -> ClassifyExample:
     folder = f"marvl/{row['folder']}/images/{row['concept']}"
     pictures = tuple(f"{folder}/{row[side].rpartition('/')[2]}" for side in ("left_img", "right_img"))
-    return ClassifyExample(row.id("id"), row["caption"], None, int(row.flag("label")), pictures)
+    return ClassifyExample(row.id("id"), row["caption"], None, int(row.take("label", bool)), pictures)
 
 
 TASK = replace(

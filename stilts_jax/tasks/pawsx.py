@@ -13,7 +13,7 @@ LANGUAGES = names("de en es fr ja ko zh")
 _SENTENCES = ("sentence1", "sentence2")
 _NO_SENTENCE = dict.fromkeys(_SENTENCES, "NS")
 _FILE = "{language}/{split}.tsv"
-_SPLITS = {"train": "train translated_train", "dev": "dev_2k", "test": "test_2k"}
+_PATHS = f"pawsx/{_FILE} pawsx/x-final/{_FILE}"
 _xtreme = classify(*_SENTENCES, dropped=_NO_SENTENCE)
 _released = classify(*_SENTENCES, id="id", dropped=_NO_SENTENCE)
 
@@ -34,7 +34,8 @@ TASK = Task(
     },
     sources=(
         files("pawsx/{split}-{language}.tsv", _xtreme, read=Table((*_SENTENCES, "label"), optional=1)),
-        files(f"pawsx/{_FILE} pawsx/x-final/{_FILE}", _released, _SPLITS),
+        files(_PATHS, _released, "train dev:dev_2k test:test_2k"),
+        files(_PATHS, _released, "train:translated_train"),
         hub("google-research-datasets/paws-x/{language}", _released, languages=LANGUAGES),
     ),
 )

@@ -51,9 +51,7 @@ class ClassifyExample:
     label: int | None = None
     pictures: tuple[str, ...] = ()  # paths below the data root
     answers: tuple[str, ...] = ()  # what ten people said to a question, for ``vqa_accuracy``
-    votes: tuple[
-        int, ...
-    ] = ()  # labels of those answers that have one: min(votes / 3, 1) is a label's target
+    votes: tuple[int, ...] = ()  # labels of answers that have one: min(votes / 3, 1) is a label's target
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,19 +146,18 @@ class Source:
     """
 
     kind: SourceKind = "files"
-    splits: Mapping[str, str]  # its names of our splits; several, joined by spaces, are tried in their order
-    paths: tuple[str, ...] = ()  # files: path patterns below the data root, tried in order
-    roles: Mapping[str, str] = field(
-        default_factory=dict
-    )  # retrieval: a pattern by role; ``gold`` may be absent
+    splits: Mapping[str, str]  # its names of our splits
+    # Path patterns below the data root, tried in order, under ""; of files of a retrieval set by role, of which
+    # ``gold`` may be absent. Of a data set only for messages.
+    paths: Mapping[str, tuple[str, ...]]
     name: str = ""  # the repository or the builder
     config: str = ""  # its configuration; ``{language}`` stands for the language here and in names of splits
     # (path, language, problems) -> rows; by the extension if None
     read: Callable[..., Iterable[Any]] | None = None
     # (row, labels) -> example; None where the row is no part of the data
-    convert: Callable[[Any, tuple[str, ...]], Example | None] | None = None
-    # (rows, language, problems) -> retrieval set; with ``roles`` of files by role
-    build: Callable[..., RetrievalSet] | None = None
+    convert: Any = None
+    # (rows, language, problems) -> retrieval set; of files by role where ``paths`` has roles
+    build: Any = None
     # The column of a row's language, where a file holds several; or what yields (language, what the row is in it).
     by_language: str | Callable[[Any], Iterable[tuple[str, Any]]] = ""
     language: str = "en"  # of files whose pattern does not name one
@@ -169,19 +166,11 @@ class Source:
     tolerated: int = 0  # rows of the released data themselves that can't be used; they don't count as skipped
     part: str = ""  # sources of several parts are read one part after the other (ANLI+)
 
-    def patterns(self, split: str) -> tuple[str, ...]:
-        """Returns every path that a split is looked for at, with ``{language}``, or the name of the data set."""
-        if self.kind != "files":
-            return (f"{self.kind}/{self.name}",)
-        return tuple(path for paths in self.role_paths(split).values() for path in paths)
-
-    def role_paths(self, split: str) -> dict[str, tuple[str, ...]]:
-        """Returns the path patterns of a split by role, which is "" where a source has none."""
-        roles: dict[str, tuple[str, ...]] = {role: (path,) for role, path in self.roles.items()}
-        theirs = self.splits[split].split()
+    def patterns(self, split: str) -> dict[str, tuple[str, ...]]:
+        """Returns the paths of a split by role, with ``{language}``."""
+        theirs = self.splits[split]
         return {
-            role: tuple(path.replace("{split}", name) for path in paths for name in theirs)
-            for role, paths in (roles or {"": self.paths}).items()
+            role: tuple(one.replace("{split}", theirs) for one in paths) for role, paths in self.paths.items()
         }
 
     def names(self, split: str, language: str) -> tuple[str, str]:
@@ -194,35 +183,33 @@ class Source:
         return bool(self.by_language) or language in (self.languages or ("en",))
 
 
-Splits = (
-    str | Mapping[str, str]
-)  # "train dev:theirs": what does not say their name of a split has the usual one
-_ALL = "train dev test"
+_SPLITS = "train dev test"  # "train dev:theirs": what does not say their name of a split has the usual one
 
 
-def files(paths: str | Mapping[str, str], convert: Any = None, splits: Splits = _ALL, **more: Any) -> Source:
-    """Returns release files: paths joined by spaces, or paths by role."""
-    more |= {"paths": names(paths)} if isinstance(paths, str) else {"roles": paths}
-    return Source(splits=_name_splits(splits, "dev"), convert=convert, **more)
+def files(paths: str | Mapping[str, str], convert: Any = None, splits: str = _SPLITS, **more: Any) -> Source:
+    """Returns release files: paths joined by spaces, or one path by role."""
+    by_role = {"": names(paths)} if isinstance(paths, str) else {role: (one,) for role, one in paths.items()}
+    return Source(splits=_name_splits(splits, "dev"), paths=by_role, convert=convert, **more)
 
 
-def hub(data_set: str, convert: Any = None, splits: Splits = _ALL, **more: Any) -> Source:
+def hub(data_set: str, convert: Any = None, splits: str = _SPLITS, **more: Any) -> Source:
     """Returns a data set of the hub, ``OWNER/NAME`` with ``/CONFIGURATION`` behind it; its dev is "validation"."""
     owner, name, *config = data_set.split("/", 2)
-    more |= {"kind": "hub", "name": f"{owner}/{name}", "config": config[0] if config else "default"}
-    return Source(splits=_name_splits(splits, "validation"), convert=convert, **more)
+    return _data_set("hub", f"{owner}/{name}", (*config, "default")[0], convert, splits, **more)
 
 
-def tfds(builder: str, convert: Any = None, splits: Splits = _ALL, **more: Any) -> Source:
+def tfds(builder: str, convert: Any = None, splits: str = _SPLITS, **more: Any) -> Source:
     """Returns a TFDS builder, ``NAME`` or ``NAME/CONFIGURATION``; its dev is "validation"."""
     name, _, config = builder.partition("/")
-    splits = _name_splits(splits, "validation")
-    return Source(kind="tfds", name=name, config=config, splits=splits, convert=convert, **more)
+    return _data_set("tfds", name, config, convert, splits, **more)
 
 
-def _name_splits(splits: Splits, dev: str) -> Mapping[str, str]:
-    if not isinstance(splits, str):
-        return splits
+def _data_set(kind: SourceKind, name: str, config: str, convert: Any, splits: str, **more: Any) -> Source:
+    theirs, paths = _name_splits(splits, "validation"), {"": (f"{kind}/{name}",)}
+    return Source(kind=kind, name=name, config=config, splits=theirs, paths=paths, convert=convert, **more)
+
+
+def _name_splits(splits: str, dev: str) -> dict[str, str]:
     parts = (item.partition(":") for item in splits.split())
     return {ours: theirs or (dev if ours == "dev" else ours) for ours, _, theirs in parts}
 

@@ -208,7 +208,7 @@ def span(
                 what = f"the answer {describe(text)} is not at character {place} of the context, but {there}"
                 raise BadRow(f"question {name!r}: {what}")
         flagged = unanswerable and "is_impossible" in row.fields
-        impossible = row.flag("is_impossible") if flagged else unanswerable and not spans
+        impossible = row.take("is_impossible", bool) if flagged else unanswerable and not spans
         if impossible and spans:
             raise BadRow("is_impossible is true, and answers are given")
         name = f"{row.number}-{name}" if numbered else name

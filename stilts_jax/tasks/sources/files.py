@@ -3,6 +3,7 @@
 import functools
 import glob
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -34,17 +35,13 @@ def _add_language(pattern: str, language: str) -> str:
 
 def find_files(root: Path, pattern: str) -> tuple[Path, ...]:
     """Returns the files that a filled pattern names; a ``.gz`` is taken where the plain file is missing."""
-    if not re.search(r"[*?]", pattern):
-        return tuple(filter(_is_there, (root / pattern, root / f"{pattern}.gz")))[:1]
-    whole = pattern if pattern.startswith("/") else f"{glob.escape(str(root))}/{pattern}"
-    names = set(glob.glob(whole, recursive=True))
-    names |= {name for name in glob.glob(f"{whole}.gz", recursive=True) if name[:-3] not in names}
-    return tuple(filter(_is_there, map(Path, sorted(names))))
-
-
-def _is_there(path: Path) -> bool:
+    whole = os.path.join(glob.escape(str(root)), pattern.replace("[", "[[]"))
     # A broken link is there: whoever reads it says so, while a language that is not found is left out.
-    return path.is_file() or (path.is_symlink() and not path.exists())
+    plain, zipped = (
+        {name for name in glob.glob(whole + end, recursive=True) if not os.path.isdir(name)}
+        for end in ("", ".gz")
+    )
+    return tuple(map(Path, sorted(plain | {name for name in zipped if name[:-3] not in plain})))
 
 
 def reader_of(source: Source, path: str) -> Callable[..., Any]:
@@ -59,14 +56,16 @@ def reader_of(source: Source, path: str) -> Callable[..., Any]:
 def list_paths(source: Source, split: str, language: str) -> dict[str, tuple[str, ...]]:
     """Returns the paths of a split in one language by role."""
     # A pool of all languages has no language in its name, nor has a file of several languages.
-    own = language == source.language or source.roles or source.by_language
+    own = (
+        source.kind != "files" or language == source.language or "" not in source.paths or source.by_language
+    )
     code = source.codes.get(language, language)
     return {
         role: tuple(
             path.replace("{language}", code) if own or "{language}" in path else _add_language(path, language)
             for path in paths
         )
-        for role, paths in source.role_paths(split).items()
+        for role, paths in source.patterns(split).items()
     }
 
 
@@ -82,12 +81,12 @@ def find(source: Source, split: str, language: str, root: Path) -> dict[str, tup
 
 def find_languages(source: Source, split: str, root: Path) -> set[str]:
     """Returns the languages that a split has files in."""
-    roles = source.role_paths(split)
-    if "" in roles:
-        return set[str]().union(*(_languages(source, path, root) for path in roles[""]))
-    needed = [path for role, paths in roles.items() for path in paths if role != "gold"]
-    named = [_languages(source, path, root) for path in needed if "{language}" in path]
-    return {one for one in set.intersection(*named) if find(source, split, one, root)}
+    by_role = source.patterns(split)
+    if "" in by_role:
+        return set[str]().union(*(_languages(source, path, root) for path in by_role[""]))
+    needed = [path for role, (path,) in by_role.items() if role != "gold" and "{language}" in path]
+    named = set.intersection(*(_languages(source, path, root) for path in needed))
+    return {one for one in named if find(source, split, one, root)}
 
 
 def open_rows(
@@ -102,17 +101,18 @@ def _languages(source: Source, pattern: str, root: Path) -> set[str]:
     """Returns the languages that a pattern has files for."""
     if "{language}" not in pattern:
         found = {source.language} if find_files(root, pattern) else set()
-        return found | (
-            _languages(source, _add_language(pattern, "{language}"), root) if "*" not in pattern else set()
+        return (
+            found
+            if "*" in pattern
+            else found | _languages(source, _add_language(pattern, "{language}"), root)
         )
     theirs = {code: language for language, code in source.codes.items()}
-    language_group = f"(?P<language>{'|'.join((_LANGUAGE, *map(re.escape, theirs)))})"
-    expression = ""
-    for part in re.split(r"(\{language\}|\*\*/|\*|\?)", pattern):
-        if part == "{language}":
-            expression += "(?P=language)" if "(?P<" in expression else language_group
-        else:
-            expression += _WILDCARDS.get(part) or re.escape(part)
+    group = f"(?P<language>{'|'.join((_LANGUAGE, *map(re.escape, theirs)))})"
+    expression = "".join(
+        "{language}" if part == "{language}" else _WILDCARDS.get(part) or re.escape(part)
+        for part in re.split(r"(\{language\}|\*\*/|\*|\?)", pattern)
+    )
+    expression = expression.replace("{language}", group, 1).replace("{language}", "(?P=language)")
     found = set()
     for path in find_files(root, pattern.replace("{language}", "*")):
         name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()

@@ -26,10 +26,10 @@ class SourceFailure(DataError):
     """A whole data set can't be had (no such repository, no connection, a library missing), not just a part."""
 
 
-def name_classes(classes: Mapping[str, Sequence[str]], fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a row with class names in the place of class numbers; None stands for a class that is not known.
+def make_rows(records: Iterable[Mapping[str, Any]], classes: Mapping[str, Sequence[str]]) -> Iterator[Row]:
+    """Yields rows with class names in the place of class numbers; None stands for a class that is not known.
 
-    ``classes`` has the names of those columns that hold a class, or a list of classes.
+    ``classes`` has the names of those columns that hold a class, or a list of classes. ``Row.line`` counts from 1.
     """
 
     def name(names: Sequence[str], value: Any) -> Any:
@@ -37,8 +37,9 @@ def name_classes(classes: Mapping[str, Sequence[str]], fields: Mapping[str, Any]
             return [name(names, item) for item in value]
         return None if value is None or value < 0 else names[value]
 
-    named = {column: name(names, fields[column]) for column, names in classes.items() if column in fields}
-    return {**fields, **named}
+    for number, fields in enumerate(records):
+        named = {column: name(names, fields[column]) for column, names in classes.items() if column in fields}
+        yield Row(number + 1, number, {**fields, **named}, strict=True)
 
 
 def _patterns(config: str, split: str) -> list[str]:
@@ -67,7 +68,7 @@ def find(source: Source, split: str, language: str, root: Path) -> dict[str, tup
 def open_rows(
     source: Source, split: str, language: str, paths: Sequence[Path], problems: Problems
 ) -> Iterator[tuple[Path, Iterable[Row]]]:
-    """Yields files, each with its rows, of which ``Row.line`` is the number from 1; class labels are names."""
+    """Yields files, each with its rows; class labels are names."""
     return ((path, _read_file(path)) for path in paths)
 
 
@@ -91,11 +92,9 @@ def _read_file(path: Path) -> Iterator[Row]:
         raise DataError(f"the file can't be read: {error}", where=str(path), fix=fix) from error
     features = datasets.Features.from_arrow_schema(schema)
     kinds = {name: getattr(one, "feature", one) for name, one in features.items()}  # what a list is a list of
-    labels = {name: kind for name, kind in kinds.items() if isinstance(kind, datasets.ClassLabel)}
-    classes = {name: kind.names for name, kind in labels.items() if kind.names}
-    rows = (fields for batch in batches for fields in batch.to_pylist())
-    for number, fields in enumerate(rows):
-        yield Row(number + 1, number, name_classes(classes, fields), strict=True)
+    classes = {name: one.names for name, one in kinds.items() if isinstance(one, datasets.ClassLabel)}
+    records = (fields for batch in batches for fields in batch.to_pylist())
+    return make_rows(records, {name: listed for name, listed in classes.items() if listed})
 
 
 def fetch(source: Source, split: str, language: str, root: Path) -> None:
@@ -123,10 +122,7 @@ def fetch(source: Source, split: str, language: str, root: Path) -> None:
         raise _describe(error, source.name) from error
     absent = [file for file in files if not (folder / file).is_file()]
     if absent:  # the client only warns where a folder is there and the hub does not answer
-        what, fix = (
-            f"{source.name}: {absent[0]} was not fetched",
-            "check the connection, and type the command again",
-        )
+        what, fix = f"{source.name}: {absent[0]} was not fetched", "check the connection, and type it again"
         raise SourceFailure(what, where=_address(source.name), fix=fix)
     unfinished.unlink()
 
@@ -143,11 +139,9 @@ def _find_remote(repository: str, config: str, split: str) -> tuple[str, list[st
             continue
         for pattern in _patterns(config, split):
             found = fnmatch.filter(listing, pattern)
-            files = [
-                name for name in found if name.count("/") == pattern.count("/")
-            ]  # * stands for no folder
+            files = sorted(one for one in found if one.count("/") == pattern.count("/"))  # * is no folder
             if files:
-                return commit, sorted(files)
+                return commit, files
         seen += [name for name in listing if name.endswith(".parquet")]
     folders = sorted({name.rpartition("/")[0] for name in seen})
     raise DataError(
@@ -179,8 +173,8 @@ def _address(repository: str) -> str:
 def _describe(error: Exception, repository: str) -> SourceFailure:
     """Returns the error in three parts for a failure of the hub's client."""
     chain: list[BaseException] = [error]
-    while chain[-1].__cause__:
-        chain.append(chain[-1].__cause__)
+    while cause := chain[-1].__cause__:
+        chain.append(cause)
     statuses = {getattr(getattr(link, "response", None), "status_code", None) for link in chain}
     reason = str(chain[-1]).strip().partition("\n")[0]
     fix = "check the connection (and HF_HUB_OFFLINE, HF_ENDPOINT), and type it again: what is there stays"

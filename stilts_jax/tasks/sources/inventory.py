@@ -22,10 +22,8 @@ _MOST_PIECES = 60
 
 def list_splits(task: Task, source: DataSource) -> tuple[str, ...]:
     """Returns the splits that a task can have in its kind of source, and in another where that lacks them."""
-    splits = {split for one in task.sources for split in one.splits}
-    known = {
-        split for split in splits if any(one.kind == source.kind_of(task, split) for one in task.sources)
-    }
+    splits = ((one.kind, split) for one in task.sources for split in one.splits)
+    known = {split for kind, split in splits if kind == source.kind_of(task, split)}
     return (*(split for split in _ORDER if split in known), *sorted(known.difference(_ORDER)))
 
 
@@ -45,14 +43,9 @@ def expected_count(task: Task, split: str, language: str) -> int | None:
     return count.get(language) if isinstance(count, Mapping) else count
 
 
-def _languages(task: Task, split: str, source: DataSource) -> tuple[str, ...]:
-    """Returns the languages that a split is there in; of "mnli@de", only those that it can use."""
-    return read.available_languages(task, split, source, beyond="@" not in task.name)
-
-
 def _look(task: Task, split: str, source: DataSource) -> tuple[tuple[str, ...], list[str]]:
-    """Returns the languages that a split is there in, and those that are needed and missing."""
-    there = _languages(task, split, source)
+    """Returns the languages that a split is there in (of "mnli@de", only those that it can use), and the missing."""
+    there = read.available_languages(task, split, source, beyond="@" not in task.name)
     return there, [language for language in wanted_languages(task, split) if language not in there]
 
 
@@ -60,7 +53,7 @@ def read_part(
     task: Task, split: str, language: str, source: DataSource
 ) -> tuple[Sequence[Example], int, int]:
     """Returns examples (or queries), how many there are of what is counted, and how many rows were skipped."""
-    if read.has_pools(task, split, source):
+    if any(one.build for part in read.sources_of(task, split, source).values() for one in part):
         pools = read.read_retrieval(task, split, language, source)
         # Only a mining task's count is of pairs: its pools hold much besides.
         counted = pools.gold if task.retrieval == "mining" and pools.gold else pools.queries
@@ -128,22 +121,19 @@ def _group_by_path(
     task: Task, split: str, languages: Iterable[str], source: DataSource
 ) -> dict[str, list[str]]:
     """Returns languages by their files, with ``{language}`` where paths differ by a code only."""
-    groups: dict[str, list[tuple[str, str]]] = {}
+    groups: dict[str, dict[str, str]] = {}
     for language in languages:
         try:
             paths = read.find_paths(task, split, language, source)
         except StiltsError as error:
-            groups[str(error).replace("\n", ";")] = [(language, "")]
-            continue
-        root = source.root
-        exact = ", ".join(
-            str(path.relative_to(root) if path.is_relative_to(root) else path) for path in paths
-        )
-        code = re.escape(_their_code(task, language))
-        pattern = re.sub(rf"(?<![a-zA-Z]){code}(?![a-zA-Z])", "{language}", exact)
-        groups.setdefault(pattern, []).append((language, exact))
+            exact = pattern = str(error).replace("\n", ";")
+        else:
+            exact = ", ".join(str(path).removeprefix(f"{source.root}/") for path in paths)
+            code = re.escape(_their_code(task, language))
+            pattern = re.sub(rf"(?<![a-zA-Z]){code}(?![a-zA-Z])", "{language}", exact)
+        groups.setdefault(pattern, {})[language] = exact
     return {
-        (pattern if len(found) > 1 else found[0][1] or pattern): [language for language, _ in found]
+        pattern if len(found) > 1 else "".join(found.values()): list(found)
         for pattern, found in groups.items()
     }
 
@@ -157,14 +147,10 @@ def _wrap(text: str, languages: Sequence[str], task: Task) -> str:
     """Returns a line, and below it languages with the codes of the data where these are others."""
     theirs = {language: _their_code(task, language) for language in languages}
     codes = [ours if ours == code else f"{ours}={code}" for ours, code in theirs.items()]
-    if len(codes) == 1:
-        return f"  {text} ({codes[0]})"
-    line = f"  {text}" + f", {len(codes)} languages:" * bool(codes)
-    if not codes:
-        return line
-    indent = " " * 4
-    below = fill(" ".join(codes), 118, initial_indent=indent, subsequent_indent=indent)
-    return f"{line}\n{below}"
+    if len(codes) < 2:
+        return f"  {text}" + "".join(f" ({code})" for code in codes)
+    below = fill(" ".join(codes), 118, initial_indent="    ", subsequent_indent="    ")
+    return f"  {text}, {len(codes)} languages:\n{below}"
 
 
 def format_examples(
@@ -176,7 +162,7 @@ def format_examples(
     """
     task = read.with_labels(task, source)
     for split in filter(None, (task.reported, task.selection, "train")):
-        languages = _languages(task, split, source)
+        languages, _ = _look(task, split, source)
         if not languages:
             continue
         language = task.source_language if task.source_language in languages else languages[0]
@@ -186,7 +172,8 @@ def format_examples(
             for one in fields_of(example):
                 text = _show(task, example, one.name)
                 pieces = cut(text) if cut and text and one.name in _TEXTS else ()
-                lines += [f"  {one.name}: {_shorten(text)}"] * bool(text)
+                more = f" ... ({len(text):,} characters)" if len(text) > _LONGEST else ""
+                lines += [f"  {one.name}: {text[:_LONGEST]}{more}"] * bool(text)
                 lines += [f"    {len(pieces)} pieces: {' '.join(pieces[:_MOST_PIECES])}"] * bool(pieces)
                 lines[-1] += " ..." * (len(pieces) > _MOST_PIECES)
             lines.append("")
@@ -194,23 +181,15 @@ def format_examples(
     return f"{task.name}: no split is there"
 
 
-def _shorten(text: str) -> str:
-    return f"{text[:_LONGEST]} ... ({len(text):,} characters)" if len(text) > _LONGEST else text
-
-
 def _show(task: Task, example: Example, name: str) -> str:
     """Returns a field of an example as text; labels and tags are names, answers are texts."""
-    value = getattr(example, name)
+    value, labels = getattr(example, name), (*task.labels, UNKNOWN_LABEL)
     if value is None or value is False:
         return ""
-    if name == "label" and isinstance(example, ChoiceExample):
-        return f"{value} ({example.choices[value]})"
     if name == "label":
-        return (*task.labels, UNKNOWN_LABEL)[value]
-    if name == "tags":
-        return " ".join((*task.labels, UNKNOWN_LABEL)[tag] for tag in value)
-    if name == "words":
-        return " ".join(value)
+        return f"{value} ({example.choices[value]})" if isinstance(example, ChoiceExample) else labels[value]
+    if name in ("words", "tags"):
+        return " ".join(value if name == "words" else (labels[tag] for tag in value))
     if name == "answers" and task.kind == "span":
         return " | ".join(f"{text} (at {start})" for text, start in value)
     return " | ".join(map(str, value)) if isinstance(value, tuple) else str(value)

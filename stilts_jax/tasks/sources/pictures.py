@@ -10,14 +10,13 @@ import functools
 import hashlib
 import json
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stilts_jax.errors import DataError
 from stilts_jax.tasks.sources.rows import BadRow, read_object
-from stilts_jax.tasks.spec import Task
 
 MAX_BYTES = 2**28  # of one file; a zip may hold far more than it seems
 ARRAY, NAMES = "features.npy", "features.json"
@@ -104,16 +103,3 @@ def hash_pictures(root: Path, pictures: Sequence[str], encoder: str = "") -> str
         with (one.path / ARRAY).open("rb") as file:
             state.append(hashlib.file_digest(file, "sha256").hexdigest())
     return hashlib.sha256(json.dumps(state).encode()).hexdigest()[:32]
-
-
-def hash_shown(name: str, task: Task, read: Callable[[], Sequence[Any]], root: Path, encoder: str) -> str:
-    """Returns a hash of the pictures of a split, kept by ``name``: a hash of what ``read`` reads the rows from."""
-    if task.pictures == "blind":
-        return "blind"
-    key = (name, root, encoder)
-    if key not in _HASHES:
-        _HASHES[key] = hash_pictures(root, sorted({one for row in read() for one in row.pictures}), encoder)
-    return _HASHES[key]
-
-
-_HASHES: dict[tuple[str, Path, str], str] = {}

@@ -110,7 +110,7 @@ def _fetch(
     problems: list[str] = []
     for part in read.sources_of(task, split, source).values():
         data_sets = [one for one in part if one.kind != "files" and one.has(language)]
-        if any(read.module_of(one.kind).find(one, split, language, source.root) for one in data_sets):
+        if any(read.MODULES[one.kind].find(one, split, language, source.root) for one in data_sets):
             continue
         tried: list[str] = []
         for one in data_sets:
@@ -118,7 +118,7 @@ def _fetch(
             if not what:
                 progress.say(f"{task.name}: fetching {split} in {language} from {one.name}")
                 try:
-                    read.module_of(one.kind).fetch(one, split, language, source.root)
+                    read.MODULES[one.kind].fetch(one, split, language, source.root)
                     break
                 except DataError as error:
                     progress.say(str(error))

@@ -6,23 +6,22 @@ here downloads; ``stilts_jax.tasks.sources.prepare`` does.
 
 import functools
 import hashlib
-import importlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any, get_args
 
-from stilts_jax.errors import ConfigError, DataError
+from stilts_jax.errors import DataError
 from stilts_jax.settings import SourceKind
-from stilts_jax.tasks.sources import files
-from stilts_jax.tasks.sources.pictures import check_picture, hash_shown
-from stilts_jax.tasks.sources.rows import BadRow, Problems, Row, check_example, read_object
+from stilts_jax.tasks.sources import files, hub, tfds
+from stilts_jax.tasks.sources.pictures import check_picture, hash_pictures
+from stilts_jax.tasks.sources.rows import EVERY_ROW, BadRow, Problems, Row, check_example, read_object
 from stilts_jax.tasks.spec import UNKNOWN_LABEL, Example, RetrievalSet, Source, Task, describe
 
 KINDS: tuple[SourceKind, ...] = get_args(SourceKind)
-Rows = Iterator[tuple[Path, Row]]
+MODULES: Mapping[SourceKind, Any] = {"files": files, "hub": hub, "tfds": tfds}
+Rows = Iterable[tuple[Path, Row]]
 Found = dict[str, tuple[Path, ...]]  # files by role
 
 
@@ -43,9 +42,6 @@ class DataSource:
     def kind_of(self, task: Task, split: str) -> SourceKind:
         """Returns how a split is read."""
         kind = self.per_task.get(task.name, self.per_task.get(task.name.partition("@")[0], self.kind))
-        if kind not in KINDS:
-            what = f"unknown kind of source {kind!r}"
-            raise ConfigError(what, where=task.name, fix="take files, hub or tfds")
         return next((one for one in (kind, *KINDS) if one in source_kinds(task, split)), "files")
 
 
@@ -57,11 +53,6 @@ class Reading:
     has_gold: bool = True  # all have it, or none has
     skipped: tuple[str, ...] = ()  # place and reason of each row that can't be used
     dropped: int = 0  # rows that are no part of the data by the task's rules (SNLI's ``-``, PAWS-X's ``NS``)
-
-
-def module_of(kind: SourceKind) -> ModuleType:
-    """Returns the module that reads one kind of source; libraries are imported only when it is needed."""
-    return importlib.import_module(f"stilts_jax.tasks.sources.{kind}")
 
 
 # -- finding
@@ -84,16 +75,11 @@ def source_kinds(task: Task, split: str) -> list[SourceKind]:
     return [kind for kind in KINDS if parts and all((kind, part) in has for part in parts)]
 
 
-def has_pools(task: Task, split: str, source: DataSource) -> bool:
-    """Returns whether a split is a retrieval set."""
-    return any(one.build for part in sources_of(task, split, source).values() for one in part)
-
-
 def _find(task: Task, split: str, language: str, source: DataSource) -> list[tuple[Source, Found]]:
     """Returns, for each part, the first source that has a split in a language, with its files by role."""
     located = []
     for part, sources in sources_of(task, split, source).items() or [("", [])]:
-        found = ((one, module_of(one.kind).find(one, split, language, source.root)) for one in sources)
+        found = ((one, MODULES[one.kind].find(one, split, language, source.root)) for one in sources)
         first = next((item for item in found if item[1]), None)
         if not first:
             raise _missing(task, split, language, source, part)
@@ -111,7 +97,7 @@ def find_paths(task: Task, split: str, language: str, source: DataSource) -> tup
 def find_gold_file(task: Task, language: str, root: Path) -> Path | None:
     """Returns the file that holds the reported split's gold alone, where a release has one."""
     for one in task.sources:
-        if task.reported in one.splits and "gold" in one.roles:
+        if task.reported in one.splits and "gold" in one.paths:
             found = files.find_files(root, *files.list_paths(one, task.reported, language)["gold"])
             if found:
                 return found[0]
@@ -121,8 +107,8 @@ def find_gold_file(task: Task, language: str, root: Path) -> Path | None:
 def list_patterns(task: Task, split: str, source: DataSource) -> list[str]:
     """Returns every path that is looked for, as it is declared (with ``{language}``), or the names of data sets."""
     sources = (one for part in sources_of(task, split, source).values() for one in part)
-    found = dict.fromkeys(path for one in sources for path in one.patterns(split))
-    return [*found, *([task.labels_file] if task.labels_file else [])]
+    found = (path for one in sources for paths in one.patterns(split).values() for path in paths)
+    return [*dict.fromkeys(found), *filter(None, [task.labels_file])]
 
 
 def available_languages(
@@ -145,11 +131,12 @@ def available_languages(
 
 
 def _languages(one: Source, split: str, root: Path) -> set[str]:
+    find = MODULES[one.kind].find
     if one.by_language:
-        return set(_group(one, split, root)[0])
+        paths = find(one, split, "", root).get("")
+        return set(_group(one, split, files.state_of(paths))[0]) if paths else set()
     if one.kind == "files":
         return files.find_languages(one, split, root)
-    find = module_of(one.kind).find
     return {language for language in one.languages or ("en",) if find(one, split, language, root)}
 
 
@@ -175,10 +162,8 @@ def _missing(task: Task, split: str, language: str, source: DataSource, part: st
         fix = ", or ".join(filter(None, ("copy the released files there", fetch)))
     else:
         fix = fetch
-    tried: list[str] = []
-    for one in sources:
-        roles = files.list_paths(one, split, language) if kind == "files" else {"": one.patterns(split)}
-        tried += [path for role, paths in roles.items() if role != "gold" for path in paths]
+    paths = (files.list_paths(one, split, language) for one in sources)
+    tried = [path for one in paths for role in one if role != "gold" for path in one[role]]
     looked = f"{source.root}: looked for {', '.join(tried)}"
     return DataError(
         f"no {split} data of {task.name} in language {language!r}" + (f": part {part}" if part else ""),
@@ -201,7 +186,7 @@ def read_examples(task: Task, split: str, language: str, source: DataSource) -> 
 
 def read_counted(task: Task, split: str, language: str, source: DataSource) -> Reading:
     """Returns the examples of one split in one language, with what was left out."""
-    labels = read_labels(task, source)
+    labels = with_labels(task, source).labels
     if task.labels_file and split != "train":
         labels = (*labels, UNKNOWN_LABEL)
     examples: list[Example] = []
@@ -211,10 +196,12 @@ def read_counted(task: Task, split: str, language: str, source: DataSource) -> R
     for one, found in _find(task, split, language, source):
         problems.budget += one.tolerated
         seen: set[str] = set()
-        path = None
-        for path, row in _read_rows(one, split, language, source.root, found, problems):
+        rows = _read_rows(one, split, language, found, problems)
+        if rows is None:
+            raise _missing(task, split, language, source, one.part)
+        for path, row in rows:
             with problems.skipping(path, row):
-                example = one.convert(row, labels) if one.convert else None
+                example = one.convert(row, labels)
                 if example is None:
                     dropped += 1
                 elif task.keep is None or task.keep(example, split):
@@ -227,8 +214,6 @@ def read_counted(task: Task, split: str, language: str, source: DataSource) -> R
                     if not has_gold:
                         blank[len(examples)] = path, row
                     examples.append(replace(example, id=f"{one.part}/{example.id}") if one.part else example)
-        if one.by_language and path is None:
-            raise _missing(task, split, language, source, one.part)
     if blank and (split == "train" or len(blank) < len(examples)):
         reason = "training needs it" if split == "train" else "other rows of the file have it"
         for path, row in blank.values():
@@ -247,9 +232,7 @@ def read_retrieval(task: Task, split: str, language: str, source: DataSource) ->
     """Returns queries, candidates and gold of one language of a retrieval task."""
     problems = Problems(f"{task.name}, {split}, {language}", source.skip_budget)
     ((one, found),) = _find(task, split, language, source)
-    if one.build is None:
-        raise _missing(task, split, language, source)
-    content = found if one.roles else _read_rows(one, split, language, source.root, found, problems)
+    content = found if "" not in found else _read_rows(one, split, language, found, problems) or ()
     pools = one.build(content, language, problems)
     for empty in ("queries", "candidates", "gold"):
         listed = getattr(pools, empty)
@@ -264,75 +247,61 @@ def _empty(what: str, task: Task, split: str, language: str, source: DataSource)
     return DataError(what, where=f"{task.name}, {split}, {language}, {paths}", fix=fix)
 
 
-def _read_rows(one: Source, split: str, language: str, root: Path, found: Found, problems: Problems) -> Rows:
+def _read_rows(one: Source, split: str, language: str, found: Found, problems: Problems) -> Rows | None:
+    """Returns the rows of a language with the file that each is in; None where a file of several has none in it."""
     if not one.by_language:
-        return _number_rows(one, split, language, found, problems)
-    groups, bad = _group(one, split, root)
+        return _number_rows(one, split, language, found[""], problems)
+    groups, bad = _group(one, split, files.state_of(found[""]))
     problems.add_all(bad)
-    return iter(groups.get(language, ()))
+    return groups.get(language)
 
 
-def _number_rows(one: Source, split: str, language: str, found: Found, problems: Problems) -> Rows:
-    """Yields the rows of files with the file that each is in, numbered from the first file to the last."""
+def _number_rows(
+    one: Source, split: str, language: str, paths: Sequence[Path], problems: Problems
+) -> Iterator[tuple[Path, Row]]:
+    """Yields the rows of files, numbered from the first file to the last."""
     before = 0
-    for path, rows in module_of(one.kind).open_rows(one, split, language, found.get("", ()), problems):
+    for path, rows in MODULES[one.kind].open_rows(one, split, language, paths, problems):
         last = -1
         try:
             for row in rows:
                 last = row.number
                 yield path, replace(row, number=before + last) if before else row
         except BadRow as error:  # of what several rows share
-            what, where = str(error), f"{problems.what}, {path}"
-            raise DataError(what, where=where, fix="compare it with the released file") from error
+            raise problems.refuse(path, str(error), "compare it with the released file") from error
         before += last + 1
 
 
-def _group(one: Source, split: str, root: Path) -> tuple[dict[str, list[tuple[Path, Row]]], Problems]:
-    """Returns the rows of a source that holds several languages by language, and the rows that can't be used."""
-    paths = module_of(one.kind).find(one, split, "", root).get("", ())
-    return _group_files(one, split, files.state_of(paths)) if paths else ({}, Problems(""))
-
-
 @functools.lru_cache(maxsize=2)  # it is read once for all its languages; a changed file is read again
-def _group_files(
+def _group(
     one: Source, split: str, states: files.States
 ) -> tuple[dict[str, list[tuple[Path, Row]]], Problems]:
+    """Returns the rows of a source that holds several languages by language, and the rows that can't be used."""
     ours = {theirs: language for language, theirs in one.codes.items()}
-    problems = Problems.collecting(f"{split}, all languages")
+    problems = Problems(f"{split}, all languages", EVERY_ROW)
     groups: dict[str, list[tuple[Path, Row]]] = {}
     column = one.by_language
-    for path, row in _number_rows(one, split, "", {"": tuple(state[0] for state in states)}, problems):
+    for path, row in _number_rows(one, split, "", [state[0] for state in states], problems):
         with problems.skipping(path, row):
             for language, inner in [(row[column], row)] if isinstance(column, str) else column(row):
                 groups.setdefault(ours.get(language, language), []).append((path, inner))
     return groups, problems
 
 
-def read_labels(task: Task, source: DataSource) -> tuple[str, ...]:
-    """Returns the labels of a task; those of CCG come with its data."""
+def with_labels(task: Task, source: DataSource) -> Task:
+    """Returns a task whose ``labels`` are filled in from its data, where they come with it."""
     if not task.labels_file:
-        return task.labels
+        return task
     paths = files.find_files(source.root, task.labels_file)
     if not paths:
         fix = "write a JSON object there from each label to its number, from 0 on"
         where = str(source.root / task.labels_file)
         raise DataError(f"{task.name} has no labels file", where=where, fix=fix)
-    return _read_labels(files.state_of(paths))
-
-
-@functools.lru_cache(maxsize=16)
-def _read_labels(states: files.States) -> tuple[str, ...]:
-    content = read_object(states[0][0])
-    numbers = [number for number in content.values() if type(number) is int]
-    if len(numbers) < len(content) or sorted(numbers) != list(range(len(content))):
+    numbers = read_object(paths[0])
+    if sorted(map(json.dumps, numbers.values())) != sorted(map(str, range(len(numbers)))):
         fix = "give each label one number from 0 on"
-        raise DataError("labels are not numbered 0, 1, 2, ...", where=str(states[0][0]), fix=fix)
-    return tuple(sorted(content, key=content.__getitem__))
-
-
-def with_labels(task: Task, source: DataSource) -> Task:
-    """Returns a task whose ``labels`` are filled in from its data, where they come with it."""
-    return replace(task, labels=read_labels(task, source)) if task.labels_file else task
+        raise DataError("labels are not numbered 0, 1, 2, ...", where=str(paths[0]), fix=fix)
+    return replace(task, labels=tuple(sorted(numbers, key=numbers.__getitem__)))
 
 
 # -- what a split is made from
@@ -346,13 +315,20 @@ def fingerprint(task: Task, split: str, language: str, source: DataSource) -> st
     """
     labels = [] if task.labels_file else task.labels  # those of a labels file are in its bytes
     declared: list[Any] = [task.kind, labels, task.keep]
-    for one, roles in _find(task, split, language, source):
-        read = files.reader_of(one, roles[""][0].name) if one.kind == "files" and "" in roles else None
+    for one, found in _find(task, split, language, source):
+        read = files.reader_of(one, found[""][0].name) if one.kind == "files" and "" in found else None
         declared += [read, one.convert, one.build, one.by_language, one.codes]
     made_of = hashlib.blake2b(json.dumps(describe(declared)).encode(), digest_size=8).hexdigest()
     content = files.hash_files(find_paths(task, split, language, source))
     name = f"{task.name}-{task.version}-{split}-{language}-{made_of}-{content}"
-    if not task.pictures:
-        return name
-    read = functools.partial(read_examples, task, split, language, source)
-    return f"{name}-{hash_shown(name, task, read, source.root, source.pictures)}"
+    if task.pictures in ("", "blind"):
+        return f"{name}-blind" if task.pictures else name
+    key = name, source.root, source.pictures
+    if key not in _PICTURES:
+        rows = read_examples(task, split, language, source)
+        shown = {picture for row in rows for picture in getattr(row, "pictures", ())}
+        _PICTURES[key] = hash_pictures(source.root, sorted(shown), source.pictures)
+    return f"{name}-{_PICTURES[key]}"
+
+
+_PICTURES: dict[tuple[str, Path, str], str] = {}  # hashes of what was seen to be shown

@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from stilts_jax.errors import DataError
 from stilts_jax.tasks.sources.rows import BadRow, Problems, Row, describe, find_line, parse_json, read_bytes
 
 
@@ -34,8 +33,7 @@ class Table:
     """
 
     def __init__(self, columns: Sequence[str] = (), *, optional: int = 0) -> None:
-        self._columns = columns
-        self._optional = optional
+        self._columns, self._optional = columns, optional
 
     def __call__(self, path: Path, language: str, problems: Problems) -> Iterator[Row]:
         lines = ((line, text.split("\t")) for line, text in read_lines(path, problems) if text)
@@ -70,34 +68,25 @@ def _unquote(value: str) -> str:
 
 
 def read_csv(path: Path, language: str, problems: Problems, delimiter: str = ",") -> Iterator[Row]:
-    """Yields the rows of comma-separated values with quoting and a header."""
-    records = _read_records(path, problems, delimiter)
-    yield from _name_columns(path, problems, records, next(records, (0, []))[1])
-
-
-def _read_records(path: Path, problems: Problems, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Returns the rows of comma-separated values with quoting and a header."""
     numbered = list(read_lines(path, problems))
     lines = [1, *(line for line, _ in numbered), 0]  # bytes that are no text have left gaps
     content = io.StringIO("\n".join(text for _, text in numbered), newline="")
     reader = csv.reader(content, delimiter=delimiter, strict=True)
-    while True:
-        line = lines[min(reader.line_num + 1, len(lines) - 1)]
-        try:
-            values = next(reader, None)
-        except csv.Error as error:  # nobody can say where the next row begins
-            where, fix = (
-                f"{problems.what}, {path}:{line}",
-                "look for a quote that is not closed, or closed too early",
-            )
-            raise DataError(f"this is not CSV: {error}", where=where, fix=fix) from error
-        if values is None:
-            return
-        if values:
-            yield line, values
+    records, line = [], lines[1]
+    try:
+        for values in reader:
+            if values:
+                records.append((line, values))
+            line = lines[min(reader.line_num + 1, len(lines) - 1)]
+    except csv.Error as error:  # nobody can say where the next row begins
+        fix = "look for a quote that is not closed, or closed too early"
+        raise problems.refuse(f"{path}:{line}", f"this is not CSV: {error}", fix) from error
+    return _name_columns(path, problems, records, records.pop(0)[1] if records else ())
 
 
 def read_quoted(path: Path, language: str, problems: Problems) -> Iterator[Row]:
-    """Yields the rows of tab-separated values that are quoted as CSV is, with a header."""
+    """Returns the rows of tab-separated values that are quoted as CSV is, with a header."""
     return read_csv(path, language, problems, "\t")
 
 
@@ -135,8 +124,8 @@ def read_squad(path: Path, language: str, problems: Problems) -> Iterator[Row]:
                     number += 1
     except BadRow as error:
         what = f"this is not SQuAD's form (data > paragraphs > qas): {error}"
-        where = f"{problems.what}, {path}:{find_line(path, here.place)}"
-        raise DataError(what, where=where, fix="give it the form of SQuAD v1.1 or v2.0") from error
+        place, fix = f"{path}:{find_line(path, here.place)}", "give it the form of SQuAD v1.1 or v2.0"
+        raise problems.refuse(place, what, fix) from error
 
 
 def _sentences(
@@ -168,8 +157,7 @@ def read_tagged(path: Path, language: str, problems: Problems) -> Iterator[Row]:
     tagged = any(text.rstrip(" ").partition("\t")[2] for _, text in filled)
     if filled and not tagged and all(" " in text.strip(" ") for _, text in filled):
         what = "words and tags are separated by spaces, where a tab was expected"
-        where = f"{problems.what}, {path}:{filled[0][0]}"
-        raise DataError(what, where=where, fix="put a tab between a word and its tag")
+        raise problems.refuse(f"{path}:{filled[0][0]}", what, "put a tab between a word and its tag")
     for number, sentence in enumerate(_sentences(lines, " ")):
         words: list[str] = []
         tags: list[str] = []
@@ -195,9 +183,7 @@ class Columns:
     """
 
     def __init__(self, *, word: int = 0, tag: int = 1, separator: str = "\t", comments: bool = False) -> None:
-        self._word, self._tag = word, tag
-        self._separator = separator
-        self._comments = comments
+        self._word, self._tag, self._separator, self._comments = word, tag, separator, comments
 
     def __call__(self, path: Path, language: str, problems: Problems) -> Iterator[Row]:
         sentences = _sentences(read_lines(path, problems), None, comments=self._comments)
@@ -235,14 +221,13 @@ def read_conllu(path: Path, language: str, problems: Problems) -> Iterator[Row]:
     precedence = _FUSED_PRECEDENCE_OF.get(language, _FUSED_PRECEDENCE).split()
     number = 0
     for sentence in _sentences(read_lines(path, problems), "", comments=True):
-        rows = [text.split("\t") for _, text in sentence]
-        bad = next((place for place, columns in enumerate(rows) if len(columns) != 10), None)
-        if bad is not None:
-            what = f"10 columns were expected, {len(rows[bad])} are there"
-            problems.report(path, sentence[bad][0], what)
+        rows = [(line, text.split("\t")) for line, text in sentence]
+        bad = [(line, len(columns)) for line, columns in rows if len(columns) != 10]
+        if bad:
+            problems.report(path, bad[0][0], f"10 columns were expected, {bad[0][1]} are there")
             continue
         try:
-            words, tags = _fuse(rows, precedence)
+            words, tags = _fuse([columns for _, columns in rows], precedence)
         except (ValueError, KeyError, IndexError):
             problems.report(path, sentence[0][0], "the ids or heads of the sentence are not CoNLL-U's")
             continue

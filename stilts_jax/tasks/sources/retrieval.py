@@ -9,11 +9,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from stilts_jax.errors import DataError
 from stilts_jax.tasks.sources.converters import span
 from stilts_jax.tasks.sources.files import States, state_of
 from stilts_jax.tasks.sources.readers import read_jsonl, read_lines, read_squad
-from stilts_jax.tasks.sources.rows import BadRow, Problems, Row, check_example, read_object
+from stilts_jax.tasks.sources.rows import EVERY_ROW, BadRow, Problems, Row, check_example, read_object
 from stilts_jax.tasks.spec import EmbedExample, RetrievalSet, SpanExample
 
 Paths = Mapping[str, tuple[Path, ...]]
@@ -59,7 +58,7 @@ def build_numbered(paths: Paths, language: str, problems: Problems) -> Retrieval
     lines = list(read_lines(path, problems))
     if len(lines) != len(queries):
         what = f"there are {len(queries)} queries, and gold for {len(lines)}"
-        raise DataError(what, where=f"{problems.what}, {path}", fix=_SAME_RELEASE)
+        raise problems.refuse(path, what, _SAME_RELEASE)
     right = {str(number): (candidate.id,) for number, candidate in enumerate(candidates)}
     whole = Problems(problems.what)  # a query without gold would count as wrong
     for line, text in lines:
@@ -99,11 +98,9 @@ def _read_sides(paths: Paths, language: str, problems: Problems) -> list[list[Em
     roles = {"queries": "en", "candidates": language}
     sides = [_read_pool(paths[role][0], whole, code) for role, code in roles.items()]
     if len(sides[0]) != len(sides[1]):
-        raise DataError(
-            f"{len(sides[0])} English sentences have {len(sides[1])} translations",
-            where=f"{problems.what}, {paths['queries'][0]} and {paths['candidates'][0]}",
-            fix=_SAME_RELEASE,
-        )
+        what = f"{len(sides[0])} English sentences have {len(sides[1])} translations"
+        where = f"{paths['queries'][0]} and {paths['candidates'][0]}"
+        raise problems.refuse(where, what, _SAME_RELEASE)
     return sides
 
 
@@ -120,8 +117,7 @@ def _read_pool(path: Path, problems: Problems, code: str = "") -> list[EmbedExam
             found[name] = _sentence(name, sentence)
     if not found:
         fix = "fetch or copy it again, or remove it to leave this language out"
-        what = "the file is empty: it has no sentences"
-        raise DataError(what, where=f"{problems.what}, {path}", fix=fix)
+        raise problems.refuse(path, "the file is empty: it has no sentences", fix)
     return list(found.values())
 
 
@@ -202,38 +198,34 @@ def _read_sentences(
     states: States,
 ) -> tuple[dict[str, list[EmbedExample]], list[EmbedExample], Gold, Problems]:
     """Returns queries by language, candidates, the right ones by question, and what was skipped."""
-    problems = Problems.collecting("lareqa, test, all languages")
+    problems = Problems("lareqa, test, all languages", EVERY_ROW)
     queries: dict[str, list[EmbedExample]] = {}
-    candidates: list[EmbedExample] = []
+    candidates: dict[str, EmbedExample] = {}
     answers: Gold = {}
     for path, *_ in states:
         language = path.name.partition(".")[0]
-        ours = queries[language] = []
-        seen: set[str] = set()
-        number, sentences = 0, []
+        ours: dict[str, EmbedExample] = {}
         for row in read_squad(path, language, problems):
             with problems.skipping(path, row):
                 question = _read_question(row)
-                context, place, name = question.context, row.integer("paragraph"), question.id
+                context, name = question.context, question.id
                 breaks = _check_spans("sentence_breaks", row.pairs("sentence_breaks"), context)
-                if place != number:
-                    cut = [context[start:end] for start, end in breaks]
-                    stem = f"{language}_{place}_"
-                    texts = [_answer_text(sentence, context) for sentence in cut]
-                    candidates += [_sentence(f"{stem}{index}", text) for index, text in enumerate(texts)]
-                    number, sentences = place, cut
-                if name in seen:
+                sentences = [context[start:end] for start, end in breaks]
+                ids = [f"{language}_{row.integer('paragraph')}_{index}" for index in range(len(breaks))]
+                if not candidates.keys() >= set(ids):
+                    texts = [_answer_text(sentence, context) for sentence in sentences]
+                    candidates |= {one: _sentence(one, text) for one, text in zip(ids, texts)}
+                if name in ours:
                     raise BadRow(f"the id {name!r} occurred before")
-                seen.add(name)
                 found = sentence_at(question.answers[0][1], breaks)
                 if found is None:
                     raise BadRow(f"the answer of question {name!r} is in no sentence")
-                ours.append(_sentence(f"{name}_{language}", question.question))
+                ours[name] = _sentence(f"{name}_{language}", question.question)
                 # A sentence that stands twice in its paragraph is right at both places.
-                right = [index for index, sentence in enumerate(sentences) if sentence == sentences[found]]
-                ids = (f"{language}_{number}_{index}" for index in right)
-                answers[name] = (*answers.get(name, ()), *ids)
-    return queries, candidates, answers, problems
+                right = [one for one, sentence in zip(ids, sentences) if sentence == sentences[found]]
+                answers[name] = (*answers.get(name, ()), *right)
+        queries[language] = list(ours.values())
+    return queries, list(candidates.values()), answers, problems
 
 
 # -- mentions of entities: Mewsli-X
@@ -290,7 +282,7 @@ def _read_links(path: Path, queries: Mapping[str, EmbedExample], problems: Probl
 
 @functools.lru_cache(maxsize=1)  # every language has the same pool, the very same object
 def _read_entities(states: States) -> tuple[list[EmbedExample], Problems]:
-    problems = Problems.collecting("mewslix, candidates")
+    problems = Problems("mewslix, candidates", EVERY_ROW)
     entities: list[EmbedExample] = []
     for path, *_ in states:
         for row in read_jsonl(path, "", problems):

@@ -1,6 +1,7 @@
 """Rows of data files: values are checked where they are taken, and rows that can't be used are counted."""
 
 import gzip
+import itertools
 import json
 import re
 import sys
@@ -21,6 +22,7 @@ _LONGEST = 60  # characters of a value that an error shows
 _BLANK = (None, "", "-1", -1, "hidden")  # labels that are not published
 _TEXTS = {"text", "pair", "prompt", "question", "context", "positive"}
 _KINDS = {bool: "true or false", list: "a list", dict: "an object"}
+EVERY_ROW = sys.maxsize  # the budget of a file that is read once and serves several languages
 T = TypeVar("T")
 
 
@@ -92,17 +94,15 @@ def find_line(path: Path, place: Sequence[str | int]) -> int:
 
     position = skip(0)
     for wanted in place:
-        in_object, index = text[position] == "{", 0
+        in_object = text[position] == "{"
         position = skip(position + 1)
-        while True:
-            key: str | int = index
+        for key in itertools.count():
             if in_object:
                 key, position = decode(text, position)
                 position = skip(position)
             if key == wanted:
                 break
             position = skip(decode(text, position)[1])
-            index += 1
     return text.count("\n", 0, position) + 1
 
 
@@ -122,12 +122,11 @@ def check_text(name: str, text: object, *, empty: bool = False) -> str:
         raise BadRow(f"{name} is {describe(text)}, not a text")
     if not empty and not text.strip():
         raise BadRow(f"{name} is empty")
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            half = ord(text[error.start])
-            raise BadRow(f"{name} holds half a character (lone surrogate U+{half:04X})") from None
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = ord(text[error.start])
+        raise BadRow(f"{name} holds half a character (lone surrogate U+{half:04X})") from None
     if "\0" in text:
         raise BadRow(f"{name} holds a NUL")
     return text
@@ -200,13 +199,16 @@ class Row:
         """Returns a whole number, 0 or more."""
         return _check_integer(self.within + name, self.value(name))
 
-    def flag(self, name: str) -> bool:
-        """Returns true or false."""
-        return self._take(name, bool)
+    def take(self, name: str, kind: type[T]) -> T:
+        """Returns a value that is true or false (``bool``), a list or an object."""
+        value = self.value(name)
+        if type(value) is not kind:
+            raise BadRow(f"{self.within}{name} is {describe(value)}, not {_KINDS[kind]}")
+        return value
 
     def texts(self, name: str, *, empty: bool = True) -> list[str]:
         """Returns a list of texts, which may be empty if ``empty`` says so."""
-        items = self._take(name, list)
+        items = self.take(name, list)
         for index, item in enumerate(items):
             if type(item) is not str or not (empty or item.strip()):
                 check_text(f"{self.within}{name}[{index}]", item)
@@ -215,12 +217,12 @@ class Row:
 
     def integers(self, name: str) -> list[int]:
         """Returns a list of whole numbers, 0 or more."""
-        items = self._take(name, list)
+        items = self.take(name, list)
         return [_check_integer(f"{self.within}{name}[{index}]", item) for index, item in enumerate(items)]
 
     def pairs(self, name: str) -> list[tuple[int, int]]:
         """Returns a list of pairs of whole numbers, 0 or more."""
-        items = {f"{name}[{index}]": item for index, item in enumerate(self._take(name, list))}
+        items = {f"{name}[{index}]": item for index, item in enumerate(self.take(name, list))}
         found = replace(self, fields=items)
         for entry in items:
             if len(found.integers(entry)) != 2:
@@ -233,7 +235,7 @@ class Row:
 
     def parts(self, name: str) -> list["Row"]:
         """Returns a list of objects."""
-        items = enumerate(self._take(name, list))
+        items = enumerate(self.take(name, list))
         return [self._inner(fields, f"{name}[{index}]", name, index) for index, fields in items]
 
     def _inner(self, fields: Any, name: str, *way: str | int) -> "Row":
@@ -241,12 +243,6 @@ class Row:
             raise BadRow(f"{self.within}{name} is {describe(fields)}, not an object")
         within = f"{self.within}{name}."
         return Row(self.line, self.number, fields, (*self.place, *way), within, self.strict)
-
-    def _take(self, name: str, kind: type[T]) -> T:
-        value = self.value(name)
-        if type(value) is not kind:
-            raise BadRow(f"{self.within}{name} is {describe(value)}, not {_KINDS[kind]}")
-        return value
 
 
 def check_example(example: Example) -> bool:
@@ -284,11 +280,6 @@ class Problems:
     budget: int = 0  # how many rows may be skipped
     found: list[tuple[str, str]] = field(default_factory=list)  # what was skipped: place and message
 
-    @classmethod
-    def collecting(cls, what: str) -> "Problems":
-        """Returns problems that never raise: those of a file that is read once and serves several languages."""
-        return cls(what, sys.maxsize)
-
     @property
     def skipped(self) -> tuple[str, ...]:
         """Place and reason of each row that was skipped."""
@@ -314,6 +305,10 @@ class Problems:
     def report(self, path: Path, line: int, message: str) -> None:
         """Counts the row of a line as skipped, or raises."""
         self.add(f"{path}:{line}" if line else str(path), message)
+
+    def refuse(self, place: object, message: str, fix: str) -> DataError:
+        """Returns the error of a file that can't be used as a whole."""
+        return DataError(message, where=f"{self.what}, {place}", fix=fix)
 
     @contextmanager
     def skipping(self, path: Path, row: Row) -> Iterator[None]:

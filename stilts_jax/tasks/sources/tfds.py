@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from stilts_jax.errors import DataError, explain
-from stilts_jax.tasks.sources.hub import SourceFailure, name_classes
+from stilts_jax.tasks.sources.hub import SourceFailure, make_rows
 from stilts_jax.tasks.sources.rows import Problems, Row, read_json
 from stilts_jax.tasks.spec import Source
 
@@ -34,7 +34,7 @@ def find(source: Source, split: str, language: str, root: Path) -> dict[str, tup
 def open_rows(
     source: Source, split: str, language: str, paths: Sequence[Path], problems: Problems
 ) -> Iterator[tuple[Path, Iterable[Row]]]:
-    """Yields the folder of the data set with its rows, of which ``Row.line`` is the number from 1."""
+    """Yields the folder of the data set with its rows."""
     folder, (_, name) = paths[0].parent, source.names(split, language)
     builder = _import_tfds().builder_from_directory(folder)
     # A list's own attributes are those of what it is a list of.
@@ -45,8 +45,7 @@ def open_rows(
         what = f"this data can't be read without tensorflow: {error}"
         fix = f"prepare it again in the format {_FILE_FORMAT}: stilts prepare"
         raise DataError(what, where=str(folder), fix=fix) from error
-    rows = (name_classes(classes, _plain(records[number])) for number in range(len(records)))
-    yield folder, (Row(number + 1, number, fields, strict=True) for number, fields in enumerate(rows))
+    yield folder, make_rows((_plain(records[number]) for number in range(len(records))), classes)
 
 
 def _plain(value: Any) -> Any:
@@ -84,11 +83,11 @@ def fetch(source: Source, split: str, language: str, root: Path) -> None:
     except Exception as error:  # builders fail in many ways, and say it in many kinds
         if explain(error):  # a full disk
             raise
-        chain: list[BaseException] = [error]
-        while link := chain[-1].__cause__ or chain[-1].__context__:
-            chain.append(link)
         what = f"{name} can't be prepared: {type(error).__name__}: {str(error).strip()[:_LONGEST]}"
         fix = "check the connection, or read the task from files or the hub"
+        chain: list[BaseException] = [error]
+        while cause := chain[-1].__cause__ or chain[-1].__context__:
+            chain.append(cause)
         if absent := [one for one in chain if isinstance(one, ImportError)]:  # TFDS wraps them in others
             what = f"{name} can't be prepared without another library: {absent[-1]}"
             fix = "pip install 'stilts-jax[tfds-prepare]' (it has tensorflow); reading does not need it"
