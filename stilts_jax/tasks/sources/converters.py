@@ -21,6 +21,7 @@ from stilts_jax.tasks.spec import (
 )
 
 Labels = tuple[str, ...]
+Columns = str | tuple[str, ...]
 _MOST_SPACE = 100  # characters before a context that a conversion may have cut off
 _DIGITS = 9  # of the place of an answer
 _WORD = re.compile(r"(?:\w|[\u0300-\u036f])+|[^\w\s]")  # combining marks are no letters of their own
@@ -38,23 +39,17 @@ def share_of(text: str) -> float:
 
 
 def classify(
-    text: str | tuple[str, ...],
+    text: Columns,
     pair: str = "",
     *,
     label: str = "label",
-    id: str | tuple[str, ...] = "",
+    id: Columns = "",
     renamed: Mapping[str, str] = EMPTY,
     dropped: Mapping[str, object] = EMPTY,
 ) -> Callable[[Row, Labels], ClassifyExample | None]:
-    """Returns a converter for rows with one or two texts and a label.
+    """Returns a converter for rows with one or two texts and a label, which may be absent where gold is blanked.
 
-    Args:
-        text: column of the (first) text, or several.
-        pair: column of the second text; empty if there is none.
-        label: column of the label; it may be absent where gold is blanked.
-        id: column of the id.
-        renamed: other spellings of labels.
-        dropped: values by column that mark a row which isn't part of the data.
+    ``renamed`` are other spellings of labels, ``dropped`` values by column of rows that aren't part of the data.
     """
 
     def convert(row: Row, labels: Labels) -> ClassifyExample | None:
@@ -67,18 +62,14 @@ def classify(
 
 
 def choice(
-    prompt: str | tuple[str, ...],
+    prompt: Columns,
     choices: Sequence[str],
     *,
     label: str = "label",
     spelled: str | Sequence[str] = "0123456789",
-    id: str | tuple[str, ...] = "",
+    id: Columns = "",
 ) -> Callable[[Row, Labels], ChoiceExample]:
-    """Returns a converter for rows with a prompt (one column or several) and a column for each choice.
-
-    ``label`` is the column that says which one is right, ``spelled`` how it says that: the name of the first, of the
-    second, ...
-    """
+    """Returns a converter for rows with a prompt and a column for each choice; ``spelled`` is how labels name them."""
 
     def convert(row: Row, labels: Labels) -> ChoiceExample:
         index = row.label(label, spelled[: len(choices)])
@@ -133,14 +124,12 @@ def tag_spans(
         names = ["O"] * len(places)
         blank = row.get(spans) is None
         for one in () if blank else row.parts(spans):
-            ends = [one.integer(start), one.integer(end)]
+            begin, until = ends = one.integer(start), one.integer(end)
             if in_bytes:
-                ends = [len(content.encode()[:place].decode(errors="replace")) for place in ends]
-            inside = [
-                index for index, (left, right) in enumerate(places) if left < ends[1] and right > ends[0]
-            ]
-            if not inside or ends[1] > len(content):
-                raise BadRow(f"no words are at {one.integer(start)} to {one.integer(end)} of {text}")
+                begin, until = (len(content.encode()[:place].decode(errors="replace")) for place in ends)
+            inside = [index for index, (left, right) in enumerate(places) if left < until and right > begin]
+            if not inside or until > len(content):
+                raise BadRow(f"no words are at {ends[0]} to {ends[1]} of {text}")
             for index in inside:
                 names[index] = f"{'B' if index == inside[0] else 'I'}-{one[label]}"
         words = [content[left:right] for left, right in places]
@@ -180,7 +169,7 @@ def span(
     unanswerable: bool = False,
     stripped: bool = False,
 ) -> Callable[[Row, Labels], SpanExample]:
-    """Returns a converter for SQuAD's questions (``answers``), or for rows with one answer each.
+    """Returns a converter for SQuAD's questions (``answers``), or for rows with one ``answer`` each, and its ``start``.
 
     Args:
         question: column of the question.
@@ -196,7 +185,7 @@ def span(
     def convert(row: Row, labels: Labels) -> SpanExample:
         asked, passage = row[question], row[context]
         single = answer in row.fields and "answers" not in row.fields
-        spans = _read_answer(row, answer, start) if single else _read_answers(row)
+        spans = _read_answers(row, answer, start, single)
         if stripped and not _are_at(passage, spans):
             distances = sorted(range(-_MOST_SPACE, _MOST_SPACE), key=abs)
             moved = ([(text, place + distance) for text, place in spans] for distance in distances)
@@ -221,32 +210,28 @@ def _are_at(context: str, spans: Sequence[tuple[str, int]]) -> bool:
     return all(start >= 0 and context.startswith(text, start) for text, start in spans)
 
 
-def _read_answer(row: Row, answer: str, start: str) -> list[tuple[str, int]]:
-    """Returns the answer of a row that has one, or none where it is blank; its place may be digits."""
-    if row.get(answer) in (None, ""):
-        return []
-    place = row.id(start)
-    if not place.isdecimal() or len(place) > _DIGITS:
-        raise BadRow(f"{start} is {describe(place)}, not a number of characters")
-    return [(row[answer], int(place))]
-
-
-def _read_answers(row: Row) -> list[tuple[str, int]]:
+def _read_answers(row: Row, answer: str, start: str, single: bool) -> list[tuple[str, int]]:
     """Returns text and place of each answer; none where there are none, or XTREME has blanked them as ("", 0)."""
-    if row.get("answers") is None:
+    given = row.get(answer if single else "answers")
+    if given is None or (single and given == ""):
         return []
-    if type(row.value("answers")) is dict:  # the hub's form: lists by column
+    if single:  # a table's place is digits
+        place = row.id(start)
+        if not place.isdecimal() or len(place) > _DIGITS:
+            raise BadRow(f"{start} is {describe(place)}, not a number of characters")
+        return [(row[answer], int(place))]
+    if type(given) is dict:  # the hub's form: lists by column
         columns = row.part("answers")
         texts, starts = columns.texts("text"), columns.integers("answer_start")
         if len(texts) != len(starts):
             raise BadRow(f"answers has {len(texts)} texts and {len(starts)} places")
     else:
         answers = row.parts("answers")
-        texts = [answer.text("text") for answer in answers]
-        starts = [answer.integer("answer_start") for answer in answers]
+        texts = [one.text("text") for one in answers]
+        starts = [one.integer("answer_start") for one in answers]
     if "" in texts and any(texts):
         raise BadRow("one of the answers is empty, and others are not")
-    return [(text, start) for text, start in zip(texts, starts) if text]
+    return [(text, place) for text, place in zip(texts, starts) if text]
 
 
 def pair(first: str, second: str) -> Callable[[Row, Labels], EmbedExample]:

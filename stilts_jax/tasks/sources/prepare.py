@@ -114,18 +114,18 @@ def _fetch(
             continue
         tried: list[str] = []
         for one in data_sets:
-            what = failures.get(one.name, "")
-            if not what:
-                progress.say(f"{task.name}: fetching {split} in {language} from {one.name}")
-                try:
-                    read.MODULES[one.kind].fetch(one, split, language, source.root)
-                    break
-                except DataError as error:
-                    progress.say(str(error))
-                    what = error.what
-                    if isinstance(error, SourceFailure):
-                        failures[one.name] = what
-            tried.append(what)
+            if one.name in failures:
+                tried.append(failures[one.name])
+                continue
+            progress.say(f"{task.name}: fetching {split} in {language} from {one.name}")
+            try:
+                read.MODULES[one.kind].fetch(one, split, language, source.root)
+                break
+            except DataError as error:
+                progress.say(str(error))
+                tried.append(error.what)
+                if isinstance(error, SourceFailure):
+                    failures[one.name] = error.what
         else:
             problems += tried
     return "; ".join(problems)
@@ -159,9 +159,9 @@ def format_preparation(preparation: Preparation) -> str:
     for row in preparation.splits:
         if row.found is None:
             missing.setdefault((row.task, row.split, row.note), []).append(row.language)
-            continue
-        counts = [str(row.found), "-" if row.expected is None else str(row.expected), str(row.skipped)]
-        rows.append((row.task, row.split, row.language, *counts, row.note))
+        else:
+            counts = (str(row.found), "-" if row.expected is None else str(row.expected), str(row.skipped))
+            rows.append((row.task, row.split, row.language, *counts, row.note))
     header = ("task", "split", "language", "found", "expected", "skipped", "")
     parts = [format_table(header, rows)] if rows else []
     lines = [f"{task} {split} ({' '.join(codes)}): {note}" for (task, split, note), codes in missing.items()]

@@ -69,7 +69,7 @@ def read_triples(path: Path, language: str, problems: Problems) -> Iterator[Row]
         with problems.skipping(path, row):
             if not isinstance(item, list) or len(item) != 3:
                 raise BadRow(f"the row is {describe(item)}, not a question, an answer and a number")
-            yield Row(0, number, dict(zip(("question", "answer", "image"), item)), (number,))
+            yield replace(row, fields=dict(zip(("question", "answer", "image"), item)))
 
 
 def read_by_id(path: Path, language: str, problems: Problems) -> Iterator[Row]:

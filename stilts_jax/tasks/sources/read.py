@@ -50,7 +50,6 @@ class Reading:
     """What was read of one split in one language."""
 
     examples: list[Example]  # in the order of the files
-    has_gold: bool = True  # all have it, or none has
     skipped: tuple[str, ...] = ()  # place and reason of each row that can't be used
     dropped: int = 0  # rows that are no part of the data by the task's rules (SNLI's ``-``, PAWS-X's ``NS``)
 
@@ -220,12 +219,11 @@ def read_counted(task: Task, split: str, language: str, source: DataSource) -> R
             with problems.skipping(path, row):
                 raise BadRow(f"gold is blank, and {reason}")
         examples = [example for index, example in enumerate(examples) if index not in blank]
-        blank = {}
     if not examples and task.kind != "mlm":  # of a few lines of text none may be kept for dev
         left_out = f"{dropped} rows are dropped, {len(problems.found)} skipped"
         what = f"there are no examples: {'; '.join((left_out, *problems.skipped[:1]))}"
         raise _empty(what, task, split, language, source)
-    return Reading(examples, not blank, problems.skipped, dropped)
+    return Reading(examples, problems.skipped, dropped)
 
 
 def read_retrieval(task: Task, split: str, language: str, source: DataSource) -> RetrievalSet:

@@ -23,7 +23,6 @@ _read_span = span(stripped=True)
 
 
 def _sentence(name: str, text: str) -> EmbedExample:
-    """Returns a sentence; raises ``BadRow`` if it can't be used."""
     sentence = EmbedExample(name, text)
     check_example(sentence)
     return sentence
@@ -37,15 +36,15 @@ def build_pools(paths: Paths, language: str, problems: Problems) -> RetrievalSet
     queries, candidates = (_read_pool(paths[role][0], problems) for role in ("queries", "candidates"))
     if "gold" not in paths:
         return RetrievalSet(queries, candidates, None)
+    (path,) = paths["gold"]
     query_ids, candidate_ids = {query.id for query in queries}, {candidate.id for candidate in candidates}
     gold: Gold = {}
-    for line, text in read_lines(paths["gold"][0], problems):
+    for line, text in read_lines(path, problems):
         name, _, right = text.partition("\t")
         if name in query_ids and right in candidate_ids:
             gold[name] = (*gold.get(name, ()), right)
         else:
-            what = f"the ids of a query and of a candidate were expected: {text!r}"
-            problems.report(paths["gold"][0], line, what)
+            problems.report(path, line, f"the ids of a query and of a candidate were expected: {text!r}")
     return RetrievalSet(queries, candidates, gold)
 
 
@@ -60,10 +59,10 @@ def build_numbered(paths: Paths, language: str, problems: Problems) -> Retrieval
         what = f"there are {len(queries)} queries, and gold for {len(lines)}"
         raise problems.refuse(path, what, _SAME_RELEASE)
     right = {str(number): (candidate.id,) for number, candidate in enumerate(candidates)}
-    whole = Problems(problems.what)  # a query without gold would count as wrong
     for line, text in lines:
-        if text.strip() not in right:
-            whole.report(path, line, f"{text!r} is no line of the {len(candidates)} candidates (from 0 on)")
+        if text.strip() not in right:  # never skipped: a query without gold would count as wrong
+            what = f"{text!r} is no line of the {len(candidates)} candidates (from 0 on)"
+            raise problems.refuse(f"{path}:{line}", what, _SAME_RELEASE)
     gold = {query.id: right[text.strip()] for (_, text), query in zip(lines, queries)}
     return RetrievalSet(queries, candidates, gold)
 
@@ -76,12 +75,13 @@ def build_parallel(paths: Paths, language: str, problems: Problems) -> Retrieval
 
 def build_translated(rows: Iterable[tuple[Path, Row]], language: str, problems: Problems) -> RetrievalSet:
     """Rows of a sentence and its English translation (Tatoeba of the hub and TFDS)."""
-    pairs = []
+    english, candidates = [], []
     for path, row in rows:
         with problems.skipping(path, row):
-            pairs.append((row["source_sentence"].strip("\n"), row["target_sentence"].strip("\n")))
-    candidates = [EmbedExample(f"{language}-{line}", text) for line, (text, _) in enumerate(pairs)]
-    return _sort_english([english for _, english in pairs], candidates)
+            candidate = EmbedExample(f"{language}-{len(english)}", row["source_sentence"].strip("\n"))
+            english.append(row["target_sentence"].strip("\n"))
+            candidates.append(candidate)
+    return _sort_english(english, candidates)
 
 
 def _sort_english(english: Sequence[str], candidates: Sequence[EmbedExample]) -> RetrievalSet:
@@ -268,14 +268,14 @@ def build_mentions(paths: Paths, language: str, problems: Problems) -> Retrieval
 
 
 def _read_links(path: Path, queries: Mapping[str, EmbedExample], problems: Problems) -> Gold:
-    labels = Row(1, 0, read_object(path))
+    links = Row(1, 0, read_object(path))
     gold: Gold = {}
-    for name in labels.fields:
-        with problems.skipping(path, labels):
-            right = labels.texts(name)
+    for name in links.fields:
+        with problems.skipping(path, links):
+            right = tuple(links.texts(name))
             if any(right):
-                gold[name] = tuple(right)
-    for name in sorted(queries.keys() - labels.fields.keys()) if gold else ():
+                gold[name] = right
+    for name in sorted(queries.keys() - links.fields.keys()) if gold else ():
         problems.report(path, 0, f"the mention {name!r} is missing")
     return gold
 
