@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from stilts_jax.errors import ConfigError, StiltsError, nearest
 from stilts_jax.tasks.languages import our_code
@@ -46,18 +47,18 @@ def get_task(reference: str) -> Task:
     if at and not language:
         raise ConfigError(f"{reference!r} names no language", fix="write it behind the @, as in mnli@de")
     name, colon, control = plain.partition(":")
-    if not colon:
-        task = _own_task(name)
-    elif name in list_tasks():
-        task = _own_task(name)
+    own = not colon or name in list_tasks()
+    task = _own_task(name) if own else _import_task(plain, name, control)
+    if own and colon:
         if not task.pictures or control not in _CONTROLS:
             fix = nearest(control, _CONTROLS) if task.pictures else "only tasks with pictures have controls"
             raise ConfigError(f"there is no {control!r} of {task.name}", fix=fix)
-        trained = tuple(f"{one}:{control}" for one in task.train_on)
-        task = replace(task, pictures=_CONTROLS[control], train_on=trained)
-        task = replace(task, name=f"{name}.{control}", title=f"{task.title}, {control}")
-    else:
-        task = _import_task(plain, name, control)
+        changed: Any = {
+            "name": f"{name}.{control}",
+            "title": f"{task.title}, {control}",
+            "pictures": _CONTROLS[control],
+        }
+        task = replace(task, train_on=tuple(f"{one}:{control}" for one in task.train_on), **changed)
     if not language:
         return task
     if language not in task.languages and our_code(language) in task.languages:

@@ -7,35 +7,28 @@ from dataclasses import replace
 
 from stilts_jax.tasks import mnli, snli
 from stilts_jax.tasks.sources.converters import classify
-from stilts_jax.tasks.spec import Hyperparameters, Source, Task, files, hub, tfds
+from stilts_jax.tasks.spec import Source, files, hub, tfds
 
 _released = classify("context", "hypothesis", renamed=mnli.SPELLINGS, id="uid")
+_prepared = classify("premise", "hypothesis")
 
 
 def _round(one: int) -> tuple[Source, ...]:
     path = f"R{one}/{{split}}.jsonl"
     return (
         files(f"anli/{path} anli/anli_v1.0/{path} anli/anli_v0.1/{path}", _released, "train dev"),
-        hub(
-            "facebook/anli/plain_text",
-            classify("premise", "hypothesis"),
-            f"train:train_r{one} dev:dev_r{one}",
-        ),
+        hub("facebook/anli/plain_text", _prepared, f"train:train_r{one} dev:dev_r{one}"),
         tfds(f"anli/r{one}", _released, "train dev"),
     )
 
 
-_PARTS = {"snli": snli.TASK.sources, "mnli": mnli.TASK.sources} | {
-    f"anli_r{one}": _round(one) for one in (1, 2, 3)
-}
+_PARTS = {"snli": snli.TASK.sources, "mnli": mnli.TASK.sources}
+_PARTS |= {f"anli_r{one}": _round(one) for one in (1, 2, 3)}
 
-TASK = Task(
+TASK = replace(
+    snli.TASK,
     name="anli",
     title="ANLI",
-    kind="classify",
-    group="intermediate",
-    labels=mnli.LABELS,
-    hyperparameters={"paper": Hyperparameters(batch_size=24, epochs=2)},
     counts={
         "train": 549_367 + 392_702 + 16_946 + 45_460 + 100_459,
         "dev": 9_842 + 9_815 + 1_000 + 1_000 + 1_200,

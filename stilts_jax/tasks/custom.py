@@ -42,7 +42,7 @@ from stilts_jax.tasks.spec import EMPTY, EmbedExample, Kind, RetrievalSet, Sourc
 _SPLITS = ("train", "dev", "test")
 # Where the data are, with what stands for each word that is not given.
 _DATA = {"files": EMPTY, "hub": "", "tfds": "", "codes": EMPTY, "language_column": ""}
-_DATA |= {"splits": " ".join(_SPLITS)}
+_DATA["splits"] = " ".join(_SPLITS)
 
 
 def classify_task(
@@ -61,8 +61,9 @@ def classify_task(
     that of the id; rows are numbered where there is none.
     """
     columns = {"text": text, "pair": pair, "label": label, "id": id}
-    settings = {"labels": _texts(name, "labels", labels), **task}
-    return _make_task(name, "classify", classify(text, pair, label=label, id=id), settings, columns)
+    return _make_task(
+        name, "classify", classify(text, pair, label=label, id=id), columns, labels=labels, **task
+    )
 
 
 def choice_task(
@@ -82,7 +83,7 @@ def choice_task(
     prompts = (prompt,) if isinstance(prompt, str) else tuple(prompt)
     columns = {"label": label, **{f"prompt {number}": column for number, column in enumerate(prompts)}}
     spelled = tuple(str(first + number) for number in range(len(choices)))
-    return _make_task(name, "choice", choice(prompts, choices, label=label, spelled=spelled), task, columns)
+    return _make_task(name, "choice", choice(prompts, choices, label=label, spelled=spelled), columns, **task)
 
 
 def tag_task(
@@ -105,9 +106,8 @@ def tag_task(
     """
     start, end, label = _texts(name, "span_fields", span_fields)
     marked = tag_spans(text, spans, start=start, end=end, label=label, in_bytes=in_bytes)
-    settings = {"labels": _texts(name, "labels", labels), **task}
     columns = {"words": words, "tags": tags, "text": text, "spans": spans}
-    return _make_task(name, "tag", marked if spans else tag(words, tags), settings, columns)
+    return _make_task(name, "tag", marked if spans else tag(words, tags), columns, labels=labels, **task)
 
 
 def span_task(
@@ -126,7 +126,7 @@ def span_task(
     columns = {"question": question, "context": context, "answer": answer, "start": start}
     unanswerable = task.get("metric") == "squad_v2"
     convert = span(question, context, answer=answer, start=start, unanswerable=unanswerable)
-    return _make_task(name, "span", convert, task, columns)
+    return _make_task(name, "span", convert, columns, **task)
 
 
 def pair_task(name: str, *, first: str = "text", second: str = "positive", **task: Any) -> Task:
@@ -145,21 +145,20 @@ def pair_task(name: str, *, first: str = "text", second: str = "positive", **tas
         gold = {one.id: (other.id,) for one, other in zip(queries, candidates)}
         return RetrievalSet(queries, candidates, gold)
 
-    settings, columns = {"retrieval": "nearest", **task}, {"first": first, "second": second}
-    return _make_task(name, "embed", pair(first, second), settings, columns, build)
+    task, columns = {"retrieval": "nearest", **task}, {"first": first, "second": second}
+    return _make_task(name, "embed", pair(first, second), columns, build, **task)
 
 
 def _make_task(
     name: str,
     kind: Kind,
     convert: Callable[..., Any],
-    settings: Mapping[str, Any],
     columns: Mapping[str, str],
     build: Callable[..., RetrievalSet] | None = None,
+    **given: Any,
 ) -> Task:
     where = f"the declaration of task {name!r}"
-    given = dict(settings)
-    data = {key: given.pop(key, default) for key, default in _DATA.items()}
+    data = {word: given.pop(word, default) for word, default in _DATA.items()}
     known = {field.name for field in fields(Task)} - {"name", "kind", "sources"}
     for word in given:
         if word not in known:
@@ -168,9 +167,6 @@ def _make_task(
     for word, column in columns.items():
         if not isinstance(column, str):
             raise ConfigError(f"{word}={column!r} is no text.", where=where, fix="name a column")
-    for word in ("languages", "train_on"):
-        if isinstance(given.get(word), list):
-            given[word] = tuple(given[word])
     language = given.setdefault("source_language", "en")
     languages = given.setdefault("languages", (language,))
     shared = {"convert": convert, "codes": data["codes"], "by_language": data["language_column"]}
@@ -179,11 +175,11 @@ def _make_task(
         for one in _make_sources(data, language, languages, where)
     )
     splits = {split for one in sources for split in one.splits}
-    for role, usual in (("selection", ("dev", "")), ("reported", ("test", "dev"))):
-        if given.get(role, "") not in {"", *splits}:
+    for role, usual, other in (("selection", "dev", ""), ("reported", "test", "dev")):
+        if given.get(role) and given[role] not in splits:
             what, fix = f"{role}={given[role]!r} has no file.", nearest(given[role], splits)
             raise ConfigError(what, where=where, fix=fix)
-        given.setdefault(role, usual[0] if usual[0] in splits else usual[1])
+        given.setdefault(role, usual if usual in splits else other)
     return Task(name=name, kind=kind, sources=sources, **given)
 
 
@@ -191,25 +187,22 @@ def _make_sources(
     data: Mapping[str, Any], language: str, languages: Sequence[str], where: str
 ) -> list[Source]:
     """Returns a source for each split of each kind of data that was named."""
-    paths = data["files"]
+    paths, found = data["files"], []
     if not isinstance(paths, Mapping) or not (paths or data["hub"] or data["tfds"]):
         fix = 'write files={"train": "a.csv"}'
         raise ConfigError(f"files={paths!r} is no mapping.", where=where, fix=fix)
-    found = []
     for split, path in paths.items():
         if split not in _SPLITS:
             raise ConfigError(f"There is no split {split!r}.", where=where, fix=nearest(split, _SPLITS))
         found.append(files({"": path}, splits=f"{split}:{split}", language=language))
         reader_of(found[-1], path)  # raises if the name does not say how it is read
     for kind, make in (("hub", hub), ("tfds", tfds)):
-        name = data[kind]
+        name, splits = data[kind], data["splits"]
         if not isinstance(name, str) or (name and kind == "hub" and "/" not in name):
             raise ConfigError(f"{kind}={name!r} is no data set.", where=where, fix='write hub="OWNER/NAME"')
-        if name:
-            whole = make(name, splits=data["splits"])
-            by_name = "{language}" in f"{whole.config}{whole.splits}"
-            has = tuple(dict.fromkeys((language, *languages))) if by_name else (language,)
-            found += [replace(whole, splits={one: whole.splits[one]}, languages=has) for one in whole.splits]
+        by_name = "{language}" in f"{name} {splits}"
+        has = tuple(dict.fromkeys((language, *languages))) if by_name else (language,)
+        found += [make(name, splits=one, languages=has) for one in splits.split() if name]
     return found
 
 
@@ -217,8 +210,5 @@ def _texts(name: str, word: str, values: Sequence[str]) -> tuple[str, ...]:
     many = isinstance(values, Sequence) and not isinstance(values, str) and len(values) > 1
     if many and all(isinstance(value, str) for value in values):
         return tuple(values)
-    what, where = (
-        f"{word}={values!r} is no sequence of two or more texts.",
-        f"the declaration of task {name!r}",
-    )
-    raise ConfigError(what, where=where, fix=f'write {word}=("a", "b")')
+    what, fix = f"{word}={values!r} is no sequence of two or more texts.", f'write {word}=("a", "b")'
+    raise ConfigError(what, where=f"the declaration of task {name!r}", fix=fix)

@@ -8,8 +8,6 @@ from stilts_jax.tasks.sources.converters import tag
 from stilts_jax.tasks.sources.readers import Columns
 from stilts_jax.tasks.spec import Hyperparameters, Task, files, names
 
-LABELS = names("B-DATE B-LOC B-ORG B-PER I-DATE I-LOC I-ORG I-PER O")
-HYPERPARAMETERS = {"paper": Hyperparameters(2e-5, 32, 10)}
 _CODES = codes_of("bam bbj ewe fon hau ibo kin lug luo mos nya pcm sna swa tsn twi wol xho yor zul")
 
 TASK = Task(
@@ -19,7 +17,7 @@ TASK = Task(
     languages=tuple(_CODES),
     split_languages={"dev": ("sw",)},
     source_language="sw",
-    labels=LABELS,
-    hyperparameters=HYPERPARAMETERS,
+    labels=names("B-DATE B-LOC B-ORG B-PER I-DATE I-LOC I-ORG I-PER O"),
+    hyperparameters={"paper": Hyperparameters(2e-5, 32, 10)},
     sources=(files("masakhaner2/{language}/{split}.txt", tag(), codes=_CODES, read=Columns(separator=" ")),),
 )

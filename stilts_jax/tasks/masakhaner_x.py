@@ -4,20 +4,18 @@ Spans count bytes. There are training data in each language and none in English:
 Hausa. That is few-shot in the language, not zero-shot. Most of its test sentences are in MasakhaNER 2.0 too.
 """
 
-from stilts_jax.tasks.masakhaner2 import HYPERPARAMETERS, LABELS
+from dataclasses import replace
+
+from stilts_jax.tasks.masakhaner2 import TASK as MASAKHANER2
 from stilts_jax.tasks.sources.converters import tag_spans
-from stilts_jax.tasks.spec import Task, files, names
+from stilts_jax.tasks.spec import files, names
 
 _convert = tag_spans(start="start_byte", end="limit_byte", in_bytes=True, id="example_id")
 
-TASK = Task(
+TASK = replace(
+    MASAKHANER2,
     name="masakhaner_x",
     title="MasakhaNER-X",
-    kind="tag",
     languages=names("am bbj bm ee ha ig lg luo mos ny pcm rw sn sw tn tw wo xh yo zu"),
-    split_languages={"dev": ("sw",)},
-    source_language="sw",
-    labels=LABELS,
-    hyperparameters=HYPERPARAMETERS,
     sources=(files("masakhaner_x/{language}/{split}.jsonl", _convert, "train dev:validation test"),),
 )

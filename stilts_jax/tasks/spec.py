@@ -273,14 +273,15 @@ class Task:
         refuse = partial(ConfigError, where=f"the declaration of task {self.name!r}")
         for name in ("languages", "labels", "train_on"):
             value = getattr(self, name)
-            if not isinstance(value, tuple) or not all(isinstance(item, str) for item in value):
+            if not isinstance(value, tuple | list) or not all(isinstance(item, str) for item in value):
                 raise refuse(f"{name}={value!r} is no tuple of texts.", fix=f'write {name}=("a", "b")')
             if len(set(value)) < len(value):
                 raise refuse(f"{name}={value!r} names something twice.", fix="name each once")
-        known_metrics = METRICS_OF.get(self.retrieval or self.kind, ())
+            object.__setattr__(self, name, tuple(value))
+        metrics = METRICS_OF.get(self.retrieval or self.kind, ())
         group = self.group or _GROUP_OF.get(self.kind, "")
         reported = self.reported or ("dev" if group == "intermediate" else "test")
-        metric = self.metric or next(iter(known_metrics), "")
+        metric = self.metric or next(iter(metrics), "")
         for name, value in (("group", group), ("reported", reported), ("metric", metric)):
             object.__setattr__(self, name, value)
         given = self.hyperparameters
@@ -291,18 +292,14 @@ class Task:
         if (self.kind == "embed") != bool(self.retrieval):
             what = f"retrieval={self.retrieval!r} does not suit kind {self.kind!r}."
             raise refuse(what, fix="only embed has one")
-        for name, value, known in (
-            ("kind", self.kind, KINDS),
-            ("group", self.group, GROUPS),
-            ("retrieval", self.retrieval, get_args(Retrieval)),
-            ("pictures", self.pictures, get_args(Pictures)),
-            ("metric", self.metric, known_metrics),
-            *(("a preset", preset, get_args(Preset)) for preset in presets),
-        ):
-            if value not in known:
-                raise refuse(f"{name}={value!r} is not possible.", fix=nearest(str(value), known))
         if self.pictures and self.kind not in ("classify", "mlm"):
             raise refuse(f"a {self.kind} task has no pictures.", fix="take classify or mlm")
+        possible = {"kind": KINDS, "group": GROUPS, "retrieval": get_args(Retrieval), "metric": metrics}
+        possible |= {"pictures": get_args(Pictures)}
+        chosen = [(name, getattr(self, name), known) for name, known in possible.items()]
+        for name, value, known in (*chosen, *(("a preset", one, get_args(Preset)) for one in presets)):
+            if value not in known:
+                raise refuse(f"{name}={value!r} is not possible.", fix=nearest(str(value), known))
 
     @property
     def is_trained(self) -> bool:

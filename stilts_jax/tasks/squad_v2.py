@@ -1,16 +1,16 @@
 """SQuAD 2.0: questions of which some have no answer, where a model has to say so."""
 
+from dataclasses import replace
+
 from stilts_jax.tasks.sources.converters import span
-from stilts_jax.tasks.spec import Task, files, hub, tfds
+from stilts_jax.tasks.spec import files, hub, tfds
 from stilts_jax.tasks.squad_v1 import TASK as SQUAD
 
-TASK = Task(
+TASK = replace(
+    SQUAD,
     name="squad_v2",
     title="SQuAD v2.0",
-    kind="span",
-    group="intermediate",
     metric="squad_v2",
-    hyperparameters=SQUAD.hyperparameters,
     counts={"train": 130_319, "dev": 11_873},
     sources=(
         files("squad/{split}-v2.0.json", span(unanswerable=True), "train dev"),

@@ -10,19 +10,17 @@ from typing import Any
 
 from stilts_jax.tasks.sources.converters import share_of, span
 from stilts_jax.tasks.sources.rows import Row
-from stilts_jax.tasks.spec import Example, SpanExample, Task, counts, files, hub, names, tfds
+from stilts_jax.tasks.spec import Example, SpanExample, Task, counts, files, hub, pairs, tfds
 from stilts_jax.tasks.xquad import TASK as XQUAD
-
-LANGUAGES = names("en ar bn fi id ko ru sw te")
 
 
 def _by_language(row: Row) -> Iterator[tuple[str, Row]]:
     yield row.id("id").partition("-")[0], row
 
 
-_CODES = dict(
-    zip(LANGUAGES, names("english arabic bengali finnish indonesian korean russian swahili telugu"))
-)
+_CODES = pairs("""
+    en:english ar:arabic bn:bengali fi:finnish id:indonesian ko:korean ru:russian sw:swahili te:telugu
+""")
 _MIXED: Any = {"by_language": _by_language, "codes": _CODES}
 _FOLDER, _ALL = "tydiqa/tydiqa-goldp-v1.1-{split}", "tydiqa-goldp-v1.1-{split}.json"
 _CARVED, _SPLITS = "train dev:train", "train dev:train test:validation"
@@ -38,7 +36,7 @@ TASK = Task(
     version=2,
     title="TyDiQA",
     kind="span",
-    languages=LANGUAGES,
+    languages=tuple(_CODES),
     split_languages={"dev": ("en",)},
     hyperparameters=XQUAD.hyperparameters,
     counts={
@@ -55,6 +53,6 @@ TASK = Task(
         hub("google-research-datasets/tydiqa/secondary_task", span(stripped=True), _SPLITS, **_MIXED),
         hub("google/xtreme/tydiqa", span(stripped=True), _SPLITS, **_MIXED),
         tfds("tydi_qa/goldp", span(), _CARVED, **_MIXED),
-        tfds("tydi_qa/goldp", span(), "test:validation-{language}", languages=LANGUAGES),
+        tfds("tydi_qa/goldp", span(), "test:validation-{language}", languages=tuple(_CODES)),
     ),
 )

@@ -114,16 +114,15 @@ def fetch(source: Source, split: str, language: str, root: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         unfinished.touch()
         huggingface_hub.snapshot_download(
-            source.name, repo_type="dataset", revision=commit, allow_patterns=list(files), local_dir=folder
+            source.name, repo_type="dataset", revision=commit, allow_patterns=files, local_dir=folder
         )
+        absent = [file for file in files if not (folder / file).is_file()]
+        if absent:  # the client only warns where a folder is there and the hub does not answer
+            raise OSError(f"{absent[0]} did not come")
     except Exception as error:  # the hub's client raises many kinds
         if explain(error):  # one of ours, or a full disk
             raise
         raise _describe(error, source.name) from error
-    absent = [file for file in files if not (folder / file).is_file()]
-    if absent:  # the client only warns where a folder is there and the hub does not answer
-        what, fix = f"{source.name}: {absent[0]} was not fetched", "check the connection, and type it again"
-        raise SourceFailure(what, where=_address(source.name), fix=fix)
     unfinished.unlink()
 
 
@@ -131,7 +130,7 @@ def _find_remote(repository: str, config: str, split: str) -> tuple[str, list[st
     """Returns the commit and the names of a split's files on the hub, of its main or its converted branch."""
     from huggingface_hub.errors import RevisionNotFoundError
 
-    seen: list[str] = []
+    seen: set[str] = set()
     for branch in _BRANCHES:
         try:
             commit, listing = _list_remote(repository, branch)
@@ -142,11 +141,10 @@ def _find_remote(repository: str, config: str, split: str) -> tuple[str, list[st
             files = sorted(one for one in found if one.count("/") == pattern.count("/"))  # * is no folder
             if files:
                 return commit, files
-        seen += [name for name in listing if name.endswith(".parquet")]
-    folders = sorted({name.rpartition("/")[0] for name in seen})
+        seen |= {name.rpartition("/")[0] for name in listing if name.endswith(".parquet")}
     raise DataError(
         f"{repository} has no parquet files of split {split!r} in configuration {config!r}",
-        where=f"{_address(repository)}: parquet files are in {', '.join(folders[:20]) or 'no folder'}",
+        where=f"{_address(repository)}: parquet files are in {', '.join(sorted(seen)[:20]) or 'no folder'}",
         fix="read the task from files, or from a copy of the repository that has them",
     )
 

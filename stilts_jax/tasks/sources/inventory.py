@@ -80,9 +80,9 @@ def _describe(task: Task, source: DataSource) -> tuple[str, ...]:
             listed = f"{len(absent)} languages" if len(absent) > _MOST_SHOWN else " ".join(absent)
             missing.append(f"{split} {listed}" if there else split)
     for split, count in task.counts.items():
-        numbers = list(count.values()) if isinstance(count, Mapping) else [count]
-        low, high = min(numbers), max(numbers)
-        sizes.append(f"{split} {high:,}" if low == high else f"{split} {low:,}-{high:,}")
+        numbers = count.values() if isinstance(count, Mapping) else [count]
+        ends = dict.fromkeys((min(numbers), max(numbers)))  # one where they are equal
+        sizes.append(f"{split} " + "-".join(f"{number:,}" for number in ends))
     languages = len(task.languages or read.available_languages(task, "train", source))
     kinds = dict.fromkeys(one.kind for one in task.sources if one.kind != "files")
     lists = (", ".join(part) or "-" for part in (sizes, found, kinds, missing))
@@ -98,10 +98,8 @@ def format_paths(task: Task, source: DataSource) -> str:
     listed: list[str] = []  # languages that a line named already: of many, once is enough
     for split in list_splits(task, source):
         there, absent = _look(task, split, source)
-        parts = [
-            (f"{split}: {paths}", codes)
-            for paths, codes in _group_by_path(task, split, there, source).items()
-        ]
+        groups = _group_by_path(task, split, there, source)
+        parts = [(f"{split}: {paths}", codes) for paths, codes in groups.items()]
         if absent or not there:
             patterns = ", ".join(read.list_patterns(task, split, source))
             parts.append((f"{split} not found; looked for {patterns}", absent))
@@ -117,20 +115,17 @@ def format_paths(task: Task, source: DataSource) -> str:
     return "\n".join(lines)
 
 
-def _group_by_path(
-    task: Task, split: str, languages: Iterable[str], source: DataSource
-) -> dict[str, list[str]]:
+def _group_by_path(task: Task, split: str, there: Iterable[str], source: DataSource) -> dict[str, list[str]]:
     """Returns languages by their files, with ``{language}`` where paths differ by a code only."""
     groups: dict[str, dict[str, str]] = {}
-    for language in languages:
+    for language in there:
         try:
             paths = read.find_paths(task, split, language, source)
-        except StiltsError as error:
-            exact = pattern = str(error).replace("\n", ";")
-        else:
             exact = ", ".join(str(path).removeprefix(f"{source.root}/") for path in paths)
-            code = re.escape(_their_code(task, language))
-            pattern = re.sub(rf"(?<![a-zA-Z]){code}(?![a-zA-Z])", "{language}", exact)
+        except StiltsError as error:
+            exact = str(error).replace("\n", ";")
+        code = re.escape(_their_code(task, language))
+        pattern = re.sub(rf"(?<![a-zA-Z]){code}(?![a-zA-Z])", "{language}", exact)
         groups.setdefault(pattern, {})[language] = exact
     return {
         pattern if len(found) > 1 else "".join(found.values()): list(found)
@@ -169,13 +164,15 @@ def format_examples(
         examples, *_ = read_part(task, split, language, source)
         lines = [f"{task.name} {split} {language}, {min(count, len(examples))} of {len(examples)} examples:"]
         for example in examples[:count]:
-            for one in fields_of(example):
-                text = _show(task, example, one.name)
-                pieces = cut(text) if cut and text and one.name in _TEXTS else ()
+            for name in (one.name for one in fields_of(example)):
+                text = _show(task, example, name)
+                pieces = cut(text) if cut and text and name in _TEXTS else ()
                 more = f" ... ({len(text):,} characters)" if len(text) > _LONGEST else ""
-                lines += [f"  {one.name}: {text[:_LONGEST]}{more}"] * bool(text)
-                lines += [f"    {len(pieces)} pieces: {' '.join(pieces[:_MOST_PIECES])}"] * bool(pieces)
-                lines[-1] += " ..." * (len(pieces) > _MOST_PIECES)
+                lines += [f"  {name}: {text[:_LONGEST]}{more}"] if text else []
+                more = " ..." if len(pieces) > _MOST_PIECES else ""
+                lines += (
+                    [f"    {len(pieces)} pieces: {' '.join(pieces[:_MOST_PIECES])}{more}"] if pieces else []
+                )
             lines.append("")
         return "\n".join(lines[:-1])
     return f"{task.name}: no split is there"

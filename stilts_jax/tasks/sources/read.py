@@ -148,26 +148,20 @@ def selection_language(task: Task, source: DataSource) -> str:
     return "en" if "@" in task.name and task.source_language not in found else task.source_language
 
 
-def _missing(task: Task, split: str, language: str, source: DataSource, part: str = "") -> DataError:
+def _missing(task: Task, split: str, language: str, source: DataSource, part: str) -> DataError:
     """Returns the error that says what was looked for, and where."""
     kind = source.kind_of(task, split)
     sources = sources_of(task, split, source).get(part, [])
     there = set().union(*(_languages(one, split, source.root) for one in sources)) - {language}
-    offers = [f"--source={other}" for other in source_kinds(task, split) if other != "files"]
-    fetch = f"fetch it: stilts prepare {task.name} {' or '.join(offers)} --data_root=..." if offers else ""
-    if there:
-        fix = f"take a language that is there: {' '.join(sorted(there))}"
-    elif kind == "files":
-        fix = ", or ".join(filter(None, ("copy the released files there", fetch)))
-    else:
-        fix = fetch
     paths = (files.list_paths(one, split, language) for one in sources)
-    tried = [path for one in paths for role in one if role != "gold" for path in one[role]]
-    looked = f"{source.root}: looked for {', '.join(tried)}"
+    tried = ", ".join(path for one in paths for role in one if role != "gold" for path in one[role])
+    offers = " or ".join(f"--source={other}" for other in source_kinds(task, split) if other != "files")
+    fixes = ["copy the released files there"] if kind == "files" else []
+    fixes += [f"fetch it: stilts prepare {task.name} {offers} --data_root=..."] if offers else []
     return DataError(
         f"no {split} data of {task.name} in language {language!r}" + (f": part {part}" if part else ""),
-        where=looked if tried else f"{task.name} has no {split} from {kind}",
-        fix=fix,
+        where=f"{source.root}: looked for {tried}" if tried else f"{task.name} has no {split} from {kind}",
+        fix=f"take a language that is there: {' '.join(sorted(there))}" if there else ", or ".join(fixes),
     )
 
 
@@ -240,9 +234,9 @@ def read_retrieval(task: Task, split: str, language: str, source: DataSource) ->
 
 
 def _empty(what: str, task: Task, split: str, language: str, source: DataSource) -> DataError:
-    paths = ", ".join(map(str, find_paths(task, split, language, source)))
+    paths = map(str, find_paths(task, split, language, source))
     fix = "fetch or copy the file again, or remove it to leave this language out"
-    return DataError(what, where=f"{task.name}, {split}, {language}, {paths}", fix=fix)
+    return DataError(what, where=", ".join((task.name, split, language, *paths)), fix=fix)
 
 
 def _read_rows(one: Source, split: str, language: str, found: Found, problems: Problems) -> Rows | None:

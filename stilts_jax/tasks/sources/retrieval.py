@@ -75,7 +75,8 @@ def build_parallel(paths: Paths, language: str, problems: Problems) -> Retrieval
 
 def build_translated(rows: Iterable[tuple[Path, Row]], language: str, problems: Problems) -> RetrievalSet:
     """Rows of a sentence and its English translation (Tatoeba of the hub and TFDS)."""
-    english, candidates = [], []
+    english: list[str] = []
+    candidates: list[EmbedExample] = []
     for path, row in rows:
         with problems.skipping(path, row):
             candidate = EmbedExample(f"{language}-{len(english)}", row["source_sentence"].strip("\n"))
