@@ -163,24 +163,15 @@ def span(
     question: str = "question",
     context: str = "context",
     *,
-    answer: str = "answer",
-    start: str = "answer_start",
-    numbered: bool = False,
-    unanswerable: bool = False,
+    answer: str = "answer",  # column of the answer's text, where there is no column ``answers``
+    start: str = "answer_start",  # column of the character of the context where it begins, from 0 on
+    numbered: bool = False,  # puts the row's number before its id, where released ids are not unique
+    unanswerable: bool = False,  # a question may have no answer (SQuAD 2.0)
+    # Contexts may have lost the space before them while offsets were left as they were (the hub's conversions). Then
+    # all offsets of a question are moved by the same few characters, if that mends them.
     stripped: bool = False,
 ) -> Callable[[Row, Labels], SpanExample]:
-    """Returns a converter for SQuAD's questions (``answers``), or for rows with one ``answer`` each, and its ``start``.
-
-    Args:
-        question: column of the question.
-        context: column of the context.
-        answer: column of the answer's text, where there is no column ``answers``.
-        start: column of the character of the context where that answer begins, from 0 on.
-        numbered: puts the row's number before its id, where released ids are not unique.
-        unanswerable: whether a question may have no answer (SQuAD 2.0).
-        stripped: whether contexts may have lost the space before them while offsets were left as they were (the hub's
-            conversions). Then all offsets of a question are moved by the same few characters, if that mends them.
-    """
+    """Returns a converter for SQuAD's questions (``answers``), or for rows with one ``answer`` each."""
 
     def convert(row: Row, labels: Labels) -> SpanExample:
         asked, passage = row[question], row[context]
@@ -196,8 +187,9 @@ def span(
                 there = describe(passage[place : place + len(text)])
                 what = f"the answer {describe(text)} is not at character {place} of the context, but {there}"
                 raise BadRow(f"question {name!r}: {what}")
-        flagged = unanswerable and "is_impossible" in row.fields
-        impossible = row.take("is_impossible", bool) if flagged else unanswerable and not spans
+        impossible = unanswerable and not spans
+        if unanswerable and "is_impossible" in row.fields:
+            impossible = row.take("is_impossible", bool)
         if impossible and spans:
             raise BadRow("is_impossible is true, and answers are given")
         name = f"{row.number}-{name}" if numbered else name
@@ -215,7 +207,7 @@ def _read_answers(row: Row, answer: str, start: str, single: bool) -> list[tuple
     given = row.get(answer if single else "answers")
     if given is None or (single and given == ""):
         return []
-    if single:  # a table's place is digits
+    if single:  # in a table its place is digits
         place = row.id(start)
         if not place.isdecimal() or len(place) > _DIGITS:
             raise BadRow(f"{start} is {describe(place)}, not a number of characters")
@@ -225,13 +217,13 @@ def _read_answers(row: Row, answer: str, start: str, single: bool) -> list[tuple
         texts, starts = columns.texts("text"), columns.integers("answer_start")
         if len(texts) != len(starts):
             raise BadRow(f"answers has {len(texts)} texts and {len(starts)} places")
+        answers = list(zip(texts, starts))
     else:
-        answers = row.parts("answers")
-        texts = [one.text("text") for one in answers]
-        starts = [one.integer("answer_start") for one in answers]
-    if "" in texts and any(texts):
+        answers = [(one.text("text"), one.integer("answer_start")) for one in row.parts("answers")]
+    found = [(text, place) for text, place in answers if text]
+    if 0 < len(found) < len(answers):
         raise BadRow("one of the answers is empty, and others are not")
-    return [(text, place) for text, place in zip(texts, starts) if text]
+    return found
 
 
 def pair(first: str, second: str) -> Callable[[Row, Labels], EmbedExample]:

@@ -100,9 +100,7 @@ def _read_file(path: Path) -> Iterator[Row]:
 def fetch(source: Source, split: str, language: str, root: Path) -> None:
     """Downloads the files of a split in a language; what an interrupted download left is not read as data.
 
-    Raises:
-        SourceFailure: the repository can't be reached at all.
-        DataError: it does not have this split.
+    A SourceFailure says that the repository can't be reached at all, another DataError that it lacks this split.
     """
     import huggingface_hub
 

@@ -17,9 +17,6 @@ _LONGEST = 400  # characters of a text and pieces of it that are shown
 _MOST_PIECES = 60
 
 
-# -- what a task needs and has
-
-
 def list_splits(task: Task, source: DataSource) -> tuple[str, ...]:
     """Returns the splits that a task can have in its kind of source, and in another where that lacks them."""
     splits = ((one.kind, split) for one in task.sources for split in one.splits)
@@ -62,9 +59,6 @@ def read_part(
     return reading.examples, len(reading.examples), len(reading.skipped)
 
 
-# -- all tasks in a table
-
-
 def format_inventory(tasks: Iterable[Task], source: DataSource) -> str:
     """Returns a table with a row for each task, without reading data."""
     header = ("task", "kind", "metric", "languages", "rows, released", "languages found", "fetched from")
@@ -87,9 +81,6 @@ def _describe(task: Task, source: DataSource) -> tuple[str, ...]:
     kinds = dict.fromkeys(one.kind for one in task.sources if one.kind != "files")
     lists = (", ".join(part) or "-" for part in (sizes, found, kinds, missing))
     return (task.name, task.kind, task.metric, str(languages), *lists)
-
-
-# -- one task in detail
 
 
 def format_paths(task: Task, source: DataSource) -> str:

@@ -169,11 +169,7 @@ def _missing(task: Task, split: str, language: str, source: DataSource, part: st
 
 
 def read_examples(task: Task, split: str, language: str, source: DataSource) -> list[Example]:
-    """Returns the examples of one split in one language.
-
-    Raises:
-        DataError: the data is not there, or more rows than ``source.skip_budget`` can't be used.
-    """
+    """Returns the examples of one split in one language; a DataError says what is missing or can't be used."""
     return read_counted(task, split, language, source).examples
 
 

@@ -8,6 +8,7 @@ import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from stilts_jax.tasks.sources.converters import span
 from stilts_jax.tasks.sources.files import States, state_of
@@ -152,10 +153,12 @@ def find_sentences(text: str) -> tuple[tuple[int, int], ...]:
     return (*breaks, (start, end)) if start < end else tuple(breaks)
 
 
-def _check_spans(name: str, spans: Breaks, text: str) -> Breaks:
-    for index, (start, end) in enumerate(spans):
-        if not 0 <= start < end <= len(text):
-            raise BadRow(f"{name}[{index}] is {start} to {end}, in a text of {len(text)} characters")
+def _check_spans(name: str, spans: Sequence[Any], text: str) -> Breaks:
+    for index, place in enumerate(spans):
+        match place:
+            case [int(start), int(end)] if 0 <= start < end <= len(text):
+                continue
+        raise BadRow(f"{name}[{index}] is {place!s:.60}, no place in a text of {len(text)} characters")
     return spans
 
 
@@ -210,7 +213,7 @@ def _read_sentences(
             with problems.skipping(path, row):
                 question = _read_question(row)
                 context, name = question.context, question.id
-                breaks = _check_spans("sentence_breaks", row.pairs("sentence_breaks"), context)
+                breaks = _check_spans("sentence_breaks", row.take("sentence_breaks", list), context)
                 sentences = [context[start:end] for start, end in breaks]
                 ids = [f"{language}_{row.integer('paragraph')}_{index}" for index in range(len(breaks))]
                 if not candidates.keys() >= set(ids):

@@ -8,7 +8,7 @@ import sys
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -219,15 +219,6 @@ class Row:
         """Returns a list of whole numbers, 0 or more."""
         items = self.take(name, list)
         return [_check_integer(f"{self.within}{name}[{index}]", item) for index, item in enumerate(items)]
-
-    def pairs(self, name: str) -> list[tuple[int, int]]:
-        """Returns a list of pairs of whole numbers, 0 or more."""
-        items = {f"{name}[{index}]": item for index, item in enumerate(self.take(name, list))}
-        found = replace(self, fields=items)
-        for entry in items:
-            if len(found.integers(entry)) != 2:
-                raise BadRow(f"{self.within}{entry} is {describe(items[entry])}, not two numbers")
-        return [(first, second) for first, second in items.values()]
 
     def part(self, name: str) -> "Row":
         """Returns an object."""

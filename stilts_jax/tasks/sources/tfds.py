@@ -67,11 +67,7 @@ def _import_tfds() -> ModuleType:
 
 
 def fetch(source: Source, split: str, language: str, root: Path) -> None:
-    """Downloads a configuration and writes it in a format that can be read without tensorflow.
-
-    Raises:
-        SourceFailure: the builder does not work here.
-    """
+    """Downloads a configuration and writes it in a format that can be read without tensorflow."""
     tfds = _import_tfds()
     config, _ = source.names(split, language)
     name = f"{source.name}/{config}" if config else source.name
