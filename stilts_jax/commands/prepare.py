@@ -25,7 +25,7 @@ def add_arguments(add: Add) -> None:
 def run(arguments: Namespace) -> int:
     from stilts_jax.tasks import get_task, list_tasks
     from stilts_jax.tasks.languages import our_code
-    from stilts_jax.tasks.sources.prepare import format_preparation, prepare
+    from stilts_jax.tasks.sources.inventory import format_preparation, prepare
     from stilts_jax.tasks.sources.read import DataSource
 
     progress, download = arguments.progress, not arguments.no_download

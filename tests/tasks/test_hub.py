@@ -12,7 +12,7 @@ from stilts_jax.errors import DataError
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.custom import classify_task
 from stilts_jax.tasks.sources import hub
-from stilts_jax.tasks.sources.prepare import prepare
+from stilts_jax.tasks.sources.inventory import prepare
 from stilts_jax.tasks.sources.read import DataSource, read_examples
 from tests.tasks import hub_server
 from tests.tasks.hub_server import MAIN, NLI, PARQUET, make_parquet, parse_features

@@ -6,8 +6,7 @@ import pytest
 
 from stilts_jax.main import main
 from stilts_jax.tasks import get_task, list_tasks
-from stilts_jax.tasks.sources.inventory import format_inventory
-from stilts_jax.tasks.sources.prepare import format_preparation, prepare
+from stilts_jax.tasks.sources.inventory import format_inventory, format_preparation, prepare
 from stilts_jax.tasks.sources.read import DataSource
 from tests.tasks.seed_files import squad
 

@@ -11,7 +11,7 @@ from stilts_jax.errors import DataError
 from stilts_jax.main import main
 from stilts_jax.tasks import get_task, list_tasks
 from stilts_jax.tasks.sources import tfds
-from stilts_jax.tasks.sources.prepare import prepare
+from stilts_jax.tasks.sources.inventory import prepare
 from stilts_jax.tasks.sources.read import DataSource, find_paths, read_examples, read_retrieval
 
 tensorflow_datasets = pytest.importorskip("tensorflow_datasets")

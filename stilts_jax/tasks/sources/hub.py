@@ -82,18 +82,16 @@ def _read_file(path: Path) -> Iterator[Row]:
         raise DataError(what, where=str(error), fix=fix) from error
     try:
         if path.suffix == ".parquet":
-            file = pyarrow.parquet.ParquetFile(path)
-            schema, batches = file.schema_arrow, file.iter_batches(_BATCH)
+            table = pyarrow.parquet.ParquetFile(path).read()
         else:
-            batches = pyarrow.ipc.open_stream(path)
-            schema = batches.schema
+            table = pyarrow.ipc.open_stream(path).read_all()
     except (OSError, pyarrow.ArrowException) as error:
         fix = "remove it and fetch it again: stilts prepare"
         raise DataError(f"the file can't be read: {error}", where=str(path), fix=fix) from error
-    features = datasets.Features.from_arrow_schema(schema)
+    features = datasets.Features.from_arrow_schema(table.schema)
     kinds = {name: getattr(one, "feature", one) for name, one in features.items()}  # what a list is a list of
     classes = {name: one.names for name, one in kinds.items() if isinstance(one, datasets.ClassLabel)}
-    records = (fields for batch in batches for fields in batch.to_pylist())
+    records = (fields for batch in table.to_batches(_BATCH) for fields in batch.to_pylist())
     return make_rows(records, {name: listed for name, listed in classes.items() if listed})
 
 

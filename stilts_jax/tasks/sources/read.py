@@ -1,7 +1,7 @@
 """Reads the splits of a task from release files, from prepared hub data or from prepared TFDS data.
 
 The three kinds of source have one interface (``find`` and ``open_rows`` of ``files``, ``hub`` and ``tfds``). Nothing
-here downloads; ``stilts_jax.tasks.sources.prepare`` does.
+here downloads; ``stilts_jax.tasks.sources.inventory`` does.
 """
 
 import functools
