@@ -7,7 +7,7 @@ TFDS builder and the copy in the hub's XTREME: both were made with quoting, whic
 
 from stilts_jax.tasks.sources.converters import classify
 from stilts_jax.tasks.sources.readers import Table
-from stilts_jax.tasks.spec import Hyperparameters, Task, counts, files, hub, names
+from stilts_jax.tasks.spec import XTREME, Hyperparameters, Task, counts, files, hub, names
 
 LANGUAGES = names("de en es fr ja ko zh")
 _SENTENCES = ("sentence1", "sentence2")
@@ -23,10 +23,7 @@ TASK = Task(
     kind="classify",
     languages=LANGUAGES,
     labels=("0", "1"),
-    hyperparameters={
-        "paper": Hyperparameters(batch_size=32, epochs=5),
-        "xtreme": Hyperparameters(2e-5, 32, 5, max_length=128, warmup=0, weight_decay=0),
-    },
+    hyperparameters={"paper": Hyperparameters(batch_size=32, epochs=5), "xtreme": XTREME(2e-5, 32, 5)},
     counts={
         "train": {"en": 49_401},
         "dev": {"en": 2_000},

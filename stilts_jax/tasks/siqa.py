@@ -1,12 +1,12 @@
 """Social IQa: what people do, feel or want, three answers. The first of the two steps of XCOPA's training."""
 
 from stilts_jax.tasks.sources.converters import choice
-from stilts_jax.tasks.spec import Hyperparameters, Task, files, hub, names
+from stilts_jax.tasks.spec import XTREME, Task, files, hub, names
 
 _COLUMNS = (("context", "question"), names("answerA answerB answerC"))
 _released = choice(*_COLUMNS, label="correct", spelled="ABC")
 _prepared = choice(*_COLUMNS, spelled="123")
-_SETTINGS = Hyperparameters(3e-5, 32, 5, max_length=128, warmup=0, weight_decay=0)
+_SETTINGS = XTREME(3e-5, 32, 5)
 
 TASK = Task(
     name="siqa",

@@ -32,9 +32,7 @@ METRICS_OF: Mapping[str, tuple[str, ...]] = {
     "ranking": ("mrr", "map"),
     "mlm": ("perplexity",),
 }
-_GROUP_OF = dict(
-    zip(KINDS, ("classification", "classification", "tagging", "qa", "retrieval", "intermediate"))
-)
+_GROUP_OF = dict(zip(KINDS, (GROUPS[0], *GROUPS)))  # choice tasks are grouped with classification
 # The gold tag of evaluation data that training data lack. No head has an output for it, so it is never predicted.
 UNKNOWN_LABEL = "<other>"
 _NAME = re.compile(r"\w[\w.-]*(@[\w-]+)?")  # it names folders, and + / : , = join names on the command line
@@ -228,6 +226,10 @@ class Hyperparameters:
     stride: int = 128  # subwords by which one window of a long context moves to the next (span)
     # A label is drawn as often as its rows to this power (classify); 1: as they come.
     label_alpha: float = 1.0
+
+
+# What XTREME's own scripts have in common.
+XTREME = partial(Hyperparameters, max_length=128, warmup=0, weight_decay=0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ that of the language (Ancient Greek with Greek, Classical Chinese with Chinese),
 
 from stilts_jax.tasks.sources.converters import tag
 from stilts_jax.tasks.sources.readers import read_tagged
-from stilts_jax.tasks.spec import Hyperparameters, Task, counts, files, names
+from stilts_jax.tasks.spec import XTREME, Hyperparameters, Task, counts, files, names
 
 UNTAGGED = {"_": "X"}  # a few words of some treebanks have no tag
 LANGUAGES = names(
@@ -23,10 +23,7 @@ TASK = Task(
     languages=LANGUAGES,
     split_languages={"dev": tuple(code for code in LANGUAGES if code not in ("kk", "th", "tl", "yo"))},
     labels=names("ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X"),
-    hyperparameters={
-        "paper": Hyperparameters(batch_size=32, epochs=10),
-        "xtreme": Hyperparameters(2e-5, 32, 10, max_length=128, warmup=0, weight_decay=0),
-    },
+    hyperparameters={"paper": Hyperparameters(batch_size=32, epochs=10), "xtreme": XTREME(2e-5, 32, 10)},
     # Sentences of Universal Dependencies 2.5, where all treebanks of the language count as XTREME has them.
     counts={
         "train": {"en": 21_253},

@@ -12,7 +12,7 @@ from stilts_jax.tasks.mnli import COLUMNS, LABELS, LANGUAGES, SENTENCES, SPELLIN
 from stilts_jax.tasks.sources.converters import classify
 from stilts_jax.tasks.sources.readers import Table
 from stilts_jax.tasks.sources.rows import Row
-from stilts_jax.tasks.spec import Hyperparameters, Task, files, hub, tfds
+from stilts_jax.tasks.spec import XTREME, Hyperparameters, Task, files, hub, tfds
 
 _released = classify(*SENTENCES, label="gold_label", renamed=SPELLINGS, id="pairID")
 _of_xtreme = classify(*SENTENCES, label="gold_label", renamed=SPELLINGS)
@@ -37,10 +37,7 @@ TASK = Task(
     aligned=True,
     labels=LABELS,
     train_on=("mnli",),
-    hyperparameters={
-        "paper": Hyperparameters(batch_size=32, epochs=2),
-        "xtreme": Hyperparameters(3e-5, 32, 5, max_length=128, warmup=0, weight_decay=0),
-    },
+    hyperparameters={"paper": Hyperparameters(batch_size=32, epochs=2), "xtreme": XTREME(3e-5, 32, 5)},
     counts={"dev": 2_490, "test": 5_010},
     sources=(
         files("xnli/{split}-{language}.tsv", xtreme, read=Table(COLUMNS, optional=1)),

@@ -91,7 +91,9 @@ def tag(
         names = _read_list(row, tags) if row.get(tags) else None
         if names is not None and len(tokens) != len(names):
             raise BadRow(f"{words} has {len(tokens)} entries, {tags} has {len(names)}")
-        return _tagged(str(row.number), tokens, names, labels, renamed)
+        if names and renamed:
+            names = [renamed.get(one, one) for one in names]
+        return _tagged(str(row.number), tokens, names, labels)
 
     return convert
 
@@ -133,18 +135,15 @@ def tag_spans(
             for index in inside:
                 names[index] = f"{'B' if index == inside[0] else 'I'}-{one[label]}"
         words = [content[left:right] for left, right in places]
-        return _tagged(row.id(id), words, None if blank else names, labels, EMPTY)
+        return _tagged(row.id(id), words, None if blank else names, labels)
 
     return convert
 
 
-def _tagged(
-    name: str, words: list[str], tags: list[str] | None, labels: Labels, renamed: Mapping[str, str]
-) -> TagExample:
+def _tagged(name: str, words: list[str], tags: list[str] | None, labels: Labels) -> TagExample:
     if tags is None:
         return TagExample(name, tuple(words))
     known = index_labels(labels)
-    tags = [renamed.get(one, one) for one in tags] if renamed else tags
     wrong = [place for place, one in enumerate(tags) if one not in known]
     if wrong and UNKNOWN_LABEL not in known:
         word, one = words[wrong[0]], tags[wrong[0]]

@@ -14,7 +14,6 @@ from stilts_jax.tasks.sources.readers import Table, read_conllu, read_csv, read_
 from stilts_jax.tasks.sources.rows import Problems, Row
 from stilts_jax.tasks.spec import Source
 
-_SUFFIXES = (".jsonl", ".json", ".tsv", ".csv", ".txt", ".conllu")
 _READERS: Mapping[str, Callable[..., Any]] = {
     ".jsonl": read_jsonl,
     ".csv": read_csv,
@@ -29,8 +28,7 @@ States = tuple[tuple[Path, int, int, int], ...]
 
 def _add_language(pattern: str, language: str) -> str:
     """Returns the pattern of a file in another language: for ``train.jsonl``, ``train-de.jsonl``."""
-    suffix = next((one for one in _SUFFIXES if pattern.endswith(one)), "")
-    return f"{pattern.removesuffix(suffix)}-{language}{suffix}"
+    return re.sub(r"(\.(?:jsonl?|tsv|csv|txt|conllu))?$", rf"-{language}\1", pattern, count=1)
 
 
 def find_files(root: Path, pattern: str) -> tuple[Path, ...]:

@@ -5,6 +5,7 @@ not complete. At the end come the counts beside those of the released data, and 
 """
 
 import hashlib
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -322,12 +323,11 @@ def _hash_texts(examples: Iterable[Example]) -> Iterator[bytes]:
 def _find_overlaps(texts: Mapping[tuple[str, str], set[bytes]]) -> list[str]:
     """Returns a line for each evaluation split with texts of a training split, the largest share first."""
     found = []
-    for (training, train), seen in texts.items():
-        for (evaluation, split), asked in texts.items():
-            shared = len(seen & asked)
-            if train == "train" != split and shared:
-                line = f"{shared} of {len(asked)} texts of {evaluation} {split} are in {training} {train}"
-                found.append((shared / len(asked), line))
+    for ((training, train), seen), ((evaluation, split), asked) in itertools.product(texts.items(), repeat=2):
+        shared = len(seen & asked)
+        if train == "train" != split and shared:
+            line = f"{shared} of {len(asked)} texts of {evaluation} {split} are in {training} {train}"
+            found.append((shared / len(asked), line))
     return [line for _, line in sorted(found, key=lambda item: -item[0])]
 
 

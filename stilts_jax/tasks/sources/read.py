@@ -97,9 +97,8 @@ def find_gold_file(task: Task, language: str, root: Path) -> Path | None:
     """Returns the file that holds the reported split's gold alone, where a release has one."""
     for one in task.sources:
         if task.reported in one.splits and "gold" in one.paths:
-            found = files.find_files(root, *files.list_paths(one, task.reported, language)["gold"])
-            if found:
-                return found[0]
+            for path in files.find_files(root, *files.list_paths(one, task.reported, language)["gold"]):
+                return path
     return None
 
 
