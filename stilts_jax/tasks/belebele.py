@@ -9,17 +9,12 @@ from stilts_jax.tasks.sources.converters import choice
 from stilts_jax.tasks.spec import Hyperparameters, Task, files, hub, names
 
 CODES = codes_of("""
-    acm_Arab afr_Latn als_Latn amh_Ethi apc_Arab arb_Arab arb_Latn ars_Arab ary_Arab arz_Arab asm_Beng azj_Latn
-    bam_Latn ben_Beng ben_Latn bod_Tibt bul_Cyrl cat_Latn ceb_Latn ces_Latn ckb_Arab dan_Latn deu_Latn ell_Grek
-    eng_Latn est_Latn eus_Latn fin_Latn fra_Latn fuv_Latn gaz_Latn grn_Latn guj_Gujr hat_Latn hau_Latn heb_Hebr
-    hin_Deva hin_Latn hrv_Latn hun_Latn hye_Armn ibo_Latn ilo_Latn ind_Latn isl_Latn ita_Latn jav_Latn jpn_Jpan
-    kac_Latn kan_Knda kat_Geor kaz_Cyrl kea_Latn khk_Cyrl khm_Khmr kin_Latn kir_Cyrl kor_Hang lao_Laoo lin_Latn
-    lit_Latn lug_Latn luo_Latn lvs_Latn mal_Mlym mar_Deva mkd_Cyrl mlt_Latn mri_Latn mya_Mymr nld_Latn nob_Latn
-    npi_Deva npi_Latn nso_Latn nya_Latn ory_Orya pan_Guru pbt_Arab pes_Arab plt_Latn pol_Latn por_Latn ron_Latn
-    rus_Cyrl shn_Mymr sin_Latn sin_Sinh slk_Latn slv_Latn sna_Latn snd_Arab som_Latn sot_Latn spa_Latn srp_Cyrl
-    ssw_Latn sun_Latn swe_Latn swh_Latn tam_Taml tel_Telu tgk_Cyrl tgl_Latn tha_Thai tir_Ethi tsn_Latn tso_Latn
-    tur_Latn ukr_Cyrl urd_Arab urd_Latn uzn_Latn vie_Latn war_Latn wol_Latn xho_Latn yor_Latn zho_Hans zho_Hant
-    zsm_Latn zul_Latn
+    Latn afr als arb azj bam ben cat ceb ces dan deu eng est eus fin fra fuv gaz grn hat hau hin hrv hun ibo ilo ind
+    isl ita jav kac kea kin lin lit lug luo lvs mlt mri nld nob npi nso nya plt pol por ron sin slk slv sna som sot
+    spa ssw sun swe swh tgl tsn tso tur urd uzn vie war wol xho yor zsm zul Arab acm apc arb ars ary arz ckb pbt pes
+    snd urd Cyrl bul kaz khk kir mkd rus srp tgk ukr Deva hin mar npi Beng asm ben Ethi amh tir Mymr mya shn Armn
+    hye Geor kat Grek ell Gujr guj Guru pan Hang kor Hans zho Hant zho Hebr heb Jpan jpn Khmr khm Knda kan Laoo lao
+    Mlym mal Orya ory Sinh sin Taml tam Telu tel Thai tha Tibt bod
 """)
 _ANSWERS, _ID = names("mc_answer1 mc_answer2 mc_answer3 mc_answer4"), ("link", "question_number")
 _convert = choice(

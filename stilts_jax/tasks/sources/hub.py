@@ -8,8 +8,10 @@ can be read too. Only the files of the wanted split are fetched; reading never a
 
 import fnmatch
 import functools
+import importlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from urllib.parse import quote
 
@@ -24,6 +26,15 @@ _BRANCHES = ("main", "refs/convert/parquet")  # the second holds parquet files o
 
 class SourceFailure(DataError):
     """A whole data set can't be had (no such repository, no connection, a library missing), not just a part."""
+
+
+def need(library: str, extra: str) -> ModuleType:
+    """Returns a library that an extra of this package installs."""
+    try:
+        return importlib.import_module(library)
+    except ImportError as error:
+        fix = f"pip install 'stilts-jax[{extra}]'"
+        raise SourceFailure(f"this data needs {library}", where=str(error), fix=fix) from error
 
 
 def make_rows(records: Iterable[Mapping[str, Any]], classes: Mapping[str, Sequence[str]]) -> Iterator[Row]:
@@ -73,13 +84,9 @@ def open_rows(
 
 
 def _read_file(path: Path) -> Iterator[Row]:
-    try:
-        import datasets
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        what, fix = "reading data of the hub needs the datasets library", "pip install 'stilts-jax[hub]'"
-        raise DataError(what, where=str(error), fix=fix) from error
+    import pyarrow.parquet
+
+    datasets = need("datasets", "hub")
     try:
         if path.suffix == ".parquet":
             table = pyarrow.parquet.ParquetFile(path).read()

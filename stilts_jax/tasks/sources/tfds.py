@@ -7,11 +7,10 @@ import importlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from stilts_jax.errors import DataError, explain
-from stilts_jax.tasks.sources.hub import SourceFailure, make_rows
+from stilts_jax.tasks.sources.hub import SourceFailure, make_rows, need
 from stilts_jax.tasks.sources.rows import Problems, Row, read_json
 from stilts_jax.tasks.spec import Source
 
@@ -36,7 +35,7 @@ def open_rows(
 ) -> Iterator[tuple[Path, Iterable[Row]]]:
     """Yields the folder of the data set with its rows."""
     folder, (_, name) = paths[0].parent, source.names(split, language)
-    builder = _import_tfds().builder_from_directory(folder)
+    builder = need("tensorflow_datasets", "tfds").builder_from_directory(folder)
     # A list's own attributes are those of what it is a list of.
     classes = {key: one.names for key, one in builder.info.features.items() if getattr(one, "names", None)}
     try:
@@ -58,17 +57,9 @@ def _plain(value: Any) -> Any:
     return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
-def _import_tfds() -> ModuleType:
-    try:
-        return importlib.import_module("tensorflow_datasets")
-    except ImportError as error:
-        fix = "pip install 'stilts-jax[tfds]'"
-        raise SourceFailure("TFDS data needs tensorflow_datasets", where=str(error), fix=fix) from error
-
-
 def fetch(source: Source, split: str, language: str, root: Path) -> None:
     """Downloads a configuration and writes it in a format that can be read without tensorflow."""
-    tfds = _import_tfds()
+    tfds = need("tensorflow_datasets", "tfds")
     config, _ = source.names(split, language)
     name = f"{source.name}/{config}" if config else source.name
     try:
