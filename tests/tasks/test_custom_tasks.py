@@ -26,10 +26,10 @@ REVIEWS = classify_task(
 """
 
 
-def test_a_declaration_in_one_file(tmp_path, monkeypatch):
-    (tmp_path / "my_reviews.py").write_text(DECLARATION)
-    (tmp_path / "train.jsonl").write_text('{"review": "Fine.", "verdict": "good"}\n')
-    (tmp_path / "test-de.csv").write_text('review,verdict\n"Na, ""gut"".",bad\n')
+def test_a_declaration_in_one_file(tmp_path, write, monkeypatch):
+    write("my_reviews.py", DECLARATION)
+    write("train.jsonl", [{"review": "Fine.", "verdict": "good"}])
+    write("test-de.csv", 'review,verdict\n"Na, ""gut"".",bad\n')
     monkeypatch.chdir(tmp_path)
     task, source = get_task("my_reviews:REVIEWS"), DataSource(tmp_path)
     assert read_examples(task, "train", "en", source)[0].label == 1
@@ -93,11 +93,11 @@ FROM_THE_HUB = [
 
 
 @pytest.mark.parametrize(("make", "options", "features", "row", "expected"), FROM_THE_HUB)
-def test_a_task_that_has_no_files_is_read_from_the_hub(tmp_path, make, options, features, row, expected):
-    folder = tmp_path / "hub/me/mine/data_deu"
-    folder.mkdir(parents=True)
+def test_a_task_that_has_no_files_is_read_from_the_hub(
+    tmp_path, write, make, options, features, row, expected
+):
     for split in ("train", "test"):
-        (folder / f"{split}-00000-of-00001.parquet").write_bytes(make_parquet(features, [row]))
+        write(f"hub/me/mine/data_deu/{split}-00000-of-00001.parquet", make_parquet(features, [row]))
     options = {**options, "codes": {"de": "deu"}, "languages": ("de",), "source_language": "de"}
     task, source = make("mine", hub="me/mine/data_{language}", **options), DataSource(tmp_path)
     assert available_languages(task, "test", source) == ("de",)

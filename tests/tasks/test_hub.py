@@ -109,10 +109,11 @@ def test_both_failures_are_shown_and_no_repository_is_asked_again(online, tmp_pa
         ("text:string* verdict:good|bad", (["x"], 1), "text is a list of 1, not a text"),
     ],
 )
-def test_a_data_set_that_nobody_listed_works_or_says_what_is_missing(tmp_path, features, row, expected):
+def test_a_data_set_that_nobody_listed_works_or_says_what_is_missing(
+    tmp_path, write, features, row, expected
+):
     task = classify_task("mine", hub="me/mine", splits="test", labels=("bad", "good"), label="verdict")
-    (tmp_path / "hub/me/mine/data").mkdir(parents=True)
-    (tmp_path / f"hub/me/mine/data/test{PARQUET}").write_bytes(make_parquet(features, [row]))
+    write(f"hub/me/mine/data/test{PARQUET}", make_parquet(features, [row]))
     read = partial(read_examples, task, "test", "en", DataSource(tmp_path, kind="hub"))
     if isinstance(expected, int):
         assert [example.label for example in read()] == [expected]

@@ -1,7 +1,5 @@
 """What prepare and tasks say: counts beside those of the releases, what is missing, and what overlaps."""
 
-import json
-
 import pytest
 
 from stilts_jax.main import main
@@ -14,7 +12,7 @@ PARAGRAPH = "Ann came to the town in the morning. She left at night."
 
 
 @pytest.fixture
-def source(tmp_path):
+def source(tmp_path, write):
     # The same paragraph in other case and spacing, and one that is not in training.
     upper = PARAGRAPH.upper().replace(" ", "  ")
     for name, content in {
@@ -23,8 +21,7 @@ def source(tmp_path):
         "xnli/dev-de.tsv": "a\tb\tneutral\n" * 2490,
         "xnli/dev-sw.tsv": "a\tb\tneutral\nc\td\toops\n",
     }.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(content)
+        write(name, content)
     return DataSource(tmp_path)
 
 
@@ -46,19 +43,16 @@ def test_counts_stand_beside_those_of_the_release(source):
     assert "squad_v1 train en 2 87599 0 another count" in map(" ".join, map(str.split, text.splitlines()))
 
 
-def test_a_treebank_belongs_to_the_language_of_its_code(tmp_path):
-    def write(treebank, *words):
-        folder = tmp_path / "udpos/ud-treebanks-v2.5" / treebank.replace("-ud-", "/", 1)
-        path = folder / f"{treebank}.conllu"
-        path.parent.mkdir(parents=True)
-        lines = [f"{n}\t{word}\t_\tNOUN\t_\t_\t{n - 1}\t_\t_\t_" for n, word in enumerate(words, start=1)]
-        path.write_text("\n".join([*lines, "", ""]))
-
-    write("el_gdt-ud-test", "Νέα", "πόλη")
-    write("grc_proiel-ud-test", "μῆνιν", "ἄειδε")
-    write("fr_gsd-ud-test", "Une", "ville")
-    write("fr_ftb-ud-test", "_", "_")  # a treebank whose words are withheld
-    write("fro_srcmf-ud-test", "Une", "cit")
+def test_a_treebank_belongs_to_the_language_of_its_code(tmp_path, write):
+    for treebank, *words in (
+        ("el_gdt", "Νέα", "πόλη"),
+        ("grc_proiel", "μῆνιν", "ἄειδε"),
+        ("fr_gsd", "Une", "ville"),
+        ("fr_ftb", "_", "_"),  # a treebank whose words are withheld
+        ("fro_srcmf", "Une", "cit"),
+    ):
+        lines = [f"{n}\t{word}\t_\tNOUN\t_\t_\t{n - 1}\t_\t_\t_\n" for n, word in enumerate(words, start=1)]
+        write(f"udpos/ud-treebanks-v2.5/{treebank}/{treebank}-ud-test.conllu", "".join(lines) + "\n")
     # XTREME's copy on the hub mixes the two Greeks; this task is read from files, whatever the source.
     rows = prepare([get_task("udpos")], DataSource(tmp_path, kind="hub")).splits
     found = {row.language: row for row in rows if row.split == "test" and row.found is not None}
@@ -86,13 +80,11 @@ def test_the_inventory_lists_every_task_without_reading_it(source):
     assert "train 21,253, dev 46-3,974, test 47-5,440" in rows["udpos"]
 
 
-def test_three_examples_are_shown_as_the_model_reads_them(tmp_path, capsys, world):
+def test_three_examples_are_shown_as_the_model_reads_them(tmp_path, write, capsys, world):
     rows = "".join(f"{n}\ttravel\tTunakwenda {n}.\n" for n in range(5))
     for code in ("swh_Latn", "afr_Latn"):
         for split in ("dev", "test"):
-            path = tmp_path / "sib200" / code / f"{split}.tsv"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(f"index_id\tcategory\ttext\n{rows}")
+            write(f"sib200/{code}/{split}.tsv", f"index_id\tcategory\ttext\n{rows}")
     command = ["tasks", "sib200", f"--data_root={tmp_path}"]
     assert main([*command, f"--encoder={world / 'encoder'}"]) == 0
     printed = capsys.readouterr().out
@@ -105,23 +97,20 @@ def test_three_examples_are_shown_as_the_model_reads_them(tmp_path, capsys, worl
     assert "belebele: no split is there" in capsys.readouterr().out
 
 
-def test_what_is_shown_of_a_translated_task_and_of_long_texts(tmp_path, capsys, world):
-    folder = tmp_path / "belebele"
-    folder.mkdir()
+def test_what_is_shown_of_a_translated_task_and_of_long_texts(tmp_path, write, capsys, world):
     answers = {f"mc_answer{n}": f"answer {n}" for n in range(1, 5)}
     row = {"link": "a", "question_number": 1, "flores_passage": "word " * 200, "question": "Which?"}
-    (folder / "eng_Latn.jsonl").write_text(json.dumps({**row, **answers, "correct_answer_num": "3"}))
+    write("belebele/eng_Latn.jsonl", [{**row, **answers, "correct_answer_num": "3"}])
     for language in ("yo", "ha"):
-        (tmp_path / "masakhaner_x" / language).mkdir(parents=True)
         line = {"example_id": "1", "text": "Ade lo .", "spans": [], "target": "", "language": language}
-        (tmp_path / "masakhaner_x" / language / "test.jsonl").write_text(json.dumps(line))
+        write(f"masakhaner_x/{language}/test.jsonl", [line])
     names = ["belebele", "masakhaner_x@yo"]
     assert main(["tasks", *names, f"--data_root={tmp_path}", f"--encoder={world / 'encoder'}"]) == 0
     printed = capsys.readouterr().out
     assert "test: belebele/eng_Latn.jsonl (en=eng_Latn)" in printed and "label: 2 (answer 3)" in printed
     assert " ... (1,0" in printed and "pieces: " in printed
     assert "test: masakhaner_x/yo/test.jsonl (yo)" in printed and "masakhaner_x/ha" not in printed
-    (tmp_path / "masakhaner_x" / "yo" / "test.jsonl").write_text("{}\n")
+    write("masakhaner_x/yo/test.jsonl", [{}])
     assert main(["tasks", "masakhaner_x@yor", f"--data_root={tmp_path}"]) == 1
     printed = capsys.readouterr()
     assert "test: masakhaner_x/yo/test.jsonl (yo)" in printed.out and "test.jsonl:1" in printed.err

@@ -26,12 +26,6 @@ def read(seed, root):
     return read_counted(seed.task, seed.split, seed.language, source)
 
 
-def put(root, files):
-    for name, text in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text)
-
-
 def spots(value, *way):
     """Yields the way to each key of nested objects."""
     if isinstance(value, dict):
@@ -62,17 +56,19 @@ CASES = [
 ]
 
 
-def test_the_seeds_are_sound(tmp_path):
+def test_the_seeds_are_sound(tmp_path, write):
     for name, seed in SEEDS.items():
-        put(tmp_path / name, seed.files)
+        for path, text in seed.files.items():
+            write(f"{name}/{path}", text)
         found = read(seed, tmp_path / name)
         assert not found.skipped and (getattr(found, "examples", None) or found.queries), name
 
 
 @pytest.mark.parametrize(("name", "path"), CASES)
-def test_a_missing_null_or_misplaced_value_is_a_bad_row(tmp_path, name, path):
+def test_a_missing_null_or_misplaced_value_is_a_bad_row(tmp_path, write, name, path):
     seed = SEEDS[name]
-    put(tmp_path, seed.files)
+    for other, text in seed.files.items():
+        write(other, text)
     text = seed.files[path]
     by_line = path.endswith(".jsonl") or name == "afriqa"
     documents = [json.loads(line) for line in text.splitlines()] if by_line else [json.loads(text)]
@@ -82,7 +78,7 @@ def test_a_missing_null_or_misplaced_value_is_a_bad_row(tmp_path, name, path):
         for slip in ((), (None,), (7.5,), (DEEP,), ({},)):
             changed = [*documents[:-1], replaced(documents[-1], way, *slip)]
             lines = [json.dumps(one, indent=None if by_line else 1) + "\n" for one in changed]
-            (tmp_path / path).write_text("".join(lines))
+            write(path, "".join(lines))
             elsewhere = name in ("mewslix labels", "mewslix pairs") and way[0] != "entity_id"
             if (
                 (way[-1] == "is_impossible" and not slip)  # may be absent
@@ -99,9 +95,10 @@ def test_a_missing_null_or_misplaced_value_is_a_bad_row(tmp_path, name, path):
 
 
 @pytest.mark.parametrize("damaged", ["Ann\t1", "1 Ann"])
-def test_numbered_words_without_their_number_are_refused(tmp_path, damaged):
+def test_numbered_words_without_their_number_are_refused(tmp_path, write, damaged):
     seed = SEEDS["uner"]
-    put(tmp_path, {path: text.replace("1\tAnn", damaged) for path, text in seed.files.items()})
+    ((path, text),) = seed.files.items()
+    write(path, text.replace("1\tAnn", damaged))
     with pytest.raises(DataError) as caught:
         read(seed, tmp_path)
     assert "iob2:2" in str(caught.value.where) or "line 2" in str(caught.value)

@@ -41,22 +41,19 @@ BAD = {
 }
 
 
-def put(tmp_path, name, content):
+def put(write, name, content):
     """Writes a file, and returns what reads it: task, split and language."""
-    path = tmp_path / name
-    for folder in (path.parent, tmp_path / "ccg"):
-        folder.mkdir(exist_ok=True)
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    (tmp_path / "ccg" / "tags_to_id.json").write_text('{"n": 0}')
+    write(name, content)
+    write("ccg/tags_to_id.json", {"n": 0})
     task = name.split("/")[0]
     language = {"ccg": "en", "xcopa": "et"}.get(task, "de")
     return get_task(task), "test" if task == "xquad" else "dev", language
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_rows_are_named_or_skipped_and_counted_when_asked(tmp_path, case):
+def test_bad_rows_are_named_or_skipped_and_counted_when_asked(tmp_path, write, case):
     name, content, line, message = BAD[case]
-    task, split, language = put(tmp_path, name, content)
+    task, split, language = put(write, name, content)
     line = line or content[: content.index("q7")].count("\n")
     with pytest.raises(DataError) as caught:
         read_examples(task, split, language, DataSource(tmp_path))
@@ -73,16 +70,16 @@ def test_bad_rows_are_named_or_skipped_and_counted_when_asked(tmp_path, case):
     assert message in skipped and name in skipped
 
 
-def test_a_budget_that_is_used_up_says_how_many_and_where(tmp_path):
-    put(tmp_path, XNLI, "a\tb\tneutral\n" + "a\tb\twhat\n" * 9)
+def test_a_budget_that_is_used_up_says_how_many_and_where(tmp_path, write):
+    write(XNLI, "a\tb\tneutral\n" + "a\tb\twhat\n" * 9)
     with pytest.raises(DataError, match="4 rows can't be used, and only 3 may be skipped") as caught:
         read_examples(get_task("xnli"), "dev", "de", DataSource(tmp_path, skip_budget=3))
     assert "dev-de.tsv:2" in caught.value.where and "dev-de.tsv:5" in caught.value.where
 
 
-def test_blanked_gold_is_refused_where_training_needs_it(tmp_path):
+def test_blanked_gold_is_refused_where_training_needs_it(tmp_path, write):
     for name in ("train-en", "test-en"):
-        put(tmp_path, f"pawsx/{name}.tsv", "a\tb\n")
+        write(f"pawsx/{name}.tsv", "a\tb\n")
     source = DataSource(tmp_path)
     assert read_examples(get_task("pawsx"), "test", "en", source)[0].label is None
     with pytest.raises(DataError, match="gold is blank") as caught:
@@ -90,8 +87,8 @@ def test_blanked_gold_is_refused_where_training_needs_it(tmp_path):
     assert "train-en.tsv:1" in caught.value.where and "pawsx, train, en" in caught.value.where
 
 
-def test_a_language_that_is_not_there_offers_those_that_are(tmp_path):
-    put(tmp_path, XNLI, "a\tb\tneutral\n")
+def test_a_language_that_is_not_there_offers_those_that_are(tmp_path, write):
+    write(XNLI, "a\tb\tneutral\n")
     with pytest.raises(DataError) as caught:
         read_examples(get_task("xnli"), "dev", "xx", DataSource(tmp_path))
     assert "'xx'" in caught.value.what and "xnli/dev-xx.tsv" in caught.value.where
@@ -109,9 +106,8 @@ def test_a_language_that_is_not_there_offers_those_that_are(tmp_path):
         ("a\n\n", "0\n1\n", 9, "empty"),  # a sentence that can't be used is never skipped: gold counts lines
     ],
 )
-def test_gold_of_another_release_is_refused(tmp_path, english, gold, budget, message):
-    (tmp_path / "tatoeba").mkdir()
+def test_gold_of_another_release_is_refused(tmp_path, write, english, gold, budget, message):
     for end, text in (("en", english), ("sw", "c\nd\n"), ("gold", gold)):
-        (tmp_path / f"tatoeba/sw-en.{end}").write_text(text)
+        write(f"tatoeba/sw-en.{end}", text)
     with pytest.raises(DataError, match=message):
         read_retrieval(get_task("tatoeba"), "test", "sw", DataSource(tmp_path, skip_budget=budget))
