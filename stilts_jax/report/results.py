@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from stilts_jax.errors import DataError, RecordError
 from stilts_jax.evaluation.metrics import Items
@@ -20,40 +20,6 @@ _COLUMNS = names(
     "phase key stage intermediate target source_language intermediate_seed target_seed "
     "task group split reported metric main language value zero_shot settings"
 )
-_NUMBER, _MAYBE = (int, float), (int, float, type(None))
-# What a record must hold: "*" stands for any name, and what begins with "?" may be absent or null.
-_FORM: dict[str, Any] = {
-    "phase": dict.fromkeys(("key", "name", "stage", "intermediate", "source_language"), str)
-    | {"?parent": str, "?target_training": str, "?intermediate_seed": int, "?target_seed": int},
-    "scores": {"*": {"*": {"*": {"*": _MAYBE}}}},
-    "main_metric": {"*": [str]},
-    "reported_split": {"*": str},
-    "?tasks": {"*": {"title": str, "group": str}},
-    "?thresholds": {"*": {"*": _NUMBER}},
-    "?selection": {"?notes": [str], "?best_step": int, "?source_dev": {"score": _NUMBER}},
-    "?items": {"*": {"*": dict}},
-    "?curve": [[_NUMBER]],
-    "?throughput": {"*": _MAYBE},
-    "?environment": {"*": object},
-    "?config": {"*": object},
-    "?data": {"*": {"*": {"?languages": list, "?examples": int}}},
-    "?error": {"type": str, "message": str},
-}
-
-
-def _check(value: Any, form: Any, place: str) -> None:
-    """Raises TypeError where ``value`` is not of ``form``."""
-    kind: Any = type(form) if isinstance(form, dict | list) else form
-    if not isinstance(value, kind):
-        raise TypeError(f"{place} is {str(value)[:40]!r}")
-    if isinstance(form, list):
-        for one in value:
-            _check(one, form[0], place)
-    elif isinstance(form, dict):
-        for name, part in form.items():
-            for key in value if name == "*" else [name.removeprefix("?")]:
-                if name[0] != "?" or value.get(key) is not None:
-                    _check(value.get(key), part, f"{place}.{key}")
 
 
 class Run:
@@ -66,9 +32,11 @@ class Run:
     """
 
     def __init__(self, folder: Path, record: Mapping[str, Any]) -> None:
-        _check(record, _FORM, "result")
-        phase, error = record["phase"], record.get("error")
-        selection, part = record.get("selection") or {}, lambda name: record.get(name) or {}
+        phase, error, selection = record["phase"], record.get("error"), record.get("selection") or {}
+
+        def part(name: str) -> dict[str, Any]:
+            return dict(record.get(name) or {})
+
         self.folder, self.later_error = folder, ""
         self.error = f"{error['type']}: {error['message']}" if error else ""
         self.key, self.name, self.stage = (phase[one] for one in ("key", "name", "stage"))
@@ -91,8 +59,9 @@ class Run:
         self.zero_shot, self.collapsed = selection.get("zero_shot", True), bool(selection.get("collapsed"))
         self.notes, self.best_step = list(selection.get("notes") or ()), selection.get("best_step")
         self.source_dev = (selection.get("source_dev") or {}).get("score")
-        self.curve = [(float(step), float(loss)) for step, loss in part("curve")]
-        self._items, self.config, self.data = part("items"), part("config"), part("data")
+        self.curve = [(float(step), float(loss)) for step, loss in record.get("curve") or ()]
+        self._items = {task: dict(by_language) for task, by_language in part("items").items()}
+        self.config, self.data = part("config"), part("data")
         self.throughput, self.environment = part("throughput"), part("environment")
 
     def split(self, task: str) -> str:
@@ -107,13 +76,6 @@ class Run:
         """The items of ``task`` by language, and whether item i is the same item in every language."""
         decoded = {code: decode_items(raw) for code, raw in self._items.get(task, {}).items()}
         return {code: found for code, found in decoded.items() if found}
-
-
-class Broken(NamedTuple):
-    """A phase's folder without a usable result, or a file that is none, and why."""
-
-    path: str
-    reason: str
 
 
 def load_results(workdir: str | Path) -> "pd.DataFrame":
@@ -166,55 +128,55 @@ def split_configs(configs: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any],
     common: dict[str, Any] = {}
     rest: list[dict[str, Any]] = [{} for _ in configs]
     for name in sorted({name for config in configs for name in config}):
-        there = [config[name] for config in configs if name in config]
-        own: list[Any] = there
-        if len(there) == len(configs) and all(isinstance(value, Mapping) for value in there):
-            shared, own = split_configs(there)
+        values = [config[name] for config in configs if name in config]
+        everywhere = len(values) == len(configs)
+        if everywhere and all(isinstance(value, Mapping) for value in values):
+            shared, own = split_configs(values)
             common |= {name: shared} if shared else {}
-        elif len(there) == len(configs) and all(value == there[0] for value in there):
-            common[name], own = there[0], [{}] * len(configs)
-        holders = [one for one, config in zip(rest, configs) if name in config]
-        for one, value in zip(holders, own):
-            one |= {name: value} if value or own is there else {}
+            rest = [one | ({name: value} if value else {}) for one, value in zip(rest, own)]
+        elif everywhere and all(value == values[0] for value in values):
+            common[name] = values[0]
+        else:
+            for one, config in zip(rest, configs):
+                one |= {name: config[name]} if name in config else {}
     return common, rest
 
 
-def read_results(workdir: Path) -> tuple[list[Run], list[Broken]]:
+def read_results(workdir: Path) -> tuple[list[Run], dict[str, str]]:
     """Reads the results and failures of all phases below ``workdir``, in the order of their folders.
 
-    Of phases of one name, run with several settings in one work directory, the one that finished last is kept: two
-    settings in one cell would look like two seeds.
+    Returned with them is what could not be used, and why, by its path. Of phases of one name, run with several settings
+    in one work directory, the one that finished last is kept: two settings in one cell would look like two seeds.
     """
     runs: list[Run] = []
-    broken: list[Broken] = []
+    broken: dict[str, str] = {}
     phases = workdir / "phases"
     for folder in sorted(path for path in phases.iterdir() if path.is_dir()) if phases.is_dir() else ():
-        found: list[Run | None] = []
+        found: dict[str, Run] = {}
         for name in (RESULT, FAILURE):
-            found.append(None)
             try:
-                found[-1] = read_run(folder / name)
+                found[name] = read_run(folder / name)
             except FileNotFoundError:
                 pass
             except RecordError as error:
-                broken.append(Broken(f"{folder.name}/{name}", error.what))
-            except (TypeError, ValueError) as error:  # its digest is right, so another program wrote it
-                broken.append(Broken(f"{folder.name}/{name}", f"it is no result: {error}"))
-        result, failure = found
-        if result and failure:
-            result.later_error = failure.error
-        runs += [one for one in (result or failure,) if one]
-        if not (any(found) or (folder / RESULT).exists()):
-            broken.append(Broken(folder.name, "no result.json: not finished"))
+                broken[f"{folder.name}/{name}"] = error.what
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                # Its digest is right, so another program wrote it.
+                broken[f"{folder.name}/{name}"] = f"it is no result: {error!r}"
+        if len(found) == 2:
+            found[RESULT].later_error = found[FAILURE].error
+        runs += list(found.values())[:1]
+        if not found and not (folder / RESULT).exists():
+            broken[folder.name] = "no result.json: not finished"
     order = sorted(runs, key=lambda run: (not run.error, str(run.environment.get("finished") or "")))
     newest = {run.name: run for run in order}
     for run in runs:
         if newest[run.name] is not run:
             why = f"{run.name} was run with other settings too ({newest[run.name].folder.name})"
-            broken.append(Broken(run.folder.name, why))
+            broken[run.folder.name] = why
     return [run for run in runs if newest[run.name] is run], broken
 
 
 def read_run(path: Path) -> Run:
-    """Reads one file; raises FileNotFoundError, RecordError where it is damaged, TypeError where it is no result."""
+    """Reads one file; raises FileNotFoundError, RecordError where it is damaged, others where it is no result."""
     return Run(path.parent, read_record(path, FORMAT))

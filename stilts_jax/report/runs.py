@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -13,11 +13,11 @@ from stilts_jax.progress import format_seconds
 from stilts_jax.report.figures import Figures, curves
 from stilts_jax.report.grid import Grid
 from stilts_jax.report.names import meaning
-from stilts_jax.report.results import BASELINE, Broken, make_frame, split_configs
+from stilts_jax.report.results import BASELINE, make_frame, split_configs
 from stilts_jax.report.tables import Block, Cell, Section, Table, fixed, folded, plain_table, stem
 
 
-def run_section(grid: Grid, broken: Sequence[Broken], figures: Figures) -> Section:
+def run_section(grid: Grid, broken: Mapping[str, str], figures: Figures) -> Section:
     """Learning curves, throughput, remarks, what failed."""
     reading = "How training went and what it cost. A curve is the training loss of one run."
     blocks: list[Block | Table] = [folded("Learning curves", Block("row", blocks=_curves(grid, figures)))]
@@ -30,7 +30,7 @@ def run_section(grid: Grid, broken: Sequence[Broken], figures: Figures) -> Secti
     problems = [(run.name, "failed", run.error) for run in grid.runs if run.error]
     later = "a later attempt failed"
     problems += [(run.name, later, run.later_error) for run in grid.runs if run.later_error]
-    problems += [(one.path, "left out", one.reason) for one in broken]
+    problems += [(path, "left out", reason) for path, reason in broken.items()]
     if problems:
         blocks.append(plain_table("problems", "Phases without a result", "Phase|What|Why", problems))
     else:

@@ -17,7 +17,7 @@ from stilts_jax.report.findings import headline, in_a_terminal
 from stilts_jax.report.grid import Grid
 from stilts_jax.report.names import find_benchmark
 from stilts_jax.report.overview import best_section, main_section, summary_tables
-from stilts_jax.report.results import Broken, make_frame, read_results
+from stilts_jax.report.results import make_frame, read_results
 from stilts_jax.report.runs import repeat_section, run_section
 from stilts_jax.report.significance import Comparisons, pictures_section, score_section
 from stilts_jax.report.tables import Block, Section, sections_to_markdown, to_csv, to_latex
@@ -106,7 +106,7 @@ def _remembered(workdir: Path, distances: Path | None) -> Path | None:
 
 def _read_grid(
     workdir: Path, benchmark: str, names: dict[str, str] | None = None
-) -> tuple[Grid, list[Broken]]:
+) -> tuple[Grid, dict[str, str]]:
     """Reads the results below ``workdir``; raises where there is nothing to report on."""
     find_benchmark(benchmark)  # an unknown one is refused before anything is read
     runs, broken = read_results(workdir)
