@@ -188,8 +188,7 @@ def _means(grid: Grid, means: pd.DataFrame) -> Table:
     tasks = [task for task in grid.scored if task in known]
     heads = columns("Model|from")
     for task in tasks:
-        metrics = "/".join(metric_titles(grid.metrics(task)))
-        heads.append(Column(grid.title(task), metrics, GROUP_TITLES[grid.group(task)]))
+        heads.append(grid.column(task, "/".join(metric_titles(grid.metrics(task)))))
     for name, of in wholes.items():
         heads.append(Column(GROUP_TITLES.get(name, "All"), f"{len(of)} tasks", "Averages"))
     rows = []

@@ -17,6 +17,7 @@ from stilts_jax.report.names import (
     task_title,
 )
 from stilts_jax.report.results import BASELINE, Run, make_frame
+from stilts_jax.report.tables import Column
 from stilts_jax.tasks import get_task
 
 Row = tuple[str, str]  # (intermediate, source language)
@@ -222,6 +223,10 @@ class Grid:
         known = [of[task].group for of in map(find_benchmark, BENCHMARKS) if task in of]
         groups = [self._names.get(task, ("", ""))[1], *known, "other"]
         return next(group for group in groups if group in GROUP_TITLES)
+
+    def column(self, task: str, detail: str = "", meaning: str = "") -> Column:
+        """The head of a task's column, below that of its group."""
+        return Column(self.title(task), detail, GROUP_TITLES[self.group(task)], meaning=meaning)
 
     def codes(self, task: str, row: Row | None = None) -> list[str]:
         """The languages that ``row`` has scores in; that any row has."""

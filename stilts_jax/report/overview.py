@@ -61,8 +61,7 @@ def _main_table(grid: Grid, comparisons: Comparisons) -> Table:
     for task in grid.tasks:
         metrics, split, title = grid.metrics(task), grid.split(task), grid.title(task)
         detail = ", ".join(filter(None, ["/".join(metric_titles(metrics)) or "no scores", split]))
-        group = GROUP_TITLES[grid.group(task)]
-        heads.append(Column(title, detail, group, meaning=f"{meaning(metrics)}, {split}"))
+        heads.append(grid.column(task, detail, f"{meaning(metrics)}, {split}"))
         if coverage := grid.coverage(task, grid.codes(task)) * bool(metrics):
             fewer.append(f"{title} {coverage}")
     cells = [[_main_cell(grid, comparisons, row, task) for task in grid.tasks] for row in grid.rows]

@@ -1,5 +1,6 @@
 """Which differences are more than the luck of the test items and of the seeds: from the baseline, and of controls."""
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -7,11 +8,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from stilts_jax.report import statistics
-from stilts_jax.report.grid import Grid, Row
-from stilts_jax.report.names import CONTROLS, GROUP_TITLES, task_title
+from stilts_jax.report.grid import Grid, Row, Seeds
+from stilts_jax.report.names import CONTROLS, task_title
 from stilts_jax.report.results import BASELINE
 from stilts_jax.report.statistics import Interval
-from stilts_jax.report.tables import Block, Cell, Column, Section, Table, columns, folded, gain_tone, signed
+from stilts_jax.report.tables import Block, Cell, Column, Section, Table, change, columns, folded, signed
 
 SIGNIFICANT = 0.05
 _ROUNDING = 0.05  # points by which what items add up to may differ from what is shown
@@ -37,20 +38,12 @@ class Comparison:
     @property
     def items(self) -> int:
         """How many test items it rests on."""
-        return item_variance(self.moved)[1]
+        return _count_items(self.moved)
 
     @property
     def holds(self) -> bool:
         """Whether it differs from zero after Holm's correction."""
         return self.holm < SIGNIFICANT
-
-
-def item_variance(moved: _Shares) -> tuple[float, int]:
-    """Returns the squared standard error of a difference, and how many items it rests on."""
-    counts = {name: len(one) for name, one in moved.items() if name[0] == "items"}
-    scale = {name: count / max(count - 1, 1) for name, count in counts.items()}
-    total = sum(float(one @ one) * scale.get(name, 1.0) for name, one in moved.items())
-    return total, sum(counts.values())
 
 
 class Comparisons:
@@ -65,22 +58,21 @@ class Comparisons:
         self.grid = grid
         self.languages: dict[tuple[Row, str], list[Comparison]] = {}
         self.scores: dict[tuple[Row, str], Interval] = {}
+        self._joined: dict[tuple[Row, str, bool], tuple[float, _Shares]] = {}
+        together = []
         for task in grid.tasks:
             sides = {row: _sides(grid, row, task) for row in grid.rows}
             self.scores |= {(row, task): _score(grid, row, task, own) for row, own in sides.items() if own}
-            for one in _correct([test for row in grid.compared for test in _compare(grid, row, task, sides)]):
-                self.languages.setdefault((one.row, task), []).append(one)
-        self._joined: dict[tuple[Row, str, bool], tuple[float, _Shares]] = {}
-        for names, found in self.languages.items():
-            for transfer in (False, True):
-                parts = [one for one in found if not transfer or grid.transfer(one.languages)]
-                difference = sum(one.interval.difference for one in parts) / max(len(parts), 1)
-                self._joined[*names, transfer] = difference, _mean_shares([one.moved for one in parts])
-        together = []
-        for (row, task), found in self.languages.items():
-            codes = tuple(code for one in found for code in one.languages)
-            interval, moved = self.mean([row], [task]), self._joined[row, task, False][1]
-            together.append(Comparison(row, task, codes, interval, moved))
+            found = _correct([test for row in grid.compared for test in _compare(grid, row, task, sides)])
+            for row, of_row in itertools.groupby(found, lambda one: one.row):
+                own = self.languages[row, task] = list(of_row)
+                for transfer in (False, True):
+                    parts = [one for one in own if not transfer or grid.transfer(one.languages)]
+                    difference = sum(one.interval.difference for one in parts) / max(len(parts), 1)
+                    self._joined[row, task, transfer] = difference, _mean_shares([one.moved for one in parts])
+                codes = tuple(code for one in own for code in one.languages)
+                moved = self._joined[row, task, False][1]
+                together.append(Comparison(row, task, codes, self.mean([row], [task]), moved))
         self.tests = {(one.row, one.task): one for one in _correct(together)}
 
     def between(self, wanted: Sequence[tuple[Row, Row, str]]) -> dict[tuple[Row, Row, str], Comparison]:
@@ -90,20 +82,16 @@ class Comparisons:
         """
         found = {}
         for row, other, task in wanted:
-            sides = [self.languages.get((side, task), []) for side in (row, other)]
-            codes, others = (tuple(code for part in side for code in part.languages) for side in sides)
-            if not codes or codes != others:
+            one, two = (self.tests.get((side, task)) for side in (row, other))
+            if one is None or two is None or one.languages != two.languages:
                 continue
-            (first, moved), (second, less) = (self._joined[side, task, False] for side in (row, other))
             # The baseline is in both, and so drops out.
-            names = dict.fromkeys((*moved, *less))
-            joined = {name: np.asarray(moved.get(name, 0.0) - less.get(name, 0.0)) for name in names}
-            one, two = (self.grid.by_seeds(side, [task]) for side in (row, other))
-            seeds = {pair: one[pair] - two[pair] for pair in sorted(one.keys() & two.keys())}
-            interval = statistics.join_errors(
-                first - second, *item_variance(joined), statistics.seed_error(seeds)
-            )
-            found[row, other, task] = Comparison(row, task, codes, interval, joined)
+            names = dict.fromkeys((*one.moved, *two.moved))
+            moved = {name: np.asarray(one.moved.get(name, 0) - two.moved.get(name, 0)) for name in names}
+            own, less = (self.grid.by_seeds(side, [task]) for side in (row, other))
+            seeds = {pair: own[pair] - less[pair] for pair in sorted(own.keys() & less.keys())}
+            interval = _interval(one.interval.difference - two.interval.difference, moved, seeds)
+            found[row, other, task] = Comparison(row, task, one.languages, interval, moved)
         return dict(zip(found, _correct(list(found.values()))))
 
     def holds(self, row: Row, task: str) -> bool:
@@ -125,7 +113,21 @@ class Comparisons:
         pairs = set.intersection(*map(set, by_row))
         by_seeds = {pair: sum(one[pair] for one in by_row) / len(rows) for pair in pairs}
         difference, moved = float(np.mean([one for one, _ in parts])), _mean_shares([one for _, one in parts])
-        return statistics.join_errors(difference, *item_variance(moved), statistics.seed_error(by_seeds))
+        return _interval(difference, moved, by_seeds)
+
+
+def _count_items(moved: _Shares) -> int:
+    return sum(len(one) for name, one in moved.items() if name[0] == "items")
+
+
+def _interval(difference: float, moved: _Shares, by_seeds: Seeds) -> Interval:
+    """Of a difference (or a score) that each item moves by ``moved``."""
+    variance = 0.0
+    for name, one in moved.items():
+        scale = len(one) / max(len(one) - 1, 1) if name[0] == "items" else 1.0
+        variance += float(one @ one) * scale
+    seeds = statistics.seed_error(by_seeds)
+    return statistics.join_errors(difference, variance, _count_items(moved), seeds)
 
 
 def _mean_shares(found: Sequence[_Shares]) -> _Shares:
@@ -177,10 +179,8 @@ def _sides(grid: Grid, row: Row, task: str) -> dict[str, _Side]:
 def _score(grid: Grid, row: Row, task: str, sides: Mapping[str, _Side]) -> Interval:
     """Of the mean score over the languages that have items."""
     moved = _mean_shares([{one.drawn(task, code): one.moved} | one.beside for code, one in sides.items()])
-    seeds = statistics.seed_error(grid.by_seeds(row, [task], "value"))
-    return statistics.join_errors(
-        float(np.mean([one.score for one in sides.values()])), *item_variance(moved), seeds
-    )
+    mean = float(np.mean([one.score for one in sides.values()]))
+    return _interval(mean, moved, grid.by_seeds(row, [task], "value"))
 
 
 def _compare(grid: Grid, row: Row, task: str, sides: Mapping[Row, dict[str, _Side]]) -> Iterator[Comparison]:
@@ -193,21 +193,20 @@ def _compare(grid: Grid, row: Row, task: str, sides: Mapping[Row, dict[str, _Sid
             continue
         moved = {own.drawn(task, code, before.ids): own.moved - before.moved} | own.beside
         moved |= {name: -one for name, one in before.beside.items()}
-        seeds = statistics.seed_error(grid.paired_gains.get((*row, task, code), {}))
-        interval = statistics.join_errors(own.score - before.score, *item_variance(moved), seeds)
-        yield Comparison(row, task, (code,), interval, moved)
+        seeds = grid.paired_gains.get((*row, task, code), {})
+        yield Comparison(row, task, (code,), _interval(own.score - before.score, moved, seeds), moved)
 
 
-def _cell(one: Comparison, note: str = "") -> Cell:
+def _cell(one: Comparison) -> Cell:
     """A difference with its interval; what holds is bold, coloured and has a star."""
     found = one.interval
-    return Cell(
-        signed(found.difference) + "*" * one.holds,
-        f"{signed(found.low)} to {signed(found.high)}",
-        note,
-        gain_tone(found.difference) if one.holds else None,
-        one.holds,
-        found._asdict() | {"holm": one.holm, "items": one.items},
+    shown = change(found.difference, sure=one.holds)
+    return replace(
+        shown,
+        text=shown.text + "*" * one.holds,
+        detail=f"{signed(found.low)} to {signed(found.high)}",
+        strong=one.holds,
+        numbers=found._asdict() | {"holm": one.holm, "items": one.items},
     )
 
 
@@ -226,38 +225,27 @@ def method(comparisons: Comparisons) -> Block:
     return Block("text", text=text)
 
 
-def _score_table(grid: Grid, comparisons: Comparisons) -> Table | None:
-    """The main table's scores with their intervals; None where no items were kept."""
-    tasks = [task for task in grid.scored if any(task == name for _, name in comparisons.scores)]
-    heads = columns("Intermediate") + [
-        Column(grid.title(task), "", GROUP_TITLES[grid.group(task)]) for task in tasks
-    ]
-    rows = []
-    for row in grid.rows:
-        rows.append([Cell(grid.row_title(row))])
-        for task in tasks:
-            one, shown = comparisons.scores.get((row, task)), grid.number(row, task)
-            # Items may cover other languages or metrics than the number.
-            if one is None or shown is None or abs(shown.percent - one.difference) > _ROUNDING:
-                rows[-1].append(Cell("–", note="no items that the score is made of"))
-                continue
-            detail = f"{one.low:.1f} to {one.high:.1f}"
-            numbers = {"low": one.low, "high": one.high, "error_items": one.error_items}
-            rows[-1].append(
-                Cell(f"{one.difference:.1f}", detail, numbers=numbers | {"score": one.difference})
-            )
-    return Table("scores_intervals", "Scores, with 95 % intervals", heads, rows) if tasks else None
-
-
 def score_section(grid: Grid, comparisons: Comparisons) -> Section | None:
     """The scores themselves with intervals; nothing where no items were kept."""
     reading = (
         "How far would scores move with other test items and, where there are several, seeds? Where the languages "
         "have the same items, translated, they vary together."
     )
-    table = _score_table(grid, comparisons)
-    blocks = [folded("The scores themselves", table) if grid.compared else table] if table else []
-    return Section("significance", "Intervals of scores", reading, blocks) if blocks else None
+    tasks = [task for task in grid.scored if any(task == name for _, name in comparisons.scores)]
+
+    def cell(row: Row, task: str) -> Cell:
+        one, shown = comparisons.scores.get((row, task)), grid.number(row, task)
+        # Items may cover other languages or metrics than the number.
+        if one is None or shown is None or abs(shown.percent - one.difference) > _ROUNDING:
+            return Cell("–", note="no items that the score is made of")
+        numbers = {"low": one.low, "high": one.high, "error_items": one.error_items, "score": one.difference}
+        return Cell(f"{one.difference:.1f}", f"{one.low:.1f} to {one.high:.1f}", numbers=numbers)
+
+    heads = [*columns("Intermediate"), *map(grid.column, tasks)]
+    rows = [[Cell(grid.row_title(row)), *(cell(row, task) for task in tasks)] for row in grid.rows]
+    table = Table("scores_intervals", "Scores, with 95 % intervals", heads, rows)
+    block = folded("The scores themselves", table) if grid.compared else table
+    return Section("significance", "Intervals of scores", reading, [block]) if tasks else None
 
 
 def pictures_section(grid: Grid, comparisons: Comparisons) -> Section | None:
@@ -270,10 +258,10 @@ def pictures_section(grid: Grid, comparisons: Comparisons) -> Section | None:
     if not tasks:
         return None
     found = comparisons.between([(*pair, task) for pair in pairs for task in tasks])
+    missing = Cell("–", note="the two have no items, or no languages, in common")
     rows = []
     for seeing, other in pairs:
         tests = [found.get((seeing, other, task)) for task in tasks]
-        missing = Cell("–", note="the two have no items, or no languages, in common")
         name = Cell(f"{grid.row_title(seeing)} − {task_title(other[0])}")
         rows.append([name, *(_cell(one) if one else missing for one in tests)])
     reading = (

@@ -1,13 +1,15 @@
 """What a report consists of - sections of blocks, tables of cells - and its forms beside HTML: Markdown, CSV, LaTeX."""
 
-import csv
-import io
 import math
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
+
+import pandas as pd
+
+_FULL_TONE = 20.0  # points that have the scale's last colour
 
 
 @dataclass(frozen=True)
@@ -153,11 +155,11 @@ def signed(value: float, digits: int = 1) -> str:
     return f"{value:+.{digits}f}".replace("-", "−")
 
 
-def gain_tone(difference: float, full: float = 20.0) -> float | None:
+def gain_tone(difference: float) -> float | None:
     """Where a difference in points lies on the colour scale; the root shows small differences too."""
     if not math.isfinite(difference) or round(difference, 1) == 0:
         return None
-    return math.copysign(math.sqrt(min(abs(difference), full) / full), difference)
+    return math.copysign(math.sqrt(min(abs(difference), _FULL_TONE) / _FULL_TONE), difference)
 
 
 def escape_markdown(text: str) -> str:
@@ -167,17 +169,16 @@ def escape_markdown(text: str) -> str:
 
 def to_markdown(table: Table, escape: Callable[[str], str] = escape_markdown) -> str:
     """Returns the table with padded columns, which reads well as plain text too (with ``str`` to escape)."""
-    marks, right = table.marks, [column.numeric and index > 0 for index, column in enumerate(table.columns)]
-    lines = [list(map(str, table.columns))]
+    marks, lines = table.marks, [list(map(str, table.columns))]
     for row in table.rows:
         lines.append([f"{cell} [{marks[cell.note]}]" if cell.note else str(cell) for cell in row])
     lines = [[escape(text) for text in line] for line in lines]
     widths = [max(3, *map(len, texts)) for texts in zip(*lines)]
-    rule = ["-" * (width - 1) + ("-:"[to_right]) for width, to_right in zip(widths, right)]
+    sides = ["<", *("<>"[column.numeric] for column in table.columns[1:])]
+    rule = ["-" * (width - 1) + ("-:"[side == ">"]) for width, side in zip(widths, sides)]
     body = ""
     for line in (lines[0], rule, *lines[1:]):
-        sides = zip(line, widths, right)
-        fields = [text.rjust(width) if to_right else text.ljust(width) for text, width, to_right in sides]
+        fields = [f"{text:{side}{width}}" for text, side, width in zip(line, sides, widths)]
         body += f"| {' | '.join(fields)} |\n"
     return body + "".join(f"\n{escape(note)}  " for note in table.footer) + "\n" * bool(table.footer)
 
@@ -208,65 +209,60 @@ def to_csv(table: Table) -> str:
 
     Where cells have several numbers (``percent``, ``difference``, ...), a cell is a line and each of them a column.
     """
-
-    def number(value: float) -> str:
-        return repr(float(value)) if math.isfinite(value) else ""
-
-    def field(cell: Cell) -> str:
-        if "" in cell.numbers:
-            return number(cell.numbers[""])
-        return f"missing: {cell.note}" if cell.note and cell.text in ("", "–") else str(cell)
-
     names = list(dict.fromkeys(name for row in table.rows for cell in row for name in cell.numbers if name))
     if names:
-        lines = [[table.columns[0].head.lower(), "column", "detail", *names, "note"]]
+        heads, lines = [table.columns[0].head.lower(), "column", "detail", *names, "note"], []
         for row in table.rows:
             for column, cell in zip(table.columns[1:], row[1:]):
-                shown = [number(cell.numbers.get(name, math.nan)) for name in names]
-                lines.append([row[0].text, column.head, column.meaning or column.detail, *shown, cell.note])
+                numbers = [cell.numbers.get(name) for name in names]
+                lines.append([row[0].text, column.head, column.meaning or column.detail, *numbers, cell.note])
     else:
-        lines = [list(map(str, table.columns)), *(list(map(field, row)) for row in table.rows)]
-    stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows(lines)
-    return stream.getvalue()
+        heads = list(map(str, table.columns))
+        lines = [[_csv_field(cell) for cell in row] for row in table.rows]
+    frame = pd.DataFrame(lines, columns=heads).astype(dict.fromkeys(names, float))
+    return frame.to_csv(index=False, lineterminator="\n")
 
 
-_LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
-    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}"},
-    **{">": r"\textgreater{}", "−": "$-$", "±": r"$\pm$", "–": "--", "ρ": r"$\rho$", "†": r"\dag{}"},
-}
+def _csv_field(cell: Cell) -> str | float:
+    if "" in cell.numbers:
+        return float(cell.numbers[""])
+    return f"missing: {cell.note}" if cell.note and cell.text in ("", "–") else str(cell)
+
+
+_LATEX = str.maketrans(
+    {character: f"\\{character}" for character in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}"}
+    | {">": r"\textgreater{}", "−": "$-$", "±": r"$\pm$", "–": "--", "ρ": r"$\rho$", "†": r"\dag{}"}
+)
 
 
 def to_latex(table: Table) -> str:
     """Returns a ``booktabs`` table with caption and label; colours need the ``table`` option of xcolor."""
-    marks = table.marks
-
-    def escape(text: str) -> str:
-        return "".join(_LATEX.get(character, character) for character in text)
+    marks, columns = table.marks, table.columns
 
     def write(cell: Cell) -> str:
-        text = f"\\textbf{{{escape(cell.text)}}}" if cell.strong else escape(cell.text)
+        text = cell.text.translate(_LATEX)
+        text = f"\\textbf{{{text}}}" if cell.strong else text
         text += f"\\textsuperscript{{{marks[cell.note]}}}" if cell.note else ""
-        text += f" {{\\scriptsize {escape(cell.detail)}}}" if cell.detail else ""
+        text += f" {{\\scriptsize {cell.detail.translate(_LATEX)}}}" if cell.detail else ""
         if cell.tone is not None:
             text = f"\\cellcolor{{{'blue' if cell.tone > 0 else 'orange'}!{abs(cell.tone) * 40:.0f}}}{text}"
         return text
 
-    heads = [[f"\\multicolumn{{{n}}}{{c}}{{{escape(name)}}}" for name, n in table.spans]] * bool(table.spans)
-    heads.append([escape(column.head) for column in table.columns])
-    if any(column.detail for column in table.columns):
-        heads.append([f"\\scriptsize {escape(column.detail)}" for column in table.columns])
-    lines = [" & ".join(line) + r" \\" for line in heads] + [r"\midrule"]
+    lines = [" & ".join(f"\\multicolumn{{{n}}}{{c}}{{{name.translate(_LATEX)}}}" for name, n in table.spans)]
+    lines.append(" & ".join(column.head.translate(_LATEX) for column in columns))
+    details = [f"\\scriptsize {column.detail.translate(_LATEX)}" for column in columns]
+    lines.append(" & ".join(details) if any(column.detail for column in columns) else "")
+    lines = [rf"{line} \\" for line in lines if line] + [r"\midrule"]
     for number, row in enumerate(table.rows):
         lines += [" & ".join(map(write, row)) + r" \\"] + [r"\midrule"] * (number in table.ruled)
-    form = "l" + "".join("r" if column.numeric else "l" for column in table.columns[1:])
-    return "\n".join(
-        [
-            r"% needs \usepackage{booktabs} and \usepackage[table]{xcolor}",
-            rf"\begin{{table}}\centering\caption{{{escape(table.title)}}}\label{{tab:{table.name}}}",
-            rf"\begin{{tabular}}{{{form}}}",
-            *(r"\toprule", *lines, r"\bottomrule", r"\end{tabular}"),
-            *(f"\n\\par\\noindent\\footnotesize {escape(note)}" for note in table.footer),
-            r"\end{table}",
-        ]
-    )
+    caption = table.title.translate(_LATEX)
+    form = "l" + "".join("r" if column.numeric else "l" for column in columns[1:])
+    opening = [
+        r"% needs \usepackage{booktabs} and \usepackage[table]{xcolor}",
+        rf"\begin{{table}}\centering\caption{{{caption}}}\label{{tab:{table.name}}}",
+        rf"\begin{{tabular}}{{{form}}}",
+    ]
+    notes = [f"\n\\par\\noindent\\footnotesize {note.translate(_LATEX)}" for note in table.footer]
+    lines = [*opening, r"\toprule", *lines, r"\bottomrule", r"\end{tabular}", *notes, r"\end{table}"]
+    return "\n".join(lines)

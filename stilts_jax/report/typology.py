@@ -22,7 +22,7 @@ from stilts_jax.report.grid import Grid, Row
 from stilts_jax.report.names import GROUP_TITLES, language_name, read_table
 from stilts_jax.report.results import BASELINE
 from stilts_jax.report.statistics import Correlation, benjamini_hochberg, correlate
-from stilts_jax.report.tables import Block, Cell, Column, Section, Table, columns, folded, signed, stem
+from stilts_jax.report.tables import Block, Cell, Section, Table, columns, folded, signed, stem
 
 _FEWEST = 5  # languages below which a rank correlation says nothing
 _SIGNIFICANT = 0.05
@@ -186,9 +186,7 @@ def _correlations(grid: Grid, typology: Typology) -> _Found:
 def _table(grid: Grid, typology: Typology, kind: str, found: _Found) -> Table:
     here = {(row, task): one for (other, row, task), one in found.items() if other == kind}
     counts = {task: f"{one['languages']:.0f} languages" for (_, task), one in here.items()}
-    heads = columns("Intermediate")
-    for task, count in counts.items():
-        heads.append(Column(grid.title(task), count, GROUP_TITLES[grid.group(task)]))
+    heads = [*columns("Intermediate"), *(grid.column(task, count) for task, count in counts.items())]
     bases = _baselines(grid)
     rows = []
     for row in [*bases, *grid.compared]:
