@@ -205,7 +205,7 @@ def _means(grid: Grid, means: pd.DataFrame) -> Table:
         for task in tasks:
             found = [grid.metric_means.get((*row, task, metric)) for metric in grid.metrics(task)]
             coverage = grid.coverage(task, grid.codes(task, row)) if all(found) else ""
-            note = f"languages: {coverage}" if coverage else grid.reasons[row, task] * (not all(found))
+            note = f"languages: {coverage}" if coverage else grid.reason(row, task) * (not all(found))
             text = " / ".join(fixed(one[0]) for one in found if one) or "–"
             rows[-1].append(Cell(text, grid.split(task, row), note))
         averages = [grid.average(row, of) for of in wholes.values()]

@@ -1,5 +1,6 @@
 """The grid of scores: rows (intermediates) x tasks; cells, differences from the baseline, averages."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -51,17 +52,16 @@ class Grid:
 
     ``rows`` are in the paper's order, the baseline first within each source language; ``compared`` those that have a
     baseline; ``tasks`` all that any phase was to score, ``scored`` those with scores, each group together;
-    ``trained_languages`` are what transfer leaves out; ``frame`` has all scores of targets, ``scores`` those that
-    tables show; ``cells`` are the runs behind a cell, ``reasons`` why it is empty or incomplete.
+    ``trained_languages`` are what transfer leaves out; ``frame`` has all scores of targets, ``cells`` are the runs
+    behind a cell.
     """
 
     def __init__(
         self, runs: Sequence[Run], benchmark: str = "xtreme", names: Mapping[str, str] | None = None
     ) -> None:
         self.runs, self._languages = tuple(runs), dict(names or {})
-        self.benchmark = benchmark.upper() + " NER" * (
-            benchmark == "xtreme-up"
-        )  # the part of it that is here
+        # Of XTREME-UP only a part is here.
+        self.benchmark = benchmark.upper() + " NER" * (benchmark == "xtreme-up")
         self.own = find_benchmark(benchmark)
         self._names = {task: names for run in runs for task, names in run.names.items()}
         self.evaluations = [run for run in runs if run.stage != "intermediate"]
@@ -74,34 +74,14 @@ class Grid:
         self.trained_languages = list(dict.fromkeys(["en", *self.source_languages, *before, *own]))
         self._order_rows_and_tasks()
         self.frame = make_frame(self.evaluations)
-        self.scores = _with_gains(self._shown())
-        languages = self.scores.groupby([*CELL, *SEEDS, "language"])[["value", "gain", "paired"]].mean()
-        unseen = ~languages.index.get_level_values("language").isin(self.trained_languages)
-        self._numbers, self._by_seeds = [], {}
-        for transfer, part in enumerate((languages, languages[unseen])):
-            by_run = part.groupby([*CELL, *SEEDS])[["value", "gain", "paired"]].mean()
-            self._numbers.append(_summarise(by_run, CELL))
-            self._by_seeds[transfer, "value"] = _nest(by_run.value)
-            self._by_seeds[transfer, "gain"] = _nest(by_run.gain[by_run.paired > 0].dropna())
-        self.language_numbers = _summarise(languages, [*CELL, "language"])
-        gains = languages.gain[languages.paired > 0].dropna()
-        self.paired_gains = _nest(gains.reorder_levels([*CELL, "language", *SEEDS]))
-        metric_means = self.scores.groupby([*CELL, "metric"])[["value", "gain"]].mean()
-        self.metric_means = {names: tuple(means) for names, *means in metric_means.itertuples(name=None)}
-        found = self.scores.groupby(CELL)
-        self._codes = found.language.agg(set).to_dict()
-        there = set(self.scores.groupby([*CELL, "key"]).groups)
-        self._splits = found.split.agg(lambda splits: "/".join(dict.fromkeys(splits))).to_dict()
-        self._metrics = found.measure.first().to_dict()
-        self.cells = {
-            (row, task): [
-                run for run in self._candidates.get((row, task), ()) if (*row, task, run.key) in there
-            ]
-            for row in self.rows
-            for task in self.tasks
-        }
-        self.reasons = {(row, task): self._explain(row, task) for row, task in self.cells}
-        self.scored = [task for task in self.tasks if any((*row, task) in self._codes for row in self.rows)]
+        scores = _with_gains(self._shown())
+        self._summarise(scores)
+        self._scores = dict(list(scores.groupby(CELL)))
+        self.cells: dict[tuple[Row, str], list[Run]] = {}
+        for (row, task), runs in self._candidates.items():
+            keys = {key for part in self._found(task, row) for key in part.key}
+            self.cells[row, task] = [run for run in runs if run.key in keys]
+        self.scored = [task for task in self.tasks if self._found(task)]
 
     def _order_rows_and_tasks(self) -> None:
         found = {(run.intermediate, source) for run in self.evaluations for source in self._sources(run)}
@@ -110,26 +90,36 @@ class Grid:
         self.rows: list[Row] = sorted(found, key=lambda row: (row[0] != BASELINE, intermediate_order(row[0])))
         self.rows.sort(key=lambda row: (row[1] != "en", row[1]))
         self.compared = [row for row in self.rows if row[0] != BASELINE and (BASELINE, row[1]) in self.rows]
-        # A failed run may name no task: others of its training tell. A first step of two (SIQA before COPA) has none.
-        lost = {run.target for run in self.evaluations if run.error}
-        trainings: dict[str | None, list[str]] = {}
-        for run in self.evaluations:
-            known = trainings.setdefault(run.target, [])
-            known += [task for task in run.tasks if task not in known]
-        for training, tasks in trainings.items():
-            tasks += [training] if training in lost and training and not tasks else []
         own = list(self.own)
-        names = sorted({task for tasks in trainings.values() for task in tasks})
+        names = sorted({task for run in self.evaluations for task in run.tasks})
         names.sort(key=lambda task: own.index(task) if task in own else len(own))
         groups = list(dict.fromkeys(map(self.group, names)))
         self.tasks = sorted(names, key=lambda task: groups.index(self.group(task)))
-        self._candidates: dict[tuple[Row, str], list[Run]] = {}
-        for run in sorted(
-            self.evaluations, key=lambda run: [seed if seed is not None else NO_SEED for seed in run.seeds]
-        ):
-            for source in self._sources(run):
-                for task in run.tasks or trainings[run.target]:
-                    self._candidates.setdefault(((run.intermediate, source), task), []).append(run)
+        pairs = itertools.product(self.rows, self.tasks)
+        self._candidates: dict[tuple[Row, str], list[Run]] = {pair: [] for pair in pairs}
+
+        def seeds(run: Run) -> list[int]:
+            return [NO_SEED if seed is None else seed for seed in run.seeds]
+
+        for run in sorted(self.evaluations, key=seeds):
+            for source, task in itertools.product(self._sources(run), run.tasks):
+                self._candidates[(run.intermediate, source), task].append(run)
+
+    def _summarise(self, scores: pd.DataFrame) -> None:
+        """Means over the languages of a run, then over runs: of all languages, and of those not trained on."""
+        languages = scores.groupby([*CELL, *SEEDS, "language"])[["value", "gain", "paired"]].mean()
+        unseen = ~languages.index.get_level_values("language").isin(self.trained_languages)
+        self._numbers, self._by_seeds = [], {}
+        for transfer, part in enumerate((languages, languages[unseen])):
+            by_run = part.groupby([*CELL, *SEEDS])[["value", "gain", "paired"]].mean()
+            self._numbers.append(_numbers(by_run, CELL))
+            self._by_seeds[transfer, "value"] = _nest(by_run.value)
+            self._by_seeds[transfer, "gain"] = _nest(by_run.gain[by_run.paired > 0].dropna())
+        self.language_numbers = _numbers(languages, [*CELL, "language"])
+        gains = languages.gain[languages.paired > 0].dropna()
+        self.paired_gains = _nest(gains.reorder_levels([*CELL, "language", *SEEDS]))
+        metric_means = scores.groupby([*CELL, "metric"])[["value", "gain"]].mean()
+        self.metric_means = {names: tuple(means) for names, *means in metric_means.itertuples(name=None)}
 
     def _sources(self, run: Run) -> list[str]:
         """The source languages that a run stands for: all, where it trains on none (retrieval) or its task names it."""
@@ -158,13 +148,15 @@ class Grid:
         count = frame.groupby([*CELL, "key", "language"]).metric.transform("size")
         return frame[count == frame.needed]
 
-    def _explain(self, row: Row, task: str) -> str:
-        candidates, scored = self._candidates.get((row, task), []), self.cells[row, task]
+    def reason(self, row: Row, task: str) -> str:
+        """Why a cell is empty or incomplete; nothing where it is neither."""
+        candidates, scored = self._candidates[row, task], self.cells[row, task]
         failed = [run for run in candidates if run.error]
         if failed:
             some = f"{len(failed)} of {len(candidates)} runs failed ({failed[0].error})"
             return some if scored else f"failed: {failed[0].error}"
         if not candidates:
+            # An intermediate training, or the first of two steps to a target, which scores nothing.
             lost = [run for run in self.runs if run.intermediate == row[0] and run.error]
             lost = [run for run in lost if run.stage == "intermediate" or not run.tasks]
             return f"not run: {lost[0].name} failed ({lost[0].error})" if lost else "not run"
@@ -175,12 +167,17 @@ class Grid:
         without = len(candidates) - len(scored)
         return f"{without} of {len(candidates)} runs have no scores" if without else ""
 
+    def _found(self, task: str, row: Row | None = None) -> list[pd.DataFrame]:
+        """The scores of a cell, or of each cell of a column that has some."""
+        rows = [row] if row else self.rows
+        return [self._scores[*one, task] for one in rows if (*one, task) in self._scores]
+
     def number(self, row: Row, task: str, *, transfer: bool = False) -> Number | None:
         """The mean over languages (of ``transfer``, those that nothing was trained on), then over seeds."""
         number = self._numbers[transfer].get((*row, task))
         if number is None or not number.is_difference:
             return number
-        missing = sorted(self._codes[*row, task] ^ self._codes[BASELINE, row[1], task])
+        missing = sorted({*self.codes(task, row)} ^ {*self.codes(task, (BASELINE, row[1]))})
         return number._replace(missing=tuple(self.transfer(missing) if transfer else missing))
 
     def average(self, row: Row, tasks: Sequence[str], *, transfer: bool = False) -> Number | None:
@@ -230,8 +227,7 @@ class Grid:
 
     def codes(self, task: str, row: Row | None = None) -> list[str]:
         """The languages that ``row`` has scores in; that any row has."""
-        found = (self._codes.get((*one, task), set()) for one in ([row] if row else self.rows))
-        return sorted(set().union(*found))
+        return sorted({code for part in self._found(task, row) for code in part.language})
 
     def coverage(self, task: str, codes: Sequence[str]) -> str:
         """``2 of 4 (and sw)``: how many of the benchmark's languages of ``task`` are in ``codes``, and what else is.
@@ -262,13 +258,11 @@ class Grid:
 
     def split(self, task: str, row: Row | None = None) -> str:
         """The split of a cell's scores, or of a column's; ``dev/test`` where they differ."""
-        found = (self._splits.get((*one, task)) for one in ([row] if row else self.rows))
-        return "/".join(dict.fromkeys(filter(None, found)))
+        return "/".join(dict.fromkeys("/".join(part.split.unique()) for part in self._found(task, row)))
 
     def metrics(self, task: str) -> list[str]:
         """The metrics of the column's cells."""
-        found = (self._metrics.get((*row, task)) for row in self.rows)
-        return next((measure.split("/") for measure in found if measure), [])
+        return next((part.measure.iloc[0].split("/") for part in self._found(task)), [])
 
     def intermediate_label(self, name: str) -> str:
         """A short name of an intermediate; the long one where the short one could be another's."""
@@ -293,7 +287,7 @@ def _with_gains(scores: pd.DataFrame) -> pd.DataFrame:
     return scores.assign(gain=gain.where(scores.intermediate != BASELINE), paired=paired.astype(float))
 
 
-def _summarise(scores: pd.DataFrame, keys: Sequence[str]) -> dict[tuple, Number]:
+def _numbers(scores: pd.DataFrame, keys: Sequence[str]) -> dict[tuple, Number]:
     """The mean and deviation over seeds of ``value`` and ``gain`` for each of ``keys``."""
     groups = scores.groupby(list(keys))
     spread = groups.gain.std().where(groups.paired.min() > 0)

@@ -103,8 +103,8 @@ def _main_cell(grid: Grid, comparisons: Comparisons, row: Row, task: str) -> Cel
     """Several metrics (F1 / EM) are shown beside each other, coloured by their mean."""
     number = grid.number(row, task)
     if number is None:
-        return Cell("–", note=grid.reasons[row, task])
-    notes, split = [grid.reasons[row, task]], grid.split(task, row)
+        return Cell("–", note=grid.reason(row, task))
+    notes, split = [grid.reason(row, task)], grid.split(task, row)
     if number.missing:
         notes.append(f"compared without {', '.join(number.missing)}, which this row or the baseline lacks")
     if row in grid.compared and not number.is_difference:

@@ -130,12 +130,12 @@ def test_missing_cells_say_why(tmp_path):
     failed = {"type": "TrainingError", "message": "The loss is not finite."}
     write(tmp_path, "none", (None, 0), xnli(en=90.0))
     write(tmp_path, "none", (None, 0), {"pawsx": {"accuracy": {"en": 90.0}}}, "pawsx")
-    write(tmp_path, "qqp", (0, 0), {}, error=failed)
-    no_gold = {"main_metric": {"pawsx": ["accuracy"]}, "reported_split": {"pawsx": "test"}}
-    write(tmp_path, "qqp", (0, 0), {}, "pawsx", **no_gold)
+    write(tmp_path, "qqp", (0, 0), {}, error=failed, reported_split={"xnli": "test"})
+    write(tmp_path, "qqp", (0, 0), {}, "pawsx", reported_split={"pawsx": "test"})  # no gold
     write_record(tmp_path, make_record("ccg", None, {}, stage="intermediate", seeds=(0, None), error=failed))
     write(tmp_path, "hellaswag", (0, 0), xnli(en=91.0))
-    reasons = {(row[0], task): reason for (row, task), reason in read(tmp_path).reasons.items()}
+    grid = read(tmp_path)
+    reasons = {(row[0], task): grid.reason(row, task) for row, task in grid.cells}
     assert reasons["none", "xnli"] == ""
     assert reasons["qqp", "xnli"] == "failed: TrainingError: The loss is not finite."
     assert "no gold labels" in reasons["qqp", "pawsx"]
