@@ -1,18 +1,22 @@
-"""Sections behind the main table: every language, the seeds, and numbers that others published."""
+"""Sections behind the main table: languages, seeds, published numbers, the runs, and how to repeat them."""
 
 import itertools
+import json
 import math
-from collections.abc import Sequence
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
-from stilts_jax.report.figures import Figures, dots
-from stilts_jax.report.grid import Grid
+from stilts_jax.progress import format_seconds
+from stilts_jax.report.figures import Figures, curves, dots
+from stilts_jax.report.grid import Grid, Row
 from stilts_jax.report.names import GROUP_TITLES, meaning, metric_titles, read_table
 from stilts_jax.report.overview import number_cell
-from stilts_jax.report.results import BASELINE
+from stilts_jax.report.results import BASELINE, make_frame, split_configs
 from stilts_jax.report.significance import Comparisons
 from stilts_jax.report.statistics import crossed_components, full_table
 from stilts_jax.report.tables import (
@@ -37,8 +41,8 @@ def language_section(grid: Grid, comparisons: Comparisons, figures: Figures) -> 
     charts, tables = [], []
     for task in grid.scored:
         base: dict[str, float] = {}
-        for row in grid.rows:
-            base = grid.percents(row, task) | base
+        for row in reversed(grid.rows):
+            base |= grid.percents(row, task)
         # What was trained on comes first, then from the baseline's best to its worst.
         codes = sorted(base, key=lambda code: (code not in grid.trained_languages, -base[code], code))
         charts.append(_chart(grid, task, codes, figures))
@@ -55,39 +59,36 @@ def language_section(grid: Grid, comparisons: Comparisons, figures: Figures) -> 
 def _chart(grid: Grid, task: str, codes: Sequence[str], figures: Figures) -> Block:
     """Gains over the baseline, whose own percentage stands beside the language; scores where there is none."""
     labels, what = [grid.language_label(code) for code in codes], meaning(grid.metrics(task))
-    values = {row: gains for row in grid.compared if (gains := grid.gains(row, task))}
-    is_gain, sources = bool(values), {row[1] for row in values}
+    gains = {row: gains for row in grid.compared if (gains := grid.gains(row, task))}
+    sources = {source for _, source in gains}
     if len(sources) == 1:
         base = grid.percents((BASELINE, sources.pop()), task)
         labels = [f"{label} {fixed(base.get(code, math.nan))}" for label, code in zip(labels, codes)]
-    values = values or {row: grid.percents(row, task) for row in grid.rows}
+    values = gains or {row: grid.percents(row, task) for row in grid.rows}
     series = {grid.row_title(row): [own.get(code, math.nan) for code in codes] for row, own in values.items()}
-    axis = f"gain in {what}, points" if is_gain else f"{what}, percent"
-    title = f"{grid.title(task)}, {grid.split(task)}"
-    return figures.draw(f"languages_{stem(task)}", title, dots(labels, series, axis, zero=is_gain))
+    axis = f"gain in {what}, points" if gains else f"{what}, percent"
+    drawing = dots(labels, series, axis, zero=bool(gains))
+    return figures.draw(f"languages_{stem(task)}", f"{grid.title(task)}, {grid.split(task)}", drawing)
 
 
 def _language_table(grid: Grid, task: str, codes: Sequence[str], comparisons: Comparisons) -> Table:
     """Languages as rows, intermediates as columns; the baseline in percent, the others as differences."""
     here = {row: number for row in grid.rows if (number := grid.number(row, task))}
-    kinds = ("percent", "difference")
-    heads = [Column(grid.row_title(row), kinds[one.is_difference]) for row, one in here.items()]
     tests = {
         (row, one.languages[0]): one for row in here for one in comparisons.languages.get((row, task), ())
     }
-    rows = []
-    for code in codes:
-        rows.append([Cell(grid.language_label(code))])
-        for row in here:
-            number, test = grid.language_numbers.get((*row, task, code)), tests.get((row, code))
-            if number is None:
-                rows[-1].append(Cell("–", note="no score in this language"))
-                continue
-            shown = number_cell(number, sure=test.holds if test else not comparisons.tests)
-            if test:
-                found = {"low": test.interval.low, "high": test.interval.high, "p_holm": test.holm}
-                shown = replace(shown, text=shown.text + "*" * test.holds, numbers={**shown.numbers, **found})
-            rows[-1].append(shown)
+
+    def cell(row: Row, code: str) -> Cell:
+        number, test = grid.language_numbers.get((*row, task, code)), tests.get((row, code))
+        if number is None:
+            return Cell("–", note="no score in this language")
+        if test is None:
+            return number_cell(number, sure=not comparisons.tests)
+        low, high = test.interval.low, test.interval.high
+        shown = number_cell(number, sure=test.holds, low=low, high=high, p_holm=test.holm)
+        return replace(shown, text=shown.text + "*" * test.holds)
+
+    rows = [[Cell(grid.language_label(code)), *(cell(row, code) for row in here)] for code in codes]
     rows.append([Cell("mean", strong=True)])
     for row, number in here.items():
         interval = comparisons.interval(row, [task])
@@ -96,6 +97,8 @@ def _language_table(grid: Grid, task: str, codes: Sequence[str], comparisons: Co
     notes *= any(len(grid.cells[row, task]) > 1 for row in here)
     if any(test.holds for test in tests.values()):
         notes.append("* differs from the baseline beyond noise, Holm-corrected over this table.")
+    kinds = ("percent", "difference")
+    heads = [Column(grid.row_title(row), kinds[number.is_difference]) for row, number in here.items()]
     title = f"{grid.title(task)} by language, {meaning(grid.metrics(task))}, {grid.split(task)} split"
     name, ruled = f"languages_{stem(task)}", [len(rows) - 2]
     return Table(name, title, [*columns("Language"), *heads], rows, notes, ruled, latex=True)
@@ -125,14 +128,12 @@ def seed_section(grid: Grid) -> Section | None:
         "Mean variances of rows of the same design (method of moments, two-way random effects; below zero: 0.0). "
         "Where only one kind of seed varies, its column includes the rest."
     )
-    blocks: list[Block | Table] = []
-    if rows:
-        blocks.append(plain_table("seeds", "Standard deviation by source", heads, rows, [note]))
-    else:
+    if not rows:
         reading = "Every number here is a single run: nothing is known about seeds. Run with seeds=3."
+    tables = [plain_table("seeds", "Standard deviation by source", heads, rows, [note])] * bool(rows)
     lost = dict.fromkeys(run.name for runs in grid.cells.values() for run in runs if run.collapsed)
     chance = f"Runs that ended at chance level: {', '.join(lost) or 'none'}."
-    return Section("seeds", "Seeds", reading, [*blocks, Block("text", text=chance)])
+    return Section("seeds", "Seeds", reading, [*tables, Block("text", text=chance)])
 
 
 def published_numbers() -> pd.DataFrame:
@@ -187,8 +188,7 @@ def _means(grid: Grid, means: pd.DataFrame) -> Table:
     wholes = {name: of for name, of in wholes.items() if name in known and of and set(of) <= set(grid.scored)}
     tasks = [task for task in grid.scored if task in known]
     heads = columns("Model|from")
-    for task in tasks:
-        heads.append(grid.column(task, "/".join(metric_titles(grid.metrics(task)))))
+    heads += [grid.column(task, "/".join(metric_titles(grid.metrics(task)))) for task in tasks]
     for name, of in wholes.items():
         heads.append(Column(GROUP_TITLES.get(name, "All"), f"{len(of)} tasks", "Averages"))
     rows = []
@@ -212,3 +212,127 @@ def _means(grid: Grid, means: pd.DataFrame) -> Table:
         rows[-1] += [score(one.percent if one and not one.missing else math.nan) for one in averages]
     notes = ["The average of XLM-R Large over the nine tasks of XTREME is given as 68.1 and as 68.2."]
     return Table("published", "Means over languages, percent", heads, rows, notes, [rule])
+
+
+def run_section(grid: Grid, broken: Mapping[str, str], figures: Figures) -> Section:
+    """Learning curves, throughput, remarks, what failed."""
+    reading = "How training went and what it cost. A curve is the training loss of one run."
+    blocks: list[Block | Table] = [folded("Learning curves", Block("row", blocks=_curves(grid, figures)))]
+    blocks += [table for table in (_own_scores(grid), _throughput(grid), _notes(grid)) if table.rows]
+    if grid.scored and all(run.zero_shot for run in grid.evaluations):
+        tuned = {grid.title(task): 0 for run in grid.evaluations for task, of in run.tuned.items() if of}
+        claim = "checkpoint was selected on data of a target language"
+        but = f"No {claim}, but thresholds of {', '.join(tuned)} were tuned on it."
+        blocks.append(Block("text", text=but if tuned else f"Zero-shot: no {claim}."))
+    later, problems = (
+        "a later attempt failed",
+        [(run.name, "failed", run.error) for run in grid.runs if run.error],
+    )
+    problems += [(run.name, later, run.later_error) for run in grid.runs if run.later_error]
+    problems += [(path, "left out", reason) for path, reason in broken.items()]
+    if problems:
+        blocks.append(plain_table("problems", "Phases without a result", "Phase|What|Why", problems))
+    else:
+        blocks.append(Block("text", text="No phase failed, and every result file could be read."))
+    return Section("runs", "Runs", reading, blocks)
+
+
+def _curves(grid: Grid, figures: Figures) -> list[Block]:
+    shown = [*(row[0] for row in grid.rows), *(run.intermediate for run in grid.intermediates)]
+    names = list(dict.fromkeys([BASELINE, *shown]))
+    charts: dict[str, dict[tuple[str, int], list]] = {"Intermediate trainings": {}}
+    for run in sorted(grid.runs, key=lambda run: names.index(run.intermediate)):
+        if run.curve and (run.target or run.stage == "intermediate"):
+            title = f"{grid.title(run.target)}, target training" if run.target else "Intermediate trainings"
+            line = grid.intermediate_label(run.intermediate), names.index(run.intermediate) - 1
+            # Several of one name are one line with gaps.
+            charts.setdefault(title, {}).setdefault(line, []).extend([*run.curve, (math.nan, math.nan)])
+    drawn = [(title, curves(lines, "training loss")) for title, lines in charts.items() if lines]
+    return [figures.draw(f"curves_{stem(title)}", title, drawing) for title, drawing in drawn]
+
+
+def _own_scores(grid: Grid) -> Table:
+    """What intermediate trainings reached on their own tasks: a failed one explains its row."""
+    frame = make_frame(grid.intermediates)
+    rows = []
+    parts = frame[frame.reported & frame.main].groupby(["intermediate", "task", "split"])
+    for (name, task, split), part in parts:
+        metrics = meaning(list(dict.fromkeys(part.metric)))
+        what = grid.intermediate_label(name), grid.title(task), metrics, split
+        values = part.groupby("key").value.mean()
+        rows.append([*what, float(values.mean()), float(values.std()), len(values)])
+    heads = "Intermediate|its task|metric|split|score|sd: over seeds|runs"
+    return plain_table("intermediates", "Intermediate trainings on their own tasks", heads, rows)
+
+
+def _throughput(grid: Grid) -> Table:
+    fields = ["steps", "examples_per_second", "real_tokens_per_second", "padding_share", "seconds"]
+    frame = pd.DataFrame([run.throughput for run in grid.runs]).reindex(columns=fields)
+    names = [f"{grid.title(run.target or run.intermediate)} ({run.stage})" for run in grid.runs]
+    frame = frame.apply(pd.to_numeric, errors="coerce").assign(training=names)
+    rows = []
+    for name, part in frame[frame.steps > 0].groupby("training", sort=False):  # retrieval takes no steps
+        means = part[fields].mean()
+        rates = [f"{v:,.0f}" if v >= 10 else fixed(v, 2) for v in means[fields[:3]]]
+        times = [format_seconds(v) for v in (means.seconds, part.seconds.sum())]
+        texts = [*rates, f"{100 * means.padding_share:.0f} %", *times]
+        shown = zip(texts, [*means, part.seconds.sum()])
+        rows.append([name, len(part), *(Cell(text, numbers={"": value}) for text, value in shown)])
+    heads = "Training|runs|steps|examples/s|real tokens/s|padding|time: a run|time: all runs"
+    note = f"Means over runs; {format_seconds(frame.seconds.sum())} in all."
+    return plain_table("throughput", "Throughput", heads, rows, [note])
+
+
+def _notes(grid: Grid) -> Table:
+    """Remarks on selection, with how many phases carry each; what is not zero-shot comes first."""
+    groups: dict[tuple[bool, str], list[str]] = {}
+    for run in grid.runs:
+        for note in run.notes or ("selected on target-language data",) * (not run.zero_shot):
+            groups.setdefault((run.zero_shot, note), []).append(run.name)
+    marks = Cell("NO", strong=True), Cell("yes")
+    rows = [[note, marks[good], len(runs), runs[0]] for (good, note), runs in sorted(groups.items())]
+    heads = "Remark|zero-shot|phases|for instance"
+    return plain_table("selection", "Remarks on model selection", heads, rows)
+
+
+def repeat_section(grid: Grid) -> Section:
+    """Commands, configurations, seeds, data."""
+    reading = (
+        "The same command, in the folder where it was given, runs only what is missing: to repeat a cell, remove the "
+        "folders of its phases (below). A phase's key is a hash of what its training depends on."
+    )
+    commands = dict.fromkeys(str(run.environment.get("command") or "") for run in grid.runs)
+    machine, finished = ("device", "device_count", "versions"), [run for run in grid.runs if not run.error]
+    configs = [run.config | {name: run.environment.get(name) for name in machine} for run in finished]
+    common, _ = split_configs(configs)
+    phases = []
+    for run in grid.runs:
+        seeds = ", ".join("–" if seed is None else str(seed) for seed in run.seeds)
+        scored = ", ".join(map(grid.title, run.tasks)) or "–"
+        best = "–" if run.best_step is None else str(run.best_step)
+        state = "failed" if run.error else "at chance" if run.collapsed else "finished"
+        phases.append([run.name, run.folder.name, scored, seeds, run.key, run.parent or "–", best, state])
+    heads = "Phase|folder|scores|seeds: intermediate, target|key|parent|best step|state"
+    data: Counter[tuple[str, ...]] = Counter()
+    for run in grid.runs:
+        for task, by_split in run.data.items():
+            for split, one in by_split.items():
+                count = one.get("examples") or f"{len(one.get('languages') or ())} languages"
+                data[task, split, str(count), str(one.get("fingerprint", "?"))] += 1
+    several = len({names[:2] for names in data}) < len(data)
+    notes = ["A split with several fingerprints was not the same data in all phases."] * several
+    rows = [[*names, count] for names, count in sorted(data.items())]
+    same = json.dumps(common, indent=2, ensure_ascii=False, sort_keys=True, default=str)
+    blocks = [
+        Block("code", text=redact("\n".join(filter(None, commands))) or "no command was recorded"),
+        folded("Phases, seeds and keys", plain_table("phases", "Phases", heads, phases)),
+        folded("Configuration, hardware and versions of all phases", Block("code", text=redact(same))),
+        folded("Data", plain_table("data", "Data", "Task|split|examples|fingerprint|phases", rows, notes)),
+    ]
+    return Section("repeat", "Reproducibility", reading, blocks)
+
+
+def redact(text: str) -> str:
+    """Takes out names and passwords in URLs, and the values of options for secrets."""
+    text = re.sub(r"://[^/@\s\"']+@", "://", text)
+    return re.sub(r"(?i)(--[\w.]*(?:token|secret|password|key|credentials)[= ])\S+", r"\1...", text)

@@ -112,30 +112,35 @@ def _main_cell(grid: Grid, comparisons: Comparisons, row: Row, task: str) -> Cel
     elif "/" in grid.split(task):
         notes.append(f"on {split}")
     interval, test = comparisons.interval(row, [task]), comparisons.tests.get((row, task))
-    shown, text = number_cell(number, interval, sure=comparisons.holds(row, task)), ""
+    tested: dict[str, float] = {}
     if test:
-        notes += ["no interval: the items cover other languages, metrics or seeds than the scores"] * (
-            not interval
-        )
+        if not interval:
+            notes.append("no interval: the items cover other languages, metrics or seeds than the scores")
         tested = {"holm": test.holm, "items": test.items, "languages": len(test.languages)}
-        shown = replace(shown, numbers={**shown.numbers, **tested})
+    shown = number_cell(number, interval, sure=comparisons.holds(row, task), **tested)
+    text = shown.text
     if len(metrics := grid.metrics(task)) > 1:
         means = [grid.metric_means.get((*row, task, metric), (math.nan, math.nan)) for metric in metrics]
         text = " / ".join(signed(gain) if number.is_difference else fixed(value) for value, gain in means)
-    marks = "*" * bool(test and test.holds) + "†" * any(run.collapsed for run in grid.cells[row, task])
-    return replace(shown, text=(text or shown.text) + marks, note="; ".join(filter(None, notes)))
+    text += "*" * bool(test and test.holds) + "†" * any(run.collapsed for run in grid.cells[row, task])
+    return replace(shown, text=text, note="; ".join(filter(None, notes)))
 
 
-def number_cell(number: Number, interval: Interval | None = None, *, sure: bool = True) -> Cell:
-    """The difference, coloured where it is ``sure``, or the score; below, its deviation over seeds and its interval."""
+def number_cell(
+    number: Number, interval: Interval | None = None, *, sure: bool = True, **more: float
+) -> Cell:
+    """The difference, coloured where it is ``sure``, or the score; below, its deviation over seeds and its interval.
+
+    CSV has ``more`` numbers beside.
+    """
     sd = number.difference_sd if number.is_difference else number.percent_sd
     shown = change(number.difference, sure=sure) if number.is_difference else score(number.percent)
     named = {name: float(value) for name, value in number._asdict().items() if name != "missing"}
-    detail = f"± {sd:.1f}" * math.isfinite(sd)
+    details = [f"± {sd:.1f}"] * math.isfinite(sd)
     if interval:
         named |= interval._asdict() | {"difference": number.difference}
-        detail += "\n" * bool(detail) + f"{signed(interval.low)} to {signed(interval.high)}"
-    return replace(shown, detail=detail, numbers=named)
+        details.append(f"{signed(interval.low)} to {signed(interval.high)}")
+    return replace(shown, detail="\n".join(details), numbers=named | more)
 
 
 def _averages(grid: Grid, comparisons: Comparisons) -> Table:

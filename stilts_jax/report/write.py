@@ -11,14 +11,20 @@ import jinja2
 from stilts_jax.errors import DataError
 from stilts_jax.files import write_whole
 from stilts_jax.progress import SILENT, Progress
-from stilts_jax.report.details import encoders, language_section, published_section, seed_section
+from stilts_jax.report.details import (
+    encoders,
+    language_section,
+    published_section,
+    repeat_section,
+    run_section,
+    seed_section,
+)
 from stilts_jax.report.figures import Figures
 from stilts_jax.report.findings import headline, in_a_terminal
 from stilts_jax.report.grid import Grid
 from stilts_jax.report.names import find_benchmark
 from stilts_jax.report.overview import best_section, main_section, summary_tables
 from stilts_jax.report.results import make_frame, read_results
-from stilts_jax.report.runs import repeat_section, run_section
 from stilts_jax.report.significance import Comparisons, pictures_section, score_section
 from stilts_jax.report.tables import Block, Section, sections_to_markdown, to_csv, to_latex
 from stilts_jax.report.typology import find_typology, read_distances, typology_section
