@@ -2,9 +2,8 @@
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -23,6 +22,7 @@ from stilts_jax.report.significance import SIGNIFICANT, Comparisons, method
 from stilts_jax.report.statistics import Interval
 from stilts_jax.report.tables import Cell, Column, Section, Table, change, columns, fixed, score, signed
 
+_PARTIAL = "Average of the tasks here"
 _NO_DEV = "no dev set in the source language: choosing would need target-language data"
 
 
@@ -38,11 +38,16 @@ def main_section(grid: Grid, comparisons: Comparisons, tables: Sequence[Table], 
             " The row “none” is the baseline, in percent; the others are differences from it in points, blue where "
             f"better and orange where worse{only}."
         )
-    series: dict[str, list[tuple[float, float, float]]] = {}
-    for row, task in itertools.product(grid.compared, grid.scored):
-        number, interval = grid.number(row, task), comparisons.interval(row, [task])
-        ends = (interval.low, interval.high) if interval else (math.nan, math.nan)
-        series.setdefault(grid.row_title(row), []).append((number.difference if number else math.nan, *ends))
+    series = {}
+    for row in grid.compared * bool(grid.scored):
+        numbers = [(grid.number(row, task), comparisons.interval(row, [task])) for task in grid.scored]
+        series[grid.row_title(row)] = [
+            (
+                number.difference if number else math.nan,
+                *(interval[1:3] if interval else (math.nan, math.nan)),
+            )
+            for number, interval in numbers
+        ]
     axis = "gain over the baseline, points" + "; lines are 95 % intervals" * bool(comparisons.tests)
     drawing = dots(list(map(grid.title, grid.scored)), series, axis, zero=True)
     charts = [figures.draw("main", "Gain by target task", drawing, paper=True)] if series else []
@@ -59,43 +64,41 @@ def summary_tables(grid: Grid, comparisons: Comparisons) -> list[Table]:
 def _main_table(grid: Grid, comparisons: Comparisons) -> Table:
     heads, fewer = [], []
     for task in grid.tasks:
-        metrics, split, title = grid.metrics(task), grid.split(task), grid.title(task)
+        metrics, split = grid.metrics(task), grid.split(task)
         detail = ", ".join(filter(None, ["/".join(metric_titles(metrics)) or "no scores", split]))
         heads.append(grid.column(task, detail, f"{meaning(metrics)}, {split}"))
         if coverage := grid.coverage(task, grid.codes(task)) * bool(metrics):
-            fewer.append(f"{title} {coverage}")
+            fewer.append(f"{grid.title(task)} {coverage}")
     cells = [[_main_cell(grid, comparisons, row, task) for task in grid.tasks] for row in grid.rows]
     lost = ", ".join(run.name for run in grid.intermediates if run.collapsed)
     seeds = sorted({len(runs) for runs in grid.cells.values() if runs})
-    span = " to ".join(map(str, dict.fromkeys([seeds[0], seeds[-1]]))) if seeds else ""
+    span = " to ".join(map(str, dict.fromkeys(seeds[:1] + seeds[-1:])))
     long = {grid.intermediate_label(name): task_title(name) for name, _ in grid.rows}
-    stars = any(one.holds for one in comparisons.tests.values())
-    two = any(len(grid.metrics(one)) > 1 for one in grid.tasks)
-    chance = any(run.collapsed for runs in grid.cells.values() for run in runs)
     notes = {
-        "* differs from the baseline beyond noise (Holm's correction over this table, 5 %).": stars,
+        "* differs from the baseline beyond noise (Holm's correction over this table, 5 %).": any(
+            one.holds for one in comparisons.tests.values()
+        ),
         f"Languages of {grid.benchmark} that are here: {', '.join(fewer)}.": fewer,
-        "† some runs ended at chance level; they count here. “Seeds” names them.": chance,
+        "† some runs ended at chance level; they count here. “Seeds” names them.": any(
+            run.collapsed for runs in grid.cells.values() for run in runs
+        ),
         f"Intermediate trainings that ended at chance level: {lost}.": lost,
         **{f"{label}: {title}.": label != title for label, title in long.items()},
         f"Runs behind a number: {span}.{' One run has no ±.' * (1 in seeds)}": seeds,
-        "Of two metrics ±, interval and colour are those of their mean.": two,
+        "Of two metrics ±, interval and colour are those of their mean.": any(
+            len(grid.metrics(one)) > 1 for one in grid.tasks
+        ),
     }
     return _by_rows(grid, ("main", "Main table: intermediates by target tasks"), heads, cells, notes)
 
 
-def _by_rows(
-    grid: Grid,
-    names: tuple[str, str],
-    heads: Sequence[Column],
-    cells: Sequence[list[Cell]],
-    notes: Mapping[str, Any],
-) -> Table:
+def _by_rows(grid: Grid, names: tuple[str, str], heads: list, cells: list, notes: dict) -> Table:
     """A table of the grid's rows, the baselines apart; of ``notes`` those that hold."""
-    ruled = [index for index, row in enumerate(grid.rows) if row[0] == BASELINE and len(grid.rows) > 1]
+    is_base = [row[0] == BASELINE for row in grid.rows]
+    first = [Cell(grid.row_title(row), strong=base) for row, base in zip(grid.rows, is_base)]
+    ruled = [index for index, base in enumerate(is_base) if base and len(grid.rows) > 1]
+    rows = [[cell, *others] for cell, others in zip(first, cells)]
     shown = [note for note, holds in notes.items() if holds]
-    rows = [[Cell(grid.row_title(row), strong=row[0] == BASELINE)] for row in grid.rows]
-    rows = [[*first, *own] for first, own in zip(rows, cells)]
     return Table(*names, [*columns("Intermediate"), *heads], rows, shown, ruled, latex=True)
 
 
@@ -145,55 +148,52 @@ def number_cell(
 
 def _averages(grid: Grid, comparisons: Comparisons) -> Table:
     """Group means and overall means, with and without retrieval, with and without the languages trained on."""
-    wanted, trained = _average_columns(grid), in_words([*map(language_name, grid.trained_languages)])
+    trained = in_words([*map(language_name, grid.trained_languages)])
+    wanted = _averages_wanted(grid, f"Without {trained}")
+
+    def cell(row: Row, tasks: Sequence[str], transfer: bool) -> Cell:
+        number = grid.average(row, tasks, transfer=transfer)
+        if number is None:
+            return Cell("–", note="no task of it can be compared in this row")
+        missing = ", ".join(map(grid.title, number.missing))
+        why = "can't be compared" if row in grid.compared else "has no score"
+        note = f"without {missing}, which {why} in this row" if missing else ""
+        kept = [task for task in tasks if task not in number.missing]
+        interval = comparisons.interval(row, kept, transfer=transfer)
+        sure = interval.p < SIGNIFICANT if interval else not comparisons.tests
+        return replace(number_cell(number, interval, sure=sure), note=note)
+
     heads = [Column(head, f"{len(of)} task{'s' * (len(of) > 1)}", group) for head, of, _, group in wanted]
-    rows: list[list[Cell]] = []
-    for row in grid.rows:
-        rows.append([])
-        for _, tasks, transfer, _ in wanted:
-            number = grid.average(row, tasks, transfer=transfer)
-            if number is None:
-                rows[-1].append(Cell("–", note="no task of it can be compared in this row"))
-                continue
-            missing = ", ".join(map(grid.title, number.missing))
-            why = "can't be compared" if row in grid.compared else "has no score"
-            note = f"without {missing}, which {why} in this row" if missing else ""
-            kept = [task for task in tasks if task not in number.missing]
-            interval = comparisons.interval(row, kept, transfer=transfer)
-            sure = interval.p < SIGNIFICANT if interval else not comparisons.tests
-            rows[-1].append(replace(number_cell(number, interval, sure=sure), note=note))
+    cells = [[cell(row, tasks, transfer) for _, tasks, transfer, _ in wanted] for row in grid.rows]
     absent = ", ".join(grid.title(task) for task in grid.own if task not in grid.scored)
     why = f"not in this grid are {absent}" if absent else "some languages are missing"
-    partial = wanted[-1][3].startswith("Average")
     notes = {
         "Every task weighs the same; a question answering task is the mean of F1 and EM.": True,
         "Below a difference: its 95 % interval over test items, and over seeds where there are several; coloured "
         "where it leaves out zero.": comparisons.tests,
-        f"No overall average here is {grid.benchmark}'s: {why}. Averages run over what is here.": partial,
+        f"No overall average here is {grid.benchmark}'s: {why}. Averages run over what is here.": (
+            wanted[-1][3] == _PARTIAL
+        ),
         f"“Without {trained}” leaves out what was trained on: transfer only.": any(one[2] for one in wanted),
     }
-    return _by_rows(grid, ("averages", "Averages over tasks"), heads, rows, notes)
+    return _by_rows(grid, ("averages", "Averages over tasks"), heads, cells, notes)
 
 
-def _average_columns(grid: Grid) -> list[tuple[str, list[str], bool, str]]:
+def _averages_wanted(grid: Grid, without_trained: str) -> list[tuple[str, list[str], bool, str]]:
     """(head, tasks, only transfer, shared head) of each."""
     found = []
     for group, title in GROUP_TITLES.items():
         tasks = [task for task in grid.scored if grid.group(task) == group]
         found += [(title, tasks, False, "Groups")] * (len(tasks) > 1)
     complete = all(task in grid.scored and not grid.coverage(task, grid.codes(task)) for task in grid.own)
-    name = f"{grid.benchmark} average" if complete else "Average of the tasks here"
-    everything = [task for task in grid.scored if task in grid.own or not complete]
-    transfer = [task for task in everything if grid.transfer(grid.codes(task))]
-    trained = in_words([*map(language_name, grid.trained_languages)])
-    seen = any(set(grid.codes(task)) & set(grid.trained_languages) for task in everything)
-    found.append(("All", everything, False, name))
-    kept = [task for task in everything if grid.group(task) != "retrieval"]
-    if 0 < len(kept) < len(everything):
-        found.append(("Without retrieval", kept, False, name))
-    if seen and transfer:
-        found.append((f"Without {trained}", transfer, True, name))
-    return found
+    name = f"{grid.benchmark} average" if complete else _PARTIAL
+    tasks = [task for task in grid.scored if task in grid.own or not complete]
+    found.append(("All", tasks, False, name))
+    kept = [task for task in tasks if grid.group(task) != "retrieval"]
+    found += [("Without retrieval", kept, False, name)] * (0 < len(kept) < len(tasks))
+    transfer = [task for task in tasks if grid.transfer(grid.codes(task))]
+    seen = any(len(grid.transfer(codes)) < len(codes) for codes in map(grid.codes, tasks))
+    return found + [(without_trained, transfer, True, name)] * (seen and bool(transfer))
 
 
 def best_section(grid: Grid, comparisons: Comparisons) -> Section | None:
@@ -223,22 +223,23 @@ def best_section(grid: Grid, comparisons: Comparisons) -> Section | None:
         dev, note = {row: float(np.mean(values)) for row, values in own.items() if values}, ""
         if not dev:
             scores = grid.frame[(grid.frame.split == "dev") & grid.frame.main & (grid.frame.task == task)]
-            keys = {row: [run.key for run in of] for row, of in runs.items()}
-            means = {row: scores[scores.key.isin(of)].value.mean() for row, of in keys.items()}
-            dev = {row: float(value) for row, value in means.items() if math.isfinite(value)}
+            of_row = {row: scores.value[scores.key.isin([run.key for run in of])] for row, of in runs.items()}
+            dev = {row: float(of.mean()) for row, of in of_row.items() if of.notna().any()}
             note = "dev-selected on target languages: not zero-shot" if dev else _NO_DEV
         lacking = ", ".join(grid.row_title(row) for row in shown if row not in dev)
         note = "; ".join(filter(None, [note, f"no dev score of {lacking}" if dev and lacking else ""]))
         chosen = max(dev, key=lambda row: dev[row], default=None)
         oracle = max(shown, key=lambda row: shown[row].percent, default=None)
-        cells = []
-        for row in (chosen, oracle):  # the baseline's own gain is zero
+        cells, own_gains = [], []
+        for row in (chosen, oracle):
             number = shown.get(row) if row else None
-            gain = math.nan if number is None else 0.0 if row and row[0] == BASELINE else number.difference
-            title = Cell(grid.row_title(row) if row else "–")
-            cells.append([title, score(number.percent if number else math.nan)])
-            cells[-1].append(change(gain, sure=row is not None and comparisons.holds(row, task)))
-        gains.append([cell[-1].numbers[""] for cell in cells])
+            # The baseline's own gain is zero.
+            gain = math.nan if number is None else 0.0 if row[0] == BASELINE else number.difference
+            sure = row is not None and comparisons.holds(row, task)
+            percent = score(number.percent if number else math.nan)
+            cells.append([Cell(grid.row_title(row) if row else "–"), percent, change(gain, sure=sure)])
+            own_gains.append(gain)
+        gains.append(own_gains)
         name = Cell(grid.title(task) + f" (from {source})" * (len(grid.source_languages) > 1))
         picked = [replace(cells[0][0], note=note), score(dev[chosen] if chosen else math.nan)]
         rows.append([name, *picked, *cells[0][1:], *cells[1]])

@@ -94,11 +94,7 @@ def load_results(workdir: str | Path) -> "pd.DataFrame":
         >>> table.loc[table.index != "none"] -= table.loc["none"]
         >>> latex = table.round(1).to_latex()
     """
-    runs, _ = read_results(open_path(str(workdir)))
-    if not runs:
-        fix = "run `stilts grid` first, or give the folder that it wrote to"
-        raise DataError("There are no results.", where=f"{workdir}/phases", fix=fix)
-    return make_frame(runs)
+    return make_frame(read_results(open_path(str(workdir)))[0])
 
 
 def make_frame(runs: Sequence[Run]) -> "pd.DataFrame":
@@ -147,6 +143,7 @@ def read_results(workdir: Path) -> tuple[list[Run], dict[str, str]]:
 
     Returned with them is what could not be used, and why, by its path. Of phases of one name, run with several settings
     in one work directory, the one that finished last is kept: two settings in one cell would look like two seeds.
+    Nothing at all is a DataError.
     """
     runs: list[Run] = []
     broken: dict[str, str] = {}
@@ -168,6 +165,9 @@ def read_results(workdir: Path) -> tuple[list[Run], dict[str, str]]:
         runs += list(found.values())[:1]
         if not found and not (folder / RESULT).exists():
             broken[folder.name] = "no result.json: not finished"
+    if not runs:
+        fix = "run `stilts grid` first, or give the folder that it wrote to"
+        raise DataError("There are no results: no finished phase.", where=str(phases), fix=fix)
     order = sorted(runs, key=lambda run: (not run.error, str(run.environment.get("finished") or "")))
     newest = {run.name: run for run in order}
     for run in runs:

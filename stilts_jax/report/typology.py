@@ -38,7 +38,7 @@ CAUTION = (
 class Typology:
     """Distances from one language (a row a language, a column a kind) with their sources in words.
 
-    ``controls`` are ``same_script`` (as the source language) and ``log_size`` of the pretraining text, by language;
+    ``controls`` are ``script`` (empty where not known) and ``log_size`` of the pretraining text, by language;
     ``names`` the reader's own names of languages; ``note`` says which languages nothing is known of.
     """
 
@@ -71,7 +71,7 @@ def find_typology(languages: Sequence[str], source: str) -> Typology:
         "genealogical distance": "share of family, branch, sub-branch, language that is not common",
     }
     sizes = np.log(here.corpus_megabytes.where(here.corpus_megabytes > 0))
-    controls = pd.DataFrame({"same_script": (here.script == origin.script).astype(float), "log_size": sizes})
+    controls = pd.DataFrame({"script": here.script, "log_size": sizes})
     return Typology(pd.DataFrame(distances, here.index), sources, controls, note=note)
 
 
@@ -82,7 +82,7 @@ def great_circle(north: np.ndarray, east: np.ndarray, north0: float, east0: floa
     return 2 * np.arcsin(np.sqrt(np.clip(haversine, 0, 1))) / np.pi
 
 
-def read_distances(path: Path, source: str) -> Typology:
+def read_distances(path: Path) -> Typology:
     """Reads the reader's own CSV; raises DataError where it is not of the form that the module names."""
     try:
         options: dict = {"encoding": "utf-8-sig", "skip_blank_lines": False}
@@ -107,10 +107,10 @@ def read_distances(path: Path, source: str) -> Typology:
         fix = "leave the field empty where it is not known"
         raise DataError(f"{frame[numbers.columns[name]].iloc[line]!r} is no number.", where=where, fix=fix)
     numbers, frame = numbers.set_index(frame.code), frame.set_index("code")
-    scripts = frame.script if "script" in frame else pd.Series("", frame.index)
-    own = scripts.get(source) or read_table("languages.csv").script.get(source, "")
-    same = (scripts == own).astype(float).where((scripts != "") & bool(own))
-    controls = pd.DataFrame({"same_script": same, "log_size": numbers[sizes[0]] if sizes else math.nan})
+    scripts = frame.script if "script" in frame else ""
+    controls = pd.DataFrame(
+        {"script": scripts, "log_size": numbers[sizes[0]] if sizes else math.nan}, frame.index
+    )
     names = {code: name for code, name in frame["name"].items() if name} if "name" in frame else {}
     distances = numbers[kinds].rename(columns=lambda kind: kind.replace("_", " "))
     sources = {kind.replace("_", " "): f"column {kind} of {path.name}" for kind in kinds}
@@ -169,13 +169,16 @@ def _correlations(grid: Grid, typology: Typology) -> _Found:
     found: dict[tuple[str, Row, str], Correlation] = {}
     rows = [*_baselines(grid), *grid.compared]
     far = {kind: distance.dropna().to_dict() for kind, distance in typology.distances.items()}
-    controls = dict(zip(typology.controls.index, typology.controls.to_numpy(float)))
+    controls, source = typology.controls, grid.source_languages[0]
+    own = controls.script.get(source) or read_table("languages.csv").script.get(source, "")
+    same = (controls.script == own).astype(float).where((controls.script != "") & bool(own))
+    by_code = dict(zip(controls.index, np.column_stack([same, controls.log_size])))
     for kind, task, row in itertools.product(far, grid.scored, rows):
         values = {code: gain for code, gain in _values(grid, row, task).items() if code in far[kind]}
         # Rounded, so that what is equal but for the order of sums stays a tie.
         x, y = (np.round([side[code] for code in values], 9) for side in (far[kind], values))
         if len(x) >= _FEWEST and np.ptp(x) > 0:
-            known = np.array([controls.get(code, (math.nan, math.nan)) for code in values])
+            known = np.array([by_code.get(code, (math.nan, math.nan)) for code in values])
             found[str(kind), row, task] = correlate(x, y, known)
     p = [p for one in found.values() for p in (one.p, one.partial_p)]
     rates = benjamini_hochberg(p).reshape(-1, 2).tolist()

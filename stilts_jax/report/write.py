@@ -1,33 +1,22 @@
 """``write_report``: from the results of a work directory to a folder that can be passed on."""
 
 import re
-from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
 import jinja2
 
-from stilts_jax.errors import DataError
 from stilts_jax.files import write_whole
 from stilts_jax.progress import SILENT, Progress
-from stilts_jax.report.details import (
-    encoders,
-    language_section,
-    published_section,
-    repeat_section,
-    run_section,
-    seed_section,
-)
+from stilts_jax.report import details, overview, significance
 from stilts_jax.report.figures import Figures
 from stilts_jax.report.findings import headline, in_a_terminal
 from stilts_jax.report.grid import Grid
-from stilts_jax.report.names import find_benchmark
-from stilts_jax.report.overview import best_section, main_section, summary_tables
 from stilts_jax.report.results import make_frame, read_results
-from stilts_jax.report.significance import Comparisons, pictures_section, score_section
-from stilts_jax.report.tables import Block, Section, sections_to_markdown, to_csv, to_latex
-from stilts_jax.report.typology import find_typology, read_distances, typology_section
+from stilts_jax.report.significance import Comparisons
+from stilts_jax.report.tables import Block, sections_to_markdown, to_csv, to_latex
+from stilts_jax.report.typology import Typology, find_typology, read_distances, typology_section
 
 # What a report of other results may have, and this one lacks.
 _OURS = re.compile(r"((languages|typology|published|curves)_.*|significance)\.(csv|tex|pdf|png|svg)")
@@ -60,66 +49,74 @@ def write_report(
     reports that name none; ``benchmark`` says whose averages are formed; ``published`` shows others' numbers beside
     these, None where the encoder is XLM-R Large.
     """
-    distances, figures = _remembered(workdir, distances), Figures()
     progress.say("writing the report")
-    own = read_distances(distances, "en") if distances else None
-    grid, broken = _read_grid(workdir, benchmark, own.names if own else {})
-    source = grid.source_languages[0]
+    own, (runs, broken) = _own_distances(workdir, distances), read_results(workdir)
+    grid, figures = Grid(runs, benchmark, own.names if own else {}), Figures()
     codes = [code for task in grid.tasks for code in grid.codes(task)]
-    typology = read_distances(distances, source) if distances else find_typology(codes, source)
-    comparisons = Comparisons(grid)
-    tables = summary_tables(grid, comparisons)
+    typology, comparisons = own or find_typology(codes, grid.source_languages[0]), Comparisons(grid)
+    found, tables = headline(grid, comparisons), overview.summary_tables(grid, comparisons)
     sections = [
-        main_section(grid, comparisons, tables, figures) if tables else None,
-        best_section(grid, comparisons),
-        language_section(grid, comparisons, figures),
-        score_section(grid, comparisons),
-        pictures_section(grid, comparisons),
-        seed_section(grid),
+        overview.main_section(grid, comparisons, tables, figures) if tables else None,
+        overview.best_section(grid, comparisons),
+        details.language_section(grid, comparisons, figures),
+        significance.score_section(grid, comparisons),
+        significance.pictures_section(grid, comparisons),
+        details.seed_section(grid),
         typology_section(grid, typology, figures),
-        published_section(grid, published),
-        run_section(grid, broken, figures),
-        repeat_section(grid),
+        details.published_section(grid, published),
+        details.run_section(grid, broken, figures),
+        details.repeat_section(grid),
     ]
-    found = headline(grid, comparisons)
-    lead, summary = [*found, _subtitle(grid)], in_a_terminal(found, tables)
+    page = {
+        "title": _title(grid),
+        "lead": [*found, _subtitle(grid)],
+        "sections": list(filter(None, sections)),
+    }
     names = ("report.html", "report.md", "scores.csv", "tables", "figures")
-    html, markdown, scores, folder, drawn = ((out or workdir / "report") / name for name in names)
-    paths = ReportPaths(html, markdown, scores, folder, drawn, summary)
-    _write([one for one in sections if one], grid, lead, figures, paths)
+    places = ((out or workdir / "report") / name for name in names)
+    paths = ReportPaths(*places, in_a_terminal(found, tables))
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    style, template = (
+        resources.files("stilts_jax.report").joinpath(name).read_text("utf-8")
+        for name in ("page.css", "page.html.jinja")
+    )
+    files: dict[Path, str | bytes] = {
+        paths.scores: make_frame(grid.runs).to_csv(index=False, lineterminator="\n"),
+        paths.markdown: sections_to_markdown(**page),
+        paths.html: environment.from_string(template).render(**page, style=style),
+    }
+    for table in Block("", blocks=page["sections"]).tables:
+        files[paths.tables / f"{table.name}.csv"] = to_csv(table)
+        if table.latex:
+            files[paths.tables / f"{table.name}.tex"] = to_latex(table)
+    _write(files | {paths.figures / name: content for name, content in figures.files.items()}, paths)
     return paths
 
 
 def summary_text(workdir: Path, benchmark: str = "xtreme") -> str:
     """Returns what was found, the main table and the averages as Markdown that reads well on a terminal."""
-    grid, _ = _read_grid(workdir, benchmark)
+    grid = Grid(read_results(workdir)[0], benchmark)
     comparisons = Comparisons(grid)
-    return in_a_terminal(headline(grid, comparisons), summary_tables(grid, comparisons))
+    return in_a_terminal(headline(grid, comparisons), overview.summary_tables(grid, comparisons))
 
 
-def _remembered(workdir: Path, distances: Path | None) -> Path | None:
-    """Keeps a readable CSV of distances in the work directory; returns the one that is kept there."""
+def _own_distances(workdir: Path, path: Path | None) -> Typology | None:
+    """The reader's own distances, of which the work directory keeps a copy; without a ``path`` the kept ones."""
     kept = workdir / "distances.csv"
-    if distances is not None:
-        read_distances(distances, "en")
+    if path is not None:
+        own = read_distances(path)  # refused before it is kept
         try:
-            if not kept.is_file() or kept.read_bytes() != distances.read_bytes():
-                write_whole(kept, distances.read_bytes())
+            write_whole(kept, path.read_bytes())
         except OSError:
-            return distances  # a work directory that is only read remembers nothing
-    return kept if kept.is_file() else None
+            return own  # a work directory that is only read remembers nothing
+    return read_distances(kept) if kept.is_file() else None
 
 
-def _read_grid(
-    workdir: Path, benchmark: str, names: dict[str, str] | None = None
-) -> tuple[Grid, dict[str, str]]:
-    """Reads the results below ``workdir``; raises where there is nothing to report on."""
-    find_benchmark(benchmark)  # an unknown one is refused before anything is read
-    runs, broken = read_results(workdir)
-    if not runs:
-        what, where = "There is nothing to report on: no finished phase.", str(workdir / "phases")
-        raise DataError(what, where=where, fix="run `stilts grid` first, or give the folder that it wrote to")
-    return Grid(runs, benchmark, names), broken
+def _title(grid: Grid) -> str:
+    titles = dict.fromkeys(str(run.config["title"]) for run in grid.runs if run.config.get("title"))
+    few_shot = all(run.in_language for run in grid.evaluations) and grid.scored
+    usual = "few-shot in each language" if few_shot else "zero-shot cross-lingual transfer"
+    return " / ".join(titles) or f"Intermediate-task training, {usual}"
 
 
 def _subtitle(grid: Grid) -> str:
@@ -131,35 +128,16 @@ def _subtitle(grid: Grid) -> str:
     }
     parts = [f"{count} {what}{'s' * (count != 1)}" for what, count in counts.items()]
     parts += [f"{failed} failed"] * bool(failed)
-    named = ["/".join(Path(name).parts[-2:]) for name in encoders(grid)]  # of a folder, its end
-    parts += [f"encoder {', '.join(named)}"] if named else []
+    named = ["/".join(Path(name).parts[-2:]) for name in details.encoders(grid)]  # of a folder, its end
+    parts += [f"encoder {', '.join(named)}"] * bool(named)
     devices = dict.fromkeys(str(device) for run in grid.runs if (device := run.environment.get("device")))
-    parts += [f"on {', '.join(devices)}"] if devices else []
-    last = max((str(run.environment.get("finished") or "") for run in grid.runs), default="")
+    parts += [f"on {', '.join(devices)}"] * bool(devices)
+    last = max(str(run.environment.get("finished") or "") for run in grid.runs)
     return " · ".join([*parts, last[:10]] if last else parts)
 
 
-def _write(
-    sections: Sequence[Section], grid: Grid, lead: Sequence[str], figures: Figures, paths: ReportPaths
-) -> None:
-    titles = dict.fromkeys(str(run.config["title"]) for run in grid.runs if run.config.get("title"))
-    few_shot = all(run.in_language for run in grid.evaluations) and grid.scored
-    usual = "few-shot in each language" if few_shot else "zero-shot cross-lingual transfer"
-    title = " / ".join(titles) or f"Intermediate-task training, {usual}"
-    home = resources.files("stilts_jax.report")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    template = environment.from_string(home.joinpath("page.html.jinja").read_text("utf-8"))
-    style = home.joinpath("page.css").read_text("utf-8")
-    files: dict[Path, str | bytes] = {
-        paths.scores: make_frame(grid.runs).to_csv(index=False, lineterminator="\n"),
-        paths.markdown: sections_to_markdown(title, lead, sections),
-        paths.html: template.render(title=title, lead=lead, style=style, sections=sections),
-    }
-    for table in Block("", blocks=sections).tables:
-        files[paths.tables / f"{table.name}.csv"] = to_csv(table)
-        if table.latex:
-            files[paths.tables / f"{table.name}.tex"] = to_latex(table)
-    files |= {paths.figures / name: content for name, content in figures.files.items()}
+def _write(files: dict[Path, str | bytes], paths: ReportPaths) -> None:
+    """Writes all files, and removes what an earlier report had beside."""
     for path, content in files.items():
         write_whole(path, content)
     for folder in (paths.tables, paths.figures):

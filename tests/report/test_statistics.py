@@ -113,7 +113,8 @@ def test_built_in_distances():
     found = find_typology(["en", "de", "fr", "hi", "zh", "xx"], "en")
     family = found.distances["genealogical distance"].to_dict()
     assert family == {"en": 0.0, "de": 0.25, "fr": 0.75, "hi": 0.75, "zh": 1.0}
-    assert found.controls.same_script.to_dict() == {"en": 1.0, "de": 1.0, "fr": 1.0, "hi": 0.0, "zh": 0.0}
+    scripts = {"en": "Latn", "de": "Latn", "fr": "Latn", "hi": "Deva", "zh": "Hani"}
+    assert found.controls.script.to_dict() == scripts
     assert found.controls.log_size["de"] == pytest.approx(math.log(18000))
     assert "xx" in found.note
     assert find_typology(["en", "de"], "xx").distances.empty
@@ -123,9 +124,9 @@ def test_own_csv(tmp_path):
     path = tmp_path / "own.csv"
     text = "code,name,word_order,script,log_size\nen,toy English,0,Latn,3\nsw,toy Swahili,.5,Latn,\n"
     path.write_text("\ufeff" + text, "utf-8")
-    found = read_distances(path, "en")
+    found = read_distances(path)
     assert found.distances.to_dict() == {"word order": {"en": 0.0, "sw": 0.5}}
-    assert found.controls.same_script.to_dict() == {"en": 1.0, "sw": 1.0}
+    assert found.controls.script.to_dict() == {"en": "Latn", "sw": "Latn"}
     assert found.controls.log_size.dropna().to_dict() == {"en": 3.0}
     assert found.names["sw"] == "toy Swahili"
 
@@ -146,5 +147,5 @@ def test_own_csv_with_mistakes(tmp_path, content, message):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(DataError) as caught:
-        read_distances(path, "en")
+        read_distances(path)
     assert message in str(caught.value)
