@@ -113,11 +113,14 @@ def seed_section(grid: Grid) -> Section | None:
         "or neither: standard deviations in points. From three seeds one can be off by a factor of two."
     )
     found: dict[tuple[str, str], list[Sequence[float]]] = {}
-    order = sorted(grid.rows, key=lambda row: row[0] == BASELINE)
+    order = sorted(grid.rows, key=lambda row: row in grid.baselines)
     for task, row in itertools.product(grid.scored, order):
         table = full_table(grid.by_seeds(row, [task], "value"))
         if table.size > 1:
-            names = grid.title(task) + " (baseline)" * (row[0] == BASELINE), " x ".join(map(str, table.shape))
+            names = (
+                grid.title(task) + " (baseline)" * (row in grid.baselines),
+                " x ".join(map(str, table.shape)),
+            )
             found.setdefault(names, []).append(crossed_components(table))
     rows = []
     for names, parts in found.items():
@@ -166,7 +169,7 @@ def published_section(grid: Grid, wanted: bool | None) -> Section | None:
         "may be the split, the layer of retrieval, or the seed."
     )
     is_mean = published.language == "mean"
-    base, rows = next((row for row in grid.rows if row[0] == BASELINE), ("", "")), []
+    base, rows = (grid.baselines or [("", "")])[0], []
     names = ["model", "source", "split", "task", "language"]
     for (*named, task, code), part in published[~is_mean].groupby(names, sort=False):
         own = grid.language_numbers.get((*base, task, code))

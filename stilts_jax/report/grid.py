@@ -50,8 +50,8 @@ class Number(NamedTuple):
 class Grid:
     """All cells that a list of runs fills.
 
-    ``rows`` are in the paper's order, the baseline first within each source language; ``compared`` those that have a
-    baseline; ``tasks`` all that any phase was to score, ``scored`` those with scores, each group together;
+    ``rows`` are in the paper's order, the baseline first within each source language; ``compared`` those that have one
+    of ``baselines``; ``tasks`` all that any phase was to score, ``scored`` those with scores, each group together;
     ``trained_languages`` are what transfer leaves out; ``frame`` has all scores of targets, ``cells`` are the runs
     behind a cell.
     """
@@ -89,6 +89,7 @@ class Grid:
         found |= {(run.intermediate, source) for run in failed for source in self.source_languages}
         self.rows: list[Row] = sorted(found, key=lambda row: (row[0] != BASELINE, intermediate_order(row[0])))
         self.rows.sort(key=lambda row: (row[1] != "en", row[1]))
+        self.baselines = [row for row in self.rows if row[0] == BASELINE]
         self.compared = [row for row in self.rows if row[0] != BASELINE and (BASELINE, row[1]) in self.rows]
         own = list(self.own)
         names = sorted({task for run in self.evaluations for task in run.tasks})

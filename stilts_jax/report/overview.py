@@ -18,9 +18,20 @@ from stilts_jax.report.names import (
     task_title,
 )
 from stilts_jax.report.results import BASELINE
-from stilts_jax.report.significance import SIGNIFICANT, Comparisons, method
+from stilts_jax.report.significance import SIGNIFICANT, Comparisons
 from stilts_jax.report.statistics import Interval
-from stilts_jax.report.tables import Cell, Column, Section, Table, change, columns, fixed, score, signed
+from stilts_jax.report.tables import (
+    Block,
+    Cell,
+    Column,
+    Section,
+    Table,
+    change,
+    columns,
+    fixed,
+    score,
+    signed,
+)
 
 _PARTIAL = "Average of the tasks here"
 _NO_DEV = "no dev set in the source language: choosing would need target-language data"
@@ -32,7 +43,7 @@ def main_section(grid: Grid, comparisons: Comparisons, tables: Sequence[Table], 
         "A row is what the encoder was trained on before the target task, a column a target task; numbers are means "
         "over languages, then over seeds (±: their standard deviation, of differences between equal target seeds)."
     )
-    if any(row[0] == BASELINE for row in grid.rows):
+    if grid.baselines:
         only = "; what may be noise has no colour" * bool(comparisons.tests)
         reading += (
             " The row “none” is the baseline, in percent; the others are differences from it in points, blue where "
@@ -51,8 +62,22 @@ def main_section(grid: Grid, comparisons: Comparisons, tables: Sequence[Table], 
     axis = "gain over the baseline, points" + "; lines are 95 % intervals" * bool(comparisons.tests)
     drawing = dots(list(map(grid.title, grid.scored)), series, axis, zero=True)
     charts = [figures.draw("main", "Gain by target task", drawing, paper=True)] if series else []
-    how = [method(comparisons)] * bool(grid.compared)
+    how = [Block("text", text=_method(comparisons))] * bool(grid.compared)
     return Section("main", "Main table", reading, [*tables[:1], *how, *charts, *tables[1:]])
+
+
+def _method(comparisons: Comparisons) -> str:
+    """How intervals came about, and how many differences luck would make."""
+    tests = comparisons.tests.values()
+    if not tests:
+        return "No items of both a row and the baseline were kept: nothing can be tested."
+    raw, by_luck = sum(one.interval.p < SIGNIFICANT for one in tests), f"{SIGNIFICANT * len(tests):.1f}"
+    return (
+        "Intervals (95 %, Student's t) are over test items, paired with the baseline's, and over seeds where there are "
+        "several. Where languages have the same items, translated, these vary together. "
+        f"p < {SIGNIFICANT} uncorrected in {raw} of {len(tests)} differences (by luck alone it would be about "
+        f"{by_luck.removesuffix('.0')}), in {sum(one.holds for one in tests)} after Holm's correction."
+    )
 
 
 def summary_tables(grid: Grid, comparisons: Comparisons) -> list[Table]:

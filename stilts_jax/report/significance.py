@@ -1,6 +1,7 @@
 """Which differences are more than the luck of the test items and of the seeds: from the baseline, and of controls."""
 
 import itertools
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,7 +13,7 @@ from stilts_jax.report.grid import Grid, Row, Seeds
 from stilts_jax.report.names import CONTROLS, task_title
 from stilts_jax.report.results import BASELINE
 from stilts_jax.report.statistics import Interval
-from stilts_jax.report.tables import Block, Cell, Column, Section, Table, change, columns, folded, signed
+from stilts_jax.report.tables import Cell, Column, Section, Table, change, columns, folded, signed
 
 SIGNIFICANT = 0.05
 _ROUNDING = 0.05  # points by which what items add up to may differ from what is shown
@@ -61,18 +62,21 @@ class Comparisons:
         self._joined: dict[tuple[Row, str, bool], tuple[float, _Shares]] = {}
         together = []
         for task in grid.tasks:
-            sides = {row: _sides(grid, row, task) for row in grid.rows}
-            self.scores |= {(row, task): _score(grid, row, task, own) for row, own in sides.items() if own}
+            sides = {row: own for row in grid.rows if (own := _sides(grid, row, task))}
+            for row, own in sides.items():
+                scores, moved = zip(*own.values())
+                by_seeds = grid.by_seeds(row, [task], "value")
+                self.scores[row, task] = _interval(float(np.mean(scores)), _mean_shares(moved), by_seeds)
             found = _correct([test for row in grid.compared for test in _compare(grid, row, task, sides)])
             for row, of_row in itertools.groupby(found, lambda one: one.row):
-                own = self.languages[row, task] = list(of_row)
+                tests = self.languages[row, task] = list(of_row)
                 for transfer in (False, True):
-                    parts = [one for one in own if not transfer or grid.transfer(one.languages)]
+                    parts = [one for one in tests if not transfer or grid.transfer(one.languages)]
                     difference = sum(one.interval.difference for one in parts) / max(len(parts), 1)
                     self._joined[row, task, transfer] = difference, _mean_shares([one.moved for one in parts])
-                codes = tuple(code for one in own for code in one.languages)
-                moved = self._joined[row, task, False][1]
-                together.append(Comparison(row, task, codes, self.mean([row], [task]), moved))
+                codes = tuple(code for one in tests for code in one.languages)
+                joined = self._joined[row, task, False][1]
+                together.append(Comparison(row, task, codes, self.mean([row], [task]), joined))
         self.tests = {(one.row, one.task): one for one in _correct(together)}
 
     def between(self, wanted: Sequence[tuple[Row, Row, str]]) -> dict[tuple[Row, Row, str], Comparison]:
@@ -85,9 +89,7 @@ class Comparisons:
             one, two = (self.tests.get((side, task)) for side in (row, other))
             if one is None or two is None or one.languages != two.languages:
                 continue
-            # The baseline is in both, and so drops out.
-            names = dict.fromkeys((*one.moved, *two.moved))
-            moved = {name: np.asarray(one.moved.get(name, 0) - two.moved.get(name, 0)) for name in names}
+            moved = _subtract(one.moved, two.moved)  # the baseline is in both, and so drops out
             own, less = (self.grid.by_seeds(side, [task]) for side in (row, other))
             seeds = {pair: own[pair] - less[pair] for pair in sorted(own.keys() & less.keys())}
             interval = _interval(one.interval.difference - two.interval.difference, moved, seeds)
@@ -139,90 +141,46 @@ def _mean_shares(found: Sequence[_Shares]) -> _Shares:
     return {name: one / len(found) for name, one in joined.items()}
 
 
+def _subtract(moved: _Shares, less: _Shares) -> _Shares:
+    names = dict.fromkeys((*moved, *less))
+    return {name: np.asarray(moved.get(name, 0.0) - less.get(name, 0.0)) for name in names}
+
+
 def _correct(found: list[Comparison]) -> list[Comparison]:
     corrected = statistics.holm([one.interval.p for one in found])
     return [replace(one, holm=float(p)) for one, p in zip(found, corrected)]
 
 
-@dataclass(frozen=True)
-class _Side:
-    """The runs of one row in one language: their mean score, their items, and how much each item moves it."""
+def _sides(grid: Grid, row: Row, task: str) -> dict[str, tuple[float, _Shares]]:
+    """By language the mean score of the runs, and how much each item moves it.
 
-    score: float
-    aligned: bool
-    size: int
-    ids: str
-    moved: np.ndarray
-    beside: _Shares
-
-    def drawn(self, task: str, code: str, ids: str = "") -> tuple:
-        """What its items are drawn with: rows have the same items, and so have languages of aligned ones."""
-        return "items", task, self.size, self.ids or ids, "" if self.aligned else code
-
-
-def _sides(grid: Grid, row: Row, task: str) -> dict[str, _Side]:
-    """By language; languages in which some run has no items, or others than the first, are left out."""
-    runs = [run.items(task) for run in grid.cells[row, task]]
-    sides = {}
+    Rows have the same items, and so have languages of aligned ones. Languages in which some run has no items, or others
+    than the first, are left out.
+    """
+    runs, sides = [run.items(task) for run in grid.cells[row, task]], {}
     for code in grid.codes(task, row):
-        items = [run[code][0] for run in runs if code in run]
-        ids, sizes = {one.ids for one in items if one.ids}, set(map(statistics.count_items, items))
-        if len(items) < len(runs) or len(sizes) != 1 or len(ids) > 1 or 0 in sizes:
-            continue
-        moved, own = statistics.shares(items)
-        beside = {("beside", task, code, row, number): one for number, one in enumerate(own) if len(one)}
-        mean = float(np.mean(list(map(statistics.score_items, items))))
-        sides[code] = _Side(mean, runs[0][code][1], sizes.pop(), next(iter(ids), ""), moved, beside)
+        found = [run[code] for run in runs if code in run]
+        items = [one for one, _ in found]
+        drawn = {
+            ("items", task, statistics.count_items(one), one.ids, "" if aligned else code)
+            for one, aligned in found
+        }
+        if len(found) == len(runs) and len(drawn) == 1 and statistics.count_items(items[0]):
+            moved, own = statistics.shares(items)
+            beside = {("beside", task, code, row, number): one for number, one in enumerate(own) if len(one)}
+            mean = float(np.mean(list(map(statistics.score_items, items))))
+            sides[code] = mean, {drawn.pop(): moved} | beside
     return sides
 
 
-def _score(grid: Grid, row: Row, task: str, sides: Mapping[str, _Side]) -> Interval:
-    """Of the mean score over the languages that have items."""
-    moved = _mean_shares([{one.drawn(task, code): one.moved} | one.beside for code, one in sides.items()])
-    mean = float(np.mean([one.score for one in sides.values()]))
-    return _interval(mean, moved, grid.by_seeds(row, [task], "value"))
-
-
-def _compare(grid: Grid, row: Row, task: str, sides: Mapping[Row, dict[str, _Side]]) -> Iterator[Comparison]:
-    """In each language in which the baseline has the same items: equally many, of equal ids where both have them."""
-    for code, own in sides[row].items():
-        before = sides[BASELINE, row[1]].get(code)
-        if before is None or own.size != before.size or len({own.ids, before.ids} - {""}) > 1:
-            continue
-        if not grid.language_numbers[*row, task, code].is_difference:
-            continue
-        moved = {own.drawn(task, code, before.ids): own.moved - before.moved} | own.beside
-        moved |= {name: -one for name, one in before.beside.items()}
-        seeds = grid.paired_gains.get((*row, task, code), {})
-        yield Comparison(row, task, (code,), _interval(own.score - before.score, moved, seeds), moved)
-
-
-def _cell(one: Comparison) -> Cell:
-    """A difference with its interval; what holds is bold, coloured and has a star."""
-    found = one.interval
-    shown = change(found.difference, sure=one.holds)
-    return replace(
-        shown,
-        text=shown.text + "*" * one.holds,
-        detail=f"{signed(found.low)} to {signed(found.high)}",
-        strong=one.holds,
-        numbers=found._asdict() | {"holm": one.holm, "items": one.items},
-    )
-
-
-def method(comparisons: Comparisons) -> Block:
-    """How intervals of the main table came about, and how many differences luck would make."""
-    tests = comparisons.tests.values()
-    if not tests:
-        return Block("text", text="No items of both a row and the baseline were kept: nothing can be tested.")
-    raw, by_luck = sum(one.interval.p < SIGNIFICANT for one in tests), f"{SIGNIFICANT * len(tests):.1f}"
-    text = (
-        "Intervals (95 %, Student's t) are over test items, paired with the baseline's, and over seeds where there are "
-        "several. Where languages have the same items, translated, these vary together. "
-        f"p < {SIGNIFICANT} uncorrected in {raw} of {len(tests)} differences (by luck alone it would be about "
-        f"{by_luck.removesuffix('.0')}), in {sum(one.holds for one in tests)} after Holm's correction."
-    )
-    return Block("text", text=text)
+def _compare(grid: Grid, row: Row, task: str, sides: Mapping[Row, Mapping]) -> Iterator[Comparison]:
+    """In each language in which the baseline has the same items."""
+    for code, (score, moved) in sides.get(row, {}).items():
+        base, less = sides.get((BASELINE, row[1]), {}).get(code, (math.nan, {}))
+        if next(iter(moved)) in less and grid.language_numbers[*row, task, code].is_difference:
+            differences, seeds = _subtract(moved, less), grid.paired_gains.get((*row, task, code), {})
+            interval = _interval(score - base, differences, seeds)
+            yield Comparison(row, task, (code,), interval, differences)
 
 
 def score_section(grid: Grid, comparisons: Comparisons) -> Section | None:
@@ -258,12 +216,21 @@ def pictures_section(grid: Grid, comparisons: Comparisons) -> Section | None:
     if not tasks:
         return None
     found = comparisons.between([(*pair, task) for pair in pairs for task in tasks])
-    missing = Cell("–", note="the two have no items, or no languages, in common")
+
+    def cell(seeing: Row, other: Row, task: str) -> Cell:
+        one = found.get((seeing, other, task))
+        if one is None:
+            return Cell("–", note="the two have no items, or no languages, in common")
+        interval, shown = one.interval, change(one.interval.difference, sure=one.holds)
+        detail = f"{signed(interval.low)} to {signed(interval.high)}"
+        numbers = interval._asdict() | {"holm": one.holm, "items": one.items}
+        text = shown.text + "*" * one.holds
+        return replace(shown, text=text, detail=detail, strong=one.holds, numbers=numbers)
+
     rows = []
     for seeing, other in pairs:
-        tests = [found.get((seeing, other, task)) for task in tasks]
         name = Cell(f"{grid.row_title(seeing)} − {task_title(other[0])}")
-        rows.append([name, *(_cell(one) if one else missing for one in tests)])
+        rows.append([name, *(cell(seeing, other, task) for task in tasks)])
     reading = (
         "Is it the pictures that help, or the text that comes with them? The score after the task less that after a "
         "control on the same text: with blank pictures (blind), those of other rows (shuffled), or none (text). "

@@ -36,8 +36,8 @@ def join_errors(
     variance = items + seeds[0]
     error, p, half = math.sqrt(variance), math.nan, 0.0
     if error > 1e-9:
-        denominator = items**2 / max(count - 1, 1) + (seeds[0] ** 2 / seeds[1] if seeds[1] else 0.0)
-        degrees = variance**2 / denominator
+        squares = items**2 / max(count - 1, 1) + (seeds[0] ** 2 / seeds[1] if seeds[1] else 0.0)
+        degrees = variance**2 / squares
         half = error * float(special.stdtrit(degrees, 0.975))
         p = float(2 * special.stdtr(degrees, -abs(difference) / error))
     elif abs(difference) < 1e-9:
@@ -52,20 +52,16 @@ def seed_error(by_seeds: Mapping[tuple[int, int], float]) -> tuple[float, float]
     Two-way random effects where seeds are crossed: runs that share a seed are not independent. The sum of the variances
     of the means of both kinds of seed holds that of the rest twice; it is taken off once where the table is full.
     """
-    groups: list[dict[int, list[float]]] = [{}, {}]
-    for seeds, value in by_seeds.items():
-        for group, seed in zip(groups, seeds):
-            group.setdefault(seed, []).append(value)
-    sizes = [len(group) for group in groups]
-    if len(by_seeds) in sizes:  # a seed of its own for each run: that is all there is
-        groups, sizes = [{number: [value] for number, value in enumerate(by_seeds.values())}], [len(by_seeds)]
-    means = [np.array([np.mean(one) for one in group.values()]) for group in groups if len(group) > 1]
-    parts = [(float(np.var(one, ddof=1)) / len(one), len(one) - 1) for one in means]
-    if len(parts) == 2 and math.prod(sizes) == len(by_seeds):
+    values, count = np.array(list(by_seeds.values())), len(by_seeds)
+    sides = np.array(list(by_seeds), object).T
+    means = [np.array([values[side == seed].mean() for seed in dict.fromkeys(side)]) for side in sides]
+    if count in map(len, means):  # a seed of its own for each run: that is all there is
+        means = [values]
+    parts = [(float(np.var(one, ddof=1)) / len(one), len(one) - 1) for one in means if len(one) > 1]
+    if len(parts) == 2 and math.prod(map(len, means)) == count:
         degrees = parts[0][1] * parts[1][1]
-        total = float(np.var(list(by_seeds.values()))) * len(by_seeds)
-        between = sum(variance * (freedom * len(by_seeds)) for variance, freedom in parts)
-        parts.append((-max(total - between, 0.0) / degrees / len(by_seeds), degrees))
+        between = sum(variance * (freedom * count) for variance, freedom in parts)
+        parts.append((-max(float(np.var(values)) * count - between, 0.0) / degrees / count, degrees))
     variance = max([sum(one for one, _ in parts), *(one for one, _ in parts)], default=0.0)
     spread = sum(one**2 / degrees for one, degrees in parts)
     return variance, max(variance**2 / spread, 1.0) if spread else float(len(parts) > 0)
@@ -111,13 +107,6 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
     p = pd.Series(p_values, dtype=float).dropna().sort_values()
     adjusted = (p * np.arange(len(p), 0, -1)).cummax().clip(upper=1.0)
     return adjusted.reindex(range(len(p_values))).to_numpy()
-
-
-def benjamini_hochberg(p_values: Sequence[float]) -> np.ndarray:
-    """Benjamini and Hochberg's correction (false discovery rate); NaN is left out and stays NaN."""
-    p = np.array(p_values, np.float64)
-    p[np.isfinite(p)] = stats.false_discovery_control(p[np.isfinite(p)])
-    return p
 
 
 def crossed_components(scores: np.ndarray) -> tuple[float, float, float]:

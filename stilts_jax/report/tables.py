@@ -140,7 +140,11 @@ def score(value: float, digits: int = 1) -> Cell:
 
 def change(value: float, *, sure: bool = True) -> Cell:
     """``+1.3``, coloured where it is ``sure``; an en dash for NaN."""
-    return Cell(signed(value), tone=gain_tone(value) if sure else None, numbers={"": value})
+    tone = None
+    if sure and math.isfinite(value) and round(value, 1) != 0:
+        # The root shows small differences too.
+        tone = math.copysign(math.sqrt(min(abs(value), _FULL_TONE) / _FULL_TONE), value)
+    return Cell(signed(value), tone=tone, numbers={"": value})
 
 
 def fixed(value: float, digits: int = 1) -> str:
@@ -153,13 +157,6 @@ def signed(value: float, digits: int = 1) -> str:
     if not math.isfinite(value) or round(value, digits) == 0:
         return fixed(abs(value), digits)
     return f"{value:+.{digits}f}".replace("-", "−")
-
-
-def gain_tone(difference: float) -> float | None:
-    """Where a difference in points lies on the colour scale; the root shows small differences too."""
-    if not math.isfinite(difference) or round(difference, 1) == 0:
-        return None
-    return math.copysign(math.sqrt(min(abs(difference), _FULL_TONE) / _FULL_TONE), difference)
 
 
 def escape_markdown(text: str) -> str:

@@ -15,17 +15,17 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from stilts_jax.errors import DataError
 from stilts_jax.report.figures import Figures, scatter
 from stilts_jax.report.grid import Grid, Row
 from stilts_jax.report.names import GROUP_TITLES, language_name, read_table
-from stilts_jax.report.results import BASELINE
-from stilts_jax.report.statistics import Correlation, benjamini_hochberg, correlate
+from stilts_jax.report.significance import SIGNIFICANT
+from stilts_jax.report.statistics import Correlation, correlate
 from stilts_jax.report.tables import Block, Cell, Section, Table, columns, folded, signed, stem
 
 _FEWEST = 5  # languages below which a rank correlation says nothing
-_SIGNIFICANT = 0.05
 _Found = dict[tuple[str, Row, str], dict[str, float]]
 CAUTION = (
     "Caution: near languages start high and can't gain much (a ceiling); far ones start low, and noise in a low "
@@ -119,82 +119,87 @@ def read_distances(path: Path) -> Typology:
 
 def typology_section(grid: Grid, typology: Typology, figures: Figures) -> Section | None:
     """Returns nothing where there is no baseline."""
-    bases = _baselines(grid)
-    if not bases or not grid.scored:
+    if not grid.baselines or not grid.scored:
         return None
-    rows, value = grid.compared or bases, "gain" if grid.compared else "score"
-    origin = language_name(grid.source_languages[0])
-    over = ", intermediates and" if grid.compared else " and"
+    value, over = ("gain", ", intermediates and") if grid.compared else ("score", " and")
     reading = (
-        f"Do languages far from {origin} {'gain more or less' if grid.compared else 'score lower'}? Each point is a "
+        f"Do languages far from {language_name(grid.source_languages[0])} "
+        f"{'gain more or less' if grid.compared else 'score lower'}? Each point is a "
         f"language, its {value} the mean over tasks{over} seeds; languages that were trained on are left "
         "out. ρ is Spearman's rank correlation with its 95 % interval; the partial ρ holds script and the logarithm "
         "of pretraining text size constant."
     )
     notes = [Block("text", text=typology.note)] * bool(typology.note)
     found = _correlations(grid, typology)
+    kinds = list(dict.fromkeys(kind for kind, _, _ in found))
     if not found:
         text = f"No target has {_FEWEST} languages with a known distance beside those trained on."
         return Section("typology", "Typology", reading, [*notes, Block("text", text=text)])
-    kinds = list(dict.fromkeys(kind for kind, _, _ in found))
-    tables, charts = [_table(grid, typology, kind, found) for kind in kinds], []
+    charts = []
     for group, title in GROUP_TITLES.items():
-        tasks = [task for task in grid.scored if grid.group(task) == group]
+        pairs = itertools.product(grid.compared or grid.baselines, grid.scored)
         # Each language's mean over tasks and rows.
-        means = pd.DataFrame([_values(grid, row, task) for row in rows for task in tasks]).mean()
+        means = pd.DataFrame([_values(grid, *pair) for pair in pairs if grid.group(pair[1]) == group]).mean()
         places = pd.DataFrame({"x": typology.distances[kinds[0]], "y": means}).dropna()
         points = {str(code): (x, y) for code, x, y in places.itertuples()}
         if len(points) >= _FEWEST:
             drawing = scatter(points, kinds[0], "gain, points" if grid.compared else "score, percent")
             heading = f"{title}: {value} against {kinds[0]}"
             charts.append(figures.draw(f"typology_{group}", heading, drawing, paper=not grid.compared))
-    others = [folded(kind.capitalize(), table) for kind, table in zip(kinds[1:], tables[1:])]
-    blocks: list[Block | Table] = [Block("text", text=CAUTION)] * bool(grid.compared)
-    blocks += [*notes, Block("row", blocks=charts), tables[0], *others]
+    first, *others = (_table(grid, typology, kind, value, found) for kind in kinds)
+    caution = [Block("text", text=CAUTION)] * bool(grid.compared)
+    more = [folded(kind.capitalize(), table) for kind, table in zip(kinds[1:], others)]
+    blocks = [*caution, *notes, Block("row", blocks=charts), first, *more]
     return Section("typology", "Typology", reading, blocks)
-
-
-def _baselines(grid: Grid) -> list[Row]:
-    return [row for row in grid.rows if row[0] == BASELINE]
 
 
 def _values(grid: Grid, row: Row, task: str) -> dict[str, float]:
     """The gain of a row, or the baseline's score, in each language that was not trained on."""
-    values = grid.percents(row, task) if row[0] == BASELINE else grid.gains(row, task)
+    values = grid.percents(row, task) if row in grid.baselines else grid.gains(row, task)
     return {code: values[code] for code in grid.transfer(sorted(values))}
 
 
 def _correlations(grid: Grid, typology: Typology) -> _Found:
     """By (distance, row, task), where there are languages enough: what ``Correlation`` has, ``q`` and ``partial_q``."""
     found: dict[tuple[str, Row, str], Correlation] = {}
-    rows = [*_baselines(grid), *grid.compared]
-    far = {kind: distance.dropna().to_dict() for kind, distance in typology.distances.items()}
-    controls, source = typology.controls, grid.source_languages[0]
-    own = controls.script.get(source) or read_table("languages.csv").script.get(source, "")
-    same = (controls.script == own).astype(float).where((controls.script != "") & bool(own))
-    by_code = dict(zip(controls.index, np.column_stack([same, controls.log_size])))
-    for kind, task, row in itertools.product(far, grid.scored, rows):
-        values = {code: gain for code, gain in _values(grid, row, task).items() if code in far[kind]}
+    scripts, source = typology.controls.script, grid.source_languages[0]
+    own = scripts.get(source) or read_table("languages.csv").script.get(source, "")
+    same = (scripts == own).astype(float).where((scripts != "") & bool(own))
+    controls = pd.DataFrame({"same_script": same, "log_size": typology.controls.log_size})
+    rows = [*grid.baselines, *grid.compared]
+    for kind, task, row in itertools.product(typology.distances, grid.scored, rows):
         # Rounded, so that what is equal but for the order of sums stays a tie.
-        x, y = (np.round([side[code] for code in values], 9) for side in (far[kind], values))
-        if len(x) >= _FEWEST and np.ptp(x) > 0:
-            known = np.array([by_code.get(code, (math.nan, math.nan)) for code in values])
-            found[str(kind), row, task] = correlate(x, y, known)
-    p = [p for one in found.values() for p in (one.p, one.partial_p)]
-    rates = benjamini_hochberg(p).reshape(-1, 2).tolist()
-    named = zip(found.items(), rates)
-    return {key: one._asdict() | {"q": q[0], "partial_q": q[1]} for (key, one), q in named}
+        values = pd.Series(_values(grid, row, task), dtype=float).round(9)
+        far = typology.distances[kind].reindex(values.index).dropna().round(9)
+        if len(far) >= _FEWEST and np.ptp(far) > 0:
+            sides = (side.reindex(far.index).to_numpy() for side in (far, values, controls))
+            found[kind, row, task] = correlate(*sides)
+    q = np.array([(one.p, one.partial_p) for one in found.values()]).reshape(-1, 2)
+    q[np.isfinite(q)] = stats.false_discovery_control(q[np.isfinite(q)])
+    rates = [{"q": own, "partial_q": partial} for own, partial in q.tolist()]
+    return {key: one._asdict() | of for (key, one), of in zip(found.items(), rates)}
 
 
-def _table(grid: Grid, typology: Typology, kind: str, found: _Found) -> Table:
+def _table(grid: Grid, typology: Typology, kind: str, value: str, found: _Found) -> Table:
     here = {(row, task): one for (other, row, task), one in found.items() if other == kind}
     counts = {task: f"{one['languages']:.0f} languages" for (_, task), one in here.items()}
+
+    def cell(row: Row, task: str) -> Cell:
+        one = here.get((row, task))
+        if one is None:
+            return Cell("–", note=f"fewer than {_FEWEST} languages with a known distance")
+        if not math.isfinite(one["rho"]):
+            return Cell("–", note="all languages are equally far, or all values are equal")
+        holds = one["q"] < SIGNIFICANT
+        detail = f"{signed(one['low'])} to {signed(one['high'])}\npartial {signed(one['partial'], 2)}"
+        tone = one["rho"] if holds and row in grid.compared else None
+        return Cell(signed(one["rho"], 2) + "*" * holds, detail, tone=tone, numbers=one)
+
     heads = [*columns("Intermediate"), *(grid.column(task, count) for task, count in counts.items())]
-    bases = _baselines(grid)
     rows = []
-    for row in [*bases, *grid.compared]:
-        shown = [_cell(here.get((row, task)), coloured=row not in bases) for task in counts]
-        rows.append([Cell(grid.row_title(row) + " (its score)" * (row in bases)), *shown])
+    for row in [*grid.baselines, *grid.compared]:
+        title = Cell(grid.row_title(row) + " (its score)" * (row in grid.baselines))
+        rows.append([title, *(cell(row, task) for task in counts)])
     notes = [
         f"{kind.capitalize()}: {typology.sources[kind]}.",
         "Small: 95 % interval, and the partial ρ. * q < 0.05 (Benjamini-Hochberg over all correlations of this "
@@ -202,16 +207,5 @@ def _table(grid: Grid, typology: Typology, kind: str, found: _Found) -> Table:
     ]
     if not all(math.isfinite(one["partial"]) for one in here.values()):
         notes.append("No partial ρ with fewer than 7 languages whose script and text size are known.")
-    value = "gain" if grid.compared else "score"
-    name, title, ruled = f"typology_{stem(kind)}", f"Spearman's ρ of {value} and {kind}", [len(bases) - 1]
-    return Table(name, title, heads, rows, notes, ruled)
-
-
-def _cell(one: dict[str, float] | None, *, coloured: bool) -> Cell:
-    if one is None:
-        return Cell("–", note=f"fewer than {_FEWEST} languages with a known distance")
-    if not math.isfinite(one["rho"]):
-        return Cell("–", note="all languages are equally far, or all values are equal")
-    detail = f"{signed(one['low'])} to {signed(one['high'])}\npartial {signed(one['partial'], 2)}"
-    text = signed(one["rho"], 2) + "*" * (one["q"] < _SIGNIFICANT)
-    return Cell(text, detail, tone=one["rho"] if coloured and one["q"] < _SIGNIFICANT else None, numbers=one)
+    title = f"Spearman's ρ of {value} and {kind}"
+    return Table(f"typology_{stem(kind)}", title, heads, rows, notes, [len(grid.baselines) - 1])

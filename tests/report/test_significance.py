@@ -63,7 +63,8 @@ def test_interval_and_p_agree_with_each_other_and_with_the_paired_t_test(tmp_pat
     ("ids", "counts", "compared"),
     [
         ("aa", (100, 100), True),
-        (("", "a"), (100, 100), True),
+        (("", ""), (100, 100), True),
+        (("", "a"), (100, 100), False),
         ("ab", (100, 100), False),
         ("aa", (99, 100), False),
     ],
