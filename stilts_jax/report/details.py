@@ -19,19 +19,7 @@ from stilts_jax.report.overview import number_cell
 from stilts_jax.report.results import BASELINE, make_frame, split_configs
 from stilts_jax.report.significance import Comparisons
 from stilts_jax.report.statistics import crossed_components, full_table
-from stilts_jax.report.tables import (
-    Block,
-    Cell,
-    Column,
-    Section,
-    Table,
-    columns,
-    fixed,
-    folded,
-    plain_table,
-    score,
-    stem,
-)
+from stilts_jax.report.tables import Block, Cell, Column, Section, Table, columns, fixed, stem
 
 _LARGE = ("xlm-roberta-large", "xlmr-large", "xlm-r-large", "xlmr.large")
 
@@ -47,7 +35,7 @@ def language_section(grid: Grid, comparisons: Comparisons, figures: Figures) -> 
         codes = sorted(base, key=lambda code: (code not in grid.trained_languages, -base[code], code))
         charts.append(_chart(grid, task, codes, figures))
         table = _language_table(grid, task, codes, comparisons)
-        tables.append(folded(f"{grid.title(task)}: numbers for every language", table))
+        tables.append(Block.folded(f"{grid.title(task)}: numbers for every language", table))
     reading = (
         "One line a language, from the best to the worst baseline, whose percentage stands beside the name; marks "
         "are what each intermediate adds to it. Means over seeds. Tables below say the same in numbers."
@@ -124,7 +112,7 @@ def seed_section(grid: Grid) -> Section | None:
             found.setdefault(names, []).append(crossed_components(table))
     rows = []
     for names, parts in found.items():
-        shown = (score(math.sqrt(max(one, 0.0)), 2) for one in np.mean(parts, axis=0))
+        shown = (Cell.score(math.sqrt(max(one, 0.0)), 2) for one in np.mean(parts, axis=0))
         rows.append([*names, *shown, len(parts)])
     heads = "Target|seeds: intermediate x target|intermediate seed|target seed|rest|rows: pooled"
     note = (
@@ -133,7 +121,7 @@ def seed_section(grid: Grid) -> Section | None:
     )
     if not rows:
         reading = "Every number here is a single run: nothing is known about seeds. Run with seeds=3."
-    tables = [plain_table("seeds", "Standard deviation by source", heads, rows, [note])] * bool(rows)
+    tables = [Table.plain("seeds", "Standard deviation by source", heads, rows, [note])] * bool(rows)
     lost = dict.fromkeys(run.name for runs in grid.cells.values() for run in runs if run.collapsed)
     chance = f"Runs that ended at chance level: {', '.join(lost) or 'none'}."
     return Section("seeds", "Seeds", reading, [*tables, Block("text", text=chance)])
@@ -179,7 +167,7 @@ def published_section(grid: Grid, wanted: bool | None) -> Section | None:
             rows.append([*words, value, own.percent, own.percent - value])
     heads = "Target|Language|published by|published|baseline here|difference"
     title = "The baseline by language, here and published"
-    tables = [_means(grid, published[is_mean]), plain_table("published_languages", title, heads, rows)]
+    tables = [_means(grid, published[is_mean]), Table.plain("published_languages", title, heads, rows)]
     return Section("published", "Published numbers", reading, [table for table in tables if table.rows])
 
 
@@ -201,7 +189,7 @@ def _means(grid: Grid, means: pd.DataFrame) -> Table:
         for task in tasks:
             values = [here.get((task, metric), math.nan) for metric in grid.metrics(task)]
             rows[-1].append(Cell(" / ".join(map(fixed, values)) if any(map(math.isfinite, values)) else "–"))
-        rows[-1] += [score(here.get((name, "average"), math.nan)) for name in wholes]
+        rows[-1] += [Cell.score(here.get((name, "average"), math.nan)) for name in wholes]
     rule = len(rows) - 1
     for row in grid.rows:
         rows.append([Cell(grid.row_title(row), strong=True), Cell("this grid")])
@@ -212,7 +200,7 @@ def _means(grid: Grid, means: pd.DataFrame) -> Table:
             text = " / ".join(fixed(one[0]) for one in found if one) or "–"
             rows[-1].append(Cell(text, grid.split(task, row), note))
         averages = [grid.average(row, of) for of in wholes.values()]
-        rows[-1] += [score(one.percent if one and not one.missing else math.nan) for one in averages]
+        rows[-1] += [Cell.score(one.percent if one and not one.missing else math.nan) for one in averages]
     notes = ["The average of XLM-R Large over the nine tasks of XTREME is given as 68.1 and as 68.2."]
     return Table("published", "Means over languages, percent", heads, rows, notes, [rule])
 
@@ -220,7 +208,9 @@ def _means(grid: Grid, means: pd.DataFrame) -> Table:
 def run_section(grid: Grid, broken: Mapping[str, str], figures: Figures) -> Section:
     """Learning curves, throughput, remarks, what failed."""
     reading = "How training went and what it cost. A curve is the training loss of one run."
-    blocks: list[Block | Table] = [folded("Learning curves", Block("row", blocks=_curves(grid, figures)))]
+    blocks: list[Block | Table] = [
+        Block.folded("Learning curves", Block("row", blocks=_curves(grid, figures)))
+    ]
     blocks += [table for table in (_own_scores(grid), _throughput(grid), _notes(grid)) if table.rows]
     if grid.scored and all(run.zero_shot for run in grid.evaluations):
         tuned = {grid.title(task): 0 for run in grid.evaluations for task, of in run.tuned.items() if of}
@@ -234,7 +224,7 @@ def run_section(grid: Grid, broken: Mapping[str, str], figures: Figures) -> Sect
     problems += [(run.name, later, run.later_error) for run in grid.runs if run.later_error]
     problems += [(path, "left out", reason) for path, reason in broken.items()]
     if problems:
-        blocks.append(plain_table("problems", "Phases without a result", "Phase|What|Why", problems))
+        blocks.append(Table.plain("problems", "Phases without a result", "Phase|What|Why", problems))
     else:
         blocks.append(Block("text", text="No phase failed, and every result file could be read."))
     return Section("runs", "Runs", reading, blocks)
@@ -265,7 +255,7 @@ def _own_scores(grid: Grid) -> Table:
         values = part.groupby("key").value.mean()
         rows.append([*what, float(values.mean()), float(values.std()), len(values)])
     heads = "Intermediate|its task|metric|split|score|sd: over seeds|runs"
-    return plain_table("intermediates", "Intermediate trainings on their own tasks", heads, rows)
+    return Table.plain("intermediates", "Intermediate trainings on their own tasks", heads, rows)
 
 
 def _throughput(grid: Grid) -> Table:
@@ -283,7 +273,7 @@ def _throughput(grid: Grid) -> Table:
         rows.append([name, len(part), *(Cell(text, numbers={"": value}) for text, value in shown)])
     heads = "Training|runs|steps|examples/s|real tokens/s|padding|time: a run|time: all runs"
     note = f"Means over runs; {format_seconds(frame.seconds.sum())} in all."
-    return plain_table("throughput", "Throughput", heads, rows, [note])
+    return Table.plain("throughput", "Throughput", heads, rows, [note])
 
 
 def _notes(grid: Grid) -> Table:
@@ -295,7 +285,7 @@ def _notes(grid: Grid) -> Table:
     marks = Cell("NO", strong=True), Cell("yes")
     rows = [[note, marks[good], len(runs), runs[0]] for (good, note), runs in sorted(groups.items())]
     heads = "Remark|zero-shot|phases|for instance"
-    return plain_table("selection", "Remarks on model selection", heads, rows)
+    return Table.plain("selection", "Remarks on model selection", heads, rows)
 
 
 def repeat_section(grid: Grid) -> Section:
@@ -328,9 +318,11 @@ def repeat_section(grid: Grid) -> Section:
     same = json.dumps(common, indent=2, ensure_ascii=False, sort_keys=True, default=str)
     blocks = [
         Block("code", text=redact("\n".join(filter(None, commands))) or "no command was recorded"),
-        folded("Phases, seeds and keys", plain_table("phases", "Phases", heads, phases)),
-        folded("Configuration, hardware and versions of all phases", Block("code", text=redact(same))),
-        folded("Data", plain_table("data", "Data", "Task|split|examples|fingerprint|phases", rows, notes)),
+        Block.folded("Phases, seeds and keys", Table.plain("phases", "Phases", heads, phases)),
+        Block.folded("Configuration, hardware and versions of all phases", Block("code", text=redact(same))),
+        Block.folded(
+            "Data", Table.plain("data", "Data", "Task|split|examples|fingerprint|phases", rows, notes)
+        ),
     ]
     return Section("repeat", "Reproducibility", reading, blocks)
 

@@ -8,18 +8,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from stilts_jax.evaluation.benchmarks import BENCHMARKS
-from stilts_jax.report.names import (
-    GROUP_TITLES,
-    find_benchmark,
-    intermediate_order,
-    language_name,
-    short_title,
-    task_title,
-)
+from stilts_jax.evaluation.benchmarks import get_benchmark
+from stilts_jax.report.names import GROUP_TITLES, intermediate_order, language_name, short_title, task_title
 from stilts_jax.report.results import BASELINE, Run, make_frame
 from stilts_jax.report.tables import Column
-from stilts_jax.tasks import get_task
+from stilts_jax.tasks import get_task, list_tasks
 
 Row = tuple[str, str]  # (intermediate, source language)
 Seeds = dict[tuple[int, int], float]  # a value a run, by (intermediate seed, target seed)
@@ -62,7 +55,7 @@ class Grid:
         self.runs, self._languages = tuple(runs), dict(names or {})
         # Of XTREME-UP only a part is here.
         self.benchmark = benchmark.upper() + " NER" * (benchmark == "xtreme-up")
-        self.own = find_benchmark(benchmark)
+        self.own = {task.name: task for task in get_benchmark(benchmark).values()}
         self._names = {task: names for run in runs for task, names in run.names.items()}
         self.evaluations = [run for run in runs if run.stage != "intermediate"]
         self.intermediates = [run for run in runs if run.stage == "intermediate"]
@@ -218,9 +211,8 @@ class Grid:
 
     def group(self, task: str) -> str:
         """The group whose average ``task`` belongs to."""
-        known = [of[task].group for of in map(find_benchmark, BENCHMARKS) if task in of]
-        groups = [self._names.get(task, ("", ""))[1], *known, "other"]
-        return next(group for group in groups if group in GROUP_TITLES)
+        known = self._names.get(task, ("", ""))[1] or (get_task(task).group if task in list_tasks() else "")
+        return known if known in GROUP_TITLES else "other"
 
     def column(self, task: str, detail: str = "", meaning: str = "") -> Column:
         """The head of a task's column, below that of its group."""

@@ -1,13 +1,12 @@
 """Names on the page: tasks, metrics, intermediates, languages; the small tables that come with the package."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 
 import pandas as pd
 
-from stilts_jax.evaluation.benchmarks import get_benchmark
 from stilts_jax.tasks import get_task, list_tasks
 from stilts_jax.tasks.spec import Task, names
 
@@ -21,11 +20,6 @@ _SKILLS = {"choice": "multiple choice", "tag": "tagging", "span": "question answ
 CONTROLS = ("blind", "shuffled", "text")  # of tasks with pictures
 _METRICS = {"accuracy": "acc.", "f1": "F1", "em": "EM", "map": "mAP", "map20": "mAP@20", "mrr": "MRR"}
 _MANY_TASKS = 4
-
-
-def find_benchmark(name: str) -> Mapping[str, Task]:
-    """A benchmark's tasks in its order, by our names, with the languages that its averages run over."""
-    return {task.name: task for task in get_benchmark(name).values()}
 
 
 def metric_titles(metrics: Sequence[str]) -> list[str]:

@@ -9,29 +9,11 @@ import numpy as np
 
 from stilts_jax.report.figures import Figures, dots
 from stilts_jax.report.grid import Grid, Number, Row
-from stilts_jax.report.names import (
-    GROUP_TITLES,
-    in_words,
-    language_name,
-    meaning,
-    metric_titles,
-    task_title,
-)
+from stilts_jax.report.names import GROUP_TITLES, in_words, language_name, meaning, metric_titles, task_title
 from stilts_jax.report.results import BASELINE
 from stilts_jax.report.significance import SIGNIFICANT, Comparisons
 from stilts_jax.report.statistics import Interval
-from stilts_jax.report.tables import (
-    Block,
-    Cell,
-    Column,
-    Section,
-    Table,
-    change,
-    columns,
-    fixed,
-    score,
-    signed,
-)
+from stilts_jax.report.tables import Block, Cell, Column, Section, Table, columns, fixed, signed
 
 _PARTIAL = "Average of the tasks here"
 _NO_DEV = "no dev set in the source language: choosing would need target-language data"
@@ -162,7 +144,7 @@ def number_cell(
     CSV has ``more`` numbers beside.
     """
     sd = number.difference_sd if number.is_difference else number.percent_sd
-    shown = change(number.difference, sure=sure) if number.is_difference else score(number.percent)
+    shown = Cell.change(number.difference, sure=sure) if number.is_difference else Cell.score(number.percent)
     named = {name: float(value) for name, value in number._asdict().items() if name != "missing"}
     details = [f"± {sd:.1f}"] * math.isfinite(sd)
     if interval:
@@ -261,16 +243,16 @@ def best_section(grid: Grid, comparisons: Comparisons) -> Section | None:
             # The baseline's own gain is zero.
             gain = math.nan if number is None else 0.0 if row[0] == BASELINE else number.difference
             sure = row is not None and comparisons.holds(row, task)
-            percent = score(number.percent if number else math.nan)
-            cells.append([Cell(grid.row_title(row) if row else "–"), percent, change(gain, sure=sure)])
+            percent = Cell.score(number.percent if number else math.nan)
+            cells.append([Cell(grid.row_title(row) if row else "–"), percent, Cell.change(gain, sure=sure)])
             own_gains.append(gain)
         gains.append(own_gains)
         name = Cell(grid.title(task) + f" (from {source})" * (len(grid.source_languages) > 1))
-        picked = [replace(cells[0][0], note=note), score(dev[chosen] if chosen else math.nan)]
+        picked = [replace(cells[0][0], note=note), Cell.score(dev[chosen] if chosen else math.nan)]
         rows.append([name, *picked, *cells[0][1:], *cells[1]])
     whole = [pair for pair in gains if all(map(math.isfinite, pair))]
     if len(whole) > 1:
-        first, second = (change(float(mean), sure=False) for mean in np.mean(whole, axis=0))
+        first, second = (Cell.change(float(mean), sure=False) for mean in np.mean(whole, axis=0))
         name = Cell(f"mean of {len(whole)} targets", strong=True)
         rows.append([name, *[Cell()] * 3, first, *[Cell()] * 2, second])
     best = "Best intermediate for each target: dev-selected, and oracle"

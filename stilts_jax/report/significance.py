@@ -13,7 +13,7 @@ from stilts_jax.report.grid import Grid, Row, Seeds
 from stilts_jax.report.names import CONTROLS, task_title
 from stilts_jax.report.results import BASELINE
 from stilts_jax.report.statistics import Interval
-from stilts_jax.report.tables import Cell, Column, Section, Table, change, columns, folded, signed
+from stilts_jax.report.tables import Block, Cell, Column, Section, Table, columns, signed
 
 SIGNIFICANT = 0.05
 _ROUNDING = 0.05  # points by which what items add up to may differ from what is shown
@@ -202,7 +202,7 @@ def score_section(grid: Grid, comparisons: Comparisons) -> Section | None:
     heads = [*columns("Intermediate"), *map(grid.column, tasks)]
     rows = [[Cell(grid.row_title(row)), *(cell(row, task) for task in tasks)] for row in grid.rows]
     table = Table("scores_intervals", "Scores, with 95 % intervals", heads, rows)
-    block = folded("The scores themselves", table) if grid.compared else table
+    block = Block.folded("The scores themselves", table) if grid.compared else table
     return Section("significance", "Intervals of scores", reading, [block]) if tasks else None
 
 
@@ -221,7 +221,7 @@ def pictures_section(grid: Grid, comparisons: Comparisons) -> Section | None:
         one = found.get((seeing, other, task))
         if one is None:
             return Cell("–", note="the two have no items, or no languages, in common")
-        interval, shown = one.interval, change(one.interval.difference, sure=one.holds)
+        interval, shown = one.interval, Cell.change(one.interval.difference, sure=one.holds)
         detail = f"{signed(interval.low)} to {signed(interval.high)}"
         numbers = interval._asdict() | {"holm": one.holm, "items": one.items}
         text = shown.text + "*" * one.holds

@@ -136,23 +136,11 @@ def full_table(by_seeds: Mapping[tuple[int, int], float]) -> np.ndarray:
     return table.to_numpy()
 
 
-class Correlation(NamedTuple):
-    """Spearman's rho, its p-value and 95 % interval, and the partial correlation, over so many languages."""
+def correlate(x: np.ndarray, y: np.ndarray, controls: np.ndarray) -> dict[str, float]:
+    """Spearman's ``rho`` of ``x`` and ``y`` ([N]) over languages with p and 95 % interval; ``partial`` given ``controls``.
 
-    rho: float
-    p: float
-    low: float
-    high: float
-    partial: float
-    partial_p: float
-    languages: int
-
-
-def correlate(x: np.ndarray, y: np.ndarray, controls: np.ndarray) -> Correlation:
-    """Rank correlation of ``x`` and ``y`` ([N]) over languages, and the same given ``controls`` ([N, K]).
-
-    Languages without a control (NaN) are left out of the partial correlation, and so is a control that no language
-    has. Half the interval's width, on Fisher's scale, is the rho with p = 0.05, so that the two never disagree.
+    Languages without a control (NaN in [N, K]) are left out of the partial correlation, and so is a control that no
+    language has. Half the interval's width, on Fisher's scale, is the rho with p = 0.05, so that the two never disagree.
     """
     rho, p = spearman(x, y)
     t = float(special.stdtrit(len(x) - 2, 0.975))
@@ -160,8 +148,11 @@ def correlate(x: np.ndarray, y: np.ndarray, controls: np.ndarray) -> Correlation
     middle = math.atanh(np.clip(rho, -1 + 1e-15, 1 - 1e-15))
     controls = controls[:, np.isfinite(controls).any(axis=0)]
     known = np.isfinite(controls).all(axis=1)
-    partial = spearman(x[known], y[known], controls[known]) if controls.shape[1] else (math.nan, math.nan)
-    return Correlation(rho, p, math.tanh(middle - half), math.tanh(middle + half), *partial, len(x))
+    partial, partial_p = math.nan, math.nan
+    if controls.shape[1]:
+        partial, partial_p = spearman(x[known], y[known], controls[known])
+    found = {"rho": rho, "p": p, "low": math.tanh(middle - half), "high": math.tanh(middle + half)}
+    return found | {"partial": partial, "partial_p": partial_p, "languages": len(x)}
 
 
 def spearman(x: np.ndarray, y: np.ndarray, controls: np.ndarray | None = None) -> tuple[float, float]:
@@ -183,6 +174,6 @@ def spearman(x: np.ndarray, y: np.ndarray, controls: np.ndarray | None = None) -
     if size < 1e-9:
         return math.nan, math.nan
     rho = float(np.clip(left @ right / size, -1, 1))
-    if abs(rho) > 1 - 1e-12:
-        return rho, 0.0
-    return rho, float(2 * special.stdtr(degrees, -abs(rho) * math.sqrt(degrees / (1 - rho**2))))
+    exact = abs(rho) > 1 - 1e-12
+    t = math.inf if exact else abs(rho) * math.sqrt(degrees / (1 - rho**2))
+    return rho, float(2 * special.stdtr(degrees, -t))

@@ -30,6 +30,20 @@ class Cell:
     def __str__(self) -> str:
         return f"{self.text} {self.detail}".strip().replace("\n", "; ")
 
+    @staticmethod
+    def score(value: float, digits: int = 1) -> "Cell":
+        """``71.3``."""
+        return Cell(fixed(value, digits), numbers={"": value})
+
+    @staticmethod
+    def change(value: float, *, sure: bool = True) -> "Cell":
+        """``+1.3``, coloured where it is ``sure``; an en dash for NaN."""
+        tone = None
+        if sure and math.isfinite(value) and round(value, 1) != 0:
+            # The root shows small differences too.
+            tone = math.copysign(math.sqrt(min(abs(value), _FULL_TONE) / _FULL_TONE), value)
+        return Cell(signed(value), tone=tone, numbers={"": value})
+
 
 @dataclass(frozen=True)
 class Column:
@@ -60,6 +74,22 @@ class Table:
     ruled: Sequence[int] = ()
     latex: bool = False
 
+    @staticmethod
+    def plain(
+        name: str, title: str, heads: str, rows: Sequence[Sequence], notes: Sequence[str] = ()
+    ) -> "Table":
+        """Of texts, cells and numbers, which are right-aligned: fractions have one digit, and all in CSV."""
+
+        def cell(value: object) -> Cell:
+            if isinstance(value, Cell | float):
+                return value if isinstance(value, Cell) else Cell.score(value)
+            return Cell(str(value), numbers={"": value} if isinstance(value, int) else {})
+
+        made = [list(map(cell, row)) for row in rows]
+        numeric = [any(one.numbers for one in column) for column in zip(*made)]
+        named = [replace(column, numeric=one) for column, one in zip(columns(heads), numeric)]
+        return Table(name, title, named, made, notes)
+
     @property
     def marks(self) -> dict[str, str]:
         """Marks (``a``, ``b``, ... ``aa``) of footnotes by their text, in reading order."""
@@ -87,6 +117,11 @@ class Block:
     text: str = ""
     blocks: Sequence["Block | Table"] = ()
 
+    @staticmethod
+    def folded(title: str, *blocks: "Block | Table") -> "Block":
+        """Detail that opens on a click (and is always open in print)."""
+        return Block("folded", title, blocks=blocks)
+
     @property
     def tables(self) -> Iterator[Table]:
         """Every table in it."""
@@ -99,31 +134,10 @@ class Section(Block):
     """One part of the report; its ``text`` says how to read it, its ``kind`` is its name in links."""
 
 
-def folded(title: str, *blocks: Block | Table) -> Block:
-    """Detail that opens on a click (and is always open in print)."""
-    return Block("folded", title, blocks=blocks)
-
-
 def columns(heads: str, *, numeric: bool = False, group: str = "") -> list[Column]:
     """Columns whose heads are joined by ``|``; what follows ``: `` in a head is the smaller line."""
     parts = (head.partition(": ") for head in heads.split("|"))
     return [Column(head, detail, group, numeric) for head, _, detail in parts]
-
-
-def plain_table(
-    name: str, title: str, heads: str, rows: Sequence[Sequence[object]], notes: Sequence[str] = ()
-) -> Table:
-    """A table of texts, cells and numbers, which are right-aligned: fractions have one digit, and all in CSV."""
-
-    def cell(value: object) -> Cell:
-        if isinstance(value, Cell | float):
-            return value if isinstance(value, Cell) else score(value)
-        return Cell(str(value), numbers={"": value} if isinstance(value, int) else {})
-
-    made = [list(map(cell, row)) for row in rows]
-    numeric = [any(one.numbers for one in column) for column in zip(*made)]
-    named = [replace(column, numeric=one) for column, one in zip(columns(heads), numeric)]
-    return Table(name, title, named, made, notes)
 
 
 def stem(name: str) -> str:
@@ -131,20 +145,6 @@ def stem(name: str) -> str:
     plain = re.sub(r"\W", "_", name.lower(), flags=re.ASCII)
     known = re.fullmatch("[a-z0-9_ ]{1,80}", name)
     return plain if known else f"{plain[:60]}_{zlib.crc32(name.encode()):08x}"
-
-
-def score(value: float, digits: int = 1) -> Cell:
-    """``71.3``."""
-    return Cell(fixed(value, digits), numbers={"": value})
-
-
-def change(value: float, *, sure: bool = True) -> Cell:
-    """``+1.3``, coloured where it is ``sure``; an en dash for NaN."""
-    tone = None
-    if sure and math.isfinite(value) and round(value, 1) != 0:
-        # The root shows small differences too.
-        tone = math.copysign(math.sqrt(min(abs(value), _FULL_TONE) / _FULL_TONE), value)
-    return Cell(signed(value), tone=tone, numbers={"": value})
 
 
 def fixed(value: float, digits: int = 1) -> str:

@@ -22,8 +22,8 @@ from stilts_jax.report.figures import Figures, scatter
 from stilts_jax.report.grid import Grid, Row
 from stilts_jax.report.names import GROUP_TITLES, language_name, read_table
 from stilts_jax.report.significance import SIGNIFICANT
-from stilts_jax.report.statistics import Correlation, correlate
-from stilts_jax.report.tables import Block, Cell, Section, Table, columns, folded, signed, stem
+from stilts_jax.report.statistics import correlate
+from stilts_jax.report.tables import Block, Cell, Section, Table, columns, signed, stem
 
 _FEWEST = 5  # languages below which a rank correlation says nothing
 _Found = dict[tuple[str, Row, str], dict[str, float]]
@@ -148,7 +148,7 @@ def typology_section(grid: Grid, typology: Typology, figures: Figures) -> Sectio
             charts.append(figures.draw(f"typology_{group}", heading, drawing, paper=not grid.compared))
     first, *others = (_table(grid, typology, kind, value, found) for kind in kinds)
     caution = [Block("text", text=CAUTION)] * bool(grid.compared)
-    more = [folded(kind.capitalize(), table) for kind, table in zip(kinds[1:], others)]
+    more = [Block.folded(kind.capitalize(), table) for kind, table in zip(kinds[1:], others)]
     blocks = [*caution, *notes, Block("row", blocks=charts), first, *more]
     return Section("typology", "Typology", reading, blocks)
 
@@ -160,8 +160,8 @@ def _values(grid: Grid, row: Row, task: str) -> dict[str, float]:
 
 
 def _correlations(grid: Grid, typology: Typology) -> _Found:
-    """By (distance, row, task), where there are languages enough: what ``Correlation`` has, ``q`` and ``partial_q``."""
-    found: dict[tuple[str, Row, str], Correlation] = {}
+    """By (distance, row, task), where there are languages enough: what ``correlate`` finds, ``q`` and ``partial_q``."""
+    found: _Found = {}
     scripts, source = typology.controls.script, grid.source_languages[0]
     own = scripts.get(source) or read_table("languages.csv").script.get(source, "")
     same = (scripts == own).astype(float).where((scripts != "") & bool(own))
@@ -174,10 +174,11 @@ def _correlations(grid: Grid, typology: Typology) -> _Found:
         if len(far) >= _FEWEST and np.ptp(far) > 0:
             sides = (side.reindex(far.index).to_numpy() for side in (far, values, controls))
             found[kind, row, task] = correlate(*sides)
-    q = np.array([(one.p, one.partial_p) for one in found.values()]).reshape(-1, 2)
+    q = np.array([(one["p"], one["partial_p"]) for one in found.values()]).reshape(-1, 2)
     q[np.isfinite(q)] = stats.false_discovery_control(q[np.isfinite(q)])
-    rates = [{"q": own, "partial_q": partial} for own, partial in q.tolist()]
-    return {key: one._asdict() | of for (key, one), of in zip(found.items(), rates)}
+    for one, (own_q, partial_q) in zip(found.values(), q.tolist()):
+        one |= {"q": own_q, "partial_q": partial_q}
+    return found
 
 
 def _table(grid: Grid, typology: Typology, kind: str, value: str, found: _Found) -> Table:
