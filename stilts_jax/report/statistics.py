@@ -137,10 +137,10 @@ def full_table(by_seeds: Mapping[tuple[int, int], float]) -> np.ndarray:
 
 
 def correlate(x: np.ndarray, y: np.ndarray, controls: np.ndarray) -> dict[str, float]:
-    """Spearman's ``rho`` of ``x`` and ``y`` ([N]) over languages with p and 95 % interval; ``partial`` given ``controls``.
+    """Spearman's ``rho`` of ``x`` and ``y`` ([N]) over languages, and ``partial``, given ``controls`` ([N, K]).
 
-    Languages without a control (NaN in [N, K]) are left out of the partial correlation, and so is a control that no
-    language has. Half the interval's width, on Fisher's scale, is the rho with p = 0.05, so that the two never disagree.
+    Languages without a control (NaN) are left out of the partial correlation, and so is a control that no language
+    has. Half the interval's width, on Fisher's scale, is the rho with p = 0.05, so that the two never disagree.
     """
     rho, p = spearman(x, y)
     t = float(special.stdtrit(len(x) - 2, 0.975))
