@@ -105,11 +105,9 @@ def seed_section(grid: Grid) -> Section | None:
     for task, row in itertools.product(grid.scored, order):
         table = full_table(grid.by_seeds(row, [task], "value"))
         if table.size > 1:
-            names = (
-                grid.title(task) + " (baseline)" * (row in grid.baselines),
-                " x ".join(map(str, table.shape)),
-            )
-            found.setdefault(names, []).append(crossed_components(table))
+            title = grid.title(task) + " (baseline)" * (row in grid.baselines)
+            seeds = " x ".join(map(str, table.shape))
+            found.setdefault((title, seeds), []).append(crossed_components(table))
     rows = []
     for names, parts in found.items():
         shown = (Cell.score(math.sqrt(max(one, 0.0)), 2) for one in np.mean(parts, axis=0))
@@ -208,20 +206,17 @@ def _means(grid: Grid, means: pd.DataFrame) -> Table:
 def run_section(grid: Grid, broken: Mapping[str, str], figures: Figures) -> Section:
     """Learning curves, throughput, remarks, what failed."""
     reading = "How training went and what it cost. A curve is the training loss of one run."
-    blocks: list[Block | Table] = [
-        Block.folded("Learning curves", Block("row", blocks=_curves(grid, figures)))
-    ]
-    blocks += [table for table in (_own_scores(grid), _throughput(grid), _notes(grid)) if table.rows]
+    charts = Block("row", blocks=_curves(grid, figures))
+    tables = [table for table in (_own_scores(grid), _throughput(grid), _notes(grid)) if table.rows]
+    blocks = [Block.folded("Learning curves", charts), *tables]
     if grid.scored and all(run.zero_shot for run in grid.evaluations):
         tuned = {grid.title(task): 0 for run in grid.evaluations for task, of in run.tuned.items() if of}
         claim = "checkpoint was selected on data of a target language"
         but = f"No {claim}, but thresholds of {', '.join(tuned)} were tuned on it."
         blocks.append(Block("text", text=but if tuned else f"Zero-shot: no {claim}."))
-    later, problems = (
-        "a later attempt failed",
-        [(run.name, "failed", run.error) for run in grid.runs if run.error],
-    )
-    problems += [(run.name, later, run.later_error) for run in grid.runs if run.later_error]
+    problems = [(run.name, "failed", run.error) for run in grid.runs if run.error]
+    later = [(run.name, run.later_error) for run in grid.runs if run.later_error]
+    problems += [(name, "a later attempt failed", error) for name, error in later]
     problems += [(path, "left out", reason) for path, reason in broken.items()]
     if problems:
         blocks.append(Table.plain("problems", "Phases without a result", "Phase|What|Why", problems))
@@ -306,25 +301,24 @@ def repeat_section(grid: Grid) -> Section:
         state = "failed" if run.error else "at chance" if run.collapsed else "finished"
         phases.append([run.name, run.folder.name, scored, seeds, run.key, run.parent or "–", best, state])
     heads = "Phase|folder|scores|seeds: intermediate, target|key|parent|best step|state"
-    data: Counter[tuple[str, ...]] = Counter()
-    for run in grid.runs:
-        for task, by_split in run.data.items():
-            for split, one in by_split.items():
-                count = one.get("examples") or f"{len(one.get('languages') or ())} languages"
-                data[task, split, str(count), str(one.get("fingerprint", "?"))] += 1
-    several = len({names[:2] for names in data}) < len(data)
-    notes = ["A split with several fingerprints was not the same data in all phases."] * several
+    splits = [
+        (task, split, str(one.get("examples") or f"{len(one.get('languages') or ())} languages"), one)
+        for run in grid.runs
+        for task, by_split in run.data.items()
+        for split, one in by_split.items()
+    ]
+    data = Counter((*names, str(one.get("fingerprint", "?"))) for *names, one in splits)
+    notes = ["A split with several fingerprints was not the same data in all phases."]
+    notes *= len({names[:2] for names in data}) < len(data)
     rows = [[*names, count] for names, count in sorted(data.items())]
+    table = Table.plain("data", "Data", "Task|split|examples|fingerprint|phases", rows, notes)
     same = json.dumps(common, indent=2, ensure_ascii=False, sort_keys=True, default=str)
     blocks = [
         Block("code", text=redact("\n".join(filter(None, commands))) or "no command was recorded"),
         Block.folded("Phases, seeds and keys", Table.plain("phases", "Phases", heads, phases)),
         Block.folded("Configuration, hardware and versions of all phases", Block("code", text=redact(same))),
-        Block.folded(
-            "Data", Table.plain("data", "Data", "Task|split|examples|fingerprint|phases", rows, notes)
-        ),
     ]
-    return Section("repeat", "Reproducibility", reading, blocks)
+    return Section("repeat", "Reproducibility", reading, [*blocks, Block.folded("Data", table)])
 
 
 def redact(text: str) -> str:

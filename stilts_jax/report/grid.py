@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -49,10 +49,8 @@ class Grid:
     behind a cell.
     """
 
-    def __init__(
-        self, runs: Sequence[Run], benchmark: str = "xtreme", names: Mapping[str, str] | None = None
-    ) -> None:
-        self.runs, self._languages = tuple(runs), dict(names or {})
+    def __init__(self, runs: list[Run], benchmark: str = "xtreme", names: dict | None = None) -> None:
+        self.runs, self._languages = runs, names or {}
         # Of XTREME-UP only a part is here.
         self.benchmark = benchmark.upper() + " NER" * (benchmark == "xtreme-up")
         self.own = {task.name: task for task in get_benchmark(benchmark).values()}
@@ -190,9 +188,7 @@ class Grid:
         missing = tuple(task for task in tasks if task not in kept)
         return Number(percent, sds[0], difference, sds[1], len(sides[0]), missing)
 
-    def by_seeds(
-        self, row: Row, tasks: Sequence[str], side: str = "gain", *, transfer: bool = False
-    ) -> Seeds:
+    def by_seeds(self, row: Row, tasks: list[str], side: str = "gain", *, transfer: bool = False) -> Seeds:
         """The mean over ``tasks`` by the pairs of seeds that all trained ones have.
 
         A task without a target seed (retrieval) takes part with its score for the same intermediate seed. Of

@@ -33,14 +33,11 @@ def main_section(grid: Grid, comparisons: Comparisons, tables: Sequence[Table], 
         )
     series = {}
     for row in grid.compared * bool(grid.scored):
-        numbers = [(grid.number(row, task), comparisons.interval(row, [task])) for task in grid.scored]
-        series[grid.row_title(row)] = [
-            (
-                number.difference if number else math.nan,
-                *(interval[1:3] if interval else (math.nan, math.nan)),
-            )
-            for number, interval in numbers
-        ]
+        numbers = [grid.number(row, task) for task in grid.scored]
+        intervals = [comparisons.interval(row, [task]) for task in grid.scored]
+        ends = [interval[1:3] if interval else (math.nan, math.nan) for interval in intervals]
+        gains = [number.difference if number else math.nan for number in numbers]
+        series[grid.row_title(row)] = [(gain, *both) for gain, both in zip(gains, ends)]
     axis = "gain over the baseline, points" + "; lines are 95 % intervals" * bool(comparisons.tests)
     drawing = dots(list(map(grid.title, grid.scored)), series, axis, zero=True)
     charts = [figures.draw("main", "Gain by target task", drawing, paper=True)] if series else []
@@ -81,20 +78,17 @@ def _main_table(grid: Grid, comparisons: Comparisons) -> Table:
     seeds = sorted({len(runs) for runs in grid.cells.values() if runs})
     span = " to ".join(map(str, dict.fromkeys(seeds[:1] + seeds[-1:])))
     long = {grid.intermediate_label(name): task_title(name) for name, _ in grid.rows}
+    stars = any(one.holds for one in comparisons.tests.values())
+    chance = any(run.collapsed for runs in grid.cells.values() for run in runs)
+    two = any(len(grid.metrics(one)) > 1 for one in grid.tasks)
     notes = {
-        "* differs from the baseline beyond noise (Holm's correction over this table, 5 %).": any(
-            one.holds for one in comparisons.tests.values()
-        ),
+        "* differs from the baseline beyond noise (Holm's correction over this table, 5 %).": stars,
         f"Languages of {grid.benchmark} that are here: {', '.join(fewer)}.": fewer,
-        "† some runs ended at chance level; they count here. “Seeds” names them.": any(
-            run.collapsed for runs in grid.cells.values() for run in runs
-        ),
+        "† some runs ended at chance level; they count here. “Seeds” names them.": chance,
         f"Intermediate trainings that ended at chance level: {lost}.": lost,
         **{f"{label}: {title}.": label != title for label, title in long.items()},
         f"Runs behind a number: {span}.{' One run has no ±.' * (1 in seeds)}": seeds,
-        "Of two metrics ±, interval and colour are those of their mean.": any(
-            len(grid.metrics(one)) > 1 for one in grid.tasks
-        ),
+        "Of two metrics ±, interval and colour are those of their mean.": two,
     }
     return _by_rows(grid, ("main", "Main table: intermediates by target tasks"), heads, cells, notes)
 
@@ -136,9 +130,7 @@ def _main_cell(grid: Grid, comparisons: Comparisons, row: Row, task: str) -> Cel
     return replace(shown, text=text, note="; ".join(filter(None, notes)))
 
 
-def number_cell(
-    number: Number, interval: Interval | None = None, *, sure: bool = True, **more: float
-) -> Cell:
+def number_cell(number: Number, interval: Interval | None = None, *, sure: bool, **more: float) -> Cell:
     """The difference, coloured where it is ``sure``, or the score; below, its deviation over seeds and its interval.
 
     CSV has ``more`` numbers beside.
@@ -174,13 +166,12 @@ def _averages(grid: Grid, comparisons: Comparisons) -> Table:
     cells = [[cell(row, tasks, transfer) for _, tasks, transfer, _ in wanted] for row in grid.rows]
     absent = ", ".join(grid.title(task) for task in grid.own if task not in grid.scored)
     why = f"not in this grid are {absent}" if absent else "some languages are missing"
+    partial = wanted[-1][3] == _PARTIAL
     notes = {
         "Every task weighs the same; a question answering task is the mean of F1 and EM.": True,
         "Below a difference: its 95 % interval over test items, and over seeds where there are several; coloured "
         "where it leaves out zero.": comparisons.tests,
-        f"No overall average here is {grid.benchmark}'s: {why}. Averages run over what is here.": (
-            wanted[-1][3] == _PARTIAL
-        ),
+        f"No overall average here is {grid.benchmark}'s: {why}. Averages run over what is here.": partial,
         f"“Without {trained}” leaves out what was trained on: transfer only.": any(one[2] for one in wanted),
     }
     return _by_rows(grid, ("averages", "Averages over tasks"), heads, cells, notes)
@@ -237,7 +228,7 @@ def best_section(grid: Grid, comparisons: Comparisons) -> Section | None:
         note = "; ".join(filter(None, [note, f"no dev score of {lacking}" if dev and lacking else ""]))
         chosen = max(dev, key=lambda row: dev[row], default=None)
         oracle = max(shown, key=lambda row: shown[row].percent, default=None)
-        cells, own_gains = [], []
+        cells = []
         for row in (chosen, oracle):
             number = shown.get(row) if row else None
             # The baseline's own gain is zero.
@@ -245,8 +236,7 @@ def best_section(grid: Grid, comparisons: Comparisons) -> Section | None:
             sure = row is not None and comparisons.holds(row, task)
             percent = Cell.score(number.percent if number else math.nan)
             cells.append([Cell(grid.row_title(row) if row else "–"), percent, Cell.change(gain, sure=sure)])
-            own_gains.append(gain)
-        gains.append(own_gains)
+        gains.append([cell[-1].numbers[""] for cell in cells])
         name = Cell(grid.title(task) + f" (from {source})" * (len(grid.source_languages) > 1))
         picked = [replace(cells[0][0], note=note), Cell.score(dev[chosen] if chosen else math.nan)]
         rows.append([name, *picked, *cells[0][1:], *cells[1]])
