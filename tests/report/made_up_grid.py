@@ -83,6 +83,15 @@ def write(workdir: Path, row: str, seeds: tuple, scores: dict, training: str | N
     write_record(workdir, make_record(row, training, scores, seeds=seeds, stage=stage, **changes))
 
 
+def write_right(workdir: Path, row: str, seeds: tuple, right: dict, training="mnli", aligned=True, **changes):
+    """Writes accuracies with their items: ``right`` says by task and language of each item whether it is right."""
+    scores, encoded = {}, {}
+    for task, by_language in right.items():
+        scores[task] = {"accuracy": {code: 100 * float(one.mean()) for code, one in by_language.items()}}
+        encoded[task] = {code: items(one.astype(np.uint8), "", aligned) for code, one in by_language.items()}
+    write(workdir, row, seeds, scores, training, items=encoded, **changes)
+
+
 def xnli(**scores: float) -> dict:
     """Returns scores of XNLI."""
     return {"xnli": {"accuracy": scores}}

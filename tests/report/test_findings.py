@@ -11,7 +11,7 @@ from stilts_jax.report import summary_text
 from stilts_jax.report.findings import Finding, say
 from stilts_jax.report.names import trained_on
 from stilts_jax.report.statistics import Interval
-from tests.report.made_up_grid import items, write
+from tests.report.made_up_grid import write, write_right
 
 TARGETS = {"xnli": "mnli", "udpos": "udpos", "xquad": "squad_v1", "tydiqa": "tydiqa", "tatoeba": None}
 ONE_SEED = "Each number is of one training run: intervals are over test items only"
@@ -20,11 +20,8 @@ ONE_SEED = "Each number is of one training run: intervals are over test items on
 def write_more_right(workdir: Path, row: str, more: dict[str, int], seed: int = 0, **changes) -> None:
     """Writes a run of ``row`` in which ``more`` items of each task are right than the 200 of the baseline."""
     for task, count in more.items():
-        values = (np.arange(400) < 200 + count).astype(np.uint8)
-        seeds = (None if row == "none" else 0, seed)
-        encoded = {task: {"sw": items(values)}}
-        scores = {task: {"accuracy": {"sw": 100 * float(values.mean())}}}
-        write(workdir, row, seeds, scores, TARGETS[task], items=encoded, **changes)
+        right = {task: {"sw": np.arange(400) < 200 + count}}
+        write_right(workdir, row, (None if row == "none" else 0, seed), right, TARGETS[task], **changes)
 
 
 def opening(workdir: Path) -> str:

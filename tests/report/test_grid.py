@@ -49,7 +49,6 @@ def test_the_docstring_makes_the_papers_table(workdir, tmp_path):
         assert found["table"][task]["mnli"] == pytest.approx(mnli - none)
 
 
-@pytest.mark.usefixtures("without_figures")
 def test_a_row_is_a_score_and_scores_csv_is_the_frame(workdir):
     frame = stilts_jax.load_results(str(workdir))
     assert not frame.duplicated(["phase", "task", "split", "metric", "language"]).any()
@@ -170,7 +169,6 @@ def test_the_best_row_is_chosen_on_english_dev_and_stands_beside_the_oracle(tmp_
     assert [rows["mean of 2 targets"][place].text for place in (4, 7)] == ["+2.0", "+4.0"]
 
 
-@pytest.mark.usefixtures("without_figures")
 @pytest.mark.parametrize("place", ["scores.xnli", "selection.source_dev", "items.xnli", "curve.0", "config"])
 def test_broken_files_cost_no_others_and_are_named(tmp_path, place):
     """Cut ones, and one whose digest is right and whose content another program wrote."""

@@ -18,7 +18,7 @@ from stilts_jax.report import summary_text, write_report
 from stilts_jax.report.details import published_numbers
 from stilts_jax.report.names import in_words
 from stilts_jax.report.tables import Cell, Column, Table, to_csv, to_latex, to_markdown
-from tests.report.made_up_grid import items, make_record, table, write, write_grid, xnli
+from tests.report.made_up_grid import make_record, table, write, write_grid, write_right, xnli
 from tests.report.made_up_grid import write_record as write_made_up
 
 
@@ -75,29 +75,25 @@ def test_every_table_and_figure_is_there_in_every_form(odd_report):
         assert (odd_report.figures / name).read_bytes().startswith(head)
 
 
-def test_a_report_is_the_same_each_time(odd_grid, odd_report, tmp_path):
+def test_a_report_is_the_same_each_time(odd_grid, odd_report, tmp_path, figures):
     again = write_report(odd_grid, tmp_path / "two")
     for name in ("html", "markdown", "scores"):
         assert getattr(again, name).read_bytes() == getattr(odd_report, name).read_bytes()
 
 
-@pytest.mark.usefixtures("without_figures")
 def test_without_a_baseline_nothing_is_said_to_hold(tmp_path):
     for name in ("mnli", "qqp"):
-        write(tmp_path, name, (0, 0), xnli(de=50.0), items={"xnli": {"de": items(np.ones(9, np.uint8))}})
+        write_right(tmp_path, name, (0, 0), {"xnli": {"de": np.ones(9)}})
     text = write_report(tmp_path).markdown.read_text("utf-8")
     assert "no baseline" in text.split("\n## ")[0]
     assert "nothing can be tested" not in text
 
 
-@pytest.mark.usefixtures("without_figures")
 def test_colours_and_stars_are_of_what_is_more_than_noise(tmp_path):
     """Of 400 items 80 more are right after MNLI, and one after QQP."""
     for row, more in (("none", 0), ("mnli", 80), ("qqp", 1)):
-        values = (np.arange(400) < 200 + more).astype(np.uint8)
-        scores = xnli(de=100 * float(values.mean()))
-        write(tmp_path, row, (0, 0), scores, items={"xnli": {"de": items(values)}})
-        write(tmp_path / "untested", row, (0, 0), scores)
+        write_right(tmp_path, row, (0, 0), {"xnli": {"de": np.arange(400) < 200 + more}})
+        write(tmp_path / "untested", row, (0, 0), xnli(de=50 + more / 4))
     page = write_report(tmp_path).html.read_text("utf-8").split('id="languages"')[0]
     assert "+20.0*" in page and re.search(r'<td class="number gain"[^>]*>\+20.0', page)
     assert "+0.2*" not in page and not re.search(r'<td class="number (gain|loss)"[^>]*>\+0.2', page)
@@ -130,7 +126,6 @@ def test_published_numbers_are_the_ones_that_were_read(tmp_path):
         assert (len(here), round(float(np.mean(here)), 1)) == (count, mean)
 
 
-@pytest.mark.usefixtures("without_figures")
 def test_published_numbers_stand_beside_the_same_encoder_only_unless_asked_for(tmp_path):
     scores = {"bucc": {"f1": {"de": 80.0}}, "tatoeba": {"accuracy": {"de": 80.0}}}
     write(tmp_path, "none", (None, None), scores, None)
@@ -139,13 +134,25 @@ def test_published_numbers_stand_beside_the_same_encoder_only_unless_asked_for(t
         assert ("Published numbers" in text) == ("encoder: made-up" in text) == bool(asked)
 
 
+def test_a_grid_that_compares_nothing_shows_its_scores_against_distance(tmp_path, figures):
+    far = dict(zip(("nl", "de", "fr", "ru", "hi", "zh", "vi"), (90.0, 88.0, 86.0, 80.0, 70.0, 60.0, 58.0)))
+    write(tmp_path, "none", (0, 0), xnli(en=95.0, **far))
+    paths = write_report(tmp_path)
+    assert (paths.figures / "typology_classification.png").is_file()
+    text = paths.markdown.read_text("utf-8")
+    assert "Do languages far from English score lower?" in text and "Caution" not in text
+    (line,) = table(paths, "typology_geographic_distance")
+    assert float(line["languages"]) == 7  # English was trained on
+    assert float(line["rho"]) < -0.9
+
+
 DISTANCES = "code,name,far,script\n" + "".join(
     f"{code},toy {code},0.{far},Latn\n" for far, code in enumerate(("de", "en", "es", "fr", "ja", "ko", "zh"))
 )
 
 
 @pytest.fixture
-def small(tmp_path, without_figures) -> Path:
+def small(tmp_path) -> Path:
     write_grid(tmp_path / "W", intermediates=["none", "mnli"], trainings=["pawsx", None], count=40)
     return tmp_path / "W"
 
@@ -197,7 +204,6 @@ def test_the_page_has_the_command_without_what_is_secret(small):
     assert "mine" in names and "/data/models" not in names
 
 
-@pytest.mark.usefixtures("without_figures")
 def test_question_answering_is_named_for_what_is_shown(tmp_path):
     for row, f1 in (("none", 70.0), ("mnli", 74.0)):
         write(tmp_path, row, (0, 0), {"xquad": {"f1": {"en": f1}, "em": {"en": f1 - 20}}}, "squad_v1")
@@ -206,7 +212,6 @@ def test_question_answering_is_named_for_what_is_shown(tmp_path):
     assert (float(line["percent"]), float(line["difference"])) == (64.0, 4.0)
 
 
-@pytest.mark.usefixtures("without_figures")
 def test_tuned_thresholds_are_no_zero_shot(tmp_path):
     for thresholds in ({}, {"bucc": {"de": 0.5}}):
         write(tmp_path, "none", (0, 0), {"bucc": {"f1": {"de": 50.0}}}, None, thresholds=thresholds)
@@ -215,7 +220,6 @@ def test_tuned_thresholds_are_no_zero_shot(tmp_path):
         assert ("thresholds of BUCC were tuned" in page) == bool(thresholds)
 
 
-@pytest.mark.usefixtures("without_figures")
 def test_tasks_in_the_language_of_their_training_share_a_row_and_are_not_called_zero_shot(tmp_path):
     for row, gain in (("none", 0.0), ("mnli", 2.0)):
         for code, score in (("ha", 60.0), ("yo", 50.0)):
@@ -238,7 +242,6 @@ def test_tasks_in_the_language_of_their_training_share_a_row_and_are_not_called_
     assert [line.startswith("| remark") for line in claims] == [True]  # the column that says NO
 
 
-@pytest.mark.usefixtures("without_figures")
 def test_a_language_of_intermediate_training_is_no_transfer(tmp_path):
     """Of `mnli@de` neither English nor German is transfer, in any row."""
     write(tmp_path, "none", (None, 0), xnli(en=90.0, de=80.0, sw=60.0))
@@ -253,7 +256,6 @@ def test_a_language_of_intermediate_training_is_no_transfer(tmp_path):
     assert float(line["difference"]) == 0.5  # Swahili gains 1, French nothing
 
 
-@pytest.mark.usefixtures("without_figures")
 def test_counts_and_languages_are_said_in_words(tmp_path):
     write(tmp_path, "none", (0, 0), xnli(de=80.0, fr=60.0))
     page = write_report(tmp_path).markdown.read_text("utf-8")
@@ -262,7 +264,6 @@ def test_counts_and_languages_are_said_in_words(tmp_path):
         assert in_words(names) == words
 
 
-@pytest.mark.usefixtures("without_figures")
 def test_an_own_task_has_the_title_and_group_of_its_declaration(tmp_path):
     for name, group in (("reviews", "classification"), ("finds", "retrieval")):
         record = make_record("none", name, {name: {"accuracy": {"en": 60.0}}}, seeds=(None, 0))

@@ -6,9 +6,7 @@ import pytest
 from scipy import stats
 
 from stilts_jax.report import write_report
-from tests.report.made_up_grid import items, table, write, write_grid, xnli
-
-pytestmark = pytest.mark.usefixtures("without_figures")
+from tests.report.made_up_grid import items, table, write, write_grid, write_right, xnli
 
 
 def test_the_deviation_of_a_difference_is_that_of_its_seed_pairs(tmp_path):
@@ -44,12 +42,11 @@ def test_the_deviation_of_a_difference_is_that_of_its_seed_pairs(tmp_path):
 @pytest.mark.parametrize("seed", range(3))
 def test_interval_and_p_agree_with_each_other_and_with_the_paired_t_test(tmp_path, seed):
     generator = np.random.default_rng(seed)
-    rows = {name: (generator.random(700) < 0.6).astype(np.uint8) for name in ("none", "mnli", "qqp", "ccg")}
-    rows["qqp"] |= (generator.random(700) < 0.1).astype(np.uint8)
-    rows["ccg"] |= (generator.random(700) < 0.4).astype(np.uint8)
+    rows = {name: generator.random(700) < 0.6 for name in ("none", "mnli", "qqp", "ccg")}
+    rows["qqp"] |= generator.random(700) < 0.1
+    rows["ccg"] |= generator.random(700) < 0.4
     for name, values in rows.items():
-        scores = xnli(en=100 * float(values.mean()))
-        write(tmp_path, name, (0, 0), scores, items={"xnli": {"en": items(values)}})
+        write_right(tmp_path, name, (0, 0), {"xnli": {"en": values}})
     found = {line["intermediate"]: line for line in table(tmp_path, "main")}
     for title, name in (("MNLI", "mnli"), ("QQP", "qqp"), ("CCG", "ccg")):
         expected = stats.ttest_rel(100.0 * rows[name], 100.0 * rows["none"])
@@ -80,10 +77,9 @@ def test_other_items_are_not_paired(tmp_path, ids, counts, compared):
 def test_pictures_are_compared_with_their_control_by_paired_items(tmp_path):
     generator, right = np.random.default_rng(0), {}
     for row in ("none", "easy_vqa", "easy_vqa.blind", "coco_captions.text+mlm"):
-        right[row] = {code: (generator.random(400) < 0.6).astype(np.uint8) for code in ("en", "de")}
-        scores = {code: 100 * values.mean() for code, values in right[row].items()}
-        encoded = {code: items(values, aligned=False) for code, values in right[row].items()}
-        write(tmp_path, row, (None if row == "none" else 0, 0), xnli(**scores), items={"xnli": encoded})
+        right[row] = {code: generator.random(400) < 0.6 for code in ("en", "de")}
+        seeds = (None if row == "none" else 0, 0)
+        write_right(tmp_path, row, seeds, {"xnli": right[row]}, aligned=False)
     (line,) = table(tmp_path, "pictures")
     assert line["intermediate"] == "easy-VQA − easy-VQA, blind" and line["column"] == "XNLI"
     seen, blind = (np.array([*right[row].values()], float) for row in ("easy_vqa", "easy_vqa.blind"))
@@ -98,12 +94,11 @@ def test_the_mean_over_tasks_has_the_interval_of_independent_tasks(tmp_path):
     generator = np.random.default_rng(5)
     errors, differences = [], []
     for task, training in (("xnli", "mnli"), ("pawsx", "pawsx")):
-        base, own = ((generator.random((2, 900)) + shift < 0.5).astype(np.uint8) for shift in (0, -0.15))
+        base, own = (generator.random((2, 900)) + shift < 0.5 for shift in (0, -0.15))
         for name, values in (("none", base[0]), ("mnli", own[1])):
-            scores = {task: {"accuracy": {"de": 100 * float(values.mean())}}}
-            write(tmp_path, name, (0, 0), scores, training, items={task: {"de": items(values)}})
+            write_right(tmp_path, name, (0, 0), {task: {"de": values}}, training)
         differences.append(100 * (own[1].mean() - base[0].mean()))
-        errors.append(100 * stats.sem(own[1].astype(float) - base[0]))
+        errors.append(100 * stats.sem(1.0 * own[1] - base[0]))
     paths, error = write_report(tmp_path), np.hypot(*errors) / 2
     middle = np.mean(differences)
     (line,) = [one for one in table(paths, "averages") if one["column"] == "All" and one["difference"]]
@@ -144,16 +139,14 @@ def test_seed_components_are_of_the_largest_full_table_and_of_one_design(tmp_pat
 
 def test_translations_vary_together(tmp_path):
     """Four languages with the very same outcomes tell no more than one: the interval must not shrink."""
-    first, second = (np.random.default_rng(0).random((2, 1500)) < 0.7).astype(np.uint8)
+    first, second = np.random.default_rng(0).random((2, 1500)) < 0.7
     lines = {}
     for aligned in (True, False):
         for name, values in (("none", first), ("mnli", second)):
-            codes = ("de", "fr", "ru", "zh")
-            encoded = {code: items(values, aligned=aligned) for code in codes}
-            scores = xnli(**dict.fromkeys(codes, 100 * float(values.mean())))
-            write(tmp_path / str(aligned), name, (0, 0), scores, items={"xnli": encoded})
+            right = {"xnli": dict.fromkeys(("de", "fr", "ru", "zh"), values)}
+            write_right(tmp_path / str(aligned), name, (0, 0), right, aligned=aligned)
         (_, lines[aligned]) = table(tmp_path / str(aligned), "main")
-    error = 100 * stats.sem(second.astype(float) - first)
+    error = 100 * stats.sem(1.0 * second - first)
     assert float(lines[True]["error_items"]) == pytest.approx(error)
     assert float(lines[False]["error_items"]) == pytest.approx(error / 2)
     assert (lines[True]["items"], lines[False]["items"]) == ("1500.0", "6000.0")
@@ -161,11 +154,8 @@ def test_translations_vary_together(tmp_path):
 
 @pytest.mark.parametrize("aligned", [True, False])
 def test_a_score_that_is_compared_with_nothing_has_an_interval_of_its_own(tmp_path, aligned):
-    values = (np.random.default_rng(1).random((3, 400)) < 0.7).astype(np.uint8)
-    codes = ("de", "fr", "ru")
-    means = dict(zip(codes, 100 * values.mean(axis=1)))
-    encoded = {code: items(one, aligned=aligned) for code, one in zip(codes, values)}
-    write(tmp_path, "none", (0, 0), xnli(**means), items={"xnli": encoded})
+    values = np.random.default_rng(1).random((3, 400)) < 0.7
+    write_right(tmp_path, "none", (0, 0), {"xnli": dict(zip(("de", "fr", "ru"), values))}, aligned=aligned)
     (line,) = table(tmp_path, "scores_intervals")
     together = stats.sem(values.mean(axis=0))
     apart = np.sqrt((stats.sem(values, axis=1) ** 2).sum()) / 3
@@ -174,15 +164,13 @@ def test_a_score_that_is_compared_with_nothing_has_an_interval_of_its_own(tmp_pa
     assert float(line["error_items"]) == pytest.approx(100 * (together if aligned else apart))
     assert 1.9 < half / float(line["error_items"]) < 2.0
     assert half == pytest.approx(float(line["score"]) - float(line["low"]))
-    assert "there is no intermediate task to compare with" in write_report(tmp_path).markdown.read_text(
-        "utf-8"
-    )
+    page = write_report(tmp_path).markdown.read_text("utf-8")
+    assert "there is no intermediate task to compare with" in page
 
 
 def test_the_interval_of_a_score_is_over_seeds_too(tmp_path):
-    values = (np.random.default_rng(1).random((3, 400)) < [[0.5], [0.6], [0.7]]).astype(np.uint8)
+    values = np.random.default_rng(1).random((3, 400)) < [[0.5], [0.6], [0.7]]
     for seed, one in enumerate(values):
-        items_of = {"xnli": {"en": items(one)}}
-        write(tmp_path, "none", (None, seed), xnli(en=100 * float(one.mean())), items=items_of)
+        write_right(tmp_path, "none", (None, seed), {"xnli": {"en": one}})
     (line,) = table(tmp_path, "scores_intervals")
     assert float(line["high"]) - float(line["low"]) > 4.3 * stats.sem(100 * values.mean(axis=1))

@@ -9,7 +9,7 @@ from scipy import stats
 from stilts_jax.errors import DataError
 from stilts_jax.evaluation.benchmarks import BENCHMARKS
 from stilts_jax.evaluation.metrics import Items
-from stilts_jax.report.names import read_table
+from stilts_jax.report.names import language_name, read_table
 from stilts_jax.report.statistics import (
     correlate,
     crossed_components,
@@ -20,6 +20,7 @@ from stilts_jax.report.statistics import (
     spearman,
 )
 from stilts_jax.report.typology import find_typology, great_circle, read_distances
+from stilts_jax.tasks import get_task
 from tests.report import made_up_grid
 
 
@@ -105,6 +106,16 @@ def test_partial_correlation_given_one_control_has_a_closed_form():
 def test_every_language_of_both_benchmarks_is_known():
     tasks = [task for name in ("xtreme", "xtreme-r") for task in BENCHMARKS[name].values()]
     assert {code for task in tasks for code in task.languages} <= set(read_table("languages.csv").index)
+
+
+def test_codes_of_targets_of_today_have_names_scripts_and_families():
+    known = read_table("languages.csv")
+    for name in ("sib200", "belebele", "masakhaner_x", "afriqa", "nusax", "masakhanews"):
+        assert {*get_task(name).languages} - {*known.index} <= {"eo"}  # a language without a place
+    assert known.family.str.count("/").eq(2).all()
+    assert known.script.str.fullmatch("[A-Z][a-z]{3}").all()
+    assert known.latitude.between(-90, 90).all() and known.longitude.between(-180, 180).all()
+    assert language_name("sw") == "Swahili" and language_name("taq_Tfng") == "Tamasheq (Tifinagh)"
 
 
 def test_built_in_distances():
