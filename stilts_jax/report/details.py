@@ -208,7 +208,7 @@ def run_section(grid: Grid, broken: Mapping[str, str], figures: Figures) -> Sect
     reading = "How training went and what it cost. A curve is the training loss of one run."
     charts = Block("row", blocks=_curves(grid, figures))
     tables = [table for table in (_own_scores(grid), _throughput(grid), _notes(grid)) if table.rows]
-    blocks = [Block.folded("Learning curves", charts), *tables]
+    blocks: list[Block | Table] = [Block.folded("Learning curves", charts), *tables]
     if grid.scored and all(run.zero_shot for run in grid.evaluations):
         tuned = {grid.title(task): 0 for run in grid.evaluations for task, of in run.tuned.items() if of}
         claim = "checkpoint was selected on data of a target language"

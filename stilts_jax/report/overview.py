@@ -150,7 +150,7 @@ def _averages(grid: Grid, comparisons: Comparisons) -> Table:
     trained = in_words([*map(language_name, grid.trained_languages)])
     wanted = _averages_wanted(grid, f"Without {trained}")
 
-    def cell(row: Row, tasks: Sequence[str], transfer: bool) -> Cell:
+    def cell(row: Row, tasks: list[str], transfer: bool) -> Cell:
         number = grid.average(row, tasks, transfer=transfer)
         if number is None:
             return Cell("–", note="no task of it can be compared in this row")
@@ -232,7 +232,7 @@ def best_section(grid: Grid, comparisons: Comparisons) -> Section | None:
         for row in (chosen, oracle):
             number = shown.get(row) if row else None
             # The baseline's own gain is zero.
-            gain = math.nan if number is None else 0.0 if row[0] == BASELINE else number.difference
+            gain = math.nan if number is None else 0.0 if row in grid.baselines else number.difference
             sure = row is not None and comparisons.holds(row, task)
             percent = Cell.score(number.percent if number else math.nan)
             cells.append([Cell(grid.row_title(row) if row else "–"), percent, Cell.change(gain, sure=sure)])

@@ -100,7 +100,7 @@ class Comparisons:
         """Whether a row differs from the baseline after correction; true where nothing at all could be tested."""
         return self.tests[row, task].holds if (row, task) in self.tests else not self.tests
 
-    def interval(self, row: Row, tasks: Sequence[str], *, transfer: bool = False) -> Interval | None:
+    def interval(self, row: Row, tasks: list[str], *, transfer: bool = False) -> Interval | None:
         """Of a row's average as tables show it; None where items are missing, or are of other scores."""
         average = self.grid.average(row, tasks, transfer=transfer)
         if average is None or not tasks or any((row, task) not in self.languages for task in tasks):
@@ -108,7 +108,7 @@ class Comparisons:
         found = self.mean([row], tasks, transfer=transfer)
         return found if abs(found.difference - average.difference) < _ROUNDING else None
 
-    def mean(self, rows: Sequence[Row], tasks: Sequence[str], *, transfer: bool = False) -> Interval:
+    def mean(self, rows: Sequence[Row], tasks: list[str], *, transfer: bool = False) -> Interval:
         """Of the mean difference over ``rows`` and ``tasks``, all of which have items."""
         parts = [self._joined[row, task, transfer] for row in rows for task in tasks]
         by_row = [self.grid.by_seeds(row, tasks, transfer=transfer) for row in rows]

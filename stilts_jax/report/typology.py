@@ -149,7 +149,7 @@ def typology_section(grid: Grid, typology: Typology, figures: Figures) -> Sectio
     first, *others = (_table(grid, typology, kind, value, found) for kind in kinds)
     caution = [Block("text", text=CAUTION)] * bool(grid.compared)
     more = [Block.folded(kind.capitalize(), table) for kind, table in zip(kinds[1:], others)]
-    blocks = [*caution, *notes, Block("row", blocks=charts), first, *more]
+    blocks: list[Block | Table] = [*caution, *notes, Block("row", blocks=charts), first, *more]
     return Section("typology", "Typology", reading, blocks)
 
 
@@ -199,8 +199,8 @@ def _table(grid: Grid, typology: Typology, kind: str, value: str, found: _Found)
     heads = [*columns("Intermediate"), *(grid.column(task, count) for task, count in counts.items())]
     rows = []
     for row in [*grid.baselines, *grid.compared]:
-        title = Cell(grid.row_title(row) + " (its score)" * (row in grid.baselines))
-        rows.append([title, *(cell(row, task) for task in counts)])
+        name = Cell(grid.row_title(row) + " (its score)" * (row in grid.baselines))
+        rows.append([name, *(cell(row, task) for task in counts)])
     notes = [
         f"{kind.capitalize()}: {typology.sources[kind]}.",
         "Small: 95 % interval, and the partial ρ. * q < 0.05 (Benjamini-Hochberg over all correlations of this "

@@ -67,14 +67,10 @@ def write_report(
         details.run_section(grid, broken, figures),
         details.repeat_section(grid),
     ]
-    page = {
-        "title": _title(grid),
-        "lead": [*found, _subtitle(grid)],
-        "sections": list(filter(None, sections)),
-    }
+    title, lead, shown = _title(grid), [*found, _subtitle(grid)], [one for one in sections if one]
     names = ("report.html", "report.md", "scores.csv", "tables", "figures")
-    places = ((out or workdir / "report") / name for name in names)
-    paths = ReportPaths(*places, in_a_terminal(found, tables))
+    html, markdown, scores, folder, drawn = ((out or workdir / "report") / name for name in names)
+    paths = ReportPaths(html, markdown, scores, folder, drawn, in_a_terminal(found, tables))
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     style, template = (
         resources.files("stilts_jax.report").joinpath(name).read_text("utf-8")
@@ -82,10 +78,12 @@ def write_report(
     )
     files: dict[Path, str | bytes] = {
         paths.scores: make_frame(grid.runs).to_csv(index=False, lineterminator="\n"),
-        paths.markdown: sections_to_markdown(**page),
-        paths.html: environment.from_string(template).render(**page, style=style),
+        paths.markdown: sections_to_markdown(title, lead, shown),
+        paths.html: environment.from_string(template).render(
+            title=title, lead=lead, style=style, sections=shown
+        ),
     }
-    for table in Block("", blocks=page["sections"]).tables:
+    for table in Block("", blocks=shown).tables:
         files[paths.tables / f"{table.name}.csv"] = to_csv(table)
         if table.latex:
             files[paths.tables / f"{table.name}.tex"] = to_latex(table)
