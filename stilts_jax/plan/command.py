@@ -3,12 +3,12 @@
 import json
 import math
 import os
+import pickle
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
-from itertools import islice
 from pathlib import Path
 
 import stilts_jax
@@ -30,29 +30,27 @@ def plan_training(setup: Setup) -> Plan:
         answer = Path(folder) / "answer.json"
         done = subprocess.run(
             [sys.executable, "-m", "stilts_jax.plan.compile", str(answer)],
-            input=json.dumps(asdict(setup)),
+            input=pickle.dumps(setup),
             env={**os.environ, **environment(setup.chips), "PYTHONPATH": os.pathsep.join(paths)},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            text=True,
         )
         if not answer.exists():
-            last = [line for line in done.stderr.splitlines() if line.strip()][-1:]
+            last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
             raise StiltsError(
                 "The compiler failed.",
-                where=f"{setup.topology}, {setup.describe()}: {''.join(last)[:500]}",
+                where=f"{setup.topology}, {setup.describe()}: {last[:500]}",
                 fix="try another mesh or attention; cpu:N compiles almost anything",
             )
-        found = json.loads(answer.read_text("utf-8"))
-    if "error" in found:
-        what, where, fix = found["error"]
-        raise ConfigError(what, where=where, fix=fix)
-    return Plan(**found["plan"])
+        found = pickle.loads(answer.read_bytes())
+    if isinstance(found, ConfigError):
+        raise found
+    return found
 
 
-def find_fitting(setup: Setup, progress: Progress = SILENT, tries: int = 8) -> tuple[Setup, Plan] | None:
+def find_fitting(setup: Setup, progress: Progress = SILENT) -> tuple[Setup, Plan] | None:
     """Returns the nearest setup that fits, and its plan: with the fewest changes, the cheapest first."""
-    for candidate in islice(alternatives(setup), tries):
+    for candidate in _alternatives(setup)[:8]:
         progress.say(f"trying {candidate.describe()}")
         try:
             plan = plan_training(candidate)
@@ -64,8 +62,8 @@ def find_fitting(setup: Setup, progress: Progress = SILENT, tries: int = 8) -> t
     return None
 
 
-def alternatives(setup: Setup) -> Iterator[Setup]:
-    """Yields setups that need less memory, by what they cost: results stay the same until the last."""
+def _alternatives(setup: Setup) -> list[Setup]:
+    """Returns setups that need less memory, by what they cost: results stay the same until the last."""
     lighter = replace(setup, compute=replace(setup.compute, remat="full"))
     cut = _cut_mesh(setup)
     least = replace(lighter, mesh=cut)
@@ -81,7 +79,7 @@ def alternatives(setup: Setup) -> Iterator[Setup]:
     candidates = [lighter, replace(setup, mesh=cut), *halved(setup), least, *halved(lighter), *halved(least)]
     new = dict.fromkeys(candidate.completed() for candidate in (*candidates, last))
     new.pop(setup.completed(), None)
-    yield from new
+    return list(new)
 
 
 def _cut_mesh(setup: Setup) -> MeshConfig:

@@ -2,27 +2,27 @@
 
 A process that compiles for other chips must be told so before JAX starts (``environment``), and a compiler that fails
 takes its process along. So ``plan_setup`` runs in a process of its own: ``command.py`` starts ``python -m
-stilts_jax.plan.compile`` with a setup on its standard input.
+stilts_jax.plan.compile`` with a pickled setup on its standard input.
 """
 
-import json
 import math
 import os
+import pickle
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.experimental import topologies
+from jax.extend.core import jaxprs_in_params
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from stilts_jax.chips import GIB, Topology
 from stilts_jax.errors import ConfigError
-from stilts_jax.model.heads import abstract_params, init_params
+from stilts_jax.model.heads import init_params
 from stilts_jax.plan.setup import CHOICES, HEAD, Plan, Setup, bound_seconds, bytes_sent, model_flops
 from stilts_jax.sharding import batch_sharding, bytes_per_device, make_mesh, sharding_notes, state_shardings
 from stilts_jax.train.losses import make_loss
@@ -65,31 +65,24 @@ def topology_devices(topology: Topology) -> list[Any]:
     """Returns the chips, as far as a compiler needs them."""
     if topology.platform == "cpu":
         return jax.devices("cpu")
-    arrangement, chip = "x".join(map(str, topology.shape)), topology.chip
+    arrangement, chip, options = "x".join(map(str, topology.shape)), topology.chip, dict[str, Any]()
+    if topology.platform == "cuda":
+        cache = (60 if chip.name == "h200" else 50) * 2**20
+        known = {"bandwidth": int(chip.memory_bandwidth), "memory": chip.memory, "cache": cache}
+        options["target_config"] = _GPU.format(name=chip.name.upper(), **known)
+        options["topology"] = f"1x{arrangement}"
+    else:
+        options = {"topology_name": f"{chip.name}:{arrangement}", "num_slices": topology.slices}
+        if chip.name == "v4":  # else a chip counts as two devices
+            options |= {"chip_config_name": "megacore", "chips_per_host_bounds": (2, 2, 1)}
     try:
-        if topology.platform == "cuda":
-            cache = (60 if chip.name == "h200" else 50) * 2**20
-            target = _GPU.format(
-                bandwidth=int(chip.memory_bandwidth), memory=chip.memory, cache=cache, name=chip.name.upper()
-            )
-            found = topologies.get_topology_desc(
-                platform="cuda", target_config=target, topology=f"1x{arrangement}"
-            )
-        else:
-            name, v4 = f"{chip.name}:{arrangement}", {}
-            if chip.name == "v4":  # else a chip counts as two devices
-                v4 = {"chip_config_name": "megacore", "chips_per_host_bounds": (2, 2, 1)}
-            found = topologies.get_topology_desc(
-                platform="tpu", topology_name=name, num_slices=topology.slices, **v4
-            )
+        return list(topologies.get_topology_desc(platform=topology.platform, **options).devices)
     except Exception as error:  # whatever a missing or other library raises
-        extra = "cuda" if topology.platform == "cuda" else "tpu"
         raise ConfigError(
             f"There is no compiler for {topology.name} here, or it knows no such arrangement.",
             where=f"topology: {error}"[:500],
-            fix=f"pip install 'stilts-jax[{extra}]' (no device needed); cpu:{topology.count} needs nothing",
+            fix=f"pip install 'stilts-jax[{topology.platform}]' (no device needed); cpu:{topology.count} needs nothing",
         ) from error
-    return list(found.devices)
 
 
 def plan_setup(setup: Setup) -> Plan:
@@ -97,23 +90,24 @@ def plan_setup(setup: Setup) -> Plan:
     topology = setup.chips
     mesh = make_mesh(setup.mesh, topology_devices(topology))
     optimizer, loss = make_optimizer(setup.optimizer), make_loss(setup.model, HEAD, setup.optimizer.freeze)
-    params = abstract_params(setup.model)
-    create = lambda: TrainState.create(init_params(setup.model, jax.random.key(0)), optimizer)  # noqa: E731
-    state = jax.eval_shape(create)
-    places, everywhere = state_shardings(state, mesh, zero1=setup.mesh.zero1), NamedSharding(mesh, P())
-    state, batch = _place(state, places), _place(abstract_batch(setup), batch_sharding(mesh))
+
+    def create() -> TrainState:
+        return TrainState.create(init_params(setup.model, jax.random.key(0)), optimizer)
+
+    places = state_shardings(jax.eval_shape(create), mesh, zero1=setup.mesh.zero1)
+    everywhere, batch = NamedSharding(mesh, P()), abstract_batch(setup, batch_sharding(mesh))
+    traced = {"initialise": jax.jit(create, out_shardings=places).trace()}
+    state = traced["initialise"].out_info
     parts = select_head(state.params, HEAD)
     step = partial(train_step, loss_fn=loss, tx=optimizer, key=jax.random.key(0), skip_non_finite=True)
-    train = jax.jit(
-        partial(step, accumulation=setup.accumulation), donate_argnums=0, out_shardings=(places, everywhere)
-    )
-    traced = {"initialise": jax.jit(create, out_shardings=places).trace()}
+    step = partial(step, accumulation=setup.accumulation)
     with jax.set_mesh(mesh):
         if setup.evaluation:
             evaluate = jax.jit(partial(eval_step, loss_fn=loss), out_shardings=everywhere)
             traced["evaluate"] = evaluate.trace(parts, batch)
+        train = jax.jit(step, donate_argnums=0, out_shardings=(places, everywhere))
         traced["train"] = train.trace(state, batch)
-    executed, sent = count_flops(traced["train"].jaxpr), bytes_sent(setup, params, mesh)
+    executed, sent = count_flops(traced["train"].jaxpr), bytes_sent(setup, state.params, mesh)
     # Gradients lie as parameters do, in float32 or more; without room for them there is nothing to compile.
     least, failure = bytes_per_device(state) + bytes_per_device(parts), ""
     if topology.chip.memory and least > topology.chip.memory:
@@ -124,23 +118,24 @@ def plan_setup(setup: Setup) -> Plan:
         jobs = {name: pool.submit(_compile, one, topology, name != "train") for name, one in traced.items()}
     memory = {name: job.result()[0] for name, job in jobs.items()}
     failures = [jobs[name].result()[1] for name in ("train", "evaluate") if name in jobs]
+    train_memory = memory.get("train", {})
     return Plan(
-        num_parameters=sum(leaf.size for leaf in jax.tree.leaves(params)),
+        num_parameters=sum(leaf.size for leaf in jax.tree.leaves(state.params)),
         parameters=bytes_per_device(state.params),
         optimizer=bytes_per_device(state.moments),
         batch=bytes_per_device(batch),
-        train=memory.get("train", {}),
+        train=train_memory,
         evaluate=memory.get("evaluate", {}),
         failure=next(filter(None, [failure, *failures]), ""),
         sent=sent,
         model_flops=model_flops(setup),
         executed_flops=executed,
-        seconds=bound_seconds(setup, executed, memory.get("train", {}).get("arguments", 0), sent),
-        notes=tuple(sharding_notes(params, mesh)),
+        seconds=bound_seconds(setup, executed, train_memory.get("arguments", 0), sent),
+        notes=tuple(sharding_notes(state.params, mesh)),
         stages={
             "initialise": sum(memory["initialise"].values()),
             "load": bytes_per_device(state),  # a tensor at a time into its shards; then the moments
-            "step": sum(memory.get("train", {}).values()),
+            "step": sum(train_memory.values()),
             "restore": bytes_per_device(state),
             # A layer at a time goes to the host.
             "export": bytes_per_device(parts) + max(map(bytes_per_device, jax.tree.leaves(parts))),
@@ -148,9 +143,9 @@ def plan_setup(setup: Setup) -> Plan:
     )
 
 
-def abstract_batch(setup: Setup) -> dict[str, jax.ShapeDtypeStruct]:
+def abstract_batch(setup: Setup, sharding: NamedSharding | None = None) -> dict[str, jax.ShapeDtypeStruct]:
     """Returns the shapes of a batch for the head's kind of task."""
-    row: tuple[int, ...] = (setup.rows,)
+    row, head = (setup.rows,), setup.head
     tokens, choices, masked = (*row, setup.length), (*row, CHOICES), (*row, setup.masked)
     columns: dict[str, dict[str, tuple[int, ...]]] = {
         "classify": {"label": row},
@@ -161,23 +156,16 @@ def abstract_batch(setup: Setup) -> dict[str, jax.ShapeDtypeStruct]:
         "mlm": {"segments": tokens, "positions": tokens}
         | dict.fromkeys(("masked_positions", "masked_targets", "masked_weights"), masked),
     }
-    shapes: dict[str, tuple[int, ...]] = {"tokens": tokens, "weight": row} | columns[setup.head.kind]
-    if (head := setup.head).patches:
+    shapes: dict[str, tuple[int, ...]] = {"tokens": tokens, "weight": row} | columns[head.kind]
+    if head.patches:
         pictures = (*row, head.pictures)
         shapes |= {"visual": (*pictures, head.patches, head.patch_width), "visual_mask": pictures}
     types = dict.fromkeys(("weight", "choice_mask", "masked_weights"), jnp.float32)
     types |= {"visual": jnp.uint8, "visual_mask": jnp.bool_}
-    return {name: jax.ShapeDtypeStruct(shape, types.get(name, jnp.int32)) for name, shape in shapes.items()}
-
-
-def _place(tree: Any, shardings: Any) -> Any:
-    if isinstance(shardings, NamedSharding):
-        shardings = jax.tree.map(lambda _: shardings, tree)
-    return jax.tree.map(
-        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-        tree,
-        shardings,
-    )
+    return {
+        name: jax.ShapeDtypeStruct(shape, types.get(name, jnp.int32), sharding=sharding)
+        for name, shape in shapes.items()
+    }
 
 
 def _compile(traced: Any, topology: Topology, hasty: bool) -> tuple[dict[str, int], str]:
@@ -215,25 +203,19 @@ def count_flops(jaxpr: Any) -> float:
             total += 2.0 * products * math.prod(left[axis] for axis in contracted)
         else:
             times = equation.params["length"] if equation.primitive.name == "scan" else 1
-            inner = jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr)
-            total += times * sum(count_flops(one) for one in inner if _is_jaxpr(one))
+            total += times * sum(map(count_flops, jaxprs_in_params(equation.params)))
     return total
 
 
-def _is_jaxpr(value: Any) -> bool:
-    return hasattr(value, "eqns") or hasattr(value, "jaxpr")
-
-
 def main() -> None:
-    """Plans the setup on standard input; the plan, or the error's parts, go to the file that is named."""
-    answer: dict[str, Any]
+    """Plans the setup on standard input; the plan, or the error, goes to the file that is named."""
+    answer: Plan | ConfigError
     try:
-        answer = {"plan": asdict(plan_setup(Setup.from_json(json.load(sys.stdin))))}
+        answer = plan_setup(pickle.load(sys.stdin.buffer))
     except ConfigError as error:
-        answer = {"error": [error.what, error.where, error.fix]}
-    with open(sys.argv[1], "w", encoding="utf-8") as file:
-        json.dump(answer, file)
-    sys.stdout.flush()
+        answer = error
+    with open(sys.argv[1], "wb") as file:
+        pickle.dump(answer, file)
     os._exit(0)  # libraries for absent devices are slow, and at times loud, to shut down
 
 

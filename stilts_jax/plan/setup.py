@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
@@ -15,7 +15,6 @@ from stilts_jax.train.optimizer import OptimizerConfig
 
 HEAD = "task"  # the one head that a planned model has
 CHOICES = 4  # of a multiple-choice task
-_PLATFORMS: dict[str, Literal["cpu", "gpu", "tpu"]] = {"cuda": "gpu", "tpu": "tpu", "cpu": "cpu"}
 
 
 @dataclass(frozen=True)
@@ -31,17 +30,8 @@ class Setup:
     topology: str  # see ``parse_topology``
     mesh: MeshConfig = field(default_factory=MeshConfig)
     accumulation: int = 1
-    evaluation: bool = (
-        True  # whether the evaluation step is compiled too; it needs less than the training step
-    )
+    evaluation: bool = True  # the evaluation step is compiled too; it needs less than the training step
     filler: int = 0  # how many of the rows only fill up the devices
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "Setup":
-        """Returns a setup from ``dataclasses.asdict`` of it."""
-        kinds: dict[str, Any] = {"encoder": EncoderConfig, "head": HeadConfig, "compute": Compute}
-        kinds |= {"optimizer": OptimizerConfig, "mesh": MeshConfig}
-        return cls(**{**values, **{name: kind(**values[name]) for name, kind in kinds.items()}})
 
     def completed(self) -> "Setup":
         """Returns the setup as the loop would run it: sizes of all axes, and rows that the devices can share."""
@@ -52,8 +42,8 @@ class Setup:
     @property
     def model(self) -> Model:
         """The model with its one head, compiled for the chips and not for what is here."""
-        compute = replace(self.compute, platform=_PLATFORMS[self.chips.platform])
-        return Model(self.encoder, ((HEAD, self.head),), compute)
+        platform: Any = {"cuda": "gpu"}.get(self.chips.platform, self.chips.platform)
+        return Model(self.encoder, ((HEAD, self.head),), replace(self.compute, platform=platform))
 
     @property
     def chips(self) -> Topology:
