@@ -1,6 +1,7 @@
 """The folder of the toy encoder before training: a Unigram tokenizer with XLM-R's ids, and a small shape."""
 
 import io
+import itertools
 import json
 import tempfile
 import unicodedata
@@ -23,6 +24,8 @@ def write_encoder_folder(
 
     ``vocabulary`` pieces are trained for; the true number, with the special tokens, is in ``config.json``.
     """
+    from transformers import AutoTokenizer
+
     model = _train_unigram(texts, vocabulary)
     pieces = sentencepiece.SentencePieceProcessor(model_proto=model).get_piece_size()
     # <s> <pad> </s> <unk>, the pieces (the trainer's own three stand for <unk>, <s>, </s>), <mask>
@@ -44,7 +47,11 @@ def write_encoder_folder(
         "pad_token_id": 1,
         "eos_token_id": 2,
     }
-    _save_tokenizer(folder, model)
+    settings = {"tokenizer_class": "XLMRobertaTokenizer", "model_max_length": _LONGEST_TEXT}
+    with tempfile.TemporaryDirectory() as source:
+        Path(source, "sentencepiece.bpe.model").write_bytes(model)
+        Path(source, "tokenizer_config.json").write_text(json.dumps(settings))
+        AutoTokenizer.from_pretrained(source).save_pretrained(folder)
     write_whole(folder / "config.json", json.dumps(config, indent=2) + "\n")
 
 
@@ -56,8 +63,8 @@ def _train_unigram(texts: Sequence[str], vocabulary: int) -> bytes:
     for word, count in words.items():
         marked = "\u2581" + word
         longest = 2 if any("\u4e00" <= letter <= "\u9fff" for letter in word) else _LONGEST
-        for start in range(len(marked)):
-            for end in range(start + 1, min(start + longest, len(marked)) + 1):
+        for start, end in itertools.combinations(range(len(marked) + 1), 2):
+            if end - start <= longest:
                 candidates[marked[start:end]] += count
     common = sorted(candidates.items(), key=lambda item: (-item[1] * len(item[0]), item[0]))
     model = io.BytesIO()
@@ -76,13 +83,3 @@ def _train_unigram(texts: Sequence[str], vocabulary: int) -> bytes:
             minloglevel=2,
         )
     return model.getvalue()
-
-
-def _save_tokenizer(folder: Path, model: bytes) -> None:
-    from transformers import AutoTokenizer
-
-    settings = {"tokenizer_class": "XLMRobertaTokenizer", "model_max_length": _LONGEST_TEXT}
-    with tempfile.TemporaryDirectory() as source:
-        Path(source, "sentencepiece.bpe.model").write_bytes(model)
-        Path(source, "tokenizer_config.json").write_text(json.dumps(settings))
-        AutoTokenizer.from_pretrained(source).save_pretrained(folder)

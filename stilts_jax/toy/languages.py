@@ -45,14 +45,9 @@ _SYLLABLES: Mapping[str, tuple[str, str, str]] = {  # onsets, vowels, codas; eac
     "ar": ("ب ت ج ح خ د ر ز س ش ص ط ع غ ف ق ك ل م ن ه", "ا و ي", " ب ت د ر س ل م ن"),
 }
 _ENTITY_TAG = {"person": "PER", "place": "LOC", "organisation": "ORG"}
-_QUESTION_WORDS = {
-    "S": "who",
-    "O": "what",
-    "P": "where",
-    "T": "when",
-    "C": "how many",
-}  # by what they ask for
-_QUESTION_TAGS = {"who": ("PRON",), "what": ("PRON",), "how many": ("ADV", "ADJ")}  # the others are adverbs
+# By the part that they ask for; an invented language has one word for "how many".
+_QUESTION_WORDS = {"S": "who", "O": "what", "P": "where", "T": "when", "C": "how many"}
+_QUESTION_TAGS = {"S": "PRON", "O": "PRON", "P": "ADV", "T": "ADV", "C": "ADV ADJ"}
 # The fields of `Language` up to its lexicon; a "-" stands for none.
 _DESIGN = """
 en English Latn 1.00 1.00 1.0 SNVOPT -                   -              -                   .?
@@ -86,24 +81,18 @@ class Language:
     names: Mapping[str, str]  # spelling of each name
 
     @property
-    def shared_spelling(self) -> float:
-        """The share of word types, names included, that are spelled as in English, as it was designed."""
-        return (self.cognates * len(CONCEPTS) + self.latin_names * len(NAMES)) / (len(CONCEPTS) + len(NAMES))
-
-    @property
-    def order_difference(self) -> float:
-        """Share of pairs of clause parts, and of parts of phrases, that stand in another order than in English."""
+    def distances(self) -> dict[str, float]:
+        """How far it is from English by design, 0 to 1: in all, and its words' spelling and its parts' order alone."""
+        words = len(CONCEPTS) + len(NAMES)
+        spelling = 1 - (self.cognates * len(CONCEPTS) + self.latin_names * len(NAMES)) / words
         pairs = itertools.combinations("SNVOPT", 2)
         swapped = [self.order.index(a) > self.order.index(b) for a, b in pairs]
         # Each of the three orders within phrases is worth two pairs.
-        return (sum(swapped) + 2 * len(self.last)) / (len(swapped) + 2 * 3)
-
-    @property
-    def distance(self) -> float:
-        """The known distance from English, 0 to 1: half lexicon, the rest order, script and morphology."""
-        lexicon, order = 0.50 * (1 - self.shared_spelling), 0.20 * self.order_difference
+        order = (sum(swapped) + 2 * len(self.last)) / (len(swapped) + 2 * 3)
         script = 0.0 if self.script == "Latn" else 1.0 if "spaces" in self.lacks else 0.8
-        return lexicon + order + 0.15 * script + 0.15 * min(len(self.affixes) / 3, 1.0)
+        morphology = min(len(self.affixes) / 3, 1.0)
+        whole = 0.50 * spelling + 0.20 * order + 0.15 * script + 0.15 * morphology
+        return {"distance": whole, "spelling_difference": spelling, "order_difference": order}
 
 
 def build_languages(seed: int) -> tuple[Language, ...]:
@@ -210,10 +199,8 @@ def text_of(utterances: Utterance | Iterable[Utterance], language: Language) -> 
 
 def _question(clause: Clause, part: str, language: Language) -> list[Word]:
     """The words that ask for a part of the clause; with a count's ones stands what is counted."""
-    concept = _QUESTION_WORDS[part]
-    tags = _QUESTION_TAGS.get(concept, ("ADV",))
-    # An invented language has one word for "how many".
-    words = [Word(text, tag, part="Q") for text, tag in zip(language.words[concept].split(), tags)]
+    texts, tags = language.words[_QUESTION_WORDS[part]].split(), _QUESTION_TAGS[part].split()
+    words = [Word(text, tag, part="Q") for text, tag in zip(texts, tags)]
     if part == "C" and isinstance(clause.object, Thing):
         words += _noun_phrase(replace(clause.object, count=None), language, "O", definite=False)
     return words

@@ -94,9 +94,8 @@ def constraints(clause: Clause) -> dict[str, frozenset]:
     if isinstance(clause.object, Thing):
         said |= {part: getattr(clause.object, part) for part in ("noun", "adjective", "count")}
     said |= {"place": clause.place, "time": clause.time}
-    return {
-        part: frozenset(CLASSES.get(value, (value,))) for part, value in said.items() if value is not None
-    }
+    known = {part: value for part, value in said.items() if value is not None}
+    return {part: frozenset(CLASSES.get(value, (value,))) for part, value in known.items()}
 
 
 def implies(first: Clause, second: Clause) -> bool:
@@ -117,24 +116,19 @@ def judge(premise: Clause, hypothesis: Clause) -> Label:
     contradiction, a place that the premise does not give is neutral, and leaving the place out is entailed.
     """
     if premise.negated:  # all that is known is what the event is not like
-        if not implies(hypothesis, premise):
-            return "neutral"
-        return "entailment" if hypothesis.negated else "contradiction"
-    if implies(premise, hypothesis):
+        possible = not implies(hypothesis, premise)
+    elif implies(premise, hypothesis):
         return "contradiction" if hypothesis.negated else "entailment"
-    if not compatible(constraints(premise), constraints(hypothesis)):
-        return "entailment" if hypothesis.negated else "contradiction"
-    return "neutral"
+    else:
+        possible = compatible(constraints(premise), constraints(hypothesis))
+    if possible:
+        return "neutral"
+    return "entailment" if hypothesis.negated else "contradiction"
 
 
 def change(clause: Clause, part: str, value: object) -> Clause:
-    """The clause with another value of one part; None leaves the part out.
-
-    Args:
-        part: a field of `Clause`, or "noun", "adjective" or "count" of the thing that is its object.
-    """
+    """The clause with another value of a field of it, or of the thing that is its object; None leaves it out."""
     changes: dict[str, Any] = {part: value}
-    if part in ("noun", "adjective", "count"):
-        assert isinstance(clause.object, Thing)
+    if isinstance(clause.object, Thing) and hasattr(clause.object, part):
         changes = {"object": replace(clause.object, **changes)}
     return replace(clause, **changes)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
-from typing import TypeVar
+from typing import Any
 
 from stilts_jax.toy import meaning
 from stilts_jax.toy.languages import Utterance
@@ -15,7 +15,6 @@ from stilts_jax.toy.meaning import CAUSES, CLASS_OF, CLASSES, Clause, Entity, La
 
 LABELS: tuple[Label, ...] = ("entailment", "neutral", "contradiction")
 _PARTS = {"S": "subject", "O": "noun", "P": "place", "T": "time", "C": "count"}  # what a question can ask for
-Item = TypeVar("Item", bound=Hashable)
 Pair = tuple[Utterance, Utterance, str]  # two sentences and their label
 # What is said, what is asked about it ("cause" or "effect"), sentences of which one answers, and which one.
 Choice = tuple[Utterance, str, tuple[Utterance, ...], int]
@@ -37,9 +36,9 @@ class Passage:
     questions: tuple[Question, ...]
 
 
-def distinct(make: Callable[[Random], Item], count: int, draw: Random, taken: set[Hashable]) -> list[Item]:
+def distinct(make: Callable[[Random], Any], count: int, draw: Random, taken: set[Hashable]) -> list[Any]:
     """Draws ``count`` items that are not in ``taken``, and adds them to it: splits that share it are disjoint."""
-    items: list[Item] = []
+    items: list[Any] = []
     while len(items) < count:
         item = make(draw)
         if item not in taken:

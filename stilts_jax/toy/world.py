@@ -174,13 +174,11 @@ def _write_text(
 
 
 def _write_distances(root: Path, languages: Sequence[Language]) -> None:
-    measures = ("distance", "spelling_difference", "order_difference", "log_text_bytes")
-    rows: list[tuple] = [("code", "name", "script", *measures)]
+    rows: list[tuple] = [("code", "name", "script", *languages[0].distances, "log_text_bytes")]
     for language in languages:
         size = (root / "data" / "text" / f"{language.code}.txt").stat().st_size
-        numbers = (language.distance, 1 - language.shared_spelling, language.order_difference, log10(size))
-        known = (language.code, language.name, language.script)
-        rows.append((*known, *(round(number, 4) for number in numbers)))
+        numbers = [round(number, 4) for number in (*language.distances.values(), log10(size))]
+        rows.append((language.code, language.name, language.script, *numbers))
     _write_lines(root / "languages.csv", [",".join(map(str, row)) for row in rows])
 
 
