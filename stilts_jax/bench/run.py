@@ -55,7 +55,10 @@ class Round:
 
 
 class Training:
-    """The training loop's own steps, cut into rounds of one window: phase vocabulary, padded lengths, prefetching."""
+    """The training loop's own steps, cut into rounds of one window: phase vocabulary, padded lengths, prefetching.
+
+    ``stack`` closes its files.
+    """
 
     def __init__(
         self,
@@ -65,12 +68,13 @@ class Training:
         mesh: Mesh,
         batch_size: int,
         progress: Progress,
+        stack: ExitStack,
     ) -> None:
-        train, kind = settings.train, workload.features.kind
-        tasks = [(kind, batch_size, workload.max_length)]
-        choices = decide(settings, mesh, model.encoder, tasks, _STEPS)
-        model = replace(model, compute=choices.apply(model.compute))
+        train, zero1 = settings.train, settings.mesh.zero1
+        kind, key = workload.features.kind, jax.random.key(0)
         self.window, self._lengths, self._mesh = train.window, workload.lengths, mesh
+        choices = decide(settings, mesh, model.encoder, [(kind, batch_size, workload.max_length)], _STEPS)
+        model = replace(model, compute=choices.apply(model.compute))
         self._batches = TrainingBatches(
             TASK,
             workload.features,
@@ -81,54 +85,31 @@ class Training:
             max_buckets=train.buckets or automatic.MAX_LENGTHS,
             price=0.0 if train.buckets else choices.compile_tokens / _STEPS,
         )
-        vocabulary: PhaseVocabulary | None = None
-        if train.phase_vocabulary and fits_phase_vocabulary(model.compute.param_dtype, [kind]):
+        dtype, remap, rows = model.compute.param_dtype, None, "whole vocabulary"
+        encoder = init_encoder(model.encoder, key, dtype, partial(shardings, mesh=mesh))
+        if train.phase_vocabulary and fits_phase_vocabulary(dtype, [kind]):
             tokens, size = [workload.tokens.values], model.encoder.vocab_size
             vocabulary = PhaseVocabulary.from_tokens(tokens, size, mask_id=workload.mask_id)
-        rows = f"phase vocabulary of {len(vocabulary)} rows" if vocabulary else "whole vocabulary"
+            encoder = vocabulary.shrink({"encoder": encoder})["encoder"]
+            remap, rows = vocabulary.remap, f"phase vocabulary of {len(vocabulary)} rows"
         self.settings = (
             f"{rows}, windows of {train.window}, {len(self._batches.shapes)} shapes, "
             f"{choices.accumulation} microbatches, remat {choices.remat}"
         )
-        self._stack = ExitStack()
-        with jax.set_mesh(mesh):
-            self._run = self._start(model, settings, vocabulary, choices.accumulation, progress)
-
-    def _start(
-        self,
-        model: Model,
-        settings: Settings,
-        vocabulary: PhaseVocabulary | None,
-        accumulation: int,
-        progress: Progress,
-    ) -> Run:
-        key, zero1, mesh = jax.random.key(0), settings.mesh.zero1, self._mesh
-        encoder = init_encoder(model.encoder, key, model.compute.param_dtype, partial(shardings, mesh=mesh))
-        if vocabulary is not None:
-            encoder = vocabulary.shrink({"encoder": encoder})["encoder"]
-        moment = settings.train.moment_dtype
-        optimizer = OptimizerConfig(learning_rate=1e-5, total_steps=10**6, moment_dtype=moment)
+        optimizer = OptimizerConfig(learning_rate=1e-5, total_steps=10**6, moment_dtype=train.moment_dtype)
         config = RunConfig(
             optimizer=optimizer,
             losses={TASK: make_loss(model, TASK)},
-            batch_at=self._stack.enter_context(
-                made_ahead(self._batches.batch_at, vocabulary.remap if vocabulary else None)
-            ),
-            directory=self._stack.enter_context(tempfile.TemporaryDirectory()),
+            batch_at=stack.enter_context(made_ahead(self._batches.batch_at, remap)),
+            directory=stack.enter_context(tempfile.TemporaryDirectory()),
             mesh=mesh,
             seed=0,
             zero1=zero1,
-            accumulation=accumulation,
+            accumulation=choices.accumulation,
             progress=progress,
         )
         state = init_state(model, make_optimizer(optimizer), key, encoder=encoder, mesh=mesh, zero1=zero1)
-        return Run(state, config, self._stack)
-
-    def __enter__(self) -> "Training":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stack.close()
+        self._run = Run(state, config, stack)
 
     def rows_of(self, number: int) -> np.ndarray:
         """int64 [window * batch]: the rows of a round."""
@@ -255,7 +236,8 @@ def run_bench(
         "workload": workload.describe(),
         "matmul": matmul,
     }
-    with Training(workload, model, settings, mesh, batch_size, progress) as training:
+    with ExitStack() as stack:
+        training = Training(workload, model, settings, mesh, batch_size, progress, stack)
         prediction = Prediction(workload, model, settings, mesh, rows)
         for name, work in (("train", training), ("predict", prediction)):
             progress.say(f"{name}: compiling")

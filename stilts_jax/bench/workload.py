@@ -80,10 +80,9 @@ class Workload:
         )
 
 
-def draw_workload(name: str, vocab_size: int, *, rows: int = 0, longest: int = 0, seed: int = 0) -> Workload:
+def draw_workload(name: str, vocab_size: int, *, rows: int = 0, longest: int = 0) -> Workload:
     """Draws the rows of a law."""
-    law = LAWS[name]
-    generator = np.random.default_rng(seed)
+    law, generator = LAWS[name], np.random.default_rng(0)
     count, most = rows or law.rows, min(law.longest, longest or law.longest)
     lengths = np.exp(generator.normal(law.log_mean, law.log_sd, count)).round().astype(np.int64)
     offsets = np.concatenate([[0], np.cumsum(lengths.clip(8, most))])
@@ -97,12 +96,8 @@ def draw_workload(name: str, vocab_size: int, *, rows: int = 0, longest: int = 0
     values[offsets[:-1]], values[offsets[1:] - 1] = CLS_ID, SEP_ID
     if law.kind != "tag":  # <s> A </s></s> B </s>
         values[middle], values[middle + 1] = SEP_ID, SEP_ID
-    tokens, example = Ragged(values, offsets), np.arange(count)
-    columns: dict[str, np.ndarray | Ragged] = {
-        "tokens": tokens,
-        "example": example,
-        "language": np.zeros(count, np.int32),
-    }
+    columns: dict[str, np.ndarray | Ragged] = {"tokens": Ragged(values, offsets), "example": np.arange(count)}
+    columns["language"] = np.zeros(count, np.int32)
     if law.kind == "classify":
         columns["label"] = generator.integers(0, law.num_labels, count, np.int32)
     elif law.kind == "tag":
@@ -149,5 +144,5 @@ def find_workload(
         training=task.kind != "span",  # rows of span tasks for prediction have all columns
     )
     origin = f"train rows of {Path(encoder).name}'s tokenizer"
-    vocabulary = tokenizer.vocab_size, tokenizer.mask_id
-    return Workload(name, origin, features, len(task.labels), length, *vocabulary)
+    vocab_size, mask_id = tokenizer.vocab_size, tokenizer.mask_id
+    return Workload(name, origin, features, len(task.labels), length, vocab_size, mask_id)

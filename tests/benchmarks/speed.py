@@ -145,9 +145,7 @@ def _bench_steps(
     with ExitStack() as stack:
         ours: Training | Prediction
         if training:
-            ours = stack.enter_context(
-                Training(workload, model, settings, mesh, options.batch_size, progress)
-            )
+            ours = Training(workload, model, settings, mesh, options.batch_size, progress, stack)
         else:
             ours = Prediction(workload, model, settings, mesh, options.rows)
         progress.say(f"{label}: compiling")
