@@ -43,22 +43,19 @@ def _read_heartbeat() -> int:
     raise ConfigError(what, where="the environment", fix="set a whole number, such as 60, or unset it")
 
 
-HEARTBEAT_TIMEOUT = _read_heartbeat()  # seconds
+_HEARTBEAT = _read_heartbeat()  # seconds
 Value = TypeVar("Value")
 
 
-def initialize(heartbeat_timeout: int = HEARTBEAT_TIMEOUT) -> None:
-    """Joins the other processes of this run; does nothing where there is only one.
-
-    A process counts as lost after ``heartbeat_timeout`` seconds of silence.
-    """
+def initialize() -> None:
+    """Joins the other processes of this run; does nothing where there is only one."""
     place = _explicit_place(os.environ)
-    if place is None and not _is_cluster(os.environ):
+    if place is None and not _is_cluster():
         return
     address, count, number = place or (None, None, None)
     _exit_when_aborted()  # before: a host can be lost while the others still look for it
     try:
-        jax.distributed.initialize(address, count, number, heartbeat_timeout_seconds=heartbeat_timeout)
+        jax.distributed.initialize(address, count, number, heartbeat_timeout_seconds=_HEARTBEAT)
     except (ValueError, RuntimeError) as error:
         raise ConfigError(
             "The processes of this run did not find each other.",
@@ -92,7 +89,7 @@ def is_preempted() -> bool:
 
 
 @contextmanager
-def leave_together(heartbeat_timeout: int = HEARTBEAT_TIMEOUT) -> Iterator[None]:
+def leave_together() -> Iterator[None]:
     """Lets a failure on one of several hosts end the run on all; free on a single one.
 
     A failure that all hosts share (a damaged file) is raised: they can go on together with the next phase.
@@ -106,14 +103,17 @@ def leave_together(heartbeat_timeout: int = HEARTBEAT_TIMEOUT) -> Iterator[None]
     except Exception as error:
         if not jax.distributed.is_initialized() or jax.process_count() == 1:
             raise
+        code = EXIT_ERROR
         if isinstance(error, StiltsError):
-            if _all_arrive(f"failure {next(_failures)}", heartbeat_timeout):
+            with suppress(jax.errors.JaxRuntimeError):  # not all hosts come here in time
+                # Without a device: those of the others may be waiting.
+                _client().wait_at_barrier(f"failure {next(_failures)}", timeout_in_ms=1000 * _HEARTBEAT)
                 raise
             print(f"stilts: host {jax.process_index()}: {error}", file=sys.stderr)
+            code = error.exit_code
         else:
             traceback.print_exc()
-            time.sleep(heartbeat_timeout + 10)
-        code = error.exit_code if isinstance(error, StiltsError) else EXIT_ERROR
+            time.sleep(_HEARTBEAT + 10)
         _failed_here.set()
         with suppress(jax.errors.JaxRuntimeError):  # another host was faster, or the service is gone
             _client().key_value_set(_EXIT_CODE, str(code))
@@ -135,9 +135,7 @@ def _follow_others() -> None:
                 continue
             return
         print("stilts: another host failed; its log says why", file=sys.stderr)
-        if (
-            jax.process_index() == 0
-        ):  # it runs the service, without which those that still look would be aborted
+        if jax.process_index() == 0:  # it runs the service: without it those that still look would be aborted
             time.sleep(5 * _LOOK_EVERY)
         _leave(code)
 
@@ -152,14 +150,6 @@ def _client() -> Any:
     from jax._src import distributed  # the service has no public interface
 
     return distributed.global_state.client
-
-
-def _all_arrive(name: str, timeout: float) -> bool:
-    """Says whether all hosts come here in time: without a device, as those of the others may be waiting."""
-    with suppress(jax.errors.JaxRuntimeError):
-        _client().wait_at_barrier(name, timeout_in_ms=int(timeout * 1000))
-        return True
-    return False
 
 
 def _explicit_place(environment: Mapping[str, str]) -> tuple[str, int, int] | None:
@@ -177,14 +167,13 @@ def _explicit_place(environment: Mapping[str, str]) -> tuple[str, int, int] | No
     return address, int(total), int(index)
 
 
-def _is_cluster(environment: Mapping[str, str]) -> bool:
+def _is_cluster() -> bool:
     """Says whether JAX can find the other processes by itself: on a TPU machine, in a Slurm step."""
-    if "SLURM_STEP_NODELIST" in environment:
-        return int(environment.get("SLURM_NTASKS", "1")) > 1
-    if environment.get("JAX_PLATFORMS", "") == "cpu":
-        return False
-    has_chips = bool(glob.glob("/dev/accel[0-9]*") or glob.glob("/dev/vfio/[0-9]*"))
-    return has_chips and importlib.util.find_spec("libtpu") is not None
+    if "SLURM_STEP_NODELIST" in os.environ:
+        return int(os.environ.get("SLURM_NTASKS", "1")) > 1
+    has_chips = glob.glob("/dev/accel[0-9]*") or glob.glob("/dev/vfio/[0-9]*")
+    wanted = os.environ.get("JAX_PLATFORMS") != "cpu"
+    return wanted and bool(has_chips) and importlib.util.find_spec("libtpu") is not None
 
 
 @ctypes.CFUNCTYPE(None, ctypes.c_int)
@@ -200,6 +189,4 @@ def _exit_when_aborted() -> None:
     in a collective for ever. Python's signal handlers never run then, and JAX's own callback for this case
     can't be used (it fails with std::bad_cast in jaxlib 0.10 and 0.12); so the handler is set below Python.
     """
-    library = ctypes.CDLL(None)
-    library.signal.argtypes, library.signal.restype = [ctypes.c_int, ctypes.c_void_p], ctypes.c_void_p
-    library.signal(int(signal.SIGABRT), ctypes.cast(_leave_when_aborted, ctypes.c_void_p))
+    ctypes.CDLL(None).signal(int(signal.SIGABRT), _leave_when_aborted)

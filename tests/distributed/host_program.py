@@ -12,7 +12,6 @@ from stilts_jax.distributed import initialize, leave_together
 from stilts_jax.errors import DataError
 from stilts_jax.sharding import MeshConfig, host_rows, make_mesh, shard_batch
 
-HEARTBEAT = 10
 ROWS = 8
 
 
@@ -24,7 +23,7 @@ def list_checkpoints(folder: Path) -> None:
 
 
 def main(how: str, folder: Path) -> None:
-    initialize(heartbeat_timeout=HEARTBEAT)
+    initialize()
     if how == "listing":
         return list_checkpoints(folder)
     mesh = make_mesh(MeshConfig(2, 1, 1))
@@ -39,5 +38,5 @@ def main(how: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    with leave_together(HEARTBEAT):
+    with leave_together():
         main(sys.argv[1], Path(sys.argv[2]))

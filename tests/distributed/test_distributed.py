@@ -33,11 +33,8 @@ def start() -> Iterator:
             environment = {
                 **os.environ,
                 **{"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": "1"},
-                **{
-                    "JAX_COORDINATOR_ADDRESS": address,
-                    "JAX_NUM_PROCESSES": "2",
-                    "JAX_PROCESS_ID": str(number),
-                },
+                **{"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"},
+                **{"JAX_PROCESS_ID": str(number), "STILTS_HEARTBEAT": "10"},
             }
             with (folder / f"log{number}").open("w") as log:
                 command = [sys.executable, str(PROGRAM), how, str(folder)]
