@@ -40,71 +40,30 @@ if TYPE_CHECKING:
     from stilts_jax.train.optimizer import OptimizerConfig, make_optimizer
     from stilts_jax.train.step import TrainState, eval_step, init_state, train_step
 
-_HOMES = {
-    "Checkpoints": "checkpoint",
-    "Compute": "model",
-    "EncoderConfig": "model",
-    "HeadConfig": "model",
-    "MeshConfig": "sharding",
-    "Model": "model",
-    "OptimizerConfig": "train.optimizer",
-    "RULES": "sharding",
-    "SHAPES": "model",
-    "TaskHead": "model",
-    "TrainState": "train.step",
-    "apply_model": "model",
-    "encode": "model",
-    "eval_step": "train.step",
-    "evaluate": "commands.eval",
-    "evaluate_task": "evaluation.evaluate",
-    "export_encoder": "model",
-    "get_task": "tasks",
-    "init_params": "model",
-    "init_state": "train.step",
-    "list_tasks": "tasks",
-    "load_encoder": "model",
-    "load_results": "report",
-    "make_loss": "train.losses",
-    "make_mesh": "sharding",
-    "make_optimizer": "train.optimizer",
-    "predict": "evaluation.predict",
-    "predict_texts": "experiment.predict",
-    "shardings": "sharding",
-    "train_step": "train.step",
+_NAMES = {
+    "checkpoint": ("Checkpoints",),
+    "commands.eval": ("evaluate",),
+    "evaluation.evaluate": ("evaluate_task",),
+    "evaluation.predict": ("predict",),
+    "experiment.predict": ("predict_texts",),
+    "model": (
+        *("SHAPES", "Compute", "EncoderConfig", "HeadConfig", "Model", "TaskHead"),
+        *("apply_model", "encode", "export_encoder", "init_params", "load_encoder"),
+    ),
+    "report": ("load_results",),
+    "sharding": ("RULES", "MeshConfig", "make_mesh", "shardings"),
+    "tasks": ("get_task", "list_tasks"),
+    "train.losses": ("make_loss",),
+    "train.optimizer": ("OptimizerConfig", "make_optimizer"),
+    "train.step": ("TrainState", "eval_step", "init_state", "train_step"),
 }
+_HOMES = {name: home for home, names in _NAMES.items() for name in names}
 
-__all__ = [
-    "RULES",
-    "SHAPES",
-    "Checkpoints",
-    "Compute",
-    "EncoderConfig",
-    "HeadConfig",
-    "MeshConfig",
-    "Model",
-    "OptimizerConfig",
-    "TaskHead",
-    "TrainState",
-    "apply_model",
-    "encode",
-    "eval_step",
-    "evaluate",
-    "evaluate_task",
-    "export_encoder",
-    "get_task",
-    "init_params",
-    "init_state",
-    "list_tasks",
-    "load_encoder",
-    "load_results",
-    "make_loss",
-    "make_mesh",
-    "make_optimizer",
-    "predict",
-    "predict_texts",
-    "shardings",
-    "train_step",
-]
+__all__ = ["RULES", "SHAPES", "Checkpoints", "Compute", "EncoderConfig", "HeadConfig", "MeshConfig", "Model"]
+__all__ += ["OptimizerConfig", "TaskHead", "TrainState", "apply_model", "encode", "eval_step", "evaluate"]
+__all__ += ["evaluate_task", "export_encoder", "get_task", "init_params", "init_state", "list_tasks"]
+__all__ += ["load_encoder", "load_results", "make_loss", "make_mesh", "make_optimizer", "predict"]
+__all__ += ["predict_texts", "shardings", "train_step"]
 
 
 def __getattr__(name: str) -> Any:
