@@ -4,6 +4,7 @@ Only this file and ``configs/`` know ml_collections.
 """
 
 import importlib.util
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
@@ -58,18 +59,14 @@ def load_config(
 ) -> ConfigDict:
     """Returns the config that ``path/to/file.py:key=value,...`` and ``--config.x.y=z`` overrides describe.
 
-    Every config takes ``:debug``, alone or behind its arguments.
-
-    Args:
-        spec: or a config that was loaded before.
-        own: values by dotted names, as an earlier run recorded them: before the overrides.
+    Every config takes ``:debug``, alone or behind its arguments. ``spec`` may be a config that was loaded before.
+    ``own`` are values by dotted names, as an earlier run recorded them: before the overrides.
     """
     if isinstance(spec, str):
         name, _, argument = spec.partition(":")
-        given = argument.removesuffix(":debug").split(",")
-        kept = [item for item in given if item != "debug"]
-        config = _run_get_config(find_config(name), ",".join(kept))
-        if kept != given or argument.endswith(":debug"):
+        items = re.sub(":debug$", ",debug", argument).split(",")
+        config = _run_get_config(find_config(name), ",".join(item for item in items if item != "debug"))
+        if "debug" in items:
             config.update_from_flattened_dict(_DEBUG)
     else:
         config = spec
@@ -131,7 +128,7 @@ def _run_get_config(path: Path, argument: str) -> ConfigDict:
 
 def _override(config: ConfigDict, key: str, text: str) -> None:
     group, _, last = key.rpartition(".")
-    known = list(_options(Settings))
+    known = list(_options(base_config()))
     if key not in known:
         same = [name for name in known if name.rpartition(".")[2] == last]
         fix = f"did you mean {' or '.join(map(repr, same))}?" if same else nearest(key, known)
@@ -141,21 +138,16 @@ def _override(config: ConfigDict, key: str, text: str) -> None:
     node[last] = _parse(text, node.get_type(last), f"--config.{key}")
 
 
-def _options(kind: type, prefix: str = "") -> Iterator[str]:
-    """Yields the full names of all options of a record, those of its groups included."""
-    hints = get_type_hints(kind)
-    for name in option_names(kind):
-        if is_dataclass(hints[name]):
-            yield from _options(hints[name], f"{prefix}{name}.")
+def _options(config: ConfigDict, prefix: str = "") -> Iterator[str]:
+    """Yields the full names of all options, those of groups included."""
+    for name, value in config.items():
+        if isinstance(value, ConfigDict):
+            yield from _options(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}"
 
 
-_KINDS: dict[type, tuple[str, str]] = {
-    bool: ("true or false", "true"),
-    int: ("a whole number", "3"),
-    float: ("a number", "0.5"),
-}
+_KINDS = {bool: ("true or false", "true"), int: ("a whole number", "3"), float: ("a number", "0.5")}
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -180,13 +172,13 @@ def _to_config(settings: Any) -> ConfigDict:
 
 
 def _to_dataclass(node: ConfigDict, kind: type, path: str) -> Any:
-    hints, names, values = get_type_hints(kind), set(option_names(kind)), {}
-    for name in sorted(set(node.keys()) ^ names):
+    hints, names, values = get_type_hints(kind), set(option_names(kind)), dict(node)
+    for name in sorted(values.keys() ^ names):
         missing, fix = f"Option {name!r} is missing.", "start from base_config()"
         if name not in names:
             missing, fix = f"There is no option {name!r}.", nearest(name, names)
         raise ConfigError(missing, where=f"{path}.{name}", fix=fix)
     for name in names:
-        inner = is_dataclass(hints[name])
-        values[name] = _to_dataclass(node[name], hints[name], f"{path}.{name}") if inner else node[name]
+        if is_dataclass(hints[name]):
+            values[name] = _to_dataclass(node[name], hints[name], f"{path}.{name}")
     return kind(**values)

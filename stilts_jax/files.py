@@ -29,9 +29,9 @@ def open_path(name: str | os.PathLike) -> Path:
     locks, no mapping into memory. What needs these goes to ``local_folder``.
     """
     text = str(name)
-    if "://" not in text:
+    scheme, is_url, _ = text.partition("://")
+    if not is_url:
         return local_path(text)
-    scheme = text.partition("://")[0]
     if scheme not in ("gs", "s3"):
         fix = "name a local folder, or one in a bucket with gs://BUCKET/FOLDER or s3://BUCKET/FOLDER"
         raise ConfigError(f"Paths that begin with {scheme}:// can't be used.", where=text, fix=fix)
@@ -81,10 +81,8 @@ def is_remote(path: str | os.PathLike) -> bool:
 
 def local_folder(path: str | os.PathLike) -> Path:
     """Returns the path itself, or the folder of this machine's cache that stands for one in an object store."""
-    name = str(path).rstrip("/")
-    if not is_remote(path):
-        return Path(path)
-    return cache_root() / "remote" / hashlib.sha256(name.encode()).hexdigest()[:16]
+    digest = hashlib.sha256(str(path).rstrip("/").encode()).hexdigest()
+    return cache_root() / "remote" / digest[:16] if is_remote(path) else Path(path)
 
 
 def cache_root() -> Path:
@@ -109,9 +107,8 @@ def fetch_folder(name: str | os.PathLike) -> Path:
         known = read_record(target / _FETCHED)
     except (OSError, RecordError):
         known = {}
-    for path in source.iterdir():
-        if path.is_dir():
-            continue
+    files = [path for path in source.iterdir() if not path.is_dir()]
+    for path in files:
         copy, state = target / path.name, store.ukey(f"{folder}/{path.name}")
         if copy.is_file() and known.get(path.name) == [state, copy.stat().st_size]:
             continue
@@ -119,8 +116,7 @@ def fetch_folder(name: str | os.PathLike) -> Path:
             path.copy(temporary, overwrite=True)
         known[path.name] = [state, copy.stat().st_size]
         write_record(target / _FETCHED, known)
-    there = {path.name for path in source.iterdir()}
-    for gone in known.keys() - there:
+    for gone in known.keys() - {path.name for path in files}:
         (target / gone).unlink(missing_ok=True)
     return target
 
@@ -160,12 +156,11 @@ def replacing(path: Path) -> Iterator[Path]:
 def _remove_stale(folder: Path) -> None:
     """Removes temporary files of processes of this host that are gone, and those older than a day."""
     for path in folder.glob(".*.tmp"):
-        if not (match := _TEMPORARY.fullmatch(path.name)):  # not one of ours
-            continue
-        ours = f".{socket.gethostname()}.{match[1]}-" in path.name
-        with contextlib.suppress(OSError):  # another process has just moved it into place
-            if (ours and not _is_alive(int(match[1]))) or time.time() - path.stat().st_mtime > _DAY:
-                path.unlink()
+        if match := _TEMPORARY.fullmatch(path.name):  # else it is not one of ours
+            here = f".{socket.gethostname()}.{match[1]}-" in path.name
+            with contextlib.suppress(OSError):  # another process has just moved it into place
+                if (here and not _is_alive(int(match[1]))) or time.time() - path.stat().st_mtime > _DAY:
+                    path.unlink()
 
 
 def _is_alive(process: int) -> bool:
@@ -209,31 +204,25 @@ def read_record(path: Path, version: int | None = None) -> dict[str, Any]:
         FileNotFoundError: there is none.
         RecordError: it was written by another version, or it is not what was written.
     """
+    found, reason = None, "it is not a record"
     try:
         found = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise _damage(path, error.strerror or "it can't be read") from error
-    except (ValueError, RecursionError) as error:
-        raise _damage(path, "it is not JSON") from error
-    if not isinstance(found, dict):
-        raise _damage(path, "it is not a record")
-    if version is not None and found.get("format") != version:
-        raise RecordError(
-            f"{path.name} has format {str(found.get('format'))[:20]}, this version reads {version}.",
-            where=str(path),
-            fix="use the version of stilts_jax that wrote it, or another folder",
-        )
-    if found.pop(_DIGEST, None) != _digest(found):
-        raise _damage(path, "its content does not match its digest")
-    return found
-
-
-def _damage(path: Path, reason: str) -> RecordError:
-    return RecordError(
-        f"{path.name} is damaged: {reason}.", where=str(path), fix="remove it; it is then made again"
-    )
+        reason = error.strerror or "it can't be read"
+    except (ValueError, RecursionError):
+        reason = "it is not JSON"
+    if isinstance(found, dict):
+        if version is not None and found.get("format") != version:
+            what = f"{path.name} has format {str(found.get('format'))[:20]}, this version reads {version}."
+            fix = "use the version of stilts_jax that wrote it, or another folder"
+            raise RecordError(what, where=str(path), fix=fix)
+        if found.pop(_DIGEST, None) == _digest(found):
+            return found
+        reason = "its content does not match its digest"
+    fix = "remove it; it is then made again"
+    raise RecordError(f"{path.name} is damaged: {reason}.", where=str(path), fix=fix)
 
 
 def _digest(values: dict[str, Any]) -> str:

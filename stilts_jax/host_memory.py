@@ -22,9 +22,6 @@ def keep_freed_memory() -> None:
     plugins = any(importlib.util.find_spec(name) for name in ("libtpu", "jax_plugins"))
     if sys.platform.startswith("linux") and (platforms == "cpu" if platforms else not plugins):
         mallopt = getattr(ctypes.CDLL(None), "mallopt", lambda *_: 0)  # another C library has none
-        for name, value in (
-            (-8, 1),
-            (-4, 0),
-            (-1, -1),
-        ):  # M_ARENA_MAX, M_MMAP_MAX, M_TRIM_THRESHOLD of malloc.h
+        # M_ARENA_MAX, M_MMAP_MAX, M_TRIM_THRESHOLD of malloc.h
+        for name, value in ((-8, 1), (-4, 0), (-1, -1)):
             mallopt(name, value)

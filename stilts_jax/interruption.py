@@ -36,15 +36,13 @@ def catch_signals(abort: Any = signal.default_int_handler) -> Iterator[None]:
         return
     _asked.clear()
     _abort = abort
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     # A command in the background of a script is started with Ctrl-C ignored, which is meant.
-    caught = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
-    for number in caught:
-        signal.signal(number, _note)
+    heard = [one for one in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(one) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, _note) for number in heard}
     try:
         yield
     finally:
-        for number, handler in caught.items():
+        for number, handler in before.items():
             signal.signal(number, handler)
         _asked.clear()
 

@@ -7,7 +7,7 @@ tokenizer of another kind is refused, because every other part of the package re
 import copy
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -87,9 +87,7 @@ class Tokenizer:
     def check_fits(self, vocab_size: int) -> None:
         """Raises unless an encoder with ``vocab_size`` rows has a row for every id."""
         if self.vocab_size > vocab_size:
-            what = (
-                f"the tokenizer has {self.vocab_size} pieces, the encoder's embedding only {vocab_size} rows"
-            )
+            what = f"the tokenizer has {self.vocab_size} pieces, the encoder's embedding {vocab_size} rows"
             raise EncoderError(what, where=self.source, fix="use the tokenizer that came with the encoder")
 
     def encode(
@@ -102,41 +100,33 @@ class Tokenizer:
         """Splits texts into subwords, without special tokens, on all cores.
 
         What looks like a special token in a text (``</s>``, ``<mask>``) becomes ``<unk>``: it is text, and
-        must not act as one. Lone surrogates count as U+FFFD.
-
-        Args:
-            characters: also where each subword stands, as the tokenizer says it (see ``features.offsets`` for
-                what is wrong with that).
-            advance: called with the number of texts done.
+        must not act as one. Lone surrogates count as U+FFFD. ``characters`` asks also where each subword stands, as the
+        tokenizer says it (see ``features.offsets`` for what is wrong with that); ``advance`` is called with the number
+        of texts done.
         """
+        backend = self._fast.backend_tokenizer
+        encode = backend.encode_batch if characters else backend.encode_batch_fast  # fast: no offsets
         ids, spans = [np.zeros(0, np.int32)], [np.zeros((0, 2), np.int32)]
         lengths = [0]
-        for encodings in self._encode_chunks(texts, characters):
-            count = [len(encoding) for encoding in encodings]
-            lengths += count
-            flat = chain.from_iterable(encoding.ids for encoding in encodings)
-            ids.append(np.fromiter(flat, np.int32, sum(count)))
+        for first in range(0, len(texts), _CHUNK):
+            chunk = list(texts[first : first + _CHUNK])
+            try:
+                encodings = encode(chunk, add_special_tokens=False)
+            except TypeError:  # a lone surrogate has no UTF-8
+                chunk = [_SURROGATES.sub("\ufffd", text) for text in chunk]
+                encodings = encode(chunk, add_special_tokens=False)
+            lengths += map(len, encodings)
+            ids.append(np.fromiter(chain.from_iterable(one.ids for one in encodings), np.int32))
             if characters:
-                pairs = chain.from_iterable(chain.from_iterable(encoding.offsets for encoding in encodings))
-                spans.append(np.fromiter(pairs, np.int32, 2 * sum(count)).reshape(-1, 2))
+                pairs = chain.from_iterable(chain.from_iterable(one.offsets for one in encodings))
+                spans.append(np.fromiter(pairs, np.int32).reshape(-1, 2))
             if advance:
-                advance(len(count))
+                advance(len(chunk))
         found, offsets = np.concatenate(ids), np.cumsum(lengths, dtype=np.int64)
         found[(found < UNK_ID) | (found == self.mask_id)] = UNK_ID
         both = np.concatenate(spans)
         places = [np.ascontiguousarray(both[:, side]) for side in (0, 1)] if characters else []
         return Encoded(found, offsets, *places)
-
-    def _encode_chunks(self, texts: Sequence[str], characters: bool) -> Iterator[list[Any]]:
-        backend = self._fast.backend_tokenizer
-        encode = backend.encode_batch if characters else backend.encode_batch_fast  # fast: no offsets
-        for first in range(0, len(texts), _CHUNK):
-            chunk = list(texts[first : first + _CHUNK])
-            try:
-                yield encode(chunk, add_special_tokens=False)
-            except TypeError:  # a lone surrogate has no UTF-8
-                chunk = [_SURROGATES.sub("\ufffd", text) for text in chunk]
-                yield encode(chunk, add_special_tokens=False)
 
     def copy_fast(self) -> Any:
         """Returns an own copy of the tokenizer of ``transformers`` (calling one changes its state)."""
