@@ -115,11 +115,9 @@ def _run_get_config(path: Path, argument: str) -> ConfigDict:
     except StiltsError:
         raise
     except Exception as error:  # whatever a user's own file can do
-        raise ConfigError(
-            f"The config file fails with {type(error).__name__}: {error}",
-            where=str(path),
-            fix="mend the file (configs/target.py shows the form); --traceback shows the line",
-        ) from error
+        what = f"The config file fails with {type(error).__name__}: {error}"
+        fix = "mend the file (configs/target.py shows the form); --traceback shows the line"
+        raise ConfigError(what, where=str(path), fix=fix) from error
     if not isinstance(config, ConfigDict):
         what = f"get_config returns a {type(config).__name__}."
         raise ConfigError(what, where=str(path), fix="return a ConfigDict")

@@ -57,11 +57,9 @@ def initialize() -> None:
     try:
         jax.distributed.initialize(address, count, number, heartbeat_timeout_seconds=_HEARTBEAT)
     except (ValueError, RuntimeError) as error:
-        raise ConfigError(
-            "The processes of this run did not find each other.",
-            where=f"{address or 'found automatically'}: {error}",
-            fix="start all processes before anything uses a device; name the same coordinator to all",
-        ) from error
+        what, where = "The processes of this run did not find each other.", address or "found automatically"
+        fix = "start all processes before anything uses a device; name the same coordinator to all"
+        raise ConfigError(what, where=f"{where}: {error}", fix=fix) from error
     threading.Thread(target=_follow_others, daemon=True).start()
 
 
@@ -159,11 +157,9 @@ def _explicit_place(environment: Mapping[str, str]) -> tuple[str, int, int] | No
     if not any(given):
         return None
     if not (":" in address and total.isdigit() and index.isdigit() and int(index) < int(total)):
-        raise ConfigError(
-            "A process of several needs all three: coordinator, number of processes, its own number.",
-            where=" ".join(f"{name}={value}" for name, value in zip(names, given)),
-            fix="such as JAX_COORDINATOR_ADDRESS=host0:1234 JAX_NUM_PROCESSES=4 JAX_PROCESS_ID=0 (to 3)",
-        )
+        what = "A process of several needs all three: coordinator, number of processes, its own number."
+        fix = "such as JAX_COORDINATOR_ADDRESS=host0:1234 JAX_NUM_PROCESSES=4 JAX_PROCESS_ID=0 (to 3)"
+        raise ConfigError(what, where=" ".join(map("{}={}".format, names, given)), fix=fix)
     return address, int(total), int(index)
 
 

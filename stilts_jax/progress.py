@@ -66,8 +66,7 @@ class Bar(tqdm):
         state = (self.n, self.postfix)
         if msg is None and state != self._shown and (self.n > self.initial or self._note):
             self._shown = state
-            self.fp.write(f"{self}\n")
-            self.fp.flush()
+            print(f"{self}\n", end="", file=self.fp, flush=True)
         return True
 
     def close(self) -> None:
@@ -86,8 +85,8 @@ class Progress:
     """Writes progress to a stream (standard error by default); to None it writes nothing."""
 
     def __init__(self, stream: TextIO | None = sys.stderr) -> None:
-        self._stream, self._prefix = stream, ""
-        self._said: set[str] = set()
+        self._stream, self._terminal = stream, stream is not None and stream.isatty()
+        self._prefix, self._said = "", set[str]()
 
     def say(self, text: str, *, once: bool = False) -> None:
         """Writes a line that stays; with ``once`` only the first time, in whatever part."""
@@ -95,11 +94,10 @@ class Progress:
             if text in self._said:
                 return
             self._said.add(text)
-        if self._stream and self._stream.isatty():
+        if self._terminal:
             tqdm.write(f"{self._prefix}{text}", file=self._stream)  # above the bar
         elif self._stream:
-            self._stream.write(f"{self._prefix}{text}\n")
-            self._stream.flush()
+            print(f"{self._prefix}{text}\n", end="", file=self._stream, flush=True)
 
     @contextmanager
     def part(self, prefix: str) -> Iterator[None]:
@@ -110,13 +108,9 @@ class Progress:
         finally:
             self._prefix = before
 
-    @contextmanager
-    def track(
-        self, label: str, total: int | None = None, unit: str = "steps", start: int = 0
-    ) -> Iterator[Bar]:
+    def track(self, label: str, total: int | None = None, unit: str = "steps", start: int = 0) -> Bar:
         """Shows how far a piece of work has come, of which an earlier run had done ``start`` units already."""
-        terminal = self._stream is not None and self._stream.isatty()
-        with Bar(
+        return Bar(
             desc=f"{self._prefix}{label}",
             total=total,
             initial=start,
@@ -124,11 +118,10 @@ class Progress:
             file=self._stream,
             disable=self._stream is None,
             dynamic_ncols=True,
-            mininterval=_TERMINAL_INTERVAL if terminal else _LOG_INTERVAL,
+            mininterval=_TERMINAL_INTERVAL if self._terminal else _LOG_INTERVAL,
             miniters=1,
-            bar_format=None if terminal else _LOG_LINE,
-        ) as bar:
-            yield bar
+            bar_format=None if self._terminal else _LOG_LINE,
+        )
 
 
 SILENT = Progress(None)

@@ -88,11 +88,8 @@ class ExperimentSettings(Checked):
         super().__post_init__()
         targets, intermediates = split_names(self.targets), split_names(self.intermediates)
         unused = sorted(set(split_pairs(self.train_on, "config.experiment.train_on")) - set(targets))
-        what, fix = (
-            f"{', '.join(unused)} is no target of this experiment.",
-            f"targets: {self.targets or 'none'}",
-        )
-        self.refuse(unused, what, "train_on", fix)
+        what = f"{', '.join(unused)} is no target of this experiment."
+        self.refuse(unused, what, "train_on", f"targets: {self.targets or 'none'}")
         for name in ("intermediates", "targets", "languages"):
             text = getattr(self, name)
             self.refuse("," in text, f"{name}={text!r} is not possible.", name, "join names by +, as in a+b")
@@ -180,12 +177,8 @@ class TrainSettings(OptimizerSettings):
             task, _, option = place.rpartition(".")
             what = f"{place!r} is not of the form TASK.OPTION."
             self.refuse(not task, what, "by_task", "write xnli.epochs=1")
-            self.refuse(
-                option not in TASK_OPTIONS,
-                f"{option!r} can't differ by task.",
-                "by_task",
-                nearest(option, TASK_OPTIONS),
-            )
+            what, fix = f"{option!r} can't differ by task.", nearest(option, TASK_OPTIONS)
+            self.refuse(option not in TASK_OPTIONS, what, "by_task", fix)
             try:
                 found.setdefault(task, {})[option] = hints[option].__metadata__[0](text)
             except ArgumentTypeError as error:
@@ -194,11 +187,9 @@ class TrainSettings(OptimizerSettings):
 
     def given_for(self, task: str) -> dict[str, float]:
         """Returns the options that are set for a task, by the name that it has in results."""
-        given = {name: getattr(self, name) for name in TASK_OPTIONS}
+        given = {name: getattr(self, name) for name in TASK_OPTIONS if getattr(self, name) is not None}
         exceptions = self.exceptions()
-        for name in (stem(task), task):
-            given |= exceptions.get(name, {})
-        return {name: value for name, value in given.items() if value is not None}
+        return given | exceptions.get(stem(task), {}) | exceptions.get(task, {})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -121,19 +121,14 @@ def find_workload(
     if name in LAWS:
         return draw_workload(name, SHAPES[shape].vocab_size, longest=max_length)
     if data_root is None or encoder is None:
-        raise ConfigError(
-            f"There is no law of lengths {name!r}.",
-            where="--lengths",
-            fix=f"{nearest(name, LAWS)}; or a task's name, with --data_root and --encoder",
-        )
+        fix = f"{nearest(name, LAWS)}; or a task's name, with --data_root and --encoder"
+        raise ConfigError(f"There is no law of lengths {name!r}.", where="--lengths", fix=fix)
     source = DataSource(data_root)
     task = with_labels(get_task(name), source)
     if task.kind not in KINDS:
-        raise ConfigError(
-            f"{name} is a task of kind {task.kind}; there is no peer for it to be timed beside.",
-            where="--lengths",
-            fix=f"take a task of kind {', '.join(KINDS)}, or one of {', '.join(LAWS)}",
-        )
+        what = f"{name} is a task of kind {task.kind}; there is no peer for it to be timed beside."
+        fix = f"take a task of kind {', '.join(KINDS)}, or one of {', '.join(LAWS)}"
+        raise ConfigError(what, where="--lengths", fix=fix)
     chosen, tokenizer = task.hyperparameters["paper"], load_tokenizer(encoder)
     length = max_length or chosen.max_length
     features = build_features(

@@ -37,19 +37,17 @@ def plan_training(setup: Setup) -> Plan:
         )
         if not answer.exists():
             last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-            raise StiltsError(
-                "The compiler failed.",
-                where=f"{setup.topology}, {setup.describe()}: {last[:500]}",
-                fix="try another mesh or attention; cpu:N compiles almost anything",
-            )
+            where = f"{setup.topology}, {setup.describe()}: {last[:500]}"
+            fix = "try another mesh or attention; cpu:N compiles almost anything"
+            raise StiltsError("The compiler failed.", where=where, fix=fix)
         found = pickle.loads(answer.read_bytes())
     if isinstance(found, ConfigError):
         raise found
     return found
 
 
-def find_fitting(setup: Setup, progress: Progress = SILENT) -> tuple[Setup, Plan] | None:
-    """Returns the nearest setup that fits, and its plan: with the fewest changes, the cheapest first."""
+def find_fitting(setup: Setup, progress: Progress = SILENT) -> Plan | None:
+    """Returns the plan of the nearest setup that fits: with the fewest changes, the cheapest first."""
     for candidate in _alternatives(setup)[:8]:
         progress.say(f"trying {candidate.describe()}")
         try:
@@ -57,8 +55,8 @@ def find_fitting(setup: Setup, progress: Progress = SILENT) -> tuple[Setup, Plan
         except StiltsError as error:
             progress.say(f"  {error.what}")
             continue
-        if plan.fits(candidate):
-            return candidate, plan
+        if plan.fits:
+            return plan
     return None
 
 
@@ -93,28 +91,21 @@ def _cut_mesh(setup: Setup) -> MeshConfig:
 def plan_command(
     setup: Setup, *, work: float = 0, as_json: bool = False, progress: Progress = SILENT
 ) -> tuple[str, bool]:
-    """Plans a setup and, if it does not fit, the nearest one that does.
+    """Plans a setup and, if it does not fit, the nearest one that does, for a grid of ``work`` FLOP (0: not asked for).
 
-    Args:
-        work: FLOP of a whole grid, for its chip-hours; 0: not asked for.
-        as_json: JSON instead of text.
-
-    Returns:
-        What to print, and whether the setup itself fits.
+    Returns what to print, and whether the setup itself fits.
     """
-    setup = setup.completed()
     progress.say(f"compiling for {setup.topology}")
-    plan = plan_training(setup)
-    fits = plan.fits(setup)
-    other = None if fits else find_fitting(setup, progress)
+    plan = plan_training(setup.completed())
+    other = None if plan.fits else find_fitting(plan.setup, progress)
     if as_json:
-        record = {"plan": _record(setup, plan), "proposal": other and _record(*other), "work": work}
-        return json.dumps(record, indent=2), fits
-    text = describe(setup, plan, work)
-    if not fits:
+        record = {"plan": _record(plan), "proposal": other and _record(other), "work": work}
+        return json.dumps(record, indent=2), plan.fits
+    text = describe(plan, work)
+    if not plan.fits:
         text += "\nIt does not fit. "
-        text += f"This does:\n\n{describe(*other, work)}" if other else "Nothing that was tried fits."
-    return text, fits
+        text += f"This does:\n\n{describe(other, work)}" if other else "Nothing that was tried fits."
+    return text, plan.fits
 
 
 def sweep_command(
@@ -127,8 +118,7 @@ def sweep_command(
 ) -> Iterator[str]:
     """Plans weak scaling: encoders by name on growing numbers of chips, as many rows a chip on all.
 
-    Yields:
-        The lines of a Markdown table as they are found: a row for each encoder and topology.
+    Yields the lines of a Markdown table as they are found: a row for each encoder and topology.
     """
     yield "| encoder | chips | mesh | rows a chip | GiB a chip | GB sent a step | bound s | limited by |"
     yield "|---|---|---|---|---|---|---|---|"
@@ -137,19 +127,20 @@ def sweep_command(
             rows = rows_a_chip * topology.count
             progress.say(f"{name} on {topology.name}")
             cell = replace(setup, encoder=encoder, topology=topology.name, rows=rows, evaluation=False)
-            cell = replace(cell, mesh=_cut_mesh(cell)).completed()
-            plan, mesh = plan_training(cell), cell.mesh
+            plan = plan_training(replace(cell, mesh=_cut_mesh(cell)).completed())
+            mesh = plan.setup.mesh
             found = ["does not fit", "–", "–", "–"]
             if plan.train:
                 memory = sum(plan.train.values()) / GIB
                 found = [f"{memory:.2f}", f"{plan.sent / 1e9:.1f}", f"{plan.bound:.3g}", plan.limit]
             place = f"{topology.name} ({topology.count}) | {mesh.data} x {mesh.fsdp} x {mesh.tensor}"
-            yield f"| {name} | {place} | {cell.rows / topology.count:g} | {' | '.join(found)} |"
+            yield f"| {name} | {place} | {plan.setup.rows / topology.count:g} | {' | '.join(found)} |"
 
 
-def describe(setup: Setup, plan: Plan, work: float = 0) -> str:
+def describe(plan: Plan, work: float = 0) -> str:
     """Returns a plan as a person reads it."""
-    topology, shape, steps = setup.chips, setup.encoder, (plan.train, plan.evaluate)
+    setup, steps = plan.setup, (plan.train, plan.evaluate)
+    topology, shape = setup.chips, setup.encoder
     rows: list[tuple[str, Sequence[int | None]]] = [
         ("parameters", (plan.parameters, plan.parameters)),
         ("optimizer", (plan.optimizer, 0)),
@@ -157,13 +148,10 @@ def describe(setup: Setup, plan: Plan, work: float = 0) -> str:
         *((name, [step.get(name) for step in steps]) for name in plan.train or plan.evaluate),
         ("total", [sum(step.values()) if step else None for step in steps]),
     ]
-    if topology.chip.memory:
-        rows.append(("the chip has", [topology.chip.memory]))
     lines = [f"  {name:<22}{''.join(map(_gibibytes, values))}" for name, values in rows]
-    if topology.chip.memory:
-        fits = plan.fits(setup)
-        verdict = "fits" if fits else f"does not fit ({plan.failure or 'too much in all'})"
-        lines[-1] += f"            {verdict}"
+    if memory := topology.chip.memory:
+        verdict = "fits" if plan.fits else f"does not fit ({plan.failure or 'too much in all'})"
+        lines.append(f"  {'the chip has':<22}{_gibibytes(memory)}            {verdict}")
     if plan.stages:
         lines += ["", "GiB on a device, stage by stage"]
         lines += [f"  {name:<22}{_gibibytes(size or None)}" for name, size in plan.stages.items()]
@@ -178,7 +166,7 @@ def describe(setup: Setup, plan: Plan, work: float = 0) -> str:
             "GiB on a device            training  evaluation",
             *lines,
             "",
-            *_speed(setup, plan, work),
+            *_speed(plan, work),
             "",
         ]
     )
@@ -188,8 +176,8 @@ def _gibibytes(size: int | None) -> str:
     return "  too much" if size is None else f"{size / GIB:10.3f}"
 
 
-def _speed(setup: Setup, plan: Plan, work: float) -> Iterator[str]:
-    count, chip = setup.chips.count, setup.chips.chip
+def _speed(plan: Plan, work: float) -> Iterator[str]:
+    count, chip = plan.setup.chips.count, plan.setup.chips.chip
     yield (
         f"{plan.model_flops / 1e12:.4g} TFLOP per step, {plan.executed_flops / 1e12:.4g} with recomputation; "
         f"a device sends at least {plan.sent / 1e9:.3g} GB"
@@ -211,7 +199,7 @@ def _speed(setup: Setup, plan: Plan, work: float) -> Iterator[str]:
         )
 
 
-def _record(setup: Setup, plan: Plan) -> dict:
-    derived = {"fits": plan.fits(setup), "bound": plan.bound, "limit": plan.limit}
+def _record(plan: Plan) -> dict:
+    derived = {"fits": plan.fits, "bound": plan.bound, "limit": plan.limit}
     totals = {"train_total": sum(plan.train.values()), "evaluate_total": sum(plan.evaluate.values())}
-    return {"setup": asdict(setup), **asdict(plan), **derived, **totals}
+    return asdict(plan) | derived | totals

@@ -78,11 +78,9 @@ def topology_devices(topology: Topology) -> list[Any]:
     try:
         return list(topologies.get_topology_desc(platform=topology.platform, **options).devices)
     except Exception as error:  # whatever a missing or other library raises
-        raise ConfigError(
-            f"There is no compiler for {topology.name} here, or it knows no such arrangement.",
-            where=f"topology: {error}"[:500],
-            fix=f"pip install 'stilts-jax[{topology.platform}]' (no device needed); cpu:{topology.count} needs nothing",
-        ) from error
+        what = f"There is no compiler for {topology.name} here, or it knows no such arrangement."
+        fix = f"pip install 'stilts-jax[{topology.platform}]' (no device needed); cpu:{topology.count} needs nothing"
+        raise ConfigError(what, where=f"topology: {error}"[:500], fix=fix) from error
 
 
 def plan_setup(setup: Setup) -> Plan:
@@ -120,6 +118,7 @@ def plan_setup(setup: Setup) -> Plan:
     failures = [jobs[name].result()[1] for name in ("train", "evaluate") if name in jobs]
     train_memory = memory.get("train", {})
     return Plan(
+        setup,
         num_parameters=sum(leaf.size for leaf in jax.tree.leaves(state.params)),
         parameters=bytes_per_device(state.params),
         optimizer=bytes_per_device(state.moments),

@@ -79,6 +79,7 @@ class Setup:
 class Plan:
     """What a setup needs, and how fast it can be at best; memory is bytes on one device."""
 
+    setup: Setup
     num_parameters: int  # of encoder and head
     parameters: int
     optimizer: int  # the moments
@@ -104,10 +105,11 @@ class Plan:
         """What bounds the step's time."""
         return max(self.seconds, key=lambda name: self.seconds[name], default="")
 
-    def fits(self, setup: Setup) -> bool:
+    @property
+    def fits(self) -> bool:
         """Whether the steps fit the setup's chip; a CPU's memory is not judged."""
-        available = setup.chips.chip.memory or math.inf
-        needed = (self.train, self.evaluate) if setup.evaluation else (self.train,)
+        available = self.setup.chips.chip.memory or math.inf
+        needed = (self.train, self.evaluate) if self.setup.evaluation else (self.train,)
         return all(memory and sum(memory.values()) <= available for memory in needed)
 
 

@@ -46,7 +46,7 @@ def test_bytes_on_a_device() -> None:
     assert plan.train["arguments"] == plan.parameters + plan.optimizer + plan.batch + 4
     assert plan.train["unaliased outputs"] < 1024
     assert 0 < plan.evaluate["temporaries"] < plan.train["temporaries"]
-    assert plan.fits(SETUP)
+    assert plan.fits
     assert set(plan.stages) == {"initialise", "load", "step", "restore", "export"}
     held = plan.parameters + plan.optimizer + 4
     assert plan.stages["load"] == plan.stages["restore"] == held <= plan.stages["initialise"]
@@ -99,7 +99,7 @@ def faked(setup: Setup) -> Plan:
     need //= setup.mesh.fsdp if setup.mesh.fsdp > 1 else 1
     need //= setup.accumulation
     train, seconds = {"arguments": need}, {"compute": 2.0, "links": 1.0}
-    return Plan(10**9, need, 0, 0, train, train, "", 5e9, 1e15, 1e15, seconds, ())
+    return Plan(setup, 10**9, need, 0, 0, train, train, "", 5e9, 1e15, 1e15, seconds, ())
 
 
 ONE = replace(SETUP, topology="v5e:2x4", mesh=MeshConfig(8, 1, 1), rows=64, compute=Compute(remat="none"))
@@ -114,7 +114,7 @@ def test_what_fits_with_the_fewest_changes_is_proposed(monkeypatch: pytest.Monke
     assert not fits and "does not fit" in text and "This does:" in text
     assert "3600 such steps: at least 16 chip-hours" in text  # 3600 x 2 s x 8 chips
     # Rematerialisation alone leaves 20 GiB of 15.75; cutting the state does it, and changes no result.
-    assert command.find_fitting(ONE)[0] == replace(ONE, mesh=MeshConfig(1, 8, 1))
+    assert command.find_fitting(ONE).setup == replace(ONE, mesh=MeshConfig(1, 8, 1))
 
 
 def test_the_command_sweeps(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
