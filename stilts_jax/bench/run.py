@@ -125,14 +125,10 @@ class Training:
         self._take([first := min(steps.values())])
         since = seconds_since_start() or time.perf_counter() - began
         self._take([step for step in steps.values() if step != first])
-        work = self._run.work
+        times = {"compile": self._run.work.compile_seconds, "to_first_step": since}
+        times |= {"shapes": self._run.work.compilations, "cached": self._run.cached}
         self._take(self._steps(0))
-        return {
-            "compile": work.compile_seconds,
-            "to_first_step": since,
-            "shapes": work.compilations,
-            "cached": self._run.cached,
-        }
+        return times
 
     def take_round(self, number: int) -> Round:
         """Takes the steps of one window, as the loop does, and waits for the last."""
@@ -165,7 +161,7 @@ class Prediction:
         params = init_params(model, jax.random.key(0))
         params = jax.device_put(params, shardings(params, mesh))
         params = {"encoder": params["encoder"], "head": params["heads"][TASK]}
-        options: dict[str, Any] = {"head": TASK, "tokens_per_batch": budget, "mesh": mesh}
+        options: Any = {"head": TASK, "tokens_per_batch": budget, "mesh": mesh}
         self._predict = partial(predict, model, params, self._features, **options)
         stream = plan_prediction(model, self._features, mesh, budget)
         self._shapes = [batch.arrays["tokens"].shape for batch in stream]
@@ -191,9 +187,8 @@ def summarise(
 ) -> dict[str, Any]:
     """Returns medians over rounds of one contender and their spread.
 
-    Args:
-        matmul: FLOP/s that matrix products reach on all devices.
-        training: forward and backward pass; else a third of their products.
+    ``matmul`` are the FLOP/s that matrix products reach on all devices. ``training`` takes both passes, prediction a
+    third of their products.
     """
     lengths = np.concatenate([one.lengths for one in rounds])
     seconds = np.array([one.seconds for one in rounds])
@@ -228,11 +223,11 @@ def run_bench(
     progress: Progress,
 ) -> dict[str, Any]:
     """Times rounds of training and of prediction; returns plain records."""
-    mesh = make_mesh(settings.mesh)
-    matmul = measure_matmul(model.compute.dtype)
+    mesh, matmul = make_mesh(settings.mesh), measure_matmul(model.compute.dtype)
+    device, dtype = f"{jax.device_count()} x {jax.devices()[0].device_kind}", model.compute.dtype
     record: dict[str, Any] = {
-        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-        "dtype": model.compute.dtype,
+        "device": device,
+        "dtype": dtype,
         "workload": workload.describe(),
         "matmul": matmul,
     }
@@ -253,31 +248,24 @@ def run_bench(
 
 def describe(record: dict[str, Any]) -> str:
     """Returns a record as a person reads it."""
-    parts, train = {name: record[name] for name in ("train", "predict")}, record["train"]
     matmul = f"matrix products reach {record['matmul'] / 1e9:.0f} GFLOP/s a device"
-    lines = [
-        record["workload"],
-        f"{record['device']}, {record['dtype']}; {matmul}",
-        "           examples/s      (spread)   real tokens/s  padding  utilisation  padded",
-    ]
-    for name, one in parts.items():
-        low, high = one["spread"]
-        lines.append(
-            f"{name:8} {one['examples_per_second']:12.4g}  {f'({low:.4g}-{high:.4g})':>14} "
-            f"{one['real_tokens_per_second']:13.4g} {one['padding_share']:8.1%} {one['utilisation']:12.1%} "
-            f"{one['utilisation_padded']:7.1%}"
-        )
-    lines += [f"{name}: {one['settings']}" for name, one in parts.items()]
-    lines.append(
-        f"{train['shapes']} shapes compiled in {train['compile']:.1f} s ({train['cached']} from the cache on disk); "
-        f"first step {train['to_first_step']:.1f} s after the command"
-    )
-    return "\n".join(lines)
+    lines = [record["workload"], f"{record['device']}, {record['dtype']}; {matmul}"]
+    lines += ["           examples/s      (spread)   real tokens/s  padding  utilisation  padded"]
+    row = "{examples_per_second:12.4g}  {spread:>14} {real_tokens_per_second:13.4g} {padding_share:8.1%} "
+    row += "{utilisation:12.1%} {utilisation_padded:7.1%}"
+    names, train = ("train", "predict"), record["train"]
+    for name in names:
+        low, high = record[name]["spread"]
+        lines.append(f"{name:8} " + row.format_map(record[name] | {"spread": f"({low:.4g}-{high:.4g})"}))
+    lines += [f"{name}: {record[name]['settings']}" for name in names]
+    told = "{shapes} shapes compiled in {compile:.1f} s ({cached} from the cache on disk); "
+    told += "first step {to_first_step:.1f} s after the command"
+    return "\n".join([*lines, told.format_map(train)])
 
 
-def measure_matmul(dtype: str, side: int = 0, precision: Any = None) -> float:
+def measure_matmul(dtype: str, precision: Any = None) -> float:
     """Returns FLOP/s of the product of two square matrices on the first device, the best of six turns."""
-    side = side or (2048 if jax.default_backend() == "cpu" else 8192)
+    side = 2048 if jax.default_backend() == "cpu" else 8192
     one = jnp.full((side, side), 1.0 / side, dtype)
     multiply = jax.jit(lambda a, b: jnp.matmul(a, b, precision=precision))
     jax.block_until_ready(multiply(one, one))
