@@ -71,8 +71,16 @@ def load_config(
     else:
         config = spec
     config.update_from_flattened_dict(dict(own or {}))
+    known = list(_options(base_config()))
     for key, text in (overrides or {}).items():
-        _override(config, key, text)
+        group, _, last = key.rpartition(".")
+        if key not in known:
+            same = [name for name in known if name.rpartition(".")[2] == last]
+            fix = f"did you mean {' or '.join(map(repr, same))}?" if same else nearest(key, known)
+            fix = "stilts_jax/settings.py lists all options" if fix.startswith("known") else fix
+            raise ConfigError(f"There is no option {key!r}.", where=f"--config.{key}", fix=fix)
+        node = config[group] if group else config
+        node[last] = _parse(text, node.get_type(last), f"--config.{key}")
     return config
 
 
@@ -122,18 +130,6 @@ def _run_get_config(path: Path, argument: str) -> ConfigDict:
         what = f"get_config returns a {type(config).__name__}."
         raise ConfigError(what, where=str(path), fix="return a ConfigDict")
     return config
-
-
-def _override(config: ConfigDict, key: str, text: str) -> None:
-    group, _, last = key.rpartition(".")
-    known = list(_options(base_config()))
-    if key not in known:
-        same = [name for name in known if name.rpartition(".")[2] == last]
-        fix = f"did you mean {' or '.join(map(repr, same))}?" if same else nearest(key, known)
-        fix = "stilts_jax/settings.py lists all options" if fix.startswith("known") else fix
-        raise ConfigError(f"There is no option {key!r}.", where=f"--config.{key}", fix=fix)
-    node = config[group] if group else config
-    node[last] = _parse(text, node.get_type(last), f"--config.{key}")
 
 
 def _options(config: ConfigDict, prefix: str = "") -> Iterator[str]:

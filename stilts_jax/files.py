@@ -67,11 +67,8 @@ def make_folder(path: Path, option: str, *, to_write: bool = True) -> None:
         if to_write and not is_remote(path) and not os.access(path, os.W_OK):
             raise PermissionError(errno.EACCES, "Nothing can be written there")
     except OSError as error:
-        what, fix = (
-            f"The folder of {option} can't be used: {error.strerror or error}.",
-            f"name another {option}",
-        )
-        raise ConfigError(what, where=str(path), fix=fix) from error
+        what = f"The folder of {option} can't be used: {error.strerror or error}."
+        raise ConfigError(what, where=str(path), fix=f"name another folder with {option}") from error
 
 
 def is_remote(path: str | os.PathLike) -> bool:

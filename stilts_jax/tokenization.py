@@ -47,9 +47,6 @@ class Tokenizer:
         whole = fingerprint or self._fast.backend_tokenizer.to_str()
         self.fingerprint = fingerprint or hashlib.sha256(whole.encode()).hexdigest()
 
-    def __repr__(self) -> str:
-        return f"Tokenizer({self.source!r})"
-
     @cached_property
     def _fast(self) -> Any:
         # Never a class with vocab_file=...: that builds a vocabulary of five tokens in silence.

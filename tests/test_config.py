@@ -25,10 +25,8 @@ def test_debug_stands_among_or_behind_arguments(argument):
 
 
 def test_an_override_reaches_its_option_and_keeps_its_type():
-    config = load_config(
-        "target:task=panx", {"train.learning_rate": "3e-5", "train.phase_vocabulary": "false"}
-    )
-    settings = to_settings(config)
+    overrides = {"train.learning_rate": "3e-5", "train.phase_vocabulary": "false"}
+    settings = to_settings(load_config("target:task=panx", overrides))
     assert settings.train.learning_rate == 3e-5
     assert settings.train.phase_vocabulary is False
     assert settings.experiment.targets == "panx"

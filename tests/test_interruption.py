@@ -21,9 +21,8 @@ def test_nothing_loses_a_signal(number, code):
             signal.raise_signal(number)
 
     def below_jax():
-        jax.tree.map(
-            lambda _: signal.raise_signal(number), [1]
-        )  # raised here it would stop in the middle of JAX
+        # Raised here it would stop in the middle of JAX.
+        jax.tree.map(lambda _: signal.raise_signal(number), [1])
 
     def put_off():
         with interruption.deferred():

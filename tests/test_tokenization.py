@@ -71,9 +71,8 @@ def test_wrong_folders_are_named(tmp_path):
 
 def test_a_tokenizer_with_other_special_ids_is_refused(tmp_path):
     names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b"]
-    Tokenizer(WordLevel({name: i for i, name in enumerate(names)}, unk_token="[UNK]")).save(
-        str(tmp_path / "tokenizer.json")
-    )
+    words = WordLevel({name: i for i, name in enumerate(names)}, unk_token="[UNK]")
+    Tokenizer(words).save(str(tmp_path / "tokenizer.json"))
     record = {"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "[UNK]", "mask_token": "[MASK]"}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(record))
     with pytest.raises(EncoderError, match="not an XLM-R tokenizer"):

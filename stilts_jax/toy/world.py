@@ -107,7 +107,12 @@ def write_world(
             texts += _write_text(data / "text", (language, languages[0]), amounts, seed, said)
         bar.advance()
         write_encoder_folder(root / "encoder", texts, amounts.vocabulary, amounts.hidden, amounts.layers)
-        _write_distances(root, languages)
+        rows: list[tuple] = [("code", "name", "script", *languages[0].distances, "log_text_bytes")]
+        for language in languages:
+            size_of_text = (data / "text" / f"{language.code}.txt").stat().st_size
+            numbers = [round(number, 4) for number in (*language.distances.values(), log10(size_of_text))]
+            rows.append((language.code, language.name, language.script, *numbers))
+        _write_lines(root / "languages.csv", [",".join(map(str, row)) for row in rows])
         bar.advance()
 
 
@@ -173,25 +178,18 @@ def _write_text(
     return texts + lines
 
 
-def _write_distances(root: Path, languages: Sequence[Language]) -> None:
-    rows: list[tuple] = [("code", "name", "script", *languages[0].distances, "log_text_bytes")]
-    for language in languages:
-        size = (root / "data" / "text" / f"{language.code}.txt").stat().st_size
-        numbers = [round(number, 4) for number in (*language.distances.values(), log10(size))]
-        rows.append((language.code, language.name, language.script, *numbers))
-    _write_lines(root / "languages.csv", [",".join(map(str, row)) for row in rows])
-
-
 def _text_of_file(task: str, items: Sequence[Any], language: Language) -> str:
     """The text of a file of items in the format of the task's release."""
-    if task in ("squad", "xquad", "tydiqa", "lareqa"):
-        return _squad(items, language, breaks=task == "lareqa")
+    if task in ("squad", "xquad", "tydiqa", "lareqa"):  # LAReQA's says where the sentences of a paragraph are
+        breaks = task == "lareqa"
+        paragraphs = [_paragraph(item, number, language, breaks=breaks) for number, item in enumerate(items)]
+        starts = range(0, len(paragraphs), 5)
+        articles = [{"title": f"Toy_{n // 5}", "paragraphs": paragraphs[n : n + 5]} for n in starts]
+        return json.dumps({"version": "1.1", "data": articles}, ensure_ascii=False, indent=1) + "\n"
     if task in ("udpos", "panx"):  # a word and its tag a line, an empty line behind each sentence
         column = "tag" if task == "udpos" else "entity"
         sentences = [say(item, language) for item in items]
-        records = [
-            "".join(f"{word.text}\t{getattr(word, column)}\n" for word in words) for words in sentences
-        ]
+        records = ["".join(f"{one.text}\t{getattr(one, column)}\n" for one in words) for words in sentences]
     elif task in ("xnli", "pawsx"):
         records = ["\t".join(_spoken(item, language)) for item in items]
     else:
@@ -230,16 +228,6 @@ def _record(task: str, item: Any, number: int) -> dict:
     return {**context, "endings": options, "label": label}
 
 
-def _squad(items: Sequence[Passage], language: Language, *, breaks: bool) -> str:
-    """SQuAD v1.1's JSON; with ``breaks`` XQuAD-R's, which says where the sentences of a paragraph are."""
-    paragraphs = [_paragraph(item, number, language, breaks=breaks) for number, item in enumerate(items)]
-    articles = [
-        {"title": f"Toy_{first // 5}", "paragraphs": paragraphs[first : first + 5]}
-        for first in range(0, len(paragraphs), 5)
-    ]
-    return json.dumps({"version": "1.1", "data": articles}, ensure_ascii=False, indent=1) + "\n"
-
-
 def _paragraph(item: Passage, number: int, language: Language, *, breaks: bool) -> dict:
     sentences = [say(said, language) for said in item.sentences]
     context, offsets = spell(sentences, language)
@@ -253,7 +241,5 @@ def _paragraph(item: Passage, number: int, language: Language, *, breaks: bool) 
         answers = [{"text": context[start:end], "answer_start": start}]
         asked = text_of(question.asked, language)
         questions.append({"id": identifier, "question": asked, "answers": answers})
-    paragraph: dict[str, Any] = {"context": context, "qas": questions}
-    if breaks:
-        paragraph["sentence_breaks"] = [[spans[0][0], spans[-1][1]] for spans in offsets]
-    return paragraph
+    sentence_breaks = [[spans[0][0], spans[-1][1]] for spans in offsets]
+    return {"context": context, "qas": questions} | ({"sentence_breaks": sentence_breaks} if breaks else {})

@@ -77,9 +77,8 @@ def test_flops_by_formula_and_by_counting() -> None:
     active = {"encoder": params["encoder"], "head": params["heads"]["task"]}
 
     def count(remat: str) -> float:
-        compute = Compute(
-            remat=remat, attention="xla", platform="tpu"
-        )  # on a CPU less of the last layer is computed
+        # On a CPU less of the last layer is computed.
+        compute = Compute(remat=remat, attention="xla", platform="tpu")
         loss = make_loss(replace(big.model, compute=compute), "task")
         gradient = jax.grad(lambda params, batch: loss(params, batch, None)[0])
         return count_flops(jax.make_jaxpr(gradient)(active, abstract_batch(big)))
@@ -134,20 +133,15 @@ def test_the_command_sweeps(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     assert row == "| Large | v5e:2x4 (8) | 1 x 8 x 1 | 8 | does not fit | – | – | – |"
 
 
-TOPOLOGIES = {
-    "v5e:16x16": (256, "tpu"),
-    "v6e:8x8*2": (128, "tpu"),
-    "v4:4x4x8": (128, "tpu"),
-    "h200:8": (8, "cuda"),
-    "h100:4x8": (32, "cuda"),
-    "cpu:2": (2, "cpu"),
-}
-
-
 def test_topologies() -> None:
-    for name, expected in TOPOLOGIES.items():
-        topology = parse_topology(name)
-        assert (topology.count, topology.platform, topology.name) == (*expected, name)
+    counts = {
+        "tpu": {"v5e:16x16": 256, "v6e:8x8*2": 128, "v4:4x4x8": 128},
+        **{"cuda": {"h200:8": 8, "h100:4x8": 32}, "cpu": {"cpu:2": 2}},
+    }
+    for platform, names in counts.items():
+        for name, count in names.items():
+            topology = parse_topology(name)
+            assert (topology.count, topology.platform, topology.name) == (count, platform, name)
     for name in ("v5e", "v5e:16", "v4:4x4", "h200:2*2", "v9:2x2", "cpu:0", "cpu:2x2", "v5e:16x16*0"):
         with pytest.raises(ConfigError):
             parse_topology(name)

@@ -84,10 +84,8 @@ def test_pictures_show_what_their_answers_and_captions_say(world):
 
 def describe(picture: np.ndarray) -> tuple[str, str]:
     inked = (picture != 255).any(axis=-1)
-    red, green, blue = picture[inked][0].tolist()
-    colour = (
-        "black" if max(red, green, blue) < 50 else ["red", "green", "blue"][np.argmax((red, green, blue))]
-    )
+    ink = picture[inked][0]
+    colour = "black" if ink.max() < 50 else ["red", "green", "blue"][ink.argmax()]
     rows, columns = (np.flatnonzero(inked.any(axis=axis)) for axis in (1, 0))
     share = inked.sum() / (np.ptp(rows) + 1) / (np.ptp(columns) + 1)
     return colour, "rectangle" if share == 1 else "circle" if share > 0.65 else "triangle"
