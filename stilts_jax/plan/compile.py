@@ -144,7 +144,7 @@ def plan_setup(setup: Setup) -> Plan:
 
 def abstract_batch(setup: Setup, sharding: NamedSharding | None = None) -> dict[str, jax.ShapeDtypeStruct]:
     """Returns the shapes of a batch for the head's kind of task."""
-    row, head = (setup.rows,), setup.head
+    row: tuple[int, ...] = (setup.rows,)
     tokens, choices, masked = (*row, setup.length), (*row, CHOICES), (*row, setup.masked)
     columns: dict[str, dict[str, tuple[int, ...]]] = {
         "classify": {"label": row},
@@ -155,8 +155,8 @@ def abstract_batch(setup: Setup, sharding: NamedSharding | None = None) -> dict[
         "mlm": {"segments": tokens, "positions": tokens}
         | dict.fromkeys(("masked_positions", "masked_targets", "masked_weights"), masked),
     }
-    shapes: dict[str, tuple[int, ...]] = {"tokens": tokens, "weight": row} | columns[head.kind]
-    if head.patches:
+    shapes: dict[str, tuple[int, ...]] = {"tokens": tokens, "weight": row} | columns[setup.head.kind]
+    if (head := setup.head).patches:
         pictures = (*row, head.pictures)
         shapes |= {"visual": (*pictures, head.patches, head.patch_width), "visual_mask": pictures}
     types = dict.fromkeys(("weight", "choice_mask", "masked_weights"), jnp.float32)
