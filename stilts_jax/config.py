@@ -3,8 +3,8 @@
 Only this file and ``configs/`` know ml_collections.
 """
 
-import importlib.util
 import re
+import runpy
 from collections.abc import Iterator, Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
@@ -116,10 +116,7 @@ def to_settings(config: ConfigDict) -> Settings:
 
 def _run_get_config(path: Path, argument: str) -> ConfigDict:
     try:
-        spec: Any = importlib.util.spec_from_file_location(f"stilts_config_{path.stem}", path)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        config = module.get_config(argument)
+        config = runpy.run_path(str(path))["get_config"](argument)
     except StiltsError:
         raise
     except Exception as error:  # whatever a user's own file can do

@@ -95,9 +95,10 @@ def plan_command(
 
     Returns what to print, and whether the setup itself fits.
     """
+    setup = setup.completed()
     progress.say(f"compiling for {setup.topology}")
-    plan = plan_training(setup.completed())
-    other = None if plan.fits else find_fitting(plan.setup, progress)
+    plan = plan_training(setup)
+    other = None if plan.fits else find_fitting(setup, progress)
     if as_json:
         record = {"plan": _record(plan), "proposal": other and _record(other), "work": work}
         return json.dumps(record, indent=2), plan.fits
