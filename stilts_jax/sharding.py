@@ -9,6 +9,7 @@ the mesh of ``with jax.set_mesh(mesh)``; without one they leave arrays alone, so
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -32,18 +33,14 @@ RULES: list[Rule] = [
     # Over columns: every device can look up its own columns of all rows (gather_rows), whatever V is. `tensor` first:
     # so the parts of `fsdp` are neighbours, which can be exchanged for rows.
     (r"embeddings/word", P(None, ("tensor", "fsdp"))),
-    (r"embeddings/(position|type)", P()),
-    (r"layers/attention/(query|key|value)/kernel", P(None, "fsdp", "tensor")),
-    (r"layers/attention/(query|key|value)/bias", P(None, "tensor")),
-    (r"layers/attention/output/kernel", P(None, "tensor", "fsdp")),
-    (r"layers/ffn/up/kernel", P(None, "fsdp", "tensor")),
-    (r"layers/ffn/up/bias", P(None, "tensor")),
-    (r"layers/ffn/down/kernel", P(None, "tensor", "fsdp")),
+    (r"(embeddings|visual)/(position|type)", P()),
+    (r"layers/(attention/(query|key|value)|ffn/up)/kernel", P(None, "fsdp", "tensor")),
+    (r"layers/(attention/(query|key|value)|ffn/up)/bias", P(None, "tensor")),
+    (r"layers/(attention/output|ffn/down)/kernel", P(None, "tensor", "fsdp")),
     (r"layers/(attention/output|ffn/down)/bias", P()),
     (r"(norm|final_norm)/(scale|bias)", P()),
     (r"(pooler|dense|visual/project)/kernel", P("fsdp", "tensor")),
     (r"(pooler|dense|visual/project)/bias", P()),
-    (r"visual/(position|type)", P()),
     (r"out/(kernel|bias)", P()),  # a few labels wide
     (r"(heads/[^/]+|head)/bias", P()),  # one number a vocabulary row
     (r"logit_scale", P()),
@@ -66,14 +63,11 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
     for device in found:
         slices.setdefault(getattr(device, "slice_index", 0) or 0, []).append(device)
     if shape[0] % len(slices):
-        raise ConfigError(
-            f"The {len(slices)} slices do not divide the data axis of {shape[0]}.",
-            where="mesh.data",
-            fix=f"make mesh.data a multiple of {len(slices)}: fsdp and tensor stay inside a slice",
-        )
-    grids = []
+        what = f"The {len(slices)} slices do not divide the data axis of {shape[0]}."
+        fix = f"make mesh.data a multiple of {len(slices)}: fsdp and tensor stay inside a slice"
+        raise ConfigError(what, where="mesh.data", fix=fix)
+    grids, inner = [], (shape[0] // len(slices), *shape[1:])
     for _, part in sorted(slices.items()):
-        inner = (shape[0] // len(slices), *shape[1:])
         try:
             # Neighbours on the mesh become neighbours on the chips' network, where the shape allows it.
             grids.append(mesh_utils.create_device_mesh(inner, part, allow_split_physical_axes=True))
@@ -88,11 +82,9 @@ def mesh_shape(config: MeshConfig, count: int) -> tuple[int, int, int]:
     if -1 in sizes:
         sizes[sizes.index(-1)] = count // -math.prod(sizes)
     if math.prod(sizes) != count:
-        raise ConfigError(
-            f"data={config.data} fsdp={config.fsdp} tensor={config.tensor} does not fit {count} device(s).",
-            where="mesh",
-            fix="the product of the three must be the number of devices; one of them may be -1",
-        )
+        what = f"data={config.data} fsdp={config.fsdp} tensor={config.tensor} does not fit {count} device(s)."
+        fix = "the product of the three must be the number of devices; one of them may be -1"
+        raise ConfigError(what, where="mesh", fix=fix)
     return sizes[0], sizes[1], sizes[2]
 
 
@@ -202,6 +194,15 @@ def _cut_over_data(spec: P, shape: Sequence[int], mesh: Mesh) -> P:
     return spec
 
 
+def with_shardings(tree: Any, places: Any) -> Any:
+    """Returns the shapes and dtypes of a tree, lying as ``places`` say."""
+
+    def lay(leaf: Any, where: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
+
+    return jax.tree.map(lay, tree, places)
+
+
 def place(tree: Any, places: Any) -> Any:
     """Puts every array where it belongs: of numpy's each device's part by itself, never the whole first."""
 
@@ -229,27 +230,26 @@ def batch_multiple(mesh: Mesh) -> int:
     return math.prod(mesh.shape.get(name, 1) for name in BATCH_AXES)
 
 
-def host_rows(mesh: Mesh, rows: int) -> np.ndarray:
-    """Returns which of a batch's ``rows`` rows this host holds, in order; they need not be neighbours."""
-    held = batch_sharding(mesh).addressable_devices_indices_map((rows,)).values()
-    return np.unique(np.concatenate([np.arange(rows)[index] for index in held if index is not None]))
-
-
 def shard_batch(arrays: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """Makes global arrays of the rows that each host holds (see ``host_rows``)."""
-    sharding = batch_sharding(mesh)
-    return {name: jax.make_array_from_process_local_data(sharding, array) for name, array in arrays.items()}
+    """Makes global arrays of a batch that every host has whole; each places the rows of its own devices."""
+    sharding, rows = batch_sharding(mesh), np.arange(len(next(iter(arrays.values()))))
+    held = sharding.addressable_devices_indices_map(rows.shape).values()
+    # In order, but not always neighbours; several hosts may share rows.
+    mine = np.unique(np.concatenate([rows[index] for index in held if index is not None]))
+    make = partial(jax.make_array_from_process_local_data, sharding)
+    return {name: make(array[mine]) for name, array in arrays.items()}
 
 
 def pad_batch_to(arrays: Mapping[str, np.ndarray], multiple: int) -> dict[str, np.ndarray]:
     """Adds filler rows until ``multiple`` divides their number: the last row again, with a weight of zero."""
     missing = -len(next(iter(arrays.values()))) % multiple
-    padded = dict(arrays)
-    for name, array in arrays.items() if missing else ():
-        filler = np.repeat(array[-1:], missing, axis=0)
+
+    def pad(name: str, array: np.ndarray) -> np.ndarray:
         is_weight = name == "weight" or name.endswith("_weights")
-        padded[name] = np.concatenate([array, np.zeros_like(filler) if is_weight else filler])
-    return padded
+        widths = [(0, missing)] + [(0, 0)] * (array.ndim - 1)
+        return np.pad(array, widths, mode="constant" if is_weight else "edge")
+
+    return {name: pad(name, array) for name, array in arrays.items()} if missing else dict(arrays)
 
 
 def auto_mesh(mesh: Mesh) -> Mesh:

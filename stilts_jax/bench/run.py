@@ -104,6 +104,7 @@ class Training:
             directory=stack.enter_context(tempfile.TemporaryDirectory()),
             mesh=mesh,
             seed=0,
+            train=settings.train,
             zero1=zero1,
             accumulation=choices.accumulation,
             progress=progress,

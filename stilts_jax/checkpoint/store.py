@@ -1,15 +1,22 @@
-"""Checkpoints that can be trusted: orbax writes them, digests tell if what comes back is what was saved."""
+"""Checkpoints that can be trusted: orbax writes them, digests tell if what comes back is what was saved.
+
+Orbax restores a flipped byte without a word. A digest of every array, computed before saving and again after restoring,
+finds it: bits as unsigned integers, each times an odd number that depends on its place, summed up with wrap-around. An
+odd factor is invertible, so a change of one element always shows; a swap of two shows as their factors differ; and a
+sum without rounding does not depend on the order in which devices take part, or on how the array lies on them.
+"""
 
 import errno
 import hashlib
 import inspect
 import json
 import logging
+import math
 import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from typing import Any
 
@@ -23,22 +30,26 @@ from jax.experimental import multihost_utils
 from jax.sharding import SingleDeviceSharding
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, CustomSteps, LatestN
 
-from stilts_jax.checkpoint.digests import compare_leaves, describe_leaves, digest_leaves
 from stilts_jax.distributed import from_main
 from stilts_jax.errors import CheckpointError
 from stilts_jax.files import open_path
 from stilts_jax.progress import SILENT, Progress
-from stilts_jax.sharding import path_of
+from stilts_jax.sharding import map_with_path, parameter_paths, with_shardings
 
 FORMAT = 1
 _RECORD = "record"  # the item that holds what is not an array
+_FULL = ("no space left", f"errno {errno.ENOSPC}", f"errno {errno.EDQUOT}")  # what is said of a full disk
 
 
-class _Damaged(Exception):
+class _Damaged(CheckpointError):
     """One step can't be read, or is not what was saved."""
 
+    def __init__(self, reason: str, where: str) -> None:
+        self.reason, fix = reason, "take another step, or train again in a new run directory"
+        super().__init__(f"The checkpoint is damaged: {reason}.", where=where, fix=fix)
 
-class Checkpoints:
+
+class Checkpoints(AbstractContextManager):
     """The checkpoints of one run: a folder with one folder a step.
 
         >>> import jax, stilts_jax as sj
@@ -71,16 +82,12 @@ class Checkpoints:
     ) -> None:
         self._directory = epath.Path(open_path(directory))  # orbax wants absolute paths
         self._progress = progress
-        self._options = ocp.CheckpointManagerOptions(create=False, read_only=True, save_interval_steps=0)
         self._policies: list[Any] = [LatestN(max(1, keep)), CustomSteps([])]
-        if not read_only:
-            self._options = ocp.CheckpointManagerOptions(
-                preservation_policy=AnyPreservationPolicy(self._policies), cleanup_tmp_directories=True
-            )
+        kept = AnyPreservationPolicy(self._policies)
+        writing = {"preservation_policy": kept, "cleanup_tmp_directories": True}
+        reading = {"create": False, "read_only": True, "save_interval_steps": 0}
+        self._options = ocp.CheckpointManagerOptions(**(reading if read_only else writing))
         self._manager: ocp.CheckpointManager | None = None
-
-    def __enter__(self) -> "Checkpoints":
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -105,11 +112,11 @@ class Checkpoints:
             record: plain values that JSON can hold.
             protect: steps that stay although they are not among the newest, such as the best one.
         """
-        leaves = {name: describe_leaves(tree) for name, tree in items.items()}
-        # Copied, as orbax writes it later, when the caller's lists may have grown.
+        leaves = {name: _describe_leaves(tree) for name, tree in items.items()}
+        payload = {"format": FORMAT, "step": step, "leaves": leaves, _RECORD: dict(record)}
         payload = json.loads(
-            json.dumps({"format": FORMAT, "step": step, "leaves": leaves, _RECORD: dict(record)})
-        )
+            json.dumps(payload)
+        )  # orbax writes it later, when the caller's lists may have grown
         arguments = {name: ocp.args.PyTreeSave(tree) for name, tree in items.items()}
         arguments[_RECORD] = ocp.args.JsonSave({"payload": payload, "sha256": _checksum(payload)})
         manager = self._open()
@@ -127,7 +134,6 @@ class Checkpoints:
                 self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Waits and lets go of the folder."""
         if self._manager:
             try:
                 self.wait()
@@ -148,23 +154,19 @@ class Checkpoints:
             try:
                 return step, *self._read(step, wanted, exact=True)
             except _Damaged as damage:
-                self._set_aside(step, str(damage))
-        if steps:
-            raise CheckpointError(
-                f"None of the checkpoints can be used (steps {', '.join(map(str, steps))}).",
-                where=str(self._directory),
-                fix="run the same command again to train from the start; the damaged steps were kept in the folder "
-                "`damaged` beside this one",
-            )
-        return None
+                self._set_aside(step, damage.reason)
+        if not steps:
+            return None
+        what = f"None of the checkpoints can be used (steps {', '.join(map(str, steps))})."
+        fix = "run the same command again to train from the start; the damaged steps are kept in `damaged` beside it"
+        raise CheckpointError(what, where=str(self._directory), fix=fix)
 
     def restore(self, step: int, wanted: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Returns items and record of one step; ``wanted`` may leave out items and whole subtrees.
 
         An array is verified as it was saved and then cast to the dtype that is asked for.
         """
-        with self._naming(step):
-            return self._read(step, wanted, exact=False)
+        return self._read(step, wanted, exact=False)
 
     def load(self, item: str, shardings: Callable[[Any], Any] | None = None) -> Any:
         """Reads a tree of the newest step, such as ``params``, whose form need not be known.
@@ -175,29 +177,13 @@ class Checkpoints:
         if not steps:
             fix = "check the path, or train this phase first"
             raise CheckpointError("There is no checkpoint.", where=where, fix=fix)
-        with self._naming(steps[-1]):
-            leaves = self._payload(steps[-1])["leaves"].get(item)
-            if not leaves:
-                raise CheckpointError(f"The checkpoint has no {item}.", where=where, fix="check the name")
-            described = {
-                path: jax.ShapeDtypeStruct(tuple(shape), jnp.dtype(dtype))
-                for path, (shape, dtype, _) in leaves.items()
-            }
-            wanted = unflatten_dict(described, sep="/")
-            if shardings:
-                wanted = jax.tree.map(_with_sharding, wanted, shardings(wanted))
-            return self._read(steps[-1], {item: wanted}, exact=False)[0][item]
-
-    @contextmanager
-    def _naming(self, step: int) -> Iterator[None]:
-        try:
-            yield
-        except _Damaged as damage:
-            raise CheckpointError(
-                f"The checkpoint is damaged: {damage}.",
-                where=f"{self._directory}/{step}",
-                fix="take another step, or train again in a new run directory",
-            ) from damage
+        leaves = self._payload(steps[-1])["leaves"].get(item)
+        if not leaves:
+            raise CheckpointError(f"The checkpoint has no {item}.", where=where, fix="check the name")
+        forms = {path: jax.ShapeDtypeStruct(shape, dtype) for path, (shape, dtype, _) in leaves.items()}
+        wanted = unflatten_dict(forms, sep="/")
+        wanted = with_shardings(wanted, shardings(wanted)) if shardings else wanted
+        return self._read(steps[-1], {item: wanted}, exact=False)[0][item]
 
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is None:
@@ -205,50 +191,42 @@ class Checkpoints:
         return self._manager
 
     def _payload(self, step: int) -> dict[str, Any]:
+        where = f"{self._directory}/{step}"
         try:
             args = ocp.args.Composite(**{_RECORD: ocp.args.JsonRestore()})
             stored = self._open().restore(step, args=args)[_RECORD]
             payload, checksum = stored["payload"], stored["sha256"]
         except Exception as error:  # orbax raises bare Exceptions, ValueErrors, KeyErrors
-            raise _Damaged(f"its record can't be read ({_short(error)})") from error
+            raise _Damaged(f"its record can't be read ({_short(error)})", where) from error
         if checksum != _checksum(payload):
-            raise _Damaged("its record is not what was written")
+            raise _Damaged("its record is not what was written", where)
         if payload["format"] != FORMAT:
-            raise CheckpointError(
-                f"The checkpoint has format {payload['format']}, this version reads {FORMAT}.",
-                where=f"{self._directory}/{step}",
-                fix="use the version of stilts_jax that wrote it",
-            )
+            what = f"The checkpoint has format {payload['format']}, this version reads {FORMAT}."
+            raise CheckpointError(what, where=where, fix="use the version of stilts_jax that wrote it")
         return payload
 
-    def _read(
-        self, step: int, wanted: Mapping[str, Any], *, exact: bool
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        with _together():
+    def _read(self, step: int, wanted: Mapping[str, Any], *, exact: bool) -> tuple[dict[str, Any], Any]:
+        where = f"{self._directory}/{step}"
+        with _together(where):
             payload = self._payload(step)
-        leaves = payload["leaves"]
+        leaves, args = payload["leaves"], {}
         for name, tree in wanted.items():
-            compare_leaves(f"{self._directory}/{step}/{name}", tree, leaves.get(name, {}), exact=exact)
-        with _together():
-            args = {}
-            for name, tree in wanted.items():
-                saved = _as_saved(tree, leaves[name])
-                restore_args = ocp.checkpoint_utils.construct_restore_args(saved)
-                args[name] = ocp.args.PyTreeRestore(saved, restore_args=restore_args, partial_restore=True)
+            _compare_leaves(f"{where}/{name}", tree, leaves.get(name, {}), exact=exact)
+            saved = _as_saved(tree, leaves[name])
+            restore_args = ocp.checkpoint_utils.construct_restore_args(saved)
+            args[name] = ocp.args.PyTreeRestore(saved, restore_args=restore_args, partial_restore=True)
+        with _together(where):
             _quiet_late_reads()
             try:
                 found = self._open().restore(step, args=ocp.args.Composite(**args))
             except Exception as error:
-                raise _Damaged(_short(error)) from error
+                raise _Damaged(_short(error), where) from error
             for name in wanted:
                 for path, digest in digest_leaves(found[name]).items():
                     if digest != leaves[name][path][2]:
-                        raise _Damaged(f"the content of {name}/{path} is not what was saved")
-        cast = {
-            name: jax.tree.map(lambda want, got: got.astype(want.dtype), tree, found[name])
-            for name, tree in wanted.items()
-        }
-        return cast, payload[_RECORD]
+                        raise _Damaged(f"the content of {name}/{path} is not what was saved", where)
+        items = {name: found[name] for name in wanted}
+        return jax.tree.map(lambda want, got: got.astype(want.dtype), dict(wanted), items), payload[_RECORD]
 
     def _set_aside(self, step: int, reason: str) -> None:
         """Moves a damaged step out of the way: a good one of the same number will be written there."""
@@ -266,18 +244,16 @@ class Checkpoints:
 
 
 @contextmanager
-def _together() -> Iterator[None]:
+def _together(where: str) -> Iterator[None]:
     """All hosts must go back to the same step, also where only one of them could not read."""
     problem: _Damaged | None = None
     try:
         yield
     except _Damaged as damage:
         problem = damage
-    if jax.process_count() > 1:
-        # numpy: under a mesh, jax.numpy would make a global array of it.
-        bad = multihost_utils.process_allgather(np.asarray(problem is not None))
-        if bad.any() and problem is None:
-            problem = _Damaged("another host could not read it")
+    # numpy: under a mesh, jax.numpy would make a global array of it.
+    if jax.process_count() > 1 and multihost_utils.process_allgather(np.asarray(problem is not None)).any():
+        problem = problem or _Damaged("another host could not read it", where)
     if problem:
         raise problem
 
@@ -290,14 +266,11 @@ def _saving(where: epath.Path) -> Iterator[None]:
     except CheckpointError:
         raise
     except Exception as error:
-        text, numbers = str(error).lower(), (errno.ENOSPC, errno.EDQUOT)
-        full = "no space left" in text or any(f"errno {number}" in text for number in numbers)
-        raise CheckpointError(
-            f"The checkpoint could not be saved{': the disk is full' if full else ''} ({_short(error)}).",
-            where=str(where),
-            fix=f"{'make room' if full else 'mend the cause'} and run the same command again: "
-            "it goes on from the last checkpoint that is whole",
-        ) from error
+        full = any(sign in str(error).lower() for sign in _FULL)
+        what = f"The checkpoint could not be saved{': the disk is full' if full else ''} ({_short(error)})."
+        fix = f"{'make room' if full else 'mend the cause'} and run the same command again: "
+        fix += "it goes on from the last checkpoint that is whole"
+        raise CheckpointError(what, where=str(where), fix=fix) from error
 
 
 @cache
@@ -327,25 +300,66 @@ def _checksum(payload: Mapping[str, Any]) -> str:
 
 def _short(error: Exception) -> str:
     """Returns the line of an error that says something, without the drivers and source lines of tensorstore."""
-    text = str(error).strip().partition("\n")[0]
-    text = re.sub(
-        r'Error opening "[^"]*" driver: | \[(source locations|tensorstore_spec|domain)=.*', "", text
-    )
+    noise = r'Error opening "[^"]*" driver: | \[(source locations|tensorstore_spec|domain)=.*'
+    text = re.sub(noise, "", str(error).strip().partition("\n")[0])
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
-
-
-def _with_sharding(leaf: Any, sharding: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
 def _as_saved(wanted: Any, saved: Mapping[str, list]) -> Any:
     """Asks for each array in the dtype that it was saved in: a digest is one of the bits on disk."""
     default = SingleDeviceSharding(jax.local_devices()[0])
-    return jax.tree_util.tree_map_with_path(
-        lambda keys, leaf: jax.ShapeDtypeStruct(
-            leaf.shape,
-            jnp.dtype(saved[path_of(keys)][1]),
-            sharding=getattr(leaf, "sharding", None) or default,
-        ),
-        wanted,
-    )
+
+    def ask(path: str, leaf: Any) -> jax.ShapeDtypeStruct:
+        place = getattr(leaf, "sharding", None) or default
+        return jax.ShapeDtypeStruct(leaf.shape, jnp.dtype(saved[path][1]), sharding=place)
+
+    return map_with_path(ask, wanted)
+
+
+def digest_leaves(tree: Any) -> dict[str, int]:
+    """Returns the digest of every leaf by its path, such as ``encoder/layers/ffn/up/kernel``."""
+    # Computed where the arrays are; each is waited for, as several programs that sum over devices of a CPU at one time
+    # can wait for each other for ever.
+    return {path: int(jax.device_get(_digest(leaf))) for path, leaf in parameter_paths(tree)}
+
+
+# Compiled by shape, which parameters, moments and other models share, and not for a whole tree at a time.
+@jax.jit
+def _digest(array: jax.Array) -> jax.Array:
+    if array.dtype == jnp.bool_:
+        array = array.astype(jnp.uint8)
+    width = min(array.dtype.itemsize, 4)
+    # 8-byte elements become two words along a new last axis.
+    words = jax.lax.bitcast_convert_type(array, {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[width])
+    words = words.astype(jnp.uint32)
+    place = jnp.zeros(words.shape, jnp.uint32)
+    for axis, _ in enumerate(words.shape):
+        stride = math.prod(words.shape[axis + 1 :]) % 2**32
+        place += jax.lax.broadcasted_iota(jnp.uint32, words.shape, axis) * jnp.uint32(stride)
+    factor = place * jnp.uint32(0x9E3779B1)
+    factor = (factor ^ (factor >> 15)) * jnp.uint32(0x85EBCA77)
+    return jnp.sum(words * (factor | 1), dtype=jnp.uint32)
+
+
+def _describe_leaves(tree: Any) -> dict[str, list]:
+    digests = digest_leaves(tree)
+    return {path: [list(leaf.shape), str(leaf.dtype), digests[path]] for path, leaf in parameter_paths(tree)}
+
+
+def _compare_leaves(where: str, wanted: Any, saved: Mapping[str, list], *, exact: bool) -> None:
+    """Raises unless the checkpoint has what is wanted; with ``exact`` nothing else, and in that dtype."""
+    leaves = dict(parameter_paths(wanted))
+    problems = [f"{path}: not in the checkpoint" for path in leaves if path not in saved]
+    for path, (shape, dtype, _) in saved.items():
+        if path not in leaves:
+            if exact:
+                problems.append(f"{path}: only in the checkpoint")
+        elif tuple(shape) != tuple(leaves[path].shape):
+            problems.append(f"{path}: shape {tuple(shape)} saved, {tuple(leaves[path].shape)} wanted")
+        elif exact and dtype != str(leaves[path].dtype):
+            problems.append(f"{path}: {dtype} saved, {leaves[path].dtype} wanted")
+    if problems:
+        more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
+        what = f"The checkpoint is of another model or optimizer: {'; '.join(problems[:5])}{more}."
+        fix = "use the settings that it was saved with, or a new run directory"
+        raise CheckpointError(what, where=where, fix=fix)

@@ -28,7 +28,6 @@ from stilts_jax.settings import MeshConfig
 from stilts_jax.sharding import (
     auto_mesh,
     batch_multiple,
-    host_rows,
     lies_on,
     make_mesh,
     shard_batch,
@@ -102,8 +101,7 @@ def predict(
     label = f"{name}: {len(features)} rows in {len(stream)} batches of {len(stream.shapes)} shapes"
 
     def compute(batch: Batch) -> Arrays:
-        mine = host_rows(mesh, len(batch.rows))
-        return run(placed, shard_batch({key: array[mine] for key, array in batch.arrays.items()}, mesh))
+        return run(placed, shard_batch(batch.arrays, mesh))
 
     # The longest rows come first: counted in tokens, the time that is left can be believed from the start.
     with progress.track(label, total=int(lengths.sum()), unit="tokens") as bar:

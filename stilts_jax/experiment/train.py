@@ -176,7 +176,7 @@ def _run(
     **given: Any,
 ) -> TrainingResult:
     """Trains the encoder with fresh heads, or those that the start brings along; ``given`` are fields of RunConfig."""
-    settings, train = context.settings, context.settings.train
+    settings = context.settings
     # None where nothing is frozen: equal phases of a process then share a loss, and what is compiled of it.
     freeze = optimizer.freeze if optimizer.freeze_embeddings or optimizer.freeze_layers else None
     losses = {name: make_loss(model, name, freeze) for name, _ in model.heads}
@@ -186,14 +186,8 @@ def _run(
         losses=losses,
         directory=context.folder(phase),
         seed=phase.seed,
-        log_every=train.log_every,
-        evaluate_every=train.eval_every,
-        save_every=train.checkpoint_every,
-        keep=train.keep_latest,
-        patience=train.patience,
-        max_skipped=train.skip_non_finite,
+        train=settings.train,
         flops_per_token=model.encoder.training_flops(),
-        tensorboard=train.tensorboard,
         trace=context.trace,
         progress=context.progress,
         **mesh,

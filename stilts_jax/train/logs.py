@@ -3,10 +3,11 @@
 import hashlib
 import json
 import math
+import operator
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from stilts_jax.chips import find_chip
 from stilts_jax.errors import ConfigError
 from stilts_jax.files import is_remote, naming
 from stilts_jax.progress import Progress
+
+_PAD = 1  # an encoder with another padding is refused
 
 
 class JsonLines:
@@ -41,7 +44,6 @@ class JsonLines:
         return hashlib.sha256(self._text).hexdigest() if self._enabled else ""
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Appends one line."""
         if not self._enabled:
             return
         line = (json.dumps(record, ensure_ascii=False) + "\n").encode()
@@ -73,10 +75,10 @@ class Work:
     compilations: int = 0
 
     def __add__(self, other: "Work") -> "Work":
-        return Work(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
+        return Work(*map(operator.add, astuple(self), astuple(other)))
 
     def __sub__(self, other: "Work") -> "Work":
-        return Work(**{f.name: getattr(self, f.name) - getattr(other, f.name) for f in fields(self)})
+        return Work(*map(operator.sub, astuple(self), astuple(other)))
 
     def rates(self, flops_per_token: float | None) -> dict[str, float]:
         """Returns speeds as the log and the result show them.
@@ -84,13 +86,12 @@ class Work:
         ``mfu`` is the share of the devices' peak that the model itself uses. Padding and what rematerialisation
         computes again do not count. It is left out unless ``flops_per_token`` and the device's peak are known.
         """
-        seconds = max(self.seconds, 1e-9)
+        seconds, chip = max(self.seconds, 1e-9), find_chip(jax.devices()[0].device_kind)
         rates = {
             "examples_per_second": self.examples / seconds,
             "real_tokens_per_second": self.real_tokens / seconds,
             "padding_share": 1 - self.real_tokens / self.tokens if self.tokens else 0.0,
         }
-        chip = find_chip(jax.devices()[0].device_kind)
         if flops_per_token and chip and chip.flops:
             peak = chip.flops * jax.device_count()
             rates["mfu"] = flops_per_token * self.real_tokens / seconds / peak
@@ -102,14 +103,14 @@ def device_memory() -> int | None:
     return (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
 
 
-def count_rows(arrays: Mapping[str, np.ndarray], rows: np.ndarray, pad_id: int) -> Work:
+def count_rows(arrays: Mapping[str, np.ndarray], rows: np.ndarray) -> Work:
     """Returns the rows of a batch, its positions, and how many are not padding; filler rows are padding too."""
     work = Work(examples=int(np.sum(np.asarray(rows) >= 0)))
     weight = arrays.get("weight")
     for name in ("tokens", "pair_tokens"):
         if name in arrays:
             counted = arrays[name] if weight is None else arrays[name][np.asarray(weight) > 0]
-            work += Work(tokens=arrays[name].size, real_tokens=int((counted != pad_id).sum()))
+            work += Work(tokens=arrays[name].size, real_tokens=int((counted != _PAD).sum()))
     return work
 
 
@@ -134,8 +135,7 @@ def best_step(history: Sequence[Sequence[float]]) -> int | None:
 def is_out_of_patience(history: Sequence[Sequence[float]], patience: int) -> bool:
     """Says whether the last ``patience`` evaluations brought no gain; 0 is endless patience."""
     best = best_step(history)
-    since = sum(1 for step, _ in history if best is None or step > best)
-    return bool(patience) and since >= patience
+    return 0 < patience <= sum(1 for step, _ in history if best is None or step > best)
 
 
 @contextmanager
@@ -150,9 +150,8 @@ def profile_steps(folder: Path | None, steps: int, progress: Progress) -> Iterat
     def mark_step() -> None:
         nonlocal begun
         if folder and begun == first:
-            stack.callback(
-                lambda: progress.say(f"a profile of {min(begun - first, count)} steps is in {folder}")
-            )
+            say = lambda: progress.say(f"a profile of {min(begun - first, count)} steps is in {folder}")  # noqa: E731
+            stack.callback(say)
             stack.enter_context(jax.profiler.trace(str(folder)))
         elif begun == first + count:
             stack.close()
@@ -169,6 +168,6 @@ def open_board(directory: str | os.PathLike) -> Any:
     try:
         from tensorboardX import SummaryWriter
     except ImportError as error:
-        fix = "pip install tensorboardX"
-        raise ConfigError("TensorBoard's writer is not installed.", where="tensorboard", fix=fix) from error
+        what, fix = "TensorBoard's writer is not installed.", "pip install tensorboardX"
+        raise ConfigError(what, where="tensorboard", fix=fix) from error
     return SummaryWriter(os.fspath(directory))

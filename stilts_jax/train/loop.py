@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
@@ -22,22 +23,16 @@ from stilts_jax.checkpoint import Checkpoints
 from stilts_jax.distributed import is_preempted
 from stilts_jax.errors import ConfigError, RunAgain, TrainingError, nearest
 from stilts_jax.progress import SILENT, Progress, format_seconds, seconds_since_start
-from stilts_jax.settings import POSITIVE
-from stilts_jax.sharding import batch_multiple, host_rows, pad_batch_to, shard_batch, state_shardings
+from stilts_jax.settings import POSITIVE, TrainSettings
+from stilts_jax.sharding import batch_multiple, pad_batch_to, shard_batch, state_shardings, with_shardings
 from stilts_jax.train import logs
 from stilts_jax.train.losses import check_batch
 from stilts_jax.train.optimizer import OptimizerConfig, Params, make_optimizer
 from stilts_jax.train.step import LossFn, TrainState, train_step
 
-_cache_hits: list[str] = []  # compiled functions of this process that came from the cache on disk
-
-
-def _count_hit(event: str, **_: Any) -> None:
-    if event == "/jax/compilation_cache/cache_hits":
-        _cache_hits.append(event)
-
-
-jax.monitoring.register_event_listener(_count_hit)  # of the process: listeners can't be taken back
+_events: Counter[str] = Counter()  # of JAX in this process: listeners can't be taken back
+_HITS = "/jax/compilation_cache/cache_hits"  # compiled functions that came from the cache on disk
+jax.monitoring.register_event_listener(lambda event, **_: _events.update([event]))
 
 
 @contextmanager
@@ -47,12 +42,10 @@ def _explain_memory() -> Iterator[None]:
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        raise TrainingError(
-            "The device's memory ran out.",
-            where=str(error).splitlines()[0][:300],
-            fix="what helps most, in this order: more microbatches (train.accumulation), rematerialisation "
-            "(compute.remat=full), shorter inputs (train.max_length) or bfloat16 (compute.dtype)",
-        ) from error
+        fix = "what helps most, in this order: more microbatches (train.accumulation), rematerialisation "
+        fix += "(compute.remat=full), shorter inputs (train.max_length) or bfloat16 (compute.dtype)"
+        where = str(error).splitlines()[0][:300]
+        raise TrainingError("The device's memory ran out.", where=where, fix=fix) from error
 
 
 class BatchLike(Protocol):
@@ -83,21 +76,13 @@ class RunConfig(Checked):
     directory: str | os.PathLike
     mesh: Mesh
     seed: Annotated[int, Range(0, 2**32 - 1)]  # of dropout
+    train: TrainSettings  # when the loop evaluates, saves, logs and stops; a step that is the best so far is saved too
     # Scores parameters (higher is better); must not keep them, because the next step donates them.
     select: Callable[[Params], float] | None = None
     zero1: bool = False  # shard the moments over the mesh's ``data`` axis too
     accumulation: Annotated[int, POSITIVE] = 1  # microbatches per step
-    log_every: Annotated[int, POSITIVE] = 10  # steps between lines of the two logs
-    evaluate_every: int = 0  # steps between calls of ``select``; 0: only at the end
-    # Steps between checkpoints, 0: only the last; a step that is the best so far is saved in any case.
-    save_every: int = 1000
-    keep: int = 2  # newest checkpoints that stay, besides the best one
-    patience: int = 0  # evaluations without a gain after which the run stops; 0: never
-    max_skipped: int = 0  # steps with a non-finite loss that may be left out before the run stops
-    pad_id: int = 1  # the padding in ``tokens``, for counting the rest
     shapes: int = 0  # how many shapes batches have, to say how many of them are compiled; 0: not known
     flops_per_token: float | None = None  # of both passes; with it the log shows the used share of the peak
-    tensorboard: bool = False  # write a copy of the metrics for TensorBoard
     trace: Path | None = None  # folder for a profile of some steps
     progress: Progress = SILENT
 
@@ -162,14 +147,8 @@ def run_training(state: TrainState, config: RunConfig) -> TrainingResult:
 class Run:
     """The host's side of a run: its state, logs and checkpoints, with the actions that the loop repeats.
 
-    ``stack`` closes its files.
-
-    Attributes:
-        step: steps taken.
-        work: what was done so far, over all launches.
-        compile_seconds: how long this launch has compiled.
-        cached: how many compiled steps of this launch came from the cache on disk.
-        shown: what stands beside the progress.
+    ``stack`` closes its files. ``work`` is that of all launches; ``cached`` counts the compiled steps of this launch
+    that came from the cache on disk; ``shown`` is what stands beside the progress.
     """
 
     _announced = False
@@ -180,7 +159,7 @@ class Run:
         self.skipped: list[int] = []
         self.shown: dict[str, float | str] = {}
         self.work, self._logged = logs.Work(), logs.Work()
-        self.compile_seconds, self.cached, self._saved_step = 0.0, 0, 0
+        self.cached, self._saved_step = 0, 0
         self._forms: set[tuple] = set()  # those that are compiled
         self._pending: tuple[int, BatchLike, dict[str, jax.Array]] | None = None
         folder, first = epath.Path(config.directory), jax.process_index() == 0
@@ -190,15 +169,12 @@ class Run:
         places, form = jax.tree.flatten(self._shardings)
         given = config.optimizer, config.accumulation, tuple(places), form
         self._functions = {task: _compile(loss, *given) for task, loss in config.losses.items()}
-        self._abstract = jax.tree.map(
-            lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
-            state,
-            self._shardings,
-        )
-        self._checkpoints = Checkpoints(folder / "checkpoints", keep=config.keep, progress=config.progress)
+        self._abstract = with_shardings(state, self._shardings)
+        keep, with_board = config.train.keep_latest, config.train.tensorboard and first
+        self._checkpoints = Checkpoints(folder / "checkpoints", keep=keep, progress=config.progress)
         self._metrics = logs.JsonLines(folder / "metrics.jsonl", enabled=first)
         self._timings = logs.JsonLines(folder / "timings.jsonl", enabled=first)
-        self._board: Any = logs.open_board(folder / "tensorboard") if config.tensorboard and first else None
+        self._board: Any = logs.open_board(folder / "tensorboard") if with_board else None
         boards = [self._board.close] if self._board else []
         for close in (self._timings.sync, self._metrics.sync, self._checkpoints.close, *boards):
             stack.callback(close)  # all of them, whatever the others do
@@ -212,8 +188,7 @@ class Run:
             for leaf in jax.tree.leaves(state):
                 if isinstance(leaf, jax.Array):
                     leaf.delete()  # make room
-            wanted = {"params": self._abstract.params, "moments": self._abstract.moments}
-            found = self._checkpoints.restore_newest(wanted)
+            found = self._checkpoints.restore_newest(_saved(self._abstract))
         if not found:
             self._metrics.cut(0)
             return jax.device_put(state, self._shardings)
@@ -223,23 +198,19 @@ class Run:
         self.work = self._logged = logs.Work(**record["work"])
         self._metrics.cut(record["metrics_size"])
         if self._metrics.digest() not in ("", record["metrics_digest"]):
-            self.config.progress.say(
-                f"warning: {self._directory}/metrics.jsonl is not what it was: lines of earlier steps are missing or "
-                "wrong in the curve; the training itself is not affected"
-            )
+            text = f"warning: {self._directory}/metrics.jsonl is not what it was: lines of earlier steps are missing "
+            self.config.progress.say(text + "or wrong in the curve; the training itself is not affected")
         self.config.progress.say(f"going on after step {self.step}")
-        step = jax.device_put(jnp.asarray(self.step, jnp.int32), self._shardings.step)
-        return TrainState(step=step, params=items["params"], moments=items["moments"])
+        return TrainState(jax.device_put(np.int32(self.step), self._shardings.step), **items)
 
     def is_finished(self) -> bool:
-        """Says whether all steps are taken, or patience is at an end."""
-        out_of_patience = logs.is_out_of_patience(self.history, self.config.patience)
-        return self.step >= self.config.optimizer.total_steps or out_of_patience
+        all_taken = self.step >= self.config.optimizer.total_steps
+        return all_taken or logs.is_out_of_patience(self.history, self.config.train.patience)
 
     def evaluate(self) -> None:
         """Scores the parameters if an evaluation is due and the checkpoint does not hold its score already."""
-        every, last = self.config.evaluate_every, self.step >= self.config.optimizer.total_steps
-        due = last or (every and self.step and self.step % every == 0)
+        last, started = self.step >= self.config.optimizer.total_steps, self.step > 0
+        due = last or (started and self.step % self.config.train.eval_every == 0)
         if not self.config.select or not due or (self.history and self.history[-1][0] == self.step):
             return
         self.fetch()
@@ -252,20 +223,15 @@ class Run:
 
     def save(self, *, at_once: bool) -> None:
         """Saves if a checkpoint is due, if this step is the best so far, or if ``at_once``."""
-        best, every = logs.best_step(self.history), self.config.save_every
-        due = at_once or best == self.step or (every and self.step % every == 0)
+        best = logs.best_step(self.history)
+        due = at_once or best == self.step or self.step % self.config.train.checkpoint_every == 0
         if not due or self.step == self._saved_step:
             return
         self.fetch()
-        record = {
-            "history": self.history,
-            "skipped": self.skipped,
-            "work": asdict(self.work),
-            "metrics_size": self._metrics.sync(),
-            "metrics_digest": self._metrics.digest(),
-        }
-        items = {"params": self._state.params, "moments": self._state.moments}
-        self._checkpoints.save(self.step, items, record, protect=[] if best is None else [best])
+        record = {"history": self.history, "skipped": self.skipped, "work": asdict(self.work)}
+        record |= {"metrics_size": self._metrics.sync(), "metrics_digest": self._metrics.digest()}
+        protect = [] if best is None else [best]
+        self._checkpoints.save(self.step, _saved(self._state), record, protect=protect)
         self._saved_step = self.step
         self._mark = time.monotonic()
 
@@ -282,14 +248,12 @@ class Run:
             self.fetch()  # nothing would overlap, and two steps would be in memory
         check_batch(batch.arrays, self._state.params, batch.task)
         if batch.task not in self._functions:
-            fix = nearest(batch.task, self._functions)
-            raise ConfigError(f"There is no loss for task {batch.task!r}.", where="losses", fix=fix)
+            what = f"There is no loss for task {batch.task!r}."
+            raise ConfigError(what, where="losses", fix=nearest(batch.task, self._functions))
         mesh = self.config.mesh
-        # Every host has the whole batch and places the rows of its own devices; several hosts may share rows.
         padded = pad_batch_to(batch.arrays, batch_multiple(mesh) * self.config.accumulation)
-        mine = host_rows(mesh, len(next(iter(padded.values()))))
-        placed = shard_batch({name: array[mine] for name, array in padded.items()}, mesh)
-        form, hits, start = _form_of(batch), len(_cache_hits), time.monotonic()
+        placed = shard_batch(padded, mesh)
+        form, hits, start = _form_of(batch), _events[_HITS], time.monotonic()
         is_new = form not in self._forms
         # Once a step is compiled, all its arguments are on the mesh: another transfer would be a defect.
         with nullcontext() if is_new else jax.transfer_guard("disallow"):
@@ -297,39 +261,32 @@ class Run:
         compiling = time.monotonic() - start if is_new else 0.0
         if is_new:
             self._forms.add(form)
-            self.cached += len(_cache_hits) > hits
-            self.compile_seconds += compiling
-            self._announce_first_step()
+            self.cached += _events[_HITS] > hits
+            self._announce_first_step(compiling)
         self.fetch()
         self._pending = (self.step, batch, metrics)
         self.step += 1
-        now = time.monotonic()
-        seconds = now - self._mark - compiling
-        self.work += logs.count_rows(batch.arrays, batch.rows, self.config.pad_id)
+        before, self._mark = self._mark, time.monotonic()
+        seconds = self._mark - before - compiling
+        self.work += logs.count_rows(batch.arrays, batch.rows)
         self.work += logs.Work(1, seconds=seconds, compile_seconds=compiling, compilations=int(is_new))
-        self._mark = now
 
-    def _announce_first_step(self) -> None:
+    def _announce_first_step(self, compiling: float) -> None:
         """Says, once per process, how long after the command the first step was taken."""
         waited = None if Run._announced else seconds_since_start()
         if waited is not None:
             Run._announced = True
-            source = ", from the cache on disk" if self.cached else ""
-            self.config.progress.say(
-                f"first step {format_seconds(waited)} after the command; "
-                f"it compiled for {self.compile_seconds:.1f} s{source}"
-            )
+            text = f"first step {format_seconds(waited)} after the command; it compiled for {compiling:.1f} s"
+            self.config.progress.say(text + ", from the cache on disk" * bool(self.cached))
 
     def result(self) -> TrainingResult:
         """Waits for the last checkpoint and returns the best parameters."""
         self._checkpoints.wait()
         self._metrics.sync()
-        params, step = self._state.params, self.step
-        best = logs.best_step(self.history)
-        if best is not None and best != self.step:
-            step = best
+        params, best = self._state.params, logs.best_step(self.history)
+        if best not in (None, self.step):
             params = self._checkpoints.restore(best, {"params": self._abstract.params})[0]["params"]
-        curve = logs.read_curve(self._directory)
+        step, curve = self.step if best is None else best, logs.read_curve(self._directory)
         return TrainingResult(params, step, tuple(self.skipped), self.history, curve, self.work)
 
     def fetch(self) -> None:
@@ -341,7 +298,7 @@ class Run:
         if values.pop("skipped"):
             self._skip(step, batch, values)
         self.shown["loss"] = values["loss"]
-        if step % self.config.log_every:
+        if step % self.config.train.log_every:
             return
         # JSON has no NaN.
         finite = {name: value if np.isfinite(value) else None for name, value in values.items()}
@@ -355,15 +312,13 @@ class Run:
 
     def _skip(self, step: int, batch: BatchLike, values: Mapping[str, float]) -> None:
         """Counts a step whose loss was not finite; raises if there were too many."""
-        rows = [int(row) for row in batch.rows if row >= 0]
-        text = f"step {step}, task {batch.task}, rows {', '.join(map(str, rows[:64]))}"
-        if len(self.skipped) >= self.config.max_skipped:
-            raise TrainingError(
-                f"The loss or its gradient is not finite ({values['loss']}, {values['grad_norm']}).",
-                where=text,
-                fix=f"the last checkpoint (after step {self._saved_step}) is good; lower the "
-                "learning rate, look at these rows, or allow such steps to be left out (train.skip_non_finite)",
-            )
+        rows = [str(row) for row in batch.rows if row >= 0]
+        text = f"step {step}, task {batch.task}, rows {', '.join(rows[:64])}"
+        if len(self.skipped) >= self.config.train.skip_non_finite:
+            what = f"The loss or its gradient is not finite ({values['loss']}, {values['grad_norm']})."
+            fix = f"the last checkpoint (after step {self._saved_step}) is good; lower the learning rate, look at "
+            fix += "these rows, or allow such steps to be left out (train.skip_non_finite)"
+            raise TrainingError(what, where=text, fix=fix)
         self.skipped.append(step)
         self.config.progress.say(f"warning: this step was left out because its loss is not finite: {text}")
 
@@ -372,6 +327,10 @@ class Run:
         for name, value in record.items() if self._board else ():
             if name != "step" and isinstance(value, int | float):
                 self._board.add_scalar(name, value, record["step"])
+
+
+def _saved(state: TrainState) -> dict[str, Any]:
+    return {"params": state.params, "moments": state.moments}
 
 
 @lru_cache(maxsize=32)

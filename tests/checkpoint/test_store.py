@@ -21,19 +21,14 @@ from stilts_jax.progress import Progress
 
 def _items(seed):
     random = np.random.default_rng(seed)
-    encoder = {
-        "word": jnp.asarray(random.normal(size=(64, 32)).astype(np.float32)),
-        "low": jnp.asarray(random.normal(size=5), jnp.bfloat16),
-    }
-    params = {
-        "encoder": encoder,
-        "heads": {"a": {"kernel": jnp.asarray(random.normal(size=(32, 3)), jnp.float32)}},
-    }
+    word, low, kernel = (jnp.asarray(random.normal(size=size)) for size in ((64, 32), 5, (32, 3)))
+    encoder = {"word": word, "low": low.astype(jnp.bfloat16)}
+    params = {"encoder": encoder, "heads": {"a": {"kernel": kernel}}}
     return {"params": params, "moments": {"count": jnp.asarray(seed, jnp.int32)}}
 
 
 def _abstract(items):
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), items)
+    return jax.eval_shape(lambda: items)
 
 
 def _equal(one, other):
@@ -190,12 +185,10 @@ def test_a_read_that_ends_after_another_failed_prints_nothing(saved, capsys):
     """Tensorstore's threads find orbax's loop closed then, and asyncio has failures that nobody asked for."""
     with Checkpoints(saved, read_only=True) as checkpoints:
         checkpoints.load("params")
-    error = {
-        "exc_type": RuntimeError,
-        "exc_value": RuntimeError("Event loop is closed"),
-        "exc_traceback": None,
-    }
-    sys.unraisablehook(SimpleNamespace(**error, err_msg=None, object=None))
+    closed = RuntimeError("Event loop is closed")
+    sys.unraisablehook(
+        SimpleNamespace(exc_type=RuntimeError, exc_value=closed, exc_traceback=None, object=None)
+    )
     for kind in ("Future", "Task"):
         logging.getLogger("asyncio").error(f"{kind} exception was never retrieved")
     said = capsys.readouterr().err

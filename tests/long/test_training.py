@@ -30,7 +30,7 @@ def test_the_best_step_is_what_comes_back(tmp_path):
         asked.append(jax.tree.map(np.array, params))
         return [1.0, 3.0, 2.0, 2.5, 2.9][len(asked) - 1]
 
-    rest = {"steps": 20, "evaluate_every": 2, "patience": 2, "save_every": 3, "select": score}
+    rest = {"steps": 20, "eval_every": 2, "patience": 2, "checkpoint_every": 3, "select": score}
     result = tiny.run(tmp_path, batch=labels, **rest)
     assert result.history == [[2, 1.0], [4, 3.0], [6, 2.0], [8, 2.5]]  # and no fifth evaluation
     assert result.step == 4

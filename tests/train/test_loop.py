@@ -95,7 +95,7 @@ def test_a_loss_that_is_not_finite_names_its_rows(tiny, tmp_path):
     assert caught.value.where == "step 5, task labels, rows 80, 81, 82, 83, 84, 85, 86"
     assert "after step 4" in caught.value.fix and steps(tmp_path) == [4]
 
-    spared = tiny.run(tmp_path, steps=12, batch=batch_at, max_skipped=1)
+    spared = tiny.run(tmp_path, steps=12, batch=batch_at, skip_non_finite=1)
     assert spared.skipped == (5,)
     assert [line["loss"] for line in _lines(tmp_path) if line["step"] == 5] == [None]
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(spared.params))
@@ -129,9 +129,8 @@ def test_ids_and_labels_out_of_range_are_named_before_the_step(tiny, tmp_path, n
 
 @pytest.mark.parametrize("remote", [False, True])
 def test_lines_are_cut_back_and_written_on(tmp_path, remote, monkeypatch):
-    monkeypatch.setattr(
-        "stilts_jax.train.logs.is_remote", lambda path: remote
-    )  # there a file is written whole
+    # In an object store a file is written whole.
+    monkeypatch.setattr("stilts_jax.train.logs.is_remote", lambda path: remote)
     path = tmp_path / "metrics.jsonl"
     log = JsonLines(path)
     log.write({"step": 0})
@@ -157,8 +156,8 @@ def test_padding_and_filler_rows_are_not_real_tokens():
     arrays = {"tokens": tokens, "weight": np.array([1, 1, 0])}
     arrays["pair_tokens"] = np.array([[0, 1], [0, 2], [0, 2]])
     rows = np.array([7, 3, -1])
-    assert count_rows(arrays, rows, 1) == Work(examples=2, tokens=18, real_tokens=10)
-    assert count_rows({"tokens": tokens[:, None, :]}, rows, 1) == Work(examples=2, tokens=12, real_tokens=11)
+    assert count_rows(arrays, rows) == Work(examples=2, tokens=18, real_tokens=10)
+    assert count_rows({"tokens": tokens[:, None, :]}, rows) == Work(examples=2, tokens=12, real_tokens=11)
 
 
 def test_utilisation_is_counted_on_real_tokens(monkeypatch):

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stilts_jax.model.layers import drop, row_keys, split
-from stilts_jax.progress import SILENT
+from stilts_jax.settings import TrainSettings
 from stilts_jax.sharding import MeshConfig, make_mesh
 from stilts_jax.train.loop import RunConfig, run_training
 from stilts_jax.train.optimizer import OptimizerConfig, make_optimizer
@@ -103,23 +103,24 @@ def one_device():
     return make_mesh(MeshConfig(), jax.devices()[:1])
 
 
-def run(directory, *, steps=24, mesh=None, batch=batch_at, watch=lambda: None, progress=SILENT, **loop):
+def run(directory, *, steps=24, mesh=None, batch=batch_at, watch=lambda: None, select=None, **train):
     optimizer = OptimizerConfig(learning_rate=1e-2, total_steps=steps)
     probe = batch_at(999, rows=64, tasks=("labels",))
 
-    def select(params):
+    def score(params):
         watch()
         active = {"encoder": params["encoder"], "head": params["heads"]["labels"]}
         return -float(label_loss(active, probe.arrays, None)[0])
 
-    config = {"accumulation": 2, "log_every": 1, "evaluate_every": 6, "save_every": 4} | loop
     config = RunConfig(
         optimizer=optimizer,
         losses=LOSSES,
         batch_at=lambda step: (watch(), batch(step))[1],
         directory=directory,
         mesh=mesh or one_device(),
-        progress=progress,
-        **({"seed": 3, "select": select} | config),
+        seed=3,
+        train=TrainSettings(**({"log_every": 1, "eval_every": 6, "checkpoint_every": 4} | train)),
+        select=select or score,
+        accumulation=2,
     )
     return run_training(TrainState.create(make_params(), make_optimizer(optimizer)), config)
