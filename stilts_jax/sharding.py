@@ -265,22 +265,17 @@ def lies_on(mesh: Mesh, array: Any) -> NamedSharding | None:
     return None
 
 
-def explicit_mesh(tree: Any) -> Any:
-    """Returns the mesh with Explicit axes that arrays lie on, or None.
-
-    Such axes make JAX ask how every look-up and product is to be cut; the functions here say so by constraints, if at
-    all, and are called by ``cut_by_compiler`` there.
-    """
-    meshes = (jax.typeof(leaf).sharding.mesh for leaf in jax.tree.leaves(tree))
-    return next((mesh for mesh in meshes if AxisType.Explicit in mesh.axis_types), None)
-
-
 def cut_by_compiler(function: Callable[..., Any], first: Any, *rest: Any, keep: bool) -> Any:
-    """Calls ``function(first, *rest)`` so that the compiler cuts arrays although the mesh of ``first`` is Explicit.
+    """Calls ``function(first, *rest)`` so that the compiler cuts arrays, also where the mesh of ``first`` is Explicit.
 
-    The function returns scalars, with ``keep`` after a tree that lies as ``first`` does.
+    Explicit axes make JAX ask how every look-up and product is to be cut; the functions here say so by constraints, if
+    at all. This one returns scalars, with ``keep`` after a tree that lies as ``first`` does.
     """
-    mesh, places = explicit_mesh(first), jax.tree.map(lambda leaf: jax.typeof(leaf).sharding, first)
+    places = jax.tree.map(lambda leaf: jax.typeof(leaf).sharding, first)
+    meshes = (place.mesh for place in jax.tree.leaves(places))
+    mesh = next((mesh for mesh in meshes if AxisType.Explicit in mesh.axis_types), None)
+    if mesh is None:
+        return function(first, *rest)
     out = (places, P()) if keep else P()
     call = jax.sharding.auto_axes(function, axes=mesh.axis_names, out_sharding=out)
     # Outside of jit an abstract mesh would have no devices.

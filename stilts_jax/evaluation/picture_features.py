@@ -26,7 +26,7 @@ from stilts_jax.model.config import SHAPES, Compute, EncoderConfig
 from stilts_jax.model.encoder import Layer, abstract_encoder, gelu
 from stilts_jax.model.layers import Norm, Params, bind
 from stilts_jax.model.loading import account, list_tensors, load_tensors
-from stilts_jax.model.weights import Weights, read_json
+from stilts_jax.model.weights import open_weights, read_json
 from stilts_jax.progress import Progress
 from stilts_jax.tasks.sources.pictures import ARRAY, NAMES, open_pictures
 
@@ -96,9 +96,9 @@ class VisionEncoder:
         self.activation = _ACTIVATIONS[activation]
         blocks = SHAPES["xl"].to_transformers() | {name: values[name] for name in _BLOCKS}
         self.config = EncoderConfig.from_transformers(blocks, where=str(path))
-        weights, at = Weights(folder), int(self.kind != "vit")
+        weights, at = open_weights(folder), int(self.kind != "vit")
         prefixes = ("vit.", "vision_model.")
-        prefix = next((one for one in prefixes if any(key.startswith(one) for key in weights.shapes)), "")
+        prefix = next((one for one in prefixes if any(key.startswith(one) for key in weights)), "")
         names = {our: _LAYERS[at] * our.startswith("layers/") + their[at] for our, their in _NAMES.items()}
         tensors = list_tensors(self._abstract(), names, self.config.num_layers, prefix)
         account(folder, weights, tensors, lambda key: key.removeprefix(prefix).startswith(_UNUSED))
@@ -170,7 +170,7 @@ class VisionEncoder:
         if "first_norm" in params:
             hidden = norm("first_norm")(hidden)
         layer, everything = partial(Layer, activation=self.activation), jnp.ones(hidden.shape[:2], bool)
-        attend = lambda query, key, value, _: attention(query, key, value, everything)  # noqa: E731
+        attend = partial(attention, visible=everything)
 
         def apply(hidden: jax.Array, state: Params) -> tuple[jax.Array, None]:
             return bind(state, layer, self.config, Compute())(hidden, attend, None), None

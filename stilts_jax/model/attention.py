@@ -17,7 +17,6 @@ from stilts_jax.model.layers import drop, fold_in, row_keys
 from stilts_jax.sharding import BATCH_AXES, constrained_mesh, fit
 
 _LANES = 128  # what a TPU tile is wide: the splash kernel works on whole blocks of it
-_MAX_BLOCK = 512
 _CUDNN_MAX_HEAD_DIM = 128  # 256 from Hopper on, but then no other chip runs it
 
 
@@ -46,25 +45,22 @@ def choose_backend(
         packed: whether rows hold several segments.
         gaps: whether pads stand before something that is looked at (pictures).
     """
-    name: str = compute.attention
-    if name == "auto":
-        name = {"gpu": "cudnn", "tpu": "splash"}.get(platform, "xla")
+    fastest = {"gpu": "cudnn", "tpu": "splash"}.get(platform, "xla")
+    name: str = fastest if compute.attention == "auto" else compute.attention
     cudnn, splash = name == "cudnn", name.startswith("splash")
     wide = f"heads must be a multiple of 8 and at most {_CUDNN_MAX_HEAD_DIM} wide, these are {head_dim}"
-    obstacles: tuple[tuple[Any, str], ...] = (
-        (cudnn and platform != "gpu", f"cuDNN runs on NVIDIA GPUs, this is {platform}"),
-        (name == "splash" and platform != "tpu", f"splash is a TPU kernel, this is {platform}"),
-        (
-            name != "xla" and dropout,
-            f"it would leave out attention dropout (model.attention_dropout, {dropout})",
-        ),
-        (splash and seq_len % _LANES, f"rows must be a multiple of {_LANES} long, these are {seq_len}"),
-        (cudnn and packed, "it can't keep the segments of packed rows apart"),
-        (cudnn and gaps, "it can't leave out the pads between a text and pictures"),
-        (cudnn and compute.dtype != "bfloat16", f"it needs bfloat16, compute.dtype is {compute.dtype}"),
-        (cudnn and (head_dim % 8 or head_dim > _CUDNN_MAX_HEAD_DIM), wide),
-    )
-    obstacle = next((why for stands, why in obstacles if stands), "")
+    undropped = f"it would leave out attention dropout (model.attention_dropout, {dropout})"
+    obstacles: dict[str, Any] = {
+        f"cuDNN runs on NVIDIA GPUs, this is {platform}": cudnn and platform != "gpu",
+        f"splash is a TPU kernel, this is {platform}": name == "splash" and platform != "tpu",
+        undropped: name != "xla" and dropout,
+        f"rows must be a multiple of {_LANES} long, these are {seq_len}": splash and seq_len % _LANES,
+        "it can't keep the segments of packed rows apart": cudnn and packed,
+        "it can't leave out the pads between a text and pictures": cudnn and gaps,
+        f"it needs bfloat16, compute.dtype is {compute.dtype}": cudnn and compute.dtype != "bfloat16",
+        wide: cudnn and (head_dim % 8 or head_dim > _CUDNN_MAX_HEAD_DIM),
+    }
+    obstacle = next((why for why, stands in obstacles.items() if stands), "")
     if compute.attention == "auto":
         if obstacle:
             return Backend("xla", f"not {name}: {obstacle}")
@@ -98,17 +94,12 @@ def attention(
     if backend == "cudnn":
         # Lengths instead of a mask: cuDNN turns a mask into a dense bias. A row of pads keeps one key.
         lengths = jnp.maximum(visible.sum(-1, dtype=jnp.int32), 1)
-        found = jax.nn.dot_product_attention(
-            query,
-            key,
-            value,
-            query_seq_lengths=lengths,
-            key_value_seq_lengths=lengths,
-            implementation="cudnn",
-        )
+        options: Any = {"query_seq_lengths": lengths, "key_value_seq_lengths": lengths}
+        found = jax.nn.dot_product_attention(query, key, value, implementation="cudnn", **options)
         return jnp.where(visible[:, :, None, None], found, 0)  # what lies behind a row's length is undefined
     if backend != "xla":
-        return _attend_with_splash(query, key, value, visible, interpret=backend == "splash-interpret")
+        interpret = backend == "splash-interpret"
+        return _attend_with_splash(query, key, value, visible.astype(jnp.int32), interpret)
     mask = visible[:, None, None, :]
     if visible.dtype != bool:
         mask = visible[:, None, :, None] == mask
@@ -123,26 +114,20 @@ def attention(
     return jnp.einsum("bnts,bsnh->btnh", probabilities.astype(value.dtype), value)
 
 
-def _attend_with_splash(
-    query: jax.Array, key: jax.Array, value: jax.Array, visible: jax.Array, *, interpret: bool
-) -> jax.Array:
+def _attend_with_splash(query: Any, key: Any, value: Any, segments: Any, interpret: bool) -> jax.Array:
     # Imported here: Pallas is slow to import and only TPUs (and tests) need it.
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
     length = query.shape[1]
-    block = max(size for size in range(_LANES, _MAX_BLOCK + 1, _LANES) if length % size == 0)
+    block = max(size for size in range(_LANES, 512 + 1, _LANES) if length % size == 0)
     names = ("block_q", "block_kv", "block_q_dkv", "block_kv_dkv", "block_q_dq", "block_kv_dq")
     blocks: dict[str, Any] = dict.fromkeys(names, block)
 
     def attend(query: jax.Array, key: jax.Array, value: jax.Array, segments: jax.Array) -> jax.Array:
-        kernel = splash.make_splash_mha(
-            masks.MultiHeadMask([masks.FullMask((length, length))] * query.shape[2]),
-            head_shards=1,
-            q_seq_shards=1,
-            block_sizes=splash.BlockSizes(**blocks),
-            interpret=interpret,
-        )
+        mask = masks.MultiHeadMask([masks.FullMask((length, length))] * query.shape[2])
+        options: Any = {"block_sizes": splash.BlockSizes(**blocks), "interpret": interpret}
+        kernel = splash.make_splash_mha(mask, head_shards=1, q_seq_shards=1, **options)
         by_head = (jnp.swapaxes(array, 1, 2) for array in (query * query.shape[-1] ** -0.5, key, value))
         found = jax.vmap(kernel)(*by_head, segment_ids=splash.SegmentIds(segments, segments))
         return jnp.swapaxes(found, 1, 2).astype(value.dtype)
@@ -153,4 +138,4 @@ def _attend_with_splash(
         whole = fit(P(BATCH_AXES, None, "tensor", None), query.shape, mesh.shape)
         specs = (whole, whole, whole, P(whole[0], None))
         attend = jax.shard_map(attend, in_specs=specs, out_specs=whole, check_vma=False)
-    return attend(query, key, value, visible.astype(jnp.int32))
+    return attend(query, key, value, segments)

@@ -12,7 +12,7 @@ Family = Literal["xlm-roberta", "xlm-roberta-xl"]
 HeadKind = Literal["classify", "choice", "tag", "span", "embed", "mlm"]
 Pooling = Literal["mean", "pooler"]
 
-# Fields that have another name in a transformers config.json.
+# Fields that have another name in a config.json of transformers.
 _RENAMED = {
     "family": "model_type",
     "num_layers": "num_hidden_layers",
@@ -49,9 +49,8 @@ class EncoderConfig(Checked):
     """
 
     group: ClassVar[str] = "encoder."
-    family: Family = (
-        "xlm-roberta"  # normalises after each block; "xlm-roberta-xl" before it and once at the end
-    )
+    # The one normalises after each block, "xlm-roberta-xl" before it and once at the end.
+    family: Family = "xlm-roberta"
     vocab_size: Annotated[int, POSITIVE]
     hidden_size: Annotated[int, POSITIVE]
     num_layers: Annotated[int, POSITIVE]
@@ -66,16 +65,13 @@ class EncoderConfig(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.hidden_size % self.num_heads:
-            what = f"{self.num_heads} heads do not divide a hidden size of {self.hidden_size}."
-            raise ConfigError(what, where="encoder.num_heads", fix="take a divisor of hidden_size")
-        if self.pad_id >= self.vocab_size:
-            what = f"pad_id {self.pad_id} is not in a vocabulary of {self.vocab_size}."
-            raise ConfigError(what, where="encoder.pad_id", fix="take 1, as XLM-R does")
-        if self.max_length < 1:
-            what = f"{self.max_positions} positions leave no room for a token."
-            fix = f"positions start at pad_id + 1 = {self.pad_id + 1}; XLM-R has 514 rows for 512 tokens"
-            raise ConfigError(what, where="encoder.max_positions", fix=fix)
+        what = f"{self.num_heads} heads do not divide a hidden size of {self.hidden_size}."
+        self.refuse(self.hidden_size % self.num_heads, what, "num_heads", "take a divisor of hidden_size")
+        what = f"pad_id {self.pad_id} is not in a vocabulary of {self.vocab_size}."
+        self.refuse(self.pad_id >= self.vocab_size, what, "pad_id", "take 1, as XLM-R does")
+        what = f"{self.max_positions} positions leave no room for a token."
+        fix = f"positions start at pad_id + 1 = {self.pad_id + 1}; XLM-R has 514 rows for 512 tokens"
+        self.refuse(self.max_length < 1, what, "max_positions", fix)
 
     @property
     def head_dim(self) -> int:
@@ -110,11 +106,9 @@ class EncoderConfig(Checked):
             raise EncoderError(f"This is a {family!r} model.", where=f"{where}: model_type", fix=fix)
         for key, fixed in _FIXED.items():
             if values.get(key, fixed) != fixed:
-                raise EncoderError(
-                    f"{key} is {values[key]!r}; the encoder here computes {key}={fixed!r}.",
-                    where=f"{where}: {key}",
-                    fix="take an encoder that XLM-R's own code was made for",
-                )
+                what = f"{key} is {values[key]!r}; the encoder here computes {key}={fixed!r}."
+                fix = "take an encoder that XLM-R's own code was made for"
+                raise EncoderError(what, where=f"{where}: {key}", fix=fix)
         found: dict[str, Any] = {key: {**_DEFAULTS, **values}.get(theirs) for key, theirs in _KEYS.items()}
         missing = sorted(_KEYS[key] for key, value in found.items() if value is None)
         if missing:
@@ -122,9 +116,8 @@ class EncoderConfig(Checked):
         try:
             return cls(**found)
         except (ConfigError, TypeError) as error:
-            raise EncoderError(
-                f"The configuration makes no sense: {error}", where=where, fix=given
-            ) from error
+            what = f"The configuration makes no sense: {error}"
+            raise EncoderError(what, where=where, fix=given) from error
 
     def to_transformers(self) -> dict[str, Any]:
         """Returns what a ``config.json`` of transformers says about this shape."""
@@ -158,9 +151,7 @@ class HeadConfig(Checked):
     # scale, for dual encoders.
     pooling: Pooling = "mean"
     layer: int | None = None  # whose states an embed head pools: 0 is the embeddings, None the last
-    patches: Annotated[int, COUNT] = (
-        0  # of a picture that the head looks at (classify, mlm); 0: it looks at none
-    )
+    patches: Annotated[int, COUNT] = 0  # of a picture that a classify or mlm head looks at; 0: at none
     patch_width: Annotated[int, COUNT] = 0  # numbers of a patch
     pictures: Annotated[int, POSITIVE] = 1  # that a row has at most
     # What raw pixels (0 to 255) are brought to mean 0 and spread 1 by: where most of every picture is white, nothing
@@ -170,16 +161,16 @@ class HeadConfig(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.patches and (self.kind not in ("classify", "mlm") or not self.patch_width):
-            what = f"A {self.kind} head with patches of {self.patch_width} numbers can't look at pictures."
-            fix = "give classify or mlm heads patches and patch_width, others none"
-            raise ConfigError(what, where="head.patches", fix=fix)
-        if self.kind in ("classify", "tag") and self.num_labels < 1:
-            what = f"A {self.kind} head needs labels, num_labels is {self.num_labels}."
-            raise ConfigError(what, where="head.num_labels", fix="set it to the number of labels")
-        if self.layer is not None and (self.kind != "embed" or self.layer < 0):
-            fix = "only embed heads read another layer than the last; layers count from 0, the embeddings"
-            raise ConfigError(f"layer={self.layer} on a {self.kind} head.", where="head.layer", fix=fix)
+        blind = self.kind not in ("classify", "mlm") or not self.patch_width
+        what = f"A {self.kind} head with patches of {self.patch_width} numbers can't look at pictures."
+        fix = "give classify or mlm heads patches and patch_width, others none"
+        self.refuse(self.patches and blind, what, "patches", fix)
+        unlabelled = self.kind in ("classify", "tag") and self.num_labels < 1
+        what = f"A {self.kind} head needs labels, num_labels is {self.num_labels}."
+        self.refuse(unlabelled, what, "num_labels", "set it to the number of labels")
+        astray = self.layer is not None and (self.kind != "embed" or self.layer < 0)
+        fix = "only embed heads read another layer than the last; layers count from 0, the embeddings"
+        self.refuse(astray, f"layer={self.layer} on a {self.kind} head.", "layer", fix)
 
     @property
     def uses_encoder_pooler(self) -> bool:
@@ -206,23 +197,20 @@ class Model:
         if len(set(names)) < len(names):
             raise ConfigError(f"Two heads have one name: {', '.join(names)}.", where="model.heads")
         for name, head in self.heads:
-            if head.layer is not None and head.layer > layers:
-                raise ConfigError(
-                    f"Layer {head.layer} of an encoder of {layers} layers.",
-                    where=f"model.heads.{name}.layer",
-                    fix=f"take one from 0, the embeddings, to {layers}",
-                )
+            if (head.layer or 0) > layers:
+                what, fix = f"Layer {head.layer} of {layers} layers.", f"take one from 0 to {layers}"
+                raise ConfigError(what, where=f"model.heads.{name}.layer", fix=fix)
 
     def head(self, name: str) -> HeadConfig:
         """Returns the head called ``name``."""
         heads = dict(self.heads)
         if name not in heads:
-            fix = nearest(name, heads)
-            raise ConfigError(f"The model has no head {name!r}.", where="model.heads", fix=fix)
+            what = f"The model has no head {name!r}."
+            raise ConfigError(what, where="model.heads", fix=nearest(name, heads))
         return heads[name]
 
 
-def _published(width: int, layers: int, heads: int, **changes: Any) -> EncoderConfig:
+def _shaped(width: int, layers: int, heads: int, **changes: Any) -> EncoderConfig:
     shape = {"vocab_size": 250002, "intermediate_size": 4 * width, **changes}
     return EncoderConfig(hidden_size=width, num_layers=layers, num_heads=heads, **shape)
 
@@ -230,12 +218,10 @@ def _published(width: int, layers: int, heads: int, **changes: Any) -> EncoderCo
 _XL: dict[str, Any] = {"family": "xlm-roberta-xl", "vocab_size": 250880}
 # Shapes by name. "tiny" is for tests; "e5-small" is multilingual-e5-small's.
 SHAPES: dict[str, EncoderConfig] = {
-    "tiny": EncoderConfig(
-        vocab_size=320, hidden_size=32, num_layers=2, num_heads=4, intermediate_size=64, max_positions=130
-    ),
-    "e5-small": _published(384, 12, 12, layer_norm_eps=1e-12),
-    "base": _published(768, 12, 12),
-    "large": _published(1024, 24, 16),
-    "xl": _published(2560, 36, 32, **_XL),
-    "xxl": _published(4096, 48, 32, **_XL),
+    "tiny": _shaped(32, 2, 4, vocab_size=320, intermediate_size=64, max_positions=130),
+    "e5-small": _shaped(384, 12, 12, layer_norm_eps=1e-12),
+    "base": _shaped(768, 12, 12),
+    "large": _shaped(1024, 24, 16),
+    "xl": _shaped(2560, 36, 32, **_XL),
+    "xxl": _shaped(4096, 48, 32, **_XL),
 }

@@ -10,6 +10,7 @@ with a leading axis of layers in ``layers``, ``norm`` of the embeddings in XLM-R
 only, and ``pooler`` beside them where a head reads it.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -34,7 +35,7 @@ from stilts_jax.model.layers import (
     row_keys,
     table,
 )
-from stilts_jax.sharding import constrain_batch, gather_rows
+from stilts_jax.sharding import constrain_batch, gather_rows, parameter_paths
 
 # A loop over layers copies every layer's parameters and activations in and out of stacks: on a CPU a fifth of a step of
 # 12 layers of 384, three fifths of one of 3 layers of 64; on an H100 37 % of a step of Large, 45 % of one of 12 layers
@@ -43,6 +44,7 @@ from stilts_jax.sharding import constrain_batch, gather_rows
 _WRITTEN_OUT = 24  # layers at most
 FEW_LAYERS = 4
 _WIDE = 256
+gelu = partial(jax.nn.gelu, approximate=False)
 _POLICIES = {
     "dots": jax.checkpoint_policies.save_only_these_names(PRODUCT),
     "full": jax.checkpoint_policies.nothing_saveable,
@@ -70,20 +72,11 @@ class Embeddings(nnx.Module):
         return drop(self.norm(hidden) if self.config.post_norm else hidden, self.config.hidden_dropout, key)
 
 
-def gelu(values: jax.Array) -> jax.Array:
-    """The exact GELU."""
-    return jax.nn.gelu(values, approximate=False)
-
-
 class Layer(nnx.Module):
     """One block of the encoder."""
 
     def __init__(
-        self,
-        config: EncoderConfig,
-        compute: Compute,
-        rngs: nnx.Rngs,
-        activation: Callable[[jax.Array], jax.Array] = gelu,
+        self, config: EncoderConfig, compute: Compute, rngs: nnx.Rngs, activation: Any = gelu
     ) -> None:
         self.config, self.compute, self.activation = config, compute, activation
         width, inner = config.hidden_size, config.intermediate_size
@@ -96,7 +89,7 @@ class Layer(nnx.Module):
         """``[B, T, D]`` -> ``[B, T, D]``, or of the first ``queries`` positions only.
 
         Args:
-            attend: ``attention`` of query, key, value and a key for its dropout.
+            attend: ``attention`` of query, key and value, with ``dropout_key``.
             keys: three for dropout, or None.
         """
         attention_key, output_key, ffn_key = (None,) * 3 if keys is None else keys
@@ -104,8 +97,9 @@ class Layer(nnx.Module):
         residual, normed = hidden[:, :queries], hidden if post_norm else part.norm(hidden)
         looking = normed[:, :queries]
         heads = (self.config.num_heads, self.config.head_dim)
-        projected = (part.query(looking), part.key(normed), part.value(normed))
-        found = attend(*(array.reshape(*array.shape[:-1], *heads) for array in projected), attention_key)
+        projected: Any = (part.query(looking), part.key(normed), part.value(normed))
+        projected = (array.reshape(*array.shape[:-1], *heads) for array in projected)
+        found = attend(*projected, dropout_key=attention_key)
         hidden = residual + drop(part.output(found.reshape(looking.shape)), rate, output_key)
         if post_norm:
             hidden = part.norm(hidden)
@@ -152,6 +146,23 @@ def abstract_encoder(config: EncoderConfig, dtype: str = "float32") -> Params:
     return jax.eval_shape(lambda: _draw(config, jax.random.key(0), dtype))
 
 
+def check_encoder(params: Mapping[str, Any], config: EncoderConfig, *, any_rows: bool = False) -> None:
+    """Raises where parameters are not those of ``config``, with a ``pooler`` or ``any_rows`` of words if need be."""
+    wanted = {path: leaf.shape for path, leaf in parameter_paths(abstract_encoder(config))}
+    found = {path: leaf.shape for path, leaf in parameter_paths({**params, "pooler": {}})}
+    word = "embeddings/word"
+    if any_rows and word in found:
+        wanted[word] = (*found[word][:1], config.hidden_size)
+    for path in sorted(wanted.keys() | found.keys()):
+        has, wants = found.get(path, "(missing)"), wanted.get(path, "no such array")
+        if has != wants:
+            what = f"It has the shape {has}; the model wants {wants}."
+            fix = (
+                "take parameters and configuration together: loaded.params and loaded.config of load_encoder"
+            )
+            raise ConfigError(what, where=f"encoder: {path}", fix=fix)
+
+
 def encode(
     params: Mapping[str, Any],
     tokens: jax.Array,
@@ -191,11 +202,23 @@ def encode(
     depth, length = config.num_layers if num_layers is None else num_layers, jnp.shape(tokens)[-1]
     _check_input(config, depth, length, segments, positions)
     with jax.default_matmul_precision(compute.matmul_precision or None):
-        hidden, attend, keys, backend = _enter(
-            params, config, compute, tokens, segments, positions, visual, visual_mask, dropout_key
-        )
-        first_only = first_only and backend == "xla"  # the fused kernels take as many queries as keys
-        found = _run_layers(params, config, compute, depth, all_hidden, first_only, hidden, attend, keys)
+        ids = jnp.reshape(tokens, (-1, length))
+        visible, position_ids = _number_places(ids, segments, positions, config.pad_id)
+        if visual_mask is not None:
+            visible = jnp.concatenate([visible, visual_mask.astype(visible.dtype)], axis=1)
+        rate = 0.0 if dropout_key is None else config.attention_dropout
+        form: Any = {"seq_len": visible.shape[1], "head_dim": config.head_dim, "dropout": rate}
+        form |= {"packed": segments is not None, "gaps": visual is not None}
+        backend = choose_backend(compute, platform_of(compute), **form).name
+        attend = partial(attention, visible=visible, backend=backend, dropout=rate)
+        embedding_key, keys = _dropout_keys(dropout_key, jnp.shape(tokens), config.num_layers)
+        hidden = bind(params["embeddings"], Embeddings, config, compute)(ids, position_ids, embedding_key)
+        if visual is not None:
+            hidden = jnp.concatenate([hidden, visual.astype(hidden.dtype)], axis=1)
+        # The fused kernels take as many queries as keys.
+        first_only = first_only and backend == "xla" and not all_hidden and depth == config.num_layers
+        run = partial(_run_layers, params, config, compute, depth, first_only, all_hidden)
+        found = run(constrain_batch(hidden), attend, keys)
     if visual is not None:
         found = found[..., :length, :]
     return found.reshape(*found.shape[:-3], *jnp.shape(tokens)[:-1], *found.shape[-2:])
@@ -211,57 +234,26 @@ def _check_input(config: EncoderConfig, depth: int, length: int, segments: Any, 
         raise ConfigError(what, where="max_length", fix=f"set it to {config.max_length} or less")
 
 
-def _enter(
-    params: Mapping[str, Any],
-    config: EncoderConfig,
-    compute: Compute,
-    tokens: jax.Array,
-    segments: jax.Array | None,
-    positions: jax.Array | None,
-    visual: jax.Array | None,
-    visual_mask: jax.Array | None,
-    dropout_key: jax.Array | None,
-) -> tuple[jax.Array, Any, jax.Array | None, str]:
-    """Returns the embedded rows, how they look at each other, the layers' keys, and what computes attention."""
-    pad, length = config.pad_id, jnp.shape(tokens)[-1]
-    ids = jnp.reshape(tokens, (-1, length))
-    if segments is None or positions is None:
+def _number_places(ids: jax.Array, segments: Any, positions: Any, pad: int) -> tuple[jax.Array, jax.Array]:
+    """Returns what may be looked at, as ``attention`` takes it, and the rows of the position table."""
+    if segments is None:
         visible = ids != pad
-        position_ids = jnp.cumsum(visible, axis=-1, dtype=jnp.int32) * visible + pad
-    else:
-        visible = jnp.reshape(segments, ids.shape)
-        position_ids = jnp.where(visible > 0, jnp.reshape(positions, ids.shape) + pad + 1, pad)
-    if visual_mask is not None:
-        visible = jnp.concatenate([visible, visual_mask.astype(visible.dtype)], axis=1)
-    chosen = choose_backend(
-        compute,
-        platform_of(compute),
-        seq_len=visible.shape[1],
-        head_dim=config.head_dim,
-        dropout=0.0 if dropout_key is None else config.attention_dropout,
-        packed=segments is not None,
-        gaps=visual is not None,
-    )
+        return visible, jnp.cumsum(visible, axis=-1, dtype=jnp.int32) * visible + pad
+    visible = jnp.reshape(segments, ids.shape)
+    return visible, jnp.where(visible > 0, jnp.reshape(positions, ids.shape) + pad + 1, pad)
 
-    def attend(query: Any, key: Any, value: Any, dropout_key: Any) -> jax.Array:
-        options = {"backend": chosen.name, "dropout": config.attention_dropout, "dropout_key": dropout_key}
-        return attention(query, key, value, visible, **options)
 
-    if compute.remat == "attention":
-        attend = jax.checkpoint(attend, prevent_cse=False)
-    embedding_key, keys = None, None
-    if dropout_key is not None:
-        if jnp.ndim(tokens) > 1:
-            dropout_key = row_keys(dropout_key, len(tokens))
-        if jnp.ndim(tokens) > 2:  # several sequences a row
-            dropout_key = fold_in(dropout_key, jnp.arange(len(ids) // len(tokens))).reshape(-1)
-        # All keys at once: folding in the scanned body would be compiled, and run, twice a layer.
-        sites = jnp.moveaxis(fold_in(dropout_key, jnp.arange(3 * config.num_layers + 1)), -1, 0)
-        embedding_key, keys = sites[0], sites[1:].reshape(config.num_layers, 3, -1)
-    hidden = bind(params["embeddings"], Embeddings, config, compute)(ids, position_ids, embedding_key)
-    if visual is not None:
-        hidden = jnp.concatenate([hidden, visual.astype(hidden.dtype)], axis=1)
-    return constrain_batch(hidden), attend, keys, chosen.name
+def _dropout_keys(key: jax.Array | None, shape: tuple[int, ...], num_layers: int) -> tuple[Any, Any]:
+    """Returns the keys of the embeddings, and three a layer."""
+    if key is None:
+        return None, None
+    if len(shape) > 1:
+        key = row_keys(key, shape[0])
+    if len(shape) > 2:  # several sequences a row
+        key = fold_in(key, jnp.arange(math.prod(shape[1:-1]))).reshape(-1)
+    # All keys at once: folding in the scanned body would be compiled, and run, twice a layer.
+    sites = jnp.moveaxis(fold_in(key, jnp.arange(3 * num_layers + 1)), -1, 0)
+    return sites[0], sites[1:].reshape(num_layers, 3, -1)
 
 
 def writes_layers_out(config: EncoderConfig, compute: Compute) -> bool:
@@ -285,13 +277,15 @@ def _run_layers(
     config: EncoderConfig,
     compute: Compute,
     depth: int,
-    all_hidden: bool,
     first_only: bool,
+    all_hidden: bool,
     hidden: jax.Array,
     attend: Any,
     keys: jax.Array | None,
 ) -> jax.Array:
     embedded, stacked = hidden, params["layers"]
+    if compute.remat == "attention":
+        attend = jax.checkpoint(attend, prevent_cse=False)
 
     def apply(hidden: jax.Array, part: Any, queries: int | None = None) -> tuple[jax.Array, Any]:
         layer = bind(part[0], Layer, config, compute)
@@ -305,15 +299,13 @@ def _run_layers(
         layers = stacked if isinstance(stacked, list) else take_layers_apart(stacked)
         states: Any = []
         for number in range(depth):
-            last = first_only and not all_hidden and number == config.num_layers - 1
             part = (layers[number], None if keys is None else keys[number])
-            hidden, state = apply(hidden, part, 1 if last else None)
+            hidden, state = apply(hidden, part, 1 if first_only and number == depth - 1 else None)
             states.append(state)
     else:
         # Where only the first token is read, nine tenths of the last layer need not be computed: 7 % of 12 layers. On a
         # CPU an index into the stack costs what a scan over it does; its gradient, in training, would cost far more.
-        apart = first_only and not all_hidden and keys is None and platform_of(compute) == "cpu"
-        apart = apart and 1 < depth == config.num_layers
+        apart = first_only and keys is None and platform_of(compute) == "cpu" and depth > 1
         # Scanning a slice of the stack would copy the slice, 25 GB of it for XXL.
         whole = depth == config.num_layers and not apart
         body: Any = apply if whole else apply_numbered

@@ -9,15 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import save_file
 
 from stilts_jax.errors import ConfigError, EncoderError
 from stilts_jax.model.config import EncoderConfig
-from stilts_jax.model.encoder import abstract_encoder
+from stilts_jax.model.encoder import check_encoder
 from stilts_jax.model.loading import ENCODER_NAMES, ENCODER_PREFIX, HEADS, TaskHead, Tensor, list_tensors
-from stilts_jax.sharding import parameter_paths
 from stilts_jax.tokenization import OTHER_FILES, VOCABULARY_FILES
 
 
@@ -82,32 +82,20 @@ def _list_tensors(
     kind = head.config.kind if head else ""
     if head and (head.config.uses_encoder_pooler or head.config.patches):
         form = "looks at pictures" if head.config.patches else "has the jiant form"
-        raise ConfigError(
-            f"transformers has no class of this encoder with a {kind} head that {form}.",
-            where="head",
-            fix="export the encoder without its head, or train a head of the form 'transformers'",
-        )
-    params, bare = dict(params), kind not in HEADS
-    if not bare:
+        what = f"transformers has no class of this encoder with a {kind} head that {form}."
+        fix = "export the encoder without its head, or train a head of the form 'transformers'"
+        raise ConfigError(what, where="head", fix=fix)
+    params, beside = dict(params), head.params if head and kind in HEADS else None
+    if beside is not None:
         params.pop("pooler", None)
     elif head and "pooler" in head.params:
         params["pooler"] = head.params["pooler"]
-    given = {path: tuple(leaf.shape) for path, leaf in parameter_paths({**params, "pooler": {}})}
-    wanted = {path: tuple(leaf.shape) for path, leaf in parameter_paths(abstract_encoder(config))}
-    for path in sorted(given.keys() | wanted.keys()):
-        if given.get(path) != wanted.get(path):
-            raise EncoderError(
-                f"The parameter has shape {given.get(path)}, the configuration asks for {wanted.get(path)}.",
-                where=path,
-                fix="export parameters together with their own configuration",
-            )
-    prefix = "" if bare else ENCODER_PREFIX
+    check_encoder(params, config)
+    prefix = "" if beside is None else ENCODER_PREFIX
     found = list_tensors(params, ENCODER_NAMES[config.family], config.num_layers, prefix)
-    leaves = parameter_paths(params)
-    if head and not bare:
-        found += list_tensors(head.params, HEADS[kind][1])
-        leaves += parameter_paths(head.params)
-    return [(tensor, leaf) for tensor, (_, leaf) in zip(found, leaves, strict=True)]
+    if beside is not None:
+        found += list_tensors(beside, HEADS[kind][1])
+    return list(zip(found, jax.tree.leaves((params, beside)), strict=True))
 
 
 def _write_weights(folder: Path, tensors: list[tuple[Tensor, Any]], dtype: str, file_bytes: int) -> None:
@@ -118,16 +106,15 @@ def _write_weights(folder: Path, tensors: list[tuple[Tensor, Any]], dtype: str, 
         key: (tensor, leaf, number) for tensor, leaf in tensors for number, key in enumerate(tensor.keys)
     }
 
+    def measure(part: tuple[Tensor, Any, int]) -> int:
+        return math.prod(part[0].their_shape) * jnp.dtype(dtype).itemsize
+
     def fetch(tensor: Tensor, leaf: Any, number: int) -> np.ndarray:
         array = np.asarray(leaf[number] if tensor.stacked else leaf)
         return np.ascontiguousarray((array.T if tensor.transposed else array).astype(jnp.dtype(dtype)))
 
-    files = split_state_dict_into_shards_factory(
-        parts,
-        get_storage_size=lambda part: math.prod(part[0].their_shape) * jnp.dtype(dtype).itemsize,
-        filename_pattern="model{suffix}.safetensors",
-        max_shard_size=file_bytes,
-    )
+    options: Any = {"filename_pattern": "model{suffix}.safetensors", "max_shard_size": file_bytes}
+    files = split_state_dict_into_shards_factory(parts, get_storage_size=measure, **options)
     for name, keys in files.filename_to_tensors.items():
         save_file({key: fetch(*parts[key]) for key in keys}, folder / name, metadata={"format": "pt"})
     if files.is_sharded:

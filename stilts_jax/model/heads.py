@@ -35,11 +35,9 @@ from stilts_jax.model.layers import (
     typed_key,
     wide_dtype,
 )
-from stilts_jax.sharding import cut_by_compiler, explicit_mesh
+from stilts_jax.sharding import cut_by_compiler
 
 Arrays = dict[str, jax.Array]
-
-_LOGIT_SCALE = 100.0  # where dual encoders start; cosines are scaled by it
 
 
 class Visual(nnx.Module):
@@ -86,10 +84,10 @@ class Head(nnx.Module):
             self.visual = Visual(head, encoder, compute, rngs)
         if head.kind == "embed" and head.pooling == "pooler":
             self.pooler = dense(width)
-            self.logit_scale = nnx.Param(jnp.full([], _LOGIT_SCALE, compute.param_dtype))
+            self.logit_scale = nnx.Param(jnp.full([], 100.0, compute.param_dtype))  # cosines are scaled by it
 
 
-def pooler(encoder: EncoderConfig, compute: Compute, rngs: nnx.Rngs) -> nnx.Linear:
+def _pooler(encoder: EncoderConfig, compute: Compute, rngs: nnx.Rngs) -> nnx.Linear:
     """Returns the encoder's own pooler, which transformers gives every bare model."""
     return linear(encoder.hidden_size, encoder.hidden_size, compute=compute, rngs=rngs)
 
@@ -100,15 +98,12 @@ def init_head(head: HeadConfig, encoder: EncoderConfig, key: jax.Array, dtype: A
 
 
 def init_pooler(encoder: EncoderConfig, key: jax.Array, dtype: Any = "float32") -> Params:
-    """Returns a fresh ``encoder/pooler``: dense, normal(0, 0.02)."""
-    return draw(pooler, encoder, Compute(param_dtype=dtype), key=key)
+    """Returns a fresh ``encoder/pooler``."""
+    return draw(_pooler, encoder, Compute(param_dtype=dtype), key=key)
 
 
 def init_params(
-    model: Model,
-    key: jax.Array,
-    encoder: Params | None = None,
-    heads: Mapping[str, Params] | None = None,
+    model: Model, key: jax.Array, encoder: Params | None = None, heads: Mapping[str, Params] | None = None
 ) -> Params:
     """Returns ``{"encoder", "heads"}`` for training, in ``model.compute.param_dtype``.
 
@@ -129,27 +124,24 @@ def init_params(
     given_pooler = encoder.pop("pooler", None)
     if any(head.uses_encoder_pooler for _, head in model.heads):
         encoder["pooler"] = given_pooler or init_pooler(model.encoder, named("pooler"), dtype)
-    made = dict(given)
+    made = {}
     for name, head in model.heads:
-        if name not in given:
-            made[name] = init_head(head, model.encoder, named(f"heads/{name}"), dtype)
-            if head.patches:
-                made[name]["visual"] |= _begin_as_words(made[name]["visual"], encoder["embeddings"])
-    return {"encoder": encoder, "heads": {name: made[name] for name, _ in model.heads}}
+        made[name] = given.get(name) or init_head(head, model.encoder, named(f"heads/{name}"), dtype)
+        if head.patches and name not in given:
+            _begin_as_words(made[name]["visual"], encoder["embeddings"])
+    return {"encoder": encoder, "heads": made}
 
 
-def _begin_as_words(visual: Params, embeddings: Mapping[str, Any]) -> Params:
-    """Returns what of ``visual`` is not drawn: a patch starts as the mean word, changed by as much as that varies.
+def _begin_as_words(visual: Params, embeddings: Mapping[str, Any]) -> None:
+    """Lets a patch start as the mean word, changed by as much as that varies.
 
     So attention finds nothing strange in it, and what it shows reaches the first token's last state.
     """
-    kernel, average = visual["project"]["kernel"], _mean_word
-    if explicit_mesh(embeddings):
-        average = partial(cut_by_compiler, _mean_word, keep=False)
-    mean = average(embeddings).astype(kernel.dtype)
-    project = {**visual["project"], "kernel": kernel * mean.std()}
-    started = {"project": project, "type": visual["type"] + mean}
-    return started | ({"norm": jax.tree.map(jnp.asarray, embeddings["norm"])} if "norm" in embeddings else {})
+    mean = cut_by_compiler(_mean_word, embeddings, keep=False).astype(visual["type"].dtype)
+    visual["project"]["kernel"] *= mean.std()
+    visual["type"] += mean
+    if "norm" in embeddings:
+        visual["norm"] = jax.tree.map(jnp.asarray, embeddings["norm"])
 
 
 def _mean_word(embeddings: Mapping[str, Any]) -> jax.Array:
@@ -212,35 +204,22 @@ def apply_model(
 def _see(
     head: HeadConfig, module: Head, batch: Mapping[str, jax.Array], dropout: float, key: Any
 ) -> dict[str, jax.Array]:
-    """Returns what ``encode`` takes of the pictures of a batch."""
     if "visual" not in batch:
-        raise ConfigError(
-            "This head looks at pictures, and there are none.",
-            where="visual",
-            fix="give pictures, or take the model of a task without them",
-        )
+        fix = "give pictures, or take the model of a task without them"
+        raise ConfigError("This head looks at pictures, and there are none.", where="visual", fix=fix)
     count, *form = batch["visual"].shape[1:]
     if form != [head.patches, head.patch_width] or count > head.pictures:
-        raise ConfigError(
-            f"{count} picture(s) of {form[0]} patches of {form[1]} numbers were given; this head looks at "
-            f"{head.pictures} of {head.patches} patches of {head.patch_width}.",
-            where="visual",
-            fix="set data.pictures, data.picture_size and data.picture_patch as they were in training",
-        )
+        what = f"{count} picture(s) of {form[0]} patches of {form[1]} numbers were given; this head looks at "
+        what += f"{head.pictures} of {head.patches} patches of {head.patch_width}."
+        fix = "set data.pictures, data.picture_size and data.picture_patch as they were in training"
+        raise ConfigError(what, where="visual", fix=fix)
     mask = jnp.repeat(batch["visual_mask"] > 0, head.patches, axis=1)
     return {"visual": drop(module.visual(batch["visual"]), dropout, key), "visual_mask": mask}
 
 
 def _read(
-    model: Model,
-    head: HeadConfig,
-    module: Head,
-    encoder: Mapping[str, Any],
-    batch: Mapping[str, jax.Array],
-    hidden: jax.Array,
-    keys: list[Any],
+    model: Model, head: HeadConfig, module: Head, encoder: Any, batch: Any, hidden: jax.Array, keys: list[Any]
 ) -> Arrays:
-    """Returns what a head makes of hidden states."""
     if head.kind == "mlm":
         found = jnp.take_along_axis(hidden, batch["masked_positions"][..., None], axis=1)
         features = module.norm(gelu(module.dense(found)))
@@ -263,7 +242,7 @@ def _read(
         return {"logits": _wide(module.out(drop(hidden, head.dropout, keys[1])))}
     first = hidden[..., 0, :]
     if head.form == "jiant":
-        first = jnp.tanh(bind(dict(encoder["pooler"]), pooler, model.encoder, model.compute)(first))
+        first = jnp.tanh(bind(dict(encoder["pooler"]), _pooler, model.encoder, model.compute)(first))
     if head.form == "jiant" or head.kind == "classify":
         # ForMultipleChoice alone has no dropout in front: there the dense layer is called the pooler.
         first = drop(first, head.dropout, keys[1])

@@ -6,7 +6,7 @@ change what is dropped. A key is hashed with the place by integer operations: th
 needs no communication, and costs a fraction of the bits of ``jax.random``.
 """
 
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -18,7 +18,7 @@ from stilts_jax.model.config import Compute, EncoderConfig
 
 Params = dict[str, Any]
 PRODUCT = "dense"  # what rematerialisation knows the products by
-NORMAL = nnx.initializers.normal(0.02)
+_NORMAL = nnx.initializers.normal(0.02)
 
 
 def platform_of(compute: Compute) -> str:
@@ -48,7 +48,7 @@ def _define(module: Any, *settings: Any) -> nnx.GraphDef:
 
 def table(rows: int, config: EncoderConfig, compute: Compute, rngs: nnx.Rngs) -> nnx.Param:
     """Returns an embedding table, normal(0, 0.02)."""
-    return nnx.Param(NORMAL(rngs.params(), (rows, config.hidden_size), jnp.dtype(compute.param_dtype)))
+    return nnx.Param(_NORMAL(rngs.params(), (rows, config.hidden_size), jnp.dtype(compute.param_dtype)))
 
 
 def linear(inputs: int, outputs: int, *, compute: Compute, rngs: nnx.Rngs, **initializers: Any) -> nnx.Linear:
@@ -66,7 +66,7 @@ def linear(inputs: int, outputs: int, *, compute: Compute, rngs: nnx.Rngs, **ini
         precision=compute.matmul_precision or None,
         dot_general=product,
         rngs=rngs,
-        **{"kernel_init": NORMAL, **initializers},
+        **{"kernel_init": _NORMAL, **initializers},
     )
 
 
@@ -107,7 +107,6 @@ class Norm(nnx.LayerNorm):
         )
 
     def __call__(self, inputs: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
-        """Normalises the last axis."""
         return super().__call__(inputs, mask=mask).astype(inputs.dtype)
 
 
@@ -151,11 +150,10 @@ def drop(values: jax.Array, rate: float, keys: jax.Array | None) -> jax.Array:
         return values
     keys = row_keys(keys, len(values))
     inner = values.shape[keys.ndim :]
-    count = partial(jax.lax.broadcasted_iota, jnp.uint32, inner)
     # T and W are below 2**16, so no two places of a row have the same number, however long the rows are.
-    place = count(len(inner) - 1)
-    for axis in range(len(inner) - 1):
-        place += count(axis) << 16
+    place = jax.lax.broadcasted_iota(jnp.uint32, inner, len(inner) - 1)
+    if len(inner) == 2:
+        place += jax.lax.broadcasted_iota(jnp.uint32, inner, 0) << 16
     words = jax.random.key_data(keys).reshape(*keys.shape, *(1 for _ in inner), 2)
     # A hash of 32 bits without visible bias (constants of Wellons' search), keyed in its middle.
     bits, middle = place * jnp.uint32(0x9E3779B1) ^ words[..., 0], words[..., 1]

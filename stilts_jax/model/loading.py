@@ -14,11 +14,11 @@ import numpy as np
 from flax.traverse_util import unflatten_dict
 
 from stilts_jax.errors import EncoderError
-from stilts_jax.model.config import EncoderConfig, HeadConfig
+from stilts_jax.model.config import EncoderConfig, HeadConfig, HeadKind
 from stilts_jax.model.encoder import abstract_encoder
 from stilts_jax.model.heads import init_head, init_pooler
 from stilts_jax.model.layers import Params
-from stilts_jax.model.weights import Weights, find_folder, read_json
+from stilts_jax.model.weights import Stored, find_folder, open_weights, read_json
 from stilts_jax.sharding import parameter_paths
 
 # Modules and arrays of ours by path -> those of transformers. {} is the number of the layer.
@@ -51,23 +51,18 @@ ENCODER_NAMES = {
 # Kinds of heads -> the class in transformers and its modules. ForMultipleChoice calls its dense layer the encoder's
 # pooler.
 HEADS: dict[str, tuple[str, dict[str, str]]] = {
-    "classify": (
-        "ForSequenceClassification",
-        {"dense": "classifier.dense", "out": "classifier.out_proj"},
-    ),
+    "classify": ("ForSequenceClassification", {"dense": "classifier.dense", "out": "classifier.out_proj"}),
     "choice": ("ForMultipleChoice", {"dense": "roberta.pooler.dense", "out": "classifier"}),
     "tag": ("ForTokenClassification", {"out": "classifier"}),
     "span": ("ForQuestionAnswering", {"out": "qa_outputs"}),
-    "mlm": (
-        "ForMaskedLM",
-        {"dense": "lm_head.dense", "norm": "lm_head.layer_norm", "bias": "lm_head.bias"},
-    ),
+    "mlm": ("ForMaskedLM", {"dense": "lm_head.dense", "norm": "lm_head.layer_norm", "bias": "lm_head.bias"}),
 }
 ENCODER_PREFIX = "roberta."  # before the encoder's tensors wherever a head stands beside it
 _DECODER = "lm_head.decoder.weight"  # the word embeddings once more
 # Buffers that older versions saved, and tensors that repeat another one.
 _UNUSED = ("embeddings.position_ids", "embeddings.token_type_ids", _DECODER, "lm_head.decoder.bias")
 _FLOATS = ("F64", "F32", "F16", "BF16", "float64", "float32", "float16", "bfloat16")
+Weights = Mapping[str, Stored]
 _ROWS_AT_A_TIME = 8192  # of the word table, where two copies of it are compared
 
 
@@ -159,12 +154,12 @@ def load_encoder(
     folder = find_folder(name_or_folder, download=download)
     described = read_json(folder / "config.json")
     config = EncoderConfig.from_transformers(described, where=str(folder / "config.json"))
-    weights, key = Weights(folder), jax.random.key(0)
+    weights, key = open_weights(folder), jax.random.key(0)
     prefix = ENCODER_PREFIX if _has(weights, ENCODER_PREFIX) else ""
     abstract = abstract_encoder(config)
     if _has(weights, f"{prefix}pooler."):
         abstract["pooler"] = jax.eval_shape(lambda: init_pooler(config, key))
-    heads: dict[str, HeadConfig] = {head.kind: head for head in _find_heads(weights, described)}
+    heads = _find_heads(weights, described)
     parts = {"encoder": list_tensors(abstract, ENCODER_NAMES[config.family], config.num_layers, prefix)}
     for kind, head in heads.items():
         shapes = jax.eval_shape(lambda head=head: init_head(head, config, key))
@@ -183,82 +178,70 @@ def load_encoder(
 
 
 def _has(weights: Weights, *prefixes: str) -> bool:
-    return any(key.startswith(prefixes) for key in weights.shapes)
+    return any(key.startswith(prefixes) for key in weights)
 
 
-def _find_heads(weights: Weights, described: dict[str, Any]) -> list[HeadConfig]:
-    """Says which heads stand beside the encoder, by the names of their tensors."""
-
-    def rows(key: str) -> int:
-        return max((1, *weights.shapes.get(key, ())[:1]))  # a missing tensor is reported with all others
-
-    heads = [HeadConfig(kind="mlm")] if _has(weights, "lm_head.") else []
+def _find_heads(weights: Weights, described: dict[str, Any]) -> dict[str, HeadConfig]:
+    """Returns the heads that stand beside the encoder, by the names of their tensors."""
+    kinds: list[HeadKind] = ["mlm"] if _has(weights, "lm_head.") else []
     if _has(weights, "qa_outputs."):
-        heads.append(HeadConfig(kind="span"))
+        kinds.append("span")
     if _has(weights, "classifier.dense.", "classifier.out_proj."):
-        heads.append(HeadConfig(kind="classify", num_labels=rows("classifier.out_proj.weight")))
+        kinds.append("classify")
     elif _has(weights, "classifier."):  # two classes call one layer by one name
-        is_choice = "ForMultipleChoice" in str(described.get("architectures"))
-        tag = HeadConfig(kind="tag", num_labels=rows("classifier.weight"))
-        heads.append(HeadConfig(kind="choice") if is_choice else tag)
-    return heads
+        kinds.append("choice" if "ForMultipleChoice" in str(described.get("architectures")) else "tag")
+    out = weights.get("classifier.out_proj.weight") or weights.get("classifier.weight")
+    labels = max(1, *out.shape[:1]) if out else 1  # a missing tensor is reported with all others
+    counts = {"classify": labels, "tag": labels}
+    return {kind: HeadConfig(kind=kind, num_labels=counts.get(kind, 0)) for kind in kinds}
 
 
 def _labels(described: dict[str, Any], count: int) -> tuple[str, ...]:
-    named = described.get("id2label")
-    if not isinstance(named, dict):
-        return ()
-    labels = tuple(str(named[str(number)]) for number in range(count) if str(number) in named)
-    return labels if len(labels) == count else ()
+    named, numbers = described.get("id2label"), [str(number) for number in range(count)]
+    whole = isinstance(named, dict) and named.keys() >= set(numbers)
+    return tuple(str(named[number]) for number in numbers) if named and whole else ()
 
 
 def account(
     folder: Path, weights: Weights, tensors: Sequence[Tensor], is_useless: Callable[[str], bool]
 ) -> tuple[str, ...]:
     """Raises unless the files hold just what is needed, in the right shapes; returns what is of no use."""
-    some = lambda keys: ", ".join(keys[:5]) + (", ..." if len(keys) > 5 else "")  # noqa: E731
     expected = {key: tensor for tensor in tensors for key in tensor.keys}
-    missing = [key for key in expected if key not in weights.shapes]
-    if missing:
-        raise EncoderError(
-            f"{len(missing)} tensors are missing: {some(missing)}.",
-            where=str(folder),
-            fix="the folder does not hold the whole model that its config.json describes",
-        )
-    unused = tuple(key for key in weights.shapes if key not in expected)
+    missing = [key for key in expected if key not in weights]
+    unused = tuple(key for key in weights if key not in expected)
     unknown = [key for key in unused if not is_useless(key)]
-    if unknown:
-        raise EncoderError(
-            f"{len(unknown)} tensors have no place in this model: {some(unknown)}.",
-            where=str(folder),
-            fix="the weights belong to another architecture, or to more layers than config.json says",
-        )
+    another = "the weights belong to another architecture, or to more layers than config.json says"
+    for keys, fault, fix in (
+        (missing, "are missing", "the folder does not hold the whole model that its config.json describes"),
+        (unknown, "have no place in this model", another),
+    ):
+        if keys:
+            some = ", ".join(keys[:5] + ["..."] * (len(keys) > 5))
+            raise EncoderError(f"{len(keys)} tensors {fault}: {some}.", where=str(folder), fix=fix)
     for key, tensor in expected.items():
-        if weights.shapes[key] != tensor.their_shape:
-            what = f"The tensor has shape {weights.shapes[key]}, config.json asks for {tensor.their_shape}."
-            fix = "weights and config.json do not belong together"
-            raise EncoderError(what, where=weights.where(key), fix=fix)
-        if weights.dtypes[key] not in _FLOATS:  # they mean nothing without their scales
-            what = f"The tensor holds numbers of the type {weights.dtypes[key]}, as quantized weights do."
-            fix = "take the model in float32, float16 or bfloat16"
-            raise EncoderError(what, where=weights.where(key), fix=fix)
+        where, shape, dtype, _ = weights[key]
+        if shape != tensor.their_shape:
+            what = f"The tensor has shape {shape}, config.json asks for {tensor.their_shape}."
+            raise EncoderError(what, where=where, fix="weights and config.json do not belong together")
+        if dtype not in _FLOATS:  # they mean nothing without their scales
+            what = f"The tensor holds numbers of the type {dtype}, as quantized weights do."
+            raise EncoderError(what, where=where, fix="take the model in float32, float16 or bfloat16")
     return unused
 
 
 def _check_tie(folder: Path, weights: Weights, table: str) -> None:
-    if _DECODER not in weights.shapes:
+    if _DECODER not in weights:
         return
-    rows, width = weights.shapes[table]
-    same = weights.shapes[_DECODER] == (rows, width)
+    decoder, words = weights[_DECODER], weights[table]
+    rows, width = words.shape
+    same = decoder.shape == words.shape
     for start in range(0, rows if same else 0, _ROWS_AT_A_TIME):
-        index = (slice(start, min(start + _ROWS_AT_A_TIME, rows)), slice(0, width))
-        same = same and np.array_equal(weights.read(_DECODER, index), weights.read(table, index))
+        part = (slice(start, min(start + _ROWS_AT_A_TIME, rows)), slice(0, width))
+        same = same and np.array_equal(decoder.read(part), words.read(part))
     if not same:
-        raise EncoderError(
-            "The masked-language-model head has a word table of its own; here it shares the encoder's.",
-            where=f"{folder}: {_DECODER}",
-            fix="take a checkpoint with tied embeddings, as XLM-R's are",
-        )
+        what = "The masked-language-model head has a word table of its own; here it shares the encoder's."
+        fix = "take a checkpoint with tied embeddings, as XLM-R's are"
+        raise EncoderError(what, where=f"{folder}: {_DECODER}", fix=fix)
 
 
 def load_tensors(
@@ -291,12 +274,10 @@ def _read_part(weights: Weights, tensor: Tensor, index: tuple[slice, ...], dtype
     inner = index[1:] if tensor.stacked else index
     targets, first = (part, index[0].start) if tensor.stacked else (part[None], 0)
     for key, target in zip(tensor.keys[first:], targets):
-        found = weights.read(key, inner[::-1] if tensor.transposed else inner)
+        found = weights[key].read(inner[::-1] if tensor.transposed else inner)
         if not np.isfinite(found).all():  # one pass more over what was just read
-            raise EncoderError(
-                "The tensor holds numbers that are not finite (NaN or infinity).",
-                where=weights.where(key),
-                fix="fetch the weights again: they are damaged, or saved from a training that failed",
-            )
+            what = "The tensor holds numbers that are not finite (NaN or infinity)."
+            fix = "fetch the weights again: they are damaged, or saved from a training that failed"
+            raise EncoderError(what, where=weights[key].where, fix=fix)
         target[...] = found.T if tensor.transposed else found
     return part

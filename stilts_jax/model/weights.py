@@ -3,8 +3,9 @@
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -24,11 +25,8 @@ def find_folder(name_or_folder: str | Path, *, download: bool = False) -> Path:
         return folder
     name = str(name_or_folder)
     if folder.exists() or not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name):
-        raise EncoderError(
-            "There is no such folder.",
-            where=name,
-            fix="give a folder with config.json and model.safetensors, or the name of a hub repository",
-        )
+        fix = "give a folder with config.json and model.safetensors, or the name of a hub repository"
+        raise EncoderError("There is no such folder.", where=name, fix=fix)
     from huggingface_hub import list_repo_files, snapshot_download
 
     try:
@@ -38,11 +36,9 @@ def find_folder(name_or_folder: str | Path, *, download: bool = False) -> Path:
             return cached
     except Exception as error:  # the hub client's errors follow its HTTP library, which has changed before
         if not download:
-            raise EncoderError(
-                f"{name!r} is neither a folder here nor a repository in the cache.",
-                where=name,
-                fix="check the path; `stilts prepare` fetches hub repositories, training never does",
-            ) from error
+            what = f"{name!r} is neither a folder here nor a repository in the cache."
+            fix = "check the path; `stilts prepare` fetches hub repositories, training never does"
+            raise EncoderError(what, where=name, fix=fix) from error
     wanted = ["*.json", "*.safetensors", "sentencepiece.bpe.model"]
     try:
         if not any(file.endswith(".safetensors") for file in list_repo_files(name)):
@@ -52,21 +48,16 @@ def find_folder(name_or_folder: str | Path, *, download: bool = False) -> Path:
     except EncoderError:
         raise
     except Exception as error:
-        raise EncoderError(
-            f"The hub repository {name!r} can't be fetched: {error}",
-            where=name,
-            fix="check the name and the network, or give a local folder",
-        ) from error
+        what = f"The hub repository {name!r} can't be fetched: {error}"
+        fix = "check the name and the network, or give a local folder"
+        raise EncoderError(what, where=name, fix=fix) from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """Reads a JSON object; raises where the file is damaged, or there is no ``config.json``."""
     if path.name == "config.json" and not path.is_file():
-        raise EncoderError(
-            "The folder has no config.json.",
-            where=str(path.parent),
-            fix="give a folder in transformers' layout, as `stilts export` or save_pretrained write it",
-        )
+        fix = "give a folder in transformers' layout, as `stilts export` or save_pretrained write it"
+        raise EncoderError("The folder has no config.json.", where=str(path.parent), fix=fix)
     try:
         found = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -99,90 +90,81 @@ def _find_files(folder: Path) -> dict[Path, list[str]]:
     return {}
 
 
-class Weights:
-    """The tensors of a folder by name, with their shapes and dtypes; read when asked for."""
+class Stored(NamedTuple):
+    """A tensor in a file; ``read`` returns the part of it that slices of all its axes name."""
 
-    def __init__(self, folder: Path) -> None:
-        self.shapes: dict[str, tuple[int, ...]] = {}
-        self.dtypes: dict[str, str] = {}
-        self._paths: dict[str, Path] = {}
-        self._mapped: dict[str, Any] = {}  # tensors of torch
-        files = _find_files(folder)
-        for path in files:
-            read: Callable[[Path], None] = (
-                self._open_torch if path.suffix == ".bin" else self._open_safetensors
-            )
-            read(path)
-        if not files:
-            fix = f"it should have {' or '.join(_NAMES)}, or the index of several such files"
-            raise EncoderError("The folder holds no weights.", where=str(folder), fix=fix)
-        absent = sorted({key for keys in files.values() for key in keys} - set(self.shapes))
-        if absent:
-            what = f"The index lists tensors that its files lack: {', '.join(absent[:5])}."
-            raise EncoderError(what, where=str(folder), fix=_FETCH_AGAIN)
+    where: str  # file and name
+    shape: tuple[int, ...]
+    dtype: str
+    read: Callable[[tuple[slice, ...]], np.ndarray]
 
-    def read(self, key: str, index: tuple[slice, ...] = ()) -> np.ndarray:
-        """Returns a part of a tensor (all of it for an empty index)."""
-        if key in self._mapped:
-            part = self._mapped[key][index]
-            # numpy has no bfloat16 that torch knows; float32 holds every one exactly.
-            return (part.float() if self.dtypes[key] == "bfloat16" else part).numpy()
+
+def open_weights(folder: Path) -> dict[str, Stored]:
+    """Returns the tensors of a folder by name."""
+    files, found = _find_files(folder), dict[str, Stored]()
+    if not files:
+        fix = f"it should have {' or '.join(_NAMES)}, or the index of several such files"
+        raise EncoderError("The folder holds no weights.", where=str(folder), fix=fix)
+    for path in files:
+        found |= _open_torch(path) if path.suffix == ".bin" else _open_safetensors(path)
+    absent = sorted({key for keys in files.values() for key in keys} - found.keys())
+    if absent:
+        what = f"The index lists tensors that its files lack: {', '.join(absent[:5])}."
+        raise EncoderError(what, where=str(folder), fix=_FETCH_AGAIN)
+    return found
+
+
+def _open_safetensors(path: Path) -> dict[str, Stored]:
+    def read(key: str, index: tuple[slice, ...]) -> np.ndarray:
         # Opened for each read: pages of a file that stays mapped count as this process's memory.
-        with safe_open(self._paths[key], framework="numpy") as file:
-            return file.get_slice(key)[index or tuple(slice(0, size) for size in self.shapes[key])]
+        with safe_open(path, framework="numpy") as file:
+            return file.get_slice(key)[index]
 
-    def where(self, key: str) -> str:
-        """Returns the file that holds a tensor, and its name."""
-        return f"{self._paths[key]}: {key}"
+    try:
+        # Opening checks the header against the length of the file.
+        with safe_open(path, framework="numpy") as file:
+            parts = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118  (the file is no dict)
+            forms = {key: (tuple(part.get_shape()), part.get_dtype()) for key, part in parts.items()}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+    return {key: Stored(f"{path}: {key}", *form, partial(read, key)) for key, form in forms.items()}
 
-    def _add(self, key: str, path: Path, shape: Any, dtype: str) -> None:
-        self.shapes[key], self.dtypes[key], self._paths[key] = tuple(shape), dtype, path
 
-    def _open_safetensors(self, path: Path) -> None:
+def _open_torch(path: Path) -> dict[str, Stored]:
+    """Maps a file of ``torch.save`` into memory; only tensors are unpickled."""
+    torch = _import_torch(str(path))
+    for mapped in (True, False):  # files from before torch 1.6 can't be mapped
         try:
-            # Opening checks the header against the length of the file.
-            with safe_open(path, framework="numpy") as file:
-                for key in file.keys():  # noqa: SIM118  (the file is no dict)
-                    part = file.get_slice(key)
-                    self._add(key, path, part.get_shape(), part.get_dtype())
-        except (SafetensorError, OSError, ValueError) as error:
-            raise _unreadable(path, error) from error
+            found = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+            break
+        except Exception as error:  # whatever the bytes of a damaged file lead torch to
+            failure = error
+    else:
+        if any(word in str(failure) for word in ("Unsupported global", "Unsupported class")):
+            what = (
+                "The file holds Python objects besides tensors, which could run a stranger's code when read."
+            )
+            raise EncoderError(what, where=str(path), fix=_TO_SAFETENSORS) from failure
+        raise _unreadable(path, failure) from failure
+    if not isinstance(found, dict) or not all(isinstance(one, torch.Tensor) for one in found.values()):
+        what = "The file holds something else than named tensors."
+        raise EncoderError(what, where=str(path), fix=_TO_SAFETENSORS)
 
-    def _open_torch(self, path: Path) -> None:
-        """Maps a file of ``torch.save`` into memory; only tensors are unpickled."""
-        torch = _import_torch(str(path))
-        for mapped in (True, False):  # files from before torch 1.6 can't be mapped
-            try:
-                found = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-                break
-            except Exception as error:  # whatever the bytes of a damaged file lead torch to
-                failure = error
-        else:
-            if any(word in str(failure) for word in ("Unsupported global", "Unsupported class")):
-                raise EncoderError(
-                    "The file holds Python objects besides tensors. Reading them could run a stranger's code, "
-                    "so they are never read.",
-                    where=str(path),
-                    fix=_TO_SAFETENSORS,
-                ) from failure
-            raise _unreadable(path, failure) from failure
-        if not isinstance(found, dict) or not all(isinstance(one, torch.Tensor) for one in found.values()):
-            what = "The file holds something else than named tensors."
-            raise EncoderError(what, where=str(path), fix=_TO_SAFETENSORS)
-        for key, tensor in found.items():
-            self._add(key, path, tensor.shape, str(tensor.dtype).removeprefix("torch."))
-        self._mapped |= found
+    def read(tensor: Any, index: tuple[slice, ...]) -> np.ndarray:
+        # numpy has no bfloat16 that torch knows; float32 holds every one exactly.
+        return (tensor[index].float() if tensor.dtype == torch.bfloat16 else tensor[index]).numpy()
+
+    forms = {key: (tuple(one.shape), str(one.dtype).removeprefix("torch.")) for key, one in found.items()}
+    return {key: Stored(f"{path}: {key}", *forms[key], partial(read, one)) for key, one in found.items()}
 
 
 def _import_torch(where: str) -> Any:
     try:
         import torch
     except ImportError as error:
-        raise EncoderError(
-            "These weights are in PyTorch's own format, and torch is not installed.",
-            where=where,
-            fix="pip install 'stilts-jax[parity]' (it installs torch), or take a model with safetensors files",
-        ) from error
+        what = "These weights are in PyTorch's own format, and torch is not installed."
+        fix = "pip install 'stilts-jax[parity]' (it installs torch), or take a model with safetensors files"
+        raise EncoderError(what, where=where, fix=fix) from error
     return torch
 
 

@@ -11,18 +11,10 @@ import optax
 from jax.sharding import Mesh
 
 from stilts_jax.errors import ConfigError, TrainingError, nearest
-from stilts_jax.model import Model, abstract_encoder, init_params
+from stilts_jax.model import Model, init_params
+from stilts_jax.model.encoder import check_encoder
 from stilts_jax.model.layers import row_keys, wide_dtype
-from stilts_jax.sharding import (
-    RULES,
-    Rule,
-    cut_by_compiler,
-    explicit_mesh,
-    parameter_paths,
-    place,
-    shardings,
-    state_shardings,
-)
+from stilts_jax.sharding import RULES, Rule, cut_by_compiler, place, shardings, state_shardings
 from stilts_jax.train.optimizer import Params
 
 Arrays = Mapping[str, jax.Array]
@@ -84,8 +76,8 @@ def init_state(
         rules: how parameters are cut; see ``shardings``.
         zero1: whether the optimizer's state is cut over the mesh's ``data`` axis too.
     """
-    if encoder:
-        _check_encoder(encoder, model)
+    if encoder:  # with any rows: the word table may be cut to those of a phase
+        check_encoder(encoder, model.encoder, any_rows=True)
     given: Params = {"encoder": encoder or {}, "heads": dict(heads or {})}
     given = jax.tree.map(jnp.asarray, place(given, shardings(given, mesh, rules)) if mesh else given)
 
@@ -102,29 +94,10 @@ def init_state(
     shapes = jax.eval_shape(complete, key, given)
     places = drawn(state_shardings(shapes, mesh, rules, zero1=zero1)) if mesh else None
     made = jax.jit(lambda *arguments: drawn(complete(*arguments)), out_shardings=places)(key, given)
-    params = {
-        part: {name: (made.params[part] | given[part])[name] for name in shapes.params[part]}
-        for part in given
-    }
+    whole = {part: made.params[part] | given[part] for part in given}
+    # Without what the model does not read, such as a pooler.
+    params = {part: {name: whole[part][name] for name in shapes.params[part]} for part in given}
     return TrainState(made.step, params, made.moments)
-
-
-def _check_encoder(encoder: Params, model: Model) -> None:
-    """Raises where an encoder is not the model's; its word table may be cut to the rows of a phase."""
-    wanted = {path: leaf.shape for path, leaf in parameter_paths(abstract_encoder(model.encoder))}
-    found = {path: leaf.shape for path, leaf in parameter_paths(encoder) if not path.startswith("pooler/")}
-    wanted["embeddings/word"] = (
-        *found.get("embeddings/word", wanted["embeddings/word"])[:1],
-        model.encoder.hidden_size,
-    )
-    for path in sorted(wanted.keys() | found.keys()):
-        has, wants = found.get(path, "(missing)"), wanted.get(path, "no such array")
-        if has != wants:
-            raise ConfigError(
-                f"It has the shape {has}; the model wants {wants}.",
-                where=f"init_state, encoder: {path}",
-                fix="give loaded.params of load_encoder, and its loaded.config to Model",
-            )
 
 
 def select_head(parts: Params, head: str) -> Params:
@@ -172,15 +145,15 @@ def train_step(
         skip_non_finite: whether a step whose loss or gradient is not finite changes nothing but ``step``; the metrics
             then say ``skipped``.
     """
-    if explicit_mesh(state):
-        options: Any = {"accumulation": accumulation, "skip_non_finite": skip_non_finite}
-        again = lambda *args: train_step(*args[:2], loss_fn=loss_fn, tx=tx, key=args[2], **options)  # noqa: E731
-        return cut_by_compiler(again, state, batch, key, keep=True)
-    keys = row_keys(jax.random.fold_in(key, state.step), _count_rows(batch))
-    head = getattr(loss_fn, "head", None)
-    params = state.params if head is None else select_head(state.params, head)
-    sums = _sum_gradients(loss_fn, params, batch, keys, accumulation)
-    return _move(state, tx, head, skip_non_finite, *sums)
+
+    def step(state: TrainState, batch: Arrays, key: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
+        keys = row_keys(jax.random.fold_in(key, state.step), _count_rows(batch))
+        head = getattr(loss_fn, "head", None)
+        params = state.params if head is None else select_head(state.params, head)
+        sums = _sum_gradients(loss_fn, params, batch, keys, accumulation)
+        return _move(state, tx, head, skip_non_finite, sums)
+
+    return cut_by_compiler(step, state, batch, key, keep=True)
 
 
 def eval_step(params: Params, batch: Arrays, *, loss_fn: LossFn) -> dict[str, jax.Array]:
@@ -200,39 +173,30 @@ def eval_step(params: Params, batch: Arrays, *, loss_fn: LossFn) -> dict[str, ja
     head = getattr(loss_fn, "head", None)
     if head is not None and "heads" in params:
         params = select_head(params, head)
-    if explicit_mesh(params):
-        return cut_by_compiler(partial(eval_step, loss_fn=loss_fn), params, batch, keep=False)
-    loss, weight, report = _call(loss_fn, params, batch, None)
+    call = partial(_call, loss_fn, keys=None)
+    loss, weight, report = cut_by_compiler(call, params, batch, keep=False)
     return {**report, "loss": loss, "weight": weight}
 
 
 def _call(loss_fn: LossFn, params: Params, batch: Arrays, keys: Any) -> Sums:
     found = loss_fn(params, batch, keys)
     if not isinstance(found, tuple) or len(found) != 3:
-        raise TrainingError(
-            f"A loss returns three things; this one returned {found!r}.",
-            where="loss_fn",
-            fix="return losses.sum(), weights.sum(), {} with sums to report in the dict; the step divides them",
-        )
+        what = f"A loss returns three things; this one returned {found!r}."
+        fix = "return losses.sum(), weights.sum(), {} with sums to report in the dict; the step divides them"
+        raise TrainingError(what, where="loss_fn", fix=fix)
     return jnp.asarray(found[0]), jnp.asarray(found[1]), found[2]
 
 
 def _count_rows(batch: Arrays) -> int:
-    shapes = {name: jnp.shape(array) for name, array in batch.items()}
-    rows = {shape[:1] for shape in shapes.values()}
+    rows = {jnp.shape(array)[:1] for array in batch.values()}
     if len(rows) != 1 or () in rows:
-        found = ", ".join(f"{name} {shape}" for name, shape in shapes.items()) or "nothing"
-        raise TrainingError(
-            f"The entries of the batch do not have the same number of rows: {found}.",
-            where="batch",
-            fix="every array of a batch has the rows as its first axis",
-        )
+        found = ", ".join(f"{name} {jnp.shape(array)}" for name, array in batch.items()) or "nothing"
+        what = f"The entries of the batch do not have the same number of rows: {found}."
+        raise TrainingError(what, where="batch", fix="every array of a batch has the rows as its first axis")
     return rows.pop()[0]
 
 
-def _sum_gradients(
-    loss_fn: LossFn, params: Params, batch: Arrays, keys: Any, accumulation: int
-) -> tuple[Params, jax.Array, jax.Array, dict[str, jax.Array]]:
+def _sum_gradients(loss_fn: LossFn, params: Params, batch: Arrays, keys: Any, accumulation: int) -> tuple:
     """Returns gradients, loss, weight and reports, summed over the batch."""
 
     def summed_loss(params: Params, batch: Arrays, keys: Any) -> tuple[jax.Array, tuple]:
@@ -246,19 +210,14 @@ def _sum_gradients(
     compute = partial(jax.value_and_grad(summed_loss, has_aux=True), params)
     if accumulation == 1:
         return widen(compute(batch, keys))
-    size = len(keys)
+    size, where = len(keys), f"accumulation={accumulation}"
     if getattr(loss_fn, "needs_whole_batch", False):
-        raise ConfigError(
-            "A loss with in-batch negatives can't be accumulated: every row's negatives are the whole batch.",
-            where=f"accumulation={accumulation}",
-            fix="set accumulation to 1; rematerialisation saves memory too",
-        )
+        what = "A loss with in-batch negatives can't be accumulated: its negatives are the whole batch."
+        raise ConfigError(what, where=where, fix="set accumulation to 1; rematerialisation saves memory too")
     if accumulation < 1 or size % accumulation:
-        raise ConfigError(
-            f"A batch of {size} rows does not fall into {accumulation} equal microbatches.",
-            where=f"accumulation={accumulation}",
-            fix="take a divisor of the batch size, or fill up with rows of weight 0",
-        )
+        what = f"A batch of {size} rows does not fall into {accumulation} equal microbatches."
+        fix = "take a divisor of the batch size, or fill up with rows of weight 0"
+        raise ConfigError(what, where=where, fix=fix)
     # Microbatch i takes rows i, i + n, i + 2n, ...: rows that lie on all devices, so nothing has to move.
     microbatches = jax.tree.map(
         lambda x: x.reshape(size // accumulation, accumulation, *x.shape[1:]).swapaxes(0, 1), (batch, keys)
@@ -277,15 +236,9 @@ def _sum_gradients(
 
 
 def _move(
-    state: TrainState,
-    tx: optax.GradientTransformation,
-    head: str | None,
-    skip_non_finite: bool,
-    gradients: Params,
-    loss: jax.Array,
-    weight: jax.Array,
-    report: dict[str, jax.Array],
+    state: TrainState, tx: Any, head: str | None, skip_non_finite: bool, sums: tuple
 ) -> tuple[TrainState, dict[str, jax.Array]]:
+    gradients, loss, weight, report = sums
     divisor = jnp.where(weight > 0, weight, 1)
     gradients = jax.tree.map(lambda g: g / divisor.astype(g.dtype), gradients)
     norm = optax.global_norm(gradients)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from stilts_jax.model import Compute, EncoderConfig, HeadConfig, abstract_encoder, init_head
+from stilts_jax.model.heads import init_pooler
 
 SMALL = {
     "vocab_size": 61,
@@ -48,9 +49,7 @@ class Maker:
         return perturbed(jax.eval_shape(lambda: init_head(head, config, jax.random.key(0))), seed, dtype)
 
     def pooler(self, config, seed=2, dtype="float32"):
-        size = config.hidden_size
-        shapes = {"kernel": (size, size), "bias": (size,)}
-        return perturbed({n: jax.ShapeDtypeStruct(s, "float32") for n, s in shapes.items()}, seed, dtype)
+        return perturbed(jax.eval_shape(lambda: init_pooler(config, jax.random.key(0))), seed, dtype)
 
     def tokens(self, config, lengths=(9, 4, 1, 7), length=9, seed=3):
         draw = np.random.default_rng(seed)

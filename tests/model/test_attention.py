@@ -22,12 +22,8 @@ def by_hand(query, key, value, visible):
         for head in range(query.shape[2]):
             for place in range(query.shape[1]):
                 seen = np.flatnonzero(visible[row, place])
-                scores = (
-                    key[row, seen, head].astype(np.float64)
-                    @ query[row, place, head]
-                    / np.sqrt(query.shape[-1])
-                )
-                shares = np.exp(scores - scores.max())
+                scores = key[row, seen, head].astype(np.float64) @ query[row, place, head]
+                shares = np.exp((scores - scores.max()) / np.sqrt(query.shape[-1]))
                 out[row, place, head] = shares / shares.sum() @ value[row, seen, head]
     return out
 
@@ -36,14 +32,11 @@ def test_plain_attention_equals_attention_by_hand():
     query, key, value = heads((3, 6, 2, 4))
     lengths = np.array([6, 2, 1])
     mask = np.arange(6) < lengths[:, None]
-    found = attention(query, key, value, jnp.asarray(mask))
-    np.testing.assert_allclose(
-        found, by_hand(query, key, value, np.repeat(mask[:, None], 6, 1)), rtol=0, atol=1e-6
-    )
     segments = np.array([[1, 1, 2, 2, 2, 0], [1, 2, 3, 4, 5, 6], [1, 1, 1, 1, 1, 1]], np.int32)
-    found = attention(query, key, value, jnp.asarray(segments))
-    visible = segments[:, :, None] == segments[:, None]
-    np.testing.assert_allclose(found, by_hand(query, key, value, visible), rtol=0, atol=1e-6)
+    together = segments[:, :, None] == segments[:, None]
+    for given, visible in ((mask, np.repeat(mask[:, None], 6, 1)), (segments, together)):
+        found = attention(query, key, value, jnp.asarray(given))
+        np.testing.assert_allclose(found, by_hand(query, key, value, visible), rtol=0, atol=1e-6)
 
 
 def test_splash_equals_plain_attention_with_gradients():
@@ -83,15 +76,8 @@ def test_splash_equals_plain_attention_with_gradients():
     ],
 )
 def test_a_backend_says_why_it_was_taken_or_cannot_be(asked, platform, changes, name, because):
-    options = {
-        "seq_len": 256,
-        "head_dim": 64,
-        "dropout": 0.0,
-        "packed": False,
-        "dtype": "bfloat16",
-        **changes,
-    }
-    compute = Compute(dtype=options.pop("dtype"), attention=asked)
+    options = {"seq_len": 256, "head_dim": 64, "dropout": 0.0, "packed": False} | changes
+    compute = Compute(dtype=options.pop("dtype", "bfloat16"), attention=asked)
     if name is None:
         with pytest.raises(ConfigError, match=because):
             choose_backend(compute, platform, **options)

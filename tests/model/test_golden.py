@@ -66,8 +66,8 @@ def test_heads(golden, maker, exact, kind, modules):
     folder, expected = golden
     loaded, theirs = load_encoder(folder), below(expected, f"head/{kind}/")
     head = {
-        ours: {"kernel": theirs[f"{name}.weight"].T, "bias": theirs[f"{name}.bias"]}
-        for ours, name in modules.items()
+        our: {"kernel": theirs[f"{one}.weight"].T, "bias": theirs[f"{one}.bias"]}
+        for our, one in modules.items()
     }
     assert len(theirs) == 2 * len(head)
     model = Model(loaded.config, ((kind, HeadConfig(kind=kind, num_labels=3)),), exact)

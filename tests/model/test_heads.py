@@ -6,12 +6,11 @@ import pytest
 
 from stilts_jax.model import HeadConfig, Model, apply_model, encode, init_head
 
-KINDS = ["classify", "classify-jiant", "choice", "choice-jiant", "tag", "span", "embed", "mlm"]
+FORMS = dict.fromkeys(("classify", "choice", "tag", "span", "embed", "mlm"), "transformers")
+FORMS |= {"classify-jiant": "jiant", "choice-jiant": "jiant"}
 ALL = tuple(
-    (name, HeadConfig(kind=name.split("-")[0], num_labels=3, pooling="pooler"))
-    if "-" not in name
-    else (name, HeadConfig(kind=name.split("-")[0], num_labels=3, form="jiant"))
-    for name in KINDS
+    (name, HeadConfig(kind=name.split("-")[0], num_labels=3, pooling="pooler", form=form))
+    for name, form in FORMS.items()
 )
 
 
@@ -71,7 +70,7 @@ def test_dual_encoders(setup):
     assert found["logit_scale"] == head["logit_scale"]
 
 
-@pytest.mark.parametrize("head", [head for _, head in ALL], ids=KINDS)
+@pytest.mark.parametrize("head", [head for _, head in ALL], ids=list(FORMS))
 def test_initial_values(maker, head):
     config = maker.config(hidden_size=120, num_heads=4, vocab_size=300)
     modern = init_head(head, config, jax.random.key(0))
@@ -79,12 +78,8 @@ def test_initial_values(maker, head):
         name = path[-1].key
         if name == "kernel":
             assert np.std(leaf) == pytest.approx(0.02, rel=0.25)
-        elif name == "scale":
-            assert (leaf == 1).all()
-        elif name == "logit_scale":
-            assert leaf == 100
         else:
-            assert (leaf == 0).all()
+            assert (leaf == {"scale": 1, "logit_scale": 100}.get(name, 0)).all()
     authors = init_head(maker.replace(head, init="jiant"), config, jax.random.key(0))
     bound = 1 / np.sqrt(120)
     for part in {"dense", "out", "pooler"} & authors.keys():

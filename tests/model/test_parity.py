@@ -49,9 +49,8 @@ def test_every_hidden_state_and_the_pooled_output(maker, exact, family, toleranc
     with jax.enable_x64(dtype == "float64"):
         compute = maker.replace(exact, dtype=dtype, param_dtype=dtype)
         ours = jax.tree.map(lambda array: np.asarray(array, dtype), params)
-        run = jax.jit(
-            partial(encode, config=config, compute=compute), static_argnames=("num_layers", "all_hidden")
-        )
+        options = {"static_argnames": ("num_layers", "all_hidden")}
+        run = jax.jit(partial(encode, config=config, compute=compute), **options)
         states = np.asarray(run(ours, tokens, all_hidden=True))
         stopped = {number: run(ours, tokens, num_layers=number) for number in (0, 2, 3)}
     assert states.dtype == dtype

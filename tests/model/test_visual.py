@@ -9,16 +9,8 @@ import numpy as np
 import pytest
 
 from stilts_jax.errors import ConfigError
-from stilts_jax.model import (
-    HeadConfig,
-    Model,
-    TaskHead,
-    apply_model,
-    encode,
-    export_encoder,
-    init_head,
-    init_params,
-)
+from stilts_jax.model import HeadConfig, Model, TaskHead, apply_model, encode, export_encoder
+from stilts_jax.model.heads import init_head, init_params
 
 HEAD = HeadConfig(kind="classify", num_labels=3, dropout=0.0, patches=4, patch_width=12, pictures=2)
 
@@ -99,10 +91,8 @@ def test_a_picture_starts_as_the_mean_word(maker, exact, family):
     encoder, form = maker.encoder(config), replace(HEAD, pictures=1)
     model = Model(config, (("vqa", form),), exact)
     visual = init_params(model, jax.random.key(0), encoder)["heads"]["vqa"]["visual"]
-    tables = {
-        name: np.asarray(table, np.float64) for name, table in encoder["embeddings"].items() if name != "norm"
-    }
-    mean = sum(table.mean(0) for table in tables.values())
+    tables = [table for name, table in encoder["embeddings"].items() if name != "norm"]
+    mean = sum(np.asarray(table, np.float64).mean(0) for table in tables)
     own_key = jax.random.fold_in(jax.random.key(0), zlib.crc32(b"heads/vqa"))
     drawn = init_head(form, config, own_key, exact.param_dtype)["visual"]
     np.testing.assert_allclose(visual["type"], drawn["type"] + mean, rtol=0, atol=1e-6)

@@ -130,11 +130,9 @@ class FakeDevice(SimpleNamespace):
 
 
 def fake_devices(count: int, slices: int = 1) -> list:
+    form = {"process_index": 0, "platform": "cpu", "device_kind": "cpu"}
     # Interleaved, as a runtime may list them.
-    return [
-        FakeDevice(id=number, process_index=0, platform="cpu", device_kind="cpu", slice_index=number % slices)
-        for number in range(count)
-    ]
+    return [FakeDevice(id=number, slice_index=number % slices, **form) for number in range(count)]
 
 
 def test_filler_rows_weigh_nothing() -> None:
@@ -152,14 +150,11 @@ def test_filler_rows_weigh_nothing() -> None:
 
 
 def test_rules_and_the_models_trees_match_both_ways() -> None:
-    heads = {
+    kinds = ("choice", "tag", "span", "mlm")
+    heads = {kind: HeadConfig(kind=kind, num_labels=7) for kind in kinds} | {
         "nli": HeadConfig(kind="classify", num_labels=3, form="jiant"),
-        "copa": HeadConfig(kind="choice"),
-        "ner": HeadConfig(kind="tag", num_labels=7),
-        "squad": HeadConfig(kind="span"),
         "pairs": HeadConfig(kind="embed", pooling="pooler"),
         "mean": HeadConfig(kind="embed"),
-        "mlm": HeadConfig(kind="mlm"),
         "vqa": HeadConfig(kind="classify", num_labels=3, patches=4, patch_width=12),
     }
     encoders = [SHAPES["tiny"], replace(SHAPES["tiny"], family="xlm-roberta-xl")]
@@ -170,8 +165,6 @@ def test_rules_and_the_models_trees_match_both_ways() -> None:
 
 
 def test_every_matrix_of_the_published_shapes_is_cut() -> None:
-    shapes = [name for name in SHAPES if name != "tiny"]
-    mesh = jax.sharding.AbstractMesh((1, 16, 4), sharding.AXES)
-    for name in shapes:
+    for name in SHAPES.keys() - {"tiny"}:
         params = abstract_params(Model(SHAPES[name], (("nli", HeadConfig(kind="classify", num_labels=3)),)))
-        assert sharding.sharding_notes(params, mesh) == []
+        assert sharding.sharding_notes(params, mesh(1, 16, 4)) == []
