@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 
@@ -13,7 +14,7 @@ from stilts_jax.chips import find_chip
 from stilts_jax.model import EncoderConfig
 from stilts_jax.model.encoder import FEW_LAYERS, abstract_encoder, writes_layers_out
 from stilts_jax.settings import Compute, Layers, Remat, Settings
-from stilts_jax.sharding import Mesh
+from stilts_jax.sharding import AXES, Mesh
 
 MAX_LENGTHS = 16  # padded lengths of a task at most, however long the run
 # Padded tokens of a prediction batch on a CPU, and on one other device, at least and at most.
@@ -35,20 +36,16 @@ class Device:
     memory: int = 0
 
     @property
-    def is_cpu(self) -> bool:
-        """Whether the devices are processors."""
-        return self.kind == "cpu"
-
-    @property
-    def is_gpu(self) -> bool:
-        """Whether the devices are graphics processors."""
-        return not self.is_cpu and not self.kind.startswith("TPU")
+    def platform(self) -> str:
+        """As JAX names it."""
+        return "cpu" if self.kind == "cpu" else "tpu" if self.kind.startswith("TPU") else "gpu"
 
     @property
     def rate(self) -> float:
         """FLOP/s that training reaches on all of them: of the order of two cores, or 0.4 of the peak of a chip."""
         chip = find_chip(self.kind)
-        return 1e11 if self.is_cpu else self.count * 0.4 * (chip.flops if chip and chip.flops else 2e14)
+        peak = chip.flops if chip and chip.flops else 2e14
+        return 1e11 if self.platform == "cpu" else self.count * 0.4 * peak
 
     def compile_seconds(self, written_out: int, *, training: bool = True) -> float:
         """Seconds that one more shape costs by compiling, where some layers are written out.
@@ -59,11 +56,12 @@ class Device:
         selections: a use pays an eighth. Training on a CPU pays all of it, because there it takes as long as hundreds
         of steps.
         """
-        if self.is_gpu:
-            return (9.0 + 1.15 * written_out if training else 5.0) / _USES
-        if not self.is_cpu:
-            return 20 / _USES if training else 20 / 3 / _USES
-        return 8.0 + 2.2 * written_out if training else 1.6 / _USES
+        trained, predicted = {
+            "cpu": (8.0 + 2.2 * written_out, 1.6 / _USES),
+            "gpu": ((9.0 + 1.15 * written_out) / _USES, 5.0 / _USES),
+            "tpu": (20 / _USES, 20 / 3 / _USES),
+        }[self.platform]
+        return trained if training else predicted
 
 
 def this_device(count: int) -> Device:
@@ -73,16 +71,14 @@ def this_device(count: int) -> Device:
     return Device(first.device_kind, count, memory)
 
 
-def compile_tokens(
-    device: Device, flops_per_token: float, written_out: int = 0, *, training: bool = True
-) -> float:
+def compile_tokens(device: Device, flops: float, written_out: int = 0, *, training: bool = True) -> float:
     """Returns how many tokens the device works off in the time that one more shape takes to compile.
 
-    ``flops_per_token`` is that of training, of which prediction computes a third. ``written_out`` are layers that
-    stand one behind the other in a training step.
+    ``flops`` are those of training on a token, of which prediction computes a third; ``written_out`` layers stand one
+    behind the other in a training step.
     """
-    flops = flops_per_token if training else flops_per_token / 3
-    return device.compile_seconds(written_out, training=training) * device.rate / flops
+    seconds = device.compile_seconds(written_out, training=training)
+    return seconds * device.rate / (flops if training else flops / 3)
 
 
 def prediction_tokens(device: Device, tokens: int) -> int:
@@ -90,18 +86,9 @@ def prediction_tokens(device: Device, tokens: int) -> int:
 
     A CPU gains nothing by large batches, and small ones are padded less. Elsewhere there are eight batches at least.
     """
-    if device.is_cpu:
+    if device.platform == "cpu":
         return _CPU_BATCH
     return min(max(tokens // 8, _SMALL_BATCH), _LARGE_BATCH * device.count)
-
-
-def microbatches(device: Device, batch_sizes: Sequence[int], hidden_size: int, *, whole: bool = False) -> int:
-    """Returns the microbatches of a step: two where the cores of a CPU can fill each other's gaps, else one.
-
-    ``whole`` says that a loss needs the whole batch at once, or that layers are a loop, which gains nothing by it.
-    """
-    pairs = device.is_cpu and hidden_size >= _WIDE and all(size % 2 == 0 for size in batch_sizes)
-    return 2 if pairs and not whole else 1
 
 
 def rematerialisation(
@@ -120,11 +107,11 @@ def rematerialisation(
         "attention": width * (12 * hidden + 3 * inner),
         "dots": width * (6 * hidden + inner),
     }
-    # One layer's own work comes on top of what is kept of all of them.
-    fitting = [
-        name for name, size in kept.items() if tokens * (shape.num_layers * size + kept["none"]) <= free
-    ]
-    return fitting[0] if fitting else "full"
+    for name, size in kept.items():
+        # One layer's own work comes on top of what is kept of all of them.
+        if tokens * (shape.num_layers * size + kept["none"]) <= free:
+            return name
+    return "full"
 
 
 def compiler_options() -> dict[str, int] | None:
@@ -148,7 +135,6 @@ class Choices:
     compile_tokens: float
 
     def apply(self, compute: Compute) -> Compute:
-        """Returns how the model of the phase is computed."""
         return replace(compute, remat=self.remat, layers=self.layers)
 
 
@@ -159,13 +145,13 @@ def layers_of(device: Device, shape: EncoderConfig, tokens: float, steps: int = 
     which works on two batches at once; compiling takes longer by what a layer costs, times a few padded lengths.
     On an H100 it saved 37 % of Large's steps of 2k and of 16k tokens, and at least 0.3 ms a layer and step.
     """
-    if not (device.is_cpu or device.is_gpu) or shape.num_layers <= FEW_LAYERS:
+    if device.platform == "tpu" or shape.num_layers <= FEW_LAYERS:
         return "auto"
-    saved = tokens * shape.training_flops() / device.rate / (5 if device.is_cpu else 3)
-    if device.is_gpu:
+    saved = tokens * shape.training_flops() / device.rate / (5 if device.platform == "cpu" else 3)
+    if device.platform == "gpu":
         saved = max(saved, steps * shape.num_layers * 3e-4)
-    seconds = [device.compile_seconds(count) for count in (0, shape.num_layers)]
-    return "auto" if saved > _FEW_LENGTHS * (seconds[1] - seconds[0]) else "loop"
+    longer = device.compile_seconds(shape.num_layers) - device.compile_seconds(0)
+    return "auto" if saved > _FEW_LENGTHS * longer else "loop"
 
 
 def decide(
@@ -176,22 +162,17 @@ def decide(
     tokens = max(rows * length * _SEQUENCES.get(kind, 1) for kind, rows, length in tasks)
     if compute.layers == "auto":  # half of a row is padding, about
         compute = replace(compute, layers=layers_of(device, shape, steps * tokens / 2, steps))
-    accumulation = settings.train.accumulation or microbatches(
-        device,
-        [rows for _, rows, _ in tasks],
-        shape.hidden_size,
-        whole=compute.layers == "loop" or any(kind == "embed" for kind, _, _ in tasks),
-    )
+    # Two microbatches where the cores of a CPU can fill each other's gaps, which a loop over layers does not gain by;
+    # pairs need the whole batch at once.
+    pairs = device.platform == "cpu" and shape.hidden_size >= _WIDE and compute.layers != "loop"
+    pairs = pairs and all(rows % 2 == 0 and kind != "embed" for kind, rows, _ in tasks)
+    accumulation = settings.train.accumulation or (2 if pairs else 1)
     if compute.remat == "auto":
-        size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(abstract_encoder(shape)))
-        remat = rematerialisation(
-            device,
-            shape,
-            parameters=size / (mesh.shape["fsdp"] * mesh.shape["tensor"]),
-            tokens=tokens // (accumulation * mesh.shape["data"] * mesh.shape["fsdp"]),
-            length=max(length for _, _, length in tasks),
-            width=2 if compute.dtype == "bfloat16" else 4,
-        )
+        data, fsdp, tensor = (mesh.shape[name] for name in AXES)
+        size = sum(leaf.size for leaf in jax.tree.leaves(abstract_encoder(shape)))
+        own: Any = {"parameters": size / (fsdp * tensor), "tokens": tokens // (accumulation * data * fsdp)}
+        length, width = max(length for _, _, length in tasks), 2 if compute.dtype == "bfloat16" else 4
+        remat = rematerialisation(device, shape, length=length, width=width, **own)
         compute = replace(compute, remat=remat)
     written_out = shape.num_layers if writes_layers_out(shape, compute) else 0
     tokens_each = compile_tokens(device, shape.training_flops(), written_out)

@@ -22,11 +22,8 @@ CPU, H100 = Device("cpu"), Device("NVIDIA H100 80GB HBM3", memory=80 * 10**9)
     ],
 )
 def test_the_least_that_fits_is_computed_again(memory, tokens, expected):
-    device = Device("NVIDIA H100", memory=memory)
-    assert (
-        rematerialisation(device, SHAPES["large"], parameters=3.3e8, tokens=tokens, length=512, width=2)
-        == expected
-    )
+    run = {"parameters": 3.3e8, "tokens": tokens, "length": 512, "width": 2}
+    assert rematerialisation(Device("NVIDIA H100", memory=memory), SHAPES["large"], **run) == expected
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def test_choices_stay_with_the_phase(decide, monkeypatch):
     first, said = decide(Device("cpu"))
     assert (first.remat, first.accumulation) == ("none", 2) and "1 x cpu" in said
     # A later version would choose otherwise.
-    monkeypatch.setattr(automatic, "microbatches", lambda *_, **__: 1)
+    monkeypatch.setattr(automatic, "_WIDE", 10**6)
     assert decide(Device("cpu"))[0] == first
     other, said = decide(Device("TPU v5 lite", memory=16 * 10**9))
     assert other.remat != "none" and "chosen anew" in said and "1 x TPU v5 lite" in said
