@@ -159,11 +159,8 @@ def complete_batch(batch: Mapping[str, Any], kind: str, where: str) -> dict[str,
     missing = [name for name in wanted if name not in batch]
     if missing:
         needs = ", ".join(f"{name} [{', '.join(letters)}]" for name, letters in wanted.items())
-        raise TrainingError(
-            f"The batch lacks {', '.join(missing)}; it has {has}.",
-            where=where,
-            fix=f"a {kind} batch needs {needs}; weight [B] may be left out",
-        )
+        what, fix = f"The batch lacks {', '.join(missing)}; it has {has}.", f"a {kind} batch needs {needs}"
+        raise TrainingError(what, where=where, fix=f"{fix}; weight [B] may be left out")
     sizes: dict[str, int] = {}
     complete = {"weight": jnp.ones(jnp.shape(batch["tokens"])[:1], jnp.float32), **batch}
     for name, letters in {**wanted, "weight": "B"}.items():
@@ -182,9 +179,8 @@ def complete_batch(batch: Mapping[str, Any], kind: str, where: str) -> dict[str,
 
 def check_tokens(tokens: np.ndarray, rows: int, where: str = "tokens") -> None:
     """Raises at ids that a word table of so many rows lacks."""
-    _check_range(
-        tokens, 0, rows, where, "token ids", "tokenize with the tokenizer that came with this encoder"
-    )
+    fix = "tokenize with the tokenizer that came with this encoder"
+    _check_range(tokens, 0, rows, where, "token ids", fix)
 
 
 def check_batch(batch: Mapping[str, Any], params: Mapping[str, Any], head: str) -> None:
@@ -208,14 +204,12 @@ def check_batch(batch: Mapping[str, Any], params: Mapping[str, Any], head: str) 
 
 def _check_range(array: np.ndarray, low: int, high: int, where: str, what: str, fix: str) -> None:
     if array.size and not low <= array.min() <= array.max() < high:
-        strange = np.argwhere((array < low) | (array >= high))[0]
-        raise TrainingError(
-            f"There are {what} from {array.min()} to {array.max()}; they must be from {low} to {high - 1}.",
-            where=f"{where}, first at {', '.join(map(str, strange))}",
-            fix=fix,
-        )
+        strange = ", ".join(map(str, np.argwhere((array < low) | (array >= high))[0]))
+        what = f"There are {what} from {array.min()} to {array.max()}; they must be from {low} to {high - 1}."
+        raise TrainingError(what, where=f"{where}, first at {strange}", fix=fix)
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(4,))
 def chunked_cross_entropy(
     features: jax.Array, table: jax.Array, bias: jax.Array, targets: jax.Array, chunk: int = 16384
 ) -> jax.Array:
@@ -232,17 +226,11 @@ def chunked_cross_entropy(
         targets: int32 [...], rows of ``table``
         chunk: rows of the vocabulary at a time
     """
-    table, bias = jnp.asarray(table), jnp.asarray(bias)
-    return _chunked(features, table, bias, targets, min(chunk, table.shape[0]))
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(4,))
-def _chunked(features: Any, table: Any, bias: Any, targets: Any, chunk: int) -> jax.Array:
     return _forward(features, table, bias, targets, chunk)[0]
 
 
 def _forward(features: Any, table: Any, bias: Any, targets: Any, chunk: int) -> tuple[jax.Array, Any]:
-    exact, shape = wide_dtype(features), features.shape[:-1]
+    exact, shape, chunk = wide_dtype(features), features.shape[:-1], min(chunk, table.shape[0])
 
     def step(carry: tuple, number: jax.Array) -> tuple[tuple, None]:
         highest, total, chosen = carry
@@ -261,7 +249,7 @@ def _forward(features: Any, table: Any, bias: Any, targets: Any, chunk: int) -> 
 
 def _backward(chunk: int, saved: Any, gradient: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, Any]:
     features, table, bias, targets, normaliser = saved
-    exact = wide_dtype(features)
+    exact, chunk = wide_dtype(features), min(chunk, table.shape[0])
     flat = lambda array: array.reshape(-1, array.shape[-1])  # noqa: E731
 
     def step(carry: tuple, number: jax.Array) -> tuple[tuple, None]:
@@ -273,11 +261,8 @@ def _backward(chunk: int, saved: Any, gradient: jax.Array) -> tuple[jax.Array, j
         of_features = of_features + jnp.einsum("...v,vd->...d", product, rows, preferred_element_type=exact)
         part = jnp.einsum("nv,nd->vd", flat(product), flat(features), preferred_element_type=exact)
         # Rows that an earlier chunk has had are logits of the least number here: their gradient is zero.
-        return (
-            of_features,
-            _add_rows(of_table, part, start),
-            _add_rows(of_bias, flat(inner).sum(0), start),
-        ), None
+        of_table = _add_rows(of_table, part, start)
+        return (of_features, of_table, _add_rows(of_bias, flat(inner).sum(0), start)), None
 
     sums = (
         constrain_batch(jnp.zeros(features.shape, exact)),
@@ -290,7 +275,7 @@ def _backward(chunk: int, saved: Any, gradient: jax.Array) -> tuple[jax.Array, j
     return of_features, of_table, of_bias, nothing
 
 
-_chunked.defvjp(_forward, _backward)
+chunked_cross_entropy.defvjp(_forward, _backward)
 
 
 def _chunk_logits(features: Any, table: Any, bias: Any, chunk: int, number: Any) -> tuple[Any, Any, Any, Any]:

@@ -39,11 +39,9 @@ class OptimizerConfig(OptimizerSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 1 <= self.total_steps < 2**31:
-            raise ConfigError(
-                f"total_steps must be at least 1 and below 2**31, got {self.total_steps}.",
-                where="OptimizerConfig.total_steps",
-                fix="change train.epochs, or set train.max_steps",
-            )
+            what = f"total_steps must be at least 1 and below 2**31, got {self.total_steps}."
+            fix = "change train.epochs, or set train.max_steps"
+            raise ConfigError(what, where="OptimizerConfig.total_steps", fix=fix)
 
     @property
     def warmup_steps(self) -> int:
@@ -90,9 +88,7 @@ class OptimizerConfig(OptimizerSettings):
         rates = self.layer_decay ** np.arange(num_layers, 0, -1).astype(float)
         return rates * ~self._frozen_layers(num_layers)
 
-    def untouched_factor(
-        self, path: str, num_layers: int, steps: int, skipped: Collection[int] = ()
-    ) -> float:
+    def untouched_factor(self, path: str, num_layers: int, steps: int, skipped: Collection[int]) -> float:
         """Returns what ``steps`` steps, without those ``skipped``, make of a value that never has a gradient.
 
         Adam's direction is zero there, so weight decay alone is left: a product of ``1 - rate * decay``.
@@ -103,13 +99,14 @@ class OptimizerConfig(OptimizerSettings):
         rates = np.asarray(jax.vmap(self.rates())(jnp.asarray(taken)), np.float64)
         return float(np.prod(1.0 - rates * self.rate_scale(path, num_layers) * self.weight_decay))
 
+    def trained(self, part: Params) -> Params:
+        """Returns what has moments in the parameters of the encoder or of a head."""
+        frozen = "embeddings" if self.freeze_embeddings else ""
+        return {name: tree for name, tree in part.items() if name != frozen}
+
     def _frozen_layers(self, num_layers: int) -> np.ndarray:
-        if self.freeze_layers > num_layers:
-            raise ConfigError(
-                f"{self.freeze_layers} layers can't be frozen.",
-                where="OptimizerConfig.freeze_layers",
-                fix=f"the encoder has {num_layers}",
-            )
+        what, fix = f"{self.freeze_layers} layers can't be frozen.", f"the encoder has {num_layers}"
+        self.refuse(self.freeze_layers > num_layers, what, "freeze_layers", fix)
         return np.arange(num_layers) < self.freeze_layers
 
 
@@ -133,17 +130,15 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformationExtra
         ['init', 'update']
     """
     if not isinstance(config, OptimizerConfig):
-        raise ConfigError(
-            f"make_optimizer({config!r}) is not possible.",
-            where="make_optimizer",
-            fix="write make_optimizer(OptimizerConfig(learning_rate=..., total_steps=...))",
-        )
+        what = f"make_optimizer({config!r}) is not possible."
+        fix = "write make_optimizer(OptimizerConfig(learning_rate=..., total_steps=...))"
+        raise ConfigError(what, where="make_optimizer", fix=fix)
     clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
     low, schedule = jnp.bfloat16 if config.moment_dtype == "bfloat16" else None, config.rates()
     adam = optax.scale_by_adam(config.beta1, config.beta2, config.epsilon, mu_dtype=low)
 
     def init_part(part: Params) -> Params:
-        wide = jax.tree.map(lambda p: jnp.zeros(p.shape, wide_dtype(p)), _trained(config, part))
+        wide = jax.tree.map(lambda p: jnp.zeros(p.shape, wide_dtype(p)), config.trained(part))
         return adam.init(wide)._asdict()
 
     def init(params: Params) -> Params:
@@ -159,46 +154,32 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformationExtra
         gradients: Params, moments: Params, params: Params, *, step: Any = None, head: Any = None, **_: Any
     ) -> tuple[Params, Params]:
         gradients, _state = clip.update(config.freeze(gradients, jnp.zeros_like), optax.EmptyState())
-        part = partial(
-            _update_part, config, adam, partial(config.rate_scale, num_layers=count_layers(params))
-        )
         rate = schedule(moments["encoder"]["count"] if step is None else step)
-        new = dict(moments["heads"])
-        trees, updates = (gradients, moments, params), jax.tree.map(jnp.zeros_like, gradients["heads"])
-        encoder, encoder_moments = part(rate, "encoder/", *(tree["encoder"] for tree in trees))
+        part = partial(_update_part, config, adam, rate, count_layers(params))
+        trees, new = (gradients, moments, params), dict(moments["heads"])
+        updates = jax.tree.map(jnp.zeros_like, gradients["heads"])
+        encoder, encoder_moments = part("encoder/", *(tree["encoder"] for tree in trees))
         for name in new if head is None else [head]:
-            updates[name], new[name] = part(rate, _HEADS, *(tree["heads"][name] for tree in trees))
+            updates[name], new[name] = part(_HEADS, *(tree["heads"][name] for tree in trees))
         return {"encoder": encoder, "heads": updates}, {"encoder": encoder_moments, "heads": new}
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
 def _update_part(
-    config: OptimizerConfig,
-    adam: Any,
-    scale: Any,
-    rate: Any,
-    prefix: str,
-    gradients: Any,
-    moments: Any,
-    params: Any,
+    config: OptimizerConfig, adam: Any, rate: Any, layers: int, prefix: str, *trees: Any
 ) -> tuple[Params, Params]:
-    directions, new = adam.update(_trained(config, gradients), optax.ScaleByAdamState(**moments))
+    gradients, moments, params = trees
+    directions, new = adam.update(config.trained(gradients), optax.ScaleByAdamState(**moments))
 
     def move(path: str, direction: jax.Array, value: jax.Array) -> jax.Array:
         if config.weight_decay and is_decayed(path):
             direction = direction + config.weight_decay * value.astype(direction.dtype)
-        return -(rate * _spread(scale(prefix + path), direction) * direction)
+        return -(rate * _spread(config.rate_scale(prefix + path, layers), direction) * direction)
 
-    moved = map_with_path(move, directions, _trained(config, params))
+    moved = map_with_path(move, directions, config.trained(params))
     still = {name: part for name, part in gradients.items() if name not in moved}
     return moved | jax.tree.map(jnp.zeros_like, still), new._asdict()
-
-
-def _trained(config: OptimizerConfig, part: Params) -> Params:
-    return {
-        name: value for name, value in part.items() if not (config.freeze_embeddings and name == "embeddings")
-    }
 
 
 def count_layers(params: Params) -> int:

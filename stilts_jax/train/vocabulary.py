@@ -22,6 +22,7 @@ import numpy as np
 
 from stilts_jax.errors import TrainingError
 from stilts_jax.sharding import place
+from stilts_jax.train.losses import check_tokens
 from stilts_jax.train.optimizer import OptimizerConfig, Params, count_layers
 
 _SPECIAL_IDS = (0, 1, 2, 3)  # <s>, <pad>, </s>, <unk>
@@ -45,12 +46,7 @@ class PhaseVocabulary:
 
     @classmethod
     def from_tokens(
-        cls,
-        tokens: Iterable[np.ndarray],
-        vocab_size: int,
-        *,
-        mask_id: int | None = None,
-        multiple: int = 128,
+        cls, tokens: Iterable[np.ndarray], vocab_size: int, *, mask_id: int | None = None, multiple: int = 128
     ) -> "PhaseVocabulary":
         """Collects the ids that occur in all that the phase trains and selects on.
 
@@ -61,14 +57,8 @@ class PhaseVocabulary:
         """
         used = np.zeros(vocab_size, bool)
         used[[*_SPECIAL_IDS, vocab_size - 1 if mask_id is None else mask_id]] = True
-        for array in tokens:
-            array = np.asarray(array)
-            if array.size and not 0 <= array.min() <= array.max() < vocab_size:
-                raise TrainingError(
-                    f"The data have token ids from {array.min()} to {array.max()}.",
-                    where=f"a vocabulary of {vocab_size}",
-                    fix="tokenize with the tokenizer of this encoder",
-                )
+        for array in map(np.asarray, tokens):
+            check_tokens(array, vocab_size, "the data")
             used[array] = True
         used[np.flatnonzero(~used)[: -int(used.sum()) % multiple]] = True
         return cls(np.flatnonzero(used).astype(np.int32), vocab_size)
@@ -90,12 +80,9 @@ class PhaseVocabulary:
             changed[name] = self.lookup[arrays[name]]
             strange = np.unique(np.asarray(arrays[name])[changed[name] < 0])
             if len(strange):
-                raise TrainingError(
-                    f"The batch has {len(strange)} token id(s) that the phase vocabulary lacks.",
-                    where=f"{name}: {', '.join(map(str, strange[:10]))}",
-                    fix="build the vocabulary from all training and selection data, or set "
-                    "train.phase_vocabulary=false",
-                )
+                what = f"The batch has {len(strange)} token id(s) that the phase vocabulary lacks."
+                fix = "build it from all training and selection data, or set train.phase_vocabulary=false"
+                raise TrainingError(what, where=f"{name}: {', '.join(map(str, strange[:10]))}", fix=fix)
         return changed
 
     def shrink(self, params: Params) -> Params:
@@ -124,7 +111,7 @@ class PhaseVocabulary:
             skipped: steps that changed nothing (``TrainingResult.skipped``).
         """
         path, word = "encoder/embeddings/word", jnp.asarray(params["encoder"]["embeddings"]["word"])
-        factor = optimizer.untouched_factor(path, count_layers(params), steps, tuple(skipped))
+        factor = optimizer.untouched_factor(path, count_layers(params), steps, skipped)
 
         def merge(original: jax.Array, trained: jax.Array, ids: jax.Array, factor: jax.Array) -> jax.Array:
             return (original * factor.astype(original.dtype)).at[ids].set(trained.astype(original.dtype))

@@ -11,7 +11,7 @@ import pytest
 
 from stilts_jax.errors import ConfigError
 from stilts_jax.model import SHAPES, HeadConfig, Model, abstract_params
-from stilts_jax.sharding import path_of
+from stilts_jax.sharding import parameter_paths
 from stilts_jax.train.optimizer import OptimizerConfig, is_decayed, make_optimizer
 from stilts_jax.train.step import select_head
 
@@ -42,12 +42,11 @@ def test_many_steps_are_those_of_torch(tiny):
     tx = make_optimizer(config)
     moments = tx.init(params)
     del params["heads"]["mlm"], moments["heads"]["mlm"]
-    leaves, form = jax.tree_util.tree_flatten_with_path(params)
+    leaves, form = parameter_paths(params), jax.tree.structure(params)
     theirs = [torch.nn.Parameter(torch.tensor(np.array(leaf))) for _, leaf in leaves]
-    spared = ("bias", "scale")
     parts: dict = {True: [], False: []}
-    for (keys, _), parameter in zip(leaves, theirs):
-        parts[path_of(keys).endswith(spared)].append(parameter)
+    for (path, _), parameter in zip(leaves, theirs):
+        parts[path.endswith(("bias", "scale"))].append(parameter)
     groups = [{"params": parts[False]}, {"params": parts[True], "weight_decay": 0.0}]
     adam = torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=0.1, eps=1e-8)
     schedule = torch.optim.lr_scheduler.LambdaLR(adam, lambda s: s / 6 if s < 6 else (30 - s) / 24)
@@ -69,9 +68,8 @@ def test_many_steps_are_those_of_torch(tiny):
         schedule.step()
         tree = jax.tree.unflatten(form, [jnp.asarray(g) for g in gradients])
         params, moments = update(tree, moments, params, jnp.asarray(step))
-    for (keys, _), mine, parameter in zip(leaves, jax.tree.leaves(params), theirs):
-        expected = parameter.detach().numpy()
-        np.testing.assert_allclose(mine, expected, rtol=2e-5, atol=2e-6, err_msg=path_of(keys))
+    for (path, mine), parameter in zip(parameter_paths(params), theirs):
+        np.testing.assert_allclose(mine, parameter.detach().numpy(), rtol=2e-5, atol=2e-6, err_msg=path)
 
 
 def _update(config, gradients, params):
@@ -144,7 +142,7 @@ def test_what_decays_in_real_trees(family):
     kinds = ("classify", "choice", "tag", "span", "embed", "mlm")
     heads = tuple((kind, HeadConfig(kind=kind, num_labels=3, pooling="pooler")) for kind in kinds)
     params = abstract_params(Model(replace(SHAPES["tiny"], family=family), heads))
-    paths = [path_of(keys) for keys, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
+    paths = [path for path, _ in parameter_paths(params)]
     spared = {path for path in paths if not is_decayed(path)}
     assert spared == {path for path in paths if not path.endswith(("/kernel", "/word", "/position", "/type"))}
     assert any("norm/scale" in path for path in spared) and "heads/embed/logit_scale" in spared

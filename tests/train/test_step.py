@@ -7,7 +7,7 @@ import optax.contrib
 import pytest
 
 from stilts_jax.errors import ConfigError, TrainingError
-from stilts_jax.sharding import path_of
+from stilts_jax.sharding import parameter_paths
 from stilts_jax.train.optimizer import OptimizerConfig, make_optimizer
 from stilts_jax.train.step import TrainState, select_head, train_step
 
@@ -24,11 +24,9 @@ def _step(tiny, batch, *, optimizer=OPTIMIZER, loss=None, accumulation=1, seed=3
 
 
 def _assert_close(one, other, tolerance=1e-6):
-    for (keys, a), b in zip(
-        jax.tree_util.tree_flatten_with_path(one)[0], jax.tree.leaves(other), strict=True
-    ):
+    for (path, a), b in zip(parameter_paths(one), jax.tree.leaves(other), strict=True):
         scale = max(float(np.abs(b).max()), 1e-3)
-        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * scale, err_msg=path_of(keys))
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * scale, err_msg=path)
 
 
 @pytest.mark.parametrize("head", ["labels", "mlm"])
@@ -88,9 +86,8 @@ def test_dropout_depends_on_seed_step_and_row(tiny):
     seen = []
 
     def spy(params, batch, keys):
-        jax.debug.callback(
-            lambda data: seen.extend(map(tuple, np.asarray(data).tolist())), jax.random.key_data(keys)
-        )
+        take = lambda data: seen.extend(map(tuple, np.asarray(data).tolist()))  # noqa: E731
+        jax.debug.callback(take, jax.random.key_data(keys))
         return tiny.label_loss(params, batch, keys)
 
     spy.head = "labels"
