@@ -57,23 +57,22 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
 
     Several slices (TPU pods joined by a data-centre network) lie along ``data``: its traffic is the smallest.
     """
-    found = list(jax.devices() if devices is None else devices)
-    shape = mesh_shape(config, len(found))
-    slices: dict[int, list[Any]] = {}
-    for device in found:
-        slices.setdefault(getattr(device, "slice_index", 0) or 0, []).append(device)
-    if shape[0] % len(slices):
-        what = f"The {len(slices)} slices do not divide the data axis of {shape[0]}."
-        fix = f"make mesh.data a multiple of {len(slices)}: fsdp and tensor stay inside a slice"
+    slice_of = lambda device: getattr(device, "slice_index", 0) or 0  # noqa: E731
+    found = sorted(jax.devices() if devices is None else devices, key=slice_of)
+    shape, slices = mesh_shape(config, len(found)), len(set(map(slice_of, found)))
+    if shape[0] % slices:
+        what = f"The {slices} slices do not divide the data axis of {shape[0]}."
+        fix = f"make mesh.data a multiple of {slices}: fsdp and tensor stay inside a slice"
         raise ConfigError(what, where="mesh.data", fix=fix)
-    grids, inner = [], (shape[0] // len(slices), *shape[1:])
-    for _, part in sorted(slices.items()):
-        try:
-            # Neighbours on the mesh become neighbours on the chips' network, where the shape allows it.
-            grids.append(mesh_utils.create_device_mesh(inner, part, allow_split_physical_axes=True))
-        except (ValueError, NotImplementedError, AssertionError):
-            grids.append(np.array(part, dtype=object).reshape(inner))
-    return Mesh(np.concatenate(grids), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    inner, make = (shape[0] // slices, *shape[1:]), mesh_utils.create_device_mesh
+    if slices > 1:
+        make = partial(mesh_utils.create_hybrid_device_mesh, dcn_mesh_shape=(slices, 1, 1))
+    try:
+        # Neighbours on the mesh become neighbours on the chips' network, where the shape allows it.
+        grid = make(inner, devices=found, allow_split_physical_axes=True)
+    except (ValueError, NotImplementedError, AssertionError):
+        grid = np.array(found, dtype=object).reshape(shape)
+    return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
 def mesh_shape(config: MeshConfig, count: int) -> tuple[int, int, int]:
