@@ -70,10 +70,9 @@ def check_settings(directory: str | os.PathLike, settings: Mapping[str, Any]) ->
 
 def compare_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Returns a line for every value that differs, such as ``train.seed: 1 there, 2 now``."""
-    records = [
-        {".".join(path): repr(value) for path, value in flatten_dict(one).items()} for one in (before, now)
-    ]
-    values = {
-        name: [one.get(name, "not set") for one in records] for name in sorted({*records[0], *records[1]})
-    }
-    return [f"{name}: {there} there, {here} now" for name, (there, here) in values.items() if there != here]
+    flat, lines = [flatten_dict(one, sep=".") for one in (before, now)], []
+    for name in sorted({*flat[0], *flat[1]}):
+        if not all(name in one for one in flat) or flat[0][name] != flat[1][name]:
+            there, here = (repr(one[name]) if name in one else "not set" for one in flat)
+            lines.append(f"{name}: {there} there, {here} now")
+    return lines
