@@ -33,7 +33,7 @@ from stilts_jax.model.layers import (
     split,
     table,
     typed_key,
-    wide_dtype,
+    widen,
 )
 from stilts_jax.sharding import cut_by_compiler
 
@@ -146,7 +146,7 @@ def _begin_as_words(visual: Params, embeddings: Mapping[str, Any]) -> None:
 
 def _mean_word(embeddings: Mapping[str, Any]) -> jax.Array:
     """[D]: the mean row of each table, summed."""
-    return jnp.stack([_wide(table).mean(0) for name, table in embeddings.items() if name != "norm"]).sum(0)
+    return jnp.stack([widen(table).mean(0) for name, table in embeddings.items() if name != "norm"]).sum(0)
 
 
 def abstract_params(model: Model) -> Params:
@@ -236,17 +236,17 @@ def _read(
         pairs = pool(batch["pair_hidden"])
         return {"vectors": pool(hidden), "pair_vectors": pairs, "logit_scale": module.logit_scale[...]}
     if head.kind == "span":
-        logits = _wide(module.out(hidden))
+        logits = widen(module.out(hidden))
         return {"start_logits": logits[..., 0], "end_logits": logits[..., 1]}
     if head.kind == "tag":
-        return {"logits": _wide(module.out(drop(hidden, head.dropout, keys[1])))}
+        return {"logits": widen(module.out(drop(hidden, head.dropout, keys[1])))}
     first = hidden[..., 0, :]
     if head.form == "jiant":
         first = jnp.tanh(bind(dict(encoder["pooler"]), _pooler, model.encoder, model.compute)(first))
     if head.form == "jiant" or head.kind == "classify":
         # ForMultipleChoice alone has no dropout in front: there the dense layer is called the pooler.
         first = drop(first, head.dropout, keys[1])
-    logits = _wide(module.out(drop(jnp.tanh(module.dense(first)), head.dropout, keys[2])))
+    logits = widen(module.out(drop(jnp.tanh(module.dense(first)), head.dropout, keys[2])))
     if head.kind == "classify":
         return {"logits": logits}
     logits = jnp.squeeze(logits, -1)
@@ -256,16 +256,12 @@ def _read(
 def pool_mean(hidden: jax.Array, tokens: jax.Array, pad_id: int = 1) -> jax.Array:
     """Returns the mean over all tokens that are not pads, specials included: ``[..., T, D]`` -> ``[..., D]``."""
     real = (tokens != pad_id)[..., None]
-    return jnp.where(real, _wide(hidden), 0).sum(-2) / jnp.maximum(real.sum(-2), 1)
+    return jnp.where(real, widen(hidden), 0).sum(-2) / jnp.maximum(real.sum(-2), 1)
 
 
 def normalise(vectors: jax.Array) -> jax.Array:
     """Scales vectors to length one; a zero vector stays zero."""
-    vectors = _wide(vectors)
+    vectors = widen(vectors)
     square = (vectors * vectors).sum(-1, keepdims=True)
     # The square root has no gradient at zero.
     return jnp.where(square > 0, vectors * jax.lax.rsqrt(jnp.where(square > 0, square, 1)), 0)
-
-
-def _wide(values: jax.Array) -> jax.Array:
-    return values.astype(wide_dtype(values))

@@ -31,6 +31,11 @@ def wide_dtype(leaf: Any) -> jnp.dtype:
     return jnp.promote_types(leaf.dtype, jnp.float32)
 
 
+def widen(values: jax.Array) -> jax.Array:
+    """Returns values in float32, or in what is wider."""
+    return values.astype(wide_dtype(values))
+
+
 def draw(module: Any, *settings: Any, key: jax.Array) -> Params:
     """Returns fresh parameters of ``module(*settings, rngs)``."""
     return nnx.to_pure_dict(nnx.state(module(*settings, nnx.Rngs(key))))

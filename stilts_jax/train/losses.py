@@ -15,10 +15,12 @@ import optax
 
 from stilts_jax.errors import TrainingError
 from stilts_jax.model import Model, apply_model
-from stilts_jax.model.layers import wide_dtype
+from stilts_jax.model.layers import wide_dtype, widen
 from stilts_jax.sharding import constrain, constrain_batch
 from stilts_jax.train.optimizer import Params
 from stilts_jax.train.step import Arrays, Sums
+
+_cross_entropy = optax.softmax_cross_entropy_with_integer_labels
 
 
 def class_loss(outputs: Arrays, batch: Arrays) -> Sums:
@@ -29,7 +31,7 @@ def class_loss(outputs: Arrays, batch: Arrays) -> Sums:
     """
     if "votes" not in batch:
         return _score(outputs["logits"], batch["label"], batch["weight"])
-    logits = outputs["logits"].astype(wide_dtype(outputs["logits"]))
+    logits = widen(outputs["logits"])
     counts = jax.nn.one_hot(batch["votes"], logits.shape[-1], dtype=logits.dtype).sum(1)
     targets = jnp.minimum(counts / 3, 1)
     losses = optax.sigmoid_binary_cross_entropy(logits, targets).sum(-1)
@@ -49,7 +51,7 @@ def span_loss(outputs: Arrays, batch: Arrays) -> Sums:
     inside = (start >= 0) & (start < length) & (end >= 0) & (end < length)
     weight = jnp.where(inside, batch["weight"].astype(jnp.float32), 0.0)
     start, end = (jnp.where(inside, place, 0) for place in places)
-    losses = 0.5 * (_cross_entropy(logits[0], start) + _cross_entropy(logits[1], end))
+    losses = 0.5 * (_cross_entropy(widen(logits[0]), start) + _cross_entropy(widen(logits[1]), end))
     exact = (logits[0].argmax(-1) == start) & (logits[1].argmax(-1) == end)
     return _weigh(weight, losses, exact=exact)
 
@@ -61,7 +63,7 @@ def pair_loss(outputs: Arrays, batch: Arrays) -> Sums:
     of a batch is another loss: it is not to be accumulated. Partners of filler rows are no negatives.
     """
     weight = batch["weight"].astype(jnp.float32)
-    vectors, pairs = (outputs[name].astype(wide_dtype(outputs[name])) for name in ("vectors", "pair_vectors"))
+    vectors, pairs = widen(outputs["vectors"]), widen(outputs["pair_vectors"])
     logits = outputs["logit_scale"].astype(vectors.dtype) * (vectors @ pairs.T)
     logits = jnp.where(weight[None, :] > 0, logits, jnp.finfo(logits.dtype).min)
     return _score(logits, jnp.arange(len(weight)), weight)
@@ -74,10 +76,6 @@ def masked_loss(outputs: Arrays, batch: Arrays) -> Sums:
     return _weigh(batch["masked_weights"], losses)
 
 
-def _cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    return optax.softmax_cross_entropy_with_integer_labels(logits.astype(wide_dtype(logits)), labels)
-
-
 def _weigh(weight: jax.Array, losses: jax.Array, **reports: jax.Array) -> Sums:
     weight = weight.astype(jnp.float32)
     # `where`, as a filler row may hold an infinity, and 0 * inf is not 0.
@@ -87,7 +85,7 @@ def _weigh(weight: jax.Array, losses: jax.Array, **reports: jax.Array) -> Sums:
 
 def _score(logits: jax.Array, labels: jax.Array, weight: jax.Array) -> Sums:
     weight = jnp.where(labels >= 0, weight.astype(jnp.float32), 0.0)
-    losses = _cross_entropy(logits, jnp.maximum(labels, 0))
+    losses = _cross_entropy(widen(logits), jnp.maximum(labels, 0))
     return _weigh(weight, losses, accuracy=logits.argmax(-1) == labels)
 
 

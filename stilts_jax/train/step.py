@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from stilts_jax.errors import ConfigError, TrainingError, nearest
 from stilts_jax.model import Model, init_params
 from stilts_jax.model.encoder import check_encoder
-from stilts_jax.model.layers import row_keys, wide_dtype
+from stilts_jax.model.layers import row_keys, widen
 from stilts_jax.sharding import RULES, Rule, cut_by_compiler, place, shardings, state_shardings
 from stilts_jax.train.optimizer import Params
 
@@ -203,13 +203,13 @@ def _sum_gradients(loss_fn: LossFn, params: Params, batch: Arrays, keys: Any, ac
         loss, weight, report = _call(loss_fn, params, batch, keys)
         return loss, (weight, report)
 
-    def widen(found: tuple) -> tuple:
+    def unpack(found: tuple) -> tuple:
         (loss, (weight, report)), gradients = found
-        return jax.tree.map(lambda g: g.astype(wide_dtype(g)), gradients), loss, weight, report
+        return jax.tree.map(widen, gradients), loss, weight, report
 
     compute = partial(jax.value_and_grad(summed_loss, has_aux=True), params)
     if accumulation == 1:
-        return widen(compute(batch, keys))
+        return unpack(compute(batch, keys))
     size, where = len(keys), f"accumulation={accumulation}"
     if getattr(loss_fn, "needs_whole_batch", False):
         what = "A loss with in-batch negatives can't be accumulated: its negatives are the whole batch."
@@ -224,10 +224,10 @@ def _sum_gradients(loss_fn: LossFn, params: Params, batch: Arrays, keys: Any, ac
     )
 
     def add(sums: tuple, part: tuple) -> tuple[tuple, None]:
-        return jax.tree.map(jnp.add, sums, widen(compute(*part))), None
+        return jax.tree.map(jnp.add, sums, unpack(compute(*part))), None
 
     shapes = jax.eval_shape(compute, *jax.tree.map(lambda x: x[0], microbatches))
-    zeros = widen(jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes))
+    zeros = unpack(jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes))
     return jax.lax.platform_dependent(
         # A CPU's cores wait for each other at the end of every operation: two microbatches fill each other's gaps.
         cpu=lambda: jax.lax.scan(add, zeros, microbatches, unroll=2)[0],
