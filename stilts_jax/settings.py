@@ -87,9 +87,6 @@ class ExperimentSettings(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         targets, intermediates = split_names(self.targets), split_names(self.intermediates)
-        unused = sorted(set(split_pairs(self.train_on, "config.experiment.train_on")) - set(targets))
-        what = f"{', '.join(unused)} is no target of this experiment."
-        self.refuse(unused, what, "train_on", f"targets: {self.targets or 'none'}")
         for name in ("intermediates", "targets", "languages"):
             text = getattr(self, name)
             self.refuse("," in text, f"{name}={text!r} is not possible.", name, "join names by +, as in a+b")

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 
-from stilts_jax.checked import split_names, split_pairs
+from stilts_jax.checked import split_names
 from stilts_jax.errors import ConfigError, DataError, StiltsError, nearest
 from stilts_jax.evaluation.evaluate import find_gold
 from stilts_jax.experiment.context import Context
@@ -105,14 +105,10 @@ def _missing_of(phase: Phase, context: Context) -> Iterator[str]:
 def keep_available(context: Context) -> Context:
     """Returns the context of the rows and columns whose data are there; the others are said."""
     experiment = context.settings.experiment
-    instead = split_pairs(experiment.train_on, "config.experiment.train_on")
 
     def narrow(rows: Sequence[str], targets: Sequence[str]) -> Context:
-        train_on = ",".join(f"{name}={instead[name]}" for name in targets if name in instead)
-        names = {"intermediates": "+".join(rows), "targets": "+".join(targets)}
-        chosen = replace(experiment, train_on=train_on, **names)  # type: ignore[arg-type]
-        settings = replace(context.settings, experiment=chosen)
-        return replace(context, settings=settings)
+        chosen = replace(experiment, intermediates="+".join(rows), targets="+".join(targets))
+        return replace(context, settings=replace(context.settings, experiment=chosen))
 
     def is_there(rows: Sequence[str], targets: Sequence[str]) -> bool:
         narrowed = narrow(rows, targets)

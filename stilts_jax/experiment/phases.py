@@ -77,11 +77,15 @@ def _check_names(phases: list[Phase], settings: Settings) -> None:
         if count > 1:
             what, fix = f"{name!r} would be run twice.", "name each row and target once"
             raise ConfigError(what, where="config.experiment", fix=fix)
-    # A registered task that a part of an experiment leaves out may keep its options.
+    # A registered task that a part of an experiment leaves out may keep its exceptions.
     known = {name for task in tasks for name in (task, stem(task))}.union(list_tasks())
     for name in settings.train.exceptions().keys() - known:
-        what = f"{name!r} is no task."
-        raise ConfigError(what, where="config.train.by_task", fix=nearest(name, known))
+        raise ConfigError(f"{name!r} is no task.", where="config.train.by_task", fix=nearest(name, known))
+    known = {*split_names(settings.experiment.targets), *list_tasks()}
+    for name in split_pairs(settings.experiment.train_on, "config.experiment.train_on").keys() - known:
+        raise ConfigError(
+            f"{name!r} is no task.", where="config.experiment.train_on", fix=nearest(name, known)
+        )
 
 
 def _target_trainings(settings: Settings) -> dict[Training, tuple[str, ...]]:

@@ -134,7 +134,7 @@ def test_a_target_in_the_language_of_its_training_is_few_shot():
         ({"intermediates": "mnly", "targets": "panx"}, "mnli"),
         ({"targets": "pank"}, "panx"),
         ({"intermediates": "mnli+mnli", "targets": "panx"}, "twice"),
-        ({"targets": "xnli", "train_on": "xcopa=copa"}, "xcopa"),
+        ({"targets": "xnli", "train_on": "xcopo=copa"}, "xcopa"),
         ({"targets": "xcopa", "train_on": "xcopa=copper"}, "copper"),
         ({"intermediates": "own:A", "targets": "own:LIKE_A"}, "Two tasks are called 'reviews'"),
         ({"targets": "own:A", "train_on": "own:A=own:OTHER_LABELS"}, "same labels in the same order"),
@@ -189,6 +189,7 @@ def test_a_wrong_exception_by_task_is_named(by_task, said):
 
 def test_an_exception_may_name_a_task_that_a_part_of_an_experiment_leaves_out():
     given = {"experiment.targets": "udpos", "train.by_task": "hellaswag.epochs=7,udpos.epochs=9"}
+    given["experiment.train_on"] = "xcopa=copa"
     (phase,) = list_phases(to_settings(load_config("xstilts:intermediates=none,seeds=1", given)))
     assert phase.hyperparameters.epochs == 9
 
