@@ -25,3 +25,12 @@ def keep_freed_memory() -> None:
         # M_ARENA_MAX, M_MMAP_MAX, M_TRIM_THRESHOLD of malloc.h
         for name, value in ((-8, 1), (-4, 0), (-1, -1)):
             mallopt(name, value)
+
+
+def return_freed_memory() -> None:
+    """Gives back to the system what is freed by now; between phases, of which each leaves holes of other sizes.
+
+    Without it a process of a long grid grows from phase to phase (to 10 GB in an hour and a half, small encoder).
+    """
+    if sys.platform.startswith("linux"):
+        getattr(ctypes.CDLL(None), "malloc_trim", lambda _: 0)(0)

@@ -24,6 +24,7 @@ from stilts_jax.experiment.phases import Phase
 from stilts_jax.experiment.results import FAILURE, clear_failure, read_result, write_failure, write_result
 from stilts_jax.experiment.train import adopt_training, train_phase
 from stilts_jax.files import is_remote, read_record
+from stilts_jax.host_memory import return_freed_memory
 from stilts_jax.interruption import check, stop
 from stilts_jax.progress import SILENT, Progress
 
@@ -126,6 +127,7 @@ def run_grid(
             ready = later.isdisjoint(parent.name for parent in phase.ancestors())
             if ready and _take(phase, context, failed, work):
                 left, pause, busy = 0, _SHORT, time.monotonic()
+                return_freed_memory()
                 if phase.name not in failed:
                     _free_disk(phase, phases, context)
             else:
