@@ -10,8 +10,8 @@ import subprocess
 import sys
 import threading
 from argparse import Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,14 +43,15 @@ def run(arguments: Namespace) -> int:
     workdir, progress = arguments.workdir, arguments.progress
     world, encoder = workdir / "world", workdir / "encoder"
     _write_world(world, arguments.size, progress)
-    if not (encoder / "config.json").is_file():
-        progress.say("phase 0: pretraining a tiny encoder on the toy languages")
-        phases, context = _open(arguments, "pretrain", f"random:{world / 'encoder'}", "pretraining")
-        if code := run_grid(phases, context):
-            return code
-        export_phase(context.folder(phases[-1]), encoder, None, "float32", progress)
-    phases, context = _open(arguments, "grid", str(encoder), "grid")
-    with _helped(arguments, context.settings.experiment.intermediates):
+    with _helper(arguments) as start_helper:
+        if not (encoder / "config.json").is_file():
+            progress.say("phase 0: pretraining a tiny encoder on the toy languages")
+            phases, context = _open(arguments, "pretrain", _untrained(arguments), "pretraining")
+            if code := run_grid(phases, context):
+                return code
+            export_phase(context.folder(phases[-1]), encoder, None, "float32", progress)
+        phases, context = _open(arguments, "grid", str(encoder), "grid")
+        start_helper()
         code = run_grid(phases, context)
     paths = write_report(workdir / "grid", distances=world / "languages.csv", progress=progress)
     print(f"{paths.summary}\nToy results, on invented languages. The whole report: {paths.html}")
@@ -78,6 +79,10 @@ def _spec(arguments: Namespace, stage: str) -> str:
     return f"toy:stage={stage},size={arguments.size},seeds={arguments.seeds}"
 
 
+def _untrained(arguments: Namespace) -> str:
+    return f"random:{arguments.workdir / 'world/encoder'}"
+
+
 def _open(arguments: Namespace, stage: str, encoder: str, folder: str) -> tuple[list["Phase"], "Context"]:
     from stilts_jax.config import load_config, to_settings
 
@@ -86,30 +91,49 @@ def _open(arguments: Namespace, stage: str, encoder: str, folder: str) -> tuple[
     return open_phases(settings, arguments, data_root=data_root, workdir=arguments.workdir / folder)
 
 
+# What the second process runs: imports and tokenizes at once, and goes on when a line comes, not the end of the pipe.
+_HELPER = """
+import sys
+import stilts_jax.main as stilts
+untrained, *command = sys.argv[1:]
+stilts.main([*command, f"--config.encoder={untrained}", "--dry_run"])
+if sys.stdin.readline():
+    stilts.interruption.end_with(sys.stdin)
+    sys.exit(stilts.main(command))
+"""
+
+
 @contextmanager
-def _helped(arguments: Namespace, intermediates: str) -> Iterator[None]:
-    """Runs the grid in a second process too, on a CPU of two cores or more.
+def _helper(arguments: Namespace) -> Iterator[Callable[[], None]]:
+    """Runs the grid in a second process too, on a CPU of two cores or more, once what it yields is called.
 
     A model this small waits for Python more than for the cores. Each process takes the phases that the other is not at
-    work on, the second one the last rows first; what it says, the first one writes.
+    work on, the second one the last rows first; what it says, the first one writes. While the encoder is pretrained,
+    the second one prepares.
     """
     import jax
 
+    from stilts_jax.config import load_config
+
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if jax.default_backend() != "cpu" or cores < 2:
-        yield
+        yield lambda: None
         return
-    start = "import sys, stilts_jax.main as m; m.interruption.end_with(sys.stdin); sys.exit(m.main())"
+    rows = load_config(_spec(arguments, "grid"), {}).experiment.intermediates.split("+")
     given = {
         "config": _spec(arguments, "grid"),
         "config.encoder": arguments.workdir / "encoder",
-        "config.experiment.intermediates": "+".join(reversed(intermediates.split("+"))),
+        "config.experiment.intermediates": "+".join(reversed(rows)),
         "data_root": arguments.workdir / "world/data",
         "workdir": arguments.workdir / "grid",
     }
-    command = [sys.executable, "-c", start, "grid", *(f"--{name}={value}" for name, value in given.items())]
+    command = [_untrained(arguments), "grid", *(f"--{name}={value}" for name, value in given.items())]
     streams: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, encoding="utf-8", **streams) as helper:
+    with subprocess.Popen([sys.executable, "-c", _HELPER, *command], encoding="utf-8", **streams) as helper:
+
+        def start() -> None:
+            with suppress(BrokenPipeError):  # it has ended: this process does all of the work
+                print(file=helper.stdin, flush=True)
 
         def relay() -> None:
             progress = Progress()  # without what stands before the lines of this process
@@ -121,8 +145,10 @@ def _helped(arguments: Namespace, intermediates: str) -> Iterator[None]:
         ended, speaker = threading.Event(), threading.Thread(target=relay, daemon=True)
         speaker.start()
         try:
-            yield
+            yield start
         finally:
             ended.set()
             helper.terminate()  # all is done, or this process was stopped: then the other one saves, too
+            if helper.stdin:
+                helper.stdin.close()  # one that still prepares would wait for its line
             speaker.join()
