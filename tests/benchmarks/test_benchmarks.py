@@ -14,7 +14,6 @@ from stilts_jax.config import load_config, to_settings
 from stilts_jax.experiment.phases import list_phases
 from stilts_jax.features.build import FeatureSettings, build_features
 from stilts_jax.model import SHAPES
-from stilts_jax.tasks import get_task
 from stilts_jax.tasks.sources.read import DataSource
 from stilts_jax.tasks.spec import ClassifyExample, SpanExample
 
@@ -148,4 +147,4 @@ def test_the_job_is_one_phase_and_both_sides_read_the_same_rows(tmp_path):
     overrides = {
         name.removeprefix("config."): value for name, value in options.items() if name.startswith("config.")
     }
-    assert len(list_phases(to_settings(load_config(options["config"], overrides)), get_task)) == 1
+    assert len(list_phases(to_settings(load_config(options["config"], overrides)))) == 1
