@@ -151,7 +151,7 @@ def _take(
         with leave_together():  # over several hosts a failure of one ends all: they would wait for it
             work(phase)
     except LockedError as error:
-        context.progress.say(f"{phase.name} comes later: {error.what}", once=True)
+        context.progress.say(f"comes later: {error.what}", once=True)
         return False
     except Exception as error:  # one phase's failure must not stop what does not depend on it
         check()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stilts_jax.checked import split_names
+from stilts_jax.checked import split_names, split_pairs
 from stilts_jax.errors import RecordError
 from stilts_jax.evaluation.metrics import MAIN_VALUES, Items
 from stilts_jax.experiment.phases import Phase
@@ -153,12 +153,14 @@ def _notes(phase: Phase, settings: Settings) -> list[str]:
     experiment, first = settings.experiment, settings.evaluation.limit
     # Pools stay whole, whatever the limit.
     limited = [task.name for task in map(get_task, phase.evaluate) if task.kind != "embed"] if first else []
+    instead = split_pairs(experiment.train_on, "config.experiment.train_on")
+    moved = ", ".join(f"{name}={instead[name]}" for name in phase.evaluate if name in instead)
     sweep = "all layers were scored: choosing one of them by these scores is not zero-shot"
     notes = {
         sweep: settings.model.sweep_layers,
         f"trained on the first {settings.data.limit} examples only": settings.data.limit,
         f"{', '.join(limited)}: scored on the first {first} examples of each language only": limited,
-        f"targets trained on something else than usual: {experiment.train_on}": experiment.train_on,
+        f"targets trained on something else than usual: {moved}": moved,
         "only some of the languages were asked for": split_names(experiment.languages),
     }
     return [note for note, holds in notes.items() if holds]
