@@ -41,23 +41,21 @@ if TYPE_CHECKING:
     from stilts_jax.train.step import TrainState, eval_step, init_state, train_step
 
 _NAMES = {
-    "checkpoint": ("Checkpoints",),
-    "commands.eval": ("evaluate",),
-    "evaluation.evaluate": ("evaluate_task",),
-    "evaluation.predict": ("predict",),
-    "experiment.predict": ("predict_texts",),
-    "model": (
-        *("SHAPES", "Compute", "EncoderConfig", "HeadConfig", "Model", "TaskHead"),
-        *("apply_model", "encode", "export_encoder", "init_params", "load_encoder"),
-    ),
-    "report": ("load_results",),
-    "sharding": ("RULES", "MeshConfig", "make_mesh", "shardings"),
-    "tasks": ("get_task", "list_tasks"),
-    "train.losses": ("make_loss",),
-    "train.optimizer": ("OptimizerConfig", "make_optimizer"),
-    "train.step": ("TrainState", "eval_step", "init_state", "train_step"),
+    "checkpoint": "Checkpoints",
+    "commands.eval": "evaluate",
+    "evaluation.evaluate": "evaluate_task",
+    "evaluation.predict": "predict",
+    "experiment.predict": "predict_texts",
+    "model": "SHAPES Compute EncoderConfig HeadConfig Model TaskHead apply_model encode export_encoder init_params "
+    "load_encoder",
+    "report": "load_results",
+    "sharding": "RULES MeshConfig make_mesh shardings",
+    "tasks": "get_task list_tasks",
+    "train.losses": "make_loss",
+    "train.optimizer": "OptimizerConfig make_optimizer",
+    "train.step": "TrainState eval_step init_state train_step",
 }
-_HOMES = {name: home for home, names in _NAMES.items() for name in names}
+_HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}
 
 __all__ = ["RULES", "SHAPES", "Checkpoints", "Compute", "EncoderConfig", "HeadConfig", "MeshConfig", "Model"]
 __all__ += ["OptimizerConfig", "TaskHead", "TrainState", "apply_model", "encode", "eval_step", "evaluate"]

@@ -6,7 +6,6 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import jax
 
@@ -170,9 +169,14 @@ def decide(
     if compute.remat == "auto":
         data, fsdp, tensor = (mesh.shape[name] for name in AXES)
         size = sum(leaf.size for leaf in jax.tree.leaves(abstract_encoder(shape)))
-        own: Any = {"parameters": size / (fsdp * tensor), "tokens": tokens // (accumulation * data * fsdp)}
-        length, width = max(length for _, _, length in tasks), 2 if compute.dtype == "bfloat16" else 4
-        remat = rematerialisation(device, shape, length=length, width=width, **own)
+        remat = rematerialisation(
+            device,
+            shape,
+            parameters=size / (fsdp * tensor),
+            tokens=tokens // (accumulation * data * fsdp),
+            length=max(length for _, _, length in tasks),
+            width=2 if compute.dtype == "bfloat16" else 4,
+        )
         compute = replace(compute, remat=remat)
     written_out = shape.num_layers if writes_layers_out(shape, compute) else 0
     tokens_each = compile_tokens(device, shape.training_flops(), written_out)

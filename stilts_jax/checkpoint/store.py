@@ -114,9 +114,8 @@ class Checkpoints(AbstractContextManager):
         """
         leaves = {name: _describe_leaves(tree) for name, tree in items.items()}
         payload = {"format": FORMAT, "step": step, "leaves": leaves, _RECORD: dict(record)}
-        payload = json.loads(
-            json.dumps(payload)
-        )  # orbax writes it later, when the caller's lists may have grown
+        # Copied: orbax writes it later, when the caller's lists may have grown.
+        payload = json.loads(json.dumps(payload))
         arguments = {name: ocp.args.PyTreeSave(tree) for name, tree in items.items()}
         arguments[_RECORD] = ocp.args.JsonSave({"payload": payload, "sha256": _checksum(payload)})
         manager = self._open()

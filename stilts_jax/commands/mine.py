@@ -47,7 +47,8 @@ def run(arguments: Namespace) -> int:
     )
     places = arguments.source, arguments.target, arguments.out
     count = mine_files(
-        *(embedder, *places),
+        embedder,
+        *places,
         k=arguments.neighbours,
         threshold=arguments.threshold,
         precision=arguments.precision,

@@ -24,7 +24,14 @@ def add_arguments(add: Add) -> None:
 def run(arguments: Namespace) -> int:
     from stilts_jax.experiment.predict import predict_file
 
-    given = arguments.model, arguments.head, arguments.max_length, arguments.tokens_per_batch
-    count = predict_file(arguments.input, arguments.out, *given, arguments.progress)
+    count = predict_file(
+        arguments.model,
+        arguments.input,
+        arguments.out,
+        head=arguments.head,
+        max_length=arguments.max_length,
+        tokens_per_batch=arguments.tokens_per_batch,
+        progress=arguments.progress,
+    )
     print(f"{count} predictions in {arguments.out}")
     return 0

@@ -67,13 +67,13 @@ def predict_texts(
     return _Predictor(str(model), head, max_length, tokens_per_batch, progress)(texts)
 
 
-def predict_file(path: Path, out: Path, model: str, *given: Any) -> int:
+def predict_file(model: str, path: Path, out: Path, **options: Any) -> int:
     """Writes the rows of a table with one more column, ``prediction`` (vectors: as .npy); returns their number.
 
     All rows are looked at first, so that a bad one is named before anything is computed; then they are read again,
-    predicted and written some thousands at a time. ``given`` is as in ``predict_texts``.
+    predicted and written some thousands at a time. ``options`` are those of ``predict_texts``.
     """
-    predictor = _Predictor(model, *given)
+    predictor = _Predictor(model, **options)
     kind = predictor.kind
     if (kind == "embed") != (out.suffix == ".npy") or path.suffix not in _SUFFIXES:
         what = f"A model of the kind {kind} can't make {out.name} of {path.name}."
@@ -108,7 +108,12 @@ class _Predictor:
     """A model that is open for predictions with one of its heads."""
 
     def __init__(
-        self, model: str, head: str | None, max_length: int | None, tokens: int, progress: Progress
+        self,
+        model: str,
+        head: str | None = None,
+        max_length: int | None = None,
+        tokens_per_batch: int = 0,
+        progress: Progress = SILENT,
     ) -> None:
         own, opened = own_options(model), open_model(model, progress=progress)
         name = _pick_head(opened.heads, head)
@@ -121,7 +126,7 @@ class _Predictor:
         compute = Compute(dtype=own["compute.dtype"], matmul_precision=precision)
         self._model, self._tokenizer = opened.with_head(name, found, compute), opened.tokenizer
         placed = {"mesh": opened.mesh, "progress": progress}
-        self._options: dict[str, Any] = {"head": name or None, "tokens_per_batch": tokens, **placed}
+        self._options: dict[str, Any] = {"head": name or None, "tokens_per_batch": tokens_per_batch, **placed}
 
     def __call__(self, texts: Sequence[Any]) -> Any:
         examples = _make_examples(self.kind, texts)

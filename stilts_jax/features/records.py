@@ -133,9 +133,7 @@ class Batch:
     """One step's input, the same on all hosts."""
 
     task: str  # whose head and loss it takes
-    arrays: Mapping[
-        str, np.ndarray
-    ]  # [B, ...], for the device; ``weight`` [B] is 0 in rows that only fill up
-    rows: (
-        np.ndarray
-    )  # int64 [B], row numbers in the task's features; -1 where a row only fills up; for the host
+    # [B, ...], for the device; ``weight`` [B] is 0 in rows that only fill up.
+    arrays: Mapping[str, np.ndarray]
+    # int64 [B], for the host: row numbers in the task's features; -1 where a row only fills up.
+    rows: np.ndarray

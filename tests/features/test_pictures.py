@@ -58,9 +58,8 @@ def test_a_zip_stands_for_its_folder(root):
     expected = np.array(table(root))
     with zipfile.ZipFile(root / "set" / "images.zip", "w") as file:
         for number, name in enumerate(NAMES):
-            top = (
-                "images/" if number else ""
-            )  # with the folder's name in front, as COCO is zipped, or without
+            # With the folder's name in front, as COCO is zipped, or without.
+            top = "images/" if number else ""
             file.write(root / name, top + name.rpartition("/")[2])
             (root / name).unlink()
     (root / "set" / "images").rmdir()
