@@ -61,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"stilts: {describe(error)}", file=sys.stderr)
         explained = explain(error)
         return explained.exit_code if explained else errors.EXIT_ERROR
+    finally:
+        show_tracebacks(False)  # of this command only, whoever called it
 
 
 def _run(argv: list[str]) -> int:
