@@ -1,4 +1,4 @@
-"""One of two hosts that add up numbers; `test_distributed.py` starts them and says how the second comes to an end."""
+"""One of two hosts that add up numbers; `test_hosts.py` starts them and says how the second comes to an end."""
 
 import sys
 import time
