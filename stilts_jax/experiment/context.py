@@ -56,8 +56,8 @@ def start_runtime(compute: Compute) -> None:
     jax.config.update("jax_debug_nans", compute.check_nans)
     if not jax.config.values["jax_compilation_cache_dir"]:  # JAX_COMPILATION_CACHE_DIR names another one
         jax.config.update("jax_compilation_cache_dir", str(cache_root() / "compiled"))
-    # Small programs are worth keeping too: a demo compiles dozens that take half a second each.
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    # Small programs are kept too: there are dozens in each process, and reading one takes a third of compiling it.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 @dataclass
