@@ -5,6 +5,7 @@ import pkgutil
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ _NOT_TASKS = ("spec", "custom", "languages")
 _CONTROLS: Mapping[str, Pictures] = {"blind": "blind", "shuffled": "shuffled", "text": ""}
 
 
+@cache
 def list_tasks() -> tuple[str, ...]:
     """Returns the names of all tasks of this package.
 
