@@ -17,7 +17,7 @@ from stilts_jax.config import base_config, parse_argument
 PRETRAINING_STEPS = {"test": 20, "small": 1000, "full": 3000}
 TARGETS = {
     "test": "udpos+xquad+tatoeba",
-    "small": "xnli+udpos+panx+xquad+tydiqa+tatoeba+bucc",
+    "small": "xquad+tydiqa+xnli+udpos+panx+tatoeba+bucc",
     "full": "xnli+udpos+panx+xquad+tydiqa+xcopa+tatoeba+bucc",
 }
 INTERMEDIATES = {

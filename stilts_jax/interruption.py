@@ -47,14 +47,20 @@ def catch_signals(abort: Any = signal.default_int_handler) -> Iterator[None]:
         _asked.clear()
 
 
-def end_with(stream: TextIO) -> None:
-    """Takes the end of ``stream``, a pipe from the process that started this one, as SIGTERM: this one ends with it."""
+def end_with(stream: TextIO) -> threading.Event:
+    """Takes the end of ``stream``, a pipe from the process that started this one, as SIGTERM: this one ends with it.
+
+    Returns what is set by a line in it.
+    """
+    told = threading.Event()
 
     def watch() -> None:
-        stream.read()
+        for _line in stream:
+            told.set()
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()
+    return told
 
 
 @contextmanager

@@ -5,6 +5,8 @@ runs a grid of intermediate and target tasks, and writes the report page. Killed
 it stopped. Results are toy results: they show that everything works, and nothing about real languages.
 """
 
+import importlib
+import json
 import os
 import subprocess
 import sys
@@ -19,7 +21,7 @@ from stilts_jax.checked import Range
 from stilts_jax.commands.options import Add, open_phases
 from stilts_jax.errors import ConfigError
 from stilts_jax.files import local_path, make_folder
-from stilts_jax.progress import Progress
+from stilts_jax.progress import SILENT, Progress
 from stilts_jax.settings import SEEDS
 
 if TYPE_CHECKING:
@@ -36,20 +38,25 @@ def add_arguments(add: Add) -> None:
 
 def run(arguments: Namespace) -> int:
     make_folder(arguments.workdir, "--workdir", to_write=False)
-    from stilts_jax.experiment.grid import run_grid
-    from stilts_jax.experiment.models import export_phase
-    from stilts_jax.report import write_report
-
     workdir, progress = arguments.workdir, arguments.progress
     world, encoder = workdir / "world", workdir / "encoder"
-    _write_world(world, arguments.size, progress)
+    _check_size(world, arguments.size)
+    progress.say("writing the toy world")
     with _helper(arguments) as start_helper:
+        # What takes seconds to import is imported while the second process writes.
+        importlib.import_module("transformers.models.auto.tokenization_auto")
+        from stilts_jax.experiment.grid import run_grid
+        from stilts_jax.experiment.models import export_phase
+        from stilts_jax.report import write_report
+
+        write_part(world, "texts", arguments.size, progress)
         if not (encoder / "config.json").is_file():
             progress.say("phase 0: pretraining a tiny encoder on the toy languages")
             phases, context = _open(arguments, "pretrain", _untrained(arguments), "pretraining")
             if code := run_grid(phases, context):
                 return code
             export_phase(context.folder(phases[-1]), encoder, None, "float32", progress)
+        write_part(world, "tasks", arguments.size, progress)
         phases, context = _open(arguments, "grid", str(encoder), "grid")
         start_helper()
         code = run_grid(phases, context)
@@ -58,21 +65,28 @@ def run(arguments: Namespace) -> int:
     return code
 
 
-def _write_world(world: Path, size: Any, progress: Progress) -> None:
-    """Writes the world, once for all, or refuses a work directory that has one of another size."""
-    import json
+def _check_size(world: Path, size: str) -> None:
+    """Refuses a work directory that has a world of another size."""
+    for written in world.glob("*.json"):
+        there = json.loads(written.read_text("utf-8"))["size"]
+        if there != size:
+            what = f"There is a world of size {there!r} in this work directory."
+            raise ConfigError(what, where=str(world), fix=f"take another --workdir, or --size={there}")
+
+
+def write_part(world: Path, part: str, size: Any, progress: Progress) -> None:
+    """Writes the ``texts`` or the ``tasks`` of the world, unless they are written, or another process is at it."""
+    from filelock import FileLock
 
     from stilts_jax.files import write_json
-    from stilts_jax.toy.world import write_world
+    from stilts_jax.toy.world import write_tasks, write_texts
 
-    written = world / "written.json"  # the last file of a world that is whole
-    if not written.is_file():
-        write_world(world, size=size, progress=progress)
-        write_json(written, {"size": size})
-    there = json.loads(written.read_text("utf-8"))["size"]
-    if there != size:
-        what = f"There is a world of size {there!r} in this work directory."
-        raise ConfigError(what, where=str(world), fix=f"take another --workdir, or --size={there}")
+    written = world / f"{part}.json"  # the last file of a part that is whole
+    world.mkdir(exist_ok=True)
+    with FileLock(world / f"{part}.lock"):
+        if not written.is_file():
+            {"texts": write_texts, "tasks": write_tasks}[part](world, size=size, progress=progress)
+            write_json(written, {"size": size})
 
 
 def _spec(arguments: Namespace, stage: str) -> str:
@@ -91,25 +105,35 @@ def _open(arguments: Namespace, stage: str, encoder: str, folder: str) -> tuple[
     return open_phases(settings, arguments, data_root=data_root, workdir=arguments.workdir / folder)
 
 
-# What the second process runs: imports and tokenizes at once, and goes on when a line comes, not the end of the pipe.
+def help_out(stilts: Callable[[list[str]], int], world: str, size: str, untrained: str, *command: str) -> int:
+    """What the second process does: all that needs no encoder, and the grid once a line says that there is one."""
+    from stilts_jax import interruption
+
+    told = interruption.end_with(sys.stdin)
+    for part in ("texts", "tasks"):
+        write_part(Path(world), part, size, SILENT)
+    # Imports, and makes the features.
+    if code := stilts([*command, f"--config.encoder={untrained}", "--dry_run"]):
+        return code
+    told.wait()
+    return stilts([*command])
+
+
 _HELPER = """
 import sys
-import stilts_jax.main as stilts
-untrained, *command = sys.argv[1:]
-stilts.main([*command, f"--config.encoder={untrained}", "--dry_run"])
-if sys.stdin.readline():
-    stilts.interruption.end_with(sys.stdin)
-    sys.exit(stilts.main(command))
+from stilts_jax.commands.demo import help_out
+from stilts_jax.main import main
+sys.exit(help_out(main, *sys.argv[1:]))
 """
 
 
 @contextmanager
 def _helper(arguments: Namespace) -> Iterator[Callable[[], None]]:
-    """Runs the grid in a second process too, on a CPU of two cores or more, once what it yields is called.
+    """Runs the grid in a second process too, on a CPU of two cores or more.
 
     A model this small waits for Python more than for the cores. Each process takes the phases that the other is not at
-    work on, the second one the last rows first; what it says, the first one writes. While the encoder is pretrained,
-    the second one prepares.
+    work on, the second one the last rows first; what it says, the first one writes. Before, the second one writes the
+    world and prepares, until what is yielded is called.
     """
     import jax
 
@@ -127,9 +151,10 @@ def _helper(arguments: Namespace) -> Iterator[Callable[[], None]]:
         "data_root": arguments.workdir / "world/data",
         "workdir": arguments.workdir / "grid",
     }
-    command = [_untrained(arguments), "grid", *(f"--{name}={value}" for name, value in given.items())]
+    command = ["grid", *(f"--{name}={value}" for name, value in given.items())]
+    work = [str(arguments.workdir / "world"), arguments.size, _untrained(arguments), *command]
     streams: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-    with subprocess.Popen([sys.executable, "-c", _HELPER, *command], encoding="utf-8", **streams) as helper:
+    with subprocess.Popen([sys.executable, "-c", _HELPER, *work], encoding="utf-8", **streams) as helper:
 
         def start() -> None:
             with suppress(BrokenPipeError):  # it has ended: this process does all of the work
@@ -150,5 +175,5 @@ def _helper(arguments: Namespace) -> Iterator[Callable[[], None]]:
             ended.set()
             helper.terminate()  # all is done, or this process was stopped: then the other one saves, too
             if helper.stdin:
-                helper.stdin.close()  # one that still prepares would wait for its line
+                helper.stdin.close()
             speaker.join()

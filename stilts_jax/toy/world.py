@@ -80,15 +80,24 @@ def write_world(
 ) -> None:
     """Writes the toy world below ``root``; the same size and seed give the same bytes.
 
+    Its two parts need nothing of each other: what an encoder is pretrained on, and the tasks.
+    ``root/languages.csv`` has the languages' distances from English.
+    """
+    write_texts(root, size=size, seed=seed, progress=progress)
+    write_tasks(root, size=size, seed=seed, progress=progress)
+
+
+def write_tasks(
+    root: Path, *, size: Literal["test", "small", "full"], seed: int = 0, progress: Progress = SILENT
+) -> None:
+    """Writes ``root/data``: the tasks' data as XTREME lays them out, pictures as easy-VQA and COCO do.
+
     Items are drawn once, as meanings, and said in every language, so that the languages' files are aligned.
-    ``root/data`` has the tasks' data as XTREME lays them out, pictures as easy-VQA and COCO do, and ``data/text``
-    running and parallel text; ``root/encoder`` a tokenizer and ``config.json`` (its weights are to be trained);
-    ``root/languages.csv`` the languages' distances from English.
     """
     languages, amounts, data = build_languages(seed), SIZES[size], root / "data"
     draws = {stream: Random(f"{stream}/{seed}") for stream in {row[0] for row in _SETS}}
     taken: defaultdict[Callable, set[Hashable]] = defaultdict(set)
-    with progress.track("toy world", len(_SETS) + 4, "parts") as bar:
+    with progress.track("toy tasks", len(_SETS) + 1, "parts") as bar:
         for stream, make, splits, paths in _SETS:
             for split in splits.split():
                 items = distinct(make, getattr(amounts, split), draws[stream], taken[make])
@@ -98,14 +107,25 @@ def write_world(
                         text = _text_of_file(task, items, language)
                         write_whole(data / path.format(split=split, code=language.code), text)
             bar.advance()
-        said = _write_retrieval(data, languages, amounts.pool, Random(f"_write_retrieval/{seed}"))
-        bar.advance()
         write_pictures(data, {"train": amounts.pictures, "test": amounts.pictures // 4}, seed)
+        bar.advance()
+
+
+def write_texts(
+    root: Path, *, size: Literal["test", "small", "full"], seed: int = 0, progress: Progress = SILENT
+) -> None:
+    """Writes ``root/data/text``, running and parallel text, and ``root/encoder``, whose weights are to be trained.
+
+    Pools of sentences that are mined belong to it, as none of them may be parallel text too.
+    """
+    languages, amounts, data = build_languages(seed), SIZES[size], root / "data"
+    with progress.track("toy texts", len(languages) + 2, "parts") as bar:
+        said = _write_retrieval(data, languages, amounts.pool, Random(f"_write_retrieval/{seed}"))
         bar.advance()
         texts: list[str] = []
         for language in languages:
             texts += _write_text(data / "text", (language, languages[0]), amounts, seed, said)
-        bar.advance()
+            bar.advance()
         write_encoder_folder(root / "encoder", texts, amounts.vocabulary, amounts.hidden, amounts.layers)
         rows: list[tuple] = [("code", "name", "script", *languages[0].distances, "log_text_bytes")]
         for language in languages:

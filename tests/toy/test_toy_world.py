@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -9,6 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stilts_jax.commands.demo import write_part
+from stilts_jax.errors import EXIT_USAGE
+from stilts_jax.main import main
+from stilts_jax.progress import SILENT
 from stilts_jax.toy.world import write_world
 
 CODES = ("en", "de", "es", "sw", "tr", "ru", "ar", "zh")
@@ -43,6 +49,22 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_world(world
     assert first == second and len(first) > 100 and not [name for name in first if "/." in name]
     assert first.keys() == other.keys()
     assert first["data/xnli/test-en.tsv"] != other["data/xnli/test-en.tsv"]
+
+
+def test_two_processes_write_each_part_once_and_another_size_is_refused(tmp_path, capsys):
+    """The second one of a demo may be at work on a part, or be done with it."""
+    world = tmp_path / "world"
+    program = "import sys; from pathlib import Path; from stilts_jax.commands.demo import write_part; "
+    program += "from stilts_jax.progress import SILENT; "
+    program += "write_part(Path(sys.argv[1]), 'tasks', 'test', SILENT)"
+    with subprocess.Popen([sys.executable, "-c", program, str(world)]) as other:
+        write_part(world, "tasks", "test", SILENT)
+    assert other.returncode == 0
+    before = {path: path.stat().st_mtime_ns for path in world.rglob("*") if path.is_file()}
+    write_part(world, "tasks", "test", SILENT)
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    assert main(["demo", f"--workdir={tmp_path}", "--size=small"]) == EXIT_USAGE
+    assert "a world of size 'test'" in capsys.readouterr().err
 
 
 def test_xnli_is_aligned_and_its_splits_are_disjoint(world):
