@@ -8,6 +8,7 @@ import copy
 import hashlib
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -15,7 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stilts_jax.errors import EncoderError
+from stilts_jax.errors import EncoderError, RecordError
+from stilts_jax.files import cache_root, read_record, write_record
 
 CLS_ID, SEP_ID, UNK_ID = 0, 2, 3  # <pad> is data.records.PAD_ID, 1
 FIRST_PIECE_ID = 4
@@ -38,8 +40,8 @@ class Encoded(NamedTuple):
 class Tokenizer:
     """A fast XLM-R tokenizer, of a folder or a name of the hub (``source``); make it with ``load_tokenizer``.
 
-    The vocabulary is read on first use: a run whose features are in the cache never waits for it. ``fingerprint`` is a
-    hash of its files.
+    The vocabulary is read on first use, and its size is remembered: a run whose features are in the cache never waits
+    for it. ``fingerprint`` is a hash of its files.
     """
 
     def __init__(self, source: str, fingerprint: str = "") -> None:
@@ -66,15 +68,26 @@ class Tokenizer:
         fast.backend_tokenizer.no_padding()
         return fast
 
+    @cached_property
+    def _known(self) -> dict[str, int]:
+        # Of a vocabulary that was read before: XLM-R's takes four seconds.
+        path = cache_root() / "tokenizers" / f"{self.fingerprint}.json"
+        with suppress(OSError, RecordError):
+            return read_record(path)
+        known = {"vocab_size": len(self._fast), "mask_id": self._fast.mask_token_id}
+        with suppress(OSError):
+            write_record(path, known)
+        return known
+
     @property
     def vocab_size(self) -> int:
         """How many ids there are, ``<mask>`` included."""
-        return len(self._fast)
+        return self._known["vocab_size"]
 
     @property
     def mask_id(self) -> int:
         """The id of ``<mask>``."""
-        return self._fast.mask_token_id
+        return self._known["mask_id"]
 
     @cached_property
     def space_id(self) -> int:

@@ -47,6 +47,24 @@ def test_the_fingerprint_is_of_the_bytes_and_needs_no_vocabulary(tokenizer_folde
     assert load_tokenizer(copy).fingerprint != first.fingerprint
 
 
+def test_the_size_of_a_vocabulary_is_remembered(tokenizer, tokenizer_folder, tmp_path, monkeypatch):
+    """Also where what was remembered is damaged, and where nothing can be written."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    expected = tokenizer.vocab_size, tokenizer.mask_id
+
+    def is_read() -> bool:
+        fresh = load_tokenizer(tokenizer_folder)
+        assert (fresh.vocab_size, fresh.mask_id) == expected
+        return "_fast" in vars(fresh)
+
+    assert is_read() and not is_read()
+    (known,) = tmp_path.rglob("*.json")
+    known.write_text(known.read_text("utf-8").replace(str(expected[0]), "7"), "utf-8")
+    assert is_read() and not is_read()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(known))
+    assert is_read()
+
+
 def test_truncation_and_padding_that_files_ask_for_are_not_done(tokenizer, lines, tmp_path):
     """Of a tokenizer that was saved, which else is the same; half characters are replaced."""
     lines = [*lines, "", " \n", "a \ud800b"]

@@ -32,11 +32,12 @@ def run(arguments: Namespace) -> int:
     from stilts_jax.experiment.grid import run_grid
     from stilts_jax.experiment.phases import select_part
     from stilts_jax.experiment.results import read_result
-    from stilts_jax.report import summary_text
 
     code = run_grid(phases, context, mine=select_part(phases, *arguments.part))
     targets = (phase for phase in phases if phase.stage != "intermediate")
     if context.is_main and any(read_result(context.folder(phase)) for phase in targets):
+        from stilts_jax.report import summary_text  # takes two seconds to import
+
         print(summary_text(arguments.workdir))
         print(f"\nThe whole report: stilts report {arguments.workdir}")
     return code
