@@ -3,6 +3,7 @@
 import itertools
 import math
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -65,8 +66,8 @@ class Comparisons:
             sides = {row: own for row in grid.rows if (own := _sides(grid, row, task))}
             for row, own in sides.items():
                 scores, moved = zip(*own.values())
-                by_seeds = grid.by_seeds(row, [task], "value")
-                self.scores[row, task] = _interval(float(np.mean(scores)), _mean_shares(moved), by_seeds)
+                seeds = statistics.seed_error(grid.by_seeds(row, [task], "value"))
+                self.scores[row, task] = _interval(float(np.mean(scores)), _mean_shares(moved), seeds)
             found = _correct([test for row in grid.compared for test in _compare(grid, row, task, sides)])
             for row, of_row in itertools.groupby(found, lambda one: one.row):
                 tests = self.languages[row, task] = list(of_row)
@@ -92,7 +93,8 @@ class Comparisons:
             moved = _subtract(one.moved, two.moved)  # the baseline is in both, and so drops out
             own, less = (self.grid.by_seeds(side, [task]) for side in (row, other))
             seeds = {pair: own[pair] - less[pair] for pair in sorted(own.keys() & less.keys())}
-            interval = _interval(one.interval.difference - two.interval.difference, moved, seeds)
+            difference = one.interval.difference - two.interval.difference
+            interval = _interval(difference, moved, statistics.seed_error(seeds))
             found[row, other, task] = Comparison(row, task, one.languages, interval, moved)
         return dict(zip(found, _correct(list(found.values()))))
 
@@ -111,24 +113,37 @@ class Comparisons:
     def mean(self, rows: Sequence[Row], tasks: list[str], *, transfer: bool = False) -> Interval:
         """Of the mean difference over ``rows`` and ``tasks``, all of which have items."""
         parts = [self._joined[row, task, transfer] for row in rows for task in tasks]
-        by_row = [self.grid.by_seeds(row, tasks, transfer=transfer) for row in rows]
-        pairs = set.intersection(*map(set, by_row))
-        by_seeds = {pair: sum(one[pair] for one in by_row) / len(rows) for pair in pairs}
         difference, moved = float(np.mean([one for one, _ in parts])), _mean_shares([one for _, one in parts])
-        return _interval(difference, moved, by_seeds)
+        return _interval(difference, moved, self._seed_error(rows, tasks, transfer))
+
+    def _seed_error(self, rows: Sequence[Row], tasks: list[str], transfer: bool) -> tuple[float, float]:
+        """Of a mean over rows and tasks, as ``statistics.seed_error``; tasks that share one run only count apart."""
+
+        def by_seeds(tasks: list[str]) -> Seeds:
+            by_row = [self.grid.by_seeds(row, tasks, transfer=transfer) for row in rows]
+            pairs = set.intersection(*map(set, by_row))
+            return {pair: sum(one[pair] for one in by_row) / len(rows) for pair in pairs}
+
+        designs = defaultdict(list)  # tasks by the seeds that they were run with
+        for task in tasks:
+            designs[frozenset(by_seeds([task]))].append(task)
+        joint = by_seeds(tasks)
+        if len(joint) > 1 or len(designs) == 1:
+            return statistics.seed_error(joint)
+        found = [(len(of) / len(tasks), statistics.seed_error(by_seeds(of))) for of in designs.values()]
+        return statistics.add_errors([(share**2 * error, degrees) for share, (error, degrees) in found])
 
 
 def _count_items(moved: _Shares) -> int:
     return sum(len(one) for name, one in moved.items() if name[0] == "items")
 
 
-def _interval(difference: float, moved: _Shares, by_seeds: Seeds) -> Interval:
-    """Of a difference (or a score) that each item moves by ``moved``."""
+def _interval(difference: float, moved: _Shares, seeds: tuple[float, float]) -> Interval:
+    """Of a difference (or a score) that each item moves by ``moved``; ``seeds`` as ``statistics.seed_error``."""
     variance = 0.0
     for name, one in moved.items():
         scale = len(one) / max(len(one) - 1, 1) if name[0] == "items" else 1.0
         variance += float(one @ one) * scale
-    seeds = statistics.seed_error(by_seeds)
     return statistics.join_errors(difference, variance, _count_items(moved), seeds)
 
 
@@ -179,7 +194,7 @@ def _compare(grid: Grid, row: Row, task: str, sides: Mapping[Row, Mapping]) -> I
         base, less = sides.get((BASELINE, row[1]), {}).get(code, (math.nan, {}))
         if next(iter(moved)) in less and grid.language_numbers[*row, task, code].is_difference:
             differences, seeds = _subtract(moved, less), grid.paired_gains.get((*row, task, code), {})
-            interval = _interval(score - base, differences, seeds)
+            interval = _interval(score - base, differences, statistics.seed_error(seeds))
             yield Comparison(row, task, (code,), interval, differences)
 
 

@@ -67,6 +67,13 @@ def seed_error(by_seeds: Mapping[tuple[int, int], float]) -> tuple[float, float]
     return variance, max(variance**2 / spread, 1.0) if spread else float(len(parts) > 0)
 
 
+def add_errors(parts: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Adds independent squared errors with their degrees of freedom (Welch and Satterthwaite); zeros: not known."""
+    known = [(variance, degrees) for variance, degrees in parts if degrees]
+    variance, spread = sum(one for one, _ in known), sum(one**2 / degrees for one, degrees in known)
+    return variance, variance**2 / spread if spread else float(len(known) > 0)
+
+
 def count_items(items: Items) -> int:
     """How many items can be paired between runs: of a set of pairs, those in the gold set."""
     return int(np.count_nonzero(items.values[:, 2])) if items.statistic == "binary_f1" else len(items.values)

@@ -39,6 +39,30 @@ def test_the_deviation_of_a_difference_is_that_of_its_seed_pairs(tmp_path):
     assert float(line["difference_sd"]) == pytest.approx((pairs + 1).std(ddof=1))
 
 
+def test_an_average_has_the_error_of_seeds_of_the_task_that_has_several(tmp_path):
+    """Of XNLI there are three target seeds, of PAWS-X one: half of XNLI's error is the average's, at least."""
+    gains = np.array([30, 50, 10])
+    for row in ("none", "mnli"):
+        for seed in range(3):
+            right = np.arange(400) < 200 + gains[seed] * (row == "mnli")
+            write_right(tmp_path, row, (None if row == "none" else 0, seed), {"xnli": {"de": right}})
+        right = {"pawsx": {"de": np.arange(400) < 300 + (row == "mnli")}}
+        write_right(tmp_path, row, (None if row == "none" else 0, 0), right, "pawsx")
+    paths = write_report(tmp_path)
+    found = table(paths, "main") + table(paths, "averages")
+    (xnli_line, average) = [
+        next(one for one in found if (one["intermediate"], one["column"]) == ("MNLI", column))
+        for column in ("XNLI", "Classification")
+    ]
+    expected = np.std(100 * gains / 400, ddof=1) / np.sqrt(3)
+    assert float(xnli_line["error_seeds"]) == pytest.approx(expected)
+    assert float(average["error_seeds"]) == pytest.approx(expected / 2)
+    both = np.array([float(average["error_items"]), expected / 2]) ** 2
+    degrees = both.sum() ** 2 / (both**2 / (799, 2)).sum()  # Welch and Satterthwaite
+    half = stats.t.ppf(0.975, degrees) * np.sqrt(both.sum())
+    assert float(average["high"]) - float(average["low"]) == pytest.approx(2 * half)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_interval_and_p_agree_with_each_other_and_with_the_paired_t_test(tmp_path, seed):
     generator = np.random.default_rng(seed)
