@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from stilts_jax.config import base_config, parse_argument
 
 PRETRAINING_STEPS = {"test": 20, "small": 1000, "full": 3000}
-TARGETS = {
+TARGETS = {  # in small those that take longest come first: then no process of two is left alone at the end for long
     "test": "udpos+xquad+tatoeba",
     "small": "xquad+tydiqa+xnli+udpos+panx+tatoeba+bucc",
     "full": "xnli+udpos+panx+xquad+tydiqa+xcopa+tatoeba+bucc",
