@@ -106,7 +106,7 @@ def dots(labels: Sequence[str], series: Mapping[str, Sequence], axis: str, *, ze
         for place, label in enumerate(labels):
             axes.text(-0.015, place, label, transform=axes.get_yaxis_transform(), ha="right", va="center")
         axes.set_ylim(len(labels) - 0.4, -0.6)
-        ends = [float(value) for values in marks.values() for value in values[:, 0] if math.isfinite(value)]
+        ends = [float(value) for values in marks.values() for value in values.flat if math.isfinite(value)]
         ends += [0.0] * (zero or not ends)
         axes.hlines(places, min(ends), max(ends), color=_LINE, linewidth=0.5, zorder=0)
         axes.set_xlabel(axis)
