@@ -4,7 +4,8 @@
 #   NAME=my-run ZONE=us-east5-b TYPE=v6e-64 launch/tpu_vm.sh [--dry_run] grid --config=... --workdir=gs://B/work
 #   NAME=my-run ZONE=us-east5-b launch/tpu_vm.sh [--dry_run] --delete
 #
-# --dry_run prints the commands. OUT: where results are copied to; SPOT= (empty): on demand; VERSION: the image.
+# --dry_run prints the commands. OUT: where results are copied to; SPOT= (empty): on demand; VERSION: the image;
+# SETUP: what each host does once, on an empty disk, as SETUP='gcloud storage rsync --recursive gs://B/data data'.
 set -euo pipefail
 
 dry=false
@@ -14,7 +15,7 @@ for name in NAME ZONE TYPE; do
   if [[ -z "${!name:-}" && "${1:-} $name" != "--delete TYPE" ]]; then missing+="$name is not set. "; fi
 done
 if (($# == 0)); then missing="No stilts command is given."; fi
-if [[ -n "$missing" ]]; then echo "$missing" >&2; sed -n '4,7s/^# \{0,1\}//p' "$0" >&2; exit 2; fi
+if [[ -n "$missing" ]]; then echo "$missing" >&2; sed -n '4,8s/^# \{0,1\}//p' "$0" >&2; exit 2; fi
 # Ctrl-C is meant: what gcloud makes of it would be taken for a lost connection.
 trap 'echo "stopped; the slice is still held: $0 --delete gives it back" >&2; exit 130' INT
 queue=(gcloud compute tpus queued-resources)
@@ -22,6 +23,8 @@ ssh=(gcloud compute tpus tpu-vm ssh "$NAME" --zone="$ZONE" --worker=all)
 if [[ "${SPOT-yes}" == "" ]]; then spot=(); else spot=(--spot); fi
 source="${TMPDIR:-/tmp}/$NAME.tar.gz"
 log="${TMPDIR:-/tmp}/$NAME.log"
+here="$(dirname "$0")/.."
+commit="$(git -C "$here" rev-parse HEAD 2>/dev/null || echo none)"
 
 run() {
   printf '%q ' "$@"; echo
@@ -39,19 +42,23 @@ acquire() {
   run "${queue[@]}" create "$NAME" --node-id="$NAME" --zone="$ZONE" --accelerator-type="$TYPE" \
     --runtime-version="${VERSION:-v2-alpha-tpuv6e}" "${spot[@]}" || return
   until "$dry" || [[ "$(state)" =~ ^(ACTIVE|FAILED|SUSPENDED)$ ]]; do sleep 30; done
-  run git -C "$(dirname "$0")/.." archive --format=tar.gz --output="$source" HEAD &&
+}
+# Each time, as an earlier try may have ended half-way; what is whole there is kept.
+install() {
+  run git -C "$here" archive --format=tar.gz --output="$source" HEAD &&
     run gcloud compute tpus tpu-vm scp "$source" "$NAME:stilts_jax.tar.gz" --zone="$ZONE" --worker=all &&
-    run "${ssh[@]}" --command='mkdir -p src && tar -xzf stilts_jax.tar.gz -C src && python3 -m venv venv &&
-      venv/bin/pip install "./src[tpu,gcs]"'
+    run "${ssh[@]}" --command="test -e venv/$commit || { rm -rf src venv && mkdir src && tar -xzf stilts_jax.tar.gz -C src &&
+      python3 -m venv venv && venv/bin/pip install './src[tpu,gcs,hub]' && { ${SETUP:-true}; } && touch venv/$commit; }"
 }
 
 printf -v words ' %q' "$@"
 # gcloud's own exit code says nothing of the hosts' codes, so each host prints its own.
 remote="LIBTPU_INIT_ARGS='${LIBTPU_INIT_ARGS:-}' venv/bin/stilts$words; echo stilts-exit=\$?"
+code=1 # where there is never a machine
 for ((try = 1; try <= ${TRIES:-100}; try++)); do
-  acquire || { sleep 30; continue; }
+  { acquire && install; } || { sleep "${PAUSE:-30}"; continue; }
   run "${ssh[@]}" --command="$remote" | tee "$log" || true
-  "$dry" && break
+  if "$dry"; then code=0; break; fi
   # One code of a host's own failure is final. Codes 75, signals and silence: run it again.
   code="$( (grep -Eo 'stilts-exit=[0-9]+' "$log" || echo '=75') | awk -F= '
     $2 == 75 || $2 > 128 && $2 != 130 {again = 1; next} $2 > worst {worst = $2}
@@ -63,4 +70,4 @@ for word in "$@"; do
   run "${ssh[@]/--worker=all/--worker=0}" --command="venv/bin/stilts report ${word#*=}" || true
   run gcloud storage rsync --recursive "${word#*=}/report" "${OUT:-results}" || true
 done
-exit "${code:-0}"
+exit "$code"

@@ -38,7 +38,7 @@ def call(tmp_path: Path):
 
 @pytest.mark.parametrize("name", ["tpu_vm.sh", "slurm.sbatch", "local_gpu.sh", "grid.sh"])
 def test_a_script_is_short_clean_and_explains_itself(name, call):
-    assert len((LAUNCH / name).read_text().splitlines()) < 70
+    assert len((LAUNCH / name).read_text().splitlines()) < 75
     checks = ["shellcheck"] if shutil.which("shellcheck") else ["bash", "-n"]  # else at least the grammar
     done = subprocess.run([*checks, str(LAUNCH / name)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
@@ -155,8 +155,29 @@ def test_a_tpu_runs_again_what_asks_for_it(codes, end, runs, call, tmp_path):
       *describe*) echo ACTIVE ;;
       *stilts-exit*) {NEXT_CODE}; {other}echo "stilts-exit=$code" ;;
     esac"""
-    done, calls = call("tpu_vm.sh", "grid", stubs={"gcloud": gcloud}, **TPU)
+    done, calls = call("tpu_vm.sh", "grid", stubs={"gcloud": gcloud, "git": "echo c0ffee"}, **TPU)
     assert (done.returncode, sum("stilts-exit" in line for line in calls)) == (end, runs)
+
+
+@pytest.mark.parametrize(
+    ("fails", "end", "tries"),
+    [("queued-resources create", 1, 3), ("scp", 1, 3), ("none of them", 0, 1), ("once", 0, 2)],
+)
+def test_a_tpu_without_machine_or_installation_is_no_success(fails, end, tries, call, tmp_path):
+    """A lost connection while the package is installed is tried again, also on a machine that is there."""
+    gcloud = f"""case "$*" in
+      *describe*) test -e "$TMPDIR/created" && echo ACTIVE ;;
+      *"{fails}"*) exit 1 ;;
+      *scp*) if test "{fails}" = once && ! test -e "$TMPDIR/again"; then touch "$TMPDIR/again"; exit 1; fi ;;
+      *create*) touch "$TMPDIR/created" ;;
+      *stilts-exit*) echo "stilts-exit=0" ;;
+    esac"""
+    stubs = {"gcloud": gcloud, "git": "echo c0ffee"}
+    done, calls = call("tpu_vm.sh", "grid", stubs=stubs, TRIES="3", PAUSE="0", **TPU)
+    word = "create" if "create" in fails else "scp"
+    assert (done.returncode, sum(f" {word} " in f"{line} " for line in calls)) == (end, tries)
+    assert any("venv/c0ffee" in line for line in calls) == (end == 0)
+    assert sum("stilts-exit" in line for line in calls) == (end == 0)
 
 
 @pytest.mark.parametrize(("code", "requeued"), [(75, True), (137, True), (130, False), (1, False)])
