@@ -48,15 +48,19 @@ Value = TypeVar("Value")
 
 
 def initialize() -> None:
-    """Joins the other processes of this run; does nothing where there is only one."""
+    """Joins the other processes of this run; does nothing where there is only one, or where it has joined them."""
     place = _explicit_place(os.environ)
-    if place is None and not _is_cluster():
+    if jax.distributed.is_initialized() or (place is None and not _is_cluster()):
         return
     address, count, number = place or (None, None, None)
     _exit_when_aborted()  # before: a host can be lost while the others still look for it
     try:
         jax.distributed.initialize(address, count, number, heartbeat_timeout_seconds=_HEARTBEAT)
     except (ValueError, RuntimeError) as error:
+        # A TPU of one host that is in use already: a notebook, or a program that calls this package.
+        is_late = place is None and "before any JAX" in str(error)
+        if is_late and "SLURM_STEP_NODELIST" not in os.environ and jax.process_count() == 1:
+            return
         what, where = "The processes of this run did not find each other.", address or "found automatically"
         fix = "start all processes before anything uses a device; name the same coordinator to all"
         raise ConfigError(what, where=f"{where}: {error}", fix=fix) from error

@@ -57,8 +57,10 @@ def read_settings(arguments: Namespace) -> "Settings":
     """Returns the settings behind ``--config``, in float32 on a CPU and bfloat16 elsewhere if none is named."""
     import jax
 
+    from stilts_jax.distributed import initialize
     from stilts_jax.experiment.context import start_runtime
 
+    initialize()  # before JAX is asked for devices
     dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     settings = options.read_settings(arguments, lambda: {"compute.dtype": dtype})
     start_runtime(settings.compute)

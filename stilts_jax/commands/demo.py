@@ -138,7 +138,9 @@ def _helper(arguments: Namespace) -> Iterator[Callable[[], None]]:
     import jax
 
     from stilts_jax.config import load_config
+    from stilts_jax.distributed import initialize
 
+    initialize()  # before JAX is asked for devices
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if jax.default_backend() != "cpu" or cores < 2:
         yield lambda: None

@@ -3,8 +3,8 @@
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -16,7 +16,7 @@ from etils import epath
 from stilts_jax.checkpoint import check_settings, lock_run
 from stilts_jax.checkpoint.run_directory import SETTINGS, compare_settings
 from stilts_jax.distributed import from_main, is_preempted, leave_together
-from stilts_jax.errors import ConfigError, LockedError, RecordError, StiltsError, describe, explain
+from stilts_jax.errors import ConfigError, DataError, LockedError, RecordError, StiltsError, describe, explain
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.evaluate import evaluate_phase
 from stilts_jax.experiment.models import FINAL, find_trained, read_trained
@@ -58,7 +58,8 @@ def run_phase(phase: Phase, context: Context) -> None:
         context.progress.say("done before")
         return
     folder, started = context.folder(phase), datetime.now(UTC)
-    with lock_run(folder) if context.is_main else nullcontext():
+    with _lock(folder):
+        _check_same(phase, context)
         if jax.process_count() == 1 and is_done(phase, context):  # another process was at work on it just now
             return
         if context.is_main:
@@ -74,6 +75,32 @@ def run_phase(phase: Phase, context: Context) -> None:
     context.progress.say(scores.summary())
 
 
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Locks a folder on the main host; where another process has it, the error is raised on all of them."""
+    with ExitStack() as held:
+
+        def take() -> str:
+            try:
+                held.enter_context(lock_run(folder))
+            except LockedError as error:
+                return error.what
+            return ""
+
+        if taken := from_main(take):
+            raise LockedError(taken, where=str(folder))
+        yield
+
+
+def _check_same(phase: Phase, context: Context) -> None:
+    """Raises on a host that reads other data than the main one: their programs would wait for each other for ever."""
+    own = [context.key(phase), context.evaluation_key(phase)]
+    if from_main(lambda: own) != own:
+        what = f"This host reads other data or another encoder for {phase.name} than the main one."
+        fix = "give all hosts the same files"
+        raise DataError(what, where=f"host {jax.process_index()}: {context.source.root}", fix=fix)
+
+
 def _warn_of_another_encoder(phase: Phase, context: Context) -> None:
     """Says so where the same phase once started from other weights: their files were exchanged, or damaged."""
     folder = context.folder(phase)
@@ -81,7 +108,8 @@ def _warn_of_another_encoder(phase: Phase, context: Context) -> None:
     for path in sorted(folder.parent.glob(f"{phase.name}-*/{SETTINGS}")) if phase.parent is None else ():
         with suppress(OSError, RecordError):
             same = not compare_settings(read_record(path) | {"start": record["start"]}, record)
-            if same and path.parent != folder:
+            named = (read_result(path.parent) or {}).get("config", {}).get("encoder")
+            if same and path.parent != folder and named == phase.encoder:
                 told = f"the files of {phase.encoder} are not those that {path.parent.name} started from"
                 context.progress.say(f"warning: {told}; if you changed nothing, they are damaged")
 
