@@ -63,7 +63,7 @@ def run(arguments: Namespace) -> int:
     from stilts_jax.experiment.evaluate import evaluate_model
     from stilts_jax.experiment.models import own_options
     from stilts_jax.files import write_json
-    from stilts_jax.tasks import task_name
+    from stilts_jax.tasks import get_task, task_name
 
     settings = read_settings(arguments, lambda: own_options(arguments.model))
     places = arguments.data_root, arguments.out
@@ -81,6 +81,6 @@ def run(arguments: Namespace) -> int:
             told = f"predictions are of the first {limit} examples of each language (evaluation.limit)"
             context.progress.say(f"{told}: no benchmark takes them")
         else:
-            write_names(predictions, arguments.data_root, arguments.task)
+            write_names(predictions, arguments.data_root, [get_task(name).name for name in arguments.task])
         print(f"predictions: {predictions}")
     return 0

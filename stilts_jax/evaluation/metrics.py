@@ -18,7 +18,7 @@ import numpy as np
 
 from stilts_jax.errors import DataError, nearest
 from stilts_jax.tasks.sources.questions import score_answer
-from stilts_jax.tasks.spec import Task
+from stilts_jax.tasks.spec import UNKNOWN_LABEL, Task
 
 RANKING_DEPTH = 20  # XTREME-R looks at twenty candidates a query
 Pairs = Collection[tuple[str, str]]
@@ -97,42 +97,42 @@ def _f1(statistic: Literal["chunk_f1", "binary_f1"], counts: Any) -> MetricResul
     return MetricResult({name: 100 * value for name, value in values.items()}, Items(statistic, items))
 
 
-def accuracy(task: Task | None, predictions: Sequence, gold: Sequence, language: str) -> MetricResult:
+def accuracy(task: Task, predictions: Sequence, gold: Sequence, language: str) -> MetricResult:
     """The share of predictions that equal gold (indices or names)."""
     return _mean("accuracy", (p == g for p, g in zip(predictions, gold, strict=True)), np.uint8)
 
 
-def accuracy_f1(task: Task | None, predictions: Sequence, gold: Sequence, language: str) -> MetricResult:
+def accuracy_f1(task: Task, predictions: Sequence, gold: Sequence, language: str) -> MetricResult:
     """Accuracy, and F1 of the second label (QQP's duplicates)."""
-    positive = (1, *task.labels[1:2]) if task else (1,)
+    positive = (1, *task.labels[1:2])
     exact = accuracy(task, predictions, gold, language)
     pairs = [(p in positive, g in positive) for p, g in zip(predictions, gold)]
     counted = _f1("binary_f1", [(p and g, p, g) for p, g in pairs])
     return replace(counted, values={**exact.values, "f1": counted.values["f1"]})
 
 
-def open_accuracy(task: Task | None, predictions: Sequence, gold: Sequence, language: str) -> MetricResult:
+def open_accuracy(task: Task, predictions: Sequence, gold: Sequence, language: str) -> MetricResult:
     """Accuracy, and ``open``: that of the questions whose answer is neither yes nor no, if there are any."""
     every = accuracy(task, predictions, gold, language)
     triples = zip(predictions, gold, _names(task, gold))
     opened = [p == g for p, g, name in triples if name not in ("yes", "no")]
-    return replace(every, values={**every.values, "open": _mean("open", opened).values["open"]})
+    return replace(every, values={**every.values, **(_mean("open", opened).values if opened else {})})
 
 
 def vqa_accuracy(
-    task: Task | None, predictions: Sequence, gold: Sequence[Sequence[str]], language: str
+    task: Task, predictions: Sequence, gold: Sequence[Sequence[str]], language: str
 ) -> MetricResult:
     """VQA v2's accuracy of answers (names, or indices of labels) by those of ten people."""
     pairs = zip(_names(task, predictions), gold, strict=True)
     return _mean("accuracy", (score_answer(name, answers) for name, answers in pairs))
 
 
-def _names(task: Task | None, labels: Sequence[str | int]) -> list[str]:
-    known = task.labels if task else ()
+def _names(task: Task, labels: Sequence[str | int]) -> list[str]:
+    known = (*task.labels, UNKNOWN_LABEL)
     return [one if isinstance(one, str) else known[one] for one in labels]
 
 
-def token_accuracy(task: Task | None, predictions: Tags, gold: Tags, language: str) -> MetricResult:
+def token_accuracy(task: Task, predictions: Tags, gold: Tags, language: str) -> MetricResult:
     """The share of words with the right tag."""
     sentences = zip(predictions, gold, strict=True)
     right = (p == g for ps, gs in sentences for p, g in zip(ps, gs, strict=True))
@@ -160,7 +160,7 @@ def _find_chunks(tags: Sequence[str]) -> set[tuple[str, int, int]]:
     return chunks
 
 
-def chunk_f1(task: Task | None, predictions: Tags, gold: Tags, language: str) -> MetricResult:
+def chunk_f1(task: Task, predictions: Tags, gold: Tags, language: str) -> MetricResult:
     """Micro-averaged chunk F1, precision and recall, and token accuracy beside them; tags are names."""
     words, counts = token_accuracy(task, predictions, gold, language), []
     for sides in zip(predictions, gold):
@@ -170,7 +170,7 @@ def chunk_f1(task: Task | None, predictions: Tags, gold: Tags, language: str) ->
     return replace(found, values={**found.values, **words.values})
 
 
-def bucc_f1(task: Task | None, predictions: Pairs, gold: Pairs, language: str) -> MetricResult:
+def bucc_f1(task: Task, predictions: Pairs, gold: Pairs, language: str) -> MetricResult:
     """F1, precision and recall of a set of id pairs."""
     found, wanted = set(predictions), set(gold)
     pairs = sorted(found | wanted)
@@ -185,14 +185,12 @@ def _find_ranks(predictions: Rankings, gold: Rankings) -> Iterator[tuple[list[in
         yield sorted(ranks.values()), len(set(right))
 
 
-def mrr(task: Task | None, predictions: Rankings, gold: Rankings, language: str) -> MetricResult:
+def mrr(task: Task, predictions: Rankings, gold: Rankings, language: str) -> MetricResult:
     """Mean reciprocal rank within twenty (Mewsli-X, where XTREME-R calls it mAP@20)."""
     return _mean("mrr", (1 / ranks[0] if ranks else 0.0 for ranks, _ in _find_ranks(predictions, gold)))
 
 
-def mean_average_precision(
-    task: Task | None, predictions: Rankings, gold: Rankings, language: str
-) -> MetricResult:
+def mean_average_precision(task: Task, predictions: Rankings, gold: Rankings, language: str) -> MetricResult:
     """Mean average precision within twenty (LAReQA)."""
     scores = []
     for ranks, count in _find_ranks(predictions, gold):
@@ -248,12 +246,12 @@ def _answered(exact: Sequence[float], overlap: Sequence[float]) -> MetricResult:
     return MetricResult(values, Items("mean", items.astype(np.float32)))
 
 
-def squad(task: Task | None, predictions: Mapping[str, str], gold: Answers, language: str) -> MetricResult:
+def squad(task: Task, predictions: Mapping[str, str], gold: Answers, language: str) -> MetricResult:
     """Exact match and token F1 with SQuAD 1.1's English normalisation, whatever the language."""
     return _answered(*_score_answers(predictions, gold, normalise_english))
 
 
-def mlqa(task: Task | None, predictions: Mapping[str, str], gold: Answers, language: str) -> MetricResult:
+def mlqa(task: Task, predictions: Mapping[str, str], gold: Answers, language: str) -> MetricResult:
     """Exact match and token F1 with MLQA's normalisation of the language."""
     if language not in _ARTICLES:
         what = f"MLQA has no normalisation for language {language!r}."
@@ -261,7 +259,7 @@ def mlqa(task: Task | None, predictions: Mapping[str, str], gold: Answers, langu
     return _answered(*_score_answers(predictions, gold, partial(_normalise_mlqa, language=language)))
 
 
-def squad_v2(task: Task | None, predictions: Mapping[str, str], gold: Answers, language: str) -> MetricResult:
+def squad_v2(task: Task, predictions: Mapping[str, str], gold: Answers, language: str) -> MetricResult:
     """Exact match and token F1 by SQuAD 2.0's rules; "" says that there is no answer."""
     return _answered(*_score_answers(predictions, gold, nullable=True))
 
@@ -312,7 +310,7 @@ def tune_null_threshold(predictions: Mapping[str, NullableAnswer], gold: Answers
 
 
 # Each metric, and the values whose mean is the one number of a task that is scored by it.
-_METRICS: Mapping[str, tuple[Callable[[Task | None, Any, Any, str], MetricResult], tuple[str, ...]]] = {
+_METRICS: Mapping[str, tuple[Callable[[Task, Any, Any, str], MetricResult], tuple[str, ...]]] = {
     "accuracy": (accuracy, ("accuracy",)),
     "nearest_accuracy": (accuracy, ("accuracy",)),
     "accuracy_f1": (accuracy_f1, ("accuracy", "f1")),

@@ -253,7 +253,8 @@ def best_spans(outputs: Arrays, batch: Arrays) -> Arrays:
     length = ends[:, None, :] - starts[:, :, None] + 1
     fits = (length > 0) & (length <= MAX_ANSWER_TOKENS) & may_start[:, :, None] & may_end[:, None, :]
     scores = jnp.where(fits, start_scores[:, :, None] + end_scores[:, None, :], -jnp.inf)
-    scores, place = jax.lax.top_k(scores.reshape(len(scores), -1), count)
+    # Of a short window too: batches of several lengths go into one array.
+    scores, place = jax.lax.top_k(scores.reshape(len(scores), -1), NUM_BEST)
     return {
         "starts": jnp.take_along_axis(starts, place // count, axis=1),
         "ends": jnp.take_along_axis(ends, place % count, axis=1),

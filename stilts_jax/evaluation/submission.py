@@ -197,24 +197,26 @@ def _read_bare_gold(folder: Path, task: Task, language: str) -> Found | None:
     if not path.is_file() or task.metric == "vqa_accuracy":  # whose gold is what ten people say
         return None
     if form == "span":
-        return _read_squad(path), path
+        return _read_squad(path, task), path
     if form in ("classify", "tag", "nearest", "choice"):
         first = next((text for _, text in read_lines(path, Problems("gold")) if text.strip()), "")
         try:
             bare = form != "choice" or list(json.loads(first)) == ["label"]
-        except ValueError:
+        except (ValueError, TypeError):
             bare = True  # refused with its line when it is read
         if "\t" in first or not bare:
             return None
     return read_predictions(path, task), path
 
 
-def _read_squad(path: Path) -> dict[str, list[str]] | None:
+def _read_squad(path: Path, task: Task) -> dict[str, list[str]] | None:
     gold, problems = dict[str, list[str]](), Problems("gold")
     for row in read_squad(path, "", problems):
         with problems.skipping(path, row):
             gold[row["id"]] = [answer.text("text") for answer in row.parts("answers")]
-    return gold if any(text for answers in gold.values() for text in answers) else None
+    may_be_empty = task.metric == "squad_v2"  # questions without an answer
+    whole = all(any(answers) or (may_be_empty and not answers) for answers in gold.values())
+    return gold if whole and any(map(any, gold.values())) else None
 
 
 def _read_release(folder: Path, task: Task, language: str) -> Found | None:
@@ -231,7 +233,8 @@ def _read_release(folder: Path, task: Task, language: str) -> Found | None:
         return gold, where
     gold = find_gold(task, read_examples(task, task.reported, language, source))
     if gold is not None and task.kind == "classify" and task.metric != "vqa_accuracy":
-        gold = [task.labels[label] for label in gold]
+        names = (*task.labels, UNKNOWN_LABEL)  # of an answer that is not among those of a labels file
+        gold = [names[label] for label in gold]
     return gold, where
 
 

@@ -25,6 +25,7 @@ from stilts_jax.evaluation.submission import check_count, read_tags, score_langu
 from stilts_jax.files import write_whole
 from stilts_jax.tasks.masakhaner_x import TASK as MASAKHANER_X
 from stilts_jax.tasks.sources.converters import word_places
+from stilts_jax.tasks.sources.files import find_files
 from stilts_jax.tasks.sources.readers import read_jsonl
 from stilts_jax.tasks.sources.rows import Problems, Row
 from stilts_jax.tasks.spec import names
@@ -121,9 +122,9 @@ def score_files(predictions: Path, gold: Path) -> dict[str, Any]:
 def write_names(predictions: Path, data_root: Path, tasks: Sequence[str]) -> None:
     """Writes the names of MasakhaNER-X beside the tags of ``tasks`` that say them, in the benchmark's own file."""
     for code in MASAKHANER_X.languages:
-        given, release = _find_tags(predictions, code, tasks), data_root / _RELEASE.format(code)
-        if given and release.is_file():
-            lines = [{"prediction": text} for text in _spell_all(given, release)]
+        given, release = _find_tags(predictions, code, tasks), find_files(data_root, _RELEASE.format(code))
+        if given and release:
+            lines = [{"prediction": text} for text in _spell_all(given, release[0])]
             text = "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines)
             write_whole(predictions / _OFFICIAL.format("ner", code), text)
 
@@ -144,10 +145,10 @@ def _spell_all(given: Path, release: Path) -> list[str]:
 
 def _score_language(predictions: Path, gold: Path, name: str, code: str) -> Scores | None:
     task, official = TASKS[name], _OFFICIAL.format(name, code)
-    given, wanted, release = predictions / official, gold / official, gold / _RELEASE.format(code)
+    given, wanted = predictions / official, gold / official
     tags = _find_tags(predictions, code) if name == "ner" and not given.is_file() else None
     if name == "ner" and not wanted.is_file():
-        wanted = release
+        wanted = next(iter(find_files(gold, _RELEASE.format(code))), wanted)
     if not wanted.is_file() or not (tags or given.is_file()):
         return None
     right = _read(wanted, task.gold)

@@ -99,7 +99,7 @@ def test_small_metrics_by_hand():
     found = METRICS["accuracy"](None, np.array([1, 0, 2]), [1, 1, 2], "en").values
     assert found == {"accuracy": pytest.approx(200 / 3)}
     found = METRICS["accuracy_f1"](
-        None, [1, 1, 0, 1], [1, 0, 1, 1], "en"
+        get_task("qqp"), [1, 1, 0, 1], [1, 0, 1, 1], "en"
     ).values  # two right, one of each wrong
     assert found == pytest.approx({"accuracy": 50.0, "f1": 200 / 3})
     task = Task(name="seen", kind="classify", labels=("yes", "red", "no", "blue"))
@@ -107,7 +107,7 @@ def test_small_metrics_by_hand():
     found = METRICS["open_accuracy"](task, [0, 2, 1, 1, 1], right, "en").values
     assert found == pytest.approx({"accuracy": 80.0, "open": 200 / 3})
     named = [[task.labels[one] for one in ones] for ones in ([0, 2, 1, 1, 1], right)]
-    assert METRICS["open_accuracy"](None, *named, "en").values == found
+    assert METRICS["open_accuracy"](task, *named, "en").values == found
     assert main_score("squad", {"f1": 80.0, "em": 60.0}) == 70.0
     # A pair that is there twice counts once.
     found = METRICS["bucc_f1"](None, [("a", "x"), ("a", "x"), ("b", "y")], {("a", "x")}, "de")

@@ -95,3 +95,15 @@ def test_best_spans_follow_the_rule(features, model, head_params, run_at_once):
         if spans and (len(spans) == 1 or spans[0][0] - spans[1][0] > 1e-4):
             assert (found["starts"][row][0], found["ends"][row][0]) == spans[0][1:]
     assert dropped  # else the order of ranking and dropping would make no difference
+
+
+def test_a_window_of_fewer_than_twenty_tokens_offers_as_many_spans_as_a_longer_one():
+    tokens = np.array([[0, 5, 2, 2, 7, 8, 9, 2]])
+    logits = np.arange(8, dtype=np.float32)[None]
+    batch = {"tokens": tokens, "context_mask": np.ones((1, 8), bool)}
+    found = predict_module.best_spans({"start_logits": logits, "end_logits": logits}, batch)
+    assert {name: array.shape for name, array in found.items()} == {
+        **dict.fromkeys(("starts", "ends", "scores"), (1, 20)),
+        "null": (1,),
+    }
+    assert [int(found[name][0, 0]) for name in ("starts", "ends")] == [6, 6]

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import zipfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -173,6 +174,27 @@ def test_part_of_the_languages_prints_a_short_table(world, capsys):
     assert rows[3][:2] == ["mean", "75.00"] and rows[4] == ["xtreme", "-"]
     assert len(rows) == 6  # and the tasks that are not there at all
     assert json.loads(out.read_text())["tasks"]["pawsx"]["languages"] == ["de", "fr"]
+
+
+def test_a_right_answer_that_no_model_can_give_counts_as_missed(tmp_path):
+    write(tmp_path / "gold/gqa/trainval_ans2label.json", '{"no": 0, "red": 1}')
+    asked = {
+        str(n): {"question": "?", "imageId": "1", "answer": one} for n, one in enumerate(("red", "mauve"))
+    }
+    write(tmp_path / "gold/xgqa/testdev_balanced_questions_de.json", json.dumps(asked))
+    for number in (0, 1):
+        write(tmp_path / f"gold/gqa/images/{number}.jpg", "")
+    write(tmp_path / "predictions/xgqa/test-de.tsv", "red\nred\n")
+    found = score_tasks(["xgqa"], tmp_path / "predictions", tmp_path / "gold")["tasks"]["xgqa"]
+    assert found["metrics"]["accuracy"]["de"] == 50.0
+
+
+@pytest.mark.parametrize(("task", "second", "known"), [("xquad", [""], False), ("squad_v2", [], True)])
+def test_gold_that_is_blank_in_part_is_refused(tmp_path, task, second, known):
+    asked = [{"id": str(n), "answers": [{"text": one} for one in of]} for n, of in enumerate((["x"], second))]
+    write(tmp_path / task / "test-en.json", json.dumps({"data": [{"paragraphs": [{"qas": asked}]}]}))
+    with nullcontext() if known else pytest.raises(DataError, match="blank"):
+        submission.read_gold(tmp_path, get_task(task), "en")
 
 
 def test_words_without_a_tag_are_scored_as_in_an_experiment(tmp_path):

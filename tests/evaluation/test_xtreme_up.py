@@ -1,5 +1,6 @@
 """XTREME-UP's files: numbers of its own script on the same lines, tags as names, errors with places."""
 
+import gzip
 import json
 
 import pytest
@@ -73,6 +74,9 @@ def test_tags_are_spelled_out_by_the_texts_of_gold(tmp_path, capsys):
     write_names(tmp_path / "given", tmp_path / "gold", ["masakhaner_x"])  # which was not predicted
     official = tmp_path / "given" / "ner" / "test" / "ha.jsonl"
     assert not official.exists()
+    plain = tmp_path / "gold" / "masakhaner_x" / "ha" / "test.jsonl"
+    plain.with_name("test.jsonl.gz").write_bytes(gzip.compress(plain.read_bytes()))
+    plain.unlink()
     write_names(tmp_path / "given", tmp_path / "gold", ["panx", "masakhaner_x@ha"])
     lines = official.read_text("utf-8").splitlines()
     assert lines == ['{"prediction": "PER: Ada Obi $$ LOC: Lagos"}', '{"prediction": "ORG: Hapana"}']
