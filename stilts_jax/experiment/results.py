@@ -131,7 +131,8 @@ def write_result(
             "finished": _now(),
             "attention": trained.attention if trained else None,
         },
-        "config": context.training_record(phase) | {"title": settings.title, "encoder": phase.encoder},
+        "config": context.training_record(phase)
+        | {"title": settings.title, "encoder": phase.encoder, "scored_rows": settings.evaluation.limit},
         "data": {name: read.get(name, {}) | scores.data.get(name, {}) for name in read | scores.data},
         "error": None,
     }

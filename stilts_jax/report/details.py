@@ -118,7 +118,7 @@ def seed_section(grid: Grid) -> Section | None:
         "Where only one kind of seed varies, its column includes the rest."
     )
     if not rows:
-        reading = "Every number here is a single run: nothing is known about seeds. Run with seeds=3."
+        reading = "No number here has runs of several seeds to compare. Run with seeds=3."
     tables = [Table.plain("seeds", "Standard deviation by source", heads, rows, [note])] * bool(rows)
     lost = dict.fromkeys(run.name for runs in grid.cells.values() for run in runs if run.collapsed)
     chance = f"Runs that ended at chance level: {', '.join(lost) or 'none'}."

@@ -39,11 +39,14 @@ def headline(grid: Grid, comparisons: Comparisons) -> list[str]:
         lacks = "intermediate task" if grid.rows[0][0] == BASELINE else "baseline (intermediate task “none”)"
         return [f"Every row stands by itself: there is no {lacks} to compare with."]
     found = find(grid, comparisons)
-    sentences = [say(found) if found else "No per-item scores were kept: nothing can be told from noise."]
-    if not any(len(grid.by_seeds(row, [task])) > 1 for row in grid.compared for task in grid.scored):
+    nothing = "No per-item scores of the same items and seeds were kept: nothing can be told from noise."
+    sentences = [say(found) if found else nothing]
+    single = [task for task in grid.scored if max(len(grid.cells[row, task]) for row in grid.compared) < 2]
+    if single:
+        whose = f" of {', '.join(map(grid.title, single))}" if len(single) < len(grid.scored) else ""
         sentences.append(
-            "Each number is of one training run: intervals are over test items only, and another seed could move any "
-            "of these differences, or turn it. Only more seeds (seeds=3) can show how much."
+            f"Each number{whose} is of one training run: intervals are over test items only, and another seed could "
+            "move any of these differences, or turn it. Only more seeds (seeds=3) can show how much."
         )
     return sentences
 
@@ -57,13 +60,13 @@ def find(grid: Grid, comparisons: Comparisons) -> list[Finding]:
     for task in grid.scored:
         title = GROUP_TITLES[grid.group(task)].lower() + " with little training data" * (task in little)
         groups.setdefault(title, []).append(task)
-    found, there = [], comparisons.languages
+    found, there = [], comparisons.tests
     for (kind, rows), (title, tasks) in itertools.product(kinds.items(), groups.items()):
         rows = [row for row in rows if any((row, task) in there for task in tasks)]
         tasks = [task for task in tasks if rows and all((row, task) in there for row in rows)]
         if tasks:
             pairs = itertools.product(rows, tasks)
-            codes = {code for pair in pairs for one in there[pair] for code in one.languages}
+            codes = {code for pair in pairs for code in there[pair].languages}
             found.append(Finding(kind, title, len(codes), comparisons.mean(rows, tasks)))
     corrected = holm([one.interval.p for one in found])
     return [one._replace(holds=bool(p < SIGNIFICANT)) for one, p in zip(found, corrected)]
@@ -73,7 +76,7 @@ def _little_data(grid: Grid) -> set[str]:
     """Targets whose training set is less than a tenth of the largest that the grid has for their group."""
     sizes: dict[str, int] = {}
     largest: dict[str, int] = {}
-    for run in grid.runs:
+    for run in (run for run in grid.runs if not run.error):  # what failed keeps no count of its data
         size = sum(splits["train"].get("examples", 0) for splits in run.data.values() if "train" in splits)
         targets = run.tasks * (run.stage == "target")
         sizes |= dict.fromkeys(targets, size)

@@ -46,7 +46,7 @@ class Grid:
     ``rows`` are in the paper's order, the baseline first within each source language; ``compared`` those that have one
     of ``baselines``; ``tasks`` all that any phase was to score, ``scored`` those with scores, each group together;
     ``trained_languages`` are what transfer leaves out; ``frame`` has all scores of targets, ``cells`` are the runs
-    behind a cell.
+    behind a cell; ``limits`` how many rows of each language were scored, where not all were.
     """
 
     def __init__(self, runs: list[Run], benchmark: str = "xtreme", names: dict | None = None) -> None:
@@ -63,6 +63,8 @@ class Grid:
         before = sorted({run.source_language for run in self.intermediates})
         own = sorted({run.source_language for run in trained if run.in_language})
         self.trained_languages = list(dict.fromkeys(["en", *self.source_languages, *before, *own]))
+        limits = {int(run.config.get("scored_rows") or 0) for run in self.evaluations}
+        self.limits = sorted(limits - {0})
         self._order_rows_and_tasks()
         self.frame = make_frame(self.evaluations)
         scores = _with_gains(self._shown())

@@ -18,7 +18,7 @@ _INTERMEDIATES = names(
 )
 _SKILLS = {"choice": "multiple choice", "tag": "tagging", "span": "question answering"}  # by kind of task
 CONTROLS = ("blind", "shuffled", "text")  # of tasks with pictures
-_METRICS = {"accuracy": "acc.", "f1": "F1", "em": "EM", "map": "mAP", "map20": "mAP@20", "mrr": "MRR"}
+_METRICS = {"accuracy": "acc.", "f1": "F1", "em": "EM", "map": "mAP", "mrr": "MRR"}
 _MANY_TASKS = 4
 
 

@@ -84,6 +84,9 @@ def _main_table(grid: Grid, comparisons: Comparisons) -> Table:
     notes = {
         "* differs from the baseline beyond noise (Holm's correction over this table, 5 %).": stars,
         f"Languages of {grid.benchmark} that are here: {', '.join(fewer)}.": fewer,
+        f"Of each language the first {' or '.join(map(str, grid.limits))} rows were scored (retrieval is whole).": (
+            grid.limits
+        ),
         "† some runs ended at chance level; they count here. “Seeds” names them.": chance,
         f"Intermediate trainings that ended at chance level: {lost}.": lost,
         **{f"{label}: {title}.": label != title for label, title in long.items()},
@@ -117,9 +120,9 @@ def _main_cell(grid: Grid, comparisons: Comparisons, row: Row, task: str) -> Cel
         notes.append(f"on {split}")
     interval, test = comparisons.interval(row, [task]), comparisons.tests.get((row, task))
     tested: dict[str, float] = {}
+    if comparisons.tests and number.is_difference and not interval:
+        notes.append("no interval: no items of the same languages, metrics and seeds as the scores")
     if test:
-        if not interval:
-            notes.append("no interval: the items cover other languages, metrics or seeds than the scores")
         tested = {"holm": test.holm, "items": test.items, "languages": len(test.languages)}
     shown = number_cell(number, interval, sure=comparisons.holds(row, task), **tested)
     text = shown.text
@@ -165,7 +168,8 @@ def _averages(grid: Grid, comparisons: Comparisons) -> Table:
     heads = [Column(head, f"{len(of)} task{'s' * (len(of) > 1)}", group) for head, of, _, group in wanted]
     cells = [[cell(row, tasks, transfer) for _, tasks, transfer, _ in wanted] for row in grid.rows]
     absent = ", ".join(grid.title(task) for task in grid.own if task not in grid.scored)
-    why = f"not in this grid are {absent}" if absent else "some languages are missing"
+    missing = "the first rows of each language were scored" if grid.limits else "some languages are missing"
+    why = f"not in this grid are {absent}" if absent else missing
     partial = wanted[-1][3] == _PARTIAL
     notes = {
         "Every task weighs the same; a question answering task is the mean of F1 and EM.": True,
@@ -183,7 +187,8 @@ def _averages_wanted(grid: Grid, without_trained: str) -> list[tuple[str, list[s
     for group, title in GROUP_TITLES.items():
         tasks = [task for task in grid.scored if grid.group(task) == group]
         found += [(title, tasks, False, "Groups")] * (len(tasks) > 1)
-    complete = all(task in grid.scored and not grid.coverage(task, grid.codes(task)) for task in grid.own)
+    whole = (task in grid.scored and not grid.coverage(task, grid.codes(task)) for task in grid.own)
+    complete = not grid.limits and all(whole)
     name = f"{grid.benchmark} average" if complete else _PARTIAL
     tasks = [task for task in grid.scored if task in grid.own or not complete]
     found.append(("All", tasks, False, name))
@@ -204,7 +209,7 @@ def best_section(grid: Grid, comparisons: Comparisons) -> Section | None:
         allowed = "dev set of the language that the target was trained in"
     reading = (
         f"“Chosen” has the best score on the {allowed}. “Oracle” has the best score in the main table: nobody could "
-        "have chosen it, and it flatters more the more rows there are. The paper's “best” row lies between."
+        "have chosen it, and it flatters more the more rows there are."
     )
     heads = columns("Target")
     for group, names in (("Chosen on dev", "dev score|score: main table"), ("Oracle", "score: main table")):

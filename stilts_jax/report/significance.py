@@ -76,8 +76,9 @@ class Comparisons:
                     difference = sum(one.interval.difference for one in parts) / max(len(parts), 1)
                     self._joined[row, task, transfer] = difference, _mean_shares([one.moved for one in parts])
                 codes = tuple(code for one in tests for code in one.languages)
-                joined = self._joined[row, task, False][1]
-                together.append(Comparison(row, task, codes, self.mean([row], [task]), joined))
+                if interval := self.interval(row, [task]):
+                    joined = self._joined[row, task, False][1]
+                    together.append(Comparison(row, task, codes, interval, joined))
         self.tests = {(one.row, one.task): one for one in _correct(together)}
 
     def between(self, wanted: Sequence[tuple[Row, Row, str]]) -> dict[tuple[Row, Row, str], Comparison]:
@@ -189,11 +190,13 @@ def _sides(grid: Grid, row: Row, task: str) -> dict[str, tuple[float, _Shares]]:
 
 
 def _compare(grid: Grid, row: Row, task: str, sides: Mapping[Row, Mapping]) -> Iterator[Comparison]:
-    """In each language in which the baseline has the same items."""
+    """In each language in which the baseline has the same items, and runs of the same target seeds."""
     for code, (score, moved) in sides.get(row, {}).items():
         base, less = sides.get((BASELINE, row[1]), {}).get(code, (math.nan, {}))
-        if next(iter(moved)) in less and grid.language_numbers[*row, task, code].is_difference:
-            differences, seeds = _subtract(moved, less), grid.paired_gains.get((*row, task, code), {})
+        seeds = grid.paired_gains.get((*row, task, code), {})
+        shown = grid.language_numbers[*row, task, code].difference
+        if next(iter(moved)) in less and seeds and abs(score - base - shown) < _ROUNDING:
+            differences = _subtract(moved, less)
             interval = _interval(score - base, differences, statistics.seed_error(seeds))
             yield Comparison(row, task, (code,), interval, differences)
 

@@ -10,7 +10,7 @@ from scipy import special, stats
 
 from stilts_jax.evaluation.metrics import Items
 
-_FEWEST_DEGREES = 3  # of freedom, below which a partial correlation is no more than noise
+FEWEST_DEGREES = 3  # of freedom, below which a partial correlation is no more than noise
 
 
 class Interval(NamedTuple):
@@ -172,7 +172,7 @@ def spearman(x: np.ndarray, y: np.ndarray, controls: np.ndarray | None = None) -
     if controls is not None and len(x):
         used = controls[:, np.ptp(controls, axis=0) > 0]
     degrees = len(x) - 2 - used.shape[1]
-    if degrees < (_FEWEST_DEGREES if used.shape[1] else 2):
+    if degrees < (FEWEST_DEGREES if used.shape[1] else 2):
         return math.nan, math.nan
     design = np.column_stack([np.ones(len(x)), *(stats.rankdata(one) for one in used.T)])
     ranks = np.column_stack([stats.rankdata(x), stats.rankdata(y)])

@@ -20,9 +20,9 @@ from scipy import stats
 from stilts_jax.errors import DataError
 from stilts_jax.report.figures import Figures, scatter
 from stilts_jax.report.grid import Grid, Row
-from stilts_jax.report.names import GROUP_TITLES, language_name, read_table
+from stilts_jax.report.names import language_name, read_table
 from stilts_jax.report.significance import SIGNIFICANT
-from stilts_jax.report.statistics import correlate
+from stilts_jax.report.statistics import FEWEST_DEGREES, correlate
 from stilts_jax.report.tables import Block, Cell, Section, Table, columns, signed, stem
 
 _FEWEST = 5  # languages below which a rank correlation says nothing
@@ -121,13 +121,14 @@ def typology_section(grid: Grid, typology: Typology, figures: Figures) -> Sectio
     """Returns nothing where there is no baseline."""
     if not grid.baselines or not grid.scored:
         return None
-    value, over = ("gain", ", intermediates and") if grid.compared else ("score", " and")
+    value, over = ("gain", "intermediates and ") if grid.compared else ("score", "")
+    held = " and ".join(_held(typology))
+    partial = f"; the partial ρ holds {held} constant, as far as the languages differ in it" if held else ""
     reading = (
         f"Do languages far from {language_name(grid.source_languages[0])} "
         f"{'gain more or less' if grid.compared else 'score lower'}? Each point is a "
-        f"language, its {value} the mean over tasks{over} seeds; languages that were trained on are left "
-        "out. ρ is Spearman's rank correlation with its 95 % interval; the partial ρ holds script and the logarithm "
-        "of pretraining text size constant."
+        f"language, its {value} the mean over {over}seeds; languages that were trained on are left out. "
+        f"ρ is Spearman's rank correlation with its 95 % interval{partial}."
     )
     notes = [Block("text", text=typology.note)] * bool(typology.note)
     found = _correlations(grid, typology)
@@ -136,21 +137,37 @@ def typology_section(grid: Grid, typology: Typology, figures: Figures) -> Sectio
         text = f"No target has {_FEWEST} languages with a known distance beside those trained on."
         return Section("typology", "Typology", reading, [*notes, Block("text", text=text)])
     charts = []
-    for group, title in GROUP_TITLES.items():
-        pairs = itertools.product(grid.compared or grid.baselines, grid.scored)
-        # Each language's mean over tasks and rows.
-        means = pd.DataFrame([_values(grid, *pair) for pair in pairs if grid.group(pair[1]) == group]).mean()
+    bases, compared = _rows(grid)
+    for task in grid.scored:
+        # Of the languages that all rows have: a mean over more rows here and fewer there would compare rows.
+        means = pd.DataFrame([_values(grid, row, task) for row in compared or bases]).mean(skipna=False)
         places = pd.DataFrame({"x": typology.distances[kinds[0]], "y": means}).dropna()
         points = {str(code): (x, y) for code, x, y in places.itertuples()}
         if len(points) >= _FEWEST:
             drawing = scatter(points, kinds[0], "gain, points" if grid.compared else "score, percent")
-            heading = f"{title}: {value} against {kinds[0]}"
-            charts.append(figures.draw(f"typology_{group}", heading, drawing, paper=not grid.compared))
+            heading = f"{grid.title(task)}: {value} against {kinds[0]}"
+            charts.append(figures.draw(f"typology_{stem(task)}", heading, drawing, paper=not grid.compared))
     first, *others = (_table(grid, typology, kind, value, found) for kind in kinds)
     caution = [Block("text", text=CAUTION)] * bool(grid.compared)
     more = [Block.folded(kind.capitalize(), table) for kind, table in zip(kinds[1:], others)]
     blocks: list[Block | Table] = [*caution, *notes, Block("row", blocks=charts), first, *more]
     return Section("typology", "Typology", reading, blocks)
+
+
+def _rows(grid: Grid) -> tuple[list[Row], list[Row]]:
+    """The baselines and what is compared with them, of the language that distances are from."""
+    source = grid.source_languages[0]
+    bases, compared = ([row for row in rows if row[1] == source] for rows in (grid.baselines, grid.compared))
+    return bases, compared
+
+
+def _held(typology: Typology) -> list[str]:
+    """What is known of the languages, and partial correlations hold constant."""
+    known = {
+        "script": (typology.controls.script != "").any(),
+        "the logarithm of pretraining text size": typology.controls.log_size.notna().any(),
+    }
+    return [name for name, holds in known.items() if holds]
 
 
 def _values(grid: Grid, row: Row, task: str) -> dict[str, float]:
@@ -166,7 +183,7 @@ def _correlations(grid: Grid, typology: Typology) -> _Found:
     own = scripts.get(source) or read_table("languages.csv").script.get(source, "")
     same = (scripts == own).astype(float).where((scripts != "") & bool(own))
     controls = pd.DataFrame({"same_script": same, "log_size": typology.controls.log_size})
-    rows = [*grid.baselines, *grid.compared]
+    rows = [row for side in _rows(grid) for row in side]
     for kind, task, row in itertools.product(typology.distances, grid.scored, rows):
         # Rounded, so that what is equal but for the order of sums stays a tie.
         values = pd.Series(_values(grid, row, task), dtype=float).round(9)
@@ -197,8 +214,8 @@ def _table(grid: Grid, typology: Typology, kind: str, value: str, found: _Found)
         return Cell(signed(one["rho"], 2) + "*" * holds, detail, tone=tone, numbers=one)
 
     heads = [*columns("Intermediate"), *(grid.column(task, count) for task, count in counts.items())]
-    rows = []
-    for row in [*grid.baselines, *grid.compared]:
+    rows, (bases, compared) = [], _rows(grid)
+    for row in [*bases, *compared]:
         name = Cell(grid.row_title(row) + " (its score)" * (row in grid.baselines))
         rows.append([name, *(cell(row, task) for task in counts)])
     notes = [
@@ -207,6 +224,9 @@ def _table(grid: Grid, typology: Typology, kind: str, value: str, found: _Found)
         "report: every distance, row and target, with and without controls).",
     ]
     if not all(math.isfinite(one["partial"]) for one in here.values()):
-        notes.append("No partial ρ with fewer than 7 languages whose script and text size are known.")
+        fewest = FEWEST_DEGREES + 2 + len(_held(typology))
+        notes.append(
+            f"No partial ρ with fewer than {fewest} languages of which all that is held constant is known."
+        )
     title = f"Spearman's ρ of {value} and {kind}"
-    return Table(f"typology_{stem(kind)}", title, heads, rows, notes, [len(grid.baselines) - 1])
+    return Table(f"typology_{stem(kind)}", title, heads, rows, notes, [len(bases) - 1])

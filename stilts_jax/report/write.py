@@ -19,7 +19,10 @@ from stilts_jax.report.tables import Block, sections_to_markdown, to_csv, to_lat
 from stilts_jax.report.typology import Typology, find_typology, read_distances, typology_section
 
 # What a report of other results may have, and this one lacks.
-_OURS = re.compile(r"((languages|typology|published|curves)_.*|significance)\.(csv|tex|pdf|png|svg)")
+_OURS = re.compile(
+    r"((languages|typology|published|curves)_.*|averages|best|intermediates|main|pictures|problems|published|"
+    r"scores_intervals|seeds|selection|throughput)\.(csv|tex|pdf|png|svg)"
+)
 
 
 class ReportPaths(NamedTuple):

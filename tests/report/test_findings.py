@@ -79,6 +79,19 @@ def test_what_one_seed_shows_need_not_hold_over_three(tmp_path):
         assert found.startswith(
             "Gains: English NLI before classification: +20.0" if seed == 0 else "None of 1"
         )
+    for row in ("none", "mnli"):
+        write_more_right(tmp_path, row, {"tatoeba": 0})
+    assert ONE_SEED.replace("number", "number of Tatoeba") in opening(tmp_path)
+
+
+def test_runs_of_other_target_seeds_are_not_compared(tmp_path):
+    write_more_right(tmp_path, "none", {"xnli": 0}, 0)
+    write_more_right(tmp_path, "mnli", {"xnli": 80}, 7)
+    assert opening(tmp_path).startswith("No per-item scores of the same")
+    # A pair, beside a run without one: the mean is of other runs.
+    write_more_right(tmp_path, "mnli", {"xnli": 80}, 0)
+    write_more_right(tmp_path, "mnli", {"xnli": 120}, 7)
+    assert "*" not in opening(tmp_path) and "20.0" in summary_text(tmp_path)
 
 
 @pytest.mark.parametrize("sizes", [(6388, 256), (6388, 3200)])
@@ -87,6 +100,8 @@ def test_targets_with_little_data_of_their_own_are_a_group(tmp_path, sizes):
         for task, count, size in zip(("xquad", "tydiqa"), more, sizes):
             data = {TARGETS[task]: {"train": {"examples": size}}}
             write_more_right(tmp_path, row, {task: count}, data=data)
+    lost = {"type": "E", "message": "lost"}  # keeps no count of its data
+    write(tmp_path, "anli", (0, 0), {"tydiqa": {"f1": {}}}, "tydiqa", error=lost)
     few = "question answering with little training data: +20.0 points"
     expected = few if sizes[1] < 500 else "question answering: +10.0 points"
     assert f"English question answering before {expected}" in opening(tmp_path)

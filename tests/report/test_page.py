@@ -138,7 +138,7 @@ def test_a_grid_that_compares_nothing_shows_its_scores_against_distance(tmp_path
     far = dict(zip(("nl", "de", "fr", "ru", "hi", "zh", "vi"), (90.0, 88.0, 86.0, 80.0, 70.0, 60.0, 58.0)))
     write(tmp_path, "none", (0, 0), xnli(en=95.0, **far))
     paths = write_report(tmp_path)
-    assert (paths.figures / "typology_classification.png").is_file()
+    assert (paths.figures / "typology_xnli.png").is_file()
     text = paths.markdown.read_text("utf-8")
     assert "Do languages far from English score lower?" in text and "Caution" not in text
     (line,) = table(paths, "typology_geographic_distance")
@@ -161,12 +161,14 @@ def test_the_work_directory_remembers_distances_and_drops_old_tables(small, tmp_
     write_report(small)
     old = small / "report" / "tables" / "typology_geographic_distance.csv"
     assert old.is_file()
+    (lost := old.with_name("problems.csv")).write_text("Phase,What,Why\n")
     (tmp_path / "own.csv").write_text(DISTANCES)
     assert main(["report", str(small), f"--distances={tmp_path / 'own.csv'}"]) == 0
     (tmp_path / "own.csv").unlink()
     assert main(["report", str(small)]) == 0
     page = (small / "report" / "report.html").read_text("utf-8")
-    assert "toy ja" in page and "Japanese" not in page and not old.exists()
+    assert "toy ja" in page and "Japanese" not in page and not old.exists() and not lost.exists()
+    assert "the partial ρ holds script constant" in page
 
 
 def test_files_keep_to_their_folder_and_their_mode_and_leave_no_temporaries(small):
