@@ -48,7 +48,6 @@ setup(
         "tfds-prepare": [
             "tensorflow"
         ],  # some builders can't be prepared without it; none needs it to be read
-        "typology": ["lang2vec"],
         "tensorboard": ["tensorboardX>=2.6"],
         "parity": ["torch>=2.8"],
         "test": ["pytest>=9", "hypothesis>=6", "datasets>=5.2,<6"],

@@ -33,6 +33,7 @@ _DEBUG = {
     "compute.dtype": "float32",
     "compute.matmul_precision": "highest",
     "compute.check_nans": True,
+    "model.retrieval_layer": 0,  # it has fewer layers
     "evaluation.tokens_per_batch": 16384,  # so few batches that one length serves them all
     "evaluation.limit": 8,
 }

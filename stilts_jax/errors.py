@@ -96,12 +96,16 @@ _DISK_ERRORS = {
 
 
 def explain(error: BaseException) -> StiltsError | None:
-    """Returns the error in three parts, if it is one of ours or of the disk's; None if it is a defect."""
+    """Returns the error in three parts, if it is one of ours, or a lack of disk or memory; None if it is a defect."""
     if isinstance(error, StiltsError):
         return error
     if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
         where, fix = str(error.filename or "a file"), _DISK_ERRORS[error.errno]
         return StiltsError(f"{error.strerror}.", where=where, fix=fix)
+    if type(error).__name__ == "JaxRuntimeError" and "RESOURCE_EXHAUSTED" in str(error):
+        fix = "give a batch fewer tokens (evaluation.tokens_per_batch, --tokens_per_batch) or mining a smaller tile "
+        fix += "(evaluation.tile); or free the device of other processes"
+        return StiltsError("The device's memory ran out.", where=str(error).splitlines()[0][:300], fix=fix)
     return None
 
 

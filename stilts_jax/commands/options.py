@@ -130,6 +130,6 @@ def open_phases(
     context = open_context(settings, given["data_root"], given["workdir"], **told)
     if given.get("available"):
         context = keep_available(context)
-        phases = list_phases(context.settings)
+        phases = list_phases(context.settings, is_part=True)
     check_data(phases, context)
     return phases, context

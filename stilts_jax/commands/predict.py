@@ -23,12 +23,13 @@ def add_arguments(add: Add) -> None:
 
 def run(arguments: Namespace) -> int:
     from stilts_jax.experiment.predict import predict_file
+    from stilts_jax.tasks import task_name
 
     count = predict_file(
         arguments.model,
         arguments.input,
         arguments.out,
-        head=arguments.head,
+        head=arguments.head and task_name(arguments.head),
         max_length=arguments.max_length,
         tokens_per_batch=arguments.tokens_per_batch,
         progress=arguments.progress,

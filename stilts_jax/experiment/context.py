@@ -25,7 +25,7 @@ from stilts_jax.features.build import FEATURE_VERSION, build_features
 from stilts_jax.features.pictures import Sight, add_pictures
 from stilts_jax.features.records import Features, keep_examples
 from stilts_jax.features.store import load_or_build
-from stilts_jax.files import cache_root, local_folder
+from stilts_jax.files import cache_root, local_folder, local_path
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.settings import TASK_OPTIONS, Compute, Settings
 from stilts_jax.sharding import Mesh, make_mesh
@@ -142,6 +142,8 @@ class Context:
             "seed": phase.seed,
             "train": {k: value for k, value in asdict(settings.train).items() if k not in _NOT_IN_KEY},
             "mixture": asdict(settings.mixture) if mixed else {},
+            # The first one's rate and warm-up are the run's, and rows are drawn by place.
+            **({"order": [task.name for task in trained]} if len(trained) > 1 else {}),
             "head": {"form": settings.model.head_form, "init": settings.model.head_init},
             "precision": {name: compute[name] for name in ("dtype", "param_dtype", "matmul_precision")},
             "limit": settings.data.limit,
@@ -183,7 +185,7 @@ class Context:
         """
         task, data, training = part.task, self.settings.data, part.split == "train"
         # They are mapped into memory, which needs a file system.
-        cache = Path(data.cache or local_folder(self.workdir) / "features")
+        cache = local_path(data.cache) if data.cache else local_folder(self.workdir) / "features"
         pictures = data.pictures, data.picture_size, data.picture_patch
         sight = Sight(self.source.root, cache, *pictures, self.progress)
         parts = {

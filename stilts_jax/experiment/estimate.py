@@ -66,7 +66,7 @@ def estimate(phases: Sequence[Phase], context: Context) -> list[Cost]:
                 if part.languages and split not in read:
                     read[split] = _count_scored(part, context.tokenizer(phase.encoder), context)
                 scored += read.get(split, 0.0)
-            per_token, key = read_shape(phase.encoder).training_flops(), context.key(phase)
+            per_token, key = read_shape(phase.encoder, context.settings).training_flops(), context.key(phase)
             again = can_adopt(context) and key in trained
             trained.add(key)
             flops = (0.0 if again else training[1] * per_token) + scored * per_token / 3
@@ -87,7 +87,7 @@ def _count_training(phase: Phase, context: Context) -> tuple[int, float, int, in
         length = chosen.max_length if name == MLM else _count_tokens(features) / len(features)
         tokens += shares[name] * steps * chosen.batch_size * (length + features.visual_tokens)
         heads.append((name, head_config(part.task, context.settings, features.sight)))
-    model = Model(read_shape(phase.encoder), tuple(heads), context.settings.compute)
+    model = Model(read_shape(phase.encoder, context.settings), tuple(heads), context.settings.compute)
     leaves = jax.tree.leaves(abstract_params(model))
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
     return (steps, tokens, sum(leaf.size for leaf in leaves), size)

@@ -19,6 +19,7 @@ from stilts_jax.experiment.results import PhaseScores, encode_items
 from stilts_jax.features.records import Features
 from stilts_jax.model import TaskHead
 from stilts_jax.progress import SILENT
+from stilts_jax.settings import Settings
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.sources.read import read_retrieval
 from stilts_jax.tasks.spec import Task
@@ -79,7 +80,8 @@ def score(
         return [evaluate_task(*places, thresholds=given, **options)]
     sets = {one: read_retrieval(task, part.split, one, context.source) for one in part.languages}
     wanted = part.hyperparameters.max_length if head else settings.evaluation.max_length
-    length, layer = min(wanted, model.config.max_length), settings.model.retrieval_layer or None
+    length = min(wanted, model.config.max_length)
+    layer = retrieval_layer(task, model.config.num_layers, settings)
     embed = Embedder(predictor, params, model.tokenizer, max_length=length, layer=layer, **options)
     search: dict[str, Any] = {"neighbours": settings.evaluation.mining_neighbours}
     if settings.evaluation.tile:
@@ -88,6 +90,18 @@ def score(
         return sweep_layers(task, sets, embed, thresholds=thresholds, **search)
     queries = replace(embed, max_length=part.hyperparameters.max_query_length) if head else embed
     return [evaluate_retrieval(task, sets, embed, embed_queries=queries, thresholds=given, **search)]
+
+
+def retrieval_layer(task: Task, num_layers: int, settings: Settings) -> int | None:
+    """Returns the layer that the settings name for retrieval without training; raises where there is no such layer."""
+    layer = settings.model.retrieval_layer
+    if task.retrieval and not task.is_trained and layer > num_layers:
+        what, fix = (
+            f"Layer {layer} of an encoder of {num_layers} layers.",
+            "take one of these, or 0 for the usual one",
+        )
+        raise ConfigError(what, where="config.model.retrieval_layer", fix=fix)
+    return layer or None
 
 
 def _add_scores(
@@ -100,7 +114,8 @@ def _add_scores(
     scores.scores[name], scores.data[name] = {}, {}
     scores.reported_split[name], scores.main_metric[name] = reported.split, list(MAIN_VALUES[task.metric])
     sweeps = settings.sweep_layers and not task.is_trained
-    chosen = settings.retrieval_layer or default_layer(model.config.num_layers) if sweeps else 0
+    layer = retrieval_layer(task, model.config.num_layers, context.settings)
+    chosen = layer or default_layer(model.config.num_layers) if sweeps else 0
     thresholds: list[Thresholds] | None = None
     for part in parts:
         found = [Evaluation({}, {})] * (model.config.num_layers + 1 if sweeps else 1)

@@ -45,7 +45,7 @@ TOKENIZER = "tokenizer"  # folder in it: the files of the tokenizer that the mod
 TRAINED = "trained.json"  # written after the model was saved; removed, the phase is trained again
 # Options that change what a finished model predicts: a phase keeps them.
 DECISIVE = (
-    *("preset", "train.max_length", "compute.dtype", "compute.matmul_precision"),
+    *("preset", "train.max_length", "train.by_task", "compute.dtype", "compute.matmul_precision"),
     *("model.retrieval_layer", "evaluation.max_length", "evaluation.mining_neighbours"),
     *("data.pictures", "data.picture_size", "data.picture_patch"),
 )
@@ -85,6 +85,8 @@ def encoder_fingerprint(encoder: str, settings: Settings) -> str:
     patterns = _FILES if prefix or settings.debug else _FILES + _WEIGHTS
     paths = sorted(path for pattern in patterns for path in folder.glob(pattern))
     hashes = [_remembered_hash(path.resolve()) for path in paths]
+    if prefix or settings.debug:  # its weights are drawn
+        hashes.append(str(settings.experiment.first_seed))
     return prefix + hashlib.sha256("".join(hashes).encode()).hexdigest()[:32]
 
 
@@ -131,11 +133,14 @@ class Trained:
     attention: dict[str, str]  # the implementation that was chosen, and why
     chance: float | None  # what guessing would score on the selection data, where that is known
     collapsed: bool  # the run did no better
+    rows: dict[str, dict[str, int]] = field(default_factory=dict)  # by task, how its texts were cut into rows
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "Trained":
         """Returns what ``write`` has written."""
-        values = {one.name: record[one.name] for one in fields(cls)}
+        values = {
+            one.name: record[one.name] for one in fields(cls) if one.name in record or one.name != "rows"
+        }
         values["encoder"] = EncoderConfig(**record["encoder"])
         values["heads"] = {name: HeadConfig(**head) for name, head in record["heads"].items()}
         return cls(**values)
@@ -178,6 +183,7 @@ class OpenModel:
     mesh: Mesh
     # Of heads that may answer "no answer", as they were tuned on dev.
     thresholds: Mapping[str, float] = field(default_factory=dict)
+    rows: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # how texts were cut for a head
 
     def __post_init__(self) -> None:
         self.tokenizer.check_fits(self.config.vocab_size)
@@ -256,10 +262,11 @@ def open_model(name: str, mesh: Mesh | None = None, progress: Progress = SILENT)
     """Opens a phase's folder, a transformers folder or a hub name."""
     mesh, folder = mesh or make_mesh(MeshConfig()), open_path(name)
     if (folder / TRAINED).is_file():
-        opened = load_final(folder, _read_folder(folder), mesh, progress)
+        trained = _read_folder(folder)
+        opened = load_final(folder, trained, mesh, progress)
         found = (read_result(folder, progress) or {}).get("thresholds", {})
         thresholds = {head: next(iter(found[head].values())) for head in opened.heads if found.get(head)}
-        return replace(opened, thresholds=thresholds)
+        return replace(opened, thresholds=thresholds, rows=trained.rows)
     loaded = load_encoder(name, sharding=partial(shardings, mesh=mesh))
     head = loaded.task_head
     heads: dict[str, TaskHead] = {head.config.kind: head} if head else {}

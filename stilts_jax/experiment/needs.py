@@ -9,7 +9,9 @@ from stilts_jax.errors import ConfigError, DataError, StiltsError, nearest
 from stilts_jax.evaluation.evaluate import find_gold
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.data import Part, describe_data
+from stilts_jax.experiment.evaluate import retrieval_layer
 from stilts_jax.experiment.grid import is_done
+from stilts_jax.experiment.models import read_shape
 from stilts_jax.experiment.phases import HUB, NONE, Phase, list_phases
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.languages import our_code
@@ -35,6 +37,9 @@ def check_data(phases: Sequence[Phase], context: Context) -> None:
         )
     for phase in phases:
         if not is_done(phase, context):
+            for task in map(get_task, phase.evaluate):
+                layers = read_shape(phase.encoder, context.settings).num_layers if task.retrieval else 0
+                retrieval_layer(task, layers, context.settings)
             _open_scored(phase, context)
 
 
@@ -112,7 +117,7 @@ def keep_available(context: Context) -> Context:
 
     def is_there(rows: Sequence[str], targets: Sequence[str]) -> bool:
         narrowed = narrow(rows, targets)
-        missing = find_missing(list_phases(narrowed.settings), narrowed)
+        missing = find_missing(list_phases(narrowed.settings, is_part=True), narrowed)
         for line in missing:
             context.progress.say(f"left out: {(*targets, *rows)[0]}: {line}")
         return not missing
@@ -120,7 +125,7 @@ def keep_available(context: Context) -> Context:
     rows = split_names(experiment.intermediates)
     rows = tuple(row for row in rows if row == NONE or row.startswith(HUB) or is_there([row], []))
     targets = [name for name in split_names(experiment.targets) if is_there([NONE], [name])]
-    if not targets and (not rows or experiment.targets):
+    if not rows or (experiment.targets and not targets):
         what, fix = "Nothing that was asked for has its data.", "`stilts tasks TASK` lists every path"
         raise DataError(what, where=str(context.source.root), fix=fix)
     return narrow(rows, targets)

@@ -55,19 +55,22 @@ class Phase:
             yield from self.parent.ancestors()
 
 
-def list_phases(settings: Settings) -> list[Phase]:
-    """Returns every phase of the grid, parents before children, row by row."""
+def list_phases(settings: Settings, *, is_part: bool = False) -> list[Phase]:
+    """Returns every phase of the grid, parents before children, row by row.
+
+    Exceptions (``train.by_task``, ``train_on``) name tasks of the grid: of a part of one they may name others too.
+    """
     trainings, phases = _target_trainings(settings), list[Phase]()
     for row in split_names(settings.experiment.intermediates):
         for start in _starts(row, settings):
             if start.train:
                 phases.append(start)
             phases.extend(_target_phases(start, trainings, settings))
-    _check_names(phases, settings)
+    _check_names(phases, settings, is_part)
     return phases
 
 
-def _check_names(phases: list[Phase], settings: Settings) -> None:
+def _check_names(phases: list[Phase], settings: Settings, is_part: bool) -> None:
     tasks: dict[str, Task] = {}
     for task in (get_task(name) for phase in phases for name in (*phase.train, *phase.evaluate)):
         if tasks.setdefault(task.name, task) != task:
@@ -77,6 +80,8 @@ def _check_names(phases: list[Phase], settings: Settings) -> None:
         if count > 1:
             what, fix = f"{name!r} would be run twice.", "name each row and target once"
             raise ConfigError(what, where="config.experiment", fix=fix)
+    if is_part:
+        return
     # A registered task that a part of an experiment leaves out may keep its exceptions.
     known = {name for task in tasks for name in (task, stem(task))}.union(list_tasks())
     for name in settings.train.exceptions().keys() - known:

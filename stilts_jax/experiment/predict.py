@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,11 @@ class _Predictor:
         config = found.config if found else HeadConfig(kind="embed")
         self.kind, self._threshold = config.kind, opened.thresholds.get(name, np.inf)
         self._labels = (found and found.labels) or [f"LABEL_{n}" for n in range(config.num_labels)]
-        self._length = min(max_length or own.get("train.max_length") or MAX_LENGTH, opened.config.max_length)
+        cut = FeatureSettings(
+            **opened.rows.get(name, {"max_length": own.get("train.max_length") or MAX_LENGTH})
+        )
+        length = min(max_length or cut.max_length, opened.config.max_length)
+        self._rows = replace(cut, max_length=length, max_query_length=min(cut.max_query_length, length // 2))
         precision = own.get("compute.matmul_precision", "")
         compute = Compute(dtype=own["compute.dtype"], matmul_precision=precision)
         self._model, self._tokenizer = opened.with_head(name, found, compute), opened.tokenizer
@@ -131,12 +136,11 @@ class _Predictor:
     def __call__(self, texts: Sequence[Any]) -> Any:
         examples = _make_examples(self.kind, texts)
         if self.kind == "embed":
-            embed = Embedder(*self._model, self._tokenizer, max_length=self._length, **self._options)
+            embed = Embedder(*self._model, self._tokenizer, max_length=self._rows.max_length, **self._options)
             return embed([example.text for example in examples])
         if not examples:
             return []
-        settings = FeatureSettings(max_length=self._length, max_query_length=min(64, self._length // 2))
-        features = build_features(self.kind, {"": examples}, self._tokenizer, settings, training=False)
+        features = build_features(self.kind, {"": examples}, self._tokenizer, self._rows, training=False)
         rows = predict(*self._model, features, length_multiple=16, **self._options)
         return [self._show(one) for one in DECODERS[self.kind](rows, features, examples)]
 

@@ -86,6 +86,7 @@ def train_phase(phase: Phase, context: Context) -> models.Trained:
         encoder=model.encoder,
         heads=dict(model.heads),
         labels={part.task.name: part.task.labels for part, _ in data},
+        rows={part.task.name: vars(part.feature_settings) for part, _ in data},
         data={name: {"train": about} for name, about in read.items()},
         tokenizer=tokenizer.fingerprint,
         settings={name: attrgetter(name)(settings) for name in models.DECISIVE},

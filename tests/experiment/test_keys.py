@@ -8,7 +8,7 @@ import pytest
 from stilts_jax.config import load_config, to_settings
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.data import Part, PhaseData
-from stilts_jax.experiment.phases import Phase, list_phases
+from stilts_jax.experiment.phases import Phase, hyperparameters_of, list_phases
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.custom import classify_task
 from stilts_jax.tasks.sources.read import DataSource
@@ -60,6 +60,24 @@ COMPUTING = {
     **{"experiment.keep": "all", "title": "another", "experiment.target_seeds": "1"},
     "mixture.cap": "5",  # as nothing is mixed
 }
+
+
+def test_the_order_of_tasks_that_are_mixed_defines_training():
+    """The first one's rate is that of the run."""
+    found = {}
+    for row in ("mnli/mlm", "mlm/mnli"):
+        given = {"experiment.intermediates": row, "experiment.targets": ""}
+        experiment = Experiment(given, None)
+        (phase,) = list_phases(experiment.settings)
+        tasks = [get_task(name) for name in phase.train]
+        parts = tuple(
+            Part(task, "train", ("en",), hyperparameters_of(task, experiment.settings)) for task in tasks
+        )
+        experiment.data = lambda _, parts=parts, tasks=tasks: PhaseData(
+            parts, {task.name: () for task in tasks}
+        )
+        found[row] = experiment.key(phase)
+    assert len(set(found.values())) == 2
 
 
 @pytest.mark.parametrize("option", [*DEFINING, *COMPUTING])

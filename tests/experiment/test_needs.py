@@ -35,13 +35,18 @@ def test_all_that_is_missing_is_named_at_once(run, tmp_path, capsys):
 
 
 def test_what_is_there_runs_without_the_rest(run, tmp_path, capsys):
-    argument = "intermediates=none+qqp,targets=panx+mewslix+tatoeba+mlqa"
-    assert run(argument, "--available", workdir=tmp_path) == 0
+    argument = "intermediates=none+qqp+mnli@de,targets=panx+mewslix+tatoeba+mlqa"
+    exception = "--config.train.by_task=mnli@de.epochs=1"  # of a row that is left out
+    assert run(argument, "--available", exception, workdir=tmp_path) == 0
     printed = capsys.readouterr()
     rows = {line.split()[0] for line in printed.out.splitlines() if line.startswith("none")}
     assert rows == {"none+panx.s0", "none+retrieval"}
     assert all(f"left out: {name}" in printed.err for name in ("qqp", "mewslix", "mlqa"))
-    assert run("intermediates=none,targets=mewslix", "--available", workdir=tmp_path) == 1
+    for nothing in ("intermediates=none,targets=mewslix", "intermediates=qqp,targets=tatoeba"):
+        assert run(nothing, "--available", workdir=tmp_path) == 1
+    deep = "--config.model.retrieval_layer=99"
+    assert run("intermediates=none,targets=tatoeba", deep, workdir=tmp_path) == 2
+    assert "Layer 99 of an encoder of" in capsys.readouterr().err
 
 
 def test_a_target_that_trains_on_a_missing_task_can_be_trained_on_another(run, world, tmp_path, capsys):
