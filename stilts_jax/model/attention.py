@@ -58,6 +58,8 @@ def choose_backend(
         "it can't keep the segments of packed rows apart": cudnn and packed,
         "it can't leave out the pads between a text and pictures": cudnn and gaps,
         f"it needs bfloat16, compute.dtype is {compute.dtype}": cudnn and compute.dtype != "bfloat16",
+        f"its kernels need an NVIDIA GPU of compute capability 8.0, this one has {_old_gpu()}": cudnn
+        and _old_gpu(),
         wide: cudnn and (head_dim % 8 or head_dim > _CUDNN_MAX_HEAD_DIM),
     }
     obstacle = next((why for why, stands in obstacles.items() if stands), "")
@@ -72,6 +74,15 @@ def choose_backend(
     return Backend(name, "asked for")
 
 
+def _old_gpu() -> str:
+    """The compute capability of this process's GPU where it is too low for cuDNN's attention (or of another maker)."""
+    if jax.default_backend() != "gpu":  # a plan for chips that are not here, too
+        return ""
+    capability = str(getattr(jax.local_devices()[0], "compute_capability", "")) or "none"
+    major = capability.partition(".")[0]
+    return "" if major.isdigit() and int(major) >= 8 else capability
+
+
 def attention(
     query: jax.Array,
     key: jax.Array,
@@ -81,6 +92,7 @@ def attention(
     backend: str = "xla",
     dropout: float = 0.0,
     dropout_key: jax.Array | None = None,
+    places: jax.Array | None = None,
 ) -> jax.Array:
     """Lets every position look at the positions that it may see: [B, T, N, H] each, in the dtype of ``value``.
 
@@ -90,6 +102,7 @@ def attention(
         backend: what ``choose_backend`` named.
         dropout: rate on the probabilities ("xla" only).
         dropout_key: of each row [B], or one of which these are made; None for no dropout.
+        places: uint32 [T], the numbers of positions for dropout; they are counted where there are none.
     """
     if backend == "cudnn":
         # Lengths instead of a mask: cuDNN turns a mask into a dense bias. A row of pads keeps one key.
@@ -110,7 +123,7 @@ def attention(
     probabilities = jax.nn.softmax(scores, axis=-1)
     if dropout_key is not None:
         keys = fold_in(row_keys(dropout_key, len(query)), jnp.arange(query.shape[2]))
-        probabilities = drop(probabilities, dropout, keys)
+        probabilities = drop(probabilities, dropout, keys, places, places)
     return jnp.einsum("bnts,bsnh->btnh", probabilities.astype(value.dtype), value)
 
 

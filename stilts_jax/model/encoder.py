@@ -42,6 +42,7 @@ from stilts_jax.sharding import constrain_batch, gather_rows, parameter_paths
 # of 384, and the stacks take as much memory again. Written out, layers compile three to four times as long, a few of
 # them no longer, and all that is rematerialised lives at once.
 _WRITTEN_OUT = 24  # layers at most
+_PICTURES_FROM = 2**15  # the number of a picture's first place for dropout; no text is that long
 FEW_LAYERS = 4
 _WIDE = 256
 gelu = partial(jax.nn.gelu, approximate=False)
@@ -85,12 +86,15 @@ class Layer(nnx.Module):
         self.attention = nnx.Dict(**projections, norm=norm())
         self.ffn = nnx.Dict(up=dense(width, inner), down=dense(inner, width), norm=norm())
 
-    def __call__(self, hidden: jax.Array, attend: Any, keys: Any, queries: int | None = None) -> jax.Array:
+    def __call__(
+        self, hidden: jax.Array, attend: Any, keys: Any, queries: int | None = None, places: Any = None
+    ) -> jax.Array:
         """``[B, T, D]`` -> ``[B, T, D]``, or of the first ``queries`` positions only.
 
         Args:
             attend: ``attention`` of query, key and value, with ``dropout_key``.
             keys: three for dropout, or None.
+            places: the numbers of positions for dropout, where they are not counted from 0.
         """
         attention_key, output_key, ffn_key = (None,) * 3 if keys is None else keys
         post_norm, rate, part = self.config.post_norm, self.config.hidden_dropout, self.attention
@@ -100,13 +104,13 @@ class Layer(nnx.Module):
         projected: Any = (part.query(looking), part.key(normed), part.value(normed))
         projected = (array.reshape(*array.shape[:-1], *heads) for array in projected)
         found = attend(*projected, dropout_key=attention_key)
-        hidden = residual + drop(part.output(found.reshape(looking.shape)), rate, output_key)
+        hidden = residual + drop(part.output(found.reshape(looking.shape)), rate, output_key, places)
         if post_norm:
             hidden = part.norm(hidden)
         found = hidden if post_norm else self.ffn.norm(hidden)
         found = self.ffn.down(self.activation(self.ffn.up(found)))
         # transformers' XL has no dropout behind the second dense layer.
-        return self.ffn.norm(hidden + drop(found, rate, ffn_key)) if post_norm else hidden + found
+        return self.ffn.norm(hidden + drop(found, rate, ffn_key, places)) if post_norm else hidden + found
 
 
 class Encoder(nnx.Module):
@@ -210,7 +214,13 @@ def encode(
         form: Any = {"seq_len": visible.shape[1], "head_dim": config.head_dim, "dropout": rate}
         form |= {"packed": segments is not None, "gaps": visual is not None}
         backend = choose_backend(compute, platform_of(compute), **form).name
-        attend = partial(attention, visible=visible, backend=backend, dropout=rate)
+        places = None
+        if (
+            visual is not None
+        ):  # behind the padded text: their dropout does not depend on how far it is padded
+            places = jnp.arange(visible.shape[1], dtype=jnp.uint32)
+            places = jnp.where(places < length, places, places - length + _PICTURES_FROM)
+        attend = partial(attention, visible=visible, backend=backend, dropout=rate, places=places)
         embedding_key, keys = _dropout_keys(dropout_key, jnp.shape(tokens), config.num_layers)
         hidden = bind(params["embeddings"], Embeddings, config, compute)(ids, position_ids, embedding_key)
         if visual is not None:
@@ -218,7 +228,7 @@ def encode(
         # The fused kernels take as many queries as keys.
         first_only = first_only and backend == "xla" and not all_hidden and depth == config.num_layers
         run = partial(_run_layers, params, config, compute, depth, first_only, all_hidden)
-        found = run(constrain_batch(hidden), attend, keys)
+        found = run(constrain_batch(hidden), attend, keys, places)
     if visual is not None:
         found = found[..., :length, :]
     return found.reshape(*found.shape[:-3], *jnp.shape(tokens)[:-1], *found.shape[-2:])
@@ -282,6 +292,7 @@ def _run_layers(
     hidden: jax.Array,
     attend: Any,
     keys: jax.Array | None,
+    places: jax.Array | None,
 ) -> jax.Array:
     embedded, stacked = hidden, params["layers"]
     if compute.remat == "attention":
@@ -289,7 +300,7 @@ def _run_layers(
 
     def apply(hidden: jax.Array, part: Any, queries: int | None = None) -> tuple[jax.Array, Any]:
         layer = bind(part[0], Layer, config, compute)
-        hidden = constrain_batch(layer(hidden, attend, part[1], queries))
+        hidden = constrain_batch(layer(hidden, attend, part[1], queries, places))
         return hidden, hidden if all_hidden else None
 
     def apply_numbered(hidden: jax.Array, number: jax.Array) -> tuple[jax.Array, Any]:

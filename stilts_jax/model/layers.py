@@ -144,21 +144,30 @@ def split(keys: jax.Array | None, count: int) -> list[Any]:
     return [folded[..., number] for number in range(count)]
 
 
-def drop(values: jax.Array, rate: float, keys: jax.Array | None) -> jax.Array:
+def drop(
+    values: jax.Array,
+    rate: float,
+    keys: jax.Array | None,
+    rows: jax.Array | None = None,
+    columns: jax.Array | None = None,
+) -> jax.Array:
     """Zeroes a share ``rate`` of ``values`` and scales up the rest; without keys, nothing.
 
     Args:
         values: [*K, W] or [*K, T, W]
         keys: [*K]; one key makes those of the rows.
+        rows: uint32 [T], numbers of the places along T, below 2**16; counted from 0 where there are none.
+        columns: uint32 [W], the same along W.
     """
     if keys is None or not rate:
         return values
     keys = row_keys(keys, len(values))
     inner = values.shape[keys.ndim :]
     # T and W are below 2**16, so no two places of a row have the same number, however long the rows are.
-    place = jax.lax.broadcasted_iota(jnp.uint32, inner, len(inner) - 1)
+    place = jax.lax.broadcasted_iota(jnp.uint32, inner, len(inner) - 1) if columns is None else columns
     if len(inner) == 2:
-        place += jax.lax.broadcasted_iota(jnp.uint32, inner, 0) << 16
+        first = jax.lax.broadcasted_iota(jnp.uint32, inner, 0) if rows is None else rows[: inner[0], None]
+        place = place + (first << 16)
     words = jax.random.key_data(keys).reshape(*keys.shape, *(1 for _ in inner), 2)
     # A hash of 32 bits without visible bias (constants of Wellons' search), keyed in its middle.
     bits, middle = place * jnp.uint32(0x9E3779B1) ^ words[..., 0], words[..., 1]
