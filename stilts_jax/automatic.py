@@ -92,11 +92,11 @@ def prediction_tokens(device: Device, tokens: int) -> int:
 
 def rematerialisation(
     device: Device, shape: EncoderConfig, *, parameters: float, tokens: int, length: int, width: int
-) -> Remat:
-    """Returns the least rematerialisation whose activations fit beside the state; none where memory is not known.
+) -> Remat | None:
+    """Returns the least rematerialisation whose activations fit beside the state, None if even the full one does not.
 
     ``parameters`` and ``tokens`` (of a microbatch, padding included) are those of one device, ``length`` is that of a
-    row, ``width`` the bytes of an activation.
+    row, ``width`` the bytes of an activation. Where memory is not known, nothing is rematerialised.
     """
     free = _MEMORY_SHARE * device.memory - _STATE * parameters if device.memory else math.inf
     hidden, inner = shape.hidden_size, shape.intermediate_size
@@ -105,12 +105,45 @@ def rematerialisation(
         "none": width * (12 * hidden + 3 * inner) + scores,
         "attention": width * (12 * hidden + 3 * inner),
         "dots": width * (6 * hidden + inner),
+        "full": width * hidden,
     }
     for name, size in kept.items():
         # One layer's own work comes on top of what is kept of all of them.
         if tokens * (shape.num_layers * size + kept["none"]) <= free:
             return name
-    return "full"
+    return None
+
+
+def fit_memory(
+    device: Device,
+    shape: EncoderConfig,
+    compute: Compute,
+    mesh: Sequence[int],
+    tasks: Sequence[tuple[str, int, int]],
+    accumulation: int,
+) -> tuple[int, Remat]:
+    """Returns how many microbatches a step has and what it rematerialises, where these are 0 and "auto": what fits.
+
+    ``mesh`` has the sizes of its axes, ``tasks`` are (kind, batch size, longest row). Microbatches cost less than
+    nothing that fits, and more than rematerialisation: they are taken where even the full one does not suffice.
+    """
+    data, fsdp, tensor = mesh
+    size = sum(leaf.size for leaf in jax.tree.leaves(abstract_encoder(shape)))
+    tokens = max(rows * length * _SEQUENCES.get(kind, 1) for kind, rows, length in tasks)
+    length, share = max(length for _, _, length in tasks), data * fsdp
+    whole = [2**power for power in range(10) if all(rows % (2**power * share) == 0 for _, rows, _ in tasks)]
+    for parts in [accumulation] if accumulation else whole or [1]:
+        remat = rematerialisation(
+            device,
+            shape,
+            parameters=size / (fsdp * tensor),
+            tokens=-(-tokens // (parts * share)),
+            length=length,
+            width=2 if compute.dtype == "bfloat16" else 4,
+        )
+        if compute.remat != "auto" or remat:
+            break
+    return parts, remat or "full" if compute.remat == "auto" else compute.remat
 
 
 def compiler_options() -> dict[str, int] | None:
@@ -165,19 +198,9 @@ def decide(
     # pairs need the whole batch at once.
     pairs = device.platform == "cpu" and shape.hidden_size >= _WIDE and compute.layers != "loop"
     pairs = pairs and all(rows % 2 == 0 and kind != "embed" for kind, rows, _ in tasks)
-    accumulation = settings.train.accumulation or (2 if pairs else 1)
-    if compute.remat == "auto":
-        data, fsdp, tensor = (mesh.shape[name] for name in AXES)
-        size = sum(leaf.size for leaf in jax.tree.leaves(abstract_encoder(shape)))
-        remat = rematerialisation(
-            device,
-            shape,
-            parameters=size / (fsdp * tensor),
-            tokens=tokens // (accumulation * data * fsdp),
-            length=max(length for _, _, length in tasks),
-            width=2 if compute.dtype == "bfloat16" else 4,
-        )
-        compute = replace(compute, remat=remat)
+    wanted, sizes = settings.train.accumulation or 2 * pairs, [mesh.shape[name] for name in AXES]
+    accumulation, remat = fit_memory(device, shape, compute, sizes, tasks, wanted)
+    compute = replace(compute, remat=remat)
     written_out = shape.num_layers if writes_layers_out(shape, compute) else 0
     tokens_each = compile_tokens(device, shape.training_flops(), written_out)
     name = f"{device.count} x {device.kind}"

@@ -55,9 +55,13 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
         >>> mesh.axis_names
         ('data', 'fsdp', 'tensor')
 
-    Several slices (TPU pods joined by a data-centre network) lie along ``data``: its traffic is the smallest.
+    Several slices (TPU pods joined by a data-centre network) lie along ``data``: its traffic is the smallest. Hosts of
+    GPUs, each of which counts as a slice, may be cut across; they come in order, so ``data`` is theirs where it can be.
     """
-    slice_of = lambda device: getattr(device, "slice_index", 0) or 0  # noqa: E731
+
+    def slice_of(device: Any) -> int:
+        return (getattr(device, "slice_index", 0) or 0) if device.platform == "tpu" else 0
+
     found = sorted(jax.devices() if devices is None else devices, key=slice_of)
     shape, slices = mesh_shape(config, len(found)), len(set(map(slice_of, found)))
     if shape[0] % slices:

@@ -1,9 +1,11 @@
 """What is chosen by the device, beside cases worked out by hand."""
 
+from functools import partial
+
 import pytest
 
-from stilts_jax.automatic import Device, layers_of, rematerialisation
-from stilts_jax.model import SHAPES
+from stilts_jax.automatic import Device, fit_memory, layers_of, rematerialisation
+from stilts_jax.model import SHAPES, Compute
 
 CPU, H100 = Device("cpu"), Device("NVIDIA H100 80GB HBM3", memory=80 * 10**9)
 
@@ -19,11 +21,23 @@ CPU, H100 = Device("cpu"), Device("NVIDIA H100 80GB HBM3", memory=80 * 10**9)
         (80 * 10**9, 32_768, "attention"),
         (80 * 10**9, 65_536, "dots"),
         (16 * 10**9, 32_768, "full"),
+        (6 * 10**9, 32_768, None),  # the state leaves 0.1 GB, and a layer's work alone takes 4
     ],
 )
 def test_the_least_that_fits_is_computed_again(memory, tokens, expected):
     run = {"parameters": 3.3e8, "tokens": tokens, "length": 512, "width": 2}
     assert rematerialisation(Device("NVIDIA H100", memory=memory), SHAPES["large"], **run) == expected
+
+
+def test_microbatches_are_taken_where_rematerialisation_does_not_suffice():
+    """On 16 GB the state of Large leaves about 5: 64 rows of 512 take 1.6 as inputs of layers, and 4.5 within one."""
+    small = Device("NVIDIA H100", memory=16 * 10**9)
+    run = partial(fit_memory, small, SHAPES["large"], Compute(dtype="bfloat16", remat="auto"), (1, 1, 1))
+    assert run([("classify", 2, 512)], 0) == (1, "none")
+    parts, remat = run([("classify", 256, 512)], 0)
+    assert parts in (4, 8) and remat == "full"
+    assert run([("classify", 256, 512)], 2) == (2, "full")  # as the user has set it
+    assert run([("classify", 255, 512)], 0) == (1, "full")  # no number of microbatches divides it
 
 
 @pytest.mark.parametrize(

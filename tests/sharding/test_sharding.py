@@ -123,16 +123,23 @@ def test_slices_lie_along_data() -> None:
         assert {device.slice_index for device in devices.flat} == {replica // 2}
     with pytest.raises(ConfigError, match="slices do not divide"):
         sharding.make_mesh(MeshConfig(1, -1), fake_devices(8, slices=2))
+    hosts = fake_devices(8, slices=2, platform="gpu")  # each counts as a slice, and can be cut across
+    assert [device.id for device in sharding.make_mesh(MeshConfig(1, -1), hosts).devices.flat] == list(
+        range(8)
+    )
 
 
 class FakeDevice(SimpleNamespace):
     __hash__ = object.__hash__
 
 
-def fake_devices(count: int, slices: int = 1) -> list:
-    form = {"process_index": 0, "platform": "cpu", "device_kind": "cpu"}
+def fake_devices(count: int, slices: int = 1, platform: str = "tpu") -> list:
+    form = {"process_index": 0, "platform": platform, "device_kind": platform, "core_on_chip": 0}
     # Interleaved, as a runtime may list them.
-    return [FakeDevice(id=number, slice_index=number % slices, **form) for number in range(count)]
+    return [
+        FakeDevice(id=number, slice_index=number % slices, coords=(number // slices, 0, 0), **form)
+        for number in range(count)
+    ]
 
 
 def test_filler_rows_weigh_nothing() -> None:
