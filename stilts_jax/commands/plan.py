@@ -18,6 +18,7 @@ from stilts_jax.errors import EXIT_ERROR, EXIT_OK, ConfigError, nearest
 from stilts_jax.settings import LENGTH, ROWS
 
 if TYPE_CHECKING:
+    from stilts_jax.chips import Topology
     from stilts_jax.model import EncoderConfig
     from stilts_jax.plan.setup import Setup
     from stilts_jax.settings import Settings
@@ -40,22 +41,24 @@ def add_arguments(add: Add) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    from stilts_jax.plan.command import plan_command, sweep_command
+    from stilts_jax.plan.command import cut_mesh, plan_command, sweep_command
 
     settings, progress = read_settings(arguments), arguments.progress
     encoders, topologies = [arguments.encoder or settings.encoder], [arguments.topology]
     if arguments.sweep:
         encoders, topologies = map(list, map(split_names, (*encoders, *topologies)))
     shapes = {name: find_shape(name) for name in encoders}
-    setup = make_setup(settings, arguments, topologies[0], shapes[encoders[0]])
     if arguments.sweep:
-        rows = arguments.rows or ROWS_A_CHIP
-        sweep = sweep_command(
-            setup, shapes=shapes, topologies=topologies, rows_a_chip=rows, progress=progress
-        )
-        for line in sweep:
+
+        def make(encoder: str, topology: "Topology") -> "Setup":
+            rows = (arguments.rows or ROWS_A_CHIP) * topology.count
+            cut = replace(settings, mesh=cut_mesh(settings.mesh, topology, rows))
+            return make_setup(cut, arguments, topology.name, shapes[encoder], rows)
+
+        for line in sweep_command(make, encoders=encoders, topologies=topologies, progress=progress):
             print(line, flush=True)
         return EXIT_OK
+    setup = make_setup(settings, arguments, topologies[0], shapes[encoders[0]], arguments.rows)
     work: float = 0
     if arguments.data_root:
         from stilts_jax.experiment.estimate import estimate
@@ -69,13 +72,16 @@ def run(arguments: Namespace) -> int:
     return EXIT_OK if fits else EXIT_ERROR
 
 
-def make_setup(settings: "Settings", arguments: Namespace, topology: str, shape: "EncoderConfig") -> "Setup":
+def make_setup(
+    settings: "Settings", arguments: Namespace, topology: str, shape: "EncoderConfig", rows: int | None
+) -> "Setup":
     """Returns the training step that the settings describe: of ``--task``, or of the first task they name."""
-    from stilts_jax.automatic import Device, rematerialisation
+    from stilts_jax.automatic import Device, fit_memory
     from stilts_jax.chips import parse_topology
     from stilts_jax.experiment.models import head_config, optimizer_config, with_dropout
     from stilts_jax.experiment.phases import NONE, hyperparameters_of
     from stilts_jax.plan.setup import Setup
+    from stilts_jax.sharding import mesh_shape
     from stilts_jax.tasks import get_task
 
     experiment, data, compute = settings.experiment, settings.data, settings.compute
@@ -83,30 +89,26 @@ def make_setup(settings: "Settings", arguments: Namespace, topology: str, shape:
     task = get_task(arguments.task or next(name for name in named if name != NONE).partition("/")[0])
     chosen = hyperparameters_of(task, settings)
     trained = get_task(task.train_on[-1]) if task.train_on else task
-    rows, length = arguments.rows or chosen.batch_size, arguments.length or chosen.max_length
+    rows, length = rows or chosen.batch_size, arguments.length or chosen.max_length
     grid = (data.picture_size // data.picture_patch) ** 2 if trained.pictures else 0
     sight = {"patches": grid, "patch_width": 3 * data.picture_patch**2} if grid else {}
-    if compute.remat == "auto":  # what a run on the chips would choose, with its state whole on each
-        chips, layers = parse_topology(topology), 4 * shape.hidden_size + 2 * shape.intermediate_size
-        remat = rematerialisation(
-            Device(chips.chip.kind, chips.count, chips.chip.memory),
-            shape,
-            parameters=shape.hidden_size * (shape.num_layers * layers + shape.vocab_size),
-            tokens=-(-rows * (length + grid) // chips.count),
-            length=length + grid,
-            width=2 if compute.dtype == "bfloat16" else 4,
-        )
-        compute = replace(compute, remat=remat)
+    chips = parse_topology(topology)
+    device = Device(chips.chip.kind, chips.count, chips.chip.memory)
+    mesh = mesh_shape(settings.mesh, chips.count)
+    # What a run on the chips would choose.
+    accumulation, remat = fit_memory(
+        device, shape, compute, mesh, [(task.kind, rows, length + grid)], settings.train.accumulation
+    )
     return Setup(
         encoder=with_dropout(shape, settings),
         head=head_config(trained, settings, sight),
-        compute=compute,
+        compute=replace(compute, remat=remat),
         optimizer=optimizer_config(settings, chosen, 1000),
         rows=rows,
         length=length,
         topology=topology,
         mesh=settings.mesh,
-        accumulation=settings.train.accumulation or 1,
+        accumulation=accumulation,
     )
 
 

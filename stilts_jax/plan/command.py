@@ -7,19 +7,22 @@ import pickle
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import stilts_jax
-from stilts_jax.chips import GIB, parse_topology
+from stilts_jax.chips import GIB, Topology, parse_topology
 from stilts_jax.errors import ConfigError, StiltsError
-from stilts_jax.model.config import EncoderConfig
 from stilts_jax.plan.compile import environment
 from stilts_jax.plan.setup import Plan, Setup
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.sharding import MeshConfig, mesh_shape
 
+_TRIED, _TRIED_LAST = (
+    6,
+    2,
+)  # proposals that are compiled, from the cheapest, and of the rest those that save most
 USUAL_SHARE = 0.4  # of the bound that well-tuned training of encoders reaches
 
 
@@ -48,7 +51,8 @@ def plan_training(setup: Setup) -> Plan:
 
 def find_fitting(setup: Setup, progress: Progress = SILENT) -> Plan | None:
     """Returns the plan of the nearest setup that fits: with the fewest changes, the cheapest first."""
-    for candidate in _alternatives(setup)[:8]:
+    candidates = _alternatives(setup)
+    for candidate in [*candidates[:_TRIED], *candidates[_TRIED:][-_TRIED_LAST:]]:
         progress.say(f"trying {candidate.describe()}")
         try:
             plan = plan_training(candidate)
@@ -63,7 +67,7 @@ def find_fitting(setup: Setup, progress: Progress = SILENT) -> Plan | None:
 def _alternatives(setup: Setup) -> list[Setup]:
     """Returns setups that need less memory, by what they cost: results stay the same until the last."""
     lighter = replace(setup, compute=replace(setup.compute, remat="full"))
-    cut = _cut_mesh(setup)
+    cut = cut_mesh(setup.mesh, setup.chips, setup.rows)
     least = replace(lighter, mesh=cut)
 
     def halved(base: Setup) -> list[Setup]:
@@ -80,12 +84,12 @@ def _alternatives(setup: Setup) -> list[Setup]:
     return list(new)
 
 
-def _cut_mesh(setup: Setup) -> MeshConfig:
-    """The mesh with the least state on a device: fsdp as far as it divides the rows, tensor beyond."""
-    slices, inside = setup.chips.slices, setup.chips.count // setup.chips.slices
-    fitting = [size for size in range(1, inside + 1) if inside % size == setup.rows % (size * slices) == 0]
+def cut_mesh(mesh: MeshConfig, chips: Topology, rows: int) -> MeshConfig:
+    """Returns the mesh with the least state on a device: fsdp as far as it divides the rows, tensor beyond."""
+    slices, inside = chips.slices, chips.count // chips.slices
+    fitting = [size for size in range(1, inside + 1) if inside % size == rows % (size * slices) == 0]
     fsdp = max(fitting, default=inside)
-    return replace(setup.mesh, data=slices, fsdp=fsdp, tensor=inside // fsdp)
+    return replace(mesh, data=slices, fsdp=fsdp, tensor=inside // fsdp)
 
 
 def plan_command(
@@ -110,25 +114,23 @@ def plan_command(
 
 
 def sweep_command(
-    setup: Setup,
+    make_setup: Callable[[str, Topology], Setup],
     *,
-    shapes: Mapping[str, EncoderConfig],
+    encoders: Sequence[str],
     topologies: Sequence[str],
-    rows_a_chip: int,
     progress: Progress = SILENT,
 ) -> Iterator[str]:
     """Plans weak scaling: encoders by name on growing numbers of chips, as many rows a chip on all.
 
-    Yields the lines of a Markdown table as they are found: a row for each encoder and topology.
+    ``make_setup`` returns the step of an encoder on a topology. Yields the lines of a Markdown table as they are found:
+    a row for each encoder and topology.
     """
     yield "| encoder | chips | mesh | rows a chip | GiB a chip | GB sent a step | bound s | limited by |"
     yield "|---|---|---|---|---|---|---|---|"
-    for name, encoder in shapes.items():
+    for name in encoders:
         for topology in map(parse_topology, topologies):
-            rows = rows_a_chip * topology.count
             progress.say(f"{name} on {topology.name}")
-            cell = replace(setup, encoder=encoder, topology=topology.name, rows=rows, evaluation=False)
-            plan = plan_training(replace(cell, mesh=_cut_mesh(cell)).completed())
+            plan = plan_training(replace(make_setup(name, topology), evaluation=False).completed())
             mesh = plan.setup.mesh
             found = ["does not fit", "–", "–", "–"]
             if plan.train:

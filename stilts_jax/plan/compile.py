@@ -200,6 +200,8 @@ def count_flops(jaxpr: Any) -> float:
             left = equation.invars[0].aval.shape
             products = math.prod(equation.outvars[0].aval.shape)
             total += 2.0 * products * math.prod(left[axis] for axis in contracted)
+        elif equation.primitive.name == "cond":  # one of its branches runs
+            total += max(map(count_flops, equation.params["branches"]))
         else:
             times = equation.params["length"] if equation.primitive.name == "scan" else 1
             total += times * sum(map(count_flops, jaxprs_in_params(equation.params)))

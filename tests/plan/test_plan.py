@@ -129,7 +129,8 @@ def test_the_command_sweeps(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         )
     ]
     monkeypatch.setattr(command, "plan_training", lambda setup: replace(faked(setup), train={}))
-    *_, row = command.sweep_command(ONE, shapes={"Large": TINY}, topologies=["v5e:2x4"], rows_a_chip=8)
+    made = lambda name, topology: replace(ONE, encoder=TINY, mesh=MeshConfig(1, 8, 1))  # noqa: E731
+    *_, row = command.sweep_command(made, encoders=["Large"], topologies=["v5e:2x4"])
     assert row == "| Large | v5e:2x4 (8) | 1 x 8 x 1 | 8 | does not fit | – | – | – |"
 
 
