@@ -19,7 +19,7 @@ import numpy as np
 from stilts_jax.errors import EncoderError, RecordError
 from stilts_jax.files import cache_root, read_record, write_record
 
-CLS_ID, SEP_ID, UNK_ID = 0, 2, 3  # <pad> is data.records.PAD_ID, 1
+CLS_ID, SEP_ID, UNK_ID = 0, 2, 3  # <pad> is features.records.PAD_ID, 1
 FIRST_PIECE_ID = 4
 VOCABULARY_FILES = ("tokenizer.json", "sentencepiece.bpe.model")  # one of them is enough
 OTHER_FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
@@ -111,7 +111,7 @@ class Tokenizer:
 
         What looks like a special token in a text (``</s>``, ``<mask>``) becomes ``<unk>``: it is text, and
         must not act as one. Lone surrogates count as U+FFFD. ``characters`` asks also where each subword stands, as the
-        tokenizer says it (see ``features.offsets`` for what is wrong with that); ``advance`` is called with the number
+        tokenizer says it (see ``features.span`` for what is wrong with that); ``advance`` is called with the number
         of texts done.
         """
         backend = self._fast.backend_tokenizer

@@ -193,7 +193,7 @@ class Sampler:
     """How often each task comes.
 
     uniform: each as often; proportional: by its number of rows; capped: likewise, but no more than ``cap`` rows count;
-    temperature: rows to the power of 1/``temperature``; weights: as given, by task.
+    temperature: these to the power of 1/``temperature``; weights: as given, by task.
     """
 
     kind: Literal["uniform", "proportional", "capped", "temperature", "weights"] = "capped"
@@ -209,7 +209,7 @@ class Sampler:
                 what = f"weights are given for {sorted(given)}, but the tasks are {sorted(sizes)}"
                 raise ConfigError(what, fix="give exactly one weight for each task")
             return {name: given[name] for name in sizes}
-        cap = self.cap if self.kind == "capped" else math.inf
+        cap = self.cap if self.kind in ("capped", "temperature") else math.inf
         power = {"uniform": 0.0, "temperature": 1 / self.temperature}.get(self.kind, 1.0)
         return {name: float(min(size, cap)) ** power for name, size in sizes.items()}
 

@@ -17,6 +17,7 @@ import numpy as np
 from stilts_jax.errors import DataError
 from stilts_jax.evaluation.retrieval import Embedder, pair_up
 from stilts_jax.evaluation.search import Precision, find_neighbours, normalise
+from stilts_jax.features.records import create_table
 from stilts_jax.files import naming, replacing, write_json
 from stilts_jax.progress import SILENT, Progress
 
@@ -57,7 +58,7 @@ def embed_texts(
     mapped, digests = _open_done(manifest, path, wanted)
     if mapped is None:
         path.unlink(missing_ok=True)  # a link that lies there is not followed
-        mapped = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+        mapped = create_table(path, np.float32, shape)
     if hasattr(os, "posix_fallocate"):  # not on macOS
         # All space is taken now: a full disk under a memory-mapped file would kill the process.
         with naming(path), path.open("r+b") as file:

@@ -20,6 +20,7 @@ from PIL import Image
 
 from stilts_jax.errors import ConfigError, DataError, EncoderError
 from stilts_jax.features.pictures import read_picture
+from stilts_jax.features.records import create_table
 from stilts_jax.files import write_json
 from stilts_jax.model.attention import attention
 from stilts_jax.model.config import SHAPES, Compute, EncoderConfig
@@ -208,7 +209,7 @@ def write_features(
     working.mkdir(parents=True)
     try:
         shape = (len(names), (size // encoder.patch) ** 2, encoder.config.hidden_size)
-        array = np.lib.format.open_memmap(working / ARRAY, "w+", dtype=np.float16, shape=shape)
+        array = create_table(working / ARRAY, np.float16, shape)
         batch = np.zeros((batch_size, size, size, 3), np.float32)  # the last one too: one shape to compile
         with progress.track("encoding pictures", len(names), unit="pictures") as bar:
             for start in range(0, len(names), batch_size):

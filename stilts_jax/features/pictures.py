@@ -13,11 +13,11 @@ import numpy as np
 from PIL import Image
 
 from stilts_jax.errors import DataError
-from stilts_jax.features.records import Features, Ragged
+from stilts_jax.features.records import Features, Ragged, create_table
 from stilts_jax.files import replacing
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.tasks.sources.converters import share_of
-from stilts_jax.tasks.sources.pictures import ARRAY, PictureFolder, hash_pictures, open_pictures
+from stilts_jax.tasks.sources.pictures import ARRAY, NAMES, PictureFolder, hash_pictures, open_pictures
 from stilts_jax.tasks.spec import Pictures
 
 MAX_PIXELS = 2**26
@@ -78,6 +78,8 @@ class Sight:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
             if array.ndim != 3 or len(array) != len(found.names) or array.dtype.kind != "f":
                 raise ValueError(f"{array.dtype} of the shape {array.shape} for {len(found.names)} pictures")
+            if name not in found.names:
+                raise ValueError(f"{NAMES} has no {name!r}")
             features = np.asarray(array[found.names[name]], np.float16)
             if not np.isfinite(features).all():
                 raise ValueError(f"those of {name!r} are not finite in float16")
@@ -118,7 +120,7 @@ def build_table(pictures: Sequence[str], sight: Sight) -> Path:
     track = sight.progress.track("reading pictures", len(pictures), unit="pictures")
     with track as bar, replacing(path) as file:
         first = sight.see(pictures[0])
-        table = np.lib.format.open_memmap(file, "w+", first.dtype, (len(pictures), *first.shape))
+        table = create_table(file, first.dtype, (len(pictures), *first.shape))
         for place, name in enumerate(pictures):
             array = sight.see(name)
             if array.shape != first.shape:

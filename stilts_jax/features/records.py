@@ -1,14 +1,17 @@
 """The records that travel from text to the device: ragged columns, features of one kind, batches."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from functools import cached_property, lru_cache
 from itertools import chain
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 
+from stilts_jax.files import naming
 from stilts_jax.tasks.spec import KINDS, Example, Kind
 
 PAD_ID = 1  # XLM-R's <pad>; <s> is 0, </s> is 2, <unk> is 3
@@ -40,6 +43,19 @@ class Ragged:
     def lengths(self) -> np.ndarray:
         """int64 [N]"""
         return np.diff(self.offsets)
+
+
+def create_table(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.memmap:
+    """Creates an array in a file, to be written through memory; a disk that is full is an error now.
+
+    Later it would end the process without a word.
+    """
+    with naming(path):
+        array = np.lib.format.open_memmap(path, "w+", dtype, shape)
+        if hasattr(os, "posix_fallocate"):
+            with path.open("rb+") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
 
 
 @lru_cache(maxsize=32)

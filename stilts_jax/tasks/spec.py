@@ -5,8 +5,10 @@ features, which head reads the encoder, which loss trains it, and how prediction
 """
 
 import inspect
+import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import partial
 from types import MappingProxyType
@@ -336,12 +338,16 @@ def describe(value: Any, above: tuple[Callable, ...] = ()) -> Any:
         return [describe(one, above) for one in value]
     if isinstance(value, partial):
         return describe([value.func, value.args, value.keywords], above)
+    if isinstance(value, logging.Logger):  # it leads to all others
+        return value.name
     if isinstance(value, type) or inspect.isbuiltin(value) or inspect.ismodule(value):
         return value.__name__
+    if inspect.ismethod(value):
+        return describe([value.__func__, value.__self__], above)
+    if any(value is one for one in above):
+        return getattr(value, "__qualname__", type(value).__qualname__)
     if not inspect.isfunction(value):
-        return [type(value).__qualname__, describe(getattr(value, "__dict__", None), above)]
-    if value in above:
-        return value.__qualname__
+        return _describe_object(value, (*above, value))
     used = inspect.getclosurevars(value)
     parts: list[Any] = [value.__qualname__, used.nonlocals, value.__defaults__]
     if not value.__module__.startswith("stilts_jax."):
@@ -354,5 +360,29 @@ def describe(value: Any, above: tuple[Callable, ...] = ()) -> Any:
             for name, one in used.globals.items()
             if inspect.isfunction(one) and one.__module__ != value.__module__
         }
-        parts += [code, {**used.globals, **foreign}]
+        there = value.__globals__
+        inner = {name: there[name] for name in sorted(_names_within(value.__code__) & there.keys())}
+        parts += [
+            code,
+            {**used.globals, **{k: inner[k] for k in inner.keys() - used.globals.keys()}, **foreign},
+        ]
     return describe(parts, (*above, value))
+
+
+def _describe_object(value: Any, above: tuple) -> list[Any]:
+    """Its type and state; of a user's own object that is called, the code too."""
+    kind, state = type(value), describe(getattr(value, "__dict__", None), above)
+    if isinstance(value, re.Pattern):
+        state = [value.pattern, value.flags]
+    elif state is None and kind.__repr__ is not object.__repr__:
+        state = value.tolist() if hasattr(value, "tolist") else repr(value)  # an array; a path, bytes, a date
+    if callable(value) and not kind.__module__.startswith("stilts_jax."):
+        with suppress(OSError, TypeError):  # no file holds it
+            return [kind.__qualname__, state, inspect.getsource(kind)]
+    return [kind.__qualname__, state]
+
+
+def _names_within(code: Any) -> set[str]:
+    """The names that the functions within a function use; those of its own code are known otherwise."""
+    inner = [one for one in code.co_consts if inspect.iscode(one)]
+    return {name for one in inner for name in (*one.co_names, *_names_within(one))}

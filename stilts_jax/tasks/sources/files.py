@@ -28,7 +28,7 @@ States = tuple[tuple[Path, int, int, int], ...]
 
 def _add_language(pattern: str, language: str) -> str:
     """Returns the pattern of a file in another language: for ``train.jsonl``, ``train-de.jsonl``."""
-    return re.sub(r"(\.(?:jsonl?|tsv|csv|txt|conllu))?$", rf"-{language}\1", pattern, count=1)
+    return re.sub(r"((?:\.(?:jsonl?|tsv|csv|txt|conllu))?(?:\.gz)?)$", rf"-{language}\1", pattern, count=1)
 
 
 def find_files(root: Path, pattern: str) -> tuple[Path, ...]:
@@ -97,6 +97,7 @@ def open_rows(
 
 def _languages(source: Source, pattern: str, root: Path) -> set[str]:
     """Returns the languages that a pattern has files for."""
+    pattern = os.path.normpath(pattern)
     if "{language}" not in pattern:
         found = {source.language} if find_files(root, pattern) else set()
         return (
@@ -108,12 +109,12 @@ def _languages(source: Source, pattern: str, root: Path) -> set[str]:
     group = f"(?P<language>{'|'.join((_LANGUAGE, *map(re.escape, theirs)))})"
     expression = "".join(
         "{language}" if part == "{language}" else _WILDCARDS.get(part) or re.escape(part)
-        for part in re.split(r"(\{language\}|\*\*/|\*|\?)", pattern)
+        for part in re.split(r"(\{language\}|\*\*/|\*|\?)", pattern.removesuffix(".gz"))
     )
     expression = expression.replace("{language}", group, 1).replace("{language}", "(?P=language)")
     found = set()
     for path in find_files(root, pattern.replace("{language}", "*")):
-        name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
+        name = path.as_posix() if os.path.isabs(pattern) else path.relative_to(root).as_posix()
         if match := re.fullmatch(expression, name.removesuffix(".gz")):
             found.add(theirs.get(match["language"], match["language"]))
     return found

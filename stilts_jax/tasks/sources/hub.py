@@ -71,7 +71,8 @@ def find(source: Source, split: str, language: str, root: Path) -> dict[str, tup
     folder = root / "hub" / source.name
     if not source.has(language) or _unfinished(folder, config, name).exists():
         return {}
-    patterns = [*_patterns(config, name), f"{config}/{name}/*.arrow"]  # the last is what save_to_disk writes
+    # The last ones are what save_to_disk writes; what `map` caches lies beside it.
+    patterns = [*_patterns(config, name), *(f"{config}/{name}/{one}.arrow" for one in ("data-*", "dataset"))]
     paths = next(filter(None, (find_files(folder, pattern) for pattern in patterns)), ())
     return {"": paths} if paths else {}
 
@@ -126,7 +127,7 @@ def fetch(source: Source, split: str, language: str, root: Path) -> None:
         if explain(error):  # one of ours, or a full disk
             raise
         raise _describe(error, source.name) from error
-    unfinished.unlink()
+    unfinished.unlink(missing_ok=True)  # two processes may fetch the same
 
 
 def _find_remote(repository: str, config: str, split: str) -> tuple[str, list[str]]:

@@ -91,9 +91,11 @@ def answer_gqa(row: Row, labels: Labels) -> ClassifyExample | None:
 
 def read_vqa(path: Path, language: str, problems: Problems) -> Iterator[Row]:
     """Yields VQA's questions, joined with their annotations by the ids where there is a file of these."""
-    if path.name.endswith("_annotations.json"):  # the pattern finds both; they are read with their questions
+    # The pattern finds annotations, which are read with their questions, and lists of complementary pairs.
+    if not path.name.removesuffix(".gz").endswith("_questions.json"):
         return
-    beside = path.with_name(path.name.replace("OpenEnded_", "").replace("_questions.", "_annotations."))
+    name = path.name.removesuffix(".gz").replace("OpenEnded_", "").replace("_questions.", "_annotations.")
+    beside = path.with_name(name) if path.with_name(name).is_file() else path.with_name(f"{name}.gz")
     rows = Row.document(beside).parts("annotations") if beside.is_file() else []
     annotations = {row.integer("question_id"): row for row in rows}
     for number, question in enumerate(Row.document(path).parts("questions")):

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from stilts_jax.tasks.sources.rows import BadRow, Problems, Row, describe, find_line, parse_json, read_bytes
 
+csv.field_size_limit(2**31 - 1)  # a cell may hold a long document
+
 
 def read_lines(path: Path, problems: Problems) -> Iterator[tuple[int, str]]:
     """Yields ``(line number, text)`` without line ends and byte order mark."""
@@ -192,11 +194,11 @@ class Columns:
             for line, text in sentence:
                 columns = text.split(self._separator)
                 numbered = not self._word or _WORD_NUMBER.fullmatch(columns[0])
-                if numbered and len(columns) > max(self._word, self._tag):
-                    rows.append(columns)
-                else:
+                if not numbered or len(columns) <= max(self._word, self._tag):
                     problems.report(path, line, f"a word and its tag were expected, not {describe(text)}")
-            if rows:
+                    break
+                rows.append(columns)
+            else:
                 words, tags = ([columns[place] for columns in rows] for place in (self._word, self._tag))
                 yield Row(sentence[0][0], number, {"words": words, "tags": tags})
 

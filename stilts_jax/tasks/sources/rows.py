@@ -187,12 +187,12 @@ class Row:
     def label(self, name: str, labels: Sequence[str], renamed: Mapping[str, str] = EMPTY) -> int | None:
         """Returns the index of a label, perhaps ``renamed``; None where gold is blanked, or the column is not there."""
         value = self.get(name)
-        if value in _BLANK:
-            return None
         spelled = str(value) if type(value) in (str, int) else ""
-        try:
+        try:  # first: a task may call a label as others spell what they hide
             return tuple(labels).index(renamed.get(spelled, spelled))
         except ValueError:
+            if value in _BLANK:
+                return None
             raise BadRow(f"{name} is {describe(value)}, and none of {', '.join(labels)}") from None
 
     def integer(self, name: str) -> int:
