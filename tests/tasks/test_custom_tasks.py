@@ -1,5 +1,8 @@
 """A user's own data in a few lines: each kind from each format, read back value by value."""
 
+import gzip
+import logging
+import re
 import sys
 from dataclasses import astuple
 
@@ -9,7 +12,7 @@ from stilts_jax.errors import ConfigError, DataError
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.custom import choice_task, classify_task, pair_task, span_task, tag_task
 from stilts_jax.tasks.sources.read import DataSource, available_languages, read_examples, read_retrieval
-from stilts_jax.tasks.spec import Hyperparameters
+from stilts_jax.tasks.spec import Hyperparameters, describe
 from tests.tasks.hub_server import make_parquet
 
 DECLARATION = """
@@ -53,7 +56,11 @@ READ = [
     (tag_task, {"labels": ("B-P", "I-P", "O"), "spans": "at", "span_fields": ("s", "e", "l"), "in_bytes": True},
         ".jsonl", '{"text": "Ọ. Ann Bo", "at": [{"s": 5, "e": 11, "l": "P"}]}\n',
         [(("Ọ", ".", "Ann", "Bo"), (2, 2, 0, 1))]),
+    (classify_task, {"labels": ("-1", "1")}, ".csv", "text,label\na,-1\n", [("a", None, 0, (), (), ())]),
     (choice_task, {}, ".csv", WEATHER + "2\n", "label is '2'"),
+    *((tag_task, {"labels": ("B-P", "I-P", "O"), "spans": "at", "in_bytes": True}, ".jsonl",
+        f'{{"text": "Ann", "at": [{{"start": {begin}, "end": {end}, "label": "P"}}]}}\n', "no words are at")
+        for begin, end in ((0, 9), (1, 1))),
     (span_task, {}, ".csv", WHO + "7\n", "not at character 7"),
 ]  # fmt: skip
 
@@ -68,7 +75,40 @@ def test_each_kind_is_read_value_by_value(tmp_path, make, options, suffix, conte
     else:
         with pytest.raises(DataError, match=expected) as caught:
             read_examples(task, "train", "en", DataSource(tmp_path))
-        assert f"a.csv:{len(content.splitlines())}" in caught.value.where
+        assert f"a{suffix}:{len(content.splitlines())}" in caught.value.where
+
+
+@pytest.mark.parametrize(
+    "pattern", ["{}/r/test-{{language}}.csv", "./r/test-{{language}}.csv", "r/test-{{language}}.csv.gz"]
+)
+def test_a_path_with_a_language_may_be_absolute_or_zipped(tmp_path, pattern):
+    content = b"question,context\nWer?,Ann.\n"  # and a table of questions may have neither answers nor ids
+    (tmp_path / "r").mkdir()
+    name = pattern.format(tmp_path)
+    path = tmp_path / "r" / f"test-de{'.csv.gz' if name.endswith('gz') else '.csv'}"
+    path.write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    task, source = span_task("mine", files={"test": name}, languages=("en", "de")), DataSource(tmp_path)
+    assert available_languages(task, "test", source) == ("de",)
+    (example,) = read_examples(task, "test", "de", source)
+    assert (example.id, example.context, example.answers) == ("0", "Ann.", ())
+
+
+def test_what_keep_uses_is_a_part_of_the_declaration(monkeypatch):
+    """Also a pattern, and what only a generator within it uses."""
+    seen = [describe(keep_few)]
+    monkeypatch.setitem(globals(), "WORDS", re.compile("b+"))
+    seen.append(describe(keep_few))
+    monkeypatch.setitem(globals(), "LIMIT", 4)
+    seen.append(describe(keep_few))
+    assert seen[0] != seen[1] != seen[2] and describe(keep_few) == seen[2]
+
+
+WORDS, LIMIT, LOG = re.compile("a+"), 3, logging.getLogger("mine")
+
+
+def keep_few(example, split):
+    LOG.debug("%s", split)
+    return bool(WORDS.match(example.text)) and all(len(word) < LIMIT for word in example.text.split())
 
 
 def test_a_file_may_hold_several_languages(tmp_path):

@@ -30,6 +30,7 @@ def vqa(split, *answers):
         for n, people in reversed(numbered)
     ]
     files = {f"vqa_v2/v2_OpenEnded_mscoco_{split}_questions.json": {"info": {}, "questions": questions}}
+    files[f"vqa_v2/v2_mscoco_{split}_complementary_pairs.json"] = [[42000, 42001]]  # a part of the release
     if any(answers):
         files[f"vqa_v2/v2_mscoco_{split}_annotations.json"] = {"info": {}, "annotations": annotations}
     return VQA_LABELS | files
