@@ -1,7 +1,7 @@
 """Trains one phase: data, model, batches and schedule put together, then the loop."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
 from operator import attrgetter
@@ -54,7 +54,7 @@ def train_phase(phase: Phase, context: Context) -> models.Trained:
     batches, total_steps = make_batches(phase, context, data, tokenizer, choices.compile_tokens)
     heads = tuple((part.task.name, models.head_config(part.task, settings, one.sight)) for part, one in data)
     model = Model(start.config, heads, choices.apply(settings.compute))
-    attention = _choose_attention(model, data, context)
+    attention = _choose_attention(model, data, {shape[-1] for shape in batches.shapes}, context)
     vocabulary, word = _phase_vocabulary(data, selection, model, tokenizer.mask_id, context), None
     if vocabulary:
         context.progress.say(f"training {len(vocabulary)} of {vocabulary.vocab_size} embedding rows")
@@ -142,17 +142,26 @@ def choose(phase: Phase, context: Context, data: Loaded, shape: EncoderConfig) -
     return found
 
 
-def _choose_attention(model: Model, data: Loaded, context: Context) -> Backend:
-    chosen = choose_backend(
-        model.compute,
-        jax.default_backend(),
-        seq_len=max(part.hyperparameters.max_length + one.visual_tokens for part, one in data),
-        head_dim=model.encoder.head_dim,
-        dropout=model.encoder.attention_dropout,
-        packed=any(part.task.kind == "mlm" for part, _ in data),
-        gaps=any(one.visual_tokens for _, one in data),
-    )
-    context.progress.say(f"attention: {chosen.name} ({chosen.reason})", once=True)
+def _choose_attention(model: Model, data: Loaded, lengths: Collection[int], context: Context) -> Backend:
+    """Says what computes attention in rows of the padded ``lengths``, and returns it for the longest.
+
+    A backend that is named and can't do one of them is refused here, before the first step.
+    """
+    found: dict[str, list[tuple[Backend, int]]] = {}  # by name
+    for length in sorted(lengths):
+        chosen = choose_backend(
+            model.compute,
+            jax.default_backend(),
+            seq_len=length + max(one.visual_tokens for _, one in data),
+            head_dim=model.encoder.head_dim,
+            dropout=model.encoder.attention_dropout,
+            packed=any(part.task.kind == "mlm" for part, _ in data),
+            gaps=any(one.visual_tokens for _, one in data),
+        )
+        found.setdefault(chosen.name, []).append((chosen, length))
+    for name, own in found.items():
+        rows = f" in rows of {', '.join(str(length) for _, length in own)} tokens" if len(found) > 1 else ""
+        context.progress.say(f"attention{rows}: {name} ({own[0][0].reason})", once=True)
     return chosen
 
 
