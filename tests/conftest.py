@@ -11,7 +11,7 @@ import sentencepiece
 from transformers import AutoTokenizer
 
 from stilts_jax.tokenization import Tokenizer, load_tokenizer
-from stilts_jax.toy.world import write_world
+from stilts_jax.toy.world import write_tasks, write_texts
 from tests.typed import stilts
 
 
@@ -100,7 +100,8 @@ def real_tokenizer() -> Tokenizer:
 def world(tmp_path_factory) -> Path:
     """The smallest toy world."""
     folder = tmp_path_factory.mktemp("world")
-    write_world(folder, size="test")
+    for write in (write_texts, write_tasks):
+        write(folder, size="test")
     return folder
 
 

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from filelock import FileLock, Timeout
-from flax.traverse_util import flatten_dict
 
 from stilts_jax.errors import CheckpointError, LockedError, RecordError
 from stilts_jax.files import local_folder, naming, open_path, read_record, write_record
@@ -51,28 +50,16 @@ def lock_run(directory: str | os.PathLike) -> Iterator[None]:
 
 def check_settings(directory: str | os.PathLike, settings: Mapping[str, Any]) -> None:
     """Writes down the settings of a run (plain values), or raises if the directory holds a run with others."""
-    path = open_path(directory) / SETTINGS
-    now = json.loads(json.dumps(settings))
+    path, now = open_path(directory) / SETTINGS, json.loads(json.dumps(settings))
     try:
         before = read_record(path)
-    except FileNotFoundError:
+    except (
+        FileNotFoundError,
+        RecordError,
+    ):  # a new run, or a damaged record: the directory's name has its hash too
         write_record(path, now)
         return
-    except RecordError as error:
-        what = f"This run's record of its settings can't be trusted: {error.what}"
-        fix = "remove that file if this run has the settings of now, or take a new run directory"
-        raise CheckpointError(what, where=str(path), fix=fix) from error
-    if differing := compare_settings(before, now):
-        what = "\n    ".join(["This run directory holds a run with other settings:", *differing])
+    if differing := sorted(name for name in before | now if before.get(name) != now.get(name)):
+        what = f"This run directory holds a run with other settings: {', '.join(differing)}."
         fix = "take a new run directory, or go back to the settings of that run"
         raise CheckpointError(what, where=str(path), fix=fix)
-
-
-def compare_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Returns a line for every value that differs, such as ``train.seed: 1 there, 2 now``."""
-    flat, lines = [flatten_dict(one, sep=".") for one in (before, now)], []
-    for name in sorted({*flat[0], *flat[1]}):
-        if not all(name in one for one in flat) or flat[0][name] != flat[1][name]:
-            there, here = (repr(one[name]) if name in one else "not set" for one in flat)
-            lines.append(f"{name}: {there} there, {here} now")
-    return lines

@@ -5,7 +5,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,7 @@ import jax
 from etils import epath
 
 from stilts_jax.checkpoint import check_settings, lock_run
-from stilts_jax.checkpoint.run_directory import SETTINGS, compare_settings
+from stilts_jax.checkpoint.run_directory import SETTINGS
 from stilts_jax.distributed import from_main, is_preempted, leave_together
 from stilts_jax.errors import ConfigError, DataError, LockedError, RecordError, StiltsError, describe, explain
 from stilts_jax.experiment.context import Context
@@ -32,15 +31,11 @@ CHECKPOINTS = "checkpoints"
 _SHORT = 0.5  # seconds of the first pause, where other processes are at work on all that is left
 
 
-@dataclass(frozen=True)
-class Waiting:
-    """How long to wait for a parent that another machine trains, in seconds."""
-
-    limit: float = 48 * 3600.0  # after which waiting ends
-    interval: float = 60.0  # the longest pause between two looks
-    # From the start of this command the failure of a parent may be one of an earlier launch, which the part that
-    # trains the parent removes when it starts.
-    grace: float = 600.0
+# Seconds to wait for a parent that another machine trains, and the longest pause between two looks.
+_LIMIT, _PAUSE = 48 * 3600.0, 60.0
+# So long from the start of this command the failure of a parent may be one of an earlier launch, which the part that
+# trains the parent removes when it starts.
+_GRACE = 600.0
 
 
 def is_done(phase: Phase, context: Context, progress: Progress = SILENT) -> bool:
@@ -107,7 +102,7 @@ def _warn_of_another_encoder(phase: Phase, context: Context) -> None:
     record = read_record(folder / SETTINGS)
     for path in sorted(folder.parent.glob(f"{phase.name}-*/{SETTINGS}")) if phase.parent is None else ():
         with suppress(OSError, RecordError):
-            same = not compare_settings(read_record(path) | {"start": record["start"]}, record)
+            same = read_record(path) | {"start": record["start"]} == record
             named = (read_result(path.parent) or {}).get("config", {}).get("encoder")
             if same and path.parent != folder and named == phase.encoder:
                 told = f"the files of {phase.encoder} are not those that {path.parent.name} started from"
@@ -119,7 +114,6 @@ def run_grid(
     context: Context,
     *,
     mine: Sequence[Phase] | None = None,
-    waiting: Waiting = Waiting(),
     run: Callable[[Phase, Context], None] = run_phase,
 ) -> int:
     """Runs every phase of ``mine`` (all by default) that is not done yet, parents first.
@@ -138,7 +132,7 @@ def run_grid(
 
     def work(phase: Phase) -> None:
         if phase.parent and phase.parent not in mine and not from_main(partial(is_done, phase, context)):
-            _check_parent(phase.parent, context, waiting, launched, busy)
+            _check_parent(phase.parent, context, launched, busy)
         run(phase, context)
 
     queue, left, pause = deque(enumerate(mine, 1)), 0, _SHORT  # left: to other processes, one after the other
@@ -148,7 +142,7 @@ def run_grid(
             raise stop("; whatever was finished is kept.")
         if left == len(queue):
             time.sleep(pause)
-            left, pause = 0, min(1.25 * pause, waiting.interval)
+            left, pause = 0, min(1.25 * pause, _PAUSE)
         number, phase = queue.popleft()
         later = {other.name for _, other in queue}
         with context.progress.part(f"[{number}/{len(mine)}] {phase.name}"):
@@ -211,18 +205,18 @@ def _record_failure(phase: Phase, context: Context, error: Exception) -> None:
         context.progress.say(f"warning: the failure could not be recorded: {problem}")
 
 
-def _check_parent(parent: Phase, context: Context, waiting: Waiting, launched: float, busy: float) -> None:
+def _check_parent(parent: Phase, context: Context, launched: float, busy: float) -> None:
     """Raises LockedError while another part trains the parent, and another error where that will come to no end."""
-    folder, hours = context.folder(parent), f"{waiting.limit / 3600:g} hours"
+    folder, hours = context.folder(parent), f"{_LIMIT / 3600:g} hours"
 
     def look() -> list[str]:
         if is_done(parent, context):
             return []
         now, failure = time.monotonic(), (read_result(folder, name=FAILURE) or {}).get("error")
-        if failure and now - launched >= waiting.grace:
+        if failure and now - launched >= _GRACE:
             why = failure["message"].splitlines()[0]
             return [f"{parent.name} failed on another machine: {why}", "run that part again, then this one"]
-        if now - busy > waiting.limit:
+        if now - busy > _LIMIT:
             fix = "see whether the part that trains it still runs"
             return [f"{parent.name} was not done within {hours}.", fix]
         return ["", ""]

@@ -25,7 +25,7 @@ from stilts_jax.errors import ConfigError
 from stilts_jax.model.heads import init_params
 from stilts_jax.plan.setup import CHOICES, HEAD, Plan, Setup, bound_seconds, bytes_sent, model_flops
 from stilts_jax.sharding import batch_sharding, bytes_per_device, make_mesh, sharding_notes, state_shardings
-from stilts_jax.train.losses import make_loss
+from stilts_jax.train.losses import FRACTIONS, LOSSES, make_loss
 from stilts_jax.train.optimizer import make_optimizer
 from stilts_jax.train.step import TrainState, eval_step, select_head, train_step
 
@@ -144,23 +144,13 @@ def plan_setup(setup: Setup) -> Plan:
 
 def abstract_batch(setup: Setup, sharding: NamedSharding | None = None) -> dict[str, jax.ShapeDtypeStruct]:
     """Returns the shapes of a batch for the head's kind of task."""
-    row: tuple[int, ...] = (setup.rows,)
-    tokens, choices, masked = (*row, setup.length), (*row, CHOICES), (*row, setup.masked)
-    columns: dict[str, dict[str, tuple[int, ...]]] = {
-        "classify": {"label": row},
-        "choice": {"tokens": (*choices, setup.length), "choice_mask": choices, "label": row},
-        "tag": {"tags": tokens},
-        "span": {"start": row, "end": row},
-        "embed": {"pair_tokens": tokens},
-        "mlm": {"segments": tokens, "positions": tokens}
-        | dict.fromkeys(("masked_positions", "masked_targets", "masked_weights"), masked),
-    }
-    shapes: dict[str, tuple[int, ...]] = {"tokens": tokens, "weight": row} | columns[setup.head.kind]
-    if (head := setup.head).patches:
-        pictures = (*row, head.pictures)
-        shapes |= {"visual": (*pictures, head.patches, head.patch_width), "visual_mask": pictures}
-    types = dict.fromkeys(("weight", "choice_mask", "masked_weights"), jnp.float32)
-    types |= {"visual": jnp.uint8, "visual_mask": jnp.bool_}
+    head = setup.head
+    sizes = {"B": setup.rows, "C": CHOICES, "T": setup.length, "U": setup.length, "M": setup.masked}
+    sizes |= {"K": head.pictures, "P": head.patches, "F": head.patch_width}
+    columns = LOSSES[head.kind][1] | {"weight": "B"}
+    columns |= {"visual": "BKPF", "visual_mask": "BK"} if head.patches else {}
+    shapes = {name: tuple(sizes[letter] for letter in letters) for name, letters in columns.items()}
+    types = dict.fromkeys(FRACTIONS, jnp.float32) | {"visual": jnp.uint8, "visual_mask": jnp.bool_}
     return {
         name: jax.ShapeDtypeStruct(shape, types.get(name, jnp.int32), sharding=sharding)
         for name, shape in shapes.items()

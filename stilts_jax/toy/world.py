@@ -75,22 +75,10 @@ _SETS: tuple[tuple[str, Callable[[Random], Hashable], str, str], ...] = (
 )
 
 
-def write_world(
-    root: Path, *, size: Literal["test", "small", "full"], seed: int = 0, progress: Progress = SILENT
-) -> None:
-    """Writes the toy world below ``root``; the same size and seed give the same bytes.
-
-    Its two parts need nothing of each other: what an encoder is pretrained on, and the tasks.
-    ``root/languages.csv`` has the languages' distances from English.
-    """
-    write_texts(root, size=size, seed=seed, progress=progress)
-    write_tasks(root, size=size, seed=seed, progress=progress)
-
-
 def write_tasks(
     root: Path, *, size: Literal["test", "small", "full"], seed: int = 0, progress: Progress = SILENT
 ) -> None:
-    """Writes ``root/data``: the tasks' data as XTREME lays them out, pictures as easy-VQA and COCO do.
+    """Writes the tasks below ``root/data``: their data as XTREME lays them out, pictures as easy-VQA and COCO do.
 
     Items are drawn once, as meanings, and said in every language, so that the languages' files are aligned.
     """
@@ -114,7 +102,8 @@ def write_tasks(
 def write_texts(
     root: Path, *, size: Literal["test", "small", "full"], seed: int = 0, progress: Progress = SILENT
 ) -> None:
-    """Writes ``root/data/text``, running and parallel text, and ``root/encoder``, whose weights are to be trained.
+    """Writes ``root/data/text``, running and parallel text, ``root/encoder``, whose weights are to be trained, and
+    ``root/languages.csv``, the languages' distances from English. The same size and seed give the same bytes.
 
     Pools of sentences that are mined belong to it, as none of them may be parallel text too.
     """

@@ -103,7 +103,7 @@ LOSSES: dict[str, tuple[Callable[[Arrays, Arrays], Sums], dict[str, str]]] = {
         | dict.fromkeys(("masked_positions", "masked_targets", "masked_weights"), "BM"),
     ),
 }
-_FRACTIONS = ("weight", "masked_weights", "choice_mask")  # everything else counts or names something
+FRACTIONS = ("weight", "masked_weights", "choice_mask")  # everything else counts or names something
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ def complete_batch(batch: Mapping[str, Any], kind: str, where: str) -> dict[str,
             known = known and f" with {known}"
             raise TrainingError(f"{what}{known}.", where=where, fix=f"the batch has {has}")
         complete[name] = jnp.asarray(complete[name])
-        if name not in _FRACTIONS and not jnp.issubdtype(complete[name].dtype, jnp.integer):
+        if name not in FRACTIONS and not jnp.issubdtype(complete[name].dtype, jnp.integer):
             what = f"{name} holds {complete[name].dtype}, it must hold integers."
             raise TrainingError(what, where=where, fix=f"give {name}.astype(numpy.int32)")
     return complete

@@ -35,18 +35,15 @@ def test_a_second_process_is_refused_until_the_first_is_dead(tmp_path):
 SETTINGS = {"train": {"learning_rate": 1e-5, "steps": 100}, "seed": 1, "tasks": ["mnli"]}
 
 
-def test_the_same_settings_are_accepted_and_others_are_refused_with_a_diff(tmp_path):
+def test_the_same_settings_are_accepted_and_others_are_refused(tmp_path):
     check_settings(tmp_path / "run", SETTINGS)
     check_settings(tmp_path / "run", {"tasks": ["mnli"], **SETTINGS})
     other = {"train": {"learning_rate": 3e-5, "steps": 100, "warmup": 0.1}, "tasks": ("mnli",)}
     with pytest.raises(CheckpointError) as caught:
         check_settings(tmp_path / "run", other)
-    lines = [line.strip() for line in caught.value.what.splitlines()[1:]]
-    assert lines == [
-        "seed: 1 there, not set now",
-        "train.learning_rate: 1e-05 there, 3e-05 now",
-        "train.warmup: not set there, 0.1 now",
-    ]
+    assert caught.value.what.endswith("other settings: seed, train.")
+    (tmp_path / "run/settings.json").write_text("{")  # damaged: the directory's name says it too
+    check_settings(tmp_path / "run", other)
 
 
 @pytest.mark.parametrize("kind", ["folder", "link", "dangling link", "pipe"])

@@ -9,7 +9,8 @@ import pytest
 
 from stilts_jax.checkpoint import lock_run
 from stilts_jax.errors import ConfigError, StiltsError
-from stilts_jax.experiment.grid import Waiting, is_done, run_grid
+from stilts_jax.experiment import grid
+from stilts_jax.experiment.grid import is_done, run_grid
 from stilts_jax.experiment.models import FORMAT as TRAINED_FORMAT
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.experiment.results import FAILURE, FORMAT, RESULT, read_result
@@ -76,14 +77,20 @@ def test_a_failure_is_recorded_and_stops_only_what_depends_on_it(tmp_path, famil
     assert "parent" in read_failure(tmp_path / "a")["error"]["message"]
 
 
-def test_waiting_has_a_limit_and_ends_at_once_if_the_parent_failed(tmp_path, family):
+@pytest.fixture
+def waits(monkeypatch):
+    """Says how long to wait: until the end, and between two looks."""
+    return lambda **seconds: [monkeypatch.setattr(grid, f"_{name}", value) for name, value in seconds.items()]
+
+
+def test_waiting_has_a_limit_and_ends_at_once_if_the_parent_failed(tmp_path, family, waits):
     experiment = Experiment(tmp_path)
-    waiting = Waiting(limit=0.2, interval=0.05)
-    assert run_grid(family, experiment, mine=family[1:2], waiting=waiting, run=experiment.run) == 1
+    waits(LIMIT=0.2, PAUSE=0.05)
+    assert run_grid(family, experiment, mine=family[1:2], run=experiment.run) == 1
     assert "within" in read_failure(tmp_path / "a")["error"]["message"]
     write_record(tmp_path / "parent" / FAILURE, {"format": FORMAT, "error": {"type": "E", "message": "no"}})
-    forever = Waiting(limit=1e9, interval=1e9, grace=0)
-    assert run_grid(family, experiment, mine=family[2:3], waiting=forever, run=experiment.run) == 1
+    waits(LIMIT=1e9, PAUSE=1e9, GRACE=0)
+    assert run_grid(family, experiment, mine=family[2:3], run=experiment.run) == 1
     assert "another machine" in read_failure(tmp_path / "b")["error"]["message"]
 
 
@@ -122,7 +129,7 @@ def test_a_failure_stands_beside_scores_and_children_that_are_done_are_kept(tmp_
     assert not list(tmp_path.glob("*/failure.json"))
 
 
-def test_what_another_process_is_at_work_on_is_left_to_it_and_waited_for(tmp_path, family):
+def test_what_another_process_is_at_work_on_is_left_to_it_and_waited_for(tmp_path, family, waits):
     """The other one trains the parent; what does not need it is done meanwhile, the rest by whoever comes first."""
     experiment, here, there = Experiment(tmp_path), [], []
 
@@ -147,21 +154,22 @@ def test_what_another_process_is_at_work_on_is_left_to_it_and_waited_for(tmp_pat
     other = threading.Thread(target=work)
     other.start()
     assert held.wait(30)
-    assert run_grid(family, experiment, waiting=Waiting(interval=0.05), run=watched) == 0
+    waits(PAUSE=0.05)
+    assert run_grid(family, experiment, run=watched) == 0
     other.join()
     assert here[0] == "other" and sorted(here + there) == ["a", "b", "other"]
     assert all(is_done(phase, experiment) for phase in family) and not list(tmp_path.glob("*/failure.json"))
 
 
-def test_a_failure_of_an_earlier_launch_is_waited_out(tmp_path, family):
+def test_a_failure_of_an_earlier_launch_is_waited_out(tmp_path, family, waits):
     experiment = Experiment(tmp_path)
     write_record(
         tmp_path / "parent" / FAILURE, {"format": FORMAT, "error": {"type": "E", "message": "yesterday"}}
     )
     relaunched = threading.Timer(0.3, run_grid, (family[:1], experiment), {"run": experiment.run})
     relaunched.start()
-    waiting = Waiting(limit=30, interval=0.05)
-    assert run_grid(family, experiment, mine=family[1:3], waiting=waiting, run=experiment.run) == 0
+    waits(LIMIT=30, PAUSE=0.05)
+    assert run_grid(family, experiment, mine=family[1:3], run=experiment.run) == 0
 
 
 def test_bfloat16_parameters_are_refused_where_something_is_trained(tmp_path, family):

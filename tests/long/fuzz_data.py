@@ -31,7 +31,7 @@ from stilts_jax.tasks.sources.read import (
     with_labels,
 )
 from stilts_jax.tokenization import load_tokenizer
-from stilts_jax.toy.world import write_world
+from stilts_jax.toy.world import write_tasks, write_texts
 
 SECONDS = 20  # what takes longer hangs
 ROWS = 30  # of a file of the toy world
@@ -264,7 +264,8 @@ def main():
     counts, silent, failures = collections.Counter(), [], []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_world(folder / "world", size="test")
+        for write in (write_texts, write_tasks):
+            write(folder / "world", size="test")
         seeds = list(collect_seeds(folder / "world" / "tasks"))
         texts = [text for _, seed, _ in seeds for text in seed.files.values()]
         tokenizer = train_tokenizer(

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from stilts_jax.config import base_config
 from stilts_jax.main import main
-from stilts_jax.toy.world import write_world
+from stilts_jax.toy.world import write_tasks, write_texts
 
 LIMIT = 60  # seconds
 VALUES = (
@@ -210,7 +210,8 @@ def run(count: int, seed: int) -> int:
     found: Counter[str] = Counter()
     began, random_ = time.monotonic(), random.Random(seed)
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-        write_world(Path("world"), size="test")
+        for write in (write_texts, write_tasks):
+            write(Path("world"), size="test")
         root = Path(folder)
         (root / "text").write_text("one\ntwo\n")
         places = {
