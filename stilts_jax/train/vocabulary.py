@@ -3,8 +3,8 @@
 A fine-tuning phase touches a fraction of XLM-R's 250,002 rows, and Adam reads and writes all of them
 every step. A row that never occurs has no gradient, so its moments stay zero and weight decay is all that
 happens to it: a product that is known beforehand. In exact arithmetic a run on the rows that occur, with the
-others put back at its end, is the run on all rows (of a head for pictures too, which begins at the mean of the rows
-that are there, if it is given the same beginning).
+others put back at its end, is the run on all rows. (A head for pictures begins elsewhere: at the mean of the rows
+that are there.)
 
 Rounding: a float32 run multiplies an untouched row step by step, and where ``rate * decay`` is near the last
 bit (1e-5 * 0.01 = 1e-7, against 1.2e-7) each step rounds to one whole last bit, or to none. The closed form
