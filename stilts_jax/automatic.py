@@ -124,8 +124,8 @@ def fit_memory(
 ) -> tuple[int, Remat]:
     """Returns how many microbatches a step has and what it rematerialises, where these are 0 and "auto": what fits.
 
-    ``mesh`` has the sizes of its axes, ``tasks`` are (kind, batch size, longest row). Microbatches cost less than
-    nothing that fits, and more than rematerialisation: they are taken where even the full one does not suffice.
+    ``mesh`` has the sizes of its axes, ``tasks`` are (kind, batch size, longest row). Microbatches cost more than
+    rematerialisation: they are taken where even the full one does not suffice.
     """
     data, fsdp, tensor = mesh
     size = sum(leaf.size for leaf in jax.tree.leaves(abstract_encoder(shape)))
@@ -143,7 +143,7 @@ def fit_memory(
         )
         if compute.remat != "auto" or remat:
             break
-    return parts, remat or "full" if compute.remat == "auto" else compute.remat
+    return parts, (remat or "full") if compute.remat == "auto" else compute.remat
 
 
 def compiler_options() -> dict[str, int] | None:

@@ -53,10 +53,8 @@ def check_settings(directory: str | os.PathLike, settings: Mapping[str, Any]) ->
     path, now = open_path(directory) / SETTINGS, json.loads(json.dumps(settings))
     try:
         before = read_record(path)
-    except (
-        FileNotFoundError,
-        RecordError,
-    ):  # a new run, or a damaged record: the directory's name has its hash too
+    except (FileNotFoundError, RecordError):
+        # A new run, or a damaged record: the name of a phase's directory says it too.
         write_record(path, now)
         return
     if differing := sorted(name for name in before | now if before.get(name) != now.get(name)):

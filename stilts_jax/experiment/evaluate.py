@@ -96,10 +96,8 @@ def retrieval_layer(task: Task, num_layers: int, settings: Settings) -> int | No
     """Returns the layer that the settings name for retrieval without training; raises where there is no such layer."""
     layer = settings.model.retrieval_layer
     if task.retrieval and not task.is_trained and layer > num_layers:
-        what, fix = (
-            f"Layer {layer} of an encoder of {num_layers} layers.",
-            "take one of these, or 0 for the usual one",
-        )
+        what = f"Layer {layer} of an encoder of {num_layers} layers."
+        fix = "take one of these, or 0 for the usual one"
         raise ConfigError(what, where="config.model.retrieval_layer", fix=fix)
     return layer or None
 

@@ -1,5 +1,6 @@
 """The records that travel from text to the device: ragged columns, features of one kind, batches."""
 
+import errno
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -52,9 +53,12 @@ def create_table(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.memmap:
     """
     with naming(path):
         array = np.lib.format.open_memmap(path, "w+", dtype, shape)
-        if hasattr(os, "posix_fallocate"):
+        try:
             with path.open("rb+") as file:
                 os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except (AttributeError, OSError) as error:  # not every system and file system can
+            if getattr(error, "errno", errno.ENOTSUP) not in (errno.EINVAL, errno.ENOTSUP):
+                raise
     return array
 
 

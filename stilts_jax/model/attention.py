@@ -48,6 +48,7 @@ def choose_backend(
     fastest = {"gpu": "cudnn", "tpu": "splash"}.get(platform, "xla")
     name: str = fastest if compute.attention == "auto" else compute.attention
     cudnn, splash = name == "cudnn", name.startswith("splash")
+    old = _old_gpu() if cudnn else ""
     wide = f"heads must be a multiple of 8 and at most {_CUDNN_MAX_HEAD_DIM} wide, these are {head_dim}"
     undropped = f"it would leave out attention dropout (model.attention_dropout, {dropout})"
     obstacles: dict[str, Any] = {
@@ -58,8 +59,7 @@ def choose_backend(
         "it can't keep the segments of packed rows apart": cudnn and packed,
         "it can't leave out the pads between a text and pictures": cudnn and gaps,
         f"it needs bfloat16, compute.dtype is {compute.dtype}": cudnn and compute.dtype != "bfloat16",
-        f"its kernels need an NVIDIA GPU of compute capability 8.0, this one has {_old_gpu()}": cudnn
-        and _old_gpu(),
+        f"it needs an NVIDIA GPU of compute capability 8.0 or more, this has {old}": old,
         wide: cudnn and (head_dim % 8 or head_dim > _CUDNN_MAX_HEAD_DIM),
     }
     obstacle = next((why for why, stands in obstacles.items() if stands), "")

@@ -215,9 +215,8 @@ def encode(
         form |= {"packed": segments is not None, "gaps": visual is not None}
         backend = choose_backend(compute, platform_of(compute), **form).name
         places = None
-        if (
-            visual is not None
-        ):  # behind the padded text: their dropout does not depend on how far it is padded
+        if visual is not None:
+            # Behind the padded text: dropout does not depend on how far that is padded.
             places = jnp.arange(visible.shape[1], dtype=jnp.uint32)
             places = jnp.where(places < length, places, places - length + _PICTURES_FROM)
         attend = partial(attention, visible=visible, backend=backend, dropout=rate, places=places)

@@ -19,10 +19,8 @@ from stilts_jax.plan.setup import Plan, Setup
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.sharding import MeshConfig, mesh_shape
 
-_TRIED, _TRIED_LAST = (
-    6,
-    2,
-)  # proposals that are compiled, from the cheapest, and of the rest those that save most
+# Of the proposals so many are compiled: from the cheapest on, and of the rest those that save most.
+_TRIED, _TRIED_LAST = 6, 2
 USUAL_SHARE = 0.4  # of the bound that well-tuned training of encoders reaches
 
 

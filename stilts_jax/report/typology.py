@@ -140,7 +140,8 @@ def typology_section(grid: Grid, typology: Typology, figures: Figures) -> Sectio
     bases, compared = _rows(grid)
     for task in grid.scored:
         # Of the languages that all rows have: a mean over more rows here and fewer there would compare rows.
-        means = pd.DataFrame([_values(grid, row, task) for row in compared or bases]).mean(skipna=False)
+        found_in = [values for row in compared or bases if (values := _values(grid, row, task))]
+        means = pd.DataFrame(found_in, dtype=float).mean(skipna=False)
         places = pd.DataFrame({"x": typology.distances[kinds[0]], "y": means}).dropna()
         points = {str(code): (x, y) for code, x, y in places.itertuples()}
         if len(points) >= _FEWEST:
