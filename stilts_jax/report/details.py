@@ -92,6 +92,35 @@ def _language_table(grid: Grid, task: str, codes: Sequence[str], comparisons: Co
     return Table(name, title, [*columns("Language"), *heads], rows, notes, ruled, latex=True)
 
 
+def layer_section(grid: Grid, figures: Figures) -> Section | None:
+    """Retrieval by the layer whose states are compared, where all were scored (``model.sweep_layers``)."""
+    parts = grid.frame.split.str.extract(r"^(.*)-layer(\d+)$")
+    swept = grid.frame.assign(of=parts[0], layer=pd.to_numeric(parts[1]))[parts[1].notna() & grid.frame.main]
+    charts, rows = [], []
+    for task, of_task in swept.groupby("task", sort=False):
+        lines: dict[tuple[str, int], list[tuple[float, float]]] = {}
+        for number, row in enumerate(grid.rows):
+            own = of_task[(of_task.intermediate == row[0]) & (of_task["of"] == grid.split(task))]
+            means = own.groupby("layer").value.mean()
+            if len(means):
+                lines[grid.row_title(row), number - 1] = list(means.items())
+                rows.append([grid.title(task), grid.row_title(row), *means])
+        name, what = f"layers_{stem(task)}", f"{meaning(grid.metrics(task))}, percent"
+        drawing = curves(lines, what, "layer (0: the embeddings)")
+        charts.append(figures.draw(name, f"{grid.title(task)} by layer", drawing, paper=True))
+    if not rows:
+        return None
+    reading = (
+        "Retrieval without training compares means of one layer's states, over all of a sentence's tokens. Means over "
+        "languages, then seeds. To choose a layer by these scores is not zero-shot."
+    )
+    deepest = max(map(len, rows)) - 2
+    heads = "Target|Intermediate|" + "|".join(map(str, range(deepest)))
+    rows = [[*row, *["–"] * (deepest + 2 - len(row))] for row in rows]
+    table = Table.plain("layers", "Score by layer", heads, rows)
+    return Section("layers", "Layers", reading, [Block("row", blocks=charts), table])
+
+
 def seed_section(grid: Grid) -> Section | None:
     """Variance components for each target, and which runs collapsed."""
     if not grid.scored:

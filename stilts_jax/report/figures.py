@@ -115,15 +115,17 @@ def dots(labels: Sequence[str], series: Mapping[str, Sequence], axis: str, *, ze
     return 0.9 + 0.17 * len(labels) + 0.06 * len(series), left, plot
 
 
-def curves(lines: Mapping[tuple[str, int], Sequence[tuple[float, float]]], axis: str) -> Drawing:
-    """Curves over steps, by name and style."""
+def curves(
+    lines: Mapping[tuple[str, int], Sequence[tuple[float, float]]], axis: str, below: str = "step"
+) -> Drawing:
+    """Curves by name and style, over steps or what else is named ``below``."""
 
     def plot(axes: "Axes") -> None:
         for (name, index), points in lines.items():
             look = _style(index) | {"marker": "." if len(points) == 2 else ""}
             line = "--" if index >= len(_COLOURS) else "-"
             axes.plot(*zip(*points), line, linewidth=1.1, label=name, **look)
-        axes.set_xlabel("step")
+        axes.set_xlabel(below)
         axes.set_ylabel(axis)
 
     return 3.0, 0.6, plot

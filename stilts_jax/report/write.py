@@ -20,7 +20,7 @@ from stilts_jax.report.typology import Typology, find_typology, read_distances, 
 
 # What a report of other results may have, and this one lacks.
 _OURS = re.compile(
-    r"((languages|typology|published|curves)_.*|averages|best|intermediates|main|pictures|problems|published|"
+    r"((languages|layers|typology|published|curves)_.*|averages|best|intermediates|layers|main|pictures|problems|published|"
     r"scores_intervals|seeds|selection|throughput)\.(csv|tex|pdf|png|svg)"
 )
 
@@ -64,6 +64,7 @@ def write_report(
         details.language_section(grid, comparisons, figures),
         significance.score_section(grid, comparisons),
         significance.pictures_section(grid, comparisons),
+        details.layer_section(grid, figures),
         details.seed_section(grid),
         typology_section(grid, typology, figures),
         details.published_section(grid, published),

@@ -4,6 +4,7 @@ The encoder is random and each phase takes two steps: what is tested are the joi
 smallest toy world's, and a few rows made here for the tasks that it lacks.
 """
 
+import csv
 import json
 import re
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from stilts_jax.evaluation.metrics import MAIN_VALUES
+from stilts_jax.report import write_report
 from stilts_jax.report.results import read_run
 from stilts_jax.report.statistics import score_items
 from stilts_jax.tasks import get_task, list_tasks
@@ -218,6 +220,11 @@ def test_a_sweep_over_layers_tunes_each_on_dev(root, world, intermediates, tmp_p
         assert result["scores"][task]["test"] == result["scores"][task]["test-layer1"]
         plain = intermediates["none+retrieval"]["scores"][task]["test"][metric]
         assert result["scores"][task]["test"][metric] == pytest.approx(plain, abs=3)
+    paths = write_report(tmp_path)
+    lines = csv.DictReader((paths.tables / "layers.csv").read_text().splitlines())
+    shown = [float(line["2"]) for line in lines if line["Target"] == "Tatoeba"]
+    values = result["scores"]["tatoeba"]["test-layer2"]["accuracy"].values()
+    assert shown == [pytest.approx(sum(values) / 2)] and (paths.figures / "layers_tatoeba.png").is_file()
 
 
 def test_every_target(targets, root, tmp_path):
