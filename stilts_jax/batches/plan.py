@@ -138,6 +138,9 @@ class TrainingBatches:
             self.buckets: tuple[int, ...] = (max_length,)
         else:
             self._rows = _draw_rows(task, features, label_alpha, seed)
+            # Of few rows no more batches than an epoch has: sorted over several epochs, a batch would hold a row again
+            # and again, and a short run would never see others.
+            self._window = min(self._window, max(len(features) // batch_size, 1))
             paired = "pair_tokens" in columns
             count = max(max_buckets // 2, 1) if paired else max_buckets
             self.buckets = self._choose(self._lengths, count, price, max_length)

@@ -14,6 +14,7 @@ from stilts_jax.errors import ConfigError
 
 Rows = Callable[[np.ndarray], np.ndarray]  # the row numbers at some positions of an endless stream
 _UNIT = 2**60  # shares are whole numbers of these, so that counts are exact at any step
+_LONGEST = 2**20  # steps of a block: what comes more rarely has no place in it
 
 
 def draw_bits(seed: int, purpose: str, index: int, count: int) -> np.ndarray:
@@ -67,7 +68,7 @@ class Schedule:
         self._borders = [round(share * _UNIT) for share in np.cumsum(values / values.sum())]
         self._borders[-1] = _UNIT
         units = np.diff([0, *self._borders])
-        if units.min() < 1:
+        if units.min() < _UNIT / _LONGEST:
             raise ConfigError(f"the smallest of the weights {list(weights)} is too small beside the others")
         self.shares = units / _UNIT
         self.block = max(block, -(-_UNIT // int(units.min())))

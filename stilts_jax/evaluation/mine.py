@@ -32,6 +32,10 @@ def read_sentences(path: Path) -> tuple[list[str], str]:
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 digest.update(line)
+                if b"\0" in line:
+                    what, fix = "The file is damaged: the line holds NUL bytes.", "copy it again"
+                    raise DataError(what, where=f"{path}:{number}", fix=fix)
+                line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
                 try:
                     distinct[line.strip(_BLANK).decode()] = None
                 except UnicodeDecodeError as error:

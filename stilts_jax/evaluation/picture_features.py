@@ -61,6 +61,7 @@ _UNUSED = (
     *("logit_scale", "logit_bias", "embeddings.position_ids"),
 )
 _PREPROCESSOR = "preprocessor_config.json"
+_NARROW = 20  # how much longer than wide a picture may be before its ends go, which would be cut off anyway
 # By kind of tower: what it has besides patches, positions and blocks, and how it was trained to be shown pictures, if
 # its folder does not say it; filters have Pillow's numbers.
 _SIGLIP = {"image_mean": (0.5,) * 3, "image_std": (0.5,) * 3, "resample": Image.Resampling.BICUBIC}
@@ -136,6 +137,9 @@ class VisionEncoder:
     def prepare(self, picture: Image.Image) -> np.ndarray:
         """Returns a picture as the tower was trained to be shown it: float32 [size, size, 3]."""
         size, short = self.size, min(picture.size)
+        if self._cropped and max(picture.size) > _NARROW * short:  # scaled, it would take gigabytes
+            left, top = ((side - min(side, _NARROW * short)) // 2 for side in picture.size)
+            picture = picture.crop((left, top, picture.width - left, picture.height - top))
         sides = [side * size // short if self._cropped else size for side in picture.size]
         left, top = ((side - size) // 2 for side in sides)
         scaled = picture.resize(sides, self._resample).crop((left, top, left + size, top + size))

@@ -253,8 +253,10 @@ def best_spans(outputs: Arrays, batch: Arrays) -> Arrays:
     length = ends[:, None, :] - starts[:, :, None] + 1
     fits = (length > 0) & (length <= MAX_ANSWER_TOKENS) & may_start[:, :, None] & may_end[:, None, :]
     scores = jnp.where(fits, start_scores[:, :, None] + end_scores[:, None, :], -jnp.inf)
-    # Of a short window too: batches of several lengths go into one array.
-    scores, place = jax.lax.top_k(scores.reshape(len(scores), -1), NUM_BEST)
+    # As many of a short window too: batches of several lengths go into one array.
+    flat = scores.reshape(len(scores), -1)
+    flat = jnp.pad(flat, ((0, 0), (0, max(NUM_BEST - flat.shape[1], 0))), constant_values=-jnp.inf)
+    scores, place = jax.lax.top_k(flat, NUM_BEST)
     return {
         "starts": jnp.take_along_axis(starts, place // count, axis=1),
         "ends": jnp.take_along_axis(ends, place % count, axis=1),

@@ -36,7 +36,7 @@ from stilts_jax.tasks.sources.read import (
     with_labels,
 )
 from stilts_jax.tasks.sources.readers import read_lines, read_squad
-from stilts_jax.tasks.sources.rows import Problems, find_line, read_json
+from stilts_jax.tasks.sources.rows import BadRow, Problems, find_line, parse_json, read_json
 from stilts_jax.tasks.spec import UNKNOWN_LABEL, Task
 from stilts_jax.tasks.udpos import UNTAGGED
 
@@ -105,7 +105,7 @@ def read_predictions(path: Path, task: Task) -> Any:
     for line, text in _lines(path):
         try:
             values.append(parse(text, task))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, BadRow) as error:
             fix = fix.replace("LABELS", ", ".join(task.labels))
             raise DataError(f"{text[:60]!r} is not {what}.", where=f"{path}:{line}", fix=fix) from error
     return values
@@ -138,7 +138,7 @@ def _parse_label(text: str, task: Task) -> str:
 
 
 def _parse_choice(text: str, task: Task) -> int:
-    return int(str(json.loads(text)["label"]))
+    return _parse_index(str(parse_json(text)["label"]), task)
 
 
 def _parse_index(text: str, task: Task) -> int:
@@ -201,8 +201,8 @@ def _read_bare_gold(folder: Path, task: Task, language: str) -> Found | None:
     if form in ("classify", "tag", "nearest", "choice"):
         first = next((text for _, text in read_lines(path, Problems("gold")) if text.strip()), "")
         try:
-            bare = form != "choice" or list(json.loads(first)) == ["label"]
-        except (ValueError, TypeError):
+            bare = form != "choice" or list(parse_json(first)) == ["label"]
+        except (BadRow, TypeError):
             bare = True  # refused with its line when it is read
         if "\t" in first or not bare:
             return None

@@ -60,6 +60,8 @@ def spell_names(text: str, tags: Sequence[str], where: str) -> str:
     if len(words) != len(tags):
         what = f"{len(tags)} tags for the {len(words)} words of {text[:60]!r}."
         raise DataError(what, where=where, fix="give every word one tag")
+    if wrong := next((tag for tag in tags if tag != "O" and tag[:2] not in ("B-", "I-")), ""):
+        raise DataError(f"{wrong[:60]!r} is not a tag.", where=where, fix="write O, B-TYPE or I-TYPE")
     found: list[tuple[str, int, int]] = []
     before = "O"
     for (start, end), tag in zip(words, tags):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from stilts_jax.errors import DataError
 from stilts_jax.features.records import Features, Ragged, create_table
@@ -38,6 +38,7 @@ def read_picture(folder: PictureFolder, name: str) -> Image.Image:
         }
         for reason in (reason for reason, holds in refused.items() if holds):
             raise folder.refuse(name, reason, "convert or leave it out")
+        picture = ImageOps.exif_transpose(picture)  # a camera that was held upright says so
         if picture.has_transparency_data:
             picture = picture.convert("RGBA")
             picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
@@ -113,7 +114,7 @@ def add_pictures(
 def build_table(pictures: Sequence[str], sight: Sight) -> Path:
     """Returns the file of what is seen of each picture: an array [pictures, patches, width]."""
     shape = "" if sight.encoder else f"-{sight.size}-{sight.patch}"
-    path = sight.cache / f"pictures-{hash_pictures(sight.root, pictures, sight.encoder)}{shape}.npy"
+    path = sight.cache / f"upright-{hash_pictures(sight.root, pictures, sight.encoder)}{shape}.npy"
     with contextlib.suppress(OSError, ValueError):  # not there, or cut off
         np.load(path, mmap_mode="r", allow_pickle=False)
         return path

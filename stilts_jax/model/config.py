@@ -53,7 +53,7 @@ class EncoderConfig(Checked):
     family: Family = "xlm-roberta"
     vocab_size: Annotated[int, POSITIVE]
     hidden_size: Annotated[int, POSITIVE]
-    num_layers: Annotated[int, POSITIVE]
+    num_layers: Annotated[int, Range(1, 1000)]
     num_heads: Annotated[int, POSITIVE]
     intermediate_size: Annotated[int, POSITIVE]
     max_positions: Annotated[int, POSITIVE] = 514  # rows of the position table

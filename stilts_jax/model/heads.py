@@ -33,6 +33,7 @@ from stilts_jax.model.layers import (
     split,
     table,
     typed_key,
+    wide_dtype,
     widen,
 )
 from stilts_jax.sharding import cut_by_compiler
@@ -236,21 +237,31 @@ def _read(
         pairs = pool(batch["pair_hidden"])
         return {"vectors": pool(hidden), "pair_vectors": pairs, "logit_scale": module.logit_scale[...]}
     if head.kind == "span":
-        logits = widen(module.out(hidden))
+        logits = _logits(module.out, hidden)
         return {"start_logits": logits[..., 0], "end_logits": logits[..., 1]}
     if head.kind == "tag":
-        return {"logits": widen(module.out(drop(hidden, head.dropout, keys[1])))}
+        return {"logits": _logits(module.out, drop(hidden, head.dropout, keys[1]))}
     first = hidden[..., 0, :]
     if head.form == "jiant":
         first = jnp.tanh(bind(dict(encoder["pooler"]), _pooler, model.encoder, model.compute)(first))
     if head.form == "jiant" or head.kind == "classify":
         # ForMultipleChoice alone has no dropout in front: there the dense layer is called the pooler.
         first = drop(first, head.dropout, keys[1])
-    logits = widen(module.out(drop(jnp.tanh(module.dense(first)), head.dropout, keys[2])))
+    logits = _logits(module.out, drop(jnp.tanh(module.dense(first)), head.dropout, keys[2]))
     if head.kind == "classify":
         return {"logits": logits}
     logits = jnp.squeeze(logits, -1)
     return {"logits": jnp.where(batch["choice_mask"] > 0, logits, jnp.finfo(logits.dtype).min / 2)}
+
+
+def _logits(out: nnx.Linear, values: jax.Array) -> jax.Array:
+    """Returns the last product in float32 at least: in bfloat16 logits near 9 are a sixteenth apart, and tie."""
+    exact = wide_dtype(values)
+    if exact == values.dtype:
+        return widen(out(values))
+    arrays: Any = out.kernel, out.bias
+    kernel, bias = (array[...].astype(kind) for array, kind in zip(arrays, (values.dtype, exact)))
+    return jnp.matmul(values, kernel, preferred_element_type=exact) + bias
 
 
 def pool_mean(hidden: jax.Array, tokens: jax.Array, pad_id: int = 1) -> jax.Array:

@@ -191,7 +191,7 @@ def _find_heads(weights: Weights, described: dict[str, Any]) -> dict[str, HeadCo
     elif _has(weights, "classifier."):  # two classes call one layer by one name
         kinds.append("choice" if "ForMultipleChoice" in str(described.get("architectures")) else "tag")
     out = weights.get("classifier.out_proj.weight") or weights.get("classifier.weight")
-    labels = max(1, *out.shape[:1]) if out else 1  # a missing tensor is reported with all others
+    labels = max(1, 1, *out.shape[:1]) if out else 1  # a missing tensor is reported with all others
     counts = {"classify": labels, "tag": labels}
     return {kind: HeadConfig(kind=kind, num_labels=counts.get(kind, 0)) for kind in kinds}
 
@@ -275,9 +275,9 @@ def _read_part(weights: Weights, tensor: Tensor, index: tuple[slice, ...], dtype
     targets, first = (part, index[0].start) if tensor.stacked else (part[None], 0)
     for key, target in zip(tensor.keys[first:], targets):
         found = weights[key].read(inner[::-1] if tensor.transposed else inner)
-        if not np.isfinite(found).all():  # one pass more over what was just read
+        target[...] = found.T if tensor.transposed else found
+        if not np.isfinite(target).all():  # one pass more over what was just read
             what = "The tensor holds numbers that are not finite (NaN or infinity)."
             fix = "fetch the weights again: they are damaged, or saved from a training that failed"
             raise EncoderError(what, where=weights[key].where, fix=fix)
-        target[...] = found.T if tensor.transposed else found
     return part

@@ -9,6 +9,7 @@ from public facts that come with the package: genealogy and great-circle distanc
 
 import itertools
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,11 +86,14 @@ def great_circle(north: np.ndarray, east: np.ndarray, north0: float, east0: floa
 def read_distances(path: Path) -> Typology:
     """Reads the reader's own CSV; raises DataError where it is not of the form that the module names."""
     try:
-        options: dict = {"encoding": "utf-8-sig", "skip_blank_lines": False}
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False, **options)
+        options: dict = {"encoding": "utf-8-sig", "skip_blank_lines": False, "index_col": False}
+        with warnings.catch_warnings(
+            action="error", category=pd.errors.ParserWarning
+        ):  # of rows that are too wide
+            frame = pd.read_csv(path, dtype=str, keep_default_na=False, **options)
     except pd.errors.EmptyDataError:
         frame = pd.DataFrame()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, pd.errors.ParserWarning) as error:
         what = "The CSV of distances can't be read."
         fix = "give --distances a text file in UTF-8, with a head `code,DISTANCE,...`"
         raise DataError(what, where=f"{path}: {error}", fix=fix) from error

@@ -16,6 +16,7 @@ TASK = replace(
     MASAKHANER2,
     name="masakhaner_x",
     title="MasakhaNER-X",
+    version=2,  # marks are parts of words
     languages=names("am bbj bm ee ha ig lg luo mos ny pcm rw sn sw tn tw wo xh yo zu"),
     sources=(files("masakhaner_x/{language}/{split}.jsonl", _convert, "train dev:validation test"),),
 )

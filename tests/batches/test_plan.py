@@ -76,6 +76,7 @@ def test_labels_that_are_no_classes_cannot_be_drawn_by_their_number():
 def test_batches_are_exactly_full_and_epochs_see_each_row_once(lengths, batch_size, window, seed):
     batches = make_batches(make_features(lengths), batch_size=batch_size, window=window, seed=seed)
     assert batches.steps_per_epoch == -(-len(lengths) // batch_size)
+    window = min(window, max(len(lengths) // batch_size, 1))  # none is longer than an epoch
     steps = window * 3 * batches.steps_per_epoch  # whole windows
     rows = [batches.rows_at(step) for step in range(steps)]
     assert all(len(each) == batch_size for each in rows)

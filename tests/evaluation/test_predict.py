@@ -107,3 +107,6 @@ def test_a_window_of_fewer_than_twenty_tokens_offers_as_many_spans_as_a_longer_o
         "null": (1,),
     }
     assert [int(found[name][0, 0]) for name in ("starts", "ends")] == [6, 6]
+    least = {name: array[:, :4] for name, array in batch.items()}
+    found = predict_module.best_spans(dict.fromkeys(("start_logits", "end_logits"), logits[:, :4]), least)
+    assert found["scores"].shape == (1, 20)

@@ -6,6 +6,7 @@ columns of a text are joined by spaces; rows are numbered where no column is the
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 
@@ -24,7 +25,9 @@ Labels = tuple[str, ...]
 Columns = str | tuple[str, ...]
 _MOST_SPACE = 100  # characters before a context that a conversion may have cut off
 _DIGITS = 9  # of the place of an answer
-_WORD = re.compile(r"(?:\w|[\u0300-\u036f])+|[^\w\s]")  # combining marks are no letters of their own
+# Vowel signs and other marks are no letters of their own, nor are the signs that join letters and part them.
+_MARKS = "".join(filter(lambda sign: unicodedata.category(sign)[0] == "M", map(chr, range(0x300, 0x12000))))
+_WORD = re.compile(rf"[\w{_MARKS}\u200c\u200d]+|[^\w\s]")
 
 
 @lru_cache(maxsize=4)

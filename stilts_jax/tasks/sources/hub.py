@@ -46,7 +46,8 @@ def make_rows(records: Iterable[Mapping[str, Any]], classes: Mapping[str, Sequen
     def name(names: Sequence[str], value: Any) -> Any:
         if isinstance(value, list):
             return [name(names, item) for item in value]
-        return None if value is None or value < 0 else names[value]
+        # A number without a name stays one, which is no label of the task.
+        return None if value is None or value < 0 else names[value] if value < len(names) else value
 
     for number, fields in enumerate(records):
         named = {column: name(names, fields[column]) for column, names in classes.items() if column in fields}
