@@ -49,6 +49,34 @@ class _Damaged(CheckpointError):
         super().__init__(f"The checkpoint is damaged: {reason}.", where=where, fix=fix)
 
 
+# What may be otherwise at the next try: the storage or the device has a bad moment, and nothing is wrong with a file.
+_PASSING = {
+    errno.ESTALE,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ETIMEDOUT,
+    errno.ENOMEM,
+}
+_PASSING_WORDS = (
+    "RESOURCE_EXHAUSTED",
+    "UNAVAILABLE",
+    "PERMISSION_DENIED",
+    "UNAUTHENTICATED",
+    "DEADLINE_EXCEEDED",
+)
+
+
+def _blame(error: Exception, reason: str, where: str) -> CheckpointError:
+    """Returns that a step is damaged, or, where the cause may pass, that it can't be read now."""
+    text = str(error)
+    if getattr(error, "errno", None) in _PASSING or any(word in text for word in _PASSING_WORDS):
+        fix = "run the same command again; nothing was moved or removed"
+        return CheckpointError(f"The checkpoint can't be read now: {reason}.", where=where, fix=fix)
+    return _Damaged(reason, where)
+
+
 class Checkpoints(AbstractContextManager):
     """The checkpoints of one run: a folder with one folder a step.
 
@@ -196,7 +224,7 @@ class Checkpoints(AbstractContextManager):
             stored = self._open().restore(step, args=args)[_RECORD]
             payload, checksum = stored["payload"], stored["sha256"]
         except Exception as error:  # orbax raises bare Exceptions, ValueErrors, KeyErrors
-            raise _Damaged(f"its record can't be read ({_short(error)})", where) from error
+            raise _blame(error, f"its record can't be read ({_short(error)})", where) from error
         if checksum != _checksum(payload):
             raise _Damaged("its record is not what was written", where)
         if payload["format"] != FORMAT:
@@ -219,7 +247,7 @@ class Checkpoints(AbstractContextManager):
             try:
                 found = self._open().restore(step, args=ocp.args.Composite(**args))
             except Exception as error:
-                raise _Damaged(_short(error), where) from error
+                raise _blame(error, _short(error), where) from error
             for name in wanted:
                 for path, digest in digest_leaves(found[name]).items():
                     if digest != leaves[name][path][2]:

@@ -55,7 +55,8 @@ def run(arguments: Namespace) -> int:
             phases, context = _open(arguments, "pretrain", _untrained(arguments), "pretraining")
             if code := run_grid(phases, context):
                 return code
-            export_phase(context.folder(phases[-1]), encoder, None, "float32", progress)
+            if not (encoder / "config.json").is_file():  # another demo in this folder may have been faster
+                export_phase(context.folder(phases[-1]), encoder, None, "float32", progress)
         write_part(world, "tasks", arguments.size, progress)
         phases, context = _open(arguments, "grid", str(encoder), "grid")
         start_helper()
@@ -177,5 +178,6 @@ def _helper(arguments: Namespace) -> Iterator[Callable[[], None]]:
             ended.set()
             helper.terminate()  # all is done, or this process was stopped: then the other one saves, too
             if helper.stdin:
-                helper.stdin.close()
+                with suppress(BrokenPipeError):  # what was told to one that had ended
+                    helper.stdin.close()
             speaker.join()

@@ -7,7 +7,6 @@ embedded and a tile of similarities.
 
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from stilts_jax.errors import DataError
 from stilts_jax.evaluation.retrieval import Embedder, pair_up
 from stilts_jax.evaluation.search import Precision, find_neighbours, normalise
 from stilts_jax.features.records import create_table
-from stilts_jax.files import naming, replacing, write_json
+from stilts_jax.files import replacing, write_json
 from stilts_jax.progress import SILENT, Progress
 
 _FORMAT = 2
@@ -63,10 +62,6 @@ def embed_texts(
     if mapped is None:
         path.unlink(missing_ok=True)  # a link that lies there is not followed
         mapped = create_table(path, np.float32, shape)
-    if hasattr(os, "posix_fallocate"):  # not on macOS
-        # All space is taken now: a full disk under a memory-mapped file would kill the process.
-        with naming(path), path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     done = min(len(digests) * chunk, len(texts))
     with progress.track(f"embedding {path.stem}", total=len(texts), unit="lines", start=done) as bar:
         for start in range(done, len(texts), chunk):

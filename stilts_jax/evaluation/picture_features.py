@@ -7,6 +7,7 @@ own and in a norm behind the embeddings.
 
 import hashlib
 import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -208,9 +209,10 @@ def write_features(
     names, size = list(found.names), encoder.size
     if not names:
         raise DataError("There are no PNG or JPEG files.", where=str(found.path), fix=other)
-    working = out.with_name(f".{out.name}.tmp")
-    shutil.rmtree(working, ignore_errors=True)  # of a process that was killed
-    working.mkdir(parents=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    working = Path(
+        tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent)
+    )  # another process may do the same
     try:
         shape = (len(names), (size // encoder.patch) ** 2, encoder.config.hidden_size)
         array = create_table(working / ARRAY, np.float16, shape)

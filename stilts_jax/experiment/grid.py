@@ -16,7 +16,7 @@ from stilts_jax.checkpoint import check_settings, lock_run
 from stilts_jax.checkpoint.run_directory import SETTINGS
 from stilts_jax.distributed import from_main, is_preempted, leave_together
 from stilts_jax.errors import ConfigError, DataError, LockedError, RecordError, StiltsError, describe, explain
-from stilts_jax.experiment.context import Context
+from stilts_jax.experiment.context import Context, hash_record
 from stilts_jax.experiment.evaluate import evaluate_phase
 from stilts_jax.experiment.models import FINAL, find_trained, read_trained
 from stilts_jax.experiment.phases import Phase
@@ -88,8 +88,14 @@ def _lock(folder: Path) -> Iterator[None]:
 
 
 def _check_same(phase: Phase, context: Context) -> None:
-    """Raises on a host that reads other data than the main one: their programs would wait for each other for ever."""
-    own = [context.key(phase), context.evaluation_key(phase)]
+    """Raises where files have changed since the grid began, and on a host that reads other ones than the main host.
+
+    What is trained would be kept under another's name; hosts would wait for each other for ever.
+    """
+    own = [hash_record(context.training_record(phase)), context.evaluation_key(phase)]
+    if own[0] != context.key(phase):
+        what, fix = f"The data or the encoder of {phase.name} have changed while this ran.", "run it again"
+        raise DataError(what, where=str(context.source.root), fix=fix)
     if from_main(lambda: own) != own:
         what = f"This host reads other data or another encoder for {phase.name} than the main one."
         fix = "give all hosts the same files"
@@ -205,12 +211,18 @@ def _record_failure(phase: Phase, context: Context, error: Exception) -> None:
         context.progress.say(f"warning: the failure could not be recorded: {problem}")
 
 
+def _is_trained(phase: Phase, context: Context) -> bool:
+    """Whether there is a model for what comes after ``phase``, however it was scored."""
+    folder = context.folder(phase)
+    return read_trained(folder, context.key(phase)) is not None and (folder / FINAL).exists()
+
+
 def _check_parent(parent: Phase, context: Context, launched: float, busy: float) -> None:
     """Raises LockedError while another part trains the parent, and another error where that will come to no end."""
     folder, hours = context.folder(parent), f"{_LIMIT / 3600:g} hours"
 
     def look() -> list[str]:
-        if is_done(parent, context):
+        if is_done(parent, context) or _is_trained(parent, context):
             return []
         now, failure = time.monotonic(), (read_result(folder, name=FAILURE) or {}).get("error")
         if failure and now - launched >= _GRACE:
@@ -233,20 +245,25 @@ def _free_disk(phase: Phase, phases: Sequence[Phase], context: Context) -> None:
     keep = context.settings.experiment.keep
     if keep == "all" or not context.is_main:
         return
-    _remove(context.folder(phase) / CHECKPOINTS)
+    _remove(context.folder(phase) / CHECKPOINTS, context)
     for candidate in (phase, *phase.ancestors()) if keep != "models" else ():
         kept = keep == "encoders" and candidate.stage == "intermediate"
         if not kept and all(is_done(child, context) for child in phases if child.parent == candidate):
-            _remove(context.folder(candidate) / FINAL)
+            _remove(context.folder(candidate) / FINAL, context)
 
 
-def _remove(folder: Path) -> None:
+def _remove(folder: Path, context: Context) -> None:
     if is_remote(folder):
         epath.Path(folder).rmtree(missing_ok=True)
         return
     # Renamed first, so that a kill leaves no half of a checkpoint under its own name.
     doomed = folder.with_name(f".{folder.name}.removed")
     shutil.rmtree(doomed, ignore_errors=True)
-    with suppress(FileNotFoundError):  # never there, or another part was faster
-        folder.rename(doomed)
+    try:
+        if folder.exists():
+            folder.rename(doomed)
+    except FileNotFoundError:  # another part was faster
+        pass
+    except OSError as error:
+        context.progress.say(f"warning: {folder} can't be removed: {error.strerror}")
     shutil.rmtree(doomed, ignore_errors=True)

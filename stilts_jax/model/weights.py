@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from stilts_jax.errors import EncoderError
 from stilts_jax.files import fetch_folder, is_remote
+from stilts_jax.tokenization import VOCABULARY_FILES
 
 _NAMES = ("model.safetensors", "pytorch_model.bin")  # in this order, as torch's files need torch
 _FETCH_AGAIN = "fetch the file again: it is cut off or damaged"
@@ -32,7 +33,10 @@ def find_folder(name_or_folder: str | Path, *, download: bool = False) -> Path:
     try:
         cached = Path(snapshot_download(name, local_files_only=True))
         # What is there whole is not looked up again: a repository may change, a run should not.
-        if not download or ((cached / "config.json").is_file() and _find_files(cached)):
+        whole = (cached / "config.json").is_file() and any(
+            (cached / name).is_file() for name in VOCABULARY_FILES
+        )
+        if not download or (whole and _find_files(cached)):
             return cached
     except Exception as error:  # the hub client's errors follow its HTTP library, which has changed before
         if not download:
