@@ -63,10 +63,9 @@ def run(arguments: Namespace) -> int:
     if arguments.data_root:
         from stilts_jax.experiment.estimate import estimate
 
+        whole = replace(settings, encoder=encoders[0])
         with tempfile.TemporaryDirectory() as folder:
-            work = sum(
-                cost.flops for cost in estimate(*open_phases(settings, arguments, workdir=Path(folder)))
-            )
+            work = sum(cost.flops for cost in estimate(*open_phases(whole, arguments, workdir=Path(folder))))
     text, fits = plan_command(setup, work=work, as_json=arguments.json, progress=progress)
     print(text)
     return EXIT_OK if fits else EXIT_ERROR

@@ -127,7 +127,7 @@ def _choose_selection(
     settings, source = context.settings, context.source
     languages: tuple[str, ...] = (selection_language(task, source),)
     part = Part(task, task.selection, languages, chosen, settings.train.eval_examples)
-    if settings.experiment.select_on == "en" or not phase.evaluate:
+    if settings.experiment.select_on == "en" or phase.stage != "target" or not phase.evaluate:
         return (part,)
     parts = []
     for one in (with_labels(get_task(name), source) for name in phase.evaluate):

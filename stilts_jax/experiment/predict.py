@@ -211,6 +211,9 @@ def _text_of(kind: str, row: Row) -> Any:
 
 
 def _pick_head(heads: Mapping[str, Any], asked: str | None) -> str:
+    heads = {
+        name: head for name, head in heads.items() if head.config.kind != "mlm"
+    }  # nothing a user would read
     if asked is None and len(heads) < 2:
         return next(iter(heads), "")
     if asked is None or asked not in ("", *heads):

@@ -96,7 +96,7 @@ def list_tasks(toy: Toy) -> None:
 
 def prepare_an_encoder(toy: Toy) -> None:
     """The hub is not asked: in tests/tasks/test_hub.py a server on this machine answers in its place."""
-    names = ("mnli", "xnli", "panx", "tatoeba")
+    names = ("mnli", "squad_v1", "xnli", "panx", "tatoeba")
     options = ("--languages=de+sw", f"--data_root={toy.data}", f"--encoder={toy.encoder}", "--no_download")
     printed = stilts("prepare", *names, *options, code=1)  # the counts are not those of the released data
     assert all(name in printed for name in names)
@@ -290,7 +290,7 @@ PROMISES: dict[str, Callable[[Toy], None]] = {
     "pip install . && stilts demo": show_the_demo,
     "pip install '.[test]' && pytest": run_the_tests,
     "stilts tasks --data_root=D": list_tasks,
-    "stilts prepare mnli xnli panx tatoeba --source=hub --languages=de+sw --data_root=D "
+    "stilts prepare mnli squad_v1 xnli panx tatoeba --source=hub --languages=de+sw --data_root=D "
     "--encoder=FacebookAI/xlm-roberta-large": prepare_an_encoder,
     f"{GRID} --dry_run": look_first,
     GRID: run_a_slice,
