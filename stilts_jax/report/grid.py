@@ -137,6 +137,13 @@ class Grid:
             needed=list(map(len, metrics)),
         )
         frame = frame.explode("source").sort_values(SEEDS, kind="stable")
+        # Of two trainings for one place (with another ``train_on``, say) the one that finished last counts.
+        finished = frame.key.map(lambda key: str(by_key[key].environment.get("finished") or ""))
+        places = [frame[name] for name in (*CELL, *SEEDS)]
+        frame = frame[finished == finished.groupby(places).transform("max")]
+        frame = frame.drop_duplicates(
+            [*CELL, *SEEDS, "key", "language", "metric"]
+        )  # one model in two folders
         # Runs with other main metrics than the first of a cell are left out.
         frame = frame[frame.measure == frame.groupby(CELL).measure.transform("first")]
         count = frame.groupby([*CELL, "key", "language"]).metric.transform("size")
@@ -159,7 +166,7 @@ class Grid:
             why = f" ({'; '.join(notes)})" if notes else ""
             return f"no scores on the {candidates[0].split(task)} split: no data, or no gold labels{why}"
         without = len(candidates) - len(scored)
-        return f"{without} of {len(candidates)} runs have no scores" if without else ""
+        return f"{without} of {len(candidates)} runs have no scores, or newer ones" if without else ""
 
     def _found(self, task: str, row: Row | None = None) -> list[pd.DataFrame]:
         """The scores of a cell, or of each cell of a column that has some."""

@@ -69,13 +69,11 @@ def test_the_order_of_tasks_that_are_mixed_defines_training():
         given = {"experiment.intermediates": row, "experiment.targets": ""}
         experiment = Experiment(given, None)
         (phase,) = list_phases(experiment.settings)
-        tasks = [get_task(name) for name in phase.train]
-        parts = tuple(
-            Part(task, "train", ("en",), hyperparameters_of(task, experiment.settings)) for task in tasks
-        )
-        experiment.data = lambda _, parts=parts, tasks=tasks: PhaseData(
-            parts, {task.name: () for task in tasks}
-        )
+        tasks = list(map(get_task, phase.train))
+        rows = [hyperparameters_of(task, experiment.settings) for task in tasks]
+        parts = tuple(Part(task, "train", ("en",), own) for task, own in zip(tasks, rows))
+        data = PhaseData(parts, dict.fromkeys(phase.train, ()))
+        experiment.data = lambda _, data=data: data
         found[row] = experiment.key(phase)
     assert len(set(found.values())) == 2
 

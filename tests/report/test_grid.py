@@ -16,7 +16,7 @@ from stilts_jax.report.grid import Grid
 from stilts_jax.report.overview import best_section
 from stilts_jax.report.results import read_results
 from stilts_jax.report.significance import Comparisons
-from tests.report.made_up_grid import make_record, write, write_grid, write_record, xnli
+from tests.report.made_up_grid import make_record, table, write, write_grid, write_record, xnli
 
 
 def read(workdir, benchmark="xtreme"):
@@ -200,6 +200,10 @@ def test_of_two_settings_of_one_phase_the_last_counts(tmp_path):
     runs, superseded = read_results(tmp_path)
     assert [run.folder.name for run in runs] == ["b"]
     assert list(superseded) == ["a", "c"] and "other settings" in superseded["a"]
+    record = make_record("none", "snli", xnli(en=80.0))  # trained on something else, in the same place
+    record["environment"]["finished"] = "2026-01-04T00:00:00+00:00"
+    files.write_record(tmp_path / "phases" / "d" / "result.json", record)
+    assert float(table(tmp_path, "main")[0]["percent"]) == 80.0
 
 
 def test_another_source_language_makes_rows_of_its_own(tmp_path):
