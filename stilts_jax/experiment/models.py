@@ -138,9 +138,7 @@ class Trained:
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "Trained":
         """Returns what ``write`` has written."""
-        values = {
-            one.name: record[one.name] for one in fields(cls) if one.name in record or one.name != "rows"
-        }
+        values = {one.name: record[one.name] for one in fields(cls) if one.name in record}
         values["encoder"] = EncoderConfig(**record["encoder"])
         values["heads"] = {name: HeadConfig(**head) for name, head in record["heads"].items()}
         return cls(**values)

@@ -208,22 +208,16 @@ def encode(
     with jax.default_matmul_precision(compute.matmul_precision or None):
         ids = jnp.reshape(tokens, (-1, length))
         visible, position_ids = _number_places(ids, segments, positions, config.pad_id)
-        if visual_mask is not None:
-            visible = jnp.concatenate([visible, visual_mask.astype(visible.dtype)], axis=1)
+        visible = _append(visible, visual_mask)
         rate = 0.0 if dropout_key is None else config.attention_dropout
         form: Any = {"seq_len": visible.shape[1], "head_dim": config.head_dim, "dropout": rate}
         form |= {"packed": segments is not None, "gaps": visual is not None}
         backend = choose_backend(compute, platform_of(compute), **form).name
-        places = None
-        if visual is not None:
-            # Behind the padded text: dropout does not depend on how far that is padded.
-            places = jnp.arange(visible.shape[1], dtype=jnp.uint32)
-            places = jnp.where(places < length, places, places - length + _PICTURES_FROM)
+        places = None if visual is None else _number_for_dropout(length, visible.shape[1])
         attend = partial(attention, visible=visible, backend=backend, dropout=rate, places=places)
         embedding_key, keys = _dropout_keys(dropout_key, jnp.shape(tokens), config.num_layers)
         hidden = bind(params["embeddings"], Embeddings, config, compute)(ids, position_ids, embedding_key)
-        if visual is not None:
-            hidden = jnp.concatenate([hidden, visual.astype(hidden.dtype)], axis=1)
+        hidden = _append(hidden, visual)
         # The fused kernels take as many queries as keys.
         first_only = first_only and backend == "xla" and not all_hidden and depth == config.num_layers
         run = partial(_run_layers, params, config, compute, depth, first_only, all_hidden)
@@ -231,6 +225,16 @@ def encode(
     if visual is not None:
         found = found[..., :length, :]
     return found.reshape(*found.shape[:-3], *jnp.shape(tokens)[:-1], *found.shape[-2:])
+
+
+def _append(text: jax.Array, pictures: jax.Array | None) -> jax.Array:
+    return text if pictures is None else jnp.concatenate([text, pictures.astype(text.dtype)], axis=1)
+
+
+def _number_for_dropout(text: int, whole: int) -> jax.Array:
+    """Numbers positions so that those of pictures do not depend on how far the text before them is padded."""
+    places = jnp.arange(whole, dtype=jnp.uint32)
+    return jnp.where(places < text, places, places - text + _PICTURES_FROM)
 
 
 def _check_input(config: EncoderConfig, depth: int, length: int, segments: Any, positions: Any) -> None:
