@@ -131,7 +131,9 @@ def fit_memory(
     size = sum(leaf.size for leaf in jax.tree.leaves(abstract_encoder(shape)))
     tokens = max(rows * length * _SEQUENCES.get(kind, 1) for kind, rows, length in tasks)
     length, share = max(length for _, _, length in tasks), data * fsdp
-    whole = [2**power for power in range(10) if all(rows % (2**power * share) == 0 for _, rows, _ in tasks)]
+    # Pairs are each other's wrong answers: their loss needs the whole batch.
+    most = 1 if any(kind == "embed" for kind, *_ in tasks) else 10
+    whole = [2**power for power in range(most) if all(rows % (2**power * share) == 0 for _, rows, _ in tasks)]
     for parts in [accumulation] if accumulation else whole or [1]:
         remat = rematerialisation(
             device,
@@ -203,5 +205,5 @@ def decide(
     compute = replace(compute, remat=remat)
     written_out = shape.num_layers if writes_layers_out(shape, compute) else 0
     tokens_each = compile_tokens(device, shape.training_flops(), written_out)
-    name = f"{device.count} x {device.kind}"
+    name = f"{device.count} x {device.kind}" + f", mesh {' x '.join(map(str, sizes))}" * (device.count > 1)
     return Choices(name, compute.remat, compute.layers, accumulation, tokens_each)

@@ -38,6 +38,7 @@ def test_microbatches_are_taken_where_rematerialisation_does_not_suffice():
     assert parts in (4, 8) and remat == "full"
     assert run([("classify", 256, 512)], 2) == (2, "full")  # as the user has set it
     assert run([("classify", 255, 512)], 0) == (1, "full")  # no number of microbatches divides it
+    assert run([("embed", 256, 512)], 0) == (1, "full")  # pairs are each other's wrong answers
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from stilts_jax.distributed import from_main
 from stilts_jax.errors import CheckpointError, ConfigError, RecordError
 from stilts_jax.evaluation.metrics import main_score
 from stilts_jax.experiment import models
-from stilts_jax.experiment.context import Context
+from stilts_jax.experiment.context import Context, hash_record
 from stilts_jax.experiment.data import (
     Loaded,
     Part,
@@ -50,12 +50,13 @@ def train_phase(phase: Phase, context: Context) -> models.Trained:
     data, selection = load_training(phase, context), load_selection(phase, context)
     start = models.load_phase_start(phase, context)
     _check_lengths(data, start)
-    choices = choose(phase, context, data, start.config)
+    vocabulary, word = _phase_vocabulary(data, selection, start.config, tokenizer.mask_id, context), None
+    shape = replace(start.config, vocab_size=len(vocabulary)) if vocabulary else start.config
+    choices = choose(phase, context, data, shape)
     batches, total_steps = make_batches(phase, context, data, tokenizer, choices.compile_tokens)
     heads = tuple((part.task.name, models.head_config(part.task, settings, one.sight)) for part, one in data)
     model = Model(start.config, heads, choices.apply(settings.compute))
     attention = _choose_attention(model, data, {shape[-1] for shape in batches.shapes}, context)
-    vocabulary, word = _phase_vocabulary(data, selection, model, tokenizer.mask_id, context), None
     if vocabulary:
         context.progress.say(f"training {len(vocabulary)} of {vocabulary.vocab_size} embedding rows")
         # The whole table is kept on the host meanwhile, unless several hosts hold it together.
@@ -76,8 +77,10 @@ def train_phase(phase: Phase, context: Context) -> models.Trained:
     chance, collapsed = _find_collapse(selection, result)
     if collapsed and not settings.debug:  # a few steps of :debug prove nothing
         context.progress.say(f"warning: the run ended at chance level ({chance:.1f})")
+    prints = [[context.fingerprint(part.task, "train", one) for one in part.languages] for part, _ in data]
     read = {
-        part.task.name: {"fingerprint": one.fingerprint, "examples": one.num_examples} for part, one in data
+        part.task.name: {"fingerprint": hash_record(own), "examples": one.num_examples}
+        for own, (part, one) in zip(prints, data)
     }
     trained = models.Trained(
         key=context.key(phase),
@@ -126,7 +129,8 @@ def choose(phase: Phase, context: Context, data: Loaded, shape: EncoderConfig) -
             context.progress.say(f"this phase began on {before.device}: {what}")
         elif before and not set_here:
             return asdict(before)
-        write_record(path, asdict(fresh))
+        if not set_here:  # what an option says is for this run
+            write_record(path, asdict(fresh))
         return asdict(fresh)
 
     # All hosts do what the main one chose: what is free on each may differ.
@@ -249,15 +253,15 @@ def adopt_training(phase: Phase, context: Context) -> models.Trained | None:
 
 
 def _phase_vocabulary(
-    data: Loaded, selection: Selection, model: Model, mask_id: int, context: Context
+    data: Loaded, selection: Selection, shape: EncoderConfig, mask_id: int, context: Context
 ) -> PhaseVocabulary | None:
     train, kinds = context.settings.train, [part.task.kind for part, _ in data]
-    fits = fits_phase_vocabulary(model.compute.param_dtype, kinds)
+    fits = fits_phase_vocabulary(context.settings.compute.param_dtype, kinds)
     if not train.phase_vocabulary or train.freeze_embeddings or not fits:
         return None
     features = [one for _, one in data] + [one for *_, one in selection]
     arrays = [column.values for one in features for column in token_columns(one).values()]
-    return PhaseVocabulary.from_tokens(arrays, model.encoder.vocab_size, mask_id=mask_id)
+    return PhaseVocabulary.from_tokens(arrays, shape.vocab_size, mask_id=mask_id)
 
 
 def _remap(features: Features, vocabulary: PhaseVocabulary) -> Features:
