@@ -1,7 +1,7 @@
 """Mewsli-X: the entity of Wikidata that a text in one of eleven languages mentions, among a million.
 
-Trained as a dual encoder on English Wikipedia: a mention in its sentence, and the entity's description.
-Wikipedia's dev pairs select. Test mentions are news; candidates are described in many languages, one pool for
+Trained as a dual encoder on English Wikipedia, to the last step: a mention in its sentence, and the entity's
+description. Test mentions are news; candidates are described in many languages, one pool for
 all.
 """
 

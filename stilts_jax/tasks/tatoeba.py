@@ -10,10 +10,11 @@ from typing import Any
 from stilts_jax.tasks.languages import ISO_639_3
 from stilts_jax.tasks.panx import LANGUAGES as PANX
 from stilts_jax.tasks.sources.retrieval import build_numbered, build_parallel, build_translated
-from stilts_jax.tasks.spec import Hyperparameters, Task, files, hub, pairs, tfds
+from stilts_jax.tasks.spec import Hyperparameters, Task, files, hub, names, pairs, tfds
 
 LASER = ISO_639_3 | pairs("fa:pes lv:lvs ms:zsm sw:swh zh:cmn")
 LANGUAGES = tuple(language for language in PANX if language not in ("en", "ms", "my", "yo"))
+_ALL = (*LANGUAGES, *names("az lt pl uk ro"))  # with those that only XTREME-R has
 _STEM, _LASER_STEM = "tatoeba/{language}-en", "tatoeba/tatoeba.{language}-eng"
 _XTREME = {"queries": f"{_STEM}.en", "candidates": f"{_STEM}.{{language}}", "gold": f"{_STEM}.gold"}
 _RELEASE = {"queries": f"{_LASER_STEM}.eng", "candidates": f"{_LASER_STEM}.{{language}}"}
@@ -23,7 +24,7 @@ TASK = Task(
     name="tatoeba",
     title="Tatoeba",
     kind="embed",
-    languages=LANGUAGES,
+    languages=_ALL,
     retrieval="nearest",
     hyperparameters={"paper": Hyperparameters(max_length=512)},
     sources=(

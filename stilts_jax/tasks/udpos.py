@@ -13,7 +13,7 @@ from stilts_jax.tasks.spec import XTREME, Hyperparameters, Task, counts, files, 
 
 UNTAGGED = {"_": "X"}  # a few words of some treebanks have no tag
 LANGUAGES = names(
-    "af ar bg de el en es et eu fa fi fr he hi hu id it ja kk ko mr nl pt ru ta te th tl tr ur vi yo zh"
+    "af ar bg de el en es et eu fa fi fr he hi hu id it ja kk ko mr nl pt ru ta te th tl tr ur vi yo zh lt pl uk wo ro"
 )
 
 TASK = Task(

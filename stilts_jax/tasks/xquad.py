@@ -8,13 +8,14 @@ from stilts_jax.tasks.sources.converters import span
 from stilts_jax.tasks.spec import Hyperparameters, Task, files, hub, names
 
 LANGUAGES = names("en es de el ru tr ar vi th zh hi")
+_ALL = (*LANGUAGES, "ro")
 _SPLITS = "test:validation"
 
 TASK = Task(
     name="xquad",
     title="XQuAD",
     kind="span",
-    languages=LANGUAGES,
+    languages=_ALL,
     aligned=True,
     train_on=("squad_v1",),
     hyperparameters={
@@ -24,7 +25,7 @@ TASK = Task(
     counts={"test": 1_190},
     sources=(
         files("xquad/xquad.{language}.json", span(), "test"),
-        hub("google/xquad/xquad.{language}", span(stripped=True), _SPLITS, languages=(*LANGUAGES, "ro")),
+        hub("google/xquad/xquad.{language}", span(stripped=True), _SPLITS, languages=_ALL),
         hub("google/xtreme/XQuAD.{language}", span(stripped=True), _SPLITS, languages=LANGUAGES),
     ),
 )
