@@ -8,6 +8,7 @@ import hashlib
 import re
 import string
 import unicodedata
+import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,12 +33,14 @@ class Items:
     """What each item adds to a score, so that a report can resample items.
 
     ``values`` are [n] float32 or uint8 in 0..1 for a ``mean``; int32 [n, 3] (right, predicted, gold) for the F1 of
-    their sums. Only items of equal ``ids``, a digest, are the same items.
+    their sums. Items of equal ``ids``, a digest, are the same items in the same order; ``names``, a number an item,
+    tell which of them two unequal sets have in common.
     """
 
     statistic: Literal["mean", "chunk_f1", "binary_f1"]
     values: np.ndarray
     ids: str = ""
+    names: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class NullableAnswer:
 
 
 def name_items(result: MetricResult, ids: Sequence[str], order: Sequence[str] = ()) -> MetricResult:
-    """Returns ``result`` with the digest of its items' ids, where it has one item for each id.
+    """Returns ``result`` with its items' ids, as a digest and as numbers, where it has one item for each id.
 
     Where ``order`` has the same ids, the items are put into it: so languages pair whose rows are not in one order.
     """
@@ -76,7 +79,8 @@ def name_items(result: MetricResult, ids: Sequence[str], order: Sequence[str] = 
     if len(places) == len(ids) == len(order) and places.keys() == set(order):
         ids, values = order, values[[places[name] for name in order]]
     digest = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:16]
-    return replace(result, items=replace(result.items, values=values, ids=digest))
+    names = np.array([zlib.crc32(one.encode()) for one in ids], np.uint32)
+    return replace(result, items=replace(result.items, values=values, ids=digest, names=names))
 
 
 def _mean(name: str, scores: Iterable[float], dtype: type = np.float32) -> MetricResult:

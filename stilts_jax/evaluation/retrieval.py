@@ -181,7 +181,7 @@ def evaluate_retrieval(
     without one is left out. None (for dev itself) tunes each language's threshold on its own gold and puts it into its
     result; a dev set without gold gives none. ``search`` are options of ``find_neighbours``.
     """
-    mines, found = task.retrieval == "mining", Evaluation({}, {})
+    mines, found, order = task.retrieval == "mining", Evaluation({}, {}), list[str]()
     if mines:
         known = {one for one, part in sets.items() if part.gold} if thresholds is None else thresholds.keys()
         sets = {language: part for language, part in sets.items() if language in known}
@@ -207,7 +207,10 @@ def evaluate_retrieval(
         found.predictions[language] = predicted
         if gold is not None:
             result = METRICS[task.metric](task, predicted, gold, language)
-            settled = replace(result, threshold=threshold) if mines else name_items(result, [*queries])
+            # LAReQA's questions are called by their language too.
+            ids = [name.removesuffix(f"_{language}") for name in queries]
+            order = (order or ids) if task.aligned else []
+            settled = replace(result, threshold=threshold) if mines else name_items(result, ids, order)
             found.results[language] = settled
     return found
 

@@ -70,6 +70,8 @@ def _language_table(grid: Grid, task: str, codes: Sequence[str], comparisons: Co
         number, test = grid.language_numbers.get((*row, task, code)), tests.get((row, code))
         if number is None:
             return Cell("–", note="no score in this language")
+        if here[row].is_difference and not number.is_difference:
+            return Cell("–", note="the baseline has no score in this language")
         if test is None:
             return number_cell(number, sure=not comparisons.tests)
         low, high = test.interval.low, test.interval.high
@@ -149,8 +151,8 @@ def seed_section(grid: Grid) -> Section | None:
     if not rows:
         reading = "No number here has runs of several seeds to compare. Run with seeds=3."
     tables = [Table.plain("seeds", "Standard deviation by source", heads, rows, [note])] * bool(rows)
-    lost = dict.fromkeys(run.name for runs in grid.cells.values() for run in runs if run.collapsed)
-    chance = f"Runs that ended at chance level: {', '.join(lost) or 'none'}."
+    lost = ", ".join(run.name for run in grid.runs if run.collapsed) or "none"
+    chance = f"Runs that ended at chance level, where it is known (labels and choices): {lost}."
     return Section("seeds", "Seeds", reading, [*tables, Block("text", text=chance)])
 
 
@@ -284,8 +286,9 @@ def _own_scores(grid: Grid) -> Table:
 
 def _throughput(grid: Grid) -> Table:
     fields = ["steps", "examples_per_second", "real_tokens_per_second", "padding_share", "seconds"]
-    frame = pd.DataFrame([run.throughput for run in grid.runs]).reindex(columns=fields)
-    names = [f"{grid.title(run.target or run.intermediate)} ({run.stage})" for run in grid.runs]
+    runs = list({run.key: run for run in grid.runs}.values())  # what took a model over has its numbers too
+    frame = pd.DataFrame([run.throughput for run in runs]).reindex(columns=fields)
+    names = [f"{grid.title(run.target or run.intermediate)} ({run.stage})" for run in runs]
     frame = frame.apply(pd.to_numeric, errors="coerce").assign(training=names)
     rows = []
     for name, part in frame[frame.steps > 0].groupby("training", sort=False):  # retrieval takes no steps

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from stilts_jax.report.grid import Grid
+from stilts_jax.report.grid import NO_SEED, Grid
 from stilts_jax.report.names import GROUP_TITLES, trained_on
 from stilts_jax.report.results import BASELINE
 from stilts_jax.report.significance import SIGNIFICANT, Comparisons
@@ -41,14 +41,33 @@ def headline(grid: Grid, comparisons: Comparisons) -> list[str]:
     found = find(grid, comparisons)
     nothing = "No per-item scores of the same items and seeds were kept: nothing can be told from noise."
     sentences = [say(found) if found else nothing]
-    single = [task for task in grid.scored if max(len(grid.cells[row, task]) for row in grid.compared) < 2]
-    if single:
-        whose = f" of {', '.join(map(grid.title, single))}" if len(single) < len(grid.scored) else ""
+    single = {task: _single_seeds(grid, task) for task in grid.scored}
+    for kinds in dict.fromkeys(filter(None, single.values())):
+        tasks = [task for task in grid.scored if single[task] == kinds]
+        whose = f" of {', '.join(map(grid.title, tasks))}" if len(tasks) < len(grid.scored) else ""
+        if kinds.endswith("only"):
+            sentences.append(
+                f"The numbers{whose} have one seed of the {kinds.removesuffix(' only')} training, whose luck is in no "
+                "interval."
+            )
+            continue
         sentences.append(
             f"Each number{whose} is of one training run: intervals are over test items only, and another seed could "
             "move any of these differences, or turn it. Only more seeds (seeds=3) can show how much."
         )
     return sentences
+
+
+def _single_seeds(grid: Grid, task: str) -> str:
+    """``one run`` where no row has several seeds; ``target only`` where those of a row share the target's."""
+    varied = [False, False]
+    pairs = [pair for row in grid.rows for pair in grid.by_seeds(row, [task], "value")]
+    for row in grid.compared:
+        for side, seeds in enumerate(zip(*grid.by_seeds(row, [task], "value"))):
+            varied[side] |= len({*seeds}) > 1
+    there = [any(pair[side] != NO_SEED for pair in pairs) for side in (0, 1)]
+    lacks = [kind for kind, has, more in zip(("intermediate", "target"), there, varied) if has and not more]
+    return "" if not lacks else "one run" if not any(varied) else f"{lacks[0]} only"
 
 
 def find(grid: Grid, comparisons: Comparisons) -> list[Finding]:

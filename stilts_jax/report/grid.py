@@ -1,9 +1,10 @@
 """The grid of scores: rows (intermediates) x tasks; cells, differences from the baseline, averages."""
 
 import itertools
+import json
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -46,7 +47,8 @@ class Grid:
     ``rows`` are in the paper's order, the baseline first within each source language; ``compared`` those that have one
     of ``baselines``; ``tasks`` all that any phase was to score, ``scored`` those with scores, each group together;
     ``trained_languages`` are what transfer leaves out; ``frame`` has all scores of targets, ``cells`` are the runs
-    behind a cell; ``limits`` how many rows of each language were scored, where not all were.
+    behind a cell; ``beside`` has the languages that the benchmark lacks, by task, ``limits`` how many rows of each
+    language were scored, where not all were.
     """
 
     def __init__(self, runs: list[Run], benchmark: str = "xtreme", names: dict | None = None) -> None:
@@ -58,13 +60,24 @@ class Grid:
         self.evaluations = [run for run in runs if run.stage != "intermediate"]
         self.intermediates = [run for run in runs if run.stage == "intermediate"]
         trained = [run for run in self.evaluations if run.stage == "target"] or self.evaluations
-        sources = {run.source_language for run in trained if not run.in_language}
-        self.source_languages = sorted(sources, key=lambda source: (source != "en", source)) or ["en"]
-        before = sorted({run.source_language for run in self.intermediates})
+        by_task: dict[str, set[str]] = {}
+        for run in trained:
+            for task in run.tasks * (not run.in_language):
+                by_task.setdefault(task, set()).add(run.source_language)
+        sources = set[str]().union(*by_task.values())
+        # Rows of their own have only the languages in which one task was trained: MasakhaNER trains in Swahili alone.
+        several = set[str]().union(*(one for one in by_task.values() if len(one) > 1))
+        chosen = several or (sources & {"en"}) or sources or {"en"}
+        self.source_languages = sorted(chosen, key=lambda source: (source != "en", source))
+        before = sorted(set().union(*(run.trained_in for run in self.intermediates)))
         own = sorted({run.source_language for run in trained if run.in_language})
-        self.trained_languages = list(dict.fromkeys(["en", *self.source_languages, *before, *own]))
-        limits = {int(run.config.get("scored_rows") or 0) for run in self.evaluations}
-        self.limits = sorted(limits - {0})
+        self.trained_languages = list(
+            dict.fromkeys(["en", *self.source_languages, *sorted(sources), *before, *own])
+        )
+        limits = [(task, run.config.get("scored_rows")) for run in self.evaluations for task in run.tasks]
+        self.limits = {
+            task: int(limit) for task, limit in limits if limit and self.group(task) != "retrieval"
+        }
         self._order_rows_and_tasks()
         self.frame = make_frame(self.evaluations)
         scores = _with_gains(self._shown())
@@ -73,7 +86,7 @@ class Grid:
         self.cells: dict[tuple[Row, str], list[Run]] = {}
         for (row, task), runs in self._candidates.items():
             keys = {key for part in self._found(task, row) for key in part.key}
-            self.cells[row, task] = [run for run in runs if run.key in keys]
+            self.cells[row, task] = list({run.key: run for run in runs if run.key in keys}.values())
         self.scored = [task for task in self.tasks if self._found(task)]
 
     def _order_rows_and_tasks(self) -> None:
@@ -116,8 +129,9 @@ class Grid:
         self.metric_means = {names: tuple(means) for names, *means in metric_means.itertuples(name=None)}
 
     def _sources(self, run: Run) -> list[str]:
-        """The source languages that a run stands for: all, where it trains on none (retrieval) or its task names it."""
-        anywhere = run.stage == "retrieval" or run.in_language
+        """The rows' languages that a run stands for: all, where it trains in none of them or its task names it."""
+        elsewhere = run.source_language not in self.source_languages
+        anywhere = run.stage == "retrieval" or run.in_language or elsewhere
         return self.source_languages if anywhere else [run.source_language]
 
     def _shown(self) -> pd.DataFrame:
@@ -125,12 +139,21 @@ class Grid:
         frame = self.frame[self.frame.reported & self.frame.main & np.isfinite(self.frame.value)]
         # A benchmark may want only some of a task's languages: SIB-200 in those of Africa.
         lacks = {name: {*get_task(name).languages} - {*own.languages} for name, own in self.own.items()}
-        wanted = [code not in lacks.get(task, ()) for task, code in zip(frame.task, frame.language)]
-        frame = frame[np.array(wanted, bool)]
-        by_key = {run.key: run for run in self.evaluations}
-        metrics = [by_key[key].metrics(task) for key, task in zip(frame.key, frame.task)]
+        wanted = np.array([c not in lacks.get(task, ()) for task, c in zip(frame.task, frame.language)], bool)
+        wanted |= ~frame.task.isin(
+            frame.task[wanted]
+        )  # a task that was scored in no other language keeps them
+        self.beside = {task: sorted({*part}) for task, part in frame[~wanted].groupby("task").language}
+        frame = frame[wanted]
+        # One training may lie in two folders, each scored on tasks of its own.
+        by_key = {(run.key, task): run for run in self.evaluations for task in run.tasks}
+        runs = [by_key[pair] for pair in zip(frame.key, frame.task)]
+        metrics = [run.metrics(task) for run, task in zip(runs, frame.task)]
+        setups = {run.key: _setup(run.config) for run in self.evaluations}
         frame = frame.assign(
-            source=[self._sources(by_key[key]) for key in frame.key],
+            source=list(map(self._sources, runs)),
+            setup=frame.key.map(setups),
+            finished=[str(run.environment.get("finished") or "") for run in runs],
             first=frame.intermediate_seed.fillna(NO_SEED).astype(int),
             second=frame.target_seed.fillna(NO_SEED).astype(int),
             measure=list(map("/".join, metrics)),
@@ -138,9 +161,7 @@ class Grid:
         )
         frame = frame.explode("source").sort_values(SEEDS, kind="stable")
         # Of two trainings for one place (with another ``train_on``, say) the one that finished last counts.
-        finished = frame.key.map(lambda key: str(by_key[key].environment.get("finished") or ""))
-        places = [frame[name] for name in (*CELL, *SEEDS)]
-        frame = frame[finished == finished.groupby(places).transform("max")]
+        frame = frame[frame.finished == frame.groupby([*CELL, *SEEDS]).finished.transform("max")]
         frame = frame.drop_duplicates(
             [*CELL, *SEEDS, "key", "language", "metric"]
         )  # one model in two folders
@@ -274,9 +295,16 @@ class Grid:
         return title if len(self.source_languages) < 2 else f"{title} (from {row[1]})"
 
 
+def _setup(config: Mapping[str, Any]) -> str:
+    """What two rows that are compared must have been trained and scored with alike."""
+    own = ("start", "seed", "seeds", "title", "encoder")
+    kept = {name: value for name, value in config.items() if name not in own}
+    return json.dumps(kept, sort_keys=True, default=str)
+
+
 def _with_gains(scores: pd.DataFrame) -> pd.DataFrame:
     """Adds ``gain``, the difference from the baseline's score of the same target seed, and whether it is ``paired``."""
-    same = ["source", "task", "split", "measure", "metric", "language"]
+    same = ["source", "task", "split", "measure", "metric", "language", "setup"]
     base = scores[scores.intermediate == BASELINE].groupby([*same, "second"]).value.mean().rename("base")
     scores = scores.join(base, on=[*same, "second"])
     scores = scores.join(base.groupby(same).mean().rename("mean_base"), on=same)

@@ -2,8 +2,9 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -81,12 +82,13 @@ def _main_table(grid: Grid, comparisons: Comparisons) -> Table:
     stars = any(one.holds for one in comparisons.tests.values())
     chance = any(run.collapsed for runs in grid.cells.values() for run in runs)
     two = any(len(grid.metrics(one)) > 1 for one in grid.tasks)
+    beside = ", ".join(f"{grid.title(task)} {' '.join(codes)}" for task, codes in grid.beside.items())
+    limited = ", ".join(f"{grid.title(task)} {limit}" for task, limit in grid.limits.items())
     notes = {
         "* differs from the baseline beyond noise (Holm's correction over this table, 5 %).": stars,
         f"Languages of {grid.benchmark} that are here: {', '.join(fewer)}.": fewer,
-        f"Of each language the first {' or '.join(map(str, grid.limits))} rows were scored (retrieval is whole).": (
-            grid.limits
-        ),
+        f"Languages that {grid.benchmark} lacks are in scores.csv only: {beside}.": beside,
+        f"Only the first rows of each language were scored: {limited}.": limited,
         "† some runs ended at chance level; they count here. “Seeds” names them.": chance,
         f"Intermediate trainings that ended at chance level: {lost}.": lost,
         **{f"{label}: {title}.": label != title for label, title in long.items()},
@@ -188,7 +190,12 @@ def _averages_wanted(grid: Grid, without_trained: str) -> list[tuple[str, list[s
         tasks = [task for task in grid.scored if grid.group(task) == group]
         found += [(title, tasks, False, "Groups")] * (len(tasks) > 1)
     whole = (task in grid.scored and not grid.coverage(task, grid.codes(task)) for task in grid.own)
-    complete = not grid.limits and all(whole)
+    # In one row: rows of other source languages may have other tasks.
+    complete = (
+        not grid.limits
+        and all(whole)
+        and any(all(grid.number(row, one) for one in grid.own) for row in grid.rows)
+    )
     name = f"{grid.benchmark} average" if complete else _PARTIAL
     tasks = [task for task in grid.scored if task in grid.own or not complete]
     found.append(("All", tasks, False, name))
@@ -197,6 +204,17 @@ def _averages_wanted(grid: Grid, without_trained: str) -> list[tuple[str, list[s
     transfer = [task for task in tasks if grid.transfer(grid.codes(task))]
     seen = any(len(grid.transfer(codes)) < len(codes) for codes in map(grid.codes, tasks))
     return found + [(without_trained, transfer, True, name)] * (seen and bool(transfer))
+
+
+def _gain(grid: Grid, row: Row, number: Number) -> float:
+    return 0.0 if row in grid.baselines else number.difference
+
+
+def _merit(grid: Grid, shown: Mapping[Row, Number], row: Row) -> float:
+    """By what a row is best: its gain, as percentages may be over other languages; where no baseline is, its score."""
+    if grid.baselines:
+        return float(np.nan_to_num(_gain(grid, row, shown[row]), nan=-math.inf))
+    return shown[row].percent
 
 
 def best_section(grid: Grid, comparisons: Comparisons) -> Section | None:
@@ -232,12 +250,11 @@ def best_section(grid: Grid, comparisons: Comparisons) -> Section | None:
         lacking = ", ".join(grid.row_title(row) for row in shown if row not in dev)
         note = "; ".join(filter(None, [note, f"no dev score of {lacking}" if dev and lacking else ""]))
         chosen = max(dev, key=lambda row: dev[row], default=None)
-        oracle = max(shown, key=lambda row: shown[row].percent, default=None)
+        oracle = max(shown, key=partial(_merit, grid, shown), default=None)
         cells = []
         for row in (chosen, oracle):
             number = shown.get(row) if row else None
-            # The baseline's own gain is zero.
-            gain = math.nan if number is None else 0.0 if row in grid.baselines else number.difference
+            gain = _gain(grid, row, number) if row and number else math.nan
             sure = row is not None and comparisons.holds(row, task)
             percent = Cell.score(number.percent if number else math.nan)
             cells.append([Cell(grid.row_title(row) if row else "–"), percent, Cell.change(gain, sure=sure)])
@@ -250,6 +267,6 @@ def best_section(grid: Grid, comparisons: Comparisons) -> Section | None:
         first, second = (Cell.change(float(mean), sure=False) for mean in np.mean(whole, axis=0))
         name = Cell(f"mean of {len(whole)} targets", strong=True)
         rows.append([name, *[Cell()] * 3, first, *[Cell()] * 2, second])
-    best = "Best intermediate for each target: dev-selected, and oracle"
+    title = "Best intermediate for each target: dev-selected, and oracle"
     ruled = [len(rows) - 2] * (len(whole) > 1)
-    return Section("best", best.partition(":")[0], reading, [Table("best", best, heads, rows, (), ruled)])
+    return Section("best", title.partition(":")[0], reading, [Table("best", title, heads, rows, (), ruled)])

@@ -54,8 +54,16 @@ class Run:
         self.tasks = list(dict.fromkeys([*self._main_metric, *self._reported_split, *record["scores"]]))
         names = [task.rpartition("@")[2] for task in self.tasks]
         self.in_language = self.stage == "target" and set(names) == {self.source_language}
+        # With what several tasks at once were trained in beside the first one's language.
+        parts = [] if self.intermediate.startswith("hub:") else self.intermediate.split("+")
+        self.trained_in = {self.source_language, *(one.partition("@")[2] for one in parts if "@" in one)}
         self.names = {task: (one["title"], one["group"]) for task, one in part("tasks").items()}
-        self.tuned = {task: {*codes} - {self.source_language} for task, codes in part("thresholds").items()}
+        # Mining tunes on each language's own dev set, questions without an answer on the source language's alone.
+        self.tuned = {
+            task: {*codes} - {self.source_language}
+            for task, codes in part("thresholds").items()
+            if part("tasks").get(task, {}).get("metric") != "squad_v2"
+        }
         self.zero_shot, self.collapsed = selection.get("zero_shot", True), bool(selection.get("collapsed"))
         self.notes, self.best_step = list(selection.get("notes") or ()), selection.get("best_step")
         self.source_dev = (selection.get("source_dev") or {}).get("score")
@@ -102,7 +110,7 @@ def make_frame(runs: Sequence[Run]) -> "pd.DataFrame":
     import pandas as pd  # takes a while, and a command line without a report does without
 
     common, own = split_configs([run.config for run in runs])
-    trained = {"en", *(run.source_language for run in runs)}
+    trained = {"en"}.union(*(run.trained_in for run in runs))
     rows = []
     for run, config in zip(runs, own):
         who = run.name, run.key, run.stage, run.intermediate, run.target or "", run.source_language

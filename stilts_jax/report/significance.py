@@ -63,9 +63,9 @@ class Comparisons:
         self._joined: dict[tuple[Row, str, bool], tuple[float, _Shares]] = {}
         together = []
         for task in grid.tasks:
-            sides = {row: own for row in grid.rows if (own := _sides(grid, row, task))}
+            sides = _sides(grid, task)
             for row, own in sides.items():
-                scores, moved = zip(*own.values())
+                scores, moved, _ = zip(*own.values())
                 seeds = statistics.seed_error(grid.by_seeds(row, [task], "value"))
                 self.scores[row, task] = _interval(float(np.mean(scores)), _mean_shares(moved), seeds)
             found = _correct([test for row in grid.compared for test in _compare(grid, row, task, sides)])
@@ -125,6 +125,9 @@ class Comparisons:
             pairs = set.intersection(*map(set, by_row))
             return {pair: sum(one[pair] for one in by_row) / len(rows) for pair in pairs}
 
+        if len(rows) > 1 and len(by_seeds(tasks)) < 2:  # they have too few seeds in common to be one
+            apart = [self._seed_error([row], tasks, transfer) for row in rows]
+            return statistics.add_errors([(one / len(rows) ** 2, degrees) for one, degrees in apart])
         designs = defaultdict(list)  # tasks by the seeds that they were run with
         for task in tasks:
             designs[frozenset(by_seeds([task]))].append(task)
@@ -167,35 +170,43 @@ def _correct(found: list[Comparison]) -> list[Comparison]:
     return [replace(one, holm=float(p)) for one, p in zip(found, corrected)]
 
 
-def _sides(grid: Grid, row: Row, task: str) -> dict[str, tuple[float, _Shares]]:
-    """By language the mean score of the runs, and how much each item moves it.
+def _sides(grid: Grid, task: str) -> dict[Row, dict[str, tuple[float, _Shares, tuple]]]:
+    """By row and language the mean score of the runs, how much each item moves it, and which items they are.
 
-    Rows have the same items, and so have languages of aligned ones. Languages in which some run has no items, or others
-    than the first, are left out.
+    Items of the same ids are the same ones, in rows and in languages; of sets that are equal in part, those of the same
+    name. Languages in which some run has no items, or others than the first, are left out.
     """
-    runs, sides = [run.items(task) for run in grid.cells[row, task]], {}
-    for code in grid.codes(task, row):
-        found = [run[code] for run in runs if code in run]
-        items = [one for one, _ in found]
-        drawn = {
-            ("items", task, statistics.count_items(one), one.ids, "" if aligned else code)
-            for one, aligned in found
-        }
-        if len(found) == len(runs) and len(drawn) == 1 and statistics.count_items(items[0]):
+    runs = {row: [run.items(task) for run in grid.cells[row, task]] for row in grid.rows}
+    by_language = [one for of_row in runs.values() for run in of_row for one, _ in run.values()]
+    names = [one.names for one in by_language if one.names is not None]
+    union, sides = np.unique(np.concatenate(names)) if names else np.empty(0), {}
+    for row, of_row in runs.items():
+        for code in grid.codes(task, row):
+            found = [run[code] for run in of_row if code in run]
+            items = [one for one, _ in found]
+            drawn = {
+                ("items", task, statistics.count_items(one), one.ids, "" if aligned or one.ids else code)
+                for one, aligned in found
+            }
+            if len(found) < len(of_row) or len(drawn) > 1 or not statistics.count_items(items[0]):
+                continue
+            which = name = drawn.pop()
             moved, own = statistics.shares(items)
+            if (named := items[0].names) is not None:
+                name, moved = ("items", task), np.bincount(np.searchsorted(union, named), moved, len(union))
             beside = {("beside", task, code, row, number): one for number, one in enumerate(own) if len(one)}
             mean = float(np.mean(list(map(statistics.score_items, items))))
-            sides[code] = mean, {drawn.pop(): moved} | beside
+            sides.setdefault(row, {})[code] = mean, {name: moved} | beside, which
     return sides
 
 
 def _compare(grid: Grid, row: Row, task: str, sides: Mapping[Row, Mapping]) -> Iterator[Comparison]:
     """In each language in which the baseline has the same items, and runs of the same target seeds."""
-    for code, (score, moved) in sides.get(row, {}).items():
-        base, less = sides.get((BASELINE, row[1]), {}).get(code, (math.nan, {}))
+    for code, (score, moved, which) in sides.get(row, {}).items():
+        base, less, theirs = sides.get((BASELINE, row[1]), {}).get(code, (math.nan, {}, None))
         seeds = grid.paired_gains.get((*row, task, code), {})
         shown = grid.language_numbers[*row, task, code].difference
-        if next(iter(moved)) in less and seeds and abs(score - base - shown) < _ROUNDING:
+        if which == theirs and seeds and abs(score - base - shown) < _ROUNDING:
             differences = _subtract(moved, less)
             interval = _interval(score - base, differences, statistics.seed_error(seeds))
             yield Comparison(row, task, (code,), interval, differences)

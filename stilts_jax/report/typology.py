@@ -25,6 +25,7 @@ from stilts_jax.report.names import language_name, read_table
 from stilts_jax.report.significance import SIGNIFICANT
 from stilts_jax.report.statistics import FEWEST_DEGREES, correlate
 from stilts_jax.report.tables import Block, Cell, Section, Table, columns, signed, stem
+from stilts_jax.tasks.languages import our_code
 
 _FEWEST = 5  # languages below which a rank correlation says nothing
 _Found = dict[tuple[str, Row, str], dict[str, float]]
@@ -103,7 +104,8 @@ def read_distances(path: Path) -> Typology:
         what = "The CSV of distances lacks columns."
         fix = "write a head `code,syntactic,...,script,log_size` with at least one distance column"
         raise DataError(what, where=f"{path}:1: {', '.join(frame.columns) or 'empty'}", fix=fix)
-    frame = frame.apply(lambda column: column.str.strip()).drop_duplicates("code", keep="last")
+    frame = frame.apply(lambda column: column.str.strip())
+    frame = frame.assign(code=frame.code.map(our_code)).drop_duplicates("code", keep="last")
     numbers = frame[[*kinds, *sizes]].apply(pd.to_numeric, errors="coerce")
     wrong = (frame[numbers.columns] != "") & ~np.isfinite(numbers)
     for line, name in zip(*np.nonzero(wrong.to_numpy())):
@@ -176,7 +178,11 @@ def _held(typology: Typology) -> list[str]:
 
 
 def _values(grid: Grid, row: Row, task: str) -> dict[str, float]:
-    """The gain of a row, or the baseline's score, in each language that was not trained on."""
+    """The gain of a row, or the baseline's score, in each language that was not trained on; nothing where a target was
+    trained in another language than distances are from.
+    """
+    if any(run.stage == "target" and run.source_language != row[1] for run in grid.cells[row, task]):
+        return {}
     values = grid.percents(row, task) if row in grid.baselines else grid.gains(row, task)
     return {code: values[code] for code in grid.transfer(sorted(values))}
 

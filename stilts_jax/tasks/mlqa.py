@@ -14,6 +14,7 @@ TASK = Task(
     title="MLQA",
     kind="span",
     languages=LANGUAGES,
+    aligned=True,
     metric="mlqa",
     train_on=("squad_v1",),
     hyperparameters=XQUAD.hyperparameters,

@@ -22,6 +22,7 @@ TASK = Task(
     title="PAWS-X",
     kind="classify",
     languages=LANGUAGES,
+    aligned=True,
     labels=("0", "1"),
     hyperparameters={"paper": Hyperparameters(batch_size=32, epochs=5), "xtreme": XTREME(2e-5, 32, 5)},
     counts={

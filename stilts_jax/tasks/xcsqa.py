@@ -13,6 +13,7 @@ TASK = Task(
     title="X-CSQA",
     kind="choice",
     languages=names("ar de en es fr hi it ja nl pl pt ru sw ur vi zh"),
+    aligned=True,
     train_on=("commonsenseqa",),
     reported="dev",
     hyperparameters=commonsenseqa.TASK.hyperparameters,

@@ -15,6 +15,7 @@ TASK = replace(
     title="xGQA",
     group="classification",
     languages=names("bn de en id ko pt ru zh"),
+    aligned=True,
     train_on=("gqa",),
     counts={"test": 12_578},
     sources=(

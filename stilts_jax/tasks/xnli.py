@@ -15,7 +15,6 @@ from stilts_jax.tasks.sources.rows import Row
 from stilts_jax.tasks.spec import XTREME, Hyperparameters, Task, files, hub, tfds
 
 _released = classify(*SENTENCES, label="gold_label", renamed=SPELLINGS, id="pairID")
-_of_xtreme = classify(*SENTENCES, label="gold_label", renamed=SPELLINGS)
 _STEMS = ("xnli/xnli.{split}", "xnli/XNLI-1.0/xnli.{split}")
 _RELEASE = " ".join(f"{stem}.{end}" for end in ("tsv", "jsonl") for stem in _STEMS)
 
@@ -43,7 +42,6 @@ TASK = Task(
         files("xnli/{split}-{language}.tsv", xtreme, read=Table(COLUMNS, optional=1)),
         files(_RELEASE, _released, "dev test", by_language="language"),
         hub("facebook/xnli/{language}", prepared, "dev test", languages=LANGUAGES),
-        hub("google/xtreme/XNLI", _of_xtreme, "dev test", by_language="language"),
         tfds("xnli", prepared, "dev test", by_language=_translations),
     ),
 )

@@ -21,6 +21,7 @@ TASK = Task(
     title="XVNLI",
     kind="classify",
     languages=names("ar en es fr ru"),
+    aligned=True,
     labels=LABELS,
     pictures="seen",
     hyperparameters={"paper": Hyperparameters(4e-5, 128, 10, max_length=80)},

@@ -98,10 +98,6 @@ PUBLISHED = [
     # facebook/xnli [b8dd5d78]
     Published("xnli", "test", "de", "facebook/xnli", MAIN, f"de/test{PARQUET}", NLI,
         [("a", "b", 0), ("c", "d", 2)], ("c", "d", 0), 5010, CARD.format("xnli")),
-    Published("xnli", "test", "de", "google/xtreme", MAIN, f"XNLI/test{PARQUET}",
-        "language:string sentence1:string sentence2:string gold_label:string",
-        [("ar", "a", "b", "neutral"), ("de", "c", "d", "contradiction")], ("c", "d", 0), None,
-        CARD.format("xtreme")),
     # cambridgeltl/xcopa [042f789]
     Published("xcopa", "dev", "et", "cambridgeltl/xcopa", MAIN, f"et/validation{PARQUET}",
         f"{COPA} label:int32 idx:int32 changed:bool",

@@ -145,3 +145,12 @@ def test_what_was_trained_is_named_as_the_field_does():
         **{"mlm": "MLM", "qqp": "English QQP", "reviews": "English reviews", "hub:org/model": "org/model"},
     }
     assert {name: trained_on(name) for name in names} == names
+
+
+def test_one_seed_of_the_target_is_said_beside_several_of_the_intermediate(tmp_path):
+    for seed in (None, 0, 1):
+        row = "none" if seed is None else "mnli"
+        write_right(tmp_path, row, (seed, 0), {"xnli": {"sw": np.arange(400) < 200 + (seed or 0)}})
+    assert "The numbers have one seed of the target training, whose luck is in no interval." in opening(
+        tmp_path
+    )

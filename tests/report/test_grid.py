@@ -217,3 +217,23 @@ def test_another_source_language_makes_rows_of_its_own(tmp_path):
     assert [grid.row_title(row) for row in grid.rows] == ["MNLI (from en)", "MNLI (from de)"]
     assert [grid.number(row, "tatoeba").percent for row in grid.rows] == [30.0, 30.0]
     assert [grid.number(row, "xnli", transfer=True).percent for row in grid.rows] == [60.0, 66.0]
+
+
+def test_a_row_is_not_compared_with_a_baseline_of_other_settings(tmp_path):
+    for row, epochs in (("none", 1), ("mnli", 2), ("qqp", 1)):
+        config = {"encoder": "made-up", "train": {"epochs": epochs}, "start": row}
+        write(tmp_path, row, (0, 0), xnli(de=70.0), config=config)
+    grid = read(tmp_path)
+    found = {row[0]: grid.number(row, "xnli").is_difference for row in grid.compared}
+    assert found == {"mnli": False, "qqp": True}
+
+
+def test_targets_that_train_in_a_language_of_their_own_stand_in_the_same_rows(tmp_path):
+    """MasakhaNER trains in Swahili, as no other target does: there is nothing to tell rows apart by."""
+    ner = make_record("mnli", "masakhaner2", {"masakhaner2": {"f1": {"sw": 80.0, "ha": 66.0}}})
+    ner["phase"]["source_language"] = "sw"
+    write_record(tmp_path, ner)
+    write(tmp_path, "mnli", (0, 0), xnli(de=78.0, sw=60.0))
+    grid = read(tmp_path)
+    assert grid.rows == [("mnli", "en")]
+    assert grid.number(grid.rows[0], "masakhaner2", transfer=True).percent == 66.0

@@ -5,6 +5,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from stilts_jax.evaluation.metrics import Items
+from stilts_jax.experiment.results import encode_items
 from stilts_jax.report import write_report
 from tests.report.made_up_grid import items, table, write, write_grid, write_right, xnli
 
@@ -174,6 +176,39 @@ def test_translations_vary_together(tmp_path):
     assert float(lines[True]["error_items"]) == pytest.approx(error)
     assert float(lines[False]["error_items"]) == pytest.approx(error / 2)
     assert (lines[True]["items"], lines[False]["items"]) == ("1500.0", "6000.0")
+
+
+def test_translations_that_some_languages_lack_vary_together_too(tmp_path):
+    """Of 900 sentences French has the first 600, with the same outcomes: each moves the mean by its two shares."""
+    base, own = np.random.default_rng(0).random((2, 900)) < 0.7
+    counts = {"de": 900, "fr": 600}
+    for row, right in (("none", base), ("mnli", own)):
+        by_language = {code: right[:count] for code, count in counts.items()}
+        encoded = {
+            code: encode_items(
+                Items("mean", one.astype(np.uint8), code, np.arange(len(one), dtype=np.uint32)), False
+            )
+            for code, one in by_language.items()
+        }
+        scores = {code: 100 * one.mean() for code, one in by_language.items()}
+        write(tmp_path, row, (0, 0), xnli(**scores), items={"xnli": encoded})
+    (_, line) = table(tmp_path, "main")
+    moved = np.zeros(900)
+    for count in counts.values():
+        gap = 1.0 * own[:count] - base[:count]
+        moved[:count] += 100 * (gap - gap.mean()) / count / 2
+    assert float(line["error_items"]) == pytest.approx(np.sqrt((moved**2).sum()), rel=1e-3)
+
+
+def test_languages_whose_items_have_the_same_ids_vary_together(tmp_path):
+    """Whatever the task says of itself: in the toy world all languages say the same."""
+    first, second = np.random.default_rng(0).random((2, 1500)) < 0.7
+    for row, right in (("none", first), ("mnli", second)):
+        encoded = {code: items(right.astype(np.uint8), "digest", False) for code in ("de", "fr")}
+        scores = dict.fromkeys(encoded, 100 * right.mean())
+        write(tmp_path, row, (0, 0), xnli(**scores), items={"xnli": encoded})
+    (_, line) = table(tmp_path, "main")
+    assert float(line["error_items"]) == pytest.approx(100 * stats.sem(1.0 * second - first))
 
 
 @pytest.mark.parametrize("aligned", [True, False])
