@@ -23,9 +23,11 @@ Paths are relative to the data root, or absolute. ``dev`` picks the best step (w
 ``test`` is reported (without it ``dev`` is). A path without ``{language}`` names the file in the task's source
 language. In place of ``files`` (or beside it) ``hub="OWNER/NAME/CONFIGURATION"`` and ``tfds="NAME/CONFIGURATION"``
 name data sets, and ``splits="train test:theirs"`` their splits. ``codes`` has the language codes of the data by ours,
-and ``language_column`` names the column that holds them where a file holds several languages.
-Other fields of ``Task`` (``title``, ``metric``, ``hyperparameters``, ``train_on``, ...) may be given by name. What a
-function takes besides names columns of the data.
+and ``language_column`` names the column that holds them where a file holds several languages. ``id`` names the column
+of ids (rows are numbered where there is none): with ``aligned=True`` rows of one id are translations of each other.
+Other fields of ``Task`` (``title``, ``metric``, ``hyperparameters``, ``train_on``, ...) may be given by name. With
+``labels=()`` and ``labels_file="labels.json"`` the labels come with the data, as an object from each to its number.
+What a function takes besides names columns of the data.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -36,12 +38,12 @@ from typing import Any
 from stilts_jax.errors import ConfigError, nearest
 from stilts_jax.tasks.sources.converters import choice, classify, pair, span, tag, tag_spans
 from stilts_jax.tasks.sources.files import reader_of
-from stilts_jax.tasks.sources.rows import Problems, Row
+from stilts_jax.tasks.sources.rows import BadRow, Problems, Row
 from stilts_jax.tasks.spec import EMPTY, EmbedExample, Kind, RetrievalSet, Source, Task, files, hub, tfds
 
 _SPLITS = ("train", "dev", "test")
 # Where the data are, with what stands for each word that is not given.
-_DATA = {"files": EMPTY, "hub": "", "tfds": "", "codes": EMPTY, "language_column": ""}
+_DATA = {"files": EMPTY, "hub": "", "tfds": "", "codes": EMPTY, "language_column": "", "id": ""}
 _DATA["splits"] = " ".join(_SPLITS)
 
 
@@ -52,18 +54,14 @@ def classify_task(
     text: str = "text",
     pair: str = "",
     label: str = "label",
-    id: str = "",
     **task: Any,
 ) -> Task:
     """Declares a task with one label for a text or a pair of texts.
 
-    ``labels`` is what the column ``label`` may say. ``pair`` is the column of the second text, if there is one, ``id``
-    that of the id; rows are numbered where there is none.
+    ``labels`` is what the column ``label`` may say. ``pair`` is the column of the second text, if there is one.
     """
-    columns = {"text": text, "pair": pair, "label": label, "id": id}
-    return _make_task(
-        name, "classify", classify(text, pair, label=label, id=id), columns, labels=labels, **task
-    )
+    columns = {"text": text, "pair": pair, "label": label}
+    return _make_task(name, "classify", classify(text, pair, label=label), columns, labels=labels, **task)
 
 
 def choice_task(
@@ -129,23 +127,25 @@ def span_task(
     return _make_task(name, "span", convert, columns, **task)
 
 
-def pair_task(name: str, *, first: str = "text", second: str = "positive", **task: Any) -> Task:
+def pair_task(name: str, *, first: str = "text", second: str = "positive", id: str = "", **task: Any) -> Task:
     """Declares a retrieval task on pairs: trained as a dual encoder, scored by finding each text's partner.
 
     Without training files the encoder is scored as it is. A dual encoder is trained to its last step.
     """
 
     def build(rows: Iterable[tuple[Path, Row]], language: str, problems: Problems) -> RetrievalSet:
-        texts: list[tuple[str, str]] = []
+        pairs: dict[str, tuple[EmbedExample, EmbedExample]] = {}
         for path, row in rows:
             with problems.skipping(path, row):
-                texts.append((row[first], row[second]))
-        queries = [EmbedExample(f"query-{index}", text) for index, (text, _) in enumerate(texts)]
-        candidates = [EmbedExample(f"candidate-{index}", text) for index, (_, text) in enumerate(texts)]
+                query, answer = (EmbedExample(row.id(id), row[column]) for column in (first, second))
+                if query.id in pairs:
+                    raise BadRow(f"the id {query.id!r} occurred before")
+                pairs[query.id] = query, answer
+        queries, candidates = map(list, zip(*pairs.values())) if pairs else ([], [])
         gold = {one.id: (other.id,) for one, other in zip(queries, candidates)}
         return RetrievalSet(queries, candidates, gold)
 
-    task, columns = {"retrieval": "nearest", **task}, {"first": first, "second": second}
+    task, columns = {"retrieval": "nearest", "id": id, **task}, {"first": first, "second": second}
     return _make_task(name, "embed", pair(first, second), columns, build, **task)
 
 
@@ -159,17 +159,22 @@ def _make_task(
 ) -> Task:
     where = f"the declaration of task {name!r}"
     data = {word: given.pop(word, default) for word, default in _DATA.items()}
-    known = {field.name for field in fields(Task)} - {"name", "kind", "sources"}
+    # These tasks have texts only: pictures would be left out.
+    known = {field.name for field in fields(Task)} - {"name", "kind", "sources", "pictures"}
     for word in given:
         if word not in known:
             fix = nearest(word, known | {*columns, *data})
             raise ConfigError(f"There is no {word!r}.", where=where, fix=fix)
-    for word, column in columns.items():
+    for word, column in {**columns, "id": data["id"]}.items():
         if not isinstance(column, str):
             raise ConfigError(f"{word}={column!r} is no text.", where=where, fix="name a column")
     language = given.setdefault("source_language", "en")
     languages = given.setdefault("languages", (language,))
-    shared = {"convert": convert, "codes": data["codes"], "by_language": data["language_column"]}
+    shared = {
+        "convert": _with_id(convert, data["id"]),
+        "codes": data["codes"],
+        "by_language": data["language_column"],
+    }
     sources = tuple(
         replace(one, **shared, build=None if "train" in one.splits else build)
         for one in _make_sources(data, language, languages, where)
@@ -181,6 +186,16 @@ def _make_task(
             raise ConfigError(what, where=where, fix=fix)
         given.setdefault(role, usual if usual in splits else other)
     return Task(name=name, kind=kind, sources=sources, **given)
+
+
+def _with_id(convert: Callable[..., Any], column: str) -> Callable[..., Any]:
+    if not column:
+        return convert
+
+    def named(row: Row, labels: tuple[str, ...]) -> Any:
+        return replace(convert(row, labels), id=row.id(column))
+
+    return named
 
 
 def _make_sources(

@@ -1,6 +1,7 @@
 """A user's own data in a few lines: each kind from each format, read back value by value."""
 
 import gzip
+import json
 import logging
 import re
 import sys
@@ -143,7 +144,21 @@ def test_a_task_that_has_no_files_is_read_from_the_hub(
     assert available_languages(task, "test", source) == ("de",)
     assert [astuple(example)[1:] for example in read_examples(task, "train", "de", source)] == [expected]
     if make is pair_task:
-        assert read_retrieval(task, "test", "de", source).gold == {"query-0": ("candidate-0",)}
+        assert read_retrieval(task, "test", "de", source).gold == {"0": ("0",)}
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "row"),
+    [
+        (tag_task, {"labels": ("O", "X")}, {"words": "a b", "tags": "O X"}),
+        (choice_task, {}, {"prompt": "a", "choice1": "b", "choice2": "c", "label": 1}),
+        (pair_task, {}, {"text": "a", "positive": "b"}),
+    ],
+)
+def test_rows_of_one_id_are_translations(tmp_path, make, options, row):
+    (tmp_path / "a.jsonl").write_text(json.dumps({"number": "x7", **row}) + "\n")
+    task = make("mine", files={"train": "a.jsonl"}, id="number", **options)
+    assert [one.id for one in read_examples(task, "train", "en", DataSource(tmp_path))] == ["x7"]
 
 
 REVIEWS = {"name": "reviews", "labels": ("bad", "good"), "files": {"train": "a.csv", "dev": "b.csv"}}
@@ -158,6 +173,7 @@ REVIEWS = {"name": "reviews", "labels": ("bad", "good"), "files": {"train": "a.c
         (classify_task, {"txet": "review"}, "'text'"),
         (classify_task, {"lagnuages": ("en",)}, "'languages'"),
         (classify_task, {"languages": "en"}, "languages"),
+        (classify_task, {"pictures": "seen"}, "pictures"),
         (classify_task, {"labels": "bad"}, "labels"),
         (classify_task, {"labels": ("bad", "bad")}, "twice"),
         (classify_task, {"group": "sentiment"}, "classification"),
