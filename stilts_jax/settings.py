@@ -198,6 +198,8 @@ class MixtureSettings(Checked):
     # Examples at which a task's size is cut (recalled from the paper, not verified).
     cap: Annotated[int, POSITIVE] = 131072
     temperature: Annotated[float, Range(1.0, 1e6)] = 2.0
+    # Of each of several tasks, masked language modelling aside; None: what each has alone. (The paper has 3.)
+    epochs: Annotated[float | None, Range(1e-6, 1e6)] = None
     weights: str = ""  # as in "mnli=2,mlm=1"
     mlm_weight: Annotated[float, Range(0.0, 0.99)] = 0.2  # share of the steps that "+mlm" gets
     mlm_alpha: Annotated[float, SHARE] = 0.3  # languages of MLM are drawn with p ~ n^alpha
@@ -208,7 +210,7 @@ class MixtureSettings(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for task, weight in split_pairs(self.weights, "config.mixture.weights").items():
+        for task, weight in self.pairs.items():
             try:
                 Range(1e-6, 1e6)(weight)
             except ArgumentTypeError as error:
@@ -216,6 +218,11 @@ class MixtureSettings(Checked):
         what = "The sampler 'weights' and the weights themselves are only of use together."
         fix = "set mixture.sampler=weights and mixture.weights=mnli=2,mlm=1 together"
         self.refuse((self.sampler == "weights") != bool(self.weights), what, "", fix)
+
+    @property
+    def pairs(self) -> dict[str, str]:
+        """The weights by task, as they are written."""
+        return split_pairs(self.weights, "config.mixture.weights")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,17 +23,19 @@ def add_arguments(add: Add) -> None:
 
 
 def run(arguments: Namespace) -> int:
+    from stilts_jax.experiment.phases import select_part
+
     phases, context = open_phases(read_settings(arguments), arguments)
+    mine = select_part(phases, *arguments.part)
     if arguments.dry_run:
         from stilts_jax.experiment.estimate import estimate_text
 
-        print(estimate_text(phases, context))
+        print(estimate_text(mine, context))
         return 0
     from stilts_jax.experiment.grid import run_grid
-    from stilts_jax.experiment.phases import select_part
     from stilts_jax.experiment.results import read_result
 
-    code = run_grid(phases, context, mine=select_part(phases, *arguments.part))
+    code = run_grid(phases, context, mine=mine)
     targets = (phase for phase in phases if phase.stage != "intermediate")
     if context.is_main and any(read_result(context.folder(phase)) for phase in targets):
         from stilts_jax.report import summary_text  # takes two seconds to import

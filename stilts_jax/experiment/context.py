@@ -18,7 +18,7 @@ import jax
 
 from stilts_jax.distributed import initialize
 from stilts_jax.evaluation.metrics import metric_version
-from stilts_jax.experiment.data import Part, PhaseData, choose_data
+from stilts_jax.experiment.data import Part, PhaseData, choose_data, take_first
 from stilts_jax.experiment.models import encoder_fingerprint, tokenizer_folder
 from stilts_jax.experiment.phases import Phase, hyperparameters_of
 from stilts_jax.features.build import FEATURE_VERSION, build_features
@@ -141,7 +141,8 @@ class Context:
             "tasks": tasks,
             "seed": phase.seed,
             "train": {k: value for k, value in asdict(settings.train).items() if k not in _NOT_IN_KEY},
-            "mixture": asdict(settings.mixture) if mixed else {},
+            # What was added later is here where it is set.
+            "mixture": {k: v for k, v in asdict(settings.mixture).items() if v is not None} if mixed else {},
             # The first one's rate and warm-up are the run's, and rows are drawn by place.
             **({"order": [task.name for task in trained]} if len(trained) > 1 else {}),
             "head": {"form": settings.model.head_form, "init": settings.model.head_init},
@@ -157,8 +158,8 @@ class Context:
             self._keys[phase.name] = hash_record(self.training_record(phase))
         return self._keys[phase.name]
 
-    def evaluation_key(self, phase: Phase) -> str:
-        """The hash that names what ``phase`` is scored on, and how."""
+    def evaluation_record(self, phase: Phase) -> dict[str, Any]:
+        """What the scores of a trained ``phase`` depend on."""
         model, evaluation, tasks = self.settings.model, self.settings.evaluation, {}
         for name, parts in self.data(phase).scored.items():
             task, data = parts[-1].task, self._fingerprints({part.split: part for part in parts})
@@ -171,7 +172,11 @@ class Context:
             "max_length": evaluation.max_length,
         }
         about = {"format": FORMAT, "features": FEATURE_VERSION, "limit": evaluation.limit}
-        return hash_record({**about, "tasks": tasks, "retrieval": retrieval})
+        return {**about, "tasks": tasks, "retrieval": retrieval}
+
+    def evaluation_key(self, phase: Phase) -> str:
+        """The hash that names what ``phase`` is scored on, and how."""
+        return hash_record(self.evaluation_record(phase))
 
     def folder(self, phase: Phase) -> Path:
         """Where everything of ``phase`` is kept."""
@@ -205,7 +210,7 @@ class Context:
 
         def build() -> Features:
             read = {one: read_counted(task, part.split, one, self.source) for one in part.languages}
-            rows = {one: reading.examples[: part.limit or None] for one, reading in read.items()}
+            rows = {one: take_first(task, reading.examples, part.limit) for one, reading in read.items()}
             options: dict[str, Any] = {"training": training, "fingerprint": key, "progress": self.progress}
             features = build_features(task.kind, rows, tokenizer, part.feature_settings, **options)
             if task.pictures:

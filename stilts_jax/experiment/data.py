@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 from stilts_jax.automatic import MAX_LENGTHS
 from stilts_jax.batches.masking import Masking
 from stilts_jax.batches.plan import Mixture, Sampler, TrainingBatches, count_steps
-from stilts_jax.checked import split_names, split_pairs
+from stilts_jax.checked import split_names
 from stilts_jax.errors import ConfigError, DataError
 from stilts_jax.evaluation.evaluate import find_gold
 from stilts_jax.evaluation.metrics import TUNED_METRICS
 from stilts_jax.experiment.phases import Phase, hyperparameters_of
 from stilts_jax.features.build import FeatureSettings
 from stilts_jax.features.records import Features, Ragged
-from stilts_jax.tasks import get_task
+from stilts_jax.tasks import get_task, task_name
 from stilts_jax.tasks.sources.inventory import wanted_languages
 from stilts_jax.tasks.sources.read import (
     available_languages,
@@ -79,6 +79,8 @@ def choose_data(phase: Phase, context: "Context") -> PhaseData:
             languages, mixture = _mlm_languages(task, context), settings.mixture
             if len(phase.train) > 1:
                 chosen = replace(chosen, batch_size=mixture.mlm_batch_size, max_length=mixture.mlm_max_length)
+        elif len(phase.train) > 1 and settings.mixture.epochs:
+            chosen = replace(chosen, epochs=settings.mixture.epochs)
         train.append(Part(task, "train", languages, chosen, settings.data.limit))
     scored = [choose_scored(name, context, phase) for name in phase.evaluate]
     last = train[-1] if phase.stage == "target" and phase.evaluate else None
@@ -120,7 +122,7 @@ def _choose_selection(
     """Returns the dev sets that pick the best step of ``task``.
 
     Masked language modelling has none: its loss is no measure of the task that it accompanies. Neither has a dual
-    encoder, which is trained to the end, as XTREME-R does, nor a task without dev files.
+    encoder, which is trained to the end, nor a task without dev files.
     """
     if task.kind in ("mlm", "embed") or not task.selection:
         return ()
@@ -137,6 +139,14 @@ def _choose_selection(
         what, fix = f"{bare} has no dev set in any language to select on.", "set it to en for this target"
         raise ConfigError(what, where="config.experiment.select_on", fix=fix)
     return tuple(parts)
+
+
+def take_first(task: Task, examples: Sequence[Any], limit: int) -> Sequence[Any]:
+    """Returns the first ``limit`` examples (0: all); of a task in parts (ANLI's) as large a share of each of them."""
+    count = min(limit or len(examples), len(examples))
+    if any(one.part for one in task.sources):
+        return [examples[place * len(examples) // count] for place in range(count)]
+    return examples[:count]
 
 
 def _mlm_languages(task: Task, context: "Context") -> tuple[str, ...]:
@@ -262,8 +272,9 @@ def make_batches(
 def _make_sampler(context: "Context", batches: Mapping[str, TrainingBatches]) -> Sampler:
     """Returns how often each task comes; MLM has a share of its own."""
     mixture = context.settings.mixture
-    pairs = split_pairs(mixture.weights, "config.mixture.weights")
-    given = {get_task(name).name: float(weight) for name, weight in pairs.items()}
+    # Of several rows each takes the weights of its own tasks.
+    named = {task_name(name): float(weight) for name, weight in mixture.pairs.items()}
+    given = {name: weight for name, weight in named.items() if name in batches}
     sampler = Sampler(mixture.sampler, mixture.cap, mixture.temperature, tuple(given.items()))
     if MLM not in batches or given:
         return sampler

@@ -17,7 +17,7 @@ from stilts_jax.batches.plan import Mixture
 from stilts_jax.chips import CHIPS
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.data import MLM, Part, load_training, make_batches, token_columns
-from stilts_jax.experiment.grid import is_done
+from stilts_jax.experiment.grid import is_done, is_trained
 from stilts_jax.experiment.models import head_config, read_shape
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.experiment.results import read_result
@@ -67,10 +67,12 @@ def estimate(phases: Sequence[Phase], context: Context) -> list[Cost]:
                     read[split] = _count_scored(part, context.tokenizer(phase.encoder), context)
                 scored += read.get(split, 0.0)
             per_token, key = read_shape(phase.encoder, context.settings).training_flops(), context.key(phase)
-            again = can_adopt(context) and key in trained
+            again, done = can_adopt(context) and key in trained, is_done(phase, context)
+            if not done and is_trained(phase, context):  # what is left of it is to score it
+                training = (0, 0.0, *training[2:])
             trained.add(key)
             flops = (0.0 if again else training[1] * per_token) + scored * per_token / 3
-            costs.append(Cost(phase, *training, scored, flops, is_done(phase, context), again))
+            costs.append(Cost(phase, *training, scored, flops, done, again))
             bar.advance()
     return costs
 

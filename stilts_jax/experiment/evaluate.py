@@ -1,6 +1,6 @@
 """Scores tasks in all their languages: those of a phase, and those that ``stilts eval`` asks of any model."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,10 @@ from stilts_jax.tasks.spec import Task
 Thresholds = Mapping[str, float]  # by language
 
 
-def evaluate_phase(phase: Phase, context: Context, trained: models.Trained | None) -> PhaseScores:
-    """Scores every task of ``phase``; ``trained`` is None where it trains nothing."""
+def evaluate_phase(
+    phase: Phase, context: Context, trained: models.Trained | None, kept: Collection[str] = ()
+) -> PhaseScores:
+    """Scores every task of ``phase`` but ``kept``; ``trained`` is None where it trains nothing."""
     scores, data = PhaseScores(), context.data(phase)
     if not data.scored:
         return scores
@@ -37,8 +39,9 @@ def evaluate_phase(phase: Phase, context: Context, trained: models.Trained | Non
     else:
         places = context.folder(phase), trained, context.mesh, context.progress
         model = models.load_final(*places, context.tokenizer(phase.encoder))
-    for parts in data.scored.values():
-        _add_scores(scores, parts, model, context)
+    for name, parts in data.scored.items():
+        if name not in kept:
+            _add_scores(scores, parts, model, context)
     if part := data.source_dev:
         (language,) = part.languages
         task, about = part.task, {"task": part.task.name, "split": part.split, "language": language}
@@ -139,8 +142,10 @@ def _add_scores(
         scores.thresholds[name] = dict(thresholds[chosen] if thresholds else best.thresholds)
     scores.predictions[name] = best.predictions
     items = {language: result.items for language, result in best.results.items() if result.items is not None}
-    aligned = len({(len(one.values), one.ids) for one in items.values()}) == 1 and task.aligned
-    scores.items[name] = {language: encode_items(one, aligned) for language, one in items.items()}
+    # Unequal sets of translations (of PAWS-X some sentences lack some languages) are joined item by item.
+    named = task.aligned and len({one.ids for one in items.values()}) > 1
+    items = items if named else {language: replace(one, names=None) for language, one in items.items()}
+    scores.items[name] = {language: encode_items(one, aligned=False) for language, one in items.items()}
 
 
 def _note_thresholds(

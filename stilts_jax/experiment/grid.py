@@ -20,7 +20,14 @@ from stilts_jax.experiment.context import Context, hash_record
 from stilts_jax.experiment.evaluate import evaluate_phase
 from stilts_jax.experiment.models import FINAL, find_trained, read_trained
 from stilts_jax.experiment.phases import Phase
-from stilts_jax.experiment.results import FAILURE, clear_failure, read_result, write_failure, write_result
+from stilts_jax.experiment.results import (
+    FAILURE,
+    clear_failure,
+    find_kept,
+    read_result,
+    write_failure,
+    write_result,
+)
 from stilts_jax.experiment.train import adopt_training, train_phase
 from stilts_jax.files import is_remote, read_record
 from stilts_jax.host_memory import return_freed_memory
@@ -43,8 +50,12 @@ def is_done(phase: Phase, context: Context, progress: Progress = SILENT) -> bool
     folder, key = context.folder(phase), context.key(phase)
     result = read_result(folder, progress)
     trained = not phase.train or read_trained(folder, key, progress) is not None
-    wanted = key, context.evaluation_key(phase)
-    return trained and result is not None and (result["phase"]["key"], result["evaluation_key"]) == wanted
+    if not trained or result is None or result["phase"]["key"] != key:
+        return False
+    # In at least the languages that are asked for, which another command may have been more of.
+    return result["evaluation_key"] == context.evaluation_key(phase) or (
+        "evaluation" in result and context.data(phase).scored.keys() <= set(find_kept(result, phase, context))
+    )
 
 
 def run_phase(phase: Phase, context: Context) -> None:
@@ -60,14 +71,20 @@ def run_phase(phase: Phase, context: Context) -> None:
         if context.is_main:
             check_settings(folder, context.training_record(phase))
             _warn_of_another_encoder(phase, context)
-        trained = None
+        trained = find_trained(folder, context.key(phase)) if phase.train else None
+        # What a command with other targets or languages scored of the same model stays.
+        kept = from_main(lambda: _find_kept(phase, context)) if trained or not phase.train else []
         if phase.train:
-            trained = find_trained(folder, context.key(phase)) or adopt_training(phase, context)
-            trained = trained or train_phase(phase, context)
-        scores = evaluate_phase(phase, context, trained)
+            trained = trained or adopt_training(phase, context) or train_phase(phase, context)
+        scores = evaluate_phase(phase, context, trained, kept)
         if context.is_main:
-            write_result(phase, context, trained, scores, started)
+            write_result(phase, context, trained, scores, started, kept)
     context.progress.say(scores.summary())
+
+
+def _find_kept(phase: Phase, context: Context) -> list[str]:
+    before = read_result(context.folder(phase))
+    return find_kept(before, phase, context) if before else []
 
 
 @contextmanager
@@ -211,10 +228,12 @@ def _record_failure(phase: Phase, context: Context, error: Exception) -> None:
         context.progress.say(f"warning: the failure could not be recorded: {problem}")
 
 
-def _is_trained(phase: Phase, context: Context) -> bool:
-    """Whether there is a model for what comes after ``phase``, however it was scored."""
+def is_trained(phase: Phase, context: Context) -> bool | None:
+    """Whether there is a model of ``phase``, however it was scored: False where it was removed, None where it was never
+    trained.
+    """
     folder = context.folder(phase)
-    return read_trained(folder, context.key(phase)) is not None and (folder / FINAL).exists()
+    return None if read_trained(folder, context.key(phase)) is None else (folder / FINAL).exists()
 
 
 def _check_parent(parent: Phase, context: Context, launched: float, busy: float) -> None:
@@ -222,7 +241,7 @@ def _check_parent(parent: Phase, context: Context, launched: float, busy: float)
     folder, hours = context.folder(parent), f"{_LIMIT / 3600:g} hours"
 
     def look() -> list[str]:
-        if is_done(parent, context) or _is_trained(parent, context):
+        if is_done(parent, context) or is_trained(parent, context):
             return []
         now, failure = time.monotonic(), (read_result(folder, name=FAILURE) or {}).get("error")
         if failure and now - launched >= _GRACE:

@@ -5,13 +5,13 @@ from dataclasses import replace
 from itertools import chain
 
 from stilts_jax.checked import split_names
-from stilts_jax.errors import ConfigError, DataError, StiltsError, nearest
+from stilts_jax.errors import CheckpointError, ConfigError, DataError, StiltsError, nearest
 from stilts_jax.evaluation.evaluate import find_gold
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.data import Part, describe_data
 from stilts_jax.experiment.evaluate import retrieval_layer
-from stilts_jax.experiment.grid import is_done
-from stilts_jax.experiment.models import read_shape
+from stilts_jax.experiment.grid import is_done, is_trained
+from stilts_jax.experiment.models import TRAINED, read_shape, read_trained
 from stilts_jax.experiment.phases import HUB, NONE, Phase, list_phases
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.languages import our_code
@@ -35,12 +35,28 @@ def check_data(phases: Sequence[Phase], context: Context) -> None:
             fix="put the files there or fetch them with `stilts prepare`; `stilts tasks TASK` lists every path; "
             "`stilts grid --available` runs what is there",
         )
-    for phase in phases:
-        if not is_done(phase, context):
-            for task in map(get_task, phase.evaluate):
-                layers = read_shape(phase.encoder, context.settings).num_layers if task.retrieval else 0
-                retrieval_layer(task, layers, context.settings)
-            _open_scored(phase, context)
+    left = [phase for phase in phases if not is_done(phase, context)]
+    _check_models(left, context)
+    for phase in left:
+        for task in map(get_task, phase.evaluate):
+            layers = read_shape(phase.encoder, context.settings).num_layers if task.retrieval else 0
+            retrieval_layer(task, layers, context.settings)
+        _open_scored(phase, context)
+
+
+def _check_models(left: Sequence[Phase], context: Context) -> None:
+    removed: list[str] = []
+    for phase in left:
+        own = phase.train and read_trained(context.folder(phase), context.key(phase))
+        needed = phase if own else phase.parent
+        if needed and is_trained(needed, context) is False:
+            removed.append(f"{phase.name} needs {context.folder(needed)}")
+    if removed:
+        what = (
+            "Models that are needed were removed after their training (experiment.keep says which are kept)."
+        )
+        fix = f"ask for what was scored before, or remove {TRAINED} in these folders to train them again"
+        raise CheckpointError(what, where="\n    ".join(removed), fix=fix)
 
 
 def _check_languages(phases: Sequence[Phase], context: Context) -> None:

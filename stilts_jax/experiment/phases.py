@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 from stilts_jax.checked import split_names, split_pairs, stem
 from stilts_jax.errors import ConfigError, nearest
 from stilts_jax.settings import Settings
-from stilts_jax.tasks import get_task, list_tasks
+from stilts_jax.tasks import get_task, list_tasks, task_name
 from stilts_jax.tasks.spec import Hyperparameters, Task
 
 NONE = "none"
@@ -84,13 +84,24 @@ def _check_names(phases: list[Phase], settings: Settings, is_part: bool) -> None
         return
     # A registered task that a part of an experiment leaves out may keep its exceptions.
     known = {name for task in tasks for name in (task, stem(task))}.union(list_tasks())
-    for name in settings.train.exceptions().keys() - known:
-        raise ConfigError(f"{name!r} is no task.", where="config.train.by_task", fix=nearest(name, known))
-    known = {*split_names(settings.experiment.targets), *list_tasks()}
-    for name in split_pairs(settings.experiment.train_on, "config.experiment.train_on").keys() - known:
-        raise ConfigError(
-            f"{name!r} is no task.", where="config.experiment.train_on", fix=nearest(name, known)
-        )
+    weights = {task_name(name): weight for name, weight in settings.mixture.pairs.items()}
+    for option, given, names in (
+        ("train.by_task", settings.train.exceptions(), known),
+        ("data.sources", settings.data.kinds, known),
+        ("mixture.weights", weights, known),
+        (
+            "experiment.train_on",
+            split_pairs(settings.experiment.train_on, "config.experiment.train_on"),
+            {*split_names(settings.experiment.targets), *list_tasks()},
+        ),
+    ):
+        for name in given.keys() - names:
+            raise ConfigError(f"{name!r} is no task.", where=f"config.{option}", fix=nearest(name, names))
+    for phase in phases if weights else ():
+        mixed = [get_task(name).name for name in phase.train] if len(phase.train) > 1 else []
+        if lost := ", ".join(name for name in mixed if name not in weights):
+            what, fix = f"{phase.name} mixes {lost}, which has no weight.", "give each task of each row one"
+            raise ConfigError(what, where="config.mixture.weights", fix=fix)
 
 
 def _target_trainings(settings: Settings) -> dict[Training, tuple[str, ...]]:

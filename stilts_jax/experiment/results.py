@@ -7,8 +7,9 @@ import base64
 import contextlib
 import importlib.metadata
 import platform
+import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +34,7 @@ FORMAT = 2
 RESULT = "result.json"
 FAILURE = "failure.json"
 _PACKAGES = ("stilts-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "numpy")
+_BY_TASK = ("scores", "main_metric", "reported_split", "items", "thresholds")  # of ``PhaseScores``
 _RATES = ("examples_per_second", "real_tokens_per_second", "padding_share", "seconds", "steps")
 
 
@@ -92,24 +94,50 @@ def describe_phase(phase: Phase, context: "Context") -> dict[str, Any]:
     return {"format": FORMAT, "phase": record, "tasks": tasks}
 
 
+def find_kept(result: Mapping[str, Any], phase: Phase, context: "Context") -> list[str]:
+    """Returns the tasks of an earlier result whose scores stand: those that are not asked for now, and those that were
+    scored in the same way in all languages that are asked for, and maybe in more.
+    """
+    there, asked = result.get("evaluation"), context.evaluation_record(phase)
+    if there is None or {**there, "tasks": {}} != {**asked, "tasks": {}}:
+        return []
+
+    def stands(name: str, scored: Mapping[str, Any]) -> bool:
+        wanted = asked["tasks"].get(name, scored)
+        data = wanted["data"]
+        return {**scored, "data": data} == wanted and data.items() <= scored["data"].items()
+
+    return [name for name, scored in there["tasks"].items() if stands(name, scored)]
+
+
 def write_result(
-    phase: Phase, context: "Context", trained: "Trained | None", scores: PhaseScores, started: datetime
+    phase: Phase,
+    context: "Context",
+    trained: "Trained | None",
+    scores: PhaseScores,
+    started: datetime,
+    kept: Collection[str] = (),
 ) -> None:
-    """Writes ``result.json`` of a phase that began at ``started``; the failure of an earlier attempt goes."""
+    """Writes ``result.json`` of a phase that began at ``started``; the failure of an earlier attempt goes.
+
+    ``kept`` are tasks of the earlier result whose scores stand.
+    """
     import jax
+
+    from stilts_jax.experiment.context import hash_record
 
     versions = {"python": platform.python_version()}
     for name in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # a checkout that is not installed
             versions[name] = importlib.metadata.version(name)
     work, settings, folder = trained.work if trained else {}, context.settings, context.folder(phase)
-    same = ("scores", "main_metric", "reported_split", "items", "thresholds")
+    about, evaluation = describe_phase(phase, context), context.evaluation_record(phase)
     read = trained.data if trained else {}  # a task may be trained and scored: its splits are of both
     seen = make_seen_notes(phase, settings)
     result = {
-        **describe_phase(phase, context),
-        "evaluation_key": context.evaluation_key(phase),
-        **{name: getattr(scores, name) for name in same},
+        **about,
+        "evaluation": evaluation,
+        **{name: getattr(scores, name) for name in _BY_TASK},
         "selection": {
             "zero_shot": not seen,
             "notes": [*scores.notes, *seen, *_notes(phase, settings)],
@@ -136,8 +164,23 @@ def write_result(
         "data": {name: read.get(name, {}) | scores.data.get(name, {}) for name in read | scores.data},
         "error": None,
     }
-    write_record(folder / RESULT, result)
+    if kept and (before := read_result(folder)):
+        _keep(before, result, kept)
+    write_record(folder / RESULT, result | {"evaluation_key": hash_record(evaluation)})
     clear_failure(folder)
+
+
+def _keep(before: Mapping[str, Any], result: dict[str, Any], kept: Collection[str]) -> None:
+    """Takes the scores of some tasks over from an earlier result of the same model."""
+    for old, new in (
+        (before["evaluation"]["tasks"], result["evaluation"]["tasks"]),
+        *((before[name], result[name]) for name in ("tasks", "data", *_BY_TASK)),
+    ):
+        new.update({task: value for task, value in old.items() if task in kept})
+    evaluates = result["phase"]["evaluates"]
+    evaluates += [task for task in before["phase"]["evaluates"] if task in kept and task not in evaluates]
+    told = [note for note in before["selection"]["notes"] if re.split(r"\W*\s", note)[0] in kept]
+    result["selection"]["notes"] = list(dict.fromkeys((*told, *result["selection"]["notes"])))
 
 
 def make_seen_notes(phase: Phase, settings: Settings) -> list[str]:
@@ -145,7 +188,9 @@ def make_seen_notes(phase: Phase, settings: Settings) -> list[str]:
     family = (phase, *phase.ancestors()) if settings.experiment.select_on != "en" else ()
     chosen = "the best step was chosen on dev sets of the target languages"
     notes = [f"{one.name}: {chosen}" for one in family if one.train and one.stage == "target"]
-    if phase.stage == "target" and phase.evaluate and all("@" in name for name in phase.evaluate):
+    source = get_task(phase.train[-1]).source_language if phase.train else ""
+    own = [name.partition("@")[2] == source for name in phase.evaluate]
+    if phase.stage == "target" and own and all(own):
         notes.append("few-shot: trained in the language that it is scored in")
     return notes
 
@@ -156,12 +201,15 @@ def _notes(phase: Phase, settings: Settings) -> list[str]:
     limited = [task.name for task in map(get_task, phase.evaluate) if task.kind != "embed"] if first else []
     instead = split_pairs(experiment.train_on, "config.experiment.train_on")
     moved = ", ".join(f"{name}={instead[name]}" for name in phase.evaluate if name in instead)
+    trained = {get_task(one).name for before in (phase, *phase.ancestors()) for one in before.train}
+    belebele = "sib200" in trained and "belebele" in phase.evaluate
     sweep = "all layers were scored: choosing one of them by these scores is not zero-shot"
     notes = {
         sweep: settings.model.sweep_layers,
         f"trained on the first {settings.data.limit} examples only": settings.data.limit,
         f"{', '.join(limited)}: scored on the first {first} examples of each language only": limited,
         f"targets trained on something else than usual: {moved}": moved,
+        "Belebele's passages are SIB-200's sentences too, which were trained on": belebele,
         "only some of the languages were asked for": split_names(experiment.languages),
     }
     return [note for note, holds in notes.items() if holds]
@@ -189,12 +237,20 @@ def write_failure(phase: Phase, context: "Context", error: BaseException) -> Non
 def encode_items(items: Items, aligned: bool) -> dict[str, Any]:
     """Returns per-item scores in the compact form that ``decode_items`` reads.
 
-    ``aligned`` says whether item i is the same item in every language.
+    ``aligned`` says that item i is the same item in every language, whatever the ids.
     """
-    values = np.ascontiguousarray(items.values, dtype=items.values.dtype.newbyteorder("<"))
-    data = base64.b64encode(zlib.compress(values.tobytes(), 6)).decode()
-    form = {"dtype": items.values.dtype.name, "shape": list(values.shape), "data": data}
-    return {"statistic": items.statistic, **form, "aligned": aligned, "ids": items.ids}
+    form = {"dtype": items.values.dtype.name, "shape": list(items.values.shape), "data": _pack(items.values)}
+    names = {} if items.names is None else {"names": _pack(items.names)}
+    return {"statistic": items.statistic, **form, "aligned": aligned, "ids": items.ids, **names}
+
+
+def _pack(values: np.ndarray) -> str:
+    data = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<")).tobytes()
+    return base64.b64encode(zlib.compress(data, 6)).decode()
+
+
+def _unpack(text: str, dtype: str) -> np.ndarray:
+    return np.frombuffer(zlib.decompress(base64.b64decode(text)), np.dtype(dtype).newbyteorder("<"))
 
 
 def decode_items(raw: Mapping[str, Any]) -> tuple[Items, bool] | None:
@@ -202,11 +258,13 @@ def decode_items(raw: Mapping[str, Any]) -> tuple[Items, bool] | None:
     try:
         if raw["dtype"] not in ("float32", "int32", "uint8"):
             return None
-        data = zlib.decompress(base64.b64decode(raw["data"]))
-        values = np.frombuffer(data, np.dtype(raw["dtype"]).newbyteorder("<")).reshape(raw["shape"])
+        values = _unpack(raw["data"], raw["dtype"]).reshape(raw["shape"])
+        names = _unpack(raw["names"], "uint32") if "names" in raw else None
         if values.ndim != (1 if raw["statistic"] == "mean" else 2):
             return None
-        return Items(raw["statistic"], values, str(raw.get("ids") or "")), bool(raw.get("aligned"))
+        if names is not None and len(names) != len(values):
+            return None
+        return Items(raw["statistic"], values, str(raw.get("ids") or ""), names), bool(raw.get("aligned"))
     except (KeyError, TypeError, ValueError, zlib.error):
         return None
 

@@ -1,6 +1,7 @@
 """ANLI+: SNLI, MNLI and the three rounds of adversarial NLI as one task with one head.
 
-The parts are laid end to end, so that sampling is proportional to their sizes; dev is laid together likewise.
+The parts are laid end to end, so that sampling is proportional to their sizes; dev is laid together likewise. Of both
+a limited number is taken evenly.
 """
 
 from dataclasses import replace
@@ -29,6 +30,7 @@ TASK = replace(
     snli.TASK,
     name="anli",
     title="ANLI",
+    version=2,
     counts={
         "train": 549_367 + 392_702 + 16_946 + 45_460 + 100_459,
         "dev": 9_842 + 9_815 + 1_000 + 1_000 + 1_200,

@@ -1,6 +1,7 @@
 """Masked language modelling on the user's text: ``text/LL.txt``, with one piece of running text per line.
 
-Languages are those that have a file. One line in a hundred is kept for selection, by a hash of the line.
+Languages are those that have a file. It is trained to the last step: one line in a hundred, by a hash of the line, is
+left for a measure of your own.
 ``text/de-en.tsv`` with a sentence and its translation in each line is read as language "de-en", both halves
 as one text, so that either can be predicted from the other.
 """

@@ -8,7 +8,7 @@ import pytest
 from stilts_jax.config import load_config, to_settings
 from stilts_jax.experiment import models
 from stilts_jax.experiment.context import Context
-from stilts_jax.experiment.data import load_selection, load_training
+from stilts_jax.experiment.data import load_selection, load_training, take_first
 from stilts_jax.experiment.models import encoder_fingerprint, head_config, load_phase_start
 from stilts_jax.experiment.needs import check_data
 from stilts_jax.experiment.phases import list_phases
@@ -122,3 +122,13 @@ def test_dropout_is_the_encoders_unless_it_is_set(start, name):
     assert head_config(get_task("udpos"), context.settings).dropout == (
         0.2 if name == "hidden_dropout" else 0.1
     )
+
+
+def test_a_limit_takes_of_each_part_of_a_task_its_share():
+    """ANLI+ lays SNLI, MNLI and three rounds end to end: its first rows would be SNLI's alone."""
+    assert take_first(get_task("anli"), range(100), 5) == [0, 20, 40, 60, 80]
+    assert [list(take_first(get_task("mnli"), range(9), limit)) for limit in (4, 0)] == [
+        [0, 1, 2, 3],
+        [*range(9)],
+    ]
+    assert list(take_first(get_task("anli"), range(3), 5)) == [0, 1, 2]

@@ -9,6 +9,7 @@ from stilts_jax.config import load_config, to_settings
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.data import Part, PhaseData
 from stilts_jax.experiment.phases import Phase, hyperparameters_of, list_phases
+from stilts_jax.experiment.results import find_kept
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.custom import classify_task
 from stilts_jax.tasks.sources.read import DataSource
@@ -91,6 +92,27 @@ def test_test_data_and_languages_only_change_the_evaluation():
     ):
         assert changed[0] == BEFORE[0] and changed[1] != BEFORE[1]
     assert keys_of(start="another encoder")[0] != BEFORE[0]
+
+
+def test_scores_stand_where_no_more_is_asked_for():
+    """Another command in the work directory may ask for fewer languages or other tasks, and loses none."""
+
+    def ask(*languages, **overrides):
+        experiment = Experiment(overrides, lambda phase: data_of(phase, languages))
+        (phase,) = list_phases(experiment.settings)
+        return phase, experiment
+
+    phase, wide = ask("de", "ru")
+    before = {"evaluation": wide.evaluation_record(phase)}
+    assert find_kept(before, *ask("ru")) == find_kept(before, *ask("de", "ru")) == ["panx"]
+    assert (
+        find_kept(before, *ask("de", "sw"))
+        == find_kept(before, *ask("de", **{"evaluation.limit": "5"}))
+        == []
+    )
+    other = Experiment({"experiment.targets": "udpos"}, lambda phase: PhaseData())
+    assert find_kept(before, phase, other) == ["panx"]
+    assert find_kept({}, phase, wide) == []
 
 
 def made(name="reviews", **words):
