@@ -95,10 +95,10 @@ def pack(lengths: np.ndarray, capacity: int) -> Ragged:
 class PackedText:
     """The chunks of mlm features in rows of ``length`` tokens and one language, which ``group`` [rows] numbers.
 
-    A chunk with a picture has a row of its own.
+    Each chunk has a row of its own where they are not to be ``packed``.
     """
 
-    def __init__(self, features: Features, length: int) -> None:
+    def __init__(self, features: Features, length: int, packed: bool = True) -> None:
         columns: Any = features.columns
         self._tokens, self.length, self._features = columns["tokens"], length, features
         rows: list[np.ndarray] = []
@@ -106,9 +106,9 @@ class PackedText:
         for number, language in enumerate(np.unique(columns["language"])):
             members = np.flatnonzero(columns["language"] == language)
             sizes = self._tokens.lengths[members]
-            packed = pack(np.full_like(sizes, length) if features.pictures else sizes, length)
-            rows += [members[packed[row]] for row in range(len(packed))]
-            groups += [number] * len(packed)
+            found = pack(sizes if packed else np.full_like(sizes, length), length)
+            rows += [members[found[row]] for row in range(len(found))]
+            groups += [number] * len(found)
         self._rows, self.group = Ragged.from_list(rows, np.int64), np.array(groups)
 
     def __len__(self) -> int:

@@ -130,9 +130,11 @@ class TrainingBatches:
         self._masking = masking if features.kind == "mlm" else None
         columns: Any = features.columns
         if self._masking:
-            if features.pictures:  # rows are not packed, so they need not be longer than the longest
+            # Captions have rows of their own, also in the control without pictures, which so takes as many steps.
+            apart = bool(features.pictures) or task.endswith(".text")
+            if apart:  # so they need not be longer than the longest
                 max_length = min(max_length, int(round_lengths(self._lengths.max(keepdims=True), 8)[0]))
-            self._packed = PackedText(features, max_length)
+            self._packed = PackedText(features, max_length, packed=not apart)
             self._lengths = np.full(len(self._packed), max_length)
             self._rows = smoothed_rows(self._packed.group, alpha, seed)
             self.buckets: tuple[int, ...] = (max_length,)
