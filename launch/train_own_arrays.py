@@ -23,6 +23,7 @@ model = sj.Model(shape, (("mine", sj.HeadConfig(kind="classify", num_labels=2)),
 optimizer = sj.make_optimizer(sj.OptimizerConfig(learning_rate=2e-5 if loaded else 5e-3, total_steps=100))
 loss, key = sj.make_loss(model, "mine"), jax.random.key(0)
 state = sj.init_state(model, optimizer, key, encoder=loaded.params if loaded else None)
+sj.check_batch(data, state.params, "mine")  # on the device a label too high would be a loss that is no number
 step = jax.jit(
     lambda state, batch: sj.train_step(state, batch, loss_fn=loss, tx=optimizer, key=key),
     donate_argnums=0,  # the new state takes the old one's memory

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from stilts_jax.report import load_results
     from stilts_jax.sharding import RULES, MeshConfig, make_mesh, shardings
     from stilts_jax.tasks import get_task, list_tasks
-    from stilts_jax.train.losses import make_loss
+    from stilts_jax.train.losses import check_batch, make_loss
     from stilts_jax.train.optimizer import OptimizerConfig, make_optimizer
     from stilts_jax.train.step import TrainState, eval_step, init_state, train_step
 
@@ -51,14 +51,23 @@ _NAMES = {
     "report": "load_results",
     "sharding": "RULES MeshConfig make_mesh shardings",
     "tasks": "get_task list_tasks",
-    "train.losses": "make_loss",
+    "train.losses": "check_batch make_loss",
     "train.optimizer": "OptimizerConfig make_optimizer",
     "train.step": "TrainState eval_step init_state train_step",
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}
 
 __all__ = ["RULES", "SHAPES", "Checkpoints", "Compute", "EncoderConfig", "HeadConfig", "MeshConfig", "Model"]
-__all__ += ["OptimizerConfig", "TaskHead", "TrainState", "apply_model", "encode", "eval_step", "evaluate"]
+__all__ += [
+    "OptimizerConfig",
+    "TaskHead",
+    "TrainState",
+    "apply_model",
+    "check_batch",
+    "encode",
+    "eval_step",
+    "evaluate",
+]
 __all__ += ["evaluate_task", "export_encoder", "get_task", "init_params", "init_state", "list_tasks"]
 __all__ += ["load_encoder", "load_results", "make_loss", "make_mesh", "make_optimizer", "predict"]
 __all__ += ["predict_texts", "shardings", "train_step"]

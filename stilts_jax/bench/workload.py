@@ -7,9 +7,11 @@ from typing import NamedTuple, cast
 import numpy as np
 
 from stilts_jax.errors import ConfigError, nearest
+from stilts_jax.experiment.phases import hyperparameters_of
 from stilts_jax.features.build import FeatureSettings, build_features
 from stilts_jax.features.records import Features, Ragged
 from stilts_jax.model import SHAPES
+from stilts_jax.settings import Settings
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.sources.read import DataSource, read_examples, with_labels
 from stilts_jax.tasks.spec import Kind
@@ -113,9 +115,14 @@ def draw_workload(name: str, vocab_size: int, *, rows: int = 0, longest: int = 0
 
 
 def find_workload(
-    name: str, shape: str, data_root: Path | None, encoder: str | None, max_length: int = 0
+    name: str,
+    shape: str,
+    data_root: Path | None,
+    encoder: str | None,
+    max_length: int,
+    settings: Settings,
 ) -> Workload:
-    """Returns the rows of a law, or a task's English training rows in the vocabulary of the encoder's tokenizer."""
+    """Returns the rows of a law, or a task's training rows in the vocabulary of the encoder's tokenizer."""
     if shape not in SHAPES:
         raise ConfigError(f"There is no shape {shape!r}.", where="--shape", fix=nearest(shape, SHAPES))
     if name in LAWS:
@@ -123,17 +130,17 @@ def find_workload(
     if data_root is None or encoder is None:
         fix = f"{nearest(name, LAWS)}; or a task's name, with --data_root and --encoder"
         raise ConfigError(f"There is no law of lengths {name!r}.", where="--lengths", fix=fix)
-    source = DataSource(data_root)
+    source = DataSource(data_root, settings.data.source, settings.data.kinds, settings.data.skip_budget)
     task = with_labels(get_task(name), source)
     if task.kind not in KINDS:
         what = f"{name} is a task of kind {task.kind}; there is no peer for it to be timed beside."
         fix = f"take a task of kind {', '.join(KINDS)}, or one of {', '.join(LAWS)}"
         raise ConfigError(what, where="--lengths", fix=fix)
-    chosen, tokenizer = task.hyperparameters["paper"], load_tokenizer(encoder)
+    chosen, tokenizer = hyperparameters_of(task, settings), load_tokenizer(encoder)
     length = max_length or chosen.max_length
     features = build_features(
         task.kind,
-        {"en": read_examples(task, "train", "en", source)},
+        {task.source_language: read_examples(task, "train", task.source_language, source)},
         tokenizer,
         FeatureSettings(length, chosen.max_query_length, chosen.stride),
         training=task.kind != "span",  # rows of span tasks for prediction have all columns

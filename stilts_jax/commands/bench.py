@@ -2,7 +2,8 @@
 
 Needs no data: --lengths=nli, tagging or qa draws rows with the lengths of such tasks; the name of a task times its
 own rows (with --data_root, and --encoder for the tokenizer). Weights are drawn; only their shape counts. Without
---config, float32 on a CPU, else bfloat16.
+--config, float32 on a CPU (where bfloat16, in which a run computes unless its config says otherwise, is slow), else
+bfloat16.
 """
 
 from argparse import Namespace
@@ -39,7 +40,7 @@ def run(arguments: Namespace) -> int:
 
     settings = read_settings(arguments)
     places = arguments.data_root, arguments.encoder, arguments.max_length
-    workload = find_workload(arguments.lengths, arguments.shape, *places)
+    workload = find_workload(arguments.lengths, arguments.shape, *places, settings)
     record = run_bench(
         workload,
         open_model(arguments.shape, workload, settings),

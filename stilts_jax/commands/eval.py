@@ -10,7 +10,7 @@ nothing is scored then.
 """
 
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stilts_jax.commands.options import Add, open_context, read_settings
@@ -18,7 +18,12 @@ from stilts_jax.progress import SILENT
 
 
 def evaluate(
-    model: str | Path, tasks: Sequence[str], *, data_root: str | Path, out: str | Path
+    model: str | Path,
+    tasks: Sequence[str],
+    *,
+    data_root: str | Path,
+    out: str | Path,
+    options: Mapping[str, str] | None = None,
 ) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
     """Scores a model on tasks in all their languages, with the options that it was made with.
 
@@ -33,6 +38,7 @@ def evaluate(
         tasks: their names.
         data_root: the folder that holds the data.
         out: folder that gets ``predictions/``.
+        options: such as ``{"data.source": "hub", "evaluation.limit": "100"}``, over those of the model.
 
     Returns:
         Percent by task, split, metric and language.
@@ -41,7 +47,7 @@ def evaluate(
     from stilts_jax.experiment.evaluate import evaluate_model
     from stilts_jax.experiment.models import own_options
 
-    settings = to_settings(load_config("target", own=own_options(str(model))))
+    settings = to_settings(load_config("target", options or {}, own_options(str(model))))
     context = open_context(settings, Path(data_root), Path(out), workdir_option="--out", progress=SILENT)
     return evaluate_model(str(model), tasks, context, Path(out) / "predictions", None, ()).scores
 

@@ -89,8 +89,16 @@ def make_setup(
     chosen = hyperparameters_of(task, settings)
     trained = get_task(task.train_on[-1]) if task.train_on else task
     rows, length = rows or chosen.batch_size, arguments.length or chosen.max_length
-    grid = (data.picture_size // data.picture_patch) ** 2 if trained.pictures else 0
-    sight = {"patches": grid, "patch_width": 3 * data.picture_patch**2} if grid else {}
+    patches = (data.picture_size // data.picture_patch) ** 2
+    sight: dict[str, int] = {}
+    if trained.pictures:
+        if data.pictures:
+            what = "How many numbers another encoder makes of a picture is known when its features are there."
+            raise ConfigError(what, where="config.data.pictures", fix="plan with the pictures themselves")
+        # Tasks that compare two pictures; only their rows say so.
+        several = 2 if trained.name.partition(".")[0] in ("nlvr2", "marvl") else 1
+        sight = {"patches": patches, "patch_width": 3 * data.picture_patch**2, "pictures": several}
+    grid = sight.get("pictures", 0) * patches
     chips = parse_topology(topology)
     device = Device(chips.chip.kind, chips.count, chips.chip.memory)
     mesh = mesh_shape(settings.mesh, chips.count)

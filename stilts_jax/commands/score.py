@@ -1,8 +1,8 @@
 """Score folders of predictions in XTREME's official formats.
 
-PREDICTIONS holds TASK/test-LL.tsv (or .json, .jsonl); GOLD holds the same layout with labels, or the releases' own
-files. Needs no accelerator. Prints a task per line with the mean over the languages that are there; the averages of
-the benchmark need all of them.
+PREDICTIONS holds TASK/test-LL.tsv (or .json, .jsonl); GOLD holds the same layout with labels, the releases' own files,
+or what `stilts prepare` fetched. Needs no accelerator. Prints a task per line with the mean over the languages that are
+there; the averages of the benchmark need all of them.
 """
 
 from argparse import Namespace
@@ -51,7 +51,10 @@ def _format(scores: dict[str, Any]) -> str:
     lines.append(f"{'mean':12} {scores['mean']:7.2f}  of {len(scores['tasks'])} tasks")
     if "benchmark" in scores:
         overall = scores["overall"]
-        lines.append(f"{scores['benchmark']:12} {'-' if overall is None else f'{overall:.2f}':>7}")
+        averages = {scores["benchmark"]: overall, **scores["groups"], **scores["averages"]}
+        averages.pop("all")
+        for name, value in averages.items():
+            lines.append(f"{name.replace('_', ' '):30} {'-' if value is None else f'{value:.2f}':>7}")
         if absent := [name for name in missing if name not in scores["tasks"]]:
             lines.append(f"tasks without predictions or gold: {', '.join(absent)}")
     return "\n".join(lines)

@@ -11,11 +11,13 @@
 | embed, ranking | json | ``{query id: [up to twenty candidate ids]}`` |
 
 Where XTREME or XTREME-R has a format for a task, it is this one; tasks that neither has are written alike. Gold may lie
-as predictions do (with labels alone, which is XTREME's layout), or as the data sets release it.
+as predictions do (with labels alone, which is XTREME's layout), as the data sets release it, or as `stilts prepare`
+fetched it.
 """
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -28,6 +30,7 @@ from stilts_jax.evaluation.metrics import MAIN_VALUES, METRICS
 from stilts_jax.files import write_json, write_whole
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.sources.read import (
+    KINDS,
     DataSource,
     find_gold_file,
     find_paths,
@@ -220,18 +223,20 @@ def _read_squad(path: Path, task: Task) -> dict[str, list[str]] | None:
 
 
 def _read_release(folder: Path, task: Task, language: str) -> Found | None:
-    source = DataSource(folder)
-    try:
-        where = find_paths(task, task.reported, language, source)[0]
-    except DataError:
-        return None  # no file: what is there and can't be read is refused below
+    for source in (DataSource(folder, kind) for kind in KINDS):
+        with suppress(DataError):  # no file: what is there and can't be read is refused below
+            where = find_paths(task, task.reported, language, source)[0]
+            break
+    else:
+        return None
     if task.kind == "embed":
         part = read_retrieval(task, task.reported, language, source)
         gold = find_gold(task, part)
         if task.retrieval == "ranking" and gold is not None:
             gold = {query.id: gold.get(query.id, ()) for query in part.queries}
         return gold, where
-    gold = find_gold(task, read_examples(task, task.reported, language, source))
+    # Gold needs no pictures.
+    gold = find_gold(task, read_examples(replace(task, pictures=""), task.reported, language, source))
     if gold is not None and task.kind == "classify" and task.metric != "vqa_accuracy":
         names = (*task.labels, UNKNOWN_LABEL)  # of an answer that is not among those of a labels file
         gold = [names[label] for label in gold]

@@ -57,6 +57,7 @@ def export_encoder(
         raise EncoderError("The folder exists already.", where=str(folder), fix=fix)
     tensors, described = _list_tensors(config, encoder_params, head), _describe(config, head, dtype)
     folder.parent.mkdir(parents=True, exist_ok=True)
+    os.umask(mask := os.umask(0))  # it can only be read by setting it
     made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         if tokenizer_folder is not None:
@@ -64,10 +65,12 @@ def export_encoder(
         _write_json(made / "config.json", described)
         _write_weights(made, tensors, dtype, file_bytes)
         for path in made.iterdir():
-            path.chmod(0o644)  # safetensors makes its files private; an export is to be shared
+            path.chmod(
+                0o666 & ~mask
+            )  # safetensors makes its files private, whatever the user's own files are
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-        made.chmod(0o755)  # and mkdtemp its folder
+        made.chmod(0o777 & ~mask)  # and mkdtemp its folder
         made.rename(folder)
     except BaseException:
         shutil.rmtree(made, ignore_errors=True)

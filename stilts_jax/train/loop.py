@@ -277,7 +277,9 @@ class Run:
         if waited is not None:
             Run._announced = True
             text = f"first step {format_seconds(waited)} after the command; it compiled for {compiling:.1f} s"
-            self.config.progress.say(text + ", from the cache on disk" * bool(self.cached))
+            folder = jax.config.values["jax_compilation_cache_dir"]
+            kept = f", {'read from' if self.cached else 'and keeps that in'} {folder}" * bool(folder)
+            self.config.progress.say(text + kept)
 
     def result(self) -> TrainingResult:
         """Waits for the last checkpoint and returns the best parameters."""

@@ -185,6 +185,13 @@ def check_batch(batch: Mapping[str, Any], params: Mapping[str, Any], head: str) 
     """Raises at token ids that the encoder lacks and at labels that the head lacks.
 
     On a device a wrong number is no error, but a loss that is not finite: this looks at arrays of the host.
+
+        >>> import stilts_jax as sj
+        >>> model = sj.Model(sj.SHAPES["tiny"], (("mine", sj.HeadConfig(kind="classify", num_labels=2)),))
+        >>> params = sj.init_params(model, jax.random.key(0))
+        >>> sj.check_batch({"tokens": np.ones((1, 8), np.int32), "label": np.array([2])}, params, "mine")
+        Traceback (most recent call last):
+        stilts_jax.errors.TrainingError: There are labels from 2 to 2...
     """
     arrays = {name: array for name, array in batch.items() if isinstance(array, np.ndarray)}
     for name in ("tokens", "pair_tokens"):

@@ -81,7 +81,7 @@ def run(options: argparse.Namespace, overrides: dict[str, str], progress: Progre
     settings = read_settings(argparse.Namespace(config=options.config, overrides=overrides))
     mesh = make_mesh(settings.mesh)
     workload = find_workload(
-        options.lengths, options.shape, options.data_root, options.encoder, options.max_length
+        options.lengths, options.shape, options.data_root, options.encoder, options.max_length, settings
     )
     model = open_model(options.shape, workload, settings)
     matmul = measure_matmul(model.compute.dtype)
