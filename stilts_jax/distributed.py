@@ -32,7 +32,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from stilts_jax.errors import EXIT_ERROR, EXIT_RUN_AGAIN, ConfigError, StiltsError
+from stilts_jax.errors import EXIT_ERROR, EXIT_RUN_AGAIN, ConfigError, explain
 
 
 def _read_heartbeat() -> int:
@@ -106,13 +106,13 @@ def leave_together() -> Iterator[None]:
         if not jax.distributed.is_initialized() or jax.process_count() == 1:
             raise
         code = EXIT_ERROR
-        if isinstance(error, StiltsError):
+        if explained := explain(error):  # hosts may run out of memory together
             with suppress(jax.errors.JaxRuntimeError):  # not all hosts come here in time
                 # Without a device: those of the others may be waiting.
                 _client().wait_at_barrier(f"failure {next(_failures)}", timeout_in_ms=1000 * _HEARTBEAT)
                 raise
             print(f"stilts: host {jax.process_index()}: {error}", file=sys.stderr)
-            code = error.exit_code
+            code = explained.exit_code
         else:
             traceback.print_exc()
             time.sleep(_HEARTBEAT + 10)

@@ -59,7 +59,7 @@ class LockedError(CheckpointError):
 
 
 class TrainingError(StiltsError):
-    """Training that can't go on: a non-finite loss, memory that ran out."""
+    """Training that can't go on: a non-finite loss."""
 
 
 class RunAgain(_ThreeParts):
@@ -103,8 +103,11 @@ def explain(error: BaseException) -> StiltsError | None:
         where, fix = str(error.filename or "a file"), _DISK_ERRORS[error.errno]
         return StiltsError(f"{error.strerror}.", where=where, fix=fix)
     if type(error).__name__ == "JaxRuntimeError" and "RESOURCE_EXHAUSTED" in str(error):
-        fix = "give a batch fewer tokens (evaluation.tokens_per_batch, --tokens_per_batch) or mining a smaller tile "
-        fix += "(evaluation.tile); or free the device of other processes"
+        fix = "in training more microbatches (train.accumulation), compute.remat=full, a smaller train.max_length or "
+        fix += "compute.dtype=bfloat16; in prediction fewer tokens a batch (evaluation.tokens_per_batch, "
+        fix += (
+            "--tokens_per_batch); in mining a smaller evaluation.tile; or free the device of other processes"
+        )
         return StiltsError("The device's memory ran out.", where=str(error).splitlines()[0][:300], fix=fix)
     return None
 

@@ -1,19 +1,15 @@
-"""A run directory belongs to one process at a time and to one set of settings for ever."""
+"""A run directory belongs to one process at a time."""
 
-import json
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
 
 from filelock import FileLock, Timeout
 
-from stilts_jax.errors import CheckpointError, LockedError, RecordError
-from stilts_jax.files import local_folder, naming, open_path, read_record, write_record
-
-SETTINGS = "settings.json"
+from stilts_jax.errors import CheckpointError, LockedError
+from stilts_jax.files import local_folder, naming
 
 
 @contextmanager
@@ -46,18 +42,3 @@ def lock_run(directory: str | os.PathLike) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def check_settings(directory: str | os.PathLike, settings: Mapping[str, Any]) -> None:
-    """Writes down the settings of a run (plain values), or raises if the directory holds a run with others."""
-    path, now = open_path(directory) / SETTINGS, json.loads(json.dumps(settings))
-    try:
-        before = read_record(path)
-    except (FileNotFoundError, RecordError):
-        # A new run, or a damaged record: the name of a phase's directory says it too.
-        write_record(path, now)
-        return
-    if differing := sorted(name for name in before | now if before.get(name) != now.get(name)):
-        what = f"This run directory holds a run with other settings: {', '.join(differing)}."
-        fix = "take a new run directory, or go back to the settings of that run"
-        raise CheckpointError(what, where=str(path), fix=fix)

@@ -1,5 +1,6 @@
 """A list of phases, run in order of need: resumed, split over machines, failures contained, disk bounded."""
 
+import json
 import shutil
 import time
 from collections import deque
@@ -12,10 +13,9 @@ from pathlib import Path
 import jax
 from etils import epath
 
-from stilts_jax.checkpoint import check_settings, lock_run
-from stilts_jax.checkpoint.run_directory import SETTINGS
+from stilts_jax.checkpoint import lock_run
 from stilts_jax.distributed import from_main, is_preempted, leave_together
-from stilts_jax.errors import ConfigError, DataError, LockedError, RecordError, StiltsError, describe, explain
+from stilts_jax.errors import ConfigError, DataError, LockedError, StiltsError, describe, explain
 from stilts_jax.experiment.context import Context, hash_record
 from stilts_jax.experiment.evaluate import evaluate_phase
 from stilts_jax.experiment.models import FINAL, find_trained, read_trained
@@ -29,7 +29,7 @@ from stilts_jax.experiment.results import (
     write_result,
 )
 from stilts_jax.experiment.train import adopt_training, train_phase
-from stilts_jax.files import is_remote, read_record
+from stilts_jax.files import is_remote
 from stilts_jax.host_memory import return_freed_memory
 from stilts_jax.interruption import check, stop
 from stilts_jax.progress import SILENT, Progress
@@ -69,7 +69,6 @@ def run_phase(phase: Phase, context: Context) -> None:
         if jax.process_count() == 1 and is_done(phase, context):  # another process was at work on it just now
             return
         if context.is_main:
-            check_settings(folder, context.training_record(phase))
             _warn_of_another_encoder(phase, context)
         trained = find_trained(folder, context.key(phase)) if phase.train else None
         # What a command with other targets or languages scored of the same model stays.
@@ -121,15 +120,13 @@ def _check_same(phase: Phase, context: Context) -> None:
 
 def _warn_of_another_encoder(phase: Phase, context: Context) -> None:
     """Says so where the same phase once started from other weights: their files were exchanged, or damaged."""
-    folder = context.folder(phase)
-    record = read_record(folder / SETTINGS)
-    for path in sorted(folder.parent.glob(f"{phase.name}-*/{SETTINGS}")) if phase.parent is None else ():
-        with suppress(OSError, RecordError):
-            same = read_record(path) | {"start": record["start"]} == record
-            named = (read_result(path.parent) or {}).get("config", {}).get("encoder")
-            if same and path.parent != folder and named == phase.encoder:
-                told = f"the files of {phase.encoder} are not those that {path.parent.name} started from"
-                context.progress.say(f"warning: {told}; if you changed nothing, they are damaged")
+    folder, record = context.folder(phase), json.loads(json.dumps(context.training_record(phase)))
+    for path in sorted(folder.parent.glob(f"{phase.name}-*")) if phase.parent is None else ():
+        before = (read_result(path) or {}).get("config", {})
+        same = all(before.get(name) == value for name, value in record.items() if name != "start")
+        if path != folder and same and before.get("encoder") == phase.encoder:
+            told = f"the files of {phase.encoder} are not those that {path.name} started from"
+            context.progress.say(f"warning: {told}; if you changed nothing, they are damaged")
 
 
 def run_grid(

@@ -3,12 +3,12 @@
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -35,32 +35,9 @@ _HITS = "/jax/compilation_cache/cache_hits"  # compiled functions that came from
 jax.monitoring.register_event_listener(lambda event, **_: _events.update([event]))
 
 
-@contextmanager
-def _explain_memory() -> Iterator[None]:
-    try:
-        yield
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        fix = "what helps most, in this order: more microbatches (train.accumulation), rematerialisation "
-        fix += "(compute.remat=full), shorter inputs (train.max_length) or bfloat16 (compute.dtype)"
-        where = str(error).splitlines()[0][:300]
-        raise TrainingError("The device's memory ran out.", where=where, fix=fix) from error
-
-
-class BatchLike(Protocol):
-    """One task's rows, all of them on every host.
-
-    ``task`` says whose head and loss they take; ``arrays`` [B, ...] go to the device; ``rows`` [B] number them,
-    to name a bad batch, with -1 where one only fills up.
-    """
-
-    @property
-    def task(self) -> str: ...
-    @property
-    def arrays(self) -> Mapping[str, np.ndarray]: ...
-    @property
-    def rows(self) -> np.ndarray: ...
+# One task's rows, all of them on every host. ``task`` says whose head and loss they take; ``arrays`` [B, ...] go to the
+# device; ``rows`` [B] number them, to name a bad batch, with -1 where one only fills up.
+BatchLike = Any
 
 
 @dataclass(frozen=True)
@@ -106,14 +83,13 @@ def run_training(state: TrainState, config: RunConfig) -> TrainingResult:
 
     Raises:
         RunAgain: SIGTERM or Ctrl-C (then an Interrupted) came; a checkpoint was saved.
-        TrainingError: the loss is not finite, or memory ran out.
+        TrainingError: the loss is not finite.
     """
     with ExitStack() as stack:
         stack.enter_context(jax.set_mesh(config.mesh))
         if jax.process_count() == 1:  # over several hosts SIGTERM belongs to JAX's coordination service
             stack.enter_context(interruption.catch_signals())
             stack.enter_context(interruption.deferred())
-        stack.enter_context(_explain_memory())
         run = Run(state, config, stack)
         del state
         total, progress = config.optimizer.total_steps, config.progress

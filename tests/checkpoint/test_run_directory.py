@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from stilts_jax.checkpoint import check_settings, lock_run
+from stilts_jax.checkpoint import lock_run
 from stilts_jax.errors import CheckpointError, LockedError
 
 HOLD = """
@@ -30,20 +30,6 @@ def test_a_second_process_is_refused_until_the_first_is_dead(tmp_path):
     for _ in range(2):
         with lock_run(tmp_path), pytest.raises(LockedError, match=str(os.getpid())), lock_run(tmp_path):
             pass
-
-
-SETTINGS = {"train": {"learning_rate": 1e-5, "steps": 100}, "seed": 1, "tasks": ["mnli"]}
-
-
-def test_the_same_settings_are_accepted_and_others_are_refused(tmp_path):
-    check_settings(tmp_path / "run", SETTINGS)
-    check_settings(tmp_path / "run", {"tasks": ["mnli"], **SETTINGS})
-    other = {"train": {"learning_rate": 3e-5, "steps": 100, "warmup": 0.1}, "tasks": ("mnli",)}
-    with pytest.raises(CheckpointError) as caught:
-        check_settings(tmp_path / "run", other)
-    assert caught.value.what.endswith("other settings: seed, train.")
-    (tmp_path / "run/settings.json").write_text("{")  # damaged: the directory's name says it too
-    check_settings(tmp_path / "run", other)
 
 
 @pytest.mark.parametrize("kind", ["folder", "link", "dangling link", "pipe"])
