@@ -90,30 +90,6 @@ def prediction_tokens(device: Device, tokens: int) -> int:
     return min(max(tokens // 8, _SMALL_BATCH), _LARGE_BATCH * device.count)
 
 
-def rematerialisation(
-    device: Device, shape: EncoderConfig, *, parameters: float, tokens: int, length: int, width: int
-) -> Remat | None:
-    """Returns the least rematerialisation whose activations fit beside the state, None if even the full one does not.
-
-    ``parameters`` and ``tokens`` (of a microbatch, padding included) are those of one device, ``length`` is that of a
-    row, ``width`` the bytes of an activation. Where memory is not known, nothing is rematerialised.
-    """
-    free = _MEMORY_SHARE * device.memory - _STATE * parameters if device.memory else math.inf
-    hidden, inner = shape.hidden_size, shape.intermediate_size
-    scores = shape.num_heads * length * (8 + width)  # scores and probabilities, and those that were kept
-    kept: dict[Remat, float] = {  # bytes a token in one layer
-        "none": width * (12 * hidden + 3 * inner) + scores,
-        "attention": width * (12 * hidden + 3 * inner),
-        "dots": width * (6 * hidden + inner),
-        "full": width * hidden,
-    }
-    for name, size in kept.items():
-        # One layer's own work comes on top of what is kept of all of them.
-        if tokens * (shape.num_layers * size + kept["none"]) <= free:
-            return name
-    return None
-
-
 def fit_memory(
     device: Device,
     shape: EncoderConfig,
@@ -124,25 +100,26 @@ def fit_memory(
 ) -> tuple[int, Remat]:
     """Returns how many microbatches a step has and what it rematerialises, where these are 0 and "auto": what fits.
 
-    ``mesh`` has the sizes of its axes, ``tasks`` are (kind, batch size, longest row). Microbatches cost more than
-    rematerialisation: they are taken where even the full one does not suffice.
+    ``mesh`` has the sizes of its axes, ``tasks`` are (kind, batch size, longest row). Taken is the least whose
+    activations fit beside the state, "none" where memory is not known; microbatches cost more, and come after it.
     """
     data, fsdp, tensor = mesh
-    size = sum(leaf.size for leaf in jax.tree.leaves(abstract_encoder(shape)))
+    size = sum(leaf.size for leaf in jax.tree.leaves(abstract_encoder(shape))) / (fsdp * tensor)
+    free = _MEMORY_SHARE * device.memory - _STATE * size if device.memory else math.inf
     tokens = max(rows * length * _SEQUENCES.get(kind, 1) for kind, rows, length in tasks)
     length, share = max(length for _, _, length in tasks), data * fsdp
+    hidden, inner, width = shape.hidden_size, shape.intermediate_size, 2 if compute.dtype == "bfloat16" else 4
+    bare = width * (12 * hidden + 3 * inner)  # bytes a token in one layer, but for attention's probabilities
+    whole = bare + shape.num_heads * length * (8 + width)  # scores, probabilities, and those that were kept
+    kept: dict[Remat, float] = {"none": whole, "attention": bare}
+    kept |= {"dots": width * (6 * hidden + inner), "full": width * hidden}
     # Pairs are each other's wrong answers: their loss needs the whole batch.
     most = 1 if any(kind == "embed" for kind, *_ in tasks) else 10
-    whole = [2**power for power in range(most) if all(rows % (2**power * share) == 0 for _, rows, _ in tasks)]
-    for parts in [accumulation] if accumulation else whole or [1]:
-        remat = rematerialisation(
-            device,
-            shape,
-            parameters=size / (fsdp * tensor),
-            tokens=-(-tokens // (parts * share)),
-            length=length,
-            width=2 if compute.dtype == "bfloat16" else 4,
-        )
+    even = [2**power for power in range(most) if all(rows % (2**power * share) == 0 for _, rows, _ in tasks)]
+    for parts in [accumulation] if accumulation else even or [1]:
+        # One layer's own work comes on top of what is kept of all of them.
+        room = free / -(-tokens // (parts * share)) - whole
+        remat = next((name for name, each in kept.items() if shape.num_layers * each <= room), None)
         if compute.remat != "auto" or remat:
             break
     return parts, (remat or "full") if compute.remat == "auto" else compute.remat

@@ -19,7 +19,7 @@ import numpy as np
 from stilts_jax import automatic
 from stilts_jax.automatic import decide
 from stilts_jax.batches.plan import TrainingBatches
-from stilts_jax.batches.prefetch import made_ahead
+from stilts_jax.batches.prefetch import made_ahead, remapped
 from stilts_jax.bench.workload import Workload
 from stilts_jax.evaluation.predict import plan_prediction, predict
 from stilts_jax.model import SHAPES, EncoderConfig, HeadConfig, Model, init_encoder, init_params
@@ -100,7 +100,7 @@ class Training:
         config = RunConfig(
             optimizer=optimizer,
             losses={TASK: make_loss(model, TASK)},
-            batch_at=stack.enter_context(made_ahead(self._batches.batch_at, remap)),
+            batch_at=stack.enter_context(made_ahead(remapped(self._batches.batch_at, remap))),
             directory=stack.enter_context(tempfile.TemporaryDirectory()),
             mesh=mesh,
             seed=0,

@@ -20,7 +20,7 @@ from jax.sharding import PartitionSpec as P
 from stilts_jax import automatic
 from stilts_jax.batches.collate import measure_rows
 from stilts_jax.batches.plan import PredictionStream
-from stilts_jax.batches.prefetch import prefetch
+from stilts_jax.batches.prefetch import made_ahead
 from stilts_jax.features.records import PAD_ID, Batch, Features, Ragged
 from stilts_jax.model import Model, apply_model, encode, pool_mean, writes_layers_out
 from stilts_jax.progress import SILENT, Progress
@@ -139,13 +139,15 @@ def _compute_ahead(
             batch = stream.batch_at(index)
             return batch, jax.block_until_ready(compute(batch))
 
-        yield from prefetch(make, range(len(stream)), threads=2 if mesh.size == 1 else 1, ahead=3)
+        with made_ahead(make, len(stream), threads=2 if mesh.size == 1 else 1, ahead=2) as computed_at:
+            yield from map(computed_at, range(len(stream)))
         return
     waiting: deque[tuple[Batch, Arrays]] = deque()
-    for batch in prefetch(stream.batch_at, range(len(stream))):
-        waiting.append((batch, compute(batch)))
-        if len(waiting) > 1:  # the device computes this batch while the host takes in the one before it
-            yield waiting.popleft()
+    with made_ahead(stream.batch_at, len(stream)) as batch_at:
+        for batch in map(batch_at, range(len(stream))):
+            waiting.append((batch, compute(batch)))
+            if len(waiting) > 1:  # the device computes this batch while the host takes in the one before it
+                yield waiting.popleft()
     yield from waiting
 
 

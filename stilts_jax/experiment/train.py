@@ -13,7 +13,7 @@ import numpy as np
 from stilts_jax import automatic
 from stilts_jax.automatic import Choices
 from stilts_jax.batches.plan import count_steps
-from stilts_jax.batches.prefetch import made_ahead
+from stilts_jax.batches.prefetch import made_ahead, remapped
 from stilts_jax.distributed import from_main
 from stilts_jax.errors import CheckpointError, ConfigError, RecordError
 from stilts_jax.evaluation.metrics import main_score
@@ -66,7 +66,7 @@ def train_phase(phase: Phase, context: Context) -> models.Trained:
         selection = [(name, part, _remap(one, vocabulary)) for name, part, one in selection]
     optimizer = models.optimizer_config(settings, data[0][0].hyperparameters, total_steps)
     select = _make_select(model, data, selection, tokenizer, context) if selection else None
-    with made_ahead(batches.batch_at, vocabulary.remap if vocabulary else None) as batch_at:
+    with made_ahead(remapped(batches.batch_at, vocabulary.remap if vocabulary else None)) as batch_at:
         given = {"batch_at": batch_at, "select": select, "shapes": len(batches.shapes)}
         result = _run(phase, context, model, start, optimizer, accumulation=choices.accumulation, **given)
     finished = result.params

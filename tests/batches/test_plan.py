@@ -14,7 +14,7 @@ from stilts_jax.batches.plan import (
     find_bucket,
     round_lengths,
 )
-from stilts_jax.batches.prefetch import made_ahead, prefetch
+from stilts_jax.batches.prefetch import made_ahead, remapped
 from stilts_jax.errors import ConfigError
 from stilts_jax.features.build import FeatureSettings, build_features
 from stilts_jax.features.records import Batch, Features, Ragged
@@ -224,7 +224,8 @@ def test_results_come_in_order_whatever_finishes_first():
             gates[step - 1].set()
         return step * step
 
-    assert list(prefetch(make, range(4), threads=4, ahead=4)) == [0, 1, 4, 9]
+    with made_ahead(make, 4, threads=4, ahead=3) as made_at:
+        assert [made_at(step) for step in range(4)] == [0, 1, 4, 9]
     assert not running()
 
 
@@ -234,10 +235,10 @@ def test_an_error_comes_where_its_batch_would_have_come():
             raise ValueError("broken row")
         return step
 
-    batches = prefetch(make, range(9), threads=2)
-    assert [next(batches), next(batches)] == [0, 1]
-    with pytest.raises(ValueError, match="broken row"):
-        next(batches)
+    with made_ahead(make, 9, threads=2) as made_at:
+        assert [made_at(0), made_at(1)] == [0, 1]
+        with pytest.raises(ValueError, match="broken row"):
+            made_at(2)
     assert not running()
 
 
@@ -248,6 +249,6 @@ def test_batches_are_made_ahead_from_any_step():
         made.append(step)
         return Batch("t", {"tokens": np.array([step])}, np.zeros(1, int))
 
-    with made_ahead(make, lambda arrays: {"tokens": 2 * arrays["tokens"]}) as batch_at:
+    with made_ahead(remapped(make, lambda arrays: {"tokens": 2 * arrays["tokens"]})) as batch_at:
         assert [int(batch_at(step).arrays["tokens"][0]) for step in (7, 8, 3, 4, 4)] == [14, 16, 6, 8, 8]
     assert not running() and {7, 8, 9, 3, 4, 5} <= set(made) and max(made) <= 12

@@ -13,7 +13,7 @@ import numpy as np
 
 from stilts_jax.batches.masking import Masking
 from stilts_jax.batches.plan import TrainingBatches
-from stilts_jax.batches.prefetch import prefetch
+from stilts_jax.batches.prefetch import made_ahead
 from stilts_jax.features.build import FeatureSettings, build_features
 from stilts_jax.features.records import PAD_ID
 from stilts_jax.progress import Progress
@@ -92,12 +92,12 @@ def measure_filling(task_name: str, tokenizer: Tokenizer, source: DataSource) ->
     seconds = time.perf_counter() - began
     computed = sum(tokens.size for tokens in made)
     waits = []
-    coming = prefetch(batches.batch_at, steps[:200])
-    for _ in steps[:200]:
-        began = time.perf_counter()
-        next(coming)
-        waits.append(time.perf_counter() - began)
-        time.sleep(0.005)
+    with made_ahead(batches.batch_at) as batch_at:
+        for step in steps[:200]:
+            began = time.perf_counter()
+            batch_at(step)
+            waits.append(time.perf_counter() - began)
+            time.sleep(0.005)
     return Filling(
         task=task_name,
         rows=len(features),
