@@ -8,8 +8,7 @@ of the next. Any step can be asked for. Every host makes the whole batch and put
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +17,9 @@ from stilts_jax.batches.masking import Masking, PackedText
 from stilts_jax.batches.schedule import Rows, Schedule, draw_permutation, shuffled_rows, smoothed_rows
 from stilts_jax.errors import ConfigError, DataError
 from stilts_jax.features.records import Batch, Features
+from stilts_jax.settings import MixtureSettings
 
+MLM = "mlm"  # the task
 _SAMPLE = 512  # windows whose batches decide the lengths
 _WORTH = 1.01  # fewer lengths are taken where they cost no more than this beside the best
 # Up to here lengths are multiples of a quarter, and up to twice that of a half, of what longer ones are multiples of: a
@@ -193,30 +194,25 @@ class TrainingBatches:
         return bucket_lengths(maxima, int(lengths.max()), max_count=count, limit=limit, price=price)
 
 
-@dataclass(frozen=True)
-class Sampler:
-    """How often each task comes.
+def weigh_tasks(
+    sizes: Mapping[str, int], mixture: MixtureSettings, given: Mapping[str, float]
+) -> dict[str, float]:
+    """Returns how often each task comes, by its number of rows or as ``given`` says; MLM has a share of its own.
 
-    uniform: each as often; proportional: by its number of rows; capped: likewise, but no more than ``cap`` rows count;
-    temperature: these to the power of 1/``temperature``; weights: as given, by task.
+    uniform: each as often; proportional: by its rows; capped: likewise, but no more than ``cap`` rows count;
+    temperature: these to the power of 1/``temperature``.
     """
-
-    kind: Literal["uniform", "proportional", "capped", "temperature", "weights"] = "capped"
-    cap: int = 131072
-    temperature: float = 2.0
-    weights: tuple[tuple[str, float], ...] = ()
-
-    def weigh(self, sizes: Mapping[str, int]) -> dict[str, float]:
-        """Returns the weight of each task from its number of rows."""
-        if self.kind == "weights":
-            given = dict(self.weights)
-            if set(given) != set(sizes):
-                what = f"weights are given for {sorted(given)}, but the tasks are {sorted(sizes)}"
-                raise ConfigError(what, fix="give exactly one weight for each task")
-            return {name: given[name] for name in sizes}
-        cap = self.cap if self.kind in ("capped", "temperature") else math.inf
-        power = {"uniform": 0.0, "temperature": 1 / self.temperature}.get(self.kind, 1.0)
-        return {name: float(min(size, cap)) ** power for name, size in sizes.items()}
+    if given:
+        if lost := sizes.keys() - given.keys():
+            raise ConfigError(f"{', '.join(sorted(lost))} has no weight", fix="give each task one")
+        return {name: given[name] for name in sizes}
+    cap = mixture.cap if mixture.sampler in ("capped", "temperature") else math.inf
+    power = {"uniform": 0.0, "temperature": 1 / mixture.temperature}.get(mixture.sampler, 1.0)
+    weights = {name: float(min(size, cap)) ** power for name, size in sizes.items()}
+    if MLM not in weights:
+        return weights
+    total, rest = sum(one for name, one in weights.items() if name != MLM), 1 - mixture.mlm_weight
+    return {name: mixture.mlm_weight if name == MLM else rest * one / total for name, one in weights.items()}
 
 
 def count_steps(tasks: Sequence[tuple[int, float, int]], cap: int = 131072) -> int:
@@ -230,9 +226,8 @@ class Mixture:
     ``shares`` are those of the steps, by task; ``shapes`` as of each task's batches, one task after the other.
     """
 
-    def __init__(self, tasks: Mapping[str, TrainingBatches], sampler: Sampler, seed: int) -> None:
+    def __init__(self, tasks: Mapping[str, TrainingBatches], weights: Mapping[str, float], seed: int) -> None:
         self._tasks = list(tasks.values())
-        weights = sampler.weigh({name: batches.num_rows for name, batches in tasks.items()})
         self._schedule = Schedule([weights[name] for name in tasks], seed, block=64, purpose="tasks")
         self.shares = dict(zip(tasks, self._schedule.shares.tolist()))
         self.shapes = tuple(shape for batches in self._tasks for shape in batches.shapes)

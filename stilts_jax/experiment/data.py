@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from stilts_jax.automatic import MAX_LENGTHS
 from stilts_jax.batches.masking import Masking
-from stilts_jax.batches.plan import Mixture, Sampler, TrainingBatches, count_steps
+from stilts_jax.batches.plan import MLM, Mixture, TrainingBatches, count_steps, weigh_tasks
 from stilts_jax.checked import split_names
 from stilts_jax.errors import ConfigError, DataError
 from stilts_jax.evaluation.evaluate import find_gold
@@ -30,7 +30,6 @@ from stilts_jax.tokenization import Tokenizer
 if TYPE_CHECKING:
     from stilts_jax.experiment.context import Context
 
-MLM = "mlm"
 Loaded = Sequence[tuple["Part", Features]]
 Selection = Sequence[tuple[str, "Part", Features]]  # the head that predicts, what, and its rows
 
@@ -263,22 +262,11 @@ def make_batches(
     steps = count_steps(sizes, sizes[0][0] if len(data) == 1 else mixture.cap)
     made: TrainingBatches | Mixture = next(iter(batches.values()))
     if len(data) > 1:
-        made = Mixture(batches, _make_sampler(context, batches), phase.seed)
+        # Of several rows each takes the weights of its own tasks.
+        named = {task_name(name): float(weight) for name, weight in mixture.pairs.items()}
+        given = {name: weight for name, weight in named.items() if name in batches}
+        weights = weigh_tasks({name: one.num_rows for name, one in batches.items()}, mixture, given)
+        made = Mixture(batches, weights, phase.seed)
         if MLM in batches:  # the other tasks keep the steps that they have without it
             steps = round(steps / (1 - made.shares[MLM]))
     return made, max(1, min(steps, train.max_steps or steps))
-
-
-def _make_sampler(context: "Context", batches: Mapping[str, TrainingBatches]) -> Sampler:
-    """Returns how often each task comes; MLM has a share of its own."""
-    mixture = context.settings.mixture
-    # Of several rows each takes the weights of its own tasks.
-    named = {task_name(name): float(weight) for name, weight in mixture.pairs.items()}
-    given = {name: weight for name, weight in named.items() if name in batches}
-    sampler = Sampler(mixture.sampler, mixture.cap, mixture.temperature, tuple(given.items()))
-    if MLM not in batches or given:
-        return sampler
-    others = sampler.weigh({name: one.num_rows for name, one in batches.items() if name != MLM})
-    total = sum(others.values())
-    weights = {name: (1 - mixture.mlm_weight) * weight / total for name, weight in others.items()}
-    return Sampler("weights", weights=(*weights.items(), (MLM, mixture.mlm_weight)))

@@ -3,9 +3,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from stilts_jax.batches.plan import Sampler, count_steps
+from stilts_jax.batches.plan import count_steps, weigh_tasks
 from stilts_jax.batches.schedule import Schedule, smoothed_rows
 from stilts_jax.errors import ConfigError
+from stilts_jax.settings import MixtureSettings
 
 
 @pytest.mark.parametrize("weights", [[1, 1], [3, 1, 7.5], [1, 1000], [0.2, 0.3, 0.5, 1e-4]])
@@ -33,13 +34,19 @@ def test_weights_that_make_no_mixture():
 
 def test_samplers_by_hand():
     sizes = {"a": 100, "b": 400, "c": 900}
-    assert Sampler("uniform").weigh(sizes) == {"a": 1, "b": 1, "c": 1}
-    assert Sampler("capped", cap=300).weigh(sizes) == {"a": 100, "b": 300, "c": 300}
-    assert Sampler("temperature", temperature=2).weigh(sizes) == {"a": 10, "b": 20, "c": 30}
-    chosen = (("c", 1.0), ("a", 2.0), ("b", 3.0))
-    assert Sampler("weights", weights=chosen).weigh(sizes) == {"a": 2.0, "b": 3.0, "c": 1.0}
-    with pytest.raises(ConfigError, match="weights are given"):
-        Sampler("weights", weights=(("a", 1.0),)).weigh(sizes)
+
+    def weigh(given=None, more=None, **options):
+        return weigh_tasks(sizes | (more or {}), MixtureSettings(**options), given or {})
+
+    assert weigh(sampler="uniform") == {"a": 1, "b": 1, "c": 1}
+    assert weigh(cap=300) == {"a": 100, "b": 300, "c": 300}
+    assert weigh(sampler="temperature", temperature=2) == {"a": 10, "b": 20, "c": 30}
+    assert weigh({"c": 1.0, "a": 2.0, "b": 3.0}) == {"a": 2.0, "b": 3.0, "c": 1.0}
+    assert weigh(more={"mlm": 7}, cap=300, mlm_weight=0.3) == pytest.approx(
+        {"a": 0.1, "b": 0.3, "c": 0.3, "mlm": 0.3}
+    )
+    with pytest.raises(ConfigError, match="b, c has no weight"):
+        weigh({"a": 1.0})
 
 
 def test_the_length_of_a_phase_by_hand():
