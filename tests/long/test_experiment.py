@@ -116,11 +116,23 @@ def test_another_test_language_scores_again_and_never_trains_again(demo, tmp_pat
     before = trained.stat().st_mtime_ns
     assert languages(result) == {"de"}
     assert languages(run("--config.experiment.languages=de+ru")) == {"de", "ru"}
+    assert languages(run("--config.experiment.languages=ru")) == {"de", "ru"}  # nothing is lost
     limited = run("--config.experiment.languages=ru", "--config.evaluation.limit=8")
     assert limited["data"]["udpos"]["test"]["examples"] == 8
     assert limited["data"]["udpos"]["train"]["examples"] > 8  # trained and scored: both splits are there
     assert "udpos: scored on the first 8 examples of each language only" in limited["selection"]["notes"]
     assert trained.stat().st_mtime_ns == before
+
+
+def test_what_another_command_scored_of_a_phase_stays(demo, tmp_path):
+    for targets in ("tatoeba", "bucc", "tatoeba+bucc"):
+        said = stilts(*grid(demo, tmp_path, f"--config.experiment.targets={targets}"))
+    (result,) = results(tmp_path).values()
+    for part in ("scores", "items", "data", "main_metric", "tasks"):
+        assert result[part].keys() == {"tatoeba", "bucc"}, part
+    assert set(result["phase"]["evaluates"]) == {"tatoeba", "bucc"} and "done before" in said
+    whole = results(demo[0] / "grid")["none+retrieval"]
+    assert result["scores"]["tatoeba"] == whole["scores"]["tatoeba"]
 
 
 def test_selection_on_target_languages_is_asked_for_by_name_and_printed(demo, whole, tmp_path):
