@@ -1,4 +1,7 @@
-"""Scores a model, of this package or of PyTorch, on Tatoeba and XNLI. Usage: evaluate_encoder.py MODEL DATA_ROOT OUT"""
+"""Scores a model that was fine-tuned for NLI, here or in PyTorch, on two tasks.
+
+Usage: evaluate_encoder.py MODEL DATA_ROOT OUT
+"""
 
 import sys
 

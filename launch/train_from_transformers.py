@@ -13,7 +13,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import stilts_jax as sj
 
-tokenizer, loaded = AutoTokenizer.from_pretrained(sys.argv[1]), sj.load_encoder(sys.argv[1])
+tokenizer, loaded = AutoTokenizer.from_pretrained(sys.argv[1]), sj.load_encoder(sys.argv[1], download=True)
 data = Dataset.from_dict({"text": ["a good day", "a bad day"] * 32, "label": [1, 0] * 32})  # yours
 cut = {"padding": "max_length", "truncation": True, "max_length": 32}
 data = data.map(lambda row: {"tokens": tokenizer(row["text"], **cut)["input_ids"]})
@@ -30,7 +30,7 @@ for epoch in range(2):
     print(f"epoch {epoch}  loss {float(metrics['loss']):.3f}")
 encoder = state.params["encoder"]
 head = sj.TaskHead(model.head("mine"), state.params["heads"]["mine"], ("bad", "good"))
-sj.export_encoder(sys.argv[2], model.encoder, encoder, tokenizer_folder=sys.argv[1], head=head)
+sj.export_encoder(sys.argv[2], model.encoder, encoder, tokenizer_folder=loaded.tokenizer_folder, head=head)
 theirs, tokens = AutoModelForSequenceClassification.from_pretrained(sys.argv[2]).eval(), data[:4]["tokens"]
 logits = theirs(torch.tensor(tokens), torch.tensor(tokens != 1)).logits.detach().numpy()
 ours = sj.apply_model(model, {"encoder": encoder, "head": head.params}, {"tokens": tokens}, head="mine")

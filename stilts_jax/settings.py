@@ -136,7 +136,7 @@ class TrainSettings(OptimizerSettings):
     # Below 1 rare labels are drawn more often (classify): a label in proportion to its rows to this power.
     label_alpha: Annotated[float | None, SHARE] = None
     # Exceptions of these seven by task, as in "xnli.epochs=1,easy_vqa.learning_rate=4e-4"; a task's controls and
-    # translations follow it.
+    # translations follow it. (Of several tasks in a row the first one's rate, warm-up and decay count.)
     by_task: str = ""
     # Stop (and shorten the schedule) after so many steps; 0: what the epochs need.
     max_steps: Annotated[int, COUNT] = 0
@@ -201,11 +201,11 @@ class MixtureSettings(Checked):
     # Of each of several tasks, masked language modelling aside; None: what each has alone. (The paper has 3.)
     epochs: Annotated[float | None, Range(1e-6, 1e6)] = None
     weights: str = ""  # as in "mnli=2,mlm=1"
-    mlm_weight: Annotated[float, Range(0.0, 0.99)] = 0.2  # share of the steps that "+mlm" gets
+    mlm_weight: Annotated[float, Range(0.0, 0.99)] = 0.2  # share of the steps that "/mlm" gets
     mlm_alpha: Annotated[float, SHARE] = 0.3  # languages of MLM are drawn with p ~ n^alpha
     mlm_rate: Annotated[float, Range(0.01, 0.99)] = 0.15  # share of the tokens that are predicted
     mlm_languages: str = ""  # joined by "+"; empty: all that the data root has
-    mlm_batch_size: Annotated[int, ROWS] = 8
+    mlm_batch_size: Annotated[int, ROWS] = 8  # beside other tasks
     mlm_max_length: Annotated[int, LENGTH] = 256
 
     def __post_init__(self) -> None:
@@ -261,7 +261,8 @@ class Compute(Checked):
     dtype: FloatName = "float32"
     param_dtype: FloatName = "float32"  # what parameters are kept in
     # What the backward pass computes again: nothing; "attention", the attention probabilities; "dots", all but the
-    # results of the layers' matrix products; "full", everything but layer inputs; "auto", as little as memory allows.
+    # results of the layers' matrix products; "full", everything but layer inputs; "auto", as little as memory allows
+    # (which commands find out; in a model of your own it is "none").
     remat: Remat = "none"
     # Layers that stand "written-out" in the program train a fifth faster than a "loop" over them on a CPU, by 37 % of a
     # step on an H100, and take four times as long to compile; "auto" counts both. On a TPU they are a loop.

@@ -252,6 +252,7 @@ class PredictionStream:
         tokens_per_batch: int = 16384,
         max_buckets: int = 8,
         multiple: int = 8,
+        limit: int | None = None,
         price: float = 0.0,
         row_multiple: int = 8,
     ) -> None:
@@ -259,6 +260,7 @@ class PredictionStream:
 
         Args:
             tokens_per_batch: tokens, padding included, that a batch has at most (if its rows can be so few).
+            limit: no row is padded to more than this.
             price: tokens of padding that one more length must save.
             row_multiple: what numbers of rows are multiples of (devices of all hosts).
         """
@@ -270,8 +272,9 @@ class PredictionStream:
         # A length that a single batch would have takes longer to compile than it saves.
         worthwhile = min(max_buckets, max(1, int(width * int(lengths.sum()) / tokens_per_batch / 2)))
         longest = int(ordered[0]) if len(ordered) else 1
+        limit = max(limit, longest) if limit else None  # a row that is too long is refused with its length
         self.buckets = bucket_lengths(
-            lengths, longest, max_count=worthwhile, multiple=multiple, price=price / width
+            lengths, longest, max_count=worthwhile, multiple=multiple, limit=limit, price=price / width
         )
         self._plan: list[tuple[int, int, int]] = []  # first place in the order, rows, length
         first = 0

@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
 
@@ -22,9 +22,10 @@ from stilts_jax.batches.plan import TrainingBatches
 from stilts_jax.batches.prefetch import made_ahead, remapped
 from stilts_jax.bench.workload import Workload
 from stilts_jax.evaluation.predict import plan_prediction, predict
+from stilts_jax.experiment.models import with_dropout
 from stilts_jax.model import SHAPES, EncoderConfig, HeadConfig, Model, init_encoder, init_params
 from stilts_jax.progress import Progress, seconds_since_start
-from stilts_jax.settings import Settings
+from stilts_jax.settings import OptimizerSettings, Settings
 from stilts_jax.sharding import Mesh, make_mesh, shardings
 from stilts_jax.train.loop import Run, RunConfig
 from stilts_jax.train.losses import make_loss
@@ -87,7 +88,7 @@ class Training:
         )
         dtype, remap, rows = model.compute.param_dtype, None, "whole vocabulary"
         encoder = init_encoder(model.encoder, key, dtype, partial(shardings, mesh=mesh))
-        if train.phase_vocabulary and fits_phase_vocabulary(dtype, [kind]):
+        if train.phase_vocabulary and not train.freeze_embeddings and fits_phase_vocabulary(dtype, [kind]):
             tokens, size = [workload.tokens.values], model.encoder.vocab_size
             vocabulary = PhaseVocabulary.from_tokens(tokens, size, mask_id=workload.mask_id)
             encoder = vocabulary.shrink({"encoder": encoder})["encoder"]
@@ -96,10 +97,12 @@ class Training:
             f"{rows}, windows of {train.window}, {len(self._batches.shapes)} shapes, "
             f"{choices.accumulation} microbatches, remat {choices.remat}"
         )
-        optimizer = OptimizerConfig(learning_rate=1e-5, total_steps=10**6, moment_dtype=train.moment_dtype)
+        given = {one.name: getattr(train, one.name) for one in fields(OptimizerSettings)}
+        optimizer = OptimizerConfig(**given | {"learning_rate": 1e-5, "total_steps": 10**6})
+        freeze = optimizer.freeze if optimizer.freeze_embeddings or optimizer.freeze_layers else None
         config = RunConfig(
             optimizer=optimizer,
-            losses={TASK: make_loss(model, TASK)},
+            losses={TASK: make_loss(model, TASK, freeze)},
             batch_at=stack.enter_context(made_ahead(remapped(self._batches.batch_at, remap))),
             directory=stack.enter_context(tempfile.TemporaryDirectory()),
             mesh=mesh,
@@ -209,8 +212,10 @@ def open_model(shape: str, workload: Workload, settings: Settings) -> Model:
     """Returns a model of a named shape with the workload's head; it has a row for each piece of the tokenizer."""
     named, kind = SHAPES[shape], workload.features.kind
     rows = max(workload.vocab_size, named.vocab_size)
-    head = HeadConfig(kind=kind, num_labels=workload.num_labels if kind in ("classify", "tag") else 0)
-    return Model(replace(named, vocab_size=rows), ((TASK, head),), settings.compute)
+    rate, labels = settings.model.hidden_dropout, workload.num_labels if kind in ("classify", "tag") else 0
+    dropout = HeadConfig.dropout if rate is None else rate
+    head = HeadConfig(kind=kind, num_labels=labels, form=settings.model.head_form, dropout=dropout)
+    return Model(with_dropout(replace(named, vocab_size=rows), settings), ((TASK, head),), settings.compute)
 
 
 def run_bench(

@@ -51,10 +51,10 @@ def _format(scores: dict[str, Any]) -> str:
     lines.append(f"{'mean':12} {scores['mean']:7.2f}  of {len(scores['tasks'])} tasks")
     if "benchmark" in scores:
         overall = scores["overall"]
-        averages = {scores["benchmark"]: overall, **scores["groups"], **scores["averages"]}
-        averages.pop("all")
-        for name, value in averages.items():
-            lines.append(f"{name.replace('_', ' '):30} {'-' if value is None else f'{value:.2f}':>7}")
+        lines.append(f"{scores['benchmark']:12} {'-' if overall is None else f'{overall:.2f}':>7}")
+        parts = {**scores.get("groups", {}), **scores.get("averages", {}), "all": None}
+        for name, value in parts.items():
+            lines += [f"  {name.replace('_', ' '):30} {value:7.2f}"] if value is not None else []
         if absent := [name for name in missing if name not in scores["tasks"]]:
             lines.append(f"tasks without predictions or gold: {', '.join(absent)}")
     return "\n".join(lines)

@@ -123,6 +123,7 @@ def plan_prediction(
         max_buckets=automatic.MAX_LENGTHS,
         price=automatic.compile_tokens(device, model.encoder.training_flops(), training=False),
         multiple=length_multiple,
+        limit=model.encoder.max_length,
         row_multiple=int(np.lcm(batch_multiple(mesh), _ROW_MULTIPLE)),
     )
 

@@ -53,7 +53,8 @@ def start_runtime(compute: Compute) -> None:
     initialize()
     if compute.matmul_precision:
         jax.config.update("jax_default_matmul_precision", compute.matmul_precision)
-    jax.config.update("jax_debug_nans", compute.check_nans)
+    if compute.check_nans:
+        jax.config.update("jax_debug_nans", True)
     if not jax.config.values["jax_compilation_cache_dir"]:  # JAX_COMPILATION_CACHE_DIR names another one
         jax.config.update("jax_compilation_cache_dir", str(cache_root() / "compiled"))
     # Small programs are kept too: there are dozens in each process, and reading one takes a third of compiling it.

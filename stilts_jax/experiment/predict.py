@@ -56,7 +56,8 @@ def predict_texts(
         texts: by kind of head; classify: texts, or pairs of them; tag: lists of words; span: (question, context);
             choice: (prompt, [choices]); embed, or a model without a head: texts. Another form is a ConfigError.
         head: which head, where the model has several; "" takes none of them and embeds.
-        max_length: tokens of a row at most; as the phase was trained, else 256, if not given.
+        max_length: tokens of a row at most; as the phase was trained (without a head: as it was scored), else 256, if
+            not given.
         tokens_per_batch: padded tokens of a batch; 0: by the device.
 
     Returns:
@@ -123,7 +124,7 @@ class _Predictor:
         self.kind, self._threshold = config.kind, opened.thresholds.get(name, np.inf)
         self._labels = (found and found.labels) or [f"LABEL_{n}" for n in range(config.num_labels)]
         cut = FeatureSettings(
-            **opened.rows.get(name, {"max_length": own.get("train.max_length") or MAX_LENGTH})
+            **opened.rows.get(name, {"max_length": own.get("evaluation.max_length") or MAX_LENGTH})
         )
         length = min(max_length or cut.max_length, opened.config.max_length)
         self._rows = replace(cut, max_length=length, max_query_length=min(cut.max_query_length, length // 2))
@@ -131,12 +132,14 @@ class _Predictor:
         compute = Compute(dtype=own["compute.dtype"], matmul_precision=precision)
         self._model, self._tokenizer = opened.with_head(name, found, compute), opened.tokenizer
         placed = {"mesh": opened.mesh, "progress": progress}
+        self._layer = own.get("model.retrieval_layer") or None
         self._options: dict[str, Any] = {"head": name or None, "tokens_per_batch": tokens_per_batch, **placed}
 
     def __call__(self, texts: Sequence[Any]) -> Any:
         examples = _make_examples(self.kind, texts)
         if self.kind == "embed":
-            embed = Embedder(*self._model, self._tokenizer, max_length=self._rows.max_length, **self._options)
+            chosen = {"max_length": self._rows.max_length, "layer": self._layer, **self._options}
+            embed = Embedder(*self._model, self._tokenizer, **chosen)
             return embed([example.text for example in examples])
         if not examples:
             return []
@@ -225,6 +228,9 @@ def _pick_head(heads: Mapping[str, Any], asked: str | None) -> str:
 
 def _make_examples(kind: str, texts: Sequence[Any]) -> list[Any]:
     made = []
+    if isinstance(texts, str):
+        fix = f"give a list of them: each is {_FORMS[kind]}"
+        raise ConfigError("One text was given where a list of texts is wanted.", where="texts", fix=fix)
     for number, text in enumerate(texts):
         try:
             made.append(_make_example(kind, str(number), text))

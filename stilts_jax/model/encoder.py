@@ -32,6 +32,7 @@ from stilts_jax.model.layers import (
     fold_in,
     linear,
     platform_of,
+    product_precision,
     row_keys,
     table,
 )
@@ -205,7 +206,7 @@ def encode(
     """
     depth, length = config.num_layers if num_layers is None else num_layers, jnp.shape(tokens)[-1]
     _check_input(config, depth, length, segments, positions)
-    with jax.default_matmul_precision(compute.matmul_precision or None):
+    with product_precision(compute):
         ids = jnp.reshape(tokens, (-1, length))
         visible, position_ids = _number_places(ids, segments, positions, config.pad_id)
         visible = _append(visible, visual_mask)
@@ -271,7 +272,7 @@ def _dropout_keys(key: jax.Array | None, shape: tuple[int, ...], num_layers: int
 
 def writes_layers_out(config: EncoderConfig, compute: Compute) -> bool:
     """Whether the program will have the layers one behind the other instead of a loop over their stack."""
-    if compute.layers == "loop" or compute.remat != "none" or platform_of(compute) == "tpu":
+    if compute.layers == "loop" or compute.remat not in ("none", "auto") or platform_of(compute) == "tpu":
         return False
     fits = config.num_layers <= (_WRITTEN_OUT if config.hidden_size >= _WIDE else FEW_LAYERS)
     return fits or compute.layers == "written-out"

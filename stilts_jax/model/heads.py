@@ -29,6 +29,7 @@ from stilts_jax.model.layers import (
     draw,
     drop,
     linear,
+    product_precision,
     row_keys,
     split,
     table,
@@ -173,7 +174,7 @@ def apply_model(
         (4, 2)
 
     Args:
-        params: ``{"encoder", "head"}``.
+        params: all of them, or ``{"encoder", "head"}``.
         batch: ``tokens`` [B, T] ([B, C, T] for choice, with ``choice_mask`` [B, C]); ``pair_tokens`` [B, T]
             where a dual encoder is trained; for mlm ``segments`` and ``positions`` [B, T] and
             ``masked_positions`` [B, M]; ``visual`` [B, K, P, F] and ``visual_mask`` [B, K] where a head looks at
@@ -187,8 +188,10 @@ def apply_model(
         are at least float32.
     """
     settings, config, compute = model.head(head), model.encoder, model.compute
+    if "heads" in params:
+        params = {"encoder": params["encoder"], "head": params["heads"][head]}
     keys = split(dropout_key if dropout_key is None else row_keys(dropout_key, len(batch["tokens"])), 4)
-    with jax.default_matmul_precision(compute.matmul_precision or None):
+    with product_precision(compute):
         module = bind(dict(params["head"]), Head, settings, config, compute)
         seen = _see(settings, module, batch, config.hidden_dropout, keys[3]) if settings.patches else {}
         if settings.kind == "mlm":

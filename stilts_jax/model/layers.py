@@ -6,6 +6,7 @@ change what is dropped. A key is hashed with the place by integer operations: th
 needs no communication, and costs a fraction of the bits of ``jax.random``.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Any
 
@@ -24,6 +25,12 @@ _NORMAL = nnx.initializers.normal(0.02)
 def platform_of(compute: Compute) -> str:
     """Returns what the program will run on: "cpu", "gpu" or "tpu"."""
     return compute.platform or jax.default_backend()
+
+
+def product_precision(compute: Compute) -> AbstractContextManager:
+    """Sets how exact matrix products are, where the settings say so; else the caller's own choice holds."""
+    chosen = compute.matmul_precision
+    return jax.default_matmul_precision(chosen) if chosen else nullcontext()
 
 
 def wide_dtype(leaf: Any) -> jnp.dtype:

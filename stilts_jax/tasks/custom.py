@@ -30,6 +30,8 @@ Other fields of ``Task`` (``title``, ``metric``, ``hyperparameters``, ``train_on
 What a function takes besides names columns of the data.
 """
 
+import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -100,8 +102,11 @@ def tag_task(
 
     Columns of words and tags hold lists, or texts joined by spaces. ``spans`` is the column of a list of objects, whose
     ``span_fields`` say where a span begins, the place behind its end, and its label; the places count characters, or
-    ``in_bytes`` those of UTF-8. Then ``labels`` are ``B-LABEL`` (the first word), ``I-LABEL`` and ``O``.
+    ``in_bytes`` those of UTF-8. Then ``labels`` are ``B-LABEL`` (the first word), ``I-LABEL`` and ``O``. Labels of this
+    form are scored by the F1 of whole spans, others word by word.
     """
+    if not all(one in ("O", ".") or re.match("[BIES]-", one) for one in labels):
+        task.setdefault("metric", "token_accuracy")
     start, end, label = _texts(name, "span_fields", span_fields)
     marked = tag_spans(text, spans, start=start, end=end, label=label, in_bytes=in_bytes)
     columns = {"words": words, "tags": tags, "text": text, "spans": spans}
@@ -209,6 +214,7 @@ def _make_sources(
     for split, path in paths.items():
         if split not in _SPLITS:
             raise ConfigError(f"There is no split {split!r}.", where=where, fix=nearest(split, _SPLITS))
+        path = os.fspath(path)
         found.append(files({"": path}, splits=f"{split}:{split}", language=language))
         reader_of(found[-1], path)  # raises if the name does not say how it is read
     for kind, make in (("hub", hub), ("tfds", tfds)):

@@ -186,7 +186,7 @@ def check_batch(batch: Mapping[str, Any], params: Mapping[str, Any], head: str) 
 
     On a device a wrong number is no error, but a loss that is not finite: this looks at arrays of the host.
 
-        >>> import stilts_jax as sj
+        >>> import jax, numpy as np, stilts_jax as sj
         >>> model = sj.Model(sj.SHAPES["tiny"], (("mine", sj.HeadConfig(kind="classify", num_labels=2)),))
         >>> params = sj.init_params(model, jax.random.key(0))
         >>> sj.check_batch({"tokens": np.ones((1, 8), np.int32), "label": np.array([2])}, params, "mine")
