@@ -89,7 +89,7 @@ class Run:
 def load_results(workdir: str | Path) -> "pd.DataFrame":
     """Returns the scores of a work directory as a tidy frame, a row a score.
 
-    Of phases of one name, run with several settings, those of the last are here, as in the report, which names the rest.
+    Of phases of one name, run with several settings, the last is here, as in the report, which names the others.
 
     ``target`` is what was trained on, ``reported`` says that tables show the split, ``main`` that the metric is one of
     those whose mean is the task's value, ``value`` is in percent, ``zero_shot`` says that nothing was trained, selected

@@ -179,7 +179,8 @@ def _sides(grid: Grid, task: str) -> dict[Row, dict[str, tuple[float, _Shares, t
     runs = {row: [run.items(task) for run in grid.cells[row, task]] for row in grid.rows}
     by_language = [one for of_row in runs.values() for run in of_row for one, _ in run.values()]
     names = [one.names for one in by_language if one.names is not None]
-    union, sides = np.unique(np.concatenate(names)) if names else np.empty(0), {}
+    union = np.unique(np.concatenate(names)) if names else np.empty(0)
+    sides: dict[Row, dict[str, tuple[float, _Shares, tuple]]] = {}
     for row, of_row in runs.items():
         for code in grid.codes(task, row):
             found = [run[code] for run in of_row if code in run]
@@ -190,8 +191,8 @@ def _sides(grid: Grid, task: str) -> dict[Row, dict[str, tuple[float, _Shares, t
             }
             if len(found) < len(of_row) or len(drawn) > 1 or not statistics.count_items(items[0]):
                 continue
-            which = name = drawn.pop()
-            moved, own = statistics.shares(items)
+            which: tuple = drawn.pop()
+            name, (moved, own) = which, statistics.shares(items)
             if (named := items[0].names) is not None:
                 name, moved = ("items", task), np.bincount(np.searchsorted(union, named), moved, len(union))
             beside = {("beside", task, code, row, number): one for number, one in enumerate(own) if len(one)}
@@ -206,7 +207,7 @@ def _compare(grid: Grid, row: Row, task: str, sides: Mapping[Row, Mapping]) -> I
         base, less, theirs = sides.get((BASELINE, row[1]), {}).get(code, (math.nan, {}, None))
         seeds = grid.paired_gains.get((*row, task, code), {})
         shown = grid.language_numbers[*row, task, code].difference
-        if which == theirs and seeds and abs(score - base - shown) < _ROUNDING:
+        if which == theirs and moved.keys() & less.keys() and seeds and abs(score - base - shown) < _ROUNDING:
             differences = _subtract(moved, less)
             interval = _interval(score - base, differences, statistics.seed_error(seeds))
             yield Comparison(row, task, (code,), interval, differences)
