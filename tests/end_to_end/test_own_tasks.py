@@ -33,7 +33,7 @@ FAQ = pair_task(
 )
 """
 KINDS = {"reviews": "REVIEWS", "weather": "WEATHER", "parts": "PARTS", "who": "WHO", "faq": "FAQ"}
-METRICS = {"reviews": "accuracy", "weather": "accuracy", "parts": "f1", "who": "em", "faq": "accuracy"}
+METRICS = {"reviews": "accuracy", "weather": "accuracy", "parts": "accuracy", "who": "em", "faq": "accuracy"}
 
 
 def write_own_data(folder: Path) -> None:
