@@ -1,6 +1,7 @@
 """Universal NER: persons, places and organisations in treebanks of Universal Dependencies; trained on English (EWT).
 
-All treebanks of a language are read together. Names of other kinds (OTH) and words that were not annotated count as O.
+All treebanks of a language are read together (Chinese-GSDSIMP says GSD's sentences again in the other script: leave one
+of the two out, or each counts twice). Names of other kinds (OTH) and words that were not annotated count as O.
 """
 
 from stilts_jax.tasks.panx import TASK as PANX
