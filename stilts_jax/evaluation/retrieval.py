@@ -207,8 +207,9 @@ def evaluate_retrieval(
         found.predictions[language] = predicted
         if gold is not None:
             result = METRICS[task.metric](task, predicted, gold, language)
-            # LAReQA's questions are called by their language too.
-            ids = [name.removesuffix(f"_{language}") for name in queries]
+            # Rankings are scored in gold's order. LAReQA's questions are called by their language too.
+            asked = gold if task.retrieval == "ranking" else queries
+            ids = [name.removesuffix(f"_{language}") for name in asked]
             order = (order or ids) if task.aligned else []
             settled = replace(result, threshold=threshold) if mines else name_items(result, ids, order)
             found.results[language] = settled

@@ -110,6 +110,19 @@ def test_nearest_neighbours_are_line_numbers():
     assert found.scores == {"accuracy": {"de": 50.0}}
 
 
+def test_a_question_in_two_languages_is_one_item():
+    """LAReQA's questions are called by their language too, and may stand in another order."""
+    pool = [EmbedExample("a", "1 0 0"), EmbedExample("b", "0 1 0")]
+    asked = {"de": {"q1": "1 0 0", "q2": "0 1 0"}, "sw": {"q2": "0 1 0", "q1": "0 1 0"}}
+    sets = {}
+    for code, texts in asked.items():
+        queries = [EmbedExample(f"{name}_{code}", text) for name, text in texts.items()]
+        sets[code] = RetrievalSet(queries, pool, {f"q1_{code}": ("a",), f"q2_{code}": ("b",)})
+    found = evaluate_retrieval(get_task("lareqa"), sets, embed).results
+    assert found["de"].items.ids == found["sw"].items.ids
+    assert [found[code].items.values.tolist() for code in asked] == [[1.0, 1.0], [0.5, 1.0]]
+
+
 def make_pool(rows, noise, seed):
     draw = np.random.default_rng(seed)
     vectors = draw.standard_normal((rows, 3)) + 4
