@@ -107,12 +107,14 @@ def leave_together() -> Iterator[None]:
             raise
         code = EXIT_ERROR
         if explained := explain(error):  # hosts may run out of memory together
-            with suppress(jax.errors.JaxRuntimeError):  # not all hosts come here in time
+            try:
                 # Without a device: those of the others may be waiting.
                 _client().wait_at_barrier(f"failure {next(_failures)}", timeout_in_ms=1000 * _HEARTBEAT)
-                raise
-            print(f"stilts: host {jax.process_index()}: {error}", file=sys.stderr)
-            code = explained.exit_code
+            except jax.errors.JaxRuntimeError:  # not all hosts come here in time
+                print(f"stilts: host {jax.process_index()}: {explained}", file=sys.stderr)
+                code = explained.exit_code
+            else:
+                raise error
         else:
             traceback.print_exc()
             time.sleep(_HEARTBEAT + 10)

@@ -74,7 +74,12 @@ class Training:
         train, zero1 = settings.train, settings.mesh.zero1
         kind, key = workload.features.kind, jax.random.key(0)
         self.window, self._lengths, self._mesh = train.window, workload.lengths, mesh
-        choices = decide(settings, mesh, model.encoder, [(kind, batch_size, workload.max_length)], _STEPS)
+        dtype, vocabulary, shape = model.compute.param_dtype, None, model.encoder
+        if train.phase_vocabulary and not train.freeze_embeddings and fits_phase_vocabulary(dtype, [kind]):
+            tokens, size = [workload.tokens.values], shape.vocab_size
+            vocabulary = PhaseVocabulary.from_tokens(tokens, size, mask_id=workload.mask_id)
+            shape = replace(shape, vocab_size=len(vocabulary))
+        choices = decide(settings, mesh, shape, [(kind, batch_size, workload.max_length)], _STEPS)
         model = replace(model, compute=choices.apply(model.compute))
         self._batches = TrainingBatches(
             TASK,
@@ -86,11 +91,9 @@ class Training:
             max_buckets=train.buckets or automatic.MAX_LENGTHS,
             price=0.0 if train.buckets else choices.compile_tokens / _STEPS,
         )
-        dtype, remap, rows = model.compute.param_dtype, None, "whole vocabulary"
+        remap, rows = None, "whole vocabulary"
         encoder = init_encoder(model.encoder, key, dtype, partial(shardings, mesh=mesh))
-        if train.phase_vocabulary and not train.freeze_embeddings and fits_phase_vocabulary(dtype, [kind]):
-            tokens, size = [workload.tokens.values], model.encoder.vocab_size
-            vocabulary = PhaseVocabulary.from_tokens(tokens, size, mask_id=workload.mask_id)
+        if vocabulary:
             encoder = vocabulary.shrink({"encoder": encoder})["encoder"]
             remap, rows = vocabulary.remap, f"phase vocabulary of {len(vocabulary)} rows"
         self.settings = (

@@ -234,7 +234,7 @@ class Checkpoints(AbstractContextManager):
         except Exception as error:  # orbax raises bare Exceptions, ValueErrors, KeyErrors
             raise _blame(error, f"its record can't be read ({_short(error)})", where) from error
         if checksum != _checksum(payload):
-            raise _Damaged("its record is not what was written", where)
+            raise _blame(ValueError(), "its record is not what was written", where)
         if payload["format"] != FORMAT:
             what = f"The checkpoint has format {payload['format']}, this version reads {FORMAT}."
             raise CheckpointError(what, where=where, fix="use the version of stilts_jax that wrote it")

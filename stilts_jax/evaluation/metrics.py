@@ -33,7 +33,7 @@ class Items:
     """What each item adds to a score, so that a report can resample items.
 
     ``values`` are [n] float32 or uint8 in 0..1 for a ``mean``; int32 [n, 3] (right, predicted, gold) for the F1 of
-    their sums. Items of equal ``ids``, a digest, are the same items in the same order; ``names``, a number an item,
+    their sums. Items of equal ``ids``, a digest, may be the same ones in the same order; ``names``, a number an item,
     tell which of them two unequal sets have in common.
     """
 

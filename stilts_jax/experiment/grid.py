@@ -71,7 +71,7 @@ def run_phase(phase: Phase, context: Context) -> None:
         if context.is_main:
             _warn_of_another_encoder(phase, context)
         trained = find_trained(folder, context.key(phase)) if phase.train else None
-        # What a command with other targets or languages scored of the same model stays.
+        # What a command with other targets or more languages scored of the same model stays.
         kept = from_main(lambda: _find_kept(phase, context)) if trained or not phase.train else []
         if phase.train:
             trained = trained or adopt_training(phase, context) or train_phase(phase, context)
@@ -83,7 +83,8 @@ def run_phase(phase: Phase, context: Context) -> None:
 
 def _find_kept(phase: Phase, context: Context) -> list[str]:
     before = read_result(context.folder(phase))
-    return find_kept(before, phase, context) if before else []
+    same = before and before["phase"]["key"] == context.key(phase)
+    return find_kept(before, phase, context) if before and same else []
 
 
 @contextmanager
@@ -123,7 +124,10 @@ def _warn_of_another_encoder(phase: Phase, context: Context) -> None:
     folder, record = context.folder(phase), json.loads(json.dumps(context.training_record(phase)))
     for path in sorted(folder.parent.glob(f"{phase.name}-*")) if phase.parent is None else ():
         before = (read_result(path) or {}).get("config", {})
-        same = all(before.get(name) == value for name, value in record.items() if name != "start")
+        own = {
+            name: value for name, value in before.items() if name not in ("title", "encoder", "scored_rows")
+        }
+        same = bool(own) and own | {"start": record["start"]} == record
         if path != folder and same and before.get("encoder") == phase.encoder:
             told = f"the files of {phase.encoder} are not those that {path.name} started from"
             context.progress.say(f"warning: {told}; if you changed nothing, they are damaged")

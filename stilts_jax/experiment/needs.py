@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import chain
 
 from stilts_jax.checked import split_names
+from stilts_jax.distributed import from_main
 from stilts_jax.errors import CheckpointError, ConfigError, DataError, StiltsError, nearest
 from stilts_jax.evaluation.evaluate import find_gold
 from stilts_jax.experiment.context import Context
@@ -45,13 +46,17 @@ def check_data(phases: Sequence[Phase], context: Context) -> None:
 
 
 def _check_models(left: Sequence[Phase], context: Context) -> None:
-    removed: list[str] = []
-    for phase in left:
-        own = phase.train and read_trained(context.folder(phase), context.key(phase))
-        needed = phase if own else phase.parent
-        if needed and is_trained(needed, context) is False:
-            removed.append(f"{phase.name} needs {context.folder(needed)}")
-    if removed:
+    def find() -> list[str]:
+        removed: list[str] = []
+        for phase in left:
+            own = phase.train and read_trained(context.folder(phase), context.key(phase))
+            needed = (phase if phase.evaluate else None) if own else phase.parent
+            # Another part may have finished it, and freed the disk, since we looked.
+            if needed and is_trained(needed, context) is False and not is_done(phase, context):
+                removed.append(f"{phase.name} needs {context.folder(needed)}")
+        return removed
+
+    if removed := from_main(find):
         what = (
             "Models that are needed were removed after their training (experiment.keep says which are kept)."
         )

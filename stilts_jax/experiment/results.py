@@ -133,7 +133,7 @@ def write_result(
     work, settings, folder = trained.work if trained else {}, context.settings, context.folder(phase)
     about, evaluation = describe_phase(phase, context), context.evaluation_record(phase)
     read = trained.data if trained else {}  # a task may be trained and scored: its splits are of both
-    seen = make_seen_notes(phase, settings)
+    seen = make_seen_notes(phase, settings, kept)
     result = {
         **about,
         "evaluation": evaluation,
@@ -179,17 +179,19 @@ def _keep(before: Mapping[str, Any], result: dict[str, Any], kept: Collection[st
         new.update({task: value for task, value in old.items() if task in kept})
     evaluates = result["phase"]["evaluates"]
     evaluates += [task for task in before["phase"]["evaluates"] if task in kept and task not in evaluates]
-    told = [note for note in before["selection"]["notes"] if re.split(r"\W*\s", note)[0] in kept]
-    result["selection"]["notes"] = list(dict.fromkeys((*told, *result["selection"]["notes"])))
+    for note in before["selection"]["notes"]:  # of a task that is kept, or of none in particular
+        about = set(re.split(r"[,\s]+", note.partition(":")[0])) & before["tasks"].keys()
+        if (about & set(kept) or not about) and note not in result["selection"]["notes"]:
+            result["selection"]["notes"].append(note)
 
 
-def make_seen_notes(phase: Phase, settings: Settings) -> list[str]:
+def make_seen_notes(phase: Phase, settings: Settings, kept: Collection[str] = ()) -> list[str]:
     """Why the scores of a phase are no zero-shot transfer; nothing where they are."""
     family = (phase, *phase.ancestors()) if settings.experiment.select_on != "en" else ()
     chosen = "the best step was chosen on dev sets of the target languages"
     notes = [f"{one.name}: {chosen}" for one in family if one.train and one.stage == "target"]
     source = get_task(phase.train[-1]).source_language if phase.train else ""
-    own = [name.partition("@")[2] == source for name in phase.evaluate]
+    own = [name.partition("@")[2] == source for name in (*phase.evaluate, *kept)]
     if phase.stage == "target" and own and all(own):
         notes.append("few-shot: trained in the language that it is scored in")
     return notes

@@ -124,7 +124,9 @@ def choose(phase: Phase, context: Context, data: Loaded, shape: EncoderConfig) -
         fresh, before = automatic.decide(settings, context.mesh, shape, tasks, steps), None
         with suppress(FileNotFoundError, RecordError, TypeError):
             before = Choices(**read_record(path))
-        if before and before.device != fresh.device:
+        # Earlier the mesh was no part of the name.
+        same = before and before.device in (fresh.device, fresh.device.partition(", mesh")[0])
+        if before and not same:
             what = "what depends on the device is chosen anew"
             context.progress.say(f"this phase began on {before.device}: {what}")
         elif before and not set_here:
@@ -242,6 +244,8 @@ def adopt_training(phase: Phase, context: Context) -> models.Trained | None:
     try:
         params = models.load_params(folder.parent / name, context.mesh, context.progress)
     except CheckpointError as error:
+        if jax.process_count() > 1:  # the others may wait where this host could not read
+            raise
         lost = f"{name} trained the same, but its model can't be taken over"
         context.progress.say(f"warning: {error.what} {lost}")
         return None

@@ -286,7 +286,9 @@ def _own_scores(grid: Grid) -> Table:
 
 def _throughput(grid: Grid) -> Table:
     fields = ["steps", "examples_per_second", "real_tokens_per_second", "padding_share", "seconds"]
-    runs = list({run.key: run for run in grid.runs}.values())  # what took a model over has its numbers too
+    runs = list(
+        {run.key: run for run in grid.runs if not run.error}.values()
+    )  # what took a model over has its numbers too
     frame = pd.DataFrame([run.throughput for run in runs]).reindex(columns=fields)
     names = [f"{grid.title(run.target or run.intermediate)} ({run.stage})" for run in runs]
     frame = frame.apply(pd.to_numeric, errors="coerce").assign(training=names)

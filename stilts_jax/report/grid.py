@@ -3,8 +3,8 @@
 import itertools
 import json
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -47,7 +47,8 @@ class Grid:
     ``rows`` are in the paper's order, the baseline first within each source language; ``compared`` those that have one
     of ``baselines``; ``tasks`` all that any phase was to score, ``scored`` those with scores, each group together;
     ``trained_languages`` are what transfer leaves out; ``frame`` has all scores of targets, ``cells`` are the runs
-    behind a cell; ``beside`` has the languages that the benchmark lacks, by task, ``limits`` how many rows of each
+    behind a cell; ``beside`` has the languages that the benchmark lacks, by task, ``elsewhere`` those
+    in which a target was trained that no row is named after, ``limits`` how many rows of each
     language were scored, where not all were.
     """
 
@@ -67,17 +68,20 @@ class Grid:
         sources = set[str]().union(*by_task.values())
         # Rows of their own have only the languages in which one task was trained: MasakhaNER trains in Swahili alone.
         several = set[str]().union(*(one for one in by_task.values() if len(one) > 1))
-        chosen = several or (sources & {"en"}) or sources or {"en"}
+        chosen = several | (sources & {"en"}) or sources or {"en"}
         self.source_languages = sorted(chosen, key=lambda source: (source != "en", source))
+        self.elsewhere = {task: sorted(codes) for task, codes in by_task.items() if not codes & chosen}
         before = sorted(set().union(*(run.trained_in for run in self.intermediates)))
         own = sorted({run.source_language for run in trained if run.in_language})
         self.trained_languages = list(
             dict.fromkeys(["en", *self.source_languages, *sorted(sources), *before, *own])
         )
         limits = [(task, run.config.get("scored_rows")) for run in self.evaluations for task in run.tasks]
-        self.limits = {
-            task: int(limit) for task, limit in limits if limit and self.group(task) != "retrieval"
-        }
+        self.limits: dict[str, str] = {}
+        for task in dict.fromkeys(task for task, limit in limits if limit):
+            found = sorted({int(limit) for one, limit in limits if one == task and limit})
+            if self.group(task) != "retrieval":  # whose pools are whole
+                self.limits[task] = " or ".join(map(str, found))
         self._order_rows_and_tasks()
         self.frame = make_frame(self.evaluations)
         scores = _with_gains(self._shown())
@@ -86,7 +90,9 @@ class Grid:
         self.cells: dict[tuple[Row, str], list[Run]] = {}
         for (row, task), runs in self._candidates.items():
             keys = {key for part in self._found(task, row) for key in part.key}
-            self.cells[row, task] = list({run.key: run for run in runs if run.key in keys}.values())
+            self.cells[row, task] = list(
+                {run.key: run for run in runs if run.key in keys and not run.error}.values()
+            )
         self.scored = [task for task in self.tasks if self._found(task)]
 
     def _order_rows_and_tasks(self) -> None:
@@ -146,10 +152,12 @@ class Grid:
         self.beside = {task: sorted({*part}) for task, part in frame[~wanted].groupby("task").language}
         frame = frame[wanted]
         # One training may lie in two folders, each scored on tasks of its own.
-        by_key = {(run.key, task): run for run in self.evaluations for task in run.tasks}
+        by_key = {(run.key, task): run for run in self.evaluations if not run.error for task in run.tasks}
         runs = [by_key[pair] for pair in zip(frame.key, frame.task)]
         metrics = [run.metrics(task) for run, task in zip(runs, frame.task)]
-        setups = {run.key: _setup(run.config) for run in self.evaluations}
+        finished = [run for run in self.evaluations if not run.error]
+        known = all(run.retrieval for run in finished if run.stage == "retrieval")
+        setups = {run.key: _setup(run, known) for run in finished}
         frame = frame.assign(
             source=list(map(self._sources, runs)),
             setup=frame.key.map(setups),
@@ -186,7 +194,7 @@ class Grid:
             notes = next((run.notes for run in candidates if run.notes), ())
             why = f" ({'; '.join(notes)})" if notes else ""
             return f"no scores on the {candidates[0].split(task)} split: no data, or no gold labels{why}"
-        without = len(candidates) - len(scored)
+        without = len({run.key for run in candidates}) - len(scored)
         return f"{without} of {len(candidates)} runs have no scores, or newer ones" if without else ""
 
     def _found(self, task: str, row: Row | None = None) -> list[pd.DataFrame]:
@@ -295,10 +303,16 @@ class Grid:
         return title if len(self.source_languages) < 2 else f"{title} (from {row[1]})"
 
 
-def _setup(config: Mapping[str, Any]) -> str:
-    """What two rows that are compared must have been trained and scored with alike."""
+def _setup(run: Run, known: bool) -> str:
+    """What two runs that are compared must have been trained with alike.
+
+    Of retrieval, which trains nothing, how it was scored, where that is ``known`` of all runs.
+    """
     own = ("start", "seed", "seeds", "title", "encoder")
-    kept = {name: value for name, value in config.items() if name not in own}
+    if run.stage == "retrieval":
+        kept = {"precision": run.config.get("precision"), **(run.retrieval if known else {})}
+    else:
+        kept = {name: value for name, value in run.config.items() if name not in own}
     return json.dumps(kept, sort_keys=True, default=str)
 
 

@@ -83,10 +83,12 @@ def _main_table(grid: Grid, comparisons: Comparisons) -> Table:
     chance = any(run.collapsed for runs in grid.cells.values() for run in runs)
     two = any(len(grid.metrics(one)) > 1 for one in grid.tasks)
     beside = ", ".join(f"{grid.title(task)} {' '.join(codes)}" for task, codes in grid.beside.items())
+    elsewhere = ", ".join(f"{grid.title(task)} {' '.join(codes)}" for task, codes in grid.elsewhere.items())
     limited = ", ".join(f"{grid.title(task)} {limit}" for task, limit in grid.limits.items())
     notes = {
         "* differs from the baseline beyond noise (Holm's correction over this table, 5 %).": stars,
         f"Languages of {grid.benchmark} that are here: {', '.join(fewer)}.": fewer,
+        f"Trained in another language than the others: {elsewhere}.": elsewhere,
         f"Languages that {grid.benchmark} lacks are in scores.csv only: {beside}.": beside,
         f"Only the first rows of each language were scored: {limited}.": limited,
         "† some runs ended at chance level; they count here. “Seeds” names them.": chance,
@@ -117,7 +119,9 @@ def _main_cell(grid: Grid, comparisons: Comparisons, row: Row, task: str) -> Cel
     if number.missing:
         notes.append(f"compared without {', '.join(number.missing)}, which this row or the baseline lacks")
     if row in grid.compared and not number.is_difference:
-        notes.append(f"percent on {split}: the baseline has no such score to compare with")
+        notes.append(
+            f"percent on {split}: the baseline has no such score of the same settings to compare with"
+        )
     elif "/" in grid.split(task):
         notes.append(f"on {split}")
     interval, test = comparisons.interval(row, [task]), comparisons.tests.get((row, task))
@@ -211,8 +215,8 @@ def _gain(grid: Grid, row: Row, number: Number) -> float:
 
 
 def _merit(grid: Grid, shown: Mapping[Row, Number], row: Row) -> float:
-    """By what a row is best: its gain, as percentages may be over other languages; where no baseline is, its score."""
-    if grid.baselines:
+    """By what a row is best: its gain, as percentages may be over other languages; where none has one, its score."""
+    if any(one.is_difference for one in shown.values()):
         return float(np.nan_to_num(_gain(grid, row, shown[row]), nan=-math.inf))
     return shown[row].percent
 
@@ -221,13 +225,14 @@ def best_section(grid: Grid, comparisons: Comparisons) -> Section | None:
     """Which row a dev set picks for each target, and how far that is from the best row."""
     if len(grid.rows) < 2 or not grid.scored:
         return None
-    language = " or ".join(map(language_name, grid.source_languages))
+    others = sorted(set().union(*grid.elsewhere.values()))
+    language = " or ".join(map(language_name, (*grid.source_languages, *others)))
     allowed = f"{language} dev set of what the target was trained on, all that zero-shot transfer may look at"
     if all(run.in_language for run in grid.evaluations):
         allowed = "dev set of the language that the target was trained in"
     reading = (
-        f"“Chosen” has the best score on the {allowed}. “Oracle” has the best score in the main table: nobody could "
-        "have chosen it, and it flatters more the more rows there are."
+        f"“Chosen” has the best score on the {allowed}. “Oracle” gains most in the main table: nobody could have "
+        "chosen it, and it flatters more the more rows there are."
     )
     heads = columns("Target")
     for group, names in (("Chosen on dev", "dev score|score: main table"), ("Oracle", "score: main table")):

@@ -70,6 +70,8 @@ class Run:
         self.curve = [(float(step), float(loss)) for step, loss in record.get("curve") or ()]
         self._items = {task: dict(by_language) for task, by_language in part("items").items()}
         self.config, self.data = part("config"), part("data")
+        # How sentences were embedded; not known of results of an earlier version.
+        self.retrieval = dict(part("evaluation").get("retrieval") or {})
         self.throughput, self.environment = part("throughput"), part("environment")
 
     def split(self, task: str) -> str:

@@ -125,17 +125,17 @@ class Comparisons:
             pairs = set.intersection(*map(set, by_row))
             return {pair: sum(one[pair] for one in by_row) / len(rows) for pair in pairs}
 
-        if len(rows) > 1 and len(by_seeds(tasks)) < 2:  # they have too few seeds in common to be one
-            apart = [self._seed_error([row], tasks, transfer) for row in rows]
-            return statistics.add_errors([(one / len(rows) ** 2, degrees) for one, degrees in apart])
         designs = defaultdict(list)  # tasks by the seeds that they were run with
         for task in tasks:
             designs[frozenset(by_seeds([task]))].append(task)
         joint = by_seeds(tasks)
-        if len(joint) > 1 or len(designs) == 1:
-            return statistics.seed_error(joint)
-        found = [(len(of) / len(tasks), statistics.seed_error(by_seeds(of))) for of in designs.values()]
-        return statistics.add_errors([(share**2 * error, degrees) for share, (error, degrees) in found])
+        if len(joint) < 2 and len(designs) > 1:
+            shares = [(len(of) / len(tasks), self._seed_error(rows, of, transfer)) for of in designs.values()]
+            return statistics.add_errors([(one**2 * error, degrees) for one, (error, degrees) in shares])
+        if len(joint) < 2 and len(rows) > 1:  # they have too few seeds in common to be one
+            apart = [self._seed_error([row], tasks, transfer) for row in rows]
+            return statistics.add_errors([(one / len(rows) ** 2, degrees) for one, degrees in apart])
+        return statistics.seed_error(joint)
 
 
 def _count_items(moved: _Shares) -> int:
@@ -173,13 +173,15 @@ def _correct(found: list[Comparison]) -> list[Comparison]:
 def _sides(grid: Grid, task: str) -> dict[Row, dict[str, tuple[float, _Shares, tuple]]]:
     """By row and language the mean score of the runs, how much each item moves it, and which items they are.
 
-    Items of the same ids are the same ones, in rows and in languages; of sets that are equal in part, those of the same
-    name. Languages in which some run has no items, or others than the first, are left out.
+    Items of the same ids are joined, in rows and in languages (where they are row numbers of unrelated items, that does
+    not change what is expected); of sets that are equal in part, those of the same name. Languages in which some run
+    has no items, or others than the first, are left out.
     """
     runs = {row: [run.items(task) for run in grid.cells[row, task]] for row in grid.rows}
     by_language = [one for of_row in runs.values() for run in of_row for one, _ in run.values()]
-    names = [one.names for one in by_language if one.names is not None]
-    union = np.unique(np.concatenate(names)) if names else np.empty(0)
+    # One of two runs may lack names, as in the languages that it was scored in all sets were equal.
+    known = {one.ids: one.names for one in by_language if one.names is not None}
+    union = np.unique(np.concatenate(list(known.values()))) if known else np.empty(0)
     sides: dict[Row, dict[str, tuple[float, _Shares, tuple]]] = {}
     for row, of_row in runs.items():
         for code in grid.codes(task, row):
@@ -193,7 +195,9 @@ def _sides(grid: Grid, task: str) -> dict[Row, dict[str, tuple[float, _Shares, t
                 continue
             which: tuple = drawn.pop()
             name, (moved, own) = which, statistics.shares(items)
-            if (named := items[0].names) is not None:
+            if (named := known.get(items[0].ids)) is not None:
+                if items[0].statistic == "binary_f1":  # only what is in gold is the same in every run
+                    named = named[items[0].values[:, 2] > 0]
                 name, moved = ("items", task), np.bincount(np.searchsorted(union, named), moved, len(union))
             beside = {("beside", task, code, row, number): one for number, one in enumerate(own) if len(one)}
             mean = float(np.mean(list(map(statistics.score_items, items))))

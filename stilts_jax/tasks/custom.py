@@ -105,7 +105,7 @@ def tag_task(
     ``in_bytes`` those of UTF-8. Then ``labels`` are ``B-LABEL`` (the first word), ``I-LABEL`` and ``O``. Labels of this
     form are scored by the F1 of whole spans, others word by word.
     """
-    if not all(one in ("O", ".") or re.match("[BIES]-", one) for one in labels):
+    if not all(one in ("O", ".") or re.match("[BIES]-", str(one)) for one in labels):
         task.setdefault("metric", "token_accuracy")
     start, end, label = _texts(name, "span_fields", span_fields)
     marked = tag_spans(text, spans, start=start, end=end, label=label, in_bytes=in_bytes)
@@ -198,7 +198,8 @@ def _with_id(convert: Callable[..., Any], column: str) -> Callable[..., Any]:
         return convert
 
     def named(row: Row, labels: tuple[str, ...]) -> Any:
-        return replace(convert(row, labels), id=row.id(column))
+        fields = {**row.fields, "id": row.value(column)}  # questions with answers must have one
+        return replace(convert(replace(row, fields=fields), labels), id=row.id(column))
 
     return named
 

@@ -4,7 +4,8 @@ import jax
 import pytest
 from jax.experimental import multihost_utils
 
-from stilts_jax.distributed import _explicit_place, _read_heartbeat, is_preempted
+from stilts_jax import distributed
+from stilts_jax.distributed import _explicit_place, _read_heartbeat, is_preempted, leave_together
 from stilts_jax.errors import ConfigError
 
 
@@ -17,6 +18,22 @@ def test_a_signal_between_phases_is_not_lost(monkeypatch):
     )
     assert not any(is_preempted() for _ in range(5))
     assert asked == list(range(asked[0], asked[0] + 5))
+
+
+def test_memory_that_runs_out_on_all_hosts_fails_one_phase_only(monkeypatch):
+    """All come to the barrier, so all go on together: nobody ends the others."""
+
+    class Service:
+        def wait_at_barrier(self, name, timeout_in_ms):
+            asked.append(name)
+
+    asked = []
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(distributed, "_client", Service)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED"), leave_together():
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes.")
+    assert len(asked) == 1
 
 
 PLACE = {"JAX_COORDINATOR_ADDRESS": "a:1", "JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "3"}

@@ -200,6 +200,22 @@ def test_translations_that_some_languages_lack_vary_together_too(tmp_path):
     assert float(line["error_items"]) == pytest.approx(np.sqrt((moved**2).sum()), rel=1e-3)
 
 
+def test_pairs_that_some_languages_lack_are_joined_by_what_is_in_gold(tmp_path):
+    """F1 of a set of pairs: what a run found beside the gold set is its own."""
+    draw, counts = np.random.default_rng(0), {"de": 60, "fr": 50}
+    for row in ("none", "mnli"):
+        encoded, scores = {}, {}
+        for code, count in counts.items():
+            gold, found = np.arange(count) % 2, draw.random(count) < 0.5
+            values = np.stack([gold * found, found, gold], 1).astype(np.uint8)
+            named = Items("binary_f1", values, code, np.arange(count, dtype=np.uint32))
+            right, predicted, wanted = values.sum(0)
+            encoded[code], scores[code] = encode_items(named, False), 200.0 * right / (predicted + wanted)
+        write(tmp_path, row, (0, 0), {"xnli": {"f1": scores}}, items={"xnli": encoded})
+    (_, line) = table(tmp_path, "main")
+    assert float(line["error_items"]) > 0
+
+
 def test_languages_whose_items_have_the_same_ids_vary_together(tmp_path):
     """Whatever the task says of itself: in the toy world all languages say the same."""
     first, second = np.random.default_rng(0).random((2, 1500)) < 0.7
