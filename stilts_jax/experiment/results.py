@@ -178,10 +178,12 @@ def _keep(before: Mapping[str, Any], result: dict[str, Any], kept: Collection[st
     ):
         new.update({task: value for task, value in old.items() if task in kept})
     evaluates = result["phase"]["evaluates"]
-    evaluates += [task for task in before["phase"]["evaluates"] if task in kept and task not in evaluates]
-    for note in before["selection"]["notes"]:  # of a task that is kept, or of none in particular
+    others = set(kept) - set(evaluates)  # of which this command's own notes say nothing
+    evaluates += [task for task in before["phase"]["evaluates"] if task in others]
+    for note in before["selection"]["notes"]:
         about = set(re.split(r"[,\s]+", note.partition(":")[0])) & before["tasks"].keys()
-        if (about & set(kept) or not about) and note not in result["selection"]["notes"]:
+        general = not about and others and not note.startswith("few-shot")
+        if (about & set(kept) or general) and note not in result["selection"]["notes"]:
             result["selection"]["notes"].append(note)
 
 

@@ -76,12 +76,13 @@ class Grid:
         self.trained_languages = list(
             dict.fromkeys(["en", *self.source_languages, *sorted(sources), *before, *own])
         )
-        limits = [(task, run.config.get("scored_rows")) for run in self.evaluations for task in run.tasks]
+        finished = [run for run in self.evaluations if not run.error]
+        limits = [(task, run.config.get("scored_rows")) for run in finished for task in run.tasks]
         self.limits: dict[str, str] = {}
         for task in dict.fromkeys(task for task, limit in limits if limit):
-            found = sorted({int(limit) for one, limit in limits if one == task and limit})
+            found = sorted({int(limit or 0) for one, limit in limits if one == task})
             if self.group(task) != "retrieval":  # whose pools are whole
-                self.limits[task] = " or ".join(map(str, found))
+                self.limits[task] = " or ".join(str(limit or "all") for limit in found)
         self._order_rows_and_tasks()
         self.frame = make_frame(self.evaluations)
         scores = _with_gains(self._shown())
@@ -194,7 +195,8 @@ class Grid:
             notes = next((run.notes for run in candidates if run.notes), ())
             why = f" ({'; '.join(notes)})" if notes else ""
             return f"no scores on the {candidates[0].split(task)} split: no data, or no gold labels{why}"
-        without = len({run.key for run in candidates}) - len(scored)
+        candidates = list({run.key: run for run in candidates}.values())
+        without = len(candidates) - len(scored)
         return f"{without} of {len(candidates)} runs have no scores, or newer ones" if without else ""
 
     def _found(self, task: str, row: Row | None = None) -> list[pd.DataFrame]:
@@ -310,7 +312,7 @@ def _setup(run: Run, known: bool) -> str:
     """
     own = ("start", "seed", "seeds", "title", "encoder")
     if run.stage == "retrieval":
-        kept = {"precision": run.config.get("precision"), **(run.retrieval if known else {})}
+        kept = {"precision": run.config.get("precision"), **(run.retrieval if known else {}), "sweep": 0}
     else:
         kept = {name: value for name, value in run.config.items() if name not in own}
     return json.dumps(kept, sort_keys=True, default=str)

@@ -230,9 +230,10 @@ def best_section(grid: Grid, comparisons: Comparisons) -> Section | None:
     allowed = f"{language} dev set of what the target was trained on, all that zero-shot transfer may look at"
     if all(run.in_language for run in grid.evaluations):
         allowed = "dev set of the language that the target was trained in"
+    most = "gains most" if grid.baselines else "has the best score"
     reading = (
-        f"“Chosen” has the best score on the {allowed}. “Oracle” gains most in the main table: nobody could have "
-        "chosen it, and it flatters more the more rows there are."
+        f"“Chosen” has the best score on the {allowed}. “Oracle” {most} in the main table: nobody could have chosen it, "
+        "and it flatters more the more rows there are."
     )
     heads = columns("Target")
     for group, names in (("Chosen on dev", "dev score|score: main table"), ("Oracle", "score: main table")):

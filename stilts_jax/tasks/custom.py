@@ -198,7 +198,7 @@ def _with_id(convert: Callable[..., Any], column: str) -> Callable[..., Any]:
         return convert
 
     def named(row: Row, labels: tuple[str, ...]) -> Any:
-        fields = {**row.fields, "id": row.value(column)}  # questions with answers must have one
+        fields = {**row.fields, "id": row.id(column)}  # questions with answers must have one
         return replace(convert(replace(row, fields=fields), labels), id=row.id(column))
 
     return named

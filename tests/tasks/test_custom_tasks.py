@@ -151,7 +151,7 @@ def test_a_task_that_has_no_files_is_read_from_the_hub(
     ("make", "options", "row"),
     [
         (tag_task, {"labels": ("O", "X")}, {"words": "a b", "tags": "O X"}),
-        (choice_task, {}, {"prompt": "a", "choice1": "b", "choice2": "c", "label": 1}),
+        (span_task, {}, {"question": "?", "context": "Ann", "answers": [{"text": "Ann", "answer_start": 0}]}),
         (pair_task, {}, {"text": "a", "positive": "b"}),
     ],
 )
