@@ -232,8 +232,8 @@ def best_section(grid: Grid, comparisons: Comparisons) -> Section | None:
         allowed = "dev set of the language that the target was trained in"
     most = "gains most" if grid.baselines else "has the best score"
     reading = (
-        f"“Chosen” has the best score on the {allowed}. “Oracle” {most} in the main table: nobody could have chosen it, "
-        "and it flatters more the more rows there are."
+        f"“Chosen” has the best score on the {allowed}. “Oracle” {most} in the main table: nobody could have chosen "
+        "it, and it flatters more the more rows there are."
     )
     heads = columns("Target")
     for group, names in (("Chosen on dev", "dev score|score: main table"), ("Oracle", "score: main table")):
