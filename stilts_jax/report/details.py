@@ -6,7 +6,6 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -16,15 +15,15 @@ from stilts_jax.report.figures import Figures, curves, dots
 from stilts_jax.report.grid import Grid, Row
 from stilts_jax.report.names import GROUP_TITLES, meaning, metric_titles, read_table
 from stilts_jax.report.overview import number_cell
-from stilts_jax.report.results import BASELINE, make_frame, split_configs
+from stilts_jax.report.results import BASELINE, LOGIN, make_frame, split_configs
 from stilts_jax.report.significance import Comparisons
 from stilts_jax.report.statistics import crossed_components, full_table
-from stilts_jax.report.tables import Block, Cell, Column, Section, Table, columns, fixed, stem
+from stilts_jax.report.tables import Block, Cell, Column, Table, columns, fixed, stem
 
 _LARGE = ("xlm-roberta-large", "xlmr-large", "xlm-r-large", "xlmr.large")
 
 
-def language_section(grid: Grid, comparisons: Comparisons, figures: Figures) -> Section | None:
+def language_section(grid: Grid, comparisons: Comparisons, figures: Figures) -> Block | None:
     """A chart for each task, and the numbers behind it; stars where a corrected test finds a difference."""
     charts, tables = [], []
     for task in grid.scored:
@@ -33,38 +32,34 @@ def language_section(grid: Grid, comparisons: Comparisons, figures: Figures) -> 
             base |= grid.percents(row, task)
         # What was trained on comes first, then from the baseline's best to its worst.
         codes = sorted(base, key=lambda code: (code not in grid.trained_languages, -base[code], code))
-        charts.append(_chart(grid, task, codes, figures))
+        # Gains over the baseline, whose own percentage stands beside the language; scores where there is none.
+        labels, what = [grid.language_label(code) for code in codes], meaning(grid.metrics(task))
+        gains = {row: own for row in grid.compared if (own := grid.gains(row, task))}
+        if len(sources := {source for _, source in gains}) == 1:
+            base = grid.percents((BASELINE, sources.pop()), task)
+            labels = [f"{label} {fixed(base.get(code, math.nan))}" for label, code in zip(labels, codes)]
+        values = gains or {row: grid.percents(row, task) for row in grid.rows}
+        series = {grid.row_title(row): [of.get(one, math.nan) for one in codes] for row, of in values.items()}
+        axis = f"gain in {what}, points" if gains else f"{what}, percent"
+        drawing = dots(labels, series, axis, zero=bool(gains))
+        title = f"{grid.title(task)}, {grid.split(task)}"
+        charts.append(figures.draw(f"languages_{stem(task)}", title, drawing))
         table = _language_table(grid, task, codes, comparisons)
-        tables.append(Block.folded(f"{grid.title(task)}: numbers for every language", table))
+        tables.append(Block("folded", f"{grid.title(task)}: numbers for every language", blocks=[table]))
     reading = (
         "One line a language, from the best to the worst baseline, whose percentage stands beside the name; marks "
         "are what each intermediate adds to it. Means over seeds. Tables below say the same in numbers."
     )
-    blocks = [Block("row", blocks=charts), *tables]
-    return Section("languages", "Languages", reading, blocks) if charts else None
-
-
-def _chart(grid: Grid, task: str, codes: Sequence[str], figures: Figures) -> Block:
-    """Gains over the baseline, whose own percentage stands beside the language; scores where there is none."""
-    labels, what = [grid.language_label(code) for code in codes], meaning(grid.metrics(task))
-    gains = {row: gains for row in grid.compared if (gains := grid.gains(row, task))}
-    sources = {source for _, source in gains}
-    if len(sources) == 1:
-        base = grid.percents((BASELINE, sources.pop()), task)
-        labels = [f"{label} {fixed(base.get(code, math.nan))}" for label, code in zip(labels, codes)]
-    values = gains or {row: grid.percents(row, task) for row in grid.rows}
-    series = {grid.row_title(row): [own.get(code, math.nan) for code in codes] for row, own in values.items()}
-    axis = f"gain in {what}, points" if gains else f"{what}, percent"
-    drawing = dots(labels, series, axis, zero=bool(gains))
-    return figures.draw(f"languages_{stem(task)}", f"{grid.title(task)}, {grid.split(task)}", drawing)
+    return (
+        Block("languages", "Languages", reading, [Block("row", blocks=charts), *tables]) if charts else None
+    )
 
 
 def _language_table(grid: Grid, task: str, codes: Sequence[str], comparisons: Comparisons) -> Table:
     """Languages as rows, intermediates as columns; the baseline in percent, the others as differences."""
     here = {row: number for row in grid.rows if (number := grid.number(row, task))}
-    tests = {
-        (row, one.languages[0]): one for row in here for one in comparisons.languages.get((row, task), ())
-    }
+    found = comparisons.languages
+    tests = {(row, one.languages[0]): one for row in here for one in found.get((row, task), ())}
 
     def cell(row: Row, code: str) -> Cell:
         number, test = grid.language_numbers.get((*row, task, code)), tests.get((row, code))
@@ -76,7 +71,7 @@ def _language_table(grid: Grid, task: str, codes: Sequence[str], comparisons: Co
             return number_cell(number, sure=not comparisons.tests)
         low, high = test.interval.low, test.interval.high
         shown = number_cell(number, sure=test.holds, low=low, high=high, p_holm=test.holm)
-        return replace(shown, text=shown.text + "*" * test.holds)
+        return shown._replace(text=shown.text + "*" * test.holds)
 
     rows = [[Cell(grid.language_label(code)), *(cell(row, code) for row in here)] for code in codes]
     rows.append([Cell("mean", strong=True)])
@@ -90,11 +85,11 @@ def _language_table(grid: Grid, task: str, codes: Sequence[str], comparisons: Co
     kinds = ("percent", "difference")
     heads = [Column(grid.row_title(row), kinds[number.is_difference]) for row, number in here.items()]
     title = f"{grid.title(task)} by language, {meaning(grid.metrics(task))}, {grid.split(task)} split"
-    name, ruled = f"languages_{stem(task)}", [len(rows) - 2]
-    return Table(name, title, [*columns("Language"), *heads], rows, notes, ruled, latex=True)
+    heads, ruled = [*columns("Language"), *heads], [len(rows) - 2]
+    return Table(f"languages_{stem(task)}", title, heads, rows, notes, ruled, latex=True)
 
 
-def layer_section(grid: Grid, figures: Figures) -> Section | None:
+def layer_section(grid: Grid, figures: Figures) -> Block | None:
     """Retrieval by the layer whose states are compared, where all were scored (``model.sweep_layers``)."""
     parts = grid.frame.split.str.extract(r"^(.*)-layer(\d+)$")
     swept = grid.frame.assign(of=parts[0], layer=pd.to_numeric(parts[1]))[parts[1].notna() & grid.frame.main]
@@ -103,8 +98,7 @@ def layer_section(grid: Grid, figures: Figures) -> Section | None:
         lines: dict[tuple[str, int], list[tuple[float, float]]] = {}
         for number, row in enumerate(grid.rows):
             own = of_task[(of_task.intermediate == row[0]) & (of_task["of"] == grid.split(task))]
-            means = own.groupby("layer").value.mean()
-            if len(means):
+            if len(means := own.groupby("layer").value.mean()):
                 lines[grid.row_title(row), number - 1] = list(means.items())
                 rows.append([grid.title(task), grid.row_title(row), *means])
         name, what = f"layers_{stem(task)}", f"{meaning(grid.metrics(task))}, percent"
@@ -116,14 +110,14 @@ def layer_section(grid: Grid, figures: Figures) -> Section | None:
         "Retrieval without training compares means of one layer's states, over all of a sentence's tokens. Means over "
         "languages, then seeds. To choose a layer by these scores is not zero-shot."
     )
-    deepest = max(map(len, rows)) - 2
-    heads = "Target|Intermediate|" + "|".join(map(str, range(deepest)))
-    rows = [[*row, *["–"] * (deepest + 2 - len(row))] for row in rows]
+    longest = max(map(len, rows))
+    heads = "|".join(["Target", "Intermediate", *map(str, range(longest - 2))])
+    rows = [[*row, *["–"] * (longest - len(row))] for row in rows]
     table = Table.plain("layers", "Score by layer", heads, rows)
-    return Section("layers", "Layers", reading, [Block("row", blocks=charts), table])
+    return Block("layers", "Layers", reading, [Block("row", blocks=charts), table])
 
 
-def seed_section(grid: Grid) -> Section | None:
+def seed_section(grid: Grid) -> Block | None:
     """Variance components for each target, and which runs collapsed."""
     if not grid.scored:
         return None
@@ -153,7 +147,7 @@ def seed_section(grid: Grid) -> Section | None:
     tables = [Table.plain("seeds", "Standard deviation by source", heads, rows, [note])] * bool(rows)
     lost = ", ".join(run.name for run in grid.runs if run.collapsed) or "none"
     chance = f"Runs that ended at chance level, where it is known (labels and choices): {lost}."
-    return Section("seeds", "Seeds", reading, [*tables, Block("text", text=chance)])
+    return Block("seeds", "Seeds", reading, [*tables, Block("text", text=chance)])
 
 
 def published_numbers() -> pd.DataFrame:
@@ -172,7 +166,7 @@ def encoders(grid: Grid) -> list[str]:
     return sorted({str(run.config["encoder"]) for run in own if run.config.get("encoder")})
 
 
-def published_section(grid: Grid, wanted: bool | None) -> Section | None:
+def published_section(grid: Grid, wanted: bool | None) -> Block | None:
     """Numbers of others beside; None for ``wanted`` shows them where the encoder is XLM-R Large by its name."""
     published = published_numbers()
     published = published[published.task.isin([*grid.scored, *GROUP_TITLES, "average"])]
@@ -197,14 +191,13 @@ def published_section(grid: Grid, wanted: bool | None) -> Section | None:
     heads = "Target|Language|published by|published|baseline here|difference"
     title = "The baseline by language, here and published"
     tables = [_means(grid, published[is_mean]), Table.plain("published_languages", title, heads, rows)]
-    return Section("published", "Published numbers", reading, [table for table in tables if table.rows])
+    return Block("published", "Published numbers", reading, [table for table in tables if table.rows])
 
 
 def _means(grid: Grid, means: pd.DataFrame) -> Table:
-    own = list(grid.own) if grid.benchmark == "XTREME" else []
+    own, known = list(grid.own) if grid.benchmark == "XTREME" else [], set(means.task)
     wholes = {name: [task for task in own if grid.group(task) == name] for name in GROUP_TITLES}
     wholes |= {"average": own}
-    known = set(means.task)
     wholes = {name: of for name, of in wholes.items() if name in known and of and set(of) <= set(grid.scored)}
     tasks = [task for task in grid.scored if task in known]
     heads = columns("Model|from")
@@ -224,7 +217,7 @@ def _means(grid: Grid, means: pd.DataFrame) -> Table:
         rows.append([Cell(grid.row_title(row), strong=True), Cell("this grid")])
         for task in tasks:
             found = [grid.metric_means.get((*row, task, metric)) for metric in grid.metrics(task)]
-            coverage = grid.coverage(task, grid.codes(task, row)) if all(found) else ""
+            coverage = grid.coverage(task, row) if all(found) else ""
             note = f"languages: {coverage}" if coverage else grid.reason(row, task) * (not all(found))
             text = " / ".join(fixed(one[0]) for one in found if one) or "–"
             rows[-1].append(Cell(text, grid.split(task, row), note))
@@ -234,26 +227,24 @@ def _means(grid: Grid, means: pd.DataFrame) -> Table:
     return Table("published", "Means over languages, percent", heads, rows, notes, [rule])
 
 
-def run_section(grid: Grid, broken: Mapping[str, str], figures: Figures) -> Section:
+def run_section(grid: Grid, broken: Mapping[str, str], figures: Figures) -> Block:
     """Learning curves, throughput, remarks, what failed."""
     reading = "How training went and what it cost. A curve is the training loss of one run."
     charts = Block("row", blocks=_curves(grid, figures))
     tables = [table for table in (_own_scores(grid), _throughput(grid), _notes(grid)) if table.rows]
-    blocks: list[Block | Table] = [Block.folded("Learning curves", charts), *tables]
+    blocks: list[Block | Table] = [Block("folded", "Learning curves", blocks=[charts]), *tables]
     if grid.scored and all(run.zero_shot for run in grid.evaluations):
         tuned = {grid.title(task): 0 for run in grid.evaluations for task, of in run.tuned.items() if of}
         claim = "checkpoint was selected on data of a target language"
         but = f"No {claim}, but thresholds of {', '.join(tuned)} were tuned on it."
         blocks.append(Block("text", text=but if tuned else f"Zero-shot: no {claim}."))
+    later = "a later attempt failed"
     problems = [(run.name, "failed", run.error) for run in grid.runs if run.error]
-    later = [(run.name, run.later_error) for run in grid.runs if run.later_error]
-    problems += [(name, "a later attempt failed", error) for name, error in later]
+    problems += [(run.name, later, run.later_error) for run in grid.runs if run.later_error]
     problems += [(path, "left out", reason) for path, reason in broken.items()]
-    if problems:
-        blocks.append(Table.plain("problems", "Phases without a result", "Phase|What|Why", problems))
-    else:
-        blocks.append(Block("text", text="No phase failed, and every result file could be read."))
-    return Section("runs", "Runs", reading, blocks)
+    table = Table.plain("problems", "Phases without a result", "Phase|What|Why", problems)
+    fine = Block("text", text="No phase failed, and every result file could be read.")
+    return Block("runs", "Runs", reading, [*blocks, table if problems else fine])
 
 
 def _curves(grid: Grid, figures: Figures) -> list[Block]:
@@ -273,9 +264,8 @@ def _curves(grid: Grid, figures: Figures) -> list[Block]:
 def _own_scores(grid: Grid) -> Table:
     """What intermediate trainings reached on their own tasks: a failed one explains its row."""
     frame = make_frame(grid.intermediates)
-    rows = []
-    parts = frame[frame.reported & frame.main].groupby(["intermediate", "task", "split"])
-    for (name, task, split), part in parts:
+    rows, names = [], ["intermediate", "task", "split"]
+    for (name, task, split), part in frame[frame.reported & frame.main].groupby(names):
         metrics = meaning(list(dict.fromkeys(part.metric)))
         what = grid.intermediate_label(name), grid.title(task), metrics, split
         values = part.groupby("key").value.mean()
@@ -286,9 +276,7 @@ def _own_scores(grid: Grid) -> Table:
 
 def _throughput(grid: Grid) -> Table:
     fields = ["steps", "examples_per_second", "real_tokens_per_second", "padding_share", "seconds"]
-    runs = list(
-        {run.key: run for run in grid.runs if not run.error}.values()
-    )  # what took a model over has its numbers too
+    runs = {run.key: run for run in grid.runs if not run.error}.values()  # one of those that share a model
     frame = pd.DataFrame([run.throughput for run in runs]).reindex(columns=fields)
     names = [f"{grid.title(run.target or run.intermediate)} ({run.stage})" for run in runs]
     frame = frame.apply(pd.to_numeric, errors="coerce").assign(training=names)
@@ -317,7 +305,7 @@ def _notes(grid: Grid) -> Table:
     return Table.plain("selection", "Remarks on model selection", heads, rows)
 
 
-def repeat_section(grid: Grid) -> Section:
+def repeat_section(grid: Grid) -> Block:
     """Commands, configurations, seeds, data."""
     reading = (
         "The same command, in the folder where it was given, runs only what is missing: to repeat a cell, remove the "
@@ -329,11 +317,10 @@ def repeat_section(grid: Grid) -> Section:
     common, _ = split_configs(configs)
     phases = []
     for run in grid.runs:
-        seeds = ", ".join("–" if seed is None else str(seed) for seed in run.seeds)
-        scored = ", ".join(map(grid.title, run.tasks)) or "–"
-        best = "–" if run.best_step is None else str(run.best_step)
+        *seeds, best = ("–" if one is None else str(one) for one in (*run.seeds, run.best_step))
+        names = run.name, run.folder.name, ", ".join(map(grid.title, run.tasks)) or "–", ", ".join(seeds)
         state = "failed" if run.error else "at chance" if run.collapsed else "finished"
-        phases.append([run.name, run.folder.name, scored, seeds, run.key, run.parent or "–", best, state])
+        phases.append([*names, run.key, run.parent or "–", best, state])
     heads = "Phase|folder|scores|seeds: intermediate, target|key|parent|best step|state"
     splits = [
         (task, split, str(one.get("examples") or f"{len(one.get('languages') or ())} languages"), one)
@@ -347,15 +334,14 @@ def repeat_section(grid: Grid) -> Section:
     rows = [[*names, count] for names, count in sorted(data.items())]
     table = Table.plain("data", "Data", "Task|split|examples|fingerprint|phases", rows, notes)
     same = json.dumps(common, indent=2, ensure_ascii=False, sort_keys=True, default=str)
+    secret = r"(?i)(--[\w.]*(?:token|secret|password|key|credentials)[= ])\S+"
+    typed = re.sub(secret, r"\1...", LOGIN.sub("://", "\n".join(filter(None, commands))))
     blocks = [
-        Block("code", text=redact("\n".join(filter(None, commands))) or "no command was recorded"),
-        Block.folded("Phases, seeds and keys", Table.plain("phases", "Phases", heads, phases)),
-        Block.folded("Configuration, hardware and versions of all phases", Block("code", text=redact(same))),
+        Block("code", text=typed or "no command was recorded"),
+        Block("folded", "Phases, seeds and keys", blocks=[Table.plain("phases", "Phases", heads, phases)]),
+        Block(
+            "folded", "Configuration, hardware and versions of all phases", blocks=[Block("code", text=same)]
+        ),
+        Block("folded", "Data", blocks=[table]),
     ]
-    return Section("repeat", "Reproducibility", reading, [*blocks, Block.folded("Data", table)])
-
-
-def redact(text: str) -> str:
-    """Takes out names and passwords in URLs, and the values of options for secrets."""
-    text = re.sub(r"://[^/@\s\"']+@", "://", text)
-    return re.sub(r"(?i)(--[\w.]*(?:token|secret|password|key|credentials)[= ])\S+", r"\1...", text)
+    return Block("repeat", "Reproducibility", reading, blocks)

@@ -18,9 +18,8 @@ _MANY_POINTS = 40  # of a scatter: more want a taller figure and smaller labels
 _WIDTH = 5.6  # inches: two stand side by side on a wide page, one fills a narrow one
 _INK, _QUIET, _LINE, _PAPER = "#1b1f24", "#59636e", "#d5dae0", "#ffffff"
 _COLOURS = ("#0b6bb8", "#c8570a", "#0a8a64", "#b0418a", "#8a6d00", "#6a51c9", "#54606c")
-_VARIABLES = {_INK: "--ink", _QUIET: "--quiet", _LINE: "--line", _PAPER: "--paper"} | {
-    colour: f"--c{index}" for index, colour in enumerate(_COLOURS)
-}
+_VARIABLES = {_INK: "--ink", _QUIET: "--quiet", _LINE: "--line", _PAPER: "--paper"}
+_VARIABLES |= {colour: f"--c{index}" for index, colour in enumerate(_COLOURS)}
 _MARKERS = {"o": "●", "s": "■", "^": "▲", "D": "◆", "v": "▼", "|": "|"}  # and how a legend writes them
 _STYLE: dict[str, Any] = {
     **{"svg.fonttype": "none", "svg.hashsalt": "stilts", "text.parse_math": False, "font.size": 8.5},
@@ -68,17 +67,13 @@ class Figures:
                 stream, facecolor = io.BytesIO(), "none" if form == "svg" else "white"
                 figure.savefig(stream, format=form, dpi=120, facecolor=facecolor, metadata=metadata)
                 self.files[f"{name}.{form}"] = stream.getvalue()
-        return Block("chart", title, _inline(self.files[f"{name}.svg"].decode(), name))
-
-
-def _inline(svg: str, name: str) -> str:
-    """The drawing as part of a page: its own ids, the page's colours."""
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
-    svg = re.sub(r'(id="|href="#|url\(#)', rf"\1{name}-", svg)
-    svg = re.sub("|".join(_VARIABLES), lambda found: f"var({_VARIABLES[found[0]]})", svg)
-    return svg.replace("<svg", '<svg role="img"', 1)
+        # In the page a drawing has ids of its own, and the page's colours.
+        svg = self.files[f"{name}.svg"].decode().partition("<svg")[2]
+        svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+        svg = re.sub(r'<g id="[^"]*"', "<g", svg)
+        svg = re.sub(r'(id="|href="#|url\(#)', rf"\1{name}-", svg)
+        svg = re.sub("|".join(_VARIABLES), lambda found: f"var({_VARIABLES[found[0]]})", svg)
+        return Block("chart", title, f'<svg role="img"{svg}')
 
 
 def _style(index: int) -> dict[str, Any]:
@@ -115,10 +110,8 @@ def dots(labels: Sequence[str], series: Mapping[str, Sequence], axis: str, *, ze
     return 0.9 + 0.17 * len(labels) + 0.06 * len(series), left, plot
 
 
-def curves(
-    lines: Mapping[tuple[str, int], Sequence[tuple[float, float]]], axis: str, below: str = "step"
-) -> Drawing:
-    """Curves by name and style, over steps or what else is named ``below``."""
+def curves(lines: Mapping[tuple[str, int], Sequence], axis: str, below: str = "step") -> Drawing:
+    """Curves of points by name and style, over steps or what else is named ``below``."""
 
     def plot(axes: "Axes") -> None:
         for (name, index), points in lines.items():
@@ -144,13 +137,11 @@ def scatter(points: Mapping[str, tuple[float, float]], x_axis: str, y_axis: str)
         off, size = (0.018, 6) if many else (0.05, 8)
         for label, (x, y) in points.items():
             here = x / scale[0], y / scale[1]
-            others = [one for one in taken if one != here]
-            room = {}
-            for side in (1, -1):
-                place = here[0], here[1] + off * side
-                room[side] = min((math.dist(place, other) for other in others), default=1.0), place
-            side = max(room, key=lambda one: room[one][0])
-            taken.append(room[side][1])
+            others = [one for one in taken if one != here] or [(math.inf, math.inf)]
+            places = {side: (here[0], here[1] + off * side) for side in (1, -1)}
+            room = {side: min(math.dist(place, one) for one in others) for side, place in places.items()}
+            side = max(room, key=room.__getitem__)
+            taken.append(places[side])
             axes.text(x, y + off * side * scale[1], label, ha="center", va="center", size=size)
         axes.margins(0.08)
         axes.set_xlabel(x_axis)

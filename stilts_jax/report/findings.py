@@ -3,28 +3,15 @@
 import itertools
 import textwrap
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from typing import NamedTuple
 
 from stilts_jax.report.grid import NO_SEED, Grid
 from stilts_jax.report.names import GROUP_TITLES, trained_on
 from stilts_jax.report.results import BASELINE
-from stilts_jax.report.significance import SIGNIFICANT, Comparisons
-from stilts_jax.report.statistics import Interval, holm
+from stilts_jax.report.significance import Comparison, Comparisons, correct
 from stilts_jax.report.tables import Table, signed, to_markdown
 
 _LISTED = 4  # findings in one direction; more are counted by group of targets
 _LITTLE = 0.1  # of the largest training set of a group: below it a target has little data of its own
-
-
-class Finding(NamedTuple):
-    """The mean difference that one kind of intermediate training makes to one group of targets."""
-
-    trained: str
-    target: str
-    languages: int
-    interval: Interval
-    holds: bool = False
 
 
 def headline(grid: Grid, comparisons: Comparisons) -> list[str]:
@@ -42,24 +29,20 @@ def headline(grid: Grid, comparisons: Comparisons) -> list[str]:
     nothing = "No per-item scores of the same items and seeds were kept: nothing can be told from noise."
     sentences = [say(found) if found else nothing]
     single = {task: _single_seeds(grid, task) for task in grid.scored}
-    for kinds in dict.fromkeys(filter(None, single.values())):
-        tasks = [task for task in grid.scored if single[task] == kinds]
+    for kind in dict.fromkeys(filter(None, single.values())):
+        tasks = [task for task in grid.scored if single[task] == kind]
         whose = f" of {', '.join(map(grid.title, tasks))}" if len(tasks) < len(grid.scored) else ""
-        if kinds.endswith("only"):
-            sentences.append(
-                f"The numbers{whose} have one seed of the {kinds.removesuffix(' only')} training, whose luck is in no "
-                "interval."
-            )
-            continue
-        sentences.append(
+        one_run = (
             f"Each number{whose} is of one training run: intervals are over test items only, and another seed could "
             "move any of these differences, or turn it. Only more seeds (seeds=3) can show how much."
         )
+        one_seed = f"The numbers{whose} have one seed of the {kind} training, whose luck is in no interval."
+        sentences.append(one_run if kind == "any" else one_seed)
     return sentences
 
 
 def _single_seeds(grid: Grid, task: str) -> str:
-    """``one run`` where no row has several seeds; ``target only`` where those of a row share the target's."""
+    """Of which training no row has several seeds; ``any`` where each number is of one run."""
     varied = [False, False]
     pairs = [pair for row in grid.rows for pair in grid.by_seeds(row, [task], "value")]
     for row in grid.compared:
@@ -67,10 +50,10 @@ def _single_seeds(grid: Grid, task: str) -> str:
             varied[side] |= len({*seeds}) > 1
     there = [any(pair[side] != NO_SEED for pair in pairs) for side in (0, 1)]
     lacks = [kind for kind, has, more in zip(("intermediate", "target"), there, varied) if has and not more]
-    return "" if not lacks else "one run" if not any(varied) else f"{lacks[0]} only"
+    return "" if not lacks else lacks[0] if any(varied) else "any"
 
 
-def find(grid: Grid, comparisons: Comparisons) -> list[Finding]:
+def find(grid: Grid, comparisons: Comparisons) -> list[Comparison]:
     """Every kind of intermediate training by every group of targets, corrected over all of them."""
     kinds: dict[str, list] = {}
     for row in grid.compared:
@@ -86,9 +69,8 @@ def find(grid: Grid, comparisons: Comparisons) -> list[Finding]:
         if tasks:
             pairs = itertools.product(rows, tasks)
             codes = {code for pair in pairs for code in there[pair].languages}
-            found.append(Finding(kind, title, len(codes), comparisons.mean(rows, tasks)))
-    corrected = holm([one.interval.p for one in found])
-    return [one._replace(holds=bool(p < SIGNIFICANT)) for one, p in zip(found, corrected)]
+            found.append(Comparison(kind, title, tuple(codes), comparisons.mean(rows, tasks), {}))
+    return correct(found)
 
 
 def _little_data(grid: Grid) -> set[str]:
@@ -107,7 +89,7 @@ def _little_data(grid: Grid) -> set[str]:
     }
 
 
-def say(found: Sequence[Finding]) -> str:
+def say(found: Sequence[Comparison]) -> str:
     """What holds of ``found``, gains and losses alike; that nothing does, where nothing does."""
     holds, correction = [one for one in found if one.holds], "beyond noise (Holm's correction, 5 %)."
     compared = f"{len(found)} comparison{'s' * (len(found) != 1)} with the baseline"
@@ -119,26 +101,25 @@ def say(found: Sequence[Finding]) -> str:
             parts = _list(side) if len(side) <= _LISTED else _count(side, found)
             sentences.append(f"{word}: {'; '.join(parts)}.")
     rest = "Nothing else of" if len(found) > len(holds) else "Each of"
-    first, unit, more = " ".join([*sentences, f"{rest} {compared} is {correction}"]).partition(
-        " points (95 % "
-    )
-    return first + unit + more.replace(" points (95 % ", " (")  # said once
+    text, unit = " ".join([*sentences, f"{rest} {compared} is {correction}"]), " points (95 % "
+    first, _, more = text.partition(unit)
+    return first + (unit + more.replace(unit, " (")) * bool(more)  # said once
 
 
-def _list(side: Sequence[Finding]) -> Iterator[str]:
-    for kind, same in itertools.groupby(side, lambda one: one.trained):
+def _list(side: Sequence[Comparison]) -> Iterator[str]:
+    for kind, same in itertools.groupby(side, lambda one: one.row):
         targets = []
         for one in same:
             difference, low, high = map(signed, one.interval[:3])
-            over = f"{one.languages} language{'s' * (one.languages != 1)}"
-            targets.append(f"before {one.target}: {difference} points (95 % {low} to {high}, {over})")
+            over = f"{len(one.languages)} language{'s' * (len(one.languages) != 1)}"
+            targets.append(f"before {one.task}: {difference} points (95 % {low} to {high}, {over})")
         yield f"{kind} {', '.join(targets)}"
 
 
-def _count(side: Sequence[Finding], found: Sequence[Finding]) -> Iterator[str]:
-    for target in dict.fromkeys(one.target for one in side):
-        ends = sorted(one.interval.difference for one in side if one.target == target)
-        of = sum(one.target == target for one in found)
+def _count(side: Sequence[Comparison], found: Sequence[Comparison]) -> Iterator[str]:
+    for target in dict.fromkeys(one.task for one in side):
+        ends = sorted(one.interval.difference for one in side if one.task == target)
+        of = sum(one.task == target for one in found)
         span = " to ".join(dict.fromkeys(map(signed, (ends[0], ends[-1]))))
         yield f"{target} after {len(ends)} of {of} kinds of training ({span} points)"
 
@@ -147,8 +128,7 @@ def in_a_terminal(found: Sequence[str], tables: Sequence[Table]) -> str:
     """The headline and tables as text; the main table has many columns, and there no room for intervals."""
     shown = [textwrap.fill(text.replace(" %", "\xa0%"), 100).replace("\xa0", " ") + "\n" for text in found]
     for table in tables:
-        rows = [
-            [replace(one, detail=one.detail * (table.name != "main")) for one in row] for row in table.rows
-        ]
-        shown.append(to_markdown(replace(table, rows=rows), str))
+        many = table.name == "main"
+        rows = [[one._replace(detail="" if many else one.detail) for one in row] for row in table.rows]
+        shown.append(to_markdown(table._replace(rows=rows), str))
     return "\n".join(shown)

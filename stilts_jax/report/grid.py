@@ -22,10 +22,10 @@ NO_SEED = -1  # in place of a seed that a phase has not
 
 
 class Number(NamedTuple):
-    """A mean over seeds and its difference from the baseline, NaN without one; with standard deviations over seeds.
+    """A mean over seeds and its difference from the baseline (NaN without one), with standard deviations over seeds.
 
-    The difference is over the languages that both have: the mean of the differences of runs of equal target seed; of
-    means, where no target seed is the same. ``missing`` are the languages or tasks that one of the two lacks.
+    The difference is the mean over pairs of runs of equal target seed, or of means where no target seed is the same,
+    in the languages that both have. ``missing`` are the languages or tasks that one of the two lacks.
     """
 
     percent: float
@@ -47,9 +47,8 @@ class Grid:
     ``rows`` are in the paper's order, the baseline first within each source language; ``compared`` those that have one
     of ``baselines``; ``tasks`` all that any phase was to score, ``scored`` those with scores, each group together;
     ``trained_languages`` are what transfer leaves out; ``frame`` has all scores of targets, ``cells`` are the runs
-    behind a cell; ``beside`` has the languages that the benchmark lacks, by task, ``elsewhere`` those
-    in which a target was trained that no row is named after, ``limits`` how many rows of each
-    language were scored, where not all were.
+    behind a cell. By task, ``beside`` are the languages that the benchmark lacks, ``elsewhere`` those that it was
+    trained in and no row is named after, ``limits`` how many rows of a language were scored, where not all were.
     """
 
     def __init__(self, runs: list[Run], benchmark: str = "xtreme", names: dict | None = None) -> None:
@@ -71,18 +70,17 @@ class Grid:
         chosen = several | (sources & {"en"}) or sources or {"en"}
         self.source_languages = sorted(chosen, key=lambda source: (source != "en", source))
         self.elsewhere = {task: sorted(codes) for task, codes in by_task.items() if not codes & chosen}
-        before = sorted(set().union(*(run.trained_in for run in self.intermediates)))
-        own = sorted({run.source_language for run in trained if run.in_language})
-        self.trained_languages = list(
-            dict.fromkeys(["en", *self.source_languages, *sorted(sources), *before, *own])
+        more = sorted(set().union(*(run.trained_in for run in runs)))
+        self.trained_languages = list(dict.fromkeys(["en", *self.source_languages, *sorted(sources), *more]))
+        self._finished = [run for run in self.evaluations if not run.error]
+        limits = dict.fromkeys(
+            (task, int(run.config.get("scored_rows") or 0)) for run in self._finished for task in run.tasks
         )
-        finished = [run for run in self.evaluations if not run.error]
-        limits = [(task, run.config.get("scored_rows")) for run in finished for task in run.tasks]
-        self.limits: dict[str, str] = {}
-        for task in dict.fromkeys(task for task, limit in limits if limit):
-            found = sorted({int(limit or 0) for one, limit in limits if one == task})
-            if self.group(task) != "retrieval":  # whose pools are whole
-                self.limits[task] = " or ".join(str(limit or "all") for limit in found)
+        self.limits = {
+            task: " or ".join(str(limit or "all") for one, limit in sorted(limits) if one == task)
+            for task, limited in limits
+            if limited and self.group(task) != "retrieval"  # whose pools are whole
+        }
         self._order_rows_and_tasks()
         self.frame = make_frame(self.evaluations)
         scores = _with_gains(self._shown())
@@ -91,31 +89,25 @@ class Grid:
         self.cells: dict[tuple[Row, str], list[Run]] = {}
         for (row, task), runs in self._candidates.items():
             keys = {key for part in self._found(task, row) for key in part.key}
-            self.cells[row, task] = list(
-                {run.key: run for run in runs if run.key in keys and not run.error}.values()
-            )
+            found = {run.key: run for run in runs if run.key in keys and not run.error}
+            self.cells[row, task] = list(found.values())
         self.scored = [task for task in self.tasks if self._found(task)]
 
     def _order_rows_and_tasks(self) -> None:
         found = {(run.intermediate, source) for run in self.evaluations for source in self._sources(run)}
-        failed = [run for run in self.intermediates if run.error]
-        found |= {(run.intermediate, source) for run in failed for source in self.source_languages}
-        self.rows: list[Row] = sorted(found, key=lambda row: (row[0] != BASELINE, intermediate_order(row[0])))
-        self.rows.sort(key=lambda row: (row[1] != "en", row[1]))
+        failed = [run.intermediate for run in self.intermediates if run.error]
+        found.update(itertools.product(failed, self.source_languages))
+        self.rows = sorted(found, key=lambda row: (row[1] != "en", row[1], intermediate_order(row[0])))
         self.baselines = [row for row in self.rows if row[0] == BASELINE]
         self.compared = [row for row in self.rows if row[0] != BASELINE and (BASELINE, row[1]) in self.rows]
-        own = list(self.own)
         names = sorted({task for run in self.evaluations for task in run.tasks})
-        names.sort(key=lambda task: own.index(task) if task in own else len(own))
+        names.sort(key=[*self.own, *names].index)
         groups = list(dict.fromkeys(map(self.group, names)))
         self.tasks = sorted(names, key=lambda task: groups.index(self.group(task)))
         pairs = itertools.product(self.rows, self.tasks)
         self._candidates: dict[tuple[Row, str], list[Run]] = {pair: [] for pair in pairs}
-
-        def seeds(run: Run) -> list[int]:
-            return [NO_SEED if seed is None else seed for seed in run.seeds]
-
-        for run in sorted(self.evaluations, key=seeds):
+        by_seeds = [([NO_SEED if one is None else one for one in run.seeds], run) for run in self.evaluations]
+        for _, run in sorted(by_seeds, key=lambda pair: pair[0]):
             for source, task in itertools.product(self._sources(run), run.tasks):
                 self._candidates[(run.intermediate, source), task].append(run)
 
@@ -132,8 +124,9 @@ class Grid:
         self.language_numbers = _numbers(languages, [*CELL, "language"])
         gains = languages.gain[languages.paired > 0].dropna()
         self.paired_gains = _nest(gains.reorder_levels([*CELL, "language", *SEEDS]))
-        metric_means = scores.groupby([*CELL, "metric"])[["value", "gain"]].mean()
-        self.metric_means = {names: tuple(means) for names, *means in metric_means.itertuples(name=None)}
+        by_run = scores.groupby([*CELL, "metric", *SEEDS])[["value", "gain"]].mean()
+        means = by_run.groupby([*CELL, "metric"]).mean()
+        self.metric_means = {names: tuple(pair) for names, *pair in means.itertuples(name=None)}
 
     def _sources(self, run: Run) -> list[str]:
         """The rows' languages that a run stands for: all, where it trains in none of them or its task names it."""
@@ -147,53 +140,45 @@ class Grid:
         # A benchmark may want only some of a task's languages: SIB-200 in those of Africa.
         lacks = {name: {*get_task(name).languages} - {*own.languages} for name, own in self.own.items()}
         wanted = np.array([c not in lacks.get(task, ()) for task, c in zip(frame.task, frame.language)], bool)
-        wanted |= ~frame.task.isin(
-            frame.task[wanted]
-        )  # a task that was scored in no other language keeps them
+        wanted |= ~frame.task.isin(frame.task[wanted])  # a task that was scored in no other keeps them
         self.beside = {task: sorted({*part}) for task, part in frame[~wanted].groupby("task").language}
         frame = frame[wanted]
         # One training may lie in two folders, each scored on tasks of its own.
-        by_key = {(run.key, task): run for run in self.evaluations if not run.error for task in run.tasks}
+        by_key = {(run.key, task): run for run in self._finished for task in run.tasks}
         runs = [by_key[pair] for pair in zip(frame.key, frame.task)]
-        metrics = [run.metrics(task) for run, task in zip(runs, frame.task)]
-        finished = [run for run in self.evaluations if not run.error]
-        known = all(run.retrieval for run in finished if run.stage == "retrieval")
-        setups = {run.key: _setup(run, known) for run in finished}
+        known = all(run.retrieval for run in self._finished if run.stage == "retrieval")
+        setups = {run.key: _setup(run, known) for run in self._finished}
         frame = frame.assign(
             source=list(map(self._sources, runs)),
             setup=frame.key.map(setups),
             finished=[str(run.environment.get("finished") or "") for run in runs],
             first=frame.intermediate_seed.fillna(NO_SEED).astype(int),
             second=frame.target_seed.fillna(NO_SEED).astype(int),
-            measure=list(map("/".join, metrics)),
-            needed=list(map(len, metrics)),
+            measure=["/".join(run.metrics(task)) for run, task in zip(runs, frame.task)],
         )
         frame = frame.explode("source").sort_values(SEEDS, kind="stable")
         # Of two trainings for one place (with another ``train_on``, say) the one that finished last counts.
         frame = frame[frame.finished == frame.groupby([*CELL, *SEEDS]).finished.transform("max")]
-        frame = frame.drop_duplicates(
-            [*CELL, *SEEDS, "key", "language", "metric"]
-        )  # one model in two folders
+        # One model may lie in two folders.
+        frame = frame.drop_duplicates([*CELL, *SEEDS, "key", "language", "metric"])
         # Runs with other main metrics than the first of a cell are left out.
         frame = frame[frame.measure == frame.groupby(CELL).measure.transform("first")]
         count = frame.groupby([*CELL, "key", "language"]).metric.transform("size")
-        return frame[count == frame.needed]
+        return frame[count == 1 + frame.measure.str.count("/")]
 
     def reason(self, row: Row, task: str) -> str:
         """Why a cell is empty or incomplete; nothing where it is neither."""
         candidates, scored = self._candidates[row, task], self.cells[row, task]
-        failed = [run for run in candidates if run.error]
-        if failed:
-            some = f"{len(failed)} of {len(candidates)} runs failed ({failed[0].error})"
-            return some if scored else f"failed: {failed[0].error}"
+        if failed := [run.error for run in candidates if run.error]:
+            some = f"{len(failed)} of {len(candidates)} runs failed ({failed[0]})"
+            return some if scored else f"failed: {failed[0]}"
         if not candidates:
             # An intermediate training, or the first of two steps to a target, which scores nothing.
             lost = [run for run in self.runs if run.intermediate == row[0] and run.error]
             lost = [run for run in lost if run.stage == "intermediate" or not run.tasks]
             return f"not run: {lost[0].name} failed ({lost[0].error})" if lost else "not run"
         if not scored:
-            notes = next((run.notes for run in candidates if run.notes), ())
-            why = f" ({'; '.join(notes)})" if notes else ""
+            why = next((f" ({'; '.join(run.notes)})" for run in candidates if run.notes), "")
             return f"no scores on the {candidates[0].split(task)} split: no data, or no gold labels{why}"
         candidates = list({run.key: run for run in candidates}.values())
         without = len(candidates) - len(scored)
@@ -229,10 +214,9 @@ class Grid:
         return Number(percent, sds[0], difference, sds[1], len(sides[0]), missing)
 
     def by_seeds(self, row: Row, tasks: list[str], side: str = "gain", *, transfer: bool = False) -> Seeds:
-        """The mean over ``tasks`` by the pairs of seeds that all trained ones have.
+        """The mean over ``tasks`` by the pairs of seeds that all have; of a ``gain``, of pairs of equal target seed.
 
-        A task without a target seed (retrieval) takes part with its score for the same intermediate seed. Of
-        differences (``gain``; else ``value``) only those of equal target seeds are here.
+        A task without a target seed (retrieval) takes part with its score for the same intermediate seed.
         """
         parts = [self._by_seeds[transfer, side].get((*row, task), {}) for task in tasks]
         trained = [part for part in parts if any(second != NO_SEED for _, second in part)] or parts
@@ -258,12 +242,9 @@ class Grid:
         """The languages that ``row`` has scores in; that any row has."""
         return sorted({code for part in self._found(task, row) for code in part.language})
 
-    def coverage(self, task: str, codes: Sequence[str]) -> str:
-        """``2 of 4 (and sw)``: how many of the benchmark's languages of ``task`` are in ``codes``, and what else is.
-
-        Empty where they are just its own, and for a task that the benchmark lacks.
-        """
-        own, here = set(self.own[task].languages if task in self.own else ()), set(codes)
+    def coverage(self, task: str, row: Row | None = None) -> str:
+        """``2 of 4 (and sw)``: how many of the benchmark's languages are there, and which others; empty if just all."""
+        own, here = set(self.own[task].languages if task in self.own else ()), {*self.codes(task, row)}
         others = f" (and {', '.join(sorted(here - own))})" if here - own else ""
         return f"{len(here & own)} of {len(own)}{others}" if own and own != here else ""
 
@@ -306,15 +287,11 @@ class Grid:
 
 
 def _setup(run: Run, known: bool) -> str:
-    """What two runs that are compared must have been trained with alike.
-
-    Of retrieval, which trains nothing, how it was scored, where that is ``known`` of all runs.
-    """
+    """What runs that are compared must have alike; of retrieval how it was scored, if that is ``known`` of all runs."""
     own = ("start", "seed", "seeds", "title", "encoder")
+    kept = {name: value for name, value in run.config.items() if name not in own}
     if run.stage == "retrieval":
         kept = {"precision": run.config.get("precision"), **(run.retrieval if known else {}), "sweep": 0}
-    else:
-        kept = {name: value for name, value in run.config.items() if name not in own}
     return json.dumps(kept, sort_keys=True, default=str)
 
 
@@ -329,9 +306,9 @@ def _with_gains(scores: pd.DataFrame) -> pd.DataFrame:
     return scores.assign(gain=gain.where(scores.intermediate != BASELINE), paired=paired.astype(float))
 
 
-def _numbers(scores: pd.DataFrame, keys: Sequence[str]) -> dict[tuple, Number]:
+def _numbers(scores: pd.DataFrame, keys: list[str]) -> dict[tuple, Number]:
     """The mean and deviation over seeds of ``value`` and ``gain`` for each of ``keys``."""
-    groups = scores.groupby(list(keys))
+    groups = scores.groupby(keys)
     spread = groups.gain.std().where(groups.paired.min() > 0)
     parts = [groups.value.mean(), groups.value.std(), groups.gain.mean(), spread, groups.value.count()]
     return {names: Number(*numbers) for names, *numbers in pd.concat(parts, axis=1).itertuples(name=None)}

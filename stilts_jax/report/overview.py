@@ -2,25 +2,22 @@
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Sequence
 
 import numpy as np
 
 from stilts_jax.report.figures import Figures, dots
 from stilts_jax.report.grid import Grid, Number, Row
 from stilts_jax.report.names import GROUP_TITLES, in_words, language_name, meaning, metric_titles, task_title
-from stilts_jax.report.results import BASELINE
 from stilts_jax.report.significance import SIGNIFICANT, Comparisons
 from stilts_jax.report.statistics import Interval
-from stilts_jax.report.tables import Block, Cell, Column, Section, Table, columns, fixed, signed
+from stilts_jax.report.tables import Block, Cell, Column, Table, columns, fixed, signed
 
 _PARTIAL = "Average of the tasks here"
 _NO_DEV = "no dev set in the source language: choosing would need target-language data"
 
 
-def main_section(grid: Grid, comparisons: Comparisons, tables: Sequence[Table], figures: Figures) -> Section:
+def main_section(grid: Grid, comparisons: Comparisons, tables: Sequence[Table], figures: Figures) -> Block:
     """Intermediates x targets as table and picture, and the averages."""
     reading = (
         "A row is what the encoder was trained on before the target task, a column a target task; numbers are means "
@@ -34,45 +31,41 @@ def main_section(grid: Grid, comparisons: Comparisons, tables: Sequence[Table], 
         )
     series = {}
     for row in grid.compared * bool(grid.scored):
-        numbers = [grid.number(row, task) for task in grid.scored]
-        intervals = [comparisons.interval(row, [task]) for task in grid.scored]
-        ends = [interval[1:3] if interval else (math.nan, math.nan) for interval in intervals]
-        gains = [number.difference if number else math.nan for number in numbers]
-        series[grid.row_title(row)] = [(gain, *both) for gain, both in zip(gains, ends)]
+        points = series[grid.row_title(row)] = list[tuple]()
+        for task in grid.scored:
+            number, interval = grid.number(row, task), comparisons.interval(row, [task])
+            ends = interval[1:3] if interval else (math.nan, math.nan)
+            points.append((number.difference if number else math.nan, *ends))
     axis = "gain over the baseline, points" + "; lines are 95 % intervals" * bool(comparisons.tests)
     drawing = dots(list(map(grid.title, grid.scored)), series, axis, zero=True)
     charts = [figures.draw("main", "Gain by target task", drawing, paper=True)] if series else []
-    how = [Block("text", text=_method(comparisons))] * bool(grid.compared)
-    return Section("main", "Main table", reading, [*tables[:1], *how, *charts, *tables[1:]])
-
-
-def _method(comparisons: Comparisons) -> str:
-    """How intervals came about, and how many differences luck would make."""
-    tests = comparisons.tests.values()
-    if not tests:
-        return "No items of both a row and the baseline were kept: nothing can be tested."
-    raw, by_luck = sum(one.interval.p < SIGNIFICANT for one in tests), f"{SIGNIFICANT * len(tests):.1f}"
-    return (
-        "Intervals (95 %, Student's t) are over test items, paired with the baseline's, and over seeds where there are "
-        "several. Where languages have the same items, translated, these vary together. "
-        f"p < {SIGNIFICANT} uncorrected in {raw} of {len(tests)} differences (by luck alone it would be about "
-        f"{by_luck.removesuffix('.0')}), in {sum(one.holds for one in tests)} after Holm's correction."
-    )
+    how = "No items of both a row and the baseline were kept: nothing can be tested."
+    if tests := comparisons.tests.values():
+        raw = sum(one.interval.p < SIGNIFICANT for one in tests)
+        how = (
+            "Intervals (95 %, Student's t) are over test items, paired with the baseline's, and over seeds where "
+            "there are several. Where languages have the same items, translated, these vary together. "
+            f"p < {SIGNIFICANT} uncorrected in {raw} of {len(tests)} differences (by luck alone it would be about "
+            f"{f'{SIGNIFICANT * len(tests):.1f}'.removesuffix('.0')}), in "
+            f"{sum(one.holds for one in tests)} after Holm's correction."
+        )
+    method = [Block("text", text=how)] * bool(grid.compared)
+    return Block("main", "Main table", reading, [*tables[:1], *method, *charts, *tables[1:]])
 
 
 def summary_tables(grid: Grid, comparisons: Comparisons) -> list[Table]:
     """What a terminal shows too."""
-    makers = [_main_table] * bool(grid.tasks) + [_averages] * (len(grid.scored) > 1)
-    return [make(grid, comparisons) for make in makers]
+    main = [_main_table(grid, comparisons)] if grid.tasks else []
+    return [*main, _averages(grid, comparisons)] if len(grid.scored) > 1 else main
 
 
 def _main_table(grid: Grid, comparisons: Comparisons) -> Table:
     heads, fewer = [], []
     for task in grid.tasks:
         metrics, split = grid.metrics(task), grid.split(task)
-        detail = ", ".join(filter(None, ["/".join(metric_titles(metrics)) or "no scores", split]))
+        detail = f"{'/'.join(metric_titles(metrics))}, {split}" if metrics else "no scores"
         heads.append(grid.column(task, detail, f"{meaning(metrics)}, {split}"))
-        if coverage := grid.coverage(task, grid.codes(task)) * bool(metrics):
+        if coverage := grid.coverage(task) * bool(metrics):
             fewer.append(f"{grid.title(task)} {coverage}")
     cells = [[_main_cell(grid, comparisons, row, task) for task in grid.tasks] for row in grid.rows]
     lost = ", ".join(run.name for run in grid.intermediates if run.collapsed)
@@ -102,10 +95,9 @@ def _main_table(grid: Grid, comparisons: Comparisons) -> Table:
 
 def _by_rows(grid: Grid, names: tuple[str, str], heads: list, cells: list, notes: dict) -> Table:
     """A table of the grid's rows, the baselines apart; of ``notes`` those that hold."""
-    is_base = [row[0] == BASELINE for row in grid.rows]
-    first = [Cell(grid.row_title(row), strong=base) for row, base in zip(grid.rows, is_base)]
-    ruled = [index for index, base in enumerate(is_base) if base and len(grid.rows) > 1]
-    rows = [[cell, *others] for cell, others in zip(first, cells)]
+    bases = grid.baselines
+    rows = [[Cell(grid.row_title(row), strong=row in bases), *own] for row, own in zip(grid.rows, cells)]
+    ruled = [index for index, row in enumerate(grid.rows) if row in bases and len(grid.rows) > 1]
     shown = [note for note, holds in notes.items() if holds]
     return Table(*names, [*columns("Intermediate"), *heads], rows, shown, ruled, latex=True)
 
@@ -125,25 +117,20 @@ def _main_cell(grid: Grid, comparisons: Comparisons, row: Row, task: str) -> Cel
     elif "/" in grid.split(task):
         notes.append(f"on {split}")
     interval, test = comparisons.interval(row, [task]), comparisons.tests.get((row, task))
-    tested: dict[str, float] = {}
     if comparisons.tests and number.is_difference and not interval:
         notes.append("no interval: no items of the same languages, metrics and seeds as the scores")
-    if test:
-        tested = {"holm": test.holm, "items": test.items, "languages": len(test.languages)}
+    tested = {"holm": test.holm, "items": test.items, "languages": len(test.languages)} if test else {}
     shown = number_cell(number, interval, sure=comparisons.holds(row, task), **tested)
     text = shown.text
     if len(metrics := grid.metrics(task)) > 1:
         means = [grid.metric_means.get((*row, task, metric), (math.nan, math.nan)) for metric in metrics]
         text = " / ".join(signed(gain) if number.is_difference else fixed(value) for value, gain in means)
     text += "*" * bool(test and test.holds) + "†" * any(run.collapsed for run in grid.cells[row, task])
-    return replace(shown, text=text, note="; ".join(filter(None, notes)))
+    return shown._replace(text=text, note="; ".join(filter(None, notes)))
 
 
 def number_cell(number: Number, interval: Interval | None = None, *, sure: bool, **more: float) -> Cell:
-    """The difference, coloured where it is ``sure``, or the score; below, its deviation over seeds and its interval.
-
-    CSV has ``more`` numbers beside.
-    """
+    """The difference, coloured if ``sure``, or the score; below, ± over seeds and an interval; in CSV ``more`` too."""
     sd = number.difference_sd if number.is_difference else number.percent_sd
     shown = Cell.change(number.difference, sure=sure) if number.is_difference else Cell.score(number.percent)
     named = {name: float(value) for name, value in number._asdict().items() if name != "missing"}
@@ -151,7 +138,7 @@ def number_cell(number: Number, interval: Interval | None = None, *, sure: bool,
     if interval:
         named |= interval._asdict() | {"difference": number.difference}
         details.append(f"{signed(interval.low)} to {signed(interval.high)}")
-    return replace(shown, detail="\n".join(details), numbers=named | more)
+    return shown._replace(detail="\n".join(details), numbers=named | more)
 
 
 def _averages(grid: Grid, comparisons: Comparisons) -> Table:
@@ -169,7 +156,7 @@ def _averages(grid: Grid, comparisons: Comparisons) -> Table:
         kept = [task for task in tasks if task not in number.missing]
         interval = comparisons.interval(row, kept, transfer=transfer)
         sure = interval.p < SIGNIFICANT if interval else not comparisons.tests
-        return replace(number_cell(number, interval, sure=sure), note=note)
+        return number_cell(number, interval, sure=sure)._replace(note=note)
 
     heads = [Column(head, f"{len(of)} task{'s' * (len(of) > 1)}", group) for head, of, _, group in wanted]
     cells = [[cell(row, tasks, transfer) for _, tasks, transfer, _ in wanted] for row in grid.rows]
@@ -193,13 +180,10 @@ def _averages_wanted(grid: Grid, without_trained: str) -> list[tuple[str, list[s
     for group, title in GROUP_TITLES.items():
         tasks = [task for task in grid.scored if grid.group(task) == group]
         found += [(title, tasks, False, "Groups")] * (len(tasks) > 1)
-    whole = (task in grid.scored and not grid.coverage(task, grid.codes(task)) for task in grid.own)
+    whole = (task in grid.scored and not grid.coverage(task) for task in grid.own)
     # In one row: rows of other source languages may have other tasks.
-    complete = (
-        not grid.limits
-        and all(whole)
-        and any(all(grid.number(row, one) for one in grid.own) for row in grid.rows)
-    )
+    in_a_row = any(all(grid.number(row, one) for one in grid.own) for row in grid.rows)
+    complete = not grid.limits and all(whole) and in_a_row
     name = f"{grid.benchmark} average" if complete else _PARTIAL
     tasks = [task for task in grid.scored if task in grid.own or not complete]
     found.append(("All", tasks, False, name))
@@ -210,18 +194,7 @@ def _averages_wanted(grid: Grid, without_trained: str) -> list[tuple[str, list[s
     return found + [(without_trained, transfer, True, name)] * (seen and bool(transfer))
 
 
-def _gain(grid: Grid, row: Row, number: Number) -> float:
-    return 0.0 if row in grid.baselines else number.difference
-
-
-def _merit(grid: Grid, shown: Mapping[Row, Number], row: Row) -> float:
-    """By what a row is best: its gain, as percentages may be over other languages; where none has one, its score."""
-    if any(one.is_difference for one in shown.values()):
-        return float(np.nan_to_num(_gain(grid, row, shown[row]), nan=-math.inf))
-    return shown[row].percent
-
-
-def best_section(grid: Grid, comparisons: Comparisons) -> Section | None:
+def best_section(grid: Grid, comparisons: Comparisons) -> Block | None:
     """Which row a dev set picks for each target, and how far that is from the best row."""
     if len(grid.rows) < 2 or not grid.scored:
         return None
@@ -255,18 +228,19 @@ def best_section(grid: Grid, comparisons: Comparisons) -> Section | None:
             note = "dev-selected on target languages: not zero-shot" if dev else _NO_DEV
         lacking = ", ".join(grid.row_title(row) for row in shown if row not in dev)
         note = "; ".join(filter(None, [note, f"no dev score of {lacking}" if dev and lacking else ""]))
-        chosen = max(dev, key=lambda row: dev[row], default=None)
-        oracle = max(shown, key=partial(_merit, grid, shown), default=None)
-        cells = []
-        for row in (chosen, oracle):
-            number = shown.get(row) if row else None
-            gain = _gain(grid, row, number) if row and number else math.nan
-            sure = row is not None and comparisons.holds(row, task)
-            percent = Cell.score(number.percent if number else math.nan)
-            cells.append([Cell(grid.row_title(row) if row else "–"), percent, Cell.change(gain, sure=sure)])
+        gained = {row: 0.0 if row in grid.baselines else one.difference for row, one in shown.items()}
+        merits = {row: gain for row, gain in gained.items() if math.isfinite(gain)}
+        if not any(one.is_difference for one in shown.values()):
+            merits = {row: one.percent for row, one in shown.items()}  # which may be over other languages
+        chosen, oracle = (max(of, key=of.__getitem__, default=None) for of in (dev, merits))
+        cells = [[Cell("–"), Cell.score(math.nan), Cell.change(math.nan)] for _ in range(2)]
+        for place, row in enumerate((chosen, oracle)):
+            if row:
+                change = Cell.change(gained[row], sure=comparisons.holds(row, task))
+                cells[place] = [Cell(grid.row_title(row)), Cell.score(shown[row].percent), change]
         gains.append([cell[-1].numbers[""] for cell in cells])
         name = Cell(grid.title(task) + f" (from {source})" * (len(grid.source_languages) > 1))
-        picked = [replace(cells[0][0], note=note), Cell.score(dev[chosen] if chosen else math.nan)]
+        picked = [cells[0][0]._replace(note=note), Cell.score(dev[chosen] if chosen else math.nan)]
         rows.append([name, *picked, *cells[0][1:], *cells[1]])
     whole = [pair for pair in gains if all(map(math.isfinite, pair))]
     if len(whole) > 1:
@@ -275,4 +249,4 @@ def best_section(grid: Grid, comparisons: Comparisons) -> Section | None:
         rows.append([name, *[Cell()] * 3, first, *[Cell()] * 2, second])
     title = "Best intermediate for each target: dev-selected, and oracle"
     ruled = [len(rows) - 2] * (len(whole) > 1)
-    return Section("best", title.partition(":")[0], reading, [Table("best", title, heads, rows, (), ruled)])
+    return Block("best", title.partition(":")[0], reading, [Table("best", title, heads, rows, (), ruled)])

@@ -2,9 +2,12 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from stilts_jax.errors import DataError, RecordError
 from stilts_jax.evaluation.metrics import Items
@@ -12,10 +15,8 @@ from stilts_jax.experiment.results import FAILURE, FORMAT, RESULT, decode_items
 from stilts_jax.files import open_path, read_record
 from stilts_jax.tasks.spec import names
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 BASELINE = "none"
+LOGIN = re.compile(r"://[^/@\s\"']+@")  # a name and a password in a URL
 _COLUMNS = names(
     "phase key stage intermediate target source_language intermediate_seed target_seed "
     "task group split reported metric main language value zero_shot settings"
@@ -23,7 +24,7 @@ _COLUMNS = names(
 
 
 class Run:
-    """One phase that has scores, or failed: its ``result.json`` or ``failure.json``.
+    """One phase that has scores, or failed, from its ``result.json`` or ``failure.json``.
 
     ``scores`` are (task, split, metric, language, percent), ``names`` the (title, group) of each task, ``tuned`` the
     languages but the source whose threshold was tuned on their own dev set; ``target`` is None for retrieval;
@@ -31,13 +32,14 @@ class Run:
     ``error`` says why the phase failed, ``later_error`` why a later attempt of one with scores did.
     """
 
-    def __init__(self, folder: Path, record: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path) -> None:
+        record: Mapping[str, Any] = read_record(path, FORMAT)
         phase, error, selection = record["phase"], record.get("error"), record.get("selection") or {}
 
         def part(name: str) -> dict[str, Any]:
             return dict(record.get(name) or {})
 
-        self.folder, self.later_error = folder, ""
+        self.folder, self.later_error = path.parent, ""
         self.error = f"{error['type']}: {error['message']}" if error else ""
         self.key, self.name, self.stage = (phase[one] for one in ("key", "name", "stage"))
         self.intermediate, self.source_language = phase["intermediate"], phase["source_language"]
@@ -69,7 +71,8 @@ class Run:
         self.source_dev = (selection.get("source_dev") or {}).get("score")
         self.curve = [(float(step), float(loss)) for step, loss in record.get("curve") or ()]
         self._items = {task: dict(by_language) for task, by_language in part("items").items()}
-        self.config, self.data = part("config"), part("data")
+        self.config = json.loads(LOGIN.sub("://", json.dumps(part("config"))))  # an encoder may be a URL
+        self.data = part("data")
         # How sentences were embedded; not known of results of an earlier version.
         self.retrieval = dict(part("evaluation").get("retrieval") or {})
         self.throughput, self.environment = part("throughput"), part("environment")
@@ -88,7 +91,7 @@ class Run:
         return {code: found for code, found in decoded.items() if found}
 
 
-def load_results(workdir: str | Path) -> "pd.DataFrame":
+def load_results(workdir: str | Path) -> pd.DataFrame:
     """Returns the scores of a work directory as a tidy frame, a row a score.
 
     Of phases of one name, run with several settings, the last is here, as in the report, which names the others.
@@ -109,10 +112,8 @@ def load_results(workdir: str | Path) -> "pd.DataFrame":
     return make_frame(read_results(open_path(str(workdir)))[0])
 
 
-def make_frame(runs: Sequence[Run]) -> "pd.DataFrame":
+def make_frame(runs: Sequence[Run]) -> pd.DataFrame:
     """Returns the scores of ``runs``; see ``load_results``."""
-    import pandas as pd  # takes a while, and a command line without a report does without
-
     common, own = split_configs([run.config for run in runs])
     trained = {"en"}.union(*(run.trained_in for run in runs))
     rows = []
@@ -134,37 +135,32 @@ def make_frame(runs: Sequence[Run]) -> "pd.DataFrame":
 def split_configs(configs: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Returns what all configurations agree on, and what each has beyond that."""
     common: dict[str, Any] = {}
-    rest: list[dict[str, Any]] = [{} for _ in configs]
-    for name in sorted({name for config in configs for name in config}):
-        values = [config[name] for config in configs if name in config]
-        everywhere = len(values) == len(configs)
-        if everywhere and all(isinstance(value, Mapping) for value in values):
-            shared, own = split_configs(values)
+    rest = [dict(config) for config in configs]
+    for name in sorted(set(rest[0]).intersection(*rest[1:]) if rest else ()):
+        values = [one.pop(name) for one in rest]
+        if all(isinstance(value, Mapping) for value in values):
+            shared, values = split_configs(values)
             common |= {name: shared} if shared else {}
-            rest = [one | ({name: value} if value else {}) for one, value in zip(rest, own)]
-        elif everywhere and all(value == values[0] for value in values):
+            rest = [one | ({name: value} if value else {}) for one, value in zip(rest, values)]
+        elif all(value == values[0] for value in values):
             common[name] = values[0]
         else:
-            for one, config in zip(rest, configs):
-                one |= {name: config[name]} if name in config else {}
+            rest = [one | {name: value} for one, value in zip(rest, values)]
     return common, rest
 
 
 def read_results(workdir: Path) -> tuple[list[Run], dict[str, str]]:
-    """Reads the results and failures of all phases below ``workdir``, in the order of their folders.
+    """Reads the results and failures of all phases, in the order of their folders; a DataError where there is none.
 
     Returned with them is what could not be used, and why, by its path. Of phases of one name, run with several settings
     in one work directory, the one that finished last is kept: two settings in one cell would look like two seeds.
-    Nothing at all is a DataError.
     """
-    runs: list[Run] = []
-    broken: dict[str, str] = {}
-    phases = workdir / "phases"
+    runs, broken, phases = list[Run](), dict[str, str](), workdir / "phases"
     for folder in sorted(path for path in phases.iterdir() if path.is_dir()) if phases.is_dir() else ():
         found: dict[str, Run] = {}
         for name in (RESULT, FAILURE):
             try:
-                found[name] = read_run(folder / name)
+                found[name] = Run(folder / name)
             except FileNotFoundError:
                 pass
             except RecordError as error:
@@ -183,12 +179,6 @@ def read_results(workdir: Path) -> tuple[list[Run], dict[str, str]]:
     order = sorted(runs, key=lambda run: (not run.error, str(run.environment.get("finished") or "")))
     newest = {run.name: run for run in order}
     for run in runs:
-        if newest[run.name] is not run:
-            why = f"{run.name} was run with other settings too ({newest[run.name].folder.name})"
-            broken[run.folder.name] = why
+        if (last := newest[run.name]) is not run:
+            broken[run.folder.name] = f"{run.name} was run with other settings too ({last.folder.name})"
     return [run for run in runs if newest[run.name] is run], broken
-
-
-def read_run(path: Path) -> Run:
-    """Reads one file; raises FileNotFoundError, RecordError where it is damaged, others where it is no result."""
-    return Run(path.parent, read_record(path, FORMAT))

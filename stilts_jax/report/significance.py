@@ -5,7 +5,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from stilts_jax.report.grid import Grid, Row, Seeds
 from stilts_jax.report.names import CONTROLS, task_title
 from stilts_jax.report.results import BASELINE
 from stilts_jax.report.statistics import Interval
-from stilts_jax.report.tables import Block, Cell, Column, Section, Table, columns, signed
+from stilts_jax.report.tables import Block, Cell, Column, Table, columns, signed
 
 SIGNIFICANT = 0.05
 _ROUNDING = 0.05  # points by which what items add up to may differ from what is shown
@@ -22,25 +22,24 @@ _ROUNDING = 0.05  # points by which what items add up to may differ from what is
 _Shares = dict[tuple, np.ndarray]
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """One row against another (its baseline) on one task, or in one language of it.
+class Comparison(NamedTuple):
+    """A row (or kind of training) against another on one task (or a group of them), in one language or more.
 
-    ``interval`` is of the items' statistic, mean over ``languages``, in points; ``moved`` how much each item moves it;
-    ``holm`` is p after Holm's correction over all that was asked.
+    ``interval`` is in points, of the mean over ``languages``; ``moved`` how much each item moves it; ``holm`` is p
+    after Holm's correction over all that was asked.
     """
 
-    row: Row
+    row: Any
     task: str
     languages: tuple[str, ...]
     interval: Interval
-    moved: _Shares = field(repr=False)
+    moved: _Shares
     holm: float = np.nan
 
     @property
     def items(self) -> int:
         """How many test items it rests on."""
-        return _count_items(self.moved)
+        return sum(len(one) for name, one in self.moved.items() if name[0] == "items")
 
     @property
     def holds(self) -> bool:
@@ -49,11 +48,10 @@ class Comparison:
 
 
 class Comparisons:
-    """All comparisons with baselines; none where no items were kept.
+    """All comparisons with baselines, by (row, task); none where no items were kept.
 
-    All are by (row, task): ``tests`` are over the languages of a task, corrected over all rows and tasks,
-    ``languages`` are in single languages, corrected over the rows and languages of the task, ``scores`` are intervals
-    of the scores themselves.
+    ``tests`` are over the languages of a task, corrected over all rows and tasks, ``languages`` in single languages,
+    corrected over the rows and languages of the task; ``scores`` are intervals of the scores themselves.
     """
 
     def __init__(self, grid: Grid) -> None:
@@ -68,7 +66,7 @@ class Comparisons:
                 scores, moved, _ = zip(*own.values())
                 seeds = statistics.seed_error(grid.by_seeds(row, [task], "value"))
                 self.scores[row, task] = _interval(float(np.mean(scores)), _mean_shares(moved), seeds)
-            found = _correct([test for row in grid.compared for test in _compare(grid, row, task, sides)])
+            found = correct([test for row in grid.compared for test in _compare(grid, row, task, sides)])
             for row, of_row in itertools.groupby(found, lambda one: one.row):
                 tests = self.languages[row, task] = list(of_row)
                 for transfer in (False, True):
@@ -79,25 +77,7 @@ class Comparisons:
                 if interval := self.interval(row, [task]):
                     joined = self._joined[row, task, False][1]
                     together.append(Comparison(row, task, codes, interval, joined))
-        self.tests = {(one.row, one.task): one for one in _correct(together)}
-
-    def between(self, wanted: Sequence[tuple[Row, Row, str]]) -> dict[tuple[Row, Row, str], Comparison]:
-        """Compares two rows on a task, corrected over all that is wanted: (row, other row, task).
-
-        What cannot be compared, because the two were scored on other languages or items, is left out.
-        """
-        found = {}
-        for row, other, task in wanted:
-            one, two = (self.tests.get((side, task)) for side in (row, other))
-            if one is None or two is None or one.languages != two.languages:
-                continue
-            moved = _subtract(one.moved, two.moved)  # the baseline is in both, and so drops out
-            own, less = (self.grid.by_seeds(side, [task]) for side in (row, other))
-            seeds = {pair: own[pair] - less[pair] for pair in sorted(own.keys() & less.keys())}
-            difference = one.interval.difference - two.interval.difference
-            interval = _interval(difference, moved, statistics.seed_error(seeds))
-            found[row, other, task] = Comparison(row, task, one.languages, interval, moved)
-        return dict(zip(found, _correct(list(found.values()))))
+        self.tests = {(one.row, one.task): one for one in correct(together)}
 
     def holds(self, row: Row, task: str) -> bool:
         """Whether a row differs from the baseline after correction; true where nothing at all could be tested."""
@@ -138,17 +118,14 @@ class Comparisons:
         return statistics.seed_error(joint)
 
 
-def _count_items(moved: _Shares) -> int:
-    return sum(len(one) for name, one in moved.items() if name[0] == "items")
-
-
 def _interval(difference: float, moved: _Shares, seeds: tuple[float, float]) -> Interval:
     """Of a difference (or a score) that each item moves by ``moved``; ``seeds`` as ``statistics.seed_error``."""
-    variance = 0.0
+    variance, count = 0.0, 0
     for name, one in moved.items():
-        scale = len(one) / max(len(one) - 1, 1) if name[0] == "items" else 1.0
-        variance += float(one @ one) * scale
-    return statistics.join_errors(difference, variance, _count_items(moved), seeds)
+        own = len(one) if name[0] == "items" else 0
+        variance += float(one @ one) * (own / max(own - 1, 1) if own else 1.0)
+        count += own
+    return statistics.join_errors(difference, variance, count, seeds)
 
 
 def _mean_shares(found: Sequence[_Shares]) -> _Shares:
@@ -165,9 +142,10 @@ def _subtract(moved: _Shares, less: _Shares) -> _Shares:
     return {name: np.asarray(moved.get(name, 0.0) - less.get(name, 0.0)) for name in names}
 
 
-def _correct(found: list[Comparison]) -> list[Comparison]:
+def correct(found: list[Comparison]) -> list[Comparison]:
+    """Adds Holm's correction over all of ``found``."""
     corrected = statistics.holm([one.interval.p for one in found])
-    return [replace(one, holm=float(p)) for one, p in zip(found, corrected)]
+    return [one._replace(holm=float(p)) for one, p in zip(found, corrected)]
 
 
 def _sides(grid: Grid, task: str) -> dict[Row, dict[str, tuple[float, _Shares, tuple]]]:
@@ -217,7 +195,7 @@ def _compare(grid: Grid, row: Row, task: str, sides: Mapping[Row, Mapping]) -> I
             yield Comparison(row, task, (code,), interval, differences)
 
 
-def score_section(grid: Grid, comparisons: Comparisons) -> Section | None:
+def score_section(grid: Grid, comparisons: Comparisons) -> Block | None:
     """The scores themselves with intervals; nothing where no items were kept."""
     reading = (
         "How far would scores move with other test items and, where there are several, seeds? Where the languages "
@@ -236,35 +214,41 @@ def score_section(grid: Grid, comparisons: Comparisons) -> Section | None:
     heads = [*columns("Intermediate"), *map(grid.column, tasks)]
     rows = [[Cell(grid.row_title(row)), *(cell(row, task) for task in tasks)] for row in grid.rows]
     table = Table("scores_intervals", "Scores, with 95 % intervals", heads, rows)
-    block = Block.folded("The scores themselves", table) if grid.compared else table
-    return Section("significance", "Intervals of scores", reading, [block]) if tasks else None
+    block = Block("folded", "The scores themselves", blocks=[table]) if grid.compared else table
+    return Block("significance", "Intervals of scores", reading, [block]) if tasks else None
 
 
-def pictures_section(grid: Grid, comparisons: Comparisons) -> Section | None:
+def pictures_section(grid: Grid, comparisons: Comparisons) -> Block | None:
     """What pictures add to an intermediate task; nothing where none stands beside a control of its own."""
     # ``easy_vqa`` is what ``easy_vqa.blind`` is a control of.
-    control = re.compile(rf"\.({'|'.join(CONTROLS)})(?=\+|$)")
+    control = re.compile(rf"\.({'|'.join(CONTROLS)})(?=[@+]|$)")
     pairs = [((control.sub("", row[0]), row[1]), row) for row in grid.compared]
     pairs = [pair for pair in pairs if pair[0] != pair[1] and pair[0] in grid.compared]
     tasks = [task for task in grid.scored if any((row, task) in comparisons.languages for row, _ in pairs)]
     if not tasks:
         return None
-    found = comparisons.between([(*pair, task) for pair in pairs for task in tasks])
+    found = {}
+    for pair, task in itertools.product(pairs, tasks):
+        one, two = (comparisons.tests.get((row, task)) for row in pair)
+        if one and two and one.languages == two.languages:
+            moved = _subtract(one.moved, two.moved)  # the baseline is in both, and so drops out
+            own, less = (grid.by_seeds(row, [task]) for row in pair)
+            seeds = {both: own[both] - less[both] for both in sorted(own.keys() & less.keys())}
+            difference = one.interval.difference - two.interval.difference
+            interval = _interval(difference, moved, statistics.seed_error(seeds))
+            found[pair, task] = Comparison(pair, task, one.languages, interval, moved)
+    corrected = dict(zip(found, correct(list(found.values()))))
 
-    def cell(seeing: Row, other: Row, task: str) -> Cell:
-        one = found.get((seeing, other, task))
-        if one is None:
+    def cell(pair: tuple[Row, Row], task: str) -> Cell:
+        if (one := corrected.get((pair, task))) is None:
             return Cell("–", note="the two have no items, or no languages, in common")
-        interval, shown = one.interval, Cell.change(one.interval.difference, sure=one.holds)
-        detail = f"{signed(interval.low)} to {signed(interval.high)}"
-        numbers = interval._asdict() | {"holm": one.holm, "items": one.items}
-        text = shown.text + "*" * one.holds
-        return replace(shown, text=text, detail=detail, strong=one.holds, numbers=numbers)
+        shown = Cell.change(one.interval.difference, sure=one.holds)
+        detail = f"{signed(one.interval.low)} to {signed(one.interval.high)}"
+        numbers = one.interval._asdict() | {"holm": one.holm, "items": one.items}
+        return Cell(shown.text + "*" * one.holds, detail, "", shown.tone, one.holds, numbers)
 
-    rows = []
-    for seeing, other in pairs:
-        name = Cell(f"{grid.row_title(seeing)} − {task_title(other[0])}")
-        rows.append([name, *(cell(seeing, other, task) for task in tasks)])
+    names = [Cell(f"{grid.row_title(seeing)} − {task_title(other[0])}") for seeing, other in pairs]
+    rows = [[name, *(cell(pair, task) for task in tasks)] for name, pair in zip(names, pairs)]
     reading = (
         "Is it the pictures that help, or the text that comes with them? The score after the task less that after a "
         "control on the same text: with blank pictures (blind), those of other rows (shuffled), or none (text). "
@@ -272,4 +256,4 @@ def pictures_section(grid: Grid, comparisons: Comparisons) -> Section | None:
     )
     heads = columns("Intermediate") + [Column(grid.title(task), numeric=False) for task in tasks]
     table = Table("pictures", "With pictures less without", heads, rows)
-    return Section("pictures", "With pictures / without", reading, [table])
+    return Block("pictures", "With pictures / without", reading, [table])

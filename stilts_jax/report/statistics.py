@@ -24,14 +24,10 @@ class Interval(NamedTuple):
     error_seeds: float
 
 
-def join_errors(
-    difference: float, items: float, count: int, seeds: tuple[float, float] = (0.0, 0.0)
-) -> Interval:
-    """Returns the interval of a difference whose error has two independent sources.
+def join_errors(difference: float, items: float, count: int, seeds: tuple = (0.0, 0.0)) -> Interval:
+    """The interval of a difference with squared errors over ``count`` items, and over seeds with degrees of freedom.
 
-    Student's t with the degrees of freedom of Welch and Satterthwaite: of one source it is the usual t interval. Given
-    are the squared standard errors over ``count`` test items, and over seeds with its degrees of freedom (zeros: one
-    run).
+    Student's t with the degrees of freedom of Welch and Satterthwaite: of one source it is the usual t interval.
     """
     variance = items + seeds[0]
     error, p, half = math.sqrt(variance), math.nan, 0.0
@@ -47,7 +43,7 @@ def join_errors(
 
 
 def seed_error(by_seeds: Mapping[tuple[int, int], float]) -> tuple[float, float]:
-    """Returns the squared standard error of the mean over runs, and its degrees of freedom; zeros for one run.
+    """The squared standard error of the mean over runs, and its degrees of freedom; zeros for one run.
 
     Two-way random effects where seeds are crossed: runs that share a seed are not independent. The sum of the variances
     of the means of both kinds of seed holds that of the rest twice; it is taken off once where the table is full.
@@ -88,11 +84,11 @@ def score_items(items: Items) -> float:
 
 
 def shares(runs: Sequence[Items]) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Returns how much each item moves the mean score of runs, in points; and for each run items that are its own.
+    """How much each item moves the mean score of runs, in points, which sums to zero; and each run's own items.
 
-    Drawing items again (the bootstrap) changes the score by the sum of the shares of what was drawn, to first order:
-    exactly for a mean; for F1 by its derivative. The first sum to zero. Of a set of pairs only those of the gold set
-    are the same in every run; what a run found beside them varies as a Poisson count.
+    Drawing items again (the bootstrap) changes the score by the sum of the shares of what was drawn: exactly for a
+    mean, to first order (by its derivative) for F1. Of a set of pairs only those of the gold set are the same in every
+    run; what a run found beside them varies as a Poisson count.
     """
     if runs[0].statistic == "mean":
         means = np.stack([one.values for one in runs]).mean(axis=0, dtype=np.float64)
@@ -117,7 +113,7 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
 
 
 def crossed_components(scores: np.ndarray) -> tuple[float, float, float]:
-    """Splits the variance of a full table of scores [intermediate seeds, target seeds] into those of both and the rest.
+    """The variance of a full table of scores [intermediate seeds, target seeds] by rows, by columns, and the rest.
 
     Two-way random effects without replication, by the method of moments (a variance may come out below zero). With one
     row or column only the variance over the other is known, and it includes the rest; what can't be told is NaN.
@@ -155,15 +151,14 @@ def correlate(x: np.ndarray, y: np.ndarray, controls: np.ndarray) -> dict[str, f
     middle = math.atanh(np.clip(rho, -1 + 1e-15, 1 - 1e-15))
     controls = controls[:, np.isfinite(controls).any(axis=0)]
     known = np.isfinite(controls).all(axis=1)
-    partial, partial_p = math.nan, math.nan
-    if controls.shape[1]:
-        partial, partial_p = spearman(x[known], y[known], controls[known])
+    held = x[known], y[known], controls[known]
+    partial, partial_p = spearman(*held) if controls.shape[1] else (math.nan, math.nan)
     found = {"rho": rho, "p": p, "low": math.tanh(middle - half), "high": math.tanh(middle + half)}
     return found | {"partial": partial, "partial_p": partial_p, "languages": len(x)}
 
 
 def spearman(x: np.ndarray, y: np.ndarray, controls: np.ndarray | None = None) -> tuple[float, float]:
-    """Returns Spearman's rho and its two-sided p-value (t approximation); NaN where they can't be told.
+    """Spearman's rho and its two-sided p-value (t approximation); NaN where they can't be told.
 
     Given ``controls`` ([N, K]) it is the correlation of what a linear regression on their ranks leaves of the ranks,
     with a degree of freedom taken off for each.
@@ -181,6 +176,5 @@ def spearman(x: np.ndarray, y: np.ndarray, controls: np.ndarray | None = None) -
     if size < 1e-9:
         return math.nan, math.nan
     rho = float(np.clip(left @ right / size, -1, 1))
-    exact = abs(rho) > 1 - 1e-12
-    t = math.inf if exact else abs(rho) * math.sqrt(degrees / (1 - rho**2))
+    t = math.inf if abs(rho) > 1 - 1e-12 else abs(rho) * math.sqrt(degrees / (1 - rho**2))
     return rho, float(2 * special.stdtr(degrees, -t))

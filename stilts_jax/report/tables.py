@@ -4,16 +4,15 @@ import math
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from itertools import groupby
+from typing import NamedTuple
 
 import pandas as pd
 
 _FULL_TONE = 20.0  # points that have the scale's last colour
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(NamedTuple):
     """One field of a table: its text, a smaller second line, and a footnote (why it is empty or incomplete).
 
     ``tone`` is its place on the diverging scale from -1 to 1, ``numbers`` are what CSV has, unrounded: of one number,
@@ -25,7 +24,7 @@ class Cell:
     note: str = ""
     tone: float | None = None
     strong: bool = False
-    numbers: Mapping[str, float] = field(default_factory=dict)
+    numbers: Mapping[str, float] = {}
 
     def __str__(self) -> str:
         return f"{self.text} {self.detail}".strip().replace("\n", "; ")
@@ -45,8 +44,7 @@ class Cell:
         return Cell(signed(value), tone=tone, numbers={"": value})
 
 
-@dataclass(frozen=True)
-class Column:
+class Column(NamedTuple):
     """A head, a smaller line below it (CSV says ``meaning`` instead), the head that it shares with neighbours."""
 
     head: str
@@ -59,12 +57,8 @@ class Column:
         return f"{self.head} ({self.detail})" if self.detail else self.head
 
 
-@dataclass(frozen=True)
-class Table:
-    """Rows of cells, of which the first names the row; ``name`` is the stem of its files.
-
-    ``ruled`` are rows with a rule below them; ``latex`` says whether a paper would show the table.
-    """
+class Table(NamedTuple):
+    """Rows of cells, the first of which names the row; ``ruled`` have a rule below; ``name`` is its files' stem."""
 
     name: str
     title: str
@@ -72,12 +66,10 @@ class Table:
     rows: Sequence[Sequence[Cell]]
     notes: Sequence[str] = ()
     ruled: Sequence[int] = ()
-    latex: bool = False
+    latex: bool = False  # whether a paper would show it
 
     @staticmethod
-    def plain(
-        name: str, title: str, heads: str, rows: Sequence[Sequence], notes: Sequence[str] = ()
-    ) -> "Table":
+    def plain(name: str, title: str, heads: str, rows: Sequence, notes: Sequence[str] = ()) -> "Table":
         """Of texts, cells and numbers, which are right-aligned: fractions have one digit, and all in CSV."""
 
         def cell(value: object) -> Cell:
@@ -87,7 +79,7 @@ class Table:
 
         made = [list(map(cell, row)) for row in rows]
         numeric = [any(one.numbers for one in column) for column in zip(*made)]
-        named = [replace(column, numeric=one) for column, one in zip(columns(heads), numeric)]
+        named = [column._replace(numeric=one) for column, one in zip(columns(heads), numeric)]
         return Table(name, title, named, made, notes)
 
     @property
@@ -108,30 +100,22 @@ class Table:
         return [f"[{mark}] {text}" for text, mark in self.marks.items()] + list(self.notes)
 
 
-@dataclass(frozen=True)
-class Block:
-    """A part of a section: ``text``, ``code``, ``chart`` (title and SVG), or blocks: ``folded``, or in a ``row``."""
+class Block(NamedTuple):
+    """A section, whose ``kind`` is its name in links and whose ``text`` says how to read it, or a part of one.
+
+    A part is ``text``, ``code``, a ``chart`` (title and SVG), or blocks: in a ``row``, or ``folded`` until a click.
+    """
 
     kind: str
     title: str = ""
     text: str = ""
     blocks: Sequence["Block | Table"] = ()
 
-    @staticmethod
-    def folded(title: str, *blocks: "Block | Table") -> "Block":
-        """Detail that opens on a click (and is always open in print)."""
-        return Block("folded", title, blocks=blocks)
-
     @property
     def tables(self) -> Iterator[Table]:
         """Every table in it."""
         for block in self.blocks:
             yield from [block] if isinstance(block, Table) else block.tables
-
-
-@dataclass(frozen=True)
-class Section(Block):
-    """One part of the report; its ``text`` says how to read it, its ``kind`` is its name in links."""
 
 
 def columns(heads: str, *, numeric: bool = False, group: str = "") -> list[Column]:
@@ -180,7 +164,7 @@ def to_markdown(table: Table, escape: Callable[[str], str] = escape_markdown) ->
     return body + "".join(f"\n{escape(note)}  " for note in table.footer) + "\n" * bool(table.footer)
 
 
-def sections_to_markdown(title: str, lead: Sequence[str], sections: Sequence[Section]) -> str:
+def sections_to_markdown(title: str, lead: Sequence[str], sections: Sequence[Block]) -> str:
     """Returns the page as Markdown; figures are in the HTML only."""
 
     def write(block: Block | Table) -> str:

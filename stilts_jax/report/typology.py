@@ -10,9 +10,9 @@ from public facts that come with the package: genealogy and great-circle distanc
 import itertools
 import math
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ from stilts_jax.report.grid import Grid, Row
 from stilts_jax.report.names import language_name, read_table
 from stilts_jax.report.significance import SIGNIFICANT
 from stilts_jax.report.statistics import FEWEST_DEGREES, correlate
-from stilts_jax.report.tables import Block, Cell, Section, Table, columns, signed, stem
+from stilts_jax.report.tables import Block, Cell, Table, columns, signed, stem
 from stilts_jax.tasks.languages import our_code
 
 _FEWEST = 5  # languages below which a rank correlation says nothing
@@ -36,8 +36,7 @@ CAUTION = (
 )
 
 
-@dataclass(frozen=True)
-class Typology:
+class Typology(NamedTuple):
     """Distances from one language (a row a language, a column a kind) with their sources in words.
 
     ``controls`` are ``script`` (empty where not known) and ``log_size`` of the pretraining text, by language;
@@ -47,7 +46,7 @@ class Typology:
     distances: pd.DataFrame
     sources: dict[str, str]
     controls: pd.DataFrame
-    names: dict[str, str] = field(default_factory=dict)
+    names: Mapping[str, str] = {}
     note: str = ""
 
 
@@ -59,14 +58,12 @@ def find_typology(languages: Sequence[str], source: str) -> Typology:
     here, origin = known.loc[known.index.intersection(languages)], known.reindex([source]).iloc[0]
     if source not in known.index:
         here = here.iloc[:0]
-    home, far = str(origin.family).split("/"), []
-    for path in (str(path).split("/") for path in here.family):
-        shared = next((level for level, pair in enumerate(zip(path, home)) if pair[0] != pair[1]), len(path))
-        far.append(1.0 - shared / (len(path) + 1))
+    families = np.array([path.split("/") for path in here.family], object).reshape(-1, 3)
+    shared = (families == np.array(str(origin.family).split("/"), object)).cumprod(axis=1).sum(axis=1)
     places = np.radians([here.latitude, here.longitude]), np.radians([origin.latitude, origin.longitude])
     distances = {
         "geographic distance": great_circle(*places[0], *places[1]),
-        "genealogical distance": np.where(here.index == source, 0.0, np.array(far)),
+        "genealogical distance": np.where(here.index == source, 0.0, 1.0 - shared / 4),
     }
     sources = {
         "geographic distance": "great circle between central cities, share of the longest possible",
@@ -86,15 +83,12 @@ def great_circle(north: np.ndarray, east: np.ndarray, north0: float, east0: floa
 
 def read_distances(path: Path) -> Typology:
     """Reads the reader's own CSV; raises DataError where it is not of the form that the module names."""
+    options: dict = {"encoding": "utf-8-sig", "skip_blank_lines": False, "index_col": False}
+    too_wide = pd.errors.ParserWarning
     try:
-        options: dict = {"encoding": "utf-8-sig", "skip_blank_lines": False, "index_col": False}
-        with warnings.catch_warnings(
-            action="error", category=pd.errors.ParserWarning
-        ):  # of rows that are too wide
+        with warnings.catch_warnings(action="error", category=too_wide):
             frame = pd.read_csv(path, dtype=str, keep_default_na=False, **options)
-    except pd.errors.EmptyDataError:
-        frame = pd.DataFrame()
-    except (OSError, ValueError, pd.errors.ParserWarning) as error:
+    except (OSError, ValueError, too_wide) as error:
         what = "The CSV of distances can't be read."
         fix = "give --distances a text file in UTF-8, with a head `code,DISTANCE,...`"
         raise DataError(what, where=f"{path}: {error}", fix=fix) from error
@@ -103,7 +97,7 @@ def read_distances(path: Path) -> Typology:
     if "code" not in frame.columns or not kinds:
         what = "The CSV of distances lacks columns."
         fix = "write a head `code,syntactic,...,script,log_size` with at least one distance column"
-        raise DataError(what, where=f"{path}:1: {', '.join(frame.columns) or 'empty'}", fix=fix)
+        raise DataError(what, where=f"{path}:1: {', '.join(frame.columns)}", fix=fix)
     frame = frame.apply(lambda column: column.str.strip())
     frame = frame.assign(code=frame.code.map(our_code)).drop_duplicates("code", keep="last")
     numbers = frame[[*kinds, *sizes]].apply(pd.to_numeric, errors="coerce")
@@ -113,17 +107,13 @@ def read_distances(path: Path) -> Typology:
         fix = "leave the field empty where it is not known"
         raise DataError(f"{frame[numbers.columns[name]].iloc[line]!r} is no number.", where=where, fix=fix)
     numbers, frame = numbers.set_index(frame.code), frame.set_index("code")
-    scripts = frame.script if "script" in frame else ""
-    controls = pd.DataFrame(
-        {"script": scripts, "log_size": numbers[sizes[0]] if sizes else math.nan}, frame.index
-    )
-    names = {code: name for code, name in frame["name"].items() if name} if "name" in frame else {}
+    known = {"script": frame.get("script", ""), "log_size": numbers[sizes[0]] if sizes else math.nan}
     distances = numbers[kinds].rename(columns=lambda kind: kind.replace("_", " "))
     sources = {kind.replace("_", " "): f"column {kind} of {path.name}" for kind in kinds}
-    return Typology(distances, sources, controls, names)
+    return Typology(distances, sources, pd.DataFrame(known, frame.index), dict(frame.get("name", {})))
 
 
-def typology_section(grid: Grid, typology: Typology, figures: Figures) -> Section | None:
+def typology_section(grid: Grid, typology: Typology, figures: Figures) -> Block | None:
     """Returns nothing where there is no baseline."""
     if not grid.baselines or not grid.scored:
         return None
@@ -137,16 +127,14 @@ def typology_section(grid: Grid, typology: Typology, figures: Figures) -> Sectio
         f"ρ is Spearman's rank correlation with its 95 % interval{partial}."
     )
     notes = [Block("text", text=typology.note)] * bool(typology.note)
-    found = _correlations(grid, typology)
+    found, rows, charts = _correlations(grid, typology), _rows(grid), []
     kinds = list(dict.fromkeys(kind for kind, _, _ in found))
     if not found:
         text = f"No target has {_FEWEST} languages with a known distance beside those trained on."
-        return Section("typology", "Typology", reading, [*notes, Block("text", text=text)])
-    charts = []
-    bases, compared = _rows(grid)
+        return Block("typology", "Typology", reading, [*notes, Block("text", text=text)])
     for task in grid.scored:
         # Of the languages that all rows have: a mean over more rows here and fewer there would compare rows.
-        found_in = [values for row in compared or bases if (values := _values(grid, row, task))]
+        found_in = [values for row in rows[1:] or rows if (values := _values(grid, row, task))]
         means = pd.DataFrame(found_in, dtype=float).mean(skipna=False)
         places = pd.DataFrame({"x": typology.distances[kinds[0]], "y": means}).dropna()
         points = {str(code): (x, y) for code, x, y in places.itertuples()}
@@ -156,31 +144,24 @@ def typology_section(grid: Grid, typology: Typology, figures: Figures) -> Sectio
             charts.append(figures.draw(f"typology_{stem(task)}", heading, drawing, paper=not grid.compared))
     first, *others = (_table(grid, typology, kind, value, found) for kind in kinds)
     caution = [Block("text", text=CAUTION)] * bool(grid.compared)
-    more = [Block.folded(kind.capitalize(), table) for kind, table in zip(kinds[1:], others)]
+    more = [Block("folded", kind.capitalize(), blocks=[table]) for kind, table in zip(kinds[1:], others)]
     blocks: list[Block | Table] = [*caution, *notes, Block("row", blocks=charts), first, *more]
-    return Section("typology", "Typology", reading, blocks)
+    return Block("typology", "Typology", reading, blocks)
 
 
-def _rows(grid: Grid) -> tuple[list[Row], list[Row]]:
-    """The baselines and what is compared with them, of the language that distances are from."""
-    source = grid.source_languages[0]
-    bases, compared = ([row for row in rows if row[1] == source] for rows in (grid.baselines, grid.compared))
-    return bases, compared
+def _rows(grid: Grid) -> list[Row]:
+    """The baseline of the language that distances are from, and what is compared with it."""
+    return [row for row in (*grid.baselines, *grid.compared) if row[1] == grid.source_languages[0]]
 
 
 def _held(typology: Typology) -> list[str]:
     """What is known of the languages, and partial correlations hold constant."""
-    known = {
-        "script": (typology.controls.script != "").any(),
-        "the logarithm of pretraining text size": typology.controls.log_size.notna().any(),
-    }
-    return [name for name, holds in known.items() if holds]
+    script, size = (typology.controls.script != "").any(), typology.controls.log_size.notna().any()
+    return ["script"] * bool(script) + ["the logarithm of pretraining text size"] * bool(size)
 
 
 def _values(grid: Grid, row: Row, task: str) -> dict[str, float]:
-    """The gain of a row, or the baseline's score, in each language that was not trained on; nothing where a target was
-    trained in another language than distances are from.
-    """
+    """The gain, or the baseline's score, in languages not trained on; nothing where a target has another source."""
     if any(run.stage == "target" and run.source_language != row[1] for run in grid.cells[row, task]):
         return {}
     values = grid.percents(row, task) if row in grid.baselines else grid.gains(row, task)
@@ -194,8 +175,7 @@ def _correlations(grid: Grid, typology: Typology) -> _Found:
     own = scripts.get(source) or read_table("languages.csv").script.get(source, "")
     same = (scripts == own).astype(float).where((scripts != "") & bool(own))
     controls = pd.DataFrame({"same_script": same, "log_size": typology.controls.log_size})
-    rows = [row for side in _rows(grid) for row in side]
-    for kind, task, row in itertools.product(typology.distances, grid.scored, rows):
+    for kind, task, row in itertools.product(typology.distances, grid.scored, _rows(grid)):
         # Rounded, so that what is equal but for the order of sums stays a tie.
         values = pd.Series(_values(grid, row, task), dtype=float).round(9)
         far = typology.distances[kind].reindex(values.index).dropna().round(9)
@@ -225,19 +205,15 @@ def _table(grid: Grid, typology: Typology, kind: str, value: str, found: _Found)
         return Cell(signed(one["rho"], 2) + "*" * holds, detail, tone=tone, numbers=one)
 
     heads = [*columns("Intermediate"), *(grid.column(task, count) for task, count in counts.items())]
-    rows, (bases, compared) = [], _rows(grid)
-    for row in [*bases, *compared]:
-        name = Cell(grid.row_title(row) + " (its score)" * (row in grid.baselines))
-        rows.append([name, *(cell(row, task) for task in counts)])
+    names = {row: grid.row_title(row) + " (its score)" * (row in grid.baselines) for row in _rows(grid)}
+    rows = [[Cell(name), *(cell(row, task) for task in counts)] for row, name in names.items()]
     notes = [
         f"{kind.capitalize()}: {typology.sources[kind]}.",
         "Small: 95 % interval, and the partial ρ. * q < 0.05 (Benjamini-Hochberg over all correlations of this "
         "report: every distance, row and target, with and without controls).",
     ]
     if not all(math.isfinite(one["partial"]) for one in here.values()):
-        fewest = FEWEST_DEGREES + 2 + len(_held(typology))
-        notes.append(
-            f"No partial ρ with fewer than {fewest} languages of which all that is held constant is known."
-        )
+        fewest = f"fewer than {FEWEST_DEGREES + 2 + len(_held(typology))} languages"
+        notes.append(f"No partial ρ with {fewest} of which all that is held constant is known.")
     title = f"Spearman's ρ of {value} and {kind}"
-    return Table(f"typology_{stem(kind)}", title, heads, rows, notes, [len(bases) - 1])
+    return Table(f"typology_{stem(kind)}", title, heads, rows, notes, ruled=[0])

@@ -1,7 +1,6 @@
 """``write_report``: from the results of a work directory to a folder that can be passed on."""
 
 import re
-from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
@@ -71,27 +70,30 @@ def write_report(
         details.run_section(grid, broken, figures),
         details.repeat_section(grid),
     ]
-    title, lead, shown = _title(grid), [*found, _subtitle(grid)], [one for one in sections if one]
+    shown, (title, subtitle) = [one for one in sections if one], _titles(grid)
+    lead = [*found, subtitle]
     names = ("report.html", "report.md", "scores.csv", "tables", "figures")
     html, markdown, scores, folder, drawn = ((out or workdir / "report") / name for name in names)
     paths = ReportPaths(html, markdown, scores, folder, drawn, in_a_terminal(found, tables))
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    style, template = (
-        resources.files("stilts_jax.report").joinpath(name).read_text("utf-8")
-        for name in ("page.css", "page.html.jinja")
-    )
+    loader = jinja2.PackageLoader("stilts_jax", "report")
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+    page = environment.get_template("page.html.jinja")
     files: dict[Path, str | bytes] = {
-        paths.scores: make_frame(grid.runs).to_csv(index=False, lineterminator="\n"),
-        paths.markdown: sections_to_markdown(title, lead, shown),
-        paths.html: environment.from_string(template).render(
-            title=title, lead=lead, style=style, sections=shown
-        ),
+        scores: make_frame(grid.runs).to_csv(index=False, lineterminator="\n"),
+        markdown: sections_to_markdown(title, lead, shown),
+        html: page.render(title=title, lead=lead, sections=shown),
     }
     for table in Block("", blocks=shown).tables:
-        files[paths.tables / f"{table.name}.csv"] = to_csv(table)
+        files[folder / f"{table.name}.csv"] = to_csv(table)
         if table.latex:
-            files[paths.tables / f"{table.name}.tex"] = to_latex(table)
-    _write(files | {paths.figures / name: content for name, content in figures.files.items()}, paths)
+            files[folder / f"{table.name}.tex"] = to_latex(table)
+    files |= {drawn / name: content for name, content in figures.files.items()}
+    for path, content in files.items():
+        write_whole(path, content)
+    for beside in (folder, drawn):
+        for path in beside.iterdir() if beside.is_dir() else ():
+            if _OURS.fullmatch(path.name) and path not in files:
+                path.unlink(missing_ok=True)
     return paths
 
 
@@ -114,35 +116,19 @@ def _own_distances(workdir: Path, path: Path | None) -> Typology | None:
     return read_distances(kept) if kept.is_file() else None
 
 
-def _title(grid: Grid) -> str:
+def _titles(grid: Grid) -> tuple[str, str]:
+    """The page's title, and a line that says how much it is about."""
     titles = dict.fromkeys(str(run.config["title"]) for run in grid.runs if run.config.get("title"))
     few_shot = all(run.in_language for run in grid.evaluations) and grid.scored
     usual = "few-shot in each language" if few_shot else "zero-shot cross-lingual transfer"
-    return " / ".join(titles) or f"Intermediate-task training, {usual}"
-
-
-def _subtitle(grid: Grid) -> str:
-    failed = sum(bool(run.error) for run in grid.runs)
-    counts = {
-        "row": len(grid.rows),
-        "target task": len(grid.tasks),
-        "finished phase": len(grid.runs) - failed,
-    }
+    title = " / ".join(titles) or f"Intermediate-task training, {usual}"
+    done = sum(not run.error for run in grid.runs)
+    counts = {"row": len(grid.rows), "target task": len(grid.tasks), "finished phase": done}
     parts = [f"{count} {what}{'s' * (count != 1)}" for what, count in counts.items()]
-    parts += [f"{failed} failed"] * bool(failed)
+    parts += [f"{len(grid.runs) - done} failed"] * (done < len(grid.runs))
     named = ["/".join(Path(name).parts[-2:]) for name in details.encoders(grid)]  # of a folder, its end
     parts += [f"encoder {', '.join(named)}"] * bool(named)
     devices = dict.fromkeys(str(device) for run in grid.runs if (device := run.environment.get("device")))
     parts += [f"on {', '.join(devices)}"] * bool(devices)
     last = max(str(run.environment.get("finished") or "") for run in grid.runs)
-    return " · ".join([*parts, last[:10]] if last else parts)
-
-
-def _write(files: dict[Path, str | bytes], paths: ReportPaths) -> None:
-    """Writes all files, and removes what an earlier report had beside."""
-    for path, content in files.items():
-        write_whole(path, content)
-    for folder in (paths.tables, paths.figures):
-        for path in folder.iterdir() if folder.is_dir() else ():
-            if _OURS.fullmatch(path.name) and path not in files:
-                path.unlink(missing_ok=True)
+    return title, " · ".join([*parts, last[:10]] if last else parts)

@@ -14,7 +14,7 @@ import pytest
 
 from stilts_jax.evaluation.metrics import MAIN_VALUES
 from stilts_jax.report import write_report
-from stilts_jax.report.results import read_run
+from stilts_jax.report.results import Run
 from stilts_jax.report.statistics import score_items
 from stilts_jax.tasks import get_task, list_tasks
 from stilts_jax.tasks.sources.files import list_paths
@@ -133,7 +133,7 @@ def targets(root, world, tmp_path_factory):
 
 def check_scores(result: dict) -> None:
     """What every result promises to its readers, whatever the tasks; the report's reader finds it."""
-    read = read_run(result["folder"] / "result.json")
+    read = Run(result["folder"] / "result.json")
     for name, splits in result["scores"].items():
         split, metrics = result["reported_split"][name], result["main_metric"][name]
         assert tuple(metrics) == MAIN_VALUES[get_task(OWN.get(name, name)).metric]

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from stilts_jax.evaluation.metrics import chunk_f1, squad
-from stilts_jax.report.results import read_run
+from stilts_jax.report.results import Run
 from stilts_jax.report.statistics import score_items, spearman
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.sources.read import DataSource, read_examples, read_retrieval
@@ -89,7 +89,7 @@ def main():
     with (workdir / "world/languages.csv").open(encoding="utf-8") as file:
         distances = {row["code"]: float(row["distance"]) for row in csv.DictReader(file)}
     source = DataSource(workdir / "world/data")
-    runs = [read_run(path) for path in sorted((workdir / "grid/phases").glob("none+*/result.json"))]
+    runs = [Run(path) for path in sorted((workdir / "grid/phases").glob("none+*/result.json"))]
     print(
         f"{'target':10}{'runs':>6}{'score':>8}{'guess':>8}{'s.e.':>7}{'above, in s.e.':>16}{'rho':>7}{'p':>7}"
     )

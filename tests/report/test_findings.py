@@ -8,8 +8,9 @@ import pytest
 from scipy import stats
 
 from stilts_jax.report import summary_text
-from stilts_jax.report.findings import Finding, say
+from stilts_jax.report.findings import say
 from stilts_jax.report.names import trained_on
+from stilts_jax.report.significance import Comparison
 from stilts_jax.report.statistics import Interval
 from tests.report.made_up_grid import write, write_right
 
@@ -113,17 +114,16 @@ def test_trainings_of_one_kind_are_one_comparison(tmp_path):
     moved = np.repeat([1.0, 0.5, 0.0], [40, 40, 320])
     half = 100 * stats.t.ppf(0.975, 399) * stats.sem(moved)
     found = opening(tmp_path)
-    assert (
-        f"English NLI before classification: +15.0 points (95 % +{15 - half:.1f} to +{15 + half:.1f}" in found
-    )
+    words = f"English NLI before classification: +15.0 points (95 % +{15 - half:.1f} to +{15 + half:.1f}"
+    assert words in found
     assert "Nothing else of 2 comparisons" in found
 
 
 def test_many_findings_are_counted_by_group_of_targets():
     made = [
-        Finding(f"kind {number}", target, 3, Interval(sign * (number + 1.0), 0, 0, 0, 0, 0), number < 7)
+        Comparison(f"kind {n}", target, (), Interval(sign * (n + 1.0), *[0] * 5), {}, 0.0 if n < 7 else 1.0)
         for target, sign in (("retrieval", 1), ("tagging", -1))
-        for number in range(8)
+        for n in range(8)
     ]
     text = say(made[:8] + made[8:10])
     assert "Gains: retrieval after 7 of 8 kinds of training (+1.0 to +7.0 points)." in text
@@ -151,6 +151,5 @@ def test_one_seed_of_the_target_is_said_beside_several_of_the_intermediate(tmp_p
     for seed in (None, 0, 1):
         row = "none" if seed is None else "mnli"
         write_right(tmp_path, row, (seed, 0), {"xnli": {"sw": np.arange(400) < 200 + (seed or 0)}})
-    assert "The numbers have one seed of the target training, whose luck is in no interval." in opening(
-        tmp_path
-    )
+    words = "The numbers have one seed of the target training, whose luck is in no interval."
+    assert words in opening(tmp_path)

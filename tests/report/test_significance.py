@@ -100,15 +100,17 @@ def test_other_items_are_not_paired(tmp_path, ids, counts, compared):
     assert any(line.get("p") for line in table(tmp_path, "main")) == compared
 
 
-def test_pictures_are_compared_with_their_control_by_paired_items(tmp_path):
+@pytest.mark.parametrize("code", ["", "@de"])
+def test_pictures_are_compared_with_their_control_by_paired_items(tmp_path, code):
     generator, right = np.random.default_rng(0), {}
-    for row in ("none", "easy_vqa", "easy_vqa.blind", "coco_captions.text+mlm"):
+    pair, named = (f"easy_vqa{code}", f"easy_vqa.blind{code}"), " (de)" * bool(code)
+    for row in ("none", *pair, "coco_captions.text+mlm"):
         right[row] = {code: generator.random(400) < 0.6 for code in ("en", "de")}
         seeds = (None if row == "none" else 0, 0)
         write_right(tmp_path, row, seeds, {"xnli": right[row]}, aligned=False)
     (line,) = table(tmp_path, "pictures")
-    assert line["intermediate"] == "easy-VQA − easy-VQA, blind" and line["column"] == "XNLI"
-    seen, blind = (np.array([*right[row].values()], float) for row in ("easy_vqa", "easy_vqa.blind"))
+    assert line["intermediate"] == f"easy-VQA{named} − easy-VQA, blind{named}" and line["column"] == "XNLI"
+    seen, blind = (np.array([*right[row].values()], float) for row in pair)
     gaps = 100 * (seen - blind)
     assert float(line["difference"]) == pytest.approx(gaps.mean())
     error = np.sqrt(sum(gaps.var(axis=1, ddof=1) / 400)) / 2

@@ -145,7 +145,7 @@ def test_own_csv(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "lacks columns"),
+        (b"", "can't be read"),
         (b"language,a\nen,1\n", "lacks columns"),
         (b"code,a\nen,1\nsw,far\n", "own.csv:3, column a"),
         (b"code,a\nsw,inf\n", "no number"),
