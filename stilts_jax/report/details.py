@@ -34,14 +34,15 @@ def language_section(grid: Grid, comparisons: Comparisons, figures: Figures) -> 
         codes = sorted(base, key=lambda code: (code not in grid.trained_languages, -base[code], code))
         # Gains over the baseline, whose own percentage stands beside the language; scores where there is none.
         labels, what = [grid.language_label(code) for code in codes], meaning(grid.metrics(task))
-        gains = {row: own for row in grid.compared if (own := grid.gains(row, task))}
-        if len(sources := {source for _, source in gains}) == 1:
+        gains = {row: grid.gains(row, task) for row in grid.compared}
+        if len(sources := {source for (_, source), own in gains.items() if own}) == 1:
             base = grid.percents((BASELINE, sources.pop()), task)
             labels = [f"{label} {fixed(base.get(code, math.nan))}" for label, code in zip(labels, codes)]
-        values = gains or {row: grid.percents(row, task) for row in grid.rows}
+        compared = any(gains.values())
+        values = gains if compared else {row: grid.percents(row, task) for row in grid.rows}
         series = {grid.row_title(row): [of.get(one, math.nan) for one in codes] for row, of in values.items()}
-        axis = f"gain in {what}, points" if gains else f"{what}, percent"
-        drawing = dots(labels, series, axis, zero=bool(gains))
+        axis = f"gain in {what}, points" if compared else f"{what}, percent"
+        drawing = dots(labels, series, axis, zero=compared)
         title = f"{grid.title(task)}, {grid.split(task)}"
         charts.append(figures.draw(f"languages_{stem(task)}", title, drawing))
         table = _language_table(grid, task, codes, comparisons)
@@ -50,9 +51,8 @@ def language_section(grid: Grid, comparisons: Comparisons, figures: Figures) -> 
         "One line a language, from the best to the worst baseline, whose percentage stands beside the name; marks "
         "are what each intermediate adds to it. Means over seeds. Tables below say the same in numbers."
     )
-    return (
-        Block("languages", "Languages", reading, [Block("row", blocks=charts), *tables]) if charts else None
-    )
+    blocks = [Block("row", blocks=charts), *tables]
+    return Block("languages", "Languages", reading, blocks) if charts else None
 
 
 def _language_table(grid: Grid, task: str, codes: Sequence[str], comparisons: Comparisons) -> Table:
@@ -230,9 +230,20 @@ def _means(grid: Grid, means: pd.DataFrame) -> Table:
 def run_section(grid: Grid, broken: Mapping[str, str], figures: Figures) -> Block:
     """Learning curves, throughput, remarks, what failed."""
     reading = "How training went and what it cost. A curve is the training loss of one run."
-    charts = Block("row", blocks=_curves(grid, figures))
+    order = [BASELINE, *(row[0] for row in grid.rows), *(run.intermediate for run in grid.runs)]
+    names = list(dict.fromkeys(order))
+    lines: dict[str, dict[tuple[str, int], list]] = {"Intermediate trainings": {}}
+    for run in sorted(grid.runs, key=lambda run: names.index(run.intermediate)):
+        if run.curve and (run.target or run.stage == "intermediate"):
+            title = f"{grid.title(run.target)}, target training" if run.target else "Intermediate trainings"
+            line = grid.intermediate_label(run.intermediate), names.index(run.intermediate) - 1
+            # Several of one name are one line with gaps.
+            lines.setdefault(title, {}).setdefault(line, []).extend([*run.curve, (math.nan, math.nan)])
+    drawn = [(title, curves(of, "training loss")) for title, of in lines.items() if of]
+    charts = [figures.draw(f"curves_{stem(title)}", title, drawing) for title, drawing in drawn]
     tables = [table for table in (_own_scores(grid), _throughput(grid), _notes(grid)) if table.rows]
-    blocks: list[Block | Table] = [Block("folded", "Learning curves", blocks=[charts]), *tables]
+    shown = Block("folded", "Learning curves", blocks=[Block("row", blocks=charts)])
+    blocks: list[Block | Table] = [shown, *tables]
     if grid.scored and all(run.zero_shot for run in grid.evaluations):
         tuned = {grid.title(task): 0 for run in grid.evaluations for task, of in run.tuned.items() if of}
         claim = "checkpoint was selected on data of a target language"
@@ -245,20 +256,6 @@ def run_section(grid: Grid, broken: Mapping[str, str], figures: Figures) -> Bloc
     table = Table.plain("problems", "Phases without a result", "Phase|What|Why", problems)
     fine = Block("text", text="No phase failed, and every result file could be read.")
     return Block("runs", "Runs", reading, [*blocks, table if problems else fine])
-
-
-def _curves(grid: Grid, figures: Figures) -> list[Block]:
-    shown = [*(row[0] for row in grid.rows), *(run.intermediate for run in grid.intermediates)]
-    names = list(dict.fromkeys([BASELINE, *shown]))
-    charts: dict[str, dict[tuple[str, int], list]] = {"Intermediate trainings": {}}
-    for run in sorted(grid.runs, key=lambda run: names.index(run.intermediate)):
-        if run.curve and (run.target or run.stage == "intermediate"):
-            title = f"{grid.title(run.target)}, target training" if run.target else "Intermediate trainings"
-            line = grid.intermediate_label(run.intermediate), names.index(run.intermediate) - 1
-            # Several of one name are one line with gaps.
-            charts.setdefault(title, {}).setdefault(line, []).extend([*run.curve, (math.nan, math.nan)])
-    drawn = [(title, curves(lines, "training loss")) for title, lines in charts.items() if lines]
-    return [figures.draw(f"curves_{stem(title)}", title, drawing) for title, drawing in drawn]
 
 
 def _own_scores(grid: Grid) -> Table:
@@ -333,15 +330,13 @@ def repeat_section(grid: Grid) -> Block:
     notes *= len({names[:2] for names in data}) < len(data)
     rows = [[*names, count] for names, count in sorted(data.items())]
     table = Table.plain("data", "Data", "Task|split|examples|fingerprint|phases", rows, notes)
-    same = json.dumps(common, indent=2, ensure_ascii=False, sort_keys=True, default=str)
+    same = [Block("code", text=json.dumps(common, indent=2, ensure_ascii=False, sort_keys=True, default=str))]
     secret = r"(?i)(--[\w.]*(?:token|secret|password|key|credentials)[= ])\S+"
     typed = re.sub(secret, r"\1...", LOGIN.sub("://", "\n".join(filter(None, commands))))
     blocks = [
         Block("code", text=typed or "no command was recorded"),
         Block("folded", "Phases, seeds and keys", blocks=[Table.plain("phases", "Phases", heads, phases)]),
-        Block(
-            "folded", "Configuration, hardware and versions of all phases", blocks=[Block("code", text=same)]
-        ),
+        Block("folded", "Configuration, hardware and versions of all phases", blocks=same),
         Block("folded", "Data", blocks=[table]),
     ]
     return Block("repeat", "Reproducibility", reading, blocks)

@@ -18,10 +18,10 @@ def headline(grid: Grid, comparisons: Comparisons) -> list[str]:
     """Gains and losses that survive correction for having looked at many; and what one seed cannot show."""
     if not grid.scored:
         there = ", ".join(run.name for run in grid.intermediates if not run.error) or "none"
-        missing = (
-            "There are no scores of target tasks yet: `stilts grid` with the same work directory runs them."
-        )
-        return [f"{missing} Finished intermediate trainings: {there}."]
+        return [
+            "There are no scores of target tasks yet: `stilts grid` with the same work directory runs them. "
+            f"Finished intermediate trainings: {there}."
+        ]
     if not grid.compared:
         lacks = "intermediate task" if grid.rows[0][0] == BASELINE else "baseline (intermediate task “none”)"
         return [f"Every row stands by itself: there is no {lacks} to compare with."]
@@ -84,9 +84,8 @@ def _little_data(grid: Grid) -> set[str]:
         skill = trained_on(run.intermediate).removeprefix("English ").capitalize()
         for group in [GROUP_TITLES[grid.group(task)] for task in targets] or [skill]:
             largest[group] = max(largest.get(group, 0), size)
-    return {
-        task for task, size in sizes.items() if 0 < size < _LITTLE * largest[GROUP_TITLES[grid.group(task)]]
-    }
+    little = {task: _LITTLE * largest[GROUP_TITLES[grid.group(task)]] for task in sizes}
+    return {task for task, size in sizes.items() if 0 < size < little[task]}
 
 
 def say(found: Sequence[Comparison]) -> str:

@@ -146,8 +146,14 @@ class Grid:
         # One training may lie in two folders, each scored on tasks of its own.
         by_key = {(run.key, task): run for run in self._finished for task in run.tasks}
         runs = [by_key[pair] for pair in zip(frame.key, frame.task)]
+        # What runs that are compared must have alike; of retrieval, how it was scored, if that is known of all runs.
         known = all(run.retrieval for run in self._finished if run.stage == "retrieval")
-        setups = {run.key: _setup(run, known) for run in self._finished}
+        own, setups = ("start", "seed", "seeds", "title", "encoder"), {}
+        for run in self._finished:
+            kept = {name: value for name, value in run.config.items() if name not in own}
+            if run.stage == "retrieval":
+                kept = {"precision": kept.get("precision"), **(run.retrieval if known else {}), "sweep": 0}
+            setups[run.key] = json.dumps(kept, sort_keys=True, default=str)
         frame = frame.assign(
             source=list(map(self._sources, runs)),
             setup=frame.key.map(setups),
@@ -284,15 +290,6 @@ class Grid:
         """The name of a row; says the source language where it is not the same everywhere."""
         title = self.intermediate_label(row[0])
         return title if len(self.source_languages) < 2 else f"{title} (from {row[1]})"
-
-
-def _setup(run: Run, known: bool) -> str:
-    """What runs that are compared must have alike; of retrieval how it was scored, if that is ``known`` of all runs."""
-    own = ("start", "seed", "seeds", "title", "encoder")
-    kept = {name: value for name, value in run.config.items() if name not in own}
-    if run.stage == "retrieval":
-        kept = {"precision": run.config.get("precision"), **(run.retrieval if known else {}), "sweep": 0}
-    return json.dumps(kept, sort_keys=True, default=str)
 
 
 def _with_gains(scores: pd.DataFrame) -> pd.DataFrame:

@@ -13,9 +13,7 @@ from stilts_jax.tasks.spec import Task, names
 GROUP_TITLES = {"classification": "Classification", "tagging": "Tagging", "qa": "Question answering"}
 GROUP_TITLES |= {"retrieval": "Retrieval", "other": "Other"}
 # Intermediates in the order of the paper's rows.
-_INTERMEDIATES = names(
-    "none anli mnli snli qqp squad_v1 squad_v2 hellaswag ccg cosmosqa commonsenseqa siqa copa mlm"
-)
+_ORDER = names("none anli mnli snli qqp squad_v1 squad_v2 hellaswag ccg cosmosqa commonsenseqa siqa copa mlm")
 _SKILLS = {"choice": "multiple choice", "tag": "tagging", "span": "question answering"}  # by kind of task
 CONTROLS = ("blind", "shuffled", "text")  # of tasks with pictures
 _METRICS = {"accuracy": "acc.", "f1": "F1", "em": "EM", "map": "mAP", "mrr": "MRR"}
@@ -25,11 +23,6 @@ _MANY_TASKS = 4
 def metric_titles(metrics: Sequence[str]) -> list[str]:
     """Short names for a column head."""
     return [_METRICS.get(metric, metric) for metric in metrics]
-
-
-def in_words(names: Sequence[str]) -> str:
-    """``English``, ``English and German``, ``English, Swahili and Hausa``."""
-    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def meaning(metrics: Sequence[str]) -> str:
@@ -83,9 +76,8 @@ def short_title(name: str) -> str:
 
 def intermediate_order(name: str) -> tuple[int, int, int, str]:
     """Sorts as the paper does: single tasks, variants behind their base, mixtures, hub models."""
-    known, parts = _INTERMEDIATES, name.split("+")
-    base = parts[0].partition("@")[0]
-    place = known.index(base) if base in known else len(known)
+    parts = name.split("+")
+    place = [*_ORDER, base := parts[0].partition("@")[0]].index(base)
     return 2 if name.startswith("hub:") else int(len(parts) - parts.count("mlm") > 1), place, len(parts), name
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from stilts_jax.report.figures import Figures, dots
 from stilts_jax.report.grid import Grid, Number, Row
-from stilts_jax.report.names import GROUP_TITLES, in_words, language_name, meaning, metric_titles, task_title
+from stilts_jax.report.names import GROUP_TITLES, language_name, meaning, metric_titles, task_title
 from stilts_jax.report.significance import SIGNIFICANT, Comparisons
 from stilts_jax.report.statistics import Interval
 from stilts_jax.report.tables import Block, Cell, Column, Table, columns, fixed, signed
@@ -29,9 +29,9 @@ def main_section(grid: Grid, comparisons: Comparisons, tables: Sequence[Table], 
             " The row “none” is the baseline, in percent; the others are differences from it in points, blue where "
             f"better and orange where worse{only}."
         )
-    series = {}
+    series: dict[str, list[tuple]] = {}
     for row in grid.compared * bool(grid.scored):
-        points = series[grid.row_title(row)] = list[tuple]()
+        points = series[grid.row_title(row)] = []
         for task in grid.scored:
             number, interval = grid.number(row, task), comparisons.interval(row, [task])
             ends = interval[1:3] if interval else (math.nan, math.nan)
@@ -111,9 +111,7 @@ def _main_cell(grid: Grid, comparisons: Comparisons, row: Row, task: str) -> Cel
     if number.missing:
         notes.append(f"compared without {', '.join(number.missing)}, which this row or the baseline lacks")
     if row in grid.compared and not number.is_difference:
-        notes.append(
-            f"percent on {split}: the baseline has no such score of the same settings to compare with"
-        )
+        notes += [f"percent on {split}: the baseline has no such score of the same settings to compare with"]
     elif "/" in grid.split(task):
         notes.append(f"on {split}")
     interval, test = comparisons.interval(row, [task]), comparisons.tests.get((row, task))
@@ -143,7 +141,8 @@ def number_cell(number: Number, interval: Interval | None = None, *, sure: bool,
 
 def _averages(grid: Grid, comparisons: Comparisons) -> Table:
     """Group means and overall means, with and without retrieval, with and without the languages trained on."""
-    trained = in_words([*map(language_name, grid.trained_languages)])
+    *most, last = map(language_name, grid.trained_languages)
+    trained = ", ".join(most) + " and " * bool(most) + last
     wanted = _averages_wanted(grid, f"Without {trained}")
 
     def cell(row: Row, tasks: list[str], transfer: bool) -> Cell:

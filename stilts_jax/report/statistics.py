@@ -86,9 +86,8 @@ def score_items(items: Items) -> float:
 def shares(runs: Sequence[Items]) -> tuple[np.ndarray, list[np.ndarray]]:
     """How much each item moves the mean score of runs, in points, which sums to zero; and each run's own items.
 
-    Drawing items again (the bootstrap) changes the score by the sum of the shares of what was drawn: exactly for a
-    mean, to first order (by its derivative) for F1. Of a set of pairs only those of the gold set are the same in every
-    run; what a run found beside them varies as a Poisson count.
+    Drawing items again (the bootstrap) changes a mean by the sum of the shares of what was drawn, and F1 to first
+    order. Of pairs only those of the gold set are the same in every run; the others vary as a Poisson count.
     """
     if runs[0].statistic == "mean":
         means = np.stack([one.values for one in runs]).mean(axis=0, dtype=np.float64)
@@ -142,8 +141,8 @@ def full_table(by_seeds: Mapping[tuple[int, int], float]) -> np.ndarray:
 def correlate(x: np.ndarray, y: np.ndarray, controls: np.ndarray) -> dict[str, float]:
     """Spearman's ``rho`` of ``x`` and ``y`` ([N]) over languages, and ``partial``, given ``controls`` ([N, K]).
 
-    Languages without a control (NaN) are left out of the partial correlation, and so is a control that no language
-    has. Half the interval's width, on Fisher's scale, is the rho with p = 0.05, so that the two never disagree.
+    Languages without a control (NaN) are left out of ``partial``, and so is a control that no language has. Half the
+    interval's width, on Fisher's scale, is the rho with p = 0.05, so that the two never disagree.
     """
     rho, p = spearman(x, y)
     t = float(special.stdtrit(len(x) - 2, 0.975))
