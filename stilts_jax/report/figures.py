@@ -91,8 +91,6 @@ def dots(labels: Sequence[str], series: Mapping[str, Sequence], axis: str, *, ze
         places = range(len(labels))
         apart = min(0.2, 0.6 / max(len(series), 1))  # marks of equal values lie beside each other
         for index, (name, values) in enumerate(marks.items()):
-            if not np.isfinite(values).any():
-                continue  # the others keep the colours that they have in other charts
             own = np.array(places) + apart * (index - (len(series) - 1) / 2)
             axes.plot(values[:, 0], own, linestyle="", markersize=5, label=name, **_style(index))
             if values.shape[1] > 1:

@@ -161,6 +161,7 @@ class Grid:
             first=frame.intermediate_seed.fillna(NO_SEED).astype(int),
             second=frame.target_seed.fillna(NO_SEED).astype(int),
             measure=["/".join(run.metrics(task)) for run, task in zip(runs, frame.task)],
+            needed=[len(run.metrics(task)) for run, task in zip(runs, frame.task)],
         )
         frame = frame.explode("source").sort_values(SEEDS, kind="stable")
         # Of two trainings for one place (with another ``train_on``, say) the one that finished last counts.
@@ -170,7 +171,7 @@ class Grid:
         # Runs with other main metrics than the first of a cell are left out.
         frame = frame[frame.measure == frame.groupby(CELL).measure.transform("first")]
         count = frame.groupby([*CELL, "key", "language"]).metric.transform("size")
-        return frame[count == 1 + frame.measure.str.count("/")]
+        return frame[count == frame.needed]
 
     def reason(self, row: Row, task: str) -> str:
         """Why a cell is empty or incomplete; nothing where it is neither."""
