@@ -67,8 +67,7 @@ def find(grid: Grid, comparisons: Comparisons) -> list[Comparison]:
         rows = [row for row in rows if any((row, task) in there for task in tasks)]
         tasks = [task for task in tasks if rows and all((row, task) in there for row in rows)]
         if tasks:
-            pairs = itertools.product(rows, tasks)
-            codes = {code for pair in pairs for code in there[pair].languages}
+            codes = {code for pair in itertools.product(rows, tasks) for code in there[pair].languages}
             found.append(Comparison(kind, title, tuple(codes), comparisons.mean(rows, tasks), {}))
     return correct(found)
 

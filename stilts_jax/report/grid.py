@@ -3,7 +3,7 @@
 import itertools
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -51,10 +51,9 @@ class Grid:
     trained in and no row is named after, ``limits`` how many rows of a language were scored, where not all were.
     """
 
-    def __init__(self, runs: list[Run], benchmark: str = "xtreme", names: dict | None = None) -> None:
-        self.runs, self._languages = runs, names or {}
-        # Of XTREME-UP only a part is here.
-        self.benchmark = benchmark.upper() + " NER" * (benchmark == "xtreme-up")
+    def __init__(self, runs: list[Run], benchmark: str = "xtreme", names: Mapping[str, str] = {}) -> None:
+        self.runs, self._languages = runs, names
+        self.benchmark = benchmark.upper() + " NER" * (benchmark == "xtreme-up")  # a part of it
         self.own = {task.name: task for task in get_benchmark(benchmark).values()}
         self._names = {task: names for run in runs for task, names in run.names.items()}
         self.evaluations = [run for run in runs if run.stage != "intermediate"]
@@ -166,8 +165,7 @@ class Grid:
         frame = frame.explode("source").sort_values(SEEDS, kind="stable")
         # Of two trainings for one place (with another ``train_on``, say) the one that finished last counts.
         frame = frame[frame.finished == frame.groupby([*CELL, *SEEDS]).finished.transform("max")]
-        # One model may lie in two folders.
-        frame = frame.drop_duplicates([*CELL, *SEEDS, "key", "language", "metric"])
+        frame = frame.drop_duplicates([*CELL, *SEEDS, "key", "language", "metric"])  # in two folders
         # Runs with other main metrics than the first of a cell are left out.
         frame = frame[frame.measure == frame.groupby(CELL).measure.transform("first")]
         count = frame.groupby([*CELL, "key", "language"]).metric.transform("size")

@@ -73,8 +73,7 @@ class Run:
         self._items = {task: dict(by_language) for task, by_language in part("items").items()}
         self.config = json.loads(LOGIN.sub("://", json.dumps(part("config"))))  # an encoder may be a URL
         self.data = part("data")
-        # How sentences were embedded; not known of results of an earlier version.
-        self.retrieval = dict(part("evaluation").get("retrieval") or {})
+        self.retrieval = dict(part("evaluation").get("retrieval") or {})  # empty in earlier versions
         self.throughput, self.environment = part("throughput"), part("environment")
 
     def split(self, task: str) -> str:

@@ -15,8 +15,8 @@ _FULL_TONE = 20.0  # points that have the scale's last colour
 class Cell(NamedTuple):
     """One field of a table: its text, a smaller second line, and a footnote (why it is empty or incomplete).
 
-    ``tone`` is its place on the diverging scale from -1 to 1, ``numbers`` are what CSV has, unrounded: of one number,
-    named "", in the field's own column, of several in columns of their names.
+    ``tone`` is its place on the diverging scale from -1 to 1, ``numbers`` are what CSV has, unrounded, in columns of
+    their names; the field's own column has that which is named "".
     """
 
     text: str = ""

@@ -1,7 +1,5 @@
 """Gain against distance: how far languages are from the one that was trained on, and whether that matters.
 
-A grid that compares nothing has its scores in place of gains.
-
 Distances come from a CSV of the reader's own, ``code,name,DISTANCE,...,script,log_size`` (only ``code`` and one
 distance must be there; any column of numbers is a distance, only ``log_...`` is the size of the pretraining text), or
 from public facts that come with the package: genealogy and great-circle distance.
@@ -114,7 +112,7 @@ def read_distances(path: Path) -> Typology:
 
 
 def typology_section(grid: Grid, typology: Typology, figures: Figures) -> Block | None:
-    """Returns nothing where there is no baseline."""
+    """Gains, or scores where nothing is compared; nothing where there is no baseline."""
     if not grid.baselines or not grid.scored:
         return None
     value, over = ("gain", "intermediates and ") if grid.compared else ("score", "")
