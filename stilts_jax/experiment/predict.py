@@ -11,7 +11,6 @@ import numpy as np
 
 from stilts_jax.errors import ConfigError, DataError, nearest
 from stilts_jax.evaluation.evaluate import DECODERS
-from stilts_jax.evaluation.metrics import NullableAnswer
 from stilts_jax.evaluation.predict import predict
 from stilts_jax.evaluation.retrieval import Embedder
 from stilts_jax.experiment.models import open_model, own_options
@@ -81,8 +80,11 @@ def predict_file(model: str, path: Path, out: Path, **options: Any) -> int:
         what = f"A model of the kind {kind} can't make {out.name} of {path.name}."
         fix = f"read from {', '.join(_SUFFIXES)}; write vectors to .npy, all else to .tsv"
         raise ConfigError(what, where="--input, --out", fix=fix)
-    count, rows = sum(1 for _ in _read_texts(path, kind)), _read_texts(path, kind)
-    columns: list[str] = []
+    count, columns = 0, dict[str, None]()  # the names of all rows: of JSON each may have its own
+    for row, _ in _read_texts(path, kind):
+        count += 1
+        columns |= dict.fromkeys(row.fields)
+    rows = _read_texts(path, kind)
     with replacing(out) as partial, partial.open("xb") as file:
         for start in range(0, max(count, 1), _CHUNK):
             chunk = list(islice(rows, _CHUNK))
@@ -94,7 +96,6 @@ def predict_file(model: str, path: Path, out: Path, **options: Any) -> int:
                 file.write(np.ascontiguousarray(found, "<f4").tobytes())
                 continue
             if not start:
-                columns = [name for row, _ in chunk[:1] for name in row.fields]
                 file.write(_line([*columns, "prediction"]))
             for (row, _), value in zip(chunk, found):
                 shown = " ".join(value) if kind == "tag" else value
@@ -123,17 +124,16 @@ class _Predictor:
         config = found.config if found else HeadConfig(kind="embed")
         self.kind, self._threshold = config.kind, opened.thresholds.get(name, np.inf)
         self._labels = (found and found.labels) or [f"LABEL_{n}" for n in range(config.num_labels)]
-        cut = FeatureSettings(
-            **opened.rows.get(name, {"max_length": own.get("evaluation.max_length") or MAX_LENGTH})
-        )
+        usual = {"max_length": own.get("evaluation.max_length") or MAX_LENGTH}
+        cut = FeatureSettings(**opened.rows.get(name, usual))
         length = min(max_length or cut.max_length, opened.config.max_length)
         self._rows = replace(cut, max_length=length, max_query_length=min(cut.max_query_length, length // 2))
         precision = own.get("compute.matmul_precision", "")
         compute = Compute(dtype=own["compute.dtype"], matmul_precision=precision)
         self._model, self._tokenizer = opened.with_head(name, found, compute), opened.tokenizer
-        placed = {"mesh": opened.mesh, "progress": progress}
         self._layer = own.get("model.retrieval_layer") or None
-        self._options: dict[str, Any] = {"head": name or None, "tokens_per_batch": tokens_per_batch, **placed}
+        self._options: dict[str, Any] = {"head": name or None, "tokens_per_batch": tokens_per_batch}
+        self._options |= {"mesh": opened.mesh, "progress": progress}
 
     def __call__(self, texts: Sequence[Any]) -> Any:
         examples = _make_examples(self.kind, texts)
@@ -145,61 +145,49 @@ class _Predictor:
             return []
         features = build_features(self.kind, {"": examples}, self._tokenizer, self._rows, training=False)
         rows = predict(*self._model, features, length_multiple=16, **self._options)
-        return [self._show(one) for one in DECODERS[self.kind](rows, features, examples)]
-
-    def _show(self, found: Any) -> Any:
-        """What was decoded for one text, as a user reads it."""
+        found = DECODERS[self.kind](rows, features, examples)
         if self.kind == "classify":
-            return self._labels[found]
+            return [self._labels[label] for label in found]
         if self.kind == "tag":
-            return tuple(self._labels[index] for index in found)
-        if isinstance(found, NullableAnswer):
-            return found.at(self._threshold)
-        return found
+            return [tuple(self._labels[label] for label in labels) for labels in found]
+        return [answer.at(self._threshold) for answer in found] if self.kind == "span" else found
 
 
 def _read_texts(path: Path, kind: str) -> Iterator[tuple[Row, Any]]:
     """Yields each row of a table with the text in it, without holding the file: .tsv without quoting, .csv with it."""
-    lines, line, names = _read_lines(path, kind), 0, list[str]()
-    reader = csv.reader((text + "\n" for _, text in lines), strict=True)
-    cells: Iterator[tuple[int, Any]] = ((line, text.split("\t")) for line, text in lines if text)
+    line, names = 0, list[str]()
+
+    def read_lines() -> Iterator[str]:
+        nonlocal line
+        with path.open("rb") as file:
+            for line, content in enumerate(file, 1):
+                text = content.decode("utf-8-sig" if line == 1 else "utf-8")
+                yield text.removesuffix("\n").removesuffix("\r")
+
+    records: Iterator[Any] = (text.split("\t") for text in read_lines() if text)
     if path.suffix == ".csv":
-        cells = ((reader.line_num, values) for values in reader if values)
+        records = filter(None, csv.reader((text + "\n" for text in read_lines()), strict=True))
     elif path.suffix == ".jsonl":
-        cells = ((line, text) for line, text in lines if text.strip())
+        records = (parse_json(text) for text in read_lines() if text.strip())
     try:
-        for line, found in cells:
-            if path.suffix == ".jsonl":
-                values = parse_json(found)
-                if not isinstance(values, dict):
-                    raise BadRow("this is not a JSON object")
-            elif not names:
-                names = found
-                continue
-            elif len(found) != len(names):
-                raise BadRow(f"{len(names)} columns were expected, {len(found)} are there")
-            else:
-                values = dict(zip(names, found))
+        for values in records:
+            if path.suffix == ".jsonl" and not isinstance(values, dict):
+                raise BadRow("this is not a JSON object")
+            if path.suffix != ".jsonl":
+                if not names:
+                    names = values
+                    continue
+                if len(values) != len(names):
+                    raise BadRow(f"{len(names)} columns were expected, {len(values)} are there")
+                values = dict(zip(names, values))
             row = Row(line, 0, values)
             yield row, _text_of(kind, row)
-    except (BadRow, csv.Error) as error:
-        raise _refuse(path, reader.line_num or line, kind, error) from error
-
-
-def _read_lines(path: Path, kind: str) -> Iterator[tuple[int, str]]:
-    with path.open("rb") as file:
-        for line, content in enumerate(file, 1):
-            try:
-                text = content.decode("utf-8-sig" if line == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                what = f"byte {error.start + 1} of the line is not UTF-8"
-                raise _refuse(path, line, kind, what) from error
-            yield line, text.removesuffix("\n").removesuffix("\r")
-
-
-def _refuse(path: Path, line: int, kind: str, reason: object) -> DataError:
-    fix = f"a head of the kind {kind} reads {_FORMS[kind]}; `stilts predict --help` names the columns"
-    return DataError(f"The row can't be used: {reason}.", where=f"{path}:{line}", fix=fix)
+    except (BadRow, csv.Error, UnicodeDecodeError) as error:
+        reason: object = error
+        if isinstance(error, UnicodeDecodeError):
+            reason = f"byte {error.start + 1} of the line is not UTF-8"
+        fix = f"a head of the kind {kind} reads {_FORMS[kind]}; `stilts predict --help` names the columns"
+        raise DataError(f"The row can't be used: {reason}.", where=f"{path}:{line}", fix=fix) from error
 
 
 def _text_of(kind: str, row: Row) -> Any:
@@ -208,15 +196,14 @@ def _text_of(kind: str, row: Row) -> Any:
     if kind == "span":
         return row["question"], row["context"]
     if kind == "choice":
-        names = [name for name in row.fields if name.startswith("choice")]
+        names = [name for name in row.fields if name.startswith("choice") and name[6:].isdecimal()]
         return row["prompt"], [row[name] for name in names or ["choice1"]]
     return (row["text"], row["pair"]) if "pair" in row.fields and kind == "classify" else row["text"]
 
 
 def _pick_head(heads: Mapping[str, Any], asked: str | None) -> str:
-    heads = {
-        name: head for name, head in heads.items() if head.config.kind != "mlm"
-    }  # nothing a user would read
+    # Of masked language modelling nobody would read a prediction.
+    heads = {name: head for name, head in heads.items() if head.config.kind != "mlm"}
     if asked is None and len(heads) < 2:
         return next(iter(heads), "")
     if asked is None or asked not in ("", *heads):

@@ -1,6 +1,6 @@
 """``result.json`` and ``failure.json``: what a phase scored, and why its last attempt failed.
 
-They are two files, so that a failure never replaces scores. A report reads nothing else, and needs no JAX for it.
+A failure never replaces scores. A report reads nothing else, and needs no JAX for it.
 """
 
 import base64
@@ -45,11 +45,10 @@ class PhaseScores:
     scores: dict[str, Any] = field(default_factory=dict)  # {task: {split: {metric: {language: percent}}}}
     main_metric: dict[str, list[str]] = field(default_factory=dict)  # metrics that make the table's cell
     reported_split: dict[str, str] = field(default_factory=dict)
-    # {task: {language: per-item values of the reported split, as ``encode_items`` makes them}}
+    # {task: {language: what ``encode_items`` makes of the reported split's}}
     items: dict[str, dict[str, Any]] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)  # {task: {split: {fingerprint, languages, examples}}}
-    # By task and language, tuned on dev.
-    thresholds: dict[str, dict[str, float]] = field(default_factory=dict)
+    thresholds: dict[str, dict[str, float]] = field(default_factory=dict)  # by task and language, from dev
     notes: list[str] = field(default_factory=list)  # what a reader must know about how scores came about
     predictions: dict[str, Mapping[str, Any]] = field(default_factory=dict)  # of the reported split
     # What the phase's own training task scores on its dev set, in the language that it was trained in: what
@@ -94,20 +93,19 @@ def describe_phase(phase: Phase, context: "Context") -> dict[str, Any]:
     return {"format": FORMAT, "phase": record, "tasks": tasks}
 
 
-def find_kept(result: Mapping[str, Any], phase: Phase, context: "Context") -> list[str]:
+def find_kept(result: Mapping[str, Any] | None, phase: Phase, context: "Context") -> list[str]:
     """Returns the tasks of an earlier result whose scores stand: those that are not asked for now, and those that were
     scored in the same way in all languages that are asked for, and maybe in more.
     """
-    there, asked = result.get("evaluation"), context.evaluation_record(phase)
-    if there is None or {**there, "tasks": {}} != {**asked, "tasks": {}}:
+    there, asked, kept = (result or {}).get("evaluation"), context.evaluation_record(phase), list[str]()
+    if not result or not there or result["phase"]["key"] != context.key(phase):
         return []
-
-    def stands(name: str, scored: Mapping[str, Any]) -> bool:
+    for name, scored in there["tasks"].items() if {**there, "tasks": asked["tasks"]} == asked else ():
         wanted = asked["tasks"].get(name, scored)
-        data = wanted["data"]
-        return {**scored, "data": data} == wanted and data.items() <= scored["data"].items()
-
-    return [name for name, scored in there["tasks"].items() if stands(name, scored)]
+        same = {**scored, "data": wanted["data"]} == wanted
+        if same and wanted["data"].items() <= scored["data"].items():
+            kept.append(name)
+    return kept
 
 
 def write_result(
@@ -130,25 +128,24 @@ def write_result(
     for name in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # a checkout that is not installed
             versions[name] = importlib.metadata.version(name)
-    work, settings, folder = trained.work if trained else {}, context.settings, context.folder(phase)
-    about, evaluation = describe_phase(phase, context), context.evaluation_record(phase)
-    read = trained.data if trained else {}  # a task may be trained and scored: its splits are of both
+    made, settings, folder = vars(trained) if trained else {}, context.settings, context.folder(phase)
+    work, read = made.get("work", {}), made.get("data", {})
     seen = make_seen_notes(phase, settings, kept)
     result = {
-        **about,
-        "evaluation": evaluation,
+        **describe_phase(phase, context),
+        "evaluation": context.evaluation_record(phase),
         **{name: getattr(scores, name) for name in _BY_TASK},
         "selection": {
             "zero_shot": not seen,
             "notes": [*scores.notes, *seen, *_notes(phase, settings)],
             "metric": "mean of the main metrics",
-            "history": trained.history if trained else [],
-            "best_step": trained.step if trained else None,
-            "collapsed": trained.collapsed if trained else False,
-            "chance": trained.chance if trained else None,
+            "history": made.get("history", []),
+            "best_step": made.get("step"),
+            "collapsed": made.get("collapsed", False),
+            "chance": made.get("chance"),
             "source_dev": scores.source_dev,
         },
-        "curve": trained.curve if trained else [],
+        "curve": made.get("curve", []),
         "throughput": {name: work.get(name, 0) for name in _RATES},
         "environment": {
             "device": jax.devices()[0].device_kind,
@@ -156,17 +153,18 @@ def write_result(
             "versions": versions,
             "command": context.command,
             "started": started.isoformat(timespec="seconds"),
-            "finished": _now(),
-            "attention": trained.attention if trained else None,
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "attention": made.get("attention"),
         },
         "config": context.training_record(phase)
         | {"title": settings.title, "encoder": phase.encoder, "scored_rows": settings.evaluation.limit},
+        # A task may be trained and scored: its splits are of both.
         "data": {name: read.get(name, {}) | scores.data.get(name, {}) for name in read | scores.data},
         "error": None,
     }
     if kept and (before := read_result(folder)):
         _keep(before, result, kept)
-    write_record(folder / RESULT, result | {"evaluation_key": hash_record(evaluation)})
+    write_record(folder / RESULT, result | {"evaluation_key": hash_record(result["evaluation"])})
     clear_failure(folder)
 
 
@@ -193,7 +191,8 @@ def make_seen_notes(phase: Phase, settings: Settings, kept: Collection[str] = ()
     chosen = "the best step was chosen on dev sets of the target languages"
     notes = [f"{one.name}: {chosen}" for one in family if one.train and one.stage == "target"]
     source = get_task(phase.train[-1]).source_language if phase.train else ""
-    own = [name.partition("@")[2] == source for name in (*phase.evaluate, *kept)]
+    scored = (*(get_task(name).name for name in phase.evaluate), *kept)
+    own = [name.partition("@")[2] == source for name in scored]
     if phase.stage == "target" and own and all(own):
         notes.append("few-shot: trained in the language that it is scored in")
     return notes
@@ -219,10 +218,6 @@ def _notes(phase: Phase, settings: Settings) -> list[str]:
     return [note for note, holds in notes.items() if holds]
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
 def write_failure(phase: Phase, context: "Context", error: BaseException) -> None:
     """Writes ``failure.json`` beside whatever was scored before: the error, and what would have been scored."""
     tasks = [get_task(name) for name in phase.evaluate]
@@ -232,7 +227,7 @@ def write_failure(phase: Phase, context: "Context", error: BaseException) -> Non
         "scores": {},
         "main_metric": {task.name: list(MAIN_VALUES[task.metric]) for task in tasks},
         "reported_split": {task.name: task.selection if own else task.reported for task in tasks},
-        "environment": {"finished": _now()},
+        "environment": {"finished": datetime.now(UTC).isoformat(timespec="seconds")},
         "error": {"type": type(error).__name__, "message": str(error)},
     }
     write_record(context.folder(phase) / FAILURE, failure)
@@ -260,21 +255,15 @@ def _unpack(text: str, dtype: str) -> np.ndarray:
 def decode_items(raw: Mapping[str, Any]) -> tuple[Items, bool] | None:
     """Returns what ``encode_items`` was given; None where that can't be told any more."""
     try:
-        if raw["dtype"] not in ("float32", "int32", "uint8"):
-            return None
         values = _unpack(raw["data"], raw["dtype"]).reshape(raw["shape"])
         names = _unpack(raw["names"], "uint32") if "names" in raw else None
-        if values.ndim != (1 if raw["statistic"] == "mean" else 2):
-            return None
-        if names is not None and len(names) != len(values):
-            return None
         return Items(raw["statistic"], values, str(raw.get("ids") or ""), names), bool(raw.get("aligned"))
     except (KeyError, TypeError, ValueError, zlib.error):
         return None
 
 
 def read_result(folder: Path, progress: Progress = SILENT, name: str = RESULT) -> dict[str, Any] | None:
-    """Returns a record of a phase's folder; None if there is none, or none that can be trusted, which is said."""
+    """Returns a record of a phase's folder; None if there is none, or none to be trusted, which is said."""
     try:
         return read_record(folder / name, FORMAT)
     except FileNotFoundError:
@@ -286,5 +275,5 @@ def read_result(folder: Path, progress: Progress = SILENT, name: str = RESULT) -
 
 def clear_failure(folder: Path) -> None:
     """Removes ``failure.json``: the phase is about to be tried again, or it came through."""
-    with contextlib.suppress(OSError):  # a read-only disk: a stale remark in the report is all that is left
+    with contextlib.suppress(OSError):  # a read-only disk keeps it: a stale remark in the report
         (folder / FAILURE).unlink(missing_ok=True)
