@@ -44,13 +44,13 @@ def evaluate_phase(
             _add_scores(scores, parts, model, context)
     if part := data.source_dev:
         (language,) = part.languages
-        task, about = part.task, {"task": part.task.name, "split": part.split, "language": language}
+        about: dict[str, Any] = {"task": part.task.name, "split": part.split, "language": language}
         with context.progress.part(" ".join(about.values())):
             (found,) = score(model, part, context)
         if language in found.results:  # else gold is blanked
-            count = context.features(part, model.tokenizer).num_examples
-            value = main_score(task.metric, found.results[language].values)
-            scores.source_dev = {**about, "examples": count, "score": value}
+            about["examples"] = context.features(part, model.tokenizer).num_examples
+            value = main_score(part.task.metric, found.results[language].values)
+            scores.source_dev = about | {"score": value}
     return scores
 
 
@@ -61,26 +61,23 @@ def score(
     thresholds: Sequence[Thresholds] | None = None,
     selected: Features | None = None,
 ) -> list[Evaluation]:
-    """Predicts and scores one split of one task: the one way, of selection, reports and ``stilts eval`` alike.
+    """Predicts and scores one split of one task, for selection, reports and ``stilts eval`` alike.
 
-    Labels are matched by name. A metric that needs thresholds tunes them on this split if there are none. Selection has
-    features of its own, and is silent. Returns one evaluation; with ``model.sweep_layers`` one for each layer, and
-    ``thresholds`` are as many.
+    A metric that needs thresholds tunes them on this split if there are none. Selection has features of its own, and is
+    silent. Returns one evaluation; with ``model.sweep_layers`` one for each layer, and ``thresholds`` are as many.
     """
     task, settings = part.task, context.settings
     name = task.name if task.name in model.heads else next(iter(model.heads), "")
     head = models.fit_head(task, name, model.heads[name]) if task.is_trained else None
     predictor, params = model.with_head(name, head, settings.compute)
-    options: dict[str, Any] = {
-        "mesh": context.mesh,
-        "progress": SILENT if selected is not None else context.progress,
-    }
-    options |= {"head": name if head else None, "tokens_per_batch": settings.evaluation.tokens_per_batch}
+    progress, tokens = SILENT if selected else context.progress, settings.evaluation.tokens_per_batch
+    options: dict[str, Any] = {"mesh": context.mesh, "progress": progress, "tokens_per_batch": tokens}
+    options["head"] = name if head else None
     given = None if thresholds is None else thresholds[0]
     if task.kind != "embed":
         features = selected or context.features(part, model.tokenizer)
-        places = predictor, params, task, features, features.examples
-        return [evaluate_task(*places, thresholds=given, **options)]
+        rows = features, features.examples
+        return [evaluate_task(predictor, params, task, *rows, thresholds=given, **options)]
     sets = {one: read_retrieval(task, part.split, one, context.source) for one in part.languages}
     wanted = part.hyperparameters.max_length if head else settings.evaluation.max_length
     length = min(wanted, model.config.max_length)
@@ -109,64 +106,49 @@ def _add_scores(
     scores: PhaseScores, parts: Sequence[Part], model: models.OpenModel, context: Context
 ) -> None:
     """Scores one task; the last of ``parts`` is reported, and one before it tunes the threshold."""
-    reported, settings = parts[-1], context.settings.model
-    task, name = reported.task, reported.task.name
-    _check_languages(reported, context)
+    reported, name, task = parts[-1], parts[-1].task.name, parts[-1].task
     scores.scores[name], scores.data[name] = {}, {}
     scores.reported_split[name], scores.main_metric[name] = reported.split, list(MAIN_VALUES[task.metric])
-    sweeps = settings.sweep_layers and not task.is_trained
-    layer = retrieval_layer(task, model.config.num_layers, context.settings)
-    chosen = layer or default_layer(model.config.num_layers) if sweeps else 0
+    sweeps, depth = context.settings.model.sweep_layers and not task.is_trained, model.config.num_layers
+    layer = retrieval_layer(task, depth, context.settings)
+    chosen = layer or default_layer(depth) if sweeps else 0
     thresholds: list[Thresholds] | None = None
     for part in parts:
-        found = [Evaluation({}, {})] * (model.config.num_layers + 1 if sweeps else 1)
+        found = [Evaluation({}, {})] * (depth + 1 if sweeps else 1)
         if part.languages:
             count, notes = describe_data(part, model.tokenizer, context)
             scores.notes.extend(notes)
             with context.progress.part(f"{name} {part.split}"):
                 found = score(model, part, context, thresholds)
-            for layer, one in enumerate(found if sweeps else ()):
-                scores.scores[name][f"{part.split}-layer{layer}"] = one.scores
+            for number, one in enumerate(found if sweeps else ()):
+                scores.scores[name][f"{part.split}-layer{number}"] = one.scores
             scores.scores[name][part.split] = found[chosen].scores
             prints = [context.fingerprint(task, part.split, one) for one in part.languages]
             about = {"fingerprint": hash_record(prints), "languages": list(part.languages), "examples": count}
             scores.data[name][part.split] = about
-        if part is not reported:
-            thresholds = [one.thresholds for one in found]
-            if task.retrieval != "mining":  # whose languages have each its own, as BUCC defines it
-                source = [one.get(task.source_language) for one in thresholds]
-                thresholds = [{} if one is None else dict.fromkeys(reported.languages, one) for one in source]
-            _note_thresholds(scores, part, thresholds[chosen], reported.languages, context)
+        if part is reported:
+            break
+        thresholds, where = [one.thresholds for one in found], "each language's"
+        if task.retrieval != "mining":  # whose languages have each its own, as BUCC defines it
+            where = f"the {task.source_language}"
+            source = [one.get(task.source_language) for one in thresholds]
+            thresholds = [{} if one is None else dict.fromkeys(reported.languages, one) for one in source]
+        if thresholds[chosen]:
+            scores.notes.append(f"{name}: the threshold was tuned on {where} dev set ({part.split})")
+        if lost := ", ".join(one for one in reported.languages if one not in thresholds[chosen]):
+            why = f"there is no dev set ({part.split}) with gold to tune the threshold on"
+            scores.notes.append(f"{name}: not scored in {lost}, because {why}")
+            context.progress.say(scores.notes[-1])
     best = found[chosen]
     if thresholds or best.thresholds:
         scores.thresholds[name] = dict(thresholds[chosen] if thresholds else best.thresholds)
     scores.predictions[name] = best.predictions
-    items = {language: result.items for language, result in best.results.items() if result.items is not None}
     # Unequal sets of translations (of PAWS-X some sentences lack some languages) are joined item by item.
-    named = task.aligned and len({one.ids for one in items.values()}) > 1
-    items = items if named else {language: replace(one, names=None) for language, one in items.items()}
-    scores.items[name] = {language: encode_items(one, aligned=False) for language, one in items.items()}
-
-
-def _note_thresholds(
-    scores: PhaseScores, part: Part, tuned: Thresholds, languages: Sequence[str], context: Context
-) -> None:
-    name, split = part.task.name, part.split
-    if tuned:
-        where = "each language's" if part.task.retrieval == "mining" else f"the {part.task.source_language}"
-        scores.notes.append(f"{name}: the threshold was tuned on {where} dev set ({split})")
-    if lost := ", ".join(language for language in languages if language not in tuned):
-        why = f"there is no dev set ({split}) with gold to tune the threshold on"
-        scores.notes.append(f"{name}: not scored in {lost}, because {why}")
-        context.progress.say(scores.notes[-1])
-
-
-def _check_languages(part: Part, context: Context) -> None:
-    if not part.languages:
-        name, asked = part.task.name, context.settings.experiment.languages or ", ".join(part.task.languages)
-        where = f"{context.source.root}, split {part.split}, languages {asked}"
-        fix = f"`stilts tasks {name} --data_root=...` says which files are looked for"
-        raise DataError(f"There are no data to evaluate {name} on.", where=where, fix=fix)
+    named = task.aligned and len({result.items.ids for result in best.results.values()}) > 1
+    scores.items[name] = {
+        language: encode_items(result.items if named else replace(result.items, names=None), aligned=False)
+        for language, result in best.results.items()
+    }
 
 
 # -- a model from outside
@@ -183,11 +165,15 @@ def evaluate_model(
         labels: names of the head's outputs, the first output first; empty takes those that the model names.
     """
     wanted = {parts[-1].task.name: parts for parts in (choose_scored(name, context) for name in tasks)}
-    for parts in wanted.values():
-        if parts[-1].task.kind == "mlm":
+    for name, (*_, part) in wanted.items():
+        if part.task.kind == "mlm":
             what = "Masked language modelling has no score to report."
             raise ConfigError(what, where="--task=mlm", fix="name another task")
-        _check_languages(parts[-1], context)
+        if not part.languages:
+            asked = context.settings.experiment.languages or ", ".join(part.task.languages)
+            where = f"{context.source.root}, split {part.split}, languages {asked}"
+            fix = f"`stilts tasks {name} --data_root=...` says which files are looked for"
+            raise DataError(f"There are no data to evaluate {name} on.", where=where, fix=fix)
     opened, scores = models.open_model(model, context.mesh, context.progress), PhaseScores()
     # Refused now, and not when the tasks before one have been scored.
     heads = {name: _choose_head(parts[-1].task, opened, head, labels) for name, parts in wanted.items()}
