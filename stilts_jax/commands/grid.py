@@ -28,7 +28,7 @@ def run(arguments: Namespace) -> int:
     phases, context = open_phases(read_settings(arguments), arguments)
     mine = select_part(phases, *arguments.part)
     if arguments.dry_run:
-        from stilts_jax.experiment.estimate import estimate_text
+        from stilts_jax.experiment.needs import estimate_text
 
         print(estimate_text(mine, context))
         return 0

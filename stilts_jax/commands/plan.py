@@ -61,7 +61,7 @@ def run(arguments: Namespace) -> int:
     setup = make_setup(settings, arguments, topologies[0], shapes[encoders[0]], arguments.rows)
     work: float = 0
     if arguments.data_root:
-        from stilts_jax.experiment.estimate import estimate
+        from stilts_jax.experiment.needs import estimate
 
         whole = replace(settings, encoder=encoders[0])
         with tempfile.TemporaryDirectory() as folder:

@@ -35,11 +35,8 @@ from stilts_jax.interruption import check, stop
 from stilts_jax.progress import SILENT, Progress
 
 CHECKPOINTS = "checkpoints"
-_SHORT = 0.5  # seconds of the first pause, where other processes are at work on all that is left
-
-
-# Seconds to wait for a parent that another machine trains, and the longest pause between two looks.
-_LIMIT, _PAUSE = 48 * 3600.0, 60.0
+# Seconds to wait for a parent that another machine trains, and the first and the longest pause between two looks.
+_LIMIT, _SHORT, _PAUSE = 48 * 3600.0, 0.5, 60.0
 # So long from the start of this command the failure of a parent may be one of an earlier launch, which the part that
 # trains the parent removes when it starts.
 _GRACE = 600.0
@@ -70,21 +67,15 @@ def run_phase(phase: Phase, context: Context) -> None:
             return
         if context.is_main:
             _warn_of_another_encoder(phase, context)
-        trained = find_trained(folder, context.key(phase)) if phase.train else None
-        # What a command with other targets or more languages scored of the same model stays.
-        kept = from_main(lambda: _find_kept(phase, context)) if trained or not phase.train else []
+        trained, kept = find_trained(folder, context.key(phase)) if phase.train else None, list[str]()
+        if trained or not phase.train:  # what a command with other targets or more languages scored stays
+            kept = from_main(lambda: find_kept(read_result(folder), phase, context))
         if phase.train:
             trained = trained or adopt_training(phase, context) or train_phase(phase, context)
         scores = evaluate_phase(phase, context, trained, kept)
         if context.is_main:
             write_result(phase, context, trained, scores, started, kept)
     context.progress.say(scores.summary())
-
-
-def _find_kept(phase: Phase, context: Context) -> list[str]:
-    before = read_result(context.folder(phase))
-    same = before and before["phase"]["key"] == context.key(phase)
-    return find_kept(before, phase, context) if before and same else []
 
 
 @contextmanager
@@ -122,13 +113,11 @@ def _check_same(phase: Phase, context: Context) -> None:
 def _warn_of_another_encoder(phase: Phase, context: Context) -> None:
     """Says so where the same phase once started from other weights: their files were exchanged, or damaged."""
     folder, record = context.folder(phase), json.loads(json.dumps(context.training_record(phase)))
-    for path in sorted(folder.parent.glob(f"{phase.name}-*")) if phase.parent is None else ():
+    for path in sorted(folder.parent.glob(f"{folder.name[:-8]}*")) if phase.parent is None else ():
         before = (read_result(path) or {}).get("config", {})
-        own = {
-            name: value for name, value in before.items() if name not in ("title", "encoder", "scored_rows")
-        }
-        same = bool(own) and own | {"start": record["start"]} == record
-        if path != folder and same and before.get("encoder") == phase.encoder:
+        rest = {name: before.get(name) for name in ("title", "encoder", "scored_rows")}
+        same = before | {"start": record["start"]} == record | rest
+        if path != folder and same and before["encoder"] == phase.encoder:
             told = f"the files of {phase.encoder} are not those that {path.name} started from"
             context.progress.say(f"warning: {told}; if you changed nothing, they are damaged")
 
@@ -209,10 +198,8 @@ def _take(
 
 def _check_precision(phases: Sequence[Phase], context: Context) -> None:
     if context.settings.compute.param_dtype != "float32" and any(phase.train for phase in phases):
-        what = (
-            "Parameters in bfloat16 can't be trained: a step at the usual learning rates is smaller than their last "
-            "digit (0.02 + 0.00001 is rounded to 0.02), so that most of them would never change."
-        )
+        what = "Parameters in bfloat16 can't be trained: most steps are smaller than their last digit (0.02 + 0.00001 "
+        what += "is rounded to 0.02)."
         fix = "set compute.param_dtype=float32; compute.dtype=bfloat16 is what saves time, and "
         fix += "train.moment_dtype=bfloat16 saves memory"
         raise ConfigError(what, where="config.compute.param_dtype", fix=fix)
@@ -246,7 +233,7 @@ def _check_parent(parent: Phase, context: Context, launched: float, busy: float)
             return []
         now, failure = time.monotonic(), (read_result(folder, name=FAILURE) or {}).get("error")
         if failure and now - launched >= _GRACE:
-            why = failure["message"].splitlines()[0]
+            why = (failure["message"].splitlines() or [failure["type"]])[0]  # MemoryError() has no message
             return [f"{parent.name} failed on another machine: {why}", "run that part again, then this one"]
         if now - busy > _LIMIT:
             fix = "see whether the part that trains it still runs"
@@ -280,9 +267,8 @@ def _remove(folder: Path, context: Context) -> None:
     doomed = folder.with_name(f".{folder.name}.removed")
     shutil.rmtree(doomed, ignore_errors=True)
     try:
-        if folder.exists():
-            folder.rename(doomed)
-    except FileNotFoundError:  # another part was faster
+        folder.rename(doomed)
+    except FileNotFoundError:  # there is none, or another part was faster
         pass
     except OSError as error:
         context.progress.say(f"warning: {folder} can't be removed: {error.strerror}")

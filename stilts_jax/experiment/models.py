@@ -154,14 +154,8 @@ class Trained:
 
 def read_trained(folder: Path, key: str, progress: Progress = SILENT) -> dict[str, Any] | None:
     """Returns the record of a finished training; None if there is none of this key, or none that can be trusted."""
-    try:
-        record = read_record(folder / TRAINED, FORMAT)
-        return record if record["key"] == key else None
-    except FileNotFoundError:
-        return None
-    except RecordError as error:
-        progress.say(f"warning: {error.what} The phase is trained again ({folder / TRAINED})")
-        return None
+    record = read_result(folder, progress, TRAINED, FORMAT)
+    return record if record and record["key"] == key else None
 
 
 def find_trained(folder: Path, key: str) -> Trained | None:
@@ -197,16 +191,15 @@ def load_phase_start(phase: Phase, context: "Context") -> OpenModel:
     """Returns the parent's encoder, or the experiment's own; heads are new unless the phase carries them on."""
     encoder, tokenizer = phase.encoder, context.tokenizer(phase.encoder)
     settings, mesh, heads = context.settings, context.mesh, dict[str, TaskHead]()
-    if phase.parent:
-        folder = context.folder(phase.parent)
-        trained = find_trained(folder, context.key(phase.parent))
+    if parent := phase.parent:
+        folder = context.folder(parent)
+        trained = find_trained(folder, context.key(parent))
         if trained is None:
-            what, fix = f"{phase.parent.name} is not trained.", "run the grid, or the part that trains it"
+            what, fix = f"{parent.name} is not trained.", "run the grid, or the part that trains it"
             raise CheckpointError(what, where=str(folder / TRAINED), fix=fix)
         opened = load_final(folder, trained, mesh, context.progress, tokenizer)
         if phase.carry_head:
-            before, here = (get_task(name).name for name in (phase.parent.train[-1], phase.train[0]))
-            heads[here] = opened.heads[before]
+            heads[get_task(phase.train[0]).name] = opened.heads[get_task(parent.train[-1]).name]
         return replace(opened, heads=heads)
     sharding, dtype = partial(shardings, mesh=mesh), settings.compute.param_dtype
     if encoder.startswith(RANDOM) or settings.debug:
@@ -236,8 +229,21 @@ def load_params(folder: Path, mesh: Mesh, progress: Progress) -> dict[str, Any]:
 def load_final(
     folder: Path, trained: Trained, mesh: Mesh, progress: Progress, tokenizer: Tokenizer | None = None
 ) -> OpenModel:
-    """Reads the model of a finished phase onto a mesh; its tokenizer too, unless that is given."""
-    tokenizer = tokenizer or _open_tokenizer(folder, trained)
+    """Reads the model of a finished phase onto a mesh.
+
+    A ``tokenizer`` that is not given is the copy that was kept with the phase, if it is still what it was.
+    """
+    if tokenizer is None:
+        path = folder / FINAL / TOKENIZER
+        try:
+            tokenizer = load_tokenizer(find_folder(path))
+        except EncoderError as error:
+            what, fix = f"The phase's tokenizer is missing: {error.what}", "copy that of the encoder there"
+            raise CheckpointError(what, where=str(path), fix=fix) from error
+        if tokenizer.fingerprint != trained.tokenizer:
+            what = "The phase was trained with another tokenizer: these files were changed since."
+            fix = "put the tokenizer's files back that the encoder of the phase came with"
+            raise CheckpointError(what, where=tokenizer.source, fix=fix)
     params = load_params(folder, mesh, progress)
     heads = {
         name: TaskHead(trained.heads[name], values, tuple(trained.labels.get(name, ())))
@@ -303,21 +309,6 @@ def _read_folder(folder: Path) -> Trained:
         raise CheckpointError(what, where=str(folder / TRAINED), fix=fix) from error
 
 
-def _open_tokenizer(folder: Path, trained: Trained) -> Tokenizer:
-    """Returns the copy that was kept with the phase, if it is still what the phase was trained with."""
-    path = folder / FINAL / TOKENIZER
-    try:
-        tokenizer = load_tokenizer(find_folder(path))
-    except EncoderError as error:
-        what, fix = f"The phase's tokenizer is missing: {error.what}", "copy that of the encoder there"
-        raise CheckpointError(what, where=str(path), fix=fix) from error
-    if tokenizer.fingerprint != trained.tokenizer:
-        what = "The phase was trained with another tokenizer: these files were changed since."
-        fix = "put the tokenizer's files back that the encoder of the phase came with"
-        raise CheckpointError(what, where=tokenizer.source, fix=fix)
-    return tokenizer
-
-
 # -- heads
 
 
@@ -347,8 +338,7 @@ def optimizer_config(
 def fit_head(task: Task, name: str, head: TaskHead) -> TaskHead:
     """Returns a head with its outputs in the order of the task's labels, which are matched by their names.
 
-    Case does not count; ``LABEL_0``, ``LABEL_1`` and so on are no names. A head with other labels than the task, or of
-    another kind, is a ConfigError.
+    Case does not count; ``LABEL_0``, ``LABEL_1`` and so on are no names. A head that does not fit is a ConfigError.
     """
     kind, labels, outputs = head.config.kind, head.labels, head.config.num_labels
     what, fix = "", f"evaluate a model that was trained for {task.name}"
@@ -358,7 +348,8 @@ def fit_head(task: Task, name: str, head: TaskHead) -> TaskHead:
     if task.kind not in ("classify", "tag"):
         return head
     known = bool(labels) and not all(_NUMBERED.fullmatch(label) for label in labels)
-    theirs, ours = ([_normalise(label) for label in each] for each in (labels, task.labels))
+    folded = ([label.strip().casefold() for label in each] for each in (labels, task.labels))
+    theirs, ours = ([_SYNONYMS.get(label, label) for label in each] for each in folded)
     if sorted(labels) == sorted(task.labels):  # equal as they stand: case may tell two of them apart
         theirs, ours = list(labels), list(task.labels)
     if outputs != len(task.labels) or (labels and len(labels) != outputs):
@@ -375,8 +366,3 @@ def fit_head(task: Task, name: str, head: TaskHead) -> TaskHead:
         return head
     out = {"kernel": head.params["out"]["kernel"][:, order], "bias": head.params["out"]["bias"][order]}
     return replace(head, params={**head.params, "out": out}, labels=task.labels)
-
-
-def _normalise(label: str) -> str:
-    text = label.strip().casefold()
-    return _SYNONYMS.get(text, text)

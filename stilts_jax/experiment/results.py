@@ -262,10 +262,12 @@ def decode_items(raw: Mapping[str, Any]) -> tuple[Items, bool] | None:
         return None
 
 
-def read_result(folder: Path, progress: Progress = SILENT, name: str = RESULT) -> dict[str, Any] | None:
+def read_result(
+    folder: Path, progress: Progress = SILENT, name: str = RESULT, version: int = FORMAT
+) -> dict[str, Any] | None:
     """Returns a record of a phase's folder; None if there is none, or none to be trusted, which is said."""
     try:
-        return read_record(folder / name, FORMAT)
+        return read_record(folder / name, version)
     except FileNotFoundError:
         return None
     except RecordError as error:
