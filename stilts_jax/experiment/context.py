@@ -1,9 +1,8 @@
 """What all phases of one experiment share: settings, data, tokenizers, mesh, folders, and the keys that name phases.
 
-A training key holds what defines training, so that a changed setting never meets an old checkpoint. What only
-defines how a finished model is scored (test files, reporting languages) is in the evaluation key: adding a test
-language evaluates again and never retrains. How a run is computed (mesh, accumulation, rematerialisation, how
-often it logs and saves) is in neither: it changes results by rounding at most.
+A training key holds what defines training, so that a changed setting never meets an old checkpoint. What only defines
+how a finished model is scored (test files, reporting languages) is in the evaluation key: a test language more retrains
+nothing. How a run is computed (mesh, accumulation, rematerialisation, logging) is in neither: it changes rounding only.
 """
 
 import hashlib
@@ -219,8 +218,9 @@ class Context:
             skipped = {one: reading.skipped for one, reading in read.items() if reading.skipped}
             return features if training else keep_examples(features, rows, skipped)
 
-        if training:
-            return load_or_build(cache, parts, build, self.progress)
-        if key not in self._features:
-            self._features[key] = load_or_build(cache, parts, build, self.progress)
-        return self._features[key]
+        if key in self._features:
+            return self._features[key]
+        found = load_or_build(cache, parts, build, self.progress)
+        if not training:
+            self._features[key] = found
+        return found

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from stilts_jax.automatic import MAX_LENGTHS
@@ -17,13 +16,7 @@ from stilts_jax.features.build import FeatureSettings
 from stilts_jax.features.records import Features, Ragged
 from stilts_jax.tasks import get_task, task_name
 from stilts_jax.tasks.sources.inventory import wanted_languages
-from stilts_jax.tasks.sources.read import (
-    available_languages,
-    find_paths,
-    read_retrieval,
-    selection_language,
-    with_labels,
-)
+from stilts_jax.tasks.sources.read import available_languages, read_retrieval, selection_language, with_labels
 from stilts_jax.tasks.spec import Hyperparameters, Task
 from stilts_jax.tokenization import Tokenizer
 
@@ -70,16 +63,23 @@ class PhaseData:
 def choose_data(phase: Phase, context: "Context") -> PhaseData:
     """Returns what a phase reads; raises where that can't be told."""
     settings, source, train, selection = context.settings, context.source, [], {}
+    mixture = settings.mixture
     for task in (with_labels(get_task(name), source) for name in phase.train):
         languages: tuple[str, ...] = (task.source_language,)
-        chosen = hyperparameters_of(task, settings, phase)
+        chosen, own = hyperparameters_of(task, settings, phase), dict[str, Any]()
         selection[task.name] = _choose_selection(phase, task, chosen, context)
         if task.name == MLM:
-            languages, mixture = _mlm_languages(task, context), settings.mixture
-            if len(phase.train) > 1:
-                chosen = replace(chosen, batch_size=mixture.mlm_batch_size, max_length=mixture.mlm_max_length)
-        elif len(phase.train) > 1 and settings.mixture.epochs:
-            chosen = replace(chosen, epochs=settings.mixture.epochs)
+            found = available_languages(task, "train", source, beyond=True)
+            languages = split_names(mixture.mlm_languages) or found
+            missing = ", ".join(language for language in languages if language not in found)
+            if missing or not languages:
+                what, where = f"There is no text in {missing or 'any language'}.", f"task mlm, {source.root}"
+                fix = "put text/LANGUAGE.txt there, or set mixture.mlm_languages"
+                raise DataError(what, where=where, fix=fix)
+            own = {"batch_size": mixture.mlm_batch_size, "max_length": mixture.mlm_max_length}
+        elif mixture.epochs:
+            own = {"epochs": mixture.epochs}
+        chosen = replace(chosen, **own) if len(phase.train) > 1 else chosen
         train.append(Part(task, "train", languages, chosen, settings.data.limit))
     scored = [choose_scored(name, context, phase) for name in phase.evaluate]
     last = train[-1] if phase.stage == "target" and phase.evaluate else None
@@ -105,11 +105,12 @@ def choose_scored(reference: str, context: "Context", phase: Phase | None = None
     tuned = task.metric in TUNED_METRICS and task.selection != reported
     parts = []
     for split in (task.selection, reported) if tuned else (reported,):
-        wanted, found = asked, available_languages(task, split, source, beyond=bool(asked))
+        wanted, tunes_all = asked, split != reported and task.retrieval != "mining"
         if intermediate and asked:
             wanted = (selection_language(task, source), *asked)
-        elif split != reported and task.retrieval != "mining":
+        elif tunes_all:  # in a language that the benchmark itself may not have
             wanted = (task.source_language,)
+        found = available_languages(task, split, source, beyond=bool(wanted))
         languages = tuple(language for language in dict.fromkeys(wanted or found) if language in found)
         parts.append(Part(task, split, languages, chosen, limit))
     return tuple(parts)
@@ -126,14 +127,13 @@ def _choose_selection(
     if task.kind in ("mlm", "embed") or not task.selection:
         return ()
     settings, source = context.settings, context.source
-    languages: tuple[str, ...] = (selection_language(task, source),)
-    part = Part(task, task.selection, languages, chosen, settings.train.eval_examples)
+    own, limit = (selection_language(task, source),), settings.train.eval_examples
     if settings.experiment.select_on == "en" or phase.stage != "target" or not phase.evaluate:
-        return (part,)
+        return (Part(task, task.selection, own, chosen, limit),)
     parts = []
     for one in (with_labels(get_task(name), source) for name in phase.evaluate):
-        languages = available_languages(one, one.selection, source)
-        parts.append(replace(part, task=one, split=one.selection, languages=languages))
+        there = available_languages(one, one.selection, source)
+        parts.append(Part(one, one.selection, there, chosen, limit))
     if bare := ", ".join(part.task.name for part in parts if not part.languages):
         what, fix = f"{bare} has no dev set in any language to select on.", "set it to en for this target"
         raise ConfigError(what, where="config.experiment.select_on", fix=fix)
@@ -148,16 +148,6 @@ def take_first(task: Task, examples: Sequence[Any], limit: int) -> Sequence[Any]
     return examples[:count]
 
 
-def _mlm_languages(task: Task, context: "Context") -> tuple[str, ...]:
-    found = available_languages(task, "train", context.source, beyond=True)
-    asked = split_names(context.settings.mixture.mlm_languages) or found
-    missing = ", ".join(language for language in asked if language not in found)
-    if missing or not asked:
-        what, where = f"There is no text in {missing or 'any language'}.", f"task mlm, {context.source.root}"
-        raise DataError(what, where=where, fix="put text/LANGUAGE.txt there, or set mixture.mlm_languages")
-    return asked
-
-
 def describe_data(part: Part, tokenizer: Tokenizer, context: "Context") -> tuple[int, list[str]]:
     """Returns how many examples (or queries) are scored, and what will be missing from the scores; says it once.
 
@@ -165,18 +155,17 @@ def describe_data(part: Part, tokenizer: Tokenizer, context: "Context") -> tuple
         DataError: a file is damaged.
     """
     task, split, languages = key = part.task.name, part.split, part.languages
-    if key in context.described:
-        return context.described[key]
+    if found := context.described.get(key):
+        return found
     counts, blank, skipped = {}, [], []
     features = None if part.task.retrieval else context.features(part, tokenizer)
     for language in languages:
-        rows: Sequence[Any]
-        if features is not None:
+        if features is None:
+            pool: Any = read_retrieval(part.task, split, language, context.source)
+            rows, left_out, gold = pool.queries, pool.skipped, pool.gold
+        else:
             rows, left_out = features.examples[language], features.skipped.get(language, ())
             gold = find_gold(part.task, rows)
-        else:
-            pool = read_retrieval(part.task, split, language, context.source)
-            rows, left_out, gold = pool.queries, pool.skipped, pool.gold
         counts[language] = len(rows)
         blank += [language] if gold is None else []
         skipped += [f"{len(left_out)} in {language} ({left_out[0]})"] if left_out else []
@@ -193,8 +182,7 @@ def describe_data(part: Part, tokenizer: Tokenizer, context: "Context") -> tuple
     said = [f"{task} {split}: {note}" for note, holds in notes.items() if holds]
     for line in (f"data: {task} {split}: {shown}", *said):
         context.progress.say(line)
-    context.described[key] = sum(counts.values()), said
-    return context.described[key]
+    return context.described.setdefault(key, (sum(counts.values()), said))
 
 
 # -- rows and batches to train on
@@ -203,14 +191,7 @@ def describe_data(part: Part, tokenizer: Tokenizer, context: "Context") -> tuple
 def load_training(phase: Phase, context: "Context") -> Loaded:
     """Returns the training rows of every task of ``phase``."""
     tokenizer = context.tokenizer(phase.encoder)
-    found = [(part, context.features(part, tokenizer)) for part in context.data(phase).train]
-    for part, features in found:
-        if not len(features):
-            paths = (find_paths(part.task, "train", one, context.source) for one in part.languages)
-            where = f"task {part.task.name}: {', '.join(map(str, chain(*paths)))}"
-            what = "There is nothing to train on: the data are empty."
-            raise DataError(what, where=where, fix="put the training data there")
-    return found
+    return [(part, context.features(part, tokenizer)) for part in context.data(phase).train]
 
 
 def load_selection(phase: Phase, context: "Context") -> Selection:
@@ -240,11 +221,11 @@ def make_batches(
     masking = Masking(tokenizer.mask_id, tokenizer.vocab_size, rate=mixture.mlm_rate)
     batches, sizes = {}, []
     for part, features in data:
-        chosen = part.hyperparameters
+        chosen, name = part.hyperparameters, part.task.name
         # About: what the task's own epochs need.
         steps = count_steps([(len(features), chosen.epochs, chosen.batch_size)], cap=len(features))
-        batches[part.task.name] = one = TrainingBatches(
-            part.task.name,
+        batches[name] = one = TrainingBatches(
+            name,
             features,
             batch_size=chosen.batch_size,
             seed=phase.seed,
@@ -257,14 +238,14 @@ def make_batches(
             label_alpha=chosen.label_alpha,
         )
         context.progress.say(one.describe())
-        if part.task.name != MLM or len(data) == 1:
+        if name != MLM or len(data) == 1:
             sizes.append((one.num_rows, chosen.epochs, chosen.batch_size))
     steps = count_steps(sizes, sizes[0][0] if len(data) == 1 else mixture.cap)
-    made: TrainingBatches | Mixture = next(iter(batches.values()))
+    made: TrainingBatches | Mixture = one
     if len(data) > 1:
         # Of several rows each takes the weights of its own tasks.
         named = {task_name(name): float(weight) for name, weight in mixture.pairs.items()}
-        given = {name: weight for name, weight in named.items() if name in batches}
+        given = {name: named[name] for name in named.keys() & batches.keys()}
         weights = weigh_tasks({name: one.num_rows for name, one in batches.items()}, mixture, given)
         made = Mixture(batches, weights, phase.seed)
         if MLM in batches:  # the other tasks keep the steps that they have without it

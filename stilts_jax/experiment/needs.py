@@ -26,7 +26,6 @@ from stilts_jax.experiment.grid import is_done, is_trained
 from stilts_jax.experiment.models import TRAINED, head_config, read_shape, read_trained
 from stilts_jax.experiment.phases import HUB, NONE, Phase, list_phases
 from stilts_jax.experiment.results import read_result
-from stilts_jax.experiment.train import can_adopt
 from stilts_jax.features.build import build_features
 from stilts_jax.features.records import Features
 from stilts_jax.model import Model, abstract_params
@@ -204,7 +203,9 @@ def estimate(phases: Sequence[Phase], context: Context) -> list[Cost]:
                     read[split] = _count_scored(part, context.tokenizer(phase.encoder), context)
                 scored += read[split]
             per_token, key = read_shape(phase.encoder, context.settings).training_flops(), context.key(phase)
-            again, done = can_adopt(context) and key in trained, is_done(phase, context)
+            # See ``adopt_training``.
+            again = context.settings.experiment.select_on == "en" and key in trained
+            done = is_done(phase, context)
             if not done and is_trained(phase, context):  # what is left of it is to score it
                 training = (0, 0.0, *training[2:])
             trained.add(key)

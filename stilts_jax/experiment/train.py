@@ -21,7 +21,6 @@ from stilts_jax.experiment import models
 from stilts_jax.experiment.context import Context, hash_record
 from stilts_jax.experiment.data import (
     Loaded,
-    Part,
     Selection,
     load_selection,
     load_training,
@@ -41,7 +40,6 @@ from stilts_jax.train.step import init_state
 from stilts_jax.train.vocabulary import PhaseVocabulary, fits_phase_vocabulary
 
 CHOICES = "device.json"
-Select = Callable[[Mapping[str, Any]], float]
 
 
 def train_phase(phase: Phase, context: Context) -> models.Trained:
@@ -71,17 +69,13 @@ def train_phase(phase: Phase, context: Context) -> models.Trained:
         result = _run(phase, context, model, start, optimizer, accumulation=choices.accumulation, **given)
     finished = result.params
     if vocabulary:
-        options: dict[str, Any] = {"optimizer": optimizer, "steps": result.step, "skipped": result.skipped}
-        finished = vocabulary.restore(finished, word, **options)
+        taken = {"steps": result.step, "skipped": result.skipped}
+        finished = vocabulary.restore(finished, word, optimizer=optimizer, **taken)
     models.save_final(context.folder(phase), finished, result.step, context.progress)
     chance, collapsed = _find_collapse(selection, result)
     if collapsed and not settings.debug:  # a few steps of :debug prove nothing
         context.progress.say(f"warning: the run ended at chance level ({chance:.1f})")
     prints = [[context.fingerprint(part.task, "train", one) for one in part.languages] for part, _ in data]
-    read = {
-        part.task.name: {"fingerprint": hash_record(own), "examples": one.num_examples}
-        for own, (part, one) in zip(prints, data)
-    }
     trained = models.Trained(
         key=context.key(phase),
         total_steps=total_steps,
@@ -90,7 +84,10 @@ def train_phase(phase: Phase, context: Context) -> models.Trained:
         heads=dict(model.heads),
         labels={part.task.name: part.task.labels for part, _ in data},
         rows={part.task.name: vars(part.feature_settings) for part, _ in data},
-        data={name: {"train": about} for name, about in read.items()},
+        data={
+            part.task.name: {"train": {"fingerprint": hash_record(own), "examples": one.num_examples}}
+            for own, (part, one) in zip(prints, data)
+        },
         tokenizer=tokenizer.fingerprint,
         settings={name: attrgetter(name)(settings) for name in models.DECISIVE},
         attention={"backend": attention.name, "reason": attention.reason},
@@ -124,9 +121,7 @@ def choose(phase: Phase, context: Context, data: Loaded, shape: EncoderConfig) -
         fresh, before = automatic.decide(settings, context.mesh, shape, tasks, steps), None
         with suppress(FileNotFoundError, RecordError, TypeError):
             before = Choices(**read_record(path))
-        # Earlier the mesh was no part of the name.
-        same = before and before.device in (fresh.device, fresh.device.partition(", mesh")[0])
-        if before and not same:
+        if before and before.device != fresh.device:
             what = "what depends on the device is chosen anew"
             context.progress.say(f"this phase began on {before.device}: {what}")
         elif before and not set_here:
@@ -153,7 +148,7 @@ def _choose_attention(model: Model, data: Loaded, lengths: Collection[int], cont
 
     A backend that is named and can't do one of them is refused here, before the first step.
     """
-    found: dict[str, list[tuple[Backend, int]]] = {}  # by name
+    found: dict[str, tuple[str, list[str]]] = {}  # reason and lengths by name
     for length in sorted(lengths):
         chosen = choose_backend(
             model.compute,
@@ -164,10 +159,10 @@ def _choose_attention(model: Model, data: Loaded, lengths: Collection[int], cont
             packed=any(part.task.kind == "mlm" for part, _ in data),
             gaps=any(one.visual_tokens for _, one in data),
         )
-        found.setdefault(chosen.name, []).append((chosen, length))
-    for name, own in found.items():
-        rows = f" in rows of {', '.join(str(length) for _, length in own)} tokens" if len(found) > 1 else ""
-        context.progress.say(f"attention{rows}: {name} ({own[0][0].reason})", once=True)
+        found.setdefault(chosen.name, (chosen.reason, []))[1].append(str(length))
+    for name, (reason, own) in found.items():
+        rows = f" in rows of {', '.join(own)} tokens" if len(found) > 1 else ""
+        context.progress.say(f"attention{rows}: {name} ({reason})", once=True)
     return chosen
 
 
@@ -217,11 +212,6 @@ def _run(
     )
 
 
-def can_adopt(context: Context) -> bool:
-    """Says whether phases that train the same may share it: not where target languages select for only one of them."""
-    return context.settings.experiment.select_on == "en"
-
-
 def adopt_training(phase: Phase, context: Context) -> models.Trained | None:
     """Takes over the model of another phase that trained the very same; returns its record.
 
@@ -237,7 +227,8 @@ def adopt_training(phase: Phase, context: Context) -> models.Trained | None:
                 return other.name, record
         return None
 
-    found = from_main(find) if can_adopt(context) else None
+    # Where target languages select, they do so for only one of the two.
+    found = from_main(find) if context.settings.experiment.select_on == "en" else None
     if not found:
         return None
     name, trained = found[0], models.Trained.from_record(found[1])
@@ -246,8 +237,7 @@ def adopt_training(phase: Phase, context: Context) -> models.Trained | None:
     except CheckpointError as error:
         if jax.process_count() > 1:  # the others may wait where this host could not read
             raise
-        lost = f"{name} trained the same, but its model can't be taken over"
-        context.progress.say(f"warning: {error.what} {lost}")
+        context.progress.say(f"warning: {error.what} {name} trained the same, but can't be taken over")
         return None
     context.progress.say(f"{name} trained the same: its model is taken over")
     models.save_final(folder, params, trained.step, context.progress)
@@ -259,8 +249,8 @@ def adopt_training(phase: Phase, context: Context) -> models.Trained | None:
 def _phase_vocabulary(
     data: Loaded, selection: Selection, shape: EncoderConfig, mask_id: int, context: Context
 ) -> PhaseVocabulary | None:
-    train, kinds = context.settings.train, [part.task.kind for part, _ in data]
-    fits = fits_phase_vocabulary(context.settings.compute.param_dtype, kinds)
+    train, dtype = context.settings.train, context.settings.compute.param_dtype
+    fits = fits_phase_vocabulary(dtype, [part.task.kind for part, _ in data])
     if not train.phase_vocabulary or train.freeze_embeddings or not fits:
         return None
     features = [one for _, one in data] + [one for *_, one in selection]
@@ -278,18 +268,21 @@ def _remap(features: Features, vocabulary: PhaseVocabulary) -> Features:
 
 def _make_select(
     model: Model, data: Loaded, selection: Selection, tokenizer: Tokenizer, context: Context
-) -> Select:
+) -> Callable[[Mapping[str, Any]], float]:
     """Returns what scores parameters: the mean over tasks of the mean over languages of the main metric."""
     labels = {part.task.name: part.task.labels for part, _ in data}
 
-    def score_one(params: Mapping[str, Any], name: str, part: Part, features: Features) -> float:
-        head = TaskHead(model.head(name), params["heads"][name], labels[name])
-        opened = models.OpenModel(model.encoder, params["encoder"], {name: head}, tokenizer, context.mesh)
-        (found,) = score(opened, part, context, selected=features)
-        values = [main_score(part.task.metric, result.values) for result in found.results.values()]
-        return sum(values) / len(values)
+    def select(params: Mapping[str, Any]) -> float:
+        scores = []
+        for name, part, features in selection:
+            head = TaskHead(model.head(name), params["heads"][name], labels[name])
+            opened = models.OpenModel(model.encoder, params["encoder"], {name: head}, tokenizer, context.mesh)
+            (found,) = score(opened, part, context, selected=features)
+            values = [main_score(part.task.metric, result.values) for result in found.results.values()]
+            scores.append(sum(values) / len(values))
+        return sum(scores) / len(scores)
 
-    return lambda params: sum(score_one(params, *item) for item in selection) / len(selection)
+    return select
 
 
 def _find_collapse(selection: Selection, result: TrainingResult) -> tuple[float | None, bool]:
@@ -305,10 +298,9 @@ def _find_collapse(selection: Selection, result: TrainingResult) -> tuple[float 
 
 
 def is_collapsed(score: float, chance: float, examples: int) -> bool:
-    """Says whether a score is no better than chance, as far as so many examples can tell.
+    """Says whether a score is no better than chance: two standard errors above it, of so many examples, still count.
 
-    Fine-tuning large models from some seeds ends at chance level; such a run must not go unnoticed into a mean. Two
-    standard errors above chance still count as chance.
+    Fine-tuning large models from some seeds ends at chance level; such a run must not go unnoticed into a mean.
     """
     share = chance / 100
     return score <= chance + 200 * math.sqrt(share * (1 - share) / max(1, examples))
