@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import cycle
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from stilts_jax.checked import split_names, split_pairs, stem
 from stilts_jax.errors import ConfigError, nearest
@@ -18,13 +18,9 @@ from stilts_jax.tasks.spec import Hyperparameters, Task
 
 NONE = "none"
 HUB = "hub:"  # a row that starts from another, already fine-tuned encoder
-
-
-class Training(NamedTuple):
-    """How targets are trained, one task after the other; nothing is trained where there are no ``steps``."""
-
-    steps: tuple[str, ...]
-    hyperparameters: Hyperparameters | None = None
+# How targets are trained: on these tasks, one after the other, with these hyperparameters.
+Training = tuple[tuple[str, ...], Hyperparameters | None]
+_UNTRAINED: Training = (), None
 
 
 @dataclass(frozen=True)
@@ -85,15 +81,12 @@ def _check_names(phases: list[Phase], settings: Settings, is_part: bool) -> None
     # A registered task that a part of an experiment leaves out may keep its exceptions.
     known = {name for task in tasks for name in (task, stem(task))}.union(list_tasks())
     weights = {task_name(name): weight for name, weight in settings.mixture.pairs.items()}
+    instead = split_pairs(settings.experiment.train_on, "config.experiment.train_on")
     for option, given, names in (
         ("train.by_task", settings.train.exceptions(), known),
         ("data.sources", settings.data.kinds, known),
         ("mixture.weights", weights, known),
-        (
-            "experiment.train_on",
-            split_pairs(settings.experiment.train_on, "config.experiment.train_on"),
-            {*split_names(settings.experiment.targets), *list_tasks()},
-        ),
+        ("experiment.train_on", instead, {*split_names(settings.experiment.targets), *list_tasks()}),
     ):
         for name in given.keys() - names:
             raise ConfigError(f"{name!r} is no task.", where=f"config.{option}", fix=nearest(name, names))
@@ -109,7 +102,7 @@ def _target_trainings(settings: Settings) -> dict[Training, tuple[str, ...]]:
     instead = split_pairs(settings.experiment.train_on, "config.experiment.train_on")
     trainings: dict[Training, tuple[str, ...]] = {}
     for name in split_names(settings.experiment.targets):
-        task, training = get_task(name), Training(())
+        task, training = get_task(name), _UNTRAINED
         if task.is_trained:
             wanted = instead[name].split("/") if name in instead else task.train_on or (name,)
             language = name.partition("@")[2] or settings.experiment.source_language
@@ -117,18 +110,16 @@ def _target_trainings(settings: Settings) -> dict[Training, tuple[str, ...]]:
             steps = tuple(step if "@" in step else f"{step}{suffix}" for step in wanted)
             for step in map(get_task, steps):  # a head that can answer; unknown names were refused before
                 if step.kind != task.kind or (step.labels and task.labels and step.labels != task.labels):
-                    raise ConfigError(
-                        f"{name} ({_form(task)}) can't be scored by a model of {step.name} ({_form(step)}).",
-                        where="config.experiment.train_on, or train_on of the task",
-                        fix="train it on a task of its kind with the same labels in the same order",
-                    )
-            training = Training(steps, hyperparameters_of(task, settings))
+                    forms = [
+                        f"{one.kind} of {', '.join(one.labels)}".removesuffix(" of ") for one in (task, step)
+                    ]
+                    what = f"{name} ({forms[0]}) can't be scored by a model of {step.name} ({forms[1]})."
+                    fix = "train it on a task of its kind with the same labels in the same order"
+                    where = "config.experiment.train_on, or train_on of the task"
+                    raise ConfigError(what, where=where, fix=fix)
+            training = steps, hyperparameters_of(task, settings)
         trainings[training] = (*trainings.get(training, ()), name)
     return trainings
-
-
-def _form(task: Task) -> str:
-    return f"{task.kind} of {', '.join(task.labels)}" if task.labels else task.kind
 
 
 def hyperparameters_of(task: Task, settings: Settings, phase: Phase | None = None) -> Hyperparameters:
@@ -162,25 +153,25 @@ def _target_phases(
 ) -> Iterator[Phase]:
     first = settings.experiment.first_seed
     start = replace(start, parent=start if start.train else None, train=(), evaluate=())
-    for training, targets in trainings.items():
-        if not training.steps:
+    for (steps, hyperparameters), targets in trainings.items():
+        if not steps:
             yield replace(start, name=f"{start.name}+retrieval", stage="retrieval", evaluate=targets)
-        # Runs on the same data with other hyperparameters need names of their own.
-        alone = sum(other.steps == training.steps for other in trainings) == 1
+        # Runs that begin on the same data, perhaps with other hyperparameters, need names of their own.
+        alone = sum(other[:1] == steps[:1] for other, _ in trainings) == 1
         own = "" if alone else f"({get_task(targets[0]).name})"
         for seed in range(first, first + settings.experiment.target_seeds):
             last, path = start.parent, []
-            for step in training.steps:
+            for step in steps:
                 path.append(get_task(step).name)
                 last = replace(
                     start,
                     name=f"{start.name}+{'-'.join(path)}{own}.s{seed}",
                     stage="target",
                     train=(step,),
-                    evaluate=targets if len(path) == len(training.steps) else (),
+                    evaluate=targets if len(path) == len(steps) else (),
                     parent=last,
                     target_seed=seed,
-                    hyperparameters=training.hyperparameters,
+                    hyperparameters=hyperparameters,
                     carry_head=len(path) > 1,
                 )
                 yield last

@@ -103,16 +103,16 @@ def test_scores_stand_where_no_more_is_asked_for():
         return phase, experiment
 
     phase, wide = ask("de", "ru")
-    before = {"evaluation": wide.evaluation_record(phase)}
+    before = {"phase": {"key": wide.key(phase)}, "evaluation": wide.evaluation_record(phase)}
     assert find_kept(before, *ask("ru")) == find_kept(before, *ask("de", "ru")) == ["panx"]
     assert (
         find_kept(before, *ask("de", "sw"))
         == find_kept(before, *ask("de", **{"evaluation.limit": "5"}))
         == []
     )
-    other = Experiment({"experiment.targets": "udpos"}, lambda phase: PhaseData())
+    other = Experiment({}, lambda phase: replace(data_of(phase, ()), scored={}))
     assert find_kept(before, phase, other) == ["panx"]
-    assert find_kept({}, phase, wide) == []
+    assert find_kept(None, phase, wide) == find_kept(before | {"phase": {"key": ""}}, phase, wide) == []
 
 
 def made(name="reviews", **words):
