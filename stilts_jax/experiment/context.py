@@ -7,7 +7,7 @@ nothing. How a run is computed (mesh, accumulation, rematerialisation, logging) 
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -73,12 +73,13 @@ class Context:
     progress: Progress = SILENT
     is_main: bool = True  # whether this process writes results
     trace: Path | None = None  # folder for a profile of some training steps
-    # What was said of data; see ``describe_data``.
-    described: dict[tuple[str, str, tuple[str, ...]], tuple[int, list[str]]] = field(default_factory=dict)
-    _data: dict[str, PhaseData] = field(default_factory=dict, init=False)
-    _keys: dict[str, str] = field(default_factory=dict, init=False)
-    _features: dict[str, Features] = field(default_factory=dict, init=False)
-    _tokenizers: dict[str, Tokenizer] = field(default_factory=dict, init=False)
+    _found: dict[Any, Any] = field(default_factory=dict, init=False)
+
+    def once(self, what: Hashable, find: Callable[[], Any]) -> Any:
+        """Returns what ``find`` returned when ``what`` was first asked for."""
+        if what not in self._found:
+            self._found[what] = find()
+        return self._found[what]
 
     @cached_property
     def mesh(self) -> Mesh:
@@ -87,15 +88,11 @@ class Context:
 
     def tokenizer(self, encoder: str) -> Tokenizer:
         """The tokenizer that came with an encoder."""
-        if encoder not in self._tokenizers:
-            self._tokenizers[encoder] = load_tokenizer(tokenizer_folder(encoder))
-        return self._tokenizers[encoder]
+        return self.once(("tokenizer", encoder), lambda: load_tokenizer(tokenizer_folder(encoder)))
 
     def data(self, phase: Phase) -> PhaseData:
         """What ``phase`` reads: chosen when it is first asked for, and the same from then on."""
-        if phase.name not in self._data:
-            self._data[phase.name] = choose_data(phase, self)
-        return self._data[phase.name]
+        return self.once(("data", phase.name), lambda: choose_data(phase, self))
 
     def fingerprint(self, task: Task, split: str, language: str) -> str:
         """A hash of the bytes that a split is read from, and of how the task understands them."""
@@ -154,9 +151,7 @@ class Context:
 
     def key(self, phase: Phase) -> str:
         """The hash that names what ``phase`` trains."""
-        if phase.name not in self._keys:
-            self._keys[phase.name] = hash_record(self.training_record(phase))
-        return self._keys[phase.name]
+        return self.once(("key", phase.name), lambda: hash_record(self.training_record(phase)))
 
     def evaluation_record(self, phase: Phase) -> dict[str, Any]:
         """What the scores of a trained ``phase`` depend on."""
@@ -218,9 +213,7 @@ class Context:
             skipped = {one: reading.skipped for one, reading in read.items() if reading.skipped}
             return features if training else keep_examples(features, rows, skipped)
 
-        if key in self._features:
-            return self._features[key]
-        found = load_or_build(cache, parts, build, self.progress)
-        if not training:
-            self._features[key] = found
-        return found
+        def load() -> Features:
+            return load_or_build(cache, parts, build, self.progress)
+
+        return load() if training else self.once(("features", key), load)

@@ -46,18 +46,14 @@ class Part:
 
 @dataclass(frozen=True)
 class PhaseData:
-    """What a phase reads.
-
-    Attributes:
-        selection: by trained task, the dev sets that pick its best step: in its source language, or the targets' own.
-        scored: by scored task, the split that is reported, and before it the one that a threshold is tuned on.
-        source_dev: what a target's phase was trained on, in the language that it was trained in.
-    """
+    """What a phase reads."""
 
     train: tuple[Part, ...] = ()
+    # By trained task, the dev sets that pick its best step: in its source language, or the targets' own.
     selection: Mapping[str, tuple[Part, ...]] = field(default_factory=dict)
+    # By scored task, the split that is reported, and before it the one that a threshold is tuned on.
     scored: Mapping[str, tuple[Part, ...]] = field(default_factory=dict)
-    source_dev: Part | None = None
+    source_dev: Part | None = None  # of what a target's phase was trained on, in the language of its training
 
 
 def choose_data(phase: Phase, context: "Context") -> PhaseData:
@@ -67,7 +63,7 @@ def choose_data(phase: Phase, context: "Context") -> PhaseData:
     for task in (with_labels(get_task(name), source) for name in phase.train):
         languages: tuple[str, ...] = (task.source_language,)
         chosen, own = hyperparameters_of(task, settings, phase), dict[str, Any]()
-        selection[task.name] = _choose_selection(phase, task, chosen, context)
+        selection[task.name] = _choose_selection(phase, task, context)
         if task.name == MLM:
             found = available_languages(task, "train", source, beyond=True)
             languages = split_names(mixture.mlm_languages) or found
@@ -116,9 +112,7 @@ def choose_scored(reference: str, context: "Context", phase: Phase | None = None
     return tuple(parts)
 
 
-def _choose_selection(
-    phase: Phase, task: Task, chosen: Hyperparameters, context: "Context"
-) -> tuple[Part, ...]:
+def _choose_selection(phase: Phase, task: Task, context: "Context") -> tuple[Part, ...]:
     """Returns the dev sets that pick the best step of ``task``.
 
     Masked language modelling has none: its loss is no measure of the task that it accompanies. Neither has a dual
@@ -127,7 +121,8 @@ def _choose_selection(
     if task.kind in ("mlm", "embed") or not task.selection:
         return ()
     settings, source = context.settings, context.source
-    own, limit = (selection_language(task, source),), settings.train.eval_examples
+    own, chosen = (selection_language(task, source),), hyperparameters_of(task, settings, phase)
+    limit = settings.train.eval_examples
     if settings.experiment.select_on == "en" or phase.stage != "target" or not phase.evaluate:
         return (Part(task, task.selection, own, chosen, limit),)
     parts = []
@@ -149,14 +144,13 @@ def take_first(task: Task, examples: Sequence[Any], limit: int) -> Sequence[Any]
 
 
 def describe_data(part: Part, tokenizer: Tokenizer, context: "Context") -> tuple[int, list[str]]:
-    """Returns how many examples (or queries) are scored, and what will be missing from the scores; says it once.
+    """Returns how many examples (or queries) are scored, and what will be missing from the scores; says it once."""
+    what = "described", part.task.name, part.split, part.languages
+    return context.once(what, lambda: _describe_data(part, tokenizer, context))
 
-    Raises:
-        DataError: a file is damaged.
-    """
-    task, split, languages = key = part.task.name, part.split, part.languages
-    if found := context.described.get(key):
-        return found
+
+def _describe_data(part: Part, tokenizer: Tokenizer, context: "Context") -> tuple[int, list[str]]:
+    task, split, languages = part.task.name, part.split, part.languages
     counts, blank, skipped = {}, [], []
     features = None if part.task.retrieval else context.features(part, tokenizer)
     for language in languages:
@@ -182,7 +176,7 @@ def describe_data(part: Part, tokenizer: Tokenizer, context: "Context") -> tuple
     said = [f"{task} {split}: {note}" for note, holds in notes.items() if holds]
     for line in (f"data: {task} {split}: {shown}", *said):
         context.progress.say(line)
-    return context.described.setdefault(key, (sum(counts.values()), said))
+    return sum(counts.values()), said
 
 
 # -- rows and batches to train on

@@ -137,7 +137,7 @@ def run_grid(
     """
     mine = phases if mine is None else mine
     _check_precision(mine, context)
-    failed: dict[str, Exception] = {}
+    failed = list[str]()
     launched = busy = time.monotonic()  # busy: when this process last did something
     if context.is_main:
         for phase in mine:
@@ -173,26 +173,31 @@ def run_grid(
     return int(bool(failed))
 
 
-def _take(
-    phase: Phase, context: Context, failed: dict[str, Exception], work: Callable[[Phase], None]
-) -> bool:
+def _take(phase: Phase, context: Context, failed: list[str], work: Callable[[Phase], None]) -> bool:
     """Works on a phase, and adds it to ``failed`` where it fails; returns False where another process has it."""
+    error: Exception | None = None
     lost = next((parent.name for parent in phase.ancestors() if parent.name in failed), None)
     if lost and not from_main(partial(is_done, phase, context)):
-        failed[phase.name] = StiltsError(f"It needs {lost}, which failed.")
-        _record_failure(phase, context, failed[phase.name])
-        return True
-    try:
-        with leave_together():  # over several hosts a failure of one ends all: they would wait for it
-            work(phase)
-    except LockedError as error:
-        context.progress.say(f"comes later: {error.what}", once=True)
-        return False
-    except Exception as error:  # one phase's failure must not stop what does not depend on it
-        check()
-        failed[phase.name] = explain(error) or error
-        context.progress.say(f"failed: {describe(error)}")
-        _record_failure(phase, context, failed[phase.name])
+        error = StiltsError(f"It needs {lost}, which failed.")
+    else:
+        try:
+            with leave_together():  # over several hosts a failure of one ends all: they would wait for it
+                work(phase)
+        except LockedError as held:
+            context.progress.say(f"comes later: {held.what}", once=True)
+            return False
+        except Exception as found:  # one phase's failure must not stop what does not depend on it
+            check()
+            error = explain(found) or found
+            context.progress.say(f"failed: {describe(found)}")
+    if error:
+        failed.append(phase.name)
+    if error and context.is_main:
+        try:  # but nothing is written into a folder in which another process is at work
+            with suppress(LockedError), lock_run(context.folder(phase)):
+                write_failure(phase, context, error)
+        except (StiltsError, OSError) as problem:
+            context.progress.say(f"warning: the failure could not be recorded: {problem}")
     return True
 
 
@@ -205,21 +210,8 @@ def _check_precision(phases: Sequence[Phase], context: Context) -> None:
         raise ConfigError(what, where="config.compute.param_dtype", fix=fix)
 
 
-def _record_failure(phase: Phase, context: Context, error: Exception) -> None:
-    """Writes ``failure.json``, but nothing into a folder in which another process is at work."""
-    if not context.is_main:
-        return
-    try:
-        with suppress(LockedError), lock_run(context.folder(phase)):
-            write_failure(phase, context, error)
-    except (StiltsError, OSError) as problem:
-        context.progress.say(f"warning: the failure could not be recorded: {problem}")
-
-
 def is_trained(phase: Phase, context: Context) -> bool | None:
-    """Whether there is a model of ``phase``, however it was scored: False where it was removed, None where it was never
-    trained.
-    """
+    """Whether there is a model of ``phase``, scored or not: False where it was removed, None where it never was."""
     folder = context.folder(phase)
     return None if read_trained(folder, context.key(phase)) is None else (folder / FINAL).exists()
 

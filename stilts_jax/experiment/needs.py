@@ -44,12 +44,7 @@ _PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3
 
 
 def check_data(phases: Sequence[Phase], context: Context) -> None:
-    """Finds out before anything runs whether every phase has its data, and says what will have no score.
-
-    Raises:
-        DataError: something is missing; it names everything. Or what is scored is damaged.
-        ConfigError: there is no phase, or a language that was asked for is in no data.
-    """
+    """Raises where a phase lacks data, a language or a model, or data that are scored are damaged; says all at once."""
     if not phases:
         raise ConfigError("There is nothing to run.", where="config.experiment", fix="name a target task")
     _check_languages(phases, context)
@@ -114,35 +109,35 @@ def _open_scored(phase: Phase, context: Context) -> None:
 
 def find_missing(phases: Sequence[Phase], context: Context) -> list[str]:
     """Returns a line for each split that is missing: what it is, what was looked for, who needs it."""
-    return list(dict.fromkeys(line for phase in phases for line in _missing_of(phase, context)))
+    lines = dict[str, None]()
 
-
-def _missing_of(phase: Phase, context: Context) -> Iterator[str]:
-    def line(part: Part, languages: str) -> str:
+    def miss(part: Part, languages: str, more: str = "") -> None:
         patterns = ", ".join(list_patterns(part.task, part.split, context.source))
         looked = f"looked for {patterns}" if patterns else "the task has none"
-        return f"{part.task.name} {part.split} {languages}: {looked}"
+        lines[f"{part.task.name} {part.split} {languages}: {looked}{more}"] = None
 
-    try:
-        data = context.data(phase)
-    except StiltsError as error:
-        yield f"{'/'.join(phase.train or phase.evaluate)}: {error.what} ({error.where})"
-        return
     # Why a target's phase trains on something else is said where the target does not name it itself.
     elsewhere = " (a target is trained on it; --config.experiment.train_on=TARGET=TASK names another task)"
-    for train in data.train:
-        known = phase.stage != "target" or train.task.name in data.scored
-        for part in (train, *data.selection[train.task.name]):
-            for language in part.languages:
-                try:
-                    find_paths(part.task, part.split, language, context.source)
-                except DataError:
-                    yield line(part, f"in {language}") + ("" if known else elsewhere)
-    for *_, part in data.scored.values():
-        if not part.languages:
-            there = available_languages(part.task, part.split, context.source, beyond=True)
-            found = f"in {context.settings.experiment.languages}; there is {' '.join(there)}" if there else ""
-            yield line(part, found or "in any language")
+    for phase in phases:
+        try:
+            data = context.data(phase)
+        except StiltsError as error:
+            lines[f"{'/'.join(phase.train or phase.evaluate)}: {error.what} ({error.where})"] = None
+            continue
+        for train in data.train:
+            known = phase.stage != "target" or train.task.name in data.scored
+            for part in (train, *data.selection[train.task.name]):
+                for language in part.languages:
+                    try:
+                        find_paths(part.task, part.split, language, context.source)
+                    except DataError:
+                        miss(part, f"in {language}", "" if known else elsewhere)
+        for *_, part in data.scored.values():
+            if not part.languages:
+                there = available_languages(part.task, part.split, context.source, beyond=True)
+                found = f"in {context.settings.experiment.languages}; there is {' '.join(there)}"
+                miss(part, found if there else "in any language")
+    return list(lines)
 
 
 def keep_available(context: Context) -> Context:
