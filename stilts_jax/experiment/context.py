@@ -98,6 +98,10 @@ class Context:
         """A hash of the bytes that a split is read from, and of how the task understands them."""
         return fingerprint(task, split, language, self.source)
 
+    def hash_data(self, part: Part) -> str:
+        """One hash of all that is read of a part."""
+        return hash_record([self.fingerprint(part.task, part.split, one) for one in part.languages])
+
     def _fingerprints(self, parts: Mapping[str, Part]) -> dict[str, str]:
         return {
             f"{name}/{language}": self.fingerprint(part.task, part.split, language)

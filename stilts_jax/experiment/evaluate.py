@@ -12,7 +12,7 @@ from stilts_jax.evaluation.predict import default_layer
 from stilts_jax.evaluation.retrieval import Embedder, evaluate_retrieval, sweep_layers
 from stilts_jax.evaluation.submission import write_predictions, write_thresholds
 from stilts_jax.experiment import models
-from stilts_jax.experiment.context import Context, hash_record
+from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.data import Part, choose_scored, describe_data
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.experiment.results import PhaseScores, encode_items
@@ -28,9 +28,9 @@ Thresholds = Mapping[str, float]  # by language
 
 
 def evaluate_phase(
-    phase: Phase, context: Context, trained: models.Trained | None, kept: Collection[str] = ()
+    phase: Phase, context: Context, trained: Mapping[str, Any] | None, kept: Collection[str]
 ) -> PhaseScores:
-    """Scores every task of ``phase`` but ``kept``; ``trained`` is None where it trains nothing."""
+    """Scores every task of ``phase`` but ``kept``; ``trained`` is its record, None where it trains nothing."""
     scores, data = PhaseScores(), context.data(phase)
     if not data.scored:
         return scores
@@ -123,9 +123,8 @@ def _add_scores(
             for number, one in enumerate(found if sweeps else ()):
                 scores.scores[name][f"{part.split}-layer{number}"] = one.scores
             scores.scores[name][part.split] = found[chosen].scores
-            prints = [context.fingerprint(task, part.split, one) for one in part.languages]
-            about = {"fingerprint": hash_record(prints), "languages": list(part.languages), "examples": count}
-            scores.data[name][part.split] = about
+            about = {"fingerprint": context.hash_data(part), "languages": list(part.languages)}
+            scores.data[name][part.split] = about | {"examples": count}
         if part is reported:
             break
         thresholds, where = [one.thresholds for one in found], "each language's"

@@ -18,7 +18,7 @@ from stilts_jax.distributed import from_main, is_preempted, leave_together
 from stilts_jax.errors import ConfigError, DataError, LockedError, StiltsError, describe, explain
 from stilts_jax.experiment.context import Context, hash_record
 from stilts_jax.experiment.evaluate import evaluate_phase
-from stilts_jax.experiment.models import FINAL, find_trained, read_trained
+from stilts_jax.experiment.models import FINAL, read_trained
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.experiment.results import (
     FAILURE,
@@ -67,7 +67,7 @@ def run_phase(phase: Phase, context: Context) -> None:
             return
         if context.is_main:
             _warn_of_another_encoder(phase, context)
-        trained, kept = find_trained(folder, context.key(phase)) if phase.train else None, list[str]()
+        trained, kept = from_main(lambda: read_trained(folder, context.key(phase))), list[str]()
         if trained or not phase.train:  # what a command with other targets or more languages scored stays
             kept = from_main(lambda: find_kept(read_result(folder), phase, context))
         if phase.train:

@@ -3,7 +3,7 @@
 import hashlib
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
@@ -112,56 +112,19 @@ def _remembered_hash(path: Path) -> str:
 # -- what a phase leaves behind
 
 
-@dataclass(frozen=True)
-class Trained:
-    """``trained.json``: what later phases, results and users of the model need to know of a finished training."""
-
-    key: str
-    step: int  # whose parameters were kept
-    total_steps: int
-    history: list[list[float]]  # [[step, score], ...] of the selection
-    curve: list[list[float]]  # [[step, loss], ...]
-    skipped: list[int]  # steps without a finite loss
-    work: dict[str, Any]
-    vocabulary: dict[str, int] | None  # embedding rows that were trained, ``of`` all; None for all of them
-    encoder: EncoderConfig
-    heads: dict[str, HeadConfig]
-    labels: dict[str, Sequence[str]]  # of the heads' outputs
-    data: dict[str, Any]  # fingerprint and number of the examples, by task
-    tokenizer: str  # its fingerprint
-    settings: dict[str, Any]  # the options, by their dotted names, that change what the model predicts
-    attention: dict[str, str]  # the implementation that was chosen, and why
-    chance: float | None  # what guessing would score on the selection data, where that is known
-    collapsed: bool  # the run did no better
-    rows: dict[str, dict[str, int]] = field(default_factory=dict)  # by task, how its texts were cut into rows
-
-    @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> "Trained":
-        """Returns what ``write`` has written."""
-        values = {one.name: record[one.name] for one in fields(cls) if one.name in record}
-        values["encoder"] = EncoderConfig(**record["encoder"])
-        values["heads"] = {name: HeadConfig(**head) for name, head in record["heads"].items()}
-        return cls(**values)
-
-    def write(self, folder: Path, tokenizer: Tokenizer) -> None:
-        """Writes the record into a phase's folder, which can then be used alone, moved or not."""
-        for name in _FILES:
-            source = Path(tokenizer.source) / name
-            if source.is_file():
-                write_whole(folder / FINAL / TOKENIZER / name, source.read_bytes())
-        write_record(folder / TRAINED, {"format": FORMAT, **asdict(self)})
+def write_trained(folder: Path, trained: Mapping[str, Any], tokenizer: Tokenizer) -> None:
+    """Writes the record of a training into the phase's folder, which can then be used alone, moved or not."""
+    for name in _FILES:
+        source = Path(tokenizer.source) / name
+        if source.is_file():
+            write_whole(folder / FINAL / TOKENIZER / name, source.read_bytes())
+    write_record(folder / TRAINED, {"format": FORMAT, **trained})
 
 
 def read_trained(folder: Path, key: str, progress: Progress = SILENT) -> dict[str, Any] | None:
     """Returns the record of a finished training; None if there is none of this key, or none that can be trusted."""
     record = read_result(folder, progress, TRAINED, FORMAT)
     return record if record and record["key"] == key else None
-
-
-def find_trained(folder: Path, key: str) -> Trained | None:
-    """Returns on all hosts the record that the main host reads."""
-    record = from_main(lambda: read_trained(folder, key))
-    return Trained.from_record(record) if record else None
 
 
 @dataclass(frozen=True)
@@ -193,7 +156,7 @@ def load_phase_start(phase: Phase, context: "Context") -> OpenModel:
     settings, mesh, heads = context.settings, context.mesh, dict[str, TaskHead]()
     if parent := phase.parent:
         folder = context.folder(parent)
-        trained = find_trained(folder, context.key(parent))
+        trained = from_main(lambda: read_trained(folder, context.key(parent)))
         if trained is None:
             what, fix = f"{parent.name} is not trained.", "run the grid, or the part that trains it"
             raise CheckpointError(what, where=str(folder / TRAINED), fix=fix)
@@ -227,7 +190,11 @@ def load_params(folder: Path, mesh: Mesh, progress: Progress) -> dict[str, Any]:
 
 
 def load_final(
-    folder: Path, trained: Trained, mesh: Mesh, progress: Progress, tokenizer: Tokenizer | None = None
+    folder: Path,
+    trained: Mapping[str, Any],
+    mesh: Mesh,
+    progress: Progress,
+    tokenizer: Tokenizer | None = None,
 ) -> OpenModel:
     """Reads the model of a finished phase onto a mesh.
 
@@ -240,16 +207,16 @@ def load_final(
         except EncoderError as error:
             what, fix = f"The phase's tokenizer is missing: {error.what}", "copy that of the encoder there"
             raise CheckpointError(what, where=str(path), fix=fix) from error
-        if tokenizer.fingerprint != trained.tokenizer:
+        if tokenizer.fingerprint != trained["tokenizer"]:
             what = "The phase was trained with another tokenizer: these files were changed since."
             fix = "put the tokenizer's files back that the encoder of the phase came with"
             raise CheckpointError(what, where=tokenizer.source, fix=fix)
     params = load_params(folder, mesh, progress)
     heads = {
-        name: TaskHead(trained.heads[name], values, tuple(trained.labels.get(name, ())))
+        name: TaskHead(HeadConfig(**trained["heads"][name]), values, tuple(trained["labels"].get(name, ())))
         for name, values in params["heads"].items()
     }
-    return OpenModel(trained.encoder, params["encoder"], heads, tokenizer, mesh)
+    return OpenModel(EncoderConfig(**trained["encoder"]), params["encoder"], heads, tokenizer, mesh)
 
 
 def save_final(folder: Path, params: Mapping[str, Any], step: int, progress: Progress) -> None:
@@ -270,7 +237,7 @@ def open_model(name: str, mesh: Mesh | None = None, progress: Progress = SILENT)
         opened = load_final(folder, trained, mesh, progress)
         found = (read_result(folder, progress) or {}).get("thresholds", {})
         thresholds = {head: next(iter(found[head].values())) for head in opened.heads if found.get(head)}
-        return replace(opened, thresholds=thresholds, rows=trained.rows)
+        return replace(opened, thresholds=thresholds, rows=trained.get("rows", {}))
     loaded = load_encoder(name, sharding=partial(shardings, mesh=mesh))
     head = loaded.task_head
     heads: dict[str, TaskHead] = {head.config.kind: head} if head else {}
@@ -281,7 +248,7 @@ def own_options(name: str) -> dict[str, Any]:
     """Returns the options, by their dotted names, that a phase was scored with; of other folders the precision."""
     folder = open_path(name)
     if (folder / TRAINED).is_file():
-        return _read_folder(folder).settings
+        return _read_folder(folder)["settings"]
     described = read_json(find_folder(name) / "config.json")
     is_half = (described.get("dtype") or described.get("torch_dtype")) in ("bfloat16", "float16")
     return {"compute.dtype": "bfloat16" if is_half else "float32"}
@@ -292,8 +259,8 @@ def export_phase(
 ) -> None:
     """Writes the model of a finished phase as a transformers folder."""
     trained = _read_folder(folder)
-    if head is not None and head not in trained.heads:
-        what, fix = f"The phase has no head {head!r}.", nearest(head, trained.heads)
+    if head is not None and head not in trained["heads"]:
+        what, fix = f"The phase has no head {head!r}.", nearest(head, trained["heads"])
         raise CheckpointError(what, where=str(folder), fix=fix)
     mesh = make_mesh(MeshConfig(data=1, fsdp=-1))  # each device holds its part only, and the host a tensor
     opened = load_final(folder, trained, mesh, progress)
@@ -301,9 +268,9 @@ def export_phase(
     export_encoder(out, opened.config, opened.params, tokenizer_folder=source, head=chosen, dtype=dtype)
 
 
-def _read_folder(folder: Path) -> Trained:
+def _read_folder(folder: Path) -> dict[str, Any]:
     try:
-        return Trained.from_record(read_record(folder / TRAINED, FORMAT))
+        return read_record(folder / TRAINED, FORMAT)
     except FileNotFoundError as error:
         what, fix = "This is no folder of a trained phase.", "name a finished folder below WORKDIR/phases"
         raise CheckpointError(what, where=str(folder / TRAINED), fix=fix) from error

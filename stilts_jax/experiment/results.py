@@ -28,7 +28,6 @@ from stilts_jax.tasks import get_task
 
 if TYPE_CHECKING:
     from stilts_jax.experiment.context import Context
-    from stilts_jax.experiment.models import Trained
 
 FORMAT = 2
 RESULT = "result.json"
@@ -111,14 +110,14 @@ def find_kept(result: Mapping[str, Any] | None, phase: Phase, context: "Context"
 def write_result(
     phase: Phase,
     context: "Context",
-    trained: "Trained | None",
+    trained: Mapping[str, Any] | None,
     scores: PhaseScores,
     started: datetime,
-    kept: Collection[str] = (),
+    kept: Collection[str],
 ) -> None:
     """Writes ``result.json`` of a phase that began at ``started``; the failure of an earlier attempt goes.
 
-    ``kept`` are tasks of the earlier result whose scores stand.
+    ``trained`` is the record of its training, ``kept`` are tasks of the earlier result whose scores stand.
     """
     import jax
 
@@ -128,7 +127,7 @@ def write_result(
     for name in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # a checkout that is not installed
             versions[name] = importlib.metadata.version(name)
-    made, settings, folder = vars(trained) if trained else {}, context.settings, context.folder(phase)
+    made, settings, folder = trained or {}, context.settings, context.folder(phase)
     work, read = made.get("work", {}), made.get("data", {})
     seen = make_seen_notes(phase, settings, kept)
     result = {

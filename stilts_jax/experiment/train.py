@@ -18,7 +18,7 @@ from stilts_jax.distributed import from_main
 from stilts_jax.errors import CheckpointError, ConfigError, RecordError
 from stilts_jax.evaluation.metrics import main_score
 from stilts_jax.experiment import models
-from stilts_jax.experiment.context import Context, hash_record
+from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.data import (
     Loaded,
     Selection,
@@ -42,7 +42,7 @@ from stilts_jax.train.vocabulary import PhaseVocabulary, fits_phase_vocabulary
 CHOICES = "device.json"
 
 
-def train_phase(phase: Phase, context: Context) -> models.Trained:
+def train_phase(phase: Phase, context: Context) -> dict[str, Any]:
     """Trains ``phase`` from its newest checkpoint on, keeps the best model, and returns the record of it."""
     settings, tokenizer = context.settings, context.tokenizer(phase.encoder)
     data, selection = load_training(phase, context), load_selection(phase, context)
@@ -75,30 +75,32 @@ def train_phase(phase: Phase, context: Context) -> models.Trained:
     chance, collapsed = _find_collapse(selection, result)
     if collapsed and not settings.debug:  # a few steps of :debug prove nothing
         context.progress.say(f"warning: the run ended at chance level ({chance:.1f})")
-    prints = [[context.fingerprint(part.task, "train", one) for one in part.languages] for part, _ in data]
-    trained = models.Trained(
-        key=context.key(phase),
-        total_steps=total_steps,
-        vocabulary={"rows": len(vocabulary), "of": vocabulary.vocab_size} if vocabulary else None,
-        encoder=model.encoder,
-        heads=dict(model.heads),
-        labels={part.task.name: part.task.labels for part, _ in data},
-        rows={part.task.name: vars(part.feature_settings) for part, _ in data},
-        data={
-            part.task.name: {"train": {"fingerprint": hash_record(own), "examples": one.num_examples}}
-            for own, (part, one) in zip(prints, data)
+    trained = {
+        "key": context.key(phase),
+        "step": result.step,  # whose parameters were kept
+        "total_steps": total_steps,
+        "history": result.history,  # [[step, score], ...] of the selection
+        "curve": result.curve,  # [[step, loss], ...]
+        "skipped": list(result.skipped),  # steps without a finite loss
+        "work": {**asdict(result.work), **result.work.rates(None)},
+        # Embedding rows that were trained, ``of`` all; None for all of them.
+        "vocabulary": {"rows": len(vocabulary), "of": vocabulary.vocab_size} if vocabulary else None,
+        "encoder": asdict(model.encoder),
+        "heads": {name: asdict(head) for name, head in model.heads},
+        "labels": {part.task.name: part.task.labels for part, _ in data},  # of the heads' outputs
+        "data": {
+            part.task.name: {"train": {"fingerprint": context.hash_data(part), "examples": one.num_examples}}
+            for part, one in data
         },
-        tokenizer=tokenizer.fingerprint,
-        settings={name: attrgetter(name)(settings) for name in models.DECISIVE},
-        attention={"backend": attention.name, "reason": attention.reason},
-        chance=chance,
-        collapsed=collapsed,
-        **{name: getattr(result, name) for name in ("step", "history", "curve")},
-        skipped=list(result.skipped),
-        work={**asdict(result.work), **result.work.rates(None)},
-    )
+        "tokenizer": tokenizer.fingerprint,
+        "settings": {name: attrgetter(name)(settings) for name in models.DECISIVE},
+        "attention": {"backend": attention.name, "reason": attention.reason},
+        "chance": chance,  # what guessing would score on the selection data, where that is known
+        "collapsed": collapsed,  # the run did no better
+        "rows": {part.task.name: vars(part.feature_settings) for part, _ in data},  # how texts were cut
+    }
     if context.is_main:
-        trained.write(context.folder(phase), tokenizer)
+        models.write_trained(context.folder(phase), trained, tokenizer)
     return trained
 
 
@@ -212,7 +214,7 @@ def _run(
     )
 
 
-def adopt_training(phase: Phase, context: Context) -> models.Trained | None:
+def adopt_training(phase: Phase, context: Context) -> dict[str, Any] | None:
     """Takes over the model of another phase that trained the very same; returns its record.
 
     An intermediate phase on MNLI is also XNLI's target run on the untouched encoder. Its model is copied, so that
@@ -231,7 +233,7 @@ def adopt_training(phase: Phase, context: Context) -> models.Trained | None:
     found = from_main(find) if context.settings.experiment.select_on == "en" else None
     if not found:
         return None
-    name, trained = found[0], models.Trained.from_record(found[1])
+    name, trained = found
     try:
         params = models.load_params(folder.parent / name, context.mesh, context.progress)
     except CheckpointError as error:
@@ -240,9 +242,9 @@ def adopt_training(phase: Phase, context: Context) -> models.Trained | None:
         context.progress.say(f"warning: {error.what} {name} trained the same, but can't be taken over")
         return None
     context.progress.say(f"{name} trained the same: its model is taken over")
-    models.save_final(folder, params, trained.step, context.progress)
+    models.save_final(folder, params, trained["step"], context.progress)
     if context.is_main:
-        trained.write(folder, context.tokenizer(phase.encoder))
+        models.write_trained(folder, trained, context.tokenizer(phase.encoder))
     return trained
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import asdict
 
 import jax
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 import stilts_jax
 from stilts_jax.errors import ConfigError
-from stilts_jax.experiment.models import Trained, save_final
+from stilts_jax.experiment.models import save_final, write_trained
 from stilts_jax.experiment.results import FORMAT, RESULT
 from stilts_jax.files import write_record
 from stilts_jax.main import main
@@ -83,11 +84,9 @@ def test_a_phase_of_questions_without_an_answer_answers_nothing_at_its_threshold
     folder, model, params = models["span"]
     head = {"task": params["heads"]["task"]}
     save_final(tmp_path, {"encoder": params["encoder"], "heads": head}, 1, SILENT)
-    known = {"encoder": model.encoder, "heads": dict(model.heads), "settings": {"compute.dtype": "float32"}}
-    known |= {"key": "", "step": 1, "total_steps": 1, "tokenizer": tokenizer.fingerprint}
-    known |= {name: [] for name in ("history", "curve", "skipped")} | {"vocabulary": None, "chance": None}
-    known |= {name: {} for name in ("work", "labels", "data", "attention")} | {"collapsed": False}
-    Trained(**known).write(tmp_path, tokenizer)
+    known = {"encoder": asdict(model.encoder), "heads": {name: asdict(head) for name, head in model.heads}}
+    known |= {"settings": {"compute.dtype": "float32"}, "tokenizer": tokenizer.fingerprint, "labels": {}}
+    write_trained(tmp_path, known, tokenizer)
     answers = stilts_jax.predict_texts(folder, ASKED)
     for threshold, expected in ((1e9, answers), (-1e9, ["", ""])):
         write_record(tmp_path / RESULT, {"format": FORMAT, "thresholds": {"task": {"en": threshold}}})
