@@ -29,7 +29,6 @@ from stilts_jax.progress import SILENT, Progress
 from stilts_jax.settings import TASK_OPTIONS, Compute, Settings
 from stilts_jax.sharding import Mesh, make_mesh
 from stilts_jax.tasks.sources.read import DataSource, fingerprint, read_counted
-from stilts_jax.tasks.spec import Task
 from stilts_jax.tokenization import Tokenizer, load_tokenizer
 
 FORMAT = 3  # of the keys; raised when what their records mean changes
@@ -94,28 +93,20 @@ class Context:
         """What ``phase`` reads: chosen when it is first asked for, and the same from then on."""
         return self.once(("data", phase.name), lambda: choose_data(phase, self))
 
-    def fingerprint(self, task: Task, split: str, language: str) -> str:
-        """A hash of the bytes that a split is read from, and of how the task understands them."""
-        return fingerprint(task, split, language, self.source)
-
     def hash_data(self, part: Part) -> str:
         """One hash of all that is read of a part."""
-        return hash_record([self.fingerprint(part.task, part.split, one) for one in part.languages])
+        return hash_record([fingerprint(part.task, part.split, one, self.source) for one in part.languages])
 
     def _fingerprints(self, parts: Mapping[str, Part]) -> dict[str, str]:
         return {
-            f"{name}/{language}": self.fingerprint(part.task, part.split, language)
+            f"{name}/{language}": fingerprint(part.task, part.split, language, self.source)
             for name, part in parts.items()
             for language in part.languages
         }
 
-    def start_key(self, phase: Phase) -> str:
-        """The training key of the parent, or a hash of the encoder's files."""
-        return self.key(phase.parent) if phase.parent else encoder_fingerprint(phase.encoder, self.settings)
-
     def training_record(self, phase: Phase) -> dict[str, Any]:
         """What the training of ``phase`` depends on."""
-        settings, data = self.settings, self.data(phase)
+        settings, data, parent = self.settings, self.data(phase), phase.parent
         tasks = {
             part.task.name: {
                 "version": part.task.version,
@@ -137,7 +128,7 @@ class Context:
             **settings.model.dropout,
             "format": FORMAT,
             "features": FEATURE_VERSION,
-            "start": self.start_key(phase),
+            "start": self.key(parent) if parent else encoder_fingerprint(phase.encoder, settings),
             "carry_head": phase.carry_head,
             "tasks": tasks,
             "seed": phase.seed,
@@ -197,7 +188,7 @@ class Context:
             "task": task.name,
             "kind": task.kind,
             "split": part.split,
-            "data": {one: self.fingerprint(task, part.split, one) for one in part.languages},
+            "data": {one: fingerprint(task, part.split, one, self.source) for one in part.languages},
             "skip_budget": self.source.skip_budget,
             "tokenizer": tokenizer.fingerprint,
             "settings": vars(part.feature_settings),

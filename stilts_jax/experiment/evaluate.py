@@ -28,10 +28,10 @@ Thresholds = Mapping[str, float]  # by language
 
 
 def evaluate_phase(
-    phase: Phase, context: Context, trained: Mapping[str, Any] | None, kept: Collection[str]
+    phase: Phase, context: Context, trained: dict[str, Any] | None, kept: Collection[str]
 ) -> PhaseScores:
     """Scores every task of ``phase`` but ``kept``; ``trained`` is its record, None where it trains nothing."""
-    scores, data = PhaseScores(), context.data(phase)
+    scores, data = PhaseScores(kept=kept), context.data(phase)
     if not data.scored:
         return scores
     if trained is None:

@@ -74,7 +74,7 @@ def run_phase(phase: Phase, context: Context) -> None:
             trained = trained or adopt_training(phase, context) or train_phase(phase, context)
         scores = evaluate_phase(phase, context, trained, kept)
         if context.is_main:
-            write_result(phase, context, trained, scores, started, kept)
+            write_result(phase, context, trained, scores, started)
     context.progress.say(scores.summary())
 
 

@@ -190,16 +190,9 @@ def load_params(folder: Path, mesh: Mesh, progress: Progress) -> dict[str, Any]:
 
 
 def load_final(
-    folder: Path,
-    trained: Mapping[str, Any],
-    mesh: Mesh,
-    progress: Progress,
-    tokenizer: Tokenizer | None = None,
+    folder: Path, trained: dict[str, Any], mesh: Mesh, progress: Progress, tokenizer: Tokenizer | None = None
 ) -> OpenModel:
-    """Reads the model of a finished phase onto a mesh.
-
-    A ``tokenizer`` that is not given is the copy that was kept with the phase, if it is still what it was.
-    """
+    """Reads the model of a finished phase onto a mesh, and the tokenizer that was kept with it unless one is given."""
     if tokenizer is None:
         path = folder / FINAL / TOKENIZER
         try:
@@ -233,7 +226,7 @@ def open_model(name: str, mesh: Mesh | None = None, progress: Progress = SILENT)
     """Opens a phase's folder, a transformers folder or a hub name."""
     mesh, folder = mesh or make_mesh(MeshConfig()), open_path(name)
     if (folder / TRAINED).is_file():
-        trained = _read_folder(folder)
+        trained = read_record(folder / TRAINED, FORMAT)
         opened = load_final(folder, trained, mesh, progress)
         found = (read_result(folder, progress) or {}).get("thresholds", {})
         thresholds = {head: next(iter(found[head].values())) for head in opened.heads if found.get(head)}
@@ -248,7 +241,7 @@ def own_options(name: str) -> dict[str, Any]:
     """Returns the options, by their dotted names, that a phase was scored with; of other folders the precision."""
     folder = open_path(name)
     if (folder / TRAINED).is_file():
-        return _read_folder(folder)["settings"]
+        return read_record(folder / TRAINED, FORMAT)["settings"]
     described = read_json(find_folder(name) / "config.json")
     is_half = (described.get("dtype") or described.get("torch_dtype")) in ("bfloat16", "float16")
     return {"compute.dtype": "bfloat16" if is_half else "float32"}
@@ -258,7 +251,11 @@ def export_phase(
     folder: Path, out: Path, head: str | None, dtype: Literal["float32", "bfloat16"], progress: Progress
 ) -> None:
     """Writes the model of a finished phase as a transformers folder."""
-    trained = _read_folder(folder)
+    try:
+        trained = read_record(folder / TRAINED, FORMAT)
+    except FileNotFoundError as error:
+        what, fix = "This is no folder of a trained phase.", "name a finished folder below WORKDIR/phases"
+        raise CheckpointError(what, where=str(folder / TRAINED), fix=fix) from error
     if head is not None and head not in trained["heads"]:
         what, fix = f"The phase has no head {head!r}.", nearest(head, trained["heads"])
         raise CheckpointError(what, where=str(folder), fix=fix)
@@ -266,14 +263,6 @@ def export_phase(
     opened = load_final(folder, trained, mesh, progress)
     chosen, source = opened.heads[head] if head else None, opened.tokenizer.source
     export_encoder(out, opened.config, opened.params, tokenizer_folder=source, head=chosen, dtype=dtype)
-
-
-def _read_folder(folder: Path) -> dict[str, Any]:
-    try:
-        return read_record(folder / TRAINED, FORMAT)
-    except FileNotFoundError as error:
-        what, fix = "This is no folder of a trained phase.", "name a finished folder below WORKDIR/phases"
-        raise CheckpointError(what, where=str(folder / TRAINED), fix=fix) from error
 
 
 # -- heads
@@ -318,7 +307,7 @@ def fit_head(task: Task, name: str, head: TaskHead) -> TaskHead:
     folded = ([label.strip().casefold() for label in each] for each in (labels, task.labels))
     theirs, ours = ([_SYNONYMS.get(label, label) for label in each] for each in folded)
     if sorted(labels) == sorted(task.labels):  # equal as they stand: case may tell two of them apart
-        theirs, ours = list(labels), list(task.labels)
+        known, theirs, ours = True, list(labels), list(task.labels)
     if outputs != len(task.labels) or (labels and len(labels) != outputs):
         what = f"The head has {outputs} labels, {task.name} has {len(task.labels)}."
     elif not known or sorted(theirs) != sorted(ours) or len(set(ours)) < len(ours):

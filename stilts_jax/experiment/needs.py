@@ -64,7 +64,20 @@ def check_data(phases: Sequence[Phase], context: Context) -> None:
         for task in map(get_task, phase.evaluate):
             layers = read_shape(phase.encoder, context.settings).num_layers if task.retrieval else 0
             retrieval_layer(task, layers, context.settings)
-        _open_scored(phase, context)
+        # What it is selected and scored on is opened: damaged files are found before anything is trained.
+        data, tokenizer = context.data(phase), context.tokenizer(phase.encoder)
+        for part in chain(*data.selection.values()):
+            for language, rows in context.features(part, tokenizer).examples.items():
+                if find_gold(part.task, rows) is None:
+                    paths = find_paths(part.task, part.split, language, context.source)
+                    where = f"{part.task.name}, {part.split}, {language}: {', '.join(map(str, paths))}"
+                    what = "The dev set has no gold, and the best step is chosen by it."
+                    raise DataError(
+                        what, where=where, fix="take the released file, whose labels are not blanked"
+                    )
+        for part in chain(*data.scored.values()):
+            if part.task.kind != "mlm":
+                describe_data(part, tokenizer, context)
 
 
 def _find_removed(left: Sequence[Phase], context: Context) -> Iterator[str]:
@@ -88,23 +101,6 @@ def _check_languages(phases: Sequence[Phase], context: Context) -> None:
             fix = f"it is {ours!r} here" if ours in known else nearest(code, known)
             what = f"No task here has data in the language {code!r}."
             raise ConfigError(what, where="config.experiment.languages", fix=fix)
-
-
-def _open_scored(phase: Phase, context: Context) -> None:
-    """Opens what a phase is selected and scored on, so that damaged files are found before anything is trained."""
-    data, tokenizer = context.data(phase), context.tokenizer(phase.encoder)
-    for part in chain(*data.selection.values()):
-        for language, rows in context.features(part, tokenizer).examples.items():
-            if find_gold(part.task, rows) is None:
-                paths = find_paths(part.task, part.split, language, context.source)
-                raise DataError(
-                    "The dev set has no gold, and the best step is chosen by it.",
-                    where=f"{part.task.name}, {part.split}, {language}: {', '.join(map(str, paths))}",
-                    fix="take the released file, whose labels are not blanked",
-                )
-    for part in chain(*data.scored.values()):
-        if part.task.kind != "mlm":
-            describe_data(part, tokenizer, context)
 
 
 def find_missing(phases: Sequence[Phase], context: Context) -> list[str]:

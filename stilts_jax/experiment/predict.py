@@ -111,12 +111,7 @@ class _Predictor:
     """A model that is open for predictions with one of its heads."""
 
     def __init__(
-        self,
-        model: str,
-        head: str | None = None,
-        max_length: int | None = None,
-        tokens_per_batch: int = 0,
-        progress: Progress = SILENT,
+        self, model: str, head: str | None, max_length: int | None, tokens_per_batch: int, progress: Progress
     ) -> None:
         own, opened = own_options(model), open_model(model, progress=progress)
         name = _pick_head(opened.heads, head)

@@ -48,6 +48,7 @@ class PhaseScores:
     items: dict[str, dict[str, Any]] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)  # {task: {split: {fingerprint, languages, examples}}}
     thresholds: dict[str, dict[str, float]] = field(default_factory=dict)  # by task and language, from dev
+    kept: Collection[str] = ()  # tasks whose scores in an earlier result stand
     notes: list[str] = field(default_factory=list)  # what a reader must know about how scores came about
     predictions: dict[str, Mapping[str, Any]] = field(default_factory=dict)  # of the reported split
     # What the phase's own training task scores on its dev set, in the language that it was trained in: what
@@ -108,17 +109,9 @@ def find_kept(result: Mapping[str, Any] | None, phase: Phase, context: "Context"
 
 
 def write_result(
-    phase: Phase,
-    context: "Context",
-    trained: Mapping[str, Any] | None,
-    scores: PhaseScores,
-    started: datetime,
-    kept: Collection[str],
+    phase: Phase, context: "Context", trained: dict[str, Any] | None, scores: PhaseScores, started: datetime
 ) -> None:
-    """Writes ``result.json`` of a phase that began at ``started``; the failure of an earlier attempt goes.
-
-    ``trained`` is the record of its training, ``kept`` are tasks of the earlier result whose scores stand.
-    """
+    """Writes ``result.json`` of a phase that began at ``started``; the failure of an earlier attempt goes."""
     import jax
 
     from stilts_jax.experiment.context import hash_record
@@ -129,7 +122,7 @@ def write_result(
             versions[name] = importlib.metadata.version(name)
     made, settings, folder = trained or {}, context.settings, context.folder(phase)
     work, read = made.get("work", {}), made.get("data", {})
-    seen = make_seen_notes(phase, settings, kept)
+    seen = make_seen_notes(phase, settings, scores.kept)
     result = {
         **describe_phase(phase, context),
         "evaluation": context.evaluation_record(phase),
@@ -161,8 +154,8 @@ def write_result(
         "data": {name: read.get(name, {}) | scores.data.get(name, {}) for name in read | scores.data},
         "error": None,
     }
-    if kept and (before := read_result(folder)):
-        _keep(before, result, kept)
+    if scores.kept and (before := read_result(folder)):
+        _keep(before, result, scores.kept)
     write_record(folder / RESULT, result | {"evaluation_key": hash_record(result["evaluation"])})
     clear_failure(folder)
 

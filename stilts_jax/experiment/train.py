@@ -28,6 +28,7 @@ from stilts_jax.experiment.data import (
     token_columns,
 )
 from stilts_jax.experiment.evaluate import score
+from stilts_jax.experiment.models import OpenModel
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.features.records import IGNORE, Features
 from stilts_jax.files import read_record, write_record
@@ -171,7 +172,7 @@ def _choose_attention(model: Model, data: Loaded, lengths: Collection[int], cont
 # -- the run
 
 
-def _check_lengths(data: Loaded, start: models.OpenModel) -> None:
+def _check_lengths(data: Loaded, start: OpenModel) -> None:
     longest = start.config.max_length
     for part, _ in data:
         if (length := part.hyperparameters.max_length) > longest:
@@ -181,12 +182,7 @@ def _check_lengths(data: Loaded, start: models.OpenModel) -> None:
 
 
 def _run(
-    phase: Phase,
-    context: Context,
-    model: Model,
-    start: models.OpenModel,
-    optimizer: OptimizerConfig,
-    **given: Any,
+    phase: Phase, context: Context, model: Model, start: OpenModel, optimizer: OptimizerConfig, **given: Any
 ) -> TrainingResult:
     """Trains the encoder with fresh heads, or those that the start brings along; ``given`` are fields of RunConfig."""
     settings = context.settings
@@ -278,7 +274,7 @@ def _make_select(
         scores = []
         for name, part, features in selection:
             head = TaskHead(model.head(name), params["heads"][name], labels[name])
-            opened = models.OpenModel(model.encoder, params["encoder"], {name: head}, tokenizer, context.mesh)
+            opened = OpenModel(model.encoder, params["encoder"], {name: head}, tokenizer, context.mesh)
             (found,) = score(opened, part, context, selected=features)
             values = [main_score(part.task.metric, result.values) for result in found.results.values()]
             scores.append(sum(values) / len(values))

@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
 from stilts_jax.config import load_config, to_settings
+from stilts_jax.experiment import context
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.data import Part, PhaseData
 from stilts_jax.experiment.phases import Phase, hyperparameters_of, list_phases
@@ -17,7 +19,7 @@ from stilts_jax.tasks.sources.read import fingerprint as fingerprint_of
 from stilts_jax.tasks.spec import Hyperparameters
 
 
-def fingerprint(task, split, language):
+def fingerprint(task, split, language, source):
     return f"{task.name}/{split}/{language}"
 
 
@@ -37,7 +39,15 @@ class Experiment(Context):
 
     def __init__(self, overrides, read, data=fingerprint, start="encoder"):
         super().__init__(to_settings(load_config("target:task=panx", overrides)), DataSource(Path()), Path())
-        self.data, self.fingerprint, self.start_key = read, data, lambda phase: start
+        self.data, self.told = read, {"fingerprint": data, "encoder_fingerprint": lambda *_: start}
+
+    def training_record(self, phase):
+        with patch.multiple(context, **self.told):
+            return super().training_record(phase)
+
+    def evaluation_record(self, phase):
+        with patch.multiple(context, **self.told):
+            return super().evaluation_record(phase)
 
 
 def keys_of(overrides=None, *, languages=("de", "ru"), **told):
@@ -138,7 +148,7 @@ def test_another_declaration_is_another_key_of_features_and_of_phases(change, tm
         prints = [fingerprint_of(task, split, "en", source) for split in ("train", "test")]
         phase = Phase("reviews", "target", "none", (task.name,), (task.name,), "encoder")
         read = PhaseData((Part(task, "train", ("en",), Hyperparameters()),), {task.name: ()})
-        told = Experiment({}, lambda phase: read, lambda *what: fingerprint_of(*what, source))
+        told = Experiment({}, lambda phase: read, lambda *what: fingerprint_of(*what[:3], source))
         return [*prints, told.key(phase)]
 
     before, after = both(made()), both(DECLARATIONS[change])
