@@ -189,11 +189,8 @@ def evaluate_model(
 def _choose_head(
     task: Task, model: models.OpenModel, asked: str | None, labels: tuple[str, ...]
 ) -> dict[str, TaskHead]:
-    """Returns by its name the head that was asked for, the task's own, or the only one of its kind.
-
-    Retrieval without training has none: it reads the encoder alone.
-    """
-    if not task.is_trained:
+    """Returns by its name the head that was asked for, the task's own, or the only one of its kind."""
+    if not task.is_trained:  # retrieval that reads the encoder alone
         return {}
     heads = model.heads
     if asked is not None and asked not in heads:
@@ -204,8 +201,7 @@ def _choose_head(
     name = next((one for one in own if one in heads), fitting[0] if len(fitting) == 1 else None)
     if name is None:
         listed = [
-            f"{one} ({head.config.kind}{': ' if head.labels else ''}{', '.join(head.labels)})"
-            for one, head in heads.items()
+            f"{one} ({head.config.kind}: {', '.join(head.labels) or '-'})" for one, head in heads.items()
         ]
         there = "several heads" if fitting else "no head"
         what = f"The model has {there} of the kind {task.kind}, as {task.name} needs one."

@@ -16,18 +16,12 @@ from etils import epath
 from stilts_jax.checkpoint import lock_run
 from stilts_jax.distributed import from_main, is_preempted, leave_together
 from stilts_jax.errors import ConfigError, DataError, LockedError, StiltsError, describe, explain
+from stilts_jax.experiment import results
 from stilts_jax.experiment.context import Context, hash_record
 from stilts_jax.experiment.evaluate import evaluate_phase
 from stilts_jax.experiment.models import FINAL, read_trained
 from stilts_jax.experiment.phases import Phase
-from stilts_jax.experiment.results import (
-    FAILURE,
-    clear_failure,
-    find_kept,
-    read_result,
-    write_failure,
-    write_result,
-)
+from stilts_jax.experiment.results import FAILURE, find_kept, read_result
 from stilts_jax.experiment.train import adopt_training, train_phase
 from stilts_jax.files import is_remote
 from stilts_jax.host_memory import return_freed_memory
@@ -46,8 +40,8 @@ def is_done(phase: Phase, context: Context, progress: Progress = SILENT) -> bool
     """Says whether ``phase`` is trained and scored on what the settings ask for; damaged records to ``progress``."""
     folder, key = context.folder(phase), context.key(phase)
     result = read_result(folder, progress)
-    trained = not phase.train or read_trained(folder, key, progress) is not None
-    if not trained or result is None or result["phase"]["key"] != key:
+    trained = not phase.train or read_trained(folder, key, progress)
+    if not trained or not result or result["phase"]["key"] != key:
         return False
     # In at least the languages that are asked for, which another command may have been more of.
     return result["evaluation_key"] == context.evaluation_key(phase) or (
@@ -74,7 +68,7 @@ def run_phase(phase: Phase, context: Context) -> None:
             trained = trained or adopt_training(phase, context) or train_phase(phase, context)
         scores = evaluate_phase(phase, context, trained, kept)
         if context.is_main:
-            write_result(phase, context, trained, scores, started)
+            results.write_result(phase, context, trained, scores, started)
     context.progress.say(scores.summary())
 
 
@@ -141,7 +135,7 @@ def run_grid(
     launched = busy = time.monotonic()  # busy: when this process last did something
     if context.is_main:
         for phase in mine:
-            clear_failure(context.folder(phase))
+            results.clear_failure(context.folder(phase))
 
     def work(phase: Phase) -> None:
         if phase.parent and phase.parent not in mine and not from_main(partial(is_done, phase, context)):
@@ -195,7 +189,7 @@ def _take(phase: Phase, context: Context, failed: list[str], work: Callable[[Pha
     if error and context.is_main:
         try:  # but nothing is written into a folder in which another process is at work
             with suppress(LockedError), lock_run(context.folder(phase)):
-                write_failure(phase, context, error)
+                results.write_failure(phase, context, error)
         except (StiltsError, OSError) as problem:
             context.progress.say(f"warning: the failure could not be recorded: {problem}")
     return True

@@ -78,24 +78,21 @@ def describe_phase(phase: Phase, context: "Context") -> dict[str, Any]:
         words = {name: getattr(task, name) for name in ("title", "group", "kind", "metric")}
         tasks[task.name] = {"reference": reference, **words}
     trained = get_task(phase.train[0]) if phase.train else None
+    own = ("name", "stage", "intermediate", "intermediate_seed", "target_seed")
     record = {
         "key": context.key(phase),
-        "name": phase.name,
-        "stage": phase.stage,
-        "intermediate": phase.intermediate,
+        **{name: getattr(phase, name) for name in own},
         "evaluates": [get_task(name).name for name in phase.evaluate],
         "target_training": trained.name if trained and phase.stage == "target" else None,
         "source_language": trained.source_language if trained else "en",
-        "intermediate_seed": phase.intermediate_seed,
-        "target_seed": phase.target_seed,
         "parent": context.key(phase.parent) if phase.parent else None,
     }
     return {"format": FORMAT, "phase": record, "tasks": tasks}
 
 
 def find_kept(result: Mapping[str, Any] | None, phase: Phase, context: "Context") -> list[str]:
-    """Returns the tasks of an earlier result whose scores stand: those that are not asked for now, and those that were
-    scored in the same way in all languages that are asked for, and maybe in more.
+    """Returns the tasks of an earlier result whose scores stand: they are not asked for now, or were scored in the same
+    way in all languages that are asked for, and maybe in more.
     """
     there, asked, kept = (result or {}).get("evaluation"), context.evaluation_record(phase), list[str]()
     if not result or not there or result["phase"]["key"] != context.key(phase):
@@ -193,7 +190,7 @@ def make_seen_notes(phase: Phase, settings: Settings, kept: Collection[str] = ()
 def _notes(phase: Phase, settings: Settings) -> list[str]:
     experiment, first = settings.experiment, settings.evaluation.limit
     # Pools stay whole, whatever the limit.
-    limited = [task.name for task in map(get_task, phase.evaluate) if task.kind != "embed"] if first else []
+    limited = [task.name for task in map(get_task, phase.evaluate) if task.kind != "embed" and first]
     instead = split_pairs(experiment.train_on, "config.experiment.train_on")
     moved = ", ".join(f"{name}={instead[name]}" for name in phase.evaluate if name in instead)
     trained = {get_task(one).name for before in (phase, *phase.ancestors()) for one in before.train}
