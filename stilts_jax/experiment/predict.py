@@ -1,7 +1,7 @@
 """Predictions on a user's own texts, from Python or from a file with columns."""
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -65,7 +65,7 @@ def predict_texts(
         name are called LABEL_0, LABEL_1, and so on. A phase that was trained on questions without an answer
         (SQuAD 2.0) answers "" where "no answer" wins at the threshold that was tuned on its dev set.
     """
-    return _Predictor(str(model), head, max_length, tokens_per_batch, progress)(texts)
+    return _open(str(model), head, max_length, tokens_per_batch, progress)[1](texts)
 
 
 def predict_file(model: str, path: Path, out: Path, **options: Any) -> int:
@@ -74,8 +74,7 @@ def predict_file(model: str, path: Path, out: Path, **options: Any) -> int:
     All rows are looked at first, so that a bad one is named before anything is computed; then they are read again,
     predicted and written some thousands at a time. ``options`` are those of ``predict_texts``.
     """
-    predictor = _Predictor(model, **options)
-    kind = predictor.kind
+    kind, predict_all = _open(model, **options)
     if (kind == "embed") != (out.suffix == ".npy") or path.suffix not in _SUFFIXES:
         what = f"A model of the kind {kind} can't make {out.name} of {path.name}."
         fix = f"read from {', '.join(_SUFFIXES)}; write vectors to .npy, all else to .tsv"
@@ -88,7 +87,7 @@ def predict_file(model: str, path: Path, out: Path, **options: Any) -> int:
     with replacing(out) as partial, partial.open("xb") as file:
         for start in range(0, max(count, 1), _CHUNK):
             chunk = list(islice(rows, _CHUNK))
-            found = predictor([text for _, text in chunk])
+            found = predict_all([text for _, text in chunk])
             if kind == "embed":
                 if not start:
                     form = {"descr": "<f4", "fortran_order": False, "shape": (count, found.shape[1])}
@@ -107,45 +106,45 @@ def _line(cells: Sequence[Any]) -> bytes:
     return ("\t".join(" ".join(str(cell).split()) for cell in cells) + "\n").encode()
 
 
-class _Predictor:
-    """A model that is open for predictions with one of its heads."""
+def _open(
+    model: str, head: str | None, max_length: int | None, tokens_per_batch: int, progress: Progress
+) -> tuple[str, Callable[[Sequence[Any]], Any]]:
+    """Opens a model with one of its heads; returns the head's kind, and what predicts texts."""
+    own, opened = own_options(model), open_model(model, progress=progress)
+    name = _pick_head(opened.heads, head)
+    found = opened.heads.get(name)
+    config = found.config if found else HeadConfig(kind="embed")
+    labels = (found and found.labels) or [f"LABEL_{n}" for n in range(config.num_labels)]
+    usual = {"max_length": own.get("evaluation.max_length") or MAX_LENGTH}
+    cut = FeatureSettings(**opened.rows.get(name, usual))
+    length = min(max_length or cut.max_length, opened.config.max_length)
+    cut = replace(cut, max_length=length, max_query_length=min(cut.max_query_length, length // 2))
+    precision = own.get("compute.matmul_precision", "")
+    compute = Compute(dtype=own["compute.dtype"], matmul_precision=precision)
+    predictor, tokenizer = opened.with_head(name, found, compute), opened.tokenizer
+    options: dict[str, Any] = {"head": name or None, "mesh": opened.mesh, "progress": progress}
+    options["tokens_per_batch"] = tokens_per_batch
 
-    def __init__(
-        self, model: str, head: str | None, max_length: int | None, tokens_per_batch: int, progress: Progress
-    ) -> None:
-        own, opened = own_options(model), open_model(model, progress=progress)
-        name = _pick_head(opened.heads, head)
-        found = opened.heads.get(name)
-        config = found.config if found else HeadConfig(kind="embed")
-        self.kind, self._threshold = config.kind, opened.thresholds.get(name, np.inf)
-        self._labels = (found and found.labels) or [f"LABEL_{n}" for n in range(config.num_labels)]
-        usual = {"max_length": own.get("evaluation.max_length") or MAX_LENGTH}
-        cut = FeatureSettings(**opened.rows.get(name, usual))
-        length = min(max_length or cut.max_length, opened.config.max_length)
-        self._rows = replace(cut, max_length=length, max_query_length=min(cut.max_query_length, length // 2))
-        precision = own.get("compute.matmul_precision", "")
-        compute = Compute(dtype=own["compute.dtype"], matmul_precision=precision)
-        self._model, self._tokenizer = opened.with_head(name, found, compute), opened.tokenizer
-        self._layer = own.get("model.retrieval_layer") or None
-        self._options: dict[str, Any] = {"head": name or None, "tokens_per_batch": tokens_per_batch}
-        self._options |= {"mesh": opened.mesh, "progress": progress}
-
-    def __call__(self, texts: Sequence[Any]) -> Any:
-        examples = _make_examples(self.kind, texts)
-        if self.kind == "embed":
-            chosen = {"max_length": self._rows.max_length, "layer": self._layer, **self._options}
-            embed = Embedder(*self._model, self._tokenizer, **chosen)
+    def predict_all(texts: Sequence[Any]) -> Any:
+        examples = _make_examples(config.kind, texts)
+        if config.kind == "embed":
+            layer = own.get("model.retrieval_layer") or None
+            embed = Embedder(*predictor, tokenizer, max_length=length, layer=layer, **options)
             return embed([example.text for example in examples])
         if not examples:
             return []
-        features = build_features(self.kind, {"": examples}, self._tokenizer, self._rows, training=False)
-        rows = predict(*self._model, features, length_multiple=16, **self._options)
-        found = DECODERS[self.kind](rows, features, examples)
-        if self.kind == "classify":
-            return [self._labels[label] for label in found]
-        if self.kind == "tag":
-            return [tuple(self._labels[label] for label in labels) for labels in found]
-        return [answer.at(self._threshold) for answer in found] if self.kind == "span" else found
+        features = build_features(config.kind, {"": examples}, tokenizer, cut, training=False)
+        rows = predict(*predictor, features, length_multiple=16, **options)
+        decoded = DECODERS[config.kind](rows, features, examples)
+        if config.kind == "classify":
+            return [labels[label] for label in decoded]
+        if config.kind == "tag":
+            return [tuple(labels[tag] for tag in tags) for tags in decoded]
+        if config.kind == "span":
+            return [answer.at(opened.thresholds.get(name, np.inf)) for answer in decoded]
+        return decoded
+
+    return config.kind, predict_all
 
 
 def _read_texts(path: Path, kind: str) -> Iterator[tuple[Row, Any]]:
@@ -209,32 +208,29 @@ def _pick_head(heads: Mapping[str, Any], asked: str | None) -> str:
 
 
 def _make_examples(kind: str, texts: Sequence[Any]) -> list[Any]:
-    made = []
     if isinstance(texts, str):
         fix = f"give a list of them: each is {_FORMS[kind]}"
         raise ConfigError("One text was given where a list of texts is wanted.", where="texts", fix=fix)
+    made: list[Any] = []
     for number, text in enumerate(texts):
         try:
-            made.append(_make_example(kind, str(number), text))
+            if kind == "tag":
+                made.append(TagExample(str(number), _texts(text)))
+            elif kind == "choice":
+                prompt, choices = text
+                made.append(ChoiceExample(str(number), *_texts([prompt]), _texts(choices)))
+            elif kind == "embed":
+                made.append(EmbedExample(str(number), *_texts([text])))
+            elif kind == "classify" and isinstance(text, str):
+                made.append(ClassifyExample(str(number), text))
+            else:
+                first, second = _texts(text)
+                made.append((SpanExample if kind == "span" else ClassifyExample)(str(number), first, second))
         except (TypeError, ValueError) as error:
             what = f"This model predicts {_FORMS[kind]}, and this is {str(text)[:60]!r}."
             fix = f"give {_FORMS[kind]} for each prediction"
             raise ConfigError(what, where=f"texts[{number}]", fix=fix) from error
     return made
-
-
-def _make_example(kind: str, name: str, text: Any) -> Any:
-    if kind == "tag":
-        return TagExample(name, _texts(text))
-    if kind == "choice":
-        prompt, choices = text
-        return ChoiceExample(name, _texts([prompt])[0], _texts(choices))
-    if kind == "embed":
-        return EmbedExample(name, _texts([text])[0])
-    if kind == "classify" and isinstance(text, str):
-        return ClassifyExample(name, text)
-    first, second = _texts(text)
-    return SpanExample(name, first, second) if kind == "span" else ClassifyExample(name, first, second)
 
 
 def _texts(values: Any) -> tuple[str, ...]:
