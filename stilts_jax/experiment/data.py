@@ -113,11 +113,8 @@ def choose_scored(reference: str, context: "Context", phase: Phase | None = None
 
 
 def _choose_selection(phase: Phase, task: Task, context: "Context") -> tuple[Part, ...]:
-    """Returns the dev sets that pick the best step of ``task``.
-
-    Masked language modelling has none: its loss is no measure of the task that it accompanies. Neither has a dual
-    encoder, which is trained to the end, nor a task without dev files.
-    """
+    """Returns the dev sets that pick the best step of ``task``."""
+    # The loss of masked language modelling is no measure of the task beside it; dual encoders are trained to the end.
     if task.kind in ("mlm", "embed") or not task.selection:
         return ()
     settings, source = context.settings, context.source
@@ -177,9 +174,6 @@ def _describe_data(part: Part, tokenizer: Tokenizer, context: "Context") -> tupl
     for line in (f"data: {task} {split}: {shown}", *said):
         context.progress.say(line)
     return sum(counts.values()), said
-
-
-# -- rows and batches to train on
 
 
 def load_training(phase: Phase, context: "Context") -> Loaded:

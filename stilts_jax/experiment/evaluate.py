@@ -150,9 +150,6 @@ def _add_scores(
     }
 
 
-# -- a model from outside
-
-
 def evaluate_model(
     model: str, tasks: Sequence[str], context: Context, out: Path, head: str | None, labels: tuple[str, ...]
 ) -> PhaseScores:

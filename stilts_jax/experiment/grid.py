@@ -31,9 +31,9 @@ from stilts_jax.progress import SILENT, Progress
 CHECKPOINTS = "checkpoints"
 # Seconds to wait for a parent that another machine trains, and the first and the longest pause between two looks.
 _LIMIT, _SHORT, _PAUSE = 48 * 3600.0, 0.5, 60.0
-# So long from the start of this command the failure of a parent may be one of an earlier launch, which the part that
-# trains the parent removes when it starts.
-_GRACE = 600.0
+_GRACE = (
+    600.0  # so long a parent's failure may be one of an earlier launch, which the part that trains it removes
+)
 
 
 def is_done(phase: Phase, context: Context, progress: Progress = SILENT) -> bool:
@@ -90,10 +90,7 @@ def _lock(folder: Path) -> Iterator[None]:
 
 
 def _check_same(phase: Phase, context: Context) -> None:
-    """Raises where files have changed since the grid began, and on a host that reads other ones than the main host.
-
-    What is trained would be kept under another's name; hosts would wait for each other for ever.
-    """
+    """Raises where files have changed since the grid began, or this host's are others: hosts would wait for ever."""
     own = [hash_record(context.training_record(phase)), context.evaluation_key(phase)]
     if own[0] != context.key(phase):
         what, fix = f"The data or the encoder of {phase.name} have changed while this ran.", "run it again"
@@ -126,7 +123,6 @@ def run_grid(
     """Runs every phase of ``mine`` (all by default) that is not done yet, parents first.
 
     Several processes may run the same phases at once: each takes what no other one is at work on, and waits at the end.
-
     Returns the exit code: 1 if a phase failed (its ``failure.json`` says why), else 0.
     """
     mine = phases if mine is None else mine

@@ -53,9 +53,6 @@ _SYNONYMS = {"contradictory": "contradiction", "entailed": "entailment"}
 _NUMBERED = re.compile(r"LABEL_\d+", re.IGNORECASE)  # what transformers writes where nobody named the labels
 
 
-# -- the files of an encoder
-
-
 def tokenizer_folder(encoder: str) -> Path:
     """Returns where the tokenizer of ``encoder`` lies; one of the hub must have been fetched by ``prepare``."""
     return find_folder(encoder.removeprefix(RANDOM))
@@ -107,9 +104,6 @@ def _remembered_hash(path: Path) -> str:
         with suppress(OSError):
             write_record(memory, state | {"hash": value})
     return value
-
-
-# -- what a phase leaves behind
 
 
 def write_trained(folder: Path, trained: Mapping[str, Any], tokenizer: Tokenizer) -> None:
@@ -219,9 +213,6 @@ def save_final(folder: Path, params: Mapping[str, Any], step: int, progress: Pro
         checkpoints.wait()
 
 
-# -- models that a user names
-
-
 def open_model(name: str, mesh: Mesh | None = None, progress: Progress = SILENT) -> OpenModel:
     """Opens a phase's folder, a transformers folder or a hub name."""
     mesh, folder = mesh or make_mesh(MeshConfig()), open_path(name)
@@ -263,9 +254,6 @@ def export_phase(
     opened = load_final(folder, trained, mesh, progress)
     chosen, source = opened.heads[head] if head else None, opened.tokenizer.source
     export_encoder(out, opened.config, opened.params, tokenizer_folder=source, head=chosen, dtype=dtype)
-
-
-# -- heads
 
 
 def head_config(task: Task, settings: Settings, sight: Mapping[str, Any] | None = None) -> HeadConfig:

@@ -49,12 +49,12 @@ def check_data(phases: Sequence[Phase], context: Context) -> None:
         raise ConfigError("There is nothing to run.", where="config.experiment", fix="name a target task")
     _check_languages(phases, context)
     if missing := find_missing(phases, context):
-        raise DataError(
-            "Data are missing.",
-            where="\n    ".join((f"below {context.source.root}:", *missing)),
-            fix="put the files there or fetch them with `stilts prepare`; `stilts tasks TASK` lists every path; "
-            "`stilts grid --available` runs what is there",
+        fix = (
+            "put the files there or fetch them with `stilts prepare`; `stilts tasks TASK` lists every path; "
         )
+        fix += "`stilts grid --available` runs what is there"
+        where = "\n    ".join((f"below {context.source.root}:", *missing))
+        raise DataError("Data are missing.", where=where, fix=fix)
     left = [phase for phase in phases if not is_done(phase, context)]
     if removed := from_main(lambda: list(_find_removed(left, context))):
         what = "Models that are needed were removed after training (experiment.keep says which are kept)."
@@ -72,9 +72,7 @@ def check_data(phases: Sequence[Phase], context: Context) -> None:
                     paths = find_paths(part.task, part.split, language, context.source)
                     where = f"{part.task.name}, {part.split}, {language}: {', '.join(map(str, paths))}"
                     what = "The dev set has no gold, and the best step is chosen by it."
-                    raise DataError(
-                        what, where=where, fix="take the released file, whose labels are not blanked"
-                    )
+                    raise DataError(what, where=where, fix="take the released file, whose labels are there")
         for part in chain(*data.scored.values()):
             if part.task.kind != "mlm":
                 describe_data(part, tokenizer, context)
@@ -158,9 +156,6 @@ def keep_available(context: Context) -> Context:
         what, fix = "Nothing that was asked for has its data.", "`stilts tasks TASK` lists every path"
         raise DataError(what, where=str(context.source.root), fix=fix)
     return narrow(rows, targets)
-
-
-# -- what it will cost
 
 
 class Cost(NamedTuple):

@@ -51,8 +51,7 @@ class PhaseScores:
     kept: Collection[str] = ()  # tasks whose scores in an earlier result stand
     notes: list[str] = field(default_factory=list)  # what a reader must know about how scores came about
     predictions: dict[str, Mapping[str, Any]] = field(default_factory=dict)  # of the reported split
-    # What the phase's own training task scores on its dev set, in the language that it was trained in: what
-    # intermediates may be chosen by without a look at another language.
+    # Of the phase's own training task and language: intermediates may be chosen by it without a look at another one.
     source_dev: dict[str, Any] | None = None
 
     def summary(self) -> str:
@@ -91,9 +90,7 @@ def describe_phase(phase: Phase, context: "Context") -> dict[str, Any]:
 
 
 def find_kept(result: Mapping[str, Any] | None, phase: Phase, context: "Context") -> list[str]:
-    """Returns the tasks of an earlier result whose scores stand: they are not asked for now, or were scored in the same
-    way in all languages that are asked for, and maybe in more.
-    """
+    """Returns the tasks of an earlier result that are not asked for, or were scored so in all languages asked for."""
     there, asked, kept = (result or {}).get("evaluation"), context.evaluation_record(phase), list[str]()
     if not result or not there or result["phase"]["key"] != context.key(phase):
         return []

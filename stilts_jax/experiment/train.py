@@ -105,9 +105,6 @@ def train_phase(phase: Phase, context: Context) -> dict[str, Any]:
     return trained
 
 
-# -- what the device decides
-
-
 def choose(phase: Phase, context: Context, data: Loaded, shape: EncoderConfig) -> Choices:
     """Returns what the device decides of a phase, and says it: as at its first step, if the device is the same."""
     path, settings, compute = context.folder(phase) / CHOICES, context.settings, context.settings.compute
@@ -169,9 +166,6 @@ def _choose_attention(model: Model, data: Loaded, lengths: Collection[int], cont
     return chosen
 
 
-# -- the run
-
-
 def _check_lengths(data: Loaded, start: OpenModel) -> None:
     longest = start.config.max_length
     for part, _ in data:
@@ -213,8 +207,7 @@ def _run(
 def adopt_training(phase: Phase, context: Context) -> dict[str, Any] | None:
     """Takes over the model of another phase that trained the very same; returns its record.
 
-    An intermediate phase on MNLI is also XNLI's target run on the untouched encoder. Its model is copied, so that
-    each folder stays whole by itself, whichever of them is removed first.
+    MNLI between is also XNLI's target run on the untouched encoder. It is copied: each folder stays whole by itself.
     """
     folder, key = context.folder(phase), context.key(phase)
 
@@ -284,10 +277,7 @@ def _make_select(
 
 
 def _find_collapse(selection: Selection, result: TrainingResult) -> tuple[float | None, bool]:
-    """Returns what guessing would score on the selection data, and whether the run did no better.
-
-    Only where guessing has a known score: labels and choices.
-    """
+    """Returns what guessing would score on the selection data, if that is known, and whether the run did no better."""
     if len(selection) != 1 or selection[0][1].task.metric != "accuracy" or not result.history:
         return None, False
     labels: Any = selection[0][2].columns["label"]
