@@ -4,8 +4,8 @@ import json
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -55,7 +55,9 @@ def run_phase(phase: Phase, context: Context) -> None:
         context.progress.say("done before")
         return
     folder, started = context.folder(phase), datetime.now(UTC)
-    with _lock(folder):
+    with ExitStack() as held:
+        if taken := from_main(lambda: _lock(folder, held)):  # the error is raised on all hosts
+            raise LockedError(taken, where=str(folder))
         _check_same(phase, context)
         if jax.process_count() == 1 and is_done(phase, context):  # another process was at work on it just now
             return
@@ -72,21 +74,13 @@ def run_phase(phase: Phase, context: Context) -> None:
     context.progress.say(scores.summary())
 
 
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Locks a folder on the main host; where another process has it, the error is raised on all of them."""
-    with ExitStack() as held:
-
-        def take() -> str:
-            try:
-                held.enter_context(lock_run(folder))
-            except LockedError as error:
-                return error.what
-            return ""
-
-        if taken := from_main(take):
-            raise LockedError(taken, where=str(folder))
-        yield
+def _lock(folder: Path, held: ExitStack) -> str:
+    """Locks a folder until ``held`` is closed; where another process has it, returns what to say of that."""
+    try:
+        held.enter_context(lock_run(folder))
+    except LockedError as error:
+        return error.what
+    return ""
 
 
 def _check_same(phase: Phase, context: Context) -> None:

@@ -138,24 +138,24 @@ def keep_available(context: Context) -> Context:
     """Returns the context of the rows and columns whose data are there; the others are said."""
     experiment = context.settings.experiment
 
-    def narrow(rows: Sequence[str], targets: Sequence[str]) -> Context:
-        chosen = replace(experiment, intermediates="+".join(rows), targets="+".join(targets))
+    def narrow(rows: str, targets: str) -> Context:
+        chosen = replace(experiment, intermediates=rows, targets=targets)
         return replace(context, settings=replace(context.settings, experiment=chosen))
 
-    def is_there(rows: Sequence[str], targets: Sequence[str]) -> bool:
-        narrowed = narrow(rows, targets)
+    def is_there(row: str, target: str) -> bool:
+        narrowed = narrow(row, target)
         missing = find_missing(list_phases(narrowed.settings, is_part=True), narrowed)
         for line in missing:
-            context.progress.say(f"left out: {(*targets, *rows)[0]}: {line}")
+            context.progress.say(f"left out: {target or row}: {line}")
         return not missing
 
     rows = split_names(experiment.intermediates)
-    rows = tuple(row for row in rows if row == NONE or row.startswith(HUB) or is_there([row], []))
-    targets = [name for name in split_names(experiment.targets) if is_there([NONE], [name])]
+    rows = tuple(row for row in rows if row == NONE or row.startswith(HUB) or is_there(row, ""))
+    targets = [name for name in split_names(experiment.targets) if is_there(NONE, name)]
     if not rows or (experiment.targets and not targets):
         what, fix = "Nothing that was asked for has its data.", "`stilts tasks TASK` lists every path"
         raise DataError(what, where=str(context.source.root), fix=fix)
-    return narrow(rows, targets)
+    return narrow("+".join(rows), "+".join(targets))
 
 
 class Cost(NamedTuple):
