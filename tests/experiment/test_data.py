@@ -2,17 +2,21 @@
 
 import os
 import sys
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 
 from stilts_jax.config import load_config, to_settings
-from stilts_jax.experiment import models
+from stilts_jax.experiment import data, models
 from stilts_jax.experiment.context import Context
-from stilts_jax.experiment.data import load_selection, load_training, take_first
+from stilts_jax.experiment.data import choose_scored, load_selection, load_training, take_first
 from stilts_jax.experiment.models import encoder_fingerprint, head_config, load_phase_start
 from stilts_jax.experiment.needs import check_data
 from stilts_jax.experiment.phases import list_phases
+from stilts_jax.model import HeadConfig, TaskHead
 from stilts_jax.tasks import get_task
+from stilts_jax.tasks.custom import classify_task, span_task
 from stilts_jax.tasks.sources.read import DataSource
 
 watchers: list[list[str]] = []  # a hook stays for good: it does nothing while nobody watches
@@ -29,7 +33,6 @@ sys.addaudithook(watch)
 
 @pytest.fixture
 def opened():
-    """The names of the files that are opened."""
     watchers.append([])
     yield watchers[-1]
     watchers.clear()
@@ -37,8 +40,6 @@ def opened():
 
 @pytest.fixture
 def start(world, tmp_path):
-    """Opens an experiment in one work directory, as often as it is called."""
-
     def start(targets, **options):
         overrides = {"encoder": f"random:{world / 'encoder'}", **options}
         settings = to_settings(load_config(f"xstilts:intermediates=none,targets={targets}", overrides))
@@ -74,10 +75,6 @@ def test_a_second_run_opens_no_file_of_the_data(start, world, opened):
     assert {language: len(rows) for language, rows in first["xnli", "test"][0].items()}.keys() > {"en", "de"}
 
 
-class Settings:
-    debug = False
-
-
 @pytest.fixture
 def hashed(monkeypatch, tmp_path):
     """The names of the files that were read, in order."""
@@ -94,21 +91,22 @@ def test_a_large_file_is_read_once_until_it_changes(tmp_path, hashed):
     folder.mkdir()
     (folder / "config.json").write_text("{}")
     weights = folder / "model.safetensors"
+    find = partial(encoder_fingerprint, str(folder), SimpleNamespace(debug=False))
 
     def write(text, changed):
         weights.write_text(text)
         os.utime(weights, (changed, changed))
-        return encoder_fingerprint(str(folder), Settings())
+        return find()
 
     first = write("weights", 1000)
-    assert [encoder_fingerprint(str(folder), Settings()) for _ in range(2)] == [first] * 2
+    assert [find(), find()] == [first] * 2
     assert hashed.count("model.safetensors") == 1
     assert write("WEIGHTS", 2000) != first
     assert write("weights", 3000) == first
     assert hashed.count("model.safetensors") == 3
     (memory,) = (tmp_path / "cache").rglob("hashes/*.json")
     memory.write_text(memory.read_text().replace('"hash": "', '"hash": "0'))
-    assert encoder_fingerprint(str(folder), Settings()) == first  # what is remembered has a digest too
+    assert find() == first  # what is remembered has a digest too
     assert hashed.count("config.json") == 6
 
 
@@ -119,9 +117,26 @@ def test_dropout_is_the_encoders_unless_it_is_set(start, name):
     assert head_config(get_task("udpos"), context.settings).dropout == 0.1
     context, (phase,) = start("udpos", **{f"model.{name}": "0.2"})
     assert getattr(load_phase_start(phase, context).config, name) == 0.2
-    assert head_config(get_task("udpos"), context.settings).dropout == (
-        0.2 if name == "hidden_dropout" else 0.1
-    )
+    expected = 0.2 if name == "hidden_dropout" else 0.1
+    assert head_config(get_task("udpos"), context.settings).dropout == expected
+
+
+def test_a_threshold_is_tuned_in_a_language_that_is_not_scored(start, tmp_path, monkeypatch):
+    files = {"dev": "dev.json", "test": "test-{language}.json"}
+    task = span_task("mine", files=files, languages=("de",), metric="squad_v2")
+    monkeypatch.setattr(data, "get_task", lambda name: task)
+    context, _ = start("udpos")
+    context.source = DataSource(tmp_path)
+    for name in ("dev.json", "test-de.json"):
+        (tmp_path / name).touch()
+    found = {part.split: part.languages for part in choose_scored("mine", context)}
+    assert found == {"dev": ("en",), "test": ("de",)}
+
+
+def test_labels_of_the_form_of_no_names_fit_where_the_task_has_them():
+    head = TaskHead(HeadConfig(kind="classify", num_labels=2), {}, ("LABEL_0", "LABEL_1"))
+    task = classify_task("mine", files={"train": "a.csv"}, labels=head.labels)
+    assert models.fit_head(task, "mine", head) is head
 
 
 def test_a_limit_takes_of_each_part_of_a_task_its_share():

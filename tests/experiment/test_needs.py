@@ -7,14 +7,11 @@ from stilts_jax.main import main
 
 @pytest.fixture(scope="module")
 def run(world):
-    """Types ``stilts grid --dry_run`` on the toy world."""
-
     def run(argument, *options, data_root=world / "data", workdir):
         spec = f"--config=xstilts:{argument},encoder=random:{world / 'encoder'}"
         limits = [f"--config.{name}=8" for name in ("data.limit", "evaluation.limit", "train.batch_size")]
-        return main(
-            ["grid", spec, f"--data_root={data_root}", f"--workdir={workdir}", "--dry_run", *limits, *options]
-        )
+        places = [f"--data_root={data_root}", f"--workdir={workdir}"]
+        return main(["grid", spec, *places, "--dry_run", *limits, *options])
 
     return run
 
@@ -22,15 +19,15 @@ def run(world):
 def test_all_that_is_missing_is_named_at_once(run, tmp_path, capsys):
     assert run("intermediates=none+qqp+anli,targets=panx+mewslix+masakhanews", workdir=tmp_path) == 1
     said = capsys.readouterr().err
-    for name in (
+    named = (
         "qqp train",
         "anli dev",
         "mewslix test",
         "masakhanews train",
         "anli/R1/train.jsonl",
         "--available",
-    ):
-        assert name in said
+    )
+    assert all(name in said for name in named)
     assert "panx" not in said and not list(tmp_path.glob("phases"))
 
 

@@ -12,6 +12,7 @@ from stilts_jax.experiment.phases import hyperparameters_of, list_phases, select
 from stilts_jax.experiment.results import describe_phase, make_seen_notes
 from stilts_jax.tasks import get_task
 
+SIQA = ("siqa",)
 NINE = "xnli+pawsx+udpos+panx+xquad+mlqa+tydiqa+bucc+tatoeba"
 
 
@@ -40,10 +41,7 @@ def test_the_papers_grid():
 @pytest.mark.parametrize(
     ("experiment", "expected"),
     [
-        (
-            {"targets": "siqa+xcopa"},  # which begins on siqa, too
-            [(("siqa",), ("siqa",), False), (("siqa",), (), False), (("copa",), ("xcopa",), True)],
-        ),
+        ({"targets": "siqa+xcopa"}, [(SIQA, SIQA, False), (SIQA, (), False), (("copa",), ("xcopa",), True)]),
         (
             {"targets": "xcopa+xnli", "train_on": "xcopa=copa,xnli=snli/mnli"},
             [(("copa",), ("xcopa",), False), (("snli",), (), False), (("mnli",), ("xnli",), True)],
@@ -92,7 +90,6 @@ OTHER_LABELS = classify_task("stars", labels=("good", "bad"), files=files)
 
 @pytest.fixture
 def own(tmp_path, monkeypatch):
-    """A module ``own`` of tasks in the current directory."""
     (tmp_path / "own.py").write_text(OWN)
     monkeypatch.chdir(tmp_path)
     yield
@@ -135,6 +132,7 @@ def test_a_target_in_the_language_of_its_training_is_few_shot():
     ("experiment", "words"),
     [
         ({"intermediates": "mnly", "targets": "panx"}, "mnli"),
+        ({"intermediates": "nonee"}, "did you mean 'none'"),
         ({"targets": "pank"}, "panx"),
         ({"intermediates": "mnli+mnli", "targets": "panx"}, "twice"),
         ({"targets": "xnli", "train_on": "xcopo=copa"}, "xcopa"),
@@ -153,23 +151,14 @@ def test_mistakes_are_named_before_anything_runs(own, experiment, words):
 
 def test_hyperparameters_by_task():
     """What is set for one task holds for its controls and translations, and before what is set for all."""
-    config = load_config(
-        "xstilts",
-        {
-            "experiment.intermediates": "easy_vqa+easy_vqa:blind+mnli@de",
-            "experiment.targets": "xnli",
-            "train.epochs": "4",
-            "train.by_task": "easy_vqa.learning_rate=4e-4,easy_vqa.blind.epochs=3,mnli.epochs=1",
-        },
-    )
-    settings = to_settings(config)
+    names, given = ("easy_vqa", "easy_vqa:blind", "mnli@de", "xnli"), {"train.epochs": "4"}
+    given |= {"experiment.intermediates": "+".join(names[:3]), "experiment.targets": names[3]}
+    given["train.by_task"] = "easy_vqa.learning_rate=4e-4,easy_vqa.blind.epochs=3,mnli.epochs=1"
+    settings = to_settings(load_config("xstilts", given))
     list_phases(settings)
-    found = {
-        name: hyperparameters_of(get_task(name), settings)
-        for name in ("easy_vqa", "easy_vqa:blind", "mnli@de", "xnli")
-    }
-    assert [one.epochs for one in found.values()] == [4, 3, 1, 4]
-    assert [one.learning_rate for one in found.values()] == [4e-4, 4e-4, 1e-5, 1e-5]
+    found = [hyperparameters_of(get_task(name), settings) for name in names]
+    assert [one.epochs for one in found] == [4, 3, 1, 4]
+    assert [one.learning_rate for one in found] == [4e-4, 4e-4, 1e-5, 1e-5]
 
 
 @pytest.mark.parametrize(
@@ -185,8 +174,8 @@ def test_hyperparameters_by_task():
 )
 def test_a_wrong_exception_by_task_is_named(by_task, said):
     with pytest.raises(ConfigError, match=r"config\.train\.by_task") as caught:
-        config = load_config("xstilts", {"experiment.targets": "xnli", "train.by_task": by_task})
-        list_phases(to_settings(config))
+        given = {"experiment.targets": "xnli", "train.by_task": by_task}
+        list_phases(to_settings(load_config("xstilts", given)))
     assert said in str(caught.value)
 
 
@@ -197,19 +186,9 @@ def test_an_exception_may_name_a_task_that_a_part_of_an_experiment_leaves_out():
     assert phase.hyperparameters.epochs == 9
 
 
-@pytest.mark.parametrize(
-    ("spec", "count"),
-    [
-        ("small:seeds=1", 89),
-        ("small:size=pictures", 19),
-        ("small:size=gpu,seeds=1", 89),
-        ("small:size=gpu,stage=mlm", 3),
-    ],
-)
-def test_the_grids_of_the_small_encoder_are_lists_of_phases(spec, count):
-    assert len(list_phases(to_settings(load_config(spec, {})))) == count
+SMALL = {"seeds=1": 89, "size=pictures": 19, "size=gpu,seeds=1": 89, "size=gpu,stage=mlm": 3}
 
 
-def test_none_is_among_the_rows_that_a_typo_may_mean():
-    with pytest.raises(ConfigError, match="did you mean 'none'"):
-        list_phases(to_settings(load_config("xstilts", {"experiment.intermediates": "nonee"})))
+@pytest.mark.parametrize("spec", SMALL)
+def test_the_grids_of_the_small_encoder_are_lists_of_phases(spec):
+    assert len(list_phases(to_settings(load_config(f"small:{spec}", {})))) == SMALL[spec]

@@ -11,11 +11,13 @@ import pytest
 import stilts_jax
 from stilts_jax.errors import ConfigError
 from stilts_jax.experiment.models import save_final, write_trained
+from stilts_jax.experiment.predict import _text_of
 from stilts_jax.experiment.results import FORMAT, RESULT
 from stilts_jax.files import write_record
 from stilts_jax.main import main
 from stilts_jax.model import SHAPES, HeadConfig, Model, TaskHead, export_encoder, init_params
 from stilts_jax.progress import SILENT
+from stilts_jax.tasks.sources.rows import Row
 
 LABELS = ("no", "maybe", "yes")
 ASKED = [("teacher", "the house river teacher walked"), ("birds", "seventeen birds, end.")]
@@ -23,17 +25,13 @@ COLUMNS = {
     "classify": (("text", "pair"), [("the house", "river"), ("birds", "paper, end.")]),
     "tag": (("words",), [("the house",), ("seventeen birds walked",)]),
     "span": (("question", "context"), ASKED),
-    "choice": (
-        ("prompt", "choice1", "choice2"),
-        [("the house", "river", "birds"), ("paper", "end", "teacher")],
-    ),
+    "choice": (("prompt", "choice1", "choice2"), [("the", "river", "birds"), ("paper", "end", "teacher")]),
     "embed": (("text",), [("the house",), ("seventeen birds walked",)]),
 }
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory, tokenizer, tokenizer_folder):
-    """A folder for each kind, with its configuration and parameters."""
     found = {}
     shape = SHAPES["tiny"]
     for kind in COLUMNS:
@@ -42,34 +40,24 @@ def models(tmp_path_factory, tokenizer, tokenizer_folder):
         params = jax.tree.map(lambda leaf: 15 * leaf, init_params(model, jax.random.key(0)))
         labels = LABELS if kind in ("classify", "tag") else ()
         folder = tmp_path_factory.mktemp(kind) / "model"
-        export_encoder(
-            *(folder, shape, params["encoder"]),
-            tokenizer_folder=tokenizer_folder,
-            head=TaskHead(head, params["heads"]["task"], labels) if head else None,
-        )
+        made = TaskHead(head, params["heads"]["task"], labels) if head else None
+        export_encoder(folder, shape, params["encoder"], tokenizer_folder=tokenizer_folder, head=made)
         found[kind] = (folder, model, params)
     return found
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "span",
-        "tag",
-        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("choice", "classify", "embed")),
-    ],
-)
+SLOW = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("choice", "classify", "embed")]
+
+
+@pytest.mark.parametrize("kind", ["span", "tag", *SLOW])
 def test_the_command_says_what_python_says(models, tmp_path, capsys, kind):
     names, rows = COLUMNS[kind]
     table, out = tmp_path / "x.tsv", tmp_path / ("y.npy" if kind == "embed" else "y.tsv")
     table.write_text("".join("\t".join(line) + "\n" for line in (names, *rows)))
     assert main(["predict", str(models[kind][0]), f"--input={table}", f"--out={out}"]) == 0
     assert "2 predictions" in capsys.readouterr().out
-    texts = [row if len(row) > 1 else row[0] for row in rows]
-    texts = {
-        "tag": [text.split() for text in texts if kind == "tag"],
-        "choice": [(r[0], r[1:]) for r in rows],
-    }.get(kind, texts)
+    texts = [row if len(row) > 1 else row[0].split() if kind == "tag" else row[0] for row in rows]
+    texts = [(first, rest) for first, *rest in rows] if kind == "choice" else texts
     expected = stilts_jax.predict_texts(models[kind][0], texts)
     if kind == "embed":
         np.testing.assert_array_equal(np.load(out), expected)
@@ -115,9 +103,18 @@ def test_a_table_that_cannot_be_used_is_named(models, tmp_path, capsys, case):
     assert main(command) in (1, 2)
     said = capsys.readouterr().err
     assert "Traceback" not in said
-    for word in words:
-        assert word in said
+    assert all(word in said for word in words)
     assert not (tmp_path / out).exists()
+
+
+def test_rows_of_json_may_have_columns_of_their_own(models, tmp_path):
+    table, out = tmp_path / "x.jsonl", tmp_path / "y.tsv"
+    table.write_text('{"words": "the"}\n{"words": "birds", "from": "a"}\n')
+    assert main(["predict", str(models["tag"][0]), f"--input={table}", f"--out={out}"]) == 0
+    shown = [line.split("\t")[:2] for line in out.read_text().splitlines()]
+    assert shown == [["words", "from"], ["the", ""], ["birds", "a"]]
+    row = Row(1, 0, {"prompt": "p", "choice1": "a", "choice2": "b", "choice_by": "c"})
+    assert _text_of("choice", row) == ("p", ["a", "b"])
 
 
 def test_unknown_heads_and_unnamed_labels(models, tmp_path):

@@ -46,21 +46,17 @@ def decide(tmp_path, monkeypatch):
     return decide
 
 
-def test_choices_stay_with_the_phase(decide, monkeypatch):
+def test_choices_stay_with_the_phase_but_where_an_option_overrides(decide, monkeypatch, tmp_path):
     first, said = decide(Device("cpu"))
     assert (first.remat, first.accumulation) == ("none", 2) and "1 x cpu" in said
+    assert decide(Device("cpu"), accumulation=4)[0].accumulation == 4
+    (tmp_path / CHOICES).write_text("no")  # damage is chosen again
+    assert decide(Device("cpu"))[0] == first
     # A later version would choose otherwise.
     monkeypatch.setattr(automatic, "_WIDE", 10**6)
     assert decide(Device("cpu"))[0] == first
     other, said = decide(Device("TPU v5 lite", memory=16 * 10**9))
     assert other.remat != "none" and "chosen anew" in said and "1 x TPU v5 lite" in said
-
-
-def test_an_option_overrides_and_damage_is_chosen_again(decide, tmp_path):
-    first, _ = decide(Device("cpu"))
-    assert decide(Device("cpu"), accumulation=4)[0].accumulation == 4
-    (tmp_path / CHOICES).write_text("no")
-    assert decide(Device("cpu"))[0] == first
 
 
 def test_chance_has_a_margin_that_shrinks_with_the_examples():
