@@ -65,9 +65,7 @@ class Context:
 
     settings: Settings
     source: DataSource
-    # ``phases/`` (a folder each), ``features/``, ``report/`` lie in it. In an object store, features and locks are in
-    # this machine's cache instead.
-    workdir: Path
+    workdir: Path  # in an object store features and locks are in this machine's cache instead
     command: str = ""  # the command line, for the record
     progress: Progress = SILENT
     is_main: bool = True  # whether this process writes results

@@ -89,9 +89,8 @@ def choose_data(phase: Phase, context: "Context") -> PhaseData:
 def choose_scored(reference: str, context: "Context", phase: Phase | None = None) -> tuple[Part, ...]:
     """Returns what a task is scored on, the reported split last, in the languages that were asked for and are there.
 
-    An intermediate reports its own dev set, and its source language in any case. So does SQuAD 2.0 report dev, whose
-    own script tunes the threshold there. Other thresholds are tuned on the source language's dev set, whatever
-    languages were asked for; those of mining on each language's own.
+    An intermediate reports its own dev set, and its source language in any case; SQuAD 2.0 reports dev, whose script
+    tunes the threshold there. Others are tuned on the source language's dev set, those of mining on each language's.
     """
     settings, source = context.settings, context.source
     task, asked = with_labels(get_task(reference), source), split_names(settings.experiment.languages)

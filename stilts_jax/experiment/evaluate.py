@@ -155,10 +155,8 @@ def evaluate_model(
 ) -> PhaseScores:
     """Scores tasks with a model from outside an experiment and writes its predictions into the folder ``out``.
 
-    Args:
-        model: a phase's folder, a transformers folder or a hub name.
-        head: which of the model's heads; None takes the one that fits the task.
-        labels: names of the head's outputs, the first output first; empty takes those that the model names.
+    ``model`` is a phase's folder, a transformers folder or a hub name. ``head`` is None for the one that fits a task;
+    ``labels`` name its outputs, the first one first, where the model does not.
     """
     wanted = {parts[-1].task.name: parts for parts in (choose_scored(name, context) for name in tasks)}
     for name, (*_, part) in wanted.items():

@@ -187,10 +187,8 @@ def _take(phase: Phase, context: Context, failed: list[str], work: Callable[[Pha
 
 def _check_precision(phases: Sequence[Phase], context: Context) -> None:
     if context.settings.compute.param_dtype != "float32" and any(phase.train for phase in phases):
-        what = "Parameters in bfloat16 can't be trained: most steps are smaller than their last digit (0.02 + 0.00001 "
-        what += "is rounded to 0.02)."
-        fix = "set compute.param_dtype=float32; compute.dtype=bfloat16 is what saves time, and "
-        fix += "train.moment_dtype=bfloat16 saves memory"
+        what = "Parameters in bfloat16 can't be trained: they would hardly change, as 0.02 + 0.00001 rounds to 0.02."
+        fix = "set compute.param_dtype=float32; compute.dtype=bfloat16 saves time, train.moment_dtype=bfloat16 memory"
         raise ConfigError(what, where="config.compute.param_dtype", fix=fix)
 
 

@@ -169,20 +169,6 @@ def load_phase_start(phase: Phase, context: "Context") -> OpenModel:
     return OpenModel(with_dropout(loaded.config, settings), loaded.params, heads, tokenizer, mesh)
 
 
-def load_params(folder: Path, mesh: Mesh, progress: Progress) -> dict[str, Any]:
-    """Reads the parameters ``{"encoder", "heads"}`` of a finished phase onto a mesh."""
-    fix = f"remove {folder / TRAINED} to train this phase again; its result.json stays until there is another"
-    if not from_main((folder / FINAL).exists):
-        what = "The model of this phase is needed and was removed (experiment.keep says which are kept)."
-        fix = f"ask for what was scored before; or set experiment.keep=models and {fix}"
-        raise CheckpointError(what, where=str(folder), fix=fix)
-    try:
-        with Checkpoints(folder / FINAL, progress=progress, read_only=True) as checkpoints:
-            return checkpoints.load("params", shardings=partial(shardings, mesh=mesh))
-    except CheckpointError as error:
-        raise CheckpointError(error.what, where=error.where, fix=fix) from error
-
-
 def load_final(
     folder: Path, trained: dict[str, Any], mesh: Mesh, progress: Progress, tokenizer: Tokenizer | None = None
 ) -> OpenModel:
@@ -198,7 +184,16 @@ def load_final(
             what = "The phase was trained with another tokenizer: these files were changed since."
             fix = "put the tokenizer's files back that the encoder of the phase came with"
             raise CheckpointError(what, where=tokenizer.source, fix=fix)
-    params = load_params(folder, mesh, progress)
+    fix = f"remove {folder / TRAINED} to train this phase again; its result.json stays until there is another"
+    if not from_main((folder / FINAL).exists):
+        what = "The model of this phase is needed and was removed (experiment.keep says which are kept)."
+        fix = f"ask for what was scored before; or set experiment.keep=models and {fix}"
+        raise CheckpointError(what, where=str(folder), fix=fix)
+    try:
+        with Checkpoints(folder / FINAL, progress=progress, read_only=True) as checkpoints:
+            params = checkpoints.load("params", shardings=partial(shardings, mesh=mesh))
+    except CheckpointError as error:
+        raise CheckpointError(error.what, where=error.where, fix=fix) from error
     heads = {
         name: TaskHead(HeadConfig(**trained["heads"][name]), values, tuple(trained["labels"].get(name, ())))
         for name, values in params["heads"].items()
@@ -280,10 +275,7 @@ def optimizer_config(
 
 
 def fit_head(task: Task, name: str, head: TaskHead) -> TaskHead:
-    """Returns a head with its outputs in the order of the task's labels, which are matched by their names.
-
-    Case does not count; ``LABEL_0``, ``LABEL_1`` and so on are no names. A head that does not fit is a ConfigError.
-    """
+    """Returns a head with its outputs in the order of the task's labels, matched by their names; raises if it can't."""
     kind, labels, outputs = head.config.kind, head.labels, head.config.num_labels
     what, fix = "", f"evaluate a model that was trained for {task.name}"
     if kind != task.kind:

@@ -52,10 +52,7 @@ class Phase:
 
 
 def list_phases(settings: Settings, *, is_part: bool = False) -> list[Phase]:
-    """Returns every phase of the grid, parents before children, row by row.
-
-    Exceptions (``train.by_task``, ``train_on``) name tasks of the grid: of a part of one they may name others too.
-    """
+    """Returns every phase of the grid, parents before children; of a part of it exceptions may name other tasks."""
     trainings, phases = _target_trainings(settings), list[Phase]()
     for row in split_names(settings.experiment.intermediates):
         for start in _starts(row, settings):
@@ -180,9 +177,8 @@ def _target_phases(
 def select_part(phases: list[Phase], part: int, parts: int) -> list[Phase]:
     """Returns the phases of one part, from 1 to ``parts``.
 
-    Rows (an intermediate with one of its seeds) are dealt out whole, so that parents stay with their children.
-    Where there are more parts than rows, several parts share a row: the first trains the intermediate, and the
-    others wait for it and take their share of the targets.
+    Rows (an intermediate with one of its seeds) are dealt out whole, so that parents stay with their children. Of more
+    parts than rows several share a row: the first trains the intermediate, the others wait and take targets.
     """
     rows: dict[tuple[str, int | None], dict[str, list[Phase]]] = {}
     for phase in phases:

@@ -55,8 +55,7 @@ def predict_texts(
         texts: by kind of head; classify: texts, or pairs of them; tag: lists of words; span: (question, context);
             choice: (prompt, [choices]); embed, or a model without a head: texts. Another form is a ConfigError.
         head: which head, where the model has several; "" takes none of them and embeds.
-        max_length: tokens of a row at most; as the phase was trained (without a head: as it was scored), else 256, if
-            not given.
+        max_length: tokens of a row at most; if not given, as the phase was trained (or scored, without a head), or 256.
         tokens_per_batch: padded tokens of a batch; 0: by the device.
 
     Returns:

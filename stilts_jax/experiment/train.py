@@ -144,10 +144,7 @@ def choose(phase: Phase, context: Context, data: Loaded, shape: EncoderConfig) -
 
 
 def _choose_attention(model: Model, data: Loaded, lengths: Collection[int], context: Context) -> Backend:
-    """Says what computes attention in rows of the padded ``lengths``, and returns it for the longest.
-
-    A backend that is named and can't do one of them is refused here, before the first step.
-    """
+    """Says what computes attention in rows of the padded ``lengths``, or refuses; returns it for the longest."""
     found: dict[str, tuple[str, list[str]]] = {}  # reason and lengths by name
     for length in sorted(lengths):
         chosen = choose_backend(
@@ -223,17 +220,19 @@ def adopt_training(phase: Phase, context: Context) -> dict[str, Any] | None:
     if not found:
         return None
     name, trained = found
+    tokenizer = context.tokenizer(phase.encoder)
     try:
-        params = models.load_params(folder.parent / name, context.mesh, context.progress)
+        opened = models.load_final(folder.parent / name, trained, context.mesh, context.progress, tokenizer)
     except CheckpointError as error:
         if jax.process_count() > 1:  # the others may wait where this host could not read
             raise
         context.progress.say(f"warning: {error.what} {name} trained the same, but can't be taken over")
         return None
     context.progress.say(f"{name} trained the same: its model is taken over")
+    params = {"encoder": opened.params, "heads": {one: head.params for one, head in opened.heads.items()}}
     models.save_final(folder, params, trained["step"], context.progress)
     if context.is_main:
-        models.write_trained(folder, trained, context.tokenizer(phase.encoder))
+        models.write_trained(folder, trained, tokenizer)
     return trained
 
 
