@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stilts_jax.checked import split_names, split_pairs
+from stilts_jax.checked import split_names, split_pairs, stem
 from stilts_jax.errors import RecordError
 from stilts_jax.evaluation.metrics import MAIN_VALUES, Items
 from stilts_jax.experiment.phases import Phase
@@ -190,7 +190,7 @@ def _notes(phase: Phase, settings: Settings) -> list[str]:
     limited = [task.name for task in map(get_task, phase.evaluate) if task.kind != "embed" and first]
     instead = split_pairs(experiment.train_on, "config.experiment.train_on")
     moved = ", ".join(f"{name}={instead[name]}" for name in phase.evaluate if name in instead)
-    trained = {get_task(one).name for before in (phase, *phase.ancestors()) for one in before.train}
+    trained = {stem(get_task(one).name) for before in (phase, *phase.ancestors()) for one in before.train}
     belebele = "sib200" in trained and "belebele" in phase.evaluate
     sweep = "all layers were scored: choosing one of them by these scores is not zero-shot"
     notes = {
