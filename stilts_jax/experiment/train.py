@@ -193,12 +193,10 @@ def _run(
         **mesh,
         **given,
     )
-    key, heads = jax.random.key(phase.seed), {name: head.params for name, head in start.heads.items()}
-    known = {name: head for name, head in heads.items() if name in losses}
+    heads = {name: head.params for name, head in start.heads.items() if name in losses}
+    key, first = jax.random.key(phase.seed), {"encoder": start.params, "heads": heads, **mesh}
     # No name for the state: the loop gives its memory back.
-    return run_training(
-        init_state(model, make_optimizer(optimizer), key, encoder=start.params, heads=known, **mesh), config
-    )
+    return run_training(init_state(model, make_optimizer(optimizer), key, **first), config)
 
 
 def adopt_training(phase: Phase, context: Context) -> dict[str, Any] | None:
