@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from stilts_jax.automatic import MAX_LENGTHS
@@ -16,7 +17,13 @@ from stilts_jax.features.build import FeatureSettings
 from stilts_jax.features.records import Features, Ragged
 from stilts_jax.tasks import get_task, task_name
 from stilts_jax.tasks.sources.inventory import wanted_languages
-from stilts_jax.tasks.sources.read import available_languages, read_retrieval, selection_language, with_labels
+from stilts_jax.tasks.sources.read import (
+    available_languages,
+    find_paths,
+    read_retrieval,
+    selection_language,
+    with_labels,
+)
 from stilts_jax.tasks.spec import Hyperparameters, Task
 from stilts_jax.tokenization import Tokenizer
 
@@ -178,7 +185,12 @@ def _describe_data(part: Part, tokenizer: Tokenizer, context: "Context") -> tupl
 def load_training(phase: Phase, context: "Context") -> Loaded:
     """Returns the training rows of every task of ``phase``."""
     tokenizer = context.tokenizer(phase.encoder)
-    return [(part, context.features(part, tokenizer)) for part in context.data(phase).train]
+    found = [(part, context.features(part, tokenizer)) for part in context.data(phase).train]
+    for part in (part for part, features in found if not len(features)):
+        paths = [find_paths(part.task, "train", one, context.source) for one in part.languages]
+        where = f"task {part.task.name}: {', '.join(map(str, chain(*paths)))}"
+        raise DataError("There is nothing to train on.", where=where, fix="put the training data there")
+    return found
 
 
 def load_selection(phase: Phase, context: "Context") -> Selection:
