@@ -217,7 +217,7 @@ def _make_examples(kind: str, texts: Sequence[Any]) -> list[Any]:
                 made.append(TagExample(str(number), _texts(text)))
             elif kind == "choice":
                 prompt, choices = text
-                made.append(ChoiceExample(str(number), *_texts([prompt]), _texts(choices)))
+                made.append(ChoiceExample(str(number), _texts([prompt])[0], _texts(choices)))
             elif kind == "embed":
                 made.append(EmbedExample(str(number), *_texts([text])))
             elif kind == "classify" and isinstance(text, str):

@@ -70,7 +70,7 @@ def train_phase(phase: Phase, context: Context) -> dict[str, Any]:
         result = _run(phase, context, model, start, optimizer, accumulation=choices.accumulation, **given)
     finished = result.params
     if vocabulary:
-        taken = {"steps": result.step, "skipped": result.skipped}
+        taken: dict[str, Any] = {"steps": result.step, "skipped": result.skipped}
         finished = vocabulary.restore(finished, word, optimizer=optimizer, **taken)
     models.save_final(context.folder(phase), finished, result.step, context.progress)
     chance, collapsed = _find_collapse(selection, result)
