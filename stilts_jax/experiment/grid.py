@@ -31,9 +31,8 @@ from stilts_jax.progress import SILENT, Progress
 CHECKPOINTS = "checkpoints"
 # Seconds to wait for a parent that another machine trains, and the first and the longest pause between two looks.
 _LIMIT, _SHORT, _PAUSE = 48 * 3600.0, 0.5, 60.0
-_GRACE = (
-    600.0  # so long a parent's failure may be one of an earlier launch, which the part that trains it removes
-)
+# So long a parent's failure may be one of an earlier launch, which the part that trains it removes.
+_GRACE = 600.0
 
 
 def is_done(phase: Phase, context: Context, progress: Progress = SILENT) -> bool:
