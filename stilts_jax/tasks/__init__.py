@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from stilts_jax.errors import ConfigError, StiltsError, nearest
 from stilts_jax.tasks.languages import our_code
@@ -49,18 +48,20 @@ def get_task(reference: str) -> Task:
     if at and not language:
         raise ConfigError(f"{reference!r} names no language", fix="write it behind the @, as in mnli@de")
     name, colon, control = plain.partition(":")
-    own = not colon or name in list_tasks()
-    task = _own_task(name) if own else _import_task(plain, name, control)
-    if own and colon:
+    if name in list_tasks():
+        task = importlib.import_module(f"{__name__}.{name}").TASK
+    elif colon:
+        task = _import_task(plain, name, control)
+    else:
+        hint = "names are joined by +, as in xnli+panx" if "," in name else nearest(name, list_tasks())
+        raise ConfigError(f"there is no task {name!r}", fix=f"{hint} (a task of your own is my.module:TASK)")
+    if colon and name in list_tasks():
         if not task.pictures or control not in _CONTROLS:
             fix = nearest(control, _CONTROLS) if task.pictures else "only tasks with pictures have controls"
-            raise ConfigError(f"there is no {control!r} of {task.name}", fix=fix)
-        changed: Any = {
-            "name": f"{name}.{control}",
-            "title": f"{task.title}, {control}",
-            "pictures": _CONTROLS[control],
-        }
-        task = replace(task, train_on=tuple(f"{one}:{control}" for one in task.train_on), **changed)
+            raise ConfigError(f"there is no {control!r} of {name}", fix=fix)
+        before = tuple(f"{one}:{control}" for one in task.train_on)
+        shown, title = _CONTROLS[control], f"{task.title}, {control}"
+        task = replace(task, name=f"{name}.{control}", title=title, pictures=shown, train_on=before)
     if not language:
         return task
     if language not in task.languages and our_code(language) in task.languages:
@@ -69,15 +70,8 @@ def get_task(reference: str) -> Task:
 
 
 def task_name(name: str) -> str:
-    """Returns what a task is called in results, of ``my.module:TASK`` too; a name stays as it is."""
-    return get_task(name).name if ":" in name else name
-
-
-def _own_task(name: str) -> Task:
-    if name not in list_tasks():
-        hint = "names are joined by +, as in xnli+panx" if "," in name else nearest(name, list_tasks())
-        raise ConfigError(f"there is no task {name!r}", fix=f"{hint} (a task of your own is my.module:TASK)")
-    return importlib.import_module(f"{__name__}.{name}").TASK
+    """Returns what a task is called in results, of ``my.module:TASK`` too; another name stays as it is."""
+    return get_task(name).name if ":" in name or name.partition("@")[0] in list_tasks() else name
 
 
 def _import_task(reference: str, module: str, attribute: str) -> Task:
@@ -91,11 +85,9 @@ def _import_task(reference: str, module: str, attribute: str) -> Task:
     except StiltsError:
         raise  # it says what is wrong with the declaration
     except Exception as error:  # whatever the user's module does when it is imported
-        raise ConfigError(
-            f"the task {reference!r} can't be imported: {type(error).__name__}: {error}",
-            where=f"module {module!r}",
-            fix=f"put it into the current directory ({folder}) or on the Python path",
-        ) from error
+        what = f"the task {reference!r} can't be imported: {type(error).__name__}: {error}"
+        fix = f"put it into the current directory ({folder}) or on the Python path"
+        raise ConfigError(what, where=f"module {module!r}", fix=fix) from error
     finally:
         sys.path.remove(folder)
     task = getattr(found, attribute, None)
@@ -103,7 +95,7 @@ def _import_task(reference: str, module: str, attribute: str) -> Task:
         tasks = [name for name, value in vars(found).items() if isinstance(value, Task)]
         fix = nearest(attribute, tasks) if tasks else "make one with stilts_jax.tasks.custom"
         raise ConfigError(f"{reference!r} is no Task", where=str(getattr(found, "__file__", module)), fix=fix)
-    if task.name in list_tasks() and task is not _own_task(task.name):
+    if task.name in list_tasks() and task is not get_task(task.name):
         what = f"{task.name!r} is the name of a task of this package"
         raise ConfigError(what, where=reference, fix="give yours another name")
     return task

@@ -16,10 +16,8 @@ CODES = codes_of("""
     hye Geor kat Grek ell Gujr guj Guru pan Hang kor Hans zho Hant zho Hebr heb Jpan jpn Khmr khm Knda kan Laoo lao
     Mlym mal Orya ory Sinh sin Taml tam Telu tel Thai tha Tibt bod
 """)
-_ANSWERS, _ID = names("mc_answer1 mc_answer2 mc_answer3 mc_answer4"), ("link", "question_number")
-_convert = choice(
-    ("flores_passage", "question"), _ANSWERS, label="correct_answer_num", spelled="1234", id=_ID
-)
+_COLUMNS = (("flores_passage", "question"), names("mc_answer1 mc_answer2 mc_answer3 mc_answer4"))
+_convert = choice(*_COLUMNS, label="correct_answer_num", spelled="1234", id=("link", "question_number"))
 
 TASK = Task(
     name="belebele",

@@ -1,9 +1,8 @@
 """CCG supertags. CCGbank is licensed (LDC2005T13), so the user brings the files, in jiant's format.
 
-``ccg/train.tsv``, ``ccg/dev.tsv`` and perhaps ``ccg/test.tsv``: one sentence per line, its words joined by
-spaces, a tab, its tags joined by spaces. ``ccg/tags_to_id.json``: an object from each tag of the training set
-to its number. Words of dev and test whose tag is not among them count as wrong. CCGbank's standard split is
-sections 2-21, 0 and 23.
+``ccg/train.tsv``, ``ccg/dev.tsv`` and perhaps ``ccg/test.tsv``: one sentence per line, its words joined by spaces, a
+tab, its tags joined by spaces. ``ccg/tags_to_id.json``: an object from each tag of the training set to its number.
+Words of dev and test whose tag is not among them count as wrong. CCGbank's standard split is sections 2-21, 0 and 23.
 """
 
 from stilts_jax.tasks.sources.converters import tag

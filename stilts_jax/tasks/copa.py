@@ -1,8 +1,7 @@
 """COPA: which of two sentences is the cause or the effect of another? The second step of XCOPA's training.
 
-The question is asked in English whatever the language of the sentences. XTREME's download overwrites the
-labels of its test files with 0; a file of twenty rows or more that says nothing but 0 is therefore read as
-blanked.
+The question is asked in English whatever the language of the sentences. XTREME's download overwrites the labels of its
+test files with 0; a file of twenty rows or more that says nothing but 0 is therefore read as blanked.
 """
 
 from collections.abc import Iterator
@@ -15,19 +14,17 @@ from stilts_jax.tasks.sources.rows import BadRow, Problems, Row, describe
 from stilts_jax.tasks.spec import ChoiceExample, Task, files, hub, tfds
 
 _PATHS = "copa/{split}.jsonl COPA/{split}.jsonl xcopa/{split}-{language}.jsonl"
-_ROWS_THAT_VARY = 20
 SPLITS = "train dev:val test"
 
 
 def read_copa(path: Path, language: str, problems: Problems) -> Iterator[Row]:
     """Yields the rows of COPA or XCOPA; ``label`` is None where it is overwritten."""
     rows = list(read_jsonl(path, language, problems))
-    blanked = len(rows) >= _ROWS_THAT_VARY and all(row.get("label") == 0 for row in rows)
+    blanked = len(rows) >= 20 and all(row.get("label") == 0 for row in rows)
     yield from (replace(row, fields={**row.fields, "label": None}) if blanked else row for row in rows)
 
 
 def convert(row: Row, labels: tuple[str, ...]) -> ChoiceExample:
-    """Returns the question of a row of COPA or XCOPA."""
     choices = (row["choice1"], row["choice2"])
     if row["question"] not in ("cause", "effect"):
         raise BadRow(f"question is {describe(row['question'])}, neither cause nor effect")

@@ -38,15 +38,15 @@ from pathlib import Path
 from typing import Any
 
 from stilts_jax.errors import ConfigError, nearest
+from stilts_jax.tasks import spec
 from stilts_jax.tasks.sources.converters import choice, classify, pair, span, tag, tag_spans
 from stilts_jax.tasks.sources.files import reader_of
 from stilts_jax.tasks.sources.rows import BadRow, Problems, Row
-from stilts_jax.tasks.spec import EMPTY, EmbedExample, Kind, RetrievalSet, Source, Task, files, hub, tfds
+from stilts_jax.tasks.spec import EMPTY, SPLITS, EmbedExample, Kind, RetrievalSet, Source, Task
 
-_SPLITS = ("train", "dev", "test")
 # Where the data are, with what stands for each word that is not given.
 _DATA = {"files": EMPTY, "hub": "", "tfds": "", "codes": EMPTY, "language_column": "", "id": ""}
-_DATA["splits"] = " ".join(_SPLITS)
+_DATA["splits"] = SPLITS
 
 
 def classify_task(
@@ -146,9 +146,8 @@ def pair_task(name: str, *, first: str = "text", second: str = "positive", id: s
                 if query.id in pairs:
                     raise BadRow(f"the id {query.id!r} occurred before")
                 pairs[query.id] = query, answer
-        queries, candidates = map(list, zip(*pairs.values())) if pairs else ([], [])
-        gold = {one.id: (other.id,) for one, other in zip(queries, candidates)}
-        return RetrievalSet(queries, candidates, gold)
+        queries, candidates = ([both[side] for both in pairs.values()] for side in (0, 1))
+        return RetrievalSet(queries, candidates, {name: (name,) for name in pairs})
 
     task, columns = {"retrieval": "nearest", "id": id, **task}, {"first": first, "second": second}
     return _make_task(name, "embed", pair(first, second), columns, build, **task)
@@ -174,15 +173,12 @@ def _make_task(
         if not isinstance(column, str):
             raise ConfigError(f"{word}={column!r} is no text.", where=where, fix="name a column")
     language = given.setdefault("source_language", "en")
-    languages = given.setdefault("languages", (language,))
-    shared = {
-        "convert": _with_id(convert, data["id"]),
-        "codes": data["codes"],
-        "by_language": data["language_column"],
-    }
+    languages = (language, *given.setdefault("languages", (language,)))
+    shared = {"codes": data["codes"], "by_language": data["language_column"]}
+    shared["convert"] = _with_id(convert, data["id"])
     sources = tuple(
         replace(one, **shared, build=None if "train" in one.splits else build)
-        for one in _make_sources(data, language, languages, where)
+        for one in _make_sources(data, languages, where)
     )
     splits = {split for one in sources for split in one.splits}
     for role, usual, other in (("selection", "dev", ""), ("reported", "test", "dev")):
@@ -204,27 +200,25 @@ def _with_id(convert: Callable[..., Any], column: str) -> Callable[..., Any]:
     return named
 
 
-def _make_sources(
-    data: Mapping[str, Any], language: str, languages: Sequence[str], where: str
-) -> list[Source]:
+def _make_sources(data: Mapping[str, Any], languages: Sequence[str], where: str) -> list[Source]:
     """Returns a source for each split of each kind of data that was named."""
-    paths, found = data["files"], []
+    paths, splits, known = data["files"], data["splits"].split(), SPLITS.split()
+    found: list[Source] = []
     if not isinstance(paths, Mapping) or not (paths or data["hub"] or data["tfds"]):
         fix = 'write files={"train": "a.csv"}'
         raise ConfigError(f"files={paths!r} is no mapping.", where=where, fix=fix)
+    for split in (*paths, *(one.partition(":")[0] for one in splits)):
+        if split not in known:
+            raise ConfigError(f"There is no split {split!r}.", where=where, fix=nearest(split, known))
     for split, path in paths.items():
-        if split not in _SPLITS:
-            raise ConfigError(f"There is no split {split!r}.", where=where, fix=nearest(split, _SPLITS))
-        path = os.fspath(path)
-        found.append(files({"": path}, splits=f"{split}:{split}", language=language))
-        reader_of(found[-1], path)  # raises if the name does not say how it is read
-    for kind, make in (("hub", hub), ("tfds", tfds)):
-        name, splits = data[kind], data["splits"]
+        found.append(spec.files({"": os.fspath(path)}, None, split, language=languages[0]))
+        reader_of(found[-1], os.fspath(path))  # raises if the name does not say how it is read
+    for kind, make in (("hub", spec.hub), ("tfds", spec.tfds)):
+        name, by_name = data[kind], "{language}" in f"{data[kind]} {splits}"
         if not isinstance(name, str) or (name and kind == "hub" and "/" not in name):
             raise ConfigError(f"{kind}={name!r} is no data set.", where=where, fix='write hub="OWNER/NAME"')
-        by_name = "{language}" in f"{name} {splits}"
-        has = tuple(dict.fromkeys((language, *languages))) if by_name else (language,)
-        found += [make(name, splits=one, languages=has) for one in splits.split() if name]
+        has = tuple(dict.fromkeys(languages)) if by_name else languages[:1]
+        found += [make(name, None, split, languages=has) for split in splits if name]
     return found
 
 

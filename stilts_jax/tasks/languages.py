@@ -24,15 +24,15 @@ _INDIVIDUAL = pairs("""
 _SHORT = {long: short for short, long in ISO_639_3.items()} | _INDIVIDUAL
 # Of languages that data have in two scripts, the second keeps its script.
 _SECOND = names("""
-    ace_Arab arb_Latn ben_Latn bjn_Arab hin_Latn kas_Deva knc_Arab min_Arab npi_Latn sin_Latn taq_Tfng urd_Latn
-    zho_Hant
+    ace_Arab ar_Latn bn_Latn bjn_Arab hi_Latn kr_Arab ks_Deva min_Arab ne_Latn si_Latn taq_Tfng ur_Latn zh_Hant
 """)
 
 
 def our_code(code: str) -> str:
     """Returns our code of a language, of its ISO 639-1, ISO 639-3 or FLORES code: "sw" of "swa" and "swh_Latn"."""
     language, _, script = code.partition("_")
-    return _SHORT.get(language, language) + (f"_{script}" if code in _SECOND else "")
+    ours = _SHORT.get(language, language)
+    return f"{ours}_{script}" if f"{ours}_{script}" in _SECOND else ours
 
 
 def codes_of(text: str) -> dict[str, str]:

@@ -152,12 +152,9 @@ class Source:
     paths: Mapping[str, tuple[str, ...]]
     name: str = ""  # the repository or the builder
     config: str = ""  # its configuration; ``{language}`` stands for the language here and in names of splits
-    # (path, language, problems) -> rows; by the extension if None
-    read: Callable[..., Iterable[Any]] | None = None
-    # (row, labels) -> example; None where the row is no part of the data
-    convert: Any = None
-    # (rows, language, problems) -> retrieval set; of files by role where ``paths`` has roles
-    build: Any = None
+    read: Callable[..., Iterable[Any]] | None = None  # (path, language, problems) -> rows; None: by extension
+    convert: Any = None  # (row, labels) -> example; None where the row is no part of the data
+    build: Any = None  # (rows, or files by role where paths have roles; language, problems) -> retrieval set
     # The column of a row's language, where a file holds several; or what yields (language, what the row is in it).
     by_language: str | Callable[[Any], Iterable[tuple[str, Any]]] = ""
     language: str = "en"  # of files whose pattern does not name one
@@ -183,35 +180,33 @@ class Source:
         return bool(self.by_language) or language in (self.languages or ("en",))
 
 
-_SPLITS = "train dev test"  # "train dev:theirs": what does not say their name of a split has the usual one
+SPLITS = "train dev test"  # "train dev:theirs": what does not say their name of a split has the usual one
 
 
-def files(paths: str | Mapping[str, str], convert: Any = None, splits: str = _SPLITS, **more: Any) -> Source:
+def files(paths: str | Mapping[str, str], convert: Any = None, splits: str = SPLITS, **more: Any) -> Source:
     """Returns release files: paths joined by spaces, or one path by role."""
     by_role = {"": names(paths)} if isinstance(paths, str) else {role: (one,) for role, one in paths.items()}
-    return Source(splits=_name_splits(splits, "dev"), paths=by_role, convert=convert, **more)
+    return _make_source("files", by_role, "dev", splits, convert=convert, **more)
 
 
-def hub(data_set: str, convert: Any = None, splits: str = _SPLITS, **more: Any) -> Source:
+def hub(data_set: str, convert: Any = None, splits: str = SPLITS, **more: Any) -> Source:
     """Returns a data set of the hub, ``OWNER/NAME`` with ``/CONFIGURATION`` behind it; its dev is "validation"."""
-    owner, name, *config = data_set.split("/", 2)
-    return _data_set("hub", f"{owner}/{name}", (*config, "default")[0], convert, splits, **more)
+    owner, name, config, *_ = (*data_set.split("/", 2), "default")
+    more |= {"name": f"{owner}/{name}", "config": config, "convert": convert}
+    return _make_source("hub", {"": (f"hub/{owner}/{name}",)}, "validation", splits, **more)
 
 
-def tfds(builder: str, convert: Any = None, splits: str = _SPLITS, **more: Any) -> Source:
+def tfds(builder: str, convert: Any = None, splits: str = SPLITS, **more: Any) -> Source:
     """Returns a TFDS builder, ``NAME`` or ``NAME/CONFIGURATION``; its dev is "validation"."""
     name, _, config = builder.partition("/")
-    return _data_set("tfds", name, config, convert, splits, **more)
+    more |= {"name": name, "config": config, "convert": convert}
+    return _make_source("tfds", {"": (f"tfds/{name}",)}, "validation", splits, **more)
 
 
-def _data_set(kind: SourceKind, name: str, config: str, convert: Any, splits: str, **more: Any) -> Source:
-    theirs, paths = _name_splits(splits, "validation"), {"": (f"{kind}/{name}",)}
-    return Source(kind=kind, name=name, config=config, splits=theirs, paths=paths, convert=convert, **more)
-
-
-def _name_splits(splits: str, dev: str) -> dict[str, str]:
+def _make_source(kind: SourceKind, paths: Mapping[str, Any], dev: str, splits: str, **more: Any) -> Source:
     parts = (item.partition(":") for item in splits.split())
-    return {ours: theirs or (dev if ours == "dev" else ours) for ours, _, theirs in parts}
+    theirs = {ours: name or (dev if ours == "dev" else ours) for ours, _, name in parts}
+    return Source(kind=kind, splits=theirs, paths=paths, **more)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,8 +221,7 @@ class Hyperparameters:
     weight_decay: float = 0.01
     max_query_length: int = 64  # subwords kept of a question (span), or of the first text of a pair (embed)
     stride: int = 128  # subwords by which one window of a long context moves to the next (span)
-    # A label is drawn as often as its rows to this power (classify); 1: as they come.
-    label_alpha: float = 1.0
+    label_alpha: float = 1.0  # a label is drawn as often as its rows to this power (classify)
 
 
 # What XTREME's own scripts have in common.
@@ -244,29 +238,22 @@ class Task:
     version: int = 1  # raised when reading or featurizing changes what is trained or scored
     title: str = ""  # its name in tables and on the report's page; the name itself if empty
     languages: tuple[str, ...] = ("en",)  # those that it is evaluated in
-    # Of a split that not all languages have (or need).
-    split_languages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    # Whether an id names the same item in every language, as in a translated test set: items are resampled together.
-    aligned: bool = False
+    split_languages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of a split, if fewer
+    aligned: bool = False  # whether an id is the same item in all languages: these are resampled together
     labels: tuple[str, ...] = ()  # label names in the order of their indices (classify, tag)
     labels_file: str = ""  # below the data root, a JSON object from label to index, in place of ``labels``
     metric: str = ""  # one of ``METRICS_OF`` its kind; the first of them if empty
-    # Tasks whose training gives this task's model, in order; empty if it trains itself, or needs no training.
-    train_on: tuple[str, ...] = ()
-    # The split that picks the best checkpoint of a run (in the source language); empty: the last step is kept.
-    selection: str = "dev"
+    train_on: tuple[str, ...] = ()  # tasks whose training gives its model, in order; empty: its own, if any
+    selection: str = "dev"  # picks the best checkpoint (in the source language); empty: the last is kept
     reported: str = ""  # the split that the tables show; if empty, test, or of intermediate tasks dev
-    # By preset; a preset that is absent falls back to "paper".
-    hyperparameters: Mapping[str, Hyperparameters] = field(
+    hyperparameters: Mapping[str, Hyperparameters] = field(  # a preset that is absent falls back to "paper"
         default_factory=lambda: {"paper": Hyperparameters()}
     )
     shared_candidates: bool = False  # one pool of candidates for all languages (embed)
     retrieval: Retrieval = ""  # how an embed task is scored: nearest neighbour, bitext mining or a ranking
     sources: tuple[Source, ...] = ()  # of each kind the first that has a split is read
-    # (example, split) -> whether it belongs to the split, where one file holds several
-    keep: Callable[[Example, str], bool] | None = None
-    # Examples of the released data by split, for all languages alike or by language.
-    counts: Mapping[str, int | Mapping[str, int]] = field(default_factory=dict)
+    keep: Callable[[Example, str], bool] | None = None  # whether an example belongs to a split
+    counts: Mapping[str, int | Mapping[str, int]] = field(default_factory=dict)  # of the released examples
     source_language: str = "en"  # the language that it is trained in ("mnli@de": de)
     pictures: Pictures = ""  # shown: themselves ("seen"), blanks ("blind"), those of other rows ("shuffled")
 
@@ -274,7 +261,7 @@ class Task:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
             what = f"{self.name!r} can't be the name of a task."
             raise ConfigError(what, where="name", fix="use letters, digits, _ - and .")
-        refuse = partial(ConfigError, where=f"the declaration of task {self.name!r}")
+        refuse = partial(ConfigError, where=f"the declaration of task {self.name!r}, of kind {self.kind!r}")
         for name in ("languages", "labels", "train_on"):
             value = getattr(self, name)
             if not isinstance(value, tuple | list) or not all(isinstance(item, str) for item in value):
@@ -282,28 +269,29 @@ class Task:
             if len(set(value)) < len(value):
                 raise refuse(f"{name}={value!r} names something twice.", fix="name each once")
             object.__setattr__(self, name, tuple(value))
+        if self.kind in ("classify", "tag") and not (self.labels or self.labels_file):
+            raise refuse("There are no labels.", fix='write labels=("a", "b") or labels_file="labels.json"')
+        presets = self.hyperparameters if isinstance(self.hyperparameters, Mapping) else {}
+        named = "paper" in presets and presets.keys() <= {*get_args(Preset)}
+        if not named or not all(isinstance(one, Hyperparameters) for one in presets.values()):
+            fix = "write {'paper': Hyperparameters(...)}, and perhaps 'xtreme' beside it"
+            raise refuse(f"hyperparameters={self.hyperparameters!r} does not say it.", fix=fix)
         metrics = METRICS_OF.get(self.retrieval or self.kind, ())
         group = self.group or _GROUP_OF.get(self.kind, "")
         reported = self.reported or ("dev" if group == "intermediate" else "test")
         metric = self.metric or next(iter(metrics), "")
-        for name, value in (("group", group), ("reported", reported), ("metric", metric)):
-            object.__setattr__(self, name, value)
-        given = self.hyperparameters
-        presets = given if isinstance(given, Mapping) else {}
-        if "paper" not in presets or not all(isinstance(one, Hyperparameters) for one in presets.values()):
-            fix = "write {'paper': Hyperparameters(...)}, to which other presets fall back"
-            raise refuse(f"hyperparameters={given!r} does not say it.", fix=fix)
-        if (self.kind == "embed") != bool(self.retrieval):
-            what = f"retrieval={self.retrieval!r} does not suit kind {self.kind!r}."
-            raise refuse(what, fix="only embed has one")
-        if self.pictures and self.kind not in ("classify", "mlm"):
-            raise refuse(f"a {self.kind} task has no pictures.", fix="take classify or mlm")
-        possible = {"kind": KINDS, "group": GROUPS, "retrieval": get_args(Retrieval), "metric": metrics}
-        possible |= {"pictures": get_args(Pictures)}
-        chosen = [(name, getattr(self, name), known) for name, known in possible.items()]
-        for name, value, known in (*chosen, *(("a preset", one, get_args(Preset)) for one in presets)):
+        possible = {
+            "kind": (self.kind, KINDS),
+            "retrieval": (self.retrieval, get_args(Retrieval)[1:] if self.kind == "embed" else ("",)),
+            "pictures": (self.pictures, get_args(Pictures) if self.kind in ("classify", "mlm") else ("",)),
+            "metric": (metric, metrics),
+            "group": (group, GROUPS),
+        }
+        for name, (value, known) in possible.items():
             if value not in known:
                 raise refuse(f"{name}={value!r} is not possible.", fix=nearest(str(value), known))
+        for name, value in (("group", group), ("reported", reported), ("metric", metric)):
+            object.__setattr__(self, name, value)
 
     @property
     def is_trained(self) -> bool:
@@ -348,24 +336,21 @@ def describe(value: Any, above: tuple[Callable, ...] = ()) -> Any:
         return getattr(value, "__qualname__", type(value).__qualname__)
     if not inspect.isfunction(value):
         return _describe_object(value, (*above, value))
-    used = inspect.getclosurevars(value)
-    parts: list[Any] = [value.__qualname__, used.nonlocals, value.__defaults__]
+    code, there = value.__code__, value.__globals__
+    cells = {name: cell.cell_contents for name, cell in zip(code.co_freevars, value.__closure__ or ())}
+    parts: list[Any] = [value.__qualname__, cells, value.__defaults__]
     if not value.__module__.startswith("stilts_jax."):
         try:
-            code = inspect.getsource(value)
+            parts.append(inspect.getsource(value))
         except (OSError, TypeError):  # typed into an interpreter: no file holds it
-            code = value.__code__.co_code.hex()
+            parts.append(code.co_code.hex())
+        used = {name: there[name] for name in (*code.co_names, *_names_within(code)) if name in there}
         foreign = {
             name: one.__qualname__
-            for name, one in used.globals.items()
+            for name, one in used.items()
             if inspect.isfunction(one) and one.__module__ != value.__module__
         }
-        there = value.__globals__
-        inner = {name: there[name] for name in sorted(_names_within(value.__code__) & there.keys())}
-        parts += [
-            code,
-            {**used.globals, **{k: inner[k] for k in inner.keys() - used.globals.keys()}, **foreign},
-        ]
+        parts.append(used | foreign)
     return describe(parts, (*above, value))
 
 
@@ -376,13 +361,14 @@ def _describe_object(value: Any, above: tuple) -> list[Any]:
         state = [value.pattern, value.flags]
     elif state is None and kind.__repr__ is not object.__repr__:
         state = value.tolist() if hasattr(value, "tolist") else repr(value)  # an array; a path, bytes, a date
+    described = [kind.__qualname__, state]
     if callable(value) and not kind.__module__.startswith("stilts_jax."):
         with suppress(OSError, TypeError):  # no file holds it
-            return [kind.__qualname__, state, inspect.getsource(kind)]
-    return [kind.__qualname__, state]
+            described.append(inspect.getsource(kind))
+    return described
 
 
-def _names_within(code: Any) -> set[str]:
+def _names_within(code: Any) -> list[str]:
     """The names that the functions within a function use; those of its own code are known otherwise."""
     inner = [one for one in code.co_consts if inspect.iscode(one)]
-    return {name for one in inner for name in (*one.co_names, *_names_within(one))}
+    return sorted({name for one in inner for name in (*one.co_names, *_names_within(one))})

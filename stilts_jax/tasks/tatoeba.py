@@ -1,8 +1,7 @@
 """Tatoeba: which sentence of a language translates an English one? Nearest neighbours, untrained, test only.
 
-Queries are English, candidates the other language. In XTREME the English side is sorted, and the hidden gold
-of English line i is the line of its translation; LASER's release has both sides in the same order, and is
-read into the same form.
+Queries are English, candidates the other language. In XTREME the English side is sorted, and the hidden gold of English
+line i is the line of its translation; LASER's release has both sides in the same order, and is read into the same form.
 """
 
 from typing import Any

@@ -9,7 +9,7 @@ from stilts_jax.tasks.sources.converters import tag
 from stilts_jax.tasks.sources.readers import Columns
 from stilts_jax.tasks.spec import Hyperparameters, Task, files, names, pairs
 
-_READ = Columns(word=1, tag=2, comments=True)
+_READ, _CODES = Columns(word=1, tag=2, comments=True), pairs("nb:nob nn:nno")
 _convert = tag(renamed={"B-OTH": "O", "I-OTH": "O", "-": "O"})
 
 TASK = Task(
@@ -21,7 +21,5 @@ TASK = Task(
     labels=PANX.labels,
     hyperparameters={"paper": Hyperparameters(2e-5, 32, 10)},
     counts={"train": {"en": 12_543}, "dev": {"en": 2_001}},
-    sources=(
-        files("uner/**/{language}_*-ud-{split}.iob2", _convert, read=_READ, codes=pairs("nb:nob nn:nno")),
-    ),
+    sources=(files("uner/**/{language}_*-ud-{split}.iob2", _convert, read=_READ, codes=_CODES),),
 )

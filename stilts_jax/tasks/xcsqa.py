@@ -6,7 +6,7 @@ The labels of its test set are not published: dev is reported.
 from stilts_jax.tasks import commonsenseqa
 from stilts_jax.tasks.spec import Task, files, names
 
-_FILE = "{language}/{split}.jsonl"
+_PATHS = "xcsqa/{language}/{split}.jsonl X-CSQA/{language}/{split}.jsonl"
 
 TASK = Task(
     name="xcsqa",
@@ -18,7 +18,5 @@ TASK = Task(
     reported="dev",
     hyperparameters=commonsenseqa.TASK.hyperparameters,
     counts={"dev": 1_000},
-    sources=(
-        files(f"xcsqa/{_FILE} X-CSQA/{_FILE}", commonsenseqa.released, "dev test", codes={"ja": "jap"}),
-    ),
+    sources=(files(_PATHS, commonsenseqa.released, "dev test", codes={"ja": "jap"}),),
 )
