@@ -1,9 +1,9 @@
 """The toy languages: how each differs from toy English, how far that makes it, and how it says what `meaning` means.
 
-The codes are those of real languages, so that the ordinary tasks find the toy data under their own names, but
-"de" here is an invented language that shares with real German only its place near English. Toy English is
-real English words without inflection; every other lexicon is made up from a seed. Words carry their part of speech,
-their entity tag and the part of the clause that they say, so that tags and answer offsets need no second look.
+The codes are those of real languages, so that the ordinary tasks find the toy data under their own names, but "de" here
+is an invented language that shares with real German only its place near English. Toy English is real English words
+without inflection; every other lexicon is made up from a seed. Words carry their part of speech, their entity tag and
+the part of the clause that they say, so that tags and answer offsets need no second look.
 """
 
 import itertools
@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from stilts_jax.toy import meaning
-from stilts_jax.toy.meaning import CLASS_OF, CLASSES, Clause, Entity, Thing
+from stilts_jax.toy.meaning import CLASS_OF, CLASSES, Clause, Entity, Thing, Utterance
 
 CONCEPTS = (
     *("the", "in", "to", "for", "not", "is", "and", "because", "so"),
@@ -45,9 +45,9 @@ _SYLLABLES: Mapping[str, tuple[str, str, str]] = {  # onsets, vowels, codas; eac
     "ar": ("ب ت ج ح خ د ر ز س ش ص ط ع غ ف ق ك ل م ن ه", "ا و ي", " ب ت د ر س ل م ن"),
 }
 _ENTITY_TAG = {"person": "PER", "place": "LOC", "organisation": "ORG"}
-# By the part that they ask for; an invented language has one word for "how many".
-_QUESTION_WORDS = {"S": "who", "O": "what", "P": "where", "T": "when", "C": "how many"}
-_QUESTION_TAGS = {"S": "PRON", "O": "PRON", "P": "ADV", "T": "ADV", "C": "ADV ADJ"}
+# The word that asks for a part, and its tag; an invented language has one word for "how many".
+_ASKING = {"S": "who", "O": "what", "P": "where", "T": "when", "C": "how many"}
+_ASKING_TAGS = {"S": "PRON", "O": "PRON", "P": "ADV", "T": "ADV", "C": "ADV ADJ"}
 # The fields of `Language` up to its lexicon; a "-" stands for none.
 _DESIGN = """
 en English Latn 1.00 1.00 1.0 SNVOPT -                   -              -                   .?
@@ -85,8 +85,7 @@ class Language:
         """How far it is from English by design, 0 to 1: in all, and its words' spelling and its parts' order alone."""
         words = len(CONCEPTS) + len(NAMES)
         spelling = 1 - (self.cognates * len(CONCEPTS) + self.latin_names * len(NAMES)) / words
-        pairs = itertools.combinations("SNVOPT", 2)
-        swapped = [self.order.index(a) > self.order.index(b) for a, b in pairs]
+        swapped = [self.order.index(a) > self.order.index(b) for a, b in itertools.combinations("SNVOPT", 2)]
         # Each of the three orders within phrases is worth two pairs.
         order = (sum(swapped) + 2 * len(self.last)) / (len(swapped) + 2 * 3)
         script = 0.0 if self.script == "Latn" else 1.0 if "spaces" in self.lacks else 0.8
@@ -148,31 +147,26 @@ class Word(NamedTuple):
     part: str = ""  # the part of the clause that it says (S, V, O, P, T, N, C a count), if any
 
 
-@dataclass(frozen=True, slots=True)
-class Utterance:
-    """What a sentence is to say, in whatever language."""
-
-    clauses: tuple[Clause, ...]  # one, or two that the connective joins
-    connective: str = ""  # "and", "because" or "so"
-    front: str = ""  # "T" or "P" moves the first clause's time or place to the beginning
-    asked: str = ""  # the part (S, O, P, T or C) that the sentence asks for; "" for a statement
-
-
 def say(utterance: Utterance, language: Language) -> list[Word]:
     """The sentence for ``utterance`` in ``language``."""
-    words: list[Word] = []
+    said: list[Word] = []
     for number, clause in enumerate(utterance.clauses):
         phrases, front = _phrases(clause, language), "" if number else utterance.front
         if number:
             tag = "CCONJ" if utterance.connective == "and" else "SCONJ"
-            words.append(Word(language.words[utterance.connective], tag))
+            said.append(Word(language.words[utterance.connective], tag))
         if utterance.asked:
             part = "O" if utterance.asked == "C" else utterance.asked
-            phrases[part] = _question(clause, utterance.asked, language)
+            spoken, tags = language.words[_ASKING[utterance.asked]], _ASKING_TAGS[utterance.asked]
+            phrases[part] = [Word(text, tag, part="Q") for text, tag in zip(spoken.split(), tags.split())]
+            if utterance.asked == "C" and isinstance(clause.object, Thing):  # with "how many" stands of what
+                phrases[part] += _noun_phrase(
+                    replace(clause.object, count=None), language, "O", definite=False
+                )
             front = "" if "question" in language.last else part
         order = front + language.order.replace(front, "")
-        words += [word for part in order for word in phrases.get(part, ())]
-    return [*words, Word(language.marks[bool(utterance.asked)], "PUNCT")]
+        said += [word for part in order for word in phrases.get(part, ())]
+    return [*said, Word(language.marks[bool(utterance.asked)], "PUNCT")]
 
 
 def spell(sentences: Iterable[list[Word]], language: Language) -> tuple[str, list[list[tuple[int, int]]]]:
@@ -195,15 +189,6 @@ def text_of(utterances: Utterance | Iterable[Utterance], language: Language) -> 
     """The text of one sentence, or of several one after the other."""
     several = [utterances] if isinstance(utterances, Utterance) else utterances
     return spell((say(said, language) for said in several), language)[0]
-
-
-def _question(clause: Clause, part: str, language: Language) -> list[Word]:
-    """The words that ask for a part of the clause; with a count's ones stands what is counted."""
-    texts, tags = language.words[_QUESTION_WORDS[part]].split(), _QUESTION_TAGS[part].split()
-    words = [Word(text, tag, part="Q") for text, tag in zip(texts, tags)]
-    if part == "C" and isinstance(clause.object, Thing):
-        words += _noun_phrase(replace(clause.object, count=None), language, "O", definite=False)
-    return words
 
 
 def _phrases(clause: Clause, language: Language) -> dict[str, list[Word]]:

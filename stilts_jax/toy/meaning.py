@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from stilts_jax.tasks.spec import names
+
 CLASSES: Mapping[str, tuple[str, ...]] = {
     "animal": ("dog", "cat", "horse", "bird"),
     "food": ("bread", "apple", "rice", "cake"),
@@ -28,12 +30,9 @@ MOTION_VERBS = ("leaves", "reaches")
 STATES = ("hungry", "tired", "sick", "happy", "rich", "cold")
 CAUSED_VERBS = ("eats", "repairs", "seeks", "breaks", "cooks", "washes", "wears", "sleeps", "rests", "smiles")
 
-FIRST_NAMES = (
-    *("Mira", "Tomas", "Elna", "Rubo", "Sanka", "Dario"),
-    *("Lenka", "Pavo", "Yara", "Fenno", "Zita", "Halim"),
-)
-LAST_NAMES = ("Bareno", "Tolvik", "Sardu", "Velar", "Moradi", "Petrak")
-PLACES = ("Torva", "Kelmar", "Ostia", "Sardu", "Nevka", "Alteo", "Moradi", "Zelun")
+FIRST_NAMES = names("Mira Tomas Elna Rubo Sanka Dario Lenka Pavo Yara Fenno Zita Halim")
+LAST_NAMES = names("Bareno Tolvik Sardu Velar Moradi Petrak")
+PLACES = names("Torva Kelmar Ostia Sardu Nevka Alteo Moradi Zelun")
 FIRMS = ("Velar", "Karvo", "Nevka", "Quint", "Dosana")  # some are also people and places: only context tells
 FIRM_NOUNS = ("bank", "company", "school")
 PEOPLE_NOUNS = ("doctor", "teacher", "farmer", "child", "singer")
@@ -69,6 +68,16 @@ class Clause:
     place: Entity | None = None
     time: str | None = None
     negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """What a sentence is to say, in whatever language."""
+
+    clauses: tuple[Clause, ...]  # one, or two that the connective joins
+    connective: str = ""  # "and", "because" or "so"
+    front: str = ""  # "T" or "P" moves the first clause's time or place to the beginning
+    asked: str = ""  # the part (S, O, P, T or C) that the sentence asks for; "" for a statement
 
 
 # Cause, effect, and the classes of the things that they are about. A cause or effect is a verb and its object:

@@ -34,11 +34,9 @@ def write_pictures(data: Path, counts: Mapping[str, int], seed: int) -> None:
                 archive.writestr(zipfile.ZipInfo(name), _draw(colour, shape, draw))
                 # Two open questions, and one whose answer is as often yes as no.
                 thought = draw.choice((colour, draw.choice([other for other in COLOURS if other != colour])))
-                asked += [
-                    ("what color is the shape?", colour, number),
-                    ("what shape is it?", shape, number),
-                    (f"is the shape {thought}?", "yes" if thought == colour else "no", number),
-                ]
+                asked.append(("what color is the shape?", colour, number))
+                asked.append(("what shape is it?", shape, number))
+                asked.append((f"is the shape {thought}?", "yes" if thought == colour else "no", number))
                 images.append({"id": number, "file_name": name})
                 captions.append({"id": number, "image_id": number, "caption": f"the {shape} is {colour}."})
         for path in (f"easy_vqa/{part}/images.zip", f"coco/{coco}.zip"):

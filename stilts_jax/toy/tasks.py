@@ -10,8 +10,7 @@ from random import Random
 from typing import Any
 
 from stilts_jax.toy import meaning
-from stilts_jax.toy.languages import Utterance
-from stilts_jax.toy.meaning import CAUSES, CLASS_OF, CLASSES, Clause, Entity, Label, Thing, judge
+from stilts_jax.toy.meaning import CAUSES, CLASS_OF, CLASSES, Clause, Entity, Label, Thing, Utterance, judge
 
 LABELS: tuple[Label, ...] = ("entailment", "neutral", "contradiction")
 _PARTS = {"S": "subject", "O": "noun", "P": "place", "T": "time", "C": "count"}  # what a question can ask for
@@ -49,10 +48,9 @@ def distinct(make: Callable[[Random], Any], count: int, draw: Random, taken: set
 
 def person(draw: Random) -> Entity:
     """Somebody, now and then with a family name."""
-    names: tuple[str, ...] = (draw.choice(meaning.FIRST_NAMES),)
-    if draw.random() < 0.35:
-        names += (draw.choice(meaning.LAST_NAMES),)
-    return Entity("person", names)
+    first = draw.choice(meaning.FIRST_NAMES)
+    family = (draw.choice(meaning.LAST_NAMES),) if draw.random() < 0.35 else ()
+    return Entity("person", (first, *family))
 
 
 def _place(draw: Random) -> Entity:
@@ -60,8 +58,7 @@ def _place(draw: Random) -> Entity:
 
 
 def _firm(draw: Random) -> Entity:
-    noun = draw.choice(meaning.FIRM_NOUNS)
-    return Entity("organisation", (draw.choice(meaning.FIRMS),), noun)
+    return Entity("organisation", noun=draw.choice(meaning.FIRM_NOUNS), names=(draw.choice(meaning.FIRMS),))
 
 
 def _actor(draw: Random) -> Entity | Thing:
@@ -101,17 +98,6 @@ def clause(draw: Random) -> Clause:
     return replace(drawn, negated=draw.random() < 0.08)
 
 
-def _fact(draw: Random) -> Clause:
-    """What kind of thing something is."""
-    chance = draw.random()
-    if chance < 0.6:
-        noun = draw.choice(meaning.NOUNS)
-        return Clause(Thing(noun), "is", Thing(CLASS_OF[noun]))
-    if chance < 0.8:
-        return Clause(_place(draw), "is", Thing("city"))
-    return Clause(person(draw), "is", Thing(draw.choice(("person", *meaning.PEOPLE_NOUNS))))
-
-
 def _cause_and_effect(draw: Random) -> tuple[Clause, Clause]:
     """A rule's cause and effect about somebody and something."""
     cause, effect, classes = draw.choice(CAUSES)
@@ -126,8 +112,16 @@ def _cause_and_effect(draw: Random) -> tuple[Clause, Clause]:
 def statement(draw: Random) -> Utterance:
     """One sentence that is no question."""
     chance = draw.random()
-    if chance < 0.12:
-        return Utterance((_fact(draw),))
+    if chance < 0.12:  # what kind of thing something is
+        chance = draw.random()
+        if chance < 0.6:
+            noun = draw.choice(meaning.NOUNS)
+            fact = Clause(Thing(noun), "is", Thing(CLASS_OF[noun]))
+        elif chance < 0.8:
+            fact = Clause(_place(draw), "is", Thing("city"))
+        else:
+            fact = Clause(person(draw), "is", Thing(draw.choice(("person", *meaning.PEOPLE_NOUNS))))
+        return Utterance((fact,))
     if chance < 0.3:
         cause, effect = _cause_and_effect(draw)
         because = draw.random() < 0.5
@@ -209,20 +203,16 @@ def inference(draw: Random) -> Pair:
     while True:
         premise = event(draw, detail=0.55)
         for _ in range(8):
-            hypothesis = replace(_vary(premise, draw, label), negated=negated)
+            varied = _weaker(premise, draw)
+            if label != "entailment" or draw.random() >= 0.8:  # another value of a part of it
+                details = ("adjective", "adjective", "count", "count")
+                part = draw.choice(("subject", "verb", "noun", *details, "place", "time"))
+                while part not in (other := meaning.constraints(event(draw, detail=1.0))):
+                    pass
+                varied = meaning.change(varied, part, next(iter(other[part])))
+            hypothesis = replace(varied, negated=negated)
             if hypothesis != premise and judge(premise, hypothesis) == label:
                 return _fronted(premise, draw), Utterance((hypothesis,)), label
-
-
-def _vary(premise: Clause, draw: Random, label: Label) -> Clause:
-    varied = _weaker(premise, draw)
-    if label == "entailment" and draw.random() < 0.8:
-        return varied
-    details = ("adjective", "adjective", "count", "count")
-    part = draw.choice(("subject", "verb", "noun", *details, "place", "time"))
-    while part not in (other := meaning.constraints(event(draw, detail=1.0))):
-        pass
-    return meaning.change(varied, part, next(iter(other[part])))
 
 
 def paraphrase(draw: Random) -> Pair:
@@ -256,30 +246,31 @@ def passage(draw: Random) -> Passage:
         if told[number].negated:
             continue
         asked = question(told[number], draw)
-        if not any(_fits(asked, other) for i, other in enumerate(told) if i != number):
+        wanted = meaning.constraints(asked.clauses[0])
+        for part in ("noun", "adjective", "count") if asked.asked == "O" else (_PARTS[asked.asked],):
+            wanted.pop(part, None)
+        others = (meaning.constraints(other) for i, other in enumerate(told) if i != number)
+        # No other sentence could be taken for the one that the question means.
+        if not any(meaning.compatible(known, wanted) for known in others):
             questions.append(Question(asked, number))
     if not questions:
         return passage(draw)
     return Passage(tuple(_fronted(said, draw) for said in told), tuple(questions[:2]))
 
 
-def _fits(asked: Utterance, other: Clause) -> bool:
-    """Whether another sentence could be taken for the one that the question means."""
-    wanted = meaning.constraints(asked.clauses[0])
-    for part in ("noun", "adjective", "count") if asked.asked == "O" else (_PARTS[asked.asked],):
-        wanted.pop(part, None)
-    return meaning.compatible(meaning.constraints(other), wanted)
-
-
 def causal(draw: Random, *, options: int) -> Choice:
-    """A question for a cause or effect with so many options."""
+    """A question for a cause or effect with so many options: wrong ones are about the same people and things."""
     cause, effect = _cause_and_effect(draw)
     asked = draw.choice(("cause", "effect"))
     premise, right = (effect, cause) if asked == "cause" else (cause, effect)
     chosen: list[Clause] = []
     while len(chosen) < options - 1:
-        wrong = _other_end(premise, asked, draw)
-        if wrong not in chosen:
+        wrong = replace(_cause_and_effect(draw)[asked == "effect"], subject=premise.subject)
+        if isinstance(wrong.object, Thing) and isinstance(premise.object, Thing) and draw.random() < 0.5:
+            wrong = replace(wrong, object=premise.object)
+        pair = (wrong, premise) if asked == "cause" else (premise, wrong)
+        sides = tuple((said.verb, "?" if isinstance(said.object, Thing) else said.object) for said in pair)
+        if wrong not in chosen and all(rule[:2] != sides for rule in CAUSES):
             chosen.append(wrong)
     label = draw.randrange(options)
     chosen.insert(label, right)
@@ -295,18 +286,6 @@ def continuation(draw: Random) -> Choice:
     while (choice := causal(draw, options=4))[1] != "effect":
         pass
     return choice
-
-
-def _other_end(premise: Clause, asked: str, draw: Random) -> Clause:
-    """A cause or effect about the same people and things that does not belong to the premise."""
-    while True:
-        wrong = replace(_cause_and_effect(draw)[asked == "effect"], subject=premise.subject)
-        if isinstance(wrong.object, Thing) and isinstance(premise.object, Thing) and draw.random() < 0.5:
-            wrong = replace(wrong, object=premise.object)
-        pair = (wrong, premise) if asked == "cause" else (premise, wrong)
-        sides = tuple((said.verb, "?" if isinstance(said.object, Thing) else said.object) for said in pair)
-        if all(rule[:2] != sides for rule in CAUSES):
-            return wrong
 
 
 def kind_question(draw: Random) -> tuple[str, tuple[str, ...], int]:

@@ -7,13 +7,14 @@ from collections.abc import Callable, Hashable, Sequence
 from math import log10
 from pathlib import Path
 from random import Random
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from stilts_jax.files import write_whole
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.toy import tasks
 from stilts_jax.toy.encoder import write_encoder_folder
-from stilts_jax.toy.languages import Language, Utterance, build_languages, say, spell, text_of
+from stilts_jax.toy.languages import Language, build_languages, say, spell, text_of
+from stilts_jax.toy.meaning import Utterance
 from stilts_jax.toy.pictures import write_pictures
 from stilts_jax.toy.tasks import Passage, distinct
 
@@ -42,11 +43,11 @@ SIZES = {
 }
 # The languages of the tasks (by folder) that are not in all languages.
 _SPOKEN = {
-    "pawsx": ("en", "de", "es", "zh"),
-    **dict.fromkeys(("udpos", "xquad", "lareqa"), ("en", "de", "es", "tr", "ru", "ar", "zh")),
-    "tydiqa": ("en", "sw", "ru", "ar"),
-    "xcopa": ("en", "sw", "tr", "zh"),
-    "bucc2018": ("de", "ru", "zh"),
+    "pawsx": "en de es zh",
+    **dict.fromkeys(("udpos", "xquad", "lareqa"), "en de es tr ru ar zh"),
+    "tydiqa": "en sw ru ar",
+    "xcopa": "en sw tr zh",
+    "bucc2018": "de ru zh",
 }
 _TYDIQA = "tydiqa/tydiqa-goldp-v1.1"
 # Sets of items: whose random numbers they take, what draws one, the splits (whose sizes are fields of `Size`), and the
@@ -75,15 +76,13 @@ _SETS: tuple[tuple[str, Callable[[Random], Hashable], str, str], ...] = (
 )
 
 
-def write_tasks(
-    root: Path, *, size: Literal["test", "small", "full"], seed: int = 0, progress: Progress = SILENT
-) -> None:
+def write_tasks(root: Path, *, size: str, seed: int = 0, progress: Progress = SILENT) -> None:
     """Writes the tasks below ``root/data``: their data as XTREME lays them out, pictures as easy-VQA and COCO do.
 
     Items are drawn once, as meanings, and said in every language, so that the languages' files are aligned.
     """
     languages, amounts, data = build_languages(seed), SIZES[size], root / "data"
-    draws = {stream: Random(f"{stream}/{seed}") for stream in {row[0] for row in _SETS}}
+    draws = {stream: Random(f"{stream}/{seed}") for stream, *_ in _SETS}
     taken: defaultdict[Callable, set[Hashable]] = defaultdict(set)
     with progress.track("toy tasks", len(_SETS) + 1, "parts") as bar:
         for stream, make, splits, paths in _SETS:
@@ -99,34 +98,32 @@ def write_tasks(
         bar.advance()
 
 
-def write_texts(
-    root: Path, *, size: Literal["test", "small", "full"], seed: int = 0, progress: Progress = SILENT
-) -> None:
+def write_texts(root: Path, *, size: str, seed: int = 0, progress: Progress = SILENT) -> None:
     """Writes ``root/data/text``, running and parallel text, ``root/encoder``, whose weights are to be trained, and
     ``root/languages.csv``, the languages' distances from English. The same size and seed give the same bytes.
 
     Pools of sentences that are mined belong to it, as none of them may be parallel text too.
     """
     languages, amounts, data = build_languages(seed), SIZES[size], root / "data"
+    texts: list[str] = []
+    rows = [",".join(("code", "name", "script", *languages[0].distances, "log_text_bytes"))]
     with progress.track("toy texts", len(languages) + 2, "parts") as bar:
         said = _write_retrieval(data, languages, amounts.pool, Random(f"_write_retrieval/{seed}"))
         bar.advance()
-        texts: list[str] = []
         for language in languages:
-            texts += _write_text(data / "text", (language, languages[0]), amounts, seed, said)
+            path = data / "text" / f"{language.code}.txt"
+            texts += _write_text(path, language, languages[0], amounts, seed, said)
+            numbers = (*language.distances.values(), log10(path.stat().st_size))
+            known = (language.code, language.name, language.script, *(round(number, 4) for number in numbers))
+            rows.append(",".join(map(str, known)))
             bar.advance()
         write_encoder_folder(root / "encoder", texts, amounts.vocabulary, amounts.hidden, amounts.layers)
-        rows: list[tuple] = [("code", "name", "script", *languages[0].distances, "log_text_bytes")]
-        for language in languages:
-            size_of_text = (data / "text" / f"{language.code}.txt").stat().st_size
-            numbers = [round(number, 4) for number in (*language.distances.values(), log10(size_of_text))]
-            rows.append((language.code, language.name, language.script, *numbers))
-        _write_lines(root / "languages.csv", [",".join(map(str, row)) for row in rows])
+        _write_lines(root / "languages.csv", rows)
         bar.advance()
 
 
 def _speakers(task: str, languages: Sequence[Language]) -> list[Language]:
-    return [language for language in languages if task not in _SPOKEN or language.code in _SPOKEN[task]]
+    return [one for one in languages if one.code in _SPOKEN.get(task, one.code)]
 
 
 def _write_lines(path: Path, lines: Sequence[str]) -> None:
@@ -162,36 +159,33 @@ def _write_retrieval(data: Path, languages: Sequence[Language], size: int, draw:
 
 
 def _write_text(
-    folder: Path, languages: tuple[Language, Language], size: Size, seed: int, said: set[Hashable]
+    path: Path, language: Language, english: Language, size: Size, seed: int, said: set[Hashable]
 ) -> list[str]:
     """Running text of a language, and sentences with their English translations; returns all of it."""
-    language, english = languages
-    draw, texts = Random(f"text/{seed}/{language.code}"), []
-    amount = round(size.text * language.text_share)
+    draw, amount = Random(f"text/{seed}/{language.code}"), round(size.text * language.text_share)
     lines = [text_of(tasks.running_text(draw), language) for _ in range(amount)]
-    if language is english:
-        # The tasks themselves ask in English; so its text has such questions too.
+    own, theirs = list[str](), list[str]()
+    if language is english:  # the tasks themselves ask in English; so its text has such questions too
         for _ in range(size.text // 10):
             premise, asked, options, label = tasks.copa(draw)
             told, right = text_of(premise, english), text_of(options[label], english)
             lines.append(f"{told} What was the {asked}? {right}")
     else:
-        pairs: list[Utterance] = []
-        while len(pairs) < size.parallel:
+        while len(own) < size.parallel:
             sentence = tasks.sentence(draw, questions=0.2)
-            pairs += [sentence] if sentence not in said else []
-        halves = [[text_of(sentence, spoken) for sentence in pairs] for spoken in languages]
-        _write_lines(folder / f"{language.code}-en.tsv", ["\t".join(row) for row in zip(*halves)])
-        texts = halves[0] + halves[1]
-    _write_lines(folder / f"{language.code}.txt", lines)
-    return texts + lines
+            if sentence not in said:
+                own.append(text_of(sentence, language))
+                theirs.append(text_of(sentence, english))
+        _write_lines(path.with_name(f"{language.code}-en.tsv"), [f"{a}\t{b}" for a, b in zip(own, theirs)])
+    _write_lines(path, lines)
+    return own + theirs + lines
 
 
 def _text_of_file(task: str, items: Sequence[Any], language: Language) -> str:
     """The text of a file of items in the format of the task's release."""
     if task in ("squad", "xquad", "tydiqa", "lareqa"):  # LAReQA's says where the sentences of a paragraph are
         breaks = task == "lareqa"
-        paragraphs = [_paragraph(item, number, language, breaks=breaks) for number, item in enumerate(items)]
+        paragraphs = [_paragraph(item, number, language, breaks) for number, item in enumerate(items)]
         starts = range(0, len(paragraphs), 5)
         articles = [{"title": f"Toy_{n // 5}", "paragraphs": paragraphs[n : n + 5]} for n in starts]
         return json.dumps({"version": "1.1", "data": articles}, ensure_ascii=False, indent=1) + "\n"
@@ -237,7 +231,7 @@ def _record(task: str, item: Any, number: int) -> dict:
     return {**context, "endings": options, "label": label}
 
 
-def _paragraph(item: Passage, number: int, language: Language, *, breaks: bool) -> dict:
+def _paragraph(item: Passage, number: int, language: Language, breaks: bool) -> dict:
     sentences = [say(said, language) for said in item.sentences]
     context, offsets = spell(sentences, language)
     questions = []
