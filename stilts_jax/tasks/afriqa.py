@@ -4,8 +4,6 @@ In up to a fifth of the rows the answer does not stand at its place. Then it is 
 not there (a yes, another wording), the row is scored, not trained on. Rows without passage or answer are dropped.
 """
 
-from typing import Any
-
 from stilts_jax.tasks.languages import codes_of
 from stilts_jax.tasks.sources.readers import read_jsonl
 from stilts_jax.tasks.sources.rows import BadRow, Row, describe
@@ -29,7 +27,7 @@ def _convert(row: Row, labels: tuple[str, ...]) -> SpanExample | None:
     return SpanExample(row.id("id"), row["question_lang"], passage, ((texts[0], start),))
 
 
-def _keep(example: Any, split: str) -> bool:
+def _keep(example: SpanExample, split: str) -> bool:
     return split != "train" or example.answers[0][1] >= 0
 
 

@@ -1,7 +1,6 @@
 """Belebele: questions about passages of FLORES-200 with four answers, in 122 languages; trained on Cosmos QA.
 
-There is only a test set, which pairs across languages. Its passages hold 860 of SIB-200's 1,004 sentences: do not
-train on one and report the other.
+Its passages hold 860 of SIB-200's 1,004 sentences: do not train on one and report the other.
 """
 
 from stilts_jax.tasks.languages import codes_of

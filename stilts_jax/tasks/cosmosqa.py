@@ -1,8 +1,4 @@
-"""Cosmos QA: what is behind a story? Context and question together are the prompt of four answers.
-
-The repository on the hub is a script, of which only what the hub has converted can be fetched; the files are those of
-the folder ``data`` of https://github.com/wilburOne/cosmosqa.
-"""
+"""Cosmos QA: what is behind a story? The files are those in ``data`` of https://github.com/wilburOne/cosmosqa."""
 
 from stilts_jax.tasks.sources.converters import choice
 from stilts_jax.tasks.spec import Hyperparameters, Task, files, hub, names, tfds
@@ -18,7 +14,7 @@ TASK = Task(
     counts={"train": 25_262, "dev": 2_985},
     sources=(
         files("cosmosqa/{split}.csv", _convert, "train dev:valid"),
-        hub("allenai/cosmos_qa", _convert, "train dev"),
+        hub("allenai/cosmos_qa", _convert, "train dev"),  # a script, converted by the hub
         tfds("cosmos_qa", _convert, "train dev"),
     ),
 )

@@ -79,11 +79,14 @@ def choice_task(
 
     ``prompt`` is a column, or several whose texts are joined by spaces; ``first`` is the number of the first choice.
     """
-    choices = _texts(name, "choices", choices)
+    if isinstance(choices, str) or len(choices) < 2:
+        what, fix = f"choices={choices!r} is no sequence of two or more texts.", 'write choices=("a", "b")'
+        raise ConfigError(what, where=f"the declaration of task {name!r}", fix=fix)
     prompts = (prompt,) if isinstance(prompt, str) else tuple(prompt)
-    columns = {"label": label, **{f"prompt {number}": column for number, column in enumerate(prompts)}}
+    columns = {"label": label, "prompt": prompts, "choices": tuple(choices)}
     spelled = tuple(str(first + number) for number in range(len(choices)))
-    return _make_task(name, "choice", choice(prompts, choices, label=label, spelled=spelled), columns, **task)
+    convert = choice(prompts, tuple(choices), label=label, spelled=spelled)
+    return _make_task(name, "choice", convert, columns, **task)
 
 
 def tag_task(
@@ -107,9 +110,9 @@ def tag_task(
     """
     if not all(one in ("O", ".") or re.match("[BIES]-", str(one)) for one in labels):
         task.setdefault("metric", "token_accuracy")
-    start, end, label = _texts(name, "span_fields", span_fields)
+    start, end, label = span_fields
     marked = tag_spans(text, spans, start=start, end=end, label=label, in_bytes=in_bytes)
-    columns = {"words": words, "tags": tags, "text": text, "spans": spans}
+    columns = {"words": words, "tags": tags, "text": text, "spans": spans, "span_fields": tuple(span_fields)}
     return _make_task(name, "tag", marked if spans else tag(words, tags), columns, labels=labels, **task)
 
 
@@ -157,7 +160,7 @@ def _make_task(
     name: str,
     kind: Kind,
     convert: Callable[..., Any],
-    columns: Mapping[str, str],
+    columns: Mapping[str, str | tuple[str, ...]],
     build: Callable[..., RetrievalSet] | None = None,
     **given: Any,
 ) -> Task:
@@ -170,7 +173,7 @@ def _make_task(
             fix = nearest(word, known | {*columns, *data})
             raise ConfigError(f"There is no {word!r}.", where=where, fix=fix)
     for word, column in {**columns, "id": data["id"]}.items():
-        if not isinstance(column, str):
+        if not all(isinstance(one, str) for one in (column if isinstance(column, tuple) else [column])):
             raise ConfigError(f"{word}={column!r} is no text.", where=where, fix="name a column")
     language = given.setdefault("source_language", "en")
     languages = (language, *given.setdefault("languages", (language,)))
@@ -220,11 +223,3 @@ def _make_sources(data: Mapping[str, Any], languages: Sequence[str], where: str)
         has = tuple(dict.fromkeys(languages)) if by_name else languages[:1]
         found += [make(name, None, split, languages=has) for split in splits if name]
     return found
-
-
-def _texts(name: str, word: str, values: Sequence[str]) -> tuple[str, ...]:
-    many = isinstance(values, Sequence) and not isinstance(values, str) and len(values) > 1
-    if many and all(isinstance(value, str) for value in values):
-        return tuple(values)
-    what, fix = f"{word}={values!r} is no sequence of two or more texts.", f'write {word}=("a", "b")'
-    raise ConfigError(what, where=f"the declaration of task {name!r}", fix=fix)

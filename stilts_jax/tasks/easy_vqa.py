@@ -22,7 +22,7 @@ def _convert(folder: str) -> Any:
     return convert
 
 
-def _keep(example: Any, split: str) -> bool:
+def _keep(example: ClassifyExample, split: str) -> bool:
     picture = example.pictures[0].removeprefix(_BELOW)  # the same split wherever the release lies
     return split == "test" or (share_of(picture) < 0.05) == (split == "dev")
 

@@ -1,7 +1,4 @@
-"""HellaSwag: which of four endings continues a scene? The begun sentence stands before each of them.
-
-Ids are row numbers: the field ``ind`` is not unique, since ActivityNet and WikiHow each number their own rows.
-"""
+"""HellaSwag: which of four endings continues a scene? The begun sentence stands before each of them."""
 
 from stilts_jax.tasks.sources.rows import Row
 from stilts_jax.tasks.spec import ChoiceExample, Hyperparameters, Task, files, hub
@@ -10,6 +7,7 @@ from stilts_jax.tasks.spec import ChoiceExample, Hyperparameters, Task, files, h
 def _convert(row: Row, labels: tuple[str, ...]) -> ChoiceExample:
     begun = row.text("ctx_b")
     endings = tuple(f"{begun} {ending}".strip() for ending in row.texts("endings", empty=False))
+    # The field ``ind`` is not unique: ActivityNet and WikiHow each number their own rows.
     return ChoiceExample(str(row.number), row["ctx_a"], endings, row.label("label", "0123"))
 
 

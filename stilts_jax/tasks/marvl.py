@@ -1,7 +1,4 @@
-"""MaRVL: is a sentence true of two photographs, in five languages and cultures? Trained on NLVR2.
-
-A picture ``42-7.jpg`` lies in ``marvl/LL/images/CONCEPT``, as in the release.
-"""
+"""MaRVL: NLVR2 in five languages and cultures. A picture ``42-7.jpg`` lies in ``marvl/LL/images/CONCEPT``."""
 
 from collections.abc import Iterator
 from dataclasses import replace

@@ -1,7 +1,4 @@
-"""MasakhaNER 2.0: persons, places, organisations and dates in news of twenty African languages.
-
-It has training data in each language and none in English: ``masakhaner2@ha`` is trained in Hausa.
-"""
+"""MasakhaNER 2.0: names and dates in news of twenty African languages; ``masakhaner2@ha`` is trained in Hausa."""
 
 from stilts_jax.tasks.languages import codes_of
 from stilts_jax.tasks.sources.converters import tag

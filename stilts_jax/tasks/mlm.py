@@ -5,8 +5,6 @@ left for a measure of your own. ``text/de-en.tsv`` with a sentence and its trans
 "de-en", both halves as one text, so that either can be predicted from the other.
 """
 
-from typing import Any
-
 from stilts_jax.tasks.sources.converters import share_of
 from stilts_jax.tasks.sources.readers import Table, read_text
 from stilts_jax.tasks.sources.rows import Row
@@ -21,7 +19,7 @@ def _pair(row: Row, labels: tuple[str, ...]) -> TextExample:
     return TextExample(str(row.number), f"{row['text']} {row['translation']}")
 
 
-def _keep(example: Any, split: str) -> bool:
+def _keep(example: TextExample, split: str) -> bool:
     return (share_of(example.text) < 0.01) == (split == "dev")
 
 

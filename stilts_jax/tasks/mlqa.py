@@ -1,7 +1,4 @@
-"""MLQA: questions about Wikipedia in seven languages, each in the language of its text; trained on SQuAD 1.1.
-
-Dev and test; test is reported. The files that mix languages lie beside these and are not read.
-"""
+"""MLQA: questions about Wikipedia in seven languages; trained on SQuAD 1.1. Files that mix languages are not read."""
 
 from stilts_jax.tasks.sources.converters import span
 from stilts_jax.tasks.spec import Task, counts, files, hub, names, tfds

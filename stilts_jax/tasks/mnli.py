@@ -1,13 +1,10 @@
-"""MultiNLI: does a premise entail, contradict or say nothing about a hypothesis?
-
-The label order is contradiction, entailment, neutral. Data of the hub has another one, so labels are matched by name.
-"""
+"""MultiNLI: does a premise entail, contradict or say nothing about a hypothesis?"""
 
 from stilts_jax.tasks.sources.converters import classify
 from stilts_jax.tasks.sources.readers import Table
 from stilts_jax.tasks.spec import Hyperparameters, Task, files, hub, names, pairs, tfds
 
-LABELS = names("contradiction entailment neutral")
+LABELS = names("contradiction entailment neutral")  # the hub has another order: labels are matched by name
 SPELLINGS = pairs("contradictory:contradiction c:contradiction e:entailment n:neutral")
 SENTENCES = ("sentence1", "sentence2")
 released = classify(*SENTENCES, label="gold_label", id="pairID", dropped={"gold_label": "-"})

@@ -1,7 +1,4 @@
-"""NLVR2: is a sentence true of two photographs?
-
-Pictures lie in ``nlvr2/images/train/NN``, ``nlvr2/images/dev`` and ``nlvr2/images/test1``.
-"""
+"""NLVR2: is a sentence true of two photographs? They lie in ``nlvr2/images``: ``train/NN``, ``dev`` and ``test1``."""
 
 from stilts_jax.tasks.sources.readers import read_jsonl
 from stilts_jax.tasks.sources.rows import Row

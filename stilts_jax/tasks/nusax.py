@@ -1,7 +1,4 @@
-"""NusaX: sentiment of sentences in English, Indonesian and ten languages of Indonesia; trained on 500 English ones.
-
-All languages hold the same sentences, which pair by id, not by row.
-"""
+"""NusaX: sentiment in English, Indonesian and ten languages of Indonesia; trained on 500 English sentences."""
 
 from stilts_jax.tasks.sources.converters import classify
 from stilts_jax.tasks.spec import Hyperparameters, Task, files, names, pairs

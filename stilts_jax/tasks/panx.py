@@ -1,7 +1,4 @@
-"""PAN-X (WikiANN): names of persons, places and organisations in Wikipedia, 40 languages (48 in XTREME-R).
-
-English trains and its dev set selects; test is reported. As released, each token stands behind ``LL:``.
-"""
+"""PAN-X (WikiANN): names of persons, places and organisations in Wikipedia, 40 languages (48 in XTREME-R)."""
 
 from stilts_jax.tasks.sources.converters import tag
 from stilts_jax.tasks.sources.readers import read_tagged

@@ -1,7 +1,4 @@
-"""SIB-200: the topic of a sentence of FLORES-200, one of seven, in 205 languages; trained on 701 English sentences.
-
-All languages hold the same sentences with the same labels, which pair by ``index_id``.
-"""
+"""SIB-200: the topic of a sentence of FLORES-200, one of seven, in 205 languages; trained on 701 English ones."""
 
 from stilts_jax.tasks.languages import FLORES
 from stilts_jax.tasks.sources.converters import classify

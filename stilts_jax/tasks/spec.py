@@ -75,16 +75,13 @@ class TagExample:
 
 @dataclass(frozen=True, slots=True)
 class SpanExample:
-    """A question about a context; each answer is ``(text, start)`` with a character offset.
-
-    ``answers`` is empty where the question has no answer (SQuAD 2.0: ``impossible``) or gold is blanked.
-    """
+    """A question about a context."""
 
     id: str
     question: str
     context: str
-    answers: tuple[tuple[str, int], ...] = ()
-    impossible: bool = False
+    answers: tuple[tuple[str, int], ...] = ()  # texts and where they begin; none if ``impossible`` or blanked
+    impossible: bool = False  # the question has no answer (SQuAD 2.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,19 +107,18 @@ Example = ClassifyExample | ChoiceExample | TagExample | SpanExample | EmbedExam
 
 @dataclass(frozen=True, slots=True)
 class RetrievalSet:
-    """What one language of a retrieval task is scored on: texts that look for a partner, and the pool.
-
-    ``candidates`` is the very same object for every language where ``Task.shared_candidates``.
-    """
+    """What one language of a retrieval task is scored on: texts that look for a partner, and the pool."""
 
     queries: Sequence[EmbedExample]
-    candidates: Sequence[EmbedExample]
+    candidates: Sequence[
+        EmbedExample
+    ]  # the very same object for every language if ``Task.shared_candidates``
     gold: Mapping[str, tuple[str, ...]] | None  # ids of the right candidates by query id; None if blanked
     skipped: tuple[str, ...] = ()  # place and reason of each row that can't be used
 
 
 def names(text: str) -> tuple[str, ...]:
-    """Returns the words of a text, to write long lists of codes or labels in few lines."""
+    """Returns the words of a text."""
     return tuple(text.split())
 
 
@@ -252,7 +248,7 @@ class Task:
     shared_candidates: bool = False  # one pool of candidates for all languages (embed)
     retrieval: Retrieval = ""  # how an embed task is scored: nearest neighbour, bitext mining or a ranking
     sources: tuple[Source, ...] = ()  # of each kind the first that has a split is read
-    keep: Callable[[Example, str], bool] | None = None  # whether an example belongs to a split
+    keep: Callable[[Any, str], bool] | None = None  # (example, split) -> whether it belongs there
     counts: Mapping[str, int | Mapping[str, int]] = field(default_factory=dict)  # of the released examples
     source_language: str = "en"  # the language that it is trained in ("mnli@de": de)
     pictures: Pictures = ""  # shown: themselves ("seen"), blanks ("blind"), those of other rows ("shuffled")

@@ -4,8 +4,6 @@ Queries are English, candidates the other language. In XTREME the English side i
 line i is the line of its translation; LASER's release has both sides in the same order, and is read into the same form.
 """
 
-from typing import Any
-
 from stilts_jax.tasks.languages import ISO_639_3
 from stilts_jax.tasks.panx import LANGUAGES as PANX
 from stilts_jax.tasks.sources.retrieval import build_numbered, build_parallel, build_translated
@@ -17,7 +15,7 @@ _ALL = (*LANGUAGES, *names("az lt pl uk ro"))  # with those that only XTREME-R h
 _STEM, _LASER_STEM = "tatoeba/{language}-en", "tatoeba/tatoeba.{language}-eng"
 _XTREME = {"queries": f"{_STEM}.en", "candidates": f"{_STEM}.{{language}}", "gold": f"{_STEM}.gold"}
 _RELEASE = {"queries": f"{_LASER_STEM}.eng", "candidates": f"{_LASER_STEM}.{{language}}"}
-_TRANSLATED: Any = {"build": build_translated, "languages": LANGUAGES}
+_TRANSLATED = {"build": build_translated, "languages": LANGUAGES}
 
 TASK = Task(
     name="tatoeba",

@@ -6,11 +6,10 @@ training ids down to their last part, which is not unique, so there rows are num
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 from stilts_jax.tasks.sources.converters import share_of, span
 from stilts_jax.tasks.sources.rows import Row
-from stilts_jax.tasks.spec import Task, counts, files, hub, pairs, tfds
+from stilts_jax.tasks.spec import SpanExample, Task, counts, files, hub, pairs, tfds
 from stilts_jax.tasks.xquad import TASK as XQUAD
 
 
@@ -21,12 +20,12 @@ def _by_language(row: Row) -> Iterator[tuple[str, Row]]:
 _CODES = pairs("""
     en:english ar:arabic bn:bengali fi:finnish id:indonesian ko:korean ru:russian sw:swahili te:telugu
 """)
-_MIXED: Any = {"by_language": _by_language, "codes": _CODES}
+_MIXED = {"by_language": _by_language, "codes": _CODES}
 _FOLDER, _ALL = "tydiqa/tydiqa-goldp-v1.1-{split}", "tydiqa-goldp-v1.1-{split}.json"
 _CARVED, _SPLITS = "train dev:train", "train dev:train test:validation"
 
 
-def _keep(example: Any, split: str) -> bool:
+def _keep(example: SpanExample, split: str) -> bool:
     return split == "test" or (share_of(example.context.strip()) < 0.1) == (split == "dev")
 
 

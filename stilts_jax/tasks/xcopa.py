@@ -1,7 +1,4 @@
-"""XCOPA: COPA in eleven languages. Training has two steps: Social IQa, then COPA with the same head.
-
-English COPA trains and selects; test is reported. Items pair across languages.
-"""
+"""XCOPA: COPA in eleven languages. Training has two steps: Social IQa, then COPA with the same head."""
 
 from stilts_jax.tasks.copa import SPLITS, convert, read_copa
 from stilts_jax.tasks.siqa import TASK as SIQA

@@ -1,7 +1,4 @@
-"""X-CSQA: CommonsenseQA in sixteen languages, trained on the English original.
-
-The labels of its test set are not published: dev is reported.
-"""
+"""X-CSQA: CommonsenseQA in sixteen languages, trained on the English original. Labels of test are not published."""
 
 from stilts_jax.tasks import commonsenseqa
 from stilts_jax.tasks.spec import Task, files, names

@@ -1,7 +1,6 @@
-"""XNLI: natural language inference in fifteen languages, trained on MNLI.
+"""XNLI: natural language inference in fifteen languages, trained on MNLI. Ids are row numbers, so that items pair.
 
-The same 2,490 dev and 5,010 test items in every language, in the same order: ids are row numbers, so that items pair.
-Test is reported. XTREME's download has no test labels; the original release and copies with a third column do.
+XTREME's download has no test labels; the original release and copies with a third column do.
 """
 
 from collections.abc import Iterator
