@@ -19,7 +19,7 @@ def _convert(row: Row, labels: tuple[str, ...]) -> SpanExample | None:
     texts, starts = answer.texts("text"), answer.value("answer_start")
     if type(starts) is not list or any(type(start) is not int for start in starts):
         raise BadRow(f"answer_start is {describe(starts)}, not a list of numbers")
-    if not any(texts) or passage in (None, ""):
+    if not any(texts[:1]) or passage in (None, ""):
         return None
     passage, start = row["context"], starts[0] if starts else -1
     if start < 0 or not passage.startswith(texts[0], start):

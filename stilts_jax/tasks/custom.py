@@ -106,7 +106,7 @@ def tag_task(
     Columns of words and tags hold lists, or texts joined by spaces. ``spans`` is the column of a list of objects, whose
     ``span_fields`` say where a span begins, the place behind its end, and its label; the places count characters, or
     ``in_bytes`` those of UTF-8. Then ``labels`` are ``B-LABEL`` (the first word), ``I-LABEL`` and ``O``. Labels of this
-    form are scored by the F1 of whole spans, others word by word.
+    form, and those of a ``labels_file``, are scored by the F1 of whole spans, others word by word (``metric``).
     """
     if not all(one in ("O", ".") or re.match("[BIES]-", str(one)) for one in labels):
         task.setdefault("metric", "token_accuracy")

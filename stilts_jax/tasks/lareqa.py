@@ -1,8 +1,7 @@
-"""LAReQA (XQuAD-R): the sentence that answers a question, among those of all languages.
+"""LAReQA (XQuAD-R): the sentence that answers a question, ranked among those of all languages, one pool.
 
 Trained as a dual encoder on SQuAD 1.1, to the last step: question, and answer sentence with its whole paragraph behind
-it in one text (without a separator, as XTREME-R has it). The test set, ranked over the one pool of all languages, is
-reported. Every question has a right sentence in each language.
+it in one text (without a separator, as XTREME-R has it). Every question has a right sentence in each language.
 """
 
 from dataclasses import replace

@@ -1,7 +1,7 @@
-"""Mewsli-X: the entity of Wikidata that a text in one of eleven languages mentions, among a million.
+"""Mewsli-X: the entity of Wikidata that a text in one of eleven languages mentions, among a million in one pool.
 
 Trained as a dual encoder on English Wikipedia, to the last step: a mention in its sentence, and the entity's
-description. Test mentions are news; candidates are described in many languages, one pool for all.
+description. Test mentions are news; candidates are described in many languages.
 """
 
 from stilts_jax.tasks.sources.retrieval import build_mentions, mention_pair

@@ -1,8 +1,8 @@
 """PAWS-X: are two sentences of much the same words paraphrases? Trained on English, seven languages.
 
-English dev selects, test is reported. The released files have a header, ids and rows where a sentence is only
-``NS`` (none could be translated), which are dropped; XTREME's have neither, and no test labels. Not read are the
-TFDS builder and the copy in the hub's XTREME: both were made with quoting, which merged rows (49,175 in English).
+The released files have a header, ids and rows where a sentence is only ``NS`` (none could be translated), which are
+dropped; XTREME's have neither, and no test labels. Not read are the TFDS builder and the copy in the hub's XTREME:
+both were made with quoting, which merged rows (49,175 in English).
 """
 
 from stilts_jax.tasks.sources.converters import classify

@@ -1,10 +1,8 @@
 """Part-of-speech tags of Universal Dependencies in 33 languages (38 in XTREME-R), trained on English.
 
-Dev selects (English) and test is reported; kk, th, tl and yo have no dev set. XTREME reads UD 2.5 (2.7 for
-the languages of XTREME-R), all treebanks of a language together, with multi-word tokens fused.
-
-It is read from files only. The hub's XTREME and the TFDS builder xtreme_pos take every treebank whose name contains
-that of the language (Ancient Greek with Greek, Classical Chinese with Chinese), and they split fused words.
+XTREME reads UD 2.5 (2.7 for the languages of XTREME-R), all treebanks of a language together, with multi-word tokens
+fused. It is read from files only: the hub's XTREME and the TFDS builder xtreme_pos take every treebank whose name
+contains that of the language (Ancient Greek with Greek, Classical Chinese with Chinese), and they split fused words.
 """
 
 from stilts_jax.tasks.sources.converters import tag

@@ -1,7 +1,7 @@
 """XQuAD: 240 paragraphs of SQuAD's dev set in eleven languages (and Romanian), trained on SQuAD 1.1.
 
-There is only a test split. XTREME-R's download leaves Romanian out, though it is published beside the others.
-TFDS's builder is not read: it downloads 3.3 GB for these 12 MB.
+XTREME-R's download leaves Romanian out, though it is published beside the others. TFDS's builder is not read: it
+downloads 3.3 GB for these 12 MB.
 """
 
 from stilts_jax.tasks.sources.converters import span

@@ -95,21 +95,23 @@ def test_a_path_with_a_language_may_be_absolute_or_zipped(tmp_path, pattern):
 
 
 def test_what_keep_uses_is_a_part_of_the_declaration(monkeypatch):
-    """Also a pattern, and what only a generator within it uses."""
+    """Also a pattern, and what only a generator within it uses: in the same order in every process."""
     seen = [describe(keep_few)]
-    monkeypatch.setitem(globals(), "WORDS", re.compile("b+"))
-    seen.append(describe(keep_few))
-    monkeypatch.setitem(globals(), "LIMIT", 4)
-    seen.append(describe(keep_few))
+    assert [name for name, _ in seen[0][-1]] == ["LOG", "WORDS", "FEW", "LIMIT", "astuple"]
+    assert seen[0][-1][-1] == ["astuple", "astuple"]  # of a library
+    for name, value in (("WORDS", re.compile("b+")), ("LIMIT", 4)):
+        monkeypatch.setitem(globals(), name, value)
+        seen.append(describe(keep_few))
     assert seen[0] != seen[1] != seen[2] and describe(keep_few) == seen[2]
 
 
-WORDS, LIMIT, LOG = re.compile("a+"), 3, logging.getLogger("mine")
+WORDS, LIMIT, FEW, LOG = re.compile("a+"), 3, ("b",), logging.getLogger("mine")
 
 
 def keep_few(example, split):
     LOG.debug("%s", split)
-    return bool(WORDS.match(example.text)) and all(len(word) < LIMIT for word in example.text.split())
+    words = example.text.split()
+    return bool(WORDS.match(words[0])) and all(len(astuple(word)) < LIMIT or word in FEW for word in words)
 
 
 def test_a_file_may_hold_several_languages(tmp_path):
@@ -161,7 +163,7 @@ def test_rows_of_one_id_are_translations(tmp_path, make, options, row):
     assert [one.id for one in read_examples(task, "train", "en", DataSource(tmp_path))] == ["x7"]
 
 
-REVIEWS = {"name": "reviews", "labels": ("bad", "good"), "files": {"train": "a.csv", "dev": "b.csv"}}
+REVIEWS = {"name": "reviews", "files": {"train": "a.csv", "dev": "b.csv"}}
 
 
 @pytest.mark.parametrize(
@@ -176,6 +178,8 @@ REVIEWS = {"name": "reviews", "labels": ("bad", "good"), "files": {"train": "a.c
         (classify_task, {"pictures": "seen"}, "pictures"),
         (classify_task, {"labels": "bad"}, "labels"),
         (classify_task, {"labels": ("bad", "bad")}, "twice"),
+        (classify_task, {"labels": ()}, "labels_file"),
+        (classify_task, {"hub": "me/mine", "splits": "train validation"}, "'validation'"),
         (classify_task, {"group": "sentiment"}, "classification"),
         *((classify_task, {"name": name}, "name") for name in ("good reviews", "../x", "..", "a\n")),
         (classify_task, {"reported": "test"}, "test"),
@@ -183,17 +187,17 @@ REVIEWS = {"name": "reviews", "labels": ("bad", "good"), "files": {"train": "a.c
         (classify_task, {"hyperparameters": {"papers": Hyperparameters()}}, "'paper'"),
         (classify_task, {"hyperparameters": Hyperparameters()}, "hyperparameters"),
         (classify_task, {"hyperparameters": {"paper": {"epochs": 3}}}, "Hyperparameters"),
-        (choice_task, {"labels": (), "choices": "choice1"}, "choices"),
-        (span_task, {"labels": (), "metric": "accuracy"}, "squad"),
-        (pair_task, {"labels": (), "metric": "map"}, "nearest_accuracy"),
+        (choice_task, {"choices": "choice1"}, "choices"),
+        (choice_task, {"choices": (1, 2)}, "choices"),
+        (choice_task, {"chioces": ("a", "b")}, "'choices'"),
+        (span_task, {"metric": "accuracy"}, "squad"),
+        (pair_task, {"metric": "map"}, "nearest_accuracy"),
     ],
 )
 def test_a_wrong_word_is_refused_where_it_is_written(make, words, said):
-    given = {**REVIEWS, **words}
-    if make in (choice_task, span_task, pair_task):
-        del given["labels"]
+    labels = {"labels": ("bad", "good")} if make is classify_task else {}
     with pytest.raises(ConfigError) as caught:
-        make(**given)
+        make(**REVIEWS | labels | words)
     assert said in f"{caught.value.what} {caught.value.fix}" and caught.value.fix
 
 

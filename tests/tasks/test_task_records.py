@@ -3,9 +3,9 @@
 import pytest
 
 from stilts_jax.evaluation.metrics import METRICS
-from stilts_jax.tasks import get_task, list_tasks
+from stilts_jax.tasks import get_task, list_tasks, task_name
 from stilts_jax.tasks.languages import our_code
-from stilts_jax.tasks.spec import GROUPS, KINDS, counts, names, pairs
+from stilts_jax.tasks.spec import counts, names, pairs
 
 INTERMEDIATE = names("""
     anli mnli qqp squad_v1 squad_v2 hellaswag ccg cosmosqa commonsenseqa snli siqa copa mlm easy_vqa vqa_v2 gqa
@@ -22,12 +22,9 @@ LANGUAGES = counts("""
 def test_a_task_says_what_it_has_to(name):
     task = get_task(name)
     assert task.name == name
-    assert task.kind in KINDS and task.group in GROUPS
     assert task.metric in METRICS or task.kind == "mlm"
     assert (task.group == "intermediate") == (name in INTERMEDIATE)
-    assert "paper" in task.hyperparameters and set(task.hyperparameters) <= {"paper", "xtreme"}
     assert task.title and task.version >= 1
-    assert bool(task.retrieval) == (task.kind == "embed")
     assert bool(task.labels) == (task.kind in ("classify", "tag") and not task.labels_file)
     assert len(task.languages) == LANGUAGES.get(name, len(task.languages))
     for earlier in task.train_on:
@@ -44,12 +41,12 @@ def test_label_orders():
 def test_a_language_has_one_code_whatever_the_data_call_it():
     ours = pairs("""
         swh_Latn:sw swa:sw sw:sw hau:ha luo:luo nob_Latn:nb zho_Hans:zh zho_Hant:zh_Hant hin_Latn:hi_Latn arz_Arab:arz
+        zh_Hant:zh_Hant hi_Latn:hi_Latn kr_Arab:kr_Arab
     """)
     assert {theirs: our_code(theirs) for theirs in ours} == ours
 
 
 def test_a_language_of_a_task_may_have_its_longer_code():
-    assert {get_task(f"masakhaner_x@{code}").name for code in ("yo", "yor", "yor_Latn")} == {
-        "masakhaner_x@yo"
-    }
+    for code in ("yo", "yor", "yor_Latn"):
+        assert get_task(f"masakhaner_x@{code}").name == task_name(f"masakhaner_x@{code}") == "masakhaner_x@yo"
     assert get_task("mnli@deu").name == "mnli@deu"  # the files of a translation say what they call it

@@ -32,10 +32,6 @@ def table(path: Path, columns: int) -> list[list[str]]:
     return rows
 
 
-def json_lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in lines(path)]
-
-
 def digests(root: Path) -> dict[str, str]:
     files = sorted(path for path in root.rglob("*") if path.is_file())
     return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
@@ -80,7 +76,7 @@ def test_xnli_is_aligned_and_its_splits_are_disjoint(world):
             assert [row[2] for row in rows] == [row[2] for row in splits[split]]
     seen = [(premise, hypothesis) for rows in splits.values() for premise, hypothesis, _ in rows]
     assert len(set(seen)) == len(seen)
-    mnli = json_lines(world / "data/mnli/multinli_1.0_train.jsonl")
+    mnli = map(json.loads, lines(world / "data/mnli/multinli_1.0_train.jsonl"))
     assert [[r["sentence1"], r["sentence2"], r["gold_label"]] for r in mnli] == splits["train"]
 
 
