@@ -42,11 +42,10 @@ from stilts_jax.tasks import spec
 from stilts_jax.tasks.sources.converters import choice, classify, pair, span, tag, tag_spans
 from stilts_jax.tasks.sources.files import reader_of
 from stilts_jax.tasks.sources.rows import BadRow, Problems, Row
-from stilts_jax.tasks.spec import EMPTY, SPLITS, EmbedExample, Kind, RetrievalSet, Source, Task
+from stilts_jax.tasks.spec import SPLITS, EmbedExample, Kind, RetrievalSet, Source, Task
 
 # Where the data are, with what stands for each word that is not given.
-_DATA = {"files": EMPTY, "hub": "", "tfds": "", "codes": EMPTY, "language_column": "", "id": ""}
-_DATA["splits"] = SPLITS
+_DATA = {"files": {}, "hub": "", "tfds": "", "codes": {}, "language_column": "", "id": "", "splits": SPLITS}
 
 
 def classify_task(
@@ -209,7 +208,7 @@ def _make_sources(data: Mapping[str, Any], languages: Sequence[str], where: str)
     found: list[Source] = []
     if not isinstance(paths, Mapping) or not (paths or data["hub"] or data["tfds"]):
         fix = 'write files={"train": "a.csv"}'
-        raise ConfigError(f"files={paths!r} is no mapping.", where=where, fix=fix)
+        raise ConfigError(f"files={paths!r} names no file of a split.", where=where, fix=fix)
     for split in (*paths, *(one.partition(":")[0] for one in splits)):
         if split not in known:
             raise ConfigError(f"There is no split {split!r}.", where=where, fix=nearest(split, known))

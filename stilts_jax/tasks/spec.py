@@ -110,9 +110,7 @@ class RetrievalSet:
     """What one language of a retrieval task is scored on: texts that look for a partner, and the pool."""
 
     queries: Sequence[EmbedExample]
-    candidates: Sequence[
-        EmbedExample
-    ]  # the very same object for every language if ``Task.shared_candidates``
+    candidates: Sequence[EmbedExample]  # the very same object for every language if shared
     gold: Mapping[str, tuple[str, ...]] | None  # ids of the right candidates by query id; None if blanked
     skipped: tuple[str, ...] = ()  # place and reason of each row that can't be used
 
