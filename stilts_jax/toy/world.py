@@ -1,13 +1,17 @@
 """Writes the embedded world: data of every kind in the real release formats, and an encoder to be trained."""
 
 import hashlib
+import io
 import json
+import zipfile
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from math import log10
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
+
+from PIL import Image, ImageDraw
 
 from stilts_jax.files import write_whole
 from stilts_jax.progress import SILENT, Progress
@@ -15,7 +19,6 @@ from stilts_jax.toy import tasks
 from stilts_jax.toy.encoder import write_encoder_folder
 from stilts_jax.toy.languages import Language, build_languages, say, spell, text_of
 from stilts_jax.toy.meaning import Utterance
-from stilts_jax.toy.pictures import write_pictures
 from stilts_jax.toy.tasks import Passage, distinct
 
 
@@ -74,6 +77,10 @@ _SETS: tuple[tuple[str, Callable[[Random], Hashable], str, str], ...] = (
     ("_write_choices", tasks.continuation, "train", "hellaswag/hellaswag_train.jsonl"),
     ("_write_choices", tasks.kind_question, "dev train", "commonsenseqa/{split}_rand_split.jsonl"),
 )
+# Pictures show one coloured shape on white each.
+SIDE = 32  # pixels
+COLOURS = {"red": (210, 40, 40), "green": (40, 160, 60), "blue": (40, 60, 210), "black": (20, 20, 20)}
+SHAPES = ("circle", "rectangle", "triangle")
 
 
 def write_tasks(root: Path, *, size: str, seed: int = 0, progress: Progress = SILENT) -> None:
@@ -246,3 +253,47 @@ def _paragraph(item: Passage, number: int, language: Language, breaks: bool) -> 
         questions.append({"id": identifier, "question": asked, "answers": answers})
     sentence_breaks = [[spans[0][0], spans[-1][1]] for spans in offsets]
     return {"context": context, "qas": questions} | ({"sentence_breaks": sentence_breaks} if breaks else {})
+
+
+def write_pictures(data: Path, counts: Mapping[str, int], seed: int) -> None:
+    """Writes easy-VQA with so many pictures of each part ("train", "test"), and the same shapes with captions, as COCO.
+
+    What a question asks is on the picture only: its words do not tell the answer.
+    """
+    for part, coco in (("train", "train2014"), ("test", "val2014")):
+        draw, content = Random(f"pictures/{part}/{seed}"), io.BytesIO()
+        asked: list[tuple[str, str, int]] = []
+        images, captions = [], []
+        with zipfile.ZipFile(content, "w") as archive:
+            for number in range(counts[part]):
+                colour, shape = draw.choice(tuple(COLOURS)), draw.choice(SHAPES)
+                name = f"{number}.png"
+                # Without a time: the same bytes whenever it is written.
+                archive.writestr(zipfile.ZipInfo(name), _draw(colour, shape, draw))
+                # Two open questions, and one whose answer is as often yes as no.
+                thought = draw.choice((colour, draw.choice([other for other in COLOURS if other != colour])))
+                asked.append(("what color is the shape?", colour, number))
+                asked.append(("what shape is it?", shape, number))
+                asked.append((f"is the shape {thought}?", "yes" if thought == colour else "no", number))
+                images.append({"id": number, "file_name": name})
+                captions.append({"id": number, "image_id": number, "caption": f"the {shape} is {colour}."})
+        for path in (f"easy_vqa/{part}/images.zip", f"coco/{coco}.zip"):
+            write_whole(data / path, content.getvalue())
+        write_whole(data / f"easy_vqa/{part}/questions.json", json.dumps(asked) + "\n")
+        described = json.dumps({"images": images, "annotations": captions}) + "\n"
+        write_whole(data / f"coco/annotations/captions_{coco}.json", described)
+
+
+def _draw(colour: str, shape: str, draw: Random) -> bytes:
+    radius = draw.randint(SIDE // 4, SIDE // 2 - 2)
+    x, y = (draw.randint(radius, SIDE - 1 - radius) for _ in range(2))
+    picture, file = Image.new("RGB", (SIDE, SIDE), "white"), io.BytesIO()
+    pen = ImageDraw.Draw(picture)
+    left, top, right, bottom = x - radius, y - radius, x + radius, y + radius
+    if shape == "triangle":
+        pen.polygon([(x, top), (right, bottom), (left, bottom)], fill=COLOURS[colour])
+    else:
+        stroke = pen.ellipse if shape == "circle" else pen.rectangle
+        stroke((left, top, right, bottom), fill=COLOURS[colour])
+    picture.save(file, "PNG")
+    return file.getvalue()

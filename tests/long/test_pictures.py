@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stilts_jax.toy.pictures import write_pictures
+from stilts_jax.toy.world import write_pictures
 from tests.typed import results, stilts
 
 pytestmark = pytest.mark.slow
