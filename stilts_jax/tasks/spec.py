@@ -303,7 +303,7 @@ class Task:
 def describe(value: Any, above: tuple[Callable, ...] = ()) -> Any:
     """Returns what a record declares as values for JSON, the same in every process.
 
-    A function is its name with what it was made with (the cells of a closure: columns, labels). A function from
+    A function is its name with what it was made with (cells of a closure, defaults: columns, labels). A function from
     outside this package is also its source code, and what of its module it uses (of libraries, only the names); one of
     the package changes together with the ``version`` of the tasks that use it. ``above``: functions that are being
     described, for those that call themselves.
@@ -331,20 +331,19 @@ def describe(value: Any, above: tuple[Callable, ...] = ()) -> Any:
     if not inspect.isfunction(value):
         return _describe_object(value, (*above, value))
     code, there = value.__code__, value.__globals__
-    cells = {name: cell.cell_contents for name, cell in zip(code.co_freevars, value.__closure__ or ())}
-    parts: list[Any] = [value.__qualname__, cells, value.__defaults__]
+    made = {name: cell.cell_contents for name, cell in zip(code.co_freevars, value.__closure__ or ())}
+    parts: list[Any] = [value.__qualname__, made | (value.__kwdefaults__ or {}), value.__defaults__]
     if not value.__module__.startswith("stilts_jax."):
         try:
             parts.append(inspect.getsource(value))
         except (OSError, TypeError):  # typed into an interpreter: no file holds it
             parts.append(code.co_code.hex())
-        used = {name: there[name] for name in (*code.co_names, *_names_within(code)) if name in there}
-        foreign = {
-            name: one.__qualname__
-            for name, one in used.items()
-            if inspect.isfunction(one) and one.__module__ != value.__module__
-        }
-        parts.append(used | foreign)
+        used = {}
+        for name in filter(there.__contains__, (*code.co_names, *_names_within(code))):
+            one = there[name]
+            foreign = inspect.isfunction(one) and one.__module__ != value.__module__
+            used[name] = one.__qualname__ if foreign else one
+        parts.append(used)
     return describe(parts, (*above, value))
 
 

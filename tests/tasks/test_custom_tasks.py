@@ -98,7 +98,7 @@ def test_what_keep_uses_is_a_part_of_the_declaration(monkeypatch):
     """Also a pattern, and what only a generator within it uses: in the same order in every process."""
     seen = [describe(keep_few)]
     assert [name for name, _ in seen[0][-1]] == ["LOG", "WORDS", "FEW", "LIMIT", "astuple"]
-    assert seen[0][-1][-1] == ["astuple", "astuple"]  # of a library
+    assert (seen[0][1], seen[0][-1][-1]) == ([["least", 0]], ["astuple", "astuple"])  # a default, a library's
     for name, value in (("WORDS", re.compile("b+")), ("LIMIT", 4)):
         monkeypatch.setitem(globals(), name, value)
         seen.append(describe(keep_few))
@@ -108,7 +108,7 @@ def test_what_keep_uses_is_a_part_of_the_declaration(monkeypatch):
 WORDS, LIMIT, FEW, LOG = re.compile("a+"), 3, ("b",), logging.getLogger("mine")
 
 
-def keep_few(example, split):
+def keep_few(example, split, *, least=0):
     LOG.debug("%s", split)
     words = example.text.split()
     return bool(WORDS.match(words[0])) and all(len(astuple(word)) < LIMIT or word in FEW for word in words)
