@@ -11,7 +11,7 @@ from pathlib import Path
 from stilts_jax.tasks.siqa import TASK as SIQA
 from stilts_jax.tasks.sources.readers import read_jsonl
 from stilts_jax.tasks.sources.rows import BadRow, Problems, Row, describe
-from stilts_jax.tasks.spec import ChoiceExample, Task, files, hub, tfds
+from stilts_jax.tasks.spec import ChoiceExample, files, hub, tfds
 
 _PATHS = "copa/{split}.jsonl COPA/{split}.jsonl xcopa/{split}-{language}.jsonl"
 SPLITS = "train dev:val test"
@@ -32,12 +32,10 @@ def convert(row: Row, labels: tuple[str, ...]) -> ChoiceExample:
     return ChoiceExample(row.id("idx"), f"{row['premise']} What was the {row['question']}?", choices, label)
 
 
-TASK = Task(
+TASK = replace(
+    SIQA,
     name="copa",
     title="COPA",
-    kind="choice",
-    group="intermediate",
-    hyperparameters=SIQA.hyperparameters,
     counts={"train": 400, "dev": 100, "test": 500},
     sources=(
         files(_PATHS, convert, SPLITS, read=read_copa),
