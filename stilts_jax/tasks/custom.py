@@ -6,11 +6,7 @@ The file ``my_tasks.py`` in the current directory (or on the Python path), used 
 
     REVIEWS = classify_task(
         "reviews",
-        files={
-            "train": "reviews/train.jsonl",
-            "dev": "reviews/dev.jsonl",
-            "test": "reviews/test-{language}.csv",
-        },
+        files={"train": "reviews/train.jsonl", "dev": "reviews/dev.csv", "test": "reviews/test-{language}.csv"},
         labels=("bad", "good"),
         text="review",
         label="verdict",
