@@ -1,6 +1,6 @@
 """easy-VQA: questions about one coloured shape on a picture of 64 x 64, thirteen answers, mostly yes or no.
 
-The release has train and test; one picture in twenty of train, with all its questions, is kept for selection.
+The folders ``train`` and ``test`` of the release lie in ``easy_vqa``; one picture in twenty of train is kept to select.
 """
 
 from typing import Any

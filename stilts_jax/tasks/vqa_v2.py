@@ -1,8 +1,8 @@
-"""VQA v2: questions about photographs of COCO, each answered by ten people.
+"""VQA v2: questions about photographs (``coco/train2014``, ``val2014``, ``test2015``), each answered by ten people.
 
-``vqa_v2/trainval_ans2label.json`` is an object from each of the answers that a model chooses from to its number
-(3,129 of them, normalised, are usual). What most people say trains, as far as it is among them; rows without such an
-answer are dropped from training and count as wrong elsewhere.
+Questions and annotations lie in ``vqa_v2``, and ``trainval_ans2label.json``, an object from each of the answers that a
+model chooses from to its number (3,129 of them, normalised, are usual). What most people say trains, as far as it is
+among them; rows without such an answer are dropped from training and count as wrong elsewhere.
 """
 
 from stilts_jax.tasks.sources.questions import answer_vqa, read_vqa
