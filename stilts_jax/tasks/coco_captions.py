@@ -1,4 +1,4 @@
-"""COCO's captions as masked language modelling: what is masked in a caption can be seen on its picture."""
+"""COCO captions (``coco/annotations``) as masked language modelling on pictures (``coco/train2014``, ``val2014``)."""
 
 from typing import Any
 

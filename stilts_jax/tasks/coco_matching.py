@@ -1,4 +1,4 @@
-"""Image-text matching on COCO: does a caption belong to its picture? Every second one is that of another picture."""
+"""Image-text matching on ``coco_captions``: is a caption its picture's? Every second one is that of another picture."""
 
 from dataclasses import replace
 
