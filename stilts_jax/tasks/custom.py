@@ -155,7 +155,7 @@ def _make_task(
     name: str,
     kind: Kind,
     convert: Callable[..., Any],
-    columns: Mapping[str, str | tuple[str, ...]],
+    columns: Mapping[str, Sequence[str]],
     build: Callable[..., RetrievalSet] | None = None,
     **given: Any,
 ) -> Task:
