@@ -8,6 +8,7 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
 
 from stilts_jax.tasks.sources.rows import BadRow, Row, describe
@@ -217,13 +218,12 @@ def _read_answers(row: Row, answer: str, start: str, single: bool) -> list[tuple
             raise BadRow(f"{start} is {describe(place)}, not a number of characters")
         return [(row[answer], int(place))]
     if type(given) is dict:  # the hub's form: lists by column
-        columns = row.part("answers")
-        texts, starts = columns.texts("text"), columns.integers("answer_start")
-        if len(texts) != len(starts):
-            raise BadRow(f"answers has {len(texts)} texts and {len(starts)} places")
-        answers = list(zip(texts, starts))
-    else:
-        answers = [(one.text("text"), one.integer("answer_start")) for one in row.parts("answers")]
+        columns = [row.part("answers").take(name, list) for name in ("text", "answer_start")]
+        if len(columns[0]) != len(columns[1]):
+            raise BadRow(f"answers has {len(columns[0])} texts and {len(columns[1])} places")
+        listed = [{"text": text, "answer_start": place} for text, place in zip(*columns)]
+        row = replace(row, fields={"answers": listed})
+    answers = [(one.text("text"), one.integer("answer_start")) for one in row.parts("answers")]
     found = [(text, place) for text, place in answers if text]
     if 0 < len(found) < len(answers):
         raise BadRow("one of the answers is empty, and others are not")

@@ -44,27 +44,25 @@ def find_files(root: Path, pattern: str) -> tuple[Path, ...]:
 
 def reader_of(source: Source, path: str) -> Callable[..., Any]:
     """Returns what reads a file: what is declared, or what the end of its name says."""
-    suffix = Path(path.removesuffix(".gz")).suffix
-    if not source.read and suffix not in _READERS:
+    reader = source.read or _READERS.get(Path(path.removesuffix(".gz")).suffix)
+    if not reader:
         what = f"the name of a file does not say how it is read: {path!r}"
         raise ConfigError(what, fix=f"end it in {', '.join(_READERS)}")
-    return source.read or _READERS[suffix]
+    return reader
 
 
 def list_paths(source: Source, split: str, language: str) -> dict[str, tuple[str, ...]]:
     """Returns the paths of a split in one language by role."""
     # A pool of all languages has no language in its name, nor has a file of several languages.
-    own = (
-        source.kind != "files" or language == source.language or "" not in source.paths or source.by_language
-    )
+    one_file = source.kind == "files" and "" in source.paths and not source.by_language
     code = source.codes.get(language, language)
-    return {
-        role: tuple(
-            path.replace("{language}", code) if own or "{language}" in path else _add_language(path, language)
-            for path in paths
-        )
-        for role, paths in source.patterns(split).items()
-    }
+
+    def fill(path: str) -> str:
+        if one_file and language != source.language and "{language}" not in path:
+            return _add_language(path, language)
+        return path.replace("{language}", code)
+
+    return {role: tuple(map(fill, paths)) for role, paths in source.patterns(split).items()}
 
 
 def find(source: Source, split: str, language: str, root: Path) -> dict[str, tuple[Path, ...]]:
@@ -97,26 +95,25 @@ def open_rows(
 
 def _languages(source: Source, pattern: str, root: Path) -> set[str]:
     """Returns the languages that a pattern has files for."""
-    pattern = os.path.normpath(pattern)
-    if "{language}" not in pattern:
-        found = {source.language} if find_files(root, pattern) else set()
-        return (
-            found
-            if "*" in pattern
-            else found | _languages(source, _add_language(pattern, "{language}"), root)
-        )
-    theirs = {code: language for language, code in source.codes.items()}
-    group = f"(?P<language>{'|'.join((_LANGUAGE, *map(re.escape, theirs)))})"
-    expression = "".join(
-        "{language}" if part == "{language}" else _WILDCARDS.get(part) or re.escape(part)
-        for part in re.split(r"(\{language\}|\*\*/|\*|\?)", pattern.removesuffix(".gz"))
-    )
-    expression = expression.replace("{language}", group, 1).replace("{language}", "(?P=language)")
+    pattern, codes = os.path.normpath(pattern), source.codes
     found = set()
+    if "{language}" not in pattern:
+        found |= {source.language} if find_files(root, pattern) else set()
+        if "*" in pattern:
+            return found
+        pattern, codes = _add_language(pattern, "{language}"), {}  # as `list_paths` names such files
+    ours = {code: language for language, code in codes.items()}
+    group = f"(?P<language>{'|'.join((_LANGUAGE, *map(re.escape, ours)))})"
+    expression = re.escape(pattern.removesuffix(".gz"))
+    for sign, meaning in _WILDCARDS.items():
+        expression = expression.replace(re.escape(sign), meaning)
+    expression = expression.replace(r"\{language\}", group, 1).replace(r"\{language\}", "(?P=language)")
     for path in find_files(root, pattern.replace("{language}", "*")):
         name = path.as_posix() if os.path.isabs(pattern) else path.relative_to(root).as_posix()
         if match := re.fullmatch(expression, name.removesuffix(".gz")):
-            found.add(theirs.get(match["language"], match["language"]))
+            language = ours.get(match["language"], match["language"])
+            if codes.get(language, language) == match["language"]:  # else nothing would look for this file
+                found.add(language)
     return found
 
 

@@ -10,6 +10,7 @@ import fnmatch
 import functools
 import importlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,6 +23,7 @@ from stilts_jax.tasks.spec import Source
 
 _BATCH = 1000
 _BRANCHES = ("main", "refs/convert/parquet")  # the second holds parquet files of repositories of other files
+_UNFINISHED = ".{}.{}.unfinished"  # is there while a split is being fetched: its files may not be complete
 
 
 class SourceFailure(DataError):
@@ -61,16 +63,11 @@ def _patterns(config: str, split: str) -> list[str]:
     return [f"{place}.parquet" for place in places.split()]
 
 
-def _unfinished(folder: Path, config: str, split: str) -> Path:
-    """Returns the file that is there while a split is being fetched: its files may not be complete."""
-    return folder / f".{config}.{split}.unfinished"
-
-
 def find(source: Source, split: str, language: str, root: Path) -> dict[str, tuple[Path, ...]]:
     """Returns the files of a split in a language; nothing if it is not there, or only in part."""
     config, name = source.names(split, language)
     folder = root / "hub" / source.name
-    if not source.has(language) or _unfinished(folder, config, name).exists():
+    if not source.has(language) or (folder / _UNFINISHED.format(config, name)).exists():
         return {}
     # The last ones are what save_to_disk writes; what `map` caches lies beside it.
     patterns = [*_patterns(config, name), *(f"{config}/{name}/{one}.arrow" for one in ("data-*", "dataset"))]
@@ -82,26 +79,24 @@ def open_rows(
     source: Source, split: str, language: str, paths: Sequence[Path], problems: Problems
 ) -> Iterator[tuple[Path, Iterable[Row]]]:
     """Yields files, each with its rows; class labels are names."""
-    return ((path, _read_file(path)) for path in paths)
-
-
-def _read_file(path: Path) -> Iterator[Row]:
     import pyarrow.parquet
 
     datasets = need("datasets", "hub")
-    try:
-        if path.suffix == ".parquet":
-            table = pyarrow.parquet.ParquetFile(path).read()
-        else:
-            table = pyarrow.ipc.open_stream(path).read_all()
-    except (OSError, pyarrow.ArrowException) as error:
-        fix = "remove it and fetch it again: stilts prepare"
-        raise DataError(f"the file can't be read: {error}", where=str(path), fix=fix) from error
-    features = datasets.Features.from_arrow_schema(table.schema)
-    kinds = {name: getattr(one, "feature", one) for name, one in features.items()}  # what a list is a list of
-    classes = {name: one.names for name, one in kinds.items() if isinstance(one, datasets.ClassLabel)}
-    records = (fields for batch in table.to_batches(_BATCH) for fields in batch.to_pylist())
-    return make_rows(records, {name: listed for name, listed in classes.items() if listed})
+    for path in paths:
+        try:
+            if path.suffix == ".parquet":
+                table = pyarrow.parquet.ParquetFile(path).read()
+            else:
+                table = pyarrow.ipc.open_stream(path).read_all()
+        except (OSError, pyarrow.ArrowException) as error:
+            fix = "remove it and fetch it again: stilts prepare"
+            raise DataError(f"the file can't be read: {error}", where=str(path), fix=fix) from error
+        features = datasets.Features.from_arrow_schema(table.schema)
+        # Of a list, what it is a list of.
+        kinds = {name: getattr(one, "feature", one) for name, one in features.items()}
+        classes = {name: one.names for name, one in kinds.items() if getattr(one, "names", None)}
+        records = (fields for batch in table.to_batches(_BATCH) for fields in batch.to_pylist())
+        yield path, make_rows(records, classes)
 
 
 def fetch(source: Source, split: str, language: str, root: Path) -> None:
@@ -109,47 +104,56 @@ def fetch(source: Source, split: str, language: str, root: Path) -> None:
 
     A SourceFailure says that the repository can't be reached at all, another DataError that it lacks this split.
     """
-    import huggingface_hub
+    from huggingface_hub import constants, snapshot_download
 
     config, name = source.names(split, language)
     folder = root / "hub" / source.name
-    unfinished = _unfinished(folder, config, name)
+    unfinished = folder / _UNFINISHED.format(config, name)
     try:
         commit, files = _find_remote(source.name, config, name)
         folder.mkdir(parents=True, exist_ok=True)
         unfinished.touch()
-        huggingface_hub.snapshot_download(
-            source.name, repo_type="dataset", revision=commit, allow_patterns=files, local_dir=folder
-        )
-        absent = [file for file in files if not (folder / file).is_file()]
-        if absent:  # the client only warns where a folder is there and the hub does not answer
-            raise OSError(f"{absent[0]} did not come")
+        wanted: Any = {"revision": commit, "allow_patterns": files, "local_dir": folder}
+        snapshot_download(source.name, repo_type="dataset", **wanted)
+        for file in files:
+            if not (folder / file).is_file():  # the client only warns where the hub does not answer
+                raise OSError(f"{file} did not come")
     except Exception as error:  # the hub's client raises many kinds
         if explain(error):  # one of ours, or a full disk
             raise
-        raise _describe(error, source.name) from error
+        chain: list[BaseException] = [error]
+        while cause := chain[-1].__cause__:
+            chain.append(cause)
+        statuses = {getattr(getattr(link, "response", None), "status_code", None) for link in chain}
+        reason = str(chain[-1]).strip().partition("\n")[0]
+        fix = "check the connection (and HF_HUB_OFFLINE, HF_ENDPOINT), and type it again: what is there stays"
+        if 429 in statuses:
+            reason = "the hub answers 429, too many requests"
+            fix = "wait some minutes, or set HF_TOKEN, which allows more requests; then type it again"
+        elif statuses & {401, 403, 404}:
+            fix = "check the name; where a data set asks for permission, set HF_TOKEN to a token that has it"
+        address = f"{constants.ENDPOINT}/datasets/{source.name}"
+        raise SourceFailure(f"{source.name} can't be fetched: {reason}", where=address, fix=fix) from error
     unfinished.unlink(missing_ok=True)  # two processes may fetch the same
 
 
 def _find_remote(repository: str, config: str, split: str) -> tuple[str, list[str]]:
     """Returns the commit and the names of a split's files on the hub, of its main or its converted branch."""
-    from huggingface_hub.errors import RevisionNotFoundError
+    from huggingface_hub import constants, errors
 
     seen: set[str] = set()
     for branch in _BRANCHES:
-        try:
+        with suppress(errors.RevisionNotFoundError):
             commit, listing = _list_remote(repository, branch)
-        except RevisionNotFoundError:
-            continue
-        for pattern in _patterns(config, split):
-            found = fnmatch.filter(listing, pattern)
-            files = sorted(one for one in found if one.count("/") == pattern.count("/"))  # * is no folder
-            if files:
-                return commit, files
-        seen |= {name.rpartition("/")[0] for name in listing if name.endswith(".parquet")}
+            for pattern in _patterns(config, split):
+                found = fnmatch.filter(listing, pattern)  # whose * may be several folders
+                if files := sorted(one for one in found if one.count("/") == pattern.count("/")):
+                    return commit, files
+            seen |= {name.rpartition("/")[0] for name in listing if name.endswith(".parquet")}
+    there = ", ".join(sorted(seen)[:20]) or "no folder"
     raise DataError(
         f"{repository} has no parquet files of split {split!r} in configuration {config!r}",
-        where=f"{_address(repository)}: parquet files are in {', '.join(sorted(seen)[:20]) or 'no folder'}",
+        where=f"{constants.ENDPOINT}/datasets/{repository}: parquet files are in {there}",
         fix="read the task from files, or from a copy of the repository that has them",
     )
 
@@ -165,25 +169,3 @@ def _list_remote(repository: str, branch: str) -> tuple[str, tuple[str, ...]]:
     hf_raise_for_status(response)
     content = response.json()
     return content["sha"], tuple(file["rfilename"] for file in content["siblings"])
-
-
-def _address(repository: str) -> str:
-    from huggingface_hub import constants
-
-    return f"{constants.ENDPOINT}/datasets/{repository}"
-
-
-def _describe(error: Exception, repository: str) -> SourceFailure:
-    """Returns the error in three parts for a failure of the hub's client."""
-    chain: list[BaseException] = [error]
-    while cause := chain[-1].__cause__:
-        chain.append(cause)
-    statuses = {getattr(getattr(link, "response", None), "status_code", None) for link in chain}
-    reason = str(chain[-1]).strip().partition("\n")[0]
-    fix = "check the connection (and HF_HUB_OFFLINE, HF_ENDPOINT), and type it again: what is there stays"
-    if 429 in statuses:
-        reason = "the hub answers 429, too many requests"
-        fix = "wait some minutes, or set HF_TOKEN, with which more requests are allowed; then type it again"
-    elif statuses & {401, 403, 404}:
-        fix = "check the name; where a data set asks for permission, set HF_TOKEN to a token that has it"
-    return SourceFailure(f"{repository} can't be fetched: {reason}", where=_address(repository), fix=fix)

@@ -1,23 +1,18 @@
-"""What tasks there are, where their data was found and what is missing; examples as a model reads them; fetching.
-
-``prepare`` is the only part of the package that downloads. The same command after an interruption fetches only what is
-not complete. At the end come the counts beside those of the released data, and where training text is evaluation text.
-"""
+"""What tasks there are, where their data was found and what is missing; examples as a model reads them; fetching."""
 
 import hashlib
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from dataclasses import fields as fields_of
+from dataclasses import dataclass, fields
 from textwrap import fill
 
-from stilts_jax.errors import ConfigError, DataError, StiltsError, nearest
+from stilts_jax.errors import ConfigError, DataError, nearest
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.tasks.sources import read
 from stilts_jax.tasks.sources.hub import SourceFailure
 from stilts_jax.tasks.sources.read import MODULES, DataSource
-from stilts_jax.tasks.spec import UNKNOWN_LABEL, ChoiceExample, Example, Task
+from stilts_jax.tasks.spec import UNKNOWN_LABEL, ChoiceExample, Example, Source, Task
 
 _ORDER = ("train", "dev", "dev_mismatched", "test")
 _MOST_SHOWN = 6  # languages of one split that the table lists as missing; `stilts tasks TASK` lists them all
@@ -64,7 +59,7 @@ def read_part(
         pools = read.read_retrieval(task, split, language, source)
         # Only a mining task's count is of pairs: its pools hold much besides.
         counted = pools.gold if task.retrieval == "mining" and pools.gold else pools.queries
-        return pools.queries, len(counted), 0
+        return pools.queries, len(counted), len(pools.skipped)
     reading = read.read_counted(task, split, language, source)
     return reading.examples, len(reading.examples), len(reading.skipped)
 
@@ -72,25 +67,24 @@ def read_part(
 def format_inventory(tasks: Iterable[Task], source: DataSource) -> str:
     """Returns a table with a row for each task, without reading data."""
     header = ("task", "kind", "metric", "languages", "rows, released", "languages found", "fetched from")
-    return format_table((*header, "missing"), [_describe(task, source) for task in tasks])
-
-
-def _describe(task: Task, source: DataSource) -> tuple[str, ...]:
-    found, missing, sizes = [], [], []
-    for split in list_splits(task, source):
-        there, absent = _look(task, split, source)
-        found += [f"{split} {len(there)}"] * bool(there)
-        if absent:
-            listed = f"{len(absent)} languages" if len(absent) > _MOST_SHOWN else " ".join(absent)
-            missing.append(f"{split} {listed}" if there else split)
-    for split, count in task.counts.items():
-        numbers = count.values() if isinstance(count, Mapping) else [count]
-        ends = dict.fromkeys((min(numbers), max(numbers)))  # one where they are equal
-        sizes.append(f"{split} " + "-".join(f"{number:,}" for number in ends))
-    languages = len(task.languages or read.available_languages(task, "train", source))
-    kinds = dict.fromkeys(one.kind for one in task.sources if one.kind != "files")
-    lists = (", ".join(part) or "-" for part in (sizes, found, kinds, missing))
-    return (task.name, task.kind, task.metric, str(languages), *lists)
+    rows = []
+    for task in tasks:
+        found, missing, sizes = [], [], []
+        for split in list_splits(task, source):
+            there, absent = _look(task, split, source)
+            found += [f"{split} {len(there)}"] * bool(there)
+            if absent:
+                listed = f"{len(absent)} languages" if len(absent) > _MOST_SHOWN else " ".join(absent)
+                missing.append(f"{split} {listed}" if there else split)
+        for split, count in task.counts.items():
+            numbers = count.values() if isinstance(count, Mapping) else [count]
+            ends = dict.fromkeys((min(numbers), max(numbers)))  # one where they are equal
+            sizes.append(f"{split} " + "-".join(f"{number:,}" for number in ends))
+        languages = len(task.languages or read.available_languages(task, "train", source))
+        kinds = dict.fromkeys(one.kind for one in task.sources if one.kind != "files")
+        lists = (", ".join(part) or "-" for part in (sizes, found, kinds, missing))
+        rows.append((task.name, task.kind, task.metric, str(languages), *lists))
+    return format_table((*header, "missing"), rows)
 
 
 def format_paths(task: Task, source: DataSource) -> str:
@@ -99,15 +93,20 @@ def format_paths(task: Task, source: DataSource) -> str:
     listed: list[str] = []  # languages that a line named already: of many, once is enough
     for split in list_splits(task, source):
         there, absent = _look(task, split, source)
-        groups = _group_by_path(task, split, there, source)
-        parts = [(f"{split}: {paths}", codes) for paths, codes in groups.items()]
+        parts = _group_by_path(task, split, there, source)
         if absent or not there:
             patterns = ", ".join(read.list_patterns(task, split, source))
-            parts.append((f"{split} not found; looked for {patterns}", absent))
+            codes = [_spell(language, task.sources)[1] for language in absent]
+            parts.append((f"{split} not found; looked for {patterns}", codes))
         for text, codes in parts:
-            same = len(codes) > 1 and codes == listed
-            lines.append(f"  {text}, the same languages" if same else _wrap(text, codes, task))
-            listed = codes if len(codes) > 1 else listed
+            if len(codes) < 2:
+                text += "".join(f" ({code})" for code in codes)
+            elif codes == listed:
+                text += ", the same languages"
+            else:
+                below = fill(" ".join(codes), 118, initial_indent="    ", subsequent_indent="    ")
+                text, listed = f"{text}, {len(codes)} languages:\n{below}", codes
+            lines.append(f"  {text}")
     offers = dict.fromkeys(f"{one.kind}: {one.name}" for one in task.sources if one.kind != "files")
     if offers:
         lines.append(f"  `stilts prepare {task.name} --source=...` fetches it from {', '.join(offers)}")
@@ -116,37 +115,27 @@ def format_paths(task: Task, source: DataSource) -> str:
     return "\n".join(lines)
 
 
-def _group_by_path(task: Task, split: str, there: Iterable[str], source: DataSource) -> dict[str, list[str]]:
-    """Returns languages by their files, with ``{language}`` where paths differ by a code only."""
+def _group_by_path(
+    task: Task, split: str, there: Iterable[str], source: DataSource
+) -> list[tuple[str, list[str]]]:
+    """Returns files with their languages, with ``{language}`` where paths differ by a code only."""
     groups: dict[str, dict[str, str]] = {}
     for language in there:
-        try:
-            paths = read.find_paths(task, split, language, source)
-            exact = ", ".join(str(path).removeprefix(f"{source.root}/") for path in paths)
-        except StiltsError as error:
-            exact = str(error).replace("\n", ";")
-        code = re.escape(_their_code(task, language))
-        pattern = re.sub(rf"(?<![a-zA-Z]){code}(?![a-zA-Z])", "{language}", exact)
-        groups.setdefault(pattern, {})[language] = exact
-    return {
-        pattern if len(found) > 1 else "".join(found.values()): list(found)
+        paths = read.find_paths(task, split, language, source)
+        exact = ", ".join(str(path).removeprefix(f"{source.root}/") for path in paths)
+        code, shown = _spell(language, [one for one, _ in read.locate(task, split, language, source)])
+        pattern = re.sub(rf"(?<![a-zA-Z]){re.escape(code)}(?![a-zA-Z])", "{language}", exact)
+        groups.setdefault(pattern, {})[shown] = exact
+    return [
+        (f"{split}: {pattern if len(found) > 1 else ''.join(found.values())}", list(found))
         for pattern, found in groups.items()
-    }
+    ]
 
 
-def _their_code(task: Task, language: str) -> str:
-    """Returns the code that a task's data use for a language."""
-    return next((one.codes[language] for one in task.sources if language in one.codes), language)
-
-
-def _wrap(text: str, languages: Sequence[str], task: Task) -> str:
-    """Returns a line, and below it languages with the codes of the data where these are others."""
-    theirs = {language: _their_code(task, language) for language in languages}
-    codes = [ours if ours == code else f"{ours}={code}" for ours, code in theirs.items()]
-    if len(codes) < 2:
-        return f"  {text}" + "".join(f" ({code})" for code in codes)
-    below = fill(" ".join(codes), 118, initial_indent="    ", subsequent_indent="    ")
-    return f"  {text}, {len(codes)} languages:\n{below}"
+def _spell(language: str, sources: Iterable[Source]) -> tuple[str, str]:
+    """Returns the code that data use for a language, and what is shown: ``OURS=THEIRS`` where theirs is another."""
+    code = next((one.codes[language] for one in sources if language in one.codes), language)
+    return code, language if code == language else f"{language}={code}"
 
 
 def format_examples(
@@ -165,15 +154,14 @@ def format_examples(
         examples, *_ = read_part(task, split, language, source)
         lines = [f"{task.name} {split} {language}, {min(count, len(examples))} of {len(examples)} examples:"]
         for example in examples[:count]:
-            for name in (one.name for one in fields_of(example)):
-                text = _show(task, example, name)
-                pieces = cut(text) if cut and text and name in _TEXTS else ()
+            shown = ((one.name, _show(task, example, one.name)) for one in fields(example))
+            for name, text in ((name, text) for name, text in shown if text):
                 more = f" ... ({len(text):,} characters)" if len(text) > _LONGEST else ""
-                lines += [f"  {name}: {text[:_LONGEST]}{more}"] if text else []
-                more = " ..." if len(pieces) > _MOST_PIECES else ""
-                lines += (
-                    [f"    {len(pieces)} pieces: {' '.join(pieces[:_MOST_PIECES])}{more}"] if pieces else []
-                )
+                lines.append(f"  {name}: {text[:_LONGEST]}{more}")
+                if cut and name in _TEXTS:
+                    pieces = cut(text)
+                    more = " ..." if len(pieces) > _MOST_PIECES else ""
+                    lines.append(f"    {len(pieces)} pieces: {' '.join(pieces[:_MOST_PIECES])}{more}")
             lines.append("")
         return "\n".join(lines[:-1])
     return f"{task.name}: no split is there"
@@ -186,11 +174,12 @@ def _show(task: Task, example: Example, name: str) -> str:
         return ""
     if name == "label":
         return f"{value} ({example.choices[value]})" if isinstance(example, ChoiceExample) else labels[value]
-    if name in ("words", "tags"):
-        return " ".join(value if name == "words" else (labels[tag] for tag in value))
+    if name in ("tags", "votes"):
+        value = tuple(labels[one] for one in value)
     if name == "answers" and task.kind == "span":
-        return " | ".join(f"{text} (at {start})" for text, start in value)
-    return " | ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        value = tuple(f"{text} (at {start})" for text, start in value)
+    joint = " " if name in ("words", "tags") else " | "
+    return joint.join(value) if isinstance(value, tuple) else str(value)
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -201,9 +190,6 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         numeric = all(cell.replace(",", "").isdecimal() or cell in ("", "-") for cell in cells)
         columns.append([cell.rjust(width) if numeric else cell.ljust(width) for cell in (name, *cells)])
     return "\n".join("  ".join(line).rstrip() for line in zip(*columns))
-
-
-# -- fetching, and what is there afterwards
 
 
 @dataclass(frozen=True)
@@ -242,7 +228,8 @@ def prepare(
 ) -> Preparation:
     """Fetches what is missing (if ``download``), reads everything once, and says what is there.
 
-    Only hub and TFDS data can be fetched. ``languages``: only these, and the one that each task is trained in.
+    Nothing else downloads, and only what is on the hub or in TFDS can be had. The same command after an interruption
+    fetches only what is not complete. ``languages``: only these, and the one that each task is trained in.
     """
     known = {language for task in tasks for language in (*task.languages, task.source_language)}
     for language in languages:

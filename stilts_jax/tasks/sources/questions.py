@@ -25,11 +25,11 @@ they'd they'd've they'll they're they've 'twas wasn't we'd've we've weren't what
 where'd where's where've who'd who'd've who'll who's who've why'll why're why's won't would've wouldn't wouldn't've
 y'all y'all'll y'all'd've you'd you'd've you'll you're you've
 """)
-_MENDED = {
+_RESPELLED = {
     word[: mark.start()] + word[mark.end() :]: word for word in _CONTRACTED for mark in re.finditer("'", word)
 }
 # The last one stands there like that.
-_RESPELLED = _MENDED | pairs("""none:0 zero:0 one:1 two:2 three:3 four:4 five:5 six:6 seven:7 eight:8 nine:9 ten:10
+_RESPELLED |= pairs("""none:0 zero:0 one:1 two:2 three:3 four:4 five:5 six:6 seven:7 eight:8 nine:9 ten:10
 a: an: the: somebody'd:somebodyd""")
 
 
@@ -96,9 +96,9 @@ def read_vqa(path: Path, language: str, problems: Problems) -> Iterator[Row]:
         return
     name = path.name.removesuffix(".gz").replace("OpenEnded_", "").replace("_questions.", "_annotations.")
     beside = path.with_name(name) if path.with_name(name).is_file() else path.with_name(f"{name}.gz")
-    rows = Row.document(beside).parts("annotations") if beside.is_file() else []
+    rows = Row(0, 0, read_object(beside)).parts("annotations") if beside.is_file() else []
     annotations = {row.integer("question_id"): row for row in rows}
-    for number, question in enumerate(Row.document(path).parts("questions")):
+    for number, question in enumerate(Row(0, 0, read_object(path)).parts("questions")):
         with problems.skipping(path, question):
             fields = dict(question.fields)
             if annotations:
@@ -128,7 +128,7 @@ def answer_vqa(part: str) -> Callable[[Row, Labels], ClassifyExample | None]:
 
 def read_captions(path: Path, language: str, problems: Problems) -> Iterator[Row]:
     """Yields COCO's captions with the file of their ``picture``, and the next caption of any ``other`` picture."""
-    content = Row.document(path)
+    content = Row(0, 0, read_object(path))
     pictures = {row.integer("id"): row["file_name"] for row in content.parts("images")}
     rows = content.parts("annotations")
     for number, row in enumerate(rows):

@@ -54,17 +54,11 @@ class Reading:
     dropped: int = 0  # rows that are no part of the data by the task's rules (SNLI's ``-``, PAWS-X's ``NS``)
 
 
-# -- finding
-
-
 def sources_of(task: Task, split: str, source: DataSource) -> dict[str, list[Source]]:
     """Returns the sources that a split is read from, by part ("" where a task has no parts)."""
     kind = source.kind_of(task, split)
-    parts: dict[str, list[Source]] = {one.part: [] for one in task.sources}
-    for one in task.sources:
-        if one.kind == kind and split in one.splits:
-            parts[one.part].append(one)
-    return parts
+    usable = [one for one in task.sources if one.kind == kind and split in one.splits]
+    return {part: [one for one in usable if one.part == part] for part in (one.part for one in task.sources)}
 
 
 def source_kinds(task: Task, split: str) -> list[SourceKind]:
@@ -74,7 +68,7 @@ def source_kinds(task: Task, split: str) -> list[SourceKind]:
     return [kind for kind in KINDS if parts and all((kind, part) in has for part in parts)]
 
 
-def _find(task: Task, split: str, language: str, source: DataSource) -> list[tuple[Source, Found]]:
+def locate(task: Task, split: str, language: str, source: DataSource) -> list[tuple[Source, Found]]:
     """Returns, for each part, the first source that has a split in a language, with its files by role."""
     located = []
     for part, sources in sources_of(task, split, source).items() or [("", [])]:
@@ -88,7 +82,7 @@ def _find(task: Task, split: str, language: str, source: DataSource) -> list[tup
 
 def find_paths(task: Task, split: str, language: str, source: DataSource) -> tuple[Path, ...]:
     """Returns the files that a split is read from, or raises ``DataError``."""
-    located = _find(task, split, language, source)
+    located = locate(task, split, language, source)
     paths = [path for _, roles in located for role in sorted(roles) for path in roles[role]]
     return (*paths, *(files.find_files(source.root, task.labels_file) if task.labels_file else ()))
 
@@ -164,9 +158,6 @@ def _missing(task: Task, split: str, language: str, source: DataSource, part: st
     )
 
 
-# -- reading
-
-
 def read_examples(task: Task, split: str, language: str, source: DataSource) -> list[Example]:
     """Returns the examples of one split in one language; a DataError says what is missing or can't be used."""
     return read_counted(task, split, language, source).examples
@@ -181,7 +172,7 @@ def read_counted(task: Task, split: str, language: str, source: DataSource) -> R
     blank: dict[int, tuple[Path, Row]] = {}  # examples without gold, by index
     problems = Problems(f"{task.name}, {split}, {language}", source.skip_budget)
     dropped, shown = 0, task.pictures not in ("", "blind")
-    for one, found in _find(task, split, language, source):
+    for one, found in locate(task, split, language, source):
         problems.budget += one.tolerated
         seen: set[str] = set()
         rows = _read_rows(one, split, language, found, problems)
@@ -218,7 +209,7 @@ def read_counted(task: Task, split: str, language: str, source: DataSource) -> R
 def read_retrieval(task: Task, split: str, language: str, source: DataSource) -> RetrievalSet:
     """Returns queries, candidates and gold of one language of a retrieval task."""
     problems = Problems(f"{task.name}, {split}, {language}", source.skip_budget)
-    ((one, found),) = _find(task, split, language, source)
+    ((one, found),) = locate(task, split, language, source)
     content = found if "" not in found else _read_rows(one, split, language, found, problems) or ()
     pools = one.build(content, language, problems)
     for empty in ("queries", "candidates", "gold"):
@@ -291,18 +282,14 @@ def with_labels(task: Task, source: DataSource) -> Task:
     return replace(task, labels=tuple(sorted(numbers, key=numbers.__getitem__)))
 
 
-# -- what a split is made from
-
-
 def fingerprint(task: Task, split: str, language: str, source: DataSource) -> str:
     """Returns a hash of what a split is read from: its bytes, and how the task declares that they become examples.
 
-    Paths and languages are not in it: a file of another name with the same bytes is the same data, and what a task
-    is evaluated in has a fingerprint for each language.
+    Paths are not in it: a file of another name with the same bytes is the same data.
     """
     labels = [] if task.labels_file else task.labels  # those of a labels file are in its bytes
     declared: list[Any] = [task.kind, labels, task.keep]
-    for one, found in _find(task, split, language, source):
+    for one, found in locate(task, split, language, source):
         read = files.reader_of(one, found[""][0].name) if one.kind == "files" and "" in found else None
         declared += [read, one.convert, one.build, one.by_language, one.codes]
     made_of = hashlib.blake2b(json.dumps(describe(declared)).encode(), digest_size=8).hexdigest()

@@ -1,8 +1,6 @@
 """Reads the formats that data sets are released in, and yields their rows with the line of each.
 
-Lines end at a line feed (or CR LF) only: ``str.splitlines`` would also cut at U+2028 and others inside a
-sentence. Tables are read without quoting, since XNLI and PAWS-X hold bare quotes. ``.gz`` files are read as
-they are.
+Lines end at a line feed (or CR LF) only: ``str.splitlines`` would also cut at U+2028 and others inside a sentence.
 """
 
 import csv
@@ -11,27 +9,45 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from stilts_jax.tasks.sources.rows import BadRow, Problems, Row, describe, find_line, parse_json, read_bytes
+from stilts_jax.tasks.sources.rows import (
+    BadRow,
+    Problems,
+    Row,
+    describe,
+    find_line,
+    parse_json,
+    read_bytes,
+    read_object,
+)
 
 csv.field_size_limit(2**31 - 1)  # a cell may hold a long document
+# The quoting that XTREME's download writes and its readers leave in: "He said ""no"".". Bare quotes are none.
+_QUOTED = re.compile('"((?:[^"]*"")+[^"]*)"')
 
 
 def read_lines(path: Path, problems: Problems) -> Iterator[tuple[int, str]]:
-    """Yields ``(line number, text)`` without line ends and byte order mark."""
+    """Yields ``(line number, text)`` without line ends and byte order mark.
+
+    Where bad rows may be skipped, bytes that are no UTF-8 become lone surrogates: whoever checks the row refuses all of
+    it, not one line of a sentence, and later rows keep their numbers.
+    """
     lines = read_bytes(path).split(b"\n")
     if not lines[-1]:
         lines.pop()
     for number, line in enumerate(lines, start=1):
+        line = line.removesuffix(b"\r")
         try:
-            yield number, line.removesuffix(b"\r").decode()
+            yield number, line.decode(errors="surrogateescape" if problems.budget else "strict")
         except UnicodeDecodeError as error:
-            problems.report(path, number, f"byte {error.start + 1} of the line is not UTF-8: {line[:60]!r}")
+            what = f"byte {error.start + 1} of the line is not UTF-8: {line[:60]!r}"
+            problems.add(f"{path}:{number}", what)
 
 
 class Table:
-    """Reads tab-separated values without quoting; the first line names the columns if they are not given.
+    """Reads tab-separated values without quoting, since XNLI and PAWS-X hold bare quotes.
 
-    ``optional``: how many of the last columns may be absent, in the whole file alike (blanked gold).
+    The first line names the columns if they are not given. ``optional``: how many of the last columns may be absent, in
+    the whole file alike (blanked gold).
     """
 
     def __init__(self, columns: Sequence[str] = (), *, optional: int = 0) -> None:
@@ -54,33 +70,24 @@ def _name_columns(
         if len(values) == len(names):
             yield Row(line, number, dict(zip(names, values)))
         else:
-            problems.report(path, line, f"{len(names)} columns were expected, {len(values)} are there")
+            problems.add(f"{path}:{line}", f"{len(names)} columns were expected, {len(values)} are there")
 
 
 def _unquote(value: str) -> str:
-    """Undoes the quoting that XTREME's download writes and its readers leave in: ``"He said ""no""."``.
-
-    Bare quotes stay: a value that only begins and ends with a quote is not changed.
-    """
-    if value.startswith('"') and value.endswith('"') and '""' in value[1:-1]:
-        inner = value[1:-1]
-        if '"' not in inner.replace('""', ""):
-            return inner.replace('""', '"')
-    return value
+    match = _QUOTED.fullmatch(value)
+    return match[1].replace('""', '"') if match else value
 
 
 def read_csv(path: Path, language: str, problems: Problems, delimiter: str = ",") -> Iterator[Row]:
     """Returns the rows of comma-separated values with quoting and a header."""
-    numbered = list(read_lines(path, problems))
-    lines = [1, *(line for line, _ in numbered), 0]  # bytes that are no text have left gaps
-    content = io.StringIO("\n".join(text for _, text in numbered), newline="")
+    content = io.StringIO("\n".join(text for _, text in read_lines(path, problems)), newline="")
     reader = csv.reader(content, delimiter=delimiter, strict=True)
-    records, line = [], lines[1]
+    records, line = [], 1
     try:
         for values in reader:
             if values:
                 records.append((line, values))
-            line = lines[min(reader.line_num + 1, len(lines) - 1)]
+            line = reader.line_num + 1
     except csv.Error as error:  # nobody can say where the next row begins
         fix = "look for a quote that is not closed, or closed too early"
         raise problems.refuse(f"{path}:{line}", f"this is not CSV: {error}", fix) from error
@@ -101,7 +108,7 @@ def read_jsonl(path: Path, language: str, problems: Problems) -> Iterator[Row]:
             if type(fields) is not dict:
                 raise BadRow(f"the line is {describe(fields)}, not a JSON object")
         except BadRow as error:
-            problems.report(path, line, str(error))
+            problems.add(f"{path}:{line}", str(error))
         else:
             yield Row(line, number, fields)
 
@@ -111,7 +118,7 @@ def read_squad(path: Path, language: str, problems: Problems) -> Iterator[Row]:
 
     ``paragraph`` counts the paragraphs of the file, from 1 on.
     """
-    document = here = Row.document(path)
+    document = here = Row(0, 0, read_object(path))
     number = paragraph_number = 0
     try:
         for article in document.parts("data"):
@@ -161,21 +168,15 @@ def read_tagged(path: Path, language: str, problems: Problems) -> Iterator[Row]:
         what = "words and tags are separated by spaces, where a tab was expected"
         raise problems.refuse(f"{path}:{filled[0][0]}", what, "put a tab between a word and its tag")
     for number, sentence in enumerate(_sentences(lines, " ")):
-        words: list[str] = []
-        tags: list[str] = []
-        for line, text in sentence:
-            word, _, tag = text.removeprefix(prefix).partition("\t")
+        words, _, tags = zip(*(text.removeprefix(prefix).partition("\t") for _, text in sentence))
+        for (line, text), tag in zip(sentence, tags):
             if "\t" in tag or (tagged and not tag) or not text.startswith(prefix):
-                expected = f"{prefix} before a word" if tag and "\t" not in tag else "a word and its tag"
-                problems.report(path, line, f"{expected} was expected, not {describe(text)}")
+                what = f"{prefix}a word and its tag were expected, not {describe(text)}"
+                problems.add(f"{path}:{line}", what)
                 break
-            words.append(word)
-            tags.append(tag.strip())
         else:
-            yield Row(sentence[0][0], number, {"words": words, "tags": tags if tagged else None})
-
-
-_WORD_NUMBER = re.compile(r"\d+([-.]\d+)?")
+            found = [tag.strip() for tag in tags] if tagged else None
+            yield Row(sentence[0][0], number, {"words": list(words), "tags": found})
 
 
 class Columns:
@@ -190,28 +191,28 @@ class Columns:
     def __call__(self, path: Path, language: str, problems: Problems) -> Iterator[Row]:
         sentences = _sentences(read_lines(path, problems), None, comments=self._comments)
         for number, sentence in enumerate(sentences):
-            rows = []
-            for line, text in sentence:
-                columns = text.split(self._separator)
+            rows = [text.split(self._separator) for _, text in sentence]
+            for (line, text), columns in zip(sentence, rows):
                 numbered = not self._word or _WORD_NUMBER.fullmatch(columns[0])
                 if not numbered or len(columns) <= max(self._word, self._tag):
-                    problems.report(path, line, f"a word and its tag were expected, not {describe(text)}")
+                    what = f"a word and its tag were expected, not {describe(text)}"
+                    problems.add(f"{path}:{line}", what)
                     break
-                rows.append(columns)
             else:
                 words, tags = ([columns[place] for columns in rows] for place in (self._word, self._tag))
                 yield Row(sentence[0][0], number, {"words": words, "tags": tags})
 
 
-# XTREME's conversion gives a fused token (French "du") the tag of that of its words which stands highest in
-# the tree; of several equally high, the one that comes first here.
-_FUSED_PRECEDENCE = "VERB NOUN PROPN PRON ADJ NUM ADV INTJ AUX ADP DET PART CCONJ SCONJ X PUNCT"
-_FUSED_PRECEDENCE_OF = {
+# XTREME's conversion gives a fused token (French "du") the tag of that of its words which stands highest in the tree;
+# of several equally high, the one that comes first here, where "" is all other languages.
+_FUSED_PRECEDENCE = {
+    "": "VERB NOUN PROPN PRON ADJ NUM ADV INTJ AUX ADP DET PART CCONJ SCONJ X PUNCT",
     "es": "VERB AUX PRON ADP DET",
     "fr": "VERB AUX PRON NOUN ADJ ADV ADP DET PART SCONJ CONJ",
     "it": "VERB AUX ADV PRON ADP DET INTJ",
 }
 _NOT_IN_TOKENS = re.compile(r"[\s\u200c]")
+_WORD_NUMBER = re.compile(r"\d+([-.]\d+)?")
 
 
 def read_conllu(path: Path, language: str, problems: Problems) -> Iterator[Row]:
@@ -220,18 +221,17 @@ def read_conllu(path: Path, language: str, problems: Problems) -> Iterator[Row]:
     A multi-word token is one word, empty nodes are dropped, spaces and U+200C are taken out of tokens, and a
     sentence whose text is withheld (its tokens are ``_``) is dropped.
     """
-    precedence = _FUSED_PRECEDENCE_OF.get(language, _FUSED_PRECEDENCE).split()
+    precedence = _FUSED_PRECEDENCE.get(language, _FUSED_PRECEDENCE[""]).split()
     number = 0
     for sentence in _sentences(read_lines(path, problems), "", comments=True):
         rows = [(line, text.split("\t")) for line, text in sentence]
-        bad = [(line, len(columns)) for line, columns in rows if len(columns) != 10]
-        if bad:
-            problems.report(path, bad[0][0], f"10 columns were expected, {bad[0][1]} are there")
+        if bad := [(line, len(columns)) for line, columns in rows if len(columns) != 10]:
+            problems.add(f"{path}:{bad[0][0]}", f"10 columns were expected, {bad[0][1]} are there")
             continue
         try:
             words, tags = _fuse([columns for _, columns in rows], precedence)
         except (ValueError, KeyError, IndexError):
-            problems.report(path, sentence[0][0], "the ids or heads of the sentence are not CoNLL-U's")
+            problems.add(f"{path}:{sentence[0][0]}", "the ids or heads of the sentence are not CoNLL-U's")
             continue
         withheld = words.count("_")
         if not withheld or withheld < len(words) - 1:

@@ -1,8 +1,4 @@
-"""Reads the files of retrieval evaluations: each ``build_...`` makes the set that one language is scored on.
-
-Of Tatoeba and BUCC, of LAReQA (questions, and the sentences that answer them) and of Mewsli-X (mentions, and the
-entities that they name).
-"""
+"""Reads the files of retrieval evaluations: each ``build_...`` makes the set that one language is scored on."""
 
 import functools
 import re
@@ -45,7 +41,7 @@ def build_pools(paths: Paths, language: str, problems: Problems) -> RetrievalSet
         if name in query_ids and right in candidate_ids:
             gold[name] = (*gold.get(name, ()), right)
         else:
-            problems.report(path, line, f"the ids of a query and of a candidate were expected: {text!r}")
+            problems.add(f"{path}:{line}", f"the ids of a query and of a candidate were expected: {text!r}")
     return RetrievalSet(queries, candidates, gold)
 
 
@@ -260,28 +256,21 @@ def build_mentions(paths: Paths, language: str, problems: Problems) -> Retrieval
                     gold[name] = (mention.id("entity_id"),)
                 else:
                     blank.append((row, name))
-    if "gold" in paths:
-        gold = _read_links(paths["gold"][0], queries, problems)
-    else:
-        for row, name in blank if gold else ():
-            what = f"gold of the mention {name!r} is blank (entity_id), and others have it"
-            problems.report(path, row.line, what)
+    for path in paths.get("gold", ()):
+        links, gold, blank = Row(1, 0, read_object(path)), {}, []
+        for name in links.fields:
+            with problems.skipping(path, links):
+                right = tuple(links.texts(name))
+                if any(right):
+                    gold[name] = right
+        for name in sorted(queries.keys() - links.fields.keys()) if gold else ():
+            problems.add(str(path), f"the mention {name!r} is missing")
+    for row, name in blank if gold else ():
+        what = f"gold of the mention {name!r} is blank (entity_id), and others have it"
+        problems.add(f"{path}:{row.line}", what)
     entities, skipped = _read_entities(state_of(paths["candidates"]))
     problems.add_all(skipped)
     return RetrievalSet(list(queries.values()), entities, gold or None)
-
-
-def _read_links(path: Path, queries: Mapping[str, EmbedExample], problems: Problems) -> Gold:
-    links = Row(1, 0, read_object(path))
-    gold: Gold = {}
-    for name in links.fields:
-        with problems.skipping(path, links):
-            right = tuple(links.texts(name))
-            if any(right):
-                gold[name] = right
-    for name in sorted(queries.keys() - links.fields.keys()) if gold else ():
-        problems.report(path, 0, f"the mention {name!r} is missing")
-    return gold
 
 
 @functools.lru_cache(maxsize=1)  # every language has the same pool, the very same object

@@ -55,12 +55,8 @@ def parse_json(text: str) -> Any:
     """Returns what a JSON text says; raises ``BadRow``."""
     try:
         return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise BadRow(f"this is not JSON: {error}") from error
-    except ValueError:
-        raise BadRow("this JSON holds a number of thousands of digits") from None
-    except RecursionError:
-        raise BadRow("this JSON is nested too deeply") from None
+    except (ValueError, RecursionError) as error:  # absurdly long numbers and deep nesting too
+        raise BadRow(f"this can't be read as JSON: {error}") from error
 
 
 def read_json(path: Path) -> Any:
@@ -126,16 +122,11 @@ def check_text(name: str, text: object, *, empty: bool = False) -> str:
         text.encode()
     except UnicodeEncodeError as error:
         half = ord(text[error.start])
-        raise BadRow(f"{name} holds half a character (lone surrogate U+{half:04X})") from None
+        what = "is not UTF-8" if 0xDC80 <= half < 0xDD00 else "holds half a character"  # see `read_lines`
+        raise BadRow(f"{name} {what} (lone surrogate U+{half:04X}): {describe(text)}") from None
     if "\0" in text:
         raise BadRow(f"{name} holds a NUL")
     return text
-
-
-def _check_integer(name: str, value: object) -> int:
-    if type(value) is not int or value < 0:
-        raise BadRow(f"{name} is {describe(value)}, not a whole number from 0 on")
-    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,11 +139,6 @@ class Row:
     place: tuple[str | int, ...] = ()  # the keys that lead to the row in a JSON document
     within: str = ""  # the names that lead to an object within a row, for errors: ``question.choices[2].``
     strict: bool = False  # whether a column that is not there is always an error, never blanked gold
-
-    @classmethod
-    def document(cls, path: Path) -> "Row":
-        """Returns the object of a whole JSON file."""
-        return cls(0, 0, read_object(path))
 
     def __getitem__(self, name: str) -> str:
         return check_text(self.within + name, self.value(name))
@@ -197,7 +183,10 @@ class Row:
 
     def integer(self, name: str) -> int:
         """Returns a whole number, 0 or more."""
-        return _check_integer(self.within + name, self.value(name))
+        value = self.value(name)
+        if type(value) is not int or value < 0:
+            raise BadRow(f"{self.within}{name} is {describe(value)}, not a whole number from 0 on")
+        return value
 
     def take(self, name: str, kind: type[T]) -> T:
         """Returns a value that is true or false (``bool``), a list or an object."""
@@ -214,11 +203,6 @@ class Row:
                 check_text(f"{self.within}{name}[{index}]", item)
         check_text(self.within + name, "".join(items), empty=True)  # at once: there may be millions of words
         return items
-
-    def integers(self, name: str) -> list[int]:
-        """Returns a list of whole numbers, 0 or more."""
-        items = self.take(name, list)
-        return [_check_integer(f"{self.within}{name}[{index}]", item) for index, item in enumerate(items)]
 
     def part(self, name: str) -> "Row":
         """Returns an object."""
@@ -293,10 +277,6 @@ class Problems:
         for place, message in others.found:
             self.add(place, message)
 
-    def report(self, path: Path, line: int, message: str) -> None:
-        """Counts the row of a line as skipped, or raises."""
-        self.add(f"{path}:{line}" if line else str(path), message)
-
     def refuse(self, place: object, message: str, fix: str) -> DataError:
         """Returns the error of a file that can't be used as a whole."""
         return DataError(message, where=f"{self.what}, {place}", fix=fix)
@@ -307,4 +287,4 @@ class Problems:
         try:
             yield
         except BadRow as error:
-            self.report(path, row.line or (find_line(path, row.place) if row.place else 0), str(error))
+            self.add(f"{path}:{row.line or find_line(path, row.place)}", str(error))
