@@ -150,12 +150,10 @@ def _find_remote(repository: str, config: str, split: str) -> tuple[str, list[st
                 if files := sorted(one for one in found if one.count("/") == pattern.count("/")):
                     return commit, files
             seen |= {name.rpartition("/")[0] for name in listing if name.endswith(".parquet")}
-    there = ", ".join(sorted(seen)[:20]) or "no folder"
-    raise DataError(
-        f"{repository} has no parquet files of split {split!r} in configuration {config!r}",
-        where=f"{constants.ENDPOINT}/datasets/{repository}: parquet files are in {there}",
-        fix="read the task from files, or from a copy of the repository that has them",
-    )
+    what = f"{repository} has no parquet files of split {split!r} in configuration {config!r}"
+    there = f"parquet files are in {', '.join(sorted(seen)[:20]) or 'no folder'}"
+    fix = "read the task from files, or from a copy of the repository that has them"
+    raise DataError(what, where=f"{constants.ENDPOINT}/datasets/{repository}: {there}", fix=fix)
 
 
 @functools.lru_cache(maxsize=64)  # an anonymous user may send few requests

@@ -93,7 +93,17 @@ def format_paths(task: Task, source: DataSource) -> str:
     listed: list[str] = []  # languages that a line named already: of many, once is enough
     for split in list_splits(task, source):
         there, absent = _look(task, split, source)
-        parts = _group_by_path(task, split, there, source)
+        groups: dict[str, dict[str, str]] = {}  # of paths that differ by the language's code only
+        for language in there:
+            paths = read.find_paths(task, split, language, source)
+            exact = ", ".join(str(path).removeprefix(f"{source.root}/") for path in paths)
+            code, shown = _spell(language, [one for one, _ in read.locate(task, split, language, source)])
+            pattern = re.sub(rf"(?<![a-zA-Z]){re.escape(code)}(?![a-zA-Z])", "{language}", exact)
+            groups.setdefault(pattern, {})[shown] = exact
+        parts = [
+            (f"{split}: {pattern if len(found) > 1 else ''.join(found.values())}", list(found))
+            for pattern, found in groups.items()
+        ]
         if absent or not there:
             patterns = ", ".join(read.list_patterns(task, split, source))
             codes = [_spell(language, task.sources)[1] for language in absent]
@@ -113,23 +123,6 @@ def format_paths(task: Task, source: DataSource) -> str:
     if task.train_on:
         lines.append(f"  trained on {', then '.join(task.train_on)}")
     return "\n".join(lines)
-
-
-def _group_by_path(
-    task: Task, split: str, there: Iterable[str], source: DataSource
-) -> list[tuple[str, list[str]]]:
-    """Returns files with their languages, with ``{language}`` where paths differ by a code only."""
-    groups: dict[str, dict[str, str]] = {}
-    for language in there:
-        paths = read.find_paths(task, split, language, source)
-        exact = ", ".join(str(path).removeprefix(f"{source.root}/") for path in paths)
-        code, shown = _spell(language, [one for one, _ in read.locate(task, split, language, source)])
-        pattern = re.sub(rf"(?<![a-zA-Z]){re.escape(code)}(?![a-zA-Z])", "{language}", exact)
-        groups.setdefault(pattern, {})[shown] = exact
-    return [
-        (f"{split}: {pattern if len(found) > 1 else ''.join(found.values())}", list(found))
-        for pattern, found in groups.items()
-    ]
 
 
 def _spell(language: str, sources: Iterable[Source]) -> tuple[str, str]:

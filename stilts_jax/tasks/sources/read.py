@@ -21,7 +21,6 @@ from stilts_jax.tasks.spec import UNKNOWN_LABEL, Example, RetrievalSet, Source, 
 
 KINDS: tuple[SourceKind, ...] = get_args(SourceKind)
 MODULES: Mapping[SourceKind, Any] = {"files": files, "hub": hub, "tfds": tfds}
-Rows = Iterable[tuple[Path, Row]]
 Found = dict[str, tuple[Path, ...]]  # files by role
 
 
@@ -151,11 +150,10 @@ def _missing(task: Task, split: str, language: str, source: DataSource, part: st
     offers = " or ".join(f"--source={other}" for other in source_kinds(task, split) if other != "files")
     fixes = ["copy the released files there"] if kind == "files" else []
     fixes += [f"fetch it: stilts prepare {task.name} {offers} --data_root=..."] if offers else []
-    return DataError(
-        f"no {split} data of {task.name} in language {language!r}" + (f": part {part}" if part else ""),
-        where=f"{source.root}: looked for {tried}" if tried else f"{task.name} has no {split} from {kind}",
-        fix=f"take a language that is there: {' '.join(sorted(there))}" if there else ", or ".join(fixes),
-    )
+    what = f"no {split} data of {task.name} in language {language!r}" + (f": part {part}" if part else "")
+    where = f"{source.root}: looked for {tried}" if tried else f"{task.name} has no {split} from {kind}"
+    fix = f"take a language that is there: {' '.join(sorted(there))}" if there else ", or ".join(fixes)
+    return DataError(what, where=where, fix=fix)
 
 
 def read_examples(task: Task, split: str, language: str, source: DataSource) -> list[Example]:
@@ -225,7 +223,9 @@ def _empty(what: str, task: Task, split: str, language: str, source: DataSource)
     return DataError(what, where=", ".join((task.name, split, language, *paths)), fix=fix)
 
 
-def _read_rows(one: Source, split: str, language: str, found: Found, problems: Problems) -> Rows | None:
+def _read_rows(
+    one: Source, split: str, language: str, found: Found, problems: Problems
+) -> Iterable[tuple[Path, Row]] | None:
     """Returns the rows of a language with the file that each is in; None where a file of several has none in it."""
     if not one.by_language:
         return _number_rows(one, split, language, found[""], problems)

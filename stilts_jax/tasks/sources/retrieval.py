@@ -4,7 +4,6 @@ import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from stilts_jax.tasks.sources.converters import span
 from stilts_jax.tasks.sources.files import States, state_of
@@ -14,7 +13,6 @@ from stilts_jax.tasks.spec import EmbedExample, RetrievalSet, SpanExample
 
 Paths = Mapping[str, tuple[Path, ...]]
 Gold = dict[str, tuple[str, ...]]
-Breaks = Sequence[tuple[int, int]]  # start and end of each sentence of a text
 _SAME_RELEASE = "get both files of the same release"
 _read_span = span(stripped=True)
 
@@ -149,16 +147,22 @@ def find_sentences(text: str) -> tuple[tuple[int, int], ...]:
     return (*breaks, (start, end)) if start < end else tuple(breaks)
 
 
-def _check_spans(name: str, spans: Sequence[Any], text: str) -> Breaks:
-    for index, place in enumerate(spans):
+def _read_breaks(row: Row, name: str, text: str) -> list[tuple[int, int]]:
+    """Returns start and end of each sentence of a text, as a column lists them."""
+    breaks = []
+    for index, place in enumerate(row.take(name, list)):
         match place:
-            case [int(start), int(end)] if 0 <= start < end <= len(text):
-                continue
-        raise BadRow(f"{name}[{index}] is {place!s:.60}, no place in a text of {len(text)} characters")
-    return spans
+            case [int(start), int(end)] | {"start": int(start), "end": int(end)} if (
+                0 <= start < end <= len(text)
+            ):
+                breaks.append((start, end))
+            case _:
+                what = f"{row.within}{name}[{index}] is {place!s:.60}, no start and end"
+                raise BadRow(f"{what} in a text of {len(text)} characters")
+    return breaks
 
 
-def sentence_at(position: int, breaks: Breaks) -> int | None:
+def _sentence_at(position: int, breaks: Iterable[tuple[int, int]]) -> int | None:
     """Returns the index of the sentence that holds a character; None where it stands between sentences."""
     return next((index for index, (start, end) in enumerate(breaks) if start <= position < end), None)
 
@@ -170,19 +174,15 @@ def _read_question(row: Row) -> SpanExample:
     return question
 
 
-def _answer_text(sentence: str, paragraph: str) -> str:
-    return (sentence + paragraph).replace("\n", "")
-
-
 def answer_pair(row: Row, labels: tuple[str, ...]) -> EmbedExample | None:
     """Returns a question of SQuAD and the sentence with its answer; None where that stands between sentences."""
     question = _read_question(row)
     breaks = find_sentences(question.context)
-    found = sentence_at(question.answers[0][1], breaks)
+    found = _sentence_at(question.answers[0][1], breaks)
     if found is None:
         return None
     sentence = question.context[slice(*breaks[found])]
-    return EmbedExample(question.id, question.question, _answer_text(sentence, question.context))
+    return EmbedExample(question.id, question.question, (sentence + question.context).replace("\n", ""))
 
 
 def build_answers(paths: Paths, language: str, problems: Problems) -> RetrievalSet:
@@ -209,15 +209,15 @@ def _read_sentences(
             with problems.skipping(path, row):
                 question = _read_question(row)
                 context, name = question.context, question.id
-                breaks = _check_spans("sentence_breaks", row.take("sentence_breaks", list), context)
+                breaks = _read_breaks(row, "sentence_breaks", context)
                 sentences = [context[start:end] for start, end in breaks]
                 ids = [f"{language}_{row.integer('paragraph')}_{index}" for index in range(len(breaks))]
                 if not candidates.keys() >= set(ids):
-                    texts = [_answer_text(sentence, context) for sentence in sentences]
+                    texts = [(sentence + context).replace("\n", "") for sentence in sentences]
                     candidates |= {one: _sentence(one, text) for one, text in zip(ids, texts)}
                 if name in ours:
                     raise BadRow(f"the id {name!r} occurred before")
-                found = sentence_at(question.answers[0][1], breaks)
+                found = _sentence_at(question.answers[0][1], breaks)
                 if found is None:
                     raise BadRow(f"the answer of question {name!r} is in no sentence")
                 ours[name] = _sentence(f"{name}_{language}", question.question)
@@ -288,22 +288,18 @@ def _tidy(text: str) -> str:
     return " ".join(text.splitlines()).replace("  ", " ").strip()
 
 
-def _read_spans(row: Row, text: str) -> Breaks:
-    spans = [(span.integer("start"), span.integer("end")) for span in row.parts("sentence_spans")]
-    return _check_spans("sentence_spans", spans, text)
-
-
 def _describe_entity(entity: Row) -> str:
     description = entity["description"]
-    return _tidy(" ".join(description[start:end] for start, end in _read_spans(entity, description)))
+    breaks = _read_breaks(entity, "sentence_spans", description)
+    return _tidy(" ".join(description[start:end] for start, end in breaks))
 
 
 def _mention_text(context: Row, mention: Row) -> str:
     """Returns ``NAME: left { NAME } right`` with the one sentence that holds the mention."""
     span, text = mention.part("mention_span"), context["text"]
     start, end, name = span.integer("start"), span.integer("end"), span["text"]
-    breaks = _read_spans(context, text)
-    found = sentence_at(start, breaks)
+    breaks = _read_breaks(context, "sentence_spans", text)
+    found = _sentence_at(start, breaks)
     if found is None or end > breaks[found][1]:
         raise BadRow(f"the mention {mention.id('example_id')!r} is not inside one sentence")
     if text[start:end] != name:

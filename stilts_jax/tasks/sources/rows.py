@@ -17,7 +17,7 @@ from stilts_jax.tasks.spec import EMPTY, ChoiceExample, Example, SpanExample, Ta
 
 _BETWEEN = re.compile(r"[\s,:]*")  # what stands between the parts of valid JSON
 _SHOWN = 5  # places that an error names when many rows are bad
-_SKIP = "mend the file, or let rows like this be skipped and counted with --config.data.skip_budget=N"
+_SKIP = "mend the file; a grid can skip and count rows like this: --config.data.skip_budget=N"
 _LONGEST = 60  # characters of a value that an error shows
 _BLANK = (None, "", "-1", -1, "hidden")  # labels that are not published
 _TEXTS = {"text", "pair", "prompt", "question", "context", "positive"}
@@ -43,11 +43,9 @@ def read_bytes(path: Path) -> bytes:
         what = f"the file can't be read: {error}"
         raise DataError(what, where=str(path), fix="fetch or copy it again") from error
     if b"\0" in content:
-        raise DataError(
-            f"the file is damaged: it holds {content.count(0)} NUL bytes",
-            where=f"{path}:{content.count(10, 0, content.index(0)) + 1}",
-            fix="fetch or copy it again; text has to be in UTF-8",
-        )
+        what = f"the file is damaged: it holds {content.count(0)} NUL bytes"
+        line = content.count(b"\n", 0, content.index(0)) + 1
+        raise DataError(what, where=f"{path}:{line}", fix="fetch or copy it again; text has to be in UTF-8")
     return content.removeprefix(b"\xef\xbb\xbf")
 
 
@@ -240,7 +238,7 @@ def check_example(example: Example) -> bool:
             check_text("the sentence", "\n".join(words) or "_")
         case SpanExample(answers=answers, impossible=impossible):
             gold = bool(answers) or impossible
-    for name in _TEXTS.intersection(example.__slots__):
+    for name in (one for one in example.__slots__ if one in _TEXTS):
         text = getattr(example, name)
         if text is not None or name not in ("pair", "positive"):
             check_text(f"the {name}", text)
@@ -263,14 +261,12 @@ class Problems:
     def add(self, place: str, message: str) -> None:
         """Counts a row as skipped, or raises."""
         if not self.budget:
-            raise DataError(message, where=f"{self.what}, {place}", fix=_SKIP)
+            raise self.refuse(place, message, _SKIP)
         self.found.append((place, message))
         if len(self.found) > self.budget:
-            raise DataError(
-                f"{len(self.found)} rows can't be used, and only {self.budget} may be skipped",
-                where="\n    ".join((f"{self.what}; the first:", *self.skipped[:_SHOWN])),
-                fix="mend the file, or raise --config.data.skip_budget",
-            )
+            what = f"{len(self.found)} rows can't be used, and only {self.budget} may be skipped"
+            where = "\n    ".join((f"{self.what}; the first:", *self.skipped[:_SHOWN]))
+            raise DataError(what, where=where, fix="mend the file, or raise --config.data.skip_budget")
 
     def add_all(self, others: "Problems") -> None:
         """Counts what others have collected."""
