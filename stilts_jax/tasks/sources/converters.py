@@ -1,7 +1,6 @@
 """Makes examples of rows: a function for each kind of task, made of the names of its columns.
 
-A converter is called with a row and the task's labels. It returns None for a row that is no part of the data. Several
-columns of a text are joined by spaces; rows are numbered where no column is the ``id``.
+It returns None for a row that is no part of the data. Rows are numbered where no column is the ``id``.
 """
 
 import hashlib
@@ -9,7 +8,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import lru_cache
 
 from stilts_jax.tasks.sources.rows import BadRow, Row, describe
 from stilts_jax.tasks.spec import (
@@ -91,12 +90,10 @@ def tag(
     """
 
     def convert(row: Row, labels: Labels) -> TagExample:
-        tokens = _read_list(row, words)
-        names = _read_list(row, tags) if row.get(tags) else None
+        tokens = row.split(words)
+        names = [renamed.get(one, one) for one in row.split(tags)] if row.get(tags) else None
         if names is not None and len(tokens) != len(names):
             raise BadRow(f"{words} has {len(tokens)} entries, {tags} has {len(names)}")
-        if names and renamed:
-            names = [renamed.get(one, one) for one in names]
         return _tagged(str(row.number), tokens, names, labels)
 
     return convert
@@ -159,10 +156,6 @@ def _tagged(name: str, words: list[str], tags: list[str] | None, labels: Labels)
     return TagExample(name, tuple(words), tuple(known.get(one, unknown) for one in tags))
 
 
-def _read_list(row: Row, name: str) -> list[str]:
-    return row.text(name).split() if isinstance(row.value(name), str) else row.texts(name)
-
-
 def span(
     question: str = "question",
     context: str = "context",
@@ -179,19 +172,17 @@ def span(
 
     def convert(row: Row, labels: Labels) -> SpanExample:
         asked, passage = row[question], row[context]
-        single = answer in row.fields and "answers" not in row.fields
-        spans = _read_answers(row, answer, start, single)
-        if stripped and not _are_at(passage, spans):
+        spans = _read_answers(row, answer, start)
+        if stripped and _find_astray(passage, spans):
             distances = sorted(range(-_MOST_SPACE, _MOST_SPACE), key=abs)
             moved = ([(text, place + distance) for text, place in spans] for distance in distances)
-            spans = next(filter(partial(_are_at, passage), moved), spans)
+            spans = next((some for some in moved if not _find_astray(passage, some)), spans)
         # A table may lack ids, and a test set the answers.
         name = row.id("id" if {"id", "answers"} & row.fields.keys() else "")
-        for text, place in spans:
-            if not passage.startswith(text, place):
-                there = describe(passage[place : place + len(text)])
-                what = f"the answer {describe(text)} is not at character {place} of the context, but {there}"
-                raise BadRow(f"question {name!r}: {what}")
+        for text, place in _find_astray(passage, spans):
+            there = describe(passage[place : place + len(text)])
+            what = f"the answer {describe(text)} is not at character {place} of the context, but {there}"
+            raise BadRow(f"question {name!r}: {what}")
         impossible = unanswerable and not spans
         if unanswerable and "is_impossible" in row.fields:
             impossible = row.take("is_impossible", bool)
@@ -203,12 +194,13 @@ def span(
     return convert
 
 
-def _are_at(context: str, spans: Sequence[tuple[str, int]]) -> bool:
-    return all(start >= 0 and context.startswith(text, start) for text, start in spans)
+def _find_astray(context: str, spans: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+    return [(text, start) for text, start in spans if start < 0 or not context.startswith(text, start)]
 
 
-def _read_answers(row: Row, answer: str, start: str, single: bool) -> list[tuple[str, int]]:
+def _read_answers(row: Row, answer: str, start: str) -> list[tuple[str, int]]:
     """Returns text and place of each answer; none where there are none, or XTREME has blanked them as ("", 0)."""
+    single = answer in row.fields and "answers" not in row.fields
     given = row.get(answer if single else "answers")
     if given is None or (single and given == ""):
         return []

@@ -1,9 +1,7 @@
-"""Reads data sets of the Hugging Face hub from ``ROOT/hub/OWNER/NAME``, and fetches them there.
+"""Reads data sets of the Hugging Face hub from ``ROOT/hub/OWNER/NAME``, and fetches the files of single splits there.
 
-The folder has the layout of the repository, so a copy of a repository can be used as it is:
-``CONFIG/SPLIT-*.parquet`` (``data/SPLIT-*.parquet`` where there is one configuration), or the layout of the branch
-in which the hub keeps parquet files of all data sets. Folders that ``datasets`` has written with ``save_to_disk``
-can be read too. Only the files of the wanted split are fetched; reading never asks the hub.
+The folder has the layout of the repository, or of the branch in which the hub keeps parquet files of all data sets: a
+copy can be used as it is, and what ``datasets`` has written with ``save_to_disk``. Reading never asks the hub.
 """
 
 import fnmatch
@@ -40,15 +38,12 @@ def need(library: str, extra: str) -> ModuleType:
 
 
 def make_rows(records: Iterable[Mapping[str, Any]], classes: Mapping[str, Sequence[str]]) -> Iterator[Row]:
-    """Yields rows with class names in the place of class numbers; None stands for a class that is not known.
-
-    ``classes`` has the names of those columns that hold a class, or a list of classes. ``Row.line`` counts from 1.
-    """
+    """Yields rows with class names for the numbers of those columns that hold a class, or a list of classes."""
 
     def name(names: Sequence[str], value: Any) -> Any:
         if isinstance(value, list):
             return [name(names, item) for item in value]
-        # A number without a name stays one, which is no label of the task.
+        # -1 is a class that is not known. A number without a name stays one, which is no label of the task.
         return None if value is None or value < 0 else names[value] if value < len(names) else value
 
     for number, fields in enumerate(records):

@@ -131,13 +131,8 @@ def _spell(language: str, sources: Iterable[Source]) -> tuple[str, str]:
     return code, language if code == language else f"{language}={code}"
 
 
-def format_examples(
-    task: Task, source: DataSource, cut: Callable[[str], Sequence[str]] | None = None, count: int = 3
-) -> str:
-    """Returns the first examples as the model will read them, of the split that is reported if it is there.
-
-    If ``cut`` is given, which cuts a text into the pieces of an encoder's vocabulary, these are shown too.
-    """
+def format_examples(task: Task, source: DataSource, cut: Callable[[str], Sequence[str]] | None = None) -> str:
+    """Returns three examples as a model will read them, of the reported split if it is there; ``cut`` gives pieces."""
     task = read.with_labels(task, source)
     for split in filter(None, (task.reported, task.selection, "train")):
         languages, _ = _look(task, split, source)
@@ -145,8 +140,8 @@ def format_examples(
             continue
         language = task.source_language if task.source_language in languages else languages[0]
         examples, *_ = read_part(task, split, language, source)
-        lines = [f"{task.name} {split} {language}, {min(count, len(examples))} of {len(examples)} examples:"]
-        for example in examples[:count]:
+        lines = [f"{task.name} {split} {language}, {len(examples[:3])} of {len(examples)} examples:"]
+        for example in examples[:3]:
             shown = ((one.name, _show(task, example, one.name)) for one in fields(example))
             for name, text in ((name, text) for name, text in shown if text):
                 more = f" ... ({len(text):,} characters)" if len(text) > _LONGEST else ""
@@ -240,7 +235,7 @@ def prepare(
     ]
     splits: list[PreparedSplit] = []
     texts: dict[tuple[str, str], set[bytes]] = {}  # hashes by task and split
-    failures: dict[str, str] = {}
+    failures: dict[str, str] = {}  # of data sets that can't be had at all, and are not tried again
     with progress.track("prepare", len(wanted), "splits") as bar:
         for task, split, language in wanted:
             note = _fetch(task, split, language, source, failures, progress) if download else ""
@@ -262,11 +257,7 @@ def prepare(
 def _fetch(
     task: Task, split: str, language: str, source: DataSource, failures: dict[str, str], progress: Progress
 ) -> str:
-    """Fetches each part of a split from the first data set that has it.
-
-    ``failures`` holds what went wrong with data sets that can't be had at all; they are not tried again. Returns what
-    went wrong with the data sets that were tried, if a part can't be had.
-    """
+    """Fetches each part of a split from the first data set that has it; returns what went wrong with others."""
     problems: list[str] = []
     for part in read.sources_of(task, split, source).values():
         data_sets = [one for one in part if one.kind != "files" and one.has(language)]

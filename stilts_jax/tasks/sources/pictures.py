@@ -1,9 +1,8 @@
 """Where pictures lie: a folder of PNG and JPEG files, a zip of that name, or what a vision encoder wrote of them.
 
-An example names its picture by a path below the data root, such as ``coco/train2014/COCO_train2014_000000000009.jpg``.
-The file is looked for in the folder, and where there is none in ``coco/train2014.zip``. Features of the encoder ``vit``
-lie in ``coco/train2014.vit``: ``features.npy``, an array [pictures, patches, width], and ``features.json`` with the
-names of the pictures in that order under ``names``. `stilts features` writes both; so may any other program.
+An example names its picture by a path below the data root, such as ``coco/train2014/COCO_train2014_000000000009.jpg``,
+which may be in ``coco/train2014.zip``. Features of the encoder ``vit`` lie in ``coco/train2014.vit``: ``features.npy``,
+an array [pictures, patches, width], and ``features.json`` with the names of the pictures in that order under ``names``.
 """
 
 import functools
@@ -80,8 +79,8 @@ def _open(path: Path, is_features: bool, modified: int) -> PictureFolder:
         if archive is None
         else {one.filename.removeprefix(f"{path.stem}/"): one for one in archive.infolist()}
     )
-    names = sorted(name for name in listed if name.lower().endswith(_SUFFIXES))
-    return PictureFolder(path, {name: listed[name] for name in names}, archive)
+    names = {name: listed[name] for name in sorted(listed) if name.lower().endswith(_SUFFIXES)}
+    return PictureFolder(path, names, archive)
 
 
 def check_picture(root: Path, picture: str, encoder: str = "") -> None:

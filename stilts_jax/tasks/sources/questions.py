@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from stilts_jax.tasks.sources.converters import Labels, index_labels
-from stilts_jax.tasks.sources.rows import BadRow, Problems, Row, describe, read_json, read_object
+from stilts_jax.tasks.sources.rows import BadRow, Problems, Row, read_json, read_object
 from stilts_jax.tasks.spec import UNKNOWN_LABEL, ClassifyExample, names, pairs
 
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
@@ -65,11 +65,8 @@ def read_triples(path: Path, language: str, problems: Problems) -> Iterator[Row]
     """Yields the rows of easy-VQA's file: a list of lists of question, answer and number of the picture."""
     content = read_json(path)
     for number, item in enumerate(content if isinstance(content, list) else []):
-        row = Row(0, number, {}, (number,))
-        with problems.skipping(path, row):
-            if not isinstance(item, list) or len(item) != 3:
-                raise BadRow(f"the row is {describe(item)}, not a question, an answer and a number")
-            yield replace(row, fields=dict(zip(("question", "answer", "image"), item)))
+        fields = zip(("question", "answer", "image"), item if isinstance(item, list) else ())
+        yield Row(0, number, dict(fields), (number,))
 
 
 def read_by_id(path: Path, language: str, problems: Problems) -> Iterator[Row]:
@@ -96,9 +93,9 @@ def read_vqa(path: Path, language: str, problems: Problems) -> Iterator[Row]:
         return
     name = path.name.removesuffix(".gz").replace("OpenEnded_", "").replace("_questions.", "_annotations.")
     beside = path.with_name(name) if path.with_name(name).is_file() else path.with_name(f"{name}.gz")
-    rows = Row(0, 0, read_object(beside)).parts("annotations") if beside.is_file() else []
+    rows = Row.document(beside).parts("annotations") if beside.is_file() else []
     annotations = {row.integer("question_id"): row for row in rows}
-    for number, question in enumerate(Row(0, 0, read_object(path)).parts("questions")):
+    for number, question in enumerate(Row.document(path).parts("questions")):
         with problems.skipping(path, question):
             fields = dict(question.fields)
             if annotations:
@@ -128,7 +125,7 @@ def answer_vqa(part: str) -> Callable[[Row, Labels], ClassifyExample | None]:
 
 def read_captions(path: Path, language: str, problems: Problems) -> Iterator[Row]:
     """Yields COCO's captions with the file of their ``picture``, and the next caption of any ``other`` picture."""
-    content = Row(0, 0, read_object(path))
+    content = Row.document(path)
     pictures = {row.integer("id"): row["file_name"] for row in content.parts("images")}
     rows = content.parts("annotations")
     for number, row in enumerate(rows):

@@ -1,8 +1,4 @@
-"""Reads the splits of a task from release files, from prepared hub data or from prepared TFDS data.
-
-The three kinds of source have one interface (``find`` and ``open_rows`` of ``files``, ``hub`` and ``tfds``). Nothing
-here downloads; ``stilts_jax.tasks.sources.inventory`` does.
-"""
+"""Reads the splits of a task from release files, prepared hub data or prepared TFDS data; nothing here downloads."""
 
 import functools
 import hashlib
@@ -20,17 +16,14 @@ from stilts_jax.tasks.sources.rows import EVERY_ROW, BadRow, Problems, Row, chec
 from stilts_jax.tasks.spec import UNKNOWN_LABEL, Example, RetrievalSet, Source, Task, describe
 
 KINDS: tuple[SourceKind, ...] = get_args(SourceKind)
+# Each has ``find`` and ``open_rows``, data sets also ``fetch``.
 MODULES: Mapping[SourceKind, Any] = {"files": files, "hub": hub, "tfds": tfds}
 Found = dict[str, tuple[Path, ...]]  # files by role
 
 
 @dataclass(frozen=True)
 class DataSource:
-    """Where tasks are read from.
-
-    A split that no source of the wanted kind has (LAReQA's pools, Universal Dependencies) is read from files, or from
-    what it has.
-    """
+    """Where tasks are read from."""
 
     root: Path  # the data root; hub data lies in its folder ``hub``, TFDS data in ``tfds``
     kind: SourceKind = "files"  # how all tasks are read that ``per_task`` does not name
@@ -39,7 +32,7 @@ class DataSource:
     pictures: str = ""  # the encoder whose features stand for pictures; empty: the pictures themselves
 
     def kind_of(self, task: Task, split: str) -> SourceKind:
-        """Returns how a split is read."""
+        """Returns how a split is read: as is wanted, else from files (LAReQA's pools, UD), else from what has it."""
         kind = self.per_task.get(task.name, self.per_task.get(task.name.partition("@")[0], self.kind))
         return next((one for one in (kind, *KINDS) if one in source_kinds(task, split)), "files")
 
@@ -105,10 +98,9 @@ def list_patterns(task: Task, split: str, source: DataSource) -> list[str]:
 def available_languages(
     task: Task, split: str, source: DataSource, *, beyond: bool = False
 ) -> tuple[str, ...]:
-    """Returns the languages that a split has data for, in the task's order.
+    """Returns the languages that a split has data for, in the task's order, and all where it names none (mlm).
 
-    With ``beyond``, those that the benchmark does not have are returned too (behind the others). A task that names no
-    languages (mlm) has all that are there.
+    With ``beyond``, those that the benchmark does not have stand behind the others.
     """
     parts = [
         set().union(*(_languages(one, split, source.root) for one in sources))
@@ -132,10 +124,7 @@ def _languages(one: Source, split: str, root: Path) -> set[str]:
 
 
 def selection_language(task: Task, source: DataSource) -> str:
-    """Returns the language of the dev set that selects: what the task is trained in, or English if there is none.
-
-    "mnli@de" without a translated dev set is selected, and as an intermediate scored, on English.
-    """
+    """Returns the language of the dev set that selects; of "mnli@de" without a translated dev set it is English."""
     found = available_languages(task, task.selection, source, beyond=True)
     return "en" if "@" in task.name and task.source_language not in found else task.source_language
 

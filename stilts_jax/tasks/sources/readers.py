@@ -9,16 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from stilts_jax.tasks.sources.rows import (
-    BadRow,
-    Problems,
-    Row,
-    describe,
-    find_line,
-    parse_json,
-    read_bytes,
-    read_object,
-)
+from stilts_jax.tasks.sources.rows import BadRow, Problems, Row, describe, find_line, parse_json, read_bytes
 
 csv.field_size_limit(2**31 - 1)  # a cell may hold a long document
 # The quoting that XTREME's download writes and its readers leave in: "He said ""no"".". Bare quotes are none.
@@ -28,8 +19,8 @@ _QUOTED = re.compile('"((?:[^"]*"")+[^"]*)"')
 def read_lines(path: Path, problems: Problems) -> Iterator[tuple[int, str]]:
     """Yields ``(line number, text)`` without line ends and byte order mark.
 
-    Where bad rows may be skipped, bytes that are no UTF-8 become lone surrogates: whoever checks the row refuses all of
-    it, not one line of a sentence, and later rows keep their numbers.
+    Where bad rows may be skipped, bytes that are no UTF-8 become lone surrogates: all of the row is refused when it is
+    checked, not one line of a sentence, and later rows keep their numbers.
     """
     lines = read_bytes(path).split(b"\n")
     if not lines[-1]:
@@ -114,11 +105,8 @@ def read_jsonl(path: Path, language: str, problems: Problems) -> Iterator[Row]:
 
 
 def read_squad(path: Path, language: str, problems: Problems) -> Iterator[Row]:
-    """Yields one row for each question of a file in SQuAD's form, with the fields of its paragraph.
-
-    ``paragraph`` counts the paragraphs of the file, from 1 on.
-    """
-    document = here = Row(0, 0, read_object(path))
+    """Yields one row for each question of SQuAD's form, with the fields of its paragraph and its number, from 1 on."""
+    document = here = Row.document(path)
     number = paragraph_number = 0
     try:
         for article in document.parts("data"):

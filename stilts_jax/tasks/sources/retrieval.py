@@ -17,10 +17,12 @@ _SAME_RELEASE = "get both files of the same release"
 _read_span = span(stripped=True)
 
 
-def _sentence(name: str, text: str) -> EmbedExample:
+def _add(found: dict[str, EmbedExample], name: str, text: str) -> None:
+    if name in found:
+        raise BadRow(f"the id {name!r} occurred before")
     sentence = EmbedExample(name, text)
     check_example(sentence)
-    return sentence
+    found[name] = sentence
 
 
 # -- two files of sentences
@@ -108,9 +110,7 @@ def _read_pool(path: Path, problems: Problems, code: str = "") -> list[EmbedExam
         with problems.skipping(path, Row(line, 0, {})):
             if not tab:
                 raise BadRow(f"an id, a tab and a sentence were expected: {text!r}")
-            if name in found:
-                raise BadRow(f"the id {name!r} occurred before")
-            found[name] = _sentence(name, sentence)
+            _add(found, name, sentence)
     if not found:
         fix = "fetch or copy it again, or remove it to leave this language out"
         raise problems.refuse(path, "the file is empty: it has no sentences", fix)
@@ -149,16 +149,14 @@ def find_sentences(text: str) -> tuple[tuple[int, int], ...]:
 
 def _read_breaks(row: Row, name: str, text: str) -> list[tuple[int, int]]:
     """Returns start and end of each sentence of a text, as a column lists them."""
-    breaks = []
+    breaks, size = [], len(text)
     for index, place in enumerate(row.take(name, list)):
         match place:
-            case [int(start), int(end)] | {"start": int(start), "end": int(end)} if (
-                0 <= start < end <= len(text)
-            ):
+            case [int(start), int(end)] | {"start": int(start), "end": int(end)} if 0 <= start < end <= size:
                 breaks.append((start, end))
             case _:
-                what = f"{row.within}{name}[{index}] is {place!s:.60}, no start and end"
-                raise BadRow(f"{what} in a text of {len(text)} characters")
+                what = f"{row.within}{name}[{index}] is {place!s:.60}"
+                raise BadRow(f"{what}, no start and end in a text of {size} characters")
     return breaks
 
 
@@ -212,15 +210,13 @@ def _read_sentences(
                 breaks = _read_breaks(row, "sentence_breaks", context)
                 sentences = [context[start:end] for start, end in breaks]
                 ids = [f"{language}_{row.integer('paragraph')}_{index}" for index in range(len(breaks))]
-                if not candidates.keys() >= set(ids):
-                    texts = [(sentence + context).replace("\n", "") for sentence in sentences]
-                    candidates |= {one: _sentence(one, text) for one, text in zip(ids, texts)}
-                if name in ours:
-                    raise BadRow(f"the id {name!r} occurred before")
+                for one, sentence in zip(ids, sentences):
+                    if one not in candidates:
+                        _add(candidates, one, (sentence + context).replace("\n", ""))
                 found = _sentence_at(question.answers[0][1], breaks)
                 if found is None:
                     raise BadRow(f"the answer of question {name!r} is in no sentence")
-                ours[name] = _sentence(f"{name}_{language}", question.question)
+                _add(ours, f"{name}_{language}", question.question)
                 # A sentence that stands twice in its paragraph is right at both places.
                 right = [one for one, sentence in zip(ids, sentences) if sentence == sentences[found]]
                 answers[name] = (*answers.get(name, ()), *right)
@@ -249,9 +245,7 @@ def build_mentions(paths: Paths, language: str, problems: Problems) -> Retrieval
         with problems.skipping(path, row):
             for mention in row.parts("mentions"):
                 name = mention.id("example_id")
-                if name in queries:
-                    raise BadRow(f"the id {name!r} occurred before")
-                queries[name] = _sentence(name, _mention_text(row.part("context"), mention))
+                _add(queries, name, _mention_text(row.part("context"), mention))
                 if mention.get("entity_id"):
                     gold[name] = (mention.id("entity_id"),)
                 else:
@@ -276,12 +270,12 @@ def build_mentions(paths: Paths, language: str, problems: Problems) -> Retrieval
 @functools.lru_cache(maxsize=1)  # every language has the same pool, the very same object
 def _read_entities(states: States) -> tuple[list[EmbedExample], Problems]:
     problems = Problems("mewslix, candidates", EVERY_ROW)
-    entities: list[EmbedExample] = []
+    entities: dict[str, EmbedExample] = {}
     for path, *_ in states:
         for row in read_jsonl(path, "", problems):
             with problems.skipping(path, row):
-                entities.append(_sentence(row.id("entity_id"), _describe_entity(row)))
-    return entities, problems
+                _add(entities, row.id("entity_id"), _describe_entity(row))
+    return list(entities.values()), problems
 
 
 def _tidy(text: str) -> str:

@@ -31,10 +31,7 @@ class BadRow(Exception):
 
 
 def read_bytes(path: Path) -> bytes:
-    """Returns what a file holds, unzipped where its name ends in ``.gz``, without a byte order mark.
-
-    A NUL is in no text: disks leave runs of them where a file was not written to its end.
-    """
+    """Returns what a file holds, unzipped where its name ends in ``.gz``, without a byte order mark."""
     try:
         content = path.read_bytes()
         if path.suffix == ".gz":
@@ -42,7 +39,7 @@ def read_bytes(path: Path) -> bytes:
     except (OSError, EOFError, zlib.error) as error:
         what = f"the file can't be read: {error}"
         raise DataError(what, where=str(path), fix="fetch or copy it again") from error
-    if b"\0" in content:
+    if b"\0" in content:  # disks leave runs of them where a file was not written to its end
         what = f"the file is damaged: it holds {content.count(0)} NUL bytes"
         line = content.count(b"\n", 0, content.index(0)) + 1
         raise DataError(what, where=f"{path}:{line}", fix="fetch or copy it again; text has to be in UTF-8")
@@ -138,6 +135,11 @@ class Row:
     within: str = ""  # the names that lead to an object within a row, for errors: ``question.choices[2].``
     strict: bool = False  # whether a column that is not there is always an error, never blanked gold
 
+    @classmethod
+    def document(cls, path: Path) -> "Row":
+        """Returns the object of a whole JSON file."""
+        return cls(0, 0, read_object(path))
+
     def __getitem__(self, name: str) -> str:
         return check_text(self.within + name, self.value(name))
 
@@ -201,6 +203,10 @@ class Row:
                 check_text(f"{self.within}{name}[{index}]", item)
         check_text(self.within + name, "".join(items), empty=True)  # at once: there may be millions of words
         return items
+
+    def split(self, name: str) -> list[str]:
+        """Returns a list of texts, or the words of a text."""
+        return self.text(name).split() if type(self.value(name)) is str else self.texts(name)
 
     def part(self, name: str) -> "Row":
         """Returns an object."""
