@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 from stilts_jax.tasks.sources.rows import BadRow, Row, describe
 from stilts_jax.tasks.spec import (
@@ -23,6 +24,7 @@ from stilts_jax.tasks.spec import (
 
 Labels = tuple[str, ...]
 Columns = str | tuple[str, ...]
+Converter = Callable[[Row, Labels], Any]
 _MOST_SPACE = 100  # characters before a context that a conversion may have cut off
 _DIGITS = 9  # of the place of an answer
 # Vowel signs and other marks are no letters of their own, nor are the signs that join letters and part them.
@@ -49,7 +51,7 @@ def classify(
     id: Columns = "",
     renamed: Mapping[str, str] = EMPTY,
     dropped: Mapping[str, object] = EMPTY,
-) -> Callable[[Row, Labels], ClassifyExample | None]:
+) -> Converter:
     """Returns a converter for rows with one or two texts and a label, which may be absent where gold is blanked.
 
     ``renamed`` are other spellings of labels, ``dropped`` values by column of rows that aren't part of the data.
@@ -59,7 +61,7 @@ def classify(
         if any(row.get(column) == value for column, value in dropped.items()):
             return None
         index = row.label(label, labels, renamed)
-        return ClassifyExample(row.id(id), row.joined(text), row[pair] if pair else None, index)
+        return ClassifyExample(row.id(id), row[text], row[pair] if pair else None, index)
 
     return convert
 
@@ -71,19 +73,17 @@ def choice(
     label: str = "label",
     spelled: str | Sequence[str] = "0123456789",
     id: Columns = "",
-) -> Callable[[Row, Labels], ChoiceExample]:
+) -> Converter:
     """Returns a converter for rows with a prompt and a column for each choice; ``spelled`` is how labels name them."""
 
     def convert(row: Row, labels: Labels) -> ChoiceExample:
         index = row.label(label, spelled[: len(choices)])
-        return ChoiceExample(row.id(id), row.joined(prompt), tuple(map(row.__getitem__, choices)), index)
+        return ChoiceExample(row.id(id), row[prompt], tuple(map(row.__getitem__, choices)), index)
 
     return convert
 
 
-def tag(
-    words: str = "words", tags: str = "tags", *, renamed: Mapping[str, str] = EMPTY
-) -> Callable[[Row, Labels], TagExample]:
+def tag(words: str = "words", tags: str = "tags", *, renamed: Mapping[str, str] = EMPTY) -> Converter:
     """Returns a converter for rows of words and tags, which are lists or joined by spaces; blanked tags are None.
 
     Where ``UNKNOWN_LABEL`` is among the labels, it stands for all tags that are not. ``renamed`` are other spellings.
@@ -113,7 +113,7 @@ def tag_spans(
     label: str = "label",
     in_bytes: bool = False,
     id: str = "",
-) -> Callable[[Row, Labels], TagExample]:
+) -> Converter:
     """Returns a converter for texts with labelled spans: words are letters and digits, or one other character.
 
     The first word of a span is tagged ``B-LABEL``, the others ``I-LABEL``, all others ``O``. ``start``, ``end`` (the
@@ -167,7 +167,7 @@ def span(
     # Contexts may have lost the space before them while offsets were left as they were (the hub's conversions). Then
     # all offsets of a question are moved by the same few characters, if that mends them.
     stripped: bool = False,
-) -> Callable[[Row, Labels], SpanExample]:
+) -> Converter:
     """Returns a converter for SQuAD's questions (``answers``), or for rows with one ``answer`` each."""
 
     def convert(row: Row, labels: Labels) -> SpanExample:
@@ -222,7 +222,7 @@ def _read_answers(row: Row, answer: str, start: str) -> list[tuple[str, int]]:
     return found
 
 
-def pair(first: str, second: str) -> Callable[[Row, Labels], EmbedExample]:
+def pair(first: str, second: str) -> Converter:
     """Returns a converter for rows of a text and its partner, by which a dual encoder is trained."""
 
     def convert(row: Row, labels: Labels) -> EmbedExample:

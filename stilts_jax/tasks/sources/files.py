@@ -5,13 +5,13 @@ import glob
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from stilts_jax.errors import ConfigError, DataError
 from stilts_jax.tasks.sources.readers import Table, read_conllu, read_csv, read_jsonl, read_squad
-from stilts_jax.tasks.sources.rows import Problems, Row
+from stilts_jax.tasks.sources.rows import Opened, Problems
 from stilts_jax.tasks.spec import Source
 
 _READERS: Mapping[str, Callable[..., Any]] = {
@@ -35,11 +35,9 @@ def find_files(root: Path, pattern: str) -> tuple[Path, ...]:
     """Returns the files that a filled pattern names; a ``.gz`` is taken where the plain file is missing."""
     whole = os.path.join(glob.escape(str(root)), pattern.replace("[", "[[]"))
     # A broken link is there: whoever reads it says so, while a language that is not found is left out.
-    plain, zipped = (
-        {name for name in glob.glob(whole + end, recursive=True) if not os.path.isdir(name)}
-        for end in ("", ".gz")
-    )
-    return tuple(map(Path, sorted(plain | {name for name in zipped if name[:-3] not in plain})))
+    found = {name for end in ("", ".gz") for name in glob.glob(whole + end, recursive=True)}
+    names = {name for name in found if not os.path.isdir(name)}
+    return tuple(Path(name) for name in sorted(names) if not name.endswith(".gz") or name[:-3] not in names)
 
 
 def reader_of(source: Source, path: str) -> Callable[..., Any]:
@@ -85,9 +83,7 @@ def find_languages(source: Source, split: str, root: Path) -> set[str]:
     return {one for one in named if find(source, split, one, root)}
 
 
-def open_rows(
-    source: Source, split: str, language: str, paths: Sequence[Path], problems: Problems
-) -> Iterator[tuple[Path, Iterable[Row]]]:
+def open_rows(source: Source, split: str, language: str, paths: Sequence[Path], problems: Problems) -> Opened:
     """Yields files, each with its rows."""
     code = source.codes.get(language, language)
     return ((path, reader_of(source, path.name)(path, code, problems)) for path in paths)

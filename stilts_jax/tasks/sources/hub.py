@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from stilts_jax.errors import DataError, explain
 from stilts_jax.tasks.sources.files import find_files
-from stilts_jax.tasks.sources.rows import Problems, Row
+from stilts_jax.tasks.sources.rows import Opened, Problems, Row
 from stilts_jax.tasks.spec import Source
 
 _BATCH = 1000
@@ -70,9 +70,7 @@ def find(source: Source, split: str, language: str, root: Path) -> dict[str, tup
     return {"": paths} if paths else {}
 
 
-def open_rows(
-    source: Source, split: str, language: str, paths: Sequence[Path], problems: Problems
-) -> Iterator[tuple[Path, Iterable[Row]]]:
+def open_rows(source: Source, split: str, language: str, paths: Sequence[Path], problems: Problems) -> Opened:
     """Yields files, each with its rows; class labels are names."""
     import pyarrow.parquet
 

@@ -199,11 +199,7 @@ class Preparation:
 
     splits: tuple[PreparedSplit, ...]
     overlaps: tuple[str, ...]
-
-    @property
-    def complete(self) -> bool:
-        """Whether nothing is missing and all counts are as expected."""
-        return not any(split.note for split in self.splits)
+    complete: bool  # whether nothing is missing and all counts are as expected
 
 
 def prepare(
@@ -251,7 +247,8 @@ def prepare(
                 note = str(error).replace("\n", " ")
             splits.append(PreparedSplit(task.name, split, language, found, expected, skipped, note))
             bar.advance(task=task.name)
-    return Preparation(tuple(splits), tuple(_find_overlaps(texts)))
+    complete = not any(one.note for one in splits)
+    return Preparation(tuple(splits), tuple(_find_overlaps(texts)), complete)
 
 
 def _fetch(

@@ -74,11 +74,9 @@ def _open(path: Path, is_features: bool, modified: int) -> PictureFolder:
             raise DataError("names is no list of different names.", where=where, fix=fix)
         return PictureFolder(path, {str(name): place for place, name in enumerate(names)})
     archive = None if path.is_dir() else zipfile.ZipFile(path)
-    listed: dict[str, Any] = (
-        {one.name: one for one in path.iterdir()}
-        if archive is None
-        else {one.filename.removeprefix(f"{path.stem}/"): one for one in archive.infolist()}
-    )
+    entries: Any = archive.infolist() if archive else path.iterdir()
+    below = f"{path.stem}/"
+    listed = {one.filename.removeprefix(below) if archive else one.name: one for one in entries}
     names = {name: listed[name] for name in sorted(listed) if name.lower().endswith(_SUFFIXES)}
     return PictureFolder(path, names, archive)
 

@@ -5,12 +5,12 @@ Their answers are spelled alike, and scored against those of ten people, as by t
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-from stilts_jax.tasks.sources.converters import Labels, index_labels
+from stilts_jax.tasks.sources.converters import Converter, Labels, index_labels
 from stilts_jax.tasks.sources.rows import BadRow, Problems, Row, read_json, read_object
 from stilts_jax.tasks.spec import UNKNOWN_LABEL, ClassifyExample, names, pairs
 
@@ -106,7 +106,7 @@ def read_vqa(path: Path, language: str, problems: Problems) -> Iterator[Row]:
             yield Row(0, number, fields, question.place)
 
 
-def answer_vqa(part: str) -> Callable[[Row, Labels], ClassifyExample | None]:
+def answer_vqa(part: str) -> Converter:
     """Returns a converter for VQA's questions about a part of COCO."""
     pattern = f"coco/{part}/COCO_{part}_{{:012d}}.jpg"
 

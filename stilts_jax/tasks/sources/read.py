@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -18,6 +18,7 @@ from stilts_jax.tasks.spec import UNKNOWN_LABEL, Example, RetrievalSet, Source, 
 KINDS: tuple[SourceKind, ...] = get_args(SourceKind)
 # Each has ``find`` and ``open_rows``, data sets also ``fetch``.
 MODULES: Mapping[SourceKind, Any] = {"files": files, "hub": hub, "tfds": tfds}
+Rows = Iterable[tuple[Path, Row]]
 Found = dict[str, tuple[Path, ...]]  # files by role
 
 
@@ -212,9 +213,7 @@ def _empty(what: str, task: Task, split: str, language: str, source: DataSource)
     return DataError(what, where=", ".join((task.name, split, language, *paths)), fix=fix)
 
 
-def _read_rows(
-    one: Source, split: str, language: str, found: Found, problems: Problems
-) -> Iterable[tuple[Path, Row]] | None:
+def _read_rows(one: Source, split: str, language: str, found: Found, problems: Problems) -> Rows | None:
     """Returns the rows of a language with the file that each is in; None where a file of several has none in it."""
     if not one.by_language:
         return _number_rows(one, split, language, found[""], problems)
@@ -223,9 +222,7 @@ def _read_rows(
     return groups.get(language)
 
 
-def _number_rows(
-    one: Source, split: str, language: str, paths: Sequence[Path], problems: Problems
-) -> Iterator[tuple[Path, Row]]:
+def _number_rows(one: Source, split: str, language: str, paths: Sequence[Path], problems: Problems) -> Rows:
     """Yields the rows of files, numbered from the first file to the last."""
     before = 0
     for path, rows in MODULES[one.kind].open_rows(one, split, language, paths, problems):
@@ -240,9 +237,7 @@ def _number_rows(
 
 
 @functools.lru_cache(maxsize=2)  # it is read once for all its languages; a changed file is read again
-def _group(
-    one: Source, split: str, states: files.States
-) -> tuple[dict[str, list[tuple[Path, Row]]], Problems]:
+def _group(one: Source, split: str, states: files.States) -> tuple[dict[str, Any], Problems]:
     """Returns the rows of a source that holds several languages by language, and the rows that can't be used."""
     ours = {theirs: language for language, theirs in one.codes.items()}
     problems = Problems(f"{split}, all languages", EVERY_ROW)

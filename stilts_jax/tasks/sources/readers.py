@@ -11,12 +11,13 @@ from pathlib import Path
 
 from stilts_jax.tasks.sources.rows import BadRow, Problems, Row, describe, find_line, parse_json, read_bytes
 
+Line = tuple[int, str]  # its number and its text
 csv.field_size_limit(2**31 - 1)  # a cell may hold a long document
 # The quoting that XTREME's download writes and its readers leave in: "He said ""no"".". Bare quotes are none.
 _QUOTED = re.compile('"((?:[^"]*"")+[^"]*)"')
 
 
-def read_lines(path: Path, problems: Problems) -> Iterator[tuple[int, str]]:
+def read_lines(path: Path, problems: Problems) -> Iterator[Line]:
     """Yields ``(line number, text)`` without line ends and byte order mark.
 
     Where bad rows may be skipped, bytes that are no UTF-8 become lone surrogates: all of the row is refused when it is
@@ -125,9 +126,7 @@ def read_squad(path: Path, language: str, problems: Problems) -> Iterator[Row]:
         raise problems.refuse(place, what, fix) from error
 
 
-def _sentences(
-    lines: Iterable[tuple[int, str]], blank: str | None, *, comments: bool = False
-) -> Iterator[list[tuple[int, str]]]:
+def _sentences(lines: Iterable[Line], blank: str | None, *, comments: bool = False) -> Iterator[list[Line]]:
     """Yields the lines of each sentence; one ends at a line of nothing but ``blank`` (None: any space)."""
     sentence = []
     for line, text in [*lines, (0, "")]:

@@ -13,6 +13,7 @@ from stilts_jax.tasks.spec import EmbedExample, RetrievalSet, SpanExample
 
 Paths = Mapping[str, tuple[Path, ...]]
 Gold = dict[str, tuple[str, ...]]
+Sentences = list[EmbedExample]
 _SAME_RELEASE = "get both files of the same release"
 _read_span = span(stripped=True)
 
@@ -23,9 +24,6 @@ def _add(found: dict[str, EmbedExample], name: str, text: str) -> None:
     sentence = EmbedExample(name, text)
     check_example(sentence)
     found[name] = sentence
-
-
-# -- two files of sentences
 
 
 def build_pools(paths: Paths, language: str, problems: Problems) -> RetrievalSet:
@@ -66,31 +64,28 @@ def build_numbered(paths: Paths, language: str, problems: Problems) -> Retrieval
 
 def build_parallel(paths: Paths, language: str, problems: Problems) -> RetrievalSet:
     """Two files of sentences in the same order (LASER's release of Tatoeba)."""
-    english, candidates = _read_sides(paths, language, problems)
-    return _sort_english([sentence.text for sentence in english], candidates)
+    return _sort_english(list(zip(*_read_sides(paths, language, problems))))
 
 
 def build_translated(rows: Iterable[tuple[Path, Row]], language: str, problems: Problems) -> RetrievalSet:
     """Rows of a sentence and its English translation (Tatoeba of the hub and TFDS)."""
-    english: list[str] = []
-    candidates: list[EmbedExample] = []
+    pairs: list[Sequence[EmbedExample]] = []
     for path, row in rows:
         with problems.skipping(path, row):
-            candidate = EmbedExample(f"{language}-{len(english)}", row["source_sentence"].strip("\n"))
-            english.append(row["target_sentence"].strip("\n"))
-            candidates.append(candidate)
-    return _sort_english(english, candidates)
+            texts = [row[name].strip("\n") for name in ("target_sentence", "source_sentence")]
+            pairs.append([EmbedExample(f"{language}-{len(pairs)}", text) for text in texts])
+    return _sort_english(pairs)
 
 
-def _sort_english(english: Sequence[str], candidates: Sequence[EmbedExample]) -> RetrievalSet:
-    """Returns XTREME's form of sentences that stand in the order of their translations."""
-    order = sorted(range(len(english)), key=english.__getitem__)
-    queries = [EmbedExample(f"en-{line}", english[index]) for line, index in enumerate(order)]
-    gold = {query.id: (candidates[index].id,) for query, index in zip(queries, order)}
-    return RetrievalSet(queries, candidates, gold)
+def _sort_english(pairs: Sequence[Sequence[EmbedExample]]) -> RetrievalSet:
+    """Returns XTREME's form of English sentences and their translations."""
+    ordered = sorted(pairs, key=lambda pair: pair[0].text)
+    queries = [EmbedExample(f"en-{line}", english.text) for line, (english, _) in enumerate(ordered)]
+    gold = {query.id: (other.id,) for query, (_, other) in zip(queries, ordered)}
+    return RetrievalSet(queries, [other for _, other in pairs], gold)
 
 
-def _read_sides(paths: Paths, language: str, problems: Problems) -> list[list[EmbedExample]]:
+def _read_sides(paths: Paths, language: str, problems: Problems) -> list[Sentences]:
     """Returns English sentences and theirs; a line that can't be used is never skipped, as gold counts lines."""
     whole = Problems(problems.what)
     roles = {"queries": "en", "candidates": language}
@@ -102,7 +97,7 @@ def _read_sides(paths: Paths, language: str, problems: Problems) -> list[list[Em
     return sides
 
 
-def _read_pool(path: Path, problems: Problems, code: str = "") -> list[EmbedExample]:
+def _read_pool(path: Path, problems: Problems, code: str = "") -> Sentences:
     """Returns sentences of lines ``id TAB sentence``, or with a ``code`` of whole lines: ids are ``CODE-LINE``."""
     found: dict[str, EmbedExample] = {}
     for line, text in read_lines(path, problems):
@@ -116,8 +111,6 @@ def _read_pool(path: Path, problems: Problems, code: str = "") -> list[EmbedExam
         raise problems.refuse(path, "the file is empty: it has no sentences", fix)
     return list(found.values())
 
-
-# -- sentences of paragraphs: LAReQA
 
 # The end of a sentence may be followed by quotes, brackets and a reference such as [12]; the next sentence begins
 # with a capital, a digit or an opening quote.
@@ -136,13 +129,12 @@ def find_sentences(text: str) -> tuple[tuple[int, int], ...]:
     breaks = []
     start = len(text) - len(text.lstrip())
     for match in _END.finditer(text):
+        after = match.end()
         # An abbreviation or an initial goes on, unless a word that often begins a sentence comes next.
-        if _ABBREVIATIONS.search(text, start, match.end()) and not _OPENERS.match(text, match.end()):
-            continue
-        if _NUMBERED.search(text, start, match.end()) and text[match.end()].isdecimal():
-            continue
-        breaks.append((start, start + len(text[start : match.end()].rstrip())))
-        start = match.end()
+        goes_on = _ABBREVIATIONS.search(text, start, after) and not _OPENERS.match(text, after)
+        if not goes_on and not (_NUMBERED.search(text, start, after) and text[after].isdecimal()):
+            breaks.append((start, start + len(text[start:after].rstrip())))
+            start = after
     end = len(text.rstrip())
     return (*breaks, (start, end)) if start < end else tuple(breaks)
 
@@ -166,7 +158,7 @@ def _sentence_at(position: int, breaks: Iterable[tuple[int, int]]) -> int | None
 
 
 def _read_question(row: Row) -> SpanExample:
-    question = _read_span(row, ())
+    question: SpanExample = _read_span(row, ())
     if not question.answers:
         raise BadRow("answers is empty: the question has no answer")
     return question
@@ -192,12 +184,10 @@ def build_answers(paths: Paths, language: str, problems: Problems) -> RetrievalS
 
 
 @functools.lru_cache(maxsize=1)  # every language has the same pool, the very same object
-def _read_sentences(
-    states: States,
-) -> tuple[dict[str, list[EmbedExample]], list[EmbedExample], Gold, Problems]:
+def _read_sentences(states: States) -> tuple[dict[str, Sentences], Sentences, Gold, Problems]:
     """Returns queries by language, candidates, the right ones by question, and what was skipped."""
     problems = Problems("lareqa, test, all languages", EVERY_ROW)
-    queries: dict[str, list[EmbedExample]] = {}
+    queries: dict[str, Sentences] = {}
     candidates: dict[str, EmbedExample] = {}
     answers: Gold = {}
     for path, *_ in states:
@@ -222,9 +212,6 @@ def _read_sentences(
                 answers[name] = (*answers.get(name, ()), *right)
         queries[language] = list(ours.values())
     return queries, list(candidates.values()), answers, problems
-
-
-# -- mentions of entities: Mewsli-X
 
 
 def mention_pair(row: Row, labels: tuple[str, ...]) -> EmbedExample:
@@ -268,7 +255,7 @@ def build_mentions(paths: Paths, language: str, problems: Problems) -> Retrieval
 
 
 @functools.lru_cache(maxsize=1)  # every language has the same pool, the very same object
-def _read_entities(states: States) -> tuple[list[EmbedExample], Problems]:
+def _read_entities(states: States) -> tuple[Sentences, Problems]:
     problems = Problems("mewslix, candidates", EVERY_ROW)
     entities: dict[str, EmbedExample] = {}
     for path, *_ in states:

@@ -24,6 +24,7 @@ _TEXTS = {"text", "pair", "prompt", "question", "context", "positive"}
 _KINDS = {bool: "true or false", list: "a list", dict: "an object"}
 EVERY_ROW = sys.maxsize  # the budget of a file that is read once and serves several languages
 T = TypeVar("T")
+Opened = Iterator[tuple[Path, Iterator["Row"]]]  # files with their rows
 
 
 class BadRow(Exception):
@@ -126,7 +127,7 @@ def check_text(name: str, text: object, *, empty: bool = False) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of a source, or an object within a row; ``row[name]`` is a text that is not empty."""
+    """One row of a source, or an object within a row; ``row[name]`` is a text that is not empty, or several joined."""
 
     line: int  # 1-based line in the file (of the first line, where a row has several); 0 in JSON documents
     number: int  # 0-based count of the rows before it
@@ -140,7 +141,9 @@ class Row:
         """Returns the object of a whole JSON file."""
         return cls(0, 0, read_object(path))
 
-    def __getitem__(self, name: str) -> str:
+    def __getitem__(self, name: str | tuple[str, ...]) -> str:
+        if isinstance(name, tuple):
+            return " ".join(map(self.__getitem__, name))
         return check_text(self.within + name, self.value(name))
 
     def get(self, name: str) -> Any:
@@ -165,10 +168,6 @@ class Row:
             return "-".join(map(self.id, name))
         value = self.value(name) if name else self.number
         return check_text(self.within + name, str(value) if type(value) is int else value)
-
-    def joined(self, names: str | tuple[str, ...]) -> str:
-        """Returns the texts of one or several columns, joined by spaces."""
-        return self[names] if isinstance(names, str) else " ".join(self[name] for name in names)
 
     def label(self, name: str, labels: Sequence[str], renamed: Mapping[str, str] = EMPTY) -> int | None:
         """Returns the index of a label, perhaps ``renamed``; None where gold is blanked, or the column is not there."""

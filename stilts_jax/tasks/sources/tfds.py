@@ -5,13 +5,13 @@ Reading needs no tensorflow: it takes data in the array_record or parquet format
 
 import importlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from stilts_jax.errors import DataError, explain
 from stilts_jax.tasks.sources.hub import SourceFailure, make_rows, need
-from stilts_jax.tasks.sources.rows import Problems, Row, read_json
+from stilts_jax.tasks.sources.rows import Opened, Problems, read_json
 from stilts_jax.tasks.spec import Source
 
 _FILE_FORMAT = "array_record"
@@ -30,9 +30,7 @@ def find(source: Source, split: str, language: str, root: Path) -> dict[str, tup
     return {"": paths} if paths else {}
 
 
-def open_rows(
-    source: Source, split: str, language: str, paths: Sequence[Path], problems: Problems
-) -> Iterator[tuple[Path, Iterable[Row]]]:
+def open_rows(source: Source, split: str, language: str, paths: Sequence[Path], problems: Problems) -> Opened:
     """Yields the folder of the data set with its rows."""
     folder, (_, name) = paths[0].parent, source.names(split, language)
     builder = need("tensorflow_datasets", "tfds").builder_from_directory(folder)
