@@ -1,7 +1,4 @@
-"""Makes examples of rows: a function for each kind of task, made of the names of its columns.
-
-It returns None for a row that is no part of the data. Rows are numbered where no column is the ``id``.
-"""
+"""Makes examples of rows: a function for each kind of task, made of the names of its columns."""
 
 import hashlib
 import re
@@ -11,20 +8,12 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+from stilts_jax.tasks import spec
 from stilts_jax.tasks.sources.rows import BadRow, Row, describe
-from stilts_jax.tasks.spec import (
-    EMPTY,
-    UNKNOWN_LABEL,
-    ChoiceExample,
-    ClassifyExample,
-    EmbedExample,
-    SpanExample,
-    TagExample,
-)
 
 Labels = tuple[str, ...]
 Columns = str | tuple[str, ...]
-Converter = Callable[[Row, Labels], Any]
+Converter = Callable[[Row, Labels], Any]  # returns None for a row that is no part of the data
 _MOST_SPACE = 100  # characters before a context that a conversion may have cut off
 _DIGITS = 9  # of the place of an answer
 # Vowel signs and other marks are no letters of their own, nor are the signs that join letters and part them.
@@ -48,20 +37,17 @@ def classify(
     pair: str = "",
     *,
     label: str = "label",
-    id: Columns = "",
-    renamed: Mapping[str, str] = EMPTY,
-    dropped: Mapping[str, object] = EMPTY,
+    id: Columns = "",  # rows are numbered where there is none
+    renamed: Mapping[str, str] = spec.EMPTY,  # other spellings of labels
+    dropped: Mapping[str, object] = spec.EMPTY,  # values by column of rows that are no part of the data
 ) -> Converter:
-    """Returns a converter for rows with one or two texts and a label, which may be absent where gold is blanked.
+    """Returns a converter for rows with one or two texts and a label, which may be absent where gold is blanked."""
 
-    ``renamed`` are other spellings of labels, ``dropped`` values by column of rows that aren't part of the data.
-    """
-
-    def convert(row: Row, labels: Labels) -> ClassifyExample | None:
+    def convert(row: Row, labels: Labels) -> spec.ClassifyExample | None:
         if any(row.get(column) == value for column, value in dropped.items()):
             return None
         index = row.label(label, labels, renamed)
-        return ClassifyExample(row.id(id), row[text], row[pair] if pair else None, index)
+        return spec.ClassifyExample(row.id(id), row[text], row[pair] if pair else None, index)
 
     return convert
 
@@ -76,20 +62,20 @@ def choice(
 ) -> Converter:
     """Returns a converter for rows with a prompt and a column for each choice; ``spelled`` is how labels name them."""
 
-    def convert(row: Row, labels: Labels) -> ChoiceExample:
+    def convert(row: Row, labels: Labels) -> spec.ChoiceExample:
         index = row.label(label, spelled[: len(choices)])
-        return ChoiceExample(row.id(id), row[prompt], tuple(map(row.__getitem__, choices)), index)
+        return spec.ChoiceExample(row.id(id), row[prompt], tuple(map(row.__getitem__, choices)), index)
 
     return convert
 
 
-def tag(words: str = "words", tags: str = "tags", *, renamed: Mapping[str, str] = EMPTY) -> Converter:
+def tag(words: str = "words", tags: str = "tags", *, renamed: Mapping[str, str] = spec.EMPTY) -> Converter:
     """Returns a converter for rows of words and tags, which are lists or joined by spaces; blanked tags are None.
 
     Where ``UNKNOWN_LABEL`` is among the labels, it stands for all tags that are not. ``renamed`` are other spellings.
     """
 
-    def convert(row: Row, labels: Labels) -> TagExample:
+    def convert(row: Row, labels: Labels) -> spec.TagExample:
         tokens = row.split(words)
         names = [renamed.get(one, one) for one in row.split(tags)] if row.get(tags) else None
         if names is not None and len(tokens) != len(names):
@@ -108,20 +94,15 @@ def tag_spans(
     text: str = "text",
     spans: str = "spans",
     *,
-    start: str = "start",
-    end: str = "end",
-    label: str = "label",
-    in_bytes: bool = False,
+    start: str = "start",  # this and the next two are fields of the objects that the column ``spans`` lists
+    end: str = "end",  # the place behind it
+    label: str = "label",  # its first word is tagged B-LABEL, its others I-LABEL, and words of no span O
+    in_bytes: bool = False,  # places count bytes of UTF-8, not characters
     id: str = "",
 ) -> Converter:
-    """Returns a converter for texts with labelled spans: words are letters and digits, or one other character.
+    """Returns a converter for texts with labelled spans: words are letters and digits, or one other character."""
 
-    The first word of a span is tagged ``B-LABEL``, the others ``I-LABEL``, all others ``O``. ``start``, ``end`` (the
-    place behind it) and ``label`` are fields of the objects that the column ``spans`` lists; places count characters
-    from 0 on, or ``in_bytes`` those of UTF-8.
-    """
-
-    def convert(row: Row, labels: Labels) -> TagExample:
+    def convert(row: Row, labels: Labels) -> spec.TagExample:
         content = row[text]
         places = word_places(content)
         names = ["O"] * len(places)
@@ -142,18 +123,18 @@ def tag_spans(
     return convert
 
 
-def _tagged(name: str, words: list[str], tags: list[str] | None, labels: Labels) -> TagExample:
+def _tagged(name: str, words: list[str], tags: list[str] | None, labels: Labels) -> spec.TagExample:
     if tags is None:
-        return TagExample(name, tuple(words))
+        return spec.TagExample(name, tuple(words))
     known = index_labels(labels)
     wrong = [place for place, one in enumerate(tags) if one not in known]
-    if wrong and UNKNOWN_LABEL not in known:
+    if wrong and spec.UNKNOWN_LABEL not in known:
         word, one = words[wrong[0]], tags[wrong[0]]
         raise BadRow(f"the tag {one!r} of {word!r} is none of the task's {len(labels)} tags")
     if len(wrong) == len(tags) > 1:
         raise BadRow(f"no entry of tags is a tag: {describe(tags[0])}; are words and tags swapped?")
-    unknown = known.get(UNKNOWN_LABEL, -1)
-    return TagExample(name, tuple(words), tuple(known.get(one, unknown) for one in tags))
+    unknown = known.get(spec.UNKNOWN_LABEL, -1)
+    return spec.TagExample(name, tuple(words), tuple(known.get(one, unknown) for one in tags))
 
 
 def span(
@@ -170,7 +151,7 @@ def span(
 ) -> Converter:
     """Returns a converter for SQuAD's questions (``answers``), or for rows with one ``answer`` each."""
 
-    def convert(row: Row, labels: Labels) -> SpanExample:
+    def convert(row: Row, labels: Labels) -> spec.SpanExample:
         asked, passage = row[question], row[context]
         spans = _read_answers(row, answer, start)
         if stripped and _find_astray(passage, spans):
@@ -189,7 +170,7 @@ def span(
         if impossible and spans:
             raise BadRow("is_impossible is true, and answers are given")
         name = f"{row.number}-{name}" if numbered else name
-        return SpanExample(name, asked, passage, tuple(spans), impossible)
+        return spec.SpanExample(name, asked, passage, tuple(spans), impossible)
 
     return convert
 
@@ -225,7 +206,7 @@ def _read_answers(row: Row, answer: str, start: str) -> list[tuple[str, int]]:
 def pair(first: str, second: str) -> Converter:
     """Returns a converter for rows of a text and its partner, by which a dual encoder is trained."""
 
-    def convert(row: Row, labels: Labels) -> EmbedExample:
-        return EmbedExample(str(row.number), row[first], row[second])
+    def convert(row: Row, labels: Labels) -> spec.EmbedExample:
+        return spec.EmbedExample(str(row.number), row[first], row[second])
 
     return convert

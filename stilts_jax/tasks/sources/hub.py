@@ -19,8 +19,6 @@ from stilts_jax.tasks.sources.files import find_files
 from stilts_jax.tasks.sources.rows import Opened, Problems, Row
 from stilts_jax.tasks.spec import Source
 
-_BATCH = 1000
-_BRANCHES = ("main", "refs/convert/parquet")  # the second holds parquet files of repositories of other files
 _UNFINISHED = ".{}.{}.unfinished"  # is there while a split is being fetched: its files may not be complete
 
 
@@ -88,15 +86,12 @@ def open_rows(source: Source, split: str, language: str, paths: Sequence[Path], 
         # Of a list, what it is a list of.
         kinds = {name: getattr(one, "feature", one) for name, one in features.items()}
         classes = {name: one.names for name, one in kinds.items() if getattr(one, "names", None)}
-        records = (fields for batch in table.to_batches(_BATCH) for fields in batch.to_pylist())
+        records = (fields for batch in table.to_batches(1000) for fields in batch.to_pylist())
         yield path, make_rows(records, classes)
 
 
 def fetch(source: Source, split: str, language: str, root: Path) -> None:
-    """Downloads the files of a split in a language; what an interrupted download left is not read as data.
-
-    A SourceFailure says that the repository can't be reached at all, another DataError that it lacks this split.
-    """
+    """Downloads the files of a split in a language; a SourceFailure says that the repository can't be had at all."""
     from huggingface_hub import constants, snapshot_download
 
     config, name = source.names(split, language)
@@ -135,7 +130,10 @@ def _find_remote(repository: str, config: str, split: str) -> tuple[str, list[st
     from huggingface_hub import constants, errors
 
     seen: set[str] = set()
-    for branch in _BRANCHES:
+    for branch in (
+        "main",
+        "refs/convert/parquet",
+    ):  # which holds parquet files of repositories of other files
         with suppress(errors.RevisionNotFoundError):
             commit, listing = _list_remote(repository, branch)
             for pattern in _patterns(config, split):

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from textwrap import fill
+from typing import Any
 
 from stilts_jax.errors import ConfigError, DataError, nearest
 from stilts_jax.progress import SILENT, Progress
@@ -51,9 +52,7 @@ def _look(task: Task, split: str, source: DataSource) -> tuple[tuple[str, ...], 
     return there, [language for language in wanted_languages(task, split) if language not in there]
 
 
-def read_part(
-    task: Task, split: str, language: str, source: DataSource
-) -> tuple[Sequence[Example], int, int]:
+def read_part(task: Task, split: str, language: str, source: DataSource) -> tuple[Sequence[Any], int, int]:
     """Returns examples (or queries), how many there are of what is counted, and how many rows were skipped."""
     if any(one.build for part in read.sources_of(task, split, source).values() for one in part):
         pools = read.read_retrieval(task, split, language, source)
@@ -247,8 +246,15 @@ def prepare(
                 note = str(error).replace("\n", " ")
             splits.append(PreparedSplit(task.name, split, language, found, expected, skipped, note))
             bar.advance(task=task.name)
+    overlaps = []  # evaluation splits with texts of a training split
+    for ((training, train), seen), ((evaluation, split), asked) in itertools.product(texts.items(), repeat=2):
+        shared = len(seen & asked)
+        if train == "train" != split and shared:
+            line = f"{shared} of {len(asked)} texts of {evaluation} {split} are in {training} {train}"
+            overlaps.append((shared / len(asked), line))
+    overlaps.sort(key=lambda item: -item[0])
     complete = not any(one.note for one in splits)
-    return Preparation(tuple(splits), tuple(_find_overlaps(texts)), complete)
+    return Preparation(tuple(splits), tuple(line for _, line in overlaps), complete)
 
 
 def _fetch(
@@ -286,17 +292,6 @@ def _hash_texts(examples: Iterable[Example]) -> Iterator[bytes]:
         text = " ".join(text.lower().split())
         if len(text) >= _SHORTEST:
             yield hashlib.blake2b(text.encode(), digest_size=8).digest()
-
-
-def _find_overlaps(texts: Mapping[tuple[str, str], set[bytes]]) -> list[str]:
-    """Returns a line for each evaluation split with texts of a training split, the largest share first."""
-    found = []
-    for ((training, train), seen), ((evaluation, split), asked) in itertools.product(texts.items(), repeat=2):
-        shared = len(seen & asked)
-        if train == "train" != split and shared:
-            line = f"{shared} of {len(asked)} texts of {evaluation} {split} are in {training} {train}"
-            found.append((shared / len(asked), line))
-    return [line for _, line in sorted(found, key=lambda item: -item[0])]
 
 
 def format_preparation(preparation: Preparation) -> str:

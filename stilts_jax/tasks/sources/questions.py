@@ -1,7 +1,4 @@
-"""Questions about pictures, captions of pictures and pairs of pictures, in the formats that they are released in.
-
-Their answers are spelled alike, and scored against those of ten people, as by the official script of VQA v2.
-"""
+"""Questions about pictures and captions of pictures; answers are scored as by the official script of VQA v2."""
 
 import re
 from collections import Counter

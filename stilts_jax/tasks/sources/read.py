@@ -18,6 +18,7 @@ from stilts_jax.tasks.spec import UNKNOWN_LABEL, Example, RetrievalSet, Source, 
 KINDS: tuple[SourceKind, ...] = get_args(SourceKind)
 # Each has ``find`` and ``open_rows``, data sets also ``fetch``.
 MODULES: Mapping[SourceKind, Any] = {"files": files, "hub": hub, "tfds": tfds}
+_IF_EMPTY = "fetch or copy the file again, or remove it to leave this language out"
 Rows = Iterable[tuple[Path, Row]]
 Found = dict[str, tuple[Path, ...]]  # files by role
 
@@ -190,7 +191,8 @@ def read_counted(task: Task, split: str, language: str, source: DataSource) -> R
     if not examples and task.kind != "mlm":  # of a few lines of text none may be kept for dev
         left_out = f"{dropped} rows are dropped, {len(problems.found)} skipped"
         what = f"there are no examples: {'; '.join((left_out, *problems.skipped[:1]))}"
-        raise _empty(what, task, split, language, source)
+        paths = ", ".join(map(str, find_paths(task, split, language, source)))
+        raise problems.refuse(paths, what, _IF_EMPTY)
     return Reading(examples, problems.skipped, dropped)
 
 
@@ -203,14 +205,9 @@ def read_retrieval(task: Task, split: str, language: str, source: DataSource) ->
     for empty in ("queries", "candidates", "gold"):
         listed = getattr(pools, empty)
         if listed is not None and not listed:
-            raise _empty(f"the list of {empty} is empty", task, split, language, source)
+            paths = ", ".join(map(str, find_paths(task, split, language, source)))
+            raise problems.refuse(paths, f"the list of {empty} is empty", _IF_EMPTY)
     return replace(pools, skipped=problems.skipped)
-
-
-def _empty(what: str, task: Task, split: str, language: str, source: DataSource) -> DataError:
-    paths = map(str, find_paths(task, split, language, source))
-    fix = "fetch or copy the file again, or remove it to leave this language out"
-    return DataError(what, where=", ".join((task.name, split, language, *paths)), fix=fix)
 
 
 def _read_rows(one: Source, split: str, language: str, found: Found, problems: Problems) -> Rows | None:
@@ -218,7 +215,8 @@ def _read_rows(one: Source, split: str, language: str, found: Found, problems: P
     if not one.by_language:
         return _number_rows(one, split, language, found[""], problems)
     groups, bad = _group(one, split, files.state_of(found[""]))
-    problems.add_all(bad)
+    for place, message in bad.found:
+        problems.add(place, message)
     return groups.get(language)
 
 
@@ -267,10 +265,7 @@ def with_labels(task: Task, source: DataSource) -> Task:
 
 
 def fingerprint(task: Task, split: str, language: str, source: DataSource) -> str:
-    """Returns a hash of what a split is read from: its bytes, and how the task declares that they become examples.
-
-    Paths are not in it: a file of another name with the same bytes is the same data.
-    """
+    """Returns a hash of what a split is read from, by its bytes and not its path, and of how these become examples."""
     labels = [] if task.labels_file else task.labels  # those of a labels file are in its bytes
     declared: list[Any] = [task.kind, labels, task.keep]
     for one, found in locate(task, split, language, source):

@@ -1,7 +1,4 @@
-"""Reads the formats that data sets are released in, and yields their rows with the line of each.
-
-Lines end at a line feed (or CR LF) only: ``str.splitlines`` would also cut at U+2028 and others inside a sentence.
-"""
+"""Reads the formats that data sets are released in, and yields their rows with the line of each."""
 
 import csv
 import io
@@ -12,23 +9,24 @@ from pathlib import Path
 from stilts_jax.tasks.sources.rows import BadRow, Problems, Row, describe, find_line, parse_json, read_bytes
 
 Line = tuple[int, str]  # its number and its text
+Records = list[tuple[int, list[str]]]  # cells with the line
 csv.field_size_limit(2**31 - 1)  # a cell may hold a long document
 # The quoting that XTREME's download writes and its readers leave in: "He said ""no"".". Bare quotes are none.
 _QUOTED = re.compile('"((?:[^"]*"")+[^"]*)"')
 
 
 def read_lines(path: Path, problems: Problems) -> Iterator[Line]:
-    """Yields ``(line number, text)`` without line ends and byte order mark.
-
-    Where bad rows may be skipped, bytes that are no UTF-8 become lone surrogates: all of the row is refused when it is
-    checked, not one line of a sentence, and later rows keep their numbers.
-    """
-    lines = read_bytes(path).split(b"\n")
+    """Yields ``(line number, text)`` without line ends and byte order mark."""
+    lines = read_bytes(path).split(
+        b"\n"
+    )  # `splitlines` would also cut at U+2028 and others inside a sentence
     if not lines[-1]:
         lines.pop()
     for number, line in enumerate(lines, start=1):
         line = line.removesuffix(b"\r")
         try:
+            # Where bad rows may be skipped, a lone surrogate gets the whole row refused when it is checked, not a line
+            # of a sentence, and later rows keep their numbers.
             yield number, line.decode(errors="surrogateescape" if problems.budget else "strict")
         except UnicodeDecodeError as error:
             what = f"byte {error.start + 1} of the line is not UTF-8: {line[:60]!r}"
@@ -36,13 +34,10 @@ def read_lines(path: Path, problems: Problems) -> Iterator[Line]:
 
 
 class Table:
-    """Reads tab-separated values without quoting, since XNLI and PAWS-X hold bare quotes.
-
-    The first line names the columns if they are not given. ``optional``: how many of the last columns may be absent, in
-    the whole file alike (blanked gold).
-    """
+    """Reads tab-separated values without quoting: XNLI and PAWS-X hold bare quotes."""
 
     def __init__(self, columns: Sequence[str] = (), *, optional: int = 0) -> None:
+        # The first line names the columns if they are not given. So many of the last may be absent in a whole file.
         self._columns, self._optional = columns, optional
 
     def __call__(self, path: Path, language: str, problems: Problems) -> Iterator[Row]:
@@ -55,9 +50,7 @@ class Table:
         return _name_columns(path, problems, records, names[: max(widths, default=len(names))])
 
 
-def _name_columns(
-    path: Path, problems: Problems, records: Iterable[tuple[int, Sequence[str]]], names: Sequence[str]
-) -> Iterator[Row]:
+def _name_columns(path: Path, problems: Problems, records: Records, names: Sequence[str]) -> Iterator[Row]:
     for number, (line, values) in enumerate(records):
         if len(values) == len(names):
             yield Row(line, number, dict(zip(names, values)))
@@ -167,10 +160,7 @@ def read_tagged(path: Path, language: str, problems: Problems) -> Iterator[Row]:
 
 
 class Columns:
-    """Reads sentences with a word and its tag in columns (from 0 on) of each line; an empty line ends a sentence.
-
-    ``comments``: whether lines that begin with ``#`` are comments. A first column that is not the words numbers them.
-    """
+    """Reads sentences with a word and its tag in columns of each line; a first column that is no word numbers them."""
 
     def __init__(self, *, word: int = 0, tag: int = 1, separator: str = "\t", comments: bool = False) -> None:
         self._word, self._tag, self._separator, self._comments = word, tag, separator, comments

@@ -178,7 +178,8 @@ def answer_pair(row: Row, labels: tuple[str, ...]) -> EmbedExample | None:
 def build_answers(paths: Paths, language: str, problems: Problems) -> RetrievalSet:
     """The questions of a language, and the sentences of all languages (LAReQA)."""
     queries, candidates, answers, skipped = _read_sentences(state_of(paths["candidates"]))
-    problems.add_all(skipped)
+    for place, message in skipped.found:
+        problems.add(place, message)
     ours = queries.get(language, [])
     return RetrievalSet(ours, candidates, {query.id: answers[query.id.rpartition("_")[0]] for query in ours})
 
@@ -250,7 +251,8 @@ def build_mentions(paths: Paths, language: str, problems: Problems) -> Retrieval
         what = f"gold of the mention {name!r} is blank (entity_id), and others have it"
         problems.add(f"{path}:{row.line}", what)
     entities, skipped = _read_entities(state_of(paths["candidates"]))
-    problems.add_all(skipped)
+    for place, message in skipped.found:
+        problems.add(place, message)
     return RetrievalSet(list(queries.values()), entities, gold or None)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from stilts_jax.errors import DataError
 from stilts_jax.tasks.spec import EMPTY, ChoiceExample, Example, SpanExample, TagExample
@@ -23,7 +23,6 @@ _BLANK = (None, "", "-1", -1, "hidden")  # labels that are not published
 _TEXTS = {"text", "pair", "prompt", "question", "context", "positive"}
 _KINDS = {bool: "true or false", list: "a list", dict: "an object"}
 EVERY_ROW = sys.maxsize  # the budget of a file that is read once and serves several languages
-T = TypeVar("T")
 Opened = Iterator[tuple[Path, Iterator["Row"]]]  # files with their rows
 
 
@@ -187,7 +186,7 @@ class Row:
             raise BadRow(f"{self.within}{name} is {describe(value)}, not a whole number from 0 on")
         return value
 
-    def take(self, name: str, kind: type[T]) -> T:
+    def take(self, name: str, kind: type) -> Any:
         """Returns a value that is true or false (``bool``), a list or an object."""
         value = self.value(name)
         if type(value) is not kind:
@@ -256,7 +255,7 @@ class Problems:
 
     what: str  # task, split and language that are read
     budget: int = 0  # how many rows may be skipped
-    found: list[tuple[str, str]] = field(default_factory=list)  # what was skipped: place and message
+    found: list[tuple[str, str]] = field(default_factory=list)  # what was skipped, as `add` takes it
 
     @property
     def skipped(self) -> tuple[str, ...]:
@@ -272,11 +271,6 @@ class Problems:
             what = f"{len(self.found)} rows can't be used, and only {self.budget} may be skipped"
             where = "\n    ".join((f"{self.what}; the first:", *self.skipped[:_SHOWN]))
             raise DataError(what, where=where, fix="mend the file, or raise --config.data.skip_budget")
-
-    def add_all(self, others: "Problems") -> None:
-        """Counts what others have collected."""
-        for place, message in others.found:
-            self.add(place, message)
 
     def refuse(self, place: object, message: str, fix: str) -> DataError:
         """Returns the error of a file that can't be used as a whole."""

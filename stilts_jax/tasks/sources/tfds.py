@@ -1,7 +1,4 @@
-"""Reads data sets that TFDS has prepared in ``ROOT/tfds/NAME/CONFIG/VERSION``, and prepares them there.
-
-Reading needs no tensorflow: it takes data in the array_record or parquet format through ``as_data_source``.
-"""
+"""Prepares data sets of TFDS in ``ROOT/tfds/NAME/CONFIG/VERSION``, and reads them, which needs no tensorflow."""
 
 import importlib
 import re
