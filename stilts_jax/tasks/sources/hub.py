@@ -10,7 +10,6 @@ import importlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 from urllib.parse import quote
 
@@ -26,7 +25,7 @@ class SourceFailure(DataError):
     """A whole data set can't be had (no such repository, no connection, a library missing), not just a part."""
 
 
-def need(library: str, extra: str) -> ModuleType:
+def need(library: str, extra: str) -> Any:
     """Returns a library that an extra of this package installs."""
     try:
         return importlib.import_module(library)
@@ -35,8 +34,10 @@ def need(library: str, extra: str) -> ModuleType:
         raise SourceFailure(f"this data needs {library}", where=str(error), fix=fix) from error
 
 
-def make_rows(records: Iterable[Mapping[str, Any]], classes: Mapping[str, Sequence[str]]) -> Iterator[Row]:
+def make_rows(records: Iterable[Mapping[str, Any]], features: Mapping[str, Any]) -> Iterator[Row]:
     """Yields rows with class names for the numbers of those columns that hold a class, or a list of classes."""
+    kinds = {name: getattr(one, "feature", one) for name, one in features.items()}  # of a list, its items'
+    classes = {name: one.names for name, one in kinds.items() if getattr(one, "names", None)}
 
     def name(names: Sequence[str], value: Any) -> Any:
         if isinstance(value, list):
@@ -82,12 +83,8 @@ def open_rows(source: Source, split: str, language: str, paths: Sequence[Path], 
         except (OSError, pyarrow.ArrowException) as error:
             fix = "remove it and fetch it again: stilts prepare"
             raise DataError(f"the file can't be read: {error}", where=str(path), fix=fix) from error
-        features = datasets.Features.from_arrow_schema(table.schema)
-        # Of a list, what it is a list of.
-        kinds = {name: getattr(one, "feature", one) for name, one in features.items()}
-        classes = {name: one.names for name, one in kinds.items() if getattr(one, "names", None)}
         records = (fields for batch in table.to_batches(1000) for fields in batch.to_pylist())
-        yield path, make_rows(records, classes)
+        yield path, make_rows(records, datasets.Features.from_arrow_schema(table.schema))
 
 
 def fetch(source: Source, split: str, language: str, root: Path) -> None:

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from stilts_jax.tasks.sources.converters import Converter, Labels, index_labels
 from stilts_jax.tasks.sources.rows import BadRow, Problems, Row, read_json, read_object
-from stilts_jax.tasks.spec import UNKNOWN_LABEL, ClassifyExample, names, pairs
+from stilts_jax.tasks.spec import UNKNOWN_LABEL, ClassifyExample, Example, names, pairs
 
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 # The contractions of the official script. What lacks one of the apostrophes gets it.
@@ -51,11 +52,14 @@ def score_answer(predicted: str, answers: Sequence[str]) -> float:
     return sum(min((sum(matches) - match) / 3, 1.0) for match in matches) / len(matches)
 
 
-def _find_label(answers: Sequence[str], labels: Labels) -> int | None:
-    """Returns the label of the most frequent answer that has one; else that of unknown ones, which training lacks."""
+def _make(row: Row, id: str, picture: str, said: Sequence[str], labels: Labels, *more: Any) -> Example | None:
+    """Returns a question with the most frequent answer that is a label, else the unknown one; None in training."""
     known = index_labels(labels)
-    frequent = (answer for answer, _ in Counter(answers).most_common() if answer in known)
-    return known.get(next(frequent, UNKNOWN_LABEL)) if answers else None
+    frequent = (answer for answer, _ in Counter(said).most_common() if answer in known)
+    label = known.get(next(frequent, UNKNOWN_LABEL)) if said else None
+    if said and label is None:
+        return None
+    return ClassifyExample(row.id(id), row["question"], None, label, (picture,), *more)
 
 
 def read_triples(path: Path, language: str, problems: Problems) -> Iterator[Row]:
@@ -74,13 +78,10 @@ def read_by_id(path: Path, language: str, problems: Problems) -> Iterator[Row]:
             yield replace(row, fields={**row.part("the question").fields, "id": identifier})
 
 
-def answer_gqa(row: Row, labels: Labels) -> ClassifyExample | None:
+def answer_gqa(row: Row, labels: Labels) -> Example | None:
     """Returns a question of GQA; one whose answer is no label can't be trained on."""
-    answer = row.get("answer")
-    label = _find_label(() if answer is None else (str(answer),), labels)
-    if answer is not None and label is None:
-        return None
-    return ClassifyExample(row["id"], row["question"], None, label, (f"gqa/images/{row['imageId']}.jpg",))
+    said = () if row.get("answer") is None else (str(row.get("answer")),)
+    return _make(row, "id", f"gqa/images/{row['imageId']}.jpg", said, labels)
 
 
 def read_vqa(path: Path, language: str, problems: Problems) -> Iterator[Row]:
@@ -107,15 +108,12 @@ def answer_vqa(part: str) -> Converter:
     """Returns a converter for VQA's questions about a part of COCO."""
     pattern = f"coco/{part}/COCO_{part}_{{:012d}}.jpg"
 
-    def convert(row: Row, labels: Labels) -> ClassifyExample | None:
+    def convert(row: Row, labels: Labels) -> Example | None:
         answers = tuple(row.texts("answers")) if "answers" in row.fields else ()
         said, known = [normalise_answer(one) for one in answers], index_labels(labels)
-        label = _find_label(said, labels)
-        if answers and label is None:
-            return None
         votes = tuple(known[one] for one in said if one in known)
-        picture, name = pattern.format(row.integer("image_id")), row.id("question_id")
-        return ClassifyExample(name, row["question"], None, label, (picture,), answers, votes)
+        picture = pattern.format(row.integer("image_id"))
+        return _make(row, "question_id", picture, said, labels, answers, votes)
 
     return convert
 

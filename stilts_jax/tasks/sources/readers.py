@@ -45,8 +45,7 @@ class Table:
         records = [(line, [*map(_unquote, values)]) for line, values in lines]
         names = self._columns or (records.pop(0)[1] if records else ())
         # The widest that may be: one row that has lost its label does not make a file of blanked labels.
-        possible = range(len(names) - self._optional, len(names) + 1)
-        widths = [len(values) for _, values in records if len(values) in possible]
+        widths = [len(values) for _, values in records if 0 <= len(names) - len(values) <= self._optional]
         return _name_columns(path, problems, records, names[: max(widths, default=len(names))])
 
 
@@ -133,14 +132,10 @@ def _sentences(lines: Iterable[Line], blank: str | None, *, comments: bool = Fal
 
 
 def read_tagged(path: Path, language: str, problems: Problems) -> Iterator[Row]:
-    """Yields one row for each sentence: ``words`` and ``tags`` (None where they are blanked).
-
-    A line is ``token TAB tag``; an empty line ends a sentence. Where every token stands behind ``LL:``
-    (WikiANN as released), that is cut off, at the first colon only: a token may itself be or hold a colon.
-    """
+    """Yields one row for each sentence of lines ``token TAB tag``: ``words``, and ``tags`` (None where blanked)."""
     lines = list(read_lines(path, problems))
     filled = [(line, text) for line, text in lines if text.strip(" ")]
-    prefix = f"{language}:"
+    prefix = f"{language}:"  # WikiANN as released; a token may itself be or hold a colon
     if sum(text.startswith(prefix) for _, text in filled) <= len(filled) / 2:
         prefix = ""  # a token may happen to begin like that
     tagged = any(text.rstrip(" ").partition("\t")[2] for _, text in filled)
@@ -193,11 +188,7 @@ _WORD_NUMBER = re.compile(r"\d+([-.]\d+)?")
 
 
 def read_conllu(path: Path, language: str, problems: Problems) -> Iterator[Row]:
-    """Yields one row for each sentence of Universal Dependencies, as XTREME reads them.
-
-    A multi-word token is one word, empty nodes are dropped, spaces and U+200C are taken out of tokens, and a
-    sentence whose text is withheld (its tokens are ``_``) is dropped.
-    """
+    """Yields one row for each sentence of Universal Dependencies, as XTREME reads them: fused words are one."""
     precedence = _FUSED_PRECEDENCE.get(language, _FUSED_PRECEDENCE[""]).split()
     number = 0
     for sentence in _sentences(read_lines(path, problems), "", comments=True):
@@ -210,7 +201,7 @@ def read_conllu(path: Path, language: str, problems: Problems) -> Iterator[Row]:
         except (ValueError, KeyError, IndexError):
             problems.add(f"{path}:{sentence[0][0]}", "the ids or heads of the sentence are not CoNLL-U's")
             continue
-        withheld = words.count("_")
+        withheld = words.count("_")  # of all of them: the treebank's text is not free
         if not withheld or withheld < len(words) - 1:
             yield Row(sentence[0][0], number, {"words": words, "tags": tags})
             number += 1

@@ -4,7 +4,6 @@ import gzip
 import itertools
 import json
 import re
-import sys
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ _LONGEST = 60  # characters of a value that an error shows
 _BLANK = (None, "", "-1", -1, "hidden")  # labels that are not published
 _TEXTS = {"text", "pair", "prompt", "question", "context", "positive"}
 _KINDS = {bool: "true or false", list: "a list", dict: "an object"}
-EVERY_ROW = sys.maxsize  # the budget of a file that is read once and serves several languages
+EVERY_ROW = 2**62  # the budget of a file that is read once and serves several languages
 Opened = Iterator[tuple[Path, Iterator["Row"]]]  # files with their rows
 
 

@@ -31,15 +31,14 @@ def open_rows(source: Source, split: str, language: str, paths: Sequence[Path], 
     """Yields the folder of the data set with its rows."""
     folder, (_, name) = paths[0].parent, source.names(split, language)
     builder = need("tensorflow_datasets", "tfds").builder_from_directory(folder)
-    # A list's own attributes are those of what it is a list of.
-    classes = {key: one.names for key, one in builder.info.features.items() if getattr(one, "names", None)}
     try:
         records = builder.as_data_source(name)
     except (ImportError, NotImplementedError) as error:
         what = f"this data can't be read without tensorflow: {error}"
         fix = f"prepare it again in the format {_FILE_FORMAT}: stilts prepare"
         raise DataError(what, where=str(folder), fix=fix) from error
-    yield folder, make_rows((_plain(records[number]) for number in range(len(records))), classes)
+    plain = (_plain(records[number]) for number in range(len(records)))
+    yield folder, make_rows(plain, builder.info.features)
 
 
 def _plain(value: Any) -> Any:
