@@ -82,7 +82,7 @@ def test_the_inventory_lists_every_task_without_reading_it(source):
 
 def test_three_examples_are_shown_as_the_model_reads_them(tmp_path, write, capsys, world):
     rows = "".join(f"{n}\ttravel\tTunakwenda {n}.\n" for n in range(5))
-    for code in ("swh_Latn", "afr_Latn"):
+    for code in ("swh_Latn", "afr_Latn", "zu"):  # the release has no folder of the last name
         for split in ("dev", "test"):
             write(f"sib200/{code}/{split}.tsv", f"index_id\tcategory\ttext\n{rows}")
     command = ["tasks", "sib200", f"--data_root={tmp_path}"]
@@ -93,8 +93,12 @@ def test_three_examples_are_shown_as_the_model_reads_them(tmp_path, write, capsy
     assert "hub: Davlan/sib200" in printed and " zu=zul_Latn\n" in printed
     assert "3 of 5 examples" in printed and "text: Tunakwenda 2." in printed and "Tunakwenda 3" not in printed
     assert printed.count("label: travel") == printed.count(" pieces: ") == 3
-    assert main(["tasks", "belebele", f"--data_root={tmp_path}"]) == 0
-    assert "belebele: no split is there" in capsys.readouterr().out
+    for end in ("de", "en", "sw"):
+        for code in ("de", "sw"):
+            write(f"tatoeba/{code}-en.{end}", "a\n")
+    assert main(["tasks", "belebele", "tatoeba", f"--data_root={tmp_path}"]) == 0
+    printed = capsys.readouterr().out
+    assert "belebele: no split is there" in printed and "-en.en, 2 languages:\n    de sw\n" in printed
 
 
 def test_what_is_shown_of_a_translated_task_and_of_long_texts(tmp_path, write, capsys, world):

@@ -3,15 +3,7 @@
 import pytest
 
 from stilts_jax.errors import DataError
-from stilts_jax.tasks.sources.readers import (
-    Table,
-    read_conllu,
-    read_csv,
-    read_jsonl,
-    read_lines,
-    read_squad,
-    read_tagged,
-)
+from stilts_jax.tasks.sources import readers
 from stilts_jax.tasks.sources.rows import Problems
 
 PROBLEMS = Problems("a task, dev, fr")
@@ -26,7 +18,7 @@ def put(folder, content, name="file"):
 def test_lines_end_at_line_feeds_only(tmp_path):
     text = "one\u2028still one\r\ntwo\x85\x0b\x0c still two\nthree"
     expected = [(1, "one\u2028still one"), (2, "two\x85\x0b\x0c still two"), (3, "three")]
-    assert list(read_lines(put(tmp_path, "\ufeff" + text), PROBLEMS)) == expected
+    assert list(readers.read_lines(put(tmp_path, "\ufeff" + text), PROBLEMS)) == expected
 
 
 def conllu(*rows):
@@ -34,7 +26,7 @@ def conllu(*rows):
     return "# text = something\n" + "\n".join(lines) + "\n\n"
 
 
-TABLE = Table(("first", "second", "label"), optional=1)
+TABLE, TAGGED = readers.Table(("first", "second", "label"), optional=1), readers.read_tagged
 TREES = (
     # "du" is ADP+DET, both below the noun: equally high, and French has ADP before DET. The empty node
     # goes, and so do the space and U+200C inside a token.
@@ -51,14 +43,14 @@ READ = {
     # What Python's csv writer, with which XTREME writes its files, makes of: He said "no".
     "the quoting that a script added is undone": (TABLE, '"He said ""no""."\tb\r\n', [(1, 'He said "no".', "b")]),
     "labels are blanked in a whole file": (TABLE, "a\tb\nc\td\n", [(1, "a", "b"), (2, "c", "d")]),
-    "lines within quotes count": (read_csv, 'a,b\n"x\ny",1\nz,2\n', [(2, "x\ny", "1"), (4, "z", "2")]),
-    "a prefix is cut at the first colon only": (read_tagged, "fr:Un\tO\nfr:12:30\tB-ORG\nfr::\tO\n\nfr:Fin\tO\n", [
+    "lines within quotes count": (readers.read_csv, 'a,b\n"x\ny",1\nz,2\n', [(2, "x\ny", "1"), (4, "z", "2")]),
+    "a prefix is cut at the first colon only": (TAGGED, "fr:Un\tO\nfr:12:30\tB-ORG\nfr::\tO\n\nfr:Fin\tO\n", [
         (1, ["Un", "12:30", ":"], ["O", "B-ORG", "O"]), (5, ["Fin"], ["O"])]),
-    "a token that happens to begin like a prefix": (read_tagged, "fr:mo\tO\nx\tO\n", [(1, ["fr:mo", "x"], ["O", "O"])]),
-    "words of nothing visible keep their place": (read_tagged, "a\tX\n\u200b\tX\n\tY\n\u00a0\tX\n\nb\tX", [
+    "a token that happens to begin like a prefix": (TAGGED, "fr:mo\tO\nx\tO\n", [(1, ["fr:mo", "x"], ["O", "O"])]),
+    "words of nothing visible keep their place": (TAGGED, "a\tX\n\u200b\tX\n\tY\n\u00a0\tX\n\nb\tX", [
         (1, ["a", "\u200b", "", "\u00a0"], ["X", "X", "Y", "X"]), (6, ["b"], ["X"])]),
-    "tags are blanked in a whole file": (read_tagged, "a\nb\n\nc\t\n", [(1, ["a", "b"], None), (4, ["c"], None)]),
-    "multi-word tokens are fused as XTREME fuses them": (read_conllu, TREES, [
+    "tags are blanked in a whole file": (TAGGED, "a\nb\n\nc\t\n", [(1, ["a", "b"], None), (4, ["c"], None)]),
+    "multi-word tokens are fused as XTREME fuses them": (readers.read_conllu, TREES, [
         (2, ["Fin", "du", "1000jours"], ["NOUN", "ADP", "NUM"]), (10, ["dámelo"], ["PRON"])]),
 }  # fmt: skip
 
@@ -72,11 +64,11 @@ def test_rows(tmp_path, name):
 
 REFUSED = [
     (TABLE, "a\tb\tc\n\nd\te\n", 3, "3 columns were expected, 2"),
-    *((read_jsonl, f'{{"a": 1}}\n{line}\n', 2, "JSON") for line in ("{", "[1]", '"text"')),
-    (read_conllu, "1\tword\tNOUN\n\n", 1, "10 columns"),
-    (read_conllu, conllu(("1-2", "ab", "_", "_"), ("1", "a", "X", "7")), 2, "ids or heads"),
-    (read_squad, '{"data": [{"title": "x"}]}', 1, "SQuAD's form"),
-    (read_squad, b'{"data": "\xff"}', 1, "not UTF-8"),
+    *((readers.read_jsonl, f'{{"a": 1}}\n{line}\n', 2, "JSON") for line in ("{", "[1]", '"text"')),
+    (readers.read_conllu, "1\tword\tNOUN\n\n", 1, "10 columns"),
+    (readers.read_conllu, conllu(("1-2", "ab", "_", "_"), ("1", "a", "X", "7")), 2, "ids or heads"),
+    (readers.read_squad, '{"data": [{"title": "x"}]}', 1, "SQuAD's form"),
+    (readers.read_squad, b'{"data": "\xff"}', 1, "not UTF-8"),
 ]
 
 

@@ -29,7 +29,7 @@ BAD = {
     "lost tabs": (PANX, "a O\nb O\n", 1, "tab"),
     "a label of many is blank": (COPAS, COPA_PAIR, 1, "blank"),
     "NULs": (XNLI, "a\tb\tneutral\n" + "\0" * 4096, 2, "4096 NUL"),
-    "absurd JSON": (COPAS, "[" * 100_000, 1, "nested too deeply"),
+    "absurd JSON": (COPAS, "[" * 100_000, 1, "recursion"),
     "a long number": (COPAS, '{"idx": ' + "9" * 5000 + "}", 1, "digits"),
     "invalid UTF-8": (XNLI, b"a\tb\tneutral\nc\xe9\td\tneutral\n", 2, "not UTF-8"),
     "empty text": (XNLI, "a\t \tneutral\n", 1, "hypothesis is empty"),
@@ -68,6 +68,14 @@ def test_bad_rows_are_named_or_skipped_and_counted_when_asked(tmp_path, write, c
         skipped = error.what
         assert "1 skipped" in skipped
     assert message in skipped and name in skipped
+
+
+def test_bytes_that_are_no_text_cost_their_row_and_no_other(tmp_path, write):
+    write(PANX, b"a\tO\nb\xe9\tO\n\nc\tO\n")
+    write(XNLI, b"a\xe9\tb\tneutral\nc\td\tneutral\n")
+    for task in ("panx", "xnli"):  # rows keep their numbers, which pair them across languages
+        reading = read_counted(get_task(task), "dev", "de", DataSource(tmp_path, skip_budget=1))
+        assert [example.id for example in reading.examples] == ["1"]
 
 
 def test_a_budget_that_is_used_up_says_how_many_and_where(tmp_path, write):

@@ -87,6 +87,9 @@ def test_mewslix_marks_the_mention_in_its_sentence(write, source):
     write("mewslix/wikinews_labels/test-de.json", {"m1": ["Q90"]})
     pool = read_retrieval(task, "test", "de", source)
     assert pool.gold == {"m1": ("Q90",)} and [entity.id for entity in pool.candidates] == ["Q90"]
+    write("mewslix/candidate_set_entities.jsonl", [entity, entity])
+    with pytest.raises(DataError, match="'Q90' occurred before"):
+        read_retrieval(task, "test", "de", source)
 
 
 @pytest.mark.parametrize(
