@@ -127,10 +127,8 @@ def _find_remote(repository: str, config: str, split: str) -> tuple[str, list[st
     from huggingface_hub import constants, errors
 
     seen: set[str] = set()
-    for branch in (
-        "main",
-        "refs/convert/parquet",
-    ):  # which holds parquet files of repositories of other files
+    # The second one holds parquet files of repositories of other files.
+    for branch in ("main", "refs/convert/parquet"):
         with suppress(errors.RevisionNotFoundError):
             commit, listing = _list_remote(repository, branch)
             for pattern in _patterns(config, split):

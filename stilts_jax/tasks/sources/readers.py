@@ -167,8 +167,7 @@ class Columns:
             for (line, text), columns in zip(sentence, rows):
                 numbered = not self._word or _WORD_NUMBER.fullmatch(columns[0])
                 if not numbered or len(columns) <= max(self._word, self._tag):
-                    what = f"a word and its tag were expected, not {describe(text)}"
-                    problems.add(f"{path}:{line}", what)
+                    problems.add(f"{path}:{line}", f"a word and its tag were expected, not {describe(text)}")
                     break
             else:
                 words, tags = ([columns[place] for columns in rows] for place in (self._word, self._tag))

@@ -92,8 +92,7 @@ def _read_sides(paths: Paths, language: str, problems: Problems) -> list[Sentenc
     sides = [_read_pool(paths[role][0], whole, code) for role, code in roles.items()]
     if len(sides[0]) != len(sides[1]):
         what = f"{len(sides[0])} English sentences have {len(sides[1])} translations"
-        where = f"{paths['queries'][0]} and {paths['candidates'][0]}"
-        raise problems.refuse(where, what, _SAME_RELEASE)
+        raise problems.refuse(f"{paths['queries'][0]} and {paths['candidates'][0]}", what, _SAME_RELEASE)
     return sides
 
 
@@ -168,8 +167,7 @@ def answer_pair(row: Row, labels: tuple[str, ...]) -> EmbedExample | None:
     """Returns a question of SQuAD and the sentence with its answer; None where that stands between sentences."""
     question = _read_question(row)
     breaks = find_sentences(question.context)
-    found = _sentence_at(question.answers[0][1], breaks)
-    if found is None:
+    if (found := _sentence_at(question.answers[0][1], breaks)) is None:
         return None
     sentence = question.context[slice(*breaks[found])]
     return EmbedExample(question.id, question.question, (sentence + question.context).replace("\n", ""))
@@ -204,8 +202,7 @@ def _read_sentences(states: States) -> tuple[dict[str, Sentences], Sentences, Go
                 for one, sentence in zip(ids, sentences):
                     if one not in candidates:
                         _add(candidates, one, (sentence + context).replace("\n", ""))
-                found = _sentence_at(question.answers[0][1], breaks)
-                if found is None:
+                if (found := _sentence_at(question.answers[0][1], breaks)) is None:
                     raise BadRow(f"the answer of question {name!r} is in no sentence")
                 _add(ours, f"{name}_{language}", question.question)
                 # A sentence that stands twice in its paragraph is right at both places.

@@ -217,8 +217,7 @@ class Row:
     def _inner(self, fields: Any, name: str, *way: str | int) -> "Row":
         if type(fields) is not dict:
             raise BadRow(f"{self.within}{name} is {describe(fields)}, not an object")
-        within = f"{self.within}{name}."
-        return Row(self.line, self.number, fields, (*self.place, *way), within, self.strict)
+        return Row(self.line, self.number, fields, (*self.place, *way), f"{self.within}{name}.", self.strict)
 
 
 def check_example(example: Example) -> bool:
