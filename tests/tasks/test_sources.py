@@ -121,6 +121,8 @@ def test_a_translated_task_reads_files_of_its_language(write, source):
     # ... but is never trained on English by mistake.
     with pytest.raises(DataError):
         read_examples(get_task("mnli@ru"), "train", "ru", source)
+    write("mnli/multinli_1.0_dev_mismatched-en.jsonl", [row])  # not a name of an English file
+    assert not available_languages(get_task("mnli"), "dev_mismatched", source)
     write("mnli/multinli_1.0_dev_matched-de.jsonl", [row])
     assert (selection_language(task, source), available_languages(task, "dev", source)) == ("de", ("de",))
 

@@ -49,18 +49,18 @@ def reader_of(source: Source, path: str) -> Callable[..., Any]:
     return reader
 
 
-def list_paths(source: Source, split: str, language: str) -> dict[str, tuple[str, ...]]:
-    """Returns the paths of a split in one language by role."""
+def _fill(source: Source, path: str, language: str) -> str:
     # A pool of all languages has no language in its name, nor has a file of several languages.
     one_file = source.kind == "files" and "" in source.paths and not source.by_language
-    code = source.codes.get(language, language)
+    if one_file and language != source.language and "{language}" not in path:
+        return _add_language(path, language)
+    return path.replace("{language}", source.codes.get(language, language))
 
-    def fill(path: str) -> str:
-        if one_file and language != source.language and "{language}" not in path:
-            return _add_language(path, language)
-        return path.replace("{language}", code)
 
-    return {role: tuple(map(fill, paths)) for role, paths in source.patterns(split).items()}
+def list_paths(source: Source, split: str, language: str) -> dict[str, tuple[str, ...]]:
+    """Returns the paths of a split in one language by role."""
+    by_role = source.patterns(split).items()
+    return {role: tuple(_fill(source, path, language) for path in paths) for role, paths in by_role}
 
 
 def find(source: Source, split: str, language: str, root: Path) -> dict[str, tuple[Path, ...]]:
@@ -90,15 +90,15 @@ def open_rows(source: Source, split: str, language: str, paths: Sequence[Path], 
 
 
 def _languages(source: Source, pattern: str, root: Path) -> set[str]:
-    """Returns the languages that a pattern has files for."""
-    pattern, codes = os.path.normpath(pattern), source.codes
-    found = set()
+    """Returns the languages that a pattern has files for, under the names that `list_paths` gives them."""
+    declared = pattern = os.path.normpath(pattern)
+    found: set[str] = set()
     if "{language}" not in pattern:
         found |= {source.language} if find_files(root, pattern) else set()
         if "*" in pattern:
             return found
-        pattern, codes = _add_language(pattern, "{language}"), {}  # as `list_paths` names such files
-    ours = {code: language for language, code in codes.items()}
+        pattern = _add_language(pattern, "{language}")
+    ours = {code: language for language, code in source.codes.items()}
     group = f"(?P<language>{'|'.join((_LANGUAGE, *map(re.escape, ours)))})"
     expression = re.escape(pattern.removesuffix(".gz"))
     for sign, meaning in _WILDCARDS.items():
@@ -108,7 +108,7 @@ def _languages(source: Source, pattern: str, root: Path) -> set[str]:
         name = path.as_posix() if os.path.isabs(pattern) else path.relative_to(root).as_posix()
         if match := re.fullmatch(expression, name.removesuffix(".gz")):
             language = ours.get(match["language"], match["language"])
-            if codes.get(language, language) == match["language"]:  # else nothing would look for this file
+            if _fill(source, declared, language) == pattern.replace("{language}", match["language"]):
                 found.add(language)
     return found
 

@@ -17,9 +17,8 @@ _QUOTED = re.compile('"((?:[^"]*"")+[^"]*)"')
 
 def read_lines(path: Path, problems: Problems) -> Iterator[Line]:
     """Yields ``(line number, text)`` without line ends and byte order mark."""
-    lines = read_bytes(path).split(
-        b"\n"
-    )  # `splitlines` would also cut at U+2028 and others inside a sentence
+    # `splitlines` would also cut at U+2028 and others inside a sentence.
+    lines = read_bytes(path).split(b"\n")
     if not lines[-1]:
         lines.pop()
     for number, line in enumerate(lines, start=1):
