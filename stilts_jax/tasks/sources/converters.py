@@ -15,7 +15,6 @@ Labels = tuple[str, ...]
 Columns = str | tuple[str, ...]
 Converter = Callable[[Row, Labels], Any]  # returns None for a row that is no part of the data
 _MOST_SPACE = 100  # characters before a context that a conversion may have cut off
-_DIGITS = 9  # of the place of an answer
 # Vowel signs and other marks are no letters of their own, nor are the signs that join letters and part them.
 _MARKS = "".join(filter(lambda sign: unicodedata.category(sign)[0] == "M", map(chr, range(0x300, 0x12000))))
 _WORD = re.compile(rf"[\w{_MARKS}\u200c\u200d]+|[^\w\s]")
@@ -187,7 +186,7 @@ def _read_answers(row: Row, answer: str, start: str) -> list[tuple[str, int]]:
         return []
     if single:  # in a table its place is digits
         place = row.id(start)
-        if not place.isdecimal() or len(place) > _DIGITS:
+        if not re.fullmatch(r"\d{1,9}", place):
             raise BadRow(f"{start} is {describe(place)}, not a number of characters")
         return [(row[answer], int(place))]
     if type(given) is dict:  # the hub's form: lists by column
