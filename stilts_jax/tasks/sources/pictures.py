@@ -65,7 +65,7 @@ def open_pictures(root: Path, folder: str, encoder: str = "") -> PictureFolder:
         raise DataError(what, where=str(path), fix=fix) from error
 
 
-@functools.lru_cache(maxsize=16)  # listing what is in a zip of COCO takes a second
+@functools.lru_cache(maxsize=256)  # to list a zip of COCO takes a second; NLVR2's rows lie in 100 folders
 def _open(path: Path, is_features: bool, modified: int) -> PictureFolder:
     if is_features:
         names = read_object(path / NAMES).get("names")
