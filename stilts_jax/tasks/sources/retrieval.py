@@ -224,7 +224,7 @@ def build_mentions(paths: Paths, language: str, problems: Problems) -> Retrieval
     """The mentions of a language, and all entities (Mewsli-X)."""
     queries: dict[str, EmbedExample] = {}
     gold: Gold = {}
-    blank: list[tuple[Row, str]] = []
+    blank: list[tuple[str, str]] = []  # mentions without gold, behind the place where it would stand
     (path,) = paths["queries"]
     for row in read_jsonl(path, language, problems):
         with problems.skipping(path, row):
@@ -234,19 +234,17 @@ def build_mentions(paths: Paths, language: str, problems: Problems) -> Retrieval
                 if mention.get("entity_id"):
                     gold[name] = (mention.id("entity_id"),)
                 else:
-                    blank.append((row, name))
+                    blank.append((f"{path}:{row.line}", name))
     for path in paths.get("gold", ()):
-        links, gold, blank = Row(1, 0, read_object(path)), {}, []
+        links, gold = Row(1, 0, read_object(path)), {}
+        blank = [(str(path), name) for name in sorted(queries.keys() - links.fields.keys())]
         for name in links.fields:
             with problems.skipping(path, links):
                 right = tuple(links.texts(name))
                 if any(right):
                     gold[name] = right
-        for name in sorted(queries.keys() - links.fields.keys()) if gold else ():
-            problems.add(str(path), f"the mention {name!r} is missing")
-    for row, name in blank if gold else ():
-        what = f"gold of the mention {name!r} is blank (entity_id), and others have it"
-        problems.add(f"{path}:{row.line}", what)
+    for place, name in blank if gold else ():
+        problems.add(place, f"gold of the mention {name!r} (entity_id) is blank, and others have it")
     entities, skipped = _read_entities(state_of(paths["candidates"]))
     for place, message in skipped.found:
         problems.add(place, message)
