@@ -50,7 +50,7 @@ def parse_json(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:  # absurdly long numbers and deep nesting too
-        raise BadRow(f"this can't be read as JSON: {error}") from error
+        raise BadRow(f"this is not JSON that can be read: {error}") from error
 
 
 def read_json(path: Path) -> Any:
