@@ -58,19 +58,10 @@ _NAMES = {
 _HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}
 
 __all__ = ["RULES", "SHAPES", "Checkpoints", "Compute", "EncoderConfig", "HeadConfig", "MeshConfig", "Model"]
-__all__ += [
-    "OptimizerConfig",
-    "TaskHead",
-    "TrainState",
-    "apply_model",
-    "check_batch",
-    "encode",
-    "eval_step",
-    "evaluate",
-]
-__all__ += ["evaluate_task", "export_encoder", "get_task", "init_params", "init_state", "list_tasks"]
-__all__ += ["load_encoder", "load_results", "make_loss", "make_mesh", "make_optimizer", "predict"]
-__all__ += ["predict_texts", "shardings", "train_step"]
+__all__ += ["OptimizerConfig", "TaskHead", "TrainState", "apply_model", "check_batch", "encode"]
+__all__ += ["eval_step", "evaluate", "evaluate_task", "export_encoder", "get_task", "init_params"]
+__all__ += ["init_state", "list_tasks", "load_encoder", "load_results", "make_loss", "make_mesh"]
+__all__ += ["make_optimizer", "predict", "predict_texts", "shardings", "train_step"]
 
 
 def __getattr__(name: str) -> Any:

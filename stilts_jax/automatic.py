@@ -43,24 +43,23 @@ class Device:
     def rate(self) -> float:
         """FLOP/s that training reaches on all of them: of the order of two cores, or 0.4 of the peak of a chip."""
         chip = find_chip(self.kind)
-        peak = chip.flops if chip and chip.flops else 2e14
-        return 1e11 if self.platform == "cpu" else self.count * 0.4 * peak
+        return 1e11 if self.platform == "cpu" else self.count * 0.4 * (chip.flops if chip else 2e14)
 
     def compile_seconds(self, written_out: int, *, training: bool = True) -> float:
         """Seconds that one more shape costs by compiling, where some layers are written out.
 
         Measured on two cores with 12 layers of 384: a training step 8 as a loop and 34 written out with two
-        microbatches, prediction 1.6; on an H100 with XLM-R Large 9 and 36, prediction 5. On TPUs assumed: 20 seconds,
-        prediction a third. What is compiled is used again from the cache on disk, for other seeds, phases and
-        selections: a use pays an eighth. Training on a CPU pays all of it, because there it takes as long as hundreds
-        of steps.
+        microbatches, prediction 1.6; on an H100 with XLM-R Large 9 and 36, prediction 5. On TPUs assumed. What is
+        compiled is used again from the cache on disk, for other seeds, phases and selections: a use pays an eighth, but
+        training on a CPU all of it, because there it takes as long as hundreds of steps.
         """
-        trained, predicted = {
-            "cpu": (8.0 + 2.2 * written_out, 1.6 / _USES),
-            "gpu": ((9.0 + 1.15 * written_out) / _USES, 5.0 / _USES),
-            "tpu": (20 / _USES, 20 / 3 / _USES),
-        }[self.platform]
-        return trained if training else predicted
+        each = {
+            "cpu": (1.6, 8.0 + 2.2 * written_out),
+            "gpu": (5.0, 9.0 + 1.15 * written_out),
+            "tpu": (20 / 3, 20.0),
+        }
+        seconds = each[self.platform][training]
+        return seconds if training and self.platform == "cpu" else seconds / _USES
 
 
 def this_device(count: int) -> Device:
@@ -73,8 +72,7 @@ def this_device(count: int) -> Device:
 def compile_tokens(device: Device, flops: float, written_out: int = 0, *, training: bool = True) -> float:
     """Returns how many tokens the device works off in the time that one more shape takes to compile.
 
-    ``flops`` are those of training on a token, of which prediction computes a third; ``written_out`` layers stand one
-    behind the other in a training step.
+    ``flops`` are those of training on a token, of which prediction computes a third.
     """
     seconds = device.compile_seconds(written_out, training=training)
     return seconds * device.rate / (flops if training else flops / 3)

@@ -24,20 +24,18 @@ class Chip:
 
 
 # The first whose kind matches counts. Memory of TPUs as their compiler counts it: a little less than on the label.
-CHIPS = {
-    chip.name: chip
-    for chip in (
-        Chip("h200", "H200", 989e12, 150754820096, 4.8e12, 450e9, 50e9, (1, 2)),
-        Chip("h100", "H100", 989e12, 80 * 10**9, 3.35e12, 450e9, 50e9, (1, 2)),
-        Chip("a100", "A100", 312e12, 80 * 10**9, 2.04e12, 300e9, 25e9),
-        Chip("v6e", "TPU v6", 918e12, int(31.25 * GIB), 1.64e12, 360e9, 12.5e9, (2,)),
-        Chip("tpu7x", "TPU7x", 2307e12, 192 * 10**9, 7.4e12, 600e9, 12.5e9),
-        Chip("v5e", "TPU v5 lite", 197e12, int(15.75 * GIB), 0.82e12, 180e9, 3.125e9, (2,)),
-        Chip("v5p", "TPU v5", 459e12, int(94.75 * GIB), 2.76e12, 540e9, 6.25e9, (3,)),
-        Chip("v4", "TPU v4", 275e12, int(30.75 * GIB), 1.2e12, 270e9, 6.25e9, (3,)),
-        Chip("cpu", "cpu", 0.0, 0, 0.0, 0.0, 0.0, (1,)),
-    )
-}
+_CHIPS = (
+    Chip("h200", "H200", 989e12, 150754820096, 4.8e12, 450e9, 50e9, (1, 2)),
+    Chip("h100", "H100", 989e12, 80 * 10**9, 3.35e12, 450e9, 50e9, (1, 2)),
+    Chip("a100", "A100", 312e12, 80 * 10**9, 2.04e12, 300e9, 25e9),
+    Chip("v6e", "TPU v6", 918e12, int(31.25 * GIB), 1.64e12, 360e9, 12.5e9, (2,)),
+    Chip("tpu7x", "TPU7x", 2307e12, 192 * 10**9, 7.4e12, 600e9, 12.5e9),
+    Chip("v5e", "TPU v5 lite", 197e12, int(15.75 * GIB), 0.82e12, 180e9, 3.125e9, (2,)),
+    Chip("v5p", "TPU v5", 459e12, int(94.75 * GIB), 2.76e12, 540e9, 6.25e9, (3,)),
+    Chip("v4", "TPU v4", 275e12, int(30.75 * GIB), 1.2e12, 270e9, 6.25e9, (3,)),
+    Chip("cpu", "cpu", 0.0, 0, 0.0, 0.0, 0.0, (1,)),
+)
+CHIPS = {chip.name: chip for chip in _CHIPS}
 
 
 def find_chip(device_kind: str) -> Chip | None:

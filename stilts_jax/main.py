@@ -30,12 +30,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs ``stilts``.
-
-    Returns:
-        The exit code: 0 done, 1 failed, 2 the command line is wrong, 75 stopped by SIGTERM (run the same command
-        again), 130 stopped by Ctrl-C.
-    """
+    """Runs ``stilts`` and returns its exit code, one of those in ``errors``."""
     if argv is None:  # a process of our own, not a caller's
         keep_freed_memory()
     # Tokenizers come from transformers, which would tell at each start that it finds no PyTorch.
@@ -69,9 +64,8 @@ def _run(argv: list[str]) -> int:
     for item in argv:
         if "\0" in item or item.encode(errors="ignore").decode() != item:
             what = "The command line has bytes that are no text (UTF-8)."
-            raise ConfigError(
-                what, where=ascii(item), fix="write it anew; folders and files need names in UTF-8"
-            )
+            fix = "write it anew; folders and files need names in UTF-8"
+            raise ConfigError(what, where=ascii(item), fix=fix)
     show_tracebacks("--traceback" in argv)
     argv = [item for item in argv if item != "--traceback"]
     if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
@@ -85,20 +79,14 @@ def _run(argv: list[str]) -> int:
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Parser)
     for name in COMMANDS:
         module = importlib.import_module(f"stilts_jax.commands.{name}")
-        summary = (module.__doc__ or "").splitlines()[0]
-        command = subparsers.add_parser(
-            name,
-            help=summary[:1].lower() + summary[1:].rstrip("."),
-            description=module.__doc__,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
+        summary, form = (module.__doc__ or "").splitlines()[0], argparse.RawDescriptionHelpFormatter
+        about = {"help": summary[:1].lower() + summary[1:].rstrip("."), "description": module.__doc__}
+        command = subparsers.add_parser(name, formatter_class=form, allow_abbrev=False, **about)
         module.add_arguments(adder(command))
         command.set_defaults(command=name, run=module.run)
     plain, overrides = _split_overrides(argv)
+    known = {name: list(one._option_string_actions) for name, one in subparsers.choices.items()}
     if plain and plain[0] in COMMANDS:
-        # Before argparse, which would speak of a missing option where one is only misspelt.
-        known = {name: list(one._option_string_actions) for name, one in subparsers.choices.items()}
         _check_options(plain[1:], plain[0], known)
     arguments = parser.parse_args(plain)
     if "command" not in arguments:
@@ -109,10 +97,11 @@ def _run(argv: list[str]) -> int:
         raise ConfigError(what, where=where)
     arguments.overrides, arguments.command_line = overrides, shlex.join(["stilts", *argv])
     arguments.progress = Progress()
-    return arguments.run(arguments)
+    return arguments.run(arguments) or errors.EXIT_OK
 
 
 def _check_options(items: list[str], command: str, known: dict[str, list[str]]) -> None:
+    """Looks at options before argparse, which would speak of a missing one where one is only misspelt."""
     for item in items:
         option, _, value = item.partition("=")
         if value == "--":  # argparse would take it for no value at all

@@ -1,11 +1,11 @@
 """Every option, once: name, type, default, meaning and what it takes. An experiment's settings are these records.
 
-``configs/*.py`` and ``--config.x.y=z`` change them (``config.py`` makes a ConfigDict of the defaults, and settings of
-that), everything below gets them frozen and checked. Change one for a run with ``--config.train.learning_rate=3e-5``.
+``configs/*.py`` and ``--config.x.y=z`` (``--config.train.learning_rate=3e-5``) change them; everything below gets them
+frozen and checked.
 """
 
 from argparse import ArgumentTypeError
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, ClassVar, Literal, get_args, get_type_hints
 
 from stilts_jax.checked import Checked, Range, split_names, split_pairs, stem
@@ -39,8 +39,7 @@ class DataSettings(Checked):
     """Where examples come from."""
 
     group: ClassVar[str] = "config.data."
-    # Release files, "hub" or "tfds"; a task without such a source is read from files.
-    source: SourceKind = "files"
+    source: SourceKind = "files"  # a task without the source that is named is read from files
     sources: str = ""  # exceptions by task, as in "mnli=hub,panx=tfds"
     # Malformed rows that may be skipped (and counted) before a file is refused.
     skip_budget: Annotated[int, COUNT] = 0
@@ -57,8 +56,8 @@ class DataSettings(Checked):
         for task, kind in self.kinds.items():
             self.choose(f"sources ({task})", kind, get_args(SourceKind))
         what = f"Patches of {self.picture_patch} pixels do not cut {self.picture_size} into equal parts."
-        uneven = self.picture_size % self.picture_patch
-        self.refuse(uneven, what, "picture_patch", "take a divisor of data.picture_size")
+        fix = "take a divisor of data.picture_size"
+        self.refuse(self.picture_size % self.picture_patch, what, "picture_patch", fix)
 
     @property
     def kinds(self) -> dict[str, Any]:
@@ -102,11 +101,9 @@ class OptimizerSettings(Checked):
     group: ClassVar[str] = "config.train."
     # How the rate falls to zero after the warm-up: linearly or as a half cosine; or constant.
     schedule: Literal["linear", "cosine", "constant"] = "linear"
-    # Limit of the norm of encoder's and head's gradient; 0: none.
-    clip_norm: Annotated[float, Range(0.0, 1e6)] = 1.0
+    clip_norm: Annotated[float, Range(0.0, 1e6)] = 1.0  # limit of the norm of all gradients together; 0: none
     epsilon: Annotated[float, Range(1e-30, 1.0)] = 1e-8
-    # Learning rate of a layer over that of the layer above it.
-    layer_decay: Annotated[float, Range(0.01, 1.0)] = 1.0
+    layer_decay: Annotated[float, Range(0.01, 1.0)] = 1.0  # learning rate of a layer over that of the next
     # Learning rate of a head over that of the encoder: its parameters are new, and those that look at pictures must
     # first find something to show.
     head_rate: Annotated[float, Range(0.01, 100.0)] = 1.0
@@ -115,12 +112,6 @@ class OptimizerSettings(Checked):
     # Of the first moment; "bfloat16" halves its memory. The second one always has float32: its decay of 0.999 would
     # be lost in bfloat16's rounding, so that it could only grow.
     moment_dtype: Literal["float32", "bfloat16"] = "float32"
-
-
-# What a task's preset decides unless it is set here.
-TASK_OPTIONS = (
-    *("learning_rate", "batch_size", "epochs", "max_length", "warmup", "weight_decay", "label_alpha"),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,18 +126,16 @@ class TrainSettings(OptimizerSettings):
     weight_decay: Annotated[float | None, SHARE] = None
     # Below 1 rare labels are drawn more often (classify): a label in proportion to its rows to this power.
     label_alpha: Annotated[float | None, SHARE] = None
-    # Exceptions of these seven by task, as in "xnli.epochs=1,easy_vqa.learning_rate=4e-4"; a task's controls and
-    # translations follow it. (Of several tasks in a row the first one's rate, warm-up and decay count.)
+    # Exceptions of these seven by task, as in "xnli.epochs=1,easy_vqa.learning_rate=4e-4", with its controls and
+    # translations. (Of several tasks in a row the first one's rate, warm-up and decay count.)
     by_task: str = ""
-    # Stop (and shorten the schedule) after so many steps; 0: what the epochs need.
-    max_steps: Annotated[int, COUNT] = 0
+    max_steps: Annotated[int, COUNT] = 0  # stop (and end the schedule) after so many; 0: what the epochs need
     # Microbatches of a step; 0: by device and kind of task. A CPU works on two at a time, so 2 are faster there than 1.
     accumulation: Annotated[int, Range(0, 2**16)] = 0
     # Batches that are sorted by length together; 1: plain shuffle, as rows with pictures always are. (The Trainer of
     # transformers sorts 50.)
     window: Annotated[int, Range(1, 1024)] = 32
-    # At most so many padded lengths, so many compiled steps of a task; 0: as many as save more time than they take to
-    # compile.
+    # Padded lengths of a task at most, each a compiled step; 0: as many as save more time than they take to compile.
     buckets: Annotated[int, Range(0, 1024)] = 0
     phase_vocabulary: bool = True  # train only the embedding rows that the phase's data use
     eval_every: Annotated[int, POSITIVE] = 1000
@@ -155,8 +144,7 @@ class TrainSettings(OptimizerSettings):
     checkpoint_every: Annotated[int, POSITIVE] = 1000
     # Newest checkpoints that are kept besides the best one: what a damaged one falls back on.
     keep_latest: Annotated[int, Range(1, 1000)] = 2
-    # Steps with a non-finite loss that are left out before the run stops.
-    skip_non_finite: Annotated[int, COUNT] = 0
+    skip_non_finite: Annotated[int, COUNT] = 0  # steps with a non-finite loss, left out before the run stops
     log_every: Annotated[int, POSITIVE] = 50
     tensorboard: bool = False  # a copy of the metrics for TensorBoard (needs the extra of that name)
 
@@ -189,14 +177,17 @@ class TrainSettings(OptimizerSettings):
         return given | exceptions.get(stem(task), {}) | exceptions.get(task, {})
 
 
+# What a task's preset decides unless it is set here.
+TASK_OPTIONS = tuple(one.name for one in fields(TrainSettings) if one.default is None)
+
+
 @dataclass(frozen=True, kw_only=True)
 class MixtureSettings(Checked):
     """How several tasks, and the languages of masked language modelling, are mixed."""
 
     group: ClassVar[str] = "config.mixture."
     sampler: Literal["uniform", "proportional", "capped", "temperature", "weights"] = "capped"
-    # Examples at which a task's size is cut (recalled from the paper, not verified).
-    cap: Annotated[int, POSITIVE] = 131072
+    cap: Annotated[int, POSITIVE] = 131072  # of a task's examples (recalled from the paper, not verified)
     temperature: Annotated[float, Range(1.0, 1e6)] = 2.0
     # Of each of several tasks, masked language modelling aside; None: what each has alone. (The paper has 3.)
     epochs: Annotated[float | None, Range(1e-6, 1e6)] = None
@@ -243,7 +234,7 @@ class ModelSettings(Checked):
     @property
     def dropout(self) -> dict[str, float]:
         """The rates that are set, by their names."""
-        rates = {name: getattr(self, name) for name in ("attention_dropout", "hidden_dropout")}
+        rates = {"attention_dropout": self.attention_dropout, "hidden_dropout": self.hidden_dropout}
         return {name: rate for name, rate in rates.items() if rate is not None}
 
 
@@ -303,14 +294,12 @@ class EvaluationSettings(Checked):
     """Prediction and retrieval."""
 
     group: ClassVar[str] = "config.evaluation."
-    # Of prediction, padding included; 0: by device and rows.
-    tokens_per_batch: Annotated[int, TOKENS_PER_BATCH] = 0
+    tokens_per_batch: Annotated[int, TOKENS_PER_BATCH] = 0  # padding included; 0: by device and rows
     # Score the first n examples of each language only; 0: all. Pools stay whole.
     limit: Annotated[int, COUNT] = 0
     max_length: Annotated[int, LENGTH] = 512  # of texts to embed
     mining_neighbours: Annotated[int, NEIGHBOURS] = 4
-    # Side of a similarity tile, which bounds the memory of retrieval; 0: fits the device.
-    tile: Annotated[int, Range(0, 2**20)] = 0
+    tile: Annotated[int, Range(0, 2**20)] = 0  # side of a tile of similarities, for memory; 0: by device
 
 
 @dataclass(frozen=True, kw_only=True)

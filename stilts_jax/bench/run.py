@@ -1,40 +1,171 @@
-"""How fast training and prediction are on this machine, with the settings that ``stilts train`` and ``eval`` take.
+"""What ``stilts bench`` times: training and prediction as ``stilts train`` and ``eval`` compute them, and their rows.
 
-Weights are drawn, as only their shape counts. ``tests/benchmarks/speed.py`` runs the same classes in turns with
-PyTorch.
+Rows are those of a task, or drawn from a law of lengths for machines without data. Weights are drawn, as only their
+shape counts. ``tests/benchmarks/speed.py`` runs the same classes in turns with PyTorch.
 """
 
 import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from stilts_jax import automatic
-from stilts_jax.automatic import decide
 from stilts_jax.batches.plan import TrainingBatches
 from stilts_jax.batches.prefetch import made_ahead, remapped
-from stilts_jax.bench.workload import Workload
+from stilts_jax.errors import ConfigError, nearest
 from stilts_jax.evaluation.predict import plan_prediction, predict
-from stilts_jax.experiment.models import with_dropout
-from stilts_jax.model import SHAPES, EncoderConfig, HeadConfig, Model, init_encoder, init_params
+from stilts_jax.experiment.models import optimizer_config, with_dropout
+from stilts_jax.experiment.phases import hyperparameters_of
+from stilts_jax.features.build import FeatureSettings, build_features
+from stilts_jax.features.records import Features, Ragged
+from stilts_jax.model import SHAPES, EncoderConfig, HeadConfig, Model, find_folder, init_encoder, init_params
 from stilts_jax.progress import Progress, seconds_since_start
-from stilts_jax.settings import OptimizerSettings, Settings
-from stilts_jax.sharding import Mesh, make_mesh, shardings
+from stilts_jax.settings import Settings
+from stilts_jax.sharding import Mesh, shardings
+from stilts_jax.tasks import get_task
+from stilts_jax.tasks.sources.read import DataSource, read_examples, with_labels
+from stilts_jax.tasks.spec import Hyperparameters, Kind
+from stilts_jax.tokenization import CLS_ID, SEP_ID, UNK_ID, load_tokenizer
 from stilts_jax.train.loop import Run, RunConfig
 from stilts_jax.train.losses import make_loss
-from stilts_jax.train.optimizer import OptimizerConfig, make_optimizer
+from stilts_jax.train.optimizer import make_optimizer
 from stilts_jax.train.step import init_state
 from stilts_jax.train.vocabulary import PhaseVocabulary, fits_phase_vocabulary
 
 TASK = "bench"
 _STEPS = 10_000  # of the run for which padded lengths are chosen
+KINDS = ("classify", "tag", "span")  # what both sides have a head for
+
+
+class Law(NamedTuple):
+    """A made-up task: log-normal lengths, and tokens by Zipf's law, as fitted to as many rows of ``source``."""
+
+    kind: Kind
+    num_labels: int
+    log_mean: float  # of the natural logarithm of a row's tokens
+    log_sd: float
+    longest: int  # what rows are cut to
+    rows: int
+    pieces: int  # distinct vocabulary rows that all of them use together
+    source: str  # cut into XLM-R's pieces
+
+
+LAWS = {
+    "nli": Law("classify", 3, 3.70, 0.46, 128, 18_000, 13_463, "premise and hypothesis, MNLI's dev sets"),
+    "tagging": Law("tag", 17, 2.90, 0.71, 128, 12_551, 13_657, "English EWT sentences, UD train"),
+    "qa": Law("span", 2, 5.29, 0.37, 384, 28_216, 22_221, "windows of SQuADShifts, stride 128"),
+}
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Rows, what they are, and where they come from."""
+
+    name: str
+    origin: str
+    features: Features
+    num_labels: int
+    max_length: int
+    vocab_size: int
+    mask_id: int
+
+    @property
+    def tokens(self) -> Any:
+        """All rows, ragged."""
+        return self.features.columns["tokens"]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """int64 [N]"""
+        return self.tokens.lengths
+
+    def take(self, rows: np.ndarray) -> Features:
+        """Returns some of the rows as features of their own."""
+
+        def pick(column: Any) -> np.ndarray | Ragged:
+            is_ragged = isinstance(column, Ragged)
+            return Ragged.from_list([column[row] for row in rows]) if is_ragged else column[rows]
+
+        columns = {name: pick(column) for name, column in self.features.columns.items()}
+        columns["example"] = np.arange(len(rows))
+        return replace(self.features, columns=columns, num_examples=len(rows))
+
+    def describe(self) -> str:
+        """One line for people."""
+        lengths, used = self.lengths, len(np.unique(self.tokens.values))
+        rows = f"{len(lengths)} rows of {lengths.mean():.1f} tokens (sd {lengths.std():.1f}, at most {lengths.max()})"
+        return f"{self.name}: {rows}, {used} of {self.vocab_size} vocabulary rows; {self.origin}"
+
+
+def draw_workload(name: str, vocab_size: int, *, rows: int = 0, longest: int = 0) -> Workload:
+    """Draws the rows of a law."""
+    law, generator = LAWS[name], np.random.default_rng(0)
+    count, most = rows or law.rows, min(law.longest, longest or law.longest)
+    lengths = np.exp(generator.normal(law.log_mean, law.log_sd, count)).round().astype(np.int64)
+    offsets = np.concatenate([[0], np.cumsum(lengths.clip(8, most))])
+    pieces = min(law.pieces, vocab_size - UNK_ID - 2)
+    ids = generator.permutation(np.arange(UNK_ID + 1, vocab_size - 1, dtype=np.int32))[:pieces]
+    share = 1 / (np.arange(pieces) + 2.7)  # Zipf and Mandelbrot's law
+    values = ids[np.searchsorted(np.cumsum(share) / share.sum(), generator.random(offsets[-1]))]
+    once = generator.permutation(len(values))[:pieces]
+    values[once] = ids[: len(once)]  # rare pieces occur too, as many as the law says
+    middle = offsets[:-1] + (offsets[1:] - offsets[:-1]) // 3
+    values[offsets[:-1]], values[offsets[1:] - 1] = CLS_ID, SEP_ID
+    if law.kind != "tag":  # <s> A </s></s> B </s>
+        values[middle], values[middle + 1] = SEP_ID, SEP_ID
+    columns: dict[str, np.ndarray | Ragged] = {"tokens": Ragged(values, offsets), "example": np.arange(count)}
+    columns["language"] = np.zeros(count, np.int32)
+    if law.kind == "classify":
+        columns["label"] = generator.integers(0, law.num_labels, count, np.int32)
+    elif law.kind == "tag":
+        columns["tags"] = Ragged(generator.integers(0, law.num_labels, len(values), np.int32), offsets)
+    else:
+        columns["start"] = columns["end"] = (lengths.clip(8, most) - 3).astype(np.int32)
+        columns["max_context"] = Ragged(np.ones(len(values), np.int32), offsets)
+    origin = (
+        f"drawn: log-normal lengths and Zipf's law, with the means and the {pieces} pieces of {law.source}"
+    )
+    features = Features(law.kind, columns, ("en",), count, "")
+    return Workload(name, origin, features, law.num_labels, most, vocab_size, vocab_size - 1)
+
+
+def find_workload(
+    name: str, shape: str, data_root: Path | None, encoder: str | None, max_length: int, settings: Settings
+) -> Workload:
+    """Returns the rows of a law, or a task's training rows in the vocabulary of the encoder's tokenizer."""
+    if shape not in SHAPES:
+        raise ConfigError(f"There is no shape {shape!r}.", where="--shape", fix=nearest(shape, SHAPES))
+    if name in LAWS:
+        return draw_workload(name, SHAPES[shape].vocab_size, longest=max_length)
+    if data_root is None or encoder is None:
+        fix = f"{nearest(name, LAWS)}; or a task's name, with --data_root and --encoder"
+        raise ConfigError(f"There is no law of lengths {name!r}.", where="--lengths", fix=fix)
+    source = DataSource(data_root, settings.data.source, settings.data.kinds, settings.data.skip_budget)
+    task = get_task(name)
+    chosen, tokenizer = hyperparameters_of(task, settings), load_tokenizer(find_folder(encoder))
+    task = with_labels(get_task(task.train_on[-1]) if task.train_on else task, source)
+    if task.kind not in KINDS:
+        fix = f"take a task of kind {', '.join(KINDS)}, or one of {', '.join(LAWS)}"
+        raise ConfigError(f"Tasks of kind {task.kind} are not timed.", where="--lengths", fix=fix)
+    length = max_length or chosen.max_length
+    features = build_features(
+        task.kind,
+        {task.source_language: read_examples(task, "train", task.source_language, source)},
+        tokenizer,
+        FeatureSettings(length, chosen.max_query_length, chosen.stride),
+        training=task.kind != "span",  # rows of span tasks for prediction have all columns
+    )
+    known = tokenizer.vocab_size, tokenizer.mask_id
+    origin = f"train rows of {Path(encoder).name}'s tokenizer"
+    return Workload(name, origin, features, len(task.labels), length, *known)
 
 
 @dataclass(frozen=True)
@@ -71,15 +202,15 @@ class Training:
         progress: Progress,
         stack: ExitStack,
     ) -> None:
-        train, zero1 = settings.train, settings.mesh.zero1
-        kind, key = workload.features.kind, jax.random.key(0)
+        train, kind, key = settings.train, workload.features.kind, jax.random.key(0)
+        places: Any = {"mesh": mesh, "zero1": settings.mesh.zero1}
         self.window, self._lengths, self._mesh = train.window, workload.lengths, mesh
         dtype, vocabulary, shape = model.compute.param_dtype, None, model.encoder
         if train.phase_vocabulary and not train.freeze_embeddings and fits_phase_vocabulary(dtype, [kind]):
-            tokens, size = [workload.tokens.values], shape.vocab_size
-            vocabulary = PhaseVocabulary.from_tokens(tokens, size, mask_id=workload.mask_id)
+            tokens = [workload.tokens.values]
+            vocabulary = PhaseVocabulary.from_tokens(tokens, shape.vocab_size, mask_id=workload.mask_id)
             shape = replace(shape, vocab_size=len(vocabulary))
-        choices = decide(settings, mesh, shape, [(kind, batch_size, workload.max_length)], _STEPS)
+        choices = automatic.decide(settings, mesh, shape, [(kind, batch_size, workload.max_length)], _STEPS)
         model = replace(model, compute=choices.apply(model.compute))
         self._batches = TrainingBatches(
             TASK,
@@ -96,26 +227,21 @@ class Training:
         if vocabulary:
             encoder = vocabulary.shrink({"encoder": encoder})["encoder"]
             remap, rows = vocabulary.remap, f"phase vocabulary of {len(vocabulary)} rows"
-        self.settings = (
-            f"{rows}, windows of {train.window}, {len(self._batches.shapes)} shapes, "
-            f"{choices.accumulation} microbatches, remat {choices.remat}"
-        )
-        given = {one.name: getattr(train, one.name) for one in fields(OptimizerSettings)}
-        optimizer = OptimizerConfig(**given | {"learning_rate": 1e-5, "total_steps": 10**6})
-        freeze = optimizer.freeze if optimizer.freeze_embeddings or optimizer.freeze_layers else None
+        self.settings = f"{rows}, windows of {train.window}, {len(self._batches.shapes)} shapes, "
+        self.settings += f"{choices.accumulation} microbatches, remat {choices.remat}"
+        optimizer = optimizer_config(settings, Hyperparameters(), 10**6)
         config = RunConfig(
             optimizer=optimizer,
-            losses={TASK: make_loss(model, TASK, freeze)},
+            losses={TASK: make_loss(model, TASK, optimizer.freeze)},
             batch_at=stack.enter_context(made_ahead(remapped(self._batches.batch_at, remap))),
             directory=stack.enter_context(tempfile.TemporaryDirectory()),
-            mesh=mesh,
             seed=0,
             train=settings.train,
-            zero1=zero1,
             accumulation=choices.accumulation,
             progress=progress,
+            **places,
         )
-        state = init_state(model, make_optimizer(optimizer), key, encoder=encoder, mesh=mesh, zero1=zero1)
+        state = init_state(model, make_optimizer(optimizer), key, encoder=encoder, **places)
         self._run = Run(state, config, stack)
 
     def rows_of(self, number: int) -> np.ndarray:
@@ -197,8 +323,10 @@ def summarise(
     ``matmul`` are the FLOP/s that matrix products reach on all devices. ``training`` takes both passes, prediction a
     third of their products.
     """
-    lengths = np.concatenate([one.lengths for one in rounds])
-    seconds = np.array([one.seconds for one in rounds])
+    lengths, seconds = (
+        np.concatenate([one.lengths for one in rounds]),
+        np.array([one.seconds for one in rounds]),
+    )
     rates = np.array([len(one.lengths) for one in rounds]) / seconds
     worth = (1.0 if training else 1 / 3) / seconds.sum() / matmul
     return {
@@ -213,63 +341,12 @@ def summarise(
 
 def open_model(shape: str, workload: Workload, settings: Settings) -> Model:
     """Returns a model of a named shape with the workload's head; it has a row for each piece of the tokenizer."""
-    named, kind = SHAPES[shape], workload.features.kind
-    rows = max(workload.vocab_size, named.vocab_size)
-    rate, labels = settings.model.hidden_dropout, workload.num_labels if kind in ("classify", "tag") else 0
+    named, kind, options = SHAPES[shape], workload.features.kind, settings.model
+    rate, labels = options.hidden_dropout, workload.num_labels if kind in ("classify", "tag") else 0
     dropout = HeadConfig.dropout if rate is None else rate
-    head = HeadConfig(kind=kind, num_labels=labels, form=settings.model.head_form, dropout=dropout)
-    return Model(with_dropout(replace(named, vocab_size=rows), settings), ((TASK, head),), settings.compute)
-
-
-def run_bench(
-    workload: Workload,
-    model: Model,
-    settings: Settings,
-    *,
-    batch_size: int,
-    rounds: int,
-    rows: int,
-    progress: Progress,
-) -> dict[str, Any]:
-    """Times rounds of training and of prediction; returns plain records."""
-    mesh, matmul = make_mesh(settings.mesh), measure_matmul(model.compute.dtype)
-    device, dtype = f"{jax.device_count()} x {jax.devices()[0].device_kind}", model.compute.dtype
-    record: dict[str, Any] = {
-        "device": device,
-        "dtype": dtype,
-        "workload": workload.describe(),
-        "matmul": matmul,
-    }
-    with ExitStack() as stack:
-        training = Training(workload, model, settings, mesh, batch_size, progress, stack)
-        prediction = Prediction(workload, model, settings, mesh, rows)
-        for name, work in (("train", training), ("predict", prediction)):
-            progress.say(f"{name}: compiling")
-            times, done = work.warm_up(), []
-            with progress.track(name, rounds, "rounds") as bar:
-                for number in range(1, rounds + 1):
-                    done.append(work.take_round(number))
-                    bar.advance()
-            numbers = summarise(done, model.encoder, matmul * jax.device_count(), training=name == "train")
-            record[name] = {"settings": work.settings, **numbers, **times}
-    return record
-
-
-def describe(record: dict[str, Any]) -> str:
-    """Returns a record as a person reads it."""
-    matmul = f"matrix products reach {record['matmul'] / 1e9:.0f} GFLOP/s a device"
-    lines = [record["workload"], f"{record['device']}, {record['dtype']}; {matmul}"]
-    lines += ["           examples/s      (spread)   real tokens/s  padding  utilisation  padded"]
-    row = "{examples_per_second:12.4g}  {spread:>14} {real_tokens_per_second:13.4g} {padding_share:8.1%} "
-    row += "{utilisation:12.1%} {utilisation_padded:7.1%}"
-    names, train = ("train", "predict"), record["train"]
-    for name in names:
-        low, high = record[name]["spread"]
-        lines.append(f"{name:8} " + row.format_map(record[name] | {"spread": f"({low:.4g}-{high:.4g})"}))
-    lines += [f"{name}: {record[name]['settings']}" for name in names]
-    told = "{shapes} shapes compiled in {compile:.1f} s ({cached} from the cache on disk); "
-    told += "first step {to_first_step:.1f} s after the command"
-    return "\n".join([*lines, told.format_map(train)])
+    head = HeadConfig(kind=kind, num_labels=labels, form=options.head_form, dropout=dropout)
+    named = replace(named, vocab_size=max(workload.vocab_size, named.vocab_size))
+    return Model(with_dropout(named, settings), ((TASK, head),), settings.compute)
 
 
 def measure_matmul(dtype: str, precision: Any = None) -> float:

@@ -6,16 +6,15 @@ own rows (with --data_root, and --encoder for the tokenizer). Weights are drawn;
 bfloat16.
 """
 
+import json
 from argparse import Namespace
-from typing import TYPE_CHECKING
+from contextlib import ExitStack
+from typing import Any
 
 from stilts_jax.checked import Range
 from stilts_jax.commands import options
 from stilts_jax.commands.options import Add
-from stilts_jax.settings import LENGTH
-
-if TYPE_CHECKING:
-    from stilts_jax.settings import Settings
+from stilts_jax.settings import LENGTH, Settings
 
 
 def add_arguments(add: Add) -> None:
@@ -25,36 +24,70 @@ def add_arguments(add: Add) -> None:
     add("--data_root")
     add("--encoder", "a folder or hub name; only its tokenizer is read")
     add("--batch_size", "rows per training step")
-    lengths = Range(0, LENGTH.high)
-    add("--max_length", "tokens that rows are cut to; 0: the task's own", type=lengths, default=0)
+    told = "tokens that rows are cut to; 0: the task's own"
+    add("--max_length", told, type=Range(0, LENGTH.high), default=0)
     add("--rounds", "how often each is timed", type=Range(1, 10**6), default=5)
     add("--rows", "rows that a round of prediction predicts", type=Range(1, 10**8), default=512)
     add("--json")
 
 
-def run(arguments: Namespace) -> int:
-    import json
+def run(arguments: Namespace) -> None:
+    import jax
 
-    from stilts_jax.bench.run import describe, open_model, run_bench
-    from stilts_jax.bench.workload import find_workload
+    from stilts_jax.bench.run import (
+        Prediction,
+        Training,
+        find_workload,
+        measure_matmul,
+        open_model,
+        summarise,
+    )
+    from stilts_jax.sharding import make_mesh
 
-    settings = read_settings(arguments)
+    settings, progress = read_settings(arguments), arguments.progress
+    mesh, dtype = make_mesh(settings.mesh), settings.compute.dtype
     places = arguments.data_root, arguments.encoder, arguments.max_length
     workload = find_workload(arguments.lengths, arguments.shape, *places, settings)
-    record = run_bench(
-        workload,
-        open_model(arguments.shape, workload, settings),
-        settings,
-        batch_size=arguments.batch_size,
-        rounds=arguments.rounds,
-        rows=arguments.rows,
-        progress=arguments.progress,
-    )
-    print(json.dumps(record, indent=1) if arguments.json else describe(record))
-    return 0
+    model, matmul = open_model(arguments.shape, workload, settings), measure_matmul(dtype)
+    device = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
+    record: dict[str, Any] = {
+        "device": device,
+        "dtype": dtype,
+        "workload": workload.describe(),
+        "matmul": matmul,
+    }
+    with ExitStack() as stack:
+        training = Training(workload, model, settings, mesh, arguments.batch_size, progress, stack)
+        prediction = Prediction(workload, model, settings, mesh, arguments.rows)
+        for name, work in (("train", training), ("predict", prediction)):
+            progress.say(f"{name}: compiling")
+            times, done = work.warm_up(), []
+            with progress.track(name, arguments.rounds, "rounds") as bar:
+                for number in range(1, arguments.rounds + 1):
+                    done.append(work.take_round(number))
+                    bar.advance()
+            numbers = summarise(done, model.encoder, matmul * jax.device_count(), training=name == "train")
+            record[name] = {"settings": work.settings, **numbers, **times}
+    print(json.dumps(record, indent=1) if arguments.json else _describe(record))
 
 
-def read_settings(arguments: Namespace) -> "Settings":
+def _describe(record: dict[str, Any]) -> str:
+    """Returns a record as a person reads it."""
+    matmul = f"matrix products reach {record['matmul'] / 1e9:.0f} GFLOP/s a device"
+    lines = [record["workload"], f"{record['device']}, {record['dtype']}; {matmul}"]
+    lines += ["           examples/s      (spread)   real tokens/s  padding  utilisation  padded"]
+    row = "{examples_per_second:12.4g}  {spread:>14} {real_tokens_per_second:13.4g} {padding_share:8.1%} "
+    row += "{utilisation:12.1%} {utilisation_padded:7.1%}"
+    for name in ("train", "predict"):
+        low, high = record[name]["spread"]
+        lines.append(f"{name:8} " + row.format_map(record[name] | {"spread": f"({low:.4g}-{high:.4g})"}))
+    lines += [f"{name}: {record[name]['settings']}" for name in ("train", "predict")]
+    told = "{shapes} shapes compiled in {compile:.1f} s ({cached} from the cache on disk); "
+    told += "first step {to_first_step:.1f} s after the command"
+    return "\n".join([*lines, told.format_map(record["train"])])
+
+
+def read_settings(arguments: Namespace) -> Settings:
     """Returns the settings behind ``--config``, in float32 on a CPU and bfloat16 elsewhere if none is named."""
     import jax
 

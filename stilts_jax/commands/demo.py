@@ -40,9 +40,14 @@ def run(arguments: Namespace) -> int:
     make_folder(arguments.workdir, "--workdir", to_write=False)
     workdir, progress = arguments.workdir, arguments.progress
     world, encoder = workdir / "world", workdir / "encoder"
-    _check_size(world, arguments.size)
+    for written in world.glob("*.json"):
+        there = json.loads(written.read_text("utf-8"))["size"]
+        if there != arguments.size:
+            what = f"There is a world of size {there!r} in this work directory."
+            raise ConfigError(what, where=str(world), fix=f"take another --workdir, or --size={there}")
     progress.say("writing the toy world")
-    with _helper(arguments) as start_helper:
+    untrained = f"random:{world / 'encoder'}"
+    with _helper(arguments, untrained) as start_helper:
         # What takes seconds to import is imported while the second process writes.
         importlib.import_module("transformers.models.auto.tokenization_auto")
         from stilts_jax.experiment.grid import run_grid
@@ -52,7 +57,7 @@ def run(arguments: Namespace) -> int:
         write_part(world, "texts", arguments.size, progress)
         if not (encoder / "config.json").is_file():
             progress.say("phase 0: pretraining a tiny encoder on the toy languages")
-            phases, context = _open(arguments, "pretrain", _untrained(arguments), "pretraining")
+            phases, context = _open(arguments, "pretrain", untrained, "pretraining")
             if code := run_grid(phases, context):
                 return code
             if not (encoder / "config.json").is_file():  # another demo in this folder may have been faster
@@ -64,15 +69,6 @@ def run(arguments: Namespace) -> int:
     paths = write_report(workdir / "grid", distances=world / "languages.csv", progress=progress)
     print(f"{paths.summary}\nToy results, on invented languages. The whole report: {paths.html}")
     return code
-
-
-def _check_size(world: Path, size: str) -> None:
-    """Refuses a work directory that has a world of another size."""
-    for written in world.glob("*.json"):
-        there = json.loads(written.read_text("utf-8"))["size"]
-        if there != size:
-            what = f"There is a world of size {there!r} in this work directory."
-            raise ConfigError(what, where=str(world), fix=f"take another --workdir, or --size={there}")
 
 
 def write_part(world: Path, part: str, size: Any, progress: Progress) -> None:
@@ -92,10 +88,6 @@ def write_part(world: Path, part: str, size: Any, progress: Progress) -> None:
 
 def _spec(arguments: Namespace, stage: str) -> str:
     return f"toy:stage={stage},size={arguments.size},seeds={arguments.seeds}"
-
-
-def _untrained(arguments: Namespace) -> str:
-    return f"random:{arguments.workdir / 'world/encoder'}"
 
 
 def _open(arguments: Namespace, stage: str, encoder: str, folder: str) -> tuple[list["Phase"], "Context"]:
@@ -129,7 +121,7 @@ sys.exit(help_out(main, *sys.argv[1:]))
 
 
 @contextmanager
-def _helper(arguments: Namespace) -> Iterator[Callable[[], None]]:
+def _helper(arguments: Namespace, untrained: str) -> Iterator[Callable[[], None]]:
     """Runs the grid in a second process too, on a CPU of two cores or more.
 
     A model this small waits for Python more than for the cores. Each process takes the phases that the other is not at
@@ -146,16 +138,12 @@ def _helper(arguments: Namespace) -> Iterator[Callable[[], None]]:
     if jax.default_backend() != "cpu" or cores < 2:
         yield lambda: None
         return
-    rows = load_config(_spec(arguments, "grid"), {}).experiment.intermediates.split("+")
-    given = {
-        "config": _spec(arguments, "grid"),
-        "config.encoder": arguments.workdir / "encoder",
-        "config.experiment.intermediates": "+".join(reversed(rows)),
-        "data_root": arguments.workdir / "world/data",
-        "workdir": arguments.workdir / "grid",
-    }
-    command = ["grid", *(f"--{name}={value}" for name, value in given.items())]
-    work = [str(arguments.workdir / "world"), arguments.size, _untrained(arguments), *command]
+    workdir, spec = arguments.workdir, _spec(arguments, "grid")
+    rows = load_config(spec).experiment.intermediates.split("+")
+    work = [str(workdir / "world"), arguments.size, untrained, "grid", f"--config={spec}"]
+    work += [f"--data_root={workdir / 'world/data'}", f"--workdir={workdir / 'grid'}"]
+    work += [f"--config.encoder={workdir / 'encoder'}"]
+    work += [f"--config.experiment.intermediates={'+'.join(reversed(rows))}"]
     streams: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", _HELPER, *work], encoding="utf-8", **streams) as helper:
 

@@ -64,7 +64,7 @@ def add_arguments(add: Add) -> None:
     add("--config", "take all options from this file, not the model's own; --config.x.y=z overrides one")
 
 
-def run(arguments: Namespace) -> int:
+def run(arguments: Namespace) -> None:
     from stilts_jax.evaluation.xtreme_up import write_names
     from stilts_jax.experiment.evaluate import evaluate_model
     from stilts_jax.experiment.models import own_options
@@ -89,4 +89,3 @@ def run(arguments: Namespace) -> int:
         else:
             write_names(predictions, arguments.data_root, [get_task(name).name for name in arguments.task])
         print(f"predictions: {predictions}")
-    return 0

@@ -18,7 +18,7 @@ def add_arguments(add: Add) -> None:
     add("--dtype", choices=("float32", "bfloat16"), default="float32")
 
 
-def run(arguments: Namespace) -> int:
+def run(arguments: Namespace) -> None:
     from stilts_jax.experiment.models import export_phase
     from stilts_jax.tasks import task_name
 
@@ -26,4 +26,3 @@ def run(arguments: Namespace) -> int:
     head = arguments.head and task_name(arguments.head)
     export_phase(arguments.phase, arguments.out, head, arguments.dtype, arguments.progress)
     print(f"wrote {arguments.out}")
-    return 0

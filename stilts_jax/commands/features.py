@@ -18,10 +18,9 @@ def add_arguments(add: Add) -> None:
     add("--batch_size", "pictures at a time")
 
 
-def run(arguments: Namespace) -> int:
+def run(arguments: Namespace) -> None:
     from stilts_jax.evaluation.picture_features import write_features
 
     places = (arguments.encoder, arguments.pictures, arguments.out)
     count = write_features(*places, arguments.layer, arguments.batch_size, arguments.progress)
     print(f"{count} pictures in {arguments.out}")
-    return 0

@@ -19,15 +19,15 @@ def add_arguments(add: Add) -> None:
     add("--out", "tab-separated: score, source, target", required=True)
     add("--layer", "hidden states to average; 14 of 24 by default, or the same share")
     add("--neighbours", "k of the margin", type=NEIGHBOURS, default=4)
-    scores = Range(-1e6, 1e6)
-    add("--threshold", "least score of a pair; around 1.05 is strict", type=scores, default=0.0)
+    told = "least score of a pair; around 1.05 is strict"
+    add("--threshold", told, type=Range(-1e6, 1e6), default=0.0)
     add("--max_length", "tokens of a sentence at most", default=512)
     add("--tokens_per_batch")
     add("--precision", "of the search", choices=("float32", "bfloat16"), default="float32")
     add("--keep_embeddings", "leave OUT.work behind", action="store_true")
 
 
-def run(arguments: Namespace) -> int:
+def run(arguments: Namespace) -> None:
     from stilts_jax.evaluation.mine import mine_files
     from stilts_jax.evaluation.retrieval import Embedder
     from stilts_jax.experiment.models import open_model
@@ -46,14 +46,8 @@ def run(arguments: Namespace) -> int:
         progress=progress,
     )
     places = arguments.source, arguments.target, arguments.out
-    count = mine_files(
-        embedder,
-        *places,
-        k=arguments.neighbours,
-        threshold=arguments.threshold,
-        precision=arguments.precision,
-        keep_embeddings=arguments.keep_embeddings,
-        progress=progress,
-    )
+    given = {
+        name: getattr(arguments, name) for name in ("threshold", "precision", "keep_embeddings", "progress")
+    }
+    count = mine_files(embedder, *places, k=arguments.neighbours, **given)
     print(f"{count} pairs in {arguments.out}")
-    return 0

@@ -12,16 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stilts_jax.checked import split_names
+from stilts_jax.checked import split_names, stem
 from stilts_jax.commands.options import Add, open_phases, read_settings
 from stilts_jax.errors import EXIT_ERROR, EXIT_OK, ConfigError, nearest
-from stilts_jax.settings import LENGTH, ROWS
+from stilts_jax.settings import LENGTH, ROWS, Settings
 
 if TYPE_CHECKING:
-    from stilts_jax.chips import Topology
     from stilts_jax.model import EncoderConfig
-    from stilts_jax.plan.setup import Setup
-    from stilts_jax.settings import Settings
+    from stilts_jax.plan.compile import Setup
 
 ROWS_A_CHIP = 8
 
@@ -41,94 +39,99 @@ def add_arguments(add: Add) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    from stilts_jax.plan.command import cut_mesh, plan_command, sweep_command
+    from stilts_jax.plan.command import plan_command, sweep_command
 
     settings, progress = read_settings(arguments), arguments.progress
-    encoders, topologies = [arguments.encoder or settings.encoder], [arguments.topology]
+    encoders, topologies = (arguments.encoder or settings.encoder,), (arguments.topology,)
     if arguments.sweep:
-        encoders, topologies = map(list, map(split_names, (*encoders, *topologies)))
-    shapes = {name: find_shape(name) for name in encoders}
+        encoders, topologies = split_names(encoders[0]), split_names(topologies[0])
+    pairs = [(name, find_shape(name), topology) for name in encoders for topology in topologies]
+    setups = ((name, make_setup(settings, arguments, topology, shape)) for name, shape, topology in pairs)
     if arguments.sweep:
-
-        def make(encoder: str, topology: "Topology") -> "Setup":
-            rows = (arguments.rows or ROWS_A_CHIP) * topology.count
-            cut = replace(settings, mesh=cut_mesh(settings.mesh, topology, rows))
-            return make_setup(cut, arguments, topology.name, shapes[encoder], rows)
-
-        for line in sweep_command(make, encoders=encoders, topologies=topologies, progress=progress):
+        for line in sweep_command(setups, progress):
             print(line, flush=True)
         return EXIT_OK
-    setup = make_setup(settings, arguments, topologies[0], shapes[encoders[0]], arguments.rows)
+    ((encoder, setup),) = setups
     work: float = 0
     if arguments.data_root:
+        from stilts_jax.experiment.models import read_shape
         from stilts_jax.experiment.needs import estimate
+        from stilts_jax.model import SHAPES
 
-        whole = replace(settings, encoder=encoders[0])
+        # The name of a shape has no tokenizer: tokens are then those of the config's encoder.
+        whole = settings if encoder in SHAPES else replace(settings, encoder=encoder)
         with tempfile.TemporaryDirectory() as folder:
             work = sum(cost.flops for cost in estimate(*open_phases(whole, arguments, workdir=Path(folder))))
-    text, fits = plan_command(setup, work=work, as_json=arguments.json, progress=progress)
+        work *= setup.encoder.training_flops() / read_shape(whole.encoder, whole).training_flops()
+    text, fits = plan_command(setup, work, arguments.json, progress)
     print(text)
     return EXIT_OK if fits else EXIT_ERROR
 
 
-def make_setup(
-    settings: "Settings", arguments: Namespace, topology: str, shape: "EncoderConfig", rows: int | None
-) -> "Setup":
+def make_setup(settings: Settings, arguments: Namespace, topology: str, shape: "EncoderConfig") -> "Setup":
     """Returns the training step that the settings describe: of ``--task``, or of the first task they name."""
     from stilts_jax.automatic import Device, fit_memory
     from stilts_jax.chips import parse_topology
     from stilts_jax.experiment.models import head_config, optimizer_config, with_dropout
-    from stilts_jax.experiment.phases import NONE, hyperparameters_of
-    from stilts_jax.plan.setup import Setup
+    from stilts_jax.experiment.phases import HUB, NONE, hyperparameters_of, list_phases
+    from stilts_jax.plan.command import cut_mesh
+    from stilts_jax.plan.compile import Setup
     from stilts_jax.sharding import mesh_shape
     from stilts_jax.tasks import get_task
 
-    experiment, data, compute = settings.experiment, settings.data, settings.compute
-    named = [*split_names(experiment.targets), *split_names(experiment.intermediates)]
-    task = get_task(arguments.task or next(name for name in named if name != NONE).partition("/")[0])
-    chosen = hyperparameters_of(task, settings)
-    trained = get_task(task.train_on[-1]) if task.train_on else task
-    rows, length = rows or chosen.batch_size, arguments.length or chosen.max_length
+    experiment, data, chips = settings.experiment, settings.data, parse_topology(topology)
+    named = (*split_names(experiment.targets), *split_names(experiment.intermediates))
+    first = next((name for name in named if name != NONE and not name.startswith(HUB)), "")
+    only = replace(experiment, targets=arguments.task or first.partition("/")[0], intermediates=NONE)
+    phase = list_phases(replace(settings, experiment=only), is_part=True)[-1]
+    if not phase.train:
+        what, fix = f"{only.targets} is scored without training.", "name a task that is trained"
+        raise ConfigError(what, where="--task", fix=fix)
+    task = get_task(phase.train[0])
+    chosen = hyperparameters_of(task, settings, phase)
+    rows, length = arguments.rows or chosen.batch_size, arguments.length or chosen.max_length
+    if length > shape.max_length:
+        what = f"Rows of {length} tokens are too long: the encoder takes {shape.max_length} tokens."
+        raise ConfigError(what, where="--length", fix=f"take --length={shape.max_length} or less")
+    mesh = settings.mesh
+    if arguments.sweep:
+        rows = (arguments.rows or ROWS_A_CHIP) * chips.count
+        mesh = cut_mesh(mesh, chips, rows)
     patches = (data.picture_size // data.picture_patch) ** 2
     sight: dict[str, int] = {}
-    if trained.pictures:
+    if task.pictures:
         if data.pictures:
             what = "How many numbers another encoder makes of a picture is known when its features are there."
             raise ConfigError(what, where="config.data.pictures", fix="plan with the pictures themselves")
-        # Tasks that compare two pictures; only their rows say so.
-        several = 2 if trained.name.partition(".")[0] in ("nlvr2", "marvl") else 1
+        several = 2 if stem(task.name) in ("nlvr2", "marvl") else 1  # that is told by their rows only
         sight = {"patches": patches, "patch_width": 3 * data.picture_patch**2, "pictures": several}
-    grid = sight.get("pictures", 0) * patches
-    chips = parse_topology(topology)
+    seen = length + sight.get("pictures", 0) * patches
     device = Device(chips.chip.kind, chips.count, chips.chip.memory)
-    mesh = mesh_shape(settings.mesh, chips.count)
     # What a run on the chips would choose.
-    accumulation, remat = fit_memory(
-        device, shape, compute, mesh, [(task.kind, rows, length + grid)], settings.train.accumulation
-    )
+    sizes, given = mesh_shape(mesh, chips.count), settings.train.accumulation
+    accumulation, remat = fit_memory(device, shape, settings.compute, sizes, [(task.kind, rows, seen)], given)
     return Setup(
         encoder=with_dropout(shape, settings),
-        head=head_config(trained, settings, sight),
-        compute=replace(compute, remat=remat),
+        head=head_config(task, settings, sight),
+        compute=replace(settings.compute, remat=remat),
         optimizer=optimizer_config(settings, chosen, 1000),
         rows=rows,
         length=length,
         topology=topology,
-        mesh=settings.mesh,
+        mesh=mesh,
         accumulation=accumulation,
     )
 
 
 def find_shape(encoder: str) -> "EncoderConfig":
-    """Returns the shape of a name, a hub name or a folder."""
+    """Returns the shape of a name, a hub name (XLM-R's without their files) or a folder."""
     from stilts_jax.experiment.models import RANDOM, read_shape
     from stilts_jax.model import SHAPES
 
-    if Path(encoder.removeprefix(RANDOM)).is_dir():
-        return read_shape(encoder)
-    # The hub's names are known without their files.
     known = SHAPES | {f"xlm-roberta-{name}": SHAPES[name] for name in ("base", "large", "xl", "xxl")}
-    short = encoder.rpartition("/")[2]
-    if short not in known:
-        raise ConfigError(f"There is no shape {encoder!r}.", where="--encoder", fix=nearest(short, known))
-    return known[short]
+    short, is_folder = encoder.rpartition("/")[2], Path(encoder.removeprefix(RANDOM)).expanduser().is_dir()
+    if short in known and not is_folder:
+        return known[short]
+    if is_folder or "/" in encoder:
+        return read_shape(encoder)
+    raise ConfigError(f"There is no shape {encoder!r}.", where="--encoder", fix=nearest(encoder, known))

@@ -21,18 +21,11 @@ def add_arguments(add: Add) -> None:
     add("--tokens_per_batch")
 
 
-def run(arguments: Namespace) -> int:
+def run(arguments: Namespace) -> None:
     from stilts_jax.experiment.predict import predict_file
     from stilts_jax.tasks import task_name
 
-    count = predict_file(
-        arguments.model,
-        arguments.input,
-        arguments.out,
-        head=arguments.head and task_name(arguments.head),
-        max_length=arguments.max_length,
-        tokens_per_batch=arguments.tokens_per_batch,
-        progress=arguments.progress,
-    )
+    places = arguments.model, arguments.input, arguments.out
+    given = {name: getattr(arguments, name) for name in ("max_length", "tokens_per_batch", "progress")}
+    count = predict_file(*places, head=arguments.head and task_name(arguments.head), **given)
     print(f"{count} predictions in {arguments.out}")
-    return 0

@@ -7,6 +7,7 @@ that no hub or TFDS data set has are looked for as released files, which are not
 
 from argparse import Namespace
 
+from stilts_jax.checked import split_names
 from stilts_jax.commands.options import Add
 from stilts_jax.files import make_folder
 
@@ -37,7 +38,7 @@ def run(arguments: Namespace) -> int:
         progress.say(f"encoder {arguments.encoder}: {folder}")
     make_folder(arguments.data_root, "--data_root", to_write=download)
     source = DataSource(root=arguments.data_root, kind=arguments.source)
-    languages = [our_code(language) for language in arguments.languages.split("+") if language]
+    languages = [our_code(language) for language in split_names(arguments.languages)]
     found = prepare(tasks, source, languages=languages, download=download, progress=progress)
     print(format_preparation(found))
     return 0 if found.complete else 1

@@ -20,16 +20,10 @@ def add_arguments(add: Add) -> None:
     add("--published", told, action="store_true", default=None)
 
 
-def run(arguments: Namespace) -> int:
+def run(arguments: Namespace) -> None:
     from stilts_jax.report import write_report
 
-    paths = write_report(
-        arguments.workdir,
-        arguments.out,
-        distances=arguments.distances,
-        benchmark=arguments.benchmark,
-        published=arguments.published,
-        progress=arguments.progress,
-    )
+    names = ("distances", "benchmark", "published", "progress")
+    given = {name: getattr(arguments, name) for name in names}
+    paths = write_report(arguments.workdir, arguments.out, **given)
     print(f"{paths.summary}\n\nThe whole report: {paths.html}")
-    return 0

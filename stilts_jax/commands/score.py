@@ -21,7 +21,7 @@ def add_arguments(add: Add) -> None:
     add("--out", "write all scores, language by language, as JSON too")
 
 
-def run(arguments: Namespace) -> int:
+def run(arguments: Namespace) -> None:
     from stilts_jax.evaluation.submission import score_predictions, score_tasks
     from stilts_jax.evaluation.xtreme_up import score_files
     from stilts_jax.files import write_json
@@ -35,7 +35,6 @@ def run(arguments: Namespace) -> int:
     print(_format(scores))
     if arguments.out is not None:
         write_json(arguments.out, scores)
-    return 0
 
 
 def _format(scores: dict[str, Any]) -> str:

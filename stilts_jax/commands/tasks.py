@@ -21,7 +21,7 @@ def add_arguments(add: Add) -> None:
     add("--source", choices=("files", "hub", "tfds"), default="files")
 
 
-def run(arguments: Namespace) -> int:
+def run(arguments: Namespace) -> None:
     from stilts_jax.tasks import get_task, list_tasks
     from stilts_jax.tasks.sources.inventory import format_examples, format_inventory, format_paths
     from stilts_jax.tasks.sources.read import DataSource
@@ -35,7 +35,6 @@ def run(arguments: Namespace) -> int:
     for task in tasks if arguments.names else ():
         print(f"\n{format_paths(task, source)}\n")
         print(format_examples(task, source, cut))  # apart: a bad row is refused below the paths
-    return 0
 
 
 def _cutter(encoder: str) -> Callable[[str], list[str]]:

@@ -1,15 +1,17 @@
-"""Compiles the real training and evaluation steps for chips that are not here.
+"""Compiles the real training and evaluation steps for chips that are not here, and says what follows from the shapes.
 
 A process that compiles for other chips must be told so before JAX starts (``environment``), and a compiler that fails
-takes its process along. So ``plan_setup`` runs in a process of its own: ``command.py`` starts ``python -m
-stilts_jax.plan.compile`` with a pickled setup on its standard input.
+takes its process along. So ``plan_setup`` runs in a process of its own, which ``command.py`` starts: it calls ``main``
+with a pickled setup on its standard input.
 """
 
 import math
 import os
 import pickle
 import sys
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -17,18 +19,30 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import topologies
 from jax.extend.core import jaxprs_in_params
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from stilts_jax.chips import GIB, Topology
+from stilts_jax.chips import GIB, Topology, parse_topology
 from stilts_jax.errors import ConfigError
-from stilts_jax.model.heads import init_params
-from stilts_jax.plan.setup import CHOICES, HEAD, Plan, Setup, bound_seconds, bytes_sent, model_flops
-from stilts_jax.sharding import batch_sharding, bytes_per_device, make_mesh, sharding_notes, state_shardings
+from stilts_jax.model import Compute, EncoderConfig, HeadConfig, Model, init_params
+from stilts_jax.sharding import (
+    AXES,
+    MeshConfig,
+    batch_sharding,
+    bytes_per_device,
+    make_mesh,
+    mesh_shape,
+    parameter_paths,
+    sharding_notes,
+    shardings,
+    state_shardings,
+)
 from stilts_jax.train.losses import FRACTIONS, LOSSES, make_loss
-from stilts_jax.train.optimizer import make_optimizer
+from stilts_jax.train.optimizer import OptimizerConfig, make_optimizer
 from stilts_jax.train.step import TrainState, eval_step, select_head, train_step
 
+HEAD = "task"  # the one head that a planned model has
+CHOICES = 4  # of a multiple-choice task
 # How the compiler for GPUs describes an H200 and an H100 to itself.
 _GPU = """gpu_device_info {{
   threads_per_block_limit: 1024 threads_per_warp: 32 shared_memory_per_block: 49152
@@ -45,17 +59,165 @@ device_description_str: "NVIDIA {name}"
 """
 
 
+@dataclass(frozen=True)
+class Setup:
+    """One training step on one arrangement of chips: all that its compilation depends on."""
+
+    encoder: EncoderConfig
+    head: HeadConfig
+    compute: Compute
+    optimizer: OptimizerConfig
+    rows: int  # of a step's batch, over all devices and microbatches
+    length: int  # tokens a row
+    topology: str  # see ``parse_topology``
+    mesh: MeshConfig
+    accumulation: int = 1
+    evaluation: bool = True  # the evaluation step is compiled too; it needs less than the training step
+    filler: int = 0  # how many of the rows only fill up the devices
+
+    def completed(self) -> "Setup":
+        """Returns the setup as the loop would run it: sizes of all axes, and rows that the devices can share."""
+        mesh = MeshConfig(*mesh_shape(self.mesh, self.chips.count), zero1=self.mesh.zero1)
+        filler = -self.rows % (mesh.data * mesh.fsdp * self.accumulation)
+        return replace(self, mesh=mesh, rows=self.rows + filler, filler=self.filler + filler)
+
+    @property
+    def model(self) -> Model:
+        """The model with its one head, compiled for the chips and not for what is here."""
+        platform: Any = {"cuda": "gpu"}.get(self.chips.platform, self.chips.platform)
+        return Model(self.encoder, ((HEAD, self.head),), replace(self.compute, platform=platform))
+
+    @property
+    def chips(self) -> Topology:
+        """The chips behind the topology's name."""
+        return parse_topology(self.topology)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that the encoder sees in a step: choices and pairs are several sequences per row."""
+        seen = self.head.pictures * self.head.patches
+        return self.rows * ({"choice": CHOICES, "embed": 2}.get(self.head.kind, 1) * self.length + seen)
+
+    @property
+    def masked(self) -> int:
+        """Masked positions of a row in masked language modelling."""
+        return math.ceil(0.15 * self.length)
+
+    @property
+    def width(self) -> int:
+        """Bytes of an activation."""
+        return 2 if self.compute.dtype == "bfloat16" else 4
+
+    def describe(self) -> str:
+        """The settings that a plan may change, in one line."""
+        mesh = " ".join(f"{name}={getattr(self.mesh, name)}" for name in AXES) + ", zero1" * self.mesh.zero1
+        cost = f"remat {self.compute.remat}, accumulation {self.accumulation}"
+        return f"mesh {mesh}, {cost}, first moment {self.optimizer.moment_dtype}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a setup needs, and how fast it can be at best; memory is bytes on one device."""
+
+    setup: Setup
+    num_parameters: int  # of encoder and head
+    parameters: int
+    optimizer: int  # the moments
+    batch: int
+    train: Mapping[str, int]  # what the compiled step takes, by part; empty where memory did not suffice
+    evaluate: Mapping[str, int]
+    failure: str  # the compiler's words about that
+    sent: float  # bytes that a device sends in a step, by the shapes of its shards
+    model_flops: float  # multiply-adds (times two) that the method needs for a step, without recomputation
+    executed_flops: float  # those of all matrix products that the step runs, with recomputation
+    seconds: Mapping[str, float]  # a step takes at least so long by compute, memory, links, network
+    notes: tuple[str, ...]  # parameters that could not be cut as the rules say
+    # Bytes at each stage of a state's life; of the compiled ones (initialise, step) with what is needed meanwhile.
+    stages: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def bound(self) -> float:
+        """Seconds that a step takes at least; 0 if the chip's speed is not known."""
+        return max(self.seconds.values(), default=0.0)
+
+    @property
+    def limit(self) -> str:
+        """What bounds the step's time."""
+        return max(self.seconds, key=lambda name: self.seconds[name], default="")
+
+    @property
+    def fits(self) -> bool:
+        """Whether the steps fit the setup's chip; a CPU's memory is not judged."""
+        available = self.setup.chips.chip.memory or math.inf
+        needed = (self.train, self.evaluate) if self.setup.evaluation else (self.train,)
+        return all(memory and sum(memory.values()) <= available for memory in needed)
+
+
+def model_flops(setup: Setup) -> float:
+    """Multiply-adds, times two, that training on a batch needs: forward, and twice that backward.
+
+    Embedding look-ups and heads that only read one position count as nothing, as usual.
+    """
+    width, total = setup.encoder.hidden_size, setup.tokens * setup.encoder.training_flops(setup.length)
+    masked = setup.rows * setup.masked if setup.head.kind == "mlm" else 0
+    return total + 6.0 * masked * width * (width + setup.encoder.vocab_size)
+
+
+def bytes_sent(setup: Setup, params: Any, mesh: Mesh) -> float:
+    """Returns the bytes that one device sends in a step at least, by the best ring algorithms.
+
+    Under ``fsdp`` the forward and the backward pass gather each parameter, and its gradient is summed and cut; under
+    ``data`` the gradient is summed over copies; under ``tensor`` each layer sums its activations twice per pass. What
+    a compiler adds to that is not counted.
+    """
+    data, fsdp, tensor = (mesh.shape[axis] for axis in AXES)
+    passes = 3 if setup.compute.remat == "full" else 2
+    total = 0.0
+    for (path, leaf), place in zip(parameter_paths(params), jax.tree.leaves(shardings(params, mesh))):
+        shard = math.prod(place.shard_shape(leaf.shape))
+        whole = leaf.size / (tensor if "tensor" in jax.tree.leaves(tuple(place.spec)) else 1)
+        if not path.endswith("embeddings/word"):  # devices exchange the rows that they look up, as below
+            total += 3 * setup.accumulation * setup.width * (whole - shard)
+        total += 2 * setup.width * shard * (data - 1) / data
+    hidden = setup.width * setup.tokens / (data * fsdp) * setup.encoder.hidden_size
+    sums = 2 * passes * setup.encoder.num_layers * hidden * 2 * (tensor - 1) / tensor
+    return total + sums + 2 * hidden * (fsdp - 1) / fsdp
+
+
+def bound_seconds(setup: Setup, executed: float, arguments: int, sent: float) -> Mapping[str, float]:
+    """Returns lower bounds of a step's seconds by what limits it; empty for a chip of unknown speed.
+
+    Memory: parameters and moments (``arguments``) are read and written once, and the layers' weights are read in every
+    pass. Links: all that is sent, at the speed of all links together. Network: every device's own part of the gradient
+    is summed over slices of TPUs, or over hosts of GPUs.
+    """
+    topology, shape, chip, mesh = setup.chips, setup.encoder, setup.chips.chip, setup.mesh
+    if not chip.flops:
+        return {}
+    layers = shape.num_layers * (4 * shape.hidden_size**2 + 2 * shape.hidden_size * shape.intermediate_size)
+    passes = (3 if setup.compute.remat != "none" else 2) * setup.accumulation
+    groups = topology.shape[0] if topology.platform == "cuda" else topology.slices
+    gradient = setup.width * (layers + shape.vocab_size * shape.hidden_size) / (mesh.fsdp * mesh.tensor)
+    weights = passes * setup.width * layers / mesh.tensor
+    return {
+        "compute": executed / topology.count / chip.flops,
+        "memory": (2 * arguments + weights) / chip.memory_bandwidth,
+        "links": sent / chip.link_bandwidth,
+        "network": 2 * gradient * (groups - 1) / groups / chip.network_bandwidth,
+    }
+
+
 def environment(topology: Topology) -> dict[str, str]:
     """Returns the environment variables that a compiling process needs from its start."""
     if topology.platform == "cpu":
         flags = f"--xla_force_host_platform_device_count={topology.count}"
         return {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
-    # The compiler for TPUs runs on threads of 64 KiB stacks; XXL on v6e overflows them (libtpu 0.0.42).
-    arguments = f"{os.environ.get('LIBTPU_INIT_ARGS', '')} --fibers_default_thread_stack_size=1048576"
+    given = os.environ.get("LIBTPU_INIT_ARGS", "")
     return {
         "JAX_PLATFORMS": "cpu",
         "TPU_SKIP_MDS_QUERY": "1",  # no look-up of the machine this would run on
-        "LIBTPU_INIT_ARGS": arguments.strip(),
+        # The compiler for TPUs runs on threads of 64 KiB stacks; XXL on v6e overflows them (libtpu 0.0.42).
+        "LIBTPU_INIT_ARGS": f"{given} --fibers_default_thread_stack_size=1048576".strip(),
         "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # two plans at once: neither has a chip to itself
         "CUDA_VISIBLE_DEVICES": "-1",  # no device here is touched
     }
@@ -65,16 +227,17 @@ def topology_devices(topology: Topology) -> list[Any]:
     """Returns the chips, as far as a compiler needs them."""
     if topology.platform == "cpu":
         return jax.devices("cpu")
-    arrangement, chip, options = "x".join(map(str, topology.shape)), topology.chip, dict[str, Any]()
+    arrangement, chip = "x".join(map(str, topology.shape)), topology.chip
+    options: dict[str, Any] = {"topology_name": f"{chip.name}:{arrangement}", "num_slices": topology.slices}
     if topology.platform == "cuda":
         cache = (60 if chip.name == "h200" else 50) * 2**20
         known = {"bandwidth": int(chip.memory_bandwidth), "memory": chip.memory, "cache": cache}
-        options["target_config"] = _GPU.format(name=chip.name.upper(), **known)
-        options["topology"] = f"1x{arrangement}"
-    else:
-        options = {"topology_name": f"{chip.name}:{arrangement}", "num_slices": topology.slices}
-        if chip.name == "v4":  # else a chip counts as two devices
-            options |= {"chip_config_name": "megacore", "chips_per_host_bounds": (2, 2, 1)}
+        options = {
+            "topology": f"1x{arrangement}",
+            "target_config": _GPU.format(name=chip.name.upper(), **known),
+        }
+    elif chip.name == "v4":  # else a chip counts as two devices
+        options |= {"chip_config_name": "megacore", "chips_per_host_bounds": (2, 2, 1)}
     try:
         return list(topologies.get_topology_desc(platform=topology.platform, **options).devices)
     except Exception as error:  # whatever a missing or other library raises
@@ -97,8 +260,8 @@ def plan_setup(setup: Setup) -> Plan:
     traced = {"initialise": jax.jit(create, out_shardings=places).trace()}
     state = traced["initialise"].out_info
     parts = select_head(state.params, HEAD)
-    step = partial(train_step, loss_fn=loss, tx=optimizer, key=jax.random.key(0), skip_non_finite=True)
-    step = partial(step, accumulation=setup.accumulation)
+    given: Any = {"loss_fn": loss, "accumulation": setup.accumulation, "skip_non_finite": True}
+    step = partial(train_step, tx=optimizer, key=jax.random.key(0), **given)
     with jax.set_mesh(mesh):
         if setup.evaluation:
             evaluate = jax.jit(partial(eval_step, loss_fn=loss), out_shardings=everywhere)
@@ -144,9 +307,8 @@ def plan_setup(setup: Setup) -> Plan:
 
 def abstract_batch(setup: Setup, sharding: NamedSharding | None = None) -> dict[str, jax.ShapeDtypeStruct]:
     """Returns the shapes of a batch for the head's kind of task."""
-    head = setup.head
-    sizes = {"B": setup.rows, "C": CHOICES, "T": setup.length, "U": setup.length, "M": setup.masked}
-    sizes |= {"K": head.pictures, "P": head.patches, "F": head.patch_width}
+    head, sizes = setup.head, {"B": setup.rows, "C": CHOICES, "T": setup.length, "U": setup.length}
+    sizes |= {"M": setup.masked, "K": head.pictures, "P": head.patches, "F": head.patch_width}
     columns = LOSSES[head.kind][1] | {"weight": "B"}
     columns |= {"visual": "BKPF", "visual_mask": "BK"} if head.patches else {}
     shapes = {name: tuple(sizes[letter] for letter in letters) for name, letters in columns.items()}
@@ -179,10 +341,7 @@ def _compile(traced: Any, topology: Topology, hasty: bool) -> tuple[dict[str, in
 
 
 def count_flops(jaxpr: Any) -> float:
-    """Multiply-adds, times two, of all matrix products in a (closed) jaxpr, a loop as often as it runs.
-
-    The compiler's own count takes the body of a loop over layers once.
-    """
+    """Multiply-adds, times two, of all products in a jaxpr, a loop (which compilers count once) as often as it runs."""
     total = 0.0
     for equation in getattr(jaxpr, "jaxpr", jaxpr).eqns:
         if equation.primitive.name == "dot_general":
@@ -208,7 +367,3 @@ def main() -> None:
     with open(sys.argv[1], "wb") as file:
         pickle.dump(answer, file)
     os._exit(0)  # libraries for absent devices are slow, and at times loud, to shut down
-
-
-if __name__ == "__main__":
-    main()

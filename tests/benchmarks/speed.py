@@ -31,10 +31,11 @@ from stilts_jax.bench.run import (
     Prediction,
     Round,
     Training,
+    Workload,
+    find_workload,
     measure_matmul,
     open_model,
 )
-from stilts_jax.bench.workload import Workload, find_workload
 from stilts_jax.commands.bench import read_settings
 from stilts_jax.errors import StiltsError
 from stilts_jax.model import Model, choose_backend

@@ -235,8 +235,8 @@ def one_task(toy: Toy) -> None:
 
 def does_it_fit(toy: Toy) -> None:
     """The compiler for TPUs is in no extra that tests install: the same command for CPU devices."""
-    options = "--encoder=tiny --topology=cpu:8 --task=xnli --rows=8 --length=16"
-    printed = stilts("plan", *options.split())
+    options = "--encoder=tiny --topology=cpu:8 --task=xnli --rows=8 --length=16 --config=toy:size=test"
+    printed = stilts("plan", *options.split(), f"--data_root={toy.data}", f"--config.encoder={toy.encoder}")
     assert all(word in printed for word in ("GiB on a device", "training", "parameters", "total"))
 
 

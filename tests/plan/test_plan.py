@@ -12,8 +12,8 @@ from stilts_jax.main import main
 from stilts_jax.model.config import SHAPES, Compute, HeadConfig
 from stilts_jax.model.heads import abstract_params
 from stilts_jax.plan import command
-from stilts_jax.plan.compile import abstract_batch, count_flops
-from stilts_jax.plan.setup import Plan, Setup, bytes_sent, model_flops
+from stilts_jax.plan.compile import Plan, Setup, abstract_batch, bytes_sent, count_flops, model_flops
+from stilts_jax.progress import SILENT
 from stilts_jax.sharding import MeshConfig
 from stilts_jax.train.losses import make_loss
 from stilts_jax.train.optimizer import OptimizerConfig
@@ -106,14 +106,14 @@ ONE = replace(SETUP, topology="v5e:2x4", mesh=MeshConfig(8, 1, 1), rows=64, comp
 
 def test_what_fits_with_the_fewest_changes_is_proposed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "plan_training", faked)
-    record = json.loads(command.plan_command(replace(SETUP, topology="v5e:2x4"), as_json=True)[0])
+    record = json.loads(command.plan_command(replace(SETUP, topology="v5e:2x4"), 0, True, SILENT)[0])
     assert record["plan"]["fits"] is True and record["proposal"] is None
     assert record["plan"]["train_total"] == 5 * GIB
-    text, fits = command.plan_command(ONE, work=3600e15)
+    text, fits = command.plan_command(ONE, 3600e15, False, SILENT)
     assert not fits and "does not fit" in text and "This does:" in text
     assert "3600 such steps: at least 16 chip-hours" in text  # 3600 x 2 s x 8 chips
     # Rematerialisation alone leaves 20 GiB of 15.75; cutting the state does it, and changes no result.
-    assert command.find_fitting(ONE).setup == replace(ONE, mesh=MeshConfig(1, 8, 1))
+    assert command.find_fitting(ONE, SILENT).setup == replace(ONE, mesh=MeshConfig(1, 8, 1))
 
 
 def test_the_command_sweeps(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -129,8 +129,7 @@ def test_the_command_sweeps(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         )
     ]
     monkeypatch.setattr(command, "plan_training", lambda setup: replace(faked(setup), train={}))
-    made = lambda name, topology: replace(ONE, encoder=TINY, mesh=MeshConfig(1, 8, 1))  # noqa: E731
-    *_, row = command.sweep_command(made, encoders=["Large"], topologies=["v5e:2x4"])
+    *_, row = command.sweep_command([("Large", replace(ONE, mesh=MeshConfig(1, 8, 1)))], SILENT)
     assert row == "| Large | v5e:2x4 (8) | 1 x 8 x 1 | 8 | does not fit | – | – | – |"
 
 
