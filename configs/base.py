@@ -1,7 +1,4 @@
-"""Nothing but the defaults, which ``stilts_jax/settings.py`` declares: every option with its meaning stands there.
-
-Purpose: what the other files in this folder start from; not an experiment of its own.
-"""
+"""The defaults of ``stilts_jax/settings.py``, from which the other files of this folder start."""
 
 from ml_collections import ConfigDict
 
@@ -9,6 +6,5 @@ from stilts_jax.config import base_config, parse_argument
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    """Returns the defaults."""
     parse_argument(argument)
     return base_config()

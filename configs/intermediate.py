@@ -15,7 +15,6 @@ from stilts_jax.config import base_config, parse_argument
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    """Returns a grid of one intermediate phase and no target."""
     arg = parse_argument(argument, task="mnli", seed=0, preset=("paper", "xtreme"), encoder="")
     c = base_config()
     c.preset = arg.preset

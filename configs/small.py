@@ -1,8 +1,7 @@
 """The recipe with a small encoder (12 layers of 384, multilingual-e5-small's shape) on real languages.
 
 Purpose: the experiment's whole grid cut to two CPU cores (size=cpu) or for a GPU (size=gpu), and the question of what
-pictures do, with its control (size=pictures).
-A fourteenth of XLM-R Large's layers, part of the data, few languages: nothing here compares to the paper.
+pictures do, with its control (size=pictures). Nothing here compares to the paper.
 Expected: the README's sections on real languages.
 Time: by ``--dry_run`` size=cpu with one seed has 2.3 PFLOP, size=gpu 15; size=pictures took about an hour in two parts,
 one a core. The grid may be ended and begun again anywhere.
@@ -73,7 +72,6 @@ SIZES = {
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    """Returns the grid of one size."""
     encoder = "intfloat/multilingual-e5-small"
     arg = parse_argument(argument, encoder=encoder, size=tuple(SIZES), stage=("grid", "mlm"), seeds=2)
     c = base_config()

@@ -15,11 +15,8 @@ from stilts_jax.config import base_config, parse_argument
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    """Returns a grid of no intermediate and one target."""
-    arg = parse_argument(
-        argument, task="xnli", seed=0, preset=("paper", "xtreme"), encoder="", source_language="en"
-    )
-    c = base_config()
+    known = {"preset": ("paper", "xtreme"), "encoder": "", "source_language": "en"}
+    arg, c = parse_argument(argument, task="xnli", seed=0, **known), base_config()
     c.preset = arg.preset
     c.encoder = arg.encoder or c.encoder
     c.experiment.intermediates = "none"

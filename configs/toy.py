@@ -30,7 +30,6 @@ EPOCHS = {"test": 1.5, "small": 1.5, "full": 1.0}
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    """Returns the pretraining or the grid of one size."""
     arg = parse_argument(argument, stage=("grid", "pretrain"), size=("small", "test", "full"), seeds=0)
     c = base_config()
     c.title = f"Toy world ({arg.size}): toy results"

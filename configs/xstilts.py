@@ -26,20 +26,10 @@ TARGETS = {name: "+".join(task.name for task in tasks.values()) for name, tasks 
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    """Returns the grid that ``argument`` asks for."""
-    arg = parse_argument(
-        argument,
-        intermediates=INTERMEDIATES,
-        targets="",
-        benchmark=tuple(TARGETS),
-        seeds=1,
-        intermediate_seeds=0,
-        target_seeds=0,
-        preset=("paper", "xtreme"),
-        encoder="",
-        source_language="en",
-    )
-    c = base_config()
+    tasks = {"intermediates": INTERMEDIATES, "targets": "", "benchmark": tuple(TARGETS)}
+    seeds = {"seeds": 1, "intermediate_seeds": 0, "target_seeds": 0}
+    known = {"preset": ("paper", "xtreme"), "encoder": "", "source_language": "en"}
+    arg, c = parse_argument(argument, **tasks, **seeds, **known), base_config()
     c.preset = arg.preset
     c.encoder = arg.encoder or c.encoder
     c.experiment.intermediates = arg.intermediates

@@ -24,6 +24,7 @@ _MEMORY_SHARE = 0.8  # of a device's memory; the rest is for what the compiler a
 _SEQUENCES = {"choice": 4, "embed": 2}  # of a row, about
 _USES = 8  # of what is compiled once, at least
 _STATE = 16  # bytes a parameter: itself, its gradient and two moments, in float32
+Tasks = Sequence[tuple[str, int, int]]  # (kind, batch size, longest row) of each
 
 
 @dataclass(frozen=True)
@@ -89,23 +90,17 @@ def prediction_tokens(device: Device, tokens: int) -> int:
 
 
 def fit_memory(
-    device: Device,
-    shape: EncoderConfig,
-    compute: Compute,
-    mesh: Sequence[int],
-    tasks: Sequence[tuple[str, int, int]],
-    accumulation: int,
+    device: Device, shape: EncoderConfig, compute: Compute, mesh: Sequence[int], tasks: Tasks, wanted: int
 ) -> tuple[int, Remat]:
     """Returns how many microbatches a step has and what it rematerialises, where these are 0 and "auto": what fits.
 
-    ``mesh`` has the sizes of its axes, ``tasks`` are (kind, batch size, longest row). Taken is the least whose
-    activations fit beside the state, "none" where memory is not known; microbatches cost more, and come after it.
+    ``mesh`` has the sizes of its axes, ``wanted`` the microbatches. Taken is the least whose activations fit beside
+    the state, "none" where memory is not known; microbatches cost more, and come after it.
     """
     data, fsdp, tensor = mesh
     size = sum(leaf.size for leaf in jax.tree.leaves(abstract_encoder(shape))) / (fsdp * tensor)
     free = _MEMORY_SHARE * device.memory - _STATE * size if device.memory else math.inf
-    tokens = max(rows * length * _SEQUENCES.get(kind, 1) for kind, rows, length in tasks)
-    length, share = max(length for _, _, length in tasks), data * fsdp
+    tokens, length, share = _tokens(tasks), max(length for _, _, length in tasks), data * fsdp
     hidden, inner, width = shape.hidden_size, shape.intermediate_size, 2 if compute.dtype == "bfloat16" else 4
     bare = width * (12 * hidden + 3 * inner)  # bytes a token in one layer, but for attention's probabilities
     whole = bare + shape.num_heads * length * (8 + width)  # scores, probabilities, and those that were kept
@@ -114,7 +109,7 @@ def fit_memory(
     # Pairs are each other's wrong answers: their loss needs the whole batch.
     most = 1 if any(kind == "embed" for kind, *_ in tasks) else 10
     even = [2**power for power in range(most) if all(rows % (2**power * share) == 0 for _, rows, _ in tasks)]
-    for parts in [accumulation] if accumulation else even or [1]:
+    for parts in [wanted] if wanted else even or [1]:
         # One layer's own work comes on top of what is kept of all of them.
         room = free / -(-tokens // (parts * share)) - whole
         remat = next((name for name, each in kept.items() if shape.num_layers * each <= room), None)
@@ -123,11 +118,12 @@ def fit_memory(
     return parts, (remat or "full") if compute.remat == "auto" else compute.remat
 
 
-def compiler_options() -> dict[str, int] | None:
-    """Returns what steps and predictions are compiled with, as an option of ``jax.jit``.
+def _tokens(tasks: Tasks) -> int:
+    return max(rows * length * _SEQUENCES.get(kind, 1) for kind, rows, length in tasks)
 
-    On a CPU it is LLVM's first level of optimization: a quarter less to compile, and as fast (12 layers of 384).
-    """
+
+def compiler_options() -> dict[str, int] | None:
+    """Returns an option of ``jax.jit``: on a CPU LLVM's first level, as fast and a quarter less to compile."""
     name = "xla_backend_optimization_level"
     is_set = name in os.environ.get("XLA_FLAGS", "")
     return None if is_set or jax.default_backend() != "cpu" else {name: 1}
@@ -163,14 +159,11 @@ def layers_of(device: Device, shape: EncoderConfig, tokens: float, steps: int = 
     return "auto" if saved > _FEW_LENGTHS * longer else "loop"
 
 
-def decide(
-    settings: Settings, mesh: Mesh, shape: EncoderConfig, tasks: Sequence[tuple[str, int, int]], steps: int
-) -> Choices:
-    """Returns what the settings leave to the devices; ``tasks`` are (kind, batch size, longest row) of each."""
+def decide(settings: Settings, mesh: Mesh, shape: EncoderConfig, tasks: Tasks, steps: int) -> Choices:
+    """Returns what the settings leave to the devices."""
     device, compute = this_device(mesh.size), settings.compute
-    tokens = max(rows * length * _SEQUENCES.get(kind, 1) for kind, rows, length in tasks)
     if compute.layers == "auto":  # half of a row is padding, about
-        compute = replace(compute, layers=layers_of(device, shape, steps * tokens / 2, steps))
+        compute = replace(compute, layers=layers_of(device, shape, steps * _tokens(tasks) / 2, steps))
     # Two microbatches where the cores of a CPU can fill each other's gaps, which a loop over layers does not gain by;
     # pairs need the whole batch at once.
     pairs = device.platform == "cpu" and shape.hidden_size >= _WIDE and compute.layers != "loop"

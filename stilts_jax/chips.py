@@ -39,7 +39,6 @@ CHIPS = {chip.name: chip for chip in _CHIPS}
 
 
 def find_chip(device_kind: str) -> Chip | None:
-    """Returns the chip behind JAX's name of a device."""
     return next((chip for chip in CHIPS.values() if chip.kind.lower() in device_kind.lower()), None)
 
 
@@ -60,7 +59,6 @@ class Topology:
 
     @property
     def count(self) -> int:
-        """How many chips there are."""
         return self.slices * math.prod(self.shape)
 
 

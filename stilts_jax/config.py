@@ -5,7 +5,7 @@ Only this file and ``configs/`` know ml_collections.
 
 import re
 import runpy
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -45,8 +45,7 @@ def find_config(name: str) -> Path:
     if path.is_file():
         return path
     # In a checkout the files lie beside the package, in an installed wheel inside it.
-    package = Path(__file__).parent
-    files = [file for folder in (package, package.parent) for file in folder.glob("configs/[!_]*.py")]
+    files = [file for folder in Path(__file__).parents[:2] for file in folder.glob("configs/[!_]*.py")]
     for file in files:
         # Another folder's file of the same name is not what was asked for.
         if name in (file.stem, file.name, f"configs/{file.name}"):
@@ -72,7 +71,9 @@ def load_config(
     else:
         config = spec
     config.update_from_flattened_dict(dict(own or {}))
-    known = list(_options(base_config()))
+    base = base_config()
+    known = [name for name, value in base.items() if not isinstance(value, ConfigDict)]
+    known += [f"{group}.{name}" for group in base if group not in known for name in base[group]]
     for key, text in (overrides or {}).items():
         group, _, last = key.rpartition(".")
         if key not in known:
@@ -85,9 +86,17 @@ def load_config(
     return config
 
 
-def base_config() -> ConfigDict:
-    """Returns every option's default, with its type fixed."""
-    return _to_config(Settings())
+def base_config(settings: Any = None) -> ConfigDict:
+    """Returns every option's default, or those that a group of settings has, with its type fixed."""
+    settings = settings or Settings()
+    config, hints = ConfigDict(), get_type_hints(type(settings))
+    for name in option_names(type(settings)):
+        value = getattr(settings, name)
+        if is_dataclass(value):
+            config[name] = base_config(value)
+        else:  # None keeps the type of the values that replace it
+            config[name] = placeholder(get_args(hints[name])[0]) if value is None else value
+    return config
 
 
 def parse_argument(text: str, **defaults: Any) -> SimpleNamespace:
@@ -130,37 +139,20 @@ def _run_get_config(path: Path, argument: str) -> ConfigDict:
     return config
 
 
-def _options(config: ConfigDict, prefix: str = "") -> Iterator[str]:
-    """Yields the full names of all options, those of groups included."""
-    for name, value in config.items():
-        if isinstance(value, ConfigDict):
-            yield from _options(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}"
-
-
-_KINDS = {bool: ("true or false", "true"), int: ("a whole number", "3"), float: ("a number", "0.5")}
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
+_KINDS = {
+    bool: "true or false, such as true",
+    int: "a whole number, such as 3",
+    float: "a number, such as 0.5",
+}
 
 
 def _parse(text: str, kind: type, where: str) -> Any:
     try:
         return _TRUTH[text.lower()] if kind is bool else kind(text)
     except (ValueError, KeyError) as error:
-        name, example = _KINDS[kind]
-        fix = f"give {name}, such as {example}"
-        raise ConfigError(f"{text[:60]!r} is not {name}.", where=where, fix=fix) from error
-
-
-def _to_config(settings: Any) -> ConfigDict:
-    config, hints = ConfigDict(), get_type_hints(type(settings))
-    for name in option_names(type(settings)):
-        value = getattr(settings, name)
-        if is_dataclass(value):
-            config[name] = _to_config(value)
-        else:  # None keeps the type of the values that replace it
-            config[name] = placeholder(get_args(hints[name])[0]) if value is None else value
-    return config
+        what = f"{text[:60]!r} is not {_KINDS[kind].partition(',')[0]}."
+        raise ConfigError(what, where=where, fix=f"give {_KINDS[kind]}") from error
 
 
 def _to_dataclass(node: ConfigDict, kind: type, path: str) -> Any:

@@ -86,8 +86,15 @@ def _run(argv: list[str]) -> int:
         command.set_defaults(command=name, run=module.run)
     plain, overrides = _split_overrides(argv)
     known = {name: list(one._option_string_actions) for name, one in subparsers.choices.items()}
-    if plain and plain[0] in COMMANDS:
-        _check_options(plain[1:], plain[0], known)
+    # Before argparse, which would speak of a missing option where one is only misspelt.
+    for item in plain[1:] if plain and plain[0] in COMMANDS else ():
+        option, _, value = item.partition("=")
+        if value == "--":  # argparse would take it for no value at all
+            raise ConfigError("'--' is no value.", where=option, fix=f"write {option}=VALUE")
+        if option.startswith("--") and option not in known[plain[0]]:
+            others = [f"stilts {name}" for name in known if option in known[name]]
+            fix = f"{' and '.join(others)} has it" if others else nearest(option, known[plain[0]])
+            raise ConfigError(f"There is no option {option!r}.", where=f"stilts {plain[0]}", fix=fix)
     arguments = parser.parse_args(plain)
     if "command" not in arguments:
         parser.print_help()
@@ -98,18 +105,6 @@ def _run(argv: list[str]) -> int:
     arguments.overrides, arguments.command_line = overrides, shlex.join(["stilts", *argv])
     arguments.progress = Progress()
     return arguments.run(arguments) or errors.EXIT_OK
-
-
-def _check_options(items: list[str], command: str, known: dict[str, list[str]]) -> None:
-    """Looks at options before argparse, which would speak of a missing one where one is only misspelt."""
-    for item in items:
-        option, _, value = item.partition("=")
-        if value == "--":  # argparse would take it for no value at all
-            raise ConfigError("'--' is no value.", where=option, fix=f"write {option}=VALUE")
-        if option.startswith("--") and option not in known[command]:
-            others = [f"stilts {name}" for name in known if option in known[name]]
-            fix = f"{' and '.join(others)} has it" if others else nearest(option, known[command])
-            raise ConfigError(f"There is no option {option!r}.", where=f"stilts {command}", fix=fix)
 
 
 def _split_overrides(argv: list[str]) -> tuple[list[str], dict[str, str]]:

@@ -36,8 +36,6 @@ Attention = Literal["auto", "xla", "cudnn", "splash", "splash-interpret"]
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings(Checked):
-    """Where examples come from."""
-
     group: ClassVar[str] = "config.data."
     source: SourceKind = "files"  # a task without the source that is named is read from files
     sources: str = ""  # exceptions by task, as in "mnli=hub,panx=tfds"
@@ -45,8 +43,8 @@ class DataSettings(Checked):
     skip_budget: Annotated[int, COUNT] = 0
     cache: str = ""  # folder for tokenized features; empty: features/ in the work directory
     limit: Annotated[int, COUNT] = 0  # train on the first n examples only; 0: all
-    # The encoder whose features stand for pictures ("vit" for those that `stilts features` wrote to train2014.vit);
-    # empty: the pictures themselves, scaled to a square and cut into patches.
+    # Whose features stand for pictures ("vit" for those that `stilts features` wrote to train2014.vit); empty: pictures
+    # themselves, scaled to a square and cut into patches.
     pictures: str = ""
     picture_size: Annotated[int, Range(1, 4096)] = 112  # pixels of a side
     picture_patch: Annotated[int, Range(1, 4096)] = 16  # pixels of a side of a patch
@@ -67,8 +65,6 @@ class DataSettings(Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class ExperimentSettings(Checked):
-    """Which phases there are."""
-
     group: ClassVar[str] = "config.experiment."
     intermediates: str = "none"  # rows of the table, joined by "+"; "mnli/mlm" is one row of two tasks
     targets: str = "xnli"  # columns of the table, joined by "+"
@@ -104,8 +100,7 @@ class OptimizerSettings(Checked):
     clip_norm: Annotated[float, Range(0.0, 1e6)] = 1.0  # limit of the norm of all gradients together; 0: none
     epsilon: Annotated[float, Range(1e-30, 1.0)] = 1e-8
     layer_decay: Annotated[float, Range(0.01, 1.0)] = 1.0  # learning rate of a layer over that of the next
-    # Learning rate of a head over that of the encoder: its parameters are new, and those that look at pictures must
-    # first find something to show.
+    # Learning rate of a head, whose parameters are new, over that of the encoder.
     head_rate: Annotated[float, Range(0.01, 100.0)] = 1.0
     freeze_embeddings: bool = False  # all embeddings (and their norm) stay as they are, and have no moments
     freeze_layers: Annotated[int, COUNT] = 0  # lowest layers that stay as they are
@@ -130,10 +125,8 @@ class TrainSettings(OptimizerSettings):
     # translations. (Of several tasks in a row the first one's rate, warm-up and decay count.)
     by_task: str = ""
     max_steps: Annotated[int, COUNT] = 0  # stop (and end the schedule) after so many; 0: what the epochs need
-    # Microbatches of a step; 0: by device and kind of task. A CPU works on two at a time, so 2 are faster there than 1.
-    accumulation: Annotated[int, Range(0, 2**16)] = 0
-    # Batches that are sorted by length together; 1: plain shuffle, as rows with pictures always are. (The Trainer of
-    # transformers sorts 50.)
+    accumulation: Annotated[int, Range(0, 2**16)] = 0  # microbatches of a step; 0: by device and kind of task
+    # Batches that are sorted by length together (transformers' Trainer: 50); 1: plain shuffle, as of rows with pictures.
     window: Annotated[int, Range(1, 1024)] = 32
     # Padded lengths of a task at most, each a compiled step; 0: as many as save more time than they take to compile.
     buckets: Annotated[int, Range(0, 1024)] = 0
@@ -251,9 +244,9 @@ class Compute(Checked):
     # Of activations and matrix products; norms, softmax and losses: at least float32.
     dtype: FloatName = "float32"
     param_dtype: FloatName = "float32"  # what parameters are kept in
-    # What the backward pass computes again: nothing; "attention", the attention probabilities; "dots", all but the
-    # results of the layers' matrix products; "full", everything but layer inputs; "auto", as little as memory allows
-    # (which commands find out; in a model of your own it is "none").
+    # What the backward pass computes again: nothing; "attention", its probabilities; "dots", all but the results of the
+    # layers' matrix products; "full", everything but layer inputs; "auto", as little as memory allows (in a model of
+    # your own it is "none").
     remat: Remat = "none"
     # Layers that stand "written-out" in the program train a fifth faster than a "loop" over them on a CPU, by 37 % of a
     # step on an H100, and take four times as long to compile; "auto" counts both. On a TPU they are a loop.
@@ -291,8 +284,6 @@ class MeshConfig(Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSettings(Checked):
-    """Prediction and retrieval."""
-
     group: ClassVar[str] = "config.evaluation."
     tokens_per_batch: Annotated[int, TOKENS_PER_BATCH] = 0  # padding included; 0: by device and rows
     # Score the first n examples of each language only; 0: all. Pools stay whole.
@@ -304,8 +295,6 @@ class EvaluationSettings(Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(Checked):
-    """A whole experiment."""
-
     title: str = ""  # heading of the report; empty: made from the encoder's name
     encoder: str = "FacebookAI/xlm-roberta-large"  # a hub name (`stilts prepare` fetches it) or a folder
     debug: bool = False  # set by `:debug`: a tiny randomly initialised encoder of the same family, few steps

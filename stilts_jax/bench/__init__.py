@@ -1,1 +1,1 @@
-"""``stilts bench``: how fast this machine trains and predicts."""
+"""What ``stilts bench`` times."""

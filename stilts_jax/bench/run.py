@@ -79,7 +79,6 @@ class Workload:
 
     @property
     def tokens(self) -> Any:
-        """All rows, ragged."""
         return self.features.columns["tokens"]
 
     @property
@@ -87,28 +86,15 @@ class Workload:
         """int64 [N]"""
         return self.tokens.lengths
 
-    def take(self, rows: np.ndarray) -> Features:
-        """Returns some of the rows as features of their own."""
-
-        def pick(column: Any) -> np.ndarray | Ragged:
-            is_ragged = isinstance(column, Ragged)
-            return Ragged.from_list([column[row] for row in rows]) if is_ragged else column[rows]
-
-        columns = {name: pick(column) for name, column in self.features.columns.items()}
-        columns["example"] = np.arange(len(rows))
-        return replace(self.features, columns=columns, num_examples=len(rows))
-
     def describe(self) -> str:
-        """One line for people."""
         lengths, used = self.lengths, len(np.unique(self.tokens.values))
         rows = f"{len(lengths)} rows of {lengths.mean():.1f} tokens (sd {lengths.std():.1f}, at most {lengths.max()})"
         return f"{self.name}: {rows}, {used} of {self.vocab_size} vocabulary rows; {self.origin}"
 
 
-def draw_workload(name: str, vocab_size: int, *, rows: int = 0, longest: int = 0) -> Workload:
-    """Draws the rows of a law."""
+def draw_workload(name: str, vocab_size: int, *, longest: int, rows: int = 0) -> Workload:
     law, generator = LAWS[name], np.random.default_rng(0)
-    count, most = rows or law.rows, min(law.longest, longest or law.longest)
+    count, most = rows or law.rows, min(law.longest, longest)
     lengths = np.exp(generator.normal(law.log_mean, law.log_sd, count)).round().astype(np.int64)
     offsets = np.concatenate([[0], np.cumsum(lengths.clip(8, most))])
     pieces = min(law.pieces, vocab_size - UNK_ID - 2)
@@ -130,9 +116,7 @@ def draw_workload(name: str, vocab_size: int, *, rows: int = 0, longest: int = 0
     else:
         columns["start"] = columns["end"] = (lengths.clip(8, most) - 3).astype(np.int32)
         columns["max_context"] = Ragged(np.ones(len(values), np.int32), offsets)
-    origin = (
-        f"drawn: log-normal lengths and Zipf's law, with the means and the {pieces} pieces of {law.source}"
-    )
+    origin = f"drawn: log-normal lengths and Zipf's law, with means and the {pieces} pieces of {law.source}"
     features = Features(law.kind, columns, ("en",), count, "")
     return Workload(name, origin, features, law.num_labels, most, vocab_size, vocab_size - 1)
 
@@ -144,7 +128,8 @@ def find_workload(
     if shape not in SHAPES:
         raise ConfigError(f"There is no shape {shape!r}.", where="--shape", fix=nearest(shape, SHAPES))
     if name in LAWS:
-        return draw_workload(name, SHAPES[shape].vocab_size, longest=max_length)
+        longest = max_length or SHAPES[shape].max_length
+        return draw_workload(name, SHAPES[shape].vocab_size, longest=longest)
     if data_root is None or encoder is None:
         fix = f"{nearest(name, LAWS)}; or a task's name, with --data_root and --encoder"
         raise ConfigError(f"There is no law of lengths {name!r}.", where="--lengths", fix=fix)
@@ -163,9 +148,8 @@ def find_workload(
         FeatureSettings(length, chosen.max_query_length, chosen.stride),
         training=task.kind != "span",  # rows of span tasks for prediction have all columns
     )
-    known = tokenizer.vocab_size, tokenizer.mask_id
-    origin = f"train rows of {Path(encoder).name}'s tokenizer"
-    return Workload(name, origin, features, len(task.labels), length, *known)
+    sizes = len(task.labels), length, tokenizer.vocab_size, tokenizer.mask_id
+    return Workload(name, f"train rows of {Path(encoder).name}'s tokenizer", features, *sizes)
 
 
 @dataclass(frozen=True)
@@ -287,16 +271,24 @@ class Prediction:
     """Our predictor over one stream of rows, sorted by length; every round predicts the same rows."""
 
     def __init__(self, workload: Workload, model: Model, settings: Settings, mesh: Mesh, count: int) -> None:
-        self._rows = np.random.default_rng(1).permutation(len(workload.lengths))[:count]
-        self._features, self._lengths = workload.take(self._rows), workload.lengths[self._rows]
+        self._rows = rows = np.random.default_rng(1).permutation(len(workload.lengths))[:count]
+
+        def pick(column: Any) -> np.ndarray | Ragged:
+            is_ragged = isinstance(column, Ragged)
+            return Ragged.from_list([column[row] for row in rows]) if is_ragged else column[rows]
+
+        columns = {name: pick(column) for name, column in workload.features.columns.items()}
+        columns["example"] = np.arange(len(rows))
+        features = replace(workload.features, columns=columns, num_examples=len(rows))
+        self._lengths = workload.lengths[rows]
         budget = settings.evaluation.tokens_per_batch
-        self.settings = f"batches of {budget or 'as many'} tokens{'' if budget else ' as suit the device'}"
+        self.settings = f"batches of {budget} tokens" if budget else "batches as suit the device"
         params = init_params(model, jax.random.key(0))
         params = jax.device_put(params, shardings(params, mesh))
         params = {"encoder": params["encoder"], "head": params["heads"][TASK]}
         options: Any = {"head": TASK, "tokens_per_batch": budget, "mesh": mesh}
-        self._predict = partial(predict, model, params, self._features, **options)
-        stream = plan_prediction(model, self._features, mesh, budget)
+        self._predict = partial(predict, model, params, features, **options)
+        stream = plan_prediction(model, features, mesh, budget)
         self._shapes = [batch.arrays["tokens"].shape for batch in stream]
 
     def rows_of(self, number: int) -> np.ndarray:
@@ -309,7 +301,6 @@ class Prediction:
         return {}
 
     def take_round(self, number: int) -> Round:
-        """Predicts every row once."""
         began = time.perf_counter()
         self._predict()
         return Round(time.perf_counter() - began, self._lengths, self._shapes)
@@ -323,10 +314,8 @@ def summarise(
     ``matmul`` are the FLOP/s that matrix products reach on all devices. ``training`` takes both passes, prediction a
     third of their products.
     """
-    lengths, seconds = (
-        np.concatenate([one.lengths for one in rounds]),
-        np.array([one.seconds for one in rounds]),
-    )
+    lengths = np.concatenate([one.lengths for one in rounds])
+    seconds = np.array([one.seconds for one in rounds])
     rates = np.array([len(one.lengths) for one in rounds]) / seconds
     worth = (1.0 if training else 1 / 3) / seconds.sum() / matmul
     return {

@@ -72,7 +72,6 @@ def run(arguments: Namespace) -> None:
 
 
 def _describe(record: dict[str, Any]) -> str:
-    """Returns a record as a person reads it."""
     matmul = f"matrix products reach {record['matmul'] / 1e9:.0f} GFLOP/s a device"
     lines = [record["workload"], f"{record['device']}, {record['dtype']}; {matmul}"]
     lines += ["           examples/s      (spread)   real tokens/s  padding  utilisation  padded"]

@@ -15,7 +15,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stilts_jax.checked import Range
 from stilts_jax.commands.options import Add, open_phases
@@ -23,10 +23,6 @@ from stilts_jax.errors import ConfigError
 from stilts_jax.files import local_path, make_folder
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.settings import SEEDS
-
-if TYPE_CHECKING:
-    from stilts_jax.experiment.context import Context
-    from stilts_jax.experiment.phases import Phase
 
 
 def add_arguments(add: Add) -> None:
@@ -90,7 +86,7 @@ def _spec(arguments: Namespace, stage: str) -> str:
     return f"toy:stage={stage},size={arguments.size},seeds={arguments.seeds}"
 
 
-def _open(arguments: Namespace, stage: str, encoder: str, folder: str) -> tuple[list["Phase"], "Context"]:
+def _open(arguments: Namespace, stage: str, encoder: str, folder: str) -> tuple[Any, Any]:
     from stilts_jax.config import load_config, to_settings
 
     settings = to_settings(load_config(_spec(arguments, stage), {"encoder": encoder}))

@@ -33,15 +33,9 @@ def evaluate(
         >>> sorted(scores["tatoeba"]["test"])
         ['accuracy']
 
-    Args:
-        model: a phase's folder, a transformers folder or a hub name.
-        tasks: their names.
-        data_root: the folder that holds the data.
-        out: folder that gets ``predictions/``.
-        options: such as ``{"data.source": "hub", "evaluation.limit": "100"}``, over those of the model.
-
-    Returns:
-        Percent by task, split, metric and language.
+    ``model`` is a phase's folder, a transformers folder or a hub name; the folder ``out`` gets ``predictions/``;
+    ``options`` are such as ``{"data.source": "hub", "evaluation.limit": "100"}``, over those of the model. Returns
+    percent by task, split, metric and language.
     """
     from stilts_jax.config import load_config, to_settings
     from stilts_jax.experiment.evaluate import evaluate_model
@@ -71,21 +65,22 @@ def run(arguments: Namespace) -> None:
     from stilts_jax.files import write_json
     from stilts_jax.tasks import get_task, task_name
 
-    settings = read_settings(arguments, lambda: own_options(arguments.model))
-    places = arguments.data_root, arguments.out
-    context = open_context(settings, *places, workdir_option="--out", command=arguments.command_line)
+    settings, out = read_settings(arguments, lambda: own_options(arguments.model)), arguments.out
+    command = arguments.command_line
+    context = open_context(settings, arguments.data_root, out, workdir_option="--out", command=command)
     context.progress.say(f"computing in {settings.compute.dtype}")
-    predictions, head = arguments.out / "predictions", arguments.head and task_name(arguments.head)
+    predictions, head = out / "predictions", arguments.head and task_name(arguments.head)
     labels = tuple(filter(None, map(str.strip, arguments.labels.split(","))))
     scores = evaluate_model(arguments.model, arguments.task, context, predictions, head, labels)
-    if context.is_main and not arguments.submission:
+    if not context.is_main:
+        return
+    if not arguments.submission:
         record = {"scores": scores.scores, "thresholds": scores.thresholds, "notes": scores.notes}
-        write_json(arguments.out / "scores.json", record)
+        write_json(out / "scores.json", record)
         print(scores.summary())
-    if context.is_main:
-        if limit := settings.evaluation.limit:  # an official file holds every sentence
-            told = f"predictions are of the first {limit} examples of each language (evaluation.limit)"
-            context.progress.say(f"{told}: no benchmark takes them")
-        else:
-            write_names(predictions, arguments.data_root, [get_task(name).name for name in arguments.task])
-        print(f"predictions: {predictions}")
+    if limit := settings.evaluation.limit:  # an official file holds every sentence
+        told = f"predictions are of the first {limit} examples of each language (evaluation.limit)"
+        context.progress.say(f"{told}: no benchmark takes them")
+    else:
+        write_names(predictions, arguments.data_root, [get_task(name).name for name in arguments.task])
+    print(f"predictions: {predictions}")

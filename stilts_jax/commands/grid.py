@@ -17,24 +17,21 @@ def add_arguments(add: Add) -> None:
     add("--dry_run", f"{told}and kept for the run)", action="store_true")
     told = "run the rows and targets whose data are there, and name the others"
     add("--available", told, action="store_true")
-    told = "run the share of one of N machines that share the work directory: whole rows, or targets of a "
-    told += "row where there are more machines than rows"
+    told = "run the share of one of N machines that share the work directory: whole rows, or targets of a row"
     add("--part", told, type=_read_part, default=(1, 1), metavar="I/N")
 
 
 def run(arguments: Namespace) -> int:
+    from stilts_jax.experiment.needs import estimate_text
+    from stilts_jax.experiment.grid import run_grid
     from stilts_jax.experiment.phases import select_part
+    from stilts_jax.experiment.results import read_result
 
     phases, context = open_phases(read_settings(arguments), arguments)
     mine = select_part(phases, *arguments.part)
     if arguments.dry_run:
-        from stilts_jax.experiment.needs import estimate_text
-
         print(estimate_text(mine, context))
         return 0
-    from stilts_jax.experiment.grid import run_grid
-    from stilts_jax.experiment.results import read_result
-
     code = run_grid(phases, context, mine=mine)
     targets = (phase for phase in phases if phase.stage != "intermediate")
     if context.is_main and any(read_result(context.folder(phase)) for phase in targets):

@@ -1,19 +1,19 @@
 """Arguments that several commands share, and what they make."""
 
-import argparse
 import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stilts_jax.errors import ConfigError, show_tracebacks
 from stilts_jax.files import local_path, make_folder, open_path
+from stilts_jax.progress import Progress
 from stilts_jax.settings import LAYER, LENGTH, ROWS, TOKENS_PER_BATCH, Settings
 
 if TYPE_CHECKING:
     from stilts_jax.experiment.context import Context
     from stilts_jax.experiment.phases import Phase
-    from stilts_jax.progress import Progress
 
 
 Add = Callable[..., None]  # adds an argument: its name, its help and whatever else argparse takes
@@ -26,14 +26,11 @@ def _load(spec: str) -> Any:
     return load_config(spec)
 
 
+_CONFIG = "a file of configs/ (its name is enough) with its arguments; --config.x.y=z overrides an option"
 # What an argument is, where more than one command has it; a command may say more, or other things.
 _SHARED: dict[str, dict[str, Any]] = {
     "--batch_size": {"type": ROWS, "default": 32},
-    "--config": {
-        "type": _load,
-        "metavar": "FILE[:key=value,...]",
-        "help": "a file of configs/ (its name is enough) with its arguments; --config.x.y=z overrides an option",
-    },
+    "--config": {"type": _load, "metavar": "FILE[:key=value,...]", "help": _CONFIG},
     "--benchmark": {"choices": ("xtreme", "xtreme-r", "africa", "xtreme-up"), "default": "xtreme"},
     "--data_root": {"type": local_path, "help": "the folder that holds the data"},
     "--head": {"help": "the head to use, where a model has several"},
@@ -46,9 +43,7 @@ _SHARED: dict[str, dict[str, Any]] = {
 }
 
 
-def adder(parser: argparse.ArgumentParser) -> Add:
-    """Returns a function that adds an argument by its name, its help and whatever else argparse takes."""
-
+def adder(parser: ArgumentParser) -> Add:
     def add(name: str, told: str = "", **more: Any) -> None:
         parser.add_argument(name, **(_SHARED.get(name, {}) | ({"help": told} if told else {}) | more))
 
@@ -56,27 +51,22 @@ def adder(parser: argparse.ArgumentParser) -> Add:
 
 
 def add_experiment(add: Add) -> None:
-    """``--config``, ``--data_root`` and ``--workdir``."""
     for name in ("--config", "--data_root", "--workdir"):
         add(name, required=True)
 
 
-def read_settings(
-    arguments: argparse.Namespace, own_options: Callable[[], Mapping[str, Any]] = dict
-) -> Settings:
+def read_settings(arguments: Namespace, own_options: Callable[[], Mapping[str, Any]] = dict) -> Settings:
     """Returns the checked settings behind ``--config``; without it the defaults with a model's own options."""
     from stilts_jax.config import load_config, to_settings
 
-    config = arguments.config
-    own = own_options() if config is None else {}
-    settings = to_settings(load_config("target" if config is None else config, arguments.overrides, own))
+    config, own = ("target", own_options()) if arguments.config is None else (arguments.config, {})
+    settings = to_settings(load_config(config, arguments.overrides, own))
     if settings.debug:
         show_tracebacks(True)
     return settings
 
 
 def check_data_root(folder: Path) -> None:
-    """Raises unless ``--data_root`` names a folder."""
     if not folder.is_dir():
         what = f"The data root {'is no folder' if folder.exists() else 'does not exist'}."
         fix = "name the folder that holds the data with --data_root; `stilts prepare` fills it"
@@ -84,42 +74,31 @@ def check_data_root(folder: Path) -> None:
 
 
 def open_context(
-    settings: Settings,
-    data_root: Path,
-    workdir: Path,
-    *,
-    workdir_option: str = "--workdir",
-    command: str = "",
-    trace: Path | None = None,
-    progress: "Progress | None" = None,
+    settings: Settings, data_root: Path, workdir: Path, *, workdir_option: str = "--workdir", **about: Any
 ) -> "Context":
-    """Makes what all phases share, and starts JAX."""
+    """Starts JAX and returns what all phases share; ``about`` are more of its fields."""
     import jax
 
     from stilts_jax.experiment.context import Context, start_runtime
-    from stilts_jax.progress import Progress
     from stilts_jax.tasks.sources.read import DataSource
 
     check_data_root(data_root)
     data = settings.data
     source = DataSource(data_root, data.source, data.kinds, data.skip_budget, data.pictures)
-    if trace is not None:
-        make_folder(trace, "--trace")
+    if about.get("trace"):
+        make_folder(about["trace"], "--trace")
     # A finished grid can be read where nothing can be written.
     make_folder(workdir, workdir_option, to_write=workdir_option == "--out")
     start_runtime(settings.compute)
     is_main = jax.process_index() == 0
-    progress = progress or Progress(sys.stderr if is_main else None)
-    return Context(settings, source, open_path(workdir), command, progress, is_main, trace)
+    about = {"progress": Progress(sys.stderr if is_main else None), "is_main": is_main, **about}
+    return Context(settings, source, open_path(workdir), **about)
 
 
-def open_phases(
-    settings: Settings, arguments: argparse.Namespace, **instead: Any
-) -> tuple[list["Phase"], "Context"]:
+def open_phases(settings: Settings, arguments: Namespace, **instead: Any) -> tuple[list["Phase"], "Context"]:
     """Returns the phases of an experiment and what they share, after a look at their data.
 
-    ``instead`` has other folders than the command line names. With ``--available`` what has no data is left out, and
-    named.
+    ``instead`` has other folders than the command line names.
     """
     from stilts_jax.experiment.needs import check_data, keep_available
     from stilts_jax.experiment.phases import list_phases

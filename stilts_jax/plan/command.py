@@ -46,22 +46,10 @@ def plan_training(setup: Setup) -> Plan:
 
 
 def find_fitting(setup: Setup, progress: Progress) -> Plan | None:
-    """Returns the plan of the nearest setup that fits: with the fewest changes, the cheapest first."""
-    candidates = _alternatives(setup)
-    for candidate in [*candidates[:_TRIED], *candidates[_TRIED:][-_TRIED_LAST:]]:
-        progress.say(f"trying {candidate.describe()}")
-        try:
-            plan = plan_training(candidate)
-        except StiltsError as error:
-            progress.say(f"  {error.what}")
-            continue
-        if plan.fits:
-            return plan
-    return None
+    """Returns the plan of the nearest setup that fits: with the fewest changes, by what they cost.
 
-
-def _alternatives(setup: Setup) -> list[Setup]:
-    """Returns setups that need less memory, by what they cost: results stay the same until the last."""
+    Results stay the same, except by the last one that is tried.
+    """
     lighter = replace(setup, compute=replace(setup.compute, remat="full"))
     cut = replace(setup, mesh=cut_mesh(setup.mesh, setup.chips, setup.rows))
     least = replace(lighter, mesh=cut.mesh)
@@ -76,7 +64,17 @@ def _alternatives(setup: Setup) -> list[Setup]:
     moments = replace(setup.optimizer, moment_dtype="bfloat16")
     candidates.append(replace([least, *halved(least)][-1], optimizer=moments))
     new = dict.fromkeys(candidate.completed() for candidate in candidates)
-    return [candidate for candidate in new if candidate != setup.completed()]
+    tried = [candidate for candidate in new if candidate != setup.completed()]
+    for candidate in [*tried[:_TRIED], *tried[_TRIED:][-_TRIED_LAST:]]:
+        progress.say(f"trying {candidate.describe()}")
+        try:
+            plan = plan_training(candidate)
+        except StiltsError as error:
+            progress.say(f"  {error.what}")
+            continue
+        if plan.fits:
+            return plan
+    return None
 
 
 def cut_mesh(mesh: MeshConfig, chips: Topology, rows: int) -> MeshConfig:
@@ -121,7 +119,6 @@ def sweep_command(setups: Iterable[tuple[str, Setup]], progress: Progress) -> It
 
 
 def describe(plan: Plan, work: float = 0) -> str:
-    """Returns a plan as a person reads it."""
     setup, steps = plan.setup, (plan.train, plan.evaluate)
     topology, shape = setup.chips, setup.encoder
     rows: list[tuple[str, Sequence[int | None]]] = [

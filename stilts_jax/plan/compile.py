@@ -22,21 +22,12 @@ from jax.extend.core import jaxprs_in_params
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from stilts_jax import sharding
 from stilts_jax.chips import GIB, Topology, parse_topology
 from stilts_jax.errors import ConfigError
 from stilts_jax.model import Compute, EncoderConfig, HeadConfig, Model, init_params
-from stilts_jax.sharding import (
-    AXES,
-    MeshConfig,
-    batch_sharding,
-    bytes_per_device,
-    make_mesh,
-    mesh_shape,
-    parameter_paths,
-    sharding_notes,
-    shardings,
-    state_shardings,
-)
+from stilts_jax.settings import MeshConfig
+from stilts_jax.sharding import AXES, bytes_per_device
 from stilts_jax.train.losses import FRACTIONS, LOSSES, make_loss
 from stilts_jax.train.optimizer import OptimizerConfig, make_optimizer
 from stilts_jax.train.step import TrainState, eval_step, select_head, train_step
@@ -77,7 +68,7 @@ class Setup:
 
     def completed(self) -> "Setup":
         """Returns the setup as the loop would run it: sizes of all axes, and rows that the devices can share."""
-        mesh = MeshConfig(*mesh_shape(self.mesh, self.chips.count), zero1=self.mesh.zero1)
+        mesh = MeshConfig(*sharding.mesh_shape(self.mesh, self.chips.count), zero1=self.mesh.zero1)
         filler = -self.rows % (mesh.data * mesh.fsdp * self.accumulation)
         return replace(self, mesh=mesh, rows=self.rows + filler, filler=self.filler + filler)
 
@@ -89,7 +80,6 @@ class Setup:
 
     @property
     def chips(self) -> Topology:
-        """The chips behind the topology's name."""
         return parse_topology(self.topology)
 
     @property
@@ -109,7 +99,6 @@ class Setup:
         return 2 if self.compute.dtype == "bfloat16" else 4
 
     def describe(self) -> str:
-        """The settings that a plan may change, in one line."""
         mesh = " ".join(f"{name}={getattr(self.mesh, name)}" for name in AXES) + ", zero1" * self.mesh.zero1
         cost = f"remat {self.compute.remat}, accumulation {self.accumulation}"
         return f"mesh {mesh}, {cost}, first moment {self.optimizer.moment_dtype}"
@@ -142,7 +131,6 @@ class Plan:
 
     @property
     def limit(self) -> str:
-        """What bounds the step's time."""
         return max(self.seconds, key=lambda name: self.seconds[name], default="")
 
     @property
@@ -173,7 +161,8 @@ def bytes_sent(setup: Setup, params: Any, mesh: Mesh) -> float:
     data, fsdp, tensor = (mesh.shape[axis] for axis in AXES)
     passes = 3 if setup.compute.remat == "full" else 2
     total = 0.0
-    for (path, leaf), place in zip(parameter_paths(params), jax.tree.leaves(shardings(params, mesh))):
+    places = jax.tree.leaves(sharding.shardings(params, mesh))
+    for (path, leaf), place in zip(sharding.parameter_paths(params), places):
         shard = math.prod(place.shard_shape(leaf.shape))
         whole = leaf.size / (tensor if "tensor" in jax.tree.leaves(tuple(place.spec)) else 1)
         if not path.endswith("embeddings/word"):  # devices exchange the rows that they look up, as below
@@ -224,7 +213,6 @@ def environment(topology: Topology) -> dict[str, str]:
 
 
 def topology_devices(topology: Topology) -> list[Any]:
-    """Returns the chips, as far as a compiler needs them."""
     if topology.platform == "cpu":
         return jax.devices("cpu")
     arrangement, chip = "x".join(map(str, topology.shape)), topology.chip
@@ -232,10 +220,8 @@ def topology_devices(topology: Topology) -> list[Any]:
     if topology.platform == "cuda":
         cache = (60 if chip.name == "h200" else 50) * 2**20
         known = {"bandwidth": int(chip.memory_bandwidth), "memory": chip.memory, "cache": cache}
-        options = {
-            "topology": f"1x{arrangement}",
-            "target_config": _GPU.format(name=chip.name.upper(), **known),
-        }
+        config = _GPU.format(name=chip.name.upper(), **known)
+        options = {"topology": f"1x{arrangement}", "target_config": config}
     elif chip.name == "v4":  # else a chip counts as two devices
         options |= {"chip_config_name": "megacore", "chips_per_host_bounds": (2, 2, 1)}
     try:
@@ -249,14 +235,14 @@ def topology_devices(topology: Topology) -> list[Any]:
 def plan_setup(setup: Setup) -> Plan:
     """Compiles both steps of a setup in this process and says what they need."""
     topology = setup.chips
-    mesh = make_mesh(setup.mesh, topology_devices(topology))
+    mesh = sharding.make_mesh(setup.mesh, topology_devices(topology))
     optimizer, loss = make_optimizer(setup.optimizer), make_loss(setup.model, HEAD, setup.optimizer.freeze)
 
     def create() -> TrainState:
         return TrainState.create(init_params(setup.model, jax.random.key(0)), optimizer)
 
-    places = state_shardings(jax.eval_shape(create), mesh, zero1=setup.mesh.zero1)
-    everywhere, batch = NamedSharding(mesh, P()), abstract_batch(setup, batch_sharding(mesh))
+    places = sharding.state_shardings(jax.eval_shape(create), mesh, zero1=setup.mesh.zero1)
+    everywhere, batch = NamedSharding(mesh, P()), abstract_batch(setup, sharding.batch_sharding(mesh))
     traced = {"initialise": jax.jit(create, out_shardings=places).trace()}
     state = traced["initialise"].out_info
     parts = select_head(state.params, HEAD)
@@ -293,7 +279,7 @@ def plan_setup(setup: Setup) -> Plan:
         model_flops=model_flops(setup),
         executed_flops=executed,
         seconds=bound_seconds(setup, executed, train_memory.get("arguments", 0), sent),
-        notes=tuple(sharding_notes(state.params, mesh)),
+        notes=tuple(sharding.sharding_notes(state.params, mesh)),
         stages={
             "initialise": sum(memory["initialise"].values()),
             "load": bytes_per_device(state),  # a tensor at a time into its shards; then the moments
@@ -305,7 +291,7 @@ def plan_setup(setup: Setup) -> Plan:
     )
 
 
-def abstract_batch(setup: Setup, sharding: NamedSharding | None = None) -> dict[str, jax.ShapeDtypeStruct]:
+def abstract_batch(setup: Setup, place: NamedSharding | None = None) -> dict[str, jax.ShapeDtypeStruct]:
     """Returns the shapes of a batch for the head's kind of task."""
     head, sizes = setup.head, {"B": setup.rows, "C": CHOICES, "T": setup.length, "U": setup.length}
     sizes |= {"M": setup.masked, "K": head.pictures, "P": head.patches, "F": head.patch_width}
@@ -314,7 +300,7 @@ def abstract_batch(setup: Setup, sharding: NamedSharding | None = None) -> dict[
     shapes = {name: tuple(sizes[letter] for letter in letters) for name, letters in columns.items()}
     types = dict.fromkeys(FRACTIONS, jnp.float32) | {"visual": jnp.uint8, "visual_mask": jnp.bool_}
     return {
-        name: jax.ShapeDtypeStruct(shape, types.get(name, jnp.int32), sharding=sharding)
+        name: jax.ShapeDtypeStruct(shape, types.get(name, jnp.int32), sharding=place)
         for name, shape in shapes.items()
     }
 
