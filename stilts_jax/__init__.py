@@ -20,19 +20,11 @@ if TYPE_CHECKING:
     from stilts_jax.evaluation.evaluate import evaluate_task
     from stilts_jax.evaluation.predict import predict
     from stilts_jax.experiment.predict import predict_texts
-    from stilts_jax.model import (
-        SHAPES,
-        Compute,
-        EncoderConfig,
-        HeadConfig,
-        Model,
-        TaskHead,
-        apply_model,
-        encode,
-        export_encoder,
-        init_params,
-        load_encoder,
-    )
+    from stilts_jax.model import SHAPES, Compute, EncoderConfig, HeadConfig, Model, TaskHead, apply_model
+    from stilts_jax.model.encoder import encode
+    from stilts_jax.model.export import export_encoder
+    from stilts_jax.model.heads import init_params
+    from stilts_jax.model.loading import load_encoder
     from stilts_jax.report import load_results
     from stilts_jax.sharding import RULES, MeshConfig, make_mesh, shardings
     from stilts_jax.tasks import get_task, list_tasks

@@ -71,20 +71,14 @@ def this_device(count: int) -> Device:
 
 
 def compile_tokens(device: Device, flops: float, written_out: int = 0, *, training: bool = True) -> float:
-    """Returns how many tokens the device works off in the time that one more shape takes to compile.
-
-    ``flops`` are those of training on a token, of which prediction computes a third.
-    """
+    """Returns how many tokens, each of ``flops`` in training, are worked off while one more shape is compiled."""
     seconds = device.compile_seconds(written_out, training=training)
     return seconds * device.rate / (flops if training else flops / 3)
 
 
 def prediction_tokens(device: Device, tokens: int) -> int:
-    """Returns the padded tokens of a prediction batch, from the tokens that are to be predicted in all.
-
-    A CPU gains nothing by large batches, and small ones are padded less. Elsewhere there are eight batches at least.
-    """
-    if device.platform == "cpu":
+    """Returns the padded tokens of a prediction batch, from the tokens of all: of eight batches at least."""
+    if device.platform == "cpu":  # it gains nothing by large batches, and small ones are padded less
         return _CPU_BATCH
     return min(max(tokens // 8, _SMALL_BATCH), _LARGE_BATCH * device.count)
 

@@ -70,12 +70,9 @@ def _run(argv: list[str]) -> int:
     argv = [item for item in argv if item != "--traceback"]
     if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
         raise ConfigError(f"There is no command {argv[0]!r}.", where="stilts", fix=nearest(argv[0], COMMANDS))
-    parser = _Parser(
-        prog="stilts",
-        description="Intermediate-task training for zero-shot cross-lingual transfer.",
-        epilog="stilts COMMAND --help explains a command. --traceback shows where an error comes from.",
-        allow_abbrev=False,
-    )
+    told = "Intermediate-task training for zero-shot cross-lingual transfer."
+    more = "stilts COMMAND --help explains a command. --traceback shows where an error comes from."
+    parser = _Parser(prog="stilts", description=told, epilog=more, allow_abbrev=False)
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Parser)
     for name in COMMANDS:
         module = importlib.import_module(f"stilts_jax.commands.{name}")

@@ -126,7 +126,7 @@ class TrainSettings(OptimizerSettings):
     by_task: str = ""
     max_steps: Annotated[int, COUNT] = 0  # stop (and end the schedule) after so many; 0: what the epochs need
     accumulation: Annotated[int, Range(0, 2**16)] = 0  # microbatches of a step; 0: by device and kind of task
-    # Batches that are sorted by length together (transformers' Trainer: 50); 1: plain shuffle, as of rows with pictures.
+    # Batches sorted by length together (transformers' Trainer: 50); 1: plain shuffle, as of rows with pictures.
     window: Annotated[int, Range(1, 1024)] = 32
     # Padded lengths of a task at most, each a compiled step; 0: as many as save more time than they take to compile.
     buckets: Annotated[int, Range(0, 1024)] = 0

@@ -163,18 +163,14 @@ class Round:
     def flops(self, encoder: EncoderConfig, *, padded: bool) -> float:
         """Multiply-adds, times two, of layers and attention in a training step; a third of it forward.
 
-        Embeddings, heads and what is computed twice do not count. The last layer counts in full for everybody,
-        though before a sentence head we compute but one token of it on a CPU.
+        What is computed twice does not count; the last layer does in full, of which we compute less on a CPU.
         """
         rows = self.shapes if padded else [(1, length) for length in self.lengths.tolist()]
         return float(sum(count * length * encoder.training_flops(length) for count, length in rows))
 
 
 class Training:
-    """The training loop's own steps, cut into rounds of one window: phase vocabulary, padded lengths, prefetching.
-
-    ``stack`` closes its files.
-    """
+    """The training loop's own steps, cut into rounds of one window; ``stack`` closes its files."""
 
     def __init__(
         self,
@@ -309,15 +305,11 @@ class Prediction:
 def summarise(
     rounds: Sequence[Round], encoder: EncoderConfig, matmul: float, *, training: bool
 ) -> dict[str, Any]:
-    """Returns medians over rounds of one contender and their spread.
-
-    ``matmul`` are the FLOP/s that matrix products reach on all devices. ``training`` takes both passes, prediction a
-    third of their products.
-    """
+    """Returns medians over rounds of one contender and their spread; ``matmul`` is the FLOP/s that devices reach."""
     lengths = np.concatenate([one.lengths for one in rounds])
     seconds = np.array([one.seconds for one in rounds])
     rates = np.array([len(one.lengths) for one in rounds]) / seconds
-    worth = (1.0 if training else 1 / 3) / seconds.sum() / matmul
+    worth = (1.0 if training else 1 / 3) / seconds.sum() / matmul  # prediction takes the forward pass alone
     return {
         "examples_per_second": float(np.median(rates)),
         "spread": [float(rates.min()), float(rates.max())],

@@ -34,31 +34,20 @@ def add_arguments(add: Add) -> None:
 def run(arguments: Namespace) -> None:
     import jax
 
-    from stilts_jax.bench.run import (
-        Prediction,
-        Training,
-        find_workload,
-        measure_matmul,
-        open_model,
-        summarise,
-    )
+    from stilts_jax.bench import run as bench
     from stilts_jax.sharding import make_mesh
 
     settings, progress = read_settings(arguments), arguments.progress
     mesh, dtype = make_mesh(settings.mesh), settings.compute.dtype
     places = arguments.data_root, arguments.encoder, arguments.max_length
-    workload = find_workload(arguments.lengths, arguments.shape, *places, settings)
-    model, matmul = open_model(arguments.shape, workload, settings), measure_matmul(dtype)
+    workload = bench.find_workload(arguments.lengths, arguments.shape, *places, settings)
+    model, matmul = bench.open_model(arguments.shape, workload, settings), bench.measure_matmul(dtype)
     device = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
-    record: dict[str, Any] = {
-        "device": device,
-        "dtype": dtype,
-        "workload": workload.describe(),
-        "matmul": matmul,
-    }
+    record: dict[str, Any] = {"device": device, "dtype": dtype, "workload": workload.describe()}
+    record["matmul"] = matmul
     with ExitStack() as stack:
-        training = Training(workload, model, settings, mesh, arguments.batch_size, progress, stack)
-        prediction = Prediction(workload, model, settings, mesh, arguments.rows)
+        training = bench.Training(workload, model, settings, mesh, arguments.batch_size, progress, stack)
+        prediction = bench.Prediction(workload, model, settings, mesh, arguments.rows)
         for name, work in (("train", training), ("predict", prediction)):
             progress.say(f"{name}: compiling")
             times, done = work.warm_up(), []
@@ -66,7 +55,8 @@ def run(arguments: Namespace) -> None:
                 for number in range(1, arguments.rounds + 1):
                     done.append(work.take_round(number))
                     bar.advance()
-            numbers = summarise(done, model.encoder, matmul * jax.device_count(), training=name == "train")
+            peak = matmul * jax.device_count()
+            numbers = bench.summarise(done, model.encoder, peak, training=name == "train")
             record[name] = {"settings": work.settings, **numbers, **times}
     print(json.dumps(record, indent=1) if arguments.json else _describe(record))
 

@@ -118,11 +118,10 @@ sys.exit(help_out(main, *sys.argv[1:]))
 
 @contextmanager
 def _helper(arguments: Namespace, untrained: str) -> Iterator[Callable[[], None]]:
-    """Runs the grid in a second process too, on a CPU of two cores or more.
+    """Runs the grid in a second process too, on a CPU of two cores: so small a model waits more for Python.
 
-    A model this small waits for Python more than for the cores. Each process takes the phases that the other is not at
-    work on, the second one the last rows first; what it says, the first one writes. Before, the second one writes the
-    world and prepares, until what is yielded is called.
+    Each process takes the phases that the other is not at work on, the second one the last rows first; what it says,
+    the first one writes. Before, it writes the world and prepares, until what is yielded is called.
     """
     import jax
 
@@ -150,8 +149,7 @@ def _helper(arguments: Namespace, untrained: str) -> Iterator[Callable[[], None]
         def relay() -> None:
             progress = Progress()  # without what stands before the lines of this process
             for line in helper.stderr or ():
-                of_a_phase = line.startswith("[")  # the rest is said by this process
-                if of_a_phase and not ended.is_set():
+                if line.startswith("[") and not ended.is_set():  # what is of no phase this process says
                     progress.say(line.rstrip())
 
         ended, speaker = threading.Event(), threading.Thread(target=relay, daemon=True)

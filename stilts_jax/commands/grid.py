@@ -17,7 +17,8 @@ def add_arguments(add: Add) -> None:
     add("--dry_run", f"{told}and kept for the run)", action="store_true")
     told = "run the rows and targets whose data are there, and name the others"
     add("--available", told, action="store_true")
-    told = "run the share of one of N machines that share the work directory: whole rows, or targets of a row"
+    told = "run the share of one of N machines that share the work directory: whole rows, or targets of a "
+    told += "row where there are more machines than rows"
     add("--part", told, type=_read_part, default=(1, 1), metavar="I/N")
 
 

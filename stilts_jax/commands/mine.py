@@ -34,20 +34,13 @@ def run(arguments: Namespace) -> None:
     from stilts_jax.model import Compute
 
     make_folder(arguments.out.parent, "--out")
-    progress = arguments.progress
-    encoder = open_model(arguments.encoder, progress=progress)
-    embedder = Embedder(
-        *encoder.with_head("", None, Compute()),
-        encoder.tokenizer,
-        max_length=min(arguments.max_length, encoder.config.max_length),
-        layer=arguments.layer,
-        tokens_per_batch=arguments.tokens_per_batch,
-        mesh=encoder.mesh,
-        progress=progress,
-    )
+    encoder = open_model(arguments.encoder, progress=arguments.progress)
+    options = {name: getattr(arguments, name) for name in ("layer", "tokens_per_batch", "progress")}
+    options["max_length"] = min(arguments.max_length, encoder.config.max_length)
+    model = encoder.with_head("", None, Compute())
+    embedder = Embedder(*model, encoder.tokenizer, mesh=encoder.mesh, **options)
     places = arguments.source, arguments.target, arguments.out
-    given = {
-        name: getattr(arguments, name) for name in ("threshold", "precision", "keep_embeddings", "progress")
-    }
+    names = ("threshold", "precision", "keep_embeddings", "progress")
+    given = {name: getattr(arguments, name) for name in names}
     count = mine_files(embedder, *places, k=arguments.neighbours, **given)
     print(f"{count} pairs in {arguments.out}")

@@ -110,17 +110,9 @@ def make_setup(settings: Settings, arguments: Namespace, topology: str, shape: "
     # What a run on the chips would choose.
     sizes, given = mesh_shape(mesh, chips.count), settings.train.accumulation
     accumulation, remat = fit_memory(device, shape, settings.compute, sizes, [(task.kind, rows, seen)], given)
-    return Setup(
-        encoder=with_dropout(shape, settings),
-        head=head_config(task, settings, sight),
-        compute=replace(settings.compute, remat=remat),
-        optimizer=optimizer_config(settings, chosen, 1000),
-        rows=rows,
-        length=length,
-        topology=topology,
-        mesh=mesh,
-        accumulation=accumulation,
-    )
+    model = with_dropout(shape, settings), head_config(task, settings, sight)
+    how = replace(settings.compute, remat=remat), optimizer_config(settings, chosen, 1000)
+    return Setup(*model, *how, rows, length, topology, mesh, accumulation)
 
 
 def find_shape(encoder: str) -> "EncoderConfig":

@@ -46,10 +46,7 @@ def plan_training(setup: Setup) -> Plan:
 
 
 def find_fitting(setup: Setup, progress: Progress) -> Plan | None:
-    """Returns the plan of the nearest setup that fits: with the fewest changes, by what they cost.
-
-    Results stay the same, except by the last one that is tried.
-    """
+    """Returns the plan of the nearest setup that fits, by what changes cost; the last one tried changes results."""
     lighter = replace(setup, compute=replace(setup.compute, remat="full"))
     cut = replace(setup, mesh=cut_mesh(setup.mesh, setup.chips, setup.rows))
     least = replace(lighter, mesh=cut.mesh)
@@ -86,10 +83,7 @@ def cut_mesh(mesh: MeshConfig, chips: Topology, rows: int) -> MeshConfig:
 
 
 def plan_command(setup: Setup, work: float, as_json: bool, progress: Progress) -> tuple[str, bool]:
-    """Plans a setup and, if it does not fit, the nearest one that does, for a grid of ``work`` FLOP (0: not asked for).
-
-    Returns what to print, and whether the setup itself fits.
-    """
+    """Returns the text of a plan (or two) for a grid of ``work`` FLOP (0: not asked), and whether the setup fits."""
     progress.say(f"compiling for {setup.topology}")
     plan = plan_training(setup.completed())
     other = None if plan.fits else find_fitting(plan.setup, progress)

@@ -142,10 +142,7 @@ class Plan:
 
 
 def model_flops(setup: Setup) -> float:
-    """Multiply-adds, times two, that training on a batch needs: forward, and twice that backward.
-
-    Embedding look-ups and heads that only read one position count as nothing, as usual.
-    """
+    """Multiply-adds, times two, of both passes; look-ups and heads that read one position count as nothing."""
     width, total = setup.encoder.hidden_size, setup.tokens * setup.encoder.training_flops(setup.length)
     masked = setup.rows * setup.masked if setup.head.kind == "mlm" else 0
     return total + 6.0 * masked * width * (width + setup.encoder.vocab_size)
@@ -299,10 +296,8 @@ def abstract_batch(setup: Setup, place: NamedSharding | None = None) -> dict[str
     columns |= {"visual": "BKPF", "visual_mask": "BK"} if head.patches else {}
     shapes = {name: tuple(sizes[letter] for letter in letters) for name, letters in columns.items()}
     types = dict.fromkeys(FRACTIONS, jnp.float32) | {"visual": jnp.uint8, "visual_mask": jnp.bool_}
-    return {
-        name: jax.ShapeDtypeStruct(shape, types.get(name, jnp.int32), sharding=place)
-        for name, shape in shapes.items()
-    }
+    lay = partial(jax.ShapeDtypeStruct, sharding=place)
+    return {name: lay(shape, types.get(name, jnp.int32)) for name, shape in shapes.items()}
 
 
 def _compile(traced: Any, topology: Topology, hasty: bool) -> tuple[dict[str, int], str]:
@@ -318,12 +313,8 @@ def _compile(traced: Any, topology: Topology, hasty: bool) -> tuple[dict[str, in
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         return {}, str(error).splitlines()[0][:300]
-    memory = {
-        "arguments": found.argument_size_in_bytes,
-        "temporaries": found.temp_size_in_bytes,
-        "unaliased outputs": found.output_size_in_bytes - found.alias_size_in_bytes,
-    }
-    return memory, ""
+    memory = {"arguments": found.argument_size_in_bytes, "temporaries": found.temp_size_in_bytes}
+    return memory | {"unaliased outputs": found.output_size_in_bytes - found.alias_size_in_bytes}, ""
 
 
 def count_flops(jaxpr: Any) -> float:
