@@ -119,9 +119,18 @@ def parse_argument(text: str, **defaults: Any) -> SimpleNamespace:
     return SimpleNamespace(**values)
 
 
-def to_settings(config: ConfigDict) -> Settings:
-    """Turns a ConfigDict into checked, frozen settings."""
-    return _to_dataclass(config, Settings, "config")
+def to_settings(config: ConfigDict, kind: Any = Settings, path: str = "config") -> Settings:
+    """Turns a ConfigDict, or (by itself) each group in it, into checked, frozen settings."""
+    hints, names, values = get_type_hints(kind), set(option_names(kind)), dict(config)
+    for name in sorted(values.keys() ^ names):
+        missing, fix = f"Option {name!r} is missing.", "start from base_config()"
+        if name not in names:
+            missing, fix = f"There is no option {name!r}.", nearest(name, names)
+        raise ConfigError(missing, where=f"{path}.{name}", fix=fix)
+    for name in names:
+        if is_dataclass(hints[name]):
+            values[name] = to_settings(config[name], hints[name], f"{path}.{name}")
+    return kind(**values)
 
 
 def _run_get_config(path: Path, argument: str) -> ConfigDict:
@@ -153,16 +162,3 @@ def _parse(text: str, kind: type, where: str) -> Any:
     except (ValueError, KeyError) as error:
         what = f"{text[:60]!r} is not {_KINDS[kind].partition(',')[0]}."
         raise ConfigError(what, where=where, fix=f"give {_KINDS[kind]}") from error
-
-
-def _to_dataclass(node: ConfigDict, kind: type, path: str) -> Any:
-    hints, names, values = get_type_hints(kind), set(option_names(kind)), dict(node)
-    for name in sorted(values.keys() ^ names):
-        missing, fix = f"Option {name!r} is missing.", "start from base_config()"
-        if name not in names:
-            missing, fix = f"There is no option {name!r}.", nearest(name, names)
-        raise ConfigError(missing, where=f"{path}.{name}", fix=fix)
-    for name in names:
-        if is_dataclass(hints[name]):
-            values[name] = _to_dataclass(node[name], hints[name], f"{path}.{name}")
-    return kind(**values)

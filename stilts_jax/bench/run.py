@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import jax
@@ -22,11 +23,11 @@ from stilts_jax.batches.plan import TrainingBatches
 from stilts_jax.batches.prefetch import made_ahead, remapped
 from stilts_jax.errors import ConfigError, nearest
 from stilts_jax.evaluation.predict import plan_prediction, predict
-from stilts_jax.experiment.models import optimizer_config, with_dropout
+from stilts_jax.experiment.models import head_config, optimizer_config, with_dropout
 from stilts_jax.experiment.phases import hyperparameters_of
 from stilts_jax.features.build import FeatureSettings, build_features
 from stilts_jax.features.records import Features, Ragged
-from stilts_jax.model import SHAPES, EncoderConfig, HeadConfig, Model, find_folder, init_encoder, init_params
+from stilts_jax.model import SHAPES, EncoderConfig, Model, find_folder, init_encoder, init_params
 from stilts_jax.progress import Progress, seconds_since_start
 from stilts_jax.settings import Settings
 from stilts_jax.sharding import Mesh, shardings
@@ -322,12 +323,9 @@ def summarise(
 
 def open_model(shape: str, workload: Workload, settings: Settings) -> Model:
     """Returns a model of a named shape with the workload's head; it has a row for each piece of the tokenizer."""
-    named, kind, options = SHAPES[shape], workload.features.kind, settings.model
-    rate, labels = options.hidden_dropout, workload.num_labels if kind in ("classify", "tag") else 0
-    dropout = HeadConfig.dropout if rate is None else rate
-    head = HeadConfig(kind=kind, num_labels=labels, form=options.head_form, dropout=dropout)
-    named = replace(named, vocab_size=max(workload.vocab_size, named.vocab_size))
-    return Model(with_dropout(named, settings), ((TASK, head),), settings.compute)
+    task: Any = SimpleNamespace(kind=workload.features.kind, labels=range(workload.num_labels))
+    named = replace(SHAPES[shape], vocab_size=max(workload.vocab_size, SHAPES[shape].vocab_size))
+    return Model(with_dropout(named, settings), ((TASK, head_config(task, settings)),), settings.compute)
 
 
 def measure_matmul(dtype: str, precision: Any = None) -> float:

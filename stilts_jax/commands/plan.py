@@ -9,6 +9,7 @@ With --data_root the chip-hours of the config's whole grid are counted. --sweep 
 import tempfile
 from argparse import Namespace
 from dataclasses import replace
+from os.path import expanduser, isdir
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -121,7 +122,7 @@ def find_shape(encoder: str) -> "EncoderConfig":
     from stilts_jax.model import SHAPES
 
     known = SHAPES | {f"xlm-roberta-{name}": SHAPES[name] for name in ("base", "large", "xl", "xxl")}
-    short, is_folder = encoder.rpartition("/")[2], Path(encoder.removeprefix(RANDOM)).expanduser().is_dir()
+    short, is_folder = encoder.rpartition("/")[2], isdir(expanduser(encoder.removeprefix(RANDOM)))
     if short in known and not is_folder:
         return known[short]
     if is_folder or "/" in encoder:
