@@ -3,9 +3,10 @@ import json
 import numpy as np
 import pytest
 
-from stilts_jax.bench.run import Round
+from stilts_jax.bench.run import Round, find_workload
 from stilts_jax.main import main
 from stilts_jax.model import EncoderConfig
+from stilts_jax.settings import Settings
 
 ENCODER = EncoderConfig(vocab_size=100, hidden_size=8, num_layers=3, num_heads=2, intermediate_size=16)
 
@@ -20,6 +21,12 @@ def test_training_and_prediction_are_measured(capsys):
         assert record[part]["examples_per_second"] > 0 and 0 <= record[part]["padding_share"] < 1
         assert 0 < record[part]["utilisation"] <= record[part]["utilisation_padded"]
     assert "phase vocabulary of" in record["train"]["settings"]
+
+
+def test_a_target_has_the_rows_that_it_is_trained_on(world):
+    places = world / "data", str(world / "encoder"), 16, Settings()
+    mnli, xnli = (find_workload(name, "tiny", *places) for name in ("mnli", "xnli"))
+    assert mnli.tokens.values.tolist() == xnli.tokens.values.tolist() and len(xnli.lengths)
 
 
 def test_flops_are_those_of_the_matrix_products():
