@@ -8,7 +8,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from stilts_jax import errors, interruption
 from stilts_jax.commands.options import adder
@@ -77,8 +77,9 @@ def _run(argv: list[str]) -> int:
     for name in COMMANDS:
         module = importlib.import_module(f"stilts_jax.commands.{name}")
         summary, form = (module.__doc__ or "").splitlines()[0], argparse.RawDescriptionHelpFormatter
-        about = {"help": summary[:1].lower() + summary[1:].rstrip("."), "description": module.__doc__}
-        command = subparsers.add_parser(name, formatter_class=form, allow_abbrev=False, **about)
+        brief = summary[:1].lower() + summary[1:].rstrip(".")
+        about: dict[str, Any] = {"help": brief, "description": module.__doc__, "formatter_class": form}
+        command = subparsers.add_parser(name, allow_abbrev=False, **about)
         module.add_arguments(adder(command))
         command.set_defaults(command=name, run=module.run)
     plain, overrides = _split_overrides(argv)

@@ -43,9 +43,9 @@ def run(arguments: Namespace) -> int:
     from stilts_jax.plan.command import plan_command, sweep_command
 
     settings, progress = read_settings(arguments), arguments.progress
-    encoders, topologies = (arguments.encoder or settings.encoder,), (arguments.topology,)
+    encoders, topologies = [arguments.encoder or settings.encoder], [arguments.topology]
     if arguments.sweep:
-        encoders, topologies = split_names(encoders[0]), split_names(topologies[0])
+        encoders, topologies = [*split_names(encoders[0])], [*split_names(topologies[0])]
     pairs = [(name, find_shape(name), topology) for name in encoders for topology in topologies]
     setups = ((name, make_setup(settings, arguments, topology, shape)) for name, shape, topology in pairs)
     if arguments.sweep:

@@ -105,7 +105,7 @@ def sweep_command(setups: Iterable[tuple[str, Setup]], progress: Progress) -> It
         progress.say(f"{name} on {setup.topology}")
         plan = plan_training(replace(setup, evaluation=False).completed())
         mesh, count, found = plan.setup.mesh, setup.chips.count, ["does not fit", "–", "–", "–"]
-        if plan.train:
+        if plan.fits:
             memory = sum(plan.train.values()) / GIB
             found = [f"{memory:.2f}", f"{plan.sent / 1e9:.1f}", f"{plan.bound:.3g}", plan.limit]
         place = f"{setup.topology} ({count}) | {mesh.data} x {mesh.fsdp} x {mesh.tensor}"

@@ -125,7 +125,9 @@ def test_the_command_sweeps(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     )
     printed = capsys.readouterr().out.splitlines()[2:]
     assert printed == [f"| {name} | {row}" for name in ("large", "xl") for row in rows]
-    monkeypatch.setattr(command, "plan_training", lambda setup: replace(faked(setup), train={}))
+    monkeypatch.setattr(
+        command, "plan_training", lambda setup: replace(faked(setup), train={"arguments": 99 * GIB})
+    )
     *_, row = command.sweep_command([("Large", replace(ONE, mesh=MeshConfig(1, 8, 1)))], SILENT)
     assert row == "| Large | v5e:2x4 (8) | 1 x 8 x 1 | 8 | does not fit | – | – | – |"
 
