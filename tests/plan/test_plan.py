@@ -46,12 +46,11 @@ def test_bytes_on_a_device() -> None:
     assert plan.train["arguments"] == plan.parameters + plan.optimizer + plan.batch + 4
     assert plan.train["unaliased outputs"] < 1024
     assert 0 < plan.evaluate["temporaries"] < plan.train["temporaries"]
-    assert plan.fits and plan.bound == 0.0  # nobody knows this CPU
+    assert plan.fits and not plan.notes and plan.bound == 0.0  # nobody knows this CPU
     assert set(plan.stages) == {"initialise", "load", "step", "restore", "export"}
     held = plan.parameters + plan.optimizer + 4
     assert plan.stages["load"] == plan.stages["restore"] == held <= plan.stages["initialise"]
     assert plan.stages["step"] == sum(plan.train.values()) and plan.stages["export"] < held
-    assert list(plan.notes) == []
 
 
 def test_bytes_sent_by_hand() -> None:
@@ -125,9 +124,8 @@ def test_the_command_sweeps(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     )
     printed = capsys.readouterr().out.splitlines()[2:]
     assert printed == [f"| {name} | {row}" for name in ("large", "xl") for row in rows]
-    monkeypatch.setattr(
-        command, "plan_training", lambda setup: replace(faked(setup), train={"arguments": 99 * GIB})
-    )
+    too_much = {"arguments": 99 * GIB}
+    monkeypatch.setattr(command, "plan_training", lambda setup: replace(faked(setup), train=too_much))
     *_, row = command.sweep_command([("Large", replace(ONE, mesh=MeshConfig(1, 8, 1)))], SILENT)
     assert row == "| Large | v5e:2x4 (8) | 1 x 8 x 1 | 8 | does not fit | – | – | – |"
 
