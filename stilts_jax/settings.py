@@ -99,7 +99,7 @@ class OptimizerSettings(Checked):
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     clip_norm: Annotated[float, Range(0.0, 1e6)] = 1.0  # limit of the norm of all gradients together; 0: none
     epsilon: Annotated[float, Range(1e-30, 1.0)] = 1e-8
-    layer_decay: Annotated[float, Range(0.01, 1.0)] = 1.0  # learning rate of a layer over that of the next
+    layer_decay: Annotated[float, Range(0.01, 1.0)] = 1.0  # learning rate over that of the layer above
     # Learning rate of a head, whose parameters are new, over that of the encoder.
     head_rate: Annotated[float, Range(0.01, 100.0)] = 1.0
     freeze_embeddings: bool = False  # all embeddings (and their norm) stay as they are, and have no moments

@@ -95,7 +95,7 @@ class Workload:
 
 def draw_workload(name: str, vocab_size: int, *, longest: int, rows: int = 0) -> Workload:
     law, generator = LAWS[name], np.random.default_rng(0)
-    count, most = rows or law.rows, min(law.longest, longest)
+    count, most = rows or law.rows, max(min(law.longest, longest), 8)
     lengths = np.exp(generator.normal(law.log_mean, law.log_sd, count)).round().astype(np.int64)
     offsets = np.concatenate([[0], np.cumsum(lengths.clip(8, most))])
     pieces = min(law.pieces, vocab_size - UNK_ID - 2)
