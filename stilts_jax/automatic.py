@@ -100,6 +100,7 @@ def fit_memory(
     whole = bare + shape.num_heads * length * (8 + width)  # scores, probabilities, and those that were kept
     kept: dict[Remat, float] = {"none": whole, "attention": bare}
     kept |= {"dots": width * (6 * hidden + inner), "full": width * hidden}
+    kept = kept if compute.remat == "auto" else {compute.remat: kept[compute.remat]}
     # Pairs are each other's wrong answers: their loss needs the whole batch.
     most = 1 if any(kind == "embed" for kind, *_ in tasks) else 10
     even = [2**power for power in range(most) if all(rows % (2**power * share) == 0 for _, rows, _ in tasks)]
@@ -107,9 +108,9 @@ def fit_memory(
         # One layer's own work comes on top of what is kept of all of them.
         room = free / -(-tokens // (parts * share)) - whole
         remat = next((name for name, each in kept.items() if shape.num_layers * each <= room), None)
-        if compute.remat != "auto" or remat:
+        if remat:
             break
-    return parts, (remat or "full") if compute.remat == "auto" else compute.remat
+    return parts, remat or list(kept)[-1]
 
 
 def _tokens(tasks: Tasks) -> int:

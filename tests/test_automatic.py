@@ -1,5 +1,6 @@
 """What is chosen by the device, beside cases worked out by hand."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -33,14 +34,16 @@ def test_the_least_that_fits_is_computed_again(memory, tokens, expected):
 
 def test_microbatches_are_taken_where_rematerialisation_does_not_suffice():
     """On 16 GB the state of Large leaves about 5: 64 rows of 512 take 1.6 as inputs of layers, and 4.5 within one."""
-    small = Device("NVIDIA H100", memory=16 * 10**9)
-    run = partial(fit_memory, small, SHAPES["large"], Compute(dtype="bfloat16", remat="auto"), (1, 1, 1))
+    small, compute = Device("NVIDIA H100", memory=16 * 10**9), Compute(dtype="bfloat16", remat="auto")
+    run = partial(fit_memory, small, SHAPES["large"], compute, (1, 1, 1))
     assert run([("classify", 2, 512)], 0) == (1, "none")
     parts, remat = run([("classify", 256, 512)], 0)
     assert parts in (4, 8) and remat == "full"
     assert run([("classify", 256, 512)], 2) == (2, "full")  # as the user has set it
     assert run([("classify", 255, 512)], 0) == (1, "full")  # no number of microbatches divides it
     assert run([("embed", 256, 512)], 0) == (1, "full")  # pairs are each other's wrong answers
+    given = replace(compute, remat="none")  # 1,024 tokens take 3.4 GB
+    assert fit_memory(small, SHAPES["large"], given, (1, 1, 1), [("classify", 256, 512)], 0) == (128, "none")
 
 
 @pytest.mark.parametrize(
