@@ -22,7 +22,6 @@ CPU, H100 = Device("cpu"), Device("NVIDIA H100 80GB HBM3", memory=80 * 10**9)
         (80 * 10**9, 16_384, "none"),
         (80 * 10**9, 32_768, "attention"),
         (80 * 10**9, 65_536, "dots"),
-        (20 * 10**9, 32_768, "full"),
         (10 * 10**9, 32_768, "full"),  # the state leaves nothing: it is the last that could help
     ],
 )

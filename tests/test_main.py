@@ -49,7 +49,6 @@ BAD_LINES = (
     (MINE + "--neighbours=0", "--neighbours"),
     (MINE + "--tokens_per_batch=-1", "--tokens_per_batch"),
     (MINE + "--threshold=nan", "--threshold"),
-    (MINE + "--layer=-3", "--layer"),
     (MINE + "--out={file}/below", "--out"),
     ("bench --rows=0", "--rows"),
     ("plan --topology=cpu:1 --rows=x", "--rows"),
