@@ -112,7 +112,7 @@ def sweep_command(setups: Iterable[tuple[str, Setup]], progress: Progress) -> It
         yield f"| {name} | {place} | {plan.setup.rows / count:g} | {' | '.join(found)} |"
 
 
-def describe(plan: Plan, work: float = 0) -> str:
+def describe(plan: Plan, work: float) -> str:
     setup, steps = plan.setup, (plan.train, plan.evaluate)
     topology, shape = setup.chips, setup.encoder
     rows: list[tuple[str, Sequence[int | None]]] = [
