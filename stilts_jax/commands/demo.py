@@ -28,8 +28,7 @@ from stilts_jax.settings import SEEDS
 def add_arguments(add: Add) -> None:
     add("--workdir", "where everything is written", type=local_path, default="stilts-demo")
     add("--size", choices=("test", "small", "full"), default="small")
-    seeds = Range(0, SEEDS.high)
-    add("--seeds", "seeds of every phase; full has 2 by itself, else 1", type=seeds, default=0)
+    add("--seeds", "seeds of every phase; full has 2 by itself, else 1", type=Range(0, SEEDS.high), default=0)
 
 
 def run(arguments: Namespace) -> int:

@@ -19,8 +19,7 @@ def add_arguments(add: Add) -> None:
     add("--out", "tab-separated: score, source, target", required=True)
     add("--layer", "hidden states to average; 14 of 24 by default, or the same share")
     add("--neighbours", "k of the margin", type=NEIGHBOURS, default=4)
-    told = "least score of a pair; around 1.05 is strict"
-    add("--threshold", told, type=Range(-1e6, 1e6), default=0.0)
+    add("--threshold", "least score of a pair; around 1.05 is strict", type=Range(-1e6, 1e6), default=0.0)
     add("--max_length", "tokens of a sentence at most", default=512)
     add("--tokens_per_batch")
     add("--precision", "of the search", choices=("float32", "bfloat16"), default="float32")

@@ -23,7 +23,6 @@ def add_arguments(add: Add) -> None:
 def run(arguments: Namespace) -> None:
     from stilts_jax.report import write_report
 
-    names = ("distances", "benchmark", "published", "progress")
-    given = {name: getattr(arguments, name) for name in names}
+    given = {name: getattr(arguments, name) for name in ("distances", "benchmark", "published", "progress")}
     paths = write_report(arguments.workdir, arguments.out, **given)
     print(f"{paths.summary}\n\nThe whole report: {paths.html}")
