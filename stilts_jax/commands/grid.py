@@ -23,8 +23,8 @@ def add_arguments(add: Add) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    from stilts_jax.experiment.needs import estimate_text
     from stilts_jax.experiment.grid import run_grid
+    from stilts_jax.experiment.needs import estimate_text
     from stilts_jax.experiment.phases import select_part
     from stilts_jax.experiment.results import read_result
 
