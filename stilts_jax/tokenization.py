@@ -38,16 +38,14 @@ class Encoded(NamedTuple):
 
 
 class Tokenizer:
-    """A fast XLM-R tokenizer, of a folder or a name of the hub (``source``); make it with ``load_tokenizer``.
+    """A fast XLM-R tokenizer of the folder ``source``; make it with ``load_tokenizer``.
 
     The vocabulary is read on first use, and its size is remembered: a run whose features are in the cache never waits
     for it. ``fingerprint`` is a hash of its files.
     """
 
-    def __init__(self, source: str, fingerprint: str = "") -> None:
-        self.source = source
-        whole = fingerprint or self._fast.backend_tokenizer.to_str()
-        self.fingerprint = fingerprint or hashlib.sha256(whole.encode()).hexdigest()
+    def __init__(self, source: str, fingerprint: str) -> None:
+        self.source, self.fingerprint = source, fingerprint
 
     @cached_property
     def _fast(self) -> Any:
@@ -116,8 +114,7 @@ class Tokenizer:
         """
         backend = self._fast.backend_tokenizer
         encode = backend.encode_batch if characters else backend.encode_batch_fast  # fast: no offsets
-        ids, spans = [np.zeros(0, np.int32)], [np.zeros((0, 2), np.int32)]
-        lengths = [0]
+        ids, spans, lengths = [np.zeros(0, np.int32)], [np.zeros((0, 2), np.int32)], [0]
         for first in range(0, len(texts), _CHUNK):
             chunk = list(texts[first : first + _CHUNK])
             try:
@@ -143,23 +140,18 @@ class Tokenizer:
         return copy.deepcopy(self._fast)
 
 
-def load_tokenizer(folder_or_name: str | Path) -> Tokenizer:
-    """Finds a tokenizer in a folder, or on the hub by its name.
-
-    Raises:
-        EncoderError: there is none, or (on first use, for a folder) it isn't XLM-R's.
-    """
-    folder = Path(folder_or_name)
-    if not folder.is_dir():
-        if folder.is_absolute() or str(folder_or_name).startswith("."):
-            fix = "name an encoder folder that exists"
-            raise EncoderError("there is no such folder", where=str(folder), fix=fix)
-        return Tokenizer(str(folder_or_name))
-    there = [name for name in VOCABULARY_FILES + OTHER_FILES if (folder / name).is_file()]
-    if not {*there} & {*VOCABULARY_FILES}:
-        what = f"the folder has no tokenizer: neither {' nor '.join(VOCABULARY_FILES)}"
+def tokenizer_files(folder: Path) -> list[Path]:
+    """Returns the tokenizer's files in a folder; raises where there is no vocabulary."""
+    found = [folder / name for name in VOCABULARY_FILES + OTHER_FILES if (folder / name).is_file()]
+    if not found or found[0].name not in VOCABULARY_FILES:
+        what = f"The folder has no tokenizer: neither {' nor '.join(VOCABULARY_FILES)}."
         raise EncoderError(what, where=str(folder), fix="copy the tokenizer's files beside config.json")
+    return found
+
+
+def load_tokenizer(folder: str | Path) -> Tokenizer:
+    """Finds the tokenizer in a folder; one that isn't XLM-R's is an EncoderError on first use."""
     digest = hashlib.sha256()
-    for name in there:
-        digest.update(f"{name}\0".encode() + hashlib.sha256((folder / name).read_bytes()).digest())
+    for path in tokenizer_files(Path(folder)):
+        digest.update(f"{path.name}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
     return Tokenizer(str(folder), digest.hexdigest())

@@ -1,6 +1,5 @@
 """Writes an encoder, and a head beside it, as a folder that transformers loads with equal outputs."""
 
-import json
 import math
 import os
 import shutil
@@ -15,10 +14,11 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from stilts_jax.errors import ConfigError, EncoderError
+from stilts_jax.files import write_json
 from stilts_jax.model.config import EncoderConfig
 from stilts_jax.model.encoder import check_encoder
 from stilts_jax.model.loading import ENCODER_NAMES, ENCODER_PREFIX, HEADS, TaskHead, Tensor, list_tensors
-from stilts_jax.tokenization import OTHER_FILES, VOCABULARY_FILES
+from stilts_jax.tokenization import tokenizer_files
 
 
 def export_encoder(
@@ -61,13 +61,12 @@ def export_encoder(
     made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         if tokenizer_folder is not None:
-            _copy_tokenizer(Path(tokenizer_folder), made)
-        _write_json(made / "config.json", described)
+            for path in tokenizer_files(Path(tokenizer_folder)):
+                shutil.copyfile(path, made / path.name)
+        write_json(made / "config.json", described)
         _write_weights(made, tensors, dtype, file_bytes)
         for path in made.iterdir():
-            path.chmod(
-                0o666 & ~mask
-            )  # safetensors makes its files private, whatever the user's own files are
+            path.chmod(0o666 & ~mask)  # safetensors makes its files private, whatever the user's own are
             with path.open("rb") as file:
                 os.fsync(file.fileno())
         made.chmod(0o777 & ~mask)  # and mkdtemp its folder
@@ -122,7 +121,7 @@ def _write_weights(folder: Path, tensors: list[tuple[Tensor, Any]], dtype: str, 
         save_file({key: fetch(*parts[key]) for key in keys}, folder / name, metadata={"format": "pt"})
     if files.is_sharded:
         index = {"metadata": files.metadata, "weight_map": files.tensor_to_filename}
-        _write_json(folder / "model.safetensors.index.json", index)
+        write_json(folder / "model.safetensors.index.json", index)
 
 
 def _describe(config: EncoderConfig, head: TaskHead | None, dtype: str) -> dict[str, Any]:
@@ -140,16 +139,3 @@ def _describe(config: EncoderConfig, head: TaskHead | None, dtype: str) -> dict[
         described["id2label"] = {str(number): label for number, label in enumerate(labels)}
         described["label2id"] = {label: number for number, label in enumerate(labels)}
     return described
-
-
-def _copy_tokenizer(source: Path, target: Path) -> None:
-    found = [name for name in VOCABULARY_FILES + OTHER_FILES if (source / name).is_file()]
-    if not set(VOCABULARY_FILES) & set(found):
-        fix = f"it should have {' or '.join(VOCABULARY_FILES)}"
-        raise EncoderError("The folder has no tokenizer.", where=str(source), fix=fix)
-    for name in found:
-        shutil.copyfile(source / name, target / name)
-
-
-def _write_json(path: Path, record: dict[str, Any]) -> None:
-    path.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")

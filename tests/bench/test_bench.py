@@ -29,6 +29,11 @@ def test_a_target_has_the_rows_that_it_is_trained_on(world):
     assert mnli.tokens.values.tolist() == xnli.tokens.values.tolist() and len(xnli.lengths)
 
 
+def test_an_encoder_is_looked_for_as_by_other_commands(tmp_path, capsys):
+    assert main(["bench", "--lengths=mnli", f"--data_root={tmp_path}", "--encoder=example/none"]) == 1
+    assert "`stilts prepare` fetches" in capsys.readouterr().err
+
+
 def test_flops_are_those_of_the_matrix_products():
     # Row by row: 4 projections, 2 dense layers, scores and weighted sum; forward, and twice that backward.
     def row(length):

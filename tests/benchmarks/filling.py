@@ -16,6 +16,7 @@ from stilts_jax.batches.plan import TrainingBatches
 from stilts_jax.batches.prefetch import made_ahead
 from stilts_jax.features.build import FeatureSettings, build_features
 from stilts_jax.features.records import PAD_ID
+from stilts_jax.model import find_folder
 from stilts_jax.progress import Progress
 from stilts_jax.settings import TrainSettings
 from stilts_jax.tasks import get_task
@@ -175,7 +176,7 @@ def _loop_over_questions(fast: Any, examples: Sequence[Example], settings: Featu
 
 def measure(data_root: Path, encoder: str, progress: Progress) -> dict[str, list[dict[str, Any]]]:
     """Measures every case; returns plain records."""
-    tokenizer, source = load_tokenizer(encoder), DataSource(data_root)
+    tokenizer, source = load_tokenizer(find_folder(encoder)), DataSource(data_root)
     filling, rates = [], []
     for name in CASES:
         progress.say(f"filling of batches: {name}")

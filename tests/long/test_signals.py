@@ -25,7 +25,7 @@ MOMENTS = (
     "stilts_jax.train.loop.train_step",  # called by JAX while it traces
     "stilts_jax.train.loop.shard_batch",
     f"{ROOM}.evaluate.evaluate_task",
-    "stilts_jax.checkpoint.store.Checkpoints.save",
+    "stilts_jax.checkpoint.Checkpoints.save",
     f"{ROOM}.models.save_final",
     f"{ROOM}.evaluate.evaluate_task",
     "stilts_jax.evaluation.predict._take_in",

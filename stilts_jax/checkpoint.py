@@ -1,4 +1,4 @@
-"""Checkpoints that can be trusted: orbax writes them, digests tell if what comes back is what was saved.
+"""Run directories that belong to one process, and checkpoints that can be trusted: digests tell what was saved.
 
 Orbax restores a flipped byte without a word. A digest of every array, computed before saving and again after restoring,
 finds it: bits as unsigned integers, each times an odd number that depends on its place, summed up with wrap-around. An
@@ -14,9 +14,11 @@ import logging
 import math
 import os
 import re
+import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
@@ -24,20 +26,60 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from etils import epath
-from flax.traverse_util import unflatten_dict
+from filelock import FileLock, Timeout
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.experimental import multihost_utils
 from jax.sharding import SingleDeviceSharding
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, CustomSteps, LatestN
 
 from stilts_jax.distributed import from_main
-from stilts_jax.errors import CheckpointError
-from stilts_jax.files import open_path
+from stilts_jax.errors import CheckpointError, LockedError
+from stilts_jax.files import local_folder, naming, open_path
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.sharding import map_with_path, parameter_paths, with_shardings
 
 FORMAT = 1
 _RECORD = "record"  # the item that holds what is not an array
 _FULL = ("no space left", f"errno {errno.ENOSPC}", f"errno {errno.EDQUOT}")  # what is said of a full disk
+# What may be otherwise at the next try: the storage or the device has a bad moment, and nothing is wrong with a file.
+_PASSING = (
+    *(errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM, errno.ETIMEDOUT, errno.ENOMEM),
+)
+_PASSING_WORDS = (
+    *("RESOURCE_EXHAUSTED", "UNAVAILABLE", "PERMISSION_DENIED", "UNAUTHENTICATED", "DEADLINE_EXCEEDED"),
+)
+
+
+@contextmanager
+def lock_run(directory: str | os.PathLike) -> Iterator[None]:
+    """Keeps a second process out of a run directory; raises ``LockedError`` where there is one already.
+
+    The lock ends with the process that holds it, however that ends; the file only says who holds it. Object stores
+    have no locks: there a file in this machine's cache is locked, and other machines are left to the user.
+    """
+    path = local_folder(directory) / "run.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise OSError("it is no plain file")
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        holder = path.read_text("utf-8", "replace") or "unknown"
+        what = f"Another process is at work in this run directory: {holder}."
+        fix = "wait for it, stop it, or take another directory"
+        raise LockedError(what, where=str(directory), fix=fix) from error
+    except OSError as error:
+        what = f"The lock file can't be opened: {error.strerror or error}."
+        fix = "remove what stands there (a folder or a link), or give permission to write"
+        raise CheckpointError(what, where=str(path), fix=fix) from error
+    try:
+        with naming(path):
+            since = datetime.now(UTC).isoformat(timespec="seconds")
+            path.write_text(f"pid {os.getpid()} on {socket.gethostname()}, since {since}")
+        yield
+    finally:
+        lock.release()
 
 
 class _Damaged(CheckpointError):
@@ -45,29 +87,8 @@ class _Damaged(CheckpointError):
 
     def __init__(self, reason: str, where: str) -> None:
         self.reason = reason
-        fix = (
-            "load another step, or remove the folder of checkpoints and run the command again: it begins anew"
-        )
+        fix = "load another step, or remove the folder of checkpoints and run the command again to begin anew"
         super().__init__(f"The checkpoint is damaged: {reason}.", where=where, fix=fix)
-
-
-# What may be otherwise at the next try: the storage or the device has a bad moment, and nothing is wrong with a file.
-_PASSING = {
-    errno.ESTALE,
-    errno.EMFILE,
-    errno.ENFILE,
-    errno.EACCES,
-    errno.EPERM,
-    errno.ETIMEDOUT,
-    errno.ENOMEM,
-}
-_PASSING_WORDS = (
-    "RESOURCE_EXHAUSTED",
-    "UNAVAILABLE",
-    "PERMISSION_DENIED",
-    "UNAUTHENTICATED",
-    "DEADLINE_EXCEEDED",
-)
 
 
 def _blame(error: Exception, reason: str, where: str) -> CheckpointError:
@@ -145,7 +166,10 @@ class Checkpoints(AbstractContextManager):
             record: plain values that JSON can hold.
             protect: steps that stay although they are not among the newest, such as the best one.
         """
-        leaves = {name: _describe_leaves(tree) for name, tree in items.items()}
+        leaves: dict[str, dict[str, list]] = {}
+        for name, tree in items.items():
+            digests, forms = digest_leaves(tree), parameter_paths(tree)
+            leaves[name] = {path: [list(one.shape), str(one.dtype), digests[path]] for path, one in forms}
         payload = {"format": FORMAT, "step": step, "leaves": leaves, _RECORD: dict(record)}
         # Copied: orbax writes it later, when the caller's lists may have grown.
         payload = json.loads(json.dumps(payload))
@@ -184,7 +208,7 @@ class Checkpoints(AbstractContextManager):
         steps = self.steps()
         for step in reversed(steps):
             try:
-                return step, *self._read(step, wanted, exact=True)
+                return step, *self.restore(step, wanted, exact=True)
             except _Damaged as damage:
                 self._set_aside(step, damage.reason)
         if not steps:
@@ -193,12 +217,29 @@ class Checkpoints(AbstractContextManager):
         fix = "run the same command again to train from the start; the damaged steps are kept in `damaged` beside it"
         raise CheckpointError(what, where=str(self._directory), fix=fix)
 
-    def restore(self, step: int, wanted: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Returns items and record of one step; ``wanted`` may leave out items and whole subtrees.
+    def restore(
+        self, step: int, wanted: Mapping[str, Any], *, exact: bool = False
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Returns items and record of one step; unless ``exact``, ``wanted`` may leave out items and whole subtrees.
 
         An array is verified as it was saved and then cast to the dtype that is asked for.
         """
-        return self._read(step, wanted, exact=False)
+        where, payload = f"{self._directory}/{step}", self._payload(step)
+        saved = flatten_dict({name: payload["leaves"].get(name, {}) for name in wanted}, sep="/")
+        args = {}
+        for name, tree in _choose_leaves(where, dict(wanted), saved, exact=exact).items():
+            restore_args = ocp.checkpoint_utils.construct_restore_args(tree)
+            args[name] = ocp.args.PyTreeRestore(tree, restore_args=restore_args, partial_restore=True)
+        _quiet_late_reads()
+        try:
+            found = self._open().restore(step, args=ocp.args.Composite(**args))
+        except Exception as error:
+            raise _blame(error, _short(error), where) from error
+        items = {name: found[name] for name in wanted}
+        for path, digest in digest_leaves(items).items():  # the same on all hosts
+            if digest != saved[path][2]:
+                raise _Damaged(f"the content of {path} is not what was saved", where)
+        return jax.tree.map(lambda want, got: got.astype(want.dtype), dict(wanted), items), payload[_RECORD]
 
     def load(self, item: str, shardings: Callable[[Any], Any] | None = None) -> Any:
         """Reads a tree of the newest step, such as ``params``, whose form need not be known.
@@ -215,7 +256,7 @@ class Checkpoints(AbstractContextManager):
         forms = {path: jax.ShapeDtypeStruct(shape, dtype) for path, (shape, dtype, _) in leaves.items()}
         wanted = unflatten_dict(forms, sep="/")
         wanted = with_shardings(wanted, shardings(wanted)) if shardings else wanted
-        return self._read(steps[-1], {item: wanted}, exact=False)[0][item]
+        return self.restore(steps[-1], {item: wanted})[0][item]
 
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is None:
@@ -239,27 +280,6 @@ class Checkpoints(AbstractContextManager):
             what = f"The checkpoint has format {payload['format']}, this version reads {FORMAT}."
             raise CheckpointError(what, where=where, fix="use the version of stilts_jax that wrote it")
         return payload
-
-    def _read(self, step: int, wanted: Mapping[str, Any], *, exact: bool) -> tuple[dict[str, Any], Any]:
-        where = f"{self._directory}/{step}"
-        payload = self._payload(step)
-        leaves, args = payload["leaves"], {}
-        for name, tree in wanted.items():
-            _compare_leaves(f"{where}/{name}", tree, leaves.get(name, {}), exact=exact)
-            saved = _as_saved(tree, leaves[name])
-            restore_args = ocp.checkpoint_utils.construct_restore_args(saved)
-            args[name] = ocp.args.PyTreeRestore(saved, restore_args=restore_args, partial_restore=True)
-        _quiet_late_reads()
-        try:
-            found = self._open().restore(step, args=ocp.args.Composite(**args))
-        except Exception as error:
-            raise _blame(error, _short(error), where) from error
-        for name in wanted:
-            for path, digest in digest_leaves(found[name]).items():  # the same on all hosts
-                if digest != leaves[name][path][2]:
-                    raise _Damaged(f"the content of {name}/{path} is not what was saved", where)
-        items = {name: found[name] for name in wanted}
-        return jax.tree.map(lambda want, got: got.astype(want.dtype), dict(wanted), items), payload[_RECORD]
 
     def _set_aside(self, step: int, reason: str) -> None:
         """Moves a damaged step out of the way: a good one of the same number will be written there."""
@@ -307,9 +327,8 @@ def _quiet_late_reads() -> None:
             before(found)
 
     sys.unraisablehook = hook
-    logging.getLogger("asyncio").addFilter(
-        lambda record: "exception was never retrieved" not in record.getMessage()
-    )
+    needless = "exception was never retrieved"
+    logging.getLogger("asyncio").addFilter(lambda record: needless not in record.getMessage())
 
 
 def _checksum(payload: Mapping[str, Any]) -> str:
@@ -321,17 +340,6 @@ def _short(error: Exception) -> str:
     noise = r'Error opening "[^"]*" driver: | \[(source locations|tensorstore_spec|domain)=.*'
     text = re.sub(noise, "", str(error).strip().partition("\n")[0])
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
-
-
-def _as_saved(wanted: Any, saved: Mapping[str, list]) -> Any:
-    """Asks for each array in the dtype that it was saved in: a digest is one of the bits on disk."""
-    default = SingleDeviceSharding(jax.local_devices()[0])
-
-    def ask(path: str, leaf: Any) -> jax.ShapeDtypeStruct:
-        place = getattr(leaf, "sharding", None) or default
-        return jax.ShapeDtypeStruct(leaf.shape, jnp.dtype(saved[path][1]), sharding=place)
-
-    return map_with_path(ask, wanted)
 
 
 def digest_leaves(tree: Any) -> dict[str, int]:
@@ -359,13 +367,11 @@ def _digest(array: jax.Array) -> jax.Array:
     return jnp.sum(words * (factor | 1), dtype=jnp.uint32)
 
 
-def _describe_leaves(tree: Any) -> dict[str, list]:
-    digests = digest_leaves(tree)
-    return {path: [list(leaf.shape), str(leaf.dtype), digests[path]] for path, leaf in parameter_paths(tree)}
+def _choose_leaves(where: str, wanted: Any, saved: Mapping[str, list], *, exact: bool) -> Any:
+    """Returns ``wanted`` in the dtypes that were saved: a digest is one of the bits on disk.
 
-
-def _compare_leaves(where: str, wanted: Any, saved: Mapping[str, list], *, exact: bool) -> None:
-    """Raises unless the checkpoint has what is wanted; with ``exact`` nothing else, and in that dtype."""
+    Raises unless the checkpoint has what is wanted; with ``exact`` nothing else, and in that dtype.
+    """
     leaves = dict(parameter_paths(wanted))
     problems = [f"{path}: not in the checkpoint" for path in leaves if path not in saved]
     for path, (shape, dtype, _) in saved.items():
@@ -381,3 +387,10 @@ def _compare_leaves(where: str, wanted: Any, saved: Mapping[str, list], *, exact
         what = f"The checkpoint is of another model or optimizer: {'; '.join(problems[:5])}{more}."
         fix = "use the settings that it was saved with, or a new run directory"
         raise CheckpointError(what, where=where, fix=fix)
+    default = SingleDeviceSharding(jax.local_devices()[0])
+
+    def ask(path: str, leaf: Any) -> jax.ShapeDtypeStruct:
+        place = getattr(leaf, "sharding", None) or default
+        return jax.ShapeDtypeStruct(leaf.shape, jnp.dtype(saved[path][1]), sharding=place)
+
+    return map_with_path(ask, wanted)
