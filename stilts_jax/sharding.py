@@ -25,6 +25,7 @@ from stilts_jax.settings import MeshConfig
 AXES = ("data", "fsdp", "tensor")
 BATCH_AXES = ("data", "fsdp")
 Rule = tuple[str, P]
+_path_of = partial(jax.tree_util.keystr, simple=True, separator="/")
 
 # (what a path ends with, how the array is cut), for both families and all heads; the first match counts.
 # Arrays of layers have the layer axis in front. Matrices are cut over both axes, so that state shrinks with
@@ -91,19 +92,16 @@ def mesh_shape(config: MeshConfig, count: int) -> tuple[int, int, int]:
     return sizes[0], sizes[1], sizes[2]
 
 
-def path_of(keys: tuple) -> str:
-    """Returns a pytree path as text, such as ``encoder/layers/attention/query/kernel``."""
-    return jax.tree_util.keystr(keys, simple=True, separator="/")
-
-
 def map_with_path(change: Callable[..., Any], tree: Any, *rest: Any) -> Any:
-    """Applies ``change(path, leaf, *leaves of rest)`` to every leaf."""
-    return jax.tree_util.tree_map_with_path(lambda keys, *leaves: change(path_of(keys), *leaves), tree, *rest)
+    """Applies ``change(path, leaf, *leaves of rest)``, with paths such as ``encoder/layers/ffn/up/kernel``."""
+    return jax.tree_util.tree_map_with_path(
+        lambda keys, *leaves: change(_path_of(keys), *leaves), tree, *rest
+    )
 
 
 def parameter_paths(tree: Any) -> list[tuple[str, Any]]:
     """Returns every leaf with its path."""
-    return [(path_of(keys), leaf) for keys, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]]
+    return [(_path_of(keys), leaf) for keys, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]]
 
 
 def find_rule(path: str, shape: Sequence[int], rules: Sequence[Rule] = RULES) -> Rule:
@@ -143,8 +141,7 @@ def sharding_notes(tree: Any, mesh: Mesh) -> list[str]:
     notes = []
     for path, leaf in parameter_paths(tree):
         wanted = find_rule(path, leaf.shape)[1]
-        spec = fit(wanted, leaf.shape, mesh.shape)
-        if spec != wanted:
+        if (spec := fit(wanted, leaf.shape, mesh.shape)) != wanted:
             notes.append(f"{path} {tuple(leaf.shape)}: {spec} instead of {wanted}, which does not divide it")
     return notes
 
@@ -156,19 +153,26 @@ def state_shardings(state: Any, mesh: Mesh, rules: Sequence[Rule] = RULES, *, ze
     path and so leaves its end. What has no rule or another rank there (counts, factored moments) is whole everywhere.
     With ``zero1`` it is cut over ``data`` as well: each replica updates a part and the parts are gathered.
     """
-    whole = NamedSharding(mesh, P())
 
     def choose(path: str, leaf: Any) -> NamedSharding:
         try:
             # Our own transformation keeps moments by part: heads/NAME/mu/..., encoder/nu/...
             rule = find_rule(re.sub(r"(^|/)(mu|nu)/", r"\1", path), leaf.shape, rules)[1]
         except StiltsError:
-            return whole
+            return NamedSharding(mesh, P())
         spec = fit(rule, leaf.shape, mesh.shape)
-        return NamedSharding(mesh, _cut_over_data(spec, leaf.shape, mesh) if zero1 else spec)
+        entries = [*spec, *[None] * (len(leaf.shape) - len(spec))]
+        can_cut = zero1 and "data" in mesh.shape and not any("data" in _names(entry) for entry in entries)
+        # The longest dimension: the layer axis is short, and often does not divide.
+        for dimension in sorted(range(len(entries)), key=lambda index: -leaf.shape[index]):
+            wanted = (*_names(entries[dimension]), "data")
+            if can_cut and leaf.shape[dimension] % math.prod(mesh.shape[name] for name in wanted) == 0:
+                entries[dimension] = wanted if len(wanted) > 1 else "data"
+                return NamedSharding(mesh, P(*entries))
+        return NamedSharding(mesh, spec)
 
-    moments = map_with_path(choose, state.moments)
-    return type(state)(step=whole, params=shardings(state.params, mesh, rules), moments=moments)
+    params, moments = shardings(state.params, mesh, rules), map_with_path(choose, state.moments)
+    return type(state)(step=NamedSharding(mesh, P()), params=params, moments=moments)
 
 
 def fit(spec: P, shape: Sequence[int], sizes: Mapping[str, int]) -> P:
@@ -186,24 +190,11 @@ def _names(entry: Any) -> tuple[str, ...]:
     return () if entry is None else (entry,) if isinstance(entry, str) else tuple(entry)
 
 
-def _cut_over_data(spec: P, shape: Sequence[int], mesh: Mesh) -> P:
-    entries = list(spec) + [None] * (len(shape) - len(spec))
-    # The longest dimension: the layer axis is short, and often does not divide.
-    for dimension in sorted(range(len(shape)), key=lambda index: -shape[index]):
-        wanted = (*_names(entries[dimension]), "data")
-        if "data" in mesh.shape and shape[dimension] % math.prod(mesh.shape[name] for name in wanted) == 0:
-            entries[dimension] = wanted if len(wanted) > 1 else "data"
-            return P(*entries)
-    return spec
-
-
 def with_shardings(tree: Any, places: Any) -> Any:
     """Returns the shapes and dtypes of a tree, lying as ``places`` say."""
-
-    def lay(leaf: Any, where: Any) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
-
-    return jax.tree.map(lay, tree, places)
+    return jax.tree.map(
+        lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where), tree, places
+    )
 
 
 def place(tree: Any, places: Any) -> Any:

@@ -1,8 +1,7 @@
 """Attention behind one interface: a plain reference, cuDNN for padded rows, a TPU kernel for packed ones.
 
-A row either holds one sequence and pads, or several sequences that must not see each other. A backend that is named
-and cannot do what is asked raises an error; only ``auto`` chooses another one, and says which and why. Dropout is never
-left out silently.
+A row holds one sequence and pads, or several sequences that must not see each other. A backend that is named and can't
+do what is asked is an error; only ``auto`` chooses another one, and says why. Dropout is never left out silently.
 """
 
 from typing import Any, NamedTuple
@@ -17,7 +16,6 @@ from stilts_jax.model.layers import drop, fold_in, row_keys
 from stilts_jax.sharding import BATCH_AXES, constrained_mesh, fit
 
 _LANES = 128  # what a TPU tile is wide: the splash kernel works on whole blocks of it
-_CUDNN_MAX_HEAD_DIM = 128  # 256 from Hopper on, but then no other chip runs it
 
 
 class Backend(NamedTuple):
@@ -37,19 +35,19 @@ def choose_backend(
     packed: bool,
     gaps: bool = False,
 ) -> Backend:
-    """Decides what computes attention; raises where the backend that ``compute`` names can't be used.
+    """Decides what computes attention on a "cpu", "gpu" or "tpu"; raises where what ``compute`` names can't be used.
 
-    Args:
-        platform: "cpu", "gpu" or "tpu".
-        dropout: rate on the attention probabilities; 0 where nothing is trained.
-        packed: whether rows hold several segments.
-        gaps: whether pads stand before something that is looked at (pictures).
+    ``dropout`` is 0 where nothing is trained. ``packed`` rows hold several segments; ``gaps`` are pads before something
+    that is looked at (pictures).
     """
     fastest = {"gpu": "cudnn", "tpu": "splash"}.get(platform, "xla")
     name: str = fastest if compute.attention == "auto" else compute.attention
     cudnn, splash = name == "cudnn", name.startswith("splash")
-    old = _old_gpu() if cudnn else ""
-    wide = f"heads must be a multiple of 8 and at most {_CUDNN_MAX_HEAD_DIM} wide, these are {head_dim}"
+    old = ""
+    if cudnn and jax.default_backend() == "gpu":  # else this is a plan for chips that are not here
+        capability = str(getattr(jax.local_devices()[0], "compute_capability", "")) or "none"
+        major = capability.partition(".")[0]
+        old = "" if major.isdigit() and int(major) >= 8 else capability
     undropped = f"it would leave out attention dropout (model.attention_dropout, {dropout})"
     obstacles: dict[str, Any] = {
         f"cuDNN runs on NVIDIA GPUs, this is {platform}": cudnn and platform != "gpu",
@@ -60,27 +58,19 @@ def choose_backend(
         "it can't leave out the pads between a text and pictures": cudnn and gaps,
         f"it needs bfloat16, compute.dtype is {compute.dtype}": cudnn and compute.dtype != "bfloat16",
         f"it needs an NVIDIA GPU of compute capability 8.0 or more, this has {old}": old,
-        wide: cudnn and (head_dim % 8 or head_dim > _CUDNN_MAX_HEAD_DIM),
+        # 256 from Hopper on, but then no other chip runs it.
+        f"heads must be a multiple of 8 and at most 128 wide, these are {head_dim}": cudnn
+        and (head_dim % 8 or head_dim > 128),
     }
     obstacle = next((why for why, stands in obstacles.items() if stands), "")
-    if compute.attention == "auto":
+    if compute.attention != "auto":
         if obstacle:
-            return Backend("xla", f"not {name}: {obstacle}")
-        reason = f"{platform} has no other backend" if name == "xla" else f"fastest on {platform}"
-        return Backend(name, reason)
+            what, fix = f"Attention backend {name!r} can't be used: {obstacle}.", "take 'xla' or 'auto'"
+            raise ConfigError(what, where="compute.attention", fix=f"{fix}, or remove the obstacle")
+        return Backend(name, "asked for")
     if obstacle:
-        what, fix = f"Attention backend {name!r} can't be used: {obstacle}.", "take 'xla' or 'auto'"
-        raise ConfigError(what, where="compute.attention", fix=f"{fix}, or remove the obstacle")
-    return Backend(name, "asked for")
-
-
-def _old_gpu() -> str:
-    """The compute capability of this process's GPU where it is too low for cuDNN's attention (or of another maker)."""
-    if jax.default_backend() != "gpu":  # a plan for chips that are not here, too
-        return ""
-    capability = str(getattr(jax.local_devices()[0], "compute_capability", "")) or "none"
-    major = capability.partition(".")[0]
-    return "" if major.isdigit() and int(major) >= 8 else capability
+        return Backend("xla", f"not {name}: {obstacle}")
+    return Backend(name, f"{platform} has no other backend" if name == "xla" else f"fastest on {platform}")
 
 
 def attention(
@@ -99,9 +89,7 @@ def attention(
     Args:
         visible: bool [B, T], what may be looked at (outputs elsewhere mean nothing), or int32 [B, T]: positions see
             those of their own number.
-        backend: what ``choose_backend`` named.
-        dropout: rate on the probabilities ("xla" only).
-        dropout_key: of each row [B], or one of which these are made; None for no dropout.
+        dropout_key: of each row [B], or one of which these are made, for dropout of the probabilities ("xla" only).
         places: uint32 [T], the numbers of positions for dropout; they are counted where there are none.
     """
     if backend == "cudnn":
@@ -111,8 +99,8 @@ def attention(
         found = jax.nn.dot_product_attention(query, key, value, implementation="cudnn", **options)
         return jnp.where(visible[:, :, None, None], found, 0)  # what lies behind a row's length is undefined
     if backend != "xla":
-        interpret = backend == "splash-interpret"
-        return _attend_with_splash(query, key, value, visible.astype(jnp.int32), interpret)
+        segments = visible.astype(jnp.int32)
+        return _attend_with_splash(query, key, value, segments, backend == "splash-interpret")
     mask = visible[:, None, None, :]
     if visible.dtype != bool:
         mask = visible[:, None, :, None] == mask

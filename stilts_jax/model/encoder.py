@@ -146,9 +146,9 @@ def _draw(config: EncoderConfig, key: jax.Array, dtype: str) -> Params:
     return params
 
 
-def abstract_encoder(config: EncoderConfig, dtype: str = "float32") -> Params:
-    """Returns the shapes and dtypes of an encoder's parameters; costs no memory."""
-    return jax.eval_shape(lambda: _draw(config, jax.random.key(0), dtype))
+def abstract_encoder(config: EncoderConfig) -> Params:
+    """Returns the shapes of an encoder's parameters; costs no memory."""
+    return jax.eval_shape(lambda: _draw(config, jax.random.key(0), "float32"))
 
 
 def check_encoder(params: Mapping[str, Any], config: EncoderConfig, *, any_rows: bool = False) -> None:
@@ -162,9 +162,7 @@ def check_encoder(params: Mapping[str, Any], config: EncoderConfig, *, any_rows:
         has, wants = found.get(path, "(missing)"), wanted.get(path, "no such array")
         if has != wants:
             what = f"It has the shape {has}; the model wants {wants}."
-            fix = (
-                "take parameters and configuration together: loaded.params and loaded.config of load_encoder"
-            )
+            fix = "take both from one load_encoder: loaded.params and loaded.config"
             raise ConfigError(what, where=f"encoder: {path}", fix=fix)
 
 
@@ -205,20 +203,20 @@ def encode(
         dropout_key: of this step, or one for each row of the batch (the first axis); None for no dropout.
     """
     depth, length = config.num_layers if num_layers is None else num_layers, jnp.shape(tokens)[-1]
-    _check_input(config, depth, length, segments, positions)
+    if not 0 <= depth <= config.num_layers:
+        raise ConfigError(f"Layer {depth} of an encoder of {config.num_layers} layers.", where="num_layers")
     with product_precision(compute):
         ids = jnp.reshape(tokens, (-1, length))
-        visible, position_ids = _number_places(ids, segments, positions, config.pad_id)
-        visible = _append(visible, visual_mask)
+        visible, position_ids, places = _number_places(config, ids, segments, positions, visual_mask)
         rate = 0.0 if dropout_key is None else config.attention_dropout
         form: Any = {"seq_len": visible.shape[1], "head_dim": config.head_dim, "dropout": rate}
         form |= {"packed": segments is not None, "gaps": visual is not None}
         backend = choose_backend(compute, platform_of(compute), **form).name
-        places = None if visual is None else _number_for_dropout(length, visible.shape[1])
         attend = partial(attention, visible=visible, backend=backend, dropout=rate, places=places)
         embedding_key, keys = _dropout_keys(dropout_key, jnp.shape(tokens), config.num_layers)
         hidden = bind(params["embeddings"], Embeddings, config, compute)(ids, position_ids, embedding_key)
-        hidden = _append(hidden, visual)
+        if visual is not None:
+            hidden = jnp.concatenate([hidden, visual.astype(hidden.dtype)], axis=1)
         # The fused kernels take as many queries as keys.
         first_only = first_only and backend == "xla" and not all_hidden and depth == config.num_layers
         run = partial(_run_layers, params, config, compute, depth, first_only, all_hidden)
@@ -228,33 +226,28 @@ def encode(
     return found.reshape(*found.shape[:-3], *jnp.shape(tokens)[:-1], *found.shape[-2:])
 
 
-def _append(text: jax.Array, pictures: jax.Array | None) -> jax.Array:
-    return text if pictures is None else jnp.concatenate([text, pictures.astype(text.dtype)], axis=1)
-
-
-def _number_for_dropout(text: int, whole: int) -> jax.Array:
-    """Numbers positions so that those of pictures do not depend on how far the text before them is padded."""
-    places = jnp.arange(whole, dtype=jnp.uint32)
-    return jnp.where(places < text, places, places - text + _PICTURES_FROM)
-
-
-def _check_input(config: EncoderConfig, depth: int, length: int, segments: Any, positions: Any) -> None:
-    if not 0 <= depth <= config.num_layers:
-        raise ConfigError(f"Layer {depth} of an encoder of {config.num_layers} layers.", where="num_layers")
+def _number_places(
+    config: EncoderConfig, ids: jax.Array, segments: Any, positions: Any, visual_mask: Any
+) -> tuple:
+    """Returns what ``attention`` may look at, the rows of the position table, and numbers of places for dropout."""
+    pad, length = config.pad_id, ids.shape[1]
     if (segments is None) != (positions is None):
         raise ConfigError("Packed rows have segments and positions, other rows neither.", where="encode")
-    if segments is None and length > config.max_length:
+    if segments is not None:
+        visible = jnp.reshape(segments, ids.shape)
+        rows = jnp.where(visible > 0, jnp.reshape(positions, ids.shape) + pad + 1, pad)
+    elif length > config.max_length:
         what = f"Rows of {length} tokens; the encoder has positions for {config.max_length}."
         raise ConfigError(what, where="max_length", fix=f"set it to {config.max_length} or less")
-
-
-def _number_places(ids: jax.Array, segments: Any, positions: Any, pad: int) -> tuple[jax.Array, jax.Array]:
-    """Returns what may be looked at, as ``attention`` takes it, and the rows of the position table."""
-    if segments is None:
+    else:
         visible = ids != pad
-        return visible, jnp.cumsum(visible, axis=-1, dtype=jnp.int32) * visible + pad
-    visible = jnp.reshape(segments, ids.shape)
-    return visible, jnp.where(visible > 0, jnp.reshape(positions, ids.shape) + pad + 1, pad)
+        rows = jnp.cumsum(visible, axis=-1, dtype=jnp.int32) * visible + pad
+    if visual_mask is None:
+        return visible, rows, None
+    visible = jnp.concatenate([visible, visual_mask.astype(visible.dtype)], axis=1)
+    places = jnp.arange(visible.shape[1], dtype=jnp.uint32)
+    # Those of pictures do not depend on how far the text before them is padded.
+    return visible, rows, jnp.where(places < length, places, places - length + _PICTURES_FROM)
 
 
 def _dropout_keys(key: jax.Array | None, shape: tuple[int, ...], num_layers: int) -> tuple[Any, Any]:
@@ -276,14 +269,6 @@ def writes_layers_out(config: EncoderConfig, compute: Compute) -> bool:
         return False
     fits = config.num_layers <= (_WRITTEN_OUT if config.hidden_size >= _WIDE else FEW_LAYERS)
     return fits or compute.layers == "written-out"
-
-
-def take_layers_apart(stack: Any) -> list[Any]:
-    """Returns the parameters of each layer: where ``encode`` writes layers out, it takes them in place of the stack."""
-    leaves, structure = jax.tree.flatten(stack)
-    # The gradient of a split is one concatenation; that of an index would be a sum of stacks.
-    cut = [[part[0] for part in jnp.split(jnp.asarray(leaf), leaf.shape[0])] for leaf in leaves]
-    return [jax.tree.unflatten(structure, layer) for layer in zip(*cut, strict=True)]
 
 
 def _run_layers(
@@ -311,10 +296,14 @@ def _run_layers(
         return apply(hidden, jax.tree.map(lambda array: jnp.asarray(array)[number], (stacked, keys)))
 
     if writes_layers_out(config, compute):
-        layers = stacked if isinstance(stacked, list) else take_layers_apart(stacked)
+        if not isinstance(stacked, list):  # predictions have them apart
+            leaves, structure = jax.tree.flatten(stacked)
+            # The gradient of a split is one concatenation; that of an index would be a sum of stacks.
+            cut = [[part[0] for part in jnp.split(jnp.asarray(leaf), leaf.shape[0])] for leaf in leaves]
+            stacked = [jax.tree.unflatten(structure, layer) for layer in zip(*cut, strict=True)]
         states: Any = []
         for number in range(depth):
-            part = (layers[number], None if keys is None else keys[number])
+            part = (stacked[number], None if keys is None else keys[number])
             hidden, state = apply(hidden, part, 1 if first_only and number == depth - 1 else None)
             states.append(state)
     else:

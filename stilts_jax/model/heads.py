@@ -56,8 +56,7 @@ class Visual(nnx.Module):
         """``[B, K, P, F]`` of patches (uint8) or features -> ``[B, K * P, D]``"""
         patches = pictures.astype(self.project.dtype)
         if pictures.dtype == jnp.uint8:
-            mean, spread = self.pixels
-            patches = (patches - mean) / spread
+            patches = (patches - self.pixels[0]) / self.pixels[1]
         hidden = self.project(patches) + self.position[...] + self.type[...][: pictures.shape[1], None]
         return self.norm(hidden.astype(patches.dtype)).reshape(len(pictures), -1, hidden.shape[-1])
 
@@ -139,16 +138,15 @@ def _begin_as_words(visual: Params, embeddings: Mapping[str, Any]) -> None:
 
     So attention finds nothing strange in it, and what it shows reaches the first token's last state.
     """
-    mean = cut_by_compiler(_mean_word, embeddings, keep=False).astype(visual["type"].dtype)
+
+    def mean_word(tables: Mapping[str, Any]) -> jax.Array:
+        return jnp.stack([widen(table).mean(0) for name, table in tables.items() if name != "norm"]).sum(0)
+
+    mean = cut_by_compiler(mean_word, embeddings, keep=False).astype(visual["type"].dtype)
     visual["project"]["kernel"] *= mean.std()
     visual["type"] += mean
     if "norm" in embeddings:
         visual["norm"] = jax.tree.map(jnp.asarray, embeddings["norm"])
-
-
-def _mean_word(embeddings: Mapping[str, Any]) -> jax.Array:
-    """[D]: the mean row of each table, summed."""
-    return jnp.stack([widen(table).mean(0) for name, table in embeddings.items() if name != "norm"]).sum(0)
 
 
 def abstract_params(model: Model) -> Params:
@@ -228,12 +226,12 @@ def _read(
         found = jnp.take_along_axis(hidden, batch["masked_positions"][..., None], axis=1)
         features = module.norm(gelu(module.dense(found)))
         return {"features": features, "table": encoder["embeddings"]["word"], "bias": module.bias[...]}
+    if head.kind == "embed" and head.pooling == "mean":
+        if "pair_tokens" in batch:
+            what = "Pairs train a dual encoder, and this head has nothing to train."
+            raise ConfigError(what, where="head.pooling", fix="set it to 'pooler'")
+        return {"vectors": normalise(pool_mean(hidden, batch["tokens"], model.encoder.pad_id))}
     if head.kind == "embed":
-        if head.pooling == "mean":
-            if "pair_tokens" in batch:
-                what = "Pairs train a dual encoder, and this head has nothing to train."
-                raise ConfigError(what, where="head.pooling", fix="set it to 'pooler'")
-            return {"vectors": normalise(pool_mean(hidden, batch["tokens"], model.encoder.pad_id))}
         pool = lambda states: normalise(jnp.tanh(module.pooler(states[..., 0, :])))  # noqa: E731
         if "pair_tokens" not in batch:
             return {"vectors": pool(hidden)}

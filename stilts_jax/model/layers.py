@@ -1,9 +1,9 @@
 """The smallest parts of encoder and heads: dense layers, norms, dropout, and how modules get their parameters.
 
-Bits of dropout depend on where they are used: on the step, the row of the global batch, the site and the place. Every
-row has a key of its own, so that neither microbatches nor the mesh, the device or the length that rows are padded to
-change what is dropped. A key is hashed with the place by integer operations: this fuses with what stands beside it,
-needs no communication, and costs a fraction of the bits of ``jax.random``.
+Bits of dropout depend on the step, the row of the global batch, the site and the place. Every row has a key of its own,
+so neither microbatches nor the mesh, the device or the padded length change what is dropped. A key is hashed with the
+place by integer operations: this fuses with what stands beside it, needs no communication, and costs a fraction of the
+bits of ``jax.random``.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -48,14 +48,14 @@ def draw(module: Any, *settings: Any, key: jax.Array) -> Params:
     return nnx.to_pure_dict(nnx.state(module(*settings, nnx.Rngs(key))))
 
 
-def bind(params: Any, module: Any, *settings: Any) -> Any:
-    """Returns ``module(*settings, rngs)`` with these parameters."""
-    return nnx.merge(_define(module, *settings), params)
-
-
 @lru_cache(maxsize=512)
 def _define(module: Any, *settings: Any) -> nnx.GraphDef:
     return nnx.split(nnx.eval_shape(lambda: module(*settings, nnx.Rngs(0))))[0]
+
+
+def bind(params: Any, module: Any, *settings: Any) -> Any:
+    """Returns ``module(*settings, rngs)`` with these parameters."""
+    return nnx.merge(_define(module, *settings), params)
 
 
 def table(rows: int, config: EncoderConfig, compute: Compute, rngs: nnx.Rngs) -> nnx.Param:
@@ -98,10 +98,7 @@ def _multiply_backward(precision: Any, saved: tuple, gradient: jax.Array) -> tup
     return of_values, jnp.einsum("mk,mn->kn", rows, gradient_rows, precision=precision)
 
 
-_multiply_on_cpu.defvjp(
-    lambda precision, values, kernel: (_multiply(precision, values, kernel), (values, kernel)),
-    _multiply_backward,
-)
+_multiply_on_cpu.defvjp(lambda precision, *given: (_multiply(precision, *given), given), _multiply_backward)
 
 
 class Norm(nnx.LayerNorm):
@@ -145,10 +142,8 @@ def fold_in(keys: jax.Array, numbers: jax.Array) -> jax.Array:
 
 def split(keys: jax.Array | None, count: int) -> list[Any]:
     """Returns independent keys for ``count`` sites of each row; None for no dropout gives Nones."""
-    if keys is None:
-        return [None] * count
-    folded = fold_in(keys, jnp.arange(count))
-    return [folded[..., number] for number in range(count)]
+    folded = None if keys is None else fold_in(keys, jnp.arange(count))
+    return [None if folded is None else folded[..., number] for number in range(count)]
 
 
 def drop(
@@ -158,13 +153,10 @@ def drop(
     rows: jax.Array | None = None,
     columns: jax.Array | None = None,
 ) -> jax.Array:
-    """Zeroes a share ``rate`` of ``values`` and scales up the rest; without keys, nothing.
+    """Zeroes a share ``rate`` of ``values`` [*K, W] or [*K, T, W] and scales up the rest; without keys, nothing.
 
-    Args:
-        values: [*K, W] or [*K, T, W]
-        keys: [*K]; one key makes those of the rows.
-        rows: uint32 [T], numbers of the places along T, below 2**16; counted from 0 where there are none.
-        columns: uint32 [W], the same along W.
+    Keys are [*K], or one that makes those of the rows. ``rows`` uint32 [T] and ``columns`` uint32 [W] number the
+    places, below 2**16; they are counted from 0 where there are none.
     """
     if keys is None or not rate:
         return values

@@ -1,7 +1,7 @@
 """Reads an encoder from a folder of transformers: strictly, tensor by tensor, each straight to its devices.
 
-Every tensor in the files is used, known to be useless here, or named in an error; every parameter is found or
-named in an error; every number is finite. Nothing is ever filled with random numbers.
+Every tensor in the files is used, known to be useless here, or named in an error; so is every parameter that is not
+found, and every number that is not finite. Nothing is ever filled with random numbers.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -116,9 +116,8 @@ def list_tensors(tree: Any, names: Mapping[str, str], layers: int = 1, prefix: s
     found = []
     for path, leaf in parameter_paths(tree):
         module, _, last = path.rpartition("/")
-        theirs = {"kernel": "weight", "scale": "weight"}.get(last, last)
-        name = prefix + (names[path] if path in names else f"{names[module]}.{theirs}")
-        stacked = path.startswith("layers/")
+        theirs = "weight" if last in ("kernel", "scale") else last
+        name, stacked = prefix + (names.get(path) or f"{names[module]}.{theirs}"), path.startswith("layers/")
         keys = tuple(name.format(layer) for layer in range(layers if stacked else 1))
         found.append(Tensor(path, keys, last == "kernel", stacked, tuple(leaf.shape)))
     return found
@@ -147,9 +146,6 @@ def load_encoder(
             ``partial(shardings, mesh=mesh)``. Each device's part is read by itself, so that the host never
             holds a whole array. None gives numpy arrays. Heads are small and always numpy.
         download: whether a hub repository that is not in the cache may be fetched.
-
-    Raises:
-        EncoderError: the folder can't be used; names the file, the tensor or the setting.
     """
     folder = find_folder(name_or_folder, download=download)
     described = read_json(folder / "config.json")
@@ -173,7 +169,10 @@ def load_encoder(
     }
     encoder, mlm_head, task_head = params.pop("encoder"), params.pop("mlm", None), None
     for name, values in params.items():
-        task_head = TaskHead(heads[name], values, _labels(described, heads[name].num_labels))
+        named, numbers = described.get("id2label"), list(map(str, range(heads[name].num_labels)))
+        whole = isinstance(named, dict) and named.keys() >= set(numbers)
+        labels = tuple(str(named[number]) for number in numbers) if whole else ()
+        task_head = TaskHead(heads[name], values, labels)
     return LoadedEncoder(config, encoder, mlm_head, task_head, folder, unused)
 
 
@@ -191,15 +190,9 @@ def _find_heads(weights: Weights, described: dict[str, Any]) -> dict[str, HeadCo
     elif _has(weights, "classifier."):  # two classes call one layer by one name
         kinds.append("choice" if "ForMultipleChoice" in str(described.get("architectures")) else "tag")
     out = weights.get("classifier.out_proj.weight") or weights.get("classifier.weight")
-    labels = max(1, 1, *out.shape[:1]) if out else 1  # a missing tensor is reported with all others
+    labels = max([1, *out.shape[:1]]) if out else 1  # a missing tensor is reported with all others
     counts = {"classify": labels, "tag": labels}
     return {kind: HeadConfig(kind=kind, num_labels=counts.get(kind, 0)) for kind in kinds}
-
-
-def _labels(described: dict[str, Any], count: int) -> tuple[str, ...]:
-    named, numbers = described.get("id2label"), [str(number) for number in range(count)]
-    whole = isinstance(named, dict) and named.keys() >= set(numbers)
-    return tuple(str(named[number]) for number in numbers) if named and whole else ()
 
 
 def account(
@@ -210,14 +203,13 @@ def account(
     missing = [key for key in expected if key not in weights]
     unused = tuple(key for key in weights if key not in expected)
     unknown = [key for key in unused if not is_useless(key)]
-    another = "the weights belong to another architecture, or to more layers than config.json says"
-    for keys, fault, fix in (
-        (missing, "are missing", "the folder does not hold the whole model that its config.json describes"),
-        (unknown, "have no place in this model", another),
-    ):
-        if keys:
-            some = ", ".join(keys[:5] + ["..."] * (len(keys) > 5))
-            raise EncoderError(f"{len(keys)} tensors {fault}: {some}.", where=str(folder), fix=fix)
+    if keys := missing or unknown:
+        fault, fix = "are missing", "the folder does not hold the whole model that its config.json describes"
+        if not missing:
+            fault = "have no place in this model"
+            fix = "the weights belong to another architecture, or to more layers than config.json says"
+        some = ", ".join(keys[:5] + ["..."] * (len(keys) > 5))
+        raise EncoderError(f"{len(keys)} tensors {fault}: {some}.", where=str(folder), fix=fix)
     for key, tensor in expected.items():
         where, shape, dtype, _ = weights[key]
         if shape != tensor.their_shape:
@@ -234,11 +226,10 @@ def _check_tie(folder: Path, weights: Weights, table: str) -> None:
         return
     decoder, words = weights[_DECODER], weights[table]
     rows, width = words.shape
+    starts = range(0, rows, _ROWS_AT_A_TIME)
+    parts = ((slice(start, min(start + _ROWS_AT_A_TIME, rows)), slice(0, width)) for start in starts)
     same = decoder.shape == words.shape
-    for start in range(0, rows if same else 0, _ROWS_AT_A_TIME):
-        part = (slice(start, min(start + _ROWS_AT_A_TIME, rows)), slice(0, width))
-        same = same and np.array_equal(decoder.read(part), words.read(part))
-    if not same:
+    if not same or not all(np.array_equal(decoder.read(part), words.read(part)) for part in parts):
         what = "The masked-language-model head has a word table of its own; here it shares the encoder's."
         fix = "take a checkpoint with tied embeddings, as XLM-R's are"
         raise EncoderError(what, where=f"{folder}: {_DECODER}", fix=fix)
@@ -254,7 +245,7 @@ def load_tensors(
 
 def _load(weights: Weights, tensor: Tensor, dtype: str, sharding: Any) -> Any:
     if sharding is None:
-        return _read_part(weights, tensor, tuple(slice(0, size) for size in tensor.shape), dtype)
+        return _read_part(weights, tensor, [(0, size) for size in tensor.shape], dtype)
     # make_array_from_callback would hold the parts of all devices at once; here the host holds one.
     holders: dict[tuple[tuple[int, int], ...], list[Any]] = {}
     for device, index in sharding.addressable_devices_indices_map(tensor.shape).items():
@@ -262,17 +253,17 @@ def _load(weights: Weights, tensor: Tensor, dtype: str, sharding: Any) -> Any:
         holders.setdefault(bounds, []).append(device)
     parts = []
     for bounds, devices in holders.items():
-        part = _read_part(weights, tensor, tuple(slice(*pair) for pair in bounds), dtype)
+        part = _read_part(weights, tensor, bounds, dtype)
         parts += [jax.block_until_ready(jax.device_put(part, device)) for device in devices]
         del part
     return jax.make_array_from_single_device_arrays(tensor.shape, sharding, parts)
 
 
-def _read_part(weights: Weights, tensor: Tensor, index: tuple[slice, ...], dtype: str) -> np.ndarray:
+def _read_part(weights: Weights, tensor: Tensor, bounds: Sequence[tuple[int, int]], dtype: str) -> np.ndarray:
     """Fills a part of one of our arrays, layer by layer."""
-    part = np.empty([piece.stop - piece.start for piece in index], jax.numpy.dtype(dtype))
-    inner = index[1:] if tensor.stacked else index
-    targets, first = (part, index[0].start) if tensor.stacked else (part[None], 0)
+    part = np.empty([stop - start for start, stop in bounds], jax.numpy.dtype(dtype))
+    inner = tuple(slice(*pair) for pair in bounds[tensor.stacked :])
+    targets, first = (part, bounds[0][0]) if tensor.stacked else (part[None], 0)
     for key, target in zip(tensor.keys[first:], targets):
         found = weights[key].read(inner[::-1] if tensor.transposed else inner)
         target[...] = found.T if tensor.transposed else found

@@ -11,8 +11,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from stilts_jax.errors import EncoderError
-from stilts_jax.files import fetch_folder, is_remote
-from stilts_jax.tokenization import VOCABULARY_FILES
+from stilts_jax.files import fetch_folder, is_remote, local_path
+from stilts_jax.tokenization import tokenizer_files
 
 _NAMES = ("model.safetensors", "pytorch_model.bin")  # in this order, as torch's files need torch
 _FETCH_AGAIN = "fetch the file again: it is cut off or damaged"
@@ -21,10 +21,10 @@ _TO_SAFETENSORS = "take a folder with model.safetensors, or convert this one wit
 
 def find_folder(name_or_folder: str | Path, *, download: bool = False) -> Path:
     """Returns the folder itself, or the cached snapshot of a hub repository, which ``download`` may fetch."""
-    folder = fetch_folder(name_or_folder) if is_remote(name_or_folder) else Path(name_or_folder).expanduser()
+    name = str(name_or_folder)
+    folder = fetch_folder(name) if is_remote(name) else local_path(name)
     if folder.is_dir():
         return folder
-    name = str(name_or_folder)
     if folder.exists() or not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name):
         fix = "give a folder with config.json and model.safetensors, or the name of a hub repository"
         raise EncoderError("There is no such folder.", where=name, fix=fix)
@@ -33,10 +33,8 @@ def find_folder(name_or_folder: str | Path, *, download: bool = False) -> Path:
     try:
         cached = Path(snapshot_download(name, local_files_only=True))
         # What is there whole is not looked up again: a repository may change, a run should not.
-        whole = (cached / "config.json").is_file() and any(
-            (cached / name).is_file() for name in VOCABULARY_FILES
-        )
-        if not download or (whole and _find_files(cached)):
+        whole = (cached / "config.json").is_file()
+        if not download or (whole and tokenizer_files(cached) and _find_files(cached)):
             return cached
     except Exception as error:  # the hub client's errors follow its HTTP library, which has changed before
         if not download:
@@ -72,26 +70,24 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
-def _find_files(folder: Path) -> dict[Path, list[str]]:
-    """Returns the weight files of a folder, each with the tensors that an index lists for it, if there is one."""
+def _find_files(folder: Path) -> list[Path]:
+    """Returns the weight files of a folder, as its index names them if there are several."""
     for name in _NAMES:
         index = folder / f"{name}.index.json"
         if (folder / name).is_file():
-            return {folder / name: []}
+            return [folder / name]
         if not index.is_file():
             continue
         listed = read_json(index).get("weight_map")
         if not isinstance(listed, dict) or not listed:
             raise EncoderError("The index has no weight_map.", where=str(index), fix=_FETCH_AGAIN)
-        files: dict[Path, list[str]] = {}
-        for key, file in sorted(listed.items(), key=lambda item: str(item[1])):
-            # A name is a file beside the index, not a way out of the folder.
-            if Path(str(file)).name != file or not (folder / file).is_file():
+        names = sorted(set(map(str, listed.values())))
+        for file in names:  # each is a file beside the index, not a way out of the folder
+            if Path(file).name != file or not (folder / file).is_file():
                 what = f"The index names {file!r}, which is not in the folder."
                 raise EncoderError(what, where=str(index), fix=_FETCH_AGAIN)
-            files.setdefault(folder / file, []).append(key)
-        return files
-    return {}
+        return [folder / file for file in names]
+    return []
 
 
 class Stored(NamedTuple):
@@ -105,16 +101,12 @@ class Stored(NamedTuple):
 
 def open_weights(folder: Path) -> dict[str, Stored]:
     """Returns the tensors of a folder by name."""
-    files, found = _find_files(folder), dict[str, Stored]()
-    if not files:
+    found = dict[str, Stored]()
+    for path in _find_files(folder):
+        found |= _open_torch(path) if path.suffix == ".bin" else _open_safetensors(path)
+    if not found:
         fix = f"it should have {' or '.join(_NAMES)}, or the index of several such files"
         raise EncoderError("The folder holds no weights.", where=str(folder), fix=fix)
-    for path in files:
-        found |= _open_torch(path) if path.suffix == ".bin" else _open_safetensors(path)
-    absent = sorted({key for keys in files.values() for key in keys} - found.keys())
-    if absent:
-        what = f"The index lists tensors that its files lack: {', '.join(absent[:5])}."
-        raise EncoderError(what, where=str(folder), fix=_FETCH_AGAIN)
     return found
 
 
@@ -145,9 +137,7 @@ def _open_torch(path: Path) -> dict[str, Stored]:
             failure = error
     else:
         if any(word in str(failure) for word in ("Unsupported global", "Unsupported class")):
-            what = (
-                "The file holds Python objects besides tensors, which could run a stranger's code when read."
-            )
+            what = "The file holds Python objects besides tensors: reading them could run a stranger's code."
             raise EncoderError(what, where=str(path), fix=_TO_SAFETENSORS) from failure
         raise _unreadable(path, failure) from failure
     if not isinstance(found, dict) or not all(isinstance(one, torch.Tensor) for one in found.values()):

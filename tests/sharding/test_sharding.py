@@ -89,6 +89,9 @@ def test_zero1_cuts_moments_over_data_and_leaves_parameters() -> None:
     assert moment["layers"]["ffn"]["up"]["kernel"].spec == P(None, "fsdp", ("tensor", "data"))
     assert moment["embeddings"]["word"].spec == P("data", ("tensor", "fsdp"))
     assert moment["final_norm"]["scale"].spec == P("data")
+    rules = [("up/kernel", P(None, "data")), *sharding.RULES]  # what is cut over data already stays so
+    found = sharding.state_shardings(state, mesh(), rules, zero1=True).moments["encoder"]["mu"]["layers"]
+    assert found["ffn"]["up"]["kernel"].spec == P(None, "data")
 
 
 @pytest.mark.parametrize(
