@@ -115,12 +115,11 @@ class Checkpoints(AbstractContextManager):
         >>> step, record, items["params"]["kernel"].shape
         (10, {'score': 0.5}, (2, 3))
 
-    Each step holds items (trees of arrays, such as ``params`` and ``moments``) and a record of plain values;
-    the record carries shape, dtype and digest of every array and a checksum of itself. All of it becomes
-    visible at once, when orbax commits the step.
+    Each step holds items (trees of arrays, such as ``params`` and ``moments``) and a record of plain values, with the
+    digest of every array. All of it becomes visible at once, when orbax commits the step.
 
     Args:
-        directory: local, or anything that ``etils.epath`` knows, such as ``gs://bucket/run/checkpoints``.
+        directory: local, or such as ``gs://bucket/run/checkpoints``.
         keep: how many of the newest steps stay.
         progress: is told about damage.
         read_only: for folders that another process may be writing to.
@@ -147,10 +146,7 @@ class Checkpoints(AbstractContextManager):
         self.close()
 
     def steps(self) -> list[int]:
-        """Returns the steps that are there, oldest first; whether they are good shows when they are read.
-
-        All hosts see those that the main one sees: a shared file system may show a new one later to the others.
-        """
+        """Returns the steps that the main host sees, oldest first; whether they are good shows when they are read."""
         if self._manager is None and not from_main(self._directory.exists):
             return []
         manager = self._open()  # on all hosts: orbax waits for them there
@@ -161,18 +157,15 @@ class Checkpoints(AbstractContextManager):
     ) -> None:
         """Starts saving a step and returns as soon as the arrays may change again.
 
-        Args:
-            items: trees of arrays by name.
-            record: plain values that JSON can hold.
-            protect: steps that stay although they are not among the newest, such as the best one.
+        The steps of ``protect``, such as the best one, stay although they are not among the newest.
         """
         leaves: dict[str, dict[str, list]] = {}
         for name, tree in items.items():
             digests, forms = digest_leaves(tree), parameter_paths(tree)
             leaves[name] = {path: [list(one.shape), str(one.dtype), digests[path]] for path, one in forms}
-        payload = {"format": FORMAT, "step": step, "leaves": leaves, _RECORD: dict(record)}
         # Copied: orbax writes it later, when the caller's lists may have grown.
-        payload = json.loads(json.dumps(payload))
+        whole = {"format": FORMAT, "step": step, "leaves": leaves, _RECORD: dict(record)}
+        payload = json.loads(json.dumps(whole))
         arguments = {name: ocp.args.PyTreeSave(tree) for name, tree in items.items()}
         arguments[_RECORD] = ocp.args.JsonSave({"payload": payload, "sha256": _checksum(payload)})
         manager = self._open()
@@ -200,10 +193,8 @@ class Checkpoints(AbstractContextManager):
     def restore_newest(self, wanted: Mapping[str, Any]) -> tuple[int, dict[str, Any], dict[str, Any]] | None:
         """Returns step, items and record of the newest undamaged step; None if there is no step at all.
 
-        A damaged step is named, moved out of the way and passed over.
-
-        Args:
-            wanted: trees of ``jax.ShapeDtypeStruct`` with shardings, exactly what the run holds.
+        A damaged step is named, moved out of the way and passed over. ``wanted`` are trees of ``jax.ShapeDtypeStruct``
+        with shardings, exactly what the run holds.
         """
         steps = self.steps()
         for step in reversed(steps):
@@ -315,8 +306,8 @@ def _saving(where: epath.Path) -> Iterator[None]:
 def _quiet_late_reads() -> None:
     """Keeps quiet about reads that end after another one has failed: that one's error is raised, and says enough.
 
-    Threads of tensorstore report to orbax's event loop, which the first failure has closed, and print a traceback
-    each; so do asyncio for every failure that nobody asked for, and orbax's reads that are thrown away unfinished.
+    Else each thread of tensorstore prints a traceback, as its report finds orbax's event loop closed; so do asyncio for
+    every failure that nobody asked for, and orbax's reads that are thrown away unfinished.
     """
     before = sys.unraisablehook
 

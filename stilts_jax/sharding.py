@@ -1,9 +1,9 @@
 """How arrays lie on devices: the mesh, the rules for parameters and what follows from them.
 
-The meshes that ``make_mesh`` makes have three axes. ``data`` repeats the parameters, ``fsdp`` cuts parameters and batch
-alike, ``tensor`` cuts the layers' inner dimension (heads, feed-forward) and leaves the batch whole. Nothing here needs
-these axes: on a mesh of other names the rules are the user's own, and constraints ask for nothing. Constraints look at
-the mesh of ``with jax.set_mesh(mesh)``; without one they leave arrays alone, so that the model runs anywhere.
+Of the three axes of our meshes ``data`` repeats the parameters, ``fsdp`` cuts parameters and batch alike, ``tensor``
+cuts the layers' inner dimension (heads, feed-forward) and leaves the batch whole. Nothing here needs these axes: on a
+mesh of other names the rules are the user's own. Constraints look at the mesh of ``with jax.set_mesh(mesh)``; without
+one, or where it lacks our axes, they ask for nothing.
 """
 
 import math
@@ -56,11 +56,10 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
         >>> mesh.axis_names
         ('data', 'fsdp', 'tensor')
 
-    Several slices (TPU pods joined by a data-centre network) lie along ``data``: its traffic is the smallest. Hosts of
-    GPUs, each of which counts as a slice, may be cut across; they come in order, so ``data`` is theirs where it can be.
+    Several slices (TPU pods joined by a data-centre network) lie along ``data``: its traffic is the smallest.
     """
 
-    def slice_of(device: Any) -> int:
+    def slice_of(device: Any) -> int:  # a host of GPUs counts as one too, and may be cut across
         return (getattr(device, "slice_index", 0) or 0) if device.platform == "tpu" else 0
 
     found = sorted(jax.devices() if devices is None else devices, key=slice_of)
@@ -149,9 +148,9 @@ def sharding_notes(tree: Any, mesh: Mesh) -> list[str]:
 def state_shardings(state: Any, mesh: Mesh, rules: Sequence[Rule] = RULES, *, zero1: bool = False) -> Any:
     """Returns the sharding of every leaf of a ``TrainState``, or of its shapes.
 
-    Optimizer state lies where its parameter lies: an optax transformation puts keys of its own before a parameter's
-    path and so leaves its end. What has no rule or another rank there (counts, factored moments) is whole everywhere.
-    With ``zero1`` it is cut over ``data`` as well: each replica updates a part and the parts are gathered.
+    Optimizer state lies where its parameter lies: optax puts keys of its own before a parameter's path and so leaves
+    its end. What has no rule or another rank there (counts, factored moments) is whole everywhere. With ``zero1`` it is
+    cut over ``data`` as well: each replica updates a part and the parts are gathered.
     """
 
     def choose(path: str, leaf: Any) -> NamedSharding:
@@ -161,13 +160,13 @@ def state_shardings(state: Any, mesh: Mesh, rules: Sequence[Rule] = RULES, *, ze
         except StiltsError:
             return NamedSharding(mesh, P())
         spec = fit(rule, leaf.shape, mesh.shape)
-        entries = [*spec, *[None] * (len(leaf.shape) - len(spec))]
-        can_cut = zero1 and "data" in mesh.shape and not any("data" in _names(entry) for entry in entries)
+        entries = [_names(entry) for entry in spec] + [()] * (len(leaf.shape) - len(spec))
+        can_cut = zero1 and "data" in mesh.shape and not any("data" in names for names in entries)
         # The longest dimension: the layer axis is short, and often does not divide.
         for dimension in sorted(range(len(entries)), key=lambda index: -leaf.shape[index]):
-            wanted = (*_names(entries[dimension]), "data")
+            wanted = (*entries[dimension], "data")
             if can_cut and leaf.shape[dimension] % math.prod(mesh.shape[name] for name in wanted) == 0:
-                entries[dimension] = wanted if len(wanted) > 1 else "data"
+                entries[dimension] = wanted
                 return NamedSharding(mesh, P(*entries))
         return NamedSharding(mesh, spec)
 
@@ -177,13 +176,13 @@ def state_shardings(state: Any, mesh: Mesh, rules: Sequence[Rule] = RULES, *, ze
 
 def fit(spec: P, shape: Sequence[int], sizes: Mapping[str, int]) -> P:
     """Leaves out of a spec the axes that a mesh of such ``sizes`` lacks or that do not divide their dimension."""
-    entries: list[Any] = []
+    entries = []
     for size, entry in zip(shape, spec):
-        names = tuple(name for name in _names(entry) if name in sizes)
-        while names and size % math.prod(sizes[name] for name in names):
-            names = names[:-1]
-        entries.append(names[0] if len(names) == 1 else names or None)
-    return spec if tuple(entries) == tuple(spec) else P(*entries)
+        names = [name for name in _names(entry) if name in sizes]
+        while size % math.prod(sizes[name] for name in names):
+            names.pop()
+        entries.append(tuple(names))
+    return P(*entries)
 
 
 def _names(entry: Any) -> tuple[str, ...]:
@@ -216,7 +215,7 @@ def bytes_per_device(tree: Any) -> int:
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Returns how every array of a batch lies: rows over ``data`` and ``fsdp``, as far as the mesh has them."""
-    return NamedSharding(mesh, P(tuple(name for name in BATCH_AXES if name in mesh.shape) or None))
+    return NamedSharding(mesh, P(tuple(name for name in BATCH_AXES if name in mesh.shape)))
 
 
 def batch_multiple(mesh: Mesh) -> int:
@@ -262,8 +261,8 @@ def lies_on(mesh: Mesh, array: Any) -> NamedSharding | None:
 def cut_by_compiler(function: Callable[..., Any], first: Any, *rest: Any, keep: bool) -> Any:
     """Calls ``function(first, *rest)`` so that the compiler cuts arrays, also where the mesh of ``first`` is Explicit.
 
-    Explicit axes make JAX ask how every look-up and product is to be cut; the functions here say so by constraints, if
-    at all. This one returns scalars, with ``keep`` after a tree that lies as ``first`` does.
+    Explicit axes make JAX ask how every look-up and product is to be cut. What is returned are scalars, with ``keep``
+    after a tree that lies as ``first`` does.
     """
     places = jax.tree.map(lambda leaf: jax.typeof(leaf).sharding, first)
     meshes = (place.mesh for place in jax.tree.leaves(places))
@@ -299,8 +298,8 @@ def constrain_batch(array: jax.Array) -> jax.Array:
 def gather_rows(table: jax.Array, rows: jax.Array) -> jax.Array:
     """Looks up rows of an embedding table cut over columns: ``[V, D]``, ``[B, ...]`` -> ``[B, ..., D]``.
 
-    Every device looks up its own columns for all rows of its replica (of ``data``), then columns are exchanged
-    for rows. What travels is the size of the result; gathering the table, or summing its gradient, is far more.
+    Every device looks up its own columns for all rows of its replica (of ``data``), then columns are exchanged for
+    rows. So what travels is the size of the result: the table, or its gradient, is far more.
     """
     rest = [None] * (rows.ndim - 1)
     found = jnp.take(table, constrain(rows, "data", *rest), axis=0)

@@ -1,7 +1,7 @@
 """XLM-R's tokenizer: a thin record around the fast one of ``transformers``.
 
-Ids follow fairseq: ``<s>`` 0, ``<pad>`` 1, ``</s>`` 2, ``<unk>`` 3, pieces behind them, ``<mask>`` last. A
-tokenizer of another kind is refused, because every other part of the package relies on these.
+Ids follow fairseq: ``<s>`` 0, ``<pad>`` 1, ``</s>`` 2, ``<unk>`` 3, pieces behind them. Every other part of the package
+relies on these, so a tokenizer of another kind is refused.
 """
 
 import copy
@@ -99,18 +99,13 @@ class Tokenizer:
             raise EncoderError(what, where=self.source, fix="use the tokenizer that came with the encoder")
 
     def encode(
-        self,
-        texts: Sequence[str],
-        *,
-        characters: bool = False,
-        advance: Callable[[int], object] | None = None,
+        self, texts: Sequence[str], *, characters: bool = False, advance: Callable[[int], Any] | None = None
     ) -> Encoded:
         """Splits texts into subwords, without special tokens, on all cores.
 
-        What looks like a special token in a text (``</s>``, ``<mask>``) becomes ``<unk>``: it is text, and
-        must not act as one. Lone surrogates count as U+FFFD. ``characters`` asks also where each subword stands, as the
-        tokenizer says it (see ``features.span`` for what is wrong with that); ``advance`` is called with the number
-        of texts done.
+        What looks like a special token in a text (``</s>``, ``<mask>``) becomes ``<unk>``: it must not act as one. Lone
+        surrogates count as U+FFFD. ``characters`` asks also where each subword stands, as the tokenizer says it (see
+        ``features.span`` for what is wrong with that); ``advance`` is called with the number of texts done.
         """
         backend = self._fast.backend_tokenizer
         encode = backend.encode_batch if characters else backend.encode_batch_fast  # fast: no offsets

@@ -17,25 +17,20 @@ from stilts_jax.tokenization import FIRST_PIECE_ID
 
 @dataclass(frozen=True)
 class Masking:
-    """How tokens are masked: ``rate`` is the share of those that are predicted.
-
-    Of these, ``mask_share`` become ``<mask>``, ``random_share`` a random token of the vocabulary without its specials;
-    the others stay.
-    """
+    """How tokens are masked; specials are neither masked nor drawn."""
 
     mask_id: int
     vocab_size: int
-    rate: float = 0.15
-    mask_share: float = 0.8
-    random_share: float = 0.1
+    rate: float = 0.15  # share of the tokens that are predicted
+    mask_share: float = 0.8  # of these, what becomes ``<mask>``
+    random_share: float = 0.1  # and what becomes another token; the others stay
 
 
 def mask_tokens(tokens: np.ndarray, masking: Masking, seed: int, step: int) -> Arrays:
-    """Masks the ``tokens`` [B, T] of a global batch.
+    """Masks the ``tokens`` [B, T] of a global batch: in each row exactly the rate's share, one at least.
 
-    In each row exactly the rate's share of the tokens is predicted (one at least, where there is any); specials
-    (``<unk>`` among them) and padding never. Returns ``tokens`` [B, T], ``masked_positions`` and ``masked_targets``
-    int32 [B, M], and ``masked_weights`` float32 [B, M], which is 0 at places that are not used.
+    Returns ``tokens`` [B, T], ``masked_positions`` and ``masked_targets`` int32 [B, M], and ``masked_weights`` float32
+    [B, M], which is 0 at places that are not used.
     """
     rows, length = tokens.shape
     places = max(1, round(masking.rate * length))  # static, whatever is in the rows
@@ -69,10 +64,7 @@ def mask_tokens(tokens: np.ndarray, masking: Masking, seed: int, step: int) -> A
 
 
 def pack(lengths: np.ndarray, capacity: int) -> Ragged:
-    """Puts sequences of ``lengths`` [N] into as few rows as it can; returns the sequence numbers of each row.
-
-    The longest come first, each into the fullest row that holds it.
-    """
+    """Returns the sequences of each row: those of ``lengths`` [N], longest first, go to the fullest that holds them."""
     rows: list[list[int]] = []
     by_space: list[list[int]] = [[] for _ in range(capacity + 1)]
     spaces = 0  # bit s is set where a row with s free places exists
@@ -115,10 +107,7 @@ class PackedText:
         return len(self._rows)
 
     def mask(self, rows: np.ndarray, masking: Masking, seed: int, step: int) -> Arrays:
-        """Lays out the rows of a batch and masks them, [B, length] each.
-
-        ``segments`` count from 1 (0 is padding), ``positions`` from 0 in each segment.
-        """
+        """Lays out and masks rows [B, length]; ``segments`` count from 1 (0: padding), ``positions`` in each from 0."""
         tokens, packed = self._tokens, self._rows
         members = join(Segments(packed.values, packed.offsets[rows], packed.lengths[rows]), rows=len(rows))
         chunks = Segments(tokens.values, tokens.offsets[members.values], tokens.lengths[members.values])

@@ -2,8 +2,7 @@
 
 In training, every epoch is a new permutation of the rows, and epochs follow each other without a gap. This stream is
 cut into windows of W batches, whose rows are sorted by length and cut into batches in an order that is drawn. So rows
-of a batch have nearly one length, every batch is full, and the last one of an epoch is completed with the first rows
-of the next. Any step can be asked for. Every host makes the whole batch and puts the rows of its own devices there.
+of a batch have nearly one length, every batch is full, and any step can be asked for.
 """
 
 import math
@@ -37,8 +36,7 @@ def round_lengths(lengths: np.ndarray, multiple: int) -> np.ndarray:
 def bucket_lengths(
     lengths: np.ndarray,
     longest: int,
-    *,
-    max_count: int = 8,
+    max_count: int,
     multiple: int = 8,
     limit: int | None = None,
     price: float = 0.0,
@@ -63,11 +61,10 @@ def bucket_lengths(
         totals.append(costs[-1] + price * number)
         cuts.append(cut)
     count = next(k for k, total in enumerate(totals) if total <= _WORTH * min(totals))
-    chosen, end = [], len(sizes) - 1
+    chosen, end = tuple[int, ...](), len(sizes) - 1
     for cut in reversed(cuts[: count + 1]):
-        chosen.append(int(sizes[end]))
-        end = int(cut[end]) - 1
-    return tuple(reversed(chosen))
+        chosen, end = (int(sizes[end]), *chosen), int(cut[end]) - 1
+    return chosen
 
 
 def find_bucket(buckets: tuple[int, ...], length: int) -> int:
@@ -115,8 +112,7 @@ class TrainingBatches:
             max_length: the longest padded length; in masked language modelling the length of every packed row.
             window: W, the number of batches that are sorted together; 1 is a plain shuffle, as of rows with pictures.
             price: tokens of padding that one more padded length must save in a step, on average.
-            masking: needed by masked language modelling only.
-            alpha: in masked language modelling, a language is drawn in proportion to its rows to this power.
+            masking: of masked language modelling, where a language is drawn by its rows to the power ``alpha``.
             label_alpha: in classification, so is a label; 1 draws every row once an epoch.
         """
         if not len(features):
@@ -128,9 +124,8 @@ class TrainingBatches:
         self._window = 1 if features.pictures else window
         self._lengths = measure_rows(features)
         self._queries: tuple[int, ...] = ()  # padded lengths of ``tokens`` that have partners
-        self._masking = masking if features.kind == "mlm" else None
-        columns: Any = features.columns
-        if self._masking:
+        self._masking, columns = masking, dict[str, Any](features.columns)
+        if masking:
             # Captions have rows of their own, also in the control without pictures, which so takes as many steps.
             apart = bool(features.pictures) or task.endswith(".text")
             if apart:  # so they need not be longer than the longest
@@ -171,8 +166,9 @@ class TrainingBatches:
             arrays = self._packed.mask(rows, self._masking, self._seed, step)
         else:
             columns: Any = self._features.columns
-            longest = int(columns["tokens"].lengths[rows].max()) if self._queries else 0
-            query = find_bucket(self._queries, longest) if self._queries else 0
+            query = 0
+            if self._queries:
+                query = find_bucket(self._queries, int(columns["tokens"].lengths[rows].max()))
             length = find_bucket(self.buckets, int(self._lengths[rows].max()))
             arrays = collate(self._features, rows, length, query)
         return Batch(self.task, arrays | {"weight": np.ones(len(rows), np.float32)}, rows)
@@ -199,8 +195,7 @@ def weigh_tasks(
 ) -> dict[str, float]:
     """Returns how often each task comes, by its number of rows or as ``given`` says; MLM has a share of its own.
 
-    uniform: each as often; proportional: by its rows; capped: likewise, but no more than ``cap`` rows count;
-    temperature: these to the power of 1/``temperature``.
+    "capped" counts no more than ``cap`` rows, "temperature" these to the power of 1/``temperature``.
     """
     if given:
         if lost := sizes.keys() - given.keys():
@@ -215,16 +210,13 @@ def weigh_tasks(
     return {name: mixture.mlm_weight if name == MLM else rest * one / total for name, one in weights.items()}
 
 
-def count_steps(tasks: Sequence[tuple[int, float, int]], cap: int = 131072) -> int:
+def count_steps(tasks: Sequence[tuple[int, float, int]], cap: int) -> int:
     """The length of a phase: the sum of epochs * ceil(min(rows, cap) / batch size) over (rows, epochs, batch size)."""
     return sum(round(epochs * -(-min(rows, cap) // batch_size)) for rows, epochs, batch_size in tasks)
 
 
 class Mixture:
-    """The batches of several tasks, in an order that is a pure function of (seed, step).
-
-    ``shares`` are those of the steps, by task; ``shapes`` as of each task's batches, one task after the other.
-    """
+    """The batches of several tasks, in an order that is a pure function of (seed, step); ``shares`` of the steps."""
 
     def __init__(self, tasks: Mapping[str, TrainingBatches], weights: Mapping[str, float], seed: int) -> None:
         self._tasks = list(tasks.values())
@@ -256,13 +248,10 @@ class PredictionStream:
         price: float = 0.0,
         row_multiple: int = 8,
     ) -> None:
-        """Plans the batches.
+        """Plans batches of so many tokens at most, padding included, if rows can be so few.
 
-        Args:
-            tokens_per_batch: tokens, padding included, that a batch has at most (if its rows can be so few).
-            limit: no row is padded to more than this.
-            price: tokens of padding that one more length must save.
-            row_multiple: what numbers of rows are multiples of (devices of all hosts).
+        No row is padded to more than ``limit``; one more length must save padding of ``price`` tokens; numbers of rows
+        are multiples of ``row_multiple`` (devices of all hosts).
         """
         self._features, lengths = features, measure_rows(features)
         columns: Any = features.columns

@@ -1,7 +1,7 @@
 """Endless orders that can be entered anywhere: of rows, and of what to take next of several things.
 
-Random numbers are a function of where they are used, not of what was drawn before, so that a resumed run sees the same
-batches. Only raw bits of a counter-based generator are used, which numpy keeps the same from version to version.
+Random numbers are a function of where they are used, so that a resumed run sees the same batches. Only raw bits of a
+counter-based generator are used, which numpy keeps the same from version to version.
 """
 
 import zlib
@@ -18,10 +18,7 @@ _LONGEST = 2**20  # steps of a block: what comes more rarely has no place in it
 
 
 def draw_bits(seed: int, purpose: str, index: int, count: int) -> np.ndarray:
-    """Returns uint64 [count], a pure function of its arguments.
-
-    ``purpose`` keeps streams apart; ``index`` is the epoch, window or step that the draw belongs to.
-    """
+    """Returns uint64 [count], a pure function of the seed, a purpose, and an epoch, window or step (``index``)."""
     key = np.array([seed % 2**64, zlib.crc32(purpose.encode())], np.uint64)
     counter = np.array([0, 0, index, 0], np.uint64)  # the lowest word counts the draws
     return np.random.Philox(key=key, counter=counter).random_raw(count)
@@ -54,11 +51,10 @@ def shuffled_rows(count: int, seed: int, purpose: str = "rows") -> Rows:
 
 
 class Schedule:
-    """An order of several things in given shares, block by block.
+    """An order of several things in given shares, block by block: inside a block it is random.
 
-    After any whole number of blocks each has come as often as its share says, to within one. Inside a block the order
-    is random. ``shares`` (float64 [things]) and ``block`` are those that are really used: a block has at least the
-    steps that give the rarest thing one.
+    After any whole number of blocks each has come as often as its share says, to within one. ``shares`` (float64
+    [things]) and ``block`` are those that are really used: a block has a step for the rarest thing at least.
     """
 
     def __init__(self, weights: Sequence[float], seed: int, *, block: int, purpose: str) -> None:
@@ -94,10 +90,7 @@ class Schedule:
 
 
 def smoothed_rows(group: np.ndarray, alpha: float, seed: int) -> Rows:
-    """Returns a stream of the rows of several groups, a group as often as ``its number of rows ** alpha`` says.
-
-    ``group`` [N] is that of each row; each group from 0 on has one. XLM-R was pre-trained with an alpha of 0.3.
-    """
+    """Returns a stream of rows of groups 0, 1, ... (``group`` [N]), a group as often as ``its rows ** alpha`` says."""
     members = [np.flatnonzero(group == number) for number in range(int(group.max()) + 1)]
     schedule = Schedule([float(len(rows)) ** alpha for rows in members], seed, block=256, purpose="groups")
     orders = [shuffled_rows(len(rows), seed, f"rows of group {n}") for n, rows in enumerate(members)]

@@ -20,22 +20,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from stilts_jax.errors import ConfigError
+from stilts_jax.model import layers
 from stilts_jax.model.attention import attention, choose_backend
 from stilts_jax.model.config import Compute, EncoderConfig
-from stilts_jax.model.layers import (
-    PRODUCT,
-    Norm,
-    Params,
-    bind,
-    draw,
-    drop,
-    fold_in,
-    linear,
-    platform_of,
-    product_precision,
-    row_keys,
-    table,
-)
+from stilts_jax.model.layers import Norm, Params, bind, draw, drop, fold_in, linear, row_keys, table
 from stilts_jax.sharding import constrain_batch, gather_rows, parameter_paths
 
 # A loop over layers copies every layer's parameters and activations in and out of stacks: on a CPU a fifth of a step of
@@ -48,7 +36,7 @@ FEW_LAYERS = 4
 _WIDE = 256
 gelu = partial(jax.nn.gelu, approximate=False)
 _POLICIES = {
-    "dots": jax.checkpoint_policies.save_only_these_names(PRODUCT),
+    "dots": jax.checkpoint_policies.save_only_these_names(layers.PRODUCT),
     "full": jax.checkpoint_policies.nothing_saveable,
 }
 
@@ -92,19 +80,16 @@ class Layer(nnx.Module):
     ) -> jax.Array:
         """``[B, T, D]`` -> ``[B, T, D]``, or of the first ``queries`` positions only.
 
-        Args:
-            attend: ``attention`` of query, key and value, with ``dropout_key``.
-            keys: three for dropout, or None.
-            places: the numbers of positions for dropout, where they are not counted from 0.
+        ``attend`` is ``attention`` of query, key and value; ``keys`` are three for dropout, or None; ``places`` number
+        positions for dropout, where they are not counted from 0.
         """
         attention_key, output_key, ffn_key = (None,) * 3 if keys is None else keys
         post_norm, rate, part = self.config.post_norm, self.config.hidden_dropout, self.attention
         residual, normed = hidden[:, :queries], hidden if post_norm else part.norm(hidden)
-        looking = normed[:, :queries]
-        heads = (self.config.num_heads, self.config.head_dim)
-        projected: Any = (part.query(looking), part.key(normed), part.value(normed))
-        projected = (array.reshape(*array.shape[:-1], *heads) for array in projected)
-        found = attend(*projected, dropout_key=attention_key)
+        looking, heads = normed[:, :queries], (self.config.num_heads, self.config.head_dim)
+        projected = (part.query(looking), part.key(normed), part.value(normed))
+        by_head = (array.reshape(*array.shape[:-1], *heads) for array in projected)
+        found = attend(*by_head, dropout_key=attention_key)
         hidden = residual + drop(part.output(found.reshape(looking.shape)), rate, output_key, places)
         if post_norm:
             hidden = part.norm(hidden)
@@ -197,21 +182,20 @@ def encode(
         all_hidden: return all states, [num_layers + 1, ..., T, D]. XL's last norm belongs to its last layer: states
             before it are the raw residual stream, as transformers counts them.
         first_only: only the first token will be read, so that T may be 1 in the result.
-        visual: [B, P, D] embedded pictures behind the text, which are looked at and not returned. A packed row that
-            has a picture holds one sequence.
-        visual_mask: bool [B, P], which of them there are.
+        visual: [B, P, D] embedded pictures behind the text (of one sequence), which are looked at and not returned;
+            ``visual_mask`` bool [B, P] says which there are.
         dropout_key: of this step, or one for each row of the batch (the first axis); None for no dropout.
     """
     depth, length = config.num_layers if num_layers is None else num_layers, jnp.shape(tokens)[-1]
     if not 0 <= depth <= config.num_layers:
         raise ConfigError(f"Layer {depth} of an encoder of {config.num_layers} layers.", where="num_layers")
-    with product_precision(compute):
+    with layers.product_precision(compute):
         ids = jnp.reshape(tokens, (-1, length))
         visible, position_ids, places = _number_places(config, ids, segments, positions, visual_mask)
         rate = 0.0 if dropout_key is None else config.attention_dropout
         form: Any = {"seq_len": visible.shape[1], "head_dim": config.head_dim, "dropout": rate}
         form |= {"packed": segments is not None, "gaps": visual is not None}
-        backend = choose_backend(compute, platform_of(compute), **form).name
+        backend = choose_backend(compute, layers.platform_of(compute), **form).name
         attend = partial(attention, visible=visible, backend=backend, dropout=rate, places=places)
         embedding_key, keys = _dropout_keys(dropout_key, jnp.shape(tokens), config.num_layers)
         hidden = bind(params["embeddings"], Embeddings, config, compute)(ids, position_ids, embedding_key)
@@ -265,7 +249,8 @@ def _dropout_keys(key: jax.Array | None, shape: tuple[int, ...], num_layers: int
 
 def writes_layers_out(config: EncoderConfig, compute: Compute) -> bool:
     """Whether the program will have the layers one behind the other instead of a loop over their stack."""
-    if compute.layers == "loop" or compute.remat not in ("none", "auto") or platform_of(compute) == "tpu":
+    looped = compute.layers == "loop" or layers.platform_of(compute) == "tpu"
+    if looped or compute.remat not in ("none", "auto"):
         return False
     fits = config.num_layers <= (_WRITTEN_OUT if config.hidden_size >= _WIDE else FEW_LAYERS)
     return fits or compute.layers == "written-out"
@@ -309,7 +294,7 @@ def _run_layers(
     else:
         # Where only the first token is read, nine tenths of the last layer need not be computed: 7 % of 12 layers. On a
         # CPU an index into the stack costs what a scan over it does; its gradient, in training, would cost far more.
-        apart = first_only and keys is None and platform_of(compute) == "cpu" and depth > 1
+        apart = first_only and keys is None and layers.platform_of(compute) == "cpu" and depth > 1
         # Scanning a slice of the stack would copy the slice, 25 GB of it for XXL.
         whole = depth == config.num_layers and not apart
         body: Any = apply if whole else apply_numbered

@@ -43,12 +43,10 @@ def export_encoder(
 
     Args:
         folder: where; it must not exist, or be empty.
-        encoder_params: of numpy or of jax. A ``pooler`` among them is written with a bare encoder; the
-            transformers classes with a head have none.
+        encoder_params: of numpy or of jax. A ``pooler`` among them is written with a bare encoder only.
         tokenizer_folder: whose tokenizer files are copied along.
         head: written beside the encoder, as the matching transformers class. An embed head with a pooler
             becomes the bare model's pooler; its scale has no place there.
-        dtype: of the file.
         file_bytes: weights beyond this size are cut into several files with an index, as transformers does.
     """
     folder = Path(folder)

@@ -20,23 +20,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from stilts_jax.errors import ConfigError
+from stilts_jax.model import layers
 from stilts_jax.model.config import Compute, EncoderConfig, HeadConfig, Model
 from stilts_jax.model.encoder import encode, gelu, init_encoder
-from stilts_jax.model.layers import (
-    Norm,
-    Params,
-    bind,
-    draw,
-    drop,
-    linear,
-    product_precision,
-    row_keys,
-    split,
-    table,
-    typed_key,
-    wide_dtype,
-    widen,
-)
+from stilts_jax.model.layers import Norm, Params, bind, draw, drop, linear, row_keys, split, table, widen
 from stilts_jax.sharding import cut_by_compiler
 
 Arrays = dict[str, jax.Array]
@@ -89,7 +76,6 @@ class Head(nnx.Module):
 
 
 def _pooler(encoder: EncoderConfig, compute: Compute, rngs: nnx.Rngs) -> nnx.Linear:
-    """Returns the encoder's own pooler, which transformers gives every bare model."""
     return linear(encoder.hidden_size, encoder.hidden_size, compute=compute, rngs=rngs)
 
 
@@ -99,7 +85,7 @@ def init_head(head: HeadConfig, encoder: EncoderConfig, key: jax.Array, dtype: A
 
 
 def init_pooler(encoder: EncoderConfig, key: jax.Array, dtype: Any = "float32") -> Params:
-    """Returns a fresh ``encoder/pooler``."""
+    """Returns a fresh ``encoder/pooler``, which transformers gives every bare model."""
     return draw(_pooler, encoder, Compute(param_dtype=dtype), key=key)
 
 
@@ -113,13 +99,11 @@ def init_params(
         >>> sorted(sj.init_params(model, jax.random.key(0))["heads"]["mine"]["out"])
         ['bias', 'kernel']
 
-    Args:
-        key: heads draw from it by their names, so that a head starts the same whatever stands beside it.
-        encoder: a loaded encoder, or one of an earlier phase; None draws one. Its pooler is kept where a
-            head reads it, drawn where it is missing, and left out where none does.
-        heads: those that are not to be drawn, by name.
+    Heads draw from ``key`` by their names, so that a head starts the same whatever stands beside it. What is not to be
+    drawn is given: ``heads`` by name, and an ``encoder``, whose pooler is kept where a head reads it, drawn where it is
+    missing, and left out where none does.
     """
-    dtype, given, key = model.compute.param_dtype, heads or {}, typed_key(key)
+    dtype, given, key = model.compute.param_dtype, heads or {}, layers.typed_key(key)
     named = lambda name: jax.random.fold_in(key, zlib.crc32(name.encode()))  # noqa: E731
     encoder = dict(init_encoder(model.encoder, named("encoder"), dtype) if encoder is None else encoder)
     given_pooler = encoder.pop("pooler", None)
@@ -134,10 +118,7 @@ def init_params(
 
 
 def _begin_as_words(visual: Params, embeddings: Mapping[str, Any]) -> None:
-    """Lets a patch start as the mean word, changed by as much as that varies.
-
-    So attention finds nothing strange in it, and what it shows reaches the first token's last state.
-    """
+    """Lets a patch start as the mean word, changed by as much as words vary: attention finds nothing strange in it."""
 
     def mean_word(tables: Mapping[str, Any]) -> jax.Array:
         return jnp.stack([widen(table).mean(0) for name, table in tables.items() if name != "norm"]).sum(0)
@@ -179,17 +160,15 @@ def apply_model(
             pictures. Other arrays are left alone.
         dropout_key: of this step, or one for each row [B]; None for no dropout.
 
-    Returns:
-        ``logits`` [B, labels or choices] or [B, T, labels] (tag); ``start_logits`` and ``end_logits`` [B, T];
-        ``vectors`` [B, D] (with ``pair_vectors`` and ``logit_scale``); or ``features`` [B, M, D] with the
-        ``table`` [V, D] and ``bias`` [V] that ``chunked_cross_entropy`` takes beside them. Logits and vectors
-        are at least float32.
+    Returns ``logits`` [B, labels or choices] or [B, T, labels] (tag); ``start_logits`` and ``end_logits`` [B, T];
+    ``vectors`` [B, D] (with ``pair_vectors`` and ``logit_scale``); or ``features`` [B, M, D] with the ``table`` [V, D]
+    and ``bias`` [V] of ``chunked_cross_entropy``. Logits and vectors are at least float32.
     """
     settings, config, compute = model.head(head), model.encoder, model.compute
     if "heads" in params:
         params = {"encoder": params["encoder"], "head": params["heads"][head]}
     keys = split(dropout_key if dropout_key is None else row_keys(dropout_key, len(batch["tokens"])), 4)
-    with product_precision(compute):
+    with layers.product_precision(compute):
         module = bind(dict(params["head"]), Head, settings, config, compute)
         seen = _see(settings, module, batch, config.hidden_dropout, keys[3]) if settings.patches else {}
         if settings.kind == "mlm":
@@ -257,7 +236,7 @@ def _read(
 
 def _logits(out: nnx.Linear, values: jax.Array) -> jax.Array:
     """Returns the last product in float32 at least: in bfloat16 logits near 9 are a sixteenth apart, and tie."""
-    exact = wide_dtype(values)
+    exact = layers.wide_dtype(values)
     if exact == values.dtype:
         return widen(out(values))
     arrays: Any = out.kernel, out.bias

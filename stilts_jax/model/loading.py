@@ -70,10 +70,8 @@ _ROWS_AT_A_TIME = 8192  # of the word table, where two copies of it are compared
 class TaskHead:
     """A head with its parameters and the names of its labels, as a transformers folder holds it.
 
-    >>> import jax, stilts_jax as sj
-    >>> model = sj.Model(sj.SHAPES["tiny"], (("nli", sj.HeadConfig(kind="classify", num_labels=2)),))
-    >>> params = sj.init_params(model, jax.random.key(0))
-    >>> sj.TaskHead(model.head("nli"), params["heads"]["nli"], ("yes", "no")).labels
+    >>> import stilts_jax as sj
+    >>> sj.TaskHead(sj.HeadConfig(kind="classify", num_labels=2), params={}, labels=("yes", "no")).labels
     ('yes', 'no')
     """
 
@@ -142,9 +140,9 @@ def load_encoder(
     Args:
         name_or_folder: a folder in transformers' layout, or the name of a hub repository.
         dtype: what parameters become, whatever they are stored in.
-        sharding: from the encoder's abstract parameters to their shardings, such as
-            ``partial(shardings, mesh=mesh)``. Each device's part is read by itself, so that the host never
-            holds a whole array. None gives numpy arrays. Heads are small and always numpy.
+        sharding: from the encoder's abstract parameters to their shardings, such as ``partial(shardings, mesh=mesh)``:
+            each device's part is read by itself, so that the host never holds a whole array. None gives numpy arrays,
+            which heads always are.
         download: whether a hub repository that is not in the cache may be fetched.
     """
     folder = find_folder(name_or_folder, download=download)

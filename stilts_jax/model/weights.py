@@ -2,6 +2,7 @@
 
 import json
 import re
+import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -129,17 +130,14 @@ def _open_safetensors(path: Path) -> dict[str, Stored]:
 def _open_torch(path: Path) -> dict[str, Stored]:
     """Maps a file of ``torch.save`` into memory; only tensors are unpickled."""
     torch = _import_torch(str(path))
-    for mapped in (True, False):  # files from before torch 1.6 can't be mapped
-        try:
-            found = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-            break
-        except Exception as error:  # whatever the bytes of a damaged file lead torch to
-            failure = error
-    else:
-        if any(word in str(failure) for word in ("Unsupported global", "Unsupported class")):
+    mapped = zipfile.is_zipfile(path)  # files from before torch 1.6 are none, and can't be
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except Exception as error:  # whatever the bytes of a damaged file lead torch to
+        if any(word in str(error) for word in ("Unsupported global", "Unsupported class")):
             what = "The file holds Python objects besides tensors: reading them could run a stranger's code."
-            raise EncoderError(what, where=str(path), fix=_TO_SAFETENSORS) from failure
-        raise _unreadable(path, failure) from failure
+            raise EncoderError(what, where=str(path), fix=_TO_SAFETENSORS) from error
+        raise _unreadable(path, error) from error
     if not isinstance(found, dict) or not all(isinstance(one, torch.Tensor) for one in found.values()):
         what = "The file holds something else than named tensors."
         raise EncoderError(what, where=str(path), fix=_TO_SAFETENSORS)

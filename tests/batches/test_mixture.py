@@ -51,9 +51,9 @@ def test_samplers_by_hand():
 
 def test_the_length_of_a_phase_by_hand():
     # 392702 rows capped at 131072 are 4096 batches of 32; 100 rows are 4.
-    assert count_steps([(392702, 2.0, 32), (100, 10.0, 32)]) == 2 * 4096 + 40
+    assert count_steps([(392702, 2.0, 32), (100, 10.0, 32)], cap=131072) == 2 * 4096 + 40
     assert count_steps([(392702, 2.0, 32)], cap=10**9) == 2 * 12272
-    assert count_steps([(100, 0.5, 32)]) == 2
+    assert count_steps([(100, 0.5, 32)], cap=100) == 2
 
 
 def test_languages_come_as_the_power_of_their_rows():
