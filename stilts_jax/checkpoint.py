@@ -142,9 +142,6 @@ class Checkpoints(AbstractContextManager):
         self._options = ocp.CheckpointManagerOptions(**(reading if read_only else writing))
         self._manager: ocp.CheckpointManager | None = None
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def steps(self) -> list[int]:
         """Returns the steps that the main host sees, oldest first; whether they are good shows when they are read."""
         if self._manager is None and not from_main(self._directory.exists):
@@ -182,13 +179,15 @@ class Checkpoints(AbstractContextManager):
             with _saving(self._directory):
                 self._manager.wait_until_finished()
 
-    def close(self) -> None:
+    def close(self, *_: object) -> None:
         if self._manager:
             try:
                 self.wait()
             finally:
                 self._manager.close()
                 self._manager = None
+
+    __exit__ = close
 
     def restore_newest(self, wanted: Mapping[str, Any]) -> tuple[int, dict[str, Any], dict[str, Any]] | None:
         """Returns step, items and record of the newest undamaged step; None if there is no step at all.
@@ -201,7 +200,19 @@ class Checkpoints(AbstractContextManager):
             try:
                 return step, *self.restore(step, wanted, exact=True)
             except _Damaged as damage:
-                self._set_aside(step, damage.reason)
+                # Out of the way: a good one of the same number will be written there.
+                source = self._directory / str(step)
+                target = self._directory.parent / "damaged" / str(step)
+                text = f"checkpoint {source} is passed over: {damage.reason}; moved to {target}"
+                self._progress.say(f"warning: {text}")
+                if jax.process_index() == 0:
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    if target.exists():
+                        target.rmtree()
+                    source.rename(target)
+                if jax.process_count() > 1:
+                    multihost_utils.sync_global_devices(f"set aside {source}")
+                self._open().reload()
         if not steps:
             return None
         what = f"None of the checkpoints can be used (steps {', '.join(map(str, steps))})."
@@ -271,20 +282,6 @@ class Checkpoints(AbstractContextManager):
             what = f"The checkpoint has format {payload['format']}, this version reads {FORMAT}."
             raise CheckpointError(what, where=where, fix="use the version of stilts_jax that wrote it")
         return payload
-
-    def _set_aside(self, step: int, reason: str) -> None:
-        """Moves a damaged step out of the way: a good one of the same number will be written there."""
-        source = self._directory / str(step)
-        target = self._directory.parent / "damaged" / str(step)
-        self._progress.say(f"warning: checkpoint {source} is passed over: {reason}; moved to {target}")
-        if jax.process_index() == 0:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if target.exists():
-                target.rmtree()
-            source.rename(target)
-        if jax.process_count() > 1:
-            multihost_utils.sync_global_devices(f"set aside {source}")
-        self._open().reload()
 
 
 @contextmanager

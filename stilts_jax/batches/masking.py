@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from stilts_jax.batches.collate import Arrays, look_up
-from stilts_jax.batches.schedule import draw_uniform
+from stilts_jax.batches.schedule import draw_bits
 from stilts_jax.features.ragged import Segments, join
 from stilts_jax.features.records import PAD_ID, Features, Ragged
 from stilts_jax.tokenization import FIRST_PIECE_ID
@@ -35,22 +35,22 @@ def mask_tokens(tokens: np.ndarray, masking: Masking, seed: int, step: int) -> A
     rows, length = tokens.shape
     places = max(1, round(masking.rate * length))  # static, whatever is in the rows
     eligible = tokens >= FIRST_PIECE_ID
-    draws = draw_uniform(seed, "masking", step, 3 * tokens.size).reshape(3, rows, length)
+    bits = draw_bits(seed, "masking", step, 3 * tokens.size).reshape(3, rows, length)
+    draws = (bits >> np.uint64(11)) * 2.0**-53  # in [0, 1)
     available = eligible.sum(axis=1)
     counts = np.minimum(np.maximum(np.rint(masking.rate * available), available > 0), places).astype(np.int64)
     # The tokens with the smallest draws, in the order of the row; unused places stand behind at position 0.
     order = np.argsort(np.where(eligible, draws[0], 2.0), axis=1, kind="stable")[:, :places]
     used = np.arange(places) < counts[:, None]
-    positions = np.sort(np.where(used, order, length), axis=1)
-    positions = np.where(used, positions, 0)
+    positions = np.where(used, np.sort(np.where(used, order, length), axis=1), 0)
     original, kind, share = (
         np.take_along_axis(array, positions, axis=1) for array in (tokens, draws[1], draws[2])
     )
     targets = np.where(used, original, 0)
 
-    pieces = masking.vocab_size - FIRST_PIECE_ID - (masking.mask_id >= FIRST_PIECE_ID)
-    drawn = FIRST_PIECE_ID + np.floor(share * pieces).astype(np.int32)
-    drawn += drawn >= masking.mask_id  # any piece but <mask>
+    # Any piece but <mask>.
+    drawn = FIRST_PIECE_ID + np.floor(share * (masking.vocab_size - FIRST_PIECE_ID - 1)).astype(np.int32)
+    drawn += drawn >= masking.mask_id
     shown = np.where(kind < masking.mask_share + masking.random_share, drawn, targets)
     shown = np.where(kind < masking.mask_share, masking.mask_id, shown)
     masked = tokens.copy()

@@ -34,12 +34,7 @@ def round_lengths(lengths: np.ndarray, multiple: int) -> np.ndarray:
 
 
 def bucket_lengths(
-    lengths: np.ndarray,
-    longest: int,
-    max_count: int,
-    multiple: int = 8,
-    limit: int | None = None,
-    price: float = 0.0,
+    lengths: np.ndarray, longest: int, max_count: int, multiple: int, limit: int | None, price: float
 ) -> tuple[int, ...]:
     """Chooses the few lengths, ascending, to pad to that cost least, by dynamic programming; each is a compilation.
 
@@ -187,7 +182,7 @@ class TrainingBatches:
         windows = range(min(_SAMPLE, -(-len(lengths) // (self._batch_size * self._window))))
         maxima = np.concatenate([lengths[self._order_window(window)].max(axis=1) for window in windows])
         price *= len(maxima) / self._batch_size
-        return bucket_lengths(maxima, int(lengths.max()), max_count=count, limit=limit, price=price)
+        return bucket_lengths(maxima, int(lengths.max()), count, 8, limit, price)
 
 
 def weigh_tasks(
@@ -262,9 +257,7 @@ class PredictionStream:
         worthwhile = min(max_buckets, max(1, int(width * int(lengths.sum()) / tokens_per_batch / 2)))
         longest = int(ordered[0]) if len(ordered) else 1
         limit = max(limit, longest) if limit else None  # a row that is too long is refused with its length
-        self.buckets = bucket_lengths(
-            lengths, longest, max_count=worthwhile, multiple=multiple, limit=limit, price=price / width
-        )
+        self.buckets = bucket_lengths(lengths, longest, worthwhile, multiple, limit, price / width)
         self._plan: list[tuple[int, int, int]] = []  # first place in the order, rows, length
         first = 0
         while first < len(lengths):

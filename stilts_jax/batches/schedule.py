@@ -29,11 +29,6 @@ def draw_permutation(seed: int, purpose: str, index: int, count: int) -> np.ndar
     return np.argsort(draw_bits(seed, purpose, index, count), kind="stable")
 
 
-def draw_uniform(seed: int, purpose: str, index: int, count: int) -> np.ndarray:
-    """Returns float64 [count] in [0, 1)."""
-    return (draw_bits(seed, purpose, index, count) >> np.uint64(11)) * 2.0**-53
-
-
 def _take(block: Callable[[int], np.ndarray], size: int, positions: np.ndarray) -> np.ndarray:
     """Returns the columns ``positions`` of an endless array that is made in blocks of ``size`` columns."""
     numbers, places = np.divmod(positions, size)
@@ -76,10 +71,10 @@ class Schedule:
         return _take(self._make, self.block, steps)
 
     def _make_block(self, number: int) -> np.ndarray:
-        # How often each comes before a block; Python's integers don't overflow.
-        before, after = (
-            np.diff([0, *(block * self.block * border // _UNIT for border in self._borders)])
-            for block in (number, number + 1)
+        # How often each comes before this block and the next; Python's integers don't overflow.
+        starts = (number * self.block, (number + 1) * self.block)
+        before, after = np.diff(
+            [[0, *(start * border // _UNIT for border in self._borders)] for start in starts]
         )
         item, occurrence = block = np.empty((2, self.block), np.int64)
         order = draw_permutation(self._seed, self._purpose, number, self.block)

@@ -26,14 +26,7 @@ class Backend(NamedTuple):
 
 
 def choose_backend(
-    compute: Compute,
-    platform: str,
-    *,
-    seq_len: int,
-    head_dim: int,
-    dropout: float,
-    packed: bool,
-    gaps: bool = False,
+    compute: Compute, platform: str, *, seq_len: int, head_dim: int, dropout: float, packed: bool, gaps: bool
 ) -> Backend:
     """Decides what computes attention on a "cpu", "gpu" or "tpu"; raises where what ``compute`` names can't be used.
 

@@ -215,13 +215,12 @@ def _shaped(width: int, layers: int, heads: int, **changes: Any) -> EncoderConfi
     return EncoderConfig(hidden_size=width, num_layers=layers, num_heads=heads, **shape)
 
 
-_XL: dict[str, Any] = {"family": "xlm-roberta-xl", "vocab_size": 250880}
 # Shapes by name. "tiny" is for tests; "e5-small" is multilingual-e5-small's.
 SHAPES: dict[str, EncoderConfig] = {
     "tiny": _shaped(32, 2, 4, vocab_size=320, intermediate_size=64, max_positions=130),
     "e5-small": _shaped(384, 12, 12, layer_norm_eps=1e-12),
     "base": _shaped(768, 12, 12),
     "large": _shaped(1024, 24, 16),
-    "xl": _shaped(2560, 36, 32, **_XL),
-    "xxl": _shaped(4096, 48, 32, **_XL),
+    "xl": _shaped(2560, 36, 32, family="xlm-roberta-xl", vocab_size=250880),
+    "xxl": _shaped(4096, 48, 32, family="xlm-roberta-xl", vocab_size=250880),
 }

@@ -75,9 +75,7 @@ def export_encoder(
     return folder
 
 
-def _list_tensors(
-    config: EncoderConfig, params: Mapping[str, Any], head: TaskHead | None
-) -> list[tuple[Tensor, Any]]:
+def _list_tensors(config: EncoderConfig, params: Any, head: TaskHead | None) -> list[tuple[Tensor, Any]]:
     """Returns every array that is written, with its place."""
     kind = head.config.kind if head else ""
     if head and (head.config.uses_encoder_pooler or head.config.patches):
@@ -102,15 +100,13 @@ def _write_weights(folder: Path, tensors: list[tuple[Tensor, Any]], dtype: str, 
     """Writes files one after the other, so that the host holds one file's tensors at a time."""
     from huggingface_hub import split_state_dict_into_shards_factory
 
-    parts = {
-        key: (tensor, leaf, number) for tensor, leaf in tensors for number, key in enumerate(tensor.keys)
-    }
+    parts = {key: (tensor, leaf, layer) for tensor, leaf in tensors for layer, key in enumerate(tensor.keys)}
 
     def measure(part: tuple[Tensor, Any, int]) -> int:
         return math.prod(part[0].their_shape) * jnp.dtype(dtype).itemsize
 
-    def fetch(tensor: Tensor, leaf: Any, number: int) -> np.ndarray:
-        array = np.asarray(leaf[number] if tensor.stacked else leaf)
+    def fetch(tensor: Tensor, leaf: Any, layer: int) -> np.ndarray:
+        array = np.asarray(leaf[layer] if tensor.stacked else leaf)
         return np.ascontiguousarray((array.T if tensor.transposed else array).astype(jnp.dtype(dtype)))
 
     options: Any = {"filename_pattern": "model{suffix}.safetensors", "max_shard_size": file_bytes}

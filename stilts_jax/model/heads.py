@@ -136,12 +136,7 @@ def abstract_params(model: Model) -> Params:
 
 
 def apply_model(
-    model: Model,
-    params: Mapping[str, Any],
-    batch: Mapping[str, jax.Array],
-    *,
-    head: str,
-    dropout_key: jax.Array | None = None,
+    model: Model, params: Mapping[str, Any], batch: Mapping[str, Any], *, head: str, dropout_key: Any = None
 ) -> Arrays:
     """Runs the encoder and one head on a batch.
 

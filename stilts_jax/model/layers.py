@@ -70,16 +70,9 @@ def linear(inputs: int, outputs: int, *, compute: Compute, rngs: nnx.Rngs, **ini
         multiply = _multiply_on_cpu if platform_of(compute) == "cpu" else _multiply
         return checkpoint_name(multiply(precision, values, kernel), PRODUCT)
 
-    return nnx.Linear(
-        inputs,
-        outputs,
-        dtype=jnp.dtype(compute.dtype),
-        param_dtype=jnp.dtype(compute.param_dtype),
-        precision=compute.matmul_precision or None,
-        dot_general=product,
-        rngs=rngs,
-        **{"kernel_init": _NORMAL, **initializers},
-    )
+    options: Any = {"dtype": jnp.dtype(compute.dtype), "param_dtype": jnp.dtype(compute.param_dtype)}
+    options |= {"precision": compute.matmul_precision or None, "kernel_init": _NORMAL, **initializers}
+    return nnx.Linear(inputs, outputs, dot_general=product, rngs=rngs, **options)
 
 
 def _multiply(precision: Any, values: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -105,15 +98,10 @@ class Norm(nnx.LayerNorm):
     """Layer normalisation in float32 or better; gives back the dtype that it got."""
 
     def __init__(self, config: EncoderConfig, compute: Compute, rngs: nnx.Rngs) -> None:
-        super().__init__(
-            config.hidden_size,
-            epsilon=config.layer_norm_eps,
-            dtype=jnp.promote_types(compute.dtype, jnp.float32),
-            param_dtype=jnp.dtype(compute.param_dtype),
-            # E[x^2] - E[x]^2 loses everything where the mean is large, as in XL's residual stream.
-            use_fast_variance=False,
-            rngs=rngs,
-        )
+        dtype, param_dtype = jnp.promote_types(compute.dtype, jnp.float32), jnp.dtype(compute.param_dtype)
+        # E[x^2] - E[x]^2 loses everything where the mean is large, as in XL's residual stream.
+        options: Any = {"epsilon": config.layer_norm_eps, "use_fast_variance": False}
+        super().__init__(config.hidden_size, dtype=dtype, param_dtype=param_dtype, rngs=rngs, **options)
 
     def __call__(self, inputs: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
         return super().__call__(inputs, mask=mask).astype(inputs.dtype)
@@ -146,13 +134,7 @@ def split(keys: jax.Array | None, count: int) -> list[Any]:
     return [None if folded is None else folded[..., number] for number in range(count)]
 
 
-def drop(
-    values: jax.Array,
-    rate: float,
-    keys: jax.Array | None,
-    rows: jax.Array | None = None,
-    columns: jax.Array | None = None,
-) -> jax.Array:
+def drop(values: jax.Array, rate: float, keys: Any, rows: Any = None, columns: Any = None) -> jax.Array:
     """Zeroes a share ``rate`` of ``values`` [*K, W] or [*K, T, W] and scales up the rest; without keys, nothing.
 
     Keys are [*K], or one that makes those of the rows. ``rows`` uint32 [T] and ``columns`` uint32 [W] number the

@@ -89,7 +89,6 @@ class LoadedEncoder:
     mlm_head: Params | None
     task_head: TaskHead | None
     tokenizer_folder: Path  # where the tokenizer's files should be
-    unused: tuple[str, ...]  # tensors that the encoder has no use for
 
 
 @dataclass(frozen=True)
@@ -159,19 +158,17 @@ def load_encoder(
         shapes = jax.eval_shape(lambda head=head: init_head(head, config, key))
         parts[kind] = list_tensors(shapes, HEADS[kind][1])
     useless = lambda name: name.removeprefix(prefix) in _UNUSED  # noqa: E731
-    unused = account(folder, weights, [tensor for part in parts.values() for tensor in part], useless)
+    account(folder, weights, [tensor for part in parts.values() for tensor in part], useless)
     _check_tie(folder, weights, f"{prefix}embeddings.word_embeddings.weight")
     places = {"encoder": dict(parameter_paths(sharding(abstract)))} if sharding else {}
-    params = {
-        part: load_tensors(weights, tensors, dtype, places.get(part, {})) for part, tensors in parts.items()
-    }
+    params = {part: load_tensors(weights, some, dtype, places.get(part)) for part, some in parts.items()}
     encoder, mlm_head, task_head = params.pop("encoder"), params.pop("mlm", None), None
     for name, values in params.items():
         named, numbers = described.get("id2label"), list(map(str, range(heads[name].num_labels)))
         whole = isinstance(named, dict) and named.keys() >= set(numbers)
         labels = tuple(str(named[number]) for number in numbers) if whole else ()
         task_head = TaskHead(heads[name], values, labels)
-    return LoadedEncoder(config, encoder, mlm_head, task_head, folder, unused)
+    return LoadedEncoder(config, encoder, mlm_head, task_head, folder)
 
 
 def _has(weights: Weights, *prefixes: str) -> bool:
@@ -193,14 +190,11 @@ def _find_heads(weights: Weights, described: dict[str, Any]) -> dict[str, HeadCo
     return {kind: HeadConfig(kind=kind, num_labels=counts.get(kind, 0)) for kind in kinds}
 
 
-def account(
-    folder: Path, weights: Weights, tensors: Sequence[Tensor], is_useless: Callable[[str], bool]
-) -> tuple[str, ...]:
-    """Raises unless the files hold just what is needed, in the right shapes; returns what is of no use."""
+def account(folder: Path, weights: Weights, tensors: list[Tensor], useless: Callable[[str], bool]) -> None:
+    """Raises unless the files hold just what is needed, in the right shapes, and what is ``useless``."""
     expected = {key: tensor for tensor in tensors for key in tensor.keys}
     missing = [key for key in expected if key not in weights]
-    unused = tuple(key for key in weights if key not in expected)
-    unknown = [key for key in unused if not is_useless(key)]
+    unknown = [key for key in weights if key not in expected and not useless(key)]
     if keys := missing or unknown:
         fault, fix = "are missing", "the folder does not hold the whole model that its config.json describes"
         if not missing:
@@ -216,7 +210,6 @@ def account(
         if dtype not in _FLOATS:  # they mean nothing without their scales
             what = f"The tensor holds numbers of the type {dtype}, as quantized weights do."
             raise EncoderError(what, where=where, fix="take the model in float32, float16 or bfloat16")
-    return unused
 
 
 def _check_tie(folder: Path, weights: Weights, table: str) -> None:
@@ -233,28 +226,25 @@ def _check_tie(folder: Path, weights: Weights, table: str) -> None:
         raise EncoderError(what, where=f"{folder}: {_DECODER}", fix=fix)
 
 
-def load_tensors(
-    weights: Weights, tensors: Sequence[Tensor], dtype: str, places: Mapping[str, Any] | None = None
-) -> Params:
+def load_tensors(weights: Weights, tensors: list[Tensor], dtype: str, places: Any = None) -> Params:
     """Returns arrays of ours: where ``places`` says by path, else of numpy."""
-    loaded = {one.path: _load(weights, one, dtype, (places or {}).get(one.path)) for one in tensors}
+    loaded: dict[str, Any] = {}
+    for tensor in tensors:
+        path, shape, sharding = tensor.path, tensor.shape, (places or {}).get(tensor.path)
+        if sharding is None:
+            loaded[path] = _read_part(weights, tensor, [(0, size) for size in shape], dtype)
+            continue
+        # make_array_from_callback would hold the parts of all devices at once; here the host holds one.
+        parts, holders = [], dict[tuple[tuple[int, int], ...], list[Any]]()
+        for device, index in sharding.addressable_devices_indices_map(shape).items():
+            bounds = tuple(part.indices(size)[:2] for part, size in zip(index, shape))
+            holders.setdefault(bounds, []).append(device)
+        for bounds, devices in holders.items():
+            part = _read_part(weights, tensor, bounds, dtype)
+            parts += [jax.block_until_ready(jax.device_put(part, device)) for device in devices]
+            del part
+        loaded[path] = jax.make_array_from_single_device_arrays(shape, sharding, parts)
     return unflatten_dict(loaded, sep="/")
-
-
-def _load(weights: Weights, tensor: Tensor, dtype: str, sharding: Any) -> Any:
-    if sharding is None:
-        return _read_part(weights, tensor, [(0, size) for size in tensor.shape], dtype)
-    # make_array_from_callback would hold the parts of all devices at once; here the host holds one.
-    holders: dict[tuple[tuple[int, int], ...], list[Any]] = {}
-    for device, index in sharding.addressable_devices_indices_map(tensor.shape).items():
-        bounds = tuple(part.indices(size)[:2] for part, size in zip(index, tensor.shape))
-        holders.setdefault(bounds, []).append(device)
-    parts = []
-    for bounds, devices in holders.items():
-        part = _read_part(weights, tensor, bounds, dtype)
-        parts += [jax.block_until_ready(jax.device_put(part, device)) for device in devices]
-        del part
-    return jax.make_array_from_single_device_arrays(tensor.shape, sharding, parts)
 
 
 def _read_part(weights: Weights, tensor: Tensor, bounds: Sequence[tuple[int, int]], dtype: str) -> np.ndarray:

@@ -195,7 +195,7 @@ def cost(lengths, buckets):
 @given(lengths=st.lists(st.integers(1, 80), min_size=1, max_size=25), count=st.integers(1, 4))
 def test_no_choice_of_as_many_lengths_pads_less(lengths, count):
     longest = max(lengths)
-    buckets = bucket_lengths(np.array(lengths), longest, max_count=count, multiple=8)
+    buckets = bucket_lengths(np.array(lengths), longest, count, multiple=8, limit=None, price=0.0)
     assert len(buckets) <= count and list(buckets) == sorted(set(buckets))
     sizes = sorted(set(round_lengths(np.array(lengths), 8).tolist()))
     best = min(

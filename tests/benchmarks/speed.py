@@ -102,6 +102,7 @@ def run(options: argparse.Namespace, overrides: dict[str, str], progress: Progre
         head_dim=model.encoder.head_dim,
         dropout=model.encoder.attention_dropout,
         packed=False,
+        gaps=False,
     )
     record["attention_backend"] = f"training: {backend.name} ({backend.reason})"
     for part in ("train", "predict"):

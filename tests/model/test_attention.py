@@ -76,7 +76,7 @@ def test_splash_equals_plain_attention_with_gradients():
     ],
 )
 def test_a_backend_says_why_it_was_taken_or_cannot_be(asked, platform, changes, name, because):
-    options = {"seq_len": 256, "head_dim": 64, "dropout": 0.0, "packed": False} | changes
+    options = {"seq_len": 256, "head_dim": 64, "dropout": 0.0, "packed": False, "gaps": False} | changes
     compute = Compute(dtype=options.pop("dtype", "bfloat16"), attention=asked)
     if name is None:
         with pytest.raises(ConfigError, match=because):

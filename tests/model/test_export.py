@@ -22,7 +22,7 @@ def test_out_and_back_is_bit_equal(maker, family, dtype, tmp_path):
     export_encoder(tmp_path / "out", config, params, dtype=dtype)
     back = load_encoder(tmp_path / "out", dtype=dtype)
     assert back.config == config
-    assert (back.mlm_head, back.task_head, back.unused) == (None, None, ())
+    assert (back.mlm_head, back.task_head) == (None, None)
     jax.tree.map(np.testing.assert_array_equal, back.params, params)
 
 

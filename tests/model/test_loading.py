@@ -189,10 +189,8 @@ def test_what_older_versions_saved_is_left_aside(folder):
         "lm_head.decoder.bias": load_file(folder / "model.safetensors")["lm_head.bias"],
     }
     expected = load_encoder(folder)
-    assert expected.unused == ()
     weights(lambda found: found.update(extra))(folder)
     found = load_encoder(folder)
-    assert sorted(found.unused) == sorted(extra)
     jax.tree.map(np.testing.assert_array_equal, found.params, expected.params)
 
 
