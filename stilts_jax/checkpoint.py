@@ -45,9 +45,7 @@ _FULL = ("no space left", f"errno {errno.ENOSPC}", f"errno {errno.EDQUOT}")  # w
 _PASSING = (
     *(errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM, errno.ETIMEDOUT, errno.ENOMEM),
 )
-_PASSING_WORDS = (
-    *("RESOURCE_EXHAUSTED", "UNAVAILABLE", "PERMISSION_DENIED", "UNAUTHENTICATED", "DEADLINE_EXCEEDED"),
-)
+_PASSING_WORDS = "RESOURCE_EXHAUSTED|UNAVAILABLE|PERMISSION_DENIED|UNAUTHENTICATED|DEADLINE_EXCEEDED"
 
 
 @contextmanager
@@ -93,8 +91,7 @@ class _Damaged(CheckpointError):
 
 def _blame(error: Exception, reason: str, where: str) -> CheckpointError:
     """Returns that a step is damaged, or, where the cause may pass, that it can't be read now."""
-    text = str(error)
-    if getattr(error, "errno", None) in _PASSING or any(word in text for word in _PASSING_WORDS):
+    if getattr(error, "errno", None) in _PASSING or re.search(_PASSING_WORDS, str(error)):
         fix = "run the same command again; nothing was moved or removed"
         return CheckpointError(f"The checkpoint can't be read now: {reason}.", where=where, fix=fix)
     if jax.process_count() > 1:  # the others stand in orbax's barrier: only the end of all is safe
@@ -289,8 +286,6 @@ def _saving(where: epath.Path) -> Iterator[None]:
     """Turns what goes wrong while saving, also in orbax's threads, into one named error."""
     try:
         yield
-    except CheckpointError:
-        raise
     except Exception as error:
         full = any(sign in str(error).lower() for sign in _FULL)
         what = f"The checkpoint could not be saved{': the disk is full' if full else ''} ({_short(error)})."

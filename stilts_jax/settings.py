@@ -251,7 +251,7 @@ class Compute(Checked):
     # Layers that stand "written-out" in the program train a fifth faster than a "loop" over them on a CPU, by 37 % of a
     # step on an H100, and take four times as long to compile; "auto" counts both. On a TPU they are a loop.
     layers: Layers = "auto"
-    attention: Attention = "auto"  # see stilts_jax.model.attention; "splash-interpret" is for tests
+    attention: Attention = "auto"  # see stilts_jax.model.layers; "splash-interpret" is for tests
     # "highest" for exact float32 on accelerators.
     matmul_precision: Literal["", "highest", "high", "default"] = ""
     check_nans: bool = False

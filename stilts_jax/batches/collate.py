@@ -1,10 +1,14 @@
-"""Rows of features as the padded arrays of one batch."""
+"""Rows of features as the arrays of one batch: padded, or packed and masked for masked language modelling."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from stilts_jax.batches.schedule import draw_bits
+from stilts_jax.features.ragged import Segments, join
 from stilts_jax.features.records import IGNORE, PAD_ID, Features, Ragged, open_table
+from stilts_jax.tokenization import FIRST_PIECE_ID
 
 Arrays = dict[str, np.ndarray]
 # What fills up the sequences of a column; a batch has the numbers of _NUMBERS as they are, and no other columns.
@@ -62,3 +66,115 @@ def collate(features: Features, rows: np.ndarray, length: int, query_length: int
     if "max_context" in arrays:
         arrays["context_mask"] = arrays.pop("max_context").astype(bool)
     return arrays | look_up(features, rows)
+
+
+@dataclass(frozen=True)
+class Masking:
+    """How tokens are masked, anew at every step; specials are neither masked nor drawn."""
+
+    mask_id: int
+    vocab_size: int
+    rate: float = 0.15  # share of the tokens that are predicted
+    mask_share: float = 0.8  # of these, what becomes ``<mask>``
+    random_share: float = 0.1  # and what becomes another token; the others stay
+
+
+def mask_tokens(tokens: np.ndarray, masking: Masking, seed: int, step: int) -> Arrays:
+    """Masks the ``tokens`` [B, T] of a global batch: in each row exactly the rate's share, one at least.
+
+    Returns ``tokens`` [B, T], ``masked_positions`` and ``masked_targets`` int32 [B, M], and ``masked_weights`` float32
+    [B, M], which is 0 at places that are not used.
+    """
+    rows, length = tokens.shape
+    places = max(1, round(masking.rate * length))  # static, whatever is in the rows
+    eligible = tokens >= FIRST_PIECE_ID
+    bits = draw_bits(seed, "masking", step, 3 * tokens.size).reshape(3, rows, length)
+    draws = (bits >> np.uint64(11)) * 2.0**-53  # in [0, 1)
+    available = eligible.sum(axis=1)
+    counts = np.minimum(np.maximum(np.rint(masking.rate * available), available > 0), places).astype(np.int64)
+    # The tokens with the smallest draws, in the order of the row; unused places stand behind at position 0.
+    order = np.argsort(np.where(eligible, draws[0], 2.0), axis=1, kind="stable")[:, :places]
+    used = np.arange(places) < counts[:, None]
+    positions = np.where(used, np.sort(np.where(used, order, length), axis=1), 0)
+    at = (np.take_along_axis(array, positions, axis=1) for array in (tokens, draws[1], draws[2]))
+    original, kind, share = at
+    targets = np.where(used, original, 0)
+    # Any piece but <mask>.
+    drawn = FIRST_PIECE_ID + np.floor(share * (masking.vocab_size - FIRST_PIECE_ID - 1)).astype(np.int32)
+    drawn += drawn >= masking.mask_id
+    shown = np.where(kind < masking.mask_share + masking.random_share, drawn, targets)
+    shown = np.where(kind < masking.mask_share, masking.mask_id, shown)
+    masked = tokens.copy()
+    masked[np.nonzero(used)[0], positions[used]] = shown[used]
+    return {
+        "tokens": masked,
+        "masked_positions": positions.astype(np.int32),
+        "masked_targets": targets.astype(np.int32),
+        "masked_weights": used.astype(np.float32),
+    }
+
+
+def pack(lengths: np.ndarray, capacity: int) -> Ragged:
+    """Returns the sequences of each row: those of ``lengths`` [N], longest first, go to the fullest that holds them."""
+    rows: list[list[int]] = []
+    by_space: list[list[int]] = [[] for _ in range(capacity + 1)]
+    spaces = 0  # bit s is set where a row with s free places exists
+    for number in np.argsort(-lengths, kind="stable").tolist():
+        length = int(lengths[number])
+        if fitting := spaces >> length:
+            space = length + (fitting & -fitting).bit_length() - 1
+            row = by_space[space].pop()
+            if not by_space[space]:
+                spaces &= ~(1 << space)
+            rows[row].append(number)
+        else:
+            space, row = capacity, len(rows)
+            rows.append([number])
+        by_space[space - length].append(row)
+        spaces |= 1 << (space - length)
+    return Ragged.from_list(rows, np.int64)
+
+
+class PackedText:
+    """The chunks of mlm features in rows of ``length`` tokens and one language, which ``group`` [rows] numbers.
+
+    Each chunk has a row of its own where they are not to be ``packed``.
+    """
+
+    def __init__(self, features: Features, length: int, packed: bool = True) -> None:
+        columns: Any = features.columns
+        self._tokens, self.length, self._features = columns["tokens"], length, features
+        rows: list[np.ndarray] = []
+        groups: list[int] = []
+        for number, language in enumerate(np.unique(columns["language"])):
+            members = np.flatnonzero(columns["language"] == language)
+            sizes = self._tokens.lengths[members]
+            found = pack(sizes if packed else np.full_like(sizes, length), length)
+            rows += [members[found[row]] for row in range(len(found))]
+            groups += [number] * len(found)
+        self._rows, self.group = Ragged.from_list(rows, np.int64), np.array(groups)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def mask(self, rows: np.ndarray, masking: Masking, seed: int, step: int) -> Arrays:
+        """Lays out and masks rows [B, length]; ``segments`` count from 1 (0: padding), ``positions`` in each from 0."""
+        tokens, packed = self._tokens, self._rows
+        members = join(Segments(packed.values, packed.offsets[rows], packed.lengths[rows]), rows=len(rows))
+        chunks = Segments(tokens.values, tokens.offsets[members.values], tokens.lengths[members.values])
+        flat = join(chunks, rows=len(members.values))
+        inside = np.arange(self.length) < np.diff(flat.offsets[members.offsets])[:, None]
+
+        def lay_out(values: np.ndarray, fill: int) -> np.ndarray:
+            array = np.full(inside.shape, fill, np.int32)
+            array[inside] = values
+            return array
+
+        segment = np.arange(len(flat)) - np.repeat(members.offsets[:-1], members.lengths) + 1
+        position = np.arange(len(flat.values)) - np.repeat(flat.offsets[:-1], flat.lengths)
+        return {
+            "segments": lay_out(np.repeat(segment, flat.lengths), 0),
+            "positions": lay_out(position, 0),
+            **mask_tokens(lay_out(flat.values, PAD_ID), masking, seed, step),
+            **look_up(self._features, packed.values[packed.offsets[rows]]),
+        }

@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from stilts_jax.batches.collate import collate, measure_rows
-from stilts_jax.batches.masking import Masking, PackedText
+from stilts_jax.batches.collate import Masking, PackedText, collate, measure_rows
 from stilts_jax.batches.schedule import Rows, Schedule, draw_permutation, shuffled_rows, smoothed_rows
 from stilts_jax.errors import ConfigError, DataError
 from stilts_jax.features.records import Batch, Features
@@ -155,7 +154,6 @@ class TrainingBatches:
         return self._order_window(step // self._window)[step % self._window]
 
     def batch_at(self, step: int) -> Batch:
-        """Returns the batch of ``step``."""
         rows = self.rows_at(step)
         if self._masking:
             arrays = self._packed.mask(rows, self._masking, self._seed, step)

@@ -54,13 +54,12 @@ class Schedule:
 
     def __init__(self, weights: Sequence[float], seed: int, *, block: int, purpose: str) -> None:
         values = np.asarray(weights, np.float64)
-        if not len(values) or not np.isfinite(values).all() or (values <= 0).any():
-            raise ConfigError(f"weights of a mixture must be positive numbers; these are {list(weights)}")
         self._borders = [round(share * _UNIT) for share in np.cumsum(values / values.sum())]
         self._borders[-1] = _UNIT
         units = np.diff([0, *self._borders])
         if units.min() < _UNIT / _LONGEST:
-            raise ConfigError(f"the smallest of the weights {list(weights)} is too small beside the others")
+            what = f"The smallest of the weights {list(weights)} is too small beside the others."
+            raise ConfigError(what, where=purpose, fix=f"none may be less than 1/{_LONGEST} of their sum")
         self.shares = units / _UNIT
         self.block = max(block, -(-_UNIT // int(units.min())))
         self._seed, self._purpose = seed, purpose
@@ -72,9 +71,9 @@ class Schedule:
 
     def _make_block(self, number: int) -> np.ndarray:
         # How often each comes before this block and the next; Python's integers don't overflow.
-        starts = (number * self.block, (number + 1) * self.block)
+        steps = (number * self.block, (number + 1) * self.block)
         before, after = np.diff(
-            [[0, *(start * border // _UNIT for border in self._borders)] for start in starts]
+            [[0, *(step * border // _UNIT for border in self._borders)] for step in steps]
         )
         item, occurrence = block = np.empty((2, self.block), np.int64)
         order = draw_permutation(self._seed, self._purpose, number, self.block)

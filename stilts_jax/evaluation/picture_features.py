@@ -23,10 +23,9 @@ from stilts_jax.errors import ConfigError, DataError, EncoderError
 from stilts_jax.features.pictures import read_picture
 from stilts_jax.features.records import create_table
 from stilts_jax.files import write_json
-from stilts_jax.model.attention import attention
 from stilts_jax.model.config import SHAPES, Compute, EncoderConfig
 from stilts_jax.model.encoder import Layer, abstract_encoder, gelu
-from stilts_jax.model.layers import Norm, Params, bind
+from stilts_jax.model.layers import Norm, Params, attention, bind
 from stilts_jax.model.loading import account, list_tensors, load_tensors
 from stilts_jax.model.weights import open_weights, read_json
 from stilts_jax.progress import Progress

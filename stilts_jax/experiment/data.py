@@ -6,7 +6,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from stilts_jax.automatic import MAX_LENGTHS
-from stilts_jax.batches.masking import Masking
+from stilts_jax.batches.collate import Masking
 from stilts_jax.batches.plan import MLM, Mixture, TrainingBatches, count_steps, weigh_tasks
 from stilts_jax.checked import split_names
 from stilts_jax.errors import ConfigError, DataError

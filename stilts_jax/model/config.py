@@ -75,7 +75,6 @@ class EncoderConfig(Checked):
 
     @property
     def head_dim(self) -> int:
-        """Width of one attention head."""
         return self.hidden_size // self.num_heads
 
     @property
@@ -202,7 +201,6 @@ class Model:
                 raise ConfigError(what, where=f"model.heads.{name}.layer", fix=fix)
 
     def head(self, name: str) -> HeadConfig:
-        """Returns the head called ``name``."""
         heads = dict(self.heads)
         if name not in heads:
             what = f"The model has no head {name!r}."

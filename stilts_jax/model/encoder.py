@@ -21,7 +21,6 @@ from flax import nnx
 
 from stilts_jax.errors import ConfigError
 from stilts_jax.model import layers
-from stilts_jax.model.attention import attention, choose_backend
 from stilts_jax.model.config import Compute, EncoderConfig
 from stilts_jax.model.layers import Norm, Params, bind, draw, drop, fold_in, linear, row_keys, table
 from stilts_jax.sharding import constrain_batch, gather_rows, parameter_paths
@@ -42,8 +41,6 @@ _POLICIES = {
 
 
 class Embeddings(nnx.Module):
-    """Word, position and type rows, summed."""
-
     def __init__(self, config: EncoderConfig, compute: Compute, rngs: nnx.Rngs) -> None:
         self.config, self.compute = config, compute
         self.word = table(config.vocab_size, config, compute, rngs)
@@ -63,8 +60,6 @@ class Embeddings(nnx.Module):
 
 
 class Layer(nnx.Module):
-    """One block of the encoder."""
-
     def __init__(
         self, config: EncoderConfig, compute: Compute, rngs: nnx.Rngs, activation: Any = gelu
     ) -> None:
@@ -195,8 +190,8 @@ def encode(
         rate = 0.0 if dropout_key is None else config.attention_dropout
         form: Any = {"seq_len": visible.shape[1], "head_dim": config.head_dim, "dropout": rate}
         form |= {"packed": segments is not None, "gaps": visual is not None}
-        backend = choose_backend(compute, layers.platform_of(compute), **form).name
-        attend = partial(attention, visible=visible, backend=backend, dropout=rate, places=places)
+        backend = layers.choose_backend(compute, layers.platform_of(compute), **form).name
+        attend = partial(layers.attention, visible=visible, backend=backend, dropout=rate, places=places)
         embedding_key, keys = _dropout_keys(dropout_key, jnp.shape(tokens), config.num_layers)
         hidden = bind(params["embeddings"], Embeddings, config, compute)(ids, position_ids, embedding_key)
         if visual is not None:

@@ -80,7 +80,6 @@ def _pooler(encoder: EncoderConfig, compute: Compute, rngs: nnx.Rngs) -> nnx.Lin
 
 
 def init_head(head: HeadConfig, encoder: EncoderConfig, key: jax.Array, dtype: Any = "float32") -> Params:
-    """Returns fresh parameters of a head."""
     return draw(Head, head, encoder, Compute(param_dtype=dtype), key=key)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from flax.traverse_util import unflatten_dict
 
 from stilts_jax.errors import EncoderError
-from stilts_jax.model.config import EncoderConfig, HeadConfig, HeadKind
+from stilts_jax.model.config import EncoderConfig, HeadConfig
 from stilts_jax.model.encoder import abstract_encoder
 from stilts_jax.model.heads import init_head, init_pooler
 from stilts_jax.model.layers import Params
@@ -82,8 +82,6 @@ class TaskHead:
 
 @dataclass(frozen=True)
 class LoadedEncoder:
-    """What a folder held."""
-
     config: EncoderConfig
     params: Params  # with ``pooler`` where the folder has one
     mlm_head: Params | None
@@ -148,9 +146,9 @@ def load_encoder(
     described = read_json(folder / "config.json")
     config = EncoderConfig.from_transformers(described, where=str(folder / "config.json"))
     weights, key = open_weights(folder), jax.random.key(0)
-    prefix = ENCODER_PREFIX if _has(weights, ENCODER_PREFIX) else ""
+    prefix = ENCODER_PREFIX if any(name.startswith(ENCODER_PREFIX) for name in weights) else ""
     abstract = abstract_encoder(config)
-    if _has(weights, f"{prefix}pooler."):
+    if any(name.startswith(f"{prefix}pooler.") for name in weights):
         abstract["pooler"] = jax.eval_shape(lambda: init_pooler(config, key))
     heads = _find_heads(weights, described)
     parts = {"encoder": list_tensors(abstract, ENCODER_NAMES[config.family], config.num_layers, prefix)}
@@ -171,18 +169,13 @@ def load_encoder(
     return LoadedEncoder(config, encoder, mlm_head, task_head, folder)
 
 
-def _has(weights: Weights, *prefixes: str) -> bool:
-    return any(key.startswith(prefixes) for key in weights)
-
-
 def _find_heads(weights: Weights, described: dict[str, Any]) -> dict[str, HeadConfig]:
     """Returns the heads that stand beside the encoder, by the names of their tensors."""
-    kinds: list[HeadKind] = ["mlm"] if _has(weights, "lm_head.") else []
-    if _has(weights, "qa_outputs."):
-        kinds.append("span")
-    if _has(weights, "classifier.dense.", "classifier.out_proj."):
+    modules = {part for key in weights for part in (key.partition(".")[0], key.rpartition(".")[0])}
+    kinds: list[Any] = [kind for kind, top in (("mlm", "lm_head"), ("span", "qa_outputs")) if top in modules]
+    if modules & {"classifier.dense", "classifier.out_proj"}:
         kinds.append("classify")
-    elif _has(weights, "classifier."):  # two classes call one layer by one name
+    elif "classifier" in modules:  # two classes call one layer by one name
         kinds.append("choice" if "ForMultipleChoice" in str(described.get("architectures")) else "tag")
     out = weights.get("classifier.out_proj.weight") or weights.get("classifier.weight")
     labels = max([1, *out.shape[:1]]) if out else 1  # a missing tensor is reported with all others

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stilts_jax.batches.masking import Masking, mask_tokens, pack
+from stilts_jax.batches.collate import Masking, mask_tokens, pack
 
 MASKING = Masking(mask_id=99, vocab_size=100)
 

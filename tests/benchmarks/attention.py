@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stilts_jax.model import Compute, EncoderConfig
-from stilts_jax.model.attention import attention
+from stilts_jax.model.layers import attention
 
 _REPEATS = 10
 _FAST = {"gpu": ("cudnn",), "tpu": ("splash",)}

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stilts_jax.batches.collate import collate
-from stilts_jax.batches.masking import Masking
+from stilts_jax.batches.collate import Masking, collate
 from stilts_jax.batches.plan import TrainingBatches
 from stilts_jax.errors import DataError
 from stilts_jax.features.pictures import Sight, add_pictures, build_table

@@ -7,7 +7,7 @@ import pytest
 
 from stilts_jax.errors import ConfigError
 from stilts_jax.model import Compute, choose_backend
-from stilts_jax.model.attention import attention
+from stilts_jax.model.layers import attention
 
 
 def heads(shape, count=3, seed=0, dtype=np.float32):
