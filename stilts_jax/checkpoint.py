@@ -52,8 +52,8 @@ _PASSING_WORDS = "RESOURCE_EXHAUSTED|UNAVAILABLE|PERMISSION_DENIED|UNAUTHENTICAT
 def lock_run(directory: str | os.PathLike) -> Iterator[None]:
     """Keeps a second process out of a run directory; raises ``LockedError`` where there is one already.
 
-    The lock ends with the process that holds it, however that ends; the file only says who holds it. Object stores
-    have no locks: there a file in this machine's cache is locked, and other machines are left to the user.
+    The lock ends with the process that holds it, however that ends; the file only says who holds it. Object stores have
+    no locks: there a file in this machine's cache is locked, and other machines are left to the user.
     """
     path = local_folder(directory) / "run.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -115,11 +115,8 @@ class Checkpoints(AbstractContextManager):
     Each step holds items (trees of arrays, such as ``params`` and ``moments``) and a record of plain values, with the
     digest of every array. All of it becomes visible at once, when orbax commits the step.
 
-    Args:
-        directory: local, or such as ``gs://bucket/run/checkpoints``.
-        keep: how many of the newest steps stay.
-        progress: is told about damage.
-        read_only: for folders that another process may be writing to.
+    The directory may lie in a bucket (``gs://bucket/run/checkpoints``); the ``keep`` newest steps stay; ``progress`` is
+    told about damage; ``read_only`` is for folders that another process may be writing to.
     """
 
     def __init__(
@@ -140,7 +137,7 @@ class Checkpoints(AbstractContextManager):
         self._manager: ocp.CheckpointManager | None = None
 
     def steps(self) -> list[int]:
-        """Returns the steps that the main host sees, oldest first; whether they are good shows when they are read."""
+        """Returns the steps that the main host sees, oldest first; what is damaged shows when it is read."""
         if self._manager is None and not from_main(self._directory.exists):
             return []
         manager = self._open()  # on all hosts: orbax waits for them there

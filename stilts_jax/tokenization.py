@@ -84,7 +84,6 @@ class Tokenizer:
 
     @property
     def mask_id(self) -> int:
-        """The id of ``<mask>``."""
         return self._known["mask_id"]
 
     @cached_property

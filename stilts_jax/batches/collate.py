@@ -115,7 +115,7 @@ def mask_tokens(tokens: np.ndarray, masking: Masking, seed: int, step: int) -> A
 
 
 def pack(lengths: np.ndarray, capacity: int) -> Ragged:
-    """Returns the sequences of each row: those of ``lengths`` [N], longest first, go to the fullest that holds them."""
+    """Returns the numbers of each row's sequences: the longest come first, each to the fullest row that holds it."""
     rows: list[list[int]] = []
     by_space: list[list[int]] = [[] for _ in range(capacity + 1)]
     spaces = 0  # bit s is set where a row with s free places exists
@@ -136,10 +136,7 @@ def pack(lengths: np.ndarray, capacity: int) -> Ragged:
 
 
 class PackedText:
-    """The chunks of mlm features in rows of ``length`` tokens and one language, which ``group`` [rows] numbers.
-
-    Each chunk has a row of its own where they are not to be ``packed``.
-    """
+    """The chunks of mlm features in rows of one language, which ``group`` numbers; several a row if packed."""
 
     def __init__(self, features: Features, length: int, packed: bool = True) -> None:
         columns: Any = features.columns
@@ -158,7 +155,7 @@ class PackedText:
         return len(self._rows)
 
     def mask(self, rows: np.ndarray, masking: Masking, seed: int, step: int) -> Arrays:
-        """Lays out and masks rows [B, length]; ``segments`` count from 1 (0: padding), ``positions`` in each from 0."""
+        """Lays out and masks rows; ``segments`` count from 1 (0: padding), ``positions`` in each from 0."""
         tokens, packed = self._tokens, self._rows
         members = join(Segments(packed.values, packed.offsets[rows], packed.lengths[rows]), rows=len(rows))
         chunks = Segments(tokens.values, tokens.offsets[members.values], tokens.lengths[members.values])

@@ -209,7 +209,7 @@ def count_steps(tasks: Sequence[tuple[int, float, int]], cap: int) -> int:
 
 
 class Mixture:
-    """The batches of several tasks, in an order that is a pure function of (seed, step); ``shares`` of the steps."""
+    """The batches of several tasks, in an order that is a pure function of (seed, step)."""
 
     def __init__(self, tasks: Mapping[str, TrainingBatches], weights: Mapping[str, float], seed: int) -> None:
         self._tasks = list(tasks.values())

@@ -18,7 +18,7 @@ _LONGEST = 2**20  # steps of a block: what comes more rarely has no place in it
 
 
 def draw_bits(seed: int, purpose: str, index: int, count: int) -> np.ndarray:
-    """Returns uint64 [count], a pure function of the seed, a purpose, and an epoch, window or step (``index``)."""
+    """Returns uint64 [count], a pure function of seed, purpose and ``index`` (of an epoch, window or step)."""
     key = np.array([seed % 2**64, zlib.crc32(purpose.encode())], np.uint64)
     counter = np.array([0, 0, index, 0], np.uint64)  # the lowest word counts the draws
     return np.random.Philox(key=key, counter=counter).random_raw(count)
@@ -84,7 +84,7 @@ class Schedule:
 
 
 def smoothed_rows(group: np.ndarray, alpha: float, seed: int) -> Rows:
-    """Returns a stream of rows of groups 0, 1, ... (``group`` [N]), a group as often as ``its rows ** alpha`` says."""
+    """Returns a stream of rows of ``group`` [N] 0, 1, ..., each as often as its number of rows ``** alpha`` says."""
     members = [np.flatnonzero(group == number) for number in range(int(group.max()) + 1)]
     schedule = Schedule([float(len(rows)) ** alpha for rows in members], seed, block=256, purpose="groups")
     orders = [shuffled_rows(len(rows), seed, f"rows of group {n}") for n, rows in enumerate(members)]

@@ -60,9 +60,7 @@ class Embeddings(nnx.Module):
 
 
 class Layer(nnx.Module):
-    def __init__(
-        self, config: EncoderConfig, compute: Compute, rngs: nnx.Rngs, activation: Any = gelu
-    ) -> None:
+    def __init__(self, config: EncoderConfig, compute: Compute, rngs: Any, activation: Any = gelu) -> None:
         self.config, self.compute, self.activation = config, compute, activation
         width, inner = config.hidden_size, config.intermediate_size
         dense, norm = partial(linear, compute=compute, rngs=rngs), partial(Norm, config, compute, rngs)
@@ -106,21 +104,15 @@ class Encoder(nnx.Module):
 
 
 def init_encoder(
-    config: EncoderConfig,
-    key: jax.Array,
-    dtype: str = "float32",
-    sharding: Callable[[Params], Any] | None = None,
+    config: EncoderConfig, key: jax.Array, dtype: str = "float32", sharding: Callable | None = None
 ) -> Params:
-    """Returns fresh parameters: normal(0, 0.02), zero biases, zero rows for pads, as transformers does.
-
-    ``sharding`` says where each array is born; see ``load_encoder``.
-    """
+    """Returns fresh parameters: normal(0, 0.02), zero biases and rows for pads, born as ``sharding`` says."""
     places = sharding and sharding(abstract_encoder(config))
     return jax.jit(_draw, static_argnums=(0, 2), out_shardings=places)(config, key, dtype)
 
 
-def _draw(config: EncoderConfig, key: jax.Array, dtype: str) -> Params:
-    params = draw(Encoder, config, Compute(param_dtype=dtype), key=key)  # type: ignore[arg-type]
+def _draw(config: EncoderConfig, key: jax.Array, dtype: Any) -> Params:
+    params = draw(Encoder, config, Compute(param_dtype=dtype), key=key)
     for name in ("word", "position"):
         params["embeddings"][name] = params["embeddings"][name].at[config.pad_id].set(0)
     return params
@@ -208,7 +200,7 @@ def encode(
 def _number_places(
     config: EncoderConfig, ids: jax.Array, segments: Any, positions: Any, visual_mask: Any
 ) -> tuple:
-    """Returns what ``attention`` may look at, the rows of the position table, and numbers of places for dropout."""
+    """Returns what ``attention`` may look at, rows of the position table, and numbers of places for dropout."""
     pad, length = config.pad_id, ids.shape[1]
     if (segments is None) != (positions is None):
         raise ConfigError("Packed rows have segments and positions, other rows neither.", where="encode")

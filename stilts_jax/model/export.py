@@ -41,13 +41,9 @@ def export_encoder(
         >>> sorted(path.name for path in made.iterdir())
         ['config.json', 'model.safetensors']
 
-    Args:
-        folder: where; it must not exist, or be empty.
-        encoder_params: of numpy or of jax. A ``pooler`` among them is written with a bare encoder only.
-        tokenizer_folder: whose tokenizer files are copied along.
-        head: written beside the encoder, as the matching transformers class. An embed head with a pooler
-            becomes the bare model's pooler; its scale has no place there.
-        file_bytes: weights beyond this size are cut into several files with an index, as transformers does.
+    ``folder`` must not exist, or be empty; the files of a ``tokenizer_folder`` are copied along. A ``head`` is written
+    as the matching transformers class; of an embed head the pooler becomes the bare model's, as one of the encoder's
+    does. Weights beyond ``file_bytes`` are cut into several files with an index, as transformers does.
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -188,6 +188,7 @@ def choose_backend(
         capability = str(getattr(jax.local_devices()[0], "compute_capability", "")) or "none"
         major = capability.partition(".")[0]
         old = "" if major.isdigit() and int(major) >= 8 else capability
+    wide = cudnn and (head_dim % 8 or head_dim > 128)  # 256 from Hopper on, but then no other chip runs it
     undropped = f"it would leave out attention dropout (model.attention_dropout, {dropout})"
     obstacles: dict[str, Any] = {
         f"cuDNN runs on NVIDIA GPUs, this is {platform}": cudnn and platform != "gpu",
@@ -198,9 +199,7 @@ def choose_backend(
         "it can't leave out the pads between a text and pictures": cudnn and gaps,
         f"it needs bfloat16, compute.dtype is {compute.dtype}": cudnn and compute.dtype != "bfloat16",
         f"it needs an NVIDIA GPU of compute capability 8.0 or more, this has {old}": old,
-        # 256 from Hopper on, but then no other chip runs it.
-        f"heads must be a multiple of 8 and at most 128 wide, these are {head_dim}": cudnn
-        and (head_dim % 8 or head_dim > 128),
+        f"heads must be a multiple of 8 and at most 128 wide, these are {head_dim}": wide,
     }
     obstacle = next((why for why, stands in obstacles.items() if stands), "")
     if compute.attention != "auto":
@@ -226,11 +225,9 @@ def attention(
 ) -> jax.Array:
     """Lets every position look at the positions that it may see: [B, T, N, H] each, in the dtype of ``value``.
 
-    Args:
-        visible: bool [B, T], what may be looked at (outputs elsewhere mean nothing), or int32 [B, T]: positions see
-            those of their own number.
-        dropout_key: of each row [B], or one of which these are made, for dropout of the probabilities ("xla" only).
-        places: uint32 [T], the numbers of positions for dropout; they are counted where there are none.
+    ``visible`` is bool [B, T], what may be looked at (outputs elsewhere mean nothing), or int32 [B, T]: positions see
+    those of their own number. Dropout of the probabilities ("xla" only) takes a key, or one a row [B], and ``places``,
+    uint32 [T], to number positions; they are counted where there are none.
     """
     if backend == "cudnn":
         # Lengths instead of a mask: cuDNN turns a mask into a dense bias. A row of pads keeps one key.

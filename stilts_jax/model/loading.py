@@ -134,13 +134,10 @@ def load_encoder(
         >>> sj.load_encoder(folder / "exported").config == model.encoder
         True
 
-    Args:
-        name_or_folder: a folder in transformers' layout, or the name of a hub repository.
-        dtype: what parameters become, whatever they are stored in.
-        sharding: from the encoder's abstract parameters to their shardings, such as ``partial(shardings, mesh=mesh)``:
-            each device's part is read by itself, so that the host never holds a whole array. None gives numpy arrays,
-            which heads always are.
-        download: whether a hub repository that is not in the cache may be fetched.
+    It is in a folder in transformers' layout, or a hub repository, which ``download`` may fetch into the cache.
+    Parameters become ``dtype``, whatever they are stored in. ``sharding`` makes shardings of the encoder's abstract
+    parameters, such as ``partial(shardings, mesh=mesh)``: each device's part is read by itself, so that the host never
+    holds a whole array. None gives numpy arrays, which heads always are.
     """
     folder = find_folder(name_or_folder, download=download)
     described = read_json(folder / "config.json")

@@ -143,8 +143,9 @@ def _open_torch(path: Path) -> dict[str, Stored]:
         raise EncoderError(what, where=str(path), fix=_TO_SAFETENSORS)
 
     def read(tensor: Any, index: tuple[slice, ...]) -> np.ndarray:
-        # numpy has no bfloat16 that torch knows; float32 holds every one exactly.
-        return (tensor[index].float() if tensor.dtype == torch.bfloat16 else tensor[index]).numpy()
+        part = tensor.detach()[index]  # a parameter has a gradient, which numpy has not
+        # Nor has it a bfloat16 that torch knows; float32 holds every one exactly.
+        return (part.float() if part.dtype == torch.bfloat16 else part).numpy()
 
     forms = {key: (tuple(one.shape), str(one.dtype).removeprefix("torch.")) for key, one in found.items()}
     return {key: Stored(f"{path}: {key}", *forms[key], partial(read, one)) for key, one in found.items()}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from stilts_jax.errors import EncoderError
+from stilts_jax.errors import EncoderError, StiltsError
 from stilts_jax.model import TaskHead, export_encoder, load_encoder
 
 WORD = "embeddings.word_embeddings.weight"
@@ -126,13 +126,14 @@ def test_a_folder_that_cannot_be_used_is_named(folder, case):
     assert because in caught.value.what and str(folder) in caught.value.where and caught.value.fix
 
 
-@pytest.mark.parametrize(
-    ("name", "fix"), [("/nowhere/at/all", ""), ("two words", ""), ("example/encoder", "stilts prepare")]
-)
+PLACES = {"/nowhere": "", "two words": "", "example/encoder": "stilts prepare", "~nobody/here": "whole path"}
+
+
+@pytest.mark.parametrize(("name", "fix"), PLACES.items())
 def test_a_place_that_is_none(name, fix, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(EncoderError) as caught:
+    with pytest.raises(StiltsError) as caught:
         load_encoder(name)
     assert fix in caught.value.fix
 
@@ -251,6 +252,7 @@ def test_torch_files_that_cannot_be_used_are_named(folder, torch_weights, case, 
 @pytest.mark.parametrize("zipped", [True, False])
 def test_torch_files_equal_safetensors(original, folder, torch_weights, zipped):
     torch, found = torch_weights
+    found[LAYER] = torch.nn.Parameter(found[LAYER])
     places = {key: f"pytorch_model-{1 + index % 2}.bin" for index, key in enumerate(found)}
     for file in set(places.values()):
         part = {key: value for key, value in found.items() if places[key] == file}
