@@ -61,11 +61,6 @@ def bucket_lengths(
     return chosen
 
 
-def find_bucket(buckets: tuple[int, ...], length: int) -> int:
-    """Returns the least of the ascending ``buckets`` that holds ``length``."""
-    return buckets[int(np.searchsorted(buckets, length))]
-
-
 def _draw_rows(task: str, features: Features, label_alpha: float, seed: int) -> Rows:
     """Returns the order in which rows come: each once an epoch, or a label by its rows to the power ``label_alpha``."""
     if label_alpha == 1.0:
@@ -161,8 +156,8 @@ class TrainingBatches:
             columns: Any = self._features.columns
             query = 0
             if self._queries:
-                query = find_bucket(self._queries, int(columns["tokens"].lengths[rows].max()))
-            length = find_bucket(self.buckets, int(self._lengths[rows].max()))
+                query = self._queries[np.searchsorted(self._queries, columns["tokens"].lengths[rows].max())]
+            length = self.buckets[np.searchsorted(self.buckets, self._lengths[rows].max())]
             arrays = collate(self._features, rows, length, query)
         return Batch(self.task, arrays | {"weight": np.ones(len(rows), np.float32)}, rows)
 
@@ -259,7 +254,7 @@ class PredictionStream:
         self._plan: list[tuple[int, int, int]] = []  # first place in the order, rows, length
         first = 0
         while first < len(lengths):
-            length = find_bucket(self.buckets, int(ordered[first]))
+            length = self.buckets[np.searchsorted(self.buckets, ordered[first])]
             tokens = length * width + features.visual_tokens
             rows = max(tokens_per_batch // tokens // row_multiple, 1) * row_multiple
             left = len(lengths) - first

@@ -164,8 +164,8 @@ class HeadConfig(Checked):
         unlabelled = self.kind in ("classify", "tag") and self.num_labels < 1
         what = f"A {self.kind} head needs labels, num_labels is {self.num_labels}."
         self.refuse(unlabelled, what, "num_labels", "set it to the number of labels")
-        astray = self.layer is not None and (self.kind != "embed" or self.layer < 0)
-        fix = "only embed heads read another layer than the last; layers count from 0, the embeddings"
+        astray = self.layer is not None and self.kind != "embed"
+        fix = "only embed heads read another layer than the last"
         self.refuse(astray, f"layer={self.layer} on a {self.kind} head.", "layer", fix)
 
     @property
@@ -189,13 +189,9 @@ class Model:
     compute: Compute = field(default_factory=Compute)
 
     def __post_init__(self) -> None:
-        names, layers = [name for name, _ in self.heads], self.encoder.num_layers
+        names = [name for name, _ in self.heads]
         if len(set(names)) < len(names):
             raise ConfigError(f"Two heads have one name: {', '.join(names)}.", where="model.heads")
-        for name, head in self.heads:
-            if (head.layer or 0) > layers:
-                what, fix = f"Layer {head.layer} of {layers} layers.", f"take one from 0 to {layers}"
-                raise ConfigError(what, where=f"model.heads.{name}.layer", fix=fix)
 
     def head(self, name: str) -> HeadConfig:
         heads = dict(self.heads)

@@ -175,7 +175,8 @@ def encode(
     """
     depth, length = config.num_layers if num_layers is None else num_layers, jnp.shape(tokens)[-1]
     if not 0 <= depth <= config.num_layers:
-        raise ConfigError(f"Layer {depth} of an encoder of {config.num_layers} layers.", where="num_layers")
+        what = f"Layer {depth} of an encoder of {config.num_layers} layers."
+        raise ConfigError(what, where="num_layers", fix="take one of these, or 0 for the embeddings")
     with layers.product_precision(compute):
         ids = jnp.reshape(tokens, (-1, length))
         visible, position_ids, places = _number_places(config, ids, segments, positions, visual_mask)
@@ -197,9 +198,7 @@ def encode(
     return found.reshape(*found.shape[:-3], *jnp.shape(tokens)[:-1], *found.shape[-2:])
 
 
-def _number_places(
-    config: EncoderConfig, ids: jax.Array, segments: Any, positions: Any, visual_mask: Any
-) -> tuple:
+def _number_places(config: EncoderConfig, ids: Any, segments: Any, positions: Any, visual_mask: Any) -> tuple:
     """Returns what ``attention`` may look at, rows of the position table, and numbers of places for dropout."""
     pad, length = config.pad_id, ids.shape[1]
     if (segments is None) != (positions is None):

@@ -46,7 +46,6 @@ SPAN = HeadConfig(kind="span")
         (HeadConfig, {"kind": "span", "layer": 3}, "only embed heads"),
         (Compute, {"remat": "fast"}, "remat='fast'"),
         (Model, {"encoder": SHAPES["tiny"], "heads": (("a", SPAN), ("a", SPAN))}, "one name"),
-        (Model, {"encoder": SHAPES["tiny"], "heads": (("a", HeadConfig(kind="embed", layer=9)),)}, "Layer 9"),
     ],
 )
 def test_what_makes_no_sense_is_refused(make, options, because):
