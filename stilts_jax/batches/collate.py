@@ -96,8 +96,8 @@ def mask_tokens(tokens: np.ndarray, masking: Masking, seed: int, step: int) -> A
     order = np.argsort(np.where(eligible, draws[0], 2.0), axis=1, kind="stable")[:, :places]
     used = np.arange(places) < counts[:, None]
     positions = np.where(used, np.sort(np.where(used, order, length), axis=1), 0)
-    at = (np.take_along_axis(array, positions, axis=1) for array in (tokens, draws[1], draws[2]))
-    original, kind, share = at
+    arrays = (tokens, draws[1], draws[2])
+    original, kind, share = (np.take_along_axis(array, positions, axis=1) for array in arrays)
     targets = np.where(used, original, 0)
     # Any piece but <mask>.
     drawn = FIRST_PIECE_ID + np.floor(share * (masking.vocab_size - FIRST_PIECE_ID - 1)).astype(np.int32)

@@ -88,7 +88,7 @@ class EncoderConfig(Checked):
         return self.family == "xlm-roberta"
 
     def training_flops(self, length: int = 0) -> float:
-        """Returns FLOPs of both passes of the layers for one token; of attention's products, by ``length``."""
+        """Returns multiply-adds, times two, of a token's both passes through the layers; attention by ``length``."""
         dense = 2 * (4 * self.hidden_size**2 + 2 * self.hidden_size * self.intermediate_size)
         return 3.0 * self.num_layers * (dense + 4 * length * self.hidden_size)
 

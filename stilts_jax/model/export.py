@@ -42,8 +42,8 @@ def export_encoder(
         ['config.json', 'model.safetensors']
 
     ``folder`` must not exist, or be empty; the files of a ``tokenizer_folder`` are copied along. A ``head`` is written
-    as the matching transformers class; of an embed head the pooler becomes the bare model's, as one of the encoder's
-    does. Weights beyond ``file_bytes`` are cut into several files with an index, as transformers does.
+    as the matching transformers class, which has no pooler; a bare encoder is written with its ``pooler``, or with that
+    of an embed head. Weights beyond ``file_bytes`` are cut into several files with an index, as transformers does.
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

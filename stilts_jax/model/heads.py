@@ -117,7 +117,7 @@ def init_params(
 
 
 def _begin_as_words(visual: Params, embeddings: Mapping[str, Any]) -> None:
-    """Lets a patch start as the mean word, changed as much as words vary: nothing strange to attention."""
+    """Lets a patch start as the mean word, varied as words are, so that attention finds nothing strange in it."""
 
     def mean_word(tables: Mapping[str, Any]) -> jax.Array:
         return jnp.stack([widen(table).mean(0) for name, table in tables.items() if name != "norm"]).sum(0)

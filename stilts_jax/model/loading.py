@@ -147,7 +147,7 @@ def load_encoder(
     abstract = abstract_encoder(config)
     if any(name.startswith(f"{prefix}pooler.") for name in weights):
         abstract["pooler"] = jax.eval_shape(lambda: init_pooler(config, key))
-    heads = _find_heads(weights, described)
+    heads = _find_heads(weights, described, config.hidden_dropout)
     parts = {"encoder": list_tensors(abstract, ENCODER_NAMES[config.family], config.num_layers, prefix)}
     for kind, head in heads.items():
         shapes = jax.eval_shape(lambda head=head: init_head(head, config, key))
@@ -166,7 +166,7 @@ def load_encoder(
     return LoadedEncoder(config, encoder, mlm_head, task_head, folder)
 
 
-def _find_heads(weights: Weights, described: dict[str, Any]) -> dict[str, HeadConfig]:
+def _find_heads(weights: Weights, described: dict[str, Any], dropout: float) -> dict[str, HeadConfig]:
     """Returns the heads that stand beside the encoder, by the names of their tensors."""
     modules = {part for key in weights for part in (key.partition(".")[0], key.rpartition(".")[0])}
     kinds: list[Any] = [kind for kind, top in (("mlm", "lm_head"), ("span", "qa_outputs")) if top in modules]
@@ -176,8 +176,9 @@ def _find_heads(weights: Weights, described: dict[str, Any]) -> dict[str, HeadCo
         kinds.append("choice" if "ForMultipleChoice" in str(described.get("architectures")) else "tag")
     out = weights.get("classifier.out_proj.weight") or weights.get("classifier.weight")
     labels = max([1, *out.shape[:1]]) if out else 1  # a missing tensor is reported with all others
-    counts = {"classify": labels, "tag": labels}
-    return {kind: HeadConfig(kind=kind, num_labels=counts.get(kind, 0)) for kind in kinds}
+    counts, own = {"classify": labels, "tag": labels}, described.get("classifier_dropout")
+    rate = dropout if own is None else own
+    return {kind: HeadConfig(kind=kind, num_labels=counts.get(kind, 0), dropout=rate) for kind in kinds}
 
 
 def account(folder: Path, weights: Weights, tensors: list[Tensor], useless: Callable[[str], bool]) -> None:

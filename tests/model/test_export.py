@@ -29,7 +29,7 @@ def test_out_and_back_is_bit_equal(maker, family, dtype, tmp_path):
 @pytest.mark.parametrize("kind", ["classify", "choice", "tag", "span", "mlm", "embed"])
 def test_a_head_comes_back(maker, kind, tmp_path):
     config = maker.config()
-    head = HeadConfig(kind=kind, num_labels=3, pooling="pooler")
+    head = HeadConfig(kind=kind, num_labels=3, pooling="pooler", dropout=0.25)
     params = maker.head(config, head)
     labels = ("yes", "no", "maybe") if kind in ("classify", "tag") else ()
     export_encoder(tmp_path / "out", config, maker.encoder(config), head=TaskHead(head, params, labels))
@@ -41,7 +41,7 @@ def test_a_head_comes_back(maker, kind, tmp_path):
     else:
         found = back.task_head.params
         assert back.task_head.labels == labels
-        assert back.task_head.config.kind == kind
+        assert (back.task_head.config.kind, back.task_head.config.dropout) == (kind, 0.25)
     jax.tree.map(np.testing.assert_array_equal, found, params)
     encoder = {name: part for name, part in back.params.items() if name != "pooler"}
     jax.tree.map(np.testing.assert_array_equal, encoder, maker.encoder(config))
