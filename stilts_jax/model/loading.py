@@ -159,7 +159,7 @@ def load_encoder(
     params = {part: load_tensors(weights, some, dtype, places.get(part)) for part, some in parts.items()}
     encoder, mlm_head, task_head = params.pop("encoder"), params.pop("mlm", None), None
     for name, values in params.items():
-        named, numbers = described.get("id2label"), list(map(str, range(heads[name].num_labels)))
+        named, numbers = described.get("id2label", {}), list(map(str, range(heads[name].num_labels)))
         whole = isinstance(named, dict) and named.keys() >= set(numbers)
         labels = tuple(str(named[number]) for number in numbers) if whole else ()
         task_head = TaskHead(heads[name], values, labels)

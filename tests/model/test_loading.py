@@ -126,7 +126,12 @@ def test_a_folder_that_cannot_be_used_is_named(folder, case):
     assert because in caught.value.what and str(folder) in caught.value.where and caught.value.fix
 
 
-PLACES = {"/nowhere": "", "two words": "", "example/encoder": "stilts prepare", "~nobody/here": "whole path"}
+PLACES = {
+    "/nowhere": "",
+    "two words": "",
+    "example/encoder": "stilts prepare",
+    "~no-one-here/x": "whole path",
+}
 
 
 @pytest.mark.parametrize(("name", "fix"), PLACES.items())
