@@ -221,7 +221,8 @@ class Checkpoints(AbstractContextManager):
         An array is verified as it was saved and then cast to the dtype that is asked for.
         """
         where, payload = f"{self._directory}/{step}", self._payload(step)
-        saved = flatten_dict({name: payload["leaves"].get(name, {}) for name in wanted}, sep="/")
+        leaves = flatten_dict({name: payload["leaves"].get(name, {}) for name in wanted}, sep="/")
+        saved = {path.removesuffix("/"): form for path, form in leaves.items()}  # an item may be one array
         args = {}
         for name, tree in _choose_leaves(where, dict(wanted), saved, exact=exact).items():
             restore_args = ocp.checkpoint_utils.construct_restore_args(tree)

@@ -24,7 +24,7 @@ def _items(seed):
     word, low, kernel = (jnp.asarray(random.normal(size=size)) for size in ((64, 32), 5, (32, 3)))
     encoder = {"word": word, "low": low.astype(jnp.bfloat16)}
     params = {"encoder": encoder, "heads": {"a": {"kernel": kernel}}}
-    return {"params": params, "moments": {"count": jnp.asarray(seed, jnp.int32)}}
+    return {"params": params, "moments": jnp.asarray(seed, jnp.int32)}
 
 
 def _abstract(items):
