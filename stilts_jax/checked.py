@@ -50,7 +50,7 @@ class Range:
     def check(self, value: Any, name: str) -> None:
         """Raises unless ``value`` is a number in range (NaN never is), or None."""
         kind: Any = Integral if isinstance(self.low, int) else Real
-        right = isinstance(value, kind) and self.low <= value <= self.high and value is not True
+        right = isinstance(value, kind) and self.low <= value <= self.high and not isinstance(value, bool)
         if value is not None and not right:
             shown = f"{name.removeprefix('config.')}={str(value)[:60]}"
             raise ConfigError(f"{shown} is out of range.", where=name, fix=f"take a number of {self}")

@@ -1,16 +1,12 @@
 """One program over several hosts: how they find each other, and what happens when one of them is lost.
 
 ``initialize`` must be called before anything asks JAX for devices. TPU pods and Slurm need nothing else; on other
-machines three environment variables tell every process its place:
-
-    JAX_COORDINATOR_ADDRESS=host0:1234 JAX_NUM_PROCESSES=4 JAX_PROCESS_ID=0 stilts train ...
+machines JAX_COORDINATOR_ADDRESS=host0:1234 JAX_NUM_PROCESSES=4 JAX_PROCESS_ID=0 tell a process its place.
 
 All hosts run the same program on the same settings, and share the work directory. The main one (process 0) writes
 files and messages; whatever makes hosts wait for each other must not depend on that. What is read from such a file, and
 decides what is done next, comes from the main host too (``from_main``): a shared file system may show a new file to one
 host before the others.
-
-A host counts as lost after 60 seconds of silence, or STILTS_HEARTBEAT=SECONDS.
 """
 
 import ctypes
@@ -43,7 +39,7 @@ def _read_heartbeat() -> int:
     raise ConfigError(what, where="the environment", fix="set a whole number, such as 60, or unset it")
 
 
-_HEARTBEAT = _read_heartbeat()  # seconds
+_HEARTBEAT = _read_heartbeat()  # seconds of silence after which a host counts as lost
 Value = TypeVar("Value")
 
 
@@ -53,7 +49,8 @@ def initialize() -> None:
     if jax.distributed.is_initialized() or (place is None and not _is_cluster()):
         return
     address, count, number = place or (None, None, None)
-    _exit_when_aborted()  # before: a host can be lost while the others still look for it
+    # Before: a host can be lost while the others still look for it.
+    ctypes.CDLL(None).signal(int(signal.SIGABRT), _leave_when_aborted)
     try:
         jax.distributed.initialize(address, count, number, heartbeat_timeout_seconds=_HEARTBEAT)
     except (ValueError, RuntimeError) as error:
@@ -78,7 +75,9 @@ def from_main(read: Callable[[], Value]) -> Value:
     return json.loads(np.asarray(multihost_utils.broadcast_one_to_all(room))[:size].tobytes())
 
 
-_borders = itertools.count()
+_borders, _failures = itertools.count(), itertools.count()
+_failed_here = threading.Event()
+_EXIT_CODE, _LOOK_EVERY = "stilts/exit_code", 1.0  # seconds
 
 
 def is_preempted() -> bool:
@@ -94,11 +93,11 @@ def is_preempted() -> bool:
 def leave_together() -> Iterator[None]:
     """Lets a failure on one of several hosts end the run on all; free on a single one.
 
-    A failure that all hosts share (a damaged file) is raised: they can go on together with the next phase.
-    A failure of this host alone ends this process and all others, with the same exit code. It could otherwise wait for
-    the others at its exit for minutes, while they wait for it in a collective. When a host is lost, a collective of a
-    survivor may fail long before the silence is noticed. So after a failure of the runtime this process waits: if a
-    host is really lost, the coordination service ends this process with EXIT_RUN_AGAIN meanwhile.
+    A failure that all hosts share (a damaged file) is raised: they can go on together with the next phase. One of this
+    host alone ends this process and all others, with the same exit code: it could wait for the others at its exit for
+    minutes, and they for it in a collective. Where a host is lost, a collective of a survivor may fail long before the
+    silence is noticed. So after a failure of the runtime this process waits: the coordination service ends it with
+    EXIT_RUN_AGAIN meanwhile if a host is really lost.
     """
     try:
         yield
@@ -123,10 +122,6 @@ def leave_together() -> Iterator[None]:
             _client().key_value_set(_EXIT_CODE, str(code))
             time.sleep(3 * _LOOK_EVERY)  # with the service, if it is this process that runs it
         _leave(code)
-
-
-_failures, _failed_here = itertools.count(), threading.Event()
-_EXIT_CODE, _LOOK_EVERY = "stilts/exit_code", 1.0  # seconds
 
 
 def _follow_others() -> None:
@@ -162,7 +157,7 @@ def _explicit_place(environment: Mapping[str, str]) -> tuple[str, int, int] | No
     address, total, index = given = [environment.get(name, "") for name in names]
     if not any(given):
         return None
-    if not (":" in address and total.isdigit() and index.isdigit() and int(index) < int(total)):
+    if not (":" in address and total.isdecimal() and index.isdecimal() and int(index) < int(total)):
         what = "A process of several needs all three: coordinator, number of processes, its own number."
         fix = "such as JAX_COORDINATOR_ADDRESS=host0:1234 JAX_NUM_PROCESSES=4 JAX_PROCESS_ID=0 (to 3)"
         raise ConfigError(what, where=" ".join(map("{}={}".format, names, given)), fix=fix)
@@ -180,15 +175,11 @@ def _is_cluster() -> bool:
 
 @ctypes.CFUNCTYPE(None, ctypes.c_int)
 def _leave_when_aborted(number: int) -> None:
-    os.write(2, b"stilts: another host is lost, or the runtime failed; run the same command again\n")
-    os._exit(EXIT_RUN_AGAIN)
-
-
-def _exit_when_aborted() -> None:
     """Makes the end that JAX's coordination service puts to a survivor say EXIT_RUN_AGAIN.
 
-    The service notices a lost host and aborts the process from a thread of its own, also while Python waits
-    in a collective for ever. Python's signal handlers never run then, and JAX's own callback for this case
-    can't be used (it fails with std::bad_cast in jaxlib 0.10 and 0.12); so the handler is set below Python.
+    The service notices a lost host and aborts the process from a thread of its own, also while Python waits in a
+    collective for ever. Python's signal handlers never run then, and JAX's own callback fails with std::bad_cast in
+    jaxlib 0.10 and 0.12; so this one is set below Python.
     """
-    ctypes.CDLL(None).signal(int(signal.SIGABRT), _leave_when_aborted)
+    os.write(2, b"stilts: another host is lost, or the runtime failed; run the same command again\n")
+    os._exit(EXIT_RUN_AGAIN)

@@ -1,7 +1,4 @@
-"""Errors that a person can act on: what went wrong, where, and what to do about it.
-
-Every mistake that a user can make ends in one of these, never in an ``assert`` or a bare traceback.
-"""
+"""Errors that a person can act on: what went wrong, where, and what to do about it. Every mistake ends in one."""
 
 import difflib
 import errno
@@ -24,8 +21,8 @@ class _ThreeParts(BaseException):
         super().__init__(what)
 
     def __str__(self) -> str:
-        parts = {"where": self.where, "to do": self.fix}
-        return "\n".join([self.what, *(f"  {name}: {text}" for name, text in parts.items() if text)])
+        where, fix = self.where and f"\n  where: {self.where}", self.fix and f"\n  to do: {self.fix}"
+        return f"{self.what}{where}{fix}"
 
 
 class StiltsError(_ThreeParts, Exception):
@@ -63,7 +60,7 @@ class TrainingError(StiltsError):
 
 
 class RunAgain(_ThreeParts):
-    """SIGTERM stopped the run after saving; the same command goes on where it stopped.
+    """SIGTERM or Ctrl-C (EXIT_INTERRUPTED) stopped the run after saving; the same command goes on where it stopped.
 
     No ``Exception``: what handles failures, here or in a library, must not handle this.
     """
@@ -71,28 +68,23 @@ class RunAgain(_ThreeParts):
     exit_code = EXIT_RUN_AGAIN
 
 
-class Interrupted(RunAgain):
-    """The same, but a person pressed Ctrl-C: a launcher must not repeat the command."""
-
-    exit_code = EXIT_INTERRUPTED
-
-
+_IN_THE_WAY = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP)
 _FORBIDDEN = "you may not write or read there: name another folder, or change its permissions"
 _DISK_ERRORS = {
+    **dict.fromkeys(_IN_THE_WAY, "name another path, or remove what is there"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM), _FORBIDDEN),
     errno.ENOSPC: "free some space, or name another folder; what was saved before is intact",
     errno.EDQUOT: "the quota is used up: free some space; what was saved before is intact",
     errno.EFBIG: "files may not grow so large here: raise the limit (ulimit -f), or name another folder",
     errno.EROFS: "the file system is read-only: name another folder",
     errno.ENOENT: "it is missing: name the right path; if it was removed while this ran, run the command again",
-    errno.ENOTDIR: "a part of this path is a file, not a folder: name another path",
-    errno.EISDIR: "this is a folder where a file is needed: name another path, or remove it",
-    errno.EEXIST: "something is there already: name another path, or remove it",
-    errno.ENAMETOOLONG: "the path is too long: name a shorter one",
-    errno.ELOOP: "the links of this path go round in a circle: name another path",
     errno.EIO: "the disk or the network file system failed: look after it, then run the command again",
-    errno.EACCES: _FORBIDDEN,
-    errno.EPERM: _FORBIDDEN,
 }
+_MEMORY_FIX = (
+    "in training more microbatches (train.accumulation), compute.remat=full, a smaller train.max_length or "
+    "compute.dtype=bfloat16; in prediction fewer tokens a batch (evaluation.tokens_per_batch, --tokens_per_batch); "
+    "in mining a smaller evaluation.tile; or free the device of other processes"
+)
 
 
 def explain(error: BaseException) -> StiltsError | None:
@@ -103,12 +95,8 @@ def explain(error: BaseException) -> StiltsError | None:
         where, fix = str(error.filename or "a file"), _DISK_ERRORS[error.errno]
         return StiltsError(f"{error.strerror}.", where=where, fix=fix)
     if type(error).__name__ == "JaxRuntimeError" and "RESOURCE_EXHAUSTED" in str(error):
-        fix = "in training more microbatches (train.accumulation), compute.remat=full, a smaller train.max_length or "
-        fix += "compute.dtype=bfloat16; in prediction fewer tokens a batch (evaluation.tokens_per_batch, "
-        fix += (
-            "--tokens_per_batch); in mining a smaller evaluation.tile; or free the device of other processes"
-        )
-        return StiltsError("The device's memory ran out.", where=str(error).splitlines()[0][:300], fix=fix)
+        where = str(error).splitlines()[0][:300]
+        return StiltsError("The device's memory ran out.", where=where, fix=_MEMORY_FIX)
     return None
 
 
@@ -127,9 +115,8 @@ def describe(error: Exception) -> str:
     if explained and not _tracebacks:
         return str(explained)
     where = "".join(traceback.format_exception(error))
-    if explained:
-        return where if explained is error else f"{where}{explained}"
-    return f"{where}This is a defect of stilts_jax: please report the lines above and the command line."
+    defect = "This is a defect of stilts_jax: please report the lines above and the command line."
+    return where + ("" if explained is error else str(explained or defect))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -25,13 +25,13 @@ _FETCHED = ".fetched.json"  # what an object store said of the files that were c
 def open_path(name: str | os.PathLike) -> Path:
     """Returns the absolute path of a name; of a URL (``gs://...``) what ``etils.epath`` makes of it.
 
-    The latter has the methods of a ``Path``, as far as object stores can do them: no links, no appending, no
-    locks, no mapping into memory. What needs these goes to ``local_folder``.
+    That has the methods of a ``Path``, as far as object stores can do them; what needs links, appending, locks or
+    mapping into memory goes to ``local_folder``.
     """
     text = str(name)
-    scheme, is_url, _ = text.partition("://")
-    if not is_url:
+    if not is_remote(text):
         return local_path(text)
+    scheme = text.partition("://")[0]
     if scheme not in ("gs", "s3"):
         fix = "name a local folder, or one in a bucket with gs://BUCKET/FOLDER or s3://BUCKET/FOLDER"
         raise ConfigError(f"Paths that begin with {scheme}:// can't be used.", where=text, fix=fix)
@@ -49,7 +49,7 @@ def open_path(name: str | os.PathLike) -> Path:
 
 def local_path(name: str) -> Path:
     """Returns the absolute path of a name that must be one of this machine."""
-    if "://" in name:
+    if is_remote(name):
         fix = "name a folder or file of this machine"
         raise ConfigError("This path must be a local one.", where=name, fix=fix)
     if not name:
@@ -90,8 +90,8 @@ def cache_root() -> Path:
 def fetch_folder(name: str | os.PathLike) -> Path:
     """Returns a local copy of the files directly in a folder of an object store.
 
-    A file is copied again when what the store says of it (generation, ETag, time of change) is not what it said
-    when the file was copied: another encoder of the same size is another encoder.
+    A file is copied again when the store says something else of it (generation, ETag, time of change) than when it was
+    copied: another encoder of the same size is another encoder.
     """
     source: Any = open_path(name)
     target = local_folder(name)
@@ -107,19 +107,18 @@ def fetch_folder(name: str | os.PathLike) -> Path:
     files = [path for path in source.iterdir() if not path.is_dir()]
     for path in files:
         copy, state = target / path.name, store.ukey(f"{folder}/{path.name}")
-        if copy.is_file() and known.get(path.name) == [state, copy.stat().st_size]:
-            continue
-        with replacing(copy) as temporary:
-            path.copy(temporary, overwrite=True)
-        known[path.name] = [state, copy.stat().st_size]
-        write_record(target / _FETCHED, known)
+        if not copy.is_file() or known.get(path.name) != [state, copy.stat().st_size]:
+            with replacing(copy) as temporary:
+                path.copy(temporary, overwrite=True)
+            known[path.name] = [state, copy.stat().st_size]
+            write_record(target / _FETCHED, known)
     for gone in known.keys() - {path.name for path in files}:
         (target / gone).unlink(missing_ok=True)
     return target
 
 
 @contextlib.contextmanager
-def naming(path: Path) -> Iterator[None]:
+def naming(path: os.PathLike) -> Iterator[None]:
     """Lets an error of the disk name the file that the user knows; writing to an open file names none."""
     try:
         yield
@@ -154,28 +153,23 @@ def _remove_stale(folder: Path) -> None:
     """Removes temporary files of processes of this host that are gone, and those older than a day."""
     for path in folder.glob(".*.tmp"):
         if match := _TEMPORARY.fullmatch(path.name):  # else it is not one of ours
-            here = f".{socket.gethostname()}.{match[1]}-" in path.name
             with contextlib.suppress(OSError):  # another process has just moved it into place
-                if (here and not _is_alive(int(match[1]))) or time.time() - path.stat().st_mtime > _DAY:
+                stale = time.time() - path.stat().st_mtime > _DAY
+                if not stale and f".{socket.gethostname()}.{match[1]}-" in path.name:
+                    try:
+                        os.kill(int(match[1]), 0)
+                    except (ProcessLookupError, OverflowError):
+                        stale = True
+                if stale:
                     path.unlink()
 
 
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass
-    return True
-
-
 def write_whole(path: Path, content: bytes | str) -> None:
-    """Writes a file so that a reader, or a crash, sees the old content or the new and nothing between."""
+    """Writes a file as ``replacing`` does, also in an object store, where it appears when it is whole."""
     data = content.encode() if isinstance(content, str) else content
     if is_remote(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)  # an object appears when it is whole
+        path.write_bytes(data)
         return
     with replacing(path) as temporary:
         temporary.write_bytes(data)
@@ -188,8 +182,7 @@ def write_json(path: Path, record: Any) -> None:
 
 def write_record(path: Path, record: dict[str, Any]) -> None:
     """Writes a record that this package reads again: JSON with a digest of its values under ``digest``."""
-    # As it is read again: lists for tuples, names for numbers.
-    plain = json.loads(json.dumps(record, allow_nan=False))
+    plain = json.loads(json.dumps(record, allow_nan=False))  # as it is read again: lists for tuples
     plain.pop(_DIGEST, None)  # of a record that was read as plain JSON, changed and written again
     write_json(path, plain | {_DIGEST: _digest(plain)})
 
@@ -197,19 +190,15 @@ def write_record(path: Path, record: dict[str, Any]) -> None:
 def read_record(path: Path, version: int | None = None) -> dict[str, Any]:
     """Returns a record that ``write_record`` wrote, with ``version`` under ``format``.
 
-    Raises:
-        FileNotFoundError: there is none.
-        RecordError: it was written by another version, or it is not what was written.
+    Raises FileNotFoundError where there is none, and RecordError where it is of another version or damaged.
     """
     found, reason = None, "it is not a record"
     try:
         found = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise
-    except OSError as error:
-        reason = error.strerror or "it can't be read"
-    except (ValueError, RecursionError):
-        reason = "it is not JSON"
+    except (OSError, ValueError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or "it can't be read as JSON"
     if isinstance(found, dict):
         if version is not None and found.get("format") != version:
             what = f"{path.name} has format {str(found.get('format'))[:20]}, this version reads {version}."
@@ -218,8 +207,8 @@ def read_record(path: Path, version: int | None = None) -> dict[str, Any]:
         if found.pop(_DIGEST, None) == _digest(found):
             return found
         reason = "its content does not match its digest"
-    fix = "remove it; it is then made again"
-    raise RecordError(f"{path.name} is damaged: {reason}.", where=str(path), fix=fix)
+    what, fix = f"{path.name} is damaged: {reason}.", "remove it; it is then made again"
+    raise RecordError(what, where=str(path), fix=fix)
 
 
 def _digest(values: dict[str, Any]) -> str:

@@ -9,13 +9,12 @@ import sys
 def keep_freed_memory() -> None:
     """Makes glibc keep what is freed, where JAX will find no accelerator.
 
-    XLA on a CPU asks for the working memory of a program whenever it runs. Blocks of that size glibc takes from the
-    system and gives back each time, and a gigabyte of fresh, zeroed pages is a fifth of a small step. It keeps blocks
-    that large only if all threads share one heap, and has decided about that once the first thread has its own: this
-    comes before anything that starts threads.
+    XLA on a CPU asks for a program's working memory whenever it runs. Blocks of that size glibc takes from the system
+    and gives back each time, and a gigabyte of fresh, zeroed pages is a fifth of a small step. It keeps them only where
+    all threads share one heap, which must be said before anything starts threads.
 
     The price: steps of several lengths leave holes, so that the heap gets about twice as large as the largest step
-    needs by ``stilts plan`` (10 GB for 4.7 GiB: 16 rows of up to 192 in five lengths, a small encoder).
+    needs (10 GB for 4.7 GiB by ``stilts plan``: 16 rows of up to 192 in five lengths, a small encoder).
     """
     platforms = os.environ.get("JAX_PLATFORMS")
     # Asking JAX would start its threads.

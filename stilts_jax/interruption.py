@@ -1,9 +1,8 @@
 """SIGTERM and Ctrl-C: the first one asks for a save and an end; a second Ctrl-C aborts at once.
 
-A signal is written down, and from then on every ``check`` raises ``RunAgain``, so that it is never lost: ``check`` is
-called with every unit of progress and around every phase. The handler itself raises too, which ends downloads and
-pauses, except where that does harm: below JAX, which ignores what its own callbacks raise, and in a training loop,
-which saves first (``deferred``).
+A signal is written down, and from then on every ``check`` raises ``RunAgain``, so that it is never lost: with every
+unit of progress and around every phase. The handler itself raises too, which ends downloads and pauses, except below
+JAX, which ignores what its own callbacks raise, and in a training loop, which saves first (``deferred``).
 """
 
 import os
@@ -14,7 +13,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, TextIO
 
-from stilts_jax.errors import Interrupted, RunAgain
+from stilts_jax.errors import EXIT_INTERRUPTED, EXIT_RUN_AGAIN, RunAgain
 
 _LIBRARIES = ("jax", "jaxlib", "orbax", "flax", "asyncio")  # nothing is raised into these
 _asked: list[int] = []  # signals since catch_signals; only ever appended to
@@ -29,8 +28,7 @@ def catch_signals(abort: Any = signal.default_int_handler) -> Iterator[None]:
     ``abort`` handles a second Ctrl-C. SIG_DFL ends the process even in the middle of a compilation.
     """
     global _abort
-    # Only the main thread may set handlers.
-    is_main = threading.current_thread() is threading.main_thread()
+    is_main = threading.current_thread() is threading.main_thread()  # only that may set handlers
     if not is_main or signal.getsignal(signal.SIGTERM) is _note:
         yield
         return
@@ -48,10 +46,7 @@ def catch_signals(abort: Any = signal.default_int_handler) -> Iterator[None]:
 
 
 def end_with(stream: TextIO) -> threading.Event:
-    """Takes the end of ``stream``, a pipe from the process that started this one, as SIGTERM: this one ends with it.
-
-    Returns what is set by a line in it.
-    """
+    """Takes the end of ``stream``, a pipe from the parent process, as SIGTERM; returns what is set by a line in it."""
     told = threading.Event()
 
     def watch() -> None:
@@ -87,8 +82,10 @@ def check() -> None:
 
 def stop(text: str, where: str = "") -> RunAgain:
     """Returns what is raised for a signal; ``text`` says what was saved."""
-    kind, name = (Interrupted, "Ctrl-C") if signal.SIGINT in _asked else (RunAgain, "SIGTERM")
-    return kind(f"Stopped by {name}{text}", where=where, fix="run the same command again to go on")
+    name, code = ("Ctrl-C", EXIT_INTERRUPTED) if signal.SIGINT in _asked else ("SIGTERM", EXIT_RUN_AGAIN)
+    stopped = RunAgain(f"Stopped by {name}{text}", where=where, fix="run the same command again to go on")
+    stopped.exit_code = code
+    return stopped
 
 
 def _note(number: int, frame: FrameType | None) -> None:

@@ -1,20 +1,16 @@
-"""One display of progress: a line that is redrawn on a terminal, a plain line now and then in a log file.
+"""One display of progress: a line that is redrawn on a terminal, a plain line now and then in a log file."""
 
-Code that works for long takes a ``Progress`` and does not print by itself.
-"""
-
-import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, TextIO
 
 from tqdm import tqdm
 
 from stilts_jax.interruption import check
 
+_STARTED = time.monotonic()
 _TERMINAL_INTERVAL, _LOG_INTERVAL = 0.2, 15.0  # seconds between lines
 _WORTH_A_LINE = 3.0  # seconds that work must have taken for its end to stay on the screen or in the log
 _LOG_LINE = "{desc}: {n_fmt}/{total_fmt}{unit} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
@@ -25,13 +21,9 @@ def format_seconds(seconds: float) -> str:
     return tqdm.format_interval(round(seconds)).removeprefix("0") if seconds >= 59.5 else f"{seconds:.0f} s"
 
 
-def seconds_since_start() -> float | None:
-    """Returns for how long this process has run; None where the system does not say."""
-    try:
-        started = float(Path("/proc/self/stat").read_text("utf-8").rpartition(")")[2].split()[19])
-    except (OSError, ValueError):
-        return None
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - started / os.sysconf("SC_CLK_TCK")
+def seconds_since_start() -> float:
+    """Returns for how long this program has run: since a command, or somebody's notebook, imported this."""
+    return time.monotonic() - _STARTED
 
 
 class Bar(tqdm):
@@ -44,9 +36,8 @@ class Bar(tqdm):
 
     def tell(self, note: str) -> None:
         """Says what the work waits for (compiling), until the next unit is done."""
-        if note:
-            self._note = note
-            self.set_postfix_str(note)
+        self._note = note
+        self.set_postfix_str(note)
 
     def advance(self, count: int = 1, **values: float | str) -> None:
         """Counts ``count`` more units as done; ``values`` (such as ``loss=0.3``) are shown behind."""
@@ -71,12 +62,13 @@ class Bar(tqdm):
 
     def close(self) -> None:
         """Leaves the line where the work took long, else takes it away."""
+        took_long = not self.disable and self.format_dict["elapsed"] >= _WORTH_A_LINE
         if self.disable or self.fp.isatty():
-            self.leave = not self.disable and self.format_dict["elapsed"] >= _WORTH_A_LINE
+            self.leave = took_long
             return super().close()
         self.disable = True
         self._decr_instances(self)
-        if self.format_dict["elapsed"] >= _WORTH_A_LINE:
+        if took_long:
             self.display()
         return None
 
@@ -90,10 +82,9 @@ class Progress:
 
     def say(self, text: str, *, once: bool = False) -> None:
         """Writes a line that stays; with ``once`` only the first time, in whatever part."""
-        if once:
-            if text in self._said:
-                return
-            self._said.add(text)
+        if once and text in self._said:
+            return
+        self._said.add(text)
         if self._terminal:
             tqdm.write(f"{self._prefix}{text}", file=self._stream)  # above the bar
         elif self._stream:

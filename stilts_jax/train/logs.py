@@ -16,7 +16,6 @@ import numpy as np
 from etils import epath
 
 from stilts_jax.chips import find_chip
-from stilts_jax.errors import ConfigError
 from stilts_jax.files import is_remote, naming
 from stilts_jax.progress import Progress
 
@@ -44,12 +43,10 @@ class JsonLines:
         return hashlib.sha256(self._text).hexdigest() if self._enabled else ""
 
     def write(self, record: Mapping[str, Any]) -> None:
-        if not self._enabled:
-            return
-        line = (json.dumps(record, ensure_ascii=False) + "\n").encode()
+        line = (json.dumps(record, ensure_ascii=False) + "\n").encode() if self._enabled else b""
         self._text += line
-        if self._appends:
-            with naming(Path(self._path)), open(self._path, "ab") as file:
+        if self._enabled and self._appends:
+            with naming(self._path), open(self._path, "ab") as file:
                 file.write(line)
 
     def sync(self) -> int:
@@ -57,7 +54,7 @@ class JsonLines:
         if self._enabled and not self._appends:
             self._path.write_bytes(self._text)
         elif self._enabled:
-            with naming(Path(self._path)), open(self._path, "ab") as file:
+            with naming(self._path), open(self._path, "ab") as file:
                 os.fsync(file.fileno())
         return len(self._text)
 
@@ -83,8 +80,8 @@ class Work:
     def rates(self, flops_per_token: float | None) -> dict[str, float]:
         """Returns speeds as the log and the result show them.
 
-        ``mfu`` is the share of the devices' peak that the model itself uses. Padding and what rematerialisation
-        computes again do not count. It is left out unless ``flops_per_token`` and the device's peak are known.
+        ``mfu``, the share of the devices' peak that the model itself uses, counts neither padding nor what
+        rematerialisation computes again. It is left out unless ``flops_per_token`` and the peak are known.
         """
         seconds, chip = max(self.seconds, 1e-9), find_chip(jax.devices()[0].device_kind)
         rates = {
@@ -93,8 +90,7 @@ class Work:
             "padding_share": 1 - self.real_tokens / self.tokens if self.tokens else 0.0,
         }
         if flops_per_token and chip and chip.flops:
-            peak = chip.flops * jax.device_count()
-            rates["mfu"] = flops_per_token * self.real_tokens / seconds / peak
+            rates["mfu"] = flops_per_token * self.real_tokens / seconds / (chip.flops * jax.device_count())
         return rates
 
 
@@ -132,12 +128,6 @@ def best_step(history: Sequence[Sequence[float]]) -> int | None:
     return int(-max(scored)[1]) if scored else None
 
 
-def is_out_of_patience(history: Sequence[Sequence[float]], patience: int) -> bool:
-    """Says whether the last ``patience`` evaluations brought no gain; 0 is endless patience."""
-    best = best_step(history)
-    return 0 < patience <= sum(1 for step, _ in history if best is None or step > best)
-
-
 @contextmanager
 def profile_steps(folder: Path | None, steps: int, progress: Progress) -> Iterator[Callable[[], None]]:
     """Profiles ten steps from the tenth on, earlier in a run of few ``steps``, for TensorBoard or Perfetto.
@@ -161,13 +151,3 @@ def profile_steps(folder: Path | None, steps: int, progress: Progress) -> Iterat
         yield mark_step
     if folder and begun <= first:
         progress.say(f"warning: no profile was written, {begun} steps were left to take")
-
-
-def open_board(directory: str | os.PathLike) -> Any:
-    """Returns what writes numbers for TensorBoard (the ``tensorboard`` extra)."""
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError as error:
-        what, fix = "TensorBoard's writer is not installed.", "pip install tensorboardX"
-        raise ConfigError(what, where="tensorboard", fix=fix) from error
-    return SummaryWriter(os.fspath(directory))

@@ -8,7 +8,7 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,12 +18,11 @@ from jax.sharding import Mesh
 
 from stilts_jax import interruption
 from stilts_jax.automatic import compiler_options
-from stilts_jax.checked import Checked, Range
 from stilts_jax.checkpoint import Checkpoints
 from stilts_jax.distributed import is_preempted
-from stilts_jax.errors import ConfigError, RunAgain, TrainingError, nearest
+from stilts_jax.errors import ConfigError, RunAgain, TrainingError
 from stilts_jax.progress import SILENT, Progress, format_seconds, seconds_since_start
-from stilts_jax.settings import POSITIVE, TrainSettings
+from stilts_jax.settings import TrainSettings
 from stilts_jax.sharding import batch_multiple, pad_batch_to, shard_batch, state_shardings, with_shardings
 from stilts_jax.train import logs
 from stilts_jax.train.losses import check_batch
@@ -41,10 +40,9 @@ BatchLike = Any
 
 
 @dataclass(frozen=True)
-class RunConfig(Checked):
+class RunConfig:
     """All that a run needs besides its first state."""
 
-    group: ClassVar[str] = "RunConfig."
     optimizer: OptimizerConfig  # also says how many steps the run has
     losses: Mapping[str, LossFn]  # by task; a task has the head of its name
     batch_at: Callable[[int], BatchLike]  # the batch of a step, a pure function of the step's number
@@ -52,12 +50,12 @@ class RunConfig(Checked):
     # killed) and ``timings.jsonl``. The caller holds its lock (``lock_run``).
     directory: str | os.PathLike
     mesh: Mesh
-    seed: Annotated[int, Range(0, 2**32 - 1)]  # of dropout
+    seed: int  # of dropout; below 2**32
     train: TrainSettings  # when the loop evaluates, saves, logs and stops; a step that is the best so far is saved too
     # Scores parameters (higher is better); must not keep them, because the next step donates them.
     select: Callable[[Params], float] | None = None
     zero1: bool = False  # shard the moments over the mesh's ``data`` axis too
-    accumulation: Annotated[int, POSITIVE] = 1  # microbatches per step
+    accumulation: int = 1  # microbatches per step
     shapes: int = 0  # how many shapes batches have, to say how many of them are compiled; 0: not known
     flops_per_token: float | None = None  # of both passes; with it the log shows the used share of the peak
     trace: Path | None = None  # folder for a profile of some steps
@@ -79,11 +77,8 @@ class TrainingResult:
 def run_training(state: TrainState, config: RunConfig) -> TrainingResult:
     """Trains, from the newest good checkpoint in the run's directory if there is one.
 
-    ``state`` is that before the first step, to which its arrays are donated.
-
-    Raises:
-        RunAgain: SIGTERM or Ctrl-C (then an Interrupted) came; a checkpoint was saved.
-        TrainingError: the loss is not finite.
+    ``state`` is that before the first step, to which its arrays are donated. After SIGTERM or Ctrl-C a checkpoint is
+    saved and RunAgain raised.
     """
     with ExitStack() as stack:
         stack.enter_context(jax.set_mesh(config.mesh))
@@ -96,17 +91,18 @@ def run_training(state: TrainState, config: RunConfig) -> TrainingResult:
         mark_step = stack.enter_context(logs.profile_steps(config.trace, total, progress))
         bar = stack.enter_context(progress.track("training", total, start=run.step))
         while True:
-            # Do not change the order. Evaluation comes before saving, so that a checkpoint holds the score
-            # of its own step and a restart neither repeats nor forgets it. Saving comes before the batch, so
-            # that everything after a checkpoint follows from the step's number, and a restart does exactly
-            # what would have come.
+            # Do not change the order. Evaluation comes before saving, so that a checkpoint holds the score of its own
+            # step and a restart neither repeats nor forgets it. Saving comes before the batch, so that everything after
+            # a checkpoint follows from the step's number, and a restart does exactly what would have come.
             interrupted = is_preempted() if jax.process_count() > 1 else interruption.is_asked()
             if not interrupted:
                 try:
                     run.evaluate()
                 except RunAgain:  # the evaluation is begun anew after the restart
                     interrupted = True
-            finished = run.is_finished()
+            best = logs.best_step(run.history)
+            without_gain = sum(best is None or step > best for step, _ in run.history)
+            finished = run.step >= total or 0 < config.train.patience <= without_gain
             run.save(at_once=interrupted or finished)
             if interrupted:
                 text = f" after step {run.step}; everything was saved."
@@ -114,28 +110,25 @@ def run_training(state: TrainState, config: RunConfig) -> TrainingResult:
             if finished:
                 return run.result()
             mark_step()
-            batch = config.batch_at(run.step)
-            bar.tell(run.compiling(batch))
-            run.take_step(batch)
+            run.take_step(config.batch_at(run.step), bar.tell)
             bar.advance(1, **run.shown)
 
 
 class Run:
     """The host's side of a run: its state, logs and checkpoints, with the actions that the loop repeats.
 
-    ``stack`` closes its files. ``work`` is that of all launches; ``cached`` counts the compiled steps of this launch
-    that came from the cache on disk; ``shown`` is what stands beside the progress.
+    ``work`` is that of all launches; ``cached`` counts the compiled steps of this launch that came from the cache on
+    disk; ``shown`` stands beside the progress. ``stack`` closes the files.
     """
 
-    _announced = False
+    _announced = False  # whether this process said how long it took to the first step
 
     def __init__(self, state: TrainState, config: RunConfig, stack: ExitStack) -> None:
-        self.config, self.step = config, 0
+        self.config, self.step, self.cached, self._saved_step = config, 0, 0, 0
         self.history: list[list[float]] = []
         self.skipped: list[int] = []
         self.shown: dict[str, float | str] = {}
-        self.work, self._logged = logs.Work(), logs.Work()
-        self.cached, self._saved_step = 0, 0
+        self.work = self._logged = logs.Work()
         self._forms: set[tuple] = set()  # those that are compiled
         self._pending: tuple[int, BatchLike, dict[str, jax.Array]] | None = None
         folder, first = epath.Path(config.directory), jax.process_index() == 0
@@ -145,17 +138,24 @@ class Run:
         places, form = jax.tree.flatten(self._shardings)
         given = config.optimizer, config.accumulation, tuple(places), form
         self._functions = {task: _compile(loss, *given) for task, loss in config.losses.items()}
-        self._abstract = with_shardings(state, self._shardings)
-        keep, with_board = config.train.keep_latest, config.train.tensorboard and first
+        abstract, keep = with_shardings(state, self._shardings), config.train.keep_latest
+        self._abstract = {"params": abstract.params, "moments": abstract.moments}
         self._checkpoints = Checkpoints(folder / "checkpoints", keep=keep, progress=config.progress)
         self._metrics = logs.JsonLines(folder / "metrics.jsonl", enabled=first)
         self._timings = logs.JsonLines(folder / "timings.jsonl", enabled=first)
-        self._board: Any = logs.open_board(folder / "tensorboard") if with_board else None
-        boards = [self._board.close] if self._board else []
-        for close in (self._timings.sync, self._metrics.sync, self._checkpoints.close, *boards):
+        for close in (self._timings.sync, self._metrics.sync, self._checkpoints.close):
             stack.callback(close)  # all of them, whatever the others do
+        self._board: Any = None
+        if config.train.tensorboard and first:
+            try:
+                from tensorboardX import SummaryWriter
+            except ImportError as error:
+                what, fix = "TensorBoard's writer is not installed.", "pip install tensorboardX"
+                raise ConfigError(what, where="tensorboard", fix=fix) from error
+            self._board = SummaryWriter(os.fspath(folder / "tensorboard"))
+            stack.callback(self._board.close)
         self._state = self._restore(state)
-        self._mark = time.monotonic()
+        self._mark = time.monotonic()  # up to here the seconds of training are counted, or left out
 
     def _restore(self, state: TrainState) -> TrainState:
         """Returns the state of the newest intact checkpoint, or ``state``, sharded over the mesh."""
@@ -164,7 +164,7 @@ class Run:
             for leaf in jax.tree.leaves(state):
                 if isinstance(leaf, jax.Array):
                     leaf.delete()  # make room
-            found = self._checkpoints.restore_newest(_saved(self._abstract))
+            found = self._checkpoints.restore_newest(self._abstract)
         if not found:
             self._metrics.cut(0)
             return jax.device_put(state, self._shardings)
@@ -178,10 +178,6 @@ class Run:
             self.config.progress.say(text + "or wrong in the curve; the training itself is not affected")
         self.config.progress.say(f"going on after step {self.step}")
         return TrainState(jax.device_put(np.int32(self.step), self._shardings.step), **items)
-
-    def is_finished(self) -> bool:
-        all_taken = self.step >= self.config.optimizer.total_steps
-        return all_taken or logs.is_out_of_patience(self.history, self.config.train.patience)
 
     def evaluate(self) -> None:
         """Scores the parameters if an evaluation is due and the checkpoint does not hold its score already."""
@@ -207,55 +203,49 @@ class Run:
         record = {"history": self.history, "skipped": self.skipped, "work": asdict(self.work)}
         record |= {"metrics_size": self._metrics.sync(), "metrics_digest": self._metrics.digest()}
         protect = [] if best is None else [best]
-        self._checkpoints.save(self.step, _saved(self._state), record, protect=protect)
+        items = {"params": self._state.params, "moments": self._state.moments}
+        self._checkpoints.save(self.step, items, record, protect=protect)
         self._saved_step = self.step
         self._mark = time.monotonic()
 
-    def compiling(self, batch: BatchLike) -> str:
-        """Says which shape has to be compiled before a step on ``batch``; nothing where that is done."""
-        if _form_of(batch) in self._forms:
-            return ""
-        total = f" of {self.config.shapes}" if self.config.shapes else ""
-        return f"compiling {len(self._forms) + 1}{total}"
+    def take_step(self, batch: BatchLike, tell: Callable[[str], None] = lambda note: None) -> None:
+        """Starts a step, then reads the metrics of the one before it, so that the device never waits for the host.
 
-    def take_step(self, batch: BatchLike) -> None:
-        """Starts a step, then reads the metrics of the one before it, so that the device never waits for the host."""
+        ``tell`` hears of a shape that has to be compiled before.
+        """
         if jax.default_backend() == "cpu":
             self.fetch()  # nothing would overlap, and two steps would be in memory
         check_batch(batch.arrays, self._state.params, batch.task)
-        if batch.task not in self._functions:
-            what = f"There is no loss for task {batch.task!r}."
-            raise ConfigError(what, where="losses", fix=nearest(batch.task, self._functions))
         mesh = self.config.mesh
         padded = pad_batch_to(batch.arrays, batch_multiple(mesh) * self.config.accumulation)
-        placed = shard_batch(padded, mesh)
-        form, hits, start = _form_of(batch), _events[_HITS], time.monotonic()
+        placed, shapes = shard_batch(padded, mesh), self.config.shapes
+        # What decides whether two batches share a compiled step.
+        forms = ((name, array.shape, str(array.dtype)) for name, array in sorted(batch.arrays.items()))
+        form = (batch.task, *forms)
         is_new = form not in self._forms
+        if is_new:
+            self._forms.add(form)
+            tell(f"compiling {len(self._forms)}" + (f" of {shapes}" if shapes else ""))
+        start, hits = time.monotonic(), _events[_HITS]
         # Once a step is compiled, all its arguments are on the mesh: another transfer would be a defect.
         with nullcontext() if is_new else jax.transfer_guard("disallow"):
             self._state, metrics = self._functions[batch.task](self._state, placed, self._seed)
-        compiling = time.monotonic() - start if is_new else 0.0
+        compiling = 0.0
         if is_new:
-            self._forms.add(form)
+            compiling = time.monotonic() - start
+            self._mark += compiling
             self.cached += _events[_HITS] > hits
-            self._announce_first_step(compiling)
+            if not Run._announced:
+                Run._announced, folder = True, jax.config.values["jax_compilation_cache_dir"]
+                waited = format_seconds(seconds_since_start())
+                text = f"first step {waited} after the command; it compiled for {compiling:.1f} s"
+                kept = f", {'read from' if self.cached else 'and keeps that in'} {folder}" * bool(folder)
+                self.config.progress.say(text + kept)
         self.fetch()
         self._pending = (self.step, batch, metrics)
         self.step += 1
-        before, self._mark = self._mark, time.monotonic()
-        seconds = self._mark - before - compiling
         self.work += logs.count_rows(batch.arrays, batch.rows)
-        self.work += logs.Work(1, seconds=seconds, compile_seconds=compiling, compilations=int(is_new))
-
-    def _announce_first_step(self, compiling: float) -> None:
-        """Says, once per process, how long after the command the first step was taken."""
-        waited = None if Run._announced else seconds_since_start()
-        if waited is not None:
-            Run._announced = True
-            text = f"first step {format_seconds(waited)} after the command; it compiled for {compiling:.1f} s"
-            folder = jax.config.values["jax_compilation_cache_dir"]
-            kept = f", {'read from' if self.cached else 'and keeps that in'} {folder}" * bool(folder)
-            self.config.progress.say(text + kept)
+        self.work += logs.Work(1, compile_seconds=compiling, compilations=int(is_new))
 
     def result(self) -> TrainingResult:
         """Waits for the last checkpoint and returns the best parameters."""
@@ -263,7 +253,7 @@ class Run:
         self._metrics.sync()
         params, best = self._state.params, logs.best_step(self.history)
         if best not in (None, self.step):
-            params = self._checkpoints.restore(best, {"params": self._abstract.params})[0]["params"]
+            params = self._checkpoints.restore(best, {"params": self._abstract["params"]})[0]["params"]
         step, curve = self.step if best is None else best, logs.read_curve(self._directory)
         return TrainingResult(params, step, tuple(self.skipped), self.history, curve, self.work)
 
@@ -273,8 +263,19 @@ class Run:
             return
         (step, batch, metrics), self._pending = self._pending, None
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        before, self._mark = self._mark, time.monotonic()
+        self.work += logs.Work(seconds=self._mark - before)
         if values.pop("skipped"):
-            self._skip(step, batch, values)
+            rows = [str(row) for row in batch.rows if row >= 0]
+            text = f"step {step}, task {batch.task}, rows {', '.join(rows[:64])}"
+            if len(self.skipped) >= self.config.train.skip_non_finite:
+                what = f"The loss or its gradient is not finite ({values['loss']}, {values['grad_norm']})."
+                fix = f"the last checkpoint (after step {self._saved_step}) is good; lower the learning rate, look at "
+                fix += "these rows, or allow such steps to be left out (train.skip_non_finite)"
+                raise TrainingError(what, where=text, fix=fix)
+            self.skipped.append(step)
+            told = "warning: this step was left out because its loss is not finite"
+            self.config.progress.say(f"{told}: {text}")
         self.shown["loss"] = values["loss"]
         if step % self.config.train.log_every:
             return
@@ -288,27 +289,11 @@ class Run:
         record |= {"seconds": window.seconds, "compilations": self.work.compilations}
         self._timings.write(record | {"memory": logs.device_memory()})
 
-    def _skip(self, step: int, batch: BatchLike, values: Mapping[str, float]) -> None:
-        """Counts a step whose loss was not finite; raises if there were too many."""
-        rows = [str(row) for row in batch.rows if row >= 0]
-        text = f"step {step}, task {batch.task}, rows {', '.join(rows[:64])}"
-        if len(self.skipped) >= self.config.train.skip_non_finite:
-            what = f"The loss or its gradient is not finite ({values['loss']}, {values['grad_norm']})."
-            fix = f"the last checkpoint (after step {self._saved_step}) is good; lower the learning rate, look at "
-            fix += "these rows, or allow such steps to be left out (train.skip_non_finite)"
-            raise TrainingError(what, where=text, fix=fix)
-        self.skipped.append(step)
-        self.config.progress.say(f"warning: this step was left out because its loss is not finite: {text}")
-
     def _write(self, record: Mapping[str, Any]) -> None:
         self._metrics.write(record)
         for name, value in record.items() if self._board else ():
             if name != "step" and isinstance(value, int | float):
                 self._board.add_scalar(name, value, record["step"])
-
-
-def _saved(state: TrainState) -> dict[str, Any]:
-    return {"params": state.params, "moments": state.moments}
 
 
 @lru_cache(maxsize=32)
@@ -329,9 +314,3 @@ def _compile(
     # The metrics lie as the number of the step: whole on every device.
     options: Any = {"out_shardings": (state, state.step), "compiler_options": compiler_options()}
     return jax.jit(step, donate_argnums=0, **options)
-
-
-def _form_of(batch: BatchLike) -> tuple:
-    """Returns what decides whether two batches share a compiled step."""
-    forms = ((name, array.shape, str(array.dtype)) for name, array in sorted(batch.arrays.items()))
-    return (batch.task, *forms)

@@ -18,7 +18,7 @@ from stilts_jax.model import Model, apply_model
 from stilts_jax.model.layers import wide_dtype, widen
 from stilts_jax.sharding import constrain, constrain_batch
 from stilts_jax.train.optimizer import Params
-from stilts_jax.train.step import Arrays, Sums
+from stilts_jax.train.step import Arrays, Sums, select_head
 
 _cross_entropy = optax.softmax_cross_entropy_with_integer_labels
 
@@ -46,14 +46,17 @@ def tag_loss(outputs: Arrays, batch: Arrays) -> Sums:
 
 def span_loss(outputs: Arrays, batch: Arrays) -> Sums:
     """The mean of two cross-entropies over positions, for start and end; out of range is not scored."""
-    logits, places = (outputs["start_logits"], outputs["end_logits"]), (batch["start"], batch["end"])
-    (start, end), length = places, logits[0].shape[-1]
+    of_start, of_end, start, end = (
+        outputs["start_logits"],
+        outputs["end_logits"],
+        batch["start"],
+        batch["end"],
+    )
+    length = of_start.shape[-1]
     inside = (start >= 0) & (start < length) & (end >= 0) & (end < length)
-    weight = jnp.where(inside, batch["weight"].astype(jnp.float32), 0.0)
-    start, end = (jnp.where(inside, place, 0) for place in places)
-    losses = 0.5 * (_cross_entropy(widen(logits[0]), start) + _cross_entropy(widen(logits[1]), end))
-    exact = (logits[0].argmax(-1) == start) & (logits[1].argmax(-1) == end)
-    return _weigh(weight, losses, exact=exact)
+    start, end, weight = (jnp.where(inside, one, 0) for one in (start, end, batch["weight"]))
+    losses = 0.5 * (_cross_entropy(widen(of_start), start) + _cross_entropy(widen(of_end), end))
+    return _weigh(weight, losses, exact=(of_start.argmax(-1) == start) & (of_end.argmax(-1) == end))
 
 
 def pair_loss(outputs: Arrays, batch: Arrays) -> Sums:
@@ -71,9 +74,8 @@ def pair_loss(outputs: Arrays, batch: Arrays) -> Sums:
 
 def masked_loss(outputs: Arrays, batch: Arrays) -> Sums:
     """Cross-entropy over the vocabulary at masked positions, without the logits of all of them at once."""
-    features, table, bias = (outputs[name] for name in ("features", "table", "bias"))
-    losses = chunked_cross_entropy(features, table, bias, batch["masked_targets"])
-    return _weigh(batch["masked_weights"], losses)
+    given = (outputs[name] for name in ("features", "table", "bias"))
+    return _weigh(batch["masked_weights"], chunked_cross_entropy(*given, batch["masked_targets"]))
 
 
 def _weigh(weight: jax.Array, losses: jax.Array, **reports: jax.Array) -> Sums:
@@ -84,9 +86,8 @@ def _weigh(weight: jax.Array, losses: jax.Array, **reports: jax.Array) -> Sums:
 
 
 def _score(logits: jax.Array, labels: jax.Array, weight: jax.Array) -> Sums:
-    weight = jnp.where(labels >= 0, weight.astype(jnp.float32), 0.0)
     losses = _cross_entropy(widen(logits), jnp.maximum(labels, 0))
-    return _weigh(weight, losses, accuracy=logits.argmax(-1) == labels)
+    return _weigh(jnp.where(labels >= 0, weight, 0), losses, accuracy=logits.argmax(-1) == labels)
 
 
 # Loss and entries of a batch by kind, besides `weight` [B]. Shapes: B rows, C choices, T tokens, M masked places; a
@@ -108,7 +109,7 @@ FRACTIONS = ("weight", "masked_weights", "choice_mask")  # everything else count
 
 @dataclass(frozen=True)
 class Loss:
-    """The loss of one head of a model: called as ``loss_fn(params, batch, key)``; see ``make_loss``."""
+    """The loss of one head of a model, called as ``loss_fn(params, batch, key)``."""
 
     model: Model
     head: str
@@ -116,11 +117,11 @@ class Loss:
 
     @property
     def needs_whole_batch(self) -> bool:
-        """Says that the loss of a batch is not the sum of the losses of its parts."""
+        """Whether the loss of a batch is not the sum of the losses of its parts."""
         return self.model.head(self.head).kind == "embed"
 
     def __call__(self, params: Params, batch: Arrays, key: Any) -> Sums:
-        """Returns the sums over a batch; ``key`` is of dropout, one for each row, or one for all, or None."""
+        """Returns the sums over a batch; ``key`` is of dropout: one for each row, one for all, or None."""
         kind = self.model.head(self.head).kind
         batch = complete_batch(batch, kind, f"batch, head {self.head!r}")
         params = self.freeze(params) if self.freeze else params
@@ -140,8 +141,7 @@ def make_loss(model: Model, head: str, freeze: Callable[[Params], Params] | None
         >>> sj.make_loss(model, "mine").head
         'mine'
 
-    Args:
-        freeze: stops the gradients of some parameters; see ``OptimizerConfig.freeze``.
+    ``freeze`` stops the gradients of some parameters; see ``OptimizerConfig.freeze``.
     """
     model.head(head)
     return Loss(model, head, freeze)
@@ -177,14 +177,15 @@ def complete_batch(batch: Mapping[str, Any], kind: str, where: str) -> dict[str,
 
 def check_tokens(tokens: np.ndarray, rows: int, where: str = "tokens") -> None:
     """Raises at ids that a word table of so many rows lacks."""
-    fix = "tokenize with the tokenizer that came with this encoder"
-    _check_range(tokens, 0, rows, where, "token ids", fix)
+    _check_range(
+        tokens, 0, rows, where, "token ids", "tokenize with the tokenizer that came with this encoder"
+    )
 
 
 def check_batch(batch: Mapping[str, Any], params: Mapping[str, Any], head: str) -> None:
-    """Raises at token ids that the encoder lacks and at labels that the head lacks.
+    """Raises at token ids that the encoder lacks and at labels that the head lacks, in arrays of the host.
 
-    On a device a wrong number is no error, but a loss that is not finite: this looks at arrays of the host.
+    On a device a wrong number is no error, but a loss that is not finite.
 
         >>> import jax, numpy as np, stilts_jax as sj
         >>> model = sj.Model(sj.SHAPES["tiny"], (("mine", sj.HeadConfig(kind="classify", num_labels=2)),))
@@ -197,7 +198,7 @@ def check_batch(batch: Mapping[str, Any], params: Mapping[str, Any], head: str) 
     for name in ("tokens", "pair_tokens"):
         if name in arrays:
             check_tokens(arrays[name], params["encoder"]["embeddings"]["word"].shape[0], name)
-    out = params["heads"].get(head, {}).get("out", {}).get("kernel")
+    out = select_head(params, head)["head"].get("out", {}).get("kernel")
     for name in ("label", "tags"):
         if name in arrays and out is not None:
             # A choice is one of its row's; the head itself has a single output.
@@ -220,16 +221,9 @@ def chunked_cross_entropy(
 ) -> jax.Array:
     """Returns the cross-entropy [...] of ``softmax(features @ table.T + bias)`` at ``targets``.
 
-    The vocabulary is walked in chunks, forwards for the normaliser and backwards for the gradients, so that
-    only ``[..., chunk]`` of the logits exist at a time. Products are in the dtype of ``features``, sums in
-    float32 or better.
-
-    Args:
-        features: [..., D]
-        table: [V, D], the word embeddings
-        bias: [V]
-        targets: int32 [...], rows of ``table``
-        chunk: rows of the vocabulary at a time
+    The vocabulary is walked in chunks, forwards for the normaliser and backwards for the gradients, so that only
+    ``[..., chunk]`` of the logits exist at a time. Products are in the dtype of ``features`` [..., D], sums in float32
+    or better; ``table`` [V, D] are the word embeddings, ``bias`` is [V], ``targets`` (int32 [...]) are its rows.
     """
     return _forward(features, table, bias, targets, chunk)[0]
 

@@ -1,7 +1,7 @@
 """The recipe's optimizer as an optax transformation: AdamW by parts, with warm-up, clipping, layer rates, freezing."""
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
@@ -38,10 +38,9 @@ class OptimizerConfig(OptimizerSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 1 <= self.total_steps < 2**31:
-            what = f"total_steps must be at least 1 and below 2**31, got {self.total_steps}."
-            fix = "change train.epochs, or set train.max_steps"
-            raise ConfigError(what, where="OptimizerConfig.total_steps", fix=fix)
+        what = f"total_steps must be at least 1 and below 2**31, got {self.total_steps}."
+        fits = 1 <= self.total_steps < 2**31
+        self.refuse(not fits, what, "total_steps", "change train.epochs, or set train.max_steps")
 
     @property
     def warmup_steps(self) -> int:
@@ -66,14 +65,15 @@ class OptimizerConfig(OptimizerSettings):
         """Returns a tree of parameters, or of their form, with ``change`` done to what is frozen."""
         if not (self.freeze_embeddings or self.freeze_layers):
             return tree
-        layers = self._frozen_layers(count_layers(tree))
+        layers = count_layers(tree)
+        what, fix = f"{self.freeze_layers} layers can't be frozen.", f"the encoder has {layers}"
+        self.refuse(self.freeze_layers > layers, what, "freeze_layers", fix)
 
         def stop(path: str, value: jax.Array) -> jax.Array:
-            if self.freeze_embeddings and path.startswith(_EMBEDDINGS):
-                return change(value)
-            if self.freeze_layers and path.startswith(_LAYERS):
-                return jnp.where(_spread(layers, value), change(value), value)
-            return value
+            still = np.equal(self.rate_scale(path, layers), 0)
+            if not still.any():
+                return value
+            return jnp.where(_spread(still, value), change(value), value) if still.ndim else change(value)
 
         return map_with_path(stop, tree)
 
@@ -86,28 +86,12 @@ class OptimizerConfig(OptimizerSettings):
         if not path.startswith(_LAYERS) or (self.layer_decay == 1.0 and not self.freeze_layers):
             return 1.0
         rates = self.layer_decay ** np.arange(num_layers, 0, -1).astype(float)
-        return rates * ~self._frozen_layers(num_layers)
-
-    def untouched_factor(self, path: str, num_layers: int, steps: int, skipped: Collection[int]) -> float:
-        """Returns what ``steps`` steps, without those ``skipped``, make of a value that never has a gradient.
-
-        Adam's direction is zero there, so weight decay alone is left: a product of ``1 - rate * decay``.
-        """
-        taken = np.setdiff1d(np.arange(steps), list(skipped))
-        if not is_decayed(path) or not len(taken):
-            return 1.0
-        rates = np.asarray(jax.vmap(self.rates())(jnp.asarray(taken)), np.float64)
-        return float(np.prod(1.0 - rates * self.rate_scale(path, num_layers) * self.weight_decay))
+        return rates * (np.arange(num_layers) >= self.freeze_layers)
 
     def trained(self, part: Params) -> Params:
         """Returns what has moments in the parameters of the encoder or of a head."""
         frozen = "embeddings" if self.freeze_embeddings else ""
         return {name: tree for name, tree in part.items() if name != frozen}
-
-    def _frozen_layers(self, num_layers: int) -> np.ndarray:
-        what, fix = f"{self.freeze_layers} layers can't be frozen.", f"the encoder has {num_layers}"
-        self.refuse(self.freeze_layers > num_layers, what, "freeze_layers", fix)
-        return np.arange(num_layers) < self.freeze_layers
 
 
 def is_decayed(path: str) -> bool:
@@ -120,9 +104,9 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformationExtra
     """Returns the recipe's optimizer for ``{"encoder": E, "heads": {name: H}}``.
 
     The encoder and each head have moments of their own, ``{"count", "mu", "nu"}``, so that a head without a batch stays
-    exactly as it is; all of them follow the schedule by the step of the whole run. Embeddings that are frozen have no
-    moments. Its ``update`` takes ``step``, the number of the run's step (None: how often the encoder was updated), and
-    ``head``, the name of the only head that has gradients (None: all have).
+    exactly as it is; frozen embeddings have none. Its ``update`` takes ``step``, the number of the run's step, which
+    the schedule follows (None: how often the encoder was updated), and ``head``, the name of the only head that has
+    gradients (None: all have).
 
         >>> import stilts_jax as sj
         >>> tx = sj.make_optimizer(sj.OptimizerConfig(learning_rate=2e-5, total_steps=1000, warmup=0.1))
@@ -178,8 +162,7 @@ def _update_part(
         return -(rate * _spread(config.rate_scale(prefix + path, layers), direction) * direction)
 
     moved = map_with_path(move, directions, config.trained(params))
-    still = {name: part for name, part in gradients.items() if name not in moved}
-    return moved | jax.tree.map(jnp.zeros_like, still), new._asdict()
+    return jax.tree.map(jnp.zeros_like, gradients) | moved, new._asdict()
 
 
 def count_layers(params: Params) -> int:

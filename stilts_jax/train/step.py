@@ -120,11 +120,8 @@ def train_step(
     """Takes one optimizer step; returns the next state and scalars: loss, grad_norm, weight, the loss's reports.
 
     The gradient is that of the summed loss, divided once by the weight of the whole batch, so it does not depend on how
-    rows fall on microbatches, devices or hosts.
-
-    A loss with a ``head`` is given ``{"encoder", "head"}`` and reaches no other head. The transformation of
-    ``make_optimizer`` then leaves the other heads and their moments as they are; with any other one, optax's own
-    behaviour holds: their gradients are zero, and momentum or weight decay may move them.
+    rows fall on microbatches, devices or hosts. A loss with a ``head`` is given ``{"encoder", "head"}``. Other heads
+    stay as they are with ``make_optimizer``; other transformations may move them by momentum or weight decay.
 
         >>> import jax, numpy as np, optax, stilts_jax as sj
         >>> model = sj.Model(sj.SHAPES["tiny"], (("mine", sj.HeadConfig(kind="classify", num_labels=2)),))
@@ -137,18 +134,21 @@ def train_step(
 
     Args:
         batch: arrays with a common leading axis [B, ...], ``B`` a multiple of ``accumulation``.
-        loss_fn: see ``losses.make_loss``, or any function of that form; one without ``head`` gets all parameters.
-        tx: any optax transformation that needs gradients, parameters and the loss; ``make_optimizer`` makes the
-            recipe's. (``optax.lbfgs``, which evaluates the loss itself, is none.)
+        loss_fn: see ``make_loss``, or any function of that form; one without ``head`` gets all parameters.
+        tx: any optax transformation, but none that evaluates the loss itself, as ``optax.lbfgs`` does.
         key: of the run; every row gets a key of its own, folded from it, the number of the step and of the row.
         accumulation: microbatches that the batch is worked off in; on a CPU two at a time.
-        skip_non_finite: whether a step whose loss or gradient is not finite changes nothing but ``step``; the metrics
-            then say ``skipped``.
+        skip_non_finite: whether a step whose loss or gradient is not finite says ``skipped`` and changes only ``step``.
     """
+    rows, head = {jnp.shape(array)[:1] for array in batch.values()}, getattr(loss_fn, "head", None)
+    if len(rows) != 1 or () in rows:
+        found = ", ".join(f"{name} {jnp.shape(array)}" for name, array in batch.items()) or "nothing"
+        what = f"The entries of the batch do not have the same number of rows: {found}."
+        raise TrainingError(what, where="batch", fix="every array of a batch has the rows as its first axis")
+    (size,) = rows.pop()
 
     def step(state: TrainState, batch: Arrays, key: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
-        keys = row_keys(jax.random.fold_in(key, state.step), _count_rows(batch))
-        head = getattr(loss_fn, "head", None)
+        keys = row_keys(jax.random.fold_in(key, state.step), size)
         params = state.params if head is None else select_head(state.params, head)
         sums = _sum_gradients(loss_fn, params, batch, keys, accumulation)
         return _move(state, tx, head, skip_non_finite, sums)
@@ -171,10 +171,8 @@ def eval_step(params: Params, batch: Arrays, *, loss_fn: LossFn) -> dict[str, ja
         params: all of them, or what a loss with a head is given: ``{"encoder", "head"}``.
     """
     head = getattr(loss_fn, "head", None)
-    if head is not None and "heads" in params:
-        params = select_head(params, head)
-    call = partial(_call, loss_fn, keys=None)
-    loss, weight, report = cut_by_compiler(call, params, batch, keep=False)
+    params = select_head(params, head) if head is not None and "heads" in params else params
+    loss, weight, report = cut_by_compiler(partial(_call, loss_fn, keys=None), params, batch, keep=False)
     return {**report, "loss": loss, "weight": weight}
 
 
@@ -187,29 +185,19 @@ def _call(loss_fn: LossFn, params: Params, batch: Arrays, keys: Any) -> Sums:
     return jnp.asarray(found[0]), jnp.asarray(found[1]), found[2]
 
 
-def _count_rows(batch: Arrays) -> int:
-    rows = {jnp.shape(array)[:1] for array in batch.values()}
-    if len(rows) != 1 or () in rows:
-        found = ", ".join(f"{name} {jnp.shape(array)}" for name, array in batch.items()) or "nothing"
-        what = f"The entries of the batch do not have the same number of rows: {found}."
-        raise TrainingError(what, where="batch", fix="every array of a batch has the rows as its first axis")
-    return rows.pop()[0]
-
-
 def _sum_gradients(loss_fn: LossFn, params: Params, batch: Arrays, keys: Any, accumulation: int) -> tuple:
     """Returns gradients, loss, weight and reports, summed over the batch."""
 
     def summed_loss(params: Params, batch: Arrays, keys: Any) -> tuple[jax.Array, tuple]:
-        loss, weight, report = _call(loss_fn, params, batch, keys)
-        return loss, (weight, report)
+        loss, *rest = _call(loss_fn, params, batch, keys)
+        return loss, tuple(rest)
 
-    def unpack(found: tuple) -> tuple:
-        (loss, (weight, report)), gradients = found
-        return jax.tree.map(widen, gradients), loss, weight, report
+    def compute(batch: Arrays, keys: Any) -> tuple:
+        (loss, rest), gradients = jax.value_and_grad(summed_loss, has_aux=True)(params, batch, keys)
+        return jax.tree.map(widen, gradients), loss, *rest
 
-    compute = partial(jax.value_and_grad(summed_loss, has_aux=True), params)
     if accumulation == 1:
-        return unpack(compute(batch, keys))
+        return compute(batch, keys)
     size, where = len(keys), f"accumulation={accumulation}"
     if getattr(loss_fn, "needs_whole_batch", False):
         what = "A loss with in-batch negatives can't be accumulated: its negatives are the whole batch."
@@ -224,10 +212,10 @@ def _sum_gradients(loss_fn: LossFn, params: Params, batch: Arrays, keys: Any, ac
     )
 
     def add(sums: tuple, part: tuple) -> tuple[tuple, None]:
-        return jax.tree.map(jnp.add, sums, unpack(compute(*part))), None
+        return jax.tree.map(jnp.add, sums, compute(*part)), None
 
     shapes = jax.eval_shape(compute, *jax.tree.map(lambda x: x[0], microbatches))
-    zeros = unpack(jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes))
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
     return jax.lax.platform_dependent(
         # A CPU's cores wait for each other at the end of every operation: two microbatches fill each other's gaps.
         cpu=lambda: jax.lax.scan(add, zeros, microbatches, unroll=2)[0],

@@ -85,7 +85,6 @@ def test_a_dry_run_prints_the_commands_and_types_none(script, arguments, environ
         ("local_gpu.sh", "--dry_run", {}, "command"),
         ("slurm.sbatch", "", {}, "command"),
         ("grid.sh", "--config=xstilts", {}, "part"),
-        ("grid.sh", "3/2", {}, "part"),
         ("grid.sh", "all/0", {}, "part"),
     ],
 )

@@ -58,6 +58,8 @@ def test_an_encoder_that_is_not_the_models_is_named():
             sj.init_state(MODEL, TX, KEY, encoder=given)
     with pytest.raises(ConfigError, match=r"shape \(32,\); the model wants \(64,\)"):
         sj.init_state(wide, TX, KEY, encoder=encoder)
+    with pytest.raises(ConfigError, match="no head 'nil'"):
+        sj.check_batch(BATCH, {"encoder": encoder, "heads": {"nli": {}}}, "nil")
 
 
 def test_a_key_of_the_older_form_is_as_good():
