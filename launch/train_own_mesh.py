@@ -18,9 +18,8 @@ model = sj.Model(sj.SHAPES["tiny"], (("mine", sj.HeadConfig(kind="classify", num
 tx = optax.chain(optax.clip_by_global_norm(1.0), optax.lion(optax.linear_schedule(1e-3, 0.0, 120)))
 loss, key = sj.make_loss(model, "mine"), jax.random.key(0)
 state = sj.init_state(model, tx, key, mesh=mesh, rules=rules)  # every array is born in its shards
-print(
-    "a feed-forward kernel's shards:", state.params["encoder"]["layers"]["ffn"]["up"]["kernel"].sharding.spec
-)
+kernel = state.params["encoder"]["layers"]["ffn"]["up"]["kernel"]
+print("a feed-forward kernel's shards:", kernel.sharding.spec)
 step = jax.jit(
     lambda state, batch: sj.train_step(state, batch, loss_fn=loss, tx=tx, key=key, accumulation=2),
     donate_argnums=0,

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import operator
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,9 +22,9 @@ _PAD = 1  # an encoder with another padding is refused
 
 
 class JsonLines:
-    """A file of JSON lines that can be cut back to the size that it had at a checkpoint.
+    """A file of JSON lines that can be cut back to its size at a checkpoint; only the first host has it ``enabled``.
 
-    An object store can't append, so there it is written anew at each ``sync``. Only the first host has it ``enabled``.
+    An object store can't append, so there it is written anew at each ``sync``.
     """
 
     def __init__(self, path: str | os.PathLike, *, enabled: bool = True) -> None:
@@ -124,15 +123,14 @@ def read_curve(directory: str | os.PathLike) -> list[list[float]]:
 
 def best_step(history: Sequence[Sequence[float]]) -> int | None:
     """Returns the step with the highest score in [[step, score], ...], the first of them if several share it."""
-    scored = [(score, -step) for step, score in history if not math.isnan(score)]
-    return int(-max(scored)[1]) if scored else None
+    return int(max(history, key=operator.itemgetter(1))[0]) if history else None
 
 
 @contextmanager
 def profile_steps(folder: Path | None, steps: int, progress: Progress) -> Iterator[Callable[[], None]]:
-    """Profiles ten steps from the tenth on, earlier in a run of few ``steps``, for TensorBoard or Perfetto.
+    """Profiles ten steps from the tenth on, earlier where few ``steps`` are left, for TensorBoard or Perfetto.
 
-    What is given is to be called before every step. The first steps are left alone, because they compile. Without a
+    What is given is to be called before every step. The first ones are left alone, because they compile. Without a
     ``folder`` nothing is profiled.
     """
     first, count, begun = min(10, steps // 2), 10, 0

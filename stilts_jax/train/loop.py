@@ -88,7 +88,7 @@ def run_training(state: TrainState, config: RunConfig) -> TrainingResult:
         run = Run(state, config, stack)
         del state
         total, progress = config.optimizer.total_steps, config.progress
-        mark_step = stack.enter_context(logs.profile_steps(config.trace, total, progress))
+        mark_step = stack.enter_context(logs.profile_steps(config.trace, total - run.step, progress))
         bar = stack.enter_context(progress.track("training", total, start=run.step))
         while True:
             # Do not change the order. Evaluation comes before saving, so that a checkpoint holds the score of its own
@@ -100,8 +100,8 @@ def run_training(state: TrainState, config: RunConfig) -> TrainingResult:
                     run.evaluate()
                 except RunAgain:  # the evaluation is begun anew after the restart
                     interrupted = True
-            best = logs.best_step(run.history)
-            without_gain = sum(best is None or step > best for step, _ in run.history)
+            best = logs.best_step(run.history) or 0
+            without_gain = sum(step > best for step, _ in run.history)
             finished = run.step >= total or 0 < config.train.patience <= without_gain
             run.save(at_once=interrupted or finished)
             if interrupted:
@@ -162,8 +162,7 @@ class Run:
         found = None
         if self._checkpoints.steps():
             for leaf in jax.tree.leaves(state):
-                if isinstance(leaf, jax.Array):
-                    leaf.delete()  # make room
+                leaf.delete()  # make room
             found = self._checkpoints.restore_newest(self._abstract)
         if not found:
             self._metrics.cut(0)

@@ -162,12 +162,11 @@ def complete_batch(batch: Mapping[str, Any], kind: str, where: str) -> dict[str,
     sizes: dict[str, int] = {}
     complete = {"weight": jnp.ones(jnp.shape(batch["tokens"])[:1], jnp.float32), **batch}
     for name, letters in {**wanted, "weight": "B"}.items():
-        shape, known = jnp.shape(complete[name]), ", ".join(f"{key}={size}" for key, size in sizes.items())
+        shape = jnp.shape(complete[name])
         fits = len(shape) == len(letters)
         if not fits or any(sizes.setdefault(letter, size) != size for letter, size in zip(letters, shape)):
-            what = f"{name} has the shape {shape}, it must be [{', '.join(letters)}]"
-            known = known and f" with {known}"
-            raise TrainingError(f"{what}{known}.", where=where, fix=f"the batch has {has}")
+            what = f"{name} has the shape {shape}, it must be [{', '.join(letters)}]."
+            raise TrainingError(what, where=where, fix=f"each letter is one size; the batch has {has}")
         complete[name] = jnp.asarray(complete[name])
         if name not in FRACTIONS and not jnp.issubdtype(complete[name].dtype, jnp.integer):
             what = f"{name} holds {complete[name].dtype}, it must hold integers."
