@@ -89,8 +89,8 @@ def test_a_step_that_an_evaluation_waits_for_counts_as_training(tiny, tmp_path, 
         return get(tree)
 
     monkeypatch.setattr(jax, "device_get", wait)
-    result = tiny.run(tmp_path, steps=5, batch=labels, eval_every=1, select=lambda params: 0.0)
-    assert result.work.seconds > 5 * 0.02
+    result = tiny.run(tmp_path, steps=12, batch=labels, eval_every=1, select=lambda params: 0.0)
+    assert result.work.seconds > 12 * 0.02
 
 
 def test_a_loss_that_is_not_finite_names_its_rows(tiny, tmp_path):
