@@ -16,12 +16,13 @@ def split_names(text: str) -> tuple[str, ...]:
 
 def split_pairs(text: str, where: str) -> dict[str, str]:
     """Reads ``a=x,b=y``."""
-    pairs = {}
+    pairs = dict[str, str]()
     for item in filter(None, text.split(",")):
         key, equals, value = item.partition("=")
         if not equals:
             raise ConfigError(f"{item!r} is not of the form name=value.", where=where, fix="write a=x,b=y")
-        pairs[key.strip()] = value.strip()
+        if pairs.setdefault(key.strip(), value.strip()) != value.strip():
+            raise ConfigError(f"{key.strip()!r} has two values.", where=where, fix="give it one")
     return pairs
 
 

@@ -231,13 +231,12 @@ class Training:
 
     def warm_up(self) -> dict[str, float]:
         """Compiles every shape and takes a round; returns seconds and counts of that."""
-        began = time.perf_counter()
         steps: dict[int, int] = {}
         for step in range(self._batches.steps_per_epoch):
             length = int(self._lengths[self._batches.rows_at(step)].max())
             steps.setdefault(next(size for _, size in self._batches.shapes if size >= length), step)
         self._take([first := min(steps.values())])
-        since = seconds_since_start() or time.perf_counter() - began
+        since = seconds_since_start()
         self._take([step for step in steps.values() if step != first])
         times = {"compile": self._run.work.compile_seconds, "to_first_step": since}
         times |= {"shapes": self._run.work.compilations, "cached": self._run.cached}

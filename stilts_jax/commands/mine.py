@@ -29,10 +29,12 @@ def add_arguments(add: Add) -> None:
 def run(arguments: Namespace) -> None:
     from stilts_jax.evaluation.mine import mine_files
     from stilts_jax.evaluation.retrieval import Embedder
+    from stilts_jax.experiment.context import keep_programs
     from stilts_jax.experiment.models import open_model
     from stilts_jax.model import Compute
 
     make_folder(arguments.out.parent, "--out")
+    keep_programs()
     encoder = open_model(arguments.encoder, progress=arguments.progress)
     options = {name: getattr(arguments, name) for name in ("layer", "tokens_per_batch", "progress")}
     options["max_length"] = min(arguments.max_length, encoder.config.max_length)

@@ -22,9 +22,11 @@ def add_arguments(add: Add) -> None:
 
 
 def run(arguments: Namespace) -> None:
+    from stilts_jax.experiment.context import keep_programs
     from stilts_jax.experiment.predict import predict_file
     from stilts_jax.tasks import task_name
 
+    keep_programs()
     places = arguments.model, arguments.input, arguments.out
     given = {name: getattr(arguments, name) for name in ("max_length", "tokens_per_batch", "progress")}
     count = predict_file(*places, head=arguments.head and task_name(arguments.head), **given)

@@ -38,7 +38,9 @@ def run(arguments: Namespace) -> int:
         progress.say(f"encoder {arguments.encoder}: {folder}")
     make_folder(arguments.data_root, "--data_root", to_write=download)
     source = DataSource(root=arguments.data_root, kind=arguments.source)
-    languages = [our_code(language) for language in split_names(arguments.languages)]
+    known = {language for task in tasks for language in task.languages}
+    asked = split_names(arguments.languages)
+    languages = [language if language in known else our_code(language) for language in asked]
     found = prepare(tasks, source, languages=languages, download=download, progress=progress)
     print(format_preparation(found))
     return 0 if found.complete else 1

@@ -53,6 +53,11 @@ def start_runtime(compute: Compute) -> None:
         jax.config.update("jax_default_matmul_precision", compute.matmul_precision)
     if compute.check_nans:
         jax.config.update("jax_debug_nans", True)
+    keep_programs()
+
+
+def keep_programs() -> None:
+    """Keeps compiled programs on disk, for the next command."""
     if not jax.config.values["jax_compilation_cache_dir"]:  # JAX_COMPILATION_CACHE_DIR names another one
         jax.config.update("jax_compilation_cache_dir", str(cache_root() / "compiled"))
     # Small programs are kept too: there are dozens in each process, and reading one takes a third of compiling it.

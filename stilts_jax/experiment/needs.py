@@ -53,6 +53,9 @@ def check_data(phases: Sequence[Phase], context: Context) -> None:
             "put the files there or fetch them with `stilts prepare`; `stilts tasks TASK` lists every path; "
         )
         fix += "`stilts grid --available` runs what is there"
+        for kind in ("hub", "tfds"):
+            if context.source.kind != kind and (context.source.root / kind).is_dir():
+                fix += f"; add --config.data.source={kind} where they were fetched from there"
         where = "\n    ".join((f"below {context.source.root}:", *missing))
         raise DataError("Data are missing.", where=where, fix=fix)
     left = [phase for phase in phases if not is_done(phase, context)]

@@ -198,7 +198,7 @@ def _table(grid: Grid, typology: Typology, kind: str, value: str, found: _Found)
         if not math.isfinite(one["rho"]):
             return Cell("–", note="all languages are equally far, or all values are equal")
         holds = one["q"] < SIGNIFICANT
-        detail = f"{signed(one['low'])} to {signed(one['high'])}\npartial {signed(one['partial'], 2)}"
+        detail = f"{signed(one['low'], 2)} to {signed(one['high'], 2)}\npartial {signed(one['partial'], 2)}"
         tone = one["rho"] if holds and row in grid.compared else None
         return Cell(signed(one["rho"], 2) + "*" * holds, detail, tone=tone, numbers=one)
 

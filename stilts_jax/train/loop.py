@@ -269,8 +269,11 @@ class Run:
             text = f"step {step}, task {batch.task}, rows {', '.join(rows[:64])}"
             if len(self.skipped) >= self.config.train.skip_non_finite:
                 what = f"The loss or its gradient is not finite ({values['loss']}, {values['grad_norm']})."
-                fix = f"the last checkpoint (after step {self._saved_step}) is good; lower the learning rate, look at "
-                fix += "these rows, or allow such steps to be left out (train.skip_non_finite)"
+                fix = f"the last checkpoint (after step {self._saved_step}) is good; " * bool(
+                    self._saved_step
+                )
+                fix += "lower the learning rate, look at these rows, or allow such steps to be left out "
+                fix += "(train.skip_non_finite)"
                 raise TrainingError(what, where=text, fix=fix)
             self.skipped.append(step)
             told = "warning: this step was left out because its loss is not finite"
