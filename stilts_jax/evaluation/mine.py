@@ -6,8 +6,10 @@ embedded and a tile of similarities.
 """
 
 import hashlib
+import io
 import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,33 +21,24 @@ from stilts_jax.evaluation.search import Precision, find_neighbours, normalise
 from stilts_jax.features.records import create_table
 from stilts_jax.files import replacing, write_json
 from stilts_jax.progress import SILENT, Progress
+from stilts_jax.tasks.sources.rows import read_bytes
 
 _FORMAT = 2
-_BLANK = b" \t\r\n"
 
 
 def read_sentences(path: Path) -> tuple[list[str], str]:
     """The distinct lines of a text file that are not blank, and a hash of its bytes; a tab becomes a space."""
-    digest, distinct = hashlib.blake2b(digest_size=16), dict[str, None]()
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                digest.update(line)
-                if b"\0" in line:
-                    what, fix = "The file is damaged: the line holds NUL bytes.", "copy it again"
-                    raise DataError(what, where=f"{path}:{number}", fix=fix)
-                line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-                try:
-                    distinct[line.strip(_BLANK).decode()] = None
-                except UnicodeDecodeError as error:
-                    what, where = f"Byte {error.start + 1} of the line is not UTF-8.", f"{path}:{number}"
-                    raise DataError(what, where=where, fix="convert the file to UTF-8") from error
-    except OSError as error:
-        raise DataError(f"The file can't be read: {error.strerror}.", where=str(path)) from error
+    content, distinct = read_bytes(path), dict[str, None]()
+    for number, line in enumerate(io.BytesIO(content), start=1):
+        try:
+            distinct[line.decode().strip(" \t\r\n").replace("\t", " ")] = None
+        except UnicodeDecodeError as error:
+            what, where = f"Byte {error.start + 1} of the line is not UTF-8.", f"{path}:{number}"
+            raise DataError(what, where=where, fix="convert the file to UTF-8") from error
     distinct.pop("", None)
     if not distinct:
         raise DataError("The file has no sentences.", where=str(path), fix="write one a line")
-    return [text.replace("\t", " ") for text in distinct], digest.hexdigest()
+    return list(distinct), hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def embed_texts(
@@ -53,48 +46,37 @@ def embed_texts(
 ) -> np.ndarray:
     """Embeds texts, ``chunk`` at once, into the file ``path``, going on where an earlier run stopped.
 
-    A manifest beside it (``.json``) says which rows are done. Returns float32 [N, D] of length one, memory-mapped.
+    A manifest beside it (``.json``) has the digest of each chunk that is done. Returns float32 [N, D] of length one,
+    memory-mapped.
     """
     manifest, shape = path.with_suffix(".json"), (len(texts), embedder.model.encoder.hidden_size)
     wanted = {"format": _FORMAT, "text": fingerprint, "embedder": embedder.fingerprint}
     wanted |= {"shape": list(shape), "chunk": chunk}
-    mapped, digests = _open_done(manifest, path, wanted)
-    if mapped is None:
+    mapped, digests = None, list[str]()
+    with suppress(OSError, ValueError, KeyError, AttributeError, TypeError):  # nothing there that can be used
+        found = json.loads(manifest.read_bytes())
+        digests = list(found.pop("digests"))
+        if found == wanted and not path.is_symlink():
+            mapped = np.lib.format.open_memmap(path, mode="r+")
+    if mapped is None or mapped.shape != shape or mapped.dtype != np.float32:
         path.unlink(missing_ok=True)  # a link that lies there is not followed
-        mapped = create_table(path, np.float32, shape)
+        mapped, digests = create_table(path, np.float32, shape), []
+    chunks = [slice(start, min(start + chunk, len(texts))) for start in range(0, len(texts), chunk)]
+    sound = [_digest(mapped[rows]) == digest for rows, digest in zip(chunks, digests)]
+    digests = digests[: [*sound, False].index(False)]
     done = min(len(digests) * chunk, len(texts))
     with progress.track(f"embedding {path.stem}", total=len(texts), unit="lines", start=done) as bar:
-        for start in range(done, len(texts), chunk):
-            rows = slice(start, min(start + chunk, len(texts)))
+        for rows in chunks[len(digests) :]:
             mapped[rows] = normalise(embedder(texts[rows]))
             mapped.flush()  # before the manifest says that they are there
             digests.append(_digest(mapped[rows]))
             write_json(manifest, {**wanted, "digests": digests})
-            bar.advance(rows.stop - start)
+            bar.advance(rows.stop - rows.start)
     return mapped
 
 
 def _digest(rows: np.ndarray) -> str:
     return hashlib.blake2b(np.ascontiguousarray(rows).data, digest_size=16).hexdigest()
-
-
-def _open_done(manifest: Path, vectors: Path, wanted: dict[str, Any]) -> tuple[np.memmap | None, list[str]]:
-    """What an earlier run of the same work has left: its vectors, and the digests of its chunks up to a damaged one."""
-    try:
-        found = json.loads(manifest.read_bytes())
-        digests = found.pop("digests")
-        if vectors.is_symlink() or found != wanted:
-            return None, []
-        mapped = np.lib.format.open_memmap(vectors, mode="r+")
-    except (OSError, ValueError, KeyError, AttributeError):
-        return None, []  # nothing there, or nothing that can be used
-    if list(mapped.shape) != wanted["shape"] or mapped.dtype != np.float32:
-        return None, []
-    size = wanted["chunk"]
-    for number, digest in enumerate(digests):
-        if _digest(mapped[number * size : (number + 1) * size]) != digest:
-            return mapped, digests[:number]
-    return mapped, digests
 
 
 def mine_files(
@@ -110,13 +92,11 @@ def mine_files(
     keep_embeddings: bool = False,
     progress: Progress = SILENT,
 ) -> int:
-    """Mines sentence pairs from two text files, one sentence a line, and writes ``score, source, target``, best first.
+    """Writes the pairs of sentences of two text files (``score, source, target``), best first; returns their number.
 
     Blank lines take no part, equal lines of a file take part once, and each sentence is in one pair at most. The same
     call after a crash goes on with the embeddings in ``OUT.work``, which is removed at the end (unless they are kept).
-
     ``threshold`` is the least score of a pair that is written, ``chunk`` counts lines that are embedded at once.
-    Returns how many pairs were written.
     """
     folder = out.with_name(f"{out.name}.work")
     if folder.is_symlink():

@@ -3,6 +3,8 @@
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from itertools import cycle
 from typing import Any, NamedTuple
 
 import jax
@@ -21,17 +23,6 @@ from stilts_jax.tasks.spec import EmbedExample, RetrievalSet, Task
 from stilts_jax.tokenization import Tokenizer
 
 Embed = Callable[[Sequence[str]], np.ndarray]
-
-
-@jax.jit
-def _sample_entries(params: Any) -> Any:
-    """Takes 256 entries of every array, evenly spread."""
-
-    def sample(array: jax.Array) -> jax.Array:
-        places = np.linspace(0, max(array.size - 1, 0), 256, dtype=np.int64)
-        return array[np.unravel_index(places, array.shape)]
-
-    return jax.tree.map(sample, params)
 
 
 @dataclass(frozen=True)
@@ -53,13 +44,18 @@ class Embedder:
     mesh: Mesh | None = None
     progress: Progress = SILENT
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """A hash of all that the vectors depend on; of each weight, 256 entries stand for the whole."""
+
+        def sample(array: jax.Array) -> jax.Array:
+            places = np.linspace(0, max(array.size - 1, 0), 256, dtype=np.int64)
+            return array[np.unravel_index(places, array.shape)]
+
         what = (self.model, self.layer, self.head, self.max_length, self.tokenizer.fingerprint)
         digest = hashlib.blake2b(repr(what).encode(), digest_size=16)
-        for sample in jax.tree.leaves(_sample_entries(dict(self.params))):
-            digest.update(np.asarray(sample).tobytes())
+        for entries in jax.tree.leaves(jax.jit(partial(jax.tree.map, sample))(dict(self.params))):
+            digest.update(np.asarray(entries).tobytes())
         return digest.hexdigest()
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
@@ -115,19 +111,15 @@ def pair_up(forward: Neighbours, backward: Neighbours) -> Pairs:
     return Pairs(source[kept], target[kept], score[kept])
 
 
-def mine_pairs(source: np.ndarray, target: np.ndarray, k: int = 4, **options: Any) -> Pairs:
-    """Mines pairs from embeddings [N, D] and [M, D]; options as for ``find_neighbours``."""
-    return pair_up(*find_neighbours(normalise(source), normalise(target), k, **options))
-
-
 def mine_sentences(
     source: Mapping[str, str],
     target: Mapping[str, str],
     source_vectors: np.ndarray,
     target_vectors: np.ndarray,
+    k: int = 4,
     **options: Any,
 ) -> dict[tuple[str, str], float]:
-    """Mines BUCC's sentences (texts by id), with vectors [N, D] in their order; options as for ``mine_pairs``.
+    """Mines BUCC's sentences (texts by id), with vectors [N, D] in their order; options of ``find_neighbours``.
 
     Each distinct text takes part once, with the embedding of its last occurrence; as in XTREME, a text that occurs
     under several ids is in no pair. Returns the score of each pair of ids, best first.
@@ -138,10 +130,10 @@ def mine_sentences(
         for identifier, text in texts.items():
             ids.setdefault(text.strip(), []).append(identifier)
         last = {text.strip(): row for row, text in enumerate(texts.values())}
-        sides.append((list(ids.values()), vectors[list(last.values())]))
+        sides.append((list(ids.values()), normalise(vectors[list(last.values())])))
     (source_ids, left), (target_ids, right) = sides
-    found = {}
-    for x, y, score in zip(*(part.tolist() for part in mine_pairs(left, right, **options))):
+    found, pairs = {}, pair_up(*find_neighbours(left, right, k, **options))
+    for x, y, score in zip(*(part.tolist() for part in pairs)):
         if len(source_ids[x]) == len(target_ids[y]) == 1:
             found[source_ids[x][0], target_ids[y][0]] = score
     return found
@@ -185,9 +177,8 @@ def evaluate_retrieval(
     if mines:
         known = {one for one, part in sets.items() if part.gold} if thresholds is None else thresholds.keys()
         sets = {language: part for language, part in sets.items() if language in known}
-    for (language, part), vectors in zip(
-        sets.items(), _embed_sets(task, sets, embed, embed_queries or embed)
-    ):
+    embedded = _embed_sets(task, sets, embed, embed_queries or embed)
+    for (language, part), vectors in zip(sets.items(), embedded):
         queries = {query.id: query.text for query in part.queries}
         names = [candidate.id for candidate in part.candidates]
         predicted: Any
@@ -223,20 +214,16 @@ def _embed_sets(
 
     All languages are embedded in one stream, but for mining, where pools may be large: there one by one.
     """
-
-    def together(parts: Sequence[Sequence[EmbedExample]], embed: Embed) -> list[np.ndarray]:
-        vectors = embed([example.text for part in parts for example in part])
-        if task.retrieval != "mining":  # which does it for the distinct texts
-            vectors = normalise(vectors)
-        return np.split(vectors, np.cumsum([len(part) for part in parts])[:-1])
-
-    groups = [[part] for part in sets.values()] if task.retrieval == "mining" else [list(sets.values())]
-    for group in groups:
-        queries = together([part.queries for part in group], embed_queries)
-        if task.shared_candidates:
-            yield from zip(queries, together([group[0].candidates], embed) * len(group))
-        else:
-            yield from zip(queries, together([part.candidates for part in group], embed))
+    mines = task.retrieval == "mining"
+    for group in [[part] for part in sets.values()] if mines else [list(sets.values())]:
+        pools = [part.candidates for part in (group[:1] if task.shared_candidates else group)]
+        sides = []
+        for make, parts in ((embed_queries, [part.queries for part in group]), (embed, pools)):
+            vectors = make([example.text for part in parts for example in part])
+            if not mines:  # which does it for the distinct texts
+                vectors = normalise(vectors)
+            sides.append(np.split(vectors, np.cumsum([len(part) for part in parts])[:-1]))
+        yield from zip(sides[0], cycle(sides[1]))
 
 
 def sweep_layers(
@@ -255,7 +242,7 @@ def sweep_layers(
     def given(vectors: np.ndarray) -> Embed:
         return lambda texts: vectors
 
-    everything = replace(embedder, layer="all", head=None)
+    everything = replace(embedder, layer="all")
     found = [Evaluation({}, {}) for _ in range(embedder.model.encoder.num_layers + 1)]
     for language, part in sets.items():  # vectors of all layers of all languages may not fit into memory
         sides = [everything([one.text for one in texts]) for texts in (part.queries, part.candidates)]

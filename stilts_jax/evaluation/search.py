@@ -8,9 +8,8 @@ that keeps more candidates, and scores these again in float32; a neighbour is lo
 spare candidates before it.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from typing import Any, Literal
 
 import jax
@@ -85,8 +84,8 @@ def find_neighbours(
         return place(np.pad(part, ((0, count - len(part)), (0, 0))), sharding)
 
     def empty(count: int, sharding: NamedSharding) -> Any:
-        values, index = np.full((count, wanted), -np.inf, np.float32), np.zeros((count, wanted), np.int32)
-        return place(values, sharding), place(index, sharding)
+        parts = np.full((count, wanted), -np.inf, np.float32), np.zeros((count, wanted), np.int32)
+        return tuple(place(part, sharding) for part in parts)
 
     # A set that is empty has a tile too, with nothing in it.
     row_starts, column_starts = range(0, max(len(source), 1), rows), range(0, max(len(target), 1), columns)
@@ -102,11 +101,13 @@ def find_neighbours(
                 state, column_states[number] = step(x, y, state, column_states[number], bounds)
                 bar.advance()
             row_states.append(jax.tree.map(np.asarray, replicate(state)))
-    forward = _collect(row_states, len(source), min(wanted, len(target)))
-    backward = _collect(column_states, len(target), min(wanted, len(source)))
-    if precision == "bfloat16":
-        return _rescore(source, target, forward, k), _rescore(target, source, backward, k)
-    return forward, backward
+    found = []
+    for own, other, states in ((source, target, row_states), (target, source, column_states)):
+        values, index = (np.concatenate([np.asarray(one) for one in part]) for part in zip(*states))
+        kept = np.s_[: len(own), : min(wanted, len(other))]
+        here = Neighbours(values[kept], index[kept].astype(np.int64))
+        found.append(_rescore(own, other, here.index, k) if precision == "bfloat16" else here)
+    return found[0], found[1]
 
 
 def _fit(size: int, count: int, devices: int) -> int:
@@ -118,52 +119,37 @@ def _fit(size: int, count: int, devices: int) -> int:
     return -(-needed // (_BLOCK * devices)) * _BLOCK * devices
 
 
-def _collect(states: Sequence[tuple[Any, Any]], count: int, k: int) -> Neighbours:
-    values, index = (np.concatenate([np.asarray(one) for one in part])[:count, :k] for part in zip(*states))
-    return Neighbours(values, index.astype(np.int64))
-
-
 @cache
 def _compile_step(mesh: Mesh, k: int, precision: Precision, full: bool) -> Any:
-    """The function that takes one tile: rows over the devices, columns on each of them."""
+    """The function that merges one tile into the best of its rows and columns so far.
+
+    It takes ``x`` [R, D], whose rows the devices share, ``y`` [C, D], the best values and indices of rows and of
+    columns, [R, k] and [C, k], and as ``bounds`` the first row, the number of sources, the first column, the number of
+    targets; a ``full`` tile has nothing behind them, which spares a pass.
+    """
+
+    def take(x: jax.Array, y: jax.Array, row_state: Any, column_state: Any, bounds: jax.Array) -> Any:
+        row_start = bounds[0] + jax.lax.axis_index(_AXIS) * x.shape[0]
+        if precision == "bfloat16":
+            x, y = x.astype(jnp.bfloat16), y.astype(jnp.bfloat16)
+        exact: Any = {"precision": jax.lax.Precision.HIGHEST, "preferred_element_type": jnp.float32}
+        similar = jax.lax.dot_general(x, y, (((1,), (1,)), ((), ())), **exact)
+        if not full:
+            in_rows = row_start + jnp.arange(x.shape[0]) < bounds[1]
+            in_columns = bounds[2] + jnp.arange(y.shape[0]) < bounds[3]
+            similar = jnp.where(in_rows[:, None] & in_columns[None, :], similar, -jnp.inf)
+        values, index = _find_best(similar, k, axis=1)
+        row_state = _merge(row_state, values, index + bounds[2], k)
+        values, index = _find_best(similar, k, axis=0)
+        # [C, devices * k'], in the order of the rows
+        values, index = (
+            jax.lax.all_gather(part, _AXIS, axis=1, tiled=True) for part in (values, index + row_start)
+        )
+        return row_state, _merge(column_state, values, index, k)
+
     specs: Any = {"in_specs": (P(_AXIS), P(), P(_AXIS), P(), P()), "out_specs": (P(_AXIS), P())}
     # Every device merges the same gathered columns.
-    take = jax.shard_map(partial(_take_tile, k, precision, full), mesh=mesh, check_vma=False, **specs)
-    return jax.jit(take)
-
-
-def _take_tile(
-    k: int,
-    precision: Precision,
-    full: bool,
-    x: jax.Array,
-    y: jax.Array,
-    row_state: Any,
-    column_state: Any,
-    bounds: jax.Array,
-) -> tuple[Any, Any]:
-    """Merges one tile, ``x`` [R, D] (this device's rows) by ``y`` [C, D], into the best of its rows and columns.
-
-    States are the best values and indices so far, [R, k] and [C, k]. ``bounds`` are the first row, the number of
-    sources, the first column, the number of targets; a ``full`` tile has nothing behind them, which spares a pass.
-    """
-    row_start = bounds[0] + jax.lax.axis_index(_AXIS) * x.shape[0]
-    if precision == "bfloat16":
-        x, y = x.astype(jnp.bfloat16), y.astype(jnp.bfloat16)
-    exact: Any = {"precision": jax.lax.Precision.HIGHEST, "preferred_element_type": jnp.float32}
-    similar = jax.lax.dot_general(x, y, (((1,), (1,)), ((), ())), **exact)
-    if not full:
-        in_rows = row_start + jnp.arange(x.shape[0]) < bounds[1]
-        in_columns = bounds[2] + jnp.arange(y.shape[0]) < bounds[3]
-        similar = jnp.where(in_rows[:, None] & in_columns[None, :], similar, -jnp.inf)
-    values, index = _best_of_rows(similar, k)
-    row_state = _merge(row_state, values, index + bounds[2], k)
-    values, index = _best_of_columns(similar, k)
-    # [C, devices * k'], in the order of the rows
-    values, index = (
-        jax.lax.all_gather(part, _AXIS, axis=1, tiled=True) for part in (values, index + row_start)
-    )
-    return row_state, _merge(column_state, values, index, k)
+    return jax.jit(jax.shard_map(take, mesh=mesh, check_vma=False, **specs))
 
 
 def _merge(state: Any, values: jax.Array, index: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
@@ -178,48 +164,31 @@ def _top(values: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     return jax.lax.top_k(jnp.where(values == 0, 0.0, values), k)
 
 
-def _best_of_rows(similar: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
-    """The best k of each row of [R, C] and their columns.
+def _find_best(similar: jax.Array, k: int, axis: int) -> tuple[jax.Array, jax.Array]:
+    """The best k of each row of [R, C] and their columns (axis 1), or of each column and their rows: [N, k] each.
 
     Only the k blocks with the largest maxima are looked at: an entry outside them has k entries before it,
     one in each, also by the rule for ties. That leaves little more work than reading the tile once.
     """
-    rows, columns = similar.shape
-    blocks = columns // _BLOCK
-    if blocks <= 2 * k:
-        return _top(similar, min(k, columns))
-    blocked = similar.reshape(rows, blocks, _BLOCK)
-    chosen = jnp.sort(_top(blocked.max(axis=2), k)[1], axis=1)
-    entries = jnp.take_along_axis(blocked, chosen[:, :, None], axis=1).reshape(rows, -1)
-    return _best_of_chosen(entries, chosen, k)
-
-
-def _best_of_columns(similar: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
-    """The best k of each column of [R, C] and their rows: [C, k] each."""
-    rows, columns = similar.shape
-    blocks = rows // _BLOCK
-    if blocks <= 2 * k:
-        return _top(similar.T, min(k, rows))
-    blocked = similar.reshape(blocks, _BLOCK, columns)
-    chosen = jnp.sort(_top(blocked.max(axis=1).T, k)[1], axis=1)
-    entries = jnp.take_along_axis(blocked, chosen.T[:, None, :], axis=0)  # [k, block, C]
-    return _best_of_chosen(jnp.moveaxis(entries, 2, 0).reshape(columns, -1), chosen, k)
-
-
-def _best_of_chosen(entries: jax.Array, chosen: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
-    values, place = _top(entries, k)
+    count = similar.shape[axis]
+    if count // _BLOCK <= 2 * k:
+        return _top(jnp.moveaxis(similar, axis, 1), min(k, count))
+    blocked = similar.reshape(*similar.shape[:axis], -1, _BLOCK, *similar.shape[axis + 1 :])
+    chosen = jnp.sort(_top(jnp.moveaxis(blocked.max(axis + 1), axis, 1), k)[1], axis=1)
+    blocks = jnp.expand_dims(jnp.moveaxis(chosen, 1, axis), axis + 1)
+    entries = jnp.moveaxis(jnp.take_along_axis(blocked, blocks, axis), (axis, axis + 1), (1, 2))
+    values, place = _top(entries.reshape(len(chosen), -1), k)
     return values, jnp.take_along_axis(chosen, place // _BLOCK, axis=1) * _BLOCK + place % _BLOCK
 
 
-def _rescore(source: np.ndarray, target: np.ndarray, found: Neighbours, k: int) -> Neighbours:
+def _rescore(source: np.ndarray, target: np.ndarray, index: np.ndarray, k: int) -> Neighbours:
     """Scores candidates again in float32 and keeps the best k."""
-    values = np.empty(found.index.shape, np.float32)
-    width = max(found.index.shape[1], 1)
-    step = max(1, (1 << 24) // (width * max(source.shape[1], 1)))  # 64 MiB of gathered vectors
+    values = np.empty(index.shape, np.float32)
+    # 64 MiB of gathered vectors
+    step = max(1, (1 << 24) // (max(index.shape[1], 1) * max(source.shape[1], 1)))
     for start in range(0, len(source), step):
-        index = found.index[start : start + step]
-        part = np.asarray(source[start : start + step], np.float32)
-        theirs = target[index.reshape(-1)].reshape(*index.shape, -1)
-        values[start : start + step] = np.einsum("nd,nkd->nk", part, theirs)
-    order = np.lexsort((found.index, -values), axis=1)[:, :k]
-    return Neighbours(*(np.take_along_axis(array, order, axis=1) for array in (values, found.index)))
+        rows = slice(start, start + step)
+        theirs = target[index[rows].reshape(-1)].reshape(*index[rows].shape, -1)
+        values[rows] = np.einsum("nd,nkd->nk", np.asarray(source[rows], np.float32), theirs)
+    order = np.lexsort((index, -values), axis=1)[:, :k]
+    return Neighbours(*(np.take_along_axis(array, order, axis=1) for array in (values, index)))
