@@ -27,8 +27,7 @@ def add_arguments(add: Add) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    from stilts_jax.evaluation.mine import mine_files
-    from stilts_jax.evaluation.retrieval import Embedder
+    from stilts_jax.evaluation.retrieval import Embedder, mine_files
     from stilts_jax.experiment.context import keep_programs
     from stilts_jax.experiment.models import open_model
     from stilts_jax.model import Compute

@@ -40,8 +40,8 @@ class Evaluation:
     @property
     def thresholds(self) -> dict[str, float]:
         """The threshold of each language whose metric needs one."""
-        found = {language: result.threshold for language, result in self.results.items()}
-        return {language: one for language, one in found.items() if one is not None}
+        found = self.results.items()
+        return {language: one.threshold for language, one in found if one.threshold is not None}
 
 
 def evaluate_task(
@@ -96,11 +96,11 @@ def score_decoded(
     SQuAD 2.0's metric has ``thresholds`` by language, from dev: a language without one is left out of results and
     predictions. None (for dev itself) tunes each language's on its own gold and puts it into its result.
     """
-    results, predictions = {}, {}
-    order = [one.id for one in next(iter(examples.values()), ())] if task.aligned else ()
+    found, order = Evaluation({}, {}), list[str]()
     for language, values in decoded.items():
         part, tuned = examples[language], None
-        gold = find_gold(task, part)
+        gold, ids = find_gold(task, part), [one.id for one in part]
+        order = (order or ids) if task.aligned else []
         predicted: Any = list(values)
         if task.kind == "tag":
             predicted = [[task.labels[tag] for tag in tags] for tags in values]
@@ -108,17 +108,16 @@ def score_decoded(
             known = gold is not None if thresholds is None else language in thresholds
             if not known:
                 continue  # there is nothing that a threshold could come from
-            answers = {example.id: answer for example, answer in zip(part, values)}
+            answers = dict(zip(ids, values))
             tuned = tune_null_threshold(answers, gold or {}) if thresholds is None else thresholds[language]
             predicted = {name: answer.at(tuned) for name, answer in answers.items()}
         elif task.kind == "span":
-            predicted = {example.id: answer.text for example, answer in zip(part, values)}
-        predictions[language] = predicted
+            predicted = {name: answer.text for name, answer in zip(ids, values)}
+        found.predictions[language] = predicted
         if gold is not None:
-            result = METRICS[task.metric](task, predicted, gold, language)
-            result = name_items(result, [one.id for one in part], order)
-            results[language] = replace(result, threshold=tuned)
-    return Evaluation(results, predictions)
+            result = name_items(METRICS[task.metric](task, predicted, gold, language), ids, order)
+            found.results[language] = replace(result, threshold=tuned)
+    return found
 
 
 def find_gold(task: Task, part: Sequence[Any] | RetrievalSet) -> Any | None:
@@ -182,13 +181,9 @@ def decode_spans(rows: Rows, features: Features, examples: Sequence[SpanExample]
     return [NullableAnswer(text, float(empty - score)) for (score, text), empty in zip(best, null.tolist())]
 
 
-def _decode_labels(rows: Rows, features: Features, examples: Sequence[Any]) -> list[int]:
-    return rows["label"].tolist()  # each example has one row, in its order
-
-
 DECODERS: Mapping[Kind, Callable[[Rows, Features, Sequence[Any]], list[Any]]] = {
-    "classify": _decode_labels,
-    "choice": _decode_labels,
+    # Each example has one row, in its order.
+    **dict.fromkeys(("classify", "choice"), lambda rows, features, examples: rows["label"].tolist()),
     "tag": decode_tags,
     "span": decode_spans,
 }

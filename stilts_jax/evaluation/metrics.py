@@ -32,14 +32,12 @@ Tags = Sequence[Sequence[str]]
 class Items:
     """What each item adds to a score, so that a report can resample items.
 
-    ``values`` are [n] float32 or uint8 in 0..1 for a ``mean``; int32 [n, 3] (right, predicted, gold) for the F1 of
-    their sums. Items of equal ``ids``, a digest, may be the same ones in the same order; ``names``, a number an item,
-    tell which of them two unequal sets have in common.
+    ``names``, a number an item, tell which of them two sets of unequal ``ids`` have in common.
     """
 
     statistic: Literal["mean", "chunk_f1", "binary_f1"]
-    values: np.ndarray
-    ids: str = ""
+    values: np.ndarray  # [n] in 0..1; for the F1 of sums int32 [n, 3]: right, predicted, gold
+    ids: str = ""  # a digest: where it is equal, so are the items and their order
     names: np.ndarray | None = None
 
 
@@ -54,14 +52,10 @@ class MetricResult:
 
 @dataclass(frozen=True, slots=True)
 class NullableAnswer:
-    """The best answer of a question that may have none.
-
-    ``null_gap`` is the score of "no answer" (the least over the windows) minus the score of ``text``: the larger it
-    is, the rather there is no answer.
-    """
+    """The best answer of a question that may have none."""
 
     text: str
-    null_gap: float
+    null_gap: float  # the score of "no answer" (the least over the windows) minus that of the text
 
     def at(self, threshold: float) -> str:
         """What a threshold leaves: the text, or "" where "no answer" wins."""
@@ -123,9 +117,7 @@ def open_accuracy(task: Task, predictions: Sequence, gold: Sequence, language: s
     return replace(every, values={**every.values, **(_mean("open", opened).values if opened else {})})
 
 
-def vqa_accuracy(
-    task: Task, predictions: Sequence, gold: Sequence[Sequence[str]], language: str
-) -> MetricResult:
+def vqa_accuracy(task: Task, predictions: Sequence, gold: Sequence, language: str) -> MetricResult:
     """VQA v2's accuracy of answers (names, or indices of labels) by those of ten people."""
     pairs = zip(_names(task, predictions), gold, strict=True)
     return _mean("accuracy", (score_answer(name, answers) for name, answers in pairs))
@@ -166,11 +158,9 @@ def _find_chunks(tags: Sequence[str]) -> set[tuple[str, int, int]]:
 
 def chunk_f1(task: Task, predictions: Tags, gold: Tags, language: str) -> MetricResult:
     """Micro-averaged chunk F1, precision and recall, and token accuracy beside them; tags are names."""
-    words, counts = token_accuracy(task, predictions, gold, language), []
-    for sides in zip(predictions, gold):
-        ours, theirs = map(_find_chunks, sides)
-        counts.append((len(ours & theirs), len(ours), len(theirs)))
-    found = _f1("chunk_f1", counts)
+    words = token_accuracy(task, predictions, gold, language)
+    chunks = (map(_find_chunks, sides) for sides in zip(predictions, gold))
+    found = _f1("chunk_f1", [(len(ours & theirs), len(ours), len(theirs)) for ours, theirs in chunks])
     return replace(found, values={**found.values, **words.values})
 
 
@@ -243,36 +233,27 @@ def token_f1(prediction: Sequence[str], gold: Sequence[str]) -> float:
     return 2 * precision * recall / (precision + recall)
 
 
-def _answered(exact: Sequence[float], overlap: Sequence[float]) -> MetricResult:
+def squad(task: Task, predictions: Mapping, gold: Answers, language: str, **how: Any) -> MetricResult:
+    """Exact match and token F1 of answers: by SQuAD 1.1's rules, which are English for every language."""
+    exact, overlap = _score_answers(predictions, gold, **how)
     count = max(len(exact), 1)
     values = {"f1": 100 * (sum(overlap) / count), "em": 100 * (sum(exact) / count)}
     items = (np.array(exact, np.float64) + np.array(overlap, np.float64)) / 2
     return MetricResult(values, Items("mean", items.astype(np.float32)))
 
 
-def squad(task: Task, predictions: Mapping[str, str], gold: Answers, language: str) -> MetricResult:
-    """Exact match and token F1 with SQuAD 1.1's English normalisation, whatever the language."""
-    return _answered(*_score_answers(predictions, gold, normalise_english))
-
-
-def mlqa(task: Task, predictions: Mapping[str, str], gold: Answers, language: str) -> MetricResult:
+def mlqa(task: Task, predictions: Mapping, gold: Answers, language: str) -> MetricResult:
     """Exact match and token F1 with MLQA's normalisation of the language."""
     if language not in _ARTICLES:
         what = f"MLQA has no normalisation for language {language!r}."
         raise DataError(what, where="metric mlqa", fix=nearest(language, _ARTICLES))
-    return _answered(*_score_answers(predictions, gold, partial(_normalise_mlqa, language=language)))
-
-
-def squad_v2(task: Task, predictions: Mapping[str, str], gold: Answers, language: str) -> MetricResult:
-    """Exact match and token F1 by SQuAD 2.0's rules; "" says that there is no answer."""
-    return _answered(*_score_answers(predictions, gold, nullable=True))
+    return squad(task, predictions, gold, language, normalise=partial(_normalise_mlqa, language=language))
 
 
 def _score_answers(
     predictions: Mapping[str, str],
     gold: Answers,
     normalise: Callable[[str], list[str]] = normalise_english,
-    *,
     nullable: bool = False,
 ) -> tuple[list[float], list[float]]:
     """Exact match and F1 (0..1) by the best of a question's gold answers; an unanswered question gets zero.
@@ -303,10 +284,10 @@ def tune_null_threshold(predictions: Mapping[str, NullableAnswer], gold: Answers
     if not len(gaps):
         return 0.0
     texts = {question: answer.text for question, answer in predictions.items()}
-    answered = _score_answers(texts, known, nullable=True)[1]
-    silent = _score_answers(dict.fromkeys(known, ""), known, nullable=True)[1]
+    both = texts, dict.fromkeys(known, "")
+    answered, silent = (np.array(_score_answers(one, known, nullable=True)[1]) for one in both)
     order = np.argsort(gaps, kind="stable")
-    gains = np.concatenate([[0.0], np.cumsum((np.array(answered) - np.array(silent))[order])])
+    gains = np.concatenate([[0.0], np.cumsum((answered - silent)[order])])
     ordered = gaps[order]
     gains[1:-1][ordered[1:] == ordered[:-1]] = -np.inf  # no threshold parts equal gaps
     best = int(gains.argmax())
@@ -324,7 +305,7 @@ _METRICS: Mapping[str, tuple[Callable[[Task, Any, Any, str], MetricResult], tupl
     "chunk_f1": (chunk_f1, ("f1",)),
     "bucc_f1": (bucc_f1, ("f1",)),
     "squad": (squad, ("f1", "em")),
-    "squad_v2": (squad_v2, ("f1", "em")),
+    "squad_v2": (partial(squad, nullable=True), ("f1", "em")),
     "mlqa": (mlqa, ("f1", "em")),
     "mrr": (mrr, ("mrr",)),
     "map": (mean_average_precision, ("map",)),

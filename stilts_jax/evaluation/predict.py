@@ -25,14 +25,7 @@ from stilts_jax.features.records import PAD_ID, Batch, Features, Ragged
 from stilts_jax.model import Model, apply_model, encode, pool_mean, writes_layers_out
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.settings import MeshConfig
-from stilts_jax.sharding import (
-    auto_mesh,
-    batch_multiple,
-    lies_on,
-    make_mesh,
-    shard_batch,
-    shardings,
-)
+from stilts_jax.sharding import auto_mesh, batch_multiple, lies_on, make_mesh, shard_batch, shardings
 from stilts_jax.tokenization import SEP_ID
 from stilts_jax.train.losses import check_tokens
 
@@ -188,16 +181,14 @@ def _take_in(batch: Batch, outputs: Arrays, kept: Rows, count: int, sequences: R
     real = batch.rows >= 0
     rows = batch.rows[real]
     for name, array in outputs.items():
-        values = np.asarray(array)[real]
+        values, places, size = np.asarray(array)[real], rows, count
         if name == "tags":  # [B, T]: kept flat, without the padding
-            flat = kept.setdefault(name, np.full(len(sequences.values), -1, np.int32))
             inside = np.arange(values.shape[1]) < sequences.lengths[rows][:, None]
-            places = sequences.offsets[rows][:, None] + np.arange(values.shape[1])
-            flat[places[inside]] = values[inside]
-        else:
-            if name not in kept:
-                kept[name] = np.empty((count, *values.shape[1:]), values.dtype)
-            kept[name][rows] = values
+            places = (sequences.offsets[rows][:, None] + np.arange(values.shape[1]))[inside]
+            values, size = values[inside], len(sequences.values)
+        if name not in kept:
+            kept[name] = np.empty((size, *values.shape[1:]), values.dtype)
+        kept[name][places] = values
 
 
 @cache
@@ -205,14 +196,19 @@ def _compile(
     model: Model, head: str | None, layer: Layer | None, kind: str, mesh: Mesh
 ) -> Callable[[Any, Any], Arrays]:
     """The function for a batch; jax compiles it once a bucket, and every host gets all results: they are small."""
+    wanted = default_layer(model.encoder.num_layers) if layer is None else layer
+    options: Any = {"all_hidden": True} if wanted == "all" else {"num_layers": wanted}
 
     def run(params: Any, batch: Arrays) -> Arrays:
-        if head is None:
-            return {"vectors": pool(model, params["encoder"], batch["tokens"], layer)}
-        return PREDICTORS[kind](apply_model(model, params, batch, head=head), batch)
+        if head is not None:
+            return PREDICTORS[kind](apply_model(model, params, batch, head=head), batch)
+        tokens = batch["tokens"]
+        hidden = encode(params["encoder"], tokens, config=model.encoder, compute=model.compute, **options)
+        mean = pool_mean(hidden, tokens, model.encoder.pad_id).astype(jnp.float32)
+        return {"vectors": jnp.moveaxis(mean, 0, 1) if wanted == "all" else mean}
 
-    whole, options = NamedSharding(mesh, P()), automatic.compiler_options()
-    compiled = jax.jit(run, out_shardings=whole, compiler_options=options)
+    whole = NamedSharding(mesh, P())
+    compiled = jax.jit(run, out_shardings=whole, compiler_options=automatic.compiler_options())
 
     def run_on_mesh(params: Any, batch: Arrays) -> Arrays:
         with jax.set_mesh(mesh):
@@ -224,18 +220,6 @@ def _compile(
 def default_layer(num_layers: int) -> int:
     """The layer whose states are averaged for retrieval: 14 of 24, the same share of other depths."""
     return (14 * num_layers + 12) // 24
-
-
-def pool(model: Model, encoder: Any, tokens: jax.Array, layer: Layer | None = None) -> jax.Array:
-    """Averages hidden states over all tokens, special ones too: [B, T] -> [B, D] ([B, L + 1, D] for "all").
-
-    The encoder stops at the layer asked for.
-    """
-    wanted = default_layer(model.encoder.num_layers) if layer is None else layer
-    options: dict[str, Any] = {"all_hidden": True} if wanted == "all" else {"num_layers": wanted}
-    hidden = encode(encoder, tokens, config=model.encoder, compute=model.compute, **options)
-    mean = pool_mean(hidden, tokens, model.encoder.pad_id).astype(jnp.float32)
-    return jnp.moveaxis(mean, 0, 1) if wanted == "all" else mean
 
 
 def best_spans(outputs: Arrays, batch: Arrays) -> Arrays:

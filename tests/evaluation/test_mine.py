@@ -1,6 +1,7 @@
 """Mining of two files: what is written, and going on after a crash."""
 
 import errno
+import gzip
 import os
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -9,8 +10,8 @@ import numpy as np
 import pytest
 
 from stilts_jax.errors import DataError, explain
-from stilts_jax.evaluation.mine import mine_files
-from stilts_jax.evaluation.retrieval import mine_pairs
+from stilts_jax.evaluation.retrieval import mine_files, pair_up
+from stilts_jax.evaluation.search import find_neighbours, normalise
 
 
 @dataclass
@@ -57,8 +58,8 @@ def test_pairs_best_first(tmp_path, files):
     assert len(rows) == count
     scores = [float(score) for score, _, _ in rows]
     assert scores == sorted(scores, reverse=True)
-    embed = Letters()
-    expected = mine_pairs(embed(words[:50]), embed(words[10:]))
+    sides = (normalise(Letters()(some)) for some in (words[:50], words[10:]))
+    expected = pair_up(*find_neighbours(*sides, 4))
     targets = [word[::-1].upper() for word in words[10:]]
     pairs = zip(expected.source, expected.target)
     assert [(x, y) for _, x, y in rows] == [(words[i], targets[j]) for i, j in pairs]
@@ -66,6 +67,10 @@ def test_pairs_best_first(tmp_path, files):
     strict = mine_files(Letters(), source, target, out, threshold=scores[4] - 1e-5, keep_embeddings=True)
     assert read(out) == rows[:strict] and strict >= 5
     assert (tmp_path / "pairs.tsv.work" / "source.npy").exists()
+    # A tab becomes a space: then this is a line that is there already.
+    with gzip.open(tmp_path / "a.gz", "wb") as file:
+        file.write(b"one two\none\ttwo\n")
+    assert mine_files(Letters(), tmp_path / "a.gz", write(tmp_path / "c.txt", ["one two"]), out) == 1
 
 
 def test_a_killed_run_goes_on(tmp_path, files):

@@ -11,8 +11,8 @@ from stilts_jax.errors import DataError
 from stilts_jax.evaluation.retrieval import (
     Embedder,
     evaluate_retrieval,
-    mine_pairs,
     mine_sentences,
+    pair_up,
     sweep_layers,
     tune_threshold,
 )
@@ -52,7 +52,7 @@ def test_mining_equals_brute_force(seed, rows, columns):
     # Positive similarities, as encoders give them: around zero means a ratio is ill-conditioned.
     source += 1.0
     target += 1.0
-    found = mine_pairs(source, target, 4)
+    found = pair_up(*find_neighbours(normalise(source), normalise(target), 4))
     expected = mine_by_force(source, target, 4)
     assert list(zip(found.source.tolist(), found.target.tolist())) == [(i, j) for i, j, _ in expected]
     np.testing.assert_allclose(found.score, [score for _, _, score in expected], rtol=1e-5)
