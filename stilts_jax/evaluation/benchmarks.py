@@ -10,12 +10,12 @@ from stilts_jax.tasks import get_task
 from stilts_jax.tasks.spec import Task, names
 
 Scores = Mapping[str, Mapping[str, Mapping[str, float]]]  # percent by task, metric and language
-OURS = {"bucc2018": "bucc"}  # a benchmark's name of a task -> ours, where they differ
+OFFICIAL = {"bucc": "bucc2018"}  # our name of a task -> the benchmarks', where they differ
 
 # Tasks in the order of the papers, and those of their languages that XTREME-R has added to XTREME. Of XTREME-UP there
 # is what suits an encoder and has a task here: names, trained in each language itself.
 _TASKS = {
-    "xtreme": "xnli pawsx udpos panx xquad mlqa tydiqa bucc2018 tatoeba",
+    "xtreme": "xnli pawsx udpos panx xquad mlqa tydiqa bucc tatoeba",
     "xtreme-r": "xnli xcopa udpos panx xquad mlqa tydiqa tatoeba mewslix lareqa",
     "africa": "sib200 masakhaner2 afriqa masakhanews",
     "xtreme-up": " ".join(f"masakhaner_x@{code}" for code in get_task("masakhaner_x").languages),
@@ -34,8 +34,8 @@ _AFRICAN = """
 
 # The tasks of each benchmark by their official names, with the languages that averages run over.
 BENCHMARKS = {
-    benchmark: {name: get_task(OURS.get(name, name)) for name in official.split()}
-    for benchmark, official in _TASKS.items()
+    benchmark: {OFFICIAL.get(name, name): get_task(name) for name in ours.split()}
+    for benchmark, ours in _TASKS.items()
 }
 for _name, _codes in _ADDED.items():
     _kept = tuple(code for code in get_task(_name).languages if code not in _codes.split())
@@ -62,9 +62,7 @@ def summarise(benchmark: str, scores: Scores) -> dict[str, Any]:
     """Averages as the benchmarks define them: over languages, then over tasks, all weighted equally.
 
     Tasks have their official names. A task's score is the mean over its languages (for question answering the mean of
-    F1 and EM); an average that needs something absent is None.
-    ``averages`` has the overall one with English, without, and both without the retrieval tasks. The ``mean`` of a
-    task is over the languages that are there, and the overall one over the tasks that are there.
+    F1 and EM); an average that needs something absent is None, and a ``mean`` is over what is there.
     """
     tasks = get_benchmark(benchmark)
     wanted = {name: (task.languages, MAIN_VALUES[task.metric]) for name, task in tasks.items()}

@@ -6,8 +6,8 @@ own and in a norm behind the embeddings.
 """
 
 import hashlib
+import os
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -89,8 +89,8 @@ class VisionEncoder:
             raise EncoderError(f"This is a {self.kind!r} model.", where=f"{path}: model_type", fix=fix)
         values = AutoConfig.for_model(self.kind).to_dict() | described
         size, patch, activation = values["image_size"], values["patch_size"], values["hidden_act"]
-        whole = all(type(side) is int and side > 0 for side in (size, patch)) and size % patch == 0
-        if not whole or values["num_channels"] != 3 or activation not in _ACTIVATIONS:
+        is_even = all(type(side) is int and side > 0 for side in (size, patch)) and size % patch == 0
+        if not is_even or values["num_channels"] != 3 or activation not in _ACTIVATIONS:
             what = "Pictures of three colours in whole square patches are needed, and a known activation."
             where = f"{path}: image_size, patch_size, num_channels, hidden_act"
             raise EncoderError(what, where=where, fix=f"activations: {', '.join(_ACTIVATIONS)}")
@@ -102,24 +102,22 @@ class VisionEncoder:
         prefixes = ("vit.", "vision_model.")
         prefix = next((one for one in prefixes if any(key.startswith(one) for key in weights)), "")
         names = {our: _LAYERS[at] * our.startswith("layers/") + their[at] for our, their in _NAMES.items()}
-        tensors = list_tensors(self._abstract(), names, self.config.num_layers, prefix)
-        account(folder, weights, tensors, lambda key: key.removeprefix(prefix).startswith(_UNUSED))
-        self.params = load_tensors(weights, tensors, "float32")
-        self._run = jax.jit(self._compute, static_argnums=(2, 3))
-        self._read_preparation(folder / _PREPROCESSOR)
-
-    def _abstract(self) -> Params:
-        """Returns the shapes of the parameters: the blocks' as ours are, the entrance's as theirs are."""
-        width, blocks = self.config.hidden_size, abstract_encoder(self.config)
-        own, leading = _KINDS[self.kind][0], (1,) * (self.kind == "vit")
+        # Shapes of the parameters: the blocks' as ours are, the entrance's as theirs are.
+        width, blocks, own = self.config.hidden_size, abstract_encoder(self.config), _KINDS[self.kind][0]
+        leading = () if at else (1,)
         shapes = {
-            "patch/weight": (width, 3, self.patch, self.patch),
-            "position": (*leading, (self.size // self.patch) ** 2 + ("first" in own), width),
+            "patch/weight": (width, 3, patch, patch),
+            "position": (*leading, (size // patch) ** 2 + ("first" in own), width),
             "first": (*leading, *leading, width),
         }
         paths = ("patch/weight", "position", *own)
         entrance = {path: jax.ShapeDtypeStruct(shapes.get(path, (width,)), "float32") for path in paths}
-        return unflatten_dict(entrance, sep="/") | {name: blocks[name] for name in ("layers", "final_norm")}
+        whole = unflatten_dict(entrance, sep="/") | {name: blocks[name] for name in ("layers", "final_norm")}
+        tensors = list_tensors(whole, names, self.config.num_layers, prefix)
+        account(folder, weights, tensors, lambda key: key.removeprefix(prefix).startswith(_UNUSED))
+        self.params = load_tensors(weights, tensors, "float32")
+        self._run = jax.jit(self._compute, static_argnums=(2, 3))
+        self._read_preparation(folder / _PREPROCESSOR)
 
     def _read_preparation(self, path: Path) -> None:
         """Reads how a picture is prepared: it is scaled to a square, or so that its middle is one (cropped)."""
@@ -148,8 +146,9 @@ class VisionEncoder:
     def encode(self, pictures: Any, layer: int | None = None) -> jax.Array:
         """Returns hidden states, float32 [B, tokens, hidden size], of pictures as ``prepare`` makes them.
 
-        The first token is among them where there is one. Layers are counted as transformers does (0: the embeddings);
-        None is the last one behind its norm (of CLIP without: there the norm belongs to the pooled vector).
+        A first token stands before those of the patches, row by row, where there is one. Layers are counted as
+        transformers does (0: the embeddings); None is the last one behind its norm (of CLIP without: there the norm
+        belongs to the pooled vector).
         """
         depth = self.config.num_layers if layer is None else layer
         if not 0 <= depth <= self.config.num_layers:
@@ -158,12 +157,8 @@ class VisionEncoder:
         is_normed = layer is None and self.kind != "clip_vision_model"
         return self._run(self.params, pictures, depth, is_normed)
 
-    def features(self, pictures: Any, layer: int | None = None) -> jax.Array:
-        """Returns the vectors of the patches alone, row by row: ``[B, (size / patch) ** 2, hidden size]``."""
-        return self.encode(pictures, layer)[:, int("first" in self.params) :]
-
     def _compute(self, params: Params, pictures: jax.Array, depth: int, is_normed: bool) -> jax.Array:
-        rows, patch, side = len(pictures), self.patch, self.size // self.patch
+        rows, patch, side, compute = len(pictures), self.patch, self.size // self.patch, Compute()
         grid = pictures.reshape(rows, side, patch, side, patch, 3)
         hidden = jnp.einsum("bypxqc,dcpq->byxd", grid, params["patch"]["weight"])
         hidden = hidden.reshape(rows, side * side, -1) + params["patch"].get("bias", 0.0)
@@ -171,26 +166,16 @@ class VisionEncoder:
             first = jnp.broadcast_to(params["first"], (rows, 1, self.config.hidden_size))
             hidden = jnp.concatenate([first, hidden], axis=1)
         hidden = hidden + params["position"]
-        norm = lambda name: bind(params[name], Norm, self.config, Compute())  # noqa: E731
         if "first_norm" in params:
-            hidden = norm("first_norm")(hidden)
+            hidden = bind(params["first_norm"], Norm, self.config, compute)(hidden)
         layer, everything = partial(Layer, activation=self.activation), jnp.ones(hidden.shape[:2], bool)
         attend = partial(attention, visible=everything)
 
         def apply(hidden: jax.Array, state: Params) -> tuple[jax.Array, None]:
-            return bind(state, layer, self.config, Compute())(hidden, attend, None), None
+            return bind(state, layer, self.config, compute)(hidden, attend, None), None
 
         hidden, _ = jax.lax.scan(apply, hidden, jax.tree.map(lambda array: array[:depth], params["layers"]))
-        return norm("final_norm")(hidden) if is_normed else hidden
-
-
-def _digest(encoder_folder: Path) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(encoder_folder.iterdir()):
-        if path.suffix in (".safetensors", ".bin") or path.name in ("config.json", _PREPROCESSOR):
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+        return bind(params["final_norm"], Norm, self.config, compute)(hidden) if is_normed else hidden
 
 
 def write_features(
@@ -209,9 +194,8 @@ def write_features(
     if not names:
         raise DataError("There are no PNG or JPEG files.", where=str(found.path), fix=other)
     out.parent.mkdir(parents=True, exist_ok=True)
-    working = Path(
-        tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent)
-    )  # another process may do the same
+    working = out.with_name(f".{out.name}.{os.getpid()}")  # another process may do the same
+    working.mkdir()
     try:
         shape = (len(names), (size // encoder.patch) ** 2, encoder.config.hidden_size)
         array = create_table(working / ARRAY, np.float16, shape)
@@ -220,7 +204,8 @@ def write_features(
             for start in range(0, len(names), batch_size):
                 some = names[start : start + batch_size]
                 batch[: len(some)] = [encoder.prepare(read_picture(found, name)) for name in some]
-                features = np.asarray(encoder.features(batch, layer), np.float16)[: len(some)]
+                states = encoder.encode(batch, layer)[: len(some), -shape[1] :]
+                features = np.asarray(states, np.float16)
                 if not np.isfinite(features).all():
                     what = "The encoder's output does not fit into float16."
                     where = f"{found.path}: {some[0]} to {some[-1]}"
@@ -228,9 +213,14 @@ def write_features(
                 array[start : start + len(some)] = features
                 bar.advance(len(some))
         array.flush()
-        taken = "last" if layer is None else layer
+        digest = hashlib.sha256()
+        for path in sorted(encoder_folder.iterdir()):
+            if path.suffix in (".safetensors", ".bin") or path.name in ("config.json", _PREPROCESSOR):
+                with path.open("rb") as file:
+                    digest.update(hashlib.file_digest(file, "sha256").digest())
         record = {"names": names, "shape": shape, "encoder": str(encoder_folder), "pictures": str(found.path)}
-        write_json(working / NAMES, record | {"digest": _digest(encoder_folder), "layer": taken})
+        record |= {"digest": digest.hexdigest(), "layer": "last" if layer is None else layer}
+        write_json(working / NAMES, record)
         working.rename(out)
     finally:
         shutil.rmtree(working, ignore_errors=True)

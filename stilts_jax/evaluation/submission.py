@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from stilts_jax.errors import ConfigError, DataError, nearest
-from stilts_jax.evaluation.benchmarks import OURS, get_benchmark, summarise, summarise_tasks
+from stilts_jax.evaluation.benchmarks import OFFICIAL, Scores, get_benchmark, summarise, summarise_tasks
 from stilts_jax.evaluation.evaluate import find_gold
 from stilts_jax.evaluation.metrics import MAIN_VALUES, METRICS
 from stilts_jax.files import write_json, write_whole
@@ -59,7 +59,7 @@ def format_of(task: Task) -> str:
 
 def task_folder(folder: Path, task: Task) -> Path:
     """Where a task's predictions lie: under its official name."""
-    return folder / next((theirs for theirs, ours in OURS.items() if ours == task.name), task.name)
+    return folder / OFFICIAL.get(task.name, task.name)
 
 
 def prediction_path(folder: Path, task: Task, language: str) -> Path:
@@ -140,10 +140,6 @@ def _parse_label(text: str, task: Task) -> str:
     return value
 
 
-def _parse_choice(text: str, task: Task) -> int:
-    return _parse_index(str(parse_json(text)["label"]), task)
-
-
 def _parse_index(text: str, task: Task) -> int:
     if not text.isascii() or not text.isdigit():
         raise ValueError
@@ -157,25 +153,25 @@ def _parse_pair(text: str, task: Task) -> tuple[str, str]:
     return source.strip(), english.strip()
 
 
-def _is_ranking(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(each, str) for each in value)
-
-
 # How a line is read, what it is, and what to do where it is something else.
 _LINES: Mapping[str, tuple[Callable[[str, Task], Any], str, str]] = {
-    "classify": (
-        _parse_label,
-        "a label",
-        "the labels are LABELS; any other in gold means that it is blanked",
+    "classify": (_parse_label, "a label", "take one of LABELS; any other in gold means that it is blanked"),
+    "choice": (
+        lambda text, task: _parse_index(str(parse_json(text)["label"]), task),
+        "an object with a label",
+        'write {"label": 0}, {"label": 1}, ...',
     ),
-    "choice": (_parse_choice, "an object with a label", 'write {"label": 0}, {"label": 1}, ...'),
     "nearest": (_parse_index, "an index", "write 0, 1, 2, ..."),
     "mining": (_parse_pair, "a pair of ids", "write LLid <tab> enid"),
 }
 # The same of the values of a JSON object.
 _VALUES: Mapping[str, tuple[Callable[[Any], bool], str, str]] = {
     "span": (lambda value: isinstance(value, str), "answers", "write {question id: answer text, ...}"),
-    "ranking": (_is_ranking, "rankings", "write {query id: [candidate id, ...]}"),
+    "ranking": (
+        lambda value: isinstance(value, list) and all(isinstance(one, str) for one in value),
+        "rankings",
+        "write {query id: [candidate id, ...]}",
+    ),
 }
 
 
@@ -200,7 +196,13 @@ def _read_bare_gold(folder: Path, task: Task, language: str) -> Found | None:
     if not path.is_file() or task.metric == "vqa_accuracy":  # whose gold is what ten people say
         return None
     if form == "span":
-        return _read_squad(path, task), path
+        answered, problems = dict[str, list[str]](), Problems("gold")
+        for row in read_squad(path, "", problems):
+            with problems.skipping(path, row):
+                answered[row["id"]] = [answer.text("text") for answer in row.parts("answers")]
+        may_be_empty = task.metric == "squad_v2"  # questions without an answer
+        whole = all(any(texts) or (may_be_empty and not texts) for texts in answered.values())
+        return answered if whole and any(map(any, answered.values())) else None, path
     if form in ("classify", "tag", "nearest", "choice"):
         first = next((text for _, text in read_lines(path, Problems("gold")) if text.strip()), "")
         try:
@@ -210,16 +212,6 @@ def _read_bare_gold(folder: Path, task: Task, language: str) -> Found | None:
         if "\t" in first or not bare:
             return None
     return read_predictions(path, task), path
-
-
-def _read_squad(path: Path, task: Task) -> dict[str, list[str]] | None:
-    gold, problems = dict[str, list[str]](), Problems("gold")
-    for row in read_squad(path, "", problems):
-        with problems.skipping(path, row):
-            gold[row["id"]] = [answer.text("text") for answer in row.parts("answers")]
-    may_be_empty = task.metric == "squad_v2"  # questions without an answer
-    whole = all(any(answers) or (may_be_empty and not answers) for answers in gold.values())
-    return gold if whole and any(map(any, gold.values())) else None
 
 
 def _read_release(folder: Path, task: Task, language: str) -> Found | None:
@@ -262,14 +254,6 @@ def _check_tags(predicted: Path, predictions: Any, gold: Path, labels: Any, task
             raise DataError(what, where=where, fix=fix)
 
 
-def _check_ids(path: Path, predicted: Mapping[str, Any], gold: Mapping[str, Any]) -> None:
-    unknown = next((identifier for identifier in predicted if identifier not in gold), None)
-    if unknown is not None:
-        fix = nearest(unknown, gold) if len(gold) <= 20 else "predict the test set of this language"
-        where = f"{path}:{find_line(path, (unknown,))}"
-        raise DataError(f"There is no item {unknown!r} in gold.", where=where, fix=fix)
-
-
 def check_count(predicted: Path, predictions: Sequence[Any], gold: Path, right: Sequence[Any]) -> None:
     """Refuses predictions of more or fewer items than gold has."""
     if len(predictions) != len(right) or not right:
@@ -278,12 +262,14 @@ def check_count(predicted: Path, predictions: Sequence[Any], gold: Path, right: 
         raise DataError(what, where=f"{predicted} (gold: {gold})", fix=fix)
 
 
-def _score_file(
-    task: Task, language: str, predicted: Path, gold: Any, gold_path: Path
-) -> Mapping[str, float]:
-    predictions, form = read_predictions(predicted, task), format_of(task)
+def _score_file(task: Task, language: str, predicted: Path, found: Found) -> Mapping[str, float]:
+    predictions, form, (gold, gold_path) = read_predictions(predicted, task), format_of(task), found
     if form in _VALUES:
-        _check_ids(predicted, predictions, gold)
+        unknown = next((one for one in predictions if one not in gold), None)
+        if unknown is not None:
+            fix = nearest(unknown, gold) if len(gold) <= 20 else "predict the test set of this language"
+            where = f"{predicted}:{find_line(predicted, (unknown,))}"
+            raise DataError(f"There is no item {unknown!r} in gold.", where=where, fix=fix)
     elif form != "mining":
         check_count(predicted, predictions, gold_path, gold)
     if form == "tag":
@@ -297,20 +283,20 @@ def _score_file(
 
 
 def score_languages(
-    languages: Mapping[str, Sequence[str]],
+    tasks: Mapping[str, Any],
     score: Callable[[str, str], Mapping[str, float] | None],
     predictions: Path,
     gold: Path,
     what: str,
     fix: str,
-) -> dict[str, dict[str, dict[str, float]]]:
-    """Percent by task, metric and language of all of ``what`` that ``score`` finds predictions and gold of."""
+) -> Scores:
+    """Percent by task, metric and language; ``score`` is asked in all ``languages`` of each of the ``tasks``."""
     for folder, kind in ((predictions, "predictions"), (gold, "gold")):
         if not folder.is_dir():
             raise DataError(f"There is no folder of {kind}.", where=str(folder), fix=f"name it with --{kind}")
     scores: dict[str, dict[str, dict[str, float]]] = {}
-    for name, codes in languages.items():
-        for code in codes:
+    for name, task in tasks.items():
+        for code in task.languages:
             for metric, value in (score(name, code) or {}).items():
                 scores.setdefault(name, {}).setdefault(metric, {})[code] = value
     if not scores:
@@ -319,34 +305,24 @@ def score_languages(
     return scores
 
 
-def _score_tasks(
-    tasks: Mapping[str, Task], predictions: Path, gold: Path, what: str
-) -> dict[str, dict[str, dict[str, float]]]:
+def _score_tasks(tasks: Mapping[str, Task], predictions: Path, gold: Path, what: str) -> Scores:
     def score(name: str, language: str) -> Mapping[str, float] | None:
         predicted = prediction_path(predictions, tasks[name], language)
         found = read_gold(gold, tasks[name], language) if predicted.is_file() else None
-        return _score_file(tasks[name], language, predicted, *found) if found else None
+        return _score_file(tasks[name], language, predicted, found) if found else None
 
     folders = ", ".join(task_folder(Path(), task).name for task in tasks.values())
     fix = f"both hold one folder per task: {folders}"
-    languages = {name: task.languages for name, task in tasks.items()}
-    return score_languages(languages, score, predictions, gold, what, fix)
+    return score_languages(tasks, score, predictions, gold, what, fix)
 
 
 def score_predictions(benchmark: str, predictions: Path, gold: Path) -> dict[str, Any]:
-    """Scores a folder of predictions of a benchmark; returns what ``summarise`` does, in full precision.
-
-    ``gold`` is a folder in XTREME's label layout, or in the layouts of the releases. XTREME-UP's files and metrics are
-    its own: see ``evaluation.xtreme_up``.
-    """
+    """Scores predictions of a benchmark, of XTREME-UP as tags only, and returns what ``summarise`` does."""
     return summarise(benchmark, _score_tasks(get_benchmark(benchmark), predictions, gold, benchmark))
 
 
 def score_tasks(names: Sequence[str], predictions: Path, gold: Path) -> dict[str, Any]:
-    """Scores tasks by name, any that ``get_task`` knows, in every language that has predictions.
-
-    Returns ``tasks``, ``mean`` and ``missing`` as ``summarise`` has them.
-    """
+    """Scores tasks by name in every language that has predictions, and returns what ``summarise_tasks`` does."""
     tasks = {}
     for name in names:
         task = with_labels(get_task(name), DataSource(gold))

@@ -63,13 +63,11 @@ def spell_names(text: str, tags: Sequence[str], where: str) -> str:
     if wrong := next((tag for tag in tags if tag != "O" and tag[:2] not in ("B-", "I-")), ""):
         raise DataError(f"{wrong[:60]!r} is not a tag.", where=where, fix="write O, B-TYPE or I-TYPE")
     found: list[tuple[str, int, int]] = []
-    before = "O"
-    for (start, end), tag in zip(words, tags):
+    for before, (start, end), tag in zip(("O", *tags), words, tags):
         if tag[:1] == "B" or (tag != "O" and before[2:] != tag[2:]):
             found.append((tag[2:], start, end))
         elif tag != "O":
             found[-1] = (*found[-1][:2], end)
-        before = tag
     return _BETWEEN.join(f"{label}: {text[start:end]}" for label, start, end in found)
 
 
@@ -109,15 +107,12 @@ TASKS: Mapping[str, OfficialTask] = {
 
 
 def score_files(predictions: Path, gold: Path) -> dict[str, Any]:
-    """Scores all that has predictions and gold; returns what ``benchmarks.summarise`` does, as far as it applies.
-
-    ``overall`` is None: it takes tasks of speech and generation too.
-    """
+    """Scores all that has predictions and gold; returns what ``benchmarks.summarise`` does, as far as it applies."""
     score = partial(_score_language, predictions, gold)
-    languages = {name: task.languages for name, task in TASKS.items()}
-    fix = f"both hold TASK/test/LL.jsonl, where TASK is {', '.join(TASKS)}"
-    scores = score_languages(languages, score, predictions, gold, "xtreme-up", fix)
     wanted = {name: (task.languages, (task.main,)) for name, task in TASKS.items()}
+    fix = f"both hold TASK/test/LL.jsonl, where TASK is {', '.join(TASKS)}"
+    scores = score_languages(TASKS, score, predictions, gold, "xtreme-up", fix)
+    # The benchmark's average takes tasks of speech and generation too.
     return {"benchmark": "xtreme-up", "overall": None, **summarise_tasks(wanted, scores)}
 
 

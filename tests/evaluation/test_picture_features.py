@@ -46,7 +46,7 @@ def test_features_are_those_of_the_encoder(tower, pictures, tmp_path):
     assert run(tower, pictures, out, "--layer=1", "--batch_size=2") == 0
     array, record = np.load(out / "features.npy"), json.loads((out / "features.json").read_text())
     assert array.dtype == np.float16 and list(array.shape) == record["shape"] == [3, 16, 24]
-    assert record["names"] == ["0.png", "1.png", "2.png"]
+    assert record["names"] == ["0.png", "1.png", "2.png"] and out.stat().st_mode == pictures.stat().st_mode
     assert record["layer"] == 1 and len(record["digest"]) == 64
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "images.clip"]
     # The first picture has the tower's size; of the second, twice as wide, the middle is taken.
