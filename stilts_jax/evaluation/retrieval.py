@@ -27,8 +27,7 @@ from stilts_jax.evaluation.metrics import METRICS, RANKING_DEPTH, name_items
 from stilts_jax.evaluation.predict import Layer, predict
 from stilts_jax.evaluation.search import Neighbours, Precision, find_neighbours, normalise
 from stilts_jax.features.build import FeatureSettings, build_features
-from stilts_jax.features.ragged import find_unique
-from stilts_jax.features.records import create_table
+from stilts_jax.features.records import create_table, find_unique
 from stilts_jax.files import replacing, write_json
 from stilts_jax.model import Model
 from stilts_jax.progress import SILENT, Progress

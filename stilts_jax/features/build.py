@@ -5,23 +5,25 @@ arithmetic; no Python loop runs over tokens. Question answering has a file of it
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
 
 from stilts_jax.errors import DataError
-from stilts_jax.features.ragged import (
+from stilts_jax.features.records import (
+    IGNORE,
     PAIR_SPECIALS,
     SINGLE_SPECIALS,
     Columns,
+    Features,
     FeatureSettings,
+    Ragged,
     Segments,
     Work,
     join,
 )
-from stilts_jax.features.records import IGNORE, Features, Ragged
 from stilts_jax.features.span import build_span
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.tasks.spec import Example, Kind, TagExample
@@ -47,53 +49,39 @@ def build_features(
 
     Rows to train on must have gold, and lack the columns that only predictions need.
     """
-    if training:
-        _check_gold(kind, examples)
+    gold = {"tag": "tags", "embed": "positive", "mlm": "text"}.get(kind, "label")
+    rows: Iterator[tuple[str, Any]] = ((code, row) for code, of in examples.items() for row in of)
+    for language, row in rows if training else ():
+        if not (row.answers or row.impossible) if kind == "span" else getattr(row, gold) is None:
+            what, where = "an example to train on has no gold label", f"language {language}, id {row.id!r}"
+            raise DataError(what, where=where, fix="train on a split whose labels are not blanked")
     everything = list(chain.from_iterable(examples.values()))
     with progress.track(f"tokenizing {kind}", unit="texts") as bar:
         work = Work(tokenizer, settings, training, bar.advance, progress.say)
         columns = {"example": np.arange(len(everything)), **FEATURIZERS[kind](everything, work)}
-    language = np.repeat(np.arange(len(examples), dtype=np.int32), [len(rows) for rows in examples.values()])
+    language = np.repeat(np.arange(len(examples), dtype=np.int32), [*map(len, examples.values())])
     columns["language"] = language[np.asarray(columns["example"])]
     return Features(kind, columns, tuple(examples), len(everything), fingerprint)
 
 
-def _check_gold(kind: Kind, examples: Mapping[str, Sequence[Any]]) -> None:
-    gold = {"tag": "tags", "embed": "positive", "mlm": "text"}.get(kind, "label")
-    for language, rows in examples.items():
-        for row in rows:
-            if not (row.answers or row.impossible) if kind == "span" else getattr(row, gold) is None:
-                what, where = (
-                    "an example to train on has no gold label",
-                    f"language {language}, example {row.id!r}",
-                )
-                raise DataError(what, where=where, fix="train on a split whose labels are not blanked")
-
-
-def truncate_longest_first(
-    first: np.ndarray, second: np.ndarray, budget: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the lengths that two texts keep, of ``budget`` tokens together, when the longer one loses its end.
-
-    The closed form of ``tokenizers``, which goes token by token: both keep half where both are longer than half; an
-    odd token goes to the longer one, to the second if they are equal.
-    """
-    shorter, longer = np.minimum(first, second), np.maximum(first, second)
-    keep_shorter = np.minimum(shorter, np.maximum(budget // 2, budget - longer))
-    keep_longer = np.minimum(longer, budget - keep_shorter)
-    swap = first > second
-    return np.where(swap, keep_longer, keep_shorter), np.where(swap, keep_shorter, keep_longer)
-
-
 def _build_classify(examples: Sequence[Any], work: Work) -> Columns:
     """Returns ``<s> A </s></s> B </s>``, or ``<s> A </s>`` where an example has one text; ``label``, and ``votes``."""
-    rows, length = len(examples), work.settings.max_length
+    rows, budget = len(examples), work.settings.max_length - PAIR_SPECIALS
     paired = np.array([one.pair is not None for one in examples], bool)
     first, second = work.tokenize([one.text for one in examples], [one.pair or "" for one in examples])
-    keep_first, keep_second = truncate_longest_first(first.lengths, second.lengths, length - PAIR_SPECIALS)
-    keep_first = np.where(paired, keep_first, np.minimum(first.lengths, length - SINGLE_SPECIALS))
+    # The closed form of ``tokenizers``, which takes token by token from the end of the longer text: both keep half
+    # where both are longer than half; an odd token goes to the longer one, to the second if they are equal.
+    shorter, longer = np.minimum(first.lengths, second.lengths), np.maximum(first.lengths, second.lengths)
+    shorter = np.minimum(shorter, np.maximum(budget // 2, budget - longer))
+    longer = np.minimum(longer, budget - shorter)
+    swap = first.lengths > second.lengths
+    keep_first = np.where(swap, longer, shorter)
+    keep_first = np.where(
+        paired, keep_first, np.minimum(first.lengths, budget + PAIR_SPECIALS - SINGLE_SPECIALS)
+    )
+    second = second.head(np.where(swap, shorter, longer))
     separators = Segments(np.full(2, SEP_ID, np.int32), np.zeros(rows, np.int64), np.where(paired, 2, 0))
-    tokens = join(CLS_ID, first.head(keep_first), separators, second.head(keep_second), SEP_ID, rows=rows)
+    tokens = join(CLS_ID, first.head(keep_first), separators, second, SEP_ID, rows=rows)
     columns: Columns = {"tokens": tokens, "label": _labels(examples)}
     if work.training and any(example.votes for example in examples):
         columns["votes"] = Ragged.from_list([example.votes for example in examples])

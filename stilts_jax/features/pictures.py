@@ -36,7 +36,7 @@ def read_picture(folder: PictureFolder, name: str) -> Image.Image:
             "it is animated": getattr(picture, "n_frames", 1) > 1,
             f"its colours are {picture.mode}, not RGB with 8 bits a colour": picture.mode not in _MODES,
         }
-        for reason in (reason for reason, holds in refused.items() if holds):
+        if reason := next((reason for reason, holds in refused.items() if holds), ""):
             raise folder.refuse(name, reason, "convert or leave it out")
         picture = ImageOps.exif_transpose(picture)  # a camera that was held upright says so
         if picture.has_transparency_data:
@@ -103,9 +103,18 @@ def add_pictures(
     names = sorted({picture for row in rows for picture in row.pictures})
     if not names:
         return features
-    blind = shown == "blind"
-    places = {name: 0 if blind else place for place, name in enumerate(names)}
-    path = _blank(names[0], sight) if blind else build_table(names, sight)
+    places = {name: place for place, name in enumerate(names)}
+    if shown == "blind":  # one blank, of the shape that the others have
+        places = dict.fromkeys(names, 0)
+        blank = np.zeros((1, (sight.size // sight.patch) ** 2, sight.patch**2 * 3), np.uint8)
+        if sight.encoder:
+            blank = np.zeros_like(sight.see(names[0]))[None]
+        shape = "x".join(map(str, blank.shape[1:]))
+        path = sight.cache / f"blank-{shape}-{sight.encoder or 'patches'}.npy"
+        with replacing(path) as file, file.open("wb") as open_file:
+            np.save(open_file, blank)
+    else:
+        path = build_table(names, sight)
     owners: Any = features.columns["example"]
     column = Ragged.from_list([[places[picture] for picture in rows[example].pictures] for example in owners])
     return replace(features, columns={**features.columns, "pictures": column}, pictures=str(path))
@@ -118,9 +127,9 @@ def build_table(pictures: Sequence[str], sight: Sight) -> Path:
     with contextlib.suppress(OSError, ValueError):  # not there, or cut off
         np.load(path, mmap_mode="r", allow_pickle=False)
         return path
+    first = sight.see(pictures[0])
     track = sight.progress.track("reading pictures", len(pictures), unit="pictures")
     with track as bar, replacing(path) as file:
-        first = sight.see(pictures[0])
         table = create_table(file, first.dtype, (len(pictures), *first.shape))
         for place, name in enumerate(pictures):
             array = sight.see(name)
@@ -130,15 +139,4 @@ def build_table(pictures: Sequence[str], sight: Sight) -> Path:
             table[place] = array
             bar.advance(1)
         table.flush()
-    return path
-
-
-def _blank(picture: str, sight: Sight) -> Path:
-    """Returns the file of one blank picture, of the shape that the others have."""
-    blank = np.zeros(((sight.size // sight.patch) ** 2, sight.patch**2 * 3), np.uint8)
-    if sight.encoder:
-        blank = np.zeros_like(sight.see(picture))
-    path = sight.cache / f"blank-{'x'.join(map(str, blank.shape))}-{sight.encoder or 'patches'}.npy"
-    with replacing(path) as file, file.open("wb") as open_file:
-        np.save(open_file, blank[None])
     return path

@@ -1,22 +1,28 @@
-"""The records that travel from text to the device: ragged columns, features of one kind, batches."""
+"""Records that travel from text to the device, and rows put together of tokenized texts without a loop over rows."""
 
 import errno
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from functools import cached_property, lru_cache
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, ClassVar, NamedTuple, get_args
 
 import numpy as np
 
+from stilts_jax.checked import Checked, Range
 from stilts_jax.files import naming
+from stilts_jax.settings import LENGTH, POSITIVE
 from stilts_jax.tasks.spec import KINDS, Example, Kind
+from stilts_jax.tokenization import Tokenizer
 
 PAD_ID = 1  # XLM-R's <pad>; <s> is 0, </s> is 2, <unk> is 3
 IGNORE = -1  # a target that is not scored
+PAIR_SPECIALS = 4  # <s> A </s></s> B </s>
+SINGLE_SPECIALS = 2  # <s> A </s>
+_BLOCK = 2**20  # values that are copied at a time
 _SAMPLE = 1000  # pictures whose pixels are looked at
 _EXAMPLES = dict(zip(KINDS, get_args(Example), strict=True))
 
@@ -47,10 +53,7 @@ class Ragged:
 
 
 def create_table(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.memmap:
-    """Creates an array in a file, to be written through memory; a disk that is full is an error now.
-
-    Later it would end the process without a word.
-    """
+    """Creates an array in a file, mapped; on a full disk writing would end the process without a word: an error now."""
     with naming(path):
         array = np.lib.format.open_memmap(path, "w+", dtype, shape)
         try:
@@ -77,9 +80,9 @@ class Features:
     languages: tuple[str, ...]  # names behind the ``language`` column
     num_examples: int  # from which the rows came (windows make it smaller than the rows)
     fingerprint: str  # hash of data bytes, tokenizer, task version and settings
-    # The file of what a model sees of pictures, an array [pictures, patches, width] to which the column ``pictures``
-    # points; empty where there are none.
-    pictures: str = ""
+    pictures: str = (
+        ""  # the file of what is seen of pictures [pictures, patches, width], to which a column points
+    )
     # By language, place and reason of each row of the data that could not be used.
     skipped: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
@@ -157,3 +160,97 @@ class Batch:
     arrays: Mapping[str, np.ndarray]
     # int64 [B], for the host: row numbers in the task's features; -1 where a row only fills up.
     rows: np.ndarray
+
+
+# -- from tokenized texts to rows
+
+Columns = dict[str, np.ndarray | Ragged]
+
+
+@dataclass(frozen=True)
+class FeatureSettings(Checked):
+    """The settings of a task that change its rows; part of the cache's key."""
+
+    group: ClassVar[str] = ""
+    # Tokens of a row at most, specials included.
+    max_length: Annotated[int, Range(PAIR_SPECIALS + 2, int(LENGTH.high))] = 256
+    # Subwords kept of a question (span), or of the first text of a pair (embed).
+    max_query_length: Annotated[int, POSITIVE] = 64
+    # Subwords from the beginning of one window of a long context to that of the next (span).
+    stride: Annotated[int, POSITIVE] = 128
+
+
+class Segments(NamedTuple):
+    """One stretch of ``values`` for each row, ``values[starts[i] : starts[i] + lengths[i]]``.
+
+    Rows may share a stretch, so that a text that occurs often is tokenized and kept once.
+    """
+
+    values: np.ndarray
+    starts: np.ndarray
+    lengths: np.ndarray
+
+    def head(self, count: np.ndarray | int) -> "Segments":
+        """Keeps the first ``count`` values of each."""
+        return self._replace(lengths=np.minimum(self.lengths, count))
+
+    def pick(self, rows: np.ndarray) -> "Segments":
+        """Returns the stretches of ``rows``."""
+        return self._replace(starts=self.starts[rows], lengths=self.lengths[rows])
+
+    def tail(self, count: np.ndarray | int) -> "Segments":
+        """Keeps the last ``count`` values of each."""
+        lengths = np.minimum(self.lengths, count)
+        return self._replace(starts=self.starts + self.lengths - lengths, lengths=lengths)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a featurizer is given besides the examples; without ``training``, columns that predictions need are made."""
+
+    tokenizer: Tokenizer
+    settings: FeatureSettings
+    training: bool
+    advance: Callable[[int], object]
+    say: Callable[[str], None]
+
+    def tokenize(self, *columns: Sequence[str]) -> list[Segments]:
+        """Tokenizes columns of texts; each distinct text once."""
+        unique, inverse = find_unique(text for column in columns for text in column)
+        encoded = self.tokenizer.encode(unique, advance=self.advance)
+        whole = Segments(encoded.ids, encoded.offsets[:-1], np.diff(encoded.offsets))
+        borders = np.cumsum([len(column) for column in columns])[:-1]
+        return [whole.pick(numbers) for numbers in np.split(inverse, borders)]
+
+
+def find_unique(texts: Iterable[str]) -> tuple[list[str], np.ndarray]:
+    """Returns the distinct texts in order of appearance, and for each text its number among them."""
+    numbers: dict[str, int] = {}
+    inverse = np.fromiter((numbers.setdefault(text, len(numbers)) for text in texts), np.int64)
+    return list(numbers), inverse
+
+
+def join(*parts: Segments | int, rows: int) -> Ragged:
+    """Lays parts end to end, row by row; an int is one and the same value in every row."""
+    lengths = np.zeros(rows, np.int64)
+    for part in parts:
+        lengths += 1 if isinstance(part, int) else part.lengths
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    values = np.empty(offsets[-1], np.int32)
+    cursor = offsets[:-1].copy()
+    for part in parts:
+        if isinstance(part, int):
+            values[cursor] = part
+            cursor += 1
+            continue
+        ends = np.cumsum(part.lengths)
+        before = ends - part.lengths
+        # In blocks of rows: the index arrays are several times what is copied.
+        borders = np.searchsorted(ends, np.arange(0, ends[-1] if rows else 0, _BLOCK), side="right")
+        for first, last in pairwise([*borders.tolist(), rows]):
+            some = slice(first, last)
+            index = np.arange(before[first], ends[last - 1]) if last > first else np.arange(0)
+            source = np.repeat(part.starts[some] - before[some], part.lengths[some]) + index
+            values[np.repeat(cursor[some] - before[some], part.lengths[some]) + index] = part.values[source]
+        cursor += part.lengths
+    return Ragged(values, offsets)

@@ -7,32 +7,26 @@ word. A combining mark that normalization merged into its letter, or dropped, be
 
 import unicodedata
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from stilts_jax.errors import ConfigError
-from stilts_jax.features.ragged import PAIR_SPECIALS, Columns, Segments, Work, find_unique, join
-from stilts_jax.features.records import IGNORE, Ragged
+from stilts_jax.features.records import (
+    IGNORE,
+    PAIR_SPECIALS,
+    Columns,
+    Ragged,
+    Segments,
+    Work,
+    find_unique,
+    join,
+)
 from stilts_jax.tasks.spec import SpanExample
-from stilts_jax.tokenization import CLS_ID, SEP_ID, Encoded, Tokenizer
+from stilts_jax.tokenization import CLS_ID, SEP_ID, Tokenizer
 
 DOCUMENT_OFFSET = 3  # <s>, </s>, </s> stand before the context, beside the question
 _JOINER = 0x200D  # shapes the letter before it (Malayalam, Sinhala), and is dropped by the tokenizer
-
-
-class Located(NamedTuple):
-    """Texts with the place of each subword, in characters of all texts laid end to end.
-
-    Neither ``starts`` nor ``ends`` ever decreases, so that places are found by bisection. No subword begins with a
-    space, and every combining mark belongs to a subword.
-    """
-
-    ids: np.ndarray  # int32 [S]
-    offsets: np.ndarray  # int64 [N + 1] into ``ids``, by text
-    starts: np.ndarray  # int64 [S]
-    ends: np.ndarray  # int64 [S]; equal to the start where a subword has no character of its own
-    text_starts: np.ndarray  # int64 [N + 1], where each text begins
 
 
 class Windows(NamedTuple):
@@ -52,7 +46,7 @@ def build_span(examples: Sequence[SpanExample], work: Work) -> Columns:
     settings = work.settings
     contexts, context_of = find_unique(example.context for example in examples)
     encoded = work.tokenizer.encode(contexts, characters=True, advance=work.advance)
-    located = locate(contexts, encoded, work.tokenizer)
+    located, text_starts = locate(contexts, encoded, work.tokenizer)
     (query,) = work.tokenize([example.question for example in examples])
     query = query.head(settings.max_query_length)
     capacity = settings.max_length - PAIR_SPECIALS - query.lengths
@@ -64,15 +58,22 @@ def build_span(examples: Sequence[SpanExample], work: Work) -> Columns:
     of, rows = windows.document, len(windows.document)
     query = query.pick(of)
     document = Segments(located.ids, located.offsets[context_of[of]] + windows.start, windows.length)
-    first, last = (found[of] for found in _find_answers(examples, context_of, located))
-    begin, stop = first - windows.start, last - windows.start
-    inside = (first >= 0) & (begin >= 0) & (stop < windows.length)
+    # Of the first answer the first token that ends behind its beginning, and the last that begins before its end.
+    answers = [("", -1) if one.impossible or not one.answers else one.answers[0] for one in examples]
+    begin = np.array([start for _, start in answers], np.int64)
+    end = begin + np.array([len(text) for text, _ in answers], np.int64)
+    base, before = text_starts[context_of], located.offsets[context_of]
+    first = np.searchsorted(located.ends, base + begin, side="right") - before
+    last = np.searchsorted(located.starts, base + end, side="left") - 1 - before
+    found = (begin >= 0) & (last >= first)
+    first, last = first[of] - windows.start, last[of] - windows.start
+    inside = found[of] & (first >= 0) & (last < windows.length)
     shift = query.lengths + DOCUMENT_OFFSET
     columns: Columns = {
         "example": of,
         "tokens": join(CLS_ID, query, SEP_ID, SEP_ID, document, SEP_ID, rows=rows),
-        "start": np.where(inside, begin + shift, 0).astype(np.int32),
-        "end": np.where(inside, stop + shift, 0).astype(np.int32),
+        "start": np.where(inside, first + shift, 0).astype(np.int32),
+        "end": np.where(inside, last + shift, 0).astype(np.int32),
     }
     if work.training:
         return columns
@@ -81,7 +82,7 @@ def build_span(examples: Sequence[SpanExample], work: Work) -> Columns:
         beside = query._replace(values=np.full_like(query.values, fill))
         return join(fill, beside, fill, fill, values, fill, rows=rows)
 
-    text = np.repeat(located.text_starts[:-1], np.diff(located.offsets))
+    text = np.repeat(text_starts[:-1], np.diff(located.offsets))
     columns["char_start"] = lay_out(IGNORE, document._replace(values=located.starts - text))
     columns["char_end"] = lay_out(IGNORE, document._replace(values=located.ends - text))
     best, before = find_max_context(windows, lengths), np.cumsum(windows.length) - windows.length
@@ -89,27 +90,20 @@ def build_span(examples: Sequence[SpanExample], work: Work) -> Columns:
     return columns
 
 
-def _find_answers(
-    examples: Sequence[SpanExample], context_of: np.ndarray, located: Located
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the first and last token of each example's first answer in its context; -1 if it has none."""
-    answers = [("", -1) if one.impossible or not one.answers else one.answers[0] for one in examples]
-    begin = np.array([start for _, start in answers], np.int64)
-    end = begin + np.array([len(text) for text, _ in answers], np.int64)
-    base, before = located.text_starts[context_of], located.offsets[context_of]
-    # The first token that ends behind the answer's beginning, the last that begins before its end.
-    first = np.searchsorted(located.ends, base + begin, side="right") - before
-    last = np.searchsorted(located.starts, base + end, side="left") - 1 - before
-    found = (begin >= 0) & (last >= first)
-    return np.where(found, first, -1), np.where(found, last, -1)
+def locate(texts: Sequence[str], encoded: Any, tokenizer: Tokenizer) -> tuple[Any, np.ndarray]:
+    """Corrects the character offsets of ``encoded``, which ``tokenizer`` made of ``texts``.
 
-
-def locate(texts: Sequence[str], encoded: Encoded, tokenizer: Tokenizer) -> Located:
-    """Corrects the character offsets of ``encoded``, which ``tokenizer`` made of ``texts``."""
-    assert encoded.starts is not None and encoded.ends is not None  # of us, not of a user
+    They count from the beginning of all texts laid end to end; where each text begins [N + 1] is returned too. Neither
+    ``starts`` nor ``ends`` ever decreases, so that places are found by bisection. No subword begins with a space, and
+    every combining mark belongs to a subword; one without a character of its own ends where it starts.
+    """
     text_starts = np.concatenate([[0], np.cumsum([len(text) for text in texts], dtype=np.int64)])
     characters = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32)
-    space, mark = _find_spaces_and_marks(characters)
+    space, mark = np.zeros((2, 0x110000), bool)  # is it a space; does it combine with the character before
+    for code in np.flatnonzero(np.bincount(characters)):
+        space[code] = chr(code).isspace()
+        mark[code] = unicodedata.category(chr(code))[0] == "M" or code == _JOINER
+    space, mark = space[characters], mark[characters]
     counts = np.diff(encoded.offsets)
     shift = np.repeat(text_starts[:-1], counts)
 
@@ -128,22 +122,13 @@ def locate(texts: Sequence[str], encoded: Encoded, tokenizer: Tokenizer) -> Loca
     ends = np.where(ends > starts, np.maximum(ends, after_marks), ends)
     # Normalization can reorder or split one character; bisection needs order all the same.
     starts, ends = np.maximum.accumulate(starts), np.maximum.accumulate(ends)
-    return Located(encoded.ids, encoded.offsets, starts, ends, text_starts)
+    return encoded._replace(starts=starts, ends=ends), text_starts
 
 
 def _next_without(flags: np.ndarray) -> np.ndarray:
     """int64 [N + 1]: for each place the first one from there on where ``flags`` [N] is not set."""
     place = np.where(np.append(flags, False), len(flags), np.arange(len(flags) + 1))
     return np.minimum.accumulate(place[::-1])[::-1]
-
-
-def _find_spaces_and_marks(characters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns bool [N] twice: is it a space; is it a mark that combines with the character before."""
-    space, mark = np.zeros((2, 0x110000), bool)
-    for code in np.flatnonzero(np.bincount(characters)):
-        space[code] = chr(code).isspace()
-        mark[code] = unicodedata.category(chr(code))[0] == "M" or code == _JOINER
-    return space[characters], mark[characters]
 
 
 def plan_windows(lengths: np.ndarray, capacity: np.ndarray, stride: int) -> Windows:
