@@ -1,14 +1,12 @@
 """Predicts every row of a task in one jitted pass over all languages.
 
-The device computes the argmax labels, the best spans or the pooled vectors, and only these are copied to the host:
-one number per row, one per token, or one vector per row. Compiled functions are cached by model and head for later
-calls.
+Only labels, the best spans or pooled vectors are copied to the host. Compiled functions are kept, by model and head.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import Any, Literal
 
 import jax
@@ -68,11 +66,10 @@ def predict(
         >>> sj.predict(model, params, features, head=None)["vectors"].shape
         (2, 32)
 
-    A head is named as in ``model.heads``; without one (None) the states of ``layer`` are averaged over all tokens
-    (0: the embeddings; None: 14 of 24), or "all" of them in one pass. ``tokens_per_batch`` counts padded tokens on all
-    devices together (0: by the device and the rows); more in ``length_multiple`` means fewer shapes to compile. The
-    axes ``data`` and ``fsdp`` of a mesh share the rows; parameters that lie on the mesh stay as they lie, others are
-    cut by ``RULES``.
+    Without a head (None) the states of ``layer`` are averaged over all tokens (0: the embeddings; None: 14 of 24), or
+    "all" of them in one pass. ``tokens_per_batch`` counts padded tokens on all devices together (0: by the device and
+    the rows); more in ``length_multiple`` means fewer shapes to compile. The axes ``data`` and ``fsdp`` of a mesh share
+    the rows; parameters that lie on the mesh stay as they lie, others are cut by ``RULES``.
 
     Returns arrays [N, ...] in the order of the rows, by kind: classify, choice: ``label``; tag: ``tags``, flat and
     aligned with the tokens' values; span: ``starts``, ``ends``, ``scores`` [N, 20] (-inf: no such span) and ``null``
@@ -127,8 +124,7 @@ def _compute_ahead(
     """Yields every batch with what was computed of it; others are computed meanwhile."""
     if jax.default_backend() == "cpu":
         # A CPU's cores wait for each other at the end of every operation: of two batches at a time the one fills
-        # the gaps of the other. (jax compiles once what both want.) But on several devices of a CPU two programs can
-        # wait for each other for ever.
+        # the gaps of the other. But on several devices of a CPU two programs can wait for each other for ever.
         def make(index: int) -> tuple[Batch, Arrays]:
             batch = stream.batch_at(index)
             return batch, jax.block_until_ready(compute(batch))
@@ -152,15 +148,16 @@ def _place(params: Mapping[str, Any], model: Model, mesh: Mesh) -> Any:
     tree = jax.device_put(tree, places)
     if not writes_layers_out(model.encoder, model.compute):
         return tree
-    leaves, structure = jax.tree.flatten(tree["encoder"]["layers"])
-    if any(leaf.sharding.shard_shape(leaf.shape)[0] < len(leaf) for leaf in leaves):
+    stacks = tree["encoder"]["layers"]
+    if any(leaf.sharding.shard_shape(leaf.shape)[0] < len(leaf) for leaf in jax.tree.leaves(stacks)):
         return tree  # rules of the user's own give each device some layers only
-    layers = [jax.tree.unflatten(structure, one) for one in zip(*map(_view_layers, leaves), strict=True)]
+    numbers = range(model.encoder.num_layers)
+    layers = [jax.tree.map(partial(_view_layer, number), stacks) for number in numbers]
     return tree | {"encoder": {**tree["encoder"], "layers": layers}}
 
 
-def _view_layers(stack: jax.Array) -> list[jax.Array]:
-    """Returns the layers of a stack on CPUs, where jax takes over an array of numpy's without a copy.
+def _view_layer(number: int, stack: jax.Array) -> jax.Array:
+    """Returns a layer of a stack on CPUs, where jax takes over an array of numpy's without a copy.
 
     A program that gets the stack copies each layer out of it first: up to a twentieth of a prediction's time, and more
     than half of what there is to compile. Layers that are no views would hold the encoder's memory a second time.
@@ -168,12 +165,8 @@ def _view_layers(stack: jax.Array) -> list[jax.Array]:
     whole: Any = stack.sharding
     place = NamedSharding(whole.mesh, P(*whole.spec[1:]))
     shards = [(shard.device, np.asarray(shard.data)) for shard in stack.addressable_shards]
-
-    def view(number: int) -> jax.Array:
-        parts = [jax.device_put(data[number], device) for device, data in shards]
-        return jax.make_array_from_single_device_arrays(stack.shape[1:], place, parts)
-
-    return [view(number) for number in range(len(stack))]
+    parts = [jax.device_put(data[number], device) for device, data in shards]
+    return jax.make_array_from_single_device_arrays(stack.shape[1:], place, parts)
 
 
 def _take_in(batch: Batch, outputs: Arrays, kept: Rows, count: int, sequences: Ragged) -> None:
@@ -223,11 +216,10 @@ def default_layer(num_layers: int) -> int:
 
 
 def best_spans(outputs: Arrays, batch: Arrays) -> Arrays:
-    """The n best spans of each window by BERT's rule.
+    """The twenty best spans of each window by BERT's rule.
 
-    The twenty best starts and the twenty best ends of all tokens of the window, special tokens and question included,
-    are combined. Kept are spans of at most thirty tokens that lie in the context and start at a token that this window
-    shows with the most context; they are ranked by the sum of their logits.
+    The twenty best starts and ends among all of its tokens, special ones and the question's included, are combined.
+    Kept are spans of at most thirty tokens in the context that start where this window shows the most context.
     """
     start, end = (outputs[name].astype(jnp.float32) for name in ("start_logits", "end_logits"))
     tokens, real = batch["tokens"], batch["tokens"] != PAD_ID

@@ -1,11 +1,9 @@
 """Exact nearest neighbours by cosine, in tiles: both directions from one product, memory bounded by the tile.
 
 Rows and columns of each tile of similarities are reduced to their best k on the device and merged into running
-results: nothing of the size of the product is ever kept. Among equal similarities the smaller index comes first.
-
-Precision: ``float32`` multiplies in full float32 on every device. ``bfloat16`` makes a first pass with rounded inputs
-that keeps more candidates, and scores these again in float32; a neighbour is lost only if rounding pushes more than the
-spare candidates before it.
+results. Among equal similarities the smaller index comes first. Precision ``bfloat16`` makes a first pass with rounded
+inputs that keeps more candidates, and scores these again in float32; a neighbour is lost only if rounding pushes more
+than the spare candidates before it.
 """
 
 from dataclasses import dataclass

@@ -51,20 +51,15 @@ Found = tuple[Any, Path]  # gold as a metric takes it, labels and tags as names,
 def format_of(task: Task) -> str:
     """What a file of predictions holds is said by the kind of a task, or by its way of retrieval."""
     if task.kind == "mlm":
-        what = f"The task {task.name} predicts nothing that a file could hold."
         fix = "name a task with labels, tags, answers or retrieved candidates"
-        raise ConfigError(what, where=f"task {task.name}, kind {task.kind}", fix=fix)
+        raise ConfigError("There is nothing that a file could hold.", where=f"task {task.name}", fix=fix)
     return task.retrieval or task.kind
 
 
-def task_folder(folder: Path, task: Task) -> Path:
-    """Where a task's predictions lie: under its official name."""
-    return folder / OFFICIAL.get(task.name, task.name)
-
-
 def prediction_path(folder: Path, task: Task, language: str) -> Path:
-    """Where the predictions of one language lie."""
-    return task_folder(folder, task) / f"test-{language}.{_EXTENSIONS.get(format_of(task), 'tsv')}"
+    """Where the predictions of one language lie, under the task's official name."""
+    name = f"test-{language}.{_EXTENSIONS.get(format_of(task), 'tsv')}"
+    return folder / OFFICIAL.get(task.name, task.name) / name
 
 
 def write_predictions(folder: Path, task: Task, language: str, predictions: Any) -> Path:
@@ -91,7 +86,7 @@ def write_predictions(folder: Path, task: Task, language: str, predictions: Any)
 
 def write_thresholds(folder: Path, task: Task, thresholds: Mapping[str, float]) -> None:
     """Stores the thresholds that were tuned on dev beside the predictions that they made."""
-    write_json(task_folder(folder, task) / "thresholds.json", dict(thresholds))
+    write_json(prediction_path(folder, task, "").with_name("thresholds.json"), dict(thresholds))
 
 
 def read_predictions(path: Path, task: Task) -> Any:
@@ -148,8 +143,6 @@ def _parse_index(text: str, task: Task) -> int:
 
 def _parse_pair(text: str, task: Task) -> tuple[str, str]:
     source, english = text.split("\t")
-    if not source or not english:
-        raise ValueError
     return source.strip(), english.strip()
 
 
@@ -311,8 +304,8 @@ def _score_tasks(tasks: Mapping[str, Task], predictions: Path, gold: Path, what:
         found = read_gold(gold, tasks[name], language) if predicted.is_file() else None
         return _score_file(tasks[name], language, predicted, found) if found else None
 
-    folders = ", ".join(task_folder(Path(), task).name for task in tasks.values())
-    fix = f"both hold one folder per task: {folders}"
+    folders = (OFFICIAL.get(task.name, task.name) for task in tasks.values())
+    fix = f"both hold one folder per task: {', '.join(folders)}"
     return score_languages(tasks, score, predictions, gold, what, fix)
 
 

@@ -31,24 +31,19 @@ def make_key(key_parts: Mapping[str, object]) -> str:
 
 
 def load_or_build(
-    cache_dir: str | Path,
-    key_parts: Mapping[str, object],
-    build: Callable[[], Features],
-    progress: Progress = SILENT,
+    folder: Path, key_parts: Mapping[str, object], build: Callable[[], Features], progress: Progress = SILENT
 ) -> Features:
-    """Returns the features of a key: from the cache, else built and put there.
+    """Returns the features of a key: from the cache, else built and put there (what can't be written is a DataError).
 
-    Their ``fingerprint`` is kept, or is the key where they have none. A cache that can't be written is a DataError.
+    Their ``fingerprint`` is kept, or is the key where they have none.
     """
-    folder, key = Path(cache_dir), make_key(key_parts)
+    key = make_key(key_parts)
     data, manifest = folder / f"{key[:32]}.arrow", folder / f"{key[:32]}.json"
     try:
         return _load(data, manifest, key)
-    except FileNotFoundError:
-        pass
     except _UNREADABLE as error:
-        reason = error.what if isinstance(error, DataError | RecordError) else str(error)
-        progress.say(f"cached features are built again: {reason} ({data})")
+        if not isinstance(error, FileNotFoundError):
+            progress.say(f"cached features are built again: {getattr(error, 'what', error)} ({data})")
     features = build()
     features = replace(features, fingerprint=features.fingerprint or key)
     try:
@@ -77,7 +72,14 @@ def _load(data: Path, manifest: Path, key: str) -> Features:
         raise DataError("the file is not what its manifest says, or missing")
     with pa.memory_map(str(data)) as source:
         table = pa.ipc.open_file(source).get_batch(0)
-    columns = {name: _from_arrow(table.column(name)) for name in table.schema.names}
+    columns: dict[str, np.ndarray | Ragged] = {}  # views of the mapped file; nothing is copied
+    for name, column in zip(table.schema.names, table.columns):
+        if pa.types.is_large_list(column.type) and pa.types.is_large_list(column.type.value_type):
+            column = column.values  # the lists of lists of choice; ``first_choice`` has the borders
+        is_list = pa.types.is_large_list(column.type)
+        columns[name] = (
+            Ragged(column.values.to_numpy(), column.offsets.to_numpy()) if is_list else column.to_numpy()
+        )
     described = {**record["features"], "languages": tuple(record["features"]["languages"])}
     if described["pictures"]:
         described["pictures"] = str(data.parent / described["pictures"])
@@ -104,12 +106,3 @@ def _write_arrow(path: Path, features: Features) -> None:
     batch = pa.record_batch(arrays)
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
         writer.write_batch(batch)
-
-
-def _from_arrow(column: pa.Array) -> np.ndarray | Ragged:
-    """Returns views of the mapped file; nothing is copied."""
-    if pa.types.is_large_list(column.type) and pa.types.is_large_list(column.type.value_type):
-        column = column.values  # the lists of lists of choice; ``first_choice`` has the borders
-    if pa.types.is_large_list(column.type):
-        return Ragged(column.values.to_numpy(), column.offsets.to_numpy())
-    return column.to_numpy()

@@ -98,7 +98,7 @@ def test_the_second_time_reads_a_mapped_file(tmp_path):
 
 def test_a_killed_build_leaves_nothing_that_is_used(tmp_path):
     code = f"""
-import os, signal, sys
+import os, pathlib, signal, sys
 sys.path.insert(0, {os.path.dirname(__file__)!r})
 from test_store import KEY, tiny
 from stilts_jax.features import store
@@ -108,7 +108,7 @@ def half(path, features):
     os.truncate(path, path.stat().st_size // 2)
     os.kill(os.getpid(), signal.SIGKILL)
 store._write_arrow = half
-store.load_or_build({str(tmp_path)!r}, KEY, tiny)
+store.load_or_build(pathlib.Path({str(tmp_path)!r}), KEY, tiny)
 """
     killed = subprocess.run([sys.executable, "-c", code], check=False)
     assert killed.returncode == -signal.SIGKILL
