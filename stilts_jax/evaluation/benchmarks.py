@@ -93,10 +93,7 @@ def summarise(benchmark: str, scores: Scores) -> dict[str, Any]:
 def summarise_tasks(
     wanted: Mapping[str, tuple[Sequence[str], Sequence[str]]], scores: Scores
 ) -> dict[str, Any]:
-    """``tasks``, ``mean`` and ``missing`` of ``summarise``, for any tasks.
-
-    ``wanted`` are the languages of each, and the metrics whose mean is its score.
-    """
+    """``tasks``, ``mean`` and ``missing`` of ``summarise``; ``wanted`` are languages, and metrics whose mean scores."""
     missing: list[str] = []
     shown: dict[str, Any] = {}
     for name, (languages, main) in wanted.items():

@@ -160,16 +160,13 @@ def decode_tags(rows: Rows, features: Features, examples: Sequence[TagExample]) 
 
 
 def decode_spans(rows: Rows, features: Features, examples: Sequence[SpanExample]) -> list[NullableAnswer]:
-    """The best answer of each example over its windows, cut out of the original context by character offsets.
-
-    "No answer" scores the least that any window gives it.
-    """
+    """The best answer of each example over its windows, cut out of the original context by character offsets."""
     first, last = features.columns["char_start"], features.columns["char_end"]
     best: list[tuple[float, str]] = [(-np.inf, "")] * len(examples)
     null = np.full(len(examples), np.inf)
     owners: Any = features.columns["example"]
     for row, example in enumerate(owners.tolist()):
-        null[example] = min(null[example], float(rows["null"][row]))
+        null[example] = min(null[example], float(rows["null"][row]))  # the least that any window gives it
         begins, ends = first[row], last[row]
         for start, end, score in zip(rows["starts"][row], rows["ends"][row], rows["scores"][row].tolist()):
             if score <= best[example][0]:

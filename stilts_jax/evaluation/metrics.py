@@ -23,8 +23,7 @@ from stilts_jax.tasks.spec import UNKNOWN_LABEL, Task
 
 RANKING_DEPTH = 20  # XTREME-R looks at twenty candidates a query
 Pairs = Collection[tuple[str, str]]
-Rankings = Mapping[str, Sequence[str]]
-Answers = Mapping[str, Sequence[str]]
+Answers = Mapping[str, Sequence[str]]  # by question, or candidates by query
 Tags = Sequence[Sequence[str]]
 
 
@@ -63,9 +62,9 @@ class NullableAnswer:
 
 
 def name_items(result: MetricResult, ids: Sequence[str], order: Sequence[str] = ()) -> MetricResult:
-    """Returns ``result`` with its items' ids, as a digest and as numbers, where it has one item for each id.
+    """Returns ``result`` with names of its items, which are put into ``order`` where that has the same ids.
 
-    Where ``order`` has the same ids, the items are put into it: so languages pair whose rows are not in one order.
+    So languages pair whose rows are not in one order.
     """
     if len(result.items.values) != len(ids):
         return result  # words, or pairs that were found: what they belong to differs between runs
@@ -171,7 +170,7 @@ def bucc_f1(task: Task, predictions: Pairs, gold: Pairs, language: str) -> Metri
     return _f1("binary_f1", [(p in found and p in wanted, p in found, p in wanted) for p in pairs])
 
 
-def _find_ranks(predictions: Rankings, gold: Rankings) -> Iterator[tuple[list[int], int]]:
+def _find_ranks(predictions: Answers, gold: Answers) -> Iterator[tuple[list[int], int]]:
     """Yields the ranks of each query's right candidates and their number; a repeated candidate counts once."""
     for query, right in gold.items():
         ranking = predictions.get(query, ())[:RANKING_DEPTH]
@@ -179,12 +178,12 @@ def _find_ranks(predictions: Rankings, gold: Rankings) -> Iterator[tuple[list[in
         yield sorted(ranks.values()), len(set(right))
 
 
-def mrr(task: Task, predictions: Rankings, gold: Rankings, language: str) -> MetricResult:
+def mrr(task: Task, predictions: Answers, gold: Answers, language: str) -> MetricResult:
     """Mean reciprocal rank within twenty (Mewsli-X, where XTREME-R calls it mAP@20)."""
     return _mean("mrr", (1 / ranks[0] if ranks else 0.0 for ranks, _ in _find_ranks(predictions, gold)))
 
 
-def mean_average_precision(task: Task, predictions: Rankings, gold: Rankings, language: str) -> MetricResult:
+def mean_average_precision(task: Task, predictions: Answers, gold: Answers, language: str) -> MetricResult:
     """Mean average precision within twenty (LAReQA)."""
     scores = []
     for ranks, count in _find_ranks(predictions, gold):
@@ -274,10 +273,10 @@ def _score_answers(
 
 
 def tune_null_threshold(predictions: Mapping[str, NullableAnswer], gold: Answers) -> float:
-    """The no-answer threshold with the best F1: questions are answered whose gap is at most as large.
+    """The no-answer threshold with the best F1, of equal ones the lowest.
 
     As in SQuAD 2.0's script the search begins with answering nothing, which here has a threshold of its own, below
-    every gap (gaps may be negative). Equal gaps stand or fall together; of equal F1 the lower threshold is taken.
+    every gap (gaps may be negative).
     """
     known = {question: answers for question, answers in gold.items() if question in predictions}
     gaps = np.array([predictions[question].null_gap for question in known], np.float64)

@@ -146,9 +146,8 @@ class VisionEncoder:
     def encode(self, pictures: Any, layer: int | None = None) -> jax.Array:
         """Returns hidden states, float32 [B, tokens, hidden size], of pictures as ``prepare`` makes them.
 
-        A first token stands before those of the patches, row by row, where there is one. Layers are counted as
-        transformers does (0: the embeddings); None is the last one behind its norm (of CLIP without: there the norm
-        belongs to the pooled vector).
+        The patches, row by row, are the last tokens. Layers are counted as transformers does (0: the embeddings); None
+        is the last one behind its norm (of CLIP without: there the norm belongs to the pooled vector).
         """
         depth = self.config.num_layers if layer is None else layer
         if not 0 <= depth <= self.config.num_layers:
@@ -181,10 +180,7 @@ class VisionEncoder:
 def write_features(
     encoder_folder: Path, pictures: Path, out: Path, layer: int | None, batch_size: int, progress: Progress
 ) -> int:
-    """Writes the features of all pictures of a folder (or of the zip of its name) and a manifest, all or nothing.
-
-    Returns how many these are. What can't be used is an error, and so is what stands at ``out`` already.
-    """
+    """Writes features of all pictures of a folder (or its zip) and a manifest, all or nothing; returns their number."""
     other = "name another folder"
     if out.exists():
         raise ConfigError("Something is there already.", where=str(out), fix=f"{other}, or remove it")

@@ -1,8 +1,7 @@
 """Retrieval: nearest neighbours (Tatoeba), mining (BUCC), rankings (LAReQA), and pairs of two files (`stilts mine`).
 
-Mined files may be large. Their embeddings are written to disk in chunks, with a manifest that holds a digest of each,
-so that a run that was killed continues after the last good one. Memory holds the texts, some twenty numbers a text,
-the chunk that is embedded and a tile of similarities.
+Mined files may be large: embeddings go to disk in chunks, so that a run that was killed continues after the last good
+one. Memory holds the texts, some twenty numbers a text, the chunk that is embedded and a tile of similarities.
 """
 
 import hashlib
@@ -41,11 +40,10 @@ Embed = Callable[[Sequence[str]], np.ndarray]
 
 @dataclass(frozen=True)
 class Embedder:
-    """Embeds texts; equal texts get equal vectors.
+    """Embeds texts, with or without a dual encoder's head as ``predict`` does; equal texts get equal vectors.
 
     ``params`` are ``{"encoder"}`` or, with a head, ``{"encoder", "head"}``. A text loses what is beyond ``max_length``
-    tokens. Without a (dual encoder's) ``head`` the states of ``layer`` are averaged: None is 14 of 24, "all" gives
-    every layer. ``tokens_per_batch`` and ``mesh`` are those of ``predict``.
+    tokens.
     """
 
     model: Model
@@ -133,10 +131,10 @@ def mine_sentences(
     k: int = 4,
     **options: Any,
 ) -> dict[tuple[str, str], float]:
-    """Mines BUCC's sentences (texts by id), with vectors [N, D] in their order; options of ``find_neighbours``.
+    """Scores pairs of ids of BUCC's sentences (texts by id, vectors [N, D] in their order), best first.
 
     Each distinct text takes part once, with the embedding of its last occurrence; as in XTREME, a text that occurs
-    under several ids is in no pair. Returns the score of each pair of ids, best first.
+    under several ids is in no pair. Options are those of ``find_neighbours``.
     """
     sides = []
     for texts, vectors in ((source, source_vectors), (target, target_vectors)):
@@ -154,15 +152,14 @@ def mine_sentences(
 
 
 def tune_threshold(scores: Mapping[tuple[str, str], float], gold: set[tuple[str, str]]) -> float:
-    """Returns the threshold with the best F1; 0 where no pair is right.
+    """Returns the threshold with the best F1, of equal ones the highest; 0 where no pair is right.
 
-    It lies midway between the last score that is kept and the next smaller one, or at the last score where
-    all are kept. Equal scores stand or fall together; of equal F1 the higher threshold is taken.
+    It lies midway between the last score that is kept and the next smaller one, or at the last score where all are.
     """
-    pairs = sorted(scores.items(), key=lambda item: -item[1])
-    values = np.array([score for _, score in pairs], np.float64)
-    right = np.cumsum([pair in gold for pair, _ in pairs])
-    if not len(pairs) or not right[-1]:
+    pairs = sorted(scores, key=lambda pair: -scores[pair])
+    values = np.array([scores[pair] for pair in pairs], np.float64)
+    right = np.cumsum([pair in gold for pair in pairs])
+    if not pairs or not right[-1]:
         return 0.0
     f1 = 2 * right / (np.arange(1, len(pairs) + 1) + len(gold))
     f1[:-1][values[:-1] == values[1:]] = -1  # no threshold parts equal scores
@@ -224,10 +221,7 @@ def evaluate_retrieval(
 def _embed_sets(
     task: Task, sets: Mapping[str, RetrievalSet], embed: Embed, embed_queries: Embed
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields the vectors of queries and candidates, language by language.
-
-    All languages are embedded in one stream, but for mining, where pools may be large: there one by one.
-    """
+    """Yields the vectors of queries and candidates by language: in one stream, but for mining's large pools."""
     mines = task.retrieval == "mining"
     for group in [[part] for part in sets.values()] if mines else [list(sets.values())]:
         pools = [part.candidates for part in (group[:1] if task.shared_candidates else group)]
@@ -248,10 +242,7 @@ def sweep_layers(
     thresholds: Sequence[Mapping[str, float]] | None = None,
     **options: Any,
 ) -> list[Evaluation]:
-    """Evaluates a retrieval task at every layer, from the embeddings (0) to the last, in one pass a language.
-
-    ``thresholds`` of mining are each layer's; they and the options are those of ``evaluate_retrieval``.
-    """
+    """Does ``evaluate_retrieval`` at every layer from the embeddings on, each with its thresholds, in one pass."""
 
     def given(vectors: np.ndarray) -> Embed:
         return lambda texts: vectors
@@ -290,11 +281,9 @@ def read_sentences(path: Path) -> tuple[list[str], str]:
 def embed_texts(
     texts: list[str], fingerprint: str, embedder: Embedder, path: Path, chunk: int, progress: Progress
 ) -> np.ndarray:
-    """Embeds texts into the file ``path`` and returns it mapped, float32 [N, D] of length one.
-
-    The manifest (``.json``) beside it has the digest of each ``chunk`` of texts that is done.
-    """
-    manifest, shape = path.with_suffix(".json"), (len(texts), embedder.model.encoder.hidden_size)
+    """Embeds texts into the file ``path``, and returns its rows, mapped: float32 [N, D] of length one."""
+    shape = (len(texts), embedder.model.encoder.hidden_size)
+    manifest = path.with_suffix(".json")  # has the digest of each chunk that is done
     wanted = {"format": _FORMAT, "text": fingerprint, "embedder": embedder.fingerprint}
     wanted |= {"shape": list(shape), "chunk": chunk}
     mapped, digests = None, list[str]()

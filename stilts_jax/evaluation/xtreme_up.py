@@ -8,7 +8,6 @@
 
 Names may also be predicted as this package's tags, in ``masakhaner_x/test-LL.tsv`` or ``masakhaner_x@LL/test-LL.tsv``,
 and their gold may lie in the release's ``masakhaner_x/LL/test.jsonl``, whose texts say what the tags stand for.
-``stilts eval`` writes both forms.
 """
 
 import json

@@ -1,7 +1,6 @@
 """From examples to rows of one kind: flat token columns with offsets.
 
-Texts are tokenized in large batches on all cores, each distinct one once, and rows are put together by index
-arithmetic; no Python loop runs over tokens. Question answering has a file of its own.
+No Python loop runs over tokens. Question answering has a file of its own.
 """
 
 from bisect import bisect_right
@@ -45,10 +44,7 @@ def build_features(
     fingerprint: str = "",
     progress: Progress = SILENT,
 ) -> Features:
-    """Tokenizes the examples of one split, all languages together, each in reading order.
-
-    Rows to train on must have gold, and lack the columns that only predictions need.
-    """
+    """Tokenizes the examples of one split, all languages together; rows to train on have gold, and fewer columns."""
     gold = {"tag": "tags", "embed": "positive", "mlm": "text"}.get(kind, "label")
     rows: Iterator[tuple[str, Any]] = ((code, row) for code, of in examples.items() for row in of)
     for language, row in rows if training else ():
@@ -91,8 +87,7 @@ def _build_classify(examples: Sequence[Any], work: Work) -> Columns:
 def _build_choice(examples: Sequence[Any], work: Work) -> Columns:
     """Returns ``<s> prompt </s></s> choice </s>`` for each choice, ``first_choice``, ``num_choices`` and ``label``.
 
-    A prompt that is too long loses its beginning, and a choice stays whole. Only a choice that is longer than
-    a whole row by itself loses its end; how many do is said.
+    A prompt that is too long loses its beginning. Only a choice that is longer than a row by itself loses its end.
     """
     counts = np.array([len(one.choices) for one in examples], np.int64)
     every = [choice for one in examples for choice in one.choices]
@@ -111,11 +106,10 @@ def _build_choice(examples: Sequence[Any], work: Work) -> Columns:
 
 
 def _build_tag(examples: Sequence[TagExample], work: Work) -> Columns:
-    """Columns ``tokens``, ``tags`` and ``word``, the latter two aligned with the tokens.
+    """Columns ``tokens``, ``tags`` (IGNORE where gold is blanked) and ``word``, the latter two aligned with the tokens.
 
     A word without subwords, or with absurdly many, becomes one ``<unk>``, so that every word has exactly one
-    first subword. A sentence that is too long goes on in the next row, at a word's border. Tags are IGNORE where
-    gold is blanked.
+    first subword. A sentence that is too long goes on in the next row, at a word's border.
     """
     counts = np.array([len(example.words) for example in examples], np.int64)
     budget = work.settings.max_length - SINGLE_SPECIALS
@@ -152,8 +146,7 @@ def _build_tag(examples: Sequence[TagExample], work: Work) -> Columns:
 def _build_embed(examples: Sequence[Any], work: Work) -> Columns:
     """Returns ``<s> text </s>``, and in training the partner's as ``pair_tokens``.
 
-    In training the text keeps ``max_query_length`` tokens and its partner ``max_length``; where texts are
-    only embedded, each keeps ``max_length``. What is too long loses its end.
+    What is too long loses its end: ``max_length`` tokens are kept, in training of the text ``max_query_length``.
     """
     rows, length = len(examples), work.settings.max_length - SINGLE_SPECIALS
     texts = [example.text for example in examples]
@@ -169,10 +162,7 @@ def _build_embed(examples: Sequence[Any], work: Work) -> Columns:
 
 
 def _build_mlm(examples: Sequence[Any], work: Work) -> Columns:
-    """Returns ``<s> chunk </s>`` of at most ``max_length``; batches pack the chunks and mask them anew at every step.
-
-    A long line is cut into chunks of nearly equal length and loses nothing; an empty line gives no row.
-    """
+    """Returns ``<s> chunk </s>``: a long line is cut into chunks of nearly equal length, an empty one gives no row."""
     (lines,) = work.tokenize([example.text for example in examples])
     chunks = -(-lines.lengths // (work.settings.max_length - SINGLE_SPECIALS))
     example = np.repeat(np.arange(len(examples)), chunks)

@@ -93,10 +93,7 @@ class Sight:
 def add_pictures(
     features: Features, examples: Mapping[str, Sequence[Any]], shown: Pictures, sight: Sight
 ) -> Features:
-    """Returns features whose rows point to what a model is ``shown`` of the pictures of their examples.
-
-    Where a picture can't be used, a DataError names it, and nothing is written.
-    """
+    """Returns features whose rows point to what a model is ``shown`` of the pictures of their examples."""
     rows = list(chain.from_iterable(examples.values()))
     if shown == "shuffled":  # the same in every process; few keep their own
         rows.sort(key=lambda row: share_of(f"{row.id} {row.text}"))

@@ -132,10 +132,7 @@ class Features:
 def keep_examples(
     features: Features, examples: Mapping[str, Sequence[Any]], skipped: Mapping[str, Sequence[str]]
 ) -> Features:
-    """Returns features that carry the examples they were built of: scoring asks for these and never reads them again.
-
-    The first row of each example holds it, in the column ``record``.
-    """
+    """Returns features that carry their examples, each in its first row, so that scoring never reads them again."""
     everything = list(chain.from_iterable(examples.values()))
     owners = np.asarray(features.columns["example"])
     texts = [b""] * len(owners)
@@ -181,10 +178,7 @@ class FeatureSettings(Checked):
 
 
 class Segments(NamedTuple):
-    """One stretch of ``values`` for each row, ``values[starts[i] : starts[i] + lengths[i]]``.
-
-    Rows may share a stretch, so that a text that occurs often is tokenized and kept once.
-    """
+    """One stretch of ``values`` for each row, from ``starts`` on; rows of the same text share one."""
 
     values: np.ndarray
     starts: np.ndarray

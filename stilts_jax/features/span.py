@@ -41,7 +41,7 @@ def build_span(examples: Sequence[SpanExample], work: Work) -> Columns:
     """Columns ``tokens``, ``start``, ``end``; for predictions also ``char_start``, ``char_end``, ``max_context``.
 
     ``start`` and ``end`` point at the first and last token of the first answer, at ``<s>`` where the window
-    doesn't hold all of it. Each distinct context is tokenized once for all its questions.
+    doesn't hold all of it.
     """
     settings = work.settings
     contexts, context_of = find_unique(example.context for example in examples)

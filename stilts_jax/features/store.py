@@ -1,7 +1,6 @@
 """The cache of features: one Arrow file and one manifest for each key, mapped into memory when read.
 
-The key is a hash of everything that the rows depend on. Both files are written whole, the manifest last. Features are
-built again where the manifest is missing or damaged, and where the file is not the one that it describes.
+Features are built again where the manifest is missing or damaged, and where the file is not the one that it describes.
 """
 
 import hashlib
