@@ -1,5 +1,7 @@
 """Evaluates a model on a task: predicts the rows of all languages in one pass, decodes them, scores each language."""
 
+import hashlib
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -8,13 +10,7 @@ from typing import Any
 import numpy as np
 
 from stilts_jax.errors import StiltsError
-from stilts_jax.evaluation.metrics import (
-    METRICS,
-    MetricResult,
-    NullableAnswer,
-    name_items,
-    tune_null_threshold,
-)
+from stilts_jax.evaluation.metrics import METRICS, MetricResult, NullableAnswer, tune_null_threshold
 from stilts_jax.evaluation.predict import Rows, predict
 from stilts_jax.features.records import IGNORE, Features, Ragged
 from stilts_jax.model import Model
@@ -118,6 +114,21 @@ def score_decoded(
             result = name_items(METRICS[task.metric](task, predicted, gold, language), ids, order)
             found.results[language] = replace(result, threshold=tuned)
     return found
+
+
+def name_items(result: MetricResult, ids: Sequence[str], order: Sequence[str] = ()) -> MetricResult:
+    """Returns ``result`` with names of its items, which are put into ``order`` where that has the same ids.
+
+    So languages pair whose rows are not in one order.
+    """
+    if len(result.items.values) != len(ids):
+        return result  # words, or pairs that were found: what they belong to differs between runs
+    values, places = result.items.values, {name: place for place, name in enumerate(ids)}
+    if len(places) == len(ids) == len(order) and places.keys() == set(order):
+        ids, values = order, values[[places[name] for name in order]]
+    digest = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:16]
+    names = np.array([zlib.crc32(one.encode()) for one in ids], np.uint32)
+    return replace(result, items=replace(result.items, values=values, ids=digest, names=names))
 
 
 def find_gold(task: Task, part: Sequence[Any] | RetrievalSet) -> Any | None:

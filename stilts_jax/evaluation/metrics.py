@@ -4,11 +4,9 @@ Each metric is ``metric(task, predictions, gold, language) -> MetricResult``; ``
 that ``Task.metric`` holds. What predictions and gold look like is said at each.
 """
 
-import hashlib
 import re
 import string
 import unicodedata
-import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -59,21 +57,6 @@ class NullableAnswer:
     def at(self, threshold: float) -> str:
         """What a threshold leaves: the text, or "" where "no answer" wins."""
         return self.text if self.null_gap <= threshold else ""
-
-
-def name_items(result: MetricResult, ids: Sequence[str], order: Sequence[str] = ()) -> MetricResult:
-    """Returns ``result`` with names of its items, which are put into ``order`` where that has the same ids.
-
-    So languages pair whose rows are not in one order.
-    """
-    if len(result.items.values) != len(ids):
-        return result  # words, or pairs that were found: what they belong to differs between runs
-    values, places = result.items.values, {name: place for place, name in enumerate(ids)}
-    if len(places) == len(ids) == len(order) and places.keys() == set(order):
-        ids, values = order, values[[places[name] for name in order]]
-    digest = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:16]
-    names = np.array([zlib.crc32(one.encode()) for one in ids], np.uint32)
-    return replace(result, items=replace(result.items, values=values, ids=digest, names=names))
 
 
 def _mean(name: str, scores: Iterable[float], dtype: type = np.float32) -> MetricResult:

@@ -33,7 +33,6 @@ Layer = int | Literal["all"]
 
 NUM_BEST = 20  # spans that a window offers
 MAX_ANSWER_TOKENS = 30
-_ROW_MULTIPLE = 8
 
 
 @cache
@@ -91,7 +90,9 @@ def predict(
     label = f"{name}: {len(features)} rows in {len(stream)} batches of {len(stream.shapes)} shapes"
 
     def compute(batch: Batch) -> Arrays:
-        return run(placed, shard_batch(batch.arrays, mesh))
+        arrays = shard_batch(batch.arrays, mesh)
+        with jax.set_mesh(mesh):
+            return run(placed, arrays)
 
     # The longest rows come first: counted in tokens, the time that is left can be believed from the start.
     with progress.track(label, total=int(lengths.sum()), unit="tokens") as bar:
@@ -114,7 +115,7 @@ def plan_prediction(
         price=automatic.compile_tokens(device, model.encoder.training_flops(), training=False),
         multiple=length_multiple,
         limit=model.encoder.max_length,
-        row_multiple=int(np.lcm(batch_multiple(mesh), _ROW_MULTIPLE)),
+        row_multiple=int(np.lcm(batch_multiple(mesh), 8)),
     )
 
 
@@ -200,14 +201,8 @@ def _compile(
         mean = pool_mean(hidden, tokens, model.encoder.pad_id).astype(jnp.float32)
         return {"vectors": jnp.moveaxis(mean, 0, 1) if wanted == "all" else mean}
 
-    whole = NamedSharding(mesh, P())
-    compiled = jax.jit(run, out_shardings=whole, compiler_options=automatic.compiler_options())
-
-    def run_on_mesh(params: Any, batch: Arrays) -> Arrays:
-        with jax.set_mesh(mesh):
-            return compiled(params, batch)
-
-    return run_on_mesh
+    whole, settings = NamedSharding(mesh, P()), automatic.compiler_options()
+    return jax.jit(run, out_shardings=whole, compiler_options=settings)
 
 
 def default_layer(num_layers: int) -> int:

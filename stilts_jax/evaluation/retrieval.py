@@ -21,8 +21,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from stilts_jax.errors import DataError
-from stilts_jax.evaluation.evaluate import Evaluation, find_gold
-from stilts_jax.evaluation.metrics import METRICS, RANKING_DEPTH, name_items
+from stilts_jax.evaluation.evaluate import Evaluation, find_gold, name_items
+from stilts_jax.evaluation.metrics import METRICS, RANKING_DEPTH
 from stilts_jax.evaluation.predict import Layer, predict
 from stilts_jax.evaluation.search import Neighbours, Precision, find_neighbours, normalise
 from stilts_jax.features.build import FeatureSettings, build_features
@@ -179,10 +179,9 @@ def evaluate_retrieval(
 ) -> Evaluation:
     """Embeds and scores one split of a retrieval task; predictions are line numbers, pairs of ids, or rankings.
 
-    ``embed`` makes vectors [N, D] of texts (see ``Embedder``), ``embed_queries`` of queries, where they are cut at
-    another length. Mining has ``neighbours``, k of the margin, and ``thresholds`` by language, from dev: a language
-    without one is left out. None (for dev itself) tunes each language's threshold on its own gold and puts it into its
-    result; a dev set without gold gives none. ``search`` are options of ``find_neighbours``.
+    Queries are embedded by ``embed_queries`` where they are cut at another length. Mining has ``neighbours``, k of the
+    margin, and ``thresholds`` by language, from dev: a language without one is left out. None (for dev itself) tunes
+    each language's on its own gold and puts it into its result. ``search`` are options of ``find_neighbours``.
     """
     mines, found, order = task.retrieval == "mining", Evaluation({}, {}), list[str]()
     if mines:

@@ -29,15 +29,7 @@ from stilts_jax.evaluation.evaluate import find_gold
 from stilts_jax.evaluation.metrics import MAIN_VALUES, METRICS
 from stilts_jax.files import write_json, write_whole
 from stilts_jax.tasks import get_task
-from stilts_jax.tasks.sources.read import (
-    KINDS,
-    DataSource,
-    find_gold_file,
-    find_paths,
-    read_examples,
-    read_retrieval,
-    with_labels,
-)
+from stilts_jax.tasks.sources import read
 from stilts_jax.tasks.sources.readers import read_lines, read_squad
 from stilts_jax.tasks.sources.rows import BadRow, Problems, find_line, parse_json, read_json
 from stilts_jax.tasks.spec import UNKNOWN_LABEL, Task
@@ -174,7 +166,7 @@ _VALUES: Mapping[str, tuple[Callable[[Any], bool], str, str]] = {
 def read_gold(folder: Path, task: Task, language: str) -> Found | None:
     """The gold of one language; None if there is none."""
     found = _read_bare_gold(folder, task, language)
-    if found is None and (path := find_gold_file(task, language, folder)):
+    if found is None and (path := read.find_gold_file(task, language, folder)):
         # A file of its own: nobody needs the texts, or a pool of millions.
         found = read_predictions(path, task), path
     found = found or _read_release(folder, task, language)
@@ -208,20 +200,20 @@ def _read_bare_gold(folder: Path, task: Task, language: str) -> Found | None:
 
 
 def _read_release(folder: Path, task: Task, language: str) -> Found | None:
-    for source in (DataSource(folder, kind) for kind in KINDS):
+    for source in (read.DataSource(folder, kind) for kind in read.KINDS):
         with suppress(DataError):  # no file: what is there and can't be read is refused below
-            where = find_paths(task, task.reported, language, source)[0]
+            where = read.find_paths(task, task.reported, language, source)[0]
             break
     else:
         return None
     if task.kind == "embed":
-        part = read_retrieval(task, task.reported, language, source)
+        part = read.read_retrieval(task, task.reported, language, source)
         gold = find_gold(task, part)
         if task.retrieval == "ranking" and gold is not None:
             gold = {query.id: gold.get(query.id, ()) for query in part.queries}
         return gold, where
     # Gold needs no pictures.
-    gold = find_gold(task, read_examples(replace(task, pictures=""), task.reported, language, source))
+    gold = find_gold(task, read.read_examples(replace(task, pictures=""), task.reported, language, source))
     if gold is not None and task.kind == "classify" and task.metric != "vqa_accuracy":
         names = (*task.labels, UNKNOWN_LABEL)  # of an answer that is not among those of a labels file
         gold = [names[label] for label in gold]
@@ -229,22 +221,6 @@ def _read_release(folder: Path, task: Task, language: str) -> Found | None:
 
 
 # -- scores
-
-
-def _check_tags(predicted: Path, predictions: Any, gold: Path, labels: Any, task: Task) -> None:
-    """Refuses sentences of other lengths, and gold that has words where tags should be."""
-    known = {*task.labels, UNKNOWN_LABEL, *(UNTAGGED if task.name == "udpos" else ())}
-    for sentence, tags in enumerate(labels):
-        for place, tag in enumerate(tags):
-            if tag not in known:
-                line = read_tags(gold)[1][sentence] + place
-                raise DataError(f"{tag[:60]!r} is not a tag.", where=f"{gold}:{line}", fix=_BLANKED)
-    for index, (ours, theirs) in enumerate(zip(predictions, labels)):
-        if len(ours) != len(theirs):
-            what = f"Sentence {index + 1} has {len(ours)} tags, gold has {len(theirs)}."
-            where = f"{predicted}:{read_tags(predicted)[1][index]} (gold: {gold})"
-            fix = "give every word of the file one tag, also behind the encoder's longest input"
-            raise DataError(what, where=where, fix=fix)
 
 
 def check_count(predicted: Path, predictions: Sequence[Any], gold: Path, right: Sequence[Any]) -> None:
@@ -266,7 +242,17 @@ def _score_file(task: Task, language: str, predicted: Path, found: Found) -> Map
     elif form != "mining":
         check_count(predicted, predictions, gold_path, gold)
     if form == "tag":
-        _check_tags(predicted, predictions, gold_path, gold, task)
+        known = {*task.labels, UNKNOWN_LABEL, *(UNTAGGED if task.name == "udpos" else ())}
+        for index, (ours, theirs) in enumerate(zip(predictions, gold)):
+            if wrong := [tag for tag in theirs if tag not in known]:  # words, where tags should be
+                line = read_tags(gold_path)[1][index] + theirs.index(wrong[0])
+                what = f"{wrong[0][:60]!r} is not a tag."
+                raise DataError(what, where=f"{gold_path}:{line}", fix=_BLANKED)
+            if len(ours) != len(theirs):
+                what = f"Sentence {index + 1} has {len(ours)} tags, gold has {len(theirs)}."
+                where = f"{predicted}:{read_tags(predicted)[1][index]} (gold: {gold_path})"
+                fix = "give every word of the file one tag, also behind the encoder's longest input"
+                raise DataError(what, where=where, fix=fix)
     elif form == "ranking":  # queries without a right candidate do not count
         gold = {query: right for query, right in gold.items() if right}
     if task.name == "udpos":  # words without a part of speech have the tag that they have in an experiment
@@ -318,7 +304,7 @@ def score_tasks(names: Sequence[str], predictions: Path, gold: Path) -> dict[str
     """Scores tasks by name in every language that has predictions, and returns what ``summarise_tasks`` does."""
     tasks = {}
     for name in names:
-        task = with_labels(get_task(name), DataSource(gold))
+        task = read.with_labels(get_task(name), read.DataSource(gold))
         pattern = prediction_path(predictions, task, "*")
         found = [path.stem.removeprefix("test-") for path in sorted(pattern.parent.glob(pattern.name))]
         tasks[task.name] = replace(task, languages=tuple(found))

@@ -28,8 +28,6 @@ from stilts_jax.progress import SILENT, Progress
 from stilts_jax.tasks.spec import Example, Kind, TagExample
 from stilts_jax.tokenization import CLS_ID, SEP_ID, UNK_ID, Tokenizer
 
-__all__ = ["FEATURE_VERSION", "FEATURIZERS", "FeatureSettings", "build_features"]
-
 FEATURE_VERSION = 1  # raised when a featurizer changes rows; part of the keys of phases and of the cache
 _MAX_SUBWORDS = 100  # a longer "word" (a URL, a line of dashes) becomes one <unk>
 

@@ -153,10 +153,8 @@ class Batch:
     """One step's input, the same on all hosts."""
 
     task: str  # whose head and loss it takes
-    # [B, ...], for the device; ``weight`` [B] is 0 in rows that only fill up.
-    arrays: Mapping[str, np.ndarray]
-    # int64 [B], for the host: row numbers in the task's features; -1 where a row only fills up.
-    rows: np.ndarray
+    arrays: Mapping[str, np.ndarray]  # [B, ...], for the device; ``weight`` is 0 where a row only fills up
+    rows: np.ndarray  # int64 [B], for the host: numbers in the task's features; -1 where a row only fills up
 
 
 # -- from tokenized texts to rows
@@ -169,12 +167,10 @@ class FeatureSettings(Checked):
     """The settings of a task that change its rows; part of the cache's key."""
 
     group: ClassVar[str] = ""
-    # Tokens of a row at most, specials included.
+    # Of a row, specials included.
     max_length: Annotated[int, Range(PAIR_SPECIALS + 2, int(LENGTH.high))] = 256
-    # Subwords kept of a question (span), or of the first text of a pair (embed).
-    max_query_length: Annotated[int, POSITIVE] = 64
-    # Subwords from the beginning of one window of a long context to that of the next (span).
-    stride: Annotated[int, POSITIVE] = 128
+    max_query_length: Annotated[int, POSITIVE] = 64  # of a question (span), or the first of a pair (embed)
+    stride: Annotated[int, POSITIVE] = 128  # subwords from one window of a long context to the next (span)
 
 
 class Segments(NamedTuple):

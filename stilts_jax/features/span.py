@@ -12,20 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stilts_jax.errors import ConfigError
-from stilts_jax.features.records import (
-    IGNORE,
-    PAIR_SPECIALS,
-    Columns,
-    Ragged,
-    Segments,
-    Work,
-    find_unique,
-    join,
-)
+from stilts_jax.features.records import IGNORE, Columns, Ragged, Segments, Work, find_unique, join
 from stilts_jax.tasks.spec import SpanExample
 from stilts_jax.tokenization import CLS_ID, SEP_ID, Tokenizer
 
-DOCUMENT_OFFSET = 3  # <s>, </s>, </s> stand before the context, beside the question
+_OFFSET = 3  # <s>, </s>, </s> stand before the context, beside the question, and one more </s> behind it
 _JOINER = 0x200D  # shapes the letter before it (Malayalam, Sinhala), and is dropped by the tokenizer
 
 
@@ -49,7 +40,7 @@ def build_span(examples: Sequence[SpanExample], work: Work) -> Columns:
     located, text_starts = locate(contexts, encoded, work.tokenizer)
     (query,) = work.tokenize([example.question for example in examples])
     query = query.head(settings.max_query_length)
-    capacity = settings.max_length - PAIR_SPECIALS - query.lengths
+    capacity = settings.max_length - _OFFSET - 1 - query.lengths
     if len(capacity) and capacity.min() < 1:
         what = f"a question of {query.lengths.max()} tokens leaves no room in {settings.max_length} tokens"
         raise ConfigError(what, fix="lower max_query_length or raise max_length")
@@ -68,7 +59,7 @@ def build_span(examples: Sequence[SpanExample], work: Work) -> Columns:
     found = (begin >= 0) & (last >= first)
     first, last = first[of] - windows.start, last[of] - windows.start
     inside = found[of] & (first >= 0) & (last < windows.length)
-    shift = query.lengths + DOCUMENT_OFFSET
+    shift = query.lengths + _OFFSET
     columns: Columns = {
         "example": of,
         "tokens": join(CLS_ID, query, SEP_ID, SEP_ID, document, SEP_ID, rows=rows),
@@ -132,11 +123,8 @@ def _next_without(flags: np.ndarray) -> np.ndarray:
 
 
 def plan_windows(lengths: np.ndarray, capacity: np.ndarray, stride: int) -> Windows:
-    """Covers documents of ``lengths`` [D] with windows of at most ``capacity`` [D] tokens, ``stride`` tokens apart.
-
-    They are never further apart than the capacity, so that no token is left out; an empty document has an empty window.
-    """
-    step = np.minimum(stride, capacity)
+    """Covers documents of ``lengths`` [D] with windows of at most ``capacity`` [D] tokens, ``stride`` tokens apart."""
+    step = np.minimum(stride, capacity)  # so that no token is left out; an empty document has an empty window
     counts = 1 + np.maximum(-(-(lengths - capacity) // step), 0)
     document = np.repeat(np.arange(len(lengths)), counts)
     number = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -145,10 +133,10 @@ def plan_windows(lengths: np.ndarray, capacity: np.ndarray, stride: int) -> Wind
 
 
 def find_max_context(windows: Windows, lengths: np.ndarray) -> np.ndarray:
-    """Says which window sees the most context on both sides of each token: bool, window by window.
+    """Says in which window, and one only, each token of the documents has the most context: bool, window by window.
 
     The score is BERT's: the smaller of the tokens on its left and on its right, plus a hundredth of the window's
-    length; the first window wins a tie. Each token of a document (``lengths`` [D]) is True in exactly one window.
+    length; the first window wins a tie.
     """
     window = np.repeat(np.arange(len(windows.start)), windows.length)
     size = windows.length[window]
