@@ -20,7 +20,6 @@ from stilts_jax.tasks.sources.questions import score_answer
 from stilts_jax.tasks.spec import UNKNOWN_LABEL, Task
 
 RANKING_DEPTH = 20  # XTREME-R looks at twenty candidates a query
-Pairs = Collection[tuple[str, str]]
 Answers = Mapping[str, Sequence[str]]  # by question, or candidates by query
 Tags = Sequence[Sequence[str]]
 
@@ -146,7 +145,7 @@ def chunk_f1(task: Task, predictions: Tags, gold: Tags, language: str) -> Metric
     return replace(found, values={**found.values, **words.values})
 
 
-def bucc_f1(task: Task, predictions: Pairs, gold: Pairs, language: str) -> MetricResult:
+def bucc_f1(task: Task, predictions: Collection, gold: Collection, language: str) -> MetricResult:
     """F1, precision and recall of a set of id pairs."""
     found, wanted = set(predictions), set(gold)
     pairs = sorted(found | wanted)

@@ -138,17 +138,16 @@ def mine_sentences(
     """
     sides = []
     for texts, vectors in ((source, source_vectors), (target, target_vectors)):
-        ids: dict[str, list[str]] = {}  # of each distinct text, in order of first occurrence
-        for identifier, text in texts.items():
-            ids.setdefault(text.strip(), []).append(identifier)
-        last = {text.strip(): row for row, text in enumerate(texts.values())}
-        sides.append((list(ids.values()), normalise(vectors[list(last.values())])))
+        rows: dict[str, list[int]] = {}  # of each distinct text
+        for row, text in enumerate(texts.values()):
+            rows.setdefault(text.strip(), []).append(row)
+        names, places = list(texts), rows.values()
+        ids = [names[of[0]] if len(of) == 1 else "" for of in places]
+        sides.append((ids, normalise(vectors[[of[-1] for of in places]])))
     (source_ids, left), (target_ids, right) = sides
-    found, pairs = {}, pair_up(*find_neighbours(left, right, k, **options))
-    for x, y, score in zip(*(part.tolist() for part in pairs)):
-        if len(source_ids[x]) == len(target_ids[y]) == 1:
-            found[source_ids[x][0], target_ids[y][0]] = score
-    return found
+    pairs = pair_up(*find_neighbours(left, right, k, **options))
+    named = ((source_ids[x], target_ids[y], score) for x, y, score in zip(*(part.tolist() for part in pairs)))
+    return {(x, y): score for x, y, score in named if x and y}
 
 
 def tune_threshold(scores: Mapping[tuple[str, str], float], gold: set[tuple[str, str]]) -> float:

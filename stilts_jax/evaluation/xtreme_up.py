@@ -53,23 +53,6 @@ def _parse_names(text: str) -> list[tuple[str, ...]]:
     return [part for part in parts if len(part) == 2]
 
 
-def spell_names(text: str, tags: Sequence[str], where: str) -> str:
-    """The names that tags of a text's words say, as the official files spell them."""
-    words = word_places(text)
-    if len(words) != len(tags):
-        what = f"{len(tags)} tags for the {len(words)} words of {text[:60]!r}."
-        raise DataError(what, where=where, fix="give every word one tag")
-    if wrong := next((tag for tag in tags if tag != "O" and tag[:2] not in ("B-", "I-")), ""):
-        raise DataError(f"{wrong[:60]!r} is not a tag.", where=where, fix="write O, B-TYPE or I-TYPE")
-    found: list[tuple[str, int, int]] = []
-    for before, (start, end), tag in zip(("O", *tags), words, tags):
-        if tag[:1] == "B" or (tag != "O" and before[2:] != tag[2:]):
-            found.append((tag[2:], start, end))
-        elif tag != "O":
-            found[-1] = (*found[-1][:2], end)
-    return _BETWEEN.join(f"{label}: {text[start:end]}" for label, start, end in found)
-
-
 def answer_f1(predictions: Sequence[str], gold: Sequence[str]) -> Scores:
     """Token F1 and exact match of the one answer of each question, normalised as SQuAD's are."""
     pairs = [(normalise_english(ours), normalise_english(theirs)) for ours, theirs in zip(predictions, gold)]
@@ -120,7 +103,7 @@ def write_names(predictions: Path, data_root: Path, tasks: Sequence[str]) -> Non
     for code in MASAKHANER_X.languages:
         given, release = _find_tags(predictions, code, tasks), find_files(data_root, _RELEASE.format(code))
         if given and release:
-            lines = [{"prediction": text} for text in _spell_all(given, release[0])]
+            lines = [{"prediction": text} for text in _spell_names(given, release[0])]
             text = "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines)
             write_whole(predictions / _OFFICIAL.format("ner", code), text)
 
@@ -132,11 +115,25 @@ def _find_tags(folder: Path, code: str, tasks: Sequence[str] = ()) -> Path | Non
     return next(filter(Path.is_file, paths), None)
 
 
-def _spell_all(given: Path, release: Path) -> list[str]:
-    """The names that a file of tags says, sentence by sentence of the release."""
-    tags, texts = read_tags(given)[0], _read(release, lambda row: row["text"])
-    check_count(given, tags, release, texts)
-    return [spell_names(*pair, f"{given}, sentence {n}") for n, pair in enumerate(zip(texts, tags), 1)]
+def _spell_names(given: Path, release: Path) -> list[str]:
+    """The names that a file of tags says, by sentences of the release, as the official files spell them."""
+    sentences, texts, spelled = read_tags(given)[0], _read(release, lambda row: row["text"]), []
+    check_count(given, sentences, release, texts)
+    for number, (text, tags) in enumerate(zip(texts, sentences), 1):
+        words, where = word_places(text), f"{given}, sentence {number}"
+        if len(words) != len(tags):
+            what = f"{len(tags)} tags for the {len(words)} words of {text[:60]!r}."
+            raise DataError(what, where=where, fix="give every word one tag")
+        if wrong := next((tag for tag in tags if tag != "O" and tag[:2] not in ("B-", "I-")), ""):
+            raise DataError(f"{wrong[:60]!r} is not a tag.", where=where, fix="write O, B-TYPE or I-TYPE")
+        found: list[tuple[str, int, int]] = []
+        for before, (start, end), tag in zip(("O", *tags), words, tags):
+            if tag[:1] == "B" or (tag != "O" and before[2:] != tag[2:]):
+                found.append((tag[2:], start, end))
+            elif tag != "O":
+                found[-1] = (*found[-1][:2], end)
+        spelled.append(_BETWEEN.join(f"{label}: {text[start:end]}" for label, start, end in found))
+    return spelled
 
 
 def _score_language(predictions: Path, gold: Path, name: str, code: str) -> Scores | None:
@@ -148,7 +145,7 @@ def _score_language(predictions: Path, gold: Path, name: str, code: str) -> Scor
     if not wanted.is_file() or not (tags or given.is_file()):
         return None
     right = _read(wanted, task.gold)
-    predicted = _spell_all(tags, wanted) if tags else _read(given, task.predicted)
+    predicted = _spell_names(tags, wanted) if tags else _read(given, task.predicted)
     check_count(tags or given, predicted, wanted, right)
     return task.score(predicted, right)
 
