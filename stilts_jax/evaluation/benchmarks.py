@@ -65,8 +65,7 @@ def summarise(benchmark: str, scores: Scores) -> dict[str, Any]:
     F1 and EM); an average that needs something absent is None, and a ``mean`` is over what is there.
     """
     tasks = get_benchmark(benchmark)
-    wanted = {name: (task.languages, MAIN_VALUES[task.metric]) for name, task in tasks.items()}
-    summary = summarise_tasks(wanted, scores)
+    summary = summarise_tasks(tasks, scores)
     shown = summary["tasks"]
 
     def average(key: str, *groups: str) -> float | None:
@@ -90,14 +89,13 @@ def summarise(benchmark: str, scores: Scores) -> dict[str, Any]:
     }
 
 
-def summarise_tasks(
-    wanted: Mapping[str, tuple[Sequence[str], Sequence[str]]], scores: Scores
-) -> dict[str, Any]:
-    """``tasks``, ``mean`` and ``missing`` of ``summarise``; ``wanted`` are languages, and metrics whose mean scores."""
+def summarise_tasks(tasks: Mapping[str, Any], scores: Scores) -> dict[str, Any]:
+    """``tasks``, ``mean`` and ``missing`` of ``summarise``, for any records with ``languages`` and a ``metric``."""
     missing: list[str] = []
     shown: dict[str, Any] = {}
-    for name, (languages, main) in wanted.items():
-        metrics = scores.get(name, {})
+    for name, task in tasks.items():
+        languages, metrics = task.languages, scores.get(name, {})
+        main = MAIN_VALUES.get(task.metric, (task.metric,))
         present = [code for code in languages if code in metrics.get(main[0], {})]
         absent = [f"{name}/{code}" for code in languages if code not in present]
         missing.extend(absent if present else [name])

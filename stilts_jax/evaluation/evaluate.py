@@ -117,10 +117,7 @@ def score_decoded(
 
 
 def name_items(result: MetricResult, ids: Sequence[str], order: Sequence[str] = ()) -> MetricResult:
-    """Returns ``result`` with names of its items, which are put into ``order`` where that has the same ids.
-
-    So languages pair whose rows are not in one order.
-    """
+    """Returns ``result`` with its items named, and in ``order`` where that has the same ids: so languages pair."""
     if len(result.items.values) != len(ids):
         return result  # words, or pairs that were found: what they belong to differs between runs
     values, places = result.items.values, {name: place for place, name in enumerate(ids)}

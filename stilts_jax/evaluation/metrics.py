@@ -26,15 +26,12 @@ Tags = Sequence[Sequence[str]]
 
 @dataclass(frozen=True)
 class Items:
-    """What each item adds to a score, so that a report can resample items.
-
-    ``names``, a number an item, tell which of them two sets of unequal ``ids`` have in common.
-    """
+    """What each item adds to a score, so that a report can resample items."""
 
     statistic: Literal["mean", "chunk_f1", "binary_f1"]
     values: np.ndarray  # [n] in 0..1; for the F1 of sums int32 [n, 3]: right, predicted, gold
     ids: str = ""  # a digest: where it is equal, so are the items and their order
-    names: np.ndarray | None = None
+    names: np.ndarray | None = None  # a number an item: those that two sets of unequal ids have in common
 
 
 @dataclass(frozen=True)

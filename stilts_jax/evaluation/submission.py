@@ -26,7 +26,7 @@ from typing import Any
 from stilts_jax.errors import ConfigError, DataError, nearest
 from stilts_jax.evaluation.benchmarks import OFFICIAL, Scores, get_benchmark, summarise, summarise_tasks
 from stilts_jax.evaluation.evaluate import find_gold
-from stilts_jax.evaluation.metrics import MAIN_VALUES, METRICS
+from stilts_jax.evaluation.metrics import METRICS
 from stilts_jax.files import write_json, write_whole
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.sources import read
@@ -308,5 +308,4 @@ def score_tasks(names: Sequence[str], predictions: Path, gold: Path) -> dict[str
         pattern = prediction_path(predictions, task, "*")
         found = [path.stem.removeprefix("test-") for path in sorted(pattern.parent.glob(pattern.name))]
         tasks[task.name] = replace(task, languages=tuple(found))
-    wanted = {name: (task.languages, MAIN_VALUES[task.metric]) for name, task in tasks.items()}
-    return summarise_tasks(wanted, _score_tasks(tasks, predictions, gold, ", ".join(names)))
+    return summarise_tasks(tasks, _score_tasks(tasks, predictions, gold, ", ".join(names)))

@@ -60,19 +60,18 @@ def build_features(
 
 def _build_classify(examples: Sequence[Any], work: Work) -> Columns:
     """Returns ``<s> A </s></s> B </s>``, or ``<s> A </s>`` where an example has one text; ``label``, and ``votes``."""
-    rows, budget = len(examples), work.settings.max_length - PAIR_SPECIALS
+    rows, length = len(examples), work.settings.max_length
     paired = np.array([one.pair is not None for one in examples], bool)
     first, second = work.tokenize([one.text for one in examples], [one.pair or "" for one in examples])
     # The closed form of ``tokenizers``, which takes token by token from the end of the longer text: both keep half
     # where both are longer than half; an odd token goes to the longer one, to the second if they are equal.
+    budget = length - PAIR_SPECIALS
     shorter, longer = np.minimum(first.lengths, second.lengths), np.maximum(first.lengths, second.lengths)
     shorter = np.minimum(shorter, np.maximum(budget // 2, budget - longer))
     longer = np.minimum(longer, budget - shorter)
     swap = first.lengths > second.lengths
     keep_first = np.where(swap, longer, shorter)
-    keep_first = np.where(
-        paired, keep_first, np.minimum(first.lengths, budget + PAIR_SPECIALS - SINGLE_SPECIALS)
-    )
+    keep_first = np.where(paired, keep_first, np.minimum(first.lengths, length - SINGLE_SPECIALS))
     second = second.head(np.where(swap, shorter, longer))
     separators = Segments(np.full(2, SEP_ID, np.int32), np.zeros(rows, np.int64), np.where(paired, 2, 0))
     tokens = join(CLS_ID, first.head(keep_first), separators, second, SEP_ID, rows=rows)
