@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 
 from stilts_jax.batches.schedule import draw_bits
-from stilts_jax.features.records import Segments, join
-from stilts_jax.features.records import IGNORE, PAD_ID, Features, Ragged, open_table
+from stilts_jax.features.records import IGNORE, PAD_ID, Features, Ragged, Segments, join, open_table
 from stilts_jax.tokenization import FIRST_PIECE_ID
 
 Arrays = dict[str, np.ndarray]

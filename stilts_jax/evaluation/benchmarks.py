@@ -4,10 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from stilts_jax.errors import ConfigError, nearest
 from stilts_jax.evaluation.metrics import MAIN_VALUES
 from stilts_jax.tasks import get_task
-from stilts_jax.tasks.spec import Task, names
+from stilts_jax.tasks.spec import names
 
 Scores = Mapping[str, Mapping[str, Mapping[str, float]]]  # percent by task, metric and language
 OFFICIAL = {"bucc": "bucc2018"}  # our name of a task -> the benchmarks', where they differ
@@ -43,14 +42,6 @@ for _name, _codes in _ADDED.items():
 BENCHMARKS["africa"]["sib200"] = replace(get_task("sib200"), languages=names(_AFRICAN))
 
 
-def get_benchmark(name: str) -> Mapping[str, Task]:
-    """The tasks of a benchmark by their official names."""
-    if name not in BENCHMARKS:
-        what = f"There is no benchmark {name!r}."
-        raise ConfigError(what, where="--benchmark", fix=nearest(name, BENCHMARKS))
-    return BENCHMARKS[name]
-
-
 def _mean(values: Iterable[float | None]) -> float | None:
     """The unweighted mean; None where something that it needs is absent."""
     numbers = list(values)
@@ -64,7 +55,7 @@ def summarise(benchmark: str, scores: Scores) -> dict[str, Any]:
     Tasks have their official names. A task's score is the mean over its languages (for question answering the mean of
     F1 and EM); an average that needs something absent is None, and a ``mean`` is over what is there.
     """
-    tasks = get_benchmark(benchmark)
+    tasks = BENCHMARKS[benchmark]
     summary = summarise_tasks(tasks, scores)
     shown = summary["tasks"]
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from stilts_jax.errors import ConfigError, DataError, nearest
-from stilts_jax.evaluation.benchmarks import OFFICIAL, Scores, get_benchmark, summarise, summarise_tasks
+from stilts_jax.evaluation.benchmarks import BENCHMARKS, OFFICIAL, Scores, summarise, summarise_tasks
 from stilts_jax.evaluation.evaluate import find_gold
 from stilts_jax.evaluation.metrics import METRICS
 from stilts_jax.files import write_json, write_whole
@@ -297,7 +297,7 @@ def _score_tasks(tasks: Mapping[str, Task], predictions: Path, gold: Path, what:
 
 def score_predictions(benchmark: str, predictions: Path, gold: Path) -> dict[str, Any]:
     """Scores predictions of a benchmark, of XTREME-UP as tags only, and returns what ``summarise`` does."""
-    return summarise(benchmark, _score_tasks(get_benchmark(benchmark), predictions, gold, benchmark))
+    return summarise(benchmark, _score_tasks(BENCHMARKS[benchmark], predictions, gold, benchmark))
 
 
 def score_tasks(names: Sequence[str], predictions: Path, gold: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from stilts_jax.evaluation.benchmarks import get_benchmark
+from stilts_jax.evaluation.benchmarks import BENCHMARKS
 from stilts_jax.report.names import GROUP_TITLES, intermediate_order, language_name, short_title, task_title
 from stilts_jax.report.results import BASELINE, Run, make_frame
 from stilts_jax.report.tables import Column
@@ -54,7 +54,7 @@ class Grid:
     def __init__(self, runs: list[Run], benchmark: str = "xtreme", names: Mapping[str, str] = {}) -> None:
         self.runs, self._languages = runs, names
         self.benchmark = benchmark.upper() + " NER" * (benchmark == "xtreme-up")  # a part of it
-        self.own = {task.name: task for task in get_benchmark(benchmark).values()}
+        self.own = {task.name: task for task in BENCHMARKS[benchmark].values()}
         self._names = {task: names for run in runs for task, names in run.names.items()}
         self.evaluations = [run for run in runs if run.stage != "intermediate"]
         self.intermediates = [run for run in runs if run.stage == "intermediate"]
