@@ -6,9 +6,8 @@ inputs that keeps more candidates, and scores these again in float32; a neighbou
 than the spare candidates before it.
 """
 
-from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,8 +29,7 @@ _SMALLEST_TILE = 128
 _AXIS = "rows"
 
 
-@dataclass(frozen=True)
-class Neighbours:
+class Neighbours(NamedTuple):
     """The k nearest vectors of each, nearest first (all where there are fewer)."""
 
     values: np.ndarray  # their cosines, float32 [N, k]

@@ -194,8 +194,7 @@ class Segments(NamedTuple):
         return self._replace(starts=self.starts + self.lengths - lengths, lengths=lengths)
 
 
-@dataclass(frozen=True)
-class Work:
+class Work(NamedTuple):
     """What a featurizer is given besides the examples; without ``training``, columns that predictions need are made."""
 
     tokenizer: Tokenizer
