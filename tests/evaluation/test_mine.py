@@ -98,8 +98,9 @@ def test_embeddings_of_another_encoder_or_text_are_not_used(tmp_path, files):
     mine_files(other, source, target, out, keep_embeddings=True)
     assert other.calls == [50, 50]
     write(target, ["changed", "lines"])
+    (tmp_path / "pairs.tsv.work" / "source.json").write_text("[]")  # JSON, and no manifest
     mine_files(other, source, target, out, keep_embeddings=True)
-    assert other.calls[2:] == [2]
+    assert other.calls[2:] == [50, 2]
 
 
 @pytest.mark.parametrize(
