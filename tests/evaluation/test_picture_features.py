@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from stilts_jax.errors import DataError
-from stilts_jax.evaluation.picture_features import VisionEncoder, write_features
+from stilts_jax.evaluation.picture_features import write_features
 from stilts_jax.main import main
 from stilts_jax.progress import SILENT
 
@@ -70,4 +70,3 @@ def test_all_or_nothing(tower, pictures, tmp_path, capsys):
     out.mkdir()
     assert run(tower, pictures, out) == 2 and "there already" in capsys.readouterr().err
     assert run(tower, tmp_path / "nowhere", tmp_path / "other") == 1
-    assert VisionEncoder(tower).kind == "clip_vision_model"
