@@ -150,9 +150,6 @@ def find_gold(task: Task, part: Sequence[Any] | RetrievalSet) -> Any | None:
     return [[names[tag] for tag in tags] for tags in found] if task.kind == "tag" else found
 
 
-# -- decoding: what the device predicted for rows, as predictions for examples
-
-
 def decode_tags(rows: Rows, features: Features, examples: Sequence[TagExample]) -> list[tuple[int, ...]]:
     """The tag of each word of each example: that of its first subword, in whichever row of the example that is."""
     columns: Mapping[str, Any] = features.columns

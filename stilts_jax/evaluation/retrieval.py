@@ -258,9 +258,6 @@ def sweep_layers(
     return found
 
 
-# -- pairs of two files
-
-
 def read_sentences(path: Path) -> tuple[list[str], str]:
     """The distinct lines of a text file that are not blank, and a hash of its bytes; a tab becomes a space."""
     content, distinct = read_bytes(path), dict[str, None]()

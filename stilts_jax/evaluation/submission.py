@@ -160,9 +160,6 @@ _VALUES: Mapping[str, tuple[Callable[[Any], bool], str, str]] = {
 }
 
 
-# -- gold
-
-
 def read_gold(folder: Path, task: Task, language: str) -> Found | None:
     """The gold of one language; None if there is none."""
     found = _read_bare_gold(folder, task, language)
@@ -218,9 +215,6 @@ def _read_release(folder: Path, task: Task, language: str) -> Found | None:
         names = (*task.labels, UNKNOWN_LABEL)  # of an answer that is not among those of a labels file
         gold = [names[label] for label in gold]
     return gold, where
-
-
-# -- scores
 
 
 def check_count(predicted: Path, predictions: Sequence[Any], gold: Path, right: Sequence[Any]) -> None:

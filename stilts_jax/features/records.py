@@ -155,8 +155,6 @@ class Batch:
     rows: np.ndarray  # int64 [B], for the host: numbers in the task's features; -1 where a row only fills up
 
 
-# -- from tokenized texts to rows
-
 Columns = dict[str, np.ndarray | Ragged]
 
 

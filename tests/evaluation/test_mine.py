@@ -66,9 +66,7 @@ def test_pairs_best_first(tmp_path, files):
     strict = mine_files(Letters(), source, target, out, threshold=scores[4] - 1e-5, keep_embeddings=True)
     assert read(out) == rows[:strict] and strict >= 5
     assert (tmp_path / "pairs.tsv.work" / "source.npy").exists()
-    tabbed = write(
-        tmp_path / "c.txt", ["one two", "one\ttwo"]
-    )  # a tab becomes a space: one and the same line
+    tabbed = write(tmp_path / "c.txt", ["one two", "one\ttwo"])  # a tab becomes a space
     assert mine_files(Letters(), tabbed, tabbed, out) == 1
 
 
