@@ -185,7 +185,8 @@ def decode_spans(rows: Rows, features: Features, examples: Sequence[SpanExample]
 
 DECODERS: Mapping[Kind, Callable[[Rows, Features, Sequence[Any]], list[Any]]] = {
     # Each example has one row, in its order.
-    **dict.fromkeys(("classify", "choice"), lambda rows, features, examples: rows["label"].tolist()),
+    "classify": lambda rows, features, examples: rows["label"].tolist(),
+    "choice": lambda rows, features, examples: rows["label"].tolist(),
     "tag": decode_tags,
     "span": decode_spans,
 }

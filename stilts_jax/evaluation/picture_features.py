@@ -103,7 +103,7 @@ class VisionEncoder:
         prefix = next((one for one in prefixes if any(key.startswith(one) for key in weights)), "")
         names = {our: _LAYERS[at] * our.startswith("layers/") + their[at] for our, their in _NAMES.items()}
         # Shapes of the parameters: the blocks' as ours are, the entrance's as theirs are.
-        width, blocks, own = self.config.hidden_size, abstract_encoder(self.config), _KINDS[self.kind][0]
+        width, inner, own = self.config.hidden_size, abstract_encoder(self.config), _KINDS[self.kind][0]
         leading = () if at else (1,)
         shapes = {
             "patch/weight": (width, 3, patch, patch),
@@ -112,7 +112,7 @@ class VisionEncoder:
         }
         paths = ("patch/weight", "position", *own)
         entrance = {path: jax.ShapeDtypeStruct(shapes.get(path, (width,)), "float32") for path in paths}
-        whole = unflatten_dict(entrance, sep="/") | {name: blocks[name] for name in ("layers", "final_norm")}
+        whole = unflatten_dict(entrance, sep="/") | {name: inner[name] for name in ("layers", "final_norm")}
         tensors = list_tensors(whole, names, self.config.num_layers, prefix)
         account(folder, weights, tensors, lambda key: key.removeprefix(prefix).startswith(_UNUSED))
         self.params = load_tensors(weights, tensors, "float32")

@@ -72,19 +72,16 @@ class OfficialTask(NamedTuple):
     languages: tuple[str, ...]
     score: Callable[[Sequence[Any], Sequence[Any]], Scores]
     metric: str = "f1"  # the value that is its number
-    predicted: Callable[[Row], Any] = lambda row: row.text("prediction")
-    gold: Callable[[Row], Any] = lambda row: row.text("target")
 
 
 _IN = names("bn id sw te")
 _CROSS = names("as bho bn brx gbm gom gu hne kn mai ml mni mr mwr or pa ps sa ta te ur")
-_RANKED = reciprocal_rank, "mrr", lambda row: row.texts("prediction"), lambda row: row.id("id")
 TASKS: Mapping[str, OfficialTask] = {
     "ner": OfficialTask(MASAKHANER_X.languages, span_f1),
     "qa_in_lang": OfficialTask(_IN, answer_f1),
     "qa_cross_lang": OfficialTask(_CROSS, answer_f1),
-    "retrieval_in_lang": OfficialTask(_IN, *_RANKED),
-    "retrieval_cross_lang": OfficialTask(_CROSS, *_RANKED),
+    "retrieval_in_lang": OfficialTask(_IN, reciprocal_rank, "mrr"),
+    "retrieval_cross_lang": OfficialTask(_CROSS, reciprocal_rank, "mrr"),
 }
 
 
@@ -143,8 +140,10 @@ def _score_language(predictions: Path, gold: Path, name: str, code: str) -> Scor
         wanted = next(iter(find_files(gold, _RELEASE.format(code))), wanted)
     if not wanted.is_file() or not (tags or given.is_file()):
         return None
-    right = _read(wanted, task.gold)
-    predicted = _spell_names(tags, wanted) if tags else _read(given, task.predicted)
+    is_ranked = task.metric == "mrr"
+    right = _read(wanted, lambda row: row.id("id") if is_ranked else row.text("target"))
+    texts = Row.texts if is_ranked else Row.text
+    predicted = _spell_names(tags, wanted) if tags else _read(given, lambda row: texts(row, "prediction"))
     check_count(tags or given, predicted, wanted, right)
     return task.score(predicted, right)
 
