@@ -346,5 +346,4 @@ def mine_files(
     if not keep_embeddings:
         del first, second
         shutil.rmtree(folder)
-    progress.say(f"{out}: {kept} pairs")
     return kept

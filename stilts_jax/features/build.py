@@ -86,7 +86,9 @@ def _build_choice(examples: Sequence[Any], work: Work) -> Columns:
     if too_long := int((choices.lengths > budget).sum()):
         work.say(f"{too_long} choices are longer than max_length and lose their end")
     choices = choices.head(budget)
-    prompts = prompts.pick(np.repeat(np.arange(len(counts)), counts)).tail(budget - choices.lengths)
+    prompts = prompts.pick(np.repeat(np.arange(len(counts)), counts))
+    kept = np.minimum(prompts.lengths, budget - choices.lengths)
+    prompts = Segments(prompts.values, prompts.starts + prompts.lengths - kept, kept)
     return {
         "tokens": join(CLS_ID, prompts, SEP_ID, SEP_ID, choices, SEP_ID, rows=len(choices.starts)),
         "first_choice": np.cumsum(counts) - counts,

@@ -184,11 +184,6 @@ class Segments(NamedTuple):
         """Returns the stretches of ``rows``."""
         return self._replace(starts=self.starts[rows], lengths=self.lengths[rows])
 
-    def tail(self, count: np.ndarray | int) -> "Segments":
-        """Keeps the last ``count`` values of each."""
-        lengths = np.minimum(self.lengths, count)
-        return self._replace(starts=self.starts + self.lengths - lengths, lengths=lengths)
-
 
 class Work(NamedTuple):
     """What a featurizer is given besides the examples; without ``training``, columns that predictions need are made."""
