@@ -6,8 +6,9 @@ inputs that keeps more candidates, and scores these again in float32; a neighbou
 than the spare candidates before it.
 """
 
+from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +30,8 @@ _SMALLEST_TILE = 128
 _AXIS = "rows"
 
 
-class Neighbours(NamedTuple):
+@dataclass(frozen=True)
+class Neighbours:
     """The k nearest vectors of each, nearest first (all where there are fewer)."""
 
     values: np.ndarray  # their cosines, float32 [N, k]
