@@ -99,6 +99,8 @@ def run_training(state: TrainState, config: RunConfig) -> TrainingResult:
                 try:
                     run.evaluate()
                 except RunAgain:  # the evaluation is begun anew after the restart
+                    if jax.process_count() > 1:
+                        raise  # Ctrl-C on this host alone: no other one would save with it
                     interrupted = True
             best = logs.best_step(run.history) or 0
             without_gain = sum(step > best for step, _ in run.history)
