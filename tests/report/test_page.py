@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import stilts_jax
-from stilts_jax.errors import ConfigError, DataError
+from stilts_jax.errors import DataError
 from stilts_jax.files import write_record
 from stilts_jax.main import main
-from stilts_jax.report import summary_text, write_report
+from stilts_jax.report import write_report
 from stilts_jax.report.details import published_numbers
 from stilts_jax.report.tables import Cell, Column, Table, to_csv, to_latex, to_markdown
 from tests.report.made_up_grid import make_record, table, write, write_grid, write_right, xnli
@@ -106,8 +106,6 @@ def test_intermediates_alone_make_a_page_that_says_what_is_missing(tmp_path, cap
             read(tmp_path)
     record = make_record("mnli", None, {}, stage="intermediate", seeds=(0, None))
     write_made_up(tmp_path, record)
-    with pytest.raises(ConfigError, match="glue"):
-        summary_text(tmp_path, "glue")
     (tmp_path / "phases" / "mnli.s0+panx.s0-1").mkdir()
     assert main(["report", str(tmp_path)]) == 0
     assert "mnli.s0" in capsys.readouterr().out
