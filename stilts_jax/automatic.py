@@ -21,7 +21,7 @@ _CPU_BATCH, _SMALL_BATCH, _LARGE_BATCH = 1024, 2048, 16384
 _WIDE = 256  # hidden width from which a microbatch keeps a core busy
 _FEW_LENGTHS = 6  # that a phase compiles, about
 _MEMORY_SHARE = 0.8  # of a device's memory; the rest is for what the compiler adds
-_SEQUENCES = {"choice": 4, "embed": 2}  # of a row, about
+SEQUENCES = {"choice": 4, "embed": 2}  # of a row, about
 _USES = 8  # of what is compiled once, at least
 _STATE = 16  # bytes a parameter: itself, its gradient and two moments, in float32
 Tasks = Sequence[tuple[str, int, int]]  # (kind, batch size, longest row) of each
@@ -49,17 +49,12 @@ class Device:
     def compile_seconds(self, written_out: int, *, training: bool = True) -> float:
         """Seconds that one more shape costs by compiling, where some layers are written out.
 
-        Measured on two cores with 12 layers of 384: a training step 8 as a loop and 34 written out with two
-        microbatches, prediction 1.6; on an H100 with XLM-R Large 9 and 36, prediction 5. On TPUs assumed. What is
-        compiled is used again from the cache on disk, for other seeds, phases and selections: a use pays an eighth, but
-        training on a CPU all of it, because there it takes as long as hundreds of steps.
+        Measured on two cores with 12 layers of 384, and on an H100 with XLM-R Large; on TPUs assumed. What is compiled
+        is used again from the cache on disk, for other seeds, phases and selections: a use pays an eighth, but training
+        on a CPU all of it, because there it takes as long as hundreds of steps.
         """
-        each = {
-            "cpu": (1.6, 8.0 + 2.2 * written_out),
-            "gpu": (5.0, 9.0 + 1.15 * written_out),
-            "tpu": (20 / 3, 20.0),
-        }
-        seconds = each[self.platform][training]
+        each = {"cpu": (1.6, 8.0 + 2.2 * written_out), "gpu": (5.0, 9.0 + 1.15 * written_out)}
+        seconds = each.get(self.platform, (20 / 3, 20.0))[training]
         return seconds if training and self.platform == "cpu" else seconds / _USES
 
 
@@ -114,7 +109,7 @@ def fit_memory(
 
 
 def _tokens(tasks: Tasks) -> int:
-    return max(rows * length * _SEQUENCES.get(kind, 1) for kind, rows, length in tasks)
+    return max(rows * length * SEQUENCES.get(kind, 1) for kind, rows, length in tasks)
 
 
 def compiler_options() -> dict[str, int] | None:
@@ -141,9 +136,8 @@ class Choices:
 def layers_of(device: Device, shape: EncoderConfig, tokens: float, steps: int = 0) -> Layers:
     """Returns whether the layers are written out to train on so many tokens: where that saves more than it costs.
 
-    It saves a fifth of the time of training (measured on two cores, 12 layers of 384) and nothing of prediction's,
-    which works on two batches at once; compiling takes longer by what a layer costs, times a few padded lengths.
-    On an H100 it saved 37 % of Large's steps of 2k and of 16k tokens, and at least 0.3 ms a layer and step.
+    It saves a fifth of training's time on a CPU and a third on an H100, there at least 0.3 ms a layer and step, and
+    nothing of prediction's; compiling takes longer by what a layer costs, times a few padded lengths.
     """
     if device.platform == "tpu" or shape.num_layers <= FEW_LAYERS:
         return "auto"

@@ -162,10 +162,7 @@ class Round:
     shapes: Sequence[tuple[int, int]]
 
     def flops(self, encoder: EncoderConfig, *, padded: bool) -> float:
-        """Multiply-adds, times two, of layers and attention in a training step; a third of it forward.
-
-        What is computed twice does not count; the last layer does in full, of which we compute less on a CPU.
-        """
+        """Multiply-adds, times two, of training steps, each once; the last layer in full, a CPU computes less of it."""
         rows = self.shapes if padded else [(1, length) for length in self.lengths.tolist()]
         return float(sum(count * length * encoder.training_flops(length) for count, length in rows))
 
@@ -185,9 +182,9 @@ class Training:
     ) -> None:
         train, kind, key = settings.train, workload.features.kind, jax.random.key(0)
         places: Any = {"mesh": mesh, "zero1": settings.mesh.zero1}
-        self.window, self._lengths, self._mesh = train.window, workload.lengths, mesh
+        self._lengths = workload.lengths
         dtype, vocabulary, shape = model.compute.param_dtype, None, model.encoder
-        if train.phase_vocabulary and not train.freeze_embeddings and fits_phase_vocabulary(dtype, [kind]):
+        if fits_phase_vocabulary(settings, [kind]):
             tokens = [workload.tokens.values]
             vocabulary = PhaseVocabulary.from_tokens(tokens, shape.vocab_size, mask_id=workload.mask_id)
             shape = replace(shape, vocab_size=len(vocabulary))
@@ -250,11 +247,12 @@ class Training:
         return Round(time.perf_counter() - began, self._lengths[self.rows_of(number)], shapes)
 
     def _steps(self, number: int) -> range:
-        return range(number * self.window, (number + 1) * self.window)
+        window = self._run.config.train.window
+        return range(number * window, (number + 1) * window)
 
     def _take(self, steps: Sequence[int]) -> list[tuple[int, int]]:
         shapes = []
-        with jax.set_mesh(self._mesh):
+        with jax.set_mesh(self._run.config.mesh):
             for step in steps:
                 batch = self._run.config.batch_at(step)
                 shapes.append(batch.arrays["tokens"].shape)

@@ -237,9 +237,7 @@ def adopt_training(phase: Phase, context: Context) -> dict[str, Any] | None:
 def _phase_vocabulary(
     data: Loaded, selection: Selection, shape: EncoderConfig, mask_id: int, context: Context
 ) -> PhaseVocabulary | None:
-    train, dtype = context.settings.train, context.settings.compute.param_dtype
-    fits = fits_phase_vocabulary(dtype, [part.task.kind for part, _ in data])
-    if not train.phase_vocabulary or train.freeze_embeddings or not fits:
+    if not fits_phase_vocabulary(context.settings, [part.task.kind for part, _ in data]):
         return None
     features = [one for _, one in data] + [one for *_, one in selection]
     arrays = [column.values for one in features for column in token_columns(one).values()]

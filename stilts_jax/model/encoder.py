@@ -26,9 +26,8 @@ from stilts_jax.model.layers import Norm, Params, bind, draw, drop, fold_in, lin
 from stilts_jax.sharding import constrain_batch, gather_rows, parameter_paths
 
 # A loop over layers copies every layer's parameters and activations in and out of stacks: on a CPU a fifth of a step of
-# 12 layers of 384, three fifths of one of 3 layers of 64; on an H100 37 % of a step of Large, 45 % of one of 12 layers
-# of 384, and the stacks take as much memory again. Written out, layers compile three to four times as long, a few of
-# them no longer, and all that is rematerialised lives at once.
+# 12 layers of 384, three fifths of one of 3 layers of 64, on an H100 two fifths, and the stacks take as much memory
+# again. Written out, layers compile three to four times as long, and all that is rematerialised lives at once.
 _WRITTEN_OUT = 24  # layers at most
 _PICTURES_FROM = 2**15  # the number of a picture's first place for dropout; no text is that long
 FEW_LAYERS = 4

@@ -14,7 +14,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from stilts_jax.errors import ConfigError, EncoderError
-from stilts_jax.files import write_json
+from stilts_jax.files import local_path, write_json
 from stilts_jax.model.config import EncoderConfig
 from stilts_jax.model.encoder import check_encoder
 from stilts_jax.model.loading import ENCODER_NAMES, ENCODER_PREFIX, HEADS, TaskHead, Tensor, list_tensors
@@ -45,7 +45,7 @@ def export_encoder(
     as the matching transformers class, which has no pooler; a bare encoder is written with its ``pooler``, or with that
     of an embed head. Weights beyond ``file_bytes`` are cut into several files with an index, as transformers does.
     """
-    folder = Path(folder)
+    folder = local_path(str(folder))
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         fix = "name a new one, or remove it"
         raise EncoderError("The folder exists already.", where=str(folder), fix=fix)
@@ -55,7 +55,7 @@ def export_encoder(
     made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         if tokenizer_folder is not None:
-            for path in tokenizer_files(Path(tokenizer_folder)):
+            for path in tokenizer_files(local_path(str(tokenizer_folder))):
                 shutil.copyfile(path, made / path.name)
         write_json(made / "config.json", described)
         _write_weights(made, tensors, dtype, file_bytes)

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from stilts_jax.errors import ConfigError
+from stilts_jax.errors import ConfigError, nearest
 from stilts_jax.model import layers
 from stilts_jax.model.config import Compute, EncoderConfig, HeadConfig, Model
 from stilts_jax.model.encoder import encode, gelu, init_encoder
@@ -134,6 +134,15 @@ def abstract_params(model: Model) -> Params:
     return jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
 
 
+def select_head(params: Mapping[str, Any], head: str) -> Mapping[str, Any]:
+    """Returns ``{"encoder", "head"}`` of all parameters; what has no ``heads`` is that part already."""
+    if "heads" not in params:
+        return params
+    if head not in params["heads"]:
+        raise ConfigError(f"There is no head {head!r}.", where="heads", fix=nearest(head, params["heads"]))
+    return {"encoder": params["encoder"], "head": params["heads"][head]}
+
+
 def apply_model(
     model: Model, params: Mapping[str, Any], batch: Mapping[str, Any], *, head: str, dropout_key: Any = None
 ) -> Arrays:
@@ -159,8 +168,7 @@ def apply_model(
     and ``bias`` [V] of ``chunked_cross_entropy``. Logits and vectors are at least float32.
     """
     settings, config, compute = model.head(head), model.encoder, model.compute
-    if "heads" in params:
-        params = {"encoder": params["encoder"], "head": params["heads"][head]}
+    params = select_head(params, head)
     keys = split(dropout_key if dropout_key is None else row_keys(dropout_key, len(batch["tokens"])), 4)
     with layers.product_precision(compute):
         module = bind(dict(params["head"]), Head, settings, config, compute)

@@ -113,14 +113,14 @@ def sweep_command(setups: Iterable[tuple[str, Setup]], progress: Progress) -> It
 
 
 def describe(plan: Plan, work: float) -> str:
-    setup, steps = plan.setup, (plan.train, plan.evaluate)
+    setup, measured = plan.setup, (plan.train, plan.evaluate)
     topology, shape = setup.chips, setup.encoder
     rows: list[tuple[str, Sequence[int | None]]] = [
         ("parameters", (plan.parameters, plan.parameters)),
         ("optimizer", (plan.optimizer, 0)),
         ("batch", (plan.batch, plan.batch)),
-        *((name, [step.get(name) for step in steps]) for name in plan.train or plan.evaluate),
-        ("total", [sum(step.values()) if step else None for step in steps]),
+        *((name, [step.get(name) for step in measured]) for name in plan.train or plan.evaluate),
+        ("total", [sum(step.values()) if step else None for step in measured]),
     ]
     lines = [f"  {name:<22}{''.join(map(_gibibytes, values))}" for name, values in rows]
     if memory := topology.chip.memory:
@@ -135,28 +135,25 @@ def describe(plan: Plan, work: float) -> str:
     head = f"{size}, on {topology.count} x {topology.chip.name} ({topology.name})\n"
     head += f"{setup.head.kind}, batch {setup.rows} x {setup.length}, {setup.describe()}\n\n"
     head += "GiB on a device            training  evaluation"
-    return "\n".join([head, *lines, "", *_speed(plan, work), ""])
+    needed, executed = plan.model_flops / 1e12, plan.executed_flops / 1e12
+    flops = f"{needed:.4g} TFLOP per step, {executed:.4g} with recomputation"
+    lines += ["", f"{flops}; a device sends at least {plan.sent / 1e9:.3g} GB"]
+    if plan.bound:
+        bounds = ", ".join(f"{name} {seconds:.3g}" for name, seconds in plan.seconds.items())
+        peak = topology.count * topology.chip.flops
+        share = f"at most {plan.model_flops / plan.bound / peak:.0%} of the peak"
+        lines.append(f"a step takes at least {plan.bound:.3g} s, limited by {plan.limit} ({bounds}): {share}")
+    if plan.bound and work:
+        steps = work / plan.model_flops
+        hours = steps * plan.bound * topology.count / 3600
+        usual = f"expect {hours / USUAL_SHARE:.3g}, assuming {USUAL_SHARE:.0%} of the bound"
+        taken = f"at least {hours:.3g} chip-hours; {usual}"
+        lines.append(f"the grid's {work:.3g} FLOP are {steps:.0f} such steps: {taken}")
+    return "\n".join([head, *lines, ""])
 
 
 def _gibibytes(size: int | None) -> str:
     return "  too much" if size is None else f"{size / GIB:10.3f}"
-
-
-def _speed(plan: Plan, work: float) -> Iterator[str]:
-    count, chip = plan.setup.chips.count, plan.setup.chips.chip
-    needed, executed = plan.model_flops / 1e12, plan.executed_flops / 1e12
-    flops = f"{needed:.4g} TFLOP per step, {executed:.4g} with recomputation"
-    yield f"{flops}; a device sends at least {plan.sent / 1e9:.3g} GB"
-    if not plan.bound:
-        return
-    bounds = ", ".join(f"{name} {seconds:.3g}" for name, seconds in plan.seconds.items())
-    share = f"at most {plan.model_flops / count / chip.flops / plan.bound:.0%} of the peak"
-    yield f"a step takes at least {plan.bound:.3g} s, limited by {plan.limit} ({bounds}): {share}"
-    if work:
-        steps = work / plan.model_flops
-        hours = steps * plan.bound * count / 3600
-        usual = f"expect {hours / USUAL_SHARE:.3g}, assuming {USUAL_SHARE:.0%} of the bound"
-        yield f"the grid's {work:.3g} FLOP are {steps:.0f} such steps: at least {hours:.3g} chip-hours; {usual}"
 
 
 def _record(plan: Plan) -> dict:

@@ -23,17 +23,18 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from stilts_jax import sharding
+from stilts_jax.automatic import SEQUENCES
 from stilts_jax.chips import GIB, Topology, parse_topology
 from stilts_jax.errors import ConfigError
 from stilts_jax.model import Compute, EncoderConfig, HeadConfig, Model, init_params
+from stilts_jax.model.heads import select_head
 from stilts_jax.settings import MeshConfig
 from stilts_jax.sharding import AXES, bytes_per_device
 from stilts_jax.train.losses import FRACTIONS, LOSSES, make_loss
 from stilts_jax.train.optimizer import OptimizerConfig, make_optimizer
-from stilts_jax.train.step import TrainState, eval_step, select_head, train_step
+from stilts_jax.train.step import TrainState, eval_step, train_step
 
 HEAD = "task"  # the one head that a planned model has
-CHOICES = 4  # of a multiple-choice task
 # How the compiler for GPUs describes an H200 and an H100 to itself.
 _GPU = """gpu_device_info {{
   threads_per_block_limit: 1024 threads_per_warp: 32 shared_memory_per_block: 49152
@@ -86,12 +87,17 @@ class Setup:
     def tokens(self) -> int:
         """Tokens that the encoder sees in a step: choices and pairs are several sequences per row."""
         seen = self.head.pictures * self.head.patches
-        return self.rows * ({"choice": CHOICES, "embed": 2}.get(self.head.kind, 1) * self.length + seen)
+        return self.rows * (SEQUENCES.get(self.head.kind, 1) * self.length + seen)
 
     @property
     def masked(self) -> int:
         """Masked positions of a row in masked language modelling."""
         return math.ceil(0.15 * self.length)
+
+    @property
+    def passes(self) -> int:
+        """How often a step reads the layers' weights: "full" rematerialisation alone multiplies by them once more."""
+        return 3 if self.compute.remat == "full" else 2
 
     @property
     def width(self) -> int:
@@ -156,9 +162,7 @@ def bytes_sent(setup: Setup, params: Any, mesh: Mesh) -> float:
     a compiler adds to that is not counted.
     """
     data, fsdp, tensor = (mesh.shape[axis] for axis in AXES)
-    passes = 3 if setup.compute.remat == "full" else 2
-    total = 0.0
-    places = jax.tree.leaves(sharding.shardings(params, mesh))
+    total, places = 0.0, jax.tree.leaves(sharding.shardings(params, mesh))
     for (path, leaf), place in zip(sharding.parameter_paths(params), places):
         shard = math.prod(place.shard_shape(leaf.shape))
         whole = leaf.size / (tensor if "tensor" in jax.tree.leaves(tuple(place.spec)) else 1)
@@ -166,7 +170,7 @@ def bytes_sent(setup: Setup, params: Any, mesh: Mesh) -> float:
             total += 3 * setup.accumulation * setup.width * (whole - shard)
         total += 2 * setup.width * shard * (data - 1) / data
     hidden = setup.width * setup.tokens / (data * fsdp) * setup.encoder.hidden_size
-    sums = 2 * passes * setup.encoder.num_layers * hidden * 2 * (tensor - 1) / tensor
+    sums = 2 * setup.passes * setup.encoder.num_layers * hidden * 2 * (tensor - 1) / tensor
     return total + sums + 2 * hidden * (fsdp - 1) / fsdp
 
 
@@ -180,11 +184,12 @@ def bound_seconds(setup: Setup, executed: float, arguments: int, sent: float) ->
     topology, shape, chip, mesh = setup.chips, setup.encoder, setup.chips.chip, setup.mesh
     if not chip.flops:
         return {}
-    layers = shape.num_layers * (4 * shape.hidden_size**2 + 2 * shape.hidden_size * shape.intermediate_size)
-    passes = (3 if setup.compute.remat != "none" else 2) * setup.accumulation
+    layers = (
+        shape.training_flops() / 6
+    )  # each weight is multiplied and added, forwards once and backwards twice
     groups = topology.shape[0] if topology.platform == "cuda" else topology.slices
     gradient = setup.width * (layers + shape.vocab_size * shape.hidden_size) / (mesh.fsdp * mesh.tensor)
-    weights = passes * setup.width * layers / mesh.tensor
+    weights = setup.passes * setup.accumulation * setup.width * layers / mesh.tensor
     return {
         "compute": executed / topology.count / chip.flops,
         "memory": (2 * arguments + weights) / chip.memory_bandwidth,
@@ -290,7 +295,7 @@ def plan_setup(setup: Setup) -> Plan:
 
 def abstract_batch(setup: Setup, place: NamedSharding | None = None) -> dict[str, jax.ShapeDtypeStruct]:
     """Returns the shapes of a batch for the head's kind of task."""
-    head, sizes = setup.head, {"B": setup.rows, "C": CHOICES, "T": setup.length, "U": setup.length}
+    head, sizes = setup.head, {"B": setup.rows, "C": SEQUENCES["choice"], **dict.fromkeys("TU", setup.length)}
     sizes |= {"M": setup.masked, "K": head.pictures, "P": head.patches, "F": head.patch_width}
     columns = LOSSES[head.kind][1] | {"weight": "B"}
     columns |= {"visual": "BKPF", "visual_mask": "BK"} if head.patches else {}

@@ -262,7 +262,7 @@ class Run:
         """Reads the metrics of the last step that was started, and logs them."""
         if self._pending is None:
             return
-        (step, batch, metrics), self._pending = self._pending, None
+        (step, batch, metrics), self._pending, saved = self._pending, None, self._saved_step
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
         before, self._mark = self._mark, time.monotonic()
         self.work += logs.Work(seconds=self._mark - before)
@@ -271,9 +271,7 @@ class Run:
             text = f"step {step}, task {batch.task}, rows {', '.join(rows[:64])}"
             if len(self.skipped) >= self.config.train.skip_non_finite:
                 what = f"The loss or its gradient is not finite ({values['loss']}, {values['grad_norm']})."
-                fix = f"the last checkpoint (after step {self._saved_step}) is good; " * bool(
-                    self._saved_step
-                )
+                fix = f"the last checkpoint (after step {saved}) is good; " * bool(saved)
                 fix += "lower the learning rate, look at these rows, or allow such steps to be left out "
                 fix += "(train.skip_non_finite)"
                 raise TrainingError(what, where=text, fix=fix)

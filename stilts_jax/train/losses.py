@@ -15,10 +15,11 @@ import optax
 
 from stilts_jax.errors import TrainingError
 from stilts_jax.model import Model, apply_model
+from stilts_jax.model.heads import select_head
 from stilts_jax.model.layers import wide_dtype, widen
 from stilts_jax.sharding import constrain, constrain_batch
 from stilts_jax.train.optimizer import Params
-from stilts_jax.train.step import Arrays, Sums, select_head
+from stilts_jax.train.step import Arrays, Sums
 
 _cross_entropy = optax.softmax_cross_entropy_with_integer_labels
 
@@ -46,12 +47,8 @@ def tag_loss(outputs: Arrays, batch: Arrays) -> Sums:
 
 def span_loss(outputs: Arrays, batch: Arrays) -> Sums:
     """The mean of two cross-entropies over positions, for start and end; out of range is not scored."""
-    of_start, of_end, start, end = (
-        outputs["start_logits"],
-        outputs["end_logits"],
-        batch["start"],
-        batch["end"],
-    )
+    of_start, of_end = outputs["start_logits"], outputs["end_logits"]
+    start, end = batch["start"], batch["end"]
     length = of_start.shape[-1]
     inside = (start >= 0) & (start < length) & (end >= 0) & (end < length)
     start, end, weight = (jnp.where(inside, one, 0) for one in (start, end, batch["weight"]))
@@ -176,9 +173,8 @@ def complete_batch(batch: Mapping[str, Any], kind: str, where: str) -> dict[str,
 
 def check_tokens(tokens: np.ndarray, rows: int, where: str = "tokens") -> None:
     """Raises at ids that a word table of so many rows lacks."""
-    _check_range(
-        tokens, 0, rows, where, "token ids", "tokenize with the tokenizer that came with this encoder"
-    )
+    fix = "tokenize with the tokenizer that came with this encoder"
+    _check_range(tokens, 0, rows, where, "token ids", fix)
 
 
 def check_batch(batch: Mapping[str, Any], params: Mapping[str, Any], head: str) -> None:

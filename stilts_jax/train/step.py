@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from stilts_jax.errors import ConfigError, TrainingError, nearest
+from stilts_jax.errors import ConfigError, TrainingError
 from stilts_jax.model import Model, init_params
 from stilts_jax.model.encoder import check_encoder
+from stilts_jax.model.heads import select_head
 from stilts_jax.model.layers import row_keys, widen
 from stilts_jax.sharding import RULES, Rule, cut_by_compiler, place, shardings, state_shardings
 from stilts_jax.train.optimizer import Params
@@ -100,13 +101,6 @@ def init_state(
     return TrainState(made.step, params, made.moments)
 
 
-def select_head(parts: Params, head: str) -> Params:
-    """Returns ``{"encoder": ..., "head": ...}``, the part of parameters that a batch works on."""
-    if head not in parts["heads"]:
-        raise ConfigError(f"There is no head {head!r}.", where="heads", fix=nearest(head, parts["heads"]))
-    return {"encoder": parts["encoder"], "head": parts["heads"][head]}
-
-
 def train_step(
     state: TrainState,
     batch: Arrays,
@@ -171,7 +165,7 @@ def eval_step(params: Params, batch: Arrays, *, loss_fn: LossFn) -> dict[str, ja
         params: all of them, or what a loss with a head is given: ``{"encoder", "head"}``.
     """
     head = getattr(loss_fn, "head", None)
-    params = select_head(params, head) if head is not None and "heads" in params else params
+    params = params if head is None else select_head(params, head)
     loss, weight, report = cut_by_compiler(partial(_call, loss_fn, keys=None), params, batch, keep=False)
     return {**report, "loss": loss, "weight": weight}
 

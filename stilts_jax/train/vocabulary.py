@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from stilts_jax.settings import Settings
 from stilts_jax.sharding import place
 from stilts_jax.train.losses import check_tokens
 from stilts_jax.train.optimizer import OptimizerConfig, Params, count_layers
@@ -24,13 +25,14 @@ from stilts_jax.train.optimizer import OptimizerConfig, Params, count_layers
 _SPECIAL_IDS = (0, 1, 2, 3)  # <s>, <pad>, </s>, <unk>
 
 
-def fits_phase_vocabulary(param_dtype: str, kinds: Collection[str]) -> bool:
-    """Says whether a phase may train on its own rows only.
+def fits_phase_vocabulary(settings: Settings, kinds: Collection[str]) -> bool:
+    """Says whether a phase trains on its own rows only: where it is to train any, and may.
 
     Not in bfloat16, where weight decay depends on how each step rounds, nor with masked language modelling, whose
     softmax has a gradient for every row.
     """
-    return param_dtype == "float32" and "mlm" not in kinds
+    wanted = settings.train.phase_vocabulary and not settings.train.freeze_embeddings
+    return wanted and settings.compute.param_dtype == "float32" and "mlm" not in kinds
 
 
 @dataclass(frozen=True)
