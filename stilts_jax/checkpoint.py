@@ -42,9 +42,7 @@ FORMAT = 1
 _RECORD = "record"  # the item that holds what is not an array
 _FULL = ("no space left", f"errno {errno.ENOSPC}", f"errno {errno.EDQUOT}")  # what is said of a full disk
 # What may be otherwise at the next try: the storage or the device has a bad moment, and nothing is wrong with a file.
-_PASSING = (
-    *(errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM, errno.ETIMEDOUT, errno.ENOMEM),
-)
+_PASSING = ("ESTALE", "EMFILE", "ENFILE", "EACCES", "EPERM", "ENOMEM", "ETIMEDOUT")
 _PASSING_WORDS = "RESOURCE_EXHAUSTED|UNAVAILABLE|PERMISSION_DENIED|UNAUTHENTICATED|DEADLINE_EXCEEDED"
 
 
@@ -91,7 +89,8 @@ class _Damaged(CheckpointError):
 
 def _blame(error: Exception, reason: str, where: str) -> CheckpointError:
     """Returns that a step is damaged, or, where the cause may pass, that it can't be read now."""
-    if getattr(error, "errno", None) in _PASSING or re.search(_PASSING_WORDS, str(error)):
+    passing = errno.errorcode.get(getattr(error, "errno", None)) in _PASSING
+    if passing or re.search(_PASSING_WORDS, str(error)):
         fix = "run the same command again; nothing was moved or removed"
         return CheckpointError(f"The checkpoint can't be read now: {reason}.", where=where, fix=fix)
     if jax.process_count() > 1:  # the others stand in orbax's barrier: only the end of all is safe
@@ -146,10 +145,7 @@ class Checkpoints(AbstractContextManager):
     def save(
         self, step: int, items: Mapping[str, Any], record: Mapping[str, Any], *, protect: Iterable[int] = ()
     ) -> None:
-        """Starts saving a step and returns as soon as the arrays may change again.
-
-        The steps of ``protect``, such as the best one, stay although they are not among the newest.
-        """
+        """Starts saving a step, returns as soon as the arrays may change; steps of ``protect`` stay, however old."""
         leaves: dict[str, dict[str, list]] = {}
         for name, tree in items.items():
             digests, forms = digest_leaves(tree), parameter_paths(tree)
@@ -239,10 +235,7 @@ class Checkpoints(AbstractContextManager):
         return jax.tree.map(lambda want, got: got.astype(want.dtype), dict(wanted), items), payload[_RECORD]
 
     def load(self, item: str, shardings: Callable[[Any], Any] | None = None) -> Any:
-        """Reads a tree of the newest step, such as ``params``, whose form need not be known.
-
-        ``shardings`` makes shardings from the abstract item; None puts everything on the first device.
-        """
+        """Reads a tree of the newest step, such as ``params``, as ``shardings`` of its form say or on one device."""
         where, steps = str(self._directory), self.steps()
         if not steps:
             fix = "check the path, or train this phase first"

@@ -70,6 +70,7 @@ class RunAgain(_ThreeParts):
 
 _IN_THE_WAY = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP)
 _FORBIDDEN = "you may not write or read there: name another folder, or change its permissions"
+_STORAGE = "the disk or the network file system failed: look after it, then run the command again"
 _DISK_ERRORS = {
     **dict.fromkeys(_IN_THE_WAY, "name another path, or remove what is there"),
     **dict.fromkeys((errno.EACCES, errno.EPERM), _FORBIDDEN),
@@ -78,7 +79,8 @@ _DISK_ERRORS = {
     errno.EFBIG: "files may not grow so large here: raise the limit (ulimit -f), or name another folder",
     errno.EROFS: "the file system is read-only: name another folder",
     errno.ENOENT: "it is missing: name the right path; if it was removed while this ran, run the command again",
-    errno.EIO: "the disk or the network file system failed: look after it, then run the command again",
+    **dict.fromkeys((errno.EIO, errno.ESTALE), _STORAGE),
+    errno.EMFILE: "raise the limit of open files (ulimit -n), then run the command again",
 }
 _MEMORY_FIX = (
     "in training more microbatches (train.accumulation), compute.remat=full, a smaller train.max_length or "
@@ -94,9 +96,10 @@ def explain(error: BaseException) -> StiltsError | None:
     if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
         where, fix = str(error.filename or "a file"), _DISK_ERRORS[error.errno]
         return StiltsError(f"{error.strerror}.", where=where, fix=fix)
-    if type(error).__name__ == "JaxRuntimeError" and "RESOURCE_EXHAUSTED" in str(error):
-        where = str(error).splitlines()[0][:300]
-        return StiltsError("The device's memory ran out.", where=where, fix=_MEMORY_FIX)
+    on_device = type(error).__name__ == "JaxRuntimeError" and "RESOURCE_EXHAUSTED" in str(error)
+    if on_device or isinstance(error, MemoryError):
+        where, owner = str(error).partition("\n")[0][:300], "device" if on_device else "machine"
+        return StiltsError(f"The {owner}'s memory ran out.", where=where, fix=_MEMORY_FIX)
     return None
 
 

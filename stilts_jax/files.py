@@ -129,11 +129,7 @@ def naming(path: os.PathLike) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Gives the name of a file to write, which becomes ``path`` when the block ends without an error.
-
-    A reader, or a crash, sees the old content or the new and nothing between. What killed processes left in the
-    folder is removed.
-    """
+    """Gives the name of a file to write, which becomes ``path`` at the end: a reader, or a crash, sees old or new."""
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_stale(path.parent)
     temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}-{next(_count)}.tmp")
@@ -150,7 +146,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _remove_stale(folder: Path) -> None:
-    """Removes temporary files of processes of this host that are gone, and those older than a day."""
+    """Removes what killed processes left: temporary files of those of this host, and any that is older than a day."""
     for path in folder.glob(".*.tmp"):
         if match := _TEMPORARY.fullmatch(path.name):  # else it is not one of ours
             with contextlib.suppress(OSError):  # another process has just moved it into place
@@ -170,9 +166,9 @@ def write_whole(path: Path, content: bytes | str) -> None:
     if is_remote(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
-        return
-    with replacing(path) as temporary:
-        temporary.write_bytes(data)
+    else:
+        with replacing(path) as temporary:
+            temporary.write_bytes(data)
 
 
 def write_json(path: Path, record: Any) -> None:

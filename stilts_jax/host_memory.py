@@ -27,9 +27,6 @@ def keep_freed_memory() -> None:
 
 
 def return_freed_memory() -> None:
-    """Gives back to the system what is freed by now; between phases, of which each leaves holes of other sizes.
-
-    Without it a process of a long grid grows from phase to phase (to 10 GB in an hour and a half, small encoder).
-    """
+    """Gives back what is freed by now; a process of a long grid would grow from phase to phase (to 10 GB)."""
     if sys.platform.startswith("linux"):
         getattr(ctypes.CDLL(None), "malloc_trim", lambda _: 0)(0)

@@ -6,8 +6,7 @@ place by integer operations: this fuses with what stands beside it, needs no com
 bits of ``jax.random``.
 
 Attention has a plain reference, cuDNN for padded rows and a TPU kernel for packed ones, which hold several sequences
-that must not see each other. A backend that is named and can't do what is asked is an error; only ``auto`` chooses
-another one, and says why. Dropout is never left out silently.
+that must not see each other. Dropout is never left out silently.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -177,8 +176,7 @@ def choose_backend(
 ) -> Backend:
     """Decides what computes attention on a "cpu", "gpu" or "tpu"; raises where what ``compute`` names can't be used.
 
-    ``dropout`` is 0 where nothing is trained. ``packed`` rows hold several segments; ``gaps`` are pads before something
-    that is looked at (pictures).
+    ``dropout`` is 0 where nothing is trained; ``gaps`` are pads before something that is looked at (pictures).
     """
     fastest = {"gpu": "cudnn", "tpu": "splash"}.get(platform, "xla")
     name: str = fastest if compute.attention == "auto" else compute.attention

@@ -184,9 +184,7 @@ def bound_seconds(setup: Setup, executed: float, arguments: int, sent: float) ->
     topology, shape, chip, mesh = setup.chips, setup.encoder, setup.chips.chip, setup.mesh
     if not chip.flops:
         return {}
-    layers = (
-        shape.training_flops() / 6
-    )  # each weight is multiplied and added, forwards once and backwards twice
+    layers = shape.training_flops() / 6  # a weight is multiplied and added, once forwards, twice backwards
     groups = topology.shape[0] if topology.platform == "cuda" else topology.slices
     gradient = setup.width * (layers + shape.vocab_size * shape.hidden_size) / (mesh.fsdp * mesh.tensor)
     weights = setup.passes * setup.accumulation * setup.width * layers / mesh.tensor

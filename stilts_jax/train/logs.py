@@ -128,10 +128,9 @@ def best_step(history: Sequence[Sequence[float]]) -> int | None:
 
 @contextmanager
 def profile_steps(folder: Path | None, steps: int, progress: Progress) -> Iterator[Callable[[], None]]:
-    """Profiles ten steps from the tenth on, earlier where few ``steps`` are left, for TensorBoard or Perfetto.
+    """Gives what is to be called before every step; given a ``folder``, ten are profiled for TensorBoard or Perfetto.
 
-    What is given is to be called before every step. The first ones are left alone, because they compile. Without a
-    ``folder`` nothing is profiled.
+    They begin with the tenth, as the first ones compile, or earlier where few ``steps`` are left.
     """
     first, count, begun = min(10, steps // 2), 10, 0
 

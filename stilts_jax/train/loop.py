@@ -210,10 +210,7 @@ class Run:
         self._mark = time.monotonic()
 
     def take_step(self, batch: BatchLike, tell: Callable[[str], None] = lambda note: None) -> None:
-        """Starts a step, then reads the metrics of the one before it, so that the device never waits for the host.
-
-        ``tell`` hears of a shape that has to be compiled before.
-        """
+        """Starts a step, then reads what the last one gave: no device waits for that; ``tell`` hears of compiling."""
         if jax.default_backend() == "cpu":
             self.fetch()  # nothing would overlap, and two steps would be in memory
         check_batch(batch.arrays, self._state.params, batch.task)

@@ -145,10 +145,7 @@ def make_loss(model: Model, head: str, freeze: Callable[[Params], Params] | None
 
 
 def complete_batch(batch: Mapping[str, Any], kind: str, where: str) -> dict[str, Any]:
-    """Returns a batch with a ``weight`` of ones where it has none; raises at entries that are missing or ill-shaped.
-
-    Only shapes and dtypes are looked at, so that a jitted step pays for it once, when it is traced.
-    """
+    """Returns a batch with a ``weight`` of ones where it has none; raises at entries that are missing or ill-shaped."""
     wanted = LOSSES[kind][1]
     has = ", ".join(f"{name} {jnp.shape(array)}" for name, array in sorted(batch.items())) or "nothing"
     missing = [name for name in wanted if name not in batch]

@@ -54,7 +54,6 @@ def test_bytes_on_a_device() -> None:
 
 
 def test_bytes_sent_by_hand() -> None:
-    """One dense layer's matrices over fsdp, activations over tensor, and the gradient over data."""
     width, inner, layers = TINY.hidden_size, TINY.intermediate_size, TINY.num_layers
     layer = 4 * width * width + 2 * width * inner
     mesh = jax.sharding.AbstractMesh((1, 4, 2), ("data", "fsdp", "tensor"))
@@ -85,6 +84,9 @@ def test_flops_by_formula_and_by_counting() -> None:
     # The formula leaves out the head, and the first layer needs no gradient of its input: it has one here.
     assert count("none") == pytest.approx(formula, rel=0.01)
     assert count("full") == pytest.approx(formula * 4 / 3, rel=0.01)
+    # No other way to rematerialise reads the weights once more.
+    kinds = ("none", "attention", "dots", "full")
+    assert [replace(big, compute=Compute(remat=kind)).passes for kind in kinds] == [2, 2, 2, 3]
     by_hand = 3 * 4 * 128 * 12 * (2 * (4 * 768**2 + 2 * 768 * 3072) + 4 * 128 * 768)
     assert formula == by_hand
 
