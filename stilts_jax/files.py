@@ -129,7 +129,7 @@ def naming(path: os.PathLike) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Gives the name of a file to write, which becomes ``path`` at the end: a reader, or a crash, sees old or new."""
+    """Gives the name of a file to write, which becomes ``path`` if all goes well: readers see the old or the new."""
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_stale(path.parent)
     temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}-{next(_count)}.tmp")

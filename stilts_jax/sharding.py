@@ -93,14 +93,12 @@ def mesh_shape(config: MeshConfig, count: int) -> tuple[int, int, int]:
 
 def map_with_path(change: Callable[..., Any], tree: Any, *rest: Any) -> Any:
     """Applies ``change(path, leaf, *leaves of rest)``, with paths such as ``encoder/layers/ffn/up/kernel``."""
-    return jax.tree_util.tree_map_with_path(
-        lambda keys, *leaves: change(_path_of(keys), *leaves), tree, *rest
-    )
+    return jax.tree.map_with_path(lambda keys, *leaves: change(_path_of(keys), *leaves), tree, *rest)
 
 
 def parameter_paths(tree: Any) -> list[tuple[str, Any]]:
     """Returns every leaf with its path."""
-    return [(_path_of(keys), leaf) for keys, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]]
+    return [(_path_of(keys), leaf) for keys, leaf in jax.tree.leaves_with_path(tree)]
 
 
 def find_rule(path: str, shape: Sequence[int], rules: Sequence[Rule] = RULES) -> Rule:
@@ -191,9 +189,8 @@ def _names(entry: Any) -> tuple[str, ...]:
 
 def with_shardings(tree: Any, places: Any) -> Any:
     """Returns the shapes and dtypes of a tree, lying as ``places`` say."""
-    return jax.tree.map(
-        lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where), tree, places
-    )
+    form = jax.ShapeDtypeStruct
+    return jax.tree.map(lambda leaf, where: form(leaf.shape, leaf.dtype, sharding=where), tree, places)
 
 
 def place(tree: Any, places: Any) -> Any:

@@ -87,6 +87,7 @@ def _score(logits: jax.Array, labels: jax.Array, weight: jax.Array) -> Sums:
     return _weigh(jnp.where(labels >= 0, weight, 0), losses, accuracy=logits.argmax(-1) == labels)
 
 
+_MASKED = dict.fromkeys(("masked_positions", "masked_targets", "masked_weights"), "BM")
 # Loss and entries of a batch by kind, besides `weight` [B]. Shapes: B rows, C choices, T tokens, M masked places; a
 # letter stands for the same size throughout.
 LOSSES: dict[str, tuple[Callable[[Arrays, Arrays], Sums], dict[str, str]]] = {
@@ -95,11 +96,7 @@ LOSSES: dict[str, tuple[Callable[[Arrays, Arrays], Sums], dict[str, str]]] = {
     "tag": (tag_loss, {"tokens": "BT", "tags": "BT"}),
     "span": (span_loss, {"tokens": "BT", "start": "B", "end": "B"}),
     "embed": (pair_loss, {"tokens": "BT", "pair_tokens": "BU"}),
-    "mlm": (
-        masked_loss,
-        dict.fromkeys(("tokens", "segments", "positions"), "BT")
-        | dict.fromkeys(("masked_positions", "masked_targets", "masked_weights"), "BM"),
-    ),
+    "mlm": (masked_loss, dict.fromkeys(("tokens", "segments", "positions"), "BT") | _MASKED),
 }
 FRACTIONS = ("weight", "masked_weights", "choice_mask")  # everything else counts or names something
 

@@ -201,9 +201,8 @@ def _sum_gradients(loss_fn: LossFn, params: Params, batch: Arrays, keys: Any, ac
         fix = "take a divisor of the batch size, or fill up with rows of weight 0"
         raise ConfigError(what, where=where, fix=fix)
     # Microbatch i takes rows i, i + n, i + 2n, ...: rows that lie on all devices, so nothing has to move.
-    microbatches = jax.tree.map(
-        lambda x: x.reshape(size // accumulation, accumulation, *x.shape[1:]).swapaxes(0, 1), (batch, keys)
-    )
+    form = size // accumulation, accumulation
+    microbatches = jax.tree.map(lambda x: x.reshape(*form, *x.shape[1:]).swapaxes(0, 1), (batch, keys))
 
     def add(sums: tuple, part: tuple) -> tuple[tuple, None]:
         return jax.tree.map(jnp.add, sums, compute(*part)), None
