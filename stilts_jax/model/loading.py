@@ -177,7 +177,7 @@ def _find_heads(weights: Weights, described: dict[str, Any], dropout: float) -> 
     out = weights.get("classifier.out_proj.weight") or weights.get("classifier.weight")
     labels = max([1, *out.shape[:1]]) if out else 1  # a missing tensor is reported with all others
     counts, own = {"classify": labels, "tag": labels}, described.get("classifier_dropout")
-    rate = dropout if own is None else own
+    rate = own if isinstance(own, int | float) and 0 <= own < 1 else dropout
     return {kind: HeadConfig(kind=kind, num_labels=counts.get(kind, 0), dropout=rate) for kind in kinds}
 
 

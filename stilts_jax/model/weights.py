@@ -71,12 +71,12 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
-def _find_files(folder: Path) -> list[Path]:
-    """Returns the weight files of a folder, as its index names them if there are several."""
+def _find_files(folder: Path) -> tuple[list[Path], set[str]]:
+    """Returns the weight files of a folder; if there are several, as its index names them, with the listed tensors."""
     for name in _NAMES:
         index = folder / f"{name}.index.json"
         if (folder / name).is_file():
-            return [folder / name]
+            return [folder / name], set()
         if not index.is_file():
             continue
         listed = read_json(index).get("weight_map")
@@ -87,8 +87,8 @@ def _find_files(folder: Path) -> list[Path]:
             if Path(file).name != file or not (folder / file).is_file():
                 what = f"The index names {file!r}, which is not in the folder."
                 raise EncoderError(what, where=str(index), fix=_FETCH_AGAIN)
-        return [folder / file for file in names]
-    return []
+        return [folder / file for file in names], set(listed)
+    return [], set()
 
 
 class Stored(NamedTuple):
@@ -103,8 +103,12 @@ class Stored(NamedTuple):
 def open_weights(folder: Path) -> dict[str, Stored]:
     """Returns the tensors of a folder by name."""
     found = dict[str, Stored]()
-    for path in _find_files(folder):
+    files, listed = _find_files(folder)
+    for path in files:
         found |= _open_torch(path) if path.suffix == ".bin" else _open_safetensors(path)
+    if absent := sorted(listed - found.keys()):
+        what = f"The index lists tensors that its files lack: {', '.join(absent[:5])}."
+        raise EncoderError(what, where=str(folder), fix=_FETCH_AGAIN)
     if not found:
         fix = f"it should have {' or '.join(_NAMES)}, or the index of several such files"
         raise EncoderError("The folder holds no weights.", where=str(folder), fix=fix)

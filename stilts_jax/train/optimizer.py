@@ -38,9 +38,10 @@ class OptimizerConfig(OptimizerSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        what = f"total_steps must be at least 1 and below 2**31, got {self.total_steps}."
-        fits = 1 <= self.total_steps < 2**31
-        self.refuse(not fits, what, "total_steps", "change train.epochs, or set train.max_steps")
+        if not 1 <= self.total_steps < 2**31:
+            what = f"total_steps must be at least 1 and below 2**31, got {self.total_steps}."
+            fix = "change train.epochs, or set train.max_steps"
+            raise ConfigError(what, where="OptimizerConfig.total_steps", fix=fix)
 
     @property
     def warmup_steps(self) -> int:

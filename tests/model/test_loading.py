@@ -110,6 +110,10 @@ BAD_FOLDERS = {
     ),
     "a file of the index missing": (in_two(gone("b.safetensors")), "not in the folder"),
     "one file of several cut off": (in_two(cut("b.safetensors")), "can't be read"),
+    "a tensor of the index missing": (
+        in_two(change=lambda places: places.update(x="a.safetensors")),
+        "its files lack: x",
+    ),
     "an index that points outside": (
         in_two(change=lambda places: places.update(x="../../model.safetensors")),
         "not in the folder",
