@@ -15,7 +15,7 @@ from stilts_jax.report.figures import Figures, curves, dots
 from stilts_jax.report.grid import Grid, Row
 from stilts_jax.report.names import GROUP_TITLES, meaning, metric_titles, read_table
 from stilts_jax.report.overview import number_cell
-from stilts_jax.report.results import BASELINE, LOGIN, make_frame, split_configs
+from stilts_jax.report.results import BASELINE, split_configs
 from stilts_jax.report.significance import Comparisons
 from stilts_jax.report.statistics import crossed_components, full_table
 from stilts_jax.report.tables import Block, Cell, Column, Table, columns, fixed, stem
@@ -29,17 +29,17 @@ def language_section(grid: Grid, comparisons: Comparisons, figures: Figures) -> 
     for task in grid.scored:
         base: dict[str, float] = {}
         for row in reversed(grid.rows):
-            base |= grid.percents(row, task)
+            base |= grid.by_language(row, task)
         # What was trained on comes first, then from the baseline's best to its worst.
         codes = sorted(base, key=lambda code: (code not in grid.trained_languages, -base[code], code))
         # Gains over the baseline, whose own percentage stands beside the language; scores where there is none.
         labels, what = [grid.language_label(code) for code in codes], meaning(grid.metrics(task))
-        gains = {row: grid.gains(row, task) for row in grid.compared}
+        gains = {row: grid.by_language(row, task, "difference") for row in grid.compared}
         if len(sources := {source for (_, source), own in gains.items() if own}) == 1:
-            base = grid.percents((BASELINE, sources.pop()), task)
+            base = grid.by_language((BASELINE, sources.pop()), task)
             labels = [f"{label} {fixed(base.get(code, math.nan))}" for label, code in zip(labels, codes)]
         compared = any(gains.values())
-        values = gains if compared else {row: grid.percents(row, task) for row in grid.rows}
+        values = gains if compared else {row: grid.by_language(row, task) for row in grid.rows}
         series = {grid.row_title(row): [of.get(one, math.nan) for one in codes] for row, of in values.items()}
         axis = f"gain in {what}, points" if compared else f"{what}, percent"
         drawing = dots(labels, series, axis, zero=compared)
@@ -160,22 +160,16 @@ def published_numbers() -> pd.DataFrame:
     return table.assign(task=task, language=language, value=names[2].astype(float)).drop(columns="values")
 
 
-def encoders(grid: Grid) -> list[str]:
-    """What the grid starts from; rows of other people's models start from their own."""
-    own = (run for run in grid.runs if not run.intermediate.startswith("hub:"))
-    return sorted({str(run.config["encoder"]) for run in own if run.config.get("encoder")})
-
-
 def published_section(grid: Grid, wanted: bool | None) -> Block | None:
     """Numbers of others beside; None for ``wanted`` shows them where the encoder is XLM-R Large by its name."""
     published = published_numbers()
     published = published[published.task.isin([*grid.scored, *GROUP_TITLES, "average"])]
     if wanted is None:
-        wanted = any(name in encoder.lower() for encoder in encoders(grid) for name in _LARGE)
+        wanted = any(name in encoder.lower() for encoder in grid.encoders for name in _LARGE)
     if not wanted or not set(published.task) & set(grid.scored):
         return None
     reading = (
-        f"Rows of others beside the rows of this grid (encoder: {', '.join(encoders(grid)) or 'not named'}), as read "
+        f"Rows of others beside the rows of this grid (encoder: {', '.join(grid.encoders) or 'not named'}), as read "
         "in the source named. X-STILTs is the best intermediate for each task, chosen on dev. A gap of a few points "
         "may be the split, the layer of retrieval, or the seed."
     )
@@ -260,9 +254,9 @@ def run_section(grid: Grid, broken: Mapping[str, str], figures: Figures) -> Bloc
 
 def _own_scores(grid: Grid) -> Table:
     """What intermediate trainings reached on their own tasks: a failed one explains its row."""
-    frame = make_frame(grid.intermediates)
-    rows, names = [], ["intermediate", "task", "split"]
-    for (name, task, split), part in frame[frame.reported & frame.main].groupby(names):
+    frame, rows = grid.all_scores, list[list]()
+    shown = frame[(frame.stage == "intermediate") & frame.reported & frame.main]
+    for (name, task, split), part in shown.groupby(["intermediate", "task", "split"]):
         metrics = meaning(list(dict.fromkeys(part.metric)))
         what = grid.intermediate_label(name), grid.title(task), metrics, split
         values = part.groupby("key").value.mean()
@@ -331,8 +325,8 @@ def repeat_section(grid: Grid) -> Block:
     rows = [[*names, count] for names, count in sorted(data.items())]
     table = Table.plain("data", "Data", "Task|split|examples|fingerprint|phases", rows, notes)
     same = [Block("code", text=json.dumps(common, indent=2, ensure_ascii=False, sort_keys=True, default=str))]
-    secret = r"(?i)(--[\w.]*(?:token|secret|password|key|credentials)[= ])\S+"
-    typed = re.sub(secret, r"\1...", LOGIN.sub("://", "\n".join(filter(None, commands))))
+    secret = r"(?i)(--[\w.-]*(?:token|secret|password|key|credentials)[= ])\S+"
+    typed = re.sub(secret, r"\1...", "\n".join(filter(None, commands)))
     blocks = [
         Block("code", text=typed or "no command was recorded"),
         Block("folded", "Phases, seeds and keys", blocks=[Table.plain("phases", "Phases", heads, phases)]),

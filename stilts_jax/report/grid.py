@@ -47,8 +47,9 @@ class Grid:
     ``rows`` are in the paper's order, the baseline first within each source language; ``compared`` those that have one
     of ``baselines``; ``tasks`` all that any phase was to score, ``scored`` those with scores, each group together;
     ``trained_languages`` are what transfer leaves out; ``frame`` has all scores of targets, ``cells`` are the runs
-    behind a cell. By task, ``beside`` are the languages that the benchmark lacks, ``elsewhere`` those that it was
-    trained in and no row is named after, ``limits`` how many rows of a language were scored, where not all were.
+    behind a cell; ``encoders`` are what it starts from, but for other people's models. In words, by task, ``beside``
+    are the languages that the benchmark lacks, ``elsewhere`` those that it was trained in and no row is named after,
+    ``limits`` how many rows of a language were scored, where not all were.
     """
 
     def __init__(self, runs: list[Run], benchmark: str = "xtreme", names: Mapping[str, str] = {}) -> None:
@@ -68,9 +69,13 @@ class Grid:
         several = set[str]().union(*(one for one in by_task.values() if len(one) > 1))
         chosen = several | (sources & {"en"}) or sources or {"en"}
         self.source_languages = sorted(chosen, key=lambda source: (source != "en", source))
-        self.elsewhere = {task: sorted(codes) for task, codes in by_task.items() if not codes & chosen}
+        self.elsewhere = {
+            task: " ".join(sorted(codes)) for task, codes in by_task.items() if not codes & chosen
+        }
         more = sorted(set().union(*(run.trained_in for run in runs)))
         self.trained_languages = list(dict.fromkeys(["en", *self.source_languages, *sorted(sources), *more]))
+        own = (run for run in runs if not run.intermediate.startswith("hub:"))
+        self.encoders = sorted({str(run.config["encoder"]) for run in own if run.config.get("encoder")})
         self._finished = [run for run in self.evaluations if not run.error]
         limits = dict.fromkeys(
             (task, int(run.config.get("scored_rows") or 0)) for run in self._finished for task in run.tasks
@@ -81,7 +86,8 @@ class Grid:
             if limited and self.group(task) != "retrieval"  # whose pools are whole
         }
         self._order_rows_and_tasks()
-        self.frame = make_frame(self.evaluations)
+        self.all_scores = make_frame(runs)
+        self.frame = self.all_scores[self.all_scores.stage != "intermediate"]
         scores = _with_gains(self._shown())
         self._summarise(scores)
         self._scores = dict(list(scores.groupby(CELL)))
@@ -140,7 +146,8 @@ class Grid:
         lacks = {name: {*get_task(name).languages} - {*own.languages} for name, own in self.own.items()}
         wanted = np.array([c not in lacks.get(task, ()) for task, c in zip(frame.task, frame.language)], bool)
         wanted |= ~frame.task.isin(frame.task[wanted])  # a task that was scored in no other keeps them
-        self.beside = {task: sorted({*part}) for task, part in frame[~wanted].groupby("task").language}
+        without = frame[~wanted].groupby("task").language
+        self.beside = {task: " ".join(sorted({*part})) for task, part in without}
         frame = frame[wanted]
         # One training may lie in two folders, each scored on tasks of its own.
         by_key = {(run.key, task): run for run in self._finished for task in run.tasks}
@@ -253,14 +260,10 @@ class Grid:
         others = f" (and {', '.join(sorted(here - own))})" if here - own else ""
         return f"{len(here & own)} of {len(own)}{others}" if own and own != here else ""
 
-    def gains(self, row: Row, task: str) -> dict[str, float]:
-        """The difference from the baseline in each language."""
+    def by_language(self, row: Row, task: str, side: str = "percent") -> dict[str, float]:
+        """The score in each language; the ``difference`` from the baseline in those that it has too."""
         found = {code: self.language_numbers[*row, task, code] for code in self.codes(task, row)}
-        return {code: one.difference for code, one in found.items() if one.is_difference}
-
-    def percents(self, row: Row, task: str) -> dict[str, float]:
-        """The score in each language."""
-        return {code: self.language_numbers[*row, task, code].percent for code in self.codes(task, row)}
+        return {code: getattr(one, side) for code, one in found.items() if math.isfinite(getattr(one, side))}
 
     def transfer(self, languages: Sequence[str]) -> list[str]:
         """``languages`` without what was trained on."""

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -75,15 +75,16 @@ def _main_table(grid: Grid, comparisons: Comparisons) -> Table:
     stars = any(one.holds for one in comparisons.tests.values())
     chance = any(run.collapsed for runs in grid.cells.values() for run in runs)
     two = any(len(grid.metrics(one)) > 1 for one in grid.tasks)
-    beside = ", ".join(f"{grid.title(task)} {' '.join(codes)}" for task, codes in grid.beside.items())
-    elsewhere = ", ".join(f"{grid.title(task)} {' '.join(codes)}" for task, codes in grid.elsewhere.items())
-    limited = ", ".join(f"{grid.title(task)} {limit}" for task, limit in grid.limits.items())
+
+    def listed(words: Mapping[str, str]) -> str:
+        return ", ".join(f"{grid.title(task)} {of}" for task, of in words.items())
+
     notes = {
         "* differs from the baseline beyond noise (Holm's correction over this table, 5 %).": stars,
         f"Languages of {grid.benchmark} that are here: {', '.join(fewer)}.": fewer,
-        f"Trained in another language than the others: {elsewhere}.": elsewhere,
-        f"Languages that {grid.benchmark} lacks are in scores.csv only: {beside}.": beside,
-        f"Only the first rows of each language were scored: {limited}.": limited,
+        f"Trained in another language than the others: {listed(grid.elsewhere)}.": grid.elsewhere,
+        f"Languages that {grid.benchmark} lacks are in scores.csv only: {listed(grid.beside)}.": grid.beside,
+        f"Only the first rows of each language were scored: {listed(grid.limits)}.": grid.limits,
         "† some runs ended at chance level; they count here. “Seeds” names them.": chance,
         f"Intermediate trainings that ended at chance level: {lost}.": lost,
         **{f"{label}: {title}.": label != title for label, title in long.items()},
@@ -197,7 +198,7 @@ def best_section(grid: Grid, comparisons: Comparisons) -> Block | None:
     """Which row a dev set picks for each target, and how far that is from the best row."""
     if len(grid.rows) < 2 or not grid.scored:
         return None
-    others = sorted(set().union(*grid.elsewhere.values()))
+    others = sorted({*" ".join(grid.elsewhere.values()).split()})
     language = " or ".join(map(language_name, (*grid.source_languages, *others)))
     allowed = f"{language} dev set of what the target was trained on, all that zero-shot transfer may look at"
     if all(run.in_language for run in grid.evaluations):

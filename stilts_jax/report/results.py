@@ -16,7 +16,7 @@ from stilts_jax.files import open_path, read_record
 from stilts_jax.tasks.spec import names
 
 BASELINE = "none"
-LOGIN = re.compile(r"://[^/@\s\"']+@")  # a name and a password in a URL
+_LOGIN = re.compile(r"://[^/@\s\"'\\]+@")  # a name and a password in a URL
 _COLUMNS = names(
     "phase key stage intermediate target source_language intermediate_seed target_seed "
     "task group split reported metric main language value zero_shot settings"
@@ -33,8 +33,11 @@ class Run:
     """
 
     def __init__(self, path: Path) -> None:
-        record: Mapping[str, Any] = read_record(path, FORMAT)
-        phase, error, selection = record["phase"], record.get("error"), record.get("selection") or {}
+        record = read_record(path, FORMAT)
+        # An encoder may be a URL with a password, which commands and messages say too.
+        told = {name: record.get(name) for name in ("config", "environment", "error", "selection")}
+        record |= json.loads(_LOGIN.sub("://", json.dumps(told, ensure_ascii=False)))
+        phase, error, selection = record["phase"], record["error"], record["selection"] or {}
 
         def part(name: str) -> dict[str, Any]:
             return dict(record.get(name) or {})
@@ -71,10 +74,9 @@ class Run:
         self.source_dev = (selection.get("source_dev") or {}).get("score")
         self.curve = [(float(step), float(loss)) for step, loss in record.get("curve") or ()]
         self._items = {task: dict(by_language) for task, by_language in part("items").items()}
-        self.config = json.loads(LOGIN.sub("://", json.dumps(part("config"))))  # an encoder may be a URL
-        self.data = part("data")
         self.retrieval = dict(part("evaluation").get("retrieval") or {})  # empty in earlier versions
-        self.throughput, self.environment = part("throughput"), part("environment")
+        self.config, self.environment = part("config"), part("environment")
+        self.data, self.throughput = part("data"), part("throughput")
 
     def split(self, task: str) -> str:
         """The split that tables show of ``task``."""

@@ -162,7 +162,7 @@ def _values(grid: Grid, row: Row, task: str) -> dict[str, float]:
     """The gain, or the baseline's score, in languages not trained on; nothing where a target has another source."""
     if any(run.stage == "target" and run.source_language != row[1] for run in grid.cells[row, task]):
         return {}
-    values = grid.percents(row, task) if row in grid.baselines else grid.gains(row, task)
+    values = grid.by_language(row, task, "percent" if row in grid.baselines else "difference")
     return {code: values[code] for code in grid.transfer(sorted(values))}
 
 

@@ -12,7 +12,7 @@ from stilts_jax.report import details, overview, significance
 from stilts_jax.report.figures import Figures
 from stilts_jax.report.findings import headline, in_a_terminal
 from stilts_jax.report.grid import Grid
-from stilts_jax.report.results import make_frame, read_results
+from stilts_jax.report.results import read_results
 from stilts_jax.report.significance import Comparisons
 from stilts_jax.report.tables import Block, sections_to_markdown, to_csv, to_latex
 from stilts_jax.report.typology import Typology, find_typology, read_distances, typology_section
@@ -79,7 +79,7 @@ def write_report(
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     page = environment.get_template("page.html.jinja")
     files: dict[Path, str | bytes] = {
-        scores: make_frame(grid.runs).to_csv(index=False, lineterminator="\n"),
+        scores: grid.all_scores.to_csv(index=False, lineterminator="\n"),
         markdown: sections_to_markdown(title, lead, shown),
         html: page.render(title=title, lead=lead, sections=shown),
     }
@@ -126,7 +126,7 @@ def _titles(grid: Grid) -> tuple[str, str]:
     counts = {"row": len(grid.rows), "target task": len(grid.tasks), "finished phase": done}
     parts = [f"{count} {what}{'s' * (count != 1)}" for what, count in counts.items()]
     parts += [f"{len(grid.runs) - done} failed"] * (done < len(grid.runs))
-    named = ["/".join(Path(name).parts[-2:]) for name in details.encoders(grid)]  # of a folder, its end
+    named = ["/".join(Path(name).parts[-2:]) for name in grid.encoders]  # of a folder, its end
     parts += [f"encoder {', '.join(named)}"] * bool(named)
     devices = dict.fromkeys(str(device) for run in grid.runs if (device := run.environment.get("device")))
     parts += [f"on {', '.join(devices)}"] * bool(devices)
