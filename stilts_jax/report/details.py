@@ -12,7 +12,7 @@ import pandas as pd
 
 from stilts_jax.progress import format_seconds
 from stilts_jax.report.figures import Figures, curves, dots
-from stilts_jax.report.grid import Grid, Row
+from stilts_jax.report.grid import CELL, SEEDS, Grid, Row
 from stilts_jax.report.names import GROUP_TITLES, meaning, metric_titles, read_table
 from stilts_jax.report.overview import number_cell
 from stilts_jax.report.results import BASELINE, split_configs
@@ -27,30 +27,26 @@ def language_section(grid: Grid, comparisons: Comparisons, figures: Figures) -> 
     """A chart for each task, and the numbers behind it; stars where a corrected test finds a difference."""
     charts, tables = [], []
     for task in grid.scored:
-        base: dict[str, float] = {}
-        for row in reversed(grid.rows):
-            base |= grid.by_language(row, task)
+        scores = {row: grid.by_language(row, task) for row in grid.rows}
+        base = {code: score for row in reversed(grid.rows) for code, score in scores[row].items()}
         # What was trained on comes first, then from the baseline's best to its worst.
         codes = sorted(base, key=lambda code: (code not in grid.trained_languages, -base[code], code))
         # Gains over the baseline, whose own percentage stands beside the language; scores where there is none.
         labels, what = [grid.language_label(code) for code in codes], meaning(grid.metrics(task))
         gains = {row: grid.by_language(row, task, "difference") for row in grid.compared}
         if len(sources := {source for (_, source), own in gains.items() if own}) == 1:
-            base = grid.by_language((BASELINE, sources.pop()), task)
+            base = scores[BASELINE, sources.pop()]
             labels = [f"{label} {fixed(base.get(code, math.nan))}" for label, code in zip(labels, codes)]
         compared = any(gains.values())
-        values = gains if compared else {row: grid.by_language(row, task) for row in grid.rows}
+        values, axis = (gains, f"gain in {what}, points") if compared else (scores, f"{what}, percent")
         series = {grid.row_title(row): [of.get(one, math.nan) for one in codes] for row, of in values.items()}
-        axis = f"gain in {what}, points" if compared else f"{what}, percent"
-        drawing = dots(labels, series, axis, zero=compared)
-        title = f"{grid.title(task)}, {grid.split(task)}"
+        drawing, title = dots(labels, series, axis, zero=compared), f"{grid.title(task)}, {grid.split(task)}"
         charts.append(figures.draw(f"languages_{stem(task)}", title, drawing))
         table = _language_table(grid, task, codes, comparisons)
         tables.append(Block("folded", f"{grid.title(task)}: numbers for every language", blocks=[table]))
-    reading = (
-        "One line a language, from the best to the worst baseline, whose percentage stands beside the name; marks "
-        "are what each intermediate adds to it. Means over seeds. Tables below say the same in numbers."
-    )
+    marks = "baseline, whose percentage stands beside the name; marks are what each intermediate adds to it"
+    order = f"One line a language, from the best to the worst {marks if grid.compared else 'score'}."
+    reading = f"{order} Means over seeds. Tables below say the same in numbers."
     blocks = [Block("row", blocks=charts), *tables]
     return Block("languages", "Languages", reading, blocks) if charts else None
 
@@ -58,11 +54,10 @@ def language_section(grid: Grid, comparisons: Comparisons, figures: Figures) -> 
 def _language_table(grid: Grid, task: str, codes: Sequence[str], comparisons: Comparisons) -> Table:
     """Languages as rows, intermediates as columns; the baseline in percent, the others as differences."""
     here = {row: number for row in grid.rows if (number := grid.number(row, task))}
-    found = comparisons.languages
-    tests = {(row, one.languages[0]): one for row in here for one in found.get((row, task), ())}
+    tests = {row: comparisons.languages.get((row, task), {}) for row in here}
 
     def cell(row: Row, code: str) -> Cell:
-        number, test = grid.language_numbers.get((*row, task, code)), tests.get((row, code))
+        number, test = grid.language_numbers.get((*row, task, code)), tests[row].get(code)
         if number is None:
             return Cell("–", note="no score in this language")
         if here[row].is_difference and not number.is_difference:
@@ -80,7 +75,7 @@ def _language_table(grid: Grid, task: str, codes: Sequence[str], comparisons: Co
         rows[-1].append(number_cell(number, interval, sure=comparisons.holds(row, task)))
     notes = ["±: standard deviation over seeds, of a difference over its pairs of equal target seed."]
     notes *= any(len(grid.cells[row, task]) > 1 for row in here)
-    if any(test.holds for test in tests.values()):
+    if any(test.holds for of_row in tests.values() for test in of_row.values()):
         notes.append("* differs from the baseline beyond noise, Holm-corrected over this table.")
     kinds = ("percent", "difference")
     heads = [Column(grid.row_title(row), kinds[number.is_difference]) for row, number in here.items()]
@@ -92,27 +87,31 @@ def _language_table(grid: Grid, task: str, codes: Sequence[str], comparisons: Co
 def layer_section(grid: Grid, figures: Figures) -> Block | None:
     """Retrieval by the layer whose states are compared, where all were scored (``model.sweep_layers``)."""
     parts = grid.frame.split.str.extract(r"^(.*)-layer(\d+)$")
-    swept = grid.frame.assign(of=parts[0], layer=pd.to_numeric(parts[1]))[parts[1].notna() & grid.frame.main]
-    charts, rows = [], []
-    for task, of_task in swept.groupby("task", sort=False):
+    swept = grid.frame.assign(split=parts[0], layer=parts[1]).dropna(subset="layer").astype({"layer": int})
+    # Of the runs and languages that the other tables show.
+    same = ["key", "task", "split", "language", "metric"]
+    swept = swept[[*same, "layer", "value"]].merge(grid.shown.drop(columns="value"), on=same)
+    if swept.empty:
+        return None
+    by_run = swept.groupby([*CELL, *SEEDS, "layer"]).value.mean()
+    means = by_run.groupby([*CELL, "layer"]).mean().unstack()
+    others, charts, rows = [row for row in grid.rows if row not in grid.baselines], [], []
+    for task in (task for task in grid.scored if task in set(swept.task)):
         lines: dict[tuple[str, int], list[tuple[float, float]]] = {}
-        for number, row in enumerate(grid.rows):
-            own = of_task[(of_task.intermediate == row[0]) & (of_task["of"] == grid.split(task))]
-            if len(means := own.groupby("layer").value.mean()):
-                lines[grid.row_title(row), number - 1] = list(means.items())
-                rows.append([grid.title(task), grid.row_title(row), *means])
+        for row in (row for row in grid.rows if (*row, task) in means.index):
+            values = means.loc[(*row, task)]
+            place = others.index(row) if row in others else -1
+            lines[grid.row_title(row), place] = list(values.dropna().items())
+            shown = ("–" if math.isnan(value) else value for value in values)
+            rows.append([grid.title(task), grid.row_title(row), *shown])
         name, what = f"layers_{stem(task)}", f"{meaning(grid.metrics(task))}, percent"
         drawing = curves(lines, what, "layer (0: the embeddings)")
         charts.append(figures.draw(name, f"{grid.title(task)} by layer", drawing, paper=True))
-    if not rows:
-        return None
     reading = (
         "Retrieval without training compares means of one layer's states, over all of a sentence's tokens. Means over "
         "languages, then seeds. To choose a layer by these scores is not zero-shot."
     )
-    longest = max(map(len, rows))
-    heads = "|".join(["Target", "Intermediate", *map(str, range(longest - 2))])
-    rows = [[*row, *["–"] * (longest - len(row))] for row in rows]
+    heads = "|".join(["Target", "Intermediate", *map(str, means.columns)])
     table = Table.plain("layers", "Score by layer", heads, rows)
     return Block("layers", "Layers", reading, [Block("row", blocks=charts), table])
 
@@ -150,20 +149,14 @@ def seed_section(grid: Grid) -> Block | None:
     return Block("seeds", "Seeds", reading, [*tables, Block("text", text=chance)])
 
 
-def published_numbers() -> pd.DataFrame:
-    """Numbers that others published, a row a number; see the head of ``published.csv``."""
-    table = read_table("published.csv")
-    table = table.assign(values=table["values"].str.split()).explode("values")
-    names = table["values"].str.partition(":")
-    is_mean = table.task == "mean"
-    language, task = names[0].mask(is_mean, "mean"), table.task.mask(is_mean, names[0])
-    return table.assign(task=task, language=language, value=names[2].astype(float)).drop(columns="values")
-
-
 def published_section(grid: Grid, wanted: bool | None) -> Block | None:
     """Numbers of others beside; None for ``wanted`` shows them where the encoder is XLM-R Large by its name."""
-    published = published_numbers()
-    published = published[published.task.isin([*grid.scored, *GROUP_TITLES, "average"])]
+    table = read_table("published.csv")
+    table = table.assign(values=table["values"].str.split()).explode("values")  # a row a number
+    words, is_mean = table["values"].str.partition(":"), table.task == "mean"
+    language, task = words[0].mask(is_mean, "mean"), table.task.mask(is_mean, words[0])
+    published = table.assign(task=task, language=language, value=words[2].astype(float))
+    published = published[task.isin([*grid.scored, *GROUP_TITLES, "average"]).to_numpy()]
     if wanted is None:
         wanted = any(name in encoder.lower() for encoder in grid.encoders for name in _LARGE)
     if not wanted or not set(published.task) & set(grid.scored):
@@ -180,8 +173,8 @@ def published_section(grid: Grid, wanted: bool | None) -> Block | None:
         own = grid.language_numbers.get((*base, task, code))
         if own and set(part.metric) == set(grid.metrics(task)):
             value = float(part.value.mean())
-            words = grid.title(task), grid.language_label(code), ", ".join(named)
-            rows.append([*words, value, own.percent, own.percent - value])
+            titles = grid.title(task), grid.language_label(code), ", ".join(named)
+            rows.append([*titles, value, own.percent, own.percent - value])
     heads = "Target|Language|published by|published|baseline here|difference"
     title = "The baseline by language, here and published"
     tables = [_means(grid, published[is_mean]), Table.plain("published_languages", title, heads, rows)]
@@ -190,8 +183,9 @@ def published_section(grid: Grid, wanted: bool | None) -> Block | None:
 
 def _means(grid: Grid, means: pd.DataFrame) -> Table:
     own, known = list(grid.own) if grid.benchmark == "XTREME" else [], set(means.task)
-    wholes = {name: [task for task in own if grid.group(task) == name] for name in GROUP_TITLES}
-    wholes |= {"average": own}
+    wholes = {name: [task for task in own if grid.group(task) == name] for name in GROUP_TITLES} | {
+        "average": own
+    }
     wholes = {name: of for name, of in wholes.items() if name in known and of and set(of) <= set(grid.scored)}
     tasks = [task for task in grid.scored if task in known]
     heads = columns("Model|from")
@@ -233,11 +227,19 @@ def run_section(grid: Grid, broken: Mapping[str, str], figures: Figures) -> Bloc
             line = grid.intermediate_label(run.intermediate), names.index(run.intermediate) - 1
             # Several of one name are one line with gaps.
             lines.setdefault(title, {}).setdefault(line, []).extend([*run.curve, (math.nan, math.nan)])
-    drawn = [(title, curves(of, "training loss")) for title, of in lines.items() if of]
-    charts = [figures.draw(f"curves_{stem(title)}", title, drawing) for title, drawing in drawn]
-    tables = [table for table in (_own_scores(grid), _throughput(grid), _notes(grid)) if table.rows]
-    shown = Block("folded", "Learning curves", blocks=[Block("row", blocks=charts)])
-    blocks: list[Block | Table] = [shown, *tables]
+    drawn = {title: curves(of, "training loss") for title, of in lines.items() if of}
+    charts = [figures.draw(f"curves_{stem(title)}", title, drawing) for title, drawing in drawn.items()]
+    remarks: dict[tuple[bool, str], list[str]] = {}
+    for run in grid.runs:
+        for note in run.notes or ("selected on target-language data",) * (not run.zero_shot):
+            remarks.setdefault((run.zero_shot, note), []).append(run.name)
+    # What is not zero-shot comes first.
+    marks, heads = (Cell("NO", strong=True), Cell("yes")), "Remark|zero-shot|phases|for instance"
+    rows = [[note, marks[good], len(names), names[0]] for (good, note), names in sorted(remarks.items())]
+    noted = Table.plain("selection", "Remarks on model selection", heads, rows)
+    tables = [table for table in (_own_scores(grid), _throughput(grid), noted) if table.rows]
+    drawings = Block("folded", "Learning curves", blocks=[Block("row", blocks=charts)])
+    blocks: list[Block | Table] = [*[drawings] * bool(charts), *tables]
     if grid.scored and all(run.zero_shot for run in grid.evaluations):
         tuned = {grid.title(task): 0 for run in grid.evaluations for task, of in run.tuned.items() if of}
         claim = "checkpoint was selected on data of a target language"
@@ -282,18 +284,6 @@ def _throughput(grid: Grid) -> Table:
     heads = "Training|runs|steps|examples/s|real tokens/s|padding|time: a run|time: all runs"
     note = f"Means over runs; {format_seconds(frame.seconds.sum())} in all."
     return Table.plain("throughput", "Throughput", heads, rows, [note])
-
-
-def _notes(grid: Grid) -> Table:
-    """Remarks on selection, with how many phases carry each; what is not zero-shot comes first."""
-    groups: dict[tuple[bool, str], list[str]] = {}
-    for run in grid.runs:
-        for note in run.notes or ("selected on target-language data",) * (not run.zero_shot):
-            groups.setdefault((run.zero_shot, note), []).append(run.name)
-    marks = Cell("NO", strong=True), Cell("yes")
-    rows = [[note, marks[good], len(runs), runs[0]] for (good, note), runs in sorted(groups.items())]
-    heads = "Remark|zero-shot|phases|for instance"
-    return Table.plain("selection", "Remarks on model selection", heads, rows)
 
 
 def repeat_section(grid: Grid) -> Block:

@@ -32,11 +32,8 @@ Plot = Callable[["Axes"], None]
 Drawing = tuple[float, float, Plot]  # height and left margin in inches, and what draws on axes
 
 
-class Figures:
-    """Draws figures; ``files`` are what lies beside the page, by name."""
-
-    def __init__(self) -> None:
-        self.files: dict[str, bytes] = {}
+class Figures(dict[str, bytes]):
+    """Draws figures; it has the files that lie beside the page, by name."""
 
     def draw(self, name: str, title: str, drawing: Drawing, *, paper: bool = False) -> Block:
         """Returns a drawing with a legend above the axes, for the page; ``paper`` makes PDF and PNG files too."""
@@ -66,9 +63,9 @@ class Figures:
             for form, metadata in forms.items():
                 stream, facecolor = io.BytesIO(), "none" if form == "svg" else "white"
                 figure.savefig(stream, format=form, dpi=120, facecolor=facecolor, metadata=metadata)
-                self.files[f"{name}.{form}"] = stream.getvalue()
+                self[f"{name}.{form}"] = stream.getvalue()
         # In the page a drawing has ids of its own, and the page's colours.
-        svg = self.files[f"{name}.svg"].decode().partition("<svg")[2]
+        svg = self[f"{name}.svg"].decode().partition("<svg")[2]
         svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
         svg = re.sub(r'<g id="[^"]*"', "<g", svg)
         svg = re.sub(r'(id="|href="#|url\(#)', rf"\1{name}-", svg)

@@ -46,10 +46,10 @@ class Grid:
 
     ``rows`` are in the paper's order, the baseline first within each source language; ``compared`` those that have one
     of ``baselines``; ``tasks`` all that any phase was to score, ``scored`` those with scores, each group together;
-    ``trained_languages`` are what transfer leaves out; ``frame`` has all scores of targets, ``cells`` are the runs
-    behind a cell; ``encoders`` are what it starts from, but for other people's models. In words, by task, ``beside``
-    are the languages that the benchmark lacks, ``elsewhere`` those that it was trained in and no row is named after,
-    ``limits`` how many rows of a language were scored, where not all were.
+    ``trained_languages`` are what transfer leaves out; ``frame`` has all scores of targets, ``shown`` those in tables,
+    ``cells`` the runs behind a cell; ``encoders`` are what runs start from, but for other people's models. In words, by
+    task, ``beside`` are the languages that the benchmark lacks, ``elsewhere`` those that it was trained in and no row
+    is named after, ``limits`` how many rows of a language were scored, where not all were.
     """
 
     def __init__(self, runs: list[Run], benchmark: str = "xtreme", names: Mapping[str, str] = {}) -> None:
@@ -69,9 +69,8 @@ class Grid:
         several = set[str]().union(*(one for one in by_task.values() if len(one) > 1))
         chosen = several | (sources & {"en"}) or sources or {"en"}
         self.source_languages = sorted(chosen, key=lambda source: (source != "en", source))
-        self.elsewhere = {
-            task: " ".join(sorted(codes)) for task, codes in by_task.items() if not codes & chosen
-        }
+        elsewhere = ((task, codes) for task, codes in by_task.items() if not codes & chosen)
+        self.elsewhere = {task: " ".join(sorted(codes)) for task, codes in elsewhere}
         more = sorted(set().union(*(run.trained_in for run in runs)))
         self.trained_languages = list(dict.fromkeys(["en", *self.source_languages, *sorted(sources), *more]))
         own = (run for run in runs if not run.intermediate.startswith("hub:"))
@@ -87,14 +86,14 @@ class Grid:
         }
         self._order_rows_and_tasks()
         self.all_scores = make_frame(runs)
-        self.frame = self.all_scores[self.all_scores.stage != "intermediate"]
-        scores = _with_gains(self._shown())
-        self._summarise(scores)
-        self._scores = dict(list(scores.groupby(CELL)))
+        frame = self.all_scores.assign(run=[run for run in runs for _ in run.scores])
+        self.frame = frame[frame.stage != "intermediate"]
+        self.shown = self._shown()
+        self._summarise()
+        self._scores = dict(list(self.shown.groupby(CELL)))
         self.cells: dict[tuple[Row, str], list[Run]] = {}
-        for (row, task), runs in self._candidates.items():
-            keys = {key for part in self._found(task, row) for key in part.key}
-            found = {run.key: run for run in runs if run.key in keys and not run.error}
+        for row, task in self._candidates:
+            found = {run.key: run for part in self._found(task, row) for run in part.run.unique()}
             self.cells[row, task] = list(found.values())
         self.scored = [task for task in self.tasks if self._found(task)]
 
@@ -111,14 +110,13 @@ class Grid:
         self.tasks = sorted(names, key=lambda task: groups.index(self.group(task)))
         pairs = itertools.product(self.rows, self.tasks)
         self._candidates: dict[tuple[Row, str], list[Run]] = {pair: [] for pair in pairs}
-        by_seeds = [([NO_SEED if one is None else one for one in run.seeds], run) for run in self.evaluations]
-        for _, run in sorted(by_seeds, key=lambda pair: pair[0]):
+        for run in self.evaluations:
             for source, task in itertools.product(self._sources(run), run.tasks):
                 self._candidates[(run.intermediate, source), task].append(run)
 
-    def _summarise(self, scores: pd.DataFrame) -> None:
+    def _summarise(self) -> None:
         """Means over the languages of a run, then over runs: of all languages, and of those not trained on."""
-        languages = scores.groupby([*CELL, *SEEDS, "language"])[["value", "gain", "paired"]].mean()
+        languages = self.shown.groupby([*CELL, *SEEDS, "language"])[["value", "gain", "paired"]].mean()
         unseen = ~languages.index.get_level_values("language").isin(self.trained_languages)
         self._numbers, self._by_seeds = [], {}
         for transfer, part in enumerate((languages, languages[unseen])):
@@ -129,7 +127,7 @@ class Grid:
         self.language_numbers = _numbers(languages, [*CELL, "language"])
         gains = languages.gain[languages.paired > 0].dropna()
         self.paired_gains = _nest(gains.reorder_levels([*CELL, "language", *SEEDS]))
-        by_run = scores.groupby([*CELL, "metric", *SEEDS])[["value", "gain"]].mean()
+        by_run = self.shown.groupby([*CELL, "metric", *SEEDS])[["value", "gain"]].mean()
         means = by_run.groupby([*CELL, "metric"]).mean()
         self.metric_means = {names: tuple(pair) for names, *pair in means.itertuples(name=None)}
 
@@ -140,7 +138,7 @@ class Grid:
         return self.source_languages if anywhere else [run.source_language]
 
     def _shown(self) -> pd.DataFrame:
-        """The scores that tables show: of languages that have all main metrics of the run."""
+        """The scores that tables show, of languages that have all main metrics of the run, and their gains."""
         frame = self.frame[self.frame.reported & self.frame.main & np.isfinite(self.frame.value)]
         # A benchmark may want only some of a task's languages: SIB-200 in those of Africa.
         lacks = {name: {*get_task(name).languages} - {*own.languages} for name, own in self.own.items()}
@@ -149,9 +147,6 @@ class Grid:
         without = frame[~wanted].groupby("task").language
         self.beside = {task: " ".join(sorted({*part})) for task, part in without}
         frame = frame[wanted]
-        # One training may lie in two folders, each scored on tasks of its own.
-        by_key = {(run.key, task): run for run in self._finished for task in run.tasks}
-        runs = [by_key[pair] for pair in zip(frame.key, frame.task)]
         # What runs that are compared must have alike; of retrieval, how it was scored, if that is known of all runs.
         known = all(run.retrieval for run in self._finished if run.stage == "retrieval")
         own, setups = ("start", "seed", "seeds", "title", "encoder"), {}
@@ -159,15 +154,14 @@ class Grid:
             kept = {name: value for name, value in run.config.items() if name not in own}
             if run.stage == "retrieval":
                 kept = {"precision": kept.get("precision"), **(run.retrieval if known else {}), "sweep": 0}
-            setups[run.key] = json.dumps(kept, sort_keys=True, default=str)
+            setups[run] = json.dumps(kept, sort_keys=True, default=str)
         frame = frame.assign(
-            source=list(map(self._sources, runs)),
-            setup=frame.key.map(setups),
-            finished=[str(run.environment.get("finished") or "") for run in runs],
+            source=list(map(self._sources, frame.run)),
+            setup=list(map(setups.get, frame.run)),
+            finished=[str(run.environment.get("finished") or "") for run in frame.run],
             first=frame.intermediate_seed.fillna(NO_SEED).astype(int),
             second=frame.target_seed.fillna(NO_SEED).astype(int),
-            measure=["/".join(run.metrics(task)) for run, task in zip(runs, frame.task)],
-            needed=[len(run.metrics(task)) for run, task in zip(runs, frame.task)],
+            measure=["/".join(run.metrics(task)) for run, task in zip(frame.run, frame.task)],
         )
         frame = frame.explode("source").sort_values(SEEDS, kind="stable")
         # Of two trainings for one place (with another ``train_on``, say) the one that finished last counts.
@@ -176,7 +170,15 @@ class Grid:
         # Runs with other main metrics than the first of a cell are left out.
         frame = frame[frame.measure == frame.groupby(CELL).measure.transform("first")]
         count = frame.groupby([*CELL, "key", "language"]).metric.transform("size")
-        return frame[count == frame.needed]
+        scores = frame[count == frame.measure.map(lambda metrics: metrics.count("/") + 1)]
+        # ``gain`` is over the baseline's score of the same target seed, or its mean where none is the same.
+        same = ["source", "task", "split", "measure", "metric", "language", "setup"]
+        base = scores[scores.intermediate == BASELINE].groupby([*same, "second"]).value.mean().rename("base")
+        scores = scores.join(base, on=[*same, "second"])
+        scores = scores.join(base.groupby(same).mean().rename("mean_base"), on=same)
+        paired = scores.groupby(CELL).base.transform("count") > 0
+        gain = scores.value - scores.base.where(paired, scores.mean_base)
+        return scores.assign(gain=gain.where(scores.intermediate != BASELINE), paired=paired.astype(float))
 
     def reason(self, row: Row, task: str) -> str:
         """Why a cell is empty or incomplete; nothing where it is neither."""
@@ -292,17 +294,6 @@ class Grid:
         """The name of a row; says the source language where it is not the same everywhere."""
         title = self.intermediate_label(row[0])
         return title if len(self.source_languages) < 2 else f"{title} (from {row[1]})"
-
-
-def _with_gains(scores: pd.DataFrame) -> pd.DataFrame:
-    """Adds ``gain``, the difference from the baseline's score of the same target seed, and whether it is ``paired``."""
-    same = ["source", "task", "split", "measure", "metric", "language", "setup"]
-    base = scores[scores.intermediate == BASELINE].groupby([*same, "second"]).value.mean().rename("base")
-    scores = scores.join(base, on=[*same, "second"])
-    scores = scores.join(base.groupby(same).mean().rename("mean_base"), on=same)
-    paired = scores.groupby(CELL).base.transform("count") > 0
-    gain = scores.value - scores.base.where(paired, scores.mean_base)
-    return scores.assign(gain=gain.where(scores.intermediate != BASELINE), paired=paired.astype(float))
 
 
 def _numbers(scores: pd.DataFrame, keys: list[str]) -> dict[tuple, Number]:

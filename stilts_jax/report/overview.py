@@ -1,20 +1,139 @@
-"""The paper's main table, the averages, the best intermediate of each target."""
+"""What opens a page and what a terminal shows - sentences, the main table, averages - and the best of each target."""
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from stilts_jax.report.figures import Figures, dots
-from stilts_jax.report.grid import Grid, Number, Row
-from stilts_jax.report.names import GROUP_TITLES, language_name, meaning, metric_titles, task_title
-from stilts_jax.report.significance import SIGNIFICANT, Comparisons
+from stilts_jax.report.grid import NO_SEED, Grid, Number, Row
+from stilts_jax.report.names import (
+    GROUP_TITLES,
+    language_name,
+    meaning,
+    metric_titles,
+    task_title,
+    trained_on,
+)
+from stilts_jax.report.results import BASELINE
+from stilts_jax.report.significance import SIGNIFICANT, Comparison, Comparisons, correct
 from stilts_jax.report.statistics import Interval
-from stilts_jax.report.tables import Block, Cell, Column, Table, columns, fixed, signed
+from stilts_jax.report.tables import Block, Cell, Column, Table, columns, fixed, signed, to_markdown
 
-_PARTIAL = "Average of the tasks here"
+_LISTED = 4  # findings in one direction; more are counted by group of targets
+_LITTLE = 0.1  # of the largest training set for a group of targets: below it a target has little data
 _NO_DEV = "no dev set in the source language: choosing would need target-language data"
+
+
+def opening(grid: Grid, comparisons: Comparisons) -> tuple[list[str], list[Table], str]:
+    """The headline, the tables below it, and both as text for a terminal."""
+    found, makers = _headline(grid, comparisons), [_main_table] * bool(grid.tasks)
+    makers += [_averages] * (len(grid.scored) > 1)
+    tables = [make(grid, comparisons) for make in makers]
+    shown = [textwrap.fill(text.replace(" %", "\xa0%"), 100).replace("\xa0", " ") + "\n" for text in found]
+    for table in tables:
+        many = table.name == "main"  # columns: there is no room for intervals
+        rows = [[one._replace(detail="" if many else one.detail) for one in row] for row in table.rows]
+        shown.append(to_markdown(table._replace(rows=rows), str))
+    return found, tables, "\n".join(shown)
+
+
+def _headline(grid: Grid, comparisons: Comparisons) -> list[str]:
+    """Gains and losses that survive correction for having looked at many; and what one seed cannot show."""
+    if not grid.scored:
+        there = ", ".join(run.name for run in grid.intermediates if not run.error) or "none"
+        return [
+            "There are no scores of target tasks yet: `stilts grid` with the same work directory runs them. "
+            f"Finished intermediate trainings: {there}."
+        ]
+    if not grid.compared:
+        lacks = "intermediate task" if grid.rows[0][0] == BASELINE else "baseline (intermediate task “none”)"
+        return [f"Every row stands by itself: there is no {lacks} to compare with."]
+    found = _find(grid, comparisons)
+    nothing = "No per-item scores of the same items and seeds were kept: nothing can be told from noise."
+    sentences = [say(found) if found else nothing]
+    single: dict[str, list[str]] = {}  # tasks by the training of which no row has several seeds
+    for task in grid.scored:
+        runs = {row: grid.by_seeds(row, [task], "value") for row in grid.rows}
+        there = [{pair[side] for of in runs.values() for pair in of} - {NO_SEED} for side in (0, 1)]
+        most = [max(len({pair[side] for pair in runs[row]}) for row in grid.compared) for side in (0, 1)]
+        sides = zip(("intermediate", "target"), there, most)
+        if lacks := [kind for kind, has, count in sides if has and count < 2]:
+            single.setdefault(lacks[0] if max(most) > 1 else "any", []).append(task)
+    for kind, tasks in single.items():
+        whose = f" of {', '.join(map(grid.title, tasks))}" if len(tasks) < len(grid.scored) else ""
+        one_run = (
+            f"Each number{whose} is of one training run: intervals are over test items only, and another seed could "
+            "move any of these differences, or turn it. Only more seeds (seeds=3) can show how much."
+        )
+        one_seed = f"The numbers{whose} have one seed of the {kind} training, whose luck is in no interval."
+        sentences.append(one_run if kind == "any" else one_seed)
+    return sentences
+
+
+def _find(grid: Grid, comparisons: Comparisons) -> list[Comparison]:
+    """Every kind of intermediate training by every group of targets, corrected over all of them."""
+    kinds: dict[str, list] = {}
+    for row in grid.compared:
+        kinds.setdefault(trained_on(row[0]), []).append(row)
+    sizes, largest = dict[str, int](), dict[str, int]()
+    for run in (run for run in grid.runs if not run.error):  # what failed keeps no count of its data
+        size = sum(splits["train"].get("examples", 0) for splits in run.data.values() if "train" in splits)
+        targets = run.tasks * (run.stage == "target")
+        sizes |= dict.fromkeys(targets, size)
+        skill = trained_on(run.intermediate).removeprefix("English ").capitalize()
+        for group in [GROUP_TITLES[grid.group(task)] for task in targets] or [skill]:
+            largest[group] = max(largest.get(group, 0), size)
+    groups: dict[str, list[str]] = {}
+    for task in grid.scored:
+        group, size = GROUP_TITLES[grid.group(task)], sizes.get(task, 0)
+        little = 0 < size < _LITTLE * largest.get(group, 0)
+        groups.setdefault(group.lower() + " with little training data" * little, []).append(task)
+    found, there = [], comparisons.tests
+    for (kind, rows), (title, tasks) in itertools.product(kinds.items(), groups.items()):
+        rows = [row for row in rows if any((row, task) in there for task in tasks)]
+        tasks = [task for task in tasks if rows and all((row, task) in there for row in rows)]
+        if tasks:
+            codes = {code for pair in itertools.product(rows, tasks) for code in there[pair].languages}
+            found.append(Comparison(kind, title, tuple(codes), comparisons.mean(rows, tasks), {}))
+    return correct(found)
+
+
+def say(found: Sequence[Comparison]) -> str:
+    """What holds of ``found``, gains and losses alike; that nothing does, where nothing does."""
+    holds, correction = [one for one in found if one.holds], "beyond noise (Holm's correction, 5 %)."
+    compared = f"{len(found)} comparison{'s' * (len(found) != 1)} with the baseline"
+    if not holds:
+        return f"None of {compared} shows a difference {correction}"
+    sentences = []
+    for word, sign in (("Gains", 1), ("Losses", -1)):
+        if side := [one for one in holds if one.interval.difference * sign > 0]:
+            parts = _list(side) if len(side) <= _LISTED else _count(side, found)
+            sentences.append(f"{word}: {'; '.join(parts)}.")
+    rest = "Nothing else of" if len(found) > len(holds) else "Each of"
+    text, unit = " ".join([*sentences, f"{rest} {compared} is {correction}"]), " points (95 % "
+    first, _, more = text.partition(unit)
+    return first + (unit + more.replace(unit, " (")) * bool(more)  # said once
+
+
+def _list(side: Sequence[Comparison]) -> Iterator[str]:
+    for kind, same in itertools.groupby(side, lambda one: one.row):
+        targets = []
+        for one in same:
+            difference, low, high = map(signed, one.interval[:3])
+            over = f"{len(one.languages)} language{'s' * (len(one.languages) != 1)}"
+            targets.append(f"before {one.task}: {difference} points (95 % {low} to {high}, {over})")
+        yield f"{kind} {', '.join(targets)}"
+
+
+def _count(side: Sequence[Comparison], found: Sequence[Comparison]) -> Iterator[str]:
+    for target in dict.fromkeys(one.task for one in side):
+        ends = sorted(one.interval.difference for one in side if one.task == target)
+        of = sum(one.task == target for one in found)
+        span = " to ".join(dict.fromkeys(map(signed, (ends[0], ends[-1]))))
+        yield f"{target} after {len(ends)} of {of} kinds of training ({span} points)"
 
 
 def main_section(grid: Grid, comparisons: Comparisons, tables: Sequence[Table], figures: Figures) -> Block:
@@ -51,12 +170,6 @@ def main_section(grid: Grid, comparisons: Comparisons, tables: Sequence[Table], 
         )
     method = [Block("text", text=how)] * bool(grid.compared)
     return Block("main", "Main table", reading, [*tables[:1], *method, *charts, *tables[1:]])
-
-
-def summary_tables(grid: Grid, comparisons: Comparisons) -> list[Table]:
-    """What a terminal shows too."""
-    main = [_main_table(grid, comparisons)] if grid.tasks else []
-    return [*main, _averages(grid, comparisons)] if len(grid.scored) > 1 else main
 
 
 def _main_table(grid: Grid, comparisons: Comparisons) -> Table:
@@ -144,7 +257,22 @@ def _averages(grid: Grid, comparisons: Comparisons) -> Table:
     """Group means and overall means, with and without retrieval, with and without the languages trained on."""
     *most, last = map(language_name, grid.trained_languages)
     trained = ", ".join(most) + " and " * bool(most) + last
-    wanted = _averages_wanted(grid, f"Without {trained}")
+    wanted = []  # (head, tasks, only transfer, shared head)
+    for group, title in GROUP_TITLES.items():
+        tasks = [task for task in grid.scored if grid.group(task) == group]
+        wanted += [(title, tasks, False, "Groups")] * (len(tasks) > 1)
+    whole = (task in grid.scored and not grid.coverage(task) for task in grid.own)
+    # In one row: rows of other source languages may have other tasks.
+    in_a_row = any(all(grid.number(row, one) for one in grid.own) for row in grid.rows)
+    complete = not grid.limits and all(whole) and in_a_row
+    name = f"{grid.benchmark} average" if complete else "Average of the tasks here"
+    tasks = [task for task in grid.scored if task in grid.own or not complete]
+    kept = [task for task in tasks if grid.group(task) != "retrieval"]
+    transfer = [task for task in tasks if grid.transfer(grid.codes(task))]
+    seen = any(len(grid.transfer(codes)) < len(codes) for codes in map(grid.codes, tasks))
+    wanted.append(("All", tasks, False, name))
+    wanted += [("Without retrieval", kept, False, name)] * (0 < len(kept) < len(tasks))
+    wanted += [(f"Without {trained}", transfer, True, name)] * (seen and bool(transfer))
 
     def cell(row: Row, tasks: list[str], transfer: bool) -> Cell:
         number = grid.average(row, tasks, transfer=transfer)
@@ -163,35 +291,14 @@ def _averages(grid: Grid, comparisons: Comparisons) -> Table:
     absent = ", ".join(grid.title(task) for task in grid.own if task not in grid.scored)
     missing = "the first rows of each language were scored" if grid.limits else "some languages are missing"
     why = f"not in this grid are {absent}" if absent else missing
-    partial = wanted[-1][3] == _PARTIAL
     notes = {
         "Every task weighs the same; a question answering task is the mean of F1 and EM.": True,
         "Below a difference: its 95 % interval over test items, and over seeds where there are several; coloured "
         "where it leaves out zero.": comparisons.tests,
-        f"No overall average here is {grid.benchmark}'s: {why}. Averages run over what is here.": partial,
+        f"No overall average here is {grid.benchmark}'s: {why}. Averages run over what is here.": not complete,
         f"“Without {trained}” leaves out what was trained on: transfer only.": any(one[2] for one in wanted),
     }
     return _by_rows(grid, ("averages", "Averages over tasks"), heads, cells, notes)
-
-
-def _averages_wanted(grid: Grid, without_trained: str) -> list[tuple[str, list[str], bool, str]]:
-    """(head, tasks, only transfer, shared head) of each."""
-    found = []
-    for group, title in GROUP_TITLES.items():
-        tasks = [task for task in grid.scored if grid.group(task) == group]
-        found += [(title, tasks, False, "Groups")] * (len(tasks) > 1)
-    whole = (task in grid.scored and not grid.coverage(task) for task in grid.own)
-    # In one row: rows of other source languages may have other tasks.
-    in_a_row = any(all(grid.number(row, one) for one in grid.own) for row in grid.rows)
-    complete = not grid.limits and all(whole) and in_a_row
-    name = f"{grid.benchmark} average" if complete else _PARTIAL
-    tasks = [task for task in grid.scored if task in grid.own or not complete]
-    found.append(("All", tasks, False, name))
-    kept = [task for task in tasks if grid.group(task) != "retrieval"]
-    found += [("Without retrieval", kept, False, name)] * (0 < len(kept) < len(tasks))
-    transfer = [task for task in tasks if grid.transfer(grid.codes(task))]
-    seen = any(len(grid.transfer(codes)) < len(codes) for codes in map(grid.codes, tasks))
-    return found + [(without_trained, transfer, True, name)] * (seen and bool(transfer))
 
 
 def best_section(grid: Grid, comparisons: Comparisons) -> Block | None:

@@ -13,13 +13,11 @@ from stilts_jax.report import statistics
 from stilts_jax.report.grid import Grid, Row, Seeds
 from stilts_jax.report.names import CONTROLS, task_title
 from stilts_jax.report.results import BASELINE
-from stilts_jax.report.statistics import Interval
+from stilts_jax.report.statistics import Interval, Shares, find_interval
 from stilts_jax.report.tables import Block, Cell, Column, Table, columns, signed
 
 SIGNIFICANT = 0.05
 _ROUNDING = 0.05  # points by which what items add up to may differ from what is shown
-# By what was drawn together: how much each item moves a difference, in points.
-_Shares = dict[tuple, np.ndarray]
 
 
 class Comparison(NamedTuple):
@@ -33,7 +31,7 @@ class Comparison(NamedTuple):
     task: str
     languages: tuple[str, ...]
     interval: Interval
-    moved: _Shares
+    moved: Shares
     holm: float = np.nan
 
     @property
@@ -56,26 +54,27 @@ class Comparisons:
 
     def __init__(self, grid: Grid) -> None:
         self.grid = grid
-        self.languages: dict[tuple[Row, str], list[Comparison]] = {}
+        self.languages: dict[tuple[Row, str], dict[str, Comparison]] = {}
         self.scores: dict[tuple[Row, str], Interval] = {}
-        self._joined: dict[tuple[Row, str, bool], tuple[float, _Shares]] = {}
+        self._joined: dict[tuple[Row, str, bool], tuple[float, Shares]] = {}
         together = []
         for task in grid.tasks:
             sides = _sides(grid, task)
             for row, own in sides.items():
                 scores, moved, _ = zip(*own.values())
                 seeds = statistics.seed_error(grid.by_seeds(row, [task], "value"))
-                self.scores[row, task] = _interval(float(np.mean(scores)), _mean_shares(moved), seeds)
+                self.scores[row, task] = find_interval(float(np.mean(scores)), _mean_shares(moved), seeds)
             found = correct([test for row in grid.compared for test in _compare(grid, row, task, sides)])
             for row, of_row in itertools.groupby(found, lambda one: one.row):
-                tests = self.languages[row, task] = list(of_row)
+                self.languages[row, task] = {one.languages[0]: one for one in of_row}
+                tests = self.languages[row, task].values()
                 for transfer in (False, True):
                     parts = [one for one in tests if not transfer or grid.transfer(one.languages)]
                     difference = sum(one.interval.difference for one in parts) / max(len(parts), 1)
                     self._joined[row, task, transfer] = difference, _mean_shares([one.moved for one in parts])
-                codes = tuple(code for one in tests for code in one.languages)
                 if interval := self.interval(row, [task]):
                     joined = self._joined[row, task, False][1]
+                    codes = tuple(self.languages[row, task])
                     together.append(Comparison(row, task, codes, interval, joined))
         self.tests = {(one.row, one.task): one for one in correct(together)}
 
@@ -95,7 +94,7 @@ class Comparisons:
         """Of the mean difference over ``rows`` and ``tasks``, all of which have items."""
         parts = [self._joined[row, task, transfer] for row in rows for task in tasks]
         difference, moved = float(np.mean([one for one, _ in parts])), _mean_shares([one for _, one in parts])
-        return _interval(difference, moved, self._seed_error(rows, tasks, transfer))
+        return find_interval(difference, moved, self._seed_error(rows, tasks, transfer))
 
     def _seed_error(self, rows: Sequence[Row], tasks: list[str], transfer: bool) -> tuple[float, float]:
         """Of a mean over rows and tasks, as ``statistics.seed_error``; tasks that share one run only count apart."""
@@ -109,35 +108,29 @@ class Comparisons:
         for task in tasks:
             designs[frozenset(by_seeds([task]))].append(task)
         joint = by_seeds(tasks)
-        if len(joint) < 2 and len(designs) > 1:
+        if len(joint) > 1 or len(designs) == len(rows) == 1:
+            return statistics.seed_error(joint)
+        if len(designs) > 1:
             shares = [(len(of) / len(tasks), self._seed_error(rows, of, transfer)) for of in designs.values()]
-            return statistics.add_errors([(one**2 * error, degrees) for one, (error, degrees) in shares])
-        if len(joint) < 2 and len(rows) > 1:  # they have too few seeds in common to be one
-            apart = [self._seed_error([row], tasks, transfer) for row in rows]
-            return statistics.add_errors([(one / len(rows) ** 2, degrees) for one, degrees in apart])
-        return statistics.seed_error(joint)
+            apart = [(one**2 * error, degrees) for one, (error, degrees) in shares if degrees]
+        else:  # the rows have too few seeds in common to be one
+            each = [self._seed_error([row], tasks, transfer) for row in rows]
+            apart = [(error / len(rows) ** 2, degrees) for error, degrees in each if degrees]
+        # Independent squared errors add up, and degrees of freedom as Welch and Satterthwaite say.
+        variance, spread = sum(one for one, _ in apart), sum(one**2 / degrees for one, degrees in apart)
+        return variance, variance**2 / spread if spread else float(len(apart) > 0)
 
 
-def _interval(difference: float, moved: _Shares, seeds: tuple[float, float]) -> Interval:
-    """Of a difference (or a score) that each item moves by ``moved``; ``seeds`` as ``statistics.seed_error``."""
-    variance, count = 0.0, 0
-    for name, one in moved.items():
-        own = len(one) if name[0] == "items" else 0
-        variance += float(one @ one) * (own / max(own - 1, 1) if own else 1.0)
-        count += own
-    return statistics.join_errors(difference, variance, count, seeds)
-
-
-def _mean_shares(found: Sequence[_Shares]) -> _Shares:
+def _mean_shares(found: Sequence[Shares]) -> Shares:
     """Translations of a hard sentence are all hard: items in common vary together."""
-    joined: _Shares = {}
+    joined: Shares = {}
     for moved in found:
         for name, one in moved.items():
             joined[name] = joined[name] + one if name in joined else one
     return {name: one / len(found) for name, one in joined.items()}
 
 
-def _subtract(moved: _Shares, less: _Shares) -> _Shares:
+def _subtract(moved: Shares, less: Shares) -> Shares:
     names = dict.fromkeys((*moved, *less))
     return {name: np.asarray(moved.get(name, 0.0) - less.get(name, 0.0)) for name in names}
 
@@ -148,7 +141,7 @@ def correct(found: list[Comparison]) -> list[Comparison]:
     return [one._replace(holm=float(p)) for one, p in zip(found, corrected)]
 
 
-def _sides(grid: Grid, task: str) -> dict[Row, dict[str, tuple[float, _Shares, tuple]]]:
+def _sides(grid: Grid, task: str) -> dict[Row, dict[str, tuple[float, Shares, tuple]]]:
     """By row and language the mean score of the runs, how much each item moves it, and which items they are.
 
     Items of the same ids are joined, in rows and in languages (where they are row numbers of unrelated items, that does
@@ -160,7 +153,7 @@ def _sides(grid: Grid, task: str) -> dict[Row, dict[str, tuple[float, _Shares, t
     # One of two runs may lack names, as in the languages that it was scored in all sets were equal.
     known = {one.ids: one.names for one in by_language if one.names is not None}
     union = np.unique(np.concatenate(list(known.values()))) if known else np.empty(0)
-    sides: dict[Row, dict[str, tuple[float, _Shares, tuple]]] = {}
+    sides: dict[Row, dict[str, tuple[float, Shares, tuple]]] = {}
     for row, of_row in runs.items():
         for code in grid.codes(task, row):
             found = [run[code] for run in of_row if code in run]
@@ -191,7 +184,7 @@ def _compare(grid: Grid, row: Row, task: str, sides: Mapping[Row, Mapping]) -> I
         shown = grid.language_numbers[*row, task, code].difference
         if which == theirs and moved.keys() & less.keys() and seeds and abs(score - base - shown) < _ROUNDING:
             differences = _subtract(moved, less)
-            interval = _interval(score - base, differences, statistics.seed_error(seeds))
+            interval = find_interval(score - base, differences, statistics.seed_error(seeds))
             yield Comparison(row, task, (code,), interval, differences)
 
 
@@ -235,7 +228,7 @@ def pictures_section(grid: Grid, comparisons: Comparisons) -> Block | None:
             own, less = (grid.by_seeds(row, [task]) for row in pair)
             seeds = {both: own[both] - less[both] for both in sorted(own.keys() & less.keys())}
             difference = one.interval.difference - two.interval.difference
-            interval = _interval(difference, moved, statistics.seed_error(seeds))
+            interval = find_interval(difference, moved, statistics.seed_error(seeds))
             found[pair, task] = Comparison(pair, task, one.languages, interval, moved)
     corrected = dict(zip(found, correct(list(found.values()))))
 
@@ -247,8 +240,8 @@ def pictures_section(grid: Grid, comparisons: Comparisons) -> Block | None:
         numbers = one.interval._asdict() | {"holm": one.holm, "items": one.items}
         return Cell(shown.text + "*" * one.holds, detail, "", shown.tone, one.holds, numbers)
 
-    names = [Cell(f"{grid.row_title(seeing)} − {task_title(other[0])}") for seeing, other in pairs]
-    rows = [[name, *(cell(pair, task) for task in tasks)] for name, pair in zip(names, pairs)]
+    titles = {pair: f"{grid.row_title(pair[0])} − {task_title(pair[1][0])}" for pair in pairs}
+    rows = [[Cell(title), *(cell(pair, task) for task in tasks)] for pair, title in titles.items()]
     reading = (
         "Is it the pictures that help, or the text that comes with them? The score after the task less that after a "
         "control on the same text: with blank pictures (blind), those of other rows (shuffled), or none (text). "

@@ -11,6 +11,9 @@ from scipy import special, stats
 from stilts_jax.evaluation.metrics import Items
 
 FEWEST_DEGREES = 3  # of freedom, below which a partial correlation is no more than noise
+Shares = dict[
+    tuple, np.ndarray
+]  # by what was drawn together: how much each item moves a difference, in points
 
 
 class Interval(NamedTuple):
@@ -24,11 +27,16 @@ class Interval(NamedTuple):
     error_seeds: float
 
 
-def join_errors(difference: float, items: float, count: int, seeds: tuple = (0.0, 0.0)) -> Interval:
-    """The interval of a difference with squared errors over ``count`` items, and over seeds with degrees of freedom.
+def find_interval(difference: float, moved: Shares, seeds: tuple = (0.0, 0.0)) -> Interval:
+    """The interval of a difference (or score) that each item moves by ``moved``; ``seeds`` as of ``seed_error``.
 
     Student's t with the degrees of freedom of Welch and Satterthwaite: of one source it is the usual t interval.
     """
+    items, count = 0.0, 0
+    for name, one in moved.items():
+        own = len(one) if name[0] == "items" else 0
+        items += float(one @ one) * (own / max(own - 1, 1) if own else 1.0)
+        count += own
     variance = items + seeds[0]
     error, p, half = math.sqrt(variance), math.nan, 0.0
     if error > 1e-9:
@@ -61,13 +69,6 @@ def seed_error(by_seeds: Mapping[tuple[int, int], float]) -> tuple[float, float]
     variance = max([sum(one for one, _ in parts), *(one for one, _ in parts)], default=0.0)
     spread = sum(one**2 / degrees for one, degrees in parts)
     return variance, max(variance**2 / spread, 1.0) if spread else float(len(parts) > 0)
-
-
-def add_errors(parts: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """Adds independent squared errors with their degrees of freedom (Welch and Satterthwaite); zeros: not known."""
-    known = [(variance, degrees) for variance, degrees in parts if degrees]
-    variance, spread = sum(one for one, _ in known), sum(one**2 / degrees for one, degrees in known)
-    return variance, variance**2 / spread if spread else float(len(known) > 0)
 
 
 def count_items(items: Items) -> int:

@@ -198,16 +198,15 @@ def to_csv(table: Table) -> str:
                 numbers = [cell.numbers.get(name) for name in names]
                 lines.append([row[0].text, column.head, column.meaning or column.detail, *numbers, cell.note])
     else:
+
+        def field(cell: Cell) -> str | float:
+            why = f"missing: {cell.note}" if cell.note and cell.text in ("", "–") else str(cell)
+            return float(cell.numbers[""]) if "" in cell.numbers else why
+
         heads = list(map(str, table.columns))
-        lines = [[_csv_field(cell) for cell in row] for row in table.rows]
+        lines = [list(map(field, row)) for row in table.rows]
     frame = pd.DataFrame(lines, columns=heads).astype(dict.fromkeys(names, float))
     return frame.to_csv(index=False, lineterminator="\n")
-
-
-def _csv_field(cell: Cell) -> str | float:
-    if "" in cell.numbers:
-        return float(cell.numbers[""])
-    return f"missing: {cell.note}" if cell.note and cell.text in ("", "–") else str(cell)
 
 
 _LATEX = str.maketrans(

@@ -58,9 +58,13 @@ def find_typology(languages: Sequence[str], source: str) -> Typology:
         here = here.iloc[:0]
     families = np.array([path.split("/") for path in here.family], object).reshape(-1, 3)
     shared = (families == np.array(str(origin.family).split("/"), object)).cumprod(axis=1).sum(axis=1)
-    places = np.radians([here.latitude, here.longitude]), np.radians([origin.latitude, origin.longitude])
+    north, east, north0, east0 = map(
+        np.radians, (here.latitude, here.longitude, origin.latitude, origin.longitude)
+    )
+    across = np.sin((east - east0) / 2) ** 2
+    haversine = np.sin((north - north0) / 2) ** 2 + np.cos(north) * np.cos(north0) * across
     distances = {
-        "geographic distance": great_circle(*places[0], *places[1]),
+        "geographic distance": 2 * np.arcsin(np.sqrt(np.clip(haversine, 0, 1))) / np.pi,
         "genealogical distance": np.where(here.index == source, 0.0, 1.0 - shared / 4),
     }
     sources = {
@@ -70,13 +74,6 @@ def find_typology(languages: Sequence[str], source: str) -> Typology:
     sizes = np.log(here.corpus_megabytes.where(here.corpus_megabytes > 0))
     controls = pd.DataFrame({"script": here.script, "log_size": sizes})
     return Typology(pd.DataFrame(distances, here.index), sources, controls, note=note)
-
-
-def great_circle(north: np.ndarray, east: np.ndarray, north0: float, east0: float) -> np.ndarray:
-    """The shortest way over the Earth, as a share of the longest possible; of latitudes and longitudes in radians."""
-    across = np.sin((east - east0) / 2) ** 2
-    haversine = np.sin((north - north0) / 2) ** 2 + np.cos(north) * np.cos(north0) * across
-    return 2 * np.arcsin(np.sqrt(np.clip(haversine, 0, 1))) / np.pi
 
 
 def read_distances(path: Path) -> Typology:

@@ -10,7 +10,6 @@ from stilts_jax.files import write_whole
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.report import details, overview, significance
 from stilts_jax.report.figures import Figures
-from stilts_jax.report.findings import headline, in_a_terminal
 from stilts_jax.report.grid import Grid
 from stilts_jax.report.results import read_results
 from stilts_jax.report.significance import Comparisons
@@ -56,7 +55,7 @@ def write_report(
     grid, figures = Grid(runs, benchmark, own.names if own else {}), Figures()
     codes = [code for task in grid.tasks for code in grid.codes(task)]
     typology, comparisons = own or find_typology(codes, grid.source_languages[0]), Comparisons(grid)
-    found, tables = headline(grid, comparisons), overview.summary_tables(grid, comparisons)
+    found, tables, summary = overview.opening(grid, comparisons)
     sections = [
         overview.main_section(grid, comparisons, tables, figures) if tables else None,
         overview.best_section(grid, comparisons),
@@ -74,7 +73,7 @@ def write_report(
     lead = [*found, subtitle]
     names = ("report.html", "report.md", "scores.csv", "tables", "figures")
     html, markdown, scores, folder, drawn = ((out or workdir / "report") / name for name in names)
-    paths = ReportPaths(html, markdown, scores, folder, drawn, in_a_terminal(found, tables))
+    paths = ReportPaths(html, markdown, scores, folder, drawn, summary)
     loader = jinja2.PackageLoader("stilts_jax", "report")
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     page = environment.get_template("page.html.jinja")
@@ -87,7 +86,7 @@ def write_report(
         files[folder / f"{table.name}.csv"] = to_csv(table)
         if table.latex:
             files[folder / f"{table.name}.tex"] = to_latex(table)
-    files |= {drawn / name: content for name, content in figures.files.items()}
+    files |= {drawn / name: content for name, content in figures.items()}
     for path, content in files.items():
         write_whole(path, content)
     for beside in (folder, drawn):
@@ -100,8 +99,7 @@ def write_report(
 def summary_text(workdir: Path, benchmark: str = "xtreme") -> str:
     """Returns what was found, the main table and the averages as Markdown that reads well on a terminal."""
     grid = Grid(read_results(workdir)[0], benchmark)
-    comparisons = Comparisons(grid)
-    return in_a_terminal(headline(grid, comparisons), overview.summary_tables(grid, comparisons))
+    return overview.opening(grid, Comparisons(grid))[2]
 
 
 def _own_distances(workdir: Path, path: Path | None) -> Typology | None:

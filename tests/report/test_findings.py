@@ -8,8 +8,8 @@ import pytest
 from scipy import stats
 
 from stilts_jax.report import summary_text
-from stilts_jax.report.findings import say
 from stilts_jax.report.names import trained_on
+from stilts_jax.report.overview import say
 from stilts_jax.report.significance import Comparison
 from stilts_jax.report.statistics import Interval
 from tests.report.made_up_grid import write, write_right

@@ -15,7 +15,7 @@ from stilts_jax.errors import DataError
 from stilts_jax.files import write_record
 from stilts_jax.main import main
 from stilts_jax.report import write_report
-from stilts_jax.report.details import published_numbers
+from stilts_jax.report.names import read_table
 from stilts_jax.report.tables import Cell, Column, Table, to_csv, to_latex, to_markdown
 from tests.report.made_up_grid import make_record, table, write, write_grid, write_right, xnli
 from tests.report.made_up_grid import write_record as write_made_up
@@ -114,13 +114,14 @@ def test_intermediates_alone_make_a_page_that_says_what_is_missing(tmp_path, cap
     assert "mnli.s0+panx.s0-1" in page and "not finished" in page
 
 
-def test_published_numbers_are_the_ones_that_were_read(tmp_path):
-    published = published_numbers()
+def test_published_numbers_are_the_ones_that_were_read():
+    published = read_table("published.csv")
     # The authors give these means with their per-language values.
     for task, count, mean in (("tatoeba", 36, 31.0), ("bucc", 4, 71.5)):
-        here = published[(published.task == task) & (published.split == "dev")].set_index("language").value
-        assert here.pop("mean") == mean
-        assert (len(here), round(float(np.mean(here)), 1)) == (count, mean)
+        here = published[(published.split == "dev") & (published.task == task)]["values"].item()
+        values = [float(one.partition(":")[2]) for one in here.split()]
+        assert (len(values), round(float(np.mean(values)), 1)) == (count, mean)
+        assert f"{task}:{mean}" in set(published["values"][published.task == "mean"])
 
 
 def test_published_numbers_stand_beside_the_same_encoder_only_unless_asked_for(tmp_path):
@@ -200,7 +201,8 @@ def test_the_page_has_the_command_without_what_is_secret(small):
     write(small, "hub:/data/models/mine", (0, 0), {"pawsx": {"accuracy": {"en": 50.0}}}, "pawsx")
     record = json.loads(path.read_text())
     record["config"]["encoder"] = encoder = "https://me:pw1@host/x"
-    record["environment"]["command"] = f"stilts grid --config.encoder={encoder} --hub_token=pw2 --workdir=W"
+    record["environment"]["command"] = f"stilts grid --config.encoder={encoder} --hub-token=pw2 --workdir=W"
+    record["selection"]["notes"] = [f"weights of {encoder} are old"]
     write_record(path, record)
     paths = write_report(small)
     for text in (one.read_text("utf-8") for one in (paths.html, paths.markdown, paths.scores)):
@@ -257,6 +259,17 @@ def test_a_language_of_intermediate_training_is_no_transfer(tmp_path):
     (head, line) = [one for one in table(tmp_path, "averages") if one["column"].startswith("Without English")]
     assert head["column"] == "Without English and German"
     assert float(line["difference"]) == 0.5  # Swahili gains 1, French nothing
+
+
+def test_scores_by_layer_are_of_what_the_main_table_shows(tmp_path):
+    """Polish is of XTREME-R alone."""
+    scores = {"tatoeba": {"accuracy": {"de": 50.0, "pl": 10.0}}}
+    record = make_record("none", None, scores, seeds=(None, None), stage="retrieval")
+    record["scores"]["tatoeba"]["test-layer0"] = record["scores"]["tatoeba"]["test"]
+    write_made_up(tmp_path, record)
+    paths = write_report(tmp_path)
+    assert table(paths, "main")[0]["percent"] == table(paths, "layers")[0]["0"] == "50.0"
+    assert "Learning curves" not in paths.html.read_text("utf-8")  # nothing was trained
 
 
 def test_counts_are_said_in_words(tmp_path):

@@ -13,13 +13,13 @@ from stilts_jax.report.names import language_name, read_table
 from stilts_jax.report.statistics import (
     correlate,
     crossed_components,
+    find_interval,
     holm,
-    join_errors,
     seed_error,
     shares,
     spearman,
 )
-from stilts_jax.report.typology import find_typology, great_circle, read_distances
+from stilts_jax.report.typology import find_typology, read_distances
 from stilts_jax.tasks import get_task
 from tests.report import made_up_grid
 
@@ -28,7 +28,7 @@ def test_an_interval_of_seeds_is_that_of_the_t_test():
     values = [1.0, 2.5, 1.7, 3.0]
     expected = stats.ttest_1samp(values, 0.0)
     by_seeds = {(0, seed): one for seed, one in enumerate(values)}
-    found = join_errors(np.mean(values), 0.0, 100, seed_error(by_seeds))
+    found = find_interval(np.mean(values), {}, seed_error(by_seeds))
     low, high = expected.confidence_interval()
     assert (found.low, found.high, found.p) == pytest.approx((low, high, expected.pvalue))
     diagonal = seed_error({(seed, seed): one for seed, one in enumerate(values)})
@@ -36,9 +36,9 @@ def test_an_interval_of_seeds_is_that_of_the_t_test():
 
 
 def test_a_difference_without_any_variance_is_not_called_significant():
-    assert join_errors(0.0, 0.0, 10).p == 1.0
-    assert np.isnan(join_errors(2.0, 0.0, 10).p)
-    assert np.isnan(join_errors(2.0, 1.0, 10).error_seeds)  # one run
+    assert find_interval(0.0, {}).p == 1.0
+    assert np.isnan(find_interval(2.0, {}).p)
+    assert np.isnan(find_interval(2.0, {("items",): np.ones(9)}).error_seeds)  # one run
 
 
 @pytest.mark.parametrize("statistic", ["mean", "chunk_f1", "binary_f1"])
@@ -119,9 +119,10 @@ def test_codes_of_targets_of_today_have_names_scripts_and_families():
 
 
 def test_built_in_distances():
-    london, beijing = np.radians([(51.5, -0.1), (39.9, 116.4)])
-    assert great_circle(*london, *beijing) == pytest.approx(8140 / 20015, abs=2e-3)
     found = find_typology(["en", "de", "fr", "hi", "zh", "xx"], "en")
+    (north, east), (north0, east0) = np.radians([(36, 112), (53, -1)])
+    angle = np.sin(north) * np.sin(north0) + np.cos(north) * np.cos(north0) * np.cos(east - east0)
+    assert found.distances["geographic distance"]["zh"] == pytest.approx(np.arccos(angle) / np.pi)
     family = found.distances["genealogical distance"].to_dict()
     assert family == {"en": 0.0, "de": 0.25, "fr": 0.75, "hi": 0.75, "zh": 1.0}
     scripts = {"en": "Latn", "de": "Latn", "fr": "Latn", "hi": "Deva", "zh": "Hani"}
