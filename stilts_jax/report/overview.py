@@ -57,11 +57,11 @@ def _headline(grid: Grid, comparisons: Comparisons) -> list[str]:
     single: dict[str, list[str]] = {}  # tasks by the training of which no row has several seeds
     for task in grid.scored:
         runs = {row: grid.by_seeds(row, [task], "value") for row in grid.rows}
-        there = [{pair[side] for of in runs.values() for pair in of} - {NO_SEED} for side in (0, 1)]
+        seeds = [{pair[side] for of in runs.values() for pair in of} - {NO_SEED} for side in (0, 1)]
         most = [max(len({pair[side] for pair in runs[row]}) for row in grid.compared) for side in (0, 1)]
-        sides = zip(("intermediate", "target"), there, most)
-        if lacks := [kind for kind, has, count in sides if has and count < 2]:
-            single.setdefault(lacks[0] if max(most) > 1 else "any", []).append(task)
+        sides = zip(("intermediate", "target"), seeds, most)
+        if one := [kind for kind, has, count in sides if has and count < 2]:
+            single.setdefault(one[0] if max(most) > 1 else "any", []).append(task)
     for kind, tasks in single.items():
         whose = f" of {', '.join(map(grid.title, tasks))}" if len(tasks) < len(grid.scored) else ""
         one_run = (
