@@ -173,13 +173,12 @@ def main_section(grid: Grid, comparisons: Comparisons, tables: Sequence[Table], 
 
 
 def _main_table(grid: Grid, comparisons: Comparisons) -> Table:
-    heads, fewer = [], []
+    heads = []
     for task in grid.tasks:
         metrics, split = grid.metrics(task), grid.split(task)
-        detail = f"{'/'.join(metric_titles(metrics))}, {split}" if metrics else "no scores"
-        heads.append(grid.column(task, detail, f"{meaning(metrics)}, {split}"))
-        if coverage := grid.coverage(task) * bool(metrics):
-            fewer.append(f"{grid.title(task)} {coverage}")
+        details = f"{'/'.join(metric_titles(metrics))}, {split}", f"{meaning(metrics)}, {split}"
+        heads.append(grid.column(task, *(details if metrics else ["no scores"])))
+    fewer = {task: coverage for task in grid.scored if (coverage := grid.coverage(task))}
     cells = [[_main_cell(grid, comparisons, row, task) for task in grid.tasks] for row in grid.rows]
     lost = ", ".join(run.name for run in grid.intermediates if run.collapsed)
     seeds = sorted({len(runs) for runs in grid.cells.values() if runs})
@@ -194,7 +193,7 @@ def _main_table(grid: Grid, comparisons: Comparisons) -> Table:
 
     notes = {
         "* differs from the baseline beyond noise (Holm's correction over this table, 5 %).": stars,
-        f"Languages of {grid.benchmark} that are here: {', '.join(fewer)}.": fewer,
+        f"Languages of {grid.benchmark} that are here: {listed(fewer)}.": fewer,
         f"Trained in another language than the others: {listed(grid.elsewhere)}.": grid.elsewhere,
         f"Languages that {grid.benchmark} lacks are in scores.csv only: {listed(grid.beside)}.": grid.beside,
         f"Only the first rows of each language were scored: {listed(grid.limits)}.": grid.limits,

@@ -215,8 +215,9 @@ def test_the_page_has_the_command_without_what_is_secret(small):
 def test_question_answering_is_named_for_what_is_shown(tmp_path):
     for row, f1 in (("none", 70.0), ("mnli", 74.0)):
         write(tmp_path, row, (0, 0), {"xquad": {"f1": {"en": f1}, "em": {"en": f1 - 20}}}, "squad_v1")
-    line = table(tmp_path, "main")[1]
-    assert "mean of F1 and EM" in line["detail"]
+    write(tmp_path, "none", (0, 0), {}, "pawsx", reported_split={"pawsx": "test"})
+    *_, unscored, line = table(tmp_path, "main")
+    assert (unscored["detail"], line["detail"]) == ("no scores", "mean of F1 and EM, test")
     assert (float(line["percent"]), float(line["difference"])) == (64.0, 4.0)
 
 
