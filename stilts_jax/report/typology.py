@@ -186,7 +186,9 @@ def _correlations(grid: Grid, typology: Typology) -> _Found:
 
 def _table(grid: Grid, typology: Typology, kind: str, value: str, found: _Found) -> Table:
     here = {(row, task): one for (other, row, task), one in found.items() if other == kind}
-    counts = {task: f"{one['languages']:.0f} languages" for (_, task), one in here.items()}
+    counts: dict[str, set[int]] = {}
+    for (_, task), one in here.items():
+        counts.setdefault(task, set()).add(int(one["languages"]))
 
     def cell(row: Row, task: str) -> Cell:
         one = here.get((row, task))
@@ -199,7 +201,8 @@ def _table(grid: Grid, typology: Typology, kind: str, value: str, found: _Found)
         tone = one["rho"] if holds and row in grid.compared else None
         return Cell(signed(one["rho"], 2) + "*" * holds, detail, tone=tone, numbers=one)
 
-    heads = [*columns("Intermediate"), *(grid.column(task, count) for task, count in counts.items())]
+    most = {task: "up to " * (len(of) > 1) + f"{max(of)} languages" for task, of in counts.items()}
+    heads = [*columns("Intermediate"), *(grid.column(task, count) for task, count in most.items())]
     names = {row: grid.row_title(row) + " (its score)" * (row in grid.baselines) for row in _rows(grid)}
     rows = [[Cell(name), *(cell(row, task) for task in counts)] for row, name in names.items()]
     notes = [
