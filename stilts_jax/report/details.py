@@ -237,7 +237,16 @@ def run_section(grid: Grid, broken: Mapping[str, str], figures: Figures) -> Bloc
     marks, heads = (Cell("NO", strong=True), Cell("yes")), "Remark|zero-shot|phases|for instance"
     rows = [[note, marks[good], len(names), names[0]] for (good, note), names in sorted(remarks.items())]
     noted = Table.plain("selection", "Remarks on model selection", heads, rows)
-    tables = [table for table in (_own_scores(grid), _throughput(grid), noted) if table.rows]
+    # What intermediate trainings reached on their own tasks: a failed one explains its row.
+    frame, reached = grid.all_scores, list[list]()
+    shown = frame[(frame.stage == "intermediate") & frame.reported & frame.main]
+    for (name, task, split), part in shown.groupby(["intermediate", "task", "split"]):
+        metrics, values = meaning(list(dict.fromkeys(part.metric))), part.groupby("key").value.mean()
+        what = grid.intermediate_label(name), grid.title(task), metrics, split
+        reached.append([*what, float(values.mean()), float(values.std()), len(values)])
+    heads = "Intermediate|its task|metric|split|score|sd: over seeds|runs"
+    own = Table.plain("intermediates", "Intermediate trainings on their own tasks", heads, reached)
+    tables = [table for table in (own, _throughput(grid), noted) if table.rows]
     drawings = Block("folded", "Learning curves", blocks=[Block("row", blocks=charts)])
     blocks: list[Block | Table] = [*[drawings] * bool(charts), *tables]
     if grid.scored and all(run.zero_shot for run in grid.evaluations):
@@ -252,19 +261,6 @@ def run_section(grid: Grid, broken: Mapping[str, str], figures: Figures) -> Bloc
     table = Table.plain("problems", "Phases without a result", "Phase|What|Why", problems)
     fine = Block("text", text="No phase failed, and every result file could be read.")
     return Block("runs", "Runs", reading, [*blocks, table if problems else fine])
-
-
-def _own_scores(grid: Grid) -> Table:
-    """What intermediate trainings reached on their own tasks: a failed one explains its row."""
-    frame, rows = grid.all_scores, list[list]()
-    shown = frame[(frame.stage == "intermediate") & frame.reported & frame.main]
-    for (name, task, split), part in shown.groupby(["intermediate", "task", "split"]):
-        metrics = meaning(list(dict.fromkeys(part.metric)))
-        what = grid.intermediate_label(name), grid.title(task), metrics, split
-        values = part.groupby("key").value.mean()
-        rows.append([*what, float(values.mean()), float(values.std()), len(values)])
-    heads = "Intermediate|its task|metric|split|score|sd: over seeds|runs"
-    return Table.plain("intermediates", "Intermediate trainings on their own tasks", heads, rows)
 
 
 def _throughput(grid: Grid) -> Table:

@@ -4,7 +4,7 @@ import itertools
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,23 +59,32 @@ class Comparisons:
         self._joined: dict[tuple[Row, str, bool], tuple[float, Shares]] = {}
         together = []
         for task in grid.tasks:
-            sides = _sides(grid, task)
+            sides, found = _sides(grid, task), list[Comparison]()
             for row, own in sides.items():
                 scores, moved, _ = zip(*own.values())
                 seeds = statistics.seed_error(grid.by_seeds(row, [task], "value"))
                 self.scores[row, task] = find_interval(float(np.mean(scores)), _mean_shares(moved), seeds)
-            found = correct([test for row in grid.compared for test in _compare(grid, row, task, sides)])
-            for row, of_row in itertools.groupby(found, lambda one: one.row):
+            for row in grid.compared:
+                # In each language in which the baseline has the same items, and runs of the same target seeds.
+                for code, (score, shares, which) in sides.get(row, {}).items():
+                    base, less, theirs = sides.get((BASELINE, row[1]), {}).get(code, (math.nan, {}, None))
+                    of_pairs = grid.paired_gains.get((*row, task, code), {})
+                    off = abs(score - base - grid.language_numbers[*row, task, code].difference)
+                    if which == theirs and shares.keys() & less.keys() and of_pairs and off < _ROUNDING:
+                        differences = _subtract(shares, less)
+                        interval = find_interval(score - base, differences, statistics.seed_error(of_pairs))
+                        found.append(Comparison(row, task, (code,), interval, differences))
+            for row, of_row in itertools.groupby(correct(found), lambda one: one.row):
                 self.languages[row, task] = {one.languages[0]: one for one in of_row}
                 tests = self.languages[row, task].values()
                 for transfer in (False, True):
                     parts = [one for one in tests if not transfer or grid.transfer(one.languages)]
                     difference = sum(one.interval.difference for one in parts) / max(len(parts), 1)
                     self._joined[row, task, transfer] = difference, _mean_shares([one.moved for one in parts])
-                if interval := self.interval(row, [task]):
+                if whole := self.interval(row, [task]):
                     joined = self._joined[row, task, False][1]
                     codes = tuple(self.languages[row, task])
-                    together.append(Comparison(row, task, codes, interval, joined))
+                    together.append(Comparison(row, task, codes, whole, joined))
         self.tests = {(one.row, one.task): one for one in correct(together)}
 
     def holds(self, row: Row, task: str) -> bool:
@@ -174,18 +183,6 @@ def _sides(grid: Grid, task: str) -> dict[Row, dict[str, tuple[float, Shares, tu
             mean = float(np.mean(list(map(statistics.score_items, items))))
             sides.setdefault(row, {})[code] = mean, {name: moved} | beside, which
     return sides
-
-
-def _compare(grid: Grid, row: Row, task: str, sides: Mapping[Row, Mapping]) -> Iterator[Comparison]:
-    """In each language in which the baseline has the same items, and runs of the same target seeds."""
-    for code, (score, moved, which) in sides.get(row, {}).items():
-        base, less, theirs = sides.get((BASELINE, row[1]), {}).get(code, (math.nan, {}, None))
-        seeds = grid.paired_gains.get((*row, task, code), {})
-        shown = grid.language_numbers[*row, task, code].difference
-        if which == theirs and moved.keys() & less.keys() and seeds and abs(score - base - shown) < _ROUNDING:
-            differences = _subtract(moved, less)
-            interval = find_interval(score - base, differences, statistics.seed_error(seeds))
-            yield Comparison(row, task, (code,), interval, differences)
 
 
 def score_section(grid: Grid, comparisons: Comparisons) -> Block | None:
