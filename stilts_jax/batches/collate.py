@@ -1,7 +1,6 @@
 """Rows of features as the arrays of one batch: padded, or packed and masked for masked language modelling."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -27,7 +26,7 @@ def pad(ragged: Ragged, rows: np.ndarray, length: int, fill: int) -> np.ndarray:
 
 def measure_rows(features: Features) -> np.ndarray:
     """int64 [N]: the tokens of each row; of its longest choice, and of the partner of a pair."""
-    columns: Any = features.columns
+    columns = features.columns
     lengths = columns["pair_tokens" if "pair_tokens" in columns else "tokens"].lengths
     if features.kind == "choice" and len(features):
         return np.maximum.reduceat(lengths, columns["first_choice"])
@@ -38,14 +37,13 @@ def look_up(features: Features, rows: np.ndarray) -> Arrays:
     """Returns what is seen of the pictures of rows: ``visual`` [B, K, P, F] and ``visual_mask`` [B, K]."""
     if not features.pictures:
         return {}
-    columns: Any = features.columns
-    places = pad(columns["pictures"], rows, features.picture_shape[0], -1)
+    places = pad(features.columns["pictures"], rows, features.picture_shape[0], -1)
     return {"visual": open_table(features.pictures)[np.maximum(places, 0)], "visual_mask": places >= 0}
 
 
 def collate(features: Features, rows: np.ndarray, length: int, query_length: int = 0) -> Arrays:
     """Returns the arrays of ``rows`` [B], padded to ``length``; ``tokens`` with partners to ``query_length``."""
-    columns: Any = features.columns
+    columns = features.columns
     arrays = {name: columns[name][rows] for name in _NUMBERS if name in columns}
     if features.kind == "choice":
         counts = columns["num_choices"]
@@ -138,12 +136,12 @@ class PackedText:
     """The chunks of mlm features in rows of one language, which ``group`` numbers; several a row if packed."""
 
     def __init__(self, features: Features, length: int, packed: bool = True) -> None:
-        columns: Any = features.columns
-        self._tokens, self.length, self._features = columns["tokens"], length, features
+        self._tokens, self.length, self._features = features.columns["tokens"], length, features
         rows: list[np.ndarray] = []
         groups: list[int] = []
-        for number, language in enumerate(np.unique(columns["language"])):
-            members = np.flatnonzero(columns["language"] == language)
+        languages = features.columns["language"]
+        for number, language in enumerate(np.unique(languages)):
+            members = np.flatnonzero(languages == language)
             sizes = self._tokens.lengths[members]
             found = pack(sizes if packed else np.full_like(sizes, length), length)
             rows += [members[found[row]] for row in range(len(found))]

@@ -7,7 +7,6 @@ of a batch have nearly one length, every batch is full, and any step can be aske
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -69,8 +68,7 @@ def _draw_rows(task: str, features: Features, label_alpha: float, seed: int) -> 
         what = f"Labels of a {features.kind} task can't be drawn by how many they are."
         fix = "set it for tasks with classes only: train.by_task=TASK.label_alpha=..."
         raise ConfigError(what, where=f"label_alpha of {task}", fix=fix)
-    labels: Any = features.columns["label"]
-    return smoothed_rows(np.unique(labels, return_inverse=True)[1], label_alpha, seed)
+    return smoothed_rows(np.unique(features.columns["label"], return_inverse=True)[1], label_alpha, seed)
 
 
 class TrainingBatches:
@@ -113,7 +111,7 @@ class TrainingBatches:
         self._window = 1 if features.pictures else window
         self._lengths = measure_rows(features)
         self._queries: tuple[int, ...] = ()  # padded lengths of ``tokens`` that have partners
-        self._masking, columns = masking, dict[str, Any](features.columns)
+        self._masking, columns = masking, features.columns
         if masking:
             # Captions have rows of their own, also in the control without pictures, which so takes as many steps.
             apart = bool(features.pictures) or task.endswith(".text")
@@ -153,10 +151,10 @@ class TrainingBatches:
         if self._masking:
             arrays = self._packed.mask(rows, self._masking, self._seed, step)
         else:
-            columns: Any = self._features.columns
             query = 0
             if self._queries:
-                query = self._queries[np.searchsorted(self._queries, columns["tokens"].lengths[rows].max())]
+                longest = self._features.columns["tokens"].lengths[rows].max()
+                query = self._queries[np.searchsorted(self._queries, longest)]
             length = self.buckets[np.searchsorted(self.buckets, self._lengths[rows].max())]
             arrays = collate(self._features, rows, length, query)
         return Batch(self.task, arrays | {"weight": np.ones(len(rows), np.float32)}, rows)
@@ -242,10 +240,11 @@ class PredictionStream:
         are multiples of ``row_multiple`` (devices of all hosts).
         """
         self._features, lengths = features, measure_rows(features)
-        columns: Any = features.columns
         self._order = np.argsort(-lengths, kind="stable")
         ordered = lengths[self._order]
-        width = int(columns["num_choices"].max()) if features.kind == "choice" and len(lengths) else 1
+        width = (
+            int(features.columns["num_choices"].max()) if features.kind == "choice" and len(lengths) else 1
+        )
         # A length that a single batch would have takes longer to compile than it saves.
         worthwhile = min(max_buckets, max(1, int(width * int(lengths.sum()) / tokens_per_batch / 2)))
         longest = int(ordered[0]) if len(ordered) else 1

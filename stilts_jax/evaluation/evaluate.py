@@ -3,7 +3,7 @@
 import hashlib
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from typing import Any
 
@@ -17,12 +17,16 @@ from stilts_jax.model import Model
 from stilts_jax.tasks.spec import UNKNOWN_LABEL, Example, Kind, RetrievalSet, SpanExample, TagExample, Task
 
 
-@dataclass(frozen=True)
+@dataclass
 class Evaluation:
     """Scores of one split of a task by language (none where gold is blanked), and predictions as metrics take them."""
 
-    results: dict[str, MetricResult]
-    predictions: dict[str, Any]
+    results: dict[str, MetricResult] = field(default_factory=dict)
+    predictions: dict[str, Any] = field(default_factory=dict)
+    thresholds: dict[str, float] = field(
+        default_factory=dict
+    )  # at which was scored, where a metric needs one
+    _order: Sequence[str] = ()  # ids of the first language
 
     @property
     def scores(self) -> dict[str, dict[str, float]]:
@@ -33,11 +37,36 @@ class Evaluation:
                 found.setdefault(name, {})[language] = value
         return found
 
-    @property
-    def thresholds(self) -> dict[str, float]:
-        """The threshold of each language whose metric needs one."""
-        found = self.results.items()
-        return {language: one.threshold for language, one in found if one.threshold is not None}
+    def add(
+        self,
+        task: Task,
+        language: str,
+        predicted: Any,
+        gold: Any,
+        ids: Sequence[str],
+        tuned: float | None = None,
+    ) -> None:
+        """Takes in the predictions of a language, and scores them where there is gold, at the ``tuned`` threshold.
+
+        Items are named by ``ids``; in an aligned task all languages that have the same get one order, so they pair.
+        """
+        self.predictions[language] = predicted
+        if gold is None:
+            return
+        result = METRICS[task.metric](task, predicted, gold, language)
+        values, places = result.items.values, {name: place for place, name in enumerate(ids)}
+        if len(values) == len(
+            ids
+        ):  # else words, or pairs that were found: what they belong to differs between runs
+            self._order = self._order or ids
+            if task.aligned and len(places) == len(ids) and places.keys() == set(self._order):
+                ids, values = self._order, values[[places[name] for name in self._order]]
+            digest = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:16]
+            names = np.array([zlib.crc32(one.encode()) for one in ids], np.uint32)
+            result = replace(result, items=replace(result.items, values=values, ids=digest, names=names))
+        self.results[language] = result
+        if tuned is not None:
+            self.thresholds[language] = tuned
 
 
 def evaluate_task(
@@ -92,11 +121,10 @@ def score_decoded(
     SQuAD 2.0's metric has ``thresholds`` by language, from dev: a language without one is left out of results and
     predictions. None (for dev itself) tunes each language's on its own gold and puts it into its result.
     """
-    found, order = Evaluation({}, {}), list[str]()
+    found = Evaluation()
     for language, values in decoded.items():
         part, tuned = examples[language], None
         gold, ids = find_gold(task, part), [one.id for one in part]
-        order = (order or ids) if task.aligned else []
         predicted: Any = list(values)
         if task.kind == "tag":
             predicted = [[task.labels[tag] for tag in tags] for tags in values]
@@ -109,23 +137,8 @@ def score_decoded(
             predicted = {name: answer.at(tuned) for name, answer in answers.items()}
         elif task.kind == "span":
             predicted = {name: answer.text for name, answer in zip(ids, values)}
-        found.predictions[language] = predicted
-        if gold is not None:
-            result = name_items(METRICS[task.metric](task, predicted, gold, language), ids, order)
-            found.results[language] = replace(result, threshold=tuned)
+        found.add(task, language, predicted, gold, ids, tuned)
     return found
-
-
-def name_items(result: MetricResult, ids: Sequence[str], order: Sequence[str] = ()) -> MetricResult:
-    """Returns ``result`` with its items named, and in ``order`` where that has the same ids: so languages pair."""
-    if len(result.items.values) != len(ids):
-        return result  # words, or pairs that were found: what they belong to differs between runs
-    values, places = result.items.values, {name: place for place, name in enumerate(ids)}
-    if len(places) == len(ids) == len(order) and places.keys() == set(order):
-        ids, values = order, values[[places[name] for name in order]]
-    digest = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:16]
-    names = np.array([zlib.crc32(one.encode()) for one in ids], np.uint32)
-    return replace(result, items=replace(result.items, values=values, ids=digest, names=names))
 
 
 def find_gold(task: Task, part: Sequence[Any] | RetrievalSet) -> Any | None:
@@ -152,7 +165,7 @@ def find_gold(task: Task, part: Sequence[Any] | RetrievalSet) -> Any | None:
 
 def decode_tags(rows: Rows, features: Features, examples: Sequence[TagExample]) -> list[tuple[int, ...]]:
     """The tag of each word of each example: that of its first subword, in whichever row of the example that is."""
-    columns: Mapping[str, Any] = features.columns
+    columns = features.columns
     found = [[IGNORE] * len(example.words) for example in examples]
     tags = Ragged(rows["tags"], columns["word"].offsets)
     for row, example in enumerate(columns["example"].tolist()):
@@ -169,8 +182,7 @@ def decode_spans(rows: Rows, features: Features, examples: Sequence[SpanExample]
     first, last = features.columns["char_start"], features.columns["char_end"]
     best: list[tuple[float, str]] = [(-np.inf, "")] * len(examples)
     null = np.full(len(examples), np.inf)
-    owners: Any = features.columns["example"]
-    for row, example in enumerate(owners.tolist()):
+    for row, example in enumerate(features.columns["example"].tolist()):
         null[example] = min(null[example], float(rows["null"][row]))  # the least that any window gives it
         begins, ends = first[row], last[row]
         for start, end, score in zip(rows["starts"][row], rows["ends"][row], rows["scores"][row].tolist()):

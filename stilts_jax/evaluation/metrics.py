@@ -40,7 +40,6 @@ class MetricResult:
 
     values: Mapping[str, float]
     items: Items
-    threshold: float | None = None  # at which was scored, where a metric needs one
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,13 +293,8 @@ MAIN_VALUES = {name: main for name, (_, main) in _METRICS.items()}
 # Scored with a threshold that comes from a dev set: see ``experiment.data.choose_scored``.
 TUNED_METRICS = frozenset(("bucc_f1", "squad_v2"))
 
-# Raised (from 1) when a metric, or what decodes for it, gives another score than before: then it scores again.
+# Part of an evaluation's key, raised (from 1) when a metric, or what decodes for it, gives another score than before.
 VERSIONS: Mapping[str, int] = {"squad": 2, "squad_v2": 2, "mlqa": 2, "bucc_f1": 2}
-
-
-def metric_version(name: str) -> int:
-    """The version of a metric, which is part of an evaluation's key."""
-    return VERSIONS.get(name, 1)
 
 
 def main_score(metric: str, values: Mapping[str, float]) -> float:

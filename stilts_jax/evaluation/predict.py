@@ -19,7 +19,7 @@ from stilts_jax import automatic
 from stilts_jax.batches.collate import measure_rows
 from stilts_jax.batches.plan import PredictionStream
 from stilts_jax.batches.prefetch import made_ahead
-from stilts_jax.features.records import PAD_ID, Batch, Features, Ragged
+from stilts_jax.features.records import PAD_ID, Batch, Features
 from stilts_jax.model import Model, apply_model, encode, pool_mean, writes_layers_out
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.settings import MeshConfig
@@ -84,8 +84,7 @@ def predict(
     model = replace(model, compute=replace(model.compute, remat="none", layers=layers))
     stream = plan_prediction(model, features, mesh, tokens_per_batch, length_multiple)
     run, placed = _compile(model, head, layer, features.kind, mesh), _place(params, model, mesh)
-    sequences: Any = features.columns["tokens"]
-    check_tokens(sequences.values, model.encoder.vocab_size, name)
+    check_tokens(features.columns["tokens"].values, model.encoder.vocab_size, name)
     kept, lengths = Rows(), measure_rows(features)
     label = f"{name}: {len(features)} rows in {len(stream)} batches of {len(stream.shapes)} shapes"
 
@@ -97,7 +96,7 @@ def predict(
     # The longest rows come first: counted in tokens, the time that is left can be believed from the start.
     with progress.track(label, total=int(lengths.sum()), unit="tokens") as bar:
         for batch, outputs in _compute_ahead(compute, stream, mesh):
-            _take_in(batch, outputs, kept, len(features), sequences)
+            _take_in(batch, outputs, kept, features)
             bar.advance(int(lengths[batch.rows[batch.rows >= 0]].sum()))
     return kept
 
@@ -170,12 +169,12 @@ def _view_layer(number: int, stack: jax.Array) -> jax.Array:
     return jax.make_array_from_single_device_arrays(stack.shape[1:], place, parts)
 
 
-def _take_in(batch: Batch, outputs: Arrays, kept: Rows, count: int, sequences: Ragged) -> None:
-    """Puts what came back of one batch where its rows are, of ``count`` rows."""
-    real = batch.rows >= 0
+def _take_in(batch: Batch, outputs: Arrays, kept: Rows, features: Features) -> None:
+    """Puts what came back of one batch where its rows are."""
+    real, sequences = batch.rows >= 0, features.columns["tokens"]
     rows = batch.rows[real]
     for name, array in outputs.items():
-        values, places, size = np.asarray(array)[real], rows, count
+        values, places, size = np.asarray(array)[real], rows, len(features)
         if name == "tags":  # [B, T]: kept flat, without the padding
             inside = np.arange(values.shape[1]) < sequences.lengths[rows][:, None]
             places = (sequences.offsets[rows][:, None] + np.arange(values.shape[1]))[inside]

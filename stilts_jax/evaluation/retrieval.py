@@ -14,15 +14,15 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import cycle
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
 from stilts_jax.errors import DataError
-from stilts_jax.evaluation.evaluate import Evaluation, find_gold, name_items
-from stilts_jax.evaluation.metrics import METRICS, RANKING_DEPTH
+from stilts_jax.evaluation.evaluate import Evaluation, find_gold
+from stilts_jax.evaluation.metrics import RANKING_DEPTH
 from stilts_jax.evaluation.predict import Layer, predict
 from stilts_jax.evaluation.search import Neighbours, Precision, find_neighbours, normalise
 from stilts_jax.features.build import FeatureSettings, build_features
@@ -83,23 +83,15 @@ class Embedder:
         return predict(self.model, self.params, features, **options)["vectors"][numbers]
 
 
-class Pairs(NamedTuple):
-    """Mined pairs (int64 numbers of sources and targets), best first, each side in one pair at most."""
-
-    source: np.ndarray
-    target: np.ndarray
-    score: np.ndarray
-
-
-def pair_up(forward: Neighbours, backward: Neighbours) -> Pairs:
-    """Mines pairs by ratio margin: the best target of each source and the best source of each target.
+def pair_up(forward: Neighbours, backward: Neighbours) -> list[tuple[int, int, float]]:
+    """Mines (source, target, score) by ratio margin, of each source's best target and each target's best source.
 
     The margin is ``cos(x, y) / ((mean of x's neighbours + mean of y's) / 2)``, 0 where the means cancel out. Pairs are
     accepted greedily from the best score down, one to one; among equal scores the smaller source number comes first,
     then the smaller target number. Pairs whose score is not positive are dropped.
     """
     if not forward.values.size:
-        return Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
+        return []
     means = [side.values.mean(axis=1, dtype=np.float64) for side in (forward, backward)]
     best, scores = [], []
     for found, own, others in ((forward, *means), (backward, *means[::-1])):
@@ -112,15 +104,14 @@ def pair_up(forward: Neighbours, backward: Neighbours) -> Pairs:
     source, target = np.append(np.arange(rows), best[1]), np.append(best[0], np.arange(columns))
     score = np.concatenate(scores)
     order = np.lexsort((target, source, -score))
+    order = order[score[order] > 0]
     free_source, free_target = bytearray(b"\1") * rows, bytearray(b"\1") * columns
     accepted = []
-    for candidate, x, y in zip(order.tolist(), source[order].tolist(), target[order].tolist()):
+    for x, y, one in zip(*(column[order].tolist() for column in (source, target, score))):
         if free_source[x] and free_target[y]:
             free_source[x] = free_target[y] = 0
-            accepted.append(candidate)
-    kept = np.array(accepted, np.int64)
-    kept = kept[score[kept] > 0]
-    return Pairs(source[kept], target[kept], score[kept])
+            accepted.append((x, y, one))
+    return accepted
 
 
 def mine_sentences(
@@ -146,7 +137,7 @@ def mine_sentences(
         sides.append((ids, normalise(vectors[[of[-1] for of in places]])))
     (source_ids, left), (target_ids, right) = sides
     pairs = pair_up(*find_neighbours(left, right, k, **options))
-    named = ((source_ids[x], target_ids[y], score) for x, y, score in zip(*(part.tolist() for part in pairs)))
+    named = ((source_ids[x], target_ids[y], score) for x, y, score in pairs)
     return {(x, y): score for x, y, score in named if x and y}
 
 
@@ -182,7 +173,7 @@ def evaluate_retrieval(
     margin, and ``thresholds`` by language, from dev: a language without one is left out. None (for dev itself) tunes
     each language's on its own gold and puts it into its result. ``search`` are options of ``find_neighbours``.
     """
-    mines, found, order = task.retrieval == "mining", Evaluation({}, {}), list[str]()
+    mines, found, threshold = task.retrieval == "mining", Evaluation(), None
     if mines:
         known = {one for one, part in sets.items() if part.gold} if thresholds is None else thresholds.keys()
         sets = {language: part for language, part in sets.items() if language in known}
@@ -204,15 +195,10 @@ def evaluate_retrieval(
             depth = RANKING_DEPTH * (1 if len(set(names)) == len(names) else 4)
             ranked = np.array(names, object)[find_neighbours(*vectors, depth, **search)[0].index].tolist()
             predicted = {query: [*dict.fromkeys(row)][:RANKING_DEPTH] for query, row in zip(queries, ranked)}
-        found.predictions[language] = predicted
-        if gold is not None:
-            result = METRICS[task.metric](task, predicted, gold, language)
-            # Rankings are scored in gold's order. LAReQA's questions are called by their language too.
-            asked = gold if task.retrieval == "ranking" else queries
-            ids = [name.removesuffix(f"_{language}") for name in asked]
-            order = (order or ids) if task.aligned else []
-            settled = replace(result, threshold=threshold) if mines else name_items(result, ids, order)
-            found.results[language] = settled
+        # Rankings are scored in gold's order. LAReQA's questions are called by their language too.
+        asked = gold or () if task.retrieval == "ranking" else queries
+        ids = [] if mines else [name.removesuffix(f"_{language}") for name in asked]
+        found.add(task, language, predicted, gold, ids, threshold)
     return found
 
 
@@ -246,7 +232,7 @@ def sweep_layers(
         return lambda texts: vectors
 
     everything = replace(embedder, layer="all")
-    found = [Evaluation({}, {}) for _ in range(embedder.model.encoder.num_layers + 1)]
+    found = [Evaluation() for _ in range(embedder.model.encoder.num_layers + 1)]
     for language, part in sets.items():  # vectors of all layers of all languages may not fit into memory
         sides = [everything([one.text for one in texts]) for texts in (part.queries, part.candidates)]
         for layer, whole in enumerate(found):
@@ -255,6 +241,7 @@ def sweep_layers(
             here = evaluate_retrieval(task, {language: part}, candidates, **options)
             whole.results.update(here.results)
             whole.predictions.update(here.predictions)
+            whole.thresholds.update(here.thresholds)
     return found
 
 
@@ -338,12 +325,11 @@ def mine_files(
     second = embed_texts(right, right_print, embedder, folder / "target.npy", chunk, progress)
     options: dict[str, Any] = {"precision": precision, "mesh": embedder.mesh, "progress": progress}
     pairs = pair_up(*find_neighbours(first, second, k, **options))
-    kept = int((pairs.score >= threshold).sum())
-    best = zip(*(column[:kept].tolist() for column in (pairs.score, pairs.source, pairs.target)))
+    kept = [pair for pair in pairs if pair[2] >= threshold]
     # Whole or not at all.
     with replacing(out) as whole, whole.open("x", encoding="utf-8", newline="\n") as file:
-        file.writelines(f"{score:.6f}\t{left[x]}\t{right[y]}\n" for score, x, y in best)
+        file.writelines(f"{score:.6f}\t{left[x]}\t{right[y]}\n" for x, y, score in kept)
     if not keep_embeddings:
         del first, second
         shutil.rmtree(folder)
-    return kept
+    return len(kept)

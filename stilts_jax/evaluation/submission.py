@@ -1,25 +1,15 @@
 """Prediction folders, ``TASK/test-LL.EXT``: written, read, and scored against gold without an accelerator.
 
-| kind | file | content |
-|---|---|---|
-| classify | tsv | a label per line |
-| choice | jsonl | objects with ``label``, the number of the choice |
-| tag | tsv | a tag per line, a blank line after each sentence |
-| span | json | ``{question id: answer}`` |
-| embed, mining (BUCC) | tsv | ``LLid <tab> enid``; ``thresholds.json`` beside them has each language's threshold |
-| embed, nearest (Tatoeba) | tsv | for each English line the 0-based line of its translation |
-| embed, ranking | json | ``{query id: [up to twenty candidate ids]}`` |
-
-Where XTREME or XTREME-R has a format for a task, it is this one; tasks that neither has are written alike. Gold may lie
-as predictions do (with labels alone, which is XTREME's layout), as the data sets release it, or as `stilts prepare`
-fetched it.
+``_FORMS`` has what they hold. Where XTREME or XTREME-R has a format for a task, it is this one; tasks that neither has
+are written alike. Gold may lie as predictions do (with labels alone, which is XTREME's layout), as the data sets
+release it, or as `stilts prepare` fetched it.
 """
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +25,17 @@ from stilts_jax.tasks.sources.rows import BadRow, Problems, find_line, parse_jso
 from stilts_jax.tasks.spec import UNKNOWN_LABEL, Task
 from stilts_jax.tasks.udpos import UNTAGGED
 
-_EXTENSIONS = {"choice": "jsonl", "span": "json", "ranking": "json"}
+# By kind, or way of retrieval: how a file's name ends; what a line (or the values by id) are; and how they are written.
+_FORMS = {
+    "classify": ("tsv", "a label", "take one of LABELS; any other in gold means that it is blanked"),
+    "choice": ("jsonl", "an object with a label", 'write {"label": 0}, {"label": 1}, ...'),
+    "tag": ("tsv", "a tag", "write a tag a line, and a blank line behind each sentence"),
+    "nearest": ("tsv", "an index", "write for each English line the number of its translation, from 0 on"),
+    "mining": ("tsv", "a pair of ids", "write LLid <tab> enid"),
+    "span": ("json", "answers", "write {question id: answer text, ...}"),
+    "ranking": ("json", "rankings", "write {query id: [candidate id, ...]}"),
+}
+_BY_ID = ("span", "ranking")  # objects; the others have lines in the order of the test set
 _BLANKED = "take gold from the data set's own release; XTREME's download blanks it"
 Found = tuple[Any, Path]  # gold as a metric takes it, labels and tags as names, and where it lies
 
@@ -50,8 +50,7 @@ def format_of(task: Task) -> str:
 
 def prediction_path(folder: Path, task: Task, language: str) -> Path:
     """Where the predictions of one language lie, under the task's official name."""
-    name = f"test-{language}.{_EXTENSIONS.get(format_of(task), 'tsv')}"
-    return folder / OFFICIAL.get(task.name, task.name) / name
+    return folder / OFFICIAL.get(task.name, task.name) / f"test-{language}.{_FORMS[format_of(task)][0]}"
 
 
 def write_predictions(folder: Path, task: Task, language: str, predictions: Any) -> Path:
@@ -62,7 +61,7 @@ def write_predictions(folder: Path, task: Task, language: str, predictions: Any)
         return " ".join(text.split("\n"))
 
     form, path = format_of(task), prediction_path(folder, task, language)
-    if form in _VALUES:
+    if form in _BY_ID:
         lines = [json.dumps(dict(predictions), ensure_ascii=False, indent=1)]
     elif form == "choice":
         lines = [json.dumps({"label": int(value)}) for value in predictions]
@@ -86,15 +85,19 @@ def read_predictions(path: Path, task: Task) -> Any:
     form = format_of(task)
     if form == "tag":
         return read_tags(path)[0]
-    if form in _VALUES:
-        content, (fits, what, fix) = read_json(path), _VALUES[form]
-        if not isinstance(content, dict) or not all(map(fits, content.values())):
+    _, what, fix = _FORMS[form]
+    if form in _BY_ID:
+        content = read_json(path)
+        texts = content.values() if isinstance(content, dict) else [None]
+        if form == "ranking":
+            texts = chain.from_iterable(one if isinstance(one, list) else [None] for one in texts)
+        if not all(isinstance(text, str) for text in texts):
             raise DataError(f"These are not {what}.", where=str(path), fix=fix)
         return content
-    values, (parse, what, fix) = [], _LINES[form]
+    values = []
     for line, text in _lines(path):
         try:
-            values.append(parse(text, task))
+            values.append(_parse_line(form, text, task))
         except (ValueError, KeyError, TypeError, BadRow) as error:
             fix = fix.replace("LABELS", ", ".join(task.labels))
             raise DataError(f"{text[:60]!r} is not {what}.", where=f"{path}:{line}", fix=fix) from error
@@ -120,44 +123,20 @@ def _lines(path: Path) -> list[tuple[int, str]]:
     return lines
 
 
-def _parse_label(text: str, task: Task) -> str:
-    value = text.rpartition("\t")[2].strip()  # the last column where there are several
-    if task.labels and value not in task.labels:
+def _parse_line(form: str, text: str, task: Task) -> Any:
+    """What a line says; an error, of whatever kind, where it says something else."""
+    if form == "mining":
+        source, english = text.split("\t")
+        return source.strip(), english.strip()
+    if form == "classify":
+        value = text.rpartition("\t")[2].strip()  # the last column where there are several
+        if task.labels and value not in task.labels:
+            raise ValueError
+        return value
+    number = str(parse_json(text)["label"]) if form == "choice" else text
+    if not number.isascii() or not number.isdigit():
         raise ValueError
-    return value
-
-
-def _parse_index(text: str, task: Task) -> int:
-    if not text.isascii() or not text.isdigit():
-        raise ValueError
-    return int(text)
-
-
-def _parse_pair(text: str, task: Task) -> tuple[str, str]:
-    source, english = text.split("\t")
-    return source.strip(), english.strip()
-
-
-# How a line is read, what it is, and what to do where it is something else.
-_LINES: Mapping[str, tuple[Callable[[str, Task], Any], str, str]] = {
-    "classify": (_parse_label, "a label", "take one of LABELS; any other in gold means that it is blanked"),
-    "choice": (
-        lambda text, task: _parse_index(str(parse_json(text)["label"]), task),
-        "an object with a label",
-        'write {"label": 0}, {"label": 1}, ...',
-    ),
-    "nearest": (_parse_index, "an index", "write 0, 1, 2, ..."),
-    "mining": (_parse_pair, "a pair of ids", "write LLid <tab> enid"),
-}
-# The same of the values of a JSON object.
-_VALUES: Mapping[str, tuple[Callable[[Any], bool], str, str]] = {
-    "span": (lambda value: isinstance(value, str), "answers", "write {question id: answer text, ...}"),
-    "ranking": (
-        lambda value: isinstance(value, list) and all(isinstance(one, str) for one in value),
-        "rankings",
-        "write {query id: [candidate id, ...]}",
-    ),
-}
+    return int(number)
 
 
 def read_gold(folder: Path, task: Task, language: str) -> Found | None:
@@ -227,7 +206,7 @@ def check_count(predicted: Path, predictions: Sequence[Any], gold: Path, right: 
 
 def _score_file(task: Task, language: str, predicted: Path, found: Found) -> Mapping[str, float]:
     predictions, form, (gold, gold_path) = read_predictions(predicted, task), format_of(task), found
-    if form in _VALUES:
+    if form in _BY_ID:
         unknown = next((one for one in predictions if one not in gold), None)
         if unknown is not None:
             fix = nearest(unknown, gold) if len(gold) <= 20 else "predict the test set of this language"

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 
 from stilts_jax.distributed import initialize
-from stilts_jax.evaluation.metrics import metric_version
+from stilts_jax.evaluation import metrics
 from stilts_jax.experiment.data import Part, PhaseData, choose_data, take_first
 from stilts_jax.experiment.models import encoder_fingerprint, tokenizer_folder
 from stilts_jax.experiment.phases import Phase, hyperparameters_of
@@ -156,7 +156,7 @@ class Context:
         model, evaluation, tasks = self.settings.model, self.settings.evaluation, {}
         for name, parts in self.data(phase).scored.items():
             task, data = parts[-1].task, self._fingerprints({part.split: part for part in parts})
-            metric = [task.metric, metric_version(task.metric)]
+            metric = [task.metric, metrics.VERSIONS.get(task.metric, 1)]
             tasks[name] = {"version": task.version, "metric": metric, "data": data}
         retrieval = {
             "layer": model.retrieval_layer,

@@ -112,8 +112,8 @@ def add_pictures(
             np.save(open_file, blank)
     else:
         path = build_table(names, sight)
-    owners: Any = features.columns["example"]
-    column = Ragged.from_list([[places[picture] for picture in rows[example].pictures] for example in owners])
+    shown_to = (rows[example].pictures for example in features.columns["example"])
+    column = Ragged.from_list([[places[picture] for picture in pictures] for pictures in shown_to])
     return replace(features, columns={**features.columns, "pictures": column}, pictures=str(path))
 
 

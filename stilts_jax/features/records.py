@@ -76,7 +76,7 @@ class Features:
     """The rows of one split of one task (all languages asked for), tokenized."""
 
     kind: Kind  # decides which columns there are; see ``stilts_jax.features.build``
-    columns: Mapping[str, np.ndarray | Ragged]  # one entry a row each
+    columns: Mapping[str, Any]  # arrays or Ragged, one entry a row each
     languages: tuple[str, ...]  # names behind the ``language`` column
     num_examples: int  # from which the rows came (windows make it smaller than the rows)
     fingerprint: str  # hash of data bytes, tokenizer, task version and settings
@@ -89,9 +89,8 @@ class Features:
         """Pictures that a row has at most, patches of each, and numbers of a patch; zeros where there are none."""
         if not self.pictures:
             return 0, 0, 0
-        column: Any = self.columns["pictures"]
         _, patches, width = open_table(self.pictures).shape
-        return max(1, int(column.lengths.max(initial=0))), patches, width
+        return max(1, int(self.columns["pictures"].lengths.max(initial=0))), patches, width
 
     @property
     def sight(self) -> dict[str, int | float]:
@@ -118,11 +117,10 @@ class Features:
     @cached_property
     def examples(self) -> dict[str, list[Example]]:
         """What ``keep_examples`` kept, by language: gold, ids, and the texts that answers are cut from."""
-        column: Any = self.columns["record"]
+        column, make = self.columns["record"], _EXAMPLES[self.kind]
         found: dict[str, list[Example]] = {language: [] for language in self.languages}
-        make, text = _EXAMPLES[self.kind], column.values.tobytes()
         for row in np.flatnonzero(column.lengths).tolist():
-            fields = json.loads(text[column.offsets[row] : column.offsets[row + 1]])
+            fields = json.loads(column[row].tobytes())
             found[self.languages[self.columns["language"][row]]].append(make(*map(_as_tuple, fields)))
         return found
 
@@ -130,7 +128,7 @@ class Features:
 def keep_examples(
     features: Features, examples: Mapping[str, Sequence[Any]], skipped: Mapping[str, Sequence[str]]
 ) -> Features:
-    """Returns features that carry their examples, each in its first row, so that scoring never reads them again."""
+    """Returns features that carry their examples, each in its first row: scoring never reads data again."""
     everything = list(chain.from_iterable(examples.values()))
     owners = np.asarray(features.columns["example"])
     texts = [b""] * len(owners)

@@ -7,7 +7,7 @@ word. A combining mark that normalization merged into its letter, or dropped, be
 
 import unicodedata
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -18,14 +18,6 @@ from stilts_jax.tokenization import CLS_ID, SEP_ID, Tokenizer
 
 _OFFSET = 3  # <s>, </s>, </s> stand before the context, beside the question, and one more </s> behind it
 _JOINER = 0x200D  # shapes the letter before it (Malayalam, Sinhala), and is dropped by the tokenizer
-
-
-class Windows(NamedTuple):
-    """Stretches of documents, int64 [W] each: ``length`` tokens from ``start`` on."""
-
-    document: np.ndarray
-    start: np.ndarray
-    length: np.ndarray
 
 
 def build_span(examples: Sequence[SpanExample], work: Work) -> Columns:
@@ -45,10 +37,10 @@ def build_span(examples: Sequence[SpanExample], work: Work) -> Columns:
         what = f"a question of {query.lengths.max()} tokens leaves no room in {settings.max_length} tokens"
         raise ConfigError(what, fix="lower max_query_length or raise max_length")
     lengths = np.diff(located.offsets)[context_of]
-    windows = plan_windows(lengths, capacity, settings.stride)
-    of, rows = windows.document, len(windows.document)
+    windows = of, begins, sizes = plan_windows(lengths, capacity, settings.stride)
+    rows = len(of)
     query = query.pick(of)
-    document = Segments(located.ids, located.offsets[context_of[of]] + windows.start, windows.length)
+    document = Segments(located.ids, located.offsets[context_of[of]] + begins, sizes)
     # Of the first answer the first token that ends behind its beginning, and the last that begins before its end.
     answers = [("", -1) if one.impossible or not one.answers else one.answers[0] for one in examples]
     begin = np.array([start for _, start in answers], np.int64)
@@ -57,8 +49,8 @@ def build_span(examples: Sequence[SpanExample], work: Work) -> Columns:
     first = np.searchsorted(located.ends, base + begin, side="right") - before
     last = np.searchsorted(located.starts, base + end, side="left") - 1 - before
     found = (begin >= 0) & (last >= first)
-    first, last = first[of] - windows.start, last[of] - windows.start
-    inside = found[of] & (first >= 0) & (last < windows.length)
+    first, last = first[of] - begins, last[of] - begins
+    inside = found[of] & (first >= 0) & (last < sizes)
     shift = query.lengths + _OFFSET
     columns: Columns = {
         "example": of,
@@ -76,8 +68,9 @@ def build_span(examples: Sequence[SpanExample], work: Work) -> Columns:
     text = np.repeat(text_starts[:-1], np.diff(located.offsets))
     columns["char_start"] = lay_out(IGNORE, document._replace(values=located.starts - text))
     columns["char_end"] = lay_out(IGNORE, document._replace(values=located.ends - text))
-    best, before = find_max_context(windows, lengths), np.cumsum(windows.length) - windows.length
-    columns["max_context"] = lay_out(0, Segments(best, before, windows.length))
+    columns["max_context"] = lay_out(
+        0, Segments(find_max_context(windows, lengths), np.cumsum(sizes) - sizes, sizes)
+    )
     return columns
 
 
@@ -122,28 +115,32 @@ def _next_without(flags: np.ndarray) -> np.ndarray:
     return np.minimum.accumulate(place[::-1])[::-1]
 
 
-def plan_windows(lengths: np.ndarray, capacity: np.ndarray, stride: int) -> Windows:
-    """Covers documents of ``lengths`` [D] with windows of at most ``capacity`` [D] tokens, ``stride`` tokens apart."""
+def plan_windows(lengths: np.ndarray, capacity: np.ndarray, stride: int) -> Sequence[np.ndarray]:
+    """Covers documents of ``lengths`` [D] with windows of at most ``capacity`` [D] tokens, ``stride`` tokens apart.
+
+    Returns int64 [W] each: the document of every window, its first token and its number of tokens.
+    """
     step = np.minimum(stride, capacity)  # so that no token is left out; an empty document has an empty window
     counts = 1 + np.maximum(-(-(lengths - capacity) // step), 0)
     document = np.repeat(np.arange(len(lengths)), counts)
     number = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     start = number * step[document]
-    return Windows(document, start, np.minimum(capacity[document], lengths[document] - start))
+    return document, start, np.minimum(capacity[document], lengths[document] - start)
 
 
-def find_max_context(windows: Windows, lengths: np.ndarray) -> np.ndarray:
+def find_max_context(windows: Sequence[np.ndarray], lengths: np.ndarray) -> np.ndarray:
     """Says in which window, and one only, each token of the documents has the most context: bool, window by window.
 
     The score is BERT's: the smaller of the tokens on its left and on its right, plus a hundredth of the window's
     length; the first window wins a tie.
     """
-    window = np.repeat(np.arange(len(windows.start)), windows.length)
-    size = windows.length[window]
-    left = np.arange(len(window)) - (np.cumsum(windows.length) - windows.length)[window]
+    document, start, length = windows
+    window = np.repeat(np.arange(len(start)), length)
+    size = length[window]
+    left = np.arange(len(window)) - (np.cumsum(length) - length)[window]
     # One number that orders by score, then by the earlier window; so that the maximum is unique.
-    score = (100 * np.minimum(left, size - 1 - left) + size) * len(windows.start) - window
-    token = ((np.cumsum(lengths) - lengths)[windows.document] + windows.start)[window] + left
+    score = (100 * np.minimum(left, size - 1 - left) + size) * len(start) - window
+    token = ((np.cumsum(lengths) - lengths)[document] + start)[window] + left
     best = np.full(int(lengths.sum()), np.iinfo(np.int64).min)
     np.maximum.at(best, token, score)
     return best[token] == score

@@ -8,7 +8,6 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,20 +22,15 @@ FORMAT = 3
 _UNREADABLE = (DataError, RecordError, OSError, ValueError, TypeError, pa.ArrowException)
 
 
-def make_key(key_parts: Mapping[str, object]) -> str:
-    """Returns the hash of ``key_parts`` (plain JSON values), of the format and of the featurizers."""
-    parts = {"format": FORMAT, "features": FEATURE_VERSION, "parts": dict(key_parts)}
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, allow_nan=False).encode()).hexdigest()
-
-
 def load_or_build(
     folder: Path, key_parts: Mapping[str, object], build: Callable[[], Features], progress: Progress = SILENT
 ) -> Features:
-    """Returns the features of a key: from the cache, else built and put there (what can't be written is a DataError).
+    """Returns the features of a key of plain values: from the cache, else built and put there, or a DataError.
 
-    Their ``fingerprint`` is kept, or is the key where they have none.
+    Their ``fingerprint`` is kept, or is the hash of the key, the format and the featurizers where they have none.
     """
-    key = make_key(key_parts)
+    parts = {"format": FORMAT, "features": FEATURE_VERSION, "parts": dict(key_parts)}
+    key = hashlib.sha256(json.dumps(parts, sort_keys=True, allow_nan=False).encode()).hexdigest()
     data, manifest = folder / f"{key[:32]}.arrow", folder / f"{key[:32]}.json"
     try:
         return _load(data, manifest, key)
@@ -53,7 +47,7 @@ def load_or_build(
             _write_arrow(temporary, features)
         described = vars(features) | {"pictures": Path(features.pictures).name}
         del described["columns"]
-        about = {"format": FORMAT, "key": key, "parts": dict(key_parts), "sha256": _digest(data)}
+        about = {"format": FORMAT, "key": key, "parts": parts["parts"], "sha256": _digest(data)}
         write_record(manifest, about | {"features": described})
     except OSError as error:
         what = f"features can't be written to the cache: {error.strerror or error}"
@@ -92,7 +86,7 @@ def _digest(path: Path) -> str:
 
 
 def _write_arrow(path: Path, features: Features) -> None:
-    columns: Mapping[str, Any] = features.columns
+    columns = features.columns
     arrays = {
         name: pa.LargeListArray.from_arrays(pa.array(column.offsets), pa.array(column.values))
         if isinstance(column, Ragged)

@@ -65,7 +65,7 @@ def benchmark_mining(
         "precision": precision,
         "search_seconds": searched - began,
         "mine_seconds": mined - searched,
-        "pairs": len(pairs.score),
+        "pairs": len(pairs),
         "floor_seconds": 2.0 * count * count * dimension / rate,
         "matmul": rate,
     }

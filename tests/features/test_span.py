@@ -117,13 +117,11 @@ def bert_max_context(spans, position):
 @given(documents=DOCUMENTS, stride=st.integers(1, 30))
 def test_windows_cover_documents_and_each_token_has_one_best_window(documents, stride):
     lengths, capacity = np.array(documents, np.int64).T
-    windows = plan_windows(lengths, capacity, stride)
-    best = find_max_context(windows, lengths)
-    borders = np.cumsum(windows.length)[:-1]
-    by_window = np.split(best, borders)
+    windows = owner, begins, sizes = plan_windows(lengths, capacity, stride)
+    by_window = np.split(find_max_context(windows, lengths), np.cumsum(sizes)[:-1])
     for number, (length, room) in enumerate(documents):
-        mine = np.flatnonzero(windows.document == number)
-        spans = [(int(windows.start[w]), int(windows.length[w])) for w in mine]
+        mine = np.flatnonzero(owner == number)
+        spans = [(int(begins[w]), int(sizes[w])) for w in mine]
         assert spans[0][0] == 0 and sum(spans[-1]) == length
         assert all(size <= room for _, size in spans)
         step = min(stride, room)
