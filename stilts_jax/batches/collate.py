@@ -157,12 +157,9 @@ class PackedText:
         members = join(Segments(packed.values, packed.offsets[rows], packed.lengths[rows]), rows=len(rows))
         chunks = Segments(tokens.values, tokens.offsets[members.values], tokens.lengths[members.values])
         flat = join(chunks, rows=len(members.values))
-        inside = np.arange(self.length) < np.diff(flat.offsets[members.offsets])[:, None]
 
         def lay_out(values: np.ndarray, fill: int) -> np.ndarray:
-            array = np.full(inside.shape, fill, np.int32)
-            array[inside] = values
-            return array
+            return pad(Ragged(values, flat.offsets[members.offsets]), np.arange(len(rows)), self.length, fill)
 
         segment = np.arange(len(flat)) - np.repeat(members.offsets[:-1], members.lengths) + 1
         position = np.arange(len(flat.values)) - np.repeat(flat.offsets[:-1], flat.lengths)

@@ -72,10 +72,9 @@ def _draw_rows(task: str, features: Features, label_alpha: float, seed: int) -> 
 
 
 class TrainingBatches:
-    """The batches of one task.
+    """The batches of one task: an epoch has ``num_rows`` rows (of mlm: packed rows) and ``steps_per_epoch`` batches.
 
-    An epoch has ``num_rows`` rows (of mlm: packed rows) and ``steps_per_epoch`` batches, the last of which may be
-    shared with the next epoch. ``shapes`` are those that a batch can have, rows and lengths; each is compiled once.
+    The last one may be shared with the next epoch. A batch has one of ``shapes``, rows and lengths, compiled once each.
     """
 
     def __init__(
@@ -85,23 +84,14 @@ class TrainingBatches:
         *,
         batch_size: int,
         seed: int,
-        max_length: int,
-        window: int = 8,
+        max_length: int,  # the longest padded length; in masked language modelling that of every packed row
+        window: int = 8,  # batches that are sorted together; 1 is a plain shuffle, as of rows with pictures
         max_buckets: int = 8,
-        price: float = 0.0,
-        masking: Masking | None = None,
-        alpha: float = 0.3,
-        label_alpha: float = 1.0,
+        price: float = 0.0,  # tokens of padding that one more padded length must save in a step, on average
+        masking: Masking | None = None,  # of masked language modelling
+        alpha: float = 0.3,  # there a language is drawn by its rows to this power
+        label_alpha: float = 1.0,  # so is a label in classification; 1 draws every row once an epoch
     ) -> None:
-        """Makes the plan of one split's features, which were built for training.
-
-        Args:
-            max_length: the longest padded length; in masked language modelling the length of every packed row.
-            window: W, the number of batches that are sorted together; 1 is a plain shuffle, as of rows with pictures.
-            price: tokens of padding that one more padded length must save in a step, on average.
-            masking: of masked language modelling, where a language is drawn by its rows to the power ``alpha``.
-            label_alpha: in classification, so is a label; 1 draws every row once an epoch.
-        """
         if not len(features):
             fix = "give the task training data"
             raise DataError("There are no rows to train on.", where=f"task {task}", fix=fix)
@@ -227,18 +217,13 @@ class PredictionStream:
         self,
         features: Features,
         *,
-        tokens_per_batch: int = 16384,
+        tokens_per_batch: int = 16384,  # at most, padding included, if rows can be so few
         max_buckets: int = 8,
         multiple: int = 8,
-        limit: int | None = None,
-        price: float = 0.0,
-        row_multiple: int = 8,
+        limit: int | None = None,  # no row is padded to more
+        price: float = 0.0,  # tokens of padding that one more length must save
+        row_multiple: int = 8,  # numbers of rows are multiples of it (devices of all hosts)
     ) -> None:
-        """Plans batches of so many tokens at most, padding included, if rows can be so few.
-
-        No row is padded to more than ``limit``; one more length must save padding of ``price`` tokens; numbers of rows
-        are multiples of ``row_multiple`` (devices of all hosts).
-        """
         self._features, lengths = features, measure_rows(features)
         self._order = np.argsort(-lengths, kind="stable")
         ordered = lengths[self._order]

@@ -1,7 +1,6 @@
-"""Endless orders that can be entered anywhere: of rows, and of what to take next of several things.
+"""Endless orders that can be entered anywhere, so that a resumed run sees the same batches.
 
-Random numbers are a function of where they are used, so that a resumed run sees the same batches. Only raw bits of a
-counter-based generator are used, which numpy keeps the same from version to version.
+Only raw bits of a counter-based generator are used, which numpy keeps the same from version to version.
 """
 
 import zlib

@@ -40,7 +40,6 @@ def run(arguments: Namespace) -> None:
     model = encoder.with_head("", None, Compute())
     embedder = Embedder(*model, encoder.tokenizer, mesh=encoder.mesh, **options)
     places = arguments.source, arguments.target, arguments.out
-    names = ("threshold", "precision", "keep_embeddings", "progress")
-    given = {name: getattr(arguments, name) for name in names}
+    given = {name: getattr(arguments, name) for name in ("threshold", "precision", "keep_embeddings")}
     count = mine_files(embedder, *places, k=arguments.neighbours, **given)
     print(f"{count} pairs in {arguments.out}")

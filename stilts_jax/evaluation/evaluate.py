@@ -55,11 +55,9 @@ class Evaluation:
             return
         result = METRICS[task.metric](task, predicted, gold, language)
         values, places = result.items.values, {name: place for place, name in enumerate(ids)}
-        if len(values) == len(
-            ids
-        ):  # else words, or pairs that were found: what they belong to differs between runs
+        if len(values) == len(ids):  # else words, or pairs that were found, which differ between runs
             self._order = self._order or ids
-            if task.aligned and len(places) == len(ids) and places.keys() == set(self._order):
+            if task.aligned and len(places) == len(ids) and sorted(ids) == sorted(self._order):
                 ids, values = self._order, values[[places[name] for name in self._order]]
             digest = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:16]
             names = np.array([zlib.crc32(one.encode()) for one in ids], np.uint32)

@@ -1,8 +1,4 @@
-"""The official metrics, on plain Python and numpy values; percent, full precision.
-
-Each metric is ``metric(task, predictions, gold, language) -> MetricResult``; ``METRICS`` finds it by the name
-that ``Task.metric`` holds. What predictions and gold look like is said at each.
-"""
+"""The official metrics, on plain Python and numpy values; percent, full precision."""
 
 import re
 import string
@@ -271,7 +267,7 @@ def tune_null_threshold(predictions: Mapping[str, NullableAnswer], gold: Answers
     return float(ordered[best - 1] if best else np.nextafter(ordered[0], -np.inf))
 
 
-# Each metric, and the values whose mean is the one number of a task that is scored by it.
+# By ``Task.metric``: what scores a language, and the values whose mean is the one number of a task.
 _METRICS: Mapping[str, tuple[Callable[[Task, Any, Any, str], MetricResult], tuple[str, ...]]] = {
     "accuracy": (accuracy, ("accuracy",)),
     "nearest_accuracy": (accuracy, ("accuracy",)),

@@ -214,10 +214,9 @@ def write_features(
             if path.suffix in (".safetensors", ".bin") or path.name in ("config.json", _PREPROCESSOR):
                 with path.open("rb") as file:
                     digest.update(hashlib.file_digest(file, "sha256").digest())
-        record: dict[str, Any] = {"names": names, "shape": shape, "encoder": str(encoder_folder)}
-        record |= {"pictures": str(found.path), "digest": digest.hexdigest()}
-        record["layer"] = "last" if layer is None else layer
-        write_json(working / NAMES, record)
+        record = {"names": names, "shape": shape, "encoder": str(encoder_folder), "pictures": str(found.path)}
+        layers = {"digest": digest.hexdigest(), "layer": "last" if layer is None else layer}
+        write_json(working / NAMES, record | layers)
         working.rename(out)
     finally:
         shutil.rmtree(working, ignore_errors=True)

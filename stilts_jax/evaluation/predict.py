@@ -1,7 +1,4 @@
-"""Predicts every row of a task in one jitted pass over all languages.
-
-Only labels, the best spans or pooled vectors are copied to the host. Compiled functions are kept, by model and head.
-"""
+"""Predicts all rows of a task in one jitted pass; only labels, best spans or pooled vectors come to the host."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -188,7 +185,7 @@ def _take_in(batch: Batch, outputs: Arrays, kept: Rows, features: Features) -> N
 def _compile(
     model: Model, head: str | None, layer: Layer | None, kind: str, mesh: Mesh
 ) -> Callable[[Any, Any], Arrays]:
-    """The function for a batch; jax compiles it once a bucket, and every host gets all results: they are small."""
+    """The function for a batch, kept by model and head; every host gets all results: they are small."""
     wanted = default_layer(model.encoder.num_layers) if layer is None else layer
     options: Any = {"all_hidden": True} if wanted == "all" else {"num_layers": wanted}
 

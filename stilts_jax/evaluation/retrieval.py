@@ -260,9 +260,7 @@ def read_sentences(path: Path) -> tuple[list[str], str]:
     return list(distinct), hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
-def embed_texts(
-    texts: list[str], fingerprint: str, embedder: Embedder, path: Path, chunk: int, progress: Progress
-) -> np.ndarray:
+def embed_texts(texts: list[str], fingerprint: str, embedder: Embedder, path: Path, chunk: int) -> np.ndarray:
     """Embeds texts into the file ``path``, and returns its rows, mapped: float32 [N, D] of length one."""
     shape = (len(texts), embedder.model.encoder.hidden_size)
     manifest = path.with_suffix(".json")  # has the digest of each chunk that is done
@@ -281,7 +279,8 @@ def embed_texts(
     sound = [_digest(mapped[rows]) == digest for rows, digest in zip(chunks, digests)]
     digests = digests[: [*sound, False].index(False)]
     done = min(len(digests) * chunk, len(texts))
-    with progress.track(f"embedding {path.stem}", total=len(texts), unit="lines", start=done) as bar:
+    label = f"embedding {path.stem}"
+    with embedder.progress.track(label, total=len(texts), unit="lines", start=done) as bar:
         for rows in chunks[len(digests) :]:
             mapped[rows] = normalise(embedder(texts[rows]))
             mapped.flush()  # before the manifest says that they are there
@@ -306,24 +305,22 @@ def mine_files(
     precision: Precision = "float32",
     chunk: int = 32768,
     keep_embeddings: bool = False,
-    progress: Progress = SILENT,
 ) -> int:
     """Writes the pairs of sentences of two text files (``score, source, target``), best first; returns their number.
 
-    Blank lines take no part, equal lines of a file take part once, and each sentence is in one pair at most. The same
-    call after a crash goes on with the embeddings in ``OUT.work``, which is removed at the end (unless they are kept).
-    ``threshold`` is the least score of a pair that is written, ``chunk`` counts lines that are embedded at once.
+    The same call after a crash goes on with the embeddings in ``OUT.work``, which is removed at the end (unless they
+    are kept). Pairs below ``threshold`` are not written; ``chunk`` counts lines that are embedded at once.
     """
     folder = out.with_name(f"{out.name}.work")
     if folder.is_symlink():
         fix = "remove it, or name another --out"
         raise DataError("The work folder is a link.", where=str(folder), fix=fix)
     (left, left_print), (right, right_print) = read_sentences(source), read_sentences(target)
-    progress.say(f"{source} and {target}: {len(left)} and {len(right)} distinct sentences")
+    embedder.progress.say(f"{source} and {target}: {len(left)} and {len(right)} distinct sentences")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    first = embed_texts(left, left_print, embedder, folder / "source.npy", chunk, progress)
-    second = embed_texts(right, right_print, embedder, folder / "target.npy", chunk, progress)
-    options: dict[str, Any] = {"precision": precision, "mesh": embedder.mesh, "progress": progress}
+    first = embed_texts(left, left_print, embedder, folder / "source.npy", chunk)
+    second = embed_texts(right, right_print, embedder, folder / "target.npy", chunk)
+    options: dict[str, Any] = {"precision": precision, "mesh": embedder.mesh, "progress": embedder.progress}
     pairs = pair_up(*find_neighbours(first, second, k, **options))
     kept = [pair for pair in pairs if pair[2] >= threshold]
     # Whole or not at all.

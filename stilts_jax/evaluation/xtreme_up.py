@@ -11,9 +11,9 @@ and their gold may lie in the release's ``masakhaner_x/LL/test.jsonl``, whose te
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -87,7 +87,22 @@ TASKS: Mapping[str, OfficialTask] = {
 
 def score_files(predictions: Path, gold: Path) -> dict[str, Any]:
     """Scores all that has predictions and gold; returns what ``benchmarks.summarise`` does, as far as it applies."""
-    score = partial(_score_language, predictions, gold)
+
+    def score(name: str, code: str) -> Scores | None:
+        task, official = TASKS[name], _OFFICIAL.format(name, code)
+        given, wanted = predictions / official, gold / official
+        tags = _find_tags(predictions, code) if name == "ner" and not given.is_file() else None
+        if name == "ner" and not wanted.is_file():
+            wanted = next(iter(find_files(gold, _RELEASE.format(code))), wanted)
+        if not wanted.is_file() or not (tags or given.is_file()):
+            return None
+        is_ranked = task.metric == "mrr"
+        right = _read(wanted, lambda row: row.id("id") if is_ranked else row.text("target"))
+        texts = Row.texts if is_ranked else Row.text
+        predicted = _spell_names(tags, wanted) if tags else _read(given, lambda row: texts(row, "prediction"))
+        check_count(tags or given, predicted, wanted, right)
+        return task.score(predicted, right)
+
     fix = f"both hold TASK/test/LL.jsonl, where TASK is {', '.join(TASKS)}"
     scores = score_languages(TASKS, score, predictions, gold, "xtreme-up", fix)
     # The benchmark's average takes tasks of speech and generation too.
@@ -120,7 +135,7 @@ def _spell_names(given: Path, release: Path) -> list[str]:
         if len(words) != len(tags):
             what = f"{len(tags)} tags for the {len(words)} words of {text[:60]!r}."
             raise DataError(what, where=where, fix="give every word one tag")
-        if wrong := next((tag for tag in tags if tag != "O" and tag[:2] not in ("B-", "I-")), ""):
+        if wrong := next((tag for tag in tags if not re.fullmatch("O|[BI]-.+", tag)), ""):
             raise DataError(f"{wrong[:60]!r} is not a tag.", where=where, fix="write O, B-TYPE or I-TYPE")
         found: list[tuple[str, int, int]] = []
         for before, (start, end), tag in zip(("O", *tags), words, tags):
@@ -130,22 +145,6 @@ def _spell_names(given: Path, release: Path) -> list[str]:
                 found[-1] = (*found[-1][:2], end)
         spelled.append(_BETWEEN.join(f"{label}: {text[start:end]}" for label, start, end in found))
     return spelled
-
-
-def _score_language(predictions: Path, gold: Path, name: str, code: str) -> Scores | None:
-    task, official = TASKS[name], _OFFICIAL.format(name, code)
-    given, wanted = predictions / official, gold / official
-    tags = _find_tags(predictions, code) if name == "ner" and not given.is_file() else None
-    if name == "ner" and not wanted.is_file():
-        wanted = next(iter(find_files(gold, _RELEASE.format(code))), wanted)
-    if not wanted.is_file() or not (tags or given.is_file()):
-        return None
-    is_ranked = task.metric == "mrr"
-    right = _read(wanted, lambda row: row.id("id") if is_ranked else row.text("target"))
-    texts = Row.texts if is_ranked else Row.text
-    predicted = _spell_names(tags, wanted) if tags else _read(given, lambda row: texts(row, "prediction"))
-    check_count(tags or given, predicted, wanted, right)
-    return task.score(predicted, right)
 
 
 def _read(path: Path, column: Callable[[Row], Any]) -> list[Any]:

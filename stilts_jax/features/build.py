@@ -1,7 +1,4 @@
-"""From examples to rows of one kind: flat token columns with offsets.
-
-No Python loop runs over tokens. Question answering has a file of its own.
-"""
+"""From examples to rows of one kind: flat token columns with offsets, without a Python loop over tokens."""
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence

@@ -1,12 +1,8 @@
-"""The cache of features: one Arrow file and one manifest for each key, mapped into memory when read.
-
-Features are built again where the manifest is missing or damaged, and where the file is not the one that it describes.
-"""
+"""The cache of features: one Arrow file for each key, mapped into memory when read, and a manifest with its digest."""
 
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +21,7 @@ _UNREADABLE = (DataError, RecordError, OSError, ValueError, TypeError, pa.ArrowE
 def load_or_build(
     folder: Path, key_parts: Mapping[str, object], build: Callable[[], Features], progress: Progress = SILENT
 ) -> Features:
-    """Returns the features of a key of plain values: from the cache, else built and put there, or a DataError.
-
-    Their ``fingerprint`` is kept, or is the hash of the key, the format and the featurizers where they have none.
-    """
+    """Returns the features of a key of plain values: from the cache, else built and put there, or a DataError."""
     parts = {"format": FORMAT, "features": FEATURE_VERSION, "parts": dict(key_parts)}
     key = hashlib.sha256(json.dumps(parts, sort_keys=True, allow_nan=False).encode()).hexdigest()
     data, manifest = folder / f"{key[:32]}.arrow", folder / f"{key[:32]}.json"
@@ -38,7 +31,6 @@ def load_or_build(
         if not isinstance(error, FileNotFoundError):
             progress.say(f"cached features are built again: {getattr(error, 'what', error)} ({data})")
     features = build()
-    features = replace(features, fingerprint=features.fingerprint or key)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Removed before the data file is rewritten, so that a stale manifest never describes new data.

@@ -11,6 +11,7 @@ import pytest
 from stilts_jax.errors import DataError, explain
 from stilts_jax.evaluation.retrieval import mine_files, pair_up
 from stilts_jax.evaluation.search import find_neighbours, normalise
+from stilts_jax.progress import SILENT
 
 
 @dataclass
@@ -20,7 +21,7 @@ class Letters:
     fingerprint: str = "letters"
     calls: list[int] = field(default_factory=list)
     dies_after: int = 10**9
-    mesh = None
+    mesh, progress = None, SILENT
     model = SimpleNamespace(encoder=SimpleNamespace(hidden_size=26))
 
     def __call__(self, texts):

@@ -83,9 +83,13 @@ def test_tags_are_spelled_out_by_the_texts_of_gold(tmp_path, capsys):
     assert main(["score", "--benchmark=xtreme-up", *sides]) == 0
     assert "80.00  1, missing: am" in capsys.readouterr().out
     official.unlink()
-    path.write_text("B-PER\nI-PER\n\nO\n\n")
-    with pytest.raises(DataError, match=r"2 tags for the 5 words.*[\s\S]*test-ha.tsv, sentence 1"):
-        score_files(tmp_path / "given", tmp_path / "gold")
+    for tags, message in (
+        ("B-PER\nI-PER\n", "2 tags for the 5 words"),
+        ("I-\nO\nO\nO\nO\n", "'I-' is not a tag"),
+    ):
+        path.write_text(f"{tags}\nO\n\n")
+        with pytest.raises(DataError, match=rf"{message}.*[\s\S]*test-ha.tsv, sentence 1"):
+            score_files(tmp_path / "given", tmp_path / "gold")
 
 
 def test_what_cannot_be_scored_is_refused_with_its_place(tmp_path):

@@ -87,7 +87,7 @@ def test_the_second_time_reads_a_mapped_file(tmp_path):
     build = Spy()
     load_or_build(tmp_path, KEY, build)
     features = load_or_build(tmp_path, dict(reversed(KEY.items())), build)
-    assert build.calls == 1 and len(features.fingerprint) == 64
+    assert build.calls == 1
     tokens = features.columns["tokens"]
     for array in (tokens.values, tokens.offsets, features.columns["example"]):
         assert not array.flags.owndata and not array.flags.writeable
