@@ -154,9 +154,9 @@ class PackedText:
     def mask(self, rows: np.ndarray, masking: Masking, seed: int, step: int) -> Arrays:
         """Lays out and masks rows; ``segments`` count from 1 (0: padding), ``positions`` in each from 0."""
         tokens, packed = self._tokens, self._rows
-        members = join(Segments(packed.values, packed.offsets[rows], packed.lengths[rows]), rows=len(rows))
+        members = join(Segments(packed.values, packed.offsets[rows], packed.lengths[rows]))
         chunks = Segments(tokens.values, tokens.offsets[members.values], tokens.lengths[members.values])
-        flat = join(chunks, rows=len(members.values))
+        flat = join(chunks)
 
         def lay_out(values: np.ndarray, fill: int) -> np.ndarray:
             return pad(Ragged(values, flat.offsets[members.offsets]), np.arange(len(rows)), self.length, fill)

@@ -169,10 +169,7 @@ class TrainingBatches:
 def weigh_tasks(
     sizes: Mapping[str, int], mixture: MixtureSettings, given: Mapping[str, float]
 ) -> dict[str, float]:
-    """Returns how often each task comes, by its number of rows or as ``given`` says; MLM has a share of its own.
-
-    "capped" counts no more than ``cap`` rows, "temperature" these to the power of 1/``temperature``.
-    """
+    """Returns how often each task comes, by its number of rows or as ``given`` says; MLM has a share of its own."""
     if given:
         if lost := sizes.keys() - given.keys():
             raise ConfigError(f"{', '.join(sorted(lost))} has no weight", fix="give each task one")

@@ -117,7 +117,7 @@ def score_decoded(
     """Scores what was decoded for the examples of each language, in their order.
 
     SQuAD 2.0's metric has ``thresholds`` by language, from dev: a language without one is left out of results and
-    predictions. None (for dev itself) tunes each language's on its own gold and puts it into its result.
+    predictions. None (for dev itself) tunes each language's on its own gold.
     """
     found = Evaluation()
     for language, values in decoded.items():

@@ -40,16 +40,12 @@ Embed = Callable[[Sequence[str]], np.ndarray]
 
 @dataclass(frozen=True)
 class Embedder:
-    """Embeds texts, with or without a dual encoder's head as ``predict`` does; equal texts get equal vectors.
-
-    ``params`` are ``{"encoder"}`` or, with a head, ``{"encoder", "head"}``. A text loses what is beyond ``max_length``
-    tokens.
-    """
+    """Embeds texts as ``predict`` does, with or without a dual encoder's head; equal texts get equal vectors."""
 
     model: Model
     params: Mapping[str, Any]
     tokenizer: Tokenizer
-    max_length: int = 512
+    max_length: int = 512  # a text loses the tokens beyond it
     layer: Layer | None = None
     head: str | None = None
     tokens_per_batch: int = 0
@@ -124,8 +120,8 @@ def mine_sentences(
 ) -> dict[tuple[str, str], float]:
     """Scores pairs of ids of BUCC's sentences (texts by id, vectors [N, D] in their order), best first.
 
-    Each distinct text takes part once, with the embedding of its last occurrence; as in XTREME, a text that occurs
-    under several ids is in no pair. Options are those of ``find_neighbours``.
+    As in XTREME each distinct text takes part once, with the embedding of its last occurrence, and is in no pair if it
+    occurs under several ids.
     """
     sides = []
     for texts, vectors in ((source, source_vectors), (target, target_vectors)):
@@ -170,8 +166,7 @@ def evaluate_retrieval(
     """Embeds and scores one split of a retrieval task; predictions are line numbers, pairs of ids, or rankings.
 
     Queries are embedded by ``embed_queries`` where they are cut at another length. Mining has ``neighbours``, k of the
-    margin, and ``thresholds`` by language, from dev: a language without one is left out. None (for dev itself) tunes
-    each language's on its own gold and puts it into its result. ``search`` are options of ``find_neighbours``.
+    margin, and ``thresholds`` as in ``score_decoded``. ``search`` are options of ``find_neighbours``.
     """
     mines, found, threshold = task.retrieval == "mining", Evaluation(), None
     if mines:

@@ -77,7 +77,7 @@ def find_neighbours(
         return jax.make_array_from_callback(array.shape, sharding, lambda where: array[where])
 
     def load(vectors: np.ndarray, start: int, count: int, sharding: NamedSharding) -> jax.Array:
-        """Some rows, zeros behind the last, on the devices."""
+        # Zeros behind the last row.
         part = np.asarray(vectors[start : start + count], np.float32)
         return place(np.pad(part, ((0, count - len(part)), (0, 0))), sharding)
 

@@ -50,7 +50,7 @@ def build_features(
 
 def _build_classify(examples: Sequence[Any], work: Work) -> Columns:
     """Returns ``<s> A </s></s> B </s>``, or ``<s> A </s>`` where an example has one text; ``label``, and ``votes``."""
-    rows, length = len(examples), work.settings.max_length
+    length = work.settings.max_length
     paired = np.array([one.pair is not None for one in examples], bool)
     first, second = work.tokenize([one.text for one in examples], [one.pair or "" for one in examples])
     # The closed form of ``tokenizers``, which takes token by token from the end of the longer text: both keep half
@@ -63,8 +63,8 @@ def _build_classify(examples: Sequence[Any], work: Work) -> Columns:
     keep_first = np.where(swap, longer, shorter)
     keep_first = np.where(paired, keep_first, np.minimum(first.lengths, length - SINGLE_SPECIALS))
     second = second.head(np.where(swap, shorter, longer))
-    separators = Segments(np.full(2, SEP_ID, np.int32), np.zeros(rows, np.int64), np.where(paired, 2, 0))
-    tokens = join(CLS_ID, first.head(keep_first), separators, second, SEP_ID, rows=rows)
+    separators = Segments(np.full(2, SEP_ID, np.int32), np.zeros_like(first.starts), 2 * paired)
+    tokens = join(CLS_ID, first.head(keep_first), separators, second, SEP_ID)
     columns: Columns = {"tokens": tokens, "label": _labels(examples)}
     if work.training and any(example.votes for example in examples):
         columns["votes"] = Ragged.from_list([example.votes for example in examples])
@@ -87,7 +87,7 @@ def _build_choice(examples: Sequence[Any], work: Work) -> Columns:
     kept = np.minimum(prompts.lengths, budget - choices.lengths)
     prompts = Segments(prompts.values, prompts.starts + prompts.lengths - kept, kept)
     return {
-        "tokens": join(CLS_ID, prompts, SEP_ID, SEP_ID, choices, SEP_ID, rows=len(choices.starts)),
+        "tokens": join(CLS_ID, prompts, SEP_ID, SEP_ID, choices, SEP_ID),
         "first_choice": np.cumsum(counts) - counts,
         "num_choices": counts.astype(np.int32),
         "label": _labels(examples),
@@ -107,7 +107,7 @@ def _build_tag(examples: Sequence[TagExample], work: Work) -> Columns:
     values, unknown = np.append(words.values, np.int32(UNK_ID)), len(words.values)
     words = Segments(values, np.where(odd, unknown, words.starts), np.where(odd, 1, words.lengths))
     # All words in reading order, laid end to end: a row is then one stretch of it.
-    text = join(words, rows=len(odd))
+    text = join(words)
     word_starts, sentence_starts = text.offsets, np.concatenate([[0], np.cumsum(counts)])
     tags, word = (np.full(len(text.values), IGNORE, np.int32) for _ in range(2))
     gold = [example.tags or [IGNORE] * len(example.words) for example in examples]
@@ -123,31 +123,24 @@ def _build_tag(examples: Sequence[TagExample], work: Work) -> Columns:
         pieces.append((sentence, begin, end))
     example, first, last = np.array(pieces, np.int64).reshape(-1, 3).T
     stretch = Segments(text.values, word_starts[first], word_starts[last] - word_starts[first])
-    rows = len(example)
     return {
         "example": example,
-        "tokens": join(CLS_ID, stretch, SEP_ID, rows=rows),
-        "tags": join(IGNORE, stretch._replace(values=tags), IGNORE, rows=rows),
-        "word": join(IGNORE, stretch._replace(values=word), IGNORE, rows=rows),
+        "tokens": join(CLS_ID, stretch, SEP_ID),
+        "tags": join(IGNORE, stretch._replace(values=tags), IGNORE),
+        "word": join(IGNORE, stretch._replace(values=word), IGNORE),
     }
 
 
 def _build_embed(examples: Sequence[Any], work: Work) -> Columns:
-    """Returns ``<s> text </s>``, and in training the partner's as ``pair_tokens``.
-
-    What is too long loses its end: ``max_length`` tokens are kept, in training of the text ``max_query_length``.
-    """
-    rows, length = len(examples), work.settings.max_length - SINGLE_SPECIALS
-    texts = [example.text for example in examples]
+    """Returns ``<s> text </s>``, in training cut at ``max_query_length``, and the partner's as ``pair_tokens``."""
+    length, texts = work.settings.max_length - SINGLE_SPECIALS, [example.text for example in examples]
     if not work.training:
         (first,) = work.tokenize(texts)
-        return {"tokens": join(CLS_ID, first.head(length), SEP_ID, rows=rows)}
+        return {"tokens": join(CLS_ID, first.head(length), SEP_ID)}
     first, second = work.tokenize(texts, [example.positive for example in examples])
     first = first.head(max(work.settings.max_query_length - SINGLE_SPECIALS, 1))
-    return {
-        "tokens": join(CLS_ID, first, SEP_ID, rows=rows),
-        "pair_tokens": join(CLS_ID, second.head(length), SEP_ID, rows=rows),
-    }
+    second = second.head(length)
+    return {"tokens": join(CLS_ID, first, SEP_ID), "pair_tokens": join(CLS_ID, second, SEP_ID)}
 
 
 def _build_mlm(examples: Sequence[Any], work: Work) -> Columns:
@@ -159,7 +152,7 @@ def _build_mlm(examples: Sequence[Any], work: Work) -> Columns:
     total, parts = lines.lengths[example], chunks[example]
     begin, end = total * number // parts, total * (number + 1) // parts
     segments = Segments(lines.values, lines.starts[example] + begin, end - begin)
-    return {"example": example, "tokens": join(CLS_ID, segments, SEP_ID, rows=len(example))}
+    return {"example": example, "tokens": join(CLS_ID, segments, SEP_ID)}
 
 
 def _labels(examples: Sequence[Any]) -> np.ndarray:

@@ -208,11 +208,9 @@ def find_unique(texts: Iterable[str]) -> tuple[list[str], np.ndarray]:
     return list(numbers), inverse
 
 
-def join(*parts: Segments | int, rows: int) -> Ragged:
+def join(*parts: Segments | int) -> Ragged:
     """Lays parts end to end, row by row; an int is one and the same value in every row."""
-    lengths = np.zeros(rows, np.int64)
-    for part in parts:
-        lengths += 1 if isinstance(part, int) else part.lengths
+    lengths: Any = sum(1 if isinstance(part, int) else part.lengths for part in parts)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     values = np.empty(offsets[-1], np.int32)
     cursor = offsets[:-1].copy()
@@ -224,8 +222,8 @@ def join(*parts: Segments | int, rows: int) -> Ragged:
         ends = np.cumsum(part.lengths)
         before = ends - part.lengths
         # In blocks of rows: the index arrays are several times what is copied.
-        borders = np.searchsorted(ends, np.arange(0, ends[-1] if rows else 0, _BLOCK), side="right")
-        for first, last in pairwise([*borders.tolist(), rows]):
+        borders = np.searchsorted(ends, np.arange(0, part.lengths.sum(), _BLOCK), side="right")
+        for first, last in pairwise([*borders.tolist(), len(ends)]):
             some = slice(first, last)
             index = np.arange(before[first], ends[last - 1]) if last > first else np.arange(0)
             source = np.repeat(part.starts[some] - before[some], part.lengths[some]) + index

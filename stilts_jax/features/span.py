@@ -23,8 +23,7 @@ _JOINER = 0x200D  # shapes the letter before it (Malayalam, Sinhala), and is dro
 def build_span(examples: Sequence[SpanExample], work: Work) -> Columns:
     """Columns ``tokens``, ``start``, ``end``; for predictions also ``char_start``, ``char_end``, ``max_context``.
 
-    ``start`` and ``end`` point at the first and last token of the first answer, at ``<s>`` where the window
-    doesn't hold all of it.
+    ``start`` and ``end`` point at ends of the first answer, at ``<s>`` where the window doesn't hold all of it.
     """
     settings = work.settings
     contexts, context_of = find_unique(example.context for example in examples)
@@ -38,7 +37,6 @@ def build_span(examples: Sequence[SpanExample], work: Work) -> Columns:
         raise ConfigError(what, fix="lower max_query_length or raise max_length")
     lengths = np.diff(located.offsets)[context_of]
     windows = of, begins, sizes = plan_windows(lengths, capacity, settings.stride)
-    rows = len(of)
     query = query.pick(of)
     document = Segments(located.ids, located.offsets[context_of[of]] + begins, sizes)
     # Of the first answer the first token that ends behind its beginning, and the last that begins before its end.
@@ -54,7 +52,7 @@ def build_span(examples: Sequence[SpanExample], work: Work) -> Columns:
     shift = query.lengths + _OFFSET
     columns: Columns = {
         "example": of,
-        "tokens": join(CLS_ID, query, SEP_ID, SEP_ID, document, SEP_ID, rows=rows),
+        "tokens": join(CLS_ID, query, SEP_ID, SEP_ID, document, SEP_ID),
         "start": np.where(inside, first + shift, 0).astype(np.int32),
         "end": np.where(inside, last + shift, 0).astype(np.int32),
     }
@@ -63,7 +61,7 @@ def build_span(examples: Sequence[SpanExample], work: Work) -> Columns:
 
     def lay_out(fill: int, values: Segments) -> Ragged:
         beside = query._replace(values=np.full_like(query.values, fill))
-        return join(fill, beside, fill, fill, values, fill, rows=rows)
+        return join(fill, beside, fill, fill, values, fill)
 
     text = np.repeat(text_starts[:-1], np.diff(located.offsets))
     columns["char_start"] = lay_out(IGNORE, document._replace(values=located.starts - text))
@@ -116,13 +114,12 @@ def _next_without(flags: np.ndarray) -> np.ndarray:
 
 
 def plan_windows(lengths: np.ndarray, capacity: np.ndarray, stride: int) -> Sequence[np.ndarray]:
-    """Covers documents of ``lengths`` [D] with windows of at most ``capacity`` [D] tokens, ``stride`` tokens apart.
-
-    Returns int64 [W] each: the document of every window, its first token and its number of tokens.
-    """
+    """Covers documents of ``lengths`` [D] with windows of at most ``capacity`` [D] tokens, ``stride`` tokens apart."""
     step = np.minimum(stride, capacity)  # so that no token is left out; an empty document has an empty window
     counts = 1 + np.maximum(-(-(lengths - capacity) // step), 0)
-    document = np.repeat(np.arange(len(lengths)), counts)
+    document = np.repeat(
+        np.arange(len(lengths)), counts
+    )  # of each window, beside its first token and its length
     number = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     start = number * step[document]
     return document, start, np.minimum(capacity[document], lengths[document] - start)
