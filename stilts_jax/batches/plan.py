@@ -224,9 +224,7 @@ class PredictionStream:
         self._features, lengths = features, measure_rows(features)
         self._order = np.argsort(-lengths, kind="stable")
         ordered = lengths[self._order]
-        width = (
-            int(features.columns["num_choices"].max()) if features.kind == "choice" and len(lengths) else 1
-        )
+        width = int(features.columns["num_choices"].max(initial=1)) if features.kind == "choice" else 1
         # A length that a single batch would have takes longer to compile than it saves.
         worthwhile = min(max_buckets, max(1, int(width * int(lengths.sum()) / tokens_per_batch / 2)))
         longest = int(ordered[0]) if len(ordered) else 1

@@ -23,9 +23,7 @@ class Evaluation:
 
     results: dict[str, MetricResult] = field(default_factory=dict)
     predictions: dict[str, Any] = field(default_factory=dict)
-    thresholds: dict[str, float] = field(
-        default_factory=dict
-    )  # at which was scored, where a metric needs one
+    thresholds: dict[str, float] = field(default_factory=dict)  # of a metric that needs one
     _order: Sequence[str] = ()  # ids of the first language
 
     @property
@@ -38,13 +36,7 @@ class Evaluation:
         return found
 
     def add(
-        self,
-        task: Task,
-        language: str,
-        predicted: Any,
-        gold: Any,
-        ids: Sequence[str],
-        tuned: float | None = None,
+        self, task: Task, language: str, predicted: Any, gold: Any, ids: Sequence[str], tuned: float | None
     ) -> None:
         """Takes in the predictions of a language, and scores them where there is gold, at the ``tuned`` threshold.
 

@@ -88,7 +88,7 @@ def read_predictions(path: Path, task: Task) -> Any:
     _, what, fix = _FORMS[form]
     if form in _BY_ID:
         content = read_json(path)
-        texts = content.values() if isinstance(content, dict) else [None]
+        texts: Any = content.values() if isinstance(content, dict) else [None]
         if form == "ranking":
             texts = chain.from_iterable(one if isinstance(one, list) else [None] for one in texts)
         if not all(isinstance(text, str) for text in texts):
