@@ -156,7 +156,7 @@ def _place(params: Mapping[str, Any], model: Model, mesh: Mesh) -> Any:
 def _view_layer(number: int, stack: jax.Array) -> jax.Array:
     """Returns a layer of a stack on CPUs, where jax takes over an array of numpy's without a copy.
 
-    A program that gets the stack copies each layer first, for up to a twentieth of its time, and compiles twice as long.
+    A program that gets the stack copies each layer first (a twentieth of its time), and compiles twice as long.
     """
     whole: Any = stack.sharding
     place = NamedSharding(whole.mesh, P(*whole.spec[1:]))
