@@ -122,6 +122,8 @@ class VisionEncoder:
     def _read_preparation(self, path: Path) -> None:
         """Reads how a picture is prepared: it is scaled to a square, or so that its middle is one (cropped)."""
         given = {**_KINDS[self.kind][1], **(read_json(path) if path.is_file() else {})}
+        if not given.get("do_normalize", True):
+            given |= {"image_mean": (0.0,) * 3, "image_std": (1.0,) * 3}
         self._cropped = given.get("do_center_crop", self.kind == "clip_vision_model")
         try:
             mean, std = (np.array(given[name], np.float32) for name in ("image_mean", "image_std"))

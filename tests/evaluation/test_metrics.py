@@ -266,7 +266,5 @@ def test_squad_v2_tunes_as_the_official_script_and_writes_what_it_reports(found)
     predictions, chances = ({q: case[part] for q, case in cases.items()} for part in (0, 1))
     best, threshold = official_best_f1(predictions, chances, gold)
     assert found.scores["f1"]["en"] == pytest.approx(best)
-    if threshold is None:
-        assert found.thresholds["en"] < min(chances.values())
-    else:
-        assert found.thresholds["en"] == threshold
+    tuned = found.thresholds["en"]
+    assert tuned < min(chances.values()) if threshold is None else tuned == threshold

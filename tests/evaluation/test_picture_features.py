@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from stilts_jax.errors import DataError
-from stilts_jax.evaluation.picture_features import write_features
+from stilts_jax.evaluation.picture_features import VisionEncoder, write_features
 from stilts_jax.main import main
 from stilts_jax.progress import SILENT
 
@@ -59,6 +59,8 @@ def test_features_are_those_of_the_encoder(tower, pictures, tmp_path):
         states = model(pixels, output_hidden_states=True).hidden_states
     expected = states[1][:, 1:].numpy()
     np.testing.assert_allclose(array[:2], expected, rtol=1e-3, atol=1e-3)  # as float16 holds it
+    (tower / "preprocessor_config.json").write_text('{"do_normalize": false}')
+    np.testing.assert_allclose(VisionEncoder(tower).prepare(Image.open(pictures / "0.png")), whole / 255)
 
 
 def test_all_or_nothing(tower, pictures, tmp_path, capsys):

@@ -54,10 +54,8 @@ def test_mining_equals_brute_force(seed, rows, columns):
     target += 1.0
     found = pair_up(*find_neighbours(normalise(source), normalise(target), 4))
     expected = mine_by_force(source, target, 4)
-    assert [(i, j) for i, j, _ in found] == [(i, j) for i, j, _ in expected]
-    np.testing.assert_allclose(
-        [score for _, _, score in found], [score for _, _, score in expected], rtol=1e-5
-    )
+    assert [pair[:2] for pair in found] == [pair[:2] for pair in expected]
+    np.testing.assert_allclose([pair[2] for pair in found], [pair[2] for pair in expected], rtol=1e-5)
 
 
 def test_texts_under_several_ids_are_in_no_pair():

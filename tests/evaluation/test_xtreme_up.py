@@ -83,10 +83,8 @@ def test_tags_are_spelled_out_by_the_texts_of_gold(tmp_path, capsys):
     assert main(["score", "--benchmark=xtreme-up", *sides]) == 0
     assert "80.00  1, missing: am" in capsys.readouterr().out
     official.unlink()
-    for tags, message in (
-        ("B-PER\nI-PER\n", "2 tags for the 5 words"),
-        ("I-\nO\nO\nO\nO\n", "'I-' is not a tag"),
-    ):
+    refused = {"B-PER\nI-PER\n": "2 tags for the 5 words", "I-\nO\nO\nO\nO\n": "'I-' is not a tag"}
+    for tags, message in refused.items():
         path.write_text(f"{tags}\nO\n\n")
         with pytest.raises(DataError, match=rf"{message}.*[\s\S]*test-ha.tsv, sentence 1"):
             score_files(tmp_path / "given", tmp_path / "gold")
