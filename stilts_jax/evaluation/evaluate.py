@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from stilts_jax.errors import StiltsError
-from stilts_jax.evaluation.metrics import METRICS, MetricResult, NullableAnswer, tune_null_threshold
+from stilts_jax.evaluation.metrics import METRICS, MetricResult, NullableAnswer, spell, tune_null_threshold
 from stilts_jax.evaluation.predict import Rows, predict
 from stilts_jax.features.records import IGNORE, Features, Ragged
 from stilts_jax.model import Model
-from stilts_jax.tasks.spec import UNKNOWN_LABEL, Example, Kind, RetrievalSet, SpanExample, TagExample, Task
+from stilts_jax.tasks.spec import Example, Kind, RetrievalSet, SpanExample, TagExample, Task
 
 
 @dataclass
@@ -117,7 +117,7 @@ def score_decoded(
         gold, ids = find_gold(task, part), [one.id for one in part]
         predicted: Any = list(values)
         if task.kind == "tag":
-            predicted = [[task.labels[tag] for tag in tags] for tags in values]
+            predicted = [spell(task, tags) for tags in values]
         elif task.metric == "squad_v2":
             known = gold is not None if thresholds is None else language in thresholds
             if not known:
@@ -149,8 +149,7 @@ def find_gold(task: Task, part: Sequence[Any] | RetrievalSet) -> Any | None:
     found = [getattr(example, name) for example in part]
     if (() if people else None) in found:
         return None
-    names = (*task.labels, UNKNOWN_LABEL)
-    return [[names[tag] for tag in tags] for tags in found] if task.kind == "tag" else found
+    return [spell(task, tags) for tags in found] if task.kind == "tag" else found
 
 
 def decode_tags(rows: Rows, features: Features, examples: Sequence[TagExample]) -> list[tuple[int, ...]]:

@@ -85,18 +85,19 @@ def accuracy_f1(task: Task, predictions: Sequence, gold: Sequence, language: str
 def open_accuracy(task: Task, predictions: Sequence, gold: Sequence, language: str) -> MetricResult:
     """Accuracy, and ``open``: that of the questions whose answer is neither yes nor no, if there are any."""
     every = accuracy(task, predictions, gold, language)
-    triples = zip(predictions, gold, _names(task, gold))
+    triples = zip(predictions, gold, spell(task, gold))
     opened = [p == g for p, g, name in triples if name not in ("yes", "no")]
     return replace(every, values={**every.values, **(_mean("open", opened).values if opened else {})})
 
 
 def vqa_accuracy(task: Task, predictions: Sequence, gold: Sequence, language: str) -> MetricResult:
     """VQA v2's accuracy of answers (names, or indices of labels) by those of ten people."""
-    pairs = zip(_names(task, predictions), gold, strict=True)
+    pairs = zip(spell(task, predictions), gold, strict=True)
     return _mean("accuracy", (score_answer(name, answers) for name, answers in pairs))
 
 
-def _names(task: Task, labels: Sequence[str | int]) -> list[str]:
+def spell(task: Task, labels: Sequence[str | int]) -> list[str]:
+    """The names of labels or tags that may be indices."""
     known = (*task.labels, UNKNOWN_LABEL)
     return [one if isinstance(one, str) else known[one] for one in labels]
 

@@ -111,26 +111,20 @@ def pair_up(forward: Neighbours, backward: Neighbours) -> list[tuple[int, int, f
 
 
 def mine_sentences(
-    source: Mapping[str, str],
-    target: Mapping[str, str],
-    source_vectors: np.ndarray,
-    target_vectors: np.ndarray,
-    k: int = 4,
-    **options: Any,
+    part: RetrievalSet, source_vectors: np.ndarray, target_vectors: np.ndarray, k: int = 4, **options: Any
 ) -> dict[tuple[str, str], float]:
-    """Scores pairs of ids of BUCC's sentences (texts by id, vectors [N, D] in their order), best first.
+    """Scores pairs of ids of BUCC's sentences (vectors [N, D] in their order), best first.
 
     As in XTREME each distinct text takes part once, with the embedding of its last occurrence, and is in no pair if it
     occurs under several ids.
     """
     sides = []
-    for texts, vectors in ((source, source_vectors), (target, target_vectors)):
+    for texts, vectors in ((part.queries, source_vectors), (part.candidates, target_vectors)):
         rows: dict[str, list[int]] = {}  # of each distinct text
-        for row, text in enumerate(texts.values()):
-            rows.setdefault(text.strip(), []).append(row)
-        names, places = list(texts), rows.values()
-        ids = [names[of[0]] if len(of) == 1 else "" for of in places]
-        sides.append((ids, normalise(vectors[[of[-1] for of in places]])))
+        for row, example in enumerate(texts):
+            rows.setdefault(example.text.strip(), []).append(row)
+        ids = [texts[of[0]].id if len(of) == 1 else "" for of in rows.values()]
+        sides.append((ids, normalise(vectors[[of[-1] for of in rows.values()]])))
     (source_ids, left), (target_ids, right) = sides
     pairs = pair_up(*find_neighbours(left, right, k, **options))
     named = ((source_ids[x], target_ids[y], score) for x, y, score in pairs)
@@ -174,13 +168,11 @@ def evaluate_retrieval(
         sets = {language: part for language, part in sets.items() if language in known}
     embedded = _embed_sets(task, sets, embed, embed_queries or embed)
     for (language, part), vectors in zip(sets.items(), embedded):
-        queries = {query.id: query.text for query in part.queries}
-        names = [candidate.id for candidate in part.candidates]
+        queries, names = ([one.id for one in side] for side in (part.queries, part.candidates))
         predicted: Any
         gold: Any = find_gold(task, part)
         if mines:
-            candidates = {candidate.id: candidate.text for candidate in part.candidates}
-            scores = mine_sentences(queries, candidates, *vectors, k=neighbours, **search)
+            scores = mine_sentences(part, *vectors, k=neighbours, **search)
             threshold = tune_threshold(scores, gold) if thresholds is None else thresholds[language]
             predicted = [pair for pair, score in scores.items() if score >= threshold]  # best first
         elif task.retrieval == "nearest":

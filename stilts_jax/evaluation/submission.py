@@ -16,7 +16,7 @@ from typing import Any
 from stilts_jax.errors import ConfigError, DataError, nearest
 from stilts_jax.evaluation.benchmarks import BENCHMARKS, OFFICIAL, Scores, summarise, summarise_tasks
 from stilts_jax.evaluation.evaluate import find_gold
-from stilts_jax.evaluation.metrics import METRICS
+from stilts_jax.evaluation.metrics import METRICS, spell
 from stilts_jax.files import write_json, write_whole
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.sources import read
@@ -191,8 +191,7 @@ def _read_release(folder: Path, task: Task, language: str) -> Found | None:
     # Gold needs no pictures.
     gold = find_gold(task, read.read_examples(replace(task, pictures=""), task.reported, language, source))
     if gold is not None and task.kind == "classify" and task.metric != "vqa_accuracy":
-        names = (*task.labels, UNKNOWN_LABEL)  # of an answer that is not among those of a labels file
-        gold = [names[label] for label in gold]
+        gold = spell(task, gold)
     return gold, where
 
 
@@ -204,8 +203,12 @@ def check_count(predicted: Path, predictions: Sequence[Any], gold: Path, right: 
         raise DataError(what, where=f"{predicted} (gold: {gold})", fix=fix)
 
 
-def _score_file(task: Task, language: str, predicted: Path, found: Found) -> Mapping[str, float]:
-    predictions, form, (gold, gold_path) = read_predictions(predicted, task), format_of(task), found
+def _score_file(task: Task, language: str, folder: Path, gold_folder: Path) -> Mapping[str, float] | None:
+    form, predicted = format_of(task), prediction_path(folder, task, language)
+    found = read_gold(gold_folder, task, language) if predicted.is_file() else None
+    if found is None:
+        return None
+    predictions, (gold, gold_path) = read_predictions(predicted, task), found
     if form in _BY_ID:
         unknown = next((one for one in predictions if one not in gold), None)
         if unknown is not None:
@@ -236,20 +239,20 @@ def _score_file(task: Task, language: str, predicted: Path, found: Found) -> Map
 
 def score_languages(
     tasks: Mapping[str, Any],
-    score: Callable[[str, str], Mapping[str, float] | None],
+    score: Callable[[Any, str, Path, Path], Mapping[str, float] | None],
     predictions: Path,
     gold: Path,
     what: str,
     fix: str,
 ) -> Scores:
-    """Percent by task, metric and language; ``score`` is asked in all ``languages`` of each of the ``tasks``."""
+    """Percent by task, metric and language; ``score`` is asked in all ``languages`` of each task."""
     for folder, kind in ((predictions, "predictions"), (gold, "gold")):
         if not folder.is_dir():
             raise DataError(f"There is no folder of {kind}.", where=str(folder), fix=f"name it with --{kind}")
     scores: dict[str, dict[str, dict[str, float]]] = {}
     for name, task in tasks.items():
         for code in task.languages:
-            for metric, value in (score(name, code) or {}).items():
+            for metric, value in (score(task, code, predictions, gold) or {}).items():
                 scores.setdefault(name, {}).setdefault(metric, {})[code] = value
     if not scores:
         what, where = f"No task of {what} has both predictions and gold.", f"{predictions} and {gold}"
@@ -258,14 +261,9 @@ def score_languages(
 
 
 def _score_tasks(tasks: Mapping[str, Task], predictions: Path, gold: Path, what: str) -> Scores:
-    def score(name: str, language: str) -> Mapping[str, float] | None:
-        predicted = prediction_path(predictions, tasks[name], language)
-        found = read_gold(gold, tasks[name], language) if predicted.is_file() else None
-        return _score_file(tasks[name], language, predicted, found) if found else None
-
     folders = (OFFICIAL.get(task.name, task.name) for task in tasks.values())
     fix = f"both hold one folder per task: {', '.join(folders)}"
-    return score_languages(tasks, score, predictions, gold, what, fix)
+    return score_languages(tasks, _score_file, predictions, gold, what, fix)
 
 
 def score_predictions(benchmark: str, predictions: Path, gold: Path) -> dict[str, Any]:

@@ -69,6 +69,7 @@ def reciprocal_rank(predictions: Sequence[Sequence[Any]], gold: Sequence[Any]) -
 class OfficialTask(NamedTuple):
     """A task of the benchmark: its under-represented languages, over which averages run, and how it is scored."""
 
+    name: str
     languages: tuple[str, ...]
     score: Callable[[Sequence[Any], Sequence[Any]], Scores]
     metric: str = "f1"  # the value that is its number
@@ -76,35 +77,20 @@ class OfficialTask(NamedTuple):
 
 _IN = names("bn id sw te")
 _CROSS = names("as bho bn brx gbm gom gu hne kn mai ml mni mr mwr or pa ps sa ta te ur")
-TASKS: Mapping[str, OfficialTask] = {
-    "ner": OfficialTask(MASAKHANER_X.languages, span_f1),
-    "qa_in_lang": OfficialTask(_IN, answer_f1),
-    "qa_cross_lang": OfficialTask(_CROSS, answer_f1),
-    "retrieval_in_lang": OfficialTask(_IN, reciprocal_rank, "mrr"),
-    "retrieval_cross_lang": OfficialTask(_CROSS, reciprocal_rank, "mrr"),
-}
+_ALL = (
+    OfficialTask("ner", MASAKHANER_X.languages, span_f1),
+    OfficialTask("qa_in_lang", _IN, answer_f1),
+    OfficialTask("qa_cross_lang", _CROSS, answer_f1),
+    OfficialTask("retrieval_in_lang", _IN, reciprocal_rank, "mrr"),
+    OfficialTask("retrieval_cross_lang", _CROSS, reciprocal_rank, "mrr"),
+)
+TASKS: Mapping[str, OfficialTask] = {task.name: task for task in _ALL}
 
 
 def score_files(predictions: Path, gold: Path) -> dict[str, Any]:
     """Scores all that has predictions and gold; returns what ``benchmarks.summarise`` does, as far as it applies."""
-
-    def score(name: str, code: str) -> Scores | None:
-        task, official = TASKS[name], _OFFICIAL.format(name, code)
-        given, wanted = predictions / official, gold / official
-        tags = _find_tags(predictions, code) if name == "ner" and not given.is_file() else None
-        if name == "ner" and not wanted.is_file():
-            wanted = next(iter(find_files(gold, _RELEASE.format(code))), wanted)
-        if not wanted.is_file() or not (tags or given.is_file()):
-            return None
-        is_ranked = task.metric == "mrr"
-        right = _read(wanted, lambda row: row.id("id") if is_ranked else row.text("target"))
-        texts = Row.texts if is_ranked else Row.text
-        predicted = _spell_names(tags, wanted) if tags else _read(given, lambda row: texts(row, "prediction"))
-        check_count(tags or given, predicted, wanted, right)
-        return task.score(predicted, right)
-
     fix = f"both hold TASK/test/LL.jsonl, where TASK is {', '.join(TASKS)}"
-    scores = score_languages(TASKS, score, predictions, gold, "xtreme-up", fix)
+    scores = score_languages(TASKS, _score_language, predictions, gold, "xtreme-up", fix)
     # The benchmark's average takes tasks of speech and generation too.
     return {"benchmark": "xtreme-up", "overall": None, **summarise_tasks(TASKS, scores)}
 
@@ -145,6 +131,22 @@ def _spell_names(given: Path, release: Path) -> list[str]:
                 found[-1] = (*found[-1][:2], end)
         spelled.append(_BETWEEN.join(f"{label}: {text[start:end]}" for label, start, end in found))
     return spelled
+
+
+def _score_language(task: OfficialTask, code: str, predictions: Path, gold: Path) -> Scores | None:
+    official = _OFFICIAL.format(task.name, code)
+    given, wanted = predictions / official, gold / official
+    tags = _find_tags(predictions, code) if task.name == "ner" and not given.is_file() else None
+    if task.name == "ner" and not wanted.is_file():
+        wanted = next(iter(find_files(gold, _RELEASE.format(code))), wanted)
+    if not wanted.is_file() or not (tags or given.is_file()):
+        return None
+    is_ranked = task.metric == "mrr"
+    right = _read(wanted, lambda row: row.id("id") if is_ranked else row.text("target"))
+    texts = Row.texts if is_ranked else Row.text
+    predicted = _spell_names(tags, wanted) if tags else _read(given, lambda row: texts(row, "prediction"))
+    check_count(tags or given, predicted, wanted, right)
+    return task.score(predicted, right)
 
 
 def _read(path: Path, column: Callable[[Row], Any]) -> list[Any]:

@@ -59,12 +59,11 @@ def test_mining_equals_brute_force(seed, rows, columns):
 
 
 def test_texts_under_several_ids_are_in_no_pair():
-    source = {"x1": "eins", "x2": "zwei", "x3": "eins"}
-    target = {"y1": "one", "y2": "two"}
+    part = RetrievalSet(sentences("x", "eins", "zwei", "eins"), sentences("y", "one", "two"), None)
     # The first "eins" lies elsewhere; the last occurrence counts.
     source_vectors = np.array([[0.0, 0, 1], [0, 1, 0], [1, 0, 0]])
     target_vectors = np.array([[1.0, 0.1, 0], [0.1, 1, 0]])
-    assert list(mine_sentences(source, target, source_vectors, target_vectors)) == [("x2", "y2")]
+    assert list(mine_sentences(part, source_vectors, target_vectors)) == [("x-1", "y-1")]
 
 
 scored = st.dictionaries(
