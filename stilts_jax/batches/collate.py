@@ -137,9 +137,7 @@ class PackedText:
 
     def __init__(self, features: Features, length: int, packed: bool = True) -> None:
         self._tokens, self.length, self._features = features.columns["tokens"], length, features
-        rows: list[np.ndarray] = []
-        groups: list[int] = []
-        languages = features.columns["language"]
+        rows, groups, languages = list[np.ndarray](), list[int](), features.columns["language"]
         for number, language in enumerate(np.unique(languages)):
             members = np.flatnonzero(languages == language)
             sizes = self._tokens.lengths[members]

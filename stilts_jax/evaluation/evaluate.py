@@ -38,7 +38,7 @@ class Evaluation:
     def add(
         self, task: Task, language: str, predicted: Any, gold: Any, ids: Sequence[str], tuned: float | None
     ) -> None:
-        """Takes in the predictions of a language, and scores them where there is gold, at the ``tuned`` threshold.
+        """Takes in what is predicted in a language, at the threshold ``tuned``, and scores it where there is gold.
 
         Items are named by ``ids``; in an aligned task all languages that have the same get one order, so they pair.
         """
