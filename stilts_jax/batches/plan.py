@@ -12,7 +12,7 @@ import numpy as np
 
 from stilts_jax.batches.collate import Masking, PackedText, collate, measure_rows
 from stilts_jax.batches.schedule import Rows, Schedule, draw_permutation, shuffled_rows, smoothed_rows
-from stilts_jax.errors import ConfigError, DataError
+from stilts_jax.errors import ConfigError
 from stilts_jax.features.records import Batch, Features
 from stilts_jax.settings import MixtureSettings
 
@@ -92,9 +92,6 @@ class TrainingBatches:
         alpha: float = 0.3,  # there a language is drawn by its rows to this power
         label_alpha: float = 1.0,  # so is a label in classification; 1 draws every row once an epoch
     ) -> None:
-        if not len(features):
-            fix = "give the task training data"
-            raise DataError("There are no rows to train on.", where=f"task {task}", fix=fix)
         self.task, self._features, self._seed, self._batch_size = task, features, seed, batch_size
         # The length of a question about a picture often tells what kind of answer it has: sorted batches would have one
         # kind each, which is not learnt from. And most of a row are its patches, as many in every row.

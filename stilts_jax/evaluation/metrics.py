@@ -253,13 +253,10 @@ def tune_null_threshold(predictions: Mapping[str, NullableAnswer], gold: Answers
     As in SQuAD 2.0's script the search begins with answering nothing, which here has a threshold of its own, below
     every gap (gaps may be negative).
     """
-    known = {question: answers for question, answers in gold.items() if question in predictions}
-    gaps = np.array([predictions[question].null_gap for question in known], np.float64)
-    if not len(gaps):
-        return 0.0
+    gaps = np.array([predictions[question].null_gap for question in gold], np.float64)
     texts = {question: answer.text for question, answer in predictions.items()}
-    both = texts, dict.fromkeys(known, "")
-    answered, silent = (np.array(_score_answers(one, known, nullable=True)[1]) for one in both)
+    both = texts, dict.fromkeys(gold, "")
+    answered, silent = (np.array(_score_answers(one, gold, nullable=True)[1]) for one in both)
     order = np.argsort(gaps, kind="stable")
     gains = np.concatenate([[0.0], np.cumsum((answered - silent)[order])])
     ordered = gaps[order]
