@@ -123,7 +123,7 @@ def score_decoded(
             if not known:
                 continue  # there is nothing that a threshold could come from
             answers = dict(zip(ids, values))
-            tuned = tune_null_threshold(answers, gold) if thresholds is None else thresholds[language]
+            tuned = tune_null_threshold(answers, gold or {}) if thresholds is None else thresholds[language]
             predicted = {name: answer.at(tuned) for name, answer in answers.items()}
         elif task.kind == "span":
             predicted = {name: answer.text for name, answer in zip(ids, values)}
