@@ -8,6 +8,7 @@ own and in a norm behind the embeddings.
 import hashlib
 import os
 import shutil
+import socket
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -192,7 +193,9 @@ def write_features(
     if not names:
         raise DataError("There are no PNG or JPEG files.", where=str(found.path), fix=other)
     out.parent.mkdir(parents=True, exist_ok=True)
-    working = out.with_name(f".{out.name}.{os.getpid()}")  # another process may do the same
+    # Another process may do the same; one with this number that was killed left its own.
+    working = out.with_name(f".{out.name}.{socket.gethostname()}.{os.getpid()}")
+    shutil.rmtree(working, ignore_errors=True)
     working.mkdir()
     try:
         shape = (len(names), (size // encoder.patch) ** 2, encoder.config.hidden_size)
