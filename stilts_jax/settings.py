@@ -8,7 +8,7 @@ from argparse import ArgumentTypeError
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, ClassVar, Literal, get_args, get_type_hints
 
-from stilts_jax.checked import Checked, Range, split_names, split_pairs, stem
+from stilts_jax.checked import Checked, Range, split_names, split_pairs
 from stilts_jax.errors import nearest
 
 DEBUG_SHAPE = "tiny"  # what `:debug` puts in the encoder's place
@@ -149,7 +149,7 @@ class TrainSettings(OptimizerSettings):
         self.exceptions()
 
     def exceptions(self) -> dict[str, dict[str, float]]:
-        """Returns what ``by_task`` says: option to value, by task."""
+        """Returns what ``by_task`` says: option to value, by task as it is written."""
         hints, found = get_type_hints(type(self), include_extras=True), dict[str, dict[str, float]]()
         for place, text in split_pairs(self.by_task, "config.train.by_task").items():
             task, _, option = place.rpartition(".")
@@ -162,12 +162,6 @@ class TrainSettings(OptimizerSettings):
             except ArgumentTypeError as error:
                 self.refuse(True, f"{place}: {error}.", "by_task", "such as xnli.epochs=1")
         return found
-
-    def given_for(self, task: str) -> dict[str, float]:
-        """Returns the options that are set for a task, by the name that it has in results."""
-        given = {name: getattr(self, name) for name in TASK_OPTIONS if getattr(self, name) is not None}
-        exceptions = self.exceptions()
-        return given | exceptions.get(stem(task), {}) | exceptions.get(task, {})
 
 
 # What a task's preset decides unless it is set here.
@@ -227,8 +221,8 @@ class ModelSettings(Checked):
     @property
     def dropout(self) -> dict[str, float]:
         """The rates that are set, by their names."""
-        rates = {"attention_dropout": self.attention_dropout, "hidden_dropout": self.hidden_dropout}
-        return {name: rate for name, rate in rates.items() if rate is not None}
+        names = "attention_dropout", "hidden_dropout"
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
 @dataclass(frozen=True, kw_only=True)

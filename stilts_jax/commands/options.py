@@ -80,11 +80,13 @@ def open_context(
     import jax
 
     from stilts_jax.experiment.context import Context, start_runtime
+    from stilts_jax.tasks import task_name
     from stilts_jax.tasks.sources.read import DataSource
 
     check_data_root(data_root)
     data = settings.data
-    source = DataSource(data_root, data.source, data.kinds, data.skip_budget, data.pictures)
+    kinds = {task_name(name): kind for name, kind in data.kinds.items()}
+    source = DataSource(data_root, data.source, kinds, data.skip_budget, data.pictures)
     if about.get("trace"):
         make_folder(about["trace"], "--trace")
     # A finished grid can be read where nothing can be written.

@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import cycle
-from typing import Literal
+from typing import Any, Literal
 
 from stilts_jax.checked import split_names, split_pairs, stem
 from stilts_jax.errors import ConfigError, nearest
-from stilts_jax.settings import Settings
+from stilts_jax.settings import TASK_OPTIONS, Settings
 from stilts_jax.tasks import get_task, list_tasks, task_name
 from stilts_jax.tasks.spec import Hyperparameters, Task
 
@@ -20,7 +20,6 @@ NONE = "none"
 HUB = "hub:"  # a row that starts from another, already fine-tuned encoder
 # How targets are trained: on these tasks, one after the other, with these hyperparameters.
 Training = tuple[tuple[str, ...], Hyperparameters | None]
-_UNTRAINED: Training = (), None
 
 
 @dataclass(frozen=True)
@@ -53,12 +52,22 @@ class Phase:
 
 def list_phases(settings: Settings, *, is_part: bool = False) -> list[Phase]:
     """Returns every phase of the grid, parents before children; of a part of it exceptions may name other tasks."""
-    trainings, phases = _target_trainings(settings), list[Phase]()
-    for row in split_names(settings.experiment.intermediates):
-        for start in _starts(row, settings):
-            if start.train:
-                phases.append(start)
-            phases.extend(_target_phases(start, trainings, settings))
+    experiment, trainings, phases = settings.experiment, _target_trainings(settings), list[Phase]()
+    for row in split_names(experiment.intermediates):
+        if row == NONE or row.startswith(HUB):  # an encoder as it is
+            encoder = settings.encoder if row == NONE else row.removeprefix(HUB)
+            phases += _target_phases(Phase(row, "intermediate", row, (), (), encoder), trainings, settings)
+            continue
+        fix = nearest(row, [NONE, *list_tasks()])
+        if row not in list_tasks() and repr(NONE) in fix.partition("?")[0]:
+            raise ConfigError(f"There is no task {row!r}.", where="config.experiment.intermediates", fix=fix)
+        train = tuple(row.split("/"))
+        scored = tuple(name for name in train if get_task(name).is_scored_on_selection)
+        label = "+".join(get_task(name).name for name in train)
+        for seed in range(experiment.first_seed, experiment.first_seed + experiment.intermediate_seeds):
+            about = label, train, scored, settings.encoder
+            start = Phase(f"{label}.s{seed}", "intermediate", *about, intermediate_seed=seed)
+            phases += [start, *_target_phases(start, trainings, settings)]
     _check_names(phases, settings, is_part)
     return phases
 
@@ -77,15 +86,15 @@ def _check_names(phases: list[Phase], settings: Settings, is_part: bool) -> None
         return
     # A registered task that a part of an experiment leaves out may keep its exceptions.
     known = {name for task in tasks for name in (task, stem(task))}.union(list_tasks())
-    weights = {task_name(name): weight for name, weight in settings.mixture.pairs.items()}
-    instead = split_pairs(settings.experiment.train_on, "config.experiment.train_on")
+    weights = {task_name(name) for name in settings.mixture.pairs}
+    targets = {task_name(name) for name in split_names(settings.experiment.targets)}
     for option, given, names in (
         ("train.by_task", settings.train.exceptions(), known),
         ("data.sources", settings.data.kinds, known),
         ("mixture.weights", weights, known),
-        ("experiment.train_on", instead, {*split_names(settings.experiment.targets), *list_tasks()}),
+        ("experiment.train_on", find_instead(settings), targets.union(list_tasks())),
     ):
-        for name in given.keys() - names:
+        for name in {task_name(one) for one in given} - names:
             raise ConfigError(f"{name!r} is no task.", where=f"config.{option}", fix=nearest(name, names))
     for phase in phases if weights else ():
         mixed = [get_task(name).name for name in phase.train] if len(phase.train) > 1 else []
@@ -94,27 +103,29 @@ def _check_names(phases: list[Phase], settings: Settings, is_part: bool) -> None
             raise ConfigError(what, where="config.mixture.weights", fix=fix)
 
 
+def find_instead(settings: Settings) -> dict[str, str]:
+    """Returns what ``experiment.train_on`` says, by the names of targets in results."""
+    pairs = split_pairs(settings.experiment.train_on, "config.experiment.train_on")
+    return {task_name(name): instead for name, instead in pairs.items()}
+
+
 def _target_trainings(settings: Settings) -> dict[Training, tuple[str, ...]]:
     """Returns the target tasks that each run serves."""
-    instead = split_pairs(settings.experiment.train_on, "config.experiment.train_on")
-    trainings: dict[Training, tuple[str, ...]] = {}
+    instead, trainings = find_instead(settings), dict[Training, tuple[str, ...]]()
     for name in split_names(settings.experiment.targets):
-        task, training = get_task(name), _UNTRAINED
-        if task.is_trained:
-            wanted = instead[name].split("/") if name in instead else task.train_on or (name,)
-            language = name.partition("@")[2] or settings.experiment.source_language
-            suffix = "" if language == "en" else f"@{language}"
-            steps = tuple(step if "@" in step else f"{step}{suffix}" for step in wanted)
-            for step in map(get_task, steps):  # a head that can answer; unknown names were refused before
-                if step.kind != task.kind or (step.labels and task.labels and step.labels != task.labels):
-                    forms = [
-                        f"{one.kind} of {', '.join(one.labels)}".removesuffix(" of ") for one in (task, step)
-                    ]
-                    what = f"{name} ({forms[0]}) can't be scored by a model of {step.name} ({forms[1]})."
-                    fix = "train it on a task of its kind with the same labels in the same order"
-                    where = "config.experiment.train_on, or train_on of the task"
-                    raise ConfigError(what, where=where, fix=fix)
-            training = steps, hyperparameters_of(task, settings)
+        task = get_task(name)
+        wanted = instead[task.name].split("/") if task.name in instead else task.train_on or (name,)
+        language = name.partition("@")[2] or settings.experiment.source_language
+        suffix = "" if language == "en" else f"@{language}"
+        steps = tuple(step if "@" in step else f"{step}{suffix}" for step in wanted if task.is_trained)
+        for step in map(get_task, steps):  # a head that can answer
+            if step.kind != task.kind or (step.labels and task.labels and step.labels != task.labels):
+                forms = [" of ".join(filter(None, (one.kind, ", ".join(one.labels)))) for one in (task, step)]
+                what = f"{name} ({forms[0]}) can't be scored by a model of {step.name} ({forms[1]})."
+                fix = "train it on a task of its kind with the same labels in the same order"
+                where = "config.experiment.train_on, or train_on of the task"
+                raise ConfigError(what, where=where, fix=fix)
+        training = steps, hyperparameters_of(task, settings) if steps else None
         trainings[training] = (*trainings.get(training, ()), name)
     return trainings
 
@@ -124,25 +135,13 @@ def hyperparameters_of(task: Task, settings: Settings, phase: Phase | None = Non
     if phase and phase.hyperparameters:
         return phase.hyperparameters
     preset = task.hyperparameters.get(settings.preset, task.hyperparameters["paper"])
-    return replace(preset, **settings.train.given_for(task.name))  # type: ignore[arg-type]
-
-
-def _starts(row: str, settings: Settings) -> Iterator[Phase]:
-    """The starts of a row: its encoder as it is (then ``train`` is empty), or one intermediate phase for each seed."""
-    experiment = settings.experiment
-    if row == NONE or row.startswith(HUB):
-        encoder = settings.encoder if row == NONE else row.removeprefix(HUB)
-        yield Phase(row, "intermediate", row, (), (), encoder)
-        return
-    fix = nearest(row, [NONE, *list_tasks()])
-    if row not in list_tasks() and repr(NONE) in fix.partition("?")[0]:
-        raise ConfigError(f"There is no task {row!r}.", where="config.experiment.intermediates", fix=fix)
-    train = tuple(row.split("/"))
-    scored = tuple(name for name in train if get_task(name).is_scored_on_selection)
-    label = "+".join(get_task(name).name for name in train)
-    start = Phase("", "intermediate", label, train, scored, settings.encoder)
-    for seed in range(experiment.first_seed, experiment.first_seed + experiment.intermediate_seeds):
-        yield replace(start, name=f"{label}.s{seed}", intermediate_seed=seed)
+    given: dict[str, Any] = {name: getattr(settings.train, name) for name in TASK_OPTIONS}
+    given = {name: value for name, value in given.items() if value is not None}
+    exceptions = [(task_name(name), options) for name, options in settings.train.exceptions().items()]
+    for wanted in (stem(task.name), task.name):
+        for name, options in exceptions:
+            given |= options if name == wanted else {}
+    return replace(preset, **given)
 
 
 def _target_phases(
@@ -157,19 +156,19 @@ def _target_phases(
         alone = sum(other[:1] == steps[:1] for other, _ in trainings) == 1
         own = "" if alone else f"({get_task(targets[0]).name})"
         for seed in range(first, first + settings.experiment.target_seeds):
-            last, path = start.parent, []
-            for step in steps:
-                path.append(get_task(step).name)
+            last, path = start.parent, start.name + "+"
+            for number, step in enumerate(steps, 1):
+                path += "-" * (number > 1) + get_task(step).name
                 last = replace(
                     start,
-                    name=f"{start.name}+{'-'.join(path)}{own}.s{seed}",
+                    name=f"{path}{own}.s{seed}",
                     stage="target",
                     train=(step,),
-                    evaluate=targets if len(path) == len(steps) else (),
+                    evaluate=targets if number == len(steps) else (),
                     parent=last,
                     target_seed=seed,
                     hyperparameters=hyperparameters,
-                    carry_head=len(path) > 1,
+                    carry_head=number > 1,
                 )
                 yield last
 

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stilts_jax.checked import split_names, split_pairs, stem
+from stilts_jax.checked import split_names, stem
 from stilts_jax.errors import RecordError
 from stilts_jax.evaluation.metrics import MAIN_VALUES, Items
-from stilts_jax.experiment.phases import Phase
+from stilts_jax.experiment.phases import Phase, find_instead
 from stilts_jax.files import read_record, write_record
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.settings import Settings
@@ -188,8 +188,8 @@ def _notes(phase: Phase, settings: Settings) -> list[str]:
     experiment, first = settings.experiment, settings.evaluation.limit
     # Pools stay whole, whatever the limit.
     limited = [task.name for task in map(get_task, phase.evaluate) if task.kind != "embed" and first]
-    instead = split_pairs(experiment.train_on, "config.experiment.train_on")
-    moved = ", ".join(f"{name}={instead[name]}" for name in phase.evaluate if name in instead)
+    instead, evaluated = find_instead(settings), [get_task(name).name for name in phase.evaluate]
+    moved = ", ".join(f"{name}={instead[name]}" for name in evaluated if name in instead)
     trained = {stem(get_task(one).name) for before in (phase, *phase.ancestors()) for one in before.train}
     belebele = "sib200" in trained and "belebele" in phase.evaluate
     sweep = "all layers were scored: choosing one of them by these scores is not zero-shot"

@@ -110,6 +110,7 @@ def own(tmp_path, monkeypatch):
         ({"targets": "own:A", "source_language": "de"}, ["none+reviews@de.s0"], "de"),
         ({"targets": "own:B"}, ["none+hotels.s0"], "de"),
         ({"targets": "own:A", "train_on": "own:A=own:B"}, ["none+hotels.s0"], "de"),
+        ({"targets": "own:A", "train_on": "reviews=own:B"}, ["none+hotels.s0"], "de"),
         ({"targets": "own:C+tatoeba"}, ["none+faq.s0", "none+retrieval"], None),
         ({"targets": "xnli@de"}, ["none+mnli@de.s0"], "de"),
     ],
@@ -149,16 +150,17 @@ def test_mistakes_are_named_before_anything_runs(own, experiment, words):
     assert words in str(caught.value)
 
 
-def test_hyperparameters_by_task():
+@pytest.mark.parametrize("blind", ["easy_vqa:blind", "easy_vqa.blind"])
+def test_hyperparameters_by_task(own, blind):
     """What is set for one task holds for its controls and translations, and before what is set for all."""
-    names, given = ("easy_vqa", "easy_vqa:blind", "mnli@de", "xnli"), {"train.epochs": "4"}
-    given |= {"experiment.intermediates": "+".join(names[:3]), "experiment.targets": names[3]}
-    given["train.by_task"] = "easy_vqa.learning_rate=4e-4,easy_vqa.blind.epochs=3,mnli.epochs=1"
-    settings = to_settings(load_config("xstilts", given))
+    names, given = ("easy_vqa", "easy_vqa:blind", "mnli@de", "own:A", "xnli"), {"train.epochs": "4"}
+    given |= {"experiment.intermediates": "+".join(names[:4]), "experiment.targets": names[4]}
+    given["train.by_task"] = f"easy_vqa.learning_rate=4e-4,{blind}.epochs=3,mnli.epochs=1,own:A.epochs=2"
+    settings = to_settings(load_config("xstilts", given | {"data.sources": "own:A=files,mnli@de=hub"}))
     list_phases(settings)
     found = [hyperparameters_of(get_task(name), settings) for name in names]
-    assert [one.epochs for one in found] == [4, 3, 1, 4]
-    assert [one.learning_rate for one in found] == [4e-4, 4e-4, 1e-5, 1e-5]
+    assert [one.epochs for one in found] == [4, 3, 1, 2, 4]
+    assert [one.learning_rate for one in found] == [4e-4, 4e-4, 1e-5, 1e-5, 1e-5]
 
 
 @pytest.mark.parametrize(
