@@ -14,7 +14,7 @@ import jax
 
 from stilts_jax.checkpoint import Checkpoints
 from stilts_jax.distributed import from_main
-from stilts_jax.errors import CheckpointError, ConfigError, EncoderError, RecordError, nearest
+from stilts_jax.errors import CheckpointError, ConfigError, RecordError, nearest
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.experiment.results import read_result
 from stilts_jax.files import cache_root, open_path, read_record, write_record, write_whole
@@ -173,22 +173,18 @@ def load_final(
     folder: Path, trained: dict[str, Any], mesh: Mesh, progress: Progress, tokenizer: Tokenizer | None = None
 ) -> OpenModel:
     """Reads the model of a finished phase onto a mesh, and the tokenizer that was kept with it unless one is given."""
-    if tokenizer is None:
-        path = folder / FINAL / TOKENIZER
-        try:
-            tokenizer = load_tokenizer(find_folder(path))
-        except EncoderError as error:
-            what, fix = f"The phase's tokenizer is missing: {error.what}", "copy that of the encoder there"
-            raise CheckpointError(what, where=str(path), fix=fix) from error
-        if tokenizer.fingerprint != trained["tokenizer"]:
-            what = "The phase was trained with another tokenizer: these files were changed since."
-            fix = "put the tokenizer's files back that the encoder of the phase came with"
-            raise CheckpointError(what, where=tokenizer.source, fix=fix)
     fix = f"remove {folder / TRAINED} to train this phase again; its result.json stays until there is another"
     if not from_main((folder / FINAL).exists):
         what = "The model of this phase is needed and was removed (experiment.keep says which are kept)."
         fix = f"ask for what was scored before; or set experiment.keep=models and {fix}"
         raise CheckpointError(what, where=str(folder), fix=fix)
+    if tokenizer is None:
+        path = folder / FINAL / TOKENIZER
+        tokenizer = load_tokenizer(find_folder(path) if path.is_dir() else path)
+        if tokenizer.fingerprint != trained["tokenizer"]:
+            what = "The phase was trained with another tokenizer: these files were changed since."
+            fix = "put the tokenizer's files back that the encoder of the phase came with"
+            raise CheckpointError(what, where=tokenizer.source, fix=fix)
     try:
         with Checkpoints(folder / FINAL, progress=progress, read_only=True) as checkpoints:
             params = checkpoints.load("params", shardings=partial(shardings, mesh=mesh))

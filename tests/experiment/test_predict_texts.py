@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import stilts_jax
-from stilts_jax.errors import ConfigError
+from stilts_jax.errors import CheckpointError, ConfigError
 from stilts_jax.experiment.models import save_final, write_trained
 from stilts_jax.experiment.predict import _text_of
 from stilts_jax.experiment.results import FORMAT, RESULT
@@ -79,6 +79,9 @@ def test_a_phase_of_questions_without_an_answer_answers_nothing_at_its_threshold
     for threshold, expected in ((1e9, answers), (-1e9, ["", ""])):
         write_record(tmp_path / RESULT, {"format": FORMAT, "thresholds": {"task": {"en": threshold}}})
         assert stilts_jax.predict_texts(tmp_path, ASKED) == expected
+    shutil.rmtree(tmp_path / "final")  # as experiment.keep=none does
+    with pytest.raises(CheckpointError, match="was removed"):
+        stilts_jax.predict_texts(tmp_path, ASKED)
 
 
 BAD = {
