@@ -16,14 +16,8 @@ from stilts_jax.experiment.phases import Phase, hyperparameters_of
 from stilts_jax.features.build import FeatureSettings
 from stilts_jax.features.records import Features, Ragged
 from stilts_jax.tasks import get_task, task_name
+from stilts_jax.tasks.sources import read
 from stilts_jax.tasks.sources.inventory import wanted_languages
-from stilts_jax.tasks.sources.read import (
-    available_languages,
-    find_paths,
-    read_retrieval,
-    selection_language,
-    with_labels,
-)
 from stilts_jax.tasks.spec import Hyperparameters, Task
 from stilts_jax.tokenization import Tokenizer
 
@@ -31,7 +25,6 @@ if TYPE_CHECKING:
     from stilts_jax.experiment.context import Context
 
 Loaded = Sequence[tuple["Part", Features]]
-Selection = Sequence[tuple[str, "Part", Features]]  # the head that predicts, what, and its rows
 
 
 @dataclass(frozen=True)
@@ -67,12 +60,12 @@ def choose_data(phase: Phase, context: "Context") -> PhaseData:
     """Returns what a phase reads; raises where that can't be told."""
     settings, source, train, selection = context.settings, context.source, [], {}
     mixture = settings.mixture
-    for task in (with_labels(get_task(name), source) for name in phase.train):
+    for task in (read.with_labels(get_task(name), source) for name in phase.train):
         languages: tuple[str, ...] = (task.source_language,)
         chosen, own = hyperparameters_of(task, settings, phase), dict[str, Any]()
         selection[task.name] = _choose_selection(phase, task, context)
         if task.name == MLM:
-            found = available_languages(task, "train", source, beyond=True)
+            found = read.available_languages(task, "train", source, beyond=True)
             languages = split_names(mixture.mlm_languages) or found
             missing = ", ".join(language for language in languages if language not in found)
             if missing or not languages:
@@ -88,7 +81,7 @@ def choose_data(phase: Phase, context: "Context") -> PhaseData:
     last = train[-1] if phase.stage == "target" and phase.evaluate else None
     source_dev = None
     if last and last.task.kind != "embed" and last.task.selection:
-        languages, limit = (selection_language(last.task, source),), settings.evaluation.limit
+        languages, limit = (read.selection_language(last.task, source),), settings.evaluation.limit
         source_dev = replace(last, split=last.task.selection, languages=languages, limit=limit)
     return PhaseData(tuple(train), selection, {parts[-1].task.name: parts for parts in scored}, source_dev)
 
@@ -100,7 +93,7 @@ def choose_scored(reference: str, context: "Context", phase: Phase | None = None
     tunes the threshold there. Others are tuned on the source language's dev set, those of mining on each language's.
     """
     settings, source = context.settings, context.source
-    task, asked = with_labels(get_task(reference), source), split_names(settings.experiment.languages)
+    task, asked = read.with_labels(get_task(reference), source), split_names(settings.experiment.languages)
     chosen, limit = hyperparameters_of(task, settings, phase), settings.evaluation.limit
     intermediate = phase is not None and phase.stage == "intermediate"
     reported = task.selection if intermediate else task.reported
@@ -109,10 +102,10 @@ def choose_scored(reference: str, context: "Context", phase: Phase | None = None
     for split in (task.selection, reported) if tuned else (reported,):
         wanted, tunes_all = asked, split != reported and task.retrieval != "mining"
         if intermediate and asked:
-            wanted = (selection_language(task, source), *asked)
+            wanted = (read.selection_language(task, source), *asked)
         elif tunes_all:  # in a language that the benchmark itself may not have
             wanted = (task.source_language,)
-        found = available_languages(task, split, source, beyond=bool(wanted))
+        found = read.available_languages(task, split, source, beyond=bool(wanted))
         languages = tuple(language for language in dict.fromkeys(wanted or found) if language in found)
         parts.append(Part(task, split, languages, chosen, limit))
     return tuple(parts)
@@ -124,13 +117,13 @@ def _choose_selection(phase: Phase, task: Task, context: "Context") -> tuple[Par
     if task.kind in ("mlm", "embed") or not task.selection:
         return ()
     settings, source = context.settings, context.source
-    own, chosen = (selection_language(task, source),), hyperparameters_of(task, settings, phase)
+    own, chosen = (read.selection_language(task, source),), hyperparameters_of(task, settings, phase)
     limit = settings.train.eval_examples
     if settings.experiment.select_on == "en" or phase.stage != "target" or not phase.evaluate:
         return (Part(task, task.selection, own, chosen, limit),)
     parts = []
-    for one in (with_labels(get_task(name), source) for name in phase.evaluate):
-        there = available_languages(one, one.selection, source)
+    for one in (read.with_labels(get_task(name), source) for name in phase.evaluate):
+        there = read.available_languages(one, one.selection, source)
         parts.append(Part(one, one.selection, there, chosen, limit))
     if bare := ", ".join(part.task.name for part in parts if not part.languages):
         what, fix = f"{bare} has no dev set in any language to select on.", "set it to en for this target"
@@ -158,7 +151,7 @@ def _describe_data(part: Part, tokenizer: Tokenizer, context: "Context") -> tupl
     features = None if part.task.retrieval else context.features(part, tokenizer)
     for language in languages:
         if features is None:
-            pool: Any = read_retrieval(part.task, split, language, context.source)
+            pool: Any = read.read_retrieval(part.task, split, language, context.source)
             rows, left_out, gold = pool.queries, pool.skipped, pool.gold
         else:
             rows, left_out = features.examples[language], features.skipped.get(language, ())
@@ -187,20 +180,16 @@ def load_training(phase: Phase, context: "Context") -> Loaded:
     tokenizer = context.tokenizer(phase.encoder)
     found = [(part, context.features(part, tokenizer)) for part in context.data(phase).train]
     for part in (part for part, features in found if not len(features)):
-        paths = [find_paths(part.task, "train", one, context.source) for one in part.languages]
+        paths = [read.find_paths(part.task, "train", one, context.source) for one in part.languages]
         where = f"task {part.task.name}: {', '.join(map(str, chain(*paths)))}"
         raise DataError("There is nothing to train on.", where=where, fix="put the training data there")
     return found
 
 
-def load_selection(phase: Phase, context: "Context") -> Selection:
-    """Returns what the best step is chosen on, each with the head that predicts it."""
-    tokenizer = context.tokenizer(phase.encoder)
-    return [
-        (head, part, context.features(part, tokenizer))
-        for head, parts in context.data(phase).selection.items()
-        for part in parts
-    ]
+def load_selection(phase: Phase, context: "Context") -> Loaded:
+    """Returns what the best step is chosen on."""
+    tokenizer, parts = context.tokenizer(phase.encoder), chain(*context.data(phase).selection.values())
+    return [(part, context.features(part, tokenizer)) for part in parts]
 
 
 def token_columns(features: Features) -> dict[str, Ragged]:

@@ -19,14 +19,7 @@ from stilts_jax.errors import CheckpointError, ConfigError, RecordError
 from stilts_jax.evaluation.metrics import main_score
 from stilts_jax.experiment import models
 from stilts_jax.experiment.context import Context
-from stilts_jax.experiment.data import (
-    Loaded,
-    Selection,
-    load_selection,
-    load_training,
-    make_batches,
-    token_columns,
-)
+from stilts_jax.experiment.data import Loaded, load_selection, load_training, make_batches, token_columns
 from stilts_jax.experiment.evaluate import score
 from stilts_jax.experiment.models import OpenModel
 from stilts_jax.experiment.phases import Phase
@@ -48,7 +41,6 @@ def train_phase(phase: Phase, context: Context) -> dict[str, Any]:
     settings, tokenizer = context.settings, context.tokenizer(phase.encoder)
     data, selection = load_training(phase, context), load_selection(phase, context)
     start = models.load_phase_start(phase, context)
-    _check_lengths(data, start)
     vocabulary, word = _phase_vocabulary(data, selection, start.config, tokenizer.mask_id, context), None
     shape = replace(start.config, vocab_size=len(vocabulary)) if vocabulary else start.config
     choices = choose(phase, context, data, shape)
@@ -62,7 +54,7 @@ def train_phase(phase: Phase, context: Context) -> dict[str, Any]:
         word = start.params["embeddings"]["word"]
         word = np.asarray(word) if jax.process_count() == 1 else word
         start = replace(start, params=vocabulary.shrink({"encoder": start.params})["encoder"])
-        selection = [(name, part, _remap(one, vocabulary)) for name, part, one in selection]
+        selection = [(part, _remap(one, vocabulary)) for part, one in selection]
     optimizer = models.optimizer_config(settings, data[0][0].hyperparameters, total_steps)
     select = _make_select(model, data, selection, tokenizer, context) if selection else None
     with made_ahead(remapped(batches.batch_at, vocabulary.remap if vocabulary else None)) as batch_at:
@@ -111,10 +103,14 @@ def choose(phase: Phase, context: Context, data: Loaded, shape: EncoderConfig) -
     set_here = compute.remat != "auto" or compute.layers != "auto" or settings.train.accumulation
     tasks, rows = [], []
     for part, features in data:
-        chosen = part.hyperparameters
+        chosen, longest = part.hyperparameters, shape.max_length
+        if chosen.max_length > longest:
+            what = f"{part.task.name} has rows of {chosen.max_length} tokens, the encoder takes {longest}."
+            fix = f"set train.max_length (of MLM beside a task: mixture.mlm_max_length) to {longest} or less"
+            raise ConfigError(what, where="config.train.max_length", fix=fix)
         tasks.append((part.task.kind, chosen.batch_size, chosen.max_length + features.visual_tokens))
         rows.append((len(features), chosen.epochs, chosen.batch_size))
-    steps = count_steps(rows, settings.mixture.cap)  # about
+    steps = count_steps(rows, settings.mixture.cap if len(rows) > 1 else rows[0][0])  # about
     steps = min(steps, settings.train.max_steps or steps)
 
     def decide() -> dict[str, Any]:
@@ -161,15 +157,6 @@ def _choose_attention(model: Model, data: Loaded, lengths: Collection[int], cont
         rows = f" in rows of {', '.join(own)} tokens" if len(found) > 1 else ""
         context.progress.say(f"attention{rows}: {name} ({reason})", once=True)
     return chosen
-
-
-def _check_lengths(data: Loaded, start: OpenModel) -> None:
-    longest = start.config.max_length
-    for part, _ in data:
-        if (length := part.hyperparameters.max_length) > longest:
-            what = f"{part.task.name} has rows of {length} tokens, the encoder takes {longest}."
-            fix = f"set train.max_length (of MLM beside a task: mixture.mlm_max_length) to {longest} or less"
-            raise ConfigError(what, where="config.train.max_length", fix=fix)
 
 
 def _run(
@@ -235,12 +222,11 @@ def adopt_training(phase: Phase, context: Context) -> dict[str, Any] | None:
 
 
 def _phase_vocabulary(
-    data: Loaded, selection: Selection, shape: EncoderConfig, mask_id: int, context: Context
+    data: Loaded, selection: Loaded, shape: EncoderConfig, mask_id: int, context: Context
 ) -> PhaseVocabulary | None:
     if not fits_phase_vocabulary(context.settings, [part.task.kind for part, _ in data]):
         return None
-    features = [one for _, one in data] + [one for *_, one in selection]
-    arrays = [column.values for one in features for column in token_columns(one).values()]
+    arrays = [column.values for _, one in (*data, *selection) for column in token_columns(one).values()]
     return PhaseVocabulary.from_tokens(arrays, shape.vocab_size, mask_id=mask_id)
 
 
@@ -253,16 +239,16 @@ def _remap(features: Features, vocabulary: PhaseVocabulary) -> Features:
 
 
 def _make_select(
-    model: Model, data: Loaded, selection: Selection, tokenizer: Tokenizer, context: Context
+    model: Model, data: Loaded, selection: Loaded, tokenizer: Tokenizer, context: Context
 ) -> Callable[[Mapping[str, Any]], float]:
     """Returns what scores parameters: the mean over tasks of the mean over languages of the main metric."""
     labels = {part.task.name: part.task.labels for part, _ in data}
 
     def select(params: Mapping[str, Any]) -> float:
-        scores = []
-        for name, part, features in selection:
-            head = TaskHead(model.head(name), params["heads"][name], labels[name])
-            opened = OpenModel(model.encoder, params["encoder"], {name: head}, tokenizer, context.mesh)
+        heads, scores = params["heads"], []
+        named = {name: TaskHead(one, heads[name], labels[name]) for name, one in model.heads}
+        opened = OpenModel(model.encoder, params["encoder"], named, tokenizer, context.mesh)
+        for part, features in selection:
             (found,) = score(opened, part, context, selected=features)
             values = [main_score(part.task.metric, result.values) for result in found.results.values()]
             scores.append(sum(values) / len(values))
@@ -271,11 +257,11 @@ def _make_select(
     return select
 
 
-def _find_collapse(selection: Selection, result: TrainingResult) -> tuple[float | None, bool]:
+def _find_collapse(selection: Loaded, result: TrainingResult) -> tuple[float | None, bool]:
     """Returns what guessing would score on the selection data, if that is known, and whether the run did no better."""
-    if len(selection) != 1 or selection[0][1].task.metric != "accuracy" or not result.history:
+    if len(selection) != 1 or selection[0][0].task.metric != "accuracy" or not result.history:
         return None, False
-    labels: Any = selection[0][2].columns["label"]
+    labels: Any = selection[0][1].columns["label"]
     chance = 100.0 * float(np.unique(labels[labels != IGNORE], return_counts=True)[1].max()) / len(labels)
     return chance, is_collapsed(max(score for _, score in result.history), chance, len(labels))
 

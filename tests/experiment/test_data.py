@@ -60,8 +60,8 @@ def read_all(context, phases):
         for part in (part for parts in data.scored.values() for part in parts):
             features = context.features(part, tokenizer)
             found[part.task.name, part.split] = (features.examples, features.languages, features.skipped)
-        for head, part, features in load_selection(phase, context):
-            found[head, part.split, "selection"] = features.examples
+        for part, features in load_selection(phase, context):
+            found[part.task.name, part.split, "selection"] = features.examples
     return found
 
 

@@ -59,6 +59,13 @@ def test_choices_stay_with_the_phase_but_where_an_option_overrides(decide, monke
     assert other.remat != "none" and "chosen anew" in said and "1 x TPU v5 lite" in said
 
 
+def test_a_single_task_counts_with_all_its_rows(decide, monkeypatch):
+    heard, whole = [], automatic.decide
+    monkeypatch.setattr(automatic, "decide", lambda *given: heard.append(given[-1]) or whole(*given))
+    decide(Device("cpu"))
+    assert heard == [2 * 10**6 // 32]
+
+
 def test_chance_has_a_margin_that_shrinks_with_the_examples():
     # The standard error of 500 guesses among three is 2.1 points.
     assert is_collapsed(33.3, 33.3, 500) and is_collapsed(37.0, 33.3, 500)

@@ -100,7 +100,7 @@ def main():
         record = read_trained(context.folder(phase), context.key(phase))
         tokenizer = context.tokenizer(phase.encoder)
         ((part, _),) = data = load_training(phase, context)
-        ((_, dev, features),) = load_selection(phase, context)
+        ((dev, features),) = load_selection(phase, context)
         batches, steps = make_batches(phase, context, data, tokenizer)
         ours = dict(record["history"])[steps]
         model = train(phase, part.task, part.hyperparameters, settings.train, batches, steps)
