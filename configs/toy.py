@@ -15,18 +15,15 @@ from ml_collections import ConfigDict
 from stilts_jax.config import base_config, parse_argument
 
 PRETRAINING_STEPS = {"test": 20, "small": 1000, "full": 3000}
-TARGETS = {  # in small those that take longest come first: then no process of two is left alone at the end for long
-    "test": "udpos+xquad+tatoeba",
-    "small": "xquad+tydiqa+xnli+udpos+panx+tatoeba+bucc",
-    "full": "xnli+udpos+panx+xquad+tydiqa+xcopa+tatoeba+bucc",
+# Rows and columns. In small those that take longest come first: no process of two is left alone at the end for long.
+GRIDS = {
+    "test": ("none+mnli", "udpos+xquad+tatoeba"),
+    "small": ("none+mnli+squad_v1+mnli/squad_v1", "xquad+tydiqa+xnli+udpos+panx+tatoeba+bucc"),
+    "full": (
+        "none+mnli+squad_v1+mnli/squad_v1+mnli/mlm+easy_vqa+easy_vqa:blind",
+        "xnli+udpos+panx+xquad+tydiqa+xcopa+tatoeba+bucc",
+    ),
 }
-INTERMEDIATES = {
-    "test": "none+mnli",
-    "small": "none+mnli+squad_v1+mnli/squad_v1",
-    "full": "none+mnli+squad_v1+mnli/squad_v1+mnli/mlm+easy_vqa+easy_vqa:blind",
-}
-SEEDS = {"test": 1, "small": 1, "full": 2}
-EPOCHS = {"test": 1.5, "small": 1.5, "full": 1.0}
 
 
 def get_config(argument: str = "") -> ConfigDict:
@@ -49,14 +46,13 @@ def get_config(argument: str = "") -> ConfigDict:
         c.mixture.mlm_rate = 0.3  # a small vocabulary and short lines: more to learn from each
         c.mixture.mlm_alpha = 1.0
         return c
-    c.experiment.intermediates = INTERMEDIATES[arg.size]
-    c.experiment.targets = TARGETS[arg.size]
-    c.experiment.intermediate_seeds = arg.seeds or SEEDS[arg.size]
-    c.experiment.target_seeds = arg.seeds or SEEDS[arg.size]
+    full = arg.size == "full"
+    c.experiment.intermediates, c.experiment.targets = GRIDS[arg.size]
+    c.experiment.intermediate_seeds = c.experiment.target_seeds = arg.seeds or 1 + full
     # Half the rate for each layer below: at one rate English training takes away what pretraining has aligned.
     c.train.learning_rate = 1e-3
     c.train.layer_decay = 0.5
-    c.train.epochs = EPOCHS[arg.size]
+    c.train.epochs = 1.0 if full else 1.5
     c.train.eval_every = 200
     c.train.eval_examples = 200
     c.mixture.mlm_max_length = 64

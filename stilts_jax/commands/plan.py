@@ -46,11 +46,11 @@ def run(arguments: Namespace) -> int:
     encoders, topologies = [arguments.encoder or settings.encoder], [arguments.topology]
     if arguments.sweep:
         if arguments.json or arguments.data_root:
-            what, fix = (
-                "A sweep prints a table of single steps.",
+            where, fix = (
+                "--sweep with --json or --data_root",
                 "leave them out, or plan one encoder and topology",
             )
-            raise ConfigError(what, where="--sweep with --json or --data_root", fix=fix)
+            raise ConfigError("A sweep prints a table of single steps.", where=where, fix=fix)
         encoders, topologies = [*split_names(encoders[0])], [*split_names(topologies[0])]
     pairs = [(name, find_shape(name), topology) for name in encoders for topology in topologies]
     setups = ((name, make_setup(settings, arguments, topology, shape)) for name, shape, topology in pairs)

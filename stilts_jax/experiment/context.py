@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -110,18 +110,15 @@ class Context:
     def training_record(self, phase: Phase) -> dict[str, Any]:
         """What the training of ``phase`` depends on."""
         settings, data, parent = self.settings, self.data(phase), phase.parent
-        tasks = {
-            part.task.name: {
-                "version": part.task.version,
-                "hyperparameters": asdict(hyperparameters_of(part.task, settings, phase)),
+        trained, tasks = [part.task for part in data.train], {}
+        for part, task in zip(data.train, trained):
+            chosen_on = {f"{dev.task.name}/{dev.task.metric}": dev for dev in data.selection[task.name]}
+            tasks[task.name] = {
+                "version": task.version,
+                "hyperparameters": asdict(hyperparameters_of(task, settings, phase)),
                 "data": self._fingerprints({"train": part}),
-                "selection": self._fingerprints(
-                    {f"{dev.task.name}/{dev.task.metric}": dev for dev in data.selection[part.task.name]}
-                ),
+                "selection": self._fingerprints(chosen_on),
             }
-            for part in data.train
-        }
-        trained = [part.task for part in data.train]
         # Several tasks, or masks and languages of MLM.
         mixed = len(trained) > 1 or any(task.kind == "mlm" for task in trained)
         seen, compute = any(task.pictures for task in trained), asdict(settings.compute)
@@ -158,12 +155,8 @@ class Context:
             task, data = parts[-1].task, self._fingerprints({part.split: part for part in parts})
             metric = [task.metric, metrics.VERSIONS.get(task.metric, 1)]
             tasks[name] = {"version": task.version, "metric": metric, "data": data}
-        retrieval = {
-            "layer": model.retrieval_layer,
-            "sweep": model.sweep_layers,
-            "neighbours": evaluation.mining_neighbours,
-            "max_length": evaluation.max_length,
-        }
+        retrieval = {"layer": model.retrieval_layer, "sweep": model.sweep_layers}
+        retrieval |= {"neighbours": evaluation.mining_neighbours, "max_length": evaluation.max_length}
         about = {"format": FORMAT, "features": FEATURE_VERSION, "limit": evaluation.limit}
         return {**about, "tasks": tasks, "retrieval": retrieval}
 
@@ -211,7 +204,5 @@ class Context:
             skipped = {one: reading.skipped for one, reading in read.items() if reading.skipped}
             return features if training else keep_examples(features, rows, skipped)
 
-        def load() -> Features:
-            return load_or_build(cache, parts, build, self.progress)
-
+        load = partial(load_or_build, cache, parts, build, self.progress)
         return load() if training else self.once(("features", key), load)

@@ -110,8 +110,7 @@ def _add_scores(
     scores.scores[name], scores.data[name] = {}, {}
     scores.reported_split[name], scores.main_metric[name] = reported.split, list(MAIN_VALUES[task.metric])
     sweeps, depth = context.settings.model.sweep_layers and not task.is_trained, model.config.num_layers
-    layer = retrieval_layer(task, depth, context.settings)
-    chosen = layer or default_layer(depth) if sweeps else 0
+    chosen = retrieval_layer(task, depth, context.settings) or default_layer(depth) if sweeps else 0
     thresholds: list[Thresholds] | None = None
     for part in parts:
         found = [Evaluation({}, {})] * (depth + 1 if sweeps else 1)
@@ -171,6 +170,8 @@ def evaluate_model(
     opened, scores = models.open_model(model, context.mesh, context.progress), PhaseScores()
     # Refused now, and not when the tasks before one have been scored.
     heads = {name: _choose_head(parts[-1].task, opened, head, labels) for name, parts in wanted.items()}
+    for *_, part in wanted.values():
+        retrieval_layer(part.task, opened.config.num_layers, context.settings)
     for name, parts in wanted.items():
         _add_scores(scores, parts, replace(opened, heads=heads[name]), context)
         if context.is_main:
@@ -195,9 +196,7 @@ def _choose_head(
     own = (asked or "", *(get_task(one).name for one in task.train_on[-1:]), task.name)
     name = next((one for one in own if one in heads), fitting[0] if len(fitting) == 1 else None)
     if name is None:
-        listed = [
-            f"{one} ({head.config.kind}: {', '.join(head.labels) or '-'})" for one, head in heads.items()
-        ]
+        listed = [f"{one} ({its.config.kind}: {', '.join(its.labels) or '-'})" for one, its in heads.items()]
         there = "several heads" if fitting else "no head"
         what = f"The model has {there} of the kind {task.kind}, as {task.name} needs one."
         fix = "name one with --head" if fitting else f"evaluate a model that was fine-tuned for {task.name}"

@@ -119,7 +119,10 @@ def run_grid(
     Returns the exit code: 1 if a phase failed (its ``failure.json`` says why), else 0.
     """
     mine = phases if mine is None else mine
-    _check_precision(mine, context)
+    if context.settings.compute.param_dtype != "float32" and any(phase.train for phase in mine):
+        what = "Parameters in bfloat16 can't be trained: they would hardly change, as 0.02 + 0.00001 rounds to 0.02."
+        fix = "set compute.param_dtype=float32; compute.dtype=bfloat16 saves time, train.moment_dtype=bfloat16 memory"
+        raise ConfigError(what, where="config.compute.param_dtype", fix=fix)
     failed = list[str]()
     launched = busy = time.monotonic()  # busy: when this process last did something
     if context.is_main:
@@ -182,13 +185,6 @@ def _take(phase: Phase, context: Context, failed: list[str], work: Callable[[Pha
         except (StiltsError, OSError) as problem:
             context.progress.say(f"warning: the failure could not be recorded: {problem}")
     return True
-
-
-def _check_precision(phases: Sequence[Phase], context: Context) -> None:
-    if context.settings.compute.param_dtype != "float32" and any(phase.train for phase in phases):
-        what = "Parameters in bfloat16 can't be trained: they would hardly change, as 0.02 + 0.00001 rounds to 0.02."
-        fix = "set compute.param_dtype=float32; compute.dtype=bfloat16 saves time, train.moment_dtype=bfloat16 memory"
-        raise ConfigError(what, where="config.compute.param_dtype", fix=fix)
 
 
 def is_trained(phase: Phase, context: Context) -> bool | None:

@@ -39,7 +39,6 @@ from stilts_jax.tokenization import Tokenizer
 SAMPLE = 512  # texts of a pool whose lengths stand for all
 UTILISATION = 0.4  # share of a chip's peak that training reaches at a good batch size
 _CHIPS = ("h200", "a100", "v6e", "v5e")
-_MOMENTS = 8  # bytes a parameter of AdamW's two moments
 _PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -49,10 +48,8 @@ def check_data(phases: Sequence[Phase], context: Context) -> None:
         raise ConfigError("There is nothing to run.", where="config.experiment", fix="name a target task")
     _check_languages(phases, context)
     if missing := find_missing(phases, context):
-        fix = (
-            "put the files there or fetch them with `stilts prepare`; `stilts tasks TASK` lists every path; "
-        )
-        fix += "`stilts grid --available` runs what is there"
+        fix = "put the files there or fetch them with `stilts prepare`; `stilts tasks TASK` lists every path"
+        fix += "; `stilts grid --available` runs what is there"
         for kind in ("hub", "tfds"):
             if context.source.kind != kind and (context.source.root / kind).is_dir():
                 fix += f"; add --config.data.source={kind} where they were fetched from there"
@@ -167,7 +164,6 @@ class Cost(NamedTuple):
     phase: Phase
     steps: int
     tokens: float  # that are trained on, without padding
-    parameters: int
     model_bytes: int  # of the finished model
     scored: float  # tokens
     flops: float
@@ -177,14 +173,14 @@ class Cost(NamedTuple):
 
 def estimate(phases: Sequence[Phase], context: Context) -> list[Cost]:
     """Returns what each phase costs; what several of them share is counted once."""
-    trainings: dict[Any, tuple[int, float, int, int]] = {}
+    trainings: dict[Any, tuple[int, float, int]] = {}
     read: dict[Any, float] = {}  # tokens that are scored
     trained, costs = set[str](), []
     with context.progress.track("estimating", len(phases), "phases") as bar:
         for phase in phases:
             same = (phase.train, phase.hyperparameters, phase.encoder)
             if same not in trainings:
-                trainings[same] = _count_training(phase, context) if phase.train else (0, 0.0, 0, 0)
+                trainings[same] = _count_training(phase, context) if phase.train else (0, 0.0, 0)
             training, scored = trainings[same], 0.0
             for part in chain(*context.data(phase).scored.values()):
                 split = (part.task.name, part.split, part.languages, phase.encoder)
@@ -196,7 +192,7 @@ def estimate(phases: Sequence[Phase], context: Context) -> list[Cost]:
             again = context.settings.experiment.select_on == "en" and key in trained
             done = is_done(phase, context)
             if not done and is_trained(phase, context):  # what is left of it is to score it
-                training = (0, 0.0, *training[2:])
+                training = (0, 0.0, training[2])
             trained.add(key)
             flops = (0.0 if again else training[1] * per_token) + scored * per_token / 3
             costs.append(Cost(phase, *training, scored, flops, done, again))
@@ -204,8 +200,8 @@ def estimate(phases: Sequence[Phase], context: Context) -> list[Cost]:
     return costs
 
 
-def _count_training(phase: Phase, context: Context) -> tuple[int, float, int, int]:
-    """Returns steps, tokens, parameters and the bytes of the finished model."""
+def _count_training(phase: Phase, context: Context) -> tuple[int, float, int]:
+    """Returns steps, tokens and the bytes of the finished model."""
     data, tokenizer = load_training(phase, context), context.tokenizer(phase.encoder)
     batches, steps = make_batches(phase, replace(context, progress=SILENT), data, tokenizer)
     shares = batches.shares if isinstance(batches, Mixture) else {data[0][0].task.name: 1.0}
@@ -218,8 +214,7 @@ def _count_training(phase: Phase, context: Context) -> tuple[int, float, int, in
         heads.append((name, head_config(part.task, context.settings, features.sight)))
     model = Model(read_shape(phase.encoder, context.settings), tuple(heads), context.settings.compute)
     leaves = jax.tree.leaves(abstract_params(model))
-    size = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
-    return steps, tokens, sum(leaf.size for leaf in leaves), size
+    return steps, tokens, sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
 
 
 def _count_scored(part: Part, tokenizer: Tokenizer, context: Context) -> float:
@@ -253,7 +248,7 @@ def estimate_text(phases: Sequence[Phase], context: Context) -> str:
     left = [cost for cost in costs if not cost.done]
     trained = [cost for cost in left if not cost.again]
     flops = sum(cost.flops for cost in left)
-    largest = max(cost.model_bytes + _MOMENTS * cost.parameters for cost in costs) if costs else 0
+    largest = 3 * max((cost.model_bytes for cost in costs), default=0)  # with AdamW's two moments
     lines = [
         format_table(("phase", "steps", "tokens trained on", "tokens scored", "FLOP", "model"), rows),
         "",

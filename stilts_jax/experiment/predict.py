@@ -1,7 +1,7 @@
 """Predictions on a user's own texts, from Python or from a file with columns."""
 
 import csv
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -110,8 +110,14 @@ def _open(
 ) -> tuple[str, Callable[[Sequence[Any]], Any]]:
     """Opens a model with one of its heads; returns the head's kind, and what predicts texts."""
     own, opened = own_options(model), open_model(model, progress=progress)
-    name = _pick_head(opened.heads, head)
-    found = opened.heads.get(name)
+    # Of masked language modelling nobody would read a prediction.
+    heads = {one: opened.heads[one] for one in opened.heads if opened.heads[one].config.kind != "mlm"}
+    name = next(iter(heads), "") if head is None and len(heads) < 2 else head
+    if name is None or name not in ("", *heads):
+        what = f"The model has no head {name!r}." if name else "The model has several heads."
+        fix = nearest(name or "", heads) if heads else "leave it out: the model has no head"
+        raise ConfigError(what, where="head", fix=fix)
+    found = heads.get(name)
     config = found.config if found else HeadConfig(kind="embed")
     labels = (found and found.labels) or [f"LABEL_{n}" for n in range(config.num_labels)]
     usual = {"max_length": own.get("evaluation.max_length") or MAX_LENGTH}
@@ -192,18 +198,6 @@ def _text_of(kind: str, row: Row) -> Any:
         names = [name for name in row.fields if name.startswith("choice") and name[6:].isdecimal()]
         return row["prompt"], [row[name] for name in names or ["choice1"]]
     return (row["text"], row["pair"]) if "pair" in row.fields and kind == "classify" else row["text"]
-
-
-def _pick_head(heads: Mapping[str, Any], asked: str | None) -> str:
-    # Of masked language modelling nobody would read a prediction.
-    heads = {name: head for name, head in heads.items() if head.config.kind != "mlm"}
-    if asked is None and len(heads) < 2:
-        return next(iter(heads), "")
-    if asked is None or asked not in ("", *heads):
-        what = f"The model has no head {asked!r}." if asked else "The model has several heads."
-        fix = nearest(asked or "", heads) if heads else "leave it out: the model has no head"
-        raise ConfigError(what, where="head", fix=fix)
-    return asked
 
 
 def _make_examples(kind: str, texts: Sequence[Any]) -> list[Any]:

@@ -175,10 +175,8 @@ def test_bfloat16_parameters_are_refused_where_something_is_trained(tmp_path, fa
 
 
 def test_weights_that_changed_are_said_of_a_row_of_any_name(tmp_path):
-    experiment, before = (
-        Experiment(tmp_path),
-        {"start": "old", "title": "", "encoder": "encoder", "scored_rows": 0},
-    )
+    before = {"start": "old", "title": "", "encoder": "encoder", "scored_rows": 0}
+    experiment = Experiment(tmp_path)
     experiment.progress = Progress(heard := io.StringIO())
     experiment.folder = lambda phase: tmp_path / "hub_a_b-00000002"
     experiment.training_record = lambda phase: {"start": "new"}
