@@ -7,6 +7,7 @@ import re
 import runpy
 from collections.abc import Mapping
 from dataclasses import is_dataclass
+from os.path import expanduser
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, get_args, get_type_hints
@@ -41,7 +42,7 @@ _DEBUG = {
 
 def find_config(name: str) -> Path:
     """Returns the file behind ``configs/xstilts.py`` or just ``xstilts``."""
-    path = Path(name)
+    path = Path(expanduser(name))  # a shell leaves the ~ of --config=~/mine.py
     if path.is_file():
         return path
     # In a checkout the files lie beside the package, in an installed wheel inside it.

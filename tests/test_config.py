@@ -80,10 +80,11 @@ def test_a_file_that_fails_is_named(tmp_path, text):
     assert caught.value.where == str(path)
 
 
-def test_a_users_own_file_is_loaded(tmp_path):
+def test_a_users_own_file_is_loaded(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
     path = tmp_path / "mine.py"
     path.write_text(
         "from stilts_jax.config import base_config\n\n"
         "def get_config(argument=''):\n    c = base_config()\n    c.title = 'mine ' + argument\n    return c\n"
     )
-    assert to_settings(load_config(f"{path}:now")).title == "mine now"
+    assert to_settings(load_config("~/mine.py:now")).title == "mine now"

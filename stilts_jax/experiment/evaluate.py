@@ -202,5 +202,4 @@ def _choose_head(
         fix = "name one with --head" if fitting else f"evaluate a model that was fine-tuned for {task.name}"
         raise ConfigError(what, where=f"heads: {'; '.join(listed) or 'none'}", fix=fix)
     found = replace(heads[name], labels=labels) if labels else heads[name]
-    models.fit_head(task, name, found)
-    return {name: found}
+    return {name: models.fit_head(task, name, found)}
