@@ -69,14 +69,15 @@ def test_what_is_wrong_is_refused_with_the_nearest_name(spec, overrides, words):
     assert caught.value.exit_code == 2
 
 
-@pytest.mark.parametrize(
-    "text", ["x = 1", "x = ", "import nothing_like_this", "def get_config(a):\n  return 1", "1 / 0"]
-)
+GIVE = "import ml_collections as m\ndef get_config(a):\n  return "
+
+
+@pytest.mark.parametrize("text", ["x = 1", "x = ", "import no", f"{GIVE}1", f"{GIVE}m.ConfigDict()", "1 / 0"])
 def test_a_file_that_fails_is_named(tmp_path, text):
     path = tmp_path / "mine.py"
     path.write_text(text)
     with pytest.raises(ConfigError) as caught:
-        load_config(str(path))
+        load_config(f"{path}:debug")
     assert caught.value.where == str(path)
 
 

@@ -27,18 +27,12 @@ from stilts_jax.tasks.spec import Task
 Thresholds = Mapping[str, float]  # by language
 
 
-def evaluate_phase(
-    phase: Phase, context: Context, trained: dict[str, Any] | None, kept: Collection[str]
-) -> PhaseScores:
-    """Scores every task of ``phase`` but ``kept``; ``trained`` is its record, None where it trains nothing."""
+def evaluate_phase(phase: Phase, context: Context, kept: Collection[str]) -> PhaseScores:
+    """Scores every task of ``phase`` but ``kept``."""
     scores, data = PhaseScores(kept=kept), context.data(phase)
     if not data.scored:
         return scores
-    if trained is None:
-        model = models.load_phase_start(phase, context)
-    else:
-        places = context.folder(phase), trained, context.mesh, context.progress
-        model = models.load_final(*places, context.tokenizer(phase.encoder))
+    model = (models.load_trained if phase.train else models.load_phase_start)(phase, context)
     for name, parts in data.scored.items():
         if name not in kept:
             _add_scores(scores, parts, model, context)

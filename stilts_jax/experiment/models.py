@@ -149,12 +149,7 @@ def load_phase_start(phase: Phase, context: "Context") -> OpenModel:
     encoder, tokenizer = phase.encoder, context.tokenizer(phase.encoder)
     settings, mesh, heads = context.settings, context.mesh, dict[str, TaskHead]()
     if parent := phase.parent:
-        folder = context.folder(parent)
-        trained = from_main(lambda: read_trained(folder, context.key(parent)))
-        if trained is None:
-            what, fix = f"{parent.name} is not trained.", "run the grid, or the part that trains it"
-            raise CheckpointError(what, where=str(folder / TRAINED), fix=fix)
-        opened = load_final(folder, trained, mesh, context.progress, tokenizer)
+        opened = load_trained(parent, context)
         if phase.carry_head:
             heads[get_task(phase.train[0]).name] = opened.heads[get_task(parent.train[-1]).name]
         return replace(opened, heads=heads)
@@ -167,6 +162,16 @@ def load_phase_start(phase: Phase, context: "Context") -> OpenModel:
     if loaded.mlm_head is not None:
         heads["mlm"] = TaskHead(HeadConfig(kind="mlm"), loaded.mlm_head)
     return OpenModel(with_dropout(loaded.config, settings), loaded.params, heads, tokenizer, mesh)
+
+
+def load_trained(phase: Phase, context: "Context") -> OpenModel:
+    """Returns what a phase has trained."""
+    folder = context.folder(phase)
+    trained = from_main(lambda: read_trained(folder, context.key(phase)))
+    if trained is None:
+        what, fix = f"{phase.name} is not trained.", "run the grid, or the part that trains it"
+        raise CheckpointError(what, where=str(folder / TRAINED), fix=fix)
+    return load_final(folder, trained, context.mesh, context.progress, context.tokenizer(phase.encoder))
 
 
 def load_final(

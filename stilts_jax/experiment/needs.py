@@ -74,8 +74,7 @@ def check_data(phases: Sequence[Phase], context: Context) -> None:
                     what = "The dev set has no gold, and the best step is chosen by it."
                     raise DataError(what, where=where, fix="take the released file, whose labels are there")
         for part in chain(*data.scored.values()):
-            if part.task.kind != "mlm":
-                describe_data(part, tokenizer, context)
+            describe_data(part, tokenizer, context)
 
 
 def _find_removed(left: Sequence[Phase], context: Context) -> Iterator[str]:

@@ -7,7 +7,7 @@ hyperparameters share a phase (XQuAD and MLQA), and every target shares the inte
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import cycle
+from itertools import chain, cycle
 from typing import Any, Literal
 
 from stilts_jax.checked import split_names, split_pairs, stem
@@ -78,12 +78,16 @@ def _check_names(phases: list[Phase], settings: Settings, is_part: bool) -> None
         if tasks.setdefault(task.name, task) != task:
             what, fix = f"Two tasks are called {task.name!r}.", "rename one of them"
             raise ConfigError(what, where="config.experiment", fix=fix)
-    for name, count in Counter(phase.name for phase in phases).items():
+    runs = ((phase.name, *(f"{task} of {phase.name}" for task in phase.train)) for phase in phases)
+    for name, count in Counter(chain(*runs)).items():
         if count > 1:
             what, fix = f"{name!r} would be run twice.", "name each row and target once"
             raise ConfigError(what, where="config.experiment", fix=fix)
     if is_part:
         return
+    if any(get_task(name).kind == "mlm" for phase in phases for name in phase.evaluate):
+        what, fix = "Masked language modelling has no score to report.", "name it as an intermediate"
+        raise ConfigError(what, where="config.experiment.targets", fix=fix)
     # A registered task that a part of an experiment leaves out may keep its exceptions.
     known = {name for task in tasks for name in (task, stem(task))}.union(list_tasks())
     weights = {task_name(name) for name in settings.mixture.pairs}

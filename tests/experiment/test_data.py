@@ -112,13 +112,11 @@ def test_a_large_file_is_read_once_until_it_changes(tmp_path, hashed):
 
 @pytest.mark.parametrize("name", ["attention_dropout", "hidden_dropout"])
 def test_dropout_is_the_encoders_unless_it_is_set(start, name):
-    context, (phase,) = start("udpos")
-    assert getattr(load_phase_start(phase, context).config, name) == 0  # so says the toy encoder
-    assert head_config(get_task("udpos"), context.settings).dropout == 0.1
-    context, (phase,) = start("udpos", **{f"model.{name}": "0.2"})
-    assert getattr(load_phase_start(phase, context).config, name) == 0.2
-    expected = 0.2 if name == "hidden_dropout" else 0.1
-    assert head_config(get_task("udpos"), context.settings).dropout == expected
+    head = 0.2 if name == "hidden_dropout" else 0.1
+    for given, ours, of_the_head in (({}, 0, 0.1), ({f"model.{name}": "0.2"}, 0.2, head)):
+        context, (phase,) = start("udpos", **given)
+        assert getattr(load_phase_start(phase, context).config, name) == ours  # 0, says the toy encoder
+        assert head_config(get_task("udpos"), context.settings).dropout == of_the_head
 
 
 def test_a_threshold_is_tuned_in_a_language_that_is_not_scored(start, tmp_path, monkeypatch):

@@ -135,7 +135,9 @@ def test_a_target_in_the_language_of_its_training_is_few_shot():
         ({"intermediates": "mnly", "targets": "panx"}, "mnli"),
         ({"intermediates": "nonee"}, "did you mean 'none'"),
         ({"targets": "pank"}, "panx"),
+        ({"targets": "mlm"}, "no score"),
         ({"intermediates": "mnli+mnli", "targets": "panx"}, "twice"),
+        ({"intermediates": "mnli/mnli", "targets": "panx"}, "twice"),
         ({"targets": "xnli", "train_on": "xcopo=copa"}, "xcopa"),
         ({"targets": "xcopa", "train_on": "xcopa=copper"}, "copper"),
         ({"intermediates": "own:A", "targets": "own:LIKE_A"}, "Two tasks are called 'reviews'"),
@@ -150,17 +152,17 @@ def test_mistakes_are_named_before_anything_runs(own, experiment, words):
     assert words in str(caught.value)
 
 
-@pytest.mark.parametrize("blind", ["easy_vqa:blind", "easy_vqa.blind"])
-def test_hyperparameters_by_task(own, blind):
+def test_hyperparameters_by_task(own):
     """What is set for one task holds for its controls and translations, and before what is set for all."""
     names, given = ("easy_vqa", "easy_vqa:blind", "mnli@de", "own:A", "xnli"), {"train.epochs": "4"}
     given |= {"experiment.intermediates": "+".join(names[:4]), "experiment.targets": names[4]}
-    given["train.by_task"] = f"easy_vqa.learning_rate=4e-4,{blind}.epochs=3,mnli.epochs=1,own:A.epochs=2"
+    blind = "easy_vqa:blind.epochs=3,easy_vqa.blind.learning_rate=3e-4"
+    given["train.by_task"] = f"easy_vqa.learning_rate=4e-4,{blind},mnli.epochs=1,own:A.epochs=2"
     settings = to_settings(load_config("xstilts", given | {"data.sources": "own:A=files,mnli@de=hub"}))
     list_phases(settings)
     found = [hyperparameters_of(get_task(name), settings) for name in names]
     assert [one.epochs for one in found] == [4, 3, 1, 2, 4]
-    assert [one.learning_rate for one in found] == [4e-4, 4e-4, 1e-5, 1e-5, 1e-5]
+    assert [one.learning_rate for one in found] == [4e-4, 3e-4, 1e-5, 1e-5, 1e-5]
 
 
 @pytest.mark.parametrize(
