@@ -143,7 +143,7 @@ def _run_get_config(path: Path, argument: str) -> ConfigDict:
         what = f"The config file fails with {type(error).__name__}: {error}"
         fix = "mend the file (configs/target.py shows the form); --traceback shows the line"
         raise ConfigError(what, where=str(path), fix=fix) from error
-    if not isinstance(config, ConfigDict) or base_config().keys() - config.keys():
+    if not isinstance(config, ConfigDict) or set(base_config()) - set(config):
         what = f"get_config returns a {type(config).__name__} without all options."
         raise ConfigError(what, where=str(path), fix="change what base_config() returns, and return it")
     return config

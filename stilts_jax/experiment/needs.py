@@ -7,9 +7,10 @@ stay in the cache for it. Of pools that are searched, the first texts are measur
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
@@ -172,20 +173,15 @@ class Cost(NamedTuple):
 
 def estimate(phases: Sequence[Phase], context: Context) -> list[Cost]:
     """Returns what each phase costs; what several of them share is counted once."""
-    trainings: dict[Any, tuple[int, float, int]] = {}
-    read: dict[Any, float] = {}  # tokens that are scored
     trained, costs = set[str](), []
     with context.progress.track("estimating", len(phases), "phases") as bar:
         for phase in phases:
-            same = (phase.train, phase.hyperparameters, phase.encoder)
-            if same not in trainings:
-                trainings[same] = _count_training(phase, context) if phase.train else (0, 0.0, 0)
-            training, scored = trainings[same], 0.0
+            same = ("training", phase.train, phase.hyperparameters, phase.encoder)
+            training, scored = context.once(same, partial(_count_training, phase, context)), 0.0
             for part in chain(*context.data(phase).scored.values()):
-                split = (part.task.name, part.split, part.languages, phase.encoder)
-                if split not in read:
-                    read[split] = _count_scored(part, context.tokenizer(phase.encoder), context)
-                scored += read[split]
+                split = ("scored", part.task.name, part.split, part.languages, phase.encoder)
+                count = partial(_count_scored, part, context.tokenizer(phase.encoder), context)
+                scored += context.once(split, count)
             per_token, key = read_shape(phase.encoder, context.settings).training_flops(), context.key(phase)
             # See ``adopt_training``.
             again = context.settings.experiment.select_on == "en" and key in trained
@@ -201,6 +197,8 @@ def estimate(phases: Sequence[Phase], context: Context) -> list[Cost]:
 
 def _count_training(phase: Phase, context: Context) -> tuple[int, float, int]:
     """Returns steps, tokens and the bytes of the finished model."""
+    if not phase.train:
+        return 0, 0.0, 0
     data, tokenizer = load_training(phase, context), context.tokenizer(phase.encoder)
     batches, steps = make_batches(phase, replace(context, progress=SILENT), data, tokenizer)
     shares = batches.shares if isinstance(batches, Mixture) else {data[0][0].task.name: 1.0}

@@ -124,8 +124,7 @@ def _open(
     cut = FeatureSettings(**opened.rows.get(name, usual))
     length = min(max_length or cut.max_length, opened.config.max_length)
     cut = replace(cut, max_length=length, max_query_length=min(cut.max_query_length, length // 2))
-    precision = own.get("compute.matmul_precision", "")
-    compute = Compute(dtype=own["compute.dtype"], matmul_precision=precision)
+    compute = Compute(dtype=own["compute.dtype"], matmul_precision=own.get("compute.matmul_precision", ""))
     predictor, tokenizer = opened.with_head(name, found, compute), opened.tokenizer
     options: dict[str, Any] = {"head": name or None, "mesh": opened.mesh, "progress": progress}
     options["tokens_per_batch"] = tokens_per_batch
