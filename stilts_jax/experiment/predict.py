@@ -102,7 +102,7 @@ def predict_file(model: str, path: Path, out: Path, **options: Any) -> int:
 
 
 def _line(cells: Sequence[Any]) -> bytes:
-    return ("\t".join(" ".join(str(cell).split()) for cell in cells) + "\n").encode()
+    return ("\t".join(" ".join(str(cell).split()) for cell in cells) + "\n").encode(errors="replace")
 
 
 def _open(
