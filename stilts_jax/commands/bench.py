@@ -13,11 +13,10 @@ from typing import Any
 
 from stilts_jax.checked import Range
 from stilts_jax.commands import options
-from stilts_jax.commands.options import Add
 from stilts_jax.settings import LENGTH, Settings
 
 
-def add_arguments(add: Add) -> None:
+def add_arguments(add: options.Add) -> None:
     add("--config", "--config.x.y=z alone works too")
     add("--shape", "tiny, e5-small, base, large, xl or xxl", default="e5-small")
     add("--lengths", "nli, tagging, qa, or a task of the data root", default="nli")

@@ -24,8 +24,6 @@ from stilts_jax.tasks import get_task
 from stilts_jax.tasks.sources.read import read_retrieval
 from stilts_jax.tasks.spec import Task
 
-Thresholds = Mapping[str, float]  # by language
-
 
 def evaluate_phase(phase: Phase, context: Context, kept: Collection[str]) -> PhaseScores:
     """Scores every task of ``phase`` but ``kept``."""
@@ -52,7 +50,7 @@ def score(
     model: models.OpenModel,
     part: Part,
     context: Context,
-    thresholds: Sequence[Thresholds] | None = None,
+    thresholds: Sequence[Mapping[str, float]] | None = None,
     selected: Features | None = None,
 ) -> list[Evaluation]:
     """Predicts and scores one split of one task, for selection, reports and ``stilts eval`` alike.
@@ -105,7 +103,7 @@ def _add_scores(
     scores.reported_split[name], scores.main_metric[name] = reported.split, list(MAIN_VALUES[task.metric])
     sweeps, depth = context.settings.model.sweep_layers and not task.is_trained, model.config.num_layers
     chosen = retrieval_layer(task, depth, context.settings) or default_layer(depth) if sweeps else 0
-    thresholds: list[Thresholds] | None = None
+    thresholds: list[dict[str, float]] | None = None
     for part in parts:
         found = [Evaluation({}, {})] * (depth + 1 if sweeps else 1)
         if part.languages:

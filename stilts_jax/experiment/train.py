@@ -11,7 +11,6 @@ import jax
 import numpy as np
 
 from stilts_jax import automatic
-from stilts_jax.automatic import Choices
 from stilts_jax.batches.plan import count_steps
 from stilts_jax.batches.prefetch import made_ahead, remapped
 from stilts_jax.distributed import from_main
@@ -21,7 +20,6 @@ from stilts_jax.experiment import models
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.data import Loaded, load_selection, load_training, make_batches, token_columns
 from stilts_jax.experiment.evaluate import score
-from stilts_jax.experiment.models import OpenModel
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.features.records import IGNORE, Features
 from stilts_jax.files import read_record, write_record
@@ -97,7 +95,7 @@ def train_phase(phase: Phase, context: Context) -> dict[str, Any]:
     return trained
 
 
-def choose(phase: Phase, context: Context, data: Loaded, shape: EncoderConfig) -> Choices:
+def choose(phase: Phase, context: Context, data: Loaded, shape: EncoderConfig) -> automatic.Choices:
     """Returns what the device decides of a phase, and says it: as at its first step, if the device is the same."""
     path, settings, compute = context.folder(phase) / CHOICES, context.settings, context.settings.compute
     set_here = compute.remat != "auto" or compute.layers != "auto" or settings.train.accumulation
@@ -116,7 +114,7 @@ def choose(phase: Phase, context: Context, data: Loaded, shape: EncoderConfig) -
     def decide() -> dict[str, Any]:
         fresh, before = automatic.decide(settings, context.mesh, shape, tasks, steps), None
         with suppress(FileNotFoundError, RecordError, TypeError):
-            before = Choices(**read_record(path))
+            before = automatic.Choices(**read_record(path))
         if before and before.device != fresh.device:
             what = "what depends on the device is chosen anew"
             context.progress.say(f"this phase began on {before.device}: {what}")
@@ -127,7 +125,7 @@ def choose(phase: Phase, context: Context, data: Loaded, shape: EncoderConfig) -
         return asdict(fresh)
 
     # All hosts do what the main one chose: what is free on each may differ.
-    found = Choices(**from_main(decide))
+    found = automatic.Choices(**from_main(decide))
     why = "the least that fits" if compute.remat == "auto" else "as set"
     layers = "in a loop" if found.layers == "loop" else "written out where that is faster"
     context.progress.say(
@@ -160,7 +158,12 @@ def _choose_attention(model: Model, data: Loaded, lengths: Collection[int], cont
 
 
 def _run(
-    phase: Phase, context: Context, model: Model, start: OpenModel, optimizer: OptimizerConfig, **given: Any
+    phase: Phase,
+    context: Context,
+    model: Model,
+    start: models.OpenModel,
+    optimizer: OptimizerConfig,
+    **given: Any,
 ) -> TrainingResult:
     """Trains the encoder with fresh heads, or those that the start brings along; ``given`` are fields of RunConfig."""
     settings = context.settings
@@ -247,7 +250,7 @@ def _make_select(
     def select(params: Mapping[str, Any]) -> float:
         heads, scores = params["heads"], []
         named = {name: TaskHead(one, heads[name], labels[name]) for name, one in model.heads}
-        opened = OpenModel(model.encoder, params["encoder"], named, tokenizer, context.mesh)
+        opened = models.OpenModel(model.encoder, params["encoder"], named, tokenizer, context.mesh)
         for part, features in selection:
             (found,) = score(opened, part, context, selected=features)
             values = [main_score(part.task.metric, result.values) for result in found.results.values()]
