@@ -20,6 +20,7 @@ from stilts_jax.experiment import models
 from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.data import Loaded, load_selection, load_training, make_batches, token_columns
 from stilts_jax.experiment.evaluate import score
+from stilts_jax.experiment.models import OpenModel
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.features.records import IGNORE, Features
 from stilts_jax.files import read_record, write_record
@@ -158,12 +159,7 @@ def _choose_attention(model: Model, data: Loaded, lengths: Collection[int], cont
 
 
 def _run(
-    phase: Phase,
-    context: Context,
-    model: Model,
-    start: models.OpenModel,
-    optimizer: OptimizerConfig,
-    **given: Any,
+    phase: Phase, context: Context, model: Model, start: OpenModel, optimizer: OptimizerConfig, **given: Any
 ) -> TrainingResult:
     """Trains the encoder with fresh heads, or those that the start brings along; ``given`` are fields of RunConfig."""
     settings = context.settings
@@ -250,7 +246,7 @@ def _make_select(
     def select(params: Mapping[str, Any]) -> float:
         heads, scores = params["heads"], []
         named = {name: TaskHead(one, heads[name], labels[name]) for name, one in model.heads}
-        opened = models.OpenModel(model.encoder, params["encoder"], named, tokenizer, context.mesh)
+        opened = OpenModel(model.encoder, params["encoder"], named, tokenizer, context.mesh)
         for part, features in selection:
             (found,) = score(opened, part, context, selected=features)
             values = [main_score(part.task.metric, result.values) for result in found.results.values()]
