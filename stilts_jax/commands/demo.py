@@ -42,7 +42,8 @@ def run(arguments: Namespace) -> int:
             raise ConfigError(what, where=str(world), fix=f"take another --workdir, or --size={there}")
     progress.say("writing the toy world")
     untrained = f"random:{world / 'encoder'}"
-    with _helper(arguments, untrained) as start_helper:
+    spec = f"toy:size={arguments.size},seeds={arguments.seeds},stage="
+    with _helper(arguments, untrained, f"{spec}grid") as start_helper:
         # What takes seconds to import is imported while the second process writes.
         importlib.import_module("transformers.models.auto.tokenization_auto")
         from stilts_jax.experiment.grid import run_grid
@@ -52,13 +53,13 @@ def run(arguments: Namespace) -> int:
         write_part(world, "texts", arguments.size, progress)
         if not (encoder / "config.json").is_file():
             progress.say("phase 0: pretraining a tiny encoder on the toy languages")
-            phases, context = _open(arguments, "pretrain", untrained, "pretraining")
+            phases, context = _open(arguments, f"{spec}pretrain", untrained, "pretraining")
             if code := run_grid(phases, context):
                 return code
             if not (encoder / "config.json").is_file():  # another demo in this folder may have been faster
                 export_phase(context.folder(phases[-1]), encoder, None, "float32", progress)
         write_part(world, "tasks", arguments.size, progress)
-        phases, context = _open(arguments, "grid", str(encoder), "grid")
+        phases, context = _open(arguments, f"{spec}grid", str(encoder), "grid")
         start_helper()
         code = run_grid(phases, context)
     paths = write_report(workdir / "grid", distances=world / "languages.csv", progress=progress)
@@ -81,14 +82,10 @@ def write_part(world: Path, part: str, size: Any, progress: Progress) -> None:
             write_json(written, {"size": size})
 
 
-def _spec(arguments: Namespace, stage: str) -> str:
-    return f"toy:stage={stage},size={arguments.size},seeds={arguments.seeds}"
-
-
-def _open(arguments: Namespace, stage: str, encoder: str, folder: str) -> tuple[Any, Any]:
+def _open(arguments: Namespace, spec: str, encoder: str, folder: str) -> tuple[Any, Any]:
     from stilts_jax.config import load_config, to_settings
 
-    settings = to_settings(load_config(_spec(arguments, stage), {"encoder": encoder}))
+    settings = to_settings(load_config(spec, {"encoder": encoder}))
     data_root = arguments.workdir / "world/data"
     return open_phases(settings, arguments, data_root=data_root, workdir=arguments.workdir / folder)
 
@@ -116,7 +113,7 @@ sys.exit(help_out(main, *sys.argv[1:]))
 
 
 @contextmanager
-def _helper(arguments: Namespace, untrained: str) -> Iterator[Callable[[], None]]:
+def _helper(arguments: Namespace, untrained: str, spec: str) -> Iterator[Callable[[], None]]:
     """Runs the grid in a second process too, on a CPU of two cores: so small a model waits more for Python.
 
     Each process takes the phases that the other is not at work on, the second one the last rows first; what it says,
@@ -132,7 +129,7 @@ def _helper(arguments: Namespace, untrained: str) -> Iterator[Callable[[], None]
     if jax.default_backend() != "cpu" or cores < 2:
         yield lambda: None
         return
-    workdir, spec = arguments.workdir, _spec(arguments, "grid")
+    workdir = arguments.workdir
     rows = load_config(spec).experiment.intermediates.split("+")
     work = [str(workdir / "world"), arguments.size, untrained, "grid", f"--config={spec}"]
     work += [f"--data_root={workdir / 'world/data'}", f"--workdir={workdir / 'grid'}"]

@@ -238,11 +238,10 @@ def export_phase(
     folder: Path, out: Path, head: str | None, dtype: Literal["float32", "bfloat16"], progress: Progress
 ) -> None:
     """Writes the model of a finished phase as a transformers folder."""
-    try:
-        trained = read_record(folder / TRAINED, FORMAT)
-    except FileNotFoundError as error:
+    if not (folder / TRAINED).is_file():
         what, fix = "This is no folder of a trained phase.", "name a finished folder below WORKDIR/phases"
-        raise CheckpointError(what, where=str(folder / TRAINED), fix=fix) from error
+        raise CheckpointError(what, where=str(folder / TRAINED), fix=fix)
+    trained = read_record(folder / TRAINED, FORMAT)
     if head is not None and head not in trained["heads"]:
         what, fix = f"The phase has no head {head!r}.", nearest(head, trained["heads"])
         raise CheckpointError(what, where=str(folder), fix=fix)
