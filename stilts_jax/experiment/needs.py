@@ -177,7 +177,8 @@ def estimate(phases: Sequence[Phase], context: Context) -> list[Cost]:
     with context.progress.track("estimating", len(phases), "phases") as bar:
         for phase in phases:
             same = ("training", phase.train, phase.hyperparameters, phase.encoder)
-            training, scored = context.once(same, partial(_count_training, phase, context)), 0.0
+            training: tuple[int, float, int] = context.once(same, partial(_count_training, phase, context))
+            scored = 0.0
             for part in chain(*context.data(phase).scored.values()):
                 split = ("scored", part.task.name, part.split, part.languages, phase.encoder)
                 count = partial(_count_scored, part, context.tokenizer(phase.encoder), context)
