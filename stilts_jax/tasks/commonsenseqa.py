@@ -19,7 +19,7 @@ def released(row: Row, labels: tuple[str, ...]) -> ChoiceExample:
 
 def _hub(row: Row, labels: tuple[str, ...]) -> ChoiceExample:
     choices = row.part("choices")
-    return _make(row, row["question"], choices.texts("label"), choices.texts("text"))
+    return _make(row, row["question"], choices.texts("label"), choices.texts("text", empty=False))
 
 
 _SPLITS = "train:train_rand_split dev:dev_rand_split test:test_rand_split_no_answers"

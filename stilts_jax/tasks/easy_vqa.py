@@ -15,7 +15,7 @@ _BELOW = "multimodal/"
 
 def _convert(folder: str) -> Any:
     def convert(row: Row, labels: tuple[str, ...]) -> ClassifyExample:
-        picture = f"{folder}/images/{row.integer('image')}.png"
+        picture = f"{folder}/images/{row.take('image', int)}.png"
         label = row.label("answer", labels)
         return ClassifyExample(str(row.number), row["question"], None, label, (picture,))
 

@@ -107,7 +107,7 @@ def tag_spans(
         names = ["O"] * len(places)
         blank = row.get(spans) is None
         for one in () if blank else row.parts(spans):
-            begin, until = ends = one.integer(start), one.integer(end)
+            begin, until = ends = one.take(start, int), one.take(end, int)
             if in_bytes:
                 begin, until = (len(content.encode()[:place].decode(errors="replace")) for place in ends)
             inside = [index for index, (left, right) in enumerate(places) if left < until and right > begin]
@@ -195,7 +195,7 @@ def _read_answers(row: Row, answer: str, start: str) -> list[tuple[str, int]]:
             raise BadRow(f"answers has {len(columns[0])} texts and {len(columns[1])} places")
         listed = [{"text": text, "answer_start": place} for text, place in zip(*columns)]
         row = replace(row, fields={"answers": listed})
-    answers = [(one.text("text"), one.integer("answer_start")) for one in row.parts("answers")]
+    answers = [(one.text("text"), one.take("answer_start", int)) for one in row.parts("answers")]
     found = [(text, place) for text, place in answers if text]
     if 0 < len(found) < len(answers):
         raise BadRow("one of the answers is empty, and others are not")

@@ -71,9 +71,9 @@ def find(source: Source, split: str, language: str, root: Path) -> dict[str, tup
 
 def open_rows(source: Source, split: str, language: str, paths: Sequence[Path], problems: Problems) -> Opened:
     """Yields files, each with its rows; class labels are names."""
-    import pyarrow.parquet
-
     datasets = need("datasets", "hub")
+    import pyarrow.parquet  # which that has brought
+
     for path in paths:
         try:
             if path.suffix == ".parquet":

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from stilts_jax.errors import DataError
-from stilts_jax.tasks.sources.rows import BadRow, read_object
+from stilts_jax.tasks.sources.rows import BadRow, Row
 
 MAX_BYTES = 2**28  # of one file; a zip may hold far more than it seems
 ARRAY, NAMES = "features.npy", "features.json"
@@ -68,7 +68,7 @@ def open_pictures(root: Path, folder: str, encoder: str = "") -> PictureFolder:
 @functools.lru_cache(maxsize=256)  # to list a zip of COCO takes a second; NLVR2's rows lie in 100 folders
 def _open(path: Path, is_features: bool, modified: int) -> PictureFolder:
     if is_features:
-        names = read_object(path / NAMES).get("names")
+        names = Row.document(path / NAMES).get("names")
         if not isinstance(names, list) or len(set(map(str, names))) < len(names):
             where, fix = str(path / NAMES), "write it anew"
             raise DataError("names is no list of different names.", where=where, fix=fix)

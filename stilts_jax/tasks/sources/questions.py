@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stilts_jax.tasks.sources.converters import Converter, Labels, index_labels
-from stilts_jax.tasks.sources.rows import BadRow, Problems, Row, read_json, read_object
+from stilts_jax.tasks.sources.rows import BadRow, Problems, Row, read_json
 from stilts_jax.tasks.spec import UNKNOWN_LABEL, ClassifyExample, Example, names, pairs
 
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
@@ -72,7 +72,7 @@ def read_triples(path: Path, language: str, problems: Problems) -> Iterator[Row]
 
 def read_by_id(path: Path, language: str, problems: Problems) -> Iterator[Row]:
     """Yields the rows of GQA's and xGQA's files: an object from each question's id to the question."""
-    for number, (identifier, fields) in enumerate(read_object(path).items()):
+    for number, (identifier, fields) in enumerate(Row.document(path).fields.items()):
         row = Row(0, number, {"the question": fields}, (identifier,))
         with problems.skipping(path, row):
             yield replace(row, fields={**row.part("the question").fields, "id": identifier})
@@ -92,12 +92,12 @@ def read_vqa(path: Path, language: str, problems: Problems) -> Iterator[Row]:
     name = path.name.removesuffix(".gz").replace("OpenEnded_", "").replace("_questions.", "_annotations.")
     beside = path.with_name(name) if path.with_name(name).is_file() else path.with_name(f"{name}.gz")
     rows = Row.document(beside).parts("annotations") if beside.is_file() else []
-    annotations = {row.integer("question_id"): row for row in rows}
+    annotations = {row.take("question_id", int): row for row in rows}
     for number, question in enumerate(Row.document(path).parts("questions")):
         with problems.skipping(path, question):
             fields = dict(question.fields)
             if annotations:
-                identifier = question.integer("question_id")
+                identifier = question.take("question_id", int)
                 if identifier not in annotations:
                     raise BadRow(f"question {identifier} has no annotation in {beside.name}")
                 fields["answers"] = [one["answer"] for one in annotations[identifier].parts("answers")]
@@ -112,7 +112,7 @@ def answer_vqa(part: str) -> Converter:
         answers = tuple(row.texts("answers")) if "answers" in row.fields else ()
         said, known = [normalise_answer(one) for one in answers], index_labels(labels)
         votes = tuple(known[one] for one in said if one in known)
-        picture = pattern.format(row.integer("image_id"))
+        picture = pattern.format(row.take("image_id", int))
         return _make(row, "question_id", picture, said, labels, answers, votes)
 
     return convert
@@ -121,14 +121,14 @@ def answer_vqa(part: str) -> Converter:
 def read_captions(path: Path, language: str, problems: Problems) -> Iterator[Row]:
     """Yields COCO's captions with the file of their ``picture``, and the next caption of any ``other`` picture."""
     content = Row.document(path)
-    pictures = {row.integer("id"): row["file_name"] for row in content.parts("images")}
+    pictures = {row.take("id", int): row["file_name"] for row in content.parts("images")}
     rows = content.parts("annotations")
     for number, row in enumerate(rows):
         with problems.skipping(path, row):
-            image = row.integer("image_id")
+            image = row.take("image_id", int)
             if image not in pictures:
                 raise BadRow(f"caption {row.id('id')} has the picture {image}, which is not in images")
             away = (rows[(number + step) % len(rows)] for step in range(1, len(rows)))
-            other = next((one["caption"] for one in away if one.integer("image_id") != image), row["caption"])
+            other = next((one["caption"] for one in away if one.value("image_id") != image), row["caption"])
             fields = {**row.fields, "picture": pictures[image], "other": other}
             yield Row(0, number, fields, row.place)

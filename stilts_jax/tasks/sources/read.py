@@ -12,13 +12,12 @@ from stilts_jax.errors import DataError
 from stilts_jax.settings import SourceKind
 from stilts_jax.tasks.sources import files, hub, tfds
 from stilts_jax.tasks.sources.pictures import check_picture, hash_pictures
-from stilts_jax.tasks.sources.rows import EVERY_ROW, BadRow, Problems, Row, check_example, read_object
+from stilts_jax.tasks.sources.rows import EVERY_ROW, BadRow, Problems, Row, check_example
 from stilts_jax.tasks.spec import UNKNOWN_LABEL, Example, RetrievalSet, Source, Task, describe
 
 KINDS: tuple[SourceKind, ...] = get_args(SourceKind)
 # Each has ``find`` and ``open_rows``, data sets also ``fetch``.
 MODULES: Mapping[SourceKind, Any] = {"files": files, "hub": hub, "tfds": tfds}
-_IF_EMPTY = "fetch or copy the file again, or remove it to leave this language out"
 Rows = Iterable[tuple[Path, Row]]
 Found = dict[str, tuple[Path, ...]]  # files by role
 
@@ -192,7 +191,7 @@ def read_counted(task: Task, split: str, language: str, source: DataSource) -> R
         left_out = f"{dropped} rows are dropped, {len(problems.found)} skipped"
         what = f"there are no examples: {'; '.join((left_out, *problems.skipped[:1]))}"
         paths = ", ".join(map(str, find_paths(task, split, language, source)))
-        raise problems.refuse(paths, what, _IF_EMPTY)
+        raise problems.refuse(paths, what)
     return Reading(examples, problems.skipped, dropped)
 
 
@@ -206,7 +205,7 @@ def read_retrieval(task: Task, split: str, language: str, source: DataSource) ->
         listed = getattr(pools, empty)
         if listed is not None and not listed:
             paths = ", ".join(map(str, find_paths(task, split, language, source)))
-            raise problems.refuse(paths, f"the list of {empty} is empty", _IF_EMPTY)
+            raise problems.refuse(paths, f"the list of {empty} is empty")
     return replace(pools, skipped=problems.skipped)
 
 
@@ -257,7 +256,7 @@ def with_labels(task: Task, source: DataSource) -> Task:
         fix = "write a JSON object there from each label to its number, from 0 on"
         where = str(source.root / task.labels_file)
         raise DataError(f"{task.name} has no labels file", where=where, fix=fix)
-    numbers = read_object(paths[0])
+    numbers = Row.document(paths[0]).fields
     if sorted(map(json.dumps, numbers.values())) != sorted(map(str, range(len(numbers)))):
         fix = "give each label one number from 0 on"
         raise DataError("labels are not numbered 0, 1, 2, ...", where=str(paths[0]), fix=fix)

@@ -8,7 +8,7 @@ from pathlib import Path
 from stilts_jax.tasks.sources.converters import span
 from stilts_jax.tasks.sources.files import States, state_of
 from stilts_jax.tasks.sources.readers import read_jsonl, read_lines, read_squad
-from stilts_jax.tasks.sources.rows import EVERY_ROW, BadRow, Problems, Row, check_example, read_object
+from stilts_jax.tasks.sources.rows import EVERY_ROW, BadRow, Problems, Row, check_text
 from stilts_jax.tasks.spec import EmbedExample, RetrievalSet, SpanExample
 
 Paths = Mapping[str, tuple[Path, ...]]
@@ -21,9 +21,7 @@ _read_span = span(stripped=True)
 def _add(found: dict[str, EmbedExample], name: str, text: str) -> None:
     if name in found:
         raise BadRow(f"the id {name!r} occurred before")
-    sentence = EmbedExample(name, text)
-    check_example(sentence)
-    found[name] = sentence
+    found[name] = EmbedExample(check_text("the id", name), check_text("the text", text))
 
 
 def build_pools(paths: Paths, language: str, problems: Problems) -> RetrievalSet:
@@ -106,8 +104,7 @@ def _read_pool(path: Path, problems: Problems, code: str = "") -> Sentences:
                 raise BadRow(f"an id, a tab and a sentence were expected: {text!r}")
             _add(found, name, sentence)
     if not found:
-        fix = "fetch or copy it again, or remove it to leave this language out"
-        raise problems.refuse(path, "the file is empty: it has no sentences", fix)
+        raise problems.refuse(path, "the file is empty: it has no sentences")
     return list(found.values())
 
 
@@ -198,7 +195,7 @@ def _read_sentences(states: States) -> tuple[dict[str, Sentences], Sentences, Go
                 context, name = question.context, question.id
                 breaks = _read_breaks(row, "sentence_breaks", context)
                 sentences = [context[start:end] for start, end in breaks]
-                ids = [f"{language}_{row.integer('paragraph')}_{index}" for index in range(len(breaks))]
+                ids = [f"{language}_{row.take('paragraph', int)}_{index}" for index in range(len(breaks))]
                 for one, sentence in zip(ids, sentences):
                     if one not in candidates:
                         _add(candidates, one, (sentence + context).replace("\n", ""))
@@ -236,7 +233,7 @@ def build_mentions(paths: Paths, language: str, problems: Problems) -> Retrieval
                 else:
                     blank.append((f"{path}:{row.line}", name))
     for path in paths.get("gold", ()):
-        links, gold = Row(1, 0, read_object(path)), {}
+        links, gold = Row.document(path), {}
         blank = [(str(path), name) for name in sorted(queries.keys() - links.fields.keys())]
         for name in links.fields:
             with problems.skipping(path, links):
@@ -269,13 +266,13 @@ def _tidy(text: str) -> str:
 def _describe_entity(entity: Row) -> str:
     description = entity["description"]
     breaks = _read_breaks(entity, "sentence_spans", description)
-    return _tidy(" ".join(description[start:end] for start, end in breaks))
+    return check_text("the description", _tidy(" ".join(description[start:end] for start, end in breaks)))
 
 
 def _mention_text(context: Row, mention: Row) -> str:
     """Returns ``NAME: left { NAME } right`` with the one sentence that holds the mention."""
     span, text = mention.part("mention_span"), context["text"]
-    start, end, name = span.integer("start"), span.integer("end"), span["text"]
+    start, end, name = span.take("start", int), span.take("end", int), span["text"]
     breaks = _read_breaks(context, "sentence_spans", text)
     found = _sentence_at(start, breaks)
     if found is None or end > breaks[found][1]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from stilts_jax.errors import DataError, explain
 from stilts_jax.tasks.sources.hub import SourceFailure, make_rows, need
-from stilts_jax.tasks.sources.rows import Opened, Problems, read_json
+from stilts_jax.tasks.sources.rows import Opened, Problems, Row
 from stilts_jax.tasks.spec import Source
 
 _FILE_FORMAT = "array_record"
@@ -22,7 +22,7 @@ def find(source: Source, split: str, language: str, root: Path) -> dict[str, tup
     info = max(infos, key=lambda one: [*map(int, re.findall(r"\d+", one.parent.name))], default=None)
     if info is None or not source.has(language):
         return {}
-    known = {entry["name"] for entry in read_json(info).get("splits", ())}
+    known = {entry["name"] for entry in Row.document(info).fields.get("splits", ())}
     paths = tuple(sorted(info.parent.glob(f"*-{name}.*"))) if name in known else ()
     return {"": paths} if paths else {}
 
