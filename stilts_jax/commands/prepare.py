@@ -25,7 +25,6 @@ def add_arguments(add: Add) -> None:
 
 def run(arguments: Namespace) -> int:
     from stilts_jax.tasks import get_task, list_tasks
-    from stilts_jax.tasks.languages import our_code
     from stilts_jax.tasks.sources.inventory import format_preparation, prepare
     from stilts_jax.tasks.sources.read import DataSource
 
@@ -38,9 +37,7 @@ def run(arguments: Namespace) -> int:
         progress.say(f"encoder {arguments.encoder}: {folder}")
     make_folder(arguments.data_root, "--data_root", to_write=download)
     source = DataSource(root=arguments.data_root, kind=arguments.source)
-    known = {language for task in tasks for language in task.languages}
-    asked = split_names(arguments.languages)
-    languages = [language if language in known else our_code(language) for language in asked]
+    languages = split_names(arguments.languages)
     found = prepare(tasks, source, languages=languages, download=download, progress=progress)
     print(format_preparation(found))
     return 0 if found.complete else 1

@@ -6,13 +6,12 @@ from stilts_jax.tasks.sources.readers import read_quoted
 from stilts_jax.tasks.spec import Hyperparameters, Task, files, hub, names
 
 _convert = classify("text", label="category", id="index_id")
-_LANGUAGES = tuple(FLORES)
 
 TASK = Task(
     name="sib200",
     title="SIB-200",
     kind="classify",
-    languages=_LANGUAGES,
+    languages=tuple(FLORES),
     aligned=True,
     split_languages={"dev": ("en",)},
     labels=names("science/technology travel politics sports health entertainment geography"),
@@ -20,6 +19,6 @@ TASK = Task(
     counts={"train": 701, "dev": 99, "test": 204},
     sources=(
         files("sib200/{language}/{split}.tsv", _convert, read=read_quoted, codes=FLORES),
-        hub("Davlan/sib200/{language}", _convert, codes=FLORES, languages=_LANGUAGES),
+        hub("Davlan/sib200/{language}", _convert, codes=FLORES, languages=tuple(FLORES)),
     ),
 )

@@ -154,7 +154,7 @@ class Source:
     language: str = "en"  # of files whose pattern does not name one
     languages: tuple[str, ...] = ()  # of a data set that has one configuration a language; empty: English
     codes: Mapping[str, str] = field(default_factory=dict)  # its own language codes by ours
-    tolerated: int = 0  # rows of the released data themselves that can't be used; they don't count as skipped
+    tolerated: int = 0  # rows that can't be used in the released data themselves; so many more may be skipped
     part: str = ""  # sources of several parts are read one part after the other (ANLI+)
 
     def patterns(self, split: str) -> dict[str, tuple[str, ...]]:

@@ -20,6 +20,7 @@ def source(tmp_path, write):
         "xquad/xquad.en.json": squad(upper, "A paragraph that training has not."),
         "xnli/dev-de.tsv": "a\tb\tneutral\n" * 2490,
         "xnli/dev-sw.tsv": "a\tb\tneutral\nc\td\toops\n",
+        "text/sv.txt": "ett\n",
     }.items():
         write(name, content)
     return DataSource(tmp_path)
@@ -28,9 +29,8 @@ def source(tmp_path, write):
 def test_counts_stand_beside_those_of_the_release(source):
     done = prepare([get_task("xnli"), get_task("squad_v1"), get_task("xquad")], source)
     rows = {(row.task, row.split, row.language): row for row in done.splits}
-    german = rows["xnli", "dev", "de"]
+    german, french = (rows["xnli", "dev", language] for language in ("de", "fr"))
     assert (german.found, german.expected, german.note) == (2490, 2490, "")
-    french = rows["xnli", "dev", "fr"]
     assert french.found is None and "xnli/dev-{language}.tsv" in french.note
     assert "oops" in rows["xnli", "dev", "sw"].note and "dev-sw.tsv:2" in rows["xnli", "dev", "sw"].note
     english = rows["squad_v1", "train", "en"]
@@ -65,6 +65,7 @@ def test_only_the_languages_that_were_asked_for(source, capsys):
     printed = capsys.readouterr().out
     assert "xnli      dev    de" in printed and "xnli test (de en sw): missing" in printed
     assert "squad_v1  train  en" in printed  # what a task is trained in is always looked at
+    assert main(["prepare", "mlm", f"--data_root={source.root}", "--languages=swe"]) == 0  # as its files say
     for wrong in ("de,sw", "xx"):
         assert main(["prepare", "xnli", f"--data_root={source.root}", f"--languages={wrong}"]) == 2
         assert "joined by +" in capsys.readouterr().err
@@ -85,20 +86,19 @@ def test_three_examples_are_shown_as_the_model_reads_them(tmp_path, write, capsy
     for code in ("swh_Latn", "afr_Latn", "zu"):  # the release has no folder of the last name
         for split in ("dev", "test"):
             write(f"sib200/{code}/{split}.tsv", f"index_id\tcategory\ttext\n{rows}")
-    command = ["tasks", "sib200", f"--data_root={tmp_path}"]
-    assert main([*command, f"--encoder={world / 'encoder'}"]) == 0
+    assert main(["tasks", "sib200", f"--data_root={tmp_path}", f"--encoder={world / 'encoder'}"]) == 0
     printed = capsys.readouterr().out
     assert "dev: sib200/{language}/dev.tsv, 2 languages:\n    af=afr_Latn sw=swh_Latn\n" in printed
     assert "test: sib200/{language}/test.tsv, the same languages" in printed
     assert "hub: Davlan/sib200" in printed and " zu=zul_Latn\n" in printed
     assert "3 of 5 examples" in printed and "text: Tunakwenda 2." in printed and "Tunakwenda 3" not in printed
     assert printed.count("label: travel") == printed.count(" pieces: ") == 3
-    for end in ("de", "en", "sw"):
-        for code in ("de", "sw"):
-            write(f"tatoeba/{code}-en.{end}", "a\n")
-    assert main(["tasks", "belebele", "tatoeba", f"--data_root={tmp_path}"]) == 0
+    for name in ("de-en.de", "de-en.en", "sw-en.en", "sw-en.sw"):
+        write(f"tatoeba/{name}", "a\n")
+    assert main(["tasks", "belebele", "ccg", "tatoeba", f"--data_root={tmp_path}"]) == 0
     printed = capsys.readouterr().out
-    assert "belebele: no split is there" in printed and "-en.en, 2 languages:\n    de sw\n" in printed
+    assert all(f"{name}: no split is there" in printed for name in ("belebele", "ccg"))
+    assert "-en.en, 2 languages:\n    de sw\n" in printed
 
 
 def test_what_is_shown_of_a_translated_task_and_of_long_texts(tmp_path, write, capsys, world):

@@ -10,6 +10,7 @@ from typing import Any
 
 from stilts_jax.errors import ConfigError, DataError, nearest
 from stilts_jax.progress import SILENT, Progress
+from stilts_jax.tasks.languages import our_code
 from stilts_jax.tasks.sources import read
 from stilts_jax.tasks.sources.hub import SourceFailure
 from stilts_jax.tasks.sources.read import MODULES, DataSource
@@ -132,11 +133,11 @@ def _spell(language: str, sources: Iterable[Source]) -> tuple[str, str]:
 
 def format_examples(task: Task, source: DataSource, cut: Callable[[str], Sequence[str]] | None = None) -> str:
     """Returns three examples as a model will read them, of the reported split if it is there; ``cut`` gives pieces."""
-    task = read.with_labels(task, source)
     for split in filter(None, (task.reported, task.selection, "train")):
         languages, _ = _look(task, split, source)
         if not languages:
             continue
+        task = read.with_labels(task, source)
         language = task.source_language if task.source_language in languages else languages[0]
         examples, *_ = read_part(task, split, language, source)
         lines = [f"{task.name} {split} {language}, {len(examples[:3])} of {len(examples)} examples:"]
@@ -214,7 +215,9 @@ def prepare(
     Nothing else downloads, and only what is on the hub or in TFDS can be had. The same command after an interruption
     fetches only what is not complete. ``languages``: only these, and the one that each task is trained in.
     """
-    known = {language for task in tasks for language in (*task.languages, task.source_language)}
+    known = {task.source_language for task in tasks}
+    known.update(*(task.languages or read.available_languages(task, "train", source) for task in tasks))
+    languages = [language if language in known else our_code(language) for language in languages]
     for language in languages:
         if language not in known:
             fix = f"codes are joined by +; {nearest(language, known)}"
