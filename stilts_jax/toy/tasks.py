@@ -4,10 +4,10 @@ Nothing here belongs to a language. A function of a `Random` draws one thing; th
 """
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 from stilts_jax.toy import meaning
 from stilts_jax.toy.meaning import CAUSES, CLASS_OF, CLASSES, Clause, Entity, Label, Thing, Utterance, judge
@@ -19,16 +19,14 @@ Pair = tuple[Utterance, Utterance, str]  # two sentences and their label
 Choice = tuple[Utterance, str, tuple[Utterance, ...], int]
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """A question about a passage; the answer is the asked part of sentence number ``sentence``."""
 
     asked: Utterance
     sentence: int
 
 
-@dataclass(frozen=True, slots=True)
-class Passage:
+class Passage(NamedTuple):
     """Sentences and questions about them."""
 
     sentences: tuple[Utterance, ...]

@@ -57,9 +57,9 @@ def read_part(task: Task, split: str, language: str, source: DataSource) -> tupl
     """Returns examples (or queries), how many there are of what is counted, and how many rows were skipped."""
     if any(one.build for part in read.sources_of(task, split, source).values() for one in part):
         pools = read.read_retrieval(task, split, language, source)
-        # Only a mining task's count is of pairs: its pools hold much besides.
-        counted = pools.gold if task.retrieval == "mining" and pools.gold else pools.queries
-        return pools.queries, len(counted), len(pools.skipped)
+        # Only a mining task's count is of pairs: its pools hold much besides, and a query may have several.
+        pairs = sum(map(len, (pools.gold or {}).values())) if task.retrieval == "mining" else 0
+        return pools.queries, pairs or len(pools.queries), len(pools.skipped)
     reading = read.read_counted(task, split, language, source)
     return reading.examples, len(reading.examples), len(reading.skipped)
 

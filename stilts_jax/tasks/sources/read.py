@@ -82,11 +82,9 @@ def find_paths(task: Task, split: str, language: str, source: DataSource) -> tup
 
 def find_gold_file(task: Task, language: str, root: Path) -> Path | None:
     """Returns the file that holds the reported split's gold alone, where a release has one."""
-    for one in task.sources:
-        if task.reported in one.splits and "gold" in one.paths:
-            for path in files.find_files(root, *files.list_paths(one, task.reported, language)["gold"]):
-                return path
-    return None
+    sources = (one for one in task.sources if task.reported in one.splits and "gold" in one.paths)
+    paths = (files.list_paths(one, task.reported, language)["gold"] for one in sources)
+    return next((path for (pattern,) in paths for path in files.find_files(root, pattern)), None)
 
 
 def list_patterns(task: Task, split: str, source: DataSource) -> list[str]:
@@ -131,7 +129,6 @@ def selection_language(task: Task, source: DataSource) -> str:
 
 
 def _missing(task: Task, split: str, language: str, source: DataSource, part: str) -> DataError:
-    """Returns the error that says what was looked for, and where."""
     kind = source.kind_of(task, split)
     sources = sources_of(task, split, source).get(part, [])
     there = set().union(*(_languages(one, split, source.root) for one in sources)) - {language}
