@@ -1,7 +1,6 @@
 """What a task is: one frozen record, and the plain examples that it yields.
 
-A task file defines ``TASK = Task(...)``; nothing registers it. ``kind`` decides four things: how examples become
-features, which head reads the encoder, which loss trains it, and how predictions are decoded.
+Its ``kind`` decides how examples become features, which head and which loss it has, and how it is decoded.
 """
 
 import inspect

@@ -1,7 +1,6 @@
-"""What the toy world talks about: its things and names, clauses about them, and when a clause is true.
+"""What the toy world talks about, in no language: things and names, clauses about them, and when a clause is true.
 
-Nothing here belongs to a language. A clause describes one event by its parts; a part that is left out is
-unknown. `judge` compares two clauses about the same event, and every label of the toy data follows from it.
+`judge` compares two clauses about the same event, and every label of the toy data follows from it.
 """
 
 from collections.abc import Mapping

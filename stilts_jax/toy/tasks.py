@@ -1,18 +1,15 @@
-"""Draws what the toy data say: clauses, sentences, and the items of each task with the gold that follows from them.
-
-Nothing here belongs to a language. A function of a `Random` draws one thing; the same seed draws the same things.
-"""
+"""Draws what the toy data say, in no language: clauses, sentences, and the items of each task with their gold."""
 
 from collections.abc import Callable, Hashable
 from dataclasses import replace
 from functools import partial
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from stilts_jax.toy import meaning
 from stilts_jax.toy.meaning import CAUSES, CLASS_OF, CLASSES, Clause, Entity, Label, Thing, Utterance, judge
 
-LABELS: tuple[Label, ...] = ("entailment", "neutral", "contradiction")
+LABELS: tuple[Label, ...] = get_args(Label)
 _PARTS = {"S": "subject", "O": "noun", "P": "place", "T": "time", "C": "count"}  # what a question can ask for
 Pair = tuple[Utterance, Utterance, str]  # two sentences and their label
 # What is said, what is asked about it ("cause" or "effect"), sentences of which one answers, and which one.

@@ -4,6 +4,7 @@ import pytest
 
 from stilts_jax.errors import DataError
 from stilts_jax.tasks import get_task
+from stilts_jax.tasks.sources.inventory import read_part
 from stilts_jax.tasks.sources.read import available_languages, read_examples, read_retrieval
 from stilts_jax.tasks.sources.retrieval import find_sentences
 
@@ -31,13 +32,13 @@ def test_tatoeba_asks_in_english_in_both_layouts(write, source):
 def test_buccs_test_set_is_its_original_training_set(write, source, stem):
     task = get_task("bucc")
     write(f"{stem}.de", "de-1\tja\nde-2\tja\n")
-    write(f"{stem}.en", "en-9\tyes\n")
+    write(f"{stem}.en", "en-9\tyes\nen-7\tyes\n")
     assert read_retrieval(task, "test", "de", source).gold is None
-    write(f"{stem}.gold", "de-1\ten-9\n")
+    write(f"{stem}.gold", "de-1\ten-9\nde-1\ten-7\n")
     pool = read_retrieval(task, "test", "de", source)
-    assert pool.gold == {"de-1": ("en-9",)}
-    # Ids are not unique texts; both sentences stay, and what to do about them is the miner's choice.
-    assert [query.text for query in pool.queries] == ["ja", "ja"]
+    assert pool.gold == {"de-1": ("en-9", "en-7")}
+    assert [query.text for query in pool.queries] == ["ja", "ja"]  # what to do about it is the miner's choice
+    assert read_part(task, "test", "de", source)[1] == 2  # counted as the release counts: pairs
     write(f"{stem}.gold", "de-1\ten-8\n")
     with pytest.raises(DataError, match="query and of a candidate"):
         read_retrieval(task, "test", "de", source)
@@ -45,7 +46,6 @@ def test_buccs_test_set_is_its_original_training_set(write, source, stem):
 
 def test_lareqa_ranks_one_pool_of_all_languages(write, source):
     task = get_task("lareqa")
-
     for language, sentences in (("en", ["One.", "Two\nlines."]), ("de", ["Eins.", "Zwei."])):
         text, answer = " ".join(sentences), sentences[1][:3]
         breaks = [[text.index(one), text.index(one) + len(one)] for one in sentences]

@@ -4,9 +4,9 @@ import hashlib
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from textwrap import fill
-from typing import Any
+from typing import Any, NamedTuple
 
 from stilts_jax.errors import ConfigError, DataError, nearest
 from stilts_jax.progress import SILENT, Progress
@@ -180,8 +180,7 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("  ".join(line).rstrip() for line in zip(*columns))
 
 
-@dataclass(frozen=True)
-class PreparedSplit:
+class PreparedSplit(NamedTuple):
     """What was found of one split in one language."""
 
     task: str
@@ -193,8 +192,7 @@ class PreparedSplit:
     note: str  # what is wrong, or empty
 
 
-@dataclass(frozen=True)
-class Preparation:
+class Preparation(NamedTuple):
     """What ``stilts prepare`` found; ``overlaps`` says how much evaluation text is training text too."""
 
     splits: tuple[PreparedSplit, ...]

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from stilts_jax.errors import DataError
 from stilts_jax.settings import SourceKind
@@ -38,8 +38,7 @@ class DataSource:
         return next((one for one in (kind, *KINDS) if one in source_kinds(task, split)), "files")
 
 
-@dataclass(frozen=True)
-class Reading:
+class Reading(NamedTuple):
     """What was read of one split in one language."""
 
     examples: list[Example]  # in the order of the files

@@ -176,7 +176,7 @@ class Row:
     def take(self, name: str, kind: type) -> Any:
         """Returns a value that is true or false (``bool``), a whole number from 0 on (``int``), or a list."""
         value = self.value(name)
-        if type(value) is not kind or (kind is int and value < 0):
+        if type(value) is not kind or (isinstance(value, int) and value < 0):
             raise BadRow(f"{self.within}{name} is {describe(value)}, not {_KINDS[kind]}")
         return value
 
