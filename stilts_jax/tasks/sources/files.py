@@ -115,23 +115,18 @@ def _languages(source: Source, pattern: str, root: Path) -> set[str]:
 
 def state_of(paths: Iterable[Path]) -> States:
     """Returns files with size and time of change: the key under which what they hold may be kept."""
-    found = []
-    for path in paths:
-        try:
-            state = path.stat()
-        except OSError as error:
-            what = f"the file can't be read: {error.strerror}"
-            raise DataError(what, where=str(path), fix="fetch or copy it again") from error
-        found.append((path, state.st_size, state.st_mtime_ns, state.st_ino))
-    return tuple(found)
+    try:
+        found = [(path, path.stat()) for path in paths]
+    except OSError as error:
+        what = f"the file can't be read: {error.strerror}"
+        raise DataError(what, where=str(error.filename), fix="fetch or copy it again") from error
+    return tuple((path, state.st_size, state.st_mtime_ns, state.st_ino) for path, state in found)
 
 
 def hash_files(paths: Iterable[Path]) -> str:
     """Returns a hash of the bytes of files, in their order."""
-    digest = hashlib.blake2b(digest_size=16)
-    for state in state_of(paths):
-        digest.update(_hash_file(*state))
-    return digest.hexdigest()
+    hashes = b"".join(_hash_file(*state) for state in state_of(paths))
+    return hashlib.blake2b(hashes, digest_size=16).hexdigest()
 
 
 @functools.lru_cache(maxsize=4096)

@@ -181,7 +181,7 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 class PreparedSplit(NamedTuple):
-    """What was found of one split in one language."""
+    """What was found of one split in one language: a row of the table."""
 
     task: str
     split: str
@@ -303,8 +303,7 @@ def format_preparation(preparation: Preparation) -> str:
         if row.found is None:
             missing.setdefault((row.task, row.split, row.note), []).append(row.language)
         else:
-            counts = (str(row.found), "-" if row.expected is None else str(row.expected), str(row.skipped))
-            rows.append((row.task, row.split, row.language, *counts, row.note))
+            rows.append(["-" if value is None else str(value) for value in row])
     header = ("task", "split", "language", "found", "expected", "skipped", "")
     parts = [format_table(header, rows)] if rows else []
     lines = [f"{task} {split} ({' '.join(codes)}): {note}" for (task, split, note), codes in missing.items()]
