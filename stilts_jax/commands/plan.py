@@ -88,8 +88,9 @@ def make_setup(settings: Settings, arguments: Namespace, topology: str, shape: "
 
     experiment, data, chips = settings.experiment, settings.data, parse_topology(topology)
     named = (*split_names(experiment.targets), *split_names(experiment.intermediates))
-    first = next((name for name in named if name != NONE and not name.startswith(HUB)), "")
-    only = replace(experiment, targets=arguments.task or first.partition("/")[0], intermediates=NONE)
+    names = [name.partition("/")[0] for name in named if name != NONE and not name.startswith(HUB)]
+    first = next((name for name in names if get_task(name).is_trained), "".join(names[:1]))
+    only = replace(experiment, targets=arguments.task or first, intermediates=NONE)
     phase = list_phases(replace(settings, experiment=only), is_part=True)[-1]
     if not phase.train:
         what, fix = f"{only.targets} is scored without training.", "name a task that is trained"

@@ -99,9 +99,9 @@ def _warn_of_another_encoder(phase: Phase, context: Context) -> None:
     folder, record = context.folder(phase), json.loads(json.dumps(context.training_record(phase)))
     for path in sorted(folder.parent.glob(f"{folder.name[:-8]}*")) if phase.parent is None else ():
         before = (read_result(path) or {}).get("config", {})
-        rest = {name: before.get(name) for name in ("title", "encoder", "scored_rows")}
+        rest = {name: before[name] for name in ("title", "encoder", "scored_rows") if name in before}
         same = before | {"start": record["start"]} == record | rest
-        if path != folder and same and before["encoder"] == phase.encoder:
+        if path != folder and same and before.get("encoder") == phase.encoder:
             told = f"the files of {phase.encoder} are not those that {path.name} started from"
             context.progress.say(f"warning: {told}; if you changed nothing, they are damaged")
 

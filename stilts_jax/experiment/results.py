@@ -243,6 +243,9 @@ def decode_items(raw: Mapping[str, Any]) -> tuple[Items, bool] | None:
     try:
         values = _unpack(raw["data"], raw["dtype"]).reshape(raw["shape"])
         names = _unpack(raw["names"], "uint32") if "names" in raw else None
+        dimensions, named = 1 if raw["statistic"] == "mean" else 2, values if names is None else names
+        if values.ndim != dimensions or len(values) != len(named):
+            return None
         return Items(raw["statistic"], values, str(raw.get("ids") or ""), names), bool(raw.get("aligned"))
     except (KeyError, TypeError, ValueError, zlib.error):
         return None

@@ -95,6 +95,12 @@ def test_blanked_gold_is_refused_where_training_needs_it(tmp_path, write):
     assert "train-en.tsv:1" in caught.value.where and "pawsx, train, en" in caught.value.where
 
 
+def test_a_damaged_name_of_the_gold_column_is_no_blanked_gold(tmp_path, write):
+    write("xnli/xnli.test.tsv", b"language\tgold\xff_label\tsentence1\tsentence2\nde\tneutral\ta\tb\n")
+    with pytest.raises(DataError, match="name of a column is not UTF-8"):
+        read_examples(get_task("xnli"), "test", "de", DataSource(tmp_path))
+
+
 def test_a_language_that_is_not_there_offers_those_that_are(tmp_path, write):
     write(XNLI, "a\tb\tneutral\n")
     with pytest.raises(DataError) as caught:

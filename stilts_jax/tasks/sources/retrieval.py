@@ -231,17 +231,18 @@ def build_mentions(paths: Paths, language: str, problems: Problems) -> Retrieval
                 if mention.get("entity_id"):
                     gold[name] = (mention.id("entity_id"),)
                 else:
-                    blank.append((f"{path}:{row.line}", name))
+                    blank.append((f"{path}:{row.line}", f"{name!r} (entity_id) is blank"))
     for path in paths.get("gold", ()):
         links, gold = Row.document(path), {}
-        blank = [(str(path), name) for name in sorted(queries.keys() - links.fields.keys())]
+        lost = sorted(queries.keys() - links.fields.keys())
+        blank = [(str(path), f"{name!r} is missing") for name in lost]
         for name in links.fields:
             with problems.skipping(path, links):
                 right = tuple(links.texts(name))
                 if any(right):
                     gold[name] = right
-    for place, name in blank if gold else ():
-        problems.add(place, f"gold of the mention {name!r} (entity_id) is blank, and others have it")
+    for place, fault in blank if gold else ():
+        problems.add(place, f"gold of the mention {fault}, and others have it")
     entities, skipped = _read_entities(state_of(paths["candidates"]))
     for place, message in skipped.found:
         problems.add(place, message)
@@ -251,12 +252,12 @@ def build_mentions(paths: Paths, language: str, problems: Problems) -> Retrieval
 @functools.lru_cache(maxsize=1)  # every language has the same pool, the very same object
 def _read_entities(states: States) -> tuple[Sentences, Problems]:
     problems = Problems("mewslix, candidates", EVERY_ROW)
-    entities: dict[str, EmbedExample] = {}
+    entities: Sentences = []  # one described in two languages is there twice
     for path, *_ in states:
         for row in read_jsonl(path, "", problems):
             with problems.skipping(path, row):
-                _add(entities, row.id("entity_id"), _describe_entity(row))
-    return list(entities.values()), problems
+                entities.append(EmbedExample(row.id("entity_id"), _describe_entity(row)))
+    return entities, problems
 
 
 def _tidy(text: str) -> str:
