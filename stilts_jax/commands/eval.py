@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stilts_jax.commands.options import Add, open_context, read_settings
+from stilts_jax.files import local_path
 from stilts_jax.progress import SILENT
 
 
@@ -42,8 +43,9 @@ def evaluate(
     from stilts_jax.experiment.models import own_options
 
     settings = to_settings(load_config("target", options or {}, own_options(str(model))))
-    context = open_context(settings, Path(data_root), Path(out), workdir_option="--out", progress=SILENT)
-    return evaluate_model(str(model), tasks, context, Path(out) / "predictions", None, ()).scores
+    root, folder = local_path(str(data_root)), local_path(str(out))
+    context = open_context(settings, root, folder, workdir_option="--out", progress=SILENT)
+    return evaluate_model(str(model), tasks, context, folder / "predictions", None, ()).scores
 
 
 def add_arguments(add: Add) -> None:

@@ -5,5 +5,11 @@ from dataclasses import replace
 from stilts_jax.tasks.coco_captions import TASK as CAPTIONS
 
 TASK = replace(
-    CAPTIONS, name="coco_matching", title="COCO matching", kind="classify", metric="", labels=("no", "yes")
+    CAPTIONS,
+    name="coco_matching",
+    title="COCO matching",
+    kind="classify",
+    version=3,
+    metric="",
+    labels=("no", "yes"),
 )

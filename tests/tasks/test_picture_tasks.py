@@ -43,7 +43,7 @@ def gqa(name, **answers):
 
 def coco(part):
     images = [{"id": 9, "file_name": "a.jpg"}, {"id": 25, "file_name": "b.jpg"}]
-    captions = [(9, 1, "A cat sits."), (9, 2, "One cat."), (25, 3, "A dog runs.")]
+    captions = [(9, 1, "A cat sits."), (9, 2, "One cat."), (25, 3, "One cat."), (25, 4, "A dog runs.")]
     rows = [{"image_id": image, "id": number, "caption": text} for image, number, text in captions]
     return {f"coco/annotations/captions_{part}.json": {"images": images, "annotations": rows}}
 
@@ -84,10 +84,11 @@ CASES = {
         asks("a", "Who? a", 0, "gqa/images/n7.jpg"), asks("b", "Who? b", 2, "gqa/images/n7.jpg")]),
     "coco_captions": (coco("val2014"), "dev", "en", [
         TextExample("1", "A cat sits.", (A,)), TextExample("2", "One cat.", (A,)),
-        TextExample("3", "A dog runs.", (B,))]),
-    # The second caption is swapped for the next one that belongs to another picture.
+        TextExample("3", "One cat.", (B,)), TextExample("4", "A dog runs.", (B,))]),
+    # The second caption is swapped for the next one of other words that belongs to another picture.
     "coco_matching": (coco("val2014"), "dev", "en", [
-        asks("1", "A cat sits.", 1, A), asks("2", "A dog runs.", 0, A), asks("3", "A dog runs.", 1, B)]),
+        asks("1", "A cat sits.", 1, A), asks("2", "A dog runs.", 0, A), asks("3", "One cat.", 1, B),
+        asks("4", "A cat sits.", 0, B)]),
     "xvnli": ({"xvnli/annotations/fr/test.jsonl": [NLI, {**NLI, "gold_label": "-"}]}, "test", "fr", [
         asks("365.jpg#1r1n", "Ein Hund.", 2, "flickr30k/365.jpg")]),
     "nlvr2": ({"nlvr2/data/train.json": [NLVR]}, "train", "en", [

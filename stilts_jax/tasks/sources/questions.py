@@ -121,16 +121,17 @@ def answer_vqa(part: str) -> Converter:
 
 
 def read_captions(path: Path, language: str, problems: Problems) -> Iterator[Row]:
-    """Yields COCO's captions with the file of their ``picture``, and the next caption of any ``other`` picture."""
+    """Yields COCO's captions with the file of their ``picture``, and the next other caption of an ``other`` one."""
     content = Row.document(path)
     pictures = {row.take("id", int): row["file_name"] for row in content.parts("images")}
     rows = content.parts("annotations")
     for number, row in enumerate(rows):
         with problems.skipping(path, row):
-            image = row.take("image_id", int)
+            image, said = row.take("image_id", int), row["caption"]
             if image not in pictures:
                 raise BadRow(f"caption {row.id('id')} has the picture {image}, which is not in images")
             away = (rows[(number + step) % len(rows)] for step in range(1, len(rows)))
-            other = next((one["caption"] for one in away if one.value("image_id") != image), row["caption"])
+            others = (one.value("caption") for one in away if one.value("image_id") != image)
+            other = next((caption for caption in others if caption != said), said)
             fields = {**row.fields, "picture": pictures[image], "other": other}
             yield Row(0, number, fields, row.place)
