@@ -31,7 +31,7 @@ from stilts_jax.model import SHAPES, EncoderConfig, Model, find_folder, init_enc
 from stilts_jax.progress import Progress, seconds_since_start
 from stilts_jax.settings import Settings
 from stilts_jax.sharding import Mesh, shardings
-from stilts_jax.tasks import get_task
+from stilts_jax.tasks import get_task, task_name
 from stilts_jax.tasks.sources.read import DataSource, read_examples, with_labels
 from stilts_jax.tasks.spec import Hyperparameters, Kind
 from stilts_jax.tokenization import CLS_ID, SEP_ID, UNK_ID, load_tokenizer
@@ -134,7 +134,8 @@ def find_workload(
     if data_root is None or encoder is None:
         fix = f"{nearest(name, LAWS)}; or a task's name, with --data_root and --encoder"
         raise ConfigError(f"There is no law of lengths {name!r}.", where="--lengths", fix=fix)
-    source = DataSource(data_root, settings.data.source, settings.data.kinds, settings.data.skip_budget)
+    kinds = {task_name(task): kind for task, kind in settings.data.kinds.items()}
+    source = DataSource(data_root, settings.data.source, kinds, settings.data.skip_budget)
     task = get_task(name)
     chosen, tokenizer = hyperparameters_of(task, settings), load_tokenizer(find_folder(encoder))
     task = with_labels(get_task(task.train_on[-1]) if task.train_on else task, source)

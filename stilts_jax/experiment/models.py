@@ -14,7 +14,7 @@ import jax
 
 from stilts_jax.checkpoint import Checkpoints
 from stilts_jax.distributed import from_main
-from stilts_jax.errors import CheckpointError, ConfigError, RecordError, nearest
+from stilts_jax.errors import CheckpointError, ConfigError, EncoderError, RecordError, nearest
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.experiment.results import read_result
 from stilts_jax.files import cache_root, open_path, read_record, write_record, write_whole
@@ -185,7 +185,11 @@ def load_final(
         raise CheckpointError(what, where=str(folder), fix=fix)
     if tokenizer is None:
         path = folder / FINAL / TOKENIZER
-        tokenizer = load_tokenizer(find_folder(path) if path.is_dir() else path)
+        try:
+            tokenizer = load_tokenizer(find_folder(path) if path.is_dir() else path)
+        except EncoderError as error:
+            what, to_do = f"The phase's tokenizer is missing: {error.what}", "copy that of the encoder there"
+            raise CheckpointError(what, where=str(path), fix=to_do) from error
         if tokenizer.fingerprint != trained["tokenizer"]:
             what = "The phase was trained with another tokenizer: these files were changed since."
             fix = "put the tokenizer's files back that the encoder of the phase came with"

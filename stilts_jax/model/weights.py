@@ -35,7 +35,7 @@ def find_folder(name_or_folder: str | Path, *, download: bool = False) -> Path:
         cached = Path(snapshot_download(name, local_files_only=True))
         # What is there whole is not looked up again: a repository may change, a run should not.
         whole = (cached / "config.json").is_file()
-        if not download or (whole and tokenizer_files(cached) and _find_files(cached)):
+        if not download or (whole and tokenizer_files(cached) and _find_files(cached)[0]):
             return cached
     except Exception as error:  # the hub client's errors follow its HTTP library, which has changed before
         if not download:
@@ -106,7 +106,8 @@ def open_weights(folder: Path) -> dict[str, Stored]:
     files, listed = _find_files(folder)
     for path in files:
         found |= _open_torch(path) if path.suffix == ".bin" else _open_safetensors(path)
-    if absent := sorted(listed - found.keys()):
+    repeated = {"lm_head.decoder.weight", "lm_head.decoder.bias"}  # safetensors leaves out what is tied
+    if absent := sorted(listed - found.keys() - repeated):
         what = f"The index lists tensors that its files lack: {', '.join(absent[:5])}."
         raise EncoderError(what, where=str(folder), fix=_FETCH_AGAIN)
     if not found:
