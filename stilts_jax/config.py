@@ -143,8 +143,9 @@ def _run_get_config(path: Path, argument: str) -> ConfigDict:
         what = f"The config file fails with {type(error).__name__}: {error}"
         fix = "mend the file (configs/target.py shows the form); --traceback shows the line"
         raise ConfigError(what, where=str(path), fix=fix) from error
-    if not isinstance(config, ConfigDict) or set(base_config()) - set(config):
-        what = f"get_config returns a {type(config).__name__} that is no ConfigDict of all options."
+    lacks = sorted(set(base_config()) - set(config)) if isinstance(config, ConfigDict) else ["all options"]
+    if lacks:
+        what = f"get_config returns a {type(config).__name__} without {', '.join(lacks)}."
         raise ConfigError(what, where=str(path), fix="change what base_config() returns, and return it")
     return config
 

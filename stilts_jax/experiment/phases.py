@@ -90,7 +90,7 @@ def _check_names(phases: list[Phase], settings: Settings, is_part: bool) -> None
         raise ConfigError(what, where="config.experiment.targets", fix=fix)
     # A registered task that a part of an experiment leaves out may keep its exceptions.
     known = {name for task in tasks for name in (task, stem(task))}.union(list_tasks())
-    weights = {task_name(name) for name in settings.mixture.pairs}
+    weights = {_named(name, "mixture.weights") for name in settings.mixture.pairs}
     targets = {task_name(name) for name in split_names(settings.experiment.targets)}
     for option, given, names in (
         ("train.by_task", settings.train.exceptions(), known),
@@ -98,7 +98,7 @@ def _check_names(phases: list[Phase], settings: Settings, is_part: bool) -> None
         ("mixture.weights", weights, known),
         ("experiment.train_on", find_instead(settings), targets.union(list_tasks())),
     ):
-        for name in {task_name(one) for one in given} - names:
+        for name in {_named(one, option) for one in given} - names:
             raise ConfigError(f"{name!r} is no task.", where=f"config.{option}", fix=nearest(name, names))
     for phase in phases if weights else ():
         mixed = [get_task(name).name for name in phase.train] if len(phase.train) > 1 else []
@@ -107,10 +107,18 @@ def _check_names(phases: list[Phase], settings: Settings, is_part: bool) -> None
             raise ConfigError(what, where="config.mixture.weights", fix=fix)
 
 
+def _named(name: str, option: str) -> str:
+    """Returns the name in results of a task that an option names."""
+    try:
+        return task_name(name)
+    except ConfigError as error:
+        raise ConfigError(error.what, where=f"config.{option}", fix=error.fix) from error
+
+
 def find_instead(settings: Settings) -> dict[str, str]:
     """Returns what ``experiment.train_on`` says, by the names of targets in results."""
     pairs = split_pairs(settings.experiment.train_on, "config.experiment.train_on")
-    return {task_name(name): instead for name, instead in pairs.items()}
+    return {_named(name, "experiment.train_on"): instead for name, instead in pairs.items()}
 
 
 def _target_trainings(settings: Settings) -> dict[Training, tuple[str, ...]]:
@@ -141,7 +149,9 @@ def hyperparameters_of(task: Task, settings: Settings, phase: Phase | None = Non
     preset = task.hyperparameters.get(settings.preset, task.hyperparameters["paper"])
     given: dict[str, Any] = {name: getattr(settings.train, name) for name in TASK_OPTIONS}
     given = {name: value for name, value in given.items() if value is not None}
-    exceptions = [(task_name(name), options) for name, options in settings.train.exceptions().items()]
+    exceptions = [
+        (_named(name, "train.by_task"), options) for name, options in settings.train.exceptions().items()
+    ]
     for wanted in (stem(task.name), task.name):
         for name, options in exceptions:
             given |= options if name == wanted else {}

@@ -163,6 +163,8 @@ class Grid:
             second=frame.target_seed.fillna(NO_SEED).astype(int),
             measure=["/".join(run.metrics(task)) for run, task in zip(frame.run, frame.task)],
         )
+        # One training may lie in two folders, each scored in languages of its own.
+        frame = frame.assign(finished=frame.groupby(["key", "task"]).finished.transform("max"))
         frame = frame.explode("source").sort_values(SEEDS, kind="stable")
         # Of two trainings for one place (with another ``train_on``, say) the one that finished last counts.
         frame = frame[frame.finished == frame.groupby([*CELL, *SEEDS]).finished.transform("max")]

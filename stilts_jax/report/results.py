@@ -16,7 +16,7 @@ from stilts_jax.files import open_path, read_record
 from stilts_jax.tasks.spec import names
 
 BASELINE = "none"
-_LOGIN = re.compile(r"://[^/@\s\"'\\]+@")  # a name and a password in a URL
+_LOGIN = re.compile(r"://(?:[^/@\s\"'\\]|\\\\)+@")  # a name and a password in a URL, in JSON
 _COLUMNS = names(
     "phase key stage intermediate target source_language intermediate_seed target_seed "
     "task group split reported metric main language value zero_shot settings"
