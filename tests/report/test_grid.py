@@ -206,6 +206,11 @@ def test_of_two_settings_of_one_phase_the_last_counts(tmp_path):
     record["environment"]["finished"] = "2026-01-04T00:00:00+00:00"
     files.write_record(tmp_path / "phases" / "d" / "result.json", record)
     assert float(table(tmp_path, "main")[0]["percent"]) == 80.0
+    record |= {"scores": {"xnli": {"test": {"accuracy": {"de": 60.0}}}}}  # the same training by another name
+    record["phase"]["name"] += "(xnli)"
+    record["environment"]["finished"] = "2026-01-05T00:00:00+00:00"
+    files.write_record(tmp_path / "phases" / "e" / "result.json", record)
+    assert float(table(tmp_path, "main")[0]["percent"]) == 70.0
 
 
 def test_another_source_language_makes_rows_of_its_own(tmp_path):
