@@ -42,13 +42,12 @@ class Evaluation:
 
         Items are named by ``ids``; in an aligned task all languages that have the same get one order, so they pair.
         """
-        self.predictions[language] = predicted
+        self.predictions[language], self._order = predicted, self._order or ids
         if gold is None:
             return
         result = METRICS[task.metric](task, predicted, gold, language)
         values, places = result.items.values, {name: place for place, name in enumerate(ids)}
         if len(values) == len(ids):  # else words, or pairs that were found, which differ between runs
-            self._order = self._order or ids
             if task.aligned and len(places) == len(ids) and sorted(ids) == sorted(self._order):
                 ids, values = self._order, values[[places[name] for name in self._order]]
             digest = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:16]

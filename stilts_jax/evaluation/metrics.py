@@ -254,6 +254,8 @@ def tune_null_threshold(predictions: Mapping[str, NullableAnswer], gold: Answers
     every gap (gaps may be negative).
     """
     gaps = np.array([predictions[question].null_gap for question in gold], np.float64)
+    if not len(gaps):
+        return 0.0
     texts = {question: answer.text for question, answer in predictions.items()}
     both = texts, dict.fromkeys(gold, "")
     answered, silent = (np.array(_score_answers(one, gold, nullable=True)[1]) for one in both)

@@ -86,6 +86,8 @@ def pair_up(forward: Neighbours, backward: Neighbours) -> list[tuple[int, int, f
     accepted greedily from the best score down, one to one; among equal scores the smaller source number comes first,
     then the smaller target number. Pairs whose score is not positive are dropped.
     """
+    if not forward.values.size:
+        return []
     means = [side.values.mean(axis=1, dtype=np.float64) for side in (forward, backward)]
     best, scores = [], []
     for found, own, others in ((forward, *means), (backward, *means[::-1])):

@@ -30,7 +30,7 @@ _FORMS = {
     "classify": ("tsv", "a label", "take one of LABELS; any other in gold means that it is blanked"),
     "choice": ("jsonl", "an object with a label", 'write {"label": 0}, {"label": 1}, ...'),
     "tag": ("tsv", "a tag", "write a tag a line, and a blank line behind each sentence"),
-    "nearest": ("tsv", "an index", "write for each English line the number of its translation, from 0 on"),
+    "nearest": ("tsv", "an index", "write for each query the number of its candidate, from 0 on"),
     "mining": ("tsv", "a pair of ids", "write LLid <tab> enid"),
     "span": ("json", "answers", "write {question id: answer text, ...}"),
     "ranking": ("json", "rankings", "write {query id: [candidate id, ...]}"),

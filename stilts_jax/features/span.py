@@ -66,9 +66,8 @@ def build_span(examples: Sequence[SpanExample], work: Work) -> Columns:
     text = np.repeat(text_starts[:-1], np.diff(located.offsets))
     columns["char_start"] = lay_out(IGNORE, document._replace(values=located.starts - text))
     columns["char_end"] = lay_out(IGNORE, document._replace(values=located.ends - text))
-    columns["max_context"] = lay_out(
-        0, Segments(find_max_context(windows, lengths), np.cumsum(sizes) - sizes, sizes)
-    )
+    best = Segments(find_max_context(windows, lengths), np.cumsum(sizes) - sizes, sizes)
+    columns["max_context"] = lay_out(0, best)
     return columns
 
 
@@ -117,9 +116,8 @@ def plan_windows(lengths: np.ndarray, capacity: np.ndarray, stride: int) -> Sequ
     """Covers documents of ``lengths`` [D] with windows of at most ``capacity`` [D] tokens, ``stride`` tokens apart."""
     step = np.minimum(stride, capacity)  # so that no token is left out; an empty document has an empty window
     counts = 1 + np.maximum(-(-(lengths - capacity) // step), 0)
-    document = np.repeat(
-        np.arange(len(lengths)), counts
-    )  # of each window, beside its first token and its length
+    # Of each window, beside its first token and its length.
+    document = np.repeat(np.arange(len(lengths)), counts)
     number = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     start = number * step[document]
     return document, start, np.minimum(capacity[document], lengths[document] - start)

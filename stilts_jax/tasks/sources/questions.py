@@ -66,10 +66,8 @@ def read_triples(path: Path, language: str, problems: Problems) -> Iterator[Row]
     """Yields the rows of easy-VQA's file: a list of lists of question, answer and number of the picture."""
     content = read_json(path)
     for number, item in enumerate(content if isinstance(content, list) else []):
-        fields = zip(
-            ("question", "answer", "image"), item if isinstance(item, list) and len(item) == 3 else ()
-        )
-        yield Row(0, number, dict(fields), (number,))
+        values = item if isinstance(item, list) and len(item) <= 3 else ()
+        yield Row(0, number, dict(zip(("question", "answer", "image"), values)), (number,))
 
 
 def read_by_id(path: Path, language: str, problems: Problems) -> Iterator[Row]:

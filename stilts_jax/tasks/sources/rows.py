@@ -20,6 +20,7 @@ _SKIP = "mend the file; a grid can skip and count rows like this: --config.data.
 _IF_EMPTY = "fetch or copy it again, or remove it to leave this language out"
 _LONGEST = 60  # characters of a value that an error shows
 _BLANK = (None, "", "-1", -1, "hidden")  # labels that are not published
+_TEXTS = {"id", "text", "pair", "prompt", "question", "context", "positive"}
 _KINDS = {bool: "true or false", int: "a whole number from 0 on", list: "a list", dict: "an object"}
 EVERY_ROW = 2**62  # the budget of a file that is read once and serves several languages
 Opened = Iterator[tuple[Path, Iterator["Row"]]]  # files with their rows
@@ -141,6 +142,8 @@ class Row:
 
     def get(self, name: str) -> Any:
         """Returns a value unchecked, or None: only for what may be absent, and is checked afterwards."""
+        for one in () if name in self.fields else self.fields:  # a damaged name is no column that is absent
+            check_text("the name of a column", one, empty=True)
         return self.value(name) if self.strict else self.fields.get(name)
 
     def value(self, name: str) -> Any:
@@ -210,6 +213,10 @@ class Row:
 
 def check_example(example: Example) -> bool:
     """Returns whether an example has its gold; raises ``BadRow`` if it has too little to be what its kind is."""
+    for name in (one for one in example.__slots__ if one in _TEXTS):
+        text = getattr(example, name)
+        if text is not None or name not in ("pair", "positive"):
+            check_text(f"the {name}", text)
     gold = getattr(example, "label", 0) is not None
     match example:
         case ChoiceExample(choices=choices, label=label):
@@ -219,10 +226,10 @@ def check_example(example: Example) -> bool:
                 raise BadRow(f"the label {label} is none of the {len(choices)} choices")
         case TagExample(words=words, tags=tags):
             gold = tags is not None
-            if (
-                not words
-            ):  # a word may be empty: UD and WikiANN have tokens of nothing but invisible characters
+            if not words:
                 raise BadRow("the sentence has no words")
+            # A word may be empty: UD and WikiANN have tokens of nothing but invisible characters.
+            check_text("the sentence", "\n".join(words) or "_")
         case SpanExample(answers=answers, impossible=impossible):
             gold = bool(answers) or impossible
     return gold
