@@ -2,11 +2,14 @@
 
 In training, every epoch is a new permutation of the rows, and epochs follow each other without a gap. This stream is
 cut into windows of W batches, whose rows are sorted by length and cut into batches in an order that is drawn. So rows
-of a batch have nearly one length, every batch is full, and any step can be asked for.
+of a batch have nearly one length, every batch is full, and any step can be asked for, or made ahead by threads.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
 
 import numpy as np
 
@@ -16,6 +19,7 @@ from stilts_jax.errors import ConfigError
 from stilts_jax.features.records import Batch, Features
 from stilts_jax.settings import MixtureSettings
 
+Made = TypeVar("Made")
 MLM = "mlm"  # the task
 _SAMPLE = 512  # windows whose batches decide the lengths
 _WORTH = 1.01  # fewer lengths are taken where they cost no more than this beside the best
@@ -254,3 +258,29 @@ class PredictionStream:
         rows = self._order[np.where(real, place, first)]
         arrays = collate(self._features, rows, length) | {"weight": real.astype(np.float32)}
         return Batch(self._features.kind, arrays, np.where(real, rows, -1))
+
+
+@contextmanager
+def made_ahead(
+    make: Callable[[int], Made], count: float = math.inf, *, threads: int = 1, ahead: int = 4
+) -> Iterator[Callable[[int], Made]]:
+    """Gives a function that returns ``make(step)`` (a pure function) and makes the ``ahead`` steps behind it meanwhile.
+
+    Numpy and the copying of memory let other threads run. There are ``count`` steps. An exception is raised where its
+    step is asked for. Threads end with the context.
+    """
+    pool, coming = ThreadPoolExecutor(threads, thread_name_prefix="prefetch"), dict[int, Future]()
+
+    def take(step: int) -> Made:
+        wanted = range(step, int(min(step + ahead + 1, count)))
+        for late in coming.keys() - set(wanted):
+            coming.pop(late).cancel()
+        for one in wanted:
+            if one not in coming:
+                coming[one] = pool.submit(make, one)
+        return coming.pop(step).result()
+
+    try:
+        yield take
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

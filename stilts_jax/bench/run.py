@@ -19,8 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stilts_jax import automatic
-from stilts_jax.batches.plan import TrainingBatches
-from stilts_jax.batches.prefetch import made_ahead, remapped
+from stilts_jax.batches.plan import TrainingBatches, made_ahead
 from stilts_jax.errors import ConfigError, nearest
 from stilts_jax.evaluation.predict import plan_prediction, predict
 from stilts_jax.experiment.models import head_config, optimizer_config, with_dropout
@@ -185,15 +184,18 @@ class Training:
         places: Any = {"mesh": mesh, "zero1": settings.mesh.zero1}
         self._lengths = workload.lengths
         dtype, vocabulary, shape = model.compute.param_dtype, None, model.encoder
+        features, rows = workload.features, "whole vocabulary"
         if fits_phase_vocabulary(settings, [kind]):
             tokens = [workload.tokens.values]
             vocabulary = PhaseVocabulary.from_tokens(tokens, shape.vocab_size, mask_id=workload.mask_id)
             shape = replace(shape, vocab_size=len(vocabulary))
+            features = replace(features, columns=vocabulary.remap(features.columns))
+            rows = f"phase vocabulary of {len(vocabulary)} rows"
         choices = automatic.decide(settings, mesh, shape, [(kind, batch_size, workload.max_length)], _STEPS)
         model = replace(model, compute=choices.apply(model.compute))
         self._batches = TrainingBatches(
             TASK,
-            workload.features,
+            features,
             batch_size=batch_size,
             seed=0,
             max_length=workload.max_length,
@@ -201,18 +203,16 @@ class Training:
             max_buckets=train.buckets or automatic.MAX_LENGTHS,
             price=0.0 if train.buckets else choices.compile_tokens / _STEPS,
         )
-        remap, rows = None, "whole vocabulary"
         encoder = init_encoder(model.encoder, key, dtype, partial(shardings, mesh=mesh))
         if vocabulary:
             encoder = vocabulary.shrink({"encoder": encoder})["encoder"]
-            remap, rows = vocabulary.remap, f"phase vocabulary of {len(vocabulary)} rows"
         self.settings = f"{rows}, windows of {train.window}, {len(self._batches.shapes)} shapes, "
         self.settings += f"{choices.accumulation} microbatches, remat {choices.remat}"
         optimizer = optimizer_config(settings, Hyperparameters(), 10**6)
         config = RunConfig(
             optimizer=optimizer,
             losses={TASK: make_loss(model, TASK, optimizer.freeze)},
-            batch_at=stack.enter_context(made_ahead(remapped(self._batches.batch_at, remap))),
+            batch_at=stack.enter_context(made_ahead(self._batches.batch_at)),
             directory=stack.enter_context(tempfile.TemporaryDirectory()),
             seed=0,
             train=settings.train,

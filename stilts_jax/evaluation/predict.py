@@ -14,8 +14,7 @@ from jax.sharding import PartitionSpec as P
 
 from stilts_jax import automatic
 from stilts_jax.batches.collate import measure_rows
-from stilts_jax.batches.plan import PredictionStream
-from stilts_jax.batches.prefetch import made_ahead
+from stilts_jax.batches.plan import PredictionStream, made_ahead
 from stilts_jax.features.records import PAD_ID, Batch, Features
 from stilts_jax.model import Model, apply_model, encode, pool_mean, writes_layers_out
 from stilts_jax.progress import SILENT, Progress

@@ -11,8 +11,7 @@ import jax
 import numpy as np
 
 from stilts_jax import automatic
-from stilts_jax.batches.plan import count_steps
-from stilts_jax.batches.prefetch import made_ahead, remapped
+from stilts_jax.batches.plan import count_steps, made_ahead
 from stilts_jax.distributed import from_main
 from stilts_jax.errors import CheckpointError, ConfigError, RecordError
 from stilts_jax.evaluation.metrics import main_score
@@ -22,7 +21,7 @@ from stilts_jax.experiment.data import Loaded, load_selection, load_training, ma
 from stilts_jax.experiment.evaluate import score
 from stilts_jax.experiment.models import OpenModel
 from stilts_jax.experiment.phases import Phase
-from stilts_jax.features.records import IGNORE, Features
+from stilts_jax.features.records import IGNORE
 from stilts_jax.files import read_record, write_record
 from stilts_jax.model import Backend, EncoderConfig, Model, TaskHead, choose_backend
 from stilts_jax.tokenization import Tokenizer
@@ -41,7 +40,13 @@ def train_phase(phase: Phase, context: Context) -> dict[str, Any]:
     data, selection = load_training(phase, context), load_selection(phase, context)
     start = models.load_phase_start(phase, context)
     vocabulary, word = _phase_vocabulary(data, selection, start.config, tokenizer.mask_id, context), None
-    shape = replace(start.config, vocab_size=len(vocabulary)) if vocabulary else start.config
+    shape = start.config
+    if vocabulary:
+        shape = replace(shape, vocab_size=len(vocabulary))
+        data, selection = (
+            [(part, replace(one, columns=vocabulary.remap(one.columns))) for part, one in loaded]
+            for loaded in (data, selection)
+        )
     choices = choose(phase, context, data, shape)
     batches, total_steps = make_batches(phase, context, data, tokenizer, choices.compile_tokens)
     heads = tuple((part.task.name, models.head_config(part.task, settings, one.sight)) for part, one in data)
@@ -53,10 +58,9 @@ def train_phase(phase: Phase, context: Context) -> dict[str, Any]:
         word = start.params["embeddings"]["word"]
         word = np.asarray(word) if jax.process_count() == 1 else word
         start = replace(start, params=vocabulary.shrink({"encoder": start.params})["encoder"])
-        selection = [(part, _remap(one, vocabulary)) for part, one in selection]
     optimizer = models.optimizer_config(settings, data[0][0].hyperparameters, total_steps)
     select = _make_select(model, data, selection, tokenizer, context) if selection else None
-    with made_ahead(remapped(batches.batch_at, vocabulary.remap if vocabulary else None)) as batch_at:
+    with made_ahead(batches.batch_at) as batch_at:
         given = {"batch_at": batch_at, "select": select, "shapes": len(batches.shapes)}
         result = _run(phase, context, model, start, optimizer, accumulation=choices.accumulation, **given)
     finished = result.params
@@ -227,14 +231,6 @@ def _phase_vocabulary(
         return None
     arrays = [column.values for _, one in (*data, *selection) for column in token_columns(one).values()]
     return PhaseVocabulary.from_tokens(arrays, shape.vocab_size, mask_id=mask_id)
-
-
-def _remap(features: Features, vocabulary: PhaseVocabulary) -> Features:
-    changed = {
-        name: replace(column, values=vocabulary.remap({"tokens": column.values})["tokens"])
-        for name, column in token_columns(features).items()
-    }
-    return replace(features, columns={**features.columns, **changed})
 
 
 def _make_select(

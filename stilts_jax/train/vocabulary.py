@@ -10,7 +10,7 @@ computed in float64 and rounded once, so more exactly; over n steps the two diff
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -68,10 +68,11 @@ class PhaseVocabulary:
         lookup[self.ids] = np.arange(len(self.ids), dtype=np.int32)
         return lookup
 
-    def remap(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Returns a batch's arrays with ids of the small table; special ids stay what they are."""
-        tokens = arrays.keys() & {"tokens", "pair_tokens"}
-        return {name: self.lookup[array] if name in tokens else array for name, array in arrays.items()}
+    def remap(self, columns: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns columns of features with ids of the small table; special ids stay what they are."""
+        own = {name: columns[name] for name in ("tokens", "pair_tokens") if name in columns}
+        found = {name: replace(column, values=self.lookup[column.values]) for name, column in own.items()}
+        return {**columns, **found}
 
     def shrink(self, params: Params) -> Params:
         """Returns ``{"encoder": ..., ...}`` with the small table in place of the large one."""

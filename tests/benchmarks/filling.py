@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from stilts_jax.batches.collate import Masking
-from stilts_jax.batches.plan import TrainingBatches
-from stilts_jax.batches.prefetch import made_ahead
+from stilts_jax.batches.plan import TrainingBatches, made_ahead
 from stilts_jax.features.build import FeatureSettings, build_features
 from stilts_jax.features.records import PAD_ID
 from stilts_jax.model import find_folder

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from stilts_jax.errors import TrainingError
+from stilts_jax.features.records import Ragged
 from stilts_jax.train.optimizer import OptimizerConfig, make_optimizer
 from stilts_jax.train.step import TrainState, train_step
 from stilts_jax.train.vocabulary import PhaseVocabulary
@@ -45,11 +46,12 @@ def test_special_ids_stay_what_they_are_and_the_size_is_a_multiple():
     assert len(vocabulary) == 128
     assert vocabulary.ids[:4].tolist() == [0, 1, 2, 3] and vocabulary.ids[-1] == 999
     assert 900 in vocabulary.ids and np.all(np.diff(vocabulary.ids) > 0)
-    tokens = np.array([[0, 7, 900, 2, 1, 1]], np.int32)
-    arrays = vocabulary.remap({"tokens": tokens, "label": np.array([900])})
-    assert arrays["tokens"][0, [0, 3, 4]].tolist() == [0, 2, 1] and arrays["tokens"].dtype == np.int32
-    np.testing.assert_array_equal(vocabulary.ids[arrays["tokens"]], tokens)
-    assert arrays["label"].tolist() == [900]
+    tokens = Ragged.from_list([[0, 7, 2], [0, 900, 1, 2]])
+    columns = vocabulary.remap({"tokens": tokens, "label": np.array([900])})
+    found = columns["tokens"]
+    assert found.values[[0, 2, 5, 6]].tolist() == [0, 2, 1, 2] and found.values.dtype == np.int32
+    np.testing.assert_array_equal(vocabulary.ids[found.values], tokens.values)
+    assert found.lengths.tolist() == [3, 4] and columns["label"].tolist() == [900]
     assert len(PhaseVocabulary.from_tokens([np.arange(100)], 100)) == 100
     with pytest.raises(TrainingError, match="from 5 to 1000"):
         PhaseVocabulary.from_tokens([np.array([5, 1000])], 1000)
