@@ -20,10 +20,9 @@ from stilts_jax.evaluation import metrics
 from stilts_jax.experiment.data import Part, PhaseData, choose_data, take_first
 from stilts_jax.experiment.models import encoder_fingerprint, tokenizer_folder
 from stilts_jax.experiment.phases import Phase, hyperparameters_of
-from stilts_jax.features.build import FEATURE_VERSION, build_features
+from stilts_jax.features.build import FEATURE_VERSION, build_features, load_or_build
 from stilts_jax.features.pictures import Sight, add_pictures
 from stilts_jax.features.records import Features, keep_examples
-from stilts_jax.features.store import load_or_build
 from stilts_jax.files import cache_root, local_folder, local_path
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.settings import TASK_OPTIONS, Compute, Settings

@@ -1,12 +1,20 @@
-"""From examples to rows of one kind: flat token columns with offsets, without a Python loop over tokens."""
+"""From examples to rows of one kind: flat token columns with offsets, without a Python loop over tokens.
 
+They are cached: one Arrow file for each key, mapped into memory when read, and a manifest with its digest.
+"""
+
+import hashlib
+import json
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
+from stilts_jax.errors import DataError, RecordError
 from stilts_jax.features.records import (
     IGNORE,
     PAIR_SPECIALS,
@@ -18,13 +26,24 @@ from stilts_jax.features.records import (
     Segments,
     Work,
     join,
+    open_table,
 )
 from stilts_jax.features.span import build_span
+from stilts_jax.files import read_record, replacing, write_record
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.tasks.spec import Example, Kind, TagExample
 from stilts_jax.tokenization import CLS_ID, SEP_ID, UNK_ID, Tokenizer
 
 FEATURE_VERSION = 1  # raised when a featurizer changes rows; part of the keys of phases and of the cache
+FORMAT = 3  # of the cache's files
+_UNREADABLE = (
+    DataError,
+    RecordError,
+    OSError,
+    ValueError,
+    TypeError,
+    pa.ArrowException,
+)  # of a file in the cache
 _MAX_SUBWORDS = 100  # a longer "word" (a URL, a line of dashes) becomes one <unk>
 
 
@@ -168,3 +187,77 @@ FEATURIZERS: Mapping[Kind, Callable[[Sequence[Any], Work], Columns]] = {
     "embed": _build_embed,
     "mlm": _build_mlm,
 }
+
+
+def load_or_build(
+    folder: Path, key_parts: Mapping[str, object], build: Callable[[], Features], progress: Progress = SILENT
+) -> Features:
+    """Returns the features of a key of plain values: from the cache, else built and put there, or a DataError."""
+    about = {"format": FORMAT, "features": FEATURE_VERSION, "parts": dict(key_parts)}
+    key = hashlib.sha256(json.dumps(about, sort_keys=True, allow_nan=False).encode()).hexdigest()
+    data, manifest = folder / f"{key[:32]}.arrow", folder / f"{key[:32]}.json"
+    try:
+        return _load(data, manifest)
+    except _UNREADABLE as error:
+        if not isinstance(error, FileNotFoundError):
+            progress.say(f"cached features are built again: {getattr(error, 'what', error)} ({data})")
+    features = build()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Removed before the data file is rewritten, so that a stale manifest never describes new data.
+        manifest.unlink(missing_ok=True)
+        with replacing(data) as temporary:
+            _write_arrow(temporary, features)
+        described = vars(features) | {"pictures": Path(features.pictures).name}
+        del described["columns"]
+        write_record(manifest, about | {"key": key, "sha256": _digest(data), "features": described})
+    except OSError as error:
+        what = f"features can't be written to the cache: {error.strerror or error}"
+        fix = "make room, give permission or remove what stands there, or set data.cache to another folder"
+        raise DataError(what, where=str(error.filename or folder), fix=fix) from error
+    try:
+        return _load(data, manifest)
+    except _UNREADABLE:  # another process is just building the same
+        return features
+
+
+def _load(data: Path, manifest: Path) -> Features:
+    record = read_record(manifest, FORMAT)
+    if not data.is_file() or _digest(data) != record["sha256"]:
+        raise DataError("the file is not what its manifest says, or missing")
+    with pa.memory_map(str(data)) as source:
+        table = pa.ipc.open_file(source).get_batch(0)
+    columns: dict[str, np.ndarray | Ragged] = {}  # views of the mapped file; nothing is copied
+    for name, column in zip(table.schema.names, table.columns):
+        if name == "tokens" and "first_choice" in table.schema.names:
+            column = column.values  # lists of lists; ``first_choice`` has the borders
+        is_list = isinstance(column, pa.LargeListArray)
+        columns[name] = (
+            Ragged(column.values.to_numpy(), column.offsets.to_numpy()) if is_list else column.to_numpy()
+        )
+    described = {**record["features"], "languages": tuple(record["features"]["languages"])}
+    if described["pictures"]:
+        described["pictures"] = str(data.parent / described["pictures"])
+        open_table(described["pictures"])
+    return Features(columns=columns, **described)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_arrow(path: Path, features: Features) -> None:
+    columns = features.columns
+    arrays = {
+        name: pa.LargeListArray.from_arrays(pa.array(column.offsets), pa.array(column.values))
+        if isinstance(column, Ragged)
+        else pa.array(column)
+        for name, column in columns.items()
+    }
+    if "first_choice" in columns:  # one list of sequences a row
+        borders = np.append(columns["first_choice"], len(arrays["tokens"]))
+        arrays["tokens"] = pa.LargeListArray.from_arrays(pa.array(borders), arrays["tokens"])
+    batch = pa.record_batch(arrays)
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+        writer.write_batch(batch)

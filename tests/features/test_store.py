@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 from stilts_jax.errors import DataError
-from stilts_jax.features.build import FeatureSettings, build_features
+from stilts_jax.features.build import FeatureSettings, build_features, load_or_build
 from stilts_jax.features.records import Features, Ragged, keep_examples
-from stilts_jax.features.store import load_or_build
 from stilts_jax.progress import Progress
 from stilts_jax.tasks.spec import (
     KINDS,
@@ -100,7 +99,7 @@ def test_a_killed_build_leaves_nothing_that_is_used(tmp_path):
 import os, pathlib, signal, sys
 sys.path.insert(0, {os.path.dirname(__file__)!r})
 from test_store import KEY, tiny
-from stilts_jax.features import store
+from stilts_jax.features import build as store
 whole = store._write_arrow
 def half(path, features):
     whole(path, features)
