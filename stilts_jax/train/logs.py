@@ -15,6 +15,7 @@ import numpy as np
 from etils import epath
 
 from stilts_jax.chips import find_chip
+from stilts_jax.errors import ConfigError
 from stilts_jax.files import is_remote, naming
 from stilts_jax.progress import Progress
 
@@ -28,13 +29,13 @@ class JsonLines:
     """
 
     def __init__(self, path: str | os.PathLike, *, enabled: bool = True) -> None:
-        self._path, self._enabled, self._appends = epath.Path(path), enabled, not is_remote(path)
+        self._path, self._enabled, self._appends = epath.Path(path), enabled, enabled and not is_remote(path)
         self._text = bytearray(self._path.read_bytes() if enabled and self._path.exists() else b"")
 
     def cut(self, size: int) -> None:
         """Drops everything after the first ``size`` bytes."""
         del self._text[size:]
-        if self._enabled and self._appends and self._path.exists():
+        if self._appends and self._path.exists():
             os.truncate(self._path, len(self._text))
 
     def digest(self) -> str:
@@ -44,18 +45,46 @@ class JsonLines:
     def write(self, record: Mapping[str, Any]) -> None:
         line = (json.dumps(record, ensure_ascii=False) + "\n").encode() if self._enabled else b""
         self._text += line
-        if self._enabled and self._appends:
+        if self._appends:
             with naming(self._path), open(self._path, "ab") as file:
                 file.write(line)
 
     def sync(self) -> int:
         """Makes sure that the lines are on disk; returns the size of the file."""
-        if self._enabled and not self._appends:
-            self._path.write_bytes(self._text)
-        elif self._enabled:
+        if self._appends:
             with naming(self._path), open(self._path, "ab") as file:
                 os.fsync(file.fileno())
+        elif self._enabled:
+            self._path.write_bytes(self._text)
         return len(self._text)
+
+    def curve(self) -> list[list[float]]:
+        """Returns [[step, loss], ...] of its lines."""
+        points = []
+        for line in self._text.splitlines():
+            # A damaged line is left out; that the file is damaged was said when the run went on.
+            with suppress(ValueError, TypeError, KeyError, AttributeError):
+                record = json.loads(line)
+                if record.get("loss") is not None:
+                    points.append([record["step"], record["loss"]])
+        return points
+
+
+def open_board(folder: str, step: int) -> Any:
+    """Returns a writer for TensorBoard, which hides what earlier launches wrote of ``step`` and later ones."""
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError as error:
+        what, fix = "TensorBoard's writer is not installed.", "pip install tensorboardX"
+        raise ConfigError(what, where="tensorboard", fix=fix) from error
+    return SummaryWriter(folder, purge_step=step)
+
+
+def show(board: Any, record: Mapping[str, Any]) -> None:
+    """Gives the numbers of a line to TensorBoard, if there is a ``board``."""
+    for name, value in record.items() if board else ():
+        if name != "step" and isinstance(value, int | float):
+            board.add_scalar(name, value, record["step"])
 
 
 @dataclass
@@ -100,25 +129,12 @@ def device_memory() -> int | None:
 
 def count_rows(arrays: Mapping[str, np.ndarray], rows: np.ndarray) -> Work:
     """Returns the rows of a batch, its positions, and how many are not padding; filler rows are padding too."""
-    work = Work(examples=int(np.sum(np.asarray(rows) >= 0)))
-    weight = arrays.get("weight")
+    real = np.asarray(rows) >= 0
+    work = Work(examples=int(real.sum()))
     for name in ("tokens", "pair_tokens"):
         if name in arrays:
-            counted = arrays[name] if weight is None else arrays[name][np.asarray(weight) > 0]
-            work += Work(tokens=arrays[name].size, real_tokens=int((counted != _PAD).sum()))
+            work += Work(tokens=arrays[name].size, real_tokens=int((arrays[name][real] != _PAD).sum()))
     return work
-
-
-def read_curve(directory: str | os.PathLike) -> list[list[float]]:
-    """Returns [[step, loss], ...] from a run's ``metrics.jsonl``."""
-    path, points = epath.Path(directory) / "metrics.jsonl", []
-    for line in path.read_bytes().splitlines() if path.exists() else ():
-        # A damaged line is left out; that the file is damaged was said when the run went on.
-        with suppress(ValueError, TypeError, KeyError, AttributeError):
-            record = json.loads(line)
-            if record.get("loss") is not None:
-                points.append([record["step"], record["loss"]])
-    return points
 
 
 def best_step(history: Sequence[Sequence[float]]) -> int | None:

@@ -20,7 +20,7 @@ from stilts_jax import interruption
 from stilts_jax.automatic import compiler_options
 from stilts_jax.checkpoint import Checkpoints
 from stilts_jax.distributed import is_preempted
-from stilts_jax.errors import ConfigError, RunAgain, TrainingError
+from stilts_jax.errors import RunAgain, TrainingError
 from stilts_jax.progress import SILENT, Progress, format_seconds, seconds_since_start
 from stilts_jax.settings import TrainSettings
 from stilts_jax.sharding import batch_multiple, pad_batch_to, shard_batch, state_shardings, with_shardings
@@ -34,18 +34,15 @@ _HITS = "/jax/compilation_cache/cache_hits"  # compiled functions that came from
 jax.monitoring.register_event_listener(lambda event, **_: _events.update([event]))
 
 
-# One task's rows, all of them on every host. ``task`` says whose head and loss they take; ``arrays`` [B, ...] go to the
-# device; ``rows`` [B] number them, to name a bad batch, with -1 where one only fills up.
-BatchLike = Any
-
-
 @dataclass(frozen=True)
 class RunConfig:
     """All that a run needs besides its first state."""
 
     optimizer: OptimizerConfig  # also says how many steps the run has
     losses: Mapping[str, LossFn]  # by task; a task has the head of its name
-    batch_at: Callable[[int], BatchLike]  # the batch of a step, a pure function of the step's number
+    # The batch of a step, a pure function of its number, the same on all hosts: ``task`` says whose head and loss it
+    # takes; ``arrays`` [B, ...] go to the device; ``rows`` [B] number what is in it, -1 where a row only fills up.
+    batch_at: Callable[[int], Any]
     # Gets ``checkpoints/``, ``metrics.jsonl`` (a function of the run alone, bit for bit the same however often it was
     # killed) and ``timings.jsonl``. The caller holds its lock (``lock_run``).
     directory: str | os.PathLike
@@ -70,7 +67,7 @@ class TrainingResult:
     step: int  # that step
     skipped: tuple[int, ...]  # steps that were left out because their loss was not finite
     history: list[list[float]]  # [[step, score], ...] of all evaluations
-    curve: list[list[float]]  # [[step, loss], ...] as logged
+    curve: list[list[float]]  # [[step, loss], ...] as logged; empty on all hosts but the first
     work: logs.Work  # over all launches
 
 
@@ -132,10 +129,10 @@ class Run:
         self.shown: dict[str, float | str] = {}
         self.work = self._logged = logs.Work()
         self._forms: set[tuple] = set()  # those that are compiled
-        self._pending: tuple[int, BatchLike, dict[str, jax.Array]] | None = None
+        self._pending: tuple[int, Any, dict[str, jax.Array]] | None = None
         folder, first = epath.Path(config.directory), jax.process_index() == 0
         folder.mkdir(parents=True, exist_ok=True)
-        self._directory, self._shardings = folder, state_shardings(state, config.mesh, zero1=config.zero1)
+        self._shardings = state_shardings(state, config.mesh, zero1=config.zero1)
         self._seed = jax.device_put(np.uint32(config.seed), self._shardings.step)
         places, form = jax.tree.flatten(self._shardings)
         given = config.optimizer, config.accumulation, tuple(places), form
@@ -147,16 +144,15 @@ class Run:
         self._timings = logs.JsonLines(folder / "timings.jsonl", enabled=first)
         for close in (self._timings.sync, self._metrics.sync, self._checkpoints.close):
             stack.callback(close)  # all of them, whatever the others do
+        self._state = self._restore(state)
         self._board: Any = None
         if config.train.tensorboard and first:
-            try:
-                from tensorboardX import SummaryWriter
-            except ImportError as error:
-                what, fix = "TensorBoard's writer is not installed.", "pip install tensorboardX"
-                raise ConfigError(what, where="tensorboard", fix=fix) from error
-            self._board = SummaryWriter(os.fspath(folder / "tensorboard"))
+            self._board = logs.open_board(os.fspath(folder / "tensorboard"), self.step)
             stack.callback(self._board.close)
-        self._state = self._restore(state)
+            if (
+                self.history and self.history[-1][0] == self.step
+            ):  # the only line of this step that won't come again
+                logs.show(self._board, {"step": self.step, "score": self.history[-1][1]})
         self._mark = time.monotonic()  # up to here the seconds of training are counted, or left out
 
     def _restore(self, state: TrainState) -> TrainState:
@@ -175,8 +171,10 @@ class Run:
         self.work = self._logged = logs.Work(**record["work"])
         self._metrics.cut(record["metrics_size"])
         if self._metrics.digest() not in ("", record["metrics_digest"]):
-            text = f"warning: {self._directory}/metrics.jsonl is not what it was: lines of earlier steps are missing "
-            self.config.progress.say(text + "or wrong in the curve; the training itself is not affected")
+            text = f"warning: {self.config.directory}/metrics.jsonl is not what it was: lines of earlier steps are "
+            self.config.progress.say(
+                text + "missing or wrong in the curve; the training itself is not affected"
+            )
         self.config.progress.say(f"going on after step {self.step}")
         return TrainState(jax.device_put(np.int32(self.step), self._shardings.step), **items)
 
@@ -206,10 +204,12 @@ class Run:
         protect = [] if best is None else [best]
         items = {"params": self._state.params, "moments": self._state.moments}
         self._checkpoints.save(self.step, items, record, protect=protect)
+        if self._board:
+            self._board.flush()
         self._saved_step = self.step
         self._mark = time.monotonic()
 
-    def take_step(self, batch: BatchLike, tell: Callable[[str], None] = lambda note: None) -> None:
+    def take_step(self, batch: Any, tell: Callable[[str], None] = lambda note: None) -> None:
         """Starts a step, then reads what the last one gave: no device waits for that; ``tell`` hears of compiling."""
         if jax.default_backend() == "cpu":
             self.fetch()  # nothing would overlap, and two steps would be in memory
@@ -252,7 +252,7 @@ class Run:
         params, best = self._state.params, logs.best_step(self.history)
         if best not in (None, self.step):
             params = self._checkpoints.restore(best, {"params": self._abstract["params"]})[0]["params"]
-        step, curve = self.step if best is None else best, logs.read_curve(self._directory)
+        step, curve = self.step if best is None else best, self._metrics.curve()
         return TrainingResult(params, step, tuple(self.skipped), self.history, curve, self.work)
 
     def fetch(self) -> None:
@@ -290,9 +290,7 @@ class Run:
 
     def _write(self, record: Mapping[str, Any]) -> None:
         self._metrics.write(record)
-        for name, value in record.items() if self._board else ():
-            if name != "step" and isinstance(value, int | float):
-                self._board.add_scalar(name, value, record["step"])
+        logs.show(self._board, record)
 
 
 @lru_cache(maxsize=32)

@@ -1,6 +1,7 @@
 import io
 import json
 import signal
+import sys
 import time
 from types import SimpleNamespace
 
@@ -12,7 +13,7 @@ import pytest
 from stilts_jax.checkpoint import Checkpoints, digest_leaves
 from stilts_jax.errors import EXIT_RUN_AGAIN, RunAgain, TrainingError, describe
 from stilts_jax.progress import Progress
-from stilts_jax.train.logs import JsonLines, Work, count_rows, profile_steps, read_curve
+from stilts_jax.train.logs import JsonLines, Work, count_rows, profile_steps
 from tests.train import tiny_world
 
 
@@ -76,11 +77,32 @@ def test_the_logs(tiny, tmp_path):
     training = [line for line in lines if "loss" in line]
     names = {"step", "task", "loss", "grad_norm", "learning_rate", "weight"}
     assert all(line.keys() == names for line in training)
-    assert result.curve == read_curve(tmp_path) == [[line["step"], line["loss"]] for line in training]
+    assert result.curve == [[line["step"], line["loss"]] for line in training]
     timings = _lines(tmp_path, "timings")
     assert [line["step"] for line in timings] == [0, 2, 4, 6] and timings[-1]["compilations"] == 1
     assert timings[-1]["padding_share"] == pytest.approx(1 / 6)
     assert result.work.examples == 56 and result.work.compilations == 1
+
+
+def test_tensorboard_shows_every_step_once(tiny, tmp_path, monkeypatch):
+    shown, launches = [], []
+
+    def writer(folder, purge_step):
+        launches.append(folder)
+        shown[:] = [point for point in shown if point[2] < purge_step]  # as TensorBoard hides them
+        add = lambda *point: shown.append(point)  # noqa: E731
+        return SimpleNamespace(add_scalar=add, flush=lambda: None, close=lambda: None)
+
+    monkeypatch.setitem(sys.modules, "tensorboardX", SimpleNamespace(SummaryWriter=writer))
+    batch = _Asking(labels, [5, 8])  # step 6 is evaluated
+    batch.steps[8] = "killed"
+    for error in (RunAgain, TypeError):
+        with pytest.raises(error):
+            tiny.run(tmp_path, steps=9, batch=batch, tensorboard=True)
+    tiny.run(tmp_path, steps=9, batch=batch, tensorboard=True)
+    lines, names = _lines(tmp_path), ("step", "task")
+    assert shown == [(name, line[name], line["step"]) for line in lines for name in line if name not in names]
+    assert launches == [f"{tmp_path}/tensorboard"] * 3
 
 
 def test_a_step_that_an_evaluation_waits_for_counts_as_training(tiny, tmp_path, monkeypatch):
@@ -161,11 +183,10 @@ def test_lines_are_cut_back_and_written_on(tmp_path, remote, monkeypatch):
 
 def test_padding_and_filler_rows_are_not_real_tokens():
     tokens = np.array([[0, 5, 2, 1], [0, 5, 6, 2], [0, 5, 6, 2]])
-    arrays = {"tokens": tokens, "weight": np.array([1, 1, 0])}
-    arrays["pair_tokens"] = np.array([[0, 1], [0, 2], [0, 2]])
+    arrays = {"tokens": tokens, "pair_tokens": np.array([[0, 1], [0, 2], [0, 2]])}
     rows = np.array([7, 3, -1])
     assert count_rows(arrays, rows) == Work(examples=2, tokens=18, real_tokens=10)
-    assert count_rows({"tokens": tokens[:, None, :]}, rows) == Work(examples=2, tokens=12, real_tokens=11)
+    assert count_rows({"tokens": tokens[:, None, :]}, rows) == Work(examples=2, tokens=12, real_tokens=7)
 
 
 def test_utilisation_is_counted_on_real_tokens(monkeypatch):
