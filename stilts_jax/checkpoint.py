@@ -36,15 +36,21 @@ from stilts_jax.distributed import from_main
 from stilts_jax.errors import CheckpointError, LockedError
 from stilts_jax.files import local_folder, naming, open_path
 from stilts_jax.progress import SILENT, Progress
-from stilts_jax.sharding import map_with_path, parameter_paths, with_shardings
+from stilts_jax.sharding import parameter_paths, with_shardings
 
 FORMAT = 1
 _RECORD = "record"  # the item that holds what is not an array
 _FULL = ("no space left", f"errno {errno.ENOSPC}", f"errno {errno.EDQUOT}")  # what is said of a full disk
 # What may be otherwise at the next try: the storage or the device has a bad moment, and nothing is wrong with a file.
-_PASSING = (
-    *(errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM, errno.ETIMEDOUT, errno.ENOMEM),
-)
+_PASSING = {
+    errno.ESTALE,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ETIMEDOUT,
+    errno.ENOMEM,
+}
 _PASSING_WORDS = "RESOURCE_EXHAUSTED|UNAVAILABLE|PERMISSION_DENIED|UNAUTHENTICATED|DEADLINE_EXCEEDED"
 
 
@@ -189,7 +195,7 @@ class Checkpoints(AbstractContextManager):
         steps = self.steps()
         for step in reversed(steps):
             try:
-                return step, *self.restore(step, wanted, exact=True)
+                return step, *self.restore(step, wanted)
             except _Damaged as damage:
                 # Out of the way: a good one of the same number will be written there.
                 source = self._directory / str(step)
@@ -210,18 +216,16 @@ class Checkpoints(AbstractContextManager):
         fix = "run the same command again to train from the start; the damaged steps are kept in `damaged` beside it"
         raise CheckpointError(what, where=str(self._directory), fix=fix)
 
-    def restore(
-        self, step: int, wanted: Mapping[str, Any], *, exact: bool = False
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Returns items and record of one step; unless ``exact``, ``wanted`` may leave out items and whole subtrees.
-
-        An array is verified as it was saved and then cast to the dtype that is asked for.
-        """
+    def restore(self, step: int, wanted: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Returns items and record of one step; ``wanted`` may leave out items, but nothing inside of them."""
         where, payload = f"{self._directory}/{step}", self._payload(step)
         leaves = flatten_dict({name: payload["leaves"].get(name, {}) for name in wanted}, sep="/")
         saved = {path.removesuffix("/"): form for path, form in leaves.items()}  # an item may be one array
+        _compare(where, dict(parameter_paths(dict(wanted))), saved)
+        here = SingleDeviceSharding(jax.local_devices()[0])
+        places = jax.tree.map(lambda leaf: getattr(leaf, "sharding", None) or here, dict(wanted))
         args = {}
-        for name, tree in _choose_leaves(where, dict(wanted), saved, exact=exact).items():
+        for name, tree in with_shardings(dict(wanted), places).items():
             restore_args = ocp.checkpoint_utils.construct_restore_args(tree)
             args[name] = ocp.args.PyTreeRestore(tree, restore_args=restore_args, partial_restore=True)
         _quiet_late_reads()
@@ -233,7 +237,7 @@ class Checkpoints(AbstractContextManager):
         for path, digest in digest_leaves(items).items():  # the same on all hosts
             if digest != saved[path][2]:
                 raise _Damaged(f"the content of {path} is not what was saved", where)
-        return jax.tree.map(lambda want, got: got.astype(want.dtype), dict(wanted), items), payload[_RECORD]
+        return items, payload[_RECORD]
 
     def load(self, item: str, shardings: Callable[[Any], Any] | None = None) -> Any:
         """Reads a tree of the newest step, such as ``params``, as ``shardings`` of its form say or on one device."""
@@ -342,30 +346,17 @@ def _digest(array: jax.Array) -> jax.Array:
     return jnp.sum(words * (factor | 1), dtype=jnp.uint32)
 
 
-def _choose_leaves(where: str, wanted: Any, saved: Mapping[str, list], *, exact: bool) -> Any:
-    """Returns ``wanted`` in the dtypes that were saved: a digest is one of the bits on disk.
-
-    Raises unless the checkpoint has what is wanted; with ``exact`` nothing else, and in that dtype.
-    """
-    leaves = dict(parameter_paths(wanted))
-    problems = [f"{path}: not in the checkpoint" for path in leaves if path not in saved]
-    for path, (shape, dtype, _) in saved.items():
-        if path not in leaves:
-            if exact:
-                problems.append(f"{path}: only in the checkpoint")
-        elif tuple(shape) != tuple(leaves[path].shape):
-            problems.append(f"{path}: shape {tuple(shape)} saved, {tuple(leaves[path].shape)} wanted")
-        elif exact and dtype != str(leaves[path].dtype):
-            problems.append(f"{path}: {dtype} saved, {leaves[path].dtype} wanted")
+def _compare(where: str, wanted: Mapping[str, Any], saved: Mapping[str, list]) -> None:
+    """Raises unless the checkpoint has the leaves that are wanted and no others."""
+    ours = {path: f"{leaf.dtype} {tuple(leaf.shape)}" for path, leaf in wanted.items()}
+    theirs = {path: f"{dtype} {tuple(shape)}" for path, (shape, dtype, _) in saved.items()}
+    problems = [
+        f"{path}: {theirs.get(path, 'nothing')} saved, {ours.get(path, 'nothing')} wanted"
+        for path in ours | theirs
+        if ours.get(path) != theirs.get(path)
+    ]
     if problems:
         more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
         what = f"The checkpoint is of another model or optimizer: {'; '.join(problems[:5])}{more}."
         fix = "use the settings that it was saved with, or a new run directory"
         raise CheckpointError(what, where=where, fix=fix)
-    default = SingleDeviceSharding(jax.local_devices()[0])
-
-    def ask(path: str, leaf: Any) -> jax.ShapeDtypeStruct:
-        place = getattr(leaf, "sharding", None) or default
-        return jax.ShapeDtypeStruct(leaf.shape, jnp.dtype(saved[path][1]), sharding=place)
-
-    return map_with_path(ask, wanted)
