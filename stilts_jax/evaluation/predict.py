@@ -1,7 +1,6 @@
 """Predicts all rows of a task in one jitted pass; only labels, best spans or pooled vectors come to the host."""
 
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache, partial
 from typing import Any, Literal
@@ -71,8 +70,8 @@ def predict(
     [N]; embed: ``vectors`` [N, D], or [N, L + 1, D] for "all" layers.
     """
     name, mesh = head or "embed", auto_mesh(mesh or one_device())
-    layers = model.compute.layers
-    if jax.default_backend() != "cpu":
+    layers, on_cpu = model.compute.layers, jax.default_backend() == "cpu"
+    if not on_cpu:
         layers = "loop"  # there it costs prediction nothing, and compiles four times as fast
     elif layers == "auto":
         layers = automatic.layers_of(automatic.this_device(mesh.size), model.encoder, tokens=0)
@@ -84,14 +83,23 @@ def predict(
     kept, lengths = Rows(), measure_rows(features)
     label = f"{name}: {len(features)} rows in {len(stream)} batches of {len(stream.shapes)} shapes"
 
-    def compute(batch: Batch) -> Arrays:
+    def make(index: int) -> tuple[Batch, Arrays]:
+        batch = stream.batch_at(index)
         arrays = shard_batch(batch.arrays, mesh)
         with jax.set_mesh(mesh):
-            return run(placed, arrays)
+            outputs = run(placed, arrays)
+        # An accelerator works through a queue, which this thread keeps filled.
+        return batch, jax.block_until_ready(outputs) if on_cpu else outputs
 
+    # A CPU's cores wait for each other at the end of every operation: of two batches at a time the one fills the gaps
+    # of the other. But on several devices of a CPU two programs can wait for each other for ever.
+    threads = 2 if on_cpu and mesh.size == 1 else 1
     # The longest rows come first: counted in tokens, the time that is left can be believed from the start.
-    with progress.track(label, total=int(lengths.sum()), unit="tokens") as bar:
-        for batch, outputs in _compute_ahead(compute, stream, mesh):
+    with (
+        progress.track(label, total=int(lengths.sum()), unit="tokens") as bar,
+        made_ahead(make, len(stream), threads=threads, ahead=2) as made_at,
+    ):
+        for batch, outputs in map(made_at, range(len(stream))):
             _take_in(batch, outputs, kept, features)
             bar.advance(int(lengths[batch.rows[batch.rows >= 0]].sum()))
     return kept
@@ -112,29 +120,6 @@ def plan_prediction(
         limit=model.encoder.max_length,
         row_multiple=int(np.lcm(batch_multiple(mesh), 8)),
     )
-
-
-def _compute_ahead(
-    compute: Callable[[Batch], Arrays], stream: PredictionStream, mesh: Mesh
-) -> Iterator[tuple[Batch, Arrays]]:
-    """Yields every batch with what was computed of it; others are computed meanwhile."""
-    if jax.default_backend() == "cpu":
-        # A CPU's cores wait for each other at the end of every operation: of two batches at a time the one fills
-        # the gaps of the other. But on several devices of a CPU two programs can wait for each other for ever.
-        def make(index: int) -> tuple[Batch, Arrays]:
-            batch = stream.batch_at(index)
-            return batch, jax.block_until_ready(compute(batch))
-
-        with made_ahead(make, len(stream), threads=2 if mesh.size == 1 else 1, ahead=2) as computed_at:
-            yield from map(computed_at, range(len(stream)))
-        return
-    waiting: deque[tuple[Batch, Arrays]] = deque()
-    with made_ahead(stream.batch_at, len(stream)) as batch_at:
-        for batch in map(batch_at, range(len(stream))):
-            waiting.append((batch, compute(batch)))
-            if len(waiting) > 1:  # the device computes this batch while the host takes in the one before it
-                yield waiting.popleft()
-    yield from waiting
 
 
 def _place(params: Mapping[str, Any], model: Model, mesh: Mesh) -> Any:
@@ -233,14 +218,14 @@ def best_spans(outputs: Arrays, batch: Arrays) -> Arrays:
     }
 
 
-def _best_label(outputs: Arrays, batch: Arrays) -> Arrays:
-    return {"label": outputs["logits"].argmax(axis=-1).astype(jnp.int32)}
+def _find_best(name: str, outputs: Arrays, batch: Arrays) -> Arrays:
+    return {name: outputs["logits"].argmax(axis=-1).astype(jnp.int32)}
 
 
 PREDICTORS: Mapping[str, Callable[[Arrays, Arrays], Arrays]] = {
-    "classify": _best_label,
-    "choice": _best_label,
-    "tag": lambda outputs, batch: {"tags": _best_label(outputs, batch)["label"]},
+    "classify": partial(_find_best, "label"),
+    "choice": partial(_find_best, "label"),
+    "tag": partial(_find_best, "tags"),
     "span": best_spans,
     "embed": lambda outputs, batch: {"vectors": outputs["vectors"].astype(jnp.float32)},
 }

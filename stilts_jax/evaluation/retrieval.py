@@ -1,16 +1,15 @@
 """Retrieval: nearest neighbours (Tatoeba), mining (BUCC), rankings (LAReQA), and pairs of two files (`stilts mine`).
 
-Mined files may be large: embeddings go to disk in chunks, so that a run that was killed continues after the last good
-one. Memory holds the texts, some twenty numbers a text, the chunk that is embedded and a tile of similarities.
+Mined files may be large: embeddings go to disk in chunks, so that a run that was killed goes on with the rows that are
+not there. Memory holds the texts, some twenty numbers a text, the chunk that is embedded and a tile of similarities.
 """
 
 import hashlib
 import io
-import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import cycle
 from pathlib import Path
@@ -24,17 +23,17 @@ from stilts_jax.errors import DataError
 from stilts_jax.evaluation.evaluate import Evaluation, find_gold
 from stilts_jax.evaluation.metrics import RANKING_DEPTH
 from stilts_jax.evaluation.predict import Layer, predict
-from stilts_jax.evaluation.search import Neighbours, Precision, find_neighbours, normalise
+from stilts_jax.evaluation.search import Neighbours, Precision, find_neighbours, measure, normalise
 from stilts_jax.features.build import FeatureSettings, build_features
 from stilts_jax.features.records import create_table, find_unique
-from stilts_jax.files import replacing, write_json
+from stilts_jax.files import replacing
 from stilts_jax.model import Model
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.tasks.sources.rows import read_bytes
 from stilts_jax.tasks.spec import EmbedExample, RetrievalSet, Task
 from stilts_jax.tokenization import Tokenizer
 
-_FORMAT = 2  # of a manifest
+_ROUNDING = 1e-6  # by which the length of a vector of length one differs from one
 Embed = Callable[[Sequence[str]], np.ndarray]
 
 
@@ -115,8 +114,8 @@ def mine_sentences(
 ) -> dict[tuple[str, str], float]:
     """Scores pairs of ids of BUCC's sentences (vectors [N, D] in their order), best first.
 
-    As in XTREME each distinct text takes part once, with the embedding of its last occurrence, and is in no pair if it
-    occurs under several ids.
+    Vectors are of length one. As in XTREME each distinct text takes part once, with the embedding of its last
+    occurrence, and is in no pair if it occurs under several ids.
     """
     sides = []
     for texts, vectors in ((part.queries, source_vectors), (part.candidates, target_vectors)):
@@ -124,7 +123,7 @@ def mine_sentences(
         for row, example in enumerate(texts):
             rows.setdefault(example.text.strip(), []).append(row)
         ids = [texts[of[0]].id if len(of) == 1 else "" for of in rows.values()]
-        sides.append((ids, normalise(vectors[[of[-1] for of in rows.values()]])))
+        sides.append((ids, vectors[[of[-1] for of in rows.values()]]))
     (source_ids, left), (target_ids, right) = sides
     pairs = pair_up(*find_neighbours(left, right, k, **options))
     named = ((source_ids[x], target_ids[y], score) for x, y, score in pairs)
@@ -153,83 +152,71 @@ def evaluate_retrieval(
     embed: Embed,
     *,
     embed_queries: Embed | None = None,
-    thresholds: Mapping[str, float] | None = None,
+    thresholds: Sequence[Mapping[str, float]] | None = None,
+    layers: int = 1,
     neighbours: int = 4,
     **search: Any,
-) -> Evaluation:
-    """Embeds and scores one split of a retrieval task; predictions are line numbers, pairs of ids, or rankings.
+) -> list[Evaluation]:
+    """Embeds and scores one split of a retrieval task, at each of the ``layers`` whose vectors ``embed`` returns.
 
     Queries are embedded by ``embed_queries`` where they are cut at another length. Mining has ``neighbours``, k of the
-    margin, and ``thresholds`` as in ``score_decoded``. ``search`` are options of ``find_neighbours``.
+    margin, and ``thresholds`` as in ``score_decoded`` for each layer. ``search`` are options of ``find_neighbours``.
     """
-    mines, found, threshold = task.retrieval == "mining", Evaluation(), None
+    found, mines = [Evaluation() for _ in range(layers)], task.retrieval == "mining"
     if mines:
-        known = {one for one, part in sets.items() if part.gold} if thresholds is None else thresholds.keys()
+        known = {one for one, part in sets.items() if part.gold}
+        if thresholds is not None:
+            known = set().union(*thresholds)
         sets = {language: part for language, part in sets.items() if language in known}
-    embedded = _embed_sets(task, sets, embed, embed_queries or embed)
-    for (language, part), vectors in zip(sets.items(), embedded):
+    embedded = _embed_sets(task, sets, embed, embed_queries or embed, layers)
+    for (language, part), sides in zip(sets.items(), embedded):
         queries, names = ([one.id for one in side] for side in (part.queries, part.candidates))
         predicted: Any
         gold: Any = find_gold(task, part)
-        if mines:
-            scores = mine_sentences(part, *vectors, k=neighbours, **search)
-            threshold = tune_threshold(scores, gold) if thresholds is None else thresholds[language]
-            predicted = [pair for pair, score in scores.items() if score >= threshold]  # best first
-        elif task.retrieval == "nearest":
-            predicted = find_neighbours(*vectors, 1, **search)[0].index[:, 0].tolist()
-        else:
-            # A name may stand for several candidates (an entity described in two languages): its best place counts.
-            depth = RANKING_DEPTH * (1 if len(set(names)) == len(names) else 4)
-            ranked = np.array(names, object)[find_neighbours(*vectors, depth, **search)[0].index].tolist()
-            predicted = {query: [*dict.fromkeys(row)][:RANKING_DEPTH] for query, row in zip(queries, ranked)}
-        # Rankings are scored in gold's order. LAReQA's questions are called by their language too.
-        asked = gold or () if task.retrieval == "ranking" else queries
-        ids = [] if mines else [name.removesuffix(f"_{language}") for name in asked]
-        found.add(task, language, predicted, gold, ids, threshold)
+        for layer, here in enumerate(found):
+            left, right = (side[:, layer] for side in sides)
+            ids, threshold = queries, None
+            if mines:
+                given = None if thresholds is None else thresholds[layer]
+                if given is not None and language not in given:
+                    continue
+                scores, ids = mine_sentences(part, left, right, neighbours, **search), []
+                threshold = tune_threshold(scores, gold) if given is None else given[language]
+                predicted = [pair for pair, score in scores.items() if score >= threshold]  # best first
+            elif task.retrieval == "nearest":
+                predicted = find_neighbours(left, right, 1, both=False, **search)[0].index[:, 0].tolist()
+            else:
+                predicted = _rank(queries, names, left, right, **search)
+                ids = [*(gold or ())]  # in the order in which they are scored
+            # LAReQA's questions are called by their language too.
+            ids = [name.removesuffix(f"_{language}") for name in ids]
+            here.add(task, language, predicted, gold, ids, threshold)
     return found
 
 
 def _embed_sets(
-    task: Task, sets: Mapping[str, RetrievalSet], embed: Embed, embed_queries: Embed
+    task: Task, sets: Mapping[str, RetrievalSet], embed: Embed, embed_queries: Embed, layers: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields the vectors of queries and candidates by language: in one stream, but for mining's large pools."""
-    mines = task.retrieval == "mining"
-    for group in [[part] for part in sets.values()] if mines else [list(sets.values())]:
+    """Yields unit vectors [N, layers, D] of queries and candidates by language, in one stream unless that is large."""
+    apart = task.retrieval == "mining" or layers > 1
+    for group in [[part] for part in sets.values()] if apart else [list(sets.values())]:
         pools = [part.candidates for part in (group[:1] if task.shared_candidates else group)]
         sides = []
         for make, parts in ((embed_queries, [part.queries for part in group]), (embed, pools)):
-            vectors = make([example.text for part in parts for example in part])
-            if not mines:  # which does it for the distinct texts
-                vectors = normalise(vectors)
+            vectors = normalise(make([example.text for part in parts for example in part]))
+            vectors = vectors.reshape(len(vectors), layers, vectors.shape[-1])
             sides.append(np.split(vectors, np.cumsum([len(part) for part in parts])[:-1]))
         yield from zip(sides[0], cycle(sides[1]))
 
 
-def sweep_layers(
-    task: Task,
-    sets: Mapping[str, RetrievalSet],
-    embedder: Embedder,
-    *,
-    thresholds: Sequence[Mapping[str, float]] | None = None,
-    **options: Any,
-) -> list[Evaluation]:
-    """Does ``evaluate_retrieval`` at every layer from the embeddings on, each with its thresholds, in one pass."""
-
-    def given(vectors: np.ndarray) -> Embed:
-        return lambda texts: vectors
-
-    everything = replace(embedder, layer="all")
-    found = [Evaluation() for _ in range(embedder.model.encoder.num_layers + 1)]
-    for language, part in sets.items():  # vectors of all layers of all languages may not fit into memory
-        sides = [everything([one.text for one in texts]) for texts in (part.queries, part.candidates)]
-        for layer, whole in enumerate(found):
-            queries, candidates = (given(side[:, layer]) for side in sides)
-            options |= {"thresholds": thresholds and thresholds[layer], "embed_queries": queries}
-            here = evaluate_retrieval(task, {language: part}, candidates, **options)
-            whole.results.update(here.results)
-            whole.predictions.update(here.predictions)
-            whole.thresholds.update(here.thresholds)
-    return found
+def _rank(
+    queries: Sequence[str], names: Sequence[str], left: np.ndarray, right: np.ndarray, **search: Any
+) -> dict[str, list[str]]:
+    """Ranks the names of candidates; one that stands for several (an entity in two languages) has its best place."""
+    depth = RANKING_DEPTH * (1 if len(set(names)) == len(names) else 4)
+    places = find_neighbours(left, right, depth, both=False, **search)[0].index
+    ranked = np.array(names, object)[places].tolist()
+    return {query: [*dict.fromkeys(row)][:RANKING_DEPTH] for query, row in zip(queries, ranked)}
 
 
 def read_sentences(path: Path) -> tuple[list[str], str]:
@@ -244,41 +231,30 @@ def read_sentences(path: Path) -> tuple[list[str], str]:
     distinct.pop("", None)
     if not distinct:
         raise DataError("The file has no sentences.", where=str(path), fix="write one a line")
-    return list(distinct), hashlib.blake2b(content, digest_size=16).hexdigest()
+    return list(distinct), hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
-def embed_texts(texts: list[str], fingerprint: str, embedder: Embedder, path: Path, chunk: int) -> np.ndarray:
-    """Embeds texts into the file ``path``, and returns its rows, mapped: float32 [N, D] of length one."""
-    shape = (len(texts), embedder.model.encoder.hidden_size)
-    manifest = path.with_suffix(".json")  # has the digest of each chunk that is done
-    wanted = {"format": _FORMAT, "text": fingerprint, "embedder": embedder.fingerprint}
-    wanted |= {"shape": list(shape), "chunk": chunk}
-    mapped, digests = None, list[str]()
-    with suppress(OSError, ValueError, KeyError, AttributeError, TypeError):  # nothing there that can be used
-        found = json.loads(manifest.read_bytes())
-        digests = list(found.pop("digests"))
-        if found == wanted and not path.is_symlink():
+def embed_texts(texts: Sequence[str], embedder: Embedder, path: Path, chunk: int) -> np.ndarray:
+    """Embeds texts into the file ``path``, and returns its rows, mapped: float32 [N, D] of length one.
+
+    Of a file that is there already, rows of another length are made again: they were not written, or not in whole.
+    """
+    shape, mapped = (len(texts), embedder.model.encoder.hidden_size), None
+    with suppress(OSError, ValueError):  # nothing there that can be used
+        if not path.is_symlink():
             mapped = np.lib.format.open_memmap(path, mode="r+")
     if mapped is None or mapped.shape != shape or mapped.dtype != np.float32:
         path.unlink(missing_ok=True)  # a link that lies there is not followed
-        mapped, digests = create_table(path, np.float32, shape), []
-    chunks = [slice(start, min(start + chunk, len(texts))) for start in range(0, len(texts), chunk)]
-    sound = [_digest(mapped[rows]) == digest for rows, digest in zip(chunks, digests)]
-    digests = digests[: [*sound, False].index(False)]
-    done = min(len(digests) * chunk, len(texts))
-    label = f"embedding {path.stem}"
+        mapped = create_table(path, np.float32, shape)
+    lengths = [measure(mapped[start : start + chunk]) for start in range(0, len(texts), chunk)]
+    missing = np.flatnonzero(~(abs(np.concatenate(lengths) - 1) <= _ROUNDING))  # also what is no number
+    label, done = f"embedding {path.stem.partition('-')[0]}", len(texts) - len(missing)
     with embedder.progress.track(label, total=len(texts), unit="lines", start=done) as bar:
-        for rows in chunks[len(digests) :]:
-            mapped[rows] = normalise(embedder(texts[rows]))
-            mapped.flush()  # before the manifest says that they are there
-            digests.append(_digest(mapped[rows]))
-            write_json(manifest, {**wanted, "digests": digests})
-            bar.advance(rows.stop - rows.start)
+        for start in range(0, len(missing), chunk):
+            rows = missing[start : start + chunk]
+            mapped[rows] = normalise(embedder([texts[row] for row in rows]))
+            bar.advance(len(rows))
     return mapped
-
-
-def _digest(rows: np.ndarray) -> str:
-    return hashlib.blake2b(np.ascontiguousarray(rows).data, digest_size=16).hexdigest()
 
 
 def mine_files(
@@ -302,18 +278,22 @@ def mine_files(
     if folder.is_symlink():
         fix = "remove it, or name another --out"
         raise DataError("The work folder is a link.", where=str(folder), fix=fix)
-    (left, left_print), (right, right_print) = read_sentences(source), read_sentences(target)
+    (left, _), (right, _) = found = read_sentences(source), read_sentences(target)
     embedder.progress.say(f"{source} and {target}: {len(left)} and {len(right)} distinct sentences")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    first = embed_texts(left, left_print, embedder, folder / "source.npy", chunk)
-    second = embed_texts(right, right_print, embedder, folder / "target.npy", chunk)
+    sides = []
+    for name, (texts, fingerprint) in zip(("source", "target"), found):
+        path = folder / f"{name}-{fingerprint}-{embedder.fingerprint}.npy"
+        for other in set(folder.glob(f"{name}-*.npy")) - {path}:  # of other texts, or by another encoder
+            other.unlink()
+        sides.append(embed_texts(texts, embedder, path, chunk))
     options: dict[str, Any] = {"precision": precision, "mesh": embedder.mesh, "progress": embedder.progress}
-    pairs = pair_up(*find_neighbours(first, second, k, **options))
+    pairs = pair_up(*find_neighbours(sides[0], sides[1], k, **options))
     kept = [pair for pair in pairs if pair[2] >= threshold]
     # Whole or not at all.
     with replacing(out) as whole, whole.open("x", encoding="utf-8", newline="\n") as file:
         file.writelines(f"{score:.6f}\t{left[x]}\t{right[y]}\n" for x, y, score in kept)
     if not keep_embeddings:
-        del first, second
+        del sides
         shutil.rmtree(folder)
     return len(kept)

@@ -38,16 +38,21 @@ class Neighbours:
     index: np.ndarray  # int64 [N, k]
 
 
+def measure(vectors: np.ndarray) -> np.ndarray:
+    """Returns the lengths of vectors [N, ..., D]: float64 [N, ...]."""
+    return np.sqrt(np.einsum("...d,...d->...", vectors, vectors, dtype=np.float64))
+
+
 def normalise(vectors: np.ndarray) -> np.ndarray:
-    """Scales vectors [N, D] to length one, in float32; a zero vector stays zero."""
+    """Scales vectors [N, ..., D] to length one, in float32; a zero vector stays zero."""
     vectors = np.asarray(vectors, np.float32)
-    lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64))
-    bad = np.flatnonzero(~np.isfinite(lengths))
+    lengths = measure(vectors)
+    bad = np.argwhere(~np.isfinite(lengths))
     if len(bad):
-        what = f"{len(bad)} of {len(vectors)} embeddings are not finite."
+        what = f"{len(bad)} of {lengths.size} embeddings are not finite."
         fix = "compute in float32, or look at the encoder: its weights may be damaged"
-        raise DataError(what, where=f"the first is number {bad[0]}", fix=fix)
-    return vectors / np.maximum(lengths, np.finfo(np.float32).tiny)[:, None].astype(np.float32)
+        raise DataError(what, where=f"the first is number {bad[0][0]}", fix=fix)
+    return vectors / np.maximum(lengths, np.finfo(np.float32).tiny)[..., None].astype(np.float32)
 
 
 def find_neighbours(
@@ -55,15 +60,16 @@ def find_neighbours(
     target: np.ndarray,
     k: int,
     *,
+    both: bool = True,
     precision: Precision = "float32",
     tile: tuple[int, int] | None = None,
     mesh: Mesh | None = None,
     progress: Progress = SILENT,
-) -> tuple[Neighbours, Neighbours]:
-    """Finds the k nearest targets of each source, and the k nearest sources of each target; all if there are fewer.
+) -> tuple[Neighbours, ...]:
+    """Finds the k nearest targets of each source, all if there are fewer, and if ``both`` those of each target too.
 
-    Both are float32 [N, D] of length one (see ``normalise``) and may be memory-mapped. ``tile`` is rows and columns,
-    where not those that suit the device; the devices of ``mesh`` share the rows of each tile.
+    The vectors are float32 [N, D] of length one (see ``normalise``) and may be memory-mapped. ``tile`` is rows and
+    columns, where not those that suit the device; the devices of ``mesh`` share the rows of each tile.
     """
     wanted = 2 * k + _SPARE if precision == "bfloat16" else k
     devices = (mesh or one_device()).devices.reshape(-1)
@@ -94,18 +100,18 @@ def find_neighbours(
             for number, column in enumerate(column_starts):
                 y = load(target, column, columns, whole)
                 full = start + rows <= len(source) and column + columns <= len(target)
-                step = _compile_step(flat, wanted, precision, full)
+                step = _compile_step(flat, wanted, precision, full, both)
                 bounds = np.array([start, len(source), column, len(target)], np.int32)
                 state, column_states[number] = step(x, y, state, column_states[number], bounds)
                 bar.advance()
             row_states.append(jax.tree.map(np.asarray, replicate(state)))
     found = []
-    for own, other, states in ((source, target, row_states), (target, source, column_states)):
+    for own, other, states in ((source, target, row_states), (target, source, column_states))[: 1 + both]:
         values, index = (np.concatenate([np.asarray(one) for one in part]) for part in zip(*states))
         kept = np.s_[: len(own), : min(wanted, len(other))]
         here = Neighbours(values[kept], index[kept].astype(np.int64))
         found.append(_rescore(own, other, here.index, k) if precision == "bfloat16" else here)
-    return found[0], found[1]
+    return tuple(found)
 
 
 def _fit(size: int, count: int, devices: int) -> int:
@@ -118,12 +124,13 @@ def _fit(size: int, count: int, devices: int) -> int:
 
 
 @cache
-def _compile_step(mesh: Mesh, k: int, precision: Precision, full: bool) -> Any:
+def _compile_step(mesh: Mesh, k: int, precision: Precision, full: bool, both: bool) -> Any:
     """The function that merges one tile into the best of its rows and columns so far.
 
     It takes ``x`` [R, D], whose rows the devices share, ``y`` [C, D], the best values and indices of rows and of
     columns, [R, k] and [C, k], and as ``bounds`` the first row, the number of sources, the first column, the number of
-    targets; a ``full`` tile has nothing behind them, which spares a pass.
+    targets; a ``full`` tile has nothing behind them, which spares a pass. The best of columns stay as they are unless
+    ``both`` are wanted.
     """
 
     def take(x: jax.Array, y: jax.Array, row_state: Any, column_state: Any, bounds: jax.Array) -> Any:
@@ -138,6 +145,8 @@ def _compile_step(mesh: Mesh, k: int, precision: Precision, full: bool) -> Any:
             similar = jnp.where(in_rows[:, None] & in_columns[None, :], similar, -jnp.inf)
         values, index = _find_best(similar, k, axis=1)
         row_state = _merge(row_state, values, index + bounds[2], k)
+        if not both:
+            return row_state, column_state
         values, index = _find_best(similar, k, axis=0)
         # [C, devices * k'], in the order of the rows
         values, index = (

@@ -9,7 +9,7 @@ from stilts_jax.errors import ConfigError, DataError, nearest
 from stilts_jax.evaluation.evaluate import Evaluation, evaluate_task
 from stilts_jax.evaluation.metrics import MAIN_VALUES, main_score
 from stilts_jax.evaluation.predict import default_layer
-from stilts_jax.evaluation.retrieval import Embedder, evaluate_retrieval, sweep_layers
+from stilts_jax.evaluation.retrieval import Embedder, evaluate_retrieval
 from stilts_jax.evaluation.submission import write_predictions, write_thresholds
 from stilts_jax.experiment import models
 from stilts_jax.experiment.context import Context
@@ -65,23 +65,22 @@ def score(
     progress, tokens = SILENT if selected else context.progress, settings.evaluation.tokens_per_batch
     options: dict[str, Any] = {"mesh": context.mesh, "progress": progress, "tokens_per_batch": tokens}
     options["head"] = name if head else None
-    given = None if thresholds is None else thresholds[0]
     if task.kind != "embed":
         features = selected or context.features(part, model.tokenizer)
-        rows = features, features.examples
+        rows, given = (features, features.examples), None if thresholds is None else thresholds[0]
         return [evaluate_task(predictor, params, task, *rows, thresholds=given, **options)]
     sets = {one: read_retrieval(task, part.split, one, context.source) for one in part.languages}
     wanted = part.hyperparameters.max_length if head else settings.evaluation.max_length
     length = min(wanted, model.config.max_length)
-    layer = retrieval_layer(task, model.config.num_layers, settings)
-    embed = Embedder(predictor, params, model.tokenizer, max_length=length, layer=layer, **options)
-    search: dict[str, Any] = {"neighbours": settings.evaluation.mining_neighbours}
+    depth, sweeps = model.config.num_layers, settings.model.sweep_layers and not head
+    options["layer"] = "all" if sweeps else retrieval_layer(task, depth, settings)
+    embed = Embedder(predictor, params, model.tokenizer, max_length=length, **options)
+    queries = replace(embed, max_length=part.hyperparameters.max_query_length) if head else embed
+    search: dict[str, Any] = {"embed_queries": queries, "layers": depth + 1 if sweeps else 1}
+    search["neighbours"] = settings.evaluation.mining_neighbours
     if settings.evaluation.tile:
         search["tile"] = (settings.evaluation.tile, settings.evaluation.tile)
-    if settings.model.sweep_layers and not head:
-        return sweep_layers(task, sets, embed, thresholds=thresholds, **search)
-    queries = replace(embed, max_length=part.hyperparameters.max_query_length) if head else embed
-    return [evaluate_retrieval(task, sets, embed, embed_queries=queries, thresholds=given, **search)]
+    return evaluate_retrieval(task, sets, embed, thresholds=thresholds, **search)
 
 
 def retrieval_layer(task: Task, num_layers: int, settings: Settings) -> int | None:

@@ -46,6 +46,10 @@ def files(tmp_path):
     return source, target, words
 
 
+def vectors_of(out, side="source"):
+    return list(out.with_name(f"{out.name}.work").glob(f"{side}-*.npy"))
+
+
 def read(path):
     return [line.split("\t") for line in path.read_text().splitlines()]
 
@@ -65,7 +69,7 @@ def test_pairs_best_first(tmp_path, files):
     assert not (tmp_path / "pairs.tsv.work").exists()
     strict = mine_files(Letters(), source, target, out, threshold=scores[4] - 1e-5, keep_embeddings=True)
     assert read(out) == rows[:strict] and strict >= 5
-    assert (tmp_path / "pairs.tsv.work" / "source.npy").exists()
+    assert vectors_of(out)
     tabbed = write(tmp_path / "c.txt", ["one two", "one\ttwo"])  # a tab becomes a space
     assert mine_files(Letters(), tabbed, tabbed, out) == 1
 
@@ -95,9 +99,9 @@ def test_embeddings_of_another_encoder_or_text_are_not_used(tmp_path, files):
     mine_files(other, source, target, out, keep_embeddings=True)
     assert other.calls == [50, 50]
     write(target, ["changed", "lines"])
-    (tmp_path / "pairs.tsv.work" / "source.json").write_text("[]")  # JSON, and no manifest
     mine_files(other, source, target, out, keep_embeddings=True)
-    assert other.calls[2:] == [50, 2]
+    assert other.calls[2:] == [2]
+    assert len(vectors_of(out, "target")) == 1  # those of the old text are gone
 
 
 @pytest.mark.parametrize(
@@ -122,9 +126,10 @@ def test_files_that_cannot_be_mined(tmp_path, content, what, place):
 @pytest.mark.parametrize(
     ("damage", "again"),
     [
-        (lambda data: data[:-8] + bytes(8), [2]),  # in the last of four chunks
-        (lambda data: data[: len(data) // 2] + bytes(len(data) - len(data) // 2), [16, 16, 2]),
+        (lambda data: data[:-8] + bytes(8), [1]),  # in the last row
+        (lambda data: data[: len(data) // 2] + bytes(len(data) - len(data) // 2), [16, 10]),
         (lambda data: data[:-200], [2]),  # cut off
+        (lambda data: data[:-4] + b"\0\0\xc0\x7f", [1]),  # no number
         (lambda data: data.replace(b"<f4", b"<i4"), [16, 16, 16, 2]),
     ],
 )
@@ -133,7 +138,7 @@ def test_damaged_vectors_are_made_again(tmp_path, files, damage, again):
     out = tmp_path / "pairs.tsv"
     mine_files(Letters(), source, target, out, chunk=16, keep_embeddings=True)
     right = out.read_bytes()
-    vectors = tmp_path / "pairs.tsv.work" / "source.npy"
+    (vectors,) = vectors_of(out)
     vectors.write_bytes(damage(vectors.read_bytes()))
     embed = Letters()
     mine_files(embed, source, target, out, chunk=16, keep_embeddings=True)
@@ -146,8 +151,9 @@ def test_planted_links_are_not_followed(tmp_path, files):
     victim = tmp_path / "victim"
     victim.write_text("mine")
     out, work = tmp_path / "pairs.tsv", tmp_path / "pairs.tsv.work"
-    work.mkdir()
-    for name in (tmp_path / ".pairs.tsv.partial", work / "source.npy", out):
+    mine_files(Letters(), source, target, out, keep_embeddings=True)
+    for name in (tmp_path / ".pairs.tsv.partial", *vectors_of(out), out):
+        name.unlink(missing_ok=True)
         name.symlink_to(victim)
     mine_files(Letters(), source, target, out)
     assert victim.read_text() == "mine" and not out.is_symlink()
@@ -166,5 +172,5 @@ def test_a_full_disk_is_an_error_and_no_signal(tmp_path, files, monkeypatch):
     embed = Letters()
     with pytest.raises(OSError, match="No space left") as caught:
         mine_files(embed, source, target, tmp_path / "pairs.tsv")
-    assert "source.npy" in explain(caught.value).where
+    assert "source-" in explain(caught.value).where
     assert embed.calls == []  # nothing is computed before there is room for it

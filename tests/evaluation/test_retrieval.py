@@ -13,7 +13,6 @@ from stilts_jax.evaluation.retrieval import (
     evaluate_retrieval,
     mine_sentences,
     pair_up,
-    sweep_layers,
     tune_threshold,
 )
 from stilts_jax.evaluation.search import find_neighbours, normalise
@@ -104,7 +103,7 @@ def test_nearest_neighbours_are_line_numbers():
     gold = {"en-0": ("de-2",), "en-1": ("de-1",)}
     part = RetrievalSet(sentences("en", "1 0 0", "0 1 0"), german, gold)
     blank = replace(part, gold=None)
-    found = evaluate_retrieval(task, {"de": part, "fr": blank}, embed)
+    (found,) = evaluate_retrieval(task, {"de": part, "fr": blank}, embed)
     assert found.predictions == {"de": [2, 0], "fr": [2, 0]}
     assert found.scores == {"accuracy": {"de": 50.0}}
 
@@ -117,7 +116,8 @@ def test_a_question_in_two_languages_is_one_item():
     for code, texts in asked.items():
         queries = [EmbedExample(f"{name}_{code}", text) for name, text in texts.items()]
         sets[code] = RetrievalSet(queries, pool, {f"q1_{code}": ("a",), f"q2_{code}": ("b",)})
-    found = evaluate_retrieval(get_task("lareqa"), sets, embed).results
+    (found,) = evaluate_retrieval(get_task("lareqa"), sets, embed)
+    found = found.results
     assert found["de"].items.ids == found["sw"].items.ids
     assert [found[code].items.values.tolist() for code in asked] == [[1.0, 1.0], [0.5, 1.0]]
 
@@ -134,22 +134,24 @@ def make_pool(rows, noise, seed):
 def test_the_threshold_is_tuned_on_dev_and_applied_to_test():
     task = get_task("bucc")
     dev, test = ({"de": make_pool(40, 0.05, seed)} for seed in (0, 1))
-    tuned = evaluate_retrieval(task, dev, embed)
+    (tuned,) = evaluate_retrieval(task, dev, embed)
     threshold = tuned.thresholds["de"]
     assert threshold > 0
-    found = evaluate_retrieval(task, test, embed, thresholds={"de": threshold})
-    everything = evaluate_retrieval(task, test, embed, thresholds={"de": 0.0})
+    both = [{"de": threshold}, {"de": 0.0}]  # of two layers
+    found, everything = evaluate_retrieval(
+        task, test, lambda texts: np.stack([embed(texts)] * 2, axis=1), thresholds=both, layers=2
+    )
     assert found.thresholds == {"de": threshold}
     assert set(found.predictions["de"]) <= set(everything.predictions["de"])
     gold = {(query, right) for query, (right,) in test["de"].gold.items()}
     right = len(gold & set(found.predictions["de"]))
     assert found.scores["f1"]["de"] == pytest.approx(200 * right / (len(found.predictions["de"]) + 40))
     blanked = {"de": replace(test["de"], gold=None)}
-    submitted = evaluate_retrieval(task, blanked, embed, thresholds={"de": threshold})
+    (submitted,) = evaluate_retrieval(task, blanked, embed, thresholds=both[:1])
     assert submitted.predictions == found.predictions and submitted.results == {}
     # Nothing is tuned on the gold of test, and there is nothing to tune on where dev is blanked.
-    for sets, thresholds in (({"fr": test["de"]}, {"de": threshold}), (blanked, None)):
-        empty = evaluate_retrieval(task, sets, embed, thresholds=thresholds)
+    for sets, thresholds in (({"fr": test["de"]}, both[:1]), (blanked, None)):
+        (empty,) = evaluate_retrieval(task, sets, embed, thresholds=thresholds)
         assert empty.results == {} and empty.predictions == {}
 
 
@@ -163,7 +165,7 @@ def test_embedder_and_layers(embedder, make_text):
     texts = [make_text(seed) for seed in range(12)]
     part = RetrievalSet(sentences("en", *texts), sentences("de", *reversed(texts)), None)
     task = get_task("tatoeba")
-    layers = sweep_layers(task, {"de": part}, embedder)
+    layers = evaluate_retrieval(task, {"de": part}, replace(embedder, layer="all"), layers=4)
     # The very same sentences: the nearest is itself at every layer.
     assert [found.predictions["de"] for found in layers] == [list(range(11, -1, -1))] * 4
     vectors = embedder([*texts, texts[3]])
@@ -229,6 +231,8 @@ def test_empty_sets_and_k_beyond_the_set():
         assert forward.index.shape == (0, 3)
         assert backward.index.shape == (3, 0)
     forward, backward = find_neighbours(three, three[:2], 4)
+    (alone,) = find_neighbours(three, three[:2], 4, both=False)
+    np.testing.assert_array_equal(alone.index, forward.index)
     assert forward.index.tolist() == [[0, 1], [1, 0], [0, 1]]
     assert backward.index.tolist() == [[0, 1, 2], [1, 0, 2]]
     np.testing.assert_allclose(normalise(np.array([[3.0, 4.0], [0.0, 0.0]])), [[0.6, 0.8], [0, 0]], atol=1e-7)
