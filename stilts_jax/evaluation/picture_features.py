@@ -5,13 +5,10 @@ another entrance: norms before the blocks and once at the end. They differ in th
 own and in a norm behind the embeddings.
 """
 
-import hashlib
-import os
-import shutil
-import socket
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import jax
@@ -61,16 +58,12 @@ _UNUSED = (
     *("pooler.", "head.", "classifier.", "text_model.", "visual_projection.", "text_projection."),
     *("logit_scale", "logit_bias", "embeddings.position_ids"),
 )
-_PREPROCESSOR = "preprocessor_config.json"
 _NARROW = 20  # how much longer than wide a picture may be before its ends go, which would be cut off anyway
-# By kind of tower: what it has besides patches, positions and blocks, and how it was trained to be shown pictures, if
-# its folder does not say it; filters have Pillow's numbers.
-_SIGLIP = {"image_mean": (0.5,) * 3, "image_std": (0.5,) * 3, "resample": Image.Resampling.BICUBIC}
-_CLIP = {"image_mean": (0.48145466, 0.4578275, 0.40821073), "image_std": (0.26862954, 0.26130258, 0.27577711)}
-_KINDS: Mapping[str, tuple[tuple[str, ...], Mapping[str, Any]]] = {
-    "vit": (("patch/bias", "first"), _SIGLIP | {"resample": Image.Resampling.BILINEAR}),
-    "clip_vision_model": (("first", "first_norm/scale", "first_norm/bias"), _SIGLIP | _CLIP),
-    "siglip_vision_model": (("patch/bias",), _SIGLIP),
+# By kind of tower: what it has besides patches, positions and blocks, and what prepares its pictures.
+_KINDS = {
+    "vit": (("patch/bias", "first"), "ViTImageProcessorPil"),
+    "clip_vision_model": (("first", "first_norm/scale", "first_norm/bias"), "CLIPImageProcessorPil"),
+    "siglip_vision_model": (("patch/bias",), "SiglipImageProcessorPil"),
 }
 
 
@@ -118,33 +111,39 @@ class VisionEncoder:
         account(folder, weights, tensors, lambda key: key.removeprefix(prefix).startswith(_UNUSED))
         self.params = load_tensors(weights, tensors, "float32")
         self._run = jax.jit(self._compute, static_argnums=(2, 3))
-        self._read_preparation(folder / _PREPROCESSOR)
+        self._preparation = folder / "preprocessor_config.json"
+        self._read_preparation()
 
-    def _read_preparation(self, path: Path) -> None:
-        """Reads how a picture is prepared: it is scaled to a square, or so that its middle is one (cropped)."""
-        given = {**_KINDS[self.kind][1], **(read_json(path) if path.is_file() else {})}
-        if not given.get("do_normalize", True):
-            given |= {"image_mean": (0.0,) * 3, "image_std": (1.0,) * 3}
-        self._cropped = given.get("do_center_crop", self.kind == "clip_vision_model")
+    def _read_preparation(self) -> None:
+        """Reads how pictures are prepared; what its folder does not say is usual for the kind of tower."""
+        import transformers
+
+        square = {"height": self.size, "width": self.size}
+        usual = {"size": square, "crop_size": square}
+        if self.kind == "clip_vision_model":
+            usual["size"] = {"shortest_edge": self.size}
+        given = read_json(self._preparation) if self._preparation.is_file() else {}
         try:
-            mean, std = (np.array(given[name], np.float32) for name in ("image_mean", "image_std"))
-            self._mean, self._std, self._resample = mean, std, Image.Resampling(given["resample"])
-            if mean.shape != (3,) or std.shape != (3,) or not (std > 0).all():
-                raise ValueError("image_mean and image_std are three numbers each")
+            self._processor = getattr(transformers, _KINDS[self.kind][1])(**{**usual, **given})
+            self.prepare(Image.new("RGB", (self.size, self.size), "white"))
         except (TypeError, ValueError) as error:
             what = f"Pictures can't be prepared as this says: {error}"
-            raise EncoderError(what, where=str(path), fix="fetch it again") from error
+            raise EncoderError(what, where=str(self._preparation), fix="fetch it again") from error
 
     def prepare(self, picture: Image.Image) -> np.ndarray:
         """Returns a picture as the tower was trained to be shown it: float32 [size, size, 3]."""
-        size, short = self.size, min(picture.size)
-        if self._cropped and max(picture.size) > _NARROW * short:  # scaled, it would take gigabytes
+        short = min(picture.size)
+        if self._processor.size.shortest_edge and max(picture.size) > _NARROW * short:
+            # Scaled, it would take gigabytes.
             left, top = ((side - min(side, _NARROW * short)) // 2 for side in picture.size)
             picture = picture.crop((left, top, picture.width - left, picture.height - top))
-        sides = [side * size // short if self._cropped else size for side in picture.size]
-        left, top = ((side - size) // 2 for side in sides)
-        scaled = picture.resize(sides, self._resample).crop((left, top, left + size, top + size))
-        return (np.asarray(scaled, np.float32) / 255 - self._mean) / self._std
+        prepared = self._processor(picture, return_tensors="np")["pixel_values"][0].transpose(1, 2, 0)
+        if prepared.shape != (self.size, self.size, 3) or not np.isfinite(prepared).all():
+            height, width, _ = prepared.shape
+            what = f"{picture.width} x {picture.height} pixels become {width} x {height} of {prepared.max()}."
+            fix = f"fetch it again, or write there what makes squares of {self.size} pixels"
+            raise EncoderError(what, where=str(self._preparation), fix=fix)
+        return prepared
 
     def encode(self, pictures: Any, layer: int | None = None) -> jax.Array:
         """Returns hidden states, float32 [B, tokens, hidden size], of pictures as ``prepare`` makes them.
@@ -193,11 +192,9 @@ def write_features(
     if not names:
         raise DataError("There are no PNG or JPEG files.", where=str(found.path), fix=other)
     out.parent.mkdir(parents=True, exist_ok=True)
-    # Another process may do the same; one with this number that was killed left its own.
-    working = out.with_name(f".{out.name}.{socket.gethostname()}.{os.getpid()}")
-    shutil.rmtree(working, ignore_errors=True)
-    working.mkdir()
-    try:
+    with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
+        working = Path(folder) / out.name
+        working.mkdir()
         shape = (len(names), (size // encoder.patch) ** 2, encoder.config.hidden_size)
         array = create_table(working / ARRAY, np.float16, shape)
         batch = np.zeros((batch_size, size, size, 3), np.float32)  # the last one too: one shape to compile
@@ -214,15 +211,7 @@ def write_features(
                 array[start : start + len(some)] = features
                 bar.advance(len(some))
         array.flush()
-        digest = hashlib.sha256()
-        for path in sorted(encoder_folder.iterdir()):
-            if path.suffix in (".safetensors", ".bin") or path.name in ("config.json", _PREPROCESSOR):
-                with path.open("rb") as file:
-                    digest.update(hashlib.file_digest(file, "sha256").digest())
-        record = {"names": names, "shape": shape, "encoder": str(encoder_folder), "pictures": str(found.path)}
-        layers = {"digest": digest.hexdigest(), "layer": "last" if layer is None else layer}
-        write_json(working / NAMES, record | layers)
+        told = {"encoder": str(encoder_folder), "layer": "last" if layer is None else layer}
+        write_json(working / NAMES, {"names": names, "pictures": str(found.path), **told})
         working.rename(out)
-    finally:
-        shutil.rmtree(working, ignore_errors=True)
     return len(names)

@@ -1,12 +1,13 @@
 """`stilts features` writes what a vision encoder sees of the pictures of a folder, all of it or nothing."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from stilts_jax.errors import DataError
+from stilts_jax.errors import DataError, EncoderError
 from stilts_jax.evaluation.picture_features import VisionEncoder, write_features
 from stilts_jax.main import main
 from stilts_jax.progress import SILENT
@@ -45,9 +46,9 @@ def test_features_are_those_of_the_encoder(tower, pictures, tmp_path):
     out = tmp_path / "images.clip"
     assert run(tower, pictures, out, "--layer=1", "--batch_size=2") == 0
     array, record = np.load(out / "features.npy"), json.loads((out / "features.json").read_text())
-    assert array.dtype == np.float16 and list(array.shape) == record["shape"] == [3, 16, 24]
+    assert array.dtype == np.float16 and array.shape == (3, 16, 24)
     assert record["names"] == ["0.png", "1.png", "2.png"] and out.stat().st_mode == pictures.stat().st_mode
-    assert record["layer"] == 1 and len(record["digest"]) == 64
+    assert (record["layer"], record["encoder"], record["pictures"]) == (1, str(tower), str(pictures))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "images.clip"]
     # The first picture has the tower's size; of the second, twice as wide, the middle is taken.
     whole = np.asarray(Image.open(pictures / "0.png"), np.float32)
@@ -59,8 +60,34 @@ def test_features_are_those_of_the_encoder(tower, pictures, tmp_path):
         states = model(pixels, output_hidden_states=True).hidden_states
     expected = states[1][:, 1:].numpy()
     np.testing.assert_allclose(array[:2], expected, rtol=1e-3, atol=1e-3)  # as float16 holds it
-    (tower / "preprocessor_config.json").write_text('{"do_normalize": false}')
-    np.testing.assert_allclose(VisionEncoder(tower).prepare(Image.open(pictures / "0.png")), whole / 255)
+
+
+@pytest.mark.filterwarnings("ignore:divide by zero")
+def test_pictures_are_prepared_as_their_folder_says(tower, tmp_path):
+    folder = tmp_path / "tower"
+    shutil.copytree(tower, folder)
+    wide = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 96, 3), dtype=np.uint8))
+    plain = np.asarray(wide, np.float32)
+    for said, expected in [
+        ({}, np.asarray(wide.resize((64, 32), Image.Resampling.BICUBIC).crop((16, 0, 48, 32))) / 255),
+        ({"do_resize": False}, plain[8:40, 32:64] / 255),
+        ({"size": {"shortest_edge": 48}}, plain[8:40, 32:64] / 255),
+        ({"do_rescale": False, "size": 48}, plain[8:40, 32:64]),
+        ({"do_center_crop": False, "size": {"height": 32, "width": 32}},
+            np.asarray(wide.resize((32, 32), Image.Resampling.BICUBIC)) / 255),
+        ({"crop_size": 40}, None),
+        ({"do_center_crop": False}, None),
+        ({"image_std": [0, 0, 0], "do_normalize": True}, None),
+        ({"resample": 99}, None),
+    ]:  # fmt: skip
+        (folder / "preprocessor_config.json").write_text(json.dumps({"do_normalize": False, **said}))
+        if expected is None:
+            with pytest.raises(EncoderError, match=r"preprocessor_config\.json"):
+                VisionEncoder(folder).prepare(wide)
+        else:
+            np.testing.assert_allclose(VisionEncoder(folder).prepare(wide), expected, rtol=1e-6)
+    narrow = VisionEncoder(tower).prepare(Image.new("RGB", (2, 2**20)))  # scaled whole: half a gigabyte
+    assert narrow.shape == (32, 32, 3)
 
 
 def test_all_or_nothing(tower, pictures, tmp_path, capsys):

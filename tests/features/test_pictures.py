@@ -77,15 +77,11 @@ def test_the_table_is_made_once_and_again_when_a_picture_changes(root):
     assert table(root).shape == (3, 4, 768)
 
 
-def png(width, height):
-    """A PNG that says how large it is and holds nothing."""
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"\0")), (b"IEND", b"")]
-    body = b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in chunks
-    )
-    return b"\x89PNG\r\n\x1a\n" + body
+def _enlarge(path):
+    """Makes a PNG say that it is far larger than what it holds."""
+    data = path.read_bytes()
+    header = b"IHDR" + struct.pack(">II", 60_000, 60_000) + data[24:29]
+    path.write_bytes(data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:])
 
 
 def _animate(path):
@@ -101,7 +97,7 @@ DAMAGES = {
     "animated": _animate,
     "CMYK": lambda path: Image.new("CMYK", (8, 8)).save(path, format="JPEG"),
     "16 bits": lambda path: Image.fromarray(np.zeros((8, 8), np.uint16)).save(path, format="PNG"),
-    "a bomb": lambda path: path.write_bytes(png(60_000, 60_000)),
+    "a bomb": _enlarge,
 }
 
 
@@ -144,15 +140,23 @@ def test_features_of_another_form_are_refused(root, array):
     assert not files_in(root.parent / "cache")
 
 
+def rows(*tokens, kind="classify", **columns):
+    columns = {"example": np.arange(len(tokens)), "tokens": Ragged.from_list(tokens), **columns}
+    return Features(kind, columns, ("en",), len(tokens), "")
+
+
+def asked(*pictures, tokens=((0, 5, 2),)):
+    """Rows of questions about pictures, and their examples."""
+    examples = [ClassifyExample(f"{n}", "what?", None, 0, names) for n, names in enumerate(pictures)]
+    tokens = tokens if len(tokens) > 1 else tokens * len(pictures)
+    return rows(*tokens, label=np.zeros(len(pictures), np.int32)), {"en": examples}
+
+
 def shown(root, how):
     """What the rows of questions about the pictures see, [rows, patches, width], and the batch of all of them."""
     pictures = [(name,) for name in NAMES * 5] + [(NAMES[0], NAMES[1])]
-    examples = [ClassifyExample(f"{n}", "what?", None, 0, names) for n, names in enumerate(pictures)]
-    count = len(examples)
-    columns = {"example": np.arange(count), "tokens": Ragged.from_list([[0, 5, 2]] * count)}
-    features = Features("classify", columns | {"label": np.zeros(count, np.int32)}, ("en",), count, "")
-    found = add_pictures(features, {"en": examples}, how, sight(root))
-    batch = collate(found, np.arange(count), 4)
+    found = add_pictures(*asked(*pictures), how, sight(root))
+    batch = collate(found, np.arange(len(pictures)), 4)
     assert found.picture_shape == (2, 4, 768) and found.visual_tokens == 8
     assert batch["visual_mask"][:, 0].all() and batch["visual_mask"][:, 1].sum() == 1  # only one row has two
     return batch["visual"][:-1, 0]
@@ -169,42 +173,36 @@ def test_what_is_shown_of_pictures(root):
 
 
 def test_a_head_knows_how_bright_its_pictures_are(root):
-    examples = [ClassifyExample(name, "what?", None, 0, (name,)) for name in NAMES]
-    columns = {"example": np.arange(3), "tokens": Ragged.from_list([[0, 5, 2]] * 3)}
-    features = Features("classify", columns | {"label": np.zeros(3, np.int32)}, ("en",), 3, "")
+    features, examples = asked(*((name,) for name in NAMES))
     assert features.sight == {}
-    found = add_pictures(features, {"en": examples}, "seen", sight(root)).sight
+    found = add_pictures(features, examples, "seen", sight(root)).sight
     pixels = table(root).astype(np.float64)
     assert (found["pictures"], found["patches"], found["patch_width"]) == (1, *pixels.shape[1:])
     np.testing.assert_allclose(
         [found["pixel_mean"], found["pixel_spread"]], [pixels.mean(), pixels.std()], atol=5e-4
     )
-    blank = add_pictures(features, {"en": examples}, "blind", sight(root)).sight
+    blank = add_pictures(features, examples, "blind", sight(root)).sight
     assert (blank["pixel_mean"], blank["pixel_spread"]) == (0, 1)
     write_features(root, np.zeros((3, 2, 5)))
-    made = add_pictures(features, {"en": examples}, "seen", sight(root, encoder="vit")).sight
+    made = add_pictures(features, examples, "seen", sight(root, encoder="vit")).sight
     assert made == {"pictures": 1, "patches": 2, "patch_width": 5}
 
 
 def test_rows_with_pictures_are_not_sorted_by_length(root):
-    count = 64
-    tokens = Ragged.from_list([[0, *[5] * (number % 8), 2] for number in range(count)])
-    columns = {"example": np.arange(count), "tokens": tokens, "label": np.zeros(count, np.int32)}
-    text = Features("classify", columns, ("en",), count, "")
-    examples = [ClassifyExample(f"{n}", "what?", None, 0, (NAMES[n % 3],)) for n in range(count)]
+    tokens = [[0, *[5] * (number % 8), 2] for number in range(64)]
+    text, examples = asked(*((NAMES[number % 3],) for number in range(64)), tokens=tokens)
     lengths = []
-    for features in (text, add_pictures(text, {"en": examples}, "seen", sight(root))):
+    for features in (text, add_pictures(text, examples, "seen", sight(root))):
         batches = TrainingBatches("asked", features, batch_size=8, seed=0, max_length=64, window=8)
-        rows = [batches.batch_at(step).arrays["tokens"] for step in range(8)]
-        lengths.append([len(set((one != 1).sum(axis=1).tolist())) for one in rows])
+        drawn = [batches.batch_at(step).arrays["tokens"] for step in range(8)]
+        lengths.append([len(set((one != 1).sum(axis=1).tolist())) for one in drawn])
     assert max(lengths[0]) == 1 and min(lengths[1]) > 2  # as many lengths in a batch
 
 
 def test_captions_with_pictures_are_not_packed(root):
     examples = [TextExample(str(n), "a cat", (name,)) for n, name in enumerate(NAMES)]
-    tokens = Ragged.from_list([[0, 10 + n, 11, 12, 2][: 3 + n] for n in range(3)])
-    columns = {"example": np.arange(3), "tokens": tokens, "language": np.zeros(3, np.int32)}
-    features = Features("mlm", columns, ("en",), 3, "")
+    tokens = [[0, 10 + n, 11, 12, 2][: 3 + n] for n in range(3)]
+    features = rows(*tokens, kind="mlm", language=np.zeros(3, np.int32))
     found = add_pictures(features, {"en": examples}, "seen", sight(root))
     masking = Masking(4, 50, mask_share=0.0, random_share=0.0)
     options = {"batch_size": 3, "seed": 0, "max_length": 64, "masking": masking}

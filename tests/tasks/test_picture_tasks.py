@@ -9,7 +9,7 @@ from PIL import Image
 from stilts_jax.errors import ConfigError, DataError
 from stilts_jax.evaluation.metrics import METRICS
 from stilts_jax.tasks import get_task
-from stilts_jax.tasks.sources.inventory import format_examples
+from stilts_jax.tasks.sources.inventory import format_examples, prepare
 from stilts_jax.tasks.sources.questions import normalise_answer, score_answer
 from stilts_jax.tasks.sources.read import DataSource, available_languages, read_examples, with_labels
 from stilts_jax.tasks.spec import ClassifyExample, TextExample
@@ -149,8 +149,8 @@ def test_bad_rows_are_refused(name, content, tmp_path):
 
 
 def test_easy_vqa_is_split_alike_wherever_it_lies(tmp_path):
-    """One picture in twenty is kept for selection, with all its questions."""
-    triples = [["what is it?", "teal", number // 2] for number in range(400)]
+    """One picture in twenty is kept for selection, with all its questions, none of which is one of training."""
+    triples = [["what is the shape now?", "teal", number // 2] for number in range(400)]
     kept = []
     for root in ("easy_vqa", "multimodal/easy_vqa"):
         files = {f"{root}/train/questions.json": triples}
@@ -162,6 +162,7 @@ def test_easy_vqa_is_split_alike_wherever_it_lies(tmp_path):
         assert len(train) + len(dev) == 400
         assert {one.pictures for one in train}.isdisjoint(one.pictures for one in dev)
         kept.append([one.id for one in dev])
+        assert not prepare([get_task("easy_vqa")], source).overlaps
     assert kept[0] == kept[1] and 8 <= len(kept[0]) <= 40
 
 

@@ -292,6 +292,8 @@ def _hash_texts(examples: Iterable[Example]) -> Iterator[bytes]:
         text = " ".join(getattr(example, "words", ())) or next(filter(None, texts), "")
         text = " ".join(text.lower().split())
         if len(text) >= _SHORTEST:
+            # A question that is asked of another picture is another one.
+            text = "\n".join((text, *getattr(example, "pictures", ())))
             yield hashlib.blake2b(text.encode(), digest_size=8).digest()
 
 
