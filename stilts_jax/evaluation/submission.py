@@ -21,7 +21,7 @@ from stilts_jax.files import write_json, write_whole
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.sources import read
 from stilts_jax.tasks.sources.readers import read_lines, read_squad
-from stilts_jax.tasks.sources.rows import BadRow, Problems, find_line, parse_json, read_json
+from stilts_jax.tasks.sources.rows import BadRow, Problems, parse_json, read_json
 from stilts_jax.tasks.spec import UNKNOWN_LABEL, Task
 from stilts_jax.tasks.udpos import UNTAGGED
 
@@ -213,8 +213,7 @@ def _score_file(task: Task, language: str, folder: Path, gold_folder: Path) -> M
         unknown = next((one for one in predictions if one not in gold), None)
         if unknown is not None:
             fix = nearest(unknown, gold) if len(gold) <= 20 else "predict the test set of this language"
-            where = f"{predicted}:{find_line(predicted, (unknown,))}"
-            raise DataError(f"There is no item {unknown!r} in gold.", where=where, fix=fix)
+            raise DataError(f"There is no item {unknown!r} in gold.", where=str(predicted), fix=fix)
     elif form != "mining":
         check_count(predicted, predictions, gold_path, gold)
     if form == "tag":

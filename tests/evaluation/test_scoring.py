@@ -145,7 +145,7 @@ def test_what_is_absent_is_listed_and_blocks_its_averages(world):
         ("xnli", "gold", "p\th\np\th\n", "Gold is blank", "test-en.tsv"),
         ("udpos", "predictions", "NOUN\nVERB\n\nADP\nADP\n", "Sentence 2 has 2 tags", "test-en.tsv:4"),
         ("udpos", "gold", "dog\nruns\n\nup\n", "'dog' is not a tag", "test-en.tsv:1"),
-        ("xquad", "predictions", '{"q1": "x",\n "q9": "y"}', "no item 'q9' in gold", "test-en.json:2"),
+        ("xquad", "predictions", '{"q1": "x",\n "q9": "y"}', "no item 'q9' in gold", "test-en.json"),
         ("xquad", "predictions", '{"q1": ', "not JSON", "test-en.json:1"),
         ("xquad", "gold", squad_file(""), "Gold is blank", "test-en.json"),
         ("bucc2018", "predictions", "de-1 en-1\n", "not a pair of ids", "test-de.tsv:1"),

@@ -90,7 +90,7 @@ def test_a_missing_null_or_misplaced_value_is_a_bad_row(tmp_path, write, name, p
                 pytest.fail(f"{way} {slip}: {read(seed, tmp_path)}")
             what, where = caught.value.what, caught.value.where
             assert str(way[-1]) in what or (way[-1] in GOLD and "blank" in what), (way, slip, what)
-            line = f":{len(documents)}" if by_line else ":"
+            line = f":{len(documents)}" if by_line else ""
             assert f"{path}{line}" in where, (way, slip, where)
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with data is said with file:line, task and language, or skipped and counted within a budget."""
+"""What is wrong with data is said with file and line (or place), task and language, or skipped and counted."""
 
 import json
 
@@ -17,7 +17,7 @@ XNLI, PANX, COPAS, XQUAD = "xnli/dev-de.tsv", "panx/dev-de.tsv", "xcopa/val-et.j
 
 def squad(*more, context="Ann came.", **changes):
     paragraph = {"context": context, "qas": [{**QUESTION, **changes}, *more]}
-    return json.dumps({"data": [{"paragraphs": [paragraph]}]}, indent=None if more else 0)
+    return json.dumps({"data": [{"paragraphs": [paragraph]}]})
 
 
 BAD = {
@@ -33,9 +33,9 @@ BAD = {
     "a long number": (COPAS, '{"idx": ' + "9" * 5000 + "}", 1, "digits"),
     "invalid UTF-8": (XNLI, b"a\tb\tneutral\nc\xe9\td\tneutral\n", 2, "not UTF-8"),
     "empty text": (XNLI, "a\t \tneutral\n", 1, "hypothesis is empty"),
-    "answer elsewhere": (XQUAD, squad(context="So Ann came."), None, "not at character 0"),
-    "answer beyond": (XQUAD, squad(answers=BEYOND), None, "character 99"),
-    "half a character": (XQUAD, squad(question="Who \ud83d?"), None, "lone surrogate U+D83D"),
+    "answer elsewhere": (XQUAD, squad(context="So Ann came."), 0, "not at character 0"),
+    "answer beyond": (XQUAD, squad(answers=BEYOND), 0, "character 99"),
+    "half a character": (XQUAD, squad(question="Who \ud83d?"), 0, "lone surrogate U+D83D"),
     "duplicate ids": (XQUAD, squad(QUESTION), 1, "'q7' occurred before"),
     "missing column": (COPAS, '{"premise": "a", "choice1": "b"}\n', 1, "no 'choice2'"),
 }
@@ -54,11 +54,11 @@ def put(write, name, content):
 def test_bad_rows_are_named_or_skipped_and_counted_when_asked(tmp_path, write, case):
     name, content, line, message = BAD[case]
     task, split, language = put(write, name, content)
-    line = line or content[: content.index("q7")].count("\n")
+    place = f", data[0].paragraphs[0].qas[{line}]" if name == XQUAD else f":{line}"
     with pytest.raises(DataError) as caught:
         read_examples(task, split, language, DataSource(tmp_path))
     assert message in caught.value.what and caught.value.fix
-    assert f"{tmp_path / name}:{line}" in caught.value.where
+    assert f"{tmp_path / name}{place}" in caught.value.where
     assert task.name in caught.value.where and language in caught.value.where
     if case in ("NULs", "lost tabs"):  # the whole file is damaged
         return
@@ -70,10 +70,11 @@ def test_bad_rows_are_named_or_skipped_and_counted_when_asked(tmp_path, write, c
     assert message in skipped and name in skipped
 
 
-def test_bytes_that_are_no_text_cost_their_row_and_no_other(tmp_path, write):
+def test_what_is_no_text_or_no_sentence_costs_its_row_and_no_other(tmp_path, write):
     write(PANX, b"a\tO\nb\xe9\tO\n\nc\tO\n")
     write(XNLI, b"a\xe9\tb\tneutral\nc\td\tneutral\n")
-    for task in ("panx", "xnli"):  # rows keep their numbers, which pair them across languages
+    write("udpos/de_x-ud-dev.conllu", "1\ta\n\n1\tb\t_\tNOUN\t_\t_\t0\t_\t_\t_\n\n")
+    for task in ("panx", "xnli", "udpos"):  # rows keep their numbers, which pair them across languages
         reading = read_counted(get_task(task), "dev", "de", DataSource(tmp_path, skip_budget=1))
         assert [example.id for example in reading.examples] == ["1"]
 

@@ -90,6 +90,11 @@ def test_mewslix_marks_the_mention_in_its_sentence(write, source):
     write("mewslix/candidate_set_entities.jsonl", [entity, entity])
     pool = read_retrieval(task, "test", "de", source)  # an entity that is described in two languages
     assert [entity.id for entity in pool.candidates] == ["Q90", "Q90"]
+    blanked["mentions"].append({**mention, "example_id": "m2"})
+    write("mewslix/wikinews_mentions/test-de.jsonl", [blanked])
+    write("mewslix/wikinews_labels/test-de.json", {"m1": ["Q90"], "m2": []})
+    with pytest.raises(DataError, match="'m2' is blank"):
+        read_retrieval(task, "test", "de", source)
 
 
 @pytest.mark.parametrize(

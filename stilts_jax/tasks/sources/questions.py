@@ -67,13 +67,13 @@ def read_triples(path: Path, language: str, problems: Problems) -> Iterator[Row]
     content = read_json(path)
     for number, item in enumerate(content if isinstance(content, list) else []):
         values = item if isinstance(item, list) and len(item) <= 3 else ()
-        yield Row(0, number, dict(zip(("question", "answer", "image"), values)), (number,))
+        yield Row(0, number, dict(zip(("question", "answer", "image"), values)), f"[{number}]")
 
 
 def read_by_id(path: Path, language: str, problems: Problems) -> Iterator[Row]:
     """Yields the rows of GQA's and xGQA's files: an object from each question's id to the question."""
     for number, (identifier, fields) in enumerate(Row.document(path).fields.items()):
-        row = Row(0, number, {"the question": fields}, (identifier,))
+        row = Row(0, number, {"the question": fields}, identifier)
         with problems.skipping(path, row):
             yield replace(row, fields={**row.part("the question").fields, "id": identifier})
 

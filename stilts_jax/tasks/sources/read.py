@@ -210,8 +210,7 @@ def _read_rows(one: Source, split: str, language: str, found: Found, problems: P
     if not one.by_language:
         return _number_rows(one, split, language, found[""], problems)
     groups, bad = _group(one, split, files.state_of(found[""]))
-    for place, message in bad.found:
-        problems.add(place, message)
+    problems.add_all(bad)
     return groups.get(language)
 
 

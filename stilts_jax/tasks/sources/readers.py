@@ -6,15 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from stilts_jax.tasks.sources.rows import (
-    BadRow,
-    Problems,
-    Row,
-    describe,
-    find_line,
-    parse_json,
-    read_bytes,
-)
+from stilts_jax.tasks.sources.rows import BadRow, Problems, Row, describe, parse_json, read_bytes
 
 Line = tuple[int, str]  # its number and its text
 Records = list[tuple[int, list[str]]]  # cells with the line
@@ -106,13 +98,10 @@ def read_jsonl(path: Path, language: str, problems: Problems) -> Iterator[Row]:
 
 def read_squad(path: Path, language: str, problems: Problems) -> Iterator[Row]:
     """Yields one row for each question of SQuAD's form, with the fields of its paragraph and its number, from 1 on."""
-    document = here = Row.document(path)
     number = paragraph_number = 0
     try:
-        for article in document.parts("data"):
-            here = article
+        for article in Row.document(path).parts("data"):
             for paragraph in article.parts("paragraphs"):
-                here = paragraph
                 paragraph_number += 1
                 shared = {key: value for key, value in paragraph.fields.items() if key != "qas"}
                 for question in paragraph.parts("qas"):
@@ -121,8 +110,7 @@ def read_squad(path: Path, language: str, problems: Problems) -> Iterator[Row]:
                     number += 1
     except BadRow as error:
         what = f"this is not SQuAD's form (data > paragraphs > qas): {error}"
-        place, fix = f"{path}:{find_line(path, here.place)}", "give it the form of SQuAD v1.1 or v2.0"
-        raise problems.refuse(place, what, fix) from error
+        raise problems.refuse(path, what, "give it the form of SQuAD v1.1 or v2.0") from error
 
 
 def _sentences(lines: Iterable[Line], blank: str | None, *, comments: bool = False) -> Iterator[list[Line]]:
@@ -201,11 +189,13 @@ def read_conllu(path: Path, language: str, problems: Problems) -> Iterator[Row]:
         rows = [(line, text.split("\t")) for line, text in sentence]
         if bad := [(line, len(columns)) for line, columns in rows if len(columns) != 10]:
             problems.add(f"{path}:{bad[0][0]}", f"10 columns were expected, {bad[0][1]} are there")
+            number += 1
             continue
         try:
             words, tags = _fuse([columns for _, columns in rows], precedence)
         except (ValueError, KeyError, IndexError):
             problems.add(f"{path}:{sentence[0][0]}", "the ids or heads of the sentence are not CoNLL-U's")
+            number += 1
             continue
         withheld = words.count("_")  # of all of them: the treebank's text is not free
         if not withheld or withheld < len(words) - 1:

@@ -173,8 +173,7 @@ def answer_pair(row: Row, labels: tuple[str, ...]) -> EmbedExample | None:
 def build_answers(paths: Paths, language: str, problems: Problems) -> RetrievalSet:
     """The questions of a language, and the sentences of all languages (LAReQA)."""
     queries, candidates, answers, skipped = _read_sentences(state_of(paths["candidates"]))
-    for place, message in skipped.found:
-        problems.add(place, message)
+    problems.add_all(skipped)
     ours = queries.get(language, [])
     return RetrievalSet(ours, candidates, {query.id: answers[query.id.rpartition("_")[0]] for query in ours})
 
@@ -221,31 +220,31 @@ def build_mentions(paths: Paths, language: str, problems: Problems) -> Retrieval
     """The mentions of a language, and all entities (Mewsli-X)."""
     queries: dict[str, EmbedExample] = {}
     gold: Gold = {}
-    blank: list[tuple[str, str]] = []  # mentions without gold, behind the place where it would stand
+    places: dict[str, str] = {}
     (path,) = paths["queries"]
     for row in read_jsonl(path, language, problems):
         with problems.skipping(path, row):
             for mention in row.parts("mentions"):
                 name = mention.id("example_id")
                 _add(queries, name, _mention_text(row.part("context"), mention))
+                places[name] = row.where(path)
                 if mention.get("entity_id"):
                     gold[name] = (mention.id("entity_id"),)
-                else:
-                    blank.append((f"{path}:{row.line}", f"{name!r} (entity_id) is blank"))
     for path in paths.get("gold", ()):
-        links, gold = Row.document(path), {}
-        lost = sorted(queries.keys() - links.fields.keys())
-        blank = [(str(path), f"{name!r} is missing") for name in lost]
+        links = Row.document(path)
+        places = dict.fromkeys(queries, str(path))
+        gold = {}
         for name in links.fields:
             with problems.skipping(path, links):
-                right = tuple(links.texts(name))
-                if any(right):
+                if right := tuple(filter(None, links.texts(name))):
                     gold[name] = right
-    for place, fault in blank if gold else ():
-        problems.add(place, f"gold of the mention {fault}, and others have it")
+    for name in places if gold else ():
+        if name not in gold:
+            problems.add(
+                places[name], f"gold of the mention {name!r} is blank or missing, and others have it"
+            )
     entities, skipped = _read_entities(state_of(paths["candidates"]))
-    for place, message in skipped.found:
-        problems.add(place, message)
+    problems.add_all(skipped)
     return RetrievalSet(list(queries.values()), entities, gold or None)
 
 

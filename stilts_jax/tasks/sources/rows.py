@@ -1,9 +1,7 @@
 """Rows of data files: values are checked where they are taken, and rows that can't be used are counted."""
 
 import gzip
-import itertools
 import json
-import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +12,6 @@ from typing import Any
 from stilts_jax.errors import DataError
 from stilts_jax.tasks.spec import EMPTY, ChoiceExample, Example, SpanExample, TagExample
 
-_BETWEEN = re.compile(r"[\s,:]*")  # what stands between the parts of valid JSON
 _SHOWN = 5  # places that an error names when many rows are bad
 _SKIP = "mend the file; a grid can skip and count rows like this: --config.data.skip_budget=N"
 _IF_EMPTY = "fetch or copy it again, or remove it to leave this language out"
@@ -66,28 +63,6 @@ def read_json(path: Path) -> Any:
     raise DataError(what, where=f"{path}:{line}", fix="fetch or copy it again")
 
 
-def find_line(path: Path, place: Sequence[str | int]) -> int:
-    """Returns the line of a valid JSON file on which the value begins that ``place`` leads to, for an error."""
-    text = read_bytes(path).decode()
-    decode = json.JSONDecoder().raw_decode
-
-    def skip(position: int) -> int:
-        return _BETWEEN.match(text, position).end()  # type: ignore[union-attr]  # it may match nothing
-
-    position = skip(0)
-    for wanted in place:
-        in_object = text[position] == "{"
-        position = skip(position + 1)
-        for key in itertools.count():
-            if in_object:
-                key, position = decode(text, position)
-                position = skip(position)
-            if key == wanted:
-                break
-            position = skip(decode(text, position)[1])
-    return text.count("\n", 0, position) + 1
-
-
 def describe(value: object) -> str:
     """Returns what a value is, in a few words for an error."""
     if value is None or isinstance(value, bool):
@@ -122,7 +97,9 @@ class Row:
     line: int  # 1-based line in the file (of the first line, where a row has several); 0 in JSON documents
     number: int  # 0-based count of the rows before it
     fields: Mapping[str, Any]  # values by column, unchecked
-    place: tuple[str | int, ...] = ()  # the keys that lead to the row in a JSON document
+    place: str = (
+        ""  # the names that lead to the row in a JSON document, whose lines are long: ``data[4].qas[0]``
+    )
     within: str = ""  # the names that lead to an object within a row, for errors: ``question.choices[2].``
     strict: bool = False  # whether a column that is not there is always an error, never blanked gold
 
@@ -198,17 +175,22 @@ class Row:
 
     def part(self, name: str) -> "Row":
         """Returns an object."""
-        return self._inner(self.value(name), name, name)
+        return self._inner(self.value(name), name)
 
     def parts(self, name: str) -> list["Row"]:
         """Returns a list of objects."""
         items = enumerate(self.take(name, list))
-        return [self._inner(fields, f"{name}[{index}]", name, index) for index, fields in items]
+        return [self._inner(fields, f"{name}[{index}]") for index, fields in items]
 
-    def _inner(self, fields: Any, name: str, *way: str | int) -> "Row":
+    def _inner(self, fields: Any, name: str) -> "Row":
         if type(fields) is not dict:
             raise BadRow(f"{self.within}{name} is {describe(fields)}, not an object")
-        return Row(self.line, self.number, fields, (*self.place, *way), f"{self.within}{name}.", self.strict)
+        place = f"{self.place}.{name}".removeprefix(".")
+        return Row(self.line, self.number, fields, place, f"{self.within}{name}.", self.strict)
+
+    def where(self, path: Path) -> str:
+        """Returns where the row stands, for errors."""
+        return f"{path}:{self.line}" if self.line else ", ".join(filter(None, (str(path), self.place)))
 
 
 def check_example(example: Example) -> bool:
@@ -258,6 +240,11 @@ class Problems:
             where = "\n    ".join((f"{self.what}; the first:", *self.skipped[:_SHOWN]))
             raise DataError(what, where=where, fix="mend the file, or raise --config.data.skip_budget")
 
+    def add_all(self, others: "Problems") -> None:
+        """Counts what was skipped in a file that is read once for several languages."""
+        for place, message in others.found:
+            self.add(place, message)
+
     def refuse(self, place: object, message: str, fix: str = _IF_EMPTY) -> DataError:
         """Returns the error of a file that can't be used as a whole."""
         return DataError(message, where=f"{self.what}, {place}", fix=fix)
@@ -268,4 +255,4 @@ class Problems:
         try:
             yield
         except BadRow as error:
-            self.add(f"{path}:{row.line or find_line(path, row.place)}", str(error))
+            self.add(row.where(path), str(error))
