@@ -286,7 +286,7 @@ _METRICS: Mapping[str, tuple[Callable[[Task, Any, Any, str], MetricResult], tupl
 METRICS = {name: metric for name, (metric, _) in _METRICS.items()}
 MAIN_VALUES = {name: main for name, (_, main) in _METRICS.items()}
 
-# Scored with a threshold that comes from a dev set: see ``experiment.data.choose_scored``.
+# Scored with a threshold that comes from a dev set: see ``experiment.context.choose_scored``.
 TUNED_METRICS = frozenset(("bucc_f1", "squad_v2"))
 
 # Part of an evaluation's key, raised (from 1) when a metric, or what decodes for it, gives another score than before.

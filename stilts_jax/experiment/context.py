@@ -1,4 +1,4 @@
-"""What all phases of one experiment share: settings, data, tokenizers, mesh, folders, and the keys that name phases.
+"""What all phases of one experiment share: settings, tokenizers, mesh, folders; what each phase reads; its keys.
 
 A training key holds what defines training, so that a changed setting never meets an old checkpoint. What only defines
 how a finished model is scored (test files, reporting languages) is in the evaluation key: a test language more retrains
@@ -7,27 +7,40 @@ nothing. How a run is computed (mesh, accumulation, rematerialisation, logging) 
 
 import hashlib
 import json
-from collections.abc import Callable, Hashable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from stilts_jax.batches.plan import MLM
+from stilts_jax.checked import split_names
 from stilts_jax.distributed import initialize
+from stilts_jax.errors import ConfigError, DataError
 from stilts_jax.evaluation import metrics
-from stilts_jax.experiment.data import Part, PhaseData, choose_data, take_first
+from stilts_jax.evaluation.metrics import TUNED_METRICS
 from stilts_jax.experiment.models import encoder_fingerprint, tokenizer_folder
 from stilts_jax.experiment.phases import Phase, hyperparameters_of
-from stilts_jax.features.build import FEATURE_VERSION, build_features, load_or_build
+from stilts_jax.features.build import FEATURE_VERSION, FeatureSettings, build_features, load_or_build
 from stilts_jax.features.pictures import Sight, add_pictures
 from stilts_jax.features.records import Features, keep_examples
 from stilts_jax.files import cache_root, local_folder, local_path
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.settings import TASK_OPTIONS, Compute, Settings
 from stilts_jax.sharding import Mesh, make_mesh
-from stilts_jax.tasks.sources.read import DataSource, fingerprint, read_counted
+from stilts_jax.tasks import get_task
+from stilts_jax.tasks.sources.inventory import wanted_languages
+from stilts_jax.tasks.sources.read import (
+    DataSource,
+    available_languages,
+    fingerprint,
+    read_counted,
+    selection_language,
+    with_labels,
+)
+from stilts_jax.tasks.spec import Hyperparameters, Task
 from stilts_jax.tokenization import Tokenizer, load_tokenizer
 
 FORMAT = 3  # of the keys; raised when what their records mean changes
@@ -63,6 +76,36 @@ def keep_programs() -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
+@dataclass(frozen=True)
+class Part:
+    """A split of a task in some languages, the first ``limit`` examples of each (0: all), as rows of some lengths."""
+
+    task: Task
+    split: str
+    languages: tuple[str, ...]
+    hyperparameters: Hyperparameters
+    limit: int = 0
+    absent: tuple[str, ...] = ()  # languages that were wanted too, and have no data
+
+    @property
+    def feature_settings(self) -> FeatureSettings:
+        """How the task's texts become rows."""
+        chosen = self.hyperparameters
+        return FeatureSettings(chosen.max_length, chosen.max_query_length, chosen.stride)
+
+
+@dataclass(frozen=True)
+class PhaseData:
+    """What a phase reads."""
+
+    train: tuple[Part, ...] = ()
+    # By trained task, the dev sets that pick its best step: in its source language, or the targets' own.
+    selection: Mapping[str, tuple[Part, ...]] = field(default_factory=dict)
+    # By scored task, the split that is reported, and before it the one that a threshold is tuned on.
+    scored: Mapping[str, tuple[Part, ...]] = field(default_factory=dict)
+    source_dev: Part | None = None  # of what a target's phase was trained on, in the language of its training
+
+
 @dataclass
 class Context:
     """An experiment as it runs."""
@@ -91,32 +134,35 @@ class Context:
         """The tokenizer that came with an encoder."""
         return self.once(("tokenizer", encoder), lambda: load_tokenizer(tokenizer_folder(encoder)))
 
+    def task(self, reference: str) -> Task:
+        """A task, with the labels that its data bring."""
+        return with_labels(get_task(reference), self.source)
+
     def data(self, phase: Phase) -> PhaseData:
         """What ``phase`` reads: chosen when it is first asked for, and the same from then on."""
-        return self.once(("data", phase.name), lambda: choose_data(phase, self))
+        return self.once(("data", phase.name), lambda: _choose_data(phase, self))
 
     def hash_data(self, part: Part) -> str:
         """One hash of all that is read of a part."""
-        return hash_record([fingerprint(part.task, part.split, one, self.source) for one in part.languages])
+        return hash_record(list(self._fingerprints(part).values()))
 
-    def _fingerprints(self, parts: Mapping[str, Part]) -> dict[str, str]:
-        return {
-            f"{name}/{language}": fingerprint(part.task, part.split, language, self.source)
-            for name, part in parts.items()
-            for language in part.languages
-        }
+    def _fingerprints(self, part: Part, prefix: str = "") -> dict[str, str]:
+        found = (fingerprint(part.task, part.split, one, self.source) for one in part.languages)
+        return dict(zip([prefix + one for one in part.languages], found))
 
     def training_record(self, phase: Phase) -> dict[str, Any]:
         """What the training of ``phase`` depends on."""
         settings, data, parent = self.settings, self.data(phase), phase.parent
         trained, tasks = [part.task for part in data.train], {}
         for part, task in zip(data.train, trained):
-            chosen_on = {f"{dev.task.name}/{dev.task.metric}": dev for dev in data.selection[task.name]}
+            read, selection = self._fingerprints(part, "train/"), dict[str, str]()
+            for dev in data.selection[task.name]:
+                selection |= self._fingerprints(dev, f"{dev.task.name}/{dev.task.metric}/")
             tasks[task.name] = {
                 "version": task.version,
                 "hyperparameters": asdict(hyperparameters_of(task, settings, phase)),
-                "data": self._fingerprints({"train": part}),
-                "selection": self._fingerprints(chosen_on),
+                "data": read,
+                "selection": selection,
             }
         # Several tasks, or masks and languages of MLM.
         mixed = len(trained) > 1 or any(task.kind == "mlm" for task in trained)
@@ -151,7 +197,9 @@ class Context:
         """What the scores of a trained ``phase`` depend on."""
         model, evaluation, tasks = self.settings.model, self.settings.evaluation, {}
         for name, parts in self.data(phase).scored.items():
-            task, data = parts[-1].task, self._fingerprints({part.split: part for part in parts})
+            task, data = parts[-1].task, dict[str, str]()
+            for part in parts:
+                data |= self._fingerprints(part, f"{part.split}/")
             metric = [task.metric, metrics.VERSIONS.get(task.metric, 1)]
             tasks[name] = {"version": task.version, "metric": metric, "data": data}
         retrieval = {"layer": model.retrieval_layer, "sweep": model.sweep_layers}
@@ -183,7 +231,7 @@ class Context:
             "task": task.name,
             "kind": task.kind,
             "split": part.split,
-            "data": {one: fingerprint(task, part.split, one, self.source) for one in part.languages},
+            "data": self._fingerprints(part),
             "skip_budget": self.source.skip_budget,
             "tokenizer": tokenizer.fingerprint,
             "settings": vars(part.feature_settings),
@@ -205,3 +253,96 @@ class Context:
 
         load = partial(load_or_build, cache, parts, build, self.progress)
         return load() if training else self.once(("features", key), load)
+
+
+def _choose_data(phase: Phase, context: Context) -> PhaseData:
+    """Returns what a phase reads; raises where that can't be told."""
+    settings, mixture, train, selection = context.settings, context.settings.mixture, [], {}
+    for task in map(context.task, phase.train):
+        languages: tuple[str, ...] = (task.source_language,)
+        chosen, own = hyperparameters_of(task, settings, phase), dict[str, Any]()
+        selection[task.name] = _choose_selection(phase, task, context)
+        if task.name == MLM:
+            languages = _choose_texts(task, context)
+            own = {"batch_size": mixture.mlm_batch_size, "max_length": mixture.mlm_max_length}
+        elif mixture.epochs:
+            own = {"epochs": mixture.epochs}
+        chosen = replace(chosen, **own) if len(phase.train) > 1 else chosen
+        train.append(Part(task, "train", languages, chosen, settings.data.limit))
+    scored = [choose_scored(name, context, phase) for name in phase.evaluate]
+    own_dev = tuple[Part, ...]()
+    if phase.stage == "target" and phase.evaluate:
+        own_dev = _choose_dev(train[-1].task, train[-1].hyperparameters, settings.evaluation.limit, context)
+    by_name = {parts[-1].task.name: parts for parts in scored}
+    return PhaseData(tuple(train), selection, by_name, *own_dev)
+
+
+def _choose_texts(task: Task, context: Context) -> tuple[str, ...]:
+    """Returns the languages of masked language modelling."""
+    found = available_languages(task, "train", context.source, beyond=True)
+    languages = split_names(context.settings.mixture.mlm_languages) or found
+    missing = ", ".join(language for language in languages if language not in found)
+    if missing or not languages:
+        what, where = f"There is no text in {missing or 'any language'}.", f"task mlm, {context.source.root}"
+        raise DataError(what, where=where, fix="put text/LANGUAGE.txt there, or set mixture.mlm_languages")
+    return languages
+
+
+def choose_scored(reference: str, context: Context, phase: Phase | None = None) -> tuple[Part, ...]:
+    """Returns what a task is scored on, the reported split last, in the languages that were asked for and are there.
+
+    An intermediate reports its own dev set, and its source language in any case; SQuAD 2.0 reports dev, whose script
+    tunes the threshold there. Others are tuned on the source language's dev set, those of mining on each language's.
+    """
+    settings, source, task = context.settings, context.source, context.task(reference)
+    chosen, limit = hyperparameters_of(task, settings, phase), settings.evaluation.limit
+    intermediate = phase is not None and phase.stage == "intermediate"
+    reported = task.selection if intermediate else task.reported
+    tuned = task.metric in TUNED_METRICS and task.selection != reported
+    parts = []
+    for split in (task.selection, reported) if tuned else (reported,):
+        asked, absent = split_names(settings.experiment.languages), tuple[str, ...]()
+        wanted = asked
+        if intermediate and asked:
+            wanted = (selection_language(task, source), *asked)
+        elif split != reported and task.retrieval != "mining":  # a language that the benchmark may not have
+            wanted = (task.source_language,)
+        found = available_languages(task, split, source, beyond=bool(wanted))
+        languages = tuple(language for language in dict.fromkeys(wanted or found) if language in found)
+        if split == reported and not intermediate:
+            absent = tuple(one for one in asked or wanted_languages(task, split) if one not in languages)
+        parts.append(Part(task, split, languages, chosen, limit, absent))
+    return tuple(parts)
+
+
+def _choose_dev(task: Task, chosen: Hyperparameters, limit: int, context: Context) -> tuple[Part, ...]:
+    """Returns a trained task's dev set in the language of its training, if it has one that says how good it is."""
+    # The loss of masked language modelling is no measure of the task beside it; dual encoders are trained to the end.
+    if task.kind in ("mlm", "embed") or not task.selection:
+        return ()
+    return (Part(task, task.selection, (selection_language(task, context.source),), chosen, limit),)
+
+
+def _choose_selection(phase: Phase, task: Task, context: Context) -> tuple[Part, ...]:
+    """Returns the dev sets that pick the best step of ``task``."""
+    settings = context.settings
+    chosen, limit = hyperparameters_of(task, settings, phase), settings.train.eval_examples
+    own = _choose_dev(task, chosen, limit, context)
+    if not own or settings.experiment.select_on == "en" or phase.stage != "target" or not phase.evaluate:
+        return own
+    parts = []
+    for one in map(context.task, phase.evaluate):
+        there = available_languages(one, one.selection, context.source)
+        parts.append(Part(one, one.selection, there, chosen, limit))
+    if bare := ", ".join(part.task.name for part in parts if not part.languages):
+        what, fix = f"{bare} has no dev set in any language to select on.", "set it to en for this target"
+        raise ConfigError(what, where="config.experiment.select_on", fix=fix)
+    return tuple(parts)
+
+
+def take_first(task: Task, examples: Sequence[Any], limit: int) -> Sequence[Any]:
+    """Returns the first ``limit`` examples (0: all); of a task in parts (ANLI's) as large a share of each of them."""
+    count = min(limit or len(examples), len(examples))
+    if any(one.part for one in task.sources):
+        return [examples[place * len(examples) // count] for place in range(count)]
+    return examples[:count]

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from stilts_jax.errors import ConfigError, DataError, nearest
-from stilts_jax.evaluation.evaluate import Evaluation, evaluate_task
+from stilts_jax.evaluation.evaluate import Evaluation, evaluate_task, find_gold
 from stilts_jax.evaluation.metrics import MAIN_VALUES, main_score
 from stilts_jax.evaluation.predict import default_layer
 from stilts_jax.evaluation.retrieval import Embedder, evaluate_retrieval
 from stilts_jax.evaluation.submission import write_predictions, write_thresholds
 from stilts_jax.experiment import models
-from stilts_jax.experiment.context import Context
-from stilts_jax.experiment.data import Part, choose_scored, describe_data
+from stilts_jax.experiment.context import Context, Part, choose_scored
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.experiment.results import PhaseScores, encode_items
 from stilts_jax.features.records import Features
@@ -23,6 +22,7 @@ from stilts_jax.settings import Settings
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.sources.read import read_retrieval
 from stilts_jax.tasks.spec import Task
+from stilts_jax.tokenization import Tokenizer
 
 
 def evaluate_phase(phase: Phase, context: Context, kept: Collection[str]) -> PhaseScores:
@@ -138,6 +138,40 @@ def _add_scores(
         language: encode_items(result.items if named else replace(result.items, names=None), aligned=False)
         for language, result in best.results.items()
     }
+
+
+def describe_data(part: Part, tokenizer: Tokenizer, context: Context) -> tuple[int, list[str]]:
+    """Returns how many examples (or queries) are scored, and what will be missing from the scores; says it once."""
+    what = "described", part.task.name, part.split, part.languages, part.absent
+    return context.once(what, lambda: _describe_data(part, tokenizer, context))
+
+
+def _describe_data(part: Part, tokenizer: Tokenizer, context: Context) -> tuple[int, list[str]]:
+    counts, blank, skipped = {}, [], []
+    features = None if part.task.retrieval else context.features(part, tokenizer)
+    for language in part.languages:
+        if features is None:
+            pool: Any = read_retrieval(part.task, part.split, language, context.source)
+            rows, left_out, gold = pool.queries, pool.skipped, pool.gold
+        else:
+            rows, left_out = features.examples[language], features.skipped.get(language, ())
+            gold = find_gold(part.task, rows)
+        counts[language] = len(rows)
+        blank += [language] if gold is None else []
+        skipped += [f"{len(left_out)} in {language} ({left_out[0]})"] if left_out else []
+    shown = ", ".join(f"{language} {count}" for language, count in counts.items())
+    if len(set(counts.values())) == 1:
+        shown = f"{counts[part.languages[0]]} examples each in {', '.join(counts)}"
+    notes = {
+        f"gold is blank in {', '.join(blank)}: predicted, not scored": blank,
+        f"there are no data in {', '.join(part.absent)}": part.absent,
+        f"rows that can't be used were skipped: {'; '.join(skipped)}": skipped,
+    }
+    named = f"{part.task.name} {part.split}"
+    said = [f"{named}: {note}" for note, holds in notes.items() if holds]
+    for line in (f"data: {named}: {shown}", *said):
+        context.progress.say(line)
+    return sum(counts.values()), said
 
 
 def evaluate_model(

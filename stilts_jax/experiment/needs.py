@@ -14,19 +14,19 @@ from typing import NamedTuple
 
 import jax
 
-from stilts_jax.batches.plan import Mixture
+from stilts_jax.batches.plan import MLM, Mixture
 from stilts_jax.checked import split_names
 from stilts_jax.chips import CHIPS
 from stilts_jax.distributed import from_main
 from stilts_jax.errors import CheckpointError, ConfigError, DataError, StiltsError, nearest
 from stilts_jax.evaluation.evaluate import find_gold
-from stilts_jax.experiment.context import Context
-from stilts_jax.experiment.data import MLM, Part, describe_data, load_training, make_batches, token_columns
-from stilts_jax.experiment.evaluate import retrieval_layer
+from stilts_jax.experiment.context import Context, Part
+from stilts_jax.experiment.evaluate import describe_data, retrieval_layer
 from stilts_jax.experiment.grid import is_done, is_trained
 from stilts_jax.experiment.models import TRAINED, head_config, read_shape, read_trained
 from stilts_jax.experiment.phases import HUB, NONE, Phase, list_phases
 from stilts_jax.experiment.results import read_result
+from stilts_jax.experiment.train import load_training, make_batches, token_columns
 from stilts_jax.features.build import build_features
 from stilts_jax.features.records import Features
 from stilts_jax.model import Model, abstract_params

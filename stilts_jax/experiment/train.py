@@ -1,9 +1,10 @@
 """Trains one phase: data, model, batches and schedule put together, then the loop."""
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
+from itertools import chain
 from operator import attrgetter
 from typing import Any
 
@@ -11,19 +12,21 @@ import jax
 import numpy as np
 
 from stilts_jax import automatic
-from stilts_jax.batches.plan import count_steps, made_ahead
+from stilts_jax.batches.collate import Masking
+from stilts_jax.batches.plan import MLM, Mixture, TrainingBatches, count_steps, made_ahead, weigh_tasks
 from stilts_jax.distributed import from_main
-from stilts_jax.errors import CheckpointError, ConfigError, RecordError
+from stilts_jax.errors import CheckpointError, ConfigError, DataError, RecordError
 from stilts_jax.evaluation.metrics import main_score
 from stilts_jax.experiment import models
-from stilts_jax.experiment.context import Context
-from stilts_jax.experiment.data import Loaded, load_selection, load_training, make_batches, token_columns
+from stilts_jax.experiment.context import Context, Part
 from stilts_jax.experiment.evaluate import score
 from stilts_jax.experiment.models import OpenModel
 from stilts_jax.experiment.phases import Phase
-from stilts_jax.features.records import IGNORE
+from stilts_jax.features.records import IGNORE, Features, Ragged
 from stilts_jax.files import read_record, write_record
 from stilts_jax.model import Backend, EncoderConfig, Model, TaskHead, choose_backend
+from stilts_jax.tasks import task_name
+from stilts_jax.tasks.sources.read import find_paths
 from stilts_jax.tokenization import Tokenizer
 from stilts_jax.train.loop import RunConfig, TrainingResult, run_training
 from stilts_jax.train.losses import make_loss
@@ -32,6 +35,7 @@ from stilts_jax.train.step import init_state
 from stilts_jax.train.vocabulary import PhaseVocabulary, fits_phase_vocabulary
 
 CHOICES = "device.json"
+Loaded = Sequence[tuple[Part, Features]]
 
 
 def train_phase(phase: Phase, context: Context) -> dict[str, Any]:
@@ -98,6 +102,72 @@ def train_phase(phase: Phase, context: Context) -> dict[str, Any]:
     if context.is_main:
         models.write_trained(context.folder(phase), trained, tokenizer)
     return trained
+
+
+def load_training(phase: Phase, context: Context) -> Loaded:
+    """Returns the training rows of every task of ``phase``."""
+    tokenizer = context.tokenizer(phase.encoder)
+    found = [(part, context.features(part, tokenizer)) for part in context.data(phase).train]
+    for part in (part for part, features in found if not len(features)):
+        paths = [find_paths(part.task, "train", one, context.source) for one in part.languages]
+        where = f"task {part.task.name}: {', '.join(map(str, chain(*paths)))}"
+        raise DataError("There is nothing to train on.", where=where, fix="put the training data there")
+    return found
+
+
+def load_selection(phase: Phase, context: Context) -> Loaded:
+    """Returns what the best step is chosen on."""
+    tokenizer, parts = context.tokenizer(phase.encoder), chain(*context.data(phase).selection.values())
+    return [(part, context.features(part, tokenizer)) for part in parts]
+
+
+def token_columns(features: Features) -> dict[str, Ragged]:
+    """Returns the columns that hold tokens, by name."""
+    columns: Mapping[str, Any] = features.columns
+    return {name: columns[name] for name in ("tokens", "pair_tokens") if name in columns}
+
+
+def make_batches(
+    phase: Phase, context: Context, data: Loaded, tokenizer: Tokenizer, compile_tokens: float = 0.0
+) -> tuple[TrainingBatches | Mixture, int]:
+    """Returns the batches of a phase and how many steps it takes.
+
+    ``compile_tokens`` is what one more padded length must save over the whole run, where ``train.buckets`` is 0.
+    """
+    mixture, train = context.settings.mixture, context.settings.train
+    masking = Masking(tokenizer.mask_id, tokenizer.vocab_size, rate=mixture.mlm_rate)
+    batches, sizes = {}, []
+    for part, features in data:
+        chosen, name = part.hyperparameters, part.task.name
+        # About: what the task's own epochs need.
+        steps = count_steps([(len(features), chosen.epochs, chosen.batch_size)], cap=len(features))
+        batches[name] = one = TrainingBatches(
+            name,
+            features,
+            batch_size=chosen.batch_size,
+            seed=phase.seed,
+            max_length=chosen.max_length,
+            window=train.window,
+            max_buckets=train.buckets or automatic.MAX_LENGTHS,
+            price=0.0 if train.buckets else compile_tokens / max(1, min(steps, train.max_steps or steps)),
+            masking=masking if part.task.kind == "mlm" else None,
+            alpha=mixture.mlm_alpha,
+            label_alpha=chosen.label_alpha,
+        )
+        context.progress.say(one.describe())
+        if name != MLM or len(data) == 1:
+            sizes.append((one.num_rows, chosen.epochs, chosen.batch_size))
+    steps = count_steps(sizes, sizes[0][0] if len(data) == 1 else mixture.cap)
+    made: TrainingBatches | Mixture = one
+    if len(data) > 1:
+        # Of several rows each takes the weights of its own tasks.
+        named = {task_name(name): float(weight) for name, weight in mixture.pairs.items()}
+        given = {name: named[name] for name in named.keys() & batches.keys()}
+        weights = weigh_tasks({name: one.num_rows for name, one in batches.items()}, mixture, given)
+        made = Mixture(batches, weights, phase.seed)
+        if MLM in batches:  # the other tasks keep the steps that they have without it
+            steps = round(steps / (1 - made.shares[MLM]))
+    return made, max(1, min(steps, train.max_steps or steps))
 
 
 def choose(phase: Phase, context: Context, data: Loaded, shape: EncoderConfig) -> automatic.Choices:

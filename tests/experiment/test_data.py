@@ -1,19 +1,18 @@
 """What a phase reads is chosen once, and a cache hit reads no file of the data."""
 
-import os
 import sys
-from functools import partial
 from types import SimpleNamespace
 
 import pytest
 
 from stilts_jax.config import load_config, to_settings
-from stilts_jax.experiment import data, models
-from stilts_jax.experiment.context import Context
-from stilts_jax.experiment.data import choose_scored, load_selection, load_training, take_first
+from stilts_jax.experiment import context as shared
+from stilts_jax.experiment import models
+from stilts_jax.experiment.context import Context, choose_scored, take_first
 from stilts_jax.experiment.models import encoder_fingerprint, head_config, load_phase_start
 from stilts_jax.experiment.needs import check_data
 from stilts_jax.experiment.phases import list_phases
+from stilts_jax.experiment.train import load_selection, load_training
 from stilts_jax.model import HeadConfig, TaskHead
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.custom import classify_task, span_task
@@ -75,39 +74,14 @@ def test_a_second_run_opens_no_file_of_the_data(start, world, opened):
     assert {language: len(rows) for language, rows in first["xnli", "test"][0].items()}.keys() > {"en", "de"}
 
 
-@pytest.fixture
-def hashed(monkeypatch, tmp_path):
-    """The names of the files that were read, in order."""
-    names, whole = [], models.hash_files
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def test_other_weights_are_another_encoder(tmp_path, monkeypatch):
     monkeypatch.setattr(models, "read_shape", lambda folder: None)  # these files hold no encoder
-    monkeypatch.setattr(models, "_WORTH_REMEMBERING", 4)
-    monkeypatch.setattr(models, "hash_files", lambda paths: names.append(paths[0].name) or whole(paths))
-    return names
-
-
-def test_a_large_file_is_read_once_until_it_changes(tmp_path, hashed):
-    folder = tmp_path / "encoder"
-    folder.mkdir()
-    (folder / "config.json").write_text("{}")
-    weights = folder / "model.safetensors"
-    find = partial(encoder_fingerprint, str(folder), SimpleNamespace(debug=False))
-
-    def write(text, changed):
-        weights.write_text(text)
-        os.utime(weights, (changed, changed))
-        return find()
-
-    first = write("weights", 1000)
-    assert [find(), find()] == [first] * 2
-    assert hashed.count("model.safetensors") == 1
-    assert write("WEIGHTS", 2000) != first
-    assert write("weights", 3000) == first
-    assert hashed.count("model.safetensors") == 3
-    (memory,) = (tmp_path / "cache").rglob("hashes/*.json")
-    memory.write_text(memory.read_text().replace('"hash": "', '"hash": "0'))
-    assert find() == first  # what is remembered has a digest too
-    assert hashed.count("config.json") == 6
+    found = []
+    for text in ("weights", "WEIGHTS", "weights"):
+        (tmp_path / "new").write_text(text)
+        (tmp_path / "new").replace(tmp_path / "model.safetensors")
+        found.append(encoder_fingerprint(str(tmp_path), SimpleNamespace(debug=False)))
+    assert found[0] == found[2] != found[1]
 
 
 @pytest.mark.parametrize("name", ["attention_dropout", "hidden_dropout"])
@@ -122,7 +96,7 @@ def test_dropout_is_the_encoders_unless_it_is_set(start, name):
 def test_a_threshold_is_tuned_in_a_language_that_is_not_scored(start, tmp_path, monkeypatch):
     files = {"dev": "dev.json", "test": "test-{language}.json"}
     task = span_task("mine", files=files, languages=("de",), metric="squad_v2")
-    monkeypatch.setattr(data, "get_task", lambda name: task)
+    monkeypatch.setattr(shared, "get_task", lambda name: task)
     context, _ = start("udpos")
     context.source = DataSource(tmp_path)
     for name in ("dev.json", "test-de.json"):

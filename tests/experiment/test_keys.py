@@ -8,8 +8,7 @@ import pytest
 
 from stilts_jax.config import load_config, to_settings
 from stilts_jax.experiment import context
-from stilts_jax.experiment.context import Context
-from stilts_jax.experiment.data import Part, PhaseData
+from stilts_jax.experiment.context import Context, Part, PhaseData
 from stilts_jax.experiment.phases import Phase, list_phases
 from stilts_jax.experiment.results import find_kept
 from stilts_jax.tasks import get_task

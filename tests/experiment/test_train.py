@@ -8,7 +8,7 @@ import pytest
 
 from stilts_jax import automatic
 from stilts_jax.automatic import Device
-from stilts_jax.experiment.data import Part
+from stilts_jax.experiment.context import Part
 from stilts_jax.experiment.train import CHOICES, choose, is_collapsed
 from stilts_jax.model import SHAPES
 from stilts_jax.progress import Progress

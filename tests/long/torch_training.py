@@ -17,9 +17,9 @@ import transformers
 from stilts_jax.commands.options import add_experiment, adder, open_context, read_settings
 from stilts_jax.evaluation.evaluate import evaluate_task
 from stilts_jax.evaluation.metrics import main_score
-from stilts_jax.experiment.data import load_selection, load_training, make_batches
 from stilts_jax.experiment.models import open_model, read_trained
 from stilts_jax.experiment.phases import list_phases
+from stilts_jax.experiment.train import load_selection, load_training, make_batches
 from stilts_jax.features.records import PAD_ID
 from stilts_jax.model import Model
 
