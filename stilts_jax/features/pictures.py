@@ -33,7 +33,8 @@ def read_picture(folder: PictureFolder, name: str) -> Image.Image:
         width, height = picture.size
         refused = {
             f"it has {width} x {height} pixels, and {MAX_PIXELS:,} are allowed": width * height > MAX_PIXELS,
-            "it is animated": getattr(picture, "n_frames", 1) > 1,
+            # Behind the picture of a camera there may be another, of another size or angle.
+            "it is animated": picture.format == "PNG" and getattr(picture, "n_frames", 1) > 1,
             f"its colours are {picture.mode}, not RGB with 8 bits a colour": picture.mode not in _MODES,
         }
         if reason := next((reason for reason, holds in refused.items() if holds), ""):

@@ -14,7 +14,7 @@ from stilts_jax.batches.plan import TrainingBatches
 from stilts_jax.errors import DataError
 from stilts_jax.features.pictures import Sight, add_pictures, build_table
 from stilts_jax.features.records import Features, Ragged
-from stilts_jax.tasks.sources.pictures import check_picture, hash_pictures
+from stilts_jax.tasks.sources.pictures import check_picture, hash_pictures, open_pictures
 from stilts_jax.tasks.sources.rows import BadRow
 from stilts_jax.tasks.spec import ClassifyExample, TextExample
 
@@ -61,8 +61,11 @@ def test_a_zip_stands_for_its_folder(root):
             top = "images/" if number else ""
             file.write(root / name, top + name.rpartition("/")[2])
             (root / name).unlink()
+        for hidden in ("__MACOSX/images/._0.png", "images/._1.png"):
+            file.writestr(hidden, "written by macOS")
     (root / "set" / "images").rmdir()
     np.testing.assert_array_equal(table(root, cache="other"), expected)
+    assert sorted(open_pictures(root, "set/images").names) == ["0.png", "1.png", "2.jpg"]
 
 
 def test_the_table_is_made_once_and_again_when_a_picture_changes(root):
@@ -99,6 +102,12 @@ DAMAGES = {
     "16 bits": lambda path: Image.fromarray(np.zeros((8, 8), np.uint16)).save(path, format="PNG"),
     "a bomb": _enlarge,
 }
+
+
+def test_of_a_cameras_pictures_the_first_is_seen(root):
+    first, second = Image.new("RGB", (8, 8), "white"), Image.new("RGB", (4, 4))
+    first.save(root / NAMES[2], format="MPO", save_all=True, append_images=[second])
+    assert (table(root)[2] == 255).all()
 
 
 @pytest.mark.parametrize("how", DAMAGES)

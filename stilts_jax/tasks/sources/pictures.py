@@ -8,6 +8,7 @@ an array [pictures, patches, width], and ``features.json`` with the names of the
 import functools
 import hashlib
 import json
+import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ from stilts_jax.tasks.sources.rows import BadRow, Row
 
 MAX_BYTES = 2**28  # of one file; a zip may hold far more than it seems
 ARRAY, NAMES = "features.npy", "features.json"
-_SUFFIXES = (".png", ".jpg", ".jpeg")
+# No name of another folder, and none that is hidden: macOS puts such files beside pictures and into zips.
+_PICTURE = re.compile(r"[^./][^/]*\.(png|jpe?g)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def _open(path: Path, is_features: bool, modified: int) -> PictureFolder:
     entries: Any = archive.infolist() if archive else path.iterdir()
     below = f"{path.stem}/"
     listed = {one.filename.removeprefix(below) if archive else one.name: one for one in entries}
-    names = {name: listed[name] for name in sorted(listed) if name.lower().endswith(_SUFFIXES)}
+    names = {name: listed[name] for name in sorted(listed) if _PICTURE.fullmatch(name)}
     return PictureFolder(path, names, archive)
 
 
