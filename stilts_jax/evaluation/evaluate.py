@@ -4,7 +4,7 @@ import hashlib
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from stilts_jax.errors import StiltsError
 from stilts_jax.evaluation.metrics import METRICS, MetricResult, NullableAnswer, spell, tune_null_threshold
 from stilts_jax.evaluation.predict import Rows, predict
-from stilts_jax.features.records import IGNORE, Features, Ragged
+from stilts_jax.features.records import IGNORE, Features
 from stilts_jax.model import Model
 from stilts_jax.tasks.spec import Example, Kind, RetrievalSet, SpanExample, TagExample, Task
 
@@ -153,16 +153,15 @@ def find_gold(task: Task, part: Sequence[Any] | RetrievalSet) -> Any | None:
 
 def decode_tags(rows: Rows, features: Features, examples: Sequence[TagExample]) -> list[tuple[int, ...]]:
     """The tag of each word of each example: that of its first subword, in whichever row of the example that is."""
-    columns = features.columns
-    found = [[IGNORE] * len(example.words) for example in examples]
-    tags = Ragged(rows["tags"], columns["word"].offsets)
-    for row, example in enumerate(columns["example"].tolist()):
-        for word, tag in zip(columns["word"][row].tolist(), tags[row].tolist()):
-            if word != IGNORE:
-                found[example][word] = tag
-    if without := [example.id for example, tags in zip(examples, found) for tag in tags if tag == IGNORE]:
-        raise StiltsError(f"{len(without)} words got no tag.", where=f"the first is in {without[0]}")
-    return list(map(tuple, found))
+    words, starts = features.columns["word"], np.cumsum([0, *(len(example.words) for example in examples)])
+    first = words.values != IGNORE
+    owners = np.repeat(features.columns["example"], words.lengths)[first]
+    found = np.full(starts[-1], IGNORE)
+    found[starts[owners] + words.values[first]] = rows["tags"][first]
+    if len(without := np.flatnonzero(found == IGNORE)):
+        owner = examples[np.searchsorted(starts, without[0], side="right") - 1]
+        raise StiltsError(f"{len(without)} words got no tag.", where=f"the first is in {owner.id}")
+    return [tuple(found[begin:end].tolist()) for begin, end in pairwise(starts)]
 
 
 def decode_spans(rows: Rows, features: Features, examples: Sequence[SpanExample]) -> list[NullableAnswer]:

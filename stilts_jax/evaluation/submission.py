@@ -241,8 +241,7 @@ def score_languages(
     score: Callable[[Any, str, Path, Path], Mapping[str, float] | None],
     predictions: Path,
     gold: Path,
-    what: str,
-    fix: str,
+    layout: str = "TASK/test-LL.tsv (.json, .jsonl)",
 ) -> Scores:
     """Percent by task, metric and language; ``score`` is asked in all ``languages`` of each task."""
     for folder, kind in ((predictions, "predictions"), (gold, "gold")):
@@ -254,20 +253,15 @@ def score_languages(
             for metric, value in (score(task, code, predictions, gold) or {}).items():
                 scores.setdefault(name, {}).setdefault(metric, {})[code] = value
     if not scores:
-        what, where = f"No task of {what} has both predictions and gold.", f"{predictions} and {gold}"
-        raise DataError(what, where=where, fix=fix)
+        folders = ", ".join(OFFICIAL.get(task.name, task.name) for task in tasks.values())
+        what, fix = "No task has both predictions and gold.", f"both hold {layout}, where TASK is {folders}"
+        raise DataError(what, where=f"{predictions} and {gold}", fix=fix)
     return scores
-
-
-def _score_tasks(tasks: Mapping[str, Task], predictions: Path, gold: Path, what: str) -> Scores:
-    folders = (OFFICIAL.get(task.name, task.name) for task in tasks.values())
-    fix = f"both hold one folder per task: {', '.join(folders)}"
-    return score_languages(tasks, _score_file, predictions, gold, what, fix)
 
 
 def score_predictions(benchmark: str, predictions: Path, gold: Path) -> dict[str, Any]:
     """Scores predictions of a benchmark, of XTREME-UP as tags only, and returns what ``summarise`` does."""
-    return summarise(benchmark, _score_tasks(BENCHMARKS[benchmark], predictions, gold, benchmark))
+    return summarise(benchmark, score_languages(BENCHMARKS[benchmark], _score_file, predictions, gold))
 
 
 def score_tasks(names: Sequence[str], predictions: Path, gold: Path) -> dict[str, Any]:
@@ -278,4 +272,4 @@ def score_tasks(names: Sequence[str], predictions: Path, gold: Path) -> dict[str
         pattern = prediction_path(predictions, task, "*")
         found = [path.stem.removeprefix("test-") for path in sorted(pattern.parent.glob(pattern.name))]
         tasks[task.name] = replace(task, languages=tuple(found))
-    return summarise_tasks(tasks, _score_tasks(tasks, predictions, gold, ", ".join(names)))
+    return summarise_tasks(tasks, score_languages(tasks, _score_file, predictions, gold))

@@ -89,8 +89,7 @@ TASKS: Mapping[str, OfficialTask] = {task.name: task for task in _ALL}
 
 def score_files(predictions: Path, gold: Path) -> dict[str, Any]:
     """Scores all that has predictions and gold; returns what ``benchmarks.summarise`` does, as far as it applies."""
-    fix = f"both hold TASK/test/LL.jsonl, where TASK is {', '.join(TASKS)}"
-    scores = score_languages(TASKS, _score_language, predictions, gold, "xtreme-up", fix)
+    scores = score_languages(TASKS, _score_language, predictions, gold, _OFFICIAL.format("TASK", "LL"))
     # The benchmark's average takes tasks of speech and generation too.
     return {"benchmark": "xtreme-up", "overall": None, **summarise_tasks(TASKS, scores)}
 

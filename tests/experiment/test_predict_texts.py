@@ -93,6 +93,7 @@ BAD = {
     "an empty cell": ("tag", "words\tid\na b\t1\n\t2\n", "x.tsv", "y.tsv", ("words is empty", "x.tsv:3")),
     "vectors into a table": ("embed", "text\na\n", "x.tsv", "y.tsv", ("embed", ".npy")),
     "a file of another kind": ("tag", "words\na\n", "x.txt", "y.tsv", (".tsv, .csv, .jsonl",)),
+    "a column too many": ("tag", "words\tprediction\na\tO\n", "x.tsv", "y.tsv", ("column prediction",)),
     "no file": ("tag", None, "x.tsv", "y.tsv", ("x.tsv",)),
 }
 

@@ -224,6 +224,7 @@ class Problems:
     what: str  # task, split and language that are read
     budget: int = 0  # how many rows may be skipped
     found: list[tuple[str, str]] = field(default_factory=list)  # what was skipped, as `add` takes it
+    fix: str = _SKIP  # what to do about a row
 
     @property
     def skipped(self) -> tuple[str, ...]:
@@ -233,7 +234,7 @@ class Problems:
     def add(self, place: str, message: str) -> None:
         """Counts a row as skipped, or raises."""
         if not self.budget:
-            raise self.refuse(place, message, _SKIP)
+            raise self.refuse(place, message, self.fix)
         self.found.append((place, message))
         if len(self.found) > self.budget:
             what = f"{len(self.found)} rows can't be used, and only {self.budget} may be skipped"
