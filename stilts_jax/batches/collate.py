@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stilts_jax.batches.schedule import draw_bits
-from stilts_jax.features.records import IGNORE, PAD_ID, Features, Ragged, Segments, join, open_table
+from stilts_jax.features.records import IGNORE, PAD_ID, Features, Ragged, Segments, count_up, join
 from stilts_jax.tokenization import FIRST_PIECE_ID
 
 Arrays = dict[str, np.ndarray]
@@ -38,7 +38,7 @@ def look_up(features: Features, rows: np.ndarray) -> Arrays:
     if not features.pictures:
         return {}
     places = pad(features.columns["pictures"], rows, features.picture_shape[0], -1)
-    return {"visual": open_table(features.pictures)[np.maximum(places, 0)], "visual_mask": places >= 0}
+    return {"visual": features.table[np.maximum(places, 0)], "visual_mask": places >= 0}
 
 
 def collate(features: Features, rows: np.ndarray, length: int, query_length: int = 0) -> Arrays:
@@ -159,11 +159,10 @@ class PackedText:
         def lay_out(values: np.ndarray, fill: int) -> np.ndarray:
             return pad(Ragged(values, flat.offsets[members.offsets]), np.arange(len(rows)), self.length, fill)
 
-        segment = np.arange(len(flat)) - np.repeat(members.offsets[:-1], members.lengths) + 1
-        position = np.arange(len(flat.values)) - np.repeat(flat.offsets[:-1], flat.lengths)
+        segment = 1 + count_up(members.lengths)
         return {
             "segments": lay_out(np.repeat(segment, flat.lengths), 0),
-            "positions": lay_out(position, 0),
+            "positions": lay_out(count_up(flat.lengths), 0),
             **mask_tokens(lay_out(flat.values, PAD_ID), masking, seed, step),
             **look_up(self._features, packed.values[packed.offsets[rows]]),
         }

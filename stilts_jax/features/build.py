@@ -25,6 +25,7 @@ from stilts_jax.features.records import (
     Ragged,
     Segments,
     Work,
+    count_up,
     join,
     open_table,
 )
@@ -131,7 +132,7 @@ def _build_tag(examples: Sequence[TagExample], work: Work) -> Columns:
     tags, word = (np.full(len(text.values), IGNORE, np.int32) for _ in range(2))
     gold = [example.tags or [IGNORE] * len(example.words) for example in examples]
     tags[word_starts[:-1]] = np.fromiter(chain.from_iterable(gold), np.int32, len(text))
-    word[word_starts[:-1]] = np.arange(len(text)) - np.repeat(sentence_starts[:-1], counts)
+    word[word_starts[:-1]] = count_up(counts)
 
     pieces, starts = [], word_starts.tolist()
     for sentence, (begin, end) in enumerate(pairwise(sentence_starts.tolist())):
@@ -167,8 +168,7 @@ def _build_mlm(examples: Sequence[Any], work: Work) -> Columns:
     (lines,) = work.tokenize([example.text for example in examples])
     chunks = -(-lines.lengths // (work.settings.max_length - SINGLE_SPECIALS))
     example = np.repeat(np.arange(len(examples)), chunks)
-    number = np.arange(chunks.sum()) - np.repeat(np.cumsum(chunks) - chunks, chunks)
-    total, parts = lines.lengths[example], chunks[example]
+    number, total, parts = count_up(chunks), lines.lengths[example], chunks[example]
     begin, end = total * number // parts, total * (number + 1) // parts
     segments = Segments(lines.values, lines.starts[example] + begin, end - begin)
     return {"example": example, "tokens": join(CLS_ID, segments, SEP_ID)}

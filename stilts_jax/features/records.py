@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from functools import cached_property, lru_cache
-from itertools import chain, pairwise
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple, get_args
 
@@ -22,7 +22,7 @@ PAD_ID = 1  # XLM-R's <pad>; <s> is 0, </s> is 2, <unk> is 3
 IGNORE = -1  # a target that is not scored
 PAIR_SPECIALS = 4  # <s> A </s></s> B </s>
 SINGLE_SPECIALS = 2  # <s> A </s>
-_BLOCK = 2**20  # values that are copied at a time
+_BLOCK = 2**12  # rows that are copied at a time
 _SAMPLE = 1000  # pictures whose pixels are looked at
 _EXAMPLES = dict(zip(KINDS, get_args(Example), strict=True))
 
@@ -85,11 +85,15 @@ class Features:
     skipped: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
+    def table(self) -> np.ndarray:
+        return open_table(self.pictures)
+
+    @property
     def picture_shape(self) -> tuple[int, int, int]:
         """Pictures that a row has at most, patches of each, and numbers of a patch; zeros where there are none."""
         if not self.pictures:
             return 0, 0, 0
-        _, patches, width = open_table(self.pictures).shape
+        _, patches, width = self.table.shape
         return max(1, int(self.columns["pictures"].lengths.max(initial=0))), patches, width
 
     @property
@@ -98,9 +102,8 @@ class Features:
         if not self.pictures:
             return {}
         found: dict[str, int | float] = dict(zip(("pictures", "patches", "patch_width"), self.picture_shape))
-        table = open_table(self.pictures)
-        if table.dtype == np.uint8:
-            pixels = table[:: -(-len(table) // _SAMPLE)]
+        if self.table.dtype == np.uint8:
+            pixels = self.table[:: -(-len(self.table) // _SAMPLE)]
             spread = max(float(pixels.std()), 1.0)  # a blank has none
             found |= {"pixel_mean": round(float(pixels.mean()), 3), "pixel_spread": round(spread, 3)}
         return found
@@ -219,14 +222,15 @@ def join(*parts: Segments | int) -> Ragged:
             values[cursor] = part
             cursor += 1
             continue
-        ends = np.cumsum(part.lengths)
-        before = ends - part.lengths
-        # In blocks of rows: the index arrays are several times what is copied.
-        borders = np.searchsorted(ends, np.arange(0, part.lengths.sum(), _BLOCK), side="right")
-        for first, last in pairwise([*borders.tolist(), len(ends)]):
-            some = slice(first, last)
-            index = np.arange(before[first], ends[last - 1]) if last > first else np.arange(0)
-            source = np.repeat(part.starts[some] - before[some], part.lengths[some]) + index
-            values[np.repeat(cursor[some] - before[some], part.lengths[some]) + index] = part.values[source]
+        for first in range(0, len(cursor), _BLOCK):  # the index arrays are several times what is copied
+            some = slice(first, first + _BLOCK)
+            lengths, inside = part.lengths[some], count_up(part.lengths[some])
+            source = np.repeat(part.starts[some], lengths) + inside
+            values[np.repeat(cursor[some], lengths) + inside] = part.values[source]
         cursor += part.lengths
     return Ragged(values, offsets)
+
+
+def count_up(lengths: np.ndarray) -> np.ndarray:
+    """Returns 0, 1, ... for the members of each group, all groups laid end to end."""
+    return np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from stilts_jax.errors import ConfigError
-from stilts_jax.features.records import IGNORE, Columns, Ragged, Segments, Work, find_unique, join
+from stilts_jax.features.records import IGNORE, Columns, Ragged, Segments, Work, count_up, find_unique, join
 from stilts_jax.tasks.spec import SpanExample
 from stilts_jax.tokenization import CLS_ID, SEP_ID, Tokenizer
 
@@ -118,8 +118,7 @@ def plan_windows(lengths: np.ndarray, capacity: np.ndarray, stride: int) -> Sequ
     counts = 1 + np.maximum(-(-(lengths - capacity) // step), 0)
     # Of each window, beside its first token and its length.
     document = np.repeat(np.arange(len(lengths)), counts)
-    number = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    start = number * step[document]
+    start = count_up(counts) * step[document]
     return document, start, np.minimum(capacity[document], lengths[document] - start)
 
 
@@ -132,7 +131,7 @@ def find_max_context(windows: Sequence[np.ndarray], lengths: np.ndarray) -> np.n
     document, start, length = windows
     window = np.repeat(np.arange(len(start)), length)
     size = length[window]
-    left = np.arange(len(window)) - (np.cumsum(length) - length)[window]
+    left = count_up(length)
     # One number that orders by score, then by the earlier window; so that the maximum is unique.
     score = (100 * np.minimum(left, size - 1 - left) + size) * len(start) - window
     token = ((np.cumsum(lengths) - lengths)[document] + start)[window] + left
