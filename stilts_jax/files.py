@@ -88,7 +88,7 @@ def cache_root() -> Path:
 
 
 def fetch_folder(name: str | os.PathLike) -> Path:
-    """Returns a local copy of the files directly in a folder of an object store.
+    """Returns a local copy of the files directly in a folder of an object store; ``name`` if there is none.
 
     A file is copied again when the store says something else of it (generation, ETag, time of change) than when it was
     copied: another encoder of the same size is another encoder.
@@ -96,7 +96,7 @@ def fetch_folder(name: str | os.PathLike) -> Path:
     source: Any = open_path(name)
     target = local_folder(name)
     if not source.is_dir():
-        return target
+        return source  # not the copy of what was removed there
     from fsspec.core import url_to_fs
 
     store, folder = url_to_fs(str(name).rstrip("/"))

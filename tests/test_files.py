@@ -3,12 +3,14 @@
 import importlib
 import json
 import os
+import shutil
 
 import fsspec
 import pytest
 
-from stilts_jax.errors import RecordError
+from stilts_jax.errors import EncoderError, RecordError
 from stilts_jax.files import fetch_folder, read_record, write_record, write_whole
+from stilts_jax.model import find_folder
 
 RECORD = {"format": 2, "score": 71.25, "names": ("a", "é"), "inner": {1: None}}
 
@@ -78,3 +80,6 @@ def test_a_remote_file_of_the_same_size_with_other_content_is_fetched_again(tmp_
     assert (copy / "config.json").stat().st_mtime_ns == config.st_mtime_ns  # as it was: not copied again
     (copy / "model.bin").write_text("cut")
     assert (fetch_folder("gs://bucket/encoder") / "model.bin").read_text() == "other"
+    shutil.rmtree(remote)
+    with pytest.raises(EncoderError, match="no such folder"):
+        find_folder("gs://bucket/encoder")

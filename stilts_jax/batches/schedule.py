@@ -10,6 +10,7 @@ from functools import lru_cache
 import numpy as np
 
 from stilts_jax.errors import ConfigError
+from stilts_jax.features.records import count_up
 
 Rows = Callable[[np.ndarray], np.ndarray]  # the row numbers at some positions of an endless stream
 _UNIT = 2**60  # shares are whole numbers of these, so that counts are exact at any step
@@ -28,20 +29,20 @@ def draw_permutation(seed: int, purpose: str, index: int, count: int) -> np.ndar
     return np.argsort(draw_bits(seed, purpose, index, count), kind="stable")
 
 
-def _take(block: Callable[[int], np.ndarray], size: int, positions: np.ndarray) -> np.ndarray:
-    """Returns the columns ``positions`` of an endless array that is made in blocks of ``size`` columns."""
-    numbers, places = np.divmod(positions, size)
-    parts = [block(number)[..., places[numbers == number]] for number in np.unique(numbers).tolist()]
-    order = np.argsort(numbers, kind="stable")
-    found = np.empty((*parts[0].shape[:-1], len(positions)), np.int64)
-    found[..., order] = np.concatenate(parts, axis=-1)
+def _gather(
+    numbers: np.ndarray, places: np.ndarray, read: Callable[[int, np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """Returns int64 [..., P], column by column what ``read(number, places)`` gives; each number is read once."""
+    parts = [read(number, places[numbers == number]) for number in np.unique(numbers).tolist()]
+    found = np.empty((*parts[0].shape[:-1], len(numbers)), np.int64)
+    found[..., np.argsort(numbers, kind="stable")] = np.concatenate(parts, axis=-1)
     return found
 
 
 def shuffled_rows(count: int, seed: int, purpose: str = "rows") -> Rows:
     """Returns a stream of epochs, each a permutation of its own of rows 0 to ``count - 1``."""
     permutation = lru_cache(maxsize=4)(lambda epoch: draw_permutation(seed, purpose, epoch, count))
-    return lambda positions: _take(permutation, count, positions)
+    return lambda positions: _gather(*np.divmod(positions, count), lambda epoch, at: permutation(epoch)[at])
 
 
 class Schedule:
@@ -66,7 +67,7 @@ class Schedule:
 
     def take(self, steps: np.ndarray) -> np.ndarray:
         """Returns which thing comes at each step, and how often it came before: int64 [2, P]."""
-        return _take(self._make, self.block, steps)
+        return _gather(*np.divmod(steps, self.block), lambda number, at: self._make(number)[:, at])
 
     def _make_block(self, number: int) -> np.ndarray:
         # How often each comes before this block and the next; Python's integers don't overflow.
@@ -74,11 +75,11 @@ class Schedule:
         before, after = np.diff(
             [[0, *(step * border // _UNIT for border in self._borders)] for step in steps]
         )
+        counts = after - before
         item, occurrence = block = np.empty((2, self.block), np.int64)
         order = draw_permutation(self._seed, self._purpose, number, self.block)
-        item[order] = np.repeat(np.arange(len(before)), after - before)
-        for thing in np.flatnonzero(after - before):
-            occurrence[item == thing] = np.arange(before[thing], after[thing])
+        item[order] = np.repeat(np.arange(len(counts)), counts)
+        occurrence[np.argsort(item, kind="stable")] = np.repeat(before, counts) + count_up(counts)
         return block
 
 
@@ -90,10 +91,6 @@ def smoothed_rows(group: np.ndarray, alpha: float, seed: int) -> Rows:
 
     def take(positions: np.ndarray) -> np.ndarray:
         groups, occurrences = schedule.take(positions)
-        rows = np.empty(len(positions), np.int64)
-        for number in np.unique(groups):
-            chosen = groups == number
-            rows[chosen] = members[number][orders[number](occurrences[chosen])]
-        return rows
+        return _gather(groups, occurrences, lambda number, at: members[number][orders[number](at)])
 
     return take
