@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import product
 from typing import TypeVar
 
 import numpy as np
@@ -124,8 +125,8 @@ class TrainingBatches:
                 self._queries = self._choose(columns["tokens"].lengths, min(2, max_buckets), price, None)
         self.num_rows = len(self._lengths)
         self.steps_per_epoch = -(-self.num_rows // batch_size)
-        queries: list[tuple[int, ...]] = [(query,) for query in self._queries] or [()]
-        self.shapes = tuple((batch_size, *query, length) for query in queries for length in self.buckets)
+        lengths = filter(None, (self._queries, self.buckets))
+        self.shapes = tuple((batch_size, *some) for some in product(*lengths))
 
     def describe(self) -> str:
         """One line for the log."""

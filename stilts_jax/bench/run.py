@@ -117,7 +117,7 @@ def draw_workload(name: str, vocab_size: int, *, longest: int, rows: int = 0) ->
         columns["start"] = columns["end"] = (lengths.clip(8, most) - 3).astype(np.int32)
         columns["max_context"] = Ragged(np.ones(len(values), np.int32), offsets)
     origin = f"drawn: log-normal lengths and Zipf's law, with means and the {pieces} pieces of {law.source}"
-    features = Features(law.kind, columns, ("en",), count, "")
+    features = Features(law.kind, columns, ("en",), count)
     return Workload(name, origin, features, law.num_labels, most, vocab_size, vocab_size - 1)
 
 

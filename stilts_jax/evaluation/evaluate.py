@@ -75,7 +75,7 @@ def evaluate_task(
         >>> from stilts_jax.features.records import Features, Ragged
         >>> tokens = Ragged.from_list([[0, 7, 8, 2], [0, 9, 2]])
         >>> columns = {"tokens": tokens, "example": np.arange(2), "language": np.zeros(2, int)}
-        >>> features = Features("classify", columns, ("en",), 2, "")
+        >>> features = Features("classify", columns, ("en",), 2)
         >>> from stilts_jax.tasks.spec import ClassifyExample
         >>> examples = {"en": [ClassifyExample("1", "good", label=0), ClassifyExample("2", "bad", label=0)]}
         >>> model = sj.Model(sj.SHAPES["tiny"], (("nli", sj.HeadConfig(kind="classify", num_labels=3)),))

@@ -54,7 +54,7 @@ def predict(
         >>> from stilts_jax.features.records import Features, Ragged
         >>> tokens = Ragged.from_list([[0, 7, 8, 2], [0, 9, 2]])
         >>> columns = {"tokens": tokens, "example": np.arange(2), "language": np.zeros(2, int)}
-        >>> features = Features("embed", columns, ("en",), 2, "")
+        >>> features = Features("embed", columns, ("en",), 2)
         >>> model = sj.Model(sj.SHAPES["tiny"])
         >>> params = {"encoder": sj.init_params(model, jax.random.key(0))["encoder"]}
         >>> sj.predict(model, params, features, head=None)["vectors"].shape

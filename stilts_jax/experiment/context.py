@@ -244,7 +244,7 @@ class Context:
         def build() -> Features:
             read = {one: read_counted(task, part.split, one, self.source) for one in part.languages}
             rows = {one: take_first(task, reading.examples, part.limit) for one, reading in read.items()}
-            options: dict[str, Any] = {"training": training, "fingerprint": key, "progress": self.progress}
+            options: dict[str, Any] = {"training": training, "progress": self.progress}
             features = build_features(task.kind, rows, tokenizer, part.feature_settings, **options)
             if task.pictures:
                 features = add_pictures(features, rows, task.pictures, sight)

@@ -7,6 +7,7 @@ import hashlib
 import json
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ _UNREADABLE = (
     TypeError,
     pa.ArrowException,
 )  # of a file in the cache
+_DESCRIBED = [one.name for one in fields(Features) if one.name != "columns"]  # in its manifest
 _MAX_SUBWORDS = 100  # a longer "word" (a URL, a line of dashes) becomes one <unk>
 
 
@@ -55,7 +57,6 @@ def build_features(
     settings: FeatureSettings,
     *,
     training: bool,
-    fingerprint: str = "",
     progress: Progress = SILENT,
 ) -> Features:
     """Tokenizes the examples of one split, all languages together; what is trained on has gold, and fewer columns."""
@@ -65,7 +66,7 @@ def build_features(
         columns = {"example": np.arange(len(everything)), **FEATURIZERS[kind](everything, work)}
     language = np.repeat(np.arange(len(examples), dtype=np.int32), [*map(len, examples.values())])
     columns["language"] = language[np.asarray(columns["example"])]
-    return Features(kind, columns, tuple(examples), len(everything), fingerprint)
+    return Features(kind, columns, tuple(examples), len(everything))
 
 
 def _build_classify(examples: Sequence[Any], work: Work) -> Columns:
@@ -208,8 +209,8 @@ def load_or_build(
         manifest.unlink(missing_ok=True)
         with replacing(data) as temporary:
             _write_arrow(temporary, features)
-        described = vars(features) | {"pictures": Path(features.pictures).name}
-        del described["columns"]
+        described = {name: getattr(features, name) for name in _DESCRIBED}
+        described["pictures"] = Path(features.pictures).name
         write_record(manifest, about | {"key": key, "sha256": _digest(data), "features": described})
     except OSError as error:
         what = f"features can't be written to the cache: {error.strerror or error}"
@@ -235,7 +236,8 @@ def _load(data: Path, manifest: Path) -> Features:
         columns[name] = (
             Ragged(column.values.to_numpy(), column.offsets.to_numpy()) if is_list else column.to_numpy()
         )
-    described = {**record["features"], "languages": tuple(record["features"]["languages"])}
+    described = {name: record["features"][name] for name in _DESCRIBED}
+    described["languages"] = tuple(described["languages"])
     if described["pictures"]:
         described["pictures"] = str(data.parent / described["pictures"])
         open_table(described["pictures"])

@@ -79,7 +79,6 @@ class Features:
     columns: Mapping[str, Any]  # arrays or Ragged, one entry a row each
     languages: tuple[str, ...]  # names behind the ``language`` column
     num_examples: int  # from which the rows came (windows make it smaller than the rows)
-    fingerprint: str  # hash of data bytes, tokenizer, task version and settings
     pictures: str = ""  # the file of what is seen of them: an array [pictures, patches, width]
     # By language, place and reason of each row of the data that could not be used.
     skipped: Mapping[str, Sequence[str]] = field(default_factory=dict)

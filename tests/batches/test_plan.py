@@ -38,7 +38,7 @@ def make_features(lengths, seed=0) -> Features:
         "tokens": Ragged.from_list([draw.integers(4, 99, length) for length in lengths]),
         "label": np.arange(len(lengths), dtype=np.int32),
     }
-    return Features("classify", columns, ("en",), len(lengths), "")
+    return Features("classify", columns, ("en",), len(lengths))
 
 
 def make_batches(features, **options) -> TrainingBatches:
@@ -60,7 +60,7 @@ def test_rare_labels_may_be_drawn_more_often(window):
 
 
 def test_labels_that_are_no_classes_cannot_be_drawn_by_their_number():
-    features = Features("tag", make_features([5, 6]).columns, ("en",), 2, "")
+    features = Features("tag", make_features([5, 6]).columns, ("en",), 2)
     with pytest.raises(ConfigError, match="label_alpha of t"):
         make_batches(features, label_alpha=0.5)
 

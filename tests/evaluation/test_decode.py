@@ -18,7 +18,7 @@ def test_a_sentence_in_two_rows_gets_all_its_tags():
     words = [[-1, 2, -1, -1], [-1, 0, -1], [-1, 0, -1, 1, -1]]  # the second row of "a" comes first
     columns = {"example": np.array([0, 1, 0]), "tokens": Ragged.from_list(words)}
     columns["word"] = columns["tokens"]
-    features = Features("tag", columns, ("en",), 2, "")
+    features = Features("tag", columns, ("en",), 2)
     tags = np.array([0, 3, 9, 0, 0, 4, 0, 0, 1, 9, 2, 0], np.int32)
     assert DECODERS["tag"]({"tags": tags}, features, examples) == [(1, 2, 3), (4,)]
     more = [replace(examples[0], words=("x", "y", "z", "w")), examples[1]]
@@ -33,7 +33,7 @@ def span_features(rows):
         "char_start": Ragged.from_list([[begin for begin, _ in tokens] for _, tokens in rows]),
         "char_end": Ragged.from_list([[end for _, end in tokens] for _, tokens in rows]),
     }
-    return Features("span", columns, ("zh",), 2, "")
+    return Features("span", columns, ("zh",), 2)
 
 
 def test_answers_are_cut_from_the_original_text():

@@ -151,7 +151,7 @@ def test_features_of_another_form_are_refused(root, array):
 
 def rows(*tokens, kind="classify", **columns):
     columns = {"example": np.arange(len(tokens)), "tokens": Ragged.from_list(tokens), **columns}
-    return Features(kind, columns, ("en",), len(tokens), "")
+    return Features(kind, columns, ("en",), len(tokens))
 
 
 def asked(*pictures, tokens=((0, 5, 2),)):

@@ -38,7 +38,7 @@ KEY = {"task": "t", "version": 1}
 def tiny() -> Features:
     tokens = Ragged.from_list([[0, 5, 2], [0, 2]])
     columns = {"example": np.arange(2), "language": np.zeros(2, np.int32), "tokens": tokens}
-    return Features("embed", {**columns}, ("en",), 2, "")
+    return Features("embed", {**columns}, ("en",), 2)
 
 
 class Spy:

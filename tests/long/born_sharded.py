@@ -132,7 +132,7 @@ def walk(folder: Path, mesh) -> None:
     rows = {"tokens": Ragged.from_list(list(ROWS["tokens"])), "label": ROWS["label"]}
     rows |= {"example": np.arange(8), "language": np.zeros(8, int)}
     with stage("select", encoder_share):
-        sj.predict(model, part, Features("classify", rows, ("en",), 8, ""), head="nli", mesh=mesh)
+        sj.predict(model, part, Features("classify", rows, ("en",), 8), head="nli", mesh=mesh)
 
 
 if __name__ == "__main__":

@@ -104,7 +104,7 @@ draw = np.random.default_rng(0)
 tokens = Ragged.from_list([draw.integers(4, 300, size) for size in draw.integers(3, 60, 45)])
 tags = Ragged(np.full_like(tokens.values, -1), tokens.offsets)
 columns = {"tokens": tokens, "tags": tags, "example": np.arange(45), "language": np.zeros(45, np.int32)}
-features = Features("tag", columns, ("en",), 45, "")
+features = Features("tag", columns, ("en",), 45)
 alone = predict(model, params, features, head="t", tokens_per_batch=1024)["tags"]
 for shape in (MeshConfig(), MeshConfig(data=1, fsdp=2, tensor=2)):
     shared = predict(model, params, features, head="t", tokens_per_batch=1024, mesh=make_mesh(shape))["tags"]
