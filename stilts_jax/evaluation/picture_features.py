@@ -111,18 +111,22 @@ class VisionEncoder:
         account(folder, weights, tensors, lambda key: key.removeprefix(prefix).startswith(_UNUSED))
         self.params = load_tensors(weights, tensors, "float32")
         self._run = jax.jit(self._compute, static_argnums=(2, 3))
-        self._preparation = folder / "preprocessor_config.json"
-        self._read_preparation()
+        self._read_preparation(folder)
 
-    def _read_preparation(self) -> None:
-        """Reads how pictures are prepared; what its folder does not say is usual for the kind of tower."""
+    def _read_preparation(self, folder: Path) -> None:
+        """Reads how pictures are prepared; what the folder does not say is usual for the kind of tower."""
         import transformers
 
+        self._preparation, newer = (folder / f"{name}_config.json" for name in ("preprocessor", "processor"))
+        given = read_json(self._preparation) if self._preparation.is_file() else {}
+        if newer.is_file() and "image_processor" in (
+            both := read_json(newer)
+        ):  # beside the tokenizer's settings
+            self._preparation, given = newer, both["image_processor"]
         square = {"height": self.size, "width": self.size}
         usual = {"size": square, "crop_size": square}
         if self.kind == "clip_vision_model":
             usual["size"] = {"shortest_edge": self.size}
-        given = read_json(self._preparation) if self._preparation.is_file() else {}
         try:
             self._processor = getattr(transformers, _KINDS[self.kind][1])(**{**usual, **given})
             self.prepare(Image.new("RGB", (self.size, self.size), "white"))

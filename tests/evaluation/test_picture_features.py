@@ -68,8 +68,9 @@ def test_pictures_are_prepared_as_their_folder_says(tower, tmp_path):
     shutil.copytree(tower, folder)
     wide = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 96, 3), dtype=np.uint8))
     plain = np.asarray(wide, np.float32)
+    middle = np.asarray(wide.resize((64, 32), Image.Resampling.BICUBIC).crop((16, 0, 48, 32)))
     for said, expected in [
-        ({}, np.asarray(wide.resize((64, 32), Image.Resampling.BICUBIC).crop((16, 0, 48, 32))) / 255),
+        ({}, middle / 255),
         ({"do_resize": False}, plain[8:40, 32:64] / 255),
         ({"size": {"shortest_edge": 48}}, plain[8:40, 32:64] / 255),
         ({"do_rescale": False, "size": 48}, plain[8:40, 32:64]),
@@ -86,6 +87,8 @@ def test_pictures_are_prepared_as_their_folder_says(tower, tmp_path):
                 VisionEncoder(folder).prepare(wide)
         else:
             np.testing.assert_allclose(VisionEncoder(folder).prepare(wide), expected, rtol=1e-6)
+    (folder / "processor_config.json").write_text(json.dumps({"image_processor": {"do_normalize": False}}))
+    np.testing.assert_allclose(VisionEncoder(folder).prepare(wide), middle / 255, rtol=1e-6)
     narrow = VisionEncoder(tower).prepare(Image.new("RGB", (2, 2**20)))  # scaled whole: half a gigabyte
     assert narrow.shape == (32, 32, 3)
 
