@@ -34,6 +34,14 @@ def need(library: str, extra: str) -> Any:
         raise SourceFailure(f"this data needs {library}", where=str(error), fix=fix) from error
 
 
+def list_causes(error: BaseException) -> list[BaseException]:
+    """Returns an error and what led to it, which is the last."""
+    causes = [error]
+    while before := causes[-1].__cause__ or causes[-1].__context__:
+        causes.append(before)
+    return causes
+
+
 def make_rows(records: Iterable[Mapping[str, Any]], features: Mapping[str, Any]) -> Iterator[Row]:
     """Yields rows with class names for the numbers of those columns that hold a class, or a list of classes."""
     kinds = {name: getattr(one, "feature", one) for name, one in features.items()}  # of a list, its items'
@@ -106,11 +114,9 @@ def fetch(source: Source, split: str, language: str, root: Path) -> None:
     except Exception as error:  # the hub's client raises many kinds
         if explain(error):  # one of ours, or a full disk
             raise
-        chain: list[BaseException] = [error]
-        while cause := chain[-1].__cause__:
-            chain.append(cause)
-        statuses = {getattr(getattr(link, "response", None), "status_code", None) for link in chain}
-        reason = str(chain[-1]).strip().partition("\n")[0]
+        causes = list_causes(error)
+        statuses = {getattr(getattr(one, "response", None), "status_code", None) for one in causes}
+        reason = str(causes[-1]).strip().partition("\n")[0]
         fix = "check the connection (and HF_HUB_OFFLINE, HF_ENDPOINT), and type it again: what is there stays"
         if 429 in statuses:
             reason = "the hub answers 429, too many requests"

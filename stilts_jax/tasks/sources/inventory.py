@@ -26,8 +26,8 @@ _SHORTEST = 20  # characters; shorter texts are the same in two splits by chance
 
 def list_splits(task: Task, source: DataSource) -> tuple[str, ...]:
     """Returns the splits that a task can have in its kind of source, and in another where that lacks them."""
-    splits = ((one.kind, split) for one in task.sources for split in one.splits)
-    known = {split for kind, split in splits if kind == source.kind_of(task, split)}
+    named = {split for one in task.sources for split in one.splits}
+    known = {split for split in named if any(read.sources_of(task, split, source).values())}
     return (*(split for split in _ORDER if split in known), *sorted(known.difference(_ORDER)))
 
 
@@ -90,7 +90,6 @@ def format_inventory(tasks: Iterable[Task], source: DataSource) -> str:
 def format_paths(task: Task, source: DataSource) -> str:
     """Returns every path of a task that was found, by split and language, and what was looked for in vain."""
     lines = [f"{task.name}, below {source.root}:"]
-    listed: list[str] = []  # languages that a line named already: of many, once is enough
     for split in list_splits(task, source):
         there, absent = _look(task, split, source)
         groups: dict[str, dict[str, str]] = {}  # of paths that differ by the language's code only
@@ -100,29 +99,26 @@ def format_paths(task: Task, source: DataSource) -> str:
             code, shown = _spell(language, [one for one, _ in read.locate(task, split, language, source)])
             pattern = re.sub(rf"(?<![a-zA-Z]){re.escape(code)}(?![a-zA-Z])", "{language}", exact)
             groups.setdefault(pattern, {})[shown] = exact
-        parts = [
-            (f"{split}: {pattern if len(found) > 1 else ''.join(found.values())}", list(found))
-            for pattern, found in groups.items()
-        ]
+        for pattern, found in groups.items():
+            paths_shown = pattern if len(found) > 1 else "".join(found.values())
+            lines.append(_list_languages(f"{split}: {paths_shown}", list(found)))
         if absent or not there:
             patterns = ", ".join(read.list_patterns(task, split, source))
             codes = [_spell(language, task.sources)[1] for language in absent]
-            parts.append((f"{split} not found; looked for {patterns}", codes))
-        for text, codes in parts:
-            if len(codes) < 2:
-                text += "".join(f" ({code})" for code in codes)
-            elif codes == listed:
-                text += ", the same languages"
-            else:
-                below = fill(" ".join(codes), 118, initial_indent="    ", subsequent_indent="    ")
-                text, listed = f"{text}, {len(codes)} languages:\n{below}", codes
-            lines.append(f"  {text}")
+            lines.append(_list_languages(f"{split} not found; looked for {patterns}", codes))
     offers = dict.fromkeys(f"{one.kind}: {one.name}" for one in task.sources if one.kind != "files")
     if offers:
         lines.append(f"  `stilts prepare {task.name} --source=...` fetches it from {', '.join(offers)}")
     if task.train_on:
         lines.append(f"  trained on {', then '.join(task.train_on)}")
     return "\n".join(lines)
+
+
+def _list_languages(text: str, codes: Sequence[str]) -> str:
+    if len(codes) < 2:
+        return " ".join((f"  {text}", *(f"({code})" for code in codes)))
+    below = fill(" ".join(codes), 118, initial_indent="    ", subsequent_indent="    ")
+    return f"  {text}, {len(codes)} languages:\n{below}"
 
 
 def _spell(language: str, sources: Iterable[Source]) -> tuple[str, str]:

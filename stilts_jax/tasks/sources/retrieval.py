@@ -52,11 +52,12 @@ def build_numbered(paths: Paths, language: str, problems: Problems) -> Retrieval
         what = f"there are {len(queries)} queries, and gold for {len(lines)}"
         raise problems.refuse(path, what, _SAME_RELEASE)
     right = {str(number): (candidate.id,) for number, candidate in enumerate(candidates)}
-    for line, text in lines:
+    gold: Gold = {}
+    for query, (line, text) in zip(queries, lines):
         if text.strip() not in right:  # never skipped: a query without gold would count as wrong
             what = f"{text!r} is no line of the {len(candidates)} candidates (from 0 on)"
             raise problems.refuse(f"{path}:{line}", what, _SAME_RELEASE)
-    gold = {query.id: right[text.strip()] for (_, text), query in zip(lines, queries)}
+        gold[query.id] = right[text.strip()]
     return RetrievalSet(queries, candidates, gold)
 
 
@@ -228,24 +229,24 @@ def build_mentions(paths: Paths, language: str, problems: Problems) -> Retrieval
                 name = mention.id("example_id")
                 _add(queries, name, _mention_text(row.part("context"), mention))
                 places[name] = row.where(path)
-                if mention.get("entity_id"):
-                    gold[name] = (mention.id("entity_id"),)
+                gold[name] = (mention.id("entity_id"),) if mention.get("entity_id") else ()
     for path in paths.get("gold", ()):
-        links = Row.document(path)
-        places = dict.fromkeys(queries, str(path))
-        gold = {}
+        links, places = Row.document(path), dict.fromkeys(queries, str(path))
+        gold = dict.fromkeys(queries, ())
         for name in links.fields:
+            gold.pop(name, None)  # a list that can't be used is counted once
             with problems.skipping(path, links):
-                if right := tuple(filter(None, links.texts(name))):
-                    gold[name] = right
-    for name in places if gold else ():
-        if name not in gold:
+                gold[name] = tuple(filter(None, links.texts(name)))
+    for name in queries if any(gold.values()) else ():
+        if gold.get(name) == ():
             problems.add(
                 places[name], f"gold of the mention {name!r} is blank or missing, and others have it"
             )
     entities, skipped = _read_entities(state_of(paths["candidates"]))
     problems.add_all(skipped)
-    return RetrievalSet(list(queries.values()), entities, gold or None)
+    return RetrievalSet(
+        [*queries.values()], entities, {name: right for name, right in gold.items() if right} or None
+    )
 
 
 @functools.lru_cache(maxsize=1)  # every language has the same pool, the very same object

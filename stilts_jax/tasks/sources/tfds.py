@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from stilts_jax.errors import DataError, explain
-from stilts_jax.tasks.sources.hub import SourceFailure, make_rows, need
+from stilts_jax.tasks.sources.hub import SourceFailure, list_causes, make_rows, need
 from stilts_jax.tasks.sources.rows import Opened, Problems, Row
 from stilts_jax.tasks.spec import Source
 
@@ -66,10 +66,7 @@ def fetch(source: Source, split: str, language: str, root: Path) -> None:
             raise
         what = f"{name} can't be prepared: {type(error).__name__}: {str(error).strip()[:_LONGEST]}"
         fix = "check the connection, or read the task from files or the hub"
-        chain: list[BaseException] = [error]
-        while cause := chain[-1].__cause__ or chain[-1].__context__:
-            chain.append(cause)
-        if absent := [one for one in chain if isinstance(one, ImportError)]:  # TFDS wraps them in others
+        if absent := [one for one in list_causes(error) if isinstance(one, ImportError)]:  # within others
             what = f"{name} can't be prepared without another library: {absent[-1]}"
             fix = "pip install 'stilts-jax[tfds-prepare]' (it has tensorflow); reading does not need it"
         address = f"https://www.tensorflow.org/datasets/catalog/{source.name}"
