@@ -71,12 +71,16 @@ def test_only_the_languages_that_were_asked_for(source, capsys):
         assert "joined by +" in capsys.readouterr().err
 
 
-def test_the_inventory_lists_every_task_without_reading_it(source):
-    (source.root / "xnli" / "test-de.tsv").write_text("this is not read")
+def test_the_inventory_lists_every_task_without_reading_it_and_whatever_is_damaged(source):
+    (source.root / "mnli").mkdir()
+    (source.root / "mnli" / "train.tsv").write_text("this is not read")
+    (source.root / "xnli" / "xnli.test.tsv").write_text("this is not text: \0")
+    damaged = next(row for row in prepare([get_task("xnli")], source).splits if row.split == "test")
+    assert damaged.found is None and "1 NUL" in damaged.note and "xnli.test.tsv:1" in damaged.note
     lines = format_inventory(map(get_task, list_tasks()), source).splitlines()[1:]
     rows = {line.split()[0]: " ".join(line.split()) for line in lines}
     assert set(rows) == set(list_tasks())
-    assert rows["xnli"].endswith(" dev 2, test 1 hub, tfds dev 13 languages, test 14 languages")
+    assert rows["xnli"].endswith(" dev 2 hub, tfds dev 13 languages, test can't be read")
     assert rows["qqp"].endswith(" - hub, tfds train, dev")
     assert "train 21,253, dev 46-3,974, test 47-5,440" in rows["udpos"]
 

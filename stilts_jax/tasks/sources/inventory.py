@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from textwrap import fill
 from typing import Any, NamedTuple
@@ -53,6 +54,13 @@ def _look(task: Task, split: str, source: DataSource) -> tuple[tuple[str, ...], 
     return there, [language for language in wanted_languages(task, split) if language not in there]
 
 
+def _available(task: Task, split: str, source: DataSource) -> tuple[str, ...]:
+    """Returns the languages that a split is there in; none where a file can't be read, which is said elsewhere."""
+    with suppress(DataError):
+        return read.available_languages(task, split, source)
+    return ()
+
+
 def read_part(task: Task, split: str, language: str, source: DataSource) -> tuple[Sequence[Any], int, int]:
     """Returns examples (or queries), how many there are of what is counted, and how many rows were skipped."""
     if any(one.build for part in read.sources_of(task, split, source).values() for one in part):
@@ -71,7 +79,13 @@ def format_inventory(tasks: Iterable[Task], source: DataSource) -> str:
     for task in tasks:
         found, missing, sizes = [], [], []
         for split in list_splits(task, source):
-            there, absent = _look(task, split, source)
+            try:
+                there, absent = _look(task, split, source)
+            except (
+                DataError
+            ):  # a file of several languages; what is below the table says what is wrong with it
+                missing.append(f"{split} can't be read")
+                continue
             found += [f"{split} {len(there)}"] * bool(there)
             if absent:
                 listed = f"{len(absent)} languages" if len(absent) > _MOST_SHOWN else " ".join(absent)
@@ -80,7 +94,7 @@ def format_inventory(tasks: Iterable[Task], source: DataSource) -> str:
             numbers = count.values() if isinstance(count, Mapping) else [count]
             ends = dict.fromkeys((min(numbers), max(numbers)))  # one where they are equal
             sizes.append(f"{split} " + "-".join(f"{number:,}" for number in ends))
-        languages = len(task.languages or read.available_languages(task, "train", source))
+        languages = len(task.languages or _available(task, "train", source))
         kinds = dict.fromkeys(one.kind for one in task.sources if one.kind != "files")
         lists = (", ".join(part) or "-" for part in (sizes, found, kinds, missing))
         rows.append((task.name, task.kind, task.metric, str(languages), *lists))
@@ -210,7 +224,7 @@ def prepare(
     fetches only what is not complete. ``languages``: only these, and the one that each task is trained in.
     """
     known = {task.source_language for task in tasks}
-    known.update(*(task.languages or read.available_languages(task, "train", source) for task in tasks))
+    known.update(*(task.languages or _available(task, "train", source) for task in tasks))
     languages = [language if language in known else our_code(language) for language in languages]
     for language in languages:
         if language not in known:
@@ -220,9 +234,7 @@ def prepare(
         (task, split, language)
         for task in tasks
         for split in list_splits(task, source)
-        for language in dict.fromkeys(
-            (*wanted_languages(task, split), *read.available_languages(task, split, source))
-        )
+        for language in dict.fromkeys((*wanted_languages(task, split), *_available(task, split, source)))
         if not languages or language in (task.source_language, *languages)
     ]
     splits: list[PreparedSplit] = []
@@ -230,9 +242,10 @@ def prepare(
     failures: dict[str, str] = {}  # of data sets that can't be had at all, and are not tried again
     with progress.track("prepare", len(wanted), "splits") as bar:
         for task, split, language in wanted:
-            note = _fetch(task, split, language, source, failures, progress) if download else ""
-            expected, found, skipped = expected_count(task, split, language), None, 0
+            expected, found, skipped, note = expected_count(task, split, language), None, 0, ""
             try:
+                if download:
+                    note = _fetch(task, split, language, source, failures, progress)
                 if language in read.available_languages(task, split, source, beyond=True):
                     examples, found, skipped = read_part(task, split, language, source)
                     texts.setdefault((task.name, split), set()).update(_hash_texts(examples))
