@@ -8,7 +8,7 @@ that no hub or TFDS data set has are looked for as released files, which are not
 from argparse import Namespace
 
 from stilts_jax.checked import split_names
-from stilts_jax.commands.options import Add
+from stilts_jax.commands.options import Add, check_data_root
 from stilts_jax.files import make_folder
 
 
@@ -35,7 +35,10 @@ def run(arguments: Namespace) -> int:
 
         folder = find_folder(arguments.encoder, download=download)
         progress.say(f"encoder {arguments.encoder}: {folder}")
-    make_folder(arguments.data_root, "--data_root", to_write=download)
+    if download:
+        make_folder(arguments.data_root, "--data_root")
+    else:
+        check_data_root(arguments.data_root)
     source = DataSource(root=arguments.data_root, kind=arguments.source)
     languages = split_names(arguments.languages)
     found = prepare(tasks, source, languages=languages, download=download, progress=progress)

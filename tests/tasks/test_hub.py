@@ -90,6 +90,12 @@ def test_a_split_of_several_files_counts_only_when_all_are_there(online, tmp_pat
     assert len({example.id for example in examples}) == 4
 
 
+def test_a_configuration_may_be_a_folder_in_a_folder(online, tmp_path):
+    online({("me/mine", MAIN): {f"a/b/test{PARQUET}": make_parquet("text:string label:x|y", [("z", 1)])}})
+    task = classify_task("mine", hub="me/mine/a/b", splits="test", labels=("x", "y"))
+    assert prepare([task], DataSource(tmp_path, kind="hub"), download=True).complete
+
+
 def test_both_failures_are_shown_and_no_repository_is_asked_again(online, tmp_path):
     server = online({})
     done = prepare([get_task("siqa"), get_task("xcopa")], DataSource(tmp_path, kind="hub"), download=True)

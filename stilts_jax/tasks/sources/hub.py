@@ -18,8 +18,6 @@ from stilts_jax.tasks.sources.files import find_files
 from stilts_jax.tasks.sources.rows import Opened, Problems, Row
 from stilts_jax.tasks.spec import Source
 
-_UNFINISHED = ".{}.{}.unfinished"  # is there while a split is being fetched: its files may not be complete
-
 
 class SourceFailure(DataError):
     """A whole data set can't be had (no such repository, no connection, a library missing), not just a part."""
@@ -65,11 +63,16 @@ def _patterns(config: str, split: str) -> list[str]:
     return [f"{place}.parquet" for place in places.split()]
 
 
+def _unfinished(folder: Path, config: str, split: str) -> Path:
+    """Returns a file that is there while a split is being fetched: its files may not be complete."""
+    return folder / f".{config.replace('/', '-')}.{split}.unfinished"
+
+
 def find(source: Source, split: str, language: str, root: Path) -> dict[str, tuple[Path, ...]]:
     """Returns the files of a split in a language; nothing if it is not there, or only in part."""
     config, name = source.names(split, language)
     folder = root / "hub" / source.name
-    if not source.has(language) or (folder / _UNFINISHED.format(config, name)).exists():
+    if not source.has(language) or _unfinished(folder, config, name).exists():
         return {}
     # The last ones are what save_to_disk writes; what `map` caches lies beside it.
     patterns = [*_patterns(config, name), *(f"{config}/{name}/{one}.arrow" for one in ("data-*", "dataset"))]
@@ -101,7 +104,7 @@ def fetch(source: Source, split: str, language: str, root: Path) -> None:
 
     config, name = source.names(split, language)
     folder = root / "hub" / source.name
-    unfinished = folder / _UNFINISHED.format(config, name)
+    unfinished = _unfinished(folder, config, name)
     try:
         commit, files = _find_remote(source.name, config, name)
         folder.mkdir(parents=True, exist_ok=True)
