@@ -149,7 +149,7 @@ class TrainSettings(OptimizerSettings):
         self.exceptions()
 
     def exceptions(self) -> dict[str, dict[str, float]]:
-        """Returns what ``by_task`` says: option to value, by task as it is written."""
+        """Returns what ``by_task`` says: by option the values by task, as it is written."""
         hints, found = get_type_hints(type(self), include_extras=True), dict[str, dict[str, float]]()
         for place, text in split_pairs(self.by_task, "config.train.by_task").items():
             task, _, option = place.rpartition(".")
@@ -158,7 +158,7 @@ class TrainSettings(OptimizerSettings):
             what, fix = f"{option!r} can't differ by task.", nearest(option, TASK_OPTIONS)
             self.refuse(option not in TASK_OPTIONS, what, "by_task", fix)
             try:
-                found.setdefault(task, {})[option] = hints[option].__metadata__[0](text)
+                found.setdefault(option, {})[task] = hints[option].__metadata__[0](text)
             except ArgumentTypeError as error:
                 self.refuse(True, f"{place}: {error}.", "by_task", "such as xnli.epochs=1")
         return found

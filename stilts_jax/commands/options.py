@@ -80,12 +80,12 @@ def open_context(
     import jax
 
     from stilts_jax.experiment.context import Context, start_runtime
-    from stilts_jax.tasks import task_name
+    from stilts_jax.experiment.phases import name_tasks
     from stilts_jax.tasks.sources.read import DataSource
 
     check_data_root(data_root)
     data = settings.data
-    kinds = {task_name(name): kind for name, kind in data.kinds.items()}
+    kinds = name_tasks(data.kinds, "data.sources")
     source = DataSource(data_root, data.source, kinds, data.skip_budget, data.pictures)
     if about.get("trace"):
         make_folder(about["trace"], "--trace")

@@ -5,10 +5,10 @@ hyperparameters share a phase (XQuAD and MLQA), and every target shares the inte
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain, cycle
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from stilts_jax.checked import split_names, split_pairs, stem
 from stilts_jax.errors import ConfigError, nearest
@@ -17,6 +17,7 @@ from stilts_jax.tasks import get_task, list_tasks, task_name
 from stilts_jax.tasks.spec import Hyperparameters, Task
 
 NONE = "none"
+Value = TypeVar("Value")
 HUB = "hub:"  # a row that starts from another, already fine-tuned encoder
 # How targets are trained: on these tasks, one after the other, with these hyperparameters.
 Training = tuple[tuple[str, ...], Hyperparameters | None]
@@ -90,15 +91,15 @@ def _check_names(phases: list[Phase], settings: Settings, is_part: bool) -> None
         raise ConfigError(what, where="config.experiment.targets", fix=fix)
     # A registered task that a part of an experiment leaves out may keep its exceptions.
     known = {name for task in tasks for name in (task, stem(task))}.union(list_tasks())
-    weights = {_named(name, "mixture.weights") for name in settings.mixture.pairs}
     targets = {task_name(name) for name in split_names(settings.experiment.targets)}
+    weights = name_tasks(settings.mixture.pairs, "mixture.weights")
     for option, given, names in (
-        ("train.by_task", settings.train.exceptions(), known),
+        *(("train.by_task", values, known) for values in settings.train.exceptions().values()),
         ("data.sources", settings.data.kinds, known),
         ("mixture.weights", weights, known),
         ("experiment.train_on", find_instead(settings), targets.union(list_tasks())),
     ):
-        for name in {_named(one, option) for one in given} - names:
+        for name in name_tasks(given, option).keys() - names:
             raise ConfigError(f"{name!r} is no task.", where=f"config.{option}", fix=nearest(name, names))
     for phase in phases if weights else ():
         mixed = [get_task(name).name for name in phase.train] if len(phase.train) > 1 else []
@@ -107,18 +108,24 @@ def _check_names(phases: list[Phase], settings: Settings, is_part: bool) -> None
             raise ConfigError(what, where="config.mixture.weights", fix=fix)
 
 
-def _named(name: str, option: str) -> str:
-    """Returns the name in results of a task that an option names."""
-    try:
-        return task_name(name)
-    except ConfigError as error:
-        raise ConfigError(error.what, where=f"config.{option}", fix=error.fix) from error
+def name_tasks(given: Mapping[str, Value], option: str) -> dict[str, Value]:
+    """Returns what an option says of tasks by their names in results; one task may be spelt in several ways."""
+    found = dict[str, Value]()
+    for name, value in given.items():
+        try:
+            own = task_name(name)
+        except ConfigError as error:
+            raise ConfigError(error.what, where=f"config.{option}", fix=error.fix) from error
+        if found.setdefault(own, value) != value:
+            what, fix = f"{own!r} has two values, one of them as {name!r}.", "give it one"
+            raise ConfigError(what, where=f"config.{option}", fix=fix)
+    return found
 
 
 def find_instead(settings: Settings) -> dict[str, str]:
     """Returns what ``experiment.train_on`` says, by the names of targets in results."""
     pairs = split_pairs(settings.experiment.train_on, "config.experiment.train_on")
-    return {_named(name, "experiment.train_on"): instead for name, instead in pairs.items()}
+    return name_tasks(pairs, "experiment.train_on")
 
 
 def _target_trainings(settings: Settings) -> dict[Training, tuple[str, ...]]:
@@ -149,12 +156,10 @@ def hyperparameters_of(task: Task, settings: Settings, phase: Phase | None = Non
     preset = task.hyperparameters.get(settings.preset, task.hyperparameters["paper"])
     given: dict[str, Any] = {name: getattr(settings.train, name) for name in TASK_OPTIONS}
     given = {name: value for name, value in given.items() if value is not None}
-    exceptions = [
-        (_named(name, "train.by_task"), options) for name, options in settings.train.exceptions().items()
-    ]
-    for wanted in (stem(task.name), task.name):
-        for name, options in exceptions:
-            given |= options if name == wanted else {}
+    for option, values in settings.train.exceptions().items():
+        named = name_tasks(values, "train.by_task")
+        for name in (stem(task.name), task.name):
+            given |= {option: named[name]} if name in named else {}
     return replace(preset, **given)
 
 

@@ -21,11 +21,10 @@ from stilts_jax.experiment import models
 from stilts_jax.experiment.context import Context, Part
 from stilts_jax.experiment.evaluate import score
 from stilts_jax.experiment.models import OpenModel
-from stilts_jax.experiment.phases import Phase
+from stilts_jax.experiment.phases import Phase, name_tasks
 from stilts_jax.features.records import IGNORE, Features, Ragged
 from stilts_jax.files import read_record, write_record
 from stilts_jax.model import Backend, EncoderConfig, Model, TaskHead, choose_backend
-from stilts_jax.tasks import task_name
 from stilts_jax.tasks.sources.read import find_paths
 from stilts_jax.tokenization import Tokenizer
 from stilts_jax.train.loop import RunConfig, TrainingResult, run_training
@@ -161,8 +160,8 @@ def make_batches(
     made: TrainingBatches | Mixture = one
     if len(data) > 1:
         # Of several rows each takes the weights of its own tasks.
-        named = {task_name(name): float(weight) for name, weight in mixture.pairs.items()}
-        given = {name: named[name] for name in named.keys() & batches.keys()}
+        named = name_tasks(mixture.pairs, "mixture.weights")
+        given = {name: float(named[name]) for name in named.keys() & batches.keys()}
         weights = weigh_tasks({name: one.num_rows for name, one in batches.items()}, mixture, given)
         made = Mixture(batches, weights, phase.seed)
         if MLM in batches:  # the other tasks keep the steps that they have without it

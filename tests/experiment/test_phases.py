@@ -174,6 +174,7 @@ def test_hyperparameters_by_task(own):
         ("xnli.batch_size=0", "out of range"),
         ("epochs=1", "not of the form TASK.OPTION"),
         ("xnli.epochs", "not of the form name=value"),
+        ("easy_vqa:blind.epochs=3,easy_vqa.blind.epochs=4", "'easy_vqa.blind' has two values"),
     ],
 )
 def test_a_wrong_exception_by_task_is_named(by_task, said):
