@@ -44,17 +44,14 @@ class Range:
             value = int(text) if whole else float(text)
         except ValueError as error:
             raise ArgumentTypeError(f"{text[:60]!r} is no {'whole ' * whole}number") from error
-        if not self.low <= value <= self.high:
+        if not self.has(value):
             raise ArgumentTypeError(f"{text[:60]} is out of range: {self}")
         return value
 
-    def check(self, value: Any, name: str) -> None:
-        """Raises unless ``value`` is a number in range (NaN never is), or None."""
+    def has(self, value: Any) -> bool:
+        """Says whether ``value`` is a number in range; NaN never is."""
         kind: Any = Integral if isinstance(self.low, int) else Real
-        right = isinstance(value, kind) and self.low <= value <= self.high and not isinstance(value, bool)
-        if value is not None and not right:
-            shown = f"{name.removeprefix('config.')}={str(value)[:60]}"
-            raise ConfigError(f"{shown} is out of range.", where=name, fix=f"take a number of {self}")
+        return isinstance(value, kind) and not isinstance(value, bool) and self.low <= value <= self.high
 
     def __str__(self) -> str:
         return f"at least {self.low} and at most {self.high}"
@@ -74,7 +71,10 @@ class Checked:
             if get_origin(hint) is Literal:
                 self.choose(name, value, get_args(hint))
             for rule in getattr(hint, "__metadata__", ()):
-                rule.check(value, full)
+                shown = f"{full.removeprefix('config.')}={str(value)[:60]} is out of range."
+                self.refuse(
+                    value is not None and not rule.has(value), shown, name, f"take a number of {rule}"
+                )
 
     def refuse(self, wrong: Any, what: str, name: str, fix: str) -> None:
         """Raises an error about an option where something is ``wrong``."""

@@ -72,9 +72,7 @@ def load_config(
     else:
         config = spec
     config.update_from_flattened_dict(dict(own or {}))
-    base = base_config()
-    known = [name for name, value in base.items() if not isinstance(value, ConfigDict)]
-    known += [f"{group}.{name}" for group in base if group not in known for name in base[group]]
+    known = _list_options(base_config())
     for key, text in (overrides or {}).items():
         group, _, last = key.rpartition(".")
         if key not in known:
@@ -100,6 +98,13 @@ def base_config(settings: Any = None) -> ConfigDict:
     return config
 
 
+def _list_options(config: ConfigDict) -> list[str]:
+    """Returns the dotted names of options."""
+    groups = {name: list(value) for name, value in config.items() if isinstance(value, ConfigDict)}
+    grouped = [f"{group}.{name}" for group, names in groups.items() for name in names]
+    return [name for name in config if name not in groups] + grouped
+
+
 def parse_argument(text: str, **defaults: Any) -> SimpleNamespace:
     """Reads ``key=value,key=value`` with the types of ``defaults``; a bare ``key`` means ``key=True``.
 
@@ -120,17 +125,13 @@ def parse_argument(text: str, **defaults: Any) -> SimpleNamespace:
     return SimpleNamespace(**values)
 
 
-def to_settings(config: ConfigDict, kind: Any = Settings, path: str = "config") -> Settings:
-    """Turns a ConfigDict, or (by itself) each group in it, into checked, frozen settings."""
-    hints, names, values = get_type_hints(kind), set(option_names(kind)), dict(config)
-    for name in sorted(values.keys() ^ names):
-        missing, fix = f"Option {name!r} is missing.", "start from base_config()"
-        if name not in names:
-            missing, fix = f"There is no option {name!r}.", nearest(name, names)
-        raise ConfigError(missing, where=f"{path}.{name}", fix=fix)
-    for name in names:
-        if is_dataclass(hints[name]):
-            values[name] = to_settings(config[name], hints[name], f"{path}.{name}")
+def to_settings(config: ConfigDict, kind: Any = Settings) -> Settings:
+    """Turns a ConfigDict, and each group in it, into checked, frozen settings."""
+    hints = get_type_hints(kind)
+    values = {
+        name: to_settings(value, hints[name]) if isinstance(value, ConfigDict) else value
+        for name, value in config.items()
+    }
     return kind(**values)
 
 
@@ -143,9 +144,12 @@ def _run_get_config(path: Path, argument: str) -> ConfigDict:
         what = f"The config file fails with {type(error).__name__}: {error}"
         fix = "mend the file (configs/target.py shows the form); --traceback shows the line"
         raise ConfigError(what, where=str(path), fix=fix) from error
-    lacks = sorted(set(base_config()) - set(config)) if isinstance(config, ConfigDict) else ["all options"]
-    if lacks:
-        what = f"get_config returns a {type(config).__name__} without {', '.join(lacks)}."
+    known, form = _list_options(base_config()), type(config).__name__
+    found = _list_options(config) if isinstance(config, ConfigDict) else []
+    if odd := sorted(set(found) - set(known)):
+        raise ConfigError(f"There is no option {odd[0]!r}.", where=str(path), fix=nearest(odd[0], known))
+    if lacks := [name for name in known if name not in found]:
+        what = f"get_config returns a {form} without {', '.join(lacks) if found else 'all options'}."
         raise ConfigError(what, where=str(path), fix="change what base_config() returns, and return it")
     return config
 

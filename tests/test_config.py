@@ -69,10 +69,14 @@ def test_what_is_wrong_is_refused_with_the_nearest_name(spec, overrides, words):
     assert caught.value.exit_code == 2
 
 
-GIVE = "import ml_collections as m\ndef get_config(a):\n  return "
+GIVE = "import ml_collections as m, stilts_jax.config as s\ndef get_config(a):\n  return "
+
+ADD = f"{GIVE}s.base_config()".replace("return", "c =") + "\n  c.train.x = 1\n  return c"
 
 
-@pytest.mark.parametrize("text", ["x = 1", "x = ", "import no", f"{GIVE}1", f"{GIVE}m.ConfigDict()", "1 / 0"])
+@pytest.mark.parametrize(
+    "text", ["x = 1", "x = ", "import no", f"{GIVE}1", f"{GIVE}m.ConfigDict()", "1 / 0", ADD]
+)
 def test_a_file_that_fails_is_named(tmp_path, text):
     path = tmp_path / "mine.py"
     path.write_text(text)

@@ -1,6 +1,5 @@
 """A list of phases, run in order of need: resumed, split over machines, failures contained, disk bounded."""
 
-import json
 import shutil
 import time
 from collections import deque
@@ -60,8 +59,6 @@ def run_phase(phase: Phase, context: Context) -> None:
         _check_same(phase, context)
         if jax.process_count() == 1 and is_done(phase, context):  # another process was at work on it just now
             return
-        if context.is_main:
-            _warn_of_another_encoder(phase, context)
         trained, kept = from_main(lambda: read_trained(folder, context.key(phase))), list[str]()
         if trained or not phase.train:  # what a command with other targets or more languages scored stays
             kept = from_main(lambda: find_kept(read_result(folder), phase, context))
@@ -92,18 +89,6 @@ def _check_same(phase: Phase, context: Context) -> None:
         what = f"This host reads other data or another encoder for {phase.name} than the main one."
         fix = "give all hosts the same files"
         raise DataError(what, where=f"host {jax.process_index()}: {context.source.root}", fix=fix)
-
-
-def _warn_of_another_encoder(phase: Phase, context: Context) -> None:
-    """Says so where the same phase once started from other weights: their files were exchanged, or damaged."""
-    folder, record = context.folder(phase), json.loads(json.dumps(context.training_record(phase)))
-    for path in sorted(folder.parent.glob(f"{folder.name[:-8]}*")) if phase.parent is None else ():
-        before = (read_result(path) or {}).get("config", {})
-        rest = {name: before[name] for name in ("title", "encoder", "scored_rows") if name in before}
-        same = before | {"start": record["start"]} == record | rest
-        if path != folder and same and before.get("encoder") == phase.encoder:
-            told = f"the files of {phase.encoder} are not those that {path.name} started from"
-            context.progress.say(f"warning: {told}; if you changed nothing, they are damaged")
 
 
 def run_grid(
@@ -161,24 +146,22 @@ def run_grid(
 
 def _take(phase: Phase, context: Context, failed: list[str], work: Callable[[Phase], None]) -> bool:
     """Works on a phase, and adds it to ``failed`` where it fails; returns False where another process has it."""
-    error: Exception | None = None
     lost = next((parent.name for parent in phase.ancestors() if parent.name in failed), None)
-    if lost and not from_main(partial(is_done, phase, context)):
-        error = StiltsError(f"It needs {lost}, which failed.")
-    else:
-        try:
-            with leave_together():  # over several hosts a failure of one ends all: they would wait for it
-                work(phase)
-        except LockedError as held:
-            context.progress.say(f"comes later: {held.what}", once=True)
-            return False
-        except Exception as found:  # one phase's failure must not stop what does not depend on it
-            check()
-            error = explain(found) or found
-            context.progress.say(f"failed: {describe(found)}")
-    if error:
-        failed.append(phase.name)
-    if error and context.is_main:
+    try:
+        with leave_together():  # over several hosts a failure of one ends all: they would wait for it
+            if lost and not from_main(partial(is_done, phase, context)):
+                raise StiltsError(f"It needs {lost}, which failed.")
+            work(phase)
+        return True
+    except LockedError as held:
+        context.progress.say(f"comes later: {held.what}", once=True)
+        return False
+    except Exception as found:  # one phase's failure must not stop what does not depend on it
+        check()
+        error = explain(found) or found
+        context.progress.say(f"failed: {describe(found)}")
+    failed.append(phase.name)
+    if context.is_main:
         try:  # but nothing is written into a folder in which another process is at work
             with suppress(LockedError), lock_run(context.folder(phase)):
                 results.write_failure(phase, context, error)
@@ -197,23 +180,22 @@ def _check_parent(parent: Phase, context: Context, launched: float, busy: float)
     """Raises LockedError while another part trains the parent, and another error where that will come to no end."""
     folder, hours = context.folder(parent), f"{_LIMIT / 3600:g} hours"
 
-    def look() -> list[str]:
+    def look() -> str | None:
+        """Returns what is wrong; nothing while there is hope, and None where the parent is there."""
         if is_done(parent, context) or is_trained(parent, context):
-            return []
+            return None
         now, failure = time.monotonic(), (read_result(folder, name=FAILURE) or {}).get("error")
         if failure and now - launched >= _GRACE:
             why = (failure["message"].splitlines() or [failure["type"]])[0]  # MemoryError() has no message
-            return [f"{parent.name} failed on another machine: {why}", "run that part again, then this one"]
-        if now - busy > _LIMIT:
-            fix = "see whether the part that trains it still runs"
-            return [f"{parent.name} was not done within {hours}.", fix]
-        return ["", ""]
+            return f"{parent.name} failed on another machine: {why}"
+        return f"{parent.name} was not done within {hours}." if now - busy > _LIMIT else ""
 
-    if found := from_main(look):
-        what, fix = found
-        if not what:
-            raise LockedError(f"waiting for {parent.name}, which another part trains (at most {hours})")
-        raise StiltsError(what, where=str(folder), fix=fix)
+    found = from_main(look)
+    if found:
+        fix = "see whether the part that trains it still runs; run that part again, then this one"
+        raise StiltsError(found, where=str(folder), fix=fix)
+    if found is not None:
+        raise LockedError(f"waiting for {parent.name}, which another part trains (at most {hours})")
 
 
 def _free_disk(phase: Phase, phases: Sequence[Phase], context: Context) -> None:

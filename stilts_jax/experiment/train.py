@@ -186,16 +186,16 @@ def choose(phase: Phase, context: Context, data: Loaded, shape: EncoderConfig) -
     steps = min(steps, settings.train.max_steps or steps)
 
     def decide() -> dict[str, Any]:
-        fresh, before = automatic.decide(settings, context.mesh, shape, tasks, steps), None
+        fresh = automatic.decide(settings, context.mesh, shape, tasks, steps)
+        if set_here:  # what an option says is for this run
+            return asdict(fresh)
         with suppress(FileNotFoundError, RecordError, TypeError):
             before = automatic.Choices(**read_record(path))
-        if before and before.device != fresh.device:
+            if before.device == fresh.device:
+                return asdict(before)
             what = "what depends on the device is chosen anew"
             context.progress.say(f"this phase began on {before.device}: {what}")
-        elif before and not set_here:
-            return asdict(before)
-        if not set_here:  # what an option says is for this run
-            write_record(path, asdict(fresh))
+        write_record(path, asdict(fresh))
         return asdict(fresh)
 
     # All hosts do what the main one chose: what is free on each may differ.
