@@ -109,7 +109,7 @@ def token_accuracy(task: Task, predictions: Tags, gold: Tags, language: str) -> 
     return _mean("accuracy", right, np.uint8)
 
 
-def _find_chunks(tags: Sequence[str]) -> set[tuple[str, int, int]]:
+def find_chunks(tags: Sequence[str]) -> set[tuple[str, int, int]]:
     """The chunks of a sentence: type, first and last word.
 
     The rules are those of seqeval 0.0.12, which XTREME uses for entities and parts of speech alike. A tag's first
@@ -133,7 +133,7 @@ def _find_chunks(tags: Sequence[str]) -> set[tuple[str, int, int]]:
 def chunk_f1(task: Task, predictions: Tags, gold: Tags, language: str) -> MetricResult:
     """Micro-averaged chunk F1, precision and recall, and token accuracy beside them; tags are names."""
     words = token_accuracy(task, predictions, gold, language)
-    chunks = (map(_find_chunks, sides) for sides in zip(predictions, gold))
+    chunks = (map(find_chunks, sides) for sides in zip(predictions, gold))
     found = _f1("chunk_f1", [(len(ours & theirs), len(ours), len(theirs)) for ours, theirs in chunks])
     return replace(found, values={**found.values, **words.values})
 

@@ -116,10 +116,8 @@ def find_neighbours(
 
 def _fit(size: int, count: int, devices: int) -> int:
     """A tile side no longer than needed; powers of two, so that few shapes are compiled."""
-    needed = _SMALLEST_TILE
-    while needed < min(size, count):
-        needed *= 2
-    needed = min(needed, -(-size // _BLOCK) * _BLOCK)
+    power = 1 << (max(min(size, count), _SMALLEST_TILE) - 1).bit_length()
+    needed = min(power, -(-size // _BLOCK) * _BLOCK)
     return -(-needed // (_BLOCK * devices)) * _BLOCK * devices
 
 

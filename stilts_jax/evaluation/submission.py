@@ -84,7 +84,8 @@ def read_predictions(path: Path, task: Task) -> Any:
     """What ``write_predictions`` wrote, as the metric takes it; labels and tags as names."""
     form = format_of(task)
     if form == "tag":
-        return read_tags(path)[0]
+        renamed = UNTAGGED if task.name == "udpos" else {}  # as in an experiment
+        return [[renamed.get(tag, tag) for tag in tags] for tags in read_tags(path)[0]]
     _, what, fix = _FORMS[form]
     if form in _BY_ID:
         content = read_json(path)
@@ -217,7 +218,7 @@ def _score_file(task: Task, language: str, folder: Path, gold_folder: Path) -> M
     elif form != "mining":
         check_count(predicted, predictions, gold_path, gold)
     if form == "tag":
-        known = {*task.labels, UNKNOWN_LABEL, *(UNTAGGED if task.name == "udpos" else ())}
+        known = {*task.labels, UNKNOWN_LABEL}
         for index, (ours, theirs) in enumerate(zip(predictions, gold)):
             if wrong := [tag for tag in theirs if tag not in known]:  # words, where tags should be
                 line = read_tags(gold_path)[1][index] + theirs.index(wrong[0])
@@ -230,9 +231,6 @@ def _score_file(task: Task, language: str, folder: Path, gold_folder: Path) -> M
                 raise DataError(what, where=where, fix=fix)
     elif form == "ranking":  # queries without a right candidate do not count
         gold = {query: right for query, right in gold.items() if right}
-    if task.name == "udpos":  # words without a part of speech have the tag that they have in an experiment
-        sides = (predictions, gold)
-        predictions, gold = ([[UNTAGGED.get(tag, tag) for tag in tags] for tags in side] for side in sides)
     return METRICS[task.metric](task, predictions, gold, language).values
 
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from stilts_jax.errors import DataError
 from stilts_jax.evaluation.benchmarks import summarise_tasks
-from stilts_jax.evaluation.metrics import normalise_english, token_f1
+from stilts_jax.evaluation.metrics import find_chunks, normalise_english, token_f1
 from stilts_jax.evaluation.submission import check_count, read_tags, score_languages
 from stilts_jax.files import write_whole
 from stilts_jax.tasks.masakhaner_x import TASK as MASAKHANER_X
@@ -122,13 +122,9 @@ def _spell_names(given: Path, release: Path) -> list[str]:
             raise DataError(what, where=where, fix="give every word one tag")
         if wrong := next((tag for tag in tags if not re.fullmatch("O|[BI]-.+", tag)), ""):
             raise DataError(f"{wrong[:60]!r} is not a tag.", where=where, fix="write O, B-TYPE or I-TYPE")
-        found: list[tuple[str, int, int]] = []
-        for before, (start, end), tag in zip(("O", *tags), words, tags):
-            if tag[:1] == "B" or (tag != "O" and before[2:] != tag[2:]):
-                found.append((tag[2:], start, end))
-            elif tag != "O":
-                found[-1] = (*found[-1][:2], end)
-        spelled.append(_BETWEEN.join(f"{label}: {text[start:end]}" for label, start, end in found))
+        found = sorted((first, last, label) for label, first, last in find_chunks(tags))
+        labelled = (f"{label}: {text[words[first][0] : words[last][1]]}" for first, last, label in found)
+        spelled.append(_BETWEEN.join(labelled))
     return spelled
 
 
