@@ -118,12 +118,13 @@ def fetch_folder(name: str | os.PathLike) -> Path:
 
 
 @contextlib.contextmanager
-def naming(path: os.PathLike) -> Iterator[None]:
-    """Lets an error of the disk name the file that the user knows; writing to an open file names none."""
+def naming(path: os.PathLike, temporary: os.PathLike | str = "") -> Iterator[None]:
+    """Lets an error of the disk name the file that the user knows: writing to an open file names none."""
     try:
         yield
     except OSError as error:
-        error.filename, error.filename2 = str(path), None
+        if error.filename is None or str(error.filename) == str(temporary):
+            error.filename, error.filename2 = str(path), None
         raise
 
 
@@ -134,7 +135,7 @@ def replacing(path: Path) -> Iterator[Path]:
     _remove_stale(path.parent)
     temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}-{next(_count)}.tmp")
     try:
-        with naming(path):
+        with naming(path, temporary):
             temporary.unlink(missing_ok=True)  # a link that somebody put there must not be followed
             yield temporary
             with temporary.open("rb+") as file:

@@ -9,7 +9,7 @@ import fsspec
 import pytest
 
 from stilts_jax.errors import EncoderError, RecordError
-from stilts_jax.files import fetch_folder, read_record, write_record, write_whole
+from stilts_jax.files import fetch_folder, read_record, replacing, write_record, write_whole
 from stilts_jax.model import find_folder
 
 RECORD = {"format": 2, "score": 71.25, "names": ("a", "é"), "inner": {1: None}}
@@ -56,6 +56,8 @@ def test_a_file_has_the_rights_of_the_umask_and_leaves_nothing_beside_it(tmp_pat
     with pytest.raises(OSError) as caught:
         write_whole(tmp_path / "folder", "text")
     assert caught.value.filename == str(tmp_path / "folder")
+    with pytest.raises(OSError, match="source"), replacing(tmp_path / "x"):
+        (tmp_path / "source").read_bytes()  # it is not the file that is written that is missing
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "x"]
 
 
