@@ -62,15 +62,13 @@ class Bar(tqdm):
 
     def close(self) -> None:
         """Leaves the line where the work took long, else takes it away."""
-        took_long = not self.disable and self.format_dict["elapsed"] >= _WORTH_A_LINE
-        if self.disable or self.fp.isatty():
-            self.leave = took_long
-            return super().close()
-        self.disable = True
-        self._decr_instances(self)
-        if took_long:
-            self.display()
-        return None
+        if not self.disable:
+            self.leave = self.format_dict["elapsed"] >= _WORTH_A_LINE
+            if not self.fp.isatty():
+                if self.leave:
+                    self.display()
+                self.sp = None  # so that nothing is written that moves a cursor
+        super().close()
 
 
 class Progress:

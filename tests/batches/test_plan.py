@@ -17,14 +17,7 @@ from stilts_jax.batches.plan import (
 from stilts_jax.errors import ConfigError
 from stilts_jax.features.build import FeatureSettings, build_features
 from stilts_jax.features.records import Features, Ragged
-from stilts_jax.tasks.spec import (
-    ChoiceExample,
-    ClassifyExample,
-    EmbedExample,
-    SpanExample,
-    TagExample,
-    TextExample,
-)
+from stilts_jax.tasks import spec
 
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -57,12 +50,10 @@ def test_rare_labels_may_be_drawn_more_often(window):
         counts = np.bincount(rows, minlength=68)
         for label in (counts[:64], counts[64:]):  # rows of one label come in turn
             assert label.max() - label.min() <= 1
-
-
-def test_labels_that_are_no_classes_cannot_be_drawn_by_their_number():
+    # Labels that are no classes can't be drawn by their number.
     features = Features("tag", make_features([5, 6]).columns, ("en",), 2)
     with pytest.raises(ConfigError, match="label_alpha of t"):
-        make_batches(features, label_alpha=0.5)
+        make_batches(features, window=window, label_alpha=0.5)
 
 
 @QUICK
@@ -93,11 +84,15 @@ def test_batches_are_exactly_full_and_epochs_see_each_row_once(lengths, batch_si
 @pytest.mark.parametrize("kind", ["classify", "choice", "tag", "span", "embed"])
 def test_every_kind_arrives_padded_as_a_loop_would_pad_it(tokenizer, lines, kind):
     examples = {
-        "classify": [ClassifyExample("", line, None, number) for number, line in enumerate(lines)],
-        "choice": [ChoiceExample("", lines[i], tuple(lines[i : i + 2 + i % 3]), 0) for i in range(20)],
-        "tag": [TagExample("", (words := tuple(line.split())), tuple(range(len(words)))) for line in lines],
-        "span": [SpanExample("", "a b", line, ((line[:3].strip(), 0),)) for line in lines if line[0] != " "],
-        "embed": [EmbedExample("", line, " ".join(lines[i : i + 3])) for i, line in enumerate(lines)],
+        "classify": [spec.ClassifyExample("", line, None, number) for number, line in enumerate(lines)],
+        "choice": [spec.ChoiceExample("", lines[i], tuple(lines[i : i + 2 + i % 3]), 0) for i in range(20)],
+        "tag": [
+            spec.TagExample("", (words := tuple(line.split())), tuple(range(len(words)))) for line in lines
+        ],
+        "span": [
+            spec.SpanExample("", "a b", line, ((line[:3].strip(), 0),)) for line in lines if line[0] != " "
+        ],
+        "embed": [spec.EmbedExample("", line, " ".join(lines[i : i + 3])) for i, line in enumerate(lines)],
     }[kind]
     features = build_features(kind, {"en": examples}, tokenizer, FeatureSettings(40, 20, 9), training=True)
     batches, columns = make_batches(features, max_length=40), features.columns
@@ -128,7 +123,10 @@ def test_every_kind_arrives_padded_as_a_loop_would_pad_it(tokenizer, lines, kind
 
 
 def test_running_text_is_packed_and_masked_anew_each_step(tokenizer, lines):
-    examples = {"en": [TextExample("", line) for line in lines], "de": [TextExample("", lines[0])] * 9}
+    examples = {
+        "en": [spec.TextExample("", line) for line in lines],
+        "de": [spec.TextExample("", lines[0])] * 9,
+    }
     features = build_features("mlm", examples, tokenizer, FeatureSettings(64), training=True)
     batches = make_batches(features, masking=Masking(tokenizer.mask_id, tokenizer.vocab_size))
     whole = {tuple(features.columns["tokens"][row].tolist()) for row in range(len(features))}
