@@ -129,6 +129,10 @@ class Tokenizer:
         places = [np.ascontiguousarray(both[:, side]) for side in (0, 1)] if characters else []
         return Encoded(found, offsets, *places)
 
+    def spell(self, text: str) -> list[str]:
+        """Returns the pieces of a text."""
+        return self._fast.backend_tokenizer.encode(text, add_special_tokens=False).tokens
+
     def copy_fast(self) -> Any:
         """Returns an own copy of the tokenizer of ``transformers`` (calling one changes its state)."""
         return copy.deepcopy(self._fast)

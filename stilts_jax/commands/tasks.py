@@ -8,7 +8,6 @@ will read them: the quickest check of your own data.
 """
 
 from argparse import Namespace
-from collections.abc import Callable
 from pathlib import Path
 
 from stilts_jax.commands.options import Add, check_data_root
@@ -31,15 +30,12 @@ def run(arguments: Namespace) -> None:
         check_data_root(arguments.data_root)
     source = DataSource(root=arguments.data_root or Path("data"), kind=arguments.source)
     print(format_inventory(tasks, source))
-    cut = _cutter(arguments.encoder) if arguments.encoder and arguments.names else None
+    cut = None
+    if arguments.encoder and arguments.names:
+        from stilts_jax.model import find_folder
+        from stilts_jax.tokenization import load_tokenizer
+
+        cut = load_tokenizer(find_folder(arguments.encoder)).spell
     for task in tasks if arguments.names else ():
         print(f"\n{format_paths(task, source)}\n")
         print(format_examples(task, source, cut))  # apart: a bad row is refused below the paths
-
-
-def _cutter(encoder: str) -> Callable[[str], list[str]]:
-    from stilts_jax.model import find_folder
-    from stilts_jax.tokenization import load_tokenizer
-
-    tokenizer = load_tokenizer(find_folder(encoder)).copy_fast().backend_tokenizer
-    return lambda text: tokenizer.encode(text, add_special_tokens=False).tokens

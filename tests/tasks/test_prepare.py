@@ -95,7 +95,6 @@ def test_three_examples_are_shown_as_the_model_reads_them(tmp_path, write, capsy
     assert main(["tasks", "sib200", f"--data_root={tmp_path}", f"--encoder={world / 'encoder'}"]) == 0
     printed = capsys.readouterr().out
     assert "dev: sib200/{language}/dev.tsv, 2 languages:\n    af=afr_Latn sw=swh_Latn\n" in printed
-    assert "test: sib200/{language}/test.tsv, 2 languages:\n    af=afr_Latn sw=swh_Latn\n" in printed
     assert "hub: Davlan/sib200" in printed and " zu=zul_Latn\n" in printed
     assert "3 of 5 examples" in printed and "text: Tunakwenda 2." in printed and "Tunakwenda 3" not in printed
     assert printed.count("label: travel") == printed.count(" pieces: ") == 3

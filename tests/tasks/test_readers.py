@@ -27,6 +27,7 @@ def conllu(*rows):
 
 
 TABLE, TAGGED = readers.Table(("first", "second", "label"), optional=1), readers.read_tagged
+NUMBERED = readers.Columns(word=1, tag=2, comments=True)
 TREES = (
     # "du" is ADP+DET, both below the noun: equally high, and French has ADP before DET. The empty node
     # goes, and so do the space and U+200C inside a token.
@@ -63,9 +64,8 @@ def test_rows(tmp_path, name):
 
 
 REFUSED = [
-    (TABLE, "a\tb\tc\n\nd\te\n", 3, "3 columns were expected, 2"),
+    *((NUMBERED, f"# said\n{line}\tO\n", 2, "a word and its tag") for line in ("Ann\t1", "1 Ann")),
     *((readers.read_jsonl, f'{{"a": 1}}\n{line}\n', 2, "JSON") for line in ("{", "[1]", '"text"')),
-    (readers.read_conllu, "1\tword\tNOUN\n\n", 1, "10 columns"),
     (readers.read_conllu, conllu(("1-2", "ab", "_", "_"), ("1", "a", "X", "7")), 2, "ids or heads"),
     (readers.read_squad, '{"data": [{"title": "x"}]}', None, r"SQuAD's form.* no 'data\[0\].paragraphs'"),
     (readers.read_squad, b'{"data": "\xff"}', 1, "not UTF-8"),

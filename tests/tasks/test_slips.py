@@ -92,13 +92,3 @@ def test_a_missing_null_or_misplaced_value_is_a_bad_row(tmp_path, write, name, p
             assert str(way[-1]) in what or (way[-1] in GOLD and "blank" in what), (way, slip, what)
             line = f":{len(documents)}" if by_line else ""
             assert f"{path}{line}" in where, (way, slip, where)
-
-
-@pytest.mark.parametrize("damaged", ["Ann\t1", "1 Ann"])
-def test_numbered_words_without_their_number_are_refused(tmp_path, write, damaged):
-    seed = SEEDS["uner"]
-    ((path, text),) = seed.files.items()
-    write(path, text.replace("1\tAnn", damaged))
-    with pytest.raises(DataError) as caught:
-        read(seed, tmp_path)
-    assert "iob2:2" in str(caught.value.where) or "line 2" in str(caught.value)

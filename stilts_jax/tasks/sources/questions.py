@@ -3,7 +3,6 @@
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -72,10 +71,10 @@ def read_triples(path: Path, language: str, problems: Problems) -> Iterator[Row]
 
 def read_by_id(path: Path, language: str, problems: Problems) -> Iterator[Row]:
     """Yields the rows of GQA's and xGQA's files: an object from each question's id to the question."""
-    for number, (identifier, fields) in enumerate(Row.document(path).fields.items()):
-        row = Row(0, number, {"the question": fields}, identifier)
-        with problems.skipping(path, row):
-            yield replace(row, fields={**row.part("the question").fields, "id": identifier})
+    document = Row.document(path)
+    for number, name in enumerate(document.fields):
+        with problems.skipping(path, Row(0, number, {}, name)):
+            yield Row(0, number, {**document.part(name).fields, "id": name}, name)
 
 
 def answer_gqa(row: Row, labels: Labels) -> Example | None:
