@@ -23,8 +23,6 @@ def tower(tmp_path_factory):
     shape = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 40}
     config = transformers.CLIPVisionConfig(**shape, image_size=32, patch_size=8)
     transformers.CLIPVisionModel(config).save_pretrained(folder)
-    preparation = {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.5, 0.6, 0.7], "do_center_crop": True}
-    (folder / "preprocessor_config.json").write_text(json.dumps(preparation))
     return folder
 
 
@@ -50,16 +48,12 @@ def test_features_are_those_of_the_encoder(tower, pictures, tmp_path):
     assert record["names"] == ["0.png", "1.png", "2.png"] and out.stat().st_mode == pictures.stat().st_mode
     assert (record["layer"], record["encoder"], record["pictures"]) == (1, str(tower), str(pictures))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "images.clip"]
-    # The first picture has the tower's size; of the second, twice as wide, the middle is taken.
-    whole = np.asarray(Image.open(pictures / "0.png"), np.float32)
-    middle = np.asarray(Image.open(pictures / "1.png"), np.float32)[:, 16:48]
-    prepared = (np.stack([whole, middle]) / 255 - [0.1, 0.2, 0.3]) / np.array([0.5, 0.6, 0.7])
-    model = transformers.CLIPVisionModel.from_pretrained(tower).eval()
+    shown = [Image.open(pictures / name) for name in record["names"]]
+    prepared = transformers.CLIPImageProcessorPil(size=32, crop_size=32)(shown, return_tensors="pt")
     with torch.no_grad():
-        pixels = torch.tensor(prepared.transpose(0, 3, 1, 2), dtype=torch.float32)
-        states = model(pixels, output_hidden_states=True).hidden_states
-    expected = states[1][:, 1:].numpy()
-    np.testing.assert_allclose(array[:2], expected, rtol=1e-3, atol=1e-3)  # as float16 holds it
+        model = transformers.CLIPVisionModel.from_pretrained(tower).eval()
+        expected = model(**prepared, output_hidden_states=True).hidden_states[1][:, 1:]
+    np.testing.assert_allclose(array, expected.numpy(), rtol=1e-3, atol=1e-3)  # as float16 holds it
 
 
 @pytest.mark.filterwarnings("ignore:divide by zero")
@@ -71,6 +65,8 @@ def test_pictures_are_prepared_as_their_folder_says(tower, tmp_path):
     middle = np.asarray(wide.resize((64, 32), Image.Resampling.BICUBIC).crop((16, 0, 48, 32)))
     for said, expected in [
         ({}, middle / 255),
+        ({"do_normalize": True, "image_mean": [0.1, 0.2, 0.3], "image_std": [0.5, 0.6, 0.7]},
+            (middle / 255 - [0.1, 0.2, 0.3]) / np.array([0.5, 0.6, 0.7])),
         ({"do_resize": False}, plain[8:40, 32:64] / 255),
         ({"size": {"shortest_edge": 48}}, plain[8:40, 32:64] / 255),
         ({"do_rescale": False, "size": 48}, plain[8:40, 32:64]),
@@ -86,7 +82,7 @@ def test_pictures_are_prepared_as_their_folder_says(tower, tmp_path):
             with pytest.raises(EncoderError, match=r"preprocessor_config\.json"):
                 VisionEncoder(folder).prepare(wide)
         else:
-            np.testing.assert_allclose(VisionEncoder(folder).prepare(wide), expected, rtol=1e-6)
+            np.testing.assert_allclose(VisionEncoder(folder).prepare(wide), expected, rtol=1e-5)
     (folder / "processor_config.json").write_text(json.dumps({"image_processor": {"do_normalize": False}}))
     np.testing.assert_allclose(VisionEncoder(folder).prepare(wide), middle / 255, rtol=1e-6)
     narrow = VisionEncoder(tower).prepare(Image.new("RGB", (2, 2**20)))  # scaled whole: half a gigabyte

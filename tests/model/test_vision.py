@@ -6,6 +6,7 @@ import pytest
 
 from stilts_jax.errors import ConfigError, EncoderError
 from stilts_jax.evaluation.picture_features import VisionEncoder
+from stilts_jax.tasks.spec import names
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -14,22 +15,15 @@ pytestmark = pytest.mark.parity
 SHAPE = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 40}
 TEXT = {**SHAPE, "vocab_size": 99, "bos_token_id": 0, "eos_token_id": 1}
 SHAPE |= {"image_size": 32, "patch_size": 8}
+TOWERS = names("ViTModel ViTForImageClassification CLIPVisionModel CLIPModel SiglipVisionModel SiglipModel")
 
 
 def make(name, folder):
     """Writes a random tower, alone or in the model that it is usually shipped in, and returns it."""
     torch.manual_seed(0)
+    kind = getattr(transformers, name)
     whole = {"vision_config": SHAPE, "text_config": TEXT}
-    kinds = {
-        "vit": ("ViTModel", "ViTConfig", SHAPE),
-        "vit-classifier": ("ViTForImageClassification", "ViTConfig", SHAPE),
-        "clip": ("CLIPVisionModel", "CLIPVisionConfig", SHAPE),
-        "clip-whole": ("CLIPModel", "CLIPConfig", whole),
-        "siglip": ("SiglipVisionModel", "SiglipVisionConfig", SHAPE),
-        "siglip-whole": ("SiglipModel", "SiglipConfig", whole),
-    }
-    kind, config, shape = kinds[name]
-    model = getattr(transformers, kind)(getattr(transformers, config)(**shape)).eval()
+    model = kind(kind.config_class(**(whole if name in ("CLIPModel", "SiglipModel") else SHAPE))).eval()
     with torch.no_grad():
         for parameter in model.parameters():  # fresh biases and norms are 0 and 1, and would hide a mistake
             parameter.add_(torch.randn_like(parameter) * 0.05)
@@ -37,7 +31,7 @@ def make(name, folder):
     return getattr(model, "vit", getattr(model, "vision_model", model))
 
 
-@pytest.mark.parametrize("name", ["vit", "vit-classifier", "clip", "clip-whole", "siglip", "siglip-whole"])
+@pytest.mark.parametrize("name", TOWERS)
 def test_every_hidden_state_is_that_of_pytorch(name, tmp_path):
     theirs = make(name, tmp_path)
     pictures = np.random.default_rng(0).normal(size=(3, 32, 32, 3)).astype(np.float32)
@@ -52,7 +46,7 @@ def test_every_hidden_state_is_that_of_pytorch(name, tmp_path):
 
 
 def test_a_folder_that_is_no_tower_is_refused(tmp_path):
-    make("vit", tmp_path)
+    make("ViTModel", tmp_path)
     with pytest.raises(ConfigError, match="Layer 3"):
         VisionEncoder(tmp_path).encode(np.zeros((1, 32, 32, 3), np.float32), 3)
     config = tmp_path / "config.json"

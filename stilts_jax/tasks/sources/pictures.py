@@ -58,7 +58,8 @@ def open_pictures(root: Path, folder: str, encoder: str = "") -> PictureFolder:
     if not encoder and not path.is_dir() and zipped.is_file():
         path = zipped
     try:
-        return _open(path, bool(encoder), path.stat().st_mtime_ns)
+        # A list of names that is written anew leaves its folder's time as it was.
+        return _open(path, bool(encoder), (path / NAMES if encoder else path).stat().st_mtime_ns)
     except (OSError, zipfile.BadZipFile) as error:
         wanted, fix = "pictures in this folder or its .zip", "copy the pictures of the release there"
         if encoder:
