@@ -76,10 +76,10 @@ def encoder_fingerprint(encoder: str, settings: Settings) -> str:
     """Returns a hash of an encoder's files, its tokenizer's among them; refuses an encoder of another family."""
     read_shape(encoder)
     folder, prefix = tokenizer_folder(encoder), RANDOM if encoder.startswith(RANDOM) else ""
-    patterns = _FILES if prefix or settings.debug else _FILES + _WEIGHTS
-    paths = sorted(path for pattern in patterns for path in folder.glob(pattern))
-    hashes = [hash_files([path]) for path in paths]
-    if prefix or settings.debug:  # its weights are drawn
+    drawn = prefix or settings.debug
+    patterns = _FILES if drawn else _FILES + _WEIGHTS
+    hashes = [hash_files([path]) for path in sorted(path for one in patterns for path in folder.glob(one))]
+    if drawn:
         hashes.append(str(settings.experiment.first_seed))
     return prefix + hashlib.sha256("".join(hashes).encode()).hexdigest()[:32]
 
@@ -191,11 +191,16 @@ def save_final(folder: Path, params: Mapping[str, Any], step: int, progress: Pro
         checkpoints.wait()
 
 
+def _read_phase(name: str | Path) -> dict[str, Any] | None:
+    """Returns the record of the training behind a phase's folder; None where the name is of something else."""
+    path = open_path(name) / TRAINED
+    return read_record(path, FORMAT) if path.is_file() else None
+
+
 def open_model(name: str, mesh: Mesh | None = None, progress: Progress = SILENT) -> OpenModel:
     """Opens a phase's folder, a transformers folder or a hub name."""
     mesh, folder = mesh or make_mesh(MeshConfig()), open_path(name)
-    if (folder / TRAINED).is_file():
-        trained = read_record(folder / TRAINED, FORMAT)
+    if trained := _read_phase(name):
         opened = load_final(folder, trained, mesh, progress)
         found = (read_result(folder, progress) or {}).get("thresholds", {})
         thresholds = {head: next(iter(found[head].values())) for head in opened.heads if found.get(head)}
@@ -208,9 +213,8 @@ def open_model(name: str, mesh: Mesh | None = None, progress: Progress = SILENT)
 
 def own_options(name: str) -> dict[str, Any]:
     """Returns the options, by their dotted names, that a phase was scored with; of other folders the precision."""
-    folder = open_path(name)
-    if (folder / TRAINED).is_file():
-        return read_record(folder / TRAINED, FORMAT)["settings"]
+    if trained := _read_phase(name):
+        return trained["settings"]
     described = read_json(find_folder(name) / "config.json")
     is_half = (described.get("dtype") or described.get("torch_dtype")) in ("bfloat16", "float16")
     return {"compute.dtype": "bfloat16" if is_half else "float32"}
@@ -220,10 +224,10 @@ def export_phase(
     folder: Path, out: Path, head: str | None, dtype: Literal["float32", "bfloat16"], progress: Progress
 ) -> None:
     """Writes the model of a finished phase as a transformers folder."""
-    if not (folder / TRAINED).is_file():
+    trained = _read_phase(folder)
+    if not trained:
         what, fix = "This is no folder of a trained phase.", "name a finished folder below WORKDIR/phases"
         raise CheckpointError(what, where=str(folder / TRAINED), fix=fix)
-    trained = read_record(folder / TRAINED, FORMAT)
     if head is not None and head not in trained["heads"]:
         what, fix = f"The phase has no head {head!r}.", nearest(head, trained["heads"])
         raise CheckpointError(what, where=str(folder), fix=fix)

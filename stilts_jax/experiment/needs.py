@@ -152,7 +152,7 @@ def keep_available(context: Context) -> Context:
     rows = split_names(experiment.intermediates)
     rows = tuple(row for row in rows if row == NONE or row.startswith(HUB) or is_there(row, ""))
     targets = [name for name in split_names(experiment.targets) if is_there(NONE, name)]
-    if not rows or (experiment.targets and not targets):
+    if not rows or (not targets and (experiment.targets or rows == (NONE,))):
         what, fix = "Nothing that was asked for has its data.", "`stilts tasks TASK` lists every path"
         raise DataError(what, where=str(context.source.root), fix=fix)
     return narrow("+".join(rows), "+".join(targets))
@@ -168,7 +168,6 @@ class Cost(NamedTuple):
     scored: float  # tokens
     flops: float
     done: bool
-    again: bool  # a phase before it trains the same model
 
 
 def estimate(phases: Sequence[Phase], context: Context) -> list[Cost]:
@@ -177,21 +176,20 @@ def estimate(phases: Sequence[Phase], context: Context) -> list[Cost]:
     with context.progress.track("estimating", len(phases), "phases") as bar:
         for phase in phases:
             same = ("training", phase.train, phase.hyperparameters, phase.encoder)
-            training: tuple[int, float, int] = context.once(same, partial(_count_training, phase, context))
+            steps, tokens, size = context.once(same, partial(_count_training, phase, context))
             scored = 0.0
             for part in chain(*context.data(phase).scored.values()):
                 split = ("scored", part.task.name, part.split, part.languages, phase.encoder)
                 count = partial(_count_scored, part, context.tokenizer(phase.encoder), context)
                 scored += context.once(split, count)
-            per_token, key = read_shape(phase.encoder, context.settings).training_flops(), context.key(phase)
+            key, done = context.key(phase), is_done(phase, context)
             # See ``adopt_training``.
             again = context.settings.experiment.select_on == "en" and key in trained
-            done = is_done(phase, context)
-            if not done and is_trained(phase, context):  # what is left of it is to score it
-                training = (0, 0.0, training[2])
+            if again or (not done and is_trained(phase, context)):  # what is left of it is to score it
+                steps, tokens = 0, 0.0
             trained.add(key)
-            flops = (0.0 if again else training[1] * per_token) + scored * per_token / 3
-            costs.append(Cost(phase, *training, scored, flops, done, again))
+            flops = (tokens + scored / 3) * read_shape(phase.encoder, context.settings).training_flops()
+            costs.append(Cost(phase, steps, tokens, size, scored, flops, done))
             bar.advance()
     return costs
 
@@ -244,14 +242,13 @@ def estimate_text(phases: Sequence[Phase], context: Context) -> str:
         if keep in ("models", "all") or (keep == "encoders" and cost.phase.stage == "intermediate"):
             kept += cost.model_bytes
     left = [cost for cost in costs if not cost.done]
-    trained = [cost for cost in left if not cost.again]
     flops = sum(cost.flops for cost in left)
     largest = 3 * max((cost.model_bytes for cost in costs), default=0)  # with AdamW's two moments
     lines = [
         format_table(("phase", "steps", "tokens trained on", "tokens scored", "FLOP", "model"), rows),
         "",
-        f"{len(phases)} phases, {len(left)} of them open: {sum(one.steps for one in trained)} steps, "
-        f"{_short(sum(one.tokens for one in trained))} real tokens to train on (what trains the same counts once), "
+        f"{len(phases)} phases, {len(left)} of them open: {sum(one.steps for one in left)} steps, "
+        f"{_short(sum(one.tokens for one in left))} real tokens to train on (what trains the same counts once), "
         f"{_short(sum(cost.scored for cost in left))} to score, {_short(flops)} FLOP in the layers",
         f"disk: {_short(kept)}B of finished models (experiment.keep={keep}); "
         f"{'each phase keeps' if keep == 'all' else 'while a phase trains,'} up to "

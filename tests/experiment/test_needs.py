@@ -32,8 +32,8 @@ def test_what_is_there_runs_without_the_rest(run, tmp_path, capsys):
     rows = {line.split()[0] for line in printed.out.splitlines() if line.startswith("none")}
     assert rows == {"none+panx.s0", "none+retrieval"}
     assert all(f"left out: {name}" in printed.err for name in ("qqp", "mewslix", "mlqa"))
-    for nothing in ("intermediates=none,targets=mewslix", "intermediates=qqp,targets=tatoeba"):
-        assert run(nothing, "--available", workdir=tmp_path) == 1
+    for nothing in ("none,targets=mewslix", "qqp,targets=tatoeba", "none+qqp,targets=mewslix"):
+        assert run(f"intermediates={nothing}", "--available", workdir=tmp_path) == 1
     deep = "--config.model.retrieval_layer=99"
     assert run("intermediates=none,targets=tatoeba", deep, workdir=tmp_path) == 2
     assert "Layer 99 of an encoder of" in capsys.readouterr().err
