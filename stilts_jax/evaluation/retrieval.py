@@ -5,7 +5,6 @@ not there. Memory holds the texts, some twenty numbers a text, the chunk that is
 """
 
 import hashlib
-import io
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -29,7 +28,8 @@ from stilts_jax.features.records import create_table, find_unique
 from stilts_jax.files import replacing
 from stilts_jax.model import Model
 from stilts_jax.progress import SILENT, Progress
-from stilts_jax.tasks.sources.rows import read_bytes
+from stilts_jax.tasks.sources.readers import read_lines
+from stilts_jax.tasks.sources.rows import Problems
 from stilts_jax.tasks.spec import EmbedExample, RetrievalSet, Task
 from stilts_jax.tokenization import Tokenizer
 
@@ -219,26 +219,25 @@ def _rank(
     return {query: [*dict.fromkeys(row)][:RANKING_DEPTH] for query, row in zip(queries, ranked)}
 
 
-def read_sentences(path: Path) -> tuple[list[str], str]:
-    """The distinct lines of a text file that are not blank, and a hash of its bytes; a tab becomes a space."""
-    content, distinct = read_bytes(path), dict[str, None]()
-    for number, line in enumerate(io.BytesIO(content), start=1):
-        try:
-            distinct[line.decode().strip(" \t\r\n").replace("\t", " ")] = None
-        except UnicodeDecodeError as error:
-            what, where = f"Byte {error.start + 1} of the line is not UTF-8.", f"{path}:{number}"
-            raise DataError(what, where=where, fix="convert the file to UTF-8") from error
+def read_sentences(path: Path) -> list[str]:
+    """The distinct lines of a text file that are not blank; a tab becomes a space."""
+    lines = read_lines(path, Problems("text", fix="convert the file to UTF-8"))
+    distinct = dict.fromkeys(text.strip(" \t\r\n").replace("\t", " ") for _, text in lines)
     distinct.pop("", None)
     if not distinct:
         raise DataError("The file has no sentences.", where=str(path), fix="write one a line")
-    return list(distinct), hashlib.blake2b(content, digest_size=8).hexdigest()
+    return list(distinct)
 
 
-def embed_texts(texts: Sequence[str], embedder: Embedder, path: Path, chunk: int) -> np.ndarray:
-    """Embeds texts into the file ``path``, and returns its rows, mapped: float32 [N, D] of length one.
+def embed_texts(texts: Sequence[str], embedder: Embedder, folder: Path, side: str, chunk: int) -> np.ndarray:
+    """Embeds texts into a file that is named by them and the encoder; returns it, mapped: float32 [N, D] of length one.
 
     Of a file that is there already, rows of another length are made again: they were not written, or not in whole.
     """
+    digest = hashlib.blake2b("\n".join(texts).encode(), digest_size=8).hexdigest()
+    path = folder / f"{side}-{digest}-{embedder.fingerprint}.npy"
+    for other in set(folder.glob(f"{side}-*.npy")) - {path}:  # of other texts, or by another encoder
+        other.unlink()
     shape, mapped = (len(texts), embedder.model.encoder.hidden_size), None
     with suppress(OSError, ValueError):  # nothing there that can be used
         if not path.is_symlink():
@@ -248,8 +247,8 @@ def embed_texts(texts: Sequence[str], embedder: Embedder, path: Path, chunk: int
         mapped = create_table(path, np.float32, shape)
     lengths = [measure(mapped[start : start + chunk]) for start in range(0, len(texts), chunk)]
     missing = np.flatnonzero(~(abs(np.concatenate(lengths) - 1) <= _ROUNDING))  # also what is no number
-    label, done = f"embedding {path.stem.partition('-')[0]}", len(texts) - len(missing)
-    with embedder.progress.track(label, total=len(texts), unit="lines", start=done) as bar:
+    done = len(texts) - len(missing)
+    with embedder.progress.track(f"embedding {side}", total=len(texts), unit="lines", start=done) as bar:
         for start in range(0, len(missing), chunk):
             rows = missing[start : start + chunk]
             mapped[rows] = normalise(embedder([texts[row] for row in rows]))
@@ -278,22 +277,18 @@ def mine_files(
     if folder.is_symlink():
         fix = "remove it, or name another --out"
         raise DataError("The work folder is a link.", where=str(folder), fix=fix)
-    (left, _), (right, _) = found = read_sentences(source), read_sentences(target)
+    left, right = read_sentences(source), read_sentences(target)
     embedder.progress.say(f"{source} and {target}: {len(left)} and {len(right)} distinct sentences")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    sides = []
-    for name, (texts, fingerprint) in zip(("source", "target"), found):
-        path = folder / f"{name}-{fingerprint}-{embedder.fingerprint}.npy"
-        for other in set(folder.glob(f"{name}-*.npy")) - {path}:  # of other texts, or by another encoder
-            other.unlink()
-        sides.append(embed_texts(texts, embedder, path, chunk))
+    first = embed_texts(left, embedder, folder, "source", chunk)
+    second = embed_texts(right, embedder, folder, "target", chunk)
     options: dict[str, Any] = {"precision": precision, "mesh": embedder.mesh, "progress": embedder.progress}
-    pairs = pair_up(*find_neighbours(sides[0], sides[1], k, **options))
+    pairs = pair_up(*find_neighbours(first, second, k, **options))
     kept = [pair for pair in pairs if pair[2] >= threshold]
     # Whole or not at all.
     with replacing(out) as whole, whole.open("x", encoding="utf-8", newline="\n") as file:
         file.writelines(f"{score:.6f}\t{left[x]}\t{right[y]}\n" for x, y, score in kept)
     if not keep_embeddings:
-        del sides
+        del first, second
         shutil.rmtree(folder)
     return len(kept)

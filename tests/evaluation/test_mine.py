@@ -109,7 +109,7 @@ def test_embeddings_of_another_encoder_or_text_are_not_used(tmp_path, files):
     [
         (b"\n \n", "no sentences", ""),
         (None, "can't be read", ""),
-        (b"ok\ncaf\xe9\n", "Byte 4 of the line", ":2"),
+        (b"ok\ncaf\xe9\n", "byte 4 of the line", ":2"),
     ],
 )
 def test_files_that_cannot_be_mined(tmp_path, content, what, place):
