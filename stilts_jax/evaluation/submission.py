@@ -37,6 +37,7 @@ _FORMS = {
 }
 _BY_ID = ("span", "ranking")  # objects; the others have lines in the order of the test set
 _BLANKED = "take gold from the data set's own release; XTREME's download blanks it"
+MEND = "mend the file"  # nothing is skipped here
 Found = tuple[Any, Path]  # gold as a metric takes it, labels and tags as names, and where it lies
 
 
@@ -118,7 +119,7 @@ def read_tags(path: Path) -> tuple[list[list[str]], list[int]]:
 
 def _lines(path: Path) -> list[tuple[int, str]]:
     """The lines without the blank ones at the end."""
-    lines = [(number, text.strip()) for number, text in read_lines(path, Problems("predictions"))]
+    lines = [(number, text.strip()) for number, text in read_lines(path, Problems("predictions", fix=MEND))]
     while lines and not lines[-1][1]:
         lines.pop()
     return lines
@@ -158,7 +159,7 @@ def _read_bare_gold(folder: Path, task: Task, language: str) -> Found | None:
     if not path.is_file() or task.metric == "vqa_accuracy":  # whose gold is what ten people say
         return None
     if form == "span":
-        answered, problems = dict[str, list[str]](), Problems("gold")
+        answered, problems = dict[str, list[str]](), Problems("gold", fix=MEND)
         for row in read_squad(path, "", problems):
             with problems.skipping(path, row):
                 answered[row["id"]] = [answer.text("text") for answer in row.parts("answers")]
@@ -166,7 +167,7 @@ def _read_bare_gold(folder: Path, task: Task, language: str) -> Found | None:
         whole = all(any(texts) or (may_be_empty and not texts) for texts in answered.values())
         return answered if whole and any(map(any, answered.values())) else None, path
     if form in ("classify", "tag", "nearest", "choice"):
-        first = next((text for _, text in read_lines(path, Problems("gold")) if text.strip()), "")
+        first = next((text for _, text in read_lines(path, Problems("gold", fix=MEND)) if text.strip()), "")
         try:
             bare = form != "choice" or list(parse_json(first)) == ["label"]
         except (BadRow, TypeError):

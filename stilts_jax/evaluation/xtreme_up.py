@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from stilts_jax.errors import DataError
 from stilts_jax.evaluation.benchmarks import summarise_tasks
 from stilts_jax.evaluation.metrics import find_chunks, normalise_english, token_f1
-from stilts_jax.evaluation.submission import check_count, read_tags, score_languages
+from stilts_jax.evaluation.submission import MEND, check_count, read_tags, score_languages
 from stilts_jax.files import write_whole
 from stilts_jax.tasks.masakhaner_x import TASK as MASAKHANER_X
 from stilts_jax.tasks.sources.converters import word_places
@@ -145,7 +145,7 @@ def _score_language(task: OfficialTask, code: str, predictions: Path, gold: Path
 
 
 def _read(path: Path, column: Callable[[Row], Any]) -> list[Any]:
-    problems, found = Problems("XTREME-UP"), []
+    problems, found = Problems("XTREME-UP", fix=MEND), []
     for row in read_jsonl(path, "", problems):
         with problems.skipping(path, row):
             found.append(column(row))

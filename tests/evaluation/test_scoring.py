@@ -148,6 +148,7 @@ def test_what_is_absent_is_listed_and_blocks_its_averages(world):
         ("xquad", "predictions", '{"q1": "x",\n "q9": "y"}', "no item 'q9' in gold", "test-en.json"),
         ("xquad", "predictions", '{"q1": ', "not JSON", "test-en.json:1"),
         ("xquad", "gold", squad_file(""), "Gold is blank", "test-en.json"),
+        ("xquad", "gold", squad_file("x").replace('"text"', '"t"'), r"no 'answers\[0\]", "test-en.json"),
         ("bucc2018", "predictions", "de-1 en-1\n", "not a pair of ids", "test-de.tsv:1"),
         ("tatoeba", "predictions", "1\n-1\n", "'-1' is not an index", "test-de.tsv:2"),
     ],
@@ -157,7 +158,7 @@ def test_mistakes_are_named_with_their_place(world, task, side, text, what, wher
     write(path_of(world / side, task, language), text)
     with pytest.raises(DataError, match=what) as caught:
         score_predictions("xtreme", world / "predictions", world / "gold")
-    assert where in caught.value.where
+    assert where in caught.value.where and "grid" not in caught.value.fix
 
 
 def test_part_of_the_languages_prints_a_short_table(world, capsys):
