@@ -11,13 +11,12 @@ from stilts_jax.tasks.sources.converters import classify
 from stilts_jax.tasks.spec import files, hub, tfds
 
 _released = classify("context", "hypothesis", renamed=mnli.SPELLINGS, id="uid")
-_prepared = classify("premise", "hypothesis")
 _PARTS = {"snli": snli.TASK.sources, "mnli": mnli.TASK.sources}
 for _round in ("r1", "r2", "r3"):
     _path = f"{_round.upper()}/{{split}}.jsonl"
     _PARTS[f"anli_{_round}"] = (
         files(f"anli/{_path} anli/anli_v1.0/{_path} anli/anli_v0.1/{_path}", _released, "train dev"),
-        hub("facebook/anli/plain_text", _prepared, f"train:train_{_round} dev:dev_{_round}"),
+        hub("facebook/anli/plain_text", mnli.prepared, f"train:train_{_round} dev:dev_{_round}"),
         tfds(f"anli/{_round}", _released, "train dev"),
     )
 

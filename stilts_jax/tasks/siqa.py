@@ -6,14 +6,13 @@ from stilts_jax.tasks.spec import XTREME, Task, files, hub, names
 _COLUMNS = (("context", "question"), names("answerA answerB answerC"))
 _released = choice(*_COLUMNS, label="correct", spelled="ABC")
 _prepared = choice(*_COLUMNS, spelled="123")
-_SETTINGS = XTREME(3e-5, 32, 5)
 
 TASK = Task(
     name="siqa",
     title="SIQA",
     kind="choice",
     group="intermediate",
-    hyperparameters={"paper": _SETTINGS, "xtreme": _SETTINGS},
+    hyperparameters={"paper": XTREME(3e-5, 32, 5)},
     counts={"train": 33_410, "dev": 1_954},
     sources=(
         files("siqa/socialIQa_v1.4_{split}.jsonl", _released, "train:trn dev test:tst"),
