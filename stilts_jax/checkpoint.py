@@ -42,15 +42,9 @@ FORMAT = 1
 _RECORD = "record"  # the item that holds what is not an array
 _FULL = ("no space left", f"errno {errno.ENOSPC}", f"errno {errno.EDQUOT}")  # what is said of a full disk
 # What may be otherwise at the next try: the storage or the device has a bad moment, and nothing is wrong with a file.
-_PASSING = {
-    errno.ESTALE,
-    errno.EMFILE,
-    errno.ENFILE,
-    errno.EACCES,
-    errno.EPERM,
-    errno.ETIMEDOUT,
-    errno.ENOMEM,
-}
+_PASSING = (
+    *(errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM, errno.ETIMEDOUT, errno.ENOMEM),
+)
 _PASSING_WORDS = "RESOURCE_EXHAUSTED|UNAVAILABLE|PERMISSION_DENIED|UNAUTHENTICATED|DEADLINE_EXCEEDED"
 
 

@@ -65,11 +65,6 @@ def _flip(folder, everywhere=False):
         path.write_bytes(data)
 
 
-def _empty(folder):
-    shutil.rmtree(folder)
-    folder.mkdir()
-
-
 def _other_arrays(folder):
     """The arrays of the other step: every file is sound."""
     shutil.rmtree(folder / "params")
@@ -89,7 +84,7 @@ FAULTS = {
     "cut": lambda folder: os.truncate(_array_file(folder), _array_file(folder).stat().st_size // 2),
     "no array": lambda folder: _array_file(folder).unlink(),
     "no moments": lambda folder: shutil.rmtree(folder / "moments"),
-    "empty": _empty,
+    "empty": lambda folder: (shutil.rmtree(folder), folder.mkdir()),
     "other arrays": _other_arrays,
     "edited record": _edit_record,
     "cut record": lambda folder: [os.truncate(path, 7) for path in (folder / "record").iterdir()],

@@ -159,6 +159,7 @@ def test_ids_and_labels_out_of_range_are_named_before_the_step(tiny, tmp_path, n
 
 @pytest.mark.parametrize("remote", [False, True])
 def test_lines_are_cut_back_and_written_on(tmp_path, remote, monkeypatch):
+    # In an object store a file is written whole.
     monkeypatch.setattr("stilts_jax.train.logs.is_remote", lambda path: remote)
     path = tmp_path / "metrics.jsonl"
     log = JsonLines(path)
