@@ -18,6 +18,11 @@ from stilts_jax.tasks.sources.files import find_files
 from stilts_jax.tasks.sources.rows import Opened, Problems, Row
 from stilts_jax.tasks.spec import Source
 
+_NAME_FIX = "check the name; where a data set asks for permission, set HF_TOKEN to a token that has it"
+_BUSY_FIX = "wait some minutes, or set HF_TOKEN, which allows more requests; then type it again"
+_FIXES = {401: _NAME_FIX, 403: _NAME_FIX, 404: _NAME_FIX, 429: _BUSY_FIX}  # by what the hub answers
+_OTHER_FIX = "check the connection (and HF_HUB_OFFLINE, HF_ENDPOINT), and type it again: what is there stays"
+
 
 class SourceFailure(DataError):
     """A whole data set can't be had (no such repository, no connection, a library missing), not just a part."""
@@ -117,15 +122,9 @@ def fetch(source: Source, split: str, language: str, root: Path) -> None:
     except Exception as error:  # the hub's client raises many kinds
         if explain(error):  # one of ours, or a full disk
             raise
-        causes = list_causes(error)
-        statuses = {getattr(getattr(one, "response", None), "status_code", None) for one in causes}
-        reason = str(causes[-1]).strip().partition("\n")[0]
-        fix = "check the connection (and HF_HUB_OFFLINE, HF_ENDPOINT), and type it again: what is there stays"
-        if 429 in statuses:
-            reason = "the hub answers 429, too many requests"
-            fix = "wait some minutes, or set HF_TOKEN, which allows more requests; then type it again"
-        elif statuses & {401, 403, 404}:
-            fix = "check the name; where a data set asks for permission, set HF_TOKEN to a token that has it"
+        last = list_causes(error)[-1]
+        reason = str(last).strip().partition("\n")[0]
+        fix = _FIXES.get(getattr(getattr(last, "response", None), "status_code", 0), _OTHER_FIX)
         address = f"{constants.ENDPOINT}/datasets/{source.name}"
         raise SourceFailure(f"{source.name} can't be fetched: {reason}", where=address, fix=fix) from error
     unfinished.unlink(missing_ok=True)  # two processes may fetch the same

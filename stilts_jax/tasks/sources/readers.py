@@ -184,23 +184,22 @@ _WORD_NUMBER = re.compile(r"\d+([-.]\d+)?")
 def read_conllu(path: Path, language: str, problems: Problems) -> Iterator[Row]:
     """Yields one row for each sentence of Universal Dependencies, as XTREME reads them: fused words are one."""
     precedence = _FUSED_PRECEDENCE.get(language, _FUSED_PRECEDENCE[""]).split()
-    number = 0
-    for sentence in _sentences(read_lines(path, problems), "", comments=True):
+    left_out = 0
+    for number, sentence in enumerate(_sentences(read_lines(path, problems), "", comments=True)):
         rows = [(line, text.split("\t")) for line, text in sentence]
         if bad := [(line, len(columns)) for line, columns in rows if len(columns) != 10]:
             problems.add(f"{path}:{bad[0][0]}", f"10 columns were expected, {bad[0][1]} are there")
-            number += 1
             continue
         try:
             words, tags = _fuse([columns for _, columns in rows], precedence)
         except (ValueError, KeyError, IndexError):
             problems.add(f"{path}:{sentence[0][0]}", "the ids or heads of the sentence are not CoNLL-U's")
-            number += 1
             continue
         withheld = words.count("_")  # of all of them: the treebank's text is not free
-        if not withheld or withheld < len(words) - 1:
-            yield Row(sentence[0][0], number, {"words": words, "tags": tags})
-            number += 1
+        if withheld and withheld >= len(words) - 1:
+            left_out += 1
+        else:
+            yield Row(sentence[0][0], number - left_out, {"words": words, "tags": tags})
 
 
 def _fuse(lines: Sequence[Sequence[str]], precedence: Sequence[str]) -> tuple[list[str], list[str]]:
