@@ -77,13 +77,9 @@ def train_phase(phase: Phase, context: Context) -> dict[str, Any]:
     trained = {
         "key": context.key(phase),
         "step": result.step,  # whose parameters were kept
-        "total_steps": total_steps,
         "history": result.history,  # [[step, score], ...] of the selection
         "curve": result.curve,  # [[step, loss], ...]
-        "skipped": list(result.skipped),  # steps without a finite loss
         "work": {**asdict(result.work), **result.work.rates(None)},
-        # Embedding rows that were trained, ``of`` all; None for all of them.
-        "vocabulary": {"rows": len(vocabulary), "of": vocabulary.vocab_size} if vocabulary else None,
         "encoder": asdict(model.encoder),
         "heads": {name: asdict(head) for name, head in model.heads},
         "labels": {part.task.name: part.task.labels for part, _ in data},  # of the heads' outputs
