@@ -222,12 +222,9 @@ def batch_multiple(mesh: Mesh) -> int:
 
 def shard_batch(arrays: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """Makes global arrays of a batch that every host has whole; each places the rows of its own devices."""
-    sharding, rows = batch_sharding(mesh), np.arange(len(next(iter(arrays.values()))))
-    held = sharding.addressable_devices_indices_map(rows.shape).values()
-    # In order, but not always neighbours; several hosts may share rows.
-    mine = np.unique(np.concatenate([rows[index] for index in held if index is not None]))
-    make = partial(jax.make_array_from_process_local_data, sharding)
-    return {name: make(array[mine]) for name, array in arrays.items()}
+    sharding = batch_sharding(mesh)
+    # Copies, as on a CPU a device may go on using the memory that it is given.
+    return {name: place(array.copy(), sharding) for name, array in arrays.items()}
 
 
 def pad_batch_to(arrays: Mapping[str, np.ndarray], multiple: int) -> dict[str, np.ndarray]:
