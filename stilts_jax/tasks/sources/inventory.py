@@ -81,9 +81,7 @@ def format_inventory(tasks: Iterable[Task], source: DataSource) -> str:
         for split in list_splits(task, source):
             try:
                 there, absent = _look(task, split, source)
-            except (
-                DataError
-            ):  # a file of several languages; what is below the table says what is wrong with it
+            except DataError:  # of a file of several languages; `stilts prepare` says what is wrong with it
                 missing.append(f"{split} can't be read")
                 continue
             found += [f"{split} {len(there)}"] * bool(there)

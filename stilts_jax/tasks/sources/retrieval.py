@@ -239,14 +239,12 @@ def build_mentions(paths: Paths, language: str, problems: Problems) -> Retrieval
                 gold[name] = tuple(filter(None, links.texts(name)))
     for name in queries if any(gold.values()) else ():
         if gold.get(name) == ():
-            problems.add(
-                places[name], f"gold of the mention {name!r} is blank or missing, and others have it"
-            )
+            what = f"gold of the mention {name!r} is blank or missing, and others have it"
+            problems.add(places[name], what)
     entities, skipped = _read_entities(state_of(paths["candidates"]))
     problems.add_all(skipped)
-    return RetrievalSet(
-        [*queries.values()], entities, {name: right for name, right in gold.items() if right} or None
-    )
+    gold = {name: right for name, right in gold.items() if right}
+    return RetrievalSet(list(queries.values()), entities, gold or None)
 
 
 @functools.lru_cache(maxsize=1)  # every language has the same pool, the very same object

@@ -97,9 +97,7 @@ class Row:
     line: int  # 1-based line in the file (of the first line, where a row has several); 0 in JSON documents
     number: int  # 0-based count of the rows before it
     fields: Mapping[str, Any]  # values by column, unchecked
-    place: str = (
-        ""  # the names that lead to the row in a JSON document, whose lines are long: ``data[4].qas[0]``
-    )
+    place: str = ""  # the names that lead to it in a JSON document, often one long line: ``data[4].qas[0]``
     within: str = ""  # the names that lead to an object within a row, for errors: ``question.choices[2].``
     strict: bool = False  # whether a column that is not there is always an error, never blanked gold
 
