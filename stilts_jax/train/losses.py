@@ -174,7 +174,7 @@ def check_tokens(tokens: np.ndarray, rows: int, where: str = "tokens") -> None:
 def check_batch(batch: Mapping[str, Any], params: Mapping[str, Any], head: str) -> None:
     """Raises at token ids that the encoder lacks and at labels that the head lacks, in arrays of the host.
 
-    On a device a wrong number is no error, but a loss that is not finite.
+    On a device a wrong number is no error, but a loss that is not finite, or one of another target.
 
         >>> import jax, numpy as np, stilts_jax as sj
         >>> model = sj.Model(sj.SHAPES["tiny"], (("mine", sj.HeadConfig(kind="classify", num_labels=2)),))
@@ -184,11 +184,14 @@ def check_batch(batch: Mapping[str, Any], params: Mapping[str, Any], head: str) 
         stilts_jax.errors.TrainingError: There are labels from 2 to 2...
     """
     arrays = {name: array for name, array in batch.items() if isinstance(array, np.ndarray)}
-    for name in ("tokens", "pair_tokens"):
+    if arrays.keys() >= {"masked_targets", "masked_weights"}:
+        # Places that are not used may hold anything.
+        arrays["masked_targets"] = np.where(arrays["masked_weights"] > 0, arrays["masked_targets"], 0)
+    for name in ("tokens", "pair_tokens", "masked_targets"):
         if name in arrays:
             check_tokens(arrays[name], params["encoder"]["embeddings"]["word"].shape[0], name)
     out = select_head(params, head)["head"].get("out", {}).get("kernel")
-    for name in ("label", "tags"):
+    for name in ("label", "tags", "votes"):
         if name in arrays and out is not None:
             # A choice is one of its row's; the head itself has a single output.
             is_choice = name == "label" and "choice_mask" in arrays

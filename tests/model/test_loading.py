@@ -104,10 +104,7 @@ BAD_FOLDERS = {
     "fewer layers than config.json says": (config(num_hidden_layers=4), "16 tensors are missing"),
     "a matrix lying on its side": (weights(lambda w: w.update({LAYER: w[LAYER].T.copy()})), "has shape"),
     "the norms of the other family": (config(model_type="xlm-roberta-xl"), "tensors are missing"),
-    "a decoder of its own": (
-        weights(lambda w: w.update({DECODER: w["roberta." + WORD] + 1})),
-        "word table of its own",
-    ),
+    "another decoder": (weights(lambda w: w.update({DECODER: w["roberta." + WORD] + 1})), "table of its own"),
     "a file of the index missing": (in_two(gone("b.safetensors")), "not in the folder"),
     "one file of several cut off": (in_two(cut("b.safetensors")), "can't be read"),
     "a tensor of the index missing": (

@@ -127,9 +127,8 @@ def test_slices_lie_along_data() -> None:
     with pytest.raises(ConfigError, match="slices do not divide"):
         sharding.make_mesh(MeshConfig(1, -1), fake_devices(8, slices=2))
     hosts = fake_devices(8, slices=2, platform="gpu")  # each counts as a slice, and can be cut across
-    assert [device.id for device in sharding.make_mesh(MeshConfig(1, -1), hosts).devices.flat] == list(
-        range(8)
-    )
+    made = sharding.make_mesh(MeshConfig(1, -1), hosts)
+    assert [device.id for device in made.devices.flat] == [*range(8)]
 
 
 class FakeDevice(SimpleNamespace):

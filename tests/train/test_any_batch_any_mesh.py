@@ -62,6 +62,15 @@ def test_an_encoder_that_is_not_the_models_is_named():
         sj.check_batch(BATCH, {"encoder": encoder, "heads": {"nli": {}}}, "nil")
 
 
+def test_targets_that_do_not_exist_are_named():
+    params = jax.eval_shape(lambda: sj.init_params(MODEL, KEY))
+    masked = {"masked_targets": np.array([[319, 320]]), "masked_weights": np.ones((1, 2))}
+    sj.check_batch(masked | {"masked_weights": np.array([[1, 0]])}, params, "nli")
+    for batch, words in ((masked, "from 319 to 320"), ({"votes": np.array([[3, -1]])}, "from -1 to 3")):
+        with pytest.raises(TrainingError, match=words):
+            sj.check_batch(batch, params, "nli")
+
+
 def test_a_key_of_the_older_form_is_as_good():
     states = [sj.init_state(MODEL, TX, key) for key in (jax.random.PRNGKey(0), KEY)]
     assert jax.tree.all(jax.tree.map(np.array_equal, *(state.params for state in states)))
