@@ -1,5 +1,6 @@
 """A list of phases, run in order of need: resumed, split over machines, failures contained, disk bounded."""
 
+import json
 import shutil
 import time
 from collections import deque
@@ -59,6 +60,8 @@ def run_phase(phase: Phase, context: Context) -> None:
         _check_same(phase, context)
         if jax.process_count() == 1 and is_done(phase, context):  # another process was at work on it just now
             return
+        if context.is_main:
+            _warn_of_another_encoder(phase, context)
         trained, kept = from_main(lambda: read_trained(folder, context.key(phase))), list[str]()
         if trained or not phase.train:  # what a command with other targets or more languages scored stays
             kept = from_main(lambda: find_kept(read_result(folder), phase, context))
@@ -89,6 +92,18 @@ def _check_same(phase: Phase, context: Context) -> None:
         what = f"This host reads other data or another encoder for {phase.name} than the main one."
         fix = "give all hosts the same files"
         raise DataError(what, where=f"host {jax.process_index()}: {context.source.root}", fix=fix)
+
+
+def _warn_of_another_encoder(phase: Phase, context: Context) -> None:
+    """Says so where the same phase once started from other weights: their files were exchanged, or damaged."""
+    folder, record = context.folder(phase), json.loads(json.dumps(context.training_record(phase)))
+    for path in sorted(folder.parent.glob(f"{folder.name[:-8]}*")) if phase.parent is None else ():
+        before = (read_result(path) or {}).get("config", {})
+        rest = {name: before[name] for name in ("title", "encoder", "scored_rows") if name in before}
+        same = before | {"start": record["start"]} == record | rest
+        if path != folder and same and before.get("encoder") == phase.encoder:
+            told = f"the files of {phase.encoder} are not those that {path.name} started from"
+            context.progress.say(f"warning: {told}; if you changed nothing, they are damaged")
 
 
 def run_grid(

@@ -2,7 +2,9 @@
 
 import hashlib
 import re
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
@@ -12,10 +14,10 @@ import jax
 
 from stilts_jax.checkpoint import Checkpoints
 from stilts_jax.distributed import from_main
-from stilts_jax.errors import CheckpointError, ConfigError, EncoderError, nearest
+from stilts_jax.errors import CheckpointError, ConfigError, EncoderError, RecordError, nearest
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.experiment.results import read_result
-from stilts_jax.files import open_path, read_record, write_record, write_whole
+from stilts_jax.files import cache_root, open_path, read_record, write_record, write_whole
 from stilts_jax.model.config import SHAPES, Compute, EncoderConfig, HeadConfig, Model
 from stilts_jax.model.encoder import init_encoder
 from stilts_jax.model.export import export_encoder
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 RANDOM = "random:"  # "random:FOLDER" draws the weights that FOLDER/config.json describes
 _FILES = ("config.json", *VOCABULARY_FILES, *OTHER_FILES)  # of an encoder, besides its weights
 _WEIGHTS = ("*.safetensors", "*.bin")
+_WORTH_REMEMBERING = 2**26  # bytes: smaller files are hashed in a moment
 FORMAT = 2  # of ``trained.json``
 FINAL = "final"  # folder of a finished model: parameters without an optimizer's state
 TOKENIZER = "tokenizer"  # folder in it: the files of the tokenizer that the model was trained with
@@ -78,10 +81,30 @@ def encoder_fingerprint(encoder: str, settings: Settings) -> str:
     folder, prefix = tokenizer_folder(encoder), RANDOM if encoder.startswith(RANDOM) else ""
     drawn = prefix or settings.debug
     patterns = _FILES if drawn else _FILES + _WEIGHTS
-    hashes = [hash_files([path]) for path in sorted(path for one in patterns for path in folder.glob(one))]
+    paths = sorted(path for one in patterns for path in folder.glob(one))
+    hashes = [_remembered_hash(path.resolve()) for path in paths]
     if drawn:
         hashes.append(str(settings.experiment.first_seed))
     return prefix + hashlib.sha256("".join(hashes).encode()).hexdigest()[:32]
+
+
+def _remembered_hash(path: Path) -> str:
+    """Returns the hash of a file's bytes; of a large one whose size, time and inode are as they were, the last one."""
+    found = path.stat()
+    if found.st_size < _WORTH_REMEMBERING:
+        return hash_files([path])
+    state = {"path": str(path), "size": found.st_size, "changed": found.st_mtime_ns, "inode": found.st_ino}
+    memory = cache_root() / "hashes" / f"{hashlib.sha256(str(path).encode()).hexdigest()[:32]}.json"
+    with suppress(OSError, RecordError):
+        record = read_record(memory)
+        if record == state | {"hash": record["hash"]}:
+            return record["hash"]
+    value = hash_files([path])
+    # A file that was written a moment ago may be written once more within one tick of the clock.
+    if time.time_ns() - found.st_mtime_ns > 2e9:
+        with suppress(OSError):
+            write_record(memory, state | {"hash": value})
+    return value
 
 
 def write_trained(folder: Path, trained: Mapping[str, Any], tokenizer: Tokenizer) -> None:

@@ -1,7 +1,4 @@
-import json
-
 import numpy as np
-import pytest
 
 from stilts_jax.bench.run import Round, find_workload
 from stilts_jax.main import main
@@ -9,18 +6,6 @@ from stilts_jax.model import EncoderConfig
 from stilts_jax.settings import Settings
 
 ENCODER = EncoderConfig(vocab_size=100, hidden_size=8, num_layers=3, num_heads=2, intermediate_size=16)
-
-
-@pytest.mark.slow
-def test_training_and_prediction_are_measured(capsys):
-    arguments = "--shape=tiny --lengths=tagging --max_length=12 --batch_size=4 --rounds=2 --rows=16 --json"
-    assert main(["bench", *arguments.split(), "--config.train.buckets=1"]) == 0
-    record = json.loads(capsys.readouterr().out)
-    assert record["dtype"] == "float32" and record["train"]["shapes"] == 1
-    for part in ("train", "predict"):
-        assert record[part]["examples_per_second"] > 0 and 0 <= record[part]["padding_share"] < 1
-        assert 0 < record[part]["utilisation"] <= record[part]["utilisation_padded"]
-    assert "phase vocabulary of" in record["train"]["settings"]
 
 
 def test_a_target_has_the_rows_that_it_is_trained_on(world):

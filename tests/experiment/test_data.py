@@ -1,5 +1,6 @@
 """What a phase reads is chosen once, and a cache hit reads no file of the data."""
 
+import os
 import sys
 from types import SimpleNamespace
 
@@ -74,14 +75,21 @@ def test_a_second_run_opens_no_file_of_the_data(start, world, opened):
     assert {language: len(rows) for language, rows in first["xnli", "test"][0].items()}.keys() > {"en", "de"}
 
 
-def test_other_weights_are_another_encoder(tmp_path, monkeypatch):
+def test_large_weights_are_read_once_until_they_change(tmp_path, monkeypatch):
+    read, whole, weights = [], models.hash_files, tmp_path / "model.safetensors"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(models, "read_shape", lambda folder: None)  # these files hold no encoder
+    monkeypatch.setattr(models, "_WORTH_REMEMBERING", 4)
+    monkeypatch.setattr(models, "hash_files", lambda paths: read.append(paths) or whole(paths))
     found = []
-    for text in ("weights", "WEIGHTS", "weights"):
-        (tmp_path / "new").write_text(text)
-        (tmp_path / "new").replace(tmp_path / "model.safetensors")
-        found.append(encoder_fingerprint(str(tmp_path), SimpleNamespace(debug=False)))
-    assert found[0] == found[2] != found[1]
+    for changed, text in enumerate(("weights", "WEIGHTS", "weights")):
+        weights.write_text(text)
+        os.utime(weights, (1000 + changed, 1000 + changed))
+        found += [encoder_fingerprint(str(tmp_path), SimpleNamespace(debug=False)) for _ in range(2)]
+    assert found[0] == found[1] == found[4] != found[2] and len(read) == 3
+    (memory,) = (tmp_path / "cache").rglob("hashes/*.json")
+    memory.write_text(memory.read_text().replace('"hash": "', '"hash": "0'))
+    assert encoder_fingerprint(str(tmp_path), SimpleNamespace(debug=False)) == found[0]  # it has a digest too
 
 
 @pytest.mark.parametrize("name", ["attention_dropout", "hidden_dropout"])

@@ -174,6 +174,17 @@ def test_bfloat16_parameters_are_refused_where_something_is_trained(tmp_path, fa
     assert run_grid([scored], experiment, run=experiment.run) == 0
 
 
+def test_weights_that_changed_are_said_of_a_row_of_any_name(tmp_path):
+    before = {"start": "old", "title": "", "encoder": "encoder", "scored_rows": 0}
+    experiment = Experiment(tmp_path)
+    experiment.progress = Progress(heard := io.StringIO())
+    experiment.folder = lambda phase: tmp_path / "hub_a_b-00000002"
+    experiment.training_record = lambda phase: {"start": "new"}
+    write_record(tmp_path / "hub_a_b-00000001" / RESULT, {"format": FORMAT, "config": before})
+    grid._warn_of_another_encoder(phase("hub:a/b"), experiment)
+    assert "hub_a_b-00000001 started from" in heard.getvalue()
+
+
 @pytest.mark.parametrize("record", ["result.json", "trained.json"])
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": 1}', "digit", "folder"])
 def test_a_phase_with_a_damaged_record_is_not_done(tmp_path, family, record, content):
