@@ -279,11 +279,17 @@ def _averages(grid: Grid, comparisons: Comparisons) -> Table:
             return Cell("–", note="no task of it can be compared in this row")
         missing = ", ".join(map(grid.title, number.missing))
         why = "can't be compared" if row in grid.compared else "has no score"
-        note = f"without {missing}, which {why} in this row" if missing else ""
+        notes = [f"without {missing}, which {why} in this row"] * bool(missing)
         kept = [task for task in tasks if task not in number.missing]
+        for task in kept:
+            lacks = {*grid.codes(task)} - {*grid.codes(task, row)}  # what another row has
+            if one := grid.number(row, task, transfer=transfer):
+                lacks |= {*one.missing}
+            fewer = sorted(grid.transfer([*lacks]) if transfer else lacks)
+            notes += [f"{grid.title(task)} without {', '.join(fewer)}"] * bool(fewer)
         interval = comparisons.interval(row, kept, transfer=transfer)
         sure = interval.p < SIGNIFICANT if interval else not comparisons.tests
-        return number_cell(number, interval, sure=sure)._replace(note=note)
+        return number_cell(number, interval, sure=sure)._replace(note="; ".join(notes))
 
     heads = [Column(head, f"{len(of)} task{'s' * (len(of) > 1)}", group) for head, of, _, group in wanted]
     cells = [[cell(row, tasks, transfer) for _, tasks, transfer, _ in wanted] for row in grid.rows]

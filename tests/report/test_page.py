@@ -255,13 +255,14 @@ def test_tasks_in_the_language_of_their_training_share_a_row_and_are_not_called_
 
 def test_a_language_of_intermediate_training_is_no_transfer(tmp_path):
     """Of `mnli@de` neither English nor German is transfer, in any row, wherever its own result may be."""
-    write(tmp_path, "none", (None, 0), xnli(en=90.0, de=80.0, sw=60.0))
+    write(tmp_path, "none", (None, 0), xnli(en=90.0, de=80.0, sw=60.0, th=10.0))
     write(tmp_path, "mnli@de", (0, 0), xnli(en=91.0, de=86.0, sw=61.0))
     for row, seed in (("none", None), ("mnli@de", 0)):
         write(tmp_path, row, (seed, 0), {"pawsx": {"accuracy": {"fr": 70.0, "de": 71.0 + len(row)}}}, "pawsx")
     (head, line) = [one for one in table(tmp_path, "averages") if one["column"].startswith("Without English")]
     assert head["column"] == "Without English and German"
     assert float(line["difference"]) == 0.5  # Swahili gains 1, French nothing
+    assert line["note"] == "XNLI without th"
 
 
 def test_scores_by_layer_are_of_what_the_main_table_shows(tmp_path):
