@@ -1,7 +1,9 @@
 """Predictions on a user's own texts, from Python or from a file with columns."""
 
-from collections.abc import Callable, Mapping, Sequence
+import csv
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,12 @@ from stilts_jax.features.build import FeatureSettings, build_features
 from stilts_jax.files import replacing
 from stilts_jax.model import Compute, HeadConfig
 from stilts_jax.progress import SILENT, Progress
-from stilts_jax.tasks.sources.readers import Table, read_csv, read_jsonl
-from stilts_jax.tasks.sources.rows import Problems, Row
+from stilts_jax.tasks.sources.rows import BadRow, Row, parse_json
 from stilts_jax.tasks.spec import ChoiceExample, ClassifyExample, EmbedExample, SpanExample, TagExample
 
 MAX_LENGTH = 256
-_READERS: Mapping[str, Any] = {".tsv": Table(), ".csv": read_csv, ".jsonl": read_jsonl}
-_CHUNK = 16384  # rows of a file that are predicted at once
+_SUFFIXES = (".tsv", ".csv", ".jsonl")
+_CHUNK = 16384  # rows of a file that are in memory at once
 # By kind of head: what one of the texts must be.
 _FORMS = {
     "classify": "a text, or a pair (text, text)",
@@ -69,35 +70,38 @@ def predict_texts(
 def predict_file(model: str, path: Path, out: Path, **options: Any) -> int:
     """Writes the rows of a table with one more column, ``prediction`` (vectors: as .npy); returns their number.
 
-    All rows are looked at before anything is computed. Predictions are written some thousands at a time. ``options``
-    are those of ``predict_texts``.
+    All rows are looked at first, so that a bad one is named before anything is computed; then they are read again,
+    predicted and written some thousands at a time. ``options`` are those of ``predict_texts``.
     """
     kind, predict_all = _open(model, **options)
-    if (kind == "embed") != (out.suffix == ".npy") or path.suffix not in _READERS:
+    if (kind == "embed") != (out.suffix == ".npy") or path.suffix not in _SUFFIXES:
         what = f"A model of the kind {kind} can't make {out.name} of {path.name}."
-        fix = f"read from {', '.join(_READERS)}; write vectors to .npy, all else to .tsv"
+        fix = f"read from {', '.join(_SUFFIXES)}; write vectors to .npy, all else to .tsv"
         raise ConfigError(what, where="--input, --out", fix=fix)
-    rows, texts = _read_texts(path, kind)
-    columns = dict.fromkeys(name for row in rows for name in row.fields)  # of JSON each row may have its own
+    count, columns = 0, dict[str, None]()  # the names of all rows: of JSON each may have its own
+    for row, _ in _read_texts(path, kind):
+        count += 1
+        columns |= dict.fromkeys(row.fields)
     if "prediction" in columns and kind != "embed":
-        raise DataError(
-            "The table has a column prediction already.", where=str(path), fix="rename or remove it"
-        )
+        what = "The table has a column prediction already."
+        raise DataError(what, where=str(path), fix="rename or remove it")
+    rows = _read_texts(path, kind)
     with replacing(out) as partial, partial.open("xb") as file:
-        if kind != "embed":
-            file.write(_line([*columns, "prediction"]))
-        for start in range(0, max(len(rows), 1), _CHUNK):
-            found = predict_all(texts[start : start + _CHUNK])
+        for start in range(0, max(count, 1), _CHUNK):
+            chunk = list(islice(rows, _CHUNK))
+            found = predict_all([text for _, text in chunk])
             if kind == "embed":
                 if not start:
-                    form = {"descr": "<f4", "fortran_order": False, "shape": (len(rows), found.shape[1])}
+                    form = {"descr": "<f4", "fortran_order": False, "shape": (count, found.shape[1])}
                     np.lib.format.write_array_header_1_0(file, form)
                 file.write(np.ascontiguousarray(found, "<f4").tobytes())
                 continue
-            for row, value in zip(rows[start : start + _CHUNK], found):
+            if not start:
+                file.write(_line([*columns, "prediction"]))
+            for (row, _), value in zip(chunk, found):
                 shown = " ".join(value) if kind == "tag" else value
                 file.write(_line([*(row.fields.get(name, "") for name in columns), shown]))
-    return len(rows)
+    return count
 
 
 def _line(cells: Sequence[Any]) -> bytes:
@@ -150,15 +154,41 @@ def _open(
     return config.kind, predict_all
 
 
-def _read_texts(path: Path, kind: str) -> tuple[list[Row], list[Any]]:
-    """Returns the rows of a table, and the text in each."""
-    fix = f"a head of the kind {kind} reads {_FORMS[kind]}; `stilts predict --help` names the columns"
-    problems, texts = Problems("--input", fix=fix), []
-    rows = list(_READERS[path.suffix](path, "", problems))
-    for row in rows:
-        with problems.skipping(path, row):
-            texts.append(_text_of(kind, row))
-    return rows, texts
+def _read_texts(path: Path, kind: str) -> Iterator[tuple[Row, Any]]:
+    """Yields each row of a table with the text in it, without holding the file: .tsv without quoting, .csv with it."""
+    line, names = 0, list[str]()
+
+    def read_lines() -> Iterator[str]:
+        nonlocal line
+        with path.open("rb") as file:
+            for line, content in enumerate(file, 1):
+                text = content.decode("utf-8-sig" if line == 1 else "utf-8")
+                yield text.removesuffix("\n").removesuffix("\r")
+
+    records: Iterator[Any] = (text.split("\t") for text in read_lines() if text)
+    if path.suffix == ".csv":
+        records = filter(None, csv.reader((text + "\n" for text in read_lines()), strict=True))
+    elif path.suffix == ".jsonl":
+        records = (parse_json(text) for text in read_lines() if text.strip())
+    try:
+        for values in records:
+            if path.suffix == ".jsonl" and not isinstance(values, dict):
+                raise BadRow("this is not a JSON object")
+            if path.suffix != ".jsonl":
+                if not names:
+                    names = values
+                    continue
+                if len(values) != len(names):
+                    raise BadRow(f"{len(names)} columns were expected, {len(values)} are there")
+                values = dict(zip(names, values))
+            row = Row(line, 0, values)
+            yield row, _text_of(kind, row)
+    except (BadRow, csv.Error, UnicodeDecodeError) as error:
+        reason: object = error
+        if isinstance(error, UnicodeDecodeError):
+            reason = f"byte {error.start + 1} of the line is not UTF-8"
+        fix = f"a head of the kind {kind} reads {_FORMS[kind]}; `stilts predict --help` names the columns"
+        raise DataError(f"The row can't be used: {reason}.", where=f"{path}:{line}", fix=fix) from error
 
 
 def _text_of(kind: str, row: Row) -> Any:
