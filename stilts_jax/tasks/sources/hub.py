@@ -122,9 +122,12 @@ def fetch(source: Source, split: str, language: str, root: Path) -> None:
     except Exception as error:  # the hub's client raises many kinds
         if explain(error):  # one of ours, or a full disk
             raise
-        last = list_causes(error)[-1]
-        reason = str(last).strip().partition("\n")[0]
-        fix = _FIXES.get(getattr(getattr(last, "response", None), "status_code", 0), _OTHER_FIX)
+        causes = list_causes(error)
+        answers = [getattr(getattr(one, "response", None), "status_code", 0) for one in causes]
+        # The last answer may be of what was asked before that one.
+        known = max((answer for answer in answers if answer in _FIXES), default=0)
+        reason = str(causes[answers.index(known)] if known else causes[-1]).strip().partition("\n")[0]
+        fix = _FIXES.get(known, _OTHER_FIX)
         address = f"{constants.ENDPOINT}/datasets/{source.name}"
         raise SourceFailure(f"{source.name} can't be fetched: {reason}", where=address, fix=fix) from error
     unfinished.unlink(missing_ok=True)  # two processes may fetch the same
