@@ -70,7 +70,7 @@ def load_config(
         if "debug" in items:
             config.update_from_flattened_dict(_DEBUG)
     else:
-        config = spec
+        config = _check_options(spec, "config")
     config.update_from_flattened_dict(dict(own or {}))
     known = _list_options(base_config())
     for key, text in (overrides or {}).items():
@@ -144,13 +144,19 @@ def _run_get_config(path: Path, argument: str) -> ConfigDict:
         what = f"The config file fails with {type(error).__name__}: {error}"
         fix = "mend the file (configs/target.py shows the form); --traceback shows the line"
         raise ConfigError(what, where=str(path), fix=fix) from error
-    known, form = _list_options(base_config()), type(config).__name__
+    return _check_options(config, str(path))
+
+
+def _check_options(config: Any, where: str) -> ConfigDict:
+    """Returns a config that has the options of ``base_config()`` and no others; raises on any other."""
+    known = _list_options(base_config())
     found = _list_options(config) if isinstance(config, ConfigDict) else []
-    if odd := sorted(set(found) - set(known)):
-        raise ConfigError(f"There is no option {odd[0]!r}.", where=str(path), fix=nearest(odd[0], known))
+    empty = set(config) - set(base_config()) if isinstance(config, ConfigDict) else set()
+    if odd := sorted({*found, *empty} - set(known)):
+        raise ConfigError(f"There is no option {odd[0]!r}.", where=where, fix=nearest(odd[0], known))
     if lacks := [name for name in known if name not in found]:
-        what = f"get_config returns a {form} without {', '.join(lacks) if found else 'all options'}."
-        raise ConfigError(what, where=str(path), fix="change what base_config() returns, and return it")
+        what = f"A {type(config).__name__} lacks {', '.join(lacks) if found else 'all options'}."
+        raise ConfigError(what, where=where, fix="change what base_config() returns, and return it")
     return config
 
 

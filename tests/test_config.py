@@ -1,8 +1,9 @@
 """The edge: config files, typed arguments, overrides, and what is refused before anything is built."""
 
 import pytest
+from ml_collections import ConfigDict
 
-from stilts_jax.config import find_config, load_config, to_settings
+from stilts_jax.config import base_config, find_config, load_config, to_settings
 from stilts_jax.errors import ConfigError
 
 CONFIGS = sorted(path.stem for path in find_config("base").parent.glob("*.py"))
@@ -93,3 +94,10 @@ def test_a_users_own_file_is_loaded(tmp_path, monkeypatch):
         "def get_config(argument=''):\n    c = base_config()\n    c.title = 'mine ' + argument\n    return c\n"
     )
     assert to_settings(load_config("~/mine.py:now")).title == "mine now"
+
+
+def test_a_config_from_python_has_no_other_groups():
+    config = base_config()
+    config.foo = ConfigDict()
+    with pytest.raises(ConfigError, match="'foo'"):
+        load_config(config)
