@@ -70,13 +70,7 @@ def predict(
     [N]; embed: ``vectors`` [N, D], or [N, L + 1, D] for "all" layers.
     """
     name, mesh = head or "embed", auto_mesh(mesh or one_device())
-    layers, on_cpu = model.compute.layers, jax.default_backend() == "cpu"
-    if not on_cpu:
-        layers = "loop"  # there it costs prediction nothing, and compiles four times as fast
-    elif layers == "auto":
-        layers = automatic.layers_of(automatic.this_device(mesh.size), model.encoder, tokens=0)
-    # No gradient needs anything that is kept.
-    model = replace(model, compute=replace(model.compute, remat="none", layers=layers))
+    model, on_cpu = _without_training(model, mesh), jax.default_backend() == "cpu"
     stream = plan_prediction(model, features, mesh, tokens_per_batch, length_multiple)
     run, placed = _compile(model, head, layer, features.kind, mesh), _place(params, model, mesh)
     check_tokens(features.columns["tokens"].values, model.encoder.vocab_size, name)
@@ -103,6 +97,16 @@ def predict(
             _take_in(batch, outputs, kept, features)
             bar.advance(int(lengths[batch.rows[batch.rows >= 0]].sum()))
     return kept
+
+
+def _without_training(model: Model, mesh: Mesh) -> Model:
+    """Returns the model as it predicts: no gradient needs anything that is kept."""
+    layers = model.compute.layers
+    if jax.default_backend() != "cpu":
+        layers = "loop"  # there it costs prediction nothing, and compiles four times as fast
+    elif layers == "auto":
+        layers = automatic.layers_of(automatic.this_device(mesh.size), model.encoder, tokens=0)
+    return replace(model, compute=replace(model.compute, remat="none", layers=layers))
 
 
 def plan_prediction(

@@ -149,9 +149,8 @@ class Run:
         if config.train.tensorboard and first:
             self._board = logs.open_board(os.fspath(folder / "tensorboard"), self.step)
             stack.callback(self._board.close)
-            if (
-                self.history and self.history[-1][0] == self.step
-            ):  # the only line of this step that won't come again
+            # The only line of this step that won't come again.
+            if self.history and self.history[-1][0] == self.step:
                 logs.show(self._board, {"step": self.step, "score": self.history[-1][1]})
         self._mark = time.monotonic()  # up to here the seconds of training are counted, or left out
 
