@@ -120,7 +120,8 @@ def make_setup(settings: Settings, arguments: Namespace, topology: str, shape: "
     accumulation, remat = fit_memory(device, shape, settings.compute, sizes, [(task.kind, rows, seen)], given)
     model = with_dropout(shape, settings), head_config(task, settings, sight)
     how = replace(settings.compute, remat=remat), optimizer_config(settings, chosen, 1000)
-    return Setup(*model, *how, rows, length, topology, mesh, accumulation)
+    rate = settings.mixture.mlm_rate
+    return Setup(*model, *how, rows, length, topology, mesh, accumulation, mlm_rate=rate)
 
 
 def find_shape(encoder: str) -> "EncoderConfig":

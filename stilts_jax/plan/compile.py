@@ -66,6 +66,7 @@ class Setup:
     accumulation: int = 1
     evaluation: bool = True  # the evaluation step is compiled too; it needs less than the training step
     filler: int = 0  # how many of the rows only fill up the devices
+    mlm_rate: float = 0.15  # share of a row's tokens that masked language modelling predicts
 
     def completed(self) -> "Setup":
         """Returns the setup as the loop would run it: sizes of all axes, and rows that the devices can share."""
@@ -91,8 +92,8 @@ class Setup:
 
     @property
     def masked(self) -> int:
-        """Masked positions of a row in masked language modelling."""
-        return math.ceil(0.15 * self.length)
+        """Masked positions of a row in masked language modelling, as many as its batches have."""
+        return max(1, round(self.mlm_rate * self.length))
 
     @property
     def passes(self) -> int:

@@ -1,12 +1,17 @@
 """A plan on forced CPU devices, its numbers checked by hand; what is proposed when memory does not do."""
 
 import json
+from argparse import Namespace
 from dataclasses import replace
 
 import jax
+import numpy as np
 import pytest
 
+from stilts_jax.batches.collate import Masking, mask_tokens
 from stilts_jax.chips import GIB, parse_topology
+from stilts_jax.commands.options import read_settings
+from stilts_jax.commands.plan import make_setup
 from stilts_jax.errors import ConfigError
 from stilts_jax.main import main
 from stilts_jax.model.config import SHAPES, Compute, HeadConfig
@@ -89,6 +94,18 @@ def test_flops_by_formula_and_by_counting() -> None:
     assert [replace(big, compute=Compute(remat=kind)).passes for kind in kinds] == [2, 2, 2, 3]
     by_hand = 3 * 4 * 128 * 12 * (2 * (4 * 768**2 + 2 * 768 * 3072) + 4 * 128 * 768)
     assert formula == by_hand
+
+
+def test_as_many_positions_are_masked_as_in_batches() -> None:
+    """Whatever the rate and the length; a higher rate is a larger batch and more to compute."""
+    for rate, length in ((0.15, 128), (0.15, 512), (0.4, 10), (0.01, 10)):
+        masked = mask_tokens(np.full((2, length), 9), Masking(mask_id=99, vocab_size=100, rate=rate), 0, 0)
+        wanted = masked["masked_positions"].shape
+        setup = replace(SETUP, head=HeadConfig(kind="mlm"), rows=2, length=length, mlm_rate=rate)
+        assert abstract_batch(setup)["masked_positions"].shape == wanted, (rate, length)
+    settings = read_settings(Namespace(config="target", overrides={"mixture.mlm_rate": "0.3"}))
+    given = Namespace(task="mlm", rows=8, length=64, sweep=False)
+    assert make_setup(settings, given, "cpu:1", TINY).mlm_rate == 0.3
 
 
 def faked(setup: Setup) -> Plan:
