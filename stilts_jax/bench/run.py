@@ -22,6 +22,7 @@ from stilts_jax import automatic
 from stilts_jax.batches.plan import TrainingBatches, made_ahead
 from stilts_jax.errors import ConfigError, nearest
 from stilts_jax.evaluation.predict import plan_prediction, predict
+from stilts_jax.experiment.context import open_source
 from stilts_jax.experiment.models import head_config, optimizer_config, with_dropout
 from stilts_jax.experiment.phases import hyperparameters_of
 from stilts_jax.features.build import FeatureSettings, build_features
@@ -30,8 +31,8 @@ from stilts_jax.model import SHAPES, EncoderConfig, Model, find_folder, init_enc
 from stilts_jax.progress import Progress, seconds_since_start
 from stilts_jax.settings import Settings
 from stilts_jax.sharding import Mesh, shardings
-from stilts_jax.tasks import get_task, task_name
-from stilts_jax.tasks.sources.read import DataSource, read_examples, with_labels
+from stilts_jax.tasks import get_task
+from stilts_jax.tasks.sources.read import read_examples, with_labels
 from stilts_jax.tasks.spec import Hyperparameters, Kind
 from stilts_jax.tokenization import CLS_ID, SEP_ID, UNK_ID, load_tokenizer
 from stilts_jax.train.loop import Run, RunConfig
@@ -133,9 +134,7 @@ def find_workload(
     if data_root is None or encoder is None:
         fix = f"{nearest(name, LAWS)}; or a task's name, with --data_root and --encoder"
         raise ConfigError(f"There is no law of lengths {name!r}.", where="--lengths", fix=fix)
-    kinds = {task_name(task): kind for task, kind in settings.data.kinds.items()}
-    source = DataSource(data_root, settings.data.source, kinds, settings.data.skip_budget)
-    task = get_task(name)
+    source, task = open_source(settings, data_root), get_task(name)
     chosen, tokenizer = hyperparameters_of(task, settings), load_tokenizer(find_folder(encoder))
     task = with_labels(get_task(task.train_on[-1]) if task.train_on else task, source)
     if task.kind not in KINDS:

@@ -79,14 +79,10 @@ def open_context(
     """Starts JAX and returns what all phases share; ``about`` are more of its fields."""
     import jax
 
-    from stilts_jax.experiment.context import Context, start_runtime
-    from stilts_jax.experiment.phases import name_tasks
-    from stilts_jax.tasks.sources.read import DataSource
+    from stilts_jax.experiment.context import Context, open_source, start_runtime
 
     check_data_root(data_root)
-    data = settings.data
-    kinds = name_tasks(data.kinds, "data.sources")
-    source = DataSource(data_root, data.source, kinds, data.skip_budget, data.pictures)
+    source = open_source(settings, data_root)
     if about.get("trace"):
         make_folder(about["trace"], "--trace")
     # A finished grid can be read where nothing can be written.

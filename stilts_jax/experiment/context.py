@@ -22,7 +22,7 @@ from stilts_jax.errors import ConfigError, DataError
 from stilts_jax.evaluation import metrics
 from stilts_jax.evaluation.metrics import TUNED_METRICS
 from stilts_jax.experiment.models import encoder_fingerprint, tokenizer_folder
-from stilts_jax.experiment.phases import Phase, hyperparameters_of
+from stilts_jax.experiment.phases import Phase, hyperparameters_of, name_tasks
 from stilts_jax.features.build import FEATURE_VERSION, FeatureSettings, build_features, load_or_build
 from stilts_jax.features.pictures import Sight, add_pictures
 from stilts_jax.features.records import Features, keep_examples
@@ -56,6 +56,13 @@ def hash_record(record: Any) -> str:
     """Returns a hash of a record of plain values; the same in every process."""
     text = json.dumps(record, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def open_source(settings: Settings, data_root: Path) -> DataSource:
+    """Returns where the settings say that tasks are read from, by their names in results."""
+    data = settings.data
+    kinds = name_tasks(data.kinds, "data.sources")
+    return DataSource(data_root, data.source, kinds, data.skip_budget, data.pictures)
 
 
 def start_runtime(compute: Compute) -> None:
