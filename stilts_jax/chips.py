@@ -1,8 +1,10 @@
-"""What chips can do at best, and how many of them a topology's name means."""
+"""What chips can do at best, how many of them a topology's name means, and how to compile for them elsewhere."""
 
 import math
+import os
 import re
 from dataclasses import dataclass, replace
+from typing import Any
 
 from stilts_jax.errors import ConfigError, nearest
 
@@ -36,6 +38,20 @@ _CHIPS = (
     Chip("cpu", "cpu", 0.0, 0, 0.0, 0.0, 0.0, (1,)),
 )
 CHIPS = {chip.name: chip for chip in _CHIPS}
+# How the compiler for GPUs describes an H200 and an H100 to itself.
+_GPU = """gpu_device_info {{
+  threads_per_block_limit: 1024 threads_per_warp: 32 shared_memory_per_block: 49152
+  shared_memory_per_core: 233472 threads_per_core_limit: 2048 core_count: 132 fpus_per_core: 128
+  block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
+  memory_bandwidth: {bandwidth} l2_cache_size: {cache} clock_rate_ghz: 1.98 device_memory_size: {memory}
+  shared_memory_per_block_optin: 232448 cuda_compute_capability {{ major: 9 }}
+  registers_per_core_limit: 65536 registers_per_block_limit: 65536
+}}
+platform_name: "CUDA"
+dnn_version_info {{ major: 9 minor: 19 }}
+runtime_version {{ major: 13 }}
+device_description_str: "NVIDIA {name}"
+"""
 
 
 def find_chip(device_kind: str) -> Chip | None:
@@ -76,3 +92,44 @@ def parse_topology(name: str) -> Topology:
         raise ConfigError(f"{name!r} names no arrangement of chips.", where="topology", fix=fix)
     one_host = topology.platform == "cuda" and len(shape) == 1
     return replace(topology, shape=(1, *shape)) if one_host else topology
+
+
+def environment(topology: Topology) -> dict[str, str]:
+    """Returns the environment variables that a compiling process needs from its start."""
+    if topology.platform == "cpu":
+        return {
+            "JAX_PLATFORMS": "cpu",
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={topology.count}",
+        }
+    given = os.environ.get("LIBTPU_INIT_ARGS", "")
+    return {
+        "JAX_PLATFORMS": "cpu",
+        "TPU_SKIP_MDS_QUERY": "1",  # no look-up of the machine this would run on
+        # The compiler for TPUs runs on threads of 64 KiB stacks; XXL on v6e overflows them (libtpu 0.0.42).
+        "LIBTPU_INIT_ARGS": f"{given} --fibers_default_thread_stack_size=1048576".strip(),
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # two plans at once: neither has a chip to itself
+        "CUDA_VISIBLE_DEVICES": "-1",  # no device here is touched
+    }
+
+
+def topology_devices(topology: Topology) -> list[Any]:
+    """Returns devices to compile for, in a process that started in their ``environment``."""
+    import jax
+    from jax.experimental import topologies
+
+    if topology.platform == "cpu":
+        return jax.devices("cpu")
+    arrangement, chip = "x".join(map(str, topology.shape)), topology.chip
+    options: dict[str, Any] = {"topology_name": f"{chip.name}:{arrangement}", "num_slices": topology.slices}
+    if topology.platform == "cuda":
+        known = {"bandwidth": int(chip.memory_bandwidth), "memory": chip.memory, "name": chip.name.upper()}
+        config = _GPU.format(cache=(60 if chip.name == "h200" else 50) * 2**20, **known)
+        options = {"topology": f"1x{arrangement}", "target_config": config}
+    elif chip.name == "v4":  # else a chip counts as two devices
+        options |= {"chip_config_name": "megacore", "chips_per_host_bounds": (2, 2, 1)}
+    try:
+        return list(topologies.get_topology_desc(platform=topology.platform, **options).devices)
+    except Exception as error:  # whatever a missing or other library raises
+        what = f"There is no compiler for {topology.name} here, or it knows no such arrangement."
+        fix = f"pip install 'stilts-jax[{topology.platform}]' (no device needed); cpu:{topology.count} needs nothing"
+        raise ConfigError(what, where=f"topology: {error}"[:500], fix=fix) from error

@@ -9,8 +9,7 @@ itself. Needs TPU's compiler (``pip install '.[tpu]'``):
 
 import os
 
-from stilts_jax.chips import parse_topology
-from stilts_jax.plan.compile import environment, topology_devices
+from stilts_jax.chips import environment, parse_topology, topology_devices
 
 TOPOLOGY = parse_topology("v5e:16x16")
 os.environ.update(environment(TOPOLOGY))

@@ -11,13 +11,21 @@ import pytest
 from stilts_jax.batches.collate import Masking, mask_tokens
 from stilts_jax.chips import GIB, parse_topology
 from stilts_jax.commands.options import read_settings
-from stilts_jax.commands.plan import make_setup
-from stilts_jax.errors import ConfigError
+from stilts_jax.commands.plan import find_shape, make_setup, plan_command, sweep_command
+from stilts_jax.errors import ConfigError, StiltsError
 from stilts_jax.main import main
 from stilts_jax.model.config import SHAPES, Compute, HeadConfig
 from stilts_jax.model.heads import abstract_params
-from stilts_jax.plan import command
-from stilts_jax.plan.compile import Plan, Setup, abstract_batch, bytes_sent, count_flops, model_flops
+from stilts_jax.plan import (
+    Plan,
+    Setup,
+    abstract_batch,
+    bytes_sent,
+    count_flops,
+    find_fitting,
+    model_flops,
+    plan_training,
+)
 from stilts_jax.progress import SILENT
 from stilts_jax.sharding import MeshConfig
 from stilts_jax.train.losses import make_loss
@@ -38,7 +46,7 @@ SETUP = Setup(
 
 @pytest.mark.slow
 def test_bytes_on_a_device() -> None:
-    plan = command.plan_training(SETUP)
+    plan = plan_training(SETUP)
     width, inner, layers = TINY.hidden_size, TINY.intermediate_size, TINY.num_layers
     kernels = layers * (4 * width * width + 2 * width * inner) + width * width + TINY.vocab_size * width
     # The rest, such as norms, biases and positions, lies whole on every device; `tensor` cuts four biases.
@@ -115,26 +123,26 @@ def faked(setup: Setup) -> Plan:
     need //= setup.mesh.fsdp if setup.mesh.fsdp > 1 else 1
     need //= setup.accumulation
     train, seconds = {"arguments": need}, {"compute": 2.0, "links": 1.0}
-    return Plan(setup, 10**9, need, 0, 0, train, train, "", 5e9, 1e15, 1e15, seconds, ())
+    return Plan(setup, 10**9, need, 0, 0, train, train, "", 5e9, 1e15, 1e15, seconds, (), {})
 
 
 ONE = replace(SETUP, topology="v5e:2x4", mesh=MeshConfig(8, 1, 1), rows=64, compute=Compute(remat="none"))
 
 
 def test_what_fits_with_the_fewest_changes_is_proposed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "plan_training", faked)
-    record = json.loads(command.plan_command(replace(SETUP, topology="v5e:2x4"), 0, True, SILENT)[0])
+    monkeypatch.setattr("stilts_jax.plan.plan_training", faked)
+    record = json.loads(plan_command(replace(SETUP, topology="v5e:2x4"), 0, True, SILENT)[0])
     assert record["plan"]["fits"] is True and record["proposal"] is None
     assert record["plan"]["train_total"] == 5 * GIB
-    text, fits = command.plan_command(ONE, 3600e15, False, SILENT)
+    text, fits = plan_command(ONE, 3600e15, False, SILENT)
     assert not fits and "does not fit" in text and "This does:" in text
     assert "3600 such steps: at least 16 chip-hours" in text  # 3600 x 2 s x 8 chips
     # Rematerialisation alone leaves 20 GiB of 15.75; cutting the state does it, and changes no result.
-    assert command.find_fitting(ONE, SILENT).setup == replace(ONE, mesh=MeshConfig(1, 8, 1))
+    assert find_fitting(ONE, SILENT).setup == replace(ONE, mesh=MeshConfig(1, 8, 1))
 
 
 def test_the_command_sweeps(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(command, "plan_training", faked)
+    monkeypatch.setattr("stilts_jax.plan.plan_training", faked)
     arguments = ["--encoder=large+xl", "--topology=v5e:2x4+v5e:16x16*4"]
     assert main(["plan", "--sweep", "--config=target:task=xnli", *arguments]) == 0
     rows = (
@@ -144,9 +152,16 @@ def test_the_command_sweeps(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     printed = capsys.readouterr().out.splitlines()[2:]
     assert printed == [f"| {name} | {row}" for name in ("large", "xl") for row in rows]
     too_much = {"arguments": 99 * GIB}
-    monkeypatch.setattr(command, "plan_training", lambda setup: replace(faked(setup), train=too_much))
-    *_, row = command.sweep_command([("Large", replace(ONE, mesh=MeshConfig(1, 8, 1)))], SILENT)
+    monkeypatch.setattr("stilts_jax.plan.plan_training", lambda setup: replace(faked(setup), train=too_much))
+    *_, row = sweep_command([("Large", replace(ONE, mesh=MeshConfig(1, 8, 1)))], SILENT)
     assert row == "| Large | v5e:2x4 (8) | 1 x 8 x 1 | 8 | does not fit | – | – | – |"
+
+
+def test_only_names_of_shapes_and_of_xlm_r_need_no_files() -> None:
+    assert find_shape("large") == find_shape("FacebookAI/xlm-roberta-large") == SHAPES["large"]
+    for encoder in ("example/large", "largest"):
+        with pytest.raises(StiltsError):
+            find_shape(encoder)
 
 
 def test_topologies() -> None:

@@ -1,33 +1,35 @@
-"""Compiles the real training and evaluation steps for chips that are not here, and says what follows from the shapes.
+"""Whether a setup fits its chips, and how fast it can be at best: its real steps, compiled for chips that are not here.
 
-A process that compiles for other chips must be told so before JAX starts (``environment``), and a compiler that fails
-takes its process along. So ``plan_setup`` runs in a process of its own, which ``command.py`` starts: it calls ``main``
-with a pickled setup on its standard input.
+A process that compiles for other chips must be told so before JAX starts, and a compiler that fails takes its process
+along. So ``plan_training`` starts a process for each plan; what that runs is ``main``.
 """
 
 import math
 import os
 import pickle
+import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.experimental import topologies
 from jax.extend.core import jaxprs_in_params
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from stilts_jax import sharding
 from stilts_jax.automatic import SEQUENCES
-from stilts_jax.chips import GIB, Topology, parse_topology
-from stilts_jax.errors import ConfigError
+from stilts_jax.chips import GIB, Topology, environment, parse_topology, topology_devices
+from stilts_jax.errors import ConfigError, StiltsError
 from stilts_jax.model import Compute, EncoderConfig, HeadConfig, Model, init_params
 from stilts_jax.model.heads import select_head
+from stilts_jax.progress import Progress
 from stilts_jax.settings import MeshConfig
 from stilts_jax.sharding import AXES, bytes_per_device
 from stilts_jax.train.losses import FRACTIONS, LOSSES, make_loss
@@ -35,20 +37,8 @@ from stilts_jax.train.optimizer import OptimizerConfig, make_optimizer
 from stilts_jax.train.step import TrainState, eval_step, train_step
 
 HEAD = "task"  # the one head that a planned model has
-# How the compiler for GPUs describes an H200 and an H100 to itself.
-_GPU = """gpu_device_info {{
-  threads_per_block_limit: 1024 threads_per_warp: 32 shared_memory_per_block: 49152
-  shared_memory_per_core: 233472 threads_per_core_limit: 2048 core_count: 132 fpus_per_core: 128
-  block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
-  memory_bandwidth: {bandwidth} l2_cache_size: {cache} clock_rate_ghz: 1.98 device_memory_size: {memory}
-  shared_memory_per_block_optin: 232448 cuda_compute_capability {{ major: 9 }}
-  registers_per_core_limit: 65536 registers_per_block_limit: 65536
-}}
-platform_name: "CUDA"
-dnn_version_info {{ major: 9 minor: 19 }}
-runtime_version {{ major: 13 }}
-device_description_str: "NVIDIA {name}"
-"""
+# Of the proposals so many are compiled: from the cheapest on, and of the rest those that save most.
+_TRIED, _TRIED_LAST = 6, 2
 
 
 @dataclass(frozen=True)
@@ -64,7 +54,7 @@ class Setup:
     topology: str  # see ``parse_topology``
     mesh: MeshConfig
     accumulation: int = 1
-    evaluation: bool = True  # the evaluation step is compiled too; it needs less than the training step
+    evaluation: bool = True  # the evaluation step, which needs less than the training step, is compiled too
     filler: int = 0  # how many of the rows only fill up the devices
     mlm_rate: float = 0.15  # share of a row's tokens that masked language modelling predicts
 
@@ -129,7 +119,7 @@ class Plan:
     seconds: Mapping[str, float]  # a step takes at least so long by compute, memory, links, network
     notes: tuple[str, ...]  # parameters that could not be cut as the rules say
     # Bytes at each stage of a state's life; of the compiled ones (initialise, step) with what is needed meanwhile.
-    stages: Mapping[str, int] = field(default_factory=dict)
+    stages: Mapping[str, int]
 
     @property
     def bound(self) -> float:
@@ -197,42 +187,6 @@ def bound_seconds(setup: Setup, executed: float, arguments: int, sent: float) ->
     }
 
 
-def environment(topology: Topology) -> dict[str, str]:
-    """Returns the environment variables that a compiling process needs from its start."""
-    if topology.platform == "cpu":
-        flags = f"--xla_force_host_platform_device_count={topology.count}"
-        return {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
-    given = os.environ.get("LIBTPU_INIT_ARGS", "")
-    return {
-        "JAX_PLATFORMS": "cpu",
-        "TPU_SKIP_MDS_QUERY": "1",  # no look-up of the machine this would run on
-        # The compiler for TPUs runs on threads of 64 KiB stacks; XXL on v6e overflows them (libtpu 0.0.42).
-        "LIBTPU_INIT_ARGS": f"{given} --fibers_default_thread_stack_size=1048576".strip(),
-        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # two plans at once: neither has a chip to itself
-        "CUDA_VISIBLE_DEVICES": "-1",  # no device here is touched
-    }
-
-
-def topology_devices(topology: Topology) -> list[Any]:
-    if topology.platform == "cpu":
-        return jax.devices("cpu")
-    arrangement, chip = "x".join(map(str, topology.shape)), topology.chip
-    options: dict[str, Any] = {"topology_name": f"{chip.name}:{arrangement}", "num_slices": topology.slices}
-    if topology.platform == "cuda":
-        cache = (60 if chip.name == "h200" else 50) * 2**20
-        known = {"bandwidth": int(chip.memory_bandwidth), "memory": chip.memory, "cache": cache}
-        config = _GPU.format(name=chip.name.upper(), **known)
-        options = {"topology": f"1x{arrangement}", "target_config": config}
-    elif chip.name == "v4":  # else a chip counts as two devices
-        options |= {"chip_config_name": "megacore", "chips_per_host_bounds": (2, 2, 1)}
-    try:
-        return list(topologies.get_topology_desc(platform=topology.platform, **options).devices)
-    except Exception as error:  # whatever a missing or other library raises
-        what = f"There is no compiler for {topology.name} here, or it knows no such arrangement."
-        fix = f"pip install 'stilts-jax[{topology.platform}]' (no device needed); cpu:{topology.count} needs nothing"
-        raise ConfigError(what, where=f"topology: {error}"[:500], fix=fix) from error
-
-
 def plan_setup(setup: Setup) -> Plan:
     """Compiles both steps of a setup in this process and says what they need."""
     topology = setup.chips
@@ -251,10 +205,10 @@ def plan_setup(setup: Setup) -> Plan:
     step = partial(train_step, tx=optimizer, key=jax.random.key(0), **given)
     with jax.set_mesh(mesh):
         if setup.evaluation:
-            evaluate = jax.jit(partial(eval_step, loss_fn=loss), out_shardings=everywhere)
-            traced["evaluate"] = evaluate.trace(parts, batch)
-        train = jax.jit(step, donate_argnums=0, out_shardings=(places, everywhere))
-        traced["train"] = train.trace(state, batch)
+            scoring = jax.jit(partial(eval_step, loss_fn=loss), out_shardings=everywhere)
+            traced["evaluate"] = scoring.trace(parts, batch)
+        training = jax.jit(step, donate_argnums=0, out_shardings=(places, everywhere))
+        traced["train"] = training.trace(state, batch)
     executed, sent = count_flops(traced["train"].jaxpr), bytes_sent(setup, state.params, mesh)
     # Gradients lie as parameters do, in float32 or more; without room for them there is nothing to compile.
     least, failure = bytes_per_device(state) + bytes_per_device(parts), ""
@@ -263,28 +217,27 @@ def plan_setup(setup: Setup) -> Plan:
         del traced["train"]
     # Compilers keep no more than one or two threads busy for most of their time: all at once.
     with ThreadPoolExecutor() as pool:
-        jobs = {name: pool.submit(_compile, one, topology, name != "train") for name, one in traced.items()}
-    memory = {name: job.result()[0] for name, job in jobs.items()}
-    failures = [jobs[name].result()[1] for name in ("train", "evaluate") if name in jobs]
-    train_memory = memory.get("train", {})
+        found = pool.map(lambda name: _compile(traced[name], topology, name != "train"), traced)
+        compiled = dict(zip(traced, found))
+    (train, words), (evaluate, more) = (compiled.get(name, ({}, "")) for name in ("train", "evaluate"))
     return Plan(
         setup,
         num_parameters=sum(leaf.size for leaf in jax.tree.leaves(state.params)),
         parameters=bytes_per_device(state.params),
         optimizer=bytes_per_device(state.moments),
         batch=bytes_per_device(batch),
-        train=train_memory,
-        evaluate=memory.get("evaluate", {}),
-        failure=next(filter(None, [failure, *failures]), ""),
+        train=train,
+        evaluate=evaluate,
+        failure=failure or words or more,
         sent=sent,
         model_flops=model_flops(setup),
         executed_flops=executed,
-        seconds=bound_seconds(setup, executed, train_memory.get("arguments", 0), sent),
+        seconds=bound_seconds(setup, executed, train.get("arguments", 0), sent),
         notes=tuple(sharding.sharding_notes(state.params, mesh)),
         stages={
-            "initialise": sum(memory["initialise"].values()),
+            "initialise": sum(compiled["initialise"][0].values()),
             "load": bytes_per_device(state),  # a tensor at a time into its shards; then the moments
-            "step": sum(train_memory.values()),
+            "step": sum(train.values()),
             "restore": bytes_per_device(state),
             # A layer at a time goes to the host.
             "export": bytes_per_device(parts) + max(map(bytes_per_device, jax.tree.leaves(parts))),
@@ -345,6 +298,65 @@ def main() -> None:
         answer = plan_setup(pickle.load(sys.stdin.buffer))
     except ConfigError as error:
         answer = error
-    with open(sys.argv[1], "wb") as file:
-        pickle.dump(answer, file)
+    Path(sys.argv[1]).write_bytes(pickle.dumps(answer))
     os._exit(0)  # libraries for absent devices are slow, and at times loud, to shut down
+
+
+def plan_training(setup: Setup) -> Plan:
+    """Compiles the training and evaluation steps of ``setup`` without its chips; see ``Plan``."""
+    paths = filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")])
+    with tempfile.TemporaryDirectory() as folder:
+        answer = Path(folder) / "answer.json"
+        done = subprocess.run(
+            [sys.executable, "-c", "from stilts_jax.plan import main; main()", str(answer)],
+            input=pickle.dumps(setup),
+            env={**os.environ, **environment(setup.chips), "PYTHONPATH": os.pathsep.join(paths)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        if not answer.exists():
+            last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+            where = f"{setup.topology}, {setup.describe()}: {last[:500]}"
+            fix = "try another mesh or attention; cpu:N compiles almost anything"
+            raise StiltsError("The compiler failed.", where=where, fix=fix)
+        found = pickle.loads(answer.read_bytes())
+    if isinstance(found, ConfigError):
+        raise found
+    return found
+
+
+def find_fitting(setup: Setup, progress: Progress) -> Plan | None:
+    """Returns the plan of the nearest setup that fits, by what changes cost; the last one tried changes results."""
+    lighter = replace(setup, compute=replace(setup.compute, remat="full"))
+    cut = replace(setup, mesh=cut_mesh(setup.mesh, setup.chips, setup.rows))
+    least = replace(lighter, mesh=cut.mesh)
+
+    def halved(base: Setup) -> list[Setup]:
+        data, fsdp, _ = sharding.mesh_shape(base.mesh, setup.chips.count)
+        parts = [setup.accumulation * 2 * 4**power for power in range(8)]
+        return [replace(base, accumulation=part) for part in parts if setup.rows % (part * data * fsdp) == 0]
+
+    candidates = [lighter, cut, *halved(setup), least, *halved(lighter), *halved(least)]
+    # In bfloat16 both results and checkpoints change.
+    moments = replace(setup.optimizer, moment_dtype="bfloat16")
+    candidates.append(replace([least, *halved(least)][-1], optimizer=moments))
+    new = dict.fromkeys(candidate.completed() for candidate in candidates)
+    tried = [candidate for candidate in new if candidate != setup.completed()]
+    for candidate in [*tried[:_TRIED], *tried[_TRIED:][-_TRIED_LAST:]]:
+        progress.say(f"trying {candidate.describe()}")
+        try:
+            plan = plan_training(candidate)
+        except StiltsError as error:
+            progress.say(f"  {error.what}")
+            continue
+        if plan.fits:
+            return plan
+    return None
+
+
+def cut_mesh(mesh: MeshConfig, chips: Topology, rows: int) -> MeshConfig:
+    """Returns the mesh with the least state on a device: fsdp as far as it divides the rows, tensor beyond."""
+    slices, inside = chips.slices, chips.count // chips.slices
+    fitting = [size for size in range(1, inside + 1) if inside % size == rows % (size * slices) == 0]
+    fsdp = max(fitting, default=inside)
+    return replace(mesh, data=slices, fsdp=fsdp, tensor=inside // fsdp)
