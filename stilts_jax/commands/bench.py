@@ -33,7 +33,7 @@ def add_arguments(add: options.Add) -> None:
 def run(arguments: Namespace) -> None:
     import jax
 
-    from stilts_jax.bench import run as bench
+    from stilts_jax import bench
     from stilts_jax.sharding import make_mesh
 
     settings, progress = read_settings(arguments), arguments.progress

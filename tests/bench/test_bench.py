@@ -1,6 +1,6 @@
 import numpy as np
 
-from stilts_jax.bench.run import Round, find_workload
+from stilts_jax.bench import Round, find_workload
 from stilts_jax.main import main
 from stilts_jax.model import EncoderConfig
 from stilts_jax.settings import Settings

@@ -11,7 +11,7 @@ from measured import host_memory_used
 from peer import PeerSettings
 
 from stilts_jax.batches.collate import collate
-from stilts_jax.bench.run import Round, Workload
+from stilts_jax.bench import Round, Workload
 from stilts_jax.errors import ConfigError
 from stilts_jax.features.records import PAD_ID
 from stilts_jax.model import EncoderConfig

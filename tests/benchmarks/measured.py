@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from stilts_jax.bench.run import Round, summarise
+from stilts_jax.bench import Round, summarise
 from stilts_jax.model import EncoderConfig
 from stilts_jax.train.logs import device_memory
 

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from stilts_jax.bench.run import measure_matmul
+from stilts_jax.bench import measure_matmul
 from stilts_jax.evaluation.retrieval import pair_up
 from stilts_jax.evaluation.search import Precision, find_neighbours, normalise
 from stilts_jax.progress import SILENT, Progress

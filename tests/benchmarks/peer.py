@@ -12,7 +12,7 @@ import numpy as np
 from measured import host_memory_used
 
 from stilts_jax.batches.collate import collate
-from stilts_jax.bench.run import Round, Workload
+from stilts_jax.bench import Round, Workload
 from stilts_jax.errors import ConfigError, StiltsError
 from stilts_jax.features.records import PAD_ID
 from stilts_jax.model import EncoderConfig

@@ -27,7 +27,7 @@ from mining import benchmark_mining
 from peer import PeerProcess, PeerSettings, list_peers, plan_rounds
 from tables import format_record
 
-from stilts_jax.bench.run import (
+from stilts_jax.bench import (
     Prediction,
     Round,
     Training,

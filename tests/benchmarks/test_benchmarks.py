@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stilts_jax.bench.run import LAWS, Round, draw_workload
+from stilts_jax.bench import LAWS, Round, draw_workload
 from stilts_jax.config import load_config, to_settings
 from stilts_jax.experiment.phases import list_phases
 from stilts_jax.features.build import FeatureSettings, build_features

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+from stilts_jax import plan as plans
 from stilts_jax.batches.collate import Masking, mask_tokens
 from stilts_jax.chips import GIB, parse_topology
 from stilts_jax.commands.options import read_settings
@@ -16,16 +17,7 @@ from stilts_jax.errors import ConfigError, StiltsError
 from stilts_jax.main import main
 from stilts_jax.model.config import SHAPES, Compute, HeadConfig
 from stilts_jax.model.heads import abstract_params
-from stilts_jax.plan import (
-    Plan,
-    Setup,
-    abstract_batch,
-    bytes_sent,
-    count_flops,
-    find_fitting,
-    model_flops,
-    plan_training,
-)
+from stilts_jax.plan import Plan, Setup, abstract_batch, bytes_sent, count_flops, find_fitting, model_flops
 from stilts_jax.progress import SILENT
 from stilts_jax.sharding import MeshConfig
 from stilts_jax.train.losses import make_loss
@@ -46,7 +38,7 @@ SETUP = Setup(
 
 @pytest.mark.slow
 def test_bytes_on_a_device() -> None:
-    plan = plan_training(SETUP)
+    plan = plans.plan_training(SETUP)
     width, inner, layers = TINY.hidden_size, TINY.intermediate_size, TINY.num_layers
     kernels = layers * (4 * width * width + 2 * width * inner) + width * width + TINY.vocab_size * width
     # The rest, such as norms, biases and positions, lies whole on every device; `tensor` cuts four biases.
@@ -130,7 +122,7 @@ ONE = replace(SETUP, topology="v5e:2x4", mesh=MeshConfig(8, 1, 1), rows=64, comp
 
 
 def test_what_fits_with_the_fewest_changes_is_proposed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stilts_jax.plan.plan_training", faked)
+    monkeypatch.setattr(plans, "plan_training", faked)
     record = json.loads(plan_command(replace(SETUP, topology="v5e:2x4"), 0, True, SILENT)[0])
     assert record["plan"]["fits"] is True and record["proposal"] is None
     assert record["plan"]["train_total"] == 5 * GIB
@@ -142,7 +134,7 @@ def test_what_fits_with_the_fewest_changes_is_proposed(monkeypatch: pytest.Monke
 
 
 def test_the_command_sweeps(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("stilts_jax.plan.plan_training", faked)
+    monkeypatch.setattr(plans, "plan_training", faked)
     arguments = ["--encoder=large+xl", "--topology=v5e:2x4+v5e:16x16*4"]
     assert main(["plan", "--sweep", "--config=target:task=xnli", *arguments]) == 0
     rows = (
@@ -152,7 +144,7 @@ def test_the_command_sweeps(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     printed = capsys.readouterr().out.splitlines()[2:]
     assert printed == [f"| {name} | {row}" for name in ("large", "xl") for row in rows]
     too_much = {"arguments": 99 * GIB}
-    monkeypatch.setattr("stilts_jax.plan.plan_training", lambda setup: replace(faked(setup), train=too_much))
+    monkeypatch.setattr(plans, "plan_training", lambda setup: replace(faked(setup), train=too_much))
     *_, row = sweep_command([("Large", replace(ONE, mesh=MeshConfig(1, 8, 1)))], SILENT)
     assert row == "| Large | v5e:2x4 (8) | 1 x 8 x 1 | 8 | does not fit | – | – | – |"
 

@@ -1,1 +1,0 @@
-"""What ``stilts bench`` times."""
