@@ -1,8 +1,13 @@
-"""The truth model against brute force over possible worlds."""
+"""The truth model against brute force over possible worlds, and pictures beside what is said of them."""
 
 import itertools
+import json
 import random
+import zipfile
 from dataclasses import replace
+
+import numpy as np
+from PIL import Image
 
 from stilts_jax.toy.meaning import CLASSES, Clause, Entity, Thing, judge
 
@@ -52,3 +57,33 @@ def test_judge_equals_enumeration_of_worlds():
         seen.add((expected, premise.negated, hypothesis.negated))
         assert judge(premise, hypothesis) == expected, (premise, hypothesis)
     assert len(seen) >= 9  # every label, with and without negations
+
+
+def test_pictures_show_what_their_answers_and_captions_say(world):
+    """What is not white tells the colour; how much of its box is filled, the shape."""
+    data = world / "data"
+    for part, coco, count in (("train", "train2014", 80), ("test", "val2014", 20)):
+        asked = json.loads((data / f"easy_vqa/{part}/questions.json").read_text())
+        captions = json.loads((data / f"coco/annotations/captions_{coco}.json").read_text())
+        assert (data / f"coco/{coco}.zip").read_bytes() == (data / f"easy_vqa/{part}/images.zip").read_bytes()
+        with zipfile.ZipFile(data / f"easy_vqa/{part}/images.zip") as archive:
+            pictures = [np.asarray(Image.open(archive.open(f"{number}.png"))) for number in range(count)]
+        seen = [describe(picture) for picture in pictures]
+        assert len(set(seen)) == 12 or part == "test"
+        assert [one["caption"] for one in captions["annotations"]] == [f"the {s} is {c}." for c, s in seen]
+        assert [one["file_name"] for one in captions["images"]] == [f"{n}.png" for n in range(count)]
+        assert len(asked) == 3 * count
+        for question, answer, number in asked:
+            colour, shape = seen[number]
+            named = question.removeprefix("is the shape ").rstrip("?")
+            truth = {"what color is the shape?": colour, "what shape is it?": shape}
+            assert answer == truth.get(question, "yes" if named == colour else "no"), question
+
+
+def describe(picture: np.ndarray) -> tuple[str, str]:
+    inked = (picture != 255).any(axis=-1)
+    ink = picture[inked][0]
+    colour = "black" if ink.max() < 50 else ["red", "green", "blue"][ink.argmax()]
+    rows, columns = (np.flatnonzero(inked.any(axis=axis)) for axis in (1, 0))
+    share = inked.sum() / (np.ptp(rows) + 1) / (np.ptp(columns) + 1)
+    return colour, "rectangle" if share == 1 else "circle" if share > 0.65 else "triangle"
