@@ -306,7 +306,7 @@ def plan_training(setup: Setup) -> Plan:
     """Compiles the training and evaluation steps of ``setup`` without its chips; see ``Plan``."""
     paths = filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")])
     with tempfile.TemporaryDirectory() as folder:
-        answer = Path(folder) / "answer.json"
+        answer = Path(folder) / "answer"
         done = subprocess.run(
             [sys.executable, "-c", "from stilts_jax.plan import main; main()", str(answer)],
             input=pickle.dumps(setup),
