@@ -210,8 +210,9 @@ def _check_tie(folder: Path, weights: Weights, table: str) -> None:
     rows, width = words.shape
     starts = range(0, rows, _ROWS_AT_A_TIME)
     parts = ((slice(start, min(start + _ROWS_AT_A_TIME, rows)), slice(0, width)) for start in starts)
-    same = decoder.shape == words.shape
-    if not same or not all(np.array_equal(decoder.read(part), words.read(part)) for part in parts):
+    # What is not finite is equal here, and named where the tensors are loaded.
+    equal = (np.array_equal(decoder.read(part), words.read(part), equal_nan=True) for part in parts)
+    if decoder.shape != words.shape or not all(equal):
         what = "The masked-language-model head has a word table of its own; here it shares the encoder's."
         fix = "take a checkpoint with tied embeddings, as XLM-R's are"
         raise EncoderError(what, where=f"{folder}: {_DECODER}", fix=fix)

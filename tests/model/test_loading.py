@@ -84,14 +84,14 @@ def in_two(spoil=lambda folder: None, change=lambda places: None):
 LAYER = "roberta.encoder.layer.1.intermediate.dense.weight"
 INDEX = "model.safetensors.index.json"
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\n"
-DECODER = "lm_head.decoder.weight"
+TABLE, DECODER = "roberta." + WORD, "lm_head.decoder.weight"
 BAD_FOLDERS = {
     "no config.json": (gone("config.json"), "no config.json"),
     "a config.json that is no JSON": (cut("config.json"), "can't be read as JSON"),
     "another architecture": (config(model_type="bert"), "'bert' model"),
     "another padding": (config(pad_token_id=0), "pad_token_id is 0"),
     "a width that is text": (config(hidden_size="24"), "makes no sense"),
-    "not a number": (weights(lambda w: w[LAYER].__setitem__((0, 3), np.nan)), "not finite"),
+    "NaN": (weights(lambda w: w.update(dict.fromkeys((TABLE, DECODER), w[TABLE] * np.nan))), "not finite"),
     "eight bits": (weights(lambda w: w.update({LAYER: w[LAYER].astype(np.int8)})), "numbers of the type I8"),
     "a pointer of Git LFS": (write("model.safetensors", POINTER), "can't be read"),
     "no weights": (gone("model.safetensors"), "holds no weights"),
@@ -104,7 +104,7 @@ BAD_FOLDERS = {
     "fewer layers than config.json says": (config(num_hidden_layers=4), "16 tensors are missing"),
     "a matrix lying on its side": (weights(lambda w: w.update({LAYER: w[LAYER].T.copy()})), "has shape"),
     "the norms of the other family": (config(model_type="xlm-roberta-xl"), "tensors are missing"),
-    "another decoder": (weights(lambda w: w.update({DECODER: w["roberta." + WORD] + 1})), "table of its own"),
+    "another decoder": (weights(lambda w: w.update({DECODER: w[TABLE] + 1})), "table of its own"),
     "a file of the index missing": (in_two(gone("b.safetensors")), "not in the folder"),
     "one file of several cut off": (in_two(cut("b.safetensors")), "can't be read"),
     "a tensor of the index missing": (
