@@ -76,10 +76,7 @@ def load_config(
     for key, text in (overrides or {}).items():
         group, _, last = key.rpartition(".")
         if key not in known:
-            same = [name for name in known if name.rpartition(".")[2] == last]
-            fix = f"did you mean {' or '.join(map(repr, same))}?" if same else nearest(key, known)
-            fix = "stilts_jax/settings.py lists all options" if fix.startswith("known") else fix
-            raise ConfigError(f"There is no option {key!r}.", where=f"--config.{key}", fix=fix)
+            raise _unknown(key, known, f"--config.{key}")
         node = config[group] if group else config
         node[last] = _parse(text, node.get_type(last), f"--config.{key}")
     return config
@@ -103,6 +100,15 @@ def _list_options(config: ConfigDict) -> list[str]:
     groups = {name: list(value) for name, value in config.items() if isinstance(value, ConfigDict)}
     grouped = [f"{group}.{name}" for group, names in groups.items() for name in names]
     return [name for name in config if name not in groups] + grouped
+
+
+def _unknown(option: str, known: list[str], where: str) -> ConfigError:
+    """Returns that there is no such option, with those that may be meant."""
+    last = option.rpartition(".")[2]
+    same = [name for name in known if name.rpartition(".")[2] == last]
+    fix = f"did you mean {' or '.join(map(repr, same))}?" if same else nearest(option, known)
+    fix = "stilts_jax/settings.py lists all options" if fix.startswith("known") else fix
+    return ConfigError(f"There is no option {option!r}.", where=where, fix=fix)
 
 
 def parse_argument(text: str, **defaults: Any) -> SimpleNamespace:
@@ -129,7 +135,7 @@ def to_settings(config: ConfigDict, kind: Any = Settings) -> Settings:
     """Turns a ConfigDict, and each group in it, into checked, frozen settings."""
     hints = get_type_hints(kind)
     values = {
-        name: to_settings(value, hints[name]) if isinstance(value, ConfigDict) else value
+        name: to_settings(value, hints[name]) if is_dataclass(hints[name]) else value
         for name, value in config.items()
     }
     return kind(**values)
@@ -153,7 +159,7 @@ def _check_options(config: Any, where: str) -> ConfigDict:
     found = _list_options(config) if isinstance(config, ConfigDict) else []
     empty = set(config) - set(base_config()) if isinstance(config, ConfigDict) else set()
     if odd := sorted({*found, *empty} - set(known)):
-        raise ConfigError(f"There is no option {odd[0]!r}.", where=where, fix=nearest(odd[0], known))
+        raise _unknown(odd[0], known, where)
     if lacks := [name for name in known if name not in found]:
         what = f"A {type(config).__name__} lacks {', '.join(lacks) if found else 'all options'}."
         raise ConfigError(what, where=where, fix="change what base_config() returns, and return it")

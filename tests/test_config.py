@@ -71,7 +71,6 @@ def test_what_is_wrong_is_refused_with_the_nearest_name(spec, overrides, words):
 
 
 GIVE = "import ml_collections as m, stilts_jax.config as s\ndef get_config(a):\n  return "
-
 ADD = f"{GIVE}s.base_config()".replace("return", "c =") + "\n  c.train.x = 1\n  return c"
 
 
@@ -96,8 +95,9 @@ def test_a_users_own_file_is_loaded(tmp_path, monkeypatch):
     assert to_settings(load_config("~/mine.py:now")).title == "mine now"
 
 
-def test_a_config_from_python_has_no_other_groups():
-    config = base_config()
-    config.foo = ConfigDict()
-    with pytest.raises(ConfigError, match="'foo'"):
-        load_config(config)
+def test_a_config_from_python_is_checked_as_a_file_is():
+    for wrong, words in (({"foo": {}}, "'foo'"), ({"train": {"epochs": {"a": 1}}}, "train.epochs=a: 1")):
+        config = ConfigDict(base_config().to_dict())
+        config.update(wrong)
+        with pytest.raises(ConfigError, match=words):
+            to_settings(load_config(config))
