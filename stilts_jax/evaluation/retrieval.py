@@ -24,7 +24,7 @@ from stilts_jax.evaluation.metrics import RANKING_DEPTH
 from stilts_jax.evaluation.predict import Layer, predict
 from stilts_jax.evaluation.search import Neighbours, Precision, find_neighbours, measure, normalise
 from stilts_jax.features.build import FeatureSettings, build_features
-from stilts_jax.features.records import create_table, find_unique
+from stilts_jax.features.records import create_table, find_unique, reserve
 from stilts_jax.files import replacing
 from stilts_jax.model import Model
 from stilts_jax.progress import SILENT, Progress
@@ -237,7 +237,7 @@ def embed_texts(texts: Sequence[str], embedder: Embedder, folder: Path, side: st
     digest = hashlib.blake2b("\n".join(texts).encode(), digest_size=8).hexdigest()
     path = folder / f"{side}-{digest}-{embedder.fingerprint}.npy"
     for other in set(folder.glob(f"{side}-*.npy")) - {path}:  # of other texts, or by another encoder
-        other.unlink()
+        other.unlink(missing_ok=True)
     shape, mapped = (len(texts), embedder.model.encoder.hidden_size), None
     with suppress(OSError, ValueError):  # nothing there that can be used
         if not path.is_symlink():
@@ -245,6 +245,8 @@ def embed_texts(texts: Sequence[str], embedder: Embedder, folder: Path, side: st
     if mapped is None or mapped.shape != shape or mapped.dtype != np.float32:
         path.unlink(missing_ok=True)  # a link that lies there is not followed
         mapped = create_table(path, np.float32, shape)
+    else:
+        reserve(path)  # it may have been refused when the file was made
     lengths = [measure(mapped[start : start + chunk]) for start in range(0, len(texts), chunk)]
     missing = np.flatnonzero(~(abs(np.concatenate(lengths) - 1) <= _ROUNDING))  # also what is no number
     done = len(texts) - len(missing)

@@ -53,16 +53,22 @@ class Ragged:
 
 
 def create_table(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.memmap:
-    """Creates an array in a file, mapped; on a full disk writing would end the process without a word: an error now."""
+    """Creates an array in a file that has its room on the disk, mapped."""
     with naming(path):
         array = np.lib.format.open_memmap(path, "w+", dtype, shape)
+    reserve(path)
+    return array
+
+
+def reserve(path: Path) -> None:
+    """Takes the room of a file on its disk: if that were full, writing to a mapping would end the process silently."""
+    with naming(path):
         try:
             with path.open("rb+") as file:
                 os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
         except (AttributeError, OSError) as error:  # not every system and file system can
             if getattr(error, "errno", errno.ENOTSUP) not in (errno.EINVAL, errno.ENOTSUP):
                 raise
-    return array
 
 
 @lru_cache(maxsize=32)

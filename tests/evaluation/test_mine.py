@@ -170,7 +170,8 @@ def test_a_full_disk_is_an_error_and_no_signal(tmp_path, files, monkeypatch):
     monkeypatch.setattr(os, "posix_fallocate", full)
     source, target, _ = files
     embed = Letters()
-    with pytest.raises(OSError, match="No space left") as caught:
-        mine_files(embed, source, target, tmp_path / "pairs.tsv")
-    assert "source-" in explain(caught.value).where
+    for _ in range(2):  # the file that was made without room is not taken for one that has it
+        with pytest.raises(OSError, match="No space left") as caught:
+            mine_files(embed, source, target, tmp_path / "pairs.tsv")
+        assert "source-" in explain(caught.value).where
     assert embed.calls == []  # nothing is computed before there is room for it
