@@ -65,7 +65,7 @@ def run(arguments: Namespace) -> None:
     from stilts_jax.experiment.evaluate import evaluate_model
     from stilts_jax.experiment.models import own_options
     from stilts_jax.files import write_json
-    from stilts_jax.tasks import get_task, task_name
+    from stilts_jax.tasks import task_name
 
     settings, out = read_settings(arguments, lambda: own_options(arguments.model)), arguments.out
     command = arguments.command_line
@@ -83,6 +83,7 @@ def run(arguments: Namespace) -> None:
     if limit := settings.evaluation.limit:  # an official file holds every sentence
         told = f"predictions are of the first {limit} examples of each language (evaluation.limit)"
         context.progress.say(f"{told}: no benchmark takes them")
-    else:
-        write_names(predictions, arguments.data_root, [get_task(name).name for name in arguments.task])
+    elif incomplete := write_names(predictions, context.source, scores.predictions):
+        told = f"no {predictions / 'ner'} for {', '.join(incomplete)}: rows of its test set were skipped"
+        context.progress.say(f"{told}, and XTREME-UP takes whole files only")
     print(f"predictions: {predictions}")

@@ -13,7 +13,7 @@ and their gold may lie in the release's ``masakhaner_x/LL/test.jsonl``, whose te
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ from stilts_jax.evaluation.metrics import find_chunks, normalise_english, token_
 from stilts_jax.evaluation.submission import MEND, check_count, read_tags, score_languages
 from stilts_jax.files import write_whole
 from stilts_jax.tasks.masakhaner_x import TASK as MASAKHANER_X
+from stilts_jax.tasks.sources import read
 from stilts_jax.tasks.sources.converters import word_places
 from stilts_jax.tasks.sources.files import find_files
 from stilts_jax.tasks.sources.readers import read_jsonl
@@ -94,14 +95,27 @@ def score_files(predictions: Path, gold: Path) -> dict[str, Any]:
     return {"benchmark": "xtreme-up", "overall": None, **summarise_tasks(TASKS, scores)}
 
 
-def write_names(predictions: Path, data_root: Path, tasks: Sequence[str]) -> None:
-    """Writes the names of MasakhaNER-X beside the tags of ``tasks`` that say them, in the benchmark's own file."""
+def write_names(
+    predictions: Path, source: read.DataSource, predicted: Mapping[str, Collection[str]]
+) -> list[str]:
+    """Writes the names of MasakhaNER-X beside the tags that say them, in the benchmark's own file.
+
+    ``predicted`` are the languages of each task. Returns those without such a file, as rows of the release are skipped:
+    it would not have a line for each sentence.
+    """
+    incomplete = []
     for code in MASAKHANER_X.languages:
-        given, release = _find_tags(predictions, code, tasks), find_files(data_root, _RELEASE.format(code))
+        tasks = [name for name, languages in predicted.items() if code in languages]
+        given = _find_tags(predictions, code, tasks) if tasks else None
+        release = find_files(source.root, _RELEASE.format(code))
         if given and release:
+            if source.skip_budget and read.read_counted(MASAKHANER_X, "test", code, source).skipped:
+                incomplete.append(code)
+                continue
             lines = [{"prediction": text} for text in _spell_names(given, release[0])]
             text = "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines)
             write_whole(predictions / _OFFICIAL.format("ner", code), text)
+    return incomplete
 
 
 def _find_tags(folder: Path, code: str, tasks: Sequence[str] = ()) -> Path | None:

@@ -8,6 +8,7 @@ import pytest
 from stilts_jax.errors import DataError
 from stilts_jax.evaluation.xtreme_up import score_files, write_names
 from stilts_jax.main import main
+from stilts_jax.tasks.sources.read import DataSource
 
 NAMES = (  # (gold, predicted): twice the same name, a ":" within one, "$$" without spaces
     ("PER: Ada $$ LOC: Lagos", "PER: Ada $$ LOC: Jos"),
@@ -61,23 +62,27 @@ def test_scores_are_those_of_the_official_script(tmp_path, task):
 
 def test_tags_are_spelled_out_by_the_texts_of_gold(tmp_path, capsys):
     rows = [
-        {"text": "Ada Obi, of Lagos", "target": "PER: Ada Obi $$ LOC: Lagos"},
-        {"text": "Hapana", "target": ""},
+        {"text": "Ada Obi, of Lagos", "target": "PER: Ada Obi $$ LOC: Lagos", "example_id": "1"},
+        {"text": "Hapana", "target": "", "example_id": "2"},
     ]
-    write(tmp_path / "gold" / "masakhaner_x" / "ha" / "test.jsonl", rows)
+    plain = tmp_path / "gold" / "masakhaner_x" / "ha" / "test.jsonl"
+    write(plain, rows)
     path = tmp_path / "given" / "masakhaner_x@ha" / "test-ha.tsv"
     path.parent.mkdir(parents=True)
     path.write_text("B-PER\nI-PER\nO\nO\nB-LOC\n\nI-ORG\n\n")
     sides = ["--predictions", str(tmp_path / "given"), "--gold", str(tmp_path / "gold")]
     assert main(["score", "--benchmark=xtreme-up", *sides]) == 0
     assert "80.00  1, missing: am" in capsys.readouterr().out  # 2 of 3 predicted, 2 of 2 found
-    write_names(tmp_path / "given", tmp_path / "gold", ["masakhaner_x"])  # which was not predicted
+    places = tmp_path / "given", DataSource(tmp_path / "gold", skip_budget=1)
+    write_names(*places, {"masakhaner_x": ["ha"], "masakhaner_x@ha": ["yo"]})  # neither was predicted
     official = tmp_path / "given" / "ner" / "test" / "ha.jsonl"
+    write(plain, [*rows, rows[0]])  # whose id occurred before: the row is skipped
+    assert write_names(*places, {"masakhaner_x@ha": ["ha"]}) == ["ha"]
     assert not official.exists()
-    plain = tmp_path / "gold" / "masakhaner_x" / "ha" / "test.jsonl"
+    write(plain, rows)
     plain.with_name("test.jsonl.gz").write_bytes(gzip.compress(plain.read_bytes()))
     plain.unlink()
-    write_names(tmp_path / "given", tmp_path / "gold", ["panx", "masakhaner_x@ha"])
+    assert write_names(*places, {"panx": ["ha"], "masakhaner_x@ha": ["ha"]}) == []
     lines = official.read_text("utf-8").splitlines()
     assert lines == ['{"prediction": "PER: Ada Obi $$ LOC: Lagos"}', '{"prediction": "ORG: Hapana"}']
     assert main(["score", "--benchmark=xtreme-up", *sides]) == 0
