@@ -184,9 +184,9 @@ def check_batch(batch: Mapping[str, Any], params: Mapping[str, Any], head: str) 
         stilts_jax.errors.TrainingError: There are labels from 2 to 2...
     """
     arrays = {name: array for name, array in batch.items() if isinstance(array, np.ndarray)}
-    if arrays.keys() >= {"masked_targets", "masked_weights"}:
-        # Places that are not used may hold anything.
-        arrays["masked_targets"] = np.where(arrays["masked_weights"] > 0, arrays["masked_targets"], 0)
+    targets, weights = (arrays.get(name, np.zeros(())) for name in ("masked_targets", "masked_weights"))
+    if targets.ndim and targets.shape == weights.shape:  # other shapes are refused with the batch
+        arrays["masked_targets"] = np.where(weights > 0, targets, 0)  # places not used may hold anything
     for name in ("tokens", "pair_tokens", "masked_targets"):
         if name in arrays:
             check_tokens(arrays[name], params["encoder"]["embeddings"]["word"].shape[0], name)

@@ -66,7 +66,8 @@ def test_targets_that_do_not_exist_are_named():
     params = jax.eval_shape(lambda: sj.init_params(MODEL, KEY))
     masked = {"masked_targets": np.array([[319, 320]]), "masked_weights": np.ones((1, 2))}
     sj.check_batch(masked | {"masked_weights": np.array([[1, 0]])}, params, "nli")
-    for batch, words in ((masked, "from 319 to 320"), ({"votes": np.array([[3, -1]])}, "from -1 to 3")):
+    longer = masked | {"masked_weights": np.ones((1, 3))}
+    for batch, words in ((masked, "to 320"), (longer, "to 320"), ({"votes": np.array([[3, -1]])}, "to 3")):
         with pytest.raises(TrainingError, match=words):
             sj.check_batch(batch, params, "nli")
 
