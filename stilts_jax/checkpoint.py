@@ -154,7 +154,9 @@ class Checkpoints(AbstractContextManager):
         # Copied: orbax writes it later, when the caller's lists may have grown.
         whole = {"format": FORMAT, "step": step, "leaves": leaves, _RECORD: dict(record)}
         payload = json.loads(json.dumps(whole))
-        arguments = {name: ocp.args.PyTreeSave(tree) for name, tree in items.items()}
+        # Orbax takes no item without arrays, as the state of ``optax.sgd`` is.
+        full = {name: tree for name, tree in items.items() if jax.tree.leaves(tree)}
+        arguments = {name: ocp.args.PyTreeSave(tree) for name, tree in full.items()}
         arguments[_RECORD] = ocp.args.JsonSave({"payload": payload, "sha256": _checksum(payload)})
         manager = self._open()
         with _saving(self._directory / str(step)):
@@ -217,9 +219,9 @@ class Checkpoints(AbstractContextManager):
         saved = {path.removesuffix("/"): form for path, form in leaves.items()}  # an item may be one array
         _compare(where, dict(parameter_paths(dict(wanted))), saved)
         here = SingleDeviceSharding(jax.local_devices()[0])
-        places = jax.tree.map(lambda leaf: getattr(leaf, "sharding", None) or here, dict(wanted))
-        args = {}
-        for name, tree in with_shardings(dict(wanted), places).items():
+        args, full = {}, {name: tree for name, tree in wanted.items() if jax.tree.leaves(tree)}
+        places = jax.tree.map(lambda leaf: getattr(leaf, "sharding", None) or here, full)
+        for name, tree in with_shardings(full, places).items():
             restore_args = ocp.checkpoint_utils.construct_restore_args(tree)
             args[name] = ocp.args.PyTreeRestore(tree, restore_args=restore_args, partial_restore=True)
         _quiet_late_reads()
@@ -227,7 +229,7 @@ class Checkpoints(AbstractContextManager):
             found = self._open().restore(step, args=ocp.args.Composite(**args))
         except Exception as error:
             raise _blame(error, _short(error), where) from error
-        items = {name: found[name] for name in wanted}
+        items = {name: found[name] if name in full else tree for name, tree in wanted.items()}
         for path, digest in digest_leaves(items).items():  # the same on all hosts
             if digest != saved[path][2]:
                 raise _Damaged(f"the content of {path} is not what was saved", where)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
+import optax
 import pytest
 
 from stilts_jax.checkpoint import Checkpoints, digest_leaves
@@ -24,7 +25,7 @@ def _items(seed):
     word, low, kernel = (jnp.asarray(random.normal(size=size)) for size in ((64, 32), 5, (32, 3)))
     encoder = {"word": word, "low": low.astype(jnp.bfloat16)}
     params = {"encoder": encoder, "heads": {"a": {"kernel": kernel}}}
-    return {"params": params, "moments": jnp.asarray(seed, jnp.int32)}
+    return {"params": params, "moments": jnp.asarray(seed, jnp.int32), "empty": optax.EmptyState()}
 
 
 def _abstract(items):
