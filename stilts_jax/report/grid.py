@@ -152,6 +152,7 @@ class Grid:
         own, setups = ("start", "seed", "seeds", "title", "encoder"), {}
         for run in self._finished:
             kept = {name: value for name, value in run.config.items() if name not in own}
+            kept["scored_rows"] = run.config.get("scored_rows") or 0  # all, where a result does not say
             if run.stage == "retrieval":
                 kept = {"precision": kept.get("precision"), **(run.retrieval if known else {}), "sweep": 0}
             setups[run] = json.dumps(kept, sort_keys=True, default=str)

@@ -227,12 +227,14 @@ def test_another_source_language_makes_rows_of_its_own(tmp_path):
 
 
 def test_a_row_is_not_compared_with_a_baseline_of_other_settings(tmp_path):
-    for row, epochs in (("none", 1), ("mnli", 2), ("qqp", 1)):
-        config = {"encoder": "made-up", "train": {"epochs": epochs}, "start": row}
+    """Where a result does not say how many rows of a language were scored, all were."""
+    for row, epochs, rows in (("none", 1, {}), ("mnli", 2, {}), ("qqp", 1, {"scored_rows": 0})):
+        config = {"encoder": "made-up", "train": {"epochs": epochs}, "start": row} | rows
         write(tmp_path, row, (0, 0), xnli(de=70.0), config=config)
+    write(tmp_path, "ccg", (0, 0), xnli(de=70.0), config=config | {"scored_rows": 9})
     grid = read(tmp_path)
     found = {row[0]: grid.number(row, "xnli").is_difference for row in grid.compared}
-    assert found == {"mnli": False, "qqp": True}
+    assert found == {"mnli": False, "qqp": True, "ccg": False}
 
 
 def test_targets_that_train_in_a_language_of_their_own_stand_in_the_same_rows(tmp_path):
