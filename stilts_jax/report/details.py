@@ -13,7 +13,7 @@ import pandas as pd
 from stilts_jax.progress import format_seconds
 from stilts_jax.report.figures import Figures, curves, dots
 from stilts_jax.report.grid import CELL, SEEDS, Grid, Row
-from stilts_jax.report.names import GROUP_TITLES, meaning, metric_titles, read_table
+from stilts_jax.report.names import GROUP_TITLES, meaning, metric_title, read_table
 from stilts_jax.report.overview import number_cell
 from stilts_jax.report.results import BASELINE, split_configs
 from stilts_jax.report.significance import Comparisons
@@ -26,26 +26,27 @@ _LARGE = ("xlm-roberta-large", "xlmr-large", "xlm-r-large", "xlmr.large")
 def language_section(grid: Grid, comparisons: Comparisons, figures: Figures) -> Block | None:
     """A chart for each task, and the numbers behind it; stars where a corrected test finds a difference."""
     charts, tables = [], []
+    bases = [row for row in grid.baselines if row[1] in {source for _, source in grid.compared}]
     for task in grid.scored:
         scores = {row: grid.by_language(row, task) for row in grid.rows}
-        base = {code: score for row in reversed(grid.rows) for code, score in scores[row].items()}
+        first = {code: score for row in reversed(grid.rows) for code, score in scores[row].items()}
         # What was trained on comes first, then from the baseline's best to its worst.
-        codes = sorted(base, key=lambda code: (code not in grid.trained_languages, -base[code], code))
+        codes = sorted(first, key=lambda code: (code not in grid.trained_languages, -first[code], code))
         # Gains over the baseline, whose own percentage stands beside the language; scores where there is none.
         labels, what = [grid.language_label(code) for code in codes], meaning(grid.metrics(task))
         gains = {row: grid.by_language(row, task, "difference") for row in grid.compared}
-        if len(sources := {source for (_, source), own in gains.items() if own}) == 1:
-            base = scores[BASELINE, sources.pop()]
+        if (compared := any(gains.values())) and len(bases) == 1:
+            base = scores[bases[0]]
             labels = [f"{label} {fixed(base.get(code, math.nan))}" for label, code in zip(labels, codes)]
-        compared = any(gains.values())
         values, axis = (gains, f"gain in {what}, points") if compared else (scores, f"{what}, percent")
         series = {grid.row_title(row): [of.get(one, math.nan) for one in codes] for row, of in values.items()}
         drawing, title = dots(labels, series, axis, zero=compared), f"{grid.title(task)}, {grid.split(task)}"
         charts.append(figures.draw(f"languages_{stem(task)}", title, drawing))
         table = _language_table(grid, task, codes, comparisons)
         tables.append(Block("folded", f"{grid.title(task)}: numbers for every language", blocks=[table]))
-    marks = "baseline, whose percentage stands beside the name; marks are what each intermediate adds to it"
-    order = f"One line a language, from the best to the worst {marks if grid.compared else 'score'}."
+    beside = "whose percentage stands beside the name; " * (len(bases) == 1)
+    marks = f"baseline, {beside}marks are what each intermediate adds to it"
+    order = f"One line a language, from the best to the worst {marks if bases else 'score'}."
     reading = f"{order} Means over seeds. Tables below say the same in numbers."
     blocks = [Block("row", blocks=charts), *tables]
     return Block("languages", "Languages", reading, blocks) if charts else None
@@ -151,68 +152,65 @@ def seed_section(grid: Grid) -> Block | None:
 
 def published_section(grid: Grid, wanted: bool | None) -> Block | None:
     """Numbers of others beside; None for ``wanted`` shows them where the encoder is XLM-R Large by its name."""
-    table = read_table("published.csv")
-    table = table.assign(values=table["values"].str.split()).explode("values")  # a row a number
-    words, is_mean = table["values"].str.partition(":"), table.task == "mean"
-    language, task = words[0].mask(is_mean, "mean"), table.task.mask(is_mean, words[0])
-    published = table.assign(task=task, language=language, value=words[2].astype(float))
-    published = published[task.isin([*grid.scored, *GROUP_TITLES, "average"]).to_numpy()]
     if wanted is None:
         wanted = any(name in encoder.lower() for encoder in grid.encoders for name in _LARGE)
-    if not wanted or not set(published.task) & set(grid.scored):
-        return None
+    table = read_table("published.csv")
+    table = table.assign(values=table["values"].str.split()).explode("values", ignore_index=True)
+    words, is_mean = table["values"].str.partition(":"), table.task == "mean"
+    language, task = words[0].mask(is_mean, "mean"), table.task.mask(is_mean, words[0])
+    table = table.assign(task=task, language=language, value=words[2].astype(float))
+    note = "The average of XLM-R Large over the nine tasks of XTREME is given as 68.1 and as 68.2."
+    tables = [
+        _beside(grid, "published", "Means over languages, percent", table[is_mean], [note]),
+        _beside(grid, "published_languages", "By language, percent", table[~is_mean]),
+    ]
     reading = (
-        f"Rows of others beside the rows of this grid (encoder: {', '.join(grid.encoders) or 'not named'}), as read "
-        "in the source named. X-STILTs is the best intermediate for each task, chosen on dev. A gap of a few points "
-        "may be the split, the layer of retrieval, or the seed."
+        f"Numbers of others beside the rows of this grid (encoder: {', '.join(grid.encoders) or 'not named'}), as "
+        "read in the source named. X-STILTs is the best intermediate for each task, chosen on dev. A gap of a few "
+        "points may be the split, the layer of retrieval, or the seed."
     )
-    is_mean = published.language == "mean"
-    base, rows = (grid.baselines or [("", "")])[0], []
-    names = ["model", "source", "split", "task", "language"]
-    for (*named, task, code), part in published[~is_mean].groupby(names, sort=False):
-        own = grid.language_numbers.get((*base, task, code))
-        if own and set(part.metric) == set(grid.metrics(task)):
-            value = float(part.value.mean())
-            titles = grid.title(task), grid.language_label(code), ", ".join(named)
-            rows.append([*titles, value, own.percent, own.percent - value])
-    heads = "Target|Language|published by|published|baseline here|difference"
-    title = "The baseline by language, here and published"
-    tables = [_means(grid, published[is_mean]), Table.plain("published_languages", title, heads, rows)]
-    return Block("published", "Published numbers", reading, [table for table in tables if table.rows])
+    shown = [table for table in tables if table.rows]
+    return Block("published", "Published numbers", reading, shown) if wanted and shown else None
 
 
-def _means(grid: Grid, means: pd.DataFrame) -> Table:
-    own, known = list(grid.own) if grid.benchmark == "XTREME" else [], set(means.task)
-    wholes = {name: [task for task in own if grid.group(task) == name] for name in GROUP_TITLES} | {
-        "average": own
-    }
-    wholes = {name: of for name, of in wholes.items() if name in known and of and set(of) <= set(grid.scored)}
-    tasks = [task for task in grid.scored if task in known]
-    heads = columns("Model|from")
-    heads += [grid.column(task, "/".join(metric_titles(grid.metrics(task)))) for task in tasks]
-    for name, of in wholes.items():
-        heads.append(Column(GROUP_TITLES.get(name, "All"), f"{len(of)} tasks", "Averages"))
+def _beside(grid: Grid, name: str, title: str, published: pd.DataFrame, notes: Sequence[str] = ()) -> Table:
+    """A line for what was published: the numbers of all who did, and those of the grid's rows."""
+    own = list(grid.own) if grid.benchmark == "XTREME" else []
+    wholes = {group: [task for task in own if grid.group(task) == group] for group in GROUP_TITLES}
+    wholes["average"] = own
+    by_language = grid.shown.groupby([*CELL, "metric", "language"]).value.mean()
+
+    def here(row: Row, task: str, metric: str, code: str) -> float:
+        if task in wholes:
+            average = grid.average(row, wholes[task])
+            return average.percent if average and not average.missing else math.nan
+        if code == "mean":
+            return grid.metric_means.get((*row, task, metric), (math.nan,))[0]
+        return by_language.get((*row, task, metric, code), math.nan)
+
+    who = []
+    for model, source, split in zip(published.model, published.source, published.split):
+        who.append(", ".join([model, source, split][: 2 + (not source.endswith(split))]))
+    keys = ["task", "metric", "language"]
+    wide = published.assign(who=who).pivot_table("value", keys, "who", sort=False)
+    ours = {what: [here(row, *what) for row in grid.rows] for what in wide.index}
+    wide = wide[[any(map(math.isfinite, ours[what])) for what in wide.index]].dropna(axis=1, how="all")
     rows = []
-    for (model, source, split), part in means.groupby(["model", "source", "split"], sort=False):
-        here = part.set_index(["task", "metric"]).value
-        rows.append([Cell(model), Cell(source if source.endswith(split) else f"{source}, {split}")])
-        for task in tasks:
-            values = [here.get((task, metric), math.nan) for metric in grid.metrics(task)]
-            rows[-1].append(Cell(" / ".join(map(fixed, values)) if any(map(math.isfinite, values)) else "–"))
-        rows[-1] += [Cell.score(here.get((name, "average"), math.nan)) for name in wholes]
-    rule = len(rows) - 1
-    for row in grid.rows:
-        rows.append([Cell(grid.row_title(row), strong=True), Cell("this grid")])
-        for task in tasks:
-            found = [grid.metric_means.get((*row, task, metric)) for metric in grid.metrics(task)]
-            coverage = grid.coverage(task, row) if all(found) else ""
-            note = f"languages: {coverage}" if coverage else grid.reason(row, task) * (not all(found))
-            text = " / ".join(fixed(one[0]) for one in found if one) or "–"
-            rows[-1].append(Cell(text, grid.split(task, row), note))
-        averages = [grid.average(row, of) for of in wholes.values()]
-        rows[-1] += [Cell.score(one.percent if one and not one.missing else math.nan) for one in averages]
-    notes = ["The average of XLM-R Large over the nine tasks of XTREME is given as 68.1 and as 68.2."]
-    return Table("published", "Means over languages, percent", heads, rows, notes, [rule])
+    for (task, metric, code), numbers in wide.iterrows():
+        target, split, coverage = GROUP_TITLES.get(task, "All"), "", ""
+        if task not in wholes:
+            target, split, coverage = (
+                grid.title(task),
+                grid.split(task),
+                grid.coverage(task) * (code == "mean"),
+            )
+        first = Cell(target, split, f"languages here: {coverage}" if coverage else "")
+        label = code if code == "mean" else grid.language_label(code)
+        scores = map(Cell.score, [*numbers, *ours[task, metric, code]])
+        rows.append([first, Cell(metric_title(metric)), Cell(label), *scores])
+    heads = columns("Target|metric|language") + [Column(who, group="published") for who in wide]
+    heads += [Column(grid.row_title(row), group="this grid") for row in grid.rows]
+    return Table(name, title, heads, rows, notes)
 
 
 def run_section(grid: Grid, broken: Mapping[str, str], figures: Figures) -> Block:

@@ -76,15 +76,12 @@ class Grid:
         own = (run for run in runs if not run.intermediate.startswith("hub:"))
         self.encoders = sorted({str(run.config["encoder"]) for run in own if run.config.get("encoder")})
         self._finished = [run for run in self.evaluations if not run.error]
-        limits = dict.fromkeys(
-            (task, int(run.config.get("scored_rows") or 0)) for run in self._finished for task in run.tasks
-        )
-        self.limits = {
-            task: " or ".join(str(limit or "all") for one, limit in sorted(limits) if one == task)
-            for task, limited in limits
-            if limited and self.group(task) != "retrieval"  # whose pools are whole
-        }
         self._order_rows_and_tasks()
+        self.limits = {}
+        for task in self.tasks:
+            limits = {run.scored_rows for run in self._finished if task in run.tasks}
+            if any(limits) and self.group(task) != "retrieval":  # whose pools are whole
+                self.limits[task] = " or ".join(str(limit or "all") for limit in sorted(limits))
         self.all_scores = make_frame(runs)
         frame = self.all_scores.assign(run=[run for run in runs for _ in run.scores])
         self.frame = frame[frame.stage != "intermediate"]
@@ -92,7 +89,7 @@ class Grid:
         self._summarise()
         self._scores = dict(list(self.shown.groupby(CELL)))
         self.cells: dict[tuple[Row, str], list[Run]] = {}
-        for row, task in self._candidates:
+        for row, task in itertools.product(self.rows, self.tasks):
             found = {run.key: run for part in self._found(task, row) for run in part.run.unique()}
             self.cells[row, task] = list(found.values())
         self.scored = [task for task in self.tasks if self._found(task)]
@@ -105,14 +102,8 @@ class Grid:
         self.baselines = [row for row in self.rows if row[0] == BASELINE]
         self.compared = [row for row in self.rows if row[0] != BASELINE and (BASELINE, row[1]) in self.rows]
         names = sorted({task for run in self.evaluations for task in run.tasks})
-        names.sort(key=[*self.own, *names].index)
-        groups = list(dict.fromkeys(map(self.group, names)))
-        self.tasks = sorted(names, key=lambda task: groups.index(self.group(task)))
-        pairs = itertools.product(self.rows, self.tasks)
-        self._candidates: dict[tuple[Row, str], list[Run]] = {pair: [] for pair in pairs}
-        for run in self.evaluations:
-            for source, task in itertools.product(self._sources(run), run.tasks):
-                self._candidates[(run.intermediate, source), task].append(run)
+        groups, order = [*GROUP_TITLES], [*self.own, *names]
+        self.tasks = sorted(names, key=lambda task: (groups.index(self.group(task)), order.index(task)))
 
     def _summarise(self) -> None:
         """Means over the languages of a run, then over runs: of all languages, and of those not trained on."""
@@ -152,7 +143,7 @@ class Grid:
         own, setups = ("start", "seed", "seeds", "title", "encoder"), {}
         for run in self._finished:
             kept = {name: value for name, value in run.config.items() if name not in own}
-            kept["scored_rows"] = run.config.get("scored_rows") or 0  # all, where a result does not say
+            kept["scored_rows"] = run.scored_rows
             if run.stage == "retrieval":
                 kept = {"precision": kept.get("precision"), **(run.retrieval if known else {}), "sweep": 0}
             setups[run] = json.dumps(kept, sort_keys=True, default=str)
@@ -185,7 +176,10 @@ class Grid:
 
     def reason(self, row: Row, task: str) -> str:
         """Why a cell is empty or incomplete; nothing where it is neither."""
-        candidates, scored = self._candidates[row, task], self.cells[row, task]
+        here = [
+            run for run in self.evaluations if run.intermediate == row[0] and row[1] in self._sources(run)
+        ]
+        candidates, scored = [run for run in here if task in run.tasks], self.cells[row, task]
         if failed := [run.error for run in candidates if run.error]:
             some = f"{len(failed)} of {len(candidates)} runs failed ({failed[0]})"
             return some if scored else f"failed: {failed[0]}"
@@ -283,9 +277,9 @@ class Grid:
         """The split of a cell's scores, or of a column's; ``dev/test`` where they differ."""
         return "/".join(dict.fromkeys("/".join(part.split.unique()) for part in self._found(task, row)))
 
-    def metrics(self, task: str) -> list[str]:
-        """The metrics of the column's cells."""
-        return next((part.measure.iloc[0].split("/") for part in self._found(task)), [])
+    def metrics(self, task: str, row: Row | None = None) -> list[str]:
+        """The metrics of a cell, or those that head a column."""
+        return next((part.measure.iloc[0].split("/") for part in self._found(task, row)), [])
 
     def intermediate_label(self, name: str) -> str:
         """A short name of an intermediate; the long one where the short one could be another's."""

@@ -20,14 +20,14 @@ _METRICS = {"accuracy": "acc.", "f1": "F1", "em": "EM", "map": "mAP", "mrr": "MR
 _MANY_TASKS = 4
 
 
-def metric_titles(metrics: Sequence[str]) -> list[str]:
-    """Short names for a column head."""
-    return [_METRICS.get(metric, metric) for metric in metrics]
+def metric_title(metric: str) -> str:
+    """A short name for a column head."""
+    return _METRICS.get(metric, metric)
 
 
 def meaning(metrics: Sequence[str]) -> str:
     """What a task's value is: ``acc.``, ``mean of F1 and EM``."""
-    return "mean of " * (len(metrics) > 1) + " and ".join(metric_titles(metrics))
+    return "mean of " * (len(metrics) > 1) + " and ".join(map(metric_title, metrics))
 
 
 def _declared(part: str) -> tuple[Task | None, str, str]:

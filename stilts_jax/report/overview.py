@@ -13,7 +13,7 @@ from stilts_jax.report.names import (
     GROUP_TITLES,
     language_name,
     meaning,
-    metric_titles,
+    metric_title,
     task_title,
     trained_on,
 )
@@ -158,17 +158,23 @@ def main_section(grid: Grid, comparisons: Comparisons, tables: Sequence[Table], 
     axis = "gain over the baseline, points" + "; lines are 95 % intervals" * bool(comparisons.tests)
     drawing = dots(list(map(grid.title, grid.scored)), series, axis, zero=True)
     charts = [figures.draw("main", "Gain by target task", drawing, paper=True)] if series else []
-    how = "No items of both a row and the baseline were kept: nothing can be tested."
+    how = []
+    if comparisons.scores:
+        paired = "; those of differences are paired with the baseline's" * bool(comparisons.tests)
+        how.append(
+            f"Intervals (95 %, Student's t) are over test items and, where there are several, seeds{paired}. Where "
+            "languages have the same items, translated, these vary together."
+        )
     if tests := comparisons.tests.values():
         raw = sum(one.interval.p < SIGNIFICANT for one in tests)
-        how = (
-            "Intervals (95 %, Student's t) are over test items, paired with the baseline's, and over seeds where "
-            "there are several. Where languages have the same items, translated, these vary together. "
+        how.append(
             f"p < {SIGNIFICANT} uncorrected in {raw} of {len(tests)} differences (by luck alone it would be about "
             f"{f'{SIGNIFICANT * len(tests):.1f}'.removesuffix('.0')}), in "
             f"{sum(one.holds for one in tests)} after Holm's correction."
         )
-    method = [Block("text", text=how)] * bool(grid.compared)
+    elif grid.compared:
+        how.append("No items of both a row and the baseline were kept: nothing can be tested.")
+    method = [Block("text", text=" ".join(how))] * bool(how)
     return Block("main", "Main table", reading, [*tables[:1], *method, *charts, *tables[1:]])
 
 
@@ -176,7 +182,7 @@ def _main_table(grid: Grid, comparisons: Comparisons) -> Table:
     heads = []
     for task in grid.tasks:
         metrics, split = grid.metrics(task), grid.split(task)
-        details = f"{'/'.join(metric_titles(metrics))}, {split}", f"{meaning(metrics)}, {split}"
+        details = f"{'/'.join(map(metric_title, metrics))}, {split}", f"{meaning(metrics)}, {split}"
         heads.append(grid.column(task, *(details if metrics else ["no scores"])))
     fewer = {task: coverage for task in grid.scored if (coverage := grid.coverage(task))}
     cells = [[_main_cell(grid, comparisons, row, task) for task in grid.tasks] for row in grid.rows]
@@ -220,20 +226,25 @@ def _main_cell(grid: Grid, comparisons: Comparisons, row: Row, task: str) -> Cel
     number = grid.number(row, task)
     if number is None:
         return Cell("–", note=grid.reason(row, task))
-    notes, split = [grid.reason(row, task)], grid.split(task, row)
+    notes, metrics = [grid.reason(row, task)], grid.metrics(task, row)
+    what = f"{meaning(metrics)} on {grid.split(task, row)}"
     if number.missing:
         notes.append(f"compared without {', '.join(number.missing)}, which this row or the baseline lacks")
     if row in grid.compared and not number.is_difference:
-        notes += [f"percent on {split}: the baseline has no such score of the same settings to compare with"]
-    elif "/" in grid.split(task):
-        notes.append(f"on {split}")
-    interval, test = comparisons.interval(row, [task]), comparisons.tests.get((row, task))
-    if comparisons.tests and number.is_difference and not interval:
+        notes += [f"percent, {what}: the baseline has no such score of the same settings to compare with"]
+    elif "/" in grid.split(task) or metrics != grid.metrics(task):
+        notes.append(what)
+    test, score = comparisons.tests.get((row, task)), comparisons.scores.get((row, task))
+    interval, there = score, bool(comparisons.scores)
+    if number.is_difference:
+        interval, there = comparisons.interval(row, [task]), bool(comparisons.tests)
+    if there and not interval:
         notes.append("no interval: no items of the same languages, metrics and seeds as the scores")
-    tested = {"holm": test.holm, "items": test.items, "languages": len(test.languages)} if test else {}
-    shown = number_cell(number, interval, sure=comparisons.holds(row, task), **tested)
+    more = {"percent_low": score.low, "percent_high": score.high} if score else {}
+    more |= {"holm": test.holm, "items": test.items, "languages": len(test.languages)} if test else {}
+    shown = number_cell(number, interval, sure=comparisons.holds(row, task), **more)
     text = shown.text
-    if len(metrics := grid.metrics(task)) > 1:
+    if len(metrics) > 1:
         means = [grid.metric_means.get((*row, task, metric), (math.nan, math.nan)) for metric in metrics]
         text = " / ".join(signed(gain) if number.is_difference else fixed(value) for value, gain in means)
     text += "*" * bool(test and test.holds) + "†" * any(run.collapsed for run in grid.cells[row, task])
@@ -241,14 +252,15 @@ def _main_cell(grid: Grid, comparisons: Comparisons, row: Row, task: str) -> Cel
 
 
 def number_cell(number: Number, interval: Interval | None = None, *, sure: bool, **more: float) -> Cell:
-    """The difference, coloured if ``sure``, or the score; below, ± over seeds and an interval; in CSV ``more`` too."""
-    sd = number.difference_sd if number.is_difference else number.percent_sd
-    shown = Cell.change(number.difference, sure=sure) if number.is_difference else Cell.score(number.percent)
+    """The difference, coloured if ``sure``, or the score; below, ± over seeds and its interval; in CSV ``more`` too."""
+    shown, sd, write = Cell.score(number.percent), number.percent_sd, fixed
+    if number.is_difference:
+        shown, sd, write = Cell.change(number.difference, sure=sure), number.difference_sd, signed
     named = {name: float(value) for name, value in number._asdict().items() if name != "missing"}
     details = [f"± {sd:.1f}"] * math.isfinite(sd)
     if interval:
         named |= interval._asdict() | {"difference": number.difference}
-        details.append(f"{signed(interval.low)} to {signed(interval.high)}")
+        details.append(f"{write(interval.low)} to {write(interval.high)}")
     return shown._replace(detail="\n".join(details), numbers=named | more)
 
 
@@ -260,10 +272,9 @@ def _averages(grid: Grid, comparisons: Comparisons) -> Table:
     for group, title in GROUP_TITLES.items():
         tasks = [task for task in grid.scored if grid.group(task) == group]
         wanted += [(title, tasks, False, "Groups")] * (len(tasks) > 1)
-    whole = (task in grid.scored and not grid.coverage(task) for task in grid.own)
     # In one row: rows of other source languages may have other tasks.
     in_a_row = any(all(grid.number(row, one) for one in grid.own) for row in grid.rows)
-    complete = not grid.limits and all(whole) and in_a_row
+    complete = in_a_row and not grid.limits and not any(map(grid.coverage, grid.own))
     name = f"{grid.benchmark} average" if complete else "Average of the tasks here"
     tasks = [task for task in grid.scored if task in grid.own or not complete]
     kept = [task for task in tasks if grid.group(task) != "retrieval"]
@@ -357,7 +368,9 @@ def best_section(grid: Grid, comparisons: Comparisons) -> Block | None:
     whole = [pair for pair in gains if all(map(math.isfinite, pair))]
     if len(whole) > 1:
         first, second = (Cell.change(float(mean), sure=False) for mean in np.mean(whole, axis=0))
-        name = Cell(f"mean of {len(whole)} targets", strong=True)
+        name = Cell(
+            f"mean of {len(whole)} {'targets' if len(grid.source_languages) == 1 else 'rows'}", strong=True
+        )
         rows.append([name, *[Cell()] * 3, first, *[Cell()] * 2, second])
     title = "Best intermediate for each target: dev-selected, and oracle"
     ruled = [len(rows) - 2] * (len(whole) > 1)

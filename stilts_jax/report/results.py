@@ -76,6 +76,7 @@ class Run:
         self._items = {task: dict(by_language) for task, by_language in part("items").items()}
         self.retrieval = dict(part("evaluation").get("retrieval") or {})  # empty in earlier versions
         self.config, self.environment = part("config"), part("environment")
+        self.scored_rows = int(self.config.get("scored_rows") or 0)  # of each language; 0 (or not said): all
         self.data, self.throughput = part("data"), part("throughput")
 
     def split(self, task: str) -> str:

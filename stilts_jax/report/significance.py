@@ -49,7 +49,8 @@ class Comparisons:
     """All comparisons with baselines, by (row, task); none where no items were kept.
 
     ``tests`` are over the languages of a task, corrected over all rows and tasks, ``languages`` in single languages,
-    corrected over the rows and languages of the task; ``scores`` are intervals of the scores themselves.
+    corrected over the rows and languages of the task; ``scores`` are intervals of the scores themselves, where the
+    items are those that the scores are made of.
     """
 
     def __init__(self, grid: Grid) -> None:
@@ -63,7 +64,11 @@ class Comparisons:
             for row, own in sides.items():
                 scores, moved, _ = zip(*own.values())
                 seeds = statistics.seed_error(grid.by_seeds(row, [task], "value"))
-                self.scores[row, task] = find_interval(float(np.mean(scores)), _mean_shares(moved), seeds)
+                of_score = find_interval(float(np.mean(scores)), _mean_shares(moved), seeds)
+                if (number := grid.number(row, task)) and abs(
+                    number.percent - of_score.difference
+                ) < _ROUNDING:
+                    self.scores[row, task] = of_score._replace(p=math.nan)  # that it is zero is no question
             for row in grid.compared:
                 # In each language in which the baseline has the same items, and runs of the same target seeds.
                 for code, (score, shares, which) in sides.get(row, {}).items():
@@ -183,29 +188,6 @@ def _sides(grid: Grid, task: str) -> dict[Row, dict[str, tuple[float, Shares, tu
             mean = float(np.mean(list(map(statistics.score_items, items))))
             sides.setdefault(row, {})[code] = mean, {name: moved} | beside, which
     return sides
-
-
-def score_section(grid: Grid, comparisons: Comparisons) -> Block | None:
-    """The scores themselves with intervals; nothing where no items were kept."""
-    reading = (
-        "How far would scores move with other test items and, where there are several, seeds? Where the languages "
-        "have the same items, translated, they vary together."
-    )
-    tasks = [task for task in grid.scored if any(task == name for _, name in comparisons.scores)]
-
-    def cell(row: Row, task: str) -> Cell:
-        one, shown = comparisons.scores.get((row, task)), grid.number(row, task)
-        # Items may cover other languages or metrics than the number.
-        if one is None or shown is None or abs(shown.percent - one.difference) > _ROUNDING:
-            return Cell("–", note="no items that the score is made of")
-        numbers = {"low": one.low, "high": one.high, "error_items": one.error_items, "score": one.difference}
-        return Cell(f"{one.difference:.1f}", f"{one.low:.1f} to {one.high:.1f}", numbers=numbers)
-
-    heads = [*columns("Intermediate"), *map(grid.column, tasks)]
-    rows = [[Cell(grid.row_title(row)), *(cell(row, task) for task in tasks)] for row in grid.rows]
-    table = Table("scores_intervals", "Scores, with 95 % intervals", heads, rows)
-    block = Block("folded", "The scores themselves", blocks=[table]) if grid.compared else table
-    return Block("significance", "Intervals of scores", reading, [block]) if tasks else None
 
 
 def pictures_section(grid: Grid, comparisons: Comparisons) -> Block | None:

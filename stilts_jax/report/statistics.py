@@ -11,9 +11,8 @@ from scipy import special, stats
 from stilts_jax.evaluation.metrics import Items
 
 FEWEST_DEGREES = 3  # of freedom, below which a partial correlation is no more than noise
-Shares = dict[
-    tuple, np.ndarray
-]  # by what was drawn together: how much each item moves a difference, in points
+# By what was drawn together: how much each item moves a difference, in points.
+Shares = dict[tuple, np.ndarray]
 
 
 class Interval(NamedTuple):

@@ -60,7 +60,6 @@ def write_report(
         overview.main_section(grid, comparisons, tables, figures) if tables else None,
         overview.best_section(grid, comparisons),
         details.language_section(grid, comparisons, figures),
-        significance.score_section(grid, comparisons),
         significance.pictures_section(grid, comparisons),
         details.layer_section(grid, figures),
         details.seed_section(grid),

@@ -136,19 +136,15 @@ def test_missing_cells_say_why(tmp_path):
     write(tmp_path, "qqp", (0, 0), {}, "pawsx", reported_split={"pawsx": "test"})  # no gold
     write_record(tmp_path, make_record("ccg", None, {}, stage="intermediate", seeds=(0, None), error=failed))
     write(tmp_path, "hellaswag", (0, 0), xnli(en=91.0))
+    write(tmp_path, "none", (None, 0), {}, "siqa")  # before COPA; it scores nothing, and is no column
     grid = read(tmp_path)
+    assert grid.tasks == ["xnli", "pawsx"]
     reasons = {(row[0], task): grid.reason(row, task) for row, task in grid.cells}
     assert reasons["none", "xnli"] == ""
     assert reasons["qqp", "xnli"] == "failed: TrainingError: The loss is not finite."
     assert "no gold labels" in reasons["qqp", "pawsx"]
     assert reasons["ccg", "xnli"].startswith("not run: ccg.s0 failed")
     assert reasons["hellaswag", "pawsx"] == "not run"
-
-
-def test_the_first_of_two_steps_is_no_column(tmp_path):
-    write(tmp_path, "none", (None, 0), xnli(en=90.0))
-    write(tmp_path, "none", (None, 0), {}, "siqa")  # before COPA; it scores nothing
-    assert read(tmp_path).tasks == ["xnli"]
 
 
 def test_the_best_row_is_chosen_on_english_dev_and_stands_beside_the_oracle(tmp_path):

@@ -218,7 +218,9 @@ def test_question_answering_is_named_for_what_is_shown(tmp_path):
     for row, f1 in (("none", 70.0), ("mnli", 74.0)):
         write(tmp_path, row, (0, 0), {"xquad": {"f1": {"en": f1}, "em": {"en": f1 - 20}}}, "squad_v1")
     write(tmp_path, "none", (0, 0), {}, "pawsx", reported_split={"pawsx": "test"})
-    *_, unscored, line = table(tmp_path, "main")
+    write(tmp_path, "qqp", (0, 0), {"xquad": {"f1": {"en": 75.0}}}, "squad_v1")
+    *_, unscored, line, _, other = table(tmp_path, "main")
+    assert other["note"].startswith("percent, F1 on test: the baseline has no such score")
     assert (unscored["detail"], line["detail"]) == ("no scores", "mean of F1 and EM, test")
     assert (float(line["percent"]), float(line["difference"])) == (64.0, 4.0)
 

@@ -228,24 +228,25 @@ def test_languages_whose_items_have_the_same_ids_vary_together(tmp_path):
 
 
 @pytest.mark.parametrize("aligned", [True, False])
-def test_a_score_that_is_compared_with_nothing_has_an_interval_of_its_own(tmp_path, aligned):
+def test_a_score_has_an_interval_of_its_own(tmp_path, aligned):
     values = np.random.default_rng(1).random((3, 400)) < 0.7
     write_right(tmp_path, "none", (0, 0), {"xnli": dict(zip(("de", "fr", "ru"), values))}, aligned=aligned)
-    (line,) = table(tmp_path, "scores_intervals")
-    together = stats.sem(values.mean(axis=0))
-    apart = np.sqrt((stats.sem(values, axis=1) ** 2).sum()) / 3
-    half = float(line["high"]) - float(line["score"])
-    assert float(line["score"]) == pytest.approx(100 * values.mean())
-    assert float(line["error_items"]) == pytest.approx(100 * (together if aligned else apart))
-    assert 1.9 < half / float(line["error_items"]) < 2.0
-    assert half == pytest.approx(float(line["score"]) - float(line["low"]))
+    (line,) = table(tmp_path, "main")
+    error = stats.sem(values.mean(axis=0)) if aligned else np.sqrt((stats.sem(values, axis=1) ** 2).sum()) / 3
+    half = 100 * error * stats.t.ppf(0.975, 399 if aligned else 1199)
+    ends = [float(line[name]) for name in ("percent_low", "percent_high")]
+    assert ends == pytest.approx([100 * values.mean() - half, 100 * values.mean() + half])
     page = write_report(tmp_path).markdown.read_text("utf-8")
-    assert "there is no intermediate task to compare with" in page
+    assert (
+        "there is no intermediate task to compare with" in page and f"{ends[0]:.1f} to {ends[1]:.1f}" in page
+    )
 
 
 def test_the_interval_of_a_score_is_over_seeds_too(tmp_path):
     values = np.random.default_rng(1).random((3, 400)) < [[0.5], [0.6], [0.7]]
     for seed, one in enumerate(values):
         write_right(tmp_path, "none", (None, seed), {"xnli": {"en": one}})
-    (line,) = table(tmp_path, "scores_intervals")
-    assert float(line["high"]) - float(line["low"]) > 4.3 * stats.sem(100 * values.mean(axis=1))
+    (line,) = table(tmp_path, "main")
+    assert float(line["percent_high"]) - float(line["percent_low"]) > 4.3 * stats.sem(
+        100 * values.mean(axis=1)
+    )
