@@ -147,6 +147,9 @@ class Checkpoints(AbstractContextManager):
         self, step: int, items: Mapping[str, Any], record: Mapping[str, Any], *, protect: Iterable[int] = ()
     ) -> None:
         """Starts saving a step, returns as soon as the arrays may change; steps of ``protect`` stay, however old."""
+        if _RECORD in items:
+            fix = "give this item another name"
+            raise CheckpointError(f"No item can be named {_RECORD!r}.", where=str(self._directory), fix=fix)
         leaves: dict[str, dict[str, list]] = {}
         for name, tree in items.items():
             digests, forms = digest_leaves(tree), parameter_paths(tree)
@@ -245,7 +248,7 @@ class Checkpoints(AbstractContextManager):
         if not leaves:
             raise CheckpointError(f"The checkpoint has no {item}.", where=where, fix="check the name")
         forms = {path: jax.ShapeDtypeStruct(shape, dtype) for path, (shape, dtype, _) in leaves.items()}
-        wanted = unflatten_dict(forms, sep="/")
+        wanted = forms[""] if forms.keys() == {""} else unflatten_dict(forms, sep="/")  # or one array
         wanted = with_shardings(wanted, shardings(wanted)) if shardings else wanted
         return self.restore(steps[-1], {item: wanted})[0][item]
 

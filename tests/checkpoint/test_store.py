@@ -54,6 +54,9 @@ def test_the_newest_step_comes_back_bit_for_bit(saved):
     with Checkpoints(saved) as checkpoints:
         assert checkpoints.steps() == [1, 2]
         step, items, record = checkpoints.restore_newest(_abstract(_items(0)))
+        assert int(checkpoints.load("moments")) == 2
+        with pytest.raises(CheckpointError, match="another name"):
+            checkpoints.save(3, {"record": items["params"]}, {})  # the record would take its place
     assert step == 2 and _equal(items, _items(2)) and record == {"history": [[2, 0.5]]}
 
 
