@@ -71,8 +71,11 @@ def load_config(
             config.update_from_flattened_dict(_DEBUG)
     else:
         config = _check_options(spec, "config")
-    config.update_from_flattened_dict(dict(own or {}))
     known = _list_options(base_config())
+    if odd := sorted(set(own or {}) - set(known)):
+        what, fix = f"The model was trained with an option {odd[0]!r}.", "use the version that trained it"
+        raise ConfigError(what, where="this version of stilts_jax has none of that name", fix=fix)
+    config.update_from_flattened_dict(dict(own or {}))
     for key, text in (overrides or {}).items():
         group, _, last = key.rpartition(".")
         if key not in known:

@@ -116,7 +116,8 @@ def find_missing(phases: Sequence[Phase], context: Context) -> list[str]:
         try:
             data = context.data(phase)
         except StiltsError as error:
-            lines[f"{'/'.join(phase.train or phase.evaluate)}: {error.what} ({error.where})"] = None
+            said = f"{error.what} ({error.where}; to do: {error.fix})"
+            lines[f"{'/'.join(phase.train or phase.evaluate)}: {said}"] = None
             continue
         for train in data.train:
             known = phase.stage != "target" or train.task.name in data.scored

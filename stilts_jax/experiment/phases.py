@@ -6,6 +6,7 @@ hyperparameters share a phase (XQuAD and MLQA), and every target shares the inte
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain, cycle
 from typing import Any, Literal, TypeVar
@@ -63,8 +64,10 @@ def list_phases(settings: Settings, *, is_part: bool = False) -> list[Phase]:
         if row not in list_tasks() and repr(NONE) in fix.partition("?")[0]:
             raise ConfigError(f"There is no task {row!r}.", where="config.experiment.intermediates", fix=fix)
         train = tuple(row.split("/"))
-        scored = tuple(name for name in train if get_task(name).is_scored_on_selection)
-        label = "+".join(get_task(name).name for name in train)
+        with _said_of("experiment.intermediates"):
+            tasks = {name: get_task(name) for name in train}
+        scored = tuple(name for name, task in tasks.items() if task.is_scored_on_selection)
+        label = "+".join(tasks[name].name for name in train)
         for seed in range(experiment.first_seed, experiment.first_seed + experiment.intermediate_seeds):
             about = label, train, scored, settings.encoder
             start = Phase(f"{label}.s{seed}", "intermediate", *about, intermediate_seed=seed)
@@ -108,14 +111,22 @@ def _check_names(phases: list[Phase], settings: Settings, is_part: bool) -> None
             raise ConfigError(what, where="config.mixture.weights", fix=fix)
 
 
+@contextmanager
+def _said_of(option: str) -> Iterator[None]:
+    """Lets an error about a task say which option names it."""
+    try:
+        yield
+    except ConfigError as error:
+        where = ", ".join(filter(None, (f"config.{option}", error.where)))
+        raise ConfigError(error.what, where=where, fix=error.fix) from error
+
+
 def name_tasks(given: Mapping[str, Value], option: str) -> dict[str, Value]:
     """Returns what an option says of tasks by their names in results; one task may be spelt in several ways."""
     found = dict[str, Value]()
     for name, value in given.items():
-        try:
+        with _said_of(option):
             own = task_name(name)
-        except ConfigError as error:
-            raise ConfigError(error.what, where=f"config.{option}", fix=error.fix) from error
         if found.setdefault(own, value) != value:
             what, fix = f"{own!r} has two values, one of them as {name!r}.", "give it one"
             raise ConfigError(what, where=f"config.{option}", fix=fix)
@@ -132,18 +143,21 @@ def _target_trainings(settings: Settings) -> dict[Training, tuple[str, ...]]:
     """Returns the target tasks that each run serves."""
     instead, trainings = find_instead(settings), dict[Training, tuple[str, ...]]()
     for name in split_names(settings.experiment.targets):
-        task = get_task(name)
+        with _said_of("experiment.targets"):
+            task = get_task(name)
         wanted = instead[task.name].split("/") if task.name in instead else task.train_on or (name,)
         language = name.partition("@")[2] or settings.experiment.source_language
         suffix = "" if language == "en" else f"@{language}"
         steps = tuple(step if "@" in step else f"{step}{suffix}" for step in wanted if task.is_trained)
-        for step in map(get_task, steps):  # a head that can answer
+        where = "experiment.train_on, or train_on of the task"
+        with _said_of(where):
+            found = list(map(get_task, steps))
+        for step in found:  # a head that can answer
             if step.kind != task.kind or (step.labels and task.labels and step.labels != task.labels):
                 forms = [" of ".join(filter(None, (one.kind, ", ".join(one.labels)))) for one in (task, step)]
                 what = f"{name} ({forms[0]}) can't be scored by a model of {step.name} ({forms[1]})."
                 fix = "train it on a task of its kind with the same labels in the same order"
-                where = "config.experiment.train_on, or train_on of the task"
-                raise ConfigError(what, where=where, fix=fix)
+                raise ConfigError(what, where=f"config.{where}", fix=fix)
         training = steps, hyperparameters_of(task, settings) if steps else None
         trainings[training] = (*trainings.get(training, ()), name)
     return trainings

@@ -48,6 +48,8 @@ def test_a_target_that_trains_on_a_missing_task_can_be_trained_on_another(run, w
     assert run("intermediates=none,targets=xcopa", **where) == 1
     said = capsys.readouterr().err
     assert "siqa/socialIQa_v1.4_trn.jsonl" in said and "train_on=" in said
+    assert run("targets=xquad", "--config.experiment.select_on=target-languages", **where) == 1
+    assert "set it to en for this target" in capsys.readouterr().err
     assert run("intermediates=none,targets=xcopa", "--config.experiment.train_on=xcopa=copa", **where) == 0
 
 
@@ -60,7 +62,6 @@ def test_languages_filter_what_is_reported_only(run, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("argument", "option", "said"),
     [
-        ("targets=panx", "languages=xx", "'xx'"),
         ("targets=panx", "languages=en+xx", "'xx'"),
         ("targets=panx", "languages=en,de", "a+b"),
         ("targets=panx,xnli", "languages=", "a+b"),
