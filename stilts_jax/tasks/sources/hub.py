@@ -7,6 +7,7 @@ copy can be used as it is, and what ``datasets`` has written with ``save_to_disk
 import fnmatch
 import functools
 import importlib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,9 @@ from stilts_jax.tasks.sources.files import find_files
 from stilts_jax.tasks.sources.rows import Opened, Problems, Row
 from stilts_jax.tasks.spec import Source
 
+_PART = re.compile(
+    r"-(\d+)-of-(\d+)(?=[-.])"
+)  # of a split: train-00000-of-00002.parquet, or with a hash behind it
 _NAME_FIX = "check the name; where a data set asks for permission, set HF_TOKEN to a token that has it"
 _BUSY_FIX = "wait some minutes, or set HF_TOKEN, which allows more requests; then type it again"
 _FIXES = {401: _NAME_FIX, 403: _NAME_FIX, 404: _NAME_FIX, 429: _BUSY_FIX}  # by what the hub answers
@@ -81,8 +85,22 @@ def find(source: Source, split: str, language: str, root: Path) -> dict[str, tup
         return {}
     # The last ones are what save_to_disk writes; what `map` caches lies beside it.
     patterns = [*_patterns(config, name), *(f"{config}/{name}/{one}.arrow" for one in ("data-*", "dataset"))]
-    paths = next(filter(None, (find_files(folder, pattern) for pattern in patterns)), ())
+    paths = _take_whole(next(filter(None, (find_files(folder, pattern) for pattern in patterns)), ()))
     return {"": paths} if paths else {}
+
+
+def _take_whole(paths: Sequence[Path]) -> tuple[Path, ...]:
+    """Returns a split's files less what is left of one that was published in other parts; nothing where parts lack."""
+    groups: dict[str, list[Path]] = {}
+    for path in paths:
+        part = _PART.search(path.name)
+        groups.setdefault(part[2] if part else "", []).append(path)
+    whole = [group for total, group in groups.items() if not total or len(group) == int(total)]
+    if len(whole) > 1:  # nobody knows which of them is meant
+        what = f"a split is here twice, in {' and in '.join(str(len(group)) for group in whole)} files"
+        fix = "remove the files of one of them"
+        raise DataError(what, where=", ".join(str(group[0]) for group in whole), fix=fix)
+    return tuple(whole[0]) if whole else ()
 
 
 def open_rows(source: Source, split: str, language: str, paths: Sequence[Path], problems: Problems) -> Opened:
@@ -123,10 +141,11 @@ def fetch(source: Source, split: str, language: str, root: Path) -> None:
         if explain(error):  # one of ours, or a full disk
             raise
         causes = list_causes(error)
-        answers = [getattr(getattr(one, "response", None), "status_code", 0) for one in causes]
+        # Of errors of one answer the last is httpx's, whose first line says what was asked.
+        answers = {getattr(getattr(one, "response", None), "status_code", 0): one for one in causes}
         # The last answer may be of what was asked before that one.
         known = max((answer for answer in answers if answer in _FIXES), default=0)
-        reason = str(causes[answers.index(known)] if known else causes[-1]).strip().partition("\n")[0]
+        reason = str(answers[known] if known else causes[-1]).strip().partition("\n")[0]
         fix = _FIXES.get(known, _OTHER_FIX)
         address = f"{constants.ENDPOINT}/datasets/{source.name}"
         raise SourceFailure(f"{source.name} can't be fetched: {reason}", where=address, fix=fix) from error
