@@ -133,19 +133,24 @@ def test_a_row_without_its_picture_is_named_with_its_line(tmp_path):
         assert read_examples(get_task(f"xvnli:{control}"), split, language, DataSource(tmp_path)) == expected
 
 
+ANSWERS, XGQA = "vqa_v2/v2_mscoco_test2015_annotations.json", "xgqa/testdev_balanced_questions_en.json"
+ASKED = vqa("test2015", ["2"])
 BAD = [
-    ("easy_vqa", {"easy_vqa/test/questions.json": [["what?", "red", 1], ["what?", "red"]]}),
-    ("easy_vqa", {"easy_vqa/test/questions.json": [["what?", "purple", 1]]}),
-    ("xgqa", gqa("xgqa/testdev_balanced_questions_en.json", a="red") | {"gqa/trainval_ans2label.json": []}),
-    ("vqa_v2", vqa("test2015", ["2"]) | {"vqa_v2/v2_mscoco_test2015_annotations.json": {"annotations": [7]}}),
+    ("easy_vqa", {"easy_vqa/test/questions.json": [["what?", "red", 1], ["what?", "red"]]}, "no 'image'"),
+    ("easy_vqa", {"easy_vqa/test/questions.json": [["what?", "purple", 1]]}, "purple"),
+    ("xgqa", gqa(XGQA, a="red") | {"gqa/trainval_ans2label.json": []}, "trainval_ans2label.json"),
+    ("xgqa", gqa(XGQA, **{"\ud83d": "red"}), "id holds half a character"),
+    ("vqa_v2", ASKED | {ANSWERS: {"annotations": [7]}}, ANSWERS),
+    ("vqa_v2", ASKED | {ANSWERS: {"annotations": [{"question_id": 42000}]}}, "s.json there is no"),
 ]
 
 
-@pytest.mark.parametrize(("name", "content"), BAD)
-def test_bad_rows_are_refused(name, content, tmp_path):
+@pytest.mark.parametrize(("name", "content", "said"), BAD)
+def test_bad_rows_are_refused(name, content, said, tmp_path):
     write(tmp_path, content)
-    with pytest.raises(DataError):
-        read_examples(get_task(name), "test", "en", DataSource(tmp_path))
+    with pytest.raises(DataError) as caught:
+        read_examples(get_task(f"{name}:text"), "test", "en", DataSource(tmp_path))
+    assert said in f"{caught.value}".encode().decode()  # which can be written
 
 
 def test_easy_vqa_is_split_alike_wherever_it_lies(tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stilts_jax.tasks.sources.converters import Converter, Labels, index_labels
-from stilts_jax.tasks.sources.rows import BadRow, Problems, Row, read_json
+from stilts_jax.tasks.sources.rows import BadRow, Problems, Row, check_text, read_json
 from stilts_jax.tasks.spec import UNKNOWN_LABEL, ClassifyExample, Example, names, pairs
 
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
@@ -73,8 +73,10 @@ def read_by_id(path: Path, language: str, problems: Problems) -> Iterator[Row]:
     """Yields the rows of GQA's and xGQA's files: an object from each question's id to the question."""
     document = Row.document(path)
     for number, name in enumerate(document.fields):
-        with problems.skipping(path, Row(0, number, {}, name)):
-            yield Row(0, number, {**document.part(name).fields, "id": name}, name)
+        place = repr(name)  # an id of half a character could be written nowhere
+        with problems.skipping(path, Row(0, number, {}, place)):
+            check_text("the id", name)
+            yield Row(0, number, {**document.part(name).fields, "id": name}, place)
 
 
 def answer_gqa(row: Row, labels: Labels) -> Example | None:
@@ -90,8 +92,11 @@ def read_vqa(path: Path, language: str, problems: Problems) -> Iterator[Row]:
         return
     name = path.name.removesuffix(".gz").replace("OpenEnded_", "").replace("_questions.", "_annotations.")
     beside = path.with_name(name) if path.with_name(name).is_file() else path.with_name(f"{name}.gz")
-    rows = Row.document(beside).parts("annotations") if beside.is_file() else []
-    annotations = {row.take("question_id", int): row for row in rows}
+    try:
+        rows = Row.document(beside).parts("annotations") if beside.is_file() else []
+        annotations = {row.take("question_id", int): row for row in rows}
+    except BadRow as error:  # without its id nobody knows whose annotation it is
+        raise problems.refuse(beside, str(error), "compare it with the released file") from error
     for number, question in enumerate(Row.document(path).parts("questions")):
         with problems.skipping(path, question):
             fields = dict(question.fields)
@@ -99,7 +104,10 @@ def read_vqa(path: Path, language: str, problems: Problems) -> Iterator[Row]:
                 identifier = question.take("question_id", int)
                 if identifier not in annotations:
                     raise BadRow(f"question {identifier} has no annotation in {beside.name}")
-                fields["answers"] = [one["answer"] for one in annotations[identifier].parts("answers")]
+                try:
+                    fields["answers"] = [one["answer"] for one in annotations[identifier].parts("answers")]
+                except BadRow as error:
+                    raise BadRow(f"in {beside.name} {error}") from error
             yield Row(0, number, fields, question.place)
 
 

@@ -236,6 +236,7 @@ def build_mentions(paths: Paths, language: str, problems: Problems) -> Retrieval
         for name in links.fields:
             gold.pop(name, None)  # a list that can't be used is counted once
             with problems.skipping(path, links):
+                check_text("the id of a mention", name)
                 gold[name] = tuple(filter(None, links.texts(name)))
     for name in queries if any(gold.values()) else ():
         if gold.get(name) == ():
