@@ -128,10 +128,11 @@ def test_other_features_and_tensorflows_own_format_are_refused(snli):
     features.write_text(features.read_text().replace('"label"', '"gold"'))
     with pytest.raises(DataError, match="label"):
         read_examples(get_task("snli"), "dev", "en", source)
-    info.write_text(json.dumps({**json.loads(info.read_text()), "fileFormat": "tfrecord"}))
-    with pytest.raises(DataError) as caught:
-        read_examples(get_task("snli"), "dev", "en", source)
-    assert "stilts prepare" in caught.value.fix
+    for changed in ({"fileFormat": "tfrecord"}, {"splits": [7]}):
+        info.write_text(json.dumps({**json.loads(info.read_text()), **changed}))
+        with pytest.raises(DataError) as caught:
+            read_examples(get_task("snli"), "dev", "en", source)
+        assert "stilts prepare" in caught.value.fix
 
 
 def test_a_builder_that_failed_is_not_tried_again_and_its_error_is_short(tmp_path, monkeypatch):

@@ -15,12 +15,6 @@ def put(folder, content, name="file"):
     return path
 
 
-def test_lines_end_at_line_feeds_only(tmp_path):
-    text = "one\u2028still one\r\ntwo\x85\x0b\x0c still two\nthree"
-    expected = [(1, "one\u2028still one"), (2, "two\x85\x0b\x0c still two"), (3, "three")]
-    assert list(readers.read_lines(put(tmp_path, "\ufeff" + text), PROBLEMS)) == expected
-
-
 def conllu(*rows):
     lines = ["\t".join((*row[:2], "_", row[2], "_", "_", row[3], "dep", "_", "_")) for row in rows]
     return "# text = something\n" + "\n".join(lines) + "\n\n"
@@ -39,6 +33,8 @@ TREES = (
 )  # fmt: skip
 # A reader, what a file holds, and line and values of each row.
 READ = {
+    "lines end at line feeds only": (readers.read_text, "\ufeffone\u2028on\r\ntwo\x85\x0b\x0c on\nthree", [
+        (1, "one\u2028on"), (2, "two\x85\x0b\x0c on"), (3, "three")]),
     "tables are read without quoting": (TABLE, 'He said "no\tleft"\tneutral\n"All quoted"\t"x\tentailment\n', [
         (1, 'He said "no', 'left"', "neutral"), (2, '"All quoted"', '"x', "entailment")]),
     # What Python's csv writer, with which XTREME writes its files, makes of: He said "no".
@@ -69,6 +65,7 @@ REFUSED = [
     (readers.read_conllu, conllu(("1-2", "ab", "_", "_"), ("1", "a", "X", "7")), 2, "ids or heads"),
     (readers.read_squad, '{"data": [{"title": "x"}]}', None, r"SQuAD's form.* no 'data\[0\].paragraphs'"),
     (readers.read_squad, b'{"data": "\xff"}', 1, "not UTF-8"),
+    (readers.read_csv, "a,b,a\n1,2,3\n", None, "several columns are called 'a'"),
 ]
 
 

@@ -49,6 +49,8 @@ class Table:
 
 
 def _name_columns(path: Path, problems: Problems, records: Records, names: Sequence[str]) -> Iterator[Row]:
+    if twice := next((name for name in names if name and names.count(name) > 1), ""):
+        raise problems.refuse(path, f"several columns are called {twice!r}", "give each a name of its own")
     for number, (line, values) in enumerate(records):
         if len(values) == len(names):
             yield Row(line, number, dict(zip(names, values)))

@@ -8,7 +8,7 @@ from typing import Any
 
 from stilts_jax.errors import DataError, explain
 from stilts_jax.tasks.sources.hub import SourceFailure, list_causes, make_rows, need
-from stilts_jax.tasks.sources.rows import Opened, Problems, Row
+from stilts_jax.tasks.sources.rows import BadRow, Opened, Problems, Row
 from stilts_jax.tasks.spec import Source
 
 _FILE_FORMAT = "array_record"
@@ -22,7 +22,13 @@ def find(source: Source, split: str, language: str, root: Path) -> dict[str, tup
     info = max(infos, key=lambda one: [*map(int, re.findall(r"\d+", one.parent.name))], default=None)
     if info is None or not source.has(language):
         return {}
-    known = {entry["name"] for entry in Row.document(info).fields.get("splits", ())}
+    described = Row.document(info)
+    try:
+        entries = described.parts("splits") if "splits" in described.fields else []
+        known = {entry["name"] for entry in entries}
+    except BadRow as error:
+        fix = "remove its folder, and prepare it again: stilts prepare"
+        raise DataError(f"this is not what TFDS writes: {error}", where=str(info), fix=fix) from error
     paths = tuple(sorted(info.parent.glob(f"*-{name}.*"))) if name in known else ()
     return {"": paths} if paths else {}
 
