@@ -37,7 +37,7 @@ def look_up(features: Features, rows: np.ndarray) -> Arrays:
     """Returns what is seen of the pictures of rows: ``visual`` [B, K, P, F] and ``visual_mask`` [B, K]."""
     if not features.pictures:
         return {}
-    places = pad(features.columns["pictures"], rows, features.picture_shape[0], -1)
+    places = pad(features.columns["pictures"], rows, features.sight["pictures"], -1)
     return {"visual": features.table[np.maximum(places, 0)], "visual_mask": places >= 0}
 
 

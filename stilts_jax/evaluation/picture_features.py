@@ -5,8 +5,9 @@ another entrance: norms before the blocks and once at the end. They differ in th
 own and in a norm behind the embeddings.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,8 +19,7 @@ from flax.traverse_util import unflatten_dict
 from PIL import Image
 
 from stilts_jax.errors import ConfigError, DataError, EncoderError
-from stilts_jax.features.pictures import read_picture
-from stilts_jax.features.records import create_table
+from stilts_jax.features.pictures import read_picture, write_table
 from stilts_jax.files import write_json
 from stilts_jax.model.config import SHAPES, Compute, EncoderConfig
 from stilts_jax.model.encoder import Layer, abstract_encoder, gelu
@@ -27,7 +27,7 @@ from stilts_jax.model.layers import Norm, Params, attention, bind
 from stilts_jax.model.loading import account, list_tensors, load_tensors
 from stilts_jax.model.weights import open_weights, read_json
 from stilts_jax.progress import Progress
-from stilts_jax.tasks.sources.pictures import ARRAY, NAMES, open_pictures
+from stilts_jax.tasks.sources.pictures import ARRAY, NAMES, PictureFolder, open_pictures
 
 _ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
     "gelu": gelu,
@@ -62,8 +62,8 @@ _NARROW = 20  # how much longer than wide a picture may be before its ends go, w
 # By kind of tower: what it has besides patches, positions and blocks, and what prepares its pictures.
 _KINDS = {
     "vit": (("patch/bias", "first"), "ViTImageProcessorPil"),
-    "clip_vision_model": (("first", "first_norm/scale", "first_norm/bias"), "CLIPImageProcessorPil"),
-    "siglip_vision_model": (("patch/bias",), "SiglipImageProcessorPil"),
+    "clip": (("first", "first_norm/scale", "first_norm/bias"), "CLIPImageProcessorPil"),
+    "siglip": (("patch/bias",), "SiglipImageProcessorPil"),
 }
 
 
@@ -75,13 +75,14 @@ class VisionEncoder:
 
         path = folder / "config.json"
         described = read_json(path)
-        self.kind = str(described.get("model_type"))
-        if self.kind in ("clip", "siglip"):
-            self.kind, described = f"{self.kind}_vision_model", described.get("vision_config") or {}
+        self.kind = str(described.get("model_type")).removesuffix("_vision_model")
         if self.kind not in _KINDS:
-            fix = f"take one of {', '.join(_KINDS)}, clip and siglip"
+            fix = f"take one of {', '.join(_KINDS)}"
             raise EncoderError(f"This is a {self.kind!r} model.", where=f"{path}: model_type", fix=fix)
-        values = AutoConfig.for_model(self.kind).to_dict() | described
+        usual = AutoConfig.for_model(self.kind)
+        if self.kind != "vit":  # a tower for texts stands beside it
+            usual, described = usual.vision_config, described.get("vision_config") or described
+        values = usual.to_dict() | described
         size, patch, activation = values["image_size"], values["patch_size"], values["hidden_act"]
         is_even = all(type(side) is int and side > 0 for side in (size, patch)) and size % patch == 0
         if not is_even or values["num_channels"] != 3 or activation not in _ACTIVATIONS:
@@ -119,14 +120,11 @@ class VisionEncoder:
 
         self._preparation, newer = (folder / f"{name}_config.json" for name in ("preprocessor", "processor"))
         given = read_json(self._preparation) if self._preparation.is_file() else {}
-        if newer.is_file() and "image_processor" in (
-            both := read_json(newer)
-        ):  # beside the tokenizer's settings
+        both = read_json(newer) if newer.is_file() else {}  # beside the tokenizer's settings
+        if "image_processor" in both:
             self._preparation, given = newer, both["image_processor"]
         square = {"height": self.size, "width": self.size}
-        usual = {"size": square, "crop_size": square}
-        if self.kind == "clip_vision_model":
-            usual["size"] = {"shortest_edge": self.size}
+        usual = {"size": {"shortest_edge": self.size} if self.kind == "clip" else square, "crop_size": square}
         try:
             self._processor = getattr(transformers, _KINDS[self.kind][1])(**{**usual, **given})
             self.prepare(Image.new("RGB", (self.size, self.size), "white"))
@@ -149,6 +147,16 @@ class VisionEncoder:
             raise EncoderError(what, where=str(self._preparation), fix=fix)
         return prepared
 
+    def see(self, folder: PictureFolder, names: Sequence[str], layer: int | None) -> np.ndarray:
+        """Returns the features of pictures, float16 [pictures, patches, hidden size]."""
+        prepared = np.stack([self.prepare(read_picture(folder, name)) for name in names])
+        patches = (self.size // self.patch) ** 2
+        features = np.asarray(self.encode(prepared, layer)[:, -patches:], np.float16)
+        if not np.isfinite(features).all():
+            where, fix = f"{folder.path}: {names[0]} to {names[-1]}", "take another layer with --layer"
+            raise DataError("The encoder's output does not fit into float16.", where=where, fix=fix)
+        return features
+
     def encode(self, pictures: Any, layer: int | None = None) -> jax.Array:
         """Returns hidden states, float32 [B, tokens, hidden size], of pictures as ``prepare`` makes them.
 
@@ -159,7 +167,7 @@ class VisionEncoder:
         if not 0 <= depth <= self.config.num_layers:
             what = f"Layer {layer} of a vision encoder of {self.config.num_layers} layers."
             raise ConfigError(what, where="--layer", fix="take one of these, or 0 for the embeddings")
-        is_normed = layer is None and self.kind != "clip_vision_model"
+        is_normed = layer is None and self.kind != "clip"
         return self._run(self.params, pictures, depth, is_normed)
 
     def _compute(self, params: Params, pictures: jax.Array, depth: int, is_normed: bool) -> jax.Array:
@@ -192,29 +200,15 @@ def write_features(
         raise ConfigError("Something is there already.", where=str(out), fix=f"{other}, or remove it")
     encoder = VisionEncoder(encoder_folder)
     found = open_pictures(pictures.parent, pictures.name.removesuffix(".zip"))
-    names, size = list(found.names), encoder.size
+    names = list(found.names)
     if not names:
         raise DataError("There are no PNG or JPEG files.", where=str(found.path), fix=other)
+    batches = (names[start : start + batch_size] for start in range(0, len(names), batch_size))
+    features = chain.from_iterable(encoder.see(found, some, layer) for some in batches)
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
         working = Path(folder) / out.name
-        working.mkdir()
-        shape = (len(names), (size // encoder.patch) ** 2, encoder.config.hidden_size)
-        array = create_table(working / ARRAY, np.float16, shape)
-        batch = np.zeros((batch_size, size, size, 3), np.float32)  # the last one too: one shape to compile
-        with progress.track("encoding pictures", len(names), unit="pictures") as bar:
-            for start in range(0, len(names), batch_size):
-                some = names[start : start + batch_size]
-                batch[: len(some)] = [encoder.prepare(read_picture(found, name)) for name in some]
-                states = encoder.encode(batch, layer)[: len(some), -shape[1] :]
-                features = np.asarray(states, np.float16)
-                if not np.isfinite(features).all():
-                    what = "The encoder's output does not fit into float16."
-                    where = f"{found.path}: {some[0]} to {some[-1]}"
-                    raise DataError(what, where=where, fix="take another layer with --layer")
-                array[start : start + len(some)] = features
-                bar.advance(len(some))
-        array.flush()
+        write_table(working / ARRAY, names, features, progress)
         told = {"encoder": str(encoder_folder), "layer": "last" if layer is None else layer}
         write_json(working / NAMES, {"names": names, "pictures": str(found.path), **told})
         working.rename(out)

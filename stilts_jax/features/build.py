@@ -28,7 +28,6 @@ from stilts_jax.features.records import (
     Work,
     count_up,
     join,
-    open_table,
 )
 from stilts_jax.features.span import build_span
 from stilts_jax.files import read_record, replacing, write_record
@@ -234,7 +233,7 @@ def _load(data: Path, manifest: Path) -> Features:
     described["languages"] = tuple(described["languages"])
     if described["pictures"]:
         described["pictures"] = str(data.parent / described["pictures"])
-        open_table(described["pictures"])
+        np.load(described["pictures"], mmap_mode="r")  # not there, or cut off: all is made again
     return Features(columns=columns, **described)
 
 

@@ -1,9 +1,7 @@
 """Pictures as arrays: each is scaled to a square and cut into patches, row by row; or features stand in their place."""
 
-import contextlib
 import io
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -17,28 +15,25 @@ from stilts_jax.features.records import Features, Ragged, create_table
 from stilts_jax.files import replacing
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.tasks.sources.converters import share_of
-from stilts_jax.tasks.sources.pictures import ARRAY, NAMES, PictureFolder, hash_pictures, open_pictures
+from stilts_jax.tasks.sources.pictures import PictureFolder, hash_pictures, open_pictures
 from stilts_jax.tasks.spec import Pictures
 
-MAX_PIXELS = 2**26
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 
 
 def read_picture(folder: PictureFolder, name: str) -> Image.Image:
     """Returns one picture in RGB, on white where it is transparent; a DataError says why it can't be used."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of size, which is checked here before anything is decoded
-            picture: Image.Image = Image.open(io.BytesIO(folder.read(name)), formats=("PNG", "JPEG"))
-        width, height = picture.size
-        refused = {
-            f"it has {width} x {height} pixels, and {MAX_PIXELS:,} are allowed": width * height > MAX_PIXELS,
-            # Behind the picture of a camera there may be another, of another size or angle.
-            "it is animated": picture.format == "PNG" and getattr(picture, "n_frames", 1) > 1,
-            f"its colours are {picture.mode}, not RGB with 8 bits a colour": picture.mode not in _MODES,
-        }
-        if reason := next((reason for reason, holds in refused.items() if holds), ""):
-            raise folder.refuse(name, reason, "convert or leave it out")
+        # What would take gigabytes is refused there, before anything is decoded.
+        picture: Image.Image = Image.open(io.BytesIO(folder.read(name)), formats=("PNG", "JPEG"))
+        refused = (
+            "" if picture.mode in _MODES else f"its colours are {picture.mode}, not RGB with 8 bits a colour"
+        )
+        # Behind the picture of a camera there may be another, of another size or angle.
+        if picture.format == "PNG" and getattr(picture, "n_frames", 1) > 1:
+            refused = "it is animated"
+        if refused:
+            raise folder.refuse(name, refused, "convert or leave it out")
         picture = ImageOps.exif_transpose(picture)  # a camera that was held upright says so
         if picture.has_transparency_data:
             picture = picture.convert("RGBA")
@@ -70,25 +65,15 @@ class Sight:
         """Returns the patches of a picture, row by row, or its features: [patches, width]."""
         folder, _, name = picture.rpartition("/")
         found = open_pictures(self.root, folder, self.encoder)
-        if not self.encoder:
-            side, square = self.size // self.patch, (self.size, self.size)
-            pixels = np.asarray(read_picture(found, name).resize(square, Image.Resampling.BICUBIC))
-            grid = pixels.reshape(side, self.patch, side, self.patch, 3).swapaxes(1, 2)
-            return grid.reshape(side * side, self.patch**2 * 3)
-        path = found.path / ARRAY
-        try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-            if array.ndim != 3 or len(array) != len(found.names) or array.dtype.kind != "f":
-                raise ValueError(f"{array.dtype} of the shape {array.shape} for {len(found.names)} pictures")
-            if name not in found.names:
-                raise ValueError(f"{NAMES} has no {name!r}")
-            features = np.asarray(array[found.names[name]], np.float16)
+        if found.features is not None:
+            features = np.asarray(found.features[found.names[name]], np.float16)
             if not np.isfinite(features).all():
-                raise ValueError(f"those of {name!r} are not finite in float16")
-        except (OSError, ValueError) as error:
-            fix = "write them anew: floating-point numbers [pictures, patches, width], as many as names"
-            raise DataError(f"The features can't be used: {error}", where=str(path), fix=fix) from error
-        return features
+                raise found.refuse(name, "its features are not finite in float16", "write them anew")
+            return features
+        side, square = self.size // self.patch, (self.size, self.size)
+        pixels = np.asarray(read_picture(found, name).resize(square, Image.Resampling.BICUBIC))
+        grid = pixels.reshape(side, self.patch, side, self.patch, 3).swapaxes(1, 2)
+        return grid.reshape(side * side, self.patch**2 * 3)
 
 
 def add_pictures(
@@ -104,13 +89,11 @@ def add_pictures(
     places = {name: place for place, name in enumerate(names)}
     if shown == "blind":  # one blank, of the shape that the others have
         places = dict.fromkeys(names, 0)
-        blank = np.zeros((1, (sight.size // sight.patch) ** 2, sight.patch**2 * 3), np.uint8)
+        blank = np.zeros(((sight.size // sight.patch) ** 2, sight.patch**2 * 3), np.uint8)
         if sight.encoder:
-            blank = np.zeros_like(sight.see(names[0]))[None]
-        shape = "x".join(map(str, blank.shape[1:]))
-        path = sight.cache / f"blank-{shape}-{sight.encoder or 'patches'}.npy"
-        with replacing(path) as file, file.open("wb") as open_file:
-            np.save(open_file, blank)
+            blank = np.zeros_like(sight.see(names[0]))
+        path = sight.cache / f"blank-{'x'.join(map(str, blank.shape))}-{sight.encoder or 'patches'}.npy"
+        write_table(path, names[:1], [blank])
     else:
         path = build_table(names, sight)
     shown_to = (rows[example].pictures for example in features.columns["example"])
@@ -122,19 +105,24 @@ def build_table(pictures: Sequence[str], sight: Sight) -> Path:
     """Returns the file of what is seen of each picture: an array [pictures, patches, width]."""
     shape = "" if sight.encoder else f"-{sight.size}-{sight.patch}"
     path = sight.cache / f"upright-{hash_pictures(sight.root, pictures, sight.encoder)}{shape}.npy"
-    with contextlib.suppress(OSError, ValueError):  # not there, or cut off
-        np.load(path, mmap_mode="r", allow_pickle=False)
-        return path
-    first = sight.see(pictures[0])
-    track = sight.progress.track("reading pictures", len(pictures), unit="pictures")
-    with track as bar, replacing(path) as file:
-        table = create_table(file, first.dtype, (len(pictures), *first.shape))
-        for place, name in enumerate(pictures):
-            array = sight.see(name)
-            if array.shape != first.shape:
-                what = f"The features of this picture have the shape {array.shape}, others {first.shape}."
+    try:
+        np.load(path, mmap_mode="r")
+    except (OSError, EOFError, ValueError):  # not there, or cut off
+        write_table(path, pictures, map(sight.see, pictures), sight.progress)
+    return path
+
+
+def write_table(
+    path: Path, pictures: Sequence[str], arrays: Iterable[np.ndarray], progress: Progress = SILENT
+) -> None:
+    """Writes what is seen of each picture, arrays [patches, width], into one file: all or nothing."""
+    with progress.track("reading pictures", len(pictures), "pictures") as bar, replacing(path) as file:
+        for place, (name, array) in enumerate(zip(pictures, arrays)):
+            if not place:
+                table = create_table(file, array.dtype, (len(pictures), *array.shape))
+            if array.shape != table.shape[1:]:
+                what = f"The features of this picture have the shape {array.shape}, others {table.shape[1:]}."
                 raise DataError(what, where=name, fix="write the features of all folders with one encoder")
             table[place] = array
             bar.advance(1)
         table.flush()
-    return path

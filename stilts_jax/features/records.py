@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple, get_args
@@ -71,12 +71,6 @@ def reserve(path: Path) -> None:
                 raise
 
 
-@lru_cache(maxsize=32)
-def open_table(path: str) -> np.ndarray:
-    """Returns what a model sees of pictures, mapped into memory."""
-    return np.load(path, mmap_mode="r", allow_pickle=False)
-
-
 @dataclass(frozen=True)
 class Features:
     """The rows of one split of one task (all languages asked for), tokenized."""
@@ -89,24 +83,18 @@ class Features:
     # By language, place and reason of each row of the data that could not be used.
     skipped: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def table(self) -> np.ndarray:
-        return open_table(self.pictures)
+        """What is seen of pictures, mapped into memory."""
+        return np.load(self.pictures, mmap_mode="r")
 
-    @property
-    def picture_shape(self) -> tuple[int, int, int]:
-        """Pictures that a row has at most, patches of each, and numbers of a patch; zeros where there are none."""
-        if not self.pictures:
-            return 0, 0, 0
-        _, patches, width = self.table.shape
-        return max(1, int(self.columns["pictures"].lengths.max(initial=0))), patches, width
-
-    @property
-    def sight(self) -> dict[str, int | float]:
+    @cached_property
+    def sight(self) -> dict[str, Any]:
         """What a head has to know to look at the pictures: fields of `HeadConfig`, none where there are no pictures."""
         if not self.pictures:
             return {}
-        found: dict[str, int | float] = dict(zip(("pictures", "patches", "patch_width"), self.picture_shape))
+        several = max(1, int(self.columns["pictures"].lengths.max(initial=0)))
+        found = {"pictures": several, "patches": self.table.shape[1], "patch_width": self.table.shape[2]}
         if self.table.dtype == np.uint8:
             pixels = self.table[:: -(-len(self.table) // _SAMPLE)]
             spread = max(float(pixels.std()), 1.0)  # a blank has none
@@ -116,8 +104,7 @@ class Features:
     @property
     def visual_tokens(self) -> int:
         """Tokens that stand behind the text of each row."""
-        pictures, patches, _ = self.picture_shape
-        return pictures * patches
+        return self.sight.get("pictures", 0) * self.sight.get("patches", 0)
 
     def __len__(self) -> int:
         return len(self.columns["example"])

@@ -165,7 +165,7 @@ def shown(root, how):
     pictures = [(name,) for name in NAMES * 5] + [(NAMES[0], NAMES[1])]
     found = add_pictures(*asked(*pictures), how, sight(root))
     batch = collate(found, np.arange(len(pictures)), 4)
-    assert found.picture_shape == (2, 4, 768) and found.visual_tokens == 8
+    assert found.sight["pictures"] == 2 and found.visual_tokens == 8
     assert batch["visual_mask"][:, 0].all() and batch["visual_mask"][:, 1].sum() == 1  # only one row has two
     return batch["visual"][:-1, 0]
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from stilts_jax.errors import DataError
 from stilts_jax.tasks.sources.rows import BadRow, Row
 
@@ -31,13 +33,12 @@ class PictureFolder:
     path: Path  # the folder, the zip, or the folder of features
     names: Mapping[str, Any]  # of each picture its file, its entry of the zip, or its place in the features
     archive: zipfile.ZipFile | None = None
+    features: np.ndarray | None = None  # [pictures, patches, width]
 
     def state(self, name: str) -> int:
         """Returns a picture's size in bytes, or its place in the features."""
         found = self.names[name]
-        if isinstance(found, Path):
-            return found.stat().st_size
-        return found.file_size if self.archive else found
+        return found.stat().st_size if isinstance(found, Path) else getattr(found, "file_size", found)
 
     def read(self, name: str) -> bytes:
         """Returns the bytes of a picture's file; raises whatever the disk and the zip raise."""
@@ -58,24 +59,27 @@ def open_pictures(root: Path, folder: str, encoder: str = "") -> PictureFolder:
     if not encoder and not path.is_dir() and zipped.is_file():
         path = zipped
     try:
-        # A list of names that is written anew leaves its folder's time as it was.
-        return _open(path, bool(encoder), (path / NAMES if encoder else path).stat().st_mtime_ns)
-    except (OSError, zipfile.BadZipFile) as error:
+        # Files that are written anew in a folder leave its time as it was.
+        files = (path / NAMES, path / ARRAY) if encoder else (path,)
+        return _open(path, bool(encoder), tuple(one.stat().st_mtime_ns for one in files))
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         wanted, fix = "pictures in this folder or its .zip", "copy the pictures of the release there"
         if encoder:
-            wanted, fix = f"features of pictures ({ARRAY}, {NAMES})", "write them with `stilts features`"
+            wanted, fix = f"features that can be used ({ARRAY}, {NAMES})", "write them with `stilts features`"
         what = f"There are no {wanted}: {getattr(error, 'strerror', None) or error}."
         raise DataError(what, where=str(path), fix=fix) from error
 
 
 @functools.lru_cache(maxsize=256)  # to list a zip of COCO takes a second; NLVR2's rows lie in 100 folders
-def _open(path: Path, is_features: bool, modified: int) -> PictureFolder:
+def _open(path: Path, is_features: bool, modified: tuple[int, ...]) -> PictureFolder:
     if is_features:
-        names = Row.document(path / NAMES).get("names")
-        if not isinstance(names, list) or len(set(map(str, names))) < len(names):
-            where, fix = str(path / NAMES), "write it anew"
-            raise DataError("names is no list of different names.", where=where, fix=fix)
-        return PictureFolder(path, {str(name): place for place, name in enumerate(names)})
+        names, array = Row.document(path / NAMES).get("names"), np.load(path / ARRAY, mmap_mode="r")
+        names = names if isinstance(names, list) else []
+        places = {str(name): place for place, name in enumerate(names)}
+        if array.ndim != 3 or array.dtype.kind != "f" or not len(array) == len(places) == len(names):
+            what = f"{len(places)} different names and {array.dtype} of the shape {array.shape}"
+            raise ValueError(f"{what}, not floating-point numbers [pictures, patches, width]")
+        return PictureFolder(path, places, features=array)
     archive = None if path.is_dir() else zipfile.ZipFile(path)
     entries: Any = archive.infolist() if archive else path.iterdir()
     below = f"{path.stem}/"
