@@ -37,15 +37,23 @@ class Visual(nnx.Module):
         self.position = table(head.patches, encoder, compute, rngs)
         self.type = table(head.pictures, encoder, compute, rngs)
         self.norm = Norm(encoder, compute, rngs)
-        self.pixels = head.pixel_mean, head.pixel_spread
+        self.head, self.dropout = head, encoder.hidden_dropout
 
-    def __call__(self, pictures: jax.Array) -> jax.Array:
-        """``[B, K, P, F]`` of patches (uint8) or features -> ``[B, K * P, D]``"""
-        patches = pictures.astype(self.project.dtype)
-        if pictures.dtype == jnp.uint8:
-            patches = (patches - self.pixels[0]) / self.pixels[1]
-        hidden = self.project(patches) + self.position[...] + self.type[...][: pictures.shape[1], None]
-        return self.norm(hidden.astype(patches.dtype)).reshape(len(pictures), -1, hidden.shape[-1])
+    def __call__(self, batch: Mapping[str, jax.Array], key: Any) -> dict[str, jax.Array]:
+        """Returns what ``encode`` takes, of ``visual`` [B, K, P, F] (patches are uint8) and ``visual_mask`` [B, K]."""
+        form, head = batch["visual"].shape[1:] if "visual" in batch else (), self.head
+        if form[1:] != (head.patches, head.patch_width) or form[0] > head.pictures:
+            what = f"This head looks at {head.pictures} picture(s) of {head.patches} patches of {head.patch_width} "
+            what += f"numbers, and there are {' x '.join(map(str, form)) or 'none'}."
+            fix = "set data.pictures, data.picture_size and data.picture_patch as they were in training, "
+            raise ConfigError(what, where="visual", fix=f"{fix}or take the model of a task without pictures")
+        patches = batch["visual"].astype(self.project.dtype)
+        if batch["visual"].dtype == jnp.uint8:
+            patches = (patches - head.pixel_mean) / head.pixel_spread
+        hidden = self.project(patches) + self.position[...] + self.type[...][: form[0], None]
+        hidden = self.norm(hidden.astype(patches.dtype)).reshape(len(patches), -1, hidden.shape[-1])
+        mask = jnp.repeat(batch["visual_mask"] > 0, head.patches, axis=1)
+        return {"visual": drop(hidden, self.dropout, key), "visual_mask": mask}
 
 
 class Head(nnx.Module):
@@ -172,7 +180,7 @@ def apply_model(
     keys = split(dropout_key if dropout_key is None else row_keys(dropout_key, len(batch["tokens"])), 4)
     with layers.product_precision(compute):
         module = bind(dict(params["head"]), Head, settings, config, compute)
-        seen = _see(settings, module, batch, config.hidden_dropout, keys[3]) if settings.patches else {}
+        seen = module.visual(batch, keys[3]) if settings.patches else {}
         if settings.kind == "mlm":
             seen |= {name: batch[name] for name in ("segments", "positions")}
         first_only = settings.kind in ("classify", "choice")
@@ -182,22 +190,6 @@ def apply_model(
         if settings.kind == "embed" and "pair_tokens" in batch:
             batch = {**batch, "pair_hidden": run(batch["pair_tokens"], dropout_key=keys[3])}
         return _read(model, settings, module, params["encoder"], batch, hidden, keys)
-
-
-def _see(
-    head: HeadConfig, module: Head, batch: Mapping[str, jax.Array], dropout: float, key: Any
-) -> dict[str, jax.Array]:
-    if "visual" not in batch:
-        fix = "give pictures, or take the model of a task without them"
-        raise ConfigError("This head looks at pictures, and there are none.", where="visual", fix=fix)
-    count, *form = batch["visual"].shape[1:]
-    if form != [head.patches, head.patch_width] or count > head.pictures:
-        what = f"{count} picture(s) of {form[0]} patches of {form[1]} numbers were given; this head looks at "
-        what += f"{head.pictures} of {head.patches} patches of {head.patch_width}."
-        fix = "set data.pictures, data.picture_size and data.picture_patch as they were in training"
-        raise ConfigError(what, where="visual", fix=fix)
-    mask = jnp.repeat(batch["visual_mask"] > 0, head.patches, axis=1)
-    return {"visual": drop(module.visual(batch["visual"]), dropout, key), "visual_mask": mask}
 
 
 def _read(
