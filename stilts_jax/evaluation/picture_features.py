@@ -147,11 +147,11 @@ class VisionEncoder:
             raise EncoderError(what, where=str(self._preparation), fix=fix)
         return prepared
 
-    def see(self, folder: PictureFolder, names: Sequence[str], layer: int | None) -> np.ndarray:
-        """Returns the features of pictures, float16 [pictures, patches, hidden size]."""
+    def see(self, folder: PictureFolder, names: Sequence[str], layer: int | None, rows: int) -> np.ndarray:
+        """Returns features, float16 [pictures, patches, hidden size]; ``rows`` are computed, to compile once."""
         prepared = np.stack([self.prepare(read_picture(folder, name)) for name in names])
-        patches = (self.size // self.patch) ** 2
-        features = np.asarray(self.encode(prepared, layer)[:, -patches:], np.float16)
+        states = self.encode(np.resize(prepared, (rows, *prepared.shape[1:])), layer)
+        features = np.asarray(states[: len(names), -((self.size // self.patch) ** 2) :], np.float16)
         if not np.isfinite(features).all():
             where, fix = f"{folder.path}: {names[0]} to {names[-1]}", "take another layer with --layer"
             raise DataError("The encoder's output does not fit into float16.", where=where, fix=fix)
@@ -204,7 +204,7 @@ def write_features(
     if not names:
         raise DataError("There are no PNG or JPEG files.", where=str(found.path), fix=other)
     batches = (names[start : start + batch_size] for start in range(0, len(names), batch_size))
-    features = chain.from_iterable(encoder.see(found, some, layer) for some in batches)
+    features = chain.from_iterable(encoder.see(found, some, layer, batch_size) for some in batches)
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
         working = Path(folder) / out.name
