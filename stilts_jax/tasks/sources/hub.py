@@ -44,7 +44,7 @@ def need(library: str, extra: str) -> Any:
 def list_causes(error: BaseException) -> list[BaseException]:
     """Returns an error and what led to it, which is the last."""
     causes = [error]
-    while before := causes[-1].__cause__ or causes[-1].__context__:
+    while (before := causes[-1].__cause__ or causes[-1].__context__) and before not in causes:
         causes.append(before)
     return causes
 
@@ -95,11 +95,11 @@ def _take_whole(paths: Sequence[Path]) -> tuple[Path, ...]:
     for path in paths:
         part = _PART.search(path.name)
         groups.setdefault(part[2] if part else "", []).append(path)
-    whole = [group for total, group in groups.items() if not total or len(group) == int(total)]
-    if len(whole) > 1:  # nobody knows which of them is meant
-        what = f"a split is here twice, in {' and in '.join(str(len(group)) for group in whole)} files"
-        fix = "remove the files of one of them"
-        raise DataError(what, where=", ".join(str(group[0]) for group in whole), fix=fix)
+    whole = [group for total, group in groups.items() if not total or len(group) >= int(total)]
+    if len(whole) > 1 or any(total and len(group) > int(total) for total, group in groups.items()):
+        # Nobody knows which of them is meant.
+        what = f"a split is here twice: {len(paths)} files, {paths[0].name} to {paths[-1].name}"
+        raise DataError(what, where=str(paths[0].parent), fix="remove the files of one of them")
     return tuple(whole[0]) if whole else ()
 
 
