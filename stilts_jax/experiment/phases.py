@@ -92,17 +92,19 @@ def _check_names(phases: list[Phase], settings: Settings, is_part: bool) -> None
     if any(get_task(name).kind == "mlm" for phase in phases for name in phase.evaluate):
         what, fix = "Masked language modelling has no score to report.", "name it as an intermediate"
         raise ConfigError(what, where="config.experiment.targets", fix=fix)
-    # A registered task that a part of an experiment leaves out may keep its exceptions.
+    # A task that a part of an experiment leaves out may keep its exceptions.
     known = {name for task in tasks for name in (task, stem(task))}.union(list_tasks())
     targets = {task_name(name) for name in split_names(settings.experiment.targets)}
     weights = name_tasks(settings.mixture.pairs, "mixture.weights")
     for option, given, names in (
         *(("train.by_task", values, known) for values in settings.train.exceptions().values()),
         ("data.sources", settings.data.kinds, known),
-        ("mixture.weights", weights, known),
+        ("mixture.weights", settings.mixture.pairs, known),
         ("experiment.train_on", find_instead(settings), targets.union(list_tasks())),
     ):
-        for name in name_tasks(given, option).keys() - names:
+        name_tasks(given, option)  # what is spelt as ``get_task`` takes it is a task, or is refused there
+        plain = {name for name in given if ":" not in name and name.partition("@")[0] not in list_tasks()}
+        for name in plain - names:
             raise ConfigError(f"{name!r} is no task.", where=f"config.{option}", fix=nearest(name, names))
     for phase in phases if weights else ():
         mixed = [get_task(name).name for name in phase.train] if len(phase.train) > 1 else []

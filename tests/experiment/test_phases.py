@@ -184,8 +184,8 @@ def test_a_wrong_exception_by_task_is_named(by_task, said):
 
 
 def test_an_exception_may_name_a_task_that_a_part_of_an_experiment_leaves_out():
-    given = {"experiment.targets": "udpos", "train.by_task": "hellaswag.epochs=7,udpos.epochs=9"}
-    given["experiment.train_on"] = "xcopa=copa"
+    by_task = "hellaswag.epochs=7,easy_vqa:blind.epochs=7,mnli@de.epochs=7,udpos.epochs=9"
+    given = {"experiment.targets": "udpos", "train.by_task": by_task, "experiment.train_on": "xcopa=copa"}
     (phase,) = list_phases(to_settings(load_config("xstilts:intermediates=none,seeds=1", given)))
     assert phase.hyperparameters.epochs == 9
 
