@@ -72,9 +72,7 @@ GIVE = "import ml_collections as m, stilts_jax.config as s\ndef get_config(a):\n
 ADD = f"{GIVE}s.base_config()".replace("return", "c =") + "\n  c.train.x = 1\n  return c"
 
 
-@pytest.mark.parametrize(
-    "text", ["x = 1", "x = ", "import no", f"{GIVE}1", f"{GIVE}m.ConfigDict()", "1 / 0", ADD]
-)
+@pytest.mark.parametrize("text", ["x = 1", "x = ", f"{GIVE}1", f"{GIVE}m.ConfigDict()", "1 / 0", ADD])
 def test_a_file_that_fails_is_named(tmp_path, text):
     path = tmp_path / "mine.py"
     path.write_text(text)

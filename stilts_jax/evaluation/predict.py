@@ -74,13 +74,17 @@ def predict(
     stream = plan_prediction(model, features, mesh, tokens_per_batch, length_multiple)
     run, placed = _compile(model, head, layer, features.kind, mesh), _place(params, model, mesh)
     check_tokens(features.columns["tokens"].values, model.encoder.vocab_size, name)
+    config: Any = jax.config
+    precision = (
+        config.jax_default_matmul_precision
+    )  # of the calling thread: another does not know its ``with``
     kept, lengths = Rows(), measure_rows(features)
     label = f"{name}: {len(features)} rows in {len(stream)} batches of {len(stream.shapes)} shapes"
 
     def make(index: int) -> tuple[Batch, Arrays]:
         batch = stream.batch_at(index)
         arrays = shard_batch(batch.arrays, mesh)
-        with jax.set_mesh(mesh):
+        with jax.set_mesh(mesh), jax.default_matmul_precision(precision):
             outputs = run(placed, arrays)
         # An accelerator works through a queue, which this thread keeps filled.
         return batch, jax.block_until_ready(outputs) if on_cpu else outputs

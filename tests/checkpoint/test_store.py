@@ -23,8 +23,7 @@ from stilts_jax.progress import Progress
 def _items(seed):
     random = np.random.default_rng(seed)
     word, low, kernel = (jnp.asarray(random.normal(size=size)) for size in ((64, 32), 5, (32, 3)))
-    encoder = {"word": word, "low": low.astype(jnp.bfloat16)}
-    params = {"encoder": encoder, "heads": {"a": {"kernel": kernel}}}
+    params = {"encoder": {"word": word, "low": low.astype(jnp.bfloat16)}, "heads": {"a": {"kernel": kernel}}}
     return {"params": params, "moments": jnp.asarray(seed, jnp.int32), "empty": optax.EmptyState()}
 
 
@@ -97,8 +96,7 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_damaged_step_is_named_and_passed_over(saved, fault):
     FAULTS[fault](saved / "2")
-    heard = io.StringIO()
-    with Checkpoints(saved, progress=Progress(heard)) as checkpoints:
+    with Checkpoints(saved, progress=Progress(heard := io.StringIO())) as checkpoints:
         step, items, _ = checkpoints.restore_newest(_abstract(_items(0)))
         assert step == 1 and _equal(items, _items(1))
         assert "checkpoints/2 is passed over" in heard.getvalue()
@@ -162,8 +160,7 @@ def test_a_step_can_be_saved_again_and_its_record_is_that_of_the_call(tmp_path):
 
 def test_a_save_that_fails_half_way_leaves_the_older_step(tmp_path):
     big = _items(2)
-    noise = np.random.default_rng(0).normal(size=(512, 512))
-    big["params"]["encoder"]["word"] = jnp.asarray(noise, jnp.float32)
+    big["params"]["encoder"]["word"] = jax.random.normal(jax.random.key(0), (512, 512))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     with Checkpoints(tmp_path / "c") as checkpoints:
         checkpoints.save(1, _items(1), {})
@@ -185,9 +182,8 @@ def test_a_read_that_ends_after_another_failed_prints_nothing(saved, capsys):
     with Checkpoints(saved, read_only=True) as checkpoints:
         checkpoints.load("params")
     closed = RuntimeError("Event loop is closed")
-    sys.unraisablehook(
-        SimpleNamespace(exc_type=RuntimeError, exc_value=closed, exc_traceback=None, object=None)
-    )
+    late = SimpleNamespace(exc_type=RuntimeError, exc_value=closed, exc_traceback=None, object=None)
+    sys.unraisablehook(late)
     for kind in ("Future", "Task"):
         logging.getLogger("asyncio").error(f"{kind} exception was never retrieved")
     said = capsys.readouterr().err

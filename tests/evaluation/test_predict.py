@@ -38,12 +38,19 @@ def token_rows(features):
     return [tokens[number] for number in range(len(tokens))]
 
 
-def test_labels(features, model, head_params, run_at_once):
-    rows = features["classify"]
-    found = predict(model, head_params("classify"), rows, head="classify", tokens_per_batch=512)
+def test_labels(features, model, head_params, run_at_once, monkeypatch):
+    rows, seen, apply = features["classify"], set(), predict_module.apply_model
+
+    def note(*given, **named):
+        seen.add(jax.config.jax_default_matmul_precision)
+        return apply(*given, **named)
+
+    monkeypatch.setattr(predict_module, "apply_model", note)
+    with jax.default_matmul_precision("high"):  # which holds in the threads that compute
+        found = predict(model, head_params("classify"), rows, head="classify", tokens_per_batch=512)
     expected = run_at_once("classify", token_rows(rows))["logits"].argmax(axis=1)
     np.testing.assert_array_equal(found["label"], expected)
-    assert len({*expected.tolist()}) > 1
+    assert len({*expected.tolist()}) > 1 and seen == {"high"}
 
 
 def test_layers_apart_hold_no_memory_of_their_own(model, head_params, monkeypatch):
@@ -102,10 +109,8 @@ def test_a_window_of_fewer_than_twenty_tokens_offers_as_many_spans_as_a_longer_o
     logits = np.arange(8, dtype=np.float32)[None]
     batch = {"tokens": tokens, "context_mask": np.ones((1, 8), bool)}
     found = predict_module.best_spans({"start_logits": logits, "end_logits": logits}, batch)
-    assert {name: array.shape for name, array in found.items()} == {
-        **dict.fromkeys(("starts", "ends", "scores"), (1, 20)),
-        "null": (1,),
-    }
+    shapes = {name: array.shape for name, array in found.items()}
+    assert shapes == {**dict.fromkeys(("starts", "ends", "scores"), (1, 20)), "null": (1,)}
     assert [int(found[name][0, 0]) for name in ("starts", "ends")] == [6, 6]
     least = {name: array[:, :4] for name, array in batch.items()}
     found = predict_module.best_spans(dict.fromkeys(("start_logits", "end_logits"), logits[:, :4]), least)
