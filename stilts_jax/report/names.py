@@ -7,7 +7,7 @@ from importlib import resources
 
 import pandas as pd
 
-from stilts_jax.tasks import get_task, list_tasks
+from stilts_jax.tasks import CONTROLS, get_task, list_tasks
 from stilts_jax.tasks.spec import Task, names
 
 GROUP_TITLES = {"classification": "Classification", "tagging": "Tagging", "qa": "Question answering"}
@@ -15,7 +15,6 @@ GROUP_TITLES |= {"retrieval": "Retrieval", "other": "Other"}
 # Intermediates in the order of the paper's rows.
 _ORDER = names("none anli mnli snli qqp squad_v1 squad_v2 hellaswag ccg cosmosqa commonsenseqa siqa copa mlm")
 _SKILLS = {"choice": "multiple choice", "tag": "tagging", "span": "question answering"}  # by kind of task
-CONTROLS = ("blind", "shuffled", "text")  # of tasks with pictures
 _METRICS = {"accuracy": "acc.", "f1": "F1", "em": "EM", "map": "mAP", "mrr": "MRR"}
 _MANY_TASKS = 4
 

@@ -11,10 +11,11 @@ import numpy as np
 
 from stilts_jax.report import statistics
 from stilts_jax.report.grid import Grid, Row, Seeds
-from stilts_jax.report.names import CONTROLS, task_title
+from stilts_jax.report.names import task_title
 from stilts_jax.report.results import BASELINE
 from stilts_jax.report.statistics import Interval, Shares, find_interval
 from stilts_jax.report.tables import Block, Cell, Column, Table, columns, signed
+from stilts_jax.tasks import CONTROLS
 
 SIGNIFICANT = 0.05
 _ROUNDING = 0.05  # points by which what items add up to may differ from what is shown

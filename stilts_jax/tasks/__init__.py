@@ -13,7 +13,7 @@ from stilts_jax.tasks.languages import our_code
 from stilts_jax.tasks.spec import Pictures, Task
 
 _NOT_TASKS = ("spec", "custom", "languages")
-_CONTROLS: Mapping[str, Pictures] = {"blind": "blind", "shuffled": "shuffled", "text": ""}
+CONTROLS: Mapping[str, Pictures] = {"blind": "blind", "shuffled": "shuffled", "text": ""}
 
 
 @cache
@@ -56,11 +56,11 @@ def get_task(reference: str) -> Task:
         hint = "names are joined by +, as in xnli+panx" if "," in name else nearest(name, list_tasks())
         raise ConfigError(f"there is no task {name!r}", fix=f"{hint} (a task of your own is my.module:TASK)")
     if colon and name in list_tasks():
-        if not task.pictures or control not in _CONTROLS:
-            fix = nearest(control, _CONTROLS) if task.pictures else "only tasks with pictures have controls"
+        if not task.pictures or control not in CONTROLS:
+            fix = nearest(control, CONTROLS) if task.pictures else "only tasks with pictures have controls"
             raise ConfigError(f"there is no {control!r} of {name}", fix=fix)
         before = tuple(f"{one}:{control}" for one in task.train_on)
-        shown, title = _CONTROLS[control], f"{task.title}, {control}"
+        shown, title = CONTROLS[control], f"{task.title}, {control}"
         task = replace(task, name=f"{name}.{control}", title=title, pictures=shown, train_on=before)
     if not language:
         return task
