@@ -79,10 +79,9 @@ class VisionEncoder:
         if self.kind not in _KINDS:
             fix = f"take one of {', '.join(_KINDS)}"
             raise EncoderError(f"This is a {self.kind!r} model.", where=f"{path}: model_type", fix=fix)
-        usual = AutoConfig.for_model(self.kind)
-        if self.kind != "vit":  # a tower for texts stands beside it
-            usual, described = usual.vision_config, described.get("vision_config") or described
-        values = usual.to_dict() | described
+        described = described.get("vision_config") or described  # a tower for texts may stand beside it
+        usual = AutoConfig.for_model("vit" if self.kind == "vit" else f"{self.kind}_vision_model").to_dict()
+        values = usual | described
         size, patch, activation = values["image_size"], values["patch_size"], values["hidden_act"]
         is_even = all(type(side) is int and side > 0 for side in (size, patch)) and size % patch == 0
         if not is_even or values["num_channels"] != 3 or activation not in _ACTIVATIONS:
