@@ -143,6 +143,7 @@ def test_other_things_that_lie_in_the_folder(tmp_path):
     assert [one.label for one in read()] == [0]  # contradiction
     pq.write_table(pa.Table.from_pylist([{**row, "label": "neutral"}]), folder / "test.parquet")
     assert [one.label for one in read()] == [2]
-    (folder / "test.parquet").write_bytes(TWO_ROWS[:-20])
-    with pytest.raises(DataError, match=r"can't be read[\s\S]*test.parquet"):
-        read()
+    for damaged in (TWO_ROWS[:-20], TWO_ROWS.replace(b"ClassLabel", b"ClassOther")):
+        (folder / "test.parquet").write_bytes(damaged)
+        with pytest.raises(DataError, match=r"can't be read[\s\S]*test.parquet"):
+            read()

@@ -117,8 +117,13 @@ def open_rows(source: Source, split: str, language: str, paths: Sequence[Path], 
         except (OSError, pyarrow.ArrowException) as error:
             fix = "remove it and fetch it again: stilts prepare"
             raise DataError(f"the file can't be read: {error}", where=str(path), fix=fix) from error
+        try:
+            features = datasets.Features.from_arrow_schema(table.schema)
+        except (ValueError, TypeError, KeyError) as error:  # a later version knows more of them
+            fix = "pip install --upgrade datasets, or fetch it again: stilts prepare"
+            raise DataError(f"its types can't be read: {error}", where=str(path), fix=fix) from error
         records = (fields for batch in table.to_batches(1000) for fields in batch.to_pylist())
-        yield path, make_rows(records, datasets.Features.from_arrow_schema(table.schema))
+        yield path, make_rows(records, features)
 
 
 def fetch(source: Source, split: str, language: str, root: Path) -> None:
