@@ -26,7 +26,8 @@ _LARGE = ("xlm-roberta-large", "xlmr-large", "xlm-r-large", "xlmr.large")
 def language_section(grid: Grid, comparisons: Comparisons, figures: Figures) -> Block | None:
     """A chart for each task, and the numbers behind it; stars where a corrected test finds a difference."""
     charts, tables = [], []
-    bases = [row for row in grid.baselines if row[1] in {source for _, source in grid.compared}]
+    numbers = [(row[1], grid.number(row, task)) for row in grid.compared for task in grid.scored]
+    sources = sorted({source for source, number in numbers if number and number.is_difference})
     for task in grid.scored:
         scores = {row: grid.by_language(row, task) for row in grid.rows}
         first = {code: score for row in reversed(grid.rows) for code, score in scores[row].items()}
@@ -35,8 +36,8 @@ def language_section(grid: Grid, comparisons: Comparisons, figures: Figures) -> 
         # Gains over the baseline, whose own percentage stands beside the language; scores where there is none.
         labels, what = [grid.language_label(code) for code in codes], meaning(grid.metrics(task))
         gains = {row: grid.by_language(row, task, "difference") for row in grid.compared}
-        if (compared := any(gains.values())) and len(bases) == 1:
-            base = scores[bases[0]]
+        if (compared := any(gains.values())) and len(sources) == 1:
+            base = scores[BASELINE, sources[0]]
             labels = [f"{label} {fixed(base.get(code, math.nan))}" for label, code in zip(labels, codes)]
         values, axis = (gains, f"gain in {what}, points") if compared else (scores, f"{what}, percent")
         series = {grid.row_title(row): [of.get(one, math.nan) for one in codes] for row, of in values.items()}
@@ -44,9 +45,9 @@ def language_section(grid: Grid, comparisons: Comparisons, figures: Figures) -> 
         charts.append(figures.draw(f"languages_{stem(task)}", title, drawing))
         table = _language_table(grid, task, codes, comparisons)
         tables.append(Block("folded", f"{grid.title(task)}: numbers for every language", blocks=[table]))
-    beside = "whose percentage stands beside the name; " * (len(bases) == 1)
-    marks = f"baseline, {beside}marks are what each intermediate adds to it"
-    order = f"One line a language, from the best to the worst {marks if bases else 'score'}."
+    beside = ", whose percentage stands beside the name" * (len(sources) == 1)
+    marks = f"baseline{beside}; marks are what each intermediate adds to it"
+    order = f"One line a language, from the best to the worst {marks if sources else 'score'}."
     reading = f"{order} Means over seeds. Tables below say the same in numbers."
     blocks = [Block("row", blocks=charts), *tables]
     return Block("languages", "Languages", reading, blocks) if charts else None
@@ -143,7 +144,7 @@ def seed_section(grid: Grid) -> Block | None:
         "Where only one kind of seed varies, its column includes the rest."
     )
     if not rows:
-        reading = "No number here has runs of several seeds to compare. Run with seeds=3."
+        reading = "No number here has runs that differ in one seed alone, to compare. Run with seeds=3."
     tables = [Table.plain("seeds", "Standard deviation by source", heads, rows, [note])] * bool(rows)
     lost = ", ".join(run.name for run in grid.runs if run.collapsed) or "none"
     chance = f"Runs that ended at chance level, where it is known (labels and choices): {lost}."
@@ -152,8 +153,6 @@ def seed_section(grid: Grid) -> Block | None:
 
 def published_section(grid: Grid, wanted: bool | None) -> Block | None:
     """Numbers of others beside; None for ``wanted`` shows them where the encoder is XLM-R Large by its name."""
-    if wanted is None:
-        wanted = any(name in encoder.lower() for encoder in grid.encoders for name in _LARGE)
     table = read_table("published.csv")
     table = table.assign(values=table["values"].str.split()).explode("values", ignore_index=True)
     words, is_mean = table["values"].str.partition(":"), table.task == "mean"
@@ -170,7 +169,10 @@ def published_section(grid: Grid, wanted: bool | None) -> Block | None:
         "points may be the split, the layer of retrieval, or the seed."
     )
     shown = [table for table in tables if table.rows]
-    return Block("published", "Published numbers", reading, shown) if wanted and shown else None
+    if wanted is None:
+        wanted = bool(shown) and any(name in encoder.lower() for encoder in grid.encoders for name in _LARGE)
+    nothing = Block("text", text="No published number is of a target and a metric that are here.")
+    return Block("published", "Published numbers", reading, shown or [nothing]) if wanted else None
 
 
 def _beside(grid: Grid, name: str, title: str, published: pd.DataFrame, notes: Sequence[str] = ()) -> Table:

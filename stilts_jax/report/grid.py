@@ -155,12 +155,11 @@ class Grid:
             second=frame.target_seed.fillna(NO_SEED).astype(int),
             measure=["/".join(run.metrics(task)) for run, task in zip(frame.run, frame.task)],
         )
-        # One training may lie in two folders, each scored in languages of its own.
-        frame = frame.assign(finished=frame.groupby(["key", "task"]).finished.transform("max"))
-        frame = frame.explode("source").sort_values(SEEDS, kind="stable")
+        frame = frame.explode("source").sort_values([*SEEDS, "finished", "key"], kind="stable")
         # Of two trainings for one place (with another ``train_on``, say) the one that finished last counts.
-        frame = frame[frame.finished == frame.groupby([*CELL, *SEEDS]).finished.transform("max")]
-        frame = frame.drop_duplicates([*CELL, *SEEDS, "key", "language", "metric"])  # in two folders
+        frame = frame[frame.key == frame.groupby([*CELL, *SEEDS]).key.transform("last")]
+        # One training may lie in two folders, each scored in languages of its own.
+        frame = frame.drop_duplicates([*CELL, *SEEDS, "language", "metric"], keep="last")
         # Runs with other main metrics than the first of a cell are left out.
         frame = frame[frame.measure == frame.groupby(CELL).measure.transform("first")]
         count = frame.groupby([*CELL, "key", "language"]).metric.transform("size")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from stilts_jax.report.figures import Figures, dots
-from stilts_jax.report.grid import NO_SEED, Grid, Number, Row
+from stilts_jax.report.grid import CELL, NO_SEED, SEEDS, Grid, Number, Row
 from stilts_jax.report.names import (
     GROUP_TITLES,
     language_name,
@@ -55,13 +55,11 @@ def _headline(grid: Grid, comparisons: Comparisons) -> list[str]:
     nothing = "No per-item scores of the same items and seeds were kept: nothing can be told from noise."
     sentences = [say(found) if found else nothing]
     single: dict[str, list[str]] = {}  # tasks by the training of which no row has several seeds
-    for task in grid.scored:
-        runs = {row: grid.by_seeds(row, [task], "value") for row in grid.rows}
-        seeds = [{pair[side] for of in runs.values() for pair in of} - {NO_SEED} for side in (0, 1)]
-        most = [max(len({pair[side] for pair in runs[row]}) for row in grid.compared) for side in (0, 1)]
-        sides = zip(("intermediate", "target"), seeds, most)
-        if one := [kind for kind, has, count in sides if has and count < 2]:
-            single.setdefault(one[0] if max(most) > 1 else "any", []).append(task)
+    own = grid.shown[grid.shown.intermediate != BASELINE]
+    seeds = own[SEEDS].mask(own[SEEDS] == NO_SEED).groupby([own[name] for name in CELL]).nunique()
+    for task, most in seeds.groupby("task").max().reindex(grid.scored).dropna().iterrows():
+        if one := [kind for kind, count in zip(("intermediate", "target"), most) if count == 1]:
+            single.setdefault(one[0] if max(most) > 1 else "any", []).append(str(task))
     for kind, tasks in single.items():
         whose = f" of {', '.join(map(grid.title, tasks))}" if len(tasks) < len(grid.scored) else ""
         one_run = (
@@ -333,8 +331,7 @@ def best_section(grid: Grid, comparisons: Comparisons) -> Block | None:
     )
     heads = columns("Target")
     for group, names in (("Chosen on dev", "dev score|score: main table"), ("Oracle", "score: main table")):
-        heads += columns("intermediate", group=group)
-        heads += columns(f"{names}|gain: over none", numeric=True, group=group)
+        heads += columns(f"intermediate|{names}|gain: over none", group)
     rows, gains = [], []
     # Dev scores in different languages can't be compared: each source language has its own choice.
     for source, task in itertools.product(grid.source_languages, grid.scored):

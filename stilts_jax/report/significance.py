@@ -227,6 +227,6 @@ def pictures_section(grid: Grid, comparisons: Comparisons) -> Block | None:
         "control on the same text: with blank pictures (blind), those of other rows (shuffled), or none (text). "
         "Intervals as in the main table; * differs from zero after Holm's correction over this table."
     )
-    heads = columns("Intermediate") + [Column(grid.title(task), numeric=False) for task in tasks]
+    heads = columns("Intermediate") + [Column(grid.title(task)) for task in tasks]
     table = Table("pictures", "With pictures less without", heads, rows)
     return Block("pictures", "With pictures / without", reading, [table])

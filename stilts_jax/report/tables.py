@@ -50,7 +50,6 @@ class Column(NamedTuple):
     head: str
     detail: str = ""
     group: str = ""
-    numeric: bool = True
     meaning: str = ""
 
     def __str__(self) -> str:
@@ -70,17 +69,20 @@ class Table(NamedTuple):
 
     @staticmethod
     def plain(name: str, title: str, heads: str, rows: Sequence, notes: Sequence[str] = ()) -> "Table":
-        """Of texts, cells and numbers, which are right-aligned: fractions have one digit, and all in CSV."""
+        """Of texts, cells and numbers: fractions have one digit, and all in CSV."""
 
         def cell(value: object) -> Cell:
             if isinstance(value, Cell | float):
                 return value if isinstance(value, Cell) else Cell.score(value)
             return Cell(str(value), numbers={"": value} if isinstance(value, int) else {})
 
-        made = [list(map(cell, row)) for row in rows]
-        numeric = [any(one.numbers for one in column) for column in zip(*made)]
-        named = [column._replace(numeric=one) for column, one in zip(columns(heads), numeric)]
-        return Table(name, title, named, made, notes)
+        return Table(name, title, columns(heads), [list(map(cell, row)) for row in rows], notes)
+
+    @property
+    def right(self) -> list[bool]:
+        """Of each column whether it is right-aligned: those that have numbers are, but for the first."""
+        numeric = [any(cell.numbers for cell in column) for column in zip(*self.rows)]
+        return [False, *numeric[1:]] if numeric else [False] * len(self.columns)
 
     @property
     def marks(self) -> dict[str, str]:
@@ -118,10 +120,10 @@ class Block(NamedTuple):
             yield from [block] if isinstance(block, Table) else block.tables
 
 
-def columns(heads: str, *, numeric: bool = False, group: str = "") -> list[Column]:
+def columns(heads: str, group: str = "") -> list[Column]:
     """Columns whose heads are joined by ``|``; what follows ``: `` in a head is the smaller line."""
     parts = (head.partition(": ") for head in heads.split("|"))
-    return [Column(head, detail, group, numeric) for head, _, detail in parts]
+    return [Column(head, detail, group) for head, _, detail in parts]
 
 
 def stem(name: str) -> str:
@@ -155,7 +157,7 @@ def to_markdown(table: Table, escape: Callable[[str], str] = escape_markdown) ->
         lines.append([f"{cell} [{marks[cell.note]}]" if cell.note else str(cell) for cell in row])
     lines = [[escape(text) for text in line] for line in lines]
     widths = [max(3, *map(len, texts)) for texts in zip(*lines)]
-    sides = ["<", *("<>"[column.numeric] for column in table.columns[1:])]
+    sides = ["<>"[right] for right in table.right]
     rule = ["-" * (width - 1) + ("-:"[side == ">"]) for width, side in zip(widths, sides)]
     body = ""
     for line in (lines[0], rule, *lines[1:]):
@@ -237,7 +239,7 @@ def to_latex(table: Table) -> str:
     for number, row in enumerate(table.rows):
         lines += [" & ".join(map(write, row)) + r" \\"] + [r"\midrule"] * (number in table.ruled)
     caption = table.title.translate(_LATEX)
-    form = "l" + "".join("r" if column.numeric else "l" for column in columns[1:])
+    form = "".join("lr"[right] for right in table.right)
     opening = [
         r"% needs \usepackage{booktabs} and \usepackage[table]{xcolor}",
         rf"\begin{{table}}\centering\caption{{{caption}}}\label{{tab:{table.name}}}",

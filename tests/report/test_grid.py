@@ -199,9 +199,13 @@ def test_of_two_settings_of_one_phase_the_last_counts(tmp_path):
     assert [run.folder.name for run in runs] == ["b"]
     assert list(superseded) == ["a", "c"] and "other settings" in superseded["a"]
     record = make_record("none", "snli", xnli(en=80.0))  # trained on something else, in the same place
-    record["environment"]["finished"] = "2026-01-04T00:00:00+00:00"
-    files.write_record(tmp_path / "phases" / "d" / "result.json", record)
-    assert float(table(tmp_path, "main")[0]["percent"]) == 80.0
+    for day, expected in (
+        ("03", (70.0, 80.0)),
+        ("04", (80.0,)),
+    ):  # in the same second one counts, not their mean
+        record["environment"]["finished"] = f"2026-01-{day}T00:00:00+00:00"
+        files.write_record(tmp_path / "phases" / "d" / "result.json", record)
+        assert float(table(tmp_path, "main")[0]["percent"]) in expected
     record |= {"scores": {"xnli": {"test": {"accuracy": {"de": 60.0}}}}}  # the same training by another name
     record["phase"]["name"] += "(xnli)"
     record["environment"]["finished"] = "2026-01-05T00:00:00+00:00"

@@ -290,7 +290,7 @@ def test_an_own_task_has_the_title_and_group_of_its_declaration(tmp_path):
     assert "Other" not in page
 
 
-COLUMNS = [Column("Row", numeric=False), Column("a|b", "50 %", "Group_1"), Column("c", "", "Group_1")]
+COLUMNS = [Column("Row"), Column("a|b", "50 %", "Group_1"), Column("c", "", "Group_1")]
 ROWS = [
     [Cell("x < y"), Cell("+1.3", "± 0.4", tone=0.5, numbers={"": 1.25}), Cell("–", note="not run")],
     [Cell("R&D_2"), Cell("−0.4", tone=-0.2, numbers={"": -0.4}), Cell("–", note="not run")],
