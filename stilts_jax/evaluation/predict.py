@@ -75,9 +75,8 @@ def predict(
     run, placed = _compile(model, head, layer, features.kind, mesh), _place(params, model, mesh)
     check_tokens(features.columns["tokens"].values, model.encoder.vocab_size, name)
     config: Any = jax.config
-    precision = (
-        config.jax_default_matmul_precision
-    )  # of the calling thread: another does not know its ``with``
+    # Of the calling thread: another does not know its ``with``.
+    precision = config.jax_default_matmul_precision
     kept, lengths = Rows(), measure_rows(features)
     label = f"{name}: {len(features)} rows in {len(stream)} batches of {len(stream.shapes)} shapes"
 
