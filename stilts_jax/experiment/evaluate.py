@@ -13,13 +13,13 @@ from stilts_jax.evaluation.retrieval import Embedder, evaluate_retrieval
 from stilts_jax.evaluation.submission import write_predictions, write_thresholds
 from stilts_jax.experiment import models
 from stilts_jax.experiment.context import Context, Part, choose_scored
-from stilts_jax.experiment.phases import Phase
+from stilts_jax.experiment.phases import Phase, check_tasks
 from stilts_jax.experiment.results import PhaseScores, encode_items
 from stilts_jax.features.records import Features
 from stilts_jax.model import TaskHead
 from stilts_jax.progress import SILENT
 from stilts_jax.settings import Settings
-from stilts_jax.tasks import get_task
+from stilts_jax.tasks import get_task, list_tasks
 from stilts_jax.tasks.sources.read import read_retrieval
 from stilts_jax.tasks.spec import Task
 from stilts_jax.tokenization import Tokenizer
@@ -183,6 +183,7 @@ def evaluate_model(
     ``labels`` name its outputs, the first one first, where the model does not.
     """
     wanted = {parts[-1].task.name: parts for parts in (choose_scored(name, context) for name in tasks)}
+    check_tasks(context.settings.data.kinds, "data.sources", {*list_tasks(), *wanted})
     for name, (*_, part) in wanted.items():
         if part.task.kind == "mlm":
             what = "Masked language modelling has no score to report."

@@ -5,7 +5,7 @@ hyperparameters share a phase (XQuAD and MLQA), and every target shares the inte
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain, cycle
@@ -102,15 +102,20 @@ def _check_names(phases: list[Phase], settings: Settings, is_part: bool) -> None
         ("mixture.weights", settings.mixture.pairs, known),
         ("experiment.train_on", find_instead(settings), targets.union(list_tasks())),
     ):
-        name_tasks(given, option)  # what is spelt as ``get_task`` takes it is a task, or is refused there
-        plain = {name for name in given if ":" not in name and name.partition("@")[0] not in list_tasks()}
-        for name in plain - names:
-            raise ConfigError(f"{name!r} is no task.", where=f"config.{option}", fix=nearest(name, names))
+        check_tasks(given, option, names)
     for phase in phases if weights else ():
         mixed = [get_task(name).name for name in phase.train] if len(phase.train) > 1 else []
         if lost := ", ".join(name for name in mixed if name not in weights):
             what, fix = f"{phase.name} mixes {lost}, which has no weight.", "give each task of each row one"
             raise ConfigError(what, where="config.mixture.weights", fix=fix)
+
+
+def check_tasks(given: Mapping[str, Any], option: str, names: Collection[str]) -> None:
+    """Raises where an option names what is no task, neither here (``names``, as in results) nor elsewhere."""
+    name_tasks(given, option)  # what is spelt as ``get_task`` takes it is a task, or is refused there
+    plain = {name for name in given if ":" not in name and name.partition("@")[0] not in list_tasks()}
+    for name in plain.difference(names):
+        raise ConfigError(f"{name!r} is no task.", where=f"config.{option}", fix=nearest(name, names))
 
 
 @contextmanager
