@@ -123,12 +123,6 @@ def test_many_findings_are_counted_by_group_of_targets():
     assert "Nothing else of 10 comparisons" in text
 
 
-def test_without_items_nothing_is_said_to_hold(tmp_path):
-    for row, score in (("none", 50.0), ("mnli", 90.0)):
-        write(tmp_path, row, (0, 0), {"xnli": {"accuracy": {"sw": score}}})
-    assert opening(tmp_path).startswith("No per-item scores")
-
-
 def test_what_was_trained_is_named_as_the_field_does():
     names = {
         **{"mnli": "English NLI", "snli@de": "German NLI", "anli+mlm": "English NLI with MLM"},

@@ -62,7 +62,7 @@ def test_the_page_is_whole_and_needs_nothing_else(odd_report):
         assert reason in text
 
 
-def test_every_table_and_figure_is_there_in_every_form(odd_report):
+def test_every_table_and_figure_is_there_each_time_in_every_form(odd_grid, odd_report, tmp_path, figures):
     names = re.findall(r'id="table-(\w+)"', odd_report.html.read_text(encoding="utf-8"))
     expected = {"main", "averages", "best", "languages_xnli", "seeds", "published", "phases"}
     assert expected <= set(names)
@@ -72,9 +72,6 @@ def test_every_table_and_figure_is_there_in_every_form(odd_report):
     heads = {"main.pdf": b"%PDF", "main.png": b"\x89PNG"} | {f"{name}.svg": b"<?xml" for name in languages}
     for name, head in heads.items():
         assert (odd_report.figures / name).read_bytes().startswith(head)
-
-
-def test_a_report_is_the_same_each_time(odd_grid, odd_report, tmp_path, figures):
     again = write_report(odd_grid, tmp_path / "two")
     for name in ("html", "markdown", "scores"):
         assert getattr(again, name).read_bytes() == getattr(odd_report, name).read_bytes()
@@ -97,7 +94,8 @@ def test_colours_and_stars_are_of_what_is_more_than_noise(tmp_path):
     assert "+20.0*" in page and re.search(r'<td class="number gain"[^>]*>\+20.0', page)
     assert "+0.2*" not in page and not re.search(r'<td class="number (gain|loss)"[^>]*>\+0.2', page)
     # Nothing is known of noise where no items were kept: colours are of all differences then.
-    assert write_report(tmp_path / "untested").html.read_text("utf-8").count('<td class="number gain"') >= 2
+    page = write_report(tmp_path / "untested").html.read_text("utf-8")
+    assert page.count('<td class="number gain"') >= 2 and "nothing can be told from noise" in page
 
 
 def test_intermediates_alone_make_a_page_that_says_what_is_missing(tmp_path, capsys):
@@ -130,6 +128,9 @@ def test_published_numbers_stand_beside_the_same_encoder_only_unless_asked_for(t
     for asked in (None, True):
         text = write_report(tmp_path, published=asked).html.read_text(encoding="utf-8")
         assert ("Published numbers" in text) == ("encoder: made-up" in text) == bool(asked)
+    write(tmp_path / "other", "none", (0, 0), {"sib200": {"accuracy": {"de": 80.0}}}, "sib200")
+    text = write_report(tmp_path / "other", published=True).markdown.read_text(encoding="utf-8")
+    assert "No published number is of a target" in text
 
 
 def test_a_grid_that_compares_nothing_shows_its_scores_against_distance(tmp_path, figures):
