@@ -89,9 +89,10 @@ def read_distances(path: Path) -> Typology:
         raise DataError(what, where=f"{path}: {error}", fix=fix) from error
     logs = [name for name in frame.columns if name.startswith("log_")]
     kinds, sizes = [name for name in frame.columns if name not in ("code", "name", "script", *logs)], logs[:1]
-    if "code" not in frame.columns or not kinds:
-        what = "The CSV of distances lacks columns."
-        fix = "write a head `code,syntactic,...,script,log_size` with at least one distance column"
+    names = [kind.replace("_", " ") for kind in kinds]
+    if "code" not in frame.columns or not kinds or len({*names}) < len(names):
+        what = "The CSV of distances lacks columns, or has one twice."
+        fix = "write a head `code,syntactic,...,script,log_size` with at least one distance column, each name once"
         raise DataError(what, where=f"{path}:1: {', '.join(frame.columns)}", fix=fix)
     frame = frame.apply(lambda column: column.str.strip())
     frame = frame.assign(code=frame.code.map(our_code)).drop_duplicates("code", keep="last")
@@ -103,8 +104,8 @@ def read_distances(path: Path) -> Typology:
         raise DataError(f"{frame[numbers.columns[name]].iloc[line]!r} is no number.", where=where, fix=fix)
     numbers, frame = numbers.set_index(frame.code), frame.set_index("code")
     known = {"script": frame.get("script", ""), "log_size": numbers[sizes[0]] if sizes else math.nan}
-    distances = numbers[kinds].rename(columns=lambda kind: kind.replace("_", " "))
-    sources = {kind.replace("_", " "): f"column {kind} of {path.name}" for kind in kinds}
+    distances = numbers[kinds].set_axis(names, axis=1)
+    sources = {name: f"column {kind} of {path.name}" for name, kind in zip(names, kinds)}
     return Typology(distances, sources, pd.DataFrame(known, frame.index), dict(frame.get("name", {})))
 
 

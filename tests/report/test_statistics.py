@@ -137,6 +137,7 @@ def test_own_csv(tmp_path):
     [
         (b"", "can't be read"),
         (b"language,a\nen,1\n", "lacks columns"),
+        (b"code,a b,a_b\nen,1,2\n", "has one twice"),
         (b"code,a\nen,1\nsw,far\n", "own.csv:3, column a"),
         (b"code,a\nsw,inf\n", "no number"),
         (b"\x00\xff\xfe\x93" * 40, "can't be read"),
