@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import jax
 
 from stilts_jax.chips import find_chip
+from stilts_jax.host_memory import total_memory
 from stilts_jax.model import EncoderConfig
 from stilts_jax.model.encoder import FEW_LAYERS, abstract_encoder, writes_layers_out
 from stilts_jax.settings import Compute, Layers, Remat, Settings
@@ -61,8 +62,11 @@ class Device:
 def this_device(count: int) -> Device:
     """Returns the devices of this process's backend, ``count`` of them."""
     first = jax.local_devices()[0]
-    memory = 0 if first.platform == "cpu" else (first.memory_stats() or {}).get("bytes_limit", 0)
-    return Device(first.device_kind, count, memory)
+    if (
+        first.platform == "cpu"
+    ):  # the devices of a host share its memory, and half is for holes between what is freed
+        return Device(first.device_kind, count, total_memory() // 2 // jax.local_device_count())
+    return Device(first.device_kind, count, (first.memory_stats() or {}).get("bytes_limit", 0))
 
 
 def compile_tokens(device: Device, flops: float, written_out: int = 0, *, training: bool = True) -> float:

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from stilts_jax.automatic import Device, fit_memory, layers_of
+from stilts_jax.automatic import Device, fit_memory, layers_of, this_device
 from stilts_jax.model import SHAPES, Compute
 
 CPU, H100 = Device("cpu"), Device("NVIDIA H100 80GB HBM3", memory=80 * 10**9)
@@ -43,6 +43,7 @@ def test_microbatches_are_taken_where_rematerialisation_does_not_suffice():
     assert run([("embed", 256, 512)], 0) == (1, "full")  # pairs are each other's wrong answers
     given = replace(compute, remat="none")  # 1,024 tokens take 3.4 GB
     assert fit_memory(small, SHAPES["large"], given, (1, 1, 1), [("classify", 256, 512)], 0) == (128, "none")
+    assert this_device(1).memory > 10**8  # of half the machine, where it is a CPU
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from stilts_jax.automatic import compiler_options
 from stilts_jax.checkpoint import Checkpoints
 from stilts_jax.distributed import is_preempted
 from stilts_jax.errors import RunAgain, TrainingError
+from stilts_jax.host_memory import return_surplus_memory
 from stilts_jax.progress import SILENT, Progress, format_seconds, seconds_since_start
 from stilts_jax.settings import TrainSettings
 from stilts_jax.sharding import batch_multiple, pad_batch_to, shard_batch, state_shardings, with_shardings
@@ -260,6 +261,7 @@ class Run:
             return
         (step, batch, metrics), self._pending, saved = self._pending, None, self._saved_step
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        return_surplus_memory()  # steps of many shapes would take several times what the largest needs
         before, self._mark = self._mark, time.monotonic()
         self.work += logs.Work(seconds=self._mark - before)
         if values.pop("skipped"):
