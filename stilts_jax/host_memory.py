@@ -9,7 +9,8 @@ from functools import cache
 from pathlib import Path
 
 _LIMITS = ("memory.max", "memory/memory.limit_in_bytes")  # of a container, by its kind
-_SHARE = 0.5  # of the machine's memory that a process may take before it gives back what is free
+# Of the machine's memory: what stays spare, and below which nothing is looked at.
+_SPARE, _LEAST = 0.1, 0.25
 
 
 def keep_freed_memory() -> None:
@@ -20,7 +21,7 @@ def keep_freed_memory() -> None:
     all threads share one heap, which must be said before anything starts threads.
 
     The price: steps of several lengths leave holes, so that the heap gets two to four times as large as the largest
-    step needs (20 GB for 6.2 GB: six tasks in ten shapes, a small encoder); see ``return_surplus_memory``.
+    step needs (20 GB for 6.2 GB: six tasks in ten shapes, a small encoder); see ``FreedMemory``.
     """
     platforms = os.environ.get("JAX_PLATFORMS")
     # Asking JAX would start its threads.
@@ -38,12 +39,34 @@ def return_freed_memory() -> None:
         getattr(ctypes.CDLL(None), "malloc_trim", lambda _: 0)(0)
 
 
-def return_surplus_memory() -> None:
-    """Gives back what is freed by now if this process holds over half of the machine's memory, files aside."""
-    if sys.platform.startswith("linux"):
+class FreedMemory:
+    """Freed memory that the process keeps, as long as there is room for it.
+
+    To give it back after each step would cost more than it helps: fresh pages of a step of 6 GB take seconds.
+    """
+
+    _last = 0  # bytes that the process held last
+    _most = 0  # that it grew by from one look to the next
+
+    def return_if_short(self) -> None:
+        """Gives it back if the process could not grow once more as it has grown before."""
+        held, total = held_memory(), total_memory()
+        self._most = max(self._most, held - self._last)
+        if held > _LEAST * total:
+            text = Path("/proc/meminfo").read_text("ascii").partition("MemAvailable:")[2]
+            room = min(int(text.split()[0]) * 1024, total - held)
+            if room - self._most < _SPARE * total:
+                return_freed_memory()
+                held = held_memory()
+        self._last = held
+
+
+def held_memory() -> int:
+    """Returns the bytes of memory that this process holds, pages of files aside; 0 where Linux does not say."""
+    with suppress(OSError):
         _, resident, of_files, *_ = map(int, Path("/proc/self/statm").read_text("ascii").split())
-        if (resident - of_files) * os.sysconf("SC_PAGE_SIZE") > _SHARE * total_memory():
-            return_freed_memory()
+        return (resident - of_files) * os.sysconf("SC_PAGE_SIZE")
+    return 0
 
 
 @cache

@@ -6,25 +6,20 @@ import sys
 import pytest
 
 PROGRAM = """
-import resource
-from pathlib import Path
 from stilts_jax import host_memory
 
-def megabytes():
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() // 2**20
-
 host_memory.keep_freed_memory()
-before = megabytes()
-kept = []
+freed, before = host_memory.FreedMemory(), host_memory.held_memory()
+blocks, kept = [], []
 for _ in range(100):  # blocks with small ones between them, that stay
-    kept.append((bytearray(b"1" * 2**20), bytearray(1000)))
-blocks = [kept.pop()[0] for _ in range(len(kept))]
+    blocks.append(bytearray(b"1" * 2**20))
+    kept.append(bytearray(1000))
 del blocks
-host_memory.return_surplus_memory()  # it is no surplus
-freed = megabytes() - before
-host_memory._SHARE = 10 * 2**20 / host_memory.total_memory()
-host_memory.return_surplus_memory()
-print(freed, megabytes() - before)
+freed.return_if_short()
+print((host_memory.held_memory() - before) >> 20)
+host_memory.total_memory = host_memory.held_memory  # nothing is left
+freed.return_if_short()
+print((host_memory.held_memory() - before) >> 20)
 """
 
 

@@ -21,7 +21,7 @@ from stilts_jax.automatic import compiler_options
 from stilts_jax.checkpoint import Checkpoints
 from stilts_jax.distributed import is_preempted
 from stilts_jax.errors import RunAgain, TrainingError
-from stilts_jax.host_memory import return_surplus_memory
+from stilts_jax.host_memory import FreedMemory
 from stilts_jax.progress import SILENT, Progress, format_seconds, seconds_since_start
 from stilts_jax.settings import TrainSettings
 from stilts_jax.sharding import batch_multiple, pad_batch_to, shard_batch, state_shardings, with_shardings
@@ -130,6 +130,7 @@ class Run:
         self.shown: dict[str, float | str] = {}
         self.work = self._logged = logs.Work()
         self._forms: set[tuple] = set()  # those that are compiled
+        self._freed = FreedMemory()  # steps of many shapes would take several times what the largest needs
         self._pending: tuple[int, Any, dict[str, jax.Array]] | None = None
         folder, first = epath.Path(config.directory), jax.process_index() == 0
         folder.mkdir(parents=True, exist_ok=True)
@@ -261,7 +262,7 @@ class Run:
             return
         (step, batch, metrics), self._pending, saved = self._pending, None, self._saved_step
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        return_surplus_memory()  # steps of many shapes would take several times what the largest needs
+        self._freed.return_if_short()
         before, self._mark = self._mark, time.monotonic()
         self.work += logs.Work(seconds=self._mark - before)
         if values.pop("skipped"):
