@@ -19,9 +19,8 @@ from stilts_jax.tasks.sources.files import find_files
 from stilts_jax.tasks.sources.rows import Opened, Problems, Row
 from stilts_jax.tasks.spec import Source
 
-_PART = re.compile(
-    r"-(\d+)-of-(\d+)(?=[-.])"
-)  # of a split: train-00000-of-00002.parquet, or with a hash behind it
+# Of a split: train-00000-of-00002.parquet, or with a hash behind it.
+_PART = re.compile(r"-(\d+)-of-(\d+)(?=[-.])")
 _NAME_FIX = "check the name; where a data set asks for permission, set HF_TOKEN to a token that has it"
 _BUSY_FIX = "wait some minutes, or set HF_TOKEN, which allows more requests; then type it again"
 _FIXES = {401: _NAME_FIX, 403: _NAME_FIX, 404: _NAME_FIX, 429: _BUSY_FIX}  # by what the hub answers
