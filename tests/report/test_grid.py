@@ -93,6 +93,9 @@ def test_what_one_side_lacks_is_not_compared(tmp_path):
     found = grid.number(("mnli", "en"), "xnli")
     assert (found.difference, found.missing) == (3.0, ("th",))
     assert np.isnan(grid.number(("qqp", "en"), "xnli").difference)
+    write(tmp_path, "ccg", (0, 0), {"xnli": {"f1": {"en": 80.0}}})
+    notes = {line["intermediate"]: line["note"] for line in table(tmp_path, "main")}
+    assert "F1 on test" in notes["CCG"] and "F1" not in notes["MNLI"]
 
 
 @pytest.mark.parametrize("benchmark", ["xtreme", "xtreme-r"])
