@@ -82,8 +82,9 @@ def _check_names(phases: list[Phase], settings: Settings, is_part: bool) -> None
         if tasks.setdefault(task.name, task) != task:
             what, fix = f"Two tasks are called {task.name!r}.", "rename one of them"
             raise ConfigError(what, where="config.experiment", fix=fix)
-    runs = ((phase.name, *(f"{task} of {phase.name}" for task in phase.train)) for phase in phases)
-    for name, count in Counter(chain(*runs)).items():
+    trained = ((phase.name, *(f"{task} of {phase.name}" for task in phase.train)) for phase in phases)
+    scored = ([f"{task} after {phase.name}" for task in phase.evaluate] for phase in phases)
+    for name, count in Counter(chain(*trained, *scored)).items():
         if count > 1:
             what, fix = f"{name!r} would be run twice.", "name each row and target once"
             raise ConfigError(what, where="config.experiment", fix=fix)

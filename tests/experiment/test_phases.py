@@ -138,6 +138,7 @@ def test_a_target_in_the_language_of_its_training_is_few_shot():
         ({"targets": "mlm"}, "no score"),
         ({"intermediates": "mnli+mnli", "targets": "panx"}, "twice"),
         ({"intermediates": "mnli/mnli", "targets": "panx"}, "twice"),
+        ({"intermediates": "none", "targets": "panx+panx"}, "twice"),
         ({"targets": "xnli", "train_on": "xcopo=copa"}, "xcopa"),
         ({"targets": "xcopa", "train_on": "xcopa=copper"}, "config.experiment.train_on"),
         ({"intermediates": "own:A", "targets": "own:LIKE_A"}, "Two tasks are called 'reviews'"),
