@@ -83,12 +83,18 @@ def prediction_tokens(device: Device, tokens: int) -> int:
 
 
 def fit_memory(
-    device: Device, shape: EncoderConfig, compute: Compute, mesh: Sequence[int], tasks: Tasks, wanted: int
+    device: Device,
+    shape: EncoderConfig,
+    compute: Compute,
+    mesh: Sequence[int],
+    tasks: Tasks,
+    wanted: int,
+    least: int = 1,
 ) -> tuple[int, Remat]:
     """Returns how many microbatches a step has and what it rematerialises, where these are 0 and "auto": what fits.
 
-    ``mesh`` has the sizes of its axes, ``wanted`` the microbatches. Taken is the least whose activations fit beside
-    the state, "none" where memory is not known; microbatches cost more, and come after it.
+    ``mesh`` has the sizes of its axes, ``wanted`` the microbatches, or there are ``least`` or more. Taken is the least
+    whose activations fit beside the state, "none" where memory is not known; microbatches cost more, and come after it.
     """
     data, fsdp, tensor = mesh
     size = sum(leaf.size for leaf in jax.tree.leaves(abstract_encoder(shape))) / (fsdp * tensor)
@@ -103,7 +109,7 @@ def fit_memory(
     # Pairs are each other's wrong answers: their loss needs the whole batch.
     most = 1 if any(kind == "embed" for kind, *_ in tasks) else 10
     even = [2**power for power in range(most) if all(rows % (2**power * share) == 0 for _, rows, _ in tasks)]
-    for parts in [wanted] if wanted else even or [1]:
+    for parts in [wanted] if wanted else [parts for parts in even if parts >= least] or [least]:
         # One layer's own work comes on top of what is kept of all of them.
         room = free / -(-tokens // (parts * share)) - whole
         remat = next((name for name, each in kept.items() if shape.num_layers * each <= room), None)
@@ -161,8 +167,8 @@ def decide(settings: Settings, mesh: Mesh, shape: EncoderConfig, tasks: Tasks, s
     # pairs need the whole batch at once.
     pairs = device.platform == "cpu" and shape.hidden_size >= _WIDE and compute.layers != "loop"
     pairs = pairs and all(rows % 2 == 0 and kind != "embed" for kind, rows, _ in tasks)
-    wanted, sizes = settings.train.accumulation or 2 * pairs, [mesh.shape[name] for name in AXES]
-    accumulation, remat = fit_memory(device, shape, compute, sizes, tasks, wanted)
+    wanted, sizes = settings.train.accumulation, [mesh.shape[name] for name in AXES]
+    accumulation, remat = fit_memory(device, shape, compute, sizes, tasks, wanted, least=1 + pairs)
     compute = replace(compute, remat=remat)
     written_out = shape.num_layers if writes_layers_out(shape, compute) else 0
     tokens_each = compile_tokens(device, shape.training_flops(), written_out)
