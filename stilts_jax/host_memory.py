@@ -53,8 +53,10 @@ class FreedMemory:
         held, total = held_memory(), total_memory()
         self._most = max(self._most, held - self._last)
         if held > _LEAST * total:
-            text = Path("/proc/meminfo").read_text("ascii").partition("MemAvailable:")[2]
-            room = min(int(text.split()[0]) * 1024, total - held)
+            room = total - held
+            with suppress(OSError, IndexError):  # other processes take some of it; not every kernel says so
+                text = Path("/proc/meminfo").read_text("ascii").partition("MemAvailable:")[2]
+                room = min(int(text.split()[0]) * 1024, room)
             if room - self._most < _SPARE * total:
                 return_freed_memory()
                 held = held_memory()

@@ -55,6 +55,7 @@ def test_an_override_reaches_its_option_and_keeps_its_type():
         ("target", {"limit": "1"}, ["data.limit", "evaluation.limit"]),
         ("target", {"qqqqqq": "1"}, ["settings.py"]),
         ("target", {"train.batch_size": "6", "train.accumulation": "4"}, ["divisor"]),
+        ("target", {"train.schedule": "linaer"}, ["linaer", "linear"]),
         ("target", {"mixture.sampler": "weights"}, ["mixture.weights"]),
         ("target", {"encoder": ""}, ["encoder"]),
         ("target", {"experiment.targets": "", "experiment.intermediates": "none"}, ["Nothing"]),

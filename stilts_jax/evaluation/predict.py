@@ -72,19 +72,14 @@ def predict(
     name, mesh = head or "embed", auto_mesh(mesh or one_device())
     model, on_cpu = _without_training(model, mesh), jax.default_backend() == "cpu"
     stream = plan_prediction(model, features, mesh, tokens_per_batch, length_multiple)
-    run, placed = _compile(model, head, layer, features.kind, mesh), _place(params, model, mesh)
+    run = _bind(model, params, head, layer, features.kind, mesh)
     check_tokens(features.columns["tokens"].values, model.encoder.vocab_size, name)
-    config: Any = jax.config
-    # Of the calling thread: another does not know its ``with``.
-    precision = config.jax_default_matmul_precision
     kept, lengths = Rows(), measure_rows(features)
     label = f"{name}: {len(features)} rows in {len(stream)} batches of {len(stream.shapes)} shapes"
 
     def make(index: int) -> tuple[Batch, Arrays]:
         batch = stream.batch_at(index)
-        arrays = shard_batch(batch.arrays, mesh)
-        with jax.set_mesh(mesh), jax.default_matmul_precision(precision):
-            outputs = run(placed, arrays)
+        outputs = run(shard_batch(batch.arrays, mesh))
         # An accelerator works through a queue, which this thread keeps filled.
         return batch, jax.block_until_ready(outputs) if on_cpu else outputs
 
@@ -100,6 +95,21 @@ def predict(
             _take_in(batch, outputs, kept, features)
             bar.advance(int(lengths[batch.rows[batch.rows >= 0]].sum()))
     return kept
+
+
+def _bind(
+    model: Model, params: Mapping[str, Any], head: str | None, layer: Layer | None, kind: str, mesh: Mesh
+) -> Callable[[Arrays], Arrays]:
+    """Returns the compiled function of a batch; other threads may call it, which do not know the caller's ``with``."""
+    run, placed = _compile(model, head, layer, kind, mesh), _place(params, model, mesh)
+    config: Any = jax.config
+    precision = config.jax_default_matmul_precision
+
+    def compute(arrays: Arrays) -> Arrays:
+        with jax.set_mesh(mesh), jax.default_matmul_precision(precision):
+            return run(placed, arrays)
+
+    return compute
 
 
 def _without_training(model: Model, mesh: Mesh) -> Model:

@@ -26,9 +26,9 @@ def read_picture(folder: PictureFolder, name: str) -> Image.Image:
     try:
         # What would take gigabytes is refused there, before anything is decoded.
         picture: Image.Image = Image.open(io.BytesIO(folder.read(name)), formats=("PNG", "JPEG"))
-        refused = (
-            "" if picture.mode in _MODES else f"its colours are {picture.mode}, not RGB with 8 bits a colour"
-        )
+        mode, refused = picture.mode, ""
+        if mode not in _MODES:
+            refused = f"its colours are {mode}, not RGB with 8 bits a colour"
         # Behind the picture of a camera there may be another, of another size or angle.
         if picture.format == "PNG" and getattr(picture, "n_frames", 1) > 1:
             refused = "it is animated"

@@ -201,11 +201,8 @@ def _beside(grid: Grid, name: str, title: str, published: pd.DataFrame, notes: S
     for (task, metric, code), numbers in wide.iterrows():
         target, split, coverage = GROUP_TITLES.get(task, "All"), "", ""
         if task not in wholes:
-            target, split, coverage = (
-                grid.title(task),
-                grid.split(task),
-                grid.coverage(task) * (code == "mean"),
-            )
+            target, split = grid.title(task), grid.split(task)
+            coverage = grid.coverage(task) * (code == "mean")
         first = Cell(target, split, f"languages here: {coverage}" if coverage else "")
         label = code if code == "mean" else grid.language_label(code)
         scores = map(Cell.score, [*numbers, *ours[task, metric, code]])

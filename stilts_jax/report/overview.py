@@ -365,9 +365,8 @@ def best_section(grid: Grid, comparisons: Comparisons) -> Block | None:
     whole = [pair for pair in gains if all(map(math.isfinite, pair))]
     if len(whole) > 1:
         first, second = (Cell.change(float(mean), sure=False) for mean in np.mean(whole, axis=0))
-        name = Cell(
-            f"mean of {len(whole)} {'targets' if len(grid.source_languages) == 1 else 'rows'}", strong=True
-        )
+        what = "targets" if len(grid.source_languages) == 1 else "rows"
+        name = Cell(f"mean of {len(whole)} {what}", strong=True)
         rows.append([name, *[Cell()] * 3, first, *[Cell()] * 2, second])
     title = "Best intermediate for each target: dev-selected, and oracle"
     ruled = [len(rows) - 2] * (len(whole) > 1)

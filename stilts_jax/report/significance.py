@@ -66,9 +66,8 @@ class Comparisons:
                 scores, moved, _ = zip(*own.values())
                 seeds = statistics.seed_error(grid.by_seeds(row, [task], "value"))
                 of_score = find_interval(float(np.mean(scores)), _mean_shares(moved), seeds)
-                if (number := grid.number(row, task)) and abs(
-                    number.percent - of_score.difference
-                ) < _ROUNDING:
+                number = grid.number(row, task)
+                if number and abs(number.percent - of_score.difference) < _ROUNDING:
                     self.scores[row, task] = of_score._replace(p=math.nan)  # that it is zero is no question
             for row in grid.compared:
                 # In each language in which the baseline has the same items, and runs of the same target seeds.

@@ -202,10 +202,7 @@ def test_of_two_settings_of_one_phase_the_last_counts(tmp_path):
     assert [run.folder.name for run in runs] == ["b"]
     assert list(superseded) == ["a", "c"] and "other settings" in superseded["a"]
     record = make_record("none", "snli", xnli(en=80.0))  # trained on something else, in the same place
-    for day, expected in (
-        ("03", (70.0, 80.0)),
-        ("04", (80.0,)),
-    ):  # in the same second one counts, not their mean
+    for day, expected in (("03", (70.0, 80.0)), ("04", (80.0,))):  # of two in one second one counts
         record["environment"]["finished"] = f"2026-01-{day}T00:00:00+00:00"
         files.write_record(tmp_path / "phases" / "d" / "result.json", record)
         assert float(table(tmp_path, "main")[0]["percent"]) in expected

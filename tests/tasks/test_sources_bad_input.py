@@ -106,6 +106,8 @@ def test_a_language_that_is_not_there_offers_those_that_are(tmp_path, write):
         read_examples(get_task("xnli"), "dev", "xx", DataSource(tmp_path))
     assert "'xx'" in caught.value.what and "xnli/dev-xx.tsv" in caught.value.where
     assert "de" in caught.value.fix
+    with pytest.raises(DataError):
+        read_retrieval(get_task("tatoeba"), "test", "xx", DataSource(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -113,6 +115,7 @@ def test_a_language_that_is_not_there_offers_those_that_are(tmp_path, write):
     [
         ("a\nb\n", "0\n", 0, "2 queries, and gold for 1"),
         ("a\nb\n", "0\n7\n", 0, "no line of the 2"),
+        ("a\nb\n", "0\nx\n", 0, "no line"),
         ("a\n\n", "0\n1\n", 9, "empty"),  # a sentence that can't be used is never skipped: gold counts lines
     ],
 )
