@@ -69,7 +69,7 @@ def read_settings(arguments: Namespace, own_options: Callable[[], Mapping[str, A
 def check_data_root(folder: Path) -> None:
     if not folder.is_dir():
         what = f"The data root {'is no folder' if folder.exists() else 'does not exist'}."
-        fix = "name the folder that holds the data with --data_root; `stilts prepare` fills it"
+        fix = "name the folder that holds the data with --data_root; `stilts prepare --source=hub` fills it"
         raise ConfigError(what, where=str(folder), fix=fix)
 
 

@@ -30,15 +30,15 @@ def run(arguments: Namespace) -> int:
 
     progress, download = arguments.progress, not arguments.no_download
     tasks = [get_task(name) for name in arguments.names or list_tasks()]
+    if download and arguments.source != "files":
+        make_folder(arguments.data_root, "--data_root")
+    else:  # nothing is put there: a folder that is missing is mistyped
+        check_data_root(arguments.data_root)
     if arguments.encoder:
         from stilts_jax.model import find_folder
 
         folder = find_folder(arguments.encoder, download=download)
         progress.say(f"encoder {arguments.encoder}: {folder}")
-    if download:
-        make_folder(arguments.data_root, "--data_root")
-    else:
-        check_data_root(arguments.data_root)
     source = DataSource(root=arguments.data_root, kind=arguments.source)
     languages = split_names(arguments.languages)
     found = prepare(tasks, source, languages=languages, download=download, progress=progress)

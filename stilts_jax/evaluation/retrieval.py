@@ -6,6 +6,7 @@ not there. Memory holds the texts, some twenty numbers a text, the chunk that is
 
 import hashlib
 import shutil
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,11 +19,12 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from stilts_jax.checkpoint import lock_run
 from stilts_jax.errors import DataError
 from stilts_jax.evaluation.evaluate import Evaluation, find_gold
 from stilts_jax.evaluation.metrics import RANKING_DEPTH
 from stilts_jax.evaluation.predict import Layer, predict
-from stilts_jax.evaluation.search import Neighbours, Precision, find_neighbours, measure, normalise
+from stilts_jax.evaluation.search import Neighbours, Precision, find_neighbours, normalise
 from stilts_jax.features.build import FeatureSettings, build_features
 from stilts_jax.features.records import create_table, find_unique, reserve
 from stilts_jax.files import replacing
@@ -33,7 +35,6 @@ from stilts_jax.tasks.sources.rows import Problems
 from stilts_jax.tasks.spec import EmbedExample, RetrievalSet, Task
 from stilts_jax.tokenization import Tokenizer
 
-_ROUNDING = 1e-6  # by which the length of a vector of length one differs from one
 Embed = Callable[[Sequence[str]], np.ndarray]
 
 
@@ -232,30 +233,44 @@ def read_sentences(path: Path) -> list[str]:
 def embed_texts(texts: Sequence[str], embedder: Embedder, folder: Path, side: str, chunk: int) -> np.ndarray:
     """Embeds texts into a file that is named by them and the encoder; returns it, mapped: float32 [N, D] of length one.
 
-    Of a file that is there already, rows of another length are made again: they were not written, or not in whole.
+    A second file has a checksum of each row. Of files that are there already, rows that do not fit theirs are made
+    again: they were not written, not in whole, or are damaged.
     """
     digest = hashlib.blake2b("\n".join(texts).encode(), digest_size=8).hexdigest()
     path = folder / f"{side}-{digest}-{embedder.fingerprint}.npy"
-    for other in set(folder.glob(f"{side}-*.npy")) - {path}:  # of other texts, or by another encoder
+    sums = path.with_suffix(".sums")
+    for other in set(folder.glob(f"{side}-*")) - {path, sums}:  # of other texts, or by another encoder
         other.unlink(missing_ok=True)
-    shape, mapped = (len(texts), embedder.model.encoder.hidden_size), None
-    with suppress(OSError, ValueError):  # nothing there that can be used
-        if not path.is_symlink():
-            mapped = np.lib.format.open_memmap(path, mode="r+")
-    if mapped is None or mapped.shape != shape or mapped.dtype != np.float32:
-        path.unlink(missing_ok=True)  # a link that lies there is not followed
-        mapped = create_table(path, np.float32, shape)
-    else:
-        reserve(path)  # it may have been refused when the file was made
-    lengths = [measure(mapped[start : start + chunk]) for start in range(0, len(texts), chunk)]
-    missing = np.flatnonzero(~(abs(np.concatenate(lengths) - 1) <= _ROUNDING))  # also what is no number
+    mapped = _open_table(path, np.float32, (len(texts), embedder.model.encoder.hidden_size))
+    written = _open_table(sums, np.uint32, (len(texts),))
+    found = [_checksums(mapped[start : start + chunk]) for start in range(0, len(texts), chunk)]
+    missing = np.flatnonzero(np.concatenate(found) != written)
     done = len(texts) - len(missing)
     with embedder.progress.track(f"embedding {side}", total=len(texts), unit="lines", start=done) as bar:
         for start in range(0, len(missing), chunk):
             rows = missing[start : start + chunk]
-            mapped[rows] = normalise(embedder([texts[row] for row in rows]))
+            vectors = normalise(embedder([texts[row] for row in rows]))
+            mapped[rows], written[rows] = vectors, _checksums(vectors)
             bar.advance(len(rows))
     return mapped
+
+
+def _open_table(path: Path, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
+    """Returns an array that is kept in a file, mapped: that of an earlier run, or else zeros."""
+    mapped = None
+    with suppress(OSError, ValueError):  # nothing there that can be used
+        if not path.is_symlink():
+            mapped = np.lib.format.open_memmap(path, mode="r+")
+    if mapped is None or mapped.shape != shape or mapped.dtype != dtype:
+        path.unlink(missing_ok=True)  # a link that lies there is not followed
+        return create_table(path, dtype, shape)
+    reserve(path)  # it may have been refused when the file was made
+    return mapped
+
+
+def _checksums(vectors: np.ndarray) -> np.ndarray:
+    """Returns a checksum of each row, uint32 [N]; that of zeros, as a new file has them, is not zero."""
+    return np.fromiter(map(zlib.crc32, np.ascontiguousarray(vectors)), np.uint32, len(vectors))
 
 
 def mine_files(
@@ -282,15 +297,20 @@ def mine_files(
     left, right = read_sentences(source), read_sentences(target)
     embedder.progress.say(f"{source} and {target}: {len(left)} and {len(right)} distinct sentences")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    first = embed_texts(left, embedder, folder, "source", chunk)
-    second = embed_texts(right, embedder, folder, "target", chunk)
-    options: dict[str, Any] = {"precision": precision, "mesh": embedder.mesh, "progress": embedder.progress}
-    pairs = pair_up(*find_neighbours(first, second, k, **options))
-    kept = [pair for pair in pairs if pair[2] >= threshold]
-    # Whole or not at all.
-    with replacing(out) as whole, whole.open("x", encoding="utf-8", newline="\n") as file:
-        file.writelines(f"{score:.6f}\t{left[x]}\t{right[y]}\n" for x, y, score in kept)
-    if not keep_embeddings:
-        del first, second
-        shutil.rmtree(folder)
+    with lock_run(folder):  # the same command typed twice would remove and rewrite what the other one reads
+        first = embed_texts(left, embedder, folder, "source", chunk)
+        second = embed_texts(right, embedder, folder, "target", chunk)
+        options: dict[str, Any] = {
+            "precision": precision,
+            "mesh": embedder.mesh,
+            "progress": embedder.progress,
+        }
+        pairs = pair_up(*find_neighbours(first, second, k, **options))
+        kept = [pair for pair in pairs if pair[2] >= threshold]
+        # Whole or not at all.
+        with replacing(out) as whole, whole.open("x", encoding="utf-8", newline="\n") as file:
+            file.writelines(f"{score:.6f}\t{left[x]}\t{right[y]}\n" for x, y, score in kept)
+        if not keep_embeddings:
+            del first, second
+            shutil.rmtree(folder)
     return len(kept)

@@ -38,15 +38,10 @@ class Neighbours:
     index: np.ndarray  # int64 [N, k]
 
 
-def measure(vectors: np.ndarray) -> np.ndarray:
-    """Returns the lengths of vectors [N, ..., D]: float64 [N, ...]."""
-    return np.sqrt(np.einsum("...d,...d->...", vectors, vectors, dtype=np.float64))
-
-
 def normalise(vectors: np.ndarray) -> np.ndarray:
     """Scales vectors [N, ..., D] to length one, in float32; a zero vector stays zero."""
     vectors = np.asarray(vectors, np.float32)
-    lengths = measure(vectors)
+    lengths = np.sqrt(np.einsum("...d,...d->...", vectors, vectors, dtype=np.float64))
     bad = np.argwhere(~np.isfinite(lengths))
     if len(bad):
         what = f"{len(bad)} of {lengths.size} embeddings are not finite."

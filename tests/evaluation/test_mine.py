@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from stilts_jax.errors import DataError, explain
+from stilts_jax.checkpoint import lock_run
+from stilts_jax.errors import DataError, LockedError, explain
 from stilts_jax.evaluation.retrieval import mine_files, pair_up
 from stilts_jax.evaluation.search import find_neighbours, normalise
 from stilts_jax.progress import SILENT
@@ -83,6 +84,8 @@ def test_a_killed_run_goes_on(tmp_path, files):
             mine_files(Letters(dies_after=dies_after), source, target, out, chunk=16)
         assert not out.exists()
     last = Letters()
+    with lock_run(vectors_of(out)[0].parent), pytest.raises(LockedError, match="Another process"):
+        mine_files(last, source, target, out, chunk=16)  # typed twice at once
     mine_files(last, source, target, out, chunk=16)
     assert last.calls == [16, 16, 2]  # all of the source and 16 lines of the target were done
     assert out.read_bytes() == whole.read_bytes()
@@ -129,7 +132,7 @@ def test_files_that_cannot_be_mined(tmp_path, content, what, place):
         (lambda data: data[:-8] + bytes(8), [1]),  # in the last row
         (lambda data: data[: len(data) // 2] + bytes(len(data) - len(data) // 2), [16, 10]),
         (lambda data: data[:-200], [2]),  # cut off
-        (lambda data: data[:-4] + b"\0\0\xc0\x7f", [1]),  # no number
+        (lambda data: data[:-4] + bytes([data[-4] ^ 1]) + data[-3:], [1]),  # one bit of a number
         (lambda data: data.replace(b"<f4", b"<i4"), [16, 16, 16, 2]),
     ],
 )

@@ -1,5 +1,8 @@
-"""Training that takes many steps or compilations: the best step, kills, the phase's vocabulary, axes of any name."""
+"""Training that takes many steps or compilations: the best step, kills, the phase's vocabulary, axes of any
+name, and a profile.
+"""
 
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +15,8 @@ from jax.sharding import PartitionSpec as P
 
 import stilts_jax as sj
 from stilts_jax.checkpoint import digest_leaves
+from stilts_jax.progress import Progress
+from stilts_jax.train.logs import profile_steps
 from stilts_jax.train.optimizer import OptimizerConfig
 from stilts_jax.train.vocabulary import PhaseVocabulary
 from tests.train import tiny_world as tiny
@@ -85,3 +90,15 @@ def test_axes_of_any_name_and_type(kind):
     np.testing.assert_allclose(metrics["loss"], expected["loss"], rtol=1e-6)
     for ours, theirs in zip(jax.tree.leaves(moved.params), jax.tree.leaves(plain.params)):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("taken", "profiled"), [(4, 2), (30, 10)])
+def test_a_profile_that_viewers_open(taken, profiled, tmp_path):
+    said, folder = io.StringIO(), tmp_path / "trace"
+    with profile_steps(folder, taken, Progress(said)) as mark_step:
+        for step in range(taken):
+            mark_step()
+            assert float(jax.numpy.ones(step + 1).sum()) == step + 1
+    assert said.getvalue() == f"a profile of {profiled} steps is in {folder}\n"
+    assert list(folder.rglob("*.xplane.pb"))  # what TensorBoard reads
+    assert list(folder.rglob("*.trace.json.gz"))  # what Perfetto reads

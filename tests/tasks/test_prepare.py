@@ -66,7 +66,8 @@ def test_only_the_languages_that_were_asked_for(source, capsys):
     assert "xnli      dev    de" in printed and "xnli test (de en sw): missing" in printed
     assert "squad_v1  train  en" in printed  # what a task is trained in is always looked at
     assert main(["prepare", "mlm", f"--data_root={source.root}", "--languages=swe"]) == 0  # as its files say
-    assert main(["prepare", f"--data_root={source.root / 'none'}", "--no_download"]) == 2
+    for option in ("--no_download", "--source=files"):  # makes no folder of a name that is mistyped
+        assert main(["prepare", f"--data_root={source.root / 'none'}", option]) == 2
     for wrong in ("de,sw", "xx"):
         assert main(["prepare", "xnli", f"--data_root={source.root}", f"--languages={wrong}"]) == 2
         assert "joined by +" in capsys.readouterr().err

@@ -1,4 +1,3 @@
-import io
 import json
 import signal
 import sys
@@ -6,14 +5,12 @@ import time
 from types import SimpleNamespace
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from stilts_jax.checkpoint import Checkpoints, digest_leaves
 from stilts_jax.errors import EXIT_RUN_AGAIN, RunAgain, TrainingError, describe
-from stilts_jax.progress import Progress
-from stilts_jax.train.logs import JsonLines, Work, count_rows, profile_steps
+from stilts_jax.train.logs import JsonLines, Work, count_rows
 from tests.train import tiny_world
 
 
@@ -200,15 +197,3 @@ def test_utilisation_is_counted_on_real_tokens(monkeypatch):
     assert rates["mfu"] == pytest.approx(160 * 1e9 / 989e12)
     monkeypatch.setattr(jax, "devices", lambda: [SimpleNamespace(device_kind="cpu")])
     assert "mfu" not in work.rates(flops_per_token=1e9)
-
-
-@pytest.mark.parametrize(("steps", "profiled"), [(4, 2), (30, 10)])
-def test_a_profile_that_viewers_open(steps, profiled, tmp_path):
-    said, folder = io.StringIO(), tmp_path / "trace"
-    with profile_steps(folder, steps, Progress(said)) as mark_step:
-        for step in range(steps):
-            mark_step()
-            assert float(jnp.ones(step + 1).sum()) == step + 1
-    assert said.getvalue() == f"a profile of {profiled} steps is in {folder}\n"
-    assert list(folder.rglob("*.xplane.pb"))  # what TensorBoard reads
-    assert list(folder.rglob("*.trace.json.gz"))  # what Perfetto reads
