@@ -4,6 +4,7 @@ import hashlib
 import json
 import operator
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import astuple, dataclass
@@ -15,7 +16,7 @@ import numpy as np
 from etils import epath
 
 from stilts_jax.chips import find_chip
-from stilts_jax.errors import ConfigError
+from stilts_jax.errors import CheckpointError, ConfigError
 from stilts_jax.files import is_remote, naming
 from stilts_jax.progress import Progress
 
@@ -70,21 +71,38 @@ class JsonLines:
         return points
 
 
-def open_board(folder: str, step: int) -> Any:
-    """Returns a writer for TensorBoard, which hides what earlier launches wrote of ``step`` and later ones."""
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError as error:
-        what, fix = "TensorBoard's writer is not installed.", "pip install tensorboardX"
-        raise ConfigError(what, where="tensorboard", fix=fix) from error
-    return SummaryWriter(folder, purge_step=step)
+class Board:
+    """A copy of the numbers for TensorBoard, which hides what earlier launches wrote of ``step`` and later ones."""
 
+    def __init__(self, folder: str, step: int) -> None:
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError as error:
+            what, fix = "TensorBoard's writer is not installed.", "pip install tensorboardX"
+            raise ConfigError(what, where="tensorboard", fix=fix) from error
+        before = threading.enumerate()
+        # A queue without a limit: the thread that empties it ends with the first error, and would be waited for.
+        self._folder, self._writer = Path(folder), SummaryWriter(folder, purge_step=step, max_queue=0)
+        started = [one for one in threading.enumerate() if one not in before]
+        self._threads = [one for one in started if type(one).__module__.startswith("tensorboardX")]
 
-def show(board: Any, record: Mapping[str, Any]) -> None:
-    """Gives the numbers of a line to TensorBoard, if there is a ``board``."""
-    for name, value in record.items() if board else ():
-        if name != "step" and isinstance(value, int | float):
-            board.add_scalar(name, value, record["step"])
+    def show(self, record: Mapping[str, Any]) -> None:
+        """Takes the numbers of a line."""
+        if not all(one.is_alive() for one in self._threads):
+            what = "TensorBoard's files are no longer written: their writer has ended with an error."
+            fix = "look after the disk, then run the same command again; or leave train.tensorboard out"
+            raise CheckpointError(what, where=str(self._folder), fix=fix)
+        for name, value in record.items():
+            if name != "step" and isinstance(value, int | float):
+                self._writer.add_scalar(name, value, record["step"])
+
+    def flush(self) -> None:
+        with naming(self._folder):
+            self._writer.flush()
+
+    def close(self) -> None:
+        with naming(self._folder):
+            self._writer.close()
 
 
 @dataclass

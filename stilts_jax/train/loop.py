@@ -147,13 +147,13 @@ class Run:
         for close in (self._timings.sync, self._metrics.sync, self._checkpoints.close):
             stack.callback(close)  # all of them, whatever the others do
         self._state = self._restore(state)
-        self._board: Any = None
+        self._board: logs.Board | None = None
         if config.train.tensorboard and first:
-            self._board = logs.open_board(os.fspath(folder / "tensorboard"), self.step)
+            self._board = logs.Board(os.fspath(folder / "tensorboard"), self.step)
             stack.callback(self._board.close)
             # The only line of this step that won't come again.
             if self.history and self.history[-1][0] == self.step:
-                logs.show(self._board, {"step": self.step, "score": self.history[-1][1]})
+                self._board.show({"step": self.step, "score": self.history[-1][1]})
         self._mark = time.monotonic()  # up to here the seconds of training are counted, or left out
 
     def _restore(self, state: TrainState) -> TrainState:
@@ -292,7 +292,8 @@ class Run:
 
     def _write(self, record: Mapping[str, Any]) -> None:
         self._metrics.write(record)
-        logs.show(self._board, record)
+        if self._board:
+            self._board.show(record)
 
 
 @lru_cache(maxsize=32)

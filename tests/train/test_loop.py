@@ -1,6 +1,7 @@
 import json
 import signal
 import sys
+import threading
 import time
 from types import SimpleNamespace
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from stilts_jax.checkpoint import Checkpoints, digest_leaves
-from stilts_jax.errors import EXIT_RUN_AGAIN, RunAgain, TrainingError, describe
+from stilts_jax.errors import EXIT_RUN_AGAIN, CheckpointError, RunAgain, TrainingError, describe
 from stilts_jax.train.logs import JsonLines, Work, count_rows
 from tests.train import tiny_world
 
@@ -82,9 +83,13 @@ def test_the_logs(tiny, tmp_path):
 
 
 def test_tensorboard_shows_every_step_once(tiny, tmp_path, monkeypatch):
-    shown, launches = [], []
+    shown, launches, threads, alive = [], [], [], threading.Event()
+    thread = type("Thread", (threading.Thread,), {"__module__": "tensorboardX"})  # whose end is looked for
 
-    def writer(folder, purge_step):
+    def writer(folder, purge_step, max_queue):
+        assert max_queue == 0  # or a number would wait for a thread that has ended
+        threads.append(thread(target=alive.wait, daemon=True))
+        threads[-1].start()
         launches.append(folder)
         shown[:] = [point for point in shown if point[2] < purge_step]  # as TensorBoard hides them
         add = lambda *point: shown.append(point)  # noqa: E731
@@ -100,6 +105,9 @@ def test_tensorboard_shows_every_step_once(tiny, tmp_path, monkeypatch):
     lines, names = _lines(tmp_path), ("step", "task")
     assert shown == [(name, line[name], line["step"]) for line in lines for name in line if name not in names]
     assert launches == [f"{tmp_path}/tensorboard"] * 3
+    batch.batch_at = lambda step: (alive.set(), threads[-1].join(), labels(step))[-1]  # the disk is full
+    with pytest.raises(CheckpointError, match="TensorBoard's files are no longer written"):
+        tiny.run(tmp_path / "full", steps=9, batch=batch, tensorboard=True)
 
 
 def test_a_step_that_an_evaluation_waits_for_counts_as_training(tiny, tmp_path, monkeypatch):
