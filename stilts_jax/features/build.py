@@ -38,7 +38,7 @@ from stilts_jax.tokenization import CLS_ID, SEP_ID, UNK_ID, Tokenizer
 FEATURE_VERSION = 1  # raised when a featurizer changes rows; part of the keys of phases and of the cache
 FORMAT = 3  # of the cache's files
 # What a file in the cache that is no good raises.
-_UNREADABLE = (DataError, RecordError, OSError, ValueError, TypeError, KeyError, pa.ArrowException)
+_UNREADABLE = (DataError, RecordError, OSError, EOFError, ValueError, TypeError, KeyError, pa.ArrowException)
 _DESCRIBED = [one.name for one in fields(Features) if one.name != "columns"]  # in its manifest
 _MAX_SUBWORDS = 100  # a longer "word" (a URL, a line of dashes) becomes one <unk>
 

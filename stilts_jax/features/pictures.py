@@ -1,6 +1,7 @@
 """Pictures as arrays: each is scaled to a square and cut into patches, row by row; or features stand in their place."""
 
 import io
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -15,18 +16,22 @@ from stilts_jax.features.records import Features, Ragged, create_table
 from stilts_jax.files import replacing
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.tasks.sources.converters import share_of
-from stilts_jax.tasks.sources.pictures import PictureFolder, hash_pictures, open_pictures
+from stilts_jax.tasks.sources.pictures import NAMES, PictureFolder, hash_pictures, open_pictures
 from stilts_jax.tasks.spec import Pictures
 
+MAX_PIXELS = 2**26
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 
 
 def read_picture(folder: PictureFolder, name: str) -> Image.Image:
     """Returns one picture in RGB, on white where it is transparent; a DataError says why it can't be used."""
     try:
-        # What would take gigabytes is refused there, before anything is decoded.
-        picture: Image.Image = Image.open(io.BytesIO(folder.read(name)), formats=("PNG", "JPEG"))
-        mode, refused = picture.mode, ""
+        with warnings.catch_warnings(action="ignore"):
+            # Of size, which is checked here before anything is decoded.
+            picture: Image.Image = Image.open(io.BytesIO(folder.read(name)), formats=("PNG", "JPEG"))
+        (width, height), mode, refused = picture.size, picture.mode, ""
+        if width * height > MAX_PIXELS:
+            refused = f"it has {width} x {height} pixels, and {MAX_PIXELS:,} are allowed"
         if mode not in _MODES:
             refused = f"its colours are {mode}, not RGB with 8 bits a colour"
         # Behind the picture of a camera there may be another, of another size or angle.
@@ -66,6 +71,8 @@ class Sight:
         folder, _, name = picture.rpartition("/")
         found = open_pictures(self.root, folder, self.encoder)
         if found.features is not None:
+            if name not in found.names:  # a blank's shape is asked for without a look at who has features
+                raise found.refuse(name, f"{NAMES} does not name it", "write the features anew")
             features = np.asarray(found.features[found.names[name]], np.float16)
             if not np.isfinite(features).all():
                 raise found.refuse(name, "its features are not finite in float16", "write them anew")

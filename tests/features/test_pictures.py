@@ -83,10 +83,10 @@ def test_the_table_is_made_once_and_again_when_a_picture_changes(root):
     assert table(root).shape == (3, 4, 768)
 
 
-def _enlarge(path):
+def _enlarge(path, side=60_000):
     """Makes a PNG say that it is far larger than what it holds."""
     data = path.read_bytes()
-    header = b"IHDR" + struct.pack(">II", 60_000, 60_000) + data[24:29]
+    header = b"IHDR" + struct.pack(">II", side, side) + data[24:29]
     path.write_bytes(data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:])
 
 
@@ -104,6 +104,7 @@ DAMAGES = {
     "CMYK": lambda path: Image.new("CMYK", (8, 8)).save(path, format="JPEG"),
     "16 bits": lambda path: Image.fromarray(np.zeros((8, 8), np.uint16)).save(path, format="PNG"),
     "a bomb": _enlarge,
+    "pixels": lambda path: _enlarge(path, 10_000),
 }
 
 
@@ -113,6 +114,7 @@ def test_a_bad_picture_is_named_and_nothing_is_written(root, how):
     with pytest.raises(DataError) as caught:
         table(root)
     assert "1.png" in caught.value.where and caught.value.fix
+    assert how != "pixels" or "67,108,864 are allowed" in caught.value.what
     assert not files_in(root.parent / "cache")
 
 
@@ -136,6 +138,8 @@ def test_features_are_found_by_name(root):
     np.testing.assert_array_equal(table(root, encoder="vit"), array)
     with pytest.raises(BadRow):
         check_picture(root, "set/images/9.png", "vit")
+    with pytest.raises(DataError, match=r"features\.json does not name it"):
+        add_pictures(*asked(("set/images/9.png",)), "blind", sight(root, encoder="vit"))
 
 
 @pytest.mark.parametrize(
@@ -186,9 +190,8 @@ def test_a_head_knows_how_bright_its_pictures_are(root):
     found = add_pictures(features, examples, "seen", sight(root)).sight
     pixels = table(root).astype(np.float64)
     assert (found["pictures"], found["patches"], found["patch_width"]) == (1, *pixels.shape[1:])
-    np.testing.assert_allclose(
-        [found["pixel_mean"], found["pixel_spread"]], [pixels.mean(), pixels.std()], atol=5e-4
-    )
+    expected = pytest.approx((pixels.mean(), pixels.std()), abs=5e-4)
+    assert (found["pixel_mean"], found["pixel_spread"]) == expected
     blank = add_pictures(features, examples, "blind", sight(root)).sight
     assert (blank["pixel_mean"], blank["pixel_spread"]) == (0, 1)
     write_features(root, np.zeros((3, 2, 5)))

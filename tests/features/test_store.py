@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from unittest.mock import Mock
 
 import numpy as np
@@ -125,6 +126,16 @@ def test_a_damaged_file_is_built_again_and_said(tmp_path, damage, capsys):
     assert build.call_count == 2 and "built again" in capsys.readouterr().err
     load_or_build(tmp_path, KEY, build)
     assert build.call_count == 2
+
+
+def test_a_table_of_pictures_that_is_cut_to_nothing_is_made_again(tmp_path):
+    def build():
+        np.save(tmp_path / "seen.npy", np.zeros((1, 2, 3)))
+        return replace(tiny(), pictures=str(tmp_path / "seen.npy"))
+
+    load_or_build(tmp_path, KEY, build)
+    (tmp_path / "seen.npy").write_bytes(b"")
+    assert load_or_build(tmp_path, KEY, build).table.shape == (1, 2, 3)
 
 
 def test_a_cache_that_cannot_be_written_is_an_error_with_the_folder(tmp_path, monkeypatch):
