@@ -71,8 +71,10 @@ class Grid:
         self.source_languages = sorted(chosen, key=lambda source: (source != "en", source))
         elsewhere = ((task, codes) for task, codes in by_task.items() if not codes & chosen)
         self.elsewhere = {task: " ".join(sorted(codes)) for task, codes in elsewhere}
-        more = sorted(set().union(*(run.trained_in for run in runs)))
-        self.trained_languages = list(dict.fromkeys(["en", *self.source_languages, *sorted(sources), *more]))
+        # Where nothing was trained, English stands apart all the same, as in the benchmarks' own averages.
+        seen = set[str]().union(*(run.trained_in for run in runs)) or {"en"}
+        order = dict.fromkeys(["en", *self.source_languages, *sorted(sources), *sorted(seen)])
+        self.trained_languages = [code for code in order if code in seen]
         own = (run for run in runs if not run.intermediate.startswith("hub:"))
         self.encoders = sorted({str(run.config["encoder"]) for run in own if run.config.get("encoder")})
         self._finished = [run for run in self.evaluations if not run.error]
@@ -95,9 +97,12 @@ class Grid:
         self.scored = [task for task in self.tasks if self._found(task)]
 
     def _order_rows_and_tasks(self) -> None:
-        found = {(run.intermediate, source) for run in self.evaluations for source in self._sources(run)}
+        self._runs: dict[Row, list[Run]] = {}
+        for run in self.evaluations:
+            for source in self._sources(run):
+                self._runs.setdefault((run.intermediate, source), []).append(run)
         failed = [run.intermediate for run in self.intermediates if run.error]
-        found.update(itertools.product(failed, self.source_languages))
+        found = {*self._runs, *itertools.product(failed, self.source_languages)}
         self.rows = sorted(found, key=lambda row: (row[1] != "en", row[1], intermediate_order(row[0])))
         self.baselines = [row for row in self.rows if row[0] == BASELINE]
         self.compared = [row for row in self.rows if row[0] != BASELINE and (BASELINE, row[1]) in self.rows]
@@ -175,10 +180,8 @@ class Grid:
 
     def reason(self, row: Row, task: str) -> str:
         """Why a cell is empty or incomplete; nothing where it is neither."""
-        here = [
-            run for run in self.evaluations if run.intermediate == row[0] and row[1] in self._sources(run)
-        ]
-        candidates, scored = [run for run in here if task in run.tasks], self.cells[row, task]
+        candidates = [run for run in self._runs.get(row, ()) if task in run.tasks]
+        scored = self.cells[row, task]
         if failed := [run.error for run in candidates if run.error]:
             some = f"{len(failed)} of {len(candidates)} runs failed ({failed[0]})"
             return some if scored else f"failed: {failed[0]}"

@@ -47,15 +47,27 @@ def task_title(name: str) -> str:
     return name[4:] if name.startswith("hub:") else " + ".join(parts)
 
 
+def _language(part: str) -> str:
+    """The language that a task is trained in: the one it names, else its own; English where only its authors know."""
+    task, _, code = _declared(part)
+    return code or (task.source_language if task else "en")
+
+
+def languages_of(name: str) -> set[str]:
+    """The languages that an intermediate training was in."""
+    parts = [part for part in name.split("+") if part != "none"]
+    return {"en"} if name.startswith("hub:") else set(map(_language, parts))
+
+
 def trained_on(name: str) -> str:
     """``English NLI`` for ``mnli``: what an intermediate training taught, in words of the field."""
     parts = [part for part in name.split("+") if part != "mlm"]
     if name.startswith("hub:") or not parts:
         return short_title(name)
     found = [(part, *_declared(part)) for part in parts]
-    languages = "/".join(dict.fromkeys(language_name(code or "en") for *_, code in found))
+    languages = "/".join(dict.fromkeys(language_name(_language(part)) for part in parts))
     skills: dict[str, None] = {}
-    for part, task, _, _ in found:
+    for part, task, *_ in found:
         nli = task and "entailment" in task.labels and not task.pictures
         skill = "NLI" if nli else _SKILLS.get(task.kind if task else "")
         skills[skill or task_title(part.partition("@")[0])] = None

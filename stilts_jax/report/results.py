@@ -13,6 +13,7 @@ from stilts_jax.errors import DataError, RecordError
 from stilts_jax.evaluation.metrics import Items
 from stilts_jax.experiment.results import FAILURE, FORMAT, RESULT, decode_items
 from stilts_jax.files import open_path, read_record
+from stilts_jax.report.names import languages_of
 from stilts_jax.tasks.spec import names
 
 BASELINE = "none"
@@ -28,6 +29,7 @@ class Run:
 
     ``scores`` are (task, split, metric, language, percent), ``names`` the (title, group) of each task, ``tuned`` the
     languages but the source whose threshold was tuned on their own dev set; ``target`` is None for retrieval;
+    ``trained_in`` are the languages of all training that it stands on;
     ``in_language`` says that it was scored in nothing but the language of its training, which its tasks name;
     ``error`` says why the phase failed, ``later_error`` why a later attempt of one with scores did.
     """
@@ -59,9 +61,9 @@ class Run:
         self.tasks = list(dict.fromkeys([*self._main_metric, *self._reported_split, *record["scores"]]))
         names = [task.rpartition("@")[2] for task in self.tasks]
         self.in_language = self.stage == "target" and set(names) == {self.source_language}
-        # With what several tasks at once were trained in beside the first one's language.
-        parts = [] if self.intermediate.startswith("hub:") else self.intermediate.split("+")
-        self.trained_in = {self.source_language, *(one.partition("@")[2] for one in parts if "@" in one)}
+        # Retrieval trains on nothing, whatever its source language is called.
+        own = () if self.stage == "retrieval" else (self.source_language,)
+        self.trained_in = {*own, *languages_of(self.intermediate)}
         self.names = {task: (one["title"], one["group"]) for task, one in part("tasks").items()}
         # Mining tunes on each language's own dev set, questions without an answer on the source language's alone.
         self.tuned = {
@@ -117,7 +119,7 @@ def load_results(workdir: str | Path) -> pd.DataFrame:
 def make_frame(runs: Sequence[Run]) -> pd.DataFrame:
     """Returns the scores of ``runs``; see ``load_results``."""
     common, own = split_configs([run.config for run in runs])
-    trained = {"en"}.union(*(run.trained_in for run in runs))
+    trained = set[str]().union(*(run.trained_in for run in runs))
     rows = []
     for run, config in zip(runs, own):
         who = run.name, run.key, run.stage, run.intermediate, run.target or "", run.source_language

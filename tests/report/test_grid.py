@@ -118,19 +118,6 @@ def test_averages_are_the_benchmarks(tmp_path, benchmark):
     assert found == pytest.approx(expected["averages"])
 
 
-def test_seeds_of_an_average_are_matched(tmp_path):
-    """Tatoeba has no target seed: its score for an intermediate seed goes with each of that seed's runs."""
-    for first in range(2):
-        for second in range(2):
-            write(tmp_path, "mnli", (first, second), xnli(en=60.0 + 10 * first + 2 * second))
-        write(tmp_path, "mnli", (first, None), {"tatoeba": {"accuracy": {"sw": 50.0 + first}}}, None)
-    grid = read(tmp_path)
-    found = grid.average(grid.rows[0], grid.tasks)
-    totals = [(60 + 10 * first + 2 * second + 50 + first) / 2 for first in range(2) for second in range(2)]
-    assert (found.percent, found.runs) == (pytest.approx(np.mean(totals)), 4)
-    assert found.percent_sd == pytest.approx(np.std(totals, ddof=1))
-
-
 def test_missing_cells_say_why(tmp_path):
     failed = {"type": "TrainingError", "message": "The loss is not finite."}
     write(tmp_path, "none", (None, 0), xnli(en=90.0))
@@ -224,6 +211,18 @@ def test_another_source_language_makes_rows_of_its_own(tmp_path):
     assert [grid.row_title(row) for row in grid.rows] == ["MNLI (from en)", "MNLI (from de)"]
     assert [grid.number(row, "tatoeba").percent for row in grid.rows] == [30.0, 30.0]
     assert [grid.number(row, "xnli", transfer=True).percent for row in grid.rows] == [60.0, 66.0]
+    text = write_report(tmp_path).markdown.read_text("utf-8")
+    assert "no baseline" in text.split("\n## ")[0] and "nothing can be tested" not in text
+
+
+def test_english_is_transfer_where_nothing_was_trained_in_it(tmp_path):
+    german = make_record("none", "mnli@de", xnli(de=80.0, en=70.0, sw=60.0))
+    german["phase"]["source_language"] = "de"
+    write_record(tmp_path, german)
+    write(tmp_path, "none", (None, None), {"tatoeba": {"accuracy": {"sw": 10.0}}}, None)
+    grid = read(tmp_path)
+    assert grid.number(grid.rows[0], "xnli", transfer=True).percent == 65.0
+    assert grid.all_scores.zero_shot.tolist() == [False, True, True, True]
 
 
 def test_a_row_is_not_compared_with_a_baseline_of_other_settings(tmp_path):
