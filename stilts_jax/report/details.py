@@ -67,7 +67,7 @@ def _language_table(grid: Grid, task: str, codes: Sequence[str], comparisons: Co
         if test is None:
             return number_cell(number, sure=not comparisons.tests)
         low, high = test.interval.low, test.interval.high
-        shown = number_cell(number, sure=test.holds, low=low, high=high, p_holm=test.holm)
+        shown = number_cell(number, sure=test.holds, low=low, high=high, holm=test.holm)
         return shown._replace(text=shown.text + "*" * test.holds)
 
     rows = [[Cell(grid.language_label(code)), *(cell(row, code) for row in here)] for code in codes]
@@ -199,14 +199,15 @@ def _beside(grid: Grid, name: str, title: str, published: pd.DataFrame, notes: S
     wide = wide[[any(map(math.isfinite, ours[what])) for what in wide.index]].dropna(axis=1, how="all")
     rows = []
     for (task, metric, code), numbers in wide.iterrows():
-        target, split, coverage = GROUP_TITLES.get(task, "All"), "", ""
+        target, split = GROUP_TITLES.get(task, "All"), ""
         if task not in wholes:
             target, split = grid.title(task), grid.split(task)
-            coverage = grid.coverage(task) * (code == "mean")
-        first = Cell(target, split, f"languages here: {coverage}" if coverage else "")
         label = code if code == "mean" else grid.language_label(code)
-        scores = map(Cell.score, [*numbers, *ours[task, metric, code]])
-        rows.append([first, Cell(metric_title(metric)), Cell(label), *scores])
+        rows.append([Cell(target, split), Cell(metric_title(metric)), Cell(label), *map(Cell.score, numbers)])
+        for row, value in zip(grid.rows, ours[task, metric, code]):
+            # A mean over other languages than the published one's.
+            fewer = grid.coverage(task, row) if code == "mean" and math.isfinite(value) else ""
+            rows[-1].append(Cell.score(value)._replace(note=f"languages: {fewer}" if fewer else ""))
     heads = columns("Target|metric|language") + [Column(who, group="published") for who in wide]
     heads += [Column(grid.row_title(row), group="this grid") for row in grid.rows]
     return Table(name, title, heads, rows, notes)

@@ -55,7 +55,8 @@ def _headline(grid: Grid, comparisons: Comparisons) -> list[str]:
     nothing = "No per-item scores of the same items and seeds were kept: nothing can be told from noise."
     sentences = [say(found) if found else nothing]
     single: dict[str, list[str]] = {}  # tasks by the training of which no row has several seeds
-    own = grid.shown[grid.shown.intermediate != BASELINE]
+    compared = {*grid.compared}
+    own = grid.shown[[row in compared for row in zip(grid.shown.intermediate, grid.shown.source)]]
     seeds = own[SEEDS].mask(own[SEEDS] == NO_SEED).groupby([own[name] for name in CELL]).nunique()
     for task, most in seeds.groupby("task").max().reindex(grid.scored).dropna().iterrows():
         if one := [kind for kind, count in zip(("intermediate", "target"), most) if count == 1]:

@@ -23,9 +23,10 @@ TRAININGS = {
 ALIGNED = ("xnli", "pawsx", "xquad", "tatoeba")
 
 
-def items(values: np.ndarray, ids: str = "", aligned: bool = True, statistic: str = "mean") -> dict:
-    """Returns the items of one language, as an experiment writes them."""
-    return results.encode_items(Items(statistic, values), aligned) | {"ids": ids}
+def items(values: np.ndarray, ids="", aligned=True, statistic="mean", named=False) -> dict:
+    """Returns the items of one language, as an experiment writes them; where they are ``named``, by their places."""
+    names = np.arange(len(values), dtype=np.uint32) if named else None
+    return results.encode_items(Items(statistic, values, ids, names), aligned)
 
 
 def make_record(

@@ -12,7 +12,7 @@ from stilts_jax.report.names import trained_on
 from stilts_jax.report.overview import say
 from stilts_jax.report.significance import Comparison
 from stilts_jax.report.statistics import Interval
-from tests.report.made_up_grid import write, write_right
+from tests.report.made_up_grid import make_record, write, write_record, write_right, xnli
 
 TARGETS = {"xnli": "mnli", "udpos": "udpos", "xquad": "squad_v1", "tydiqa": "tydiqa", "tatoeba": None}
 ONE_SEED = "Each number is of one training run: intervals are over test items only"
@@ -125,7 +125,7 @@ def test_many_findings_are_counted_by_group_of_targets():
 
 def test_what_was_trained_is_named_as_the_field_does():
     names = {
-        **{"mnli": "English NLI", "snli@de": "German NLI", "anli+mlm": "English NLI with MLM"},
+        **{"masakhaner2": "Swahili tagging", "snli@de": "German NLI", "anli+mlm": "English NLI with MLM"},
         **{"mnli+squad_v1": "English NLI and question answering", "hellaswag": "English multiple choice"},
         **{"mnli+squad_v1+ccg": "several English tasks", "easy_vqa.blind": "English easy-VQA, blind"},
         **{"mlm": "MLM", "qqp": "English QQP", "reviews": "English reviews", "hub:org/model": "org/model"},
@@ -137,5 +137,9 @@ def test_one_seed_of_the_target_is_said_beside_several_of_the_intermediate(tmp_p
     for seed in (None, 0, 1):
         row = "none" if seed is None else "mnli"
         write_right(tmp_path, row, (seed, 0), {"xnli": {"sw": np.arange(400) < 200 + (seed or 0)}})
+    for seed in range(2):  # of rows that are compared with nothing
+        german = make_record("mnli", "mnli@de", xnli(sw=50.0), seeds=(seed, seed))
+        german["phase"]["source_language"] = "de"
+        write_record(tmp_path, german)
     words = "The numbers have one seed of the target training, whose luck is in no interval."
     assert words in opening(tmp_path)

@@ -77,14 +77,6 @@ def test_every_table_and_figure_is_there_each_time_in_every_form(odd_grid, odd_r
         assert getattr(again, name).read_bytes() == getattr(odd_report, name).read_bytes()
 
 
-def test_without_a_baseline_nothing_is_said_to_hold(tmp_path):
-    for name in ("mnli", "qqp"):
-        write_right(tmp_path, name, (0, 0), {"xnli": {"de": np.ones(9)}})
-    text = write_report(tmp_path).markdown.read_text("utf-8")
-    assert "no baseline" in text.split("\n## ")[0]
-    assert "nothing can be tested" not in text
-
-
 def test_colours_and_stars_are_of_what_is_more_than_noise(tmp_path):
     """Of 400 items 80 more are right after MNLI, and one after QQP."""
     for row, more in (("none", 0), ("mnli", 80), ("qqp", 1)):
@@ -128,6 +120,9 @@ def test_published_numbers_stand_beside_the_same_encoder_only_unless_asked_for(t
     for asked in (None, True):
         text = write_report(tmp_path, published=asked).html.read_text(encoding="utf-8")
         assert ("Published numbers" in text) == ("encoder: made-up" in text) == bool(asked)
+    write(tmp_path, "mnli", (0, None), {"bucc": {"f1": {"de": 80.0, "fr": 70.0}}}, None)
+    text = write_report(tmp_path, published=True).markdown.read_text("utf-8")
+    assert all(f"languages: {count} of 4" in text for count in (1, 2))  # of each row, beside its mean
     write(tmp_path / "other", "none", (0, 0), {"sib200": {"accuracy": {"de": 80.0}}}, "sib200")
     text = write_report(tmp_path / "other", published=True).markdown.read_text(encoding="utf-8")
     assert "No published number is of a target" in text
