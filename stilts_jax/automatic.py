@@ -62,10 +62,8 @@ class Device:
 def this_device(count: int) -> Device:
     """Returns the devices of this process's backend, ``count`` of them."""
     first = jax.local_devices()[0]
-    if (
-        first.platform == "cpu"
-    ):  # the devices of a host share its memory, and half is for holes between what is freed
-        return Device(first.device_kind, count, total_memory() // 2 // jax.local_device_count())
+    if first.platform == "cpu":  # the devices of a host share its memory
+        return Device(first.device_kind, count, total_memory() // jax.local_device_count())
     return Device(first.device_kind, count, (first.memory_stats() or {}).get("bytes_limit", 0))
 
 
@@ -96,10 +94,10 @@ def fit_memory(
     ``mesh`` has the sizes of its axes, ``wanted`` the microbatches, or there are ``least`` or more. Taken is the least
     whose activations fit beside the state, "none" where memory is not known; microbatches cost more, and come after it.
     """
-    data, fsdp, tensor = mesh
+    (data, fsdp, tensor), on_cpu = mesh, device.platform == "cpu"
     size = sum(leaf.size for leaf in jax.tree.leaves(abstract_encoder(shape))) / (fsdp * tensor)
     free = _MEMORY_SHARE * device.memory - _STATE * size if device.memory else math.inf
-    free /= 1 + (device.platform == "cpu")  # half is for holes between what was freed
+    free /= 1 + on_cpu  # there half is for holes between what was freed
     tokens, length, share = _tokens(tasks), max(length for _, _, length in tasks), data * fsdp
     hidden, inner, width = shape.hidden_size, shape.intermediate_size, 2 if compute.dtype == "bfloat16" else 4
     bare = width * (12 * hidden + 3 * inner)  # bytes a token in one layer, but for attention's probabilities
@@ -111,8 +109,10 @@ def fit_memory(
     most = 1 if any(kind == "embed" for kind, *_ in tasks) else 10
     even = [2**power for power in range(most) if all(rows % (2**power * share) == 0 for _, rows, _ in tasks)]
     for parts in [wanted] if wanted else [parts for parts in even if parts >= least] or [least]:
+        # A CPU works off two microbatches at a time, and holds what is kept of both.
+        held = min(parts, 1 + on_cpu) * -(-tokens // (parts * share))
         # One layer's own work comes on top of what is kept of all of them.
-        room = free / -(-tokens // (parts * share)) - whole
+        room = free / held - whole
         remat = next((name for name, each in kept.items() if shape.num_layers * each <= room), None)
         if remat:
             break
