@@ -8,7 +8,8 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-_LIMITS = ("memory.max", "memory/memory.limit_in_bytes")  # of a container, by its kind
+# Where the limits of control groups (of containers, of jobs) stand, by what /proc/self/cgroup calls their hierarchy.
+_LIMITS = {"": ("sys/fs/cgroup", "memory.max"), "memory": ("sys/fs/cgroup/memory", "memory.limit_in_bytes")}
 # Of the machine's memory: what stays spare, and below which nothing is looked at.
 _SPARE, _LEAST = 0.1, 0.25
 
@@ -45,8 +46,9 @@ class FreedMemory:
     To give it back after each step would cost more than it helps: fresh pages of a step of 6 GB take seconds.
     """
 
-    _last = 0  # bytes that the process held last
-    _most = 0  # that it grew by from one look to the next
+    def __init__(self) -> None:
+        self._last = held_memory()  # bytes that the process held when it was last looked at
+        self._most = 0  # that it grew by from one look to the next
 
     def return_if_short(self) -> None:
         """Gives it back if the process could not grow once more as it has grown before."""
@@ -72,12 +74,19 @@ def held_memory() -> int:
 
 
 @cache
-def total_memory() -> int:
-    """Returns the bytes of the machine's memory, or of the container's where that has less; 0 if nobody says."""
+def total_memory(root: Path = Path("/")) -> int:
+    """Returns the bytes of the machine's memory, or those that this process may take of it; 0 if nobody says."""
     known = []
     with suppress(ValueError, OSError, AttributeError):  # names that a system does not have
         known.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    for name in _LIMITS:
-        with suppress(ValueError, OSError):  # no such file, or "max" in it
-            known.append(int((Path("/sys/fs/cgroup") / name).read_text("ascii")))
+    groups = dict.fromkeys(_LIMITS, "/")  # a container sees its own group as the root of all
+    with suppress(OSError):  # only Linux has it
+        for line in (root / "proc/self/cgroup").read_text("utf-8", "replace").splitlines():
+            _, hierarchy, group = line.split(":", 2)
+            groups[hierarchy] = group
+    for hierarchy, (folder, name) in _LIMITS.items():
+        group = Path(groups[hierarchy])
+        for place in (group, *group.parents):  # the limits of groups around it hold too
+            with suppress(ValueError, OSError):  # no such file, or "max" in it
+                known.append(int((root / folder / place.relative_to("/") / name).read_text("ascii")))
     return min(known, default=0)

@@ -11,7 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stilts_jax.model import SHAPES, Compute, HeadConfig, Model, abstract_params, encode, init_params
+from stilts_jax.model import (
+    SHAPES,
+    Compute,
+    HeadConfig,
+    Model,
+    abstract_params,
+    encode,
+    init_encoder,
+    init_params,
+)
 from stilts_jax.model.layers import row_keys
 from stilts_jax.train.losses import make_loss
 from stilts_jax.train.optimizer import OptimizerConfig, make_optimizer
@@ -152,3 +161,14 @@ def test_a_head_that_sees_is_born_on_any_mesh():
     command = [sys.executable, "-c", _BORN]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_the_program_does_not_grow_with_depth():
+    def length(layers):
+        config = replace(SHAPES["tiny"], num_layers=layers)
+        shapes = jax.eval_shape(lambda: init_encoder(config, jax.random.key(0)))
+        tokens = jax.ShapeDtypeStruct((2, 8), jnp.int32)
+        run = jax.grad(lambda p, t: encode(p, t, config=config, compute=Compute()).sum())
+        return len(jax.jit(run).lower(shapes, tokens).as_text().splitlines())
+
+    assert length(30) == length(40)

@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from stilts_jax.errors import ConfigError
-from stilts_jax.model import Compute, HeadConfig, Model, apply_model, encode, encoder, init_encoder
+from stilts_jax.model import Compute, HeadConfig, Model, apply_model, encode, encoder
 from stilts_jax.model.layers import Norm, drop
 
 
@@ -45,18 +45,6 @@ def test_a_fused_kernel_takes_all_queries_though_only_the_first_token_is_read(ma
     fused = encode(params, tokens, compute=maker.replace(exact, attention="splash-interpret"), **options)
     assert plain.shape[1] == 1
     np.testing.assert_allclose(fused[:, :1], plain, rtol=0, atol=2e-5)
-
-
-@pytest.mark.slow
-def test_the_program_does_not_grow_with_depth(maker, exact):
-    def length(layers):
-        config = maker.config(num_layers=layers)
-        shapes = jax.eval_shape(lambda: init_encoder(config, jax.random.key(0)))
-        tokens = jax.ShapeDtypeStruct((2, 8), jnp.int32)
-        run = jax.grad(lambda p, t: encode(p, t, config=config, compute=exact).sum())
-        return len(jax.jit(run).lower(shapes, tokens).as_text().splitlines())
-
-    assert length(30) == length(40)
 
 
 @pytest.mark.parametrize("family", ["xlm-roberta", "xlm-roberta-xl"])
