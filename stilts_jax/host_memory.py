@@ -85,8 +85,8 @@ def total_memory(root: Path = Path("/")) -> int:
             _, hierarchy, group = line.split(":", 2)
             groups[hierarchy] = group
     for hierarchy, (folder, name) in _LIMITS.items():
-        group = Path(groups[hierarchy])
-        for place in (group, *group.parents):  # the limits of groups around it hold too
+        own = Path(groups[hierarchy])
+        for place in (own, *own.parents):  # the limits of groups around it hold too
             with suppress(ValueError, OSError):  # no such file, or "max" in it
                 known.append(int((root / folder / place.relative_to("/") / name).read_text("ascii")))
     return min(known, default=0)
