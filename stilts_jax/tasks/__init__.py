@@ -14,6 +14,7 @@ from stilts_jax.tasks.spec import Pictures, Task
 
 _NOT_TASKS = ("spec", "custom", "languages")
 CONTROLS: Mapping[str, Pictures] = {"blind": "blind", "shuffled": "shuffled", "text": ""}
+_REFERENCES: dict[str, str] = {}  # what tasks were asked for by, by their names; messages repeat it
 
 
 @cache
@@ -62,11 +63,17 @@ def get_task(reference: str) -> Task:
         before = tuple(f"{one}:{control}" for one in task.train_on)
         shown, title = CONTROLS[control], f"{task.title}, {control}"
         task = replace(task, name=f"{name}.{control}", title=title, pictures=shown, train_on=before)
-    if not language:
-        return task
-    if language not in task.languages and our_code(language) in task.languages:
-        language = our_code(language)
-    return replace(task, name=f"{task.name}@{language}", languages=(language,), source_language=language)
+    if language:
+        if language not in task.languages and our_code(language) in task.languages:
+            language = our_code(language)
+        task = replace(task, name=f"{task.name}@{language}", languages=(language,), source_language=language)
+    _REFERENCES[task.name] = reference
+    return task
+
+
+def reference_of(task: Task) -> str:
+    """Returns what a command must be given to find a task: "my.module:TASK" for one of other code."""
+    return _REFERENCES.get(task.name, task.name)
 
 
 def task_name(name: str) -> str:

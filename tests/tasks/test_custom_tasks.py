@@ -25,7 +25,7 @@ REVIEWS = classify_task(
     labels=("bad", "good"),
     text="review",
     label="verdict",
-    languages=("en", "de"),
+    languages=("en", "de"), hub="me/reviews",
 )
 """
 
@@ -40,6 +40,8 @@ def test_a_declaration_in_one_file(tmp_path, write, monkeypatch):
     (german,) = read_examples(task, "test", "de", source)
     assert (german.text, german.label) == ('Na, "gut".', 0)
     assert available_languages(task, "test", source) == ("de",)
+    with pytest.raises(DataError, match="stilts prepare my_reviews:REVIEWS --source=hub"):
+        read_examples(task, "dev", "en", source)
 
 
 WEATHER = "prompt,choice1,choice2,label\nIt rained.,wet,dry,0\nSun.,wet,dry,"

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from stilts_jax.errors import ConfigError, DataError, nearest
 from stilts_jax.progress import SILENT, Progress
+from stilts_jax.tasks import reference_of
 from stilts_jax.tasks.languages import our_code
 from stilts_jax.tasks.sources import read
 from stilts_jax.tasks.sources.hub import SourceFailure
@@ -120,7 +121,9 @@ def format_paths(task: Task, source: DataSource) -> str:
             lines.append(_list_languages(f"{split} not found; looked for {patterns}", codes))
     offers = dict.fromkeys(f"{one.kind}: {one.name}" for one in task.sources if one.kind != "files")
     if offers:
-        lines.append(f"  `stilts prepare {task.name} --source=...` fetches it from {', '.join(offers)}")
+        kinds = dict.fromkeys(offer.partition(":")[0] for offer in offers)
+        command = f"stilts prepare {reference_of(task)} --source={' or --source='.join(kinds)}"
+        lines.append(f"  `{command}` fetches it from {', '.join(offers)}")
     if task.train_on:
         lines.append(f"  trained on {', then '.join(task.train_on)}")
     return "\n".join(lines)
