@@ -125,5 +125,6 @@ def describe(error: Exception) -> str:
 def nearest(name: str, known: Iterable[str]) -> str:
     """Returns ``did you mean 'x'?`` or the list of what is known, for the ``fix`` of an error."""
     names = sorted(one or '""' for one in known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
+    folded = {one.casefold(): one for one in names}
+    close = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
+    return f"did you mean {folded[close[0]]!r}?" if close else f"known: {', '.join(names)}"

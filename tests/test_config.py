@@ -13,24 +13,22 @@ CONFIGS = sorted(path.stem for path in find_config("base").parent.glob("*.py"))
 @pytest.mark.parametrize("debug", [False, True])
 def test_every_config_file_gives_settings_and_takes_debug(name, debug):
     settings = to_settings(load_config(name + ":debug" * debug))  # raises on an option too many or too few
-    assert settings.debug == debug
-    assert settings.compute.check_nans == debug
+    assert settings.debug == settings.compute.check_nans == debug
     assert not debug or (settings.train.max_steps <= 10 and settings.train.buckets == 1)
 
 
 @pytest.mark.parametrize("argument", ["task=panx,debug", "debug,task=panx", "task=panx:debug"])
 def test_debug_stands_among_or_behind_arguments(argument):
     settings = to_settings(load_config(f"target:{argument}"))
-    assert (settings.debug, settings.experiment.targets) == (True, "panx")
+    assert settings.debug and settings.experiment.targets == "panx"
     assert not to_settings(load_config("target:task=my.module:TASK")).debug
 
 
 def test_an_override_reaches_its_option_and_keeps_its_type():
-    overrides = {"train.learning_rate": "3e-5", "train.phase_vocabulary": "false"}
-    settings = to_settings(load_config("target:task=panx", overrides))
-    assert settings.train.learning_rate == 3e-5
+    given = {"train.learning_rate": "3e-5", "train.phase_vocabulary": "false"}
+    settings = to_settings(load_config("target:task=panx", given))
     assert settings.train.phase_vocabulary is False
-    assert settings.experiment.targets == "panx"
+    assert (settings.train.learning_rate, settings.experiment.targets) == (3e-5, "panx")
     assert settings.train.batch_size is None  # left to the preset
 
 
@@ -38,8 +36,8 @@ def test_an_override_reaches_its_option_and_keeps_its_type():
     ("spec", "overrides", "words"),
     [
         ("small:debgu", {}, ["did you mean 'debug'?"]),
-        ("xstilt", {}, ["xstilts"]),
-        ("xstilts.yaml", {}, ["There is no config", "xstilts"]),
+        ("XSTILT.yaml", {}, ["There is no config", "did you mean 'xstilts'"]),
+        ("small:languages=de+sw", {}, ["no argument 'languages'", "--config.experiment.languages=..."]),
         ("xstilts:preset=papers", {}, ["papers", "paper"]),
         ("target", {"train.learning_rat": "1e-5"}, ["train.learning_rat", "learning_rate"]),
         ("target:source_language=", {}, ["experiment.source_language"]),

@@ -227,5 +227,17 @@ def _choose_head(
         what = f"The model has {there} of the kind {task.kind}, as {task.name} needs one."
         fix = "name one with --head" if fitting else f"evaluate a model that was fine-tuned for {task.name}"
         raise ConfigError(what, where=f"heads: {'; '.join(listed) or 'none'}", fix=fix)
-    found = replace(heads[name], labels=labels) if labels else heads[name]
+    found = heads[name]
+    if labels and task.kind in ("classify", "tag"):
+        own, given, outputs = found.labels, models.plain_labels(labels), found.config.num_labels
+        if len(labels) != outputs:
+            what = f"--labels has {len(labels)} names, the head {name!r} has {outputs} outputs."
+            fix = "name each output once, the first output first"
+            raise ConfigError(what, where=f"{task.name} has {', '.join(task.labels)}", fix=fix)
+        # Only where a model names its outputs otherwise than the task is there something to be said of them.
+        named = sorted(models.plain_labels(own)) == sorted(models.plain_labels(task.labels))
+        if named and models.plain_labels(own) != given:
+            what = "The model itself names its outputs, in another order than --labels."
+            raise ConfigError(what, where=f"the head {name!r} has {', '.join(own)}", fix="leave --labels out")
+        found = replace(found, labels=labels)
     return {name: models.fit_head(task, name, found)}

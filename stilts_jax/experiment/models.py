@@ -3,7 +3,7 @@
 import hashlib
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
@@ -283,6 +283,12 @@ def optimizer_config(
     return OptimizerConfig(**{name: value for name, value in given.items() if name in names})
 
 
+def plain_labels(labels: Sequence[str]) -> list[str]:
+    """Returns labels as they are compared: without regard to case, and of several names for one the usual."""
+    folded = (label.strip().casefold() for label in labels)
+    return [_SYNONYMS.get(label, label) for label in folded]
+
+
 def fit_head(task: Task, name: str, head: TaskHead) -> TaskHead:
     """Returns a head with its outputs in the order of the task's labels, matched by their names; raises if it can't."""
     kind, labels, outputs = head.config.kind, head.labels, head.config.num_labels
@@ -293,8 +299,7 @@ def fit_head(task: Task, name: str, head: TaskHead) -> TaskHead:
     if task.kind not in ("classify", "tag"):
         return head
     known = bool(labels) and not all(_NUMBERED.fullmatch(label) for label in labels)
-    folded = ([label.strip().casefold() for label in each] for each in (labels, task.labels))
-    theirs, ours = ([_SYNONYMS.get(label, label) for label in each] for each in folded)
+    theirs, ours = plain_labels(labels), plain_labels(task.labels)
     if sorted(labels) == sorted(task.labels):  # equal as they stand: case may tell two of them apart
         known, theirs, ours = True, list(labels), list(task.labels)
     if outputs != len(task.labels) or (labels and len(labels) != outputs):
@@ -309,5 +314,5 @@ def fit_head(task: Task, name: str, head: TaskHead) -> TaskHead:
     order = [theirs.index(label) for label in ours]
     if order == list(range(outputs)):
         return head
-    out = {"kernel": head.params["out"]["kernel"][:, order], "bias": head.params["out"]["bias"][order]}
+    out = {"kernel": head.params["out"]["kernel"][:, order], "bias": head.params["out"]["bias"][..., order]}
     return replace(head, params={**head.params, "out": out}, labels=task.labels)

@@ -117,7 +117,8 @@ def find_missing(phases: Sequence[Phase], context: Context) -> list[str]:
             data = context.data(phase)
         except StiltsError as error:
             said = f"{error.what} ({error.where}; to do: {error.fix})"
-            lines[f"{'/'.join(phase.train or phase.evaluate)}: {said}"] = None
+            if not any(said in line for line in lines):
+                lines[f"{'/'.join(phase.train or phase.evaluate)}: {said}"] = None
             continue
         for train in data.train:
             known = phase.stage != "target" or train.task.name in data.scored
@@ -131,7 +132,9 @@ def find_missing(phases: Sequence[Phase], context: Context) -> list[str]:
             if not part.languages:
                 there = available_languages(part.task, part.split, context.source, beyond=True)
                 found = f"in {context.settings.experiment.languages}; there is {' '.join(there)}"
-                miss(part, found if there else "in any language")
+                # The dev set that is selected on is often the one that is scored.
+                if there or not any(line.startswith(f"{part.task.name} {part.split} in ") for line in lines):
+                    miss(part, found if there else "in any language")
     return list(lines)
 
 
@@ -147,7 +150,9 @@ def keep_available(context: Context) -> Context:
         narrowed = narrow(row, target)
         missing = find_missing(list_phases(narrowed.settings, is_part=True), narrowed)
         for line in missing:
-            context.progress.say(f"left out: {target or row}: {line}")
+            name = target or row
+            said = line if line.startswith((f"{name} ", f"{name}: ")) else f"{name}: {line}"
+            context.progress.say(f"left out: {said}")
         return not missing
 
     rows = split_names(experiment.intermediates)
@@ -244,13 +249,15 @@ def estimate_text(phases: Sequence[Phase], context: Context) -> str:
             kept += cost.model_bytes
     left = [cost for cost in costs if not cost.done]
     flops = sum(cost.flops for cost in left)
+    trained = _short(sum(cost.tokens for cost in left)).strip()
+    scored = _short(sum(cost.scored for cost in left)).strip()
     largest = 3 * max((cost.model_bytes for cost in costs), default=0)  # with AdamW's two moments
     lines = [
         format_table(("phase", "steps", "tokens trained on", "tokens scored", "FLOP", "model"), rows),
         "",
         f"{len(phases)} phases, {len(left)} of them open: {sum(one.steps for one in left)} steps, "
-        f"{_short(sum(one.tokens for one in left))} real tokens to train on (what trains the same counts once), "
-        f"{_short(sum(cost.scored for cost in left))} to score, {_short(flops)} FLOP in the layers",
+        f"{trained} real tokens to train on (what trains the same counts once), "
+        f"{scored} to score, {_short(flops)} FLOP in the layers",
         f"disk: {_short(kept)}B of finished models (experiment.keep={keep}); "
         f"{'each phase keeps' if keep == 'all' else 'while a phase trains,'} up to "
         f"{train.keep_latest + 1} checkpoints of at most {_short(largest)}B each",

@@ -55,7 +55,8 @@ class Phase:
 def list_phases(settings: Settings, *, is_part: bool = False) -> list[Phase]:
     """Returns every phase of the grid, parents before children; of a part of it exceptions may name other tasks."""
     experiment, trainings, phases = settings.experiment, _target_trainings(settings), list[Phase]()
-    for row in split_names(experiment.intermediates):
+    rows = split_names(experiment.intermediates)
+    for before, row in zip(("", *rows), rows):
         if row == NONE or row.startswith(HUB):  # an encoder as it is
             encoder = settings.encoder if row == NONE else row.removeprefix(HUB)
             phases += _target_phases(Phase(row, "intermediate", row, (), (), encoder), trainings, settings)
@@ -63,8 +64,14 @@ def list_phases(settings: Settings, *, is_part: bool = False) -> list[Phase]:
         fix = nearest(row, [NONE, *list_tasks()])
         if row not in list_tasks() and repr(NONE) in fix.partition("?")[0]:
             raise ConfigError(f"There is no task {row!r}.", where="config.experiment.intermediates", fix=fix)
+        if row.startswith(("/", "./", "../", "~")):
+            what, fix = f"{row!r} is no task.", f"an encoder's folder is named as {HUB}{row}"
+            raise ConfigError(what, where="config.experiment.intermediates", fix=fix)
         train = tuple(row.split("/"))
-        with _said_of("experiment.intermediates"):
+        cut = (
+            "; a + separates names: link a folder with one in its name under another" if HUB in before else ""
+        )
+        with _said_of("experiment.intermediates", cut):
             tasks = {name: get_task(name) for name in train}
         scored = tuple(name for name, task in tasks.items() if task.is_scored_on_selection)
         label = "+".join(tasks[name].name for name in train)
@@ -120,13 +127,13 @@ def check_tasks(given: Mapping[str, Any], option: str, names: Collection[str]) -
 
 
 @contextmanager
-def _said_of(option: str) -> Iterator[None]:
-    """Lets an error about a task say which option names it."""
+def _said_of(option: str, more: str = "") -> Iterator[None]:
+    """Lets an error about a task say which option names it, and ``more`` of what to do."""
     try:
         yield
     except ConfigError as error:
         where = ", ".join(filter(None, (f"config.{option}", error.where)))
-        raise ConfigError(error.what, where=where, fix=error.fix) from error
+        raise ConfigError(error.what, where=where, fix=error.fix + more) from error
 
 
 def name_tasks(given: Mapping[str, Value], option: str) -> dict[str, Value]:

@@ -32,6 +32,14 @@ _FORMS = {
     "choice": "a pair (prompt, [choice, choice, ...])",
     "embed": "a text",
 }
+# And what a file has it in.
+_COLUMNS = {
+    "classify": "the column text, or text and pair",
+    "tag": "the column words, a text with blanks between them",
+    "span": "the columns question and context",
+    "choice": "the columns prompt, choice1, choice2, ...",
+    "embed": "the column text",
+}
 
 
 def predict_texts(
@@ -78,14 +86,12 @@ def predict_file(model: str, path: Path, out: Path, **options: Any) -> int:
         what = f"A model of the kind {kind} can't make {out.name} of {path.name}."
         fix = f"read from {', '.join(_SUFFIXES)}; write vectors to .npy, all else to .tsv"
         raise ConfigError(what, where="--input, --out", fix=fix)
-    count, columns = 0, dict[str, None]()  # the names of all rows: of JSON each may have its own
-    for row, _ in _read_texts(path, kind):
-        count += 1
-        columns |= dict.fromkeys(row.fields)
+    columns = dict[str, None]()
+    count = sum(1 for _ in _read_texts(path, kind, columns))
     if "prediction" in columns and kind != "embed":
         what = "The table has a column prediction already."
         raise DataError(what, where=str(path), fix="rename or remove it")
-    rows = _read_texts(path, kind)
+    rows = _read_texts(path, kind, {})
     with replacing(out) as partial, partial.open("xb") as file:
         for start in range(0, max(count, 1), _CHUNK):
             chunk = list(islice(rows, _CHUNK))
@@ -154,8 +160,11 @@ def _open(
     return config.kind, predict_all
 
 
-def _read_texts(path: Path, kind: str) -> Iterator[tuple[Row, Any]]:
-    """Yields each row of a table with the text in it, without holding the file: .tsv without quoting, .csv with it."""
+def _read_texts(path: Path, kind: str, columns: dict[str, None]) -> Iterator[tuple[Row, Any]]:
+    """Yields each row of a table with the text in it, without holding the file: .tsv without quoting, .csv with it.
+
+    ``columns`` gets the names of a header, or of all rows: of JSON each may have its own.
+    """
     line, names = 0, list[str]()
 
     def read_lines() -> Iterator[str]:
@@ -177,17 +186,21 @@ def _read_texts(path: Path, kind: str) -> Iterator[tuple[Row, Any]]:
             if path.suffix != ".jsonl":
                 if not names:
                     names = values
+                    if len(set(names)) < len(names):
+                        raise BadRow("two columns have one name")
+                    columns |= dict.fromkeys(names)
                     continue
                 if len(values) != len(names):
                     raise BadRow(f"{len(names)} columns were expected, {len(values)} are there")
                 values = dict(zip(names, values))
+            columns |= dict.fromkeys(values)
             row = Row(line, 0, values)
             yield row, _text_of(kind, row)
     except (BadRow, csv.Error, UnicodeDecodeError) as error:
         reason: object = error
         if isinstance(error, UnicodeDecodeError):
             reason = f"byte {error.start + 1} of the line is not UTF-8"
-        fix = f"a head of the kind {kind} reads {_FORMS[kind]}; `stilts predict --help` names the columns"
+        fix = f"a head of the kind {kind} reads {_COLUMNS[kind]} (`stilts predict --help`)"
         raise DataError(f"The row can't be used: {reason}.", where=f"{path}:{line}", fix=fix) from error
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import jinja2
 
-from stilts_jax.files import write_whole
+from stilts_jax.files import make_folder, write_whole
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.report import details, overview, significance
 from stilts_jax.report.figures import Figures
@@ -51,7 +51,9 @@ def write_report(
     these, None where the encoder is XLM-R Large.
     """
     progress.say("writing the report")
-    own, (runs, broken) = _own_distances(workdir, distances), read_results(workdir)
+    (runs, broken), out = read_results(workdir), out or workdir / "report"
+    make_folder(out, "--out")
+    own = _own_distances(workdir, distances)
     grid, figures = Grid(runs, benchmark, own.names if own else {}), Figures()
     codes = [code for task in grid.tasks for code in grid.codes(task)]
     typology, comparisons = own or find_typology(codes, grid.source_languages[0]), Comparisons(grid)
@@ -71,7 +73,7 @@ def write_report(
     shown, (title, subtitle) = [one for one in sections if one], _titles(grid)
     lead = [*found, subtitle]
     names = ("report.html", "report.md", "scores.csv", "tables", "figures")
-    html, markdown, scores, folder, drawn = ((out or workdir / "report") / name for name in names)
+    html, markdown, scores, folder, drawn = (out / name for name in names)
     paths = ReportPaths(html, markdown, scores, folder, drawn, summary)
     loader = jinja2.PackageLoader("stilts_jax", "report")
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)

@@ -132,8 +132,9 @@ def test_a_target_in_the_language_of_its_training_is_few_shot():
 @pytest.mark.parametrize(
     ("experiment", "words"),
     [
-        ({"intermediates": "mnly", "targets": "panx"}, "config.experiment.intermediates"),
+        ({"intermediates": "hub:/W/none+mnly"}, "intermediates\n  to do: did you mean 'mnli'"),
         ({"intermediates": "nonee"}, "did you mean 'none'"),
+        ({"intermediates": "none+/my/encoder"}, "an encoder's folder is named as hub:/my/encoder"),
         ({"targets": "pank"}, "config.experiment.targets\n  to do: did you mean 'panx'"),
         ({"targets": "mlm"}, "no score"),
         ({"intermediates": "mnli+mnli", "targets": "panx"}, "twice"),
@@ -179,8 +180,7 @@ def test_hyperparameters_by_task(own):
 )
 def test_a_wrong_exception_by_task_is_named(by_task, said):
     with pytest.raises(ConfigError, match=r"config\.train\.by_task") as caught:
-        given = {"experiment.targets": "xnli", "train.by_task": by_task}
-        list_phases(to_settings(load_config("xstilts", given)))
+        list_phases(to_settings(load_config("xstilts:targets=xnli", {"train.by_task": by_task})))
     assert said in str(caught.value)
 
 
@@ -191,9 +191,6 @@ def test_an_exception_may_name_a_task_that_a_part_of_an_experiment_leaves_out():
     assert phase.hyperparameters.epochs == 9
 
 
-SMALL = {"seeds=1": 89, "size=pictures": 19, "size=gpu,seeds=1": 89, "size=gpu,stage=mlm": 3}
-
-
-@pytest.mark.parametrize("spec", SMALL)
-def test_the_grids_of_the_small_encoder_are_lists_of_phases(spec):
-    assert len(list_phases(to_settings(load_config(f"small:{spec}", {})))) == SMALL[spec]
+def test_the_grids_of_the_small_encoder_are_lists_of_phases():
+    counts = {"seeds=1": 89, "size=pictures": 19, "size=gpu,seeds=1": 89, "size=gpu,stage=mlm": 3}
+    assert {one: len(list_phases(to_settings(load_config(f"small:{one}", {})))) for one in counts} == counts

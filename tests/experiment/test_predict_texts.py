@@ -1,6 +1,7 @@
 """`predict_texts` and `stilts predict`: a user's own texts, through each kind of head."""
 
 import json
+import re
 import shutil
 from dataclasses import asdict
 
@@ -32,8 +33,7 @@ COLUMNS = {
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory, tokenizer, tokenizer_folder):
-    found = {}
-    shape = SHAPES["tiny"]
+    found, shape = {}, SHAPES["tiny"]
     for kind in COLUMNS:
         head = HeadConfig(kind=kind, num_labels=3) if kind != "embed" else None
         model = Model(shape, (("task", head),) if head else ())
@@ -89,6 +89,8 @@ BAD = {
     "no text in UTF-8": ("tag", "words\na \udce9\n", "x.tsv", "y.tsv", ("UTF-8", "x.tsv:2")),
     "no object": ("tag", '{"words": "a"}\n[1]\n', "x.jsonl", "y.tsv", ("x.jsonl:2",)),
     "an open quote": ("tag", 'words\n"a\n', "x.csv", "y.tsv", ("x.csv:",)),
+    "a list for a text": ("tag", '{"words": ["a"]}\n', "x.jsonl", "y.tsv", ("a text with blanks between",)),
+    "one name twice": ("tag", "words\tid\tid\n", "x.tsv", "y.tsv", ("two columns", "x.tsv:1")),
     "a column missing": ("span", "question\nwhy\n", "x.tsv", "y.tsv", ("'context'", "x.tsv:2")),
     "an empty cell": ("tag", "words\tid\na b\t1\n\t2\n", "x.tsv", "y.tsv", ("words is empty", "x.tsv:3")),
     "vectors into a table": ("embed", "text\na\n", "x.tsv", "y.tsv", ("embed", ".npy")),
@@ -104,10 +106,8 @@ def test_a_table_that_cannot_be_used_is_named(models, tmp_path, capsys, case):
     if content is not None:
         (tmp_path / name).write_text(content, errors="surrogateescape")
     command = ["predict", str(models[kind][0]), f"--input={tmp_path / name}", f"--out={tmp_path / out}"]
-    assert main(command) in (1, 2)
-    said = capsys.readouterr().err
-    assert "Traceback" not in said
-    assert all(word in said for word in words)
+    assert main(command) in (1, 2) and (said := capsys.readouterr().err)
+    assert "Traceback" not in said and all(word in said for word in words)
     assert not (tmp_path / out).exists()
 
 
@@ -115,10 +115,12 @@ def test_rows_of_json_may_have_columns_of_their_own(models, tmp_path):
     table, out = tmp_path / "x.jsonl", tmp_path / "y.tsv"
     table.write_text('{"words": "the"}\n{"words": "birds", "from": "\\ud83d"}\n')  # half a character
     assert main(["predict", str(models["tag"][0]), f"--input={table}", f"--out={out}"]) == 0
-    shown = [line.split("\t")[:2] for line in out.read_text().splitlines()]
-    assert shown == [["words", "from"], ["the", ""], ["birds", "?"]]
-    row = Row(1, 0, {"prompt": "p", "choice1": "a", "choice2": "b", "choice_by": "c"})
-    assert _text_of("choice", row) == ("p", ["a", "b"])
+    assert re.findall("(.*)\t(.*)\t.*", out.read_text()) == [("words", "from"), ("the", ""), ("birds", "?")]
+    (table := tmp_path / "x.tsv").write_text("words\tid\n")
+    assert main(["predict", str(models["tag"][0]), f"--input={table}", f"--out={out}"]) == 0
+    assert out.read_text() == "words\tid\tprediction\n"
+    cells = {"prompt": "p", "choice1": "a", "choice2": "b", "choice_by": "c"}
+    assert _text_of("choice", Row(1, 0, cells)) == ("p", ["a", "b"])
 
 
 def test_unknown_heads_and_unnamed_labels(models, tmp_path):

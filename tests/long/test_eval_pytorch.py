@@ -2,10 +2,13 @@
 
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from stilts_jax.experiment.models import fit_head
 from stilts_jax.main import main
+from stilts_jax.model import HeadConfig, TaskHead
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.sources.read import DataSource, read_examples
 
@@ -145,9 +148,28 @@ def test_labels_without_names_are_refused_until_their_order_is_said(save, evalua
     assert code == 0 and read_back("xnli", out) == read_back("xnli", named)
 
 
+def test_outputs_of_arrays_on_a_device_are_put_in_order_too():
+    """As those of a phase are, whose head was trained with its labels in another order."""
+    out = {"kernel": jnp.arange(6.0).reshape(2, 3), "bias": jnp.arange(3.0)}
+    head = TaskHead(HeadConfig(kind="classify", num_labels=3), {"out": out}, NLI[::-1])
+    fitted = fit_head(get_task("xnli"), "xnli", head)
+    assert fitted.labels == NLI and fitted.params["out"]["bias"].tolist() == [2, 1, 0]
+    assert fitted.params["out"]["kernel"].tolist() == [[2, 1, 0], [5, 4, 3]]
+
+
+NLI = get_task("xnli").labels
+OTHER_ORDER = ",".join(NLI[::-1])
 REFUSED = {
     "two labels for three": ("xnli", {"outputs": 2}, "xnli", (), ("2 labels", "contradiction")),
     "labels that are none": ("xnli", {}, "xnli", ("--labels=a,b,c",), ("a, b, c", "neutral")),
+    "too few labels": ("xnli", {}, "xnli", ("--labels=a,b",), ("2 names", "3 outputs")),
+    "labels that are named": (
+        "xnli",
+        {"names": NLI},
+        "xnli",
+        (f"--labels={OTHER_ORDER}",),
+        ("leave --labels",),
+    ),
     "labels of another task": ("panx", {}, "udpos", (), ("7 labels", "17", "ADJ")),
     "tags where answers are asked for": ("panx", {}, "xquad", (), ("tag", "span", "xquad")),
     "answers where a choice is": ("xquad", {}, "xcopa", (), ("span", "choice")),

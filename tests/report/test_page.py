@@ -166,7 +166,10 @@ def test_the_work_directory_remembers_distances_and_drops_old_tables(small, tmp_
     assert old.is_file()
     (lost := old.with_name("problems.csv")).write_text("Phase,What,Why\n")
     (tmp_path / "own.csv").write_text(DISTANCES)
-    assert main(["report", str(small), f"--distances={tmp_path / 'own.csv'}"]) == 0
+    own = f"--distances={tmp_path / 'own.csv'}"
+    assert main(["report", str(tmp_path), own]) == 1 and not (tmp_path / "distances.csv").exists()
+    assert main(["report", str(small), own]) == 0
+    assert main(["report", str(small), f"--out={tmp_path / 'own.csv'}"]) == 2
     (tmp_path / "own.csv").unlink()
     assert main(["report", str(small)]) == 0
     page = (small / "report" / "report.html").read_text("utf-8")

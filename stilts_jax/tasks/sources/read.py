@@ -89,8 +89,14 @@ def find_gold_file(task: Task, language: str, root: Path) -> Path | None:
 
 def list_patterns(task: Task, split: str, source: DataSource) -> list[str]:
     """Returns every path that is looked for, as it is declared (with ``{language}``), or the names of data sets."""
-    sources = (one for part in sources_of(task, split, source).values() for one in part)
-    found = (path for one in sources for paths in one.patterns(split).values() for path in paths)
+    found: list[str] = []
+    for one in (one for part in sources_of(task, split, source).values() for one in part):
+        declared, forms = one.patterns(split), list[Mapping[str, Sequence[str]]]()
+        if "@" in task.name and task.source_language != one.language:
+            forms.append(files.list_paths(one, split, "{language}"))
+        if not forms or split != "train":  # the English dev set serves where it is not translated
+            forms.append(declared)
+        found += (path for form in forms for paths in form.values() for path in paths)
     return [*dict.fromkeys(found), *filter(None, [task.labels_file])]
 
 
