@@ -31,17 +31,10 @@ def test_what_was_freed_is_kept_until_it_is_returned():
     assert freed > 90 and returned < 10
 
 
-@pytest.mark.parametrize(
-    ("group", "place"),
-    [
-        ("0::/job_1/step_0", "memory.max"),
-        ("0::/job_1/step_0", "job_1/memory.max"),
-        ("4:memory:/slurm/job_1\n0::/", "memory/slurm/job_1/memory.limit_in_bytes"),
-        ("4:memory:/docker/1f0c", "memory/memory.limit_in_bytes"),
-    ],
-)
-def test_limits_of_the_process_and_of_what_it_runs_in_hold(tmp_path, group, place):
-    for name, text in ((f"sys/fs/cgroup/{place}", "1000\n"), ("proc/self/cgroup", f"{group}\n")):
+@pytest.mark.parametrize("place", ["memory.max", "job/memory.max", "memory/job/memory.limit_in_bytes"])
+def test_limits_of_the_process_and_of_what_it_runs_in_hold(tmp_path, place):
+    groups = "4:memory:/job\n0::/job/step\n"
+    for name, text in ((f"sys/fs/cgroup/{place}", "1000\n"), ("proc/self/cgroup", groups)):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     assert total_memory(tmp_path) == 1000
