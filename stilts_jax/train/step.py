@@ -232,6 +232,9 @@ def _move(
     seen = {"value": metrics["loss"], "step": state.step, "head": head}
     update = optax.with_extra_args_support(tx).update
     updates, moments = update(gradients, state.moments, state.params, **seen)
+    # Gradients are float32 or wider; moments that were made of narrower parameters stay as narrow, or the next step
+    # would be another program, without room to reuse.
+    moments = jax.tree.map(lambda new, old: new.astype(old.dtype), moments, state.moments)
     params = optax.apply_updates(state.params, updates)
     if skip_non_finite:
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)

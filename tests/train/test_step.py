@@ -155,6 +155,9 @@ def test_any_optax_transformation_takes_the_steps_that_it_takes_alone(tiny, tx):
         updates, memory = update(gradients, memory, params, value=value)
         params = optax.apply_updates(params, updates)
     _assert_close(state.params, params, 1e-5)
+    narrow = TrainState.create(jax.tree.map(partial(jax.numpy.asarray, dtype="bfloat16"), params), tx)
+    after = jax.eval_shape(step, narrow, batch)[0]  # the next step is the same program
+    assert [leaf.dtype for leaf in jax.tree.leaves(after)] == [leaf.dtype for leaf in jax.tree.leaves(narrow)]
 
 
 def test_a_loss_without_a_head_gets_all_parameters(tiny):
