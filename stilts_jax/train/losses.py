@@ -98,6 +98,9 @@ LOSSES: dict[str, tuple[Callable[[Arrays, Arrays], Sums], dict[str, str]]] = {
     "embed": (pair_loss, {"tokens": "BT", "pair_tokens": "BU"}),
     "mlm": (masked_loss, dict.fromkeys(("tokens", "segments", "positions"), "BT") | _MASKED),
 }
+_COUNTED = {name for _, entries in LOSSES.values() for name in entries} | {"votes"}
+# What a model reads, and weights: nothing to learn from.
+_INPUTS = {"tokens", "segments", "positions", "choice_mask", "visual", "visual_mask", "weight"}
 FRACTIONS = ("weight", "masked_weights", "choice_mask")  # everything else counts or names something
 
 
@@ -159,10 +162,14 @@ def complete_batch(batch: Mapping[str, Any], kind: str, where: str) -> dict[str,
             what = f"{name} has the shape {shape}, it must be [{', '.join(letters)}]."
             raise TrainingError(what, where=where, fix=f"each letter is one size; the batch has {has}")
         complete[name] = jnp.asarray(complete[name])
-        if name not in FRACTIONS and not jnp.issubdtype(complete[name].dtype, jnp.integer):
-            what = f"{name} holds {complete[name].dtype}, it must hold integers."
-            raise TrainingError(what, where=where, fix=f"give {name}.astype(numpy.int32)")
+        _check_integers(name, complete[name], where)
     return complete
+
+
+def _check_integers(name: str, array: Any, where: str) -> None:
+    if name not in FRACTIONS and not jnp.issubdtype(array.dtype, jnp.integer):
+        what = f"{name} holds {array.dtype}, it must hold integers."
+        raise TrainingError(what, where=where, fix=f"give {name}.astype(numpy.int32)")
 
 
 def check_tokens(tokens: np.ndarray, rows: int, where: str = "tokens") -> None:
@@ -174,7 +181,8 @@ def check_tokens(tokens: np.ndarray, rows: int, where: str = "tokens") -> None:
 def check_batch(batch: Mapping[str, Any], params: Mapping[str, Any], head: str) -> None:
     """Raises at token ids that the encoder lacks and at labels that the head lacks, in arrays of the host.
 
-    On a device a wrong number is no error, but a loss that is not finite, or one of another target.
+    On a device a wrong number is no error, but a loss that is not finite, or one of another target. Numbers that are
+    no integers are refused too, and a batch without rows or with nothing to learn from.
 
         >>> import jax, numpy as np, stilts_jax as sj
         >>> model = sj.Model(sj.SHAPES["tiny"], (("mine", sj.HeadConfig(kind="classify", num_labels=2)),))
@@ -184,6 +192,9 @@ def check_batch(batch: Mapping[str, Any], params: Mapping[str, Any], head: str) 
         stilts_jax.errors.TrainingError: There are labels from 2 to 2...
     """
     arrays = {name: array for name, array in batch.items() if isinstance(array, np.ndarray)}
+    where = f"batch, head {head!r}"
+    for name in _COUNTED.intersection(arrays):
+        _check_integers(name, arrays[name], where)
     targets, weights = (arrays.get(name, np.zeros(())) for name in ("masked_targets", "masked_weights"))
     if targets.ndim and targets.shape == weights.shape:  # other shapes are refused with the batch
         arrays["masked_targets"] = np.where(weights > 0, targets, 0)  # places not used may hold anything
@@ -198,6 +209,15 @@ def check_batch(batch: Mapping[str, Any], params: Mapping[str, Any], head: str) 
             count = arrays["choice_mask"].shape[1] if is_choice else out.shape[-1]
             fix = "labels are numbered from 0; -1 is a place that is not scored"
             _check_range(arrays[name], -1, count, f"{name}, head {head!r}", "labels", fix)
+    has = ", ".join(f"{name} {np.shape(array)}" for name, array in sorted(batch.items())) or "nothing"
+    if not batch or any(np.shape(array)[:1] == (0,) for array in batch.values()):
+        fix = "give arrays whose first axis has at least one row"
+        raise TrainingError(f"The batch has no rows; it has {has}.", where=where, fix=fix)
+    # A loss of one's own may have targets of its own, and without a layer of outputs none at all.
+    if out is not None and not batch.keys() - _INPUTS:
+        what = f"There is nothing to learn from in the batch; it has {has}."
+        fix = "give label, tags, start and end, or what a loss of your own reads"
+        raise TrainingError(what, where=where, fix=fix)
 
 
 def _check_range(array: np.ndarray, low: int, high: int, where: str, what: str, fix: str) -> None:

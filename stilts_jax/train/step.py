@@ -231,7 +231,14 @@ def _move(
     # What a transformation may look at: ``value`` is optax's name of the loss, the others are for the recipe's own.
     seen = {"value": metrics["loss"], "step": state.step, "head": head}
     update = optax.with_extra_args_support(tx).update
-    updates, moments = update(gradients, state.moments, state.params, **seen)
+    try:
+        updates, moments = update(gradients, state.moments, state.params, **seen)
+    except TypeError as error:
+        if "argument" not in str(error):  # a defect of the transformation
+            raise
+        fix = "take one that needs gradients alone; optax.GradientTransformation(tx.init, tx.update) is given no more"
+        what = f"The optimizer does not take what a step has: {error}."
+        raise ConfigError(what, where="tx", fix=fix) from error
     # Gradients are float32 or wider; moments that were made of narrower parameters stay as narrow, or the next step
     # would be another program, without room to reuse.
     moments = jax.tree.map(lambda new, old: new.astype(old.dtype), moments, state.moments)

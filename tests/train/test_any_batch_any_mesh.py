@@ -52,12 +52,13 @@ def test_what_has_a_wrong_shape_is_named(changes, words):
 
 def test_an_encoder_that_is_not_the_models_is_named():
     encoder = jax.eval_shape(lambda: sj.init_params(MODEL, KEY))["encoder"]
-    wide = sj.Model(replace(MODEL.encoder, hidden_size=64), MODEL.heads)
     for given in ({"encoder": encoder}, {**encoder, "layers": {}}):
         with pytest.raises(ConfigError, match="missing"):
             sj.init_state(MODEL, TX, KEY, encoder=given)
     with pytest.raises(ConfigError, match=r"shape \(32,\); the model wants \(64,\)"):
-        sj.init_state(wide, TX, KEY, encoder=encoder)
+        sj.init_state(
+            replace(MODEL, encoder=replace(MODEL.encoder, hidden_size=64)), TX, KEY, encoder=encoder
+        )
     with pytest.raises(ConfigError, match="no head 'nil'"):
         sj.check_batch(BATCH, {"encoder": encoder, "heads": {"nli": {}}}, "nil")
 
@@ -66,8 +67,10 @@ def test_targets_that_do_not_exist_are_named():
     params = jax.eval_shape(lambda: sj.init_params(MODEL, KEY))
     masked = {"masked_targets": np.array([[319, 320]]), "masked_weights": np.ones((1, 2))}
     sj.check_batch(masked | {"masked_weights": np.array([[1, 0]])}, params, "nli")
-    longer = masked | {"masked_weights": np.ones((1, 3))}
-    for batch, words in ((masked, "to 320"), (longer, "to 320"), ({"votes": np.array([[3, -1]])}, "to 3")):
+    wrong = [(masked, "to 320"), (masked | {"masked_weights": np.ones((1, 3))}, "to 320")]
+    wrong += [({"votes": np.array([[3, -1]])}, "to 3"), (BATCH | {"label": np.zeros(8)}, "holds float64")]
+    wrong += [({}, "no rows"), ({"label": np.zeros(0, int)}, "no rows")]
+    for batch, words in (*wrong, ({"tokens": BATCH["tokens"]}, "nothing to learn from")):
         with pytest.raises(TrainingError, match=words):
             sj.check_batch(batch, params, "nli")
 

@@ -98,9 +98,8 @@ def test_dropout_depends_on_seed_step_and_row(tiny):
 
 
 def test_a_step_that_is_not_finite_changes_nothing(tiny):
-    params = tiny.make_params()
     batch = tiny.batch_at(0).arrays
-    before = TrainState.create(params, OPTIMIZER)
+    before = TrainState.create(tiny.make_params(), OPTIMIZER)
     batch["weight"][3] = np.inf
     after, metrics = _step(tiny, batch, skip_non_finite=True)
     assert bool(metrics["skipped"]) and int(after.step) == 1
@@ -119,12 +118,14 @@ def test_mistakes_are_named(tiny):
         _step(tiny, tiny.batch_at(0).arrays, loss=lambda params, batch, key: np.zeros([]))
     with pytest.raises(ConfigError, match="no optax transformation"):
         TrainState.create(tiny.make_params(), optax.adamw)
+    for tx in (optax.lbfgs(), optax.contrib.sam(OPTIMIZER, OPTIMIZER)):
+        with pytest.raises(ConfigError, match="does not take what a step has"):
+            _step(tiny, tiny.batch_at(0).arrays, optimizer=tx)
     loss = tiny.without_dropout(tiny.label_loss)
     loss.needs_whole_batch = True
     with pytest.raises(ConfigError, match="in-batch negatives"):
         _step(tiny, tiny.batch_at(0).arrays, loss=loss, accumulation=2)
-    loss = tiny.without_dropout(tiny.label_loss)
-    loss.head = "label"
+    loss.head, loss.needs_whole_batch = "label", False
     with pytest.raises(ConfigError, match="no head 'label'") as caught:
         _step(tiny, tiny.batch_at(0).arrays, loss=loss)
     assert "'labels'" in caught.value.fix
@@ -151,8 +152,7 @@ def test_any_optax_transformation_takes_the_steps_that_it_takes_alone(tiny, tx):
         state, _ = step(state, batch)
         compute = jax.value_and_grad(lambda p, b=batch: loss(select_head(p, "labels"), b, None)[0] / 8)
         value, gradients = compute(params)
-        update = optax.with_extra_args_support(tx).update
-        updates, memory = update(gradients, memory, params, value=value)
+        updates, memory = optax.with_extra_args_support(tx).update(gradients, memory, params, value=value)
         params = optax.apply_updates(params, updates)
     _assert_close(state.params, params, 1e-5)
     narrow = TrainState.create(jax.tree.map(partial(jax.numpy.asarray, dtype="bfloat16"), params), tx)
