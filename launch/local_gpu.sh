@@ -3,13 +3,14 @@
 #
 #   launch/local_gpu.sh [--dry_run] train --config=target:task=xnli --data_root=D --workdir=W
 #
-# --dry_run prints the commands instead. GPUS=0,1 takes only these; TRIES is how often a command is repeated.
+# --dry_run prints the commands instead. GPUS=0,1 takes only these; TRIES is how often a command is run at most (100).
 # Ctrl-C and SIGTERM are passed on: stilts saves and ends, and is not started again.
 set -euo pipefail
 
 dry=false
 if [[ "${1:-}" == --dry_run ]]; then dry=true; shift; fi
 if (($# == 0)); then echo "No stilts command is given." >&2; sed -n '2,7s/^# \{0,1\}//p' "$0" >&2; exit 2; fi
+if [[ ! "${TRIES:-100}" =~ ^[1-9][0-9]*$ ]]; then echo "TRIES must be a number from 1, and not '$TRIES'." >&2; exit 2; fi
 
 # Latency hiding: the next layer's weights are gathered while this layer computes (more than one GPU).
 flags="--xla_gpu_enable_latency_hiding_scheduler=true"

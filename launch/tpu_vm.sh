@@ -33,6 +33,7 @@ run() {
 release() { run "${queue[@]}" delete "$NAME" --zone="$ZONE" --force --quiet; }
 state() { "${queue[@]}" describe "$NAME" --zone="$ZONE" --format='value(state.state)' 2>/dev/null || echo NONE; }
 
+if [[ "$1 ${2:-}" == "--delete --dry_run" ]]; then dry=true; fi
 if [[ "$1" == --delete ]]; then release; exit; fi
 
 acquire() {
@@ -43,12 +44,13 @@ acquire() {
     --runtime-version="${VERSION:-v2-alpha-tpuv6e}" "${spot[@]}" || return
   until "$dry" || [[ "$(state)" =~ ^(ACTIVE|FAILED|SUSPENDED)$ ]]; do sleep 30; done
 }
-# Each time, as an earlier try may have ended half-way; what is whole there is kept.
+# Each time, as an earlier try may have ended half-way; what is whole there is kept. SETUP has its own shell.
 install() {
+  local setup="${SETUP:-true}"
   run git -C "$here" archive --format=tar.gz --output="$source" HEAD &&
     run gcloud compute tpus tpu-vm scp "$source" "$NAME:stilts_jax.tar.gz" --zone="$ZONE" --worker=all &&
     run "${ssh[@]}" --command="test -e venv/$commit || { rm -rf src venv && mkdir src && tar -xzf stilts_jax.tar.gz -C src &&
-      python3 -m venv venv && venv/bin/pip install './src[tpu,gcs,hub]' && { ${SETUP:-true}; } && touch venv/$commit; }"
+      python3 -m venv venv && venv/bin/pip install './src[tpu,gcs,hub]' && bash -c ${setup@Q} && touch venv/$commit; }"
 }
 
 printf -v words ' %q' "$@"
@@ -66,8 +68,9 @@ for ((try = 1; try <= ${TRIES:-100}; try++)); do
   if ((code != 75)); then break; fi
 done
 for word in "$@"; do
-  [[ "$word" == --workdir=gs://* ]] || continue
-  run "${ssh[@]/--worker=all/--worker=0}" --command="venv/bin/stilts report ${word#*=}" || true
-  run gcloud storage rsync --recursive "${word#*=}/report" "${OUT:-results}" || true
+  folder="${word#--workdir=}"
+  [[ "$word" == "--workdir=$folder" && "$folder" == gs://* ]] || continue
+  run "${ssh[@]/--worker=all/--worker=0}" --command="venv/bin/stilts report ${folder@Q}" || true
+  run gcloud storage rsync --recursive "$folder/report" "${OUT:-results}" || true
 done
 exit "$code"

@@ -38,7 +38,7 @@ def call(tmp_path: Path):
 
 @pytest.mark.parametrize("name", ["tpu_vm.sh", "slurm.sbatch", "local_gpu.sh", "grid.sh"])
 def test_a_script_is_short_clean_and_explains_itself(name, call):
-    assert len((LAUNCH / name).read_text().splitlines()) < 75
+    assert len((LAUNCH / name).read_text().splitlines()) < 80
     checks = ["shellcheck"] if shutil.which("shellcheck") else ["bash", "-n"]  # else at least the grammar
     done = subprocess.run([*checks, str(LAUNCH / name)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
@@ -47,10 +47,12 @@ def test_a_script_is_short_clean_and_explains_itself(name, call):
 
 
 STUBS = dict.fromkeys(("stilts", "srun", "scontrol", "gcloud"), "")
+GRID_LINES = [f"CUDA_VISIBLE_DEVICES={n} stilts grid --part={n + 1}/3 -x" for n in range(3)]
 SLURM_LINES = ["srun --kill-on-bad-exit=1 --export=ALL stilts train", "scontrol requeue 7"]
 TPU_LINES = [
     *("gcloud compute tpus queued-resources create", "--spot", "gcloud compute tpus tpu-vm scp"),
-    *("gcloud compute tpus tpu-vm ssh", r"stilts\ grid\ --workdir=gs://b/w"),
+    *("gcloud compute tpus tpu-vm ssh", r"bash -c \'cd x # there;\' && touch"),
+    r"stilts\ grid\ --workdir=gs://b/w",
     "gcloud storage rsync --recursive gs://b/w/report results",
 ]
 
@@ -58,19 +60,15 @@ TPU_LINES = [
 @pytest.mark.parametrize(
     ("script", "arguments", "environment", "lines"),
     [
-        ("local_gpu.sh", "train", {"GPUS": "1"}, ["CUDA_VISIBLE_DEVICES=1 stilts train"]),
-        (
-            "grid.sh",
-            "all/3 -x",
-            {},
-            [f"CUDA_VISIBLE_DEVICES={n} stilts grid --part={n + 1}/3 -x" for n in range(3)],
-        ),
-        ("slurm.sbatch", "train", {"SLURM_JOB_ID": "7"}, SLURM_LINES),
-        ("tpu_vm.sh", "grid --workdir=gs://b/w", TPU, TPU_LINES),
+        ("local_gpu.sh", "--dry_run train", {"GPUS": "1"}, ["CUDA_VISIBLE_DEVICES=1 stilts train"]),
+        ("grid.sh", "--dry_run all/3 -x", {}, GRID_LINES),
+        ("slurm.sbatch", "--dry_run train", {"SLURM_JOB_ID": "7"}, SLURM_LINES),
+        ("tpu_vm.sh", "--dry_run grid --workdir=gs://b/w", TPU | {"SETUP": "cd x # there;"}, TPU_LINES),
+        ("tpu_vm.sh", "--delete --dry_run", TPU, ["queued-resources delete run"]),
     ],
 )
 def test_a_dry_run_prints_the_commands_and_types_none(script, arguments, environment, lines, call):
-    done, calls = call(script, "--dry_run", *arguments.split(), stubs=STUBS, **environment)
+    done, calls = call(script, *arguments.split(), stubs=STUBS, **environment)
     assert calls == []
     places = [done.stdout.index(line) for line in lines]
     assert places == sorted(places)
@@ -86,6 +84,7 @@ def test_a_dry_run_prints_the_commands_and_types_none(script, arguments, environ
         ("slurm.sbatch", "", {}, "command"),
         ("grid.sh", "--config=xstilts", {}, "part"),
         ("grid.sh", "all/0", {}, "part"),
+        ("local_gpu.sh", "train", {"TRIES": "0"}, "TRIES"),
     ],
 )
 def test_what_is_missing_or_wrong_is_said(script, arguments, environment, word, call):
