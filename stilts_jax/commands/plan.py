@@ -55,6 +55,9 @@ def run(arguments: Namespace) -> int:
             )
             raise ConfigError(what, where="--sweep with --json or --data_root", fix=fix)
         encoders, topologies = [*split_names(encoders[0])], [*split_names(topologies[0])]
+        if not encoders or not topologies:
+            what, fix = "A sweep needs an encoder and a topology.", "name them, joined by +"
+            raise ConfigError(what, where="--encoder, --topology", fix=fix)
     pairs = [(name, find_shape(name), topology) for name in encoders for topology in topologies]
     setups = ((name, make_setup(settings, arguments, topology, shape)) for name, shape, topology in pairs)
     if arguments.sweep:

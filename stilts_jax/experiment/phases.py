@@ -165,7 +165,7 @@ def _target_trainings(settings: Settings) -> dict[Training, tuple[str, ...]]:
         suffix = "" if language == "en" else f"@{language}"
         steps = tuple(step if "@" in step else f"{step}{suffix}" for step in wanted if task.is_trained)
         where = "experiment.train_on, or train_on of the task"
-        with _said_of(where):
+        with _said_of(f"experiment.source_language, {where}" if suffix else where):
             found = list(map(get_task, steps))
         for step in found:  # a head that can answer
             if step.kind != task.kind or (step.labels and task.labels and step.labels != task.labels):
