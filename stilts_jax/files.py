@@ -71,6 +71,17 @@ def make_folder(path: Path, option: str, *, to_write: bool = True) -> None:
         raise ConfigError(what, where=str(path), fix=f"name another folder with {option}") from error
 
 
+def check_out(out: Path, *read: Path) -> None:
+    """Refuses a file to write that is a folder, or one of those that are read for it, before any work is done."""
+    what, fix = "", "name another file with --out"
+    if os.path.realpath(out) in map(os.path.realpath, read):
+        what = "This file is read: it would be written over."
+    elif out.is_dir():
+        what = "This is a folder, and a file is to be written."
+    if what:
+        raise ConfigError(what, where=str(out), fix=fix)
+
+
 def is_remote(path: str | os.PathLike) -> bool:
     """Says whether a path lies in an object store."""
     return "://" in str(path)

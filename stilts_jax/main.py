@@ -42,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             try:
                 return _run(list(sys.argv[1:] if argv is None else argv))
             finally:
-                interruption.check()  # a library may have ignored a signal, or made an error of its own of it
+                if not isinstance(sys.exception(), RunAgain):  # which says what was saved
+                    interruption.check()  # a library may have ignored a signal, or made an error of its own of it
     except RunAgain as stopped:
         print(f"stilts: {stopped}", file=sys.stderr)
         return stopped.exit_code

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from stilts_jax import interruption
 from stilts_jax.commands import tasks
 from stilts_jax.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_RUN_AGAIN, EXIT_USAGE
 from stilts_jax.main import main
@@ -20,15 +21,18 @@ from stilts_jax.main import main
 )
 def test_a_signal_outside_of_training_ends_with_its_code(monkeypatch, capsys, number, code):
     def work(arguments):
-        os.kill(os.getpid(), number)
-        time.sleep(60)
-        return 0
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(60)
+        finally:
+            raise interruption.stop(" after step 7.")
 
     monkeypatch.setattr(tasks, "run", work)
     before = signal.getsignal(number)
     assert main(["tasks"]) == code
     assert signal.getsignal(number) is before
-    assert "run the same command again" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "after step 7." in said and "run the same command again" in said
 
 
 TRAIN = "train --config=target --data_root={root} "

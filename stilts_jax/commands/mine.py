@@ -8,8 +8,7 @@ from argparse import Namespace
 
 from stilts_jax.checked import Range
 from stilts_jax.commands.options import Add
-from stilts_jax.errors import ConfigError
-from stilts_jax.files import local_path, make_folder
+from stilts_jax.files import check_out, local_path, make_folder
 from stilts_jax.settings import NEIGHBOURS
 
 
@@ -33,9 +32,7 @@ def run(arguments: Namespace) -> None:
     from stilts_jax.experiment.models import open_model
     from stilts_jax.model import Compute
 
-    if arguments.out.resolve() in (arguments.source.resolve(), arguments.target.resolve()):
-        what, fix = "The pairs would be written over the sentences.", "name another file with --out"
-        raise ConfigError(what, where=str(arguments.out), fix=fix)
+    check_out(arguments.out, arguments.source, arguments.target)
     make_folder(arguments.out.parent, "--out")
     keep_programs()
     encoder = open_model(arguments.encoder, progress=arguments.progress)

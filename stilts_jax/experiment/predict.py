@@ -1,6 +1,7 @@
 """Predictions on a user's own texts, from Python or from a file with columns."""
 
 import csv
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -15,7 +16,7 @@ from stilts_jax.evaluation.predict import predict
 from stilts_jax.evaluation.retrieval import Embedder
 from stilts_jax.experiment.models import open_model, own_options
 from stilts_jax.features.build import FeatureSettings, build_features
-from stilts_jax.files import replacing
+from stilts_jax.files import check_out, replacing
 from stilts_jax.model import Compute, HeadConfig
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.tasks.sources.rows import BadRow, Row, parse_json
@@ -81,8 +82,13 @@ def predict_file(model: str, path: Path, out: Path, **options: Any) -> int:
     All rows are looked at first, so that a bad one is named before anything is computed; then they are read again,
     predicted and written some thousands at a time. ``options`` are those of ``predict_texts``.
     """
+    check_out(out, path)
     kind, predict_all = _open(model, **options)
-    if (kind == "embed") != (out.suffix == ".npy") or path.suffix not in _SUFFIXES:
+    if (
+        out.suffix in (".csv", ".jsonl")
+        or (kind == "embed") != (out.suffix == ".npy")
+        or path.suffix not in _SUFFIXES
+    ):
         what = f"A model of the kind {kind} can't make {out.name} of {path.name}."
         fix = f"read from {', '.join(_SUFFIXES)}; write vectors to .npy, all else to .tsv"
         raise ConfigError(what, where="--input, --out", fix=fix)
@@ -105,13 +111,16 @@ def predict_file(model: str, path: Path, out: Path, **options: Any) -> int:
             if not start:
                 file.write(_line([*columns, "prediction"]))
             for (row, _), value in zip(chunk, found):
-                shown = " ".join(value) if kind == "tag" else value
+                shown = " ".join(value) if kind == "tag" else str(value)
                 file.write(_line([*(row.fields.get(name, "") for name in columns), shown]))
     return count
 
 
 def _line(cells: Sequence[Any]) -> bytes:
-    return ("\t".join(" ".join(str(cell).split()) for cell in cells) + "\n").encode(errors="replace")
+    """Returns a row of the table; what is no text is spelt as in JSON, and null is an empty cell."""
+    plain = ("" if cell is None else cell for cell in cells)
+    texts = (cell if isinstance(cell, str) else json.dumps(cell, ensure_ascii=False) for cell in plain)
+    return ("\t".join(" ".join(text.split()) for text in texts) + "\n").encode(errors="replace")
 
 
 def _open(
@@ -198,9 +207,10 @@ def _read_texts(path: Path, kind: str, columns: dict[str, None]) -> Iterator[tup
             yield row, _text_of(kind, row)
     except (BadRow, csv.Error, UnicodeDecodeError) as error:
         reason: object = error
+        fix = f"a head of the kind {kind} reads {_COLUMNS[kind]} (`stilts predict --help`)"
         if isinstance(error, UnicodeDecodeError):
             reason = f"byte {error.start + 1} of the line is not UTF-8"
-        fix = f"a head of the kind {kind} reads {_COLUMNS[kind]} (`stilts predict --help`)"
+            fix = "give a table that is text in UTF-8, and not packed"
         raise DataError(f"The row can't be used: {reason}.", where=f"{path}:{line}", fix=fix) from error
 
 
@@ -211,7 +221,10 @@ def _text_of(kind: str, row: Row) -> Any:
         return row["question"], row["context"]
     if kind == "choice":
         names = [name for name in row.fields if name.startswith("choice") and name[6:].isdecimal()]
-        return row["prompt"], [row[name] for name in names or ["choice1"]]
+        # The prediction is a choice's number, whatever the order of the columns.
+        return row["prompt"], [
+            row[name] for name in sorted(names, key=lambda name: int(name[6:])) or ["choice1"]
+        ]
     return (row["text"], row["pair"]) if "pair" in row.fields and kind == "classify" else row["text"]
 
 

@@ -94,6 +94,7 @@ BAD = {
     "a column missing": ("span", "question\nwhy\n", "x.tsv", "y.tsv", ("'context'", "x.tsv:2")),
     "an empty cell": ("tag", "words\tid\na b\t1\n\t2\n", "x.tsv", "y.tsv", ("words is empty", "x.tsv:3")),
     "vectors into a table": ("embed", "text\na\n", "x.tsv", "y.tsv", ("embed", ".npy")),
+    "a table that is none": ("tag", "words\na\n", "x.tsv", "y.csv", ("all else to .tsv",)),
     "a file of another kind": ("tag", "words\na\n", "x.txt", "y.tsv", (".tsv, .csv, .jsonl",)),
     "a column too many": ("tag", "words\tprediction\na\tO\n", "x.tsv", "y.tsv", ("column prediction",)),
     "no file": ("tag", None, "x.tsv", "y.tsv", ("x.tsv",)),
@@ -113,13 +114,16 @@ def test_a_table_that_cannot_be_used_is_named(models, tmp_path, capsys, case):
 
 def test_rows_of_json_may_have_columns_of_their_own(models, tmp_path):
     table, out = tmp_path / "x.jsonl", tmp_path / "y.tsv"
-    table.write_text('{"words": "the"}\n{"words": "birds", "from": "\\ud83d"}\n')  # half a character
+    table.write_text(
+        '{"words": "the", "from": null}\n{"words": "birds", "from": "\\ud83d"}\n'
+    )  # half a character
     assert main(["predict", str(models["tag"][0]), f"--input={table}", f"--out={out}"]) == 0
     assert re.findall("(.*)\t(.*)\t.*", out.read_text()) == [("words", "from"), ("the", ""), ("birds", "?")]
     (table := tmp_path / "x.tsv").write_text("words\tid\n")
     assert main(["predict", str(models["tag"][0]), f"--input={table}", f"--out={out}"]) == 0
     assert out.read_text() == "words\tid\tprediction\n"
-    cells = {"prompt": "p", "choice1": "a", "choice2": "b", "choice_by": "c"}
+    assert main(["predict", str(models["tag"][0]), f"--input={table}", f"--out={table}"]) == 2
+    cells = {"choice2": "b", "prompt": "p", "choice1": "a", "choice_by": "c"}
     assert _text_of("choice", Row(1, 0, cells)) == ("p", ["a", "b"])
 
 
