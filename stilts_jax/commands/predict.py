@@ -30,4 +30,4 @@ def run(arguments: Namespace) -> None:
     places = arguments.model, arguments.input, arguments.out
     given = {name: getattr(arguments, name) for name in ("max_length", "tokens_per_batch", "progress")}
     count = predict_file(*places, head=arguments.head and task_name(arguments.head), **given)
-    print(f"{count} predictions in {arguments.out}")
+    print(f"{count} prediction{'s' * (count != 1)} in {arguments.out}")

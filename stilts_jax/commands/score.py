@@ -47,7 +47,8 @@ def _format(scores: dict[str, Any]) -> str:
     for name, task in scores["tasks"].items():
         lost = f", missing: {' '.join(missing[name])}" if name in missing else ""
         lines.append(f"{name:12} {task['mean']:7.2f}  {len(task['languages'])}{lost}")
-    lines.append(f"{'mean':12} {scores['mean']:7.2f}  of {len(scores['tasks'])} tasks")
+    count = len(scores["tasks"])
+    lines.append(f"{'mean':12} {scores['mean']:7.2f}  of {count} task{'s' * (count != 1)}")
     if "benchmark" in scores:
         overall = scores["overall"]
         lines.append(f"{scores['benchmark']:12} {'-' if overall is None else f'{overall:.2f}':>7}")

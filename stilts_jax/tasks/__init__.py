@@ -64,8 +64,9 @@ def get_task(reference: str) -> Task:
         shown, title = CONTROLS[control], f"{task.title}, {control}"
         task = replace(task, name=f"{name}.{control}", title=title, pictures=shown, train_on=before)
     if language:
-        if language not in task.languages and our_code(language) in task.languages:
-            language = our_code(language)
+        if language not in task.languages:  # "@DE" would be read as a language without any files
+            codes = our_code(language), our_code(language.lower())
+            language = next((code for code in codes if code in task.languages), language)
         task = replace(task, name=f"{task.name}@{language}", languages=(language,), source_language=language)
     _REFERENCES[task.name] = reference
     return task

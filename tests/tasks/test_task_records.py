@@ -47,6 +47,6 @@ def test_a_language_has_one_code_whatever_the_data_call_it():
 
 
 def test_a_language_of_a_task_may_have_its_longer_code():
-    for code in ("yo", "yor", "yor_Latn"):
+    for code in ("yo", "yor", "yor_Latn", "YO"):
         assert get_task(f"masakhaner_x@{code}").name == task_name(f"masakhaner_x@{code}") == "masakhaner_x@yo"
     assert get_task("mnli@deu").name == "mnli@deu"  # the files of a translation say what they call it
