@@ -4,7 +4,7 @@ import pytest
 
 from stilts_jax.errors import DataError
 from stilts_jax.tasks import get_task
-from stilts_jax.tasks.sources.inventory import read_part
+from stilts_jax.tasks.sources.inventory import format_examples, read_part
 from stilts_jax.tasks.sources.read import available_languages, read_examples, read_retrieval
 from stilts_jax.tasks.sources.retrieval import find_sentences
 
@@ -39,6 +39,7 @@ def test_buccs_test_set_is_its_original_training_set(write, source, stem):
     assert pool.gold == {"de-1": ("en-9", "en-7")}
     assert [query.text for query in pool.queries] == ["ja", "ja"]  # what to do about it is the miner's choice
     assert read_part(task, "test", "de", source)[1] == 2  # counted as the release counts: pairs
+    assert "text: ja\n  positive: yes | yes\n" in format_examples(task, source)
     write(f"{stem}.gold", "de-1\ten-8\n")
     with pytest.raises(DataError, match="query and of a candidate"):
         read_retrieval(task, "test", "de", source)

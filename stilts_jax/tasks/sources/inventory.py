@@ -5,7 +5,7 @@ import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import fields, replace
 from textwrap import fill
 from typing import Any, NamedTuple
 
@@ -152,7 +152,7 @@ def format_examples(task: Task, source: DataSource, cut: Callable[[str], Sequenc
         language = task.source_language if task.source_language in languages else languages[0]
         examples, *_ = read_part(task, split, language, source)
         lines = [f"{task.name} {split} {language}, {len(examples[:3])} of {len(examples)} examples:"]
-        for example in examples[:3]:
+        for example in _add_partners(task, split, language, source, examples[:3]):
             shown = ((one.name, _show(task, example, one.name)) for one in fields(example))
             for name, text in ((name, text) for name, text in shown if text):
                 more = f" ... ({len(text):,} characters)" if len(text) > _LONGEST else ""
@@ -164,6 +164,20 @@ def format_examples(task: Task, source: DataSource, cut: Callable[[str], Sequenc
             lines.append("")
         return "\n".join(lines[:-1])
     return f"{task.name}: no split is there"
+
+
+def _add_partners(
+    task: Task, split: str, language: str, source: DataSource, queries: Sequence[Any]
+) -> Sequence[Any]:
+    """Returns queries of a retrieval set with their right partners, where these are known; others as they are."""
+    if not any(one.build for part in read.sources_of(task, split, source).values() for one in part):
+        return queries
+    pools = read.read_retrieval(task, split, language, source)
+    right = {query.id: (pools.gold or {}).get(query.id, ()) for query in queries}
+    wanted = {one for ids in right.values() for one in ids}
+    texts = {candidate.id: candidate.text for candidate in pools.candidates if candidate.id in wanted}
+    found = {name: " | ".join(texts[one] for one in ids if one in texts) for name, ids in right.items()}
+    return [replace(query, positive=found[query.id] or None) for query in queries]
 
 
 def _show(task: Task, example: Example, name: str) -> str:
