@@ -134,7 +134,6 @@ def test_mistakes_are_named(tiny):
 @pytest.mark.parametrize(
     "tx",
     [
-        optax.adamw(1e-2),
         optax.adafactor(1e-2),
         optax.MultiSteps(optax.adamw(1e-2), 2),
         optax.contrib.schedule_free_adamw(1e-2),
