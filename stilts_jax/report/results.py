@@ -179,7 +179,8 @@ def read_results(workdir: Path) -> tuple[list[Run], dict[str, str]]:
             broken[folder.name] = "no result.json: not finished"
     if not runs:
         fix = "run `stilts grid` first, or give the folder that it wrote to"
-        raise DataError("There are no results: no finished phase.", where=str(phases), fix=fix)
+        reason = "no finished phase" if workdir.is_dir() else "the folder does not exist"
+        raise DataError(f"There are no results: {reason}.", where=str(phases), fix=fix)
     order = sorted(runs, key=lambda run: (not run.error, str(run.environment.get("finished") or "")))
     newest = {run.name: run for run in order}
     for run in runs:
