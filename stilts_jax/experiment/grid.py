@@ -27,6 +27,7 @@ from stilts_jax.files import is_remote
 from stilts_jax.host_memory import return_freed_memory
 from stilts_jax.interruption import check, stop
 from stilts_jax.progress import SILENT, Progress
+from stilts_jax.sharding import mesh_shape
 
 CHECKPOINTS = "checkpoints"
 # Seconds to wait for a parent that another machine trains, and the first and the longest pause between two looks.
@@ -123,6 +124,10 @@ def run_grid(
         what = "Parameters in bfloat16 can't be trained: they would hardly change, as 0.02 + 0.00001 rounds to 0.02."
         fix = "set compute.param_dtype=float32; compute.dtype=bfloat16 saves time, train.moment_dtype=bfloat16 memory"
         raise ConfigError(what, where="config.compute.param_dtype", fix=fix)
+    if not all(from_main(partial(is_done, phase, context)) for phase in mine):
+        mesh_shape(
+            context.settings.mesh, jax.device_count()
+        )  # one that does not fit would fail phase by phase
     failed = list[str]()
     launched = busy = time.monotonic()  # busy: when this process last did something
     if context.is_main:

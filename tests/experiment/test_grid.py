@@ -16,6 +16,7 @@ from stilts_jax.experiment.phases import Phase
 from stilts_jax.experiment.results import FAILURE, FORMAT, RESULT, read_result
 from stilts_jax.files import write_record
 from stilts_jax.progress import SILENT, Progress
+from stilts_jax.settings import MeshConfig
 
 
 class Experiment:
@@ -23,8 +24,8 @@ class Experiment:
 
     def __init__(self, folder, keep="models"):
         self.workdir, self.progress, self.is_main = folder, SILENT, True
-        self.settings, self.ran = SimpleNamespace(experiment=SimpleNamespace(keep=keep)), []
-        self.settings.compute = SimpleNamespace(param_dtype="float32")
+        self.settings = SimpleNamespace(experiment=SimpleNamespace(keep=keep), mesh=MeshConfig())
+        self.settings.compute, self.ran = SimpleNamespace(param_dtype="float32"), []
 
     def folder(self, phase):
         return self.workdir / phase.name
