@@ -114,9 +114,8 @@ def test_a_table_that_cannot_be_used_is_named(models, tmp_path, capsys, case):
 
 def test_rows_of_json_may_have_columns_of_their_own(models, tmp_path):
     table, out = tmp_path / "x.jsonl", tmp_path / "y.tsv"
-    table.write_text(
-        '{"words": "the", "from": null}\n{"words": "birds", "from": "\\ud83d"}\n'
-    )  # half a character
+    # Nothing, and half a character.
+    table.write_text('{"words": "the", "from": null}\n{"words": "birds", "from": "\\ud83d"}\n')
     assert main(["predict", str(models["tag"][0]), f"--input={table}", f"--out={out}"]) == 0
     assert re.findall("(.*)\t(.*)\t.*", out.read_text()) == [("words", "from"), ("the", ""), ("birds", "?")]
     (table := tmp_path / "x.tsv").write_text("words\tid\n")

@@ -172,3 +172,16 @@ def test_the_program_does_not_grow_with_depth():
         return len(jax.jit(run).lower(shapes, tokens).as_text().splitlines())
 
     assert length(30) == length(40)
+
+
+def test_dropout_of_pictures_does_not_depend_on_how_far_texts_are_padded():
+    """Of all three sites: behind attention, in its probabilities, behind the second dense layer."""
+    maker, exact = Maker(), Compute(matmul_precision="highest", attention="xla")
+    config = replace(maker.config(), hidden_dropout=0.1, attention_dropout=0.1)
+    params, tokens = maker.encoder(config), maker.tokens(config)
+    visual = np.random.default_rng(1).normal(size=(len(tokens), 5, config.hidden_size)).astype(np.float32)
+    run = partial(encode, params, config=config, compute=exact, visual=visual, dropout_key=jax.random.key(3))
+    run = partial(run, visual_mask=np.ones((len(tokens), 5), bool))
+    real, length = tokens != config.pad_id, tokens.shape[1]
+    longer = run(np.pad(tokens, ((0, 0), (0, 7)), constant_values=config.pad_id))[:, :length]
+    np.testing.assert_allclose(longer[real], run(tokens)[real], rtol=0, atol=1e-5)

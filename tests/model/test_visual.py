@@ -44,18 +44,6 @@ def test_text_and_pictures_are_encoded_as_by_pytorch(maker, exact, family, tmp_p
     np.testing.assert_allclose(np.asarray(found)[real], expected.numpy()[real], rtol=0, atol=1e-5)
 
 
-def test_dropout_of_pictures_does_not_depend_on_how_far_texts_are_padded(maker, exact):
-    """Of all three sites: behind attention, in its probabilities, behind the second dense layer."""
-    config = replace(maker.config(), hidden_dropout=0.1, attention_dropout=0.1)
-    params, tokens = maker.encoder(config), maker.tokens(config)
-    visual = np.random.default_rng(1).normal(size=(len(tokens), 5, config.hidden_size)).astype(np.float32)
-    run = partial(encode, params, config=config, compute=exact, visual=visual, dropout_key=jax.random.key(3))
-    run = partial(run, visual_mask=np.ones((len(tokens), 5), bool))
-    real, length = tokens != config.pad_id, tokens.shape[1]
-    longer = run(np.pad(tokens, ((0, 0), (0, 7)), constant_values=config.pad_id))[:, :length]
-    np.testing.assert_allclose(longer[real], run(tokens)[real], rtol=0, atol=1e-5)
-
-
 def test_pictures_that_are_not_there_change_nothing(maker, exact):
     config = maker.config()
     params, tokens = maker.encoder(config), maker.tokens(config)

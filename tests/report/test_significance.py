@@ -170,10 +170,8 @@ def test_seed_components_are_of_the_largest_full_table_and_of_one_design(tmp_pat
 
 
 def test_translations_vary_together(tmp_path):
-    """Four languages with the very same outcomes tell no more than one: the interval must not shrink.
-
-    Whatever the task says of itself: items of the same ids are the same, as in the toy world's languages.
-    """
+    """Four languages with the very same outcomes tell no more than one: the interval must not shrink."""
+    # Whatever the task says of itself: items of the same ids are the same, as in the toy world's languages.
     first, second = np.random.default_rng(0).random((2, 1500)) < 0.7
     error = 100 * stats.sem(1.0 * second - first)
     for ids, aligned, expected in (("", True, error), ("digest", False, error), ("", False, error / 2)):
