@@ -125,9 +125,8 @@ def run_grid(
         fix = "set compute.param_dtype=float32; compute.dtype=bfloat16 saves time, train.moment_dtype=bfloat16 memory"
         raise ConfigError(what, where="config.compute.param_dtype", fix=fix)
     if not all(from_main(partial(is_done, phase, context)) for phase in mine):
-        mesh_shape(
-            context.settings.mesh, jax.device_count()
-        )  # one that does not fit would fail phase by phase
+        # One that does not fit would fail phase by phase.
+        mesh_shape(context.settings.mesh, jax.device_count())
     failed = list[str]()
     launched = busy = time.monotonic()  # busy: when this process last did something
     if context.is_main:

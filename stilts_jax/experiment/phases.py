@@ -68,9 +68,7 @@ def list_phases(settings: Settings, *, is_part: bool = False) -> list[Phase]:
             what, fix = f"{row!r} is no task.", f"an encoder's folder is named as {HUB}{row}"
             raise ConfigError(what, where="config.experiment.intermediates", fix=fix)
         train = tuple(row.split("/"))
-        cut = (
-            "; a + separates names: link a folder with one in its name under another" if HUB in before else ""
-        )
+        cut = "; a + separates names: link a folder with one in its name under another" * (HUB in before)
         with _said_of("experiment.intermediates", cut):
             tasks = {name: get_task(name) for name in train}
         scored = tuple(name for name, task in tasks.items() if task.is_scored_on_selection)

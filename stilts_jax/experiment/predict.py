@@ -84,11 +84,8 @@ def predict_file(model: str, path: Path, out: Path, **options: Any) -> int:
     """
     check_out(out, path)
     kind, predict_all = _open(model, **options)
-    if (
-        out.suffix in (".csv", ".jsonl")
-        or (kind == "embed") != (out.suffix == ".npy")
-        or path.suffix not in _SUFFIXES
-    ):
+    writable = out.suffix not in (".csv", ".jsonl") and (kind == "embed") == (out.suffix == ".npy")
+    if not writable or path.suffix not in _SUFFIXES:
         what = f"A model of the kind {kind} can't make {out.name} of {path.name}."
         fix = f"read from {', '.join(_SUFFIXES)}; write vectors to .npy, all else to .tsv"
         raise ConfigError(what, where="--input, --out", fix=fix)
@@ -222,9 +219,8 @@ def _text_of(kind: str, row: Row) -> Any:
     if kind == "choice":
         names = [name for name in row.fields if name.startswith("choice") and name[6:].isdecimal()]
         # The prediction is a choice's number, whatever the order of the columns.
-        return row["prompt"], [
-            row[name] for name in sorted(names, key=lambda name: int(name[6:])) or ["choice1"]
-        ]
+        names = sorted(names, key=lambda name: int(name.removeprefix("choice")))
+        return row["prompt"], [row[name] for name in names or ["choice1"]]
     return (row["text"], row["pair"]) if "pair" in row.fields and kind == "classify" else row["text"]
 
 

@@ -35,9 +35,8 @@ def read_bytes(path: Path) -> bytes:
             content = gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:
         what = f"the file can't be read: {getattr(error, 'strerror', None) or error}"
-        raise DataError(
-            what, where=str(path), fix="name the right file, or fetch or copy it again"
-        ) from error
+        fix = "name the right file, or fetch or copy it again"
+        raise DataError(what, where=str(path), fix=fix) from error
     if b"\0" in content:  # disks leave runs of them where a file was not written to its end
         what = f"the file is damaged: it holds {content.count(0)} NUL bytes"
         line = content.count(b"\n", 0, content.index(0)) + 1
