@@ -75,13 +75,10 @@ def write_report(
     names = ("report.html", "report.md", "scores.csv", "tables", "figures")
     html, markdown, scores, folder, drawn = (out / name for name in names)
     paths = ReportPaths(html, markdown, scores, folder, drawn, summary)
-    loader = jinja2.PackageLoader("stilts_jax", "report")
-    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
-    page = environment.get_template("page.html.jinja")
     files: dict[Path, str | bytes] = {
         scores: grid.all_scores.to_csv(index=False, lineterminator="\n"),
         markdown: sections_to_markdown(title, lead, shown),
-        html: page.render(title=title, lead=lead, sections=shown),
+        html: _page(title, lead, shown),
     }
     for table in Block("", blocks=shown).tables:
         files[folder / f"{table.name}.csv"] = to_csv(table)
@@ -95,6 +92,12 @@ def write_report(
             if _OURS.fullmatch(path.name) and path not in files:
                 path.unlink(missing_ok=True)
     return paths
+
+
+def _page(title: str, lead: list[str], sections: list[Block]) -> str:
+    loader = jinja2.PackageLoader("stilts_jax", "report")
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+    return environment.get_template("page.html.jinja").render(title=title, lead=lead, sections=sections)
 
 
 def summary_text(workdir: Path, benchmark: str = "xtreme") -> str:
