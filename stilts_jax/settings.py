@@ -125,7 +125,8 @@ class TrainSettings(OptimizerSettings):
     # Below 1 rare labels are drawn more often (classify): a label in proportion to its rows to this power.
     label_alpha: Annotated[float | None, SHARE] = None
     # Exceptions of these seven by task, as in "xnli.epochs=1,easy_vqa.learning_rate=4e-4", with its controls and
-    # translations. (Of several tasks in a row the first one's rate, warm-up and decay count.)
+    # translations. A target's count for all that it trains on (xcopa.epochs, not siqa.epochs). (Of several tasks in a
+    # row the first one's rate, warm-up and decay count.)
     by_task: str = ""
     max_steps: Annotated[int, COUNT] = 0  # stop (and end the schedule) after so many; 0: what the epochs need
     accumulation: Annotated[int, Range(0, 2**16)] = 0  # microbatches of a step; 0: by device and kind of task

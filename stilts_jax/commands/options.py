@@ -99,7 +99,7 @@ def open_phases(settings: Settings, arguments: Namespace, **instead: Any) -> tup
     ``instead`` has other folders than the command line names.
     """
     from stilts_jax.experiment.needs import check_data, keep_available
-    from stilts_jax.experiment.phases import list_phases
+    from stilts_jax.experiment.phases import list_phases, unread_exceptions
 
     given = vars(arguments) | instead
     phases = list_phases(settings)  # before any folder is made: it knows all names
@@ -108,5 +108,7 @@ def open_phases(settings: Settings, arguments: Namespace, **instead: Any) -> tup
     if given.get("available"):
         context = keep_available(context)
         phases = list_phases(context.settings, is_part=True)
+    for said in unread_exceptions(phases, context.settings):
+        context.progress.say(f"warning: {said}")
     check_data(phases, context)
     return phases, context

@@ -190,6 +190,19 @@ def hyperparameters_of(task: Task, settings: Settings, phase: Phase | None = Non
     return replace(preset, **given)
 
 
+def unread_exceptions(phases: list[Phase], settings: Settings) -> Iterator[str]:
+    """Yields what ``train.by_task`` says in vain: of a task that only targets train on, with their own numbers."""
+    rows = {get_task(name).name for phase in phases if phase.stage == "intermediate" for name in phase.train}
+    for (steps, _), names in _target_trainings(settings).items():
+        targets = [get_task(name).name for name in names]
+        for option, values in settings.train.exceptions().items():
+            given = name_tasks(values, "train.by_task")
+            for step in sorted({get_task(name).name for name in steps} & given.keys() - rows):
+                if given.keys().isdisjoint(targets):
+                    own = f"{', '.join(targets)}, trained on {step}, has its own: {targets[0]}.{option}"
+                    yield f"config.train.by_task: {step}.{option} changes nothing here ({own})"
+
+
 def _target_phases(
     start: Phase, trainings: dict[Training, tuple[str, ...]], settings: Settings
 ) -> Iterator[Phase]:

@@ -8,7 +8,7 @@ import pytest
 
 from stilts_jax.config import load_config, to_settings
 from stilts_jax.errors import ConfigError
-from stilts_jax.experiment.phases import hyperparameters_of, list_phases, select_part
+from stilts_jax.experiment.phases import hyperparameters_of, list_phases, select_part, unread_exceptions
 from stilts_jax.experiment.results import describe_phase, make_seen_notes
 from stilts_jax.tasks import get_task
 
@@ -25,10 +25,7 @@ def test_the_papers_grid():
     """Nine targets are six trainings and one evaluation; parents come first and are shared."""
     phases = phases_of(intermediates="mnli", targets=NINE, intermediate_seeds=2, target_seeds=3)
     assert len(phases) == 2 * (1 + 6 * 3 + 1)
-    seen = set()
-    for phase in phases:
-        assert phase.parent is None or phase.parent.name in seen
-        seen.add(phase.name)
+    assert all(phase.parent is None or phase.parent in phases[:n] for n, phase in enumerate(phases))
     assert {phase.parent.name for phase in phases if phase.parent} == {"mnli.s0", "mnli.s1"}
     assert {phase.evaluate for phase in phases if "xquad" in phase.evaluate} == {("xquad", "mlqa")}
     assert {phase.evaluate for phase in phases if not phase.train} == {("bucc", "tatoeba")}
@@ -70,10 +67,8 @@ def test_parts_are_disjoint_and_whole(count, rows, targets):
     assert sorted(name for part in parts for name in part) == sorted(phase.name for phase in phases)
     assert all(parts)
     parents = {phase.name: phase.parent.name for phase in phases if phase.parent}
-    if count == 3:
-        assert all(parents[name] in part for part in parts for name in part if name in parents)
-    else:
-        assert sum(any("siqa" in name for name in part) for part in parts) == 2
+    assert count == 5 or all(parents[name] in part for part in parts for name in part if name in parents)
+    assert count == 3 or sum(any("siqa" in name for name in part) for part in parts) == 2
 
 
 OWN = """
@@ -189,6 +184,14 @@ def test_an_exception_may_name_a_task_that_a_part_of_an_experiment_leaves_out():
     given = {"experiment.targets": "udpos", "train.by_task": by_task, "experiment.train_on": "xcopa=copa"}
     (phase,) = list_phases(to_settings(load_config("xstilts:intermediates=none,seeds=1", given)))
     assert phase.hyperparameters.epochs == 9
+
+
+def test_an_exception_for_what_a_target_trains_on_by_its_own_numbers_is_said():
+    settings = to_settings(
+        load_config("xstilts:targets=xcopa", {"train.by_task": "siqa.epochs=2,mnli.epochs=1"})
+    )
+    (said,) = unread_exceptions(list_phases(settings), settings)
+    assert "siqa.epochs" in said and "xcopa.epochs" in said
 
 
 def test_the_grids_of_the_small_encoder_are_lists_of_phases():
