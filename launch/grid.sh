@@ -10,7 +10,8 @@ set -euo pipefail
 dry=()
 if [[ "${1:-}" == --dry_run ]]; then dry=(--dry_run); shift; fi
 part="${1:-}"
-if [[ ! "$part" =~ ^(all|[0-9]+)/[1-9][0-9]*$ ]]; then
+all=1 # as a number it is the first part
+if [[ ! "$part" =~ ^(all|[1-9][0-9]*)/[1-9][0-9]*$ ]] || ((${part%/*} > ${part#*/})); then
   echo "The first argument must be the part of the grid, such as 2/4 or all/8, and not '$part'." >&2
   sed -n '2,7s/^# \{0,1\}//p' "$0" >&2
   exit 2

@@ -15,6 +15,7 @@ for name in NAME ZONE TYPE; do
   if [[ -z "${!name:-}" && "${1:-} $name" != "--delete TYPE" ]]; then missing+="$name is not set. "; fi
 done
 if (($# == 0)); then missing="No stilts command is given."; fi
+if [[ ! "${TRIES:-100}" =~ ^[1-9][0-9]*$ ]]; then missing+="TRIES must be a number from 1, and not '$TRIES'."; fi
 if [[ -n "$missing" ]]; then echo "$missing" >&2; sed -n '4,8s/^# \{0,1\}//p' "$0" >&2; exit 2; fi
 # Ctrl-C is meant: what gcloud makes of it would be taken for a lost connection.
 trap 'echo "stopped; the slice is still held: $0 --delete gives it back" >&2; exit 130' INT
@@ -24,7 +25,6 @@ if [[ "${SPOT-yes}" == "" ]]; then spot=(); else spot=(--spot); fi
 source="${TMPDIR:-/tmp}/$NAME.tar.gz"
 log="${TMPDIR:-/tmp}/$NAME.log"
 here="$(dirname "$0")/.."
-commit="$(git -C "$here" rev-parse HEAD 2>/dev/null || echo none)"
 
 run() {
   printf '%q ' "$@"; echo
@@ -35,6 +35,7 @@ state() { "${queue[@]}" describe "$NAME" --zone="$ZONE" --format='value(state.st
 
 if [[ "$1 ${2:-}" == "--delete --dry_run" ]]; then dry=true; fi
 if [[ "$1" == --delete ]]; then release; exit; fi
+commit="$(git -C "$here" rev-parse HEAD)" || "$dry" || { echo "The hosts get a commit: clone with git." >&2; exit 2; }
 
 acquire() {
   if ! "$dry" && [[ "$(state)" == ACTIVE ]]; then return; fi
@@ -67,9 +68,9 @@ for ((try = 1; try <= ${TRIES:-100}; try++)); do
     END {print worst ? worst : again ? 75 : 0}')"
   if ((code != 75)); then break; fi
 done
-for word in "$@"; do
-  folder="${word#--workdir=}"
-  [[ "$word" == "--workdir=$folder" && "$folder" == gs://* ]] || continue
+for word in "$@"; do # --workdir=gs://B/work or --workdir gs://B/work
+  folder="${word#--workdir=}" before="${last:-}" last="$word"
+  [[ "$folder" == gs://* && ("$word" != "$folder" || "$before" == --workdir) ]] || continue
   run "${ssh[@]/--worker=all/--worker=0}" --command="venv/bin/stilts report ${folder@Q}" || true
   run gcloud storage rsync --recursive "$folder/report" "${OUT:-results}" || true
 done

@@ -52,7 +52,7 @@ SLURM_LINES = ["srun --kill-on-bad-exit=1 --export=ALL stilts train", "scontrol 
 TPU_LINES = [
     *("gcloud compute tpus queued-resources create", "--spot", "gcloud compute tpus tpu-vm scp"),
     *("gcloud compute tpus tpu-vm ssh", r"bash -c \'cd x # there;\' && touch"),
-    r"stilts\ grid\ --workdir=gs://b/w",
+    r"stilts\ grid\ --workdir",
     "gcloud storage rsync --recursive gs://b/w/report results",
 ]
 
@@ -63,7 +63,8 @@ TPU_LINES = [
         ("local_gpu.sh", "--dry_run train", {"GPUS": "1"}, ["CUDA_VISIBLE_DEVICES=1 stilts train"]),
         ("grid.sh", "--dry_run all/3 -x", {}, GRID_LINES),
         ("slurm.sbatch", "--dry_run train", {"SLURM_JOB_ID": "7"}, SLURM_LINES),
-        ("tpu_vm.sh", "--dry_run grid --workdir=gs://b/w", TPU | {"SETUP": "cd x # there;"}, TPU_LINES),
+        ("tpu_vm.sh", "--dry_run grid --workdir gs://b/w", TPU | {"SETUP": "cd x # there;"}, TPU_LINES),
+        ("tpu_vm.sh", "--dry_run grid --workdir=gs://b/w", TPU, TPU_LINES[-2:]),
         ("tpu_vm.sh", "--delete --dry_run", TPU, ["queued-resources delete run"]),
     ],
 )
@@ -80,11 +81,10 @@ def test_a_dry_run_prints_the_commands_and_types_none(script, arguments, environ
         ("tpu_vm.sh", "grid", {"NAME": "run", "ZONE": "z"}, "TYPE"),
         ("tpu_vm.sh", "--delete", {"ZONE": "z"}, "NAME"),
         ("tpu_vm.sh", "--dry_run", TPU, "command"),
-        ("local_gpu.sh", "--dry_run", {}, "command"),
-        ("slurm.sbatch", "", {}, "command"),
+        *((script, "--dry_run", {}, "command") for script in ("local_gpu.sh", "slurm.sbatch")),
         ("grid.sh", "--config=xstilts", {}, "part"),
-        ("grid.sh", "all/0", {}, "part"),
-        ("local_gpu.sh", "train", {"TRIES": "0"}, "TRIES"),
+        *(("grid.sh", part, {}, "part") for part in ("all/0", "5/4", "0/4")),
+        *((script, "train", TPU | {"TRIES": "0"}, "TRIES") for script in ("local_gpu.sh", "tpu_vm.sh")),
     ],
 )
 def test_what_is_missing_or_wrong_is_said(script, arguments, environment, word, call):
