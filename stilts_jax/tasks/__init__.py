@@ -14,7 +14,6 @@ from stilts_jax.tasks.spec import Pictures, Task
 
 _NOT_TASKS = ("spec", "custom", "languages")
 CONTROLS: Mapping[str, Pictures] = {"blind": "blind", "shuffled": "shuffled", "text": ""}
-_REFERENCES: dict[str, str] = {}  # what tasks were asked for by, by their names; messages repeat it
 
 
 @cache
@@ -50,31 +49,33 @@ def get_task(reference: str) -> Task:
         raise ConfigError(f"{reference!r} names no language", fix="write it behind the @, as in mnli@de")
     name, colon, control = plain.partition(":")
     if name in list_tasks():
-        task = importlib.import_module(f"{__name__}.{name}").TASK
+        task = _declared(name)
+        if colon:
+            task = _control(task, control)
     elif colon:
         task = _import_task(plain, name, control)
     else:
         hint = "names are joined by +, as in xnli+panx" if "," in name else nearest(name, list_tasks())
         raise ConfigError(f"there is no task {name!r}", fix=f"{hint} (a task of your own is my.module:TASK)")
-    if colon and name in list_tasks():
-        if not task.pictures or control not in CONTROLS:
-            fix = nearest(control, CONTROLS) if task.pictures else "only tasks with pictures have controls"
-            raise ConfigError(f"there is no {control!r} of {name}", fix=fix)
-        before = tuple(f"{one}:{control}" for one in task.train_on)
-        shown, title = CONTROLS[control], f"{task.title}, {control}"
-        task = replace(task, name=f"{name}.{control}", title=title, pictures=shown, train_on=before)
     if language:
         if language not in task.languages:  # "@DE" would be read as a language without any files
             codes = our_code(language), our_code(language.lower())
             language = next((code for code in codes if code in task.languages), language)
         task = replace(task, name=f"{task.name}@{language}", languages=(language,), source_language=language)
-    _REFERENCES[task.name] = reference
-    return task
+    return replace(task, reference=reference)
 
 
-def reference_of(task: Task) -> str:
-    """Returns what a command must be given to find a task: "my.module:TASK" for one of other code."""
-    return _REFERENCES.get(task.name, task.name)
+def _declared(name: str) -> Task:
+    return importlib.import_module(f"{__name__}.{name}").TASK
+
+
+def _control(task: Task, control: str) -> Task:
+    if not task.pictures or control not in CONTROLS:
+        fix = nearest(control, CONTROLS) if task.pictures else "only tasks with pictures have controls"
+        raise ConfigError(f"there is no {control!r} of {task.name}", fix=fix)
+    before = tuple(f"{one}:{control}" for one in task.train_on)
+    shown, title = CONTROLS[control], f"{task.title}, {control}"
+    return replace(task, name=f"{task.name}.{control}", title=title, pictures=shown, train_on=before)
 
 
 def task_name(name: str) -> str:
@@ -103,7 +104,7 @@ def _import_task(reference: str, module: str, attribute: str) -> Task:
         tasks = [name for name, value in vars(found).items() if isinstance(value, Task)]
         fix = nearest(attribute, tasks) if tasks else "make one with stilts_jax.tasks.custom"
         raise ConfigError(f"{reference!r} is no Task", where=str(getattr(found, "__file__", module)), fix=fix)
-    if task.name in list_tasks() and task is not get_task(task.name):
+    if task.name in list_tasks() and task is not _declared(task.name):
         what = f"{task.name!r} is the name of a task of this package"
         raise ConfigError(what, where=reference, fix="give yours another name")
     return task

@@ -162,7 +162,7 @@ def _make_task(
     where = f"the declaration of task {name!r}"
     data = {word: given.pop(word, default) for word, default in _DATA.items()}
     # These tasks have texts only: pictures would be left out.
-    known = {field.name for field in fields(Task)} - {"name", "kind", "sources", "pictures"}
+    known = {field.name for field in fields(Task)} - {"name", "kind", "sources", "pictures", "reference"}
     for word in given:
         if word not in known:
             fix = nearest(word, known | {*columns, *data})

@@ -249,6 +249,7 @@ class Task:
     counts: Mapping[str, int | Mapping[str, int]] = field(default_factory=dict)  # of the released examples
     source_language: str = "en"  # the language that it is trained in ("mnli@de": de)
     pictures: Pictures = ""  # shown: themselves ("seen"), blanks ("blind"), those of other rows ("shuffled")
+    reference: str = field(default="", compare=False)  # what ``get_task`` found it by; commands take it
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):

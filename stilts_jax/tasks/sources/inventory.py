@@ -11,12 +11,11 @@ from typing import Any, NamedTuple
 
 from stilts_jax.errors import ConfigError, DataError, nearest
 from stilts_jax.progress import SILENT, Progress
-from stilts_jax.tasks import reference_of
 from stilts_jax.tasks.languages import our_code
 from stilts_jax.tasks.sources import read
 from stilts_jax.tasks.sources.hub import SourceFailure
 from stilts_jax.tasks.sources.read import MODULES, DataSource
-from stilts_jax.tasks.spec import UNKNOWN_LABEL, ChoiceExample, Example, Source, Task
+from stilts_jax.tasks.spec import UNKNOWN_LABEL, ChoiceExample, Example, RetrievalSet, Source, Task
 
 _ORDER = ("train", "dev", "dev_mismatched", "test")
 _MOST_SHOWN = 6  # languages of one split that the table lists as missing; `stilts tasks TASK` lists them all
@@ -62,10 +61,16 @@ def _available(task: Task, split: str, source: DataSource) -> tuple[str, ...]:
     return ()
 
 
+def _read_pools(task: Task, split: str, language: str, source: DataSource) -> RetrievalSet | None:
+    """Returns what a split of a retrieval task is scored on; None where its rows become examples."""
+    if any(one.build for part in read.sources_of(task, split, source).values() for one in part):
+        return read.read_retrieval(task, split, language, source)
+    return None
+
+
 def read_part(task: Task, split: str, language: str, source: DataSource) -> tuple[Sequence[Any], int, int]:
     """Returns examples (or queries), how many there are of what is counted, and how many rows were skipped."""
-    if any(one.build for part in read.sources_of(task, split, source).values() for one in part):
-        pools = read.read_retrieval(task, split, language, source)
+    if pools := _read_pools(task, split, language, source):
         # Only a mining task's count is of pairs: its pools hold much besides, and a query may have several.
         pairs = sum(map(len, (pools.gold or {}).values())) if task.retrieval == "mining" else 0
         return pools.queries, pairs or len(pools.queries), len(pools.skipped)
@@ -122,7 +127,7 @@ def format_paths(task: Task, source: DataSource) -> str:
     offers = dict.fromkeys(f"{one.kind}: {one.name}" for one in task.sources if one.kind != "files")
     if offers:
         kinds = dict.fromkeys(offer.partition(":")[0] for offer in offers)
-        command = f"stilts prepare {reference_of(task)} --source={' or --source='.join(kinds)}"
+        command = f"stilts prepare {task.reference} --source={' or --source='.join(kinds)}"
         lines.append(f"  `{command}` fetches it from {', '.join(offers)}")
     if task.train_on:
         lines.append(f"  trained on {', then '.join(task.train_on)}")
@@ -150,9 +155,10 @@ def format_examples(task: Task, source: DataSource, cut: Callable[[str], Sequenc
             continue
         task = read.with_labels(task, source)
         language = task.source_language if task.source_language in languages else languages[0]
-        examples, *_ = read_part(task, split, language, source)
+        pools = _read_pools(task, split, language, source)
+        examples = pools.queries if pools else read.read_examples(task, split, language, source)
         lines = [f"{task.name} {split} {language}, {len(examples[:3])} of {len(examples)} examples:"]
-        for example in _add_partners(task, split, language, source, examples[:3]):
+        for example in _find_partners(pools) if pools else examples[:3]:
             shown = ((one.name, _show(task, example, one.name)) for one in fields(example))
             for name, text in ((name, text) for name, text in shown if text):
                 more = f" ... ({len(text):,} characters)" if len(text) > _LONGEST else ""
@@ -166,18 +172,12 @@ def format_examples(task: Task, source: DataSource, cut: Callable[[str], Sequenc
     return f"{task.name}: no split is there"
 
 
-def _add_partners(
-    task: Task, split: str, language: str, source: DataSource, queries: Sequence[Any]
-) -> Sequence[Any]:
-    """Returns queries of a retrieval set with their right partners, where these are known; others as they are."""
-    if not any(one.build for part in read.sources_of(task, split, source).values() for one in part):
-        return queries
-    pools = read.read_retrieval(task, split, language, source)
-    right = {query.id: (pools.gold or {}).get(query.id, ()) for query in queries}
-    wanted = {one for ids in right.values() for one in ids}
-    texts = {candidate.id: candidate.text for candidate in pools.candidates if candidate.id in wanted}
-    found = {name: " | ".join(texts[one] for one in ids if one in texts) for name, ids in right.items()}
-    return [replace(query, positive=found[query.id] or None) for query in queries]
+def _find_partners(pools: RetrievalSet) -> Iterator[Example]:
+    """Yields the first three queries of a retrieval set with their right partners, where these are known."""
+    for query in pools.queries[:3]:
+        right = (pools.gold or {}).get(query.id, ())
+        texts = [candidate.text for candidate in pools.candidates if candidate.id in right]
+        yield replace(query, positive=" | ".join(texts) or None)
 
 
 def _show(task: Task, example: Example, name: str) -> str:

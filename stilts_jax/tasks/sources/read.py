@@ -10,7 +10,6 @@ from typing import Any, NamedTuple, get_args
 
 from stilts_jax.errors import DataError
 from stilts_jax.settings import SourceKind
-from stilts_jax.tasks import reference_of
 from stilts_jax.tasks.sources import files, hub, tfds
 from stilts_jax.tasks.sources.pictures import check_picture, hash_pictures
 from stilts_jax.tasks.sources.rows import EVERY_ROW, BadRow, Problems, Row, check_example
@@ -142,7 +141,7 @@ def _missing(task: Task, split: str, language: str, source: DataSource, part: st
     tried = ", ".join(path for one in paths for role in one if role != "gold" for path in one[role])
     offers = " or ".join(f"--source={other}" for other in source_kinds(task, split) if other != "files")
     fixes = ["copy the released files there"] if kind == "files" else []
-    fixes += [f"fetch it: stilts prepare {reference_of(task)} {offers} --data_root=..."] if offers else []
+    fixes += [f"fetch it: stilts prepare {task.reference} {offers} --data_root=..."] if offers else []
     what = f"no {split} data of {task.name} in language {language!r}" + (f": part {part}" if part else "")
     where = f"{source.root}: looked for {tried}" if tried else f"{task.name} has no {split} from {kind}"
     fix = f"take a language that is there: {' '.join(sorted(there))}" if there else ", or ".join(fixes)
