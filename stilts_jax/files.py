@@ -8,8 +8,9 @@ import json
 import os
 import re
 import socket
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,13 +74,13 @@ def make_folder(path: Path, option: str, *, to_write: bool = True) -> None:
 
 def check_out(out: Path, *read: Path) -> None:
     """Refuses a file to write that is a folder, or one of those that are read for it, before any work is done."""
-    what, fix = "", "name another file with --out"
     if os.path.realpath(out) in map(os.path.realpath, read):
         what = "This file is read: it would be written over."
     elif out.is_dir():
         what = "This is a folder, and a file is to be written."
-    if what:
-        raise ConfigError(what, where=str(out), fix=fix)
+    else:
+        return
+    raise ConfigError(what, where=str(out), fix="name another file with --out")
 
 
 def is_remote(path: str | os.PathLike) -> bool:
@@ -157,6 +158,17 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """Gives an empty folder to fill, which becomes ``folder`` (not there yet, or empty) if all goes well."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as beside:
+        made = Path(beside) / folder.name  # with the rights of the umask, which a temporary folder has not
+        made.mkdir()
+        yield made
+        made.rename(folder)
+
+
 def _remove_stale(folder: Path) -> None:
     """Removes what killed processes left: temporary files of those of this host, and any that is older than a day."""
     for path in folder.glob(".*.tmp"):
@@ -181,6 +193,11 @@ def write_whole(path: Path, content: bytes | str) -> None:
     else:
         with replacing(path) as temporary:
             temporary.write_bytes(data)
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Writes texts as the lines of a file."""
+    write_whole(path, "".join(f"{line}\n" for line in lines))
 
 
 def write_json(path: Path, record: Any) -> None:
@@ -217,6 +234,12 @@ def read_record(path: Path, version: int | None = None) -> dict[str, Any]:
         reason = "its content does not match its digest"
     what, fix = f"{path.name} is damaged: {reason}.", "remove it; it is then made again"
     raise RecordError(what, where=str(path), fix=fix)
+
+
+def digest_file(path: Path) -> str:
+    """Returns the SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _digest(values: dict[str, Any]) -> str:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import jax
@@ -20,7 +19,7 @@ from PIL import Image
 
 from stilts_jax.errors import ConfigError, DataError, EncoderError
 from stilts_jax.features.pictures import read_picture, write_table
-from stilts_jax.files import write_json
+from stilts_jax.files import replacing_folder, write_json
 from stilts_jax.model.config import SHAPES, Compute, EncoderConfig
 from stilts_jax.model.encoder import Layer, abstract_encoder, gelu
 from stilts_jax.model.layers import Norm, Params, attention, bind
@@ -204,11 +203,8 @@ def write_features(
         raise DataError("There are no PNG or JPEG files.", where=str(found.path), fix=other)
     batches = (names[start : start + batch_size] for start in range(0, len(names), batch_size))
     features = chain.from_iterable(encoder.see(found, some, layer, batch_size) for some in batches)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
-        working = Path(folder) / out.name
-        write_table(working / ARRAY, names, features, progress)
+    with replacing_folder(out) as made:
+        write_table(made / ARRAY, names, features, progress)
         told = {"encoder": str(encoder_folder), "layer": "last" if layer is None else layer}
-        write_json(working / NAMES, {"names": names, "pictures": str(found.path), **told})
-        working.rename(out)
+        write_json(made / NAMES, {"names": names, "pictures": str(found.path), **told})
     return len(names)

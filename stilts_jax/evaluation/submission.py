@@ -17,7 +17,7 @@ from stilts_jax.errors import ConfigError, DataError, nearest
 from stilts_jax.evaluation.benchmarks import BENCHMARKS, OFFICIAL, Scores, summarise, summarise_tasks
 from stilts_jax.evaluation.evaluate import find_gold
 from stilts_jax.evaluation.metrics import METRICS, spell
-from stilts_jax.files import write_json, write_whole
+from stilts_jax.files import write_json, write_lines
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.sources import read
 from stilts_jax.tasks.sources.readers import read_lines, read_squad
@@ -72,7 +72,7 @@ def write_predictions(folder: Path, task: Task, language: str, predictions: Any)
         lines = [f"{source}\t{english}" for source, english in predictions]
     else:
         lines = [str(int(value)) if form == "nearest" else name(value) for value in predictions]
-    write_whole(path, "".join(f"{line}\n" for line in lines))
+    write_lines(path, lines)
     return path
 
 

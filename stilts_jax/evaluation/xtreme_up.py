@@ -21,7 +21,7 @@ from stilts_jax.errors import DataError
 from stilts_jax.evaluation.benchmarks import summarise_tasks
 from stilts_jax.evaluation.metrics import find_chunks, normalise_english, token_f1
 from stilts_jax.evaluation.submission import MEND, check_count, read_tags, score_languages
-from stilts_jax.files import write_whole
+from stilts_jax.files import write_lines
 from stilts_jax.tasks.masakhaner_x import TASK as MASAKHANER_X
 from stilts_jax.tasks.sources import read
 from stilts_jax.tasks.sources.converters import word_places
@@ -112,9 +112,9 @@ def write_names(
             if source.skip_budget and read.read_counted(MASAKHANER_X, "test", code, source).skipped:
                 incomplete.append(code)
                 continue
-            lines = [{"prediction": text} for text in _spell_names(given, release[0])]
-            text = "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines)
-            write_whole(predictions / _OFFICIAL.format("ner", code), text)
+            records = ({"prediction": text} for text in _spell_names(given, release[0]))
+            lines = [json.dumps(record, ensure_ascii=False) for record in records]
+            write_lines(predictions / _OFFICIAL.format("ner", code), lines)
     return incomplete
 
 

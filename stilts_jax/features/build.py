@@ -30,7 +30,7 @@ from stilts_jax.features.records import (
     join,
 )
 from stilts_jax.features.span import build_span
-from stilts_jax.files import read_record, replacing, write_record
+from stilts_jax.files import digest_file, read_record, replacing, write_record
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.tasks.spec import Example, Kind, TagExample
 from stilts_jax.tokenization import CLS_ID, SEP_ID, UNK_ID, Tokenizer
@@ -204,7 +204,7 @@ def load_or_build(
             _write_arrow(temporary, features)
         described = {name: getattr(features, name) for name in _DESCRIBED}
         described["pictures"] = Path(features.pictures).name
-        write_record(manifest, about | {"key": key, "sha256": _digest(data), "features": described})
+        write_record(manifest, about | {"key": key, "sha256": digest_file(data), "features": described})
     except OSError as error:
         what = f"features can't be written to the cache: {error.strerror or error}"
         fix = "make room, give permission or remove what stands there, or set data.cache to another folder"
@@ -217,7 +217,7 @@ def load_or_build(
 
 def _load(data: Path, manifest: Path) -> Features:
     record = read_record(manifest, FORMAT)
-    if not data.is_file() or _digest(data) != record["sha256"]:
+    if not data.is_file() or digest_file(data) != record["sha256"]:
         raise DataError("the file is not what its manifest says, or missing")
     with pa.memory_map(str(data)) as source:
         table = pa.ipc.open_file(source).get_batch(0)
@@ -235,11 +235,6 @@ def _load(data: Path, manifest: Path) -> Features:
         described["pictures"] = str(data.parent / described["pictures"])
         np.load(described["pictures"], mmap_mode="r")  # not there, or cut off: all is made again
     return Features(columns=columns, **described)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write_arrow(path: Path, features: Features) -> None:

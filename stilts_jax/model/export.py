@@ -3,7 +3,6 @@
 import math
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +13,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from stilts_jax.errors import ConfigError, EncoderError
-from stilts_jax.files import local_path, write_json
+from stilts_jax.files import local_path, replacing_folder, write_json
 from stilts_jax.model.config import EncoderConfig
 from stilts_jax.model.encoder import check_encoder
 from stilts_jax.model.loading import ENCODER_NAMES, ENCODER_PREFIX, HEADS, TaskHead, Tensor, list_tensors
@@ -50,10 +49,8 @@ def export_encoder(
         fix = "name a new one, or remove it"
         raise EncoderError("The folder exists already.", where=str(folder), fix=fix)
     tensors, described = _list_tensors(config, encoder_params, head), _describe(config, head, dtype)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     os.umask(mask := os.umask(0))  # it can only be read by setting it
-    made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
+    with replacing_folder(folder) as made:
         if tokenizer_folder is not None:
             for path in tokenizer_files(local_path(str(tokenizer_folder))):
                 shutil.copyfile(path, made / path.name)
@@ -63,11 +60,6 @@ def export_encoder(
             path.chmod(0o666 & ~mask)  # safetensors makes its files private, whatever the user's own are
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-        made.chmod(0o777 & ~mask)  # and mkdtemp its folder
-        made.rename(folder)
-    except BaseException:
-        shutil.rmtree(made, ignore_errors=True)
-        raise
     return folder
 
 

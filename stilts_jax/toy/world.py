@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image, ImageDraw
 
-from stilts_jax.files import write_whole
+from stilts_jax.files import write_lines, write_whole
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.toy import tasks
 from stilts_jax.toy.encoder import write_encoder_folder
@@ -125,16 +125,12 @@ def write_texts(root: Path, *, size: str, seed: int = 0, progress: Progress = SI
             rows.append(",".join(map(str, known)))
             bar.advance()
         write_encoder_folder(root / "encoder", texts, amounts.vocabulary, amounts.hidden, amounts.layers)
-        _write_lines(root / "languages.csv", rows)
+        write_lines(root / "languages.csv", rows)
         bar.advance()
 
 
 def _speakers(task: str, languages: Sequence[Language]) -> list[Language]:
     return [one for one in languages if one.code in _SPOKEN.get(task, one.code)]
-
-
-def _write_lines(path: Path, lines: Sequence[str]) -> None:
-    write_whole(path, "".join(line + "\n" for line in lines))
 
 
 def _write_retrieval(data: Path, languages: Sequence[Language], size: int, draw: Random) -> set[Hashable]:
@@ -145,9 +141,9 @@ def _write_retrieval(data: Path, languages: Sequence[Language], size: int, draw:
     pairs = sorted((text_of(sentence, english), number) for number, sentence in enumerate(shared))
     for language in languages[1:]:
         stem = f"{data}/tatoeba/{language.code}-en"
-        _write_lines(Path(f"{stem}.{language.code}"), [text_of(sentence, language) for sentence in shared])
-        _write_lines(Path(f"{stem}.en"), [text for text, _ in pairs])
-        _write_lines(Path(f"{stem}.gold"), [str(number) for _, number in pairs])
+        write_lines(Path(f"{stem}.{language.code}"), [text_of(sentence, language) for sentence in shared])
+        write_lines(Path(f"{stem}.en"), [text for text, _ in pairs])
+        write_lines(Path(f"{stem}.gold"), [str(number) for _, number in pairs])
     for language in _speakers("bucc2018", languages):
         for split, count in (("dev", size // 2), ("test", size)):
             stem = f"{data}/bucc2018/{language.code}-en.{split}"
@@ -158,10 +154,10 @@ def _write_retrieval(data: Path, languages: Sequence[Language], size: int, draw:
                 draw.shuffle(pool)
                 names = {sentence: f"{spoken.code}-{n:09d}" for n, sentence in enumerate(pool, start=1)}
                 rows = [f"{name}\t{text_of(sentence, spoken)}" for sentence, name in names.items()]
-                _write_lines(Path(f"{stem}.{spoken.code}"), rows)
+                write_lines(Path(f"{stem}.{spoken.code}"), rows)
                 numbers.append(names)
             gold = sorted(f"{numbers[0][sentence]}\t{numbers[1][sentence]}" for sentence in shared)
-            _write_lines(Path(f"{stem}.gold"), gold)
+            write_lines(Path(f"{stem}.gold"), gold)
     return said
 
 
@@ -183,8 +179,8 @@ def _write_text(
             if sentence not in said:
                 own.append(text_of(sentence, language))
                 theirs.append(text_of(sentence, english))
-        _write_lines(path.with_name(f"{language.code}-en.tsv"), [f"{a}\t{b}" for a, b in zip(own, theirs)])
-    _write_lines(path, lines)
+        write_lines(path.with_name(f"{language.code}-en.tsv"), [f"{a}\t{b}" for a, b in zip(own, theirs)])
+    write_lines(path, lines)
     return own + theirs + lines
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from stilts_jax.errors import DataError
+from stilts_jax.files import digest_file
 from stilts_jax.tasks.sources.rows import BadRow, Row
 
 MAX_BYTES = 2**28  # of one file; a zip may hold far more than it seems
@@ -103,7 +104,5 @@ def hash_pictures(root: Path, pictures: Sequence[str], encoder: str = "") -> str
     places = [one.rpartition("/")[::2] for one in pictures]
     folders = {folder: open_pictures(root, folder, encoder) for folder in sorted({one for one, _ in places})}
     state = [f"{name}:{folders[folder].state(name)}" for folder, name in places]
-    for one in folders.values() if encoder else ():
-        with (one.path / ARRAY).open("rb") as file:
-            state.append(hashlib.file_digest(file, "sha256").hexdigest())
+    state += [digest_file(one.path / ARRAY) for one in folders.values() if encoder]
     return hashlib.sha256(json.dumps(state).encode()).hexdigest()[:32]
