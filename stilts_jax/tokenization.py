@@ -19,11 +19,10 @@ import numpy as np
 from stilts_jax.errors import EncoderError, RecordError
 from stilts_jax.files import cache_root, read_record, write_record
 
-CLS_ID, SEP_ID, UNK_ID = 0, 2, 3  # <pad> is features.records.PAD_ID, 1
-FIRST_PIECE_ID = 4
+CLS_ID, PAD_ID, SEP_ID, UNK_ID, FIRST_PIECE_ID = range(5)
 VOCABULARY_FILES = ("tokenizer.json", "sentencepiece.bpe.model")  # one of them is enough
 OTHER_FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-_SPECIAL = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3}
+_SPECIAL = {"<s>": CLS_ID, "<pad>": PAD_ID, "</s>": SEP_ID, "<unk>": UNK_ID}
 _CHUNK = 2048  # texts a call: enough to keep all threads busy, few enough to bound the memory of encodings
 _SURROGATES = re.compile("[\ud800-\udfff]")
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from stilts_jax.batches.schedule import draw_bits
-from stilts_jax.features.records import IGNORE, PAD_ID, Features, Ragged, Segments, count_up, join
-from stilts_jax.tokenization import FIRST_PIECE_ID
+from stilts_jax.features.records import IGNORE, Features, Ragged, Segments, count_up, join
+from stilts_jax.tokenization import FIRST_PIECE_ID, PAD_ID
 
 Arrays = dict[str, np.ndarray]
 # What fills up the sequences of a column; a batch has the numbers of _NUMBERS as they are, and no other columns.

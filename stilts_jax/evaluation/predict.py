@@ -14,12 +14,12 @@ from jax.sharding import PartitionSpec as P
 from stilts_jax import automatic
 from stilts_jax.batches.collate import measure_rows
 from stilts_jax.batches.plan import PredictionStream, made_ahead
-from stilts_jax.features.records import PAD_ID, Batch, Features
+from stilts_jax.features.records import Batch, Features
 from stilts_jax.model import Model, apply_model, encode, pool_mean, writes_layers_out
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.settings import MeshConfig
 from stilts_jax.sharding import auto_mesh, batch_multiple, lies_on, make_mesh, shard_batch, shardings
-from stilts_jax.tokenization import SEP_ID
+from stilts_jax.tokenization import PAD_ID, SEP_ID
 from stilts_jax.train.losses import check_tokens
 
 Arrays = Mapping[str, jax.Array]

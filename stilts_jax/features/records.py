@@ -18,7 +18,6 @@ from stilts_jax.settings import LENGTH, POSITIVE
 from stilts_jax.tasks.spec import KINDS, Example, Kind
 from stilts_jax.tokenization import Tokenizer
 
-PAD_ID = 1  # XLM-R's <pad>; <s> is 0, </s> is 2, <unk> is 3
 IGNORE = -1  # a target that is not scored
 PAIR_SPECIALS = 4  # <s> A </s></s> B </s>
 SINGLE_SPECIALS = 2  # <s> A </s>

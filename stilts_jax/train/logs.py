@@ -19,8 +19,7 @@ from stilts_jax.chips import find_chip
 from stilts_jax.errors import CheckpointError, ConfigError
 from stilts_jax.files import is_remote, naming
 from stilts_jax.progress import Progress
-
-_PAD = 1  # an encoder with another padding is refused
+from stilts_jax.tokenization import PAD_ID
 
 
 class JsonLines:
@@ -151,7 +150,7 @@ def count_rows(arrays: Mapping[str, np.ndarray], rows: np.ndarray) -> Work:
     work = Work(examples=int(real.sum()))
     for name in ("tokens", "pair_tokens"):
         if name in arrays:
-            work += Work(tokens=arrays[name].size, real_tokens=int((arrays[name][real] != _PAD).sum()))
+            work += Work(tokens=arrays[name].size, real_tokens=int((arrays[name][real] != PAD_ID).sum()))
     return work
 
 

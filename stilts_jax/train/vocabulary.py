@@ -19,10 +19,9 @@ import numpy as np
 
 from stilts_jax.settings import Settings
 from stilts_jax.sharding import place
+from stilts_jax.tokenization import FIRST_PIECE_ID
 from stilts_jax.train.losses import check_tokens
 from stilts_jax.train.optimizer import OptimizerConfig, Params, count_layers
-
-_SPECIAL_IDS = (0, 1, 2, 3)  # <s>, <pad>, </s>, <unk>
 
 
 def fits_phase_vocabulary(settings: Settings, kinds: Collection[str]) -> bool:
@@ -51,7 +50,7 @@ class PhaseVocabulary:
         Rows that do not occur fill up to the ``multiple``, which is fixed so that a run can go on with other devices.
         """
         used = np.zeros(vocab_size, bool)
-        used[[*_SPECIAL_IDS, vocab_size - 1 if mask_id is None else mask_id]] = True
+        used[[*range(FIRST_PIECE_ID), vocab_size - 1 if mask_id is None else mask_id]] = True
         for array in map(np.asarray, tokens):
             check_tokens(array, vocab_size, "the data")
             used[array] = True

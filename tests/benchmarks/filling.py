@@ -14,14 +14,13 @@ import numpy as np
 from stilts_jax.batches.collate import Masking
 from stilts_jax.batches.plan import TrainingBatches, made_ahead
 from stilts_jax.features.build import FeatureSettings, build_features
-from stilts_jax.features.records import PAD_ID
 from stilts_jax.model import find_folder
 from stilts_jax.progress import Progress
 from stilts_jax.settings import TrainSettings
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.sources.read import DataSource, available_languages, read_examples
 from stilts_jax.tasks.spec import ClassifyExample, Example, SpanExample
-from stilts_jax.tokenization import Tokenizer, load_tokenizer
+from stilts_jax.tokenization import PAD_ID, Tokenizer, load_tokenizer
 
 BATCH_SIZE, WINDOW = 32, TrainSettings().window
 CASES = {  # task and the length that its rows are cut to

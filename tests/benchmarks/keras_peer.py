@@ -13,8 +13,8 @@ from peer import PeerSettings
 from stilts_jax.batches.collate import collate
 from stilts_jax.bench import Round, Workload
 from stilts_jax.errors import ConfigError
-from stilts_jax.features.records import PAD_ID
 from stilts_jax.model import EncoderConfig
+from stilts_jax.tokenization import PAD_ID
 
 
 class KerasPeer:

@@ -14,8 +14,8 @@ from measured import host_memory_used
 from stilts_jax.batches.collate import collate
 from stilts_jax.bench import Round, Workload
 from stilts_jax.errors import ConfigError, StiltsError
-from stilts_jax.features.records import PAD_ID
 from stilts_jax.model import EncoderConfig
+from stilts_jax.tokenization import PAD_ID
 
 _IGNORED = -100  # PyTorch's label that is not scored
 _CLASSES = {"classify": "SequenceClassification", "tag": "TokenClassification", "span": "QuestionAnswering"}

@@ -20,8 +20,8 @@ from stilts_jax.evaluation.metrics import main_score
 from stilts_jax.experiment.models import open_model, read_trained
 from stilts_jax.experiment.phases import list_phases
 from stilts_jax.experiment.train import load_selection, load_training, make_batches
-from stilts_jax.features.records import PAD_ID
 from stilts_jax.model import Model
+from stilts_jax.tokenization import PAD_ID
 
 CLASSES = {
     "classify": transformers.AutoModelForSequenceClassification,
