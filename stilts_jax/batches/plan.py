@@ -173,8 +173,6 @@ def weigh_tasks(
 ) -> dict[str, float]:
     """Returns how often each task comes, by its number of rows or as ``given`` says; MLM has a share of its own."""
     if given:
-        if lost := sizes.keys() - given.keys():
-            raise ConfigError(f"{', '.join(sorted(lost))} has no weight", fix="give each task one")
         return {name: given[name] for name in sizes}
     cap = mixture.cap if mixture.sampler in ("capped", "temperature") else math.inf
     power = {"uniform": 0.0, "temperature": 1 / mixture.temperature}.get(mixture.sampler, 1.0)

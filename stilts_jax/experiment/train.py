@@ -155,9 +155,8 @@ def make_batches(
     steps = count_steps(sizes, sizes[0][0] if len(data) == 1 else mixture.cap)
     made: TrainingBatches | Mixture = one
     if len(data) > 1:
-        # Of several rows each takes the weights of its own tasks.
-        named = name_tasks(mixture.pairs, "mixture.weights")
-        given = {name: float(named[name]) for name in named.keys() & batches.keys()}
+        named = name_tasks(mixture.pairs, "mixture.weights")  # those of other rows too
+        given = {name: float(weight) for name, weight in named.items()}
         weights = weigh_tasks({name: one.num_rows for name, one in batches.items()}, mixture, given)
         made = Mixture(batches, weights, phase.seed)
         if MLM in batches:  # the other tasks keep the steps that they have without it
