@@ -55,21 +55,14 @@ class Phase:
 def list_phases(settings: Settings, *, is_part: bool = False) -> list[Phase]:
     """Returns every phase of the grid, parents before children; of a part of it exceptions may name other tasks."""
     experiment, trainings, phases = settings.experiment, _target_trainings(settings), list[Phase]()
-    rows = split_names(experiment.intermediates)
-    for before, row in zip(("", *rows), rows):
+    special = f"; {NONE} is the encoder itself, {HUB}FOLDER another one (whose name has no +)"
+    for row in split_names(experiment.intermediates):
         if row == NONE or row.startswith(HUB):  # an encoder as it is
             encoder = settings.encoder if row == NONE else row.removeprefix(HUB)
             phases += _target_phases(Phase(row, "intermediate", row, (), (), encoder), trainings, settings)
             continue
-        fix = nearest(row, [NONE, *list_tasks()])
-        if row not in list_tasks() and repr(NONE) in fix.partition("?")[0]:
-            raise ConfigError(f"There is no task {row!r}.", where="config.experiment.intermediates", fix=fix)
-        if row.startswith(("/", "./", "../", "~")):
-            what, fix = f"{row!r} is no task.", f"an encoder's folder is named as {HUB}{row}"
-            raise ConfigError(what, where="config.experiment.intermediates", fix=fix)
         train = tuple(row.split("/"))
-        cut = "; a + separates names: link a folder with one in its name under another" * (HUB in before)
-        with _said_of("experiment.intermediates", cut):
+        with _said_of(f"experiment.intermediates: {row}", special):
             tasks = {name: get_task(name) for name in train}
         scored = tuple(name for name, task in tasks.items() if task.is_scored_on_selection)
         label = "+".join(tasks[name].name for name in train)

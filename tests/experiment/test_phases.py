@@ -127,9 +127,9 @@ def test_a_target_in_the_language_of_its_training_is_few_shot():
 @pytest.mark.parametrize(
     ("experiment", "words"),
     [
-        ({"intermediates": "hub:/W/none+mnly"}, "intermediates\n  to do: did you mean 'mnli'"),
-        ({"intermediates": "nonee"}, "did you mean 'none'"),
-        ({"intermediates": "none+/my/encoder"}, "an encoder's folder is named as hub:/my/encoder"),
+        ({"intermediates": "hub:/W/none+mnly"}, "intermediates: mnly\n  to do: did you mean 'mnli'"),
+        ({"intermediates": "nonee"}, "none is the encoder itself"),
+        ({"intermediates": "none+/my/encoder"}, "intermediates: /my/encoder"),
         ({"targets": "pank"}, "config.experiment.targets\n  to do: did you mean 'panx'"),
         ({"targets": "mlm"}, "no score"),
         ({"intermediates": "mnli+mnli", "targets": "panx"}, "twice"),
