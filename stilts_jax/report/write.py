@@ -100,9 +100,9 @@ def _page(title: str, lead: list[str], sections: list[Block]) -> str:
     return environment.get_template("page.html.jinja").render(title=title, lead=lead, sections=sections)
 
 
-def summary_text(workdir: Path, benchmark: str = "xtreme") -> str:
+def summary_text(workdir: Path) -> str:
     """Returns what was found, the main table and the averages as Markdown that reads well on a terminal."""
-    grid = Grid(read_results(workdir)[0], benchmark)
+    grid = Grid(read_results(workdir)[0])
     return overview.opening(grid, Comparisons(grid))[2]
 
 
