@@ -25,21 +25,13 @@ from stilts_jax.tasks.spec import ChoiceExample, ClassifyExample, EmbedExample, 
 MAX_LENGTH = 256
 _SUFFIXES = (".tsv", ".csv", ".jsonl")
 _CHUNK = 16384  # rows of a file that are in memory at once
-# By kind of head: what one of the texts must be.
+# By kind of head: what one of the texts must be, and what a file has it in.
 _FORMS = {
-    "classify": "a text, or a pair (text, text)",
-    "tag": "a list of words",
-    "span": "a pair (question, context)",
-    "choice": "a pair (prompt, [choice, choice, ...])",
-    "embed": "a text",
-}
-# And what a file has it in.
-_COLUMNS = {
-    "classify": "the column text, or text and pair",
-    "tag": "the column words, a text with blanks between them",
-    "span": "the columns question and context",
-    "choice": "the columns prompt, choice1, choice2, ...",
-    "embed": "the column text",
+    "classify": ("a text, or a pair (text, text)", "the column text, or text and pair"),
+    "tag": ("a list of words", "the column words, a text with blanks between them"),
+    "span": ("a pair (question, context)", "the columns question and context"),
+    "choice": ("a pair (prompt, [choice, choice, ...])", "the columns prompt, choice1, choice2, ..."),
+    "embed": ("a text", "the column text"),
 }
 
 
@@ -204,7 +196,7 @@ def _read_texts(path: Path, kind: str, columns: dict[str, None]) -> Iterator[tup
             yield row, _text_of(kind, row)
     except (BadRow, csv.Error, UnicodeDecodeError) as error:
         reason: object = error
-        fix = f"a head of the kind {kind} reads {_COLUMNS[kind]} (`stilts predict --help`)"
+        fix = f"a head of the kind {kind} reads {_FORMS[kind][1]} (`stilts predict --help`)"
         if isinstance(error, UnicodeDecodeError):
             reason = f"byte {error.start + 1} of the line is not UTF-8"
             fix = "give a table that is text in UTF-8, and not packed"
@@ -225,10 +217,10 @@ def _text_of(kind: str, row: Row) -> Any:
 
 
 def _make_examples(kind: str, texts: Sequence[Any]) -> list[Any]:
+    form, made = _FORMS[kind][0], list[Any]()
     if isinstance(texts, str):
-        fix = f"give a list of them: each is {_FORMS[kind]}"
+        fix = f"give a list of them: each is {form}"
         raise ConfigError("One text was given where a list of texts is wanted.", where="texts", fix=fix)
-    made: list[Any] = []
     for number, text in enumerate(texts):
         try:
             if kind == "tag":
@@ -244,8 +236,8 @@ def _make_examples(kind: str, texts: Sequence[Any]) -> list[Any]:
                 first, second = _texts(text)
                 made.append((SpanExample if kind == "span" else ClassifyExample)(str(number), first, second))
         except (TypeError, ValueError) as error:
-            what = f"This model predicts {_FORMS[kind]}, and this is {str(text)[:60]!r}."
-            fix = f"give {_FORMS[kind]} for each prediction"
+            what = f"This model predicts {form}, and this is {str(text)[:60]!r}."
+            fix = f"give {form} for each prediction"
             raise ConfigError(what, where=f"texts[{number}]", fix=fix) from error
     return made
 
