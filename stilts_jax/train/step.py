@@ -234,8 +234,6 @@ def _move(
     try:
         updates, moments = update(gradients, state.moments, state.params, **seen)
     except TypeError as error:
-        if "argument" not in str(error):  # a defect of the transformation
-            raise
         fix = "take one that needs gradients alone; optax.GradientTransformation(tx.init, tx.update) is given no more"
         what = f"The optimizer does not take what a step has: {error}."
         raise ConfigError(what, where="tx", fix=fix) from error
