@@ -86,9 +86,8 @@ class ExperimentSettings(Checked):
             text = getattr(self, name)
             self.refuse("," in text, f"{name}={text!r} is not possible.", name, "join names by +, as in a+b")
         self.refuse(not intermediates, "No intermediate is named.", "intermediates", "write none for none")
-        self.refuse(
-            not self.source_language, "No language is named.", "source_language", "write en for English"
-        )
+        unnamed = not self.source_language
+        self.refuse(unnamed, "No language is named.", "source_language", "write en for English")
         what, fix = "Nothing is to be trained or evaluated.", "name an intermediate or a target task"
         self.refuse(not targets and intermediates == ("none",), what, "targets", fix)
 

@@ -31,10 +31,8 @@ def run(arguments: Namespace) -> int:
     phases, context = open_phases(read_settings(arguments), arguments)
     mine = select_part(phases, *arguments.part)
     if not mine:
-        part = "{}/{}".format(*arguments.part)
-        context.progress.say(
-            f"part {part} has nothing to do: the {len(phases)} phases are shared by other parts"
-        )
+        told = "part {}/{} has nothing to do".format(*arguments.part)
+        context.progress.say(f"{told}: the {len(phases)} phases are shared by other parts")
     if arguments.dry_run:
         print(estimate_text(mine, context))
         return 0

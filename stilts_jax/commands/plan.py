@@ -49,10 +49,8 @@ def run(arguments: Namespace) -> int:
     encoders, topologies = [arguments.encoder or settings.encoder], [arguments.topology]
     if arguments.sweep:
         if arguments.json or arguments.data_root:
-            what, fix = (
-                "A sweep prints a table of single steps.",
-                "leave them out, or plan one encoder and topology",
-            )
+            what = "A sweep prints a table of single steps."
+            fix = "leave them out, or plan one encoder and topology"
             raise ConfigError(what, where="--sweep with --json or --data_root", fix=fix)
         encoders, topologies = [*split_names(encoders[0])], [*split_names(topologies[0])]
         if not encoders or not topologies:

@@ -104,7 +104,7 @@ def _add_scores(
     chosen = retrieval_layer(task, depth, context.settings) or default_layer(depth) if sweeps else 0
     thresholds: list[dict[str, float]] | None = None
     for part in parts:
-        found = [Evaluation({}, {})] * (depth + 1 if sweeps else 1)
+        found = [Evaluation()] * (depth + 1 if sweeps else 1)
         if part.languages:
             count, notes = describe_data(part, model.tokenizer, context)
             scores.notes.extend(notes)

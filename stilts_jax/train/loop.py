@@ -173,9 +173,8 @@ class Run:
         self._metrics.cut(record["metrics_size"])
         if self._metrics.digest() not in ("", record["metrics_digest"]):
             text = f"warning: {self.config.directory}/metrics.jsonl is not what it was: lines of earlier steps are "
-            self.config.progress.say(
-                text + "missing or wrong in the curve; the training itself is not affected"
-            )
+            text += "missing or wrong in the curve; the training itself is not affected"
+            self.config.progress.say(text)
         self.config.progress.say(f"going on after step {self.step}")
         return TrainState(jax.device_put(np.int32(self.step), self._shardings.step), **items)
 
