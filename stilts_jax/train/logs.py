@@ -4,7 +4,6 @@ import hashlib
 import json
 import operator
 import os
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import astuple, dataclass
@@ -79,15 +78,14 @@ class Board:
         except ImportError as error:
             what, fix = "TensorBoard's writer is not installed.", "pip install tensorboardX"
             raise ConfigError(what, where="tensorboard", fix=fix) from error
-        before = threading.enumerate()
         # A queue without a limit: the thread that empties it ends with the first error, and would be waited for.
         self._folder, self._writer = Path(folder), SummaryWriter(folder, purge_step=step, max_queue=0)
-        started = [one for one in threading.enumerate() if one not in before]
-        self._threads = [one for one in started if type(one).__module__.startswith("tensorboardX")]
+        # Nothing public says whether that thread lives.
+        self._thread = self._writer.file_writer.event_writer._worker
 
     def show(self, record: Mapping[str, Any]) -> None:
         """Takes the numbers of a line."""
-        if not all(one.is_alive() for one in self._threads):
+        if not self._thread.is_alive():
             what = "TensorBoard's files are no longer written: their writer has ended with an error."
             fix = "look after the disk, then run the same command again; or leave train.tensorboard out"
             raise CheckpointError(what, where=str(self._folder), fix=fix)

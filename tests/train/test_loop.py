@@ -84,16 +84,16 @@ def test_the_logs(tiny, tmp_path):
 
 def test_tensorboard_shows_every_step_once(tiny, tmp_path, monkeypatch):
     shown, launches, threads, alive = [], [], [], threading.Event()
-    thread = type("Thread", (threading.Thread,), {"__module__": "tensorboardX"})  # whose end is looked for
 
     def writer(folder, purge_step, max_queue):
         assert max_queue == 0  # or a number would wait for a thread that has ended
-        threads.append(thread(target=alive.wait, daemon=True))
+        threads.append(threading.Thread(target=alive.wait, daemon=True))
         threads[-1].start()
         launches.append(folder)
         shown[:] = [point for point in shown if point[2] < purge_step]  # as TensorBoard hides them
         add = lambda *point: shown.append(point)  # noqa: E731
-        return SimpleNamespace(add_scalar=add, flush=lambda: None, close=lambda: None)
+        inner = SimpleNamespace(event_writer=SimpleNamespace(_worker=threads[-1]))
+        return SimpleNamespace(add_scalar=add, file_writer=inner, flush=lambda: None, close=lambda: None)
 
     monkeypatch.setitem(sys.modules, "tensorboardX", SimpleNamespace(SummaryWriter=writer))
     batch = _Asking(labels, [5, 8])  # step 6 is evaluated
