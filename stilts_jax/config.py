@@ -99,10 +99,10 @@ def base_config(settings: Any = None) -> ConfigDict:
 
 
 def _list_options(config: ConfigDict) -> list[str]:
-    """Returns the dotted names of options."""
+    """Returns the dotted names of options; a group without any has its own."""
     groups = {name: list(value) for name, value in config.items() if isinstance(value, ConfigDict)}
     grouped = [f"{group}.{name}" for group, names in groups.items() for name in names]
-    return [name for name in config if name not in groups] + grouped
+    return [name for name in config if not groups.get(name)] + grouped
 
 
 def _unknown(option: str, known: list[str], where: str) -> ConfigError:
@@ -163,8 +163,7 @@ def _check_options(config: Any, where: str) -> ConfigDict:
     """Returns a config that has the options of ``base_config()`` and no others; raises on any other."""
     known = _list_options(base_config())
     found = _list_options(config) if isinstance(config, ConfigDict) else []
-    empty = set(config) - set(base_config()) if isinstance(config, ConfigDict) else set()
-    if odd := sorted({*found, *empty} - set(known)):
+    if odd := sorted(set(found) - set(known)):
         raise _unknown(odd[0], known, where)
     if lacks := [name for name in known if name not in found]:
         what = f"A {type(config).__name__} lacks {', '.join(lacks) if found else 'all options'}."
