@@ -143,14 +143,13 @@ class Grid:
         without = frame[~wanted].groupby("task").language
         self.beside = {task: " ".join(sorted({*part})) for task, part in without}
         frame = frame[wanted]
-        # What runs that are compared must have alike; of retrieval, how it was scored, if that is known of all runs.
-        known = all(run.retrieval for run in self._finished if run.stage == "retrieval")
+        # What runs that are compared must have alike; of retrieval, how it was scored.
         own, setups = ("start", "seed", "seeds", "title", "encoder"), {}
         for run in self._finished:
             kept = {name: value for name, value in run.config.items() if name not in own}
             kept["scored_rows"] = run.scored_rows
             if run.stage == "retrieval":
-                kept = {"precision": kept.get("precision"), **(run.retrieval if known else {}), "sweep": 0}
+                kept = {"precision": kept.get("precision"), **run.retrieval, "sweep": 0}
             setups[run] = json.dumps(kept, sort_keys=True, default=str)
         frame = frame.assign(
             source=list(map(self._sources, frame.run)),

@@ -76,7 +76,7 @@ class Run:
         self.source_dev = (selection.get("source_dev") or {}).get("score")
         self.curve = [(float(step), float(loss)) for step, loss in record.get("curve") or ()]
         self._items = {task: dict(by_language) for task, by_language in part("items").items()}
-        self.retrieval = dict(part("evaluation").get("retrieval") or {})  # empty in earlier versions
+        self.retrieval = dict(part("evaluation").get("retrieval") or {})
         self.config, self.environment = part("config"), part("environment")
         self.scored_rows = int(self.config.get("scored_rows") or 0)  # of each language; 0 (or not said): all
         self.data, self.throughput = part("data"), part("throughput")
